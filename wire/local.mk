@@ -1,1 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+# What both ends of a hop share: rings, frames, addresses.
+noinst_LTLIBRARIES += libwire.la
+libwire_la_SOURCES = \
+	wire/address.c wire/address.h \
+	wire/bytes.h \
+	wire/frame.c wire/frame.h \
+	wire/ring.c wire/ring.h

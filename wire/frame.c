@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "wire/frame.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "wire/bytes.h"
+
+/* A cursor over a payload: every read is bounded, and one that runs over the end marks the whole as bad. */
+struct cursor {
+	const uint8_t *at;
+	const uint8_t *end;
+	int error;
+};
+
+static struct cursor cursor_of(const uint8_t *payload, uint32_t length)
+{
+	return (struct cursor){.at = payload, .end = payload + length};
+}
+
+static const uint8_t *take(struct cursor *cursor, size_t size)
+{
+	const uint8_t *at = cursor->at;
+
+	if ((size_t)(cursor->end - at) < size) {
+		cursor->error = -EPROTO;
+		cursor->at = cursor->end;
+		return NULL;
+	}
+	cursor->at += size;
+	return at;
+}
+
+static uint8_t take_u8(struct cursor *cursor)
+{
+	const uint8_t *at = take(cursor, 1);
+
+	return at ? *at : 0;
+}
+
+static uint16_t take_u16(struct cursor *cursor)
+{
+	const uint8_t *at = take(cursor, 2);
+
+	return at ? get_u16(at) : 0;
+}
+
+static uint32_t take_u32(struct cursor *cursor)
+{
+	const uint8_t *at = take(cursor, 4);
+
+	return at ? get_u32(at) : 0;
+}
+
+static uint64_t take_u64(struct cursor *cursor)
+{
+	const uint8_t *at = take(cursor, 8);
+
+	return at ? get_u64(at) : 0;
+}
+
+static void take_bytes(struct cursor *cursor, void *out, size_t size)
+{
+	const uint8_t *at = take(cursor, size);
+
+	if (at)
+		memcpy(out, at, size);
+	else
+		memset(out, 0, size);
+}
+
+static struct frame_text take_text(struct cursor *cursor)
+{
+	struct frame_text text = {.data = (const char *)cursor->at, .size = (size_t)(cursor->end - cursor->at)};
+
+	cursor->at = cursor->end;
+	return text;
+}
+
+static uint8_t *put_text(uint8_t *at, const uint8_t *start, struct frame_text text)
+{
+	size_t room = FRAME_PAYLOAD_MAX - (size_t)(at - start);
+
+	if (text.size > room)
+		text.size = room;
+	if (text.size)
+		memcpy(at, text.data, text.size);
+	return at + text.size;
+}
+
+void frame_header_encode(const struct frame_header *header, uint8_t out[FRAME_HEADER_SIZE])
+{
+	put_u32(out, header->length);
+	out[4] = header->type;
+	out[5] = header->flags;
+	put_u16(out + 6, header->messages);
+	put_u32(out + 8, header->channel);
+	put_u32(out + 12, header->sequence);
+}
+
+int frame_header_decode(const uint8_t in[FRAME_HEADER_SIZE], struct frame_header *header)
+{
+	header->length = get_u32(in);
+	header->type = in[4];
+	header->flags = in[5];
+	header->messages = get_u16(in + 6);
+	header->channel = get_u32(in + 8);
+	header->sequence = get_u32(in + 12);
+	return header->length > FRAME_PAYLOAD_MAX ? -EPROTO : 0;
+}
+
+const char *frame_type_name(uint8_t type)
+{
+	switch (type) {
+	case FRAME_HELLO:
+		return "HELLO";
+	case FRAME_WELCOME:
+		return "WELCOME";
+	case FRAME_GOODBYE:
+		return "GOODBYE";
+	case FRAME_PING:
+		return "PING";
+	case FRAME_PONG:
+		return "PONG";
+	case FRAME_ACK:
+		return "ACK";
+	case FRAME_OPEN:
+		return "OPEN";
+	case FRAME_OPENED:
+		return "OPENED";
+	case FRAME_DATA:
+		return "DATA";
+	case FRAME_CREDIT:
+		return "CREDIT";
+	case FRAME_FIN:
+		return "FIN";
+	case FRAME_RESET:
+		return "RESET";
+	case FRAME_CANCEL:
+		return "CANCEL";
+	case FRAME_CANCELLED:
+		return "CANCELLED";
+	case FRAME_BIND:
+		return "BIND";
+	case FRAME_UNBIND:
+		return "UNBIND";
+	case FRAME_WATCH:
+		return "WATCH";
+	case FRAME_UNWATCH:
+		return "UNWATCH";
+	case FRAME_EVENT:
+		return "EVENT";
+	case FRAME_QUERY:
+		return "QUERY";
+	case FRAME_PROBE:
+		return "PROBE";
+	case FRAME_REPLY:
+		return "REPLY";
+	default:
+		return "unknown";
+	}
+}
+
+uint32_t frame_hello_local_encode(const struct frame_hello_local *hello, uint8_t *out)
+{
+	put_u16(out, hello->major);
+	put_u16(out + 2, hello->minor);
+	put_u32(out + 4, hello->flags);
+	return 8;
+}
+
+int frame_hello_local_decode(const uint8_t *payload, uint32_t length, struct frame_hello_local *hello)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	hello->major = take_u16(&cursor);
+	hello->minor = take_u16(&cursor);
+	hello->flags = take_u32(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_welcome_encode(const struct frame_welcome *welcome, uint8_t *out)
+{
+	put_u16(out, welcome->major);
+	put_u16(out + 2, welcome->minor);
+	put_u32(out + 4, welcome->flags);
+	put_u32(out + 8, welcome->domid);
+	put_u32(out + 12, 0);
+	put_u64(out + 16, welcome->max_message);
+	memcpy(out + 24, welcome->instance, 16);
+	if (!(welcome->flags & HELLO_SHARED_MEMORY))
+		return 40;
+	for (unsigned i = 0; i < LOCAL_RINGS; i++) {
+		uint8_t *at = out + 40 + 16 * i;
+
+		put_u32(at, welcome->rings[i].control);
+		put_u32(at + 4, welcome->rings[i].data);
+		put_u32(at + 8, welcome->rings[i].size);
+		put_u32(at + 12, 0);
+	}
+	return 40 + 16 * LOCAL_RINGS;
+}
+
+int frame_welcome_decode(const uint8_t *payload, uint32_t length, struct frame_welcome *welcome)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	memset(welcome, 0, sizeof(*welcome));
+	welcome->major = take_u16(&cursor);
+	welcome->minor = take_u16(&cursor);
+	welcome->flags = take_u32(&cursor);
+	welcome->domid = take_u32(&cursor);
+	take_u32(&cursor);
+	welcome->max_message = take_u64(&cursor);
+	take_bytes(&cursor, welcome->instance, 16);
+	if (!(welcome->flags & HELLO_SHARED_MEMORY))
+		return cursor.error;
+	for (unsigned i = 0; i < LOCAL_RINGS; i++) {
+		welcome->rings[i].control = take_u32(&cursor);
+		welcome->rings[i].data = take_u32(&cursor);
+		welcome->rings[i].size = take_u32(&cursor);
+		take_u32(&cursor);
+	}
+	return cursor.error;
+}
+
+uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *out)
+{
+	put_u16(out, hello->major);
+	put_u16(out + 2, hello->minor);
+	put_u32(out + 4, hello->flags);
+	memcpy(out + 8, hello->instance, 16);
+	memcpy(out + 24, hello->token, 16);
+	put_u64(out + 40, hello->received);
+	put_u64(out + 48, hello->max_message);
+	return (uint32_t)(put_text(out + 56, out, hello->version) - out);
+}
+
+int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct frame_hello_link *hello)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	hello->major = take_u16(&cursor);
+	hello->minor = take_u16(&cursor);
+	hello->flags = take_u32(&cursor);
+	take_bytes(&cursor, hello->instance, 16);
+	take_bytes(&cursor, hello->token, 16);
+	hello->received = take_u64(&cursor);
+	hello->max_message = take_u64(&cursor);
+	hello->version = take_text(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_goodbye_encode(const struct frame_goodbye *goodbye, uint8_t *out)
+{
+	put_u32(out, goodbye->error);
+	return (uint32_t)(put_text(out + 4, out, goodbye->text) - out);
+}
+
+int frame_goodbye_decode(const uint8_t *payload, uint32_t length, struct frame_goodbye *goodbye)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	goodbye->error = take_u32(&cursor);
+	goodbye->text = take_text(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_open_encode(const struct frame_open *open, uint8_t *out)
+{
+	put_u32(out, open->kind);
+	put_u32(out + 4, open->identity.domid);
+	put_u32(out + 8, open->identity.uid);
+	put_u32(out + 12, open->identity.gid);
+	put_u32(out + 16, open->identity.pid);
+	return (uint32_t)(put_text(out + 20, out, open->name) - out);
+}
+
+int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open *open)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	open->kind = take_u8(&cursor);
+	take_u8(&cursor);
+	take_u16(&cursor);
+	open->identity.domid = take_u32(&cursor);
+	open->identity.uid = take_u32(&cursor);
+	open->identity.gid = take_u32(&cursor);
+	open->identity.pid = take_u32(&cursor);
+	open->name = take_text(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_opened_encode(const struct frame_opened *opened, uint8_t *out)
+{
+	put_u64(out, opened->limit);
+	put_u64(out + 8, opened->max_message);
+	return 16;
+}
+
+int frame_opened_decode(const uint8_t *payload, uint32_t length, struct frame_opened *opened)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	opened->limit = take_u64(&cursor);
+	opened->max_message = take_u64(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_credit_encode(const struct frame_credit *credit, uint8_t *out)
+{
+	put_u64(out, credit->consumed);
+	put_u64(out + 8, credit->limit);
+	return 16;
+}
+
+int frame_credit_decode(const uint8_t *payload, uint32_t length, struct frame_credit *credit)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	credit->consumed = take_u64(&cursor);
+	credit->limit = take_u64(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_reset_encode(const struct frame_reset *reset, uint8_t *out)
+{
+	put_u32(out, reset->error);
+	put_u32(out + 4, 0);
+	put_u64(out + 8, reset->consumed);
+	put_u64(out + 16, reset->unsure);
+	return 24;
+}
+
+int frame_reset_decode(const uint8_t *payload, uint32_t length, struct frame_reset *reset)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	reset->error = take_u32(&cursor);
+	take_u32(&cursor);
+	reset->consumed = take_u64(&cursor);
+	reset->unsure = take_u64(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_cancelled_encode(const struct frame_cancelled *cancelled, uint8_t *out)
+{
+	put_u64(out, cancelled->offset);
+	put_u32(out + 8, cancelled->result);
+	return 12;
+}
+
+int frame_cancelled_decode(const uint8_t *payload, uint32_t length, struct frame_cancelled *cancelled)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	cancelled->offset = take_u64(&cursor);
+	cancelled->result = take_u32(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_bind_encode(const struct frame_bind *bind, uint8_t *out)
+{
+	put_u32(out, bind->kinds);
+	return (uint32_t)(put_text(out + 4, out, bind->endpoint) - out);
+}
+
+int frame_bind_decode(const uint8_t *payload, uint32_t length, struct frame_bind *bind)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	bind->kinds = take_u32(&cursor);
+	bind->endpoint = take_text(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_event_encode(const struct frame_event *event, uint8_t *out)
+{
+	put_u32(out, event->kind);
+	put_u32(out + 4, event->domid);
+	return (uint32_t)(put_text(out + 8, out, event->text) - out);
+}
+
+int frame_event_decode(const uint8_t *payload, uint32_t length, struct frame_event *event)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	event->kind = take_u32(&cursor);
+	event->domid = take_u32(&cursor);
+	event->text = take_text(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_reply_encode(const struct frame_reply *reply, uint8_t *out)
+{
+	put_u32(out, reply->error);
+	put_u32(out + 4, 0);
+	return (uint32_t)(put_text(out + 8, out, reply->body) - out);
+}
+
+int frame_reply_decode(const uint8_t *payload, uint32_t length, struct frame_reply *reply)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	reply->error = take_u32(&cursor);
+	take_u32(&cursor);
+	reply->body = take_text(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_u64_encode(uint64_t value, uint8_t *out)
+{
+	put_u64(out, value);
+	return 8;
+}
+
+int frame_u64_decode(const uint8_t *payload, uint32_t length, uint64_t *value)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	*value = take_u64(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_u32_encode(uint32_t value, uint8_t *out)
+{
+	put_u32(out, value);
+	return 4;
+}
+
+int frame_u32_decode(const uint8_t *payload, uint32_t length, uint32_t *value)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	*value = take_u32(&cursor);
+	return cursor.error;
+}

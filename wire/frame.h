@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_WIRE_FRAME_H
+#define XENMSG_WIRE_FRAME_H
+
+/*
+ * Frames, as doc/protocol.md specifies them: encoders and decoders side by side. A decoder takes a payload that was copied
+ * out of untrusted memory and returns 0, or -EPROTO if the payload can't be that frame; it accepts longer payloads than it
+ * knows. Text in a decoded frame points into the payload and is not terminated.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FRAME_HEADER_SIZE 16u
+#define FRAME_PAYLOAD_MAX 65536u
+#define FRAME_FLAG_MORE	  0x01u
+
+#define PROTOCOL_MAJOR 1
+#define PROTOCOL_MINOR 0
+
+#define CHANNEL_NUMBERS	      65536u	/* channel numbers of a hop lie below */
+#define CHANNEL_INITIAL_LIMIT 65536u	/* what the opener may send before it hears from the acceptor */
+#define REQUESTS_MAX	      64u	/* outstanding requests of a program */
+
+enum frame_type {
+	FRAME_HELLO = 1,
+	FRAME_WELCOME = 2,
+	FRAME_GOODBYE = 3,
+	FRAME_PING = 4,
+	FRAME_PONG = 5,
+	FRAME_ACK = 6,
+	FRAME_OPEN = 16,
+	FRAME_OPENED = 17,
+	FRAME_DATA = 18,
+	FRAME_CREDIT = 19,
+	FRAME_FIN = 20,
+	FRAME_RESET = 21,
+	FRAME_CANCEL = 22,
+	FRAME_CANCELLED = 23,
+	FRAME_BIND = 32,
+	FRAME_UNBIND = 33,
+	FRAME_WATCH = 34,
+	FRAME_UNWATCH = 35,
+	FRAME_EVENT = 36,
+	FRAME_QUERY = 37,
+	FRAME_PROBE = 38,
+	FRAME_REPLY = 39,
+	FRAME_OPTIONAL = 128, /* types from here on may be skipped by who doesn't know them */
+};
+
+enum channel_kind {
+	CHANNEL_MESSAGE = 1,
+	CHANNEL_CALL = 2,
+	CHANNEL_STREAM = 3,
+};
+
+enum event_kind {
+	EVENT_DOMAIN_UP = 1,
+	EVENT_DOMAIN_DOWN = 2,
+	EVENT_ENDPOINT_UP = 3,
+	EVENT_ENDPOINT_DOWN = 4,
+};
+
+/* The header and trailer of a message inside a channel's stream (protocol.md, section 2.1). */
+#define MESSAGE_HEAD_SIZE    8u
+#define MESSAGE_TRAILER_SIZE 8u
+enum message_state {
+	MESSAGE_SENT = 0,
+	MESSAGE_TAKEN = 1,
+	MESSAGE_CANCELLED = 2,
+};
+
+struct frame_header {
+	uint32_t length;
+	uint8_t type;
+	uint8_t flags;
+	uint16_t messages;
+	uint32_t channel;
+	uint32_t sequence;
+};
+
+struct frame_text {
+	const char *data;
+	size_t size;
+};
+
+struct frame_identity {
+	uint32_t domid, uid, gid, pid;
+};
+
+struct frame_hello_local {
+	uint16_t major, minor;
+	uint32_t flags;
+};
+#define HELLO_SHARED_MEMORY 0x1u
+
+struct frame_ring_place {
+	uint32_t control, data, size;
+};
+
+enum {
+	LOCAL_RING_OUT,	       /* program to daemon */
+	LOCAL_RING_IN,	       /* daemon to program: about the program's requests and channels */
+	LOCAL_RING_DELIVERIES, /* daemon to program: DATA for the program's endpoints */
+	LOCAL_RINGS,
+};
+
+struct frame_welcome {
+	uint16_t major, minor;
+	uint32_t flags; /* HELLO_SHARED_MEMORY: `rings` are meant */
+	uint32_t domid;
+	uint64_t max_message;
+	uint8_t instance[16];
+	struct frame_ring_place rings[LOCAL_RINGS];
+};
+
+struct frame_hello_link {
+	uint16_t major, minor;
+	uint32_t flags;
+	uint8_t instance[16];
+	uint8_t token[16];
+	uint64_t received;
+	uint64_t max_message;
+	struct frame_text version;
+};
+
+struct frame_goodbye {
+	uint32_t error;
+	struct frame_text text;
+};
+
+struct frame_open {
+	uint8_t kind;
+	struct frame_identity identity;
+	struct frame_text name; /* address from a program to its daemon, else endpoint */
+};
+
+struct frame_opened {
+	uint64_t limit, max_message;
+};
+
+struct frame_credit {
+	uint64_t consumed, limit;
+};
+
+struct frame_reset {
+	uint32_t error;
+	uint64_t consumed, unsure;
+};
+
+struct frame_cancelled {
+	uint64_t offset;
+	uint32_t result;
+};
+
+struct frame_bind {
+	uint32_t kinds; /* bit (1 << (enum channel_kind - 1)) */
+	struct frame_text endpoint;
+};
+
+struct frame_event {
+	uint32_t kind;
+	uint32_t domid;
+	struct frame_text text;
+};
+
+struct frame_reply {
+	uint32_t error;
+	struct frame_text body;
+};
+
+/* What a frame with this payload takes in a ring: header, payload, padding. */
+static inline uint32_t frame_size(uint32_t length)
+{
+	return FRAME_HEADER_SIZE + ((length + 7u) & ~7u);
+}
+
+void frame_header_encode(const struct frame_header *header, uint8_t out[FRAME_HEADER_SIZE]);
+/* Any 16 bytes decode; -EPROTO if the length is over FRAME_PAYLOAD_MAX. */
+int frame_header_decode(const uint8_t in[FRAME_HEADER_SIZE], struct frame_header *header);
+const char *frame_type_name(uint8_t type);
+
+/* Each encoder writes a payload into `out`, which has room for FRAME_PAYLOAD_MAX bytes or, where the frame has no text, for
+ * FRAME_SMALL_MAX, and returns its length. Text that wouldn't fit is cut. */
+#define FRAME_SMALL_MAX 128u
+uint32_t frame_hello_local_encode(const struct frame_hello_local *hello, uint8_t *out);
+int frame_hello_local_decode(const uint8_t *payload, uint32_t length, struct frame_hello_local *hello);
+uint32_t frame_welcome_encode(const struct frame_welcome *welcome, uint8_t *out);
+int frame_welcome_decode(const uint8_t *payload, uint32_t length, struct frame_welcome *welcome);
+uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *out);
+int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct frame_hello_link *hello);
+uint32_t frame_goodbye_encode(const struct frame_goodbye *goodbye, uint8_t *out);
+int frame_goodbye_decode(const uint8_t *payload, uint32_t length, struct frame_goodbye *goodbye);
+uint32_t frame_open_encode(const struct frame_open *open, uint8_t *out);
+int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open *open);
+uint32_t frame_opened_encode(const struct frame_opened *opened, uint8_t *out);
+int frame_opened_decode(const uint8_t *payload, uint32_t length, struct frame_opened *opened);
+uint32_t frame_credit_encode(const struct frame_credit *credit, uint8_t *out);
+int frame_credit_decode(const uint8_t *payload, uint32_t length, struct frame_credit *credit);
+uint32_t frame_reset_encode(const struct frame_reset *reset, uint8_t *out);
+int frame_reset_decode(const uint8_t *payload, uint32_t length, struct frame_reset *reset);
+uint32_t frame_cancelled_encode(const struct frame_cancelled *cancelled, uint8_t *out);
+int frame_cancelled_decode(const uint8_t *payload, uint32_t length, struct frame_cancelled *cancelled);
+uint32_t frame_bind_encode(const struct frame_bind *bind, uint8_t *out);
+int frame_bind_decode(const uint8_t *payload, uint32_t length, struct frame_bind *bind);
+uint32_t frame_event_encode(const struct frame_event *event, uint8_t *out);
+int frame_event_decode(const uint8_t *payload, uint32_t length, struct frame_event *event);
+uint32_t frame_reply_encode(const struct frame_reply *reply, uint8_t *out);
+int frame_reply_decode(const uint8_t *payload, uint32_t length, struct frame_reply *reply);
+/* PING, PONG, ACK, FIN, CANCEL: a single u64. UNWATCH: a single u32. */
+uint32_t frame_u64_encode(uint64_t value, uint8_t *out);
+int frame_u64_decode(const uint8_t *payload, uint32_t length, uint64_t *value);
+uint32_t frame_u32_encode(uint32_t value, uint8_t *out);
+int frame_u32_decode(const uint8_t *payload, uint32_t length, uint32_t *value);
+
+#endif
