@@ -1,1 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+# The daemon: a library of its parts, so that tests link them, and a small main.
+noinst_LTLIBRARIES += libdaemon.la
+libdaemon_la_SOURCES = \
+	daemon/log.c daemon/log.h
+libdaemon_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(JSONC_CFLAGS)
+libdaemon_la_LIBADD = libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
+	$(LIBEVENT_PTHREADS_LIBS) $(JSONC_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/log.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static enum log_level threshold = LOG_LEVEL_INFO;
+
+void log_set_level(enum log_level level)
+{
+	__atomic_store_n(&threshold, level, __ATOMIC_RELAXED);
+}
+
+int log_level_parse(const char *text, enum log_level *level)
+{
+	static const struct {
+		const char *name;
+		enum log_level level;
+	} names[] = {
+		{"error", LOG_LEVEL_ERROR},
+		{"warning", LOG_LEVEL_WARNING},
+		{"info", LOG_LEVEL_INFO},
+		{"debug", LOG_LEVEL_DEBUG},
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (!strcmp(text, names[i].name)) {
+			*level = names[i].level;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+static void __attribute__((format(printf, 2, 0))) log_vline(enum log_level level, const char *format, va_list args)
+{
+	char line[1024];
+	int size;
+
+	if (level > __atomic_load_n(&threshold, __ATOMIC_RELAXED))
+		return;
+	size = vsnprintf(line, sizeof(line), format, args);
+	if (size < 0)
+		return;
+	for (char *c = line; *c; c++) /* one line a message, whatever text of others is in it */
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+	if (isatty(STDERR_FILENO))
+		fprintf(stderr, "xenmsgd: %s\n", line);
+	else
+		fprintf(stderr, "<%d>%s\n", (int)level, line);
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	log_vline(level, format, args);
+	va_end(args);
+}
+
+void log_limited(struct log_limit *limit, enum log_level level, const char *format, ...)
+{
+	const unsigned burst = 10;
+	const uint64_t interval_ms = 30000;
+	struct timespec now;
+	uint64_t now_ms;
+	va_list args;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	if (limit->seen == 0 || now_ms - limit->since_ms > interval_ms) {
+		if (limit->seen > burst)
+			log_line(level, "%u more lines of the following kind were held back", limit->seen - burst);
+		limit->since_ms = now_ms;
+		limit->seen = 0;
+	}
+	if (limit->seen++ >= burst)
+		return;
+	va_start(args, format);
+	log_vline(level, format, args);
+	va_end(args);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_PEERS_H
+#define XENMSG_DAEMON_PEERS_H
+
+/*
+ * The other domains: who is there (presence), what they offer (endpoints), and how two daemons find together (rendezvous,
+ * doc/protocol.md section 5.1). Owns our subtree in XenStore, `data/xenmsg`, and one `struct peer` for each domain that we
+ * have heard of or were asked about. What it finds it tells its owner through the callbacks; links and channels are not its
+ * business.
+ *
+ * Rendezvous of one peer:
+ *
+ *   IDLE ──peers_connect(), or the peer's hello appears──▶ HELLO (our hello is written, the peer's awaited)
+ *   HELLO ──peer's hello there, we grant──▶ GRANTED (vchan made and published; the client is awaited)
+ *   HELLO ──peer's hello there, we map──▶ AWAIT (the peer's nodes are awaited) ──nodes readable──▶ mapped
+ *   GRANTED, AWAIT ──connected──▶ CONNECTED: the vchan is handed to the owner with callback `connected`
+ *   any ──setup-timeout, error──▶ IDLE with callback `failed` (the owner asks again if it still wants the link)
+ *   CONNECTED ──the peer's hello vanishes, or has a new nonce or instance──▶ callback `lost`, then as in IDLE
+ *
+ * Every value read from XenStore is a peer's: too long, not a number, not ASCII, of another major version: it is logged
+ * (rate-limited) and taken for absent; for another version the failure says so.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct event_base;
+struct store;
+struct vchan;
+struct vchan_host;
+struct peers;
+
+struct peers_options {
+	uint32_t domid;		/* ours */
+	char instance[37];	/* our daemon's UUID as text */
+	uint32_t ring_size;	/* each way, for vchans that we grant */
+	uint32_t min_ring_size; /* when pages run out: smaller ones, down to this */
+	enum { PEERS_MAP_AUTO, PEERS_MAP_YES, PEERS_MAP_NO } map;
+	bool presence_private;	/* write no presence leaf; only `allowed` peers see us */
+	const uint32_t *allowed; /* with presence_private; copied */
+	unsigned allowed_count;
+	uint32_t setup_timeout_ms;
+};
+
+struct peers_callbacks {
+	/* A peer's daemon has appeared, vanished (down), or was replaced (down, then up). */
+	void (*presence)(void *userdata, uint32_t domid, bool up);
+	/* What the peer's endpoints leaf for us says now: a NULL-terminated list of valid names. */
+	void (*endpoints)(void *userdata, uint32_t domid, const char *const *names, unsigned count);
+	/* A vchan with the peer is connected; it now belongs to the owner, who sets its event callback by
+	 * vchan_set_event(), and calls peers_disconnect() after closing it. */
+	void (*connected)(void *userdata, uint32_t domid, struct vchan *vchan);
+	/* A connection that was asked for can't be made: -EHOSTDOWN no such domain or no daemon there, -EHOSTUNREACH otherwise;
+	 * `reason` is a sentence for people. */
+	void (*failed)(void *userdata, uint32_t domid, int error, const char *reason);
+	/* The peer has given up the connected vchan, or is gone. The owner closes the vchan and calls peers_disconnect(). */
+	void (*lost)(void *userdata, uint32_t domid, const char *reason);
+};
+
+/* Clears what a previous daemon left in our subtree, watches, writes presence. */
+int peers_new(struct peers **peers, struct event_base *base, struct store *store, struct vchan_host *host,
+	      const struct peers_options *options, const struct peers_callbacks *callbacks, void *userdata);
+/* Removes our subtree (best effort; the store gets the request before it is freed). */
+void peers_free(struct peers *peers);
+
+/* Wants a vchan with the peer. Answers by `connected` or `failed`, never before it returns. A peer of which nothing is known
+ * is looked up in XenStore directly, so a missing domain or daemon is told at once. No effect while one is under way. */
+void peers_connect(struct peers *peers, uint32_t domid);
+/* The vchan with this peer is closed or not wanted any more: withdraws our hello. */
+void peers_disconnect(struct peers *peers, uint32_t domid);
+
+/* The endpoints that peers may reach here (all known peers get the same list until policy says otherwise). Writes are
+ * coalesced and bounded to what a XenStore value can hold; the names that don't fit are left out, and ` +N` at the end counts them. */
+void peers_advertise(struct peers *peers, const char *const *names, unsigned count);
+
+/* For listings. `each` may not change the peers. */
+struct peer_info {
+	uint32_t domid;
+	bool up;		     /* its daemon is there */
+	const char *instance;	     /* "" if unknown */
+	const char *state;	     /* of the rendezvous: "idle", "hello", "granted", "await", "connected" */
+	const char *const *endpoints; /* NULL-terminated, may be NULL */
+};
+void peers_each(struct peers *peers, void (*each)(void *userdata, const struct peer_info *info), void *userdata);
+bool peers_is_up(struct peers *peers, uint32_t domid);
+unsigned peers_nodes_written(const struct peers *peers);
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_VCHAN_H
+#define XENMSG_DAEMON_VCHAN_H
+
+/*
+ * vchans: the only code that grants, maps, binds or notifies.
+ *
+ * A `vchan_host` holds the three handles of the process (gntshr, gnttab, evtchn; opened once, at start, so that privileges
+ * can be dropped afterwards), watches the event-channel descriptor on the event loop and hands each event to the vchan
+ * whose port it is. A `vchan` is one libxenvchan-compatible channel (xen/io/libxenvchan.h), made here and not by
+ * libxenvchan's init functions, which block, open handles of their own and crash on some failure paths.
+ *
+ * States: GRANTED (pages granted, port unbound, nobody has connected: the peer's live byte is 2) → CONNECTED (live byte 1)
+ * → CLOSED by the peer (live byte 0). A vchan that we mapped starts as CONNECTED. Any other live byte is a hostile peer's.
+ *
+ * The shared page is the peer's to scribble on at any time: orders are copied once and checked; nothing that was validated
+ * is read from it again. Nothing here blocks but the system calls for granting and mapping themselves.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "wire/ring.h"
+
+struct event_base;
+struct vchan_host;
+struct vchan;
+
+/* Opens the handles. -errno of what can't be opened, and *what (a constant string) names it. */
+int vchan_host_new(struct vchan_host **host, struct event_base *base, const char **what);
+/* All vchans must be closed before. */
+void vchan_host_free(struct vchan_host *host);
+
+/* Called on the event loop when the peer notified, or closed, or died. The callee looks at the rings and vchan_state(). It
+ * may close the vchan. */
+typedef void (*vchan_event_fn)(struct vchan *vchan, void *userdata);
+
+/*
+ * Grants rings of `read_size` and `write_size` bytes (powers of two from 1024 to 1 MiB, as seen from here; sizes that the
+ * layout can't express, such as two in-page rings of the same size, are rounded as libxenvchan_server_init does) to `domid` and binds a
+ * port for it. -ENOSPC: gntalloc's or the event channels' limit is reached; -EINVAL: bad sizes; else as the drivers say.
+ */
+int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size, vchan_event_fn event,
+		void *userdata, struct vchan **vchan);
+/* What the peer needs to connect: the nodes ring-ref and event-channel. Only for a granted vchan. */
+uint32_t vchan_ring_ref(const struct vchan *vchan);
+uint32_t vchan_port(const struct vchan *vchan);
+
+/* Maps what `domid` has granted and binds to its port, tells it so (live byte, notification). -EPROTO: impossible orders. */
+int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32_t port, vchan_event_fn event,
+	      void *userdata, struct vchan **vchan);
+
+enum vchan_state {
+	VCHAN_WAITING,	 /* granted; nobody has connected */
+	VCHAN_CONNECTED,
+	VCHAN_CLOSED,	 /* the other side has closed it, or its process has died; data that it wrote before can be read */
+	VCHAN_BROKEN,	 /* the live byte says something impossible */
+};
+enum vchan_state vchan_state(const struct vchan *vchan);
+
+/* Where the rings are, as seen from here. */
+void vchan_read_view(const struct vchan *vchan, struct ring_view *view);
+void vchan_write_view(const struct vchan *vchan, struct ring_view *view);
+
+/* Replaces the event callback: a vchan changes hands once it is connected. */
+void vchan_set_event(struct vchan *vchan, vchan_event_fn event, void *userdata);
+
+/* Sends an event to the peer. 0 or -errno. */
+int vchan_notify(struct vchan *vchan);
+
+bool vchan_is_granter(const struct vchan *vchan);
+uint32_t vchan_pages(const struct vchan *vchan);	/* granted or mapped here */
+uint64_t vchan_notifications_sent(const struct vchan *vchan);
+uint64_t vchan_notifications_received(const struct vchan *vchan);
+
+/* Clears our live byte, tells the peer, gives everything back. NULL is fine. */
+void vchan_close(struct vchan *vchan);
+
+/* For status: pages granted now by this process, and gntalloc's limit where it can be read, else 0. */
+uint32_t vchan_host_pages_granted(const struct vchan_host *host);
+uint32_t vchan_host_pages_limit(const struct vchan_host *host);
+
+#endif
