@@ -3,6 +3,7 @@
 unit_tests =
 if HAVE_CMOCKA
 unit_tests += \
+	tests/unit/test_config \
 	tests/unit/test_ring \
 	tests/unit/test_ring_hostile
 endif
@@ -16,3 +17,7 @@ tests_unit_test_ring_LDADD = libwire.la $(CMOCKA_LIBS)
 tests_unit_test_ring_hostile_SOURCES = tests/unit/test_ring_hostile.c tests/unit/ring_fixture.h tests/unit/unit.h
 tests_unit_test_ring_hostile_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_ring_hostile_LDADD = libwire.la $(CMOCKA_LIBS)
+
+tests_unit_test_config_SOURCES = tests/unit/test_config.c tests/unit/unit.h
+tests_unit_test_config_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_config_LDADD = libdaemon.la $(CMOCKA_LIBS)

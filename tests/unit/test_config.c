@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the configuration file may say, and how each mistake in it is reported. */
+#define _GNU_SOURCE
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/config.h"
+
+struct fixture {
+	char path[64];
+	struct config config;
+	char *error;
+};
+
+static int set_up(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+	int fd;
+
+	strcpy(fixture->path, "/tmp/xenmsg-test-config-XXXXXX");
+	fd = mkstemp(fixture->path);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(config_init(&fixture->config), 0);
+	*state = fixture;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *fixture = *state;
+
+	unlink(fixture->path);
+	config_free(&fixture->config);
+	free(fixture->error);
+	free(fixture);
+	return 0;
+}
+
+static int load_bytes(struct fixture *fixture, const void *bytes, size_t size)
+{
+	FILE *file = fopen(fixture->path, "w");
+
+	assert_non_null(file);
+	assert_int_equal(fwrite(bytes, 1, size, file), size);
+	fclose(file);
+	config_free(&fixture->config);
+	free(fixture->error);
+	fixture->error = NULL;
+	assert_int_equal(config_init(&fixture->config), 0);
+	return config_load(&fixture->config, fixture->path, &fixture->error);
+}
+
+static int load(struct fixture *fixture, const char *text)
+{
+	return load_bytes(fixture, text, strlen(text));
+}
+
+/* The file is refused, and the message begins with file and line and holds the text. */
+static void refuse(struct fixture *fixture, const char *text, unsigned line, const char *message)
+{
+	char prefix[96];
+
+	if (load(fixture, text) != -EINVAL)
+		fail_msg("was accepted: %s", text);
+	assert_non_null(fixture->error);
+	snprintf(prefix, sizeof(prefix), "%s:%u: ", fixture->path, line);
+	if (strncmp(fixture->error, prefix, strlen(prefix)) || !strstr(fixture->error, message))
+		fail_msg("\"%s\" doesn't begin with \"%s\" and hold \"%s\"", fixture->error, prefix, message);
+}
+
+static void the_defaults_are_the_documented_ones(void **state)
+{
+	struct fixture *fixture = *state;
+	struct config *config = &fixture->config;
+
+	assert_int_equal(load(fixture, ""), 0);
+	assert_null(fixture->error);
+	assert_string_equal(config->socket, "/run/xenmsg/xenmsg.sock");
+	assert_string_equal(config->policy_dir, "/etc/xenmsg/policy.d");
+	assert_int_equal(config->log_level, LOG_LEVEL_INFO);
+	assert_null(config->user);
+	assert_int_equal(config->ring_size, 65536);
+	assert_int_equal(config->min_ring_size, 1024);
+	assert_int_equal(config->max_ring_size, 1048576);
+	assert_int_equal(config->map, CONFIG_MAP_AUTO);
+	assert_false(config->presence_private);
+	assert_int_equal(config->peer_count, 0);
+	assert_int_equal(config->heartbeat_ms, 10000);
+	assert_int_equal(config->dead_after_ms, 30000);
+	assert_int_equal(config->idle_close_ms, 600000);
+	assert_int_equal(config->setup_timeout_ms, 10000);
+	assert_int_equal(config->max_message, 16777216);
+}
+
+static void every_key_is_taken(void **state)
+{
+	struct fixture *fixture = *state;
+	struct config *config = &fixture->config;
+
+	assert_int_equal(load(fixture,
+			      "# a comment\n"
+			      "[daemon]\n"
+			      "socket = /tmp/s ; and another\n"
+			      "policy-dir=/tmp/policy\n"
+			      "   log-level = debug\n"
+			      "user = messenger\n"
+			      "\n"
+			      "[links]\n"
+			      "ring-size = 128K\nmin-ring-size = 2048\nmax-ring-size = 512K\n"
+			      "map = no\nrelay = no\npresence = private\npeers = 3, 7,0\n"
+			      "heartbeat = 500ms\ndead-after = 2 s\nidle-close = 1h\nsetup-timeout = 1min\n"
+			      "[limits]\n"
+			      "max-message = 1M\n"
+			      "max-clients-per-uid = 1\nmax-endpoints-per-uid = 2\nmax-channels-per-uid = 3\n"
+			      "max-queued-bytes-per-uid = 5G\n"
+			      "max-channels-per-peer = 4\nmax-queued-bytes-per-peer = 128K"),
+			 0);
+	assert_string_equal(config->socket, "/tmp/s");
+	assert_string_equal(config->policy_dir, "/tmp/policy");
+	assert_int_equal(config->log_level, LOG_LEVEL_DEBUG);
+	assert_string_equal(config->user, "messenger");
+	assert_int_equal(config->ring_size, 131072);
+	assert_int_equal(config->min_ring_size, 2048);
+	assert_int_equal(config->max_ring_size, 524288);
+	assert_int_equal(config->map, CONFIG_MAP_NO);
+	assert_true(config->presence_private);
+	assert_int_equal(config->peer_count, 3);
+	assert_int_equal(config->peers[0], 3);
+	assert_int_equal(config->peers[1], 7);
+	assert_int_equal(config->peers[2], 0);
+	assert_int_equal(config->heartbeat_ms, 500);
+	assert_int_equal(config->dead_after_ms, 2000);
+	assert_int_equal(config->idle_close_ms, 3600000);
+	assert_int_equal(config->setup_timeout_ms, 60000);
+	assert_int_equal(config->max_message, 1048576);
+	assert_int_equal(config->max_clients_per_uid, 1);
+	assert_int_equal(config->max_endpoints_per_uid, 2);
+	assert_int_equal(config->max_channels_per_uid, 3);
+	assert_int_equal(config->max_queued_bytes_per_uid, 5368709120ull);
+	assert_int_equal(config->max_channels_per_peer, 4);
+	assert_int_equal(config->max_queued_bytes_per_peer, 131072);
+}
+
+static void unknown_sections_and_keys_are_named(void **state)
+{
+	refuse(*state, "\n[demon]\nsocket = /tmp/s\n", 3, "unknown section [demon]");
+	refuse(*state, "[links]\nring_size = 64K\n", 2, "unknown key ring_size in [links]");
+	refuse(*state, "[daemon]\nring-size = 64K\n", 2, "unknown key ring-size in [daemon]");
+	refuse(*state, "socket = /tmp/s\n", 1, "before any section");
+	refuse(*state, "[links]\nmap = no\n\nmap = no\n", 4, "was set before, in line 2");
+}
+
+static void lines_that_are_not_ini_are_errors(void **state)
+{
+	struct fixture *fixture = *state;
+	char text[2048] = "[daemon]\nsocket = /";
+
+	refuse(fixture, "[daemon]\nwhatever\n", 2, "KEY = VALUE");
+	refuse(fixture, "[daemon\n", 1, "[section]");
+	memset(text + strlen(text), 'x', 1024);
+	refuse(fixture, text, 2, "too long");
+	assert_int_equal(load_bytes(fixture, "[daemon]\n\0\nmap = x\n", 18), -EINVAL);
+	assert_non_null(strstr(fixture->error, ":2: "));
+}
+
+static void bad_numbers_are_refused_with_what_is_allowed(void **state)
+{
+	static const char *const sizes[] = {"",
+					    "K",
+					    "64k",
+					    "64KB",
+					    "-1",
+					    "0x1000",
+					    "3000",
+					    "512",
+					    "2M",
+					    "0",
+					    "1.5M",
+					    "99999999999999999999",
+					    "18014398509481984K"};
+	static const char *const durations[] = {"", "10", "s", "10m", "10sec", "-1s", "1ms", "2h", "0"};
+	static const char *const counts[] = {"", "0", "1K", "65537", "many"};
+	char text[128];
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		snprintf(text, sizeof(text), "[links]\nring-size = %s\n", sizes[i]);
+		refuse(*state, text, 2, "must be a power of two from 1K to 1M");
+	}
+	for (size_t i = 0; i < sizeof(durations) / sizeof(*durations); i++) {
+		snprintf(text, sizeof(text), "[links]\nheartbeat = %s\n", durations[i]);
+		refuse(*state, text, 2, "must be a time from 100ms to 1h");
+	}
+	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
+		snprintf(text, sizeof(text), "[limits]\nmax-clients-per-uid = %s\n", counts[i]);
+		refuse(*state, text, 2, "must be a number from 1 to 65536");
+	}
+	refuse(*state, "[limits]\nmax-message = 2G\n", 2, "max-message = 2G: must be a size from 1 to 1G");
+	refuse(*state, "[limits]\nmax-message = 0\n", 2, "must be a size");
+	refuse(*state, "[limits]\nmax-queued-bytes-per-peer = 1K\n", 2, "must be a size from 64K");
+	assert_int_equal(load(*state, "[links]\nidle-close = 0\n"), 0);
+}
+
+static void bad_words_are_refused_with_what_is_allowed(void **state)
+{
+	refuse(*state, "[daemon]\nlog-level = loud\n", 2,
+	       "log-level = loud: must be error, warning, info or debug");
+	refuse(*state, "[links]\nmap = maybe\n", 2, "must be auto, yes or no");
+	refuse(*state, "[links]\nrelay = yes\n", 2, "must be no");
+	refuse(*state, "[links]\npresence = hidden\n", 2, "must be public or private");
+	refuse(*state, "[daemon]\nuser =\n", 2, "must be a user's name");
+	refuse(*state, "[daemon]\npolicy-dir = policy\n", 2, "must be an absolute path");
+	refuse(*state, "[links]\npresence = private\npeers = 3 7\n", 3, "must be domids");
+	refuse(*state, "[links]\npresence = private\npeers = 3,3\n", 3, "must be domids");
+	refuse(*state, "[links]\npresence = private\npeers = 32752\n", 3, "must be domids");
+	refuse(*state, "[links]\npresence = private\npeers = work\n", 3, "must be domids");
+}
+
+static void a_socket_path_that_does_not_fit_is_refused(void **state)
+{
+	struct fixture *fixture = *state;
+	char path[200] = "/", text[300];
+
+	memset(path + 1, 'p', 106);
+	snprintf(text, sizeof(text), "[daemon]\nsocket = %s\n", path);
+	assert_int_equal(load(fixture, text), 0);
+	assert_string_equal(fixture->config.socket, path);
+	assert_int_equal(config_set_socket(&fixture->config, path, &fixture->error), 0);
+
+	path[107] = 'p';
+	snprintf(text, sizeof(text), "[daemon]\nsocket = %s\n", path);
+	refuse(fixture, text, 2, "at most 107 bytes");
+	free(fixture->error);
+	assert_int_equal(config_set_socket(&fixture->config, path, &fixture->error), -EINVAL);
+	assert_non_null(strstr(fixture->error, "has 108 bytes; must have 1 to 107"));
+	refuse(fixture, "[daemon]\nsocket = relative\n", 2, "an absolute path");
+}
+
+static void settings_that_do_not_go_together_are_refused(void **state)
+{
+	refuse(*state, "[links]\nmin-ring-size = 128K\n", 2,
+	       "min-ring-size (131072 bytes) is larger than ring-size");
+	refuse(*state, "[links]\nring-size = 512K\nmax-ring-size = 256K\n", 3, "larger than max-ring-size");
+	refuse(*state, "[links]\ndead-after = 15s\n", 2, "at least twice heartbeat (10000 ms)");
+	refuse(*state, "[links]\npeers = 3\n", 2, "only for presence = private");
+}
+
+static void a_missing_file_matters_only_if_it_was_asked_for(void **state)
+{
+	struct fixture *fixture = *state;
+
+	unlink(fixture->path);
+	assert_int_equal(config_load(&fixture->config, fixture->path, &fixture->error), -ENOENT);
+	assert_non_null(strstr(fixture->error, fixture->path));
+	if (access(CONFIG_DEFAULT_PATH, F_OK) < 0) {
+		free(fixture->error);
+		assert_int_equal(config_load(&fixture->config, NULL, &fixture->error), 0);
+		assert_null(fixture->error);
+	}
+}
+
+static void an_unreadable_file_is_an_error(void **state)
+{
+	struct fixture *fixture = *state;
+
+	assert_int_equal(config_load(&fixture->config, "/tmp", &fixture->error), -EISDIR);
+	assert_non_null(strstr(fixture->error, "/tmp: can't be read"));
+	if (geteuid() != 0) { /* root reads everything */
+		free(fixture->error);
+		chmod(fixture->path, 0);
+		assert_int_equal(config_load(&fixture->config, fixture->path, &fixture->error), -EACCES);
+	}
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(the_defaults_are_the_documented_ones),
+		TEST(every_key_is_taken),
+		TEST(unknown_sections_and_keys_are_named),
+		TEST(lines_that_are_not_ini_are_errors),
+		TEST(bad_numbers_are_refused_with_what_is_allowed),
+		TEST(bad_words_are_refused_with_what_is_allowed),
+		TEST(a_socket_path_that_does_not_fit_is_refused),
+		TEST(settings_that_do_not_go_together_are_refused),
+		TEST(a_missing_file_matters_only_if_it_was_asked_for),
+		TEST(an_unreadable_file_is_an_error),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
