@@ -431,37 +431,45 @@ static void check_together(struct reading *reading)
 		     "daemon");
 }
 
-int config_load(struct config *config, const char *path, char **error)
+int config_load_stream(struct config *config, FILE *file, const char *path, char **error)
 {
-	struct reading reading = {.config = config, .path = path ? path : CONFIG_DEFAULT_PATH};
-	int parsed, r;
+	struct reading reading = {.config = config, .file = file, .path = path};
+	int parsed;
 
-	*error = NULL;
-	reading.file = fopen(reading.path, "re");
-	if (!reading.file) {
-		r = -errno;
-		if (!path && r == -ENOENT)
-			return 0;
-		if (asprintf(error, "%s: can't be read: %s", reading.path, strerror(-r)) < 0)
-			*error = NULL;
-		return r;
-	}
 	parsed = ini_parse_stream(read_line, &reading, take_value, &reading);
-	if (ferror(reading.file)) { /* such as a directory */
+	if (ferror(file)) { /* such as a directory */
 		reading.result = errno ? -errno : -EIO;
 		free(reading.error);
-		if (asprintf(&reading.error, "%s: can't be read: %s", reading.path,
-			     strerror(-reading.result)) < 0)
+		if (asprintf(&reading.error, "%s: can't be read: %s", path, strerror(-reading.result)) < 0)
 			reading.error = NULL;
 	} else if (reading.result == 0 && parsed > 0) {
 		fail(&reading, (unsigned)parsed, "neither [section], KEY = VALUE nor a comment");
 	} else if (reading.result == 0 && parsed < 0) {
 		reading.result = -ENOMEM;
 	}
-	fclose(reading.file);
 	check_together(&reading);
 	*error = reading.error;
 	return reading.result;
+}
+
+int config_load(struct config *config, const char *path, char **error)
+{
+	const char *named = path ? path : CONFIG_DEFAULT_PATH;
+	FILE *file = fopen(named, "re");
+	int r;
+
+	*error = NULL;
+	if (!file) {
+		r = -errno;
+		if (!path && r == -ENOENT)
+			return 0;
+		if (asprintf(error, "%s: can't be read: %s", named, strerror(-r)) < 0)
+			*error = NULL;
+		return r;
+	}
+	r = config_load_stream(config, file, named, error);
+	fclose(file);
+	return r;
 }
 
 int config_set_socket(struct config *config, const char *path, char **error)

@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/un.h>
 
 #include "daemon/log.h"
@@ -61,6 +62,8 @@ int config_init(struct config *config);
  * for must. On error *error is a sentence for people, to be freed by the caller, and the config is good for
  * config_free only. -EINVAL: the file has a mistake; -ENOMEM; else why it can't be read. */
 int config_load(struct config *config, const char *path, char **error);
+/* The same from an open file; `path` names it in errors. The caller closes it. */
+int config_load_stream(struct config *config, FILE *file, const char *path, char **error);
 
 /* The socket's path from the command line, which beats the file's. -EINVAL and *error as above. */
 int config_set_socket(struct config *config, const char *path, char **error);

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# A fuzz target is built twice: `replay_X` runs the corpus in `make check`, `fuzz_X` is the libFuzzer program
+# (./configure --enable-fuzzers CC=clang CFLAGS='-g -O1 -fsanitize=address,undefined,fuzzer-no-link').
+FUZZ_LDFLAGS = -fsanitize=fuzzer
+EXTRA_DIST += tests/fuzz/corpus
+fuzz_replays = tests/fuzz/replay_config
+check_PROGRAMS += $(fuzz_replays)
+TESTS += $(fuzz_replays)
+if ENABLE_FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_config
+endif
+
+tests_fuzz_replay_config_SOURCES = tests/fuzz/fuzz_config.c tests/fuzz/replay_main.c
+tests_fuzz_replay_config_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS='"config"'
+tests_fuzz_replay_config_LDADD = libdaemon.la
+tests_fuzz_fuzz_config_SOURCES = tests/fuzz/fuzz_config.c
+tests_fuzz_fuzz_config_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_config_LDADD = libdaemon.la
