@@ -1,4 +1,225 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #ifndef XENMSG_H
 #define XENMSG_H
+
+/*
+ * libxenmsg: messages between programs in different Xen domains.
+ *
+ * A program opens a connection to the xenmsgd of its own domain, binds endpoints to receive on them, and sends messages to
+ * addresses. An address is DOMAIN:ENDPOINT, for example "5:inbox", "work:print", "self:log"; an endpoint is 1 to 63 characters
+ * of [A-Za-z0-9_-] and begins with a letter or digit. A message has 0 bytes to 16 MiB (or what the daemons are configured for).
+ *
+ * Return values: 0 or a count, or a negative errno. Text that goes in is copied, as are messages: what a function was given
+ * may be reused when it returns. Time-outs are in milliseconds; negative means for ever.
+ *
+ * Every message that was accepted for sending ends in exactly one outcome:
+ *
+ *   0              delivered: the receiving program took it
+ *   -ENOENT        no such endpoint there
+ *   -EACCES        a policy denies it
+ *   -EHOSTDOWN     no such domain, or no daemon in it
+ *   -EHOSTUNREACH  a link to that domain can't be made
+ *   -ENOBUFS       over a quota
+ *   -EMSGSIZE      larger than the receiving side accepts
+ *   -ETIMEDOUT     not taken in time, and never will be: this was settled with the other end
+ *   -ECANCELED     given up by xenmsg_close() before it had left the program
+ *   -ENOTCONN      the daemon went away before the message had left the program
+ *   -ECONNRESET    the receiver or a daemon died, and nobody can know whether it was taken
+ *
+ * All errors but -ECONNRESET are definite: the message was not delivered and never will be. Others may join the list.
+ *
+ * Threads: a connection and its messages belong to one thread at a time; a process may hold many connections. The library
+ * has no global state, starts no thread, and raises no signal.
+ *
+ * Waiting: the blocking calls suit programs without a loop. In a loop, watch xenmsg_fd() for xenmsg_events() and call
+ * xenmsg_process(), also when xenmsg_timeout() has passed. Callbacks run from within xenmsg_process(), xenmsg_wait(),
+ * xenmsg_send(), xenmsg_recv() and xenmsg_close(), never from others; they may call anything here but xenmsg_close().
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define XENMSG_API   __attribute__((visibility("default")))
+#define XENMSG_CHECK __attribute__((warn_unused_result))
+#else
+#define XENMSG_API
+#define XENMSG_CHECK
+#endif
+
+/* A connection to the local daemon. */
+struct xenmsg;
+/* A received message. */
+struct xenmsg_message;
+
+/* ---- the connection ---- */
+
+/*
+ * Connects to the local daemon.
+ * conn         [out] the connection; close it with xenmsg_close()
+ * socket_path  of the daemon; NULL: $XENMSG_SOCKET if set, else /run/xenmsg/xenmsg.sock
+ * Returns 0, or -ECONNREFUSED or -ENOENT (no daemon there), -EACCES (not allowed to use its socket), -ENAMETOOLONG (a path
+ * over 107 bytes), -EPROTONOSUPPORT (a daemon of another major version), -ETIMEDOUT (it didn't answer within 10 s), -EPROTO
+ * (that is no xenmsgd), -EBUSY or -ENOBUFS (the daemon refuses another client), -ENOMEM, -EMFILE.
+ * With XENMSG_NO_SHARED_MEMORY=1 in the environment no memory is shared with the daemon, which is slower.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_open(struct xenmsg **conn, const char *socket_path);
+
+/*
+ * Ends the connection; NULL is allowed. Sends that have no outcome yet end here: their `done` is called with -ECANCELED if
+ * nothing of the message had been handed to the daemon, else with -ECONNRESET. Wait for them first if they matter.
+ * Messages that were received stay valid until they are freed.
+ */
+XENMSG_API void xenmsg_close(struct xenmsg *conn);
+
+/* The descriptor to watch in a loop. It belongs to the connection: don't read it or close it. The same until xenmsg_close(). */
+XENMSG_API int xenmsg_fd(struct xenmsg *conn);
+/* What to watch it for, as in poll(2): POLLIN. */
+XENMSG_API int xenmsg_events(struct xenmsg *conn);
+/* How long a loop may sleep before it has to call xenmsg_process() even if nothing is to be seen on the descriptor, in ms; -1: as long as it likes. */
+XENMSG_API int xenmsg_timeout(struct xenmsg *conn);
+
+/*
+ * Does what there is to do without blocking: sends what waits for room, calls `done` for sends that have ended, the handlers for
+ * messages and events that have come. A bounded amount; the descriptor stays readable if more is left.
+ * Messages for endpoints that were bound without a handler stay for xenmsg_recv(): call that until it says -EAGAIN. They hold up
+ * those that came after them, so a program with a loop gives all its endpoints a handler, or none.
+ * Returns how many callbacks were called, plus one if a message waits for xenmsg_recv(); or -ENOTCONN (the daemon is gone) or
+ * -EPROTO (it talks nonsense): then every send has had its outcome, and all that is left is xenmsg_close().
+ */
+XENMSG_API int xenmsg_process(struct xenmsg *conn);
+/* The same, but sleeps up to timeout_ms until there is something to do. 0: the time is up. -EINTR: a signal came. */
+XENMSG_API int xenmsg_wait(struct xenmsg *conn, int timeout_ms);
+
+/* The daemon's words on the last call that failed on this connection, for people; "" if it had none. Valid until the next call. */
+XENMSG_API const char *xenmsg_reason(struct xenmsg *conn);
+/* The domid of the domain that this program runs in, as the daemon told. */
+XENMSG_API uint32_t xenmsg_domid(struct xenmsg *conn);
+/* The largest message that the local daemon lets pass, in bytes. The receiving side may accept less. */
+XENMSG_API size_t xenmsg_max_message(struct xenmsg *conn);
+
+/* ---- receiving ---- */
+
+/* A message has come. It is the handler's: free it, now or later, with xenmsg_message_free(). */
+typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *message);
+
+/*
+ * Makes an endpoint, which lives until xenmsg_unbind() or xenmsg_close(). Waits for the daemon's answer.
+ * options   0; no bits are defined yet
+ * handler   called for every message; NULL: messages are taken with xenmsg_recv()
+ * Returns 0, or -EINVAL (not a name for an endpoint, or an unknown option), -EEXIST (bound already, here or by another program),
+ * -EACCES (a policy denies it), -ENOBUFS (over a quota), -ENOTCONN, -EINTR, -ETIMEDOUT (the daemon didn't answer within 30 s), -ENOMEM.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options,
+					xenmsg_message_handler handler, void *userdata);
+/* Takes it away again. Messages that were not taken are not delivered; their senders are told. -ENOENT: not bound here. */
+XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
+
+/*
+ * Takes the next message for an endpoint that was bound without a handler. With this the message is delivered.
+ * message     [out] free it with xenmsg_message_free()
+ * timeout_ms  0: don't wait
+ * Returns 0, or -EAGAIN (none there, timeout_ms is 0), -ETIMEDOUT, -EINTR (a signal came while waiting), -ENOTCONN, -EPROTO, -ENOMEM.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message, int timeout_ms);
+
+/* The payload, aligned to 8, followed by no terminator; never NULL. It may be written to, up to its size. */
+XENMSG_API void *xenmsg_message_data(struct xenmsg_message *message);
+XENMSG_API size_t xenmsg_message_size(const struct xenmsg_message *message);
+/* The endpoint that it was sent to. */
+XENMSG_API const char *xenmsg_message_endpoint(const struct xenmsg_message *message);
+/* Who sent it. The domid comes from the hypervisor. uid, gid and pid were taken from the kernel by the sender's daemon, and are
+ * worth what that domain is worth. */
+XENMSG_API uint32_t xenmsg_message_sender_domid(const struct xenmsg_message *message);
+XENMSG_API uint32_t xenmsg_message_sender_uid(const struct xenmsg_message *message);
+XENMSG_API uint32_t xenmsg_message_sender_gid(const struct xenmsg_message *message);
+XENMSG_API uint32_t xenmsg_message_sender_pid(const struct xenmsg_message *message);
+/* The sender's domain by name, if the daemon knows it (names come from dom0's daemon), else "". */
+XENMSG_API const char *xenmsg_message_sender_name(const struct xenmsg_message *message);
+/* NULL is allowed. May be called after xenmsg_close(), by the same thread. */
+XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
+
+/* ---- sending ---- */
+
+/* A message's outcome: 0, or one of the errors listed at the top. */
+typedef void (*xenmsg_done)(void *userdata, int result);
+
+/*
+ * Sends a message and waits for its outcome.
+ * address     DOMAIN:ENDPOINT
+ * data        may be NULL if size is 0
+ * timeout_ms  when it is not taken by then, it is withdrawn; to settle that may take up to 2 s more.
+ *             0: hands it to the daemon if that is possible at once, and returns 0 without knowing the outcome; else -EAGAIN, and it
+ *             was not sent.
+ * Returns the outcome; or -EINVAL (the address is malformed), -EMSGSIZE, -EAGAIN, -ENOBUFS (too many addresses at once), -EINTR (a signal came before
+ * anything was sent; later ones don't interrupt), -ENOTCONN, -ENOMEM: each of them says that nothing was sent.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size_t size,
+					int timeout_ms);
+
+/*
+ * Sends a message without waiting. What doesn't fit into the daemon's ring is copied and follows when there is room, so a large
+ * message doesn't hold up those to other addresses.
+ * done  called exactly once with the outcome if this returned 0, else never; never from within this call. NULL: the outcome is of no interest
+ * Messages to one address arrive in the order in which they were sent, as long as each ends in 0.
+ * Returns 0: accepted; or -EAGAIN (too much is waiting for this address: let xenmsg_process() or xenmsg_wait() run first), and
+ * the others of xenmsg_send() that say that nothing was sent.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_post(struct xenmsg *conn, const char *address, const void *data, size_t size,
+					xenmsg_done done, void *userdata);
+
+/* ---- who is there ---- */
+
+enum xenmsg_event_kind {
+	XENMSG_DOMAIN_UP = 1,	 /* the domain's daemon has appeared */
+	XENMSG_DOMAIN_DOWN = 2,	 /* it has gone */
+	XENMSG_ENDPOINT_UP = 3,	 /* an endpoint that this domain may reach has appeared */
+	XENMSG_ENDPOINT_DOWN = 4 /* it has gone */
+};
+
+struct xenmsg_event {
+	enum xenmsg_event_kind kind;
+	uint32_t domid;
+	const char *name; /* the endpoint; for domains the domain's name, "" if unknown. Valid during the callback */
+};
+
+typedef void (*xenmsg_event_handler)(void *userdata, const struct xenmsg_event *event);
+
+/*
+ * Reports comings and goings.
+ * pattern  DOMAIN: of domains; DOMAIN:ENDPOINT: of endpoints. Each may be a shell pattern: "*", "*:print", "3:scan*"
+ * Returns a positive number for xenmsg_unwatch(), or -EINVAL (malformed pattern), -ENOBUFS (over a quota), -ENOTCONN, -EINTR, -ETIMEDOUT,
+ * -ENOMEM.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_watch(struct xenmsg *conn, const char *pattern, xenmsg_event_handler handler,
+					 void *userdata);
+/* Ends it: no more events of this watch are reported. -ENOENT: no such watch. */
+XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
+
+/*
+ * Asks the daemon something and waits for its answer.
+ * what  "status" (doc/status.schema.json), "peers", "endpoints" or "endpoints DOMAIN"
+ * json  [out] text, free(3) it
+ * Returns 0, or -EINVAL (unknown question), -EHOSTDOWN (no such domain), -ENOTCONN, -EINTR, -ETIMEDOUT, -ENOMEM.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_query(struct xenmsg *conn, const char *what, char **json);
+/* The same as xenmsg_query() for "status". */
+XENMSG_API XENMSG_CHECK int xenmsg_status(struct xenmsg *conn, char **json);
+
+/*
+ * A round trip between the local daemon and that of a domain.
+ * domain  domid, name, or "self"
+ * rtt_ns  [out] nanoseconds; may be NULL
+ * Returns 0, or -EHOSTDOWN, -EHOSTUNREACH, -EACCES, -ETIMEDOUT, -EINVAL, -ENOTCONN, -EINTR, -ENOMEM.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_ping(struct xenmsg *conn, const char *domain, int timeout_ms, uint64_t *rtt_ns);
+
+#ifdef __cplusplus
+}
+#endif
+
 #endif
