@@ -21,3 +21,5 @@ tests_unit_test_ring_hostile_LDADD = libwire.la $(CMOCKA_LIBS)
 tests_unit_test_config_SOURCES = tests/unit/test_config.c tests/unit/unit.h
 tests_unit_test_config_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_config_LDADD = libdaemon.la $(CMOCKA_LIBS)
+
+include tests/fuzz/local.mk

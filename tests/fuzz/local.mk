@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # A fuzz target is built twice: `replay_X` runs the corpus in `make check`, `fuzz_X` is the libFuzzer program
 # (./configure --enable-fuzzers CC=clang CFLAGS='-g -O1 -fsanitize=address,undefined,fuzzer-no-link').
-FUZZ_LDFLAGS = -fsanitize=fuzzer
+LINK_FUZZER = -fsanitize=fuzzer
 EXTRA_DIST += tests/fuzz/corpus
 fuzz_replays = tests/fuzz/replay_config
 check_PROGRAMS += $(fuzz_replays)
@@ -14,5 +14,5 @@ tests_fuzz_replay_config_SOURCES = tests/fuzz/fuzz_config.c tests/fuzz/replay_ma
 tests_fuzz_replay_config_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS='"config"'
 tests_fuzz_replay_config_LDADD = libdaemon.la
 tests_fuzz_fuzz_config_SOURCES = tests/fuzz/fuzz_config.c
-tests_fuzz_fuzz_config_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_config_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_config_LDADD = libdaemon.la
