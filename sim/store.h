@@ -4,16 +4,16 @@
  * transactions, served over XenStore's own wire protocol (xen/io/xs_wire.h) to the unmodified libxenstore.
  *
  * Each domain has one Unix stream socket; who connects there speaks as that domain. Domain 0's socket behaves
- * as xenstored's own, a guest's as /dev/xen/xenbus, where the guest's kernel stands between: all processes of a
- * guest share one set of quotas, the same watch may be set twice, and after a resume the kernel sets every watch
- * again and fails the transactions that were open.
+ * as xenstored's own, a guest's as /dev/xen/xenbus, where the guest's kernel stands between: all processes of
+ *a guest share one set of quotas, the same watch may be set twice, and after a resume the kernel sets every
+ *watch again and fails the transactions that were open.
  *
  *	listen ──► connections ──► requests ──► tree ──► watch events
  *	rename_domain: the same connections, another domid (what a guest lives through in save and restore)
  *	unlisten: all of it gone
  *
- * Everything happens in the event loop that sim_store_new was given, from one thread. The caller ignores SIGPIPE.
- * The store owns what is passed to it by copy; returned strings belong to the caller (free).
+ * Everything happens in the event loop that sim_store_new was given, from one thread. The caller ignores
+ *SIGPIPE. The store owns what is passed to it by copy; returned strings belong to the caller (free).
  * Functions return 0 or a negative errno unless it says otherwise.
  */
 #ifndef XENMSG_SIM_STORE_H
@@ -28,13 +28,13 @@ struct sim_store;
 /* Debian ships both daemons; where users can see the difference, the store behaves like the one chosen. */
 enum sim_store_flavour {
 	SIM_STORE_OXENSTORED, /* the default on Debian */
-	SIM_STORE_XENSTORED, /* the one in C */
+	SIM_STORE_XENSTORED,  /* the one in C */
 };
 
 /* A guest's quotas; domain 0 is exempt, as on Xen. */
 struct sim_store_limits {
 	unsigned nodes;
-	unsigned watches; /* the quota is exceeded by the watch after the next, as in both daemons */
+	unsigned watches;      /* the quota is exceeded by the watch after the next, as in both daemons */
 	unsigned transactions; /* likewise */
 	unsigned value_bytes;
 	unsigned perms;
@@ -63,22 +63,24 @@ struct sim_store_options {
 /* Fills in the defaults of a flavour, to be changed before sim_store_new. */
 void sim_store_options_init(struct sim_store_options *options, enum sim_store_flavour flavour);
 
-/* options may be NULL: oxenstored's. Returns NULL when memory runs out. The new tree holds what a xenstored makes
- * at start (/local, /tool/xenstored, the special nodes); homes of domains are the toolstack's to write. */
+/* options may be NULL: oxenstored's. Returns NULL when memory runs out. The new tree holds what a xenstored
+ * makes at start (/local, /tool/xenstored, the special nodes); homes of domains are the toolstack's to write.
+ */
 struct sim_store *sim_store_new(struct event_base *base, const struct sim_store_options *options);
 void sim_store_free(struct sim_store *store);
 
-/* Who connects to socket_path is domid. A stale socket file is replaced. A domain has one socket: -EEXIST for a
- * second, -ENAMETOOLONG for a path that doesn't fit into sun_path, or what bind says. */
+/* Who connects to socket_path is domid. A stale socket file is replaced. A domain has one socket: -EEXIST for
+ * a second, -ENAMETOOLONG for a path that doesn't fit into sun_path, or what bind says. */
 int sim_store_listen(struct sim_store *store, unsigned domid, const char *socket_path);
-/* One connection more for this domain on a connected stream socket, which the store then owns (also on failure). */
+/* One connection more for this domain on a connected stream socket, which the store then owns (also on
+ * failure). */
 int sim_store_attach(struct sim_store *store, unsigned domid, int fd);
 /* The domain is gone: closes and removes its socket and connections, drops its watches and transactions. */
 void sim_store_unlisten(struct sim_store *store, unsigned domid);
 
-/* Save and restore: the connections, watches and socket of domid now belong to new_domid. Relative paths mean the
- * new home, every watch fires once, open transactions end in EAGAIN. -ENOENT: no such domain, -EEXIST: new_domid
- * has a socket already. The trees of both homes are the caller's to write and remove. */
+/* Save and restore: the connections, watches and socket of domid now belong to new_domid. Relative paths mean
+ * the new home, every watch fires once, open transactions end in EAGAIN. -ENOENT: no such domain, -EEXIST:
+ * new_domid has a socket already. The trees of both homes are the caller's to write and remove. */
 int sim_store_rename_domain(struct sim_store *store, unsigned domid, unsigned new_domid);
 /* The same for a resume that keeps the domid (a save that was cancelled). */
 void sim_store_fire_all(struct sim_store *store, unsigned domid);
@@ -86,18 +88,21 @@ void sim_store_fire_all(struct sim_store *store, unsigned domid);
 /* The toolstack's own hand: domain 0's rights, absolute paths, watches fire. */
 /* perms may be NULL: inherited from the parent (new node) or left as they are. Missing parents are made. With
  * perms, no watcher ever sees the node without them. */
-int sim_store_write(struct sim_store *store, const char *path, const char *value, const struct sim_perm *perms,
-		    unsigned nperms);
-int sim_store_set_perms(struct sim_store *store, const char *path, const struct sim_perm *perms, unsigned nperms);
+int sim_store_write(struct sim_store *store, const char *path, const char *value,
+		    const struct sim_perm *perms, unsigned nperms);
+int sim_store_set_perms(struct sim_store *store, const char *path, const struct sim_perm *perms,
+			unsigned nperms);
 /* Removes the node and all below it; absence is no error as long as the parent exists (else -ENOENT). */
 int sim_store_rm(struct sim_store *store, const char *path);
-/* NULL with errno set if it doesn't exist. The value is followed by a NUL that *length (may be NULL) doesn't count. */
+/* NULL with errno set if it doesn't exist. The value is followed by a NUL that *length (may be NULL) doesn't
+ * count. */
 char *sim_store_read(struct sim_store *store, const char *path, size_t *length);
 bool sim_store_exists(struct sim_store *store, const char *path);
 
-/* A domain begins and ends in XenStore's eyes. Each fires its special watch, @introduceDomain or @releaseDomain.
- * Release also removes what the domain owned and strikes it from permission lists, as xenstored does for a dead
- * domid; a toolstack removes /local/domain/N before, since only that reaches the peers' watches. */
+/* A domain begins and ends in XenStore's eyes. Each fires its special watch, @introduceDomain or
+ * @releaseDomain. Release also removes what the domain owned and strikes it from permission lists, as
+ * xenstored does for a dead domid; a toolstack removes /local/domain/N before, since only that reaches the
+ * peers' watches. */
 void sim_store_introduce(struct sim_store *store, unsigned domid);
 void sim_store_release(struct sim_store *store, unsigned domid);
 

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The store as a whole: domains and their sockets, and the toolstack's own hand. See store.h. */
+#include "sim/store.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "sim/store_internal.h"
+
+static const struct sim_credentials toolstack = {.domid = 0, .target = -1};
+
+void sim_store_options_init(struct sim_store_options *options, enum sim_store_flavour flavour)
+{
+	*options = (struct sim_store_options){
+		.flavour = flavour,
+		.limits =
+			{
+				.nodes = 1000,
+				/* oxenstored would allow 100, but a guest's kernel needs some of them anyway
+				 */
+				.watches = 128,
+				.transactions = 10,
+				.value_bytes = 2048,
+				.perms = 5,
+				.path = flavour == SIM_STORE_OXENSTORED ? 1024 : XENSTORE_REL_PATH_MAX,
+				.transaction_requests = 1024,
+			},
+	};
+}
+
+/* ---- domains ---- */
+
+struct sim_domain *sim_domain_find(const struct sim_store *store, unsigned domid)
+{
+	struct sim_domain *domain;
+
+	HASH_FIND(hh, store->domains, &domid, sizeof(domid), domain);
+	return domain;
+}
+
+struct sim_domain *sim_domain_get(struct sim_store *store, unsigned domid)
+{
+	struct sim_domain *domain = sim_domain_find(store, domid);
+
+	if (domain)
+		return domain;
+	domain = sim_must(calloc(1, sizeof(*domain)));
+	domain->store = store;
+	domain->domid = domid;
+	domain->target = -1;
+	HASH_ADD(hh, store->domains, domid, sizeof(domain->domid), domain);
+	return domain;
+}
+
+struct sim_credentials sim_domain_credentials(const struct sim_domain *domain)
+{
+	return (struct sim_credentials){domain->domid, domain->target};
+}
+
+static void domain_disconnect(struct sim_domain *domain)
+{
+	struct sim_connection *connection, *next;
+
+	DL_FOREACH_SAFE (domain->connections, connection, next)
+		sim_connection_free(connection);
+	if (domain->listener) {
+		evconnlistener_free(domain->listener);
+		unlink(domain->socket_path);
+		free(domain->socket_path);
+		domain->listener = NULL;
+		domain->socket_path = NULL;
+	}
+}
+
+static void domain_free(struct sim_domain *domain)
+{
+	domain_disconnect(domain);
+	HASH_DEL(domain->store->domains, domain);
+	free(domain);
+}
+
+/* Frees who was found to be gone while others were being served. */
+static void on_reap(evutil_socket_t fd, short what, void *data)
+{
+	struct sim_store *store = data;
+	struct sim_domain *domain, *next;
+
+	(void)fd;
+	(void)what;
+	HASH_ITER (hh, store->domains, domain, next) {
+		struct sim_connection *connection, *after;
+
+		DL_FOREACH_SAFE (domain->connections, connection, after)
+			if (connection->doomed)
+				sim_connection_free(connection);
+	}
+}
+
+/* ---- the store ---- */
+
+struct sim_store *sim_store_new(struct event_base *base, const struct sim_store_options *options)
+{
+	struct sim_store *store = calloc(1, sizeof(*store));
+
+	if (!store)
+		return NULL;
+	store->base = base;
+	if (options)
+		store->options = *options;
+	else
+		sim_store_options_init(&store->options, SIM_STORE_OXENSTORED);
+	store->reap = event_new(base, -1, 0, on_reap, store);
+	if (!store->reap) {
+		free(store);
+		return NULL;
+	}
+	sim_tree_init(&store->tree, &store->options, &store->last_generation);
+	sim_tree_mkdir(&store->tree, &toolstack, "/local/domain");
+	sim_tree_mkdir(&store->tree, &toolstack, "/tool");
+	sim_tree_write(&store->tree, &toolstack, "/tool/xenstored", "xensim", strlen("xensim"));
+	sim_tree_mkdir(&store->tree, &toolstack, "@introduceDomain");
+	sim_tree_mkdir(&store->tree, &toolstack, "@releaseDomain");
+	sim_domain_get(store, 0)->introduced = true;
+	return store;
+}
+
+void sim_store_free(struct sim_store *store)
+{
+	struct sim_domain *domain, *next;
+
+	if (!store)
+		return;
+	HASH_ITER (hh, store->domains, domain, next)
+		domain_free(domain);
+	event_free(store->reap);
+	sim_tree_clear(&store->tree);
+	free(store);
+}
+
+static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int len,
+		       void *data)
+{
+	(void)listener;
+	(void)address;
+	(void)len;
+	sim_connection_new(data, fd);
+}
+
+static int bind_socket(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat status;
+	int fd, rc;
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(address.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	/* Nobody can listen behind a socket that an earlier simulator left here. */
+	if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode))
+		unlink(path);
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		rc = -errno;
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
+int sim_store_listen(struct sim_store *store, unsigned domid, const char *socket_path)
+{
+	struct sim_domain *domain = sim_domain_get(store, domid);
+	int fd, rc;
+
+	if (domain->listener)
+		return -EEXIST;
+	fd = bind_socket(socket_path);
+	if (fd < 0)
+		return fd;
+	errno = 0;
+	domain->listener = evconnlistener_new(store->base, on_connect, domain,
+					      LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, SOMAXCONN, fd);
+	if (!domain->listener) {
+		rc = errno ? -errno : -ENOMEM;
+		close(fd);
+		unlink(socket_path);
+		return rc;
+	}
+	domain->socket_path = sim_must(strdup(socket_path));
+	return 0;
+}
+
+int sim_store_attach(struct sim_store *store, unsigned domid, int fd)
+{
+	if (evutil_make_socket_nonblocking(fd) < 0 || evutil_make_socket_closeonexec(fd) < 0) {
+		close(fd);
+		return -EBADF;
+	}
+	sim_connection_new(sim_domain_get(store, domid), fd);
+	return 0;
+}
+
+void sim_store_unlisten(struct sim_store *store, unsigned domid)
+{
+	struct sim_domain *domain = sim_domain_find(store, domid);
+
+	if (!domain)
+		return;
+	if (domain->introduced)
+		domain_disconnect(domain);
+	else
+		domain_free(domain);
+}
+
+static void domain_resumed(struct sim_domain *domain)
+{
+	struct sim_connection *connection;
+
+	DL_FOREACH (domain->connections, connection) {
+		sim_transaction_make_stale(connection);
+		sim_watch_set_again(connection);
+	}
+}
+
+int sim_store_rename_domain(struct sim_store *store, unsigned domid, unsigned new_domid)
+{
+	struct sim_domain *domain = sim_domain_find(store, domid), *other = sim_domain_find(store, new_domid),
+			  *rest;
+	bool introduced;
+
+	if (!domain)
+		return -ENOENT;
+	if (other && (other == domain || other->listener || other->connections))
+		return -EEXIST;
+	introduced = domain->introduced;
+	HASH_DEL(store->domains, domain);
+	domain->domid = new_domid;
+	domain->introduced = other && other->introduced;
+	if (other)
+		domain_free(other);
+	HASH_ADD(hh, store->domains, domid, sizeof(domain->domid), domain);
+	/* The old domid stays known until it is released. */
+	rest = sim_domain_get(store, domid);
+	rest->introduced = introduced;
+	domain_resumed(domain);
+	return 0;
+}
+
+void sim_store_fire_all(struct sim_store *store, unsigned domid)
+{
+	struct sim_domain *domain = sim_domain_find(store, domid);
+
+	if (domain)
+		domain_resumed(domain);
+}
+
+/* ---- the toolstack's own hand ---- */
+
+static int resolve(const struct sim_store *store, const char *path, char absolute[SIM_PATH_SIZE])
+{
+	return path[0] == '/' || path[0] == '@' ? sim_path_resolve(absolute, path, 0, &store->options.limits)
+						: -EINVAL;
+}
+
+/* Fires what has happened since old_root, and lets go of it. */
+static void fire(struct sim_store *store, struct sim_changes *changes, struct sim_node *old_root)
+{
+	sim_watch_fire_changes(store, changes, old_root, store->tree.root);
+	sim_changes_clear(changes);
+	sim_node_unref(old_root);
+}
+
+int sim_store_write(struct sim_store *store, const char *path, const char *value,
+		    const struct sim_perm *perms, unsigned nperms)
+{
+	char absolute[SIM_PATH_SIZE];
+	struct sim_changes changes = {0};
+	struct sim_node *old_root;
+	int rc = resolve(store, path, absolute);
+
+	if (rc < 0)
+		return rc;
+	old_root = sim_node_ref(store->tree.root);
+	rc = sim_tree_write(&store->tree, &toolstack, absolute, value, strlen(value));
+	if (rc == 0)
+		sim_changes_add(&changes, XS_WRITE, absolute);
+	if (rc == 0 && perms) {
+		rc = sim_tree_set_perms(&store->tree, &toolstack, absolute, perms, nperms);
+		/* Watchers of an older node may lose it by this. */
+		if (rc == 0 && sim_node_find(old_root, absolute))
+			sim_changes_add(&changes, XS_SET_PERMS, absolute);
+	}
+	fire(store, &changes, old_root);
+	return rc;
+}
+
+int sim_store_set_perms(struct sim_store *store, const char *path, const struct sim_perm *perms,
+			unsigned nperms)
+{
+	char absolute[SIM_PATH_SIZE];
+	struct sim_changes changes = {0};
+	struct sim_node *old_root;
+	int rc = resolve(store, path, absolute);
+
+	if (rc < 0)
+		return rc;
+	old_root = sim_node_ref(store->tree.root);
+	rc = sim_tree_set_perms(&store->tree, &toolstack, absolute, perms, nperms);
+	if (rc == 0)
+		sim_changes_add(&changes, XS_SET_PERMS, absolute);
+	fire(store, &changes, old_root);
+	return rc;
+}
+
+int sim_store_rm(struct sim_store *store, const char *path)
+{
+	char absolute[SIM_PATH_SIZE];
+	struct sim_changes changes = {0};
+	struct sim_node *old_root;
+	int rc = resolve(store, path, absolute);
+
+	if (rc < 0)
+		return rc;
+	old_root = sim_node_ref(store->tree.root);
+	rc = sim_tree_rm(&store->tree, &toolstack, absolute);
+	if (rc == 0)
+		sim_changes_add(&changes, XS_RM, absolute);
+	fire(store, &changes, old_root);
+	return rc < 0 ? rc : 0;
+}
+
+static const struct sim_node *look_up(const struct sim_store *store, const char *path)
+{
+	char absolute[SIM_PATH_SIZE];
+	int rc = resolve(store, path, absolute);
+	const struct sim_node *node;
+
+	if (rc < 0) {
+		errno = -rc;
+		return NULL;
+	}
+	node = sim_node_find(store->tree.root, absolute);
+	if (!node)
+		errno = ENOENT;
+	return node;
+}
+
+char *sim_store_read(struct sim_store *store, const char *path, size_t *length)
+{
+	const struct sim_node *node = look_up(store, path);
+	char *copy;
+
+	if (!node)
+		return NULL;
+	copy = sim_must(malloc(node->value_len + 1));
+	if (node->value_len)
+		memcpy(copy, node->value, node->value_len);
+	copy[node->value_len] = '\0';
+	if (length)
+		*length = node->value_len;
+	return copy;
+}
+
+bool sim_store_exists(struct sim_store *store, const char *path)
+{
+	return look_up(store, path) != NULL;
+}
+
+void sim_store_introduce(struct sim_store *store, unsigned domid)
+{
+	sim_domain_get(store, domid)->introduced = true;
+	sim_watch_fire_special(store, "@introduceDomain");
+}
+
+void sim_store_release(struct sim_store *store, unsigned domid)
+{
+	struct sim_domain *domain = sim_domain_find(store, domid);
+
+	/* The C daemon removes what the domain owned before the eyes of watchers, oxenstored silently. */
+	if (store->options.flavour == SIM_STORE_XENSTORED) {
+		char *owned;
+
+		while ((owned = sim_tree_first_owned(&store->tree, domid))) {
+			sim_store_rm(store, owned);
+			free(owned);
+		}
+	}
+	sim_tree_forget_domain(&store->tree, domid);
+	if (domain) {
+		domain->introduced = false;
+		domain->target = -1;
+		if (!domain->listener && !domain->connections)
+			domain_free(domain);
+	}
+	sim_watch_fire_special(store, "@releaseDomain");
+}
+
+void sim_store_stall(struct sim_store *store, bool stalled)
+{
+	struct sim_domain *domain, *next;
+
+	if (store->stalled == stalled)
+		return;
+	store->stalled = stalled;
+	HASH_ITER (hh, store->domains, domain, next) {
+		struct sim_connection *connection;
+
+		DL_FOREACH (domain->connections, connection)
+			sim_connection_apply_stall(connection);
+	}
+}
+
+void sim_store_stats(const struct sim_store *store, unsigned domid, struct sim_store_stats *stats)
+{
+	const struct sim_domain *domain = sim_domain_find(store, domid);
+	const struct sim_connection *connection;
+
+	*stats = (struct sim_store_stats){.nodes = sim_tree_owned(&store->tree, domid)};
+	if (!domain)
+		return;
+	DL_FOREACH (domain->connections, connection) {
+		if (connection->doomed)
+			continue;
+		stats->connections++;
+		stats->watches += sim_watch_count(connection);
+		stats->transactions += sim_transaction_count(connection);
+	}
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * One client: requests in, replies and watch events out.
+ *
+ * Nobody waits for anybody: a client that doesn't read gets no more requests served once OUTPUT_ENOUGH bytes
+ * wait for it, and is cut off when the events of others have piled up to OUTPUT_LIMIT.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "sim/store_internal.h"
+
+#define INPUT_ENOUGH  (64 * 1024) /* holds many messages, and certainly one */
+#define OUTPUT_ENOUGH (256 * 1024)
+#define OUTPUT_LIMIT  (16 * 1024 * 1024)
+
+void sim_connection_doom(struct sim_connection *connection)
+{
+	if (connection->doomed)
+		return;
+	connection->doomed = true;
+	if (connection->bev)
+		bufferevent_disable(connection->bev, EV_READ | EV_WRITE);
+	event_active(connection->domain->store->reap, EV_TIMEOUT, 0);
+}
+
+void sim_connection_send(struct sim_connection *connection, const struct xsd_sockmsg *header,
+			 const void *data, size_t len)
+{
+	struct xsd_sockmsg sized = *header;
+
+	if (connection->doomed)
+		return;
+	if (evbuffer_get_length(connection->output) > OUTPUT_LIMIT) {
+		sim_connection_doom(connection);
+		return;
+	}
+	sized.len = (uint32_t)len;
+	if (evbuffer_expand(connection->output, sizeof(sized) + len) < 0 ||
+	    evbuffer_add(connection->output, &sized, sizeof(sized)) < 0 ||
+	    evbuffer_add(connection->output, data, len) < 0)
+		abort();
+}
+
+static void send_reply(struct sim_connection *connection, const struct sim_request *request,
+		       const struct sim_reply *reply)
+{
+	struct xsd_sockmsg header = request->header;
+
+	if (reply->error) {
+		const char *name = sim_wire_error_name(reply->error);
+
+		header.type = XS_ERROR;
+		sim_connection_send(connection, &header, name, strlen(name) + 1);
+	} else {
+		sim_connection_send(connection, &header, reply->data, reply->len);
+	}
+}
+
+static void reply_text(struct sim_reply *reply, const char *text)
+{
+	sim_reply_append(reply, text, strlen(text) + 1);
+}
+
+/* ---- requests of the toolstack ---- */
+
+static bool is_for_toolstack(uint32_t type)
+{
+	return type == XS_INTRODUCE || type == XS_RELEASE || type == XS_IS_DOMAIN_INTRODUCED ||
+	       type == XS_RESUME || type == XS_SET_TARGET;
+}
+
+static int serve_toolstack(struct sim_store *store, const struct sim_request *request,
+			   struct sim_reply *reply)
+{
+	struct sim_domain *domain = sim_domain_find(store, request->domid);
+	bool introduced = domain && domain->introduced;
+	const int unknown = store->options.flavour == SIM_STORE_XENSTORED ? -ENOENT : -EINVAL;
+
+	switch (request->header.type) {
+	case XS_IS_DOMAIN_INTRODUCED:
+		reply_text(reply, introduced ? "T" : "F");
+		return 0;
+	case XS_INTRODUCE:
+		if (!introduced)
+			sim_store_introduce(store, request->domid);
+		break;
+	case XS_RELEASE:
+		if (!introduced || request->domid == 0)
+			return unknown;
+		sim_store_release(store, request->domid);
+		break;
+	case XS_RESUME:
+		if (!introduced)
+			return unknown;
+		break;
+	case XS_SET_TARGET:
+		if (!introduced)
+			return -ENOENT;
+		domain->target = (int)request->target;
+		break;
+	default:
+		abort();
+	}
+	reply_text(reply, "OK");
+	return 0;
+}
+
+/* ---- requests of the connection's own state ---- */
+
+static int serve_own(struct sim_connection *connection, const struct sim_request *request,
+		     struct sim_reply *reply)
+{
+	struct sim_domain *domain = connection->domain;
+	struct sim_connection *other;
+	char text[16];
+	uint32_t id;
+	int rc = 0;
+
+	switch (request->header.type) {
+	case XS_WATCH:
+		rc = sim_watch_add(connection, request->untrusted_path, request->token);
+		break;
+	case XS_UNWATCH:
+		rc = sim_watch_remove(connection, request->untrusted_path, request->token);
+		break;
+	case XS_RESET_WATCHES:
+		/* A guest has one connection, its kernel's, whoever of its processes asks. */
+		DL_FOREACH (domain->connections, other) {
+			if (domain->domid != 0 || other == connection) {
+				sim_watch_remove_all(other);
+				sim_transaction_abort_all(other);
+			}
+		}
+		break;
+	case XS_CONTROL:
+		if (domain->domid != 0 && domain->store->options.flavour == SIM_STORE_XENSTORED)
+			return -EACCES;
+		break;
+	case XS_TRANSACTION_START:
+		if (request->header.tx_id != 0)
+			return -EBUSY;
+		rc = sim_transaction_start(connection, &id);
+		if (rc == 0) {
+			snprintf(text, sizeof(text), "%" PRIu32, id);
+			reply_text(reply, text);
+		}
+		return rc;
+	default:
+		return -ENOSYS;
+	}
+	if (rc == 0)
+		reply_text(reply, "OK");
+	return rc;
+}
+
+/* ---- requests for the tree ---- */
+
+static void serve_tree(struct sim_connection *connection, const struct sim_request *request,
+		       struct sim_reply *reply)
+{
+	struct sim_store *store = connection->domain->store;
+	struct sim_credentials who = sim_domain_credentials(connection->domain);
+	struct sim_node *old_root = sim_node_ref(store->tree.root);
+	struct sim_changes changes = {0};
+
+	sim_request_execute(&store->tree, &who, request, reply, &changes);
+	/* The reply first: a client may count on having it before the event that its own request made. */
+	send_reply(connection, request, reply);
+	sim_watch_fire_changes(store, &changes, old_root, store->tree.root);
+	sim_changes_clear(&changes);
+	sim_node_unref(old_root);
+}
+
+static void serve_transaction_end(struct sim_connection *connection, struct sim_transaction *transaction,
+				  const struct sim_request *request, struct sim_reply *reply)
+{
+	struct sim_committed committed = {0};
+
+	reply->error = sim_transaction_end(connection, transaction, request->commit, &committed);
+	if (!reply->error)
+		reply_text(reply, "OK");
+	send_reply(connection, request, reply);
+	sim_watch_fire_changes(connection->domain->store, &committed.changes, committed.old_root,
+			       committed.new_root);
+	sim_transaction_committed_clear(&committed);
+}
+
+/* What an id that names no transaction is answered: a guest's kernel and the C daemon know the word for it.
+ */
+static int unknown_transaction(const struct sim_domain *domain)
+{
+	return domain->domid == 0 && domain->store->options.flavour == SIM_STORE_OXENSTORED ? -EIO : -ENOENT;
+}
+
+/* True if the reply is still to be sent. */
+static bool serve(struct sim_connection *connection, const struct sim_request *request, const void *message,
+		  size_t len, int decoded, struct sim_reply *reply)
+{
+	const uint32_t type = request->header.type;
+	struct sim_domain *domain = connection->domain;
+	struct sim_credentials who = sim_domain_credentials(domain);
+	struct sim_transaction *transaction = NULL;
+
+	if (decoded == -ENOSYS) {
+		reply->error = -ENOSYS;
+		return true;
+	}
+	if (is_for_toolstack(type)) {
+		reply->error = !sim_credentials_privileged(&who) ? -EACCES : decoded;
+		if (!reply->error)
+			reply->error = serve_toolstack(domain->store, request, reply);
+		return true;
+	}
+	/* A watch belongs to no transaction, whatever its header says; a start in one is refused by itself.
+	 */
+	if (request->header.tx_id != 0 && type != XS_WATCH && type != XS_UNWATCH &&
+	    type != XS_TRANSACTION_START) {
+		transaction = sim_transaction_find(connection, request->header.tx_id);
+		if (!transaction || (transaction->stale && type != XS_TRANSACTION_END)) {
+			reply->error = unknown_transaction(domain);
+			return true;
+		}
+	}
+	if (decoded < 0) {
+		reply->error = decoded;
+		return true;
+	}
+	if (type == XS_TRANSACTION_END) {
+		if (!transaction) {
+			reply->error = -ENOENT;
+			return true;
+		}
+		serve_transaction_end(connection, transaction, request, reply);
+		return false;
+	}
+	if (!sim_request_is_for_tree(type)) {
+		reply->error = serve_own(connection, request, reply);
+		return true;
+	}
+	if (transaction) {
+		sim_transaction_execute(connection, transaction, request, message, len, reply);
+		return true;
+	}
+	serve_tree(connection, request, reply);
+	return false;
+}
+
+static void serve_message(struct sim_connection *connection, const void *message, size_t len)
+{
+	struct sim_request request;
+	struct sim_reply reply = {0};
+	int decoded = sim_wire_decode(&request, message, len);
+
+	if (serve(connection, &request, message, len, decoded, &reply)) {
+		send_reply(connection, &request, &reply);
+		if (request.header.type == XS_WATCH && !reply.error)
+			sim_watch_fire_first(connection);
+	}
+	sim_reply_clear(&reply);
+}
+
+void sim_connection_process(struct sim_connection *connection)
+{
+	struct evbuffer *input = connection->input;
+
+	while (!connection->doomed && !connection->domain->store->stalled &&
+	       evbuffer_get_length(connection->output) <= OUTPUT_ENOUGH) {
+		struct xsd_sockmsg header;
+		ev_ssize_t copied = evbuffer_copyout(input, &header, sizeof(header));
+		int len = sim_wire_message_length(&header, copied < 0 ? 0 : (size_t)copied);
+
+		if (len < 0) {
+			/* There is no way back to the beginning of a message. */
+			sim_connection_doom(connection);
+			return;
+		}
+		if (len == 0 || evbuffer_get_length(input) < (size_t)len)
+			return;
+		serve_message(connection, evbuffer_pullup(input, len), (size_t)len);
+		evbuffer_drain(input, (size_t)len);
+	}
+}
+
+/* ---- the socket ---- */
+
+static void on_readable(struct bufferevent *bev, void *data)
+{
+	(void)bev;
+	sim_connection_process(data);
+}
+
+/* All is written: requests that had to wait for that go on. */
+static void on_written(struct bufferevent *bev, void *data)
+{
+	(void)bev;
+	sim_connection_process(data);
+}
+
+static void on_closed(struct bufferevent *bev, short what, void *data)
+{
+	(void)bev;
+	(void)what;
+	sim_connection_doom(data);
+}
+
+void sim_connection_apply_stall(struct sim_connection *connection)
+{
+	if (!connection->bev || connection->doomed)
+		return;
+	if (connection->domain->store->stalled) {
+		bufferevent_disable(connection->bev, EV_READ | EV_WRITE);
+	} else {
+		bufferevent_enable(connection->bev, EV_READ | EV_WRITE);
+		/* From the loop, where requests that came before the stall are served like new ones. */
+		bufferevent_trigger(connection->bev, EV_READ,
+				    BEV_TRIG_IGNORE_WATERMARKS | BEV_OPT_DEFER_CALLBACKS);
+	}
+}
+
+struct sim_connection *sim_connection_new(struct sim_domain *domain, int fd)
+{
+	struct sim_connection *connection = sim_must(calloc(1, sizeof(*connection)));
+
+	connection->domain = domain;
+	if (fd < 0) {
+		connection->input = sim_must(evbuffer_new());
+		connection->output = sim_must(evbuffer_new());
+	} else {
+		connection->bev =
+			sim_must(bufferevent_socket_new(domain->store->base, fd, BEV_OPT_CLOSE_ON_FREE));
+		connection->input = bufferevent_get_input(connection->bev);
+		connection->output = bufferevent_get_output(connection->bev);
+		bufferevent_setcb(connection->bev, on_readable, on_written, on_closed, connection);
+		bufferevent_setwatermark(connection->bev, EV_READ, 0, INPUT_ENOUGH);
+	}
+	DL_APPEND(domain->connections, connection);
+	sim_connection_apply_stall(connection);
+	return connection;
+}
+
+void sim_connection_free(struct sim_connection *connection)
+{
+	DL_DELETE(connection->domain->connections, connection);
+	sim_watch_remove_all(connection);
+	sim_transaction_abort_all(connection);
+	if (connection->bev) {
+		bufferevent_free(connection->bev);
+	} else {
+		evbuffer_free(connection->input);
+		evbuffer_free(connection->output);
+	}
+	free(connection);
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the parts of the simulated XenStore share: who holds what.
+ *
+ *	sim_store ─┬─ domains (by domid) ─┬─ listener (one socket)
+ *	           │                      └─ connections ─┬─ watches
+ *	           └─ the live tree                       └─ transactions, each with its snapshot
+ *
+ * A connection is freed only from the loop (reap), never while a request of its own or of another is being
+ *served.
+ */
+#ifndef XENMSG_SIM_STORE_INTERNAL_H
+#define XENMSG_SIM_STORE_INTERNAL_H
+
+#include <event2/bufferevent.h>
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <uthash.h>
+#include <utlist.h>
+
+#include "sim/store_request.h"
+
+struct sim_connection;
+
+struct sim_watch {
+	char *path; /* as registered, and as it is reported */
+	char *absolute;
+	char *token;
+	struct sim_watch *prev, *next;
+};
+
+/* A request of a transaction and what it was answered. */
+struct sim_logged {
+	void *message;
+	size_t len;
+	struct sim_reply reply;
+};
+
+/*
+ * open ──► committed, aborted or failed with EAGAIN: gone
+ *   └───► stale (the domain was saved and restored): only an end is accepted, and a commit gets EAGAIN
+ */
+struct sim_transaction {
+	uint32_t id;
+	bool stale;
+	struct sim_node *old_root; /* the live tree when it began */
+	struct sim_tree tree;
+	struct sim_changes changes;
+	struct sim_logged *log;
+	unsigned n_logged;
+	struct sim_transaction *prev, *next;
+};
+
+struct sim_domain {
+	struct sim_store *store;
+	unsigned domid;
+	int target;
+	bool introduced;
+	uint32_t next_transaction;
+	struct evconnlistener *listener;
+	char *socket_path;
+	struct sim_connection *connections;
+	UT_hash_handle hh;
+};
+
+struct sim_connection {
+	struct sim_domain *domain;
+	struct bufferevent *bev;	 /* NULL when fed by hand, as the fuzzer does */
+	struct evbuffer *input, *output; /* bev's, or our own */
+	bool doomed;
+	struct sim_watch *watches;
+	struct sim_transaction *transactions;
+	struct sim_connection *prev, *next;
+};
+
+struct sim_store {
+	struct event_base *base;
+	struct sim_store_options options;
+	uint64_t last_generation;
+	struct sim_tree tree;
+	struct sim_domain *domains;
+	struct event *reap;
+	bool stalled;
+};
+
+/* store.c */
+struct sim_domain *sim_domain_find(const struct sim_store *store, unsigned domid);
+struct sim_domain *sim_domain_get(struct sim_store *store, unsigned domid);
+struct sim_credentials sim_domain_credentials(const struct sim_domain *domain);
+
+/* store_connection.c */
+/* fd -1: without a socket, to be fed through input and sim_connection_process. */
+struct sim_connection *sim_connection_new(struct sim_domain *domain, int fd);
+void sim_connection_free(struct sim_connection *connection);
+/* Serves what has arrived completely. */
+void sim_connection_process(struct sim_connection *connection);
+/* Ends it as soon as the loop comes round. */
+void sim_connection_doom(struct sim_connection *connection);
+void sim_connection_send(struct sim_connection *connection, const struct xsd_sockmsg *header,
+			 const void *data, size_t len);
+/* After store->stalled has changed. */
+void sim_connection_apply_stall(struct sim_connection *connection);
+
+/* store_watch.c */
+int sim_watch_add(struct sim_connection *connection, const char *untrusted_path, const char *token);
+/* The event that every new watch begins with. */
+void sim_watch_fire_first(struct sim_connection *connection);
+int sim_watch_remove(struct sim_connection *connection, const char *untrusted_path, const char *token);
+void sim_watch_remove_all(struct sim_connection *connection);
+/* After the domain has got another domid, or has been resumed: as its kernel would set them again. */
+void sim_watch_set_again(struct sim_connection *connection);
+unsigned sim_watch_count(const struct sim_connection *connection);
+/* Tells everybody who may know. */
+void sim_watch_fire_changes(struct sim_store *store, const struct sim_changes *changes,
+			    const struct sim_node *old_root, const struct sim_node *new_root);
+void sim_watch_fire_special(struct sim_store *store, const char *name);
+
+/* store_transaction.c */
+int sim_transaction_start(struct sim_connection *connection, uint32_t *id);
+struct sim_transaction *sim_transaction_find(const struct sim_connection *connection, uint32_t id);
+void sim_transaction_execute(struct sim_connection *connection, struct sim_transaction *transaction,
+			     const struct sim_request *request, const void *message, size_t len,
+			     struct sim_reply *reply);
+/* Ends and frees it. After a commit that changed something, *committed is what watches have to hear of; the
+ * caller fires them behind its reply and then clears it with sim_transaction_committed_clear. */
+struct sim_committed {
+	struct sim_changes changes;
+	struct sim_node *old_root, *new_root;
+};
+int sim_transaction_end(struct sim_connection *connection, struct sim_transaction *transaction, bool commit,
+			struct sim_committed *committed);
+void sim_transaction_committed_clear(struct sim_committed *committed);
+void sim_transaction_abort_all(struct sim_connection *connection);
+void sim_transaction_make_stale(struct sim_connection *connection);
+unsigned sim_transaction_count(const struct sim_connection *connection);
+
+#endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "sim/store_request.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+void sim_reply_append(struct sim_reply *reply, const void *data, size_t len)
+{
+	reply->data = sim_must(realloc(reply->data, reply->len + len + 1));
+	if (len)
+		memcpy(reply->data + reply->len, data, len);
+	reply->len += len;
+	reply->data[reply->len] = '\0';
+}
+
+void sim_reply_clear(struct sim_reply *reply)
+{
+	free(reply->data);
+	*reply = (struct sim_reply){0};
+}
+
+bool sim_reply_equal(const struct sim_reply *a, const struct sim_reply *b)
+{
+	if (a->error || b->error)
+		return a->error == b->error;
+	return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, a->len) == 0);
+}
+
+void sim_changes_add(struct sim_changes *changes, uint32_t type, const char *path)
+{
+	changes->list = sim_must(realloc(changes->list, (changes->count + 1) * sizeof(*changes->list)));
+	changes->list[changes->count++] = (struct sim_change){type, sim_must(strdup(path))};
+}
+
+void sim_changes_clear(struct sim_changes *changes)
+{
+	for (size_t i = 0; i < changes->count; i++)
+		free(changes->list[i].path);
+	free(changes->list);
+	*changes = (struct sim_changes){0};
+}
+
+bool sim_request_is_for_tree(uint32_t type)
+{
+	switch (type) {
+	case XS_DIRECTORY:
+	case XS_DIRECTORY_PART:
+	case XS_READ:
+	case XS_GET_PERMS:
+	case XS_WRITE:
+	case XS_MKDIR:
+	case XS_RM:
+	case XS_SET_PERMS:
+	case XS_GET_DOMAIN_PATH:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The names below a node, each with its NUL. The C daemon keeps the special nodes out of its root. */
+static void append_names(struct sim_reply *reply, const struct sim_node *node, bool with_special)
+{
+	for (unsigned i = 0; i < node->n_children; i++) {
+		const char *name = node->children[i]->name;
+
+		if (name[0] != '@' || with_special)
+			sim_reply_append(reply, name, strlen(name) + 1);
+	}
+}
+
+/* A piece of a long directory: the node's generation, then names from the offset on; an empty name ends the
+ * list. */
+static void directory_part(struct sim_reply *reply, const struct sim_node *node, unsigned offset)
+{
+	struct sim_reply names = {0};
+	char generation[24];
+	size_t generation_len, end = offset, room;
+
+	append_names(&names, node, false);
+	generation_len = (size_t)snprintf(generation, sizeof(generation), "%" PRIu64, node->generation) + 1;
+	sim_reply_append(reply, generation, generation_len);
+	room = XENSTORE_PAYLOAD_MAX - generation_len - 1;
+	while (end < names.len) {
+		size_t next = end + strlen(names.data + end) + 1;
+
+		if (next - offset > room)
+			break;
+		end = next;
+	}
+	if (end > offset)
+		sim_reply_append(reply, names.data + offset, end - offset);
+	if (end >= names.len)
+		sim_reply_append(reply, "", 1);
+	sim_reply_clear(&names);
+}
+
+static void reply_with_node(struct sim_reply *reply, const struct sim_request *request,
+			    const struct sim_node *node, bool is_c)
+{
+	char perm[16];
+
+	switch (request->header.type) {
+	case XS_READ:
+		sim_reply_append(reply, node->value, node->value_len);
+		break;
+	case XS_DIRECTORY:
+		append_names(reply, node, !is_c);
+		break;
+	case XS_DIRECTORY_PART:
+		directory_part(reply, node, request->offset);
+		break;
+	case XS_GET_PERMS:
+		for (unsigned i = 0; i < node->n_perms; i++) {
+			int len = sim_wire_print_perm(perm, &node->perms[i]);
+
+			sim_reply_append(reply, perm, (size_t)len + 1);
+		}
+		break;
+	default:
+		abort();
+	}
+	if (reply->len > XENSTORE_PAYLOAD_MAX) {
+		sim_reply_clear(reply);
+		reply->error = -E2BIG;
+	}
+}
+
+static int change(struct sim_tree *tree, const struct sim_credentials *who, const struct sim_request *request,
+		  const char *path)
+{
+	switch (request->header.type) {
+	case XS_WRITE:
+		return sim_tree_write(tree, who, path, request->value, request->value_len);
+	case XS_MKDIR:
+		return sim_tree_mkdir(tree, who, path);
+	case XS_RM:
+		return sim_tree_rm(tree, who, path);
+	case XS_SET_PERMS:
+		return sim_tree_set_perms(tree, who, path, request->perms, request->n_perms);
+	default:
+		abort();
+	}
+}
+
+/* The C daemon knows special paths in watches and permissions only. */
+static bool path_fits_type(const char *path, uint32_t type, bool is_c)
+{
+	return path[0] != '@' || !is_c || type == XS_SET_PERMS;
+}
+
+void sim_request_execute(struct sim_tree *tree, const struct sim_credentials *who,
+			 const struct sim_request *request, struct sim_reply *reply,
+			 struct sim_changes *changes)
+{
+	const bool is_c = tree->options->flavour == SIM_STORE_XENSTORED;
+	const uint32_t type = request->header.type;
+	const struct sim_node *node;
+	char path[SIM_PATH_SIZE];
+	int rc;
+
+	if (type == XS_GET_DOMAIN_PATH) {
+		int len = snprintf(path, sizeof(path), "/local/domain/%u", request->domid);
+
+		sim_reply_append(reply, path, (size_t)len + 1);
+		return;
+	}
+	/* oxenstored 4.17 hasn't got it. */
+	if (type == XS_DIRECTORY_PART && !is_c) {
+		reply->error = -ENOSYS;
+		return;
+	}
+	reply->error = sim_path_resolve(path, request->untrusted_path, who->domid, &tree->options->limits);
+	if (!reply->error && !path_fits_type(path, type, is_c))
+		reply->error = -EINVAL;
+	if (reply->error)
+		return;
+
+	switch (type) {
+	case XS_READ:
+	case XS_DIRECTORY:
+	case XS_DIRECTORY_PART:
+	case XS_GET_PERMS:
+		reply->error = sim_tree_get(tree, who, path, &node);
+		if (!reply->error)
+			reply_with_node(reply, request, node, is_c);
+		return;
+	default:
+		rc = change(tree, who, request, path);
+		if (rc < 0) {
+			reply->error = rc;
+			return;
+		}
+		if (rc == 0)
+			sim_changes_add(changes, type, path);
+		sim_reply_append(reply, "OK", 3);
+	}
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a request does to a tree and what it is answered, whoever sent it and wherever the tree came from: the
+ * live one, a transaction's, or one on which a transaction is tried again.
+ */
+#ifndef XENMSG_SIM_STORE_REQUEST_H
+#define XENMSG_SIM_STORE_REQUEST_H
+
+#include "sim/store_wire.h"
+
+struct sim_reply {
+	int error; /* 0, or a negative errno instead of the data */
+	char *data;
+	size_t len;
+};
+
+void sim_reply_append(struct sim_reply *reply, const void *data, size_t len);
+void sim_reply_clear(struct sim_reply *reply);
+bool sim_reply_equal(const struct sim_reply *a, const struct sim_reply *b);
+
+/* What watches have to be told of, in order. */
+struct sim_change {
+	uint32_t type; /* XS_WRITE, XS_MKDIR, XS_RM or XS_SET_PERMS */
+	char *path;
+};
+
+struct sim_changes {
+	struct sim_change *list;
+	size_t count;
+};
+
+void sim_changes_add(struct sim_changes *changes, uint32_t type, const char *path);
+void sim_changes_clear(struct sim_changes *changes);
+
+/* True for the requests below: those that read or change a tree. */
+bool sim_request_is_for_tree(uint32_t type);
+void sim_request_execute(struct sim_tree *tree, const struct sim_credentials *who,
+			 const struct sim_request *request, struct sim_reply *reply,
+			 struct sim_changes *changes);
+
+#endif

@@ -1,0 +1,628 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See store_tree.h. Where oxenstored and xenstored differ, `is_c` picks; the rules were read from Xen 4.17's
+ * source. */
+#include "config.h"
+
+#include "sim/store_tree.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define HOME_PREFIX "/local/domain/"
+
+static bool is_c(const struct sim_tree *tree)
+{
+	return tree->options->flavour == SIM_STORE_XENSTORED;
+}
+
+/* A fresh number for every change in the tree and its snapshots, so that equal generations mean the same
+ * state. */
+static void touch(const struct sim_tree *tree, struct sim_node *node)
+{
+	node->generation = ++*tree->last_generation;
+}
+
+bool sim_credentials_privileged(const struct sim_credentials *who)
+{
+	return who->domid == 0 || who->target == 0;
+}
+
+static bool acts_as(const struct sim_credentials *who, unsigned domid)
+{
+	return who->domid == domid || (who->target >= 0 && (unsigned)who->target == domid);
+}
+
+/* ---- nodes ---- */
+
+static struct sim_node *node_new(const char *name, size_t name_len, const struct sim_perm *perms,
+				 unsigned n_perms)
+{
+	struct sim_node *node = sim_must(calloc(1, sizeof(*node)));
+
+	node->refs = 1;
+	node->name = sim_must(strndup(name, name_len));
+	node->perms = sim_must(malloc(n_perms * sizeof(*perms)));
+	memcpy(node->perms, perms, n_perms * sizeof(*perms));
+	node->n_perms = n_perms;
+	return node;
+}
+
+struct sim_node *sim_node_ref(struct sim_node *node)
+{
+	node->refs++;
+	return node;
+}
+
+void sim_node_unref(struct sim_node *node)
+{
+	if (!node || --node->refs)
+		return;
+	for (unsigned i = 0; i < node->n_children; i++)
+		sim_node_unref(node->children[i]);
+	free(node->children);
+	free(node->perms);
+	free(node->value);
+	free(node->name);
+	free(node);
+}
+
+static void node_set_value(struct sim_node *node, const void *value, size_t len)
+{
+	/* One byte more, so that an empty value isn't NULL and a reader may add its NUL. */
+	char *copy = sim_must(malloc(len + 1));
+
+	if (len)
+		memcpy(copy, value, len);
+	copy[len] = '\0';
+	free(node->value);
+	node->value = copy;
+	node->value_len = len;
+}
+
+/* The node in this slot for us alone, so that it may be changed. */
+static struct sim_node *node_own(struct sim_node **slot)
+{
+	struct sim_node *shared = *slot, *own;
+
+	if (shared->refs == 1)
+		return shared;
+	own = node_new(shared->name, strlen(shared->name), shared->perms, shared->n_perms);
+	if (shared->value)
+		node_set_value(own, shared->value, shared->value_len);
+	own->generation = shared->generation;
+	if (shared->n_children) {
+		own->children = sim_must(malloc(shared->n_children * sizeof(struct sim_node *)));
+		for (unsigned i = 0; i < shared->n_children; i++)
+			own->children[i] = sim_node_ref(shared->children[i]);
+		own->n_children = shared->n_children;
+	}
+	sim_node_unref(shared);
+	*slot = own;
+	return own;
+}
+
+/* Where the child of this name is (true) or belongs (false). */
+static bool child_position(const struct sim_node *node, const char *name, size_t len, unsigned *position)
+{
+	unsigned low = 0, high = node->n_children;
+
+	while (low < high) {
+		unsigned middle = low + (high - low) / 2;
+		const char *other = node->children[middle]->name;
+		int order = strncmp(other, name, len);
+
+		if (order == 0 && other[len] != '\0')
+			order = 1;
+		if (order == 0) {
+			*position = middle;
+			return true;
+		}
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*position = low;
+	return false;
+}
+
+static void child_insert(struct sim_node *node, unsigned position, struct sim_node *child)
+{
+	node->children =
+		sim_must(realloc(node->children, (node->n_children + 1) * sizeof(struct sim_node *)));
+	memmove(&node->children[position + 1], &node->children[position],
+		(node->n_children - position) * sizeof(struct sim_node *));
+	node->children[position] = child;
+	node->n_children++;
+}
+
+static void child_remove(struct sim_node *node, unsigned position)
+{
+	sim_node_unref(node->children[position]);
+	node->n_children--;
+	memmove(&node->children[position], &node->children[position + 1],
+		(node->n_children - position) * sizeof(struct sim_node *));
+}
+
+bool sim_node_permits(const struct sim_node *node, const struct sim_credentials *who,
+		      enum sim_perm_access access)
+{
+	bool listed = false;
+
+	if (sim_credentials_privileged(who) || acts_as(who, node->perms[0].domid))
+		return true;
+	for (unsigned i = 1; i < node->n_perms; i++) {
+		if (!acts_as(who, node->perms[i].domid))
+			continue;
+		if ((node->perms[i].access & access) == access)
+			return true;
+		listed = true;
+	}
+	/* Who is listed is not "everyone else". */
+	return !listed && (node->perms[0].access & access) == access;
+}
+
+/* ---- paths ---- */
+
+/* Steps to the next name of a resolved path; a special path is one single name. */
+static bool path_next(const char **rest, const char **name, size_t *len)
+{
+	bool slash = **rest == '/';
+
+	if (slash)
+		(*rest)++;
+	if (**rest == '\0')
+		return false;
+	*name = *rest;
+	*len = slash ? strcspn(*rest, "/") : strlen(*rest);
+	*rest += *len;
+	return true;
+}
+
+int sim_path_resolve(char absolute[SIM_PATH_SIZE], const char *untrusted_path, unsigned domid,
+		     const struct sim_store_limits *limits)
+{
+	size_t len = strlen(untrusted_path), counted;
+	int written;
+	unsigned home;
+	int home_len = 0;
+
+	if (len == 0 || len > 4096)
+		return -EINVAL;
+	if (untrusted_path[0] == '/' || untrusted_path[0] == '@')
+		written = snprintf(absolute, SIM_PATH_SIZE, "%s", untrusted_path);
+	else
+		written = snprintf(absolute, SIM_PATH_SIZE, HOME_PREFIX "%u/%s", domid, untrusted_path);
+	if (written < 0 || written >= SIM_PATH_SIZE)
+		return -EINVAL;
+
+	/* The part below a home counts, so that no path becomes too long by a migration to a longer domid. */
+	counted = (size_t)written;
+	if (sscanf(absolute, HOME_PREFIX "%5u/%n", &home, &home_len) == 1 && home_len > 0)
+		counted -= (size_t)home_len;
+	if (counted > limits->path)
+		return -EINVAL;
+
+	if (absolute[0] == '@' || strcmp(absolute, "/") == 0)
+		return 0;
+	if (absolute[written - 1] == '/' || strstr(absolute, "//"))
+		return -EINVAL;
+	if (strspn(absolute, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/_@") !=
+	    (size_t)written)
+		return -EINVAL;
+	return 0;
+}
+
+bool sim_path_is_below(const char *path, const char *parent)
+{
+	size_t len = strlen(parent);
+
+	if (strcmp(parent, "/") == 0)
+		return path[0] == '/';
+	return strncmp(path, parent, len) == 0 && (path[len] == '/' || path[len] == '\0');
+}
+
+const struct sim_node *sim_node_nearest(const struct sim_node *root, const char *path, bool *exact)
+{
+	const char *name;
+	size_t len;
+	unsigned position;
+
+	while (path_next(&path, &name, &len)) {
+		if (!child_position(root, name, len, &position)) {
+			*exact = false;
+			return root;
+		}
+		root = root->children[position];
+	}
+	*exact = true;
+	return root;
+}
+
+const struct sim_node *sim_node_find(const struct sim_node *root, const char *path)
+{
+	bool exact;
+	const struct sim_node *node = sim_node_nearest(root, path, &exact);
+
+	return exact ? node : NULL;
+}
+
+const struct sim_node *sim_node_parent(const struct sim_node *root, const char *path)
+{
+	const char *name;
+	size_t len;
+	unsigned position;
+
+	if (!path_next(&path, &name, &len))
+		return NULL;
+	while (*path) {
+		if (!child_position(root, name, len, &position))
+			return NULL;
+		root = root->children[position];
+		path_next(&path, &name, &len);
+	}
+	return root;
+}
+
+/* The slot's node at an existing path, owned all the way down. */
+static struct sim_node *own_path(struct sim_tree *tree, const char *path, size_t path_len)
+{
+	struct sim_node *node = node_own(&tree->root);
+	const char *rest = path, *name;
+	size_t len;
+	unsigned position;
+
+	while (rest < path + path_len && path_next(&rest, &name, &len)) {
+		if (!child_position(node, name, len, &position))
+			abort(); /* the callers have looked before */
+		node = node_own(&node->children[position]);
+	}
+	return node;
+}
+
+/* ---- quotas ---- */
+
+unsigned sim_tree_owned(const struct sim_tree *tree, unsigned domid)
+{
+	for (unsigned i = 0; i < tree->n_owners; i++)
+		if (tree->owners[i].domid == domid)
+			return tree->owners[i].nodes;
+	return 0;
+}
+
+static void owner_add(struct sim_tree *tree, unsigned domid, int nodes)
+{
+	unsigned i;
+
+	for (i = 0; i < tree->n_owners && tree->owners[i].domid != domid; i++)
+		;
+	if (i == tree->n_owners) {
+		tree->owners = sim_must(realloc(tree->owners, (i + 1) * sizeof(*tree->owners)));
+		tree->owners[i] = (struct sim_owner){.domid = domid};
+		tree->n_owners++;
+	}
+	tree->owners[i].nodes += (unsigned)nodes;
+	if (tree->owners[i].nodes == 0)
+		tree->owners[i] = tree->owners[--tree->n_owners];
+}
+
+static void discharge(struct sim_tree *tree, const struct sim_node *node)
+{
+	owner_add(tree, node->perms[0].domid, -1);
+	for (unsigned i = 0; i < node->n_children; i++)
+		discharge(tree, node->children[i]);
+}
+
+/* What the C daemon counts against a node's size: measured, 2039 bytes of value fit beside one permission. */
+static bool c_size_fits(const struct sim_tree *tree, const struct sim_credentials *who, size_t n_perms,
+			size_t value_len, const struct sim_node *with_children, size_t another_name)
+{
+	size_t size = n_perms * sizeof(struct sim_perm) + value_len + another_name;
+
+	if (sim_credentials_privileged(who))
+		return true;
+	for (unsigned i = 0; with_children && i < with_children->n_children; i++)
+		size += strlen(with_children->children[i]->name) + 1;
+	return size < tree->options->limits.value_bytes;
+}
+
+/* ---- the tree ---- */
+
+void sim_tree_init(struct sim_tree *tree, const struct sim_store_options *options, uint64_t *last_generation)
+{
+	const struct sim_perm dom0 = {0, SIM_PERM_NONE};
+
+	*tree = (struct sim_tree){.options = options, .last_generation = last_generation};
+	tree->root = node_new("", 0, &dom0, 1);
+	owner_add(tree, 0, 1);
+}
+
+void sim_tree_snapshot(struct sim_tree *copy, const struct sim_tree *tree)
+{
+	*copy = *tree;
+	sim_node_ref(copy->root);
+	copy->owners = sim_must(malloc((tree->n_owners + 1) * sizeof(*copy->owners)));
+	memcpy(copy->owners, tree->owners, tree->n_owners * sizeof(*copy->owners));
+}
+
+void sim_tree_clear(struct sim_tree *tree)
+{
+	sim_node_unref(tree->root);
+	free(tree->owners);
+	*tree = (struct sim_tree){.options = tree->options, .last_generation = tree->last_generation};
+}
+
+/* What a missing node is answered with: the C daemon hides absence from those who couldn't see presence. */
+static int missing(const struct sim_tree *tree, const struct sim_credentials *who,
+		   const struct sim_node *nearest, enum sim_perm_access access)
+{
+	return is_c(tree) && !sim_node_permits(nearest, who, access) ? -EACCES : -ENOENT;
+}
+
+int sim_tree_get(const struct sim_tree *tree, const struct sim_credentials *who, const char *path,
+		 const struct sim_node **node)
+{
+	bool exact;
+	const struct sim_node *found = sim_node_nearest(tree->root, path, &exact);
+
+	if (!exact)
+		return missing(tree, who, found, SIM_PERM_READ);
+	if (!sim_node_permits(found, who, SIM_PERM_READ))
+		return -EACCES;
+	*node = found;
+	return 0;
+}
+
+/* Adds a missing name below the existing path of parent_len characters. */
+static int add_child(struct sim_tree *tree, const struct sim_credentials *who, const char *path,
+		     size_t parent_len, const char *name, size_t name_len, const struct sim_node **added)
+{
+	struct sim_node *parent = own_path(tree, path, parent_len), *child;
+	bool privileged = sim_credentials_privileged(who);
+	unsigned owner = parent->perms[0].domid, position;
+
+	if (is_c(tree) && !privileged)
+		owner = who->domid;
+	if (!privileged && owner > 0 && sim_tree_owned(tree, owner) >= tree->options->limits.nodes)
+		return is_c(tree) ? -ENOSPC : -EDQUOT;
+	if (!sim_node_permits(parent, who, SIM_PERM_WRITE))
+		return -EACCES;
+	if (is_c(tree) && !c_size_fits(tree, who, parent->n_perms, parent->value_len, parent, name_len + 1))
+		return -ENOSPC;
+
+	child = node_new(name, name_len, parent->perms, parent->n_perms);
+	node_set_value(child, "", 0);
+	child->perms[0].domid = owner;
+	touch(tree, child);
+	owner_add(tree, owner, 1);
+	child_position(parent, name, name_len, &position);
+	child_insert(parent, position, child);
+	touch(tree, parent);
+	*added = child;
+	return 0;
+}
+
+/* Creates what is missing of the path, the leaf only if asked for. */
+static int create(struct sim_tree *tree, const struct sim_credentials *who, const char *path, bool leaf)
+{
+	const struct sim_node *node = tree->root;
+	const char *rest = path, *name, *before = path;
+	size_t len;
+
+	while (path_next(&rest, &name, &len)) {
+		unsigned position;
+
+		if (child_position(node, name, len, &position)) {
+			node = node->children[position];
+		} else {
+			int rc;
+
+			if (!*rest && !leaf)
+				return 0;
+			rc = add_child(tree, who, path, (size_t)(before - path), name, len, &node);
+			if (rc < 0)
+				return rc;
+		}
+		before = rest;
+	}
+	return 0;
+}
+
+static void set_value(struct sim_tree *tree, const char *path, const void *value, size_t len)
+{
+	struct sim_node *node = own_path(tree, path, strlen(path));
+
+	node_set_value(node, value, len);
+	touch(tree, node);
+}
+
+/* The C daemon makes all of a path or none of it, and checks before that the nearest ancestor may be written.
+ */
+static int c_create(struct sim_tree *tree, const struct sim_credentials *who, const char *path)
+{
+	struct sim_tree saved;
+	bool exact;
+	int rc;
+
+	if (!sim_node_permits(sim_node_nearest(tree->root, path, &exact), who, SIM_PERM_WRITE))
+		return -EACCES;
+	sim_tree_snapshot(&saved, tree);
+	rc = create(tree, who, path, true);
+	if (rc < 0) {
+		sim_tree_clear(tree);
+		*tree = saved;
+		return rc;
+	}
+	sim_tree_clear(&saved);
+	return 0;
+}
+
+static int c_write(struct sim_tree *tree, const struct sim_credentials *who, const char *path,
+		   const void *value, size_t len)
+{
+	bool exact;
+	const struct sim_node *node = sim_node_nearest(tree->root, path, &exact);
+
+	if (exact && !sim_node_permits(node, who, SIM_PERM_WRITE))
+		return -EACCES;
+	/* A new node has its parent's number of permissions. */
+	if (!c_size_fits(tree, who, node->n_perms, len, exact ? node : NULL, 0))
+		return sim_node_permits(node, who, SIM_PERM_WRITE) ? -ENOSPC : -EACCES;
+	if (!exact) {
+		int rc = c_create(tree, who, path);
+
+		if (rc < 0)
+			return rc;
+	}
+	set_value(tree, path, value, len);
+	return 0;
+}
+
+int sim_tree_write(struct sim_tree *tree, const struct sim_credentials *who, const char *path,
+		   const void *value, size_t len)
+{
+	const struct sim_node *node;
+	int rc;
+
+	if (is_c(tree))
+		return c_write(tree, who, path, value, len);
+
+	/* oxenstored makes the parents first, and they stay when the leaf is then refused. */
+	rc = create(tree, who, path, false);
+	if (rc < 0)
+		return rc;
+	if (len > tree->options->limits.value_bytes)
+		return -E2BIG; /* for domain 0 as well */
+	node = sim_node_find(tree->root, path);
+	if (!node) {
+		rc = create(tree, who, path, true);
+		if (rc < 0)
+			return rc;
+	} else if (!sim_node_permits(node, who, SIM_PERM_WRITE)) {
+		return -EACCES;
+	}
+	set_value(tree, path, value, len);
+	return 0;
+}
+
+int sim_tree_mkdir(struct sim_tree *tree, const struct sim_credentials *who, const char *path)
+{
+	const struct sim_node *node = sim_node_find(tree->root, path);
+
+	if (node)
+		return sim_node_permits(node, who, SIM_PERM_WRITE) ? 1 : -EACCES;
+	return is_c(tree) ? c_create(tree, who, path) : create(tree, who, path, true);
+}
+
+int sim_tree_rm(struct sim_tree *tree, const struct sim_credentials *who, const char *path)
+{
+	const struct sim_node *parent = sim_node_parent(tree->root, path), *node;
+	const char *name = path[0] == '@' ? path : strrchr(path, '/') + 1;
+	struct sim_node *own;
+	unsigned position;
+
+	if (strcmp(path, "/") == 0)
+		return -EINVAL;
+	if (!parent)
+		return missing(tree, who, sim_node_nearest(tree->root, path, &(bool){false}), SIM_PERM_WRITE);
+	if (!child_position(parent, name, strlen(name), &position)) {
+		/* oxenstored doesn't ask whether who removes nothing might have. */
+		return is_c(tree) && !sim_node_permits(parent, who, SIM_PERM_WRITE) ? -EACCES : 1;
+	}
+	node = parent->children[position];
+	if (!sim_node_permits(node, who, SIM_PERM_WRITE))
+		return -EACCES;
+	discharge(tree, node);
+	own = own_path(tree, path, name == path ? 0 : (size_t)(name - path) - 1);
+	child_remove(own, position);
+	touch(tree, own);
+	return 0;
+}
+
+int sim_tree_set_perms(struct sim_tree *tree, const struct sim_credentials *who, const char *path,
+		       const struct sim_perm *perms, unsigned n_perms)
+{
+	bool exact, privileged = sim_credentials_privileged(who);
+	const struct sim_node *node = sim_node_nearest(tree->root, path, &exact);
+	struct sim_node *own;
+	struct sim_perm *copy;
+
+	if (n_perms == 0)
+		return -EINVAL;
+	/* Only the C daemon knows this quota; a program that keeps to it runs on both. */
+	if (!privileged && n_perms > tree->options->limits.perms)
+		return -ENOSPC;
+	if (!exact)
+		return missing(tree, who, node, SIM_PERM_WRITE);
+	if (!privileged && !acts_as(who, node->perms[0].domid))
+		return -EACCES;
+	/* An owner can't give a node away, since it would then be charged to somebody else. */
+	if (!privileged && perms[0].domid != node->perms[0].domid)
+		return is_c(tree) ? -EPERM : -EACCES;
+	if (is_c(tree) && !c_size_fits(tree, who, n_perms, node->value_len, node, 0))
+		return -ENOSPC;
+
+	own = own_path(tree, path, strlen(path));
+	owner_add(tree, own->perms[0].domid, -1);
+	owner_add(tree, perms[0].domid, 1);
+	copy = sim_must(malloc(n_perms * sizeof(*copy)));
+	memcpy(copy, perms, n_perms * sizeof(*copy));
+	free(own->perms);
+	own->perms = copy;
+	own->n_perms = n_perms;
+	touch(tree, own);
+	return 0;
+}
+
+/* ---- a domain's end ---- */
+
+static void forget_below(struct sim_tree *tree, struct sim_node *node, unsigned domid)
+{
+	unsigned kept = 1;
+
+	for (unsigned i = 1; i < node->n_perms; i++)
+		if (node->perms[i].domid != domid)
+			node->perms[kept++] = node->perms[i];
+	node->n_perms = kept;
+	touch(tree, node);
+
+	for (unsigned i = 0; i < node->n_children;) {
+		if (node->children[i]->perms[0].domid == domid) {
+			discharge(tree, node->children[i]);
+			child_remove(node, i);
+		} else {
+			forget_below(tree, node_own(&node->children[i]), domid);
+			i++;
+		}
+	}
+}
+
+void sim_tree_forget_domain(struct sim_tree *tree, unsigned domid)
+{
+	forget_below(tree, node_own(&tree->root), domid);
+}
+
+static char *first_owned_below(const struct sim_node *node, unsigned domid, const char *path)
+{
+	for (unsigned i = 0; i < node->n_children; i++) {
+		const struct sim_node *child = node->children[i];
+		char *child_path, *found;
+
+		if (asprintf(&child_path, "%s%s%s", path, child->name[0] == '@' && !*path ? "" : "/",
+			     child->name) < 0)
+			abort();
+		if (child->perms[0].domid == domid)
+			return child_path;
+		found = first_owned_below(child, domid, child_path);
+		free(child_path);
+		if (found)
+			return found;
+	}
+	return NULL;
+}
+
+char *sim_tree_first_owned(const struct sim_tree *tree, unsigned domid)
+{
+	return first_owned_below(tree->root, domid, "");
+}
