@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The program's side of the local hop, written from doc/protocol.md alone and not from the library.
+
+It does what it is told, right or wrong: the tests use it to be a bad client, and to see that somebody else could
+implement the protocol from its document.
+"""
+
+import mmap
+import os
+import select
+import socket
+import struct
+import time
+
+HELLO, WELCOME, GOODBYE, PING, PONG, ACK = range(1, 7)
+OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED = range(16, 24)
+BIND, UNBIND, WATCH, UNWATCH, EVENT, QUERY, PROBE, REPLY = range(32, 40)
+
+HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
+MORE = 1
+SHARED_MEMORY = 1
+MESSAGE = 1  # a kind of channel
+PAYLOAD_MAX = 65536
+INITIAL_LIMIT = 65536
+
+EINVAL, EBUSY, EPROTO, EPROTONOSUPPORT, ENOENT, EMSGSIZE, ECANCELED, ECONNRESET = 22, 16, 71, 93, 2, 90, 125, 104
+
+
+class Closed(Exception):
+    """The daemon has closed the connection."""
+
+
+class Timeout(Exception):
+    """Nothing came in time."""
+
+
+def padded(size):
+    return (size + 7) & ~7
+
+
+def frame(kind, payload=b"", channel=0, flags=0, messages=0, length=None):
+    """A whole frame; `length` may lie."""
+    header = HEADER.pack(len(payload) if length is None else length, kind, flags, messages, channel, 0)
+    return header + payload + bytes(padded(len(payload)) - len(payload))
+
+
+def hello(major=1, minor=0, flags=0):
+    return frame(HELLO, struct.pack("<HHI", major, minor, flags))
+
+
+def open_message(channel, address):
+    payload = struct.pack("<BBHIIII", MESSAGE, 0, 0, 0, 0, 0, 0) + address.encode()
+    return frame(OPEN, payload, channel=channel)
+
+
+def message(data, state=0, size=None, kind=0):
+    """A message as it stands in a channel's stream."""
+    return (struct.pack("<IBBH", len(data) if size is None else size, kind, 0, 0) + data
+            + bytes(padded(len(data)) - len(data)) + struct.pack("<II", state, 0))
+
+
+class Frame:
+    def __init__(self, header, payload):
+        self.length, self.kind, self.flags, self.messages, self.channel, self.sequence = HEADER.unpack(header)
+        self.payload = payload
+
+    def u32(self, offset=0):
+        return struct.unpack_from("<I", self.payload, offset)[0]
+
+    def u64(self, offset=0):
+        return struct.unpack_from("<Q", self.payload, offset)[0]
+
+    def __repr__(self):
+        return f"<frame type {self.kind} channel {self.channel} {self.payload[:40]!r}>"
+
+
+class Ring:
+    """One direction through the shared memory."""
+
+    def __init__(self, memory, control, data, size):
+        self.memory, self.control, self.data, self.size = memory, control, data, size
+        self.index = 0  # ours
+
+    def word(self, offset):
+        return struct.unpack_from("<I", self.memory, self.control + offset)[0]
+
+    def set_word(self, offset, value):
+        struct.pack_into("<I", self.memory, self.control + offset, value & 0xFFFFFFFF)
+
+    producer = property(lambda self: self.word(0), lambda self, value: self.set_word(0, value))
+    consumer = property(lambda self: self.word(64), lambda self, value: self.set_word(64, value))
+
+    def want_data(self, wanted=1):
+        self.memory[self.control + 128] = wanted
+
+    def want_space(self, wanted=1):
+        self.memory[self.control + 192] = wanted
+
+    def space(self):
+        return self.size - ((self.index - self.consumer) & 0xFFFFFFFF)
+
+    def put(self, data, publish=True):
+        at = self.index % self.size
+        first = min(len(data), self.size - at)
+        self.memory[self.data + at:self.data + at + first] = data[:first]
+        self.memory[self.data:self.data + len(data) - first] = data[first:]
+        self.index = (self.index + len(data)) & 0xFFFFFFFF
+        if publish:
+            self.producer = self.index
+
+    def ready(self):
+        return (self.producer - self.index) & 0xFFFFFFFF
+
+    def get(self, size, offset=0):
+        at = (self.index + offset) % self.size
+        first = min(size, self.size - at)
+        return (bytes(self.memory[self.data + at:self.data + at + first])
+                + bytes(self.memory[self.data:self.data + size - first]))
+
+    def consume(self, size, release=True):
+        self.index = (self.index + size) & 0xFFFFFFFF
+        if release:
+            self.consumer = self.index
+
+
+class Program:
+    """A connection to a daemon. `shared` asks for shared memory in HELLO."""
+
+    def __init__(self, path, shared=False, greet=True, timeout=10):
+        self.timeout = timeout
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self.socket.settimeout(timeout)
+        self.socket.connect(path)
+        self.buffer = b""
+        self.descriptors = []
+        self.rings = None
+        self.welcome = None
+        if greet:
+            self.greet(shared)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        if self.rings:
+            self.memory.close()
+            self.rings = None
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+        self.descriptors = []
+        self.socket.close()
+
+    def greet(self, shared=False):
+        self.socket.sendall(hello(flags=SHARED_MEMORY if shared else 0))
+        self.welcome = self.receive_from_socket()
+        assert self.welcome.kind == WELCOME, self.welcome
+        (self.major, self.minor, self.flags, self.domid, _, self.max_message,
+         self.instance) = struct.unpack_from("<HHIIIQ16s", self.welcome.payload)
+        if self.flags & SHARED_MEMORY:
+            assert len(self.descriptors) == 3
+            self.memory = mmap.mmap(self.descriptors[0], os.fstat(self.descriptors[0]).st_size)
+            self.rings = [Ring(self.memory, *struct.unpack_from("<III", self.welcome.payload, 40 + 16 * i))
+                          for i in range(3)]
+            self.out, self.incoming, self.deliveries = self.rings
+
+    # ---- frames ----
+
+    def send_bytes(self, data):
+        """Into the ring if memory is shared, else over the socket."""
+        if not self.rings:
+            self.socket.sendall(data)
+            return
+        end = time.monotonic() + self.timeout
+        while self.out.space() < len(data):
+            if time.monotonic() > end:
+                raise Timeout("the daemon doesn't read")
+            self.out.want_space()
+            self.wait(0.2)
+        self.out.put(data)
+        self.notify()
+
+    def notify(self):
+        os.write(self.descriptors[1], struct.pack("<Q", 1))
+
+    def wait(self, seconds):
+        """Until the daemon notifies, or for a while; Closed if it has gone."""
+        ready, _, _ = select.select([self.descriptors[2], self.socket], [], [], seconds)
+        if self.descriptors[2] in ready:
+            os.read(self.descriptors[2], 8)
+        return self.socket in ready
+
+    def receive_from_socket(self, timeout=None):
+        def fill(size):
+            while len(self.buffer) < size:
+                self.socket.settimeout(self.timeout if timeout is None else timeout)
+                try:
+                    data, descriptors, _, _ = socket.recv_fds(self.socket, 65536, 3)
+                except socket.timeout as error:
+                    raise Timeout("no frame came over the socket") from error
+                except ConnectionError as error:
+                    raise Closed from error
+                self.descriptors += descriptors
+                if not data:
+                    raise Closed
+                self.buffer += data
+
+        fill(HEADER.size)
+        length = struct.unpack_from("<I", self.buffer)[0]
+        assert length <= PAYLOAD_MAX
+        fill(HEADER.size + padded(length))
+        header, payload = self.buffer[:HEADER.size], self.buffer[HEADER.size:HEADER.size + length]
+        self.buffer = self.buffer[HEADER.size + padded(length):]
+        return Frame(header, payload)
+
+    def receive(self, ring=None, timeout=None):
+        """The next frame, from the ring `in` unless another one is named, or from the socket if no memory is shared."""
+        if not self.rings:
+            return self.receive_from_socket(timeout)
+        ring = ring or self.incoming
+        end = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while not ring.ready():
+            ring.want_data()
+            if ring.ready():
+                break
+            if time.monotonic() > end:
+                raise Timeout("no frame came")
+            if self.wait(0.2):
+                raise Closed
+        header = ring.get(HEADER.size)
+        length = struct.unpack_from("<I", header)[0]
+        assert length <= PAYLOAD_MAX and HEADER.size + padded(length) <= ring.ready()
+        payload = ring.get(length, HEADER.size)
+        ring.consume(HEADER.size + padded(length))
+        return Frame(header, payload)
+
+    def expect(self, kind, channel=None, timeout=None):
+        """The next frame of this type; others are left out. GOODBYE fails unless it is asked for."""
+        while True:
+            got = self.receive(timeout=timeout)
+            if got.kind == kind and (channel is None or got.channel == channel):
+                return got
+            assert got.kind != GOODBYE, got
+
+    def goodbye(self, timeout=None):
+        """(error, text) of the GOODBYE that ends this session; then the socket is closed."""
+        while True:
+            got = self.receive_from_socket(timeout)
+            if got.kind == GOODBYE:
+                break
+        try:
+            self.receive_from_socket(timeout)
+        except Closed:
+            pass
+        else:
+            raise AssertionError("the daemon went on after its GOODBYE")
+        return got.u32(), got.payload[4:].decode()
+
+    # ---- what programs do ----
+
+    def request(self, kind, payload, number=1):
+        """(error, body) of the answer."""
+        self.send_bytes(frame(kind, payload, channel=number))
+        body = b""
+        while True:
+            got = self.expect(REPLY, channel=number)
+            body += got.payload[8:]
+            if not got.flags & MORE:
+                return got.u32(), body
+
+    def bind(self, endpoint, number=1):
+        error, text = self.request(BIND, struct.pack("<I", 1) + endpoint.encode(), number)
+        assert error == 0, (error, text)
+
+    def query(self, what, number=1):
+        error, body = self.request(QUERY, what.encode(), number)
+        assert error == 0, (error, body)
+        return body.decode()
+
+    def open(self, address, channel=0):
+        self.send_bytes(open_message(channel, address))
+
+    def data(self, channel, payload, messages=1):
+        for at in range(0, len(payload), PAYLOAD_MAX):
+            piece = payload[at:at + PAYLOAD_MAX]
+            self.send_bytes(frame(DATA, piece, channel=channel, messages=messages if at + len(piece) == len(payload) else 0))
+
+    def consumed(self, channel, offset, timeout=None):
+        """Waits until the receiver has taken the stream up to the offset."""
+        while True:
+            got = self.receive(timeout=timeout)
+            if got.channel == channel and got.kind == CREDIT and got.u64() >= offset:
+                return
+            assert got.kind not in (RESET, GOODBYE), got
