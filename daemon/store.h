@@ -7,8 +7,12 @@
  * and their results, like the events of watches, come back as callbacks on the event loop, in the order of the requests.
  * A stalled xenstored delays what needs XenStore and nothing else; store_stalled_ms() says for how long it has been mute.
  *
- * Every request gets exactly one callback (`done` may be NULL). store_free() drops what is still queued without calling
- * back, gives the thread a moment to finish and abandons it if xenstored never answers.
+ * Every request gets exactly one callback (`done` may be NULL). store_free() calls nobody back any more; it lets the thread
+ * finish the writes and removals that are queued for at most half a second, and abandons it if xenstored never answers. It may
+ * not be called from a callback. When the connection breaks, requests fail with -ENOTCONN, the thread connects again every
+ * second, and the watches are set again (and fire).
+ *
+ * libxenstore says EINVAL for an exceeded quota: -EDQUOT here.
  *
  * Values that come back are other domains' text: bounded in size, terminated, otherwise unchecked.
  */
@@ -51,6 +55,9 @@ void store_remove(struct store *store, const char *path, store_done_fn done, voi
 /* Fires once when it is set. Lives until store_free(). */
 void store_watch(struct store *store, const char *path, store_watch_fn event, void *userdata, store_done_fn done);
 void store_unwatch(struct store *store, const char *path, store_watch_fn event, void *userdata);
+
+/* Whoever goes before the store: no request with this `userdata` calls back any more. The requests are still carried out. */
+void store_forget(struct store *store, void *userdata);
 
 bool store_is_connected(const struct store *store);
 uint64_t store_stalled_ms(const struct store *store);

@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include "daemon/store_worker.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <utlist.h>
+#include <xenstore.h>
+
+#include "daemon/log.h"
+
+/* Conflicts and quotas pass within milliseconds when others are busy at start-up; who waits behind us in the queue waits
+ * along, so it ends after about a second and a half. */
+#define TRIES		16
+#define QUOTA_TRIES	8
+#define BACKOFF_MAX_MS	200
+#define RECONNECT_MS	1000
+#define PATH_LENGTH_MAX 1024
+
+uint64_t store_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void store_request_free(struct store_request *request)
+{
+	for (unsigned i = 0; i < request->count; i++) {
+		free(request->paths[i]);
+		if (request->values)
+			free(request->values[i]);
+	}
+	free(request->paths);
+	free(request->values);
+	free(request->value);
+	free(request->names);
+	free(request);
+}
+
+static void free_event(struct store_worker *worker, struct store_event *event)
+{
+	HASH_DEL(worker->events, event);
+	free(event->key);
+	free(event);
+}
+
+int store_worker_new(struct store_worker **result)
+{
+	struct store_worker *worker = calloc(1, sizeof(*worker));
+	pthread_condattr_t attributes;
+	int r;
+
+	if (!worker)
+		return -ENOMEM;
+	worker->references = 1;
+	pthread_mutex_init(&worker->lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&worker->finished_changed, &attributes);
+	pthread_condattr_destroy(&attributes);
+	worker->command_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	worker->result_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (worker->command_fd < 0 || worker->result_fd < 0) {
+		r = -errno;
+		goto fail;
+	}
+	errno = 0;
+	worker->xs = xs_open(0);
+	if (!worker->xs) {
+		r = errno ? -errno : -ENOTCONN;
+		goto fail;
+	}
+	worker->connected = true;
+	*result = worker;
+	return 0;
+fail:
+	store_worker_unref(worker);
+	return r;
+}
+
+void store_worker_unref(struct store_worker *worker)
+{
+	struct store_request *request, *next_request;
+	struct store_event *event, *next_event;
+	struct store_watched *watched, *next_watched;
+	bool last;
+
+	pthread_mutex_lock(&worker->lock);
+	last = --worker->references == 0;
+	pthread_mutex_unlock(&worker->lock);
+	if (!last)
+		return;
+
+	DL_FOREACH_SAFE(worker->queue, request, next_request)
+		store_request_free(request);
+	DL_FOREACH_SAFE(worker->results, request, next_request)
+		store_request_free(request);
+	HASH_ITER(hh, worker->events, event, next_event)
+		free_event(worker, event);
+	DL_FOREACH_SAFE(worker->watched, watched, next_watched) {
+		free(watched->path);
+		free(watched);
+	}
+	if (worker->xs)
+		xs_close(worker->xs);
+	if (worker->command_fd >= 0)
+		close(worker->command_fd);
+	if (worker->result_fd >= 0)
+		close(worker->result_fd);
+	pthread_cond_destroy(&worker->finished_changed);
+	pthread_mutex_destroy(&worker->lock);
+	free(worker);
+}
+
+static void signal_fd(int fd)
+{
+	uint64_t one = 1;
+
+	if (write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		log_error("store: can't wake the event loop: %s", strerror(errno));
+}
+
+static void mark_busy(struct store_worker *worker)
+{
+	__atomic_store_n(&worker->busy_since_ms, store_now_ms(), __ATOMIC_RELAXED);
+}
+
+static void mark_idle(struct store_worker *worker)
+{
+	__atomic_store_n(&worker->busy_since_ms, 0, __ATOMIC_RELAXED);
+}
+
+static bool is_stopping(struct store_worker *worker)
+{
+	bool stopping;
+
+	pthread_mutex_lock(&worker->lock);
+	stopping = worker->stopping;
+	pthread_mutex_unlock(&worker->lock);
+	return stopping;
+}
+
+/* Waits before a retry, but not for somebody who wants to stop. New requests don't end it, so the descriptor that they
+ * wake us with is left alone, and the wait is cut into short pieces instead. */
+static void back_off(struct store_worker *worker, unsigned attempt)
+{
+	unsigned ms = attempt < 8 ? 1u << attempt : BACKOFF_MAX_MS;
+
+	mark_idle(worker);
+	if (ms > BACKOFF_MAX_MS)
+		ms = BACKOFF_MAX_MS;
+	ms += (unsigned)(store_now_ms() ^ (uint64_t)getpid()) % (ms + 1) / 2; /* not in step with other daemons */
+	for (; ms > 0 && !is_stopping(worker); ms -= ms < 20 ? ms : 20) {
+		struct timespec piece = {.tv_nsec = (ms < 20 ? (long)ms : 20) * 1000000};
+
+		nanosleep(&piece, NULL);
+	}
+	mark_busy(worker);
+}
+
+/* What a failed call of libxenstore means. It reports the quotas as EINVAL (it doesn't know EQUOTA's name), and a
+ * transaction that couldn't be started sometimes with no errno at all. */
+static int error_of(int saved_errno)
+{
+	switch (saved_errno) {
+	case EINVAL:
+	case 0:
+		return -EDQUOT;
+	case EACCES:
+		return -ENOENT;
+	default:
+		return -saved_errno;
+	}
+}
+
+static bool is_temporary(int error)
+{
+	return error == -EAGAIN || error == -EDQUOT || error == -EBUSY || error == -ENOSPC;
+}
+
+static void push_event(struct store_worker *worker, char **untrusted_event)
+{
+	const char *token = untrusted_event[XS_WATCH_TOKEN], *path = untrusted_event[XS_WATCH_PATH];
+	struct store_event *event = NULL;
+	unsigned watch;
+	char *key;
+
+	if (strlen(path) > PATH_LENGTH_MAX || sscanf(token, "%u", &watch) != 1)
+		return;
+	if (asprintf(&key, "%u %s", watch, path) < 0)
+		return;
+	pthread_mutex_lock(&worker->lock);
+	HASH_FIND_STR(worker->events, key, event);
+	if (event) {
+		free(key);
+	} else if ((event = calloc(1, sizeof(*event))) != NULL) {
+		event->key = key;
+		event->path = strchr(key, ' ') + 1;
+		event->watch = watch;
+		HASH_ADD_KEYPTR(hh, worker->events, event->key, strlen(event->key), event);
+	} else {
+		free(key);
+	}
+	pthread_mutex_unlock(&worker->lock);
+	signal_fd(worker->result_fd);
+}
+
+/* Hands on what the watches say. False if the connection is gone: libxenstore closes its descriptor when it breaks, but shows
+ * that only here, by EINVAL instead of EAGAIN when no event is there. */
+static bool drain_events(struct store_worker *worker)
+{
+	char **untrusted_event;
+
+	while ((untrusted_event = xs_check_watch(worker->xs)) != NULL) {
+		push_event(worker, untrusted_event);
+		free(untrusted_event);
+	}
+	return errno == EAGAIN;
+}
+
+static int set_permissions(struct store_worker *worker, xs_transaction_t transaction, const char *path, uint32_t owner,
+			   int reader)
+{
+	struct xs_permissions permissions[2] = {
+		{.id = owner, .perms = reader == STORE_EVERYONE ? XS_PERM_READ : XS_PERM_NONE},
+		{.id = (unsigned)reader, .perms = XS_PERM_READ},
+	};
+
+	if (!xs_set_permissions(worker->xs, transaction, path, permissions, reader >= 0 ? 2 : 1))
+		return error_of(errno);
+	return 0;
+}
+
+static int make_directories(struct store_worker *worker, xs_transaction_t transaction, const char *path, uint32_t owner)
+{
+	char directory[PATH_LENGTH_MAX];
+	const char *end = strrchr(path, '/');
+	size_t length = end ? (size_t)(end - path) : 0, first;
+	void *value;
+
+	if (length == 0)
+		return 0;
+	if (length >= sizeof(directory))
+		return -ENAMETOOLONG;
+	/* Up to the deepest one that exists, usually the parent itself; then down again. */
+	for (first = length;;) {
+		memcpy(directory, path, first);
+		directory[first] = '\0';
+		value = xs_read(worker->xs, transaction, directory, NULL);
+		if (value || errno == EACCES) {
+			free(value);
+			break;
+		}
+		if (errno != ENOENT)
+			return error_of(errno);
+		end = memrchr(path, '/', first);
+		if (!end || end == path) {
+			first = 0;
+			break;
+		}
+		first = (size_t)(end - path);
+	}
+	while (first < length) {
+		const char *next = memchr(path + first + 1, '/', length - first - 1);
+		int r;
+
+		first = next ? (size_t)(next - path) : length;
+		memcpy(directory, path, first);
+		directory[first] = '\0';
+		if (!xs_mkdir(worker->xs, transaction, directory))
+			return error_of(errno);
+		r = set_permissions(worker, transaction, directory, owner, STORE_NOBODY);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int write_in(struct store_worker *worker, xs_transaction_t transaction, const struct store_request *request)
+{
+	for (unsigned i = 0; i < request->count; i++) {
+		const char *path = request->paths[i], *value = request->values[i];
+		int r = make_directories(worker, transaction, path, request->owner);
+
+		if (r < 0)
+			return r;
+		if (!xs_write(worker->xs, transaction, path, value, (unsigned)strlen(value)))
+			return error_of(errno);
+		r = set_permissions(worker, transaction, path, request->owner, request->reader);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int write_once(struct store_worker *worker, const struct store_request *request)
+{
+	xs_transaction_t transaction;
+	int r;
+
+	errno = 0;
+	transaction = xs_transaction_start(worker->xs);
+	if (transaction == XBT_NULL)
+		return error_of(errno);
+	r = write_in(worker, transaction, request);
+	if (r < 0) {
+		xs_transaction_end(worker->xs, transaction, true);
+		return r;
+	}
+	return xs_transaction_end(worker->xs, transaction, false) ? 0 : error_of(errno);
+}
+
+static int write_leaves(struct store_worker *worker, const struct store_request *request)
+{
+	unsigned quota_tries = 0;
+	int r;
+
+	for (unsigned attempt = 0;; attempt++) {
+		r = write_once(worker, request);
+		if (r >= 0 || !is_temporary(r) || attempt + 1 == TRIES)
+			return r;
+		if (r != -EAGAIN && ++quota_tries == QUOTA_TRIES)
+			return r;
+		if (!drain_events(worker)) /* not a quota: the connection is gone */
+			return -ENOTCONN;
+		back_off(worker, attempt);
+	}
+}
+
+static struct store_watched *find_watched(struct store_worker *worker, unsigned watch)
+{
+	struct store_watched *watched;
+
+	DL_SEARCH_SCALAR(worker->watched, watched, watch, watch);
+	return watched;
+}
+
+static int set_watch(struct store_worker *worker, const struct store_watched *watched)
+{
+	char token[16];
+
+	snprintf(token, sizeof(token), "%u", watched->watch);
+	if (xs_watch(worker->xs, watched->path, token) || errno == EEXIST)
+		return 0;
+	return error_of(errno);
+}
+
+static int add_watch(struct store_worker *worker, struct store_request *request)
+{
+	struct store_watched *watched = calloc(1, sizeof(*watched));
+	int r;
+
+	if (!watched)
+		return -ENOMEM;
+	watched->watch = request->watch;
+	watched->path = strdup(request->paths[0]);
+	if (!watched->path) {
+		free(watched);
+		return -ENOMEM;
+	}
+	r = set_watch(worker, watched);
+	if (r < 0 && drain_events(worker)) {
+		free(watched->path);
+		free(watched);
+		return r;
+	}
+	DL_APPEND(worker->watched, watched); /* also when the connection has broken: it is set again on the next one */
+	return r;
+}
+
+static int remove_watch(struct store_worker *worker, struct store_request *request)
+{
+	struct store_watched *watched = find_watched(worker, request->watch);
+	char token[16];
+	int r = 0;
+
+	if (!watched)
+		return 0;
+	snprintf(token, sizeof(token), "%u", watched->watch);
+	if (worker->connected && !xs_unwatch(worker->xs, watched->path, token))
+		r = error_of(errno);
+	DL_DELETE(worker->watched, watched);
+	free(watched->path);
+	free(watched);
+	return r == -ENOENT ? 0 : r;
+}
+
+static int execute(struct store_worker *worker, struct store_request *request)
+{
+	const char *path = request->paths[0];
+	unsigned size = 0;
+
+	switch (request->kind) {
+	case STORE_READ:
+		request->value = xs_read(worker->xs, XBT_NULL, path, &size);
+		request->size = size;
+		return request->value ? 0 : error_of(errno);
+	case STORE_LIST:
+		request->names = xs_directory(worker->xs, XBT_NULL, path, &request->names_count);
+		return request->names ? 0 : error_of(errno);
+	case STORE_WRITE:
+		return write_leaves(worker, request);
+	case STORE_REMOVE:
+		if (xs_rm(worker->xs, XBT_NULL, path) || errno == ENOENT)
+			return 0;
+		return error_of(errno);
+	case STORE_WATCH:
+		return add_watch(worker, request);
+	case STORE_UNWATCH:
+		return remove_watch(worker, request);
+	}
+	return -EINVAL;
+}
+
+static void set_connected(struct store_worker *worker, bool connected)
+{
+	if (worker->connected == connected)
+		return;
+	__atomic_store_n(&worker->connected, connected, __ATOMIC_RELAXED);
+	if (connected)
+		log_info("store: connected to XenStore again");
+	else
+		log_error("store: the connection to XenStore is lost; trying again every %d ms", RECONNECT_MS);
+}
+
+static void reconnect(struct store_worker *worker)
+{
+	struct store_watched *watched;
+
+	mark_busy(worker);
+	if (worker->xs)
+		xs_close(worker->xs);
+	worker->xs = xs_open(0);
+	if (worker->xs) {
+		set_connected(worker, true);
+		DL_FOREACH(worker->watched, watched)
+			if (set_watch(worker, watched) < 0)
+				log_error("store: can't watch %s again", watched->path);
+	}
+	mark_idle(worker);
+}
+
+/* While stopping only what others can see is still done. */
+static bool is_needed(const struct store_request *request, bool stopping)
+{
+	return !stopping || request->kind == STORE_WRITE || request->kind == STORE_REMOVE;
+}
+
+/* One request, so that watch events are looked at between two. False if there was none. */
+static bool serve_one(struct store_worker *worker)
+{
+	struct store_request *request;
+	bool stopping;
+
+	pthread_mutex_lock(&worker->lock);
+	stopping = worker->stopping;
+	request = worker->queue;
+	if (request)
+		DL_DELETE(worker->queue, request);
+	pthread_mutex_unlock(&worker->lock);
+	if (!request)
+		return false;
+
+	if (is_needed(request, stopping)) {
+		mark_busy(worker);
+		if (worker->connected || request->kind == STORE_UNWATCH || request->kind == STORE_WATCH)
+			request->error = worker->xs ? execute(worker, request) : -ENOTCONN;
+		else
+			request->error = -ENOTCONN;
+		if (request->error < 0 && request->error != -ENOENT && worker->connected && !drain_events(worker))
+			request->error = -ENOTCONN;
+		mark_idle(worker);
+	}
+	pthread_mutex_lock(&worker->lock);
+	DL_APPEND(worker->results, request);
+	pthread_mutex_unlock(&worker->lock);
+	signal_fd(worker->result_fd);
+	return true;
+}
+
+void *store_worker_run(void *userdata)
+{
+	struct store_worker *worker = userdata;
+	bool stopping = false;
+
+	while (!stopping) {
+		struct pollfd fds[2] = {{.fd = worker->command_fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+		uint64_t count;
+
+		if (worker->connected)
+			fds[1].fd = xs_fileno(worker->xs);
+		poll(fds, 2, worker->connected ? -1 : RECONNECT_MS);
+		if (fds[0].revents && read(worker->command_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+			log_error("store: can't read the command descriptor: %s", strerror(errno));
+		stopping = is_stopping(worker);
+		if (!worker->connected && !stopping)
+			reconnect(worker);
+		do
+			if (worker->connected && !drain_events(worker))
+				set_connected(worker, false);
+		while (serve_one(worker));
+	}
+	if (worker->xs)
+		xs_close(worker->xs);
+	worker->xs = NULL;
+	pthread_mutex_lock(&worker->lock);
+	worker->finished = true;
+	pthread_cond_broadcast(&worker->finished_changed);
+	pthread_mutex_unlock(&worker->lock);
+	store_worker_unref(worker);
+	return NULL;
+}
