@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/vchan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <event2/event.h>
+#include <libxenvchan.h>
+#include <uthash.h>
+
+#include "daemon/log.h"
+
+/* The layout of xen/io/libxenvchan.h: rings of 1 and 2 KiB lie in the first page, larger ones in pages of their own, and
+ * the grant references of more than 1 MiB don't fit into the first page. */
+#define PAGE_ORDER	   12
+#define PAGE_BYTES	   (1u << PAGE_ORDER)
+#define SMALL_RING_ORDER   10
+#define LARGE_RING_ORDER   11
+#define MAX_RING_ORDER	   20
+#define MAX_RING_PAGES	   (1u << (MAX_RING_ORDER - PAGE_ORDER))
+#define SMALL_RING_OFFSET  1024
+#define LARGE_RING_OFFSET  2048
+#define LIVE_CLOSED	   0
+#define LIVE_CONNECTED	   1
+#define LIVE_WAITING	   2
+#define EVENTS_PER_WAKE_UP 64 /* then others on the loop get their turn */
+
+struct vchan_host {
+	xengntshr_handle *gntshr;
+	xengnttab_handle *gnttab;
+	xenevtchn_handle *evtchn;
+	struct event *events;
+	struct vchan *vchans; /* by local port */
+	uint32_t pages_granted;
+	void (*freed)(void *userdata);
+	void *freed_userdata;
+};
+
+struct vchan {
+	struct vchan_host *host;
+	/* The fields of libxenvchan's own structure, which the peer's may be; `ring`, the buffers and `shr` lead into shared
+	 * memory, everything else is ours. */
+	struct libxenvchan control;
+	uint32_t port; /* the local one, the key in vchan_host.vchans */
+	uint32_t domid;
+	uint32_t ring_ref;
+	uint32_t pages;
+	bool was_connected; /* the peer's live byte has been 1 */
+	vchan_event_fn event;
+	void *userdata;
+	uint64_t sent, received;
+	UT_hash_handle hh;
+};
+
+/* The errno of a failed call into Xen's libraries, which now and then leave none. */
+static int failure(void)
+{
+	return errno ? -errno : -EIO;
+}
+
+static void on_events(evutil_socket_t fd, short what, void *userdata)
+{
+	struct vchan_host *host = userdata;
+
+	(void)fd;
+	(void)what;
+	for (unsigned i = 0; i < EVENTS_PER_WAKE_UP; i++) {
+		xenevtchn_port_or_error_t port = xenevtchn_pending(host->evtchn);
+		struct vchan *vchan;
+		uint32_t key;
+
+		if (port < 0)
+			break;
+		key = (uint32_t)port;
+		HASH_FIND(hh, host->vchans, &key, sizeof(key), vchan);
+		if (!vchan) /* it came while the port was being closed */
+			continue;
+		/* Unmasked before anybody looks at the rings: what happens from now on makes a new event. */
+		xenevtchn_unmask(host->evtchn, key);
+		vchan->received++;
+		if (vchan_state(vchan) == VCHAN_CONNECTED)
+			vchan->was_connected = true;
+		if (vchan->event)
+			vchan->event(vchan, vchan->userdata); /* may close it */
+	}
+}
+
+int vchan_host_new(struct vchan_host **result, struct event_base *base, const char **what)
+{
+	struct vchan_host *host = calloc(1, sizeof(*host));
+	int fd, flags, r;
+
+	*what = "memory";
+	if (!host)
+		return -ENOMEM;
+	errno = 0;
+	*what = "/dev/xen/gntalloc";
+	host->gntshr = xengntshr_open(NULL, 0);
+	if (!host->gntshr)
+		goto fail;
+	*what = "/dev/xen/gntdev";
+	host->gnttab = xengnttab_open(NULL, 0);
+	if (!host->gnttab)
+		goto fail;
+	*what = "/dev/xen/evtchn";
+	host->evtchn = xenevtchn_open(NULL, 0);
+	if (!host->evtchn)
+		goto fail;
+	fd = xenevtchn_fd(host->evtchn);
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		goto fail;
+	*what = "memory";
+	errno = ENOMEM;
+	host->events = event_new(base, fd, EV_READ | EV_PERSIST, on_events, host);
+	if (!host->events || event_add(host->events, NULL) < 0)
+		goto fail;
+	*result = host;
+	return 0;
+fail:
+	r = failure();
+	vchan_host_free(host);
+	return r;
+}
+
+void vchan_host_free(struct vchan_host *host)
+{
+	if (!host)
+		return;
+	if (host->events)
+		event_free(host->events);
+	if (host->evtchn)
+		xenevtchn_close(host->evtchn);
+	if (host->gnttab)
+		xengnttab_close(host->gnttab);
+	if (host->gntshr)
+		xengntshr_close(host->gntshr);
+	free(host);
+}
+
+void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata)
+{
+	host->freed = freed;
+	host->freed_userdata = userdata;
+}
+
+static bool size_is_possible(uint32_t size)
+{
+	return size >= 1u << SMALL_RING_ORDER && size <= 1u << MAX_RING_ORDER && (size & (size - 1)) == 0;
+}
+
+static int order_of(uint32_t size)
+{
+	int order = PAGE_ORDER;
+
+	while (size > 1u << order)
+		order++;
+	return order;
+}
+
+/* In one page where possible, and never twice the same place in it: what libxenvchan_server_init() makes of the sizes. */
+static void choose_orders(uint32_t left_size, uint32_t right_size, int *left, int *right)
+{
+	const uint32_t small = 1u << SMALL_RING_ORDER, large = 1u << LARGE_RING_ORDER;
+
+	*left = order_of(left_size);
+	*right = order_of(right_size);
+	if (left_size <= small && right_size <= large) {
+		*left = SMALL_RING_ORDER;
+		*right = LARGE_RING_ORDER;
+	} else if (left_size <= large && right_size <= small) {
+		*left = LARGE_RING_ORDER;
+		*right = SMALL_RING_ORDER;
+	} else if (left_size <= large) {
+		*left = LARGE_RING_ORDER;
+	} else if (right_size <= large) {
+		*right = LARGE_RING_ORDER;
+	}
+}
+
+static uint32_t pages_of(int order)
+{
+	return order >= PAGE_ORDER ? 1u << (order - PAGE_ORDER) : 0;
+}
+
+static void *in_page(struct vchan_interface *page, int order)
+{
+	return (uint8_t *)page + (order == SMALL_RING_ORDER ? SMALL_RING_OFFSET : LARGE_RING_OFFSET);
+}
+
+static bool is_server(const struct vchan *vchan)
+{
+	return vchan->control.is_server != 0;
+}
+
+/* Gives back whatever of it there is: every step of set-up may have been the last. */
+static void tear_down(struct vchan *vchan)
+{
+	struct libxenvchan *control = &vchan->control;
+	struct libxenvchan_ring *rings[2] = {&control->read, &control->write};
+
+	for (int i = 0; i < 2; i++) {
+		uint32_t pages = rings[i]->buffer ? pages_of(rings[i]->order) : 0;
+
+		if (!pages)
+			continue;
+		if (is_server(vchan))
+			xengntshr_unshare(control->gntshr, rings[i]->buffer, pages);
+		else
+			xengnttab_unmap(control->gnttab, rings[i]->buffer, pages);
+	}
+	/* The kernel's unmap notification goes through the port, so that is unbound last. */
+	if (control->ring) {
+		if (is_server(vchan))
+			xengntshr_unshare(control->gntshr, control->ring, 1);
+		else
+			xengnttab_unmap(control->gnttab, control->ring, 1);
+	}
+	if (vchan->port) {
+		HASH_DEL(vchan->host->vchans, vchan);
+		xenevtchn_unbind(vchan->host->evtchn, vchan->port);
+	}
+	free(vchan);
+}
+
+static struct vchan *vchan_alloc(struct vchan_host *host, uint32_t domid, bool server, vchan_event_fn event,
+				 void *userdata)
+{
+	struct vchan *vchan = calloc(1, sizeof(*vchan));
+
+	if (!vchan)
+		return NULL;
+	vchan->host = host;
+	vchan->domid = domid;
+	vchan->event = event;
+	vchan->userdata = userdata;
+	vchan->control.is_server = server ? -1 : 0; /* one bit wide, and signed */
+	vchan->control.blocking = 0;
+	vchan->control.server_persist = 0;
+	vchan->control.event = host->evtchn;
+	if (server)
+		vchan->control.gntshr = host->gntshr;
+	else
+		vchan->control.gnttab = host->gnttab;
+	return vchan;
+}
+
+static int take_port(struct vchan *vchan, xenevtchn_port_or_error_t port)
+{
+	if (port < 0)
+		return failure();
+	vchan->port = vchan->control.event_port = (uint32_t)port;
+	HASH_ADD(hh, vchan->host->vchans, port, sizeof(vchan->port), vchan);
+	xenevtchn_unmask(vchan->host->evtchn, vchan->port); /* a new port needs none, but libxenvchan does so too */
+	return 0;
+}
+
+static int grant_ring(struct vchan *vchan, struct libxenvchan_ring *ring, uint32_t *refs)
+{
+	struct vchan_interface *page = vchan->control.ring;
+	uint32_t private_refs[MAX_RING_PAGES] = {0};
+	uint32_t pages = pages_of(ring->order);
+
+	if (!pages) {
+		ring->buffer = in_page(page, ring->order);
+		return 0;
+	}
+	errno = 0;
+	ring->buffer = xengntshr_share_pages(vchan->control.gntshr, vchan->domid, (int)pages, private_refs, 1);
+	if (!ring->buffer)
+		return failure();
+	memcpy(refs, private_refs, pages * sizeof(*refs));
+	return 0;
+}
+
+int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size, vchan_event_fn event,
+		void *userdata, struct vchan **result)
+{
+	struct libxenvchan *control;
+	struct vchan *vchan;
+	int r;
+
+	if (!size_is_possible(read_size) || !size_is_possible(write_size))
+		return -EINVAL;
+	vchan = vchan_alloc(host, domid, true, event, userdata);
+	if (!vchan)
+		return -ENOMEM;
+	control = &vchan->control;
+	choose_orders(read_size, write_size, &control->read.order, &control->write.order);
+
+	errno = 0;
+	r = take_port(vchan, xenevtchn_bind_unbound_port(host->evtchn, domid));
+	if (r < 0)
+		goto fail;
+	errno = 0;
+	control->ring = xengntshr_share_page_notify(host->gntshr, domid, &vchan->ring_ref, 1,
+						    offsetof(struct vchan_interface, srv_live), vchan->port);
+	if (!control->ring) {
+		r = failure();
+		goto fail;
+	}
+	memset(control->ring, 0, PAGE_BYTES);
+	control->read.shr = &control->ring->left;
+	control->write.shr = &control->ring->right;
+	r = grant_ring(vchan, &control->read, control->ring->grants);
+	if (r < 0)
+		goto fail;
+	r = grant_ring(vchan, &control->write, control->ring->grants + pages_of(control->read.order));
+	if (r < 0)
+		goto fail;
+	control->ring->left_order = (uint16_t)control->read.order;
+	control->ring->right_order = (uint16_t)control->write.order;
+	control->ring->cli_notify = VCHAN_NOTIFY_WRITE;
+	control->ring->cli_live = LIVE_WAITING;
+	control->ring->srv_live = LIVE_CONNECTED;
+	vchan->pages = 1 + pages_of(control->read.order) + pages_of(control->write.order);
+	host->pages_granted += vchan->pages;
+	*result = vchan;
+	return 0;
+fail:
+	tear_down(vchan);
+	return r;
+}
+
+static bool orders_are_possible(int untrusted_left, int untrusted_right)
+{
+	if (untrusted_left < SMALL_RING_ORDER || untrusted_left > MAX_RING_ORDER)
+		return false;
+	if (untrusted_right < SMALL_RING_ORDER || untrusted_right > MAX_RING_ORDER)
+		return false;
+	return untrusted_left != untrusted_right || untrusted_left >= PAGE_ORDER;
+}
+
+/* `refs` is our own copy: the list in the page may change while the library goes through it. */
+static int map_ring(struct vchan *vchan, struct libxenvchan_ring *ring, uint32_t *refs, int protection)
+{
+	uint32_t pages = pages_of(ring->order);
+
+	if (!pages) {
+		ring->buffer = in_page(vchan->control.ring, ring->order);
+		return 0;
+	}
+	errno = 0;
+	ring->buffer = xengnttab_map_domain_grant_refs(vchan->control.gnttab, pages, vchan->domid, refs, protection);
+	return ring->buffer ? 0 : failure();
+}
+
+int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32_t port, vchan_event_fn event,
+	      void *userdata, struct vchan **result)
+{
+	struct vchan *vchan = vchan_alloc(host, domid, false, event, userdata);
+	uint32_t refs[2 * MAX_RING_PAGES];
+	struct libxenvchan *control;
+	int r;
+
+	if (!vchan)
+		return -ENOMEM;
+	control = &vchan->control;
+	errno = 0;
+	r = take_port(vchan, xenevtchn_bind_interdomain(host->evtchn, domid, port));
+	if (r < 0)
+		goto fail;
+	errno = 0;
+	control->ring = xengnttab_map_grant_ref_notify(host->gnttab, domid, ring_ref, PROT_READ | PROT_WRITE,
+						       offsetof(struct vchan_interface, cli_live), vchan->port);
+	if (!control->ring) {
+		r = failure();
+		goto fail;
+	}
+	vchan->ring_ref = ring_ref;
+	control->write.order = __atomic_load_n(&control->ring->left_order, __ATOMIC_RELAXED);
+	control->read.order = __atomic_load_n(&control->ring->right_order, __ATOMIC_RELAXED);
+	if (!orders_are_possible(control->write.order, control->read.order)) {
+		r = -EPROTO;
+		goto fail;
+	}
+	control->write.shr = &control->ring->left;
+	control->read.shr = &control->ring->right;
+	memcpy(refs, control->ring->grants, sizeof(refs));
+	r = map_ring(vchan, &control->write, refs, PROT_READ | PROT_WRITE);
+	if (r < 0)
+		goto fail;
+	r = map_ring(vchan, &control->read, refs + pages_of(control->write.order), PROT_READ);
+	if (r < 0)
+		goto fail;
+	vchan->pages = 1 + pages_of(control->read.order) + pages_of(control->write.order);
+	__atomic_store_n(&control->ring->srv_notify, VCHAN_NOTIFY_WRITE, __ATOMIC_RELAXED);
+	__atomic_store_n(&control->ring->cli_live, LIVE_CONNECTED, __ATOMIC_SEQ_CST);
+	vchan_notify(vchan);
+	*result = vchan;
+	return 0;
+fail:
+	tear_down(vchan);
+	return r;
+}
+
+uint32_t vchan_ring_ref(const struct vchan *vchan)
+{
+	return vchan->ring_ref;
+}
+
+uint32_t vchan_port(const struct vchan *vchan)
+{
+	return vchan->port;
+}
+
+enum vchan_state vchan_state(const struct vchan *vchan)
+{
+	const struct vchan_interface *ring = vchan->control.ring;
+	const uint8_t *live = is_server(vchan) ? &ring->cli_live : &ring->srv_live;
+
+	switch (__atomic_load_n(live, __ATOMIC_ACQUIRE)) {
+	case LIVE_CLOSED:
+		return VCHAN_CLOSED;
+	case LIVE_CONNECTED:
+		return VCHAN_CONNECTED;
+	case LIVE_WAITING:
+		return is_server(vchan) && !vchan->was_connected ? VCHAN_WAITING : VCHAN_BROKEN;
+	default:
+		return VCHAN_BROKEN;
+	}
+}
+
+/* The request bits that we set lie in the byte that the other side looks at: the server's in cli_notify. */
+static uint8_t *our_requests(const struct vchan *vchan)
+{
+	return is_server(vchan) ? &vchan->control.ring->cli_notify : &vchan->control.ring->srv_notify;
+}
+
+static uint8_t *their_requests(const struct vchan *vchan)
+{
+	return is_server(vchan) ? &vchan->control.ring->srv_notify : &vchan->control.ring->cli_notify;
+}
+
+void vchan_read_view(const struct vchan *vchan, struct ring_view *view)
+{
+	const struct libxenvchan_ring *ring = &vchan->control.read;
+
+	*view = (struct ring_view){
+		.data = ring->buffer,
+		.size = 1u << ring->order,
+		.producer = &ring->shr->prod,
+		.consumer = &ring->shr->cons,
+		.wants_data = our_requests(vchan),
+		.wants_data_bit = VCHAN_NOTIFY_WRITE,
+		.wants_space = their_requests(vchan),
+		.wants_space_bit = VCHAN_NOTIFY_READ,
+	};
+}
+
+void vchan_write_view(const struct vchan *vchan, struct ring_view *view)
+{
+	const struct libxenvchan_ring *ring = &vchan->control.write;
+
+	*view = (struct ring_view){
+		.data = ring->buffer,
+		.size = 1u << ring->order,
+		.producer = &ring->shr->prod,
+		.consumer = &ring->shr->cons,
+		.wants_data = their_requests(vchan),
+		.wants_data_bit = VCHAN_NOTIFY_WRITE,
+		.wants_space = our_requests(vchan),
+		.wants_space_bit = VCHAN_NOTIFY_READ,
+	};
+}
+
+void vchan_set_event(struct vchan *vchan, vchan_event_fn event, void *userdata)
+{
+	vchan->event = event;
+	vchan->userdata = userdata;
+}
+
+int vchan_notify(struct vchan *vchan)
+{
+	errno = 0;
+	if (xenevtchn_notify(vchan->host->evtchn, vchan->port) < 0)
+		return failure();
+	vchan->sent++;
+	return 0;
+}
+
+bool vchan_is_granter(const struct vchan *vchan)
+{
+	return is_server(vchan);
+}
+
+uint32_t vchan_pages(const struct vchan *vchan)
+{
+	return vchan->pages;
+}
+
+uint64_t vchan_notifications_sent(const struct vchan *vchan)
+{
+	return vchan->sent;
+}
+
+uint64_t vchan_notifications_received(const struct vchan *vchan)
+{
+	return vchan->received;
+}
+
+void vchan_close(struct vchan *vchan)
+{
+	struct vchan_host *host;
+	struct vchan_interface *ring;
+	bool granted;
+
+	if (!vchan)
+		return;
+	host = vchan->host;
+	ring = vchan->control.ring;
+	granted = is_server(vchan);
+	/* The byte first, then the event, so that whoever it wakes sees it. The kernel does both again at the unmapping. */
+	__atomic_store_n(granted ? &ring->srv_live : &ring->cli_live, LIVE_CLOSED, __ATOMIC_SEQ_CST);
+	vchan_notify(vchan);
+	if (granted)
+		host->pages_granted -= vchan->pages;
+	tear_down(vchan);
+	if (granted && host->freed)
+		host->freed(host->freed_userdata);
+}
+
+uint32_t vchan_host_pages_granted(const struct vchan_host *host)
+{
+	return host->pages_granted;
+}
+
+uint32_t vchan_host_pages_limit(const struct vchan_host *host)
+{
+	uint32_t limit = 0;
+	FILE *file;
+
+	(void)host;
+	file = fopen("/sys/module/xen_gntalloc/parameters/limit", "re");
+	if (!file)
+		return 0;
+	if (fscanf(file, "%u", &limit) != 1)
+		limit = 0;
+	fclose(file);
+	return limit;
+}
