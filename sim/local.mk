@@ -1,4 +1,41 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+# xensim: the command, with the hypervisor process in it, and the library that it preloads into domains.
+bin_PROGRAMS += xensim
+xensim_SOURCES = \
+	sim/evtchn_page.h sim/proto.h \
+	sim/hv.h \
+	sim/hv_admin.c \
+	sim/hv_client.c \
+	sim/hv_domain.c \
+	sim/hv_evtchn.c \
+	sim/hv_grant.c \
+	sim/hv_main.c \
+	sim/hv_process.c \
+	sim/hv_report.c \
+	sim/xensim.c
+xensim_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"'
+xensim_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(JSONC_CFLAGS)
+xensim_LDADD = libsimstore.la $(LIBEVENT_LIBS) $(JSONC_LIBS)
+
+pkglib_LTLIBRARIES += libxensim.la
+libxensim_la_SOURCES = \
+	sim/evtchn_page.h sim/proto.h \
+	sim/lib.h \
+	sim/lib_conn.c \
+	sim/lib_evtchn.c \
+	sim/lib_gnt.c \
+	sim/lib_path.c
+# It defines open and open64 side by side, which the large-file macros would make one.
+libxensim_la_CPPFLAGS = $(AM_CPPFLAGS) -U_FILE_OFFSET_BITS
+libxensim_la_CFLAGS = $(AM_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS)
+libxensim_la_LDFLAGS = -module -avoid-version -shared -Wl,-z,defs
+
+# Programs for the integration tests that know nothing but Xen's own libraries.
+check_PROGRAMS += check-vchan
+check_vchan_SOURCES = sim/check_vchan.c
+check_vchan_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS)
+check_vchan_LDADD = $(XENVCHAN_LIBS)
+
 # xensim's XenStore server: a library that the hypervisor process embeds.
 noinst_LTLIBRARIES += libsimstore.la
 libsimstore_la_SOURCES = \

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The hypervisor process of a simulated host: what Xen, the toolstack and the kernels of the domains know.
+ *
+ *	hv_main.c     start, event loop, stop
+ *	hv_domain.c   domains: creation, death, save and restore, their homes in XenStore
+ *	hv_process.c  which processes live in a domain; stopping and killing them
+ *	hv_client.c   the connections of these processes (proto.h)
+ *	hv_grant.c    granted and mapped pages
+ *	hv_evtchn.c   event channels
+ *	hv_admin.c    the commands of xensim(1), hv_report.c its list
+ *
+ * One thread, one event loop. The tree of ownership: host > domain > client > shares, mappings, channel handles. Two
+ * things outlive their owner: a page that others still map (its share, and the dead domain as a zombie), and a port
+ * that an unmap notification still refers to.
+ *
+ *	          create                 pause               suspend
+ *	(nothing) ──────► RUNNING ◄─────────────► PAUSED     RUNNING, PAUSED ──► SUSPENDED ──resume──► RUNNING, new domid
+ *	          destroy of any of these: DYING ──► ZOMBIE, as long as others map its pages ──► (nothing)
+ *	          suspend leaves a ZOMBIE with the old domid likewise
+ */
+#ifndef XENMSG_SIM_HV_H
+#define XENMSG_SIM_HV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+#include <uthash.h>
+
+#include "sim/evtchn_page.h"
+#include "sim/proto.h"
+#include "sim/store.h"
+
+/* Xen's first domid that means something else. */
+#define HV_FIRST_RESERVED_DOMID 0x7ff0u
+/* What is usable in a guest of xl's default of 1023, after the kernel's own. */
+#define HV_FIRST_PORT		8u
+#define HV_GUEST_EVTCHN_LIMIT	1016u
+#define HV_DOM0_EVTCHN_LIMIT	(SIM_MAX_PORTS - HV_FIRST_PORT)
+#define HV_GRANT_LIMIT		1024u
+
+struct event_base;
+struct event;
+struct evconnlistener;
+struct json_object;
+struct hv_client;
+struct hv_domain;
+struct hv_handle;
+
+enum hv_type { HV_DOM0, HV_PVH, HV_PV };
+
+enum hv_state { HV_RUNNING, HV_PAUSED, HV_SUSPENDED, HV_DYING, HV_ZOMBIE };
+
+/* One call's worth of granted pages. On its owner's list while that has it mapped; after that only references and
+ * mappings lead here, and it ends with the last of these. */
+struct hv_share {
+	struct hv_share *prev, *next;
+	struct hv_domain *domain; /* where its references live; NULL once there are none */
+	struct hv_client *owner;  /* NULL once unshared */
+	uint32_t id;
+	uint32_t granted_domid;
+	bool writable;
+	uint32_t count;
+	uint32_t refs;	 /* pages that still have a reference; with the last one the share leaves its domid */
+	uint32_t mapped; /* pages mapped, each as often as it is */
+	int fd, fd_read_only;
+	uint32_t notify_offset;
+	struct hv_port *notify_port;
+	struct hv_page {
+		uint32_t ref; /* 0: taken back */
+		uint32_t maps;
+	} page[];
+};
+
+/* A reference of a domain: where it leads. */
+struct hv_ref {
+	uint32_t ref;
+	uint32_t index;
+	struct hv_share *share;
+	UT_hash_handle hh;
+};
+
+struct hv_mapping {
+	struct hv_mapping *prev, *next;
+	uint32_t id;
+	uint32_t count; /* 0: released by the domain's save */
+	uint32_t notify_offset;
+	struct hv_port *notify_port;
+	struct hv_mapped {
+		struct hv_share *share;
+		uint32_t index;
+	} page[];
+};
+
+struct hv_port {
+	struct hv_domain *domain;
+	struct hv_handle *handle; /* NULL once unbound by its user */
+	uint32_t number;
+	unsigned notifications; /* unmap notifications that refer to it keep it open */
+	uint32_t remote_domid;
+	struct hv_port *peer; /* NULL: unbound, or the other end's domain is dead */
+};
+
+/* An open /dev/xen/evtchn. */
+struct hv_handle {
+	struct hv_handle *prev, *next;
+	struct hv_client *client; /* NULL: its process has gone, but another holds the descriptor */
+	struct hv_domain *domain;
+	uint32_t id;
+	int eventfd, page_fd;
+	struct sim_evtchn_page *page;
+	unsigned ports;
+	bool stale; /* it had ports when its domain was saved: closing it is a kernel BUG */
+};
+
+struct hv_client {
+	struct hv_client *prev, *next;
+	struct hv_domain *domain;
+	int fd;
+	pid_t pid;
+	bool lost_mappings; /* between save and restore: it mapped pages of others */
+	struct event *event;
+	uint32_t next_id;
+	struct hv_share *shares;
+	struct hv_mapping *mappings;
+	struct hv_handle *handles;
+};
+
+struct hv_domain {
+	struct hv *hv;
+	uint32_t domid;
+	UT_hash_handle hh;
+	struct hv_domain *next_suspended;
+	char *name;
+	char uuid[37];
+	enum hv_type type;
+	enum hv_state state;
+	char *path; /* its directory, for the sockets and the files of root/ */
+	struct evconnlistener *listener;
+	struct hv_client *clients;
+	struct hv_handle *orphans; /* handles without a client */
+	struct hv_ref *refs;
+	uint32_t next_ref;
+	uint32_t shared_pages;	/* against the limit */
+	uint32_t foreign_maps;	/* pages of this domain that other domains map */
+	struct hv_port *port[SIM_MAX_PORTS];
+	uint32_t port_count, port_limit;
+	/* Faults: so many calls fail, UINT32_MAX for all. */
+	uint32_t refuse_grants, refuse_maps;
+	pid_t *extra_pids; /* of `xensim exec` while it isn't yet the command */
+	size_t extra_pid_count;
+};
+
+struct hv {
+	struct event_base *base;
+	char *dir;
+	struct sim_store *store;
+	struct hv_domain *domains;   /* by domid: running, paused and zombies */
+	struct hv_domain *suspended; /* saved, without a domid */
+	uint32_t next_domid;
+	bool store_stalled;
+	bool stopping; /* zombies are freed with all others */
+	struct evconnlistener *admin;
+	FILE *log;
+	char *kernel_log; /* what the kernels of domains would have complained about, a line each */
+};
+
+/* hv_main.c: ready_fd gets one byte when the host runs. Ends by hv_stop (0) or a failure to start (a line on stderr). */
+int hv_run(const char *dir, unsigned domains, int ready_fd);
+void hv_stop(struct hv *hv);
+void hv_log(struct hv *hv, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A domain's kernel would have died or complained: kept for `list --json`. */
+void hv_kernel_log(struct hv_domain *domain, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* hv_domain.c; all return 0 or a negative errno. */
+int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type type, struct hv_domain **domain);
+/* A domid, or a name. NULL: no such domain. Suspended ones are found if `suspended`, else the others. */
+struct hv_domain *hv_domain_find(struct hv *hv, const char *what, bool suspended);
+struct hv_domain *hv_domain_by_id(struct hv *hv, uint32_t domid);
+void hv_domain_destroy(struct hv_domain *domain);
+void hv_domain_pause(struct hv_domain *domain);
+void hv_domain_unpause(struct hv_domain *domain);
+int hv_domain_suspend(struct hv_domain *domain);
+int hv_domain_resume(struct hv_domain *domain);
+int hv_domain_rename(struct hv_domain *domain, const char *name);
+/* Lets go of a zombie that nobody maps any longer. */
+void hv_domain_reap(struct hv_domain *domain);
+void hv_domains_free(struct hv *hv);
+const char *hv_type_name(enum hv_type type);
+int hv_type_parse(const char *name, enum hv_type *type);
+const char *hv_state_name(enum hv_state state);
+
+/* hv_process.c */
+size_t hv_processes(struct hv_domain *domain, pid_t **pids); /* the caller frees pids */
+void hv_processes_signal(struct hv_domain *domain, int signal_number);
+void hv_processes_kill(struct hv_domain *domain); /* returns when all are dead */
+void hv_processes_add(struct hv_domain *domain, pid_t pid);
+/* Whether a process of the domain that isn't at the sending end of it has this eventfd open. */
+bool hv_eventfd_is_held(struct hv_domain *domain, const struct hv_handle *handle);
+
+/* hv_client.c */
+int hv_client_listen(struct hv_domain *domain);
+/* silent: nothing of it shows at the other side, as when a whole domain dies. */
+void hv_client_free(struct hv_client *client, bool silent);
+
+/* hv_grant.c: requests are checked in here. Descriptors stay the hypervisor's. */
+int hv_grant_share(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply, int *fd);
+int hv_grant_unshare(struct hv_client *client, uint32_t id);
+int hv_grant_map(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply, int *fds,
+		 unsigned *fd_count);
+int hv_grant_unmap(struct hv_client *client, uint32_t id);
+void hv_grant_client_gone(struct hv_client *client, bool silent);
+/* The domid dies: only references to pages that are mapped stay. */
+void hv_grant_domid_dies(struct hv_domain *domain);
+/* What is granted under this domid now belongs to that record of it. */
+void hv_grant_move(struct hv_domain *domain, struct hv_domain *zombie);
+/* The domid is gone. */
+void hv_grant_domid_gone(struct hv_domain *domain);
+/* The domain is saved: what it maps is unmapped at the granters, without a notice. Returns the number of pages. */
+unsigned hv_grant_drop_mappings(struct hv_client *client);
+uint32_t hv_grant_limit(const struct hv_domain *domain);
+int hv_grant_set_limit(const struct hv_domain *domain, uint32_t limit);
+uint32_t hv_grant_mapped_pages(const struct hv_client *client);
+/* Fault: overwrites the index at this byte offset in the ring pages that the domain grants or maps. */
+unsigned hv_grant_corrupt(struct hv_domain *domain, uint32_t offset, uint32_t value);
+
+/* hv_evtchn.c */
+int hv_evtchn_open(struct hv_client *client, struct sim_reply *reply, int fds[2]);
+int hv_evtchn_close(struct hv_client *client, uint32_t id);
+int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
+int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
+int hv_evtchn_unbind(struct hv_client *client, const struct sim_request *request);
+int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply, int fds[2],
+		   unsigned *fd_count);
+void hv_evtchn_client_gone(struct hv_client *client, bool silent);
+/* All ports of the domain end, with no sign at the other side. */
+void hv_evtchn_domain_gone(struct hv_domain *domain);
+void hv_evtchn_orphans_check(struct hv_domain *domain);
+void hv_evtchn_orphans_free(struct hv_domain *domain);
+struct hv_port *hv_evtchn_hold(struct hv_domain *domain, uint32_t number);
+/* Ends a notification's hold on the port, after sending it if `fire`. */
+void hv_evtchn_release(struct hv_port *port, bool fire);
+void hv_evtchn_fire(struct hv_port *port); /* at the other end of it */
+void hv_evtchn_lose(struct hv_domain *domain, uint32_t events);
+
+/* hv_admin.c: a command is its words, each followed by a NUL, to the end of input; the answer is the exit status in
+ * decimal, a newline, and the text for stdout (status 0) or stderr. */
+int hv_admin_listen(struct hv *hv);
+
+/* hv_report.c */
+struct json_object *hv_report_json(struct hv *hv);
+char *hv_report_text(struct hv *hv); /* the caller frees it */
+
+#endif

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "sim/hv.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#define MAX_REQUEST (sizeof(struct sim_request) + 2 * SIM_MAX_MAP * sizeof(uint32_t))
+#define MAX_REPLY   (sizeof(struct sim_reply) + SIM_MAX_SHARE * sizeof(uint32_t))
+
+/* A reply on its way, with the descriptors that go with it (they stay ours). */
+struct answer {
+	union {
+		struct sim_reply reply;
+		char bytes[MAX_REPLY];
+	};
+	int fds[SIM_MAX_MAP];
+	unsigned fd_count;
+};
+
+void hv_client_free(struct hv_client *client, bool silent)
+{
+	/* The order of a process's end: first its memory, then its descriptors. */
+	hv_grant_client_gone(client, silent);
+	hv_evtchn_client_gone(client, silent);
+	DL_DELETE(client->domain->clients, client);
+	event_free(client->event);
+	close(client->fd);
+	free(client);
+}
+
+static int handle_request(struct hv_client *client, const struct sim_request *request, size_t size,
+			  struct answer *answer)
+{
+	struct sim_reply *reply = &answer->reply;
+	int r;
+
+	switch (request->op) {
+	case SIM_OP_SHARE:
+		r = hv_grant_share(client, request, reply, answer->fds);
+		answer->fd_count = r == 0;
+		return r;
+	case SIM_OP_UNSHARE:
+		return hv_grant_unshare(client, request->id);
+	case SIM_OP_MAP:
+		if (request->count > SIM_MAX_MAP || size != sizeof(*request) + 2 * request->count * sizeof(uint32_t))
+			return -EBADMSG;
+		return hv_grant_map(client, request, reply, answer->fds, &answer->fd_count);
+	case SIM_OP_UNMAP:
+		return hv_grant_unmap(client, request->id);
+	case SIM_OP_EVTCHN_OPEN:
+		r = hv_evtchn_open(client, reply, answer->fds);
+		answer->fd_count = r == 0 ? 2 : 0;
+		return r;
+	case SIM_OP_EVTCHN_CLOSE:
+		return hv_evtchn_close(client, request->id);
+	case SIM_OP_BIND_UNBOUND:
+		return hv_evtchn_bind_unbound(client, request, reply);
+	case SIM_OP_BIND_INTERDOMAIN:
+		return hv_evtchn_bind_interdomain(client, request, reply);
+	case SIM_OP_UNBIND:
+		return hv_evtchn_unbind(client, request);
+	case SIM_OP_PEER:
+		return hv_evtchn_peer(client, request, reply, answer->fds, &answer->fd_count);
+	default:
+		return -EBADMSG;
+	}
+}
+
+static bool send_answer(struct hv_client *client, struct answer *answer, uint32_t values)
+{
+	union {
+		char buffer[CMSG_SPACE(sizeof(answer->fds))];
+		struct cmsghdr align;
+	} control = {0};
+	struct iovec iov = {.iov_base = answer->bytes,
+			    .iov_len = sizeof(answer->reply) + values * sizeof(uint32_t)};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (answer->fd_count) {
+		struct cmsghdr *c;
+
+		message.msg_control = control.buffer;
+		message.msg_controllen = CMSG_SPACE(answer->fd_count * sizeof(int));
+		c = CMSG_FIRSTHDR(&message);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(answer->fd_count * sizeof(int));
+		memcpy(CMSG_DATA(c), answer->fds, answer->fd_count * sizeof(int));
+	}
+	/* Who doesn't read the answer to his only request is no client. */
+	return sendmsg(client->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)iov.iov_len;
+}
+
+static void on_request(evutil_socket_t fd, short events, void *userdata)
+{
+	struct hv_client *client = userdata;
+	struct hv *hv = client->domain->hv;
+	struct answer answer;
+	union {
+		struct sim_request request;
+		char bytes[MAX_REQUEST];
+	} in;
+	uint32_t values;
+	ssize_t n;
+	int r;
+
+	(void)events;
+	n = recv(fd, in.bytes, sizeof(in.bytes), MSG_DONTWAIT | MSG_TRUNC);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		hv_client_free(client, false);
+		return;
+	}
+	memset(&answer.reply, 0, sizeof(answer.reply));
+	answer.fd_count = 0;
+	r = n < (ssize_t)sizeof(in.request) || n > (ssize_t)sizeof(in.bytes)
+		    ? -EBADMSG
+		    : handle_request(client, &in.request, (size_t)n, &answer);
+	if (r == -EBADMSG) {
+		hv_log(hv, "d%u: process %d sent a malformed request, its connection ends", client->domain->domid,
+		       (int)client->pid);
+		hv_client_free(client, false);
+		return;
+	}
+	answer.reply.error = r;
+	values = r < 0 ? 0 : answer.reply.count * (in.request.op == SIM_OP_MAP ? 2 : 1);
+	if (!send_answer(client, &answer, values)) {
+		hv_log(hv, "d%u: process %d doesn't take its answer: %m", client->domain->domid, (int)client->pid);
+		hv_client_free(client, false);
+	}
+}
+
+static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int length,
+		       void *userdata)
+{
+	struct hv_domain *domain = userdata;
+	struct hv_client *client = calloc(1, sizeof(*client));
+	struct ucred credentials;
+	socklen_t size = sizeof(credentials);
+
+	(void)listener;
+	(void)address;
+	(void)length;
+	if (client && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0)
+		client->event = event_new(domain->hv->base, fd, EV_READ | EV_PERSIST, on_request, client);
+	if (!client || !client->event) {
+		close(fd);
+		free(client);
+		return;
+	}
+	client->domain = domain;
+	client->fd = fd;
+	client->pid = credentials.pid;
+	DL_APPEND(domain->clients, client);
+	event_add(client->event, NULL);
+	/* A process that a paused domain started at the last moment. */
+	if (domain->state == HV_PAUSED || domain->state == HV_SUSPENDED)
+		kill(client->pid, SIGSTOP);
+}
+
+int hv_client_listen(struct hv_domain *domain)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd, length;
+
+	length = snprintf(address.sun_path, sizeof(address.sun_path), "%s/hv.sock", domain->path);
+	if (length < 0 || (size_t)length >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 128) < 0)
+		goto fail;
+	domain->listener = evconnlistener_new(domain->hv->base, on_connect, domain,
+					      LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+	if (!domain->listener)
+		goto fail;
+	return 0;
+fail:
+	close(fd);
+	return -EIO;
+}

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "sim/hv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <utlist.h>
+
+static void handle_free(struct hv_handle *handle)
+{
+	if (handle->page)
+		munmap(handle->page, sizeof(*handle->page));
+	if (handle->page_fd >= 0)
+		close(handle->page_fd);
+	if (handle->eventfd >= 0)
+		close(handle->eventfd);
+	free(handle);
+}
+
+int hv_evtchn_open(struct hv_client *client, struct sim_reply *reply, int fds[2])
+{
+	struct hv_handle *handle = calloc(1, sizeof(*handle));
+	void *page;
+
+	if (!handle)
+		return -ENOMEM;
+	handle->eventfd = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
+	handle->page_fd = memfd_create("xensim-evtchn", MFD_CLOEXEC);
+	if (handle->eventfd < 0 || handle->page_fd < 0 || ftruncate(handle->page_fd, sizeof(*handle->page)) < 0)
+		goto fail;
+	page = mmap(NULL, sizeof(*handle->page), PROT_READ | PROT_WRITE, MAP_SHARED, handle->page_fd, 0);
+	if (page == MAP_FAILED)
+		goto fail;
+	handle->page = page;
+	handle->client = client;
+	handle->domain = client->domain;
+	handle->id = ++client->next_id;
+	DL_APPEND(client->handles, handle);
+	reply->id = handle->id;
+	fds[0] = handle->eventfd;
+	fds[1] = handle->page_fd;
+	return 0;
+fail:
+	handle_free(handle);
+	return -ENFILE;
+}
+
+static struct hv_handle *find_handle(struct hv_client *client, uint32_t id)
+{
+	struct hv_handle *handle;
+
+	DL_FOREACH (client->handles, handle)
+		if (handle->id == id)
+			return handle;
+	return NULL;
+}
+
+/* The port's user asks anew at its next notification. */
+static void peer_changed(struct hv_port *port)
+{
+	if (port->handle)
+		atomic_fetch_add(&port->handle->page->sequence[port->number], 1);
+}
+
+static void set_pending(struct hv_port *port)
+{
+	if (port->handle)
+		sim_evtchn_set_pending(port->handle->page, port->handle->eventfd, port->number);
+}
+
+void hv_evtchn_fire(struct hv_port *port)
+{
+	if (port->peer)
+		set_pending(port->peer);
+}
+
+/* What Xen does when a port closes: the other end is unbound again, and hears nothing of it. */
+static void port_free(struct hv_port *port)
+{
+	struct hv_domain *domain = port->domain;
+
+	if (port->peer) {
+		port->peer->remote_domid = domain->domid;
+		port->peer->peer = NULL;
+		peer_changed(port->peer);
+	}
+	domain->port[port->number] = NULL;
+	domain->port_count--;
+	free(port);
+}
+
+static void port_unbind(struct hv_port *port)
+{
+	struct hv_handle *handle = port->handle;
+
+	sim_evtchn_reset_port(handle->page, handle->eventfd, port->number);
+	handle->ports--;
+	port->handle = NULL;
+	if (port->notifications == 0)
+		port_free(port);
+}
+
+struct hv_port *hv_evtchn_hold(struct hv_domain *domain, uint32_t number)
+{
+	struct hv_port *port = number < SIM_MAX_PORTS ? domain->port[number] : NULL;
+
+	if (!port || !port->handle)
+		return NULL;
+	port->notifications++;
+	return port;
+}
+
+void hv_evtchn_release(struct hv_port *port, bool fire)
+{
+	if (fire)
+		hv_evtchn_fire(port);
+	/* A port of a domain that was saved since belongs to nobody: domain_gone took it out of its table. */
+	if (--port->notifications == 0 && !port->handle) {
+		if (port->domain)
+			port_free(port);
+		else
+			free(port);
+	}
+}
+
+static int port_new(struct hv_handle *handle, uint32_t remote_domid, struct hv_port **new_port)
+{
+	struct hv_domain *domain = handle->domain;
+	struct hv_port *port;
+	uint32_t number = HV_FIRST_PORT;
+
+	if (domain->port_count >= domain->port_limit)
+		return -ENOSPC;
+	while (number < SIM_MAX_PORTS && domain->port[number])
+		number++;
+	if (number == SIM_MAX_PORTS)
+		return -ENOSPC;
+	port = calloc(1, sizeof(*port));
+	if (!port)
+		return -ENOMEM;
+	port->domain = domain;
+	port->handle = handle;
+	port->number = number;
+	port->remote_domid = remote_domid;
+	domain->port[number] = port;
+	domain->port_count++;
+	handle->ports++;
+	if (atomic_load(&handle->page->end) <= number)
+		atomic_store(&handle->page->end, number + 1);
+	*new_port = port;
+	return 0;
+}
+
+int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
+{
+	struct hv_handle *handle = find_handle(client, request->id);
+	struct hv_port *port;
+	int r;
+
+	if (!handle)
+		return -EINVAL;
+	/* Xen doesn't ask whether that domain exists. */
+	r = port_new(handle, request->domid, &port);
+	if (r == 0)
+		reply->port = port->number;
+	return r;
+}
+
+int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
+{
+	struct hv_handle *handle = find_handle(client, request->id);
+	struct hv_domain *remote_domain;
+	struct hv_port *port, *remote = NULL;
+	int r;
+
+	if (!handle || request->domid >= HV_FIRST_RESERVED_DOMID || request->port >= SIM_MAX_PORTS)
+		return -EINVAL;
+	remote_domain = hv_domain_by_id(client->domain->hv, request->domid);
+	if (!remote_domain)
+		return -ESRCH;
+	/* A dead domain that others still map takes bindings, which lead nowhere. */
+	if (remote_domain->state != HV_ZOMBIE) {
+		remote = remote_domain->port[request->port];
+		if (!remote || remote->peer || !remote->handle || remote->remote_domid != client->domain->domid)
+			return -EINVAL;
+	}
+	r = port_new(handle, request->domid, &port);
+	if (r < 0)
+		return r;
+	reply->port = port->number;
+	if (remote) {
+		port->peer = remote;
+		remote->peer = port;
+		peer_changed(remote);
+	}
+	/* A notification may have been lost before, so Xen always sets the new port pending. */
+	set_pending(port);
+	return 0;
+}
+
+/* The kernel that was restored doesn't know the port any longer and stumbles over it. */
+static bool is_stale(struct hv_handle *handle, const char *what)
+{
+	if (handle->stale)
+		hv_kernel_log(handle->domain, "kernel BUG: %s of an event channel bound before the save", what);
+	return handle->stale;
+}
+
+int hv_evtchn_unbind(struct hv_client *client, const struct sim_request *request)
+{
+	struct hv_handle *handle = find_handle(client, request->id);
+	struct hv_port *port;
+
+	if (!handle || request->port >= SIM_MAX_PORTS)
+		return -EINVAL;
+	port = client->domain->port[request->port];
+	if (!port || port->handle != handle)
+		return is_stale(handle, "unbind") ? 0 : -ENOTCONN;
+	port_unbind(port);
+	return 0;
+}
+
+static void handle_close(struct hv_handle *handle)
+{
+	struct hv_domain *domain = handle->domain;
+
+	is_stale(handle, "close");
+	for (uint32_t i = 0; handle->ports && i < SIM_MAX_PORTS; i++)
+		if (domain->port[i] && domain->port[i]->handle == handle)
+			port_unbind(domain->port[i]);
+	handle_free(handle);
+}
+
+/* The process lets go of the handle; another one may hold its descriptor, and so the open file. */
+static void handle_release(struct hv_handle *handle)
+{
+	DL_DELETE(handle->client->handles, handle);
+	handle->client = NULL;
+	if ((handle->ports || handle->stale) && hv_eventfd_is_held(handle->domain, handle))
+		DL_APPEND(handle->domain->orphans, handle);
+	else
+		handle_close(handle);
+}
+
+int hv_evtchn_close(struct hv_client *client, uint32_t id)
+{
+	struct hv_handle *handle = find_handle(client, id);
+
+	if (!handle)
+		return -EINVAL;
+	handle_release(handle);
+	return 0;
+}
+
+void hv_evtchn_client_gone(struct hv_client *client, bool silent)
+{
+	while (client->handles) {
+		struct hv_handle *handle = client->handles;
+
+		if (!silent) {
+			handle_release(handle);
+			continue;
+		}
+		/* Its domain dies, and with it the kernel that might complain. */
+		handle->stale = false;
+		DL_DELETE(client->handles, handle);
+		handle_close(handle);
+	}
+}
+
+void hv_evtchn_orphans_check(struct hv_domain *domain)
+{
+	struct hv_handle *handle, *next;
+
+	DL_FOREACH_SAFE (domain->orphans, handle, next) {
+		if (hv_eventfd_is_held(domain, handle))
+			continue;
+		DL_DELETE(domain->orphans, handle);
+		handle_close(handle);
+	}
+}
+
+void hv_evtchn_orphans_free(struct hv_domain *domain)
+{
+	while (domain->orphans) {
+		struct hv_handle *handle = domain->orphans;
+
+		handle->stale = false;
+		DL_DELETE(domain->orphans, handle);
+		handle_close(handle);
+	}
+}
+
+/* Ports that an unmap notification holds lose their domain, and end with the notification. */
+void hv_evtchn_domain_gone(struct hv_domain *domain)
+{
+	for (uint32_t i = 0; i < SIM_MAX_PORTS; i++) {
+		struct hv_port *port = domain->port[i];
+
+		if (!port)
+			continue;
+		if (port->handle) {
+			port->handle->stale = true;
+			port->handle->ports--;
+			peer_changed(port);
+			port->handle = NULL;
+		}
+		if (port->peer) {
+			port->peer->peer = NULL;
+			peer_changed(port->peer);
+			port->peer = NULL;
+		}
+		domain->port[i] = NULL;
+		domain->port_count--;
+		port->domain = NULL;
+		if (port->notifications == 0)
+			free(port);
+	}
+}
+
+int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply, int fds[2],
+		   unsigned *fd_count)
+{
+	struct hv_handle *handle = find_handle(client, request->id);
+	struct hv_port *port;
+
+	if (!handle || request->port >= SIM_MAX_PORTS)
+		return -EINVAL;
+	/* Stale or unbound: nobody, which is an answer as well. */
+	reply->sequence = atomic_load(&handle->page->sequence[request->port]);
+	port = client->domain->port[request->port];
+	if (!port || port->handle != handle || !port->peer || !port->peer->handle)
+		return 0;
+	reply->port = port->peer->number;
+	fds[0] = port->peer->handle->eventfd;
+	fds[1] = port->peer->handle->page_fd;
+	*fd_count = 2;
+	return 0;
+}
+
+void hv_evtchn_lose(struct hv_domain *domain, uint32_t events)
+{
+	struct hv_client *client;
+	struct hv_handle *handle;
+
+	DL_FOREACH (domain->clients, client)
+		DL_FOREACH (client->handles, handle)
+			atomic_store(&handle->page->lose, events);
+}

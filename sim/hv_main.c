@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "sim/hv.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+static void log_line(struct hv *hv, const char *prefix, const char *format, va_list arguments)
+	__attribute__((format(printf, 3, 0)));
+
+static void log_line(struct hv *hv, const char *prefix, const char *format, va_list arguments)
+{
+	struct timespec now;
+
+	if (!hv->log)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	fprintf(hv->log, "[%8ld.%06ld] %s", (long)now.tv_sec, now.tv_nsec / 1000, prefix);
+	vfprintf(hv->log, format, arguments);
+	fputc('\n', hv->log);
+	fflush(hv->log);
+}
+
+void hv_log(struct hv *hv, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	log_line(hv, "", format, arguments);
+	va_end(arguments);
+}
+
+void hv_kernel_log(struct hv_domain *domain, const char *format, ...)
+{
+	struct hv *hv = domain->hv;
+	char *line = NULL, *all = NULL, prefix[32];
+	va_list arguments;
+
+	snprintf(prefix, sizeof(prefix), "d%u: ", domain->domid);
+	va_start(arguments, format);
+	log_line(hv, prefix, format, arguments);
+	va_end(arguments);
+	va_start(arguments, format);
+	if (vasprintf(&line, format, arguments) < 0)
+		line = NULL;
+	va_end(arguments);
+	if (line && asprintf(&all, "%s%s%s\n", hv->kernel_log ? hv->kernel_log : "", prefix, line) >= 0) {
+		free(hv->kernel_log);
+		hv->kernel_log = all;
+	}
+	free(line);
+}
+
+void hv_stop(struct hv *hv)
+{
+	event_base_loopbreak(hv->base);
+}
+
+static void on_signal(evutil_socket_t fd, short events, void *userdata)
+{
+	(void)fd;
+	(void)events;
+	hv_stop(userdata);
+}
+
+static int complain(const char *what, int error)
+{
+	fprintf(stderr, "xensim: %s: %s\n", what, strerror(-error));
+	return error;
+}
+
+/* Each granted page set and each event channel handle costs descriptors here. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static int open_log(struct hv *hv)
+{
+	char *path;
+
+	if (asprintf(&path, "%s/xensim.log", hv->dir) < 0)
+		return -ENOMEM;
+	hv->log = fopen(path, "ae");
+	free(path);
+	return hv->log ? 0 : -errno;
+}
+
+static int start(struct hv *hv, unsigned domains)
+{
+	struct hv_domain *domain;
+	int r = open_log(hv);
+
+	if (r < 0)
+		return complain("cannot write the log", r);
+	hv->base = event_base_new();
+	hv->store = hv->base ? sim_store_new(hv->base, NULL) : NULL;
+	if (!hv->store)
+		return complain("cannot start", -ENOMEM);
+	r = hv_domain_create(hv, true, NULL, HV_DOM0, &domain);
+	for (unsigned i = 0; r == 0 && i < domains; i++)
+		r = hv_domain_create(hv, false, NULL, HV_PVH, &domain);
+	if (r < 0)
+		return complain("cannot create a domain", r);
+	r = hv_admin_listen(hv);
+	return r < 0 ? complain(hv->dir, r) : 0;
+}
+
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *ftw)
+{
+	(void)status;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+static void finish(struct hv *hv)
+{
+	if (hv->admin)
+		evconnlistener_free(hv->admin);
+	hv_domains_free(hv);
+	if (hv->store)
+		sim_store_free(hv->store);
+	if (hv->base)
+		event_base_free(hv->base);
+	if (hv->log)
+		fclose(hv->log);
+	free(hv->kernel_log);
+	nftw(hv->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	free(hv->dir);
+}
+
+int hv_run(const char *dir, unsigned domains, int ready_fd)
+{
+	struct hv hv = {.next_domid = 1};
+	struct event *terminate = NULL, *interrupt = NULL;
+	int r;
+
+	signal(SIGPIPE, SIG_IGN);
+	raise_descriptor_limit();
+	hv.dir = strdup(dir);
+	if (!hv.dir)
+		return -ENOMEM;
+	r = start(&hv, domains);
+	if (r == 0) {
+		terminate = evsignal_new(hv.base, SIGTERM, on_signal, &hv);
+		interrupt = evsignal_new(hv.base, SIGINT, on_signal, &hv);
+		if (terminate && interrupt) {
+			event_add(terminate, NULL);
+			event_add(interrupt, NULL);
+		}
+		if (write(ready_fd, "", 1) == 1) {
+			close(ready_fd);
+			event_base_dispatch(hv.base);
+		}
+	}
+	if (terminate)
+		event_free(terminate);
+	if (interrupt)
+		event_free(interrupt);
+	finish(&hv);
+	return r;
+}

@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libxengnttab's functions. A granted page is a page of a memfd that the hypervisor process made; it passes the memfd
+ * to the granter, and to a process of the granted domain that maps the reference.
+ *
+ * Nothing is freed by closing a handle: as on Xen, a grant lives as long as the granter's mapping of its page, and
+ * libxenvchan ends some of them by a plain munmap. So munmap is interposed: it looks for our regions, page by page,
+ * and tells the hypervisor when the last page of a region is gone.
+ */
+#include "config.h"
+
+#include "sim/lib.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <utlist.h>
+#include <xengnttab.h>
+
+/* Both kinds of handle are one type in Xen's header. Grants don't hang on it. */
+struct xengntdev_handle {
+	int fd; /* for xengnttab_fd and xengntshr_fd: nothing can be done with it, as with the real one */
+};
+
+struct region {
+	struct region *prev, *next;
+	char *start;
+	size_t pages;
+	size_t live; /* pages still mapped */
+	bool is_map; /* else a share */
+	size_t ids;
+	uint32_t *id;	    /* what the hypervisor calls it: one share, or one mapping for each SIM_MAX_MAP pages */
+	unsigned char *gone; /* one for each page */
+};
+
+static struct {
+	pthread_mutex_t lock;
+	struct region *regions;
+	bool handler_installed;
+	/* Set when the signal found the lock taken: whoever unlocks does its work. */
+	_Atomic bool restored;
+	/* All regions lie within: munmap of anything else needs no lock. */
+	_Atomic uintptr_t low, high;
+} gnt = {.lock = PTHREAD_MUTEX_INITIALIZER, .low = UINTPTR_MAX};
+
+/* A mapping of another domain's pages leads nowhere after a restore: a PVH guest then reads 0xff everywhere. */
+static void blank_mappings(void)
+{
+	struct region *region;
+
+	DL_FOREACH (gnt.regions, region) {
+		for (size_t i = 0; region->is_map && i < region->pages; i++) {
+			char *page = region->start + i * SIM_PAGE_SIZE;
+
+			if (region->gone[i])
+				continue;
+			if (mmap(page, SIM_PAGE_SIZE, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == page)
+				memset(page, 0xff, SIM_PAGE_SIZE);
+		}
+	}
+}
+
+static void lock_regions(void)
+{
+	pthread_mutex_lock(&gnt.lock);
+}
+
+static void unlock_regions(void)
+{
+	if (atomic_exchange(&gnt.restored, false))
+		blank_mappings();
+	pthread_mutex_unlock(&gnt.lock);
+}
+
+static void on_restored(int signal_number)
+{
+	int error = errno;
+
+	(void)signal_number;
+	atomic_store(&gnt.restored, true);
+	if (pthread_mutex_trylock(&gnt.lock) == 0)
+		unlock_regions();
+	errno = error;
+}
+
+static void install_handler(void)
+{
+	struct sigaction action = {.sa_handler = on_restored, .sa_flags = SA_RESTART};
+
+	if (!gnt.handler_installed)
+		sigaction(SIM_SIGNAL_RESTORED, &action, NULL);
+	gnt.handler_installed = true;
+}
+
+void sim_gnt_before_fork(void)
+{
+	pthread_mutex_lock(&gnt.lock);
+}
+
+void sim_gnt_after_fork(bool child)
+{
+	struct region *region, *next;
+
+	if (child) {
+		/* MADV_DONTFORK: they aren't mapped here. */
+		DL_FOREACH_SAFE (gnt.regions, region, next) {
+			DL_DELETE(gnt.regions, region);
+			free(region->id);
+			free(region->gone);
+			free(region);
+		}
+		atomic_store(&gnt.low, UINTPTR_MAX);
+		atomic_store(&gnt.high, 0);
+	}
+	pthread_mutex_unlock(&gnt.lock);
+}
+
+static void region_free(struct region *region)
+{
+	if (!region)
+		return;
+	free(region->id);
+	free(region->gone);
+	free(region);
+}
+
+/* Address space for so many pages, and the record of it, not yet listed. NULL: ENOMEM. */
+static struct region *region_new(size_t pages, size_t ids, bool is_map)
+{
+	struct region *region = calloc(1, sizeof(*region));
+	void *start;
+
+	if (!region)
+		goto fail;
+	region->id = calloc(ids, sizeof(*region->id));
+	region->gone = calloc(pages, 1);
+	if (!region->id || !region->gone)
+		goto fail;
+	start = mmap(NULL, pages * SIM_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (start == MAP_FAILED)
+		goto fail;
+	region->start = start;
+	region->pages = region->live = pages;
+	region->is_map = is_map;
+	return region;
+fail:
+	region_free(region);
+	errno = ENOMEM;
+	return NULL;
+}
+
+static void region_list(struct region *region)
+{
+	uintptr_t start = (uintptr_t)region->start, end = start + region->pages * SIM_PAGE_SIZE;
+
+	madvise(region->start, region->pages * SIM_PAGE_SIZE, MADV_DONTFORK);
+	lock_regions();
+	if (region->is_map)
+		install_handler();
+	DL_APPEND(gnt.regions, region);
+	if (start < atomic_load(&gnt.low))
+		atomic_store(&gnt.low, start);
+	if (end > atomic_load(&gnt.high))
+		atomic_store(&gnt.high, end);
+	unlock_regions();
+}
+
+/* Tells the hypervisor, which then applies the unmap notification, and frees what it can. */
+static void region_release(struct region *region)
+{
+	for (size_t i = 0; i < region->ids; i++) {
+		struct sim_request request = {.op = region->is_map ? SIM_OP_UNMAP : SIM_OP_UNSHARE,
+					      .id = region->id[i]};
+		struct sim_reply reply;
+
+		/* No way to fail: without a hypervisor there is nothing left to free. */
+		if (sim_lib_call(&request, sizeof(request), &reply, sizeof(reply), NULL) < 0)
+			continue;
+	}
+	region_free(region);
+}
+
+/* Marks the pages of all regions within the range, and takes those that have none left off the list. */
+static struct region *take_unmapped(uintptr_t start, uintptr_t end)
+{
+	struct region *ended = NULL, *region, *next;
+	uintptr_t low = UINTPTR_MAX, high = 0;
+
+	DL_FOREACH_SAFE (gnt.regions, region, next) {
+		uintptr_t first = (uintptr_t)region->start, last = first + region->pages * SIM_PAGE_SIZE;
+
+		for (size_t i = 0; first < end && last > start && i < region->pages; i++) {
+			uintptr_t page = first + i * SIM_PAGE_SIZE;
+
+			if (page >= start && page < end && !region->gone[i]) {
+				region->gone[i] = 1;
+				region->live--;
+			}
+		}
+		if (region->live == 0) {
+			DL_DELETE(gnt.regions, region);
+			DL_APPEND(ended, region);
+			continue;
+		}
+		if (first < low)
+			low = first;
+		if (last > high)
+			high = last;
+	}
+	atomic_store(&gnt.low, low);
+	atomic_store(&gnt.high, high);
+	return ended;
+}
+
+SIM_EXPORT int munmap(void *address, size_t length)
+{
+	uintptr_t start = (uintptr_t)address, end = start + length;
+	struct region *ended, *region, *next;
+	int r;
+
+	/* Straight to the kernel: this may run before libc is set up, and from handlers of signals. */
+	if (start >= atomic_load_explicit(&gnt.high, memory_order_relaxed) ||
+	    end <= atomic_load_explicit(&gnt.low, memory_order_relaxed))
+		return (int)syscall(SYS_munmap, address, length);
+
+	lock_regions();
+	r = (int)syscall(SYS_munmap, address, length);
+	ended = r == 0 ? take_unmapped(start, (end + SIM_PAGE_SIZE - 1) & ~(uintptr_t)(SIM_PAGE_SIZE - 1)) : NULL;
+	unlock_regions();
+	DL_FOREACH_SAFE (ended, region, next) {
+		DL_DELETE(ended, region);
+		region_release(region);
+	}
+	return r;
+}
+
+static struct xengntdev_handle *handle_open(unsigned flags)
+{
+	struct xengntdev_handle *handle;
+	int r;
+
+	if (flags) {
+		errno = EINVAL;
+		return NULL;
+	}
+	r = sim_lib_connect();
+	if (r < 0) {
+		errno = -r;
+		return NULL;
+	}
+	handle = malloc(sizeof(*handle));
+	if (!handle)
+		return NULL;
+	handle->fd = eventfd(0, EFD_CLOEXEC);
+	if (handle->fd < 0) {
+		free(handle);
+		return NULL;
+	}
+	return handle;
+}
+
+static int handle_close(struct xengntdev_handle *handle)
+{
+	int r;
+
+	if (!handle)
+		return 0;
+	r = close(handle->fd);
+	free(handle);
+	return r;
+}
+
+/* The hypervisor takes it back: the share or mapping that failed half-way. */
+static void *fail_region(struct region *region, int error)
+{
+	syscall(SYS_munmap, region->start, region->pages * SIM_PAGE_SIZE);
+	region_release(region);
+	errno = error;
+	return NULL;
+}
+
+static void *share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable, uint32_t notify_offset,
+		   uint32_t notify_port)
+{
+	struct sim_request request = {.op = SIM_OP_SHARE,
+				      .domid = domid,
+				      .count = count,
+				      .writable = writable,
+				      .notify_offset = notify_offset,
+				      .notify_port = notify_port};
+	size_t reply_size = sizeof(struct sim_reply) + count * sizeof(uint32_t);
+	struct sim_reply *reply;
+	struct region *region;
+	struct sim_fds fds;
+	int r;
+
+	if (count == 0 || count > SIM_MAX_SHARE) {
+		errno = count ? ENOSPC : EINVAL;
+		return NULL;
+	}
+	region = region_new(count, 1, false);
+	reply = malloc(reply_size);
+	if (!region || !reply) {
+		free(reply);
+		return region ? fail_region(region, ENOMEM) : NULL;
+	}
+	r = sim_lib_call(&request, sizeof(request), reply, reply_size, &fds);
+	if (r < 0) {
+		free(reply);
+		return fail_region(region, -r);
+	}
+	region->id[0] = reply->id;
+	region->ids = 1;
+	if (fds.count != 1 || reply->count != count ||
+	    mmap(region->start, count * SIM_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fds.fd[0], 0) ==
+		    MAP_FAILED)
+		r = -EIO;
+	else
+		memcpy(refs, reply->values, count * sizeof(uint32_t));
+	sim_fds_close(&fds);
+	free(reply);
+	if (r < 0)
+		return fail_region(region, -r);
+	region_list(region);
+	return region->start;
+}
+
+/* Maps one request's worth of pages into their place in the region. */
+static int map_part(struct region *region, size_t first, uint32_t count, const uint32_t *domids, bool single_domain,
+		    const uint32_t *refs, int prot, uint32_t notify_offset, uint32_t notify_port)
+{
+	struct {
+		struct sim_request request;
+		uint32_t refs[2 * SIM_MAX_MAP];
+	} out = {.request = {.op = SIM_OP_MAP,
+			     .count = count,
+			     .writable = (prot & PROT_WRITE) != 0,
+			     .notify_offset = notify_offset,
+			     .notify_port = notify_port}};
+	struct {
+		struct sim_reply reply;
+		uint32_t values[2 * SIM_MAX_MAP];
+	} in;
+	struct sim_fds fds;
+	int r;
+
+	for (uint32_t i = 0; i < count; i++) {
+		out.refs[2 * i] = domids[single_domain ? 0 : first + i];
+		out.refs[2 * i + 1] = refs[first + i];
+	}
+	r = sim_lib_call(&out.request, sizeof(out.request) + 2 * count * sizeof(uint32_t), &in.reply, sizeof(in), &fds);
+	if (r < 0)
+		return r;
+	region->id[region->ids++] = in.reply.id;
+	if (in.reply.count != count)
+		r = -EIO;
+	for (uint32_t i = 0, run; r == 0 && i < count; i += run) {
+		uint32_t index = in.values[2 * i], offset = in.values[2 * i + 1];
+
+		for (run = 1; i + run < count && in.values[2 * (i + run)] == index &&
+			      in.values[2 * (i + run) + 1] == offset + run;
+		     run++)
+			;
+		if (index >= fds.count || mmap(region->start + (first + i) * SIM_PAGE_SIZE, run * SIM_PAGE_SIZE, prot,
+					       MAP_SHARED | MAP_FIXED, fds.fd[index],
+					       (off_t)offset * SIM_PAGE_SIZE) == MAP_FAILED)
+			r = -EIO;
+	}
+	sim_fds_close(&fds);
+	return r;
+}
+
+static void *map(uint32_t count, const uint32_t *domids, bool single_domain, const uint32_t *refs, int prot,
+		 uint32_t notify_offset, uint32_t notify_port)
+{
+	struct region *region;
+
+	/* gntdev's own limit of pages in a mapping. */
+	if (count == 0 || count > 64 * 1024) {
+		errno = EINVAL;
+		return NULL;
+	}
+	region = region_new(count, (count + SIM_MAX_MAP - 1) / SIM_MAX_MAP, true);
+	if (!region)
+		return NULL;
+	for (size_t first = 0; first < count; first += SIM_MAX_MAP) {
+		uint32_t part = count - first < SIM_MAX_MAP ? (uint32_t)(count - first) : SIM_MAX_MAP;
+		int r = map_part(region, first, part, domids, single_domain, refs, prot, notify_offset, notify_port);
+
+		if (r < 0)
+			return fail_region(region, -r);
+	}
+	region_list(region);
+	return region->start;
+}
+
+SIM_EXPORT xengntshr_handle *xengntshr_open(struct xentoollog_logger *logger, unsigned flags)
+{
+	(void)logger;
+	return handle_open(flags);
+}
+
+SIM_EXPORT int xengntshr_close(xengntshr_handle *handle)
+{
+	return handle_close(handle);
+}
+
+SIM_EXPORT int xengntshr_fd(xengntshr_handle *handle)
+{
+	return handle->fd;
+}
+
+SIM_EXPORT void *xengntshr_share_pages(xengntshr_handle *handle, uint32_t domid, int count, uint32_t *refs,
+				       int writable)
+{
+	(void)handle;
+	return share(domid, count < 0 ? 0 : (uint32_t)count, refs, writable, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
+}
+
+SIM_EXPORT void *xengntshr_share_page_notify(xengntshr_handle *handle, uint32_t domid, uint32_t *ref, int writable,
+					     uint32_t notify_offset, evtchn_port_t notify_port)
+{
+	(void)handle;
+	return share(domid, 1, ref, writable, notify_offset, notify_port);
+}
+
+SIM_EXPORT int xengntshr_unshare(xengntshr_handle *handle, void *start, uint32_t count)
+{
+	(void)handle;
+	return munmap(start, (size_t)count * SIM_PAGE_SIZE);
+}
+
+SIM_EXPORT xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger, unsigned flags)
+{
+	(void)logger;
+	return handle_open(flags);
+}
+
+SIM_EXPORT int xengnttab_close(xengnttab_handle *handle)
+{
+	return handle_close(handle);
+}
+
+SIM_EXPORT int xengnttab_fd(xengnttab_handle *handle)
+{
+	return handle->fd;
+}
+
+SIM_EXPORT void *xengnttab_map_grant_ref(xengnttab_handle *handle, uint32_t domid, uint32_t ref, int prot)
+{
+	(void)handle;
+	return map(1, &domid, true, &ref, prot, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
+}
+
+SIM_EXPORT void *xengnttab_map_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t *domids, uint32_t *refs,
+					  int prot)
+{
+	(void)handle;
+	return map(count, domids, false, refs, prot, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
+}
+
+SIM_EXPORT void *xengnttab_map_domain_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t domid,
+						 uint32_t *refs, int prot)
+{
+	(void)handle;
+	return map(count, &domid, true, refs, prot, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
+}
+
+SIM_EXPORT void *xengnttab_map_grant_ref_notify(xengnttab_handle *handle, uint32_t domid, uint32_t ref, int prot,
+						uint32_t notify_offset, evtchn_port_t notify_port)
+{
+	(void)handle;
+	return map(1, &domid, true, &ref, prot, notify_offset, notify_port);
+}
+
+SIM_EXPORT int xengnttab_unmap(xengnttab_handle *handle, void *start, uint32_t count)
+{
+	struct region *region;
+	bool found = false;
+
+	(void)handle;
+	/* gntdev unmaps what one call mapped, and nothing less. */
+	lock_regions();
+	DL_FOREACH (gnt.regions, region)
+		found |= region->is_map && region->start == start && region->pages == count;
+	unlock_regions();
+	if (!found) {
+		errno = EINVAL;
+		return -1;
+	}
+	return munmap(start, (size_t)count * SIM_PAGE_SIZE);
+}
+
+SIM_EXPORT int xengnttab_set_max_grants(xengnttab_handle *handle, uint32_t count)
+{
+	(void)handle;
+	(void)count;
+	return 0;
+}
+
+SIM_EXPORT int xengnttab_grant_copy(xengnttab_handle *handle, uint32_t count, xengnttab_grant_copy_segment_t *segments)
+{
+	(void)handle;
+	(void)count;
+	(void)segments;
+	errno = ENOSYS;
+	return -1;
+}
