@@ -50,7 +50,8 @@ libsimstore_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS)
 libsimstore_la_LIBADD = $(LIBEVENT_LIBS)
 
 if HAVE_CMOCKA
-sim_store_tests = sim/store_unit_tree
+sim_store_tests = sim/store_unit_tree sim/store_unit_watch sim/store_unit_transaction sim/store_unit_limits \
+	sim/store_unit_client
 check_PROGRAMS += $(sim_store_tests)
 TESTS += $(sim_store_tests)
 sim_store_fixture = sim/store_unit.c sim/store_unit.h
@@ -59,4 +60,21 @@ sim_store_test_libs = libsimstore.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 sim_store_unit_tree_SOURCES = sim/store_unit_tree.c $(sim_store_fixture)
 sim_store_unit_tree_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 sim_store_unit_tree_LDADD = $(sim_store_test_libs)
+
+sim_store_unit_watch_SOURCES = sim/store_unit_watch.c $(sim_store_fixture)
+sim_store_unit_watch_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+sim_store_unit_watch_LDADD = $(sim_store_test_libs)
+
+sim_store_unit_transaction_SOURCES = sim/store_unit_transaction.c $(sim_store_fixture)
+sim_store_unit_transaction_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+sim_store_unit_transaction_LDADD = $(sim_store_test_libs)
+
+sim_store_unit_limits_SOURCES = sim/store_unit_limits.c $(sim_store_fixture)
+sim_store_unit_limits_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+sim_store_unit_limits_LDADD = $(sim_store_test_libs)
+
+# The real libxenstore against the store.
+sim_store_unit_client_SOURCES = sim/store_unit_client.c
+sim_store_unit_client_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS) $(XENSTORE_CFLAGS)
+sim_store_unit_client_LDADD = $(sim_store_test_libs) $(XENSTORE_LIBS)
 endif

@@ -6,8 +6,7 @@
  *	           │                      └─ connections ─┬─ watches
  *	           └─ the live tree                       └─ transactions, each with its snapshot
  *
- * A connection is freed only from the loop (reap), never while a request of its own or of another is being
- *served.
+ * A connection is freed only from the loop (reap), never while a request of its own or of another is served.
  */
 #ifndef XENMSG_SIM_STORE_INTERNAL_H
 #define XENMSG_SIM_STORE_INTERNAL_H

@@ -196,6 +196,9 @@ void sim_watch_fire_changes(struct sim_store *store, const struct sim_changes *c
 		/* Who could read before a change of permissions or a removal hears of it, though not now. */
 		bool looks_back = change->type == XS_SET_PERMS || change->type == XS_RM;
 
+		/* A special watch hears of domains, not of changes to the node that carries its permissions. */
+		if (change->path[0] == '@')
+			continue;
 		HASH_ITER (hh, store->domains, domain, next) {
 			struct sim_connection *connection;
 

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Quotas with the errors that they end in, hostile and slow clients, and the fault that stalls all. */
+#include "sim/store_unit.h"
+
+#include <stdio.h>
+
+static bool is_oxenstored(const struct unit_fixture *f)
+{
+	return f->flavour == SIM_STORE_OXENSTORED;
+}
+
+static void the_node_quota_counts_what_a_guest_owns(void **state)
+{
+	struct unit_fixture *f = *state;
+	struct sim_store_stats stats;
+	char path[64];
+	unsigned made = 0;
+	int rc;
+
+	sim_store_stats(f->host->store, 1, &stats);
+	/* In several directories, since the C daemon limits the length of one. */
+	do {
+		snprintf(path, sizeof(path), "data/d%u/n%u", made / 100, made % 100);
+		rc = unit_write(f->one, 0, path, "x");
+		made += rc == 0;
+	} while (rc == 0);
+	assert_int_equal(rc, is_oxenstored(f) ? -EDQUOT : -ENOSPC);
+	sim_store_stats(f->host->store, 1, &stats);
+	assert_int_equal(stats.nodes, 1000);
+	/* What is there can still be changed, others and domain 0 aren't concerned, and room comes back. */
+	assert_int_equal(unit_write(f->one, 0, "data/d0/n0", "y"), 0);
+	assert_int_equal(unit_write(f->two, 0, "data/x", "x"), 0);
+	assert_int_equal(unit_write(f->dom0, 0, "/local/domain/1/data/by-dom0", "x"), 0);
+	assert_int_equal(unit_simple(f->one, XS_RM, 0, "data/d0"), 0);
+	assert_int_equal(unit_write(f->one, 0, "data/again", "x"), 0);
+}
+
+static void the_watch_quota_is_one_for_all_processes_of_a_guest(void **state)
+{
+	struct unit_fixture *f = *state;
+	struct unit_client *second = unit_connect(f->host, 1);
+	char token[16];
+
+	for (unsigned i = 0; i <= 128; i++) {
+		snprintf(token, sizeof(token), "%u", i);
+		unit_watch_quietly(i % 2 ? f->one : second, "data", token);
+	}
+	assert_int_equal(unit_watch(f->one, "data", "more"), is_oxenstored(f) ? -EDQUOT : -E2BIG);
+	assert_int_equal(unit_watch(second, "data", "more"), is_oxenstored(f) ? -EDQUOT : -E2BIG);
+	for (unsigned i = 0; i <= 200; i++) {
+		snprintf(token, sizeof(token), "%u", i);
+		unit_watch_quietly(f->dom0, "/", token);
+	}
+	unit_close(second);
+	unit_watch_quietly(f->one, "data", "more");
+}
+
+static void the_transaction_quota_is_one_for_all_processes_of_a_guest(void **state)
+{
+	struct unit_fixture *f = *state;
+	struct unit_client *second = unit_connect(f->host, 1);
+	uint32_t t, last = 0;
+
+	for (unsigned i = 0; i <= 10; i++) {
+		assert_int_equal(unit_start(i % 2 ? f->one : second, &t), 0);
+		assert_int_not_equal(t, last);
+		last = t;
+	}
+	assert_int_equal(unit_start(f->one, &t), is_oxenstored(f) ? -EDQUOT : -ENOSPC);
+	assert_int_equal(unit_start(f->two, &t), 0);
+	for (unsigned i = 0; i <= 20; i++)
+		assert_int_equal(unit_start(f->dom0, &t), 0);
+	unit_close(second);
+	assert_int_equal(unit_start(f->one, &t), 0);
+}
+
+static void a_value_that_is_too_long(void **state)
+{
+	struct unit_fixture *f = *state;
+	size_t limit = is_oxenstored(f) ? 2048 : 2039;
+	char value[3000];
+
+	memset(value, 'v', sizeof(value));
+	value[limit] = '\0';
+	assert_int_equal(unit_write(f->one, 0, "data/x", value), 0);
+	assert_int_equal(strlen(unit_read(f->one, 0, "data/x")), limit);
+	value[limit] = 'v';
+	value[limit + 1] = '\0';
+	assert_int_equal(unit_write(f->one, 0, "data/x", value), is_oxenstored(f) ? -E2BIG : -ENOSPC);
+	assert_int_equal(unit_write(f->one, 0, "data/new", value), is_oxenstored(f) ? -E2BIG : -ENOSPC);
+	assert_null(unit_read(f->one, 0, "data/new"));
+	/* oxenstored holds domain 0 to it as well. */
+	assert_int_equal(unit_write(f->dom0, 0, "/vm/x", value), is_oxenstored(f) ? -E2BIG : 0);
+}
+
+static void too_many_permissions(void **state)
+{
+	struct unit_fixture *f = *state;
+
+	assert_int_equal(unit_set_perms(f->one, 0, "data", "n1 r2 r3 r4 r5"), 0);
+	assert_int_equal(unit_set_perms(f->one, 0, "data", "n1 r2 r3 r4 r5 r6"), -ENOSPC);
+	assert_int_equal(unit_set_perms(f->dom0, 0, "/local/domain/1/data", "n1 r2 r3 r4 r5 r6"), 0);
+}
+
+static void a_directory_of_the_c_daemon_holds_two_kilobytes_of_names(void **state)
+{
+	struct unit_fixture *f = *state;
+	char path[64];
+	unsigned made = 0;
+	int rc;
+
+	do {
+		snprintf(path, sizeof(path), "data/%03u", made);
+		rc = unit_write(f->one, 0, path, "x");
+		made += rc == 0;
+	} while (rc == 0 && made < 900);
+	if (is_oxenstored(f)) {
+		assert_int_equal(made, 900);
+	} else {
+		assert_int_equal(rc, -ENOSPC);
+		assert_in_range(made, 500, 512);
+	}
+}
+
+static void a_transaction_has_so_many_requests_and_no_more(void **state)
+{
+	struct unit_fixture *f = *state;
+	uint32_t t;
+
+	assert_int_equal(unit_start(f->one, &t), 0);
+	for (unsigned i = 0; i < 1024; i++)
+		assert_int_equal(unit_write(f->one, t, "data/x", "x"), 0);
+	assert_int_equal(unit_write(f->one, t, "data/x", "x"), is_oxenstored(f) ? -EDQUOT : -ENOSPC);
+	assert_int_equal(unit_end(f->one, t, false), 0);
+}
+
+static void requests_of_unknown_type_are_answered(void **state)
+{
+	static const uint32_t types[] = {XS_WATCH_EVENT, XS_ERROR, 20, XS_TYPE_COUNT, 0xffff, 0x80000000};
+	struct unit_fixture *f = *state;
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		assert_int_equal(unit_ask(f->one, types[i], 0, "x", 2), -ENOSYS);
+	assert_string_equal(unit_read(f->one, 0, "name"), "guest");
+}
+
+static void arguments_without_their_nul_are_refused(void **state)
+{
+	static const uint32_t types[] = {XS_DIRECTORY,
+					 XS_READ,
+					 XS_GET_PERMS,
+					 XS_WATCH,
+					 XS_UNWATCH,
+					 XS_MKDIR,
+					 XS_RM,
+					 XS_SET_PERMS,
+					 XS_WRITE,
+					 XS_GET_DOMAIN_PATH,
+					 XS_INTRODUCE,
+					 XS_RELEASE,
+					 XS_IS_DOMAIN_INTRODUCED,
+					 XS_RESUME,
+					 XS_SET_TARGET};
+	struct unit_fixture *f = *state;
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		assert_int_equal(unit_ask(f->dom0, types[i], 0, "1", 1), -EINVAL);
+		assert_int_equal(unit_ask(f->dom0, types[i], 0, "", 0), -EINVAL);
+	}
+	assert_int_equal(unit_ask(f->one, XS_READ, 0, "data\0more", 10), -EINVAL);
+}
+
+static void an_impossible_length_ends_that_connection_alone(void **state)
+{
+	struct unit_fixture *f = *state;
+	struct unit_client *second = unit_connect(f->host, 1);
+	struct sim_store_stats stats;
+	struct xsd_sockmsg header = {.type = XS_READ, .len = XENSTORE_PAYLOAD_MAX + 1};
+	char payload[XENSTORE_PAYLOAD_MAX] = "data";
+
+	/* The longest is fine. */
+	assert_int_equal(unit_ask(second, XS_READ, 0, payload, sizeof(payload)), -EINVAL);
+	unit_watch_quietly(second, "data", "t");
+	unit_send(second, &header, sizeof(header));
+	assert_false(unit_receive(second));
+	sim_store_stats(f->host->store, 1, &stats);
+	assert_int_equal(stats.connections, 1);
+	assert_int_equal(stats.watches, 0);
+	assert_string_equal(unit_read(f->one, 0, "name"), "guest");
+	unit_close(second);
+}
+
+static void a_request_may_come_byte_by_byte(void **state)
+{
+	struct unit_fixture *f = *state;
+	struct xsd_sockmsg header = {.type = XS_READ, .len = 5};
+	char message[sizeof(header) + 5];
+
+	memcpy(message, &header, sizeof(header));
+	memcpy(message + sizeof(header), "name", 5);
+	for (size_t i = 0; i < sizeof(message); i++) {
+		assert_int_equal(f->one->input_len, 0);
+		unit_send(f->one, message + i, 1);
+		assert_true(unit_receive(f->one));
+	}
+	assert_int_equal(f->one->input_len, sizeof(header) + 5);
+	f->one->input_len = 0;
+	/* And half a one stays without consequence for others. */
+	unit_send(f->one, message, 20);
+	assert_string_equal(unit_read(f->two, 0, "name"), "guest");
+}
+
+static void many_requests_in_one_piece_are_answered_in_order(void **state)
+{
+	struct unit_fixture *f = *state;
+	struct xsd_sockmsg header = {.type = XS_READ, .len = 5};
+	char *messages = malloc(21 * 2000);
+
+	for (uint32_t i = 0; i < 2000; i++) {
+		header.req_id = i;
+		memcpy(messages + 21 * i, &header, sizeof(header));
+		memcpy(messages + 21 * i + sizeof(header), "name", 5);
+	}
+	unit_send(f->one, messages, 21 * 2000);
+	assert_true(unit_receive(f->one));
+	assert_int_equal(f->one->input_len, 21 * 2000);
+	for (uint32_t i = 0; i < 2000; i++) {
+		memcpy(&header, f->one->input + 21 * i, sizeof(header));
+		assert_int_equal(header.req_id, i);
+		assert_memory_equal(f->one->input + 21 * i + sizeof(header), "guest", 5);
+	}
+	f->one->input_len = 0;
+	free(messages);
+}
+
+static void who_asks_without_reading_waits_alone(void **state)
+{
+	struct unit_fixture *f = *state;
+	struct xsd_sockmsg header = {.type = XS_READ, .len = 7};
+	char value[2001], *flood = malloc(23 * 4000);
+	size_t total = 0;
+
+	memset(value, 'v', 2000);
+	value[2000] = '\0';
+	assert_int_equal(unit_write(f->one, 0, "data/x", value), 0);
+	for (uint32_t i = 0; i < 4000; i++) {
+		memcpy(flood + 23 * i, &header, sizeof(header));
+		memcpy(flood + 23 * i + sizeof(header), "data/x", 7);
+	}
+	/* 8 MB of answers: what is sent here fits into buffers, and unit_send would loop for ever if it didn't. */
+	unit_send(f->one, flood, 23 * 2000);
+	for (int i = 0; i < 10; i++)
+		assert_string_equal(unit_read(f->two, 0, "name"), "guest");
+	/* As soon as it reads, all of it comes. */
+	while (total < 2016 * 2000) {
+		assert_true(unit_receive(f->one));
+		assert_true(f->one->input_len > 0);
+		total += f->one->input_len;
+		f->one->input_len = 0;
+	}
+	assert_int_equal(total, 2016 * 2000);
+	free(flood);
+}
+
+static void who_never_reads_its_events_is_cut_off_in_the_end(void **state)
+{
+	struct unit_fixture *f = *state;
+	struct unit_client *deaf = unit_connect(f->host, 1);
+	struct sim_store_stats stats;
+	char token[1000];
+	unsigned long writes = 0;
+
+	memset(token, 't', sizeof(token) - 1);
+	for (unsigned i = 0; i < 50; i++) {
+		snprintf(token + 990, 10, "%u", i);
+		unit_watch_quietly(deaf, "data", token);
+	}
+	do {
+		assert_int_equal(unit_write(f->one, 0, "data/x", "x"), 0);
+		sim_store_stats(f->host->store, 1, &stats);
+		assert_true(++writes < 10000);
+	} while (stats.connections == 2);
+	/* It could lag far behind before. */
+	assert_true(writes > 100);
+	assert_int_equal(stats.watches, 0);
+	unit_close(deaf);
+}
+
+static void a_stalled_store_answers_nobody_and_loses_nothing(void **state)
+{
+	struct unit_fixture *f = *state;
+	struct xsd_sockmsg header = {.type = XS_READ, .req_id = 5, .len = 5};
+	struct unit_client *late;
+
+	unit_watch_quietly(f->two, "data", "t");
+	sim_store_stall(f->host->store, true);
+	unit_send(f->one, &header, sizeof(header));
+	unit_send(f->one, "name", 5);
+	assert_int_equal(sim_store_write(f->host->store, "/local/domain/2/data/x", "x", NULL, 0), 0);
+	late = unit_connect(f->host, 3);
+	unit_send(late, &header, sizeof(header));
+	unit_send(late, "name", 5);
+	assert_true(unit_receive(f->one));
+	assert_true(unit_receive(late));
+	assert_int_equal(f->one->input_len, 0);
+	assert_int_equal(late->input_len, 0);
+	unit_expect_silence(f->two);
+	sim_store_stall(f->host->store, false);
+	assert_true(unit_receive(f->one));
+	assert_true(unit_receive(late));
+	assert_int_equal(f->one->input_len, 21);
+	assert_int_equal(late->input_len, 21);
+	unit_expect_event(f->two, "data/x", "t");
+	unit_close(late);
+}
+
+static void a_domain_that_is_gone_leaves_nothing_open(void **state)
+{
+	struct unit_fixture *f = *state;
+	struct sim_store_stats stats;
+	uint32_t t;
+
+	unit_watch_quietly(f->one, "data", "t");
+	assert_int_equal(unit_start(f->one, &t), 0);
+	sim_store_rm(f->host->store, "/local/domain/1");
+	sim_store_release(f->host->store, 1);
+	sim_store_unlisten(f->host->store, 1);
+	assert_false(unit_receive(f->one));
+	sim_store_stats(f->host->store, 1, &stats);
+	assert_int_equal(stats.connections + stats.watches + stats.transactions + stats.nodes, 0);
+	assert_string_equal(unit_read(f->two, 0, "name"), "guest");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		unit_test_on_both(the_node_quota_counts_what_a_guest_owns),
+		unit_test_on_both(the_watch_quota_is_one_for_all_processes_of_a_guest),
+		unit_test_on_both(the_transaction_quota_is_one_for_all_processes_of_a_guest),
+		unit_test_on_both(a_value_that_is_too_long),
+		unit_test_on_both(too_many_permissions),
+		unit_test_on_both(a_directory_of_the_c_daemon_holds_two_kilobytes_of_names),
+		unit_test_on_both(a_transaction_has_so_many_requests_and_no_more),
+		unit_test_on_both(requests_of_unknown_type_are_answered),
+		unit_test_on_both(arguments_without_their_nul_are_refused),
+		unit_test_on_both(an_impossible_length_ends_that_connection_alone),
+		unit_test_on_both(a_request_may_come_byte_by_byte),
+		unit_test_on_both(many_requests_in_one_piece_are_answered_in_order),
+		unit_test_on_both(who_asks_without_reading_waits_alone),
+		unit_test_on_both(who_never_reads_its_events_is_cut_off_in_the_end),
+		unit_test_on_both(a_stalled_store_answers_nobody_and_loses_nothing),
+		unit_test_on_both(a_domain_that_is_gone_leaves_nothing_open),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
