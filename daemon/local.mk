@@ -2,8 +2,12 @@
 # The daemon: a library of its parts, so that tests link them, and a small main.
 noinst_LTLIBRARIES += libdaemon.la
 libdaemon_la_SOURCES = \
+	daemon/channel.c daemon/channel.h \
 	daemon/config.c daemon/config.h \
+	daemon/hop.c daemon/hop.h \
 	daemon/log.c daemon/log.h \
+	daemon/router.c daemon/router.h \
+	daemon/session.c daemon/session.h \
 	daemon/store.c daemon/store.h \
 	daemon/store_worker.c daemon/store_worker.h \
 	daemon/vchan.c daemon/vchan.h

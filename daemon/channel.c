@@ -1,0 +1,572 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/channel.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "daemon/hop.h"
+
+/* How long the next hop may take to say whether it could cancel a message; after that nobody knows. */
+#define CANCEL_SETTLE_MS 2000
+
+static void mark_urgent(struct channel_end *end)
+{
+	if (!end->hop)
+		return;
+	if (!end->in_urgent) {
+		end->in_urgent = true;
+		DL_APPEND2(end->hop->urgent, end, urgent_prev, urgent_next);
+	}
+	hop_mark_dirty(end->hop);
+}
+
+static void mark_backlog(struct channel_end *end)
+{
+	if (!end->hop)
+		return;
+	if (!end->in_backlog) {
+		end->in_backlog = true;
+		DL_APPEND2(end->hop->backlog, end, backlog_prev, backlog_next);
+	}
+	hop_mark_dirty(end->hop);
+}
+
+static void drop_queue(struct channel_end *end)
+{
+	if (end->queue)
+		evbuffer_free(end->queue);
+	end->queue = NULL;
+	end->queued_messages = 0;
+	if (end->in_backlog)
+		DL_DELETE2(end->hop->backlog, end, backlog_prev, backlog_next);
+	end->in_backlog = false;
+}
+
+/* Nothing more will be said about the channel on this end's hop. */
+static void end_gone(struct channel_end *end)
+{
+	struct channel *channel = end->channel;
+
+	drop_queue(end);
+	hop_forget_end(end->hop, end);
+	if (end->in_urgent)
+		DL_DELETE2(end->hop->urgent, end, urgent_prev, urgent_next);
+	end->in_urgent = false;
+	hop_remove(end->hop, end->number);
+	end->hop = NULL;
+	if (!channel_other(end)->hop && !channel->ended) {
+		channel->ended = true;
+		channel->ended_next = channel->relay->ended;
+		channel->relay->ended = channel;
+	}
+}
+
+/* From here on nothing that comes in at this end counts. */
+static bool is_reset(const struct channel_end *end)
+{
+	return end->reset_out || (end->want_reset && !end->abort);
+}
+
+static void reset_now(struct channel_end *end, int error, uint64_t consumed, uint64_t unsure)
+{
+	if (!end->hop || is_reset(end))
+		return;
+	drop_queue(end);
+	end->want_reset = true;
+	end->abort = false;
+	end->reset_error = (uint32_t)error;
+	end->reset_consumed = consumed;
+	end->reset_unsure = unsure;
+	mark_urgent(end);
+}
+
+static void reset_behind_data(struct channel_end *end, int error)
+{
+	if (!end->hop || end->reset_out || end->want_reset)
+		return;
+	end->want_reset = true;
+	end->abort = true;
+	end->reset_error = (uint32_t)error;
+	mark_urgent(end);
+}
+
+int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind, const struct frame_identity *identity,
+		struct channel **out)
+{
+	struct channel *channel = calloc(1, sizeof(*channel));
+	int r;
+
+	if (!channel)
+		return -ENOMEM;
+	channel->relay = hop->relay;
+	channel->kind = kind;
+	channel->identity = *identity;
+	channel->max_message = hop->relay->max_message;
+	channel->opener.channel = channel->acceptor.channel = channel;
+	channel->opener.is_opener = true;
+	channel->opener.granted = CHANNEL_INITIAL_LIMIT;
+	channel->opener.window = channel->acceptor.window = CHANNEL_INITIAL_LIMIT;
+	channel->opener.number = number;
+	r = hop_enter(hop, number, &channel->opener);
+	if (r < 0) {
+		free(channel);
+		return r;
+	}
+	channel->opener.hop = hop;
+	*out = channel;
+	return 0;
+}
+
+int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint)
+{
+	struct channel_end *end = &channel->acceptor;
+	int r = hop_number(hop, &end->number);
+
+	if (r < 0)
+		return r;
+	channel->endpoint = strdup(endpoint);
+	if (!channel->endpoint)
+		return -ENOMEM;
+	r = hop_enter(hop, end->number, end);
+	if (r < 0)
+		return r;
+	end->hop = hop;
+	end->limit = CHANNEL_INITIAL_LIMIT;
+	end->want_open = true;
+	mark_urgent(end);
+	if (hop->kind == HOP_LOCAL) {
+		channel->opener.want_opened = true;
+		mark_urgent(&channel->opener);
+	}
+	return 0;
+}
+
+void channel_refuse(struct channel *channel, int error)
+{
+	reset_now(&channel->opener, error, 0, 0);
+}
+
+int channel_data(struct channel_end *end, const struct ring_reader *reader, uint32_t offset, uint32_t length,
+		 uint32_t messages, bool may_wait)
+{
+	struct channel_end *out = channel_other(end);
+	struct iovec pieces[2];
+	uint32_t done = 0, skip;
+	unsigned count;
+
+	if (is_reset(end) || !out->hop)
+		return (int)length;
+	if (end->fin_in || end->received + length > end->granted)
+		return -EPROTO;
+	count = (unsigned)ring_reader_peek(reader, offset, length, pieces);
+	if (!channel_has_backlog(out))
+		done = hop_write(out->hop, out, pieces, count, length, messages);
+	end->received += done;
+	if (done == length)
+		return (int)done;
+	if (may_wait && out->hop->kind == HOP_LINK && !out->hop->stuck && !channel_has_backlog(out))
+		return (int)done;
+	if (!out->queue)
+		out->queue = evbuffer_new();
+	if (!out->queue)
+		return -ENOMEM;
+	skip = done;
+	for (unsigned i = 0; i < count; i++) {
+		uint32_t size = (uint32_t)pieces[i].iov_len;
+		uint32_t from = skip < size ? skip : size;
+
+		if (evbuffer_add(out->queue, (uint8_t *)pieces[i].iov_base + from, size - from))
+			return -ENOMEM;
+		skip -= from;
+	}
+	end->received += length - done;
+	out->queued_messages += messages;
+	mark_backlog(out);
+	return (int)length;
+}
+
+int channel_opened(struct channel_end *end, const struct frame_opened *opened)
+{
+	if (is_reset(end))
+		return 0;
+	if (end->is_opener || end->hop->kind != HOP_LINK)
+		return -EPROTO;
+	if (opened->limit > end->limit)
+		end->limit = opened->limit;
+	if (opened->max_message < end->channel->max_message)
+		end->channel->max_message = opened->max_message;
+	end->channel->opener.want_opened = true;
+	mark_urgent(&end->channel->opener);
+	return 0;
+}
+
+void channel_taken(struct channel_end *end, uint64_t offset)
+{
+	struct channel_end *source = channel_other(end);
+
+	if (offset <= end->consumed)
+		return;
+	/* The sender has filled half of its window before the first of it was taken: a larger one lets it go on. */
+	if (end->hop->kind == HOP_LOCAL && end->window < CHANNEL_WINDOW_MAX &&
+	    source->received - end->consumed >= end->window / 2)
+		end->window *= 2;
+	end->consumed = offset;
+	source->want_credit = true;
+	mark_urgent(source);
+	if (end->abort || (end->fin_in && end->fin_out))
+		mark_urgent(end);
+}
+
+int channel_credit(struct channel_end *end, const struct frame_credit *credit)
+{
+	if (is_reset(end) || end->hop->release_means_taken)
+		return 0;
+	if (credit->consumed > end->sent)
+		return -EPROTO;
+	if (end->hop->kind == HOP_LINK && credit->limit > end->limit) {
+		end->limit = credit->limit;
+		channel_other(end)->want_credit = true;
+		mark_urgent(channel_other(end));
+	}
+	channel_taken(end, credit->consumed);
+	return 0;
+}
+
+int channel_fin(struct channel_end *end, uint64_t total)
+{
+	struct channel_end *out = channel_other(end);
+
+	if (is_reset(end))
+		return 0;
+	if (end->fin_in || total != end->received)
+		return -EPROTO;
+	end->fin_in = true;
+	mark_urgent(end); /* it may have ended with that */
+	out->want_fin = true;
+	mark_urgent(out);
+	return 0;
+}
+
+int channel_reset(struct channel_end *end, const struct frame_reset *reset)
+{
+	struct channel_end *out = channel_other(end);
+	int error = reset->error > 0 && reset->error < 4096 ? (int)reset->error : EPROTO;
+	uint64_t unsure;
+
+	if (end->reset_in)
+		return -EPROTO;
+	end->reset_in = true;
+	if (is_reset(end)) {
+		mark_urgent(end); /* that was the answer to ours, or ours is its answer */
+		return 0;
+	}
+	if (reset->consumed <= end->sent)
+		channel_taken(end, reset->consumed);
+	unsure = reset->unsure < end->consumed ? end->consumed : reset->unsure;
+	if (unsure > end->sent)
+		unsure = end->sent;
+	end->abort = end->want_reset = false;
+	reset_now(end, error, out->consumed, out->consumed);
+	if (out->is_opener)
+		reset_now(out, error, end->consumed, unsure);
+	else
+		reset_behind_data(out, error);
+	return 0;
+}
+
+/* --- cancelling ----------------------------------------------------------------------------------------------------- */
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static int answer_cancel(struct channel_end *end, uint64_t offset, int result)
+{
+	struct frame_cancelled cancelled = {.offset = offset, .result = (uint32_t)result};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	if (!end->hop || is_reset(end))
+		return 0;
+	return hop_send(end->hop, FRAME_CANCELLED, 0, end->number, payload, frame_cancelled_encode(&cancelled, payload));
+}
+
+static void on_settle_timeout(int fd, short what, void *userdata)
+{
+	struct channel *channel = userdata;
+	struct channel_cancel *cancel, *next;
+	uint64_t now = now_ms();
+
+	(void)fd;
+	(void)what;
+	LL_FOREACH_SAFE(channel->cancels, cancel, next) {
+		if (cancel->deadline_ms > now)
+			continue;
+		LL_DELETE(channel->cancels, cancel);
+		answer_cancel(&channel->opener, cancel->offset, ECONNRESET);
+		free(cancel);
+	}
+	if (channel->cancels) {
+		struct timeval delay = {.tv_sec = CANCEL_SETTLE_MS / 1000};
+
+		evtimer_add(channel->cancel_timer, &delay);
+	}
+	relay_flush(channel->relay);
+}
+
+/* The next hop has to say. */
+static int forward_cancel(struct channel *channel, uint64_t offset)
+{
+	struct channel_end *out = &channel->acceptor;
+	struct timeval delay = {.tv_sec = CANCEL_SETTLE_MS / 1000, .tv_usec = 1000};
+	struct channel_cancel *cancel = calloc(1, sizeof(*cancel));
+	uint8_t payload[8];
+
+	if (!channel->cancel_timer)
+		channel->cancel_timer = evtimer_new(channel->relay->base, on_settle_timeout, channel);
+	if (!cancel || !channel->cancel_timer) {
+		free(cancel);
+		return -ENOMEM;
+	}
+	cancel->offset = offset;
+	cancel->deadline_ms = now_ms() + CANCEL_SETTLE_MS;
+	LL_APPEND(channel->cancels, cancel);
+	if (!evtimer_pending(channel->cancel_timer, NULL))
+		evtimer_add(channel->cancel_timer, &delay);
+	return hop_send(out->hop, FRAME_CANCEL, 0, out->number, payload, frame_u64_encode(offset, payload));
+}
+
+static int cancel_word(uint32_t *word)
+{
+	uint32_t expected = MESSAGE_SENT;
+
+	if (__atomic_compare_exchange_n(word, &expected, MESSAGE_CANCELLED, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		return ECANCELED;
+	return expected == MESSAGE_CANCELLED ? ECANCELED : 0;
+}
+
+int channel_cancel(struct channel_end *end, uint64_t offset)
+{
+	struct channel_end *out = channel_other(end);
+	uint32_t *word;
+
+	if (is_reset(end) || !out->hop)
+		return 0;
+	if (!end->is_opener || (offset & 7) || offset + MESSAGE_TRAILER_SIZE > end->received)
+		return -EPROTO;
+	if (offset < out->consumed)
+		return answer_cancel(end, offset, 0);
+	if (offset >= out->sent) {
+		uint64_t position = offset - out->sent;
+		uint8_t *queued = out->queue ? evbuffer_pullup(out->queue, (ev_ssize_t)position + 4) : NULL;
+		uint32_t state = MESSAGE_CANCELLED;
+
+		if (!queued)
+			return -ENOMEM;
+		memcpy(queued + position, &state, sizeof(state));
+		return answer_cancel(end, offset, ECANCELED);
+	}
+	if (!out->hop->release_means_taken)
+		return forward_cancel(end->channel, offset);
+	word = hop_handed_word(out->hop, out, offset);
+	return answer_cancel(end, offset, word ? cancel_word(word) : ECONNRESET);
+}
+
+int channel_cancelled(struct channel_end *end, const struct frame_cancelled *cancelled)
+{
+	struct channel *channel = end->channel;
+	struct channel_cancel *cancel;
+	int result = cancelled->result == 0 || cancelled->result == ECANCELED ? (int)cancelled->result : ECONNRESET;
+
+	if (end->is_opener)
+		return -EPROTO;
+	LL_SEARCH_SCALAR(channel->cancels, cancel, offset, cancelled->offset);
+	if (!cancel)
+		return 0; /* we have answered already that nobody knows */
+	LL_DELETE(channel->cancels, cancel);
+	free(cancel);
+	return answer_cancel(&channel->opener, cancelled->offset, result);
+}
+
+/* --- output --------------------------------------------------------------------------------------------------------- */
+
+/* How far the sender at `end` may go: a program's window, or what the peer's daemon allows, as far as we want to keep it. */
+static uint64_t grant(struct channel_end *end)
+{
+	struct channel_end *out = channel_other(end);
+	uint64_t limit = out->consumed + out->window;
+
+	if (out->hop && out->hop->kind == HOP_LINK) {
+		limit = out->consumed + CHANNEL_WINDOW_MAX;
+		if (limit > out->limit)
+			limit = out->limit;
+	}
+	if (limit > end->granted)
+		end->granted = limit;
+	return end->granted;
+}
+
+static void make_open(struct channel_end *end, struct channel_frame *frame)
+{
+	struct frame_open open = {
+		.kind = (uint8_t)end->channel->kind,
+		.identity = end->channel->identity,
+		.name = {.data = end->channel->endpoint, .size = strlen(end->channel->endpoint)},
+	};
+
+	frame->type = FRAME_OPEN;
+	frame->length = frame_open_encode(&open, frame->payload);
+}
+
+static void make_reset(struct channel_end *end, struct channel_frame *frame)
+{
+	struct frame_reset reset = {
+		.error = end->reset_error,
+		.consumed = end->reset_consumed,
+		.unsure = end->reset_unsure,
+	};
+
+	frame->type = FRAME_RESET;
+	frame->length = frame_reset_encode(&reset, frame->payload);
+	end->want_reset = end->abort = false;
+	end->want_credit = end->want_fin = end->want_opened = false;
+	end->reset_out = true;
+}
+
+bool channel_next_control(struct channel_end *end, struct channel_frame *frame)
+{
+	if (end->want_reset && !end->abort) {
+		if (end->want_open) {
+			/* Nobody on this hop has heard of the channel: nothing to say, no answer to wait for. */
+			end->want_open = end->want_reset = false;
+			end->reset_out = end->reset_in = true;
+			return false;
+		}
+		make_reset(end, frame);
+		return true;
+	}
+	if (end->want_open) {
+		end->want_open = false;
+		make_open(end, frame);
+		return true;
+	}
+	if (end->reset_out)
+		return false;
+	if (end->want_opened) {
+		struct frame_opened opened = {.limit = grant(end), .max_message = end->channel->max_message};
+
+		end->want_opened = false;
+		frame->type = FRAME_OPENED;
+		frame->length = frame_opened_encode(&opened, frame->payload);
+		return true;
+	}
+	if (end->want_credit) {
+		struct frame_credit credit = {.consumed = channel_other(end)->consumed, .limit = grant(end)};
+
+		end->want_credit = false;
+		end->told_consumed = credit.consumed;
+		frame->type = FRAME_CREDIT;
+		frame->length = frame_credit_encode(&credit, frame->payload);
+		return true;
+	}
+	if (channel_has_backlog(end))
+		return false;
+	if (end->want_fin) {
+		end->want_fin = false;
+		end->fin_out = true;
+		frame->type = FRAME_FIN;
+		frame->length = frame_u64_encode(end->sent, frame->payload);
+		return true;
+	}
+	if (end->want_reset && (end->hop->kind == HOP_LINK || end->consumed == end->sent)) {
+		make_reset(end, frame);
+		return true;
+	}
+	return false;
+}
+
+bool channel_has_backlog(const struct channel_end *end)
+{
+	return end->queue && evbuffer_get_length(end->queue);
+}
+
+bool channel_send_backlog(struct channel_end *end, uint32_t quantum)
+{
+	struct evbuffer_iovec pieces[8];
+	uint32_t length = 0, done;
+	size_t queued = end->queue ? evbuffer_get_length(end->queue) : 0;
+	int count;
+
+	if (!queued)
+		return false;
+	count = evbuffer_peek(end->queue, quantum, NULL, pieces, 8);
+	if (count > 8)
+		count = 8;
+	for (int i = 0; i < count; i++) {
+		if (pieces[i].iov_len > quantum - length)
+			pieces[i].iov_len = quantum - length;
+		length += (uint32_t)pieces[i].iov_len;
+	}
+	if (length < queued)
+		length &= ~7u;
+	done = hop_write_backlog(end->hop, end, (struct iovec *)pieces, (unsigned)count, length,
+				 length == queued ? end->queued_messages : 0);
+	evbuffer_drain(end->queue, done);
+	if (done == queued) {
+		end->queued_messages = 0;
+		if (end->want_fin || end->want_reset)
+			mark_urgent(end);
+	}
+	return done > 0;
+}
+
+/* --- end of life ---------------------------------------------------------------------------------------------------- */
+
+void channel_check_ended(struct channel_end *end)
+{
+	if (!end->hop)
+		return;
+	if (end->reset_in && end->reset_out)
+		end_gone(end);
+	else if (end->fin_in && end->fin_out && end->consumed == end->sent && end->told_consumed == end->received)
+		end_gone(end);
+}
+
+void channel_lost(struct channel_end *end, int error, bool unsure)
+{
+	struct channel_end *out = channel_other(end);
+
+	if (!is_reset(end) && out->hop) {
+		if (out->is_opener)
+			reset_now(out, error, end->consumed, unsure ? end->sent : end->consumed);
+		else if (!end->fin_in)
+			reset_behind_data(out, ECONNRESET);
+	}
+	end_gone(end);
+}
+
+void channel_free(struct channel *channel)
+{
+	struct channel_cancel *cancel, *next;
+
+	LL_FOREACH_SAFE(channel->cancels, cancel, next)
+		free(cancel);
+	if (channel->cancel_timer)
+		event_free(channel->cancel_timer);
+	free(channel->endpoint);
+	free(channel);
+}
+
+uint64_t channel_queued(const struct channel_end *end)
+{
+	return end->queue ? evbuffer_get_length(end->queue) : 0;
+}

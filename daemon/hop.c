@@ -1,0 +1,1011 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Why it is as it is:
+ *  - DATA frames are filled in place, right in the ring: consecutive pieces of one channel become one frame, so that a
+ *    thousand small messages cost the next daemon one header.
+ *  - What was written is shown to the reader in chunks, not only at the end of a turn: on two CPUs the reader works on the
+ *    first chunk while we copy the second.
+ *  - Input is released in the same chunks, for the same reason.
+ */
+
+#include "daemon/hop.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "daemon/channel.h"
+#include "daemon/log.h"
+
+#define CHUNK	       32768u	/* bytes after which the other side gets to see, or gets back, what was done */
+#define INPUT_BUDGET   262144u	/* bytes of one hop's input in a turn */
+#define QUANTUM	       16384u	/* bytes of one channel's backlog before the next one's turn */
+#define PIECE_MIN      256u	/* a longer payload isn't cut into pieces smaller than this */
+#define CONTROL_MAX    4194304u /* bytes of session frames that may wait for a reader */
+#define STUCK_MS       10
+#define POLL_FIRST_MS  2
+#define POLL_LAST_MS   1024
+#define EMIT_FRAME_MAX frame_size(FRAME_SMALL_MAX)
+
+static void start_timer(struct event *timer, uint32_t ms)
+{
+	struct timeval delay = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
+
+	if (!evtimer_pending(timer, NULL))
+		evtimer_add(timer, &delay);
+}
+
+/* --- the relay ------------------------------------------------------------------------------------------------------ */
+
+static void on_again(int fd, short what, void *userdata)
+{
+	struct relay *relay = userdata;
+	struct hop *list = relay->unfinished, *hop;
+
+	(void)fd;
+	(void)what;
+	relay->unfinished = NULL;
+	for (hop = list; hop; hop = hop->unfinished_next)
+		hop->is_unfinished = false;
+	while ((hop = list)) {
+		DL_DELETE2(list, hop, unfinished_prev, unfinished_next);
+		hop_event(hop);
+	}
+	relay_flush(relay);
+}
+
+int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message)
+{
+	*relay = (struct relay){.base = base, .max_message = max_message};
+	relay->again = event_new(base, -1, 0, on_again, relay);
+	return relay->again ? 0 : -ENOMEM;
+}
+
+void relay_cleanup(struct relay *relay)
+{
+	relay_flush(relay);
+	event_free(relay->again);
+	relay->again = NULL;
+}
+
+void hop_mark_dirty(struct hop *hop)
+{
+	if (hop->is_dirty)
+		return;
+	hop->is_dirty = true;
+	DL_APPEND2(hop->relay->dirty, hop, dirty_prev, dirty_next);
+}
+
+void hop_fail(struct hop *hop, int error, const char *format, ...)
+{
+	va_list args;
+
+	if (hop->has_failed)
+		return;
+	hop->has_failed = true;
+	hop->error = error;
+	va_start(args, format);
+	vsnprintf(hop->why, sizeof(hop->why), format, args);
+	va_end(args);
+	LL_APPEND2(hop->relay->failed, hop, failed_next);
+}
+
+/* --- output --------------------------------------------------------------------------------------------------------- */
+
+static void handed_push(struct hop *hop, struct outlet *outlet, const struct handed *handed)
+{
+	if (outlet->handed_count == outlet->handed_room) {
+		uint32_t room = outlet->handed_room ? outlet->handed_room * 2 : 64;
+		struct handed *grown = calloc(room, sizeof(*grown));
+
+		if (!grown) {
+			hop_fail(hop, -ENOMEM, "out of memory");
+			return;
+		}
+		for (uint32_t i = 0; i < outlet->handed_count; i++)
+			grown[i] = outlet->handed[(outlet->handed_first + i) & (outlet->handed_room - 1)];
+		free(outlet->handed);
+		outlet->handed = grown;
+		outlet->handed_room = room;
+		outlet->handed_first = 0;
+	}
+	outlet->handed[(outlet->handed_first + outlet->handed_count++) & (outlet->handed_room - 1)] = *handed;
+}
+
+static void count_frame(struct hop *hop, uint32_t size)
+{
+	hop->out_sequence++;
+	hop->out_position += size;
+	hop->tx.frames++;
+	hop->tx.bytes += size;
+}
+
+static void close_frame(struct hop *hop, struct outlet *outlet)
+{
+	static const uint8_t zeros[8];
+	uint32_t length = outlet->filling_length;
+	struct frame_header header = {
+		.length = length,
+		.type = FRAME_DATA,
+		.sequence = hop->kind == HOP_LINK ? hop->out_sequence : 0,
+	};
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	if (!outlet->filling)
+		return;
+	header.channel = outlet->filling->number;
+	header.messages = (uint16_t)(outlet->filling_messages > UINT16_MAX ? UINT16_MAX : outlet->filling_messages);
+	ring_writer_put(&outlet->writer, zeros, -length & 7u);
+	frame_header_encode(&header, encoded);
+	ring_writer_patch(&outlet->writer, outlet->filling_at, encoded, FRAME_HEADER_SIZE);
+	if (hop->release_means_taken)
+		handed_push(hop, outlet,
+			    &(struct handed){
+				    .end = outlet->filling,
+				    .offset = outlet->filling->sent - length,
+				    .position = outlet->filling_at + FRAME_HEADER_SIZE,
+				    .length = length,
+			    });
+	hop->tx.messages += outlet->filling_messages;
+	count_frame(hop, frame_size(length));
+	outlet->filling = NULL;
+}
+
+static void publish(struct hop *hop, struct outlet *outlet)
+{
+	close_frame(hop, outlet);
+	if (ring_writer_publish(&outlet->writer)) {
+		hop->tx.notifications++;
+		hop->ops->notify(hop->owner);
+	}
+}
+
+/* The frames in the main ring come first: the OPEN of a channel before its DATA among the deliveries. */
+static void publish_all(struct hop *hop)
+{
+	for (unsigned i = 0; i < hop->outlets; i++)
+		publish(hop, &hop->out[i]);
+}
+
+static bool space_for(struct hop *hop, struct outlet *outlet, uint32_t size)
+{
+	int space = ring_writer_space(&outlet->writer, size);
+
+	if (space < 0) {
+		hop_fail(hop, space, "impossible consumer index in the ring");
+		return false;
+	}
+	return (uint32_t)space >= size;
+}
+
+/* A whole frame that isn't DATA, into the main ring. The caller has seen that there is space. */
+static void put_frame(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
+		      uint32_t length)
+{
+	static const uint8_t zeros[8];
+	struct outlet *outlet = &hop->out[OUTLET_MAIN];
+	struct frame_header header = {.length = length, .type = type, .flags = flags, .channel = channel};
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	close_frame(hop, outlet);
+	if (hop->kind == HOP_LINK)
+		header.sequence = hop->out_sequence;
+	frame_header_encode(&header, encoded);
+	ring_writer_put(&outlet->writer, encoded, FRAME_HEADER_SIZE);
+	ring_writer_put(&outlet->writer, payload, length);
+	ring_writer_put(&outlet->writer, zeros, -length & 7u);
+	count_frame(hop, frame_size(length));
+}
+
+int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length)
+{
+	static const uint8_t zeros[8];
+	struct frame_header header = {.length = length, .type = type, .flags = flags, .channel = channel};
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	if (evbuffer_get_length(hop->control) > CONTROL_MAX)
+		return -ENOBUFS;
+	frame_header_encode(&header, encoded);
+	if (evbuffer_add(hop->control, encoded, FRAME_HEADER_SIZE) ||
+	    evbuffer_add(hop->control, payload, length) || evbuffer_add(hop->control, zeros, -length & 7u))
+		return -ENOMEM;
+	hop_mark_dirty(hop);
+	return 0;
+}
+
+static bool emit_control(struct hop *hop)
+{
+	uint8_t encoded[FRAME_HEADER_SIZE], payload[FRAME_PAYLOAD_MAX + 8];
+	struct frame_header header;
+
+	while (evbuffer_get_length(hop->control)) {
+		uint32_t padded;
+
+		evbuffer_copyout(hop->control, encoded, FRAME_HEADER_SIZE);
+		if (frame_header_decode(encoded, &header) < 0) {
+			hop_fail(hop, -EIO, "internal: bad frame in the queue");
+			return false;
+		}
+		if (!space_for(hop, &hop->out[OUTLET_MAIN], frame_size(header.length)))
+			return false;
+		padded = frame_size(header.length) - FRAME_HEADER_SIZE;
+		evbuffer_drain(hop->control, FRAME_HEADER_SIZE);
+		evbuffer_remove(hop->control, payload, padded);
+		put_frame(hop, header.type, header.flags, header.channel, payload, header.length);
+	}
+	return true;
+}
+
+static bool emit_urgent(struct hop *hop)
+{
+	struct channel_end *end;
+
+	while ((end = hop->urgent)) {
+		struct channel_frame frame;
+
+		for (;;) {
+			if (!space_for(hop, &hop->out[OUTLET_MAIN], EMIT_FRAME_MAX))
+				return false;
+			if (!channel_next_control(end, &frame))
+				break;
+			put_frame(hop, frame.type, 0, end->number, frame.payload, frame.length);
+		}
+		end->in_urgent = false;
+		DL_DELETE2(hop->urgent, end, urgent_prev, urgent_next);
+		channel_check_ended(end);
+	}
+	return true;
+}
+
+static struct outlet *outlet_of(struct hop *hop, const struct channel_end *end)
+{
+	return &hop->out[hop->outlets > 1 && !end->is_opener ? OUTLET_DELIVERIES : OUTLET_MAIN];
+}
+
+/* Puts bytes of a stream out as far as there is space, filling up the DATA frame that is open if it is this channel's. */
+static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
+			     uint32_t length, uint32_t messages)
+{
+	struct outlet *outlet = outlet_of(hop, end);
+	uint32_t smallest = length < PIECE_MIN ? length : PIECE_MIN;
+	uint32_t done = 0, piece_done = 0;
+	unsigned piece = 0;
+
+	while (done < length) {
+		uint32_t left = length - done, size, room;
+		int space;
+
+		if (outlet->filling != end || (outlet->filling_length & 7) || outlet->filling_length >= FRAME_PAYLOAD_MAX) {
+			close_frame(hop, outlet);
+			if (left < smallest)
+				smallest = left;
+			if (!space_for(hop, outlet, FRAME_HEADER_SIZE + ((smallest + 7u) & ~7u)))
+				break;
+			outlet->filling = end;
+			outlet->filling_at = outlet->writer.head;
+			outlet->filling_length = 0;
+			outlet->filling_messages = 0;
+			ring_writer_advance(&outlet->writer, FRAME_HEADER_SIZE);
+		}
+		space = ring_writer_space(&outlet->writer, (left + 7u) & ~7u);
+		if (space < 0) {
+			hop_fail(hop, space, "impossible consumer index in the ring");
+			break;
+		}
+		room = FRAME_PAYLOAD_MAX - outlet->filling_length;
+		size = left < (uint32_t)space ? left : (uint32_t)space & ~7u;
+		if (size > room)
+			size = room;
+		if (size == 0) {
+			if (outlet->filling_length == FRAME_PAYLOAD_MAX)
+				continue;
+			break;
+		}
+		for (uint32_t put = 0; put < size;) {
+			uint32_t here = (uint32_t)pieces[piece].iov_len - piece_done;
+
+			if (here > size - put)
+				here = size - put;
+			ring_writer_put(&outlet->writer, (uint8_t *)pieces[piece].iov_base + piece_done, here);
+			put += here;
+			piece_done += here;
+			if (piece_done == pieces[piece].iov_len && piece + 1 < count) {
+				piece++;
+				piece_done = 0;
+			}
+		}
+		done += size;
+		end->sent += size;
+		outlet->filling_length += size;
+		if (done == length)
+			outlet->filling_messages += messages;
+		if (outlet->writer.head - outlet->writer.published >= CHUNK)
+			publish_all(hop);
+	}
+	return done;
+}
+
+uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count, uint32_t length,
+		   uint32_t messages)
+{
+	if (!hop->attached || hop->has_failed)
+		return 0;
+	hop_mark_dirty(hop);
+	if (end->want_open && !emit_urgent(hop))
+		return 0;
+	if (hop->backlog)
+		return 0;
+	return write_pieces(hop, end, pieces, count, length, messages);
+}
+
+uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
+			   uint32_t length, uint32_t messages)
+{
+	return end->want_open ? 0 : write_pieces(hop, end, pieces, count, length, messages);
+}
+
+/* Round robin over the channels with a backlog; false if one of them still has something that didn't fit. */
+static bool emit_backlog(struct hop *hop)
+{
+	bool all = true, progress = true;
+
+	while (progress && hop->backlog && !hop->has_failed) {
+		struct channel_end *last = hop->backlog->backlog_prev, *end, *next;
+
+		progress = false;
+		all = true;
+		for (end = hop->backlog; end; end = next) {
+			next = end == last ? NULL : end->backlog_next;
+			if (channel_send_backlog(end, QUANTUM))
+				progress = true;
+			if (channel_has_backlog(end)) {
+				all = false;
+				continue;
+			}
+			end->in_backlog = false;
+			DL_DELETE2(hop->backlog, end, backlog_prev, backlog_next);
+		}
+	}
+	return all;
+}
+
+static void apply_taken(struct hop *hop);
+static void snapshot_taken(struct hop *hop);
+
+/* Asks to be woken when the program has taken something. True: it has just now. */
+static bool arm_taken(struct hop *hop)
+{
+	bool moved = false;
+
+	if (!hop->release_means_taken)
+		return false;
+	for (unsigned i = 0; i < hop->outlets; i++) {
+		struct outlet *outlet = &hop->out[i];
+		int r;
+
+		if (!outlet->handed_count)
+			continue;
+		r = ring_writer_arm(&outlet->writer, outlet->writer.ring.size);
+		if (r < 0)
+			hop_fail(hop, r, "impossible consumer index in the ring");
+		moved |= r > 0;
+		start_timer(hop->poll_timer, hop->poll_ms);
+	}
+	return moved;
+}
+
+static void hop_input(struct hop *hop);
+
+static void resume_waiters(struct hop *hop)
+{
+	struct hop *list = hop->waiters, *waiter;
+
+	hop->waiters = NULL;
+	DL_FOREACH2(list, waiter, waiter_next)
+		waiter->blocked_on = NULL;
+	while ((waiter = list)) {
+		DL_DELETE2(list, waiter, waiter_prev, waiter_next);
+		hop_input(waiter);
+	}
+	if (!hop->waiters)
+		evtimer_del(hop->stuck_timer);
+}
+
+static bool has_output(const struct hop *hop)
+{
+	return hop->urgent || hop->backlog || evbuffer_get_length(hop->control);
+}
+
+static void hop_emit(struct hop *hop)
+{
+	for (int turns = 0; hop->attached && !hop->has_failed; turns++) {
+		bool full = !emit_control(hop) || !emit_urgent(hop) || !emit_backlog(hop);
+		int r;
+
+		if (emit_urgent(hop) && !has_output(hop) && !hop->waiters)
+			hop->stuck = false;
+		publish_all(hop);
+		if (hop->has_failed)
+			return;
+		if (arm_taken(hop) && turns < 16) {
+			snapshot_taken(hop);
+			hop_input(hop);
+			apply_taken(hop);
+			continue;
+		}
+		if (!full && !hop->waiters)
+			return;
+		for (unsigned i = 0; i < hop->outlets; i++) {
+			struct outlet *outlet = &hop->out[i];
+			uint32_t want = outlet->writer.ring.size / 4;
+
+			r = ring_writer_arm(&outlet->writer, want);
+			if (r < 0) {
+				hop_fail(hop, r, "impossible consumer index in the ring");
+				return;
+			}
+			if (r > 0)
+				full = false; /* there is room by now: once more */
+		}
+		if (full || turns >= 16)
+			return;
+		if (hop->waiters) {
+			resume_waiters(hop);
+			if (hop->waiters && !has_output(hop))
+				return;
+		} else if (hop->outlets > 1 && turns > 2) {
+			return; /* one of two rings is full, the other has room: that's no progress */
+		}
+	}
+}
+
+void relay_flush(struct relay *relay)
+{
+	struct hop *hop;
+	struct channel *channel;
+
+	if (relay->flushing)
+		return;
+	relay->flushing = true;
+	while (relay->dirty || relay->failed) {
+		while ((hop = relay->dirty)) {
+			DL_DELETE2(relay->dirty, hop, dirty_prev, dirty_next);
+			hop->is_dirty = false;
+			hop_emit(hop);
+		}
+		if ((hop = relay->failed)) {
+			LL_DELETE2(relay->failed, hop, failed_next);
+			hop->has_failed = false;
+			hop->ops->failed(hop->owner, hop->error, hop->why);
+		}
+	}
+	while ((channel = relay->ended)) {
+		relay->ended = channel->ended_next;
+		channel_free(channel);
+	}
+	if (relay->unfinished)
+		event_active(relay->again, EV_TIMEOUT, 0);
+	relay->flushing = false;
+}
+
+/* --- what a program has taken --------------------------------------------------------------------------------------- */
+
+static void snapshot_taken(struct hop *hop)
+{
+	for (unsigned i = 0; i < hop->outlets && hop->release_means_taken; i++) {
+		struct outlet *outlet = &hop->out[i];
+		int r = ring_writer_unread(&outlet->writer);
+
+		if (r < 0)
+			hop_fail(hop, r, "impossible consumer index in the ring");
+		else
+			outlet->taken_upto = outlet->writer.tail;
+	}
+}
+
+static void apply_taken(struct hop *hop)
+{
+	bool progress = false;
+
+	if (!hop->release_means_taken)
+		return;
+	for (unsigned i = 0; i < hop->outlets; i++) {
+		struct outlet *outlet = &hop->out[i];
+
+		while (outlet->handed_count) {
+			struct handed *handed = &outlet->handed[outlet->handed_first];
+			int32_t past = (int32_t)(outlet->taken_upto - handed->position);
+
+			if (past <= 0)
+				break;
+			progress = true;
+			if (handed->end)
+				channel_taken(handed->end,
+					      handed->offset + ((uint32_t)past < handed->length ? (uint32_t)past
+												: handed->length));
+			if ((uint32_t)past < handed->length)
+				break;
+			outlet->handed_first = (outlet->handed_first + 1) & (outlet->handed_room - 1);
+			outlet->handed_count--;
+		}
+	}
+	if (progress)
+		hop->poll_ms = POLL_FIRST_MS;
+}
+
+static void on_poll(int fd, short what, void *userdata)
+{
+	struct hop *hop = userdata;
+
+	(void)fd;
+	(void)what;
+	if (hop->poll_ms < POLL_LAST_MS)
+		hop->poll_ms *= 2;
+	hop_event(hop);
+	relay_flush(hop->relay);
+}
+
+uint32_t *hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset)
+{
+	struct outlet *outlet = outlet_of(hop, end);
+
+	if (!hop->attached || !hop->release_means_taken || (offset & 3))
+		return NULL;
+	close_frame(hop, outlet);
+	for (uint32_t i = 0; i < outlet->handed_count; i++) {
+		const struct handed *handed =
+			&outlet->handed[(outlet->handed_first + i) & (outlet->handed_room - 1)];
+
+		if (handed->end == end && offset >= handed->offset && offset - handed->offset + 4 <= handed->length)
+			return ring_writer_word(&outlet->writer, handed->position + (uint32_t)(offset - handed->offset));
+	}
+	return NULL;
+}
+
+void hop_forget_end(struct hop *hop, struct channel_end *end)
+{
+	for (unsigned i = 0; i < hop->outlets; i++) {
+		struct outlet *outlet = &hop->out[i];
+
+		if (outlet->filling == end)
+			close_frame(hop, outlet);
+		for (uint32_t k = 0; k < outlet->handed_count; k++) {
+			struct handed *handed =
+				&outlet->handed[(outlet->handed_first + k) & (outlet->handed_room - 1)];
+
+			if (handed->end == end)
+				handed->end = NULL;
+		}
+	}
+}
+
+/* --- input ---------------------------------------------------------------------------------------------------------- */
+
+static void on_stuck(int fd, short what, void *userdata)
+{
+	struct hop *hop = userdata;
+
+	(void)fd;
+	(void)what;
+	if (!hop->waiters)
+		return;
+	hop->stuck = true;
+	resume_waiters(hop);
+	hop_mark_dirty(hop);
+	relay_flush(hop->relay);
+}
+
+static void wait_for(struct hop *hop, struct hop *output)
+{
+	hop->blocked_on = output;
+	DL_APPEND2(output->waiters, hop, waiter_prev, waiter_next);
+	start_timer(output->stuck_timer, STUCK_MS);
+	hop_mark_dirty(output); /* so that it asks for space */
+}
+
+static int take_open(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_open open;
+	struct channel *channel;
+	int r = frame_open_decode(payload, header->length, &open);
+
+	if (r < 0)
+		return r;
+	if (header->channel >= CHANNEL_NUMBERS || (header->channel & 1) == hop->parity)
+		return -EPROTO;
+	if (open.kind < CHANNEL_MESSAGE || open.kind > CHANNEL_STREAM)
+		return -EPROTO;
+	r = channel_new(hop, header->channel, open.kind, &open.identity, &channel);
+	if (r < 0)
+		return r;
+	if (hop->channels > hop->channels_max) {
+		channel_refuse(channel, ENOBUFS);
+		return 0;
+	}
+	return hop->ops->open(hop->owner, channel, &open);
+}
+
+/* A frame about a channel, but neither OPEN nor DATA. */
+static int take_channel_frame(struct channel_end *end, const struct frame_header *header, const uint8_t *payload)
+{
+	union {
+		struct frame_opened opened;
+		struct frame_credit credit;
+		struct frame_reset reset;
+		struct frame_cancelled cancelled;
+		uint64_t number;
+	} u;
+	int r;
+
+	switch (header->type) {
+	case FRAME_OPENED:
+		r = frame_opened_decode(payload, header->length, &u.opened);
+		return r < 0 ? r : channel_opened(end, &u.opened);
+	case FRAME_CREDIT:
+		r = frame_credit_decode(payload, header->length, &u.credit);
+		return r < 0 ? r : channel_credit(end, &u.credit);
+	case FRAME_FIN:
+		r = frame_u64_decode(payload, header->length, &u.number);
+		return r < 0 ? r : channel_fin(end, u.number);
+	case FRAME_RESET:
+		r = frame_reset_decode(payload, header->length, &u.reset);
+		return r < 0 ? r : channel_reset(end, &u.reset);
+	case FRAME_CANCEL:
+		r = frame_u64_decode(payload, header->length, &u.number);
+		return r < 0 ? r : channel_cancel(end, u.number);
+	default:
+		r = frame_cancelled_decode(payload, header->length, &u.cancelled);
+		return r < 0 ? r : channel_cancelled(end, &u.cancelled);
+	}
+}
+
+static int take_frame(struct hop *hop, const struct frame_header *header)
+{
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+	struct channel_end *end;
+
+	ring_reader_copy(&hop->in, FRAME_HEADER_SIZE, payload, header->length);
+	switch (header->type) {
+	case FRAME_OPEN:
+		return take_open(hop, header, payload);
+	case FRAME_OPENED:
+	case FRAME_CREDIT:
+	case FRAME_FIN:
+	case FRAME_RESET:
+	case FRAME_CANCEL:
+	case FRAME_CANCELLED:
+		end = hop_find(hop, header->channel);
+		if (end)
+			return take_channel_frame(end, header, payload);
+		/* The channel has ended here while this was on its way. Who sends a RESET waits for the answer. */
+		if (header->type == FRAME_RESET)
+			return hop_send(hop, FRAME_RESET, 0, header->channel, payload, header->length);
+		return 0;
+	default:
+		if (header->type >= FRAME_OPTIONAL)
+			return 0;
+		return hop->ops->control(hop->owner, header, payload);
+	}
+}
+
+/* How much of the DATA frame at the head of the ring has been dealt with, or below zero. */
+static int take_data(struct hop *hop, const struct frame_header *header)
+{
+	struct channel_end *end = hop_find(hop, header->channel);
+	int r;
+
+	if (!end)
+		return -EPROTO;
+	r = channel_data(end, &hop->in, FRAME_HEADER_SIZE + hop->in_progress, header->length - hop->in_progress,
+			 header->messages, hop->kind == HOP_LOCAL);
+	if (r < 0)
+		return r;
+	hop->in_progress += (uint32_t)r;
+	if (hop->in_progress < header->length)
+		wait_for(hop, channel_other(end)->hop);
+	return (int)hop->in_progress;
+}
+
+static void give_back(struct hop *hop)
+{
+	if (!hop->attached)
+		return;
+	hop->unreleased = 0;
+	if (ring_reader_release(&hop->in)) {
+		hop->tx.notifications++;
+		hop->ops->notify(hop->owner);
+	}
+}
+
+/* Deals with the frame at the head of the ring. 1: dealt with; 0: there is none, or it waits; below zero: failed. */
+static int take_next(struct hop *hop, uint32_t *missing)
+{
+	uint8_t encoded[FRAME_HEADER_SIZE];
+	struct frame_header header;
+	uint32_t total;
+	int r, ready = ring_reader_ready(&hop->in, FRAME_HEADER_SIZE);
+
+	if (ready < 0) {
+		hop_fail(hop, ready, "impossible producer index in the ring");
+		return ready;
+	}
+	*missing = (uint32_t)ready + 1;
+	if (ready < (int)FRAME_HEADER_SIZE) {
+		if (ready == 0 || !hop->whole_frames)
+			return 0;
+		hop_fail(hop, -EPROTO, "an incomplete frame in the ring");
+		return -EPROTO;
+	}
+	ring_reader_copy(&hop->in, 0, encoded, FRAME_HEADER_SIZE);
+	r = frame_header_decode(encoded, &header);
+	total = frame_size(header.length);
+	if (r < 0 || total > hop->in.ring.size) {
+		hop_fail(hop, -EPROTO, "a frame of %u bytes is too long", header.length);
+		return -EPROTO;
+	}
+	ready = ring_reader_ready(&hop->in, total);
+	if (ready < 0) {
+		hop_fail(hop, ready, "impossible producer index in the ring");
+		return ready;
+	}
+	*missing = (uint32_t)ready + 1;
+	if ((uint32_t)ready < total) {
+		if (!hop->whole_frames)
+			return 0;
+		hop_fail(hop, -EPROTO, "an incomplete frame in the ring");
+		return -EPROTO;
+	}
+	if (hop->kind == HOP_LINK && header.sequence != hop->in_sequence) {
+		hop_fail(hop, -EPROTO, "frame %u came where %u was expected", header.sequence, hop->in_sequence);
+		return -EPROTO;
+	}
+	if (header.type == FRAME_DATA && hop->in_progress > header.length) {
+		hop_fail(hop, -EPROTO, "a frame changed while it was being read");
+		return -EPROTO;
+	}
+	r = header.type == FRAME_DATA ? take_data(hop, &header) : take_frame(hop, &header);
+	if (r < 0) {
+		hop_fail(hop, r, "bad %s frame for channel %u: %s", frame_type_name(header.type), header.channel,
+			 strerror(-r));
+		return r;
+	}
+	if (hop->blocked_on)
+		return 0;
+	hop->in_progress = 0;
+	if (!hop->attached)
+		return 0;
+	ring_reader_consume(&hop->in, total);
+	hop->in_sequence++;
+	hop->in_position += total;
+	hop->unreleased += total;
+	hop->rx.frames++;
+	hop->rx.bytes += total;
+	if (header.type == FRAME_DATA)
+		hop->rx.messages += header.messages;
+	return 1;
+}
+
+static void hop_input(struct hop *hop)
+{
+	uint64_t start = hop->in_position;
+	uint32_t missing = 1;
+	int r;
+
+	while (hop->attached && !hop->has_failed && !hop->blocked_on) {
+		r = take_next(hop, &missing);
+		if (r < 0)
+			break;
+		if (hop->unreleased >= CHUNK)
+			give_back(hop);
+		if (r > 0 && hop->in_position - start >= INPUT_BUDGET) {
+			if (!hop->is_unfinished) {
+				hop->is_unfinished = true;
+				DL_APPEND2(hop->relay->unfinished, hop, unfinished_prev, unfinished_next);
+			}
+			break;
+		}
+		if (r > 0 || hop->blocked_on || !hop->attached)
+			continue;
+		give_back(hop);
+		r = ring_reader_arm(&hop->in, missing);
+		if (r < 0)
+			hop_fail(hop, r, "impossible producer index in the ring");
+		if (r <= 0)
+			return;
+	}
+	if (hop->attached && !hop->has_failed)
+		give_back(hop);
+}
+
+void hop_event(struct hop *hop)
+{
+	if (!hop->attached || hop->has_failed)
+		return;
+	hop->rx.notifications++;
+	snapshot_taken(hop);
+	hop_input(hop);
+	apply_taken(hop);
+	if (hop->waiters && !hop->has_failed) {
+		int space = ring_writer_space(&hop->out[OUTLET_MAIN].writer, hop->out[OUTLET_MAIN].writer.ring.size / 4);
+
+		if (space >= (int)(hop->out[OUTLET_MAIN].writer.ring.size / 4))
+			resume_waiters(hop);
+	}
+	hop_mark_dirty(hop);
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------------- */
+
+int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_ops *ops, void *owner,
+	     uint32_t parity, uint32_t channels_max)
+{
+	*hop = (struct hop){
+		.relay = relay,
+		.kind = kind,
+		.ops = ops,
+		.owner = owner,
+		.parity = parity,
+		.next_number = parity,
+		.channels_max = channels_max,
+		.poll_ms = POLL_FIRST_MS,
+		.stuck = true, /* detached: nothing may wait for it */
+	};
+	hop->control = evbuffer_new();
+	hop->stuck_timer = evtimer_new(relay->base, on_stuck, hop);
+	hop->poll_timer = evtimer_new(relay->base, on_poll, hop);
+	if (hop->control && hop->stuck_timer && hop->poll_timer)
+		return 0;
+	hop_cleanup(hop);
+	return -ENOMEM;
+}
+
+int hop_attach(struct hop *hop, const struct hop_rings *rings)
+{
+	int r = ring_reader_init(&hop->in, &rings->in, rings->adopt);
+
+	for (unsigned i = 0; i < rings->outlets && r == 0; i++) {
+		struct outlet *outlet = &hop->out[i];
+
+		*outlet = (struct outlet){0};
+		r = ring_writer_init(&outlet->writer, &rings->out[i], rings->adopt);
+		outlet->taken_upto = outlet->writer.tail;
+	}
+	if (r < 0)
+		return r;
+	hop->outlets = rings->outlets;
+	hop->whole_frames = rings->whole_frames;
+	hop->release_means_taken = rings->release_means_taken;
+	hop->in_progress = 0;
+	hop->in_sequence = hop->out_sequence = 0;
+	hop->in_position = hop->out_position = 0;
+	hop->unreleased = 0;
+	hop->stuck = false;
+	hop->attached = true;
+	hop_mark_dirty(hop);
+	return 0;
+}
+
+void hop_detach(struct hop *hop)
+{
+	if (!hop->attached)
+		return;
+	hop->attached = false;
+	hop->stuck = true;
+	for (unsigned i = 0; i < hop->outlets; i++) {
+		free(hop->out[i].handed);
+		hop->out[i] = (struct outlet){0};
+	}
+	hop->outlets = 0;
+	if (hop->blocked_on) {
+		DL_DELETE2(hop->blocked_on->waiters, hop, waiter_prev, waiter_next);
+		hop->blocked_on = NULL;
+	}
+	if (hop->is_unfinished) {
+		hop->is_unfinished = false;
+		DL_DELETE2(hop->relay->unfinished, hop, unfinished_prev, unfinished_next);
+	}
+	evbuffer_drain(hop->control, evbuffer_get_length(hop->control));
+	evtimer_del(hop->poll_timer);
+	resume_waiters(hop);
+}
+
+void hop_reset_channels(struct hop *hop, int error)
+{
+	for (uint32_t i = 0; i < hop->table_size; i++)
+		if (hop->table[i])
+			channel_lost(hop->table[i], error, hop->kind == HOP_LINK);
+}
+
+void hop_cleanup(struct hop *hop)
+{
+	hop_detach(hop);
+	hop_reset_channels(hop, ECONNRESET);
+	if (hop->is_dirty)
+		DL_DELETE2(hop->relay->dirty, hop, dirty_prev, dirty_next);
+	hop->is_dirty = false;
+	if (hop->has_failed)
+		LL_DELETE2(hop->relay->failed, hop, failed_next);
+	hop->has_failed = false;
+	if (hop->control)
+		evbuffer_free(hop->control);
+	if (hop->stuck_timer)
+		event_free(hop->stuck_timer);
+	if (hop->poll_timer)
+		event_free(hop->poll_timer);
+	free(hop->table);
+	hop->control = NULL;
+	hop->stuck_timer = hop->poll_timer = NULL;
+	hop->table = NULL;
+	hop->table_size = 0;
+}
+
+uint32_t hop_unacknowledged(struct hop *hop)
+{
+	int unread = hop->attached ? ring_writer_unread(&hop->out[OUTLET_MAIN].writer) : 0;
+
+	return unread < 0 ? 0 : (uint32_t)unread;
+}
+
+/* --- the table of channels ------------------------------------------------------------------------------------------ */
+
+struct channel_end *hop_find(struct hop *hop, uint32_t number)
+{
+	return number < hop->table_size ? hop->table[number] : NULL;
+}
+
+int hop_enter(struct hop *hop, uint32_t number, struct channel_end *end)
+{
+	if (number >= hop->table_size) {
+		uint32_t size = hop->table_size ? hop->table_size : 16;
+		struct channel_end **grown;
+
+		while (size <= number)
+			size *= 2;
+		grown = realloc(hop->table, size * sizeof(struct channel_end *));
+		if (!grown)
+			return -ENOMEM;
+		memset(grown + hop->table_size, 0, (size - hop->table_size) * sizeof(struct channel_end *));
+		hop->table = grown;
+		hop->table_size = size;
+	}
+	if (hop->table[number])
+		return -EPROTO;
+	hop->table[number] = end;
+	hop->channels++;
+	return 0;
+}
+
+int hop_number(struct hop *hop, uint32_t *number)
+{
+	if (hop->channels >= hop->channels_max)
+		return -ENOBUFS;
+	for (uint32_t tries = 0; tries < CHANNEL_NUMBERS / 2; tries++) {
+		uint32_t candidate = hop->next_number;
+
+		/* Low numbers first, so that tables stay small; a freed one isn't taken again at once. */
+		hop->next_number += 2;
+		if (hop->next_number >= CHANNEL_NUMBERS ||
+		    (hop->next_number >= hop->table_size && hop->channels < hop->table_size / 4))
+			hop->next_number = hop->parity;
+		if (!hop_find(hop, candidate)) {
+			*number = candidate;
+			return 0;
+		}
+	}
+	return -ENOBUFS;
+}
+
+void hop_remove(struct hop *hop, uint32_t number)
+{
+	if (hop_find(hop, number)) {
+		hop->table[number] = NULL;
+		hop->channels--;
+	}
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_HOP_H
+#define XENMSG_DAEMON_HOP_H
+
+/*
+ * The daemon's end of one hop: to a local program (rings in a memfd, or a socket pumped through private rings) or to the
+ * daemon of another domain (a vchan). It takes frames in and hands them to its owner or to the channels; it puts frames
+ * out, fairly over the channels that have something to say; and it remembers which bytes of which channel lie where in a
+ * program's ring, since what the program releases there is what it has taken.
+ *
+ * A payload moves from ring to ring with one copy. It is kept in private memory ("spilled") only where its way out is
+ * full and it may not wait in the ring that it came in: what came over a link never waits in the link's ring, since others
+ * come behind it; what came from a program waits there for a link that is merely busy, and is spilled once the link has been
+ * stuck for a while. Spilled bytes are bounded by the windows of the channels.
+ *
+ * So no daemon ever waits for another one: a link is always read to its end. All waiting is that of a program for its own
+ * peers.
+ *
+ * A hop is attached (it has rings) or detached (a link that isn't up; a program that is gone). Frames for a detached hop wait
+ * in its channels. hop_fail() ends a hop's session from wherever the fault was found; the owner hears of it at the end of
+ * the turn, when nothing on the stack uses the hop any more.
+ *
+ * `struct relay` is one event loop's worth of hops: whoever handles an event calls relay_flush() at its end, which lets
+ * everything that was written be seen, notifies who sleeps, and asks for notification where something is left to do.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "wire/frame.h"
+#include "wire/ring.h"
+
+struct channel;
+struct channel_end;
+struct event;
+struct event_base;
+struct evbuffer;
+struct hop;
+
+struct relay {
+	struct event_base *base;
+	struct hop *dirty;	 /* something was written or is to be written */
+	struct hop *failed;	 /* to be told to their owners */
+	struct channel *ended;	 /* to be freed */
+	struct event *again;	 /* hops whose input was cut short for fairness */
+	struct hop *unfinished;
+	uint64_t max_message;
+	bool flushing;
+};
+
+int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message);
+void relay_flush(struct relay *relay);
+void relay_cleanup(struct relay *relay);
+
+enum hop_kind {
+	HOP_LOCAL,
+	HOP_LINK,
+};
+
+/* Given by the owner of a hop (session.c, link.c). Called with `owner`. */
+struct hop_ops {
+	/* A frame that is not about a channel; the payload is a private copy. Below zero: the session ends with that error. */
+	int (*control)(void *owner, const struct frame_header *header, const uint8_t *payload);
+	/* OPEN of `number`, already entered in the table with a channel that has only this end. As above. */
+	int (*open)(void *owner, struct channel *channel, const struct frame_open *open);
+	/* The other end asked to be woken. */
+	void (*notify)(void *owner);
+	/* The session is over because of `error` (negative); `why` says what the other end did. Detach or free the hop. */
+	void (*failed)(void *owner, int error, const char *why);
+};
+
+/* Where in an outlet's ring which bytes of a channel's stream lie. */
+struct handed {
+	struct channel_end *end;
+	uint64_t offset;   /* in the stream, of the first byte */
+	uint32_t position; /* in the ring, of the first byte of payload */
+	uint32_t length;
+};
+
+/* One ring out, and the DATA frame that is being filled in it. */
+struct outlet {
+	struct ring_writer writer;
+	struct channel_end *filling; /* whose DATA frame is open, or NULL */
+	uint32_t filling_at;	     /* position of its header */
+	uint32_t filling_length;
+	uint32_t filling_messages;
+	struct handed *handed; /* circular; only where releasing means taking */
+	uint32_t handed_first, handed_count, handed_room;
+	/* What the program had released when we last began to look at its input: it sends the RESET of a channel before it
+	 * releases bytes that weren't taken, so this counts only once that input has been read. */
+	uint32_t taken_upto;
+};
+
+#define HOP_OUTLETS   2
+#define OUTLET_MAIN   0	 /* a link's only ring; a program's "in" */
+#define OUTLET_DELIVERIES 1
+
+struct hop_stats {
+	uint64_t frames, bytes, messages, notifications;
+};
+
+struct hop {
+	struct relay *relay;
+	const struct hop_ops *ops;
+	void *owner;
+	enum hop_kind kind;
+	bool attached;
+	bool whole_frames;	  /* an incomplete frame in the ring is a violation (else: wait for the rest) */
+	bool release_means_taken; /* else the other end reports by CREDIT */
+	bool stuck;		  /* has been full for long: what is for it is spilled */
+	bool is_dirty, has_failed, is_unfinished;
+	unsigned outlets;
+	struct ring_reader in;
+	struct outlet out[HOP_OUTLETS];
+	uint32_t in_progress; /* bytes of the DATA frame at the head of `in` that have gone on already */
+	uint32_t in_sequence, out_sequence;
+	uint64_t in_position, out_position; /* bytes of frames in this session */
+	uint32_t unreleased;
+
+	struct channel_end **table; /* by number */
+	uint32_t table_size;
+	uint32_t parity;	    /* of the numbers that we give out */
+	uint32_t next_number;
+	uint32_t channels, channels_max;
+
+	struct channel_end *urgent;  /* ends with control frames to send */
+	struct channel_end *backlog; /* ends with spilled data (or a FIN behind it) */
+	struct evbuffer *control;    /* frames of the session itself */
+	struct hop *blocked_on;	     /* our input waits for that hop's output */
+	struct hop *waiters;	     /* hops whose input waits for our output */
+	struct event *stuck_timer;   /* full for how long */
+	struct event *poll_timer;    /* looks what a program has taken that doesn't wake us */
+	uint32_t poll_ms;
+
+	int error; /* why it has failed */
+	char why[160];
+	struct hop_stats tx, rx;
+
+	struct hop *dirty_prev, *dirty_next, *failed_next, *unfinished_prev, *unfinished_next;
+	struct hop *waiter_prev, *waiter_next;
+};
+
+int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_ops *ops, void *owner,
+	     uint32_t parity, uint32_t channels_max);
+/* Resets every channel (see hop_reset_channels) and frees what the hop holds. */
+void hop_cleanup(struct hop *hop);
+
+struct hop_rings {
+	struct ring_view in;
+	struct ring_view out[HOP_OUTLETS];
+	unsigned outlets;
+	bool whole_frames;
+	bool release_means_taken;
+	bool adopt; /* indices are what the rings say, not zero */
+};
+/* -EPROTO: impossible indices. */
+int hop_attach(struct hop *hop, const struct hop_rings *rings);
+/* Takes the rings away. What was in the channels' queues stays there. */
+void hop_detach(struct hop *hop);
+
+/* The other end notified, or may have moved: takes in what is there, notes what was taken, lets waiting output go on. */
+void hop_event(struct hop *hop);
+/* Queues a frame of the session itself (not about a channel). -ENOBUFS if the other end has let too many pile up. */
+int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length);
+/* Ends the session at the end of this turn. Only the first reason counts. */
+void hop_fail(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void hop_mark_dirty(struct hop *hop);
+
+/* Every channel of this hop ends: what is certain about its messages is told to the other end of each; what isn't,
+ * is ECONNRESET, and what never left is `error`. */
+void hop_reset_channels(struct hop *hop, int error);
+
+/* Bytes that were sent to the other end and that it hasn't taken out of the ring. */
+uint32_t hop_unacknowledged(struct hop *hop);
+
+/* For channel.c */
+struct channel_end *hop_find(struct hop *hop, uint32_t number);
+int hop_enter(struct hop *hop, uint32_t number, struct channel_end *end);
+/* A free number of our parity; -ENOBUFS. */
+int hop_number(struct hop *hop, uint32_t *number);
+void hop_remove(struct hop *hop, uint32_t number);
+/* Bytes of a stream go out at `end`: as many as can go at once without overtaking; returns how many. */
+uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count, uint32_t length,
+		   uint32_t messages);
+/* The same for what has waited in the channel's queue: it is the channel's turn. */
+uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
+			   uint32_t length, uint32_t messages);
+/* The word of the stream at `offset` in the ring of a program, or NULL if it isn't there. */
+uint32_t *hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset);
+void hop_forget_end(struct hop *hop, struct channel_end *end);
+
+#endif

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/router.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/channel.h"
+#include "daemon/hop.h"
+
+struct router {
+	uint32_t domid;
+	struct router_callbacks callbacks;
+	void *userdata;
+	struct endpoint *endpoints;
+};
+
+int router_new(struct router **out, uint32_t domid, const struct router_callbacks *callbacks, void *userdata)
+{
+	struct router *router = calloc(1, sizeof(*router));
+
+	if (!router)
+		return -ENOMEM;
+	router->domid = domid;
+	router->callbacks = *callbacks;
+	router->userdata = userdata;
+	*out = router;
+	return 0;
+}
+
+void router_free(struct router *router)
+{
+	struct endpoint *endpoint, *next;
+
+	if (!router)
+		return;
+	HASH_ITER (hh, router->endpoints, endpoint, next) {
+		HASH_DEL(router->endpoints, endpoint);
+		free(endpoint);
+	}
+	free(router);
+}
+
+static struct endpoint *find(struct router *router, const char *name, size_t size)
+{
+	struct endpoint *endpoint;
+
+	HASH_FIND(hh, router->endpoints, name, size, endpoint);
+	return endpoint;
+}
+
+static int by_name(const struct endpoint *a, const struct endpoint *b)
+{
+	return strcmp(a->name, b->name);
+}
+
+int router_bind(struct router *router, struct hop *hop, struct frame_text name, uint32_t kinds, uid_t uid, pid_t pid)
+{
+	struct endpoint *endpoint;
+
+	if (!endpoint_name_is_valid(name.data, name.size) || !kinds)
+		return -EINVAL;
+	if (find(router, name.data, name.size))
+		return -EADDRINUSE;
+	endpoint = calloc(1, sizeof(*endpoint));
+	if (!endpoint)
+		return -ENOMEM;
+	memcpy(endpoint->name, name.data, name.size);
+	endpoint->kinds = kinds;
+	endpoint->hop = hop;
+	endpoint->uid = uid;
+	endpoint->pid = pid;
+	HASH_ADD_KEYPTR_INORDER(hh, router->endpoints, endpoint->name, name.size, endpoint, by_name);
+	router->callbacks.changed(router->userdata, endpoint, true);
+	return 0;
+}
+
+static void remove_endpoint(struct router *router, struct endpoint *endpoint)
+{
+	HASH_DEL(router->endpoints, endpoint);
+	router->callbacks.changed(router->userdata, endpoint, false);
+	free(endpoint);
+}
+
+int router_unbind(struct router *router, struct hop *hop, struct frame_text name)
+{
+	struct endpoint *endpoint = find(router, name.data, name.size);
+
+	if (!endpoint || endpoint->hop != hop)
+		return -ENOENT;
+	remove_endpoint(router, endpoint);
+	return 0;
+}
+
+void router_unbind_all(struct router *router, struct hop *hop)
+{
+	struct endpoint *endpoint, *next;
+
+	HASH_ITER (hh, router->endpoints, endpoint, next) {
+		if (endpoint->hop == hop)
+			remove_endpoint(router, endpoint);
+	}
+}
+
+int router_resolve(struct router *router, const char *domain, uint32_t *domid)
+{
+	if (domid_parse(domain, strlen(domain), domid))
+		return 0;
+	if (!strcmp(domain, "self")) {
+		*domid = router->domid;
+		return 0;
+	}
+	return router->callbacks.resolve(router->userdata, domain, domid);
+}
+
+/* An error of ours ends the channel, not the session of who opened it. */
+static int accept_or_refuse(struct channel *channel, struct hop *hop, const char *name)
+{
+	int r = channel_accept(channel, hop, name);
+
+	if (r < 0)
+		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
+	return 0;
+}
+
+int router_open_endpoint(struct router *router, struct channel *channel, struct frame_text name)
+{
+	struct endpoint *endpoint = NULL;
+
+	if (endpoint_name_is_valid(name.data, name.size))
+		endpoint = find(router, name.data, name.size);
+	if (!endpoint)
+		channel_refuse(channel, ENOENT);
+	else if (!(endpoint->kinds & (1u << (channel->kind - 1))))
+		channel_refuse(channel, EPROTOTYPE);
+	else
+		return accept_or_refuse(channel, endpoint->hop, endpoint->name);
+	return 0;
+}
+
+int router_open_address(struct router *router, struct channel *channel, struct frame_text text)
+{
+	struct address address;
+	struct hop *hop;
+	uint32_t domid;
+	int r = address_parse(text.data, text.size, &address, NULL);
+
+	if (r == 0)
+		r = router_resolve(router, address.domain, &domid);
+	if (r < 0) {
+		channel_refuse(channel, -r);
+		return 0;
+	}
+	if (domid == router->domid)
+		return router_open_endpoint(router, channel,
+					    (struct frame_text){address.endpoint, strlen(address.endpoint)});
+	hop = router->callbacks.link(router->userdata, domid, &r);
+	if (!hop) {
+		channel_refuse(channel, -r);
+		return 0;
+	}
+	return accept_or_refuse(channel, hop, address.endpoint);
+}
+
+unsigned router_endpoints(const struct router *router)
+{
+	return HASH_COUNT(router->endpoints);
+}
+
+void router_each(struct router *router, void (*each)(void *userdata, const struct endpoint *endpoint), void *userdata)
+{
+	struct endpoint *endpoint, *next;
+
+	HASH_ITER (hh, router->endpoints, endpoint, next)
+		each(userdata, endpoint);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_ROUTER_H
+#define XENMSG_DAEMON_ROUTER_H
+
+/*
+ * Endpoints of this domain, and where an address leads: to a program here, or to the link with another domain. A name has
+ * one owner at a time, a program's hop; it goes with it.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <uthash.h>
+
+#include "wire/address.h"
+#include "wire/frame.h"
+
+struct channel;
+struct hop;
+struct router;
+
+struct endpoint {
+	char name[ENDPOINT_NAME_MAX + 1];
+	uint32_t kinds; /* as in BIND */
+	struct hop *hop;
+	uid_t uid;
+	pid_t pid;
+	UT_hash_handle hh;
+};
+
+struct router_callbacks {
+	/* The hop of the link with another domain, which is made if there is none yet; NULL: -errno in *error. */
+	struct hop *(*link)(void *userdata, uint32_t domid, int *error);
+	/* A name that isn't a number stands for which domid? Negative errno: unknown. */
+	int (*resolve)(void *userdata, const char *domain, uint32_t *domid);
+	/* The set of endpoints has changed by this one. */
+	void (*changed)(void *userdata, const struct endpoint *endpoint, bool bound);
+};
+
+int router_new(struct router **router, uint32_t domid, const struct router_callbacks *callbacks, void *userdata);
+void router_free(struct router *router);
+
+/* -EADDRINUSE: somebody (also this hop) has it; -EINVAL: not a name, or no kinds. */
+int router_bind(struct router *router, struct hop *hop, struct frame_text name, uint32_t kinds, uid_t uid, pid_t pid);
+/* -ENOENT: this hop hasn't bound it. The program has reset its channels itself. */
+int router_unbind(struct router *router, struct hop *hop, struct frame_text name);
+void router_unbind_all(struct router *router, struct hop *hop);
+
+/* A program opens `channel` to an address; refuses it with the error if that leads nowhere. Below zero: violation. */
+int router_open_address(struct router *router, struct channel *channel, struct frame_text address);
+/* A peer's daemon opens it to an endpoint here. */
+int router_open_endpoint(struct router *router, struct channel *channel, struct frame_text name);
+/* -EINVAL, or as router_callbacks.resolve. */
+int router_resolve(struct router *router, const char *domain, uint32_t *domid);
+
+unsigned router_endpoints(const struct router *router);
+/* Sorted by name. */
+void router_each(struct router *router, void (*each)(void *userdata, const struct endpoint *endpoint), void *userdata);
+
+#endif

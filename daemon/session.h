@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_SESSION_H
+#define XENMSG_DAEMON_SESSION_H
+
+/*
+ * The session of one local program (doc/protocol.md, section 4).
+ *
+ *   GREETING ──HELLO──▶ RUNNING ──end of file, violation, stop──▶ gone
+ *
+ * GREETING: the bytes of the first frame are gathered from the socket, within a time limit. RUNNING: frames go through the
+ * hop's rings: in memory shared with the program, or, for one that can't share memory, in private rings that are pumped
+ * from and to the socket. The program isn't trusted: whatever it does wrong ends its own session, with a GOODBYE that says
+ * what it was.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "daemon/hop.h"
+
+struct session;
+
+struct session_ops {
+	/* A request: the answer goes out by session_reply(), now or later. Below zero: a violation. */
+	int (*request)(void *userdata, struct session *session, const struct frame_header *header,
+		       const uint8_t *payload);
+	int (*open)(void *userdata, struct session *session, struct channel *channel, const struct frame_open *open);
+	/* The program is gone or was cut off: forget it. The session is freed by the caller afterwards. */
+	void (*gone)(void *userdata, struct session *session);
+};
+
+struct session_options {
+	uint32_t domid;
+	uint8_t instance[16];
+	uint32_t ring_size;	/* of the rings for payload */
+	uint32_t channels_max;
+	uint32_t greeting_ms;
+};
+
+/* Takes over the connected socket `fd`, also on failure. */
+int session_new(struct session **session, struct relay *relay, int fd, const struct session_options *options,
+		const struct session_ops *ops, void *userdata);
+/* Ends it without a word to `gone`. */
+void session_free(struct session *session);
+/* Tells the program why, and ends it at the end of the turn. */
+void session_cut_off(struct session *session, int error, const char *why);
+
+/* The answer to the request with this number: `body` may be of any size. `error` is positive, or 0. */
+int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size);
+
+struct hop *session_hop(struct session *session);
+const struct ucred *session_credentials(const struct session *session);
+const char *session_comm(const struct session *session);
+bool session_is_running(const struct session *session);
+bool session_shares_memory(const struct session *session);
+
+#endif
