@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
 #include "daemon/session.h"
 
 #include <errno.h>
@@ -191,6 +192,7 @@ static int share_memory(struct session *session, struct frame_welcome *welcome, 
 	fd = memfd_create("xenmsg", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return -errno;
+	errno = 0;
 	if (ftruncate(fd, at) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		goto fail;
 	session->memory = mmap(NULL, at, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -618,5 +620,5 @@ bool session_is_running(const struct session *session)
 
 bool session_shares_memory(const struct session *session)
 {
-	return session->memory;
+	return session->memory != NULL;
 }

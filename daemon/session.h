@@ -17,6 +17,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+struct ucred;
+
 #include "daemon/hop.h"
 
 struct session;
