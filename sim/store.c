@@ -384,12 +384,17 @@ void sim_store_release(struct sim_store *store, unsigned domid)
 
 	/* The C daemon removes what the domain owned before the eyes of watchers, oxenstored silently. */
 	if (store->options.flavour == SIM_STORE_XENSTORED) {
-		char *owned;
+		unsigned before;
 
-		while ((owned = sim_tree_first_owned(&store->tree, domid))) {
-			sim_store_rm(store, owned);
+		/* A name that no path leads to, such as a special one with a slash, stays for what follows. */
+		do {
+			char *owned = sim_tree_first_owned(&store->tree, domid);
+
+			before = sim_tree_owned(&store->tree, domid);
+			if (owned)
+				sim_store_rm(store, owned);
 			free(owned);
-		}
+		} while (sim_tree_owned(&store->tree, domid) < before);
 	}
 	sim_tree_forget_domain(&store->tree, domid);
 	if (domain) {

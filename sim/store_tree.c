@@ -600,7 +600,15 @@ static void forget_below(struct sim_tree *tree, struct sim_node *node, unsigned 
 
 void sim_tree_forget_domain(struct sim_tree *tree, unsigned domid)
 {
-	forget_below(tree, node_own(&tree->root), domid);
+	struct sim_node *root = node_own(&tree->root);
+
+	/* The root can't go. */
+	if (root->perms[0].domid == domid) {
+		owner_add(tree, domid, -1);
+		owner_add(tree, 0, 1);
+		root->perms[0].domid = 0;
+	}
+	forget_below(tree, root, domid);
 }
 
 static char *first_owned_below(const struct sim_node *node, unsigned domid, const char *path)
@@ -609,8 +617,7 @@ static char *first_owned_below(const struct sim_node *node, unsigned domid, cons
 		const struct sim_node *child = node->children[i];
 		char *child_path, *found;
 
-		if (asprintf(&child_path, "%s%s%s", path, child->name[0] == '@' && !*path ? "" : "/",
-			     child->name) < 0)
+		if (asprintf(&child_path, "%s/%s", path, child->name) < 0)
 			abort();
 		if (child->perms[0].domid == domid)
 			return child_path;

@@ -3,11 +3,11 @@
 # (./configure --enable-fuzzers CC=clang CFLAGS='-g -O1 -fsanitize=address,undefined,fuzzer-no-link').
 LINK_FUZZER = -fsanitize=fuzzer
 EXTRA_DIST += tests/fuzz/corpus
-fuzz_replays = tests/fuzz/replay_config
+fuzz_replays = tests/fuzz/replay_config tests/fuzz/replay_store
 check_PROGRAMS += $(fuzz_replays)
 TESTS += $(fuzz_replays)
 if ENABLE_FUZZERS
-noinst_PROGRAMS += tests/fuzz/fuzz_config
+noinst_PROGRAMS += tests/fuzz/fuzz_config tests/fuzz/fuzz_store
 endif
 
 tests_fuzz_replay_config_SOURCES = tests/fuzz/fuzz_config.c tests/fuzz/replay_main.c
@@ -16,3 +16,12 @@ tests_fuzz_replay_config_LDADD = libdaemon.la
 tests_fuzz_fuzz_config_SOURCES = tests/fuzz/fuzz_config.c
 tests_fuzz_fuzz_config_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_config_LDADD = libdaemon.la
+
+tests_fuzz_replay_store_SOURCES = tests/fuzz/fuzz_store.c tests/fuzz/replay_main.c
+tests_fuzz_replay_store_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS='"store"'
+tests_fuzz_replay_store_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_fuzz_replay_store_LDADD = libsimstore.la $(LIBEVENT_LIBS)
+tests_fuzz_fuzz_store_SOURCES = tests/fuzz/fuzz_store.c
+tests_fuzz_fuzz_store_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_fuzz_fuzz_store_LDFLAGS = $(LINK_FUZZER)
+tests_fuzz_fuzz_store_LDADD = libsimstore.la $(LIBEVENT_LIBS)
