@@ -6,6 +6,9 @@ libdaemon_la_SOURCES = \
 	daemon/config.c daemon/config.h \
 	daemon/hop.c daemon/hop.h \
 	daemon/log.c daemon/log.h \
+	daemon/peers.c daemon/peers.h daemon/peers_internal.h \
+	daemon/peers_parse.c daemon/peers_parse.h \
+	daemon/rendezvous.c \
 	daemon/router.c daemon/router.h \
 	daemon/session.c daemon/session.h \
 	daemon/store.c daemon/store.h \

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_PEERS_INTERNAL_H
+#define XENMSG_DAEMON_PEERS_INTERNAL_H
+
+/*
+ * What peers.c (who is there) and rendezvous.c (how two daemons find together) share. Peers.c owns `struct peer` and reads
+ * the leaves; rendezvous.c owns the fields below `rendezvous` and is told by rendezvous_advance() that facts have changed.
+ *
+ * The facts (leaves as last read, whether a link is wanted) and the steps are kept apart: whoever learns a fact stores it
+ * and calls peer_kick(), and rendezvous_advance() later takes the steps that the facts allow, from the event loop and with
+ * nobody else on the stack. So the order in which facts arrive doesn't matter, and callbacks may call back in.
+ *
+ *  state      wanted, up    wanted, down  hello there          hello new/gone       timer     vchan event
+ *  IDLE       →HELLO        failed        new nonce: →HELLO    -                    -         -
+ *  HELLO      -             failed        map: AWAIT;          gone, unwanted:      failed    -
+ *                                         grant: GRANTED/PAGES →IDLE
+ *  PAGES      -             failed        -                    →HELLO               failed    - (pages free: GRANTED)
+ *  GRANTED    -             failed        -                    →HELLO               failed    live 1: CONNECTED
+ *                                                                                             live 0 or bad: →HELLO
+ *  AWAIT      -             failed        nodes: CONNECTED     gone: →HELLO         failed    -
+ *  CONNECTED  -             lost          -                    lost                 -         the owner's
+ *
+ * "failed" leads to IDLE, silently where no link was wanted here; "lost" stays CONNECTED until peers_disconnect().
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <event2/event.h>
+#include <uthash.h>
+
+#include "daemon/log.h"
+#include "daemon/peers.h"
+#include "daemon/peers_parse.h"
+#include "daemon/store.h"
+#include "daemon/vchan.h"
+
+#define PEERS_ROOT_SIZE 40 /* /local/domain/<me>/data/xenmsg */
+#define PEERS_PATH_SIZE 96
+#define PEERS_ADVERTISE_SIZE 2000 /* both xenstoreds take it (2048 bytes, 2039 with the longest path) */
+
+enum peer_leaf {
+	LEAF_PRESENCE,
+	LEAF_ENDPOINTS,
+	LEAF_HELLO,
+	LEAF_RING_REF,
+	LEAF_EVENT_CHANNEL,
+	LEAVES,
+};
+#define LEAVES_LOOKED_UP (1u << LEAF_PRESENCE | 1u << LEAF_ENDPOINTS | 1u << LEAF_HELLO)
+
+enum rendezvous_state {
+	RENDEZVOUS_IDLE,
+	RENDEZVOUS_HELLO,
+	RENDEZVOUS_PAGES, /* we grant, but no page is free */
+	RENDEZVOUS_GRANTED,
+	RENDEZVOUS_AWAIT,
+	RENDEZVOUS_CONNECTED,
+};
+
+struct rendezvous {
+	enum rendezvous_state state;
+	bool wanted;	       /* peers_connect() was called and is not answered yet */
+	bool lost_told;	       /* CONNECTED, and `lost` was called */
+	bool hello_written;    /* ours stands in XenStore, or is on its way there */
+	bool published;	       /* so do the nodes under grant_nonce */
+	char our_nonce[PEERS_NONCE_SIZE];
+	char grant_nonce[PEERS_NONCE_SIZE];	/* the peer's, for which `vchan` was granted */
+	char connected_nonce[PEERS_NONCE_SIZE]; /* the peer's when we got CONNECTED */
+	char tried_nonce[PEERS_NONCE_SIZE];	/* the peer's last one that we have answered: not again on our own account */
+	char spent_nonce[PEERS_NONCE_SIZE];	/* the peer has connected under it: it will make a new one */
+	uint32_t ring_ref, port;		/* as read in AWAIT, else 0 */
+	unsigned node_retries;
+	struct vchan *vchan;	/* GRANTED only: afterwards it is the owner's */
+	struct event *timer;	/* setup_timeout_ms */
+	struct event *retry;	/* the second node of a transaction isn't visible yet */
+	struct peer *wait_prev, *wait_next; /* PAGES: in peers.waiting */
+};
+
+struct peer {
+	struct peers *peers;
+	uint32_t domid;
+	bool allowed;	/* may know that we are here */
+	bool kicked;
+	bool watched;	/* dom0: its subtree is */
+	bool gone;	/* dom0: not in the last listing; else unused */
+
+	/* The leaves as last read. */
+	unsigned reading, reread; /* bit masks: a read is under way, and what it reads may be out of date */
+	unsigned looked;	  /* bit mask: was read since somebody asked */
+	char presence[PEERS_INSTANCE_SIZE]; /* "" if absent */
+	bool hello_seen;
+	struct hello hello;
+	bool endpoints_seen;
+	char **endpoints; /* NULL or NULL-terminated */
+	unsigned endpoints_count;
+	unsigned presence_major, hello_major; /* of a leaf in another version, else 0 */
+
+	bool up; /* as told to the owner */
+	char instance[PEERS_INSTANCE_SIZE];
+
+	bool advertising;	     /* our endpoints leaf for it is being written */
+	bool advertised;	     /* it stands there */
+	uint64_t advertised_version; /* of peers.advertised; 0: must be written */
+
+	struct log_limit bad_values;
+	struct rendezvous rendezvous;
+	UT_hash_handle hh;
+};
+
+struct peers {
+	struct event_base *base;
+	struct store *store;
+	struct vchan_host *host;
+	struct peers_options options;
+	struct peers_callbacks callbacks;
+	void *userdata;
+	char root[PEERS_ROOT_SIZE]; /* /local/domain/<me>/data/xenmsg */
+	bool may_map;
+
+	struct peer *peers;	     /* by domid */
+	struct peers_request *requests; /* what the store will call back about */
+	struct event *work;	     /* kicked peers */
+	struct event *advertise;     /* coalesces writes of endpoints, retries failed ones */
+	unsigned advertise_failures;
+	char endpoints[PEERS_ADVERTISE_SIZE]; /* what we advertise */
+	uint64_t advertised;		 /* its version, from 1 */
+	bool presence_written;
+
+	struct peer *waiting;	/* for grant pages, first come first served */
+	struct event *pages;	/* pages may have come back */
+	struct log_limit pages_short;
+};
+
+/* A request to the store of which the answer isn't there yet: who asked may be gone by then. */
+struct peers_request {
+	struct peers *peers;
+	uint32_t domid;
+	enum peer_leaf leaf;
+	uint64_t version;
+	char nonce[PEERS_NONCE_SIZE];
+	struct peers_request *prev, *next;
+};
+struct peers_request *peers_request_new(struct peers *peers, uint32_t domid);
+void peers_request_free(struct peers_request *request);
+
+struct peer *peer_find(struct peers *peers, uint32_t domid);
+void peer_kick(struct peer *peer);
+/* Reads the leaf; once more if it is already being read. */
+void peer_read(struct peer *peer, enum peer_leaf leaf);
+/* Our own path to/<peer>/<rest>. */
+void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const char *rest);
+/* The peer's hello is there, of our version, and no earlier daemon's. */
+bool peer_hello_is_current(const struct peer *peer);
+
+int rendezvous_init(struct peer *peer);
+void rendezvous_destroy(struct peer *peer);
+void rendezvous_advance(struct peer *peer);
+/* The peer's daemon has gone, or was `replaced`. */
+void rendezvous_peer_gone(struct peer *peer, bool replaced);
+/* A node was read: its value or NULL. */
+void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value, size_t size);
+void rendezvous_pages_freed(struct peers *peers);
+const char *rendezvous_state_name(const struct peer *peer);
+bool rendezvous_may_map(const struct peers_options *options);
+
+#endif
