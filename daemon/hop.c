@@ -220,6 +220,13 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	return 0;
 }
 
+void hop_farewell(struct hop *hop, const void *payload, uint32_t length)
+{
+	if (space_for(hop, &hop->out[OUTLET_MAIN], frame_size(length)))
+		put_frame(hop, FRAME_GOODBYE, 0, 0, payload, length);
+	publish_all(hop);
+}
+
 static bool emit_control(struct hop *hop)
 {
 	uint8_t encoded[FRAME_HEADER_SIZE], payload[FRAME_PAYLOAD_MAX + 8];

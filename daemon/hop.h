@@ -167,6 +167,9 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 void hop_fail(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void hop_mark_dirty(struct hop *hop);
 
+/* A GOODBYE with this payload at once, behind all that was written, if there is room: the hop is about to be detached. */
+void hop_farewell(struct hop *hop, const void *payload, uint32_t length);
+
 /* Every channel of this hop ends: what is certain about its messages is told to the other end of each; what isn't,
  * is ECONNRESET, and what never left is `error`. */
 void hop_reset_channels(struct hop *hop, int error);

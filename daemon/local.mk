@@ -5,6 +5,8 @@ libdaemon_la_SOURCES = \
 	daemon/channel.c daemon/channel.h \
 	daemon/config.c daemon/config.h \
 	daemon/hop.c daemon/hop.h \
+	daemon/link.c daemon/link.h \
+	daemon/local.c daemon/local.h \
 	daemon/log.c daemon/log.h \
 	daemon/peers.c daemon/peers.h daemon/peers_internal.h \
 	daemon/peers_parse.c daemon/peers_parse.h \
@@ -13,7 +15,8 @@ libdaemon_la_SOURCES = \
 	daemon/session.c daemon/session.h \
 	daemon/store.c daemon/store.h \
 	daemon/store_worker.c daemon/store_worker.h \
-	daemon/vchan.c daemon/vchan.h
+	daemon/vchan.c daemon/vchan.h  \
+	daemon/watches.c daemon/watches.h
 libdaemon_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS)
 libdaemon_la_LIBADD = libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
 	$(LIBEVENT_PTHREADS_LIBS) $(JSONC_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)

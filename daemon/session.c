@@ -356,7 +356,7 @@ static int send_welcome(struct session *session, const struct frame_welcome *wel
 	return 0;
 }
 
-static void refuse(struct session *session, int error, const char *why)
+void session_refuse(struct session *session, int error, const char *why)
 {
 	if (error != -ECONNRESET)
 		log_warning("%s (pid %d, uid %u) is refused: %s", session->comm, session->credentials.pid,
@@ -393,7 +393,7 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	if (memory_fd >= 0)
 		close(memory_fd);
 	if (r < 0) {
-		refuse(session, r, r == -EMFILE || r == -ENFILE ? "the daemon has no descriptors left"
+		session_refuse(session, r, r == -EMFILE || r == -ENFILE ? "the daemon has no descriptors left"
 								  : "the daemon can't set up the session");
 		return;
 	}
@@ -444,11 +444,11 @@ static void greet(struct session *session)
 	if (r == 0)
 		return;
 	if (r < 0) {
-		refuse(session, r, why);
+		session_refuse(session, r, why);
 		return;
 	}
 	if (hello.major != PROTOCOL_MAJOR) {
-		refuse(session, -EPROTONOSUPPORT, "this daemon speaks protocol 1");
+		session_refuse(session, -EPROTONOSUPPORT, "this daemon speaks protocol 1");
 		return;
 	}
 	start_running(session, &hello);
@@ -490,7 +490,7 @@ static void on_greeting_timeout(int fd, short what, void *userdata)
 {
 	(void)fd;
 	(void)what;
-	refuse(userdata, -ETIMEDOUT, "no HELLO came in time");
+	session_refuse(userdata, -ETIMEDOUT, "no HELLO came in time");
 }
 
 /* --- life ----------------------------------------------------------------------------------------------------------- */

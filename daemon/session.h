@@ -28,7 +28,7 @@ struct session_ops {
 	int (*request)(void *userdata, struct session *session, const struct frame_header *header,
 		       const uint8_t *payload);
 	int (*open)(void *userdata, struct session *session, struct channel *channel, const struct frame_open *open);
-	/* The program is gone or was cut off: forget it. The session is freed by the caller afterwards. */
+	/* The program is gone or was cut off: forget it, and free the session. */
 	void (*gone)(void *userdata, struct session *session);
 };
 
@@ -45,6 +45,8 @@ int session_new(struct session **session, struct relay *relay, int fd, const str
 		const struct session_ops *ops, void *userdata);
 /* Ends it without a word to `gone`. */
 void session_free(struct session *session);
+/* For one that has just been made: says why not and ends it, calling `gone`. */
+void session_refuse(struct session *session, int error, const char *why);
 /* Tells the program why, and ends it at the end of the turn. */
 void session_cut_off(struct session *session, int error, const char *why);
 

@@ -1,0 +1,620 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <config.h>
+
+#include "daemon/link.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include <event2/event.h>
+#include <uthash.h>
+#include <utlist.h>
+
+#include "daemon/channel.h"
+#include "daemon/log.h"
+#include "daemon/vchan.h"
+
+#define ACK_BYTES 65536u
+
+struct ping {
+	uint64_t token; /* 0: not sent yet, the link isn't up */
+	uint64_t sent_ns;
+	uint32_t request;
+	link_ping_fn done;
+	void *userdata;
+	struct ping *next;
+};
+
+struct link {
+	uint32_t domid;
+	struct links *links;
+	enum link_state state;
+	struct hop hop;
+	struct vchan *vchan;
+	uint8_t token[16]; /* of the session */
+	uint32_t ring_bytes;
+	uint64_t acked;		/* position that our last ACK said */
+	uint64_t acked_by_peer; /* position that the peer's last ACK said */
+	uint64_t heard_ms;	/* when something last arrived */
+	uint64_t heard_frames;
+	uint64_t used_ms; /* when it last had a channel */
+	uint64_t rtt_ns;
+	uint64_t since;
+	struct ping *pings;
+	char version[32];
+	char last_error[200];
+	struct log_limit limit;
+	UT_hash_handle hh;
+};
+
+struct links {
+	struct relay *relay;
+	struct links_options options;
+	struct links_callbacks callbacks;
+	void *userdata;
+	struct link *links;
+	struct event *heartbeat;
+	uint64_t next_token;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t now_ms(void)
+{
+	return now_ns() / 1000000;
+}
+
+static void set_state(struct link *link, enum link_state state)
+{
+	if (link->state != state)
+		link->since = (uint64_t)time(NULL);
+	link->state = state;
+}
+
+static const char *state_name(enum link_state state)
+{
+	switch (state) {
+	case LINK_CONNECTING:
+		return "connecting";
+	case LINK_GREETING:
+		return "greeting";
+	case LINK_UP:
+		return "up";
+	default:
+		return "idle";
+	}
+}
+
+/* --- pings ---------------------------------------------------------------------------------------------------------- */
+
+static void send_ping(struct link *link, uint64_t token)
+{
+	uint8_t payload[8];
+
+	hop_send(&link->hop, FRAME_PING, 0, 0, payload, frame_u64_encode(token, payload));
+}
+
+static void send_waiting_pings(struct link *link)
+{
+	struct ping *ping;
+
+	LL_FOREACH(link->pings, ping) {
+		if (ping->token)
+			continue;
+		ping->token = ++link->links->next_token;
+		ping->sent_ns = now_ns();
+		send_ping(link, ping->token);
+	}
+}
+
+static void fail_pings(struct link *link, int error)
+{
+	struct ping *ping, *next, *list = link->pings;
+
+	link->pings = NULL;
+	LL_FOREACH_SAFE(list, ping, next) {
+		if (ping->done)
+			ping->done(ping->userdata, ping->request, error);
+		free(ping);
+	}
+}
+
+int links_ping(struct links *links, uint32_t domid, link_ping_fn done, void *userdata, uint32_t request)
+{
+	struct ping *ping = calloc(1, sizeof(*ping));
+	struct link *link;
+	int error = 0;
+
+	if (!ping)
+		return -ENOMEM;
+	if (!links_want(links, domid, &error)) {
+		free(ping);
+		return error;
+	}
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	ping->done = done;
+	ping->userdata = userdata;
+	ping->request = request;
+	LL_APPEND(link->pings, ping);
+	if (link->state == LINK_UP)
+		send_waiting_pings(link);
+	return 0;
+}
+
+void links_ping_cancel(struct links *links, void *userdata)
+{
+	struct link *link, *next_link;
+	struct ping *ping, *next;
+
+	HASH_ITER (hh, links->links, link, next_link) {
+		LL_FOREACH_SAFE(link->pings, ping, next) {
+			if (ping->userdata != userdata)
+				continue;
+			LL_DELETE(link->pings, ping);
+			free(ping);
+		}
+	}
+}
+
+static void take_pong(struct link *link, uint64_t token)
+{
+	struct ping *ping;
+
+	LL_SEARCH_SCALAR(link->pings, ping, token, token);
+	if (!ping || !token)
+		return;
+	LL_DELETE(link->pings, ping);
+	link->rtt_ns = now_ns() - ping->sent_ns;
+	if (ping->done)
+		ping->done(ping->userdata, ping->request, (int64_t)link->rtt_ns);
+	free(ping);
+}
+
+/* --- a session's end ------------------------------------------------------------------------------------------------ */
+
+/* Puts a last frame into the ring, if there is room, and lets the vchan go. */
+static void drop_vchan(struct link *link, int error, const char *why)
+{
+	struct frame_goodbye goodbye = {.error = (uint32_t)error, .text = {why, strlen(why)}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	if (!link->vchan)
+		return;
+	if (vchan_state(link->vchan) == VCHAN_CONNECTED && link->hop.attached)
+		hop_farewell(&link->hop, payload, frame_goodbye_encode(&goodbye, payload));
+	hop_detach(&link->hop);
+	vchan_close(link->vchan);
+	link->vchan = NULL;
+	link->links->callbacks.disconnect(link->links->userdata, link->domid);
+}
+
+/* The session is over: with `error` for what never left. */
+static void end_session(struct link *link, int error, const char *why)
+{
+	bool was_wanted = link->hop.channels > 0;
+
+	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
+	if (link->state == LINK_CONNECTING)
+		link->links->callbacks.disconnect(link->links->userdata, link->domid);
+	set_state(link, LINK_IDLE);
+	hop_detach(&link->hop);
+	hop_reset_channels(&link->hop, error);
+	fail_pings(link, -error);
+	if (was_wanted)
+		log_limited(&link->limit, LOG_LEVEL_INFO, "domain %u: its channels end: %s", link->domid, why);
+}
+
+static int error_now(struct link *link)
+{
+	return link->links->callbacks.peer_is_up(link->links->userdata, link->domid) ? EHOSTUNREACH : EHOSTDOWN;
+}
+
+/* --- as the owner of the hop ---------------------------------------------------------------------------------------- */
+
+static int take_hello(struct link *link, const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_hello_link hello;
+	int r = frame_hello_link_decode(payload, header->length, &hello);
+	size_t size;
+
+	if (link->state != LINK_GREETING)
+		return -EBUSY;
+	/* The major comes first in every version's HELLO. */
+	if (header->length >= 2 && hello.major != PROTOCOL_MAJOR)
+		return -EPROTONOSUPPORT;
+	if (r < 0)
+		return r;
+	if (link->domid < link->links->options.domid)
+		memcpy(link->token, hello.token, sizeof(link->token));
+	size = hello.version.size < sizeof(link->version) - 1 ? hello.version.size : sizeof(link->version) - 1;
+	for (size_t i = 0; i < size; i++) {
+		char c = hello.version.data[i];
+
+		link->version[i] = c > ' ' && c < 0x7f ? c : '?';
+	}
+	link->version[size] = '\0';
+	set_state(link, LINK_UP);
+	log_info("domain %u: link is up, xenmsgd %s", link->domid, link->version);
+	send_waiting_pings(link);
+	return 0;
+}
+
+static int take_goodbye(struct link *link, const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_goodbye goodbye;
+	int r = frame_goodbye_decode(payload, header->length, &goodbye);
+
+	if (r < 0)
+		return r;
+	hop_fail(&link->hop, -ECONNRESET, goodbye.error ? "the peer says goodbye: %.*s" : "the peer has closed it",
+		 (int)(goodbye.text.size < 100 ? goodbye.text.size : 100), goodbye.text.data);
+	return 0;
+}
+
+static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+{
+	struct link *link = owner;
+	uint64_t number;
+	int r;
+
+	if (header->type == FRAME_HELLO)
+		return take_hello(link, header, payload);
+	if (header->type == FRAME_GOODBYE)
+		return take_goodbye(link, header, payload);
+	if (header->type != FRAME_PING && header->type != FRAME_PONG && header->type != FRAME_ACK)
+		return -EPROTO;
+	if (link->state != LINK_UP)
+		return -EINVAL;
+	r = frame_u64_decode(payload, header->length, &number);
+	if (r < 0)
+		return r;
+	switch (header->type) {
+	case FRAME_PING:
+		link->acked = link->hop.in_position;
+		r = hop_send(&link->hop, FRAME_PONG, 0, 0, payload, 8);
+		if (r == 0) {
+			uint8_t ack[8];
+
+			r = hop_send(&link->hop, FRAME_ACK, 0, 0, ack, frame_u64_encode(link->acked, ack));
+		}
+		return r;
+	case FRAME_PONG:
+		take_pong(link, number);
+		return 0;
+	default:
+		if (number > link->hop.out_position || number < link->acked_by_peer)
+			return -EPROTO;
+		link->acked_by_peer = number;
+		return 0;
+	}
+}
+
+static int on_open(void *owner, struct channel *channel, const struct frame_open *open)
+{
+	struct link *link = owner;
+
+	if (link->state != LINK_UP)
+		return -EINVAL;
+	channel->identity.domid = link->domid; /* the hypervisor's word, not the peer's */
+	return link->links->callbacks.open(link->links->userdata, link, channel, open);
+}
+
+static void on_notify(void *owner)
+{
+	struct link *link = owner;
+	int r = vchan_notify(link->vchan);
+
+	if (r < 0)
+		hop_fail(&link->hop, r, "notifying it: %s", strerror(-r));
+}
+
+static void on_failed(void *owner, int error, const char *why)
+{
+	struct link *link = owner;
+	char reason[200];
+
+	if (link->state != LINK_GREETING && link->state != LINK_UP)
+		return;
+	snprintf(reason, sizeof(reason), "%s", why);
+	log_limited(&link->limit, error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "domain %u: link is down: %s",
+		    link->domid, reason);
+	drop_vchan(link, error == -ECONNRESET ? 0 : -error, reason);
+	end_session(link, error_now(link), reason);
+}
+
+static const struct hop_ops hop_ops = {
+	.control = on_control,
+	.open = on_open,
+	.notify = on_notify,
+	.failed = on_failed,
+};
+
+/* --- the vchan ------------------------------------------------------------------------------------------------------ */
+
+static void send_due_ack(struct link *link)
+{
+	uint8_t payload[8];
+
+	if (link->state != LINK_UP || link->hop.in_position - link->acked < ACK_BYTES)
+		return;
+	link->acked = link->hop.in_position;
+	hop_send(&link->hop, FRAME_ACK, 0, 0, payload, frame_u64_encode(link->acked, payload));
+}
+
+static void on_vchan(struct vchan *vchan, void *userdata)
+{
+	struct link *link = userdata;
+
+	/* The state is looked at first: what the peer wrote before it closed is then in the ring. */
+	enum vchan_state state = vchan_state(vchan);
+
+	hop_event(&link->hop);
+	if (link->hop.rx.frames != link->heard_frames) {
+		link->heard_frames = link->hop.rx.frames;
+		link->heard_ms = now_ms();
+	}
+	send_due_ack(link);
+	if (state == VCHAN_CLOSED)
+		hop_fail(&link->hop, -ECONNRESET, "the peer's daemon has gone");
+	else if (state != VCHAN_CONNECTED)
+		hop_fail(&link->hop, -EPROTO, "impossible state in the vchan");
+	relay_flush(link->links->relay);
+}
+
+static int send_hello(struct link *link)
+{
+	const struct links_options *options = &link->links->options;
+	struct frame_hello_link hello = {
+		.major = PROTOCOL_MAJOR,
+		.minor = PROTOCOL_MINOR,
+		.max_message = link->links->relay->max_message,
+		.version = {PACKAGE_VERSION, strlen(PACKAGE_VERSION)},
+	};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	memcpy(hello.instance, options->instance, sizeof(hello.instance));
+	memset(link->token, 0, sizeof(link->token));
+	if (options->domid < link->domid) {
+		if (getrandom(link->token, sizeof(link->token), 0) != sizeof(link->token))
+			return -EIO;
+		memcpy(hello.token, link->token, sizeof(hello.token));
+	}
+	return hop_send(&link->hop, FRAME_HELLO, 0, 0, payload, frame_hello_link_encode(&hello, payload));
+}
+
+static struct link *link_get(struct links *links, uint32_t domid)
+{
+	struct link *link;
+
+	if (domid == links->options.domid)
+		return NULL;
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	if (link)
+		return link;
+	link = calloc(1, sizeof(*link));
+	if (!link)
+		return NULL;
+	link->domid = domid;
+	link->links = links;
+	link->since = (uint64_t)time(NULL);
+	/* The lower domid takes even channel numbers. */
+	if (hop_init(&link->hop, links->relay, HOP_LINK, &hop_ops, link, links->options.domid < domid ? 0 : 1,
+		     links->options.channels_max) < 0) {
+		free(link);
+		return NULL;
+	}
+	HASH_ADD(hh, links->links, domid, sizeof(link->domid), link);
+	return link;
+}
+
+struct hop *links_want(struct links *links, uint32_t domid, int *error)
+{
+	struct link *link = link_get(links, domid);
+
+	if (!link) {
+		*error = domid == links->options.domid ? -EHOSTDOWN : -ENOMEM;
+		return NULL;
+	}
+	link->used_ms = now_ms();
+	if (link->state == LINK_IDLE) {
+		set_state(link, LINK_CONNECTING);
+		links->callbacks.connect(links->userdata, domid);
+	}
+	return &link->hop;
+}
+
+void links_connected(struct links *links, uint32_t domid, struct vchan *vchan)
+{
+	struct link *link = link_get(links, domid);
+	struct hop_rings rings = {.outlets = 1, .whole_frames = true};
+	int r;
+
+	if (!link) {
+		vchan_close(vchan);
+		links->callbacks.disconnect(links->userdata, domid);
+		return;
+	}
+	if (link->vchan) {
+		drop_vchan(link, 0, "");
+		end_session(link, error_now(link), "the peer has made a new one");
+	}
+	vchan_read_view(vchan, &rings.in);
+	vchan_write_view(vchan, &rings.out[OUTLET_MAIN]);
+	link->vchan = vchan;
+	link->ring_bytes = rings.out[OUTLET_MAIN].size;
+	link->acked = link->acked_by_peer = 0;
+	link->heard_ms = link->used_ms = now_ms();
+	set_state(link, LINK_GREETING);
+	vchan_set_event(vchan, on_vchan, link);
+	r = hop_attach(&link->hop, &rings);
+	if (r == 0)
+		r = send_hello(link);
+	if (r < 0)
+		hop_fail(&link->hop, r, "setting it up: %s", strerror(-r));
+	hop_event(&link->hop); /* the peer may have been quicker */
+	relay_flush(links->relay);
+}
+
+void links_failed(struct links *links, uint32_t domid, int error, const char *reason)
+{
+	struct link *link;
+
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	if (!link || link->state != LINK_CONNECTING)
+		return;
+	set_state(link, LINK_IDLE);
+	end_session(link, -error, reason);
+	relay_flush(links->relay);
+}
+
+void links_lost(struct links *links, uint32_t domid, const char *reason)
+{
+	struct link *link;
+
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	if (link && link->vchan) {
+		hop_event(&link->hop);
+		hop_fail(&link->hop, -ECONNRESET, "%s", reason);
+	}
+	relay_flush(links->relay);
+}
+
+/* --- heartbeat ------------------------------------------------------------------------------------------------------ */
+
+static void beat(struct link *link, uint64_t now)
+{
+	const struct links_options *options = &link->links->options;
+	struct ping *ping;
+
+	if (link->state != LINK_UP && link->state != LINK_GREETING)
+		return;
+	if (link->hop.channels || link->pings)
+		link->used_ms = now;
+	if (now - link->heard_ms >= options->dead_after_ms) {
+		hop_fail(&link->hop, -ETIMEDOUT, "nothing has come from it for %u s", options->dead_after_ms / 1000);
+		return;
+	}
+	if (link->state != LINK_UP)
+		return;
+	if (options->idle_close_ms && now - link->used_ms >= options->idle_close_ms) {
+		hop_fail(&link->hop, -ECONNRESET, "it was idle");
+		return;
+	}
+	/* One of our own pings at a time is enough to hear from it. */
+	LL_FOREACH(link->pings, ping)
+		if (!ping->done)
+			return;
+	ping = calloc(1, sizeof(*ping));
+	if (!ping)
+		return;
+	LL_APPEND(link->pings, ping);
+	send_waiting_pings(link);
+}
+
+/* All links at once, so that an idle daemon wakes up once an interval. */
+static void on_heartbeat(int fd, short what, void *userdata)
+{
+	struct links *links = userdata;
+	struct link *link, *next;
+	uint64_t now = now_ms();
+
+	(void)fd;
+	(void)what;
+	HASH_ITER (hh, links->links, link, next)
+		beat(link, now);
+	relay_flush(links->relay);
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------------- */
+
+int links_new(struct links **out, struct relay *relay, const struct links_options *options,
+	      const struct links_callbacks *callbacks, void *userdata)
+{
+	struct links *links = calloc(1, sizeof(*links));
+	struct timeval interval = {.tv_sec = options->heartbeat_ms / 1000,
+				   .tv_usec = (options->heartbeat_ms % 1000) * 1000};
+
+	if (!links)
+		return -ENOMEM;
+	links->relay = relay;
+	links->options = *options;
+	links->callbacks = *callbacks;
+	links->userdata = userdata;
+	links->heartbeat = event_new(relay->base, -1, EV_PERSIST, on_heartbeat, links);
+	if (!links->heartbeat || event_add(links->heartbeat, &interval) < 0) {
+		links_free(links);
+		return -ENOMEM;
+	}
+	*out = links;
+	return 0;
+}
+
+void links_free(struct links *links)
+{
+	struct link *link, *next;
+
+	if (!links)
+		return;
+	HASH_ITER (hh, links->links, link, next) {
+		drop_vchan(link, 0, "");
+		end_session(link, EHOSTUNREACH, "this daemon stops");
+		HASH_DEL(links->links, link);
+		hop_cleanup(&link->hop);
+		free(link);
+	}
+	if (links->heartbeat)
+		event_free(links->heartbeat);
+	free(links);
+}
+
+static void fill_info(struct link *link, struct link_info *info)
+{
+	*info = (struct link_info){
+		.domid = link->domid,
+		.state = link->state,
+		.state_name = state_name(link->state),
+		.has_vchan = link->vchan != NULL,
+		.granter = link->vchan && vchan_is_granter(link->vchan),
+		.ring_bytes = link->vchan ? link->ring_bytes : 0,
+		.pages = link->vchan ? vchan_pages(link->vchan) : 0,
+		.channels = link->hop.channels,
+		.unacknowledged = hop_unacknowledged(&link->hop),
+		.rtt_ns = link->rtt_ns,
+		.tx = link->hop.tx,
+		.rx = link->hop.rx,
+		.since = link->since,
+		.version = link->version,
+		.last_error = link->last_error,
+	};
+}
+
+void links_each(struct links *links, void (*each)(void *userdata, const struct link_info *info), void *userdata)
+{
+	struct link *link, *next;
+	struct link_info info;
+
+	HASH_ITER (hh, links->links, link, next) {
+		fill_info(link, &info);
+		each(userdata, &info);
+	}
+}
+
+bool links_info(struct links *links, uint32_t domid, struct link_info *info)
+{
+	struct link *link;
+
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	if (link)
+		fill_info(link, info);
+	return link != NULL;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_LINK_H
+#define XENMSG_DAEMON_LINK_H
+
+/*
+ * Links: the sessions with the daemons of other domains (doc/protocol.md, section 5). One `struct link` for each peer that a
+ * link was ever wanted with; it outlives the vchans under it, and its hop keeps channels that were opened before there was one.
+ *
+ *   IDLE ──first channel, ping──▶ CONNECTING ──vchan connected──▶ GREETING ──HELLO──▶ UP
+ *   IDLE ──the peer makes one──▶ GREETING
+ *   CONNECTING ──failed──▶ IDLE: its channels end with the error
+ *   GREETING, UP ──closed, died, silent for dead-after, violation──▶ IDLE: its channels end (protocol.md 2.3)
+ *   UP ──no channel for idle-close──▶ IDLE
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/hop.h"
+
+struct link;
+struct links;
+struct vchan;
+
+enum link_state {
+	LINK_IDLE,
+	LINK_CONNECTING,
+	LINK_GREETING,
+	LINK_UP,
+};
+
+struct links_options {
+	uint32_t domid;
+	uint8_t instance[16];
+	uint32_t heartbeat_ms, dead_after_ms, idle_close_ms;
+	uint32_t channels_max;
+};
+
+struct links_callbacks {
+	/* A vchan with the peer is wanted, or not any more (peers_connect, peers_disconnect). */
+	void (*connect)(void *userdata, uint32_t domid);
+	void (*disconnect)(void *userdata, uint32_t domid);
+	bool (*peer_is_up)(void *userdata, uint32_t domid);
+	/* The peer opens a channel to one of our endpoints. */
+	int (*open)(void *userdata, struct link *link, struct channel *channel, const struct frame_open *open);
+};
+
+int links_new(struct links **links, struct relay *relay, const struct links_options *options,
+	      const struct links_callbacks *callbacks, void *userdata);
+/* Says goodbye to each peer. */
+void links_free(struct links *links);
+
+/* The hop of the link with `domid`, which is asked for if it isn't up. NULL: -ENOMEM, -EHOSTDOWN (a domain has no link with
+ * itself). */
+struct hop *links_want(struct links *links, uint32_t domid, int *error);
+
+/* From peers.h. */
+void links_connected(struct links *links, uint32_t domid, struct vchan *vchan);
+void links_failed(struct links *links, uint32_t domid, int error, const char *reason);
+void links_lost(struct links *links, uint32_t domid, const char *reason);
+
+/* Asks the peer's daemon for an answer. `done` is called once, not before this returns: round trip in ns, or a negative
+ * errno. links_ping_cancel() forgets all that were asked for with this userdata. */
+typedef void (*link_ping_fn)(void *userdata, uint32_t request, int64_t result);
+int links_ping(struct links *links, uint32_t domid, link_ping_fn done, void *userdata, uint32_t request);
+void links_ping_cancel(struct links *links, void *userdata);
+
+/* For status. */
+struct link_info {
+	uint32_t domid;
+	enum link_state state;
+	const char *state_name;
+	bool has_vchan, granter;
+	uint32_t ring_bytes, pages, channels, unacknowledged;
+	uint64_t rtt_ns; /* 0: not measured */
+	struct hop_stats tx, rx;
+	uint64_t since; /* seconds since 1970 */
+	const char *version, *last_error;
+};
+void links_each(struct links *links, void (*each)(void *userdata, const struct link_info *info), void *userdata);
+bool links_info(struct links *links, uint32_t domid, struct link_info *info);
+
+#endif

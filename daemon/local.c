@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include "daemon/local.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "daemon/log.h"
+
+#define BACKLOG	      128
+#define ACCEPT_MAX    32  /* connections in a turn */
+#define NO_DESCRIPTORS_PAUSE_MS 100
+
+struct member {
+	struct session *session;
+	struct member *prev, *next;
+};
+
+struct local {
+	struct relay *relay;
+	struct local_options options;
+	char *path;
+	const struct session_ops *ops;
+	void *userdata;
+	int fd;
+	struct event *accept_event, *retry_timer;
+	struct member *members;
+	struct log_limit limit;
+};
+
+static unsigned sessions_of(struct local *local, uid_t uid)
+{
+	struct member *member;
+	unsigned count = 0;
+
+	DL_FOREACH(local->members, member)
+		if (session_credentials(member->session)->uid == uid)
+			count++;
+	return count;
+}
+
+static void add_session(struct local *local, int fd)
+{
+	struct member *member = calloc(1, sizeof(*member));
+	uid_t uid;
+	int r;
+
+	if (!member) {
+		close(fd);
+		return;
+	}
+	r = session_new(&member->session, local->relay, fd, &local->options.session, local->ops, local->userdata);
+	if (r < 0) {
+		log_limited(&local->limit, LOG_LEVEL_WARNING, "a program can't be served: %s", strerror(-r));
+		free(member);
+		return;
+	}
+	DL_APPEND(local->members, member);
+	uid = session_credentials(member->session)->uid;
+	if (sessions_of(local, uid) > local->options.clients_per_uid)
+		session_refuse(member->session, -ENOBUFS, "this user has as many clients as max-clients-per-uid allows");
+}
+
+/* Without descriptors left, accept() would fail at once again and again: others need a moment to close some. */
+static void pause_accepting(struct local *local)
+{
+	struct timeval delay = {.tv_usec = NO_DESCRIPTORS_PAUSE_MS * 1000};
+
+	event_del(local->accept_event);
+	evtimer_add(local->retry_timer, &delay);
+}
+
+static void on_retry(int fd, short what, void *userdata)
+{
+	struct local *local = userdata;
+
+	(void)fd;
+	(void)what;
+	event_add(local->accept_event, NULL);
+}
+
+static void on_accept(int fd, short what, void *userdata)
+{
+	struct local *local = userdata;
+
+	(void)what;
+	for (int i = 0; i < ACCEPT_MAX; i++) {
+		int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (client >= 0) {
+			add_session(local, client);
+			continue;
+		}
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+			log_limited(&local->limit, LOG_LEVEL_ERROR, "accepting a program: %s", strerror(errno));
+			pause_accepting(local);
+		}
+		break;
+	}
+	relay_flush(local->relay);
+}
+
+/* A file that a killed daemon has left is in the way of bind(); one with a listener behind it isn't ours to remove. */
+static int remove_stale(const struct sockaddr_un *address)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r = 0;
+	struct stat status;
+
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
+		r = -EADDRINUSE;
+	else if (errno == ECONNREFUSED && stat(address->sun_path, &status) == 0 && S_ISSOCK(status.st_mode))
+		r = unlink(address->sun_path) < 0 ? -errno : 0;
+	close(fd);
+	return r;
+}
+
+static int listen_at(struct local *local)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	mode_t mask;
+	int r;
+
+	if (strlen(local->path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(address.sun_path, local->path);
+	r = remove_stale(&address);
+	if (r < 0)
+		return r;
+	local->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (local->fd < 0)
+		return -errno;
+	/* Everybody may connect: what one may do is decided by who one is. */
+	mask = umask(0111);
+	r = bind(local->fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+	umask(mask);
+	if (r == 0 && listen(local->fd, BACKLOG) < 0)
+		r = -errno;
+	return r;
+}
+
+int local_new(struct local **out, struct relay *relay, const struct local_options *options,
+	      const struct session_ops *ops, void *userdata)
+{
+	struct local *local = calloc(1, sizeof(*local));
+	int r;
+
+	if (!local)
+		return -ENOMEM;
+	local->relay = relay;
+	local->options = *options;
+	local->ops = ops;
+	local->userdata = userdata;
+	local->fd = -1;
+	local->path = strdup(options->socket_path);
+	r = local->path ? listen_at(local) : -ENOMEM;
+	if (r < 0) {
+		if (local->fd >= 0)
+			close(local->fd);
+		free(local->path);
+		free(local);
+		return r;
+	}
+	local->accept_event = event_new(relay->base, local->fd, EV_READ | EV_PERSIST, on_accept, local);
+	local->retry_timer = evtimer_new(relay->base, on_retry, local);
+	if (!local->accept_event || !local->retry_timer || event_add(local->accept_event, NULL) < 0) {
+		local_free(local);
+		return -ENOMEM;
+	}
+	*out = local;
+	return 0;
+}
+
+void local_remove(struct local *local, struct session *session)
+{
+	struct member *member;
+
+	DL_SEARCH_SCALAR(local->members, member, session, session);
+	if (!member)
+		return;
+	DL_DELETE(local->members, member);
+	session_free(member->session);
+	free(member);
+}
+
+void local_free(struct local *local)
+{
+	if (!local)
+		return;
+	while (local->members) {
+		struct session *session = local->members->session;
+
+		local->ops->gone(local->userdata, session);
+	}
+	if (local->accept_event)
+		event_free(local->accept_event);
+	if (local->retry_timer)
+		event_free(local->retry_timer);
+	unlink(local->path);
+	close(local->fd);
+	free(local->path);
+	free(local);
+}
+
+void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata)
+{
+	struct member *member;
+
+	DL_FOREACH(local->members, member)
+		each(userdata, member->session);
+}

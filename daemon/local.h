@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_LOCAL_H
+#define XENMSG_DAEMON_LOCAL_H
+
+/*
+ * The Unix socket that local programs connect to, and the set of their sessions. A socket file that nobody listens on any
+ * more is replaced; one that another daemon listens on is an error.
+ */
+
+#include <stdint.h>
+
+#include "daemon/session.h"
+
+struct local;
+
+struct local_options {
+	const char *socket_path;
+	uint32_t clients_per_uid;
+	struct session_options session;
+};
+
+/* -EADDRINUSE: another daemon serves this path; else as socket(2), bind(2), listen(2). `ops` as for session_new(). */
+int local_new(struct local **local, struct relay *relay, const struct local_options *options,
+	      const struct session_ops *ops, void *userdata);
+/* Ends all sessions and removes the socket's file. */
+void local_free(struct local *local);
+/* A session is over: frees it. */
+void local_remove(struct local *local, struct session *session);
+void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_WATCHES_H
+#define XENMSG_DAEMON_WATCHES_H
+
+/*
+ * Comings and goings of domains and endpoints, for the programs that watch them, and for listings. Knows what is there now:
+ * a new watch is first told of that, then of every change. A pattern is DOMAIN or DOMAIN:ENDPOINT; both parts may be shell
+ * patterns, a domain is meant by its domid.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "wire/frame.h"
+
+struct session;
+struct watches;
+
+struct watches *watches_new(uint32_t domid);
+void watches_free(struct watches *watches);
+
+/* `number` is that of the WATCH request, which this answers. */
+void watches_add(struct watches *watches, struct session *session, uint32_t number, struct frame_text pattern);
+/* -ENOENT */
+int watches_remove(struct watches *watches, struct session *session, uint32_t number);
+void watches_remove_session(struct watches *watches, struct session *session);
+
+void watches_domain(struct watches *watches, uint32_t domid, bool up);
+/* All the endpoints of that domain, as of now. */
+void watches_endpoints(struct watches *watches, uint32_t domid, const char *const *names, unsigned count);
+void watches_endpoint(struct watches *watches, uint32_t domid, const char *name, bool up);
+
+#endif
