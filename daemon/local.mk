@@ -4,6 +4,7 @@ noinst_LTLIBRARIES += libdaemon.la
 libdaemon_la_SOURCES = \
 	daemon/channel.c daemon/channel.h \
 	daemon/config.c daemon/config.h \
+	daemon/daemon.c daemon/daemon.h \
 	daemon/hop.c daemon/hop.h \
 	daemon/link.c daemon/link.h \
 	daemon/local.c daemon/local.h \
@@ -13,6 +14,7 @@ libdaemon_la_SOURCES = \
 	daemon/rendezvous.c \
 	daemon/router.c daemon/router.h \
 	daemon/session.c daemon/session.h \
+	daemon/status.c daemon/status.h \
 	daemon/store.c daemon/store.h \
 	daemon/store_worker.c daemon/store_worker.h \
 	daemon/vchan.c daemon/vchan.h  \

@@ -83,6 +83,8 @@ struct peer_info {
 };
 void peers_each(struct peers *peers, void (*each)(void *userdata, const struct peer_info *info), void *userdata);
 bool peers_is_up(struct peers *peers, uint32_t domid);
+/* Peers whose vchan waits for grant pages to come free. */
+unsigned peers_waiting(const struct peers *peers);
 unsigned peers_nodes_written(const struct peers *peers);
 
 #endif

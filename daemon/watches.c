@@ -34,7 +34,7 @@ struct watch {
 	uint32_t number;
 	char domain[DOMAIN_NAME_MAX + 1];
 	char endpoint[2 * ENDPOINT_NAME_MAX + 1];
-	bool endpoints; /* else domains only */
+	bool endpoints; /* only endpoints, those that match; else the domain and all of its endpoints */
 	struct watch *prev, *next;
 };
 
@@ -84,14 +84,12 @@ static bool matches(const struct watches *watches, const struct watch *watch, ui
 {
 	char number[16];
 
-	if (endpoint && !watch->endpoints)
-		return false;
 	if (!endpoint && watch->endpoints)
 		return false;
 	snprintf(number, sizeof(number), "%u", domid);
 	if (strcmp(watch->domain, "self") ? fnmatch(watch->domain, number, 0) != 0 : domid != watches->own)
 		return false;
-	return !endpoint || fnmatch(watch->endpoint, endpoint, 0) == 0;
+	return !endpoint || !watch->endpoints || fnmatch(watch->endpoint, endpoint, 0) == 0;
 }
 
 static void tell(struct watch *watch, enum event_kind kind, uint32_t domid, const char *text)

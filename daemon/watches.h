@@ -4,8 +4,8 @@
 
 /*
  * Comings and goings of domains and endpoints, for the programs that watch them, and for listings. Knows what is there now:
- * a new watch is first told of that, then of every change. A pattern is DOMAIN or DOMAIN:ENDPOINT; both parts may be shell
- * patterns, a domain is meant by its domid.
+ * a new watch is first told of that, then of every change. A pattern is DOMAIN (the domain and all of its endpoints) or
+ * DOMAIN:ENDPOINT (those endpoints); both parts may be shell patterns, a domain is meant by its domid or `self`.
  */
 
 #include <stdbool.h>

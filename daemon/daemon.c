@@ -1,0 +1,604 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include "daemon/daemon.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include <event2/event.h>
+#include <json-c/json.h>
+#include <systemd/sd-daemon.h>
+
+#include "daemon/channel.h"
+#include "daemon/link.h"
+#include "daemon/local.h"
+#include "daemon/log.h"
+#include "daemon/peers.h"
+#include "daemon/router.h"
+#include "daemon/status.h"
+#include "daemon/store.h"
+#include "daemon/vchan.h"
+#include "daemon/watches.h"
+
+#define GREETING_MS	10000
+#define STORE_ANSWER_S	30
+#define LOCAL_RING_SIZE 1048576u /* not below the largest ring of a link (PERFORMANCE: a smaller one costs two thirds) */
+
+struct daemon {
+	struct config config;
+	struct event_base *base;
+	struct event *term, *interrupt;
+	struct relay relay;
+	struct store *store;
+	struct vchan_host *host;
+	struct watches *watches;
+	struct router *router;
+	struct links *links;
+	struct peers *peers;
+	struct local *local;
+
+	uint32_t domid;
+	char name[DOMAIN_NAME_MAX + 1];
+	uint8_t instance[16];
+	char instance_text[37];
+	time_t started;
+	bool has_relay;
+	bool stopping;
+
+	/* while starting */
+	int domid_error;
+	bool domid_known;
+};
+
+/* --- who we are ----------------------------------------------------------------------------------------------------- */
+
+static int make_instance(struct daemon *daemon)
+{
+	const uint8_t *id = daemon->instance;
+
+	if (getrandom(daemon->instance, sizeof(daemon->instance), 0) != sizeof(daemon->instance))
+		return -EIO;
+	daemon->instance[6] = (uint8_t)((id[6] & 0x0f) | 0x40); /* RFC 4122, version 4 */
+	daemon->instance[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+	snprintf(daemon->instance_text, sizeof(daemon->instance_text),
+		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", id[0], id[1], id[2], id[3], id[4],
+		 id[5], id[6], id[7], id[8], id[9], id[10], id[11], id[12], id[13], id[14], id[15]);
+	return 0;
+}
+
+static void on_domid(void *userdata, int error, const char *untrusted_value, size_t size)
+{
+	struct daemon *daemon = userdata;
+
+	daemon->domid_known = true;
+	daemon->domid_error = error;
+	if (!error && !domid_parse(untrusted_value, size, &daemon->domid))
+		daemon->domid_error = -EPROTO;
+	event_base_loopbreak(daemon->base);
+}
+
+static void on_name(void *userdata, int error, const char *untrusted_value, size_t size)
+{
+	struct daemon *daemon = userdata;
+
+	if (!error && domain_name_is_valid(untrusted_value, size))
+		snprintf(daemon->name, sizeof(daemon->name), "%s", untrusted_value);
+}
+
+static void on_name_changed(void *userdata, const char *untrusted_path)
+{
+	struct daemon *daemon = userdata;
+
+	(void)untrusted_path;
+	store_read(daemon->store, "name", on_name, daemon);
+}
+
+/* Nothing can be done before we know our own number, so this waits for it. */
+static int learn_domid(struct daemon *daemon)
+{
+	struct timeval limit = {.tv_sec = STORE_ANSWER_S};
+
+	store_read(daemon->store, "domid", on_domid, daemon);
+	event_base_loopexit(daemon->base, &limit);
+	event_base_dispatch(daemon->base);
+	if (!daemon->domid_known)
+		return -ETIMEDOUT;
+	return daemon->domid_error;
+}
+
+/* --- the modules' callbacks ----------------------------------------------------------------------------------------- */
+
+static struct hop *wanted_link(void *userdata, uint32_t domid, int *error)
+{
+	struct daemon *daemon = userdata;
+
+	return links_want(daemon->links, domid, error);
+}
+
+static int resolve(void *userdata, const char *domain, uint32_t *domid)
+{
+	struct daemon *daemon = userdata;
+
+	if (daemon->name[0] && !strcmp(domain, daemon->name)) {
+		*domid = daemon->domid;
+		return 0;
+	}
+	return -EHOSTDOWN;
+}
+
+struct name_list {
+	const char **names;
+	unsigned count;
+};
+
+static void collect_name(void *userdata, const struct endpoint *endpoint)
+{
+	struct name_list *list = userdata;
+
+	list->names[list->count++] = endpoint->name;
+}
+
+static void endpoints_changed(void *userdata, const struct endpoint *endpoint, bool bound)
+{
+	struct daemon *daemon = userdata;
+	struct name_list list = {.names = calloc(router_endpoints(daemon->router) + 1, sizeof(char *))};
+
+	watches_endpoint(daemon->watches, daemon->domid, endpoint->name, bound);
+	if (!list.names || daemon->stopping) {
+		free(list.names);
+		return;
+	}
+	router_each(daemon->router, collect_name, &list);
+	peers_advertise(daemon->peers, list.names, list.count);
+	free(list.names);
+}
+
+static void connect_peer(void *userdata, uint32_t domid)
+{
+	struct daemon *daemon = userdata;
+
+	peers_connect(daemon->peers, domid);
+}
+
+static void disconnect_peer(void *userdata, uint32_t domid)
+{
+	struct daemon *daemon = userdata;
+
+	peers_disconnect(daemon->peers, domid);
+}
+
+static bool peer_is_up(void *userdata, uint32_t domid)
+{
+	struct daemon *daemon = userdata;
+
+	return peers_is_up(daemon->peers, domid);
+}
+
+static int open_from_peer(void *userdata, struct link *link, struct channel *channel, const struct frame_open *open)
+{
+	struct daemon *daemon = userdata;
+
+	(void)link;
+	return router_open_endpoint(daemon->router, channel, open->name);
+}
+
+static void peer_presence(void *userdata, uint32_t domid, bool up)
+{
+	struct daemon *daemon = userdata;
+
+	log_info("domain %u: its daemon is %s", domid, up ? "there" : "gone");
+	watches_domain(daemon->watches, domid, up);
+	relay_flush(&daemon->relay);
+}
+
+static void peer_endpoints(void *userdata, uint32_t domid, const char *const *names, unsigned count)
+{
+	struct daemon *daemon = userdata;
+
+	watches_endpoints(daemon->watches, domid, names, count);
+	relay_flush(&daemon->relay);
+}
+
+static void peer_connected(void *userdata, uint32_t domid, struct vchan *vchan)
+{
+	struct daemon *daemon = userdata;
+
+	links_connected(daemon->links, domid, vchan);
+}
+
+static void peer_failed(void *userdata, uint32_t domid, int error, const char *reason)
+{
+	struct daemon *daemon = userdata;
+
+	log_info("domain %u: no link: %s", domid, reason);
+	links_failed(daemon->links, domid, error, reason);
+}
+
+static void peer_lost(void *userdata, uint32_t domid, const char *reason)
+{
+	struct daemon *daemon = userdata;
+
+	links_lost(daemon->links, domid, reason);
+}
+
+/* --- requests of programs ------------------------------------------------------------------------------------------- */
+
+static void reply_error(struct session *session, uint32_t request, int error, const char *why)
+{
+	session_reply(session, request, error, why, strlen(why));
+}
+
+static void bind_endpoint(struct daemon *daemon, struct session *session, uint32_t request,
+			  const struct frame_bind *bind)
+{
+	const struct ucred *credentials = session_credentials(session);
+	int r = router_bind(daemon->router, session_hop(session), bind->endpoint, bind->kinds, credentials->uid,
+			    credentials->pid);
+
+	if (r == -EADDRINUSE)
+		reply_error(session, request, EADDRINUSE, "another program has bound this endpoint");
+	else if (r == -EINVAL)
+		reply_error(session, request, EINVAL,
+			    "an endpoint is 1 to 63 letters, digits, _ and -, and begins with a letter or digit");
+	else
+		reply_error(session, request, -r, r ? strerror(-r) : "");
+}
+
+static void reply_json(struct session *session, uint32_t request, struct json_object *object)
+{
+	size_t size;
+	const char *text = json_object_to_json_string_length(object, JSON_C_TO_STRING_PLAIN, &size);
+
+	session_reply(session, request, 0, text, size);
+	json_object_put(object);
+}
+
+static void answer_query(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text text)
+{
+	const struct status_sources sources = {
+		.config = &daemon->config,
+		.domid = daemon->domid,
+		.name = daemon->name,
+		.instance = daemon->instance_text,
+		.started = daemon->started,
+		.links = daemon->links,
+		.local = daemon->local,
+		.peers = daemon->peers,
+		.router = daemon->router,
+		.store = daemon->store,
+		.host = daemon->host,
+	};
+	char query[16 + DOMAIN_NAME_MAX + 1];
+	uint32_t domid;
+
+	if (text.size >= sizeof(query)) {
+		reply_error(session, request, EINVAL, "no such query");
+		return;
+	}
+	memcpy(query, text.data, text.size);
+	query[text.size] = '\0';
+	if (!strcmp(query, "status"))
+		reply_json(session, request, status_all(&sources));
+	else if (!strcmp(query, "peers"))
+		reply_json(session, request, status_peers(&sources));
+	else if (!strcmp(query, "endpoints"))
+		reply_json(session, request, status_endpoints(&sources, -1));
+	else if (strncmp(query, "endpoints ", 10))
+		reply_error(session, request, EINVAL, "a query is status, peers or endpoints [DOMAIN]");
+	else if (router_resolve(daemon->router, query + 10, &domid) < 0)
+		reply_error(session, request, EHOSTDOWN, "no such domain is known");
+	else if (domid != daemon->domid && !peers_is_up(daemon->peers, domid))
+		reply_error(session, request, EHOSTDOWN, "no such domain, or no daemon in it");
+	else
+		reply_json(session, request, status_endpoints(&sources, domid));
+}
+
+static void on_ping_result(void *userdata, uint32_t request, int64_t result)
+{
+	struct session *session = userdata;
+	uint8_t rtt[8];
+
+	if (result < 0)
+		reply_error(session, request, (int)-result, strerror((int)-result));
+	else
+		session_reply(session, request, 0, rtt, frame_u64_encode((uint64_t)result, rtt));
+}
+
+static void ping_domain(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text text)
+{
+	char domain[DOMAIN_NAME_MAX + 1];
+	uint32_t domid;
+	int r = -EINVAL;
+
+	if (domain_name_is_valid(text.data, text.size)) {
+		memcpy(domain, text.data, text.size);
+		domain[text.size] = '\0';
+		r = router_resolve(daemon->router, domain, &domid);
+	}
+	if (r == 0 && domid == daemon->domid) {
+		on_ping_result(session, request, 0);
+		return;
+	}
+	if (r == 0)
+		r = links_ping(daemon->links, domid, on_ping_result, session, request);
+	if (r < 0)
+		reply_error(session, request, -r, r == -EINVAL ? "that can't be a domain" : strerror(-r));
+}
+
+static int on_request(void *userdata, struct session *session, const struct frame_header *header,
+		      const uint8_t *payload)
+{
+	struct daemon *daemon = userdata;
+	struct frame_text text = {.data = (const char *)payload, .size = header->length};
+	struct frame_bind bind;
+	uint32_t number;
+	int r;
+
+	switch (header->type) {
+	case FRAME_BIND:
+		r = frame_bind_decode(payload, header->length, &bind);
+		if (r < 0)
+			return r;
+		bind_endpoint(daemon, session, header->channel, &bind);
+		return 0;
+	case FRAME_UNBIND:
+		r = router_unbind(daemon->router, session_hop(session), text);
+		reply_error(session, header->channel, -r, r ? "this program has not bound it" : "");
+		return 0;
+	case FRAME_WATCH:
+		watches_add(daemon->watches, session, header->channel, text);
+		return 0;
+	case FRAME_UNWATCH:
+		r = frame_u32_decode(payload, header->length, &number);
+		if (r < 0)
+			return r;
+		r = watches_remove(daemon->watches, session, number);
+		reply_error(session, header->channel, -r, r ? "no such watch" : "");
+		return 0;
+	case FRAME_QUERY:
+		answer_query(daemon, session, header->channel, text);
+		return 0;
+	default:
+		ping_domain(daemon, session, header->channel, text);
+		return 0;
+	}
+}
+
+static int open_from_program(void *userdata, struct session *session, struct channel *channel,
+			     const struct frame_open *open)
+{
+	struct daemon *daemon = userdata;
+	const struct ucred *credentials = session_credentials(session);
+
+	channel->identity = (struct frame_identity){
+		.domid = daemon->domid,
+		.uid = credentials->uid,
+		.gid = credentials->gid,
+		.pid = (uint32_t)credentials->pid,
+	};
+	return router_open_address(daemon->router, channel, open->name);
+}
+
+static void session_gone(void *userdata, struct session *session)
+{
+	struct daemon *daemon = userdata;
+
+	router_unbind_all(daemon->router, session_hop(session));
+	watches_remove_session(daemon->watches, session);
+	links_ping_cancel(daemon->links, session);
+	local_remove(daemon->local, session);
+}
+
+/* --- starting and stopping ------------------------------------------------------------------------------------------ */
+
+static void on_stop_signal(int number, short what, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	(void)what;
+	log_info("stopping: %s", strsignal(number));
+	event_base_loopbreak(daemon->base);
+}
+
+static int start_base(struct daemon *daemon)
+{
+	signal(SIGPIPE, SIG_IGN);
+	daemon->base = event_base_new();
+	if (!daemon->base)
+		return -ENOMEM;
+	daemon->term = evsignal_new(daemon->base, SIGTERM, on_stop_signal, daemon);
+	daemon->interrupt = evsignal_new(daemon->base, SIGINT, on_stop_signal, daemon);
+	if (!daemon->term || !daemon->interrupt || event_add(daemon->term, NULL) < 0 ||
+	    event_add(daemon->interrupt, NULL) < 0)
+		return -ENOMEM;
+	return make_instance(daemon);
+}
+
+static int start_xen(struct daemon *daemon)
+{
+	const char *what = "";
+	int r = vchan_host_new(&daemon->host, daemon->base, &what);
+
+	if (r < 0) {
+		log_error("can't open %s: %s; is this a Xen domain, and are the modules xen-evtchn, xen-gntdev and xen-gntalloc "
+			  "loaded?",
+			  what, strerror(-r));
+		return r;
+	}
+	r = store_new(&daemon->store, daemon->base);
+	if (r < 0) {
+		log_error("can't connect to XenStore: %s; is xenfs mounted, or xenstored running?", strerror(-r));
+		return r;
+	}
+	r = learn_domid(daemon);
+	if (r < 0) {
+		log_error("can't read this domain's number from XenStore: %s", strerror(-r));
+		return r;
+	}
+	store_watch(daemon->store, "name", on_name_changed, daemon, NULL);
+	return 0;
+}
+
+static int start_peers(struct daemon *daemon)
+{
+	static const struct peers_callbacks callbacks = {
+		.presence = peer_presence,
+		.endpoints = peer_endpoints,
+		.connected = peer_connected,
+		.failed = peer_failed,
+		.lost = peer_lost,
+	};
+	const struct config *config = &daemon->config;
+	struct peers_options options = {
+		.domid = daemon->domid,
+		.ring_size = config->ring_size,
+		.min_ring_size = config->min_ring_size,
+		.map = config->map == CONFIG_MAP_YES  ? PEERS_MAP_YES
+		       : config->map == CONFIG_MAP_NO ? PEERS_MAP_NO
+						      : PEERS_MAP_AUTO,
+		.presence_private = config->presence_private,
+		.allowed = config->peers,
+		.allowed_count = config->peer_count,
+		.setup_timeout_ms = config->setup_timeout_ms,
+	};
+
+	snprintf(options.instance, sizeof(options.instance), "%s", daemon->instance_text);
+	return peers_new(&daemon->peers, daemon->base, daemon->store, daemon->host, &options, &callbacks, daemon);
+}
+
+static int start_links(struct daemon *daemon)
+{
+	static const struct links_callbacks callbacks = {
+		.connect = connect_peer,
+		.disconnect = disconnect_peer,
+		.peer_is_up = peer_is_up,
+		.open = open_from_peer,
+	};
+	const struct config *config = &daemon->config;
+	struct links_options options = {
+		.domid = daemon->domid,
+		.heartbeat_ms = config->heartbeat_ms,
+		.dead_after_ms = config->dead_after_ms,
+		.idle_close_ms = config->idle_close_ms,
+		.channels_max = config->max_channels_per_peer,
+	};
+
+	memcpy(options.instance, daemon->instance, sizeof(options.instance));
+	return links_new(&daemon->links, &daemon->relay, &options, &callbacks, daemon);
+}
+
+static int start_router(struct daemon *daemon)
+{
+	static const struct router_callbacks callbacks = {
+		.link = wanted_link,
+		.resolve = resolve,
+		.changed = endpoints_changed,
+	};
+
+	daemon->watches = watches_new(daemon->domid);
+	if (!daemon->watches)
+		return -ENOMEM;
+	watches_domain(daemon->watches, daemon->domid, true);
+	return router_new(&daemon->router, daemon->domid, &callbacks, daemon);
+}
+
+static int start_local(struct daemon *daemon)
+{
+	static const struct session_ops ops = {
+		.request = on_request,
+		.open = open_from_program,
+		.gone = session_gone,
+	};
+	struct local_options options = {
+		.socket_path = daemon->config.socket,
+		.clients_per_uid = daemon->config.max_clients_per_uid,
+		.session = {
+			.domid = daemon->domid,
+			.ring_size = LOCAL_RING_SIZE,
+			.channels_max = daemon->config.max_channels_per_uid,
+			.greeting_ms = GREETING_MS,
+		},
+	};
+	int r;
+
+	memcpy(options.session.instance, daemon->instance, sizeof(daemon->instance));
+	r = local_new(&daemon->local, &daemon->relay, &options, &ops, daemon);
+	if (r == -EADDRINUSE)
+		log_error("another daemon listens on %s", daemon->config.socket);
+	else if (r < 0)
+		log_error("can't listen on %s: %s", daemon->config.socket, strerror(-r));
+	return r;
+}
+
+int daemon_new(struct daemon **out, const struct config *config)
+{
+	struct daemon *daemon = calloc(1, sizeof(*daemon));
+	struct timespec now;
+	int r;
+
+	if (!daemon)
+		return -ENOMEM;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	daemon->started = now.tv_sec;
+	daemon->config = *config;
+	r = start_base(daemon);
+	if (r == 0)
+		r = start_xen(daemon);
+	if (r == 0)
+		r = relay_init(&daemon->relay, daemon->base, config->max_message);
+	if (r == 0) {
+		daemon->has_relay = true;
+		r = start_router(daemon);
+	}
+	if (r == 0)
+		r = start_links(daemon);
+	if (r == 0)
+		r = start_peers(daemon);
+	if (r == 0)
+		r = start_local(daemon);
+	if (r < 0) {
+		daemon_free(daemon);
+		return r;
+	}
+	*out = daemon;
+	return 0;
+}
+
+int daemon_run(struct daemon *daemon)
+{
+	log_info("domain %u%s%s: listening on %s", daemon->domid, daemon->name[0] ? ", " : "", daemon->name,
+		 daemon->config.socket);
+	sd_notifyf(0, "READY=1\nSTATUS=Serving domain %u", daemon->domid);
+	if (event_base_dispatch(daemon->base) < 0)
+		return -EIO;
+	sd_notify(0, "STOPPING=1");
+	return 0;
+}
+
+void daemon_free(struct daemon *daemon)
+{
+	if (!daemon)
+		return;
+	daemon->stopping = true;
+	local_free(daemon->local);
+	links_free(daemon->links);
+	if (daemon->has_relay)
+		relay_cleanup(&daemon->relay);
+	peers_free(daemon->peers);
+	router_free(daemon->router);
+	watches_free(daemon->watches);
+	store_free(daemon->store);
+	vchan_host_free(daemon->host);
+	if (daemon->term)
+		event_free(daemon->term);
+	if (daemon->interrupt)
+		event_free(daemon->interrupt);
+	if (daemon->base)
+		event_base_free(daemon->base);
+	free(daemon);
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <config.h>
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/config.h"
+#include "daemon/daemon.h"
+#include "daemon/log.h"
+
+enum {
+	EXIT_OK = 0,
+	EXIT_ERROR = 1,
+	EXIT_USAGE = 2,
+};
+
+struct arguments {
+	const char *config;
+	const char *socket;
+	bool check_config;
+};
+
+static void print_help(void)
+{
+	printf("Usage: xenmsgd [OPTION]...\n"
+	       "The xenmsg daemon: carries messages between the programs of this Xen domain and those of others.\n"
+	       "Runs in the foreground and logs on stderr.\n\n"
+	       "      --config FILE    read FILE instead of " CONFIG_DEFAULT_PATH "\n"
+	       "      --socket PATH    listen there, whatever the configuration says\n"
+	       "      --check-config   only check the configuration\n"
+	       "  -h, --help           print this and exit\n"
+	       "      --version        print the version and exit\n\n"
+	       "See xenmsgd(8) and xenmsgd.conf(5).\n");
+}
+
+/* Below zero: go on; else the exit status. */
+static int parse_arguments(int argc, char **argv, struct arguments *arguments)
+{
+	static const struct option options[] = {
+		{"config", required_argument, NULL, 'c'},	{"socket", required_argument, NULL, 's'},
+		{"check-config", no_argument, NULL, 'k'},	{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},		{NULL, 0, NULL, 0},
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		switch (option) {
+		case 'c':
+			arguments->config = optarg;
+			break;
+		case 's':
+			arguments->socket = optarg;
+			break;
+		case 'k':
+			arguments->check_config = true;
+			break;
+		case 'h':
+			print_help();
+			return EXIT_OK;
+		case 'V':
+			printf("xenmsgd " PACKAGE_VERSION "\n");
+			return EXIT_OK;
+		default:
+			fprintf(stderr, "Try 'xenmsgd --help'.\n");
+			return EXIT_USAGE;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "xenmsgd: unexpected argument '%s'\nTry 'xenmsgd --help'.\n", argv[optind]);
+		return EXIT_USAGE;
+	}
+	return -1;
+}
+
+static int load(struct config *config, const struct arguments *arguments)
+{
+	const char *socket = arguments->socket;
+	char *error = NULL;
+	int r = config_init(config);
+
+	if (r == 0)
+		r = config_load(config, arguments->config, &error);
+	if (!socket)
+		socket = getenv("XENMSG_SOCKET");
+	if (r == 0 && socket)
+		r = config_set_socket(config, socket, &error);
+	if (r < 0)
+		log_error("%s", error ? error : strerror(-r));
+	free(error);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments arguments = {0};
+	struct daemon *daemon = NULL;
+	struct config config;
+	int r = parse_arguments(argc, argv, &arguments);
+
+	if (r >= 0)
+		return r;
+	if (load(&config, &arguments) < 0) {
+		config_free(&config);
+		return EXIT_USAGE;
+	}
+	if (arguments.check_config) {
+		config_free(&config);
+		return EXIT_OK;
+	}
+	log_set_level(config.log_level);
+	r = daemon_new(&daemon, &config);
+	if (r == 0)
+		r = daemon_run(daemon);
+	daemon_free(daemon);
+	config_free(&config);
+	return r < 0 ? EXIT_ERROR : EXIT_OK;
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <config.h>
+
+#include "daemon/status.h"
+
+#include <string.h>
+#include <sys/socket.h>
+
+#include <json-c/json.h>
+
+#include "daemon/channel.h"
+#include "daemon/config.h"
+#include "daemon/link.h"
+#include "daemon/local.h"
+#include "daemon/peers.h"
+#include "daemon/router.h"
+#include "daemon/store.h"
+#include "daemon/vchan.h"
+
+static void add_number(struct json_object *object, const char *key, uint64_t value)
+{
+	json_object_object_add(object, key, json_object_new_uint64(value));
+}
+
+static void add_text(struct json_object *object, const char *key, const char *value)
+{
+	json_object_object_add(object, key, json_object_new_string(value ? value : ""));
+}
+
+static void add_traffic(struct json_object *object, const char *key, const struct hop_stats *stats)
+{
+	struct json_object *traffic = json_object_new_object();
+
+	add_number(traffic, "messages", stats->messages);
+	add_number(traffic, "bytes", stats->bytes);
+	add_number(traffic, "frames", stats->frames);
+	add_number(traffic, "notifications", stats->notifications);
+	json_object_object_add(object, key, traffic);
+}
+
+static void add_rtt(struct json_object *object, uint64_t rtt_ns)
+{
+	json_object_object_add(object, "rtt_us", rtt_ns ? json_object_new_double((double)rtt_ns / 1000) : NULL);
+}
+
+/* --- links ---------------------------------------------------------------------------------------------------------- */
+
+static void add_link(void *userdata, const struct link_info *info)
+{
+	struct json_object *link = json_object_new_object(), *peer = json_object_new_object();
+
+	add_number(peer, "domid", info->domid);
+	add_text(peer, "name", "");
+	add_text(peer, "uuid", "");
+	add_text(peer, "version", info->version);
+	json_object_object_add(link, "peer", peer);
+	add_text(link, "state", info->state_name);
+	add_text(link, "role", !info->has_vchan ? "" : info->granter ? "grants" : "maps");
+	add_number(link, "ring_bytes", info->ring_bytes);
+	add_number(link, "pages", info->pages);
+	add_number(link, "channels", info->channels);
+	add_rtt(link, info->rtt_ns);
+	add_traffic(link, "tx", &info->tx);
+	add_traffic(link, "rx", &info->rx);
+	add_number(link, "unacked", info->unacknowledged);
+	add_number(link, "resumes", 0);
+	add_text(link, "last_error", info->last_error);
+	add_number(link, "since", info->since);
+	json_object_array_add(userdata, link);
+}
+
+/* --- endpoints and clients ------------------------------------------------------------------------------------------ */
+
+/* Bytes that wait in the daemon for the program behind this hop. */
+static uint64_t queued_for(const struct hop *hop)
+{
+	uint64_t queued = 0;
+
+	for (uint32_t i = 0; i < hop->table_size; i++)
+		if (hop->table[i])
+			queued += hop->table[i]->sent - hop->table[i]->consumed + channel_queued(hop->table[i]);
+	return queued;
+}
+
+static const char *kind_name(uint32_t kinds)
+{
+	return kinds == 1 ? "message" : kinds == 2 ? "call" : kinds == 4 ? "stream" : "any";
+}
+
+static void add_endpoint(void *userdata, const struct endpoint *endpoint)
+{
+	struct json_object *object = json_object_new_object(), *visible = json_object_new_array();
+
+	add_text(object, "name", endpoint->name);
+	add_number(object, "uid", endpoint->uid);
+	add_number(object, "pid", (uint64_t)endpoint->pid);
+	add_text(object, "kind", kind_name(endpoint->kinds));
+	add_number(object, "queued", queued_for(endpoint->hop));
+	json_object_array_add(visible, json_object_new_string("*"));
+	json_object_object_add(object, "visible_to", visible);
+	json_object_array_add(userdata, object);
+}
+
+static void add_client(void *userdata, struct session *session)
+{
+	struct json_object *object = json_object_new_object(), *usage = json_object_new_object();
+	const struct ucred *credentials = session_credentials(session);
+	const struct hop *hop = session_hop(session);
+
+	add_number(object, "uid", credentials->uid);
+	add_number(object, "pid", (uint64_t)credentials->pid);
+	add_text(object, "comm", session_comm(session));
+	add_number(object, "channels", hop->channels);
+	add_number(object, "bytes_queued", queued_for(hop));
+	json_object_object_add(object, "shared_memory", json_object_new_boolean(session_shares_memory(session)));
+	add_number(usage, "frames_in", hop->rx.frames);
+	add_number(usage, "frames_out", hop->tx.frames);
+	add_number(usage, "bytes_in", hop->rx.bytes);
+	add_number(usage, "bytes_out", hop->tx.bytes);
+	json_object_object_add(object, "usage", usage);
+	json_object_array_add(userdata, object);
+}
+
+/* --- peers ---------------------------------------------------------------------------------------------------------- */
+
+static struct json_object *names_of(const struct peer_info *info)
+{
+	struct json_object *names = json_object_new_array();
+
+	for (const char *const *name = info->endpoints; name && *name; name++)
+		json_object_array_add(names, json_object_new_string(*name));
+	return names;
+}
+
+static void add_peer(void *userdata, const struct peer_info *info)
+{
+	struct json_object *peer = json_object_new_object();
+
+	add_number(peer, "domid", info->domid);
+	add_text(peer, "name", "");
+	add_text(peer, "instance", info->instance);
+	json_object_object_add(peer, "up", json_object_new_boolean(info->up));
+	add_text(peer, "state", info->state);
+	json_object_object_add(peer, "endpoints", names_of(info));
+	json_object_array_add(userdata, peer);
+}
+
+struct listing {
+	const struct status_sources *sources;
+	struct json_object *array;
+	int64_t domid;
+};
+
+static void list_peer(void *userdata, const struct peer_info *info)
+{
+	struct listing *listing = userdata;
+	struct json_object *peer;
+	struct link_info link = {.state_name = "idle", .version = ""};
+
+	links_info(listing->sources->links, info->domid, &link);
+	if (!info->up && link.state == LINK_IDLE)
+		return;
+	peer = json_object_new_object();
+	add_number(peer, "domid", info->domid);
+	add_text(peer, "name", "");
+	add_text(peer, "uuid", "");
+	add_text(peer, "version", link.version);
+	json_object_object_add(peer, "up", json_object_new_boolean(info->up));
+	add_text(peer, "link", link.state_name);
+	add_rtt(peer, link.rtt_ns);
+	json_object_array_add(listing->array, peer);
+}
+
+struct json_object *status_peers(const struct status_sources *sources)
+{
+	struct listing listing = {.sources = sources, .array = json_object_new_array()};
+
+	peers_each(sources->peers, list_peer, &listing);
+	return listing.array;
+}
+
+static void list_name(struct listing *listing, uint32_t domid, const char *name)
+{
+	struct json_object *object = json_object_new_object();
+
+	add_number(object, "domid", domid);
+	add_text(object, "name", name);
+	json_object_array_add(listing->array, object);
+}
+
+static void list_own(void *userdata, const struct endpoint *endpoint)
+{
+	struct listing *listing = userdata;
+
+	list_name(listing, listing->sources->domid, endpoint->name);
+}
+
+static void list_of_peer(void *userdata, const struct peer_info *info)
+{
+	struct listing *listing = userdata;
+
+	if (!info->up || (listing->domid >= 0 && listing->domid != info->domid))
+		return;
+	for (const char *const *name = info->endpoints; name && *name; name++)
+		list_name(listing, info->domid, *name);
+}
+
+struct json_object *status_endpoints(const struct status_sources *sources, int64_t domid)
+{
+	struct listing listing = {.sources = sources, .array = json_object_new_array(), .domid = domid};
+
+	if (domid < 0 || domid == sources->domid)
+		router_each(sources->router, list_own, &listing);
+	peers_each(sources->peers, list_of_peer, &listing);
+	return listing.array;
+}
+
+/* --- everything ----------------------------------------------------------------------------------------------------- */
+
+static struct json_object *limits_of(const struct config *config)
+{
+	struct json_object *limits = json_object_new_object();
+
+	add_number(limits, "max_message", config->max_message);
+	add_number(limits, "clients_per_uid", config->max_clients_per_uid);
+	add_number(limits, "endpoints_per_uid", config->max_endpoints_per_uid);
+	add_number(limits, "channels_per_uid", config->max_channels_per_uid);
+	add_number(limits, "queued_bytes_per_uid", config->max_queued_bytes_per_uid);
+	add_number(limits, "channels_per_peer", config->max_channels_per_peer);
+	add_number(limits, "queued_bytes_per_peer", config->max_queued_bytes_per_peer);
+	return limits;
+}
+
+struct json_object *status_all(const struct status_sources *sources)
+{
+	struct json_object *all = json_object_new_object(), *grants = json_object_new_object(),
+			   *store = json_object_new_object(), *list;
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	add_text(all, "version", PACKAGE_VERSION);
+	add_text(all, "instance", sources->instance);
+	add_number(all, "domid", sources->domid);
+	add_text(all, "name", sources->name);
+	add_number(all, "uptime_s", (uint64_t)(now.tv_sec - sources->started));
+	add_text(all, "socket", sources->config->socket);
+	json_object_object_add(all, "limits", limits_of(sources->config));
+	add_number(grants, "limit_pages", vchan_host_pages_limit(sources->host));
+	add_number(grants, "used_pages", vchan_host_pages_granted(sources->host));
+	add_number(grants, "waiting_links", peers_waiting(sources->peers));
+	json_object_object_add(all, "grants", grants);
+	json_object_object_add(store, "connected", json_object_new_boolean(store_is_connected(sources->store)));
+	json_object_object_add(store, "stalled_s",
+			       json_object_new_double((double)store_stalled_ms(sources->store) / 1000));
+	add_number(store, "nodes", peers_nodes_written(sources->peers));
+	add_number(store, "watches", store_watches(sources->store));
+	json_object_object_add(all, "store", store);
+	json_object_object_add(all, "links", list = json_object_new_array());
+	links_each(sources->links, add_link, list);
+	json_object_object_add(all, "endpoints", list = json_object_new_array());
+	router_each(sources->router, add_endpoint, list);
+	json_object_object_add(all, "clients", list = json_object_new_array());
+	local_each(sources->local, add_client, list);
+	json_object_object_add(all, "peers", list = json_object_new_array());
+	peers_each(sources->peers, add_peer, list);
+	json_object_object_add(all, "denied", json_object_new_array());
+	return all;
+}
