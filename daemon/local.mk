@@ -22,3 +22,8 @@ libdaemon_la_SOURCES = \
 libdaemon_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS)
 libdaemon_la_LIBADD = libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
 	$(LIBEVENT_PTHREADS_LIBS) $(JSONC_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)
+
+sbin_PROGRAMS += xenmsgd
+xenmsgd_SOURCES = daemon/main.c
+xenmsgd_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
+xenmsgd_LDADD = libdaemon.la

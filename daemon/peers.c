@@ -741,3 +741,13 @@ unsigned peers_nodes_written(const struct peers *peers)
 			 (peer->rendezvous.published ? 2 : 0);
 	return nodes;
 }
+
+unsigned peers_waiting(const struct peers *peers)
+{
+	struct peer *peer;
+	unsigned count = 0;
+
+	DL_FOREACH2(peers->waiting, peer, rendezvous.wait_next)
+		count++;
+	return count;
+}
