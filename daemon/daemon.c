@@ -215,7 +215,6 @@ static void peer_failed(void *userdata, uint32_t domid, int error, const char *r
 {
 	struct daemon *daemon = userdata;
 
-	log_info("domain %u: no link: %s", domid, reason);
 	links_failed(daemon->links, domid, error, reason);
 }
 
@@ -252,7 +251,7 @@ static void bind_endpoint(struct daemon *daemon, struct session *session, uint32
 static void reply_json(struct session *session, uint32_t request, struct json_object *object)
 {
 	size_t size;
-	const char *text = json_object_to_json_string_length(object, JSON_C_TO_STRING_PLAIN, &size);
+	const char *text = json_object_to_json_string_length(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
 
 	session_reply(session, request, 0, text, size);
 	json_object_put(object);

@@ -59,6 +59,7 @@ struct links {
 	struct link *links;
 	struct event *heartbeat;
 	uint64_t next_token;
+	struct log_limit limit;
 };
 
 static uint64_t now_ns(void)
@@ -205,7 +206,7 @@ static void drop_vchan(struct link *link, int error, const char *why)
 /* The session is over: with `error` for what never left. */
 static void end_session(struct link *link, int error, const char *why)
 {
-	bool was_wanted = link->hop.channels > 0;
+	bool was_wanted = link->hop.channels || link->pings;
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
 	if (link->state == LINK_CONNECTING)
@@ -215,7 +216,7 @@ static void end_session(struct link *link, int error, const char *why)
 	hop_reset_channels(&link->hop, error);
 	fail_pings(link, -error);
 	if (was_wanted)
-		log_limited(&link->limit, LOG_LEVEL_INFO, "domain %u: its channels end: %s", link->domid, why);
+		log_limited(&link->links->limit, LOG_LEVEL_INFO, "domain %u: what was meant for it ends: %s", link->domid, why);
 }
 
 static int error_now(struct link *link)
@@ -525,6 +526,21 @@ static void beat(struct link *link, uint64_t now)
 	send_waiting_pings(link);
 }
 
+static void link_free(struct link *link)
+{
+	HASH_DEL(link->links->links, link);
+	hop_cleanup(&link->hop);
+	free(link);
+}
+
+/* What is remembered of a link that failed; not for ever, else a program could fill our memory with numbers of domains
+ * that don't exist. */
+static bool is_forgotten(const struct link *link, uint64_t now)
+{
+	return link->state == LINK_IDLE && !link->hop.channels && !link->pings &&
+	       now - link->used_ms >= link->links->options.dead_after_ms;
+}
+
 /* All links at once, so that an idle daemon wakes up once an interval. */
 static void on_heartbeat(int fd, short what, void *userdata)
 {
@@ -534,8 +550,12 @@ static void on_heartbeat(int fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	HASH_ITER (hh, links->links, link, next)
-		beat(link, now);
+	HASH_ITER (hh, links->links, link, next) {
+		if (is_forgotten(link, now) && !link->links->callbacks.peer_is_up(links->userdata, link->domid))
+			link_free(link);
+		else
+			beat(link, now);
+	}
 	relay_flush(links->relay);
 }
 
@@ -572,9 +592,7 @@ void links_free(struct links *links)
 	HASH_ITER (hh, links->links, link, next) {
 		drop_vchan(link, 0, "");
 		end_session(link, EHOSTUNREACH, "this daemon stops");
-		HASH_DEL(links->links, link);
-		hop_cleanup(&link->hop);
-		free(link);
+		link_free(link);
 	}
 	if (links->heartbeat)
 		event_free(links->heartbeat);
