@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# The tests of wire/.
+if HAVE_CMOCKA
+unit_tests += \
+	tests/unit/test_ring \
+	tests/unit/test_ring_hostile \
+	tests/unit/test_ring_wakeup
+endif
+
+tests_unit_test_ring_SOURCES = tests/unit/test_ring.c tests/unit/ring_fixture.h tests/unit/unit.h
+tests_unit_test_ring_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_ring_LDADD = libwire.la $(CMOCKA_LIBS)
+
+tests_unit_test_ring_hostile_SOURCES = tests/unit/test_ring_hostile.c tests/unit/ring_fixture.h tests/unit/unit.h
+tests_unit_test_ring_hostile_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_ring_hostile_LDADD = libwire.la $(CMOCKA_LIBS)
+
+# Compiles wire/ring.c into itself, with its atomic operations as steps of a schedule.
+tests_unit_test_ring_wakeup_SOURCES = tests/unit/test_ring_wakeup.c tests/unit/unit.h
+tests_unit_test_ring_wakeup_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_ring_wakeup_LDADD = $(CMOCKA_LIBS)
