@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * hostile_peer PEER MODE: the other end of a link, on stock libxenvchan, that behaves as badly as MODE says. It finds
+ * together with the daemon of domain PEER as doc/protocol.md section 5.1 has it, then misbehaves, and prints a line for each
+ * frame that comes back and CLOSED when the daemon hangs up. Ends then, or when its standard input does.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <libxenvchan.h>
+#include <xenstore.h>
+
+#include "wire/frame.h"
+
+static struct xs_handle *xs;
+static unsigned me, peer;
+static struct libxenvchan *vchan;
+static uint32_t sequence;
+
+static void __attribute__((noreturn)) die(const char *what)
+{
+	fprintf(stderr, "hostile_peer: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static void say(const char *text)
+{
+	puts(text);
+	fflush(stdout);
+}
+
+static void write_leaf(const char *path, const char *value, char access, unsigned reader)
+{
+	struct xs_permissions perms[2] = {
+		{.id = me, .perms = access == 'r' ? XS_PERM_READ : XS_PERM_NONE},
+		{.id = reader, .perms = XS_PERM_READ},
+	};
+
+	if (!xs_write(xs, XBT_NULL, path, value, (unsigned)strlen(value)) ||
+	    !xs_set_permissions(xs, XBT_NULL, path, perms, access == 'r' ? 1 : 2))
+		die(path);
+}
+
+/* Looks until it is there, or gives up after 20 s. */
+static char *await_leaf(const char *path)
+{
+	for (int i = 0; i < 2000; i++) {
+		unsigned size;
+		char *value = xs_read(xs, XBT_NULL, path, &size);
+
+		if (value && size)
+			return value;
+		free(value);
+		poll(NULL, 0, 10);
+	}
+	die(path);
+}
+
+static void meet(void)
+{
+	char path[128], hello[128], nonce[16], peer_nonce[16] = "";
+	const char *instance = "11111111-2222-4333-8444-555555555555";
+	char *theirs, *domid;
+
+	xs = xs_open(0);
+	if (!xs)
+		die("xs_open");
+	domid = xs_read(xs, XBT_NULL, "domid", NULL);
+	if (!domid)
+		die("domid");
+	me = (unsigned)atoi(domid);
+	free(domid);
+	snprintf(nonce, sizeof(nonce), "%08x", (unsigned)getpid());
+	snprintf(hello, sizeof(hello), "1 %s", instance);
+	write_leaf("data/xenmsg/presence", hello, 'r', 0);
+	snprintf(hello, sizeof(hello), "1 %s %s 1", instance, nonce);
+	snprintf(path, sizeof(path), "data/xenmsg/to/%u/hello", peer);
+	write_leaf(path, hello, 'n', peer);
+
+	snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/hello", peer, me);
+	theirs = await_leaf(path);
+	if (sscanf(theirs, "1 %*s %15s", peer_nonce) != 1)
+		die(theirs);
+	free(theirs);
+	if (peer == 0 || (me != 0 && peer < me)) { /* they map */
+		snprintf(path, sizeof(path), "data/xenmsg/to/%u/%s", peer, peer_nonce);
+		vchan = libxenvchan_server_init(NULL, (int)peer, path, 65536, 65536);
+		if (!vchan)
+			die("libxenvchan_server_init");
+		vchan->blocking = -1; /* true, in a signed bit */
+		while (libxenvchan_is_open(vchan) == 2)
+			libxenvchan_wait(vchan);
+	} else {
+		snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/%s/event-channel", peer, me,
+			 nonce);
+		free(await_leaf(path));
+		snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/%s", peer, me, nonce);
+		for (int i = 0; i < 500 && !vchan; i++) {
+			vchan = libxenvchan_client_init(NULL, (int)peer, path);
+			if (!vchan)
+				poll(NULL, 0, 10);
+		}
+		if (!vchan)
+			die("libxenvchan_client_init");
+		vchan->blocking = -1; /* true, in a signed bit */
+		vchan->server_persist = 0;
+	}
+	say("CONNECTED");
+}
+
+static void put(const void *data, size_t size)
+{
+	if (libxenvchan_send(vchan, data, size) != (int)size)
+		say("CLOSED while writing");
+}
+
+static void put_frame(uint8_t type, uint32_t channel, const void *payload, uint32_t length)
+{
+	uint8_t bytes[FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX + 8] = {0};
+	struct frame_header header = {
+		.length = length, .type = type, .channel = channel, .sequence = sequence++};
+
+	frame_header_encode(&header, bytes);
+	if (length)
+		memcpy(bytes + FRAME_HEADER_SIZE, payload, length);
+	put(bytes, frame_size(length));
+}
+
+static void put_hello(uint16_t major)
+{
+	struct frame_hello_link hello = {.major = major, .max_message = 1 << 24, .version = {"hostile", 7}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	memset(hello.instance, 0x11, sizeof(hello.instance));
+	if (me < peer)
+		memset(hello.token, 0x22, sizeof(hello.token));
+	put_frame(FRAME_HELLO, 0, payload, frame_hello_link_encode(&hello, payload));
+}
+
+static void put_open(uint32_t channel, const char *endpoint)
+{
+	struct frame_open open = {
+		.kind = CHANNEL_MESSAGE, .identity = {0, 0, 0, 1}, .name = {endpoint, strlen(endpoint)}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	put_frame(FRAME_OPEN, channel, payload, frame_open_encode(&open, payload));
+}
+
+/* Our own indices, where stock libxenvchan has them. */
+static struct ring_shared *write_ring(void)
+{
+	return vchan->is_server ? &vchan->ring->right : &vchan->ring->left;
+}
+
+static struct ring_shared *read_ring(void)
+{
+	return vchan->is_server ? &vchan->ring->left : &vchan->ring->right;
+}
+
+static void notify(void)
+{
+	/* one more frame would be noticed in any case; a bare event is enough here */
+	xenevtchn_notify(vchan->event, (evtchn_port_t)vchan->event_port);
+}
+
+static void misbehave(const char *mode)
+{
+	uint32_t first = me < peer ? 0 : 1; /* channel numbers of our parity */
+	uint8_t bytes[4096] = {0};
+
+	if (!strcmp(mode, "garbage")) {
+		for (size_t i = 0; i < sizeof(bytes); i++)
+			bytes[i] = (uint8_t)(i * 167 + 99);
+		put(bytes, sizeof(bytes));
+	} else if (!strcmp(mode, "silent")) {
+		return;
+	} else if (!strcmp(mode, "version")) {
+		put_hello(2);
+	} else if (!strcmp(mode, "open-before-hello")) {
+		put_open(first, "inbox");
+	} else if (!strcmp(mode, "short-hello")) {
+		put_frame(FRAME_HELLO, 0, "\1\0\0", 3);
+	} else {
+		put_hello(1);
+	}
+
+	if (!strcmp(mode, "huge-length")) {
+		struct frame_header header = {.length = UINT32_MAX, .type = FRAME_DATA, .sequence = sequence};
+
+		frame_header_encode(&header, bytes);
+		put(bytes, 64);
+	} else if (!strcmp(mode, "partial-frame")) {
+		struct frame_header header = {.length = 1000, .type = FRAME_PING, .sequence = sequence};
+
+		frame_header_encode(&header, bytes);
+		put(bytes, 64);
+	} else if (!strcmp(mode, "sequence")) {
+		sequence += 7;
+		put_frame(FRAME_PING, 0, bytes, 8);
+	} else if (!strcmp(mode, "second-hello")) {
+		put_hello(1);
+	} else if (!strcmp(mode, "unknown-type")) {
+		put_frame(99, 0, bytes, 8);
+	} else if (!strcmp(mode, "local-frame")) {
+		put_frame(FRAME_QUERY, 1, "status", 6);
+	} else if (!strcmp(mode, "wrong-parity")) {
+		put_open(first ^ 1, "inbox");
+	} else if (!strcmp(mode, "number-twice")) {
+		put_open(first, "inbox");
+		put_open(first, "inbox");
+	} else if (!strcmp(mode, "number-too-large")) {
+		put_open(0x10000 + first, "inbox");
+	} else if (!strcmp(mode, "beyond-credit")) {
+		put_open(first, "inbox");
+		for (unsigned i = 0; i < 17; i++)
+			put_frame(FRAME_DATA, first, bytes, sizeof(bytes));
+	} else if (!strcmp(mode, "unopened-channel")) {
+		put_frame(FRAME_DATA, first + 20, bytes, 64);
+	} else if (!strcmp(mode, "fin-lies")) {
+		uint8_t total[8] = {200};
+
+		put_open(first, "inbox");
+		put_frame(FRAME_FIN, first, total, 8);
+	} else if (!strcmp(mode, "bad-name")) {
+		put_open(first, "../../etc/passwd");
+	} else if (!strcmp(mode, "huge-message")) { /* its size is 4 GiB */
+		memset(bytes, 0xff, 4);
+		put_open(first, "inbox");
+		put_frame(FRAME_DATA, first, bytes, 64);
+	} else if (!strcmp(mode, "optional")) {
+		put_frame(200, 0, bytes, 100);
+		put_frame(FRAME_PING, 0, "12345678", 8);
+	} else if (!strcmp(mode, "many-opens")) {
+		for (uint32_t i = 0; i < 5000; i++)
+			put_open(first + 2 * i, "inbox");
+	} else if (!strcmp(mode, "producer")) {
+		write_ring()->prod += 0x10000000;
+		notify();
+	} else if (!strcmp(mode, "producer-back")) {
+		write_ring()->prod -= 8;
+		notify();
+	} else if (!strcmp(mode, "consumer")) {
+		read_ring()->cons += 0x10000000;
+		notify();
+	} else if (!strcmp(mode, "live")) {
+		if (vchan->is_server)
+			vchan->ring->srv_live = 77;
+		else
+			vchan->ring->cli_live = 77;
+		notify();
+	}
+}
+
+/* What comes back, for people: type, and for GOODBYE and RESET what it says. */
+static void report(const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_goodbye goodbye;
+	struct frame_reset reset;
+
+	if (header->type == FRAME_GOODBYE && frame_goodbye_decode(payload, header->length, &goodbye) == 0)
+		printf("GOODBYE %u %.*s\n", goodbye.error, (int)goodbye.text.size, goodbye.text.data);
+	else if (header->type == FRAME_RESET && frame_reset_decode(payload, header->length, &reset) == 0)
+		printf("RESET %u\n", reset.error);
+	else
+		printf("%s\n", frame_type_name(header->type));
+	fflush(stdout);
+}
+
+static bool exactly(void *data, uint32_t size)
+{
+	uint8_t *at = data;
+
+	while (size) {
+		int got;
+
+		vchan->blocking = 0;
+		got = libxenvchan_read(vchan, at, size);
+		if (got < 0)
+			return false;
+		if (got == 0) {
+			struct pollfd fds[2] = {{.fd = 0, .events = POLLIN},
+						{.fd = libxenvchan_fd_for_select(vchan), .events = POLLIN}};
+
+			if (libxenvchan_is_open(vchan) != 1 && libxenvchan_data_ready(vchan) <= 0)
+				return false;
+			poll(fds, 2, 1000);
+			if (fds[0].revents) /* the test has seen enough */
+				exit(0);
+			if (fds[1].revents)
+				libxenvchan_wait(vchan);
+			continue;
+		}
+		at += got;
+		size -= (uint32_t)got;
+	}
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	uint8_t bytes[FRAME_PAYLOAD_MAX + 8];
+	struct frame_header header;
+
+	if (argc != 3)
+		return 2;
+	peer = (unsigned)atoi(argv[1]);
+	meet();
+	misbehave(argv[2]);
+	while (exactly(bytes, FRAME_HEADER_SIZE) && frame_header_decode(bytes, &header) == 0 &&
+	       exactly(bytes, frame_size(header.length) - FRAME_HEADER_SIZE)) {
+		report(&header, bytes);
+		if (header.type == FRAME_GOODBYE)
+			break;
+	}
+	say("CLOSED");
+	libxenvchan_close(vchan);
+	return 0;
+}

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""As much of libxenmsg as the tests call from Python, through ctypes."""
+
+import ctypes
+import os
+
+from messaging import BINDIR
+
+DONE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)
+
+
+def load():
+    directory = os.environ.get("XENMSG_LIBDIR") or (os.path.join(os.path.dirname(BINDIR), "lib") if BINDIR else "")
+    library = ctypes.CDLL(os.path.join(directory, "libxenmsg.so.0") if directory else "libxenmsg.so.0")
+    pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
+    for name, result, arguments in (
+            ("open", ctypes.c_int, [ctypes.POINTER(pointer), text]),
+            ("close", None, [pointer]),
+            ("bind", ctypes.c_int, [pointer, text, ctypes.c_uint, pointer, pointer]),
+            ("unbind", ctypes.c_int, [pointer, text]),
+            ("send", ctypes.c_int, [pointer, text, text, size, ctypes.c_int]),
+            ("post", ctypes.c_int, [pointer, text, text, size, DONE, pointer]),
+            ("wait", ctypes.c_int, [pointer, ctypes.c_int]),
+            ("recv", ctypes.c_int, [pointer, ctypes.POINTER(pointer), ctypes.c_int]),
+            ("message_data", pointer, [pointer]),
+            ("message_size", size, [pointer]),
+            ("message_sender_domid", ctypes.c_uint32, [pointer]),
+            ("message_sender_uid", ctypes.c_uint32, [pointer]),
+            ("message_sender_pid", ctypes.c_uint32, [pointer]),
+            ("message_free", None, [pointer])):
+        function = getattr(library, "xenmsg_" + name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+class Message:
+    def __init__(self, library, message):
+        self.data = ctypes.string_at(library.xenmsg_message_data(message), library.xenmsg_message_size(message))
+        self.domid = library.xenmsg_message_sender_domid(message)
+        self.uid = library.xenmsg_message_sender_uid(message)
+        self.pid = library.xenmsg_message_sender_pid(message)
+        library.xenmsg_message_free(message)
+
+
+class Connection:
+    """Results are the library's: 0 or a negative errno."""
+
+    library = None
+
+    def __init__(self, path):
+        if not Connection.library:
+            Connection.library = load()
+        self.conn = ctypes.c_void_p()
+        result = self.library.xenmsg_open(ctypes.byref(self.conn), path.encode())
+        assert result == 0, result
+        self.callbacks = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        if self.conn:
+            self.library.xenmsg_close(self.conn)
+            self.conn = None
+
+    def bind(self, endpoint):
+        return self.library.xenmsg_bind(self.conn, endpoint.encode(), 0, None, None)
+
+    def unbind(self, endpoint):
+        return self.library.xenmsg_unbind(self.conn, endpoint.encode())
+
+    def send(self, address, data, timeout_ms=20000):
+        return self.library.xenmsg_send(self.conn, address.encode(), data, len(data), timeout_ms)
+
+    def post(self, address, data, done):
+        callback = DONE(lambda _, result: done(result))
+        self.callbacks.append(callback)
+        return self.library.xenmsg_post(self.conn, address.encode(), data, len(data), callback, None)
+
+    def wait(self, timeout_ms=1000):
+        return self.library.xenmsg_wait(self.conn, timeout_ms)
+
+    def receive(self, timeout_ms=20000):
+        """A Message, or a negative errno."""
+        message = ctypes.c_void_p()
+        result = self.library.xenmsg_recv(self.conn, ctypes.byref(message), timeout_ms)
+        return Message(self.library, message) if result == 0 else result

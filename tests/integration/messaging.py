@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Domains with daemons in them, as the tests see them.
+
+A `Node` is one domain of a simulated host with its xenmsgd. Commands and programs are started in the domain through
+`xensim exec`; Python clients connect to the daemon's socket directly, since a Unix socket doesn't care.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import time
+
+import pytest
+
+BINDIR = os.environ.get("XENMSG_BINDIR", "")
+SBINDIR = os.environ.get("XENMSG_SBINDIR", os.path.join(os.path.dirname(BINDIR), "sbin") if BINDIR else "")
+BUILDDIR = os.environ.get("XENMSG_BUILDDIR", "")
+# Sanitizers and valgrind are slow; everything that waits gets this much more time.
+PATIENCE = float(os.environ.get("XENMSG_TEST_PATIENCE", "1"))
+
+EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_NO_ENDPOINT, EXIT_DENIED, EXIT_UNREACHABLE = range(6)
+EXIT_TIMEOUT, EXIT_LIMIT, EXIT_UNKNOWN, EXIT_NO_DAEMON = range(6, 10)
+
+FAST = "[links]\nheartbeat = 200ms\ndead-after = 1s\nsetup-timeout = 3s\n"
+
+
+def tool(name):
+    for directory in (BINDIR, SBINDIR, BUILDDIR):
+        path = os.path.join(directory, name)
+        if directory and os.access(path, os.X_OK):
+            return path
+    return shutil.which(name) or pytest.fail(f"{name} is not there: see conftest.py")
+
+
+def eventually(condition, what, timeout=20):
+    """Waits until condition() is true and returns its value."""
+    end = time.monotonic() + timeout * PATIENCE
+    pause = 0.005
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"waited in vain: {what}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+
+
+def peer_pid(path):
+    """The process that listens at a Unix socket, or None."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+            return struct.unpack("iII", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        except OSError:
+            return None
+
+
+class Receiver:
+    """`xenmsg recv` in the background."""
+
+    def __init__(self, node, endpoint, *options, stdout=subprocess.PIPE):
+        self.node, self.endpoint = node, endpoint
+        self.process = node.popen("recv", *options, endpoint, stdout=stdout)
+        eventually(self.bound, f"{endpoint} of domain {node.domid} is bound")
+
+    def bound(self):
+        assert self.process.poll() is None, f"xenmsg recv has ended: {self.process.stderr.read()}"
+        return self.endpoint in self.node.endpoints()
+
+    def output(self, timeout=30):
+        """What it printed, once it has ended by itself (--count)."""
+        out, err = self.process.communicate(timeout=timeout * PATIENCE)
+        assert self.process.returncode == 0, err
+        return out
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.communicate(timeout=10 * PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.communicate()
+
+
+class Node:
+    def __init__(self, host, domid, tmp_path, config=FAST):
+        self.host, self.domid = host, domid
+        self.directory = tmp_path
+        self.config = config
+        self.daemon = None
+        self.pid = None
+        self.starts = 0
+        self.children = []
+        self.environment = host.environment
+        self.socket = host.socket(domid)
+
+    # ---- commands in the domain ----
+
+    def command(self, *arguments):
+        return [tool("xensim"), "exec", str(self.domid), "--", *map(str, arguments)]
+
+    def run_command(self, *arguments, data=b"", timeout=60):
+        return subprocess.run(self.command(*arguments), input=data, capture_output=True, env=self.environment,
+                              timeout=timeout * PATIENCE, check=False)
+
+    def popen_command(self, *arguments, **options):
+        process = subprocess.Popen(self.command(*arguments), env=self.environment, **options)
+        self.children.append(process)
+        return process
+
+    def xenmsg(self, *arguments, data=b"", timeout=60):
+        return self.run_command(tool("xenmsg"), *arguments, data=data, timeout=timeout)
+
+    def popen(self, *arguments, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL):
+        return self.popen_command(tool("xenmsg"), *arguments, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
+
+    def send(self, address, message=None, *options, exit_code=EXIT_OK, data=b""):
+        """Sends and holds the command to its exit code; an error is one line that names the address."""
+        arguments = ["send", *options, address] + ([message] if message is not None else [])
+        done = self.xenmsg(*arguments, data=data)
+        assert done.returncode == exit_code, (done.returncode, done.stderr)
+        assert done.stdout == b""
+        if exit_code not in (EXIT_OK, EXIT_USAGE):
+            lines = done.stderr.decode().splitlines()
+            assert len(lines) == 1, lines
+            assert address in lines[0], lines
+        return done.stderr.decode()
+
+    def receiver(self, endpoint, *options, **more):
+        receiver = Receiver(self, endpoint, *options, **more)
+        return receiver
+
+    # ---- the daemon ----
+
+    def start(self, wait=True):
+        self.starts += 1
+        path = self.directory / f"xenmsgd-{self.domid}.conf"
+        path.write_text(self.config)
+        self.log = self.directory / f"xenmsgd-{self.domid}-{self.starts}.log"
+        with open(self.log, "wb") as log:
+            self.daemon = self.popen_command(tool("xenmsgd"), "--config", path, stdin=subprocess.DEVNULL, stdout=log,
+                                             stderr=log)
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self):
+        def ready():
+            assert self.daemon.poll() is None, f"xenmsgd has ended: {self.log.read_text()}"
+            self.pid = peer_pid(self.socket)
+            return self.pid
+        eventually(ready, f"xenmsgd of domain {self.domid} listens")
+
+    def stop(self):
+        """In order; what it leaves behind is for the caller to look at."""
+        if self.daemon and self.daemon.poll() is None:
+            if not self.pid:
+                self.wait_ready()
+            os.kill(self.pid, signal.SIGTERM)
+            try:
+                status = self.daemon.wait(timeout=20 * PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise AssertionError(f"xenmsgd of domain {self.domid} didn't stop: {self.log.read_text()}") from None
+            assert status == 0, (status, self.log.read_text())
+        self.daemon = self.pid = None
+
+    def kill(self):
+        if self.daemon and self.daemon.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.daemon.wait(timeout=20)
+        self.daemon = self.pid = None
+
+    def alive(self):
+        return self.daemon is not None and self.daemon.poll() is None
+
+    def end_children(self):
+        for child in self.children:
+            if child is self.daemon:
+                continue
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+            for stream in (child.stdin, child.stdout, child.stderr):
+                if stream:
+                    try:
+                        stream.close()
+                    except BrokenPipeError:
+                        pass
+
+    def end(self):
+        """Whatever state it is in."""
+        self.end_children()
+        if self.alive():
+            if self.pid:
+                os.kill(self.pid, signal.SIGCONT)
+                os.kill(self.pid, signal.SIGTERM)
+            else:
+                self.daemon.terminate()
+            try:
+                self.daemon.wait(timeout=10 * PATIENCE)
+            except subprocess.TimeoutExpired:
+                if self.pid:
+                    os.kill(self.pid, signal.SIGKILL)
+                self.daemon.kill()
+                self.daemon.wait()
+
+    def status(self):
+        done = self.xenmsg("status", "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def endpoints(self):
+        return [endpoint["name"] for endpoint in self.status()["endpoints"]]
+
+    def link(self, domid):
+        """What the status says of the link to a domain, or None."""
+        for link in self.status()["links"]:
+            if link["peer"]["domid"] == domid:
+                return link
+        return None
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    # ---- XenStore ----
+
+    def store(self):
+        return Store(self.run_command("printenv", "XENSTORED_PATH").stdout.decode().strip())
+
+
+class Nodes:
+    """nodes(1, 2): the nodes of these domains by domid, started unless start=False; stopped in order after the test."""
+
+    def __init__(self, host, tmp_path):
+        self.host, self.tmp_path = host, tmp_path
+        self.by_domid = {}
+
+    def __call__(self, *domids, start=True, config=FAST):
+        for domid in domids:
+            self.by_domid[domid] = Node(self.host, domid, self.tmp_path, config)
+        if start:
+            for domid in domids:
+                self.by_domid[domid].start(wait=False)
+            for domid in domids:
+                self.by_domid[domid].wait_ready()
+        return {domid: self.by_domid[domid] for domid in domids}
+
+    def finish(self):
+        """Stops all daemons in order; they must have lived to see it, and take everything with them."""
+        died = [node for node in self.by_domid.values() if node.daemon and not node.alive()]
+        for node in self.by_domid.values():
+            node.end_children()
+        try:
+            assert not died, "\n".join(f"domain {node.domid}: {node.log.read_text()}" for node in died)
+            for node in self.by_domid.values():
+                node.stop()
+        finally:
+            for node in self.by_domid.values():
+                node.end()
+
+    def logs(self):
+        for node in self.by_domid.values():
+            for path in sorted(self.tmp_path.glob(f"xenmsgd-{node.domid}-*.log")):
+                print(f"---- {path.name}\n{path.read_text(errors='replace')}")
+
+
+@pytest.fixture(name="nodes")
+def nodes_of_the_host(host, tmp_path):
+    all_nodes = Nodes(host, tmp_path)
+    yield all_nodes
+    try:
+        all_nodes.finish()
+    finally:
+        all_nodes.logs()  # pytest shows them if the test has failed
+
+
+class StoreError(Exception):
+    pass
+
+
+class Store:
+    """XenStore's wire protocol (xen/io/xs_wire.h), so far as hostile tests need it."""
+
+    DIRECTORY, READ, WRITE, RM, SET_PERMS, ERROR = 1, 2, 11, 13, 14, 16
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.connect(path)
+        self.socket.settimeout(20)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def exactly(self, size):
+        data = b""
+        while len(data) < size:
+            more = self.socket.recv(size - len(data))
+            if not more:
+                raise StoreError("xenstored has closed the connection")
+            data += more
+        return data
+
+    def request(self, kind, payload):
+        self.socket.sendall(struct.pack("<IIII", kind, 1, 0, len(payload)) + payload)
+        got, _, _, size = struct.unpack("<IIII", self.exactly(16))
+        body = self.exactly(size)
+        if got == self.ERROR:
+            raise StoreError(body.rstrip(b"\0").decode())
+        return body
+
+    def read(self, path):
+        return self.request(self.READ, path.encode() + b"\0")
+
+    def list(self, path):
+        return [name.decode() for name in self.request(self.DIRECTORY, path.encode() + b"\0").split(b"\0") if name]
+
+    def write(self, path, value, *perms):
+        """perms as XenStore writes them: "n3", "r5"."""
+        self.request(self.WRITE, path.encode() + b"\0" + (value if isinstance(value, bytes) else value.encode()))
+        if perms:
+            self.request(self.SET_PERMS, path.encode() + b"\0" + b"".join(perm.encode() + b"\0" for perm in perms))
+
+    def remove(self, path):
+        self.request(self.RM, path.encode() + b"\0")

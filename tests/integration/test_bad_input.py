@@ -1,0 +1,478 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Whatever a program, a peer or a person does wrong: a clear answer, the offender alone is cut off, all others go on."""
+
+import os
+import random
+import struct
+import subprocess
+
+import pytest
+
+import protocol
+from library import Connection
+from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_USAGE, FAST, eventually, tool
+from protocol import EBUSY, EINVAL, ENOENT, EPROTO, EPROTONOSUPPORT, Closed, Program, frame
+
+
+
+def works(sender, receiver):
+    """A message goes from one domain to the other, each way."""
+    for one, other in ((sender, receiver), (receiver, sender)):
+        inbox = other.receiver("still-works", "--count", "1")
+        one.send(f"{other.domid}:still-works", "yes")
+        assert inbox.output() == b"yes\n"
+
+
+@pytest.fixture(name="pair")
+def two_domains_with_traffic(nodes):
+    """Two domains whose daemons must survive the test with all that others were doing."""
+    one, two = nodes(1, 2).values()
+    works(one, two)
+    descriptors = one.descriptors()
+    with Program(one.socket) as bystander:
+        bystander.bind("bystander")
+        yield one, two
+        assert "bystander" in bystander.query("status")
+    assert one.alive() and two.alive()
+    works(one, two)
+    eventually(lambda: one.descriptors() <= descriptors, "what the offender held is closed")
+
+
+# ---- what people type ----
+
+def test_an_unknown_option_is_wrong_usage(nodes):
+    one = nodes(1)[1]
+    for command in (["send", "--loud", "self:inbox", "x"], ["recv", "--loud", "inbox"], ["--loud"], ["shout"], ["send"],
+                    ["recv", "--count", "many", "inbox"], ["send", "--timeout", "soon", "self:inbox", "x"]):
+        done = one.xenmsg(*command)
+        assert done.returncode == EXIT_USAGE, (command, done.stderr)
+        assert done.stdout == b""
+        assert done.stderr
+
+
+def test_no_daemon_has_its_own_exit_code(nodes):
+    one = nodes(1, start=False)[1]
+    for command in (["send", "self:inbox", "x"], ["recv", "inbox"], ["peers"], ["endpoints"], ["ping", "self"], ["status"],
+                    ["watch"]):
+        done = one.xenmsg(*command)
+        assert done.returncode == EXIT_NO_DAEMON, (command, done.stderr)
+        assert len(done.stderr.decode().splitlines()) == 1
+
+
+def test_a_socket_path_that_is_too_long_is_named(nodes, tmp_path):
+    one = nodes(1, start=False)[1]
+    path = str(tmp_path) + "/" + "x" * 108
+    done = one.xenmsg("status", "--socket", path)
+    assert done.returncode != 0 and path in done.stderr.decode()
+    done = one.run_command(tool("xenmsgd"), "--socket", path)
+    assert done.returncode == EXIT_ERROR and b"107" in done.stderr
+
+
+@pytest.mark.parametrize("text, complaint", [
+    ("[links]\nring-sise = 64K\n", "{path}:2: unknown key ring-sise"),
+    ("[limits]\nmax-message = lots\n", "{path}:2: max-message = lots: must be"),
+    ("[links]\nring-size = 1K\nmin-ring-size = 2K\n", "{path}:3: min-ring-size"),
+    ("[nonsense]\na = b\n", "{path}:2: unknown section [nonsense]"),
+    (None, "{path}: can't be read: No such file or directory"),
+])
+def test_a_bad_configuration_stops_the_daemon_with_file_and_line(nodes, tmp_path, text, complaint):
+    one = nodes(1, start=False)[1]
+    path = tmp_path / "bad.conf"
+    if text is not None:
+        path.write_text(text)
+    for options in (["--check-config"], []):
+        done = one.run_command(tool("xenmsgd"), "--config", path, *options)
+        assert done.returncode == EXIT_ERROR
+        assert complaint.format(path=path) in done.stderr.decode()
+
+
+def test_an_unreadable_configuration_is_an_error(nodes, tmp_path):
+    one = nodes(1, start=False)[1]
+    done = one.run_command(tool("xenmsgd"), "--check-config", "--config", tmp_path)
+    assert done.returncode == EXIT_ERROR
+    assert f"{tmp_path}: can't be read" in done.stderr.decode()
+
+
+def test_a_good_configuration_is_checked_without_starting(nodes, tmp_path):
+    one = nodes(1, start=False)[1]
+    path = tmp_path / "good.conf"
+    path.write_text(FAST)
+    assert one.run_command(tool("xenmsgd"), "--check-config", "--config", path).returncode == 0
+
+
+# ---- local programs ----
+
+def test_garbage_instead_of_hello_ends_the_session(pair):
+    one, _ = pair
+    noise = random.Random(7)
+    for _ in range(20):
+        with Program(one.socket, greet=False) as program:
+            program.socket.sendall(noise.randbytes(4096))
+            error, _ = program.goodbye()
+            assert error in (EINVAL, EPROTO)
+
+
+@pytest.mark.parametrize("kind", [protocol.BIND, protocol.OPEN, protocol.QUERY, protocol.DATA, protocol.WELCOME])
+def test_anything_before_hello_is_einval(pair, kind):
+    with Program(pair[0].socket, greet=False) as program:
+        program.socket.sendall(frame(kind, bytes(64)))
+        error, text = program.goodbye()
+        assert error == EINVAL and text
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
+def test_a_second_hello_is_ebusy(pair, shared):
+    with Program(pair[0].socket, shared) as program:
+        program.send_bytes(protocol.hello())
+        error, text = program.goodbye()
+        assert error == EBUSY and text
+
+
+def test_another_major_version_is_refused_with_both_versions(pair):
+    with Program(pair[0].socket, greet=False) as program:
+        program.socket.sendall(protocol.hello(major=2))
+        error, text = program.goodbye()
+        assert error == EPROTONOSUPPORT and "1" in text and "2" in text
+
+
+def test_a_later_minor_version_with_more_fields_is_welcome(pair):
+    with Program(pair[0].socket, greet=False) as program:
+        program.socket.sendall(frame(protocol.HELLO, struct.pack("<HHI", 1, 7, 0) + b"more"))
+        welcome = program.receive()
+        assert welcome.kind == protocol.WELCOME
+        assert struct.unpack_from("<HH", welcome.payload) == (1, 0)
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 23])
+def test_half_a_frame_holds_up_nobody_else(pair, size):
+    one, two = pair
+    with Program(one.socket, greet=False) as program:
+        program.socket.sendall(protocol.hello()[:size])
+        works(one, two)
+        if 0 < size:  # and the rest is still taken
+            program.socket.sendall(protocol.hello()[size:])
+            assert program.receive().kind == protocol.WELCOME
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
+@pytest.mark.parametrize("length", [65537, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
+def test_a_length_over_the_limit_ends_the_session(pair, shared, length):
+    with Program(pair[0].socket, shared) as program:
+        program.send_bytes(frame(protocol.DATA, bytes(32), length=length))
+        error, text = program.goodbye()
+        assert error == EPROTO and text
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
+@pytest.mark.parametrize("what, bytes_", {
+    "unknown type": frame(99, bytes(8)),
+    "a frame of the daemon's": frame(protocol.EVENT, bytes(8)),
+    "a frame of the link's": frame(protocol.PING, bytes(8)),
+    "data without a channel": frame(protocol.DATA, bytes(64), channel=4),
+    "an odd channel": protocol.open_message(1, "self:inbox"),
+    "a channel number over the limit": protocol.open_message(65536, "self:inbox"),
+    "a short open": frame(protocol.OPEN, b"\1", channel=0),
+    "a short bind": frame(protocol.BIND, b"\1", channel=0),
+    "data beyond the credit": protocol.open_message(0, "self:bystander") + b"".join(
+        frame(protocol.DATA, bytes(8192), channel=0) for _ in range(9)),
+    "a fin that lies": protocol.open_message(0, "self:bystander") + frame(protocol.FIN, (500).to_bytes(8, "little"), channel=0),
+    "credit that takes back": protocol.open_message(0, "self:bystander") + frame(
+        protocol.CREDIT, struct.pack("<QQ", 1 << 40, 0), channel=0),
+}.items(), ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "")
+def test_a_violation_ends_the_session_with_a_reason(pair, shared, what, bytes_):
+    with Program(pair[0].socket, shared) as program:
+        program.send_bytes(bytes_)
+        error, text = program.goodbye()
+        assert error == EPROTO and text, (what, error, text)
+
+
+def test_a_channel_number_in_use_ends_the_session(pair):
+    with Program(pair[0].socket) as program:
+        program.open("self:bystander")
+        program.open("self:bystander")
+        error, text = program.goodbye()
+        assert error == EPROTO and text
+
+
+def test_unknown_optional_frames_are_skipped(pair):
+    for shared in (False, True):
+        with Program(pair[0].socket, shared) as program:
+            program.send_bytes(frame(200, bytes(100)))
+            assert "bystander" in program.query("status")
+
+
+@pytest.mark.parametrize("address", ["", ":", "inbox", "2:", ":inbox", "2:in.box", "2:" + "x" * 64, "x" * 200 + ":inbox",
+                                     "2:in\0box", "2:in\nbox", "ä:ö"])
+def test_a_malformed_address_ends_the_channel_only(pair, address):
+    with Program(pair[0].socket) as program:
+        program.open(address)
+        assert program.expect(protocol.RESET).u32() == EINVAL
+        assert "bystander" in program.query("status")
+
+
+def test_bad_questions_are_answered_with_an_error(pair):
+    with Program(pair[0].socket) as program:
+        for what in (b"", b"secrets", b"endpoints  ", b"endpoints \xff\xff", b"x" * 65536):
+            error, _ = program.request(protocol.QUERY, what)
+            assert error != 0, what
+        error, _ = program.request(protocol.PROBE, b"\0\0\0")
+        assert error != 0
+        error, _ = program.request(protocol.UNBIND, b"never-bound")
+        assert error == ENOENT
+        error, _ = program.request(protocol.WATCH, b"a:b:c:\xff")
+        assert error == EINVAL
+        assert "bystander" in program.query("status")
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
+def test_hostile_messages_reach_only_a_receiver_that_checks(pair, shared):
+    """The daemon doesn't look into streams; the library at the other end resets the channel."""
+    one, two = pair
+    for stream in (protocol.message(b"x", size=0xFFFFFFFF), protocol.message(b"x", kind=77), protocol.message(b"x", state=9)):
+        with Connection(two.socket) as receiver, Program(one.socket, shared) as program:
+            assert receiver.bind("inbox") == 0
+            program.open("2:inbox")
+            program.data(0, stream)
+            assert not hasattr(receiver.receive(300), "data")
+            program.expect(protocol.RESET, channel=0)
+            with Connection(one.socket) as good:
+                answers = []
+                assert good.post("2:inbox", b"good", answers.append) == 0
+                assert receiver.receive().data == b"good"
+
+
+RING_CORRUPTIONS = {
+    "producer far ahead": lambda program: setattr(program.out, "producer", program.out.index + 0x10000000),
+    "producer goes back": lambda program: setattr(program.out, "producer", program.out.index - 8),
+    "producer in a frame": lambda program: (program.out.put(frame(protocol.QUERY, b"status", channel=1), publish=False),
+                                            setattr(program.out, "producer", program.out.index - 8)),
+    "producer unaligned": lambda program: setattr(program.out, "producer", program.out.index + 3),
+    "consumer of in ahead": lambda program: setattr(program.incoming, "consumer", program.incoming.producer + 8),
+    "consumer of in far back": lambda program: setattr(program.incoming, "consumer", program.incoming.consumer - 0x1000000),
+    "consumer of deliveries ahead": lambda program: setattr(program.deliveries, "consumer", program.deliveries.producer + 64),
+}
+
+
+@pytest.mark.parametrize("what", RING_CORRUPTIONS, ids=lambda what: what.replace(" ", "-"))
+def test_a_corrupted_ring_ends_the_session_with_a_reason(pair, what):
+    with Program(pair[0].socket, shared=True) as program:
+        program.bind("victim")
+        RING_CORRUPTIONS[what](program)
+        program.notify()
+        # the index of `deliveries` is looked at when something is delivered, not before
+        subprocess_send = pair[0].popen("send", "self:victim", "x")
+        error, text = program.goodbye()
+        subprocess_send.wait(timeout=30)
+        assert error == EPROTO and text
+
+
+def test_a_program_that_scribbles_over_all_shared_memory_harms_only_itself(pair):
+    one, two = pair
+    noise = random.Random(11)
+    for _ in range(10):
+        with Program(one.socket, shared=True) as program:
+            program.bind("scribbler")
+            send = one.popen("send", "self:scribbler", "x")
+            try:
+                for _ in range(50):
+                    at = noise.randrange(len(program.memory) - 64)
+                    program.memory[at:at + 64] = noise.randbytes(64)
+                    control = noise.choice(program.rings).control
+                    program.memory[control:control + 256] = noise.randbytes(256)
+                    program.notify()
+                program.goodbye()
+            except (Closed, OSError):
+                pass
+            send.wait(timeout=30)
+    works(one, two)
+
+
+def test_shared_memory_cannot_be_resized_by_a_program(pair):
+    with Program(pair[0].socket, shared=True) as program:
+        with pytest.raises(OSError):
+            os.ftruncate(program.descriptors[0], 4096)
+
+
+def test_a_program_that_does_not_read_its_answers_is_cut_off(pair):
+    one, two = pair
+    with Program(one.socket) as program:
+        program.socket.settimeout(5)
+        try:
+            for _ in range(2000):
+                program.socket.sendall(frame(protocol.QUERY, b"status", channel=1) * 20)
+        except OSError:
+            pass
+        works(one, two)
+
+
+def test_too_many_clients_are_refused(nodes):
+    one = nodes(1, config=FAST + "[limits]\nmax-clients-per-uid = 5\n")[1]
+    programs = [Program(one.socket) for _ in range(5)]
+    try:
+        with Program(one.socket, greet=False) as program:
+            program.socket.sendall(protocol.hello())
+            error, text = program.goodbye()
+            assert error == 105 and "max-clients-per-uid" in text  # ENOBUFS, and which setting
+    finally:
+        for program in programs:
+            program.close()
+    works(one, one)
+
+
+def test_too_many_endpoints_are_refused(nodes):
+    one = nodes(1, config=FAST + "[limits]\nmax-endpoints-per-uid = 5\n")[1]
+    with Program(one.socket) as program:
+        for number in range(5):
+            program.bind(f"endpoint-{number}")
+        error, text = program.request(protocol.BIND, (1).to_bytes(4, "little") + b"one-more")
+        assert error == 105 and b"max-endpoints-per-uid" in text
+
+
+# ---- peers ----
+
+def hostile(node, peer, mode):
+    return node.popen_command(tool("hostile-peer"), peer.domid, mode, stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def answers(process):
+    """What the daemon said until it hung up."""
+    out, err = process.communicate(timeout=60)
+    lines = out.splitlines()
+    assert lines and lines[0] == "CONNECTED", (out, err)
+    assert lines[-1].startswith("CLOSED"), (out, err)
+    return lines[1:-1]
+
+
+@pytest.fixture(name="hosts", params=[3, 0], ids=["they-grant", "they-map"])
+def daemons_and_a_hostile_domain(request, nodes):
+    if request.param == 3:
+        one, two, bad = nodes(1, 2, 3, start=False).values()
+    else:
+        bad, one, two = nodes(0, 1, 2, start=False).values()
+    one.start()
+    two.start()
+    works(one, two)
+    descriptors = one.descriptors()
+    yield one, bad
+    assert one.alive() and two.alive()
+    works(one, two)
+    eventually(lambda: one.descriptors() <= descriptors, "what the link held is closed")
+
+
+SESSION_ENDS = {
+    "garbage": EPROTO, "open-before-hello": EPROTO, "short-hello": EPROTO, "version": EPROTONOSUPPORT, "huge-length": EPROTO,
+    "partial-frame": EPROTO, "sequence": EPROTO, "second-hello": EPROTO, "unknown-type": EPROTO, "local-frame": EPROTO,
+    "wrong-parity": EPROTO, "number-twice": EPROTO, "number-too-large": EPROTO, "beyond-credit": EPROTO,
+    "unopened-channel": EPROTO, "fin-lies": EPROTO,
+}
+
+
+@pytest.mark.parametrize("mode", SESSION_ENDS)
+def test_a_peer_that_breaks_the_protocol_loses_its_link_with_a_reason(hosts, mode):
+    one, bad = hosts
+    with Connection(one.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        got = answers(hostile(bad, one, mode))
+        assert any(line.startswith(f"GOODBYE {SESSION_ENDS[mode]} ") for line in got), got
+
+
+@pytest.mark.parametrize("mode", ["producer", "producer-back", "consumer", "live"])
+def test_a_peer_that_corrupts_the_shared_page_loses_its_link(hosts, mode):
+    one, bad = hosts
+    answers(hostile(bad, one, mode))
+    assert one.status()["links"] is not None
+
+
+def test_a_peer_that_says_nothing_is_given_up(hosts):
+    one, bad = hosts
+    answers(hostile(bad, one, "silent"))
+
+
+def test_a_peer_that_does_not_answer_heartbeats_is_taken_for_dead(hosts):
+    one, bad = hosts
+    got = answers(hostile(bad, one, "mute"))
+    assert "PING" in got or any("PING" in line.upper() for line in got)
+
+
+@pytest.mark.parametrize("mode, reset", [("bad-name", EINVAL), ("huge-message", None), ("many-opens", ENOENT)])
+def test_a_bad_channel_costs_the_peer_that_channel_only(hosts, mode, reset):
+    one, bad = hosts
+    with Connection(one.socket) as receiver:
+        if mode == "huge-message":
+            assert receiver.bind("inbox") == 0
+        process = hostile(bad, one, mode)
+        if mode == "huge-message":
+            assert not hasattr(receiver.receive(2000), "data")
+        for line in process.stdout:
+            assert not line.startswith("GOODBYE"), line
+            if line.startswith("RESET") and (reset is None or line == f"RESET {reset}\n"):
+                break
+        else:
+            raise AssertionError(f"no RESET came: {process.stderr.read()}")
+        process.communicate(timeout=30)
+
+
+def test_optional_frames_of_a_peer_are_skipped(hosts):
+    one, bad = hosts
+    process = hostile(bad, one, "optional")
+    for line in process.stdout:
+        assert not line.startswith("GOODBYE"), line
+        if line.upper().startswith("PONG"):
+            break
+    else:
+        raise AssertionError("no PONG came")
+    process.communicate(timeout=30)
+
+
+HOSTILE_VALUES = {
+    "empty": b"", "space": b" ", "no-number": b"one two three", "no-utf-8": b"1 \xff\xfe\x80", "nul": b"1\x0011111111",
+    "huge": b"1 " + b"x" * 2000, "other-major": b"2 11111111-2222-4333-8444-555555555555 0badcafe 1",
+    "no-uuid": b"1 11111111-2222-4333-8444 0badcafe 1", "path": b"1 11111111-2222-4333-8444-555555555555 ../../.. 1",
+    "long-nonce": b"1 11111111-2222-4333-8444-555555555555 0badcafe0badcafe 1",
+    "upper-nonce": b"1 11111111-2222-4333-8444-555555555555 0BADCAFE 1",
+    "bad-map": b"1 11111111-2222-4333-8444-555555555555 0badcafe 7", "huge-number": b"99999999999999999999 x",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE_VALUES)
+def test_hostile_values_in_xenstore_are_taken_for_absent(nodes, what):
+    one, two, bad = nodes(1, 2, 3, start=False).values()
+    value = HOSTILE_VALUES[what]
+    one.start()
+    with bad.store() as store:
+        for leaf, perms in (("presence", ["r3"]), ("to/1/hello", ["n3", "r1"]), ("to/1/endpoints", ["n3", "r1"]),
+                            ("to/2/hello", ["n3", "r2"])):
+            store.write("data/xenmsg/" + leaf, value, *perms)
+        two.start()  # meets the values at start, the other one by its watch
+        works(one, two)
+        one.send("3:inbox", "x", exit_code=5)
+        for leaf in ("presence", "to/1/hello", "to/1/endpoints"):
+            store.write("data/xenmsg/" + leaf, value + b"!")
+        works(one, two)
+    for node in (one, two):
+        assert node.status()["store"]["connected"]
+
+
+@pytest.mark.parametrize("ring_ref, port", [("", ""), ("no", "number"), ("99999999999999", "1"), ("-1", "-1"), ("4000000000", "3"),
+                                             ("8", "99999"), ("1" * 2000, "1")])
+def test_hostile_rendezvous_nodes_are_given_up(nodes, ring_ref, port):
+    one, two, bad = nodes(1, 2, 3, start=False).values()
+    one.start()
+    two.start()
+    uuid = "11111111-2222-4333-8444-555555555555"
+    with bad.store() as store:
+        store.write("data/xenmsg/presence", "1 " + uuid, "r3")
+        store.write("data/xenmsg/to/1/hello", f"1 {uuid} 0badcafe 1", "n3", "r1")
+
+        def nonce():
+            try:
+                return store.read("/local/domain/1/data/xenmsg/to/3/hello").split()[2].decode()
+            except Exception:  # pylint: disable=broad-except
+                return None
+
+        at = f"data/xenmsg/to/1/{eventually(nonce, 'the daemon answers the hello')}"
+        store.write(at + "/ring-ref", ring_ref, "n3", "r1")
+        store.write(at + "/event-channel", port, "n3", "r1")
+        works(one, two)
+        one.send("3:inbox", "x", exit_code=5)

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Messages arrive: whole, once, in order, from who they say, whatever was started first."""
+
+import json
+import os
+import random
+import subprocess
+import threading
+import time
+
+import pytest
+
+import protocol
+from library import Connection
+from messaging import (EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE,
+                       eventually)
+
+LIMIT = 16 * 1024 * 1024
+EMSGSIZE, ENOENT, ETIMEDOUT = 90, 2, 110
+
+
+def deliver(sender, receiver, endpoint="inbox", text="hello"):
+    inbox = receiver.receiver(endpoint, "--count", "1")
+    sender.send(f"{receiver.domid}:{endpoint}", text)
+    assert inbox.output().decode() == text + "\n"
+
+
+@pytest.mark.parametrize("first, second", [(1, 2), (2, 1), (0, 1), (1, 0)])
+def test_start_order_of_the_daemons_does_not_matter(nodes, first, second):
+    one, two = nodes(0, 1, 2, start=False)[first], nodes.by_domid[second]
+    one.start()
+    two.start()
+    deliver(one, two)
+    deliver(two, one)
+
+
+def test_a_daemon_that_starts_later_is_found_with_no_help(nodes):
+    one, two = nodes(1, 2, start=False).values()
+    one.start()
+    one.send("2:inbox", "too early", exit_code=EXIT_UNREACHABLE)
+    two.start()
+    deliver(one, two)
+    deliver(two, one)
+
+
+def test_daemons_started_together_find_each_other(nodes):
+    all_nodes = list(nodes(1, 2, 3, start=False).values())
+    for node in all_nodes:
+        node.start(wait=False)
+    for node in all_nodes:
+        node.wait_ready()
+    for sender in all_nodes:
+        for receiver in all_nodes:
+            deliver(sender, receiver)
+
+
+def test_delivery_within_a_domain_by_the_same_commands(nodes):
+    node = nodes(1)[1]
+    inbox = node.receiver("notes", "--count", "2")
+    node.send("self:notes", "one")
+    node.send("1:notes", "two")
+    assert inbox.output() == b"one\ntwo\n"
+
+
+SIZES = [0, 1, 7, 8, 9, 63, 64, 4095, 4096, 65535, 65536, 65537, 1024 * 1024, LIMIT - 1, LIMIT]
+
+
+@pytest.mark.parametrize("receiver_domid", [1, 2], ids=["within", "between"])
+def test_messages_of_every_size_arrive_whole(nodes, receiver_domid):
+    pair = nodes(1, 2)
+    noise = random.Random(1).randbytes(LIMIT)
+    with Connection(pair[1].socket) as sender, Connection(pair[receiver_domid].socket) as receiver:
+        assert receiver.bind("sizes") == 0
+        got = []
+
+        def receive():
+            for _ in SIZES:
+                got.append(receiver.receive(60000))
+
+        thread = threading.Thread(target=receive)
+        thread.start()
+        for size in SIZES:
+            assert sender.send(f"{receiver_domid}:sizes", noise[LIMIT - size:], 60000) == 0, size
+        thread.join()
+        assert [len(message.data) for message in got] == SIZES
+        for message in got:
+            assert message.data == noise[LIMIT - len(message.data):]
+
+
+@pytest.mark.parametrize("receiver_domid", [1, 2], ids=["within", "between"])
+def test_a_message_over_the_limit_is_refused_and_nothing_else(nodes, receiver_domid, tmp_path):
+    pair = nodes(1, 2)
+    too_large = tmp_path / "large"
+    too_large.write_bytes(bytes(LIMIT + 1))
+    inbox = pair[receiver_domid].receiver("inbox", "--count", "1")
+    pair[1].send(f"{receiver_domid}:inbox", None, "--file", too_large, exit_code=EXIT_LIMIT)
+    pair[1].send(f"{receiver_domid}:inbox", "small")
+    assert inbox.output() == b"small\n"
+
+
+def test_the_smaller_limit_of_two_daemons_holds(nodes):
+    one, two = nodes(1, 2, start=False).values()
+    two.config += "[limits]\nmax-message = 100K\n"
+    one.start()
+    two.start()
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        assert sender.send("2:inbox", bytes(100 * 1024 + 1)) == -EMSGSIZE
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(receiver.receive()))
+        thread.start()
+        assert sender.send("2:inbox", bytes(100 * 1024)) == 0
+        thread.join()
+        assert len(answers[0].data) == 100 * 1024
+
+
+def test_messages_of_one_sender_keep_their_order(nodes):
+    one, two = nodes(1, 2).values()
+    count = 5000
+    lines = b"".join(b"line %d\n" % number for number in range(count))
+    inbox = two.receiver("inbox", "--count", count)
+    one.send("2:inbox", None, "--lines", data=lines)
+    assert inbox.output() == lines
+
+
+def test_a_small_message_is_not_held_up_by_a_large_one(nodes):
+    one, two = nodes(1, 2).values()
+    ended = []
+    with Connection(one.socket) as sender, Connection(two.socket) as large, Connection(two.socket) as small:
+        assert large.bind("large") == 0
+        assert small.bind("small") == 0
+        sinks = [threading.Thread(target=connection.receive, args=(60000,)) for connection in (large, small)]
+        for sink in sinks:
+            sink.start()
+        assert sender.post("2:large", bytes(LIMIT), lambda result: ended.append(("large", result))) == 0
+        assert sender.post("2:small", bytes(64), lambda result: ended.append(("small", result))) == 0
+        end = time.monotonic() + 60 * PATIENCE
+        while len(ended) < 2 and time.monotonic() < end:
+            sender.wait(100)
+        for sink in sinks:
+            sink.join()
+    assert ended == [("small", 0), ("large", 0)]
+
+
+def test_a_reader_that_sleeps_delays_nobody_else(nodes):
+    one, two = nodes(1, 2).values()
+    with Connection(one.socket) as sender, Connection(one.socket) as other, Connection(two.socket) as sleeper, \
+            Connection(two.socket) as reader:
+        assert sleeper.bind("sleeper") == 0
+        assert reader.bind("reader") == 0
+        ended = []
+        # as much as its sender is allowed to have on the way
+        posted = 0
+        while sender.post("2:sleeper", bytes(60000), ended.append) == 0:
+            posted += 1
+            sender.wait(0)
+        thread = threading.Thread(target=lambda: [reader.receive() for _ in range(20)])
+        thread.start()
+        for _ in range(10):
+            assert other.send("2:reader", b"from another program") == 0
+        for _ in range(10):
+            assert sender.send("2:reader", b"from the same program") == 0
+        thread.join()
+        assert ended == []
+        # and when it wakes up, nothing is missing
+        thread = threading.Thread(target=lambda: [sleeper.receive() for _ in range(posted)])
+        thread.start()
+        end = time.monotonic() + 60 * PATIENCE
+        while len(ended) < posted and time.monotonic() < end:
+            sender.wait(100)
+        thread.join()
+        assert ended == [0] * posted
+
+
+def test_programs_that_send_to_each_other_and_do_not_read_get_their_answers(nodes):
+    """Each fills the other's inbox, and is still told what becomes of what it sends."""
+    one, two = nodes(1, 2).values()
+    with Connection(one.socket) as left, Connection(two.socket) as right:
+        assert left.bind("left") == 0
+        assert right.bind("right") == 0
+        for sender, address in ((left, "2:right"), (right, "1:left")):
+            while sender.post(address, bytes(60000), lambda result: None) == 0:
+                sender.wait(0)
+        assert left.send("2:nobody", b"x") == -ENOENT
+        assert right.send("1:nobody", b"x") == -ENOENT
+
+
+def test_a_message_that_is_not_taken_in_time_is_withdrawn(nodes):
+    for receiver in nodes(1, 2).values():
+        with Connection(receiver.socket) as sleeper, Connection(nodes.by_domid[1].socket) as sender:
+            assert sleeper.bind("sleeper") == 0
+            assert sender.send(f"{receiver.domid}:sleeper", b"in vain", 300) == -ETIMEDOUT
+            answers = []
+            assert sender.post(f"{receiver.domid}:sleeper", b"in time", answers.append) == 0
+            message = sleeper.receive()
+            assert message.data == b"in time"  # and not the one that was given up
+            end = time.monotonic() + 20 * PATIENCE
+            while not answers and time.monotonic() < end:
+                sender.wait(100)
+            assert answers == [0]
+
+
+def test_the_senders_identity_is_stamped(nodes):
+    one, two = nodes(1, 2).values()
+    inbox = two.receiver("inbox", "--count", "1", "--json")
+    with protocol.Program(one.socket) as program:  # claims to be domain 0, user 0, process 0
+        stream = protocol.message(b"who am I?")
+        program.open("2:inbox")
+        program.data(0, stream)
+        program.consumed(0, len(stream))
+    got = json.loads(inbox.output())
+    assert got["text"] == "who am I?"
+    sender = got["sender"]
+    assert (sender["domid"], sender["uid"], sender["pid"]) == (1, os.getuid(), os.getpid())
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
+def test_a_client_written_from_the_document_sends_and_receives(nodes, shared):
+    one, two = nodes(1, 2).values()
+    with protocol.Program(one.socket, shared) as sender, protocol.Program(two.socket, shared) as receiver:
+        assert sender.domid == 1 and receiver.domid == 2
+        receiver.bind("inbox")
+        stream = protocol.message(b"first") + protocol.message(b"") + protocol.message(b"third" * 1000)
+        sender.open("2:inbox")
+        sender.data(0, stream, messages=3)
+        opened = receiver.expect(protocol.OPEN)
+        assert opened.channel % 2 == 1
+        assert (opened.payload[0], opened.u32(4), opened.u32(8), opened.u32(16)) == (protocol.MESSAGE, 1, os.getuid(),
+                                                                                      os.getpid())
+        assert opened.payload[20:] == b"inbox"
+        got = b""
+        while len(got) < len(stream):
+            if shared:
+                data = receiver.receive(receiver.deliveries)
+            else:
+                data = receiver.expect(protocol.DATA)
+                receiver.send_bytes(protocol.frame(protocol.CREDIT, (len(got) + len(data.payload)).to_bytes(8, "little")
+                                                   + bytes(8), channel=opened.channel))
+            assert data.kind == protocol.DATA and data.channel == opened.channel
+            got += data.payload
+        assert got == stream
+        sender.consumed(0, len(stream))
+
+
+def test_errors_have_their_exit_codes(nodes, tmp_path):
+    one = nodes(1, 2)[1]
+    one.send("2:nobody", "x", exit_code=EXIT_NO_ENDPOINT)
+    one.send("self:nobody", "x", exit_code=EXIT_NO_ENDPOINT)
+    one.send("77:inbox", "x", exit_code=EXIT_UNREACHABLE)
+    one.send("3:inbox", "x", exit_code=EXIT_UNREACHABLE)  # a domain without a daemon
+    for malformed in ("inbox", ":inbox", "2:", "2:-inbox", "2:in box", "2:" + "x" * 64, "2:inbox:more", "32752:inbox"):
+        one.send(malformed, "x", exit_code=EXIT_USAGE)
+    one.send("2:" + "x" * 63, "x", exit_code=EXIT_NO_ENDPOINT)
+    with Connection(nodes.by_domid[2].socket) as sleeper:
+        assert sleeper.bind("sleeper") == 0
+        one.send("2:sleeper", "x", "--timeout", "0.3", exit_code=EXIT_TIMEOUT)
+    done = one.xenmsg("--socket", tmp_path / "nothing", "send", "2:inbox", "x")
+    if done.returncode == EXIT_USAGE:  # options may also have to follow the command
+        done = one.xenmsg("send", "--socket", tmp_path / "nothing", "2:inbox", "x")
+    assert done.returncode == EXIT_NO_DAEMON, done.stderr
+
+
+def test_an_endpoint_that_is_bound_already_is_refused(nodes):
+    one = nodes(1)[1]
+    one.receiver("inbox")
+    done = one.xenmsg("recv", "inbox", "--count", "1")
+    assert done.returncode == 1
+    assert b"inbox" in done.stderr
+
+
+@pytest.mark.parametrize("name, works", [("x", True), ("x" * 63, True), ("A9_-", True), ("", False), ("x" * 64, False),
+                                          ("-x", False), ("_x", False), ("a.b", False), ("a b", False), ("a/b", False),
+                                          ("ä", False)])
+def test_names_of_endpoints_at_the_limit(nodes, name, works):
+    one = nodes(1)[1]
+    if works:
+        inbox = one.receiver(name, "--count", "1")
+        one.send("self:" + name, "hello")
+        assert inbox.output() == b"hello\n"
+    else:
+        done = one.xenmsg("recv", "--count", "1", "--timeout", "5", "--", name)
+        assert done.returncode == EXIT_USAGE, done.stderr
+        with protocol.Program(one.socket) as program:  # nor does the daemon take it from others
+            error, text = program.request(protocol.BIND, (1).to_bytes(4, "little") + name.encode())
+            assert error == protocol.EINVAL, text

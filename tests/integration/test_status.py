@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The daemon's account of itself: valid by its schema under traffic, true, and back to zero afterwards."""
+
+import json
+import os
+import threading
+
+import jsonschema
+import pytest
+
+from library import Connection
+from messaging import eventually
+
+SCHEMA = os.path.join(os.path.dirname(__file__), "../../doc/status.schema.json")
+
+
+@pytest.fixture(name="valid", scope="session")
+def validator():
+    with open(SCHEMA, encoding="utf-8") as file:
+        schema = json.load(file)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema).validate
+
+
+def test_status_of_an_idle_daemon_is_valid(nodes, valid):
+    one = nodes(1)[1]
+    status = one.status()
+    valid(status)
+    assert status["domid"] == 1
+    assert status["socket"] == one.socket
+    assert status["links"] == [] and status["endpoints"] == []
+
+
+def test_status_under_traffic_is_valid_and_true(nodes, valid):
+    one, two = nodes(1, 2).values()
+    stop = threading.Event()
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        counts = [0, 0]
+
+        def send():
+            while not stop.is_set():
+                assert sender.send("2:inbox", bytes(3000)) == 0
+                counts[0] += 1
+
+        def receive():
+            while not stop.is_set() or counts[1] < counts[0]:
+                if hasattr(receiver.receive(100), "data"):
+                    counts[1] += 1
+
+        threads = [threading.Thread(target=work) for work in (send, receive)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(5):
+                for node in (one, two):
+                    valid(node.status())
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        link, other = one.link(2), two.link(1)
+        assert link["tx"]["messages"] >= counts[0] and other["rx"]["messages"] >= counts[0]
+        assert link["tx"]["bytes"] >= 3000 * counts[0]
+        assert {link["role"], other["role"]} == {"grants", "maps"}
+        assert link["ring_bytes"] == 65536 and link["pages"] == 33
+        assert link["channels"] == 1
+        status = two.status()
+        endpoint, = status["endpoints"]
+        assert (endpoint["name"], endpoint["pid"], endpoint["uid"]) == ("inbox", os.getpid(), os.getuid())
+        assert any(client["pid"] == os.getpid() for client in status["clients"])
+        assert sum(node.status()["grants"]["used_pages"] for node in (one, two)) == 33
+
+
+def test_what_is_queued_is_accounted_and_given_back(nodes, valid):
+    one, two = nodes(1, 2).values()
+    with Connection(one.socket) as sender:
+        with Connection(two.socket) as sleeper:
+            assert sleeper.bind("sleeper") == 0
+            ended = []
+            while sender.post("2:sleeper", bytes(60000), ended.append) == 0:
+                sender.wait(0)
+            queued = eventually(lambda: two.status()["endpoints"][0]["queued"], "bytes wait for the sleeper")
+            assert queued > 60000
+            valid(two.status())
+        eventually(lambda: sender.wait(100) < 0 or len(ended) > 0, "the sends have ended")
+    for node in (one, two):
+        def zero(node=node):
+            status = node.status()
+            return (status["endpoints"] == [] and len(status["clients"]) == 1  # the one that asks
+                    and all(link["channels"] == 0 and link["unacked"] == 0 for link in status["links"]))
+        eventually(zero, f"domain {node.domid} shows zero use")
+
+
+def test_the_limits_are_the_configured_ones(nodes):
+    one = nodes(1, config="[limits]\nmax-message = 123456\nmax-clients-per-uid = 7\n")[1]
+    limits = one.status()["limits"]
+    assert limits["max_message"] == 123456
+    assert limits["clients_per_uid"] == 7
+
+
+def test_a_stalled_xenstore_is_shown_and_stops_no_established_link(nodes, host):
+    one, two = nodes(1, 2).values()
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        answers = []
+
+        def exchange(text):
+            thread = threading.Thread(target=lambda: answers.append(receiver.receive()))
+            thread.start()
+            assert sender.send("2:inbox", text) == 0
+            thread.join()
+
+        exchange(b"before")
+        host.fault("stall-store", 1, "on")
+        try:
+            exchange(b"while it is stalled")
+            one.status()
+        finally:
+            host.fault("stall-store", 1, "off")
+        exchange(b"after")
+    assert [answer.data for answer in answers] == [b"before", b"while it is stalled", b"after"]
+
+
+def test_metrics_are_prometheus_text(nodes):
+    one, two = nodes(1, 2).values()
+    inbox = two.receiver("inbox", "--count", "1")
+    one.send("2:inbox", "x")
+    inbox.output()
+    done = one.xenmsg("status", "--metrics")
+    assert done.returncode == 0, done.stderr
+    names = set()
+    for line in done.stdout.decode().splitlines():
+        if line.startswith("#"):
+            assert line.split()[1] in ("HELP", "TYPE")
+            continue
+        name, value = line.rsplit(" ", 1)
+        float(value)
+        names.add(name.split("{")[0])
+    assert names and all(name.startswith("xenmsg") for name in names)
+
+
+def test_the_plain_status_is_for_people(nodes):
+    one = nodes(1)[1]
+    done = one.xenmsg("status")
+    assert done.returncode == 0 and b"{" not in done.stdout and done.stdout
