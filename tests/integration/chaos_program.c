@@ -23,7 +23,7 @@
 
 /* Records of the journal; test_chaos.py reads them. */
 enum {
-	STARTED = 1,  /* a send begins: number, and the index of the address */
+	STARTED = 1,  /* a send begins; value: the index of its address */
 	ENDED = 2,    /* its outcome */
 	RECEIVED = 3, /* number; value: 0 whole, 1 damaged */
 	FAULT = 4,    /* something that must not happen: errno */
@@ -117,13 +117,13 @@ static size_t random_size(void)
 }
 
 /* One send; false if the connection is no good any more. */
-static bool send_one(struct xenmsg *conn, uint64_t message, const char *address)
+static bool send_one(struct xenmsg *conn, uint64_t message, unsigned to, const char *address)
 {
 	size_t size = random_size();
 	int r;
 
 	fill(message, payload, size);
-	note(STARTED, message, 0);
+	note(STARTED, message, (int32_t)to);
 	if (next_random(&random_state) % 8 == 0) {
 		/* often too short a time, so that cancelling is tried, too */
 		r = xenmsg_send(conn, address, payload, size, (int)(next_random(&random_state) % 50) + 1);
@@ -183,9 +183,9 @@ int main(int argc, char **argv)
 		}
 		while (!stopping && r != -ENOTCONN && r != -EPROTO) {
 			if (in_flight < IN_FLIGHT) {
-				message++;
-				if (!send_one(conn, message,
-					      argv[5 + next_random(&random_state) % (uint64_t)(argc - 5)]))
+				unsigned to = (unsigned)(next_random(&random_state) % (uint64_t)(argc - 5));
+
+				if (!send_one(conn, ++message, to, argv[5 + to]))
 					break;
 			}
 			r = xenmsg_wait(conn,

@@ -261,6 +261,11 @@ class Nodes:
             assert not died, "\n".join(f"domain {node.domid}: {node.log.read_text()}" for node in died)
             for node in self.by_domid.values():
                 node.stop()
+            for node in self.by_domid.values():
+                domain = self.host.domain(node.domid)
+                if domain:
+                    assert domain["grants"]["used_pages"] == 0, domain
+                    assert domain["mapped_pages"] == domain["event_channels"]["used"] == 0, domain
         finally:
             for node in self.by_domid.values():
                 node.end()

@@ -297,7 +297,7 @@ def test_nothing_is_left_of_a_daemon_that_stopped(nodes, host):
         node.stop()
     for domid in (1, 2):
         domain = host.domain(domid)
-        assert domain["grants"]["used"] == 0 and domain["event_channels"]["used"] == 0, domain
+        assert domain["grants"]["used_pages"] == domain["event_channels"]["used"] == domain["mapped_pages"] == 0, domain
         with nodes.by_domid[domid].store() as store:
             assert "xenmsg" not in store.list("data")
 
