@@ -165,6 +165,8 @@ int hv_run(const char *dir, unsigned domains, int ready_fd)
 			event_add(terminate, NULL);
 			event_add(interrupt, NULL);
 		}
+		/* Who started the host may wait for the end of its standard error; what we still have to say goes to the log. */
+		dup2(fileno(hv.log), STDERR_FILENO);
 		if (write(ready_fd, "", 1) == 1) {
 			close(ready_fd);
 			event_base_dispatch(hv.base);
