@@ -3,7 +3,10 @@
 if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_ring \
+	tests/unit/test_ring_attack \
 	tests/unit/test_ring_hostile \
+	tests/unit/test_ring_threads \
+	tests/unit/test_ring_vchan \
 	tests/unit/test_ring_wakeup
 endif
 
@@ -19,3 +22,15 @@ tests_unit_test_ring_hostile_LDADD = libwire.la $(CMOCKA_LIBS)
 tests_unit_test_ring_wakeup_SOURCES = tests/unit/test_ring_wakeup.c tests/unit/unit.h
 tests_unit_test_ring_wakeup_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_ring_wakeup_LDADD = $(CMOCKA_LIBS)
+
+tests_unit_test_ring_threads_SOURCES = tests/unit/test_ring_threads.c tests/unit/ring_ends.h tests/unit/unit.h
+tests_unit_test_ring_threads_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_ring_threads_LDADD = libwire.la $(CMOCKA_LIBS)
+
+tests_unit_test_ring_attack_SOURCES = tests/unit/test_ring_attack.c tests/unit/ring_ends.h tests/unit/unit.h
+tests_unit_test_ring_attack_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_ring_attack_LDADD = libwire.la $(CMOCKA_LIBS)
+
+tests_unit_test_ring_vchan_SOURCES = tests/unit/test_ring_vchan.c tests/unit/ring_fixture.h tests/unit/unit.h
+tests_unit_test_ring_vchan_CFLAGS = $(UNIT_CFLAGS) $(XENVCHAN_CFLAGS) $(XENEVTCHN_CFLAGS)
+tests_unit_test_ring_vchan_LDADD = libwire.la $(CMOCKA_LIBS) $(XENVCHAN_LIBS)
