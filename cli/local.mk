@@ -1,1 +1,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+# The command. What doesn't need a daemon is a library of its own, for its unit tests.
+noinst_LTLIBRARIES += libcli.la
+libcli_la_SOURCES = \
+	cli/metrics.c cli/metrics.h \
+	cli/payload.c cli/payload.h
+libcli_la_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS)
+libcli_la_LIBADD = $(JSONC_LIBS)
+
+bin_PROGRAMS += xenmsg
+xenmsg_SOURCES = \
+	cli/cli.c cli/cli.h \
+	cli/cmd_list.c \
+	cli/cmd_ping.c \
+	cli/cmd_recv.c \
+	cli/cmd_send.c \
+	cli/cmd_status.c \
+	cli/cmd_watch.c \
+	cli/main.c \
+	cli/writer.c cli/writer.h
+xenmsg_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS)
+xenmsg_LDADD = libcli.la libxenmsg.la libwire.la $(JSONC_LIBS) -lm

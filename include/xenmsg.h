@@ -112,7 +112,7 @@ typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *me
  * options   0; no bits are defined yet
  * handler   called for every message; NULL: messages are taken with xenmsg_recv()
  * Returns 0, or -EINVAL (not a name for an endpoint, or an unknown option), -EEXIST (bound already, here or by another program),
- * -EACCES (a policy denies it), -ENOBUFS (over a quota), -ENOTCONN, -EINTR, -ETIMEDOUT (the daemon didn't answer within 30 s), -ENOMEM.
+ * -EACCES (a policy denies it), -ENOBUFS (over a quota), -ENOTCONN, -ETIMEDOUT (the daemon didn't answer within 30 s), -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options,
 					xenmsg_message_handler handler, void *userdata);
@@ -155,8 +155,8 @@ typedef void (*xenmsg_done)(void *userdata, int result);
  * timeout_ms  when it is not taken by then, it is withdrawn; to settle that may take up to 2 s more.
  *             0: hands it to the daemon if that is possible at once, and returns 0 without knowing the outcome; else -EAGAIN, and it
  *             was not sent.
- * Returns the outcome; or -EINVAL (the address is malformed), -EMSGSIZE, -EAGAIN, -ENOBUFS (too many addresses at once), -EINTR (a signal came before
- * anything was sent; later ones don't interrupt), -ENOTCONN, -ENOMEM: each of them says that nothing was sent.
+ * Returns the outcome; or -EINVAL (the address is malformed), -EMSGSIZE, -EAGAIN, -ENOBUFS (too many addresses at once), -EINTR (a signal came while
+ * there was no room to send; later ones don't interrupt), -ENOTCONN, -ENOMEM: each of them says that nothing was sent.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size_t size,
 					int timeout_ms);
@@ -167,7 +167,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_send(struct xenmsg *conn, const char *address
  * done  called exactly once with the outcome if this returned 0, else never; never from within this call. NULL: the outcome is of no interest
  * Messages to one address arrive in the order in which they were sent, as long as each ends in 0.
  * Returns 0: accepted; or -EAGAIN (too much is waiting for this address: let xenmsg_process() or xenmsg_wait() run first), and
- * the others of xenmsg_send() that say that nothing was sent.
+ * -EINVAL, -EMSGSIZE, -ENOBUFS, -ENOTCONN, -ENOMEM as for xenmsg_send().
  */
 XENMSG_API XENMSG_CHECK int xenmsg_post(struct xenmsg *conn, const char *address, const void *data, size_t size,
 					xenmsg_done done, void *userdata);
@@ -192,8 +192,8 @@ typedef void (*xenmsg_event_handler)(void *userdata, const struct xenmsg_event *
 /*
  * Reports comings and goings.
  * pattern  DOMAIN: of domains; DOMAIN:ENDPOINT: of endpoints. Each may be a shell pattern: "*", "*:print", "3:scan*"
- * Returns a positive number for xenmsg_unwatch(), or -EINVAL (malformed pattern), -ENOBUFS (over a quota), -ENOTCONN, -EINTR, -ETIMEDOUT,
- * -ENOMEM.
+ * Returns a positive number for xenmsg_unwatch(), or -EINVAL (malformed pattern), -ENOBUFS (over a quota), -ENOTCONN,
+ * -ETIMEDOUT, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_watch(struct xenmsg *conn, const char *pattern, xenmsg_event_handler handler,
 					 void *userdata);

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool cli_option(struct cli *cli, int option, const char *command, const char *help, int *code)
+{
+	switch (option) {
+	case OPTION_SOCKET:
+		cli->socket = optarg;
+		return true;
+	case 'q':
+		cli->quiet = true;
+		return true;
+	case 'v':
+		cli->verbose++;
+		return true;
+	case 'h':
+		fputs(help, stdout);
+		*code = cli_flush();
+		return false;
+	case OPTION_VERSION:
+		puts("xenmsg " PACKAGE_VERSION);
+		*code = cli_flush();
+		return false;
+	default:
+		if (option == ':')
+			*code = cli_usage(command, "option '%s' needs a value", cli->argv[optind - 1]);
+		else if (optopt && optopt < 256 && strncmp(cli->argv[optind - 1], "--", 2) != 0)
+			*code = cli_usage(command, "unknown option '-%c'", optopt);
+		else
+			*code = cli_usage(command, "unknown option '%s'", cli->argv[optind - 1]);
+		return false;
+	}
+}
+
+int cli_usage(const char *command, const char *format, ...)
+{
+	va_list arguments;
+
+	fputs("xenmsg: ", stderr);
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+	fprintf(stderr, "; try 'xenmsg %s%s--help'\n", command, *command ? " " : "");
+	return EXIT_USAGE;
+}
+
+bool cli_parse_seconds(const char *text, int *timeout_ms)
+{
+	char *end;
+	double seconds;
+
+	errno = 0;
+	seconds = strtod(text, &end);
+	if (end == text || *end || errno || !(seconds >= 0) || seconds > INT_MAX / 1000)
+		return false;
+	*timeout_ms = (int)ceil(seconds * 1000);
+	return true;
+}
+
+bool cli_parse_count(const char *text, uint64_t *count)
+{
+	char *end;
+
+	errno = 0;
+	*count = strtoull(text, &end, 10);
+	return *text >= '0' && *text <= '9' && !*end && !errno && *count > 0;
+}
+
+static const char *socket_path(const struct cli *cli)
+{
+	const char *path = getenv("XENMSG_SOCKET");
+
+	if (cli->socket)
+		return cli->socket;
+	return path && *path ? path : "/run/xenmsg/xenmsg.sock";
+}
+
+static const struct cause {
+	int error;
+	enum exit_code code;
+	const char *text;
+} causes[] = {
+	{ENOENT, EXIT_NO_ENDPOINT, "no such endpoint there; 'xenmsg endpoints' lists what can be reached"},
+	{EACCES, EXIT_DENIED, "denied by policy"},
+	{EHOSTDOWN, EXIT_UNREACHABLE, "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there"},
+	{EHOSTUNREACH, EXIT_UNREACHABLE, "a link to that domain can't be made; 'xenmsg status' and the log of xenmsgd say why"},
+	{ETIMEDOUT, EXIT_TIMED_OUT, "timed out; it was not delivered"},
+	{ENOBUFS, EXIT_LIMIT, "over a limit; 'xenmsg status' shows the limits and who uses them"},
+	{EMSGSIZE, EXIT_LIMIT, "the message is larger than the receiving side accepts"},
+	{EAGAIN, EXIT_LIMIT, "no room for it now; try again, or leave out --no-wait"},
+	{ECONNRESET, EXIT_LOST, "the receiver or a daemon died; whether it was delivered can't be known"},
+	{ENOTCONN, EXIT_NO_DAEMON, "the local xenmsgd has gone away; start it again"},
+	{ECONNREFUSED, EXIT_NO_DAEMON, "no xenmsgd there"},
+	{ECANCELED, EXIT_OTHER, "given up; it was not delivered"},
+	{EEXIST, EXIT_OTHER, "another program has bound it"},
+	{EPROTO, EXIT_OTHER, "the local xenmsgd breaks the protocol; are both of the same version?"},
+};
+
+static const struct cause *cause_of(int error)
+{
+	for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++)
+		if (causes[i].error == -error)
+			return &causes[i];
+	return NULL;
+}
+
+int cli_open(struct cli *cli, struct xenmsg **conn)
+{
+	const char *path = socket_path(cli), *text;
+	int code = EXIT_NO_DAEMON, r = xenmsg_open(conn, path);
+
+	if (r == 0) {
+		if (cli->verbose)
+			cli_note(cli, "connected to the xenmsgd of domain %u at %s", xenmsg_domid(*conn), path);
+		return 0;
+	}
+	switch (-r) {
+	case ENOENT:
+	case ECONNREFUSED:
+		text = "no xenmsgd is running there; start it, or name another socket by --socket or XENMSG_SOCKET";
+		break;
+	case EACCES:
+		code = EXIT_DENIED;
+		text = "permission denied; use it as root or as a member of the socket's group";
+		break;
+	case ENAMETOOLONG:
+		code = EXIT_USAGE;
+		text = "the path of the socket is too long: at most 107 bytes";
+		break;
+	case ETIMEDOUT:
+		code = EXIT_TIMED_OUT;
+		text = "xenmsgd doesn't answer";
+		break;
+	case EPROTONOSUPPORT:
+		code = EXIT_OTHER;
+		text = "xenmsgd speaks another version of the protocol; install the same version of both";
+		break;
+	case EPROTO:
+		code = EXIT_OTHER;
+		text = "that is no xenmsgd";
+		break;
+	case ENOBUFS:
+	case EBUSY:
+		code = EXIT_LIMIT;
+		text = "xenmsgd takes no more clients";
+		break;
+	default:
+		code = EXIT_OTHER;
+		text = strerror(-r);
+	}
+	fprintf(stderr, "xenmsg: %s: %s\n", path, text);
+	return code;
+}
+
+int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error)
+{
+	const struct cause *cause = cause_of(error);
+	const char *reason = conn ? xenmsg_reason(conn) : "";
+
+	fprintf(stderr, "xenmsg: %s%s%s: ", what, *subject ? " " : "", subject);
+	/* The daemon's own words say more than ours. They may be a peer's: nothing unprintable gets to the terminal. */
+	if (*reason)
+		for (const char *c = reason; *c; c++)
+			fputc((unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c, stderr);
+	else
+		fputs(cause ? cause->text : strerror(-error), stderr);
+	fputc('\n', stderr);
+	return cause ? (int)cause->code : EXIT_OTHER;
+}
+
+void cli_note(const struct cli *cli, const char *format, ...)
+{
+	va_list arguments;
+
+	if (cli->quiet)
+		return;
+	fputs("xenmsg: ", stderr);
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+	fputc('\n', stderr);
+}
+
+int cli_flush(void)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return EXIT_DONE;
+	/* Who reads from us has enough: nothing to complain about. */
+	if (errno != EPIPE)
+		fprintf(stderr, "xenmsg: can't write to standard output: %s\n", strerror(errno));
+	return EXIT_OTHER;
+}
+
+static volatile sig_atomic_t caught;
+
+static void on_signal(int number)
+{
+	caught = number;
+}
+
+void cli_catch_signals(void)
+{
+	struct sigaction action = {.sa_handler = on_signal};
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+}
+
+int cli_signal(void)
+{
+	return caught;
+}
+
+void cli_die_of_signal(void)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL};
+
+	sigaction(caught, &action, NULL);
+	raise(caught);
+}

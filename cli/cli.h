@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_CLI_H
+#define XENMSG_CLI_H
+
+/*
+ * The command xenmsg: one function for each subcommand, and what they share: options, exit codes, errors. A subcommand gets
+ * its own argv (argv[0] is its name) and returns the exit code.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <getopt.h>
+
+#include "xenmsg.h"
+
+enum exit_code {
+	EXIT_DONE = 0,
+	EXIT_OTHER = 1,
+	EXIT_USAGE = 2,
+	EXIT_NO_ENDPOINT = 3,
+	EXIT_DENIED = 4,
+	EXIT_UNREACHABLE = 5,
+	EXIT_TIMED_OUT = 6,
+	EXIT_LIMIT = 7,
+	EXIT_LOST = 8,
+	EXIT_NO_DAEMON = 9,
+};
+
+struct cli {
+	const char *socket; /* NULL: the library's default */
+	bool quiet;
+	int verbose;
+	char **argv; /* what getopt works on, to say which option it doesn't know */
+};
+
+/* Options that every command takes. Their values lie above those of the commands' own. */
+enum {
+	OPTION_SOCKET = 1000,
+	OPTION_VERSION,
+};
+#define CLI_OPTIONS                                               \
+	{"socket", required_argument, NULL, OPTION_SOCKET},       \
+		{"help", no_argument, NULL, 'h'},                 \
+		{"version", no_argument, NULL, OPTION_VERSION},   \
+		{"quiet", no_argument, NULL, 'q'},                \
+		{"verbose", no_argument, NULL, 'v'},              \
+	{                                                         \
+		NULL, 0, NULL, 0                                  \
+	}
+#define CLI_SHORT ":hqv"
+
+/* Handles an option that isn't the command's own. True: go on; false: end with *code. */
+bool cli_option(struct cli *cli, int option, const char *command, const char *help, int *code);
+/* One line on stderr that says how the command was misused. Returns EXIT_USAGE. */
+int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Seconds, perhaps with a fraction, as milliseconds; false if that is none. */
+bool cli_parse_seconds(const char *text, int *timeout_ms);
+bool cli_parse_count(const char *text, uint64_t *count);
+
+/* Connects, or says why not: returns 0, else an exit code. */
+int cli_open(struct cli *cli, struct xenmsg **conn);
+/* Says on stderr, in one line, what failed, about what (an address, an endpoint), why and what to do. Returns the exit code for it. */
+int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error);
+/* A note on stderr, unless quiet. */
+void cli_note(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Writes out what is buffered for stdout. Returns 0 or an exit code, with the reason told. */
+int cli_flush(void);
+
+/* From now on SIGINT and SIGTERM make blocking calls end with -EINTR instead of killing us. */
+void cli_catch_signals(void);
+/* The signal that came, or 0. */
+int cli_signal(void);
+/* Dies of it as if it had never been caught, so that the shell sees it. */
+void cli_die_of_signal(void);
+
+int cmd_send(struct cli *cli, int argc, char **argv);
+int cmd_recv(struct cli *cli, int argc, char **argv);
+int cmd_peers(struct cli *cli, int argc, char **argv);
+int cmd_endpoints(struct cli *cli, int argc, char **argv);
+int cmd_ping(struct cli *cli, int argc, char **argv);
+int cmd_watch(struct cli *cli, int argc, char **argv);
+int cmd_status(struct cli *cli, int argc, char **argv);
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* peers and endpoints: what the daemon answers as JSON, as a table or as it is. */
+
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/writer.h"
+#include "wire/address.h"
+
+static const char peers_help[] =
+	"Usage: xenmsg peers [OPTIONS]\n"
+	"\n"
+	"Lists the domains that the local daemon knows of: domid, name, UUID, version of their daemon, state of the link,\n"
+	"and its last round-trip time in microseconds.\n"
+	"\n"
+	"      --json          the same as a JSON array\n"
+	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+
+static const char endpoints_help[] =
+	"Usage: xenmsg endpoints [OPTIONS] [DOMAIN]\n"
+	"\n"
+	"Lists the endpoints that can be reached from here, in all domains or in DOMAIN (domid, name or self).\n"
+	"\n"
+	"      --json          the same as a JSON array\n"
+	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+
+enum { OPTION_JSON = 256 };
+
+static const struct option list_options[] = {
+	{"json", no_argument, NULL, OPTION_JSON},
+	CLI_OPTIONS,
+};
+
+/* The list itself, which may be the only member of an object. */
+static struct json_object *list_in(struct json_object *answer)
+{
+	if (json_object_is_type(answer, json_type_array))
+		return answer;
+	if (json_object_is_type(answer, json_type_object)) {
+		json_object_object_foreach(answer, name, value) {
+			(void)name;
+			if (json_object_is_type(value, json_type_array))
+				return value;
+		}
+	}
+	return NULL;
+}
+
+/* Prints these members of each object in the list. */
+static int print_table(struct json_object *list, const char *const *columns)
+{
+	struct writer *writer = writer_new(WRITER_TABLE);
+	size_t count = json_object_array_length(list);
+	int code;
+
+	for (size_t i = 0; i < count; i++) {
+		struct json_object *entry = json_object_array_get_idx(list, i);
+
+		for (const char *const *column = columns; *column; column++) {
+			struct json_object *value = json_object_object_get(entry, *column);
+
+			writer_json(writer, *column, json_object_get(value));
+		}
+		writer_end_row(writer);
+	}
+	code = writer_finish(writer);
+	writer_free(writer);
+	return code;
+}
+
+static int list(struct cli *cli, const char *command, const char *subject, const char *question, bool as_json,
+		const char *const *columns)
+{
+	struct json_object *answer = NULL, *entries;
+	struct xenmsg *conn;
+	char *text;
+	int code = cli_open(cli, &conn), r;
+
+	if (code)
+		return code;
+	r = xenmsg_query(conn, question, &text);
+	if (r < 0) {
+		code = cli_error(conn, command, subject, r);
+		xenmsg_close(conn);
+		return code;
+	}
+	answer = json_tokener_parse(text);
+	entries = list_in(answer);
+	if (!entries) {
+		fprintf(stderr, "xenmsg: %s: the daemon's answer is no JSON list\n", command);
+		code = EXIT_OTHER;
+	} else if (as_json) {
+		puts(json_object_to_json_string_ext(entries, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+		code = cli_flush();
+	} else {
+		code = print_table(entries, columns);
+	}
+	json_object_put(answer);
+	free(text);
+	xenmsg_close(conn);
+	return code;
+}
+
+int cmd_peers(struct cli *cli, int argc, char **argv)
+{
+	static const char *const columns[] = {"domid", "name", "uuid", "version", "state", "rtt_us", NULL};
+	bool json = false;
+	int option, code;
+
+	while ((option = getopt_long(argc, argv, CLI_SHORT, list_options, NULL)) != -1) {
+		if (option == OPTION_JSON)
+			json = true;
+		else if (!cli_option(cli, option, "peers", peers_help, &code))
+			return code;
+	}
+	if (optind < argc)
+		return cli_usage("peers", "it takes no arguments");
+	return list(cli, "peers", "", "peers", json, columns);
+}
+
+int cmd_endpoints(struct cli *cli, int argc, char **argv)
+{
+	static const char *const columns[] = {"domid", "domain", "endpoint", NULL};
+	char question[sizeof("endpoints ") + DOMAIN_NAME_MAX] = "endpoints";
+	const char *domain = "";
+	bool json = false;
+	int option, code;
+
+	while ((option = getopt_long(argc, argv, CLI_SHORT, list_options, NULL)) != -1) {
+		if (option == OPTION_JSON)
+			json = true;
+		else if (!cli_option(cli, option, "endpoints", endpoints_help, &code))
+			return code;
+	}
+	if (argc - optind > 1)
+		return cli_usage("endpoints", "one domain at most");
+	if (optind < argc) {
+		domain = argv[optind];
+		if (!domain_name_is_valid(domain, strlen(domain)))
+			return cli_usage("endpoints", "'%s' can't be a domain; write a domid, a name or self", domain);
+		snprintf(question, sizeof(question), "endpoints %s", domain);
+	}
+	return list(cli, "endpoints", domain, question, json, columns);
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/cli.h"
+#include "wire/address.h"
+
+static const char help[] =
+	"Usage: xenmsg ping [OPTIONS] DOMAIN\n"
+	"\n"
+	"Measures round trips between the local daemon and that of DOMAIN (domid, name or self). The first one may have to\n"
+	"make the link.\n"
+	"\n"
+	"      --count N       how many (4)\n"
+	"      --interval S    seconds between them (0.5)\n"
+	"      --timeout S     seconds to wait for each (10)\n"
+	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+
+enum { OPTION_COUNT = 256, OPTION_INTERVAL, OPTION_TIMEOUT };
+
+struct ping {
+	uint64_t count;
+	int interval_ms, timeout_ms;
+};
+
+static void pause_ms(int ms)
+{
+	struct timespec interval = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+
+	nanosleep(&interval, NULL);
+}
+
+/* As long as one answer came the domain is reachable; else the last error decides. */
+static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain, const struct ping *ping)
+{
+	double least = 0, most = 0, sum = 0;
+	uint64_t answered = 0, tried = 0;
+	int error = 0, code;
+
+	while (tried < ping->count && !cli_signal()) {
+		uint64_t rtt_ns;
+		int r;
+
+		if (tried > 0)
+			pause_ms(ping->interval_ms);
+		r = xenmsg_ping(conn, domain, ping->timeout_ms, &rtt_ns);
+		if (r == -EINTR)
+			break;
+		tried++;
+		if (r < 0) {
+			error = r;
+			if (r != -ETIMEDOUT)
+				break;
+			cli_note(cli, "ping %s: no answer within %.3g s", domain, ping->timeout_ms / 1000.0);
+			continue;
+		}
+		answered++;
+		sum += (double)rtt_ns / 1e3;
+		if (answered == 1 || (double)rtt_ns / 1e3 < least)
+			least = (double)rtt_ns / 1e3;
+		if ((double)rtt_ns / 1e3 > most)
+			most = (double)rtt_ns / 1e3;
+		printf("%s: %.1f us\n", domain, (double)rtt_ns / 1e3);
+		code = cli_flush();
+		if (code)
+			return code;
+	}
+	if (answered == 0) {
+		if (error == -ETIMEDOUT) {
+			fprintf(stderr, "xenmsg: ping %s: no answer\n", domain);
+			return EXIT_TIMED_OUT;
+		}
+		return error ? cli_error(conn, "ping", domain, error) : EXIT_OTHER;
+	}
+	printf("%llu of %llu answered; least %.1f us, mean %.1f us, most %.1f us\n", (unsigned long long)answered,
+	       (unsigned long long)tried, least, sum / (double)answered, most);
+	code = cli_flush();
+	return error && error != -ETIMEDOUT ? cli_error(conn, "ping", domain, error) : code;
+}
+
+int cmd_ping(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"count", required_argument, NULL, OPTION_COUNT},
+		{"interval", required_argument, NULL, OPTION_INTERVAL},
+		{"timeout", required_argument, NULL, OPTION_TIMEOUT},
+		CLI_OPTIONS,
+	};
+	struct ping ping = {.count = 4, .interval_ms = 500, .timeout_ms = 10000};
+	struct xenmsg *conn;
+	const char *domain;
+	int option, code;
+
+	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
+		switch (option) {
+		case OPTION_COUNT:
+			if (!cli_parse_count(optarg, &ping.count))
+				return cli_usage("ping", "--count takes a number above 0, not '%s'", optarg);
+			break;
+		case OPTION_INTERVAL:
+			if (!cli_parse_seconds(optarg, &ping.interval_ms))
+				return cli_usage("ping", "--interval takes a number of seconds, not '%s'", optarg);
+			break;
+		case OPTION_TIMEOUT:
+			if (!cli_parse_seconds(optarg, &ping.timeout_ms))
+				return cli_usage("ping", "--timeout takes a number of seconds, not '%s'", optarg);
+			break;
+		default:
+			if (!cli_option(cli, option, "ping", help, &code))
+				return code;
+		}
+	}
+	if (argc - optind != 1)
+		return cli_usage("ping", optind >= argc ? "which domain?" : "one domain only");
+	domain = argv[optind];
+	if (!domain_name_is_valid(domain, strlen(domain)))
+		return cli_usage("ping", "'%s' can't be a domain; write a domid, a name or self", domain);
+	code = cli_open(cli, &conn);
+	if (code)
+		return code;
+	cli_catch_signals();
+	code = ping_domain(cli, conn, domain, &ping);
+	xenmsg_close(conn);
+	if (cli_signal())
+		cli_die_of_signal();
+	return code;
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <json-c/json.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/payload.h"
+#include "cli/writer.h"
+#include "wire/address.h"
+
+static const char help[] =
+	"Usage: xenmsg recv [OPTIONS] ENDPOINT\n"
+	"\n"
+	"Binds ENDPOINT in this domain and prints each message that comes, with a newline behind it.\n"
+	"\n"
+	"      --count N       end after N messages\n"
+	"      --timeout S     end with status 6 when no message comes for S seconds\n"
+	"      --json          one JSON object a line: endpoint, sender {domid, name, uid, gid, pid}, size, and the payload as\n"
+	"                      text if it is UTF-8, else as base64\n"
+	"      --raw           only the payloads, nothing between them\n"
+	"      --exec CMD      run CMD by the shell for each message, with the payload on its standard input and\n"
+	"                      XENMSG_ENDPOINT, XENMSG_SENDER_DOMID, _NAME, _UID, _GID and _PID in its environment\n"
+	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+
+enum { OPTION_COUNT = 256, OPTION_TIMEOUT, OPTION_JSON, OPTION_RAW, OPTION_EXEC };
+
+struct recv {
+	struct cli *cli;
+	bool json, raw;
+	const char *exec;
+	struct writer *writer;
+};
+
+static int print_json(struct recv *recv, struct xenmsg_message *message)
+{
+	const void *data = xenmsg_message_data(message);
+	size_t size = xenmsg_message_size(message);
+	struct json_object *sender = json_object_new_object();
+	const char *name = xenmsg_message_sender_name(message);
+
+	json_object_object_add(sender, "domid", json_object_new_int64(xenmsg_message_sender_domid(message)));
+	if (*name)
+		json_object_object_add(sender, "name", json_object_new_string(name));
+	json_object_object_add(sender, "uid", json_object_new_int64(xenmsg_message_sender_uid(message)));
+	json_object_object_add(sender, "gid", json_object_new_int64(xenmsg_message_sender_gid(message)));
+	json_object_object_add(sender, "pid", json_object_new_int64(xenmsg_message_sender_pid(message)));
+	writer_text(recv->writer, "endpoint", xenmsg_message_endpoint(message));
+	writer_json(recv->writer, "sender", sender);
+	writer_number(recv->writer, "size", (int64_t)size);
+	if (payload_is_utf8(data, size)) {
+		writer_json(recv->writer, "text", json_object_new_string_len(data, (int)size));
+	} else {
+		char *text = payload_base64(data, size);
+
+		writer_text(recv->writer, "base64", text);
+		free(text);
+	}
+	return writer_end_row(recv->writer);
+}
+
+static void set_number(const char *name, uint32_t value)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", value);
+	setenv(name, text, 1);
+}
+
+/* The payload lies in a file in memory, so that a CMD which doesn't read it holds up nothing. */
+static int payload_file(struct xenmsg_message *message)
+{
+	const char *data = xenmsg_message_data(message);
+	size_t size = xenmsg_message_size(message);
+	int fd = memfd_create("xenmsg-payload", MFD_CLOEXEC);
+
+	while (fd >= 0 && size > 0) {
+		ssize_t n = write(fd, data, size);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			close(fd);
+			return -1;
+		}
+		data += n;
+		size -= (size_t)n;
+	}
+	if (fd >= 0)
+		lseek(fd, 0, SEEK_SET);
+	return fd;
+}
+
+static int run_command(struct recv *recv, struct xenmsg_message *message)
+{
+	int fd = payload_file(message), status = 0;
+	pid_t pid = fd < 0 ? -1 : fork();
+
+	if (pid == 0) {
+		signal(SIGPIPE, SIG_DFL);
+		dup2(fd, STDIN_FILENO);
+		setenv("XENMSG_ENDPOINT", xenmsg_message_endpoint(message), 1);
+		setenv("XENMSG_SENDER_NAME", xenmsg_message_sender_name(message), 1);
+		set_number("XENMSG_SENDER_DOMID", xenmsg_message_sender_domid(message));
+		set_number("XENMSG_SENDER_UID", xenmsg_message_sender_uid(message));
+		set_number("XENMSG_SENDER_GID", xenmsg_message_sender_gid(message));
+		set_number("XENMSG_SENDER_PID", xenmsg_message_sender_pid(message));
+		execl("/bin/sh", "sh", "-c", recv->exec, (char *)NULL);
+		fprintf(stderr, "xenmsg: /bin/sh: %s\n", strerror(errno));
+		_exit(127);
+	}
+	if (pid < 0)
+		fprintf(stderr, "xenmsg: can't run '%s': %s\n", recv->exec, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	if (pid < 0)
+		return EXIT_OTHER;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+		cli_note(recv->cli, "'%s' ended with status %d", recv->exec, WEXITSTATUS(status));
+	else if (WIFSIGNALED(status))
+		cli_note(recv->cli, "'%s' died of signal %d", recv->exec, WTERMSIG(status));
+	return EXIT_DONE;
+}
+
+static int print_message(struct recv *recv, struct xenmsg_message *message)
+{
+	if (recv->exec)
+		return run_command(recv, message);
+	if (recv->json)
+		return print_json(recv, message);
+	fwrite(xenmsg_message_data(message), 1, xenmsg_message_size(message), stdout);
+	if (!recv->raw)
+		putchar('\n');
+	return cli_flush();
+}
+
+static int receive(struct recv *recv, struct xenmsg *conn, const char *endpoint, uint64_t count, int timeout_ms)
+{
+	bool endless = count == 0;
+
+	while (endless || count-- > 0) {
+		struct xenmsg_message *message;
+		int code, r;
+
+		do
+			r = xenmsg_recv(conn, &message, timeout_ms);
+		while (r == -EINTR && !cli_signal());
+		if (r == -EINTR)
+			return EXIT_DONE;
+		if (r == -ETIMEDOUT || r == -EAGAIN) {
+			fprintf(stderr, "xenmsg: recv on %s: no message within %.3g s\n", endpoint, timeout_ms / 1000.0);
+			return EXIT_TIMED_OUT;
+		}
+		if (r < 0)
+			return cli_error(conn, "recv on", endpoint, r);
+		code = print_message(recv, message);
+		xenmsg_message_free(message);
+		if (code)
+			return code;
+	}
+	return EXIT_DONE;
+}
+
+int cmd_recv(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"count", required_argument, NULL, OPTION_COUNT},
+		{"timeout", required_argument, NULL, OPTION_TIMEOUT},
+		{"json", no_argument, NULL, OPTION_JSON},
+		{"raw", no_argument, NULL, OPTION_RAW},
+		{"exec", required_argument, NULL, OPTION_EXEC},
+		CLI_OPTIONS,
+	};
+	struct recv recv = {.cli = cli};
+	struct xenmsg *conn;
+	const char *endpoint;
+	uint64_t count = 0;
+	int option, code, timeout_ms = -1, r;
+
+	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
+		switch (option) {
+		case OPTION_COUNT:
+			if (!cli_parse_count(optarg, &count))
+				return cli_usage("recv", "--count takes a number above 0, not '%s'", optarg);
+			break;
+		case OPTION_TIMEOUT:
+			if (!cli_parse_seconds(optarg, &timeout_ms))
+				return cli_usage("recv", "--timeout takes a number of seconds, not '%s'", optarg);
+			break;
+		case OPTION_JSON:
+			recv.json = true;
+			break;
+		case OPTION_RAW:
+			recv.raw = true;
+			break;
+		case OPTION_EXEC:
+			recv.exec = optarg;
+			break;
+		default:
+			if (!cli_option(cli, option, "recv", help, &code))
+				return code;
+		}
+	}
+	if (argc - optind != 1)
+		return cli_usage("recv", optind >= argc ? "on which endpoint?" : "one endpoint only");
+	if (recv.json + recv.raw + (recv.exec != NULL) > 1)
+		return cli_usage("recv", "--json, --raw and --exec exclude each other");
+	endpoint = argv[optind];
+	if (!endpoint_name_is_valid(endpoint, strlen(endpoint)))
+		return cli_usage("recv", "bad endpoint '%s': 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
+				 endpoint);
+	code = cli_open(cli, &conn);
+	if (code)
+		return code;
+	cli_catch_signals();
+	recv.writer = writer_new(WRITER_JSON_LINES);
+	r = xenmsg_bind(conn, endpoint, 0, NULL, NULL);
+	if (r < 0) {
+		code = cli_error(conn, "bind", endpoint, r);
+	} else {
+		if (cli->verbose)
+			cli_note(cli, "bound %u:%s", xenmsg_domid(conn), endpoint);
+		code = receive(&recv, conn, endpoint, count, timeout_ms);
+	}
+	writer_free(recv.writer);
+	xenmsg_close(conn);
+	if (cli_signal())
+		cli_die_of_signal();
+	return code;
+}

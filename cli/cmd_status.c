@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/metrics.h"
+#include "cli/writer.h"
+
+static const char help[] =
+	"Usage: xenmsg status [OPTIONS]\n"
+	"\n"
+	"Shows the local daemon's account of itself: links, endpoints, clients, limits.\n"
+	"\n"
+	"      --json          all of it as JSON (doc/status.schema.json describes it)\n"
+	"      --metrics       its numbers as Prometheus text\n"
+	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+
+enum { OPTION_JSON = 256, OPTION_METRICS };
+
+static struct json_object *at(struct json_object *object, const char *name)
+{
+	return json_object_is_type(object, json_type_object) ? json_object_object_get(object, name) : NULL;
+}
+
+static const char *text_at(struct json_object *object, const char *name)
+{
+	struct json_object *value = at(object, name);
+
+	return value ? json_object_get_string(value) : "-";
+}
+
+static int64_t number_at(struct json_object *object, const char *name)
+{
+	return json_object_get_int64(at(object, name));
+}
+
+static size_t length_at(struct json_object *object, const char *name)
+{
+	struct json_object *value = at(object, name);
+
+	return json_object_is_type(value, json_type_array) ? json_object_array_length(value) : 0;
+}
+
+static int write_links(struct json_object *links)
+{
+	struct writer *writer = writer_new(WRITER_TABLE);
+	int code;
+
+	for (size_t i = 0; i < json_object_array_length(links); i++) {
+		struct json_object *link = json_object_array_get_idx(links, i);
+		struct json_object *peer = at(link, "peer"), *tx = at(link, "tx"), *rx = at(link, "rx");
+
+		writer_json(writer, "link", json_object_get(at(peer, "domid")));
+		writer_json(writer, "name", json_object_get(at(peer, "name")));
+		writer_json(writer, "state", json_object_get(at(link, "state")));
+		writer_json(writer, "role", json_object_get(at(link, "role")));
+		writer_json(writer, "channels", json_object_get(at(link, "channels")));
+		writer_json(writer, "rtt_us", json_object_get(at(link, "rtt_us")));
+		writer_json(writer, "sent", json_object_get(at(tx, "messages")));
+		writer_json(writer, "received", json_object_get(at(rx, "messages")));
+		writer_json(writer, "last_error", json_object_get(at(link, "last_error")));
+		writer_end_row(writer);
+	}
+	code = writer_finish(writer);
+	writer_free(writer);
+	return code;
+}
+
+static int write_endpoints(struct json_object *endpoints)
+{
+	struct writer *writer = writer_new(WRITER_TABLE);
+	int code;
+
+	for (size_t i = 0; i < json_object_array_length(endpoints); i++) {
+		struct json_object *endpoint = json_object_array_get_idx(endpoints, i);
+
+		writer_json(writer, "endpoint", json_object_get(at(endpoint, "name")));
+		writer_json(writer, "uid", json_object_get(at(endpoint, "uid")));
+		writer_json(writer, "pid", json_object_get(at(endpoint, "pid")));
+		writer_json(writer, "queued", json_object_get(at(endpoint, "queued")));
+		writer_end_row(writer);
+	}
+	code = writer_finish(writer);
+	writer_free(writer);
+	return code;
+}
+
+static int write_summary(struct json_object *status)
+{
+	struct json_object *grants = at(status, "grants"), *store = at(status, "store");
+	int64_t uptime = number_at(status, "uptime_s");
+	int code = EXIT_DONE;
+
+	printf("xenmsgd %s in domain %s", text_at(status, "version"), text_at(status, "domid"));
+	if (at(status, "name") && *text_at(status, "name"))
+		printf(" (%s)", text_at(status, "name"));
+	printf(", up %" PRId64 " d %02" PRId64 ":%02" PRId64 ":%02" PRId64 "\n", uptime / 86400, uptime / 3600 % 24,
+	       uptime / 60 % 60, uptime % 60);
+	if (at(store, "connected"))
+		printf("XenStore %s\n", json_object_get_boolean(at(store, "connected")) ? "connected" : "not connected");
+	if (grants)
+		printf("granted pages %s of %s, links waiting for pages %s\n", text_at(grants, "used_pages"),
+		       text_at(grants, "limit_pages"), text_at(grants, "waiting_links"));
+	printf("%zu peers, %zu links, %zu endpoints, %zu clients\n", length_at(status, "peers"),
+	       length_at(status, "links"), length_at(status, "endpoints"), length_at(status, "clients"));
+	if (length_at(status, "links") > 0) {
+		putchar('\n');
+		code = write_links(at(status, "links"));
+	}
+	if (code == EXIT_DONE && length_at(status, "endpoints") > 0) {
+		putchar('\n');
+		code = write_endpoints(at(status, "endpoints"));
+	}
+	return code ? code : cli_flush();
+}
+
+int cmd_status(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"json", no_argument, NULL, OPTION_JSON},
+		{"metrics", no_argument, NULL, OPTION_METRICS},
+		CLI_OPTIONS,
+	};
+	bool json = false, metrics = false;
+	struct json_object *status;
+	struct xenmsg *conn;
+	char *text;
+	int option, code, r;
+
+	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
+		if (option == OPTION_JSON)
+			json = true;
+		else if (option == OPTION_METRICS)
+			metrics = true;
+		else if (!cli_option(cli, option, "status", help, &code))
+			return code;
+	}
+	if (optind < argc)
+		return cli_usage("status", "it takes no arguments");
+	if (json && metrics)
+		return cli_usage("status", "--json and --metrics exclude each other");
+	code = cli_open(cli, &conn);
+	if (code)
+		return code;
+	r = xenmsg_status(conn, &text);
+	if (r < 0) {
+		code = cli_error(conn, "status", "", r);
+		xenmsg_close(conn);
+		return code;
+	}
+	xenmsg_close(conn);
+	status = json_tokener_parse(text);
+	free(text);
+	if (!status) {
+		fputs("xenmsg: status: the daemon's answer is no JSON\n", stderr);
+		return EXIT_OTHER;
+	}
+	if (json) {
+		puts(json_object_to_json_string_ext(status, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+		code = cli_flush();
+	} else if (metrics) {
+		metrics_write(status, stdout);
+		code = cli_flush();
+	} else {
+		code = write_summary(status);
+	}
+	json_object_put(status);
+	return code;
+}

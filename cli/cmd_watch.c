@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/writer.h"
+
+static const char help[] =
+	"Usage: xenmsg watch [OPTIONS] [PATTERN]\n"
+	"\n"
+	"Prints comings and goings as they happen, until it is interrupted: of domains for a PATTERN like '3' or 'work*', of\n"
+	"endpoints for one like '3:print' or '*:scan*', of both without one.\n"
+	"\n"
+	"      --json          one JSON object a line: event (up or down), kind (domain or endpoint), domid, name\n"
+	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+
+enum { OPTION_JSON = 256 };
+
+struct watching {
+	struct writer *writer;
+	bool json;
+	int code;
+};
+
+static void on_event(void *userdata, const struct xenmsg_event *event)
+{
+	struct watching *watching = userdata;
+	bool endpoint = event->kind == XENMSG_ENDPOINT_UP || event->kind == XENMSG_ENDPOINT_DOWN;
+	bool up = event->kind == XENMSG_DOMAIN_UP || event->kind == XENMSG_ENDPOINT_UP;
+	char address[300];
+
+	if (watching->code)
+		return;
+	writer_text(watching->writer, "event", up ? "up" : "down");
+	writer_text(watching->writer, "kind", endpoint ? "endpoint" : "domain");
+	if (watching->json) {
+		writer_number(watching->writer, "domid", event->domid);
+		if (*event->name)
+			writer_text(watching->writer, "name", event->name);
+	} else {
+		snprintf(address, sizeof(address), "%u%s%.200s", event->domid,
+			 endpoint ? ":" : *event->name ? " " : "", event->name);
+		writer_text(watching->writer, "address", address);
+	}
+	watching->code = writer_end_row(watching->writer);
+}
+
+static int add_watch(struct xenmsg *conn, const char *pattern, struct watching *watching)
+{
+	int r = xenmsg_watch(conn, pattern, on_event, watching);
+
+	if (r == -EINVAL && !*xenmsg_reason(conn))
+		return cli_usage("watch", "bad pattern '%s': write DOMAIN or DOMAIN:ENDPOINT, each may have * and ?", pattern);
+	return r < 0 ? cli_error(conn, "watch", pattern, r) : EXIT_DONE;
+}
+
+int cmd_watch(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"json", no_argument, NULL, OPTION_JSON},
+		CLI_OPTIONS,
+	};
+	struct watching watching = {.code = 0};
+	struct xenmsg *conn;
+	int option, code, r;
+
+	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
+		if (option == OPTION_JSON)
+			watching.json = true;
+		else if (!cli_option(cli, option, "watch", help, &code))
+			return code;
+	}
+	if (argc - optind > 1)
+		return cli_usage("watch", "one pattern at most; quote it");
+	code = cli_open(cli, &conn);
+	if (code)
+		return code;
+	cli_catch_signals();
+	watching.writer = writer_new(watching.json ? WRITER_JSON_LINES : WRITER_LINES);
+	if (optind < argc) {
+		code = add_watch(conn, argv[optind], &watching);
+	} else {
+		code = add_watch(conn, "*", &watching);
+		if (code == 0)
+			code = add_watch(conn, "*:*", &watching);
+	}
+	while (code == 0 && watching.code == 0 && !cli_signal()) {
+		r = xenmsg_wait(conn, -1);
+		if (r < 0 && r != -EINTR)
+			code = cli_error(conn, "watch", optind < argc ? argv[optind] : "", r);
+	}
+	writer_free(watching.writer);
+	xenmsg_close(conn);
+	if (cli_signal())
+		cli_die_of_signal();
+	return code ? code : watching.code;
+}

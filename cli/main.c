@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static const struct command {
+	const char *name;
+	int (*run)(struct cli *cli, int argc, char **argv);
+	const char *text;
+} commands[] = {
+	{"send", cmd_send, "send a message, or each line as one, and wait until it is delivered"},
+	{"recv", cmd_recv, "bind an endpoint and print what comes"},
+	{"peers", cmd_peers, "list the domains"},
+	{"endpoints", cmd_endpoints, "list what can be reached"},
+	{"ping", cmd_ping, "measure round trips to a domain's daemon"},
+	{"watch", cmd_watch, "print comings and goings as they happen"},
+	{"status", cmd_status, "show the local daemon's account of itself"},
+};
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static const char help_head[] =
+	"Usage: xenmsg [OPTIONS] COMMAND ...\n"
+	"\n"
+	"Messages between Xen domains, by way of the local xenmsgd.\n"
+	"\n"
+	"Commands ('xenmsg COMMAND --help' says more):\n";
+static const char help_tail[] =
+	"\n"
+	"Options of every command:\n"
+	"      --socket PATH   the daemon's socket (else $XENMSG_SOCKET, else /run/xenmsg/xenmsg.sock)\n"
+	"  -q, --quiet         no notes on standard error\n"
+	"  -v, --verbose       more of them\n"
+	"  -h, --help\n"
+	"      --version\n"
+	"\n"
+	"Exit status: 0 done, 1 other error, 2 usage, 3 no such endpoint, 4 denied, 5 domain or daemon not reachable,\n"
+	"6 timed out, 7 over a limit, 8 connection lost (delivery unknown), 9 no local daemon.\n";
+
+static void make_help(char *help, size_t size)
+{
+	size_t used = (size_t)snprintf(help, size, "%s", help_head);
+
+	for (size_t i = 0; i < COMMANDS; i++)
+		used += (size_t)snprintf(help + used, size - used, "  %-10s %s\n", commands[i].name,
+					 commands[i].text);
+	snprintf(help + used, size - used, "%s", help_tail);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {CLI_OPTIONS};
+	struct cli cli = {0};
+	char help[4096];
+	int option, code;
+
+	/* A reader that goes away is an error of write(), found where it happens. */
+	signal(SIGPIPE, SIG_IGN);
+	make_help(help, sizeof(help));
+	opterr = 0;
+	cli.argv = argv;
+	while ((option = getopt_long(argc, argv, "+" CLI_SHORT, options, NULL)) != -1)
+		if (!cli_option(&cli, option, "", help, &code))
+			return code;
+	if (optind >= argc)
+		return cli_usage("", "which command?");
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (strcmp(argv[optind], commands[i].name) == 0) {
+			char **rest = argv + optind;
+			int count = argc - optind;
+
+			optind = 0; /* getopt begins anew */
+			cli.argv = rest;
+			return commands[i].run(&cli, count, rest);
+		}
+	return cli_usage("", "there is no command '%s'", argv[optind]);
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/metrics.h"
+
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+/* Prometheus wants all samples of a name together, so they are collected first. */
+struct metric {
+	char *name;
+	bool counter;
+	char *samples; /* lines */
+	size_t size;
+	UT_hash_handle hh;
+};
+
+struct metrics {
+	struct metric *by_name;
+};
+
+/* Which members identify an element of which list. Nested ones are found by their path. */
+static const struct {
+	const char *list;
+	const char *path, *label;
+} labels[] = {
+	{"links", "peer.domid", "domid"}, {"links", "peer.name", "name"}, {"endpoints", "name", "endpoint"},
+	{"endpoints", "uid", "uid"},	  {"endpoints", "pid", "pid"},	  {"clients", "uid", "uid"},
+	{"clients", "pid", "pid"},	  {"clients", "comm", "comm"},	  {"peers", "domid", "domid"},
+	{"peers", "name", "name"},	  {"denied", "from", "from"},	  {"denied", "to", "to"},
+};
+#define LABELS (sizeof(labels) / sizeof(labels[0]))
+
+/* What only ever grows. */
+static const char *const counters[] = {"messages", "bytes", "frames", "notifications", "resumes", "count"};
+
+static void *must(void *memory)
+{
+	if (!memory)
+		abort();
+	return memory;
+}
+
+static char *join(const char *a, const char *between, const char *b)
+{
+	size_t size = strlen(a) + strlen(between) + strlen(b) + 1;
+	char *text = must(malloc(size));
+
+	snprintf(text, size, "%s%s%s", a, between, b);
+	return text;
+}
+
+static struct json_object *member(struct json_object *object, const char *path)
+{
+	const char *dot = strchr(path, '.');
+	char first[32];
+
+	if (!dot)
+		return json_object_object_get(object, path);
+	snprintf(first, sizeof(first), "%.*s", (int)(dot - path), path);
+	object = json_object_object_get(object, first);
+	return object && json_object_is_type(object, json_type_object) ? member(object, dot + 1) : NULL;
+}
+
+/* A label's value, with what the format wants escaped. */
+static char *quoted(const char *text)
+{
+	char *out = must(malloc(strlen(text) * 2 + 1)), *at = out;
+
+	for (; *text; text++) {
+		if (*text == '\\' || *text == '"')
+			*at++ = '\\';
+		if (*text == '\n') {
+			*at++ = '\\';
+			*at++ = 'n';
+		} else {
+			*at++ = *text;
+		}
+	}
+	*at = '\0';
+	return out;
+}
+
+/* `name="value",…` for an element of a list. */
+static char *labels_of(const char *list, struct json_object *element)
+{
+	char *text = must(strdup(""));
+
+	for (size_t i = 0; i < LABELS; i++) {
+		struct json_object *value;
+		char *escaped, *label, *longer;
+
+		if (strcmp(labels[i].list, list) != 0)
+			continue;
+		value = member(element, labels[i].path);
+		if (!value)
+			continue;
+		escaped = quoted(json_object_get_string(value));
+		label = join(labels[i].label, "=\"", escaped);
+		longer = join(text, *text ? "," : "", label);
+		free(escaped);
+		free(label);
+		free(text);
+		text = join(longer, "\"", "");
+		free(longer);
+	}
+	return text;
+}
+
+static bool is_label(const char *list, const char *name)
+{
+	for (size_t i = 0; list && i < LABELS; i++)
+		if (strcmp(labels[i].list, list) == 0 && strcmp(labels[i].path, name) == 0)
+			return true;
+	return false;
+}
+
+static bool is_counter(const char *path, const char *name)
+{
+	/* A link's ring_bytes or a queue's bytes are no counters: only what is under tx and rx, and counts by themselves. */
+	bool traffic = strstr(path, "_tx") || strstr(path, "_rx");
+
+	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
+		if (strcmp(name, counters[i]) == 0)
+			return traffic || strcmp(name, "resumes") == 0 || strcmp(name, "count") == 0;
+	return false;
+}
+
+static void add_sample(struct metrics *metrics, const char *path, const char *name, const char *label,
+		       const char *value)
+{
+	bool counter = is_counter(path, name);
+	char *plain = join(path, "_", name), *full = join(plain, counter ? "_total" : "", "");
+	struct metric *metric;
+	char line[1024];
+	int size;
+
+	HASH_FIND_STR(metrics->by_name, full, metric);
+	if (!metric) {
+		metric = must(calloc(1, sizeof(*metric)));
+		metric->name = must(strdup(full));
+		metric->counter = counter;
+		HASH_ADD_KEYPTR(hh, metrics->by_name, metric->name, strlen(metric->name), metric);
+	}
+	if (*label)
+		size = snprintf(line, sizeof(line), "%s{%s} %s\n", full, label, value);
+	else
+		size = snprintf(line, sizeof(line), "%s %s\n", full, value);
+	if (size > 0 && (size_t)size < sizeof(line)) {
+		metric->samples = must(realloc(metric->samples, metric->size + (size_t)size + 1));
+		memcpy(metric->samples + metric->size, line, (size_t)size + 1);
+		metric->size += (size_t)size;
+	}
+	free(plain);
+	free(full);
+}
+
+static void walk(struct metrics *metrics, const char *path, const char *list, const char *label,
+		 struct json_object *object);
+
+static void walk_list(struct metrics *metrics, const char *path, const char *name, struct json_object *array)
+{
+	char *deeper = join(path, "_", name);
+	char count[32];
+
+	snprintf(count, sizeof(count), "%zu", json_object_array_length(array));
+	add_sample(metrics, deeper, "number", "", count);
+	for (size_t i = 0; i < json_object_array_length(array); i++) {
+		struct json_object *element = json_object_array_get_idx(array, i);
+		char *label;
+
+		if (!json_object_is_type(element, json_type_object))
+			continue;
+		label = labels_of(name, element);
+		/* Without anything to tell the elements apart their samples would be duplicates. */
+		if (*label)
+			walk(metrics, deeper, name, label, element);
+		free(label);
+	}
+	free(deeper);
+}
+
+static void walk(struct metrics *metrics, const char *path, const char *list, const char *label,
+		 struct json_object *object)
+{
+	json_object_object_foreach(object, name, value) {
+		char *deeper;
+
+		if (is_label(list, name))
+			continue;
+		switch (json_object_get_type(value)) {
+		case json_type_boolean:
+			add_sample(metrics, path, name, label, json_object_get_boolean(value) ? "1" : "0");
+			break;
+		case json_type_int:
+		case json_type_double:
+			add_sample(metrics, path, name, label, json_object_get_string(value));
+			break;
+		case json_type_object:
+			if (list && strcmp(name, "peer") == 0)
+				break;
+			deeper = join(path, "_", name);
+			walk(metrics, deeper, list, label, value);
+			free(deeper);
+			break;
+		case json_type_array:
+			if (!list)
+				walk_list(metrics, path, name, value);
+			break;
+		default:
+			if (list && strcmp(name, "state") == 0) {
+				char *escaped = quoted(json_object_get_string(value));
+				char *state = join("state=\"", escaped, "\""), *all = join(label, ",", state);
+
+				add_sample(metrics, path, "state", all, "1");
+				free(escaped);
+				free(state);
+				free(all);
+			}
+		}
+	}
+}
+
+void metrics_write(struct json_object *status, FILE *out)
+{
+	struct metrics metrics = {NULL};
+	struct metric *metric, *next;
+
+	if (json_object_is_type(status, json_type_object))
+		walk(&metrics, "xenmsg", NULL, "", status);
+	HASH_ITER (hh, metrics.by_name, metric, next) {
+		fprintf(out, "# TYPE %s %s\n%s", metric->name, metric->counter ? "counter" : "gauge",
+			metric->samples ? metric->samples : "");
+		HASH_DEL(metrics.by_name, metric);
+		free(metric->name);
+		free(metric->samples);
+		free(metric);
+	}
+}

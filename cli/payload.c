@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/payload.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+
+bool payload_is_utf8(const void *data, size_t size)
+{
+	const uint8_t *at = data, *end = at + size;
+
+	while (at < end) {
+		uint8_t lead = *at++;
+		uint8_t low = 0x80, high = 0xbf; /* bounds of the second byte */
+		int more;
+
+		if (lead < 0x80)
+			continue;
+		if (lead >= 0xc2 && lead <= 0xdf)
+			more = 1;
+		else if (lead >= 0xe0 && lead <= 0xef)
+			more = 2;
+		else if (lead >= 0xf0 && lead <= 0xf4)
+			more = 3;
+		else
+			return false;
+		if (lead == 0xe0)
+			low = 0xa0;
+		else if (lead == 0xed)
+			high = 0x9f;
+		else if (lead == 0xf0)
+			low = 0x90;
+		else if (lead == 0xf4)
+			high = 0x8f;
+		for (; more > 0; more--) {
+			if (at == end || *at < low || *at > high)
+				return false;
+			at++;
+			low = 0x80;
+			high = 0xbf;
+		}
+	}
+	return true;
+}
+
+char *payload_base64(const void *data, size_t size)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const uint8_t *in = data;
+	char *text = malloc((size + 2) / 3 * 4 + 1), *out = text;
+
+	if (!text)
+		return NULL;
+	for (size_t i = 0; i < size; i += 3) {
+		uint32_t three = (uint32_t)in[i] << 16;
+
+		if (i + 1 < size)
+			three |= (uint32_t)in[i + 1] << 8;
+		if (i + 2 < size)
+			three |= in[i + 2];
+		*out++ = digits[three >> 18];
+		*out++ = digits[three >> 12 & 63];
+		*out++ = i + 1 < size ? digits[three >> 6 & 63] : '=';
+		*out++ = i + 2 < size ? digits[three & 63] : '=';
+	}
+	*out = '\0';
+	return text;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/writer.h"
+
+#include <json-c/json.h>
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+/* Every format collects a row as a JSON object, which keeps the order of the names. */
+struct writer {
+	enum writer_format format;
+	struct json_object *rows, *row;
+};
+
+struct writer *writer_new(enum writer_format format)
+{
+	struct writer *writer = calloc(1, sizeof(*writer));
+
+	if (!writer)
+		abort();
+	writer->format = format;
+	writer->rows = json_object_new_array();
+	writer->row = json_object_new_object();
+	return writer;
+}
+
+void writer_free(struct writer *writer)
+{
+	json_object_put(writer->rows);
+	json_object_put(writer->row);
+	free(writer);
+}
+
+void writer_text(struct writer *writer, const char *name, const char *value)
+{
+	json_object_object_add(writer->row, name, value ? json_object_new_string(value) : NULL);
+}
+
+void writer_number(struct writer *writer, const char *name, int64_t value)
+{
+	json_object_object_add(writer->row, name, json_object_new_int64(value));
+}
+
+void writer_real(struct writer *writer, const char *name, double value, int digits)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "%.*f", digits, value);
+	json_object_object_add(writer->row, name, json_object_new_double_s(value, text));
+}
+
+void writer_json(struct writer *writer, const char *name, struct json_object *value)
+{
+	json_object_object_add(writer->row, name, value);
+}
+
+static const char *text_of(struct json_object *value)
+{
+	if (!value)
+		return "-";
+	if (json_object_is_type(value, json_type_string)) {
+		const char *text = json_object_get_string(value);
+
+		return *text ? text : "-";
+	}
+	return json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN);
+}
+
+static void put_text(const char *text)
+{
+	for (; *text; text++)
+		putchar((unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text);
+}
+
+static void write_line(struct json_object *row)
+{
+	const char *separator = "";
+
+	json_object_object_foreach(row, name, value) {
+		(void)name;
+		fputs(separator, stdout);
+		put_text(text_of(value));
+		separator = " ";
+	}
+	putchar('\n');
+}
+
+int writer_end_row(struct writer *writer)
+{
+	struct json_object *row = writer->row;
+	int code = 0;
+
+	writer->row = json_object_new_object();
+	if (writer->format == WRITER_TABLE || writer->format == WRITER_JSON_ARRAY) {
+		json_object_array_add(writer->rows, row);
+		return 0;
+	}
+	if (writer->format == WRITER_LINES)
+		write_line(row);
+	else
+		puts(json_object_to_json_string_ext(row, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	code = cli_flush();
+	json_object_put(row);
+	return code;
+}
+
+/* The columns are those of the first row; all rows of a command have the same. */
+static void write_table(struct json_object *rows)
+{
+	size_t count = json_object_array_length(rows);
+	int width[32] = {0}, column = 0;
+
+	if (count == 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		column = 0;
+		json_object_object_foreach(json_object_array_get_idx(rows, i), name, value) {
+			int wide = (int)strlen(text_of(value)), head = (int)strlen(name);
+
+			if (column >= 32)
+				break;
+			if (wide < head)
+				wide = head;
+			if (width[column] < wide)
+				width[column] = wide;
+			column++;
+		}
+	}
+	for (size_t i = 0; i <= count; i++) {
+		int last = column, at = 0;
+
+		json_object_object_foreach(json_object_array_get_idx(rows, i ? i - 1 : 0), name, value) {
+			const char *text = i ? text_of(value) : name;
+
+			if (at >= 32)
+				break;
+			if (i)
+				put_text(text);
+			else
+				for (const char *c = text; *c; c++)
+					putchar(toupper((unsigned char)*c));
+			if (at < last - 1)
+				printf("%*s  ", width[at] - (int)strlen(text), "");
+			at++;
+		}
+		putchar('\n');
+	}
+}
+
+int writer_finish(struct writer *writer)
+{
+	if (writer->format == WRITER_TABLE)
+		write_table(writer->rows);
+	else if (writer->format == WRITER_JSON_ARRAY)
+		puts(json_object_to_json_string_ext(writer->rows, JSON_C_TO_STRING_PRETTY |
+									  JSON_C_TO_STRING_NOSLASHESCAPE));
+	return cli_flush();
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_CLI_WRITER_H
+#define XENMSG_CLI_WRITER_H
+
+/*
+ * Rows of named values, written as people or as programs want them. Commands say what the values are, and the format
+ * decides about the rest:
+ *
+ *   WRITER_TABLE       columns under a heading, written at the end, when their widths are known
+ *   WRITER_LINES       the values of a row on a line, at once
+ *   WRITER_JSON_LINES  an object on a line, at once
+ *   WRITER_JSON_ARRAY  an array of objects, at the end
+ */
+
+#include <stdint.h>
+
+struct json_object;
+struct writer;
+
+enum writer_format {
+	WRITER_TABLE,
+	WRITER_LINES,
+	WRITER_JSON_LINES,
+	WRITER_JSON_ARRAY,
+};
+
+struct writer *writer_new(enum writer_format format);
+void writer_free(struct writer *writer);
+
+/* Values of the current row. Control characters don't get to a terminal. NULL text: not known, "-" in text. */
+void writer_text(struct writer *writer, const char *name, const char *value);
+void writer_number(struct writer *writer, const char *name, int64_t value);
+void writer_real(struct writer *writer, const char *name, double value, int digits);
+/* Takes the value over; in text, its JSON. */
+void writer_json(struct writer *writer, const char *name, struct json_object *value);
+/* Each returns 0 or an exit code (standard output is gone). */
+int writer_end_row(struct writer *writer);
+int writer_finish(struct writer *writer);
+
+#endif

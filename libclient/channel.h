@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_LIBCLIENT_CHANNEL_H
+#define XENMSG_LIBCLIENT_CHANNEL_H
+
+/*
+ * One channel of the outbox: the offsets of its stream, the bytes that are not in the ring yet, and the messages that have
+ * no outcome yet. Offsets count from the channel's start:
+ *
+ *   consumed ≤ framed ≤ accepted     taken by the receiver ≤ put into the ring ≤ promised to the program
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uthash.h>
+
+#include "libclient/fifo.h"
+#include "libclient/hop.h"
+#include "wire/address.h"
+#include "xenmsg.h"
+
+enum channel_state {
+	CHANNEL_OPENING,
+	CHANNEL_OPEN,
+	CHANNEL_CLOSING,
+};
+
+/* A message without an outcome. It begins where the one before it ends. */
+struct op {
+	uint64_t end;
+	xenmsg_done done; /* NULL: nobody wants to know */
+	void *userdata;
+	bool cancelling; /* CANCEL was sent: only its answer decides, since `consumed` passes skipped messages too */
+};
+
+struct channel {
+	char address[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
+	UT_hash_handle hh;
+	struct channel *prev, *next; /* in the list of the ready */
+	bool ready;
+	enum channel_state state;
+	bool fin_received;
+	uint32_t number;
+	uint64_t framed, accepted, limit, consumed;
+	uint64_t hold;	  /* don't frame from here: a message that may be too large, until OPENED tells */
+	uint64_t settled; /* end of the last op that got its outcome */
+	uint64_t max_message;
+	uint64_t used;	   /* outbox->clock when it was used last */
+	struct fifo queue; /* the bytes from `framed` to `accepted` */
+	struct op *ops;	   /* a ring */
+	uint32_t ops_head, ops_count, ops_capacity;
+	uint32_t ops_framed; /* how many of them, from the head, are wholly in the ring */
+};
+
+/* What one message takes in the stream. */
+static inline uint64_t message_span(uint64_t size)
+{
+	return MESSAGE_HEAD_SIZE + ((size + 7) & ~(uint64_t)7) + MESSAGE_TRAILER_SIZE;
+}
+
+static inline struct op *channel_op(const struct channel *channel, uint32_t index)
+{
+	return &channel->ops[(channel->ops_head + index) & (channel->ops_capacity - 1)];
+}
+
+/* How far the stream may go into the ring now. */
+static inline uint64_t channel_budget(const struct channel *channel)
+{
+	uint64_t end = channel->limit < channel->hold ? channel->limit : channel->hold;
+
+	return end > channel->framed ? (end - channel->framed) & ~(uint64_t)7 : 0;
+}
+
+struct channel *channel_new(const char *address, uint32_t number);
+void channel_free(struct channel *channel);
+/* Room for one more op. -ENOMEM. */
+int channel_reserve_op(struct channel *channel);
+/* The room was reserved. */
+void channel_push_op(struct channel *channel, uint64_t end, xenmsg_done done, void *userdata);
+struct op channel_pop_op(struct channel *channel);
+/* After `framed` has moved. Returns how many messages ended in what was framed. */
+uint16_t channel_count_framed(struct channel *channel);
+
+/* Puts as much of a message into the ring as credit and space allow, from byte `from` on of the three pieces that it consists of.
+ * Returns the number of bytes, or -EPROTO. */
+struct message_pieces {
+	uint8_t head[MESSAGE_HEAD_SIZE];
+	const void *data;
+	uint64_t size;
+	uint8_t tail[8 + MESSAGE_TRAILER_SIZE];
+	uint32_t tail_size;
+};
+void message_pieces_init(struct message_pieces *pieces, const void *data, size_t size);
+int64_t channel_frame_pieces(struct channel *channel, struct hop *hop, const struct message_pieces *pieces);
+/* Appends what follows byte `from` to the queue, for which the room was reserved. */
+void channel_queue_pieces(struct channel *channel, const struct message_pieces *pieces, uint64_t from);
+/* Puts one frame from the queue into the ring. 1: done; 0: no room for it, *want_space says how much it takes; -EPROTO. */
+int channel_frame_queue(struct channel *channel, struct hop *hop, uint32_t *want_space);
+
+#endif

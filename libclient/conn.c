@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "libclient/conn.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define BUDGET 1024 /* callbacks in one call of xenmsg_process(), so that a loop's other sources get their turn */
+
+int64_t conn_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int64_t conn_deadline(int timeout_ms)
+{
+	return timeout_ms < 0 ? -1 : conn_now() + timeout_ms;
+}
+
+int conn_left(int64_t deadline)
+{
+	int64_t left;
+
+	if (deadline < 0)
+		return -1;
+	left = deadline - conn_now();
+	return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
+}
+
+void conn_set_reason(struct xenmsg *conn, const void *text, size_t size)
+{
+	if (size >= sizeof(conn->reason))
+		size = sizeof(conn->reason) - 1;
+	memcpy(conn->reason, text, size);
+	conn->reason[size] = '\0';
+}
+
+/* ---- what the daemon says ---- */
+
+static int on_goodbye(struct xenmsg *conn, const uint8_t *payload, uint32_t length)
+{
+	struct frame_goodbye goodbye;
+
+	if (frame_goodbye_decode(payload, length, &goodbye) < 0)
+		return -EPROTO;
+	hop_keep_reason(&conn->hop, goodbye.text);
+	return -ENOTCONN;
+}
+
+static int dispatch(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload)
+{
+	switch (header->type) {
+	case FRAME_GOODBYE:
+		return on_goodbye(conn, payload, header->length);
+	case FRAME_REPLY:
+	case FRAME_EVENT:
+		return request_frame(conn, header, payload);
+	case FRAME_OPENED:
+	case FRAME_CREDIT:
+	case FRAME_CANCELLED:
+	case FRAME_OPEN:
+	case FRAME_CANCEL:
+	case FRAME_FIN:
+	case FRAME_RESET:
+		if (header->channel >= CHANNEL_NUMBERS)
+			return -EPROTO;
+		if (header->channel & 1)
+			return inbox_frame(&conn->inbox, header, payload);
+		if (header->type == FRAME_OPEN || header->type == FRAME_CANCEL)
+			return -EPROTO;
+		return outbox_frame(&conn->outbox, header, payload);
+	default:
+		return header->type >= FRAME_OPTIONAL ? 0 : -EPROTO;
+	}
+}
+
+/* Returns the number of frames read. */
+static int read_in(struct xenmsg *conn)
+{
+	struct ring_reader *in = &conn->hop.in;
+	int frames = 0;
+
+	for (;;) {
+		int ready = ring_reader_ready(in, FRAME_HEADER_SIZE), r;
+		uint8_t raw[FRAME_HEADER_SIZE];
+		struct frame_header header;
+
+		if (ready < 0)
+			return ready;
+		if (ready == 0)
+			break;
+		if ((uint32_t)ready < FRAME_HEADER_SIZE)
+			return -EPROTO;
+		ring_reader_copy(in, 0, raw, sizeof(raw));
+		if (frame_header_decode(raw, &header) < 0 || (uint32_t)ready < frame_size(header.length))
+			return -EPROTO;
+		ring_reader_copy(in, FRAME_HEADER_SIZE, conn->scratch, header.length);
+		ring_reader_consume(in, frame_size(header.length));
+		r = dispatch(conn, &header, conn->scratch);
+		if (r < 0)
+			return r;
+		frames++;
+	}
+	if (frames)
+		hop_release_in(&conn->hop);
+	return frames;
+}
+
+/* What the daemon had said before it went still counts: messages may have been delivered. */
+void conn_fail(struct xenmsg *conn, int error)
+{
+	if (conn->dead)
+		return;
+	if (error == -ENOTCONN)
+		read_in(conn);
+	conn->dead = error;
+	if (conn->hop.reason[0])
+		conn_set_reason(conn, conn->hop.reason, strlen(conn->hop.reason));
+	outbox_fail(&conn->outbox, -ENOTCONN);
+	request_fail_all(conn, error);
+	conn->hop.closed = true;
+	hop_poke(&conn->hop);
+}
+
+int conn_flush(struct xenmsg *conn)
+{
+	int r;
+
+	if (conn->dead)
+		return conn->dead;
+	r = outbox_flush(&conn->outbox, &conn->want_space);
+	if (r < 0) {
+		conn_fail(conn, r);
+		return conn->dead;
+	}
+	hop_publish(&conn->hop);
+	return 0;
+}
+
+int conn_pump(struct xenmsg *conn)
+{
+	int r;
+
+	if (conn->dead)
+		return conn->dead;
+	r = read_in(conn);
+	if (r < 0) {
+		conn_fail(conn, r);
+		return conn->dead;
+	}
+	return conn_flush(conn);
+}
+
+/* ---- what the program gets ---- */
+
+int conn_run_outcomes(struct xenmsg *conn, int budget)
+{
+	int count = outbox_run(&conn->outbox, budget);
+
+	return count + request_run_events(conn, budget - count);
+}
+
+int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, const struct binding **binding)
+{
+	struct inbox_front front;
+	bool unknown;
+	int r;
+
+	*message = NULL;
+	if (conn->dead)
+		return conn->dead;
+	for (;;) {
+		r = inbox_front(&conn->inbox, &front, &unknown);
+		if (!unknown)
+			break;
+		/* The OPEN was put into `in` before the DATA was put here. */
+		r = read_in(conn);
+		if (r < 0)
+			break;
+		r = inbox_front(&conn->inbox, &front, &unknown);
+		if (!unknown)
+			break;
+		inbox_skip_frame(&conn->inbox);
+	}
+	if (r == -ENOMEM)
+		return r;
+	if (r < 0) {
+		conn_fail(conn, r);
+		return conn->dead;
+	}
+	conn->recv_waits = r > 0 && !front.binding->handler;
+	if (r == 0 || conn->recv_waits != recv) {
+		/* What was put together from pieces is given back even if its end is still to come. */
+		int s = inbox_release(&conn->inbox, r == 0);
+
+		if (s < 0)
+			conn_fail(conn, s);
+		return conn->dead;
+	}
+	*binding = front.binding;
+	r = inbox_take(&conn->inbox, &front, message);
+	if (r == -ENOMEM)
+		return r;
+	if (r >= 0)
+		r = inbox_release(&conn->inbox, false);
+	if (r < 0) {
+		xenmsg_message_free(*message);
+		*message = NULL;
+		conn_fail(conn, r);
+		return conn->dead;
+	}
+	conn->recv_waits = false;
+	return 1;
+}
+
+int conn_run(struct xenmsg *conn, int budget)
+{
+	int count = conn_run_outcomes(conn, budget);
+
+	while (count < budget) {
+		struct xenmsg_message *message;
+		const struct binding *binding;
+		int r = conn_take(conn, false, &message, &binding);
+
+		if (r < 0)
+			return count > 0 ? count : r;
+		if (r == 0)
+			break;
+		if (!message)
+			continue;
+		count++;
+		binding->handler(binding->userdata, message);
+	}
+	return count;
+}
+
+int conn_arm(struct xenmsg *conn, bool deliveries)
+{
+	int r;
+
+	if (conn->dead)
+		return conn->dead;
+	r = inbox_release(&conn->inbox, true);
+	if (r == 0)
+		r = conn_flush(conn);
+	if (r == 0)
+		r = hop_arm(&conn->hop, deliveries && !conn->recv_waits, conn->want_space);
+	if (r < 0 && !conn->dead)
+		conn_fail(conn, r);
+	return conn->dead ? conn->dead : r;
+}
+
+/* Takes note of what the descriptors say. */
+static int poll_hop(struct xenmsg *conn, int timeout_ms)
+{
+	int r = hop_poll(&conn->hop, timeout_ms);
+
+	if (r == -EINTR)
+		return r;
+	if (r >= 0 && conn->hop.closed)
+		r = -ENOTCONN;
+	if (r < 0) {
+		conn_fail(conn, r);
+		return conn->dead;
+	}
+	return r;
+}
+
+void conn_remind(struct xenmsg *conn)
+{
+	if (conn->outbox.settled_count > 0 || conn->events || ring_reader_ready(&conn->hop.deliveries, 1) > 0)
+		hop_poke(&conn->hop);
+}
+
+int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries)
+{
+	int r = conn_arm(conn, deliveries);
+
+	if (r != 0)
+		return r;
+	return poll_hop(conn, conn_left(deadline));
+}
+
+/* ---- public ---- */
+
+static const char *default_path(void)
+{
+	const char *path = getenv("XENMSG_SOCKET");
+
+	return path && *path ? path : "/run/xenmsg/xenmsg.sock";
+}
+
+int xenmsg_open(struct xenmsg **opened, const char *socket_path)
+{
+	struct xenmsg *conn = calloc(1, sizeof(*conn));
+	int r = -ENOMEM;
+
+	if (!conn)
+		return -ENOMEM;
+	conn->scratch = malloc(FRAME_PAYLOAD_MAX);
+	if (!conn->scratch)
+		goto free_conn;
+	r = hop_open(&conn->hop, socket_path ? socket_path : default_path());
+	if (r < 0)
+		goto free_scratch;
+	outbox_init(&conn->outbox, &conn->hop);
+	r = inbox_init(&conn->inbox, &conn->hop);
+	if (r < 0)
+		goto close_hop;
+	*opened = conn;
+	return 0;
+close_hop:
+	hop_close(&conn->hop);
+free_scratch:
+	free(conn->scratch);
+free_conn:
+	free(conn);
+	return r;
+}
+
+void xenmsg_close(struct xenmsg *conn)
+{
+	if (!conn)
+		return;
+	if (!conn->dead) {
+		conn_pump(conn);
+		outbox_finish(&conn->outbox);
+		outbox_fail(&conn->outbox, -ECANCELED);
+		conn->dead = -ENOTCONN;
+	}
+	outbox_run(&conn->outbox, INT_MAX);
+	outbox_free(&conn->outbox);
+	inbox_release(&conn->inbox, true);
+	hop_close(&conn->hop);
+	inbox_free(&conn->inbox);
+	request_free_all(conn);
+	free(conn->scratch);
+	free(conn);
+}
+
+int xenmsg_fd(struct xenmsg *conn)
+{
+	return conn->hop.epoll;
+}
+
+int xenmsg_events(struct xenmsg *conn)
+{
+	(void)conn;
+	return POLLIN;
+}
+
+int xenmsg_timeout(struct xenmsg *conn)
+{
+	return conn->outbox.settled_count > 0 || conn->events ? 0 : -1;
+}
+
+static int process(struct xenmsg *conn)
+{
+	int count = 0, r;
+
+	do {
+		conn_pump(conn);
+		r = conn_run(conn, BUDGET - count);
+		if (r < 0)
+			break;
+		count += r;
+		if (count >= BUDGET) {
+			hop_poke(&conn->hop);
+			break;
+		}
+		r = conn_arm(conn, true);
+	} while (r > 0);
+	if (count > 0 || r >= 0)
+		return count + conn->recv_waits;
+	return r;
+}
+
+int xenmsg_process(struct xenmsg *conn)
+{
+	conn->reason[0] = '\0';
+	if (!conn->dead)
+		while (poll_hop(conn, 0) == -EINTR)
+			;
+	return process(conn);
+}
+
+int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
+{
+	int64_t deadline = conn_deadline(timeout_ms);
+
+	conn->reason[0] = '\0';
+	for (;;) {
+		int r = process(conn);
+
+		if (r != 0)
+			return r;
+		r = conn_sleep(conn, deadline, true);
+		if (r == -EINTR || (r == 0 && conn_left(deadline) == 0))
+			return r;
+	}
+}
+
+const char *xenmsg_reason(struct xenmsg *conn)
+{
+	return conn->reason;
+}
+
+uint32_t xenmsg_domid(struct xenmsg *conn)
+{
+	return conn->hop.domid;
+}
+
+size_t xenmsg_max_message(struct xenmsg *conn)
+{
+	return (size_t)conn->hop.max_message;
+}

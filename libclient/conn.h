@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_LIBCLIENT_CONN_H
+#define XENMSG_LIBCLIENT_CONN_H
+
+/*
+ * A connection: the hop to the daemon, the outbox, the inbox, requests and watches, and what drives them. Data flows from
+ * the hop to these and from them to the program's callbacks; they don't know each other.
+ *
+ * conn_pump() reads what the daemon said and sends what waits, and calls nobody back; conn_run() calls the program back. A
+ * connection that has failed stays so: `dead` is the error that every later call returns.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libclient/fifo.h"
+#include "libclient/hop.h"
+#include "libclient/inbox.h"
+#include "libclient/outbox.h"
+#include "xenmsg.h"
+
+/* A request whose REPLY is awaited. */
+struct request {
+	struct request *prev, *next;
+	uint32_t number;
+	bool finished;
+	int error;	  /* negative errno, once finished */
+	struct fifo body; /* of the REPLY so far */
+};
+
+struct watch {
+	struct watch *prev, *next;
+	uint32_t number; /* that of the WATCH request */
+	xenmsg_event_handler handler;
+	void *userdata;
+};
+
+/* An EVENT that is still to be reported. */
+struct pending_event {
+	struct pending_event *prev, *next;
+	uint32_t watch;
+	struct xenmsg_event event;
+	char name[];
+};
+
+struct xenmsg {
+	struct hop hop;
+	struct outbox outbox;
+	struct inbox inbox;
+	struct request *requests; /* utlist, those without an answer */
+	unsigned request_count;
+	uint32_t last_number;
+	struct watch *watches;
+	struct pending_event *events;
+	int dead;
+	uint32_t want_space;   /* that the outbox waits for, 0 if it doesn't */
+	bool recv_waits;       /* at the front of the deliveries lies a message for xenmsg_recv() */
+	uint8_t *scratch;      /* FRAME_PAYLOAD_MAX bytes: a payload, copied out */
+	char reason[512];
+};
+
+int64_t conn_now(void);
+/* Milliseconds until a deadline that conn_deadline() made, at least 0; -1 for ever. */
+int64_t conn_deadline(int timeout_ms);
+int conn_left(int64_t deadline);
+
+/* Reads `in`, sends what can be sent. Returns 0 or conn->dead. */
+int conn_pump(struct xenmsg *conn);
+/* Sends what can be sent and shows it. */
+int conn_flush(struct xenmsg *conn);
+/* Calls back for what has come, up to `budget` times. Returns how often, or conn->dead if nothing was left to call. */
+int conn_run(struct xenmsg *conn, int budget);
+/* The same for sends and events, not for messages. */
+int conn_run_outcomes(struct xenmsg *conn, int budget);
+/* Sleeps until something comes that conn_pump() or, with `deliveries`, conn_run() can work on. Without, messages that lie there
+ * disturb nobody's sleep. 1: there is; 0: the time is up; -EINTR; conn->dead. */
+int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries);
+/* Arms the notifications, after a last look: 1: there was something. 0; conn->dead. */
+int conn_arm(struct xenmsg *conn, bool deliveries);
+/* After a call that may have taken the edge which told of it: makes the descriptor readable if something is left to be called back for. */
+void conn_remind(struct xenmsg *conn);
+/* Takes the next message. 1: it is in *message, or was cancelled (then NULL). 0: there is none. `recv`: only one for which
+ * there is no handler; otherwise only one with a handler. */
+int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, const struct binding **binding);
+/* The end, with every outcome settled (not yet reported). */
+void conn_fail(struct xenmsg *conn, int error);
+void conn_set_reason(struct xenmsg *conn, const void *text, size_t size);
+
+/* request.c: frames REPLY and EVENT. */
+int request_frame(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload);
+int request_run_events(struct xenmsg *conn, int budget);
+void request_fail_all(struct xenmsg *conn, int error);
+void request_free_all(struct xenmsg *conn);
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_LIBCLIENT_INBOX_H
+#define XENMSG_LIBCLIENT_INBOX_H
+
+/*
+ * What the program receives: its bindings, and one `receiver` for each channel that the daemon has opened to them. Frames
+ * about them come in the ring `in`; their DATA lies in `deliveries` until the program takes the messages, in that order. A message that lies in one
+ * frame is copied straight from the ring; one that is spread over several is put together in private memory, which grows
+ * as the bytes arrive, so that a header alone costs nothing.
+ *
+ * Taking a message is a compare-and-swap of its state word from sent to taken (in the ring, where the daemon may be
+ * cancelling it at the same time); when it fails the message is skipped.
+ *
+ * States of a receiver:
+ *
+ *   OPEN ──FIN (answered), and all taken──▶ gone
+ *   OPEN ──RESET (answered)──▶ gone
+ *   OPEN ──we find the stream malformed, or the endpoint is unbound: RESET──▶ RESET_SENT ──RESET──▶ gone
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uthash.h>
+
+#include "libclient/hop.h"
+#include "libclient/message.h"
+#include "xenmsg.h"
+
+struct receiver;
+
+struct binding {
+	char endpoint[ENDPOINT_NAME_MAX + 1];
+	xenmsg_message_handler handler;
+	void *userdata;
+	UT_hash_handle hh;
+};
+
+struct inbox {
+	struct hop *hop;
+	struct message_pool *pool;
+	struct binding *bindings;    /* uthash */
+	struct receiver **by_number; /* the half of its number is the place */
+	uint32_t places;
+	struct receiver *dirty; /* utlist; without shared memory: those whose progress wasn't reported yet */
+	uint32_t frame_channel, frame_left, frame_padding; /* the frame at the front of `deliveries`: what of it is left */
+	bool frame_stale;				   /* its channel has ended meanwhile */
+	uint32_t unreported; /* bytes taken since the daemon was last offered a notification */
+};
+
+int inbox_init(struct inbox *inbox, struct hop *hop);
+void inbox_free(struct inbox *inbox);
+
+/* The program's bindings; the daemon has agreed already. -ENOMEM. */
+int inbox_bind(struct inbox *inbox, const char *endpoint, xenmsg_message_handler handler, void *userdata);
+struct binding *inbox_find(struct inbox *inbox, const char *endpoint, size_t size);
+/* Ends the channels to the endpoint. */
+int inbox_unbind(struct inbox *inbox, struct binding *binding);
+
+/* A frame about a channel that the daemon opened, DATA excepted. -EPROTO, -ENOMEM. */
+int inbox_frame(struct inbox *inbox, const struct frame_header *header, const uint8_t *payload);
+
+/* The message at the front of `deliveries`. It stays there. */
+struct inbox_front {
+	struct receiver *receiver;
+	const struct binding *binding;
+	uint32_t size; /* of the payload, if it lies in the ring as a whole */
+};
+/* 1: there is one; 0: none yet; -EPROTO, -ENOMEM. `unknown_channel`: DATA came of which the OPEN is still unread in `in`. */
+int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_channel);
+/* Throws away the frame of a channel that doesn't exist, after all of `in` was read. */
+void inbox_skip_frame(struct inbox *inbox);
+/* Takes it. 1: the message is the caller's; 0: it had been cancelled; -ENOMEM (it stays). */
+int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenmsg_message **message);
+/* Tells the daemon what was taken: at once, or, if not `now`, when enough has come together. */
+int inbox_release(struct inbox *inbox, bool now);
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "libclient/message.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEEP_MESSAGES 64	  /* in the pool */
+#define KEEP_CAPACITY (1u << 20) /* larger buffers go back to the system */
+#define MIN_CAPACITY  512u
+
+struct message_pool {
+	struct xenmsg_message *unused;
+	unsigned unused_count, out;
+	bool closed;
+};
+
+struct message_pool *message_pool_new(void)
+{
+	return calloc(1, sizeof(struct message_pool));
+}
+
+static void destroy(struct xenmsg_message *message)
+{
+	free(message->data);
+	free(message);
+}
+
+void message_pool_close(struct message_pool *pool)
+{
+	if (!pool)
+		return;
+	while (pool->unused) {
+		struct xenmsg_message *message = pool->unused;
+
+		pool->unused = message->next;
+		destroy(message);
+	}
+	pool->unused_count = 0;
+	pool->closed = true;
+	if (pool->out == 0)
+		free(pool);
+}
+
+struct xenmsg_message *message_new(struct message_pool *pool, size_t capacity)
+{
+	struct xenmsg_message *message = pool->unused;
+
+	if (message) {
+		pool->unused = message->next;
+		pool->unused_count--;
+	} else {
+		message = calloc(1, sizeof(*message));
+		if (!message)
+			return NULL;
+		message->pool = pool;
+	}
+	message->size = 0;
+	if (message_grow(message, capacity, capacity) < 0) {
+		destroy(message);
+		return NULL;
+	}
+	pool->out++;
+	return message;
+}
+
+int message_grow(struct xenmsg_message *message, size_t size, size_t most)
+{
+	size_t capacity = message->capacity * 2;
+	uint8_t *data;
+
+	if (size <= message->capacity && message->data)
+		return 0;
+	if (capacity > most)
+		capacity = most;
+	if (capacity < size)
+		capacity = size;
+	if (capacity < MIN_CAPACITY)
+		capacity = MIN_CAPACITY;
+	data = malloc(capacity);
+	if (!data)
+		return -ENOMEM;
+	if (message->size)
+		memcpy(data, message->data, message->size);
+	free(message->data);
+	message->data = data;
+	message->capacity = capacity;
+	return 0;
+}
+
+void xenmsg_message_free(struct xenmsg_message *message)
+{
+	struct message_pool *pool;
+
+	if (!message)
+		return;
+	pool = message->pool;
+	pool->out--;
+	if (!pool->closed && pool->unused_count < KEEP_MESSAGES && message->capacity <= KEEP_CAPACITY) {
+		message->next = pool->unused;
+		pool->unused = message;
+		pool->unused_count++;
+		return;
+	}
+	destroy(message);
+	if (pool->closed && pool->out == 0)
+		free(pool);
+}
+
+void *xenmsg_message_data(struct xenmsg_message *message)
+{
+	return message->data;
+}
+
+size_t xenmsg_message_size(const struct xenmsg_message *message)
+{
+	return message->size;
+}
+
+const char *xenmsg_message_endpoint(const struct xenmsg_message *message)
+{
+	return message->endpoint;
+}
+
+uint32_t xenmsg_message_sender_domid(const struct xenmsg_message *message)
+{
+	return message->sender.domid;
+}
+
+uint32_t xenmsg_message_sender_uid(const struct xenmsg_message *message)
+{
+	return message->sender.uid;
+}
+
+uint32_t xenmsg_message_sender_gid(const struct xenmsg_message *message)
+{
+	return message->sender.gid;
+}
+
+uint32_t xenmsg_message_sender_pid(const struct xenmsg_message *message)
+{
+	return message->sender.pid;
+}
+
+const char *xenmsg_message_sender_name(const struct xenmsg_message *message)
+{
+	return message->sender_name;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_LIBCLIENT_MESSAGE_H
+#define XENMSG_LIBCLIENT_MESSAGE_H
+
+/*
+ * Received messages, and the pool that keeps them for the next use, so that steady traffic allocates nothing. The pool
+ * outlives the connection until the program has freed its last message.
+ */
+
+#include <stdbool.h>
+
+#include "wire/address.h"
+#include "wire/frame.h"
+#include "xenmsg.h"
+
+struct message_pool;
+
+struct xenmsg_message {
+	struct message_pool *pool;
+	struct xenmsg_message *next; /* in the pool */
+	uint8_t *data;
+	size_t size, capacity;
+	struct frame_identity sender;
+	char endpoint[ENDPOINT_NAME_MAX + 1];
+	char sender_name[DOMAIN_NAME_MAX + 1];
+};
+
+struct message_pool *message_pool_new(void);
+/* Messages that are still out there stay valid. */
+void message_pool_close(struct message_pool *pool);
+
+/* An empty message with room for `capacity` bytes. NULL: no memory. */
+struct xenmsg_message *message_new(struct message_pool *pool, size_t capacity);
+/* Makes room for `size` bytes, of `most` in the end; what is there is kept. -ENOMEM. */
+int message_grow(struct xenmsg_message *message, size_t size, size_t most);
+
+#endif

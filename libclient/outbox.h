@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_LIBCLIENT_OUTBOX_H
+#define XENMSG_LIBCLIENT_OUTBOX_H
+
+/*
+ * What the program sends: one channel of kind message for each address, opened at first use and kept for the next message.
+ * Each message is an `op` that waits in its channel, in the order of the stream, until the daemon's CREDIT has passed its
+ * end, or a RESET decides over it (protocol.md, section 2.3). What has an outcome moves to the list of the settled, from
+ * which outbox_run() calls the program back: so a callback may send, and no channel changes under the feet of who walks it.
+ *
+ * States of a channel:
+ *
+ *   OPENING ──OPENED──▶ OPEN ──unused for long, all settled──▶ CLOSING (FIN sent) ──FIN from the other side──▶ gone
+ *   any ──RESET (answered)──▶ gone; the next message to the address opens another
+ *
+ * Bytes go into the ring at once as far as credit and space allow; the rest is copied to the channel's queue. Channels with a
+ * queue and credit take turns, a frame each, so none holds up the others.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libclient/hop.h"
+#include "xenmsg.h"
+
+struct channel;
+
+struct settled {
+	xenmsg_done done;
+	void *userdata;
+	int result;
+};
+
+struct outbox {
+	struct hop *hop;
+	struct channel *by_address; /* uthash; those that take new messages */
+	struct channel *last;	    /* the one used last: most programs talk to one address at a time */
+	struct channel **by_number; /* the half of its number is the place */
+	uint32_t places, next_place;
+	struct channel *ready; /* utlist: those that have bytes queued and credit for them */
+	unsigned channels;
+	uint64_t clock; /* counts posts, to tell which channel was used least recently */
+	/* A ring: `outstanding` counts the ops that are to be reported in all, so there is always room for those that settle. */
+	struct settled *settled;
+	uint32_t settled_head, settled_count, settled_capacity, outstanding;
+};
+
+/* What is needed to withdraw a message again. Valid until its `done` was called. */
+struct outbox_ticket {
+	struct channel *channel;
+	void *userdata;
+};
+
+void outbox_init(struct outbox *outbox, struct hop *hop);
+/* Calls no one back: outbox_fail() and outbox_run() come first. */
+void outbox_free(struct outbox *outbox);
+
+/* Accepts a message; the errors are those of xenmsg_post(). With `at_once` it is not queued: -EAGAIN if it can't go into the
+ * ring as a whole. */
+int outbox_post(struct outbox *outbox, const char *address, const void *data, size_t size, bool at_once,
+		xenmsg_done done, void *userdata, struct outbox_ticket *ticket);
+/* Gives up a message that has no outcome. It gets one: -ETIMEDOUT at once if its end hasn't been handed to the daemon, else after a
+ * CANCEL was answered. */
+int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket);
+/* The answer to a CANCEL doesn't come: -ECONNRESET. */
+void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket);
+
+/* Moves queued bytes to the ring. *want_space: how much room it waits for, 0 if it doesn't. */
+int outbox_flush(struct outbox *outbox, uint32_t *want_space);
+/* Calls `done` for up to `budget` of the settled. Returns for how many. */
+int outbox_run(struct outbox *outbox, int budget);
+/* The hop is lost: everything gets its outcome, `unsent` being that of messages of which no byte went into the ring. */
+void outbox_fail(struct outbox *outbox, int unsent);
+/* Sends FIN on every channel: an orderly end. */
+void outbox_finish(struct outbox *outbox);
+
+/* A frame about a channel that we opened. -EPROTO if it can't be. */
+int outbox_frame(struct outbox *outbox, const struct frame_header *header, const uint8_t *payload);
+
+#endif
