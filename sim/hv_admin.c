@@ -412,16 +412,17 @@ static void on_input_end(struct session *session)
 	struct evbuffer *input = bufferevent_get_input(session->bev), *output = bufferevent_get_output(session->bev);
 	struct command_context context = {.hv = session->hv, .pid = session->pid};
 	size_t length = evbuffer_get_length(input);
-	const char *text;
+	char text[MAX_INPUT + 1];
 	int status = EXIT_USAGE;
 
-	context.text = evbuffer_new();
+	context.text = length <= MAX_INPUT ? evbuffer_new() : NULL;
 	if (!context.text) {
 		session_free(session);
 		return;
 	}
-	evbuffer_add(input, "", 1);
-	text = (const char *)evbuffer_pullup(input, -1);
+	/* A copy, since nothing can be added to a bufferevent's input, not even the terminating NUL. */
+	evbuffer_remove(input, text, length);
+	text[length] = 0;
 	for (size_t i = 0; i < length && context.count < MAX_WORDS; i += strlen(text + i) + 1)
 		context.word[context.count++] = text + i;
 	status = run_command(&context);
