@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A stock libxenvchan program for tests: it links nothing of this project. It opens one vchan, and then takes commands
- * on stdin, a line each, and answers each with one line, "ok ..." or "error ERRNO".
+ * A stock libxenvchan program for tests: it links nothing of this project. It opens one vchan, and then takes
+ *commands on stdin, a line each, and answers each with one line, "ok ..." or "error ERRNO".
  *
  *	check-vchan server DOMID PATH LEFT RIGHT | client DOMID PATH
  */
@@ -53,13 +53,15 @@ static void transfer(struct libxenvchan *ctrl, const char *command, size_t size,
 	if (strcmp(command, "write") == 0 || strcmp(command, "send") == 0) {
 		position = written;
 		fill(data, size, &position);
-		n = command[0] == 'w' ? libxenvchan_write(ctrl, data, size) : libxenvchan_send(ctrl, data, size);
+		n = command[0] == 'w' ? libxenvchan_write(ctrl, data, size)
+				      : libxenvchan_send(ctrl, data, size);
 		if (n > 0)
 			written += (unsigned long)n;
 		result(n);
 		return;
 	}
-	n = strcmp(command, "read") == 0 ? libxenvchan_read(ctrl, data, size) : libxenvchan_recv(ctrl, data, size);
+	n = strcmp(command, "read") == 0 ? libxenvchan_read(ctrl, data, size)
+					 : libxenvchan_recv(ctrl, data, size);
 	if (n > 0 && check(data, (size_t)n, &read_so_far) < 0)
 		printf("error corrupt\n");
 	else
@@ -130,7 +132,8 @@ int main(int argc, char **argv)
 
 	errno = 0;
 	if (data && argc == 6 && strcmp(argv[1], "server") == 0)
-		ctrl = libxenvchan_server_init(NULL, atoi(argv[2]), argv[3], (size_t)atol(argv[4]), (size_t)atol(argv[5]));
+		ctrl = libxenvchan_server_init(NULL, atoi(argv[2]), argv[3], (size_t)atol(argv[4]),
+					       (size_t)atol(argv[5]));
 	else if (data && argc == 4 && strcmp(argv[1], "client") == 0)
 		ctrl = libxenvchan_client_init(NULL, atoi(argv[2]), argv[3]);
 	else

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The shared memory of one event channel handle (one open /dev/xen/evtchn), and the few atomic steps by which a
- * notification goes straight from sender to receiver.
+ * The shared memory of one event channel handle (one open /dev/xen/evtchn), and the few atomic steps by which
+ *a notification goes straight from sender to receiver.
  *
  * A port is one word with two bits:
  *
  *	0 ──notify──► PENDING ──taken by pending()──► MASKED ──unmask──► 0
  *	                                              MASKED ──notify──► MASKED|PENDING ──unmask──► PENDING
  *
- * Whoever moves a port to exactly PENDING issues one token: he sets the port's bit in ready[] and then adds 1 to the
- * handle's eventfd, which is a semaphore. Who takes a port has first read a token. So the descriptor is readable if
- * and only if a port can be taken, without any spurious wake-up (a stock program that polls and then calls the
- * blocking libxenvchan_wait depends on it), and O_NONBLOCK and blocking reads need no code.
+ * Whoever moves a port to exactly PENDING issues one token: he sets the port's bit in ready[] and then adds 1
+ *to the handle's eventfd, which is a semaphore. Who takes a port has first read a token. So the descriptor is
+ *readable if and only if a port can be taken, without any spurious wake-up (a stock program that polls and
+ *then calls the blocking libxenvchan_wait depends on it), and O_NONBLOCK and blocking reads need no code.
  *
  * The page belongs to the receiving handle and is mapped by the receiver, the hypervisor and by each peer.
  */
@@ -38,7 +38,8 @@ struct sim_evtchn_page {
 	uint8_t pad[56];
 	_Atomic uint64_t ready[SIM_MAX_PORTS / 64];
 	_Atomic uint32_t port[SIM_MAX_PORTS];
-	/* Moved on by the hypervisor when the port's peer changes: the owner then asks anew whom to notify. */
+	/* Moved on by the hypervisor when the port's peer changes: the owner then asks anew whom to notify.
+	 */
 	_Atomic uint32_t sequence[SIM_MAX_PORTS];
 };
 
@@ -72,7 +73,8 @@ static inline void sim_evtchn_unmask(struct sim_evtchn_page *page, int eventfd, 
 		sim_evtchn_token(page, eventfd, port);
 }
 
-/* Takes a ready port, masked from here on, for a token that was read. -1: there is none (its port was unbound). */
+/* Takes a ready port, masked from here on, for a token that was read. -1: there is none (its port was
+ * unbound). */
 static inline int sim_evtchn_take(struct sim_evtchn_page *page, uint32_t first)
 {
 	uint32_t words = (atomic_load(&page->end) + 63) / 64;
@@ -90,7 +92,8 @@ static inline int sim_evtchn_take(struct sim_evtchn_page *page, uint32_t first)
 			uint32_t expected = SIM_PORT_PENDING;
 
 			bits &= bits - 1;
-			if (!(atomic_fetch_and(&page->ready[word], ~(UINT64_C(1) << bit)) & UINT64_C(1) << bit))
+			if (!(atomic_fetch_and(&page->ready[word], ~(UINT64_C(1) << bit)) & UINT64_C(1)
+												    << bit))
 				continue;
 			if (atomic_compare_exchange_strong(&page->port[port], &expected, SIM_PORT_MASKED))
 				return (int)port;

@@ -10,13 +10,13 @@
  *	hv_evtchn.c   event channels
  *	hv_admin.c    the commands of xensim(1), hv_report.c its list
  *
- * One thread, one event loop. The tree of ownership: host > domain > client > shares, mappings, channel handles. Two
- * things outlive their owner: a page that others still map (its share, and the dead domain as a zombie), and a port
- * that an unmap notification still refers to.
+ * One thread, one event loop. The tree of ownership: host > domain > client > shares, mappings, channel
+ *handles. Two things outlive their owner: a page that others still map (its share, and the dead domain as a
+ *zombie), and a port that an unmap notification still refers to.
  *
  *	          create                 pause               suspend
- *	(nothing) ──────► RUNNING ◄─────────────► PAUSED     RUNNING, PAUSED ──► SUSPENDED ──resume──► RUNNING, new domid
- *	          destroy of any of these: DYING ──► ZOMBIE, as long as others map its pages ──► (nothing)
+ *	(nothing) ──────► RUNNING ◄─────────────► PAUSED     RUNNING, PAUSED ──► SUSPENDED ──resume──►
+ *RUNNING, new domid destroy of any of these: DYING ──► ZOMBIE, as long as others map its pages ──► (nothing)
  *	          suspend leaves a ZOMBIE with the old domid likewise
  */
 #ifndef XENMSG_SIM_HV_H
@@ -36,10 +36,10 @@
 /* Xen's first domid that means something else. */
 #define HV_FIRST_RESERVED_DOMID 0x7ff0u
 /* What is usable in a guest of xl's default of 1023, after the kernel's own. */
-#define HV_FIRST_PORT		8u
-#define HV_GUEST_EVTCHN_LIMIT	1016u
-#define HV_DOM0_EVTCHN_LIMIT	(SIM_MAX_PORTS - HV_FIRST_PORT)
-#define HV_GRANT_LIMIT		1024u
+#define HV_FIRST_PORT	      8u
+#define HV_GUEST_EVTCHN_LIMIT 1016u
+#define HV_DOM0_EVTCHN_LIMIT  (SIM_MAX_PORTS - HV_FIRST_PORT)
+#define HV_GRANT_LIMIT	      1024u
 
 struct event_base;
 struct event;
@@ -53,8 +53,8 @@ enum hv_type { HV_DOM0, HV_PVH, HV_PV };
 
 enum hv_state { HV_RUNNING, HV_PAUSED, HV_SUSPENDED, HV_DYING, HV_ZOMBIE };
 
-/* One call's worth of granted pages. On its owner's list while that has it mapped; after that only references and
- * mappings lead here, and it ends with the last of these. */
+/* One call's worth of granted pages. On its owner's list while that has it mapped; after that only references
+ * and mappings lead here, and it ends with the last of these. */
 struct hv_share {
 	struct hv_share *prev, *next;
 	struct hv_domain *domain; /* where its references live; NULL once there are none */
@@ -143,8 +143,8 @@ struct hv_domain {
 	struct hv_handle *orphans; /* handles without a client */
 	struct hv_ref *refs;
 	uint32_t next_ref;
-	uint32_t shared_pages;	/* against the limit */
-	uint32_t foreign_maps;	/* pages of this domain that other domains map */
+	uint32_t shared_pages; /* against the limit */
+	uint32_t foreign_maps; /* pages of this domain that other domains map */
 	struct hv_port *port[SIM_MAX_PORTS];
 	uint32_t port_count, port_limit;
 	/* Faults: so many calls fail, UINT32_MAX for all. */
@@ -167,7 +167,8 @@ struct hv {
 	char *kernel_log; /* what the kernels of domains would have complained about, a line each */
 };
 
-/* hv_main.c: ready_fd gets one byte when the host runs. Ends by hv_stop (0) or a failure to start (a line on stderr). */
+/* hv_main.c: ready_fd gets one byte when the host runs. Ends by hv_stop (0) or a failure to start (a line on
+ * stderr). */
 int hv_run(const char *dir, unsigned domains, int ready_fd);
 void hv_stop(struct hv *hv);
 void hv_log(struct hv *hv, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -175,7 +176,8 @@ void hv_log(struct hv *hv, const char *format, ...) __attribute__((format(printf
 void hv_kernel_log(struct hv_domain *domain, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* hv_domain.c; all return 0 or a negative errno. */
-int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type type, struct hv_domain **domain);
+int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type type,
+		     struct hv_domain **domain);
 /* A domid, or a name. NULL: no such domain. Suspended ones are found if `suspended`, else the others. */
 struct hv_domain *hv_domain_find(struct hv *hv, const char *what, bool suspended);
 struct hv_domain *hv_domain_by_id(struct hv *hv, uint32_t domid);
@@ -206,10 +208,11 @@ int hv_client_listen(struct hv_domain *domain);
 void hv_client_free(struct hv_client *client, bool silent);
 
 /* hv_grant.c: requests are checked in here. Descriptors stay the hypervisor's. */
-int hv_grant_share(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply, int *fd);
+int hv_grant_share(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
+		   int *fd);
 int hv_grant_unshare(struct hv_client *client, uint32_t id);
-int hv_grant_map(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply, int *fds,
-		 unsigned *fd_count);
+int hv_grant_map(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
+		 int *fds, unsigned *fd_count);
 int hv_grant_unmap(struct hv_client *client, uint32_t id);
 void hv_grant_client_gone(struct hv_client *client, bool silent);
 /* The domid dies: only references to pages that are mapped stay. */
@@ -218,7 +221,8 @@ void hv_grant_domid_dies(struct hv_domain *domain);
 void hv_grant_move(struct hv_domain *domain, struct hv_domain *zombie);
 /* The domid is gone. */
 void hv_grant_domid_gone(struct hv_domain *domain);
-/* The domain is saved: what it maps is unmapped at the granters, without a notice. Returns the number of pages. */
+/* The domain is saved: what it maps is unmapped at the granters, without a notice. Returns the number of
+ * pages. */
 unsigned hv_grant_drop_mappings(struct hv_client *client);
 uint32_t hv_grant_limit(const struct hv_domain *domain);
 int hv_grant_set_limit(const struct hv_domain *domain, uint32_t limit);
@@ -229,11 +233,13 @@ unsigned hv_grant_corrupt(struct hv_domain *domain, uint32_t offset, uint32_t va
 /* hv_evtchn.c */
 int hv_evtchn_open(struct hv_client *client, struct sim_reply *reply, int fds[2]);
 int hv_evtchn_close(struct hv_client *client, uint32_t id);
-int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
-int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
+int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *request,
+			   struct sim_reply *reply);
+int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_request *request,
+			       struct sim_reply *reply);
 int hv_evtchn_unbind(struct hv_client *client, const struct sim_request *request);
-int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply, int fds[2],
-		   unsigned *fd_count);
+int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
+		   int fds[2], unsigned *fd_count);
 void hv_evtchn_client_gone(struct hv_client *client, bool silent);
 /* All ports of the domain end, with no sign at the other side. */
 void hv_evtchn_domain_gone(struct hv_domain *domain);
@@ -245,8 +251,8 @@ void hv_evtchn_release(struct hv_port *port, bool fire);
 void hv_evtchn_fire(struct hv_port *port); /* at the other end of it */
 void hv_evtchn_lose(struct hv_domain *domain, uint32_t events);
 
-/* hv_admin.c: a command is its words, each followed by a NUL, to the end of input; the answer is the exit status in
- * decimal, a newline, and the text for stdout (status 0) or stderr. */
+/* hv_admin.c: a command is its words, each followed by a NUL, to the end of input; the answer is the exit
+ * status in decimal, a newline, and the text for stdout (status 0) or stderr. */
 int hv_admin_listen(struct hv *hv);
 
 /* hv_report.c */

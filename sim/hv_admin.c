@@ -53,8 +53,9 @@ static int answer(struct command_context *context, int status, const char *forma
 
 static int finish(struct command_context *context, const char *what, int error)
 {
-	return error == 0 ? EXIT_DONE
-			  : answer(context, EXIT_ERROR, "%s %s: %s", what, context->word[1], strerror(-error));
+	return error == 0
+		       ? EXIT_DONE
+		       : answer(context, EXIT_ERROR, "%s %s: %s", what, context->word[1], strerror(-error));
 }
 
 /* The domain named by the first word, or NULL with the answer given. Only a guest if `guest`. */
@@ -100,7 +101,8 @@ static bool name_is_valid(const char *name)
 static int bad_name(struct command_context *context, const char *name)
 {
 	return answer(context, EXIT_USAGE,
-		      "bad domain name '%s': 1 to 64 of letters, digits, '.', '_' and '-', not a number", name);
+		      "bad domain name '%s': 1 to 64 of letters, digits, '.', '_' and '-', not a number",
+		      name);
 }
 
 static int run_create(struct command_context *context)
@@ -177,7 +179,8 @@ static int run_resume(struct command_context *context)
 	int r;
 
 	if (!domain)
-		return answer(context, EXIT_ERROR, "no suspended domain %s: `xensim list` shows those that there are",
+		return answer(context, EXIT_ERROR,
+			      "no suspended domain %s: `xensim list` shows those that there are",
 			      context->word[1]);
 	r = hv_domain_resume(domain);
 	return r < 0 ? finish(context, "resume", r) : answer(context, EXIT_DONE, "%u\n", domain->domid);
@@ -194,7 +197,8 @@ static int run_rename(struct command_context *context)
 		return bad_name(context, context->word[2]);
 	r = hv_domain_rename(domain, context->word[2]);
 	if (r == -EEXIST)
-		return answer(context, EXIT_ERROR, "rename: a domain named '%s' exists already", context->word[2]);
+		return answer(context, EXIT_ERROR, "rename: a domain named '%s' exists already",
+			      context->word[2]);
 	return finish(context, "rename", r);
 }
 
@@ -207,7 +211,8 @@ static int run_list(struct command_context *context)
 		return answer(context, EXIT_USAGE, "list: unknown option '%s'", context->word[1]);
 	if (context->count == 2) {
 		json = hv_report_json(context->hv);
-		answer(context, EXIT_DONE, "%s\n", json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY));
+		answer(context, EXIT_DONE, "%s\n",
+		       json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY));
 		json_object_put(json);
 		return EXIT_DONE;
 	}
@@ -250,7 +255,8 @@ static int fault_stall_store(struct command_context *context, struct hv_domain *
 
 	(void)domain;
 	if (!on && (!value || strcmp(value, "off") != 0))
-		return answer(context, EXIT_USAGE, "fault stall-store DOMID on|off (one xenstored serves all domains)");
+		return answer(context, EXIT_USAGE,
+			      "fault stall-store DOMID on|off (one xenstored serves all domains)");
 	sim_store_stall(context->hv->store, on);
 	context->hv->store_stalled = on;
 	return EXIT_DONE;
@@ -263,7 +269,8 @@ static int parse_times(struct command_context *context, const char *value, uint3
 	else if (strcmp(value, "off") == 0)
 		*times = 0;
 	else if (parse_number(value, times) < 0)
-		return answer(context, EXIT_USAGE, "fault %s: '%s' is not a number, on or off", context->word[1], value);
+		return answer(context, EXIT_USAGE, "fault %s: '%s' is not a number, on or off",
+			      context->word[1], value);
 	return EXIT_DONE;
 }
 
@@ -301,13 +308,15 @@ static int fault_evtchn_limit(struct command_context *context, struct hv_domain 
 	uint32_t limit;
 
 	if (!value || parse_number(value, &limit) < 0 || limit > HV_DOM0_EVTCHN_LIMIT)
-		return answer(context, EXIT_USAGE, "fault evtchn-limit DOMID PORTS (at most %u)", HV_DOM0_EVTCHN_LIMIT);
+		return answer(context, EXIT_USAGE, "fault evtchn-limit DOMID PORTS (at most %u)",
+			      HV_DOM0_EVTCHN_LIMIT);
 	domain->port_limit = limit;
 	return EXIT_DONE;
 }
 
 /* FIELD=VALUE; FIELD is an index of struct vchan_interface: left is what the server reads. */
-static int fault_corrupt_ring_index(struct command_context *context, struct hv_domain *domain, const char *value)
+static int fault_corrupt_ring_index(struct command_context *context, struct hv_domain *domain,
+				    const char *value)
 {
 	static const char *const fields[] = {"left-cons", "left-prod", "right-cons", "right-prod"};
 	uint32_t offset = 4, index = 0xdeadbeef;
@@ -321,8 +330,9 @@ static int fault_corrupt_ring_index(struct command_context *context, struct hv_d
 		}
 	}
 	if (!found)
-		return answer(context, EXIT_USAGE,
-			      "fault corrupt-ring-index DOMID left-cons|left-prod|right-cons|right-prod=NUMBER");
+		return answer(
+			context, EXIT_USAGE,
+			"fault corrupt-ring-index DOMID left-cons|left-prod|right-cons|right-prod=NUMBER");
 	return answer(context, EXIT_DONE, "%u\n", hv_grant_corrupt(domain, offset, index));
 }
 
@@ -332,9 +342,12 @@ static int run_fault(struct command_context *context)
 		const char *name;
 		int (*run)(struct command_context *context, struct hv_domain *domain, const char *value);
 	} faults[] = {
-		{"stall-store", fault_stall_store},   {"lose-event", fault_lose_event},
-		{"refuse-grant", fault_refuse_grant}, {"refuse-map", fault_refuse_map},
-		{"grant-limit", fault_grant_limit},   {"evtchn-limit", fault_evtchn_limit},
+		{"stall-store", fault_stall_store},
+		{"lose-event", fault_lose_event},
+		{"refuse-grant", fault_refuse_grant},
+		{"refuse-map", fault_refuse_map},
+		{"grant-limit", fault_grant_limit},
+		{"evtchn-limit", fault_evtchn_limit},
 		{"corrupt-ring-index", fault_corrupt_ring_index},
 	};
 	const char *value = context->count > 3 ? context->word[3] : NULL;
@@ -347,7 +360,8 @@ static int run_fault(struct command_context *context)
 		return domain ? faults[i].run(context, domain, value) : EXIT_ERROR;
 	}
 	return answer(context, EXIT_USAGE,
-		      "unknown fault '%s': stall-store, lose-event, refuse-grant, refuse-map, grant-limit, evtchn-limit "
+		      "unknown fault '%s': stall-store, lose-event, refuse-grant, refuse-map, grant-limit, "
+		      "evtchn-limit "
 		      "or corrupt-ring-index",
 		      context->word[1]);
 }
@@ -409,7 +423,8 @@ static void on_written(struct bufferevent *bev, void *userdata)
 
 static void on_input_end(struct session *session)
 {
-	struct evbuffer *input = bufferevent_get_input(session->bev), *output = bufferevent_get_output(session->bev);
+	struct evbuffer *input = bufferevent_get_input(session->bev),
+			*output = bufferevent_get_output(session->bev);
 	struct command_context context = {.hv = session->hv, .pid = session->pid};
 	size_t length = evbuffer_get_length(input);
 	char text[MAX_INPUT + 1];
@@ -450,8 +465,8 @@ static void on_input(struct bufferevent *bev, void *userdata)
 		session_free(userdata);
 }
 
-static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int length,
-		       void *userdata)
+static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
+		       int length, void *userdata)
 {
 	struct session *session = calloc(1, sizeof(*session));
 	struct ucred credentials = {0};
@@ -481,7 +496,8 @@ int hv_admin_listen(struct hv *hv)
 
 	if (length < 0 || (size_t)length >= sizeof(address.sun_path))
 		return -ENAMETOOLONG;
-	hv->admin = evconnlistener_new_bind(hv->base, on_connect, hv, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC,
-					    -1, (struct sockaddr *)&address, sizeof(address));
+	hv->admin = evconnlistener_new_bind(hv->base, on_connect, hv,
+					    LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, -1,
+					    (struct sockaddr *)&address, sizeof(address));
 	return hv->admin ? 0 : -errno;
 }

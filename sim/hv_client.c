@@ -52,7 +52,8 @@ static int handle_request(struct hv_client *client, const struct sim_request *re
 	case SIM_OP_UNSHARE:
 		return hv_grant_unshare(client, request->id);
 	case SIM_OP_MAP:
-		if (request->count > SIM_MAX_MAP || size != sizeof(*request) + 2 * request->count * sizeof(uint32_t))
+		if (request->count > SIM_MAX_MAP ||
+		    size != sizeof(*request) + 2 * request->count * sizeof(uint32_t))
 			return -EBADMSG;
 		return hv_grant_map(client, request, reply, answer->fds, &answer->fd_count);
 	case SIM_OP_UNMAP:
@@ -128,21 +129,22 @@ static void on_request(evutil_socket_t fd, short events, void *userdata)
 		    ? -EBADMSG
 		    : handle_request(client, &in.request, (size_t)n, &answer);
 	if (r == -EBADMSG) {
-		hv_log(hv, "d%u: process %d sent a malformed request, its connection ends", client->domain->domid,
-		       (int)client->pid);
+		hv_log(hv, "d%u: process %d sent a malformed request, its connection ends",
+		       client->domain->domid, (int)client->pid);
 		hv_client_free(client, false);
 		return;
 	}
 	answer.reply.error = r;
 	values = r < 0 ? 0 : answer.reply.count * (in.request.op == SIM_OP_MAP ? 2 : 1);
 	if (!send_answer(client, &answer, values)) {
-		hv_log(hv, "d%u: process %d doesn't take its answer: %m", client->domain->domid, (int)client->pid);
+		hv_log(hv, "d%u: process %d doesn't take its answer: %m", client->domain->domid,
+		       (int)client->pid);
 		hv_client_free(client, false);
 	}
 }
 
-static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int length,
-		       void *userdata)
+static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
+		       int length, void *userdata)
 {
 	struct hv_domain *domain = userdata;
 	struct hv_client *client = calloc(1, sizeof(*client));

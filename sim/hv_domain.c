@@ -134,11 +134,13 @@ static int write_files(const struct hv_domain *domain)
 		r = write_file(domain, "sys/hypervisor/version/extra", 0444, ".7-xensim\n");
 	/* Bit 11 says that this domain runs the host. */
 	if (r == 0)
-		r = write_file(domain, "sys/hypervisor/properties/features", 0444, "%08x\n", dom0 ? 0x800u : 0u);
+		r = write_file(domain, "sys/hypervisor/properties/features", 0444, "%08x\n",
+			       dom0 ? 0x800u : 0u);
 	if (r == 0)
 		r = write_file(domain, "proc/xen/capabilities", 0444, "%s", dom0 ? "control_d\n" : "");
 	if (r == 0)
-		r = write_file(domain, "sys/module/xen_gntalloc/parameters/limit", 0644, "%u\n", HV_GRANT_LIMIT);
+		r = write_file(domain, "sys/module/xen_gntalloc/parameters/limit", 0644, "%u\n",
+			       HV_GRANT_LIMIT);
 	for (size_t i = 0; r == 0 && i < sizeof(devices) / sizeof(devices[0]); i++) {
 		char name[32];
 
@@ -150,7 +152,8 @@ static int write_files(const struct hv_domain *domain)
 
 /* The home in XenStore, as the toolstack makes it. */
 
-static int write_node(struct hv_domain *domain, const char *base, const char *name, const char *value, bool guest_owns)
+static int write_node(struct hv_domain *domain, const char *base, const char *name, const char *value,
+		      bool guest_owns)
 {
 	const struct sim_perm read_only[] = {{0, SIM_PERM_NONE}, {domain->domid, SIM_PERM_READ}};
 	const struct sim_perm owned[] = {{domain->domid, SIM_PERM_NONE}};
@@ -163,7 +166,8 @@ static int write_node(struct hv_domain *domain, const char *base, const char *na
 
 static int write_home(struct hv_domain *domain)
 {
-	static const char *const owned[] = {"data", "drivers", "feature", "attr", "error", "control/shutdown"};
+	static const char *const owned[] = {"data", "drivers", "feature",
+					    "attr", "error",   "control/shutdown"};
 	char base[64], vm[64], domid[16];
 	int r;
 
@@ -265,7 +269,8 @@ static struct hv_domain *domain_new(struct hv *hv, uint32_t domid, const char *n
 	return NULL;
 }
 
-int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type type, struct hv_domain **created)
+int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type type,
+		     struct hv_domain **created)
 {
 	uint32_t domid = dom0 ? 0 : hv->next_domid;
 	struct hv_domain *domain;
@@ -406,7 +411,8 @@ int hv_domain_suspend(struct hv_domain *domain)
 	return 0;
 }
 
-/* Processes go on with the paths that they were started with: the old directory's name leads to the new one. */
+/* Processes go on with the paths that they were started with: the old directory's name leads to the new one.
+ */
 static int move_directory(struct hv_domain *domain, uint32_t domid)
 {
 	char *path, name[32];

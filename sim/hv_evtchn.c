@@ -30,7 +30,8 @@ int hv_evtchn_open(struct hv_client *client, struct sim_reply *reply, int fds[2]
 		return -ENOMEM;
 	handle->eventfd = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
 	handle->page_fd = memfd_create("xensim-evtchn", MFD_CLOEXEC);
-	if (handle->eventfd < 0 || handle->page_fd < 0 || ftruncate(handle->page_fd, sizeof(*handle->page)) < 0)
+	if (handle->eventfd < 0 || handle->page_fd < 0 ||
+	    ftruncate(handle->page_fd, sizeof(*handle->page)) < 0)
 		goto fail;
 	page = mmap(NULL, sizeof(*handle->page), PROT_READ | PROT_WRITE, MAP_SHARED, handle->page_fd, 0);
 	if (page == MAP_FAILED)
@@ -155,7 +156,8 @@ static int port_new(struct hv_handle *handle, uint32_t remote_domid, struct hv_p
 	return 0;
 }
 
-int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
+int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *request,
+			   struct sim_reply *reply)
 {
 	struct hv_handle *handle = find_handle(client, request->id);
 	struct hv_port *port;
@@ -170,7 +172,8 @@ int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *r
 	return r;
 }
 
-int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
+int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_request *request,
+			       struct sim_reply *reply)
 {
 	struct hv_handle *handle = find_handle(client, request->id);
 	struct hv_domain *remote_domain;
@@ -185,7 +188,8 @@ int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_reques
 	/* A dead domain that others still map takes bindings, which lead nowhere. */
 	if (remote_domain->state != HV_ZOMBIE) {
 		remote = remote_domain->port[request->port];
-		if (!remote || remote->peer || !remote->handle || remote->remote_domid != client->domain->domid)
+		if (!remote || remote->peer || !remote->handle ||
+		    remote->remote_domid != client->domain->domid)
 			return -EINVAL;
 	}
 	r = port_new(handle, request->domid, &port);
@@ -206,7 +210,8 @@ int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_reques
 static bool is_stale(struct hv_handle *handle, const char *what)
 {
 	if (handle->stale)
-		hv_kernel_log(handle->domain, "kernel BUG: %s of an event channel bound before the save", what);
+		hv_kernel_log(handle->domain, "kernel BUG: %s of an event channel bound before the save",
+			      what);
 	return handle->stale;
 }
 
@@ -322,8 +327,8 @@ void hv_evtchn_domain_gone(struct hv_domain *domain)
 	}
 }
 
-int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply, int fds[2],
-		   unsigned *fd_count)
+int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
+		   int fds[2], unsigned *fd_count)
 {
 	struct hv_handle *handle = find_handle(client, request->id);
 	struct hv_port *port;

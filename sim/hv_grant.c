@@ -18,7 +18,8 @@ static char *limit_path(const struct hv_domain *domain)
 {
 	char *path;
 
-	return asprintf(&path, "%s/root/sys/module/xen_gntalloc/parameters/limit", domain->path) < 0 ? NULL : path;
+	return asprintf(&path, "%s/root/sys/module/xen_gntalloc/parameters/limit", domain->path) < 0 ? NULL
+												     : path;
 }
 
 /* Writable to root in the domain, as on Xen, so the file is what counts. */
@@ -148,13 +149,15 @@ static int check_notify(struct hv_client *client, const struct sim_request *requ
 	return *port ? 0 : -EINVAL;
 }
 
-int hv_grant_share(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply, int *fd)
+int hv_grant_share(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
+		   int *fd)
 {
 	struct hv_domain *domain = client->domain;
 	struct hv_share *share;
 	int r;
 
-	if (request->count == 0 || request->count > SIM_MAX_SHARE || request->domid >= HV_FIRST_RESERVED_DOMID)
+	if (request->count == 0 || request->count > SIM_MAX_SHARE ||
+	    request->domid >= HV_FIRST_RESERVED_DOMID)
 		return -EINVAL;
 	if (refused(&domain->refuse_grants) || domain->shared_pages + request->count > hv_grant_limit(domain))
 		return -ENOSPC;
@@ -225,8 +228,10 @@ int hv_grant_unshare(struct hv_client *client, uint32_t id)
 	return 0;
 }
 
-/* Xen refuses a reference that doesn't exist, is another domain's, or is read-only: gntdev says EINVAL to all. */
-static int find_page(struct hv_client *client, uint32_t domid, uint32_t number, bool writable, struct hv_mapped *page)
+/* Xen refuses a reference that doesn't exist, is another domain's, or is read-only: gntdev says EINVAL to
+ * all. */
+static int find_page(struct hv_client *client, uint32_t domid, uint32_t number, bool writable,
+		     struct hv_mapped *page)
 {
 	struct hv_domain *granter = hv_domain_by_id(client->domain->hv, domid);
 	struct hv_ref *ref = NULL;
@@ -261,8 +266,8 @@ static unsigned fd_index(int *fds, unsigned *fd_count, int fd)
 	return i;
 }
 
-int hv_grant_map(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply, int *fds,
-		 unsigned *fd_count)
+int hv_grant_map(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
+		 int *fds, unsigned *fd_count)
 {
 	struct hv_mapping *mapping;
 	int r = 0;
@@ -288,8 +293,8 @@ int hv_grant_map(struct hv_client *client, const struct sim_request *request, st
 		struct hv_mapped *page = &mapping->page[i];
 
 		count_map(client, page, 1);
-		reply->values[2 * i] = fd_index(fds, fd_count,
-						page->share->writable ? page->share->fd : page->share->fd_read_only);
+		reply->values[2 * i] = fd_index(
+			fds, fd_count, page->share->writable ? page->share->fd : page->share->fd_read_only);
 		reply->values[2 * i + 1] = page->index;
 	}
 	DL_APPEND(client->mappings, mapping);
@@ -401,7 +406,8 @@ void hv_grant_domid_gone(struct hv_domain *domain)
 /* A ring page: one page with an unmap notification, as each vchan has it. */
 static bool corrupt_page(const struct hv_share *share, uint32_t index, uint32_t offset, uint32_t value)
 {
-	return pwrite(share->fd, &value, sizeof(value), (off_t)index * SIM_PAGE_SIZE + offset) == sizeof(value);
+	return pwrite(share->fd, &value, sizeof(value), (off_t)index * SIM_PAGE_SIZE + offset) ==
+	       sizeof(value);
 }
 
 unsigned hv_grant_corrupt(struct hv_domain *domain, uint32_t offset, uint32_t value)

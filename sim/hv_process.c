@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Which processes live in a domain. There is no container around a simulated domain (that would need privileges), so
- * they are found by what they can't easily lose: the domain's UUID in the environment they were started with, a
- * connection to the hypervisor, or a parent that has one of these.
+ * Which processes live in a domain. There is no container around a simulated domain (that would need
+ * privileges), so they are found by what they can't easily lose: the domain's UUID in the environment they
+ * were started with, a connection to the hypervisor, or a parent that has one of these.
  */
 #include "config.h"
 
@@ -109,7 +109,8 @@ static void add_descendants(struct table *table)
 		found = false;
 		for (size_t i = 0; i < table->count; i++)
 			for (size_t j = 0; !table->process[i].inside && j < table->count; j++)
-				if (table->process[j].inside && table->process[i].parent == table->process[j].pid)
+				if (table->process[j].inside &&
+				    table->process[i].parent == table->process[j].pid)
 					found = table->process[i].inside = true;
 	}
 }
@@ -132,7 +133,8 @@ static void scan(struct hv_domain *domain, struct table *table)
 		if (parent < 0)
 			continue;
 		if (!table_add(table, pid, parent,
-			       is_known(domain, pid) || environment_names(pid, setting, buffer, environment_size)))
+			       is_known(domain, pid) ||
+				       environment_names(pid, setting, buffer, environment_size)))
 			break;
 	}
 	if (proc)
@@ -244,8 +246,8 @@ static bool is_peer(const struct hv_domain *domain, const struct hv_handle *hand
 	for (uint32_t i = 0; i < SIM_MAX_PORTS; i++) {
 		const struct hv_port *port = domain->port[i];
 
-		if (port && port->handle == handle && port->peer && port->peer->handle && port->peer->handle->client &&
-		    port->peer->handle->client->pid == pid)
+		if (port && port->handle == handle && port->peer && port->peer->handle &&
+		    port->peer->handle->client && port->peer->handle->client->pid == pid)
 			return true;
 	}
 	return false;

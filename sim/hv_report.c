@@ -124,8 +124,9 @@ static void print_domain(FILE *out, struct hv_domain *domain)
 
 	measure(domain, &usage);
 	fprintf(out, "%5u  %-16s %-5s %-9s %9u %6u/%-6u %6u %6u/%-5u %6u %7u\n", domain->domid, domain->name,
-		hv_type_name(domain->type), hv_state_name(domain->state), usage.processes, usage.granted, usage.limit,
-		usage.mappings, usage.ports, usage.port_limit, usage.store.nodes, usage.store.watches);
+		hv_type_name(domain->type), hv_state_name(domain->state), usage.processes, usage.granted,
+		usage.limit, usage.mappings, usage.ports, usage.port_limit, usage.store.nodes,
+		usage.store.watches);
 }
 
 char *hv_report_text(struct hv *hv)
@@ -137,7 +138,8 @@ char *hv_report_text(struct hv *hv)
 
 	if (!out)
 		return NULL;
-	fprintf(out, "domid  name             type  state     processes  granted/limit  mapped  ports/limit  nodes watches\n");
+	fprintf(out, "domid  name             type  state     processes  granted/limit  mapped  ports/limit  "
+		     "nodes watches\n");
 	HASH_SORT(hv->domains, by_domid);
 	HASH_ITER (hh, hv->domains, domain, next)
 		print_domain(out, domain);

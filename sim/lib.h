@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * libxensim: the library that is preloaded into the processes of a simulated domain and stands in for what lies below
- * libxenvchan: libxengnttab, libxenevtchn, and the files under /sys/hypervisor and /dev/xen.
+ * libxensim: the library that is preloaded into the processes of a simulated domain and stands in for what
+ *lies below libxenvchan: libxengnttab, libxenevtchn, and the files under /sys/hypervisor and /dev/xen.
  *
  *	lib_conn.c    the process's one connection to the hypervisor process
  *	lib_gnt.c     granting, mapping, and munmap
@@ -10,9 +10,9 @@
  *
  * As the stand-in for a kernel it has state of its own per process, unlike anything else in this project.
  *
- * Fork and exec: all descriptors are CLOEXEC. A forked child has a connection of its own from its first call on; the
- * parent's grants and mappings aren't mapped in it (gntdev does the same), and event channel handles that it has
- * inherited can be held, polled and closed, not bound or unbound.
+ * Fork and exec: all descriptors are CLOEXEC. A forked child has a connection of its own from its first call
+ *on; the parent's grants and mappings aren't mapped in it (gntdev does the same), and event channel handles
+ *that it has inherited can be held, polled and closed, not bound or unbound.
  */
 #ifndef XENMSG_SIM_LIB_H
 #define XENMSG_SIM_LIB_H
@@ -31,17 +31,18 @@ struct sim_fds {
 };
 
 /*
- * Asks the hypervisor process and waits for its answer. reply_size bytes at reply are filled in; fds may be NULL when
- * none are expected. Returns 0, or a negative errno: the one that the hypervisor answered, or ENOENT if this process
- * isn't in a simulated domain, or EIO if the host has gone. Thread-safe.
+ * Asks the hypervisor process and waits for its answer. reply_size bytes at reply are filled in; fds may be
+ * NULL when none are expected. Returns 0, or a negative errno: the one that the hypervisor answered, or
+ * ENOENT if this process isn't in a simulated domain, or EIO if the host has gone. Thread-safe.
  */
-int sim_lib_call(const struct sim_request *request, size_t request_size, struct sim_reply *reply, size_t reply_size,
-		 struct sim_fds *fds);
+int sim_lib_call(const struct sim_request *request, size_t request_size, struct sim_reply *reply,
+		 size_t reply_size, struct sim_fds *fds);
 /* Opens the connection if there is none; same errors. */
 int sim_lib_connect(void);
 void sim_fds_close(struct sim_fds *fds);
 
-/* Hooks around fork, called in this order by lib_conn.c, for the locks and the child's copy of each part's state. */
+/* Hooks around fork, called in this order by lib_conn.c, for the locks and the child's copy of each part's
+ * state. */
 void sim_gnt_before_fork(void);
 void sim_gnt_after_fork(bool child);
 void sim_evtchn_before_fork(void);

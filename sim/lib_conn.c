@@ -17,8 +17,8 @@ static struct {
 	int fd;
 } conn = {.lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT, .fd = -1};
 
-/* A child must not talk on its parent's connection: replies would go to whoever reads first, and the hypervisor
- * process would take the parent for alive as long as the child holds it. */
+/* A child must not talk on its parent's connection: replies would go to whoever reads first, and the
+ * hypervisor process would take the parent for alive as long as the child holds it. */
 static void before_fork(void)
 {
 	sim_evtchn_before_fork();
@@ -143,8 +143,8 @@ static int exchange(const struct sim_request *request, size_t request_size, stru
 	return 0;
 }
 
-int sim_lib_call(const struct sim_request *request, size_t request_size, struct sim_reply *reply, size_t reply_size,
-		 struct sim_fds *fds)
+int sim_lib_call(const struct sim_request *request, size_t request_size, struct sim_reply *reply,
+		 size_t reply_size, struct sim_fds *fds)
 {
 	int r;
 

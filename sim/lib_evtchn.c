@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * libxenevtchn's functions. Binding and closing go through the hypervisor process; notify, pending and unmask work on
- * shared memory and eventfds alone (evtchn_page.h).
+ * libxenevtchn's functions. Binding and closing go through the hypervisor process; notify, pending and unmask
+ * work on shared memory and eventfds alone (evtchn_page.h).
  *
- * A sender keeps the receiver's page and eventfd for each of its ports. When the port's other end comes, goes or
- * changes, the hypervisor moves the port's sequence number in the sender's own page, and the next notification asks
- * again. Errors are those of Linux's evtchn driver.
+ * A sender keeps the receiver's page and eventfd for each of its ports. When the port's other end comes, goes
+ * or changes, the hypervisor moves the port's sequence number in the sender's own page, and the next
+ * notification asks again. Errors are those of Linux's evtchn driver.
  */
 #include "config.h"
 
@@ -22,7 +22,8 @@
 #include <utlist.h>
 #include <xenevtchn.h>
 
-/* Kept until its handle closes, so that a notification that races with an unbind never touches freed memory. */
+/* Kept until its handle closes, so that a notification that races with an unbind never touches freed memory.
+ */
 struct port {
 	pthread_mutex_t lock;
 	bool bound;
@@ -36,7 +37,8 @@ struct port {
 struct channel_device {
 	struct channel_device *prev, *next;
 	unsigned handles;
-	bool inherited; /* from the process that forked us, or over exec: the hypervisor doesn't know it as ours */
+	bool inherited; /* from the process that forked us, or over exec: the hypervisor doesn't know it as
+			   ours */
 	uint32_t id;
 	int fd;
 	uint32_t next_port; /* where the search for a pending port goes on */
@@ -255,13 +257,15 @@ SIM_EXPORT int xenevtchn_restrict(xenevtchn_handle *handle, domid_t domid)
 {
 	(void)handle;
 	(void)domid;
-	/* The driver allows it to the privileged domain's handles before their first bind; no user here needs it. */
+	/* The driver allows it to the privileged domain's handles before their first bind; no user here needs
+	 * it. */
 	return fail(EACCES);
 }
 
 static struct port *find_port(const struct channel_device *device, evtchn_port_t number)
 {
-	return number < SIM_MAX_PORTS ? atomic_load_explicit(&device->port[number], memory_order_acquire) : NULL;
+	return number < SIM_MAX_PORTS ? atomic_load_explicit(&device->port[number], memory_order_acquire)
+				      : NULL;
 }
 
 /* The port is the hypervisor's new word for this handle; makes our record of it. */
@@ -290,7 +294,8 @@ static int adopt_port(struct channel_device *device, uint32_t number)
 	return 0;
 }
 
-static xenevtchn_port_or_error_t bind_port(xenevtchn_handle *handle, enum sim_op op, uint32_t domid, uint32_t remote)
+static xenevtchn_port_or_error_t bind_port(xenevtchn_handle *handle, enum sim_op op, uint32_t domid,
+					   uint32_t remote)
 {
 	struct channel_device *device = handle->device;
 	struct sim_reply reply;
@@ -376,7 +381,8 @@ SIM_EXPORT int xenevtchn_notify(xenevtchn_handle *handle, evtchn_port_t number)
 	pthread_mutex_lock(&port->lock);
 	bound = port->bound;
 	if (bound) {
-		if (port->sequence != atomic_load_explicit(&device->page->sequence[number], memory_order_relaxed))
+		if (port->sequence !=
+		    atomic_load_explicit(&device->page->sequence[number], memory_order_relaxed))
 			find_peer(device, port, number);
 		if (port->peer_page)
 			sim_evtchn_set_pending(port->peer_page, port->peer_eventfd, port->remote_port);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * libxengnttab's functions. A granted page is a page of a memfd that the hypervisor process made; it passes the memfd
- * to the granter, and to a process of the granted domain that maps the reference.
+ * libxengnttab's functions. A granted page is a page of a memfd that the hypervisor process made; it passes
+ * the memfd to the granter, and to a process of the granted domain that maps the reference.
  *
- * Nothing is freed by closing a handle: as on Xen, a grant lives as long as the granter's mapping of its page, and
- * libxenvchan ends some of them by a plain munmap. So munmap is interposed: it looks for our regions, page by page,
- * and tells the hypervisor when the last page of a region is gone.
+ * Nothing is freed by closing a handle: as on Xen, a grant lives as long as the granter's mapping of its
+ * page, and libxenvchan ends some of them by a plain munmap. So munmap is interposed: it looks for our
+ * regions, page by page, and tells the hypervisor when the last page of a region is gone.
  */
 #include "config.h"
 
@@ -36,7 +36,7 @@ struct region {
 	size_t live; /* pages still mapped */
 	bool is_map; /* else a share */
 	size_t ids;
-	uint32_t *id;	    /* what the hypervisor calls it: one share, or one mapping for each SIM_MAX_MAP pages */
+	uint32_t *id; /* what the hypervisor calls it: one share, or one mapping for each SIM_MAX_MAP pages */
 	unsigned char *gone; /* one for each page */
 };
 
@@ -50,7 +50,8 @@ static struct {
 	_Atomic uintptr_t low, high;
 } gnt = {.lock = PTHREAD_MUTEX_INITIALIZER, .low = UINTPTR_MAX};
 
-/* A mapping of another domain's pages leads nowhere after a restore: a PVH guest then reads 0xff everywhere. */
+/* A mapping of another domain's pages leads nowhere after a restore: a PVH guest then reads 0xff everywhere.
+ */
 static void blank_mappings(void)
 {
 	struct region *region;
@@ -144,7 +145,8 @@ static struct region *region_new(size_t pages, size_t ids, bool is_map)
 	region->gone = calloc(pages, 1);
 	if (!region->id || !region->gone)
 		goto fail;
-	start = mmap(NULL, pages * SIM_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	start = mmap(NULL, pages * SIM_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		     0);
 	if (start == MAP_FAILED)
 		goto fail;
 	region->start = start;
@@ -233,7 +235,8 @@ SIM_EXPORT int munmap(void *address, size_t length)
 
 	lock_regions();
 	r = (int)syscall(SYS_munmap, address, length);
-	ended = r == 0 ? take_unmapped(start, (end + SIM_PAGE_SIZE - 1) & ~(uintptr_t)(SIM_PAGE_SIZE - 1)) : NULL;
+	ended = r == 0 ? take_unmapped(start, (end + SIM_PAGE_SIZE - 1) & ~(uintptr_t)(SIM_PAGE_SIZE - 1))
+		       : NULL;
 	unlock_regions();
 	DL_FOREACH_SAFE (ended, region, next) {
 		DL_DELETE(ended, region);
@@ -320,8 +323,8 @@ static void *share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable
 	region->id[0] = reply->id;
 	region->ids = 1;
 	if (fds.count != 1 || reply->count != count ||
-	    mmap(region->start, count * SIM_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fds.fd[0], 0) ==
-		    MAP_FAILED)
+	    mmap(region->start, count * SIM_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		 fds.fd[0], 0) == MAP_FAILED)
 		r = -EIO;
 	else
 		memcpy(refs, reply->values, count * sizeof(uint32_t));
@@ -334,8 +337,9 @@ static void *share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable
 }
 
 /* Maps one request's worth of pages into their place in the region. */
-static int map_part(struct region *region, size_t first, uint32_t count, const uint32_t *domids, bool single_domain,
-		    const uint32_t *refs, int prot, uint32_t notify_offset, uint32_t notify_port)
+static int map_part(struct region *region, size_t first, uint32_t count, const uint32_t *domids,
+		    bool single_domain, const uint32_t *refs, int prot, uint32_t notify_offset,
+		    uint32_t notify_port)
 {
 	struct {
 		struct sim_request request;
@@ -356,7 +360,8 @@ static int map_part(struct region *region, size_t first, uint32_t count, const u
 		out.refs[2 * i] = domids[single_domain ? 0 : first + i];
 		out.refs[2 * i + 1] = refs[first + i];
 	}
-	r = sim_lib_call(&out.request, sizeof(out.request) + 2 * count * sizeof(uint32_t), &in.reply, sizeof(in), &fds);
+	r = sim_lib_call(&out.request, sizeof(out.request) + 2 * count * sizeof(uint32_t), &in.reply,
+			 sizeof(in), &fds);
 	if (r < 0)
 		return r;
 	region->id[region->ids++] = in.reply.id;
@@ -369,9 +374,9 @@ static int map_part(struct region *region, size_t first, uint32_t count, const u
 			      in.values[2 * (i + run) + 1] == offset + run;
 		     run++)
 			;
-		if (index >= fds.count || mmap(region->start + (first + i) * SIM_PAGE_SIZE, run * SIM_PAGE_SIZE, prot,
-					       MAP_SHARED | MAP_FIXED, fds.fd[index],
-					       (off_t)offset * SIM_PAGE_SIZE) == MAP_FAILED)
+		if (index >= fds.count ||
+		    mmap(region->start + (first + i) * SIM_PAGE_SIZE, run * SIM_PAGE_SIZE, prot,
+			 MAP_SHARED | MAP_FIXED, fds.fd[index], (off_t)offset * SIM_PAGE_SIZE) == MAP_FAILED)
 			r = -EIO;
 	}
 	sim_fds_close(&fds);
@@ -393,7 +398,8 @@ static void *map(uint32_t count, const uint32_t *domids, bool single_domain, con
 		return NULL;
 	for (size_t first = 0; first < count; first += SIM_MAX_MAP) {
 		uint32_t part = count - first < SIM_MAX_MAP ? (uint32_t)(count - first) : SIM_MAX_MAP;
-		int r = map_part(region, first, part, domids, single_domain, refs, prot, notify_offset, notify_port);
+		int r = map_part(region, first, part, domids, single_domain, refs, prot, notify_offset,
+				 notify_port);
 
 		if (r < 0)
 			return fail_region(region, -r);
@@ -425,8 +431,8 @@ SIM_EXPORT void *xengntshr_share_pages(xengntshr_handle *handle, uint32_t domid,
 	return share(domid, count < 0 ? 0 : (uint32_t)count, refs, writable, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
 }
 
-SIM_EXPORT void *xengntshr_share_page_notify(xengntshr_handle *handle, uint32_t domid, uint32_t *ref, int writable,
-					     uint32_t notify_offset, evtchn_port_t notify_port)
+SIM_EXPORT void *xengntshr_share_page_notify(xengntshr_handle *handle, uint32_t domid, uint32_t *ref,
+					     int writable, uint32_t notify_offset, evtchn_port_t notify_port)
 {
 	(void)handle;
 	return share(domid, 1, ref, writable, notify_offset, notify_port);
@@ -460,8 +466,8 @@ SIM_EXPORT void *xengnttab_map_grant_ref(xengnttab_handle *handle, uint32_t domi
 	return map(1, &domid, true, &ref, prot, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
 }
 
-SIM_EXPORT void *xengnttab_map_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t *domids, uint32_t *refs,
-					  int prot)
+SIM_EXPORT void *xengnttab_map_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t *domids,
+					  uint32_t *refs, int prot)
 {
 	(void)handle;
 	return map(count, domids, false, refs, prot, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
@@ -474,8 +480,8 @@ SIM_EXPORT void *xengnttab_map_domain_grant_refs(xengnttab_handle *handle, uint3
 	return map(count, &domid, true, refs, prot, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
 }
 
-SIM_EXPORT void *xengnttab_map_grant_ref_notify(xengnttab_handle *handle, uint32_t domid, uint32_t ref, int prot,
-						uint32_t notify_offset, evtchn_port_t notify_port)
+SIM_EXPORT void *xengnttab_map_grant_ref_notify(xengnttab_handle *handle, uint32_t domid, uint32_t ref,
+						int prot, uint32_t notify_offset, evtchn_port_t notify_port)
 {
 	(void)handle;
 	return map(1, &domid, true, &ref, prot, notify_offset, notify_port);
@@ -506,7 +512,8 @@ SIM_EXPORT int xengnttab_set_max_grants(xengnttab_handle *handle, uint32_t count
 	return 0;
 }
 
-SIM_EXPORT int xengnttab_grant_copy(xengnttab_handle *handle, uint32_t count, xengnttab_grant_copy_segment_t *segments)
+SIM_EXPORT int xengnttab_grant_copy(xengnttab_handle *handle, uint32_t count,
+				    xengnttab_grant_copy_segment_t *segments)
 {
 	(void)handle;
 	(void)count;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The files that Linux has under Xen: /sys/hypervisor, /sys/module/xen_*, /dev/xen and /proc/xen are looked for in the
- * domain's own root directory instead. All other paths go to libc untouched.
+ * The files that Linux has under Xen: /sys/hypervisor, /sys/module/xen_*, /dev/xen and /proc/xen are looked
+ * for in the domain's own root directory instead. All other paths go to libc untouched.
  */
 #include "config.h"
 
@@ -59,7 +59,8 @@ static const char *redirect(const char *path, char *buffer)
 	return length > 0 && length < PATH_MAX ? buffer : path;
 }
 
-/* The function that we stand before. Looked up each time that it's first needed; all threads find the same. */
+/* The function that we stand before. Looked up each time that it's first needed; all threads find the same.
+ */
 static void *next_function(_Atomic(void *) *cache, const char *name)
 {
 	void *function = atomic_load_explicit(cache, memory_order_relaxed);
@@ -71,9 +72,8 @@ static void *next_function(_Atomic(void *) *cache, const char *name)
 	return function;
 }
 
-
 /* open's third argument is there only if a file may be made. */
-#define TAKES_MODE(flags) (((flags) & O_CREAT) || ((flags) & O_TMPFILE) == O_TMPFILE)
+#define TAKES_MODE(flags) (((flags)&O_CREAT) || ((flags)&O_TMPFILE) == O_TMPFILE)
 
 static mode_t mode_argument(int flags, va_list arguments)
 {
@@ -116,7 +116,8 @@ SIM_EXPORT int openat(int dirfd, const char *path, int flags, ...)
 	va_start(arguments, flags);
 	mode = mode_argument(flags, arguments);
 	va_end(arguments);
-	return ((__typeof__(&openat))next_function(&next, "openat"))(dirfd, redirect(path, buffer), flags, mode);
+	return ((__typeof__(&openat))next_function(&next, "openat"))(dirfd, redirect(path, buffer), flags,
+								     mode);
 }
 
 SIM_EXPORT int openat64(int dirfd, const char *path, int flags, ...)
@@ -129,7 +130,8 @@ SIM_EXPORT int openat64(int dirfd, const char *path, int flags, ...)
 	va_start(arguments, flags);
 	mode = mode_argument(flags, arguments);
 	va_end(arguments);
-	return ((__typeof__(&openat64))next_function(&next, "openat64"))(dirfd, redirect(path, buffer), flags, mode);
+	return ((__typeof__(&openat64))next_function(&next, "openat64"))(dirfd, redirect(path, buffer), flags,
+									 mode);
 }
 
 SIM_EXPORT int __open_2(const char *path, int flags)
@@ -153,7 +155,8 @@ SIM_EXPORT int __openat_2(int dirfd, const char *path, int flags)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&__openat_2))next_function(&next, "__openat_2"))(dirfd, redirect(path, buffer), flags);
+	return ((__typeof__(&__openat_2))next_function(&next, "__openat_2"))(dirfd, redirect(path, buffer),
+									     flags);
 }
 
 SIM_EXPORT int __openat64_2(int dirfd, const char *path, int flags)
@@ -161,7 +164,8 @@ SIM_EXPORT int __openat64_2(int dirfd, const char *path, int flags)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&__openat64_2))next_function(&next, "__openat64_2"))(dirfd, redirect(path, buffer), flags);
+	return ((__typeof__(&__openat64_2))next_function(&next, "__openat64_2"))(
+		dirfd, redirect(path, buffer), flags);
 }
 
 SIM_EXPORT FILE *fopen(const char *path, const char *mode)
@@ -193,7 +197,8 @@ SIM_EXPORT int faccessat(int dirfd, const char *path, int mode, int flags)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&faccessat))next_function(&next, "faccessat"))(dirfd, redirect(path, buffer), mode, flags);
+	return ((__typeof__(&faccessat))next_function(&next, "faccessat"))(dirfd, redirect(path, buffer),
+									   mode, flags);
 }
 
 SIM_EXPORT int stat(const char *path, struct stat *status)
@@ -217,7 +222,8 @@ SIM_EXPORT int fstatat(int dirfd, const char *path, struct stat *status, int fla
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&fstatat))next_function(&next, "fstatat"))(dirfd, redirect(path, buffer), status, flags);
+	return ((__typeof__(&fstatat))next_function(&next, "fstatat"))(dirfd, redirect(path, buffer), status,
+								       flags);
 }
 
 SIM_EXPORT int stat64(const char *path, struct stat64 *status)
@@ -241,7 +247,8 @@ SIM_EXPORT int fstatat64(int dirfd, const char *path, struct stat64 *status, int
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&fstatat64))next_function(&next, "fstatat64"))(dirfd, redirect(path, buffer), status, flags);
+	return ((__typeof__(&fstatat64))next_function(&next, "fstatat64"))(dirfd, redirect(path, buffer),
+									   status, flags);
 }
 
 SIM_EXPORT int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *status)
@@ -249,7 +256,8 @@ SIM_EXPORT int statx(int dirfd, const char *path, int flags, unsigned mask, stru
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&statx))next_function(&next, "statx"))(dirfd, redirect(path, buffer), flags, mask, status);
+	return ((__typeof__(&statx))next_function(&next, "statx"))(dirfd, redirect(path, buffer), flags, mask,
+								   status);
 }
 
 SIM_EXPORT DIR *opendir(const char *path)

@@ -35,6 +35,10 @@ check_PROGRAMS += check-vchan
 check_vchan_SOURCES = sim/check_vchan.c
 check_vchan_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS)
 check_vchan_LDADD = $(XENVCHAN_LIBS)
+check_PROGRAMS += check-xen
+check_xen_SOURCES = sim/check_xen.c
+check_xen_CFLAGS = $(AM_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS) $(XENSTORE_CFLAGS)
+check_xen_LDADD = $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(XENSTORE_LIBS)
 
 # xensim's XenStore server: a library that the hypervisor process embeds.
 noinst_LTLIBRARIES += libsimstore.la

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a process inside a simulated domain (through libxensim) and the hypervisor process say to each other: one
- * request, one reply, each one packet of a SOCK_SEQPACKET Unix socket. The socket that a process connected to says
- * which domain it belongs to, so no request names its own domain. Descriptors travel as SCM_RIGHTS of the reply.
+ * What a process inside a simulated domain (through libxensim) and the hypervisor process say to each other:
+ * one request, one reply, each one packet of a SOCK_SEQPACKET Unix socket. The socket that a process
+ * connected to says which domain it belongs to, so no request names its own domain. Descriptors travel as
+ * SCM_RIGHTS of the reply.
  *
- * Both ends are built together and live on one machine, so the structures travel as they are; the hypervisor still
- * checks every length and number, since a request is untrusted.
+ * Both ends are built together and live on one machine, so the structures travel as they are; the hypervisor
+ * still checks every length and number, since a request is untrusted.
  */
 #ifndef XENMSG_SIM_PROTO_H
 #define XENMSG_SIM_PROTO_H
@@ -30,29 +31,30 @@
 #define SIM_ENV_DOMID	"XENSIM_DOMID"	 /* the domid at the time of exec; a restore changes the real one */
 #define SIM_ENV_UUID	"XENSIM_UUID"	 /* by which the hypervisor finds the processes of a domain */
 
-/* Sent to the processes of a restored domain before they go on: what they map of others is gone (lib_gnt.c). */
+/* Sent to the processes of a restored domain before they go on: what they map of others is gone (lib_gnt.c).
+ */
 #define SIM_SIGNAL_RESTORED (SIGRTMIN + 13)
 
 enum sim_op {
-	SIM_OP_SHARE = 1,     /* grant count fresh pages */
-	SIM_OP_UNSHARE,	      /* the owner's mapping of a share is gone */
-	SIM_OP_MAP,	      /* map count pages of others */
-	SIM_OP_UNMAP,	      /* the mapping is gone */
-	SIM_OP_EVTCHN_OPEN,   /* new handle: eventfd and page in the reply */
-	SIM_OP_EVTCHN_CLOSE,  /* closes a handle and all its ports */
-	SIM_OP_BIND_UNBOUND,  /* -> port */
+	SIM_OP_SHARE = 1,	 /* grant count fresh pages */
+	SIM_OP_UNSHARE,		 /* the owner's mapping of a share is gone */
+	SIM_OP_MAP,		 /* map count pages of others */
+	SIM_OP_UNMAP,		 /* the mapping is gone */
+	SIM_OP_EVTCHN_OPEN,	 /* new handle: eventfd and page in the reply */
+	SIM_OP_EVTCHN_CLOSE,	 /* closes a handle and all its ports */
+	SIM_OP_BIND_UNBOUND,	 /* -> port */
 	SIM_OP_BIND_INTERDOMAIN, /* -> port */
 	SIM_OP_UNBIND,
-	SIM_OP_PEER,	      /* where notifications of a port go now */
+	SIM_OP_PEER, /* where notifications of a port go now */
 };
 
 /* One structure for all requests keeps the checks in one place. */
 struct sim_request {
 	uint32_t op;
-	uint32_t id;	 /* share, mapping or event channel handle */
-	uint32_t domid;	 /* the other domain */
-	uint32_t port;	 /* local port; for BIND_INTERDOMAIN the remote one */
-	uint32_t count;	 /* pages */
+	uint32_t id;	/* share, mapping or event channel handle */
+	uint32_t domid; /* the other domain */
+	uint32_t port;	/* local port; for BIND_INTERDOMAIN the remote one */
+	uint32_t count; /* pages */
 	uint32_t writable;
 	uint32_t notify_offset; /* byte to clear at the end of a mapping, SIM_NO_NOTIFY for none */
 	uint32_t notify_port;	/* port to notify then, SIM_NO_NOTIFY for none */

@@ -25,20 +25,23 @@ enum { EXIT_USAGE = 2, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
 static const char usage_text[] =
 	"Usage: xensim COMMAND\n"
 	"Simulated Xen hosts on plain Linux.\n\n"
-	"  start [--domains N] [--dir DIR]   start a host with domain 0 and guests 1 to N; prints its directory\n"
+	"  start [--domains N] [--dir DIR]   start a host with domain 0 and guests 1 to N; prints its "
+	"directory\n"
 	"  exec DOMID -- CMD [ARGUMENT]...   run CMD inside a domain\n"
 	"  create [--name NAME] [--type pvh|pv]   prints the new domid\n"
 	"  destroy DOMID                     as a crash: its peers' channels hear nothing of it\n"
 	"  pause DOMID, unpause DOMID\n"
 	"  suspend DOMID, resume DOMID       save and restore; prints the new domid\n"
 	"  rename DOMID NAME\n"
-	"  list [--json]                     domains, what they use, and what their kernels complained about\n"
+	"  list [--json]                     domains, what they use, and what their kernels complained "
+	"about\n"
 	"  fault KIND DOMID [VALUE]          stall-store on|off, lose-event N, refuse-grant N|on|off,\n"
 	"                                    refuse-map N|on|off, grant-limit N, evtchn-limit N,\n"
 	"                                    corrupt-ring-index left-prod=N\n"
 	"  stop                              kills what runs in the host and removes its directory\n\n"
 	"DOMID is a number or a name. The host is the one in $XENSIM_DIR, else the user's default one.\n"
-	"Exit status: 0 done, 1 error, 2 usage; of exec: the command's own, 127 if there is no such command.\n";
+	"Exit status: 0 done, 1 error, 2 usage; of exec: the command's own, 127 if there is no such "
+	"command.\n";
 
 static int usage_error(const char *message, const char *what)
 {
@@ -92,14 +95,15 @@ static int ask_host(int count, char **words, char **text)
 	*text = NULL;
 	fd = dir ? connect_host(dir) : -ENOMEM;
 	if (fd < 0) {
-		fprintf(stderr, "xensim: no host runs in %s (%s): start one with `xensim start`, or set XENSIM_DIR\n",
+		fprintf(stderr,
+			"xensim: no host runs in %s (%s): start one with `xensim start`, or set XENSIM_DIR\n",
 			dir ? dir : "?", strerror(-fd));
 		free(dir);
 		return EXIT_FAILURE;
 	}
 	free(dir);
 	for (int i = 0; i < count; i++)
-		if (send(fd, words[i], strlen(words[i]) + (i + 1 < count), MSG_NOSIGNAL) < 0)
+		if (send(fd, words[i], strlen(words[i]) + 1, MSG_NOSIGNAL) < 0)
 			break;
 	shutdown(fd, SHUT_WR);
 	out = open_memstream(text, &size);
@@ -240,7 +244,8 @@ static int claim_dir(const char *dir)
 	}
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 || fstat(fd, &status) < 0 || status.st_uid != geteuid()) {
-		fprintf(stderr, "xensim: cannot use %s: %s\n", dir, fd < 0 ? strerror(errno) : "it is another user's");
+		fprintf(stderr, "xensim: cannot use %s: %s\n", dir,
+			fd < 0 ? strerror(errno) : "it is another user's");
 		goto fail;
 	}
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
@@ -302,12 +307,16 @@ static int start_host(const char *dir, unsigned domains)
 
 static int command_start(int count, char **words)
 {
-	static const struct option options[] = {
-		{"domains", required_argument, NULL, 'n'}, {"dir", required_argument, NULL, 'd'}, {NULL, 0, NULL, 0}};
+	static const struct option options[] = {{"domains", required_argument, NULL, 'n'},
+						{"dir", required_argument, NULL, 'd'},
+						{NULL, 0, NULL, 0}};
 	char *dir = NULL, *path = NULL, *end;
 	unsigned long domains = 0;
+	char name[] = "xensim start";
 	int option, status;
 
+	/* getopt's complaints begin with it. */
+	words[0] = name;
 	while ((option = getopt_long(count, words, "", options, NULL)) != -1) {
 		switch (option) {
 		case 'n':

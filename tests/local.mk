@@ -21,4 +21,23 @@ hostile_peer_SOURCES = tests/integration/hostile_peer.c
 hostile_peer_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(XENEVTCHN_CFLAGS)
 hostile_peer_LDADD = libwire.la $(XENVCHAN_LIBS) $(XENSTORE_LIBS) $(XENEVTCHN_LIBS)
 
+# The integration tests run the installed programs, on simulated hosts: `make install && make installcheck`.
+integration_tests = \
+	tests/integration/conftest.py \
+	tests/integration/test_sim_evtchn.py \
+	tests/integration/test_sim_grants.py \
+	tests/integration/test_sim_host.py \
+	tests/integration/test_sim_save.py \
+	tests/integration/test_sim_vchan.py
+EXTRA_DIST += $(integration_tests)
+PYTEST_FLAGS =
+
+if HAVE_PYTEST
+installcheck-local: $(check_PROGRAMS)
+	XENMSG_BINDIR="$(DESTDIR)$(bindir)" XENMSG_SBINDIR="$(DESTDIR)$(sbindir)" \
+	XENMSG_BUILDDIR="$(abs_top_builddir)" XENMSG_SRCDIR="$(abs_top_srcdir)" \
+	XENSIM_LIBRARY="$(DESTDIR)$(pkglibdir)/libxensim.so" LD_LIBRARY_PATH="$(DESTDIR)$(libdir):$$LD_LIBRARY_PATH" \
+	$(PYTHON3) -m pytest -p no:cacheprovider $(PYTEST_FLAGS) "$(srcdir)/tests/integration"
+endif
+
 include tests/fuzz/local.mk

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Xen's libraries, one call a line, for tests: commands on stdin, one answer a line, "ok ..." or "error
+ * ERRNO". Objects are named by the number that their making answered. Links nothing of this project.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <xenevtchn.h>
+#include <xengnttab.h>
+#include <xenstore.h>
+
+#define MAX_OBJECTS 4096
+#define MAX_PAGES   4096
+
+struct tool {
+	xengntshr_handle *gntshr;
+	xengnttab_handle *gnttab;
+	struct xs_handle *xs;
+	xenevtchn_handle *evtchn[64];
+	unsigned evtchn_count;
+	struct {
+		unsigned char *start;
+		uint32_t pages;
+	} memory[MAX_OBJECTS];
+	unsigned memory_count;
+	char word[8][1024];
+	long number[8];
+	int words;
+};
+
+struct command {
+	const char *name;
+	int words;
+	void (*run)(struct tool *tool);
+};
+
+static void result(long value)
+{
+	if (value < 0)
+		printf("error %d\n", errno);
+	else
+		printf("ok %ld\n", value);
+}
+
+static void add_memory(struct tool *tool, void *start, uint32_t pages, const uint32_t *refs)
+{
+	if (!start) {
+		printf("error %d\n", errno);
+		return;
+	}
+	tool->memory[tool->memory_count].start = start;
+	tool->memory[tool->memory_count].pages = pages;
+	printf("ok %u", tool->memory_count++);
+	for (uint32_t i = 0; refs && i < pages; i++)
+		printf(" %u", refs[i]);
+	putchar('\n');
+}
+
+/* share DOMID PAGES WRITABLE */
+static void share(struct tool *tool)
+{
+	static uint32_t refs[MAX_PAGES];
+	uint32_t pages = (uint32_t)tool->number[2];
+
+	add_memory(tool,
+		   xengntshr_share_pages(tool->gntshr, (uint32_t)tool->number[1], (int)pages, refs,
+					 (int)tool->number[3]),
+		   pages, refs);
+}
+
+/* share-notify DOMID OFFSET PORT */
+static void share_notify(struct tool *tool)
+{
+	uint32_t ref;
+
+	add_memory(tool,
+		   xengntshr_share_page_notify(tool->gntshr, (uint32_t)tool->number[1], &ref, 1,
+					       (uint32_t)tool->number[2], (evtchn_port_t)tool->number[3]),
+		   1, &ref);
+}
+
+/* map DOMID FIRST-REF PAGES WRITABLE */
+static void map(struct tool *tool)
+{
+	static uint32_t refs[MAX_PAGES];
+	uint32_t pages = (uint32_t)tool->number[3];
+	int prot = tool->number[4] ? PROT_READ | PROT_WRITE : PROT_READ;
+
+	for (uint32_t i = 0; i < pages && i < MAX_PAGES; i++)
+		refs[i] = (uint32_t)tool->number[2] + i;
+	add_memory(
+		tool,
+		xengnttab_map_domain_grant_refs(tool->gnttab, pages, (uint32_t)tool->number[1], refs, prot),
+		pages, NULL);
+}
+
+/* map-notify DOMID REF OFFSET PORT */
+static void map_notify(struct tool *tool)
+{
+	add_memory(tool,
+		   xengnttab_map_grant_ref_notify(tool->gnttab, (uint32_t)tool->number[1],
+						  (uint32_t)tool->number[2], PROT_READ | PROT_WRITE,
+						  (uint32_t)tool->number[3], (evtchn_port_t)tool->number[4]),
+		   1, NULL);
+}
+
+static void unshare(struct tool *tool)
+{
+	result(xengntshr_unshare(tool->gntshr, tool->memory[tool->number[1]].start,
+				 tool->memory[tool->number[1]].pages));
+}
+
+static void unmap(struct tool *tool)
+{
+	result(xengnttab_unmap(tool->gnttab, tool->memory[tool->number[1]].start,
+			       tool->memory[tool->number[1]].pages));
+}
+
+/* munmap MEMORY PAGE PAGES: as libxenvchan does */
+static void plain_munmap(struct tool *tool)
+{
+	result(munmap(tool->memory[tool->number[1]].start + tool->number[2] * 4096,
+		      (size_t)tool->number[3] * 4096));
+}
+
+static void reopen(struct tool *tool)
+{
+	xengntshr_close(tool->gntshr);
+	xengnttab_close(tool->gnttab);
+	tool->gntshr = xengntshr_open(NULL, 0);
+	tool->gnttab = xengnttab_open(NULL, 0);
+	result(tool->gntshr && tool->gnttab ? 0 : -1);
+}
+
+static void poke(struct tool *tool)
+{
+	((volatile unsigned char *)tool->memory[tool->number[1]].start)[tool->number[2]] =
+		(unsigned char)tool->number[3];
+	result(0);
+}
+
+static void peek(struct tool *tool)
+{
+	result(((volatile unsigned char *)tool->memory[tool->number[1]].start)[tool->number[2]]);
+}
+
+static xenevtchn_handle *handle(const struct tool *tool)
+{
+	return tool->evtchn[tool->number[1]];
+}
+
+static void evtchn_open(struct tool *tool)
+{
+	tool->evtchn[tool->evtchn_count] = xenevtchn_open(NULL, 0);
+	result(tool->evtchn[tool->evtchn_count] ? (long)tool->evtchn_count++ : -1);
+}
+
+static void evtchn_fdopen(struct tool *tool)
+{
+	tool->evtchn[tool->evtchn_count] = xenevtchn_fdopen(NULL, xenevtchn_fd(handle(tool)), 0);
+	result(tool->evtchn[tool->evtchn_count] ? (long)tool->evtchn_count++ : -1);
+}
+
+static void evtchn_close(struct tool *tool)
+{
+	result(xenevtchn_close(handle(tool)));
+}
+
+static void nonblock(struct tool *tool)
+{
+	result(fcntl(xenevtchn_fd(handle(tool)), F_SETFL, O_NONBLOCK));
+}
+
+static void bind_unbound(struct tool *tool)
+{
+	result(xenevtchn_bind_unbound_port(handle(tool), (uint32_t)tool->number[2]));
+}
+
+static void bind_interdomain(struct tool *tool)
+{
+	result(xenevtchn_bind_interdomain(handle(tool), (uint32_t)tool->number[2],
+					  (evtchn_port_t)tool->number[3]));
+}
+
+static void bind_virq(struct tool *tool)
+{
+	result(xenevtchn_bind_virq(handle(tool), 0));
+}
+
+static void unbind(struct tool *tool)
+{
+	result(xenevtchn_unbind(handle(tool), (evtchn_port_t)tool->number[2]));
+}
+
+static void notify(struct tool *tool)
+{
+	result(xenevtchn_notify(handle(tool), (evtchn_port_t)tool->number[2]));
+}
+
+static void pending(struct tool *tool)
+{
+	result(xenevtchn_pending(handle(tool)));
+}
+
+static void unmask(struct tool *tool)
+{
+	result(xenevtchn_unmask(handle(tool), (evtchn_port_t)tool->number[2]));
+}
+
+/* poll HANDLE MILLISECONDS */
+static void poll_handle(struct tool *tool)
+{
+	struct pollfd pollfd = {.fd = xenevtchn_fd(handle(tool)), .events = POLLIN};
+
+	result(poll(&pollfd, 1, (int)tool->number[2]));
+}
+
+static void xs_read_path(struct tool *tool)
+{
+	char *value = xs_read(tool->xs, XBT_NULL, tool->word[1], NULL);
+
+	if (value)
+		printf("ok %s\n", value);
+	else
+		result(-1);
+	free(value);
+}
+
+static void xs_write_path(struct tool *tool)
+{
+	result(xs_write(tool->xs, XBT_NULL, tool->word[1], tool->word[2], (unsigned)strlen(tool->word[2]))
+		       ? 0
+		       : -1);
+}
+
+static void xs_watch_path(struct tool *tool)
+{
+	result(xs_watch(tool->xs, tool->word[1], "token") ? 0 : -1);
+}
+
+/* xs-event MILLISECONDS */
+static void xs_event(struct tool *tool)
+{
+	struct pollfd pollfd = {.fd = xs_fileno(tool->xs), .events = POLLIN};
+	unsigned count;
+	char **event = NULL;
+
+	if (poll(&pollfd, 1, (int)tool->number[1]) == 1)
+		event = xs_read_watch(tool->xs, &count);
+	printf("ok %s\n", event ? event[XS_WATCH_PATH] : "none");
+	free(event);
+}
+
+/* A child that holds what it inherited until its own stdin, a pipe of ours, is closed by our end. */
+static void fork_holder(struct tool *tool)
+{
+	int pipe_fds[2];
+	pid_t pid;
+	char byte;
+
+	(void)tool;
+	if (pipe(pipe_fds) < 0) {
+		result(-1);
+		return;
+	}
+	pid = fork();
+	if (pid == 0) {
+		close(pipe_fds[1]);
+		/* Our parent's death doesn't end it: nobody writes, and who inherits the other end is
+		 * ourselves no more. */
+		while (read(pipe_fds[0], &byte, 1) > 0)
+			;
+		pause();
+		_exit(0);
+	}
+	result(pid);
+}
+
+/* file PATH: its first word */
+static void read_file(struct tool *tool)
+{
+	char text[256] = "";
+	FILE *file = fopen(tool->word[1], "r");
+
+	if (!file) {
+		result(-1);
+		return;
+	}
+	printf("ok %s\n", fscanf(file, "%255s", text) == 1 ? text : "");
+	fclose(file);
+}
+
+static const struct command commands[] = {
+	{"share", 4, share},
+	{"share-notify", 4, share_notify},
+	{"map", 5, map},
+	{"map-notify", 5, map_notify},
+	{"unshare", 2, unshare},
+	{"unmap", 2, unmap},
+	{"munmap", 4, plain_munmap},
+	{"reopen", 1, reopen},
+	{"poke", 4, poke},
+	{"peek", 3, peek},
+	{"evtchn-open", 1, evtchn_open},
+	{"evtchn-fdopen", 2, evtchn_fdopen},
+	{"evtchn-close", 2, evtchn_close},
+	{"nonblock", 2, nonblock},
+	{"bind-unbound", 3, bind_unbound},
+	{"bind-interdomain", 4, bind_interdomain},
+	{"bind-virq", 2, bind_virq},
+	{"unbind", 3, unbind},
+	{"notify", 3, notify},
+	{"pending", 2, pending},
+	{"unmask", 3, unmask},
+	{"poll", 3, poll_handle},
+	{"xs-read", 2, xs_read_path},
+	{"xs-write", 3, xs_write_path},
+	{"xs-watch", 2, xs_watch_path},
+	{"xs-event", 2, xs_event},
+	{"fork", 1, fork_holder},
+	{"file", 2, read_file},
+};
+
+static void run_line(struct tool *tool, char *line)
+{
+	char *save = NULL;
+
+	tool->words = 0;
+	for (char *word = strtok_r(line, " \n", &save); word && tool->words < 8;
+	     word = strtok_r(NULL, " \n", &save)) {
+		snprintf(tool->word[tool->words], sizeof(tool->word[0]), "%s", word);
+		tool->number[tool->words++] = atol(word);
+	}
+	errno = 0;
+	for (size_t i = 0; tool->words && i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (strcmp(commands[i].name, tool->word[0]) == 0 && commands[i].words == tool->words) {
+			commands[i].run(tool);
+			return;
+		}
+	}
+	printf("error usage\n");
+}
+
+int main(void)
+{
+	struct tool *tool = calloc(1, sizeof(*tool));
+	char line[4096];
+
+	if (!tool)
+		return 1;
+	tool->gntshr = xengntshr_open(NULL, 0);
+	tool->gnttab = xengnttab_open(NULL, 0);
+	tool->xs = xs_open(0);
+	if (!tool->gntshr || !tool->gnttab || !tool->xs) {
+		printf("error %d\n", errno);
+		return 1;
+	}
+	printf("ok 0\n");
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin)) {
+		run_line(tool, line);
+		fflush(stdout);
+	}
+	return 0;
+}

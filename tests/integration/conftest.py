@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Fixtures for all integration tests: a simulated host, and programs that run in its domains.
+
+The programs under test are those in $XENMSG_BINDIR (`make installcheck` sets it), else those on the PATH; $XENMSG_SBINDIR
+likewise. The check programs, which are never installed, lie in $XENMSG_BUILDDIR, else beside xensim.
+"""
+
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+# Generous, since tests run on loaded machines and under sanitizers and valgrind; a passing test never waits for it.
+TIMEOUT = float(os.environ.get("XENMSG_TEST_TIMEOUT", "30"))
+
+
+def program(name):
+    """The path of an installed program, or of one from the build tree."""
+    for variable in ("XENMSG_BINDIR", "XENMSG_SBINDIR", "XENMSG_BUILDDIR"):
+        path = os.path.join(os.environ.get(variable, ""), name)
+        if os.environ.get(variable) and os.access(path, os.X_OK):
+            return path
+    path = shutil.which(name)
+    if not path and shutil.which("xensim"):
+        beside = os.path.join(os.path.dirname(os.path.realpath(shutil.which("xensim"))), name)
+        path = beside if os.access(beside, os.X_OK) else None
+    if not path:
+        pytest.fail(f"{name} is not there: set XENMSG_BINDIR, XENMSG_SBINDIR and XENMSG_BUILDDIR, "
+                    "or run make installcheck")
+    return path
+
+
+def wait_for(condition, what="the condition", timeout=TIMEOUT):
+    """Returns the first true value of condition(), looked at again and again; fails after the time-out."""
+    end = time.monotonic() + timeout
+    pause = 0.002
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            pytest.fail(f"{what} did not come true within {timeout} s")
+        time.sleep(pause)
+        pause = min(pause * 2, 0.1)
+
+
+class Conversation:
+    """A check program that answers each line that it's told with one line: "ok ..." or "error ..."."""
+
+    def __init__(self, process):
+        self.process = process
+        self.buffer = b""
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(process.stdout, selectors.EVENT_READ)
+        os.set_blocking(process.stdout.fileno(), False)
+
+    def tell(self, *words):
+        self.process.stdin.write((" ".join(str(word) for word in words) + "\n").encode())
+        self.process.stdin.flush()
+
+    def answers_within(self, timeout):
+        """Whether an answer has come (it stays there to be read)."""
+        end = time.monotonic() + timeout
+        while b"\n" not in self.buffer:
+            if not self.selector.select(max(0, end - time.monotonic())):
+                return False
+            data = os.read(self.process.stdout.fileno(), 65536)
+            if not data:
+                raise EOFError(f"the program ended with {self.process.wait()}")
+            self.buffer += data
+        return True
+
+    def answer(self, timeout=TIMEOUT):
+        if not self.answers_within(timeout):
+            pytest.fail("no answer from the program")
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return line.decode()
+
+    def ask(self, *words, timeout=TIMEOUT):
+        self.tell(*words)
+        return self.answer(timeout)
+
+    def ok(self, *words, timeout=TIMEOUT):
+        """The numbers of an "ok" answer: one as itself, several as a list."""
+        line = self.ask(*words, timeout=timeout)
+        assert line.startswith("ok"), f"{' '.join(map(str, words))}: {line}"
+        values = line.split()[1:]
+        if all(value.lstrip("-").isdigit() for value in values):
+            values = [int(value) for value in values]
+        return values[0] if len(values) == 1 else values
+
+    def error(self, *words, timeout=TIMEOUT):
+        """The errno of an "error" answer."""
+        line = self.ask(*words, timeout=timeout)
+        assert line.startswith("error "), f"{' '.join(map(str, words))}: {line}"
+        return int(line.split()[1])
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def pid(self):
+        return self.process.pid
+
+
+class Host:
+    """A simulated Xen host with domain 0 and the guests 1 to `domains`."""
+
+    def __init__(self, domains=3):
+        # A short path: it ends up in the names of sockets, which have 107 characters.
+        self.dir = tempfile.mkdtemp(prefix="xensim-")
+        self.environment = dict(os.environ, XENSIM_DIR=self.dir)
+        self.environment.pop("XENMSG_SOCKET", None)
+        self.processes = []
+        self.sim("start", "--domains", domains)
+
+    def sim(self, *words, check=True, timeout=TIMEOUT):
+        """Runs `xensim WORDS`; returns the finished process, with text of stdout and stderr."""
+        done = subprocess.run([program("xensim"), *map(str, words)], env=self.environment, timeout=timeout,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if check:
+            assert done.returncode == 0, f"xensim {words}: {done.stderr}"
+        return done
+
+    def list(self):
+        return json.loads(self.sim("list", "--json").stdout)
+
+    def domain(self, domid, state=None):
+        """What `xensim list` says about a domain, or None."""
+        for domain in self.list()["domains"]:
+            if domain["domid"] == domid and (state is None or domain["state"] == state):
+                return domain
+        return None
+
+    def fault(self, kind, domid, *value):
+        return self.sim("fault", kind, domid, *value)
+
+    def spawn(self, domid, *command, env=None, **options):
+        """Starts a command inside a domain; it's killed at the end of the test if it's still there."""
+        process = subprocess.Popen([program("xensim"), "exec", str(domid), "--", *map(str, command)],
+                                   env=dict(self.environment, **(env or {})), **options)
+        self.processes.append(process)
+        return process
+
+    def run(self, domid, *command, timeout=TIMEOUT, env=None, **options):
+        """Runs a command inside a domain to its end; returns it with the text of its output."""
+        options.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.run([program("xensim"), "exec", str(domid), "--", *map(str, command)],
+                              env=dict(self.environment, **(env or {})), timeout=timeout, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+    def converse(self, domid, name, *words):
+        """Starts a check program in a domain and waits until it's ready. Its first answer is in `.first`."""
+        process = self.spawn(domid, program(name), *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        conversation = Conversation(process)
+        conversation.first = conversation.answer()
+        return conversation
+
+    def xen(self, domid):
+        """Xen's own libraries, a call a line, inside a domain (sim/check_xen.c)."""
+        conversation = self.converse(domid, "check-xen")
+        assert conversation.first == "ok 0", conversation.first
+        return conversation
+
+    def vchan_server(self, domid, peer, path="data/v", left=65536, right=65536):
+        """A stock libxenvchan server inside a domain (sim/check_vchan.c)."""
+        return self.converse(domid, "check-vchan", "server", peer, path, left, right)
+
+    def vchan_client(self, domid, peer, path=None):
+        return self.converse(domid, "check-vchan", "client", peer, path or f"/local/domain/{peer}/data/v")
+
+    def socket(self, domid):
+        """Where the daemon of a domain listens by default."""
+        return os.path.join(self.dir, f"dom-{domid}", "xenmsg.sock")
+
+    def stop(self):
+        for process in self.processes:
+            # A stopped process dies of SIGKILL as well.
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream:
+                    try:
+                        stream.close()
+                    except BrokenPipeError:
+                        pass
+        if os.path.exists(self.dir):
+            self.sim("stop")
+
+
+@pytest.fixture
+def host():
+    """A host with domain 0 and three guests. Nothing of it is left after the test."""
+    simulated = Host()
+    yield simulated
+    simulated.stop()
+    assert not os.path.exists(simulated.dir), "xensim stop left its directory"
+
+
+@pytest.fixture
+def make_host():
+    """Makes hosts of any size."""
+    hosts = []
+
+    def make(domains=3):
+        hosts.append(Host(domains))
+        return hosts[-1]
+
+    yield make
+    for simulated in hosts:
+        simulated.stop()

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""xensim's event channels, as Linux's evtchn driver on Xen shows them."""
+
+import errno
+
+QUIET_MS = 200
+
+
+def pair(host, server=1, client=2):
+    """Two processes with a bound channel on their handles 0, the client's first event taken."""
+    one, two = host.xen(server), host.xen(client)
+    for side in (one, two):
+        assert side.ok("evtchn-open") == 0
+    server_port = one.ok("bind-unbound", 0, client)
+    client_port = two.ok("bind-interdomain", 0, server, server_port)
+    assert two.ok("pending", 0) == client_port
+    two.ok("unmask", 0, client_port)
+    return one, two, server_port, client_port
+
+
+def test_a_notification_makes_the_descriptor_readable_until_it_is_taken(host):
+    one, two, server_port, client_port = pair(host)
+    assert one.ok("poll", 0, 0) == 0
+    assert two.ok("notify", 0, client_port) == 0
+    assert one.ok("poll", 0, 5000) == 1
+    assert one.ok("poll", 0, 0) == 1
+    assert one.ok("pending", 0) == server_port
+    assert one.ok("poll", 0, 0) == 0
+
+
+def test_who_binds_finds_the_port_pending(host):
+    one, two = host.xen(1), host.xen(2)
+    one.ok("evtchn-open"), two.ok("evtchn-open")
+    port = two.ok("bind-interdomain", 0, 1, one.ok("bind-unbound", 0, 2))
+    assert two.ok("poll", 0, 0) == 1
+    assert two.ok("pending", 0) == port
+
+
+def test_a_taken_port_is_masked_until_unmask(host):
+    one, two, server_port, client_port = pair(host)
+    two.ok("notify", 0, client_port)
+    assert one.ok("pending", 0) == server_port
+    two.ok("notify", 0, client_port)
+    assert one.ok("poll", 0, QUIET_MS) == 0
+    one.ok("unmask", 0, server_port)
+    assert one.ok("poll", 0, 0) == 1
+    assert one.ok("pending", 0) == server_port
+    one.ok("unmask", 0, server_port)
+    assert one.ok("poll", 0, 0) == 0
+
+
+def test_notifications_of_a_pending_port_are_one(host):
+    one, two, server_port, client_port = pair(host)
+    for _ in range(5):
+        two.ok("notify", 0, client_port)
+    assert one.ok("pending", 0) == server_port
+    one.ok("unmask", 0, server_port)
+    assert one.ok("poll", 0, 0) == 0
+
+
+def test_a_blocking_pending_waits(host):
+    one, two, server_port, client_port = pair(host)
+    one.tell("pending", 0)
+    assert not one.answers_within(QUIET_MS / 1000)
+    two.ok("notify", 0, client_port)
+    assert one.answer() == f"ok {server_port}"
+
+
+def test_o_nonblock_makes_pending_say_eagain(host):
+    one, two, server_port, client_port = pair(host)
+    one.ok("nonblock", 0)
+    assert one.error("pending", 0) == errno.EAGAIN
+    two.ok("notify", 0, client_port)
+    assert one.ok("pending", 0) == server_port
+    assert one.error("pending", 0) == errno.EAGAIN
+
+
+def test_one_handle_serves_many_ports(host):
+    one, two = host.xen(1), host.xen(2)
+    one.ok("evtchn-open"), two.ok("evtchn-open")
+    servers = [one.ok("bind-unbound", 0, 2) for _ in range(100)]
+    clients = [two.ok("bind-interdomain", 0, 1, port) for port in servers]
+    assert sorted(two.ok("pending", 0) for _ in clients) == sorted(clients)
+    for port in clients:
+        two.ok("notify", 0, port)
+    assert sorted(one.ok("pending", 0) for _ in servers) == sorted(servers)
+    assert one.ok("poll", 0, 0) == 0
+
+
+def test_a_busy_port_does_not_starve_the_others(host):
+    one, two = host.xen(1), host.xen(2)
+    one.ok("evtchn-open"), two.ok("evtchn-open")
+    servers = [one.ok("bind-unbound", 0, 2) for _ in range(3)]
+    clients = [two.ok("bind-interdomain", 0, 1, port) for port in servers]
+    for port in clients:
+        two.ok("notify", 0, port)
+    taken = []
+    for _ in range(3):
+        taken.append(one.ok("pending", 0))
+        one.ok("unmask", 0, taken[-1])
+        two.ok("notify", 0, clients[0])
+    assert sorted(taken) == sorted(servers)
+
+
+def test_both_directions_work(host):
+    one, two, server_port, client_port = pair(host)
+    one.ok("notify", 0, server_port)
+    assert two.ok("pending", 0) == client_port
+
+
+def test_a_notification_that_leads_nowhere_succeeds(host):
+    one = host.xen(1)
+    one.ok("evtchn-open")
+    port = one.ok("bind-unbound", 0, 2)
+    assert one.ok("notify", 0, port) == 0
+
+
+def test_a_port_belongs_to_its_handle(host):
+    one, two, server_port, client_port = pair(host)
+    assert one.ok("evtchn-open") == 1
+    assert one.error("notify", 1, server_port) == errno.ENOTCONN
+    assert one.error("unbind", 1, server_port) == errno.ENOTCONN
+    other = host.xen(1)
+    other.ok("evtchn-open")
+    assert other.error("notify", 0, server_port) == errno.ENOTCONN
+    # The driver skips what it doesn't know.
+    assert one.ok("unmask", 1, server_port) == 0
+
+
+def test_a_duplicated_handle_is_the_same_device(host):
+    one, two, server_port, client_port = pair(host)
+    second = one.ok("evtchn-fdopen", 0)
+    assert one.ok("notify", second, server_port) == 0
+    assert two.ok("pending", 0) == client_port
+
+
+def test_bad_ports_are_refused(host):
+    one = host.xen(1)
+    one.ok("evtchn-open")
+    assert one.error("notify", 0, 500) == errno.ENOTCONN
+    assert one.error("notify", 0, 1 << 20) == errno.ENOTCONN
+    assert one.error("unbind", 0, 500) == errno.ENOTCONN
+    assert one.error("unbind", 0, 1 << 20) == errno.EINVAL
+    assert one.error("bind-interdomain", 0, 2, 500) == errno.EINVAL
+    assert one.error("bind-interdomain", 0, 99, 8) == errno.ESRCH
+    assert one.error("bind-virq", 0) == errno.EINVAL
+
+
+def test_only_the_domain_it_is_meant_for_binds(host):
+    one, three = host.xen(1), host.xen(3)
+    one.ok("evtchn-open"), three.ok("evtchn-open")
+    port = one.ok("bind-unbound", 0, 2)
+    assert three.error("bind-interdomain", 0, 1, port) == errno.EINVAL
+    assert host.domain(3)["event_channels"]["used"] == 0
+
+
+def test_a_bound_port_is_not_bound_twice(host):
+    one, two, server_port, client_port = pair(host)
+    assert two.error("bind-interdomain", 0, 1, server_port) == errno.EINVAL
+
+
+def test_a_port_whose_peer_left_can_be_bound_again(host):
+    one, two, server_port, client_port = pair(host)
+    two.ok("notify", 0, client_port)
+    assert one.ok("pending", 0) == server_port
+    one.ok("unmask", 0, server_port)
+    two.ok("unbind", 0, client_port)
+    # No event tells of it, and notifications lead nowhere.
+    assert one.ok("poll", 0, QUIET_MS) == 0
+    assert one.ok("notify", 0, server_port) == 0
+    again = two.ok("bind-interdomain", 0, 1, server_port)
+    assert two.ok("pending", 0) == again
+    two.ok("unmask", 0, again)
+    assert one.ok("notify", 0, server_port) == 0
+    assert two.ok("pending", 0) == again
+
+
+def test_an_unbound_port_takes_its_event_with_it(host):
+    one, two, server_port, client_port = pair(host)
+    two.ok("notify", 0, client_port)
+    assert one.ok("unbind", 0, server_port) == 0
+    assert one.ok("poll", 0, QUIET_MS) == 0
+    assert one.error("notify", 0, server_port) == errno.ENOTCONN
+
+
+def test_1016_ports_and_then_enospc(host):
+    one = host.xen(1)
+    one.ok("evtchn-open")
+    ports = [one.ok("bind-unbound", 0, 2) for _ in range(1016)]
+    assert len(set(ports)) == 1016
+    assert one.error("bind-unbound", 0, 2) == errno.ENOSPC
+    one.ok("unbind", 0, ports[500])
+    assert one.ok("bind-unbound", 0, 2) == ports[500]
+    one.ok("evtchn-close", 0)
+    assert host.domain(1)["event_channels"] == {"used": 0, "limit": 1016, "handles": 0}
+
+
+def test_the_limit_can_be_set(host):
+    host.fault("evtchn-limit", 1, 2)
+    one = host.xen(1)
+    one.ok("evtchn-open")
+    one.ok("bind-unbound", 0, 2), one.ok("bind-unbound", 0, 2)
+    assert one.error("bind-unbound", 0, 2) == errno.ENOSPC
+
+
+def test_lost_events_are_lost_and_the_next_one_arrives(host):
+    one, two, server_port, client_port = pair(host)
+    host.fault("lose-event", 1, 2)
+    two.ok("notify", 0, client_port)
+    two.ok("notify", 0, client_port)
+    assert one.ok("poll", 0, QUIET_MS) == 0
+    two.ok("notify", 0, client_port)
+    assert one.ok("pending", 0) == server_port
+
+
+def test_bindings_to_a_zombie_succeed_and_lead_nowhere(host):
+    one, two, server_port, client_port = pair(host)
+    _, ref = one.ok("share", 2, 1, 1)
+    mapped = two.ok("map", 1, ref, 1, 1)
+    host.sim("destroy", 1)
+    port = two.ok("bind-interdomain", 0, 1, server_port)
+    assert two.ok("notify", 0, port) == 0
+    assert two.ok("notify", 0, client_port) == 0
+    two.ok("unmap", mapped)
+    assert two.error("bind-interdomain", 0, 1, server_port) == errno.ESRCH
+
+
+def test_a_forked_process_that_holds_the_handle_keeps_its_ports(host):
+    one, two, server_port, client_port = pair(host)
+    one.ok("fork")
+    one.kill()
+    domain = host.domain(1)
+    assert domain["event_channels"]["used"] == 1
+    assert domain["processes"] == 1
+    host.sim("destroy", 1)
+    assert host.domain(1) is None

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Save and restore on xensim: what XEN-FACTS.md says of a suspended guest and of its peers."""
+
+import signal
+
+from conftest import wait_for
+
+
+def saved_and_restored(host, domid):
+    host.sim("suspend", domid)
+    return int(host.sim("resume", domid).stdout)
+
+
+def channel(host, granter, mapper):
+    """A page with unmap notifications and a port, held by one process of each domain."""
+    one, two = host.xen(granter), host.xen(mapper)
+    one.ok("evtchn-open"), two.ok("evtchn-open")
+    server_port = one.ok("bind-unbound", 0, mapper)
+    client_port = two.ok("bind-interdomain", 0, granter, server_port)
+    two.ok("pending", 0)
+    two.ok("unmask", 0, client_port)
+    memory, ref = one.ok("share-notify", mapper, 22, server_port)
+    mapped = two.ok("map-notify", granter, ref, 23, client_port)
+    one.ok("poke", memory, 100, 42)
+    return one, two, server_port, client_port, memory, mapped, ref
+
+
+def test_the_domid_changes_and_the_home_is_made_anew(host):
+    xen = host.xen(1)
+    xen.ok("xs-write", "data/x", "1")
+    before = host.domain(1)
+    new = saved_and_restored(host, 1)
+    assert new == 4 and host.domain(1) is None
+    after = host.domain(new)
+    assert (after["uuid"], after["name"], after["state"]) == (before["uuid"], before["name"], "running")
+    # The same connection to XenStore goes on, in the new home.
+    assert xen.ask("xs-read", "domid") == f"ok {new}"
+    assert xen.ask("xs-read", "data/x").startswith("error")
+    assert xen.ok("xs-write", "data/x", "2") == 0
+    assert host.xen(0).ask("xs-read", f"/local/domain/{new}/data/x") == "ok 2"
+    # So do new connections, by the path that the process was started with.
+    assert host.xen(new).ask("xs-read", "domid") == f"ok {new}"
+
+
+def test_all_watches_fire_once(host):
+    xen = host.xen(1)
+    xen.ok("xs-watch", "domid")
+    assert xen.ask("xs-event", 5000) == "ok domid"
+    saved_and_restored(host, 1)
+    assert xen.ask("xs-event", 5000) == "ok domid"
+
+
+def test_a_suspended_domain_sleeps(host):
+    xen = host.xen(1)
+    host.sim("suspend", 1)
+    assert host.domain(1)["state"] == "suspended"
+    assert host.sim("pause", 1, check=False).returncode == 1
+    xen.tell("xs-read", "name")
+    assert not xen.answers_within(0.3)
+    host.sim("resume", "dom1")
+    assert xen.answer() == "ok dom1"
+
+
+def test_the_peer_sees_the_old_home_vanish_and_nothing_on_the_channel(host):
+    one, two, server_port, client_port, memory, mapped, ref = channel(host, 1, 2)
+    one.ok("xs-write", "data/sign", "1")
+    dom0 = host.xen(0)
+    dom0.ok("xs-watch", "/local/domain/1")
+    assert dom0.ask("xs-event", 5000) == "ok /local/domain/1"
+    host.sim("suspend", 1)
+    assert dom0.ask("xs-event", 5000) == "ok /local/domain/1"
+    assert two.ok("poll", 0, 200) == 0
+    assert two.ok("peek", mapped, 100) == 42
+    assert two.ok("notify", 0, client_port) == 0
+    # The old domid lives on as a zombie while its page is mapped.
+    assert host.list()["zombies"] == 1
+    host.sim("resume", 1)
+    two.ok("unmap", mapped)
+    assert host.list()["zombies"] == 0
+
+
+def test_old_grants_stay_readable_but_lead_nowhere(host):
+    one, two, server_port, client_port, memory, mapped, ref = channel(host, 1, 2)
+    new = saved_and_restored(host, 1)
+    assert one.ok("peek", memory, 100) == 42
+    assert one.ok("notify", 0, server_port) == 0
+    assert two.ok("poll", 0, 200) == 0
+    # gntalloc is harmless: a page granted before the save is taken back as ever.
+    assert one.ok("unshare", memory) == 0
+    assert two.ok("poll", 0, 200) == 0
+    assert host.domain(new)["grants"]["used_pages"] == 0
+    assert two.ask("map", new, ref, 1, 1).startswith("error")
+    assert host.list()["kernel_log"] == []
+
+
+def test_a_new_channel_works_after_the_restore(host):
+    one, two, *_ = channel(host, 1, 2)
+    new = saved_and_restored(host, 1)
+    handle = one.ok("evtchn-open")
+    port = one.ok("bind-unbound", handle, 2)
+    memory, ref = one.ok("share", 2, 1, 1)
+    mapped = two.ok("map", new, ref, 1, 1)
+    two.ok("bind-interdomain", 0, new, port)
+    one.ok("poke", memory, 0, 9)
+    assert two.ok("peek", mapped, 0) == 9
+
+
+def test_a_pvh_mapper_reads_0xff(host):
+    one, two, server_port, client_port, memory, mapped, ref = channel(host, 1, 2)
+    saved_and_restored(host, 2)
+    wait_for(lambda: two.ok("peek", mapped, 100) == 0xff, "the blank page")
+    assert one.ok("peek", memory, 100) == 42
+    assert host.domain(1)["grants"]["mapped_by_others"] == 0
+    # Unmapping works.
+    assert two.ok("unmap", mapped) == 0
+    assert one.ok("poll", 0, 200) == 0
+    assert host.list()["kernel_log"] == []
+
+
+def test_a_pv_mapper_dies_with_an_oops(host):
+    pv = int(host.sim("create", "--type", "pv").stdout)
+    one, two, *_ = channel(host, 1, pv)
+    saved_and_restored(host, pv)
+    assert two.process.wait(timeout=10) == -signal.SIGKILL
+    assert any("oops" in line for line in host.list()["kernel_log"])
+
+
+def test_a_pv_granter_is_unharmed(host):
+    pv = int(host.sim("create", "--type", "pv").stdout)
+    one, two, server_port, client_port, memory, mapped, ref = channel(host, pv, 1)
+    saved_and_restored(host, pv)
+    assert one.ok("peek", memory, 100) == 42
+    assert host.list()["kernel_log"] == []
+
+
+def test_closing_an_old_event_channel_handle_is_a_kernel_bug(host):
+    one, *_ = channel(host, 1, 2)
+    saved_and_restored(host, 1)
+    assert host.list()["kernel_log"] == []
+    one.ok("evtchn-close", 0)
+    assert "kernel BUG" in host.list()["kernel_log"][0]
+
+
+def test_unbinding_an_old_port_is_a_kernel_bug(host):
+    one, two, server_port, *_ = channel(host, 1, 2)
+    saved_and_restored(host, 1)
+    one.ok("unbind", 0, server_port)
+    assert "kernel BUG" in host.list()["kernel_log"][0]
+
+
+def test_ending_with_an_old_handle_is_a_kernel_bug(host):
+    one, *_ = channel(host, 1, 2)
+    saved_and_restored(host, 1)
+    one.kill()
+    wait_for(lambda: host.list()["kernel_log"], "the complaint")
+    assert "kernel BUG" in host.list()["kernel_log"][0]
+
+
+def test_an_old_handle_that_another_process_keeps_is_no_bug(host):
+    one, *_ = channel(host, 1, 2)
+    saved_and_restored(host, 1)
+    one.ok("fork")
+    one.kill()
+    wait_for(lambda: host.domain(4)["processes"] == 1, "the keeper alone")
+    assert host.list()["kernel_log"] == []
+
+
+def test_a_handle_without_ports_is_no_bug(host):
+    one = host.xen(1)
+    one.ok("evtchn-open")
+    port = one.ok("bind-unbound", 0, 2)
+    one.ok("unbind", 0, port)
+    saved_and_restored(host, 1)
+    one.ok("evtchn-close", 0)
+    assert host.list()["kernel_log"] == []
+
+
+def test_saved_twice(host):
+    xen = host.xen(1)
+    new = saved_and_restored(host, saved_and_restored(host, 1))
+    assert xen.ask("xs-read", "domid") == f"ok {new}"
+    assert host.run(new, "/bin/cat", "/sys/hypervisor/guest_type").stdout == "PVH\n"
+
+
+def test_a_suspended_domain_can_be_destroyed(host):
+    xen = host.xen(1)
+    host.sim("suspend", 1)
+    host.sim("destroy", 1)
+    assert xen.process.wait(timeout=10) == -signal.SIGKILL
+    assert host.domain(1) is None
