@@ -216,3 +216,15 @@ def make_host():
     yield make
     for simulated in hosts:
         simulated.stop()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--chaos-seed", type=int, default=None, help="replay the decisions of a chaos test")
+    parser.addoption("--chaos-seconds", type=int, default=60, help="how long the chaos test lasts")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes about a minute")
+
+
+from messaging import nodes_of_the_host  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import
