@@ -41,3 +41,4 @@ installcheck-local: $(check_PROGRAMS)
 endif
 
 include tests/fuzz/local.mk
+include tests/fuzz/wire.mk

@@ -2,6 +2,8 @@
 # The tests of wire/.
 if HAVE_CMOCKA
 unit_tests += \
+	tests/unit/test_address \
+	tests/unit/test_frame \
 	tests/unit/test_ring \
 	tests/unit/test_ring_attack \
 	tests/unit/test_ring_hostile \
@@ -9,6 +11,14 @@ unit_tests += \
 	tests/unit/test_ring_vchan \
 	tests/unit/test_ring_wakeup
 endif
+
+tests_unit_test_address_SOURCES = tests/unit/test_address.c tests/unit/unit.h
+tests_unit_test_address_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_address_LDADD = libwire.la $(CMOCKA_LIBS)
+
+tests_unit_test_frame_SOURCES = tests/unit/test_frame.c tests/unit/unit.h
+tests_unit_test_frame_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_frame_LDADD = libwire.la $(CMOCKA_LIBS)
 
 tests_unit_test_ring_SOURCES = tests/unit/test_ring.c tests/unit/ring_fixture.h tests/unit/unit.h
 tests_unit_test_ring_CFLAGS = $(UNIT_CFLAGS)

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Addresses from programs and people: what parses is made of valid names and reads back as it was written. */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/address.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void require(int truth)
+{
+	if (!truth)
+		abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	const char *text = (const char *)data, *why = NULL;
+	struct address address;
+	uint32_t domid = 0;
+
+	if (address_parse(text, size, &address, &why) == 0) {
+		size_t domain = strlen(address.domain), endpoint = strlen(address.endpoint);
+
+		require(domain + 1 + endpoint == size && memcmp(address.domain, text, domain) == 0);
+		require(text[domain] == ':' && memcmp(address.endpoint, text + domain + 1, endpoint) == 0);
+		require(domain_name_is_valid(text, domain) && endpoint_name_is_valid(text + domain + 1, endpoint));
+	} else {
+		require(why != NULL);
+	}
+	if (domid_parse(text, size, &domid))
+		require(domid <= DOMID_MAX && size <= 5 && domain_name_is_valid(text, size));
+	if (endpoint_name_is_valid(text, size))
+		require(domain_name_is_valid(text, size));
+	return 0;
+}

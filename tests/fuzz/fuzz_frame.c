@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Frames from an untrusted end: 16 bytes of header, then the payload, given to the decoder of the header's type and, since a
+ * daemon may be sent anything, to each other one. What decodes must encode again to what decodes to the same, and text must
+ * lie in the payload.
+ */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/frame.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void require(int truth)
+{
+	if (!truth)
+		abort();
+}
+
+static void text_lies_in(struct frame_text text, const uint8_t *payload, uint32_t length)
+{
+	const uint8_t *at = (const uint8_t *)text.data;
+
+	require(at >= payload && text.size <= length && at + text.size == payload + length);
+}
+
+/* Encodes what was decoded: it decodes again, and encodes to the same bytes. */
+#define AGAIN(type)                                                                            \
+	do {                                                                                   \
+		uint32_t first, second;                                                        \
+		struct frame_##type again;                                                     \
+		first = frame_##type##_encode(&type, out);                                     \
+		require(frame_##type##_decode(out, first, &again) == 0);                       \
+		second = frame_##type##_encode(&again, out2);                                  \
+		require(first == second && memcmp(out, out2, first) == 0);                     \
+	} while (0)
+
+/* Encoders write at most a payload. */
+static uint8_t out[FRAME_PAYLOAD_MAX], out2[FRAME_PAYLOAD_MAX];
+
+static void decode_fixed(const uint8_t *payload, uint32_t length)
+{
+	struct frame_hello_local hello_local;
+	struct frame_welcome welcome;
+	struct frame_opened opened;
+	struct frame_credit credit;
+	struct frame_reset reset;
+	struct frame_cancelled cancelled;
+	uint64_t u64;
+	uint32_t u32;
+
+	if (frame_hello_local_decode(payload, length, &hello_local) == 0)
+		AGAIN(hello_local);
+	if (frame_welcome_decode(payload, length, &welcome) == 0)
+		AGAIN(welcome);
+	if (frame_opened_decode(payload, length, &opened) == 0)
+		AGAIN(opened);
+	if (frame_credit_decode(payload, length, &credit) == 0)
+		AGAIN(credit);
+	if (frame_reset_decode(payload, length, &reset) == 0)
+		AGAIN(reset);
+	if (frame_cancelled_decode(payload, length, &cancelled) == 0)
+		AGAIN(cancelled);
+	if (frame_u64_decode(payload, length, &u64) == 0)
+		require(frame_u64_encode(u64, out) == 8 && memcmp(out, payload, 8) == 0);
+	if (frame_u32_decode(payload, length, &u32) == 0)
+		require(frame_u32_encode(u32, out) == 4 && memcmp(out, payload, 4) == 0);
+}
+
+static void decode_with_text(const uint8_t *payload, uint32_t length)
+{
+	struct frame_hello_link hello_link;
+	struct frame_goodbye goodbye;
+	struct frame_open open;
+	struct frame_bind bind;
+	struct frame_event event;
+	struct frame_reply reply;
+
+	if (frame_hello_link_decode(payload, length, &hello_link) == 0) {
+		text_lies_in(hello_link.version, payload, length);
+		AGAIN(hello_link);
+	}
+	if (frame_goodbye_decode(payload, length, &goodbye) == 0) {
+		text_lies_in(goodbye.text, payload, length);
+		AGAIN(goodbye);
+	}
+	if (frame_open_decode(payload, length, &open) == 0) {
+		text_lies_in(open.name, payload, length);
+		AGAIN(open);
+	}
+	if (frame_bind_decode(payload, length, &bind) == 0) {
+		text_lies_in(bind.endpoint, payload, length);
+		AGAIN(bind);
+	}
+	if (frame_event_decode(payload, length, &event) == 0) {
+		text_lies_in(event.text, payload, length);
+		AGAIN(event);
+	}
+	if (frame_reply_decode(payload, length, &reply) == 0) {
+		text_lies_in(reply.body, payload, length);
+		AGAIN(reply);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct frame_header header;
+	uint8_t bytes[FRAME_HEADER_SIZE];
+	uint32_t length;
+
+	if (size < FRAME_HEADER_SIZE || size - FRAME_HEADER_SIZE > FRAME_PAYLOAD_MAX)
+		return 0;
+	if (frame_header_decode(data, &header) == 0)
+		require(header.length <= FRAME_PAYLOAD_MAX && frame_size(header.length) % 8 == 0);
+	frame_header_encode(&header, bytes);
+	require(memcmp(bytes, data, FRAME_HEADER_SIZE) == 0);
+	require(frame_type_name(header.type) != NULL);
+	length = (uint32_t)(size - FRAME_HEADER_SIZE);
+	decode_fixed(data + FRAME_HEADER_SIZE, length);
+	decode_with_text(data + FRAME_HEADER_SIZE, length);
+	return 0;
+}

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Addresses, endpoint and domain names, domids: what is let in, and what a person is told about what isn't. */
+
+#include "wire/address.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/unit/unit.h"
+
+/* Calls with an allocation of exactly the text's size: there is no terminator to lean on. */
+static bool endpoint_is_valid(const char *text, size_t size)
+{
+	char *copy = malloc(size ? size : 1);
+	bool valid;
+
+	assert_non_null(copy);
+	memcpy(copy, text, size);
+	valid = endpoint_name_is_valid(copy, size);
+	free(copy);
+	return valid;
+}
+
+static int parse(const char *text, size_t size, struct address *address, const char **why)
+{
+	char *copy = malloc(size ? size : 1);
+	int r;
+
+	assert_non_null(copy);
+	memcpy(copy, text, size);
+	r = address_parse(copy, size, address, why);
+	free(copy);
+	return r;
+}
+
+static bool domid_is(const char *text, size_t size, uint32_t *domid)
+{
+	char *copy = malloc(size ? size : 1);
+	bool valid;
+
+	assert_non_null(copy);
+	memcpy(copy, text, size);
+	valid = domid_parse(copy, size, domid);
+	free(copy);
+	return valid;
+}
+
+static void endpoint_names_have_1_to_63_characters(void **state)
+{
+	char name[80];
+
+	(void)state;
+	memset(name, 'a', sizeof(name));
+	assert_false(endpoint_is_valid(name, 0));
+	assert_true(endpoint_is_valid(name, 1));
+	assert_true(endpoint_is_valid(name, 62));
+	assert_true(endpoint_is_valid(name, 63));
+	assert_false(endpoint_is_valid(name, 64));
+	assert_false(endpoint_is_valid(name, sizeof(name)));
+}
+
+static void endpoint_names_have_letters_digits_underscore_and_hyphen(void **state)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+	(void)state;
+	for (int c = 0; c < 256; c++) {
+		bool alnum = c && strchr(allowed, c);
+		char name[3] = {'a', (char)c, 'z'};
+
+		assert_int_equal(endpoint_is_valid(name, 3), alnum || c == '_' || c == '-');
+		name[0] = (char)c;
+		name[1] = 'a';
+		assert_int_equal(endpoint_is_valid(name, 3), alnum);
+		assert_int_equal(endpoint_is_valid(name, 1), alnum);
+		name[0] = 'a';
+		name[2] = (char)c;
+		assert_int_equal(endpoint_is_valid(name, 3), alnum || c == '_' || c == '-');
+	}
+}
+
+static void domain_names_are_printable_and_cant_end_an_address(void **state)
+{
+	char name[DOMAIN_NAME_MAX + 1];
+
+	(void)state;
+	for (int c = 0; c < 256; c++) {
+		char one = (char)c;
+
+		assert_int_equal(domain_name_is_valid(&one, 1), c > ' ' && c < 0x7f && c != ':' && c != '/');
+	}
+	memset(name, 'd', sizeof(name));
+	assert_false(domain_name_is_valid(name, 0));
+	assert_true(domain_name_is_valid(name, DOMAIN_NAME_MAX));
+	assert_false(domain_name_is_valid(name, DOMAIN_NAME_MAX + 1));
+}
+
+static void an_address_is_split_at_its_colon(void **state)
+{
+	static const struct {
+		const char *text, *domain, *endpoint;
+	} good[] = {
+		{"5:inbox", "5", "inbox"},
+		{"work:print", "work", "print"},
+		{"self:log", "self", "log"},
+		{"0:a", "0", "a"},
+		{"c3a5f6de-0000-4000-8000-000000000001:x_-", "c3a5f6de-0000-4000-8000-000000000001", "x_-"},
+		{"web.example-1:0", "web.example-1", "0"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+		struct address address;
+
+		memset(&address, 0xee, sizeof(address));
+		assert_int_equal(parse(good[i].text, strlen(good[i].text), &address, NULL), 0);
+		assert_string_equal(address.domain, good[i].domain);
+		assert_string_equal(address.endpoint, good[i].endpoint);
+	}
+}
+
+static void the_longest_address_fits(void **state)
+{
+	char text[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
+	struct address address;
+
+	(void)state;
+	memset(text, 'd', sizeof(text));
+	text[DOMAIN_NAME_MAX] = ':';
+	assert_int_equal(parse(text, sizeof(text) - 1, &address, NULL), 0);
+	assert_int_equal(strlen(address.domain), DOMAIN_NAME_MAX);
+	assert_int_equal(strlen(address.endpoint), ENDPOINT_NAME_MAX);
+	assert_int_equal(parse(text, sizeof(text), &address, NULL), -EINVAL);
+	text[DOMAIN_NAME_MAX] = 'd';
+	text[DOMAIN_NAME_MAX + 1] = ':';
+	assert_int_equal(parse(text, sizeof(text) - 1, &address, NULL), -EINVAL);
+}
+
+static void a_malformed_address_is_refused_with_its_cause(void **state)
+{
+#define LONG_NAME "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" /* 64 */
+	static const struct {
+		const char *text;
+		size_t size;
+		const char *why;
+	} bad[] = {
+		{"", 0, "no colon"},
+		{"inbox", 5, "no colon"},
+		{":", 1, "before the colon is missing"},
+		{":inbox", 6, "before the colon is missing"},
+		{"5:", 2, "after the colon is missing"},
+		{"5:" LONG_NAME, 66, "longer than 63"},
+		{"5:in box", 8, "letters, digits"},
+		{"5:in.box", 8, "letters, digits"},
+		{"5:_inbox", 8, "letters, digits"},
+		{"5:-inbox", 8, "letters, digits"},
+		{"5:a:b", 5, "letters, digits"},
+		{"5:in\0box", 8, "letters, digits"},
+		{"5:\xc3\xa4", 4, "letters, digits"},
+		{"5:\xff\xfe", 4, "letters, digits"},
+		{"5:a\n", 4, "letters, digits"},
+		{"5 :inbox", 8, "can't be a domain"},
+		{"a/b:inbox", 9, "can't be a domain"},
+		{"\0:inbox", 7, "can't be a domain"},
+		{"\xc3\xa4:inbox", 8, "can't be a domain"},
+		{"\xff:inbox", 7, "can't be a domain"},
+		{"\x7f:inbox", 7, "can't be a domain"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		struct address address;
+		const char *why = NULL;
+
+		assert_int_equal(parse(bad[i].text, bad[i].size, &address, &why), -EINVAL);
+		assert_non_null(why);
+		if (!strstr(why, bad[i].why))
+			fail_msg("\"%s\" is refused with \"%s\"", bad[i].text, why);
+		assert_int_equal(parse(bad[i].text, bad[i].size, &address, NULL), -EINVAL);
+	}
+}
+
+static void domids_are_decimal_and_below_the_reserved_ones(void **state)
+{
+	static const struct {
+		const char *text;
+		size_t size;
+		uint32_t domid;
+	} good[] = {{"0", 1, 0}, {"1", 1, 1}, {"42", 2, 42}, {"32751", 5, 32751}, {"5x", 1, 5}};
+	static const struct {
+		const char *text;
+		size_t size;
+	} bad[] = {
+		{"", 0},      {"32752", 5}, {"99999", 5}, {"-1", 2},   {"+1", 2},   {" 1", 2},	 {"1 ", 2},
+		{"0x1", 3},   {"1a", 2},    {"a", 1},	  {"self", 4}, {"1\0", 2},  {"\0", 1},	 {"4294967297", 10},
+		{"100000", 6}, {"1.0", 3},  {"\xd9\xa1", 2},
+	};
+	uint32_t domid;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+		domid = 12345;
+		assert_true(domid_is(good[i].text, good[i].size, &domid));
+		assert_int_equal(domid, good[i].domid);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		domid = 12345;
+		if (domid_is(bad[i].text, bad[i].size, &domid))
+			fail_msg("\"%s\" was taken for a domid", bad[i].text);
+		assert_int_equal(domid, 12345);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(endpoint_names_have_1_to_63_characters),
+		cmocka_unit_test(endpoint_names_have_letters_digits_underscore_and_hyphen),
+		cmocka_unit_test(domain_names_are_printable_and_cant_end_an_address),
+		cmocka_unit_test(an_address_is_split_at_its_colon),
+		cmocka_unit_test(the_longest_address_fits),
+		cmocka_unit_test(a_malformed_address_is_refused_with_its_cause),
+		cmocka_unit_test(domids_are_decimal_and_below_the_reserved_ones),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

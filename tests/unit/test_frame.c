@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Each frame against doc/protocol.md: the bytes that the document says, there and back, refused when cut anywhere before the
+ * end of its fields, and read as before when a later version has added to it.
+ */
+
+#include "wire/frame.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/unit/unit.h"
+
+#define UUID_1 "\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f"
+#define UUID_2 "\x20\x21\x22\x23\x24\x25\x26\x27\x28\x29\x2a\x2b\x2c\x2d\x2e\x2f"
+#define U64(low) low "\0\0\0\0"
+
+/* A payload as the document has it, and two functions that know its type: one encodes the frame that it stands for, one
+ * decodes and compares. `fields` bytes are fixed, the rest is text. */
+struct sample {
+	const char *name;
+	const char *bytes;
+	uint32_t size, fields;
+	uint32_t (*encode)(uint8_t *out);
+	int (*decode)(const uint8_t *payload, uint32_t length);
+	bool (*matches)(const uint8_t *payload, uint32_t length);
+};
+
+static bool text_is(struct frame_text text, const char *expected)
+{
+	return text.size == strlen(expected) && memcmp(text.data, expected, text.size) == 0;
+}
+
+/* FRAME(type, value, comparison): the three functions of a sample for a struct frame_<type>. */
+#define FRAME(label, type, comparison, ...)                                                \
+	static const struct frame_##type label##_value = {__VA_ARGS__};                    \
+	static uint32_t label##_encode(uint8_t *out)                                       \
+	{                                                                                  \
+		return frame_##type##_encode(&label##_value, out);                         \
+	}                                                                                  \
+	static int label##_decode(const uint8_t *payload, uint32_t length)                 \
+	{                                                                                  \
+		struct frame_##type frame;                                                 \
+		return frame_##type##_decode(payload, length, &frame);                     \
+	}                                                                                  \
+	static bool label##_matches(const uint8_t *payload, uint32_t length)               \
+	{                                                                                  \
+		const struct frame_##type *e = &label##_value;                             \
+		struct frame_##type f;                                                     \
+		memset(&f, 0xee, sizeof(f));                                               \
+		return frame_##type##_decode(payload, length, &f) == 0 && (comparison);    \
+	}
+
+#define SAMPLE(label, text, literal)                                                      \
+	{                                                                                 \
+		.name = #label, .bytes = literal, .size = sizeof(literal) - 1,            \
+		.fields = (uint32_t)(sizeof(literal) - sizeof(text)), .encode = label##_encode, \
+		.decode = label##_decode, .matches = label##_matches                      \
+	}
+
+/* clang-format off */
+FRAME(hello_local, hello_local, f.major == e->major && f.minor == e->minor && f.flags == e->flags,
+      .major = 1, .minor = 0x0203, .flags = 1)
+FRAME(welcome, welcome,
+      f.major == e->major && f.minor == e->minor && f.flags == e->flags && f.domid == e->domid &&
+	      f.max_message == e->max_message && !memcmp(f.instance, e->instance, 16) && f.rings[0].size == 0 &&
+	      f.rings[LOCAL_RINGS - 1].data == 0,
+      .major = 1, .minor = 2, .domid = 5, .max_message = 0x1000000, .instance = UUID_1)
+FRAME(welcome_shared, welcome,
+      f.major == e->major && f.flags == e->flags && f.max_message == e->max_message &&
+	      !memcmp(f.rings, e->rings, sizeof(f.rings)) && !memcmp(f.instance, e->instance, 16),
+      .major = 1, .minor = 2, .flags = HELLO_SHARED_MEMORY, .domid = 5, .max_message = 0x1000000, .instance = UUID_1,
+      .rings = {{1, 2, 3}, {4, 5, 6}, {7, 8, 9}})
+FRAME(hello_link, hello_link,
+      f.major == e->major && f.minor == e->minor && f.flags == e->flags && !memcmp(f.instance, e->instance, 16) &&
+	      !memcmp(f.token, e->token, 16) && f.received == e->received && f.max_message == e->max_message &&
+	      text_is(f.version, "0.1.0"),
+      .major = 1, .minor = 2, .flags = 0x04030201, .instance = UUID_1, .token = UUID_2, .received = 7, .max_message = 8,
+      .version = {"0.1.0", 5})
+FRAME(goodbye, goodbye, f.error == e->error && text_is(f.text, "bye"), .error = 71, .text = {"bye", 3})
+FRAME(open, open,
+      f.kind == e->kind && f.identity.domid == 1 && f.identity.uid == 2 && f.identity.gid == 3 && f.identity.pid == 4 &&
+	      text_is(f.name, "5:in"),
+      .kind = CHANNEL_STREAM, .identity = {1, 2, 3, 4}, .name = {"5:in", 4})
+FRAME(opened, opened, f.limit == e->limit && f.max_message == e->max_message,
+      .limit = 0x0807060504030201, .max_message = 9)
+FRAME(credit, credit, f.consumed == e->consumed && f.limit == e->limit, .consumed = 0x0807060504030201, .limit = 9)
+FRAME(reset, reset, f.error == e->error && f.consumed == e->consumed && f.unsure == e->unsure,
+      .error = 104, .consumed = 0x0807060504030201, .unsure = 9)
+FRAME(cancelled, cancelled, f.offset == e->offset && f.result == e->result,
+      .offset = 0x0807060504030201, .result = 125)
+FRAME(bind, bind, f.kinds == e->kinds && text_is(f.endpoint, "inbox"), .kinds = 5, .endpoint = {"inbox", 5})
+FRAME(event, event, f.kind == e->kind && f.domid == e->domid && text_is(f.text, "web"),
+      .kind = EVENT_ENDPOINT_UP, .domid = 0x7fef, .text = {"web", 3})
+FRAME(reply, reply, f.error == e->error && text_is(f.body, "{}"), .error = 2, .body = {"{}", 2})
+
+static uint32_t u64_encode(uint8_t *out) { return frame_u64_encode(0x0807060504030201, out); }
+static int u64_decode(const uint8_t *payload, uint32_t length)
+{
+	uint64_t value;
+
+	return frame_u64_decode(payload, length, &value);
+}
+static bool u64_matches(const uint8_t *payload, uint32_t length)
+{
+	uint64_t value = 0;
+
+	return frame_u64_decode(payload, length, &value) == 0 && value == 0x0807060504030201;
+}
+static uint32_t u32_encode(uint8_t *out) { return frame_u32_encode(0x04030201, out); }
+static int u32_decode(const uint8_t *payload, uint32_t length)
+{
+	uint32_t value;
+
+	return frame_u32_decode(payload, length, &value);
+}
+static bool u32_matches(const uint8_t *payload, uint32_t length)
+{
+	uint32_t value = 0;
+
+	return frame_u32_decode(payload, length, &value) == 0 && value == 0x04030201;
+}
+
+#define COUNT_8 "\x01\x02\x03\x04\x05\x06\x07\x08"
+static const struct sample samples[] = {
+	SAMPLE(hello_local, "", "\1\0\3\2\1\0\0\0"),
+	SAMPLE(welcome, "", "\1\0\2\0\0\0\0\0\5\0\0\0\0\0\0\0" U64("\0\0\0\1") UUID_1),
+	SAMPLE(welcome_shared, "",
+	       "\1\0\2\0\1\0\0\0\5\0\0\0\0\0\0\0" U64("\0\0\0\1") UUID_1
+	       "\1\0\0\0\2\0\0\0\3\0\0\0\0\0\0\0\4\0\0\0\5\0\0\0\6\0\0\0\0\0\0\0\7\0\0\0\10\0\0\0\11\0\0\0\0\0\0\0"),
+	SAMPLE(hello_link, "0.1.0", "\1\0\2\0\1\2\3\4" UUID_1 UUID_2 U64("\7\0\0\0") U64("\10\0\0\0") "0.1.0"),
+	SAMPLE(goodbye, "bye", "\107\0\0\0bye"),
+	SAMPLE(open, "5:in", "\3\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "5:in"),
+	SAMPLE(opened, "", COUNT_8 U64("\11\0\0\0")),
+	SAMPLE(credit, "", COUNT_8 U64("\11\0\0\0")),
+	SAMPLE(reset, "", "\150\0\0\0\0\0\0\0" COUNT_8 U64("\11\0\0\0")),
+	SAMPLE(cancelled, "", COUNT_8 "\175\0\0\0"),
+	SAMPLE(bind, "inbox", "\5\0\0\0inbox"),
+	SAMPLE(event, "web", "\3\0\0\0\357\177\0\0web"),
+	SAMPLE(reply, "{}", "\2\0\0\0\0\0\0\0{}"),
+	SAMPLE(u64, "", COUNT_8),
+	SAMPLE(u32, "", "\1\2\3\4"),
+};
+/* clang-format on */
+
+#define FOR_EACH_SAMPLE(sample) \
+	for (const struct sample *sample = samples; sample < samples + sizeof(samples) / sizeof(*samples); sample++)
+
+/* An allocation of exactly its size, so that AddressSanitizer sees the first byte read beyond it. */
+static uint8_t *exact_copy(const void *bytes, size_t size)
+{
+	uint8_t *copy = malloc(size ? size : 1);
+
+	assert_non_null(copy);
+	memcpy(copy, bytes, size);
+	return copy;
+}
+
+static void each_frame_is_the_bytes_of_the_document(void **state)
+{
+	uint8_t *out = malloc(FRAME_PAYLOAD_MAX);
+
+	(void)state;
+	assert_non_null(out);
+	FOR_EACH_SAMPLE(sample) {
+		memset(out, 0xcc, 1024);
+		if (sample->encode(out) != sample->size || memcmp(out, sample->bytes, sample->size) != 0)
+			fail_msg("%s: not the bytes of the document", sample->name);
+		if (out[sample->size] != 0xcc)
+			fail_msg("%s: writes beyond its length", sample->name);
+		if (sample->size == sample->fields && sample->size > FRAME_SMALL_MAX)
+			fail_msg("%s: has no text, but is larger than FRAME_SMALL_MAX", sample->name);
+	}
+	free(out);
+}
+
+static void each_frame_decodes_to_what_was_encoded(void **state)
+{
+	(void)state;
+	FOR_EACH_SAMPLE(sample) {
+		uint8_t *payload = exact_copy(sample->bytes, sample->size);
+
+		if (!sample->matches(payload, sample->size))
+			fail_msg("%s: another value came back", sample->name);
+		free(payload);
+	}
+}
+
+static void each_shorter_payload_is_refused(void **state)
+{
+	(void)state;
+	FOR_EACH_SAMPLE(sample)
+		for (uint32_t length = 0; length < sample->fields; length++) {
+			uint8_t *payload = exact_copy(sample->bytes, length);
+
+			if (sample->decode(payload, length) != -EPROTO)
+				fail_msg("%s: %u of %u bytes were taken for a frame", sample->name, length,
+					 sample->fields);
+			free(payload);
+		}
+}
+
+static void text_may_be_empty(void **state)
+{
+	(void)state;
+	FOR_EACH_SAMPLE(sample) {
+		uint8_t *payload = exact_copy(sample->bytes, sample->fields);
+
+		if (sample->decode(payload, sample->fields) != 0)
+			fail_msg("%s: refused with empty text", sample->name);
+		free(payload);
+	}
+}
+
+static void a_longer_payload_of_a_later_version_is_accepted(void **state)
+{
+	(void)state;
+	FOR_EACH_SAMPLE(sample)
+		for (uint32_t more = 1; more < 20; more++) {
+			uint8_t bytes[256] = {0}, *payload;
+
+			if (sample->size != sample->fields)
+				continue; /* text reaches to the end */
+			memcpy(bytes, sample->bytes, sample->size);
+			memset(bytes + sample->size, 0xff, more);
+			payload = exact_copy(bytes, sample->size + more);
+			if (!sample->matches(payload, sample->size + more))
+				fail_msg("%s: %u bytes more changed it", sample->name, more);
+			free(payload);
+		}
+}
+
+static void text_that_is_too_long_is_cut_at_the_largest_payload(void **state)
+{
+	char *text = malloc(FRAME_PAYLOAD_MAX + 100);
+	uint8_t *out = malloc(FRAME_PAYLOAD_MAX);
+	struct frame_text longest = {text, FRAME_PAYLOAD_MAX + 100};
+
+	(void)state;
+	assert_non_null(text);
+	assert_non_null(out);
+	memset(text, 'x', FRAME_PAYLOAD_MAX + 100);
+	assert_int_equal(frame_goodbye_encode(&(struct frame_goodbye){.text = longest}, out), FRAME_PAYLOAD_MAX);
+	assert_int_equal(frame_open_encode(&(struct frame_open){.name = longest}, out), FRAME_PAYLOAD_MAX);
+	assert_int_equal(frame_bind_encode(&(struct frame_bind){.endpoint = longest}, out), FRAME_PAYLOAD_MAX);
+	assert_int_equal(frame_event_encode(&(struct frame_event){.text = longest}, out), FRAME_PAYLOAD_MAX);
+	assert_int_equal(frame_reply_encode(&(struct frame_reply){.body = longest}, out), FRAME_PAYLOAD_MAX);
+	assert_int_equal(frame_hello_link_encode(&(struct frame_hello_link){.version = longest}, out),
+			 FRAME_PAYLOAD_MAX);
+	free(text);
+	free(out);
+}
+
+static void no_text_at_all_encodes_as_empty(void **state)
+{
+	uint8_t out[FRAME_SMALL_MAX];
+
+	(void)state;
+	assert_int_equal(frame_goodbye_encode(&(struct frame_goodbye){.error = 1}, out), 4);
+	assert_int_equal(frame_reply_encode(&(struct frame_reply){.error = 1}, out), 8);
+}
+
+static void a_header_is_the_bytes_of_the_document(void **state)
+{
+	static const uint8_t bytes[FRAME_HEADER_SIZE] = {1, 2, 0, 0, 18, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+	const struct frame_header header = {
+		.length = 0x201,
+		.type = FRAME_DATA,
+		.flags = FRAME_FLAG_MORE,
+		.messages = 0x403,
+		.channel = 0x08070605,
+		.sequence = 0x0c0b0a09,
+	};
+	struct frame_header decoded;
+	uint8_t out[FRAME_HEADER_SIZE];
+
+	(void)state;
+	frame_header_encode(&header, out);
+	assert_memory_equal(out, bytes, sizeof(bytes));
+	assert_int_equal(frame_header_decode(bytes, &decoded), 0);
+	assert_int_equal(decoded.length, header.length);
+	assert_int_equal(decoded.type, header.type);
+	assert_int_equal(decoded.flags, header.flags);
+	assert_int_equal(decoded.messages, header.messages);
+	assert_int_equal(decoded.channel, header.channel);
+	assert_int_equal(decoded.sequence, header.sequence);
+}
+
+static void a_header_with_an_impossible_length_is_refused(void **state)
+{
+	static const uint32_t bad[] = {FRAME_PAYLOAD_MAX + 1, 0x7fffffff, 0x80000000, 0xfffffff0, 0xffffffff};
+	struct frame_header header = {.length = FRAME_PAYLOAD_MAX};
+	uint8_t out[FRAME_HEADER_SIZE];
+
+	(void)state;
+	frame_header_encode(&header, out);
+	assert_int_equal(frame_header_decode(out, &header), 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		header.length = bad[i];
+		frame_header_encode(&header, out);
+		assert_int_equal(frame_header_decode(out, &header), -EPROTO);
+	}
+}
+
+static void a_frame_takes_a_multiple_of_eight(void **state)
+{
+	(void)state;
+	assert_int_equal(frame_size(0), 16);
+	assert_int_equal(frame_size(1), 24);
+	assert_int_equal(frame_size(8), 24);
+	assert_int_equal(frame_size(9), 32);
+	assert_int_equal(frame_size(FRAME_PAYLOAD_MAX), 16 + FRAME_PAYLOAD_MAX);
+}
+
+static void each_type_has_its_name(void **state)
+{
+	unsigned named = 0;
+
+	(void)state;
+	for (unsigned type = 0; type < 256; type++) {
+		const char *name = frame_type_name((uint8_t)type);
+
+		assert_non_null(name);
+		named += strcmp(name, "unknown") != 0;
+	}
+	assert_int_equal(named, 22);
+	assert_string_equal(frame_type_name(FRAME_CANCELLED), "CANCELLED");
+	assert_string_equal(frame_type_name(FRAME_REPLY), "REPLY");
+	assert_string_equal(frame_type_name(0), "unknown");
+	assert_string_equal(frame_type_name(FRAME_OPTIONAL), "unknown");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_frame_is_the_bytes_of_the_document),
+		cmocka_unit_test(each_frame_decodes_to_what_was_encoded),
+		cmocka_unit_test(each_shorter_payload_is_refused),
+		cmocka_unit_test(text_may_be_empty),
+		cmocka_unit_test(a_longer_payload_of_a_later_version_is_accepted),
+		cmocka_unit_test(text_that_is_too_long_is_cut_at_the_largest_payload),
+		cmocka_unit_test(no_text_at_all_encodes_as_empty),
+		cmocka_unit_test(a_header_is_the_bytes_of_the_document),
+		cmocka_unit_test(a_header_with_an_impossible_length_is_refused),
+		cmocka_unit_test(a_frame_takes_a_multiple_of_eight),
+		cmocka_unit_test(each_type_has_its_name),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
