@@ -128,6 +128,12 @@ struct hv_client {
 	struct hv_handle *handles;
 };
 
+/* A process as such: its number alone may soon be another one's. */
+struct hv_starting {
+	pid_t pid;
+	unsigned long long started; /* field 22 of /proc/PID/stat */
+};
+
 struct hv_domain {
 	struct hv *hv;
 	uint32_t domid;
@@ -149,8 +155,8 @@ struct hv_domain {
 	uint32_t port_count, port_limit;
 	/* Faults: so many calls fail, UINT32_MAX for all. */
 	uint32_t refuse_grants, refuse_maps;
-	pid_t *extra_pids; /* of `xensim exec` while it isn't yet the command */
-	size_t extra_pid_count;
+	struct hv_starting *starting; /* `xensim exec` while it isn't yet the command */
+	size_t starting_count;
 };
 
 struct hv {

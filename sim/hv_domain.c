@@ -224,7 +224,7 @@ static void domain_free(struct hv_domain *domain)
 	hv_evtchn_domain_gone(domain);
 	if (domain->listener)
 		evconnlistener_free(domain->listener);
-	free(domain->extra_pids);
+	free(domain->starting);
 	free(domain->name);
 	free(domain->path);
 	free(domain);

@@ -46,8 +46,8 @@ static size_t read_file(const char *path, char *buffer, size_t size)
 	return length;
 }
 
-/* The parent, or -1 for a process that is dead or gone. */
-static pid_t parent_of(pid_t pid)
+/* The parent, or -1 for a process that is dead or gone; and when it was started (may be NULL). */
+static pid_t parent_of(pid_t pid, unsigned long long *started)
 {
 	char path[64], text[1024], state;
 	const char *end;
@@ -59,6 +59,11 @@ static pid_t parent_of(pid_t pid)
 	/* The command's name, in parentheses, may contain anything. */
 	end = strrchr(text, ')');
 	if (!end || sscanf(end + 1, " %c %d", &state, &parent) != 2 || state == 'Z' || state == 'X')
+		return -1;
+	if (started &&
+	    sscanf(end + 1,
+		   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+		   started) != 1)
 		return -1;
 	return parent;
 }
@@ -73,15 +78,15 @@ static bool environment_names(pid_t pid, const char *setting, char *buffer, size
 	return length && memmem(buffer, length + 1, setting, strlen(setting) + 1);
 }
 
-static bool is_known(const struct hv_domain *domain, pid_t pid)
+static bool is_known(const struct hv_domain *domain, pid_t pid, unsigned long long started)
 {
 	const struct hv_client *client;
 
 	DL_FOREACH (domain->clients, client)
 		if (client->pid == pid)
 			return true;
-	for (size_t i = 0; i < domain->extra_pid_count; i++)
-		if (domain->extra_pids[i] == pid)
+	for (size_t i = 0; i < domain->starting_count; i++)
+		if (domain->starting[i].pid == pid && domain->starting[i].started == started)
 			return true;
 	return false;
 }
@@ -126,14 +131,15 @@ static void scan(struct hv_domain *domain, struct table *table)
 	snprintf(setting, sizeof(setting), SIM_ENV_UUID "=%s", domain->uuid);
 	while (buffer && proc && (entry = readdir(proc))) {
 		pid_t pid = (pid_t)atoi(entry->d_name), parent;
+		unsigned long long started;
 
 		if (!isdigit((unsigned char)entry->d_name[0]) || pid == getpid())
 			continue;
-		parent = parent_of(pid);
+		parent = parent_of(pid, &started);
 		if (parent < 0)
 			continue;
 		if (!table_add(table, pid, parent,
-			       is_known(domain, pid) ||
+			       is_known(domain, pid, started) ||
 				       environment_names(pid, setting, buffer, environment_size)))
 			break;
 	}
@@ -159,18 +165,22 @@ size_t hv_processes(struct hv_domain *domain, pid_t **pids)
 
 void hv_processes_add(struct hv_domain *domain, pid_t pid)
 {
-	pid_t *pids;
+	struct hv_starting *starting, added = {.pid = pid};
+	unsigned long long started;
 	size_t kept = 0;
 
-	for (size_t i = 0; i < domain->extra_pid_count; i++)
-		if (kill(domain->extra_pids[i], 0) == 0)
-			domain->extra_pids[kept++] = domain->extra_pids[i];
-	domain->extra_pid_count = kept;
-	pids = realloc(domain->extra_pids, (kept + 1) * sizeof(*pids));
-	if (!pids)
+	if (parent_of(pid, &added.started) < 0)
 		return;
-	pids[domain->extra_pid_count++] = pid;
-	domain->extra_pids = pids;
+	for (size_t i = 0; i < domain->starting_count; i++)
+		if (parent_of(domain->starting[i].pid, &started) >= 0 &&
+		    started == domain->starting[i].started)
+			domain->starting[kept++] = domain->starting[i];
+	domain->starting_count = kept;
+	starting = realloc(domain->starting, (kept + 1) * sizeof(*starting));
+	if (!starting)
+		return;
+	starting[domain->starting_count++] = added;
+	domain->starting = starting;
 }
 
 /* Until a scan finds nobody new: a process may fork while it's being looked for. */
