@@ -16,6 +16,8 @@ import time
 
 import pytest
 
+from protocol import DATA, Program, frame, message, CREDIT
+
 BINDIR = os.environ.get("XENMSG_BINDIR", "")
 SBINDIR = os.environ.get("XENMSG_SBINDIR", os.path.join(os.path.dirname(BINDIR), "sbin") if BINDIR else "")
 BUILDDIR = os.environ.get("XENMSG_BUILDDIR", "")
@@ -212,9 +214,8 @@ class Node:
                 self.daemon.wait()
 
     def status(self):
-        done = self.xenmsg("status", "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        with Program(self.socket) as program:
+            return json.loads(program.query("status"))
 
     def endpoints(self):
         return [endpoint["name"] for endpoint in self.status()["endpoints"]]
@@ -229,10 +230,61 @@ class Node:
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def sees(self, *others):
+        """Waits until it has seen that the daemons of the others are there, as it must with no help."""
+        for other in others:
+            if other.domid != self.domid:
+                eventually(lambda other=other: other.instance() in self.peers(),
+                           f"domain {self.domid} sees the daemon of domain {other.domid}")
+
+    def instance(self):
+        return self.status()["instance"]
+
+    def peers(self):
+        return [peer["instance"] for peer in self.status()["peers"] if peer["up"]]
+
     # ---- XenStore ----
 
     def store(self):
         return Store(self.run_command("printenv", "XENSTORED_PATH").stdout.decode().strip())
+
+
+def deliver(sender, receiver, endpoint="inbox", data=b"hello"):
+    """A message goes from one node to the other."""
+    stream = message(data)
+    sender.sees(receiver)
+    with Program(sender.socket) as program, Program(receiver.socket) as other:
+        other.bind(endpoint)
+        program.open(f"{receiver.domid}:{endpoint}")
+        program.data(0, stream)
+        got = other.expect(DATA)
+        assert got.payload == stream
+        other.send_bytes(frame(CREDIT, struct.pack("<QQ", len(stream), 0), channel=got.channel))
+        program.consumed(0, len(stream))
+
+
+def works(one, other):
+    """Messages go between two nodes, each way."""
+    deliver(one, other)
+    deliver(other, one)
+
+
+class Holder(Program):
+    """Binds endpoints and takes nothing until it is asked to."""
+
+    def __init__(self, node, *endpoints, shared=False):
+        super().__init__(node.socket, shared)
+        self.node = node
+        self.taken = {}
+        for endpoint in endpoints:
+            self.bind(endpoint)
+
+    def take(self, timeout=None):
+        """The payload of the next DATA, which counts as taken."""
+        got = self.expect(DATA, timeout=timeout)
+        self.taken[got.channel] = self.taken.get(got.channel, 0) + len(got.payload)
+        self.send_bytes(frame(CREDIT, struct.pack("<QQ", self.taken[got.channel], 0), channel=got.channel))
+        return got.payload
 
 
 class Nodes:
@@ -250,6 +302,9 @@ class Nodes:
                 self.by_domid[domid].start(wait=False)
             for domid in domids:
                 self.by_domid[domid].wait_ready()
+            for node in list(self.by_domid.values()):
+                if node.alive():
+                    node.sees(*(other for other in self.by_domid.values() if other.alive()))
         return {domid: self.by_domid[domid] for domid in domids}
 
     def finish(self):

@@ -1,26 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Whatever a program, a peer or a person does wrong: a clear answer, the offender alone is cut off, all others go on."""
 
+import contextlib
 import os
 import random
 import struct
 import subprocess
+import threading
 
 import pytest
 
 import protocol
 from library import Connection
-from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_USAGE, FAST, eventually, tool
+from messaging import EXIT_NO_DAEMON, EXIT_USAGE, FAST, PATIENCE, Holder, eventually, tool, works
 from protocol import EBUSY, EINVAL, ENOENT, EPROTO, EPROTONOSUPPORT, Closed, Program, frame
-
-
-
-def works(sender, receiver):
-    """A message goes from one domain to the other, each way."""
-    for one, other in ((sender, receiver), (receiver, sender)):
-        inbox = other.receiver("still-works", "--count", "1")
-        one.send(f"{other.domid}:still-works", "yes")
-        assert inbox.output() == b"yes\n"
 
 
 @pytest.fixture(name="pair")
@@ -65,7 +58,7 @@ def test_a_socket_path_that_is_too_long_is_named(nodes, tmp_path):
     done = one.xenmsg("status", "--socket", path)
     assert done.returncode != 0 and path in done.stderr.decode()
     done = one.run_command(tool("xenmsgd"), "--socket", path)
-    assert done.returncode == EXIT_ERROR and b"107" in done.stderr
+    assert done.returncode == EXIT_USAGE and b"107" in done.stderr
 
 
 @pytest.mark.parametrize("text, complaint", [
@@ -82,14 +75,14 @@ def test_a_bad_configuration_stops_the_daemon_with_file_and_line(nodes, tmp_path
         path.write_text(text)
     for options in (["--check-config"], []):
         done = one.run_command(tool("xenmsgd"), "--config", path, *options)
-        assert done.returncode == EXIT_ERROR
+        assert done.returncode == EXIT_USAGE
         assert complaint.format(path=path) in done.stderr.decode()
 
 
 def test_an_unreadable_configuration_is_an_error(nodes, tmp_path):
     one = nodes(1, start=False)[1]
     done = one.run_command(tool("xenmsgd"), "--check-config", "--config", tmp_path)
-    assert done.returncode == EXIT_ERROR
+    assert done.returncode == EXIT_USAGE
     assert f"{tmp_path}: can't be read" in done.stderr.decode()
 
 
@@ -176,8 +169,6 @@ def test_a_length_over_the_limit_ends_the_session(pair, shared, length):
     "data beyond the credit": protocol.open_message(0, "self:bystander") + b"".join(
         frame(protocol.DATA, bytes(8192), channel=0) for _ in range(9)),
     "a fin that lies": protocol.open_message(0, "self:bystander") + frame(protocol.FIN, (500).to_bytes(8, "little"), channel=0),
-    "credit that takes back": protocol.open_message(0, "self:bystander") + frame(
-        protocol.CREDIT, struct.pack("<QQ", 1 << 40, 0), channel=0),
 }.items(), ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "")
 def test_a_violation_ends_the_session_with_a_reason(pair, shared, what, bytes_):
     with Program(pair[0].socket, shared) as program:
@@ -260,9 +251,11 @@ def test_a_corrupted_ring_ends_the_session_with_a_reason(pair, what):
         RING_CORRUPTIONS[what](program)
         program.notify()
         # the index of `deliveries` is looked at when something is delivered, not before
-        subprocess_send = pair[0].popen("send", "self:victim", "x")
-        error, text = program.goodbye()
-        subprocess_send.wait(timeout=30)
+        with Program(pair[0].socket) as sender:
+            sender.open("self:victim")
+            sender.data(0, protocol.message(b"x"))
+            error, text = program.goodbye()
+            sender.expect(protocol.RESET)
         assert error == EPROTO and text
 
 
@@ -272,7 +265,9 @@ def test_a_program_that_scribbles_over_all_shared_memory_harms_only_itself(pair)
     for _ in range(10):
         with Program(one.socket, shared=True) as program:
             program.bind("scribbler")
-            send = one.popen("send", "self:scribbler", "x")
+            sender = Program(one.socket)
+            sender.open("self:scribbler")
+            sender.data(0, protocol.message(b"x"))
             try:
                 for _ in range(50):
                     at = noise.randrange(len(program.memory) - 64)
@@ -283,7 +278,7 @@ def test_a_program_that_scribbles_over_all_shared_memory_harms_only_itself(pair)
                 program.goodbye()
             except (Closed, OSError):
                 pass
-            send.wait(timeout=30)
+            sender.close()
     works(one, two)
 
 
@@ -337,10 +332,13 @@ def hostile(node, peer, mode):
 
 def answers(process):
     """What the daemon said until it hung up."""
-    out, err = process.communicate(timeout=60)
-    lines = out.splitlines()
-    assert lines and lines[0] == "CONNECTED", (out, err)
-    assert lines[-1].startswith("CLOSED"), (out, err)
+    timer = threading.Timer(40 * PATIENCE, process.kill)
+    timer.start()
+    lines = process.stdout.read().splitlines()  # it ends by itself
+    timer.cancel()
+    print("\n".join(lines[:20]))
+    assert lines and lines[0] == "CONNECTED", (lines, process.wait(), process.stderr.read())
+    assert lines[-1].startswith("CLOSED"), (lines, process.wait(), process.stderr.read())
     return lines[1:-1]
 
 
@@ -361,8 +359,8 @@ def daemons_and_a_hostile_domain(request, nodes):
 
 
 SESSION_ENDS = {
-    "garbage": EPROTO, "open-before-hello": EPROTO, "short-hello": EPROTO, "version": EPROTONOSUPPORT, "huge-length": EPROTO,
-    "partial-frame": EPROTO, "sequence": EPROTO, "second-hello": EPROTO, "unknown-type": EPROTO, "local-frame": EPROTO,
+    "garbage": EPROTO, "open-before-hello": EINVAL, "short-hello": EPROTO, "version": EPROTONOSUPPORT, "huge-length": EPROTO,
+    "partial-frame": EPROTO, "sequence": EPROTO, "second-hello": EBUSY, "unknown-type": EPROTO, "local-frame": EPROTO,
     "wrong-parity": EPROTO, "number-twice": EPROTO, "number-too-large": EPROTO, "beyond-credit": EPROTO,
     "unopened-channel": EPROTO, "fin-lies": EPROTO,
 }
@@ -371,8 +369,7 @@ SESSION_ENDS = {
 @pytest.mark.parametrize("mode", SESSION_ENDS)
 def test_a_peer_that_breaks_the_protocol_loses_its_link_with_a_reason(hosts, mode):
     one, bad = hosts
-    with Connection(one.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+    with Holder(one, "inbox"):
         got = answers(hostile(bad, one, mode))
         assert any(line.startswith(f"GOODBYE {SESSION_ENDS[mode]} ") for line in got), got
 
@@ -395,14 +392,14 @@ def test_a_peer_that_does_not_answer_heartbeats_is_taken_for_dead(hosts):
     assert "PING" in got or any("PING" in line.upper() for line in got)
 
 
-@pytest.mark.parametrize("mode, reset", [("bad-name", EINVAL), ("huge-message", None), ("many-opens", ENOENT)])
+@pytest.mark.parametrize("mode, reset", [("bad-name", ENOENT), ("huge-message", None), ("many-opens", ENOENT)])
 def test_a_bad_channel_costs_the_peer_that_channel_only(hosts, mode, reset):
     one, bad = hosts
-    with Connection(one.socket) as receiver:
-        if mode == "huge-message":
+    with Connection(one.socket) if mode == "huge-message" else contextlib.nullcontext() as receiver:
+        if receiver:
             assert receiver.bind("inbox") == 0
         process = hostile(bad, one, mode)
-        if mode == "huge-message":
+        if receiver:
             assert not hasattr(receiver.receive(2000), "data")
         for line in process.stdout:
             assert not line.startswith("GOODBYE"), line

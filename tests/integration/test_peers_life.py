@@ -9,20 +9,9 @@ import threading
 import pytest
 
 from library import Connection
-from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, eventually
+from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, deliver, eventually, works
 
 ECONNRESET, EHOSTDOWN, EHOSTUNREACH, ENOTCONN = 104, 112, 113, 107
-
-
-def deliver(sender, receiver, endpoint="inbox", text="hello"):
-    inbox = receiver.receiver(endpoint, "--count", "1")
-    sender.send(f"{receiver.domid}:{endpoint}", text)
-    assert inbox.output().decode() == text + "\n"
-
-
-def works(one, two):
-    deliver(one, two)
-    deliver(two, one)
 
 
 def down(node, domid):
