@@ -107,7 +107,7 @@ static int list(struct cli *cli, const char *command, const char *subject, const
 
 int cmd_peers(struct cli *cli, int argc, char **argv)
 {
-	static const char *const columns[] = {"domid", "name", "uuid", "version", "state", "rtt_us", NULL};
+	static const char *const columns[] = {"domid", "name", "uuid", "version", "link", "rtt_us", NULL};
 	bool json = false;
 	int option, code;
 
@@ -124,7 +124,7 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 
 int cmd_endpoints(struct cli *cli, int argc, char **argv)
 {
-	static const char *const columns[] = {"domid", "domain", "endpoint", NULL};
+	static const char *const columns[] = {"domid", "name", NULL};
 	char question[sizeof("endpoints ") + DOMAIN_NAME_MAX] = "endpoints";
 	const char *domain = "";
 	bool json = false;

@@ -9,8 +9,8 @@
 static const char help[] =
 	"Usage: xenmsg watch [OPTIONS] [PATTERN]\n"
 	"\n"
-	"Prints comings and goings as they happen, until it is interrupted: of domains for a PATTERN like '3' or 'work*', of\n"
-	"endpoints for one like '3:print' or '*:scan*', of both without one.\n"
+	"Prints who is there, and then comings and goings as they happen, until it is interrupted: of domains and their\n"
+	"endpoints for a PATTERN like '3' or '*' (the default), only of endpoints for one like '3:print' or '*:scan*'.\n"
 	"\n"
 	"      --json          one JSON object a line: event (up or down), kind (domain or endpoint), domid, name\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
@@ -78,13 +78,7 @@ int cmd_watch(struct cli *cli, int argc, char **argv)
 		return code;
 	cli_catch_signals();
 	watching.writer = writer_new(watching.json ? WRITER_JSON_LINES : WRITER_LINES);
-	if (optind < argc) {
-		code = add_watch(conn, argv[optind], &watching);
-	} else {
-		code = add_watch(conn, "*", &watching);
-		if (code == 0)
-			code = add_watch(conn, "*:*", &watching);
-	}
+	code = add_watch(conn, optind < argc ? argv[optind] : "*", &watching);
 	while (code == 0 && watching.code == 0 && !cli_signal()) {
 		r = xenmsg_wait(conn, -1);
 		if (r < 0 && r != -EINTR)

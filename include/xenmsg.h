@@ -190,8 +190,9 @@ struct xenmsg_event {
 typedef void (*xenmsg_event_handler)(void *userdata, const struct xenmsg_event *event);
 
 /*
- * Reports comings and goings.
- * pattern  DOMAIN: of domains; DOMAIN:ENDPOINT: of endpoints. Each may be a shell pattern: "*", "*:print", "3:scan*"
+ * Reports comings and goings, and first, as if they just came, those who are there already.
+ * pattern  DOMAIN: of domains and all of their endpoints; DOMAIN:ENDPOINT: of those endpoints. Each may be a shell pattern: "*",
+ *          "*:print", "3:scan*"
  * Returns a positive number for xenmsg_unwatch(), or -EINVAL (malformed pattern), -ENOBUFS (over a quota), -ENOTCONN,
  * -ETIMEDOUT, -ENOMEM.
  */
