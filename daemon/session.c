@@ -399,6 +399,8 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	}
 	session->state = RUNNING;
 	evtimer_del(session->greeting_timer);
+	/* Asks to be notified of the first frame. */
+	hop_event(&session->hop);
 	relay_flush(session->relay);
 }
 
