@@ -101,6 +101,7 @@ static int send_reset(struct inbox *inbox, uint32_t number, uint64_t taken, uint
 	struct frame_reset reset = {.error = error, .consumed = taken, .unsure = taken};
 	uint8_t payload[FRAME_SMALL_MAX];
 
+	inbox->reset_sent = true;
 	return hop_control(inbox->hop, FRAME_RESET, number, payload, frame_reset_encode(&reset, payload));
 }
 
@@ -157,9 +158,6 @@ static void keep_sender_name(struct receiver *receiver, struct frame_text name)
 
 static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload, uint32_t length)
 {
-	/* Nothing but the ring limits what the daemon may send to us: it sees there what was taken. */
-	struct frame_opened opened = {.limit = INT64_MAX, .max_message = inbox->hop->max_message};
-	uint8_t answer[FRAME_SMALL_MAX];
 	struct receiver *receiver;
 	struct frame_open open;
 	struct frame_text name;
@@ -191,29 +189,32 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 		return reset_receiver(inbox, receiver, ENOENT);
 	if (open.kind != CHANNEL_MESSAGE)
 		return reset_receiver(inbox, receiver, EPROTONOSUPPORT);
-	return hop_control(inbox->hop, FRAME_OPENED, number, answer, frame_opened_encode(&opened, answer));
+	/* The daemon answers the opener for us: it knows our endpoints, and nothing but the ring limits what it may send here. */
+	return 0;
 }
 
-static void end_if_finished(struct inbox *inbox, struct receiver *receiver)
+/* Our FIN says that all was taken, so it follows the report of that: the ring's consumer index, or CREDIT. */
+static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
 {
-	if (receiver->state == RECEIVER_OPEN && receiver->fin && receiver->taken >= receiver->total &&
-	    !(inbox->hop->stream && receiver->dirty))
-		remove_receiver(inbox, receiver);
+	uint8_t payload[8];
+	int r;
+
+	if (receiver->state != RECEIVER_OPEN || !receiver->fin || receiver->taken < receiver->total || receiver->dirty)
+		return 0;
+	hop_release_deliveries(inbox->hop, true);
+	r = hop_control(inbox->hop, FRAME_FIN, receiver->number, payload, frame_u64_encode(0, payload));
+	remove_receiver(inbox, receiver);
+	return r;
 }
 
 static int on_fin(struct inbox *inbox, struct receiver *receiver, const uint8_t *payload, uint32_t length)
 {
-	uint8_t answer[8];
-	int r;
-
 	if (frame_u64_decode(payload, length, &receiver->total) < 0)
 		return -EPROTO;
 	if (receiver->state != RECEIVER_OPEN || receiver->fin)
 		return 0;
 	receiver->fin = true;
-	r = hop_control(inbox->hop, FRAME_FIN, receiver->number, answer, frame_u64_encode(0, answer));
-	end_if_finished(inbox, receiver);
-	return r;
+	return end_if_finished(inbox, receiver);
 }
 
 static int on_reset(struct inbox *inbox, struct receiver *receiver, const uint8_t *payload, uint32_t length)
@@ -265,9 +266,11 @@ int inbox_frame(struct inbox *inbox, const struct frame_header *header, const ui
 	if (header->type == FRAME_OPEN)
 		return on_open(inbox, header->channel, payload, header->length);
 	receiver = find_receiver(inbox, header->channel);
-	/* Of a channel that has ended, frames may still be on their way. */
+	/* Of a channel that has ended, frames may still be on their way; a RESET wants its answer. */
 	if (!receiver)
-		return 0;
+		return header->type == FRAME_RESET ? hop_control(inbox->hop, FRAME_RESET, header->channel, payload,
+								 header->length < FRAME_SMALL_MAX ? header->length : FRAME_SMALL_MAX)
+						   : 0;
 	switch (header->type) {
 	case FRAME_FIN:
 		return on_fin(inbox, receiver, payload, header->length);
@@ -487,6 +490,7 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 	uint32_t before = message ? 0 : MESSAGE_HEAD_SIZE + ((front->size + 7) & ~7u);
 	uint32_t sent = htole32(MESSAGE_SENT);
 	bool mine;
+	int r;
 
 	if (!message) {
 		message = message_new(inbox->pool, front->size);
@@ -512,8 +516,8 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 	} else {
 		*taken = message;
 	}
-	end_if_finished(inbox, receiver);
-	return mine;
+	r = end_if_finished(inbox, receiver);
+	return r < 0 ? r : mine;
 }
 
 int inbox_release(struct inbox *inbox, bool now)
@@ -525,6 +529,16 @@ int inbox_release(struct inbox *inbox, bool now)
 
 	if (inbox->unreported == 0)
 		return 0;
+	/* What is released counts as taken, unless the channel was reset before: the daemon must see that first. */
+	if (inbox->reset_sent) {
+		bool blocked;
+
+		r = hop_flush_backlog(inbox->hop, &blocked);
+		if (r < 0 || blocked)
+			return r;
+		hop_publish(inbox->hop);
+		inbox->reset_sent = false;
+	}
 	if (!quietly)
 		inbox->unreported = 0;
 	hop_release_deliveries(inbox->hop, quietly);
@@ -539,7 +553,8 @@ int inbox_release(struct inbox *inbox, bool now)
 		if (receiver->state == RECEIVER_OPEN && r == 0)
 			r = hop_control(inbox->hop, FRAME_CREDIT, receiver->number, payload,
 					frame_credit_encode(&credit, payload));
-		end_if_finished(inbox, receiver);
+		if (r == 0)
+			r = end_if_finished(inbox, receiver);
 	}
 	return r;
 }

@@ -13,7 +13,7 @@
  *
  * States of a receiver:
  *
- *   OPEN ──FIN (answered), and all taken──▶ gone
+ *   OPEN ──FIN, and all taken (answered by FIN)──▶ gone
  *   OPEN ──RESET (answered)──▶ gone
  *   OPEN ──we find the stream malformed, or the endpoint is unbound: RESET──▶ RESET_SENT ──RESET──▶ gone
  */
@@ -44,6 +44,7 @@ struct inbox {
 	struct receiver *dirty; /* utlist; without shared memory: those whose progress wasn't reported yet */
 	uint32_t frame_channel, frame_left, frame_padding; /* the frame at the front of `deliveries`: what of it is left */
 	bool frame_stale;				   /* its channel has ended meanwhile */
+	bool reset_sent;     /* a RESET may still be unpublished; nothing is released before it */
 	uint32_t unreported; /* bytes taken since the daemon was last offered a notification */
 };
 
@@ -53,7 +54,7 @@ void inbox_free(struct inbox *inbox);
 /* The program's bindings; the daemon has agreed already. -ENOMEM. */
 int inbox_bind(struct inbox *inbox, const char *endpoint, xenmsg_message_handler handler, void *userdata);
 struct binding *inbox_find(struct inbox *inbox, const char *endpoint, size_t size);
-/* Ends the channels to the endpoint. */
+/* Ends the channels to the endpoint, before the daemon is told. */
 int inbox_unbind(struct inbox *inbox, struct binding *binding);
 
 /* A frame about a channel that the daemon opened, DATA excepted. -EPROTO, -ENOMEM. */

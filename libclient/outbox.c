@@ -559,9 +559,11 @@ int outbox_frame(struct outbox *outbox, const struct frame_header *header, const
 	uint32_t place = header->channel / 2;
 	struct channel *channel = place < outbox->places ? outbox->by_number[place] : NULL;
 
-	/* Of a channel that has ended a late CREDIT may still be on its way. */
+	/* Of a channel that has ended, frames may still be on their way; a RESET wants its answer. */
 	if (!channel)
-		return header->type == FRAME_OPENED || header->type == FRAME_DATA ? -EPROTO : 0;
+		return header->type == FRAME_RESET ? hop_control(outbox->hop, FRAME_RESET, header->channel, payload,
+								 header->length < FRAME_SMALL_MAX ? header->length : FRAME_SMALL_MAX)
+						   : 0;
 	switch (header->type) {
 	case FRAME_OPENED:
 		return on_opened(outbox, channel, payload, header->length);

@@ -251,21 +251,21 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 {
 	size_t size = strlen(endpoint);
 	struct binding *binding = inbox_find(&conn->inbox, endpoint, size);
-	int r, s;
+	int r;
 
 	if (!binding)
 		return -ENOENT;
-	sweep(conn);
-	r = ask(conn, FRAME_UNBIND, endpoint, size, PATIENCE_MS, false, NULL);
-	binding = inbox_find(&conn->inbox, endpoint, size);
-	if (!binding)
-		return r;
+	if (conn->dead)
+		return conn->dead;
+	/* First what is there, so that all of it is told that nothing more was taken; what comes until the daemon knows meets no binding. */
 	conn->recv_waits = false;
-	s = inbox_unbind(&conn->inbox, binding);
-	if (s < 0)
-		conn_fail(conn, s);
-	conn_flush(conn);
-	return r;
+	r = inbox_unbind(&conn->inbox, binding);
+	if (r < 0) {
+		conn_fail(conn, r);
+		return conn->dead;
+	}
+	sweep(conn);
+	return ask(conn, FRAME_UNBIND, endpoint, size, PATIENCE_MS, false, NULL);
 }
 
 static bool pattern_is_possible(const char *pattern)
