@@ -105,17 +105,36 @@ static inline int sim_evtchn_take(struct sim_evtchn_page *page, uint32_t first)
 /* Brings a port back to its first state when it is unbound, with the token that it may have out. */
 static inline void sim_evtchn_reset_port(struct sim_evtchn_page *page, int eventfd, uint32_t port)
 {
-	uint32_t expected = SIM_PORT_PENDING;
+	const uint64_t bit = UINT64_C(1) << (port % 64);
 	uint64_t value;
 
-	if (atomic_compare_exchange_strong(&page->port[port], &expected, SIM_PORT_MASKED)) {
+	/* The bit says that there is a token, and taking it away that it's ours. */
+	if (atomic_fetch_and(&page->ready[port / 64], ~bit) & bit) {
 		struct pollfd pollfd = {.fd = eventfd, .events = POLLIN};
 
-		atomic_fetch_and(&page->ready[port / 64], ~(UINT64_C(1) << (port % 64)));
 		if (poll(&pollfd, 1, 0) == 1 && read(eventfd, &value, sizeof(value)) < 0)
 			return;
 	}
 	atomic_store(&page->port[port], 0);
+}
+
+/* The sender was killed in the midst of it: does what it left undone, given the number of tokens that are out. */
+static inline void sim_evtchn_complete(struct sim_evtchn_page *page, int eventfd, uint32_t port,
+				       uint64_t tokens)
+{
+	const uint64_t bit = UINT64_C(1) << (port % 64), one = 1;
+	unsigned ready = 0;
+
+	if (atomic_load(&page->port[port]) != SIM_PORT_PENDING)
+		return;
+	if (!(atomic_load(&page->ready[port / 64]) & bit)) {
+		sim_evtchn_token(page, eventfd, port);
+		return;
+	}
+	for (uint32_t i = 0; i < SIM_MAX_PORTS / 64; i++)
+		ready += (unsigned)__builtin_popcountll(atomic_load(&page->ready[i]));
+	while (tokens < ready && write(eventfd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
 }
 
 #endif

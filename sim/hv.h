@@ -167,7 +167,8 @@ struct hv {
 	struct hv_domain *suspended; /* saved, without a domid */
 	uint32_t next_domid;
 	bool store_stalled;
-	bool stopping; /* zombies are freed with all others */
+	bool orphans_watched; /* a timer runs */
+	bool stopping;	      /* zombies are freed with all others */
 	struct evconnlistener *admin;
 	FILE *log;
 	char *kernel_log; /* what the kernels of domains would have complained about, a line each */
@@ -247,6 +248,8 @@ int hv_evtchn_unbind(struct hv_client *client, const struct sim_request *request
 int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
 		   int fds[2], unsigned *fd_count);
 void hv_evtchn_client_gone(struct hv_client *client, bool silent);
+/* Before that: notifications in the midst of which the process was killed still arrive, as a hypercall would. */
+void hv_evtchn_complete(struct hv_client *client);
 /* All ports of the domain end, with no sign at the other side. */
 void hv_evtchn_domain_gone(struct hv_domain *domain);
 void hv_evtchn_orphans_check(struct hv_domain *domain);

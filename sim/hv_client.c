@@ -29,6 +29,7 @@ struct answer {
 
 void hv_client_free(struct hv_client *client, bool silent)
 {
+	hv_evtchn_complete(client);
 	/* The order of a process's end: first its memory, then its descriptors. */
 	hv_grant_client_gone(client, silent);
 	hv_evtchn_client_gone(client, silent);

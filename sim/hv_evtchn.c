@@ -4,6 +4,7 @@
 #include "sim/hv.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -77,6 +78,35 @@ void hv_evtchn_fire(struct hv_port *port)
 {
 	if (port->peer)
 		set_pending(port->peer);
+}
+
+static uint64_t tokens(const struct hv_handle *handle)
+{
+	char path[64], line[128];
+	unsigned long long count = UINT64_MAX;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", handle->eventfd);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "eventfd-count: %llx", &count) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return count;
+}
+
+void hv_evtchn_complete(struct hv_client *client)
+{
+	for (uint32_t i = 0; client->handles && i < SIM_MAX_PORTS; i++) {
+		struct hv_port *port = client->domain->port[i], *peer = port ? port->peer : NULL;
+
+		if (!peer || !peer->handle || !port->handle || port->handle->client != client)
+			continue;
+		if (atomic_load(&peer->handle->page->port[peer->number]) == SIM_PORT_PENDING)
+			sim_evtchn_complete(peer->handle->page, peer->handle->eventfd, peer->number,
+					    tokens(peer->handle));
+	}
 }
 
 /* What Xen does when a port closes: the other end is unbound again, and hears nothing of it. */
@@ -240,15 +270,44 @@ static void handle_close(struct hv_handle *handle)
 	handle_free(handle);
 }
 
+static void watch_orphans(struct hv *hv);
+
+static void on_orphan_timer(evutil_socket_t fd, short events, void *userdata)
+{
+	struct hv *hv = userdata;
+	struct hv_domain *domain, *next;
+
+	(void)fd;
+	(void)events;
+	hv->orphans_watched = false;
+	HASH_ITER (hh, hv->domains, domain, next) {
+		hv_evtchn_orphans_check(domain);
+		if (domain->orphans)
+			watch_orphans(hv);
+	}
+}
+
+/* Nothing tells when the last descriptor of an eventfd is closed, so someone has to look, as long as there are any. */
+static void watch_orphans(struct hv *hv)
+{
+	const struct timeval second = {.tv_sec = 1};
+
+	if (!hv->orphans_watched)
+		hv->orphans_watched =
+			event_base_once(hv->base, -1, EV_TIMEOUT, on_orphan_timer, hv, &second) == 0;
+}
+
 /* The process lets go of the handle; another one may hold its descriptor, and so the open file. */
 static void handle_release(struct hv_handle *handle)
 {
 	DL_DELETE(handle->client->handles, handle);
 	handle->client = NULL;
-	if ((handle->ports || handle->stale) && hv_eventfd_is_held(handle->domain, handle))
+	if ((handle->ports || handle->stale) && hv_eventfd_is_held(handle->domain, handle)) {
 		DL_APPEND(handle->domain->orphans, handle);
-	else
+		watch_orphans(handle->domain->hv);
+	} else {
 		handle_close(handle);
+	}
 }
 
 int hv_evtchn_close(struct hv_client *client, uint32_t id)

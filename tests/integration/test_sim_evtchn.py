@@ -2,6 +2,10 @@
 """xensim's event channels, as Linux's evtchn driver on Xen shows them."""
 
 import errno
+import os
+import signal
+
+from conftest import wait_for
 
 QUIET_MS = 200
 
@@ -234,3 +238,13 @@ def test_a_forked_process_that_holds_the_handle_keeps_its_ports(host):
     assert domain["processes"] == 1
     host.sim("destroy", 1)
     assert host.domain(1) is None
+
+
+def test_ports_of_a_forgotten_handle_close_when_its_last_holder_ends(host):
+    one, two, server_port, client_port = pair(host)
+    holder = one.ok("fork")
+    one.kill()
+    assert host.domain(1)["event_channels"]["used"] == 1
+    os.kill(holder, signal.SIGKILL)
+    wait_for(lambda: host.domain(1)["event_channels"]["used"] == 0, "the end of the port")
+    assert two.ok("notify", 0, client_port) == 0
