@@ -139,6 +139,8 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 	end->hop = hop;
 	end->limit = CHANNEL_INITIAL_LIMIT;
 	end->want_open = true;
+	/* Only the daemon of the program that opened it knows how much may come back. */
+	end->want_credit = channel->kind != CHANNEL_MESSAGE && channel->opener.hop->kind == HOP_LOCAL;
 	mark_urgent(end);
 	if (hop->kind == HOP_LOCAL) {
 		channel->opener.want_opened = true;
@@ -160,10 +162,14 @@ int channel_data(struct channel_end *end, const struct ring_reader *reader, uint
 	uint32_t done = 0, skip;
 	unsigned count;
 
-	if (is_reset(end) || !out->hop)
+	if (is_reset(end))
 		return (int)length;
 	if (end->fin_in || end->received + length > end->granted)
 		return -EPROTO;
+	if (!out->hop) {
+		end->received += length;
+		return (int)length;
+	}
 	count = (unsigned)ring_reader_peek(reader, offset, length, pieces);
 	if (!channel_has_backlog(out))
 		done = hop_write(out->hop, out, pieces, count, length, messages);
@@ -548,8 +554,8 @@ void channel_lost(struct channel_end *end, int error, bool unsure)
 	if (!is_reset(end) && out->hop) {
 		if (out->is_opener)
 			reset_now(out, error, end->consumed, unsure ? end->sent : end->consumed);
-		else if (!end->fin_in)
-			reset_behind_data(out, ECONNRESET);
+		else if (!end->fin_in || end->channel->kind != CHANNEL_MESSAGE)
+			reset_behind_data(out, ECONNRESET); /* who sends messages may go when all is said */
 	}
 	end_gone(end);
 }

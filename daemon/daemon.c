@@ -22,6 +22,7 @@
 #include "daemon/router.h"
 #include "daemon/status.h"
 #include "daemon/store.h"
+#include "daemon/streams.h"
 #include "daemon/vchan.h"
 #include "daemon/watches.h"
 
@@ -41,6 +42,7 @@ struct daemon {
 	struct links *links;
 	struct peers *peers;
 	struct local *local;
+	struct streams *streams;
 
 	uint32_t domid;
 	char name[DOMAIN_NAME_MAX + 1];
@@ -129,6 +131,21 @@ static int resolve(void *userdata, const char *domain, uint32_t *domid)
 		return 0;
 	}
 	return -EHOSTDOWN;
+}
+
+static int route_stream(void *userdata, struct channel *channel, const struct frame_open *open)
+{
+	struct daemon *daemon = userdata;
+
+	return router_open_address(daemon->router, channel, open->name);
+}
+
+/* The session of the program behind an endpoint owns the endpoint's hop. */
+static int incoming_stream(void *userdata, const struct endpoint *endpoint, struct channel *channel)
+{
+	struct daemon *daemon = userdata;
+
+	return streams_incoming(daemon->streams, channel, endpoint->name, endpoint->hop->owner);
 }
 
 struct name_list {
@@ -383,11 +400,30 @@ static int open_from_program(void *userdata, struct session *session, struct cha
 	return router_open_address(daemon->router, channel, open->name);
 }
 
+static void stream_from_program(void *userdata, struct session *session, int fd, const struct frame_header *header,
+				const uint8_t *payload)
+{
+	struct daemon *daemon = userdata;
+	const struct ucred *credentials = session_credentials(session);
+	struct frame_identity identity = {
+		.domid = daemon->domid,
+		.uid = credentials->uid,
+		.gid = credentials->gid,
+		.pid = (uint32_t)credentials->pid,
+	};
+
+	if (header->type == FRAME_ACCEPT)
+		streams_fetch(daemon->streams, fd, payload, header->length);
+	else
+		streams_connect(daemon->streams, fd, &identity, payload, header->length);
+}
+
 static void session_gone(void *userdata, struct session *session)
 {
 	struct daemon *daemon = userdata;
 
 	router_unbind_all(daemon->router, session_hop(session));
+	streams_forget_session(daemon->streams, session);
 	watches_remove_session(daemon->watches, session);
 	links_ping_cancel(daemon->links, session);
 	local_remove(daemon->local, session);
@@ -496,6 +532,7 @@ static int start_router(struct daemon *daemon)
 	static const struct router_callbacks callbacks = {
 		.link = wanted_link,
 		.resolve = resolve,
+		.stream = incoming_stream,
 		.changed = endpoints_changed,
 	};
 
@@ -503,6 +540,9 @@ static int start_router(struct daemon *daemon)
 	if (!daemon->watches)
 		return -ENOMEM;
 	watches_domain(daemon->watches, daemon->domid, true);
+	daemon->streams = streams_new(&daemon->relay, route_stream, daemon);
+	if (!daemon->streams)
+		return -ENOMEM;
 	return router_new(&daemon->router, daemon->domid, &callbacks, daemon);
 }
 
@@ -511,6 +551,7 @@ static int start_local(struct daemon *daemon)
 	static const struct session_ops ops = {
 		.request = on_request,
 		.open = open_from_program,
+		.stream = stream_from_program,
 		.gone = session_gone,
 	};
 	struct local_options options = {
@@ -585,6 +626,7 @@ void daemon_free(struct daemon *daemon)
 		return;
 	daemon->stopping = true;
 	local_free(daemon->local);
+	streams_free(daemon->streams);
 	links_free(daemon->links);
 	if (daemon->has_relay)
 		relay_cleanup(&daemon->relay);

@@ -29,6 +29,7 @@
 #define QUANTUM	       16384u	/* bytes of one channel's backlog before the next one's turn */
 #define PIECE_MIN      256u	/* a longer payload isn't cut into pieces smaller than this */
 #define CONTROL_MAX    4194304u /* bytes of session frames that may wait for a reader */
+#define EMIT_TURNS     16	/* of one hop's output before other hops' */
 #define STUCK_MS       10
 #define POLL_FIRST_MS  2
 #define POLL_LAST_MS   1024
@@ -182,6 +183,7 @@ static bool space_for(struct hop *hop, struct outlet *outlet, uint32_t size)
 		hop_fail(hop, space, "impossible consumer index in the ring");
 		return false;
 	}
+	outlet->full |= (uint32_t)space < size;
 	return (uint32_t)space >= size;
 }
 
@@ -313,6 +315,7 @@ static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const str
 		if (size == 0) {
 			if (outlet->filling_length == FRAME_PAYLOAD_MAX)
 				continue;
+			outlet->full = true;
 			break;
 		}
 		for (uint32_t put = 0; put < size;) {
@@ -425,51 +428,62 @@ static void resume_waiters(struct hop *hop)
 		evtimer_del(hop->stuck_timer);
 }
 
-static bool has_output(const struct hop *hop)
+static void mark_unfinished(struct hop *hop)
 {
-	return hop->urgent || hop->backlog || evbuffer_get_length(hop->control);
+	if (hop->is_unfinished)
+		return;
+	hop->is_unfinished = true;
+	DL_APPEND2(hop->relay->unfinished, hop, unfinished_prev, unfinished_next);
+}
+
+/* Asks for space in the rings that were too full. True: there is some by now. */
+static bool arm_space(struct hop *hop)
+{
+	bool room = false;
+
+	for (unsigned i = 0; i < hop->outlets; i++) {
+		struct outlet *outlet = &hop->out[i];
+		int r;
+
+		if (!outlet->full && !(hop->waiters && i == OUTLET_MAIN))
+			continue;
+		r = ring_writer_arm(&outlet->writer, outlet->writer.ring.size / 4);
+		if (r < 0)
+			hop_fail(hop, r, "impossible consumer index in the ring");
+		room |= r > 0;
+	}
+	return room;
 }
 
 static void hop_emit(struct hop *hop)
 {
 	for (int turns = 0; hop->attached && !hop->has_failed; turns++) {
-		bool full = !emit_control(hop) || !emit_urgent(hop) || !emit_backlog(hop);
-		int r;
+		bool all;
 
-		if (emit_urgent(hop) && !has_output(hop) && !hop->waiters)
+		for (unsigned i = 0; i < hop->outlets; i++)
+			hop->out[i].full = false;
+		all = emit_control(hop) && emit_urgent(hop) && emit_backlog(hop) && emit_urgent(hop);
+		if (all && !hop->waiters)
 			hop->stuck = false;
 		publish_all(hop);
 		if (hop->has_failed)
 			return;
-		if (arm_taken(hop) && turns < 16) {
+		if (turns >= EMIT_TURNS) {
+			mark_unfinished(hop);
+			return;
+		}
+		if (arm_taken(hop)) {
 			snapshot_taken(hop);
 			hop_input(hop);
 			apply_taken(hop);
 			continue;
 		}
-		if (!full && !hop->waiters)
+		if (all && !hop->waiters)
 			return;
-		for (unsigned i = 0; i < hop->outlets; i++) {
-			struct outlet *outlet = &hop->out[i];
-			uint32_t want = outlet->writer.ring.size / 4;
-
-			r = ring_writer_arm(&outlet->writer, want);
-			if (r < 0) {
-				hop_fail(hop, r, "impossible consumer index in the ring");
-				return;
-			}
-			if (r > 0)
-				full = false; /* there is room by now: once more */
-		}
-		if (full || turns >= 16)
+		if (!arm_space(hop) || hop->has_failed)
 			return;
-		if (hop->waiters) {
+		if (hop->waiters)
 			resume_waiters(hop);
-			if (hop->waiters && !has_output(hop))
-				return;
-		} else if (hop->outlets > 1 && turns > 2) {
-			return; /* one of two rings is full, the other has room: that's no progress */
-		}
 	}
 }
 
@@ -722,7 +736,7 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 
 static void give_back(struct hop *hop)
 {
-	if (!hop->attached)
+	if (!hop->attached || !hop->unreleased)
 		return;
 	hop->unreleased = 0;
 	if (ring_reader_release(&hop->in)) {
@@ -812,10 +826,7 @@ static void hop_input(struct hop *hop)
 		if (hop->unreleased >= CHUNK)
 			give_back(hop);
 		if (r > 0 && hop->in_position - start >= INPUT_BUDGET) {
-			if (!hop->is_unfinished) {
-				hop->is_unfinished = true;
-				DL_APPEND2(hop->relay->unfinished, hop, unfinished_prev, unfinished_next);
-			}
+			mark_unfinished(hop);
 			break;
 		}
 		if (r > 0 || hop->blocked_on || !hop->attached)

@@ -85,6 +85,7 @@ struct outlet {
 	uint32_t filling_at;	     /* position of its header */
 	uint32_t filling_length;
 	uint32_t filling_messages;
+	bool full;	       /* something didn't fit since this hop's output was last looked at */
 	struct handed *handed; /* circular; only where releasing means taking */
 	uint32_t handed_first, handed_count, handed_room;
 	/* What the program had released when we last began to look at its input: it sends the RESET of a channel before it

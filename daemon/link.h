@@ -9,7 +9,7 @@
  *   IDLE ──first channel, ping──▶ CONNECTING ──vchan connected──▶ GREETING ──HELLO──▶ UP
  *   IDLE ──the peer makes one──▶ GREETING
  *   CONNECTING ──failed──▶ IDLE: its channels end with the error
- *   GREETING, UP ──closed, died, silent for dead-after, violation──▶ IDLE: its channels end (protocol.md 2.3)
+ *   GREETING, UP ──closed, died, silent for dead-after, violation──▶ IDLE: its channels end (protocol.md 2.4)
  *   UP ──no channel for idle-close──▶ IDLE
  */
 

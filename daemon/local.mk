@@ -17,6 +17,8 @@ libdaemon_la_SOURCES = \
 	daemon/status.c daemon/status.h \
 	daemon/store.c daemon/store.h \
 	daemon/store_worker.c daemon/store_worker.h \
+	daemon/stream.c daemon/stream.h \
+	daemon/streams.c daemon/streams.h \
 	daemon/vchan.c daemon/vchan.h  \
 	daemon/watches.c daemon/watches.h
 libdaemon_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS)

@@ -114,13 +114,21 @@ int router_resolve(struct router *router, const char *domain, uint32_t *domid)
 }
 
 /* An error of ours ends the channel, not the session of who opened it. */
-static int accept_or_refuse(struct channel *channel, struct hop *hop, const char *name)
+static int or_refuse(struct channel *channel, int r)
 {
-	int r = channel_accept(channel, hop, name);
-
 	if (r < 0)
 		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
 	return 0;
+}
+
+static int accept_or_refuse(struct channel *channel, struct hop *hop, const char *name)
+{
+	return or_refuse(channel, channel_accept(channel, hop, name));
+}
+
+static int stream_or_refuse(struct router *router, struct channel *channel, const struct endpoint *endpoint)
+{
+	return or_refuse(channel, router->callbacks.stream(router->userdata, endpoint, channel));
 }
 
 int router_open_endpoint(struct router *router, struct channel *channel, struct frame_text name)
@@ -133,6 +141,8 @@ int router_open_endpoint(struct router *router, struct channel *channel, struct 
 		channel_refuse(channel, ENOENT);
 	else if (!(endpoint->kinds & (1u << (channel->kind - 1))))
 		channel_refuse(channel, EPROTOTYPE);
+	else if (channel->kind == CHANNEL_STREAM)
+		return stream_or_refuse(router, channel, endpoint);
 	else
 		return accept_or_refuse(channel, endpoint->hop, endpoint->name);
 	return 0;

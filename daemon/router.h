@@ -34,6 +34,8 @@ struct router_callbacks {
 	struct hop *(*link)(void *userdata, uint32_t domid, int *error);
 	/* A name that isn't a number stands for which domid? Negative errno: unknown. */
 	int (*resolve)(void *userdata, const char *domain, uint32_t *domid);
+	/* A stream to this endpoint comes in: the program behind it has to fetch it. Below zero: refuse it. */
+	int (*stream)(void *userdata, const struct endpoint *endpoint, struct channel *channel);
 	/* The set of endpoints has changed by this one. */
 	void (*changed)(void *userdata, const struct endpoint *endpoint, bool bound);
 };

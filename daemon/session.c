@@ -24,6 +24,7 @@
 
 enum state {
 	GREETING,
+	STREAM,
 	RUNNING,
 	OVER,
 };
@@ -404,28 +405,27 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	relay_flush(session->relay);
 }
 
-/* Gathers the first frame and not a byte more. 1: complete; 0: not yet; below zero: not a HELLO. */
-static int gather_hello(struct session *session, struct frame_hello_local *hello, const char **why)
+/* Gathers one frame and not a byte more. 1: complete; 0: not yet; below zero: not that frame, or the program has gone. */
+static int gather_frame(struct session *session, struct frame_header *header, const char **why)
 {
 	for (;;) {
 		size_t want = FRAME_HEADER_SIZE;
-		struct frame_header header;
 		ssize_t size;
 
 		if (session->greeted >= FRAME_HEADER_SIZE) {
-			*why = "the first frame must be a HELLO";
-			if (frame_header_decode(session->greeting, &header) < 0 || header.type != FRAME_HELLO)
+			bool hello = session->state == GREETING;
+
+			*why = hello ? "the first frame must be a HELLO" : "a stream begins with OPEN or ACCEPT";
+			if (frame_header_decode(session->greeting, header) < 0 ||
+			    (hello ? header->type != FRAME_HELLO
+				   : header->type != FRAME_OPEN && header->type != FRAME_ACCEPT))
 				return -EINVAL;
-			want = frame_size(header.length);
+			want = frame_size(header->length);
+			*why = "the frame is too long";
 			if (want > sizeof(session->greeting))
 				return -EPROTO;
-			if (session->greeted == want) {
-				*why = "the HELLO is too short";
-				return frame_hello_local_decode(session->greeting + FRAME_HEADER_SIZE, header.length,
-								hello) < 0
-					       ? -EPROTO
-					       : 1;
-			}
+			if (session->greeted == want)
+				return 1;
 		}
 		size = read(session->fd, session->greeting + session->greeted, want - session->greeted);
 		*why = "the program has gone";
@@ -437,23 +437,81 @@ static int gather_hello(struct session *session, struct frame_hello_local *hello
 	}
 }
 
-static void greet(struct session *session)
+/* False: it is over already. */
+static bool start_stream(struct session *session)
+{
+	struct frame_welcome welcome = {
+		.major = PROTOCOL_MAJOR,
+		.minor = PROTOCOL_MINOR,
+		.domid = session->options.domid,
+		.max_message = session->relay->max_message,
+	};
+	int r;
+
+	memcpy(welcome.instance, session->options.instance, sizeof(welcome.instance));
+	session->state = STREAM;
+	session->greeted = 0;
+	r = send_welcome(session, &welcome, -1);
+	if (r < 0)
+		session_refuse(session, r, "the daemon can't set up the session");
+	return r == 0;
+}
+
+static bool session_is_greeting(const struct session *session)
+{
+	return session->state == GREETING || session->state == STREAM;
+}
+
+static void hand_over_stream(struct session *session, const struct frame_header *header)
+{
+	int fd = session->fd;
+
+	event_del(session->socket_event);
+	session->fd = -1;
+	session->ops->stream(session->userdata, session, fd, header, session->greeting + FRAME_HEADER_SIZE);
+	end_session(session);
+}
+
+/* True: the session goes on as something else, or is over. */
+static bool greet_once(struct session *session)
 {
 	struct frame_hello_local hello;
+	struct frame_header header;
 	const char *why = "";
-	int r = gather_hello(session, &hello, &why);
+	int r = gather_frame(session, &header, &why);
 
 	if (r == 0)
-		return;
+		return false;
+	if (r > 0 && session->state == STREAM) {
+		hand_over_stream(session, &header);
+		return false;
+	}
+	if (r > 0 && frame_hello_local_decode(session->greeting + FRAME_HEADER_SIZE, header.length, &hello) < 0) {
+		r = -EPROTO;
+		why = "the HELLO is too short";
+	}
+	if (r > 0 && hello.major != PROTOCOL_MAJOR) {
+		r = -EPROTONOSUPPORT;
+		why = "this daemon speaks protocol 1";
+	}
 	if (r < 0) {
 		session_refuse(session, r, why);
-		return;
+		return false;
 	}
-	if (hello.major != PROTOCOL_MAJOR) {
-		session_refuse(session, -EPROTONOSUPPORT, "this daemon speaks protocol 1");
-		return;
-	}
+	if (hello.flags & HELLO_STREAM)
+		return start_stream(session);
 	start_running(session, &hello);
+	return false;
+}
+
+static void greet(struct session *session)
+{
+	struct relay *relay = session->relay;
+
+	/* A program may send HELLO and the frame behind it at once. */
+	if (greet_once(session))
+		greet_once(session);
+	relay_flush(relay);
 }
 
 /* While memory is shared, the socket has nothing to say but that the program has gone. */
@@ -482,7 +540,7 @@ static void on_socket(int fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	if (session->state == GREETING)
+	if (session_is_greeting(session))
 		greet(session);
 	else
 		listen_for_end(session);
@@ -571,7 +629,8 @@ void session_free(struct session *session)
 		close(session->wake_program);
 	free(session->from_socket);
 	free(session->to_socket);
-	close(session->fd);
+	if (session->fd >= 0)
+		close(session->fd);
 	free(session);
 }
 

@@ -6,6 +6,7 @@
  * The session of one local program (doc/protocol.md, section 4).
  *
  *   GREETING ──HELLO──▶ RUNNING ──end of file, violation, stop──▶ gone
+ *   GREETING ──HELLO for a stream──▶ STREAM ──OPEN or ACCEPT──▶ the socket goes to a stream (stream.h), gone
  *
  * GREETING: the bytes of the first frame are gathered from the socket, within a time limit. RUNNING: frames go through the
  * hop's rings: in memory shared with the program, or, for one that can't share memory, in private rings that are pumped
@@ -28,6 +29,10 @@ struct session_ops {
 	int (*request)(void *userdata, struct session *session, const struct frame_header *header,
 		       const uint8_t *payload);
 	int (*open)(void *userdata, struct session *session, struct channel *channel, const struct frame_open *open);
+	/* The connection is to become a stream: to the address of an OPEN, or the one that waits under the token of an
+	 * ACCEPT. The socket is the callee's; the session ends after this. */
+	void (*stream)(void *userdata, struct session *session, int fd, const struct frame_header *header,
+		       const uint8_t *payload);
 	/* The program is gone or was cut off: forget it, and free the session. */
 	void (*gone)(void *userdata, struct session *session);
 };

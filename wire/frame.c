@@ -156,6 +156,10 @@ const char *frame_type_name(uint8_t type)
 		return "PROBE";
 	case FRAME_REPLY:
 		return "REPLY";
+	case FRAME_ACCEPT:
+		return "ACCEPT";
+	case FRAME_INCOMING:
+		return "INCOMING";
 	default:
 		return "unknown";
 	}
@@ -405,6 +409,29 @@ int frame_reply_decode(const uint8_t *payload, uint32_t length, struct frame_rep
 	reply->error = take_u32(&cursor);
 	take_u32(&cursor);
 	reply->body = take_text(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_incoming_encode(const struct frame_incoming *incoming, uint8_t *out)
+{
+	put_u64(out, incoming->token);
+	put_u32(out + 8, incoming->identity.domid);
+	put_u32(out + 12, incoming->identity.uid);
+	put_u32(out + 16, incoming->identity.gid);
+	put_u32(out + 20, incoming->identity.pid);
+	return (uint32_t)(put_text(out + 24, out, incoming->endpoint) - out);
+}
+
+int frame_incoming_decode(const uint8_t *payload, uint32_t length, struct frame_incoming *incoming)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	incoming->token = take_u64(&cursor);
+	incoming->identity.domid = take_u32(&cursor);
+	incoming->identity.uid = take_u32(&cursor);
+	incoming->identity.gid = take_u32(&cursor);
+	incoming->identity.pid = take_u32(&cursor);
+	incoming->endpoint = take_text(&cursor);
 	return cursor.error;
 }
 

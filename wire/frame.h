@@ -45,6 +45,8 @@ enum frame_type {
 	FRAME_QUERY = 37,
 	FRAME_PROBE = 38,
 	FRAME_REPLY = 39,
+	FRAME_ACCEPT = 40,
+	FRAME_INCOMING = 41,
 	FRAME_OPTIONAL = 128, /* types from here on may be skipped by who doesn't know them */
 };
 
@@ -93,6 +95,7 @@ struct frame_hello_local {
 	uint32_t flags;
 };
 #define HELLO_SHARED_MEMORY 0x1u
+#define HELLO_STREAM	    0x2u /* this connection is to become a stream */
 
 struct frame_ring_place {
 	uint32_t control, data, size;
@@ -164,6 +167,12 @@ struct frame_event {
 	struct frame_text text;
 };
 
+struct frame_incoming {
+	uint64_t token;
+	struct frame_identity identity;
+	struct frame_text endpoint;
+};
+
 struct frame_reply {
 	uint32_t error;
 	struct frame_text body;
@@ -207,7 +216,9 @@ uint32_t frame_event_encode(const struct frame_event *event, uint8_t *out);
 int frame_event_decode(const uint8_t *payload, uint32_t length, struct frame_event *event);
 uint32_t frame_reply_encode(const struct frame_reply *reply, uint8_t *out);
 int frame_reply_decode(const uint8_t *payload, uint32_t length, struct frame_reply *reply);
-/* PING, PONG, ACK, FIN, CANCEL: a single u64. UNWATCH: a single u32. */
+uint32_t frame_incoming_encode(const struct frame_incoming *incoming, uint8_t *out);
+int frame_incoming_decode(const uint8_t *payload, uint32_t length, struct frame_incoming *incoming);
+/* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH: a single u32. */
 uint32_t frame_u64_encode(uint64_t value, uint8_t *out);
 int frame_u64_decode(const uint8_t *payload, uint32_t length, uint64_t *value);
 uint32_t frame_u32_encode(uint32_t value, uint8_t *out);

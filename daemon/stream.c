@@ -1,0 +1,531 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include "daemon/stream.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/channel.h"
+#include "daemon/log.h"
+
+#define RING_SIZE 131072u /* larger than any frame */
+#define PIECE_MAX 32768u
+
+enum state {
+	CALLING,
+	WAITING,
+	FLOWING,
+	OVER,
+};
+
+struct private_ring {
+	uint32_t producer, consumer;
+	uint8_t wants_data, wants_space;
+	uint8_t data[RING_SIZE];
+};
+
+struct stream {
+	struct hop hop;
+	struct relay *relay;
+	const struct stream_ops *ops;
+	void *userdata;
+	enum state state;
+	struct frame_identity identity;
+	uint64_t token;
+	int fd;
+	struct event *socket_event, *turn;
+	struct private_ring *to_hop, *from_hop;
+	struct ring_writer writer; /* frames that we write for the hop to read */
+	struct ring_reader reader;
+	uint32_t number; /* of the channel */
+
+	uint64_t sent, limit; /* of the stream from the program */
+	uint64_t taken;	      /* of the stream to the program: written to its socket */
+	uint32_t written;     /* of the DATA frame at the head of the reader */
+	bool end_read;	      /* the program has shut down, and FIN is sent */
+	bool end_written;
+};
+
+static struct ring_view view_of(struct private_ring *ring)
+{
+	return (struct ring_view){
+		.data = ring->data,
+		.size = RING_SIZE,
+		.producer = &ring->producer,
+		.consumer = &ring->consumer,
+		.wants_data = &ring->wants_data,
+		.wants_space = &ring->wants_space,
+		.wants_data_bit = 1,
+		.wants_space_bit = 1,
+	};
+}
+
+static bool put_frame(struct stream *stream, uint8_t type, const void *payload, uint32_t length)
+{
+	static const uint8_t zeros[8];
+	struct frame_header header = {.length = length, .type = type, .channel = stream->number};
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	if (ring_writer_space(&stream->writer, frame_size(length)) < (int)frame_size(length))
+		return false;
+	frame_header_encode(&header, encoded);
+	ring_writer_put(&stream->writer, encoded, FRAME_HEADER_SIZE);
+	ring_writer_put(&stream->writer, payload, length);
+	ring_writer_put(&stream->writer, zeros, -length & 7u);
+	ring_writer_publish(&stream->writer);
+	return true;
+}
+
+/* --- the end -------------------------------------------------------------------------------------------------------- */
+
+/* `clean`: the program sees the end of the stream; else ECONNRESET, thanks to the byte that is left unread. */
+static void close_socket(struct stream *stream, bool clean)
+{
+	uint8_t guard;
+
+	if (stream->fd < 0)
+		return;
+	if (clean)
+		while (recv(stream->fd, &guard, 1, MSG_DONTWAIT) > 0)
+			;
+	if (stream->socket_event)
+		event_free(stream->socket_event);
+	stream->socket_event = NULL;
+	close(stream->fd);
+	stream->fd = -1;
+}
+
+static void finish(struct stream *stream, bool clean)
+{
+	if (stream->state == OVER)
+		return;
+	stream->state = OVER;
+	close_socket(stream, clean);
+	event_active(stream->turn, EV_TIMEOUT, 0); /* the owner hears of it when nothing on the stack uses the stream */
+}
+
+static void send_reply(struct stream *stream, int error)
+{
+	const char *why = error ? strerror(error) : "";
+	struct frame_reply reply = {.error = (uint32_t)error, .body = {why, strlen(why)}};
+	uint8_t frame[FRAME_HEADER_SIZE + 256] = {0};
+	struct frame_header header = {.type = FRAME_REPLY};
+
+	header.length = frame_reply_encode(&reply, frame + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, frame);
+	if (send(stream->fd, frame, frame_size(header.length), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		log_debug("telling a program about its stream: %s", strerror(errno));
+}
+
+/* --- from the program ----------------------------------------------------------------------------------------------- */
+
+static bool program_has_ended(struct stream *stream)
+{
+	struct pollfd poll_fd = {.fd = stream->fd, .events = POLLRDHUP};
+
+	return poll(&poll_fd, 1, 0) > 0 && (poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
+/* Moves up to `size` bytes behind the guard into the ring, leaving the last of them unread. */
+static int read_piece(struct stream *stream, uint32_t size)
+{
+	struct frame_header header = {.type = FRAME_DATA, .channel = stream->number};
+	static const uint8_t zeros[8];
+	uint8_t encoded[FRAME_HEADER_SIZE], guard;
+	uint8_t bytes[PIECE_MAX];
+	ssize_t got = 0;
+
+	if (size > 1) {
+		struct iovec pieces[2] = {{&guard, 1}, {bytes, size - 1}};
+		struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 2};
+
+		got = recvmsg(stream->fd, &message, MSG_DONTWAIT) - 1;
+	} else {
+		got = recv(stream->fd, &guard, 1, MSG_DONTWAIT) - 1;
+	}
+	if (got < 0 || recv(stream->fd, bytes + got, 1, MSG_DONTWAIT | MSG_PEEK) != 1)
+		return -ECONNRESET;
+	header.length = (uint32_t)got + 1;
+	frame_header_encode(&header, encoded);
+	ring_writer_put(&stream->writer, encoded, FRAME_HEADER_SIZE);
+	ring_writer_put(&stream->writer, bytes, header.length);
+	ring_writer_put(&stream->writer, zeros, -header.length & 7u);
+	ring_writer_publish(&stream->writer);
+	stream->sent += header.length;
+	return 0;
+}
+
+static int read_program(struct stream *stream)
+{
+	uint8_t payload[8];
+
+	while (!stream->end_read) {
+		bool ended = program_has_ended(stream); /* looked at first: what it sent before is then there to be read */
+		int available = 0, space = ring_writer_space(&stream->writer, RING_SIZE), r;
+		uint32_t size;
+
+		if (ioctl(stream->fd, FIONREAD, &available) < 0)
+			return -errno;
+		if (available <= 1) {
+			if (!ended)
+				return 0;
+			if (!put_frame(stream, FRAME_FIN, payload, frame_u64_encode(stream->sent, payload)))
+				return 0;
+			stream->end_read = true;
+			return 0;
+		}
+		size = (uint32_t)available - 1;
+		if (size > PIECE_MAX)
+			size = PIECE_MAX;
+		if (size > stream->limit - stream->sent)
+			size = (uint32_t)(stream->limit - stream->sent);
+		if (size == 0 || space < (int)frame_size(PIECE_MAX))
+			return 0;
+		r = read_piece(stream, size);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* --- to the program ------------------------------------------------------------------------------------------------- */
+
+/* Writes the DATA frame at the head of the ring, behind what was written of it. 1: all of it. */
+static int write_data(struct stream *stream, uint32_t length)
+{
+	while (stream->written < length) {
+		struct iovec pieces[2];
+		struct msghdr message = {.msg_iov = pieces};
+		ssize_t size;
+
+		message.msg_iovlen = (size_t)ring_reader_peek(&stream->reader, FRAME_HEADER_SIZE + stream->written,
+							      length - stream->written, pieces);
+		size = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
+			return 0;
+		}
+		if (size < 0)
+			return -ECONNRESET;
+		stream->written += (uint32_t)size;
+		stream->taken += (uint64_t)size;
+	}
+	stream->written = 0;
+	return 1;
+}
+
+static void reset_came(struct stream *stream, const uint8_t *payload, uint32_t length)
+{
+	struct frame_reset reset = {.error = ECONNRESET};
+
+	frame_reset_decode(payload, length, &reset);
+	put_frame(stream, FRAME_RESET, payload, length);
+	hop_event(&stream->hop);
+	if (stream->state == CALLING) {
+		send_reply(stream, (int)reset.error);
+		finish(stream, true);
+	} else {
+		finish(stream, false);
+	}
+}
+
+/* One frame of the hop's; 1: dealt with, 0: it waits. */
+static int take_frame(struct stream *stream, const struct frame_header *header)
+{
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct frame_opened opened;
+	struct frame_credit credit;
+
+	if (header->type == FRAME_DATA)
+		return stream->state == FLOWING ? write_data(stream, header->length) : 0;
+	ring_reader_copy(&stream->reader, FRAME_HEADER_SIZE, payload,
+			 header->length < sizeof(payload) ? header->length : (uint32_t)sizeof(payload));
+	switch (header->type) {
+	case FRAME_OPEN:
+		stream->number = header->channel;
+		return 1;
+	case FRAME_OPENED:
+		if (frame_opened_decode(payload, header->length, &opened) < 0)
+			return -EPROTO;
+		stream->limit = opened.limit;
+		if (stream->state == CALLING) {
+			send_reply(stream, 0);
+			stream->state = FLOWING;
+		}
+		return 1;
+	case FRAME_CREDIT:
+		if (frame_credit_decode(payload, header->length, &credit) < 0)
+			return -EPROTO;
+		if (credit.limit > stream->limit)
+			stream->limit = credit.limit;
+		return 1;
+	case FRAME_FIN:
+		if (stream->state != FLOWING)
+			return 0; /* the program hasn't come yet */
+		shutdown(stream->fd, SHUT_WR);
+		stream->end_written = true;
+		return 1;
+	case FRAME_RESET:
+		reset_came(stream, payload, header->length);
+		return 1;
+	default:
+		return 1;
+	}
+}
+
+static int take_frames(struct stream *stream)
+{
+	uint64_t before = stream->taken;
+	uint8_t encoded[FRAME_HEADER_SIZE], payload[FRAME_SMALL_MAX];
+	struct frame_header header;
+	int r = 1;
+
+	while (r > 0 && stream->state != OVER && ring_reader_ready(&stream->reader, FRAME_HEADER_SIZE) > 0) {
+		ring_reader_copy(&stream->reader, 0, encoded, FRAME_HEADER_SIZE);
+		if (frame_header_decode(encoded, &header) < 0)
+			return -EPROTO;
+		r = take_frame(stream, &header);
+		if (r > 0)
+			ring_reader_consume(&stream->reader, frame_size(header.length));
+	}
+	ring_reader_release(&stream->reader);
+	if (stream->state != OVER && stream->taken != before) {
+		struct frame_credit credit = {.consumed = stream->taken};
+
+		/* There is always room for it: the reading side stops early (PIECE_MAX). */
+		put_frame(stream, FRAME_CREDIT, payload, frame_credit_encode(&credit, payload));
+	}
+	return r < 0 ? r : 0;
+}
+
+/* --- turns ---------------------------------------------------------------------------------------------------------- */
+
+static void run(struct stream *stream)
+{
+	uint32_t before;
+	int r;
+
+	do {
+		before = stream->writer.published;
+		r = take_frames(stream);
+		if (stream->state == OVER)
+			return;
+		if (r == 0 && stream->state == FLOWING)
+			r = read_program(stream);
+		if (r < 0) {
+			hop_fail(&stream->hop, r, "the program has gone");
+			return;
+		}
+		hop_event(&stream->hop);
+	} while (before != stream->writer.published);
+	ring_reader_arm(&stream->reader, RING_SIZE + 1);
+	ring_writer_arm(&stream->writer, RING_SIZE + 1);
+	/* Both directions have ended and everything was handed over. */
+	if (stream->end_read && stream->end_written && !stream->hop.channels)
+		finish(stream, true);
+}
+
+static void on_turn(int fd, short what, void *userdata)
+{
+	struct stream *stream = userdata;
+	struct relay *relay = stream->relay;
+
+	(void)fd;
+	(void)what;
+	if (stream->state == OVER)
+		stream->ops->gone(stream->userdata, stream);
+	else
+		run(stream);
+	relay_flush(relay);
+}
+
+static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+{
+	(void)owner;
+	(void)header;
+	(void)payload;
+	return -EPROTO;
+}
+
+static int on_open(void *owner, struct channel *channel, const struct frame_open *open)
+{
+	struct stream *stream = owner;
+
+	channel->identity = stream->identity;
+	return stream->ops->open(stream->userdata, stream, channel, open);
+}
+
+static void on_notify(void *owner)
+{
+	struct stream *stream = owner;
+
+	event_active(stream->turn, EV_TIMEOUT, 0);
+}
+
+static void on_failed(void *owner, int error, const char *why)
+{
+	struct stream *stream = owner;
+
+	log_debug("a stream has failed: %s: %s", why, strerror(-error));
+	finish(stream, false);
+}
+
+static const struct hop_ops hop_ops = {
+	.control = on_control,
+	.open = on_open,
+	.notify = on_notify,
+	.failed = on_failed,
+};
+
+/* --- life ----------------------------------------------------------------------------------------------------------- */
+
+static int watch_socket(struct stream *stream, int fd)
+{
+	stream->fd = fd;
+	/* Edge-triggered, since a byte always lies unread. */
+	stream->socket_event = event_new(stream->relay->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_PERSIST | EV_ET,
+					 on_turn, stream);
+	return stream->socket_event && event_add(stream->socket_event, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+static int stream_new(struct stream **out, struct relay *relay, const struct stream_ops *ops, void *userdata)
+{
+	struct stream *stream = calloc(1, sizeof(*stream));
+	struct hop_rings rings = {.outlets = 1, .whole_frames = true};
+
+	if (!stream)
+		return -ENOMEM;
+	stream->relay = relay;
+	stream->ops = ops;
+	stream->userdata = userdata;
+	stream->fd = -1;
+	if (hop_init(&stream->hop, relay, HOP_LOCAL, &hop_ops, stream, 1, 1) < 0) {
+		free(stream);
+		return -ENOMEM;
+	}
+	stream->to_hop = calloc(1, sizeof(*stream->to_hop));
+	stream->from_hop = calloc(1, sizeof(*stream->from_hop));
+	stream->turn = event_new(relay->base, -1, 0, on_turn, stream);
+	if (!stream->to_hop || !stream->from_hop || !stream->turn) {
+		stream_free(stream);
+		return -ENOMEM;
+	}
+	rings.in = view_of(stream->to_hop);
+	rings.out[OUTLET_MAIN] = view_of(stream->from_hop);
+	ring_writer_init(&stream->writer, &rings.in, false);
+	ring_reader_init(&stream->reader, &rings.out[OUTLET_MAIN], false);
+	ring_reader_arm(&stream->reader, 1);
+	hop_attach(&stream->hop, &rings);
+	*out = stream;
+	return 0;
+}
+
+int stream_connect(struct stream **out, struct relay *relay, int fd, const struct frame_identity *identity,
+		   const char *address, const struct stream_ops *ops, void *userdata)
+{
+	struct frame_open open = {.kind = CHANNEL_STREAM, .name = {address, strlen(address)}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+	struct stream *stream;
+	int r = stream_new(&stream, relay, ops, userdata);
+
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	stream->state = CALLING;
+	stream->identity = *identity;
+	r = watch_socket(stream, fd);
+	if (r == 0 && !put_frame(stream, FRAME_OPEN, payload, frame_open_encode(&open, payload)))
+		r = -EMSGSIZE;
+	if (r < 0) {
+		stream_free(stream);
+		return r;
+	}
+	event_active(stream->turn, EV_TIMEOUT, 0);
+	*out = stream;
+	return 0;
+}
+
+int stream_wait(struct stream **out, struct relay *relay, struct channel *channel, const char *endpoint,
+		const struct stream_ops *ops, void *userdata)
+{
+	struct stream *stream;
+	int r = stream_new(&stream, relay, ops, userdata);
+
+	if (r < 0)
+		return r;
+	stream->state = WAITING;
+	stream->identity = channel->identity;
+	stream->limit = 0;
+	r = getrandom(&stream->token, sizeof(stream->token), 0) == sizeof(stream->token) ? 0 : -EIO;
+	if (r == 0)
+		r = channel_accept(channel, &stream->hop, endpoint);
+	if (r < 0) {
+		stream_free(stream);
+		return r;
+	}
+	*out = stream;
+	return 0;
+}
+
+int stream_take_socket(struct stream *stream, int fd)
+{
+	int r;
+
+	if (stream->state != WAITING) {
+		close(fd);
+		return -ENOENT;
+	}
+	r = watch_socket(stream, fd);
+	if (r < 0) {
+		hop_fail(&stream->hop, r, "out of memory");
+		return r;
+	}
+	send_reply(stream, 0);
+	stream->state = FLOWING;
+	event_active(stream->turn, EV_TIMEOUT, 0);
+	return 0;
+}
+
+void stream_free(struct stream *stream)
+{
+	if (!stream)
+		return;
+	stream->state = OVER;
+	close_socket(stream, false);
+	if (stream->turn)
+		event_free(stream->turn);
+	hop_detach(&stream->hop);
+	hop_reset_channels(&stream->hop, ECONNRESET);
+	hop_cleanup(&stream->hop);
+	free(stream->to_hop);
+	free(stream->from_hop);
+	free(stream);
+}
+
+uint64_t stream_token(const struct stream *stream)
+{
+	return stream->token;
+}
+
+bool stream_is_waiting(const struct stream *stream)
+{
+	return stream->state == WAITING;
+}
+
+const struct frame_identity *stream_identity(const struct stream *stream)
+{
+	return &stream->identity;
+}
+
+struct hop *stream_hop(struct stream *stream)
+{
+	return &stream->hop;
+}

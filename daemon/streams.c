@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/streams.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <utlist.h>
+
+#include "daemon/channel.h"
+#include "daemon/session.h"
+#include "daemon/stream.h"
+#include "wire/address.h"
+
+#define WAITING_MAX 128 /* of one program, as a backlog of listen(2) */
+
+struct entry {
+	struct stream *stream;
+	struct session *session; /* that is to fetch it, else NULL */
+	struct entry *prev, *next;
+};
+
+struct streams {
+	struct relay *relay;
+	int (*route)(void *userdata, struct channel *channel, const struct frame_open *open);
+	void *userdata;
+	struct entry *list;
+	unsigned count;
+};
+
+struct streams *streams_new(struct relay *relay,
+			    int (*route)(void *userdata, struct channel *channel, const struct frame_open *open),
+			    void *userdata)
+{
+	struct streams *streams = calloc(1, sizeof(*streams));
+
+	if (!streams)
+		return NULL;
+	streams->relay = relay;
+	streams->route = route;
+	streams->userdata = userdata;
+	return streams;
+}
+
+static void remove_entry(struct streams *streams, struct entry *entry)
+{
+	DL_DELETE(streams->list, entry);
+	streams->count--;
+	stream_free(entry->stream);
+	free(entry);
+}
+
+void streams_free(struct streams *streams)
+{
+	if (!streams)
+		return;
+	while (streams->list)
+		remove_entry(streams, streams->list);
+	free(streams);
+}
+
+static struct entry *add_entry(struct streams *streams, struct session *session)
+{
+	struct entry *entry = calloc(1, sizeof(*entry));
+
+	if (!entry)
+		return NULL;
+	entry->session = session;
+	DL_APPEND(streams->list, entry);
+	streams->count++;
+	return entry;
+}
+
+static void drop_entry(struct streams *streams, struct entry *entry)
+{
+	DL_DELETE(streams->list, entry);
+	streams->count--;
+	free(entry);
+}
+
+static int on_open(void *userdata, struct stream *stream, struct channel *channel, const struct frame_open *open)
+{
+	struct streams *streams = userdata;
+
+	(void)stream;
+	return streams->route(streams->userdata, channel, open);
+}
+
+static void on_gone(void *userdata, struct stream *stream)
+{
+	struct streams *streams = userdata;
+	struct entry *entry;
+
+	DL_SEARCH_SCALAR(streams->list, entry, stream, stream);
+	if (entry)
+		remove_entry(streams, entry);
+}
+
+static const struct stream_ops ops = {
+	.open = on_open,
+	.gone = on_gone,
+};
+
+/* An answer to a connection that doesn't become a stream. */
+static void refuse(int fd, int error)
+{
+	const char *why = strerror(error);
+	struct frame_reply reply = {.error = (uint32_t)error, .body = {why, strlen(why)}};
+	uint8_t frame[FRAME_HEADER_SIZE + 256] = {0}, rest[256];
+	struct frame_header header = {.type = FRAME_REPLY};
+
+	header.length = frame_reply_encode(&reply, frame + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, frame);
+	send(fd, frame, frame_size(header.length), MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (recv(fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
+		;
+	close(fd);
+}
+
+void streams_connect(struct streams *streams, int fd, const struct frame_identity *identity, const uint8_t *payload,
+		     uint32_t length)
+{
+	char address[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
+	struct frame_open open;
+	struct entry *entry;
+
+	if (frame_open_decode(payload, length, &open) < 0 || open.kind != CHANNEL_STREAM) {
+		refuse(fd, EPROTO);
+		return;
+	}
+	if (open.name.size >= sizeof(address) || memchr(open.name.data, '\0', open.name.size)) {
+		refuse(fd, EINVAL);
+		return;
+	}
+	memcpy(address, open.name.data, open.name.size);
+	address[open.name.size] = '\0';
+	entry = add_entry(streams, NULL);
+	if (!entry) {
+		refuse(fd, ENOBUFS);
+		return;
+	}
+	if (stream_connect(&entry->stream, streams->relay, fd, identity, address, &ops, streams) < 0)
+		drop_entry(streams, entry);
+}
+
+void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint32_t length)
+{
+	struct entry *entry;
+	uint64_t token;
+
+	if (frame_u64_decode(payload, length, &token) < 0) {
+		refuse(fd, EPROTO);
+		return;
+	}
+	DL_FOREACH(streams->list, entry)
+		if (entry->session && stream_is_waiting(entry->stream) && stream_token(entry->stream) == token)
+			break;
+	if (!entry) {
+		refuse(fd, ENOENT); /* it has ended meanwhile */
+		return;
+	}
+	entry->session = NULL;
+	stream_take_socket(entry->stream, fd);
+}
+
+int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint, struct session *session)
+{
+	struct frame_incoming incoming = {.identity = channel->identity, .endpoint = {endpoint, strlen(endpoint)}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+	struct entry *entry;
+	unsigned waiting = 0;
+	int r;
+
+	DL_FOREACH(streams->list, entry)
+		waiting += entry->session == session;
+	if (waiting >= WAITING_MAX)
+		return -ENOBUFS;
+	entry = add_entry(streams, session);
+	if (!entry)
+		return -ENOMEM;
+	r = stream_wait(&entry->stream, streams->relay, channel, endpoint, &ops, streams);
+	if (r < 0) {
+		drop_entry(streams, entry);
+		return r;
+	}
+	incoming.token = stream_token(entry->stream);
+	r = hop_send(session_hop(session), FRAME_INCOMING, 0, 0, payload, frame_incoming_encode(&incoming, payload));
+	if (r < 0)
+		remove_entry(streams, entry);
+	return r;
+}
+
+void streams_forget_session(struct streams *streams, struct session *session)
+{
+	struct entry *entry, *next;
+
+	DL_FOREACH_SAFE(streams->list, entry, next) {
+		if (entry->session == session)
+			remove_entry(streams, entry);
+	}
+}
+
+unsigned streams_count(const struct streams *streams)
+{
+	return streams->count;
+}
