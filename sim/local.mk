@@ -55,7 +55,7 @@ libsimstore_la_LIBADD = $(LIBEVENT_LIBS)
 
 if HAVE_CMOCKA
 sim_store_tests = sim/store_unit_tree sim/store_unit_watch sim/store_unit_transaction sim/store_unit_limits \
-	sim/store_unit_client
+	sim/store_unit_xen sim/store_unit_client
 check_PROGRAMS += $(sim_store_tests)
 TESTS += $(sim_store_tests)
 sim_store_fixture = sim/store_unit.c sim/store_unit.h
@@ -76,6 +76,11 @@ sim_store_unit_transaction_LDADD = $(sim_store_test_libs)
 sim_store_unit_limits_SOURCES = sim/store_unit_limits.c $(sim_store_fixture)
 sim_store_unit_limits_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 sim_store_unit_limits_LDADD = $(sim_store_test_libs)
+
+sim_store_unit_xen_SOURCES = sim/store_unit_xen.c $(sim_store_fixture)
+sim_store_unit_xen_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+sim_store_unit_xen_LDADD = $(sim_store_test_libs)
+EXTRA_DIST += sim/store_unit_xen.txt
 
 # The real libxenstore against the store.
 sim_store_unit_client_SOURCES = sim/store_unit_client.c

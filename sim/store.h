@@ -34,8 +34,8 @@ enum sim_store_flavour {
 /* A guest's quotas; domain 0 is exempt, as on Xen. */
 struct sim_store_limits {
 	unsigned nodes;
-	unsigned watches;      /* one more than this is let through, as by both daemons */
-	unsigned transactions; /* likewise */
+	unsigned watches; /* one more is let through, as by both daemons, but a guest's kernel uses six */
+	unsigned transactions; /* one more is let through, likewise */
 	unsigned value_bytes;
 	unsigned perms;
 	unsigned path;

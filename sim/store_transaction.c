@@ -161,6 +161,26 @@ static int replay(struct sim_connection *connection, struct sim_transaction *tra
 	return 0;
 }
 
+/* The C daemon reports what became of each node in the end, once, and nothing of those that came and went. */
+static struct sim_changes merge_changes(const struct sim_transaction *transaction)
+{
+	struct sim_changes merged = {0};
+
+	for (size_t i = 0; i < transaction->changes.count; i++) {
+		const char *path = transaction->changes.list[i].path;
+		bool was = sim_node_find(transaction->old_root, path);
+		bool is = sim_node_find(transaction->tree.root, path);
+		size_t seen = 0;
+
+		while (seen < merged.count && strcmp(merged.list[seen].path, path) != 0)
+			seen++;
+		if (seen == merged.count && (was || is))
+			/* As XS_SET_PERMS it is told to those who could read the node before, too. */
+			sim_changes_add(&merged, !is ? XS_RM : was ? XS_SET_PERMS : XS_WRITE, path);
+	}
+	return merged;
+}
+
 int sim_transaction_end(struct sim_connection *connection, struct sim_transaction *transaction, bool commit,
 			struct sim_committed *committed)
 {
@@ -188,6 +208,12 @@ int sim_transaction_end(struct sim_connection *connection, struct sim_transactio
 			rc = replay(connection, transaction);
 		}
 		if (rc == 0) {
+			if (store->options.flavour == SIM_STORE_XENSTORED) {
+				struct sim_changes merged = merge_changes(transaction);
+
+				sim_changes_clear(&transaction->changes);
+				transaction->changes = merged;
+			}
 			*committed = (struct sim_committed){
 				.changes = transaction->changes,
 				.old_root = sim_node_ref(transaction->old_root),

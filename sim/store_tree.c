@@ -314,11 +314,14 @@ static void discharge(struct sim_tree *tree, const struct sim_node *node)
 		discharge(tree, node->children[i]);
 }
 
-/* What the C daemon counts against a node's size: measured, 2039 bytes of value fit beside one permission. */
+/* The C daemon holds a node, its header, permissions, value and the names of its children, against one limit: beside
+ * one permission there is room for 2015 bytes of value, or for 503 children with names of three letters. */
+#define C_NODE_HEADER 24
+
 static bool c_size_fits(const struct sim_tree *tree, const struct sim_credentials *who, size_t n_perms,
 			size_t value_len, const struct sim_node *with_children, size_t another_name)
 {
-	size_t size = n_perms * sizeof(struct sim_perm) + value_len + another_name;
+	size_t size = C_NODE_HEADER + n_perms * sizeof(struct sim_perm) + value_len + another_name;
 
 	if (sim_credentials_privileged(who))
 		return true;

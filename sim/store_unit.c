@@ -293,7 +293,7 @@ int unit_end(struct unit_client *client, uint32_t transaction, bool commit)
 	return unit_ask(client, XS_TRANSACTION_END, transaction, commit ? "T" : "F", 2);
 }
 
-static void collect_events(struct unit_client *client)
+void unit_collect_events(struct unit_client *client)
 {
 	struct xsd_sockmsg header;
 	bool taken;
@@ -306,7 +306,7 @@ static void collect_events(struct unit_client *client)
 
 void unit_expect_event(struct unit_client *client, const char *path, const char *token)
 {
-	collect_events(client);
+	unit_collect_events(client);
 	if (client->n_events == 0)
 		fail_msg("no event, expected %s %s", path, token);
 	assert_string_equal(client->events[0][0], path);
@@ -317,7 +317,7 @@ void unit_expect_event(struct unit_client *client, const char *path, const char 
 
 void unit_expect_silence(struct unit_client *client)
 {
-	collect_events(client);
+	unit_collect_events(client);
 	if (client->n_events)
 		fail_msg("unexpected event %s %s", client->events[0][0], client->events[0][1]);
 }

@@ -82,6 +82,8 @@ int unit_unwatch(struct unit_client *client, const char *path, const char *token
 int unit_start(struct unit_client *client, uint32_t *transaction);
 int unit_end(struct unit_client *client, uint32_t transaction, bool commit);
 
+/* Moves what has come into events. */
+void unit_collect_events(struct unit_client *client);
 /* The oldest event not looked at yet is this one. */
 void unit_expect_event(struct unit_client *client, const char *path, const char *token);
 void unit_expect_silence(struct unit_client *client);
