@@ -100,14 +100,28 @@ static void on_name_changed(void *userdata, const char *untrusted_path)
 	store_read(daemon->store, "name", on_name, daemon);
 }
 
-/* Nothing can be done before we know our own number, so this waits for it. */
+static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	(void)fd;
+	(void)what;
+	event_base_loopbreak(daemon->base);
+}
+
+/* Nothing can be done before we know our own number, so this waits for it. Not by event_base_loopexit(), which would end the
+ * daemon's loop later on. */
 static int learn_domid(struct daemon *daemon)
 {
-	struct timeval limit = {.tv_sec = STORE_ANSWER_S};
+	struct event *limit = evtimer_new(daemon->base, on_no_answer, daemon);
+	struct timeval seconds = {.tv_sec = STORE_ANSWER_S};
 
+	if (!limit)
+		return -ENOMEM;
 	store_read(daemon->store, "domid", on_domid, daemon);
-	event_base_loopexit(daemon->base, &limit);
+	event_add(limit, &seconds);
 	event_base_dispatch(daemon->base);
+	event_free(limit);
 	if (!daemon->domid_known)
 		return -ETIMEDOUT;
 	return daemon->domid_error;
