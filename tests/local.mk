@@ -42,3 +42,4 @@ endif
 
 include tests/fuzz/local.mk
 include tests/fuzz/wire.mk
+include tests/xen/local.mk
