@@ -81,6 +81,11 @@ sim_store_unit_xen_SOURCES = sim/store_unit_xen.c $(sim_store_fixture)
 sim_store_unit_xen_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 sim_store_unit_xen_LDADD = $(sim_store_test_libs)
 EXTRA_DIST += sim/store_unit_xen.txt
+# Makes the recording, on a Xen host.
+check_PROGRAMS += sim/store_record
+sim_store_record_SOURCES = sim/store_record.c
+sim_store_record_CFLAGS = $(AM_CFLAGS) $(XENSTORE_CFLAGS)
+sim_store_record_LDADD = $(XENSTORE_LIBS)
 
 # The real libxenstore against the store.
 sim_store_unit_client_SOURCES = sim/store_unit_client.c
