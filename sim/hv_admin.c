@@ -235,7 +235,7 @@ static int run_exec(struct command_context *context)
 	answer(context, EXIT_DONE, SIM_ENV_CONTROL "=%s/hv.sock\n", domain->path);
 	answer(context, EXIT_DONE, SIM_ENV_ROOT "=%s/root\n", domain->path);
 	answer(context, EXIT_DONE, SIM_ENV_DOMID "=%u\n", domain->domid);
-	answer(context, EXIT_DONE, SIM_ENV_UUID "=%s\n", domain->uuid);
+	answer(context, EXIT_DONE, SIM_ENV_UUID "=%s@%s\n", domain->uuid, domain->hv->dir);
 	if (domain->state == HV_PAUSED)
 		answer(context, EXIT_DONE, "STOP\n");
 	return EXIT_DONE;

@@ -123,13 +123,15 @@ static void add_descendants(struct table *table)
 static void scan(struct hv_domain *domain, struct table *table)
 {
 	static const size_t environment_size = 256 * 1024;
-	char setting[sizeof(SIM_ENV_UUID) + 1 + sizeof(domain->uuid)];
+	char *setting = NULL;
 	char *buffer = malloc(environment_size);
 	DIR *proc = opendir("/proc");
 	struct dirent *entry;
 
-	snprintf(setting, sizeof(setting), SIM_ENV_UUID "=%s", domain->uuid);
-	while (buffer && proc && (entry = readdir(proc))) {
+	/* The directory belongs to it, since domain 0 has the same UUID on every host. */
+	if (asprintf(&setting, SIM_ENV_UUID "=%s@%s", domain->uuid, domain->hv->dir) < 0)
+		setting = NULL;
+	while (setting && buffer && proc && (entry = readdir(proc))) {
 		pid_t pid = (pid_t)atoi(entry->d_name), parent;
 		unsigned long long started;
 
@@ -146,6 +148,7 @@ static void scan(struct hv_domain *domain, struct table *table)
 	if (proc)
 		closedir(proc);
 	free(buffer);
+	free(setting);
 	add_descendants(table);
 }
 
