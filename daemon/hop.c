@@ -29,8 +29,11 @@
 #define QUANTUM	       16384u	/* bytes of one channel's backlog before the next one's turn */
 #define PIECE_MIN      256u	/* a longer payload isn't cut into pieces smaller than this */
 #define CONTROL_MAX    4194304u /* bytes of session frames that may wait for a reader */
-#define EMIT_TURNS     16	/* of one hop's output before other hops' */
 #define STUCK_MS       10
+#define STUCK_BYTES    16384u	/* less than this in that time: stuck */
+#define EMIT_TURNS     8	/* of one hop at a time, while the other end makes room at the same time */
+#define FLUSH_EMITS    1024u	/* of a flush; then the event loop looks at everybody else */
+#define FLUSH_BYTES    4194304u
 #define POLL_FIRST_MS  2
 #define POLL_LAST_MS   1024
 #define EMIT_FRAME_MAX frame_size(FRAME_SMALL_MAX)
@@ -45,18 +48,33 @@ static void start_timer(struct event *timer, uint32_t ms)
 
 /* --- the relay ------------------------------------------------------------------------------------------------------ */
 
+/* By a timer rather than by event_active(): the loop looks at the descriptors before it comes to that. */
+static void call_again(struct relay *relay)
+{
+	start_timer(relay->again, 0);
+}
+
+static void mark_unfinished(struct hop *hop)
+{
+	if (hop->is_unfinished)
+		return;
+	hop->is_unfinished = true;
+	DL_APPEND2(hop->relay->unfinished, hop, unfinished_prev, unfinished_next);
+}
+
 static void on_again(int fd, short what, void *userdata)
 {
 	struct relay *relay = userdata;
-	struct hop *list = relay->unfinished, *hop;
+	struct hop *hop;
+	unsigned count = 0;
 
 	(void)fd;
 	(void)what;
-	relay->unfinished = NULL;
-	for (hop = list; hop; hop = hop->unfinished_next)
+	DL_FOREACH2(relay->unfinished, hop, unfinished_next)
+		count++;
+	while (count-- && (hop = relay->unfinished)) {
 		hop->is_unfinished = false;
-	while ((hop = list)) {
-		DL_DELETE2(list, hop, unfinished_prev, unfinished_next);
+		DL_DELETE2(relay->unfinished, hop, unfinished_prev, unfinished_next);
 		hop_event(hop);
 	}
 	relay_flush(relay);
@@ -65,13 +83,15 @@ static void on_again(int fd, short what, void *userdata)
 int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message)
 {
 	*relay = (struct relay){.base = base, .max_message = max_message};
-	relay->again = event_new(base, -1, 0, on_again, relay);
+	relay->again = evtimer_new(base, on_again, relay);
 	return relay->again ? 0 : -ENOMEM;
 }
 
 void relay_cleanup(struct relay *relay)
 {
-	relay_flush(relay);
+	do
+		relay_flush(relay);
+	while (relay->dirty || relay->failed);
 	event_free(relay->again);
 	relay->again = NULL;
 }
@@ -180,11 +200,14 @@ static bool space_for(struct hop *hop, struct outlet *outlet, uint32_t size)
 	int space = ring_writer_space(&outlet->writer, size);
 
 	if (space < 0) {
-		hop_fail(hop, space, "impossible consumer index in the ring");
+		hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
 		return false;
 	}
-	outlet->full |= (uint32_t)space < size;
-	return (uint32_t)space >= size;
+	if ((uint32_t)space >= size)
+		return true;
+	if (outlet->wanted < size)
+		outlet->wanted = size;
+	return false;
 }
 
 /* A whole frame that isn't DATA, into the main ring. The caller has seen that there is space. */
@@ -305,17 +328,18 @@ static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const str
 		}
 		space = ring_writer_space(&outlet->writer, (left + 7u) & ~7u);
 		if (space < 0) {
-			hop_fail(hop, space, "impossible consumer index in the ring");
+			hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
 			break;
 		}
 		room = FRAME_PAYLOAD_MAX - outlet->filling_length;
-		size = left < (uint32_t)space ? left : (uint32_t)space & ~7u;
+		/* An odd consumer index leaves an odd space: the padding has to fit as well. */
+		size = ((left + 7u) & ~7u) <= (uint32_t)space ? left : (uint32_t)space & ~7u;
 		if (size > room)
 			size = room;
 		if (size == 0) {
 			if (outlet->filling_length == FRAME_PAYLOAD_MAX)
 				continue;
-			outlet->full = true;
+			outlet->wanted = FRAME_HEADER_SIZE + PIECE_MIN;
 			break;
 		}
 		for (uint32_t put = 0; put < size;) {
@@ -334,6 +358,7 @@ static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const str
 		done += size;
 		end->sent += size;
 		outlet->filling_length += size;
+		hop->relay->moved += size;
 		if (done == length)
 			outlet->filling_messages += messages;
 		if (outlet->writer.head - outlet->writer.published >= CHUNK)
@@ -350,7 +375,7 @@ uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec 
 	hop_mark_dirty(hop);
 	if (end->want_open && !emit_urgent(hop))
 		return 0;
-	if (hop->backlog)
+	if (hop->backlog || (hop->waiters && !hop->resuming))
 		return 0;
 	return write_pieces(hop, end, pieces, count, length, messages);
 }
@@ -386,133 +411,146 @@ static bool emit_backlog(struct hop *hop)
 	return all;
 }
 
-static void apply_taken(struct hop *hop);
-static void snapshot_taken(struct hop *hop);
-
-/* Asks to be woken when the program has taken something. True: it has just now. */
+/* Asks to be woken when the program has taken something. True: it has meanwhile. */
 static bool arm_taken(struct hop *hop)
 {
 	bool moved = false;
 
-	if (!hop->release_means_taken)
+	/* While the last snapshot waits for the input that it came with, another one is of no use. */
+	if (!hop->release_means_taken || hop->taken_pending)
 		return false;
 	for (unsigned i = 0; i < hop->outlets; i++) {
 		struct outlet *outlet = &hop->out[i];
-		int r;
 
 		if (!outlet->handed_count)
 			continue;
-		r = ring_writer_arm(&outlet->writer, outlet->writer.ring.size);
-		if (r < 0)
-			hop_fail(hop, r, "impossible consumer index in the ring");
-		moved |= r > 0;
+		if (ring_writer_arm(&outlet->writer, outlet->writer.ring.size) < 0) {
+			hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
+			return false;
+		}
+		moved |= outlet->writer.tail != outlet->taken_upto;
 		start_timer(hop->poll_timer, hop->poll_ms);
 	}
 	return moved;
 }
 
+static void take_in(struct hop *hop);
 static void hop_input(struct hop *hop);
 
+/* One after the other takes what room there is. Who got some goes to the end of the line, who got none stays its head. */
 static void resume_waiters(struct hop *hop)
 {
-	struct hop *list = hop->waiters, *waiter;
+	struct hop *waiter;
+	unsigned count = 0;
 
-	hop->waiters = NULL;
-	DL_FOREACH2(list, waiter, waiter_next)
+	DL_FOREACH2(hop->waiters, waiter, waiter_next)
+		count++;
+	hop->resuming = true;
+	while (count-- && (waiter = hop->waiters)) {
+		uint64_t before = waiter->in_position + waiter->in_progress;
+
+		DL_DELETE2(hop->waiters, waiter, waiter_prev, waiter_next);
 		waiter->blocked_on = NULL;
-	while ((waiter = list)) {
-		DL_DELETE2(list, waiter, waiter_prev, waiter_next);
 		hop_input(waiter);
+		if (waiter->blocked_on == hop && before == waiter->in_position + waiter->in_progress) {
+			DL_DELETE2(hop->waiters, waiter, waiter_prev, waiter_next);
+			DL_PREPEND2(hop->waiters, waiter, waiter_prev, waiter_next);
+			break;
+		}
 	}
+	hop->resuming = false;
 	if (!hop->waiters)
 		evtimer_del(hop->stuck_timer);
 }
 
-static void mark_unfinished(struct hop *hop)
+static bool has_output(const struct hop *hop)
 {
-	if (hop->is_unfinished)
-		return;
-	hop->is_unfinished = true;
-	DL_APPEND2(hop->relay->unfinished, hop, unfinished_prev, unfinished_next);
+	return hop->urgent || hop->backlog || evbuffer_get_length(hop->control);
 }
 
-/* Asks for space in the rings that were too full. True: there is some by now. */
-static bool arm_space(struct hop *hop)
+/* What is worth waking up for. At most the ring, so that a reader who has read it all has made it so. */
+static int arm_space(struct hop *hop, struct outlet *outlet, uint32_t wanted)
 {
-	bool room = false;
+	uint32_t size = outlet->writer.ring.size, want = wanted > size / 4 ? wanted : size / 4;
+	int r = ring_writer_arm(&outlet->writer, want < size ? want : size);
 
-	for (unsigned i = 0; i < hop->outlets; i++) {
-		struct outlet *outlet = &hop->out[i];
-		int r;
+	if (r < 0)
+		hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
+	return r;
+}
 
-		if (!outlet->full && !(hop->waiters && i == OUTLET_MAIN))
-			continue;
-		r = ring_writer_arm(&outlet->writer, outlet->writer.ring.size / 4);
-		if (r < 0)
-			hop_fail(hop, r, "impossible consumer index in the ring");
-		room |= r > 0;
+/* Writes what there is to write, and asks to be woken for what is left. Goes on only where that makes progress: for something
+ * that the space is there for now, or something that was taken just now. True: ended early, there is more to do. */
+static bool emit_turns(struct hop *hop)
+{
+	for (int turns = 0; turns < EMIT_TURNS; turns++) {
+		bool progress = false;
+
+		for (unsigned i = 0; i < hop->outlets; i++)
+			hop->out[i].wanted = 0;
+		if (emit_control(hop) && emit_urgent(hop)) {
+			emit_backlog(hop);
+			emit_urgent(hop); /* what comes behind the backlog */
+		}
+		if (!has_output(hop) && !hop->waiters)
+			hop->stuck = false;
+		publish_all(hop);
+		if (hop->has_failed)
+			return false;
+		if (arm_taken(hop)) {
+			take_in(hop);
+			progress = true;
+		}
+		for (unsigned i = 0; i < hop->outlets; i++)
+			if (hop->out[i].wanted && arm_space(hop, &hop->out[i], hop->out[i].wanted) > 0)
+				progress = true;
+		if (hop->waiters && !has_output(hop) &&
+		    arm_space(hop, &hop->out[OUTLET_MAIN], FRAME_HEADER_SIZE + PIECE_MIN) > 0) {
+			resume_waiters(hop);
+			progress = true;
+		}
+		if (!progress || !hop->attached || hop->has_failed)
+			return false;
 	}
-	return room;
+	return true;
 }
 
 static void hop_emit(struct hop *hop)
 {
-	for (int turns = 0; hop->attached && !hop->has_failed; turns++) {
-		bool all;
-
-		for (unsigned i = 0; i < hop->outlets; i++)
-			hop->out[i].full = false;
-		all = emit_control(hop) && emit_urgent(hop) && emit_backlog(hop) && emit_urgent(hop);
-		if (all && !hop->waiters)
-			hop->stuck = false;
-		publish_all(hop);
-		if (hop->has_failed)
-			return;
-		if (turns >= EMIT_TURNS) {
-			mark_unfinished(hop);
-			return;
-		}
-		if (arm_taken(hop)) {
-			snapshot_taken(hop);
-			hop_input(hop);
-			apply_taken(hop);
-			continue;
-		}
-		if (all && !hop->waiters)
-			return;
-		if (!arm_space(hop) || hop->has_failed)
-			return;
-		if (hop->waiters)
-			resume_waiters(hop);
-	}
+	if (hop->attached && !hop->has_failed && emit_turns(hop))
+		mark_unfinished(hop);
 }
 
 void relay_flush(struct relay *relay)
 {
-	struct hop *hop;
 	struct channel *channel;
+	struct hop *hop;
+	unsigned emits = 0;
 
 	if (relay->flushing)
 		return;
 	relay->flushing = true;
-	while (relay->dirty || relay->failed) {
-		while ((hop = relay->dirty)) {
+	relay->moved = 0;
+	for (;;) {
+		while ((hop = relay->dirty) && emits < FLUSH_EMITS && relay->moved < FLUSH_BYTES) {
 			DL_DELETE2(relay->dirty, hop, dirty_prev, dirty_next);
 			hop->is_dirty = false;
 			hop_emit(hop);
+			emits++;
 		}
-		if ((hop = relay->failed)) {
-			LL_DELETE2(relay->failed, hop, failed_next);
-			hop->has_failed = false;
-			hop->ops->failed(hop->owner, hop->error, hop->why);
-		}
+		hop = relay->failed;
+		if (!hop)
+			break;
+		LL_DELETE2(relay->failed, hop, failed_next);
+		hop->has_failed = false;
+		hop->ops->failed(hop->owner, hop->error, hop->why);
 	}
 	while ((channel = relay->ended)) {
 		relay->ended = channel->ended_next;
 		channel_free(channel);
 	}
-	if (relay->unfinished)
-		event_active(relay->again, EV_TIMEOUT, 0);
+	if (relay->unfinished || relay->dirty)
+		call_again(relay);
 	relay->flushing = false;
 }
 
@@ -520,38 +558,42 @@ void relay_flush(struct relay *relay)
 
 static void snapshot_taken(struct hop *hop)
 {
-	for (unsigned i = 0; i < hop->outlets && hop->release_means_taken; i++) {
+	if (!hop->release_means_taken || hop->taken_pending)
+		return;
+	for (unsigned i = 0; i < hop->outlets; i++) {
 		struct outlet *outlet = &hop->out[i];
-		int r = ring_writer_unread(&outlet->writer);
 
-		if (r < 0)
-			hop_fail(hop, r, "impossible consumer index in the ring");
+		if (ring_writer_unread(&outlet->writer) < 0)
+			hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
 		else
 			outlet->taken_upto = outlet->writer.tail;
 	}
+	/* Only now: a RESET was sent before the release that we have just seen. */
+	if (ring_reader_ready(&hop->in, UINT32_MAX) < 0)
+		hop_fail(hop, -EPROTO, "impossible producer index in the ring");
+	hop->taken_mark = hop->in.head;
+	hop->taken_pending = true;
 }
 
 static void apply_taken(struct hop *hop)
 {
 	bool progress = false;
 
-	if (!hop->release_means_taken)
-		return;
+	hop->taken_pending = false;
 	for (unsigned i = 0; i < hop->outlets; i++) {
 		struct outlet *outlet = &hop->out[i];
 
 		while (outlet->handed_count) {
-			struct handed *handed = &outlet->handed[outlet->handed_first];
-			int32_t past = (int32_t)(outlet->taken_upto - handed->position);
+			const struct handed handed = outlet->handed[outlet->handed_first];
+			int32_t past = (int32_t)(outlet->taken_upto - handed.position);
+			uint32_t taken = past > 0 && (uint32_t)past < handed.length ? (uint32_t)past : handed.length;
 
 			if (past <= 0)
 				break;
 			progress = true;
-			if (handed->end)
-				channel_taken(handed->end,
-					      handed->offset + ((uint32_t)past < handed->length ? (uint32_t)past
-												: handed->length));
-			if ((uint32_t)past < handed->length)
+			if (handed.end)
+				channel_taken(handed.end, handed.offset + taken);
+			if (taken < handed.length)
 				break;
 			outlet->handed_first = (outlet->handed_first + 1) & (outlet->handed_room - 1);
 			outlet->handed_count--;
@@ -559,6 +601,13 @@ static void apply_taken(struct hop *hop)
 	}
 	if (progress)
 		hop->poll_ms = POLL_FIRST_MS;
+}
+
+/* Input, and with it what the program had released before. */
+static void take_in(struct hop *hop)
+{
+	snapshot_taken(hop);
+	hop_input(hop);
 }
 
 static void on_poll(int fd, short what, void *userdata)
@@ -609,6 +658,14 @@ void hop_forget_end(struct hop *hop, struct channel_end *end)
 
 /* --- input ---------------------------------------------------------------------------------------------------------- */
 
+static void watch_stuck(struct hop *hop)
+{
+	if (evtimer_pending(hop->stuck_timer, NULL))
+		return;
+	hop->stuck_from = hop->out_position;
+	start_timer(hop->stuck_timer, STUCK_MS);
+}
+
 static void on_stuck(int fd, short what, void *userdata)
 {
 	struct hop *hop = userdata;
@@ -617,6 +674,10 @@ static void on_stuck(int fd, short what, void *userdata)
 	(void)what;
 	if (!hop->waiters)
 		return;
+	if (hop->out_position - hop->stuck_from >= STUCK_BYTES) {
+		watch_stuck(hop); /* busy, not stuck */
+		return;
+	}
 	hop->stuck = true;
 	resume_waiters(hop);
 	hop_mark_dirty(hop);
@@ -627,8 +688,16 @@ static void wait_for(struct hop *hop, struct hop *output)
 {
 	hop->blocked_on = output;
 	DL_APPEND2(output->waiters, hop, waiter_prev, waiter_next);
-	start_timer(output->stuck_timer, STUCK_MS);
+	watch_stuck(output);
 	hop_mark_dirty(output); /* so that it asks for space */
+}
+
+static void stop_waiting(struct hop *hop)
+{
+	if (!hop->blocked_on)
+		return;
+	DL_DELETE2(hop->blocked_on->waiters, hop, waiter_prev, waiter_next);
+	hop->blocked_on = NULL;
 }
 
 static int take_open(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
@@ -725,7 +794,7 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 	if (!end)
 		return -EPROTO;
 	r = channel_data(end, &hop->in, FRAME_HEADER_SIZE + hop->in_progress, header->length - hop->in_progress,
-			 header->messages, hop->kind == HOP_LOCAL);
+			 header->messages, hop->kind == HOP_LOCAL && !hop->finishing);
 	if (r < 0)
 		return r;
 	hop->in_progress += (uint32_t)r;
@@ -813,7 +882,7 @@ static int take_next(struct hop *hop, uint32_t *missing)
 	return 1;
 }
 
-static void hop_input(struct hop *hop)
+static void read_frames(struct hop *hop)
 {
 	uint64_t start = hop->in_position;
 	uint32_t missing = 1;
@@ -834,7 +903,7 @@ static void hop_input(struct hop *hop)
 		give_back(hop);
 		r = ring_reader_arm(&hop->in, missing);
 		if (r < 0)
-			hop_fail(hop, r, "impossible producer index in the ring");
+			hop_fail(hop, -EPROTO, "impossible producer index in the ring");
 		if (r <= 0)
 			return;
 	}
@@ -842,21 +911,38 @@ static void hop_input(struct hop *hop)
 		give_back(hop);
 }
 
+static void hop_input(struct hop *hop)
+{
+	read_frames(hop);
+	if (!hop->attached || hop->has_failed || !hop->taken_pending || (int32_t)(hop->in.tail - hop->taken_mark) < 0)
+		return;
+	apply_taken(hop);
+	hop_mark_dirty(hop); /* it may have taken more since */
+}
+
 void hop_event(struct hop *hop)
 {
 	if (!hop->attached || hop->has_failed)
 		return;
 	hop->rx.notifications++;
-	snapshot_taken(hop);
-	hop_input(hop);
-	apply_taken(hop);
-	if (hop->waiters && !hop->has_failed) {
-		int space = ring_writer_space(&hop->out[OUTLET_MAIN].writer, hop->out[OUTLET_MAIN].writer.ring.size / 4);
-
-		if (space >= (int)(hop->out[OUTLET_MAIN].writer.ring.size / 4))
-			resume_waiters(hop);
-	}
+	take_in(hop);
 	hop_mark_dirty(hop);
+}
+
+void hop_finish(struct hop *hop)
+{
+	hop->finishing = true;
+	/* Twice: the snapshot of an earlier turn may be pending, and a new one can only be made behind it. */
+	for (int i = 0; i < 2 && hop->attached && !hop->has_failed; i++) {
+		uint32_t before;
+
+		stop_waiting(hop);
+		snapshot_taken(hop);
+		do {
+			before = hop->in.tail;
+			hop_input(hop);
+		} while (hop->attached && !hop->has_failed && hop->taken_pending && hop->in.tail != before);
+	}
 }
 
 /* --- life ----------------------------------------------------------------------------------------------------------- */
@@ -904,7 +990,7 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings)
 	hop->in_sequence = hop->out_sequence = 0;
 	hop->in_position = hop->out_position = 0;
 	hop->unreleased = 0;
-	hop->stuck = false;
+	hop->stuck = hop->finishing = hop->taken_pending = false;
 	hop->attached = true;
 	hop_mark_dirty(hop);
 	return 0;
@@ -914,6 +1000,9 @@ void hop_detach(struct hop *hop)
 {
 	if (!hop->attached)
 		return;
+	if (hop->has_failed)
+		LL_DELETE2(hop->relay->failed, hop, failed_next);
+	hop->has_failed = false; /* the session that it was about is over */
 	hop->attached = false;
 	hop->stuck = true;
 	for (unsigned i = 0; i < hop->outlets; i++) {
@@ -921,10 +1010,7 @@ void hop_detach(struct hop *hop)
 		hop->out[i] = (struct outlet){0};
 	}
 	hop->outlets = 0;
-	if (hop->blocked_on) {
-		DL_DELETE2(hop->blocked_on->waiters, hop, waiter_prev, waiter_next);
-		hop->blocked_on = NULL;
-	}
+	stop_waiting(hop);
 	if (hop->is_unfinished) {
 		hop->is_unfinished = false;
 		DL_DELETE2(hop->relay->unfinished, hop, unfinished_prev, unfinished_next);

@@ -21,7 +21,8 @@
  * the turn, when nothing on the stack uses the hop any more.
  *
  * `struct relay` is one event loop's worth of hops: whoever handles an event calls relay_flush() at its end, which lets
- * everything that was written be seen, notifies who sleeps, and asks for notification where something is left to do.
+ * everything that was written be seen, notifies who sleeps, and asks for notification where something is left to do. A flush
+ * is bounded, since the other ends go on meanwhile: what is left then is for the next turn of the loop.
  */
 
 #include <stdbool.h>
@@ -43,9 +44,10 @@ struct relay {
 	struct hop *dirty;	 /* something was written or is to be written */
 	struct hop *failed;	 /* to be told to their owners */
 	struct channel *ended;	 /* to be freed */
-	struct event *again;	 /* hops whose input was cut short for fairness */
+	struct event *again;	 /* for what was cut short for fairness: hops' input, or a flush */
 	struct hop *unfinished;
 	uint64_t max_message;
+	uint64_t moved;		 /* bytes written in this flush */
 	bool flushing;
 };
 
@@ -85,12 +87,10 @@ struct outlet {
 	uint32_t filling_at;	     /* position of its header */
 	uint32_t filling_length;
 	uint32_t filling_messages;
-	bool full;	       /* something didn't fit since this hop's output was last looked at */
 	struct handed *handed; /* circular; only where releasing means taking */
 	uint32_t handed_first, handed_count, handed_room;
-	/* What the program had released when we last began to look at its input: it sends the RESET of a channel before it
-	 * releases bytes that weren't taken, so this counts only once that input has been read. */
-	uint32_t taken_upto;
+	uint32_t wanted;     /* bytes of space that the next thing to write lacks; 0: nothing does */
+	uint32_t taken_upto; /* what the program had released at the last snapshot */
 };
 
 #define HOP_OUTLETS   2
@@ -111,6 +111,12 @@ struct hop {
 	bool release_means_taken; /* else the other end reports by CREDIT */
 	bool stuck;		  /* has been full for long: what is for it is spilled */
 	bool is_dirty, has_failed, is_unfinished;
+	bool resuming;	 /* those who waited come first */
+	bool finishing;	 /* the program has gone: its input waits for nobody */
+	/* A program sends the RESET of a channel before it releases bytes of it that weren't taken. So what it had released
+	 * (taken_upto) counts only once all that it had sent by then has been read. */
+	bool taken_pending;
+	uint32_t taken_mark; /* position in `in` */
 	unsigned outlets;
 	struct ring_reader in;
 	struct outlet out[HOP_OUTLETS];
@@ -130,7 +136,8 @@ struct hop {
 	struct evbuffer *control;    /* frames of the session itself */
 	struct hop *blocked_on;	     /* our input waits for that hop's output */
 	struct hop *waiters;	     /* hops whose input waits for our output */
-	struct event *stuck_timer;   /* full for how long */
+	struct event *stuck_timer;   /* runs while somebody waits */
+	uint64_t stuck_from;	     /* out_position when it was started */
 	struct event *poll_timer;    /* looks what a program has taken that doesn't wake us */
 	uint32_t poll_ms;
 
@@ -162,6 +169,8 @@ void hop_detach(struct hop *hop);
 
 /* The other end notified, or may have moved: takes in what is there, notes what was taken, lets waiting output go on. */
 void hop_event(struct hop *hop);
+/* The program has gone: takes in all that it wrote, and notes what it had taken, before its session ends. */
+void hop_finish(struct hop *hop);
 /* Queues a frame of the session itself (not about a channel). -ENOBUFS if the other end has let too many pile up. */
 int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length);
 /* Ends the session at the end of this turn. Only the first reason counts. */

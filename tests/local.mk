@@ -7,6 +7,7 @@ unit_tests += \
 endif
 
 include tests/unit/wire.mk
+include tests/unit/daemon.mk
 
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# The tests of the relay: hops and channels with a party at every other end, and what stands around them.
+hop_rig = tests/unit/hop_rig.c tests/unit/hop_rig.h tests/unit/unit.h
+if HAVE_CMOCKA
+unit_tests += \
+	tests/unit/test_hop
+endif
+
+tests_unit_test_hop_SOURCES = tests/unit/test_hop.c $(hop_rig)
+tests_unit_test_hop_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_hop_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_TESTS_HOP_RIG_H
+#define XENMSG_TESTS_HOP_RIG_H
+
+/*
+ * Hops with both of their ends in one process, without sleeping and without sockets: the daemon's end is the real hop.c, and
+ * the other end is a `party` that the test plays, or another daemon's hop ("wired").
+ *
+ * A hop's events are delivered only if its rings say that it asked for them, as an event channel or an eventfd would be: what
+ * a lost wake-up would hang in production hangs here too, and rig_settle() fails the test. Timers don't run by themselves
+ * (rig_fire_stuck() fires the one that spills), so that none of them covers up for a lost wake-up.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tests/unit/unit.h"
+
+#include "daemon/channel.h"
+#include "daemon/hop.h"
+
+#define RIG_CHANNELS 256 /* a party's channel numbers lie below */
+
+struct rig_ring {
+	uint32_t producer, consumer;
+	uint8_t wants_data, wants_space;
+	uint8_t *data; /* its own allocation, of exactly the size: AddressSanitizer guards both ends */
+	struct ring_view view;
+};
+
+struct party;
+
+struct rig {
+	struct event_base *base;
+	struct relay relay[2]; /* of two daemons */
+	struct party *parties;
+	uint64_t random;
+	uint32_t settled; /* how often */
+};
+
+/* A channel as the party sees it. */
+struct party_channel {
+	bool used, is_opener, opened, aborted;
+	bool fin_in, fin_out, reset_in, reset_out, ended;
+	int flow;
+	uint64_t sent, limit, goal, confirmed; /* towards the daemon */
+	uint64_t received, taken, fin_total;   /* from the daemon */
+	uint64_t credit_sent;
+	struct frame_reset reset;
+	uint32_t cancelled_count, cancelled_result, cancel_count;
+	uint64_t cancelled_offset, cancel_offset;
+};
+
+struct party_frame {
+	struct frame_header header;
+	uint8_t payload[FRAME_PAYLOAD_MAX + 8];
+};
+
+struct party {
+	struct rig *rig;
+	struct hop hop; /* the daemon's end */
+	struct party *wired;
+	struct rig_ring *to_daemon, *from_daemon[HOP_OUTLETS];
+	bool shared; /* with wired: the rings belong to it */
+	bool lenient;
+	bool kicked; /* the daemon's end has been notified */
+	uint32_t woken;
+	struct ring_writer out;
+	struct ring_reader in[HOP_OUTLETS];
+	uint32_t out_sequence, in_sequence;
+	struct party *(*route)(struct party *party, const char *name);
+
+	/* what became of it */
+	bool failed;
+	int error;
+	char why[160];
+	uint32_t controls;
+	struct channel *last_channel;
+	int control_result;
+
+	/* the party's account */
+	struct party_channel channels[RIG_CHANNELS];
+	struct evbuffer *queue; /* frames that didn't fit yet */
+	bool never_reads, never_reads_deliveries, no_auto_answer;
+	struct {
+		struct party_channel *channel;
+		uint32_t number, left, padding;
+	} partial[HOP_OUTLETS];
+	struct party *next;
+};
+
+struct rig_options {
+	enum hop_kind kind;
+	uint32_t ring; /* size of each */
+	uint32_t out_ring; /* towards the daemon, if another size */
+	bool lenient;  /* as the socket's pump: frames in pieces, CREDIT instead of releasing */
+	unsigned daemon;
+	uint32_t parity;
+	uint32_t channels_max;
+	bool detached;
+	bool adopt_indices; /* near the wrap of 2^32 */
+};
+
+void rig_start(struct rig *rig, uint64_t seed);
+/* Ends everything and checks that nothing is left. */
+void rig_stop(struct rig *rig);
+uint32_t rig_random(struct rig *rig, uint32_t below);
+
+struct party *party_new(struct rig *rig, const struct rig_options *options);
+/* Two daemons' ends of one link. */
+void party_wire(struct rig *rig, uint32_t ring, struct party **a, struct party **b);
+void party_attach(struct party *party);
+/* The daemon's session for it ends, as session.c does it. */
+void party_kill(struct party *party);
+
+/* Delivers notifications until none is left, then checks that nobody waits for one that can't come. */
+void rig_settle(struct rig *rig);
+void rig_check(struct rig *rig);
+void rig_fire_stuck(struct party *party);
+
+/* The party's side. */
+bool party_put(struct party *party, uint8_t type, uint32_t channel, const void *payload, uint32_t length);
+void party_put_raw(struct party *party, const void *bytes, uint32_t size);
+bool party_get(struct party *party, unsigned outlet, struct party_frame *frame);
+bool party_expect(struct party *party, uint8_t type, struct party_frame *frame);
+void party_release(struct party *party, unsigned outlet);
+void party_open(struct party *party, uint32_t number, const char *name);
+void party_fin(struct party *party, uint32_t number);
+void party_reset(struct party *party, uint32_t number, uint32_t error, uint64_t consumed, uint64_t unsure);
+void party_credit(struct party *party, uint32_t number, uint64_t consumed, uint64_t limit);
+void party_cancel(struct party *party, uint32_t number, uint64_t offset);
+/* Bytes of the flow's pattern from where it stands: as many of `size` as fit; within credit, unless `force`. */
+uint32_t party_data(struct party *party, uint32_t number, uint32_t size, bool force);
+/* Reads at most `budget` bytes, checks every byte of DATA, answers as a program does. Returns bytes read. */
+uint32_t party_read(struct party *party, uint32_t budget);
+struct party_channel *party_channel(struct party *party, uint32_t number);
+/* The channel of a flow at the side that accepted it. */
+struct party_channel *party_accepted(struct party *party, int flow);
+
+/* A message stream from one to another that ends by FINs; run until all are done. */
+void flow_start(struct party *from, uint32_t number, const char *to, int flow, uint64_t goal);
+void flows_run(struct rig *rig, uint32_t send_max, uint32_t read_max);
+bool flow_is_done(struct party *from, uint32_t number);
+
+#endif

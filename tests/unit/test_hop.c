@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Bytes through hops: complete, in order, and never waiting for a wake-up that nobody sends. */
+#include "tests/unit/hop_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+
+#include "wire/bytes.h"
+
+static struct party *programs[8];
+
+/* "p3_7": program 3, for flow 7. */
+static struct party *to_program(struct party *party, const char *name)
+{
+	(void)party;
+	return name[0] == 'p' && name[1] >= '0' && name[1] < '8' ? programs[name[1] - '0'] : NULL;
+}
+
+static struct party *link_of[2];
+
+static struct party *over_link(struct party *party, const char *name)
+{
+	(void)name;
+	return link_of[party->hop.relay == &party->rig->relay[1]];
+}
+
+static uint64_t seed_of_run(void)
+{
+	const char *given = getenv("TEST_SEED");
+	uint64_t seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
+
+	print_message("TEST_SEED=%llu\n", (unsigned long long)seed);
+	return seed;
+}
+
+static struct party *program_new(struct rig *rig, uint32_t ring, bool lenient, unsigned daemon)
+{
+	return party_new(rig, &(struct rig_options){
+				      .kind = HOP_LOCAL,
+				      .ring = ring,
+				      .lenient = lenient,
+				      .daemon = daemon,
+				      .parity = 1,
+				      .adopt_indices = true,
+			      });
+}
+
+static struct party *peer_new(struct rig *rig, uint32_t ring)
+{
+	return party_new(rig, &(struct rig_options){.kind = HOP_LINK, .ring = ring, .parity = 0, .adopt_indices = true});
+}
+
+static void no_channel_is_left(struct rig *rig)
+{
+	struct party *party;
+
+	for (party = rig->parties; party; party = party->next)
+		assert_int_equal(party->hop.channels, 0);
+}
+
+static void local_to_local(uint64_t seed, uint32_t ring, bool lenient_from, bool lenient_to)
+{
+	struct rig rig;
+
+	rig_start(&rig, seed);
+	programs[0] = program_new(&rig, lenient_from ? 131072 : ring, lenient_from, 0);
+	programs[1] = program_new(&rig, lenient_to ? 131072 : ring, lenient_to, 0);
+	programs[0]->route = programs[1]->route = to_program;
+	flow_start(programs[0], 0, "p1", 1, ring * 3 + 12345 * 8);
+	flow_start(programs[0], 2, "p1", 2, 4096);
+	flow_start(programs[0], 4, "p0", 3, ring * 2);
+	flow_start(programs[1], 6, "p0", 4, ring * 2 + 8);
+	flow_start(programs[1], 8, "p1", 5, 8);
+	flows_run(&rig, ring / 2, ring);
+	no_channel_is_left(&rig);
+	rig_stop(&rig);
+}
+
+static const uint32_t sizes[] = {1024, 2048, 4096, 65536, 262144, 1048576};
+
+static void bytes_between_programs_arrive_complete_and_in_order(void **state)
+{
+	uint64_t seed = seed_of_run();
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		for (unsigned lenient = 0; lenient < 4; lenient++)
+			local_to_local(seed + i * 4 + lenient, sizes[i], lenient & 1, lenient & 2);
+}
+
+static void between_program_and_link(uint64_t seed, uint32_t ring, uint32_t program_ring, bool lenient)
+{
+	struct rig rig;
+	struct party *peer;
+
+	rig_start(&rig, seed);
+	programs[0] = program_new(&rig, lenient ? 131072 : program_ring, lenient, 0);
+	peer = link_of[0] = peer_new(&rig, ring);
+	programs[0]->route = over_link;
+	peer->route = to_program;
+	flow_start(programs[0], 0, "x", 1, ring * 5 + 3);
+	flow_start(programs[0], 2, "x", 2, 64);
+	flow_start(peer, 1, "p0", 3, ring * 5 + 40);
+	flow_start(peer, 3, "p0", 4, 1);
+	flows_run(&rig, ring / 2, ring);
+	no_channel_is_left(&rig);
+	rig_stop(&rig);
+}
+
+static void bytes_between_program_and_link_arrive_complete_and_in_order(void **state)
+{
+	uint64_t seed = seed_of_run();
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		between_program_and_link(seed + i, sizes[i], sizes[i], false);
+		between_program_and_link(seed + i, sizes[i], 1048576, false);
+		between_program_and_link(seed + i, sizes[i], 4096, false);
+		between_program_and_link(seed + i, sizes[i], 0, true);
+	}
+}
+
+/* Two daemons, one link between them, programs at both that flood each other through rings of every size. */
+static void flood(uint64_t seed, uint32_t ring, uint32_t program_ring)
+{
+	struct rig rig;
+	char name[8];
+
+	rig_start(&rig, seed);
+	party_wire(&rig, ring, &link_of[0], &link_of[1]);
+	link_of[0]->route = link_of[1]->route = to_program;
+	for (unsigned i = 0; i < 4; i++) {
+		programs[i] = program_new(&rig, program_ring, false, i & 1);
+		programs[i]->route = over_link;
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		for (unsigned k = 0; k < 3; k++) {
+			/* to the other daemon's programs */
+			snprintf(name, sizeof(name), "p%u", (i + 1 + 2 * (k & 1)) % 4);
+			flow_start(programs[i], k * 2, name, (int)(i * 10 + k), ring * 3 + 64 * k);
+		}
+	}
+	flows_run(&rig, program_ring / 2, program_ring);
+	no_channel_is_left(&rig);
+	rig_stop(&rig);
+}
+
+static void two_daemons_that_flood_each_other_always_make_progress(void **state)
+{
+	uint64_t seed = seed_of_run();
+
+	(void)state;
+	for (unsigned i = 0; i < 12; i++) {
+		flood(seed + i, 1024, 1024);
+		flood(seed + i, 1024, 65536);
+		flood(seed + i, 65536, 1024);
+	}
+	flood(seed, 65536, 1048576);
+	flood(seed, 1048576, 1048576);
+}
+
+/* --- hostile ends --------------------------------------------------------------------------------------------------- */
+
+struct hostile {
+	struct rig rig;
+	struct party *bad, *good, *receiver;
+};
+
+/* A bad program or peer, and two programs that have nothing to do with it. */
+static void hostile_start(struct hostile *hostile, enum hop_kind kind)
+{
+	rig_start(&hostile->rig, 1);
+	programs[0] = hostile->bad = kind == HOP_LOCAL ? program_new(&hostile->rig, 65536, false, 0)
+						       : peer_new(&hostile->rig, 65536);
+	programs[1] = hostile->good = program_new(&hostile->rig, 65536, false, 0);
+	programs[2] = hostile->receiver = program_new(&hostile->rig, 65536, false, 0);
+	for (unsigned i = 0; i < 3; i++)
+		programs[i]->route = to_program;
+	flow_start(hostile->good, 0, "p2", 1, 100000);
+}
+
+static void only_the_bad_one_is_cut_off(struct hostile *hostile, int error)
+{
+	rig_settle(&hostile->rig);
+	assert_true(hostile->bad->failed);
+	assert_int_equal(hostile->bad->error, error);
+	assert_int_equal(hostile->bad->hop.channels, 0);
+	hostile->bad->hop.attached = false;
+	flows_run(&hostile->rig, 5000, 5000);
+	assert_false(hostile->good->failed);
+	assert_false(hostile->receiver->failed);
+	rig_stop(&hostile->rig);
+}
+
+static const enum hop_kind kinds[] = {HOP_LOCAL, HOP_LINK};
+
+static void wake(struct party *party)
+{
+	party->kicked = true;
+}
+
+static void impossible_producer_index_ends_the_session(void **state)
+{
+	static const int32_t wrong[] = {-8, 65536 + 8, INT32_MIN, -1};
+
+	(void)state;
+	for (unsigned k = 0; k < 2; k++)
+		for (unsigned i = 0; i < 4; i++) {
+			struct hostile hostile;
+
+			hostile_start(&hostile, kinds[k]);
+			hostile.bad->to_daemon->producer += (uint32_t)wrong[i];
+			wake(hostile.bad);
+			only_the_bad_one_is_cut_off(&hostile, -EPROTO);
+		}
+}
+
+static void impossible_consumer_index_ends_the_session(void **state)
+{
+	(void)state;
+	for (unsigned k = 0; k < 2; k++)
+		for (unsigned outlet = 0; outlet < (kinds[k] == HOP_LOCAL ? 2u : 1u); outlet++) {
+			struct hostile hostile;
+
+			hostile_start(&hostile, kinds[k]);
+			flow_start(hostile.good, 2, "p0", 2, 0);
+			party_data(hostile.good, 2, 60000, true);
+			rig_settle(&hostile.rig);
+			hostile.bad->from_daemon[outlet]->consumer += 1u << 20;
+			wake(hostile.bad);
+			party_data(hostile.good, 2, 5536, false);
+			rig_settle(&hostile.rig);
+			assert_true(hostile.bad->failed);
+			assert_int_equal(hostile.bad->error, -EPROTO);
+			rig_stop(&hostile.rig);
+		}
+}
+
+static void bad_frame(enum hop_kind kind, uint8_t type, uint32_t channel, uint32_t length, uint32_t put, uint32_t sequence,
+		      int error)
+{
+	struct frame_header header = {.type = type, .channel = channel, .length = length, .sequence = sequence};
+	uint8_t bytes[65536] = {0};
+	struct hostile hostile;
+
+	hostile_start(&hostile, kind);
+	frame_header_encode(&header, bytes);
+	party_put_raw(hostile.bad, bytes, put);
+	only_the_bad_one_is_cut_off(&hostile, error);
+}
+
+static void frames_that_cannot_be_end_the_session(void **state)
+{
+	(void)state;
+	for (unsigned k = 0; k < 2; k++) {
+		enum hop_kind kind = kinds[k];
+
+		bad_frame(kind, FRAME_OPTIONAL, 0, 0xffffffffu, 64, 0, -EPROTO); /* 4 GiB */
+		bad_frame(kind, FRAME_OPTIONAL, 0, 65537, 64, 0, -EPROTO);
+		bad_frame(kind, FRAME_OPTIONAL, 0, 65536, 64, 0, -EPROTO); /* larger than the ring */
+		bad_frame(kind, FRAME_OPTIONAL, 0, 100, 64, 0, -EPROTO);   /* incomplete */
+		bad_frame(kind, FRAME_OPTIONAL, 0, 0, 8, 0, -EPROTO);	   /* half a header */
+		bad_frame(kind, FRAME_DATA, 6, 8, 24, 0, -EPROTO);	   /* no such channel */
+		bad_frame(kind, FRAME_DATA, 0xffffffffu, 8, 24, 0, -EPROTO);
+		bad_frame(kind, FRAME_OPEN, 70000, 24, 40, 0, -EPROTO);
+		bad_frame(kind, FRAME_OPEN, kind == HOP_LOCAL ? 3 : 2, 24, 40, 0, -EPROTO); /* our numbers */
+		bad_frame(kind, FRAME_OPEN, kind == HOP_LOCAL ? 2 : 3, 24, 40, 0, -EPROTO); /* no kind */
+		bad_frame(kind, FRAME_OPEN, kind == HOP_LOCAL ? 2 : 3, 19, 40, 0, -EPROTO);
+	}
+	bad_frame(HOP_LINK, FRAME_OPTIONAL, 0, 0, 16, 1, -EPROTO); /* out of sequence */
+}
+
+static void unknown_frames_are_skipped_if_they_may_be(void **state)
+{
+	struct hostile hostile;
+
+	(void)state;
+	hostile_start(&hostile, HOP_LINK);
+	party_put(hostile.bad, 255, 0, "abc", 3);
+	party_put(hostile.bad, FRAME_OPTIONAL, 99, "", 0);
+	rig_settle(&hostile.rig);
+	assert_false(hostile.bad->failed);
+	assert_int_equal(hostile.bad->controls, 0);
+	hostile.bad->control_result = -EPROTO; /* as the owners do for a type that they don't know */
+	party_put(hostile.bad, 127, 0, "", 0);
+	only_the_bad_one_is_cut_off(&hostile, -EPROTO);
+}
+
+static void number_in_use_cannot_be_opened_again(void **state)
+{
+	(void)state;
+	for (unsigned k = 0; k < 2; k++) {
+		struct hostile hostile;
+		uint32_t number = kinds[k] == HOP_LOCAL ? 0 : 1;
+
+		hostile_start(&hostile, kinds[k]);
+		party_open(hostile.bad, number, "p2_9");
+		rig_settle(&hostile.rig);
+		party_open(hostile.bad, number, "p2_9");
+		only_the_bad_one_is_cut_off(&hostile, -EPROTO);
+	}
+}
+
+static void bytes_beyond_the_credit_end_the_session(void **state)
+{
+	(void)state;
+	for (unsigned k = 0; k < 2; k++) {
+		struct hostile hostile;
+		uint32_t number = kinds[k] == HOP_LOCAL ? 0 : 1;
+
+		hostile_start(&hostile, kinds[k]);
+		hostile.receiver->never_reads_deliveries = true;
+		party_open(hostile.bad, number, "p2_9");
+		rig_settle(&hostile.rig);
+		for (int i = 0; i < 2; i++) {
+			party_data(hostile.bad, number, 32768, true);
+			rig_settle(&hostile.rig);
+		}
+		assert_false(hostile.bad->failed);
+		party_data(hostile.bad, number, 1, true);
+		rig_settle(&hostile.rig);
+		hostile.receiver->never_reads_deliveries = false;
+		only_the_bad_one_is_cut_off(&hostile, -EPROTO);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(bytes_between_programs_arrive_complete_and_in_order),
+		cmocka_unit_test(bytes_between_program_and_link_arrive_complete_and_in_order),
+		cmocka_unit_test(two_daemons_that_flood_each_other_always_make_progress),
+		cmocka_unit_test(impossible_producer_index_ends_the_session),
+		cmocka_unit_test(impossible_consumer_index_ends_the_session),
+		cmocka_unit_test(frames_that_cannot_be_end_the_session),
+		cmocka_unit_test(unknown_frames_are_skipped_if_they_may_be),
+		cmocka_unit_test(number_in_use_cannot_be_opened_again),
+		cmocka_unit_test(bytes_beyond_the_credit_end_the_session),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
