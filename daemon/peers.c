@@ -83,6 +83,7 @@ static struct peer *peer_get(struct peers *peers, uint32_t domid)
 	peer->peers = peers;
 	peer->domid = domid;
 	peer->allowed = is_allowed(peers, domid);
+	peer->leaf_watched = LEAVES;
 	HASH_ADD(hh, peers->peers, domid, sizeof(peer->domid), peer);
 	if (rendezvous_init(peer) < 0) {
 		peer_free(peer);
@@ -233,6 +234,61 @@ void peers_advertise(struct peers *peers, const char *const *names, unsigned cou
 
 /* --- who is there --- */
 
+/* A leaf of the peer's. */
+static void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PEERS_PATH_SIZE])
+{
+	static const char *const names[] = {
+		[LEAF_ENDPOINTS] = "endpoints",
+		[LEAF_HELLO] = "hello",
+		[LEAF_RING_REF] = "ring-ref",
+		[LEAF_EVENT_CHANNEL] = "event-channel",
+	};
+	uint32_t us = peer->peers->options.domid;
+
+	if (leaf == LEAF_PRESENCE)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/presence", peer->domid);
+	else if (leaf == LEAF_HELLO || leaf == LEAF_ENDPOINTS)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s", peer->domid, us, names[leaf]);
+	else
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s/%s", peer->domid, us,
+			 peer->rendezvous.our_nonce, names[leaf]);
+}
+
+static void on_leaf_watched(void *userdata, int error, const char *value, size_t size)
+{
+	struct peers *peers = userdata;
+
+	(void)value;
+	(void)size;
+	if (error < 0)
+		log_limited(&peers->watches_short, LOG_LEVEL_WARNING,
+			    "peers: can't watch a peer's leaf: %s; its domain's end will be noticed late", strerror(-error));
+}
+
+/* The watch on /local/domain tells of a leaf that is removed, but not of one that goes with a directory above it, which we may
+ * not read: so ends a domain. A watch on the leaf itself tells of that too. */
+static void watch_leaf(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	enum peer_leaf leaf = !peer->up		    ? LEAVES
+			      : peer->presence[0]   ? LEAF_PRESENCE
+			      : peer->endpoints_seen ? LEAF_ENDPOINTS
+						     : LEAF_HELLO;
+	char path[PEERS_PATH_SIZE];
+
+	if (peers->options.domid == 0 || leaf == peer->leaf_watched)
+		return;
+	if (peer->leaf_watched != LEAVES) {
+		leaf_path(peer, peer->leaf_watched, path);
+		store_unwatch(peers->store, path, on_change, peers);
+	}
+	peer->leaf_watched = leaf;
+	if (leaf != LEAVES) {
+		leaf_path(peer, leaf, path);
+		store_watch(peers->store, path, on_change, peers, on_leaf_watched);
+	}
+}
+
 static void remove_our_leaves(struct peer *peer)
 {
 	char path[PEERS_PATH_SIZE];
@@ -288,6 +344,7 @@ static void conclude_presence(struct peer *peer)
 			advertise_to(peer);
 		peers->callbacks.presence(peers->userdata, peer->domid, true);
 	}
+	watch_leaf(peer);
 	peer_kick(peer);
 }
 
@@ -320,7 +377,7 @@ static void take_presence(struct peer *peer, const char *untrusted_value, size_t
 		if (r == 0)
 			memcpy(peer->presence, instance, sizeof(peer->presence));
 	}
-	if (was_there && !peer->presence[0]) { /* no watch is relied on to tell of each leaf of a removed tree */
+	if (was_there && !peer->presence[0]) { /* nothing tells of the others if they have gone with their directory */
 		peer_read(peer, LEAF_HELLO);
 		peer_read(peer, LEAF_ENDPOINTS);
 	}
@@ -406,15 +463,9 @@ static void on_leaf(void *userdata, int error, const char *untrusted_value, size
 
 void peer_read(struct peer *peer, enum peer_leaf leaf)
 {
-	static const char *const names[] = {
-		[LEAF_ENDPOINTS] = "endpoints",
-		[LEAF_HELLO] = "hello",
-		[LEAF_RING_REF] = "ring-ref",
-		[LEAF_EVENT_CHANNEL] = "event-channel",
-	};
 	struct peers *peers = peer->peers;
 	struct peers_request *request;
-	char path[PEERS_PATH_SIZE + 32];
+	char path[PEERS_PATH_SIZE];
 
 	if (peer->reading & 1u << leaf) {
 		peer->reread |= 1u << leaf;
@@ -423,14 +474,7 @@ void peer_read(struct peer *peer, enum peer_leaf leaf)
 	peer->reading |= 1u << leaf;
 	request = peers_request_new(peers, peer->domid);
 	request->leaf = leaf;
-	if (leaf == LEAF_PRESENCE)
-		snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/presence", peer->domid);
-	else if (leaf == LEAF_HELLO || leaf == LEAF_ENDPOINTS)
-		snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/%s", peer->domid,
-			 peers->options.domid, names[leaf]);
-	else
-		snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/%s/%s", peer->domid,
-			 peers->options.domid, peer->rendezvous.our_nonce, names[leaf]);
+	leaf_path(peer, leaf, path);
 	store_read(peers->store, path, on_leaf, request);
 }
 
@@ -562,14 +606,29 @@ static void unwatch(struct peers *peers)
 	store_unwatch(peers->store, "@introduceDomain", on_domains_changed, peers);
 	store_unwatch(peers->store, "@releaseDomain", on_domains_changed, peers);
 	store_unwatch(peers->store, "/local/domain", on_change, peers);
-	HASH_ITER(hh, peers->peers, peer, next)
+	HASH_ITER(hh, peers->peers, peer, next) {
 		if (peer->watched) {
 			subtree_path(peer->domid, path);
 			store_unwatch(peers->store, path, on_change, peers);
 		}
+		if (peer->leaf_watched != LEAVES) {
+			peer->up = false;
+			watch_leaf(peer);
+		}
+	}
 }
 
 /* --- life --- */
+
+/* First the leaf by itself: the removal of the directory, which they may not read, is hidden from others. */
+static void remove_tree(struct peers *peers)
+{
+	char path[PEERS_PATH_SIZE];
+
+	snprintf(path, sizeof(path), "%s/presence", peers->root);
+	store_remove(peers->store, path, NULL, NULL);
+	store_remove(peers->store, peers->root, NULL, NULL);
+}
 
 static void on_work(evutil_socket_t fd, short what, void *userdata)
 {
@@ -637,7 +696,7 @@ int peers_new(struct peers **result, struct event_base *base, struct store *stor
 
 	/* What an earlier daemon left must be gone before the new presence is seen, and answers to that must find us
 	 * watching. */
-	store_remove(store, peers->root, NULL, NULL);
+	remove_tree(peers);
 	watch(peers);
 	write_presence(peers);
 	if (options->presence_private)
@@ -666,9 +725,16 @@ void peers_free(struct peers *peers)
 		return;
 	unwatch(peers);
 	vchan_host_set_freed(peers->host, NULL, NULL);
-	HASH_ITER(hh, peers->peers, peer, next)
+	HASH_ITER(hh, peers->peers, peer, next) {
+		if (peers->options.presence_private && peer->advertised) {
+			char path[PEERS_PATH_SIZE];
+
+			peer_our_path(peer, path, "/endpoints");
+			store_remove(peers->store, path, NULL, NULL);
+		}
 		peer_free(peer);
-	store_remove(peers->store, peers->root, NULL, NULL);
+	}
+	remove_tree(peers);
 	store_forget(peers->store, peers);
 	DL_FOREACH_SAFE(peers->requests, request, next_request) {
 		store_forget(peers->store, request);

@@ -14,6 +14,8 @@
  *  IDLE       →HELLO        failed        new nonce: →HELLO    -                    -         -
  *  HELLO      -             failed        map: AWAIT;          gone, unwanted:      failed    -
  *                                         grant: GRANTED/PAGES →IDLE
+ *                                         neither: failed, but
+ *                                         HELLO until it's gone
  *  PAGES      -             failed        -                    →HELLO               failed    - (pages free: GRANTED)
  *  GRANTED    -             failed        -                    →HELLO               failed    live 1: CONNECTED
  *                                                                                             live 0 or bad: →HELLO
@@ -84,6 +86,7 @@ struct peer {
 	bool kicked;
 	bool watched;	/* dom0: its subtree is */
 	bool gone;	/* dom0: not in the last listing; else unused */
+	enum peer_leaf leaf_watched; /* a guest: this leaf of it is, by itself; LEAVES: none */
 
 	/* The leaves as last read. */
 	unsigned reading, reread; /* bit masks: a read is under way, and what it reads may be out of date */
@@ -129,7 +132,7 @@ struct peers {
 
 	struct peer *waiting;	/* for grant pages, first come first served */
 	struct event *pages;	/* pages may have come back */
-	struct log_limit pages_short;
+	struct log_limit pages_short, watches_short;
 };
 
 /* A request to the store of which the answer isn't there yet: who asked may be gone by then. */

@@ -382,6 +382,21 @@ static int who_maps(const struct peer *peer, bool *we_map)
 	return 1;
 }
 
+/* Our hello stays until the peer has withdrawn its own, since it's what tells the peer why there is no link. */
+static void refuse(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	char reason[160];
+
+	if (!peer->rendezvous.wanted)
+		return;
+	peer->rendezvous.wanted = false;
+	snprintf(reason, sizeof(reason),
+		 "neither domain %u nor domain %u may map the other's pages: set map = yes under [links] in one of them",
+		 peers->options.domid, peer->domid);
+	peers->callbacks.failed(peers->userdata, peer->domid, -EHOSTUNREACH, reason);
+}
+
 static void answer_hello(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
@@ -389,9 +404,7 @@ static void answer_hello(struct peer *peer)
 
 	memcpy(rendezvous->tried_nonce, peer->hello.nonce, sizeof(rendezvous->tried_nonce));
 	if (!who_maps(peer, &we_map)) {
-		fail(peer, -EHOSTUNREACH,
-		     "neither domain %u nor domain %u may map the other's pages: set map = yes under [links] in one of them",
-		     peer->peers->options.domid, peer->domid);
+		refuse(peer);
 	} else if (we_map) {
 		rendezvous->state = RENDEZVOUS_AWAIT;
 		rendezvous->ring_ref = rendezvous->port = 0;

@@ -30,6 +30,7 @@ integration_tests = \
 	tests/integration/test_sim_host.py \
 	tests/integration/test_sim_save.py \
 	tests/integration/test_sim_vchan.py
+include tests/integration/lower.mk
 EXTRA_DIST += $(integration_tests)
 PYTEST_FLAGS =
 

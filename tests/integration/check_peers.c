@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The daemon's lower half without the rest: daemon/peers.h, driven by commands a line each. Its first answer is its domid.
+ *
+ *	check-peers [map=yes|no|auto] [ring=BYTES] [min=BYTES] [timeout=MS] [instance=UUID] [private=DOMID]…
+ *
+ *	next (waits for the next event) | connect N | disconnect N | close N | advertise NAME… | state N | nodes | granted
+ *	send N TEXT | receive N (waits for 8 bytes at most) | events (how many wait)
+ *
+ * Events: "up N", "down N", "endpoints N NAME…", "connected N granted|mapped PAGES", "failed N ERRNO REASON", "lost N REASON".
+ * After "lost" the vchan is closed, as its owner must.
+ */
+#include "daemon/peers.h"
+#include "daemon/store.h"
+#include "daemon/vchan.h"
+#include "tests/integration/check_lines.h"
+
+#define MAX_EVENTS 4096
+#define MAX_LINKS  64
+
+struct link {
+	uint32_t domid;
+	struct vchan *vchan;
+	struct ring_writer writer;
+	struct ring_reader reader;
+	struct tool *tool;
+};
+
+struct tool {
+	struct lines lines;
+	struct store *store;
+	struct vchan_host *host;
+	struct peers *peers;
+	struct peers_options options;
+	uint32_t allowed[16];
+	struct link links[MAX_LINKS];
+	char *events[MAX_EVENTS];
+	unsigned first, count;
+	bool event_awaited;
+	struct link *receiving;
+	const char *wanted_state;
+	uint32_t wanted_domid;
+};
+
+static void answer_event(struct tool *tool)
+{
+	if (!tool->event_awaited || !tool->count)
+		return;
+	tool->event_awaited = false;
+	lines_answer(&tool->lines, "ok %s", tool->events[tool->first]);
+	free(tool->events[tool->first]);
+	tool->first = (tool->first + 1) % MAX_EVENTS;
+	tool->count--;
+}
+
+static void __attribute__((format(printf, 2, 3))) add_event(struct tool *tool, const char *format, ...)
+{
+	char text[4096];
+	va_list args;
+
+	if (tool->count == MAX_EVENTS)
+		abort();
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	tool->events[(tool->first + tool->count++) % MAX_EVENTS] = strdup(text);
+	answer_event(tool);
+}
+
+static struct link *link_of(struct tool *tool, uint32_t domid)
+{
+	for (unsigned i = 0; i < MAX_LINKS; i++)
+		if (tool->links[i].vchan && tool->links[i].domid == domid)
+			return &tool->links[i];
+	return NULL;
+}
+
+static void go_on_receiving(struct tool *tool)
+{
+	struct link *link = tool->receiving;
+	char text[9] = "";
+	int ready;
+
+	if (!link)
+		return;
+	ready = ring_reader_arm(&link->reader, 1);
+	if (ready == 0)
+		return;
+	tool->receiving = NULL;
+	if (ready > 0)
+		ready = ring_reader_ready(&link->reader, 1);
+	if (ready < 0) {
+		lines_result(&tool->lines, ready);
+		return;
+	}
+	if (ready > 8)
+		ready = 8;
+	ring_reader_copy(&link->reader, 0, text, (uint32_t)ready);
+	ring_reader_consume(&link->reader, (uint32_t)ready);
+	if (ring_reader_release(&link->reader))
+		vchan_notify(link->vchan);
+	lines_answer(&tool->lines, "ok %s", text);
+}
+
+static void on_vchan_event(struct vchan *vchan, void *userdata)
+{
+	struct link *link = userdata;
+
+	(void)vchan;
+	if (link->tool->receiving == link)
+		go_on_receiving(link->tool);
+}
+
+static void on_presence(void *userdata, uint32_t domid, bool up)
+{
+	add_event(userdata, "%s %u", up ? "up" : "down", domid);
+}
+
+static void on_endpoints(void *userdata, uint32_t domid, const char *const *names, unsigned count)
+{
+	char text[4000] = "";
+
+	for (unsigned i = 0; i < count; i++)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), " %s", names[i]);
+	if (names[count])
+		abort();
+	add_event(userdata, "endpoints %u%s", domid, text);
+}
+
+static void on_connected(void *userdata, uint32_t domid, struct vchan *vchan)
+{
+	struct tool *tool = userdata;
+	struct link *link = tool->links;
+	struct ring_view view;
+
+	if (link_of(tool, domid))
+		abort();
+	while (link->vchan)
+		link++;
+	*link = (struct link){.domid = domid, .vchan = vchan, .tool = tool};
+	vchan_read_view(vchan, &view);
+	if (ring_reader_init(&link->reader, &view, false) < 0)
+		abort();
+	vchan_write_view(vchan, &view);
+	if (ring_writer_init(&link->writer, &view, false) < 0)
+		abort();
+	vchan_set_event(vchan, on_vchan_event, link);
+	add_event(tool, "connected %u %s %u", domid, vchan_is_granter(vchan) ? "granted" : "mapped", vchan_pages(vchan));
+}
+
+static void on_failed(void *userdata, uint32_t domid, int error, const char *reason)
+{
+	add_event(userdata, "failed %u %d %s", domid, -error, reason);
+}
+
+static void close_link(struct tool *tool, uint32_t domid)
+{
+	struct link *link = link_of(tool, domid);
+
+	if (link) {
+		if (tool->receiving == link)
+			tool->receiving = NULL;
+		vchan_close(link->vchan);
+		link->vchan = NULL;
+	}
+	peers_disconnect(tool->peers, domid);
+}
+
+static void on_lost(void *userdata, uint32_t domid, const char *reason)
+{
+	if (!link_of(userdata, domid))
+		abort();
+	add_event(userdata, "lost %u %s", domid, reason);
+	close_link(userdata, domid);
+}
+
+static void find_state(void *userdata, const struct peer_info *info)
+{
+	struct tool *tool = userdata;
+
+	if (info->domid == tool->wanted_domid)
+		tool->wanted_state = info->state;
+}
+
+static void command(void *userdata, char *words[LINES_WORDS], int count)
+{
+	struct tool *tool = userdata;
+	struct lines *lines = &tool->lines;
+	const char *name = words[0];
+	uint32_t domid = count > 1 ? (uint32_t)atoi(words[1]) : 0;
+	struct link *link = link_of(tool, domid);
+
+	if (!strcmp(name, "next")) {
+		tool->event_awaited = true;
+		answer_event(tool);
+	} else if (!strcmp(name, "events")) {
+		lines_result(lines, tool->count);
+	} else if (!strcmp(name, "connect")) {
+		peers_connect(tool->peers, domid);
+		lines_result(lines, 0);
+	} else if (!strcmp(name, "disconnect") || !strcmp(name, "close")) {
+		close_link(tool, domid);
+		lines_result(lines, 0);
+	} else if (!strcmp(name, "advertise")) {
+		peers_advertise(tool->peers, (const char *const *)&words[1], (unsigned)count - 1);
+		lines_result(lines, 0);
+	} else if (!strcmp(name, "state")) {
+		tool->wanted_state = "unknown";
+		tool->wanted_domid = domid;
+		peers_each(tool->peers, find_state, tool);
+		lines_answer(lines, "ok %s", tool->wanted_state);
+	} else if (!strcmp(name, "nodes")) {
+		lines_result(lines, peers_nodes_written(tool->peers));
+	} else if (!strcmp(name, "granted")) {
+		lines_result(lines, vchan_host_pages_granted(tool->host));
+	} else if (!strcmp(name, "send") && link && count == 3) {
+		ring_writer_put(&link->writer, words[2], (uint32_t)strlen(words[2]));
+		if (ring_writer_publish(&link->writer))
+			vchan_notify(link->vchan);
+		lines_result(lines, 0);
+	} else if (!strcmp(name, "receive") && link) {
+		tool->receiving = link;
+		go_on_receiving(tool);
+	} else {
+		lines_result(lines, -EINVAL);
+	}
+}
+
+static void on_domid(void *userdata, int error, const char *untrusted_value, size_t size)
+{
+	static const struct peers_callbacks callbacks = {
+		.presence = on_presence,
+		.endpoints = on_endpoints,
+		.connected = on_connected,
+		.failed = on_failed,
+		.lost = on_lost,
+	};
+	struct tool *tool = userdata;
+
+	(void)size;
+	if (error == 0) {
+		tool->options.domid = (uint32_t)atoi(untrusted_value);
+		error = peers_new(&tool->peers, tool->lines.base, tool->store, tool->host, &tool->options, &callbacks, tool);
+	}
+	lines_result(&tool->lines, error < 0 ? error : (long)tool->options.domid);
+}
+
+static bool parse_option(struct tool *tool, char *text)
+{
+	struct peers_options *options = &tool->options;
+	char *value = strchr(text, '=');
+
+	if (!value)
+		return false;
+	*value++ = '\0';
+	if (!strcmp(text, "map"))
+		options->map = !strcmp(value, "yes") ? PEERS_MAP_YES : !strcmp(value, "no") ? PEERS_MAP_NO : PEERS_MAP_AUTO;
+	else if (!strcmp(text, "ring"))
+		options->ring_size = (uint32_t)atoi(value);
+	else if (!strcmp(text, "min"))
+		options->min_ring_size = (uint32_t)atoi(value);
+	else if (!strcmp(text, "timeout"))
+		options->setup_timeout_ms = (uint32_t)atoi(value);
+	else if (!strcmp(text, "instance"))
+		snprintf(options->instance, sizeof(options->instance), "%s", value);
+	else if (!strcmp(text, "private") && options->allowed_count < 16) {
+		options->presence_private = true;
+		tool->allowed[options->allowed_count++] = (uint32_t)atoi(value);
+	} else
+		return false;
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	struct tool tool = {
+		.options = {.ring_size = 65536, .min_ring_size = 1024, .setup_timeout_ms = 10000, .map = PEERS_MAP_AUTO},
+	};
+	struct event_base *base = event_base_new();
+	const char *what = "XenStore";
+	FILE *uuid = fopen("/proc/sys/kernel/random/uuid", "re");
+	int r;
+
+	if (!uuid || !fgets(tool.options.instance, sizeof(tool.options.instance), uuid))
+		return 1;
+	fclose(uuid);
+	tool.options.allowed = tool.allowed;
+	for (int i = 1; i < argc; i++)
+		if (!parse_option(&tool, argv[i]))
+			return 2;
+	lines_begin(&tool.lines, base, command, &tool);
+	r = store_new(&tool.store, base);
+	if (r == 0)
+		r = vchan_host_new(&tool.host, base, &what);
+	if (r == 0) {
+		store_read(tool.store, "domid", on_domid, &tool);
+		event_base_dispatch(base);
+	} else {
+		fprintf(stderr, "%s: %s\n", what, strerror(-r));
+		lines_result(&tool.lines, r);
+	}
+	for (unsigned i = 0; i < MAX_LINKS; i++)
+		vchan_close(tool.links[i].vchan);
+	peers_free(tool.peers);
+	vchan_host_free(tool.host);
+	store_free(tool.store);
+	while (tool.count) {
+		free(tool.events[tool.first]);
+		tool.first = (tool.first + 1) % MAX_EVENTS;
+		tool.count--;
+	}
+	lines_end(&tool.lines);
+	event_base_free(base);
+	return r == 0 ? 0 : 1;
+}

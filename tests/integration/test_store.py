@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The store thread (daemon/store.h) against a simulated XenStore: order, permissions, quotas, stalls."""
+
+import errno
+import signal
+import time
+
+import pytest
+
+from conftest import wait_for
+
+
+@pytest.fixture
+def store(host):
+    conversation = host.converse(1, "check-store")
+    assert conversation.first == "ok 0"
+    return conversation
+
+
+HOME = "/local/domain/1/data/xenmsg"
+
+
+def reader(host, domid):
+    conversation = host.converse(domid, "check-store")
+    assert conversation.first == "ok 0"
+    return conversation
+
+
+def test_what_is_written_is_read(store):
+    assert store.ok("write", f"{HOME}/a/b/c", 1, -1, "some", "words") == 0
+    assert store.ask("read", f"{HOME}/a/b/c") == "ok some words"
+    assert store.ask("list", f"{HOME}/a") == "ok b"
+    assert store.ok("remove", f"{HOME}/a") == 0
+    assert store.error("read", f"{HOME}/a/b/c") == errno.ENOENT
+
+
+def test_removing_what_is_not_there_succeeds(store):
+    assert store.ok("remove", f"{HOME}/not/there") == 0
+
+
+def test_unreadable_and_missing_are_both_absent(host, store):
+    store.ok("write", f"{HOME}/private", 1, -2, "x")
+    two = reader(host, 2)
+    assert two.error("read", f"{HOME}/private") == errno.ENOENT
+    assert two.error("read", f"{HOME}/missing") == errno.ENOENT
+    assert two.error("read", "/local/domain/99/data/x") == errno.ENOENT
+
+
+@pytest.mark.parametrize("allowed, two_reads, three_reads", [(-1, True, True), (2, True, False), (-2, False, False)])
+def test_a_leaf_is_read_by_whom_it_is_for_and_directories_by_nobody(host, store, allowed, two_reads, three_reads):
+    store.ok("write", f"{HOME}/to/2/leaf", 1, allowed, "x")
+    for domid, reads in ((2, two_reads), (3, three_reads)):
+        other = reader(host, domid)
+        assert other.ask("read", f"{HOME}/to/2/leaf").startswith("ok") == reads
+        for directory in (HOME, f"{HOME}/to", f"{HOME}/to/2"):
+            assert other.error("list", directory) == errno.ENOENT
+
+
+def test_nobody_else_ever_sees_a_private_leaf(host, store):
+    """Neither while it is made, written again and removed, nor its directories."""
+    three = reader(host, 3)
+    assert three.ok("watch", "/local/domain") == 0
+    for number in range(20):
+        store.ok("write", f"{HOME}/to/2/leaf", 1, 2, number)
+        if number % 5 == 4:
+            store.ok("remove", f"{HOME}/to/2/leaf" if number % 2 else HOME)
+    store.ok("write", f"{HOME}/mark", 1, -1, "x")
+    assert three.ask("event") == "ok /local/domain"
+    assert three.ask("event") == f"ok {HOME}/mark"
+
+
+def test_leaves_of_one_transaction_appear_together(host, store):
+    assert store.ok("pair", f"{HOME}/v/ring-ref", f"{HOME}/v/event-channel", 1, 2, 8, 9) == 0
+    two = reader(host, 2)
+    assert two.ask("read", f"{HOME}/v/ring-ref") == "ok 8"
+    assert two.ask("read", f"{HOME}/v/event-channel") == "ok 9"
+    # All or nothing: the second value is too long.
+    assert store.error("pair", f"{HOME}/w/ring-ref", f"{HOME}/w/event-channel", 1, 2, 8, "9" * 3000) > 0
+    assert store.error("read", f"{HOME}/w/ring-ref") == errno.ENOENT
+
+
+def test_results_come_in_the_order_of_the_requests(store):
+    for number in range(100):
+        store.tell("write", f"{HOME}/n", 1, -2, number)
+        store.tell("read", f"{HOME}/n")
+    for number in range(100):
+        assert store.answer() == "ok 0"
+        assert store.answer() == f"ok {number}"
+
+
+def test_a_watch_fires_once_when_set_and_at_each_change(host, store):
+    assert store.ok("watch", HOME) == 0
+    assert store.ask("event") == f"ok {HOME}"
+    store.ok("write", f"{HOME}/x", 1, -2, "1")
+    while (event := store.ask("event")) != f"ok {HOME}/x":
+        assert event == f"ok {HOME}"  # the directory was made
+    assert store.ok("watches") == 1
+    assert store.ok("unwatch", HOME) == 0
+    assert store.ok("watches") == 0
+    store.ok("write", f"{HOME}/y", 1, -2, "1")
+    assert store.ok("watch", f"{HOME}/z") == 0
+    while (event := store.ask("event")) != f"ok {HOME}/z":
+        assert event in (f"ok {HOME}", f"ok {HOME}/x")  # the same change may fire twice
+
+
+def test_a_node_changed_in_a_loop_does_not_pile_up(host, store):
+    """Events that wait for the event loop are kept once for each path."""
+    assert store.ok("watch", "/local/domain") == 0
+    assert store.ask("event") == "ok /local/domain"
+    other = reader(host, 2)
+    store.process.send_signal(signal.SIGSTOP)
+    for number in range(400):
+        other.ok("write", "/local/domain/2/data/loop", 2, -1, number)
+    store.process.send_signal(signal.SIGCONT)
+    other.ok("write", "/local/domain/2/data/mark", 2, -1, "x")
+    seen = 0
+    while store.ask("event") != "ok /local/domain/2/data/mark":
+        seen += 1
+    assert 1 <= seen < 200
+
+
+def test_node_quota_is_an_error_of_its_own(host, store):
+    for number in range(1200):
+        line = store.ask("write", f"{HOME}/{number}", 1, -2, "x")
+        if line.startswith("error"):
+            break
+    assert line.split()[1] in (str(errno.EDQUOT), str(errno.ENOSPC))
+    assert store.ask("read", f"{HOME}/0") == "ok x"
+    assert store.ok("remove", HOME) == 0
+    assert store.ok("write", f"{HOME}/again", 1, -2, "x") == 0
+
+
+def test_value_too_long_is_an_error(store):
+    assert store.error("write", f"{HOME}/long", 1, -2, "x" * 5000) == errno.E2BIG
+
+
+def test_watch_quota_is_an_error_and_the_others_go_on(host, store):
+    for number in range(200):
+        line = store.ask("watch", f"{HOME}/{number}")
+        if line.startswith("error"):
+            break
+    assert line.startswith("error")
+    store.ok("write", f"{HOME}/0", 1, -2, "x")
+    assert store.ask("event").startswith(f"ok {HOME}/")
+
+
+def test_transactions_of_many_at_once_all_succeed(host):
+    """Conflicts and the quota of transactions are waited out."""
+    writers = [reader(host, 1) for _ in range(12)]
+    for round_number in range(10):
+        for number, writer in enumerate(writers):
+            writer.tell("write", f"{HOME}/shared/{number}", 1, -2, round_number)
+        for writer in writers:
+            assert writer.answer() == "ok 0"
+
+
+def test_a_stalled_xenstore_delays_requests_and_nothing_else(host, store):
+    assert store.ok("stalled") == 0
+    host.fault("stall-store", 1, "on")
+    store.ok("async", f"{HOME}/x")
+    wait_for(lambda: store.ok("stalled") >= 100, "the stall to be noticed")
+    assert store.ok("connected") == 1
+    host.fault("stall-store", 1, "off")
+    wait_for(lambda: store.ok("stalled") == 0, "the stall to end")
+    assert store.ok("write", f"{HOME}/x", 1, -2, "y") == 0
+
+
+def test_stopping_does_not_wait_for_a_stalled_xenstore(host, store):
+    host.fault("stall-store", 1, "on")
+    store.ok("async", f"{HOME}/x")
+    wait_for(lambda: store.ok("stalled") >= 10, "the stall to be noticed")
+    before = time.monotonic()
+    store.ask("quit")
+    assert store.process.wait(20) == 0
+    assert time.monotonic() - before < 10
+    host.fault("stall-store", 1, "off")
+
+
+def test_what_others_see_is_done_before_stopping(host, store):
+    store.ok("write", f"{HOME}/x", 1, -1, "y")
+    for number in range(50):
+        store.ok("async", f"{HOME}/{number}")
+    store.tell("remove", f"{HOME}/x")
+    store.process.stdin.close()
+    assert store.process.wait(20) == 0
+    assert reader(host, 1).error("read", f"{HOME}/x") == errno.ENOENT
+
+
+def test_idle_store_sleeps(host, store):
+    store.ok("watch", HOME)
+    store.ask("event")
+
+    def switches():
+        total = 0
+        for line in open(f"/proc/{pid}/status", encoding="ascii"):
+            if "ctxt_switches" in line:
+                total += int(line.split()[1])
+        return total
+
+    pid = store.pid()
+    before = switches()
+    time.sleep(0.3)  # that nothing happens can't be waited for otherwise
+    assert switches() - before <= 2

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""daemon/vchan.c makes what stock libxenvchan makes: each at one end of a vchan, in both roles, in every layout."""
+
+import errno
+import signal
+import struct
+
+import pytest
+
+WAITING, CONNECTED, CLOSED, BROKEN = range(4)
+OWN, STOCK = "own", "stock"
+
+# What is asked for (the server's read ring, and its write ring), what comes of it, and the pages.
+LAYOUTS = [
+    (1024, 2048, 1024, 2048, 1),
+    (2048, 1024, 2048, 1024, 1),
+    (1024, 1024, 1024, 2048, 1),
+    (2048, 2048, 2048, 4096, 2),
+    (1024, 4096, 2048, 4096, 2),
+    (4096, 1024, 4096, 2048, 2),
+    (4096, 4096, 4096, 4096, 3),
+    (4096, 65536, 4096, 65536, 18),
+    (65536, 65536, 65536, 65536, 33),
+    (1048576, 1048576, 1048576, 1048576, 513),
+]
+
+
+class Pair:
+    """A vchan between domain 1, the server, and domain 2."""
+
+    def __init__(self, host, server, left=65536, right=65536):
+        self.host = host
+        base = "/local/domain/1/data/v"
+        if server == OWN:
+            self.own = self.server = host.converse(1, "check-own-vchan", "server", 2, base, left, right)
+            assert self.own.first == "ok 0"
+            self.stock = self.client = host.vchan_client(2, 1)
+        else:
+            self.stock = self.server = host.vchan_server(1, 2, left=left, right=right)
+            self.own = self.client = host.converse(2, "check-own-vchan", "client", 1, base)
+            assert self.own.first == "ok 0"
+        assert self.stock.first.startswith("ok")
+        assert self.own.ok("awaitstate", CONNECTED) == 0
+
+
+@pytest.mark.parametrize("server", [OWN, STOCK])
+@pytest.mark.parametrize("left, right, real_left, real_right, pages", LAYOUTS)
+def test_each_layout_carries_data_both_ways(host, server, left, right, real_left, real_right, pages):
+    pair = Pair(host, server, left, right)
+    ours, theirs = (real_left, real_right) if server == OWN else (real_right, real_left)
+    assert pair.own.ok("sizes") == [ours, theirs]
+    assert pair.own.ok("pages") == pages
+    # Three ringfuls each way, so that both wrap, with the writer ahead of the reader.
+    total = 3 * max(real_left, real_right) // 2 + 77
+    pair.own.tell("writeall", total)
+    got = 0
+    while got < total:
+        got += pair.stock.ok("read", min(total - got, 100000))
+    assert pair.own.answer() == "ok 0"
+    pair.own.tell("readall", total)
+    assert pair.stock.ok("write", total) == total
+    assert pair.own.answer() == "ok 0"
+
+
+@pytest.mark.parametrize("server", [OWN, STOCK])
+def test_full_ring_takes_what_fits_and_no_more(host, server):
+    pair = Pair(host, server, 4096, 4096)
+    assert pair.own.ok("write", 5000) == 4096
+    assert pair.own.ok("write", 1) == 0
+    assert pair.stock.ok("ready") == 4096
+    assert pair.stock.ok("read", 96) == 96
+    assert pair.own.ok("write", 5000) == 96
+
+
+@pytest.mark.parametrize("server", [OWN, STOCK])
+def test_stock_close_is_seen_and_leaves_the_data_readable(host, server):
+    pair = Pair(host, server)
+    assert pair.stock.ok("write", 1000) == 1000
+    assert pair.stock.ok("close") == 0
+    assert pair.own.ok("awaitstate", CLOSED) == 0
+    assert pair.own.ok("read", 2000) == 1000
+    assert pair.own.ok("close") == 0
+
+
+@pytest.mark.parametrize("server", [OWN, STOCK])
+def test_own_close_is_seen_and_leaves_the_data_readable(host, server):
+    pair = Pair(host, server)
+    assert pair.own.ok("write", 1000) == 1000
+    assert pair.own.ok("close") == 0
+    while pair.stock.ok("open"):
+        assert pair.stock.ok("wait", 10000) == 1
+    assert pair.stock.ok("read", 2000) == 1000
+
+
+@pytest.mark.parametrize("server", [OWN, STOCK])
+def test_death_of_the_stock_side_is_seen_at_once(host, server):
+    pair = Pair(host, server)
+    pair.stock.kill()
+    assert pair.own.ok("awaitstate", CLOSED) == 0
+
+
+@pytest.mark.parametrize("server", [OWN, STOCK])
+def test_death_of_our_side_is_seen_at_once(host, server):
+    pair = Pair(host, server)
+    pair.own.kill()
+    while pair.stock.ok("open"):
+        assert pair.stock.ok("wait", 10000) == 1
+
+
+def used(host, domid):
+    domain = host.domain(domid)
+    return domain["grants"]["used_pages"], domain["mapped_pages"], domain["event_channels"]["used"]
+
+
+@pytest.mark.parametrize("server", [OWN, STOCK])
+def test_a_closed_vchan_leaves_no_page_mapping_or_port(host, server):
+    pair = Pair(host, server)
+    assert used(host, 1) == (33, 0, 1) and used(host, 2) == (0, 33, 1)
+    assert pair.own.ok("close") == 0
+    assert pair.stock.ok("close") == 0
+    assert pair.own.ok("granted") == 0
+    assert used(host, 1) == (0, 0, 0) and used(host, 2) == (0, 0, 0)
+
+
+def test_waiting_server_is_told_when_the_client_comes(host):
+    own = host.converse(1, "check-own-vchan", "server", 2, "/local/domain/1/data/v", 65536, 65536)
+    assert own.ok("state") == WAITING
+    own.tell("awaitstate", CONNECTED)
+    host.vchan_client(2, 1)
+    assert own.answer() == "ok 0"
+
+
+def test_idle_vchan_is_silent(host):
+    pair = Pair(host, OWN)
+    before = pair.own.ok("notifications")
+    # Nobody sleeps for data that has not been asked for: the first write finds the request of the set-up, the others none.
+    for _ in range(10):
+        assert pair.own.ok("write", 10) == 10
+    sent = pair.own.ok("notifications")[0] - before[0]
+    assert sent <= 1
+
+
+def test_sizes_that_are_no_ring_are_refused(host):
+    own = host.converse(1, "check-own-vchan", "none")
+    for size in (0, 1, 512, 1000, 3000, 65537, 2097152, 4294967295):
+        assert own.error("grant", 2, size, 4096) == errno.EINVAL
+        assert own.error("grant", 2, 4096, size) == errno.EINVAL
+    assert own.ok("granted") == 0
+
+
+def test_exhausted_pages_are_an_error_that_costs_nothing(host):
+    own = host.converse(1, "check-own-vchan", "none")
+    pages = 0
+    for _ in range(31):
+        pages += own.ok("grant", 2, 65536, 65536)
+    assert pages == 31 * 33
+    assert own.error("grant", 2, 65536, 65536) == errno.ENOSPC
+    assert own.ok("granted") == pages
+    assert used(host, 1) == (pages, 0, 31)
+    assert own.ok("grant", 2, 1024, 1024) == 1  # the single-page layout still fits
+    assert own.ok("ungrant") == 31
+    assert own.ok("ungrant") == 30
+    assert own.ok("grant", 2, 65536, 65536) == 33
+
+
+@pytest.mark.parametrize("left, right", [(9, 12), (12, 9), (21, 12), (12, 21), (10, 10), (11, 11), (0, 0), (65535, 65535)])
+def test_impossible_orders_are_refused(host, left, right):
+    xen = host.xen(1)
+    memory, ref = xen.ok("share", 2, 1, 1)
+    handle = xen.ok("evtchn-open")
+    port = xen.ok("bind-unbound", handle, 2)
+    page = struct.pack("<IIIIHHBBBB", 0, 0, 0, 0, left, right, 2, 1, 1, 0)
+    for offset, byte in enumerate(page):
+        xen.ok("poke", memory, offset, byte)
+    own = host.converse(2, "check-own-vchan", "none")
+    assert own.error("map", 1, ref, port) == errno.EPROTO
+    assert used(host, 2) == (0, 0, 0)
+
+
+def test_grant_list_of_a_hostile_server_is_refused_whole(host):
+    xen = host.xen(1)
+    memory, ref = xen.ok("share", 2, 1, 1)
+    handle = xen.ok("evtchn-open")
+    port = xen.ok("bind-unbound", handle, 2)
+    page = struct.pack("<IIIIHHBBBB", 0, 0, 0, 0, 12, 12, 2, 1, 1, 0) + struct.pack("<II", ref, 999999)
+    for offset, byte in enumerate(page):
+        xen.ok("poke", memory, offset, byte)
+    own = host.converse(2, "check-own-vchan", "none")
+    assert own.error("map", 1, ref, port) > 0
+    assert used(host, 2) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("ref, port", [(0, 1), (999999, 1), (1, 999999)])
+def test_map_of_what_is_not_there_fails(host, ref, port):
+    own = host.converse(2, "check-own-vchan", "none")
+    assert own.error("map", 1, ref, port) > 0
+
+
+@pytest.mark.parametrize("live, state", [(0, CLOSED), (1, CONNECTED), (2, BROKEN), (3, BROKEN), (255, BROKEN)])
+def test_live_byte_of_the_peer_is_believed_only_if_possible(host, live, state):
+    xen = host.xen(1)
+    memory, ref = xen.ok("share", 2, 1, 1)
+    handle = xen.ok("evtchn-open")
+    port = xen.ok("bind-unbound", handle, 2)
+    page = struct.pack("<IIIIHHBBBB", 0, 0, 0, 0, 10, 11, 2, 1, 1, 0)
+    for offset, byte in enumerate(page):
+        xen.ok("poke", memory, offset, byte)
+    own = host.converse(2, "check-own-vchan", "none")
+    assert own.ok("map", 1, ref, port) == 0
+    assert own.ok("state") == CONNECTED
+    xen.ok("poke", memory, 21, live)  # srv_live
+    assert own.ok("state") == state
+
+
+def test_impossible_index_of_the_peer_is_an_error_and_no_spin(host):
+    xen = host.xen(1)
+    memory, ref = xen.ok("share", 2, 1, 1)
+    handle = xen.ok("evtchn-open")
+    port = xen.ok("bind-unbound", handle, 2)
+    page = struct.pack("<IIIIHHBBBB", 0, 0, 0, 0, 10, 11, 2, 1, 1, 0)
+    for offset, byte in enumerate(page):
+        xen.ok("poke", memory, offset, byte)
+    own = host.converse(2, "check-own-vchan", "none")
+    assert own.ok("map", 1, ref, port) == 0
+    xen.ok("poke", memory, 13, 0xff)  # right.prod: 65280 bytes in a ring of 2048
+    own.tell("readall", 1)
+    assert own.answer().split()[:2] == ["error", str(errno.EPROTO)]
+
+
+def test_events_of_a_closed_port_disturb_nobody(host):
+    """One handle serves all vchans: an event on its way while its port is closed is nobody else's."""
+    pair = Pair(host, OWN)
+    pair.stock.process.send_signal(signal.SIGSTOP)
+    assert pair.own.ok("grant", 3, 4096, 4096) == 3
+    pair.stock.process.send_signal(signal.SIGCONT)
+    assert pair.stock.ok("write", 10) == 10
+    pair.own.ok("close")
+    assert pair.own.ok("ungrant") == 0
+    assert pair.own.ok("granted") == 0
