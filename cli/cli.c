@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <json-c/json.h>
+
 bool cli_option(struct cli *cli, int option, const char *command, const char *help, int *code)
 {
 	switch (option) {
@@ -93,8 +95,10 @@ static const struct cause {
 } causes[] = {
 	{ENOENT, EXIT_NO_ENDPOINT, "no such endpoint there; 'xenmsg endpoints' lists what can be reached"},
 	{EACCES, EXIT_DENIED, "denied by policy"},
-	{EHOSTDOWN, EXIT_UNREACHABLE, "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there"},
-	{EHOSTUNREACH, EXIT_UNREACHABLE, "a link to that domain can't be made; 'xenmsg status' and the log of xenmsgd say why"},
+	{EHOSTDOWN, EXIT_UNREACHABLE,
+	 "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there"},
+	{EHOSTUNREACH, EXIT_UNREACHABLE,
+	 "a link to that domain can't be made; 'xenmsg status' and the log of xenmsgd say why"},
 	{ETIMEDOUT, EXIT_TIMED_OUT, "timed out; it was not delivered"},
 	{ENOBUFS, EXIT_LIMIT, "over a limit; 'xenmsg status' shows the limits and who uses them"},
 	{EMSGSIZE, EXIT_LIMIT, "the message is larger than the receiving side accepts"},
@@ -122,13 +126,15 @@ int cli_open(struct cli *cli, struct xenmsg **conn)
 
 	if (r == 0) {
 		if (cli->verbose)
-			cli_note(cli, "connected to the xenmsgd of domain %u at %s", xenmsg_domid(*conn), path);
+			cli_note(cli, "connected to the xenmsgd of domain %u at %s", xenmsg_domid(*conn),
+				 path);
 		return 0;
 	}
 	switch (-r) {
 	case ENOENT:
 	case ECONNREFUSED:
-		text = "no xenmsgd is running there; start it, or name another socket by --socket or XENMSG_SOCKET";
+		text = "no xenmsgd is running there; start it, or name another socket by --socket or "
+		       "XENMSG_SOCKET";
 		break;
 	case EACCES:
 		code = EXIT_DENIED;
@@ -163,11 +169,40 @@ int cli_open(struct cli *cli, struct xenmsg **conn)
 	return code;
 }
 
+/* Why the daemon could make no link to the domain of this address, in its own words; else NULL. To be freed. */
+static char *why_no_link(struct xenmsg *conn, const char *address)
+{
+	char *json, *end, *why = NULL;
+	unsigned long domid = strtoul(address, &end, 10);
+	struct json_object *status, *links, *peer, *value;
+
+	if (end == address || (*end && *end != ':') || xenmsg_status(conn, &json) < 0)
+		return NULL;
+	status = json_tokener_parse(json);
+	free(json);
+	if (json_object_object_get_ex(status, "links", &links))
+		for (size_t i = 0; !why && i < json_object_array_length(links); i++) {
+			struct json_object *link = json_object_array_get_idx(links, i);
+
+			if (json_object_object_get_ex(link, "peer", &peer) &&
+			    json_object_object_get_ex(peer, "domid", &value) &&
+			    json_object_get_uint64(value) == domid &&
+			    json_object_object_get_ex(link, "last_error", &value) &&
+			    json_object_get_string_len(value))
+				why = strdup(json_object_get_string(value));
+		}
+	json_object_put(status);
+	return why;
+}
+
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error)
 {
 	const struct cause *cause = cause_of(error);
 	const char *reason = conn ? xenmsg_reason(conn) : "";
+	char *why = conn && !*reason && error == -EHOSTUNREACH ? why_no_link(conn, subject) : NULL;
 
+	if (why)
+		reason = why;
 	fprintf(stderr, "xenmsg: %s%s%s: ", what, *subject ? " " : "", subject);
 	/* The daemon's own words say more than ours. They may be a peer's: nothing unprintable gets to the terminal. */
 	if (*reason)
@@ -176,6 +211,7 @@ int cli_error(struct xenmsg *conn, const char *what, const char *subject, int er
 	else
 		fputs(cause ? cause->text : strerror(-error), stderr);
 	fputc('\n', stderr);
+	free(why);
 	return cause ? (int)cause->code : EXIT_OTHER;
 }
 
