@@ -17,19 +17,31 @@ tests_unit_test_config_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_config_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 # What the integration tests start in domains.
-check_PROGRAMS += hostile-peer
+check_PROGRAMS += hostile-peer chaos-program
 hostile_peer_SOURCES = tests/integration/hostile_peer.c
 hostile_peer_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(XENEVTCHN_CFLAGS)
 hostile_peer_LDADD = libwire.la $(XENVCHAN_LIBS) $(XENSTORE_LIBS) $(XENEVTCHN_LIBS)
+chaos_program_SOURCES = tests/integration/chaos_program.c
+chaos_program_LDADD = libxenmsg.la
+# A program and not a script around it, since it is killed by its number.
+chaos_program_LDFLAGS = -no-install
 
 # The integration tests run the installed programs, on simulated hosts: `make install && make installcheck`.
 integration_tests = \
 	tests/integration/conftest.py \
+	tests/integration/library.py \
+	tests/integration/messaging.py \
+	tests/integration/protocol.py \
+	tests/integration/test_bad_input.py \
+	tests/integration/test_chaos.py \
+	tests/integration/test_delivery.py \
+	tests/integration/test_peers_life.py \
 	tests/integration/test_sim_evtchn.py \
 	tests/integration/test_sim_grants.py \
 	tests/integration/test_sim_host.py \
 	tests/integration/test_sim_save.py \
-	tests/integration/test_sim_vchan.py
+	tests/integration/test_sim_vchan.py \
+	tests/integration/test_status.py
 include tests/integration/lower.mk
 EXTRA_DIST += $(integration_tests)
 PYTEST_FLAGS =

@@ -248,7 +248,8 @@ def test_errors_have_their_exit_codes(nodes, tmp_path):
     one.send("self:nobody", "x", exit_code=EXIT_NO_ENDPOINT)
     one.send("77:inbox", "x", exit_code=EXIT_UNREACHABLE)
     one.send("3:inbox", "x", exit_code=EXIT_UNREACHABLE)  # a domain without a daemon
-    for malformed in ("inbox", ":inbox", "2:", "2:-inbox", "2:in box", "2:" + "x" * 64, "2:inbox:more", "32752:inbox"):
+    one.send("32752:inbox", "x", exit_code=EXIT_UNREACHABLE)  # a name, for no domid is that large
+    for malformed in ("inbox", ":inbox", "2:", "2:-inbox", "2:in box", "2:" + "x" * 64, "2:inbox:more"):
         one.send(malformed, "x", exit_code=EXIT_USAGE)
     one.send("2:" + "x" * 63, "x", exit_code=EXIT_NO_ENDPOINT)
     with Connection(nodes.by_domid[2].socket) as sleeper:
