@@ -162,21 +162,15 @@ int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message, int timeou
 				return 0;
 			continue;
 		}
-		if (timeout_ms == 0) {
-			r = conn_arm(conn, true);
-			if (r == 0)
-				return -EAGAIN;
-			continue;
-		}
 		/* The clock is read only by those who have to wait. */
 		if (!timed) {
-			deadline = conn_deadline(timeout_ms);
+			deadline = timeout_ms == 0 ? 0 : conn_deadline(timeout_ms);
 			timed = true;
 		}
 		r = conn_sleep(conn, deadline, true);
 		if (r == -EINTR)
 			return r;
 		if (r == 0 && conn_left(deadline) == 0)
-			return -ETIMEDOUT;
+			return timeout_ms == 0 ? -EAGAIN : -ETIMEDOUT;
 	}
 }

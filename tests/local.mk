@@ -8,6 +8,7 @@ endif
 
 include tests/unit/wire.mk
 include tests/unit/daemon.mk
+include tests/unit/client.mk
 
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# The tests of libclient/ and cli/.
+if HAVE_CMOCKA
+unit_tests += \
+	tests/unit/test_client_recv \
+	tests/unit/test_client_send
+endif
+client_fake = tests/unit/client_fake.c tests/unit/client_fake.h tests/unit/unit.h
+
+tests_unit_test_client_recv_SOURCES = tests/unit/test_client_recv.c $(client_fake)
+tests_unit_test_client_recv_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_client_recv_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_client_send_SOURCES = tests/unit/test_client_send.c $(client_fake)
+tests_unit_test_client_send_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_client_send_LDADD = libclient.la $(CMOCKA_LIBS)
+
+TESTS += tests/unit/test_client_header.sh
+EXTRA_DIST += tests/unit/test_client_header.sh

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include "tests/unit/client_fake.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "tests/unit/unit.h"
+#include "wire/bytes.h"
+
+#define PATIENCE_MS 20000
+
+static void read_exactly(struct fake *fake, void *buffer, size_t size)
+{
+	size_t got = 0;
+
+	while (got < size) {
+		struct pollfd wait = {.fd = fake->fd, .events = POLLIN};
+		ssize_t n;
+
+		assert_int_equal(poll(&wait, 1, PATIENCE_MS), 1);
+		n = recv(fake->fd, (char *)buffer + got, size - got, 0);
+		assert_true(n > 0);
+		got += (size_t)n;
+	}
+}
+
+static void write_exactly(struct fake *fake, const void *buffer, size_t size)
+{
+	assert_int_equal(send(fake->fd, buffer, size, MSG_NOSIGNAL), size);
+}
+
+static struct ring_view view_of(struct fake *fake, const struct frame_ring_place *place)
+{
+	uint8_t *control = fake->memory + place->control;
+
+	return (struct ring_view){
+		.data = fake->memory + place->data,
+		.size = place->size,
+		.producer = (uint32_t *)(void *)control,
+		.consumer = (uint32_t *)(void *)(control + 64),
+		.wants_data = control + 128,
+		.wants_space = control + 192,
+		.wants_data_bit = 1,
+		.wants_space_bit = 1,
+	};
+}
+
+static int share_memory(struct fake *fake, struct frame_welcome *welcome)
+{
+	size_t size = 4096 + LOCAL_RINGS * FAKE_RING_SIZE;
+	int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct ring_view view;
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+	fake->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(fake->memory != MAP_FAILED);
+	for (uint32_t i = 0; i < LOCAL_RINGS; i++)
+		welcome->rings[i] = (struct frame_ring_place){
+			.control = i * 256, .data = 4096 + i * FAKE_RING_SIZE, .size = FAKE_RING_SIZE};
+	view = view_of(fake, &welcome->rings[LOCAL_RING_OUT]);
+	ring_reader_init(&fake->out, &view, false);
+	view = view_of(fake, &welcome->rings[LOCAL_RING_IN]);
+	ring_writer_init(&fake->in, &view, false);
+	view = view_of(fake, &welcome->rings[LOCAL_RING_DELIVERIES]);
+	ring_writer_init(&fake->deliveries, &view, false);
+	fake->wake_daemon = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	fake->wake_program = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	ring_reader_arm(&fake->out, 1);
+	return fd;
+}
+
+static void welcome_program(struct fake *fake)
+{
+	struct frame_welcome welcome = {.major = 1, .domid = 7, .max_message = FAKE_MAX_MESSAGE};
+	uint8_t raw[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+	struct frame_header header;
+	struct frame_hello_local hello;
+	int fds[3] = {-1};
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(fds))];
+	} control = {0};
+	struct iovec piece = {.iov_base = raw};
+	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+
+	read_exactly(fake, raw, FRAME_HEADER_SIZE);
+	assert_int_equal(frame_header_decode(raw, &header), 0);
+	assert_int_equal(header.type, FRAME_HELLO);
+	read_exactly(fake, raw, frame_size(header.length) - FRAME_HEADER_SIZE);
+	assert_int_equal(frame_hello_local_decode(raw, header.length, &hello), 0);
+	assert_int_equal(hello.flags & HELLO_SHARED_MEMORY, fake->shared ? HELLO_SHARED_MEMORY : 0);
+	memset(raw, 0, sizeof(raw));
+	if (fake->shared) {
+		struct cmsghdr *rights;
+
+		welcome.flags = HELLO_SHARED_MEMORY;
+		fds[0] = share_memory(fake, &welcome);
+		fds[1] = fake->wake_daemon;
+		fds[2] = fake->wake_program;
+		message.msg_control = control.space;
+		message.msg_controllen = sizeof(control.space);
+		rights = CMSG_FIRSTHDR(&message);
+		rights->cmsg_level = SOL_SOCKET;
+		rights->cmsg_type = SCM_RIGHTS;
+		rights->cmsg_len = CMSG_LEN(sizeof(fds));
+		memcpy(CMSG_DATA(rights), fds, sizeof(fds));
+	}
+	header = (struct frame_header){.type = FRAME_WELCOME};
+	header.length = frame_welcome_encode(&welcome, raw + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, raw);
+	piece.iov_len = frame_size(header.length);
+	assert_int_equal(sendmsg(fake->fd, &message, MSG_NOSIGNAL), piece.iov_len);
+	if (fds[0] >= 0)
+		close(fds[0]);
+}
+
+static void *accept_program(void *userdata)
+{
+	struct fake *fake = userdata;
+	int listener = fake->fd;
+
+	fake->fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	close(listener);
+	assert_true(fake->fd >= 0);
+	welcome_program(fake);
+	return NULL;
+}
+
+void fake_start(struct fake *fake, bool shared)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	memset(fake, 0, sizeof(*fake));
+	fake->shared = shared;
+	fake->wake_daemon = fake->wake_program = -1;
+	snprintf(fake->directory, sizeof(fake->directory), "/tmp/xenmsg-test.XXXXXX");
+	assert_non_null(mkdtemp(fake->directory));
+	snprintf(fake->path, sizeof(fake->path), "%s/socket", fake->directory);
+	memcpy(address.sun_path, fake->path, strlen(fake->path) + 1);
+	fake->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(fake->fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fake->fd, 1), 0);
+	assert_int_equal(pthread_create(&fake->thread, NULL, accept_program, fake), 0);
+	setenv("XENMSG_NO_SHARED_MEMORY", shared ? "0" : "1", 1);
+	assert_int_equal(xenmsg_open(&fake->conn, fake->path), 0);
+	fake_join(fake);
+}
+
+void fake_die(struct fake *fake)
+{
+	if (fake->fd >= 0)
+		close(fake->fd);
+	fake->fd = -1;
+}
+
+void fake_stop(struct fake *fake)
+{
+	xenmsg_close(fake->conn);
+	fake_die(fake);
+	if (fake->memory)
+		munmap(fake->memory, 4096 + LOCAL_RINGS * FAKE_RING_SIZE);
+	if (fake->wake_daemon >= 0) {
+		close(fake->wake_daemon);
+		close(fake->wake_program);
+	}
+	unlink(fake->path);
+	rmdir(fake->directory);
+}
+
+static void notify_program(struct fake *fake)
+{
+	uint64_t one = 1;
+
+	assert_int_equal(write(fake->wake_program, &one, sizeof(one)), sizeof(one));
+}
+
+bool fake_has_frame(struct fake *fake)
+{
+	struct pollfd wait = {.fd = fake->fd, .events = POLLIN};
+
+	return fake->shared ? ring_reader_ready(&fake->out, 1) > 0 : poll(&wait, 1, 0) > 0;
+}
+
+/* Sleeps as a daemon does, so that a lost notification is a test that fails. */
+static void wait_for_ring(struct fake *fake)
+{
+	while (ring_reader_arm(&fake->out, FRAME_HEADER_SIZE) == 0) {
+		struct pollfd wait = {.fd = fake->wake_daemon, .events = POLLIN};
+		uint64_t count;
+
+		assert_int_equal(poll(&wait, 1, PATIENCE_MS), 1);
+		assert_int_equal(read(fake->wake_daemon, &count, sizeof(count)), sizeof(count));
+	}
+}
+
+void fake_read(struct fake *fake)
+{
+	uint8_t raw[FRAME_HEADER_SIZE];
+	uint32_t padded;
+
+	if (!fake->shared) {
+		read_exactly(fake, raw, sizeof(raw));
+		assert_int_equal(frame_header_decode(raw, &fake->header), 0);
+		padded = frame_size(fake->header.length) - FRAME_HEADER_SIZE;
+		if (padded)
+			read_exactly(fake, fake->payload, padded);
+		return;
+	}
+	wait_for_ring(fake);
+	ring_reader_copy(&fake->out, 0, raw, sizeof(raw));
+	assert_int_equal(frame_header_decode(raw, &fake->header), 0);
+	assert_true(ring_reader_ready(&fake->out, frame_size(fake->header.length)) >=
+		    (int)frame_size(fake->header.length));
+	ring_reader_copy(&fake->out, FRAME_HEADER_SIZE, fake->payload, fake->header.length);
+	ring_reader_consume(&fake->out, frame_size(fake->header.length));
+	if (ring_reader_release(&fake->out))
+		notify_program(fake);
+}
+
+void fake_expect(struct fake *fake, uint8_t type)
+{
+	fake_read(fake);
+	assert_string_equal(frame_type_name(fake->header.type), frame_type_name(type));
+}
+
+void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length)
+{
+	struct frame_header header = {.type = type, .flags = flags, .channel = channel, .length = length};
+	struct ring_writer *ring = type == FRAME_DATA ? &fake->deliveries : &fake->in;
+	uint32_t padding = frame_size(length) - FRAME_HEADER_SIZE - length;
+	uint8_t raw[FRAME_HEADER_SIZE], zeros[8] = {0};
+
+	frame_header_encode(&header, raw);
+	if (!fake->shared) {
+		write_exactly(fake, raw, sizeof(raw));
+		write_exactly(fake, payload, length);
+		write_exactly(fake, zeros, padding);
+		return;
+	}
+	assert_true(ring_writer_space(ring, frame_size(length)) >= (int)frame_size(length));
+	ring_writer_put(ring, raw, sizeof(raw));
+	ring_writer_put(ring, payload, length);
+	ring_writer_put(ring, zeros, padding);
+	if (ring_writer_publish(ring))
+		notify_program(fake);
+}
+
+void fake_opened(struct fake *fake, uint32_t channel, uint64_t limit, uint64_t max_message)
+{
+	struct frame_opened opened = {.limit = limit, .max_message = max_message};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	fake_send(fake, FRAME_OPENED, 0, channel, payload, frame_opened_encode(&opened, payload));
+}
+
+void fake_credit(struct fake *fake, uint32_t channel, uint64_t consumed, uint64_t limit)
+{
+	struct frame_credit credit = {.consumed = consumed, .limit = limit};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	fake_send(fake, FRAME_CREDIT, 0, channel, payload, frame_credit_encode(&credit, payload));
+}
+
+void fake_reset(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed, uint64_t unsure)
+{
+	struct frame_reset reset = {.error = error, .consumed = consumed, .unsure = unsure};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	fake_send(fake, FRAME_RESET, 0, channel, payload, frame_reset_encode(&reset, payload));
+}
+
+void fake_cancelled(struct fake *fake, uint32_t channel, uint64_t offset, uint32_t result)
+{
+	struct frame_cancelled cancelled = {.offset = offset, .result = result};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	fake_send(fake, FRAME_CANCELLED, 0, channel, payload, frame_cancelled_encode(&cancelled, payload));
+}
+
+void fake_reply(struct fake *fake, uint32_t number, uint32_t error, const char *body, bool more)
+{
+	struct frame_reply reply = {.error = error, .body = {body, strlen(body)}};
+	uint8_t payload[1024];
+
+	assert_true(strlen(body) < 1000);
+	fake_send(fake, FRAME_REPLY, more ? FRAME_FLAG_MORE : 0, number, payload,
+		  frame_reply_encode(&reply, payload));
+}
+
+void fake_open(struct fake *fake, uint32_t channel, const char *endpoint)
+{
+	struct frame_open open = {.kind = CHANNEL_MESSAGE,
+				  .identity = {.domid = 3, .uid = 1000, .gid = 100, .pid = 4321},
+				  .name = {endpoint, strlen(endpoint)}};
+	uint8_t payload[512];
+
+	fake_send(fake, FRAME_OPEN, 0, channel, payload, frame_open_encode(&open, payload));
+}
+
+uint32_t fake_message(uint8_t *at, const void *data, uint32_t size, uint32_t state)
+{
+	uint32_t padded = (size + 7) & ~7u;
+
+	memset(at, 0, MESSAGE_HEAD_SIZE + padded + MESSAGE_TRAILER_SIZE);
+	put_u32(at, size);
+	if (size)
+		memcpy(at + MESSAGE_HEAD_SIZE, data, size);
+	put_u32(at + MESSAGE_HEAD_SIZE + padded, state);
+	return MESSAGE_HEAD_SIZE + padded + MESSAGE_TRAILER_SIZE;
+}
+
+struct script {
+	struct fake *fake;
+	void (*run)(struct fake *fake);
+};
+
+static void *run_script(void *userdata)
+{
+	struct script script = *(struct script *)userdata;
+
+	free(userdata);
+	script.run(script.fake);
+	return NULL;
+}
+
+void fake_meanwhile(struct fake *fake, void (*run)(struct fake *fake))
+{
+	struct script *script = malloc(sizeof(*script));
+
+	assert_non_null(script);
+	*script = (struct script){.fake = fake, .run = run};
+	assert_int_equal(pthread_create(&fake->thread, NULL, run_script, script), 0);
+}
+
+void fake_join(struct fake *fake)
+{
+	assert_int_equal(pthread_join(fake->thread, NULL), 0);
+}
+
+static void consent(struct fake *fake)
+{
+	fake_expect(fake, FRAME_BIND);
+	fake_reply(fake, fake->header.channel, 0, "", false);
+}
+
+void fake_bind(struct fake *fake, const char *endpoint, xenmsg_message_handler handler, void *userdata)
+{
+	fake_meanwhile(fake, consent);
+	assert_int_equal(xenmsg_bind(fake->conn, endpoint, 0, handler, userdata), 0);
+	fake_join(fake);
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_TESTS_CLIENT_FAKE_H
+#define XENMSG_TESTS_CLIENT_FAKE_H
+
+/*
+ * The daemon's end of a local hop, in the hands of a test: it does nothing by itself but shake hands, so a test decides what
+ * the library gets to see, right or wrong. Speaks doc/protocol.md with and without shared memory.
+ */
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "wire/frame.h"
+#include "wire/ring.h"
+#include "xenmsg.h"
+
+#define FAKE_MAX_MESSAGE (1u << 20)
+#define FAKE_RING_SIZE	 (256u << 10)
+
+struct fake {
+	bool shared;
+	int fd, wake_daemon, wake_program;
+	uint8_t *memory;
+	struct ring_reader out;
+	struct ring_writer in, deliveries;
+	struct xenmsg *conn;
+	char directory[64], path[96];
+	/* the last frame that fake_read() returned */
+	struct frame_header header;
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+	pthread_t thread;
+};
+
+/* Makes the socket and connects the library to it. */
+void fake_start(struct fake *fake, bool shared);
+/* Closes both ends. */
+void fake_stop(struct fake *fake);
+/* The daemon dies. */
+void fake_die(struct fake *fake);
+
+/* The next frame from the library, waiting for it. */
+void fake_read(struct fake *fake);
+/* The same, and it has to be of this type. */
+void fake_expect(struct fake *fake, uint8_t type);
+/* Whether there is one, for a library that has nothing left to do. */
+bool fake_has_frame(struct fake *fake);
+
+void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length);
+void fake_opened(struct fake *fake, uint32_t channel, uint64_t limit, uint64_t max_message);
+void fake_credit(struct fake *fake, uint32_t channel, uint64_t consumed, uint64_t limit);
+void fake_reset(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed, uint64_t unsure);
+void fake_cancelled(struct fake *fake, uint32_t channel, uint64_t offset, uint32_t result);
+void fake_reply(struct fake *fake, uint32_t number, uint32_t error, const char *body, bool more);
+void fake_open(struct fake *fake, uint32_t channel, const char *endpoint);
+/* Appends a message, as it stands in a stream, at `at`. Returns its span. */
+uint32_t fake_message(uint8_t *at, const void *data, uint32_t size, uint32_t state);
+
+/* Does something on the daemon's side while the test is in a blocking call of the library. */
+void fake_meanwhile(struct fake *fake, void (*script)(struct fake *fake));
+void fake_join(struct fake *fake);
+/* Binds an endpoint, with the daemon's consent. */
+void fake_bind(struct fake *fake, const char *endpoint, xenmsg_message_handler handler, void *userdata);
+
+#endif

@@ -1,0 +1,708 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* What libxenmsg promises about messages that a program receives, about requests and events, and about connecting. */
+
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "tests/unit/client_fake.h"
+#include "wire/address.h"
+#include "wire/bytes.h"
+
+static struct fake fake;
+static uint8_t stream[FRAME_PAYLOAD_MAX * 4];
+
+static void fill(uint8_t *data, size_t size, uint32_t seed)
+{
+	for (size_t i = 0; i < size; i++)
+		data[i] = (uint8_t)((i * 2654435761u + seed) >> 13);
+}
+
+/* A frame with messages of the given texts. */
+static void deliver(uint32_t channel, const char *const *texts)
+{
+	uint32_t size = 0;
+
+	for (; *texts; texts++)
+		size += fake_message(stream + size, *texts, (uint32_t)strlen(*texts), MESSAGE_SENT);
+	fake_send(&fake, FRAME_DATA, 0, channel, stream, size);
+}
+
+#define DELIVER(channel, ...) deliver(channel, (const char *const[]){__VA_ARGS__, NULL})
+
+static void expect_message(const char *text)
+{
+	struct xenmsg_message *message;
+
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+	assert_int_equal(xenmsg_message_size(message), strlen(text));
+	assert_memory_equal(xenmsg_message_data(message), text, strlen(text));
+	xenmsg_message_free(message);
+}
+
+static void expect_nothing(void)
+{
+	struct xenmsg_message *message;
+
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 0), -EAGAIN);
+}
+
+static void expect_reset(uint32_t channel, uint32_t error, uint64_t consumed)
+{
+	struct frame_reset reset;
+
+	fake_expect(&fake, FRAME_RESET);
+	assert_int_equal(fake.header.channel, channel);
+	assert_int_equal(frame_reset_decode(fake.payload, fake.header.length, &reset), 0);
+	assert_int_equal(reset.error, error);
+	assert_int_equal(reset.consumed, consumed);
+	assert_int_equal(reset.unsure, consumed);
+}
+
+/* How far the daemon sees that the program has taken the only channel's stream of one frame. */
+static void expect_taken(uint32_t channel, uint64_t consumed)
+{
+	struct frame_credit credit;
+
+	if (fake.shared) {
+		int unread = ring_writer_unread(&fake.deliveries);
+
+		assert_int_equal(fake.deliveries.head - (uint32_t)unread, FRAME_HEADER_SIZE + consumed);
+		return;
+	}
+	fake_expect(&fake, FRAME_CREDIT);
+	assert_int_equal(fake.header.channel, channel);
+	assert_int_equal(frame_credit_decode(fake.payload, fake.header.length, &credit), 0);
+	assert_int_equal(credit.consumed, consumed);
+}
+
+static void a_message_comes_with_its_stamp(void **state)
+{
+	struct xenmsg_message *message;
+
+	(void)state;
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "hello");
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+	assert_int_equal(xenmsg_message_size(message), 5);
+	assert_memory_equal(xenmsg_message_data(message), "hello", 5);
+	assert_string_equal(xenmsg_message_endpoint(message), "inbox");
+	assert_int_equal(xenmsg_message_sender_domid(message), 3);
+	assert_int_equal(xenmsg_message_sender_uid(message), 1000);
+	assert_int_equal(xenmsg_message_sender_gid(message), 100);
+	assert_int_equal(xenmsg_message_sender_pid(message), 4321);
+	assert_string_equal(xenmsg_message_sender_name(message), "");
+	/* It outlives the connection. */
+	xenmsg_close(fake.conn);
+	fake.conn = NULL;
+	assert_memory_equal(xenmsg_message_data(message), "hello", 5);
+	xenmsg_message_free(message);
+}
+
+static void only_what_was_taken_is_reported_as_taken(void **state)
+{
+	(void)state;
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one", "two");
+	expect_message("one");
+	/* Waiting for nothing makes the library report. */
+	xenmsg_process(fake.conn);
+	expect_taken(1, 24);
+	expect_message("two");
+	expect_nothing();
+	xenmsg_process(fake.conn);
+	expect_taken(1, 48);
+}
+
+static void a_program_that_takes_nothing_reports_nothing(void **state)
+{
+	(void)state;
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one");
+	assert_int_equal(xenmsg_wait(fake.conn, 10000), 1);
+	assert_int_equal(xenmsg_process(fake.conn), 1);
+	if (fake.shared) {
+		uint32_t *word = ring_writer_word(&fake.deliveries, FRAME_HEADER_SIZE + 16);
+
+		expect_taken(1, 0);
+		assert_int_equal(*word, MESSAGE_SENT);
+		/* So the daemon can still cancel it. */
+		*word = MESSAGE_CANCELLED;
+		expect_nothing();
+	} else {
+		assert_false(fake_has_frame(&fake));
+	}
+}
+
+static void a_message_in_pieces_is_put_together(void **state)
+{
+	uint32_t size = 130000, span = 8 + size + 8;
+	uint8_t *data = malloc(size), *whole = malloc(span);
+	struct xenmsg_message *message;
+
+	(void)state;
+	fill(data, size, 5);
+	assert_int_equal(fake_message(whole, data, size, MESSAGE_SENT), span);
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	fake_open(&fake, 3, "inbox");
+	fake_send(&fake, FRAME_DATA, 0, 1, whole, 8);
+	DELIVER(3, "between");
+	fake_send(&fake, FRAME_DATA, 0, 1, whole + 8, 65536);
+	fake_send(&fake, FRAME_DATA, 0, 1, whole + 65544, span - 65544 - 32);
+	expect_message("between");
+	expect_nothing();
+	DELIVER(3, "and again");
+	fake_send(&fake, FRAME_DATA, 0, 1, whole + span - 32, 24);
+	expect_message("and again");
+	expect_nothing();
+	fake_send(&fake, FRAME_DATA, 0, 1, whole + span - 8, 8);
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+	assert_int_equal(xenmsg_message_size(message), size);
+	assert_memory_equal(xenmsg_message_data(message), data, size);
+	xenmsg_message_free(message);
+	free(data);
+	free(whole);
+}
+
+static void messages_wrap_around_the_ring(void **state)
+{
+	uint8_t *data = malloc(40000), *whole = malloc(40016);
+
+	(void)state;
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	for (uint32_t i = 0; i < 100; i++) {
+		uint32_t size = 35000 + 41 * i;
+		struct xenmsg_message *message;
+
+		fill(data, size, i);
+		fake_send(&fake, FRAME_DATA, 0, 1, whole, fake_message(whole, data, size, MESSAGE_SENT));
+		assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+		assert_int_equal(xenmsg_message_size(message), size);
+		assert_memory_equal(xenmsg_message_data(message), data, size);
+		xenmsg_message_free(message);
+		expect_nothing();
+	}
+	free(data);
+	free(whole);
+}
+
+static void a_cancelled_message_is_skipped(void **state)
+{
+	uint32_t size;
+
+	(void)state;
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	size = fake_message(stream, "no", 2, MESSAGE_CANCELLED);
+	size += fake_message(stream + size, "yes", 3, MESSAGE_SENT);
+	fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
+	expect_message("yes");
+	expect_nothing();
+}
+
+static void a_cancel_frame_is_settled_by_who_came_first(void **state)
+{
+	struct frame_cancelled answer;
+	uint8_t payload[8];
+
+	(void)state;
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one", "two", "three");
+	expect_message("one");
+	fake_send(&fake, FRAME_CANCEL, 0, 1, payload, frame_u64_encode(16, payload));
+	fake_send(&fake, FRAME_CANCEL, 0, 1, payload, frame_u64_encode(24 + 16, payload));
+	xenmsg_process(fake.conn);
+	expect_message("three");
+	expect_nothing();
+	xenmsg_process(fake.conn);
+	do
+		fake_read(&fake);
+	while (fake.header.type == FRAME_CREDIT);
+	assert_int_equal(fake.header.type, FRAME_CANCELLED);
+	assert_int_equal(frame_cancelled_decode(fake.payload, fake.header.length, &answer), 0);
+	assert_int_equal(answer.result, 0);
+	do
+		fake_read(&fake);
+	while (fake.header.type == FRAME_CREDIT);
+	assert_int_equal(frame_cancelled_decode(fake.payload, fake.header.length, &answer), 0);
+	assert_int_equal(answer.offset, 40);
+	assert_int_equal(answer.result, ECANCELED);
+}
+
+static void a_malformed_stream_ends_its_channel_alone(void **state)
+{
+	static const struct {
+		uint32_t size;
+		uint8_t type;
+		uint32_t length, state, error;
+	} cases[] = {
+		{FAKE_MAX_MESSAGE + 1, 0, 32, 0, EMSGSIZE}, {UINT32_MAX, 0, 32, 0, EMSGSIZE},
+		{8, 1, 24, 0, EPROTO},			    {8, 0, 20, 0, EPROTO},
+		{8, 0, 24, 7, EPROTO},
+	};
+	uint32_t channel = 1;
+
+	(void)state;
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 101, "inbox");
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++, channel += 2) {
+		uint8_t bad[64] = {0};
+
+		fake_open(&fake, channel, "inbox");
+		put_u32(bad, cases[i].size);
+		bad[4] = cases[i].type;
+		put_u32(bad + 16, cases[i].state);
+		fake_send(&fake, FRAME_DATA, 0, channel, bad, cases[i].length);
+		DELIVER(101, "fine");
+		expect_message("fine");
+		expect_nothing();
+		xenmsg_process(fake.conn);
+		do
+			fake_read(&fake);
+		while (fake.header.type == FRAME_CREDIT);
+		assert_int_equal(fake.header.type, FRAME_RESET);
+		assert_int_equal(fake.header.channel, channel);
+		assert_int_equal(get_u32(fake.payload), cases[i].error);
+		/* Until the daemon answers, whatever else comes is ignored. */
+		DELIVER(channel, "ignored");
+		expect_nothing();
+		fake_reset(&fake, channel, cases[i].error, 0, 0);
+	}
+}
+
+static void a_huge_announcement_costs_nothing(void **state)
+{
+	uint8_t head[16] = {0};
+
+	(void)state;
+	fake_bind(&fake, "inbox", NULL, NULL);
+	put_u32(head, FAKE_MAX_MESSAGE);
+	/* 2000 × 1 MiB were 2 GiB. */
+	for (uint32_t channel = 1; channel < 4000; channel += 2) {
+		fake_open(&fake, channel, "inbox");
+		fake_send(&fake, FRAME_DATA, 0, channel, head, 16);
+		expect_nothing();
+	}
+}
+
+static void a_channel_to_an_endpoint_that_is_not_ours_is_refused(void **state)
+{
+	(void)state;
+	fake_open(&fake, 1, "nobody");
+	DELIVER(1, "lost");
+	expect_nothing();
+	xenmsg_process(fake.conn);
+	expect_reset(1, ENOENT, 0);
+}
+
+static void fin_is_answered_after_the_last_message_was_taken(void **state)
+{
+	uint8_t payload[8];
+
+	(void)state;
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one", "two");
+	fake_send(&fake, FRAME_FIN, 0, 1, payload, frame_u64_encode(48, payload));
+	expect_message("one");
+	xenmsg_process(fake.conn);
+	expect_taken(1, 24);
+	assert_false(fake_has_frame(&fake));
+	expect_message("two");
+	expect_nothing();
+	xenmsg_process(fake.conn);
+	expect_taken(1, 48);
+	fake_expect(&fake, FRAME_FIN);
+	/* The number is free again. */
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "three");
+	expect_message("three");
+}
+
+static void a_reset_takes_what_was_not_taken(void **state)
+{
+	(void)state;
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one", "two");
+	expect_message("one");
+	fake_reset(&fake, 1, ECONNRESET, 0, 0);
+	xenmsg_process(fake.conn);
+	expect_nothing();
+	xenmsg_process(fake.conn);
+	do
+		fake_read(&fake);
+	while (fake.header.type == FRAME_CREDIT);
+	assert_int_equal(fake.header.type, FRAME_RESET);
+	assert_int_equal(fake.header.channel, 1);
+}
+
+static int handled;
+
+static void handle(void *userdata, struct xenmsg_message *message)
+{
+	assert_ptr_equal(userdata, &fake);
+	assert_int_equal(xenmsg_message_size(message), 3);
+	handled++;
+	xenmsg_message_free(message);
+}
+
+static void handlers_run_in_process_and_the_descriptor_tells_when(void **state)
+{
+	struct pollfd wait;
+
+	(void)state;
+	handled = 0;
+	fake_bind(&fake, "inbox", handle, &fake);
+	wait = (struct pollfd){.fd = xenmsg_fd(fake.conn), .events = (short)xenmsg_events(fake.conn)};
+	xenmsg_process(fake.conn);
+	assert_int_equal(poll(&wait, 1, 0), 0);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one", "two");
+	assert_int_equal(poll(&wait, 1, 10000), 1);
+	while (handled < 2)
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	xenmsg_process(fake.conn);
+	assert_int_equal(poll(&wait, 1, 0), 0);
+	DELIVER(1, "tri");
+	assert_int_equal(poll(&wait, 1, 10000), 1);
+	assert_int_equal(xenmsg_process(fake.conn), 1);
+}
+
+static void consent_to_unbind(struct fake *daemon)
+{
+	expect_reset(1, ENOENT, 24);
+	fake_expect(daemon, FRAME_UNBIND);
+	fake_reset(daemon, 1, ENOENT, 0, 0);
+	fake_reply(daemon, daemon->header.channel, 0, "", false);
+}
+
+static void unbinding_tells_the_senders_first(void **state)
+{
+	(void)state;
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one", "two");
+	expect_message("one");
+	if (!fake.shared) {
+		xenmsg_process(fake.conn);
+		expect_taken(1, 24);
+	}
+	fake_meanwhile(&fake, consent_to_unbind);
+	assert_int_equal(xenmsg_unbind(fake.conn, "inbox"), 0);
+	fake_join(&fake);
+	expect_nothing();
+	assert_int_equal(xenmsg_unbind(fake.conn, "inbox"), -ENOENT);
+}
+
+static void refuse_bind(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_BIND);
+	fake_reply(daemon, daemon->header.channel, EEXIST, "pid 17 has bound it", false);
+}
+
+static void a_refusal_comes_with_its_reason(void **state)
+{
+	char longest[ENDPOINT_NAME_MAX + 2];
+
+	(void)state;
+	fake_meanwhile(&fake, refuse_bind);
+	assert_int_equal(xenmsg_bind(fake.conn, "inbox", 0, NULL, NULL), -EEXIST);
+	fake_join(&fake);
+	assert_string_equal(xenmsg_reason(fake.conn), "pid 17 has bound it");
+	memset(longest, 'a', sizeof(longest));
+	longest[ENDPOINT_NAME_MAX + 1] = '\0';
+	assert_int_equal(xenmsg_bind(fake.conn, longest, 0, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_bind(fake.conn, "", 0, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_bind(fake.conn, "a.b", 0, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_bind(fake.conn, "fine", 1, NULL, NULL), -EINVAL);
+	longest[ENDPOINT_NAME_MAX] = '\0';
+	fake_bind(&fake, longest, NULL, NULL);
+}
+
+static void answer_query(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_QUERY);
+	assert_int_equal(daemon->header.length, 5);
+	assert_memory_equal(daemon->payload, "peers", 5);
+	fake_reply(daemon, daemon->header.channel, 0, "[1,", true);
+	fake_reply(daemon, daemon->header.channel, 0, "2]", false);
+}
+
+static void answer_ping(struct fake *daemon)
+{
+	uint8_t payload[16] = {0};
+
+	fake_expect(daemon, FRAME_PROBE);
+	put_u64(payload + 8, 123456);
+	fake_send(daemon, FRAME_REPLY, 0, daemon->header.channel, payload, 16);
+}
+
+static void answers_may_come_in_pieces_and_late(void **state)
+{
+	uint64_t rtt;
+	char *json;
+
+	(void)state;
+	fake_meanwhile(&fake, answer_query);
+	assert_int_equal(xenmsg_query(fake.conn, "peers", &json), 0);
+	fake_join(&fake);
+	assert_string_equal(json, "[1,2]");
+	free(json);
+	assert_int_equal(xenmsg_ping(fake.conn, "2", 20, &rtt), -ETIMEDOUT);
+	fake_expect(&fake, FRAME_PROBE);
+	fake_reply(&fake, fake.header.channel, EHOSTDOWN, "too late", false);
+	fake_meanwhile(&fake, answer_ping);
+	assert_int_equal(xenmsg_ping(fake.conn, "2", 10000, &rtt), 0);
+	fake_join(&fake);
+	assert_int_equal(rtt, 123456);
+}
+
+static uint32_t watch_number;
+static char seen[256];
+
+static void on_event(void *userdata, const struct xenmsg_event *event)
+{
+	size_t used = strlen(seen);
+
+	(void)userdata;
+	snprintf(seen + used, sizeof(seen) - used, "%d:%u:%s ", event->kind, event->domid, event->name);
+}
+
+static void send_event(struct fake *daemon, uint32_t kind, uint32_t domid, const char *name)
+{
+	struct frame_event event = {.kind = kind, .domid = domid, .text = {name, strlen(name)}};
+	uint8_t payload[256];
+
+	fake_send(daemon, FRAME_EVENT, 0, watch_number, payload, frame_event_encode(&event, payload));
+}
+
+static void answer_watch(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_WATCH);
+	watch_number = daemon->header.channel;
+	fake_reply(daemon, watch_number, 0, "", false);
+	send_event(daemon, EVENT_DOMAIN_UP, 2, "");
+}
+
+static void answer_unwatch(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_UNWATCH);
+	assert_int_equal(get_u32(daemon->payload), watch_number);
+	send_event(daemon, EVENT_DOMAIN_DOWN, 2, "");
+	fake_reply(daemon, daemon->header.channel, 0, "", false);
+}
+
+static void events_are_reported_until_unwatch(void **state)
+{
+	int watch;
+
+	(void)state;
+	seen[0] = '\0';
+	fake_meanwhile(&fake, answer_watch);
+	watch = xenmsg_watch(fake.conn, "*", on_event, NULL);
+	fake_join(&fake);
+	assert_true(watch > 0);
+	send_event(&fake, EVENT_ENDPOINT_UP, 2, "print");
+	send_event(&fake, 99, 2, "of a later version");
+	while (!strchr(seen, 't'))
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	assert_string_equal(seen, "1:2: 3:2:print ");
+	fake_meanwhile(&fake, answer_unwatch);
+	assert_int_equal(xenmsg_unwatch(fake.conn, watch), 0);
+	fake_join(&fake);
+	xenmsg_process(fake.conn);
+	assert_string_equal(seen, "1:2: 3:2:print ");
+	assert_int_equal(xenmsg_unwatch(fake.conn, watch), -ENOENT);
+	assert_int_equal(xenmsg_watch(fake.conn, "", on_event, NULL), -EINVAL);
+	assert_int_equal(xenmsg_watch(fake.conn, "2:", on_event, NULL), -EINVAL);
+}
+
+static void die(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_QUERY);
+	fake_die(daemon);
+}
+
+static void the_death_of_the_daemon_ends_what_waits(void **state)
+{
+	struct xenmsg_message *message;
+	char *json;
+
+	(void)state;
+	fake_meanwhile(&fake, die);
+	assert_int_equal(xenmsg_query(fake.conn, "status", &json), -ENOTCONN);
+	fake_join(&fake);
+	assert_int_equal(xenmsg_recv(fake.conn, &message, -1), -ENOTCONN);
+	assert_int_equal(xenmsg_bind(fake.conn, "inbox", 0, NULL, NULL), -ENOTCONN);
+	assert_int_equal(xenmsg_wait(fake.conn, -1), -ENOTCONN);
+}
+
+static void half_a_frame_in_the_ring_ends_the_connection(void **state)
+{
+	struct frame_header header = {.type = FRAME_DATA, .channel = 1, .length = 64};
+	struct xenmsg_message *message;
+	uint8_t raw[FRAME_HEADER_SIZE];
+
+	(void)state;
+	frame_header_encode(&header, raw);
+	ring_writer_put(&fake.deliveries, raw, sizeof(raw));
+	ring_writer_publish(&fake.deliveries);
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 0), -EPROTO);
+}
+
+static void an_impossible_index_ends_the_connection(void **state)
+{
+	struct xenmsg_message *message;
+
+	(void)state;
+	__atomic_store_n(fake.deliveries.ring.producer, FAKE_RING_SIZE + 8, __ATOMIC_RELEASE);
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 0), -EPROTO);
+}
+
+/* ---- connecting ---- */
+
+static const char *greeting;
+static size_t greeting_size;
+
+static void *greet(void *userdata)
+{
+	int listener = *(int *)userdata, fd = accept(listener, NULL, NULL);
+	char hello[24];
+
+	assert_int_equal(recv(fd, hello, sizeof(hello), MSG_WAITALL), sizeof(hello));
+	assert_int_equal(send(fd, greeting, greeting_size, MSG_NOSIGNAL), greeting_size);
+	close(fd);
+	return NULL;
+}
+
+static int open_with_greeting(const void *bytes, size_t size)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0), r;
+	char directory[] = "/tmp/xenmsg-test.XXXXXX";
+	struct xenmsg *conn;
+	pthread_t thread;
+
+	greeting = bytes;
+	greeting_size = size;
+	assert_non_null(mkdtemp(directory));
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/s", directory);
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(pthread_create(&thread, NULL, greet, &listener), 0);
+	r = xenmsg_open(&conn, address.sun_path);
+	pthread_join(thread, NULL);
+	close(listener);
+	unlink(address.sun_path);
+	rmdir(directory);
+	return r;
+}
+
+static void what_is_no_daemon_is_told(void **state)
+{
+	struct frame_header header = {.type = FRAME_GOODBYE, .length = 4};
+	struct frame_welcome welcome = {.major = 2};
+	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+	struct xenmsg *conn;
+	char path[200];
+
+	(void)state;
+	assert_int_equal(xenmsg_open(&conn, "/nonexistent/socket"), -ENOENT);
+	memset(path, 'a', sizeof(path));
+	path[0] = '/';
+	path[108] = '\0';
+	assert_int_equal(xenmsg_open(&conn, path), -ENAMETOOLONG);
+	assert_int_equal(open_with_greeting("", 0), -ECONNREFUSED);
+	assert_int_equal(open_with_greeting("HTTP/1.0 400 Bad Request\r\n\r\n", 28), -EPROTO);
+	assert_int_equal(open_with_greeting("\x10\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0", 16), -ECONNREFUSED);
+
+	frame_header_encode(&header, frame);
+	put_u32(frame + FRAME_HEADER_SIZE, ENOBUFS);
+	assert_int_equal(open_with_greeting(frame, FRAME_HEADER_SIZE + 8), -ENOBUFS);
+
+	header = (struct frame_header){.type = FRAME_WELCOME};
+	header.length = frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, frame);
+	assert_int_equal(open_with_greeting(frame, FRAME_HEADER_SIZE + header.length), -EPROTONOSUPPORT);
+
+	/* Memory is said to be shared, but no descriptor comes with it. */
+	welcome = (struct frame_welcome){.major = 1, .flags = HELLO_SHARED_MEMORY};
+	header.length = frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, frame);
+	assert_int_equal(open_with_greeting(frame, FRAME_HEADER_SIZE + header.length), -EPROTO);
+}
+
+static int set_up_shared(void **state)
+{
+	(void)state;
+	fake_start(&fake, true);
+	return 0;
+}
+
+static int set_up_socket(void **state)
+{
+	(void)state;
+	fake_start(&fake, false);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	fake_stop(&fake);
+	return 0;
+}
+
+#define SHARED(test)                                                                      \
+	{                                                                                 \
+		#test " (shared memory)", test, set_up_shared, tear_down, NULL            \
+	}
+#define BOTH(test)                                                                        \
+	SHARED(test),                                                                     \
+	{                                                                                 \
+		#test " (socket)", test, set_up_socket, tear_down, NULL                   \
+	}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BOTH(a_message_comes_with_its_stamp),
+		BOTH(only_what_was_taken_is_reported_as_taken),
+		BOTH(a_program_that_takes_nothing_reports_nothing),
+		BOTH(a_message_in_pieces_is_put_together),
+		BOTH(messages_wrap_around_the_ring),
+		BOTH(a_cancelled_message_is_skipped),
+		BOTH(a_cancel_frame_is_settled_by_who_came_first),
+		BOTH(a_malformed_stream_ends_its_channel_alone),
+		BOTH(a_huge_announcement_costs_nothing),
+		BOTH(a_channel_to_an_endpoint_that_is_not_ours_is_refused),
+		BOTH(fin_is_answered_after_the_last_message_was_taken),
+		BOTH(a_reset_takes_what_was_not_taken),
+		BOTH(handlers_run_in_process_and_the_descriptor_tells_when),
+		BOTH(unbinding_tells_the_senders_first),
+		BOTH(a_refusal_comes_with_its_reason),
+		BOTH(answers_may_come_in_pieces_and_late),
+		BOTH(events_are_reported_until_unwatch),
+		BOTH(the_death_of_the_daemon_ends_what_waits),
+		SHARED(half_a_frame_in_the_ring_ends_the_connection),
+		SHARED(an_impossible_index_ends_the_connection),
+		cmocka_unit_test(what_is_no_daemon_is_told),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
