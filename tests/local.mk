@@ -7,6 +7,7 @@ unit_tests += \
 endif
 
 include tests/unit/wire.mk
+include tests/unit/lower.mk
 include tests/unit/daemon.mk
 include tests/unit/client.mk
 
@@ -57,4 +58,5 @@ endif
 
 include tests/fuzz/local.mk
 include tests/fuzz/wire.mk
+include tests/fuzz/lower.mk
 include tests/xen/local.mk

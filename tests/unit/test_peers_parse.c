@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What other domains may write into XenStore for us, and that all else is refused. */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/peers_parse.h"
+
+#define UUID "01234567-89ab-cdef-0123-456789ABCDEF"
+
+static int presence(const char *text, unsigned *major)
+{
+	char instance[PEERS_INSTANCE_SIZE];
+
+	return presence_parse(text, strlen(text), major, instance);
+}
+
+static void a_presence_is_a_version_and_an_instance(void **state)
+{
+	char instance[PEERS_INSTANCE_SIZE];
+	unsigned major = 0;
+
+	(void)state;
+	assert_int_equal(presence_parse("1 " UUID, 38, &major, instance), 0);
+	assert_int_equal(major, 1);
+	assert_string_equal(instance, UUID);
+	assert_int_equal(presence("1 " UUID " and fields of a later minor", &major), 0);
+}
+
+static void another_major_version_is_told_from_garbage(void **state)
+{
+	unsigned major = 0;
+
+	(void)state;
+	assert_int_equal(presence("2 of which nothing is known", &major), -EPROTONOSUPPORT);
+	assert_int_equal(major, 2);
+	assert_int_equal(presence("4294967295", &major), -EPROTONOSUPPORT);
+	assert_int_equal(major, 4294967295u);
+	assert_int_equal(presence("4294967296", &major), -EINVAL);
+	assert_int_equal(presence("02", &major), -EINVAL);
+	assert_int_equal(presence("-2", &major), -EINVAL);
+	assert_int_equal(presence("two", &major), -EINVAL);
+}
+
+static void a_bad_presence_is_refused(void **state)
+{
+	static const char *const bad[] = {
+		"",
+		" ",
+		"1",
+		"1 ",
+		" 1 " UUID,
+		"1  " UUID,
+		"1\t" UUID,
+		"1 " UUID "\n",
+		"1 " UUID "0",
+		"1 01234567-89ab-cdef-0123-456789abcde",
+		"1 01234567089ab-cdef-0123-456789abcdef",
+		"1 01234567-89ab-cdef-0123-456789abcdeg",
+		"1 \xff\xfe",
+		"1 " UUID " \x80",
+	};
+	char huge[PEERS_VALUE_MAX + 64];
+	unsigned major;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		assert_int_equal(presence(bad[i], &major), -EINVAL);
+	memset(huge, '1', sizeof(huge));
+	memcpy(huge, "1 " UUID " ", 39);
+	assert_int_equal(presence_parse(huge, PEERS_VALUE_MAX, &major, huge + sizeof(huge) - PEERS_INSTANCE_SIZE), 0);
+	assert_int_equal(presence_parse(huge, PEERS_VALUE_MAX + 1, &major, huge + sizeof(huge) - PEERS_INSTANCE_SIZE), -EINVAL);
+	assert_int_equal(presence_parse("1 " UUID "\0x", 40, &major, huge), -EINVAL);
+}
+
+static void a_hello_has_a_nonce_and_says_who_may_map(void **state)
+{
+	static const char *const bad[] = {
+		"1 " UUID,
+		"1 " UUID " 0123abcd",
+		"1 " UUID " 0123abcd ",
+		"1 " UUID " 0123ABCD 1",
+		"1 " UUID " 0123abc 1",
+		"1 " UUID " 0123abcde 1",
+		"1 " UUID " ../../.. 1",
+		"1 " UUID " 0123abcd 2",
+		"1 " UUID " 0123abcd 10",
+		"1 " UUID "  0123abcd 1",
+	};
+	struct hello hello;
+	unsigned major;
+
+	(void)state;
+	assert_int_equal(hello_parse("1 " UUID " 0123abcd 1", 49, &major, &hello), 0);
+	assert_string_equal(hello.instance, UUID);
+	assert_string_equal(hello.nonce, "0123abcd");
+	assert_true(hello.map);
+	assert_int_equal(hello_parse("1 " UUID " 0123abcd 0 x", 51, &major, &hello), 0);
+	assert_false(hello.map);
+	assert_int_equal(hello_parse("7 x", 3, &major, &hello), -EPROTONOSUPPORT);
+	assert_int_equal(major, 7);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		assert_int_equal(hello_parse(bad[i], strlen(bad[i]), &major, &hello), -EINVAL);
+}
+
+static int endpoints(const char *text, char ***names, unsigned *count)
+{
+	return endpoints_parse(text, strlen(text), names, count);
+}
+
+static void endpoints_are_valid_names_or_none_at_all(void **state)
+{
+	static const char *const bad[] = {" ", " a", "a ", "a  b", "-a", "a.b", "a/b", "a\nb", "\xc3\xa4", "+1 a", "a + b"};
+	char **names;
+	unsigned count;
+
+	(void)state;
+	assert_int_equal(endpoints("", &names, &count), 0);
+	assert_int_equal(count, 0);
+	assert_null(names[0]);
+	free(names);
+	assert_int_equal(endpoints("print scan_2 X-y +3", &names, &count), 0);
+	assert_int_equal(count, 3);
+	assert_string_equal(names[0], "print");
+	assert_string_equal(names[1], "scan_2");
+	assert_string_equal(names[2], "X-y");
+	assert_null(names[3]);
+	free(names);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		assert_int_equal(endpoints(bad[i], &names, &count), -EINVAL);
+		assert_int_equal(count, 0);
+	}
+}
+
+static void endpoints_that_do_not_fit_are_counted(void **state)
+{
+	char list[200][24], value[500], **parsed;
+	const char *names[200];
+	unsigned count;
+
+	(void)state;
+	for (unsigned i = 0; i < 200; i++) {
+		snprintf(list[i], sizeof(list[i]), "name-%u", i);
+		names[i] = list[i];
+	}
+	endpoints_format(names, 0, value, sizeof(value));
+	assert_string_equal(value, "");
+	endpoints_format(names, 2, value, sizeof(value));
+	assert_string_equal(value, "name-0 name-1");
+	endpoints_format(names, 200, value, sizeof(value));
+	assert_true(strlen(value) < sizeof(value));
+	assert_int_equal(endpoints(value, &parsed, &count), 0);
+	assert_true(count > 40 && count < 200);
+	assert_int_equal(atoi(strchr(value, '+') + 1), 200 - (int)count);
+	free(parsed);
+	/* Whatever the size, it's never exceeded and always valid. */
+	for (size_t size = sizeof(" +4294967295"); size < sizeof(value); size++) {
+		memset(value, '~', sizeof(value));
+		endpoints_format(names, 200, value, size);
+		assert_true(strlen(value) < size);
+		assert_int_equal(endpoints(value, &parsed, &count), 0);
+		free(parsed);
+	}
+}
+
+static void a_node_is_a_positive_number(void **state)
+{
+	static const char *const bad[] = {"", "0", "00", "01", "-1", "+1", " 1", "1 ", "1x", "0x1", "4294967296", "99999999999"};
+	uint32_t number;
+
+	(void)state;
+	assert_int_equal(node_number_parse("1", 1, &number), 0);
+	assert_int_equal(number, 1);
+	assert_int_equal(node_number_parse("4294967295", 10, &number), 0);
+	assert_int_equal(number, 4294967295u);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		assert_int_equal(node_number_parse(bad[i], strlen(bad[i]), &number), -EINVAL);
+}
+
+static void a_path_is_ours_or_none_of_our_business(void **state)
+{
+	static const struct {
+		const char *path;
+		enum peers_path kind;
+	} cases[] = {
+		{"/local/domain", PEERS_PATH_ALL},
+		{"/local/domain/5", PEERS_PATH_DOMAIN},
+		{"/local/domain/5/data", PEERS_PATH_DOMAIN},
+		{"/local/domain/5/data/xenmsg", PEERS_PATH_DOMAIN},
+		{"/local/domain/5/data/xenmsg/to", PEERS_PATH_DOMAIN},
+		{"/local/domain/5/data/xenmsg/to/3", PEERS_PATH_DOMAIN},
+		{"/local/domain/5/data/xenmsg/presence", PEERS_PATH_PRESENCE},
+		{"/local/domain/5/data/xenmsg/to/3/hello", PEERS_PATH_HELLO},
+		{"/local/domain/5/data/xenmsg/to/3/endpoints", PEERS_PATH_ENDPOINTS},
+		{"/local/domain/5/data/xenmsg/to/3/0123abcd", PEERS_PATH_NODES},
+		{"/local/domain/5/data/xenmsg/to/3/0123abcd/ring-ref", PEERS_PATH_NODES},
+		{"/local/domain/5/data/xenmsg/to/3/0123abcd/event-channel", PEERS_PATH_NODES},
+		{"", PEERS_PATH_OTHER},
+		{"/", PEERS_PATH_OTHER},
+		{"@releaseDomain", PEERS_PATH_OTHER},
+		{"/local/domain/", PEERS_PATH_OTHER},
+		{"/local/domains", PEERS_PATH_OTHER},
+		{"/local/domain/x", PEERS_PATH_OTHER},
+		{"/local/domain/05/data", PEERS_PATH_OTHER},
+		{"/local/domain/-5/data", PEERS_PATH_OTHER},
+		{"/local/domain/32752/data", PEERS_PATH_OTHER},
+		{"/local/domain/99999999999999999999/data", PEERS_PATH_OTHER},
+		{"/local/domain/5/name", PEERS_PATH_OTHER},
+		{"/local/domain/5/data/xenmsg2", PEERS_PATH_OTHER},
+		{"/local/domain/5/data/xenmsg/presence/x", PEERS_PATH_OTHER},
+		{"/local/domain/5/data/xenmsg/to/4/hello", PEERS_PATH_OTHER},
+		{"/local/domain/5/data/xenmsg/to/03/hello", PEERS_PATH_OTHER},
+		{"/local/domain/5/data/xenmsg/to/3/hello/x", PEERS_PATH_OTHER},
+		{"/local/domain/5/data/xenmsg/to/3/0123abcD", PEERS_PATH_OTHER},
+		{"/local/domain/5/data/xenmsg/to/3/0123abcd/other", PEERS_PATH_OTHER},
+		{"/local/domain/5/data/xenmsg/to/3/0123abcd/ring-ref/x", PEERS_PATH_OTHER},
+		{"/local/domain/5/data/xenmsg/to/3/", PEERS_PATH_OTHER},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		char nonce[PEERS_NONCE_SIZE] = "";
+		uint32_t domid = 0;
+		enum peers_path kind = peers_path_parse(cases[i].path, 3, &domid, nonce);
+
+		assert_int_equal(kind, cases[i].kind);
+		if (kind != PEERS_PATH_OTHER && kind != PEERS_PATH_ALL)
+			assert_int_equal(domid, 5);
+		if (kind == PEERS_PATH_NODES)
+			assert_string_equal(nonce, "0123abcd");
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_presence_is_a_version_and_an_instance),
+		cmocka_unit_test(another_major_version_is_told_from_garbage),
+		cmocka_unit_test(a_bad_presence_is_refused),
+		cmocka_unit_test(a_hello_has_a_nonce_and_says_who_may_map),
+		cmocka_unit_test(endpoints_are_valid_names_or_none_at_all),
+		cmocka_unit_test(endpoints_that_do_not_fit_are_counted),
+		cmocka_unit_test(a_node_is_a_positive_number),
+		cmocka_unit_test(a_path_is_ours_or_none_of_our_business),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
