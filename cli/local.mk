@@ -12,6 +12,7 @@ xenmsg_SOURCES = \
 	cli/cli.c cli/cli.h \
 	cli/cmd_list.c \
 	cli/cmd_ping.c \
+	cli/cmd_policy.c \
 	cli/cmd_recv.c \
 	cli/cmd_send.c \
 	cli/cmd_status.c \

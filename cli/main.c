@@ -16,6 +16,7 @@ static const struct command {
 	{"endpoints", cmd_endpoints, "list what can be reached"},
 	{"ping", cmd_ping, "measure round trips to a domain's daemon"},
 	{"watch", cmd_watch, "print comings and goings as they happen"},
+	{"policy", cmd_policy, "say which rule decides who may reach what here"},
 	{"status", cmd_status, "show the local daemon's account of itself"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -154,6 +154,16 @@ void channel_refuse(struct channel *channel, int error)
 	reset_now(&channel->opener, error, 0, 0);
 }
 
+void channel_forbid(struct channel *channel)
+{
+	uint64_t consumed = channel->acceptor.consumed;
+	/* What lies in a program's ring may be taken at this moment; over a link, more than we know of. */
+	uint64_t unsure = channel->acceptor.sent;
+
+	reset_now(&channel->opener, EACCES, consumed, unsure);
+	reset_now(&channel->acceptor, EACCES, channel->opener.consumed, channel->opener.consumed);
+}
+
 int channel_data(struct channel_end *end, const struct ring_reader *reader, uint32_t offset, uint32_t length,
 		 uint32_t messages, bool may_wait)
 {

@@ -99,6 +99,9 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 /* Ends it for its opener: nothing was taken. */
 void channel_refuse(struct channel *channel, int error);
 
+/* Policy doesn't allow it any more: ends it on both sides, EACCES for what wasn't taken. */
+void channel_forbid(struct channel *channel);
+
 /* DATA came in at `end` and lies at `offset` of the reader. Returns how many of the `length` bytes have been forwarded or kept; fewer
  * than that: the rest waits for channel_other(end)->hop. Below zero: a violation. */
 int channel_data(struct channel_end *end, const struct ring_reader *reader, uint32_t offset, uint32_t length,

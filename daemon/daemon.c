@@ -14,6 +14,7 @@
 #include <json-c/json.h>
 #include <systemd/sd-daemon.h>
 
+#include "daemon/access.h"
 #include "daemon/channel.h"
 #include "daemon/link.h"
 #include "daemon/local.h"
@@ -33,10 +34,11 @@
 struct daemon {
 	struct config config;
 	struct event_base *base;
-	struct event *term, *interrupt;
+	struct event *term, *interrupt, *hangup;
 	struct relay relay;
 	struct store *store;
 	struct vchan_host *host;
+	struct access *access;
 	struct watches *watches;
 	struct router *router;
 	struct links *links;
@@ -162,6 +164,36 @@ static int incoming_stream(void *userdata, const struct endpoint *endpoint, stru
 	return streams_incoming(daemon->streams, channel, endpoint->name, endpoint->hop->owner);
 }
 
+static int may_reach(void *userdata, const struct frame_identity *from, const char *endpoint)
+{
+	struct daemon *daemon = userdata;
+
+	return access_reach(daemon->access, from, endpoint);
+}
+
+static bool still_allowed(void *userdata, const struct frame_identity *from, const char *endpoint)
+{
+	struct daemon *daemon = userdata;
+
+	return access_still_allowed(daemon->access, from, endpoint);
+}
+
+static bool is_visible(void *userdata, uint32_t domid, const char *name)
+{
+	struct daemon *daemon = userdata;
+
+	return access_visible(daemon->access, domid, name);
+}
+
+static void domain_names(void *userdata, uint32_t domid, const char **name, const char **uuid)
+{
+	struct daemon *daemon = userdata;
+
+	(void)uuid;
+	if (domid == daemon->domid)
+		*name = daemon->name;
+}
+
 struct name_list {
 	const char **names;
 	unsigned count;
@@ -174,19 +206,24 @@ static void collect_name(void *userdata, const struct endpoint *endpoint)
 	list->names[list->count++] = endpoint->name;
 }
 
-static void endpoints_changed(void *userdata, const struct endpoint *endpoint, bool bound)
+static void advertise(struct daemon *daemon)
 {
-	struct daemon *daemon = userdata;
 	struct name_list list = {.names = calloc(router_endpoints(daemon->router) + 1, sizeof(char *))};
 
-	watches_endpoint(daemon->watches, daemon->domid, endpoint->name, bound);
-	if (!list.names || daemon->stopping) {
-		free(list.names);
+	if (!list.names)
 		return;
-	}
 	router_each(daemon->router, collect_name, &list);
 	peers_advertise(daemon->peers, list.names, list.count);
 	free(list.names);
+}
+
+static void endpoints_changed(void *userdata, const struct endpoint *endpoint, bool bound)
+{
+	struct daemon *daemon = userdata;
+
+	watches_endpoint(daemon->watches, daemon->domid, endpoint->name, bound);
+	if (!daemon->stopping)
+		advertise(daemon);
 }
 
 static void connect_peer(void *userdata, uint32_t domid)
@@ -267,10 +304,22 @@ static void bind_endpoint(struct daemon *daemon, struct session *session, uint32
 			  const struct frame_bind *bind)
 {
 	const struct ucred *credentials = session_credentials(session);
-	int r = router_bind(daemon->router, session_hop(session), bind->endpoint, bind->kinds, credentials->uid,
-			    credentials->pid);
+	char name[ENDPOINT_NAME_MAX + 1];
+	int r = -EINVAL;
 
-	if (r == -EADDRINUSE)
+	if (endpoint_name_is_valid(bind->endpoint.data, bind->endpoint.size)) {
+		memcpy(name, bind->endpoint.data, bind->endpoint.size);
+		name[bind->endpoint.size] = '\0';
+		r = access_bind(daemon->access, session_socket(session), credentials->uid, credentials->gid, name,
+				local_group(daemon->local));
+	}
+	if (r == 0)
+		r = router_bind(daemon->router, session_hop(session), bind->endpoint, bind->kinds, credentials->uid,
+				credentials->pid);
+	if (r == -EACCES)
+		reply_error(session, request, EACCES,
+			    "policy doesn't let this user bind it; root and the socket's group may, and who a [bind] allows");
+	else if (r == -EADDRINUSE)
 		reply_error(session, request, EADDRINUSE, "another program has bound this endpoint");
 	else if (r == -EINVAL)
 		reply_error(session, request, EINVAL,
@@ -288,6 +337,31 @@ static void reply_json(struct session *session, uint32_t request, struct json_ob
 	json_object_put(object);
 }
 
+/* FROM is DOMAIN or DOMAIN/UID, TO an endpoint here. */
+static void explain_policy(struct daemon *daemon, struct session *session, uint32_t request, char *query)
+{
+	char *to = strchr(query, ' '), *slash, *end = "";
+	unsigned long uid = 0;
+	uint32_t domid;
+
+	if (to)
+		*to++ = '\0';
+	slash = strchr(query, '/');
+	if (slash) {
+		*slash++ = '\0';
+		errno = 0;
+		uid = *slash >= '0' && *slash <= '9' ? strtoul(slash, &end, 10) : UINT32_MAX;
+	}
+	if (!to || !endpoint_name_is_valid(to, strlen(to)))
+		reply_error(session, request, EINVAL, "TO must be an endpoint: letters, digits, _ and -");
+	else if (*end || uid >= UINT32_MAX)
+		reply_error(session, request, EINVAL, "FROM is DOMAIN or DOMAIN/UID, and a uid is a number");
+	else if (router_resolve(daemon->router, query, &domid) < 0)
+		reply_error(session, request, EHOSTDOWN, "no such domain is known");
+	else
+		reply_json(session, request, access_explain(daemon->access, domid, (uint32_t)uid, to));
+}
+
 static void answer_query(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text text)
 {
 	const struct status_sources sources = {
@@ -296,6 +370,7 @@ static void answer_query(struct daemon *daemon, struct session *session, uint32_
 		.name = daemon->name,
 		.instance = daemon->instance_text,
 		.started = daemon->started,
+		.denied = access_denied(daemon->access),
 		.links = daemon->links,
 		.local = daemon->local,
 		.peers = daemon->peers,
@@ -303,7 +378,7 @@ static void answer_query(struct daemon *daemon, struct session *session, uint32_
 		.store = daemon->store,
 		.host = daemon->host,
 	};
-	char query[16 + DOMAIN_NAME_MAX + 1];
+	char query[32 + DOMAIN_NAME_MAX + ENDPOINT_NAME_MAX];
 	uint32_t domid;
 
 	if (text.size >= sizeof(query)) {
@@ -318,8 +393,10 @@ static void answer_query(struct daemon *daemon, struct session *session, uint32_
 		reply_json(session, request, status_peers(&sources));
 	else if (!strcmp(query, "endpoints"))
 		reply_json(session, request, status_endpoints(&sources, -1));
+	else if (!strncmp(query, "policy ", 7))
+		explain_policy(daemon, session, request, query + 7);
 	else if (strncmp(query, "endpoints ", 10))
-		reply_error(session, request, EINVAL, "a query is status, peers or endpoints [DOMAIN]");
+		reply_error(session, request, EINVAL, "a query is status, peers, endpoints [DOMAIN] or policy FROM TO");
 	else if (router_resolve(daemon->router, query + 10, &domid) < 0)
 		reply_error(session, request, EHOSTDOWN, "no such domain is known");
 	else if (domid != daemon->domid && !peers_is_up(daemon->peers, domid))
@@ -454,15 +531,32 @@ static void on_stop_signal(int number, short what, void *userdata)
 	event_base_loopbreak(daemon->base);
 }
 
+static void on_hangup(int number, short what, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	(void)number;
+	(void)what;
+	sd_notify(0, "RELOADING=1");
+	if (access_reload(daemon->access) == 0) {
+		router_recheck(daemon->router);
+		advertise(daemon);
+		relay_flush(&daemon->relay);
+	}
+	sd_notify(0, "READY=1");
+}
+
 static int start_base(struct daemon *daemon)
 {
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN); /* until there is a policy to reload */
 	daemon->base = event_base_new();
 	if (!daemon->base)
 		return -ENOMEM;
 	daemon->term = evsignal_new(daemon->base, SIGTERM, on_stop_signal, daemon);
 	daemon->interrupt = evsignal_new(daemon->base, SIGINT, on_stop_signal, daemon);
-	if (!daemon->term || !daemon->interrupt || event_add(daemon->term, NULL) < 0 ||
+	daemon->hangup = evsignal_new(daemon->base, SIGHUP, on_hangup, daemon);
+	if (!daemon->term || !daemon->interrupt || !daemon->hangup || event_add(daemon->term, NULL) < 0 ||
 	    event_add(daemon->interrupt, NULL) < 0)
 		return -ENOMEM;
 	return make_instance(daemon);
@@ -501,6 +595,7 @@ static int start_peers(struct daemon *daemon)
 		.connected = peer_connected,
 		.failed = peer_failed,
 		.lost = peer_lost,
+		.visible = is_visible,
 	};
 	const struct config *config = &daemon->config;
 	struct peers_options options = {
@@ -546,6 +641,8 @@ static int start_router(struct daemon *daemon)
 	static const struct router_callbacks callbacks = {
 		.link = wanted_link,
 		.resolve = resolve,
+		.may_reach = may_reach,
+		.still_allowed = still_allowed,
 		.stream = incoming_stream,
 		.changed = endpoints_changed,
 	};
@@ -610,11 +707,16 @@ int daemon_new(struct daemon **out, const struct config *config)
 		r = start_router(daemon);
 	}
 	if (r == 0)
+		r = access_new(&daemon->access, daemon->domid, config->policy_dir, domain_names, daemon);
+	if (r == 0)
 		r = start_links(daemon);
 	if (r == 0)
 		r = start_peers(daemon);
 	if (r == 0)
 		r = start_local(daemon);
+	/* Before this, a reload would find nothing to apply itself to; the default action would end us. */
+	if (r == 0 && event_add(daemon->hangup, NULL) < 0)
+		r = -ENOMEM;
 	if (r < 0) {
 		daemon_free(daemon);
 		return r;
@@ -647,12 +749,15 @@ void daemon_free(struct daemon *daemon)
 	peers_free(daemon->peers);
 	router_free(daemon->router);
 	watches_free(daemon->watches);
+	access_free(daemon->access);
 	store_free(daemon->store);
 	vchan_host_free(daemon->host);
 	if (daemon->term)
 		event_free(daemon->term);
 	if (daemon->interrupt)
 		event_free(daemon->interrupt);
+	if (daemon->hangup)
+		event_free(daemon->hangup);
 	if (daemon->base)
 		event_base_free(daemon->base);
 	free(daemon);

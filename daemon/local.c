@@ -181,6 +181,13 @@ int local_new(struct local **out, struct relay *relay, const struct local_option
 	return 0;
 }
 
+gid_t local_group(const struct local *local)
+{
+	struct stat status;
+
+	return stat(local->path, &status) == 0 ? status.st_gid : 0;
+}
+
 void local_remove(struct local *local, struct session *session)
 {
 	struct member *member;

@@ -24,6 +24,8 @@ int local_new(struct local **local, struct relay *relay, const struct local_opti
 	      const struct session_ops *ops, void *userdata);
 /* Ends all sessions and removes the socket's file. */
 void local_free(struct local *local);
+/* The group of the socket's file. */
+gid_t local_group(const struct local *local);
 /* A session is over: frees it. */
 void local_remove(struct local *local, struct session *session);
 void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata);

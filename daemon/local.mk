@@ -2,9 +2,11 @@
 # The daemon: a library of its parts, so that tests link them, and a small main.
 noinst_LTLIBRARIES += libdaemon.la
 libdaemon_la_SOURCES = \
+	daemon/access.c daemon/access.h \
 	daemon/channel.c daemon/channel.h \
 	daemon/config.c daemon/config.h \
 	daemon/daemon.c daemon/daemon.h \
+	daemon/denied.c daemon/denied.h \
 	daemon/hop.c daemon/hop.h \
 	daemon/link.c daemon/link.h \
 	daemon/local.c daemon/local.h \
@@ -12,6 +14,7 @@ libdaemon_la_SOURCES = \
 	daemon/peers.c daemon/peers.h daemon/peers_internal.h \
 	daemon/peers_parse.c daemon/peers_parse.h \
 	daemon/rendezvous.c \
+	daemon/policy.c daemon/policy.h \
 	daemon/router.c daemon/router.h \
 	daemon/session.c daemon/session.h \
 	daemon/status.c daemon/status.h \

@@ -171,13 +171,20 @@ static void on_advertised(void *userdata, int error, const char *value, size_t s
 static void advertise_to(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
-	char path[PEERS_PATH_SIZE];
+	char path[PEERS_PATH_SIZE], value[PEERS_ADVERTISE_SIZE];
+	const char **names = calloc(peers->names_count + 1, sizeof(*names));
+	unsigned count = 0;
 
+	for (unsigned i = 0; names && i < peers->names_count; i++)
+		if (!peers->callbacks.visible || peers->callbacks.visible(peers->userdata, peer->domid, peers->names[i]))
+			names[count++] = peers->names[i];
+	endpoints_format(names, count, value, sizeof(value));
+	free(names);
 	peer->advertising = true;
 	peer->advertised = true;
 	peer->advertised_version = peers->advertised;
 	peer_our_path(peer, path, "/endpoints");
-	store_write(peers->store, path, peers->endpoints, peers->options.domid, (int)peer->domid, on_advertised,
+	store_write(peers->store, path, value, peers->options.domid, (int)peer->domid, on_advertised,
 		    peers_request_new(peers, peer->domid));
 }
 
@@ -220,14 +227,22 @@ static void on_advertise(evutil_socket_t fd, short what, void *userdata)
 			advertise_to(peer);
 }
 
+static void free_names(struct peers *peers)
+{
+	for (unsigned i = 0; i < peers->names_count; i++)
+		free(peers->names[i]);
+	free(peers->names);
+	peers->names = NULL;
+	peers->names_count = 0;
+}
+
 void peers_advertise(struct peers *peers, const char *const *names, unsigned count)
 {
-	char value[sizeof(peers->endpoints)];
-
-	endpoints_format(names, count, value, sizeof(value));
-	if (!strcmp(value, peers->endpoints))
-		return;
-	memcpy(peers->endpoints, value, sizeof(value));
+	free_names(peers);
+	peers->names = calloc(count + 1, sizeof(*peers->names));
+	for (unsigned i = 0; peers->names && i < count; i++)
+		if ((peers->names[peers->names_count] = strdup(names[i])) != NULL)
+			peers->names_count++;
 	peers->advertised++;
 	schedule_advertising(peers, ADVERTISE_DELAY_MS);
 }
@@ -742,6 +757,7 @@ void peers_free(struct peers *peers)
 	}
 	if (peers->pages)
 		event_free(peers->pages);
+	free_names(peers);
 	if (peers->advertise)
 		event_free(peers->advertise);
 	if (peers->work)

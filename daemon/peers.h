@@ -47,6 +47,8 @@ struct peers_callbacks {
 	void (*presence)(void *userdata, uint32_t domid, bool up);
 	/* What the peer's endpoints leaf for us says now: a NULL-terminated list of valid names. */
 	void (*endpoints)(void *userdata, uint32_t domid, const char *const *names, unsigned count);
+	/* Is this endpoint of ours to be advertised to that domain? NULL: all are. */
+	bool (*visible)(void *userdata, uint32_t domid, const char *name);
 	/* A vchan with the peer is connected; it now belongs to the owner, who sets its event callback by
 	 * vchan_set_event(), and calls peers_disconnect() after closing it. */
 	void (*connected)(void *userdata, uint32_t domid, struct vchan *vchan);
@@ -69,7 +71,7 @@ void peers_connect(struct peers *peers, uint32_t domid);
 /* The vchan with this peer is closed or not wanted any more: withdraws our hello. */
 void peers_disconnect(struct peers *peers, uint32_t domid);
 
-/* The endpoints that peers may reach here (all known peers get the same list until policy says otherwise). Writes are
+/* The endpoints that there are here; each peer gets those that `visible` says. Also to be called when that changes. Writes are
  * coalesced and bounded to what a XenStore value can hold; the names that don't fit are left out, and ` +N` at the end counts them. */
 void peers_advertise(struct peers *peers, const char *const *names, unsigned count);
 

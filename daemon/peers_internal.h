@@ -126,7 +126,8 @@ struct peers {
 	struct event *work;	     /* kicked peers */
 	struct event *advertise;     /* coalesces writes of endpoints, retries failed ones */
 	unsigned advertise_failures;
-	char endpoints[PEERS_ADVERTISE_SIZE]; /* what we advertise */
+	char **names; /* what we advertise, as far as `visible` says */
+	unsigned names_count;
 	uint64_t advertised;		 /* its version, from 1 */
 	bool presence_written;
 

@@ -134,9 +134,18 @@ static int stream_or_refuse(struct router *router, struct channel *channel, cons
 int router_open_endpoint(struct router *router, struct channel *channel, struct frame_text name)
 {
 	struct endpoint *endpoint = NULL;
+	char text[ENDPOINT_NAME_MAX + 1];
 
-	if (endpoint_name_is_valid(name.data, name.size))
+	if (endpoint_name_is_valid(name.data, name.size)) {
+		memcpy(text, name.data, name.size);
+		text[name.size] = '\0';
+		/* Asked first: who may not reach it doesn't learn whether it exists. */
+		if (router->callbacks.may_reach(router->userdata, &channel->identity, text) < 0) {
+			channel_refuse(channel, EACCES);
+			return 0;
+		}
 		endpoint = find(router, name.data, name.size);
+	}
 	if (!endpoint)
 		channel_refuse(channel, ENOENT);
 	else if (!(endpoint->kinds & (1u << (channel->kind - 1))))
@@ -170,6 +179,26 @@ int router_open_address(struct router *router, struct channel *channel, struct f
 		return 0;
 	}
 	return accept_or_refuse(channel, hop, address.endpoint);
+}
+
+static void recheck_hop(struct router *router, struct hop *hop)
+{
+	for (uint32_t i = 0; i < hop->table_size; i++) {
+		struct channel_end *end = hop->table[i];
+
+		if (end && !end->is_opener && end->channel->endpoint &&
+		    !router->callbacks.still_allowed(router->userdata, &end->channel->identity,
+						     end->channel->endpoint))
+			channel_forbid(end->channel);
+	}
+}
+
+void router_recheck(struct router *router)
+{
+	struct endpoint *endpoint, *next;
+
+	HASH_ITER (hh, router->endpoints, endpoint, next)
+		recheck_hop(router, endpoint->hop);
 }
 
 unsigned router_endpoints(const struct router *router)

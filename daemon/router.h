@@ -34,6 +34,10 @@ struct router_callbacks {
 	struct hop *(*link)(void *userdata, uint32_t domid, int *error);
 	/* A name that isn't a number stands for which domid? Negative errno: unknown. */
 	int (*resolve)(void *userdata, const char *domain, uint32_t *domid);
+	/* May this sender reach the endpoint (whether it exists or not)? Else -EACCES. */
+	int (*may_reach)(void *userdata, const struct frame_identity *from, const char *endpoint);
+	/* The same for what was allowed before; nothing is counted. */
+	bool (*still_allowed)(void *userdata, const struct frame_identity *from, const char *endpoint);
 	/* A stream to this endpoint comes in: the program behind it has to fetch it. Below zero: refuse it. */
 	int (*stream)(void *userdata, const struct endpoint *endpoint, struct channel *channel);
 	/* The set of endpoints has changed by this one. */
@@ -55,6 +59,9 @@ int router_open_address(struct router *router, struct channel *channel, struct f
 int router_open_endpoint(struct router *router, struct channel *channel, struct frame_text name);
 /* -EINVAL, or as router_callbacks.resolve. */
 int router_resolve(struct router *router, const char *domain, uint32_t *domid);
+
+/* The rules have changed: ends the channels that they forbid now. */
+void router_recheck(struct router *router);
 
 unsigned router_endpoints(const struct router *router);
 /* Sorted by name. */

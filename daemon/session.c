@@ -669,6 +669,11 @@ const struct ucred *session_credentials(const struct session *session)
 	return &session->credentials;
 }
 
+int session_socket(const struct session *session)
+{
+	return session->fd;
+}
+
 const char *session_comm(const struct session *session)
 {
 	return session->comm;

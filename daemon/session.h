@@ -60,6 +60,7 @@ int session_reply(struct session *session, uint32_t request, int error, const vo
 
 struct hop *session_hop(struct session *session);
 const struct ucred *session_credentials(const struct session *session);
+int session_socket(const struct session *session);
 const char *session_comm(const struct session *session);
 bool session_is_running(const struct session *session);
 bool session_shares_memory(const struct session *session);

@@ -3,6 +3,7 @@
 
 #include "daemon/status.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -10,6 +11,7 @@
 
 #include "daemon/channel.h"
 #include "daemon/config.h"
+#include "daemon/denied.h"
 #include "daemon/link.h"
 #include "daemon/local.h"
 #include "daemon/peers.h"
@@ -215,6 +217,19 @@ struct json_object *status_endpoints(const struct status_sources *sources, int64
 	return listing.array;
 }
 
+static void add_denied(void *userdata, const struct denied_entry *entry)
+{
+	struct json_object *object = json_object_new_object();
+	char from[16];
+
+	snprintf(from, sizeof(from), "%u", entry->domid);
+	add_text(object, "from", from);
+	add_text(object, "to", entry->endpoint);
+	add_number(object, "count", entry->count);
+	add_number(object, "last", entry->last);
+	json_object_array_add(userdata, object);
+}
+
 /* --- everything ----------------------------------------------------------------------------------------------------- */
 
 static struct json_object *limits_of(const struct config *config)
@@ -263,6 +278,7 @@ struct json_object *status_all(const struct status_sources *sources)
 	local_each(sources->local, add_client, list);
 	json_object_object_add(all, "peers", list = json_object_new_array());
 	peers_each(sources->peers, add_peer, list);
-	json_object_object_add(all, "denied", json_object_new_array());
+	json_object_object_add(all, "denied", list = json_object_new_array());
+	denied_each(sources->denied, add_denied, list);
 	return all;
 }

@@ -11,6 +11,7 @@
 #include <time.h>
 
 struct config;
+struct denied;
 struct json_object;
 struct links;
 struct local;
@@ -25,6 +26,7 @@ struct status_sources {
 	const char *name;
 	const char *instance;
 	time_t started; /* CLOCK_MONOTONIC seconds */
+	struct denied *denied;
 	struct links *links;
 	struct local *local;
 	struct peers *peers;

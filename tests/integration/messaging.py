@@ -27,6 +27,9 @@ PATIENCE = float(os.environ.get("XENMSG_TEST_PATIENCE", "1"))
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_NO_ENDPOINT, EXIT_DENIED, EXIT_UNREACHABLE = range(6)
 EXIT_TIMEOUT, EXIT_LIMIT, EXIT_UNKNOWN, EXIT_NO_DAEMON = range(6, 10)
 
+# Between domains nothing is allowed that no rule allows; most tests are about something else.
+ALLOW_ALL = "[rule]\nfrom = *\nto = *\naction = allow\n"
+
 FAST = "[links]\nheartbeat = 200ms\ndead-after = 1s\nsetup-timeout = 3s\n"
 
 
@@ -91,10 +94,11 @@ class Receiver:
 
 
 class Node:
-    def __init__(self, host, domid, tmp_path, config=FAST):
+    def __init__(self, host, domid, tmp_path, config=FAST, policy=ALLOW_ALL):
         self.host, self.domid = host, domid
         self.directory = tmp_path
         self.config = config
+        self.policy = policy
         self.daemon = None
         self.pid = None
         self.starts = 0
@@ -140,7 +144,16 @@ class Node:
 
     # ---- the daemon ----
 
+    def write_policy(self, text, name="50-test.conf"):
+        """A simulated domain has an /etc/xenmsg of its own."""
+        directory = os.path.join(self.environment["XENSIM_DIR"], f"dom-{self.domid}", "root/etc/xenmsg/policy.d")
+        os.makedirs(directory, exist_ok=True)
+        with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
+            file.write(text)
+
     def start(self, wait=True):
+        if self.policy is not None:
+            self.write_policy(self.policy)
         self.starts += 1
         path = self.directory / f"xenmsgd-{self.domid}.conf"
         path.write_text(self.config)

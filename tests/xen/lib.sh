@@ -66,9 +66,10 @@ daemon_start() {
 	[ "$name" != u1 ] || map=yes
 	[ "$name" != dom0 ] || map=auto
 	config=$(printf '[links]\nmap = %s\n' $map; for line; do echo "$line"; done)
-	on "$name" "mkdir -p /etc/xenmsg; cat >/etc/xenmsg/xenmsgd.conf <<'END'
+	on "$name" "mkdir -p /etc/xenmsg/policy.d; cat >/etc/xenmsg/xenmsgd.conf <<'END'
 $config
 END
+printf '[rule]\\nfrom = *\\nto = *\\naction = allow\\n' >/etc/xenmsg/policy.d/50-test.conf
 rm -f /run/xenmsgd.pid; setsid rig-daemon >/dev/null 2>&1 &"
 	eventually 20 on "$name" 'xenmsg status >/dev/null 2>&1' || { on "$name" 'tail -n 20 /run/xenmsgd.log; xenmsg status'; return 1; }
 }

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* policy check: which rule decides about a sender and an endpoint here. */
+
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static const char help[] =
+	"Usage: xenmsg policy check [OPTIONS] FROM TO\n"
+	"\n"
+	"Says whether programs of FROM may reach the endpoint TO of this domain, and which rule of which file decides.\n"
+	"FROM is a domain (domid, name, UUID or self), or DOMAIN/UID for the programs of one user there; the user is root\n"
+	"if none is named. Exit status 0: allowed; 4: denied.\n"
+	"\n"
+	"      --json          the answer as a JSON object\n"
+	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+
+enum { OPTION_JSON = 256 };
+
+static const struct option options[] = {
+	{"json", no_argument, NULL, OPTION_JSON},
+	CLI_OPTIONS,
+};
+
+static const char *text_of(struct json_object *answer, const char *key)
+{
+	const char *text = json_object_get_string(json_object_object_get(answer, key));
+
+	return text ? text : "";
+}
+
+static int print_decision(struct json_object *answer, bool as_json)
+{
+	bool allow = json_object_get_boolean(json_object_object_get(answer, "allow"));
+	int code;
+
+	if (as_json)
+		puts(json_object_to_json_string_ext(answer, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	else if (json_object_object_get(answer, "file"))
+		printf("%s: the rule in %s, line %s, decides\n", allow ? "allow" : "deny", text_of(answer, "file"),
+		       text_of(answer, "line"));
+	else
+		printf("%s: %s\n", allow ? "allow" : "deny", text_of(answer, "reason"));
+	code = cli_flush();
+	return code ? code : allow ? EXIT_DONE : EXIT_DENIED;
+}
+
+static int check(struct cli *cli, const char *from, const char *to, bool as_json)
+{
+	struct json_object *answer;
+	struct xenmsg *conn;
+	char question[512], *text;
+	int code, r;
+
+	if (snprintf(question, sizeof(question), "policy %s %s", from, to) >= (int)sizeof(question))
+		return cli_usage("policy check", "FROM and TO are too long");
+	code = cli_open(cli, &conn);
+	if (code)
+		return code;
+	r = xenmsg_query(conn, question, &text);
+	if (r < 0) {
+		code = cli_error(conn, "policy check", from, r);
+		xenmsg_close(conn);
+		return code;
+	}
+	answer = json_tokener_parse(text);
+	code = print_decision(answer, as_json);
+	json_object_put(answer);
+	free(text);
+	xenmsg_close(conn);
+	return code;
+}
+
+int cmd_policy(struct cli *cli, int argc, char **argv)
+{
+	bool as_json = false;
+	int option, code;
+
+	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
+		if (option == OPTION_JSON)
+			as_json = true;
+		else if (!cli_option(cli, option, "policy", help, &code))
+			return code;
+	}
+	if (argc - optind < 1 || strcmp(argv[optind], "check"))
+		return cli_usage("policy", "which of its commands? There is only 'check'");
+	if (argc - optind != 3)
+		return cli_usage("policy check", "it takes FROM and TO");
+	if (strchr(argv[optind + 1], ' ') || strchr(argv[optind + 2], ' '))
+		return cli_usage("policy check", "neither FROM nor TO has spaces in it");
+	return check(cli, argv[optind + 1], argv[optind + 2], as_json);
+}

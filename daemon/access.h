@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_ACCESS_H
+#define XENMSG_DAEMON_ACCESS_H
+
+/*
+ * The policy in force: loads and reloads it, asks it who may do what, and counts what it refused.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "wire/frame.h"
+
+struct access;
+struct denied;
+struct json_object;
+
+/* A domain's name and UUID, "" if they aren't known. */
+typedef void (*access_names_fn)(void *userdata, uint32_t domid, const char **name, const char **uuid);
+
+/* Loads the policy; what is wrong with it has been logged. */
+int access_new(struct access **access, uint32_t domid, const char *directory, access_names_fn names, void *userdata);
+void access_free(struct access *access);
+/* Below zero: the files have a mistake, which has been logged, and the rules stay as they were. */
+int access_reload(struct access *access);
+
+/* 0, or -EACCES, which is counted and logged. */
+int access_reach(struct access *access, const struct frame_identity *from, const char *endpoint);
+/* Whether it would be allowed; nothing is counted. */
+bool access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint);
+/* The program at the other end of this socket wants to bind the name. */
+int access_bind(struct access *access, int socket, uid_t uid, gid_t gid, const char *endpoint, gid_t socket_group);
+bool access_visible(struct access *access, uint32_t domid, const char *endpoint);
+/* What would be decided, and by which rule: for `xenmsg policy check`. The caller puts it. */
+struct json_object *access_explain(struct access *access, uint32_t domid, uint32_t uid, const char *endpoint);
+
+struct denied *access_denied(struct access *access);
+
+#endif

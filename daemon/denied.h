@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_DENIED_H
+#define XENMSG_DAEMON_DENIED_H
+
+/*
+ * What policy has refused: counted for each pair of sender's domain and endpoint, logged with a limit, shown in status. A
+ * hostile domain can try any name, so only the latest pairs are kept.
+ */
+
+#include <stdint.h>
+
+struct denied;
+
+struct denied *denied_new(void);
+void denied_free(struct denied *denied);
+/* `file` and `line` of the rule that decided; NULL: no rule allows it. */
+void denied_add(struct denied *denied, uint32_t domid, uint32_t uid, const char *endpoint, const char *file,
+		unsigned line);
+
+struct denied_entry {
+	uint32_t domid;
+	char endpoint[64];
+	uint64_t count;
+	uint64_t last; /* seconds since 1970 */
+};
+void denied_each(struct denied *denied, void (*each)(void *userdata, const struct denied_entry *entry),
+		 void *userdata);
+
+#endif

@@ -1,0 +1,548 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include "daemon/policy.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <grp.h>
+#include <ini.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "wire/address.h"
+
+#define PATTERN_MAX 127
+
+struct item {
+	char *text;
+	uint32_t number; /* of a domid, uid or gid */
+	enum {
+		ITEM_ANY,
+		ITEM_NUMBER,
+		ITEM_GROUP,
+		ITEM_SELF,
+		ITEM_TEXT,
+	} kind;
+	struct item *next;
+};
+
+struct rule {
+	bool is_bind;
+	struct item *from, *uid, *to; /* `to` are the names of a [bind]; no uid: any */
+	bool has_action, allow;
+	char *file;
+	unsigned line;
+	struct rule *next;
+};
+
+struct policy {
+	struct rule *rules;
+};
+
+/* While a file is read: inih doesn't tell where a section begins, and [rule] comes many times, so the lines are looked at
+ * as inih fetches them. */
+struct reader {
+	struct policy *policy;
+	FILE *file;
+	const char *path;
+	unsigned line;
+	unsigned section_line;
+	struct rule *rule; /* of the section that is being read */
+	char **error;
+	bool failed;
+};
+
+static void free_items(struct item *items)
+{
+	struct item *item, *next;
+
+	LL_FOREACH_SAFE(items, item, next) {
+		free(item->text);
+		free(item);
+	}
+}
+
+static void free_rule(struct rule *rule)
+{
+	free_items(rule->from);
+	free_items(rule->uid);
+	free_items(rule->to);
+	free(rule->file);
+	free(rule);
+}
+
+void policy_free(struct policy *policy)
+{
+	struct rule *rule, *next;
+
+	if (!policy)
+		return;
+	LL_FOREACH_SAFE(policy->rules, rule, next)
+		free_rule(rule);
+	free(policy);
+}
+
+unsigned policy_rules(const struct policy *policy)
+{
+	struct rule *rule;
+	unsigned count;
+
+	LL_COUNT(policy->rules, rule, count);
+	return count;
+}
+
+static int __attribute__((format(printf, 3, 4))) complain(struct reader *reader, unsigned line, const char *format, ...)
+{
+	char *what = NULL;
+	va_list args;
+
+	if (reader->failed)
+		return 0;
+	reader->failed = true;
+	va_start(args, format);
+	if (vasprintf(&what, format, args) < 0)
+		what = NULL;
+	va_end(args);
+	if (asprintf(reader->error, "%s:%u: %s", reader->path, line, what ? what : "bad line") < 0)
+		*reader->error = NULL;
+	free(what);
+	return 0; /* what inih's handlers return for an error */
+}
+
+/* --- lists ---------------------------------------------------------------------------------------------------------- */
+
+static bool all_digits(const char *text)
+{
+	size_t size = strspn(text, "0123456789");
+
+	return size > 0 && text[size] == '\0' && size <= 10;
+}
+
+static const char *set_domain(struct item *item)
+{
+	if (!strcmp(item->text, "*"))
+		item->kind = ITEM_ANY;
+	else if (!strcmp(item->text, "self"))
+		item->kind = ITEM_SELF;
+	else if (domid_parse(item->text, strlen(item->text), &item->number))
+		item->kind = ITEM_NUMBER;
+	else if (all_digits(item->text) || !domain_name_is_valid(item->text, strlen(item->text)))
+		return "a domain is a domid from 0 to 32751, a name, a UUID, self or *";
+	else
+		item->kind = ITEM_TEXT;
+	return NULL;
+}
+
+static const char *set_uid(struct item *item, bool groups)
+{
+	unsigned long value;
+
+	if (!strcmp(item->text, "*")) {
+		item->kind = ITEM_ANY;
+		return NULL;
+	}
+	if (item->text[0] == '@' && groups) {
+		const struct group *group = getgrnam(item->text + 1);
+
+		if (!group)
+			return "there is no such group";
+		item->kind = ITEM_GROUP;
+		item->number = group->gr_gid;
+		return NULL;
+	}
+	if (!all_digits(item->text)) {
+		const struct passwd *user = groups ? getpwnam(item->text) : NULL;
+
+		if (!user)
+			return groups ? "a user is a uid, a name, @group or *" : "a uid of another domain is a number or *";
+		item->kind = ITEM_NUMBER;
+		item->number = user->pw_uid;
+		return NULL;
+	}
+	value = strtoul(item->text, NULL, 10);
+	if (value >= UINT32_MAX)
+		return "a uid is below 4294967295";
+	item->kind = ITEM_NUMBER;
+	item->number = (uint32_t)value;
+	return NULL;
+}
+
+static const char *set_pattern(struct item *item)
+{
+	size_t size = strspn(item->text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-*?[]!^");
+
+	item->kind = ITEM_TEXT;
+	if (item->text[size] || size > PATTERN_MAX)
+		return "an endpoint is a name or shell pattern of letters, digits, _, -, *, ? and [...]";
+	return NULL;
+}
+
+enum list_kind {
+	LIST_DOMAINS,
+	LIST_UIDS,  /* of anybody's domain */
+	LIST_USERS, /* of this one */
+	LIST_PATTERNS,
+};
+
+static int add_item(struct reader *reader, struct item **list, char *text, enum list_kind kind)
+{
+	struct item *item = calloc(1, sizeof(*item));
+	const char *why;
+
+	if (!item || !(item->text = strdup(text))) {
+		free(item);
+		return complain(reader, reader->line, "out of memory");
+	}
+	LL_APPEND(*list, item);
+	why = kind == LIST_DOMAINS   ? set_domain(item)
+	      : kind == LIST_UIDS    ? set_uid(item, false)
+	      : kind == LIST_USERS   ? set_uid(item, true)
+				     : set_pattern(item);
+	if (why)
+		return complain(reader, reader->line, "'%s': %s", text, why);
+	return 1;
+}
+
+static int add_list(struct reader *reader, struct item **list, const char *key, const char *value, enum list_kind kind)
+{
+	char *copy, *rest, *part;
+	int r = 1;
+
+	if (*list)
+		return complain(reader, reader->line, "%s comes twice in this section", key);
+	copy = rest = strdup(value);
+	if (!copy)
+		return complain(reader, reader->line, "out of memory");
+	while (r && (part = strsep(&rest, ",")) != NULL) {
+		size_t size;
+
+		while (isspace((unsigned char)*part))
+			part++;
+		for (size = strlen(part); size && isspace((unsigned char)part[size - 1]); size--)
+			part[size - 1] = '\0';
+		r = *part ? add_item(reader, list, part, kind)
+			  : complain(reader, reader->line, "%s: an empty entry in the list", key);
+	}
+	free(copy);
+	return r;
+}
+
+/* --- files ---------------------------------------------------------------------------------------------------------- */
+
+/* The section that was read last is complete. */
+static bool close_rule(struct reader *reader)
+{
+	struct rule *rule = reader->rule;
+	const char *missing = NULL;
+
+	reader->rule = NULL;
+	if (!rule)
+		return true;
+	if (!rule->is_bind && !rule->from)
+		missing = "from";
+	else if (!rule->to)
+		missing = rule->is_bind ? "name" : "to";
+	else if (rule->is_bind && !rule->uid)
+		missing = "uid";
+	else if (!rule->has_action)
+		missing = "action";
+	if (missing)
+		complain(reader, rule->line, "this [%s] has no %s", rule->is_bind ? "bind" : "rule", missing);
+	return !missing;
+}
+
+static struct rule *rule_of_section(struct reader *reader, bool is_bind)
+{
+	struct rule *rule = reader->rule;
+
+	if (rule)
+		return rule;
+	rule = calloc(1, sizeof(*rule));
+	if (rule)
+		rule->file = strdup(reader->path);
+	if (!rule || !rule->file) {
+		free(rule);
+		return NULL;
+	}
+	rule->is_bind = is_bind;
+	rule->line = reader->section_line;
+	LL_APPEND(reader->policy->rules, rule);
+	reader->rule = rule;
+	return rule;
+}
+
+static char *read_line(char *buffer, int size, void *stream)
+{
+	struct reader *reader = stream;
+	char *line = fgets(buffer, size, reader->file);
+	const char *at = line;
+
+	if (!line)
+		return NULL;
+	reader->line++;
+	if (!strchr(line, '\n') && !feof(reader->file)) {
+		complain(reader, reader->line, "the line is too long");
+		return NULL;
+	}
+	while (isspace((unsigned char)*at))
+		at++;
+	if (*at == '[') {
+		reader->section_line = reader->line;
+		close_rule(reader);
+		if (strncmp(at, "[rule]", 6) && strncmp(at, "[bind]", 6))
+			complain(reader, reader->line, "a policy has only the sections [rule] and [bind]");
+		else if (!rule_of_section(reader, at[1] == 'b'))
+			complain(reader, reader->line, "out of memory");
+	}
+	return line;
+}
+
+static int set_action(struct reader *reader, struct rule *rule, const char *value)
+{
+	if (rule->has_action)
+		return complain(reader, reader->line, "action comes twice in this section");
+	if (strcmp(value, "allow") && strcmp(value, "deny"))
+		return complain(reader, reader->line, "action '%s': must be allow or deny", value);
+	rule->has_action = true;
+	rule->allow = !strcmp(value, "allow");
+	return 1;
+}
+
+static int on_key(void *user, const char *section, const char *key, const char *value)
+{
+	struct reader *reader = user;
+	bool is_bind = !strcmp(section, "bind");
+	struct rule *rule;
+
+	if (reader->failed)
+		return 0;
+	if (strcmp(section, "rule") && !is_bind)
+		return complain(reader, reader->line, "%s stands outside of a [rule] or [bind]", key);
+	rule = reader->rule;
+	if (!rule)
+		return complain(reader, reader->line, "%s stands outside of a [rule] or [bind]", key);
+	if (!strcmp(key, "action"))
+		return set_action(reader, rule, value);
+	if (!strcmp(key, "uid"))
+		return add_list(reader, &rule->uid, key, value, is_bind ? LIST_USERS : LIST_UIDS);
+	if (!is_bind && !strcmp(key, "from"))
+		return add_list(reader, &rule->from, key, value, LIST_DOMAINS);
+	if (!strcmp(key, is_bind ? "name" : "to"))
+		return add_list(reader, &rule->to, key, value, LIST_PATTERNS);
+	return complain(reader, reader->line, "[%s] has no key '%s'; it has %s", section, key,
+			is_bind ? "name, uid and action" : "from, uid, to and action");
+}
+
+static int load_file(struct policy *policy, const char *path, char **error)
+{
+	struct reader reader = {.policy = policy, .path = path, .error = error, .file = fopen(path, "re")};
+	int r;
+
+	if (!reader.file) {
+		r = -errno;
+		if (asprintf(error, "%s: %s", path, strerror(-r)) < 0)
+			*error = NULL;
+		return r;
+	}
+	r = ini_parse_stream(read_line, &reader, on_key, &reader);
+	if (!reader.failed && r != 0)
+		complain(&reader, r > 0 ? (unsigned)r : reader.line, "this is neither a [section] nor KEY = VALUE");
+	if (!reader.failed && ferror(reader.file))
+		complain(&reader, reader.line, "reading it fails");
+	if (!reader.failed)
+		close_rule(&reader);
+	fclose(reader.file);
+	return reader.failed ? -EINVAL : 0;
+}
+
+static bool is_conf(const char *name)
+{
+	size_t size = strlen(name);
+
+	return size > 5 && name[0] != '.' && !strcmp(name + size - 5, ".conf");
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void free_names(char **names, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		free(names[i]);
+	free(names);
+}
+
+/* The paths of the directory's files in lexical order. A missing directory has none. */
+static int list_files(const char *directory, char ***names, unsigned *count)
+{
+	DIR *dir = opendir(directory);
+	struct dirent *entry;
+	int r = 0;
+
+	*names = NULL;
+	*count = 0;
+	if (!dir)
+		return errno == ENOENT ? 0 : -errno;
+	while (r == 0 && (entry = readdir(dir)) != NULL) {
+		char **grown;
+
+		if (!is_conf(entry->d_name))
+			continue;
+		grown = realloc(*names, (*count + 1) * sizeof(char *));
+		if (grown)
+			*names = grown;
+		if (!grown || asprintf(&grown[*count], "%s/%s", directory, entry->d_name) < 0)
+			r = -ENOMEM;
+		else
+			++*count;
+	}
+	closedir(dir);
+	if (r < 0)
+		free_names(*names, *count);
+	else if (*count)
+		qsort(*names, *count, sizeof(char *), by_bytes);
+	return r;
+}
+
+int policy_load(struct policy **out, const char *directory, char **error)
+{
+	struct policy *policy = calloc(1, sizeof(*policy));
+	char **names = NULL;
+	unsigned count = 0;
+	int r;
+
+	*error = NULL;
+	if (!policy)
+		return -ENOMEM;
+	r = list_files(directory, &names, &count);
+	if (r < 0) {
+		if (asprintf(error, "%s: %s", directory, strerror(-r)) < 0)
+			*error = NULL;
+		free(policy);
+		return r;
+	}
+	for (unsigned i = 0; i < count && r == 0; i++)
+		r = load_file(policy, names[i], error);
+	free_names(names, count);
+	if (r < 0) {
+		policy_free(policy);
+		return r;
+	}
+	*out = policy;
+	return 0;
+}
+
+/* --- decisions ------------------------------------------------------------------------------------------------------ */
+
+static bool domain_matches(const struct item *items, const struct policy_subject *from)
+{
+	const struct item *item;
+
+	LL_FOREACH(items, item) {
+		switch (item->kind) {
+		case ITEM_ANY:
+			return true;
+		case ITEM_SELF:
+			if (from->is_self)
+				return true;
+			break;
+		case ITEM_NUMBER:
+			if (item->number == from->domid)
+				return true;
+			break;
+		default:
+			if ((from->name && from->name[0] && !strcmp(item->text, from->name)) ||
+			    (from->uuid && from->uuid[0] && !strcasecmp(item->text, from->uuid)))
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool in_group(const struct policy_subject *who, gid_t group)
+{
+	if (who->gid == group)
+		return true;
+	for (unsigned i = 0; i < who->group_count; i++)
+		if (who->groups[i] == group)
+			return true;
+	return false;
+}
+
+static bool uid_matches(const struct item *items, const struct policy_subject *who)
+{
+	const struct item *item;
+
+	if (!items)
+		return true;
+	LL_FOREACH(items, item) {
+		if (item->kind == ITEM_ANY || (item->kind == ITEM_NUMBER && item->number == who->uid) ||
+		    (item->kind == ITEM_GROUP && in_group(who, item->number)))
+			return true;
+	}
+	return false;
+}
+
+static bool name_matches(const struct item *items, const char *endpoint)
+{
+	const struct item *item;
+
+	LL_FOREACH(items, item)
+		if (fnmatch(item->text, endpoint, 0) == 0)
+			return true;
+	return false;
+}
+
+static struct policy_decision decided_by(const struct rule *rule)
+{
+	return (struct policy_decision){.allow = rule->allow, .file = rule->file, .line = rule->line};
+}
+
+struct policy_decision policy_reach(const struct policy *policy, const struct policy_subject *from,
+				    const char *endpoint)
+{
+	const struct rule *rule;
+
+	LL_FOREACH(policy->rules, rule) {
+		if (!rule->is_bind && domain_matches(rule->from, from) && uid_matches(rule->uid, from) &&
+		    name_matches(rule->to, endpoint))
+			return decided_by(rule);
+	}
+	return (struct policy_decision){.allow = from->is_self};
+}
+
+bool policy_shows(const struct policy *policy, const struct policy_subject *from, const char *endpoint)
+{
+	const struct rule *rule;
+
+	LL_FOREACH(policy->rules, rule) {
+		if (rule->is_bind || !domain_matches(rule->from, from) || !name_matches(rule->to, endpoint))
+			continue;
+		if (rule->allow)
+			return true;
+		if (!rule->uid)
+			return false;
+	}
+	return from->is_self;
+}
+
+struct policy_decision policy_bind(const struct policy *policy, const struct policy_subject *who, const char *endpoint,
+				   gid_t socket_group)
+{
+	const struct rule *rule;
+
+	LL_FOREACH(policy->rules, rule) {
+		if (rule->is_bind && uid_matches(rule->uid, who) && name_matches(rule->to, endpoint))
+			return decided_by(rule);
+	}
+	return (struct policy_decision){.allow = who->uid == 0 || in_group(who, socket_group)};
+}
