@@ -305,10 +305,8 @@ void hop_close(struct hop *hop)
 {
 	bool blocked;
 
+	/* The end of file on the socket is all the farewell that the daemon needs: it reads what was left in the rings. */
 	if (!hop->closed) {
-		uint8_t payload[4];
-
-		hop_control(hop, FRAME_GOODBYE, 0, payload, frame_u32_encode(0, payload));
 		hop_flush_backlog(hop, &blocked);
 		hop_publish(hop);
 		if (hop->stream)

@@ -43,7 +43,7 @@ struct hop {
 
 /* Connects and shakes hands, within 10 s. The errors are those of xenmsg_open(). */
 int hop_open(struct hop *hop, const char *path);
-/* Tells the daemon, if it still listens, that this end is orderly. */
+/* Lets the daemon have what was sent, as far as it takes it at once. */
 void hop_close(struct hop *hop);
 
 /* Keeps what the daemon says at the end. */
