@@ -104,7 +104,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	case FRAME_PROBE:
 		return session->ops->request(session->userdata, session, header, payload);
 	case FRAME_GOODBYE:
-		return -ECONNRESET;
+		return 0; /* the end of file follows; ending here would forget what was taken */
 	default:
 		return -EPROTO;
 	}
@@ -298,8 +298,10 @@ static void on_pump(int fd, short what, void *userdata)
 		alive = false;
 	if (ring_reader_ready(&session->pump_out, 1) == 0 || (what & EV_WRITE))
 		hop_event(&session->hop);
-	if (!alive)
+	if (!alive) {
+		hop_finish(&session->hop);
 		hop_fail(&session->hop, -ECONNRESET, "the program has gone");
+	}
 	relay_flush(session->relay);
 }
 
@@ -524,7 +526,7 @@ static void listen_for_end(struct session *session)
 		return;
 	if (size <= 0) {
 		/* What it wrote before it went is still to be delivered; what it has taken counts. */
-		hop_event(&session->hop);
+		hop_finish(&session->hop);
 		hop_fail(&session->hop, -ECONNRESET, "the program has gone");
 	} else if (size == FRAME_HEADER_SIZE && bytes[4] == FRAME_HELLO) {
 		hop_fail(&session->hop, -EBUSY, "a second HELLO");
