@@ -1022,9 +1022,12 @@ void hop_detach(struct hop *hop)
 
 void hop_reset_channels(struct hop *hop, int error)
 {
+	/* Of a program that has broken the rules we don't know either what it took in the end. */
+	bool unsure = hop->kind == HOP_LINK || (hop->error && hop->error != -ECONNRESET);
+
 	for (uint32_t i = 0; i < hop->table_size; i++)
 		if (hop->table[i])
-			channel_lost(hop->table[i], error, hop->kind == HOP_LINK);
+			channel_lost(hop->table[i], error, unsure);
 }
 
 void hop_cleanup(struct hop *hop)
