@@ -17,3 +17,10 @@ tests_unit_test_client_send_LDADD = libclient.la $(CMOCKA_LIBS)
 
 TESTS += tests/unit/test_client_header.sh
 EXTRA_DIST += tests/unit/test_client_header.sh
+
+if HAVE_CMOCKA
+unit_tests += tests/unit/test_cli
+endif
+tests_unit_test_cli_SOURCES = tests/unit/test_cli.c tests/unit/unit.h
+tests_unit_test_cli_CFLAGS = $(UNIT_CFLAGS) $(JSONC_CFLAGS)
+tests_unit_test_cli_LDADD = libcli.la $(CMOCKA_LIBS) $(JSONC_LIBS)
