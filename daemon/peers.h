@@ -8,14 +8,21 @@
  * have heard of or were asked about. What it finds it tells its owner through the callbacks; links and channels are not its
  * business.
  *
- * Rendezvous of one peer:
+ * Rendezvous of one peer (each state with each event: the table in peers_internal.h):
  *
  *   IDLE ──peers_connect(), or the peer's hello appears──▶ HELLO (our hello is written, the peer's awaited)
  *   HELLO ──peer's hello there, we grant──▶ GRANTED (vchan made and published; the client is awaited)
+ *                                     └──▶ PAGES (none is free: first come, first served) ──▶ GRANTED
  *   HELLO ──peer's hello there, we map──▶ AWAIT (the peer's nodes are awaited) ──nodes readable──▶ mapped
  *   GRANTED, AWAIT ──connected──▶ CONNECTED: the vchan is handed to the owner with callback `connected`
- *   any ──setup-timeout, error──▶ IDLE with callback `failed` (the owner asks again if it still wants the link)
+ *   any ──setup-timeout, error──▶ IDLE with callback `failed` if a link was asked for here (the owner asks again if it
+ *                                 still wants it); a link that only the peer wanted ends in silence
  *   CONNECTED ──the peer's hello vanishes, or has a new nonce or instance──▶ callback `lost`, then as in IDLE
+ *
+ * Who is there: a daemon shows itself by its presence, or, if that is private, by what it writes for us. Who starts is seen by
+ * its presence and answered by our endpoints leaf for it, which it alone may read. A guest has one watch on /local/domain,
+ * which tells of all that appears, and one on a leaf of each peer, which tells of the end of its domain; dom0 watches each
+ * domain's subtree. So a guest with more than about 90 peers learns of some ends only by the links' heartbeats.
  *
  * Every value read from XenStore is a peer's: too long, not a number, not ASCII, of another major version: it is logged
  * (rate-limited) and taken for absent; for another version the failure says so.
