@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <xenevtchn.h>
 #include <xengnttab.h>
@@ -172,6 +171,7 @@ static void evtchn_fdopen(struct tool *tool)
 static void evtchn_close(struct tool *tool)
 {
 	result(xenevtchn_close(handle(tool)));
+	tool->evtchn[tool->number[1]] = NULL;
 }
 
 static void nonblock(struct tool *tool)
@@ -259,27 +259,19 @@ static void xs_event(struct tool *tool)
 	free(event);
 }
 
-/* A child that holds what it inherited until its own stdin, a pipe of ours, is closed by our end. */
+/* A child that holds what it has inherited, and does nothing else. */
 static void fork_holder(struct tool *tool)
 {
-	int pipe_fds[2];
-	pid_t pid;
-	char byte;
+	pid_t pid = fork();
 
 	(void)tool;
-	if (pipe(pipe_fds) < 0) {
-		result(-1);
-		return;
-	}
-	pid = fork();
 	if (pid == 0) {
-		close(pipe_fds[1]);
-		/* Our parent's death doesn't end it: nobody writes, and who inherits the other end is
-		 * ourselves no more. */
-		while (read(pipe_fds[0], &byte, 1) > 0)
-			;
-		pause();
-		_exit(0);
+		/* Not our conversation. */
+		close(STDIN_FILENO);
+		close(STDOUT_FILENO);
+		close(STDERR_FILENO);
+		for (;;)
+			pause();
 	}
 	result(pid);
 }
@@ -369,5 +361,11 @@ int main(void)
 		run_line(tool, line);
 		fflush(stdout);
 	}
+	for (unsigned i = 0; i < tool->evtchn_count; i++)
+		xenevtchn_close(tool->evtchn[i]);
+	xengntshr_close(tool->gntshr);
+	xengnttab_close(tool->gnttab);
+	xs_close(tool->xs);
+	free(tool);
 	return 0;
 }
