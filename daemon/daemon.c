@@ -300,6 +300,26 @@ static void reply_error(struct session *session, uint32_t request, int error, co
 	session_reply(session, request, error, why, strlen(why));
 }
 
+struct endpoint_count {
+	uid_t uid;
+	unsigned count;
+};
+
+static void count_endpoint(void *userdata, const struct endpoint *endpoint)
+{
+	struct endpoint_count *count = userdata;
+
+	count->count += endpoint->uid == count->uid;
+}
+
+static bool may_bind_more(struct daemon *daemon, uid_t uid)
+{
+	struct endpoint_count count = {.uid = uid};
+
+	router_each(daemon->router, count_endpoint, &count);
+	return count.count < daemon->config.max_endpoints_per_uid;
+}
+
 static void bind_endpoint(struct daemon *daemon, struct session *session, uint32_t request,
 			  const struct frame_bind *bind)
 {
@@ -313,14 +333,18 @@ static void bind_endpoint(struct daemon *daemon, struct session *session, uint32
 		r = access_bind(daemon->access, session_socket(session), credentials->uid, credentials->gid, name,
 				local_group(daemon->local));
 	}
+	if (r == 0 && !may_bind_more(daemon, credentials->uid))
+		r = -ENOBUFS;
 	if (r == 0)
 		r = router_bind(daemon->router, session_hop(session), bind->endpoint, bind->kinds, credentials->uid,
 				credentials->pid);
 	if (r == -EACCES)
 		reply_error(session, request, EACCES,
 			    "policy doesn't let this user bind it; root and the socket's group may, and who a [bind] allows");
-	else if (r == -EADDRINUSE)
-		reply_error(session, request, EADDRINUSE, "another program has bound this endpoint");
+	else if (r == -ENOBUFS)
+		reply_error(session, request, ENOBUFS, "this user has as many endpoints as max-endpoints-per-uid allows");
+	else if (r == -EEXIST)
+		reply_error(session, request, EEXIST, "a program has bound this endpoint already");
 	else if (r == -EINVAL)
 		reply_error(session, request, EINVAL,
 			    "an endpoint is 1 to 63 letters, digits, _ and -, and begins with a letter or digit");

@@ -61,7 +61,7 @@ int router_bind(struct router *router, struct hop *hop, struct frame_text name, 
 	if (!endpoint_name_is_valid(name.data, name.size) || !kinds)
 		return -EINVAL;
 	if (find(router, name.data, name.size))
-		return -EADDRINUSE;
+		return -EEXIST;
 	endpoint = calloc(1, sizeof(*endpoint));
 	if (!endpoint)
 		return -ENOMEM;

@@ -47,7 +47,7 @@ struct router_callbacks {
 int router_new(struct router **router, uint32_t domid, const struct router_callbacks *callbacks, void *userdata);
 void router_free(struct router *router);
 
-/* -EADDRINUSE: somebody (also this hop) has it; -EINVAL: not a name, or no kinds. */
+/* -EEXIST: somebody (also this hop) has it; -EINVAL: not a name, or no kinds. */
 int router_bind(struct router *router, struct hop *hop, struct frame_text name, uint32_t kinds, uid_t uid, pid_t pid);
 /* -ENOENT: this hop hasn't bound it. The program has reset its channels itself. */
 int router_unbind(struct router *router, struct hop *hop, struct frame_text name);

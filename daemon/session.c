@@ -480,6 +480,7 @@ static bool greet_once(struct session *session)
 	struct frame_hello_local hello;
 	struct frame_header header;
 	const char *why = "";
+	char text[80];
 	int r = gather_frame(session, &header, &why);
 
 	if (r == 0)
@@ -494,7 +495,8 @@ static bool greet_once(struct session *session)
 	}
 	if (r > 0 && hello.major != PROTOCOL_MAJOR) {
 		r = -EPROTONOSUPPORT;
-		why = "this daemon speaks protocol 1";
+		snprintf(text, sizeof(text), "the program speaks protocol %u, this daemon %u", hello.major, PROTOCOL_MAJOR);
+		why = text;
 	}
 	if (r < 0) {
 		session_refuse(session, r, why);

@@ -134,6 +134,15 @@ static void forget_if_empty(struct watches *watches, struct domain *domain)
 	free(domain);
 }
 
+/* No name has other characters, and log lines hold patterns. */
+static bool is_printable(struct frame_text text)
+{
+	for (size_t i = 0; i < text.size; i++)
+		if (text.data[i] <= ' ' || text.data[i] >= 0x7f)
+			return false;
+	return true;
+}
+
 void watches_add(struct watches *watches, struct session *session, uint32_t number, struct frame_text pattern)
 {
 	const char *why = NULL, *colon = memchr(pattern.data, ':', pattern.size);
@@ -154,7 +163,7 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 		error = ENOBUFS;
 		why = "a program may have 64 watches";
 	} else if (domain_size == 0 || domain_size >= sizeof(watch->domain) ||
-		   memchr(pattern.data, '\0', pattern.size)) {
+		   !is_printable(pattern) || (colon && memchr(colon + 1, ':', endpoint_size))) {
 		why = "a pattern is DOMAIN or DOMAIN:ENDPOINT";
 	} else if (colon && (endpoint_size == 0 || endpoint_size >= sizeof(watch->endpoint))) {
 		why = "the pattern for the endpoint is empty or too long";

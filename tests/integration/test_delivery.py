@@ -103,6 +103,7 @@ def test_the_smaller_limit_of_two_daemons_holds(nodes):
     two.config += "[limits]\nmax-message = 100K\n"
     one.start()
     two.start()
+    one.sees(two)
     with Connection(one.socket) as sender, Connection(two.socket) as receiver:
         assert receiver.bind("inbox") == 0
         assert sender.send("2:inbox", bytes(100 * 1024 + 1)) == -EMSGSIZE
