@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <event2/event.h>
 #include <libxenvchan.h>
 #include <uthash.h>
+#include <xentoollog.h>
 
 #include "daemon/log.h"
 
@@ -31,6 +33,7 @@
 #define EVENTS_PER_WAKE_UP 64 /* then others on the loop get their turn */
 
 struct vchan_host {
+	xentoollog_logger logger; /* what Xen's libraries say, instead of lines of their own on stderr */
 	xengntshr_handle *gntshr;
 	xengnttab_handle *gnttab;
 	xenevtchn_handle *evtchn;
@@ -90,6 +93,21 @@ static void on_events(evutil_socket_t fd, short what, void *userdata)
 	}
 }
 
+/* Running out of pages is no error here, and every other one is returned: so for the curious only. */
+static void __attribute__((format(printf, 5, 0)))
+log_of_library(xentoollog_logger *logger, xentoollog_level level, int error, const char *context, const char *format,
+	       va_list args)
+{
+	int saved_errno = errno;
+	char text[256];
+
+	(void)logger;
+	(void)level;
+	vsnprintf(text, sizeof(text), format, args);
+	log_debug("%s: %s%s%s", context ? context : "xen", text, error > 0 ? ": " : "", error > 0 ? strerror(error) : "");
+	errno = saved_errno;
+}
+
 int vchan_host_new(struct vchan_host **result, struct event_base *base, const char **what)
 {
 	struct vchan_host *host = calloc(1, sizeof(*host));
@@ -98,17 +116,18 @@ int vchan_host_new(struct vchan_host **result, struct event_base *base, const ch
 	*what = "memory";
 	if (!host)
 		return -ENOMEM;
+	host->logger.vmessage = log_of_library;
 	errno = 0;
 	*what = "/dev/xen/gntalloc";
-	host->gntshr = xengntshr_open(NULL, 0);
+	host->gntshr = xengntshr_open(&host->logger, 0);
 	if (!host->gntshr)
 		goto fail;
 	*what = "/dev/xen/gntdev";
-	host->gnttab = xengnttab_open(NULL, 0);
+	host->gnttab = xengnttab_open(&host->logger, 0);
 	if (!host->gnttab)
 		goto fail;
 	*what = "/dev/xen/evtchn";
-	host->evtchn = xenevtchn_open(NULL, 0);
+	host->evtchn = xenevtchn_open(&host->logger, 0);
 	if (!host->evtchn)
 		goto fail;
 	fd = xenevtchn_fd(host->evtchn);
