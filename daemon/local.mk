@@ -8,6 +8,7 @@ libdaemon_la_SOURCES = \
 	daemon/daemon.c daemon/daemon.h \
 	daemon/denied.c daemon/denied.h \
 	daemon/hop.c daemon/hop.h \
+	daemon/keeper.c daemon/keeper.h \
 	daemon/link.c daemon/link.h \
 	daemon/local.c daemon/local.h \
 	daemon/log.c daemon/log.h \
@@ -24,6 +25,7 @@ libdaemon_la_SOURCES = \
 	daemon/streams.c daemon/streams.h \
 	daemon/vchan.c daemon/vchan.h  \
 	daemon/watches.c daemon/watches.h
+libdaemon_la_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
 libdaemon_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS)
 libdaemon_la_LIBADD = libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
 	$(LIBEVENT_PTHREADS_LIBS) $(JSONC_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)
@@ -32,3 +34,7 @@ sbin_PROGRAMS += xenmsgd
 xenmsgd_SOURCES = daemon/main.c
 xenmsgd_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
 xenmsgd_LDADD = libdaemon.la
+
+# Holds what mustn't be closed when the daemon ends after a restore: daemon/keeper.h.
+pkglibexec_PROGRAMS = xenmsg-keeper
+xenmsg_keeper_SOURCES = daemon/keeper_main.c

@@ -15,6 +15,7 @@
 #include <uthash.h>
 #include <xentoollog.h>
 
+#include "daemon/keeper.h"
 #include "daemon/log.h"
 
 /* The layout of xen/io/libxenvchan.h: rings of 1 and 2 KiB lie in the first page, larger ones in pages of their own, and
@@ -54,6 +55,7 @@ struct vchan {
 	uint32_t ring_ref;
 	uint32_t pages;
 	bool was_connected; /* the peer's live byte has been 1 */
+	bool is_stale;	    /* from before a restore: its port is not ours to touch */
 	vchan_event_fn event;
 	void *userdata;
 	uint64_t sent, received;
@@ -108,10 +110,30 @@ log_of_library(xentoollog_logger *logger, xentoollog_level level, int error, con
 	errno = saved_errno;
 }
 
+static int open_events(struct vchan_host *host, struct event_base *base, const char **what)
+{
+	int fd, flags;
+
+	*what = "/dev/xen/evtchn";
+	errno = 0;
+	host->evtchn = xenevtchn_open(&host->logger, 0);
+	if (!host->evtchn)
+		return failure();
+	fd = xenevtchn_fd(host->evtchn);
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return failure();
+	*what = "memory";
+	host->events = event_new(base, fd, EV_READ | EV_PERSIST, on_events, host);
+	if (!host->events || event_add(host->events, NULL) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
 int vchan_host_new(struct vchan_host **result, struct event_base *base, const char **what)
 {
 	struct vchan_host *host = calloc(1, sizeof(*host));
-	int fd, flags, r;
+	int r;
 
 	*what = "memory";
 	if (!host)
@@ -126,19 +148,11 @@ int vchan_host_new(struct vchan_host **result, struct event_base *base, const ch
 	host->gnttab = xengnttab_open(&host->logger, 0);
 	if (!host->gnttab)
 		goto fail;
-	*what = "/dev/xen/evtchn";
-	host->evtchn = xenevtchn_open(&host->logger, 0);
-	if (!host->evtchn)
-		goto fail;
-	fd = xenevtchn_fd(host->evtchn);
-	flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		goto fail;
-	*what = "memory";
-	errno = ENOMEM;
-	host->events = event_new(base, fd, EV_READ | EV_PERSIST, on_events, host);
-	if (!host->events || event_add(host->events, NULL) < 0)
-		goto fail;
+	r = open_events(host, base, what);
+	if (r < 0) {
+		vchan_host_free(host);
+		return r;
+	}
 	*result = host;
 	return 0;
 fail:
@@ -160,6 +174,33 @@ void vchan_host_free(struct vchan_host *host)
 	if (host->gntshr)
 		xengntshr_close(host->gntshr);
 	free(host);
+}
+
+int vchan_host_renew(struct vchan_host *host)
+{
+	struct event_base *base = event_get_base(host->events);
+	struct vchan *vchan, *next;
+	const char *what;
+	int r;
+
+	HASH_ITER (hh, host->vchans, vchan, next) {
+		HASH_DEL(host->vchans, vchan);
+		vchan->is_stale = true;
+	}
+	event_free(host->events);
+	host->events = NULL;
+	r = keeper_hold(xenevtchn_fd(host->evtchn));
+	if (r == 0)
+		xenevtchn_close(host->evtchn);
+	else /* it stays open: the longer this process lives, the better */
+		log_error("no keeper for the event channels from before the restore: %s; stopping this daemon will be a "
+			  "kernel BUG: see running-on-xen.md",
+			  strerror(-r));
+	host->evtchn = NULL;
+	r = open_events(host, base, &what);
+	if (r < 0)
+		log_error("after a restore: %s: %s", what, strerror(-r));
+	return r;
 }
 
 void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata)
@@ -240,7 +281,7 @@ static void tear_down(struct vchan *vchan)
 		else
 			xengnttab_unmap(control->gnttab, control->ring, 1);
 	}
-	if (vchan->port) {
+	if (vchan->port && !vchan->is_stale) {
 		HASH_DEL(vchan->host->vchans, vchan);
 		xenevtchn_unbind(vchan->host->evtchn, vchan->port);
 	}
@@ -433,6 +474,8 @@ enum vchan_state vchan_state(const struct vchan *vchan)
 	const struct vchan_interface *ring = vchan->control.ring;
 	const uint8_t *live = is_server(vchan) ? &ring->cli_live : &ring->srv_live;
 
+	if (vchan->is_stale)
+		return VCHAN_CLOSED;
 	switch (__atomic_load_n(live, __ATOMIC_ACQUIRE)) {
 	case LIVE_CLOSED:
 		return VCHAN_CLOSED;
@@ -496,6 +539,8 @@ void vchan_set_event(struct vchan *vchan, vchan_event_fn event, void *userdata)
 
 int vchan_notify(struct vchan *vchan)
 {
+	if (vchan->is_stale)
+		return 0;
 	errno = 0;
 	if (xenevtchn_notify(vchan->host->evtchn, vchan->port) < 0)
 		return failure();

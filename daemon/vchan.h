@@ -31,6 +31,13 @@ int vchan_host_new(struct vchan_host **host, struct event_base *base, const char
 /* All vchans must be closed before. */
 void vchan_host_free(struct vchan_host *host);
 
+/*
+ * After the domain was saved and restored, perhaps on another host: the ports lead nowhere, and the kernel takes it badly when
+ * they are closed. Parks the old event-channel handle with a keeper and opens a new one. Every vchan is CLOSED from now on;
+ * vchan_close() gives back its memory and leaves its port alone. -errno: nothing can be bound any more.
+ */
+int vchan_host_renew(struct vchan_host *host);
+
 /* Called on the event loop when the peer notified, or closed, or died. The callee looks at the rings and vchan_state(). It
  * may close the vchan. */
 typedef void (*vchan_event_fn)(struct vchan *vchan, void *userdata);
