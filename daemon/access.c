@@ -63,6 +63,11 @@ int access_new(struct access **out, uint32_t domid, const char *directory, acces
 	return 0;
 }
 
+void access_renumber(struct access *access, uint32_t domid)
+{
+	access->domid = domid;
+}
+
 void access_free(struct access *access)
 {
 	if (!access)

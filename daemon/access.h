@@ -22,6 +22,8 @@ typedef void (*access_names_fn)(void *userdata, uint32_t domid, const char **nam
 /* Loads the policy; what is wrong with it has been logged. */
 int access_new(struct access **access, uint32_t domid, const char *directory, access_names_fn names, void *userdata);
 void access_free(struct access *access);
+/* This domain has another number now. */
+void access_renumber(struct access *access, uint32_t domid);
 /* Below zero: the files have a mistake, which has been logged, and the rules stay as they were. */
 int access_reload(struct access *access);
 

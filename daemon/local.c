@@ -200,6 +200,11 @@ void local_remove(struct local *local, struct session *session)
 	free(member);
 }
 
+void local_renumber(struct local *local, uint32_t domid)
+{
+	local->options.session.domid = domid;
+}
+
 void local_free(struct local *local)
 {
 	if (!local)

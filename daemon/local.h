@@ -24,6 +24,8 @@ int local_new(struct local **local, struct relay *relay, const struct local_opti
 	      const struct session_ops *ops, void *userdata);
 /* Ends all sessions and removes the socket's file. */
 void local_free(struct local *local);
+/* This domain has another number now, which programs that connect from now on are told. */
+void local_renumber(struct local *local, uint32_t domid);
 /* The group of the socket's file. */
 gid_t local_group(const struct local *local);
 /* A session is over: frees it. */

@@ -28,6 +28,11 @@ int router_new(struct router **out, uint32_t domid, const struct router_callback
 	return 0;
 }
 
+void router_renumber(struct router *router, uint32_t domid)
+{
+	router->domid = domid;
+}
+
 void router_free(struct router *router)
 {
 	struct endpoint *endpoint, *next;

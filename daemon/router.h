@@ -46,6 +46,8 @@ struct router_callbacks {
 
 int router_new(struct router **router, uint32_t domid, const struct router_callbacks *callbacks, void *userdata);
 void router_free(struct router *router);
+/* This domain has another number now. */
+void router_renumber(struct router *router, uint32_t domid);
 
 /* -EEXIST: somebody (also this hop) has it; -EINVAL: not a name, or no kinds. */
 int router_bind(struct router *router, struct hop *hop, struct frame_text name, uint32_t kinds, uid_t uid, pid_t pid);

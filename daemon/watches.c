@@ -126,6 +126,33 @@ static struct domain *find(struct watches *watches, uint32_t domid)
 	return domain;
 }
 
+static void tell_whole(struct watches *watches, const struct domain *domain, bool up)
+{
+	struct name *name, *next;
+
+	if (up)
+		tell_all(watches, EVENT_DOMAIN_UP, domain->domid, NULL);
+	HASH_ITER (hh, domain->names, name, next)
+		tell_all(watches, up ? EVENT_ENDPOINT_UP : EVENT_ENDPOINT_DOWN, domain->domid, name->text);
+	if (!up)
+		tell_all(watches, EVENT_DOMAIN_DOWN, domain->domid, NULL);
+}
+
+void watches_renumber(struct watches *watches, uint32_t domid)
+{
+	struct domain *domain = find(watches, watches->own);
+
+	if (domain) {
+		tell_whole(watches, domain, false);
+		HASH_DEL(watches->domains, domain);
+		domain->domid = domid;
+		HASH_ADD(hh, watches->domains, domid, sizeof(domain->domid), domain);
+	}
+	watches->own = domid;
+	if (domain)
+		tell_whole(watches, domain, true);
+}
+
 static void forget_if_empty(struct watches *watches, struct domain *domain)
 {
 	if (domain->up || domain->names)

@@ -18,6 +18,8 @@ struct watches;
 
 struct watches *watches_new(uint32_t domid);
 void watches_free(struct watches *watches);
+/* This domain has another number now: its watchers see the old one go and the new one come. */
+void watches_renumber(struct watches *watches, uint32_t domid);
 
 /* `number` is that of the WATCH request, which this answers. */
 void watches_add(struct watches *watches, struct session *session, uint32_t number, struct frame_text pattern);

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A domain that is saved and restored gets another number, and keeps its daemon, its programs and their endpoints."""
+
+import pytest
+
+from library import Connection
+from messaging import eventually, works
+
+ECONNRESET = 104
+
+
+def save_and_restore(host, node):
+    host.sim("suspend", node.domid)
+    node.domid = int(host.sim("resume", node.domid).stdout)
+    eventually(lambda: node.status()["domid"] == node.domid, "the daemon knows its new number")
+
+
+@pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])
+def test_links_come_back_under_the_new_domid(nodes, host, saved):
+    pair = nodes(1, 2)
+    works(pair[1], pair[2])
+    for _ in range(2):
+        save_and_restore(host, pair[saved])
+        works(pair[1], pair[2])
+    works(pair[saved], pair[saved])
+
+
+@pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])
+def test_stopping_and_killing_the_daemon_afterwards_is_no_kernel_bug(nodes, host, saved):
+    pair = nodes(1, 2)
+    works(pair[1], pair[2])
+    save_and_restore(host, pair[saved])
+    works(pair[1], pair[2])
+    restart(host, pair[saved], pair[saved].stop)
+    works(pair[1], pair[2])
+    save_and_restore(host, pair[saved])
+    restart(host, pair[saved], pair[saved].kill)
+    works(pair[1], pair[2])
+    assert host.list()["kernel_log"] == []
+
+
+def restart(host, node, end):
+    end()
+    node.socket = host.socket(node.domid)
+    node.start()
+
+
+def test_channels_end_with_connection_reset_and_endpoints_stay(nodes, host):
+    one, two = nodes(1, 2).values()
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        results = []
+        assert sender.post("2:inbox", bytes(3000), results.append) == 0
+        eventually(lambda: sender.wait(10) >= 0 and two.status()["endpoints"][0]["queued"] >= 3000, "it is under way")
+        save_and_restore(host, two)
+        eventually(lambda: sender.wait(50) >= 0 and results, "it has its outcome")
+        assert results == [-ECONNRESET]
+        assert "inbox" in two.endpoints()
+        eventually(lambda: sender.wait(10) >= 0 and str(two.domid).encode() in one.xenmsg("peers").stdout, "it is found")
+        assert sender.post(f"{two.domid}:inbox", b"again", results.append) == 0
+        eventually(lambda: b"inbox" in one.xenmsg("endpoints", str(two.domid)).stdout, "the endpoint is advertised anew")
+
+
+def test_nothing_of_the_old_links_is_left(nodes, host):
+    one, two = nodes(1, 2).values()
+    works(one, two)
+    save_and_restore(host, two)
+    eventually(lambda: host.list()["zombies"] == 0, "the peer has unmapped the old pages")
+    eventually(lambda: host.domain(two.domid)["grants"]["used_pages"] == 0, "the pages have been given back")
