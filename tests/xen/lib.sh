@@ -96,3 +96,43 @@ show_state() {
 		on "$name" 'tail -n 60 /run/xenmsgd.log; xenmsg status --json; dmesg | tail -n 8; ps | grep xenmsg'
 	done
 }
+
+# --- messages ---
+
+# receiver NAME ENDPOINT [OPTION...]: xenmsg recv in the background, into /tmp/ENDPOINT.got; its status will be in /tmp/ENDPOINT.status
+receiver() {
+	local name=$1 endpoint=$2
+	shift 2
+	on "$name" "rm -f /tmp/$endpoint.got /tmp/$endpoint.status
+		(xenmsg recv $endpoint $* >/tmp/$endpoint.got 2>/tmp/$endpoint.err; echo \$? >/tmp/$endpoint.status) &
+		i=0; until xenmsg endpoints self | grep -qw $endpoint || [ \$i = 100 ]; do usleep 100000; i=\$((i + 1)); done"
+}
+
+# background NAME TAG COMMAND: its output goes into /tmp/TAG.out, its status into /tmp/TAG.status
+background() { on "$1" "rm -f /tmp/$2.status; ($3; echo \$? >/tmp/$2.status) >/tmp/$2.out 2>&1 &"; }
+
+# ended NAME TAG STATUS...: what began as TAG has ended, with one of these
+ended() {
+	local name=$1 tag=$2 status
+	shift 2
+	on "$name" "i=0; until test -s /tmp/$tag.status || [ \$i = 300 ]; do usleep 300000; i=\$((i + 1)); done"
+	status=$(on "$name" "cat /tmp/$tag.status || echo 'nothing: it goes on'")
+	for expected; do [ "$status" != "$expected" ] || return 0; done
+	echo "$tag ended with $status: $(on "$name" "cat /tmp/$tag.out /tmp/$tag.err 2>/dev/null | tail -n 5")"
+	return 1
+}
+
+# arrives FROM TO: one message from one domain to the other
+arrives() {
+	receiver "$2" inbox --count 1 --timeout 30
+	on "$1" "xenmsg send --timeout 20 $(domid "$2"):inbox 'hello from $1'"
+	ended "$2" inbox 0
+	on "$2" "grep -qx 'hello from $1' /tmp/inbox.got"
+}
+
+# stream FROM TO TAG: an endless stream of messages that ends by the error it runs into; the receiver is in TO
+stream() {
+	receiver "$2" "$3" --timeout 100
+	background "$1" "$3-sender" "yes 'a line of a stream that has no end' | xenmsg send --lines --timeout 60 $(domid "$2"):$3"
+	eventually 10 on "$2" "test -s /tmp/$3.got"
+}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The rig: a real Xen host in QEMU. tests/xen/run builds `xen-stage`: what is installed, and the programs that the tests use.
-rig_programs = rig-remote check-vchan
+rig_programs = rig-remote check-vchan hostile-peer
 EXTRA_PROGRAMS += rig-remote
 CLEANFILES += rig-remote
 rig_remote_SOURCES = tests/xen/remote.c
@@ -14,5 +14,6 @@ xen-stage: all $(rig_programs)
 	$(LIBTOOL) --quiet --mode=install $(INSTALL_PROGRAM) $(rig_programs) "$(STAGE)/rig/bin" >/dev/null
 .PHONY: xen-stage
 
-EXTRA_DIST += tests/xen/build tests/xen/run tests/xen/extract-vmlinux tests/xen/init tests/xen/runner \
-	tests/xen/daemon tests/xen/lib.sh tests/xen/test_00_host.sh tests/xen/test_10_messages.sh
+EXTRA_DIST += tests/xen/build tests/xen/run tests/xen/extract-vmlinux tests/xen/init tests/xen/runner tests/xen/daemon \
+	tests/xen/lib.sh tests/xen/test_00_host.sh tests/xen/test_10_messages.sh tests/xen/test_20_life.sh \
+	tests/xen/test_30_limits.sh tests/xen/test_40_stock.sh

@@ -1,16 +1,52 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Messages between the domains, in every direction.
 
-# arrives FROM TO: one message, and the command at both ends
-arrives() {
-	on "$2" "rm -f /tmp/got; (xenmsg recv inbox --count 1 --timeout 30 >/tmp/got 2>/tmp/recv.err) & "
-	eventually 10 on "$2" 'xenmsg endpoints | grep -q inbox'
-	on "$1" "xenmsg send --timeout 20 $(domid "$2"):inbox 'hello from $1'"
-	eventually 10 on "$2" "grep -qx 'hello from $1' /tmp/got"
-}
-
 test_guest_to_guest() { arrives u2 u1; }
 test_guest_to_guest_with_the_other_role() { arrives u1 u2; }
 test_guest_to_dom0() { arrives u1 dom0; }
 test_dom0_to_guest() { arrives dom0 u2; }
 test_to_oneself() { arrives u1 u1; }
+
+test_an_endpoint_that_is_not_there_is_3() {
+	on u2 "xenmsg send --timeout 20 $(domid u1):nobody x; [ \$? = 3 ]"
+}
+
+test_a_domain_that_is_not_there_is_5() {
+	on u2 'xenmsg send --timeout 20 999:inbox x; [ $? = 5 ]'
+}
+
+# big FROM TO: the largest message there is
+big() {
+	local sum
+	receiver "$2" big --raw --count 1 --timeout 60
+	sum=$(on "$1" "head -c 16777216 /dev/urandom >/tmp/big; xenmsg send --timeout 60 --file /tmp/big $(domid "$2"):big && sha256sum </tmp/big; rm /tmp/big")
+	[ ${#sum} -gt 60 ]
+	ended "$2" big 0
+	[ "$(on "$2" 'sha256sum </tmp/big.got; rm /tmp/big.got')" = "$sum" ]
+}
+
+test_16_mib_from_guest_to_guest() { big u1 u2 && big u2 u1; }
+test_16_mib_between_dom0_and_guest() { big dom0 u1 && big u1 dom0; }
+
+# many FROM TO COUNT: none is missing, doubled or out of its order
+many() {
+	receiver "$2" many --count "$3" --timeout 60
+	on "$1" "seq 1 $3 | xenmsg send --timeout 60 --lines $(domid "$2"):many"
+	ended "$2" many 0
+	on "$2" "seq 1 $3 | cmp - /tmp/many.got"
+}
+
+test_ten_thousand_in_order_from_guest_to_guest() { many u2 u1 10000; }
+test_two_thousand_in_order_between_dom0_and_guest() { many dom0 u2 2000 && many u2 dom0 2000; }
+
+test_both_directions_at_once() {
+	receiver u1 many --count 1000 --timeout 60
+	receiver u2 many --count 1000 --timeout 60
+	background u1 one "seq 1 1000 | xenmsg send --timeout 60 --lines $(domid u2):many"
+	on u2 "seq 1 1000 | xenmsg send --timeout 60 --lines $(domid u1):many"
+	ended u1 one 0
+	for name in u1 u2; do
+		ended $name many 0
+		on $name 'seq 1 1000 | cmp - /tmp/many.got'
+	done
+}
