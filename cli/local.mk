@@ -10,6 +10,8 @@ libcli_la_LIBADD = $(JSONC_LIBS)
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \
 	cli/cli.c cli/cli.h \
+	cli/cmd_connect.c \
+	cli/cmd_forward.c \
 	cli/cmd_list.c \
 	cli/cmd_ping.c \
 	cli/cmd_policy.c \
@@ -18,6 +20,7 @@ xenmsg_SOURCES = \
 	cli/cmd_status.c \
 	cli/cmd_watch.c \
 	cli/main.c \
+	cli/pump.c cli/pump.h \
 	cli/writer.c cli/writer.h
-xenmsg_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS)
-xenmsg_LDADD = libcli.la libxenmsg.la libwire.la $(JSONC_LIBS) -lm
+xenmsg_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(LIBEVENT_CFLAGS)
+xenmsg_LDADD = libcli.la libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) -lm

@@ -12,6 +12,9 @@ static const struct command {
 } commands[] = {
 	{"send", cmd_send, "send a message, or each line as one, and wait until it is delivered"},
 	{"recv", cmd_recv, "bind an endpoint and print what comes"},
+	{"connect", cmd_connect, "open a byte stream on standard input and output"},
+	{"listen", cmd_listen, "accept byte streams, one or with a command for each"},
+	{"forward", cmd_forward, "carry connections between Unix, TCP and Xen addresses"},
 	{"peers", cmd_peers, "list the domains"},
 	{"endpoints", cmd_endpoints, "list what can be reached"},
 	{"ping", cmd_ping, "measure round trips to a domain's daemon"},

@@ -114,8 +114,7 @@ static void finish(struct stream *stream, bool clean)
 
 static void send_reply(struct stream *stream, int error)
 {
-	const char *why = error ? strerror(error) : "";
-	struct frame_reply reply = {.error = (uint32_t)error, .body = {why, strlen(why)}};
+	struct frame_reply reply = {.error = (uint32_t)error, .body = {"", 0}};
 	uint8_t frame[FRAME_HEADER_SIZE + 256] = {0};
 	struct frame_header header = {.type = FRAME_REPLY};
 

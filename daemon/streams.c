@@ -106,8 +106,7 @@ static const struct stream_ops ops = {
 /* An answer to a connection that doesn't become a stream. */
 static void refuse(int fd, int error)
 {
-	const char *why = strerror(error);
-	struct frame_reply reply = {.error = (uint32_t)error, .body = {why, strlen(why)}};
+	struct frame_reply reply = {.error = (uint32_t)error, .body = {"", 0}};
 	uint8_t frame[FRAME_HEADER_SIZE + 256] = {0}, rest[256];
 	struct frame_header header = {.type = FRAME_REPLY};
 

@@ -172,6 +172,37 @@ XENMSG_API XENMSG_CHECK int xenmsg_send(struct xenmsg *conn, const char *address
 XENMSG_API XENMSG_CHECK int xenmsg_post(struct xenmsg *conn, const char *address, const void *data, size_t size,
 					xenmsg_done done, void *userdata);
 
+/* ---- byte streams ---- */
+
+/*
+ * Connects to an endpoint that a program listens on. A stream is a plain descriptor, a connected Unix socket: read(), write(),
+ * poll(), shutdown(), pass it to a child, close() it; it doesn't need the connection any more. The end of the stream reads as
+ * end of file. If something between the two programs dies, reading gives what came before and then ECONNRESET, writing
+ * EPIPE or ECONNRESET.
+ * Returns the descriptor (blocking, close-on-exec), or -EINVAL (malformed address), -ENOENT, -EPROTOTYPE (that endpoint takes
+ * no streams), -EACCES, -EHOSTDOWN, -EHOSTUNREACH, -ENOBUFS, -ETIMEDOUT, -ENOTCONN, -ECONNREFUSED, -EMFILE.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_connect(struct xenmsg *conn, const char *address, int timeout_ms);
+
+/* Who is at the other end of a stream; as the sender of a message. */
+struct xenmsg_peer {
+	uint32_t domid, uid, gid, pid;
+	char endpoint[64]; /* the one that it was opened to */
+};
+
+/*
+ * Makes an endpoint for streams. They wait for xenmsg_accept(), up to 128 of them; more are refused. xenmsg_unbind() ends it.
+ * options  0; no bits are defined yet
+ * Returns 0, or as xenmsg_bind().
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_listen(struct xenmsg *conn, const char *endpoint, unsigned options);
+/*
+ * Takes the next stream that came to any of them. In a loop: when xenmsg_process() says so, with timeout_ms 0 until -EAGAIN.
+ * peer  [out] who opened it; may be NULL
+ * Returns the descriptor as xenmsg_connect(), or -EAGAIN (none there, timeout_ms is 0), -ETIMEDOUT, -EINTR, -ENOTCONN, -EMFILE.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_accept(struct xenmsg *conn, struct xenmsg_peer *peer, int timeout_ms);
+
 /* ---- who is there ---- */
 
 enum xenmsg_event_kind {

@@ -61,6 +61,8 @@ static int dispatch(struct xenmsg *conn, const struct frame_header *header, cons
 	case FRAME_REPLY:
 	case FRAME_EVENT:
 		return request_frame(conn, header, payload);
+	case FRAME_INCOMING:
+		return connect_frame(conn, header, payload);
 	case FRAME_OPENED:
 	case FRAME_CREDIT:
 	case FRAME_CANCELLED:
@@ -274,7 +276,8 @@ static int poll_hop(struct xenmsg *conn, int timeout_ms)
 
 void conn_remind(struct xenmsg *conn)
 {
-	if (conn->outbox.settled_count > 0 || conn->events || ring_reader_ready(&conn->hop.deliveries, 1) > 0)
+	if (conn->outbox.settled_count > 0 || conn->events || conn->incoming ||
+	    ring_reader_ready(&conn->hop.deliveries, 1) > 0 || conn_arm(conn, true) > 0)
 		hop_poke(&conn->hop);
 }
 
@@ -340,6 +343,7 @@ void xenmsg_close(struct xenmsg *conn)
 	hop_close(&conn->hop);
 	inbox_free(&conn->inbox);
 	request_free_all(conn);
+	connect_free_all(conn);
 	free(conn->scratch);
 	free(conn);
 }
@@ -377,7 +381,7 @@ static int process(struct xenmsg *conn)
 		r = conn_arm(conn, true);
 	} while (r > 0);
 	if (count > 0 || r >= 0)
-		return count + conn->recv_waits;
+		return count + (conn->recv_waits || conn->incoming);
 	return r;
 }
 

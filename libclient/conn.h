@@ -43,6 +43,8 @@ struct pending_event {
 	char name[];
 };
 
+struct incoming;
+
 struct xenmsg {
 	struct hop hop;
 	struct outbox outbox;
@@ -52,6 +54,7 @@ struct xenmsg {
 	uint32_t last_number;
 	struct watch *watches;
 	struct pending_event *events;
+	struct incoming *incoming; /* streams that wait for xenmsg_accept() */
 	int dead;
 	uint32_t want_space;   /* that the outbox waits for, 0 if it doesn't */
 	bool recv_waits;       /* at the front of the deliveries lies a message for xenmsg_recv() */
@@ -91,5 +94,12 @@ int request_frame(struct xenmsg *conn, const struct frame_header *header, const 
 int request_run_events(struct xenmsg *conn, int budget);
 void request_fail_all(struct xenmsg *conn, int error);
 void request_free_all(struct xenmsg *conn);
+
+/* Asks the daemon to bind the endpoint for these kinds of channels. */
+int request_bind(struct xenmsg *conn, const char *endpoint, uint32_t kinds);
+
+/* connect.c: frame INCOMING. */
+int connect_frame(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload);
+void connect_free_all(struct xenmsg *conn);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +39,7 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static int connect_to(const char *path)
+int hop_connect(const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct timeval patience = {.tv_sec = HANDSHAKE_SECONDS};
@@ -117,12 +118,23 @@ static int read_exactly(int fd, void *buffer, size_t size, int fds[FDS], int64_t
 
 			if (left <= 0)
 				return -ETIMEDOUT;
-			poll(&wait, 1, (int)left);
+			poll(&wait, 1, left > INT_MAX ? -1 : (int)left);
 		} else if (errno != EINTR) {
 			return errno == ECONNRESET ? -ECONNREFUSED : -errno;
 		}
 	}
 	return 0;
+}
+
+int hop_read(int fd, void *buffer, size_t size, int64_t deadline)
+{
+	int fds[FDS] = {-1, -1, -1};
+	int r = read_exactly(fd, buffer, size, fds, deadline);
+
+	for (int i = 0; i < FDS; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	return r;
 }
 
 static int send_hello(int fd, bool shared)
@@ -259,7 +271,7 @@ static int open_once(struct hop *hop, const char *path, bool shared)
 	int r;
 
 	*hop = (struct hop){.socket = -1, .epoll = -1, .wake = -1, .kick = -1};
-	r = connect_to(path);
+	r = hop_connect(path);
 	if (r < 0)
 		return r;
 	hop->socket = r;

@@ -72,4 +72,9 @@ int hop_arm(struct hop *hop, bool deliveries, uint32_t want_space);
 /* Only the last of these. */
 int hop_arm_space(struct hop *hop, uint32_t want_space);
 
+/* Connects to the daemon's socket. Returns the non-blocking descriptor, or as connect(2); -ETIMEDOUT, -ENAMETOOLONG. */
+int hop_connect(const char *path);
+/* Reads exactly so much, until the deadline (CLOCK_MONOTONIC, ms). -ECONNREFUSED: the daemon has closed it. */
+int hop_read(int fd, void *buffer, size_t size, int64_t deadline);
+
 #endif

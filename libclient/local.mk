@@ -8,6 +8,7 @@ noinst_LTLIBRARIES += libclient.la
 libclient_la_SOURCES = \
 	libclient/channel.c libclient/channel.h \
 	libclient/conn.c libclient/conn.h \
+	libclient/connect.c \
 	libclient/fifo.c libclient/fifo.h \
 	libclient/hop.c libclient/hop.h \
 	libclient/inbox.c libclient/inbox.h \

@@ -222,12 +222,19 @@ static int ask(struct xenmsg *conn, uint8_t type, const void *payload, size_t si
 
 /* ---- public ---- */
 
+int request_bind(struct xenmsg *conn, const char *endpoint, uint32_t kinds)
+{
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct frame_bind bind = {.kinds = kinds, .endpoint = {.data = endpoint, .size = strlen(endpoint)}};
+
+	sweep(conn);
+	return ask(conn, FRAME_BIND, payload, frame_bind_encode(&bind, payload), PATIENCE_MS, false, NULL);
+}
+
 int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options, xenmsg_message_handler handler,
 		void *userdata)
 {
-	uint8_t payload[FRAME_SMALL_MAX];
 	size_t size = strlen(endpoint);
-	struct frame_bind bind = {.kinds = 1u << (CHANNEL_MESSAGE - 1), .endpoint = {.data = endpoint, .size = size}};
 	struct binding *binding;
 	int r;
 
@@ -239,8 +246,7 @@ int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options, xen
 	r = inbox_bind(&conn->inbox, endpoint, handler, userdata);
 	if (r < 0)
 		return r;
-	sweep(conn);
-	r = ask(conn, FRAME_BIND, payload, frame_bind_encode(&bind, payload), PATIENCE_MS, false, NULL);
+	r = request_bind(conn, endpoint, 1u << (CHANNEL_MESSAGE - 1));
 	binding = inbox_find(&conn->inbox, endpoint, size);
 	if (r < 0 && binding)
 		inbox_unbind(&conn->inbox, binding);
@@ -253,10 +259,13 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 	struct binding *binding = inbox_find(&conn->inbox, endpoint, size);
 	int r;
 
-	if (!binding)
-		return -ENOENT;
 	if (conn->dead)
-		return conn->dead;
+		return binding ? conn->dead : -ENOENT;
+	if (!binding) {
+		/* One for streams, perhaps: only the daemon keeps count of those. */
+		sweep(conn);
+		return ask(conn, FRAME_UNBIND, endpoint, size, PATIENCE_MS, false, NULL);
+	}
 	/* First what is there, so that all of it is told that nothing more was taken; what comes until the daemon knows meets no binding. */
 	conn->recv_waits = false;
 	r = inbox_unbind(&conn->inbox, binding);

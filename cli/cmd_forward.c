@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * forward: what connects to SOURCE is carried to TARGET, any number of connections at once. To reach a target may take a
+ * while (a name to look up, a link to be made), so each is dialled by a thread of its own, which hands the descriptor to the
+ * event loop through a pipe.
+ */
+
+#include <errno.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <event2/listener.h>
+
+#include "cli/cli.h"
+#include "cli/pump.h"
+#include "wire/address.h"
+
+static const char help[] =
+	"Usage: xenmsg forward [OPTIONS] SOURCE TARGET\n"
+	"\n"
+	"Accepts connections at SOURCE and carries each to a connection of its own to TARGET, until it is stopped. Each is\n"
+	"\n"
+	"  unix:PATH       a Unix socket\n"
+	"  tcp:HOST:PORT   a TCP socket; an IPv6 address stands in brackets\n"
+	"  xen:ADDRESS     a byte stream: as SOURCE an endpoint of this domain (xen:ENDPOINT), as TARGET DOMAIN:ENDPOINT\n"
+	"\n"
+	"for example: xenmsg forward tcp:127.0.0.1:5432 xen:db:postgres\n"
+	"\n"
+	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+
+static const struct option options[] = {CLI_OPTIONS};
+
+#define DIALS_MAX 256 /* threads at once; more connections wait for one to end */
+
+struct place {
+	enum { PLACE_UNIX, PLACE_TCP, PLACE_XEN } kind;
+	const char *text; /* as it was typed */
+	char *path;	  /* or the host, or the address */
+	char *port;
+};
+
+struct forward {
+	struct cli *cli;
+	struct event_base *base;
+	struct place source, target;
+	struct xenmsg *conn; /* of a source xen: */
+	struct evconnlistener *listener;
+	struct event *incoming, *dialled, *stop[2];
+	int pipe[2];
+	unsigned dials;
+	int code;
+};
+
+struct dial {
+	struct forward *forward;
+	int source;
+	int target; /* or a negative errno */
+};
+
+/* ---- places ---- */
+
+/* NULL, or what is wrong with it. */
+static const char *parse_tcp(struct place *place, const char *text)
+{
+	const char *colon = strrchr(text, ':');
+	size_t size = colon ? (size_t)(colon - text) : 0;
+
+	if (!colon || colon == text || !colon[1])
+		return "tcp: takes HOST:PORT";
+	if (text[0] == '[' && text[size - 1] == ']') {
+		text++;
+		size -= 2;
+	}
+	place->kind = PLACE_TCP;
+	place->path = strndup(text, size);
+	place->port = strdup(colon + 1);
+	return place->path && place->port ? NULL : "out of memory";
+}
+
+static const char *parse_place(struct place *place, const char *text, bool is_source)
+{
+	struct address address;
+	const char *why = NULL;
+
+	place->text = text;
+	if (strncmp(text, "tcp:", 4) == 0)
+		return parse_tcp(place, text + 4);
+	if (strncmp(text, "unix:", 5) == 0) {
+		place->kind = PLACE_UNIX;
+		place->path = strdup(text + 5);
+		if (strlen(text + 5) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+			return "the path of a Unix socket has at most 107 bytes";
+		return text[5] ? NULL : "unix: takes a PATH";
+	}
+	if (strncmp(text, "xen:", 4) != 0)
+		return "it must begin with unix:, tcp: or xen:";
+	place->kind = PLACE_XEN;
+	place->path = strdup(text + 4);
+	if (is_source)
+		return endpoint_name_is_valid(text + 4, strlen(text + 4))
+			       ? NULL
+			       : "as a source, xen: takes an endpoint of this domain";
+	address_parse(text + 4, strlen(text + 4), &address, &why);
+	return why;
+}
+
+static void free_place(struct place *place)
+{
+	free(place->path);
+	free(place->port);
+}
+
+/* ---- dialling ---- */
+
+static int dial_unix(const struct place *place)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), error;
+
+	if (fd < 0)
+		return -errno;
+	strncpy(address.sun_path, place->path, sizeof(address.sun_path) - 1);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+		return fd;
+	error = -errno;
+	close(fd);
+	return error;
+}
+
+static int look_up(const struct place *place, int flags, struct addrinfo **found)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags};
+
+	return getaddrinfo(place->path, place->port, &hints, found) == 0 ? 0 : -EADDRNOTAVAIL;
+}
+
+static int dial_tcp(const struct place *place)
+{
+	struct addrinfo *found, *each;
+	int r = look_up(place, 0, &found), fd;
+
+	if (r < 0)
+		return r;
+	for (each = found; each; each = each->ai_next) {
+		fd = socket(each->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (fd >= 0 && connect(fd, each->ai_addr, each->ai_addrlen) == 0) {
+			freeaddrinfo(found);
+			return fd;
+		}
+		r = -errno;
+		if (fd >= 0)
+			close(fd);
+	}
+	freeaddrinfo(found);
+	return r;
+}
+
+static int dial_xen(const struct forward *forward)
+{
+	struct xenmsg *conn;
+	int r = xenmsg_open(&conn, forward->cli->socket);
+
+	if (r < 0)
+		return r;
+	r = xenmsg_connect(conn, forward->target.path, -1);
+	xenmsg_close(conn);
+	return r;
+}
+
+static void *dial_target(void *userdata)
+{
+	struct dial *dial = userdata;
+	const struct forward *forward = dial->forward;
+
+	switch (forward->target.kind) {
+	case PLACE_UNIX:
+		dial->target = dial_unix(&forward->target);
+		break;
+	case PLACE_TCP:
+		dial->target = dial_tcp(&forward->target);
+		break;
+	default:
+		dial->target = dial_xen(forward);
+	}
+	/* A pointer is below PIPE_BUF: it goes whole. */
+	if (write(forward->pipe[1], &dial, sizeof(dial)) != sizeof(dial))
+		abort();
+	return NULL;
+}
+
+/* ---- the loop ---- */
+
+static void pause_source(struct forward *forward, bool paused)
+{
+	if (forward->listener && paused)
+		evconnlistener_disable(forward->listener);
+	else if (forward->listener)
+		evconnlistener_enable(forward->listener);
+	else if (paused)
+		event_del(forward->incoming);
+	else
+		event_add(forward->incoming, NULL);
+}
+
+static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_left)
+{
+	struct forward *forward = userdata;
+
+	if (error)
+		cli_note(forward->cli, "%s broke a connection: %s", at_left ? forward->source.text : forward->target.text,
+			 strerror(error));
+	pump_free(pump);
+}
+
+/* Makes who has connected see an error and not an orderly end, where its kind of socket can. */
+static void refuse(int fd)
+{
+	struct linger now = {.l_onoff = 1};
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(fd);
+}
+
+static void on_dialled(evutil_socket_t fd, short what, void *userdata)
+{
+	struct forward *forward = userdata;
+	struct dial *dial;
+
+	(void)what;
+	if (read(fd, &dial, sizeof(dial)) != sizeof(dial))
+		return;
+	if (forward->dials-- == DIALS_MAX)
+		pause_source(forward, false);
+	if (dial->target < 0) {
+		fprintf(stderr, "xenmsg: forward: %s can't be reached: %s\n", forward->target.text,
+			strerror(-dial->target));
+		refuse(dial->source);
+	} else if (!pump_new(forward->base, (struct pump_end){dial->source, dial->source},
+			     (struct pump_end){dial->target, dial->target}, on_pump_done, forward)) {
+		fprintf(stderr, "xenmsg: forward: out of memory\n");
+	}
+	free(dial);
+}
+
+static void take(struct forward *forward, int source)
+{
+	struct dial *dial = calloc(1, sizeof(*dial));
+	pthread_t thread;
+
+	if (dial)
+		*dial = (struct dial){.forward = forward, .source = source};
+	if (!dial || pthread_create(&thread, NULL, dial_target, dial) != 0) {
+		fprintf(stderr, "xenmsg: forward: too many connections\n");
+		refuse(source);
+		free(dial);
+		return;
+	}
+	pthread_detach(thread);
+	if (++forward->dials == DIALS_MAX)
+		pause_source(forward, true);
+}
+
+static void on_socket(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int size,
+		      void *userdata)
+{
+	(void)listener;
+	(void)address;
+	(void)size;
+	take(userdata, fd);
+}
+
+static void on_incoming(evutil_socket_t fd, short what, void *userdata)
+{
+	struct forward *forward = userdata;
+	int r = xenmsg_process(forward->conn);
+
+	(void)fd;
+	(void)what;
+	while (r >= 0 && forward->dials < DIALS_MAX) {
+		r = xenmsg_accept(forward->conn, NULL, 0);
+		if (r >= 0)
+			take(forward, r);
+	}
+	if (r == -EAGAIN || r >= 0 || r == -EINTR)
+		return;
+	forward->code = cli_error(forward->conn, "forward from", forward->source.text, r);
+	event_base_loopbreak(forward->base);
+}
+
+static void on_stop(evutil_socket_t number, short what, void *userdata)
+{
+	(void)number;
+	(void)what;
+	event_base_loopbreak(((struct forward *)userdata)->base);
+}
+
+/* ---- starting ---- */
+
+static int listen_xen(struct forward *forward)
+{
+	int code = cli_open(forward->cli, &forward->conn), r;
+
+	if (code)
+		return code;
+	r = xenmsg_listen(forward->conn, forward->source.path, 0);
+	if (r < 0)
+		return cli_error(forward->conn, "forward from", forward->source.text, r);
+	forward->incoming =
+		event_new(forward->base, xenmsg_fd(forward->conn), EV_READ | EV_PERSIST, on_incoming, forward);
+	return forward->incoming && event_add(forward->incoming, NULL) == 0 ? 0 : EXIT_OTHER;
+}
+
+static bool nobody_listens(const struct place *place)
+{
+	int fd = dial_unix(place);
+
+	if (fd >= 0)
+		close(fd);
+	return fd == -ECONNREFUSED;
+}
+
+static int listen_socket(struct forward *forward)
+{
+	const unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE;
+	const struct place *source = &forward->source;
+	struct sockaddr_un path = {.sun_family = AF_UNIX};
+	struct addrinfo *found = NULL;
+	struct stat status;
+	int error = 0;
+
+	if (source->kind == PLACE_TCP) {
+		error = look_up(source, AI_PASSIVE, &found);
+		if (error == 0)
+			forward->listener = evconnlistener_new_bind(forward->base, on_socket, forward, flags, -1,
+								    found->ai_addr, (int)found->ai_addrlen);
+	} else {
+		strncpy(path.sun_path, source->path, sizeof(path.sun_path) - 1);
+		/* What an earlier run has left; with a listener behind it, bind() says so. */
+		if (stat(source->path, &status) == 0 && S_ISSOCK(status.st_mode) && nobody_listens(source))
+			unlink(source->path);
+		forward->listener = evconnlistener_new_bind(forward->base, on_socket, forward, flags, -1,
+							    (struct sockaddr *)&path, sizeof(path));
+	}
+	if (!forward->listener && error == 0)
+		error = -errno;
+	if (found)
+		freeaddrinfo(found);
+	if (!forward->listener) {
+		fprintf(stderr, "xenmsg: forward: can't listen on %s: %s\n", source->text, strerror(-error));
+		return EXIT_OTHER;
+	}
+	return 0;
+}
+
+static int start(struct forward *forward)
+{
+	const int signals[] = {SIGINT, SIGTERM};
+
+	forward->base = event_base_new();
+	if (!forward->base || pipe(forward->pipe) < 0)
+		return EXIT_OTHER;
+	forward->dialled = event_new(forward->base, forward->pipe[0], EV_READ | EV_PERSIST, on_dialled, forward);
+	if (!forward->dialled || event_add(forward->dialled, NULL) < 0)
+		return EXIT_OTHER;
+	for (int i = 0; i < 2; i++) {
+		forward->stop[i] = evsignal_new(forward->base, signals[i], on_stop, forward);
+		if (!forward->stop[i] || event_add(forward->stop[i], NULL) < 0)
+			return EXIT_OTHER;
+	}
+	return forward->source.kind == PLACE_XEN ? listen_xen(forward) : listen_socket(forward);
+}
+
+static void end(struct forward *forward)
+{
+	if (forward->listener)
+		evconnlistener_free(forward->listener);
+	if (forward->listener && forward->source.kind == PLACE_UNIX)
+		unlink(forward->source.path);
+	if (forward->incoming)
+		event_free(forward->incoming);
+	xenmsg_close(forward->conn);
+	free_place(&forward->source);
+	free_place(&forward->target);
+	/* Threads may still be dialling: what they use ends with the process. */
+}
+
+int cmd_forward(struct cli *cli, int argc, char **argv)
+{
+	static struct forward forward; /* outlives this function, for the threads */
+	const char *why;
+	int option, code;
+
+	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1)
+		if (!cli_option(cli, option, "forward", help, &code))
+			return code;
+	if (argc - optind != 2)
+		return cli_usage("forward", "it takes SOURCE and TARGET");
+	forward = (struct forward){.cli = cli, .pipe = {-1, -1}};
+	why = parse_place(&forward.source, argv[optind], true);
+	if (why)
+		return cli_usage("forward", "SOURCE '%s': %s", argv[optind], why);
+	why = parse_place(&forward.target, argv[optind + 1], false);
+	if (why)
+		return cli_usage("forward", "TARGET '%s': %s", argv[optind + 1], why);
+	forward.code = start(&forward);
+	if (forward.code == 0)
+		event_base_dispatch(forward.base);
+	code = forward.code;
+	end(&forward);
+	return code;
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/pump.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#define BUFFER_SIZE 65536
+
+struct direction {
+	struct pump *pump;
+	int to;
+	bool from_left;
+	bool to_is_socket;
+	struct event *readable, *writable;
+	size_t start, size; /* of what is in the buffer */
+	bool ended;	    /* nothing more comes */
+	bool closed;	    /* and that was passed on */
+	char buffer[BUFFER_SIZE];
+};
+
+struct pump {
+	struct direction there, back; /* left to right, right to left */
+	struct pump_end left, right;
+	pump_done_fn done;
+	void *userdata;
+	bool is_done;
+};
+
+struct event_base *pump_base_new(void)
+{
+	struct event_config *config = event_config_new();
+	struct event_base *base = NULL;
+
+	if (config && event_config_avoid_method(config, "epoll") == 0)
+		base = event_base_new_with_config(config);
+	if (config)
+		event_config_free(config);
+	return base;
+}
+
+static void finish(struct pump *pump, int error, bool at_left)
+{
+	if (pump->is_done)
+		return;
+	pump->is_done = true;
+	event_del(pump->there.readable);
+	event_del(pump->there.writable);
+	event_del(pump->back.readable);
+	event_del(pump->back.writable);
+	pump->done(pump->userdata, pump, error, at_left);
+}
+
+static void close_output(struct pump_end *end)
+{
+	close(end->out);
+	end->out = -1;
+}
+
+static void pass_on_end(struct direction *direction)
+{
+	struct pump *pump = direction->pump;
+
+	direction->closed = true;
+	if (direction->to_is_socket)
+		shutdown(direction->to, SHUT_WR);
+	else
+		close_output(direction->from_left ? &pump->right : &pump->left);
+	if (pump->there.closed && pump->back.closed)
+		finish(pump, 0, false);
+}
+
+/* A pipe may block although it is said to be writable, if more than PIPE_BUF is written. */
+static ssize_t write_some(struct direction *direction)
+{
+	const char *at = direction->buffer + direction->start;
+
+	if (direction->to_is_socket)
+		return send(direction->to, at, direction->size, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return write(direction->to, at, direction->size < PIPE_BUF ? direction->size : PIPE_BUF);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *userdata)
+{
+	struct direction *direction = userdata;
+	ssize_t size = write_some(direction);
+
+	(void)fd;
+	(void)what;
+	if (size < 0 && (errno == EAGAIN || errno == EINTR))
+		size = 0;
+	if (size < 0) {
+		finish(direction->pump, errno, !direction->from_left);
+		return;
+	}
+	direction->start += (size_t)size;
+	direction->size -= (size_t)size;
+	if (direction->size > 0)
+		event_add(direction->writable, NULL);
+	else if (direction->ended)
+		pass_on_end(direction);
+	else
+		event_add(direction->readable, NULL);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *userdata)
+{
+	struct direction *direction = userdata;
+	ssize_t size = read(fd, direction->buffer, BUFFER_SIZE);
+
+	(void)what;
+	if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
+		event_add(direction->readable, NULL);
+		return;
+	}
+	if (size < 0) {
+		finish(direction->pump, errno, direction->from_left);
+		return;
+	}
+	if (size == 0) {
+		direction->ended = true;
+		pass_on_end(direction);
+		return;
+	}
+	direction->start = 0;
+	direction->size = (size_t)size;
+	on_writable(direction->to, 0, direction);
+}
+
+static int start(struct direction *direction, struct event_base *base, struct pump *pump, int from, int to)
+{
+	struct stat status;
+
+	direction->pump = pump;
+	direction->to = to;
+	direction->from_left = from == pump->left.in;
+	direction->to_is_socket = fstat(to, &status) == 0 && S_ISSOCK(status.st_mode);
+	direction->readable = event_new(base, from, EV_READ, on_readable, direction);
+	direction->writable = event_new(base, to, EV_WRITE, on_writable, direction);
+	if (!direction->readable || !direction->writable)
+		return -ENOMEM;
+	return event_add(direction->readable, NULL);
+}
+
+struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump_end right, pump_done_fn done,
+		      void *userdata)
+{
+	struct pump *pump = calloc(1, sizeof(*pump));
+
+	if (!pump) {
+		close(left.in);
+		close(right.in);
+		return NULL;
+	}
+	pump->left = left;
+	pump->right = right;
+	pump->done = done;
+	pump->userdata = userdata;
+	if (start(&pump->there, base, pump, left.in, right.out) < 0 ||
+	    start(&pump->back, base, pump, right.in, left.out) < 0) {
+		pump_free(pump);
+		return NULL;
+	}
+	return pump;
+}
+
+static void close_end(struct pump_end *end)
+{
+	if (end->in >= 0)
+		close(end->in);
+	if (end->out >= 0 && end->out != end->in)
+		close(end->out);
+}
+
+static void free_direction(struct direction *direction)
+{
+	if (direction->readable)
+		event_free(direction->readable);
+	if (direction->writable)
+		event_free(direction->writable);
+}
+
+void pump_free(struct pump *pump)
+{
+	if (!pump)
+		return;
+	pump->is_done = true;
+	free_direction(&pump->there);
+	free_direction(&pump->back);
+	close_end(&pump->left);
+	close_end(&pump->right);
+	free(pump);
+}
