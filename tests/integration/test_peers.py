@@ -3,6 +3,7 @@
 
 import errno
 import itertools
+import random
 
 import pytest
 
@@ -44,6 +45,9 @@ class Node:
 
     def state(self, peer):
         return self.talk.ask("state", peer).split()[1]
+
+    def await_state(self, peer, state):
+        wait_for(lambda: self.state(peer) == state, f"state {state} of domain {peer}")
 
     def end(self):
         """In order: as a daemon that is told to stop."""
@@ -273,8 +277,8 @@ def test_where_neither_may_map_the_error_names_the_setting(host):
         one.connect(2)
         failed = one.await_event("failed 2")
         assert failed.startswith(f"failed 2 {errno.EHOSTUNREACH} ") and "map = yes" in failed and "[links]" in failed
-    while one.state(2) != "idle" or two.state(1) != "idle":
-        pass
+    one.await_state(2, "idle")
+    two.await_state(1, "idle")
     assert two.talk.ok("granted") == 0
 
 
@@ -390,8 +394,7 @@ def test_a_peer_that_goes_while_a_link_is_made_is_told_at_once(host):
     one.await_event("up 2")
     one.connect(2)
     two.write("to/1/hello", f"1 {INSTANCE} 0123abcd 0", 1)
-    while one.state(2) != "await":
-        pass
+    one.await_state(2, "await")
     two.remove()
     assert one.await_event("failed 2").startswith(f"failed 2 {errno.EHOSTDOWN} ")
     one.await_event("down 2")
@@ -437,8 +440,7 @@ def test_links_wait_in_turn_for_pages(host):
     link(three, others[0])
     for other in others[1:]:
         three.connect(other.domid)
-        while three.state(other.domid) != "pages":
-            pass
+        three.await_state(other.domid, "pages")
     assert three.talk.ok("granted") == 33
     three.close(0)
     three.await_event("connected 1")
@@ -487,8 +489,7 @@ def test_bad_hello_is_no_hello(host):
     one.await_event("endpoints 2 mark")
     assert one.state(2) == "idle"
     tree.write("to/1/hello", f"1 {INSTANCE} 0123abcd 0 more", 1)
-    while one.state(2) != "await":
-        pass
+    one.await_state(2, "await")
 
 
 def test_bad_endpoints_are_none(host):
@@ -518,12 +519,9 @@ def test_another_major_version_is_named(host):
     assert failed.startswith(f"failed 2 {errno.EHOSTUNREACH} ") and "protocol 3" in failed
 
 
-def our_nonce(host, tree, me=1):
+def our_nonce(tree, me=1):
     path = f"/local/domain/{me}/data/xenmsg/to/{tree.domid}/hello"
-    while True:
-        value = tree.read(path)
-        if value:
-            return value.split()[2]
+    return wait_for(lambda: tree.read(path), "our hello").split()[2]
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "x", "4294967296", "1x", " 1", "%ff", "00001", "99999"])
@@ -532,7 +530,7 @@ def test_bad_nodes_make_no_link(host, value):
     tree.write("presence", f"1 {INSTANCE}")
     one.await_event("up 2")
     one.connect(2)
-    nonce = our_nonce(host, tree)
+    nonce = our_nonce(tree)
     tree.write("to/1/hello", f"1 {INSTANCE} 0123abcd 0", 1)
     tree.write(f"to/1/{nonce}/ring-ref", value, 1)
     tree.write(f"to/1/{nonce}/event-channel", value, 1)
@@ -550,7 +548,7 @@ def test_rings_of_impossible_size_make_no_link(host):
     tree.write("presence", f"1 {INSTANCE}")
     one.await_event("up 2")
     one.connect(2)
-    nonce = our_nonce(host, tree)
+    nonce = our_nonce(tree)
     tree.write("to/1/hello", f"1 {INSTANCE} 0123abcd 0", 1)
     tree.write(f"to/1/{nonce}/ring-ref", ref, 1)
     tree.write(f"to/1/{nonce}/event-channel", port, 1)
@@ -565,7 +563,7 @@ def test_nodes_may_appear_one_after_the_other(host):
     tree.write("presence", f"1 {INSTANCE}")
     one.await_event("up 2")
     one.connect(2)
-    nonce = our_nonce(host, tree)
+    nonce = our_nonce(tree)
     tree.write("to/1/hello", f"1 {INSTANCE} 0123abcd 0", 1)
     tree.write(f"to/1/{nonce}/event-channel", port, 1)
     tree.write(f"to/1/{nonce}/ring-ref", ref, 1)
@@ -583,27 +581,22 @@ def test_a_peer_that_connects_and_goes_gets_one_grant_a_nonce(host):
     three.await_event("up 2")
     three.connect(2)
     tree.write("to/3/hello", f"1 {INSTANCE} 0123abcd 1", 3)
-    ref, port = None, None
-    while not ref or not port:
-        ref = tree.read("/local/domain/3/data/xenmsg/to/2/0123abcd/ring-ref")
-        port = tree.read("/local/domain/3/data/xenmsg/to/2/0123abcd/event-channel")
+    ref, port = (wait_for(lambda node=node: tree.read(f"/local/domain/3/data/xenmsg/to/2/0123abcd/{node}"), node)
+                 for node in ("ring-ref", "event-channel"))
     own = host.converse(2, "check-own-vchan", "none")
     assert own.ok("map", 3, ref, port) == 0
     assert own.ok("close") == 0
-    three.await_event("connected 2") if three.state(2) == "connected" else None
     three.close(2)
     assert three.talk.ok("granted") == 0
     three.connect(2)
-    while three.state(2) != "hello":
-        pass
+    three.await_state(2, "hello")
     # The same hello again, as a dead daemon's would stay: nothing is granted for it.
     tree.write("to/3/hello", f"1 {INSTANCE} 0123abcd 1", 3)
     tree.write("to/3/endpoints", "mark", 3)
     three.await_event("endpoints 2 mark")
     assert three.state(2) == "hello" and three.talk.ok("granted") == 0
     tree.write("to/3/hello", f"1 {INSTANCE} 99999999 1", 3)
-    while three.state(2) != "granted":
-        pass
+    three.await_state(2, "granted")
 
 
 def test_a_hello_of_an_earlier_daemon_is_not_answered(host):
@@ -668,7 +661,7 @@ class Mapper:
         return self.tree.read(f"/local/domain/3/data/xenmsg/to/2/{leaf}")
 
     def await_state(self, state):
-        wait_for(lambda: self.node.state(2) == state, f"state {state}")
+        self.node.await_state(2, state)
 
 
 def test_idle_answers_a_hello_once_and_takes_its_own_back_with_it(host):
@@ -740,7 +733,7 @@ def test_a_peer_that_waits_for_pages_and_goes_leaves_the_queue(host):
     peer.hello("00000001")
     peer.await_state("pages")
     peer.node.connect(1)
-    wait_for(lambda: peer.node.state(1) == "pages", "the other to wait")
+    peer.node.await_state(1, "pages")
     peer.tree.remove("to/3/hello")
     peer.await_state("idle")
     host.fault("grant-limit", 3, 1024)
@@ -781,3 +774,39 @@ def test_connected_is_lost_when_the_peers_hello_changes(host, change):
     assert own.ok("awaitstate", 2) == 0
     if change == "nonce":
         peer.await_state("granted")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_comings_and_goings_end_in_links(host, seed):
+    """Whatever they have been through: who is there is found, and gets a link that works."""
+    chance = random.Random(seed)
+    nodes = {domid: Node(host, domid) for domid in (0, 1, 2)}
+    for _ in range(120):
+        one, other = chance.sample(sorted(nodes), 2)
+        act = chance.choice(["connect", "connect", "connect", "close", "close", "breath", "kill", "end"])
+        if act == "connect":
+            nodes[one].connect(other)
+        elif act == "close":
+            nodes[one].close(other)
+        elif act == "breath":
+            nodes[one].close(other)
+            nodes[one].connect(other)
+        elif chance.random() < 0.3:
+            if act == "kill":
+                nodes[one].talk.kill()
+            else:
+                nodes[one].end()
+            nodes[one] = Node(host, one, settled=chance.random() < 0.5)
+    settle(*nodes.values(), *nodes.values())
+    for one, other in itertools.combinations(nodes.values(), 2):
+        # What is under way comes to its end first, or it would be taken for what is asked for now.
+        wait_for(lambda a=one, b=other: a.state(b.domid) == b.state(a.domid) and a.state(b.domid) in ("idle", "connected"),
+                 "the rendezvous to rest")
+        one.close(other.domid)
+        wait_for(lambda a=one, b=other: a.state(b.domid) == b.state(a.domid) == "idle", "the link to end")
+        one.settle()
+        other.settle()
+        one.passed_over.clear()
+        other.passed_over.clear()
+        link(one, other)
+        exchange(one, other)
