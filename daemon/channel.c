@@ -11,6 +11,7 @@
 #include <utlist.h>
 
 #include "daemon/hop.h"
+#include "daemon/quota.h"
 
 /* How long the next hop may take to say whether it could cancel a message; after that nobody knows. */
 #define CANCEL_SETTLE_MS 2000
@@ -119,6 +120,7 @@ int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind, const 
 		return r;
 	}
 	channel->opener.hop = hop;
+	channel->account = account_ref(hop->account);
 	*out = channel;
 	return 0;
 }
@@ -126,10 +128,15 @@ int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind, const 
 int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint)
 {
 	struct channel_end *end = &channel->acceptor;
+	/* What may wait here at most: both windows, or the one that is used. */
+	uint64_t windows = channel->kind == CHANNEL_MESSAGE ? CHANNEL_INITIAL_LIMIT : 2 * CHANNEL_INITIAL_LIMIT;
 	int r = hop_number(hop, &end->number);
 
+	if (r == 0)
+		r = account_charge(channel->account, 1, windows);
 	if (r < 0)
 		return r;
+	channel->charged = windows;
 	channel->endpoint = strdup(endpoint);
 	if (!channel->endpoint)
 		return -ENOMEM;
@@ -229,9 +236,11 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 	if (offset <= end->consumed)
 		return;
 	/* The sender has filled half of its window before the first of it was taken: a larger one lets it go on. */
-	if (end->hop->kind == HOP_LOCAL && end->window < CHANNEL_WINDOW_MAX &&
-	    source->received - end->consumed >= end->window / 2)
+	if (end->window < CHANNEL_WINDOW_MAX && source->received - end->consumed >= end->window / 2 &&
+	    account_charge(end->channel->account, 0, end->window) == 0) {
+		end->channel->charged += end->window;
 		end->window *= 2;
+	}
 	end->consumed = offset;
 	source->want_credit = true;
 	mark_urgent(source);
@@ -421,11 +430,8 @@ static uint64_t grant(struct channel_end *end)
 	struct channel_end *out = channel_other(end);
 	uint64_t limit = out->consumed + out->window;
 
-	if (out->hop && out->hop->kind == HOP_LINK) {
-		limit = out->consumed + CHANNEL_WINDOW_MAX;
-		if (limit > out->limit)
-			limit = out->limit;
-	}
+	if (out->hop && out->hop->kind == HOP_LINK && limit > out->limit)
+		limit = out->limit;
 	if (limit > end->granted)
 		end->granted = limit;
 	return end->granted;
@@ -578,6 +584,9 @@ void channel_free(struct channel *channel)
 		free(cancel);
 	if (channel->cancel_timer)
 		event_free(channel->cancel_timer);
+	if (channel->charged)
+		account_release(channel->account, 1, channel->charged);
+	account_unref(channel->account);
 	free(channel->endpoint);
 	free(channel);
 }

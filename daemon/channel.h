@@ -30,6 +30,7 @@
 
 struct evbuffer;
 struct event;
+struct account;
 struct hop;
 struct relay;
 
@@ -79,6 +80,8 @@ struct channel {
 	char *endpoint; /* the name that goes into OPEN */
 	uint64_t max_message;
 	struct channel_end opener, acceptor;
+	struct account *account; /* of who opened it, charged with the channel and its windows */
+	uint64_t charged;
 	struct channel_cancel *cancels; /* asked of the acceptor's hop, not yet answered */
 	struct event *cancel_timer;
 	bool ended;
@@ -94,7 +97,7 @@ static inline struct channel_end *channel_other(struct channel_end *end)
  * in use. */
 int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind, const struct frame_identity *identity,
 		struct channel **channel);
-/* Gives it its other end on `hop`, where `endpoint` is. -ENOBUFS: the hop has too many channels. */
+/* Gives it its other end on `hop`, where `endpoint` is. -ENOBUFS: the hop has no number left, or the opener's account no room. */
 int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint);
 /* Ends it for its opener: nothing was taken. */
 void channel_refuse(struct channel *channel, int error);

@@ -20,6 +20,7 @@
 #include "daemon/local.h"
 #include "daemon/log.h"
 #include "daemon/peers.h"
+#include "daemon/quota.h"
 #include "daemon/router.h"
 #include "daemon/status.h"
 #include "daemon/store.h"
@@ -38,6 +39,7 @@ struct daemon {
 	struct relay relay;
 	struct store *store;
 	struct vchan_host *host;
+	struct quota *quota;
 	struct access *access;
 	struct watches *watches;
 	struct router *router;
@@ -644,6 +646,23 @@ static int start_peers(struct daemon *daemon)
 	return peers_new(&daemon->peers, daemon->base, daemon->store, daemon->host, &options, &callbacks, daemon);
 }
 
+static int start_relay(struct daemon *daemon)
+{
+	const struct config *config = &daemon->config;
+	const struct quota_limits limits = {
+		.channels = {[QUOTA_UID] = config->max_channels_per_uid, [QUOTA_PEER] = config->max_channels_per_peer},
+		.bytes = {[QUOTA_UID] = config->max_queued_bytes_per_uid,
+			  [QUOTA_PEER] = config->max_queued_bytes_per_peer},
+	};
+	int r = relay_init(&daemon->relay, daemon->base, config->max_message);
+
+	if (r < 0)
+		return r;
+	daemon->has_relay = true;
+	daemon->relay.quota = daemon->quota = quota_new(&limits);
+	return daemon->quota ? 0 : -ENOMEM;
+}
+
 static int start_links(struct daemon *daemon)
 {
 	static const struct links_callbacks callbacks = {
@@ -658,7 +677,7 @@ static int start_links(struct daemon *daemon)
 		.heartbeat_ms = config->heartbeat_ms,
 		.dead_after_ms = config->dead_after_ms,
 		.idle_close_ms = config->idle_close_ms,
-		.channels_max = config->max_channels_per_peer,
+		.channels_max = CHANNEL_NUMBERS / 2, /* how many there may be is up to the accounts */
 	};
 
 	memcpy(options.instance, daemon->instance, sizeof(options.instance));
@@ -700,7 +719,7 @@ static int start_local(struct daemon *daemon)
 		.session = {
 			.domid = daemon->domid,
 			.ring_size = LOCAL_RING_SIZE,
-			.channels_max = daemon->config.max_channels_per_uid,
+			.channels_max = CHANNEL_NUMBERS / 2,
 			.greeting_ms = GREETING_MS,
 		},
 	};
@@ -869,11 +888,9 @@ int daemon_new(struct daemon **out, const struct config *config)
 	if (r == 0)
 		r = start_xen(daemon);
 	if (r == 0)
-		r = relay_init(&daemon->relay, daemon->base, config->max_message);
-	if (r == 0) {
-		daemon->has_relay = true;
+		r = start_relay(daemon);
+	if (r == 0)
 		r = start_router(daemon);
-	}
 	if (r == 0)
 		r = access_new(&daemon->access, daemon->domid, config->policy_dir, domain_names, daemon);
 	if (r == 0)
@@ -916,6 +933,7 @@ void daemon_free(struct daemon *daemon)
 	links_free(daemon->links);
 	if (daemon->has_relay)
 		relay_cleanup(&daemon->relay);
+	quota_free(daemon->quota);
 	peers_free(daemon->peers);
 	router_free(daemon->router);
 	watches_free(daemon->watches);

@@ -23,6 +23,7 @@
 
 #include "daemon/channel.h"
 #include "daemon/log.h"
+#include "daemon/quota.h"
 
 #define CHUNK	       32768u	/* bytes after which the other side gets to see, or gets back, what was done */
 #define INPUT_BUDGET   262144u	/* bytes of one hop's input in a turn */
@@ -1046,6 +1047,8 @@ void hop_cleanup(struct hop *hop)
 		event_free(hop->stuck_timer);
 	if (hop->poll_timer)
 		event_free(hop->poll_timer);
+	account_unref(hop->account);
+	hop->account = NULL;
 	free(hop->table);
 	hop->control = NULL;
 	hop->stuck_timer = hop->poll_timer = NULL;

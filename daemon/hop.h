@@ -32,12 +32,14 @@
 #include "wire/frame.h"
 #include "wire/ring.h"
 
+struct account;
 struct channel;
 struct channel_end;
 struct event;
 struct event_base;
 struct evbuffer;
 struct hop;
+struct quota;
 
 struct relay {
 	struct event_base *base;
@@ -46,6 +48,7 @@ struct relay {
 	struct channel *ended;	 /* to be freed */
 	struct event *again;	 /* for what was cut short for fairness: hops' input, or a flush */
 	struct hop *unfinished;
+	struct quota *quota; /* NULL: nothing is limited */
 	uint64_t max_message;
 	uint64_t moved;		 /* bytes written in this flush */
 	bool flushing;
@@ -130,6 +133,7 @@ struct hop {
 	uint32_t parity;	    /* of the numbers that we give out */
 	uint32_t next_number;
 	uint32_t channels, channels_max;
+	struct account *account; /* who pays for what is opened here; a reference */
 
 	struct channel_end *urgent;  /* ends with control frames to send */
 	struct channel_end *backlog; /* ends with spilled data (or a FIN behind it) */

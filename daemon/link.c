@@ -16,6 +16,7 @@
 
 #include "daemon/channel.h"
 #include "daemon/log.h"
+#include "daemon/quota.h"
 #include "daemon/vchan.h"
 
 #define ACK_BYTES 65536u
@@ -418,6 +419,8 @@ static struct link *link_get(struct links *links, uint32_t domid)
 		free(link);
 		return NULL;
 	}
+	if (links->relay->quota)
+		link->hop.account = quota_account(links->relay->quota, QUOTA_PEER, domid);
 	HASH_ADD(hh, links->links, domid, sizeof(link->domid), link);
 	return link;
 }

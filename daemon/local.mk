@@ -16,6 +16,7 @@ libdaemon_la_SOURCES = \
 	daemon/peers_parse.c daemon/peers_parse.h \
 	daemon/rendezvous.c \
 	daemon/policy.c daemon/policy.h \
+	daemon/quota.c daemon/quota.h \
 	daemon/router.c daemon/router.h \
 	daemon/session.c daemon/session.h \
 	daemon/status.c daemon/status.h \

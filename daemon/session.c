@@ -15,6 +15,7 @@
 #include <event2/event.h>
 
 #include "daemon/log.h"
+#include "daemon/quota.h"
 
 #define CONTROL_BLOCK	 256u
 #define IN_RING_SIZE	 262144u
@@ -594,6 +595,8 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 		goto fail;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &session->credentials, &size) < 0)
 		goto fail;
+	if (relay->quota)
+		session->hop.account = quota_account(relay->quota, QUOTA_UID, session->credentials.uid);
 	read_comm(session);
 	session->socket_event = event_new(relay->base, fd, EV_READ | EV_PERSIST, on_socket, session);
 	session->greeting_timer = evtimer_new(relay->base, on_greeting_timeout, session);

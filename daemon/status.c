@@ -15,6 +15,7 @@
 #include "daemon/link.h"
 #include "daemon/local.h"
 #include "daemon/peers.h"
+#include "daemon/quota.h"
 #include "daemon/router.h"
 #include "daemon/store.h"
 #include "daemon/vchan.h"
@@ -103,6 +104,14 @@ static void add_endpoint(void *userdata, const struct endpoint *endpoint)
 	json_object_array_add(userdata, object);
 }
 
+/* Of the whole uid or peer, not of this program alone. */
+static void add_usage(struct json_object *usage, struct quota_usage charged)
+{
+	add_number(usage, "channels_charged", charged.channels);
+	add_number(usage, "bytes_charged", charged.bytes);
+	add_number(usage, "refused", charged.refused);
+}
+
 static void add_client(void *userdata, struct session *session)
 {
 	struct json_object *object = json_object_new_object(), *usage = json_object_new_object();
@@ -119,6 +128,7 @@ static void add_client(void *userdata, struct session *session)
 	add_number(usage, "frames_out", hop->tx.frames);
 	add_number(usage, "bytes_in", hop->rx.bytes);
 	add_number(usage, "bytes_out", hop->tx.bytes);
+	add_usage(usage, account_usage(hop->account));
 	json_object_object_add(object, "usage", usage);
 	json_object_array_add(userdata, object);
 }

@@ -15,6 +15,7 @@
 
 #include "daemon/channel.h"
 #include "daemon/log.h"
+#include "daemon/quota.h"
 
 #define RING_SIZE 131072u /* larger than any frame */
 #define PIECE_MAX 32768u
@@ -440,6 +441,8 @@ int stream_connect(struct stream **out, struct relay *relay, int fd, const struc
 	}
 	stream->state = CALLING;
 	stream->identity = *identity;
+	if (relay->quota)
+		stream->hop.account = quota_account(relay->quota, QUOTA_UID, identity->uid);
 	r = watch_socket(stream, fd);
 	if (r == 0 && !put_frame(stream, FRAME_OPEN, payload, frame_open_encode(&open, payload)))
 		r = -EMSGSIZE;

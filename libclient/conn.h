@@ -44,6 +44,7 @@ struct pending_event {
 };
 
 struct incoming;
+struct listening;
 
 struct xenmsg {
 	struct hop hop;
@@ -54,7 +55,8 @@ struct xenmsg {
 	uint32_t last_number;
 	struct watch *watches;
 	struct pending_event *events;
-	struct incoming *incoming; /* streams that wait for xenmsg_accept() */
+	struct listening *listening; /* endpoints for streams */
+	struct incoming *incoming;   /* streams that wait for xenmsg_accept() */
 	int dead;
 	uint32_t want_space;   /* that the outbox waits for, 0 if it doesn't */
 	bool recv_waits;       /* at the front of the deliveries lies a message for xenmsg_recv() */
@@ -100,6 +102,8 @@ int request_bind(struct xenmsg *conn, const char *endpoint, uint32_t kinds);
 
 /* connect.c: frame INCOMING. */
 int connect_frame(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload);
+/* This endpoint is not listened on any more. False: it never was. */
+bool connect_forget(struct xenmsg *conn, const char *endpoint);
 void connect_free_all(struct xenmsg *conn);
 
 #endif

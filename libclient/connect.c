@@ -22,6 +22,11 @@
 #define HANDSHAKE_MS 10000 /* for a stream that the daemon has told us of */
 #define GUARD	     1	   /* the byte behind the handshake that the daemon leaves unread */
 
+struct listening {
+	char endpoint[ENDPOINT_NAME_MAX + 1];
+	struct listening *prev, *next;
+};
+
 struct incoming {
 	uint64_t token;
 	struct xenmsg_peer peer;
@@ -157,18 +162,47 @@ int connect_frame(struct xenmsg *conn, const struct frame_header *header, const 
 void connect_free_all(struct xenmsg *conn)
 {
 	struct incoming *incoming, *next;
+	struct listening *listening, *next_listening;
 
 	DL_FOREACH_SAFE (conn->incoming, incoming, next)
 		free(incoming);
+	DL_FOREACH_SAFE (conn->listening, listening, next_listening)
+		free(listening);
+}
+
+bool connect_forget(struct xenmsg *conn, const char *endpoint)
+{
+	struct listening *listening;
+
+	DL_FOREACH (conn->listening, listening)
+		if (strcmp(listening->endpoint, endpoint) == 0) {
+			DL_DELETE(conn->listening, listening);
+			free(listening);
+			return true;
+		}
+	return false;
 }
 
 int xenmsg_listen(struct xenmsg *conn, const char *endpoint, unsigned options)
 {
+	struct listening *listening;
+	int r;
+
 	if (options != 0 || !endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		return -EINVAL;
 	if (conn->dead)
 		return conn->dead;
-	return request_bind(conn, endpoint, 1u << (CHANNEL_STREAM - 1));
+	listening = calloc(1, sizeof(*listening));
+	if (!listening)
+		return -ENOMEM;
+	r = request_bind(conn, endpoint, 1u << (CHANNEL_STREAM - 1));
+	if (r < 0) {
+		free(listening);
+		return r;
+	}
+	memcpy(listening->endpoint, endpoint, strlen(endpoint));
+	DL_APPEND(conn->listening, listening);
+	return 0;
 }
 
 /* Fetches the first stream that waits. -ENOENT: it has ended meanwhile. */

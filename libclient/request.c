@@ -259,10 +259,11 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 	struct binding *binding = inbox_find(&conn->inbox, endpoint, size);
 	int r;
 
+	if (!binding && !connect_forget(conn, endpoint))
+		return -ENOENT;
 	if (conn->dead)
-		return binding ? conn->dead : -ENOENT;
+		return conn->dead;
 	if (!binding) {
-		/* One for streams, perhaps: only the daemon keeps count of those. */
 		sweep(conn);
 		return ask(conn, FRAME_UNBIND, endpoint, size, PATIENCE_MS, false, NULL);
 	}
