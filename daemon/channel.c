@@ -13,8 +13,7 @@
 #include "daemon/hop.h"
 #include "daemon/quota.h"
 
-/* How long the next hop may take to say whether it could cancel a message; after that nobody knows. */
-#define CANCEL_SETTLE_MS 2000
+#define CANCELS_MAX 4096 /* of a channel, not yet answered */
 
 static void mark_urgent(struct channel_end *end)
 {
@@ -229,12 +228,187 @@ int channel_opened(struct channel_end *end, const struct frame_opened *opened)
 	return 0;
 }
 
+/* --- cancelling ----------------------------------------------------------------------------------------------------- */
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Called while a frame of another hop is dealt with: what goes wrong here is this end's fault alone. */
+static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
+{
+	struct frame_cancelled cancelled = {.offset = offset, .result = (uint32_t)result};
+	uint8_t payload[FRAME_SMALL_MAX];
+	int r;
+
+	if (!end->hop || is_reset(end))
+		return;
+	r = hop_send(end->hop, FRAME_CANCELLED, 0, end->number, payload, frame_cancelled_encode(&cancelled, payload));
+	if (r < 0)
+		hop_fail(end->hop, r, "answers to its CANCELs pile up");
+}
+
+static void settle(struct channel *channel, struct channel_cancel *cancel, int result)
+{
+	HASH_DEL(channel->cancels, cancel);
+	answer_cancel(&channel->opener, cancel->offset, result);
+	free(cancel);
+}
+
+static void settle_released(struct channel *channel, uint64_t taken)
+{
+	struct channel_cancel *cancel, *next;
+
+	HASH_ITER (hh, channel->cancels, cancel, next) {
+		if (cancel->released && cancel->offset < taken)
+			settle(channel, cancel, 0);
+	}
+}
+
+/* What the next hop doesn't say in time, nobody knows. */
+static void on_settle_timeout(int fd, short what, void *userdata)
+{
+	struct channel *channel = userdata;
+	struct channel_cancel *cancel, *next;
+	uint64_t now = now_ms();
+
+	(void)fd;
+	(void)what;
+	HASH_ITER (hh, channel->cancels, cancel, next) {
+		if (cancel->deadline_ms > now) {
+			uint64_t left = cancel->deadline_ms - now;
+			struct timeval delay = {.tv_sec = (time_t)(left / 1000), .tv_usec = (suseconds_t)(left % 1000) * 1000};
+
+			evtimer_add(channel->cancel_timer, &delay);
+			break;
+		}
+		settle(channel, cancel, ECONNRESET);
+	}
+	relay_flush(channel->relay);
+}
+
+/* Waits for an answer about the message. NULL: too many wait already, or no memory. Asked twice, it is answered once. */
+static struct channel_cancel *await_answer(struct channel *channel, uint64_t offset)
+{
+	uint32_t ms = channel->relay->cancel_ms;
+	struct timeval delay = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 + 1000};
+	struct channel_cancel *cancel;
+
+	if (HASH_COUNT(channel->cancels) >= CANCELS_MAX)
+		return NULL;
+	if (!channel->cancel_timer)
+		channel->cancel_timer = evtimer_new(channel->relay->base, on_settle_timeout, channel);
+	cancel = channel->cancel_timer ? calloc(1, sizeof(*cancel)) : NULL;
+	if (!cancel)
+		return NULL;
+	cancel->offset = offset;
+	cancel->deadline_ms = now_ms() + ms;
+	HASH_ADD(hh, channel->cancels, offset, sizeof(cancel->offset), cancel);
+	if (!evtimer_pending(channel->cancel_timer, NULL))
+		evtimer_add(channel->cancel_timer, &delay);
+	return cancel;
+}
+
+static int cancel_word(uint32_t *word)
+{
+	uint32_t expected = MESSAGE_SENT;
+
+	if (__atomic_compare_exchange_n(word, &expected, MESSAGE_CANCELLED, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		return ECANCELED;
+	return expected == MESSAGE_CANCELLED ? ECANCELED : 0;
+}
+
+static int cancel_queued(struct channel_end *out, uint64_t position)
+{
+	uint8_t *queued = out->queue ? evbuffer_pullup(out->queue, (ev_ssize_t)position + 4) : NULL;
+	uint32_t state = MESSAGE_CANCELLED;
+
+	if (!queued)
+		return ECONNRESET;
+	memcpy(queued + position, &state, sizeof(state));
+	return ECANCELED;
+}
+
+/* The state lies on the other side of the acceptor's hop. */
+static void cancel_beyond(struct channel *channel, uint64_t offset)
+{
+	struct channel_end *out = &channel->acceptor;
+	struct channel_cancel *cancel;
+	uint32_t *word = NULL;
+	uint8_t payload[8];
+	int r = -EINPROGRESS;
+
+	HASH_FIND(hh, channel->cancels, &offset, sizeof(offset), cancel);
+	if (cancel)
+		return;
+	if (out->hop->release_means_taken)
+		r = hop_handed_word(out->hop, out, offset, &word);
+	if (r == 0) {
+		answer_cancel(&channel->opener, offset, cancel_word(word));
+		return;
+	}
+	cancel = r == -ENOENT ? NULL : await_answer(channel, offset);
+	if (!cancel) {
+		answer_cancel(&channel->opener, offset, ECONNRESET);
+		return;
+	}
+	cancel->released = r == -EALREADY;
+	if (cancel->released)
+		return;
+	r = hop_send(out->hop, FRAME_CANCEL, 0, out->number, payload, frame_u64_encode(offset, payload));
+	if (r < 0)
+		settle(channel, cancel, ECONNRESET);
+}
+
+int channel_cancel(struct channel_end *end, uint64_t offset)
+{
+	struct channel_end *out = channel_other(end);
+
+	if (is_reset(end) || !out->hop)
+		return 0;
+	if (!end->is_opener || (offset & 7) || offset > end->received ||
+	    end->received - offset < MESSAGE_TRAILER_SIZE)
+		return -EPROTO;
+	if (offset < out->consumed)
+		answer_cancel(end, offset, 0);
+	else if (offset >= out->sent)
+		answer_cancel(end, offset, cancel_queued(out, offset - out->sent));
+	else if (out->sent - offset < MESSAGE_TRAILER_SIZE)
+		answer_cancel(end, offset, ECONNRESET); /* torn in two, by who sends half words */
+	else
+		cancel_beyond(end->channel, offset);
+	return 0;
+}
+
+int channel_cancelled(struct channel_end *end, const struct frame_cancelled *cancelled)
+{
+	struct channel *channel = end->channel;
+	struct channel_cancel *cancel;
+	int result = cancelled->result == 0 || cancelled->result == ECANCELED ? (int)cancelled->result : ECONNRESET;
+
+	if (end->is_opener)
+		return -EPROTO;
+	HASH_FIND(hh, channel->cancels, &cancelled->offset, sizeof(cancelled->offset), cancel);
+	/* Else we have answered already that nobody knows. */
+	if (cancel && !cancel->released)
+		settle(channel, cancel, result);
+	return 0;
+}
+
+/* --- frames about the channel ---------------------------------------------------------------------------------------- */
+
 void channel_taken(struct channel_end *end, uint64_t offset)
 {
 	struct channel_end *source = channel_other(end);
 
 	if (offset <= end->consumed)
 		return;
+	if (end->channel->cancels && !end->is_opener)
+		settle_released(end->channel, offset);
 	/* The sender has filled half of its window before the first of it was taken: a larger one lets it go on. */
 	if (end->window < CHANNEL_WINDOW_MAX && source->received - end->consumed >= end->window / 2 &&
 	    account_charge(end->channel->account, 0, end->window) == 0) {
@@ -260,6 +434,7 @@ int channel_credit(struct channel_end *end, const struct frame_credit *credit)
 		mark_urgent(channel_other(end));
 	}
 	channel_taken(end, credit->consumed);
+	channel_check_ended(end);
 	return 0;
 }
 
@@ -272,9 +447,9 @@ int channel_fin(struct channel_end *end, uint64_t total)
 	if (end->fin_in || total != end->received)
 		return -EPROTO;
 	end->fin_in = true;
-	mark_urgent(end); /* it may have ended with that */
 	out->want_fin = true;
 	mark_urgent(out);
+	channel_check_ended(end);
 	return 0;
 }
 
@@ -288,7 +463,8 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 		return -EPROTO;
 	end->reset_in = true;
 	if (is_reset(end)) {
-		mark_urgent(end); /* that was the answer to ours, or ours is its answer */
+		/* That was the answer to ours, or ours, still to be sent, is its answer. */
+		channel_check_ended(end);
 		return 0;
 	}
 	if (reset->consumed <= end->sent)
@@ -297,129 +473,13 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 	if (unsure > end->sent)
 		unsure = end->sent;
 	end->abort = end->want_reset = false;
-	reset_now(end, error, out->consumed, out->consumed);
+	/* What the opener sent goes on to the acceptor before the RESET does; what the acceptor sent is dropped where it waits. */
+	reset_now(end, error, out->consumed, end->is_opener ? end->received : out->sent);
 	if (out->is_opener)
 		reset_now(out, error, end->consumed, unsure);
 	else
 		reset_behind_data(out, error);
 	return 0;
-}
-
-/* --- cancelling ----------------------------------------------------------------------------------------------------- */
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static int answer_cancel(struct channel_end *end, uint64_t offset, int result)
-{
-	struct frame_cancelled cancelled = {.offset = offset, .result = (uint32_t)result};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	if (!end->hop || is_reset(end))
-		return 0;
-	return hop_send(end->hop, FRAME_CANCELLED, 0, end->number, payload, frame_cancelled_encode(&cancelled, payload));
-}
-
-static void on_settle_timeout(int fd, short what, void *userdata)
-{
-	struct channel *channel = userdata;
-	struct channel_cancel *cancel, *next;
-	uint64_t now = now_ms();
-
-	(void)fd;
-	(void)what;
-	LL_FOREACH_SAFE(channel->cancels, cancel, next) {
-		if (cancel->deadline_ms > now)
-			continue;
-		LL_DELETE(channel->cancels, cancel);
-		answer_cancel(&channel->opener, cancel->offset, ECONNRESET);
-		free(cancel);
-	}
-	if (channel->cancels) {
-		struct timeval delay = {.tv_sec = CANCEL_SETTLE_MS / 1000};
-
-		evtimer_add(channel->cancel_timer, &delay);
-	}
-	relay_flush(channel->relay);
-}
-
-/* The next hop has to say. */
-static int forward_cancel(struct channel *channel, uint64_t offset)
-{
-	struct channel_end *out = &channel->acceptor;
-	struct timeval delay = {.tv_sec = CANCEL_SETTLE_MS / 1000, .tv_usec = 1000};
-	struct channel_cancel *cancel = calloc(1, sizeof(*cancel));
-	uint8_t payload[8];
-
-	if (!channel->cancel_timer)
-		channel->cancel_timer = evtimer_new(channel->relay->base, on_settle_timeout, channel);
-	if (!cancel || !channel->cancel_timer) {
-		free(cancel);
-		return -ENOMEM;
-	}
-	cancel->offset = offset;
-	cancel->deadline_ms = now_ms() + CANCEL_SETTLE_MS;
-	LL_APPEND(channel->cancels, cancel);
-	if (!evtimer_pending(channel->cancel_timer, NULL))
-		evtimer_add(channel->cancel_timer, &delay);
-	return hop_send(out->hop, FRAME_CANCEL, 0, out->number, payload, frame_u64_encode(offset, payload));
-}
-
-static int cancel_word(uint32_t *word)
-{
-	uint32_t expected = MESSAGE_SENT;
-
-	if (__atomic_compare_exchange_n(word, &expected, MESSAGE_CANCELLED, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-		return ECANCELED;
-	return expected == MESSAGE_CANCELLED ? ECANCELED : 0;
-}
-
-int channel_cancel(struct channel_end *end, uint64_t offset)
-{
-	struct channel_end *out = channel_other(end);
-	uint32_t *word;
-
-	if (is_reset(end) || !out->hop)
-		return 0;
-	if (!end->is_opener || (offset & 7) || offset + MESSAGE_TRAILER_SIZE > end->received)
-		return -EPROTO;
-	if (offset < out->consumed)
-		return answer_cancel(end, offset, 0);
-	if (offset >= out->sent) {
-		uint64_t position = offset - out->sent;
-		uint8_t *queued = out->queue ? evbuffer_pullup(out->queue, (ev_ssize_t)position + 4) : NULL;
-		uint32_t state = MESSAGE_CANCELLED;
-
-		if (!queued)
-			return -ENOMEM;
-		memcpy(queued + position, &state, sizeof(state));
-		return answer_cancel(end, offset, ECANCELED);
-	}
-	if (!out->hop->release_means_taken)
-		return forward_cancel(end->channel, offset);
-	word = hop_handed_word(out->hop, out, offset);
-	return answer_cancel(end, offset, word ? cancel_word(word) : ECONNRESET);
-}
-
-int channel_cancelled(struct channel_end *end, const struct frame_cancelled *cancelled)
-{
-	struct channel *channel = end->channel;
-	struct channel_cancel *cancel;
-	int result = cancelled->result == 0 || cancelled->result == ECANCELED ? (int)cancelled->result : ECONNRESET;
-
-	if (end->is_opener)
-		return -EPROTO;
-	LL_SEARCH_SCALAR(channel->cancels, cancel, offset, cancelled->offset);
-	if (!cancel)
-		return 0; /* we have answered already that nobody knows */
-	LL_DELETE(channel->cancels, cancel);
-	free(cancel);
-	return answer_cancel(&channel->opener, cancelled->offset, result);
 }
 
 /* --- output --------------------------------------------------------------------------------------------------------- */
@@ -457,6 +517,10 @@ static void make_reset(struct channel_end *end, struct channel_frame *frame)
 		.unsure = end->reset_unsure,
 	};
 
+	if (end->abort) {
+		reset.consumed = channel_other(end)->consumed;
+		reset.unsure = channel_other(end)->sent;
+	}
 	frame->type = FRAME_RESET;
 	frame->length = frame_reset_encode(&reset, frame->payload);
 	end->want_reset = end->abort = false;
@@ -580,8 +644,10 @@ void channel_free(struct channel *channel)
 {
 	struct channel_cancel *cancel, *next;
 
-	LL_FOREACH_SAFE(channel->cancels, cancel, next)
+	HASH_ITER (hh, channel->cancels, cancel, next) {
+		HASH_DEL(channel->cancels, cancel);
 		free(cancel);
+	}
 	if (channel->cancel_timer)
 		event_free(channel->cancel_timer);
 	if (channel->charged)

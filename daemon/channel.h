@@ -25,6 +25,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <uthash.h>
+
 #include "wire/frame.h"
 #include "wire/ring.h"
 
@@ -39,7 +41,8 @@ struct relay;
 struct channel_cancel {
 	uint64_t offset;
 	uint64_t deadline_ms;
-	struct channel_cancel *next;
+	bool released; /* the program has let go of it: it was taken unless a RESET comes */
+	UT_hash_handle hh;
 };
 
 struct channel_end {
@@ -82,7 +85,7 @@ struct channel {
 	struct channel_end opener, acceptor;
 	struct account *account; /* of who opened it, charged with the channel and its windows */
 	uint64_t charged;
-	struct channel_cancel *cancels; /* asked of the acceptor's hop, not yet answered */
+	struct channel_cancel *cancels; /* asked of the acceptor's hop, not yet answered; oldest first */
 	struct event *cancel_timer;
 	bool ended;
 	struct channel *ended_next;
@@ -119,8 +122,9 @@ int channel_cancelled(struct channel_end *end, const struct frame_cancelled *can
 
 /* The other side of end->hop has taken its stream up to `offset`. */
 void channel_taken(struct channel_end *end, uint64_t offset);
-/* The hop of `end` is gone. `unsure`: bytes that were sent out there may have been taken without our knowing (a link);
- * else only what was reported taken has been. `error` is for what certainly wasn't. */
+/* The hop of `end` is gone. `unsure`: bytes that were sent out there may have been taken without our knowing, over a link, or by a
+ * program that died between taking and saying so; else only what was reported taken has been. `error` is for what certainly
+ * wasn't. */
 void channel_lost(struct channel_end *end, int error, bool unsure);
 
 /* Control frames that `end` wants sent: fills in the next one. False: nothing (more) can be sent now. */

@@ -30,6 +30,7 @@
 #define QUANTUM	       16384u	/* bytes of one channel's backlog before the next one's turn */
 #define PIECE_MIN      256u	/* a longer payload isn't cut into pieces smaller than this */
 #define CONTROL_MAX    4194304u /* bytes of session frames that may wait for a reader */
+#define CANCEL_MS      2000
 #define STUCK_MS       10
 #define STUCK_BYTES    16384u	/* less than this in that time: stuck */
 #define EMIT_TURNS     8	/* of one hop at a time, while the other end makes room at the same time */
@@ -83,7 +84,7 @@ static void on_again(int fd, short what, void *userdata)
 
 int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message)
 {
-	*relay = (struct relay){.base = base, .max_message = max_message};
+	*relay = (struct relay){.base = base, .max_message = max_message, .cancel_ms = CANCEL_MS};
 	relay->again = evtimer_new(base, on_again, relay);
 	return relay->again ? 0 : -ENOMEM;
 }
@@ -623,21 +624,33 @@ static void on_poll(int fd, short what, void *userdata)
 	relay_flush(hop->relay);
 }
 
-uint32_t *hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset)
+int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, uint32_t **word)
 {
 	struct outlet *outlet = outlet_of(hop, end);
 
-	if (!hop->attached || !hop->release_means_taken || (offset & 3))
-		return NULL;
+	if (!hop->attached || hop->has_failed)
+		return -ENOENT;
 	close_frame(hop, outlet);
+	if (ring_writer_unread(&outlet->writer) < 0) {
+		hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
+		return -ENOENT;
+	}
 	for (uint32_t i = 0; i < outlet->handed_count; i++) {
 		const struct handed *handed =
 			&outlet->handed[(outlet->handed_first + i) & (outlet->handed_room - 1)];
+		uint32_t position = handed->position + (uint32_t)(offset - handed->offset);
 
-		if (handed->end == end && offset >= handed->offset && offset - handed->offset + 4 <= handed->length)
-			return ring_writer_word(&outlet->writer, handed->position + (uint32_t)(offset - handed->offset));
+		if (handed->end != end || offset < handed->offset || offset - handed->offset + 4 > handed->length)
+			continue;
+		if (position & 3)
+			return -ENOENT; /* its sender doesn't send whole words */
+		/* What was released may have been overwritten by us, though it isn't yet counted as taken. */
+		if ((int32_t)(position - outlet->writer.tail) < 0)
+			return -EALREADY;
+		*word = ring_writer_word(&outlet->writer, position);
+		return 0;
 	}
-	return NULL;
+	return -ENOENT;
 }
 
 void hop_forget_end(struct hop *hop, struct channel_end *end)
@@ -701,6 +714,26 @@ static void stop_waiting(struct hop *hop)
 	hop->blocked_on = NULL;
 }
 
+/* The program uses the number of a channel again: it had released the last of it before, though we haven't come to count that. */
+static void count_released(struct hop *hop, struct channel_end *end)
+{
+	for (unsigned i = 0; i < hop->outlets; i++) {
+		struct outlet *outlet = &hop->out[i];
+
+		if (ring_writer_unread(&outlet->writer) < 0)
+			hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
+		for (uint32_t k = 0; k < outlet->handed_count; k++) {
+			const struct handed *handed =
+				&outlet->handed[(outlet->handed_first + k) & (outlet->handed_room - 1)];
+
+			if (handed->end == end &&
+			    (int32_t)(outlet->writer.tail - handed->position) >= (int32_t)handed->length)
+				channel_taken(end, handed->offset + handed->length);
+		}
+	}
+	channel_check_ended(end);
+}
+
 static int take_open(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
 {
 	struct frame_open open;
@@ -713,6 +746,8 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 		return -EPROTO;
 	if (open.kind < CHANNEL_MESSAGE || open.kind > CHANNEL_STREAM)
 		return -EPROTO;
+	if (hop->release_means_taken && hop_find(hop, header->channel))
+		count_released(hop, hop_find(hop, header->channel));
 	r = channel_new(hop, header->channel, open.kind, &open.identity, &channel);
 	if (r < 0)
 		return r;
@@ -757,6 +792,16 @@ static int take_channel_frame(struct channel_end *end, const struct frame_header
 	}
 }
 
+/* Encoded anew: a longer one of a later version might not fit into the ring. */
+static int answer_reset(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
+{
+	uint8_t answer[FRAME_SMALL_MAX];
+	struct frame_reset reset;
+	int r = frame_reset_decode(payload, header->length, &reset);
+
+	return r < 0 ? r : hop_send(hop, FRAME_RESET, 0, header->channel, answer, frame_reset_encode(&reset, answer));
+}
+
 static int take_frame(struct hop *hop, const struct frame_header *header)
 {
 	uint8_t payload[FRAME_PAYLOAD_MAX];
@@ -776,9 +821,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 		if (end)
 			return take_channel_frame(end, header, payload);
 		/* The channel has ended here while this was on its way. Who sends a RESET waits for the answer. */
-		if (header->type == FRAME_RESET)
-			return hop_send(hop, FRAME_RESET, 0, header->channel, payload, header->length);
-		return 0;
+		return header->type == FRAME_RESET ? answer_reset(hop, header, payload) : 0;
 	default:
 		if (header->type >= FRAME_OPTIONAL)
 			return 0;
@@ -935,14 +978,17 @@ void hop_finish(struct hop *hop)
 	hop->finishing = true;
 	/* Twice: the snapshot of an earlier turn may be pending, and a new one can only be made behind it. */
 	for (int i = 0; i < 2 && hop->attached && !hop->has_failed; i++) {
-		uint32_t before;
+		uint32_t mark, before;
 
 		stop_waiting(hop);
 		snapshot_taken(hop);
+		if (ring_reader_ready(&hop->in, UINT32_MAX) < 0)
+			hop_fail(hop, -EPROTO, "impossible producer index in the ring");
+		mark = hop->in.head;
 		do {
 			before = hop->in.tail;
 			hop_input(hop);
-		} while (hop->attached && !hop->has_failed && hop->taken_pending && hop->in.tail != before);
+		} while (hop->attached && !hop->has_failed && hop->in.tail != before && (int32_t)(hop->in.tail - mark) < 0);
 	}
 }
 
@@ -1023,12 +1069,11 @@ void hop_detach(struct hop *hop)
 
 void hop_reset_channels(struct hop *hop, int error)
 {
-	/* Of a program that has broken the rules we don't know either what it took in the end. */
-	bool unsure = hop->kind == HOP_LINK || (hop->error && hop->error != -ECONNRESET);
+	bool certain = hop->kind == HOP_LOCAL && hop->said_goodbye && (!hop->error || hop->error == -ECONNRESET);
 
 	for (uint32_t i = 0; i < hop->table_size; i++)
 		if (hop->table[i])
-			channel_lost(hop->table[i], error, unsure);
+			channel_lost(hop->table[i], error, !certain);
 }
 
 void hop_cleanup(struct hop *hop)

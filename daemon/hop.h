@@ -50,6 +50,7 @@ struct relay {
 	struct hop *unfinished;
 	struct quota *quota; /* NULL: nothing is limited */
 	uint64_t max_message;
+	uint32_t cancel_ms;	 /* how long the next hop may take to say whether it could cancel a message */
 	uint64_t moved;		 /* bytes written in this flush */
 	bool flushing;
 };
@@ -115,6 +116,7 @@ struct hop {
 	bool stuck;		  /* has been full for long: what is for it is spilled */
 	bool is_dirty, has_failed, is_unfinished;
 	bool resuming;	 /* those who waited come first */
+	bool said_goodbye; /* a program that took its leave: it has told what it took, and takes no more */
 	bool finishing;	 /* the program has gone: its input waits for nobody */
 	/* A program sends the RESET of a channel before it releases bytes of it that weren't taken. So what it had released
 	 * (taken_upto) counts only once all that it had sent by then has been read. */
@@ -173,7 +175,7 @@ void hop_detach(struct hop *hop);
 
 /* The other end notified, or may have moved: takes in what is there, notes what was taken, lets waiting output go on. */
 void hop_event(struct hop *hop);
-/* The program has gone: takes in all that it wrote, and notes what it had taken, before its session ends. */
+/* The other end has gone: takes in all that it wrote, and notes what it had taken, before its session ends. */
 void hop_finish(struct hop *hop);
 /* Queues a frame of the session itself (not about a channel). -ENOBUFS if the other end has let too many pile up. */
 int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length);
@@ -203,8 +205,9 @@ uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec 
 /* The same for what has waited in the channel's queue: it is the channel's turn. */
 uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
 			   uint32_t length, uint32_t messages);
-/* The word of the stream at `offset` in the ring of a program, or NULL if it isn't there. */
-uint32_t *hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset);
+/* The word of the stream at `offset` in the ring of a program. -EALREADY: the program has released it; -ENOENT: it isn't there as
+ * one word. */
+int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, uint32_t **word);
 void hop_forget_end(struct hop *hop, struct channel_end *end);
 
 #endif

@@ -365,6 +365,8 @@ static void on_vchan(struct vchan *vchan, void *userdata)
 	enum vchan_state state = vchan_state(vchan);
 
 	hop_event(&link->hop);
+	if (state != VCHAN_CONNECTED)
+		hop_finish(&link->hop);
 	if (link->hop.rx.frames != link->heard_frames) {
 		link->heard_frames = link->hop.rx.frames;
 		link->heard_ms = now_ms();
@@ -491,7 +493,7 @@ void links_lost(struct links *links, uint32_t domid, const char *reason)
 
 	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
 	if (link && link->vchan) {
-		hop_event(&link->hop);
+		hop_finish(&link->hop);
 		hop_fail(&link->hop, -ECONNRESET, "%s", reason);
 	}
 	relay_flush(links->relay);

@@ -105,6 +105,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	case FRAME_PROBE:
 		return session->ops->request(session->userdata, session, header, payload);
 	case FRAME_GOODBYE:
+		session->hop.said_goodbye = true;
 		return 0; /* the end of file follows; ending here would forget what was taken */
 	default:
 		return -EPROTO;

@@ -317,8 +317,11 @@ void hop_close(struct hop *hop)
 {
 	bool blocked;
 
-	/* The end of file on the socket is all the farewell that the daemon needs: it reads what was left in the rings. */
+	/* Who says goodbye takes nothing more, so the senders of what is still unread needn't be in doubt. */
 	if (!hop->closed) {
+		uint8_t payload[4];
+
+		hop_control(hop, FRAME_GOODBYE, 0, payload, frame_u32_encode(0, payload));
 		hop_flush_backlog(hop, &blocked);
 		hop_publish(hop);
 		if (hop->stream)

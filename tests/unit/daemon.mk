@@ -3,9 +3,14 @@
 hop_rig = tests/unit/hop_rig.c tests/unit/hop_rig.h tests/unit/unit.h
 if HAVE_CMOCKA
 unit_tests += \
+	tests/unit/test_channel \
 	tests/unit/test_hop
 endif
 
 tests_unit_test_hop_SOURCES = tests/unit/test_hop.c $(hop_rig)
 tests_unit_test_hop_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_hop_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_channel_SOURCES = tests/unit/test_channel.c $(hop_rig)
+tests_unit_test_channel_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_channel_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)

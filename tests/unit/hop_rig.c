@@ -178,6 +178,8 @@ static void party_free(struct party *party)
 			ring_free(party->from_daemon[i]);
 	}
 	evbuffer_free(party->queue);
+	if (party->captured)
+		evbuffer_free(party->captured);
 	free(party);
 }
 
@@ -213,8 +215,9 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	struct party *party = owner;
 
 	(void)payload;
-	(void)header;
 	party->controls++;
+	if (header->type == FRAME_GOODBYE)
+		party->hop.said_goodbye = true;
 	return party->control_result;
 }
 
@@ -336,7 +339,7 @@ void party_wire(struct rig *rig, uint32_t ring, struct party **out_a, struct par
 
 void party_kill(struct party *party)
 {
-	hop_event(&party->hop);
+	hop_finish(&party->hop);
 	hop_fail(&party->hop, -ECONNRESET, "the program has gone");
 	relay_flush(party->hop.relay);
 }
@@ -572,7 +575,9 @@ static void take_bytes(struct party *party, uint32_t number, const uint8_t *data
 	struct party_channel *channel = party_channel(party, number);
 
 	assert_true(channel->used);
-	for (uint32_t i = 0; i < length; i++)
+	if (party->captured)
+		evbuffer_add(party->captured, data, length);
+	for (uint32_t i = 0; i < length && !party->captured; i++)
 		if (data[i] != flow_byte(channel->flow, channel->received + i))
 			fail_msg("flow %d: byte %llu is wrong", channel->flow, (unsigned long long)channel->received + i);
 	channel->received += length;
@@ -643,7 +648,7 @@ static void take_frame(struct party *party, const struct party_frame *frame)
 /* Takes a piece of a DATA frame, and gives just that piece back. */
 static uint32_t read_partial(struct party *party, unsigned outlet, uint32_t budget)
 {
-	uint32_t size = party->partial[outlet].left < budget ? party->partial[outlet].left : (budget & ~7u);
+	uint32_t size = party->partial[outlet].left <= budget ? party->partial[outlet].left : (budget & ~7u);
 	uint8_t bytes[FRAME_PAYLOAD_MAX];
 
 	ring_reader_copy(&party->in[outlet], 0, bytes, size);

@@ -82,6 +82,7 @@ struct party {
 	struct party_channel channels[RIG_CHANNELS];
 	struct evbuffer *queue; /* frames that didn't fit yet */
 	bool never_reads, never_reads_deliveries, no_auto_answer;
+	struct evbuffer *captured; /* if set, bytes of streams go in here unchecked */
 	struct {
 		struct party_channel *channel;
 		uint32_t number, left, padding;
