@@ -3,7 +3,9 @@
 hop_rig = tests/unit/hop_rig.c tests/unit/hop_rig.h tests/unit/unit.h
 if HAVE_CMOCKA
 unit_tests += \
+	tests/unit/test_cancel \
 	tests/unit/test_channel \
+	tests/unit/test_fairness \
 	tests/unit/test_hop
 endif
 
@@ -14,3 +16,11 @@ tests_unit_test_hop_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LI
 tests_unit_test_channel_SOURCES = tests/unit/test_channel.c $(hop_rig)
 tests_unit_test_channel_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_channel_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_cancel_SOURCES = tests/unit/test_cancel.c $(hop_rig)
+tests_unit_test_cancel_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_cancel_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_fairness_SOURCES = tests/unit/test_fairness.c $(hop_rig)
+tests_unit_test_fairness_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_fairness_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)

@@ -339,6 +339,8 @@ void party_wire(struct rig *rig, uint32_t ring, struct party **out_a, struct par
 
 void party_kill(struct party *party)
 {
+	if (party->failed)
+		return;
 	hop_finish(&party->hop);
 	hop_fail(&party->hop, -ECONNRESET, "the program has gone");
 	relay_flush(party->hop.relay);

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* CANCEL, wherever the message is: the answer is one, true, and the one who lies about it harms nobody else. */
+#include "tests/unit/hop_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+
+#include "wire/bytes.h"
+
+struct scene {
+	struct rig rig;
+	struct party *a, *b, *link;
+};
+
+static struct party *route(struct party *party, const char *name)
+{
+	return name[0] == 'x' ? party->rig->parties->next->next : party->rig->parties->next;
+}
+
+static void scene_start(struct scene *scene, bool b_is_lenient, uint32_t link_ring)
+{
+	rig_start(&scene->rig, 1);
+	scene->a = party_new(&scene->rig, &(struct rig_options){.kind = HOP_LOCAL, .ring = 65536, .parity = 1});
+	scene->b = party_new(&scene->rig, &(struct rig_options){
+						  .kind = HOP_LOCAL,
+						  .ring = b_is_lenient ? 131072 : 4096,
+						  .out_ring = 65536,
+						  .lenient = b_is_lenient,
+						  .parity = 1,
+					  });
+	scene->link = party_new(&scene->rig,
+				&(struct rig_options){.kind = HOP_LINK, .ring = link_ring, .out_ring = 65536});
+	scene->a->route = scene->b->route = scene->link->route = route;
+	scene->b->captured = evbuffer_new();
+}
+
+static void scene_stop(struct scene *scene)
+{
+	party_kill(scene->a);
+	party_kill(scene->link);
+	party_kill(scene->b);
+	rig_stop(&scene->rig);
+}
+
+/* `count` messages of 8 bytes: 24 bytes each in the stream, their state at 16. */
+static void send_messages(struct scene *scene, uint32_t number, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		uint8_t message[24] = {8};
+
+		memset(message + 8, (int)i + 1, 8);
+		party_put(scene->a, FRAME_DATA, number, message, sizeof(message));
+		party_channel(scene->a, number)->sent += sizeof(message);
+	}
+	rig_settle(&scene->rig);
+}
+
+static uint64_t state_of(unsigned message)
+{
+	return message * 24u + 16u;
+}
+
+static void cancel(struct scene *scene, unsigned message)
+{
+	party_cancel(scene->a, 0, state_of(message));
+	rig_settle(&scene->rig);
+	party_read(scene->a, 1u << 30);
+	rig_settle(&scene->rig);
+}
+
+static void expect_answer(struct scene *scene, uint32_t count, unsigned message, uint32_t result)
+{
+	struct party_channel *channel = party_channel(scene->a, 0);
+
+	party_read(scene->a, 1u << 30);
+	assert_int_equal(channel->cancelled_count, count);
+	if (count) {
+		assert_int_equal(channel->cancelled_offset, state_of(message));
+		assert_int_equal(channel->cancelled_result, result);
+	}
+	assert_false(scene->a->failed);
+	assert_false(scene->b->failed);
+	assert_false(scene->link->failed);
+}
+
+/* What the receiver finds as the state of a message, reading all. */
+static uint32_t found(struct scene *scene, unsigned message)
+{
+	uint8_t state[4];
+	struct evbuffer_ptr at;
+
+	for (int i = 0; i < 1000; i++) {
+		party_read(scene->b, 1u << 30);
+		rig_settle(&scene->rig);
+	}
+	assert_true(evbuffer_get_length(scene->b->captured) >= state_of(message) + 4);
+	evbuffer_ptr_set(scene->b->captured, &at, state_of(message), EVBUFFER_PTR_SET);
+	evbuffer_copyout_from(scene->b->captured, &at, state, 4);
+	return get_u32(state);
+}
+
+static void message_in_the_ring_of_a_program_is_cancelled_there(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene, false, 65536);
+	party_open(scene.a, 0, "p");
+	send_messages(&scene, 0, 3);
+	cancel(&scene, 1);
+	expect_answer(&scene, 1, 1, ECANCELED);
+	cancel(&scene, 1);
+	expect_answer(&scene, 2, 1, ECANCELED);
+	assert_int_equal(found(&scene, 0), MESSAGE_SENT);
+	assert_int_equal(found(&scene, 1), MESSAGE_CANCELLED);
+	assert_int_equal(found(&scene, 2), MESSAGE_SENT);
+	scene_stop(&scene);
+}
+
+static void message_that_the_program_has_taken_is_not_cancelled(void **state)
+{
+	struct scene scene;
+	uint32_t *words, i;
+
+	(void)state;
+	scene_start(&scene, false, 65536);
+	party_open(scene.a, 0, "p");
+	send_messages(&scene, 0, 1);
+	/* It has changed the state, and is still copying. */
+	words = (uint32_t *)(void *)scene.b->from_daemon[OUTLET_DELIVERIES]->data;
+	i = (FRAME_HEADER_SIZE + 16) / 4;
+	assert_int_equal(words[i], MESSAGE_SENT);
+	words[i] = MESSAGE_TAKEN;
+	cancel(&scene, 0);
+	expect_answer(&scene, 1, 0, 0);
+	assert_int_equal(words[i], MESSAGE_TAKEN);
+	/* And when that is long over. */
+	party_read(scene.b, 1u << 30);
+	rig_settle(&scene.rig);
+	cancel(&scene, 0);
+	expect_answer(&scene, 2, 0, 0);
+	scene_stop(&scene);
+}
+
+static void message_in_the_queue_is_cancelled_in_the_queue(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene, false, 65536);
+	party_open(scene.a, 0, "p");
+	send_messages(&scene, 0, 1000); /* six times what the ring holds */
+	assert_true(channel_queued(&scene.a->last_channel->acceptor) > 10000);
+	cancel(&scene, 999);
+	expect_answer(&scene, 1, 999, ECANCELED);
+	cancel(&scene, 700);
+	expect_answer(&scene, 2, 700, ECANCELED);
+	assert_int_equal(found(&scene, 999), MESSAGE_CANCELLED);
+	assert_int_equal(found(&scene, 700), MESSAGE_CANCELLED);
+	assert_int_equal(found(&scene, 701), MESSAGE_SENT);
+	scene_stop(&scene);
+}
+
+/* The program has released the message, the daemon has written over the place, and then only comes to the CANCEL. */
+static void cancel_of_a_released_message_harms_no_other(void **state)
+{
+	struct scene scene;
+	struct hop *hop;
+
+	(void)state;
+	scene_start(&scene, false, 65536);
+	party_open(scene.a, 0, "p");
+	send_messages(&scene, 0, 160); /* the ring is full */
+	hop = &scene.b->hop;
+	/* It is in the midst of a turn, with a snapshot from before. */
+	hop->taken_pending = true;
+	hop->taken_mark = hop->in.tail + 8;
+	party_read(scene.b, 1u << 30);
+	scene.b->kicked = false;
+	for (int i = 0; i < 60; i++) {
+		uint8_t message[24] = {8};
+
+		party_put(scene.a, FRAME_DATA, 0, message, sizeof(message));
+		party_channel(scene.a, 0)->sent += sizeof(message);
+	}
+	scene.a->kicked = false;
+	hop_event(&scene.a->hop);
+	relay_flush(scene.a->hop.relay);
+	party_cancel(scene.a, 0, state_of(3));
+	scene.a->kicked = false;
+	hop_event(&scene.a->hop);
+	relay_flush(scene.a->hop.relay);
+	party_read(scene.a, 1u << 30);
+	assert_int_equal(party_channel(scene.a, 0)->cancelled_count, 0);
+	/* When the release is counted, it was taken. */
+	hop->taken_pending = false;
+	scene.b->kicked = true;
+	rig_settle(&scene.rig);
+	expect_answer(&scene, 1, 3, 0);
+	for (unsigned i = 0; i < 220; i++)
+		assert_int_equal(found(&scene, i), MESSAGE_SENT);
+	scene_stop(&scene);
+}
+
+static void socket_program_is_asked_and_its_answer_passed_on(void **state)
+{
+	for (uint32_t result = 0; result <= ECANCELED; result += ECANCELED) {
+		struct scene scene;
+		struct party_channel *channel;
+		uint8_t payload[FRAME_SMALL_MAX];
+		struct frame_cancelled answer = {.offset = state_of(1), .result = result};
+
+		(void)state;
+		scene_start(&scene, true, 65536);
+		party_open(scene.a, 0, "p");
+		send_messages(&scene, 0, 3);
+		cancel(&scene, 1);
+		cancel(&scene, 1); /* asked twice, once */
+		expect_answer(&scene, 0, 0, 0);
+		scene.b->no_auto_answer = true;
+		party_read(scene.b, 1u << 30);
+		channel = party_channel(scene.b, 1);
+		assert_int_equal(channel->cancel_count, 1);
+		assert_int_equal(channel->cancel_offset, state_of(1));
+		for (int i = 0; i < 2; i++) {
+			party_put(scene.b, FRAME_CANCELLED, 1, payload, frame_cancelled_encode(&answer, payload));
+			rig_settle(&scene.rig);
+			expect_answer(&scene, 1, 1, result);
+		}
+		scene_stop(&scene);
+	}
+}
+
+static void peer_that_does_not_answer_in_time_leaves_it_unknown(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene, false, 65536);
+	scene.rig.relay[0].cancel_ms = 1;
+	party_open(scene.a, 0, "x");
+	send_messages(&scene, 0, 3);
+	cancel(&scene, 0);
+	cancel(&scene, 2);
+	for (int i = 0; i < 100000 && party_channel(scene.a, 0)->cancelled_count < 2; i++) {
+		event_base_loop(scene.rig.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+		party_read(scene.a, 1u << 30);
+	}
+	expect_answer(&scene, 2, 2, ECONNRESET);
+	scene_stop(&scene);
+}
+
+static void offset_that_cannot_be_ends_only_the_session_of_who_sent_it(void **state)
+{
+	static const uint64_t offsets[] = {UINT64_MAX - 7, UINT64_MAX & ~7ull, 1ull << 63, 1000 * 24, 24 * 999 + 24, 4};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
+		struct scene scene;
+
+		scene_start(&scene, false, 65536);
+		party_open(scene.a, 0, "p");
+		send_messages(&scene, 0, 1000); /* so that there is a queue */
+		party_cancel(scene.a, 0, offsets[i]);
+		rig_settle(&scene.rig);
+		assert_true(scene.a->failed);
+		assert_int_equal(scene.a->error, -EPROTO);
+		assert_false(scene.b->failed);
+		scene.a->hop.attached = false;
+		scene_stop(&scene);
+	}
+}
+
+static void torn_word_is_not_asked_of_the_peer(void **state)
+{
+	struct scene scene;
+	uint8_t bytes[2000] = {0};
+	struct party_channel *channel;
+
+	(void)state;
+	scene_start(&scene, false, 1024);
+	scene.link->never_reads = true;
+	party_open(scene.a, 0, "x");
+	channel = party_channel(scene.a, 0);
+	party_put(scene.a, FRAME_DATA, 0, bytes, 12);
+	rig_settle(&scene.rig);
+	party_open(scene.a, 2, "x");
+	party_put(scene.a, FRAME_DATA, 2, bytes, 2000);
+	rig_settle(&scene.rig);
+	rig_fire_stuck(scene.link);
+	party_put(scene.a, FRAME_DATA, 0, bytes, 12);
+	rig_settle(&scene.rig);
+	party_cancel(scene.a, 0, 8); /* four bytes of it have gone */
+	rig_settle(&scene.rig);
+	party_read(scene.a, 1u << 30);
+	assert_int_equal(channel->cancelled_count, 1);
+	assert_int_equal(channel->cancelled_result, ECONNRESET);
+	scene.link->never_reads = false;
+	scene.link->captured = evbuffer_new();
+	party_read(scene.link, 1u << 30);
+	for (uint32_t i = 0; i < RIG_CHANNELS; i++)
+		assert_int_equal(scene.link->channels[i].cancel_count, 0);
+	scene_stop(&scene);
+}
+
+static void program_that_does_not_read_its_answers_does_not_end_the_link(void **state)
+{
+	static const uint8_t zeros[60000];
+	struct scene scene;
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct frame_cancelled answer = {.offset = state_of(0), .result = ECANCELED};
+	struct party_frame frame;
+
+	(void)state;
+	scene_start(&scene, false, 65536);
+	party_open(scene.a, 0, "x");
+	send_messages(&scene, 0, 1);
+	assert_true(party_expect(scene.link, FRAME_OPEN, &frame));
+	cancel(&scene, 0);
+	while (hop_send(&scene.a->hop, FRAME_OPTIONAL, 0, 0, zeros, sizeof(zeros)) == 0)
+		;
+	party_put(scene.link, FRAME_CANCELLED, frame.header.channel, payload, frame_cancelled_encode(&answer, payload));
+	rig_settle(&scene.rig);
+	assert_false(scene.link->failed);
+	assert_true(scene.a->failed);
+	assert_int_equal(scene.a->error, -ENOBUFS);
+	scene.a->hop.attached = false;
+	scene_stop(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(message_in_the_ring_of_a_program_is_cancelled_there),
+		cmocka_unit_test(message_that_the_program_has_taken_is_not_cancelled),
+		cmocka_unit_test(message_in_the_queue_is_cancelled_in_the_queue),
+		cmocka_unit_test(cancel_of_a_released_message_harms_no_other),
+		cmocka_unit_test(socket_program_is_asked_and_its_answer_passed_on),
+		cmocka_unit_test(peer_that_does_not_answer_in_time_leaves_it_unknown),
+		cmocka_unit_test(offset_that_cannot_be_ends_only_the_session_of_who_sent_it),
+		cmocka_unit_test(torn_word_is_not_asked_of_the_peer),
+		cmocka_unit_test(program_that_does_not_read_its_answers_does_not_end_the_link),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

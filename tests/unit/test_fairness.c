@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Nobody waits for those that it has nothing to do with. */
+#include "tests/unit/hop_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+
+#define LINK_RING 65536u
+
+struct scene {
+	struct rig rig;
+	struct party *programs[4], *link;
+};
+
+/* "x…": the link; "p2…": program 2. */
+static struct party *route(struct party *party, const char *name)
+{
+	struct party *to = party->rig->parties;
+	int steps = name[0] == 'x' ? 4 : name[1] - '0';
+
+	while (steps--)
+		to = to->next;
+	return to;
+}
+
+static void scene_start(struct scene *scene, uint32_t link_ring, uint32_t program_ring)
+{
+	rig_start(&scene->rig, 1);
+	for (int i = 0; i < 4; i++) {
+		scene->programs[i] = party_new(&scene->rig, &(struct rig_options){
+								    .kind = HOP_LOCAL,
+								    .ring = program_ring,
+								    .out_ring = 1u << 20,
+								    .parity = 1,
+							    });
+		scene->programs[i]->route = route;
+	}
+	scene->link = party_new(&scene->rig, &(struct rig_options){.kind = HOP_LINK, .ring = link_ring});
+	scene->link->route = route;
+}
+
+static void scene_stop(struct scene *scene)
+{
+	struct party *party;
+
+	for (uint32_t moved = 1; moved;) {
+		moved = 0;
+		rig_settle(&scene->rig);
+		for (party = scene->rig.parties; party; party = party->next)
+			moved += party_read(party, 1u << 30);
+	}
+	rig_stop(&scene->rig);
+}
+
+/* A small message of program B is sent while A's stream never ends: how much of A's arrives before it? */
+static void large_stream_does_not_hold_up_small_messages(void **state)
+{
+	struct scene scene;
+	struct party *a, *b;
+	uint64_t before = 0, total = 0, behind;
+
+	(void)state;
+	scene_start(&scene, LINK_RING, 65536);
+	a = scene.programs[0];
+	b = scene.programs[1];
+	party_open(a, 0, "x_1");
+	party_open(b, 0, "x_2");
+	rig_settle(&scene.rig);
+	party_read(scene.link, 1u << 30);
+	while (total < 16u << 20) {
+		struct party_channel *small = party_accepted(scene.link, 2), *large = party_accepted(scene.link, 1);
+		uint64_t sent = party_channel(b, 0)->sent;
+
+		party_data(a, 0, 1u << 20, false);
+		rig_settle(&scene.rig);
+		if (small->taken == sent) {
+			party_data(b, 0, 64, false);
+			before = large->taken;
+			rig_settle(&scene.rig);
+		}
+		total = large->taken;
+		behind = total - before;
+		/* What is in the ring, and one turn of A's. */
+		assert_true(behind <= 3 * LINK_RING);
+		party_read(scene.link, LINK_RING / 4);
+		rig_settle(&scene.rig);
+		party_read(a, 1u << 30);
+		party_read(b, 1u << 30);
+		assert_false(scene.link->hop.stuck);
+	}
+	assert_true(party_channel(b, 0)->confirmed > 64 * 50);
+	scene_stop(&scene);
+}
+
+/* The same once the link has been stuck, so that both wait in the daemon's memory. */
+static void large_backlog_does_not_hold_up_small_messages(void **state)
+{
+	struct scene scene;
+	struct party *a, *b;
+	uint64_t before;
+
+	(void)state;
+	scene_start(&scene, LINK_RING, 65536);
+	a = scene.programs[0];
+	b = scene.programs[1];
+	party_open(a, 0, "x_1");
+	party_open(b, 0, "x_2");
+	rig_settle(&scene.rig);
+	for (int i = 0; i < 12; i++) { /* open the window */
+		party_data(a, 0, 1u << 20, false);
+		rig_settle(&scene.rig);
+		party_read(scene.link, 1u << 30);
+		rig_settle(&scene.rig);
+		party_read(a, 1u << 30);
+	}
+	party_data(a, 0, 1u << 20, false);
+	rig_settle(&scene.rig);
+	rig_fire_stuck(scene.link);
+	party_data(a, 0, 1u << 20, false);
+	party_data(b, 0, 64, false);
+	rig_settle(&scene.rig);
+	before = party_accepted(scene.link, 1)->taken;
+	while (party_accepted(scene.link, 2)->taken == 0) {
+		assert_true(party_read(scene.link, 4096) > 0);
+		rig_settle(&scene.rig);
+	}
+	assert_true(party_accepted(scene.link, 1)->taken - before <= 2 * LINK_RING);
+	scene_stop(&scene);
+}
+
+static void program_that_never_reads_does_not_hold_up_the_link(void **state)
+{
+	struct scene scene;
+	struct party *sleeper, *reader;
+	struct channel *channel;
+	uint64_t kept;
+
+	(void)state;
+	scene_start(&scene, LINK_RING, 4096);
+	sleeper = scene.programs[0];
+	reader = scene.programs[1];
+	sleeper->never_reads = true;
+	party_open(scene.link, 1, "p0_1");
+	rig_settle(&scene.rig);
+	channel = scene.link->last_channel;
+	party_open(scene.link, 3, "p1_2");
+	for (int i = 0; i < 200; i++) {
+		party_data(scene.link, 1, 30000, false);
+		rig_settle(&scene.rig);
+		party_data(scene.link, 3, 1000, false);
+		rig_settle(&scene.rig);
+		/* The link has been read to its end, whatever became of it. */
+		assert_int_equal(*scene.link->to_daemon->view.producer, *scene.link->to_daemon->view.consumer);
+		party_read(reader, 1u << 30);
+		rig_settle(&scene.rig);
+		party_read(scene.link, 1u << 30);
+		assert_int_equal(party_accepted(reader, 2)->taken, party_channel(scene.link, 3)->sent);
+	}
+	kept = channel_queued(&channel->acceptor);
+	assert_true(kept > 0 && kept <= CHANNEL_INITIAL_LIMIT);
+	assert_int_equal(party_channel(scene.link, 1)->sent, CHANNEL_INITIAL_LIMIT);
+	/* It wakes up, and finds everything. */
+	sleeper->never_reads = false;
+	for (int i = 0; i < 100; i++) {
+		party_read(sleeper, 1u << 30);
+		rig_settle(&scene.rig);
+	}
+	assert_int_equal(party_accepted(sleeper, 1)->taken, CHANNEL_INITIAL_LIMIT);
+	scene_stop(&scene);
+}
+
+static void full_link_makes_programs_wait_and_a_stuck_one_does_not(void **state)
+{
+	struct scene scene;
+	struct party *a, *b;
+
+	(void)state;
+	scene_start(&scene, 4096, 65536);
+	a = scene.programs[0];
+	b = scene.programs[1];
+	scene.link->never_reads = true;
+	party_open(a, 0, "x_1");
+	party_open(a, 2, "p1_2");
+	party_data(a, 0, 60000, false);
+	party_data(a, 2, 64, false);
+	rig_settle(&scene.rig);
+	/* Back-pressure on the one who causes it: its bytes are still in its own ring. */
+	assert_ptr_equal(a->hop.blocked_on, &scene.link->hop);
+	assert_int_equal(channel_queued(&a->last_channel->acceptor), 0);
+	party_read(b, 1u << 30);
+	assert_true(!party_accepted(b, 2) || party_accepted(b, 2)->taken == 0);
+	/* Its other channels go on once the link has been stuck for a while. */
+	rig_fire_stuck(scene.link);
+	assert_null(a->hop.blocked_on);
+	party_read(b, 1u << 30);
+	assert_int_equal(party_accepted(b, 2)->taken, 64);
+	scene.link->never_reads = false;
+	for (int i = 0; i < 100; i++) {
+		party_read(scene.link, 1u << 30);
+		rig_settle(&scene.rig);
+	}
+	assert_int_equal(party_accepted(scene.link, 1)->taken, 60000);
+	assert_false(scene.link->hop.stuck);
+	scene_stop(&scene);
+}
+
+static void busy_link_is_not_taken_for_a_stuck_one(void **state)
+{
+	struct scene scene;
+	struct party *a;
+
+	(void)state;
+	scene_start(&scene, LINK_RING, 65536);
+	a = scene.programs[0];
+	party_open(a, 0, "x_1");
+	for (int i = 0; i < 40; i++) {
+		party_data(a, 0, 1u << 20, false);
+		rig_settle(&scene.rig);
+		party_read(scene.link, LINK_RING / 2);
+		if (a->hop.blocked_on) {
+			/* The timer that was started 10 ms ago comes to its end: meanwhile, half a ring has gone. */
+			scene.link->hop.stuck_from = scene.link->hop.out_position - LINK_RING / 2;
+			rig_fire_stuck(scene.link);
+		}
+		assert_false(scene.link->hop.stuck);
+		rig_settle(&scene.rig);
+		party_read(a, 1u << 30);
+	}
+	assert_true(party_accepted(scene.link, 1)->taken > 500000);
+	scene_stop(&scene);
+}
+
+/* Three who wait for one link: each gets its turn. */
+static void those_who_wait_take_turns(void **state)
+{
+	struct scene scene;
+	uint64_t least = UINT64_MAX, most = 0;
+
+	(void)state;
+	scene_start(&scene, 16384, 65536);
+	for (int i = 0; i < 3; i++) {
+		party_open(scene.programs[i], 0, (const char *[]){"x_0", "x_1", "x_2"}[i]);
+		rig_settle(&scene.rig);
+	}
+	for (int i = 0; i < 600; i++) {
+		for (int k = 0; k < 3; k++) {
+			party_data(scene.programs[k], 0, 1u << 20, false);
+			rig_settle(&scene.rig);
+			party_read(scene.programs[k], 1u << 30);
+		}
+		party_read(scene.link, 16384);
+		rig_settle(&scene.rig);
+	}
+	for (int k = 0; k < 3; k++) {
+		uint64_t taken = party_accepted(scene.link, k)->taken;
+
+		least = taken < least ? taken : least;
+		most = taken > most ? taken : most;
+	}
+	assert_true(least * 2 > most);
+	scene_stop(&scene);
+}
+
+/* The peer stops reading just when there is less room than a frame needs, but a quarter of the ring: no reason to spin. */
+static void ring_with_too_little_room_ends_the_turn(void **state)
+{
+	(void)state;
+	for (uint32_t room = 8; room <= 512; room += 8) {
+		struct scene scene;
+		struct ring_reader *in;
+		uint32_t unread;
+
+		scene_start(&scene, 1024, 65536);
+		party_open(scene.programs[0], 0, "x_1");
+		party_data(scene.programs[0], 0, 30000, false);
+		in = &scene.link->in[OUTLET_MAIN];
+		rig_settle(&scene.rig);
+		unread = (uint32_t)ring_reader_ready(in, UINT32_MAX);
+		if (unread > 1024 - room) {
+			ring_reader_consume(in, unread - (1024 - room));
+			party_release(scene.link, OUTLET_MAIN);
+		}
+		rig_settle(&scene.rig); /* comes to an end */
+		party_data(scene.programs[0], 0, 30000, false);
+		rig_settle(&scene.rig);
+		rig_fire_stuck(scene.link);
+		rig_settle(&scene.rig);
+		party_kill(scene.link);
+		rig_stop(&scene.rig);
+	}
+}
+
+/* The other end takes out as fast as we put in, and puts in as fast as we take out: the turn ends all the same. */
+static struct party *eager;
+
+static void drain_at_once(void *owner)
+{
+	struct ring_reader *in = &eager->in[OUTLET_MAIN];
+	int ready = ring_reader_ready(in, UINT32_MAX);
+
+	(void)owner;
+	if (ready > 0)
+		ring_reader_consume(in, (uint32_t)ready);
+	ring_reader_release(in);
+	ring_reader_arm(in, in->ring.size);
+}
+
+static void turn_ends_though_the_other_ends_keep_pace(void **state)
+{
+	struct hop_ops ops;
+	struct scene scene;
+	uint64_t most = 0;
+
+	(void)state;
+	scene_start(&scene, LINK_RING, 65536);
+	eager = scene.link;
+	ops = *eager->hop.ops;
+	ops.notify = drain_at_once;
+	eager->hop.ops = &ops;
+	for (int i = 0; i < 3; i++)
+		party_open(scene.programs[i], 0, (const char *[]){"x_0", "x_1", "x_2"}[i]);
+	rig_settle(&scene.rig);
+	party_read(scene.link, 0);
+	drain_at_once(NULL);
+	for (int i = 0; i < 3; i++)
+		scene.rig.relay[0].moved = 0;
+	for (int round = 0; round < 20; round++) {
+		uint64_t before = eager->hop.out_position;
+
+		for (int k = 0; k < 3; k++)
+			party_data(scene.programs[k], 0, 65536, false);
+		hop_event(&scene.programs[0]->hop);
+		relay_flush(scene.programs[0]->hop.relay);
+		if (eager->hop.out_position - before > most)
+			most = eager->hop.out_position - before;
+		rig_settle(&scene.rig);
+	}
+	assert_true(most > 0);
+	assert_true(most < 8u << 20);
+	eager->hop.ops = scene.programs[0]->hop.ops;
+	party_kill(scene.link);
+	rig_stop(&scene.rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(large_stream_does_not_hold_up_small_messages),
+		cmocka_unit_test(large_backlog_does_not_hold_up_small_messages),
+		cmocka_unit_test(program_that_never_reads_does_not_hold_up_the_link),
+		cmocka_unit_test(full_link_makes_programs_wait_and_a_stuck_one_does_not),
+		cmocka_unit_test(busy_link_is_not_taken_for_a_stuck_one),
+		cmocka_unit_test(those_who_wait_take_turns),
+		cmocka_unit_test(ring_with_too_little_room_ends_the_turn),
+		cmocka_unit_test(turn_ends_though_the_other_ends_keep_pace),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
