@@ -14,6 +14,8 @@
 
 #include <json-c/json.h>
 
+#include "wire/address.h"
+
 bool cli_option(struct cli *cli, int option, const char *command, const char *help, int *code)
 {
 	switch (option) {
@@ -195,14 +197,33 @@ static char *why_no_link(struct xenmsg *conn, const char *address)
 	return why;
 }
 
+/* An error says only that a name led nowhere; the daemon knows whether it is the name or the domain. Else NULL. */
+static const char *why_unknown(struct xenmsg *conn, const char *address)
+{
+	size_t size = strcspn(address, ":");
+	char question[sizeof("endpoints ") + DOMAIN_NAME_MAX], *json;
+	int r;
+
+	if (!domain_name_is_valid(address, size) || strspn(address, "0123456789") == size)
+		return NULL;
+	snprintf(question, sizeof(question), "endpoints %.*s", (int)size, address);
+	r = xenmsg_query(conn, question, &json);
+	if (r == 0)
+		free(json);
+	return r == -EHOSTDOWN ? xenmsg_reason(conn) : NULL;
+}
+
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error)
 {
 	const struct cause *cause = cause_of(error);
 	const char *reason = conn ? xenmsg_reason(conn) : "";
+	const char *name_text;
 	char *why = conn && !*reason && error == -EHOSTUNREACH ? why_no_link(conn, subject) : NULL;
 
 	if (why)
 		reason = why;
+	else if (conn && !*reason && error == -EHOSTDOWN && (name_text = why_unknown(conn, subject)))
+		reason = name_text;
 	fprintf(stderr, "xenmsg: %s%s%s: ", what, *subject ? " " : "", subject);
 	/* The daemon's own words say more than ours. They may be a peer's: nothing unprintable gets to the terminal. */
 	if (*reason)

@@ -28,7 +28,7 @@ static const char listen_help[] =
 	"Usage: xenmsg listen [OPTIONS] ENDPOINT [-- COMMAND ARGUMENT...]\n"
 	"\n"
 	"Accepts byte streams on ENDPOINT: one, on standard input and output, or, with a COMMAND, any number at once: each runs\n"
-	"the command with the stream as its standard input and output, and who opened it in XENMSG_SENDER_DOMID, _UID and\n"
+	"the command with the stream as its standard input and output, and who opened it in XENMSG_SENDER_DOMID, _NAME, _UID and\n"
 	"_PID in its environment.\n"
 	"\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
@@ -130,6 +130,7 @@ static int run_for(int stream, const struct xenmsg_peer *peer, char **command)
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGCHLD, SIG_DFL);
 	set_number("XENMSG_SENDER_DOMID", peer->domid);
+	setenv("XENMSG_SENDER_NAME", peer->domain_name, 1);
 	set_number("XENMSG_SENDER_UID", peer->uid);
 	set_number("XENMSG_SENDER_PID", peer->pid);
 	if (dup2(stream, STDIN_FILENO) >= 0 && dup2(stream, STDOUT_FILENO) >= 0)

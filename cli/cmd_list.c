@@ -23,7 +23,7 @@ static const char peers_help[] =
 static const char endpoints_help[] =
 	"Usage: xenmsg endpoints [OPTIONS] [DOMAIN]\n"
 	"\n"
-	"Lists the endpoints that can be reached from here, in all domains or in DOMAIN (domid, name or self).\n"
+	"Lists the endpoints that can be reached from here, in all domains or in DOMAIN (domid, name, UUID or self).\n"
 	"\n"
 	"      --json          the same as a JSON array\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
@@ -124,7 +124,7 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 
 int cmd_endpoints(struct cli *cli, int argc, char **argv)
 {
-	static const char *const columns[] = {"domid", "name", NULL};
+	static const char *const columns[] = {"domid", "domain", "name", NULL};
 	char question[sizeof("endpoints ") + DOMAIN_NAME_MAX] = "endpoints";
 	const char *domain = "";
 	bool json = false;
@@ -141,7 +141,7 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 	if (optind < argc) {
 		domain = argv[optind];
 		if (!domain_name_is_valid(domain, strlen(domain)))
-			return cli_usage("endpoints", "'%s' can't be a domain; write a domid, a name or self", domain);
+			return cli_usage("endpoints", "'%s' can't be a domain; write a domid, a name, a UUID or self", domain);
 		snprintf(question, sizeof(question), "endpoints %s", domain);
 	}
 	return list(cli, "endpoints", domain, question, json, columns);

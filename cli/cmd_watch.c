@@ -10,9 +10,10 @@ static const char help[] =
 	"Usage: xenmsg watch [OPTIONS] [PATTERN]\n"
 	"\n"
 	"Prints who is there, and then comings and goings as they happen, until it is interrupted: of domains and their\n"
-	"endpoints for a PATTERN like '3' or '*' (the default), only of endpoints for one like '3:print' or '*:scan*'.\n"
+	"endpoints for a PATTERN like '3', 'work' or '*' (the default), only of endpoints for one like '3:print' or '*:scan*'.\n"
+	"A domain that gets another name is printed as up once more.\n"
 	"\n"
-	"      --json          one JSON object a line: event (up or down), kind (domain or endpoint), domid, name\n"
+	"      --json          one JSON object a line: event (up or down), kind (domain or endpoint), domid, name, domain\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
 enum { OPTION_JSON = 256 };
@@ -28,7 +29,7 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 	struct watching *watching = userdata;
 	bool endpoint = event->kind == XENMSG_ENDPOINT_UP || event->kind == XENMSG_ENDPOINT_DOWN;
 	bool up = event->kind == XENMSG_DOMAIN_UP || event->kind == XENMSG_ENDPOINT_UP;
-	char address[300];
+	char address[400];
 
 	if (watching->code)
 		return;
@@ -38,9 +39,11 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 		writer_number(watching->writer, "domid", event->domid);
 		if (*event->name)
 			writer_text(watching->writer, "name", event->name);
+		if (endpoint && *event->domain_name)
+			writer_text(watching->writer, "domain", event->domain_name);
 	} else {
-		snprintf(address, sizeof(address), "%u%s%.200s", event->domid,
-			 endpoint ? ":" : *event->name ? " " : "", event->name);
+		snprintf(address, sizeof(address), "%u%s%.100s%s%.200s", event->domid, endpoint ? ":" : "",
+			 endpoint ? event->name : "", *event->domain_name ? " " : "", event->domain_name);
 		writer_text(watching->writer, "address", address);
 	}
 	watching->code = writer_end_row(watching->writer);

@@ -124,6 +124,12 @@ int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind, const 
 	return 0;
 }
 
+void channel_set_domain_name(struct channel *channel, const char *name)
+{
+	free(channel->domain_name);
+	channel->domain_name = name[0] ? strdup(name) : NULL; /* without memory it is unknown */
+}
+
 int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint)
 {
 	struct channel_end *end = &channel->acceptor;
@@ -505,6 +511,9 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 		.name = {.data = end->channel->endpoint, .size = strlen(end->channel->endpoint)},
 	};
 
+	/* Another daemon knows by itself who we are, and wouldn't believe it. */
+	if (end->hop->kind == HOP_LOCAL && end->channel->domain_name)
+		open.domain_name = (struct frame_text){end->channel->domain_name, strlen(end->channel->domain_name)};
 	frame->type = FRAME_OPEN;
 	frame->length = frame_open_encode(&open, frame->payload);
 }
@@ -654,6 +663,7 @@ void channel_free(struct channel *channel)
 		account_release(channel->account, 1, channel->charged);
 	account_unref(channel->account);
 	free(channel->endpoint);
+	free(channel->domain_name);
 	free(channel);
 }
 

@@ -81,6 +81,7 @@ struct channel {
 	enum channel_kind kind;
 	struct frame_identity identity;
 	char *endpoint; /* the name that goes into OPEN */
+	char *domain_name; /* of the sender, for programs; NULL: unknown */
 	uint64_t max_message;
 	struct channel_end opener, acceptor;
 	struct account *account; /* of who opened it, charged with the channel and its windows */
@@ -102,6 +103,8 @@ int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind, const 
 		struct channel **channel);
 /* Gives it its other end on `hop`, where `endpoint` is. -ENOBUFS: the hop has no number left, or the opener's account no room. */
 int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint);
+/* The sender's domain by name ("" if unknown), before it is accepted. */
+void channel_set_domain_name(struct channel *channel, const char *name);
 /* Ends it for its opener: nothing was taken. */
 void channel_refuse(struct channel *channel, int error);
 

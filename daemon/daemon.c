@@ -16,6 +16,7 @@
 
 #include "daemon/access.h"
 #include "daemon/channel.h"
+#include "daemon/directory.h"
 #include "daemon/link.h"
 #include "daemon/local.h"
 #include "daemon/log.h"
@@ -41,6 +42,7 @@ struct daemon {
 	struct vchan_host *host;
 	struct quota *quota;
 	struct access *access;
+	struct directory *directory;
 	struct watches *watches;
 	struct router *router;
 	struct links *links;
@@ -49,7 +51,6 @@ struct daemon {
 	struct streams *streams;
 
 	uint32_t domid;
-	char name[DOMAIN_NAME_MAX + 1];
 	uint8_t instance[16];
 	char instance_text[37];
 	time_t started;
@@ -92,22 +93,6 @@ static void on_domid(void *userdata, int error, const char *untrusted_value, siz
 	event_base_loopbreak(daemon->base);
 }
 
-static void on_name(void *userdata, int error, const char *untrusted_value, size_t size)
-{
-	struct daemon *daemon = userdata;
-
-	if (!error && domain_name_is_valid(untrusted_value, size))
-		snprintf(daemon->name, sizeof(daemon->name), "%s", untrusted_value);
-}
-
-static void on_name_changed(void *userdata, const char *untrusted_path)
-{
-	struct daemon *daemon = userdata;
-
-	(void)untrusted_path;
-	store_read(daemon->store, "name", on_name, daemon);
-}
-
 static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
 {
 	struct daemon *daemon = userdata;
@@ -148,17 +133,20 @@ static int resolve(void *userdata, const char *domain, uint32_t *domid)
 {
 	struct daemon *daemon = userdata;
 
-	if (daemon->name[0] && !strcmp(domain, daemon->name)) {
-		*domid = daemon->domid;
-		return 0;
-	}
-	return -EHOSTDOWN;
+	return directory_resolve(daemon->directory, domain, domid);
+}
+
+/* What a program hears of the sender's domain besides its domid. */
+static void stamp_name(struct daemon *daemon, struct channel *channel)
+{
+	channel_set_domain_name(channel, directory_name(daemon->directory, channel->identity.domid));
 }
 
 static int route_stream(void *userdata, struct channel *channel, const struct frame_open *open)
 {
 	struct daemon *daemon = userdata;
 
+	stamp_name(daemon, channel);
 	return router_open_address(daemon->router, channel, open->name);
 }
 
@@ -195,9 +183,8 @@ static void domain_names(void *userdata, uint32_t domid, const char **name, cons
 {
 	struct daemon *daemon = userdata;
 
-	(void)uuid;
-	if (domid == daemon->domid)
-		*name = daemon->name;
+	*name = directory_name(daemon->directory, domid);
+	*uuid = directory_uuid(daemon->directory, domid);
 }
 
 struct name_list {
@@ -258,7 +245,85 @@ static int open_from_peer(void *userdata, struct link *link, struct channel *cha
 	struct daemon *daemon = userdata;
 
 	(void)link;
+	stamp_name(daemon, channel);
 	return router_open_endpoint(daemon->router, channel, open->name);
+}
+
+static void link_changed(void *userdata, uint32_t domid, bool up)
+{
+	struct daemon *daemon = userdata;
+
+	if (!daemon->stopping)
+		directory_link(daemon->directory, domid, up);
+}
+
+static int directory_came(void *userdata, const uint8_t *payload, uint32_t length)
+{
+	struct daemon *daemon = userdata;
+
+	return directory_take(daemon->directory, payload, length);
+}
+
+/* Every guest may know which others there are. */
+static bool domain_visible(void *userdata, uint32_t guest, uint32_t other)
+{
+	(void)userdata;
+	(void)guest;
+	(void)other;
+	return true;
+}
+
+static int directory_send(void *userdata, uint32_t guest, const void *payload, uint32_t length)
+{
+	struct daemon *daemon = userdata;
+
+	return links_send(daemon->links, guest, FRAME_DIRECTORY, payload, length);
+}
+
+static void want_domain_0(void *userdata)
+{
+	struct daemon *daemon = userdata;
+	int error;
+
+	if (daemon->links) /* NULL where a restore has failed */
+		links_want(daemon->links, 0, &error); /* tried again if nothing comes of it */
+}
+
+/* What is advertised to it depends on who it is. */
+static void domain_changed(void *userdata, uint32_t domid, const char *old_name, const char *name)
+{
+	struct daemon *daemon = userdata;
+
+	watches_renamed(daemon->watches, domid, old_name, name);
+	if (daemon->peers) /* NULL during a restore */
+		peers_advertise_to(daemon->peers, domid);
+}
+
+static void directory_flush(void *userdata, bool changed)
+{
+	struct daemon *daemon = userdata;
+
+	if (changed)
+		router_recheck(daemon->router);
+	relay_flush(&daemon->relay);
+}
+
+static const char *name_of(void *userdata, uint32_t domid)
+{
+	struct daemon *daemon = userdata;
+
+	return daemon->directory ? directory_name(daemon->directory, domid) : "";
+}
+
+/* With a private presence only those in `peers` see that there is a daemon here. */
+static bool domain_0_may_see_us(const struct daemon *daemon)
+{
+	const struct config *config = &daemon->config;
+
+	for (unsigned i = 0; config->presence_private && i < config->peer_count; i++)
+		if (config->peers[i] == 0)
+			return true;
+	return !config->presence_private;
 }
 
 static void peer_presence(void *userdata, uint32_t domid, bool up)
@@ -267,6 +332,8 @@ static void peer_presence(void *userdata, uint32_t domid, bool up)
 
 	log_info("domain %u: its daemon is %s", domid, up ? "there" : "gone");
 	watches_domain(daemon->watches, domid, up);
+	if (domid == 0)
+		directory_presence(daemon->directory, up && domain_0_may_see_us(daemon));
 	relay_flush(&daemon->relay);
 }
 
@@ -367,6 +434,13 @@ static void reply_json(struct session *session, uint32_t request, struct json_ob
 	json_object_put(object);
 }
 
+static const char *why_unknown(const struct daemon *daemon)
+{
+	return directory_is_served(daemon->directory)
+		       ? "no domain of that name is known here; 'xenmsg peers' lists who is there"
+		       : "no domain of that name is known here; names need xenmsgd in domain 0";
+}
+
 /* FROM is DOMAIN or DOMAIN/UID, TO an endpoint here. */
 static void explain_policy(struct daemon *daemon, struct session *session, uint32_t request, char *query)
 {
@@ -387,7 +461,7 @@ static void explain_policy(struct daemon *daemon, struct session *session, uint3
 	else if (*end || uid >= UINT32_MAX)
 		reply_error(session, request, EINVAL, "FROM is DOMAIN or DOMAIN/UID, and a uid is a number");
 	else if (router_resolve(daemon->router, query, &domid) < 0)
-		reply_error(session, request, EHOSTDOWN, "no such domain is known");
+		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
 	else
 		reply_json(session, request, access_explain(daemon->access, domid, (uint32_t)uid, to));
 }
@@ -397,7 +471,7 @@ static void answer_query(struct daemon *daemon, struct session *session, uint32_
 	const struct status_sources sources = {
 		.config = &daemon->config,
 		.domid = daemon->domid,
-		.name = daemon->name,
+		.directory = daemon->directory,
 		.instance = daemon->instance_text,
 		.started = daemon->started,
 		.denied = access_denied(daemon->access),
@@ -428,7 +502,7 @@ static void answer_query(struct daemon *daemon, struct session *session, uint32_
 	else if (strncmp(query, "endpoints ", 10))
 		reply_error(session, request, EINVAL, "a query is status, peers, endpoints [DOMAIN] or policy FROM TO");
 	else if (router_resolve(daemon->router, query + 10, &domid) < 0)
-		reply_error(session, request, EHOSTDOWN, "no such domain is known");
+		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
 	else if (domid != daemon->domid && !peers_is_up(daemon->peers, domid))
 		reply_error(session, request, EHOSTDOWN, "no such domain, or no daemon in it");
 	else
@@ -459,6 +533,10 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 	}
 	if (r == 0 && domid == daemon->domid) {
 		on_ping_result(session, request, 0);
+		return;
+	}
+	if (r == -EHOSTDOWN) {
+		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
 		return;
 	}
 	if (r == 0)
@@ -518,6 +596,7 @@ static int open_from_program(void *userdata, struct session *session, struct cha
 		.gid = credentials->gid,
 		.pid = (uint32_t)credentials->pid,
 	};
+	stamp_name(daemon, channel);
 	return router_open_address(daemon->router, channel, open->name);
 }
 
@@ -614,8 +693,20 @@ static int start_xen(struct daemon *daemon)
 		log_error("can't read this domain's number from XenStore: %s", strerror(-r));
 		return r;
 	}
-	store_watch(daemon->store, "name", on_name_changed, daemon, NULL);
 	return 0;
+}
+
+static int start_directory(struct daemon *daemon)
+{
+	static const struct directory_callbacks callbacks = {
+		.visible = domain_visible,
+		.send = directory_send,
+		.want_link = want_domain_0,
+		.changed = domain_changed,
+		.flush = directory_flush,
+	};
+
+	return directory_new(&daemon->directory, daemon->base, daemon->store, daemon->domid, &callbacks, daemon);
 }
 
 static int start_peers(struct daemon *daemon)
@@ -670,6 +761,8 @@ static int start_links(struct daemon *daemon)
 		.disconnect = disconnect_peer,
 		.peer_is_up = peer_is_up,
 		.open = open_from_peer,
+		.changed = link_changed,
+		.directory = directory_came,
 	};
 	const struct config *config = &daemon->config;
 	struct links_options options = {
@@ -695,7 +788,7 @@ static int start_router(struct daemon *daemon)
 		.changed = endpoints_changed,
 	};
 
-	daemon->watches = watches_new(daemon->domid);
+	daemon->watches = watches_new(daemon->domid, name_of, daemon);
 	if (!daemon->watches)
 		return -ENOMEM;
 	watches_domain(daemon->watches, daemon->domid, true);
@@ -801,6 +894,7 @@ static int begin_anew(struct daemon *daemon, uint32_t domid)
 	access_renumber(daemon->access, domid);
 	watches_renumber(daemon->watches, domid);
 	local_renumber(daemon->local, domid);
+	directory_renumber(daemon->directory, domid);
 	r = start_links(daemon);
 	if (r == 0)
 		r = start_peers(daemon);
@@ -894,6 +988,8 @@ int daemon_new(struct daemon **out, const struct config *config)
 	if (r == 0)
 		r = access_new(&daemon->access, daemon->domid, config->policy_dir, domain_names, daemon);
 	if (r == 0)
+		r = start_directory(daemon);
+	if (r == 0)
 		r = start_links(daemon);
 	if (r == 0)
 		r = start_peers(daemon);
@@ -914,8 +1010,7 @@ int daemon_new(struct daemon **out, const struct config *config)
 
 int daemon_run(struct daemon *daemon)
 {
-	log_info("domain %u%s%s: listening on %s", daemon->domid, daemon->name[0] ? ", " : "", daemon->name,
-		 daemon->config.socket);
+	log_info("domain %u: listening on %s", daemon->domid, daemon->config.socket);
 	sd_notifyf(0, "READY=1\nSTATUS=Serving domain %u", daemon->domid);
 	if (event_base_dispatch(daemon->base) < 0)
 		return -EIO;
@@ -936,6 +1031,7 @@ void daemon_free(struct daemon *daemon)
 	quota_free(daemon->quota);
 	peers_free(daemon->peers);
 	router_free(daemon->router);
+	directory_free(daemon->directory);
 	watches_free(daemon->watches);
 	access_free(daemon->access);
 	store_free(daemon->store);

@@ -207,7 +207,7 @@ static void drop_vchan(struct link *link, int error, const char *why)
 /* The session is over: with `error` for what never left. */
 static void end_session(struct link *link, int error, const char *why)
 {
-	bool was_wanted = link->hop.channels || link->pings;
+	bool was_wanted = link->hop.channels || link->pings, was_up = link->state == LINK_UP;
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
 	if (link->state == LINK_CONNECTING)
@@ -216,6 +216,8 @@ static void end_session(struct link *link, int error, const char *why)
 	hop_detach(&link->hop);
 	hop_reset_channels(&link->hop, error);
 	fail_pings(link, -error);
+	if (was_up)
+		link->links->callbacks.changed(link->links->userdata, link->domid, false);
 	if (was_wanted)
 		log_limited(&link->links->limit, LOG_LEVEL_INFO, "domain %u: what was meant for it ends: %s", link->domid, why);
 }
@@ -252,6 +254,7 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 	set_state(link, LINK_UP);
 	log_info("domain %u: link is up, xenmsgd %s", link->domid, link->version);
 	send_waiting_pings(link);
+	link->links->callbacks.changed(link->links->userdata, link->domid, true);
 	return 0;
 }
 
@@ -267,6 +270,16 @@ static int take_goodbye(struct link *link, const struct frame_header *header, co
 	return 0;
 }
 
+/* Names come from domain 0 and from nobody else. */
+static int take_directory(struct link *link, const struct frame_header *header, const uint8_t *payload)
+{
+	if (link->state != LINK_UP)
+		return -EINVAL;
+	if (link->domid != 0)
+		return -EPROTO;
+	return link->links->callbacks.directory(link->links->userdata, payload, header->length);
+}
+
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
 	struct link *link = owner;
@@ -277,6 +290,8 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		return take_hello(link, header, payload);
 	if (header->type == FRAME_GOODBYE)
 		return take_goodbye(link, header, payload);
+	if (header->type == FRAME_DIRECTORY)
+		return take_directory(link, header, payload);
 	if (header->type != FRAME_PING && header->type != FRAME_PONG && header->type != FRAME_ACK)
 		return -EPROTO;
 	if (link->state != LINK_UP)
@@ -443,6 +458,16 @@ struct hop *links_want(struct links *links, uint32_t domid, int *error)
 	return &link->hop;
 }
 
+int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length)
+{
+	struct link *link;
+
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	if (!link || link->state != LINK_UP)
+		return -ENOTCONN;
+	return hop_send(&link->hop, type, 0, 0, payload, length);
+}
+
 void links_connected(struct links *links, uint32_t domid, struct vchan *vchan)
 {
 	struct link *link = link_get(links, domid);
@@ -504,6 +529,7 @@ void links_lost(struct links *links, uint32_t domid, const char *reason)
 static void beat(struct link *link, uint64_t now)
 {
 	const struct links_options *options = &link->links->options;
+	bool carries_directory = link->domid == 0 || options->domid == 0;
 	struct ping *ping;
 
 	if (link->state != LINK_UP && link->state != LINK_GREETING)
@@ -516,7 +542,7 @@ static void beat(struct link *link, uint64_t now)
 	}
 	if (link->state != LINK_UP)
 		return;
-	if (options->idle_close_ms && now - link->used_ms >= options->idle_close_ms) {
+	if (options->idle_close_ms && !carries_directory && now - link->used_ms >= options->idle_close_ms) {
 		hop_fail(&link->hop, -ECONNRESET, "it was idle");
 		return;
 	}

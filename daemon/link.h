@@ -10,7 +10,7 @@
  *   IDLE ──the peer makes one──▶ GREETING
  *   CONNECTING ──failed──▶ IDLE: its channels end with the error
  *   GREETING, UP ──closed, died, silent for dead-after, violation──▶ IDLE: its channels end (protocol.md 2.4)
- *   UP ──no channel for idle-close──▶ IDLE
+ *   UP ──no channel for idle-close──▶ IDLE; not the links with domain 0, over which the directory keeps its guests informed
  */
 
 #include <stdbool.h>
@@ -43,6 +43,10 @@ struct links_callbacks {
 	bool (*peer_is_up)(void *userdata, uint32_t domid);
 	/* The peer opens a channel to one of our endpoints. */
 	int (*open)(void *userdata, struct link *link, struct channel *channel, const struct frame_open *open);
+	/* A session with the peer has begun, or ended. */
+	void (*changed)(void *userdata, uint32_t domid, bool up);
+	/* The payload of a DIRECTORY frame from domain 0. Below zero: a violation. */
+	int (*directory)(void *userdata, const uint8_t *payload, uint32_t length);
 };
 
 int links_new(struct links **links, struct relay *relay, const struct links_options *options,
@@ -53,6 +57,10 @@ void links_free(struct links *links);
 /* The hop of the link with `domid`, which is asked for if it isn't up. NULL: -ENOMEM, -EHOSTDOWN (a domain has no link with
  * itself). */
 struct hop *links_want(struct links *links, uint32_t domid, int *error);
+
+/* A frame about neither a channel nor the link itself. -ENOTCONN: there is no session with the peer; -ENOBUFS: it doesn't take
+ * what was sent before. Goes out with the next relay_flush(). */
+int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length);
 
 /* From peers.h. */
 void links_connected(struct links *links, uint32_t domid, struct vchan *vchan);

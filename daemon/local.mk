@@ -7,6 +7,7 @@ libdaemon_la_SOURCES = \
 	daemon/config.c daemon/config.h \
 	daemon/daemon.c daemon/daemon.h \
 	daemon/denied.c daemon/denied.h \
+	daemon/directory.c daemon/directory.h \
 	daemon/hop.c daemon/hop.h \
 	daemon/keeper.c daemon/keeper.h \
 	daemon/link.c daemon/link.h \

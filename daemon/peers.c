@@ -247,6 +247,17 @@ void peers_advertise(struct peers *peers, const char *const *names, unsigned cou
 	schedule_advertising(peers, ADVERTISE_DELAY_MS);
 }
 
+void peers_advertise_to(struct peers *peers, uint32_t domid)
+{
+	struct peer *peer = peer_find(peers, domid);
+
+	if (!peer)
+		return;
+	peer->advertised_version = 0;
+	if (wants_advertisement(peer) || peer->advertising)
+		schedule_advertising(peers, ADVERTISE_DELAY_MS);
+}
+
 /* --- who is there --- */
 
 /* A leaf of the peer's. */

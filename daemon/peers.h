@@ -82,6 +82,9 @@ void peers_disconnect(struct peers *peers, uint32_t domid);
  * coalesced and bounded to what a XenStore value can hold; the names that don't fit are left out, and ` +N` at the end counts them. */
 void peers_advertise(struct peers *peers, const char *const *names, unsigned count);
 
+/* The same for one peer, for which `visible` says something else now. */
+void peers_advertise_to(struct peers *peers, uint32_t domid);
+
 /* For listings. `each` may not change the peers. */
 struct peer_info {
 	uint32_t domid;

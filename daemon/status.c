@@ -12,6 +12,7 @@
 #include "daemon/channel.h"
 #include "daemon/config.h"
 #include "daemon/denied.h"
+#include "daemon/directory.h"
 #include "daemon/link.h"
 #include "daemon/local.h"
 #include "daemon/peers.h"
@@ -46,15 +47,29 @@ static void add_rtt(struct json_object *object, uint64_t rtt_ns)
 	json_object_object_add(object, "rtt_us", rtt_ns ? json_object_new_double((double)rtt_ns / 1000) : NULL);
 }
 
+/* Who the domain is, as far as domain 0 has told. */
+static void add_domain(struct json_object *object, const struct status_sources *sources, uint32_t domid)
+{
+	add_number(object, "domid", domid);
+	add_text(object, "name", directory_name(sources->directory, domid));
+	add_text(object, "uuid", directory_uuid(sources->directory, domid));
+}
+
+/* What is listed, and for whom. */
+struct listing {
+	const struct status_sources *sources;
+	struct json_object *array;
+	int64_t domid;
+};
+
 /* --- links ---------------------------------------------------------------------------------------------------------- */
 
 static void add_link(void *userdata, const struct link_info *info)
 {
 	struct json_object *link = json_object_new_object(), *peer = json_object_new_object();
+	struct listing *listing = userdata;
 
-	add_number(peer, "domid", info->domid);
-	add_text(peer, "name", "");
-	add_text(peer, "uuid", "");
+	add_domain(peer, listing->sources, info->domid);
 	add_text(peer, "version", info->version);
 	json_object_object_add(link, "peer", peer);
 	add_text(link, "state", info->state_name);
@@ -69,7 +84,7 @@ static void add_link(void *userdata, const struct link_info *info)
 	add_number(link, "resumes", 0);
 	add_text(link, "last_error", info->last_error);
 	add_number(link, "since", info->since);
-	json_object_array_add(userdata, link);
+	json_object_array_add(listing->array, link);
 }
 
 /* --- endpoints and clients ------------------------------------------------------------------------------------------ */
@@ -147,21 +162,15 @@ static struct json_object *names_of(const struct peer_info *info)
 static void add_peer(void *userdata, const struct peer_info *info)
 {
 	struct json_object *peer = json_object_new_object();
+	struct listing *listing = userdata;
 
-	add_number(peer, "domid", info->domid);
-	add_text(peer, "name", "");
+	add_domain(peer, listing->sources, info->domid);
 	add_text(peer, "instance", info->instance);
 	json_object_object_add(peer, "up", json_object_new_boolean(info->up));
 	add_text(peer, "state", info->state);
 	json_object_object_add(peer, "endpoints", names_of(info));
-	json_object_array_add(userdata, peer);
+	json_object_array_add(listing->array, peer);
 }
-
-struct listing {
-	const struct status_sources *sources;
-	struct json_object *array;
-	int64_t domid;
-};
 
 static void list_peer(void *userdata, const struct peer_info *info)
 {
@@ -173,9 +182,7 @@ static void list_peer(void *userdata, const struct peer_info *info)
 	if (!info->up && link.state == LINK_IDLE)
 		return;
 	peer = json_object_new_object();
-	add_number(peer, "domid", info->domid);
-	add_text(peer, "name", "");
-	add_text(peer, "uuid", "");
+	add_domain(peer, listing->sources, info->domid);
 	add_text(peer, "version", link.version);
 	json_object_object_add(peer, "up", json_object_new_boolean(info->up));
 	add_text(peer, "link", link.state_name);
@@ -196,6 +203,7 @@ static void list_name(struct listing *listing, uint32_t domid, const char *name)
 	struct json_object *object = json_object_new_object();
 
 	add_number(object, "domid", domid);
+	add_text(object, "domain", directory_name(listing->sources->directory, domid));
 	add_text(object, "name", name);
 	json_object_array_add(listing->array, object);
 }
@@ -260,13 +268,14 @@ struct json_object *status_all(const struct status_sources *sources)
 {
 	struct json_object *all = json_object_new_object(), *grants = json_object_new_object(),
 			   *store = json_object_new_object(), *list;
+	struct listing listing = {.sources = sources};
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	add_text(all, "version", PACKAGE_VERSION);
 	add_text(all, "instance", sources->instance);
 	add_number(all, "domid", sources->domid);
-	add_text(all, "name", sources->name);
+	add_text(all, "name", directory_name(sources->directory, sources->domid));
 	add_number(all, "uptime_s", (uint64_t)(now.tv_sec - sources->started));
 	add_text(all, "socket", sources->config->socket);
 	json_object_object_add(all, "limits", limits_of(sources->config));
@@ -280,14 +289,14 @@ struct json_object *status_all(const struct status_sources *sources)
 	add_number(store, "nodes", peers_nodes_written(sources->peers));
 	add_number(store, "watches", store_watches(sources->store));
 	json_object_object_add(all, "store", store);
-	json_object_object_add(all, "links", list = json_object_new_array());
-	links_each(sources->links, add_link, list);
+	json_object_object_add(all, "links", listing.array = json_object_new_array());
+	links_each(sources->links, add_link, &listing);
 	json_object_object_add(all, "endpoints", list = json_object_new_array());
 	router_each(sources->router, add_endpoint, list);
 	json_object_object_add(all, "clients", list = json_object_new_array());
 	local_each(sources->local, add_client, list);
-	json_object_object_add(all, "peers", list = json_object_new_array());
-	peers_each(sources->peers, add_peer, list);
+	json_object_object_add(all, "peers", listing.array = json_object_new_array());
+	peers_each(sources->peers, add_peer, &listing);
 	json_object_object_add(all, "denied", list = json_object_new_array());
 	denied_each(sources->denied, add_denied, list);
 	return all;

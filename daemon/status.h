@@ -12,6 +12,7 @@
 
 struct config;
 struct denied;
+struct directory;
 struct json_object;
 struct links;
 struct local;
@@ -23,7 +24,7 @@ struct vchan_host;
 struct status_sources {
 	const struct config *config;
 	uint32_t domid;
-	const char *name;
+	struct directory *directory;
 	const char *instance;
 	time_t started; /* CLOCK_MONOTONIC seconds */
 	struct denied *denied;

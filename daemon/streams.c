@@ -185,6 +185,8 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 		return r;
 	}
 	incoming.token = stream_token(entry->stream);
+	if (channel->domain_name)
+		incoming.domain_name = (struct frame_text){channel->domain_name, strlen(channel->domain_name)};
 	r = hop_send(session_hop(session), FRAME_INCOMING, 0, 0, payload, frame_incoming_encode(&incoming, payload));
 	if (r < 0)
 		remove_entry(streams, entry);

@@ -42,14 +42,19 @@ struct watches {
 	uint32_t own;
 	struct domain *domains;
 	struct watch *list;
+	const char *(*name_of)(void *userdata, uint32_t domid);
+	void *userdata;
 };
 
-struct watches *watches_new(uint32_t domid)
+struct watches *watches_new(uint32_t domid, const char *(*name_of)(void *userdata, uint32_t domid), void *userdata)
 {
 	struct watches *watches = calloc(1, sizeof(*watches));
 
-	if (watches)
-		watches->own = domid;
+	if (!watches)
+		return NULL;
+	watches->own = domid;
+	watches->name_of = name_of;
+	watches->userdata = userdata;
 	return watches;
 }
 
@@ -80,23 +85,39 @@ void watches_free(struct watches *watches)
 	free(watches);
 }
 
-static bool matches(const struct watches *watches, const struct watch *watch, uint32_t domid, const char *endpoint)
+static bool means_domain(const struct watches *watches, const struct watch *watch, uint32_t domid, const char *name)
 {
 	char number[16];
 
-	if (!endpoint && watch->endpoints)
-		return false;
+	if (!strcmp(watch->domain, "self"))
+		return domid == watches->own;
 	snprintf(number, sizeof(number), "%u", domid);
-	if (strcmp(watch->domain, "self") ? fnmatch(watch->domain, number, 0) != 0 : domid != watches->own)
-		return false;
-	return !endpoint || !watch->endpoints || fnmatch(watch->endpoint, endpoint, 0) == 0;
+	return fnmatch(watch->domain, number, 0) == 0 || (name[0] && fnmatch(watch->domain, name, 0) == 0);
 }
 
-static void tell(struct watch *watch, enum event_kind kind, uint32_t domid, const char *text)
+static bool means_endpoint(const struct watch *watch, const char *endpoint)
 {
-	struct frame_event event = {.kind = kind, .domid = domid, .text = {text, strlen(text)}};
+	return !watch->endpoints || fnmatch(watch->endpoint, endpoint, 0) == 0;
+}
+
+/* `endpoint` NULL: the domain itself. */
+static bool matches(const struct watches *watches, const struct watch *watch, uint32_t domid, const char *name,
+		    const char *endpoint)
+{
+	if (endpoint ? !means_endpoint(watch, endpoint) : watch->endpoints)
+		return false;
+	return means_domain(watches, watch, domid, name);
+}
+
+static void tell(struct watch *watch, enum event_kind kind, uint32_t domid, const char *name, const char *endpoint)
+{
+	struct frame_event event = {.kind = kind, .domid = domid, .text = {name, strlen(name)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
+	if (endpoint) {
+		event.domain_name = event.text;
+		event.text = (struct frame_text){endpoint, strlen(endpoint)};
+	}
 	if (hop_send(session_hop(watch->session), FRAME_EVENT, 0, watch->number, payload,
 		     frame_event_encode(&event, payload)) < 0)
 		session_cut_off(watch->session, -ENOBUFS, "the program doesn't read its events");
@@ -104,11 +125,26 @@ static void tell(struct watch *watch, enum event_kind kind, uint32_t domid, cons
 
 static void tell_all(struct watches *watches, enum event_kind kind, uint32_t domid, const char *endpoint)
 {
+	const char *name = watches->name_of(watches->userdata, domid);
 	struct watch *watch;
 
 	DL_FOREACH(watches->list, watch)
-		if (matches(watches, watch, domid, endpoint))
-			tell(watch, kind, domid, endpoint ? endpoint : "");
+		if (matches(watches, watch, domid, name, endpoint))
+			tell(watch, kind, domid, name, endpoint);
+}
+
+/* What is there of a domain, to a watch that begins to mean it or, `down`, ceases to. */
+static void tell_domain(struct watch *watch, const struct domain *domain, const char *domain_name, bool down)
+{
+	struct name *name;
+
+	if (domain->up && !watch->endpoints && !down)
+		tell(watch, EVENT_DOMAIN_UP, domain->domid, domain_name, NULL);
+	for (name = domain->names; name; name = name->hh.next)
+		if (means_endpoint(watch, name->text))
+			tell(watch, down ? EVENT_ENDPOINT_DOWN : EVENT_ENDPOINT_UP, domain->domid, domain_name, name->text);
+	if (domain->up && !watch->endpoints && down)
+		tell(watch, EVENT_DOMAIN_DOWN, domain->domid, domain_name, NULL);
 }
 
 static struct domain *find(struct watches *watches, uint32_t domid)
@@ -177,7 +213,6 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 	size_t endpoint_size = colon ? pattern.size - domain_size - 1 : 0;
 	struct watch *watch = calloc(1, sizeof(*watch)), *other;
 	struct domain *domain, *next_domain;
-	struct name *name, *next;
 	unsigned count = 0;
 	int error = EINVAL;
 
@@ -209,12 +244,28 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 	DL_APPEND(watches->list, watch);
 	session_reply(session, number, 0, "", 0);
 	HASH_ITER (hh, watches->domains, domain, next_domain) {
-		if (domain->up && matches(watches, watch, domain->domid, NULL))
-			tell(watch, EVENT_DOMAIN_UP, domain->domid, "");
-		HASH_ITER (hh, domain->names, name, next) {
-			if (matches(watches, watch, domain->domid, name->text))
-				tell(watch, EVENT_ENDPOINT_UP, domain->domid, name->text);
-		}
+		const char *name = watches->name_of(watches->userdata, domain->domid);
+
+		if (means_domain(watches, watch, domain->domid, name))
+			tell_domain(watch, domain, name, false);
+	}
+}
+
+void watches_renamed(struct watches *watches, uint32_t domid, const char *old_name, const char *name)
+{
+	struct domain *domain;
+	struct watch *watch;
+
+	HASH_FIND(hh, watches->domains, &domid, sizeof(domid), domain);
+	if (!domain || !strcmp(old_name, name))
+		return;
+	DL_FOREACH(watches->list, watch) {
+		bool meant = means_domain(watches, watch, domid, old_name);
+
+		if (meant != means_domain(watches, watch, domid, name))
+			tell_domain(watch, domain, meant ? old_name : name, meant);
+		else if (meant && name[0] && domain->up && !watch->endpoints)
+			tell(watch, EVENT_DOMAIN_UP, domid, name, NULL);
 	}
 }
 

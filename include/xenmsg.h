@@ -17,7 +17,7 @@
  *   0              delivered: the receiving program took it
  *   -ENOENT        no such endpoint there
  *   -EACCES        a policy denies it
- *   -EHOSTDOWN     no such domain, or no daemon in it
+ *   -EHOSTDOWN     no such domain, or no daemon in it; no domain of that name is known (names need a daemon in domain 0)
  *   -EHOSTUNREACH  a link to that domain can't be made
  *   -ENOBUFS       over a quota
  *   -EMSGSIZE      larger than the receiving side accepts
@@ -188,6 +188,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_connect(struct xenmsg *conn, const char *addr
 struct xenmsg_peer {
 	uint32_t domid, uid, gid, pid;
 	char endpoint[64]; /* the one that it was opened to */
+	char domain_name[128]; /* of domid, "" if unknown */
 };
 
 /*
@@ -206,7 +207,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_accept(struct xenmsg *conn, struct xenmsg_pee
 /* ---- who is there ---- */
 
 enum xenmsg_event_kind {
-	XENMSG_DOMAIN_UP = 1,	 /* the domain's daemon has appeared */
+	XENMSG_DOMAIN_UP = 1,	 /* the domain's daemon has appeared, or the domain has another name than before */
 	XENMSG_DOMAIN_DOWN = 2,	 /* it has gone */
 	XENMSG_ENDPOINT_UP = 3,	 /* an endpoint that this domain may reach has appeared */
 	XENMSG_ENDPOINT_DOWN = 4 /* it has gone */
@@ -216,6 +217,7 @@ struct xenmsg_event {
 	enum xenmsg_event_kind kind;
 	uint32_t domid;
 	const char *name; /* the endpoint; for domains the domain's name, "" if unknown. Valid during the callback */
+	const char *domain_name; /* of either the domain's name, "" if unknown. Likewise */
 };
 
 typedef void (*xenmsg_event_handler)(void *userdata, const struct xenmsg_event *event);

@@ -155,6 +155,8 @@ int connect_frame(struct xenmsg *conn, const struct frame_header *header, const 
 		.pid = frame.identity.pid,
 	};
 	memcpy(incoming->peer.endpoint, frame.endpoint.data, size);
+	if (domain_name_is_valid(frame.domain_name.data, frame.domain_name.size))
+		memcpy(incoming->peer.domain_name, frame.domain_name.data, frame.domain_name.size);
 	DL_APPEND(conn->incoming, incoming);
 	return 0;
 }

@@ -149,7 +149,7 @@ static int place_for(struct inbox *inbox, uint32_t place)
 	return 0;
 }
 
-/* The sender's domain's name may follow the endpoint, behind a zero. */
+/* The sender's domain by name, if the daemon knows it. */
 static void keep_sender_name(struct receiver *receiver, struct frame_text name)
 {
 	if (name.size > 0 && domain_name_is_valid(name.data, name.size))
@@ -160,8 +160,6 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 {
 	struct receiver *receiver;
 	struct frame_open open;
-	struct frame_text name;
-	const char *zero;
 	int r;
 
 	if (frame_open_decode(payload, length, &open) < 0 || number >= CHANNEL_NUMBERS)
@@ -177,13 +175,8 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 	receiver->number = number;
 	receiver->sender = open.identity;
 	inbox->by_number[number / 2] = receiver;
-	zero = memchr(open.name.data, '\0', open.name.size);
-	name = (struct frame_text){.data = zero ? zero + 1 : NULL};
-	if (zero) {
-		name.size = open.name.size - (size_t)(zero + 1 - open.name.data);
-		open.name.size = (size_t)(zero - open.name.data);
-	}
-	keep_sender_name(receiver, name);
+	frame_text_split(&open.name, &open.domain_name);
+	keep_sender_name(receiver, open.domain_name);
 	receiver->binding = inbox_find(inbox, open.name.data, open.name.size);
 	if (!receiver->binding)
 		return reset_receiver(inbox, receiver, ENOENT);

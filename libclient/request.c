@@ -79,19 +79,27 @@ static int on_event(struct xenmsg *conn, const struct frame_header *header, cons
 {
 	struct frame_event event;
 	struct pending_event *pending;
+	char *domain_name;
 
 	if (frame_event_decode(payload, header->length, &event) < 0)
 		return -EPROTO;
 	/* Kinds of a later minor version, and events that were on their way when the watch was ended. */
 	if (event.kind < EVENT_DOMAIN_UP || event.kind > EVENT_ENDPOINT_DOWN || !find_watch(conn, header->channel))
 		return 0;
-	pending = calloc(1, sizeof(*pending) + event.text.size + 1);
+	if (event.kind < EVENT_ENDPOINT_UP)
+		event.domain_name = event.text;
+	pending = calloc(1, sizeof(*pending) + event.text.size + 1 + event.domain_name.size + 1);
 	if (!pending)
 		return -ENOMEM;
+	domain_name = pending->name + event.text.size + 1;
 	memcpy(pending->name, event.text.data, event.text.size);
+	if (event.domain_name.size)
+		memcpy(domain_name, event.domain_name.data, event.domain_name.size);
 	pending->watch = header->channel;
-	pending->event = (struct xenmsg_event){
-		.kind = (enum xenmsg_event_kind)event.kind, .domid = event.domid, .name = pending->name};
+	pending->event = (struct xenmsg_event){.kind = (enum xenmsg_event_kind)event.kind,
+					       .domid = event.domid,
+					       .name = pending->name,
+					       .domain_name = domain_name};
 	DL_APPEND(conn->events, pending);
 	return 0;
 }

@@ -37,6 +37,7 @@ integration_tests = \
 	tests/integration/test_bad_input.py \
 	tests/integration/test_chaos.py \
 	tests/integration/test_delivery.py \
+	tests/integration/test_names.py \
 	tests/integration/test_peers_life.py \
 	tests/integration/test_sim_evtchn.py \
 	tests/integration/test_sim_grants.py \

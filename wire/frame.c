@@ -77,6 +77,25 @@ static struct frame_text take_text(struct cursor *cursor)
 	return text;
 }
 
+static struct frame_text text_to_zero(struct frame_text text)
+{
+	const char *zero = text.size ? memchr(text.data, '\0', text.size) : NULL;
+
+	if (zero)
+		text.size = (size_t)(zero - text.data);
+	return text;
+}
+
+void frame_text_split(struct frame_text *text, struct frame_text *second)
+{
+	struct frame_text first = text_to_zero(*text);
+
+	*second = (struct frame_text){.data = NULL};
+	if (first.size < text->size)
+		*second = text_to_zero((struct frame_text){text->data + first.size + 1, text->size - first.size - 1});
+	*text = first;
+}
+
 static uint8_t *put_text(uint8_t *at, const uint8_t *start, struct frame_text text)
 {
 	size_t room = FRAME_PAYLOAD_MAX - (size_t)(at - start);
@@ -86,6 +105,15 @@ static uint8_t *put_text(uint8_t *at, const uint8_t *start, struct frame_text te
 	if (text.size)
 		memcpy(at, text.data, text.size);
 	return at + text.size;
+}
+
+/* Behind another text. */
+static uint8_t *put_more_text(uint8_t *at, const uint8_t *start, struct frame_text text)
+{
+	if (!text.size || at - start >= FRAME_PAYLOAD_MAX)
+		return at;
+	*at++ = '\0';
+	return put_text(at, start, text);
 }
 
 void frame_header_encode(const struct frame_header *header, uint8_t out[FRAME_HEADER_SIZE])
@@ -124,6 +152,8 @@ const char *frame_type_name(uint8_t type)
 		return "PONG";
 	case FRAME_ACK:
 		return "ACK";
+	case FRAME_DIRECTORY:
+		return "DIRECTORY";
 	case FRAME_OPEN:
 		return "OPEN";
 	case FRAME_OPENED:
@@ -277,7 +307,7 @@ uint32_t frame_open_encode(const struct frame_open *open, uint8_t *out)
 	put_u32(out + 8, open->identity.uid);
 	put_u32(out + 12, open->identity.gid);
 	put_u32(out + 16, open->identity.pid);
-	return (uint32_t)(put_text(out + 20, out, open->name) - out);
+	return (uint32_t)(put_more_text(put_text(out + 20, out, open->name), out, open->domain_name) - out);
 }
 
 int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open *open)
@@ -292,6 +322,7 @@ int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open
 	open->identity.gid = take_u32(&cursor);
 	open->identity.pid = take_u32(&cursor);
 	open->name = take_text(&cursor);
+	open->domain_name = (struct frame_text){.data = NULL};
 	return cursor.error;
 }
 
@@ -382,7 +413,7 @@ uint32_t frame_event_encode(const struct frame_event *event, uint8_t *out)
 {
 	put_u32(out, event->kind);
 	put_u32(out + 4, event->domid);
-	return (uint32_t)(put_text(out + 8, out, event->text) - out);
+	return (uint32_t)(put_more_text(put_text(out + 8, out, event->text), out, event->domain_name) - out);
 }
 
 int frame_event_decode(const uint8_t *payload, uint32_t length, struct frame_event *event)
@@ -392,6 +423,7 @@ int frame_event_decode(const uint8_t *payload, uint32_t length, struct frame_eve
 	event->kind = take_u32(&cursor);
 	event->domid = take_u32(&cursor);
 	event->text = take_text(&cursor);
+	frame_text_split(&event->text, &event->domain_name);
 	return cursor.error;
 }
 
@@ -419,7 +451,7 @@ uint32_t frame_incoming_encode(const struct frame_incoming *incoming, uint8_t *o
 	put_u32(out + 12, incoming->identity.uid);
 	put_u32(out + 16, incoming->identity.gid);
 	put_u32(out + 20, incoming->identity.pid);
-	return (uint32_t)(put_text(out + 24, out, incoming->endpoint) - out);
+	return (uint32_t)(put_more_text(put_text(out + 24, out, incoming->endpoint), out, incoming->domain_name) - out);
 }
 
 int frame_incoming_decode(const uint8_t *payload, uint32_t length, struct frame_incoming *incoming)
@@ -432,7 +464,60 @@ int frame_incoming_decode(const uint8_t *payload, uint32_t length, struct frame_
 	incoming->identity.gid = take_u32(&cursor);
 	incoming->identity.pid = take_u32(&cursor);
 	incoming->endpoint = take_text(&cursor);
+	frame_text_split(&incoming->endpoint, &incoming->domain_name);
 	return cursor.error;
+}
+
+uint32_t frame_directory_encode(const struct frame_directory *directory, uint8_t *out)
+{
+	put_u32(out, directory->flags);
+	put_u32(out + 4, directory->count);
+	return DIRECTORY_HEAD_SIZE;
+}
+
+uint32_t frame_directory_entry_encode(const struct frame_directory_entry *entry, uint8_t *out)
+{
+	size_t size = entry->name.size < DOMAIN_NAME_MAX ? entry->name.size : DOMAIN_NAME_MAX;
+
+	put_u32(out, entry->domid);
+	out[4] = (uint8_t)entry->state;
+	memcpy(out + 5, entry->uuid, 16);
+	out[21] = (uint8_t)size;
+	if (size)
+		memcpy(out + 22, entry->name.data, size);
+	return 22 + (uint32_t)size;
+}
+
+int frame_directory_decode(const uint8_t *payload, uint32_t length, struct frame_directory *directory)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	directory->flags = take_u32(&cursor);
+	directory->count = take_u32(&cursor);
+	directory->at = cursor.at;
+	directory->end = cursor.end;
+	return cursor.error;
+}
+
+int frame_directory_next(struct frame_directory *directory, struct frame_directory_entry *entry)
+{
+	struct cursor cursor = {.at = directory->at, .end = directory->end};
+	uint8_t state;
+
+	if (directory->count == 0)
+		return 0;
+	entry->domid = take_u32(&cursor);
+	state = take_u8(&cursor);
+	take_bytes(&cursor, entry->uuid, 16);
+	entry->name.size = take_u8(&cursor);
+	entry->name.data = (const char *)take(&cursor, entry->name.size);
+	if (cursor.error || entry->domid > DOMID_MAX || state > DIRECTORY_PRESENT ||
+	    (entry->name.size && !domain_name_is_valid(entry->name.data, entry->name.size)))
+		return -EPROTO;
+	entry->state = (enum directory_state)state;
+	directory->at = cursor.at;
+	directory->count--;
+	return 1;
 }
 
 uint32_t frame_u64_encode(uint64_t value, uint8_t *out)

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "wire/address.h"
+
 #define FRAME_HEADER_SIZE 16u
 #define FRAME_PAYLOAD_MAX 65536u
 #define FRAME_FLAG_MORE	  0x01u
@@ -29,6 +31,7 @@ enum frame_type {
 	FRAME_PING = 4,
 	FRAME_PONG = 5,
 	FRAME_ACK = 6,
+	FRAME_DIRECTORY = 7,
 	FRAME_OPEN = 16,
 	FRAME_OPENED = 17,
 	FRAME_DATA = 18,
@@ -136,6 +139,7 @@ struct frame_open {
 	uint8_t kind;
 	struct frame_identity identity;
 	struct frame_text name; /* address from a program to its daemon, else endpoint */
+	struct frame_text domain_name; /* of the sender, behind a zero in what a daemon sends to a program: frame_text_split() */
 };
 
 struct frame_opened {
@@ -164,13 +168,38 @@ struct frame_bind {
 struct frame_event {
 	uint32_t kind;
 	uint32_t domid;
-	struct frame_text text;
+	struct frame_text text;	       /* the endpoint, or the domain's name */
+	struct frame_text domain_name; /* with an endpoint; empty where unknown */
 };
+
+/* Which domains there are, from domain 0's daemon. A complete list may take several frames. */
+#define DIRECTORY_REPLACES 0x1u /* begins a complete list */
+#define DIRECTORY_MORE	   0x2u /* which goes on in the next frame */
+struct frame_directory {
+	uint32_t flags;
+	uint32_t count; /* entries that follow, or are left to take */
+	const uint8_t *at, *end; /* decoding only */
+};
+
+enum directory_state {
+	DIRECTORY_REMOVED = 0,
+	DIRECTORY_PRESENT = 1,
+};
+
+struct frame_directory_entry {
+	uint32_t domid;
+	enum directory_state state;
+	uint8_t uuid[16];	/* zero: unknown */
+	struct frame_text name; /* empty: unknown, or it can't stand in an address */
+};
+#define DIRECTORY_HEAD_SIZE 8u
+#define DIRECTORY_ENTRY_MAX (22u + DOMAIN_NAME_MAX)
 
 struct frame_incoming {
 	uint64_t token;
 	struct frame_identity identity;
 	struct frame_text endpoint;
+	struct frame_text domain_name; /* as in OPEN */
 };
 
 struct frame_reply {
@@ -191,7 +220,7 @@ const char *frame_type_name(uint8_t type);
 
 /* Each encoder writes a payload into `out`, which has room for FRAME_PAYLOAD_MAX bytes or, where the frame has no text, for
  * FRAME_SMALL_MAX, and returns its length. Text that wouldn't fit is cut. */
-#define FRAME_SMALL_MAX 128u
+#define FRAME_SMALL_MAX 256u /* OPEN to a program: 20, an endpoint's name, a zero, a domain's name */
 uint32_t frame_hello_local_encode(const struct frame_hello_local *hello, uint8_t *out);
 int frame_hello_local_decode(const uint8_t *payload, uint32_t length, struct frame_hello_local *hello);
 uint32_t frame_welcome_encode(const struct frame_welcome *welcome, uint8_t *out);
@@ -202,6 +231,8 @@ uint32_t frame_goodbye_encode(const struct frame_goodbye *goodbye, uint8_t *out)
 int frame_goodbye_decode(const uint8_t *payload, uint32_t length, struct frame_goodbye *goodbye);
 uint32_t frame_open_encode(const struct frame_open *open, uint8_t *out);
 int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open *open);
+/* Divides a text at its first zero, and ends the second one at the next. */
+void frame_text_split(struct frame_text *text, struct frame_text *second);
 uint32_t frame_opened_encode(const struct frame_opened *opened, uint8_t *out);
 int frame_opened_decode(const uint8_t *payload, uint32_t length, struct frame_opened *opened);
 uint32_t frame_credit_encode(const struct frame_credit *credit, uint8_t *out);
@@ -218,6 +249,12 @@ uint32_t frame_reply_encode(const struct frame_reply *reply, uint8_t *out);
 int frame_reply_decode(const uint8_t *payload, uint32_t length, struct frame_reply *reply);
 uint32_t frame_incoming_encode(const struct frame_incoming *incoming, uint8_t *out);
 int frame_incoming_decode(const uint8_t *payload, uint32_t length, struct frame_incoming *incoming);
+/* Writes the head; the entries are put behind it by the other one, which returns what each takes (DIRECTORY_ENTRY_MAX at most). */
+uint32_t frame_directory_encode(const struct frame_directory *directory, uint8_t *out);
+uint32_t frame_directory_entry_encode(const struct frame_directory_entry *entry, uint8_t *out);
+int frame_directory_decode(const uint8_t *payload, uint32_t length, struct frame_directory *directory);
+/* Takes the next entry. 1: here it is; 0: that was the last one; -EPROTO: cut off, or not a domid, a state or a name. */
+int frame_directory_next(struct frame_directory *directory, struct frame_directory_entry *entry);
 /* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH: a single u32. */
 uint32_t frame_u64_encode(uint64_t value, uint8_t *out);
 int frame_u64_decode(const uint8_t *payload, uint32_t length, uint64_t *value);

@@ -27,6 +27,17 @@ static void text_lies_in(struct frame_text text, const uint8_t *payload, uint32_
 	require(at >= payload && text.size <= length && at + text.size == payload + length);
 }
 
+/* Two texts with a zero between them: the first may end early. */
+static void texts_lie_in(struct frame_text first, struct frame_text second, const uint8_t *payload, uint32_t length)
+{
+	const uint8_t *at = (const uint8_t *)first.data, *end = payload + length;
+
+	require(at >= payload && at + first.size <= end);
+	require(first.size == 0 || !memchr(first.data, '\0', first.size));
+	require(second.size == 0 || (second.data == first.data + first.size + 1 &&
+				     (const uint8_t *)second.data + second.size <= end));
+}
+
 /* Encodes what was decoded: it decodes again, and encodes to the same bytes. */
 #define AGAIN(type)                                                                            \
 	do {                                                                                   \
@@ -77,8 +88,13 @@ static void decode_with_text(const uint8_t *payload, uint32_t length)
 	struct frame_open open;
 	struct frame_bind bind;
 	struct frame_event event;
+	struct frame_incoming incoming;
 	struct frame_reply reply;
 
+	if (frame_incoming_decode(payload, length, &incoming) == 0) {
+		texts_lie_in(incoming.endpoint, incoming.domain_name, payload, length);
+		AGAIN(incoming);
+	}
 	if (frame_hello_link_decode(payload, length, &hello_link) == 0) {
 		text_lies_in(hello_link.version, payload, length);
 		AGAIN(hello_link);
@@ -90,18 +106,39 @@ static void decode_with_text(const uint8_t *payload, uint32_t length)
 	if (frame_open_decode(payload, length, &open) == 0) {
 		text_lies_in(open.name, payload, length);
 		AGAIN(open);
+		frame_text_split(&open.name, &open.domain_name);
+		texts_lie_in(open.name, open.domain_name, payload, length);
+		AGAIN(open);
 	}
 	if (frame_bind_decode(payload, length, &bind) == 0) {
 		text_lies_in(bind.endpoint, payload, length);
 		AGAIN(bind);
 	}
 	if (frame_event_decode(payload, length, &event) == 0) {
-		text_lies_in(event.text, payload, length);
+		texts_lie_in(event.text, event.domain_name, payload, length);
 		AGAIN(event);
 	}
 	if (frame_reply_decode(payload, length, &reply) == 0) {
 		text_lies_in(reply.body, payload, length);
 		AGAIN(reply);
+	}
+}
+
+/* Each entry encodes to the bytes that it came from. */
+static void decode_directory(const uint8_t *payload, uint32_t length)
+{
+	struct frame_directory directory, before;
+	struct frame_directory_entry entry;
+	uint32_t size;
+
+	if (frame_directory_decode(payload, length, &directory) < 0)
+		return;
+	require(frame_directory_encode(&directory, out) == DIRECTORY_HEAD_SIZE &&
+		memcmp(out, payload, DIRECTORY_HEAD_SIZE) == 0);
+	for (before = directory; frame_directory_next(&directory, &entry) > 0; before = directory) {
+		size = frame_directory_entry_encode(&entry, out);
+		require(size <= DIRECTORY_ENTRY_MAX && directory.at == before.at + size && directory.at <= directory.end);
+		require(memcmp(out, before.at, size) == 0 && directory.count == before.count - 1);
 	}
 }
 
@@ -121,5 +158,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	length = (uint32_t)(size - FRAME_HEADER_SIZE);
 	decode_fixed(data + FRAME_HEADER_SIZE, length);
 	decode_with_text(data + FRAME_HEADER_SIZE, length);
+	decode_directory(data + FRAME_HEADER_SIZE, length);
 	return 0;
 }

@@ -170,6 +170,19 @@ static void notify(void)
 	xenevtchn_notify(vchan->event, (evtchn_port_t)vchan->event_port);
 }
 
+/* Claims that `name` stands for domain `domid`. */
+static void put_directory(uint32_t domid, const char *name)
+{
+	const struct frame_directory head = {.flags = DIRECTORY_REPLACES, .count = 1};
+	const struct frame_directory_entry entry = {
+		.domid = domid, .state = DIRECTORY_PRESENT, .name = {name, strlen(name)}};
+	uint8_t payload[DIRECTORY_HEAD_SIZE + DIRECTORY_ENTRY_MAX];
+	uint32_t length = frame_directory_encode(&head, payload);
+
+	length += frame_directory_entry_encode(&entry, payload + length);
+	put_frame(FRAME_DIRECTORY, 0, payload, length);
+}
+
 static void misbehave(const char *mode)
 {
 	uint32_t first = me < peer ? 0 : 1; /* channel numbers of our parity */
@@ -206,6 +219,12 @@ static void misbehave(const char *mode)
 		put_frame(FRAME_PING, 0, bytes, 8);
 	} else if (!strcmp(mode, "second-hello")) {
 		put_hello(1);
+	} else if (!strcmp(mode, "directory")) {
+		put_directory(me, "work");
+	} else if (!strcmp(mode, "directory-bad-name")) {
+		put_directory(2, "work:x");
+	} else if (!strcmp(mode, "directory-cut")) {
+		put_frame(FRAME_DIRECTORY, 0, "\1\0\0\0\377\377\377\377", 8);
 	} else if (!strcmp(mode, "unknown-type")) {
 		put_frame(99, 0, bytes, 8);
 	} else if (!strcmp(mode, "local-frame")) {

@@ -85,6 +85,9 @@ FRAME(open, open,
       f.kind == e->kind && f.identity.domid == 1 && f.identity.uid == 2 && f.identity.gid == 3 && f.identity.pid == 4 &&
 	      text_is(f.name, "5:in"),
       .kind = CHANNEL_STREAM, .identity = {1, 2, 3, 4}, .name = {"5:in", 4})
+FRAME(open_named, open, f.kind == e->kind && (frame_text_split(&f.name, &f.domain_name), text_is(f.name, "in")) &&
+	      text_is(f.domain_name, "work"),
+      .kind = CHANNEL_CALL, .identity = {1, 2, 3, 4}, .name = {"in", 2}, .domain_name = {"work", 4})
 FRAME(opened, opened, f.limit == e->limit && f.max_message == e->max_message,
       .limit = 0x0807060504030201, .max_message = 9)
 FRAME(credit, credit, f.consumed == e->consumed && f.limit == e->limit, .consumed = 0x0807060504030201, .limit = 9)
@@ -95,6 +98,10 @@ FRAME(cancelled, cancelled, f.offset == e->offset && f.result == e->result,
 FRAME(bind, bind, f.kinds == e->kinds && text_is(f.endpoint, "inbox"), .kinds = 5, .endpoint = {"inbox", 5})
 FRAME(event, event, f.kind == e->kind && f.domid == e->domid && text_is(f.text, "web"),
       .kind = EVENT_ENDPOINT_UP, .domid = 0x7fef, .text = {"web", 3})
+FRAME(event_named, event, f.kind == e->kind && text_is(f.text, "web") && text_is(f.domain_name, "work"),
+      .kind = EVENT_ENDPOINT_UP, .domid = 1, .text = {"web", 3}, .domain_name = {"work", 4})
+FRAME(incoming, incoming, f.token == e->token && f.identity.pid == 4 && text_is(f.endpoint, "in") && text_is(f.domain_name, "work"),
+      .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .domain_name = {"work", 4})
 FRAME(reply, reply, f.error == e->error && text_is(f.body, "{}"), .error = 2, .body = {"{}", 2})
 
 static uint32_t u64_encode(uint8_t *out) { return frame_u64_encode(0x0807060504030201, out); }
@@ -134,12 +141,15 @@ static const struct sample samples[] = {
 	SAMPLE(hello_link, "0.1.0", "\1\0\2\0\1\2\3\4" UUID_1 UUID_2 U64("\7\0\0\0") U64("\10\0\0\0") "0.1.0"),
 	SAMPLE(goodbye, "bye", "\107\0\0\0bye"),
 	SAMPLE(open, "5:in", "\3\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "5:in"),
+	SAMPLE(open_named, "in\0work", "\2\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
 	SAMPLE(opened, "", COUNT_8 U64("\11\0\0\0")),
 	SAMPLE(credit, "", COUNT_8 U64("\11\0\0\0")),
 	SAMPLE(reset, "", "\150\0\0\0\0\0\0\0" COUNT_8 U64("\11\0\0\0")),
 	SAMPLE(cancelled, "", COUNT_8 "\175\0\0\0"),
 	SAMPLE(bind, "inbox", "\5\0\0\0inbox"),
 	SAMPLE(event, "web", "\3\0\0\0\357\177\0\0web"),
+	SAMPLE(event_named, "web\0work", "\3\0\0\0\1\0\0\0web\0work"),
+	SAMPLE(incoming, "in\0work", U64("\11\0\0\0") "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
 	SAMPLE(reply, "{}", "\2\0\0\0\0\0\0\0{}"),
 	SAMPLE(u64, "", COUNT_8),
 	SAMPLE(u32, "", "\1\2\3\4"),
@@ -263,6 +273,99 @@ static void no_text_at_all_encodes_as_empty(void **state)
 	assert_int_equal(frame_reply_encode(&(struct frame_reply){.error = 1}, out), 8);
 }
 
+#define DIRECTORY_BYTES "\1\0\0\0\2\0\0\0" "\357\177\0\0\1" UUID_1 "\4work" "\3\0\0\0\0" UUID_2 "\0"
+
+static void a_directory_is_the_bytes_of_the_document(void **state)
+{
+	static const struct frame_directory head = {.flags = DIRECTORY_REPLACES, .count = 2};
+	struct frame_directory_entry entries[2] = {
+		{.domid = DOMID_MAX, .state = DIRECTORY_PRESENT, .uuid = UUID_1, .name = {"work", 4}},
+		{.domid = 3, .state = DIRECTORY_REMOVED, .uuid = UUID_2},
+	};
+	uint8_t out[256];
+	uint32_t length = frame_directory_encode(&head, out);
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++)
+		length += frame_directory_entry_encode(&entries[i], out + length);
+	assert_int_equal(length, sizeof(DIRECTORY_BYTES) - 1);
+	assert_memory_equal(out, DIRECTORY_BYTES, length);
+}
+
+static void a_directory_decodes_to_what_was_encoded(void **state)
+{
+	/* What a later version adds at the end isn't an entry. */
+	static const char bytes[] = DIRECTORY_BYTES "later";
+	uint8_t *payload = exact_copy(bytes, sizeof(bytes) - 1);
+	struct frame_directory directory;
+	struct frame_directory_entry entry;
+
+	(void)state;
+	assert_int_equal(frame_directory_decode(payload, sizeof(bytes) - 1, &directory), 0);
+	assert_int_equal(directory.flags, DIRECTORY_REPLACES);
+	assert_int_equal(frame_directory_next(&directory, &entry), 1);
+	assert_int_equal(entry.domid, DOMID_MAX);
+	assert_int_equal(entry.state, DIRECTORY_PRESENT);
+	assert_memory_equal(entry.uuid, UUID_1, 16);
+	assert_true(text_is(entry.name, "work"));
+	assert_int_equal(frame_directory_next(&directory, &entry), 1);
+	assert_int_equal(entry.domid, 3);
+	assert_int_equal(entry.state, DIRECTORY_REMOVED);
+	assert_true(text_is(entry.name, ""));
+	assert_int_equal(frame_directory_next(&directory, &entry), 0);
+	free(payload);
+}
+
+/* 0 or the first error. */
+static int go_through_directory(const void *bytes, size_t size)
+{
+	uint8_t *payload = exact_copy(bytes, size);
+	struct frame_directory directory;
+	struct frame_directory_entry entry;
+	int r = frame_directory_decode(payload, (uint32_t)size, &directory);
+
+	if (r == 0)
+		do
+			r = frame_directory_next(&directory, &entry);
+		while (r > 0);
+	free(payload);
+	return r;
+}
+
+static void a_directory_cut_off_anywhere_is_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(go_through_directory(DIRECTORY_BYTES, sizeof(DIRECTORY_BYTES) - 1), 0);
+	for (size_t size = 0; size < sizeof(DIRECTORY_BYTES) - 1; size++)
+		assert_int_equal(go_through_directory(DIRECTORY_BYTES, size), -EPROTO);
+}
+
+static void impossible_entries_of_a_directory_are_refused(void **state)
+{
+#define ONE "\0\0\0\0\1\0\0\0"
+#define BAD(literal) {literal, sizeof(literal) - 1}
+	static const struct {
+		const char *bytes;
+		size_t size;
+	} bad[] = {
+		BAD(ONE "\360\177\0\0\1" UUID_1 "\0"),	 /* DOMID_MAX + 1 */
+		BAD(ONE "\1\0\0\200\1" UUID_1 "\0"),	 /* over 2^31 */
+		BAD(ONE "\1\0\0\0\2" UUID_1 "\0"),	 /* no state */
+		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a:b"),	 /* names that can't stand in an address */
+		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a b"),
+		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a/b"),
+		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a\0b"),
+		BAD(ONE "\1\0\0\0\1" UUID_1 "\2a\n"),
+		BAD(ONE "\1\0\0\0\1" UUID_1 "\2a\377"),
+		BAD("\0\0\0\0\377\377\377\377" "\1\0\0\0\1" UUID_1 "\0"), /* more than there are */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		if (go_through_directory(bad[i].bytes, bad[i].size) != -EPROTO)
+			fail_msg("bad entry %zu was taken", i);
+}
+
 static void a_header_is_the_bytes_of_the_document(void **state)
 {
 	static const uint8_t bytes[FRAME_HEADER_SIZE] = {1, 2, 0, 0, 18, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
@@ -326,7 +429,7 @@ static void each_type_has_its_name(void **state)
 		assert_non_null(name);
 		named += strcmp(name, "unknown") != 0;
 	}
-	assert_int_equal(named, 24);
+	assert_int_equal(named, 25);
 	assert_string_equal(frame_type_name(FRAME_CANCELLED), "CANCELLED");
 	assert_string_equal(frame_type_name(FRAME_REPLY), "REPLY");
 	assert_string_equal(frame_type_name(0), "unknown");
@@ -343,6 +446,10 @@ int main(void)
 		cmocka_unit_test(a_longer_payload_of_a_later_version_is_accepted),
 		cmocka_unit_test(text_that_is_too_long_is_cut_at_the_largest_payload),
 		cmocka_unit_test(no_text_at_all_encodes_as_empty),
+		cmocka_unit_test(a_directory_is_the_bytes_of_the_document),
+		cmocka_unit_test(a_directory_decodes_to_what_was_encoded),
+		cmocka_unit_test(a_directory_cut_off_anywhere_is_refused),
+		cmocka_unit_test(impossible_entries_of_a_directory_are_refused),
 		cmocka_unit_test(a_header_is_the_bytes_of_the_document),
 		cmocka_unit_test(a_header_with_an_impossible_length_is_refused),
 		cmocka_unit_test(a_frame_takes_a_multiple_of_eight),

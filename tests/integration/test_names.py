@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Domains by name and UUID: dom0's daemon knows them from XenStore and tells the guests' daemons."""
+
+import json
+import signal
+import subprocess
+
+import pytest
+
+from messaging import EXIT_DENIED, EXIT_OK, EXIT_UNREACHABLE, FAST, Holder, Node, deliver, eventually, tool
+from protocol import DATA, OPEN, Program, message
+from test_bad_input import answers
+from test_restore import save_and_restore
+
+EPROTO = 71
+
+
+def known(node):
+    """The names that a node's daemon knows of the peers that it sees, and its own."""
+    status = node.status()
+    return {peer["domid"]: peer["name"] for peer in status["peers"]} | {status["domid"]: status["name"]}
+
+
+def knows(node, names):
+    eventually(lambda: names.items() <= known(node).items(),
+               f"domain {node.domid} knows {names}; it knows {known(node)}")
+
+
+def receives(receiver, sender, address):
+    """What `xenmsg recv --json` says of the sender of a message to this address."""
+    knows(receiver, {sender.domid: known(sender)[sender.domid]})
+    inbox = receiver.receiver("inbox", "--count", "1", "--json")
+    eventually(lambda: sender.xenmsg("send", address, "x").returncode == EXIT_OK, f"{address} is reached")
+    return json.loads(inbox.output())["sender"]
+
+
+def uuid_of(host, domid):
+    return host.run(domid, "/bin/cat", "/sys/hypervisor/uuid").stdout.strip()
+
+
+def test_guests_reach_each_other_by_name_and_uuid(nodes, host):
+    zero, one, two = nodes(0, 1, 2).values()
+    for sender, receiver in ((one, two), (two, one), (zero, one), (one, zero)):
+        name = host.domain(receiver.domid)["name"]
+        got = receives(receiver, sender, f"{name}:inbox")
+        assert (got["domid"], got["name"]) == (sender.domid, host.domain(sender.domid)["name"])
+    for sender, receiver in ((one, two), (zero, two), (two, two)):
+        address = f"{uuid_of(host, receiver.domid)}:inbox"
+        assert receives(receiver, sender, address)["domid"] == sender.domid
+        assert receives(receiver, sender, address.upper().replace("INBOX", "inbox"))["domid"] == sender.domid
+
+
+def test_the_listings_show_names_and_uuids(nodes, host):
+    one, two = nodes(0, 1, 2)[1], nodes.by_domid[2]
+    knows(one, {0: "Domain-0", 1: "dom1", 2: "dom2"})
+    peers = {peer["domid"]: peer for peer in json.loads(one.xenmsg("peers", "--json").stdout)}
+    assert (peers[2]["name"], peers[2]["uuid"]) == ("dom2", uuid_of(host, 2))
+    assert peers[0]["name"] == "Domain-0"
+    status = one.status()
+    assert status["name"] == "dom1"
+    assert {peer["domid"]: peer["uuid"] for peer in status["peers"]}[2] == uuid_of(host, 2)
+    assert one.link(0)["peer"]["name"] == "Domain-0"
+    with Holder(two, "print"):
+        eventually(lambda: b"print" in one.xenmsg("endpoints").stdout, "the endpoint is advertised")
+        assert {"domid": 2, "domain": "dom2", "name": "print"} in json.loads(one.xenmsg("endpoints", "dom2", "--json").stdout)
+        assert b"dom2" in one.xenmsg("endpoints").stdout
+    assert one.xenmsg("ping", "--count", "1", "dom2").returncode == EXIT_OK
+
+
+def test_a_link_with_dom0_comes_by_itself_and_is_never_idle(nodes):
+    zero, one = nodes(0, 1, config=FAST + "idle-close = 300ms\n").values()
+    eventually(lambda: one.link(0) and one.link(0)["state"] == "up", "the link is up")
+    before = one.link(0)
+    eventually(lambda: one.link(0)["rx"]["frames"] > before["rx"]["frames"] + 10, "ten heartbeats have passed")
+    assert one.link(0)["since"] == before["since"] and zero.link(1)["state"] == "up"
+
+
+def test_a_rename_is_followed(nodes, host):
+    zero, one, two = nodes(0, 1, 2).values()
+    knows(one, {2: "dom2"})
+    host.sim("rename", 2, "work")
+    for node in (zero, one, two):
+        knows(node, {2: "work"})
+    assert receives(two, one, "work:inbox")["name"] == "dom1"
+    assert receives(two, two, "work:inbox")["name"] == "work"
+    error = one.send("dom2:inbox", "x", exit_code=EXIT_UNREACHABLE)
+    assert "no domain of that name is known here" in error
+    # the name goes to another domain
+    host.sim("rename", 2, "old-work")
+    host.sim("rename", 1, "work")
+    assert receives(one, two, "work:inbox")["name"] == "old-work"
+
+
+@pytest.mark.parametrize("name", ["17", "self", "a:b", "with space", "11111111-2222-4333-8444-555555555555"])
+def test_a_name_that_means_something_else_in_an_address_is_none(nodes, host, name):
+    zero, one = nodes(0, 1, 2)[0], nodes.by_domid[1]
+    knows(one, {2: "dom2"})
+    with zero.store() as store:
+        store.write("/local/domain/2/name", name)
+    knows(one, {2: ""})
+    deliver(one, nodes.by_domid[2])
+    assert receives(nodes.by_domid[2], one, uuid_of(host, 2) + ":inbox")["name"] == "dom1"
+
+
+def test_new_and_destroyed_domains_are_followed(nodes, host, tmp_path):
+    one = nodes(0, 1)[1]
+    knows(one, {0: "Domain-0"})
+    domid = int(host.sim("create", "--name", "fresh").stdout)
+    fresh = Node(host, domid, tmp_path)
+    nodes.by_domid[domid] = fresh
+    fresh.start()
+    knows(one, {domid: "fresh"})
+    knows(fresh, {1: "dom1", domid: "fresh"})
+    assert receives(fresh, one, "fresh:inbox")["name"] == "dom1"
+    host.sim("destroy", domid)
+    fresh.daemon.wait()
+    fresh.daemon = fresh.pid = None
+    eventually(lambda: "no domain of that name" in one.xenmsg("send", "fresh:inbox", "x").stderr.decode(), "it is unknown")
+    again = int(host.sim("create", "--name", "fresh").stdout)
+    assert again != domid
+    nodes.by_domid[again] = Node(host, again, tmp_path).start()
+    assert receives(nodes.by_domid[again], one, "fresh:inbox")["name"] == "dom1"
+
+
+def test_without_a_daemon_in_dom0_domids_work_and_names_say_what_is_missing(nodes, host):
+    one, two = nodes(1, 2).values()
+    deliver(one, two)
+    error = one.send("dom2:inbox", "x", exit_code=EXIT_UNREACHABLE)
+    assert "no domain of that name is known here; names need xenmsgd in domain 0" in error
+    done = one.xenmsg("ping", "--count", "1", "dom2")
+    assert done.returncode == EXIT_UNREACHABLE and b"names need xenmsgd in domain 0" in done.stderr
+    # its own it knows by itself
+    assert receives(one, one, "dom1:inbox")["name"] == "dom1"
+    assert receives(one, one, uuid_of(host, 1) + ":inbox")["name"] == "dom1"
+    # and the others' as soon as there is one
+    nodes(0)
+    assert receives(two, one, "dom2:inbox")["name"] == "dom1"
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_names_survive_a_restart_of_dom0s_daemon(nodes, host, how):
+    zero, one, two = nodes(0, 1, 2).values()
+    knows(one, {2: "dom2"})
+    knows(two, {1: "dom1"})
+    getattr(zero, how)()
+    eventually(lambda: not one.link(0) or one.link(0)["state"] != "up", "the link is down")
+    assert receives(two, one, "dom2:inbox")["name"] == "dom1"
+    host.sim("rename", 2, "work")
+    zero.start()
+    knows(one, {2: "work"})
+    assert receives(two, one, "work:inbox")["name"] == "dom1"
+
+
+def test_a_known_domain_without_a_daemon_is_told_from_an_unknown_name(nodes):
+    one = nodes(0, 1)[1]
+    knows(one, {0: "Domain-0"})
+    eventually(lambda: "no daemon" in one.send("dom2:inbox", "x", exit_code=EXIT_UNREACHABLE), "the domain is known")
+    assert "no domain of that name" in one.send("dom9:inbox", "x", exit_code=EXIT_UNREACHABLE)
+
+
+def test_many_domains_come_in_several_frames(make_host, tmp_path):
+    host = make_host(40)
+    for domid in range(1, 41):
+        host.sim("rename", domid, f"a-domain-with-a-name-of-some-length-{domid}")
+    zero, one, last = (Node(host, domid, tmp_path) for domid in (0, 1, 40))
+    try:
+        for node in (zero, one, last):
+            node.start()
+        assert receives(last, one, "a-domain-with-a-name-of-some-length-40:inbox")["name"].endswith("length-1")
+        assert uuid_of(host, 40) in [peer["uuid"] for peer in one.status()["peers"]]
+    finally:
+        for node in (zero, one, last):
+            node.end()
+
+
+def test_watchers_see_names_and_renames(nodes, host):
+    one, two = nodes(0, 1, 2)[1], nodes.by_domid[2]
+    knows(one, {2: "dom2"})
+    watcher = one.popen("watch", "--json", "*")
+    by_name = one.popen("watch", "--json", "work")
+    seen = []
+
+    def until(process, event):
+        for line in process.stdout:
+            seen.append(json.loads(line))
+            if event.items() <= seen[-1].items():
+                return
+        raise AssertionError((event, seen, process.stderr.read()))
+
+    until(watcher, {"event": "up", "kind": "domain", "domid": 2, "name": "dom2"})
+    host.sim("rename", 2, "work")
+    until(watcher, {"event": "up", "kind": "domain", "domid": 2, "name": "work"})
+    until(by_name, {"event": "up", "kind": "domain", "domid": 2, "name": "work"})
+    with Holder(two, "print"):
+        until(watcher, {"event": "up", "kind": "endpoint", "domid": 2, "name": "print", "domain": "work"})
+        until(by_name, {"event": "up", "kind": "endpoint", "domid": 2, "name": "print", "domain": "work"})
+        host.sim("rename", 2, "play")
+        until(by_name, {"event": "down", "kind": "endpoint", "domid": 2, "name": "print"})
+        until(by_name, {"event": "down", "kind": "domain", "domid": 2, "name": "work"})
+    for process in (watcher, by_name):
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def test_rules_may_name_domains_and_follow_renames(nodes, host):
+    rules = "[rule]\nfrom = friend\nto = *\naction = allow\n"
+    zero, one, two = nodes(0, 1, 2, start=False).values()
+    two.policy = rules
+    for node in (zero, one, two):
+        node.start()
+    knows(two, {1: "dom1"})
+    with Holder(two, "inbox") as inbox:
+        one.send("2:inbox", "x", exit_code=EXIT_DENIED)
+        host.sim("rename", 1, "friend")
+        knows(two, {1: "friend"})
+        with Program(one.socket) as program:
+            program.open("2:inbox")
+            program.data(0, message(b"hello"))
+            assert inbox.expect(DATA).payload == message(b"hello")
+            # The open channel ends with the name that allowed it.
+            host.sim("rename", 1, "stranger")
+            reset = program.expect(21)  # RESET
+            assert reset.u32() == 13  # EACCES
+        one.send("2:inbox", "x", exit_code=EXIT_DENIED)
+
+
+def test_a_program_on_the_plain_socket_gets_the_name_behind_the_endpoint(nodes):
+    zero, one, two = nodes(0, 1, 2).values()
+    knows(two, {1: "dom1"})
+    with Holder(two, "inbox") as inbox, Program(one.socket) as program:
+        program.open("2:inbox")
+        assert inbox.expect(OPEN).payload[20:] == b"inbox\0dom1"
+    assert zero.alive()
+
+
+@pytest.mark.parametrize("mode", ["directory", "directory-bad-name", "directory-cut"])
+def test_a_guest_that_tells_names_loses_its_link_and_is_not_believed(nodes, mode):
+    zero, one, two, bad = nodes(0, 1, 2, 3, start=False).values()
+    for node in (zero, one, two):
+        node.start()
+    knows(one, {0: "Domain-0", 2: "dom2"})
+    got = answers(one_hostile(bad, one, mode))
+    assert any(line.startswith(f"GOODBYE {EPROTO} ") for line in got), got
+    assert known(one)[2] == "dom2"
+    assert "no domain of that name" in one.send("work:inbox", "x", exit_code=EXIT_UNREACHABLE)
+    assert receives(two, one, "dom2:inbox")["name"] == "dom1"
+    assert one.link(0)["state"] == "up"
+    # nor by dom0
+    got = answers(one_hostile(bad, zero, mode))
+    assert any(line.startswith(f"GOODBYE {EPROTO} ") for line in got), got
+    assert zero.alive() and known(zero)[2] == "dom2"
+
+
+@pytest.mark.parametrize("mode", ["directory-bad-name", "directory-cut"])
+def test_dom0_talking_nonsense_is_not_believed_either(nodes, mode):
+    bad, one, two = nodes(0, 1, 2, start=False).values()
+    one.start()
+    two.start()
+    got = answers(one_hostile(bad, one, mode))
+    assert any(line.startswith(f"GOODBYE {EPROTO} ") for line in got), got
+    assert "no domain of that name" in one.send("work:inbox", "x", exit_code=EXIT_UNREACHABLE)
+    deliver(one, two)
+
+
+def one_hostile(node, peer, mode):
+    return node.popen_command(tool("hostile-peer"), peer.domid, mode, stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("saved", [1, 2])
+def test_names_follow_a_restored_domain_to_its_new_number(nodes, host, saved):
+    pair = nodes(0, 1, 2)
+    other = pair[3 - saved]
+    assert receives(pair[saved], other, f"dom{saved}:inbox")["name"] == f"dom{3 - saved}"
+    save_and_restore(host, pair[saved])
+    knows(other, {pair[saved].domid: f"dom{saved}"})
+    assert receives(pair[saved], other, f"dom{saved}:inbox")["name"] == f"dom{3 - saved}"
+    assert receives(other, pair[saved], f"dom{3 - saved}:inbox")["name"] == f"dom{saved}"
