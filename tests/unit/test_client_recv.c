@@ -391,6 +391,12 @@ static void consent_to_unbind(struct fake *daemon)
 	fake_reply(daemon, daemon->header.channel, 0, "", false);
 }
 
+static void know_no_such_endpoint(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_UNBIND);
+	fake_reply(daemon, daemon->header.channel, ENOENT, "not bound here", false);
+}
+
 static void unbinding_tells_the_senders_first(void **state)
 {
 	(void)state;
@@ -406,7 +412,9 @@ static void unbinding_tells_the_senders_first(void **state)
 	assert_int_equal(xenmsg_unbind(fake.conn, "inbox"), 0);
 	fake_join(&fake);
 	expect_nothing();
+	fake_meanwhile(&fake, know_no_such_endpoint);
 	assert_int_equal(xenmsg_unbind(fake.conn, "inbox"), -ENOENT);
+	fake_join(&fake);
 }
 
 static void refuse_bind(struct fake *daemon)
