@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEEP_CAPACITY (256u << 10) /* an empty one keeps this much, so that steady traffic doesn't allocate */
+#define KEEP_CAPACITY (1u << 20) /* an empty one keeps this much, so that steady traffic doesn't allocate */
 
 void fifo_free(struct fifo *fifo)
 {

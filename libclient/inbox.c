@@ -8,7 +8,7 @@
 
 #include "wire/bytes.h"
 
-#define RELEASE_AFTER 16384u /* bytes taken after which a sleeping daemon is woken to refill, though more is there to take */
+#define RELEASE_AFTER 262144u /* bytes taken after which a sleeping daemon is woken to refill, though more is there to take */
 
 enum receiver_state {
 	RECEIVER_OPEN,
@@ -516,8 +516,7 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 int inbox_release(struct inbox *inbox, bool now)
 {
 	struct receiver *receiver, *next;
-	bool quietly = !now && inbox->unreported < RELEASE_AFTER &&
-		       inbox->hop->deliveries.head != inbox->hop->deliveries.tail;
+	bool quietly = !now && inbox->unreported < RELEASE_AFTER;
 	int r = 0;
 
 	if (inbox->unreported == 0)

@@ -11,7 +11,7 @@
 
 #define CHANNELS_KEPT 256u			     /* idle channels beyond this many are closed */
 #define PLACES_MAX    (CHANNEL_NUMBERS / 2)	     /* ours are the even numbers */
-#define QUEUE_MIN     (1u << 20)		     /* what may be queued for an address, or twice the largest message */
+#define QUEUE_MAX     262144u /* what may be queued for an address besides a single message of any size */
 
 void outbox_init(struct outbox *outbox, struct hop *hop)
 {
@@ -264,11 +264,12 @@ static int channel_of(struct outbox *outbox, const char *address, struct channel
 
 /* ---- sending ---- */
 
-static bool queue_has_room(const struct outbox *outbox, const struct channel *channel, uint64_t span)
+/* A little, so that a sender needn't be woken for every piece of room; more would only be copied twice. */
+static bool queue_has_room(const struct channel *channel, uint64_t span)
 {
-	uint64_t most = 2 * outbox->hop->max_message, queued = fifo_size(&channel->queue);
+	uint64_t queued = fifo_size(&channel->queue);
 
-	return queued == 0 || queued + span <= (most > QUEUE_MIN ? most : QUEUE_MIN);
+	return queued == 0 || queued + span <= QUEUE_MAX;
 }
 
 /* Whether a message could go into the ring as a whole, each of its frames with a header. */
@@ -301,7 +302,7 @@ int outbox_post(struct outbox *outbox, const char *address, const void *data, si
 		return r;
 	if (size > channel->max_message)
 		return -EMSGSIZE;
-	if (!queue_has_room(outbox, channel, span))
+	if (!queue_has_room(channel, span))
 		return -EAGAIN;
 	r = channel_reserve_op(channel);
 	if (r == 0 && done)
