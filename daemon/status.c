@@ -44,7 +44,12 @@ static void add_traffic(struct json_object *object, const char *key, const struc
 
 static void add_rtt(struct json_object *object, uint64_t rtt_ns)
 {
-	json_object_object_add(object, "rtt_us", rtt_ns ? json_object_new_double((double)rtt_ns / 1000) : NULL);
+	char text[32];
+
+	/* As many digits as were measured, and not those of the binary fraction. */
+	snprintf(text, sizeof(text), "%llu.%03llu", (unsigned long long)rtt_ns / 1000, (unsigned long long)rtt_ns % 1000);
+	json_object_object_add(object, "rtt_us",
+			       rtt_ns ? json_object_new_double_s((double)rtt_ns / 1000, text) : NULL);
 }
 
 /* Who the domain is, as far as domain 0 has told. */
