@@ -18,7 +18,8 @@
 
 #include "wire/address.h"
 
-#define PATTERN_MAX 127
+#define PATTERN_MAX	127
+#define BYTE_ORDER_MARK "\xEF\xBB\xBF"
 
 struct item {
 	char *text;
@@ -278,30 +279,59 @@ static struct rule *rule_of_section(struct reader *reader, bool is_bind)
 	return rule;
 }
 
+/* The next line into the buffer, without its indent, which libinih would take for the continuation of the line before. */
+static bool fetch_line(struct reader *reader, char *buffer, int size)
+{
+	int length = 0, c = 0;
+
+	while (c != '\n' && (c = getc(reader->file)) != EOF) {
+		if (c == '\0') {
+			complain(reader, reader->line + 1, "there is a NUL byte in the line");
+			return false;
+		}
+		if (length == 0 && (c == ' ' || c == '\t'))
+			continue;
+		if (length == size - 1) {
+			complain(reader, reader->line + 1, "the line is too long: at most %d bytes", size - 2);
+			return false;
+		}
+		buffer[length++] = (char)c;
+	}
+	buffer[length] = '\0';
+	if (length == 0)
+		return false;
+	reader->line++;
+	return true;
+}
+
+static void open_section(struct reader *reader, const char *text)
+{
+	const char *rest;
+
+	reader->section_line = reader->line;
+	close_rule(reader);
+	if (strncmp(text, "[rule]", 6) && strncmp(text, "[bind]", 6)) {
+		complain(reader, reader->line, "a policy has only the sections [rule] and [bind]");
+		return;
+	}
+	rest = text + 6 + strspn(text + 6, " \t\r\n");
+	if (*rest && (rest == text + 6 || (*rest != ';' && *rest != '#')))
+		complain(reader, reader->line, "behind %.6s there may only be a comment", text);
+	else if (!rule_of_section(reader, text[1] == 'b'))
+		complain(reader, reader->line, "out of memory");
+}
+
 static char *read_line(char *buffer, int size, void *stream)
 {
 	struct reader *reader = stream;
-	char *line = fgets(buffer, size, reader->file);
-	const char *at = line;
 
-	if (!line)
+	if (reader->failed || !fetch_line(reader, buffer, size))
 		return NULL;
-	reader->line++;
-	if (!strchr(line, '\n') && !feof(reader->file)) {
-		complain(reader, reader->line, "the line is too long");
-		return NULL;
-	}
-	while (isspace((unsigned char)*at))
-		at++;
-	if (*at == '[') {
-		reader->section_line = reader->line;
-		close_rule(reader);
-		if (strncmp(at, "[rule]", 6) && strncmp(at, "[bind]", 6))
-			complain(reader, reader->line, "a policy has only the sections [rule] and [bind]");
-		else if (!rule_of_section(reader, at[1] == 'b'))
-			complain(reader, reader->line, "out of memory");
-	}
-	return line;
+	if (reader->line == 1 && !strncmp(buffer, BYTE_ORDER_MARK, 3))
+		memmove(buffer, buffer + 3, strlen(buffer + 3) + 1);
+	if (*buffer == '[')
+		open_section(reader, buffer);
+	return buffer;
 }
 
 static int set_action(struct reader *reader, struct rule *rule, const char *value)
@@ -340,26 +370,34 @@ static int on_key(void *user, const char *section, const char *key, const char *
 			is_bind ? "name, uid and action" : "from, uid, to and action");
 }
 
+static int load_stream(struct policy *policy, FILE *file, const char *path, char **error)
+{
+	struct reader reader = {.policy = policy, .path = path, .error = error, .file = file};
+	int r = ini_parse_stream(read_line, &reader, on_key, &reader);
+
+	if (!reader.failed && ferror(file)) /* such as a directory */
+		complain(&reader, reader.line, "reading it fails");
+	if (!reader.failed && r != 0)
+		complain(&reader, r > 0 ? (unsigned)r : reader.line, "this is neither a [section] nor KEY = VALUE");
+	if (!reader.failed)
+		close_rule(&reader);
+	return reader.failed ? -EINVAL : 0;
+}
+
 static int load_file(struct policy *policy, const char *path, char **error)
 {
-	struct reader reader = {.policy = policy, .path = path, .error = error, .file = fopen(path, "re")};
+	FILE *file = fopen(path, "re");
 	int r;
 
-	if (!reader.file) {
+	if (!file) {
 		r = -errno;
 		if (asprintf(error, "%s: %s", path, strerror(-r)) < 0)
 			*error = NULL;
 		return r;
 	}
-	r = ini_parse_stream(read_line, &reader, on_key, &reader);
-	if (!reader.failed && r != 0)
-		complain(&reader, r > 0 ? (unsigned)r : reader.line, "this is neither a [section] nor KEY = VALUE");
-	if (!reader.failed && ferror(reader.file))
-		complain(&reader, reader.line, "reading it fails");
-	if (!reader.failed)
-		close_rule(&reader);
-	fclose(reader.file);
-	return reader.failed ? -EINVAL : 0;
+	r = load_stream(policy, file, path, error);
+	fclose(file);
+	return r;
 }
 
 static bool is_conf(const char *name)
@@ -441,6 +479,22 @@ int policy_load(struct policy **out, const char *directory, char **error)
 	return 0;
 }
 
+int policy_load_stream(struct policy **out, FILE *file, const char *path, char **error)
+{
+	struct policy *policy = calloc(1, sizeof(*policy));
+	int r;
+
+	*error = NULL;
+	if (!policy)
+		return -ENOMEM;
+	r = load_stream(policy, file, path, error);
+	if (r < 0)
+		policy_free(policy);
+	else
+		*out = policy;
+	return r;
+}
+
 /* --- decisions ------------------------------------------------------------------------------------------------------ */
 
 static bool domain_matches(const struct item *items, const struct policy_subject *from)
@@ -492,6 +546,16 @@ static bool uid_matches(const struct item *items, const struct policy_subject *w
 	return false;
 }
 
+static bool is_for_all_users(const struct rule *rule)
+{
+	const struct item *item;
+
+	LL_FOREACH(rule->uid, item)
+		if (item->kind == ITEM_ANY)
+			return true;
+	return !rule->uid;
+}
+
 static bool name_matches(const struct item *items, const char *endpoint)
 {
 	const struct item *item;
@@ -529,7 +593,7 @@ bool policy_shows(const struct policy *policy, const struct policy_subject *from
 			continue;
 		if (rule->allow)
 			return true;
-		if (!rule->uid)
+		if (is_for_all_users(rule))
 			return false;
 	}
 	return from->is_self;

@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 struct policy;
@@ -20,6 +21,8 @@ struct policy;
 /* An empty or missing directory is a policy without rules. -EINVAL: a file has a mistake; else why it can't be read.
  * *error is a sentence for people with file and line, to be freed by the caller. */
 int policy_load(struct policy **policy, const char *directory, char **error);
+/* The same for a policy of one file; `path` is what to call it. */
+int policy_load_stream(struct policy **policy, FILE *file, const char *path, char **error);
 void policy_free(struct policy *policy);
 unsigned policy_rules(const struct policy *policy);
 

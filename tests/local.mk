@@ -10,6 +10,7 @@ include tests/unit/wire.mk
 include tests/unit/lower.mk
 include tests/unit/daemon.mk
 include tests/unit/client.mk
+include tests/unit/surface.mk
 
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
@@ -60,4 +61,5 @@ endif
 include tests/fuzz/local.mk
 include tests/fuzz/wire.mk
 include tests/fuzz/lower.mk
+include tests/fuzz/surface.mk
 include tests/xen/local.mk

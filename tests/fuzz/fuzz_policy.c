@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A policy file: any bytes are taken or refused with file and line, and what was taken decides about everybody, each time
+ * alike, and shows an endpoint where it may be reached. */
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/policy.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check(int condition)
+{
+	if (!condition)
+		abort();
+}
+
+static void ask(const struct policy *policy, const struct policy_subject *who)
+{
+	static const char *const endpoints[] = {"print", "scan-7", "a", "Z_"};
+
+	for (unsigned i = 0; i < sizeof(endpoints) / sizeof(*endpoints); i++) {
+		struct policy_decision reach = policy_reach(policy, who, endpoints[i]);
+		struct policy_decision again = policy_reach(policy, who, endpoints[i]);
+		struct policy_decision bind = policy_bind(policy, who, endpoints[i], 7);
+
+		check(reach.allow == again.allow && reach.file == again.file && reach.line == again.line);
+		check(reach.file ? !strcmp(reach.file, "fuzz") && reach.line >= 1 : reach.allow == who->is_self);
+		check(bind.file ? !strcmp(bind.file, "fuzz") && bind.line >= 1 : bind.allow == (who->uid == 0));
+		if (reach.allow)
+			check(policy_shows(policy, who, endpoints[i]));
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static const struct policy_subject subjects[] = {
+		{.domid = 3, .name = "work", .uuid = "0f0e0d0c-0b0a-4908-8706-050403020100", .uid = 1000, .gid = 1000},
+		{.domid = 1, .is_self = true, .name = "", .uuid = "", .uid = 0, .gid = 0},
+		{.domid = 0, .name = "Domain-0", .uid = 4294967294u, .gid = 1},
+	};
+	struct policy *policy = NULL;
+	char *error;
+	FILE *file;
+	int r;
+
+	if (size == 0) /* fmemopen takes it for an error */
+		return 0;
+	file = fmemopen((void *)(uintptr_t)data, size, "r");
+	if (!file)
+		return 0;
+	r = policy_load_stream(&policy, file, "fuzz", &error);
+	if (r == -EINVAL)
+		check(error && !strncmp(error, "fuzz:", 5) && !policy);
+	if (r == 0) {
+		check(!error);
+		for (unsigned i = 0; i < sizeof(subjects) / sizeof(*subjects); i++)
+			ask(policy, &subjects[i]);
+		policy_free(policy);
+	}
+	free(error);
+	fclose(file);
+	return 0;
+}

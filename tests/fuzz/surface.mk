@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# The fuzz target of policy files.
+check_PROGRAMS += tests/fuzz/replay_policy
+TESTS += tests/fuzz/replay_policy
+if ENABLE_FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_policy
+endif
+
+tests_fuzz_replay_policy_SOURCES = tests/fuzz/fuzz_policy.c tests/fuzz/replay_main.c
+tests_fuzz_replay_policy_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS='"policy"'
+tests_fuzz_replay_policy_LDADD = libdaemon.la
+tests_fuzz_fuzz_policy_SOURCES = tests/fuzz/fuzz_policy.c
+tests_fuzz_fuzz_policy_LDFLAGS = $(LINK_FUZZER)
+tests_fuzz_fuzz_policy_LDADD = libdaemon.la
