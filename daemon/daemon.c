@@ -11,11 +11,11 @@
 #include <sys/socket.h>
 
 #include <event2/event.h>
-#include <json-c/json.h>
 #include <systemd/sd-daemon.h>
 
 #include "daemon/access.h"
 #include "daemon/channel.h"
+#include "daemon/daemon_internal.h"
 #include "daemon/directory.h"
 #include "daemon/link.h"
 #include "daemon/local.h"
@@ -23,7 +23,6 @@
 #include "daemon/peers.h"
 #include "daemon/quota.h"
 #include "daemon/router.h"
-#include "daemon/status.h"
 #include "daemon/store.h"
 #include "daemon/streams.h"
 #include "daemon/vchan.h"
@@ -33,38 +32,6 @@
 #define STORE_ANSWER_S	30
 #define LOCAL_RING_SIZE 1048576u /* not below the largest ring of a link (PERFORMANCE: a smaller one costs two thirds) */
 
-struct daemon {
-	struct config config;
-	struct event_base *base;
-	struct event *term, *interrupt, *hangup;
-	struct relay relay;
-	struct store *store;
-	struct vchan_host *host;
-	struct quota *quota;
-	struct access *access;
-	struct directory *directory;
-	struct watches *watches;
-	struct router *router;
-	struct links *links;
-	struct peers *peers;
-	struct local *local;
-	struct streams *streams;
-
-	uint32_t domid;
-	uint8_t instance[16];
-	char instance_text[37];
-	time_t started;
-	bool has_relay;
-	bool stopping;
-
-	/* while starting */
-	int domid_error;
-	bool domid_known;
-
-	/* for a restore */
-	bool domid_watched, checking_domid, check_domid_again, presence_lost;
-	bool failed;
-};
 
 /* --- who we are ----------------------------------------------------------------------------------------------------- */
 
@@ -137,7 +104,7 @@ static int resolve(void *userdata, const char *domain, uint32_t *domid)
 }
 
 /* What a program hears of the sender's domain besides its domid. */
-static void stamp_name(struct daemon *daemon, struct channel *channel)
+void daemon_stamp_name(struct daemon *daemon, struct channel *channel)
 {
 	channel_set_domain_name(channel, directory_name(daemon->directory, channel->identity.domid));
 }
@@ -146,7 +113,7 @@ static int route_stream(void *userdata, struct channel *channel, const struct fr
 {
 	struct daemon *daemon = userdata;
 
-	stamp_name(daemon, channel);
+	daemon_stamp_name(daemon, channel);
 	return router_open_address(daemon->router, channel, open->name);
 }
 
@@ -199,7 +166,7 @@ static void collect_name(void *userdata, const struct endpoint *endpoint)
 	list->names[list->count++] = endpoint->name;
 }
 
-static void advertise(struct daemon *daemon)
+void daemon_advertise(struct daemon *daemon)
 {
 	struct name_list list = {.names = calloc(router_endpoints(daemon->router) + 1, sizeof(char *))};
 
@@ -216,7 +183,7 @@ static void endpoints_changed(void *userdata, const struct endpoint *endpoint, b
 
 	watches_endpoint(daemon->watches, daemon->domid, endpoint->name, bound);
 	if (!daemon->stopping)
-		advertise(daemon);
+		daemon_advertise(daemon);
 }
 
 static void connect_peer(void *userdata, uint32_t domid)
@@ -245,7 +212,7 @@ static int open_from_peer(void *userdata, struct link *link, struct channel *cha
 	struct daemon *daemon = userdata;
 
 	(void)link;
-	stamp_name(daemon, channel);
+	daemon_stamp_name(daemon, channel);
 	return router_open_endpoint(daemon->router, channel, open->name);
 }
 
@@ -366,270 +333,6 @@ static void peer_lost(void *userdata, uint32_t domid, const char *reason)
 	links_lost(daemon->links, domid, reason);
 }
 
-/* --- requests of programs ------------------------------------------------------------------------------------------- */
-
-static void reply_error(struct session *session, uint32_t request, int error, const char *why)
-{
-	session_reply(session, request, error, why, strlen(why));
-}
-
-struct endpoint_count {
-	uid_t uid;
-	unsigned count;
-};
-
-static void count_endpoint(void *userdata, const struct endpoint *endpoint)
-{
-	struct endpoint_count *count = userdata;
-
-	count->count += endpoint->uid == count->uid;
-}
-
-static bool may_bind_more(struct daemon *daemon, uid_t uid)
-{
-	struct endpoint_count count = {.uid = uid};
-
-	router_each(daemon->router, count_endpoint, &count);
-	return count.count < daemon->config.max_endpoints_per_uid;
-}
-
-static void bind_endpoint(struct daemon *daemon, struct session *session, uint32_t request,
-			  const struct frame_bind *bind)
-{
-	const struct ucred *credentials = session_credentials(session);
-	char name[ENDPOINT_NAME_MAX + 1];
-	int r = -EINVAL;
-
-	if (endpoint_name_is_valid(bind->endpoint.data, bind->endpoint.size)) {
-		memcpy(name, bind->endpoint.data, bind->endpoint.size);
-		name[bind->endpoint.size] = '\0';
-		r = access_bind(daemon->access, session_socket(session), credentials->uid, credentials->gid, name,
-				local_group(daemon->local));
-	}
-	if (r == 0 && !may_bind_more(daemon, credentials->uid))
-		r = -ENOBUFS;
-	if (r == 0)
-		r = router_bind(daemon->router, session_hop(session), bind->endpoint, bind->kinds, credentials->uid,
-				credentials->pid);
-	if (r == -EACCES)
-		reply_error(session, request, EACCES,
-			    "policy doesn't let this user bind it; root and the socket's group may, and who a [bind] allows");
-	else if (r == -ENOBUFS)
-		reply_error(session, request, ENOBUFS, "this user has as many endpoints as max-endpoints-per-uid allows");
-	else if (r == -EEXIST)
-		reply_error(session, request, EEXIST, "a program has bound this endpoint already");
-	else if (r == -EINVAL)
-		reply_error(session, request, EINVAL,
-			    "an endpoint is 1 to 63 letters, digits, _ and -, and begins with a letter or digit");
-	else
-		reply_error(session, request, -r, r ? strerror(-r) : "");
-}
-
-static void reply_json(struct session *session, uint32_t request, struct json_object *object)
-{
-	size_t size;
-	const char *text = json_object_to_json_string_length(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
-
-	session_reply(session, request, 0, text, size);
-	json_object_put(object);
-}
-
-static const char *why_unknown(const struct daemon *daemon)
-{
-	return directory_is_served(daemon->directory)
-		       ? "no domain of that name is known here; 'xenmsg peers' lists who is there"
-		       : "no domain of that name is known here; names need xenmsgd in domain 0";
-}
-
-/* FROM is DOMAIN or DOMAIN/UID, TO an endpoint here. */
-static void explain_policy(struct daemon *daemon, struct session *session, uint32_t request, char *query)
-{
-	char *to = strchr(query, ' '), *slash, *end = "";
-	unsigned long uid = 0;
-	uint32_t domid;
-
-	if (to)
-		*to++ = '\0';
-	slash = strchr(query, '/');
-	if (slash) {
-		*slash++ = '\0';
-		errno = 0;
-		uid = *slash >= '0' && *slash <= '9' ? strtoul(slash, &end, 10) : UINT32_MAX;
-	}
-	if (!to || !endpoint_name_is_valid(to, strlen(to)))
-		reply_error(session, request, EINVAL, "TO must be an endpoint: letters, digits, _ and -");
-	else if (*end || uid >= UINT32_MAX)
-		reply_error(session, request, EINVAL, "FROM is DOMAIN or DOMAIN/UID, and a uid is a number");
-	else if (router_resolve(daemon->router, query, &domid) < 0)
-		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
-	else
-		reply_json(session, request, access_explain(daemon->access, domid, (uint32_t)uid, to));
-}
-
-static void answer_query(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text text)
-{
-	const struct status_sources sources = {
-		.config = &daemon->config,
-		.domid = daemon->domid,
-		.directory = daemon->directory,
-		.instance = daemon->instance_text,
-		.started = daemon->started,
-		.denied = access_denied(daemon->access),
-		.links = daemon->links,
-		.local = daemon->local,
-		.peers = daemon->peers,
-		.router = daemon->router,
-		.store = daemon->store,
-		.host = daemon->host,
-	};
-	char query[32 + DOMAIN_NAME_MAX + ENDPOINT_NAME_MAX];
-	uint32_t domid;
-
-	if (text.size >= sizeof(query)) {
-		reply_error(session, request, EINVAL, "no such query");
-		return;
-	}
-	memcpy(query, text.data, text.size);
-	query[text.size] = '\0';
-	if (!strcmp(query, "status"))
-		reply_json(session, request, status_all(&sources));
-	else if (!strcmp(query, "peers"))
-		reply_json(session, request, status_peers(&sources));
-	else if (!strcmp(query, "endpoints"))
-		reply_json(session, request, status_endpoints(&sources, -1));
-	else if (!strncmp(query, "policy ", 7))
-		explain_policy(daemon, session, request, query + 7);
-	else if (strncmp(query, "endpoints ", 10))
-		reply_error(session, request, EINVAL, "a query is status, peers, endpoints [DOMAIN] or policy FROM TO");
-	else if (router_resolve(daemon->router, query + 10, &domid) < 0)
-		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
-	else if (domid != daemon->domid && !peers_is_up(daemon->peers, domid))
-		reply_error(session, request, EHOSTDOWN, "no such domain, or no daemon in it");
-	else
-		reply_json(session, request, status_endpoints(&sources, domid));
-}
-
-static void on_ping_result(void *userdata, uint32_t request, int64_t result)
-{
-	struct session *session = userdata;
-	uint8_t rtt[8];
-
-	if (result < 0)
-		reply_error(session, request, (int)-result, strerror((int)-result));
-	else
-		session_reply(session, request, 0, rtt, frame_u64_encode((uint64_t)result, rtt));
-}
-
-static void ping_domain(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text text)
-{
-	char domain[DOMAIN_NAME_MAX + 1];
-	uint32_t domid;
-	int r = -EINVAL;
-
-	if (domain_name_is_valid(text.data, text.size)) {
-		memcpy(domain, text.data, text.size);
-		domain[text.size] = '\0';
-		r = router_resolve(daemon->router, domain, &domid);
-	}
-	if (r == 0 && domid == daemon->domid) {
-		on_ping_result(session, request, 0);
-		return;
-	}
-	if (r == -EHOSTDOWN) {
-		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
-		return;
-	}
-	if (r == 0)
-		r = links_ping(daemon->links, domid, on_ping_result, session, request);
-	if (r < 0)
-		reply_error(session, request, -r, r == -EINVAL ? "that can't be a domain" : strerror(-r));
-}
-
-static int on_request(void *userdata, struct session *session, const struct frame_header *header,
-		      const uint8_t *payload)
-{
-	struct daemon *daemon = userdata;
-	struct frame_text text = {.data = (const char *)payload, .size = header->length};
-	struct frame_bind bind;
-	uint32_t number;
-	int r;
-
-	switch (header->type) {
-	case FRAME_BIND:
-		r = frame_bind_decode(payload, header->length, &bind);
-		if (r < 0)
-			return r;
-		bind_endpoint(daemon, session, header->channel, &bind);
-		return 0;
-	case FRAME_UNBIND:
-		r = router_unbind(daemon->router, session_hop(session), text);
-		reply_error(session, header->channel, -r, r ? "this program has not bound it" : "");
-		return 0;
-	case FRAME_WATCH:
-		watches_add(daemon->watches, session, header->channel, text);
-		return 0;
-	case FRAME_UNWATCH:
-		r = frame_u32_decode(payload, header->length, &number);
-		if (r < 0)
-			return r;
-		r = watches_remove(daemon->watches, session, number);
-		reply_error(session, header->channel, -r, r ? "no such watch" : "");
-		return 0;
-	case FRAME_QUERY:
-		answer_query(daemon, session, header->channel, text);
-		return 0;
-	default:
-		ping_domain(daemon, session, header->channel, text);
-		return 0;
-	}
-}
-
-static int open_from_program(void *userdata, struct session *session, struct channel *channel,
-			     const struct frame_open *open)
-{
-	struct daemon *daemon = userdata;
-	const struct ucred *credentials = session_credentials(session);
-
-	channel->identity = (struct frame_identity){
-		.domid = daemon->domid,
-		.uid = credentials->uid,
-		.gid = credentials->gid,
-		.pid = (uint32_t)credentials->pid,
-	};
-	stamp_name(daemon, channel);
-	return router_open_address(daemon->router, channel, open->name);
-}
-
-static void stream_from_program(void *userdata, struct session *session, int fd, const struct frame_header *header,
-				const uint8_t *payload)
-{
-	struct daemon *daemon = userdata;
-	const struct ucred *credentials = session_credentials(session);
-	struct frame_identity identity = {
-		.domid = daemon->domid,
-		.uid = credentials->uid,
-		.gid = credentials->gid,
-		.pid = (uint32_t)credentials->pid,
-	};
-
-	if (header->type == FRAME_ACCEPT)
-		streams_fetch(daemon->streams, fd, payload, header->length);
-	else
-		streams_connect(daemon->streams, fd, &identity, payload, header->length);
-}
-
-static void session_gone(void *userdata, struct session *session)
-{
-	struct daemon *daemon = userdata;
-
-	router_unbind_all(daemon->router, session_hop(session));
-	streams_forget_session(daemon->streams, session);
-	watches_remove_session(daemon->watches, session);
-	if (daemon->links) /* NULL where a restore has failed */
-		links_ping_cancel(daemon->links, session);
-	local_remove(daemon->local, session);
-}
-
 /* --- starting and stopping ------------------------------------------------------------------------------------------ */
 
 static void on_stop_signal(int number, short what, void *userdata)
@@ -650,7 +353,7 @@ static void on_hangup(int number, short what, void *userdata)
 	sd_notify(0, "RELOADING=1");
 	if (access_reload(daemon->access) == 0) {
 		router_recheck(daemon->router);
-		advertise(daemon);
+		daemon_advertise(daemon);
 		relay_flush(&daemon->relay);
 	}
 	sd_notify(0, "READY=1");
@@ -709,7 +412,7 @@ static int start_directory(struct daemon *daemon)
 	return directory_new(&daemon->directory, daemon->base, daemon->store, daemon->domid, &callbacks, daemon);
 }
 
-static int start_peers(struct daemon *daemon)
+int daemon_start_peers(struct daemon *daemon)
 {
 	static const struct peers_callbacks callbacks = {
 		.presence = peer_presence,
@@ -754,7 +457,7 @@ static int start_relay(struct daemon *daemon)
 	return daemon->quota ? 0 : -ENOMEM;
 }
 
-static int start_links(struct daemon *daemon)
+int daemon_start_links(struct daemon *daemon)
 {
 	static const struct links_callbacks callbacks = {
 		.connect = connect_peer,
@@ -800,12 +503,6 @@ static int start_router(struct daemon *daemon)
 
 static int start_local(struct daemon *daemon)
 {
-	static const struct session_ops ops = {
-		.request = on_request,
-		.open = open_from_program,
-		.stream = stream_from_program,
-		.gone = session_gone,
-	};
 	struct local_options options = {
 		.socket_path = daemon->config.socket,
 		.clients_per_uid = daemon->config.max_clients_per_uid,
@@ -819,152 +516,12 @@ static int start_local(struct daemon *daemon)
 	int r;
 
 	memcpy(options.session.instance, daemon->instance, sizeof(daemon->instance));
-	r = local_new(&daemon->local, &daemon->relay, &options, &ops, daemon);
+	r = local_new(&daemon->local, &daemon->relay, &options, &requests_session_ops, daemon);
 	if (r == -EADDRINUSE)
 		log_error("another daemon listens on %s", daemon->config.socket);
 	else if (r < 0)
 		log_error("can't listen on %s: %s", daemon->config.socket, strerror(-r));
 	return r;
-}
-
-/* --- after a restore or a migration --------------------------------------------------------------------------------- */
-
-struct domid_list {
-	uint32_t *domids;
-	unsigned count, room;
-};
-
-static void collect_domid(struct domid_list *list, uint32_t domid)
-{
-	if (list->count == list->room) {
-		unsigned room = list->room ? list->room * 2 : 16;
-		uint32_t *grown = realloc(list->domids, room * sizeof(*grown));
-
-		if (!grown)
-			return;
-		list->domids = grown;
-		list->room = room;
-	}
-	list->domids[list->count++] = domid;
-}
-
-static void collect_link(void *userdata, const struct link_info *info)
-{
-	collect_domid(userdata, info->domid);
-}
-
-static void collect_peer(void *userdata, const struct peer_info *info)
-{
-	if (info->up)
-		collect_domid(userdata, info->domid);
-}
-
-/* Nobody on the old host, or of the old number, can be reached any more: channels end, and those who watch are told. */
-static void leave_peers(struct daemon *daemon)
-{
-	static const char *const none[] = {NULL};
-	struct domid_list links = {0}, peers = {0};
-
-	links_each(daemon->links, collect_link, &links);
-	for (unsigned i = 0; i < links.count; i++)
-		links_lost(daemon->links, links.domids[i], "this domain was restored or migrated");
-	peers_each(daemon->peers, collect_peer, &peers);
-	for (unsigned i = 0; i < peers.count; i++) {
-		watches_endpoints(daemon->watches, peers.domids[i], none, 0);
-		watches_domain(daemon->watches, peers.domids[i], false);
-	}
-	free(links.domids);
-	free(peers.domids);
-	links_free(daemon->links);
-	daemon->links = NULL;
-	peers_free(daemon->peers);
-	daemon->peers = NULL;
-}
-
-/* Programs and their endpoints stay; everything that Xen knew of us by the old number is made anew. */
-static int begin_anew(struct daemon *daemon, uint32_t domid)
-{
-	int r = vchan_host_renew(daemon->host);
-
-	if (r < 0)
-		return r;
-	leave_peers(daemon);
-	daemon->domid = domid;
-	router_renumber(daemon->router, domid);
-	access_renumber(daemon->access, domid);
-	watches_renumber(daemon->watches, domid);
-	local_renumber(daemon->local, domid);
-	directory_renumber(daemon->directory, domid);
-	r = start_links(daemon);
-	if (r == 0)
-		r = start_peers(daemon);
-	if (r < 0)
-		return r;
-	advertise(daemon);
-	relay_flush(&daemon->relay);
-	return 0;
-}
-
-static void on_own_presence(void *userdata, int error, const char *value, size_t size)
-{
-	struct daemon *daemon = userdata;
-
-	(void)value;
-	(void)size;
-	if (error == -ENOENT) /* a migration may lead to the same number, but never with our nodes */
-		daemon->presence_lost = true;
-}
-
-static void check_domid(struct daemon *daemon);
-
-static void conclude_domid(struct daemon *daemon, uint32_t domid)
-{
-	if (domid == daemon->domid && !daemon->presence_lost)
-		return;
-	log_warning("this domain was restored or migrated: it was domain %u and is domain %u; all links begin anew",
-		    daemon->domid, domid);
-	if (begin_anew(daemon, domid) < 0) {
-		log_error("can't go on after the restore; stopping");
-		daemon->failed = true;
-		event_base_loopbreak(daemon->base);
-	}
-}
-
-static void on_domid_again(void *userdata, int error, const char *untrusted_value, size_t size)
-{
-	struct daemon *daemon = userdata;
-	uint32_t domid;
-
-	if (!error && domid_parse(untrusted_value, size, &domid))
-		conclude_domid(daemon, domid);
-	daemon->checking_domid = daemon->presence_lost = false;
-	if (daemon->check_domid_again && !daemon->failed)
-		check_domid(daemon);
-}
-
-/* One check at a time: the second's requests come behind the writes that the first one has led to. */
-static void check_domid(struct daemon *daemon)
-{
-	daemon->check_domid_again = daemon->checking_domid;
-	if (daemon->checking_domid)
-		return;
-	daemon->checking_domid = true;
-	if (!daemon->config.presence_private)
-		store_read(daemon->store, "data/xenmsg/presence", on_own_presence, daemon);
-	store_read(daemon->store, "domid", on_domid_again, daemon);
-}
-
-/* The kernel sets all watches again after a restore, and each fires. */
-static void on_domid_changed(void *userdata, const char *untrusted_path)
-{
-	struct daemon *daemon = userdata;
-
-	(void)untrusted_path;
-	if (!daemon->domid_watched) { /* it fires when it is set, too */
-		daemon->domid_watched = true;
-		return;
-	}
-	check_domid(daemon);
 }
 
 int daemon_new(struct daemon **out, const struct config *config)
@@ -990,13 +547,13 @@ int daemon_new(struct daemon **out, const struct config *config)
 	if (r == 0)
 		r = start_directory(daemon);
 	if (r == 0)
-		r = start_links(daemon);
+		r = daemon_start_links(daemon);
 	if (r == 0)
-		r = start_peers(daemon);
+		r = daemon_start_peers(daemon);
 	if (r == 0)
 		r = start_local(daemon);
 	if (r == 0)
-		store_watch(daemon->store, "domid", on_domid_changed, daemon, NULL);
+		store_watch(daemon->store, "domid", restore_on_domid_changed, daemon, NULL);
 	/* Before this, a reload would find nothing to apply itself to; the default action would end us. */
 	if (r == 0 && event_add(daemon->hangup, NULL) < 0)
 		r = -ENOMEM;

@@ -5,7 +5,7 @@ libdaemon_la_SOURCES = \
 	daemon/access.c daemon/access.h \
 	daemon/channel.c daemon/channel.h \
 	daemon/config.c daemon/config.h \
-	daemon/daemon.c daemon/daemon.h \
+	daemon/daemon.c daemon/daemon.h daemon/daemon_internal.h \
 	daemon/denied.c daemon/denied.h \
 	daemon/directory.c daemon/directory.h \
 	daemon/hop.c daemon/hop.h \
@@ -18,6 +18,8 @@ libdaemon_la_SOURCES = \
 	daemon/rendezvous.c \
 	daemon/policy.c daemon/policy.h \
 	daemon/quota.c daemon/quota.h \
+	daemon/requests.c \
+	daemon/restore.c \
 	daemon/router.c daemon/router.h \
 	daemon/session.c daemon/session.h \
 	daemon/status.c daemon/status.h \

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_DAEMON_INTERNAL_H
+#define XENMSG_DAEMON_DAEMON_INTERNAL_H
+
+/*
+ * The daemon's own parts: daemon.c makes and wires the modules, requests.c answers programs, restore.c begins anew when the
+ * domain has another number. Nobody else includes this.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "daemon/config.h"
+#include "daemon/hop.h"
+#include "daemon/session.h"
+
+struct event;
+struct event_base;
+
+struct daemon {
+	struct config config;
+	struct event_base *base;
+	struct event *term, *interrupt, *hangup;
+	struct relay relay;
+	struct store *store;
+	struct vchan_host *host;
+	struct quota *quota;
+	struct access *access;
+	struct directory *directory;
+	struct watches *watches;
+	struct router *router;
+	struct links *links;
+	struct peers *peers;
+	struct local *local;
+	struct streams *streams;
+
+	uint32_t domid;
+	uint8_t instance[16];
+	char instance_text[37];
+	time_t started;
+	bool has_relay;
+	bool stopping;
+
+	/* while starting */
+	int domid_error;
+	bool domid_known;
+
+	/* for a restore */
+	bool domid_watched, checking_domid, check_domid_again, presence_lost;
+	bool failed;
+};
+
+/* requests.c: what sessions call. */
+extern const struct session_ops requests_session_ops;
+
+/* restore.c: the watch on our own `domid`. */
+void restore_on_domid_changed(void *userdata, const char *untrusted_path);
+
+/* daemon.c */
+void daemon_advertise(struct daemon *daemon);
+int daemon_start_links(struct daemon *daemon);
+int daemon_start_peers(struct daemon *daemon);
+/* The sender's domain by name, for the OPEN that its channel's receiver gets. */
+void daemon_stamp_name(struct daemon *daemon, struct channel *channel);
+
+#endif

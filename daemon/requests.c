@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+
+/* What programs ask of the daemon, and what it answers. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <json-c/json.h>
+
+#include "daemon/access.h"
+#include "daemon/channel.h"
+#include "daemon/daemon_internal.h"
+#include "daemon/directory.h"
+#include "daemon/link.h"
+#include "daemon/local.h"
+#include "daemon/peers.h"
+#include "daemon/router.h"
+#include "daemon/status.h"
+#include "daemon/streams.h"
+#include "daemon/watches.h"
+
+static void reply_error(struct session *session, uint32_t request, int error, const char *why)
+{
+	session_reply(session, request, error, why, strlen(why));
+}
+
+struct endpoint_count {
+	uid_t uid;
+	unsigned count;
+};
+
+static void count_endpoint(void *userdata, const struct endpoint *endpoint)
+{
+	struct endpoint_count *count = userdata;
+
+	count->count += endpoint->uid == count->uid;
+}
+
+static bool may_bind_more(struct daemon *daemon, uid_t uid)
+{
+	struct endpoint_count count = {.uid = uid};
+
+	router_each(daemon->router, count_endpoint, &count);
+	return count.count < daemon->config.max_endpoints_per_uid;
+}
+
+static void bind_endpoint(struct daemon *daemon, struct session *session, uint32_t request,
+			  const struct frame_bind *bind)
+{
+	const struct ucred *credentials = session_credentials(session);
+	char name[ENDPOINT_NAME_MAX + 1];
+	int r = -EINVAL;
+
+	if (endpoint_name_is_valid(bind->endpoint.data, bind->endpoint.size)) {
+		memcpy(name, bind->endpoint.data, bind->endpoint.size);
+		name[bind->endpoint.size] = '\0';
+		r = access_bind(daemon->access, session_socket(session), credentials->uid, credentials->gid, name,
+				local_group(daemon->local));
+	}
+	if (r == 0 && !may_bind_more(daemon, credentials->uid))
+		r = -ENOBUFS;
+	if (r == 0)
+		r = router_bind(daemon->router, session_hop(session), bind->endpoint, bind->kinds, credentials->uid,
+				credentials->pid);
+	if (r == -EACCES)
+		reply_error(session, request, EACCES,
+			    "policy doesn't let this user bind it; root and the socket's group may, and who a [bind] allows");
+	else if (r == -ENOBUFS)
+		reply_error(session, request, ENOBUFS, "this user has as many endpoints as max-endpoints-per-uid allows");
+	else if (r == -EEXIST)
+		reply_error(session, request, EEXIST, "a program has bound this endpoint already");
+	else if (r == -EINVAL)
+		reply_error(session, request, EINVAL,
+			    "an endpoint is 1 to 63 letters, digits, _ and -, and begins with a letter or digit");
+	else
+		reply_error(session, request, -r, r ? strerror(-r) : "");
+}
+
+static void reply_json(struct session *session, uint32_t request, struct json_object *object)
+{
+	size_t size;
+	const char *text = json_object_to_json_string_length(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
+
+	session_reply(session, request, 0, text, size);
+	json_object_put(object);
+}
+
+static const char *why_unknown(const struct daemon *daemon)
+{
+	return directory_is_served(daemon->directory)
+		       ? "no domain of that name is known here; 'xenmsg peers' lists who is there"
+		       : "no domain of that name is known here; names need xenmsgd in domain 0";
+}
+
+/* FROM is DOMAIN or DOMAIN/UID, TO an endpoint here. */
+static void explain_policy(struct daemon *daemon, struct session *session, uint32_t request, char *query)
+{
+	char *to = strchr(query, ' '), *slash, *end = "";
+	unsigned long uid = 0;
+	uint32_t domid;
+
+	if (to)
+		*to++ = '\0';
+	slash = strchr(query, '/');
+	if (slash) {
+		*slash++ = '\0';
+		errno = 0;
+		uid = *slash >= '0' && *slash <= '9' ? strtoul(slash, &end, 10) : UINT32_MAX;
+	}
+	if (!to || !endpoint_name_is_valid(to, strlen(to)))
+		reply_error(session, request, EINVAL, "TO must be an endpoint: letters, digits, _ and -");
+	else if (*end || uid >= UINT32_MAX)
+		reply_error(session, request, EINVAL, "FROM is DOMAIN or DOMAIN/UID, and a uid is a number");
+	else if (router_resolve(daemon->router, query, &domid) < 0)
+		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
+	else
+		reply_json(session, request, access_explain(daemon->access, domid, (uint32_t)uid, to));
+}
+
+static void answer_query(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text text)
+{
+	const struct status_sources sources = {
+		.config = &daemon->config,
+		.domid = daemon->domid,
+		.directory = daemon->directory,
+		.instance = daemon->instance_text,
+		.started = daemon->started,
+		.denied = access_denied(daemon->access),
+		.links = daemon->links,
+		.local = daemon->local,
+		.peers = daemon->peers,
+		.router = daemon->router,
+		.store = daemon->store,
+		.host = daemon->host,
+	};
+	char query[32 + DOMAIN_NAME_MAX + ENDPOINT_NAME_MAX];
+	uint32_t domid;
+
+	if (text.size >= sizeof(query)) {
+		reply_error(session, request, EINVAL, "no such query");
+		return;
+	}
+	memcpy(query, text.data, text.size);
+	query[text.size] = '\0';
+	if (!strcmp(query, "status"))
+		reply_json(session, request, status_all(&sources));
+	else if (!strcmp(query, "peers"))
+		reply_json(session, request, status_peers(&sources));
+	else if (!strcmp(query, "endpoints"))
+		reply_json(session, request, status_endpoints(&sources, -1));
+	else if (!strncmp(query, "policy ", 7))
+		explain_policy(daemon, session, request, query + 7);
+	else if (strncmp(query, "endpoints ", 10))
+		reply_error(session, request, EINVAL, "a query is status, peers, endpoints [DOMAIN] or policy FROM TO");
+	else if (router_resolve(daemon->router, query + 10, &domid) < 0)
+		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
+	else if (domid != daemon->domid && !peers_is_up(daemon->peers, domid))
+		reply_error(session, request, EHOSTDOWN, "no such domain, or no daemon in it");
+	else
+		reply_json(session, request, status_endpoints(&sources, domid));
+}
+
+static void on_ping_result(void *userdata, uint32_t request, int64_t result)
+{
+	struct session *session = userdata;
+	uint8_t rtt[8];
+
+	if (result < 0)
+		reply_error(session, request, (int)-result, strerror((int)-result));
+	else
+		session_reply(session, request, 0, rtt, frame_u64_encode((uint64_t)result, rtt));
+}
+
+static void ping_domain(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text text)
+{
+	char domain[DOMAIN_NAME_MAX + 1];
+	uint32_t domid;
+	int r = -EINVAL;
+
+	if (domain_name_is_valid(text.data, text.size)) {
+		memcpy(domain, text.data, text.size);
+		domain[text.size] = '\0';
+		r = router_resolve(daemon->router, domain, &domid);
+	}
+	if (r == 0 && domid == daemon->domid) {
+		on_ping_result(session, request, 0);
+		return;
+	}
+	if (r == -EHOSTDOWN) {
+		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
+		return;
+	}
+	if (r == 0)
+		r = links_ping(daemon->links, domid, on_ping_result, session, request);
+	if (r < 0)
+		reply_error(session, request, -r, r == -EINVAL ? "that can't be a domain" : strerror(-r));
+}
+
+static int on_request(void *userdata, struct session *session, const struct frame_header *header,
+		      const uint8_t *payload)
+{
+	struct daemon *daemon = userdata;
+	struct frame_text text = {.data = (const char *)payload, .size = header->length};
+	struct frame_bind bind;
+	uint32_t number;
+	int r;
+
+	switch (header->type) {
+	case FRAME_BIND:
+		r = frame_bind_decode(payload, header->length, &bind);
+		if (r < 0)
+			return r;
+		bind_endpoint(daemon, session, header->channel, &bind);
+		return 0;
+	case FRAME_UNBIND:
+		r = router_unbind(daemon->router, session_hop(session), text);
+		reply_error(session, header->channel, -r, r ? "this program has not bound it" : "");
+		return 0;
+	case FRAME_WATCH:
+		watches_add(daemon->watches, session, header->channel, text);
+		return 0;
+	case FRAME_UNWATCH:
+		r = frame_u32_decode(payload, header->length, &number);
+		if (r < 0)
+			return r;
+		r = watches_remove(daemon->watches, session, number);
+		reply_error(session, header->channel, -r, r ? "no such watch" : "");
+		return 0;
+	case FRAME_QUERY:
+		answer_query(daemon, session, header->channel, text);
+		return 0;
+	default:
+		ping_domain(daemon, session, header->channel, text);
+		return 0;
+	}
+}
+
+static int open_from_program(void *userdata, struct session *session, struct channel *channel,
+			     const struct frame_open *open)
+{
+	struct daemon *daemon = userdata;
+	const struct ucred *credentials = session_credentials(session);
+
+	channel->identity = (struct frame_identity){
+		.domid = daemon->domid,
+		.uid = credentials->uid,
+		.gid = credentials->gid,
+		.pid = (uint32_t)credentials->pid,
+	};
+	daemon_stamp_name(daemon, channel);
+	return router_open_address(daemon->router, channel, open->name);
+}
+
+static void stream_from_program(void *userdata, struct session *session, int fd, const struct frame_header *header,
+				const uint8_t *payload)
+{
+	struct daemon *daemon = userdata;
+	const struct ucred *credentials = session_credentials(session);
+	struct frame_identity identity = {
+		.domid = daemon->domid,
+		.uid = credentials->uid,
+		.gid = credentials->gid,
+		.pid = (uint32_t)credentials->pid,
+	};
+
+	if (header->type == FRAME_ACCEPT)
+		streams_fetch(daemon->streams, fd, payload, header->length);
+	else
+		streams_connect(daemon->streams, fd, &identity, payload, header->length);
+}
+
+static void session_gone(void *userdata, struct session *session)
+{
+	struct daemon *daemon = userdata;
+
+	router_unbind_all(daemon->router, session_hop(session));
+	streams_forget_session(daemon->streams, session);
+	watches_remove_session(daemon->watches, session);
+	if (daemon->links) /* NULL where a restore has failed */
+		links_ping_cancel(daemon->links, session);
+	local_remove(daemon->local, session);
+}
+
+const struct session_ops requests_session_ops = {
+	.request = on_request,
+	.open = open_from_program,
+	.stream = stream_from_program,
+	.gone = session_gone,
+};
