@@ -571,6 +571,10 @@ static void read_comm(struct session *session)
 	if (!file || !fgets(session->comm, sizeof(session->comm), file))
 		snprintf(session->comm, sizeof(session->comm), "?");
 	session->comm[strcspn(session->comm, "\n")] = '\0';
+	/* Its own choice, and it goes into logs and into JSON. */
+	for (char *c = session->comm; *c; c++)
+		if (*c < ' ' || *c >= 0x7f)
+			*c = '?';
 	if (file)
 		fclose(file);
 }

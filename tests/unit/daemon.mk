@@ -6,7 +6,8 @@ unit_tests += \
 	tests/unit/test_cancel \
 	tests/unit/test_channel \
 	tests/unit/test_fairness \
-	tests/unit/test_hop
+	tests/unit/test_hop \
+	tests/unit/test_session
 endif
 
 tests_unit_test_hop_SOURCES = tests/unit/test_hop.c $(hop_rig)
@@ -24,3 +25,7 @@ tests_unit_test_cancel_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA
 tests_unit_test_fairness_SOURCES = tests/unit/test_fairness.c $(hop_rig)
 tests_unit_test_fairness_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_fairness_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_session_SOURCES = tests/unit/test_session.c tests/unit/unit.h
+tests_unit_test_session_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_session_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)

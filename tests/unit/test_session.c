@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Greetings good and bad, and what is left of a session when it is over: nothing. */
+#include "tests/unit/unit.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/channel.h"
+#include "daemon/log.h"
+#include "daemon/session.h"
+#include "wire/bytes.h"
+
+struct scene {
+	struct event_base *base;
+	struct relay relay;
+	struct session *session;
+	int fd; /* the program's end */
+	int fds[3];
+	unsigned fd_count, gone, requests, descriptors;
+	uint8_t bytes[4096];
+	size_t size;
+	bool closed;
+};
+
+static unsigned open_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned count = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
+}
+
+static int on_request(void *userdata, struct session *session, const struct frame_header *header, const uint8_t *payload)
+{
+	struct scene *scene = userdata;
+
+	(void)payload;
+	scene->requests++;
+	return session_reply(session, header->channel, 0, "yes", 3) < 0 ? -ENOBUFS : 0;
+}
+
+static int on_open(void *userdata, struct session *session, struct channel *channel, const struct frame_open *open)
+{
+	(void)userdata;
+	(void)session;
+	(void)open;
+	channel_refuse(channel, ENOENT);
+	return 0;
+}
+
+static void on_gone(void *userdata, struct session *session)
+{
+	struct scene *scene = userdata;
+
+	assert_ptr_equal(session, scene->session);
+	scene->gone++;
+	scene->session = NULL;
+	session_free(session);
+}
+
+static const struct session_ops ops = {.request = on_request, .open = on_open, .gone = on_gone};
+
+static void scene_start(struct scene *scene, uint32_t greeting_ms)
+{
+	struct session_options options = {.domid = 5, .ring_size = 65536, .channels_max = 16, .greeting_ms = greeting_ms};
+	int pair[2];
+
+	memset(scene, 0, sizeof(*scene));
+	scene->descriptors = open_descriptors();
+	scene->base = event_base_new();
+	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	scene->fd = pair[0];
+	assert_int_equal(session_new(&scene->session, &scene->relay, pair[1], &options, &ops, scene), 0);
+}
+
+static void scene_stop(struct scene *scene)
+{
+	session_free(scene->session);
+	relay_cleanup(&scene->relay);
+	event_base_free(scene->base);
+	close(scene->fd);
+	while (scene->fd_count)
+		close(scene->fds[--scene->fd_count]);
+	assert_int_equal(open_descriptors(), scene->descriptors);
+}
+
+static void run(struct scene *scene)
+{
+	for (int i = 0; i < 20; i++)
+		event_base_loop(scene->base, EVLOOP_NONBLOCK);
+}
+
+static void say(struct scene *scene, const void *bytes, size_t size)
+{
+	assert_int_equal(send(scene->fd, bytes, size, MSG_NOSIGNAL), size);
+	run(scene);
+}
+
+static void say_frame(struct scene *scene, uint8_t type, const void *payload, uint32_t length)
+{
+	uint8_t frame[FRAME_HEADER_SIZE + 256] = {0};
+
+	frame_header_encode(&(struct frame_header){.type = type, .length = length}, frame);
+	memcpy(frame + FRAME_HEADER_SIZE, payload, length);
+	say(scene, frame, frame_size(length));
+}
+
+static void say_hello(struct scene *scene, uint16_t major, uint32_t flags)
+{
+	uint8_t payload[8];
+
+	say_frame(scene, FRAME_HELLO, payload,
+		  frame_hello_local_encode(&(struct frame_hello_local){.major = major, .flags = flags}, payload));
+}
+
+/* What has come, from one frame on to the next. */
+static bool hear(struct scene *scene, struct frame_header *header, uint8_t *payload)
+{
+	uint32_t size;
+
+	for (;;) {
+		union {
+			char space[CMSG_SPACE(sizeof(scene->fds))];
+			struct cmsghdr align;
+		} control;
+		struct iovec piece = {scene->bytes + scene->size, sizeof(scene->bytes) - scene->size};
+		struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+		ssize_t got = recvmsg(scene->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		struct cmsghdr *cmsg = got >= 0 ? CMSG_FIRSTHDR(&message) : NULL;
+
+		if (cmsg) {
+			scene->fd_count = (unsigned)((cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+			memcpy(scene->fds, CMSG_DATA(cmsg), scene->fd_count * sizeof(int));
+		}
+		if (got <= 0) {
+			scene->closed = got == 0 || errno != EAGAIN;
+			break;
+		}
+		scene->size += (size_t)got;
+	}
+	if (scene->size < FRAME_HEADER_SIZE || frame_header_decode(scene->bytes, header) < 0)
+		return false;
+	size = frame_size(header->length);
+	assert_true(scene->size >= size);
+	memcpy(payload, scene->bytes + FRAME_HEADER_SIZE, size - FRAME_HEADER_SIZE);
+	scene->size -= size;
+	memmove(scene->bytes, scene->bytes + size, scene->size);
+	return true;
+}
+
+static void expect(struct scene *scene, uint8_t type)
+{
+	uint8_t payload[4096];
+	struct frame_header header;
+
+	assert_true(hear(scene, &header, payload));
+	assert_int_equal(header.type, type);
+}
+
+/* A GOODBYE with this error and a reason in words, and the end of it. */
+static void expect_goodbye(struct scene *scene, uint32_t error)
+{
+	uint8_t payload[4096];
+	struct frame_header header;
+
+	assert_true(hear(scene, &header, payload));
+	assert_int_equal(header.type, FRAME_GOODBYE);
+	assert_int_equal(get_u32(payload), error);
+	assert_true(header.length > 8);
+	assert_false(hear(scene, &header, payload));
+	assert_true(scene->closed);
+	assert_int_equal(scene->gone, 1);
+	scene_stop(scene);
+}
+
+static void garbage_instead_of_a_greeting_is_refused(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene, 10000);
+	say(&scene, "GET / HTTP/1.1\r\nHost: domain\r\n\r\n", 32);
+	expect_goodbye(&scene, EINVAL);
+}
+
+static void anything_before_hello_is_refused(void **state)
+{
+	static const uint8_t types[] = {FRAME_BIND, FRAME_OPEN, FRAME_GOODBYE, FRAME_OPTIONAL, 0, 255};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(types); i++) {
+		struct scene scene;
+
+		scene_start(&scene, 10000);
+		say_frame(&scene, types[i], "12345678", 8);
+		expect_goodbye(&scene, EINVAL);
+	}
+}
+
+static void hello_that_cannot_be_is_refused(void **state)
+{
+	struct scene scene;
+	uint8_t bytes[FRAME_HEADER_SIZE];
+
+	(void)state;
+	scene_start(&scene, 10000);
+	frame_header_encode(&(struct frame_header){.type = FRAME_HELLO, .length = 60000}, bytes);
+	say(&scene, bytes, sizeof(bytes));
+	expect_goodbye(&scene, EPROTO);
+	scene_start(&scene, 10000);
+	frame_header_encode(&(struct frame_header){.type = FRAME_HELLO, .length = 0xffffffffu}, bytes);
+	say(&scene, bytes, sizeof(bytes));
+	expect_goodbye(&scene, EINVAL);
+	scene_start(&scene, 10000);
+	say_frame(&scene, FRAME_HELLO, "\1\0", 2);
+	expect_goodbye(&scene, EPROTO);
+	scene_start(&scene, 10000);
+	say_hello(&scene, 2, 0);
+	expect_goodbye(&scene, EPROTONOSUPPORT);
+}
+
+static void half_a_frame_and_then_silence_ends_by_the_greeting_timeout(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene, 1);
+	say(&scene, "\10\0\0\0\1", 5);
+	for (int i = 0; i < 1000 && !scene.gone; i++)
+		event_base_loop(scene.base, EVLOOP_ONCE);
+	expect_goodbye(&scene, ETIMEDOUT);
+}
+
+static void hello_may_come_byte_by_byte(void **state)
+{
+	uint8_t frame[24] = {8, 0, 0, 0, FRAME_HELLO};
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene, 10000);
+	frame[16] = 1;
+	for (unsigned i = 0; i < sizeof(frame); i++)
+		say(&scene, frame + i, 1);
+	expect(&scene, FRAME_WELCOME);
+	assert_true(session_is_running(scene.session));
+	assert_false(session_shares_memory(scene.session));
+	scene_stop(&scene);
+}
+
+static void second_hello_is_busy(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	for (uint32_t flags = 0; flags <= HELLO_SHARED_MEMORY; flags++) {
+		scene_start(&scene, 10000);
+		say_hello(&scene, 1, flags);
+		expect(&scene, FRAME_WELCOME);
+		assert_int_equal(scene.fd_count, flags ? 3 : 0);
+		say_hello(&scene, 1, flags);
+		expect_goodbye(&scene, EBUSY);
+	}
+}
+
+static void goodbye_comes_behind_the_answers(void **state)
+{
+	struct scene scene;
+	uint8_t bytes[2 * FRAME_HEADER_SIZE + 8] = {0};
+
+	(void)state;
+	scene_start(&scene, 10000);
+	say_hello(&scene, 1, 0);
+	expect(&scene, FRAME_WELCOME);
+	say_frame(&scene, FRAME_QUERY, "status", 6);
+	say_frame(&scene, FRAME_PING, "12345678", 8);
+	expect(&scene, FRAME_REPLY);
+	expect_goodbye(&scene, EPROTO);
+	/* All in one piece. */
+	scene_start(&scene, 10000);
+	say_hello(&scene, 1, 0);
+	expect(&scene, FRAME_WELCOME);
+	frame_header_encode(&(struct frame_header){.type = FRAME_QUERY, .length = 6, .channel = 1}, bytes);
+	frame_header_encode(&(struct frame_header){.type = 99}, bytes + FRAME_HEADER_SIZE + 8);
+	say(&scene, bytes, sizeof(bytes));
+	assert_int_equal(scene.requests, 1);
+	expect_goodbye(&scene, EPROTO);
+}
+
+static void bytes_on_the_socket_beside_shared_memory_are_a_violation(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene, 10000);
+	say_hello(&scene, 1, HELLO_SHARED_MEMORY);
+	expect(&scene, FRAME_WELCOME);
+	say_frame(&scene, FRAME_QUERY, "status", 6);
+	expect_goodbye(&scene, EPROTO);
+}
+
+static void end_of_file_at_any_time_leaves_nothing_behind(void **state)
+{
+	(void)state;
+	for (int moment = 0; moment < 5; moment++) {
+		struct scene scene;
+
+		scene_start(&scene, 10000);
+		if (moment == 1)
+			say(&scene, "\10\0\0\0\1", 5);
+		if (moment >= 2)
+			say_hello(&scene, 1, moment == 3);
+		if (moment == 4)
+			say_frame(&scene, FRAME_QUERY, "status", 6);
+		shutdown(scene.fd, SHUT_RDWR);
+		run(&scene);
+		assert_int_equal(scene.gone, 1);
+		if (moment == 3) {
+			uint8_t payload[4096];
+			struct frame_header header;
+
+			hear(&scene, &header, payload); /* takes the descriptors */
+		}
+		scene_stop(&scene);
+	}
+}
+
+static void without_descriptors_left_the_program_is_told(void **state)
+{
+	struct scene scene;
+	struct rlimit limit, low;
+	int fillers[256];
+	unsigned count = 0;
+
+	(void)state;
+	scene_start(&scene, 10000);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	low = limit;
+	low.rlim_cur = 200;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	while (count < 256 && (fillers[count] = dup(scene.fd)) >= 0)
+		count++;
+	say_hello(&scene, 1, HELLO_SHARED_MEMORY);
+	while (count)
+		close(fillers[--count]);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	expect_goodbye(&scene, EMFILE);
+}
+
+/* It goes into logs and into JSON. */
+static void name_of_a_program_is_plain_text(void **state)
+{
+	struct scene scene;
+	char before[16];
+
+	(void)state;
+	assert_int_equal(prctl(PR_GET_NAME, before), 0);
+	assert_int_equal(prctl(PR_SET_NAME, "a\033[1m\xff\"\\z"), 0);
+	scene_start(&scene, 10000);
+	assert_int_equal(prctl(PR_SET_NAME, before), 0);
+	for (const char *c = session_comm(scene.session); *c; c++)
+		assert_true(*c >= ' ' && *c < 0x7f);
+	assert_int_equal(session_comm(scene.session)[0], 'a');
+	scene_stop(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(garbage_instead_of_a_greeting_is_refused),
+		cmocka_unit_test(anything_before_hello_is_refused),
+		cmocka_unit_test(hello_that_cannot_be_is_refused),
+		cmocka_unit_test(half_a_frame_and_then_silence_ends_by_the_greeting_timeout),
+		cmocka_unit_test(hello_may_come_byte_by_byte),
+		cmocka_unit_test(second_hello_is_busy),
+		cmocka_unit_test(goodbye_comes_behind_the_answers),
+		cmocka_unit_test(bytes_on_the_socket_beside_shared_memory_are_a_violation),
+		cmocka_unit_test(end_of_file_at_any_time_leaves_nothing_behind),
+		cmocka_unit_test(without_descriptors_left_the_program_is_told),
+		cmocka_unit_test(name_of_a_program_is_plain_text),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
