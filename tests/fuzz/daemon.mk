@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# The fuzz target of the relay.
+check_PROGRAMS += tests/fuzz/replay_hop
+TESTS += tests/fuzz/replay_hop
+if ENABLE_FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_hop
+endif
+
+tests_fuzz_replay_hop_SOURCES = tests/fuzz/fuzz_hop.c tests/fuzz/replay_main.c
+tests_fuzz_replay_hop_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS='"hop"'
+tests_fuzz_replay_hop_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_fuzz_replay_hop_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS)
+tests_fuzz_fuzz_hop_SOURCES = tests/fuzz/fuzz_hop.c
+tests_fuzz_fuzz_hop_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_fuzz_fuzz_hop_LDFLAGS = $(LINK_FUZZER)
+tests_fuzz_fuzz_hop_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS)

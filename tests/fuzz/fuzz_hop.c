@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Frames that arrive at hops, from a program and from a peer, in any order and form: the first byte of the input says who
+ * speaks, and each record that follows is { u8 who and what, u8 type, u8 channel, u8 length in words, payload }. A third hop
+ * accepts what is opened, and its reader takes what comes. Whatever happens, the hops end when they are told to, and nothing
+ * is left.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "daemon/channel.h"
+#include "daemon/hop.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define RING 8192u
+#define HOPS 3 /* a program, a peer, and who accepts */
+
+struct end {
+	struct hop hop;
+	struct end *acceptor;
+	struct {
+		uint32_t producer, consumer;
+		uint8_t wants_data, wants_space;
+		uint8_t data[RING];
+	} rings[3];
+	struct ring_view views[3];
+	struct ring_writer writer;
+	struct ring_reader readers[2];
+	uint32_t sequence;
+};
+
+static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+{
+	(void)owner;
+	(void)payload;
+	return header->type < FRAME_OPEN ? 0 : -EPROTO;
+}
+
+static int on_open(void *owner, struct channel *channel, const struct frame_open *open)
+{
+	struct end *end = owner;
+	int r;
+
+	if (open->name.size == 0 || open->name.data[0] == 'n') {
+		channel_refuse(channel, ENOENT);
+		return 0;
+	}
+	r = channel_accept(channel, open->name.data[0] == 's' ? &end->hop : &end->acceptor->hop, "inbox");
+	if (r < 0)
+		channel_refuse(channel, -r);
+	return 0;
+}
+
+static void on_notify(void *owner)
+{
+	(void)owner;
+}
+
+static void on_failed(void *owner, int error, const char *why)
+{
+	struct end *end = owner;
+
+	(void)error;
+	(void)why;
+	hop_detach(&end->hop);
+	hop_reset_channels(&end->hop, EHOSTDOWN);
+}
+
+static const struct hop_ops ops = {.control = on_control, .open = on_open, .notify = on_notify, .failed = on_failed};
+
+static void end_start(struct end *end, struct relay *relay, enum hop_kind kind)
+{
+	struct hop_rings rings = {.whole_frames = true, .release_means_taken = kind == HOP_LOCAL};
+
+	for (unsigned i = 0; i < 3; i++)
+		end->views[i] = (struct ring_view){
+			.data = end->rings[i].data,
+			.size = RING,
+			.producer = &end->rings[i].producer,
+			.consumer = &end->rings[i].consumer,
+			.wants_data = &end->rings[i].wants_data,
+			.wants_space = &end->rings[i].wants_space,
+			.wants_data_bit = 1,
+			.wants_space_bit = 1,
+		};
+	rings.in = end->views[0];
+	rings.out[0] = end->views[1];
+	rings.out[1] = end->views[2];
+	rings.outlets = kind == HOP_LOCAL ? 2 : 1;
+	if (hop_init(&end->hop, relay, kind, &ops, end, 1, 16) < 0 || hop_attach(&end->hop, &rings) < 0)
+		abort();
+	ring_writer_init(&end->writer, &end->views[0], false);
+	for (unsigned i = 0; i < 2; i++)
+		ring_reader_init(&end->readers[i], &end->views[i + 1], false);
+}
+
+/* The other end takes `bytes` of what was put into its rings. */
+static void take(struct end *end, uint32_t bytes)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		uint32_t ready = (uint32_t)ring_reader_ready(&end->readers[i], UINT32_MAX);
+
+		if (!end->readers[i].ring.size || (int)ready <= 0)
+			continue;
+		ring_reader_consume(&end->readers[i], bytes < ready ? bytes : ready);
+		ring_reader_release(&end->readers[i]);
+	}
+}
+
+static size_t put(struct end *end, const uint8_t *record, size_t size)
+{
+	struct frame_header header = {.type = record[1], .channel = record[2]};
+	uint8_t frame[FRAME_HEADER_SIZE + 256 * 8] = {0};
+	size_t length = record[3] * 8u;
+
+	if (length > size - 4)
+		length = size - 4;
+	/* Mostly what the fields can be, so that the input gets somewhere. */
+	header.length = (uint32_t)length - (record[0] & 0x40 && length ? 1 : 0);
+	header.sequence = end->hop.kind == HOP_LINK ? end->sequence++ : 0;
+	if (record[0] & 0x80)
+		header.length ^= 0x10000u;
+	frame_header_encode(&header, frame);
+	memcpy(frame + FRAME_HEADER_SIZE, record + 4, length);
+	if (ring_writer_space(&end->writer, frame_size((uint32_t)length)) >= (int)frame_size((uint32_t)length))
+		ring_writer_put(&end->writer, frame, frame_size((uint32_t)length));
+	ring_writer_publish(&end->writer);
+	return 4 + length;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct event_base *base = event_base_new();
+	struct end *ends = calloc(HOPS, sizeof(*ends));
+	struct relay relay;
+
+	if (!base || !ends || relay_init(&relay, base, 1u << 20) < 0)
+		abort();
+	relay.cancel_ms = 0;
+	for (unsigned i = 0; i < HOPS; i++) {
+		end_start(&ends[i], &relay, i == 1 ? HOP_LINK : HOP_LOCAL);
+		ends[i].acceptor = &ends[i == 2 ? 1 : 2];
+	}
+	while (size >= 4) {
+		struct end *end = &ends[data[0] % HOPS];
+		size_t used = 4;
+
+		switch ((data[0] >> 2) & 7) {
+		case 0:
+			take(end, data[1] * 32u);
+			break;
+		case 1:
+			event_active(end->hop.stuck_timer, EV_TIMEOUT, 0);
+			break;
+		case 2:
+			end->rings[data[1] % 3].producer += data[2];
+			break;
+		case 3:
+			end->rings[data[1] % 3].consumer += data[2];
+			break;
+		default:
+			used = put(end, data, size);
+		}
+		data += used;
+		size -= used;
+		if (data[-1] & 1)
+			continue; /* several at once */
+		hop_event(&end->hop);
+		relay_flush(&relay);
+		event_base_loop(base, EVLOOP_NONBLOCK);
+	}
+	for (unsigned i = 0; i < HOPS; i++) {
+		hop_finish(&ends[i].hop);
+		hop_fail(&ends[i].hop, -ECONNRESET, "the end");
+		relay_flush(&relay);
+	}
+	for (unsigned i = 0; i < HOPS; i++) {
+		if (ends[i].hop.channels)
+			abort();
+		hop_cleanup(&ends[i].hop);
+	}
+	relay_cleanup(&relay);
+	event_base_free(base);
+	free(ends);
+	return 0;
+}
