@@ -322,7 +322,7 @@ static void opener_dies(enum moment moment, bool over_link)
 	scene_with(&scene, moment == DATA_QUEUED ? 1024 : RING, false, false);
 	to = over_link ? scene.link : scene.b;
 	bring_to(&scene, moment, over_link);
-	sent = scene.a->last_channel->opener.received;
+	sent = party_channel(scene.a, 0)->sent;
 	party_kill(scene.a);
 	read_all(&scene);
 	channel = party_accepted(to, 1);
