@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 #include <systemd/sd-daemon.h>
@@ -375,25 +376,51 @@ static int start_base(struct daemon *daemon)
 	return make_instance(daemon);
 }
 
+/* What a device that can't be opened means, and what to do. */
+static void explain_device(const char *device, int error)
+{
+	char module[32] = "xen-";
+	const char *name = strrchr(device, '/');
+
+	if (!name) {
+		log_error("out of %s", device);
+		return;
+	}
+	strncat(module, name + 1, sizeof(module) - strlen(module) - 1);
+	if (access("/sys/hypervisor/type", F_OK) < 0)
+		log_error("this is no Xen domain: there is neither /sys/hypervisor/type nor %s; xensim simulates a Xen host", device);
+	else if (error == -ENOENT || error == -ENODEV || error == -ENXIO)
+		log_error("there is no %s: load the module %s (modprobe %s); a kernel without it, such as Debian's cloud kernel, "
+			  "can't share memory between domains",
+			  device, module, module);
+	else if (error == -EACCES || error == -EPERM)
+		log_error("can't open %s: %s; start xenmsgd as root and name a user under [daemon], or let this user read and write "
+			  "/dev/xen/evtchn, gntdev, gntalloc and xenbus",
+			  device, strerror(-error));
+	else
+		log_error("can't open %s: %s", device, strerror(-error));
+}
+
+/* -ENODEV for what no new attempt will mend. */
 static int start_xen(struct daemon *daemon)
 {
 	const char *what = "";
 	int r = vchan_host_new(&daemon->host, daemon->base, &what);
 
 	if (r < 0) {
-		log_error("can't open %s: %s; is this a Xen domain, and are the modules xen-evtchn, xen-gntdev and xen-gntalloc "
-			  "loaded?",
-			  what, strerror(-r));
-		return r;
+		explain_device(what, r);
+		return r == -ENOMEM ? r : -ENODEV;
 	}
 	r = store_new(&daemon->store, daemon->base);
 	if (r < 0) {
-		log_error("can't connect to XenStore: %s; is xenfs mounted, or xenstored running?", strerror(-r));
-		return r;
+		log_error("can't connect to XenStore: %s; in domain 0 start xenstored (systemctl start xenstored), in a guest there "
+			  "must be /dev/xen/xenbus",
+			  strerror(-r));
+		return -ENODEV;
 	}
 	r = learn_domid(daemon);
 	if (r < 0) {
-		log_error("can't read this domain's number from XenStore: %s", strerror(-r));
+		log_error("can't read this domain's number from XenStore: %s; does xenstored run in domain 0?", strerror(-r));
 		return r;
 	}
 	return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <config.h>
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@ enum {
 	EXIT_OK = 0,
 	EXIT_ERROR = 1,
 	EXIT_USAGE = 2,
+	EXIT_NO_XEN = 3, /* the unit doesn't start it again after this one and EXIT_USAGE */
 };
 
 struct arguments {
@@ -115,5 +117,7 @@ int main(int argc, char **argv)
 		r = daemon_run(daemon);
 	daemon_free(daemon);
 	config_free(&config);
+	if (r == -ENODEV)
+		return EXIT_NO_XEN;
 	return r < 0 ? EXIT_ERROR : EXIT_OK;
 }
