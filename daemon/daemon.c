@@ -22,6 +22,7 @@
 #include "daemon/local.h"
 #include "daemon/log.h"
 #include "daemon/peers.h"
+#include "daemon/privileges.h"
 #include "daemon/quota.h"
 #include "daemon/router.h"
 #include "daemon/store.h"
@@ -581,6 +582,11 @@ int daemon_new(struct daemon **out, const struct config *config)
 		r = start_local(daemon);
 	if (r == 0)
 		store_watch(daemon->store, "domid", restore_on_domid_changed, daemon, NULL);
+	if (r == 0 && config->user) {
+		r = privileges_drop(config->user);
+		if (r < 0)
+			log_error("can't become %s: %s", config->user, r == -ESRCH ? "there is no such user" : strerror(-r));
+	}
 	/* Before this, a reload would find nothing to apply itself to; the default action would end us. */
 	if (r == 0 && event_add(daemon->hangup, NULL) < 0)
 		r = -ENOMEM;

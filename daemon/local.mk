@@ -17,6 +17,7 @@ libdaemon_la_SOURCES = \
 	daemon/peers_parse.c daemon/peers_parse.h \
 	daemon/rendezvous.c \
 	daemon/policy.c daemon/policy.h \
+	daemon/privileges.c daemon/privileges.h \
 	daemon/quota.c daemon/quota.h \
 	daemon/requests.c \
 	daemon/restore.c \
