@@ -37,6 +37,8 @@ integration_tests = \
 	tests/integration/protocol.py \
 	tests/integration/test_bad_input.py \
 	tests/integration/test_chaos.py \
+	tests/integration/test_cli_messages.py \
+	tests/integration/test_cli_queries.py \
 	tests/integration/test_delivery.py \
 	tests/integration/test_names.py \
 	tests/integration/test_peers_life.py \

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""xenmsg send and recv, as people and scripts use them."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import time
+
+import pytest
+
+from messaging import EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, eventually, tool
+
+
+@pytest.fixture(name="one")
+def one_node(nodes):
+    return nodes(1)[1]
+
+
+@pytest.fixture(name="shared", params=[True, False], ids=["shared memory", "socket"], autouse=True)
+def both_kinds_of_hop(request, monkeypatch, host):
+    value = "0" if request.param else "1"
+    monkeypatch.setitem(host.environment, "XENMSG_NO_SHARED_MEMORY", value)
+    return request.param
+
+
+def test_json_is_an_object_a_line_with_text_or_base64(one):
+    inbox = one.receiver("inbox", "--json", "--count", "3")
+    one.send("self:inbox", "grüße\n\"quoted\"")
+    one.send("self:inbox", None, data=b"\xff\x00\xfe")
+    one.send("self:inbox", "")
+    first, second, third = [json.loads(line) for line in inbox.output().splitlines()]
+    assert first["text"] == "grüße\n\"quoted\"" and "base64" not in first
+    assert first["endpoint"] == "inbox" and first["size"] == len("grüße\n\"quoted\"".encode())
+    assert first["sender"]["domid"] == 1 and first["sender"]["uid"] == os.getuid() and first["sender"]["pid"] > 0
+    assert second["base64"] == "/wD+" and "text" not in second
+    assert third["text"] == "" and third["size"] == 0
+
+
+def test_raw_prints_payloads_and_nothing_else(one):
+    inbox = one.receiver("inbox", "--raw", "--count", "3")
+    for data in (b"one", b"\x00\xff\n", b""):
+        one.send("self:inbox", None, data=data)
+    assert inbox.output() == b"one\x00\xff\n"
+
+
+def test_lines_arrive_in_order_without_their_newlines(one):
+    inbox = one.receiver("inbox", "--json", "--count", "4")
+    one.send("self:inbox", None, "--lines", data=b"one\n\nthree\nunfinished")
+    assert [json.loads(line)["text"] for line in inbox.output().splitlines()] == ["one", "", "three", "unfinished"]
+
+
+def test_lines_are_sent_as_they_come(one):
+    inbox = one.receiver("inbox")
+    sender = one.popen("send", "--lines", "self:inbox", stdin=subprocess.PIPE)
+    for line in (b"one\n", b"two\n"):
+        sender.stdin.write(line)
+        sender.stdin.flush()
+        assert inbox.process.stdout.readline() == line
+    sender.stdin.close()
+    assert sender.wait(timeout=30) == 0
+    inbox.stop()
+
+
+def test_the_first_line_that_fails_is_named(one):
+    inbox = one.receiver("inbox", "--count", "2")
+    done = one.xenmsg("send", "--lines", "--timeout", "20", "self:inbox", data=b"1\n2\n3\n4\n")
+    assert done.returncode == 3
+    assert b"line 3" in done.stderr and b"self:inbox" in done.stderr and done.stderr.count(b"\n") == 1
+    assert inbox.output() == b"1\n2\n"
+
+
+def test_a_file_of_every_size_arrives_whole(one, tmp_path):
+    expected = b""
+    with open(tmp_path / "received", "wb") as received:
+        inbox = one.receiver("inbox", "--raw", "--count", "4", stdout=received)
+        for size in (0, 1, 65536, 3000001):
+            path = tmp_path / f"file-{size}"
+            path.write_bytes(os.urandom(size))
+            expected += path.read_bytes()
+            one.send("self:inbox", None, "--file", path)
+        assert inbox.process.wait(timeout=30) == 0
+    assert (tmp_path / "received").read_bytes() == expected
+
+
+def test_a_missing_file_is_named(one, tmp_path):
+    done = one.xenmsg("send", "--file", tmp_path / "missing", "self:inbox")
+    assert done.returncode == 1 and b"missing: No such file" in done.stderr
+
+
+def test_a_time_out_is_definite(one, shared):
+    inbox = one.receiver("inbox", "--count", "2")
+    one.send("self:inbox", "taken")
+    assert inbox.process.stdout.readline() == b"taken\n"
+    os.kill(inbox.process.pid, signal.SIGSTOP)
+    if shared:
+        assert "not delivered" in one.send("self:inbox", "late", "--timeout", "0.3", exit_code=EXIT_TIMEOUT)
+    else:
+        # What has left for a program that shares no memory can only be taken back by that program, and it sleeps.
+        one.send("self:inbox", "late", "--timeout", "0.3", exit_code=EXIT_UNKNOWN)
+    os.kill(inbox.process.pid, signal.SIGCONT)
+    if shared:
+        one.send("self:inbox", "after")
+        assert inbox.output() == b"after\n"
+    inbox.stop()
+
+
+def test_no_wait_hands_over_and_ends(one):
+    inbox = one.receiver("inbox", "--count", "10")
+    for number in range(10):
+        one.send("self:inbox", str(number), "--no-wait")
+    assert sorted(inbox.output().split()) == [b"%d" % number for number in range(10)]
+
+
+def test_no_wait_refuses_what_can_not_be_handed_over(one, tmp_path):
+    one.receiver("inbox")
+    large = tmp_path / "large"
+    large.write_bytes(bytes(1000000))
+    one.send("self:inbox", None, "--no-wait", "--file", large, exit_code=EXIT_LIMIT)
+
+
+def test_recv_ends_with_a_time_out_of_its_own(one):
+    done = one.xenmsg("recv", "--timeout", "0.2", "inbox")
+    assert done.returncode == EXIT_TIMEOUT and b"inbox" in done.stderr and done.stdout == b""
+
+
+def test_recv_flushes_each_line(one):
+    inbox = one.receiver("inbox")
+    for text in ("one", "two"):
+        one.send("self:inbox", text)
+        assert inbox.process.stdout.readline().decode() == text + "\n"
+    inbox.stop()
+
+
+def test_recv_dies_of_the_signal_that_interrupts_it(one):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        inbox = one.receiver("inbox")
+        inbox.process.send_signal(number)
+        assert inbox.process.wait(timeout=30) in (-number, 128 + number)
+        eventually(lambda: "inbox" not in one.endpoints(), "the endpoint is gone")
+
+
+def test_recv_ends_quietly_when_nobody_reads_it(one):
+    inbox = one.receiver("inbox")
+    inbox.process.stdout.close()
+    one.send("self:inbox", "nobody reads this")
+    assert inbox.process.wait(timeout=30) == 1
+    assert inbox.process.stderr.read() == b""
+    inbox.process.stdout = None
+
+
+def test_recv_tells_when_the_daemon_goes(one):
+    inbox = one.receiver("inbox")
+    one.kill()
+    assert inbox.process.wait(timeout=30) == EXIT_NO_DAEMON
+    assert b"inbox" in inbox.process.stderr.read()
+
+
+def test_exec_gets_the_payload_and_who_sent_it(one, tmp_path):
+    out = tmp_path / "out"
+    command = f'(echo "$XENMSG_ENDPOINT $XENMSG_SENDER_DOMID $XENMSG_SENDER_UID $XENMSG_SENDER_GID"; cat; echo) >>{out}'
+    inbox = one.receiver("inbox", "--count", "2", "--exec", command)
+    one.send("self:inbox", "one")
+    one.send("self:inbox", "$(two)")
+    inbox.output()
+    stamp = f"inbox 1 {os.getuid()} {os.getgid()}\n"
+    assert out.read_text() == f"{stamp}one\n{stamp}$(two)\n"
+
+
+def test_a_failing_exec_is_told_and_goes_on(one):
+    inbox = one.receiver("inbox", "--count", "2", "--exec", "exit 7")
+    one.send("self:inbox", None, data=bytes(1000000))
+    one.send("self:inbox", "x")
+    assert inbox.process.wait(timeout=30) == 0
+    assert inbox.process.stderr.read().count(b"status 7") == 2
+
+
+def test_progress_is_for_terminals_only(one, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(2000000))
+    inbox = one.receiver("inbox", "--count", "1", "--exec", "cat >/dev/null")
+    target = inbox.process.pid
+    os.kill(target, signal.SIGSTOP)
+    master, slave = pty.openpty()
+    process = subprocess.Popen(one.command(tool("xenmsg"), "send", "--file", path, "self:inbox"), env=one.environment,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=slave)
+    os.close(slave)
+    seen = b""
+    end = time.monotonic() + 30
+    while b"1.9 MiB" not in seen and time.monotonic() < end:
+        seen += os.read(master, 4096)
+    os.kill(target, signal.SIGCONT)
+    assert process.wait(timeout=30) == 0
+    os.close(master)
+    assert process.stdout.read() == b""
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("arguments", [
+    ["send"], ["send", "self"], ["send", "self:x", "a", "b"], ["send", "--lines", "self:x", "a"],
+    ["send", "--timeout", "soon", "self:x", "a"], ["send", "--timeout", "-1", "self:x", "a"],
+    ["send", "--no-wait", "--timeout", "1", "self:x", "a"], ["send", "--nonsense"], ["send", "--file"],
+    ["recv"], ["recv", "a", "b"], ["recv", "a.b"], ["recv", ""], ["recv", "x" * 64], ["recv", "--count", "0", "a"],
+    ["recv", "--count", "-1", "a"], ["recv", "--json", "--raw", "a"], ["nonsense"], []])
+def test_wrong_usage_is_one_line_that_points_to_help(one, arguments):
+    done = one.xenmsg(*arguments)
+    assert done.returncode == EXIT_USAGE and done.stdout == b""
+    assert done.stderr.count(b"\n") == 1 and b"--help" in done.stderr

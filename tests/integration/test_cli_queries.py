@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""xenmsg peers, endpoints, ping, watch and status, and what all commands share."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from messaging import EXIT_NO_DAEMON, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, eventually, tool
+
+COMMANDS = ["send", "recv", "peers", "endpoints", "ping", "watch", "status"]
+
+
+def test_peers_lists_who_is_there(nodes):
+    one, two = nodes(1, 2).values()
+    one.xenmsg("ping", "--count", "1", "2")
+    eventually(lambda: b"\n2 " in one.xenmsg("peers").stdout, "domain 2 is listed")
+    heading = one.xenmsg("peers").stdout.decode().splitlines()[0].split()
+    assert heading == ["DOMID", "NAME", "UUID", "VERSION", "LINK", "RTT_US"]
+    peers = {peer["domid"]: peer for peer in json.loads(one.xenmsg("peers", "--json").stdout)}
+    assert peers[2]["link"] == "up"
+    two.stop()
+    eventually(lambda: not [peer for peer in json.loads(one.xenmsg("peers", "--json").stdout) if peer["up"]],
+               "domain 2 is gone")
+
+
+def test_endpoints_lists_what_can_be_reached(nodes):
+    one, two = nodes(1, 2).values()
+    two.receiver("print")
+    two.receiver("scan")
+    one.receiver("log")
+
+    def listed(*domain):
+        done = one.xenmsg("endpoints", "--json", *domain)
+        assert done.returncode == 0, done.stderr
+        return sorted((entry["domid"], entry["name"]) for entry in json.loads(done.stdout))
+
+    eventually(lambda: listed() == [(1, "log"), (2, "print"), (2, "scan")], "all three are listed")
+    assert listed("2") == [(2, "print"), (2, "scan")]
+    assert listed("self") == [(1, "log")]
+    assert one.xenmsg("endpoints", "2").stdout.decode().split() == ["DOMID", "NAME", "2", "print", "2", "scan"] or \
+        one.xenmsg("endpoints", "2").stdout.decode().split() == ["DOMID", "NAME", "2", "scan", "2", "print"]
+
+
+def test_ping_counts_and_sums_up(nodes):
+    one = nodes(1, 2)[1]
+    done = one.xenmsg("ping", "--count", "3", "--interval", "0", "2")
+    assert done.returncode == EXIT_OK
+    lines = done.stdout.decode().splitlines()
+    assert len(lines) == 4 and lines[3].startswith("3 of 3 answered")
+    done = one.xenmsg("ping", "9", "--count", "1")
+    assert done.returncode == EXIT_UNREACHABLE and b"9" in done.stderr and done.stdout == b""
+    assert one.xenmsg("ping", "self", "--count", "1").returncode == EXIT_OK
+
+
+def lines_until(process, wanted, timeout=30):
+    """Reads lines until one of them is wanted; all of them."""
+    lines = []
+    while True:
+        line = process.stdout.readline()
+        assert line, (lines, process.stderr.read())
+        lines.append(line.decode().rstrip("\n"))
+        if wanted(lines[-1]):
+            return lines
+
+
+def test_watch_prints_comings_and_goings_as_they_happen(nodes):
+    one, two = nodes(1, 2).values()
+    watch = one.popen("watch")
+    lines_until(watch, lambda line: line == "up domain 2")
+    inbox = two.receiver("inbox")
+    lines_until(watch, lambda line: line == "up endpoint 2:inbox")
+    inbox.stop()
+    lines_until(watch, lambda line: line == "down endpoint 2:inbox")
+    two.stop()
+    lines_until(watch, lambda line: line == "down domain 2")
+    watch.send_signal(signal.SIGINT)
+    assert watch.wait(timeout=30) in (-signal.SIGINT, 128 + signal.SIGINT)
+
+
+def test_watch_of_a_pattern_reports_only_what_matches(nodes):
+    one, two = nodes(1, 2).values()
+    watch = one.popen("watch", "--json", "*:pr*")
+    two.receiver("scan")
+    two.receiver("print")
+    first = json.loads(lines_until(watch, lambda line: True)[0])
+    assert first == {"event": "up", "kind": "endpoint", "domid": 2, "name": "print"}
+    watch.terminate()
+    watch.wait(timeout=30)
+
+
+@pytest.mark.parametrize("pattern", ["", "2:", ":x", "2:a:b"])
+def test_a_bad_pattern_is_wrong_usage(nodes, pattern):
+    done = nodes(1)[1].xenmsg("watch", pattern)
+    assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_version_without_a_daemon(command):
+    for option in ("--help", "-h"):
+        done = subprocess.run([tool("xenmsg"), command, option], capture_output=True, check=False)
+        assert done.returncode == 0 and done.stderr == b""
+        assert done.stdout.startswith(b"Usage: xenmsg " + command.encode())
+    done = subprocess.run([tool("xenmsg"), command, "--version"], capture_output=True, check=False)
+    assert done.stdout.startswith(b"xenmsg ") and done.returncode == 0
+
+
+@pytest.mark.parametrize("command", [["send", "self:x", "y"], ["recv", "x"], ["peers"], ["endpoints"], ["ping", "2"],
+                                     ["watch"], ["status"]])
+def test_without_a_daemon_every_command_says_so(tmp_path, command):
+    environment = {key: value for key, value in os.environ.items() if key != "XENMSG_SOCKET"}
+    socket = str(tmp_path / "nobody")
+    for arguments, variables in ((command[:1] + ["--socket", socket] + command[1:], {}),
+                                 (["--socket", socket] + command, {}), (command, {"XENMSG_SOCKET": socket})):
+        done = subprocess.run([tool("xenmsg"), *arguments], capture_output=True, check=False,
+                              env=dict(environment, **variables))
+        assert done.returncode == EXIT_NO_DAEMON and done.stdout == b""
+        assert done.stderr.count(b"\n") == 1 and socket.encode() in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["peers", "x"], ["endpoints", "a", "b"], ["endpoints", "a:b"], ["ping"],
+                                       ["ping", "a", "b"], ["ping", "--count", "none", "2"], ["watch", "a", "b"],
+                                       ["status", "--json", "--metrics"], ["status", "x"], ["peers", "--jso", "-x"]])
+def test_wrong_usage_is_told_in_one_line(arguments):
+    done = subprocess.run([tool("xenmsg"), *arguments], capture_output=True, check=False)
+    assert done.returncode == EXIT_USAGE and done.stdout == b"" and done.stderr.count(b"\n") == 1
