@@ -3,7 +3,8 @@
 if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_client_recv \
-	tests/unit/test_client_send
+	tests/unit/test_client_send \
+	tests/unit/test_client_steady
 endif
 client_fake = tests/unit/client_fake.c tests/unit/client_fake.h tests/unit/unit.h
 
@@ -14,6 +15,10 @@ tests_unit_test_client_recv_LDADD = libclient.la $(CMOCKA_LIBS)
 tests_unit_test_client_send_SOURCES = tests/unit/test_client_send.c $(client_fake)
 tests_unit_test_client_send_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_client_send_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_client_steady_SOURCES = tests/unit/test_client_steady.c $(client_fake)
+tests_unit_test_client_steady_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_client_steady_LDADD = libclient.la $(CMOCKA_LIBS)
 
 TESTS += tests/unit/test_client_header.sh
 EXTRA_DIST += tests/unit/test_client_header.sh

@@ -219,6 +219,18 @@ void fake_read(struct fake *fake)
 		return;
 	}
 	wait_for_ring(fake);
+	fake_read_busy(fake);
+}
+
+void fake_be_busy(struct fake *fake)
+{
+	*fake->out.ring.wants_data = 0;
+}
+
+void fake_read_busy(struct fake *fake)
+{
+	uint8_t raw[FRAME_HEADER_SIZE];
+
 	ring_reader_copy(&fake->out, 0, raw, sizeof(raw));
 	assert_int_equal(frame_header_decode(raw, &fake->header), 0);
 	assert_true(ring_reader_ready(&fake->out, frame_size(fake->header.length)) >=

@@ -46,6 +46,11 @@ void fake_expect(struct fake *fake, uint8_t type);
 /* Whether there is one, for a library that has nothing left to do. */
 bool fake_has_frame(struct fake *fake);
 
+/* With shared memory: from now on the daemon doesn't ask to be notified, and looks by itself. */
+void fake_be_busy(struct fake *fake);
+/* The next frame, which is there. */
+void fake_read_busy(struct fake *fake);
+
 void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length);
 void fake_opened(struct fake *fake, uint32_t channel, uint64_t limit, uint64_t max_message);
 void fake_credit(struct fake *fake, uint32_t channel, uint64_t consumed, uint64_t limit);

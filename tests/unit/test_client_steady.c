@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* What a pipelined program costs: no allocation and no system call for a message, once everything has found its size. */
+
+#define _GNU_SOURCE
+#include "tests/unit/unit.h"
+
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tests/unit/client_fake.h"
+
+/* The library's calls come by here, since this program defines them too. */
+static unsigned long allocations, system_calls;
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define COUNTS_ALLOCATIONS 1
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *memory, size_t size);
+
+void *malloc(size_t size)
+{
+	allocations++;
+	return __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size)
+{
+	allocations++;
+	return __libc_calloc(count, size);
+}
+
+void *realloc(void *memory, size_t size)
+{
+	allocations++;
+	return __libc_realloc(memory, size);
+}
+#else
+#define COUNTS_ALLOCATIONS 0
+#endif
+
+ssize_t write(int fd, const void *data, size_t size)
+{
+	system_calls++;
+	return syscall(SYS_write, fd, data, size);
+}
+
+int epoll_wait(int epfd, struct epoll_event *events, int count, int timeout)
+{
+	system_calls++;
+	return (int)syscall(SYS_epoll_wait, epfd, events, count, timeout);
+}
+
+static struct fake fake;
+static unsigned long done_count;
+
+static void on_done(void *userdata, int result)
+{
+	(void)userdata;
+	assert_int_equal(result, 0);
+	done_count++;
+}
+
+/* Takes what is in the ring, as a busy daemon does: it doesn't ask to be notified. */
+static uint64_t drain(void)
+{
+	uint64_t bytes = 0;
+
+	while (fake_has_frame(&fake)) {
+		fake_read_busy(&fake);
+		if (fake.header.type == FRAME_DATA)
+			bytes += fake.header.length;
+	}
+	return bytes;
+}
+
+static void a_sender_in_the_steady_state_costs_nothing_but_copies(void **state)
+{
+	const unsigned batch = 200;
+	uint64_t consumed = 0;
+	uint8_t data[64] = {0};
+
+	(void)state;
+	fake_start(&fake, true);
+	fake_be_busy(&fake);
+	for (unsigned round = 0; round < 300; round++) {
+		if (round == 100)
+			allocations = system_calls = 0;
+		for (unsigned i = 0; i < batch; i++)
+			assert_int_equal(xenmsg_post(fake.conn, i % 2 ? "5:inbox" : "5:other", data, sizeof(data), on_done, NULL), 0);
+		consumed += drain() / 2;
+		if (round == 0) {
+			fake_opened(&fake, 0, 1 << 16, FAKE_MAX_MESSAGE);
+			fake_opened(&fake, 2, 1 << 16, FAKE_MAX_MESSAGE);
+		}
+		fake_credit(&fake, 0, consumed, consumed + (1 << 16));
+		fake_credit(&fake, 2, consumed, consumed + (1 << 16));
+		/* Something is there, so this doesn't sleep. */
+		assert_true(xenmsg_wait(fake.conn, -1) > 0);
+	}
+	assert_int_equal(done_count, 300 * batch);
+	if (COUNTS_ALLOCATIONS)
+		assert_int_equal(allocations, 0);
+	/* What the fake daemon wrote to wake a program that had armed and not slept; far from one a message. */
+	assert_true(system_calls <= 200 * 2);
+	fake_stop(&fake);
+}
+
+static void a_receiver_in_the_steady_state_costs_nothing_but_copies(void **state)
+{
+	static uint8_t stream[100 * 80];
+	uint8_t data[64] = {0};
+	uint32_t size = 0;
+
+	(void)state;
+	fake_start(&fake, true);
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_be_busy(&fake);
+	fake_open(&fake, 1, "inbox");
+	for (unsigned i = 0; i < 100; i++)
+		size += fake_message(stream + size, data, sizeof(data), MESSAGE_SENT);
+	for (unsigned round = 0; round < 300; round++) {
+		if (round == 100)
+			allocations = system_calls = 0;
+		fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
+		for (unsigned i = 0; i < 100; i++) {
+			struct xenmsg_message *message;
+
+			assert_int_equal(xenmsg_recv(fake.conn, &message, -1), 0);
+			xenmsg_message_free(message);
+		}
+	}
+	if (COUNTS_ALLOCATIONS)
+		assert_int_equal(allocations, 0);
+	assert_true(system_calls <= 200 * 2);
+	fake_stop(&fake);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_sender_in_the_steady_state_costs_nothing_but_copies),
+		cmocka_unit_test(a_receiver_in_the_steady_state_costs_nothing_but_copies),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
