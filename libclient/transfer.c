@@ -116,8 +116,10 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 		conn_fail(conn, r);
 		return -ENOTCONN;
 	}
-	if (r < 0)
+	if (r < 0) {
+		conn_remind(conn);
 		return r;
+	}
 	await(conn, &outcome, deadline);
 	if (!outcome.known) {
 		r = outbox_cancel(&conn->outbox, &ticket);

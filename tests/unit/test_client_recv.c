@@ -391,12 +391,6 @@ static void consent_to_unbind(struct fake *daemon)
 	fake_reply(daemon, daemon->header.channel, 0, "", false);
 }
 
-static void know_no_such_endpoint(struct fake *daemon)
-{
-	fake_expect(daemon, FRAME_UNBIND);
-	fake_reply(daemon, daemon->header.channel, ENOENT, "not bound here", false);
-}
-
 static void unbinding_tells_the_senders_first(void **state)
 {
 	(void)state;
@@ -412,9 +406,7 @@ static void unbinding_tells_the_senders_first(void **state)
 	assert_int_equal(xenmsg_unbind(fake.conn, "inbox"), 0);
 	fake_join(&fake);
 	expect_nothing();
-	fake_meanwhile(&fake, know_no_such_endpoint);
 	assert_int_equal(xenmsg_unbind(fake.conn, "inbox"), -ENOENT);
-	fake_join(&fake);
 }
 
 static void refuse_bind(struct fake *daemon)
@@ -478,6 +470,32 @@ static void answers_may_come_in_pieces_and_late(void **state)
 	assert_int_equal(xenmsg_ping(fake.conn, "2", 10000, &rtt), 0);
 	fake_join(&fake);
 	assert_int_equal(rtt, 123456);
+}
+
+static void deliver_and_answer(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_QUERY);
+	fake_reply(daemon, daemon->header.channel, 0, "[]", false);
+}
+
+static void a_request_leaves_the_descriptor_telling_of_what_comes_next(void **state)
+{
+	struct pollfd wait;
+	char *json;
+
+	(void)state;
+	handled = 0;
+	fake_bind(&fake, "inbox", handle, &fake);
+	wait = (struct pollfd){.fd = xenmsg_fd(fake.conn), .events = (short)xenmsg_events(fake.conn)};
+	fake_meanwhile(&fake, deliver_and_answer);
+	assert_int_equal(xenmsg_query(fake.conn, "peers", &json), 0);
+	fake_join(&fake);
+	free(json);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one");
+	assert_int_equal(poll(&wait, 1, 10000), 1);
+	while (handled < 1)
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
 }
 
 static uint32_t watch_number;
@@ -705,6 +723,7 @@ int main(void)
 		BOTH(unbinding_tells_the_senders_first),
 		BOTH(a_refusal_comes_with_its_reason),
 		BOTH(answers_may_come_in_pieces_and_late),
+		BOTH(a_request_leaves_the_descriptor_telling_of_what_comes_next),
 		BOTH(events_are_reported_until_unwatch),
 		BOTH(the_death_of_the_daemon_ends_what_waits),
 		SHARED(half_a_frame_in_the_ring_ends_the_connection),
