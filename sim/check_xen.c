@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -259,6 +260,124 @@ static void xs_event(struct tool *tool)
 	free(event);
 }
 
+static void xs_remove(struct tool *tool)
+{
+	result(xs_rm(tool->xs, XBT_NULL, tool->word[1]) ? 0 : -1);
+}
+
+static void xs_make(struct tool *tool)
+{
+	result(xs_mkdir(tool->xs, XBT_NULL, tool->word[1]) ? 0 : -1);
+}
+
+/* xs-chmod PATH n1,r2 */
+static void xs_chmod(struct tool *tool)
+{
+	struct xs_permissions permissions[8];
+	unsigned count = 0;
+	char *save = NULL;
+
+	for (char *entry = strtok_r(tool->word[2], ",", &save); entry && count < 8; entry = strtok_r(NULL, ",", &save))
+		xs_strings_to_perms(&permissions[count++], 1, entry);
+	result(xs_set_permissions(tool->xs, XBT_NULL, tool->word[1], permissions, count) ? 0 : -1);
+}
+
+/* xs-list PATH: how many there are */
+static void xs_list(struct tool *tool)
+{
+	unsigned count;
+	char **names = xs_directory(tool->xs, XBT_NULL, tool->word[1], &count);
+
+	result(names ? (long)count : -1);
+	free(names);
+}
+
+/* xs-size PATH BYTES: writes a value as long as that */
+static void xs_size(struct tool *tool)
+{
+	char *value = calloc(1, (size_t)tool->number[2] + 1);
+
+	memset(value, 'x', (size_t)tool->number[2]);
+	result(xs_write(tool->xs, XBT_NULL, tool->word[1], value, (unsigned)tool->number[2]) ? 0 : -1);
+	free(value);
+}
+
+/* What is done again and again until it fails: the errno then is the answer; "ok" when the number was reached. */
+static void until_it_fails(struct tool *tool, bool (*attempt)(struct tool *tool, long i), long limit)
+{
+	for (long i = 0; i < limit; i++) {
+		errno = 0;
+		if (!attempt(tool, i)) {
+			result(-1);
+			return;
+		}
+	}
+	result(0);
+}
+
+static bool write_one_more(struct tool *tool, long i)
+{
+	char path[1100];
+
+	/* A hundred in a directory: C xenstored bounds what a directory may hold, too. */
+	snprintf(path, sizeof(path), "%s/%ld/%ld", tool->word[1], i / 100, i);
+	return xs_write(tool->xs, XBT_NULL, path, "", 0);
+}
+
+static bool write_one_more_beside(struct tool *tool, long i)
+{
+	char path[1100];
+
+	snprintf(path, sizeof(path), "%s/%ld", tool->word[1], i);
+	return xs_write(tool->xs, XBT_NULL, path, "", 0);
+}
+
+static bool watch_one_more(struct tool *tool, long i)
+{
+	char path[1100];
+
+	snprintf(path, sizeof(path), "%s/%ld", tool->word[1], i);
+	return xs_watch(tool->xs, path, "token");
+}
+
+static bool begin_one_more(struct tool *tool, long i)
+{
+	(void)i;
+	return xs_transaction_start(tool->xs) != XBT_NULL;
+}
+
+static bool bind_one_more(struct tool *tool, long i)
+{
+	(void)i;
+	return xenevtchn_bind_unbound_port(handle(tool), (uint32_t)tool->number[2]) >= 0;
+}
+
+/* xs-fill PREFIX LIMIT, xs-fill-directory PREFIX LIMIT, xs-watches PREFIX LIMIT, xs-transactions LIMIT, bind-many HANDLE DOMID LIMIT */
+static void xs_fill(struct tool *tool)
+{
+	until_it_fails(tool, write_one_more, tool->number[2]);
+}
+
+static void xs_fill_directory(struct tool *tool)
+{
+	until_it_fails(tool, write_one_more_beside, tool->number[2]);
+}
+
+static void xs_watches(struct tool *tool)
+{
+	until_it_fails(tool, watch_one_more, tool->number[2]);
+}
+
+static void xs_transactions(struct tool *tool)
+{
+	until_it_fails(tool, begin_one_more, tool->number[1]);
+}
+
+static void bind_many(struct tool *tool)
+{
+	until_it_fails(tool, bind_one_more, tool->number[3]);
+}
+
 /* A child that holds what it has inherited, and does nothing else. */
 static void fork_holder(struct tool *tool)
 {
@@ -317,6 +436,16 @@ static const struct command commands[] = {
 	{"xs-write", 3, xs_write_path},
 	{"xs-watch", 2, xs_watch_path},
 	{"xs-event", 2, xs_event},
+	{"xs-rm", 2, xs_remove},
+	{"xs-mkdir", 2, xs_make},
+	{"xs-chmod", 3, xs_chmod},
+	{"xs-list", 2, xs_list},
+	{"xs-size", 3, xs_size},
+	{"xs-fill", 3, xs_fill},
+	{"xs-fill-directory", 3, xs_fill_directory},
+	{"xs-watches", 3, xs_watches},
+	{"xs-transactions", 2, xs_transactions},
+	{"bind-many", 4, bind_many},
 	{"fork", 1, fork_holder},
 	{"file", 2, read_file},
 };

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# The cases: what users of xengntshr, xengnttab, xenevtchn and libxenstore see of Xen. Each prints "question: answer".
+
+case_grants() {
+	local a ref
+	program A u1
+	program B u2
+	program C u1
+	a=$(ask A share "$(domid u2)" 2 1)
+	ref=$(word 3 "$a")
+	show_verdict 'a page is granted' "$a"
+	show_verdict 'the domain that it was granted to maps it' "$(ask B map "$(domid u1)" "$ref" 1 1)"
+	show 'what the granter writes' "$(ask A poke 0 100 42)"
+	show 'the mapper reads' "$(ask B peek 0 100)"
+	show 'what the mapper writes' "$(ask B poke 0 101 43)"
+	show 'the granter reads' "$(ask A peek 0 101)"
+	show 'another domain maps it' "$(ask C map "$(domid u1)" "$ref" 1 1)"
+	show 'a reference that was never granted' "$(ask B map "$(domid u1)" 60000 1 1)"
+	show 'a domain that does not exist' "$(ask B map 999 "$ref" 1 1)"
+	show 'it is taken back while it is mapped' "$(ask A unshare 0)"
+	show 'the mapper still reads' "$(ask B peek 0 100)"
+	show 'the mapper unmaps it' "$(ask B unmap 0)"
+	show_verdict 'a domain grants to itself' "$(a=$(ask A share "$(domid u1)" 1 1); word 3 "$a" >/tmp/conformance-ref; echo "$a")"
+	show_verdict 'and maps its own page' "$(ask A map "$(domid u1)" "$(cat /tmp/conformance-ref)" 1 1)"
+	a=$(ask A share "$(domid u2)" 1 0)
+	show_verdict 'a page is granted for reading' "$a"
+	show_verdict 'it is mapped for reading' "$(ask B map "$(domid u1)" "$(word 3 "$a")" 1 0)"
+	show 'it is mapped for writing' "$(ask B map "$(domid u1)" "$(word 3 "$a")" 1 1)"
+	for tag in A B C; do end_program $tag; done
+}
+
+case_grant_limit() {
+	program A u1
+	on u1 'echo 8 >/sys/module/xen_gntalloc/parameters/limit' || true
+	show_verdict 'as many pages as the limit' "$(ask A share "$(domid u2)" 8 1)"
+	show 'one more' "$(ask A share "$(domid u2)" 1 1)"
+	show 'the handle is closed and opened' "$(ask A reopen)"
+	show 'one more after that' "$(ask A share "$(domid u2)" 1 1)"
+	show 'they are unmapped' "$(ask A munmap 0 0 8)"
+	show_verdict 'one more after that one' "$(ask A share "$(domid u2)" 1 1)"
+	end_program A
+	on u1 'echo 1024 >/sys/module/xen_gntalloc/parameters/limit' || true
+}
+
+case_event_channels() {
+	local port other
+	program A u1
+	program B u2
+	program C dom0
+	{ ask A evtchn-open && ask B evtchn-open && ask C evtchn-open; } >/dev/null
+	port=$(word 2 "$(ask A bind-unbound 0 "$(domid u2)")")
+	show 'somebody else binds to the port' "$(ask C bind-interdomain 0 "$(domid u1)" "$port")"
+	other=$(ask B bind-interdomain 0 "$(domid u1)" "$port")
+	show_verdict 'the domain that it is for binds to it' "$other"
+	other=$(word 2 "$other")
+	show 'and once more' "$(ask B bind-interdomain 0 "$(domid u1)" "$port")"
+	show 'a port that does not exist' "$(ask B bind-interdomain 0 "$(domid u1)" 1000)"
+	show 'a domain that does not exist' "$(ask B bind-interdomain 0 999 "$port")"
+	show 'who binds has an event at once' "$(ask B poll 0 3000)"
+	show 'the other one has none' "$(ask A poll 0 300)"
+	show 'one is sent' "$(ask B notify 0 "$other")"
+	show 'it comes' "$(ask A poll 0 3000)"
+	[ "$(ask A pending 0)" = "ok $port" ] && echo 'and is of that port'
+	show 'the next one, while the port is masked' "$(ask B notify 0 "$other")"
+	show 'is not seen' "$(ask A poll 0 300)"
+	show 'until the port is unmasked' "$(ask A unmask 0 "$port") $(ask A poll 0 3000)"
+	show 'there is no third' "$(ask A nonblock 0) $(word 1 "$(ask A pending 0)") $(ask A pending 0)"
+	ask A unmask 0 "$port" >/dev/null
+	show 'a port of somebody else is notified' "$(ask A notify 0 999)"
+	show 'the peer unbinds' "$(ask B unbind 0 "$other")"
+	show 'nothing is told' "$(ask A poll 0 300)"
+	show 'a channel without a peer is notified' "$(ask A notify 0 "$port")"
+	show 'ports without end' "$(ask A bind-many 0 "$(domid u2)" 5000)"
+	for tag in A B C; do end_program $tag; done
+}
+
+# shared: A in u1 grants a page with an unmap notification to B in u2, who maps it with one of his own
+shared() {
+	local a
+	program A u1
+	program B u2
+	ask A evtchn-open && ask B evtchn-open
+	port=$(word 2 "$(ask A bind-unbound 0 "$(domid u2)")")
+	other=$(word 2 "$(ask B bind-interdomain 0 "$(domid u1)" "$port")")
+	a=$(ask A share-notify "$(domid u2)" 22 "$port")
+	ref=$(word 3 "$a")
+	ask B map-notify "$(domid u1)" "$ref" 23 "$other"
+	ask A poke 0 22 1
+	ask A poke 0 23 1
+	ask B poll 0 3000
+	ask B pending 0
+	ask B unmask 0 "$other"
+} >/dev/null
+
+case_a_killed_mapper() {
+	shared
+	kill_program B
+	show 'the granter has an event' "$(ask A poll 0 5000)"
+	show 'and the byte is' "$(ask A peek 0 23)"
+	end_program A
+}
+
+case_a_killed_granter() {
+	shared
+	kill_program A
+	show 'the mapper has an event' "$(ask B poll 0 5000)"
+	show 'and the byte is' "$(ask B peek 0 22)"
+	show 'what he writes' "$(ask B poke 0 100 7)"
+	show 'stays there' "$(ask B peek 0 100)"
+	end_program B
+}
+
+case_store_permissions() {
+	local u1 u2
+	u1=$(domid u1)
+	u2=$(domid u2)
+	program A u1
+	program B u2
+	show_verdict 'a guest reads its name' "$(ask A xs-read name)"
+	show 'and writes it' "$(ask A xs-write name other)"
+	show 'it reads the name of another' "$(ask A xs-read "/local/domain/$u2/name")"
+	show 'it lists the domains' "$(ask A xs-list /local/domain)"
+	show 'it writes to the data of another' "$(ask A xs-write "/local/domain/$u2/data/x" 1)"
+	show 'it writes to its own' "$(ask A xs-write data/conformance 1)"
+	show 'another reads that' "$(ask B xs-read "/local/domain/$u1/data/conformance")"
+	show 'it lets the other read' "$(ask A xs-chmod data/conformance "n$u1,r$u2")"
+	show 'now he reads it, though not what is above' "$(ask B xs-read "/local/domain/$u1/data/conformance") $(word 1 "$(ask B xs-list "/local/domain/$u1/data")")"
+	show 'and writes it' "$(ask B xs-write "/local/domain/$u1/data/conformance" 2)"
+	show 'a new node has the permissions of its parent' "$(ask A xs-write data/conformance/child 3) $(ask B xs-read "/local/domain/$u1/data/conformance/child")"
+	show 'a child is made private' "$(ask A xs-chmod data/conformance/child "n$u1")"
+	show 'the other no longer reads it' "$(ask B xs-read "/local/domain/$u1/data/conformance/child")"
+	show 'but its parent' "$(ask B xs-read "/local/domain/$u1/data/conformance")"
+	show 'what does not exist, below what one may not read' "$(ask B xs-read "/local/domain/$u1/data/nothing")"
+	show 'what does not exist, of its own' "$(ask A xs-read data/nothing)"
+	show 'what does not exist is removed' "$(ask A xs-rm data/nothing)"
+	show 'the directory is removed' "$(ask A xs-rm data/conformance)"
+	show 'and all of it has gone' "$(ask A xs-read data/conformance/child)"
+	for tag in A B; do end_program $tag; done
+}
+
+# The next event with something in it; a domain that comes or goes beside the test makes others.
+event() { ask "$1" xs-event "${2:-5000}"; }
+
+case_store_watches() {
+	local u1 u2 leaf
+	u1=$(domid u1)
+	u2=$(domid u2)
+	leaf=/local/domain/$u1/data/conformance
+	program A u1
+	program B u2
+	show 'a watch is set' "$(ask A xs-watch data/conformance)"
+	show 'it fires at once, by the path it was set with' "$(event A)"
+	show 'and not again' "$(event A 300)"
+	show 'the same watch once more' "$(ask A xs-watch data/conformance)"
+	show 'on what one may not read' "$(ask B xs-watch "$leaf")"
+	show 'it fires at once, too' "$(event B | sed "s|$leaf|LEAF|")"
+	show 'a private node is made' "$(ask A xs-write data/conformance 1)"
+	show 'its owner is told' "$(event A)"
+	show 'who may not read it is not' "$(event B 500)"
+	show 'he may' "$(ask A xs-chmod data/conformance "n$u1,r$u2")"
+	show 'and is told' "$(event B | sed "s|$leaf|LEAF|")"
+	show 'its value changes' "$(ask A xs-write data/conformance 2)"
+	show 'he is told' "$(event B | sed "s|$leaf|LEAF|")"
+	show 'a node below' "$(ask A xs-write data/conformance/below 3)"
+	show 'he is told by its path' "$(event B | sed "s|$leaf|LEAF|")"
+	show 'it is removed' "$(ask A xs-rm data/conformance)"
+	show 'he is told that, too' "$(word 1 "$(event B)")"
+	for tag in A B; do end_program $tag; done
+}
+
+# What the discovery of daemons stands on.
+case_store_discovery() {
+	local u1 leaf
+	u1=$(domid u1)
+	leaf=/local/domain/$u1/data/conformance/leaf
+	program A u1
+	program B u2
+	show 'a guest watches all domains' "$(ask B xs-watch /local/domain)"
+	show 'it fires' "$(event B)"
+	show 'in another a private directory is made' "$(ask A xs-mkdir data/conformance)"
+	show 'of that he is not told' "$(event B 500)"
+	show 'and a leaf' "$(ask A xs-write data/conformance/leaf 1)"
+	show 'that everybody may read' "$(ask A xs-chmod data/conformance/leaf "r$u1")"
+	show 'he is told' "$(event B | sed "s|$leaf|LEAF|")"
+	show 'he reads it' "$(ask B xs-read "$leaf")"
+	show 'it is removed' "$(ask A xs-rm data/conformance/leaf)"
+	show 'he is told' "$(event B | sed "s|$leaf|LEAF|")"
+	ask A xs-rm data/conformance >/dev/null
+	for tag in A B; do end_program $tag; done
+}
+
+case_store_limits() {
+	program A u2
+	show 'a value of 2000 bytes' "$(ask A xs-size data/conformance 2000)"
+	show 'of 2049' "$(ask A xs-size data/conformance 2049)"
+	show 'of 5000' "$(ask A xs-size data/conformance 5000)"
+	show 'six entries of permissions' "$(ask A xs-chmod data/conformance "n$(domid u2),r1,r3,r4,r5,r6")"
+	show 'seven' "$(ask A xs-chmod data/conformance "n$(domid u2),r1,r3,r4,r5,r6,r7")"
+	show 'watches without end' "$(ask A xs-watches data/w 1000)"
+	show 'transactions without end' "$(ask A xs-transactions 100)"
+	show 'nodes in one directory without end' "$(ask A xs-fill-directory data/conformance 3000)"
+	ask A xs-rm data/conformance >/dev/null
+	show 'nodes without end' "$(ask A xs-fill data/conformance 3000)"
+	show 'and still none' "$(ask A xs-write data/one-more 1)"
+	show 'they are removed' "$(ask A xs-rm data/conformance)"
+	show 'then there is room' "$(ask A xs-write data/one-more 1)"
+	ask A xs-rm data/one-more >/dev/null
+	end_program A
+}
+
+conformance_cases='grants grant_limit event_channels a_killed_mapper a_killed_granter store_permissions store_watches store_discovery store_limits'

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# What the conformance cases are written with. Whoever runs them defines `on NAME COMMAND` (run it in that domain), `domid NAME`
+# and `eventually SECONDS COMMAND`; the domains are dom0, u1 and u2. A program is a check-xen: Xen's own libraries, one call a
+# line. What the cases show is what the caller of a library sees: the same on xensim and on real Xen (doc/xensim.md).
+
+: "${RUN_ID:=$$}"
+
+program_dir() { echo "/tmp/conformance-$RUN_ID-$1"; }
+
+# program TAG NAME: starts one in domain NAME. TAG names it afterwards.
+program() {
+	local dir
+	dir=$(program_dir "$1")
+	eval "domain_of_$1=$2"
+	on "$2" "rm -rf $dir; mkdir -p $dir; mkfifo $dir/in; : >$dir/out
+		check-xen <$dir/in >$dir/out 2>$dir/err & echo \$! >$dir/pid
+		sleep 600 >$dir/in & echo \$! >$dir/holder
+		echo 1 >$dir/lines
+		i=0; until grep -q . $dir/out || [ \$i = 200 ]; do sleep 0.05; i=\$((i + 1)); done; cat $dir/err; grep -q '^ok' $dir/out"
+}
+
+# ask TAG WORD...: the answer
+ask() {
+	local tag=$1 dir
+	dir=$(program_dir "$tag")
+	shift
+	eval "on \"\$domain_of_$tag\" \"n=\\\$((\\\$(cat $dir/lines) + 1)); echo \\\$n >$dir/lines; echo '$*' >$dir/in
+		i=0; until [ \\\$(wc -l <$dir/out) -ge \\\$n ] || [ \\\$i = 400 ]; do sleep 0.05; i=\\\$((i + 1)); done; sed -n \\\${n}p $dir/out\""
+}
+
+# kill_program TAG: by SIGKILL; end_program TAG: in order
+kill_program() {
+	local dir
+	dir=$(program_dir "$1")
+	eval "on \"\$domain_of_$1\" 'kill -9 \$(cat $dir/pid); kill \$(cat $dir/holder); true'"
+}
+end_program() {
+	local dir
+	dir=$(program_dir "$1")
+	eval "on \"\$domain_of_$1\" 'kill \$(cat $dir/holder); i=0; while kill -0 \$(cat $dir/pid) 2>/dev/null && [ \$i -lt 200 ]; do sleep 0.05; i=\$((i + 1)); done; rm -rf $dir'"
+}
+
+# word N ANSWER
+word() {
+	local n=$1
+	shift
+	# shellcheck disable=SC2048,SC2086
+	set -- $*
+	eval "echo \"\${$n}\""
+}
+
+show() { echo "$1: $2"; }
+# What differs from run to run, such as a port, is left out.
+show_verdict() { echo "$1: $(word 1 "$2")$([ "$(word 1 "$2")" = ok ] || echo " $(word 2 "$2")")"; }

@@ -1,0 +1,21 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# on-xensim.sh CASE...: runs these cases (all without any) on the simulated host that XENSIM_DIR names, whose domains 1 and 2 are
+# the guests u1 and u2. xensim and check-xen are on the PATH.
+here=$(dirname "$0")
+. "$here/lib.sh"
+. "$here/cases.sh"
+
+domid() {
+	case $1 in
+	dom0) echo 0 ;;
+	*) echo "${1#u}" ;;
+	esac
+}
+
+on() { xensim exec "$(domid "$1")" -- sh -c "$2"; }
+
+for case in ${*:-$conformance_cases}; do
+	echo "--- $case"
+	"case_$case"
+done
