@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The rig: a real Xen host in QEMU. tests/xen/run builds `xen-stage`: what is installed, and the programs that the tests use.
-rig_programs = rig-remote check-vchan hostile-peer
-EXTRA_PROGRAMS += rig-remote
-CLEANFILES += rig-remote
+rig_programs = rig-remote rig-spy check-vchan check-xen hostile-peer
+EXTRA_PROGRAMS += rig-remote rig-spy
+CLEANFILES += rig-remote rig-spy
+rig_spy_SOURCES = tests/xen/spy.c
+rig_spy_CFLAGS = $(AM_CFLAGS) $(XENSTORE_CFLAGS)
+rig_spy_LDADD = $(XENSTORE_LIBS)
 rig_remote_SOURCES = tests/xen/remote.c
 rig_remote_CFLAGS = $(AM_CFLAGS) $(XENSTORE_CFLAGS)
 rig_remote_LDADD = $(XENSTORE_LIBS)
@@ -10,10 +13,13 @@ rig_remote_LDADD = $(XENSTORE_LIBS)
 xen-stage: all $(rig_programs)
 	test -n "$(STAGE)"
 	$(MKDIR_P) "$(STAGE)/rig/bin"
+	printf 'export PATH="/rig/bin:%s:%s:$$PATH" LD_LIBRARY_PATH="%s"\n' "$(bindir)" "$(sbindir)" "$(libdir)" >"$(STAGE)/rig/env"
 	$(MAKE) $(AM_MAKEFLAGS) -s install-strip DESTDIR="$(STAGE)" >/dev/null
 	$(LIBTOOL) --quiet --mode=install $(INSTALL_PROGRAM) $(rig_programs) "$(STAGE)/rig/bin" >/dev/null
 .PHONY: xen-stage
 
 EXTRA_DIST += tests/xen/build tests/xen/run tests/xen/extract-vmlinux tests/xen/init tests/xen/runner tests/xen/daemon \
 	tests/xen/lib.sh tests/xen/test_00_host.sh tests/xen/test_10_messages.sh tests/xen/test_20_life.sh \
-	tests/xen/test_30_limits.sh tests/xen/test_40_stock.sh
+	tests/xen/test_30_limits.sh tests/xen/test_40_stock.sh tests/xen/test_50_save.sh tests/xen/test_60_spy.sh tests/xen/test_70_service.sh \
+	tests/xen/test_80_conformance.sh tests/xen/test_90_doc.sh tests/conformance/lib.sh tests/conformance/cases.sh tests/conformance/answers \
+	tests/conformance/answers.xenstored tests/conformance/on-xensim.sh
