@@ -109,6 +109,7 @@ static const struct cause {
 	{ENOTCONN, EXIT_NO_DAEMON, "the local xenmsgd has gone away; start it again"},
 	{ECONNREFUSED, EXIT_NO_DAEMON, "no xenmsgd there"},
 	{ECANCELED, EXIT_OTHER, "given up; it was not delivered"},
+	{EPROTOTYPE, EXIT_OTHER, "that endpoint is there, but not for this: it takes messages, calls or streams, not all of them"},
 	{EEXIST, EXIT_OTHER, "another program has bound it"},
 	{EPROTO, EXIT_OTHER, "the local xenmsgd breaks the protocol; are both of the same version?"},
 };

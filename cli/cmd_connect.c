@@ -13,6 +13,7 @@
 #include <event2/event.h>
 
 #include "cli/cli.h"
+#include "cli/command.h"
 #include "cli/pump.h"
 
 static const char connect_help[] =
@@ -108,14 +109,6 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 
 /* ---- listen ---- */
 
-static void set_number(const char *name, uint32_t value)
-{
-	char text[16];
-
-	snprintf(text, sizeof(text), "%u", value);
-	setenv(name, text, 1);
-}
-
 /* The command in a process of its own, with the stream as its standard input and output. */
 static int run_for(int stream, const struct xenmsg_peer *peer, char **command)
 {
@@ -129,10 +122,7 @@ static int run_for(int stream, const struct xenmsg_peer *peer, char **command)
 	}
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGCHLD, SIG_DFL);
-	set_number("XENMSG_SENDER_DOMID", peer->domid);
-	setenv("XENMSG_SENDER_NAME", peer->domain_name, 1);
-	set_number("XENMSG_SENDER_UID", peer->uid);
-	set_number("XENMSG_SENDER_PID", peer->pid);
+	command_set_sender(peer->domid, peer->domain_name, peer->uid, peer->pid);
 	if (dup2(stream, STDIN_FILENO) >= 0 && dup2(stream, STDOUT_FILENO) >= 0)
 		execvp(command[0], command);
 	fprintf(stderr, "xenmsg: listen: %s: %s\n", command[0], strerror(errno));
@@ -161,26 +151,6 @@ static int serve(struct xenmsg *conn, const char *endpoint, char **command)
 	}
 }
 
-/* Whether the command can be run is known before anybody connects. */
-static bool can_be_run(const char *command)
-{
-	const char *path = getenv("PATH");
-	char *copy, *rest, *part;
-	bool found = false;
-
-	if (strchr(command, '/'))
-		return access(command, X_OK) == 0;
-	copy = rest = strdup(path ? path : "/usr/bin:/bin");
-	while (copy && !found && (part = strsep(&rest, ":")) != NULL) {
-		char file[4096];
-
-		snprintf(file, sizeof(file), "%s/%s", *part ? part : ".", command);
-		found = access(file, X_OK) == 0;
-	}
-	free(copy);
-	return found;
-}
-
 int cmd_listen(struct cli *cli, int argc, char **argv)
 {
 	struct xenmsg *conn;
@@ -195,7 +165,7 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 	endpoint = argv[optind++];
 	if (optind < argc && strcmp(argv[optind], "--") == 0)
 		optind++;
-	if (optind < argc && !can_be_run(argv[optind]))
+	if (optind < argc && !command_can_be_run(argv[optind]))
 		return cli_usage("listen", "the command '%s' can't be run: %s", argv[optind], strerror(errno));
 	code = cli_open(cli, &conn);
 	if (code)

@@ -222,7 +222,7 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		return code;
 	cli_catch_signals();
 	recv.writer = writer_new(WRITER_JSON_LINES);
-	r = xenmsg_bind(conn, endpoint, 0, NULL, NULL);
+	r = xenmsg_bind(conn, endpoint, XENMSG_BIND_MESSAGES, NULL, NULL);
 	if (r < 0) {
 		code = cli_error(conn, "bind", endpoint, r);
 	} else {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/payload.h"
 #include "wire/address.h"
 
 static const char help[] =
@@ -35,37 +36,6 @@ struct send {
 	int error;
 	uint64_t error_line;
 };
-
-/* The whole of a file, as far as a message may be large: one byte more, and the library says EMSGSIZE. */
-static int read_all(int fd, size_t most, char **data, size_t *size)
-{
-	size_t capacity = 0;
-
-	*data = NULL;
-	*size = 0;
-	for (;;) {
-		ssize_t n;
-
-		if (*size == capacity) {
-			char *grown;
-
-			if (*size > most)
-				return -EMSGSIZE;
-			capacity = capacity ? capacity * 2 : 65536;
-			grown = realloc(*data, capacity);
-			if (!grown)
-				return -ENOMEM;
-			*data = grown;
-		}
-		n = read(fd, *data + *size, capacity - *size);
-		if (n == 0)
-			return 0;
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0)
-			*size += (size_t)n;
-	}
-}
 
 static void note_result(void *userdata, int result)
 {
@@ -122,7 +92,7 @@ static int send_file(struct send *send, const char *path)
 		fprintf(stderr, "xenmsg: %s: %s\n", path, strerror(errno));
 		return EXIT_OTHER;
 	}
-	r = read_all(fd, xenmsg_max_message(send->conn), &data, &size);
+	r = payload_read(fd, xenmsg_max_message(send->conn), &data, &size);
 	if (r == 0 || r == -EMSGSIZE) {
 		if (r == -EMSGSIZE && fstat(fd, &info) == 0 && (size_t)info.st_size > size)
 			size = (size_t)info.st_size;

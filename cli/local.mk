@@ -10,6 +10,7 @@ libcli_la_LIBADD = $(JSONC_LIBS)
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \
 	cli/cli.c cli/cli.h \
+	cli/cmd_call.c \
 	cli/cmd_connect.c \
 	cli/cmd_forward.c \
 	cli/cmd_list.c \
@@ -17,8 +18,10 @@ xenmsg_SOURCES = \
 	cli/cmd_policy.c \
 	cli/cmd_recv.c \
 	cli/cmd_send.c \
+	cli/cmd_serve.c \
 	cli/cmd_status.c \
 	cli/cmd_watch.c \
+	cli/command.c cli/command.h \
 	cli/main.c \
 	cli/pump.c cli/pump.h \
 	cli/writer.c cli/writer.h

@@ -15,6 +15,8 @@ static const struct command {
 	{"connect", cmd_connect, "open a byte stream on standard input and output"},
 	{"listen", cmd_listen, "accept byte streams, one or with a command for each"},
 	{"forward", cmd_forward, "carry connections between Unix, TCP and Xen addresses"},
+	{"call", cmd_call, "send a request and print the reply"},
+	{"serve", cmd_serve, "answer calls with a command"},
 	{"peers", cmd_peers, "list the domains"},
 	{"endpoints", cmd_endpoints, "list what can be reached"},
 	{"ping", cmd_ping, "measure round trips to a domain's daemon"},

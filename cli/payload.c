@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cli/payload.h"
 
+#include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 bool payload_is_utf8(const void *data, size_t size)
 {
@@ -64,4 +66,34 @@ char *payload_base64(const void *data, size_t size)
 	}
 	*out = '\0';
 	return text;
+}
+
+int payload_read(int fd, size_t most, char **data, size_t *size)
+{
+	size_t capacity = 0;
+
+	*data = NULL;
+	*size = 0;
+	for (;;) {
+		ssize_t n;
+
+		if (*size == capacity) {
+			char *grown;
+
+			if (*size > most)
+				return -EMSGSIZE;
+			capacity = capacity ? capacity * 2 : 65536;
+			grown = realloc(*data, capacity);
+			if (!grown)
+				return -ENOMEM;
+			*data = grown;
+		}
+		n = read(fd, *data + *size, capacity - *size);
+		if (n == 0)
+			return 0;
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0)
+			*size += (size_t)n;
+	}
 }

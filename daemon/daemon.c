@@ -26,7 +26,6 @@
 #include "daemon/quota.h"
 #include "daemon/router.h"
 #include "daemon/store.h"
-#include "daemon/stream.h"
 #include "daemon/streams.h"
 #include "daemon/vchan.h"
 #include "daemon/watches.h"
@@ -269,23 +268,12 @@ static void domain_changed(void *userdata, uint32_t domid, const char *old_name,
 		peers_advertise_to(daemon->peers, domid);
 }
 
-static void recheck_stream(void *userdata, struct stream *stream)
-{
-	router_recheck_hop(userdata, stream_hop(stream));
-}
-
-static void recheck_channels(struct daemon *daemon)
-{
-	router_recheck(daemon->router);
-	streams_each(daemon->streams, recheck_stream, daemon->router);
-}
-
 static void directory_flush(void *userdata, bool changed)
 {
 	struct daemon *daemon = userdata;
 
 	if (changed)
-		recheck_channels(daemon);
+		router_recheck(daemon->router);
 	relay_flush(&daemon->relay);
 }
 
@@ -366,7 +354,7 @@ static void on_hangup(int number, short what, void *userdata)
 	(void)what;
 	sd_notify(0, "RELOADING=1");
 	if (access_reload(daemon->access) == 0) {
-		recheck_channels(daemon);
+		router_recheck(daemon->router);
 		daemon_advertise(daemon);
 		relay_flush(&daemon->relay);
 	}

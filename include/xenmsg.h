@@ -33,7 +33,7 @@
  *
  * Waiting: the blocking calls suit programs without a loop. In a loop, watch xenmsg_fd() for xenmsg_events() and call
  * xenmsg_process(), also when xenmsg_timeout() has passed. Callbacks run from within xenmsg_process(), xenmsg_wait(),
- * xenmsg_send(), xenmsg_recv() and xenmsg_close(), never from others; they may call anything here but xenmsg_close().
+ * xenmsg_send(), xenmsg_call(), xenmsg_recv() and xenmsg_close(), never from others; they may call anything here but xenmsg_close().
  */
 
 #include <stddef.h>
@@ -104,12 +104,18 @@ XENMSG_API size_t xenmsg_max_message(struct xenmsg *conn);
 
 /* ---- receiving ---- */
 
+/* What an endpoint takes, where it isn't everything. The numbers are those of BIND in the protocol. */
+enum xenmsg_bind_options {
+	XENMSG_BIND_MESSAGES = 1, /* only messages: calls are refused with EPROTOTYPE */
+	XENMSG_BIND_CALLS = 2	  /* only calls */
+};
+
 /* A message has come. It is the handler's: free it, now or later, with xenmsg_message_free(). */
 typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *message);
 
 /*
  * Makes an endpoint, which lives until xenmsg_unbind() or xenmsg_close(). Waits for the daemon's answer.
- * options   0; no bits are defined yet
+ * options   0: it takes messages and calls, which come as messages that want a reply; or XENMSG_BIND_MESSAGES, XENMSG_BIND_CALLS
  * handler   called for every message; NULL: messages are taken with xenmsg_recv()
  * Returns 0, or -EINVAL (not a name for an endpoint, or an unknown option), -EEXIST (bound already, here or by another program),
  * -EACCES (a policy denies it), -ENOBUFS (over a quota), -ENOTCONN, -ETIMEDOUT (the daemon didn't answer within 30 s), -ENOMEM.
@@ -140,7 +146,10 @@ XENMSG_API uint32_t xenmsg_message_sender_gid(const struct xenmsg_message *messa
 XENMSG_API uint32_t xenmsg_message_sender_pid(const struct xenmsg_message *message);
 /* The sender's domain by name, if the daemon knows it (names come from dom0's daemon), else "". */
 XENMSG_API const char *xenmsg_message_sender_name(const struct xenmsg_message *message);
-/* NULL is allowed. May be called after xenmsg_close(), by the same thread. */
+/* 1: it is a call that waits for xenmsg_reply(). 0: it is none, or was answered, or nobody waits for the answer any more: the caller's
+ * time was up, or it has died. (That becomes known when this connection reads, for example in xenmsg_process().) */
+XENMSG_API int xenmsg_message_wants_reply(const struct xenmsg_message *message);
+/* NULL is allowed. A call that wasn't answered is answered with the error ECANCELED. May be called after xenmsg_close(), by the same thread. */
 XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
 
 /* ---- sending ---- */
@@ -171,6 +180,52 @@ XENMSG_API XENMSG_CHECK int xenmsg_send(struct xenmsg *conn, const char *address
  */
 XENMSG_API XENMSG_CHECK int xenmsg_post(struct xenmsg *conn, const char *address, const void *data, size_t size,
 					xenmsg_done done, void *userdata);
+
+/* ---- calls ---- */
+
+/*
+ * Calls a program: sends it a request and waits for its reply.
+ * address     DOMAIN:ENDPOINT
+ * reply       [out] free it with xenmsg_message_free(); NULL unless this returns 0. Its sender isn't stamped: what answers is what was
+ *             called.
+ * timeout_ms  when there is no answer by then, the request is withdrawn; to settle that may take up to 2 s more
+ * Returns 0, or an error of those listed at the top, and with the same certainty, but for two of them:
+ *   -ETIMEDOUT   the request was not taken and never will be; or it was taken (xenmsg_reason() says so), and may have been carried out
+ *   -ECONNRESET  the server or a daemon died before the answer came; the request may have been carried out
+ * or -EPROTOTYPE (that endpoint takes no calls), -EMSGSIZE (also: the reply is larger than is accepted here), an error that the server
+ * answered with, or -EINVAL, -EAGAIN, -EINTR, -ENOTCONN, -ENOMEM as xenmsg_send().
+ * Other messages aren't handled meanwhile: two programs that call each other like this both wait in vain, and so does one that calls itself.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size,
+					struct xenmsg_message **reply, int timeout_ms);
+/* 1: the error that the last xenmsg_call() returned, or with which the running xenmsg_call_done was called, is the server's own, given to
+ * xenmsg_reply_error(). */
+XENMSG_API int xenmsg_answered(struct xenmsg *conn);
+
+/* A call's outcome, as xenmsg_call() returns it, and with 0 the reply, which is the callback's to free. */
+typedef void (*xenmsg_call_done)(void *userdata, int result, struct xenmsg_message *reply);
+/*
+ * Calls without waiting; thousands may be outstanding.
+ * done  called exactly once if this returned 0, else never; never from within this call. NULL: the answer is of no interest
+ * Returns 0, or the errors of xenmsg_post().
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_call_post(struct xenmsg *conn, const char *address, const void *data, size_t size,
+					     xenmsg_call_done done, void *userdata);
+
+/*
+ * Answers a call, at any time and in any order while its message exists. The data are copied, and the message stays to be freed.
+ * Returns 0: the reply is on its way, and whether it arrives is known to the caller alone. Or
+ *   -EALREADY   it was answered before
+ *   -ECANCELED  nobody waits for the answer any more: the caller's time was up, or it has died, or the endpoint was unbound
+ *   -EINVAL     the message wants no reply
+ *   -EMSGSIZE   larger than a message may be: answer something else
+ *   -EAGAIN     too much waits for this caller, who doesn't read it: let xenmsg_process() run, and try again
+ *   -ENOTCONN, -ENOMEM
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_reply(struct xenmsg_message *message, const void *data, size_t size);
+/* Answers it with an error, which is what the caller's xenmsg_call() returns. `error` is an errno, of either sign. -EINVAL: that is none.
+ * Never -EAGAIN. */
+XENMSG_API int xenmsg_reply_error(struct xenmsg_message *message, int error);
 
 /* ---- byte streams ---- */
 

@@ -10,7 +10,7 @@
 /* A frame for the last few bytes of space in the ring costs more than it brings, unless that is all there is to send. */
 #define WORTHWHILE 4096u
 
-struct channel *channel_new(const char *address, uint32_t number)
+struct channel *channel_new(const char *address, uint32_t number, enum channel_kind kind)
 {
 	struct channel *channel = calloc(1, sizeof(*channel));
 
@@ -18,6 +18,7 @@ struct channel *channel_new(const char *address, uint32_t number)
 		return NULL;
 	memcpy(channel->address, address, strlen(address) + 1);
 	channel->number = number;
+	channel->kind = kind;
 	channel->limit = CHANNEL_INITIAL_LIMIT;
 	channel->hold = UINT64_MAX;
 	return channel;
@@ -25,6 +26,7 @@ struct channel *channel_new(const char *address, uint32_t number)
 
 void channel_free(struct channel *channel)
 {
+	call_drop_answer(channel);
 	fifo_free(&channel->queue);
 	free(channel->ops);
 	free(channel);
@@ -49,9 +51,9 @@ int channel_reserve_op(struct channel *channel)
 	return 0;
 }
 
-void channel_push_op(struct channel *channel, uint64_t end, xenmsg_done done, void *userdata)
+void channel_push_op(struct channel *channel, const struct op *op)
 {
-	*channel_op(channel, channel->ops_count++) = (struct op){.end = end, .done = done, .userdata = userdata};
+	*channel_op(channel, channel->ops_count++) = *op;
 }
 
 struct op channel_pop_op(struct channel *channel)
@@ -84,6 +86,13 @@ void message_pieces_init(struct message_pieces *pieces, const void *data, size_t
 	pieces->data = data;
 	pieces->size = size;
 	pieces->tail_size = (uint32_t)(-size & 7u) + MESSAGE_TRAILER_SIZE;
+}
+
+void message_pieces_mark(struct message_pieces *pieces, enum message_type type, uint16_t error, uint32_t number)
+{
+	pieces->head[4] = (uint8_t)type;
+	put_u16(pieces->head + 6, error);
+	put_u32(pieces->tail + pieces->tail_size - 4, number);
 }
 
 /* Hands the bytes [from, from + size) of a message to `put`, piece by piece. */

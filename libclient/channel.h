@@ -3,8 +3,8 @@
 #define XENMSG_LIBCLIENT_CHANNEL_H
 
 /*
- * One channel of the outbox: the offsets of its stream, the bytes that are not in the ring yet, and the messages that have
- * no outcome yet. Offsets count from the channel's start:
+ * One stream that goes out: the offsets of its bytes, those that are not in the ring yet, and the messages that have no
+ * outcome yet. It is a channel of the outbox, or the replies on a channel of the inbox. Offsets count from the channel's start:
  *
  *   consumed ≤ framed ≤ accepted     taken by the receiver ≤ put into the ring ≤ promised to the program
  */
@@ -15,6 +15,7 @@
 
 #include "libclient/fifo.h"
 #include "libclient/hop.h"
+#include "libclient/call.h"
 #include "wire/address.h"
 #include "xenmsg.h"
 
@@ -22,6 +23,7 @@ enum channel_state {
 	CHANNEL_OPENING,
 	CHANNEL_OPEN,
 	CHANNEL_CLOSING,
+	CHANNEL_RESET_SENT,
 };
 
 /* A message without an outcome. It begins where the one before it ends. */
@@ -30,6 +32,7 @@ struct op {
 	xenmsg_done done; /* NULL: nobody wants to know */
 	void *userdata;
 	bool cancelling; /* CANCEL was sent: only its answer decides, since `consumed` passes skipped messages too */
+	bool internal;	 /* `done` is ours: called at once, it does nothing to the outbox */
 };
 
 struct channel {
@@ -38,6 +41,7 @@ struct channel {
 	struct channel *prev, *next; /* in the list of the ready */
 	bool ready;
 	enum channel_state state;
+	enum channel_kind kind;
 	bool fin_received;
 	uint32_t number;
 	uint64_t framed, accepted, limit, consumed;
@@ -49,6 +53,7 @@ struct channel {
 	struct op *ops;	   /* a ring */
 	uint32_t ops_head, ops_count, ops_capacity;
 	uint32_t ops_framed; /* how many of them, from the head, are wholly in the ring */
+	struct channel_calls calls;
 };
 
 /* What one message takes in the stream. */
@@ -70,12 +75,12 @@ static inline uint64_t channel_budget(const struct channel *channel)
 	return end > channel->framed ? (end - channel->framed) & ~(uint64_t)7 : 0;
 }
 
-struct channel *channel_new(const char *address, uint32_t number);
+struct channel *channel_new(const char *address, uint32_t number, enum channel_kind kind);
 void channel_free(struct channel *channel);
 /* Room for one more op. -ENOMEM. */
 int channel_reserve_op(struct channel *channel);
 /* The room was reserved. */
-void channel_push_op(struct channel *channel, uint64_t end, xenmsg_done done, void *userdata);
+void channel_push_op(struct channel *channel, const struct op *op);
 struct op channel_pop_op(struct channel *channel);
 /* After `framed` has moved. Returns how many messages ended in what was framed. */
 uint16_t channel_count_framed(struct channel *channel);
@@ -90,6 +95,8 @@ struct message_pieces {
 	uint32_t tail_size;
 };
 void message_pieces_init(struct message_pieces *pieces, const void *data, size_t size);
+/* Makes it one of a call: `error` only with MESSAGE_ERROR. */
+void message_pieces_mark(struct message_pieces *pieces, enum message_type type, uint16_t error, uint32_t number);
 int64_t channel_frame_pieces(struct channel *channel, struct hop *hop, const struct message_pieces *pieces);
 /* Appends what follows byte `from` to the queue, for which the room was reserved. */
 void channel_queue_pieces(struct channel *channel, const struct message_pieces *pieces, uint64_t from);

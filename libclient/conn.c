@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "libclient/call.h"
+
 #define BUDGET 1024 /* callbacks in one call of xenmsg_process(), so that a loop's other sources get their turn */
 
 int64_t conn_now(void)
@@ -63,6 +65,7 @@ static int dispatch(struct xenmsg *conn, const struct frame_header *header, cons
 		return request_frame(conn, header, payload);
 	case FRAME_INCOMING:
 		return connect_frame(conn, header, payload);
+	case FRAME_DATA:
 	case FRAME_OPENED:
 	case FRAME_CREDIT:
 	case FRAME_CANCELLED:
@@ -109,8 +112,13 @@ static int read_in(struct xenmsg *conn)
 			return r;
 		frames++;
 	}
-	if (frames)
+	if (frames) {
+		int r = conn->outbox.unreported ? calls_report(&conn->outbox) : 0;
+
+		if (r < 0)
+			return r;
 		hop_release_in(&conn->hop);
+	}
 	return frames;
 }
 
@@ -137,12 +145,26 @@ int conn_flush(struct xenmsg *conn)
 	if (conn->dead)
 		return conn->dead;
 	r = outbox_flush(&conn->outbox, &conn->want_space);
+	if (r == 0 && conn->inbox.ending)
+		r = inbox_end_answered(&conn->inbox);
 	if (r < 0) {
 		conn_fail(conn, r);
 		return conn->dead;
 	}
 	hop_publish(&conn->hop);
 	return 0;
+}
+
+void conn_push(struct xenmsg *conn)
+{
+	if (conn->outbox.ready || conn->want_space || conn->inbox.ending)
+		while (conn_flush(conn) == 0 && conn->want_space && hop_arm_space(&conn->hop, conn->want_space) > 0)
+			;
+	else
+		hop_publish(&conn->hop);
+	/* Without shared memory our own reading may have taken away what made the descriptor readable, and sending may need it. */
+	if (conn->hop.stream)
+		hop_poke(&conn->hop);
 }
 
 int conn_pump(struct xenmsg *conn)
@@ -165,6 +187,7 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 {
 	int count = outbox_run(&conn->outbox, budget);
 
+	count += calls_run(&conn->outbox, budget - count);
 	return count + request_run_events(conn, budget - count);
 }
 
@@ -276,7 +299,7 @@ static int poll_hop(struct xenmsg *conn, int timeout_ms)
 
 void conn_remind(struct xenmsg *conn)
 {
-	if (conn->outbox.settled_count > 0 || conn->events || conn->incoming ||
+	if (outbox_has_outcomes(&conn->outbox) || conn->events || conn->incoming ||
 	    ring_reader_ready(&conn->hop.deliveries, 1) > 0 || conn_arm(conn, true) > 0)
 		hop_poke(&conn->hop);
 }
@@ -313,9 +336,10 @@ int xenmsg_open(struct xenmsg **opened, const char *socket_path)
 	if (r < 0)
 		goto free_scratch;
 	outbox_init(&conn->outbox, &conn->hop);
-	r = inbox_init(&conn->inbox, &conn->hop);
+	r = inbox_init(&conn->inbox, conn);
 	if (r < 0)
 		goto close_hop;
+	conn->outbox.pool = conn->inbox.pool;
 	*opened = conn;
 	return 0;
 close_hop:
@@ -338,6 +362,7 @@ void xenmsg_close(struct xenmsg *conn)
 		conn->dead = -ENOTCONN;
 	}
 	outbox_run(&conn->outbox, INT_MAX);
+	calls_run(&conn->outbox, INT_MAX);
 	outbox_free(&conn->outbox);
 	inbox_release(&conn->inbox, true);
 	hop_close(&conn->hop);
@@ -361,7 +386,7 @@ int xenmsg_events(struct xenmsg *conn)
 
 int xenmsg_timeout(struct xenmsg *conn)
 {
-	return conn->outbox.settled_count > 0 || conn->events ? 0 : -1;
+	return outbox_has_outcomes(&conn->outbox) || conn->events ? 0 : -1;
 }
 
 static int process(struct xenmsg *conn)

@@ -69,6 +69,8 @@ int64_t conn_now(void);
 int64_t conn_deadline(int timeout_ms);
 int conn_left(int64_t deadline);
 
+/* What was just put out goes on its way; what doesn't fit waits for room, of which the daemon has to tell us. */
+void conn_push(struct xenmsg *conn);
 /* Reads `in`, sends what can be sent. Returns 0 or conn->dead. */
 int conn_pump(struct xenmsg *conn);
 /* Sends what can be sent and shows it. */

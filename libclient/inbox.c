@@ -6,6 +6,9 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "libclient/channel.h"
+#include "libclient/conn.h"
+#include "libclient/reply.h"
 #include "wire/bytes.h"
 
 #define RELEASE_AFTER 262144u /* bytes taken after which a sleeping daemon is woken to refill, though more is there to take */
@@ -18,9 +21,11 @@ enum receiver_state {
 /* A channel that the daemon opened. */
 struct receiver {
 	struct receiver *prev, *next; /* in inbox->dirty */
-	bool dirty;
+	struct receiver *ending_prev, *ending_next;
+	bool dirty, ending;
 	enum receiver_state state;
 	uint32_t number;
+	struct replies *replies; /* a channel of kind call */
 	struct binding *binding; /* NULL once RESET was sent */
 	struct frame_identity sender;
 	char sender_name[DOMAIN_NAME_MAX + 1];
@@ -29,13 +34,14 @@ struct receiver {
 	uint64_t total;
 	struct xenmsg_message *part;	  /* a message that is spread over frames */
 	uint32_t part_size, part_padding; /* its payload, and what is left of the padding */
+	uint8_t part_type;
 	uint64_t *cancelled;		  /* offsets of state words of messages that are to be skipped */
 	uint32_t cancelled_count;
 };
 
-int inbox_init(struct inbox *inbox, struct hop *hop)
+int inbox_init(struct inbox *inbox, struct xenmsg *conn)
 {
-	*inbox = (struct inbox){.hop = hop, .pool = message_pool_new()};
+	*inbox = (struct inbox){.conn = conn, .hop = &conn->hop, .pool = message_pool_new()};
 	return inbox->pool ? 0 : -ENOMEM;
 }
 
@@ -48,8 +54,11 @@ static void drop_part(struct receiver *receiver)
 static void remove_receiver(struct inbox *inbox, struct receiver *receiver)
 {
 	drop_part(receiver);
+	replies_free(receiver->replies);
 	if (receiver->dirty)
 		DL_DELETE(inbox->dirty, receiver);
+	if (receiver->ending)
+		DL_DELETE2(inbox->ending, receiver, ending_prev, ending_next);
 	if (inbox->frame_left > 0 && inbox->frame_channel == receiver->number)
 		inbox->frame_stale = true;
 	inbox->by_number[receiver->number / 2] = NULL;
@@ -112,7 +121,14 @@ static int reset_receiver(struct inbox *inbox, struct receiver *receiver, uint32
 	receiver->state = RECEIVER_RESET_SENT;
 	receiver->binding = NULL;
 	drop_part(receiver);
+	replies_free(receiver->replies);
+	receiver->replies = NULL;
 	return send_reset(inbox, receiver->number, receiver->taken, error);
+}
+
+int inbox_reset(struct inbox *inbox, uint32_t number, uint32_t error)
+{
+	return reset_receiver(inbox, inbox->by_number[number / 2], error);
 }
 
 int inbox_unbind(struct inbox *inbox, struct binding *binding)
@@ -180,6 +196,10 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 	receiver->binding = inbox_find(inbox, open.name.data, open.name.size);
 	if (!receiver->binding)
 		return reset_receiver(inbox, receiver, ENOENT);
+	if (open.kind == CHANNEL_CALL) {
+		receiver->replies = replies_new(inbox->conn, number);
+		return receiver->replies ? 0 : -ENOMEM;
+	}
 	if (open.kind != CHANNEL_MESSAGE)
 		return reset_receiver(inbox, receiver, EPROTONOSUPPORT);
 	/* The daemon answers the opener for us: it knows our endpoints, and nothing but the ring limits what it may send here. */
@@ -194,9 +214,27 @@ static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
 
 	if (receiver->state != RECEIVER_OPEN || !receiver->fin || receiver->taken < receiver->total || receiver->dirty)
 		return 0;
+	if (receiver->replies && !replies_are_done(receiver->replies)) {
+		if (!receiver->ending)
+			DL_APPEND2(inbox->ending, receiver, ending_prev, ending_next);
+		receiver->ending = true;
+		return 0;
+	}
 	hop_release_deliveries(inbox->hop, true);
-	r = hop_control(inbox->hop, FRAME_FIN, receiver->number, payload, frame_u64_encode(0, payload));
+	r = hop_control(inbox->hop, FRAME_FIN, receiver->number, payload,
+			frame_u64_encode(receiver->replies ? receiver->replies->channel->framed : 0, payload));
 	remove_receiver(inbox, receiver);
+	return r;
+}
+
+int inbox_end_answered(struct inbox *inbox)
+{
+	struct receiver *receiver, *next;
+	int r = 0;
+
+	DL_FOREACH_SAFE2 (inbox->ending, receiver, next, ending_next)
+		if (r == 0)
+			r = end_if_finished(inbox, receiver);
 	return r;
 }
 
@@ -247,6 +285,16 @@ static int on_cancel(struct inbox *inbox, struct receiver *receiver, const uint8
 			   frame_cancelled_encode(&answer, out));
 }
 
+static int on_credit(struct receiver *receiver, const uint8_t *payload, uint32_t length)
+{
+	struct frame_credit credit;
+
+	if (frame_credit_decode(payload, length, &credit) < 0)
+		return -EPROTO;
+	/* On a channel of messages we send nothing. */
+	return receiver->replies ? replies_credit(receiver->replies, credit.consumed, credit.limit) : 0;
+}
+
 static struct receiver *find_receiver(const struct inbox *inbox, uint32_t number)
 {
 	return (number & 1) && number / 2 < inbox->places ? inbox->by_number[number / 2] : NULL;
@@ -272,7 +320,7 @@ int inbox_frame(struct inbox *inbox, const struct frame_header *header, const ui
 	case FRAME_CANCEL:
 		return on_cancel(inbox, receiver, payload, header->length);
 	case FRAME_CREDIT:
-		return 0; /* we send nothing on it */
+		return on_credit(receiver, payload, header->length);
 	default:
 		return -EPROTO;
 	}
@@ -356,7 +404,7 @@ static void fill_in(const struct receiver *receiver, struct xenmsg_message *mess
 }
 
 /* Begins a message whose end isn't in this frame. */
-static int start_part(struct inbox *inbox, struct receiver *receiver, uint32_t size)
+static int start_part(struct inbox *inbox, struct receiver *receiver, uint32_t size, uint8_t type)
 {
 	uint32_t here = inbox->frame_left - MESSAGE_HEAD_SIZE;
 
@@ -364,6 +412,7 @@ static int start_part(struct inbox *inbox, struct receiver *receiver, uint32_t s
 	if (!receiver->part)
 		return -ENOMEM;
 	receiver->part_size = size;
+	receiver->part_type = type;
 	receiver->part_padding = -size & 7u;
 	consume(inbox, receiver, MESSAGE_HEAD_SIZE);
 	return 0;
@@ -392,15 +441,23 @@ static int continue_part(struct inbox *inbox, struct receiver *receiver)
 	return inbox->frame_left >= MESSAGE_TRAILER_SIZE;
 }
 
+static bool head_is_possible(const struct receiver *receiver, uint8_t type, uint32_t size)
+{
+	if (!receiver->replies)
+		return type == MESSAGE_PLAIN;
+	return type == MESSAGE_REQUEST || (type == MESSAGE_WITHDRAWAL && size == 0);
+}
+
 /* 1: a head with a size that can be; 0: the channel was reset. */
-static int read_head(struct inbox *inbox, struct receiver *receiver, uint32_t *size)
+static int read_head(struct inbox *inbox, struct receiver *receiver, uint32_t *size, uint8_t *type)
 {
 	uint8_t head[MESSAGE_HEAD_SIZE];
 	int r;
 
 	ring_reader_copy(&inbox->hop->deliveries, 0, head, sizeof(head));
 	*size = get_u32(head);
-	if (head[4] != 0)
+	*type = head[4];
+	if (!head_is_possible(receiver, *type, *size))
 		r = reset_receiver(inbox, receiver, EPROTO);
 	else if (*size > inbox->hop->max_message)
 		r = reset_receiver(inbox, receiver, EMSGSIZE);
@@ -409,12 +466,25 @@ static int read_head(struct inbox *inbox, struct receiver *receiver, uint32_t *s
 	return r;
 }
 
+/* The caller doesn't wait for an answer any longer. `before` bytes of the frame lie before the trailer. */
+static int take_withdrawal(struct inbox *inbox, struct receiver *receiver, uint32_t before)
+{
+	uint8_t number[4];
+
+	ring_reader_copy(&inbox->hop->deliveries, before + 4, number, sizeof(number));
+	replies_withdraw(receiver->replies, get_u32(number));
+	drop_part(receiver);
+	consume(inbox, receiver, before + MESSAGE_TRAILER_SIZE);
+	return end_if_finished(inbox, receiver);
+}
+
 int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_channel)
 {
 	*unknown_channel = false;
 	for (;;) {
 		struct receiver *receiver;
 		uint32_t size;
+		uint8_t type;
 		int r;
 
 		if (inbox->frame_left == 0) {
@@ -439,17 +509,23 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 			continue;
 		}
 		if (!receiver->part) {
-			r = read_head(inbox, receiver, &size);
+			r = read_head(inbox, receiver, &size, &type);
 			if (r < 0)
 				return r;
 			if (r == 0)
 				continue;
 			if (MESSAGE_HEAD_SIZE + (((uint64_t)size + 7) & ~(uint64_t)7) + MESSAGE_TRAILER_SIZE <=
 			    inbox->frame_left) {
+				if (type == MESSAGE_WITHDRAWAL) {
+					r = take_withdrawal(inbox, receiver, MESSAGE_HEAD_SIZE);
+					if (r < 0)
+						return r;
+					continue;
+				}
 				*front = (struct inbox_front){receiver, receiver->binding, size};
 				return 1;
 			}
-			r = start_part(inbox, receiver, size);
+			r = start_part(inbox, receiver, size, type);
 			if (r < 0)
 				return r;
 			if (inbox->frame_left == 0)
@@ -458,10 +534,14 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 		r = continue_part(inbox, receiver);
 		if (r < 0)
 			return r;
-		if (r > 0) {
+		if (r > 0 && receiver->part_type != MESSAGE_WITHDRAWAL) {
 			*front = (struct inbox_front){receiver, receiver->binding, receiver->part_size};
 			return 1;
 		}
+		if (r > 0)
+			r = take_withdrawal(inbox, receiver, 0);
+		if (r < 0)
+			return r;
 	}
 }
 
@@ -481,6 +561,7 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 	struct ring_reader *ring = &inbox->hop->deliveries;
 	struct xenmsg_message *message = receiver->part;
 	uint32_t before = message ? 0 : MESSAGE_HEAD_SIZE + ((front->size + 7) & ~7u);
+	uint8_t number[4];
 	uint32_t sent = htole32(MESSAGE_SENT);
 	bool mine;
 	int r;
@@ -499,6 +580,7 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 	}
 	if (mine)
 		fill_in(receiver, message);
+	ring_reader_copy(ring, before + 4, number, sizeof(number));
 	receiver->part = NULL;
 	consume(inbox, receiver, before + MESSAGE_TRAILER_SIZE);
 	if (!mine) {
@@ -506,6 +588,9 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 		/* Neither sent nor cancelled: whoever wrote this has lost the thread. */
 		if (sent != htole32(MESSAGE_SENT) && sent != htole32(MESSAGE_CANCELLED))
 			return reset_receiver(inbox, receiver, EPROTO);
+	} else if (receiver->replies && replies_add(receiver->replies, message, get_u32(number)) < 0) {
+		xenmsg_message_free(message);
+		return reset_receiver(inbox, receiver, EPROTO);
 	} else {
 		*taken = message;
 	}

@@ -8,12 +8,14 @@
  * frame is copied straight from the ring; one that is spread over several is put together in private memory, which grows
  * as the bytes arrive, so that a header alone costs nothing.
  *
+ * A request is a message too; the replies on its channel are reply.c's.
+ *
  * Taking a message is a compare-and-swap of its state word from sent to taken (in the ring, where the daemon may be
  * cancelling it at the same time); when it fails the message is skipped.
  *
  * States of a receiver:
  *
- *   OPEN ──FIN, and all taken (answered by FIN)──▶ gone
+ *   OPEN ──FIN, all taken and all requests answered (then our FIN)──▶ gone
  *   OPEN ──RESET (answered)──▶ gone
  *   OPEN ──we find the stream malformed, or the endpoint is unbound: RESET──▶ RESET_SENT ──RESET──▶ gone
  */
@@ -27,6 +29,7 @@
 #include "xenmsg.h"
 
 struct receiver;
+struct xenmsg;
 
 struct binding {
 	char endpoint[ENDPOINT_NAME_MAX + 1];
@@ -36,19 +39,21 @@ struct binding {
 };
 
 struct inbox {
+	struct xenmsg *conn;
 	struct hop *hop;
 	struct message_pool *pool;
 	struct binding *bindings;    /* uthash */
 	struct receiver **by_number; /* the half of its number is the place */
 	uint32_t places;
-	struct receiver *dirty; /* utlist; without shared memory: those whose progress wasn't reported yet */
+	struct receiver *ending; /* utlist: those that had FIN, and wait for the program to answer requests */
+	struct receiver *dirty;	 /* utlist; without shared memory: those whose progress wasn't reported yet */
 	uint32_t frame_channel, frame_left, frame_padding; /* the frame at the front of `deliveries`: what of it is left */
 	bool frame_stale;				   /* its channel has ended meanwhile */
 	bool reset_sent;     /* a RESET may still be unpublished; nothing is released before it */
 	uint32_t unreported; /* bytes taken since the daemon was last offered a notification */
 };
 
-int inbox_init(struct inbox *inbox, struct hop *hop);
+int inbox_init(struct inbox *inbox, struct xenmsg *conn);
 void inbox_free(struct inbox *inbox);
 
 /* The program's bindings; the daemon has agreed already. -ENOMEM. */
@@ -57,6 +62,10 @@ struct binding *inbox_find(struct inbox *inbox, const char *endpoint, size_t siz
 /* Ends the channels to the endpoint, before the daemon is told. */
 int inbox_unbind(struct inbox *inbox, struct binding *binding);
 
+/* Ends a channel that exists. */
+int inbox_reset(struct inbox *inbox, uint32_t number, uint32_t error);
+/* Ends those of inbox->ending that have been answered. */
+int inbox_end_answered(struct inbox *inbox);
 /* A frame about a channel that the daemon opened, DATA excepted. -EPROTO, -ENOMEM. */
 int inbox_frame(struct inbox *inbox, const struct frame_header *header, const uint8_t *payload);
 

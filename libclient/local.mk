@@ -6,6 +6,7 @@ EXTRA_DIST += libclient/libxenmsg.map
 
 noinst_LTLIBRARIES += libclient.la
 libclient_la_SOURCES = \
+	libclient/call.c libclient/call.h \
 	libclient/channel.c libclient/channel.h \
 	libclient/conn.c libclient/conn.h \
 	libclient/connect.c \
@@ -14,6 +15,7 @@ libclient_la_SOURCES = \
 	libclient/inbox.c libclient/inbox.h \
 	libclient/message.c libclient/message.h \
 	libclient/outbox.c libclient/outbox.h \
+	libclient/reply.c libclient/reply.h \
 	libclient/request.c \
 	libclient/stream.c libclient/stream.h \
 	libclient/transfer.c

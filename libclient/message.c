@@ -56,6 +56,7 @@ struct xenmsg_message *message_new(struct message_pool *pool, size_t capacity)
 		message->pool = pool;
 	}
 	message->size = 0;
+	message->request = REQUEST_NONE;
 	if (message_grow(message, capacity, capacity) < 0) {
 		destroy(message);
 		return NULL;
@@ -94,6 +95,8 @@ void xenmsg_message_free(struct xenmsg_message *message)
 
 	if (!message)
 		return;
+	if (message->request == REQUEST_OPEN)
+		reply_abandon(message);
 	pool = message->pool;
 	pool->out--;
 	if (!pool->closed && pool->unused_count < KEEP_MESSAGES && message->capacity <= KEEP_CAPACITY) {

@@ -9,6 +9,9 @@
 
 #include <stdbool.h>
 
+#include <uthash.h>
+
+#include "libclient/reply.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 #include "xenmsg.h"
@@ -23,6 +26,10 @@ struct xenmsg_message {
 	struct frame_identity sender;
 	char endpoint[ENDPOINT_NAME_MAX + 1];
 	char sender_name[DOMAIN_NAME_MAX + 1];
+	enum request_state request;
+	uint32_t number;	 /* of the call */
+	struct replies *replies; /* where the reply goes, while the request is OPEN */
+	UT_hash_handle hh;	 /* in replies->requests */
 };
 
 struct message_pool *message_pool_new(void);

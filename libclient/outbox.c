@@ -6,6 +6,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "libclient/call.h"
 #include "libclient/channel.h"
 #include "wire/bytes.h"
 
@@ -22,10 +23,13 @@ static void forget_address(struct outbox *outbox, struct channel *channel)
 {
 	if (outbox->last == channel)
 		outbox->last = NULL;
-	if (channel->hh.tbl) {
+	if (!channel->hh.tbl)
+		return;
+	if (channel->kind == CHANNEL_CALL)
+		HASH_DELETE(hh, outbox->calls_by_address, channel);
+	else
 		HASH_DELETE(hh, outbox->by_address, channel);
-		channel->hh.tbl = NULL;
-	}
+	channel->hh.tbl = NULL;
 }
 
 static void set_ready(struct outbox *outbox, struct channel *channel)
@@ -44,6 +48,7 @@ static void set_ready(struct outbox *outbox, struct channel *channel)
 static void remove_channel(struct outbox *outbox, struct channel *channel)
 {
 	forget_address(outbox, channel);
+	calls_channel_gone(outbox, channel);
 	if (channel->ready)
 		DL_DELETE(outbox->ready, channel);
 	outbox->by_number[channel->number / 2] = NULL;
@@ -81,12 +86,16 @@ static int reserve_settled(struct outbox *outbox)
 	return 0;
 }
 
-static void settle(struct outbox *outbox, xenmsg_done done, void *userdata, int result)
+static void settle(struct outbox *outbox, const struct op *op, int result)
 {
-	if (!done)
+	if (!op->done)
 		return;
+	if (op->internal) {
+		op->done(op->userdata, result);
+		return;
+	}
 	outbox->settled[(outbox->settled_head + outbox->settled_count++) & (outbox->settled_capacity - 1)] =
-		(struct settled){.done = done, .userdata = userdata, .result = result};
+		(struct settled){.done = op->done, .userdata = op->userdata, .result = result};
 }
 
 int outbox_run(struct outbox *outbox, int budget)
@@ -113,7 +122,7 @@ static void settle_delivered(struct outbox *outbox, struct channel *channel)
 
 		if (op->end > channel->consumed || op->cancelling)
 			break;
-		settle(outbox, op->done, op->userdata, 0);
+		settle(outbox, op, 0);
 		channel_pop_op(channel);
 	}
 }
@@ -133,7 +142,7 @@ static void settle_all(struct outbox *outbox, struct channel *channel, uint64_t 
 			result = 0;
 		else
 			result = begin >= unsure ? error : -ECONNRESET;
-		settle(outbox, op.done, op.userdata, result);
+		settle(outbox, &op, result);
 	}
 }
 
@@ -167,19 +176,27 @@ void outbox_finish(struct outbox *outbox)
 	for (uint32_t i = 0; i < outbox->places; i++) {
 		struct channel *channel = outbox->by_number[i];
 
-		if (channel && channel->state != CHANNEL_CLOSING && fifo_size(&channel->queue) == 0)
+		if (channel && channel->state < CHANNEL_CLOSING && fifo_size(&channel->queue) == 0)
 			send_fin(outbox, channel);
 	}
 }
 
+static struct channel *least_recently_used(struct channel *by_address, struct channel *oldest)
+{
+	struct channel *channel, *next;
+
+	HASH_ITER (hh, by_address, channel, next)
+		if (channel->state == CHANNEL_OPEN && channel->ops_count == 0 && channel->consumed == channel->accepted &&
+		    !channel->calls.waiting && (!oldest || channel->used < oldest->used))
+			oldest = channel;
+	return oldest;
+}
+
 static void close_least_recently_used(struct outbox *outbox)
 {
-	struct channel *oldest = NULL, *channel, *next;
+	struct channel *oldest = least_recently_used(outbox->by_address, NULL);
 
-	HASH_ITER (hh, outbox->by_address, channel, next)
-		if (channel->state == CHANNEL_OPEN && channel->ops_count == 0 && channel->consumed == channel->accepted &&
-		    (!oldest || channel->used < oldest->used))
-			oldest = channel;
+	oldest = least_recently_used(outbox->calls_by_address, oldest);
 	if (oldest)
 		send_fin(outbox, oldest);
 }
@@ -211,9 +228,9 @@ static int find_place(struct outbox *outbox, uint32_t *place)
 	return 0;
 }
 
-static int open_channel(struct outbox *outbox, const char *address, struct channel **opened)
+static int open_channel(struct outbox *outbox, const char *address, enum channel_kind kind, struct channel **opened)
 {
-	struct frame_open open = {.kind = CHANNEL_MESSAGE, .name = {.data = address, .size = strlen(address)}};
+	struct frame_open open = {.kind = (uint8_t)kind, .name = {.data = address, .size = strlen(address)}};
 	uint8_t payload[512]; /* an address that was checked is at most 191 bytes long */
 	struct address parsed;
 	struct channel *channel;
@@ -228,7 +245,7 @@ static int open_channel(struct outbox *outbox, const char *address, struct chann
 	r = find_place(outbox, &place);
 	if (r < 0)
 		return r;
-	channel = channel_new(address, place * 2);
+	channel = channel_new(address, place * 2, kind);
 	if (!channel)
 		return -ENOMEM;
 	r = hop_control(outbox->hop, FRAME_OPEN, channel->number, payload, frame_open_encode(&open, payload));
@@ -240,20 +257,23 @@ static int open_channel(struct outbox *outbox, const char *address, struct chann
 	outbox->next_place = place + 1;
 	outbox->channels++;
 	channel->max_message = outbox->hop->max_message;
-	HASH_ADD_STR(outbox->by_address, address, channel);
+	if (kind == CHANNEL_CALL)
+		HASH_ADD_STR(outbox->calls_by_address, address, channel);
+	else
+		HASH_ADD_STR(outbox->by_address, address, channel);
 	*opened = channel;
 	return 0;
 }
 
-static int channel_of(struct outbox *outbox, const char *address, struct channel **channel)
+int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind, struct channel **channel)
 {
-	if (outbox->last && strcmp(outbox->last->address, address) == 0) {
+	if (outbox->last && outbox->last->kind == kind && strcmp(outbox->last->address, address) == 0) {
 		*channel = outbox->last;
 		return 0;
 	}
-	HASH_FIND_STR(outbox->by_address, address, *channel);
+	HASH_FIND_STR(kind == CHANNEL_CALL ? outbox->calls_by_address : outbox->by_address, address, *channel);
 	if (!*channel) {
-		int r = open_channel(outbox, address, channel);
+		int r = open_channel(outbox, address, kind, channel);
 
 		if (r < 0)
 			return r;
@@ -285,63 +305,106 @@ static bool fits_at_once(struct outbox *outbox, struct channel *channel, uint64_
 	return hop_space(outbox->hop, (uint32_t)need) >= (int)need;
 }
 
-int outbox_post(struct outbox *outbox, const char *address, const void *data, size_t size, bool at_once,
-		xenmsg_done done, void *userdata, struct outbox_ticket *ticket)
+/* Into the ring as far as it goes, the rest into the queue. -ENOMEM: nothing of it was taken; -EPROTO: the session is over. */
+static int frame_or_queue(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces)
 {
-	struct message_pieces pieces;
-	struct channel *channel;
-	uint64_t span = message_span(size), begin;
+	uint64_t span = message_span(pieces->size);
 	int64_t framed = 0;
-	bool held = false;
 	int r;
 
-	if (size > outbox->hop->max_message)
-		return -EMSGSIZE;
-	r = channel_of(outbox, address, &channel);
-	if (r < 0)
-		return r;
-	if (size > channel->max_message)
-		return -EMSGSIZE;
-	if (!queue_has_room(channel, span))
-		return -EAGAIN;
-	r = channel_reserve_op(channel);
-	if (r == 0 && done)
-		r = reserve_settled(outbox);
-	if (r < 0)
-		return r;
-
-	begin = channel->accepted;
-	if (channel->state == CHANNEL_OPENING && span > CHANNEL_INITIAL_LIMIT && channel->hold == UINT64_MAX) {
-		channel->hold = begin;
-		held = true;
-	}
-	if (at_once && !fits_at_once(outbox, channel, span)) {
-		if (held)
-			channel->hold = UINT64_MAX;
-		return -EAGAIN;
-	}
-	message_pieces_init(&pieces, data, size);
 	if (fifo_size(&channel->queue) == 0 && fifo_size(&outbox->hop->backlog) == 0) {
-		framed = channel_frame_pieces(channel, outbox->hop, &pieces);
+		framed = channel_frame_pieces(channel, outbox->hop, pieces);
 		if (framed < 0)
 			return (int)framed;
 	}
 	if ((uint64_t)framed < span) {
 		r = fifo_reserve(&channel->queue, span - (uint64_t)framed);
 		if (r < 0)
-			return framed ? -EPROTO : r; /* half a message can't be taken back: the session is over */
-		channel_queue_pieces(channel, &pieces, (uint64_t)framed);
+			return framed ? -EPROTO : r; /* half a message can't be taken back */
+		channel_queue_pieces(channel, pieces, (uint64_t)framed);
 	}
-	channel->accepted = begin + span;
+	channel->accepted += span;
+	return 0;
+}
+
+int outbox_put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces, bool at_once,
+	       const struct op *op)
+{
+	uint64_t span = message_span(pieces->size);
+	bool reported = op->done && !op->internal, held = false;
+	struct op added = *op;
+	int r;
+
+	if (pieces->size > channel->max_message)
+		return -EMSGSIZE;
+	if (!queue_has_room(channel, span))
+		return -EAGAIN;
+	r = channel_reserve_op(channel);
+	if (r == 0 && reported)
+		r = reserve_settled(outbox);
+	if (r < 0)
+		return r;
+	if (channel->state == CHANNEL_OPENING && span > CHANNEL_INITIAL_LIMIT && channel->hold == UINT64_MAX) {
+		channel->hold = channel->accepted;
+		held = true;
+	}
+	r = at_once && !fits_at_once(outbox, channel, span) ? -EAGAIN : frame_or_queue(outbox, channel, pieces);
+	if (r < 0) {
+		if (held)
+			channel->hold = UINT64_MAX;
+		return r;
+	}
 	channel->used = outbox->clock++;
-	channel_push_op(channel, channel->accepted, done, userdata);
-	if (done)
+	added.end = channel->accepted;
+	channel_push_op(channel, &added);
+	if (reported)
 		outbox->outstanding++;
 	channel_count_framed(channel);
 	set_ready(outbox, channel);
-	if (ticket)
-		*ticket = (struct outbox_ticket){.channel = channel, .userdata = userdata};
 	return 0;
+}
+
+int outbox_put_reply(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces)
+{
+	int r = frame_or_queue(outbox, channel, pieces);
+
+	if (r == 0)
+		set_ready(outbox, channel);
+	return r;
+}
+
+void outbox_credit(struct outbox *outbox, struct channel *channel, uint64_t limit)
+{
+	if (limit > channel->limit)
+		channel->limit = limit;
+	set_ready(outbox, channel);
+}
+
+void outbox_detach(struct outbox *outbox, struct channel *channel)
+{
+	if (channel->ready)
+		DL_DELETE(outbox->ready, channel);
+	channel->ready = false;
+}
+
+int outbox_post(struct outbox *outbox, const char *address, const void *data, size_t size, bool at_once,
+		xenmsg_done done, void *userdata, struct outbox_ticket *ticket)
+{
+	const struct op op = {.done = done, .userdata = userdata};
+	struct message_pieces pieces;
+	struct channel *channel;
+	int r;
+
+	if (size > outbox->hop->max_message)
+		return -EMSGSIZE;
+	r = outbox_channel(outbox, address, CHANNEL_MESSAGE, &channel);
+	if (r < 0)
+		return r;
+	message_pieces_init(&pieces, data, size);
+	r = outbox_put(outbox, channel, &pieces, at_once, &op);
+	if (r == 0 && ticket)
+		*ticket = (struct outbox_ticket){.channel = channel, .userdata = userdata};
+	return r;
 }
 
 int outbox_flush(struct outbox *outbox, uint32_t *want_space)
@@ -405,7 +468,7 @@ static struct op *find_ticket(const struct outbox_ticket *ticket, uint32_t *inde
 
 static void settle_now(struct outbox *outbox, struct op *op, int result)
 {
-	settle(outbox, op->done, op->userdata, result);
+	settle(outbox, op, result);
 	op->done = NULL;
 	op->cancelling = false;
 }
@@ -466,7 +529,7 @@ static void drop_oversized(struct outbox *outbox, struct channel *channel)
 		uint64_t span = op.end - begin, at = begin - channel->framed;
 
 		if (begin >= channel->framed && get_u32(fifo_front(&channel->queue) + at) > channel->max_message) {
-			settle(outbox, op.done, op.userdata, -EMSGSIZE);
+			settle(outbox, &op, -EMSGSIZE);
 			removed += span;
 		} else {
 			if (removed)
@@ -514,6 +577,20 @@ static int on_credit(struct outbox *outbox, struct channel *channel, const uint8
 	return 0;
 }
 
+int outbox_reject(struct outbox *outbox, struct channel *channel, uint32_t error)
+{
+	struct frame_reset reset = {.error = error, .consumed = channel->calls.taken, .unsure = channel->calls.taken};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	forget_address(outbox, channel);
+	outbox_detach(outbox, channel);
+	channel->state = CHANNEL_RESET_SENT;
+	/* The other side's answer says nothing about what it may still take. */
+	settle_all(outbox, channel, UINT64_MAX, -ECONNRESET, -(int)error);
+	calls_channel_gone(outbox, channel);
+	return hop_control(outbox->hop, FRAME_RESET, channel->number, payload, frame_reset_encode(&reset, payload));
+}
+
 static int on_reset(struct outbox *outbox, struct channel *channel, const uint8_t *payload, uint32_t length)
 {
 	struct frame_reset reset;
@@ -525,7 +602,7 @@ static int on_reset(struct outbox *outbox, struct channel *channel, const uint8_
 	error = reset.error > 0 && reset.error < 4096 ? -(int)reset.error : -EPROTO;
 	if (reset.consumed > channel->consumed)
 		channel->consumed = reset.consumed;
-	reset.consumed = reset.unsure = 0; /* nothing flows towards us here */
+	reset.consumed = reset.unsure = channel->calls.taken;
 	r = hop_control(outbox->hop, FRAME_RESET, channel->number, answer, frame_reset_encode(&reset, answer));
 	if (r < 0)
 		return r;
@@ -565,7 +642,14 @@ int outbox_frame(struct outbox *outbox, const struct frame_header *header, const
 		return header->type == FRAME_RESET ? hop_control(outbox->hop, FRAME_RESET, header->channel, payload,
 								 header->length < FRAME_SMALL_MAX ? header->length : FRAME_SMALL_MAX)
 						   : 0;
+	if (channel->state == CHANNEL_RESET_SENT) {
+		if (header->type == FRAME_RESET)
+			remove_channel(outbox, channel);
+		return 0;
+	}
 	switch (header->type) {
+	case FRAME_DATA:
+		return call_answer_data(outbox, channel, payload, header->length);
 	case FRAME_OPENED:
 		return on_opened(outbox, channel, payload, header->length);
 	case FRAME_CREDIT:
@@ -579,6 +663,8 @@ int outbox_frame(struct outbox *outbox, const struct frame_header *header, const
 		channel->fin_received = true;
 		if (channel->state == CHANNEL_CLOSING)
 			remove_channel(outbox, channel);
+		else if (channel->kind == CHANNEL_CALL)
+			return outbox_reject(outbox, channel, EPROTO); /* who answers no more can't be asked either */
 		return 0;
 	default:
 		return -EPROTO;

@@ -3,7 +3,8 @@
 #define XENMSG_LIBCLIENT_OUTBOX_H
 
 /*
- * What the program sends: one channel of kind message for each address, opened at first use and kept for the next message.
+ * What the program sends: one channel of kind message and one of kind call for each address, opened at first use and kept for the
+ * next message. What comes back on those for calls is call.c's.
  * Each message is an `op` that waits in its channel, in the order of the stream, until the daemon's CREDIT has passed its
  * end, or a RESET decides over it (protocol.md, section 2.3). What has an outcome moves to the list of the settled, from
  * which outbox_run() calls the program back: so a callback may send, and no channel changes under the feet of who walks it.
@@ -12,6 +13,7 @@
  *
  *   OPENING ──OPENED──▶ OPEN ──unused for long, all settled──▶ CLOSING (FIN sent) ──FIN from the other side──▶ gone
  *   any ──RESET (answered)──▶ gone; the next message to the address opens another
+ *   any ──the answers on it make no sense: RESET──▶ RESET_SENT ──RESET──▶ gone
  *
  * Bytes go into the ring at once as far as credit and space allow; the rest is copied to the channel's queue. Channels with a
  * queue and credit take turns, a frame each, so none holds up the others.
@@ -23,7 +25,11 @@
 #include "libclient/hop.h"
 #include "xenmsg.h"
 
+struct call;
 struct channel;
+struct message_pieces;
+struct message_pool;
+struct op;
 
 struct settled {
 	xenmsg_done done;
@@ -33,7 +39,8 @@ struct settled {
 
 struct outbox {
 	struct hop *hop;
-	struct channel *by_address; /* uthash; those that take new messages */
+	/* uthash; those that take new messages, and those that take new calls */
+	struct channel *by_address, *calls_by_address;
 	struct channel *last;	    /* the one used last: most programs talk to one address at a time */
 	struct channel **by_number; /* the half of its number is the place */
 	uint32_t places, next_place;
@@ -43,6 +50,11 @@ struct outbox {
 	/* A ring: `outstanding` counts the ops that are to be reported in all, so there is always room for those that settle. */
 	struct settled *settled;
 	uint32_t settled_head, settled_count, settled_capacity, outstanding;
+	/* of call.c */
+	struct call *completed;	   /* utlist: calls that are to be reported */
+	struct channel *unreported; /* without shared memory: channels with answers whose taking wasn't reported yet */
+	struct message_pool *pool; /* for the answers */
+	bool answered;		   /* the error reported last was the server's own */
 };
 
 /* What is needed to withdraw a message again. Valid until its `done` was called. */
@@ -64,6 +76,25 @@ int outbox_post(struct outbox *outbox, const char *address, const void *data, si
 int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket);
 /* The answer to a CANCEL doesn't come: -ECONNRESET. */
 void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket);
+
+/* The channel to an address, opened if there is none. -EINVAL, -ENOBUFS, -ENOMEM. */
+int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind, struct channel **channel);
+/* Puts a message on it, as outbox_post(). `op` says who wants to know; its `end` is filled in. */
+int outbox_put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces, bool at_once,
+	       const struct op *op);
+/* Puts it on a stream of replies, where nobody waits for an outcome. */
+int outbox_put_reply(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces);
+/* The stream may go further than before. */
+void outbox_credit(struct outbox *outbox, struct channel *channel, uint64_t limit);
+/* A stream of replies isn't to be sent any further. */
+void outbox_detach(struct outbox *outbox, struct channel *channel);
+/* We can't make sense of what comes on a channel: RESET. */
+int outbox_reject(struct outbox *outbox, struct channel *channel, uint32_t error);
+/* Whether outbox_run() or calls_run() have something to report. */
+static inline bool outbox_has_outcomes(const struct outbox *outbox)
+{
+	return outbox->settled_count > 0 || outbox->completed;
+}
 
 /* Moves queued bytes to the ring. *want_space: how much room it waits for, 0 if it doesn't. */
 int outbox_flush(struct outbox *outbox, uint32_t *want_space);

@@ -242,11 +242,12 @@ int request_bind(struct xenmsg *conn, const char *endpoint, uint32_t kinds)
 int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options, xenmsg_message_handler handler,
 		void *userdata)
 {
+	const unsigned known = XENMSG_BIND_MESSAGES | XENMSG_BIND_CALLS;
 	size_t size = strlen(endpoint);
 	struct binding *binding;
 	int r;
 
-	if (options != 0 || !endpoint_name_is_valid(endpoint, size))
+	if ((options & ~known) || !endpoint_name_is_valid(endpoint, size))
 		return -EINVAL;
 	if (inbox_find(&conn->inbox, endpoint, size))
 		return -EEXIST;
@@ -254,7 +255,7 @@ int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options, xen
 	r = inbox_bind(&conn->inbox, endpoint, handler, userdata);
 	if (r < 0)
 		return r;
-	r = request_bind(conn, endpoint, 1u << (CHANNEL_MESSAGE - 1));
+	r = request_bind(conn, endpoint, options ? options : known);
 	binding = inbox_find(&conn->inbox, endpoint, size);
 	if (r < 0 && binding)
 		inbox_unbind(&conn->inbox, binding);

@@ -25,15 +25,7 @@ int xenmsg_post(struct xenmsg *conn, const char *address, const void *data, size
 	}
 	if (r < 0)
 		return r;
-	/* What doesn't fit waits for room, of which the daemon has to tell us. */
-	if (conn->outbox.ready || conn->want_space)
-		while (conn_flush(conn) == 0 && conn->want_space && hop_arm_space(&conn->hop, conn->want_space) > 0)
-			;
-	else
-		hop_publish(&conn->hop);
-	/* Without shared memory our own reading may have taken away what made the descriptor readable, and sending may need it. */
-	if (conn->hop.stream)
-		hop_poke(&conn->hop);
+	conn_push(conn);
 	return 0;
 }
 
@@ -58,7 +50,7 @@ static void await(struct xenmsg *conn, const struct outcome *outcome, int64_t de
 		conn_pump(conn);
 		do
 			conn_run_outcomes(conn, RUN_BUDGET);
-		while (!outcome->known && conn->outbox.settled_count > 0);
+		while (!outcome->known && outbox_has_outcomes(&conn->outbox));
 		if (outcome->known)
 			return;
 		r = conn_sleep(conn, deadline, false);
@@ -129,7 +121,7 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 	}
 	if (!outcome.known) {
 		outbox_abandon(&conn->outbox, &ticket);
-		while (!outcome.known && conn->outbox.settled_count > 0)
+		while (!outcome.known && outbox_has_outcomes(&conn->outbox))
 			conn_run_outcomes(conn, RUN_BUDGET);
 	}
 	conn_remind(conn);

@@ -69,6 +69,13 @@ enum event_kind {
 /* The header and trailer of a message inside a channel's stream (protocol.md, section 2.1). */
 #define MESSAGE_HEAD_SIZE    8u
 #define MESSAGE_TRAILER_SIZE 8u
+enum message_type {
+	MESSAGE_PLAIN = 0,
+	MESSAGE_REQUEST = 1,
+	MESSAGE_REPLY = 2,
+	MESSAGE_ERROR = 3,
+	MESSAGE_WITHDRAWAL = 4,
+};
 enum message_state {
 	MESSAGE_SENT = 0,
 	MESSAGE_TAKEN = 1,

@@ -429,7 +429,7 @@ static void a_refusal_comes_with_its_reason(void **state)
 	assert_int_equal(xenmsg_bind(fake.conn, longest, 0, NULL, NULL), -EINVAL);
 	assert_int_equal(xenmsg_bind(fake.conn, "", 0, NULL, NULL), -EINVAL);
 	assert_int_equal(xenmsg_bind(fake.conn, "a.b", 0, NULL, NULL), -EINVAL);
-	assert_int_equal(xenmsg_bind(fake.conn, "fine", 1, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_bind(fake.conn, "fine", 4, NULL, NULL), -EINVAL);
 	longest[ENDPOINT_NAME_MAX] = '\0';
 	fake_bind(&fake, longest, NULL, NULL);
 }

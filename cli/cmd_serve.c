@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* serve: a command for each call. A request is taken only when there is a job for it, so one that nobody has begun can still be
+ * withdrawn for certain. */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "cli/cli.h"
+#include "cli/command.h"
+
+static const char help[] =
+	"Usage: xenmsg serve [OPTIONS] ENDPOINT -- COMMAND [ARGUMENT...]\n"
+	"\n"
+	"Answers calls to ENDPOINT: runs the command for each, with the request as its standard input; what it writes to\n"
+	"standard output is the reply, once it has ended with status 0, else the caller gets an error. Who called is in its\n"
+	"environment: XENMSG_SENDER_DOMID, _NAME, _UID and _PID. A command whose caller has given up gets SIGTERM.\n"
+	"\n"
+	"      --jobs N        run at most N commands at a time (else: as many as there are CPUs)\n"
+	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+
+enum { OPTION_JOBS = 256 };
+
+struct serve {
+	struct cli *cli;
+	struct xenmsg *conn;
+	const char *endpoint;
+	char **command;
+	uint64_t jobs_max, running;
+	struct job *jobs;
+	struct event_base *base;
+	struct event *on_conn;
+	int code;
+};
+
+/*
+ * One call: the command runs ──ends──▶ its answer is given ──▶ gone. The answer may have to wait for a caller who doesn't
+ * read what he was answered before.
+ */
+struct job {
+	struct job *prev, *next;
+	struct serve *serve;
+	struct xenmsg_message *request;
+	pid_t pid;
+	int pidfd, in, out;
+	struct event *on_in, *on_out, *on_end;
+	size_t written; /* of the request */
+	char *reply;
+	size_t size, capacity;
+	int error; /* to be answered instead of the reply */
+	bool ended, told_to_stop;
+};
+
+static void take_calls(struct serve *serve);
+
+static void drop_event(struct event **event, int *fd)
+{
+	if (*event)
+		event_free(*event);
+	*event = NULL;
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void job_free(struct job *job)
+{
+	DL_DELETE(job->serve->jobs, job);
+	job->serve->running--;
+	drop_event(&job->on_in, &job->in);
+	drop_event(&job->on_out, &job->out);
+	drop_event(&job->on_end, &job->pidfd);
+	xenmsg_message_free(job->request);
+	free(job->reply);
+	free(job);
+}
+
+static void stop_command(struct job *job)
+{
+	if (job->pid > 0 && !job->ended && !job->told_to_stop)
+		kill(-job->pid, SIGTERM);
+	job->told_to_stop = true;
+}
+
+/* False: the caller has to read first. */
+static bool answer(struct job *job)
+{
+	int r;
+
+	if (job->error) {
+		xenmsg_reply_error(job->request, job->error);
+		return true;
+	}
+	r = xenmsg_reply(job->request, job->reply, job->size);
+	if (r == -EAGAIN)
+		return false;
+	/* The caller is told; that he has gone isn't worth a word. */
+	if (r == -EMSGSIZE || r == -ENOMEM)
+		xenmsg_reply_error(job->request, -r);
+	return true;
+}
+
+static void fail_job(struct job *job, int error, const char *what, int detail)
+{
+	if (!job->error)
+		job->error = error;
+	if (!job->told_to_stop)
+		cli_note(job->serve->cli, "serve %s: a call from domain %u: %s %d", job->serve->endpoint,
+			 xenmsg_message_sender_domid(job->request), what, detail);
+}
+
+/* ---- the command's ends ---- */
+
+static void on_in(int fd, short what, void *userdata)
+{
+	struct job *job = userdata;
+	const char *data = xenmsg_message_data(job->request);
+	size_t size = xenmsg_message_size(job->request);
+	ssize_t n = write(fd, data + job->written, size - job->written);
+
+	(void)what;
+	if (n > 0)
+		job->written += (size_t)n;
+	/* A command need not read all that it is given. */
+	if (job->written == size || (n < 0 && errno != EAGAIN && errno != EINTR))
+		drop_event(&job->on_in, &job->in);
+}
+
+/* What the command has written. False: that was the end, or can't be kept. */
+static bool read_reply(struct job *job)
+{
+	size_t most = xenmsg_max_message(job->serve->conn);
+
+	for (;;) {
+		ssize_t n;
+
+		if (job->size == job->capacity) {
+			size_t capacity = job->capacity ? job->capacity * 2 : 4096;
+			char *grown = job->size > most ? NULL : realloc(job->reply, capacity);
+
+			if (!grown) {
+				job->error = job->size > most ? EMSGSIZE : ENOMEM;
+				stop_command(job);
+				return false;
+			}
+			job->reply = grown;
+			job->capacity = capacity;
+		}
+		n = read(job->out, job->reply + job->size, job->capacity - job->size);
+		if (n <= 0)
+			return n < 0 && (errno == EAGAIN || errno == EINTR);
+		job->size += (size_t)n;
+	}
+}
+
+static void on_out(int fd, short what, void *userdata)
+{
+	struct job *job = userdata;
+
+	(void)fd;
+	(void)what;
+	if (!read_reply(job))
+		drop_event(&job->on_out, &job->out);
+}
+
+static void on_end(int fd, short what, void *userdata)
+{
+	struct job *job = userdata;
+	int status = 0;
+
+	(void)fd;
+	(void)what;
+	if (waitpid(job->pid, &status, WNOHANG) != job->pid)
+		return;
+	job->ended = true;
+	/* Its children may still hold the pipe: what counts is what is there now. */
+	if (job->out >= 0)
+		read_reply(job);
+	drop_event(&job->on_in, &job->in);
+	drop_event(&job->on_out, &job->out);
+	drop_event(&job->on_end, &job->pidfd);
+	if (WIFSIGNALED(status))
+		fail_job(job, EIO, "the command was killed by signal", WTERMSIG(status));
+	else if (WEXITSTATUS(status) != 0)
+		fail_job(job, EIO, "the command ended with status", WEXITSTATUS(status));
+	if (job->size > xenmsg_max_message(job->serve->conn) && !job->error)
+		job->error = EMSGSIZE;
+	if (answer(job)) {
+		struct serve *serve = job->serve;
+
+		job_free(job);
+		take_calls(serve);
+	}
+}
+
+static void run_command(struct job *job, const int in[2], const int out[2])
+{
+	struct xenmsg_message *request = job->request;
+	char **command = job->serve->command;
+
+	setpgid(0, 0);
+	signal(SIGPIPE, SIG_DFL);
+	command_set_sender(xenmsg_message_sender_domid(request), xenmsg_message_sender_name(request),
+			   xenmsg_message_sender_uid(request), xenmsg_message_sender_pid(request));
+	if (dup2(in[0], STDIN_FILENO) >= 0 && dup2(out[1], STDOUT_FILENO) >= 0)
+		execvp(command[0], command);
+	fprintf(stderr, "xenmsg: serve: %s: %s\n", command[0], strerror(errno));
+	_exit(127);
+}
+
+static int start_command(struct job *job)
+{
+	struct event_base *base = job->serve->base;
+	int in[2] = {-1, -1}, out[2] = {-1, -1}, r = 0;
+
+	if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || (job->pid = fork()) < 0)
+		r = -errno;
+	else if (job->pid == 0)
+		run_command(job, in, out);
+	if (in[0] >= 0)
+		close(in[0]);
+	if (out[1] >= 0)
+		close(out[1]);
+	job->in = in[1];
+	job->out = out[0];
+	if (r < 0) {
+		job->pid = 0;
+		return r;
+	}
+	setpgid(job->pid, job->pid); /* whoever comes first */
+	fcntl(job->in, F_SETFL, O_NONBLOCK);
+	fcntl(job->out, F_SETFL, O_NONBLOCK);
+	job->pidfd = pidfd_open(job->pid, 0);
+	if (job->pidfd < 0)
+		return -errno;
+	job->on_in = event_new(base, job->in, EV_WRITE | EV_PERSIST, on_in, job);
+	job->on_out = event_new(base, job->out, EV_READ | EV_PERSIST, on_out, job);
+	job->on_end = event_new(base, job->pidfd, EV_READ | EV_PERSIST, on_end, job);
+	if (!job->on_in || !job->on_out || !job->on_end || event_add(job->on_in, NULL) < 0 ||
+	    event_add(job->on_out, NULL) < 0 || event_add(job->on_end, NULL) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+/* ---- calls ---- */
+
+static void start_job(struct serve *serve, struct xenmsg_message *request)
+{
+	struct job *job = calloc(1, sizeof(*job));
+	int r;
+
+	if (!job) {
+		xenmsg_reply_error(request, ENOMEM);
+		xenmsg_message_free(request);
+		return;
+	}
+	job->serve = serve;
+	job->request = request;
+	job->pidfd = job->in = job->out = -1;
+	DL_APPEND(serve->jobs, job);
+	serve->running++;
+	r = start_command(job);
+	if (r == 0)
+		return;
+	fail_job(job, -r, "the command can't be started: error", -r);
+	stop_command(job);
+	if (job->pid > 0)
+		waitpid(job->pid, NULL, 0);
+	answer(job);
+	job_free(job);
+}
+
+static void take_calls(struct serve *serve)
+{
+	while (serve->running < serve->jobs_max) {
+		struct xenmsg_message *request;
+		int r = xenmsg_recv(serve->conn, &request, 0);
+
+		if (r == -EINTR)
+			continue;
+		if (r == -EAGAIN)
+			return;
+		if (r < 0) {
+			serve->code = cli_error(serve->conn, "serve", serve->endpoint, r);
+			event_base_loopbreak(serve->base);
+			return;
+		}
+		start_job(serve, request);
+	}
+}
+
+static void on_conn(int fd, short what, void *userdata)
+{
+	struct serve *serve = userdata;
+	struct job *job, *next;
+	int r = xenmsg_process(serve->conn);
+
+	(void)fd;
+	(void)what;
+	if (r < 0) {
+		serve->code = cli_error(serve->conn, "serve", serve->endpoint, r);
+		event_base_loopbreak(serve->base);
+		return;
+	}
+	DL_FOREACH_SAFE (serve->jobs, job, next) {
+		if (job->ended && answer(job))
+			job_free(job);
+		else if (!job->ended && !xenmsg_message_wants_reply(job->request))
+			stop_command(job);
+	}
+	take_calls(serve);
+}
+
+static void on_signal(int number, short what, void *userdata)
+{
+	(void)number;
+	(void)what;
+	event_base_loopbreak(userdata);
+}
+
+static int serve_calls(struct serve *serve)
+{
+	struct event *stop[2] = {NULL, NULL};
+	struct job *job, *next;
+
+	serve->base = event_base_new();
+	if (!serve->base)
+		return cli_error(serve->conn, "serve", serve->endpoint, -ENOMEM);
+	serve->on_conn = event_new(serve->base, xenmsg_fd(serve->conn), EV_READ | EV_PERSIST, on_conn, serve);
+	stop[0] = evsignal_new(serve->base, SIGINT, on_signal, serve->base);
+	stop[1] = evsignal_new(serve->base, SIGTERM, on_signal, serve->base);
+	if (serve->on_conn && stop[0] && stop[1]) {
+		event_add(serve->on_conn, NULL);
+		event_add(stop[0], NULL);
+		event_add(stop[1], NULL);
+		take_calls(serve);
+		event_base_dispatch(serve->base);
+	}
+	/* Whose call isn't answered by now gets an error. */
+	DL_FOREACH_SAFE (serve->jobs, job, next) {
+		stop_command(job);
+		job_free(job);
+	}
+	for (int i = 0; i < 2; i++)
+		if (stop[i])
+			event_free(stop[i]);
+	if (serve->on_conn)
+		event_free(serve->on_conn);
+	event_base_free(serve->base);
+	return serve->code;
+}
+
+static uint64_t cpus(void)
+{
+	long count = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return count > 0 ? (uint64_t)count : 1;
+}
+
+int cmd_serve(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"jobs", required_argument, NULL, OPTION_JOBS},
+		CLI_OPTIONS,
+	};
+	struct serve serve = {.cli = cli, .jobs_max = cpus(), .code = EXIT_DONE};
+	int option, code, r;
+
+	while ((option = getopt_long(argc, argv, "+" CLI_SHORT, options, NULL)) != -1) {
+		if (option == OPTION_JOBS) {
+			if (!cli_parse_count(optarg, &serve.jobs_max))
+				return cli_usage("serve", "--jobs takes a number above 0, not '%s'", optarg);
+		} else if (!cli_option(cli, option, "serve", help, &code)) {
+			return code;
+		}
+	}
+	if (optind >= argc)
+		return cli_usage("serve", "on which endpoint?");
+	serve.endpoint = argv[optind++];
+	if (optind < argc && strcmp(argv[optind], "--") == 0)
+		optind++;
+	if (optind >= argc)
+		return cli_usage("serve", "which command?");
+	serve.command = argv + optind;
+	if (!command_can_be_run(serve.command[0]))
+		return cli_usage("serve", "the command '%s' can't be run: %s", serve.command[0], strerror(errno));
+	code = cli_open(cli, &serve.conn);
+	if (code)
+		return code;
+	r = xenmsg_bind(serve.conn, serve.endpoint, XENMSG_BIND_CALLS, NULL, NULL);
+	code = r < 0 ? cli_error(serve.conn, "serve", serve.endpoint, r) : serve_calls(&serve);
+	xenmsg_close(serve.conn);
+	return code;
+}

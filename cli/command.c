@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/command.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool file_can_be_run(const char *file)
+{
+	struct stat info;
+
+	if (access(file, X_OK) < 0 || stat(file, &info) < 0)
+		return false;
+	errno = EACCES;
+	return S_ISREG(info.st_mode);
+}
+
+bool command_can_be_run(const char *command)
+{
+	const char *path = getenv("PATH");
+	char *copy, *rest, *part;
+	bool found = false;
+
+	if (strchr(command, '/'))
+		return file_can_be_run(command);
+	copy = rest = strdup(path ? path : "/usr/bin:/bin");
+	while (copy && !found && (part = strsep(&rest, ":")) != NULL) {
+		char file[4096];
+
+		snprintf(file, sizeof(file), "%s/%s", *part ? part : ".", command);
+		found = file_can_be_run(file);
+	}
+	free(copy);
+	if (!found)
+		errno = ENOENT;
+	return found;
+}
+
+static void set_number(const char *name, uint32_t value)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", value);
+	setenv(name, text, 1);
+}
+
+void command_set_sender(uint32_t domid, const char *name, uint32_t uid, uint32_t pid)
+{
+	set_number("XENMSG_SENDER_DOMID", domid);
+	set_number("XENMSG_SENDER_UID", uid);
+	set_number("XENMSG_SENDER_PID", pid);
+	if (name)
+		setenv("XENMSG_SENDER_NAME", name, 1);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_LIBCLIENT_CALL_H
+#define XENMSG_LIBCLIENT_CALL_H
+
+/*
+ * The caller's side of calls: requests that wait for their answer, and the stream of answers on each channel of kind call,
+ * put together as its bytes arrive (protocol.md, section 2.3). A request is a message of the outbox, and its op tells
+ * whether it was taken.
+ *
+ *   posted ──taken──▶ taken ──answer──▶ completed ──done called──▶ gone
+ *      │                └──channel ends (ECONNRESET), time is up (ETIMEDOUT, withdrawn)──▶ completed
+ *      ├──not taken, for the reason that the outbox says──▶ completed
+ *      └──answer (the receipt is still on its way)──▶ completed ──done called──▶ waits for its op ──▶ gone
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uthash.h>
+
+#include "wire/frame.h"
+#include "xenmsg.h"
+
+struct channel;
+struct outbox;
+
+struct call {
+	uint32_t number;
+	struct channel *channel; /* NULL: it has ended, or nobody waits for an answer any more */
+	struct outbox *outbox;
+	xenmsg_call_done done;
+	void *userdata;
+	bool unsettled; /* its op has no outcome */
+	bool completed, reported;
+	bool answered; /* the error is the server's own */
+	int result;
+	struct xenmsg_message *reply;
+	struct call *prev, *next; /* in outbox->completed */
+	UT_hash_handle hh;
+};
+
+/* What a channel of kind call keeps; all zero for others. */
+struct channel_calls {
+	struct call *waiting; /* uthash by number: those without an answer */
+	uint32_t last_number;
+	uint64_t taken; /* bytes of the stream of answers that have come */
+	bool unreported;
+	struct channel *prev, *next; /* in outbox->unreported */
+	/* the answer that is being put together */
+	uint64_t at; /* how much of it has come */
+	uint8_t head[MESSAGE_HEAD_SIZE], trailer[MESSAGE_TRAILER_SIZE];
+	uint32_t size;
+	struct xenmsg_message *message; /* NULL: it is too large and skipped */
+};
+
+/* Posts a request; the errors are those of xenmsg_call_post(). */
+int call_start(struct outbox *outbox, const char *address, const void *data, size_t size, xenmsg_call_done done,
+	       void *userdata, struct call **started);
+/* It was taken and its time is up: completes it with -ETIMEDOUT and tells the server. */
+int call_withdraw(struct call *call);
+
+/* Bytes of answers have come. -ENOMEM, -EPROTO. */
+int call_answer_data(struct outbox *outbox, struct channel *channel, const uint8_t *data, uint32_t size);
+/* Without shared memory: says how far answers were taken. */
+int calls_report(struct outbox *outbox);
+/* The channel has ended, and its ops are settled. */
+void calls_channel_gone(struct outbox *outbox, struct channel *channel);
+void call_drop_answer(struct channel *channel);
+/* Calls `done` for up to `budget` of the completed. Returns for how many. */
+int calls_run(struct outbox *outbox, int budget);
+
+#endif
