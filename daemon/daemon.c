@@ -26,6 +26,7 @@
 #include "daemon/quota.h"
 #include "daemon/router.h"
 #include "daemon/store.h"
+#include "daemon/stream.h"
 #include "daemon/streams.h"
 #include "daemon/vchan.h"
 #include "daemon/watches.h"
@@ -268,12 +269,23 @@ static void domain_changed(void *userdata, uint32_t domid, const char *old_name,
 		peers_advertise_to(daemon->peers, domid);
 }
 
+static void recheck_stream(void *userdata, struct stream *stream)
+{
+	router_recheck_hop(userdata, stream_hop(stream));
+}
+
+static void recheck_channels(struct daemon *daemon)
+{
+	router_recheck(daemon->router);
+	streams_each(daemon->streams, recheck_stream, daemon->router);
+}
+
 static void directory_flush(void *userdata, bool changed)
 {
 	struct daemon *daemon = userdata;
 
 	if (changed)
-		router_recheck(daemon->router);
+		recheck_channels(daemon);
 	relay_flush(&daemon->relay);
 }
 
@@ -354,7 +366,7 @@ static void on_hangup(int number, short what, void *userdata)
 	(void)what;
 	sd_notify(0, "RELOADING=1");
 	if (access_reload(daemon->access) == 0) {
-		router_recheck(daemon->router);
+		recheck_channels(daemon);
 		daemon_advertise(daemon);
 		relay_flush(&daemon->relay);
 	}

@@ -8,7 +8,9 @@ libdaemon_la_SOURCES = \
 	daemon/daemon.c daemon/daemon.h daemon/daemon_internal.h \
 	daemon/denied.c daemon/denied.h \
 	daemon/directory.c daemon/directory.h \
-	daemon/hop.c daemon/hop.h \
+	daemon/hop.c daemon/hop.h daemon/hop_internal.h \
+	daemon/hop_input.c \
+	daemon/hop_output.c \
 	daemon/keeper.c daemon/keeper.h \
 	daemon/link.c daemon/link.h \
 	daemon/local.c daemon/local.h \
@@ -19,6 +21,7 @@ libdaemon_la_SOURCES = \
 	daemon/policy.c daemon/policy.h \
 	daemon/privileges.c daemon/privileges.h \
 	daemon/quota.c daemon/quota.h \
+	daemon/relay.c \
 	daemon/requests.c \
 	daemon/restore.c \
 	daemon/router.c daemon/router.h \

@@ -186,7 +186,7 @@ int router_open_address(struct router *router, struct channel *channel, struct f
 	return accept_or_refuse(channel, hop, address.endpoint);
 }
 
-static void recheck_hop(struct router *router, struct hop *hop)
+void router_recheck_hop(struct router *router, struct hop *hop)
 {
 	for (uint32_t i = 0; i < hop->table_size; i++) {
 		struct channel_end *end = hop->table[i];
@@ -203,7 +203,7 @@ void router_recheck(struct router *router)
 	struct endpoint *endpoint, *next;
 
 	HASH_ITER (hh, router->endpoints, endpoint, next)
-		recheck_hop(router, endpoint->hop);
+		router_recheck_hop(router, endpoint->hop);
 }
 
 unsigned router_endpoints(const struct router *router)

@@ -62,8 +62,10 @@ int router_open_endpoint(struct router *router, struct channel *channel, struct 
 /* -EINVAL, or as router_callbacks.resolve. */
 int router_resolve(struct router *router, const char *domain, uint32_t *domid);
 
-/* The rules have changed: ends the channels that they forbid now. */
+/* The rules have changed: ends the channels to endpoints that they forbid now, */
 void router_recheck(struct router *router);
+/* and those to programs that this hop has accepted. */
+void router_recheck_hop(struct router *router, struct hop *hop);
 
 unsigned router_endpoints(const struct router *router);
 /* Sorted by name. */

@@ -203,6 +203,14 @@ void streams_forget_session(struct streams *streams, struct session *session)
 	}
 }
 
+void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream), void *userdata)
+{
+	struct entry *entry;
+
+	DL_FOREACH(streams->list, entry)
+		each(userdata, entry->stream);
+}
+
 unsigned streams_count(const struct streams *streams)
 {
 	return streams->count;

@@ -15,6 +15,7 @@ struct channel;
 struct relay;
 struct session;
 struct streams;
+struct stream;
 
 struct streams *streams_new(struct relay *relay,
 			    int (*route)(void *userdata, struct channel *channel, const struct frame_open *open),
@@ -31,6 +32,8 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint, struct session *session);
 void streams_forget_session(struct streams *streams, struct session *session);
 
+/* `each` doesn't end any. */
+void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream), void *userdata);
 unsigned streams_count(const struct streams *streams);
 
 #endif

@@ -378,6 +378,25 @@ static void bind_many(struct tool *tool)
 	until_it_fails(tool, bind_one_more, tool->number[3]);
 }
 
+/* xs-event-on WORD MILLISECONDS: the next event whose path has the word in it */
+static void xs_event_on(struct tool *tool)
+{
+	struct pollfd pollfd = {.fd = xs_fileno(tool->xs), .events = POLLIN};
+	unsigned count;
+
+	while (poll(&pollfd, 1, (int)tool->number[2]) == 1) {
+		char **event = xs_read_watch(tool->xs, &count);
+
+		if (event && strstr(event[XS_WATCH_PATH], tool->word[1])) {
+			printf("ok %s\n", event[XS_WATCH_PATH]);
+			free(event);
+			return;
+		}
+		free(event);
+	}
+	printf("ok none\n");
+}
+
 /* A child that holds what it has inherited, and does nothing else. */
 static void fork_holder(struct tool *tool)
 {
@@ -436,6 +455,7 @@ static const struct command commands[] = {
 	{"xs-write", 3, xs_write_path},
 	{"xs-watch", 2, xs_watch_path},
 	{"xs-event", 2, xs_event},
+	{"xs-event-on", 3, xs_event_on},
 	{"xs-rm", 2, xs_remove},
 	{"xs-mkdir", 2, xs_make},
 	{"xs-chmod", 3, xs_chmod},

@@ -41,7 +41,9 @@ integration_tests = \
 	tests/integration/test_cli_queries.py \
 	tests/integration/test_delivery.py \
 	tests/integration/test_names.py \
+	tests/integration/test_limits.py \
 	tests/integration/test_peers_life.py \
+	tests/integration/test_policy.py \
 	tests/integration/test_sim_evtchn.py \
 	tests/integration/test_sim_grants.py \
 	tests/integration/test_sim_host.py \

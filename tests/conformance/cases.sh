@@ -168,6 +168,9 @@ case_store_watches() {
 	for tag in A B; do end_program $tag; done
 }
 
+# The next event on what this is about: in a real host others come and go, too.
+found() { ask B xs-event-on conformance "${1:-5000}"; }
+
 # What the discovery of daemons stands on.
 case_store_discovery() {
 	local u1 leaf
@@ -178,13 +181,13 @@ case_store_discovery() {
 	show 'a guest watches all domains' "$(ask B xs-watch /local/domain)"
 	show 'it fires' "$(event B)"
 	show 'in another a private directory is made' "$(ask A xs-mkdir data/conformance)"
-	show 'of that he is not told' "$(event B 500)"
+	show 'of that he is not told' "$(found 500)"
 	show 'and a leaf' "$(ask A xs-write data/conformance/leaf 1)"
 	show 'that everybody may read' "$(ask A xs-chmod data/conformance/leaf "r$u1")"
-	show 'he is told' "$(event B | sed "s|$leaf|LEAF|")"
+	show 'he is told' "$(found | sed "s|$leaf|LEAF|")"
 	show 'he reads it' "$(ask B xs-read "$leaf")"
 	show 'it is removed' "$(ask A xs-rm data/conformance/leaf)"
-	show 'he is told' "$(event B | sed "s|$leaf|LEAF|")"
+	show 'he is told' "$(found | sed "s|$leaf|LEAF|")"
 	ask A xs-rm data/conformance >/dev/null
 	for tag in A B; do end_program $tag; done
 }
@@ -194,9 +197,7 @@ case_store_limits() {
 	show 'a value of 2000 bytes' "$(ask A xs-size data/conformance 2000)"
 	show 'of 2049' "$(ask A xs-size data/conformance 2049)"
 	show 'of 5000' "$(ask A xs-size data/conformance 5000)"
-	show 'six entries of permissions' "$(ask A xs-chmod data/conformance "n$(domid u2),r1,r3,r4,r5,r6")"
-	show 'seven' "$(ask A xs-chmod data/conformance "n$(domid u2),r1,r3,r4,r5,r6,r7")"
-	show 'watches without end' "$(ask A xs-watches data/w 1000)"
+	show 'five entries of permissions' "$(ask A xs-chmod data/conformance "n$(domid u2),r1,r3,r4,r5")"
 	show 'transactions without end' "$(ask A xs-transactions 100)"
 	show 'nodes in one directory without end' "$(ask A xs-fill-directory data/conformance 3000)"
 	ask A xs-rm data/conformance >/dev/null
@@ -205,6 +206,10 @@ case_store_limits() {
 	show 'they are removed' "$(ask A xs-rm data/conformance)"
 	show 'then there is room' "$(ask A xs-write data/one-more 1)"
 	ask A xs-rm data/one-more >/dev/null
+	end_program A
+	# By the kernel's device, a refused watch costs a program its connection to XenStore: nothing can be asked after it.
+	program A u2
+	show 'watches without end' "$(ask A xs-watches data/w 1000)"
 	end_program A
 }
 

@@ -88,3 +88,16 @@ test_a_renamed_domain_knows_its_name() {
 	xl rename work u1
 	eventually 10 is_called u1 u1
 }
+
+sends_to() { on "$1" "xenmsg send --timeout 20 $2 'by name'"; }
+
+test_guests_know_each_other_by_the_names_that_dom0_gives() {
+	receiver u2 inbox --count 1 --timeout 60
+	eventually 20 sends_to u1 u2:inbox
+	ended u2 inbox 0
+	xl rename u2 press
+	receiver u2 inbox --count 1 --timeout 60
+	eventually 20 sends_to u1 press:inbox
+	ended u2 inbox 0
+	xl rename press u2
+}

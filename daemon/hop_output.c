@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Why it is as it is:
+ *  - DATA frames are filled in place, right in the ring: consecutive pieces of one channel become one frame, so that a
+ *    thousand small messages cost the next daemon one header.
+ *  - What was written is shown to the reader in chunks, not only at the end of a turn: on two CPUs the reader works on the
+ *    first chunk while we copy the second.
+ *  - Input is released in the same chunks, for the same reason.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "daemon/channel.h"
+#include "daemon/hop.h"
+#include "daemon/hop_internal.h"
+
+#define CHUNK	       32768u	/* bytes after which the other side gets to see, or gets back, what was done */
+#define QUANTUM	       16384u	/* bytes of one channel's backlog before the next one's turn */
+#define PIECE_MIN      256u	/* a longer payload isn't cut into pieces smaller than this */
+#define CONTROL_MAX    4194304u /* bytes of session frames that may wait for a reader */
+#define EMIT_TURNS     8	/* of one hop at a time, while the other end makes room at the same time */
+#define EMIT_FRAME_MAX frame_size(FRAME_SMALL_MAX)
+
+static void handed_push(struct hop *hop, struct outlet *outlet, const struct handed *handed)
+{
+	if (outlet->handed_count == outlet->handed_room) {
+		uint32_t room = outlet->handed_room ? outlet->handed_room * 2 : 64;
+		struct handed *grown = calloc(room, sizeof(*grown));
+
+		if (!grown) {
+			hop_fail(hop, -ENOMEM, "out of memory");
+			return;
+		}
+		for (uint32_t i = 0; i < outlet->handed_count; i++)
+			grown[i] = outlet->handed[(outlet->handed_first + i) & (outlet->handed_room - 1)];
+		free(outlet->handed);
+		outlet->handed = grown;
+		outlet->handed_room = room;
+		outlet->handed_first = 0;
+	}
+	outlet->handed[(outlet->handed_first + outlet->handed_count++) & (outlet->handed_room - 1)] = *handed;
+}
+
+static void count_frame(struct hop *hop, uint32_t size)
+{
+	hop->out_sequence++;
+	hop->out_position += size;
+	hop->tx.frames++;
+	hop->tx.bytes += size;
+}
+
+void hop_close_frame(struct hop *hop, struct outlet *outlet)
+{
+	static const uint8_t zeros[8];
+	uint32_t length = outlet->filling_length;
+	struct frame_header header = {
+		.length = length,
+		.type = FRAME_DATA,
+		.sequence = hop->kind == HOP_LINK ? hop->out_sequence : 0,
+	};
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	if (!outlet->filling)
+		return;
+	header.channel = outlet->filling->number;
+	header.messages = (uint16_t)(outlet->filling_messages > UINT16_MAX ? UINT16_MAX : outlet->filling_messages);
+	ring_writer_put(&outlet->writer, zeros, -length & 7u);
+	frame_header_encode(&header, encoded);
+	ring_writer_patch(&outlet->writer, outlet->filling_at, encoded, FRAME_HEADER_SIZE);
+	if (hop->release_means_taken)
+		handed_push(hop, outlet,
+			    &(struct handed){
+				    .end = outlet->filling,
+				    .offset = outlet->filling->sent - length,
+				    .position = outlet->filling_at + FRAME_HEADER_SIZE,
+				    .length = length,
+			    });
+	hop->tx.messages += outlet->filling_messages;
+	count_frame(hop, frame_size(length));
+	outlet->filling = NULL;
+}
+
+static void publish(struct hop *hop, struct outlet *outlet)
+{
+	hop_close_frame(hop, outlet);
+	if (ring_writer_publish(&outlet->writer)) {
+		hop->tx.notifications++;
+		hop->ops->notify(hop->owner);
+	}
+}
+
+/* The frames in the main ring come first: the OPEN of a channel before its DATA among the deliveries. */
+static void publish_all(struct hop *hop)
+{
+	for (unsigned i = 0; i < hop->outlets; i++)
+		publish(hop, &hop->out[i]);
+}
+
+static bool space_for(struct hop *hop, struct outlet *outlet, uint32_t size)
+{
+	int space = ring_writer_space(&outlet->writer, size);
+
+	if (space < 0) {
+		hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
+		return false;
+	}
+	if ((uint32_t)space >= size)
+		return true;
+	if (outlet->wanted < size)
+		outlet->wanted = size;
+	return false;
+}
+
+/* A whole frame that isn't DATA, into the main ring. The caller has seen that there is space. */
+static void put_frame(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
+		      uint32_t length)
+{
+	static const uint8_t zeros[8];
+	struct outlet *outlet = &hop->out[OUTLET_MAIN];
+	struct frame_header header = {.length = length, .type = type, .flags = flags, .channel = channel};
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	hop_close_frame(hop, outlet);
+	if (hop->kind == HOP_LINK)
+		header.sequence = hop->out_sequence;
+	frame_header_encode(&header, encoded);
+	ring_writer_put(&outlet->writer, encoded, FRAME_HEADER_SIZE);
+	ring_writer_put(&outlet->writer, payload, length);
+	ring_writer_put(&outlet->writer, zeros, -length & 7u);
+	count_frame(hop, frame_size(length));
+}
+
+int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length)
+{
+	static const uint8_t zeros[8];
+	struct frame_header header = {.length = length, .type = type, .flags = flags, .channel = channel};
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	if (evbuffer_get_length(hop->control) > CONTROL_MAX)
+		return -ENOBUFS;
+	frame_header_encode(&header, encoded);
+	if (evbuffer_add(hop->control, encoded, FRAME_HEADER_SIZE) ||
+	    evbuffer_add(hop->control, payload, length) || evbuffer_add(hop->control, zeros, -length & 7u))
+		return -ENOMEM;
+	hop_mark_dirty(hop);
+	return 0;
+}
+
+void hop_farewell(struct hop *hop, const void *payload, uint32_t length)
+{
+	if (space_for(hop, &hop->out[OUTLET_MAIN], frame_size(length)))
+		put_frame(hop, FRAME_GOODBYE, 0, 0, payload, length);
+	publish_all(hop);
+}
+
+static bool emit_control(struct hop *hop)
+{
+	uint8_t encoded[FRAME_HEADER_SIZE], payload[FRAME_PAYLOAD_MAX + 8];
+	struct frame_header header;
+
+	while (evbuffer_get_length(hop->control)) {
+		uint32_t padded;
+
+		evbuffer_copyout(hop->control, encoded, FRAME_HEADER_SIZE);
+		if (frame_header_decode(encoded, &header) < 0) {
+			hop_fail(hop, -EIO, "internal: bad frame in the queue");
+			return false;
+		}
+		if (!space_for(hop, &hop->out[OUTLET_MAIN], frame_size(header.length)))
+			return false;
+		padded = frame_size(header.length) - FRAME_HEADER_SIZE;
+		evbuffer_drain(hop->control, FRAME_HEADER_SIZE);
+		evbuffer_remove(hop->control, payload, padded);
+		put_frame(hop, header.type, header.flags, header.channel, payload, header.length);
+	}
+	return true;
+}
+
+static bool emit_urgent(struct hop *hop)
+{
+	struct channel_end *end;
+
+	while ((end = hop->urgent)) {
+		struct channel_frame frame;
+
+		for (;;) {
+			if (!space_for(hop, &hop->out[OUTLET_MAIN], EMIT_FRAME_MAX))
+				return false;
+			if (!channel_next_control(end, &frame))
+				break;
+			put_frame(hop, frame.type, 0, end->number, frame.payload, frame.length);
+		}
+		end->in_urgent = false;
+		DL_DELETE2(hop->urgent, end, urgent_prev, urgent_next);
+		channel_check_ended(end);
+	}
+	return true;
+}
+
+struct outlet *hop_outlet(struct hop *hop, const struct channel_end *end)
+{
+	return &hop->out[hop->outlets > 1 && !end->is_opener ? OUTLET_DELIVERIES : OUTLET_MAIN];
+}
+
+/* Puts bytes of a stream out as far as there is space, filling up the DATA frame that is open if it is this channel's. */
+static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
+			     uint32_t length, uint32_t messages)
+{
+	struct outlet *outlet = hop_outlet(hop, end);
+	uint32_t smallest = length < PIECE_MIN ? length : PIECE_MIN;
+	uint32_t done = 0, piece_done = 0;
+	unsigned piece = 0;
+
+	while (done < length) {
+		uint32_t left = length - done, size, room;
+		int space;
+
+		if (outlet->filling != end || (outlet->filling_length & 7) || outlet->filling_length >= FRAME_PAYLOAD_MAX) {
+			hop_close_frame(hop, outlet);
+			if (left < smallest)
+				smallest = left;
+			if (!space_for(hop, outlet, FRAME_HEADER_SIZE + ((smallest + 7u) & ~7u)))
+				break;
+			outlet->filling = end;
+			outlet->filling_at = outlet->writer.head;
+			outlet->filling_length = 0;
+			outlet->filling_messages = 0;
+			ring_writer_advance(&outlet->writer, FRAME_HEADER_SIZE);
+		}
+		space = ring_writer_space(&outlet->writer, (left + 7u) & ~7u);
+		if (space < 0) {
+			hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
+			break;
+		}
+		room = FRAME_PAYLOAD_MAX - outlet->filling_length;
+		/* An odd consumer index leaves an odd space: the padding has to fit as well. */
+		size = ((left + 7u) & ~7u) <= (uint32_t)space ? left : (uint32_t)space & ~7u;
+		if (size > room)
+			size = room;
+		if (size == 0) {
+			if (outlet->filling_length == FRAME_PAYLOAD_MAX)
+				continue;
+			outlet->wanted = FRAME_HEADER_SIZE + PIECE_MIN;
+			break;
+		}
+		for (uint32_t put = 0; put < size;) {
+			uint32_t here = (uint32_t)pieces[piece].iov_len - piece_done;
+
+			if (here > size - put)
+				here = size - put;
+			ring_writer_put(&outlet->writer, (uint8_t *)pieces[piece].iov_base + piece_done, here);
+			put += here;
+			piece_done += here;
+			if (piece_done == pieces[piece].iov_len && piece + 1 < count) {
+				piece++;
+				piece_done = 0;
+			}
+		}
+		done += size;
+		end->sent += size;
+		outlet->filling_length += size;
+		hop->relay->moved += size;
+		if (done == length)
+			outlet->filling_messages += messages;
+		if (outlet->writer.head - outlet->writer.published >= CHUNK)
+			publish_all(hop);
+	}
+	return done;
+}
+
+uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count, uint32_t length,
+		   uint32_t messages)
+{
+	if (!hop->attached || hop->has_failed)
+		return 0;
+	hop_mark_dirty(hop);
+	if (end->want_open && !emit_urgent(hop))
+		return 0;
+	if (hop->backlog || (hop->waiters && !hop->resuming))
+		return 0;
+	return write_pieces(hop, end, pieces, count, length, messages);
+}
+
+uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
+			   uint32_t length, uint32_t messages)
+{
+	return end->want_open ? 0 : write_pieces(hop, end, pieces, count, length, messages);
+}
+
+/* Round robin over the channels with a backlog; false if one of them still has something that didn't fit. */
+static bool emit_backlog(struct hop *hop)
+{
+	bool all = true, progress = true;
+
+	while (progress && hop->backlog && !hop->has_failed) {
+		struct channel_end *last = hop->backlog->backlog_prev, *end, *next;
+
+		progress = false;
+		all = true;
+		for (end = hop->backlog; end; end = next) {
+			next = end == last ? NULL : end->backlog_next;
+			if (channel_send_backlog(end, QUANTUM))
+				progress = true;
+			if (channel_has_backlog(end)) {
+				all = false;
+				continue;
+			}
+			end->in_backlog = false;
+			DL_DELETE2(hop->backlog, end, backlog_prev, backlog_next);
+		}
+	}
+	return all;
+}
+
+/* Asks to be woken when the program has taken something. True: it has meanwhile. */
+static bool arm_taken(struct hop *hop)
+{
+	bool moved = false;
+
+	/* While the last snapshot waits for the input that it came with, another one is of no use. */
+	if (!hop->release_means_taken || hop->taken_pending)
+		return false;
+	for (unsigned i = 0; i < hop->outlets; i++) {
+		struct outlet *outlet = &hop->out[i];
+
+		if (!outlet->handed_count)
+			continue;
+		if (ring_writer_arm(&outlet->writer, outlet->writer.ring.size) < 0) {
+			hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
+			return false;
+		}
+		moved |= outlet->writer.tail != outlet->taken_upto;
+		hop_start_timer(hop->poll_timer, hop->poll_ms);
+	}
+	return moved;
+}
+
+
+/* One after the other takes what room there is. Who got some goes to the end of the line, who got none stays its head. */
+void hop_resume_waiters(struct hop *hop)
+{
+	struct hop *waiter;
+	unsigned count = 0;
+
+	DL_FOREACH2(hop->waiters, waiter, waiter_next)
+		count++;
+	hop->resuming = true;
+	while (count-- && (waiter = hop->waiters)) {
+		uint64_t before = waiter->in_position + waiter->in_progress;
+
+		DL_DELETE2(hop->waiters, waiter, waiter_prev, waiter_next);
+		waiter->blocked_on = NULL;
+		hop_input(waiter);
+		if (waiter->blocked_on == hop && before == waiter->in_position + waiter->in_progress) {
+			DL_DELETE2(hop->waiters, waiter, waiter_prev, waiter_next);
+			DL_PREPEND2(hop->waiters, waiter, waiter_prev, waiter_next);
+			break;
+		}
+	}
+	hop->resuming = false;
+	if (!hop->waiters)
+		evtimer_del(hop->stuck_timer);
+}
+
+static bool has_output(const struct hop *hop)
+{
+	return hop->urgent || hop->backlog || evbuffer_get_length(hop->control);
+}
+
+/* What is worth waking up for. At most the ring, so that a reader who has read it all has made it so. */
+static int arm_space(struct hop *hop, struct outlet *outlet, uint32_t wanted)
+{
+	uint32_t size = outlet->writer.ring.size, want = wanted > size / 4 ? wanted : size / 4;
+	int r = ring_writer_arm(&outlet->writer, want < size ? want : size);
+
+	if (r < 0)
+		hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
+	return r;
+}
+
+/* Writes what there is to write, and asks to be woken for what is left. Goes on only where that makes progress: for something
+ * that the space is there for now, or something that was taken just now. True: ended early, there is more to do. */
+static bool emit_turns(struct hop *hop)
+{
+	for (int turns = 0; turns < EMIT_TURNS; turns++) {
+		bool progress = false;
+
+		for (unsigned i = 0; i < hop->outlets; i++)
+			hop->out[i].wanted = 0;
+		if (emit_control(hop) && emit_urgent(hop)) {
+			emit_backlog(hop);
+			emit_urgent(hop); /* what comes behind the backlog */
+		}
+		if (!has_output(hop) && !hop->waiters)
+			hop->stuck = false;
+		publish_all(hop);
+		if (hop->has_failed)
+			return false;
+		if (arm_taken(hop)) {
+			hop_take_in(hop);
+			progress = true;
+		}
+		for (unsigned i = 0; i < hop->outlets; i++)
+			if (hop->out[i].wanted && arm_space(hop, &hop->out[i], hop->out[i].wanted) > 0)
+				progress = true;
+		if (hop->waiters && !has_output(hop) &&
+		    arm_space(hop, &hop->out[OUTLET_MAIN], FRAME_HEADER_SIZE + PIECE_MIN) > 0) {
+			hop_resume_waiters(hop);
+			progress = true;
+		}
+		if (!progress || !hop->attached || hop->has_failed)
+			return false;
+	}
+	return true;
+}
+
+void hop_emit(struct hop *hop)
+{
+	if (hop->attached && !hop->has_failed && emit_turns(hop))
+		hop_mark_unfinished(hop);
+}

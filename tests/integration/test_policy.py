@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Policy: who may reach and bind what, what is said about it, and what happens when the rules change."""
+
+import errno
+import json
+import os
+import signal
+import struct
+import subprocess
+import time
+
+import pytest
+
+from library import Connection
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, eventually
+from protocol import BIND, Program
+
+NOBODY = 65534
+
+
+def rule(from_, to, action="allow", uid=None):
+    return f"[rule]\nfrom = {from_}\n" + ("" if uid is None else f"uid = {uid}\n") + f"to = {to}\naction = {action}\n"
+
+
+@pytest.fixture(name="with_policies")
+def nodes_with_policies(nodes):
+    """Starts domains, each with a policy: {1: text, 2: None}. None: no file at all."""
+    def start(policies):
+        all_nodes = nodes(*policies, start=False)
+        for domid, node in all_nodes.items():
+            node.policy = policies[domid]
+            node.start(wait=False)
+        for node in all_nodes.values():
+            node.wait_ready()
+        for node in all_nodes.values():
+            node.sees(*all_nodes.values())
+        return list(all_nodes.values())
+    return start
+
+
+def reload(node, text, says="policy: "):
+    """Changes the rules and waits until the daemon has something new to say about them."""
+    before = len(node.log.read_text())
+    node.write_policy(text)
+    os.kill(node.pid, signal.SIGHUP)
+    return eventually(lambda: [line for line in node.log.read_text()[before:].splitlines() if says in line],
+                      f"the log says {says}")
+
+
+def as_user(uid, work):
+    """The result of work() done by a process of this user, as JSON."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            result = json.dumps(work())
+        except BaseException as error:  # pylint: disable=broad-except
+            result = json.dumps(repr(error))
+        os.write(write, result.encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        result = pipe.read()
+    os.waitpid(pid, 0)
+    return json.loads(result)
+
+
+def open_to_others(node):
+    """Lets other users come to the socket, as in /run."""
+    path = os.path.dirname(node.socket)
+    while len(path) >= len(node.host.dir):
+        os.chmod(path, 0o755)
+        path = os.path.dirname(path)
+
+
+def binds(node, endpoint):
+    """Tries to bind; the daemon's answer as (error, text)."""
+    with Program(node.socket) as program:
+        error, text = program.request(BIND, struct.pack("<I", 1) + endpoint.encode())
+        return [error, text.decode()]
+
+
+# ---- who may reach what ----
+
+def test_without_rules_other_domains_are_denied_and_the_own_is_not(with_policies):
+    one, two = with_policies({1: None, 2: None})
+    receiver = two.receiver("inbox", "--count", "1")
+    error = one.send("2:inbox", "hello", exit_code=EXIT_DENIED)
+    assert "denied" in error
+    two.send("self:inbox", "hello")
+    assert receiver.output() == b"hello\n"
+
+
+def test_who_may_not_reach_an_endpoint_does_not_learn_whether_it_exists(with_policies):
+    one, two = with_policies({1: None, 2: rule("1", "open*")})
+    receiver = two.receiver("secret")
+    errors = [one.send(f"2:{name}", "x", exit_code=EXIT_DENIED).replace(name, "NAME") for name in ("secret", "nothing")]
+    assert errors[0] == errors[1]
+    one.send("2:open", "x", exit_code=EXIT_NO_ENDPOINT)
+    receiver.stop()
+
+
+def test_rules_hold_for_users_and_patterns(with_policies):
+    one, two = with_policies({1: None, 2: rule("1", "print", "deny", uid=0) + rule("1", "p*", uid="0, 1000")})
+    print_, pay = two.receiver("print"), two.receiver("pay")
+    one.send("2:print", "x", exit_code=EXIT_DENIED)
+    one.send("2:pay", "x")
+    open_to_others(one)
+
+    def post():
+        with Connection(one.socket) as conn:
+            return [conn.send("2:print", b"x"), conn.send("2:pay", b"x")]
+    Connection(one.socket).close()  # loads the library while it can be read
+    assert as_user(1000, post) == [0, 0]
+    assert as_user(1001, post) == [-errno.EACCES, -errno.EACCES]
+    print_.stop()
+    pay.stop()
+
+
+def test_streams_are_refused_as_messages_are(with_policies):
+    one, two = with_policies({1: None, 2: rule("1", "open")})
+    listener = two.popen("listen", "closed", "--", "cat")
+    eventually(lambda: "closed" in two.endpoints(), "it listens")
+    done = one.xenmsg("connect", "2:closed")
+    assert done.returncode == EXIT_DENIED, done
+    assert b"2:closed" in done.stderr and done.stderr.count(b"\n") == 1
+    listener.kill()
+
+
+# ---- what is counted and logged ----
+
+def test_refusals_are_counted_and_the_log_is_limited(with_policies):
+    one, two = with_policies({1: None, 2: rule("1", "no*", "deny")})
+    two.receiver("inbox")
+    with Connection(one.socket) as sender:
+        for _ in range(40):
+            assert sender.send("2:inbox", b"x") == -errno.EACCES
+        assert sender.send("2:none", b"x") == -errno.EACCES
+    denied = {entry["to"]: entry for entry in two.status()["denied"]}
+    assert denied["inbox"]["count"] == 40 and denied["none"]["count"] == 1
+    assert denied["inbox"]["from"] == "1"
+    assert abs(denied["inbox"]["last"] - time.time()) < 600
+    lines = [line for line in two.log.read_text().splitlines() if "denied: domain 1" in line]
+    assert len(lines) == 10
+    assert "to inbox: no rule allows it" in lines[0] and lines[0].startswith("<4>")
+    assert one.status()["denied"] == []
+
+
+def test_a_refusal_by_a_rule_is_logged_with_its_place(with_policies):
+    one, two = with_policies({1: None, 2: "# first\n" + rule("1", "no*", "deny")})
+    one.send("2:none", "x", exit_code=EXIT_DENIED)
+    line, = [line for line in two.log.read_text().splitlines() if "denied: " in line]
+    assert "/policy.d/50-test.conf:2" in line
+
+
+def test_names_that_are_tried_out_take_no_more_memory_than_there_is_for_them(with_policies):
+    one, two = with_policies({1: None, 2: None})
+    with Connection(one.socket) as sender:
+        for i in range(300):
+            assert sender.send(f"2:guess{i}", b"x") == -errno.EACCES
+    denied = two.status()["denied"]
+    assert 0 < len(denied) <= 64
+    assert "guess299" in [entry["to"] for entry in denied]
+
+
+# ---- who may bind what ----
+
+def test_only_root_and_the_sockets_group_bind_unless_a_rule_allows(with_policies):
+    one, = with_policies({1: f"[bind]\nname = scan*\nuid = {NOBODY}\naction = allow\n"
+                             "[bind]\nname = closed\nuid = *\naction = deny\n"})
+    open_to_others(one)
+    assert binds(one, "print") == [0, ""]
+    assert binds(one, "closed")[0] == errno.EACCES
+    error, text = as_user(NOBODY, lambda: binds(one, "print"))
+    assert error == errno.EACCES and "[bind]" in text
+    assert as_user(NOBODY, lambda: binds(one, "scanner")) == [0, ""]
+    lines = [line for line in one.log.read_text().splitlines() if "may not bind" in line]
+    assert f"uid {NOBODY} may not bind print" in lines[1]
+    os.chown(one.socket, -1, NOBODY)
+    assert as_user(NOBODY, lambda: binds(one, "print")) == [0, ""]
+
+
+# ---- what is advertised ----
+
+def test_each_domain_sees_the_endpoints_that_it_may_reach(with_policies):
+    one, two, three = with_policies({1: rule("2", "print, scan*"), 2: None, 3: None})
+
+    def seen_by(node):
+        done = node.xenmsg("endpoints", "1", "--json")
+        assert done.returncode == 0, done
+        return sorted(endpoint["name"] for endpoint in json.loads(done.stdout))
+    for name in ("print", "scan1", "secret"):
+        one.receiver(name)
+    eventually(lambda: seen_by(two) == ["print", "scan1"], "domain 2 sees what it may reach")
+    assert seen_by(three) == []
+    reload(one, rule("3", "secret"))
+    eventually(lambda: seen_by(three) == ["secret"], "domain 3 sees what it may reach now")
+    eventually(lambda: seen_by(two) == [], "domain 2 sees nothing any more")
+
+
+# ---- new rules ----
+
+def test_a_reload_takes_new_rules(with_policies):
+    one, two = with_policies({1: None, 2: rule("1", "inbox")})
+    receiver = two.receiver("inbox")
+    one.send("2:inbox", "a")
+    reload(two, rule("1", "other"))
+    one.send("2:inbox", "b", exit_code=EXIT_DENIED)
+    reload(two, rule("1", "inbox"))
+    one.send("2:inbox", "c")
+    receiver.stop()
+
+
+def test_a_bad_file_changes_nothing_and_is_named(with_policies):
+    one, two = with_policies({1: None, 2: rule("1", "inbox")})
+    receiver = two.receiver("inbox")
+    before = two.status()["links"]
+    line = reload(two, "# a comment\n[rule]\nfrom = 1\nto = inbox\naction = maybe\n", "the old rules stay")[0]
+    assert "50-test.conf:5: action 'maybe': must be allow or deny" in line and line.startswith("<3>")
+    one.send("2:inbox", "still there")
+    assert two.status()["links"] or before == []
+    receiver.stop()
+
+
+def test_a_daemon_does_not_start_with_a_bad_policy(nodes):
+    one = nodes(1, start=False)[1]
+    one.policy = "[rule]\nform = 1\n"
+    one.start(wait=False)
+    assert one.daemon.wait(timeout=20) != 0
+    assert "50-test.conf:2: [rule] has no key 'form'" in one.log.read_text()
+    one.daemon = None
+
+
+def test_a_reload_in_the_middle_of_traffic_ends_what_is_forbidden_and_nothing_else(with_policies):
+    one, two, three = with_policies({1: None, 2: rule("1, 3", "inbox"), 3: None})
+    with Connection(one.socket) as bad, Connection(three.socket) as good, Connection(two.socket) as sleeper:
+        assert sleeper.bind("inbox") == 0
+        ended, others = [], []
+        for _ in range(4):
+            assert bad.post("2:inbox", bytes(40000), ended.append) == 0
+            assert good.post("2:inbox", bytes(40000), others.append) == 0
+        eventually(lambda: bad.wait(10) >= 0 and good.wait(10) >= 0 and
+                   all(two.link(domid) and two.link(domid)["channels"] for domid in (1, 3)), "both are under way")
+        reload(two, rule("3", "inbox"))
+        eventually(lambda: bad.wait(10) >= 0 and len(ended) == 4, "what is forbidden has ended")
+        assert set(ended) <= {-errno.EACCES, -errno.ECONNRESET} and -errno.EACCES in ended, ended
+        assert others == []
+        got = []
+
+        def take():
+            message = sleeper.receive(10)
+            if hasattr(message, "data"):
+                got.append((message.domid, len(message.data)))
+            return good.wait(10) >= 0 and len(others) == 4
+        eventually(take, "the others are delivered")
+        assert got == [(3, 40000)] * 4
+        assert others == [0, 0, 0, 0]
+        assert bad.send("2:inbox", b"x") == -errno.EACCES
+
+
+def test_a_stream_that_new_rules_forbid_breaks_at_both_ends(with_policies):
+    one, two = with_policies({1: None, 2: rule("1", "*")})
+    listener = two.popen("listen", "pipe", stdin=subprocess.PIPE)
+    eventually(lambda: "pipe" in two.endpoints(), "it listens")
+    caller = one.popen("connect", "2:pipe", stdin=subprocess.PIPE)
+    caller.stdin.write(b"hello\n")
+    caller.stdin.flush()
+    assert listener.stdout.readline() == b"hello\n"
+    reload(two, rule("1", "other"))
+    for process in (caller, listener):
+        assert process.wait(timeout=20) == 8, process.stderr.read()
+
+
+def test_reloads_under_load_lose_nothing(with_policies):
+    one, two = with_policies({1: None, 2: rule("1", "inbox")})
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        for i in range(60):
+            results = []
+            for _ in range(5):
+                sender.post("2:inbox", bytes(2000), results.append)
+            if i % 3 == 0:
+                os.kill(two.pid, signal.SIGHUP)
+            for _ in range(5):
+                assert receiver.receive().domid == 1
+            eventually(lambda results=results: sender.wait(10) >= 0 and len(results) == 5, "all are delivered")
+            assert results == [0] * 5
+
+
+# ---- policy check ----
+
+def test_policy_check_tells_which_rule_decides(with_policies):
+    one, = with_policies({1: rule("3", "print", "deny", uid=1000) + rule("3", "print")})
+
+    def check(*words, code):
+        done = one.xenmsg("policy", "check", *words)
+        assert done.returncode == code, done
+        return (done.stdout if code in (0, EXIT_DENIED) else done.stderr).decode()
+    path = "/etc/xenmsg/policy.d/50-test.conf"
+    assert check("3", "print", code=0) == f"allow: the rule in {path}, line 6, decides\n"
+    assert check("3/1000", "print", code=EXIT_DENIED) == f"deny: the rule in {path}, line 1, decides\n"
+    assert "between domains that means deny" in check("3", "scan", code=EXIT_DENIED)
+    assert "within the domain that means allow" in check("self", "scan", code=0)
+    answer = json.loads(check("3/1000", "print", "--json", code=EXIT_DENIED))
+    assert answer == {"allow": False, "domid": 3, "uid": 1000, "endpoint": "print", "file": path, "line": 1,
+                      "reason": "a rule decides"}
+    answer = json.loads(check("3", "scan", "--json", code=EXIT_DENIED))
+    assert answer["file"] is None and answer["line"] is None
+    assert "no domain of that name" in check("nowhere", "print", code=EXIT_UNREACHABLE)
+    assert check("3", "a.b", code=1).count("\n") == 1
+    assert check("3/x", "print", code=1).count("\n") == 1
+    assert "it takes FROM and TO" in check("3", code=EXIT_USAGE)
+    # To ask is not to be refused.
+    assert one.status()["denied"] == []
