@@ -33,6 +33,7 @@
 
 #define GREETING_MS	10000
 #define STORE_ANSWER_S	30
+#define NAMES_BELIEVED_MS 60000
 #define LOCAL_RING_SIZE 1048576u /* not below the largest ring of a link (PERFORMANCE: a smaller one costs two thirds) */
 
 
@@ -448,8 +449,9 @@ static int start_directory(struct daemon *daemon)
 		.changed = domain_changed,
 		.flush = directory_flush,
 	};
+	const struct directory_options options = {.domid = daemon->domid, .believed_ms = NAMES_BELIEVED_MS};
 
-	return directory_new(&daemon->directory, daemon->base, daemon->store, daemon->domid, &callbacks, daemon);
+	return directory_new(&daemon->directory, daemon->base, daemon->store, &options, &callbacks, daemon);
 }
 
 int daemon_start_peers(struct daemon *daemon)

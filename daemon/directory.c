@@ -20,7 +20,6 @@
 #define RESEND_MS	1000  /* a guest that didn't take its list */
 #define WANT_FIRST_MS	250   /* tries for a link with domain 0: a failed one costs both sides a rendezvous */
 #define WANT_LAST_MS	60000
-#define BELIEVED_MS	60000 /* longer than an upgrade of domain 0's daemon takes, shorter than domids take to come around */
 #define FRAME_PAYLOAD	496u  /* with its header in half of the smallest ring */
 #define DOMAIN_PATH_MAX 64
 #define UUID_TEXT_SIZE	37
@@ -75,7 +74,7 @@ struct directory {
 	bool present, linked; /* domain 0's daemon, and the link with it */
 	bool served, listing; /* a complete list has come, is coming */
 	struct event *want, *forget;
-	unsigned want_ms;
+	unsigned want_ms, believed_ms;
 };
 
 static const uint8_t no_uuid[16];
@@ -720,7 +719,7 @@ void directory_link(struct directory *directory, uint32_t domid, bool up)
 	if (directory->present)
 		start_timer(directory->want, directory->want_ms);
 	if (directory->served)
-		start_timer(directory->forget, BELIEVED_MS);
+		start_timer(directory->forget, directory->believed_ms);
 }
 
 static void take_entry(struct directory *directory, const struct frame_directory_entry *entry)
@@ -800,15 +799,16 @@ int directory_take(struct directory *directory, const uint8_t *payload, uint32_t
 
 /* --- life ----------------------------------------------------------------------------------------------------------- */
 
-int directory_new(struct directory **out, struct event_base *base, struct store *store, uint32_t domid,
-		  const struct directory_callbacks *callbacks, void *userdata)
+int directory_new(struct directory **out, struct event_base *base, struct store *store,
+		  const struct directory_options *options, const struct directory_callbacks *callbacks, void *userdata)
 {
 	struct directory *directory = calloc(1, sizeof(*directory));
 
 	if (!directory)
 		return -ENOMEM;
 	directory->store = store;
-	directory->own = domid;
+	directory->own = options->domid;
+	directory->believed_ms = options->believed_ms;
 	directory->callbacks = *callbacks;
 	directory->userdata = userdata;
 	directory->want_ms = WANT_FIRST_MS;
@@ -817,7 +817,7 @@ int directory_new(struct directory **out, struct event_base *base, struct store 
 	directory->want = evtimer_new(base, on_want, directory);
 	directory->forget = evtimer_new(base, on_forget, directory);
 	if (!directory->gather || !directory->resend || !directory->want || !directory->forget ||
-	    (domid != 0 && !get(directory, domid))) {
+	    (options->domid != 0 && !get(directory, options->domid))) {
 		directory_free(directory);
 		return -ENOMEM;
 	}

@@ -24,6 +24,13 @@ struct directory;
 struct event_base;
 struct store;
 
+struct directory_options {
+	uint32_t domid;
+	/* How long a guest believes what it was told when domain 0's daemon has gone: longer than its upgrade takes, shorter than
+	 * it takes domids to come around. */
+	unsigned believed_ms;
+};
+
 struct directory_callbacks {
 	/* In domain 0: may this guest know of that domain? (Of itself and of domain 0 it does in any case.) */
 	bool (*visible)(void *userdata, uint32_t guest, uint32_t other);
@@ -38,8 +45,8 @@ struct directory_callbacks {
 	void (*flush)(void *userdata, bool changed);
 };
 
-int directory_new(struct directory **directory, struct event_base *base, struct store *store, uint32_t domid,
-		  const struct directory_callbacks *callbacks, void *userdata);
+int directory_new(struct directory **directory, struct event_base *base, struct store *store,
+		  const struct directory_options *options, const struct directory_callbacks *callbacks, void *userdata);
 void directory_free(struct directory *directory);
 
 /* A name or a UUID stands for which domain? -EHOSTDOWN: none that is known here. */

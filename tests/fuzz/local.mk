@@ -3,11 +3,11 @@
 # (./configure --enable-fuzzers CC=clang CFLAGS='-g -O1 -fsanitize=address,undefined,fuzzer-no-link').
 LINK_FUZZER = -fsanitize=fuzzer
 EXTRA_DIST += tests/fuzz/corpus
-fuzz_replays = tests/fuzz/replay_config tests/fuzz/replay_store
+fuzz_replays = tests/fuzz/replay_config tests/fuzz/replay_directory tests/fuzz/replay_store
 check_PROGRAMS += $(fuzz_replays)
 TESTS += $(fuzz_replays)
 if ENABLE_FUZZERS
-noinst_PROGRAMS += tests/fuzz/fuzz_config tests/fuzz/fuzz_store
+noinst_PROGRAMS += tests/fuzz/fuzz_config tests/fuzz/fuzz_directory tests/fuzz/fuzz_store
 endif
 
 tests_fuzz_replay_config_SOURCES = tests/fuzz/fuzz_config.c tests/fuzz/replay_main.c
@@ -16,6 +16,15 @@ tests_fuzz_replay_config_LDADD = libdaemon.la
 tests_fuzz_fuzz_config_SOURCES = tests/fuzz/fuzz_config.c
 tests_fuzz_fuzz_config_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_config_LDADD = libdaemon.la
+
+tests_fuzz_replay_directory_SOURCES = tests/fuzz/fuzz_directory.c tests/fuzz/replay_main.c tests/unit/fake_store.h
+tests_fuzz_replay_directory_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS='"directory"'
+tests_fuzz_replay_directory_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_fuzz_replay_directory_LDADD = libdaemon.la $(LIBEVENT_LIBS)
+tests_fuzz_fuzz_directory_SOURCES = tests/fuzz/fuzz_directory.c tests/unit/fake_store.h
+tests_fuzz_fuzz_directory_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_fuzz_fuzz_directory_LDFLAGS = $(LINK_FUZZER)
+tests_fuzz_fuzz_directory_LDADD = libdaemon.la $(LIBEVENT_LIBS)
 
 tests_fuzz_replay_store_SOURCES = tests/fuzz/fuzz_store.c tests/fuzz/replay_main.c
 tests_fuzz_replay_store_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS='"store"'

@@ -5,6 +5,7 @@ if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_cancel \
 	tests/unit/test_channel \
+	tests/unit/test_directory \
 	tests/unit/test_fairness \
 	tests/unit/test_hop \
 	tests/unit/test_session
@@ -29,3 +30,8 @@ tests_unit_test_fairness_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOC
 tests_unit_test_session_SOURCES = tests/unit/test_session.c tests/unit/unit.h
 tests_unit_test_session_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_session_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+# Has a XenStore of its own in place of daemon/store.c.
+tests_unit_test_directory_SOURCES = tests/unit/test_directory.c tests/unit/fake_store.h tests/unit/unit.h
+tests_unit_test_directory_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_directory_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)

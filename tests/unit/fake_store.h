@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_TESTS_FAKE_STORE_H
+#define XENMSG_TESTS_FAKE_STORE_H
+
+/*
+ * XenStore for a module that is tested alone: a few nodes in memory behind the functions of daemon/store.h that
+ * daemon/directory.c calls. Requests are answered in order, and watches fire, when fake_store_run() is called.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "daemon/store.h"
+
+struct fake_node {
+	char *path, *value;
+	struct fake_node *prev, *next;
+};
+
+struct fake_watch {
+	char *path;
+	store_watch_fn event;
+	void *userdata;
+	bool fires;
+	struct fake_watch *prev, *next;
+};
+
+struct fake_request {
+	char *path;
+	store_done_fn done;
+	store_list_fn listed;
+	void *userdata;
+	struct fake_request *prev, *next;
+};
+
+struct store {
+	struct fake_node *nodes;
+	struct fake_watch *watches;
+	struct fake_request *requests;
+};
+
+static inline struct fake_node *fake_find(struct store *store, const char *path)
+{
+	struct fake_node *node;
+
+	DL_FOREACH(store->nodes, node)
+		if (!strcmp(node->path, path))
+			return node;
+	return NULL;
+}
+
+static inline void fake_fire(struct store *store, const char *path)
+{
+	struct fake_watch *watch;
+
+	DL_FOREACH(store->watches, watch)
+		if (!strcmp(watch->path, path))
+			watch->fires = true;
+}
+
+static inline void fake_remove(struct store *store, const char *path)
+{
+	struct fake_node *node = fake_find(store, path);
+
+	if (!node)
+		return;
+	DL_DELETE(store->nodes, node);
+	free(node->path);
+	free(node->value);
+	free(node);
+	fake_fire(store, path);
+}
+
+static inline void fake_write(struct store *store, const char *path, const char *value)
+{
+	struct fake_node *node = fake_find(store, path);
+
+	if (!node) {
+		node = calloc(1, sizeof(*node));
+		node->path = strdup(path);
+		DL_APPEND(store->nodes, node);
+	}
+	free(node->value);
+	node->value = strdup(value);
+	fake_fire(store, path);
+}
+
+static inline unsigned fake_watches(struct store *store)
+{
+	struct fake_watch *watch;
+	unsigned count;
+
+	DL_COUNT(store->watches, watch, count);
+	return count;
+}
+
+void store_watch(struct store *store, const char *path, store_watch_fn event, void *userdata, store_done_fn done)
+{
+	struct fake_watch *watch = calloc(1, sizeof(*watch));
+
+	(void)done;
+	watch->path = strdup(path);
+	watch->event = event;
+	watch->userdata = userdata;
+	watch->fires = true;
+	DL_APPEND(store->watches, watch);
+}
+
+void store_unwatch(struct store *store, const char *path, store_watch_fn event, void *userdata)
+{
+	struct fake_watch *watch;
+
+	DL_FOREACH(store->watches, watch)
+		if (!strcmp(watch->path, path) && watch->event == event && watch->userdata == userdata)
+			break;
+	if (!watch)
+		return;
+	DL_DELETE(store->watches, watch);
+	free(watch->path);
+	free(watch);
+}
+
+static inline struct fake_request *fake_request(struct store *store, const char *path, void *userdata)
+{
+	struct fake_request *request = calloc(1, sizeof(*request));
+
+	request->path = strdup(path);
+	request->userdata = userdata;
+	DL_APPEND(store->requests, request);
+	return request;
+}
+
+void store_read(struct store *store, const char *path, store_done_fn done, void *userdata)
+{
+	fake_request(store, path, userdata)->done = done;
+}
+
+void store_list(struct store *store, const char *path, store_list_fn done, void *userdata)
+{
+	fake_request(store, path, userdata)->listed = done;
+}
+
+void store_forget(struct store *store, void *userdata)
+{
+	struct fake_request *request;
+
+	DL_FOREACH(store->requests, request)
+		if (request->userdata == userdata) {
+			request->done = NULL;
+			request->listed = NULL;
+		}
+}
+
+/* The directories below /local/domain: those of which there is a node. */
+static inline void fake_list(struct store *store, struct fake_request *request)
+{
+	char *names[256] = {NULL};
+	struct fake_node *node;
+	unsigned count = 0;
+
+	DL_FOREACH(store->nodes, node) {
+		unsigned domid, i;
+		char name[16];
+
+		if (sscanf(node->path, "/local/domain/%u/", &domid) != 1)
+			continue;
+		snprintf(name, sizeof(name), "%u", domid);
+		for (i = 0; i < count && strcmp(names[i], name); i++)
+			;
+		if (i == count && count < 256)
+			names[count++] = strdup(name);
+	}
+	request->listed(request->userdata, 0, names, count);
+	while (count)
+		free(names[--count]);
+}
+
+/* Answers one request, or lets one watch fire. False: there is nothing to do. */
+static inline bool fake_store_step(struct store *store)
+{
+	struct fake_request *request = store->requests;
+	struct fake_watch *watch;
+
+	if (request) {
+		struct fake_node *node = fake_find(store, request->path);
+
+		DL_DELETE(store->requests, request);
+		if (request->listed)
+			fake_list(store, request);
+		else if (request->done)
+			request->done(request->userdata, node ? 0 : -ENOENT, node ? node->value : NULL,
+				      node ? strlen(node->value) : 0);
+		free(request->path);
+		free(request);
+		return true;
+	}
+	DL_FOREACH(store->watches, watch)
+		if (watch->fires) {
+			watch->fires = false;
+			watch->event(watch->userdata, watch->path);
+			return true;
+		}
+	return false;
+}
+
+static inline void fake_store_clear(struct store *store)
+{
+	while (store->requests) {
+		struct fake_request *request = store->requests;
+
+		DL_DELETE(store->requests, request);
+		free(request->path);
+		free(request);
+	}
+	while (store->watches)
+		store_unwatch(store, store->watches->path, store->watches->event, store->watches->userdata);
+	while (store->nodes)
+		fake_remove(store, store->nodes->path);
+}
+
+#endif
