@@ -115,7 +115,8 @@ class Chaos:
                 slot.runs[-1][3] = True
         known = {domain["domid"] for domain in self.host.list()["domains"]}
         self.host.sim("destroy", node.domid)
-        node.daemon.wait(20)
+        if node.daemon:
+            node.daemon.wait(20 * PATIENCE)
         node.daemon = node.pid = None
         self.retired.append(node)
         self.host.sim("create", "--name", f"chaos{self.next_number()}")
