@@ -127,11 +127,18 @@ static void send_reply(struct stream *stream, int error)
 
 /* --- from the program ----------------------------------------------------------------------------------------------- */
 
-static bool program_has_ended(struct stream *stream)
+/* 1: it has shut down or closed its end; -ECONNRESET: it has gone without reading what was there for it. */
+static int program_has_ended(struct stream *stream)
 {
 	struct pollfd poll_fd = {.fd = stream->fd, .events = POLLRDHUP};
+	socklen_t size = sizeof(int);
+	int error = 0;
 
-	return poll(&poll_fd, 1, 0) > 0 && (poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR));
+	if (poll(&poll_fd, 1, 0) <= 0 || !(poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+		return 0;
+	if ((poll_fd.revents & POLLERR) && getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error)
+		return -ECONNRESET;
+	return 1;
 }
 
 /* Moves up to `size` bytes behind the guard into the ring, leaving the last of them unread. */
@@ -168,10 +175,12 @@ static int read_program(struct stream *stream)
 	uint8_t payload[8];
 
 	while (!stream->end_read) {
-		bool ended = program_has_ended(stream); /* looked at first: what it sent before is then there to be read */
+		int ended = program_has_ended(stream); /* looked at first: what it sent before is then there to be read */
 		int available = 0, space = ring_writer_space(&stream->writer, RING_SIZE), r;
 		uint32_t size;
 
+		if (ended < 0)
+			return ended;
 		if (ioctl(stream->fd, FIONREAD, &available) < 0)
 			return -errno;
 		if (available <= 1) {

@@ -49,7 +49,8 @@ integration_tests = \
 	tests/integration/test_sim_host.py \
 	tests/integration/test_sim_save.py \
 	tests/integration/test_sim_vchan.py \
-	tests/integration/test_status.py
+	tests/integration/test_status.py \
+	tests/integration/test_streams.py
 include tests/integration/lower.mk
 EXTRA_DIST += $(integration_tests)
 PYTEST_FLAGS =

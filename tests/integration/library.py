@@ -22,6 +22,8 @@ def load():
             ("post", ctypes.c_int, [pointer, text, text, size, DONE, pointer]),
             ("wait", ctypes.c_int, [pointer, ctypes.c_int]),
             ("recv", ctypes.c_int, [pointer, ctypes.POINTER(pointer), ctypes.c_int]),
+            ("listen", ctypes.c_int, [pointer, text, ctypes.c_uint]),
+            ("accept", ctypes.c_int, [pointer, pointer, ctypes.c_int]),
             ("message_data", pointer, [pointer]),
             ("message_size", size, [pointer]),
             ("message_sender_domid", ctypes.c_uint32, [pointer]),
@@ -82,6 +84,13 @@ class Connection:
 
     def wait(self, timeout_ms=1000):
         return self.library.xenmsg_wait(self.conn, timeout_ms)
+
+    def listen(self, endpoint):
+        return self.library.xenmsg_listen(self.conn, endpoint.encode(), 0)
+
+    def accept(self, timeout_ms=20000):
+        """The descriptor of a stream, or a negative errno."""
+        return self.library.xenmsg_accept(self.conn, None, timeout_ms)
 
     def receive(self, timeout_ms=20000):
         """A Message, or a negative errno."""

@@ -1,0 +1,554 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Byte streams between domains: every byte in order, half-close, back-pressure, and an error at both ends when something
+in between dies: never an end that looks clean."""
+
+import hashlib
+import http.server
+import os
+import shutil
+import select
+import signal
+import socket
+import struct
+import subprocess
+import threading
+
+import pytest
+
+from library import Connection
+from messaging import (EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_UNKNOWN, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE,
+                       eventually)
+from protocol import BIND, HEADER, HELLO, OPEN, REPLY, Program, frame, hello, padded
+
+ACCEPT, BECOMES_STREAM, STREAM = 40, 2, 3
+ENOBUFS = 105
+
+
+def listen(node, endpoint, *command, **options):
+    """`xenmsg listen`, once it does."""
+    process = node.popen("listen", endpoint, *(("--",) + command if command else ()), **options)
+    eventually(lambda: process.poll() is not None or endpoint in node.endpoints(), f"{endpoint} is bound")
+    assert process.poll() is None, process.stderr.read()
+    return process
+
+
+def end_of(process, timeout=30):
+    """(exit code, stdout, stderr)"""
+    out, err = process.communicate(timeout=timeout * PATIENCE)
+    return process.returncode, out, err.decode()
+
+
+def idle(*nodes):
+    """Nothing is left of any stream."""
+    def is_idle():
+        for node in nodes:
+            status = node.status()
+            if any(link["channels"] for link in status["links"]):
+                return False
+        return True
+    eventually(is_idle, "no channel is left")
+
+
+class RawStream:
+    """The connection that becomes a stream, from doc/protocol.md section 6 alone."""
+
+    def __init__(self, path, request, guard=b"!"):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(20 * PATIENCE)
+        self.socket.connect(path)
+        self.socket.sendall(hello(flags=BECOMES_STREAM))
+        self.frame()
+        self.socket.sendall(request + guard)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def exactly(self, size):
+        data = b""
+        while len(data) < size:
+            more = self.socket.recv(size - len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
+
+    def frame(self):
+        header = self.exactly(HEADER.size)
+        length, kind = HEADER.unpack(header)[:2]
+        return kind, self.exactly(padded(length))[:length]
+
+    def answer(self):
+        kind, payload = self.frame()
+        assert kind == REPLY
+        return struct.unpack_from("<I", payload)[0]
+
+
+def open_stream(address):
+    return frame(OPEN, struct.pack("<BBHIIII", STREAM, 0, 0, 0, 0, 0, 0) + address.encode())
+
+
+# ---- data ----
+
+def test_bytes_go_both_ways_and_each_way_ends_by_itself(nodes):
+    one, two = nodes(1, 2).values()
+    listener = listen(two, "pipe", stdin=subprocess.PIPE)
+    caller = one.popen("connect", "2:pipe", stdin=subprocess.PIPE)
+    caller.stdin.write(b"question\n")
+    caller.stdin.close()
+    caller.stdin = None
+    assert listener.stdout.readline() == b"question\n"
+    assert listener.stdout.read() == b""  # the caller's way has ended, and
+    listener.stdin.write(b"answer\n")  # the other one goes on
+    listener.stdin.close()
+    listener.stdin = None
+    assert end_of(caller) == (0, b"answer\n", "")
+    assert end_of(listener)[0] == 0
+    idle(one, two)
+
+
+@pytest.mark.parametrize("target", ["2:sink", "self:sink"])
+def test_twenty_megabytes_arrive_as_they_were(nodes, target, tmp_path):
+    nodes_by_domid = nodes(1, 2)
+    receiver = nodes_by_domid[2] if target == "2:sink" else nodes_by_domid[1]
+    data = os.urandom(1 << 20) * 20
+    source, sink = tmp_path / "source", tmp_path / "sink"
+    source.write_bytes(data)
+    with open(source, "rb") as input_, open(sink, "wb") as output:
+        listener = listen(receiver, "sink", stdout=output)
+        caller = nodes_by_domid[1].popen("connect", target, stdin=input_)
+        assert end_of(caller, 60) == (0, b"", "")
+        assert listener.wait(timeout=30) == 0
+    assert hashlib.sha256(sink.read_bytes()).digest() == hashlib.sha256(data).digest()
+    idle(*nodes_by_domid.values())
+
+
+def test_twenty_megabytes_come_back_from_a_command(nodes):
+    one, two = nodes(1, 2).values()
+    listen(two, "echo", "cat")
+    data = os.urandom(1 << 20) * 20
+    done = one.xenmsg("connect", "2:echo", data=data, timeout=60)
+    assert done.returncode == 0 and done.stdout == data, (done.returncode, len(done.stdout), done.stderr)
+    idle(one, two)
+
+
+def test_an_empty_stream_ends_at_both_ends(nodes):
+    one, two = nodes(1, 2).values()
+    listener = listen(two, "pipe")
+    assert one.xenmsg("connect", "2:pipe").returncode == 0
+    assert end_of(listener) == (0, b"", "")
+
+
+def test_one_byte_arrives_without_a_second_one(nodes):
+    one, two = nodes(1, 2).values()
+    listener = listen(two, "pipe")
+    caller = one.popen("connect", "2:pipe", stdin=subprocess.PIPE)
+    for byte in b"abc":
+        caller.stdin.write(bytes([byte]))
+        caller.stdin.flush()
+        assert listener.stdout.read(1) == bytes([byte])
+    assert end_of(caller)[0] == end_of(listener)[0] == 0
+
+
+def test_a_reader_that_stops_bounds_the_writer(nodes):
+    one, two = nodes(1, 2).values()
+    with Connection(two.socket) as server:
+        assert server.listen("slow") == 0
+        with RawStream(one.socket, open_stream("2:slow")) as writer:
+            stream = server.accept()
+            assert stream >= 0 and writer.answer() == 0
+            writer.socket.settimeout(2 * PATIENCE)
+            sent = 0
+            with pytest.raises(socket.timeout):
+                while sent < 64 << 20:
+                    sent += writer.socket.send(bytes(65536))
+            assert sent < 16 << 20
+            # Nobody else waits for them.
+            assert one.xenmsg("ping", "--count", "1", "2").returncode == 0
+            # And it goes on as soon as the reader does.
+            got = 0
+            while got < sent:
+                got += len(os.read(stream, 1 << 20))
+            writer.socket.settimeout(20 * PATIENCE)
+            writer.socket.sendall(b"end")
+            assert os.read(stream, 10) == b"end"
+            os.close(stream)
+
+
+def test_many_streams_at_once_are_kept_apart(nodes):
+    one, two = nodes(1, 2).values()
+    listen(two, "echo", "cat")
+    callers = []
+    for i in range(25):
+        caller = one.popen("connect", "2:echo", stdin=subprocess.PIPE)
+        callers.append((caller, f"stream {i}\n".encode() * 2000))
+    threads = []
+    results = [None] * len(callers)
+
+    def talk(i, caller, data):
+        out, _ = caller.communicate(data, timeout=60 * PATIENCE)
+        results[i] = (caller.returncode, out == data)
+    for i, (caller, data) in enumerate(callers):
+        threads.append(threading.Thread(target=talk, args=(i, caller, data)))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+    assert results == [(0, True)] * len(callers)
+    idle(one, two)
+
+
+def test_the_command_learns_who_has_connected(nodes):
+    one, two = nodes(1, 2).values()
+    listen(two, "who", "sh", "-c", "echo $XENMSG_SENDER_DOMID $XENMSG_SENDER_UID")
+    done = one.xenmsg("connect", "2:who")
+    assert done.stdout == f"1 {os.getuid()}\n".encode()
+
+
+# ---- what breaks ----
+
+def broken_pair(nodes):
+    """A stream from domain 1 to domain 2, in use: its raw end at the caller, `xenmsg listen` at the other."""
+    one, two = nodes(1, 2).values()
+    listener = listen(two, "pipe", stdin=subprocess.PIPE)
+    stream = RawStream(one.socket, open_stream("2:pipe"))
+    assert stream.answer() == 0
+    stream.socket.sendall(b"hello\n")
+    assert listener.stdout.readline() == b"hello\n"
+    listener.stdin.write(b"welcome\n")
+    listener.stdin.flush()
+    assert stream.exactly(8) == b"welcome\n"
+    return one, two, listener, stream
+
+
+def sees_reset(stream):
+    with pytest.raises(ConnectionResetError):
+        while stream.socket.recv(65536):
+            pass
+    stream.socket.close()
+
+
+def child_of(process):
+    """`xensim exec` becomes the command or starts it."""
+    with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as file:
+        children = file.read().split()
+    return int(children[0]) if children else process.pid
+
+
+def test_a_listener_that_is_killed_before_it_has_read_everything_breaks_the_stream(nodes):
+    one, two, listener, stream = broken_pair(nodes)
+    os.kill(child_of(listener), signal.SIGSTOP)
+    stream.socket.sendall(bytes(1000))
+    eventually(lambda: two.link(1)["rx"]["bytes"] >= 1000, "it has come")
+    one.xenmsg("ping", "--count", "1", "2")
+    os.kill(child_of(listener), signal.SIGKILL)
+    sees_reset(stream)
+    idle(one, two)
+
+
+def test_writing_to_a_program_that_is_gone_breaks_the_stream(nodes):
+    one, two, listener, stream = broken_pair(nodes)
+    os.kill(child_of(listener), signal.SIGKILL)
+    assert stream.socket.recv(1) == b""  # to the kernel, its death is a close
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        while True:
+            stream.socket.sendall(bytes(1000))
+    stream.socket.close()
+    idle(one, two)
+
+
+@pytest.mark.parametrize("whose", [0, 1])
+def test_a_daemon_that_is_killed_breaks_the_stream_at_both_ends(nodes, whose):
+    pair = broken_pair(nodes)
+    pair[whose].kill()
+    sees_reset(pair[3])
+    code, _, err = end_of(pair[2])
+    assert code == EXIT_UNKNOWN, err
+
+
+@pytest.mark.parametrize("whose", [0, 1])
+def test_a_daemon_that_stops_breaks_the_stream_at_both_ends(nodes, whose):
+    pair = broken_pair(nodes)
+    pair[whose].stop()
+    sees_reset(pair[3])
+    code, _, err = end_of(pair[2])
+    assert code == EXIT_UNKNOWN, err
+
+
+def test_a_lost_domain_breaks_the_stream(nodes):
+    _, two, listener, stream = broken_pair(nodes)
+    os.kill(two.pid, signal.SIGSTOP)
+    sees_reset(stream)  # the heartbeats find it dead
+    os.kill(two.pid, signal.SIGCONT)
+    assert end_of(listener)[0] == EXIT_UNKNOWN
+
+
+def test_what_was_sent_before_the_end_arrives_though_the_sender_is_gone(nodes):
+    one, two = nodes(1, 2).values()
+    listener = listen(two, "pipe", stdin=subprocess.PIPE)
+    data = os.urandom(300000)
+    with RawStream(one.socket, open_stream("2:pipe")) as stream:
+        assert stream.answer() == 0
+        stream.socket.sendall(data)
+        stream.socket.shutdown(socket.SHUT_WR)
+        got = b""
+        while len(got) < len(data):
+            got += listener.stdout.read1(65536)
+        assert got == data
+        assert listener.stdout.read() == b""
+        listener.stdin.close()
+        listener.stdin = None
+        assert stream.socket.recv(1) == b""
+    assert listener.wait(timeout=20) == 0
+
+
+# ---- what is refused ----
+
+def test_refusals_have_their_errors(nodes):
+    one, two = nodes(1, 2).values()
+    receiver = two.receiver("messages")
+    listen(two, "stream", "cat")
+
+    def connect(address):
+        done = one.xenmsg("connect", address)
+        assert done.stdout == b"" and address.encode() in done.stderr and done.stderr.count(b"\n") == 1, done
+        return done.returncode
+    assert connect("2:nothing") == EXIT_NO_ENDPOINT
+    assert connect("3:any") == EXIT_UNREACHABLE
+    assert connect("2:messages") == EXIT_ERROR
+    one.send("2:stream", "x", exit_code=EXIT_ERROR)
+    assert connect("2") in (EXIT_ERROR, EXIT_USAGE)
+    two.write_policy("")
+    os.kill(two.pid, signal.SIGHUP)
+    eventually(lambda: connect("2:stream") == EXIT_DENIED, "policy denies it")
+    receiver.stop()
+
+
+def test_a_command_that_cannot_be_run_is_said_before_anybody_connects(nodes):
+    two, = nodes(2).values()
+    done = two.xenmsg("listen", "x", "--", "/nonexistent/command")
+    assert done.returncode == EXIT_USAGE and b"/nonexistent/command" in done.stderr
+    assert two.endpoints() == []
+
+
+def test_an_endpoint_is_listened_on_once(nodes):
+    two, = nodes(2).values()
+    listen(two, "x", "cat")
+    done = two.xenmsg("listen", "x")
+    assert done.returncode == EXIT_ERROR and b"bound" in done.stderr
+
+
+# ---- the handshake ----
+
+def test_nonsense_in_the_handshake_of_a_stream_is_refused(nodes):
+    one, = nodes(1).values()
+    requests = (
+        frame(OPEN, b""),
+        frame(OPEN, struct.pack("<BBHIIII", 1, 0, 0, 0, 0, 0, 0) + b"self:x"),
+        frame(OPEN, struct.pack("<BBHIIII", 3, 0, 0, 0, 0, 0, 0) + b"self:x\0y"),
+        frame(OPEN, struct.pack("<BBHIIII", 3, 0, 0, 0, 0, 0, 0) + b"x" * 400),
+        frame(OPEN, struct.pack("<BBHIIII", 3, 0, 0, 0, 0, 0, 0)),
+        open_stream("self:nothing"),
+        frame(ACCEPT, b"\1"),
+        frame(ACCEPT, struct.pack("<Q", 0)),
+        frame(ACCEPT, struct.pack("<Q", 4711)),
+        frame(HELLO, b"\0" * 8),
+        frame(99, b"what?"),
+    )
+    before = one.descriptors()
+    for request in requests:
+        for guard in (b"!", b"", b"much more than one byte"):
+            with RawStream(one.socket, request, guard) as stream:
+                if not guard:
+                    stream.socket.shutdown(socket.SHUT_WR)
+                data = b""
+                try:
+                    while more := stream.socket.recv(4096):
+                        data += more
+                except ConnectionResetError:
+                    pass
+                if data:
+                    assert HEADER.unpack_from(data)[1] in (REPLY, 3), data
+                    assert struct.unpack_from("<I", data, HEADER.size)[0] != 0
+    eventually(lambda: one.descriptors() <= before, "nothing is left of them")
+    assert one.alive()
+
+
+def test_a_caller_that_leaves_in_the_handshake_leaves_nothing(nodes):
+    one, two = nodes(1, 2).values()
+    with Connection(two.socket) as server:
+        assert server.listen("slow") == 0
+        assert one.xenmsg("ping", "--count", "1", "2").returncode == 0  # the link is there
+        before = [node.descriptors() for node in (one, two)]
+        for i in range(40):
+            with RawStream(one.socket, open_stream("2:slow")) as stream:
+                if i % 2:
+                    assert stream.answer() == 0
+        accepted = 0
+        while (stream := server.accept(2000 if accepted < 20 else 0)) >= 0:  # they have ended in the backlog
+            assert os.read(stream, 1) == b""
+            os.close(stream)
+            accepted += 1
+        assert 20 <= accepted <= 40
+        idle(one, two)
+        eventually(lambda: [node.descriptors() for node in (one, two)] == before, "no descriptor is left")
+
+
+def test_streams_that_nobody_fetches_are_bounded_and_end_with_their_program(nodes):
+    one, two = nodes(1, 2).values()
+    with Program(two.socket) as server:
+        error, text = server.request(BIND, struct.pack("<I", 4) + b"lazy")
+        assert error == 0, text
+        streams = [RawStream(one.socket, open_stream("2:lazy")) for _ in range(140)]
+        eventually(lambda: two.link(1) and two.link(1)["channels"] >= 128, "they wait")
+        eventually(lambda: len(ready([s.socket for s in streams])) >= 140, "all are answered")
+        answers = [stream.answer() for stream in streams]
+        assert sorted(set(answers)) == [0, ENOBUFS] and answers.count(ENOBUFS) == 12, answers
+        assert one.xenmsg("ping", "--count", "1", "2").returncode == 0
+    for stream, answer in zip(streams, answers):
+        if answer == 0:
+            sees_reset(stream)
+        else:
+            stream.socket.close()
+    idle(one, two)
+
+
+def ready(sockets):
+    poll = select.poll()
+    by_fd = {}
+    for each in sockets:
+        poll.register(each, select.POLLIN)
+        by_fd[each.fileno()] = each
+    return [by_fd[fd] for fd, _ in poll.poll(0)]
+
+
+# ---- forward, with real programs ----
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def forwards(node, source, target, ready_when):
+    process = node.popen("forward", source, target)
+    eventually(lambda: process.poll() is not None or ready_when(), f"{source} is forwarded")
+    assert process.poll() is None, process.stderr.read()
+    return process
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(name="web")
+def web_server(tmp_path):
+    """Python's HTTP server on a directory with a file of 5 MB."""
+    directory = tmp_path / "web"
+    directory.mkdir()
+    (directory / "file").write_bytes(os.urandom(5_000_000))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(directory))
+
+        def log_message(self, *_):  # pylint: disable=arguments-differ
+            pass
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_address[1], directory
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not there")
+def test_curl_reaches_an_http_server_of_another_domain(nodes, web, tmp_path):
+    one, two = nodes(1, 2).values()
+    port, directory = web
+    local = free_port()
+    server = forwards(two, "xen:web", f"tcp:127.0.0.1:{port}", lambda: "web" in two.endpoints())
+    client = forwards(one, f"tcp:127.0.0.1:{local}", "xen:2:web", lambda: listens(local))
+    url = f"http://127.0.0.1:{local}/file"
+    processes = [subprocess.Popen(["curl", "--silent", "--show-error", "--fail", "--max-time", "60", "--noproxy", "*",
+                                   "-o", tmp_path / f"got{i}", url]) for i in range(8)]
+    assert [process.wait(timeout=90) for process in processes] == [0] * 8
+    for i in range(8):
+        assert (tmp_path / f"got{i}").read_bytes() == (directory / "file").read_bytes()
+    assert subprocess.run(["curl", "--silent", "--fail", "--noproxy", "*", url.replace("file", "none")],
+                          check=False).returncode == 22
+    idle(one, two)
+    for process in (server, client):
+        os.kill(child_of(process), signal.SIGTERM)
+        code, _, err = end_of(process)
+        assert code == 0, err
+    assert not listens(local)
+
+
+def test_forward_between_unix_sockets(nodes, tmp_path):
+    one, two = nodes(1, 2).values()
+    inner, outer = str(tmp_path / "inner"), str(tmp_path / "outer")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(inner)
+        server.listen()
+        server.settimeout(20 * PATIENCE)
+        forwards(two, "xen:db", f"unix:{inner}", lambda: "db" in two.endpoints())
+        forwards(one, f"unix:{outer}", "xen:2:db", lambda: os.path.exists(outer))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20 * PATIENCE)
+            client.connect(outer)
+            client.sendall(b"query")
+            client.shutdown(socket.SHUT_WR)
+            served, _ = server.accept()
+            with served:
+                served.settimeout(20 * PATIENCE)
+                assert served.makefile("rb").read() == b"query"
+                served.sendall(b"row" * 100000)
+            assert client.makefile("rb").read() == b"row" * 100000
+
+
+def test_a_forward_whose_target_refuses_resets_who_connects_and_goes_on(nodes, tmp_path):
+    one, two = nodes(1, 2).values()
+    path = str(tmp_path / "outer")
+    process = forwards(one, f"unix:{path}", "xen:2:none", lambda: os.path.exists(path))
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20 * PATIENCE)
+            client.connect(path)
+            assert client.recv(1) == b""
+    assert process.poll() is None
+    assert b"xen:2:none can't be reached" in process.stderr.readline()
+    assert two.alive()
+
+
+def test_places_that_make_no_sense_are_usage_errors(nodes):
+    one, = nodes(1).values()
+    for source, target in (("tcp:1", "xen:2:x"), ("file:x", "xen:2:x"), ("unix:", "xen:2:x"), ("xen:2:x", "xen:2:x"),
+                           ("unix:/tmp/x", "xen:x"), ("unix:/" + "x" * 200, "xen:2:x")):
+        done = one.xenmsg("forward", source, target)
+        assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1, (source, done)
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/sbin/sshd") or os.geteuid() != 0, reason="no sshd, or not root")
+def test_ssh_reaches_another_domain(nodes, tmp_path):
+    one, two = nodes(1, 2).values()
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+    os.chmod(tmp_path, 0o700)
+    os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+    config = tmp_path / "sshd_config"
+    config.write_text(f"HostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/user.pub\nStrictModes no\nUsePAM no\n"
+                      "PermitRootLogin yes\nPasswordAuthentication no\nPidFile none\n")
+    listen(two, "ssh", "/usr/sbin/sshd", "-i", "-e", "-f", config)
+    proxy = " ".join(one.command(shutil.which("xenmsg", path=os.environ.get("XENMSG_BINDIR")) or "xenmsg", "connect",
+                                 "2:ssh"))
+    ssh = ["ssh", "-F", "none", "-i", tmp_path / "user", "-o", f"ProxyCommand={proxy}", "-o", "StrictHostKeyChecking=no",
+           "-o", f"UserKnownHostsFile={tmp_path}/known", "-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes", "root@domain-2"]
+    data = os.urandom(2_000_000)
+    done = subprocess.run([*ssh, "cat; exit 7"], input=data, capture_output=True, timeout=60 * PATIENCE, check=False,
+                          env=one.environment)
+    assert done.returncode == 7, done.stderr
+    assert done.stdout == data
