@@ -110,6 +110,39 @@ case_a_killed_granter() {
 	end_program B
 }
 
+case_a_destroyed_granter() {
+	local domid
+	domid=$(domid u2)
+	program A u2
+	program B u1
+	{ ask A evtchn-open && ask B evtchn-open; } >/dev/null
+	port=$(word 2 "$(ask A bind-unbound 0 "$(domid u1)")")
+	other=$(word 2 "$(ask B bind-interdomain 0 "$domid" "$port")")
+	ref=$(word 3 "$(ask A share-notify "$(domid u1)" 22 "$port")")
+	{ ask B map-notify "$domid" "$ref" 23 "$other"; ask A poke 0 22 1; ask B poll 0 3000; ask B pending 0; ask B unmask 0 "$other"; } >/dev/null
+	destroy u2
+	show 'the mapper has an event' "$(ask B poll 0 1000)"
+	show 'the byte is still' "$(ask B peek 0 22)"
+	show 'he sends an event' "$(ask B notify 0 "$other")"
+	show 'what he writes' "$(ask B poke 0 100 7) $(ask B peek 0 100)"
+	show_verdict 'he maps it again' "$(ask B map "$domid" "$ref" 1 1)"
+	show 'the domain is a zombie' "$(zombies)"
+	end_program B
+	show 'until it is unmapped' "$(no_zombies_soon && zombies)"
+	recreate u2
+}
+
+case_a_destroyed_mapper() {
+	shared
+	destroy u2
+	show 'the granter has an event' "$(ask A poll 0 1000)"
+	show 'the byte is still' "$(ask A peek 0 23)"
+	show 'he sends an event' "$(ask A notify 0 "$port")"
+	show 'he takes the page back' "$(ask A unshare 0)"
+	end_program A
+	recreate u2
+}
+
 case_store_permissions() {
 	local u1 u2
 	u1=$(domid u1)
@@ -213,4 +246,4 @@ case_store_limits() {
 	end_program A
 }
 
-conformance_cases='grants grant_limit event_channels a_killed_mapper a_killed_granter store_permissions store_watches store_discovery store_limits'
+conformance_cases='grants grant_limit event_channels a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper store_permissions store_watches store_discovery store_limits'

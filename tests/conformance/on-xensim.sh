@@ -9,9 +9,14 @@ here=$(dirname "$0")
 domid() {
 	case $1 in
 	dom0) echo 0 ;;
-	*) echo "${1#u}" ;;
+	u1) echo 1 ;;
+	*) echo "$u2" ;;
 	esac
 }
+u2=2
+destroy() { xensim destroy "$u2"; }
+recreate() { u2=$(xensim create); }
+zombies() { xensim list --json | grep -o '"zombies": *[0-9]*' | grep -o '[0-9]*$'; }
 
 on() { xensim exec "$(domid "$1")" -- sh -c "$2"; }
 

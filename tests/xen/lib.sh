@@ -48,12 +48,13 @@ guest_is_up() { xenstore-exists "/local/domain/$(domid "$1")/data/rig-up" 2>/dev
 guest_up() { eventually 120 guest_is_up "$1"; }
 guest_destroy() { xl destroy "$1"; }
 
-# on NAME COMMAND: runs it in that domain
+# on NAME COMMAND: runs it in that domain, for at most ON_SECONDS
+: "${ON_SECONDS:=100}"
 on() {
 	if [ "$1" = dom0 ]; then
-		timeout 100 sh -c "$2"
+		timeout "$ON_SECONDS" sh -c "$2"
 	else
-		rig-remote run "$(domid "$1")" 100 "$2"
+		rig-remote run "$(domid "$1")" "$ON_SECONDS" "$2"
 	fi
 }
 
@@ -115,7 +116,7 @@ background() { on "$1" "rm -f /tmp/$2.status; ($3; echo \$? >/tmp/$2.status) >/t
 ended() {
 	local name=$1 tag=$2 status
 	shift 2
-	on "$name" "i=0; until test -s /tmp/$tag.status || [ \$i = 300 ]; do usleep 300000; i=\$((i + 1)); done"
+	on "$name" "i=0; until test -s /tmp/$tag.status || [ \$i = $((ON_SECONDS * 3)) ]; do usleep 300000; i=\$((i + 1)); done"
 	status=$(on "$name" "cat /tmp/$tag.status || echo 'nothing: it goes on'")
 	for expected; do [ "$status" != "$expected" ] || return 0; done
 	echo "$tag ended with $status: $(on "$name" "cat /tmp/$tag.out /tmp/$tag.err 2>/dev/null | tail -n 5")"

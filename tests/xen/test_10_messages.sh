@@ -30,8 +30,9 @@ test_16_mib_between_dom0_and_guest() { big dom0 u1 && big u1 dom0; }
 
 # many FROM TO COUNT: none is missing, doubled or out of its order
 many() {
-	receiver "$2" many --count "$3" --timeout 60
-	on "$1" "seq 1 $3 | xenmsg send --timeout 60 --lines $(domid "$2"):many"
+	local ON_SECONDS=250
+	receiver "$2" many --count "$3" --timeout 240
+	on "$1" "seq 1 $3 | xenmsg send --timeout 240 --lines $(domid "$2"):many"
 	ended "$2" many 0
 	on "$2" "seq 1 $3 | cmp - /tmp/many.got"
 }

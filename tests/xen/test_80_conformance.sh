@@ -2,6 +2,10 @@
 # Xen's libraries answer here as tests/conformance/answers says, which xensim is held to as well. Between the two xenstoreds
 # there are differences: answers.xenstored has the cases in which C xenstored says something else.
 
+destroy() { guest_destroy "$1"; }
+recreate() { guest_create "$1" && guest_up "$1"; }
+zombies() { xl list | grep -c '(null)'; }
+
 conformance() {
 	local expected=/rig/conformance/answers
 	. /rig/conformance/lib.sh
@@ -21,6 +25,8 @@ test_conformance_grant_limit() { conformance grant_limit; }
 test_conformance_event_channels() { conformance event_channels; }
 test_conformance_a_killed_mapper() { conformance a_killed_mapper; }
 test_conformance_a_killed_granter() { conformance a_killed_granter; }
+test_conformance_a_destroyed_granter() { conformance a_destroyed_granter; }
+test_conformance_a_destroyed_mapper() { conformance a_destroyed_mapper; }
 test_conformance_store_permissions() { conformance store_permissions; }
 test_conformance_store_watches() { conformance store_watches; }
 test_conformance_store_discovery() { conformance store_discovery; }
