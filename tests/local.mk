@@ -52,6 +52,7 @@ integration_tests = \
 	tests/integration/test_status.py \
 	tests/integration/test_streams.py
 include tests/integration/lower.mk
+include tests/integration/protocol.mk
 EXTRA_DIST += $(integration_tests)
 PYTEST_FLAGS =
 

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# doc/protocol.md, proved by implementations of their own.
+integration_tests += tests/integration/test_protocol.py tests/integration/xenmsg_client.py

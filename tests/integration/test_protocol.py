@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""doc/protocol.md is enough to implement from: a client of its own, written from it alone, talks through real daemons to
+programs that use libxenmsg."""
+
+import contextlib
+import errno
+import json
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from messaging import EXIT_NO_ENDPOINT, EXIT_TIMEOUT, eventually
+from xenmsg_client import QUERY, Client
+
+SIZES = [0, 1, 7, 8, 9, 4096, 65519, 65536, 1000003]
+
+
+@pytest.fixture(name="pair")
+def two_domains(nodes):
+    """(node 1, node 2, a client in domain 1)"""
+    both = nodes(1, 2)
+    client = Client(both[1].socket)
+    yield both[1], both[2], client
+    client.close()
+
+
+@contextlib.contextmanager
+def inattentive(node, endpoint, kinds=1):
+    """A client that deals with frames and takes nothing; yields it and a function that lets it go."""
+    client = Client(node.socket)
+    client.bind(endpoint, kinds)
+    stop = threading.Event()
+
+    def deal():
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                client.wait(stop.is_set, 0.02)
+
+    with ThreadPoolExecutor(1) as worker:
+        dealing = worker.submit(deal)
+
+        def attend():
+            stop.set()
+            dealing.result()
+            return client
+
+        try:
+            yield attend
+        finally:
+            attend().close()
+
+
+def body(size):
+    return bytes((i * 7 + size) & 0xFF for i in range(size))
+
+
+def test_client_is_small_and_stands_alone():
+    path = os.path.join(os.path.dirname(__file__), "xenmsg_client.py")
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    imported = [line.split()[1] for line in lines if line.startswith(("import ", "from "))]
+    assert len(lines) <= 200
+    assert set(imported) <= sys.stdlib_module_names
+
+
+def test_client_learns_who_it_talks_to(pair):
+    node, _, client = pair
+    assert client.domid == 1
+    assert client.max_message == 16 << 20
+    status = json.loads(client.request(QUERY, b"status"))
+    assert status["instance"].replace("-", "") == client.instance.hex() == node.instance().replace("-", "")
+
+
+def test_what_the_client_sends_arrives_at_the_command(pair, tmp_path):
+    _, other, client = pair
+    with open(tmp_path / "received", "wb") as file:
+        receiver = other.receiver("inbox", "--count", len(SIZES), "--raw", stdout=file)
+    for size in SIZES:
+        client.send("2:inbox", body(size))
+    receiver.output()
+    assert (tmp_path / "received").read_bytes() == b"".join(map(body, SIZES))
+
+
+def test_what_the_command_sends_arrives_at_the_client(pair):
+    node, other, client = pair
+    client.bind("inbox")
+    for size in SIZES:
+        command = other.popen("send", "1:inbox", stdin=-1)
+        command.stdin.write(body(size))
+        command.stdin.close()
+        got = client.receive()
+        assert (got.endpoint, got.domid, got.uid, got.data) == ("inbox", 2, os.getuid(), body(size))
+        assert command.wait(30) == 0
+    with pytest.raises(OSError) as refused:
+        client.bind("inbox")
+    assert refused.value.errno == errno.EEXIST
+    node.send("self:inbox", "from here", "--no-wait")
+    assert client.receive().data == b"from here"
+
+
+def test_a_message_that_the_client_has_not_taken_is_not_delivered(pair):
+    node, other, _ = pair
+    with inattentive(node, "inbox") as attend:
+        other.send("1:inbox", "late", "--timeout", "0.2", exit_code=EXIT_TIMEOUT)
+        other.send("1:inbox", "in time", "--no-wait")
+        assert attend().receive().data == b"in time"
+
+
+def test_client_is_told_why_its_message_was_not_delivered(pair):
+    _, other, client = pair
+    with pytest.raises(OSError) as refused:
+        client.send("2:nobody", b"x")
+    assert refused.value.errno == errno.ENOENT
+    with pytest.raises(OSError) as refused:
+        client.send("3:nobody", b"x")
+    assert refused.value.errno == errno.EHOSTDOWN
+    other.send("1:nobody", "x", exit_code=EXIT_NO_ENDPOINT)
+
+
+def test_client_takes_back_what_nobody_took_in_time(pair):
+    _, other, client = pair
+    with inattentive(other, "slow") as attend:
+        for size in (10, 300000):  # the larger one doesn't get away whole
+            with pytest.raises(TimeoutError):
+                client.send("2:slow", body(size), timeout=0.2)
+        with pytest.raises(TimeoutError):
+            attend().receive(timeout=0.2)
+
+
+def test_the_clients_call_is_answered_by_the_command(pair):
+    _, other, client = pair
+    other.popen("serve", "upper", "--", "tr", "a-z", "A-Z")
+    eventually(lambda: "upper" in other.endpoints(), "upper is bound")
+    for size in (0, 5, 200000):
+        assert client.call("2:upper", b"a" * size) == b"A" * size
+    with pytest.raises(OSError) as refused:
+        client.send("2:upper", b"not a call")
+    assert refused.value.errno == errno.EPROTOTYPE
+
+
+def test_the_commands_call_is_answered_by_the_client(pair):
+    _, other, client = pair
+    client.bind("add", kinds=2)
+    for size in (0, 5, 200000):
+        command = other.popen("call", "1:add", stdin=-1)
+        command.stdin.write(b"x" * size)
+        command.stdin.close()
+        request = client.receive()
+        assert request.domid == 2 and request.data == b"x" * size
+        client.reply(request, request.data + b"+1")
+        assert command.stdout.read() == b"x" * size + b"+1"
+        assert command.wait(30) == 0
+    command = other.popen("call", "1:add", "bad")
+    client.reply(client.receive(), b"", error=errno.EDOM)
+    _, err = command.communicate(timeout=30)
+    assert command.returncode == 1 and b"argument out of domain" in err
+
+
+def test_a_call_that_nobody_answers_is_withdrawn(pair):
+    _, other, client = pair
+    with inattentive(other, "slow", kinds=2) as attend:
+        with pytest.raises(TimeoutError):
+            client.call("2:slow", b"never taken", timeout=0.2)
+        slow = attend()
+        command = other.popen("call", "self:slow", "taken", "--timeout", "1")
+        request = slow.receive()
+        assert request.data == b"taken"
+        assert command.wait(30) == EXIT_TIMEOUT
+        slow.wait(lambda: not request.channel.owed, 10)
+        slow.reply(request, b"too late")
+        with pytest.raises(TimeoutError):
+            slow.receive(timeout=0.1)
+
+
+def test_two_clients_without_the_library_talk_to_each_other(pair):
+    _, other, client = pair
+    with contextlib.closing(Client(other.socket)) as there:
+        there.bind("one")
+        there.bind("two", kinds=3)
+        with ThreadPoolExecutor(1) as worker:
+            for i in range(50):
+                sent = worker.submit(client.send, "2:one" if i % 2 else "2:two", b"%d" % i)
+                assert there.receive().data == b"%d" % i
+                sent.result()
+            answer = worker.submit(client.call, "2:two", b"question")
+            there.reply(there.receive(), b"answer")
+            assert answer.result() == b"answer"
