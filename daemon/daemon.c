@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <systemd/sd-daemon.h>
 
 #include "daemon/access.h"
 #include "daemon/channel.h"
@@ -21,6 +20,7 @@
 #include "daemon/link.h"
 #include "daemon/local.h"
 #include "daemon/log.h"
+#include "daemon/notify.h"
 #include "daemon/peers.h"
 #include "daemon/privileges.h"
 #include "daemon/quota.h"
@@ -365,13 +365,13 @@ static void on_hangup(int number, short what, void *userdata)
 
 	(void)number;
 	(void)what;
-	sd_notify(0, "RELOADING=1");
+	notify_reloading(daemon->notify);
 	if (access_reload(daemon->access) == 0) {
 		recheck_channels(daemon);
 		daemon_advertise(daemon);
 		relay_flush(&daemon->relay);
 	}
-	sd_notify(0, "READY=1");
+	notify_ready(daemon->notify);
 }
 
 static int start_base(struct daemon *daemon)
@@ -543,6 +543,35 @@ static int start_router(struct daemon *daemon)
 	return router_new(&daemon->router, daemon->domid, &callbacks, daemon);
 }
 
+static void count_link(void *userdata, const struct link_info *info)
+{
+	unsigned *count = userdata;
+
+	(void)info;
+	++*count;
+}
+
+static void count_session(void *userdata, struct session *session)
+{
+	unsigned *count = userdata;
+
+	(void)session;
+	++*count;
+}
+
+/* For `systemctl status`. */
+static void describe(void *userdata, char *text, size_t size)
+{
+	struct daemon *daemon = userdata;
+	unsigned links = 0, programs = 0;
+
+	if (daemon->links) /* NULL during a restore */
+		links_each(daemon->links, count_link, &links);
+	local_each(daemon->local, count_session, &programs);
+	snprintf(text, size, "Serving domain %u: programs: %u, endpoints: %u, links: %u", daemon->domid, programs,
+		 router_endpoints(daemon->router), links);
+}
+
 static int start_local(struct daemon *daemon)
 {
 	struct local_options options = {
@@ -559,7 +588,9 @@ static int start_local(struct daemon *daemon)
 
 	memcpy(options.session.instance, daemon->instance, sizeof(daemon->instance));
 	r = local_new(&daemon->local, &daemon->relay, &options, &requests_session_ops, daemon);
-	if (r == -EADDRINUSE)
+	if (r == -EBADF)
+		log_error("the service manager must hand over one listening Unix stream socket");
+	else if (r == -EADDRINUSE)
 		log_error("another daemon listens on %s", daemon->config.socket);
 	else if (r < 0)
 		log_error("can't listen on %s: %s", daemon->config.socket, strerror(-r));
@@ -595,6 +626,8 @@ int daemon_new(struct daemon **out, const struct config *config)
 	if (r == 0)
 		r = start_local(daemon);
 	if (r == 0)
+		r = notify_new(&daemon->notify, daemon->base, describe, daemon);
+	if (r == 0)
 		store_watch(daemon->store, "domid", restore_on_domid_changed, daemon, NULL);
 	if (r == 0 && config->user) {
 		r = privileges_drop(config->user);
@@ -614,11 +647,11 @@ int daemon_new(struct daemon **out, const struct config *config)
 
 int daemon_run(struct daemon *daemon)
 {
-	log_info("domain %u: listening on %s", daemon->domid, daemon->config.socket);
-	sd_notifyf(0, "READY=1\nSTATUS=Serving domain %u", daemon->domid);
+	log_info("domain %u: listening on %s", daemon->domid, local_path(daemon->local));
+	notify_ready(daemon->notify);
 	if (event_base_dispatch(daemon->base) < 0)
 		return -EIO;
-	sd_notify(0, "STOPPING=1");
+	notify_stopping(daemon->notify);
 	return daemon->failed ? -EIO : 0;
 }
 
@@ -629,6 +662,7 @@ void daemon_free(struct daemon *daemon)
 	daemon->stopping = true;
 	local_free(daemon->local);
 	streams_free(daemon->streams);
+	notify_free(daemon->notify);
 	links_free(daemon->links);
 	if (daemon->has_relay)
 		relay_cleanup(&daemon->relay);

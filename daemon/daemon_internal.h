@@ -34,6 +34,7 @@ struct daemon {
 	struct peers *peers;
 	struct local *local;
 	struct streams *streams;
+	struct notify *notify;
 
 	uint32_t domid;
 	uint8_t instance[16];

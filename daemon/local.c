@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include <event2/event.h>
+#include <systemd/sd-daemon.h>
 #include <utlist.h>
 
 #include "daemon/log.h"
@@ -32,6 +34,7 @@ struct local {
 	const struct session_ops *ops;
 	void *userdata;
 	int fd;
+	bool is_handed_over; /* by the service manager, whose file it is */
 	struct event *accept_event, *retry_timer;
 	struct member *members;
 	struct log_limit limit;
@@ -149,6 +152,32 @@ static int listen_at(struct local *local)
 	return r;
 }
 
+/* 1: the service manager has handed over a socket; 0: it hasn't. */
+static int take_over(struct local *local)
+{
+	struct sockaddr_un address = {0};
+	socklen_t size = sizeof(address) - 1; /* the path of a full one has no NUL */
+	int fd = SD_LISTEN_FDS_START, count = sd_listen_fds(1), flags;
+	char *path;
+
+	if (count <= 0)
+		return count;
+	local->fd = fd;
+	local->is_handed_over = true;
+	if (count > 1 || sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0 ||
+	    getsockname(fd, (struct sockaddr *)&address, &size) < 0 || !address.sun_path[0])
+		return -EBADF;
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	path = strdup(address.sun_path);
+	if (!path)
+		return -ENOMEM;
+	free(local->path);
+	local->path = path;
+	return 1;
+}
+
 int local_new(struct local **out, struct relay *relay, const struct local_options *options,
 	      const struct session_ops *ops, void *userdata)
 {
@@ -163,7 +192,9 @@ int local_new(struct local **out, struct relay *relay, const struct local_option
 	local->userdata = userdata;
 	local->fd = -1;
 	local->path = strdup(options->socket_path);
-	r = local->path ? listen_at(local) : -ENOMEM;
+	r = local->path ? take_over(local) : -ENOMEM;
+	if (r == 0)
+		r = listen_at(local);
 	if (r < 0) {
 		if (local->fd >= 0)
 			close(local->fd);
@@ -179,6 +210,11 @@ int local_new(struct local **out, struct relay *relay, const struct local_option
 	}
 	*out = local;
 	return 0;
+}
+
+const char *local_path(const struct local *local)
+{
+	return local->path;
 }
 
 gid_t local_group(const struct local *local)
@@ -218,7 +254,8 @@ void local_free(struct local *local)
 		event_free(local->accept_event);
 	if (local->retry_timer)
 		event_free(local->retry_timer);
-	unlink(local->path);
+	if (!local->is_handed_over)
+		unlink(local->path);
 	close(local->fd);
 	free(local->path);
 	free(local);

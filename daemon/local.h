@@ -19,13 +19,15 @@ struct local_options {
 	struct session_options session;
 };
 
-/* -EADDRINUSE: another daemon serves this path; else as socket(2), bind(2), listen(2). `ops` as for session_new(). */
+/* -EBADF: what the service manager has handed over is no listening Unix socket, or more than one; -EADDRINUSE: another daemon serves this path; else as socket(2), bind(2), listen(2). `ops` as for session_new(). */
 int local_new(struct local **local, struct relay *relay, const struct local_options *options,
 	      const struct session_ops *ops, void *userdata);
 /* Ends all sessions and removes the socket's file. */
 void local_free(struct local *local);
 /* This domain has another number now, which programs that connect from now on are told. */
 void local_renumber(struct local *local, uint32_t domid);
+/* Where it listens. */
+const char *local_path(const struct local *local);
 /* The group of the socket's file. */
 gid_t local_group(const struct local *local);
 /* A session is over: frees it. */

@@ -15,6 +15,7 @@ libdaemon_la_SOURCES = \
 	daemon/link.c daemon/link.h \
 	daemon/local.c daemon/local.h \
 	daemon/log.c daemon/log.h \
+	daemon/notify.c daemon/notify.h \
 	daemon/peers.c daemon/peers.h daemon/peers_internal.h \
 	daemon/peers_parse.c daemon/peers_parse.h \
 	daemon/rendezvous.c \

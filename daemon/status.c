@@ -282,7 +282,7 @@ struct json_object *status_all(const struct status_sources *sources)
 	add_number(all, "domid", sources->domid);
 	add_text(all, "name", directory_name(sources->directory, sources->domid));
 	add_number(all, "uptime_s", (uint64_t)(now.tv_sec - sources->started));
-	add_text(all, "socket", sources->config->socket);
+	add_text(all, "socket", local_path(sources->local));
 	json_object_object_add(all, "limits", limits_of(sources->config));
 	add_number(grants, "limit_pages", vchan_host_pages_limit(sources->host));
 	add_number(grants, "used_pages", vchan_host_pages_granted(sources->host));

@@ -1,11 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The unit and the kernel modules that it needs. Below $(prefix), so that an installation elsewhere stays in one place.
+# The units and what else of the system they need. Below $(prefix), so that an installation elsewhere stays in one place.
 systemdunitdir = $(prefix)/lib/systemd/system
 nodist_systemdunit_DATA = systemd/xenmsgd.service
+dist_systemdunit_DATA = systemd/xenmsgd.socket
 modulesloaddir = $(prefix)/lib/modules-load.d
 dist_modulesload_DATA = systemd/xenmsg-modules.conf
-EXTRA_DIST += systemd/xenmsgd.service.in
+udevrulesdir = $(prefix)/lib/udev/rules.d
+dist_udevrules_DATA = systemd/70-xenmsg.rules
+EXTRA_DIST += systemd/xenmsgd.service.in systemd/xenmsg-sysusers.conf systemd/xenmsg-tmpfiles.conf
 CLEANFILES += systemd/xenmsgd.service
 
 systemd/xenmsgd.service: $(srcdir)/systemd/xenmsgd.service.in Makefile
 	$(AM_V_GEN)$(MKDIR_P) systemd && sed 's|@sbindir[@]|$(sbindir)|' $(srcdir)/systemd/xenmsgd.service.in >$@
+
+# Each directory says by itself whose the file is: both are called xenmsg.conf there.
+install-data-local:
+	$(MKDIR_P) "$(DESTDIR)$(prefix)/lib/sysusers.d" "$(DESTDIR)$(prefix)/lib/tmpfiles.d"
+	$(INSTALL_DATA) "$(srcdir)/systemd/xenmsg-sysusers.conf" "$(DESTDIR)$(prefix)/lib/sysusers.d/xenmsg.conf"
+	$(INSTALL_DATA) "$(srcdir)/systemd/xenmsg-tmpfiles.conf" "$(DESTDIR)$(prefix)/lib/tmpfiles.d/xenmsg.conf"
+
+uninstall-local:
+	rm -f "$(DESTDIR)$(prefix)/lib/sysusers.d/xenmsg.conf" "$(DESTDIR)$(prefix)/lib/tmpfiles.d/xenmsg.conf"

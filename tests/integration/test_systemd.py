@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The daemon under a service manager: ready when it can serve, alive as long as its loop turns, its socket handed over."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from messaging import PATIENCE, eventually, peer_pid, tool
+
+PREFIX = os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin"))
+UNITS = os.path.join(PREFIX, "lib/systemd/system")
+
+
+class Manager:
+    """The other end of sd_notify(3)."""
+
+    def __init__(self, path):
+        self.path = str(path)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        self.lines = []
+
+    def close(self):
+        self.socket.close()
+
+    def read(self, timeout):
+        self.socket.settimeout(timeout)
+        try:
+            self.lines += self.socket.recv(4096).decode().splitlines()
+        except (socket.timeout, BlockingIOError):
+            return False
+        return True
+
+    def wait_for(self, line, timeout=20):
+        """Waits for a line and forgets those up to it."""
+        end = time.monotonic() + timeout * PATIENCE
+        while not any(re.fullmatch(line, each) for each in self.lines):
+            assert time.monotonic() < end, f"no {line} in {self.lines}"
+            self.read(0.1)
+        found = next(i for i, each in enumerate(self.lines) if re.fullmatch(line, each))
+        result = self.lines[found]
+        self.lines = self.lines[found + 1:]
+        return result
+
+
+@pytest.fixture(name="manager")
+def notify_socket(tmp_path):
+    manager = Manager(tmp_path / "notify")
+    yield manager
+    manager.close()
+
+
+@pytest.fixture(name="one")
+def node_that_is_not_started(nodes):
+    return nodes(1, start=False)[1]
+
+
+def start(node, manager, **environment):
+    node.environment = dict(node.environment, NOTIFY_SOCKET=manager.path, **environment)
+    node.start(wait=False)
+
+
+def test_ready_is_said_when_the_socket_listens_and_not_before_xenstore_has_answered(host, one, manager):
+    host.fault("stall-store", 1, "on")
+    start(one, manager)
+    assert not manager.read(1), manager.lines
+    assert peer_pid(one.socket) is None
+    host.fault("stall-store", 1, "off")
+    assert manager.wait_for("STATUS=.*") == "STATUS=Serving domain 1: programs: 0, endpoints: 0, links: 0"
+    manager.wait_for("READY=1")
+    assert peer_pid(one.socket)
+    one.wait_ready()
+    one.stop()
+    manager.wait_for("STOPPING=1")
+
+
+def test_a_reload_is_told(one, manager):
+    start(one, manager)
+    manager.wait_for("READY=1")
+    one.wait_ready()
+    for policy in ("", "[rule]\nnonsense = 1\n"):  # also a bad one is over at some time
+        one.write_policy(policy)
+        os.kill(one.pid, signal.SIGHUP)
+        manager.wait_for("RELOADING=1")
+        manager.wait_for("MONOTONIC_USEC=[0-9]+")
+        manager.wait_for("READY=1")
+
+
+def test_the_status_line_follows(one, manager):
+    start(one, manager)
+    manager.wait_for("READY=1")
+    one.wait_ready()
+    receiver = one.receiver("inbox")
+    manager.wait_for("STATUS=Serving domain 1: programs: [1-9], endpoints: 1, links: 0")
+    receiver.stop()
+
+
+def test_the_watchdog_hears_of_a_loop_that_turns_and_of_no_other(one, manager):
+    start(one, manager, WATCHDOG_USEC="600000")
+    manager.wait_for("READY=1")
+    one.wait_ready()
+    for _ in range(3):
+        manager.wait_for("WATCHDOG=1")
+    os.kill(one.pid, signal.SIGSTOP)
+    try:
+        while manager.read(0.3):
+            pass
+        manager.lines.clear()
+        assert not manager.read(1)
+    finally:
+        os.kill(one.pid, signal.SIGCONT)
+    manager.wait_for("WATCHDOG=1")
+
+
+def test_without_a_watchdog_there_are_no_signs_of_life(one, manager):
+    start(one, manager)
+    manager.wait_for("READY=1")
+    one.wait_ready()
+    while manager.read(0.5):
+        pass
+    assert "WATCHDOG=1" not in manager.lines
+
+
+def activate(node, tmp_path, *sockets):
+    """systemd-socket-activate, which becomes xenmsgd when somebody comes."""
+    config, log = tmp_path / "activated.conf", tmp_path / "activated.log"
+    config.write_text("")
+    names = [name for name in node.environment if name.startswith(("XENSIM", "XENMSG", "LD_", "ASAN", "UBSAN", "TSAN"))]
+    command = [shutil.which("systemd-socket-activate"), *sockets, *(f"--setenv={name}" for name in names), tool("xensim"),
+               "exec", "1", "--", tool("xenmsgd"), "--config", str(config)]
+    with open(log, "wb") as output:
+        return subprocess.Popen(command, env=node.environment, stdin=subprocess.DEVNULL, stdout=output,
+                                stderr=output), log
+
+
+@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not there")
+def test_a_socket_that_was_handed_over_is_served_and_left_where_it_is(one, tmp_path):
+    path = str(tmp_path / "activated.sock")
+    process, log = activate(one, tmp_path, "--listen", path)
+    try:
+        eventually(lambda: os.path.exists(path), "it listens")
+        assert not os.path.exists(one.socket)
+        # Who connects before the daemon runs is served.
+        done = one.xenmsg("status", "--socket", path, "--json")
+        assert done.returncode == 0, (done, log.read_text())
+        assert f'"socket":"{path}"' in done.stdout.decode().replace(" ", "")
+        assert not os.path.exists(one.socket)
+    finally:
+        process.terminate()
+        assert process.wait(timeout=20 * PATIENCE) == 0, log.read_text()
+    assert os.path.exists(path)  # it is the manager's
+
+
+@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not there")
+@pytest.mark.parametrize("kind, more", [(socket.SOCK_DGRAM, ["--datagram"]), (socket.SOCK_STREAM, ["--listen", "OTHER"])])
+def test_what_is_not_one_socket_for_it_is_refused(one, tmp_path, kind, more):
+    path = str(tmp_path / "activated.sock")
+    process, log = activate(one, tmp_path, "--listen", path,
+                            *(word.replace("OTHER", str(tmp_path / "other.sock")) for word in more))
+    try:
+        eventually(lambda: os.path.exists(path), "it listens")
+        with socket.socket(socket.AF_UNIX, kind) as client:
+            client.connect(path)
+            if kind == socket.SOCK_DGRAM:
+                client.send(b"wake up")
+            assert process.wait(timeout=20 * PATIENCE) != 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    assert "<3>the service manager must hand over one listening Unix stream socket" in log.read_text()
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze") or not os.path.exists(UNITS), reason="no systemd-analyze")
+def test_the_units_are_valid_and_the_service_is_confined():
+    units = [os.path.join(UNITS, name) for name in ("xenmsgd.service", "xenmsgd.socket")]
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False)
+    complaints = [line for line in done.stderr.splitlines() if "xenmsg" in line]
+    assert done.returncode == 0 and not complaints, done.stderr
+    done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=40", units[0]],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
