@@ -53,15 +53,29 @@ static int make_instance(struct daemon *daemon)
 	return 0;
 }
 
+static void answered(struct daemon *daemon)
+{
+	daemon->store_answered = true;
+	if (daemon->awaiting_store) /* else it comes too late, and the loop is the daemon's own */
+		event_base_loopbreak(daemon->base);
+}
+
 static void on_domid(void *userdata, int error, const char *untrusted_value, size_t size)
 {
 	struct daemon *daemon = userdata;
 
-	daemon->domid_known = true;
 	daemon->domid_error = error;
 	if (!error && !domid_parse(untrusted_value, size, &daemon->domid))
 		daemon->domid_error = -EPROTO;
-	event_base_loopbreak(daemon->base);
+	answered(daemon);
+}
+
+static void on_settled(void *userdata, int error, const char *untrusted_value, size_t size)
+{
+	(void)error;
+	(void)untrusted_value;
+	(void)size;
+	answered(userdata);
 }
 
 static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
@@ -73,22 +87,44 @@ static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
 	event_base_loopbreak(daemon->base);
 }
 
-/* Nothing can be done before we know our own number, so this waits for it. Not by event_base_loopexit(), which would end the
- * daemon's loop later on. */
-static int learn_domid(struct daemon *daemon)
+/* Reads `domid` and waits for the answer, which comes behind those to all that was asked before. Not by
+ * event_base_loopexit(), which would end the daemon's loop later on. */
+static int await_store(struct daemon *daemon, void (*done)(void *, int, const char *, size_t))
 {
 	struct event *limit = evtimer_new(daemon->base, on_no_answer, daemon);
 	struct timeval seconds = {.tv_sec = STORE_ANSWER_S};
 
 	if (!limit)
 		return -ENOMEM;
-	store_read(daemon->store, "domid", on_domid, daemon);
+	daemon->store_answered = false;
+	daemon->awaiting_store = true;
+	store_read(daemon->store, "domid", done, daemon);
 	event_add(limit, &seconds);
 	event_base_dispatch(daemon->base);
+	daemon->awaiting_store = false;
 	event_free(limit);
-	if (!daemon->domid_known)
-		return -ETIMEDOUT;
-	return daemon->domid_error;
+	if (daemon->stop_asked)
+		return -EINTR;
+	return daemon->store_answered ? 0 : -ETIMEDOUT;
+}
+
+/* Nothing can be done before we know our own number. */
+static int learn_domid(struct daemon *daemon)
+{
+	int r = await_store(daemon, on_domid);
+
+	return r < 0 ? r : daemon->domid_error;
+}
+
+/* Who finds us listening may count on other domains' finding us too, so our presence is written before the socket is there. */
+static int await_presence(struct daemon *daemon)
+{
+	int r = await_store(daemon, on_settled);
+
+	if (r != -ETIMEDOUT)
+		return r;
+	log_warning("XenStore doesn't answer: other domains don't see this daemon until it does");
+	return 0;
 }
 
 /* --- the modules' callbacks ----------------------------------------------------------------------------------------- */
@@ -356,6 +392,7 @@ static void on_stop_signal(int number, short what, void *userdata)
 
 	(void)what;
 	log_info("stopping: %s", strsignal(number));
+	daemon->stop_asked = true;
 	event_base_loopbreak(daemon->base);
 }
 
@@ -433,11 +470,9 @@ static int start_xen(struct daemon *daemon)
 		return -ENODEV;
 	}
 	r = learn_domid(daemon);
-	if (r < 0) {
+	if (r < 0 && r != -EINTR)
 		log_error("can't read this domain's number from XenStore: %s; does xenstored run in domain 0?", strerror(-r));
-		return r;
-	}
-	return 0;
+	return r;
 }
 
 static int start_directory(struct daemon *daemon)
@@ -623,6 +658,8 @@ int daemon_new(struct daemon **out, const struct config *config)
 		r = daemon_start_links(daemon);
 	if (r == 0)
 		r = daemon_start_peers(daemon);
+	if (r == 0)
+		r = await_presence(daemon);
 	if (r == 0)
 		r = start_local(daemon);
 	if (r == 0)

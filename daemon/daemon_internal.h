@@ -45,7 +45,8 @@ struct daemon {
 
 	/* while starting */
 	int domid_error;
-	bool domid_known;
+	bool awaiting_store, store_answered;
+	bool stop_asked;
 
 	/* for a restore */
 	bool domid_watched, checking_domid, check_domid_again, presence_lost;

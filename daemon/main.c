@@ -119,5 +119,7 @@ int main(int argc, char **argv)
 	config_free(&config);
 	if (r == -ENODEV)
 		return EXIT_NO_XEN;
+	if (r == -EINTR) /* asked to stop while it started */
+		return EXIT_OK;
 	return r < 0 ? EXIT_ERROR : EXIT_OK;
 }
