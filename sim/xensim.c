@@ -191,9 +191,11 @@ static int set_preload(void)
 	}
 	/* A sanitizer's run-time must come before everything else. */
 	if (asprintf(&value, "%s%s%s%s%s", first ? first : "", first ? ":" : "", library, others ? ":" : "",
-		     others ? others : "") < 0 ||
-	    setenv("LD_PRELOAD", value, 1) < 0)
+		     others ? others : "") < 0)
+		value = NULL;
+	if (!value || setenv("LD_PRELOAD", value, 1) < 0)
 		r = -ENOMEM;
+	free(value);
 	free(library);
 	return r;
 }
