@@ -140,6 +140,7 @@ int main(int argc, char **argv)
 		return 2;
 	if (!ctrl) {
 		printf("error %d\n", errno);
+		free(data);
 		return 1;
 	}
 	ctrl->blocking = -1;
