@@ -138,6 +138,13 @@ int access_bind(struct access *access, int fd, uid_t uid, gid_t gid, const char 
 	return -EACCES;
 }
 
+bool access_sees(struct access *access, uint32_t domid, uint32_t other)
+{
+	struct policy_subject from = subject_of(access, domid, 0), subject = subject_of(access, other, 0);
+
+	return policy_sees(access->policy, &from, &subject);
+}
+
 bool access_visible(struct access *access, uint32_t domid, const char *endpoint)
 {
 	struct policy_subject subject = subject_of(access, domid, 0);

@@ -33,6 +33,8 @@ int access_reach(struct access *access, const struct frame_identity *from, const
 bool access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint);
 /* The program at the other end of this socket wants to bind the name. */
 int access_bind(struct access *access, int socket, uid_t uid, gid_t gid, const char *endpoint, gid_t socket_group);
+/* May this domain learn the other one's name? */
+bool access_sees(struct access *access, uint32_t domid, uint32_t other);
 bool access_visible(struct access *access, uint32_t domid, const char *endpoint);
 /* What would be decided, and by which rule: for `xenmsg policy check`. The caller puts it. */
 struct json_object *access_explain(struct access *access, uint32_t domid, uint32_t uid, const char *endpoint);

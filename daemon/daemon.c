@@ -271,13 +271,11 @@ static int directory_came(void *userdata, const uint8_t *payload, uint32_t lengt
 	return directory_take(daemon->directory, payload, length);
 }
 
-/* Every guest may know which others there are. */
 static bool domain_visible(void *userdata, uint32_t guest, uint32_t other)
 {
-	(void)userdata;
-	(void)guest;
-	(void)other;
-	return true;
+	struct daemon *daemon = userdata;
+
+	return access_sees(daemon->access, guest, other);
 }
 
 static int directory_send(void *userdata, uint32_t guest, const void *payload, uint32_t length)
@@ -406,6 +404,7 @@ static void on_hangup(int number, short what, void *userdata)
 	if (access_reload(daemon->access) == 0) {
 		recheck_channels(daemon);
 		daemon_advertise(daemon);
+		directory_refresh(daemon->directory);
 		relay_flush(&daemon->relay);
 	}
 	notify_ready(daemon->notify);

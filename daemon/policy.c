@@ -34,9 +34,37 @@ struct item {
 	struct item *next;
 };
 
+enum list_kind {
+	LIST_NONE,
+	LIST_DOMAINS,
+	LIST_UIDS,  /* of anybody's domain */
+	LIST_USERS, /* of this one */
+	LIST_PATTERNS,
+};
+
+/* What a kind of section is called and has. */
+static const struct section {
+	const char *name;
+	const char *to; /* the key of what it is about */
+	enum list_kind to_kind, uid_kind;
+	bool has_from, needs_uid;
+	const char *keys;
+} sections[] = {
+	{"rule", "to", LIST_PATTERNS, LIST_UIDS, true, false, "from, uid, to and action"},
+	{"bind", "name", LIST_PATTERNS, LIST_USERS, false, true, "name, uid and action"},
+	{"see", "domain", LIST_DOMAINS, LIST_NONE, true, false, "from, domain and action"},
+};
+
+enum {
+	SECTION_RULE,
+	SECTION_BIND,
+	SECTION_SEE,
+	SECTIONS,
+};
+
 struct rule {
-	bool is_bind;
-	struct item *from, *uid, *to; /* `to` are the names of a [bind]; no uid: any */
+	const struct section *section;
+	struct item *from, *uid, *to; /* `to` are the names of a [bind], the domains of a [see]; no uid: any */
 	bool has_action, allow;
 	char *file;
 	unsigned line;
@@ -185,13 +213,6 @@ static const char *set_pattern(struct item *item)
 	return NULL;
 }
 
-enum list_kind {
-	LIST_DOMAINS,
-	LIST_UIDS,  /* of anybody's domain */
-	LIST_USERS, /* of this one */
-	LIST_PATTERNS,
-};
-
 static int add_item(struct reader *reader, struct item **list, char *text, enum list_kind kind)
 {
 	struct item *item = calloc(1, sizeof(*item));
@@ -246,33 +267,30 @@ static bool close_rule(struct reader *reader)
 	reader->rule = NULL;
 	if (!rule)
 		return true;
-	if (!rule->is_bind && !rule->from)
+	if (rule->section->has_from && !rule->from)
 		missing = "from";
 	else if (!rule->to)
-		missing = rule->is_bind ? "name" : "to";
-	else if (rule->is_bind && !rule->uid)
+		missing = rule->section->to;
+	else if (rule->section->needs_uid && !rule->uid)
 		missing = "uid";
 	else if (!rule->has_action)
 		missing = "action";
 	if (missing)
-		complain(reader, rule->line, "this [%s] has no %s", rule->is_bind ? "bind" : "rule", missing);
+		complain(reader, rule->line, "this [%s] has no %s", rule->section->name, missing);
 	return !missing;
 }
 
-static struct rule *rule_of_section(struct reader *reader, bool is_bind)
+static struct rule *new_rule(struct reader *reader, const struct section *section)
 {
-	struct rule *rule = reader->rule;
+	struct rule *rule = calloc(1, sizeof(*rule));
 
-	if (rule)
-		return rule;
-	rule = calloc(1, sizeof(*rule));
 	if (rule)
 		rule->file = strdup(reader->path);
 	if (!rule || !rule->file) {
 		free(rule);
 		return NULL;
 	}
-	rule->is_bind = is_bind;
+	rule->section = section;
 	rule->line = reader->section_line;
 	LL_APPEND(reader->policy->rules, rule);
 	reader->rule = rule;
@@ -304,20 +322,36 @@ static bool fetch_line(struct reader *reader, char *buffer, int size)
 	return true;
 }
 
+/* The section that begins in this line; *length is that of its [name]. */
+static const struct section *find_section(const char *text, size_t *length)
+{
+	for (int i = 0; i < SECTIONS; i++) {
+		size_t size = strlen(sections[i].name);
+
+		*length = size + 2;
+		if (!strncmp(text + 1, sections[i].name, size) && text[size + 1] == ']')
+			return &sections[i];
+	}
+	return NULL;
+}
+
 static void open_section(struct reader *reader, const char *text)
 {
+	const struct section *section;
 	const char *rest;
+	size_t length;
 
 	reader->section_line = reader->line;
 	close_rule(reader);
-	if (strncmp(text, "[rule]", 6) && strncmp(text, "[bind]", 6)) {
-		complain(reader, reader->line, "a policy has only the sections [rule] and [bind]");
+	section = find_section(text, &length);
+	if (!section) {
+		complain(reader, reader->line, "a policy has only the sections [rule], [bind] and [see]");
 		return;
 	}
-	rest = text + 6 + strspn(text + 6, " \t\r\n");
-	if (*rest && (rest == text + 6 || (*rest != ';' && *rest != '#')))
-		complain(reader, reader->line, "behind %.6s there may only be a comment", text);
-	else if (!rule_of_section(reader, text[1] == 'b'))
+	rest = text + length + strspn(text + length, " \t\r\n");
+	if (*rest && (rest == text + length || (*rest != ';' && *rest != '#')))
+		complain(reader, reader->line, "behind [%s] there may only be a comment", section->name);
+	else if (!new_rule(reader, section))
 		complain(reader, reader->line, "out of memory");
 }
 
@@ -328,7 +362,7 @@ static char *read_line(char *buffer, int size, void *stream)
 	if (reader->failed || !fetch_line(reader, buffer, size))
 		return NULL;
 	if (reader->line == 1 && !strncmp(buffer, BYTE_ORDER_MARK, 3))
-		memmove(buffer, buffer + 3, strlen(buffer + 3) + 1);
+		memmove(buffer, buffer + 3, (size_t)size - 3);
 	if (*buffer == '[')
 		open_section(reader, buffer);
 	return buffer;
@@ -345,29 +379,27 @@ static int set_action(struct reader *reader, struct rule *rule, const char *valu
 	return 1;
 }
 
-static int on_key(void *user, const char *section, const char *key, const char *value)
+static int on_key(void *user, const char *untrusted_section, const char *key, const char *value)
 {
 	struct reader *reader = user;
-	bool is_bind = !strcmp(section, "bind");
-	struct rule *rule;
+	struct rule *rule = reader->rule;
+	const struct section *section;
 
+	(void)untrusted_section; /* the line that began it has been looked at */
 	if (reader->failed)
 		return 0;
-	if (strcmp(section, "rule") && !is_bind)
-		return complain(reader, reader->line, "%s stands outside of a [rule] or [bind]", key);
-	rule = reader->rule;
 	if (!rule)
-		return complain(reader, reader->line, "%s stands outside of a [rule] or [bind]", key);
+		return complain(reader, reader->line, "%s stands outside of a [rule], [bind] or [see]", key);
+	section = rule->section;
 	if (!strcmp(key, "action"))
 		return set_action(reader, rule, value);
-	if (!strcmp(key, "uid"))
-		return add_list(reader, &rule->uid, key, value, is_bind ? LIST_USERS : LIST_UIDS);
-	if (!is_bind && !strcmp(key, "from"))
+	if (!strcmp(key, "uid") && section->uid_kind != LIST_NONE)
+		return add_list(reader, &rule->uid, key, value, section->uid_kind);
+	if (!strcmp(key, "from") && section->has_from)
 		return add_list(reader, &rule->from, key, value, LIST_DOMAINS);
-	if (!strcmp(key, is_bind ? "name" : "to"))
-		return add_list(reader, &rule->to, key, value, LIST_PATTERNS);
-	return complain(reader, reader->line, "[%s] has no key '%s'; it has %s", section, key,
-			is_bind ? "name, uid and action" : "from, uid, to and action");
+	if (!strcmp(key, section->to))
+		return add_list(reader, &rule->to, key, value, section->to_kind);
+	return complain(reader, reader->line, "[%s] has no key '%s'; it has %s", section->name, key, section->keys);
 }
 
 static int load_stream(struct policy *policy, FILE *file, const char *path, char **error)
@@ -577,7 +609,7 @@ struct policy_decision policy_reach(const struct policy *policy, const struct po
 	const struct rule *rule;
 
 	LL_FOREACH(policy->rules, rule) {
-		if (!rule->is_bind && domain_matches(rule->from, from) && uid_matches(rule->uid, from) &&
+		if (rule->section == &sections[SECTION_RULE] && domain_matches(rule->from, from) && uid_matches(rule->uid, from) &&
 		    name_matches(rule->to, endpoint))
 			return decided_by(rule);
 	}
@@ -589,7 +621,7 @@ bool policy_shows(const struct policy *policy, const struct policy_subject *from
 	const struct rule *rule;
 
 	LL_FOREACH(policy->rules, rule) {
-		if (rule->is_bind || !domain_matches(rule->from, from) || !name_matches(rule->to, endpoint))
+		if (rule->section != &sections[SECTION_RULE] || !domain_matches(rule->from, from) || !name_matches(rule->to, endpoint))
 			continue;
 		if (rule->allow)
 			return true;
@@ -599,13 +631,25 @@ bool policy_shows(const struct policy *policy, const struct policy_subject *from
 	return from->is_self;
 }
 
+bool policy_sees(const struct policy *policy, const struct policy_subject *from, const struct policy_subject *other)
+{
+	const struct rule *rule;
+
+	LL_FOREACH(policy->rules, rule) {
+		if (rule->section == &sections[SECTION_SEE] && domain_matches(rule->from, from) &&
+		    domain_matches(rule->to, other))
+			return rule->allow;
+	}
+	return true;
+}
+
 struct policy_decision policy_bind(const struct policy *policy, const struct policy_subject *who, const char *endpoint,
 				   gid_t socket_group)
 {
 	const struct rule *rule;
 
 	LL_FOREACH(policy->rules, rule) {
-		if (rule->is_bind && uid_matches(rule->uid, who) && name_matches(rule->to, endpoint))
+		if (rule->section == &sections[SECTION_BIND] && uid_matches(rule->uid, who) && name_matches(rule->to, endpoint))
 			return decided_by(rule);
 	}
 	return (struct policy_decision){.allow = who->uid == 0 || in_group(who, socket_group)};

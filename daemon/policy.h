@@ -49,6 +49,8 @@ struct policy_decision policy_reach(const struct policy *policy, const struct po
 				    const char *endpoint);
 /* Whether some user of that domain may reach it: then it is advertised there. from->uid doesn't matter. */
 bool policy_shows(const struct policy *policy, const struct policy_subject *from, const char *endpoint);
+/* Whether domain 0's daemon tells `from` the name of `other`. With no matching [see]: yes. */
+bool policy_sees(const struct policy *policy, const struct policy_subject *from, const struct policy_subject *other);
 /* `socket_group`: whose members may bind what no rule speaks of. */
 struct policy_decision policy_bind(const struct policy *policy, const struct policy_subject *who, const char *endpoint,
 				   gid_t socket_group);

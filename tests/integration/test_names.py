@@ -2,6 +2,7 @@
 """Domains by name and UUID: dom0's daemon knows them from XenStore and tells the guests' daemons."""
 
 import json
+import os
 import signal
 import subprocess
 
@@ -276,3 +277,17 @@ def test_names_follow_a_restored_domain_to_its_new_number(nodes, host, saved):
     knows(other, {pair[saved].domid: f"dom{saved}"})
     assert receives(pair[saved], other, f"dom{saved}:inbox")["name"] == f"dom{3 - saved}"
     assert receives(other, pair[saved], f"dom{3 - saved}:inbox")["name"] == f"dom{saved}"
+
+
+def test_a_guest_learns_only_the_names_that_domain_0_lets_it_see(nodes, host):
+    zero, one, two = nodes(0, 1, 2).values()
+    knows(one, {2: "dom2"})
+    zero.write_policy("[see]\nfrom = 1\ndomain = 2\naction = deny\n", "10-see.conf")
+    os.kill(zero.pid, signal.SIGHUP)
+    eventually(lambda: known(one).get(2) == "", "domain 1 is not told of domain 2 any more")
+    knows(two, {1: "dom1"})
+    done = one.xenmsg("send", "dom2:inbox", "x")
+    assert done.returncode == EXIT_UNREACHABLE, done.stderr
+    zero.write_policy("", "10-see.conf")
+    os.kill(zero.pid, signal.SIGHUP)
+    knows(one, {2: "dom2"})

@@ -196,6 +196,24 @@ static void the_first_rule_that_matches_decides(void **state)
 	assert_int_equal(decision.line, 7);
 }
 
+static void a_see_section_hides_domains_and_nothing_else(void **state)
+{
+	static const struct policy_subject tenant = {.domid = 5, .name = "tenant", .uuid = "", .uid = 0};
+	struct fixture *fixture = *state;
+
+	rules(fixture, "[see]\nfrom = tenant\ndomain = 3, self\naction = deny\n"
+		       "[see]\nfrom = 3\ndomain = *\naction = allow\n"
+		       "[rule]\nfrom = 5\nto = print\naction = allow\n");
+	assert_false(policy_sees(fixture->policy, &tenant, &guest));
+	assert_false(policy_sees(fixture->policy, &tenant, &self));
+	assert_true(policy_sees(fixture->policy, &guest, &tenant));
+	assert_true(policy_sees(fixture->policy, &self, &guest)); /* no rule matches */
+	assert_true(allowed(fixture, &tenant, "print"));
+	refuse(fixture, "[see]\nfrom = 3\nto = print\n", 3, "[see] has no key 'to'; it has from, domain and action");
+	refuse(fixture, "[see]\nfrom = 3\nuid = 0\n", 3, "[see] has no key 'uid'");
+	refuse(fixture, "[see]\nfrom = 3\naction = deny\n", 1, "this [see] has no domain");
+}
+
 static void files_come_in_lexical_order(void **state)
 {
 	struct fixture *fixture = *state;
@@ -371,12 +389,12 @@ static void unknown_sections_and_keys_are_errors(void **state)
 {
 	struct fixture *fixture = *state;
 
-	refuse(fixture, "[rules]\nfrom = 3\n", 1, "only the sections [rule] and [bind]");
-	refuse(fixture, "\n[RULE]\n", 2, "only the sections [rule] and [bind]");
+	refuse(fixture, "[rules]\nfrom = 3\n", 1, "only the sections [rule], [bind] and [see]");
+	refuse(fixture, "\n[RULE]\n", 2, "only the sections [rule], [bind] and [see]");
 	refuse(fixture, "[rule]\nform = 3\n", 2, "[rule] has no key 'form'; it has from, uid, to and action");
 	refuse(fixture, "[bind]\nto = print\n", 2, "[bind] has no key 'to'; it has name, uid and action");
 	refuse(fixture, "[rule]\nname = print\n", 2, "[rule] has no key 'name'");
-	refuse(fixture, "from = 3\n[rule]\n", 1, "from stands outside of a [rule] or [bind]");
+	refuse(fixture, "from = 3\n[rule]\n", 1, "from stands outside of a [rule], [bind] or [see]");
 	refuse(fixture, "[rule] from = 3\nto = *\naction = allow\n", 1, "behind [rule]");
 	refuse(fixture, "[rule]]\nfrom = 3\nto = *\naction = allow\n", 1, "behind [rule]");
 }
@@ -487,6 +505,7 @@ int main(void)
 		TEST(a_missing_directory_is_a_policy_without_rules),
 		TEST(what_is_no_directory_is_an_error),
 		TEST(the_first_rule_that_matches_decides),
+		TEST(a_see_section_hides_domains_and_nothing_else),
 		TEST(files_come_in_lexical_order),
 		TEST(one_bad_file_refuses_all),
 		TEST(domains_match_by_number_name_and_uuid),
