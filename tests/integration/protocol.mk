@@ -1,3 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # doc/protocol.md, proved by implementations of their own.
-integration_tests += tests/integration/test_protocol.py tests/integration/xenmsg_client.py
+integration_tests += \
+	tests/integration/link_peer.py \
+	tests/integration/test_protocol.py \
+	tests/integration/test_protocol_link.py \
+	tests/integration/xenmsg_client.py

@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A peer daemon in Python, written from doc/protocol.md alone: it meets a real xenmsgd through XenStore and speaks link frames
+with it over the real rings, by stock libxenstore and libxenvchan. Numbers in brackets are sections of that document.
+
+    link_peer.py grant|map DOMID      run inside a domain; takes a command a line, answers each with "ok ..." or "error ..."
+"""
+
+import ctypes
+import os
+import select
+import struct
+import sys
+import time
+import uuid
+
+HELLO, GOODBYE, PING, PONG, ACK = 1, 3, 4, 5, 6
+OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED = range(16, 24)
+HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
+PIECE = 16384  # with its header and a few more frames it fits into the smallest rings that a link begins with
+PATIENCE = 30
+NONE, READ = 0, 1  # XenStore's permissions
+
+
+class Permission(ctypes.Structure):
+    _fields_ = [("id", ctypes.c_uint), ("perms", ctypes.c_int)]
+
+
+class Store:
+    """libxenstore, as far as it is needed."""
+
+    def __init__(self):
+        self.library = ctypes.CDLL("libxenstore.so.4")
+        for name, result, arguments in (
+                ("xs_open", ctypes.c_void_p, [ctypes.c_ulong]),
+                ("xs_read", ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p,
+                                              ctypes.POINTER(ctypes.c_uint)]),
+                ("xs_write", ctypes.c_bool, [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p, ctypes.c_char_p,
+                                             ctypes.c_uint]),
+                ("xs_rm", ctypes.c_bool, [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p]),
+                ("xs_set_permissions", ctypes.c_bool, [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p,
+                                                       ctypes.POINTER(Permission), ctypes.c_uint]),
+                ("xs_transaction_start", ctypes.c_uint32, [ctypes.c_void_p]),
+                ("xs_transaction_end", ctypes.c_bool, [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_bool])):
+            function = getattr(self.library, name)
+            function.restype, function.argtypes = result, arguments
+        self.free = ctypes.CDLL(None).free
+        self.free.argtypes = [ctypes.c_void_p]
+        self.handle = self.library.xs_open(0)
+        assert self.handle, "no XenStore"
+
+    def read(self, path):
+        size = ctypes.c_uint()
+        found = self.library.xs_read(self.handle, 0, path.encode(), ctypes.byref(size))
+        if not found:
+            return None
+        value = ctypes.string_at(found, size.value).decode()
+        self.free(found)
+        return value
+
+    def write(self, path, value, *permissions):
+        """With its permissions in one transaction, so that nobody else sees it before it has them [5.1]."""
+        perms = (Permission * len(permissions))(*permissions)
+        while True:
+            transaction = self.library.xs_transaction_start(self.handle)
+            assert self.library.xs_write(self.handle, transaction, path.encode(), value.encode(), len(value))
+            assert self.library.xs_set_permissions(self.handle, transaction, path.encode(), perms, len(perms))
+            if self.library.xs_transaction_end(self.handle, transaction, False):
+                return
+
+    def remove(self, path):
+        self.library.xs_rm(self.handle, 0, path.encode())
+
+
+class Vchan:
+    """libxenvchan, as far as it is needed."""
+
+    def __init__(self, server, peer, path):
+        library = self.library = ctypes.CDLL("libxenvchan.so.4.17")
+        library.libxenvchan_server_init.restype = library.libxenvchan_client_init.restype = ctypes.c_void_p
+        library.libxenvchan_server_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t,
+                                                    ctypes.c_size_t]
+        library.libxenvchan_client_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
+        for name in ("send", "recv"):
+            getattr(library, "libxenvchan_" + name).argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
+        for name in ("wait", "is_open", "data_ready", "fd_for_select", "close"):
+            getattr(library, "libxenvchan_" + name).argtypes = [ctypes.c_void_p]
+        if server:
+            self.control = library.libxenvchan_server_init(None, peer, path.encode(), 65536, 65536)
+        else:
+            self.control = library.libxenvchan_client_init(None, peer, path.encode())
+        assert self.control, f"no vchan at {path}"
+        # struct libxenvchan: three pointers, the port, and then bits: server, persist, blocking. libxenvchan leaves the last
+        # two undefined.
+        bits = ctypes.c_uint32.from_address(self.control + 28)
+        bits.value = 1 if server else 0
+        self.fd = library.libxenvchan_fd_for_select(self.control)
+
+    def ready(self):
+        return self.library.libxenvchan_data_ready(self.control)
+
+    def is_open(self):
+        return self.library.libxenvchan_is_open(self.control)
+
+    def receive(self, size):
+        data = ctypes.create_string_buffer(size)
+        return data.raw if self.library.libxenvchan_recv(self.control, data, size) == size else None
+
+    def send(self, data):
+        """The whole of it, or nothing if there is no room."""
+        return self.library.libxenvchan_send(self.control, data, len(data)) == len(data)
+
+    def wait(self, seconds, *others):
+        """For an event, or for the others to be readable. Those that are."""
+        ready, _, _ = select.select([self.fd, *others], [], [], seconds)
+        if self.fd in ready:
+            self.library.libxenvchan_wait(self.control)
+        return ready
+
+    def close(self):
+        self.library.libxenvchan_close(self.control)
+
+
+class Channel:
+    def __init__(self, limit):
+        self.limit = limit  # of what we may send
+        self.sent = self.consumed = self.received = 0
+        self.buffer = b""
+        self.endpoint = self.identity = self.error = None
+        self.fin_sent = self.fin_received = False
+
+
+class Peer:
+    def __init__(self, role, domid):
+        self.store = Store()
+        self.me, self.peer = int(self.store.read("domid")), domid
+        self.instance, self.token = uuid.uuid4(), os.urandom(16) if self.me < domid else bytes(16)
+        self.base = f"/local/domain/{self.me}/data/xenmsg"
+        self.leaf = f"{self.base}/to/{domid}"
+        self.theirs = f"/local/domain/{domid}/data/xenmsg/to/{self.me}"
+        self.out_sequence = self.in_sequence = self.processed = self.acknowledged = 0
+        self.hello, self.pongs, self.pings, self.goodbye, self.peer_ack = None, [], 0, None, 0
+        self.channels, self.messages = {}, []
+        self.next = 0 if self.me < domid else 1  # [2]
+        self.meet(role)
+
+    # ---- rendezvous [5.1] ----
+
+    def meet(self, role):
+        private = Permission(self.me, NONE), Permission(self.peer, READ)
+        nonce = os.urandom(4).hex()
+        self.store.write(f"{self.base}/presence", f"1 {self.instance}", Permission(self.me, READ))
+        self.store.write(f"{self.leaf}/endpoints", "echo", *private)
+        self.store.write(f"{self.leaf}/hello", f"1 {self.instance} {nonce} {int(role == 'map')}", *private)
+        hello = self.await_leaf(f"{self.theirs}/hello").split(" ")
+        assert hello[0] == "1", hello
+        if role == "grant":
+            self.vchan = Vchan(True, self.peer, f"{self.leaf}/{hello[2]}")
+        else:
+            self.await_leaf(f"{self.theirs}/{nonce}/event-channel")
+            self.vchan = Vchan(False, self.peer, f"{self.theirs}/{nonce}")
+        self.send(HELLO, 0, struct.pack("<HHI16s16sQQ", 1, 0, 0, self.instance.bytes, self.token, 0, 1 << 24) + b"python")
+        self.until(lambda: self.hello)
+        if role == "grant":
+            self.store.remove(f"{self.leaf}/{hello[2]}")
+        major, _, _, instance, token, received, _ = struct.unpack_from("<HHI16s16sQQ", self.hello)
+        assert (major, received) == (1, 0)
+        assert str(uuid.UUID(bytes=instance)) == hello[1], "the instance in HELLO is that of the leaf"
+        assert (token == bytes(16)) == (self.me < self.peer), "the lower domid chooses the token"
+
+    def await_leaf(self, path):
+        end = time.monotonic() + PATIENCE
+        while not (value := self.store.read(path)):
+            assert time.monotonic() < end, f"{path} doesn't appear"
+            select.select([], [], [], 0.01)
+        return value
+
+    # ---- frames [1] ----
+
+    def send(self, kind, number=0, payload=b""):
+        frame = HEADER.pack(len(payload), kind, 0, 0, number, self.out_sequence) + payload + bytes(-len(payload) % 8)
+        end = time.monotonic() + PATIENCE
+        while not self.vchan.send(frame):
+            assert self.vchan.is_open() and time.monotonic() < end, "the peer doesn't read"
+            self.vchan.wait(1)
+        self.out_sequence += 1
+
+    def until(self, condition, *others):
+        """Deals with frames until the condition is true, or one of the others is readable."""
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            if self.vchan.ready():
+                self.take_frame()
+                continue
+            assert self.vchan.is_open(), "the peer has closed the vchan"
+            assert others or time.monotonic() < end, "not in time"
+            if any(other in others for other in self.vchan.wait(1, *others)):
+                return
+
+    def take_frame(self):
+        header = self.vchan.receive(16)
+        assert header, "an incomplete header in the ring"
+        length, kind, _, _, number, sequence = HEADER.unpack(header)
+        assert length <= 65536
+        padded = length + -length % 8
+        payload = self.vchan.receive(padded)[:length] if padded else b""
+        assert sequence == self.in_sequence, f"frame {sequence} instead of {self.in_sequence}"
+        self.in_sequence += 1
+        self.processed += 16 + padded
+        self.take(kind, number, payload)
+        if self.processed - self.acknowledged >= 65536:
+            self.acknowledge()
+
+    def acknowledge(self):  # [5.4]
+        self.acknowledged = self.processed
+        self.send(ACK, 0, struct.pack("<Q", self.acknowledged))
+
+    def take(self, kind, number, payload):
+        assert self.hello or kind == HELLO, "the first frame is HELLO"
+        if kind == HELLO:
+            assert not self.hello, "HELLO comes once"
+            self.hello = payload
+        elif kind == PING:
+            self.pings += 1
+            self.send(PONG, 0, payload)
+            self.acknowledge()
+        elif kind == PONG:
+            self.pongs.append(payload)
+        elif kind == ACK:
+            self.peer_ack, = struct.unpack_from("<Q", payload)
+        elif kind == GOODBYE:
+            self.goodbye = struct.unpack_from("<I", payload)[0], payload[4:].decode()
+        elif kind == OPEN:
+            assert number % 2 == (self.me < self.peer) and number not in self.channels
+            channel = self.channels[number] = Channel(0)
+            channel.endpoint, channel.identity = payload[20:].decode(), struct.unpack_from("<4I", payload, 4)
+            self.send(OPENED, number, struct.pack("<QQ", 65536, 1 << 24))
+        elif number in self.channels and OPENED <= kind <= CANCELLED:
+            self.take_of(self.channels[number], kind, number, payload)
+        else:
+            assert kind not in (OPENED, DATA) and OPENED < kind <= CANCELLED or kind >= 128, kind
+
+    def take_of(self, channel, kind, number, payload):
+        if kind == OPENED:
+            channel.limit = max(channel.limit, struct.unpack_from("<Q", payload)[0])
+        elif kind == CREDIT:
+            channel.consumed, limit = struct.unpack_from("<QQ", payload)
+            assert channel.consumed <= channel.sent
+            channel.limit = max(channel.limit, limit)
+        elif kind == DATA:
+            assert not channel.fin_received
+            channel.received += len(payload)
+            channel.buffer += payload
+            self.take_messages(channel)
+            self.send(CREDIT, number, struct.pack("<QQ", channel.received, channel.received + 65536))
+        elif kind == FIN:
+            assert struct.unpack_from("<Q", payload)[0] == channel.received
+            channel.fin_received = True
+            if not channel.fin_sent:
+                self.send(FIN, number, struct.pack("<Q", channel.sent))
+                channel.fin_sent = True
+            self.forget_ended(number)
+        elif kind == RESET:
+            channel.error, _, consumed, _ = struct.unpack_from("<IIQQ", payload)
+            channel.consumed = max(channel.consumed, consumed)
+            self.send(RESET, number, struct.pack("<IIQQ", channel.error, 0, channel.received, channel.received))
+            del self.channels[number]
+        self.forget_ended(number)
+
+    def forget_ended(self, number):
+        channel = self.channels.get(number)
+        if channel and channel.fin_sent and channel.fin_received and channel.consumed == channel.sent:
+            del self.channels[number]
+
+    def take_messages(self, channel):  # [2.1]
+        while len(channel.buffer) >= 8:
+            size, kind, _, _ = struct.unpack_from("<IBBH", channel.buffer)
+            whole = 16 + size + -size % 8
+            if len(channel.buffer) < whole:
+                break
+            state, _ = struct.unpack_from("<II", channel.buffer, whole - 8)
+            if state == 0 and kind == 0:
+                self.messages.append((channel, channel.buffer[8:8 + size]))
+            channel.buffer = channel.buffer[whole:]
+
+    # ---- commands ----
+
+    def open(self, endpoint):
+        number, self.next = self.next, self.next + 2
+        self.channels[number] = channel = Channel(65536)
+        self.send(OPEN, number, struct.pack("<BBHIIII", 1, 0, 0, 4711, 1000, 100, 42) + endpoint.encode())
+        return number, channel
+
+    def do_send(self, endpoint, size):
+        """A message to an endpoint of the peer, on a channel of its own, which is ended in order."""
+        number, channel = self.open(endpoint)
+        data = pattern(int(size))
+        stream = struct.pack("<IBBH", len(data), 0, 0, 0) + data + bytes(-len(data) % 8) + bytes(8)
+        total = len(stream)
+        while stream and channel.error is None:
+            size = min(PIECE, channel.limit - channel.sent, len(stream))
+            if size:
+                self.send(DATA, number, stream[:size])
+                channel.sent, stream = channel.sent + size, stream[size:]
+            else:
+                self.until(lambda: channel.error is not None or channel.limit > channel.sent)
+        self.until(lambda: channel.error is not None or channel.consumed == total)
+        if channel.error is not None:
+            return f"reset {channel.error}"
+        self.send(FIN, number, struct.pack("<Q", channel.sent))
+        channel.fin_sent = True
+        self.until(lambda: number not in self.channels)
+        return "delivered"
+
+    def do_ping(self):
+        count = len(self.pongs)
+        self.send(PING, 0, b"a token!")
+        self.until(lambda: len(self.pongs) > count)
+        assert self.pongs[-1] == b"a token!"
+        self.until(lambda: self.peer_ack > 0)
+        return f"acknowledged {self.peer_ack}"
+
+    def do_pinged(self):
+        count = self.pings
+        self.until(lambda: self.pings > count)
+        return str(self.pings)
+
+    def do_take(self, size):
+        """The next message that came; its data must be the pattern of this size."""
+        self.until(lambda: self.messages)
+        channel, data = self.messages.pop(0)
+        assert data == pattern(int(size)), f"{len(data)} other bytes"
+        return f"{channel.endpoint} {channel.identity[1]}"
+
+    def do_channels(self):
+        self.until(lambda: not self.channels)
+        return "none"
+
+    def do_close(self):
+        self.send(GOODBYE, 0, struct.pack("<I", 0))
+        self.store.remove(f"{self.base}/presence")
+        self.store.remove(self.base)
+        self.until(lambda: not self.vchan.is_open(), self.vchan.fd)
+        self.vchan.close()
+        return "closed"
+
+
+def pattern(size):
+    return bytes((i * 5 + size) & 0xFF for i in range(size))
+
+
+def main():
+    peer = Peer(sys.argv[1], int(sys.argv[2]))
+    print("ok met", flush=True)
+    words = [""]
+    while words[0] != "close":
+        peer.until(lambda: False, 0)
+        words = os.read(0, 4096).decode().split()
+        if not words:
+            break
+        print("ok", getattr(peer, "do_" + words[0])(*words[1:]), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except AssertionError as error:
+        print(f"error {error}", flush=True)
+        raise

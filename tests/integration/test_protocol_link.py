@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""doc/protocol.md is enough to implement the link from: a peer in Python, on stock libxenvchan and libxenstore, and a real
+daemon meet, and programs at the daemon exchange messages with it; with either as the one that grants."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from conftest import Conversation
+from messaging import FAST, Node, eventually
+
+PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
+# Beats often, and doesn't hurry to call it dead.
+CONFIG = FAST.replace("dead-after = 1s", "dead-after = 20s")
+
+
+def pattern(size):
+    return bytes((i * 5 + size) & 0xFF for i in range(size))
+
+
+@pytest.fixture(name="met", params=["grant", "map"])
+def met_peer(request, host, tmp_path):
+    """(a node with a daemon, the domid of the peer, a conversation with the peer once the link is up)"""
+    role = request.param
+    # Of two that are willing the lower domid maps.
+    domid, other = (1, 2) if role == "grant" else (2, 1)
+    node = Node(host, domid, tmp_path, CONFIG).start()
+    # Python's own leaks are none of ours, where the tests run sanitized.
+    quiet = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
+    process = host.spawn(other, sys.executable, PEER, role, domid, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
+    peer = Conversation(process)
+    try:
+        assert peer.answer() == "ok met"
+        yield node, other, peer
+        assert node.alive()
+        node.stop()
+        assert host.domain(domid)["grants"]["used_pages"] == host.domain(domid)["mapped_pages"] == 0
+    finally:
+        node.end()
+        print(node.log.read_text())
+
+
+def link_of(node):
+    links = node.status()["links"]
+    return links[0] if links else None
+
+
+def test_both_greet_and_hear_each_others_heartbeat(met):
+    node, other, peer = met
+    link = link_of(node)
+    assert link["peer"]["domid"] == other and link["peer"]["version"] == "python" and link["state"] == "up"
+    assert peer.ask("pinged").startswith("ok")
+    assert peer.ask("ping").startswith("ok acknowledged")
+    assert node.xenmsg("ping", str(other), "--count", "2").returncode == 0
+    assert peer.ask("close") == "ok closed"
+    eventually(lambda: not link_of(node) or link_of(node)["state"] == "idle", "the link is idle")
+
+
+def test_messages_go_from_the_peer_to_programs_at_the_daemon(met, tmp_path):
+    node, _, peer = met
+    sizes = [0, 5, 8, 70000, 500000]
+    with open(tmp_path / "received", "wb") as file:
+        receiver = node.receiver("inbox", "--count", len(sizes), "--raw", stdout=file)
+    for size in sizes:
+        assert peer.ask("send", "inbox", size) == "ok delivered"
+    receiver.output()
+    assert (tmp_path / "received").read_bytes() == b"".join(map(pattern, sizes))
+    assert peer.ask("send", "nobody", 5) == f"ok reset {errno.ENOENT}"
+    assert peer.ask("channels") == "ok none"
+
+
+def test_messages_go_from_programs_at_the_daemon_to_the_peer(met):
+    node, other, peer = met
+    for size in (0, 5, 8, 70000, 500000):
+        node.send(f"{other}:echo", None, data=pattern(size))
+        assert peer.ask("take", size) == f"ok echo {os.getuid()}"
+    assert peer.ask("channels") == "ok none"
+
+
+def test_the_senders_domain_is_the_daemons_word_and_not_the_peers(met):
+    node, other, peer = met
+    receiver = node.receiver("inbox", "--count", "1", "--json")
+    assert peer.ask("send", "inbox", 5) == "ok delivered"
+    assert f'"domid":{other}' in receiver.output().decode().replace(" ", "")
