@@ -56,13 +56,14 @@ include tests/integration/lower.mk
 include tests/integration/protocol.mk
 EXTRA_DIST += $(integration_tests)
 PYTEST_FLAGS =
+PYTEST_TESTS = "$(srcdir)/tests/integration"
 
 if HAVE_PYTEST
 installcheck-local: $(check_PROGRAMS)
 	XENMSG_BINDIR="$(DESTDIR)$(bindir)" XENMSG_SBINDIR="$(DESTDIR)$(sbindir)" \
 	XENMSG_BUILDDIR="$(abs_top_builddir)" XENMSG_SRCDIR="$(abs_top_srcdir)" \
 	XENSIM_LIBRARY="$(DESTDIR)$(pkglibdir)/libxensim.so" LD_LIBRARY_PATH="$(DESTDIR)$(libdir):$$LD_LIBRARY_PATH" \
-	$(PYTHON3) -m pytest -p no:cacheprovider $(PYTEST_FLAGS) "$(srcdir)/tests/integration"
+	$(PYTHON3) -m pytest -p no:cacheprovider $(PYTEST_FLAGS) $(PYTEST_TESTS)
 endif
 
 include tests/fuzz/local.mk
