@@ -96,6 +96,18 @@ static void reset_behind_data(struct channel_end *end, int error)
 	mark_urgent(end);
 }
 
+/* The acceptor's side of the channel has ended. What a server answered before goes to its caller first. */
+static void reset_opener(struct channel_end *opener, int error, uint64_t consumed, uint64_t unsure)
+{
+	if (opener->channel->kind != CHANNEL_CALL || !channel_has_backlog(opener) || opener->want_reset) {
+		reset_now(opener, error, consumed, unsure);
+		return;
+	}
+	reset_behind_data(opener, error);
+	opener->reset_consumed = consumed;
+	opener->reset_unsure = unsure;
+}
+
 int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind, const struct frame_identity *identity,
 		struct channel **out)
 {
@@ -188,7 +200,7 @@ int channel_data(struct channel_end *end, const struct ring_reader *reader, uint
 		return (int)length;
 	if (end->fin_in || end->received + length > end->granted)
 		return -EPROTO;
-	if (!out->hop) {
+	if (!out->hop || is_reset(out)) {
 		end->received += length;
 		return (int)length;
 	}
@@ -482,7 +494,7 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 	/* What the opener sent goes on to the acceptor before the RESET does; what the acceptor sent is dropped where it waits. */
 	reset_now(end, error, out->consumed, end->is_opener ? end->received : out->sent);
 	if (out->is_opener)
-		reset_now(out, error, end->consumed, unsure);
+		reset_opener(out, error, end->consumed, unsure);
 	else
 		reset_behind_data(out, error);
 	return 0;
@@ -526,7 +538,7 @@ static void make_reset(struct channel_end *end, struct channel_frame *frame)
 		.unsure = end->reset_unsure,
 	};
 
-	if (end->abort) {
+	if (end->abort && !end->is_opener) {
 		reset.consumed = channel_other(end)->consumed;
 		reset.unsure = channel_other(end)->sent;
 	}
@@ -642,7 +654,7 @@ void channel_lost(struct channel_end *end, int error, bool unsure)
 
 	if (!is_reset(end) && out->hop) {
 		if (out->is_opener)
-			reset_now(out, error, end->consumed, unsure ? end->sent : end->consumed);
+			reset_opener(out, error, end->consumed, unsure ? end->sent : end->consumed);
 		else if (!end->fin_in || end->channel->kind != CHANNEL_MESSAGE)
 			reset_behind_data(out, ECONNRESET); /* who sends messages may go when all is said */
 	}
