@@ -6,6 +6,7 @@
 
 #include "libclient/channel.h"
 #include "libclient/conn.h"
+#include "libclient/stream.h"
 
 /* What may wait for a caller who doesn't read: this, or twice the largest message. A program can't sleep until there is room for a
  * reply and go on serving the others, so it is more than a sender's. */
@@ -116,6 +117,14 @@ static int put_answer(struct xenmsg_message *request, enum message_type type, ui
 	return r;
 }
 
+/* Also without shared memory at once, unlike what is posted: a server may be busy with something else for long after its reply. */
+static void send_off(struct xenmsg *conn)
+{
+	conn_push(conn);
+	if (conn->hop.stream && !conn->dead)
+		stream_pump_out(conn->hop.stream);
+}
+
 static int answer(struct xenmsg_message *request, enum message_type type, uint16_t error, const void *data, size_t size)
 {
 	struct xenmsg *conn;
@@ -144,7 +153,7 @@ static int answer(struct xenmsg_message *request, enum message_type type, uint16
 		return -ENOTCONN;
 	}
 	if (r == 0)
-		conn_push(conn);
+		send_off(conn);
 	return r;
 }
 
@@ -178,7 +187,7 @@ void reply_abandon(struct xenmsg_message *request)
 	}
 	switch (put_answer(request, MESSAGE_ERROR, ECANCELED, NULL, 0)) {
 	case 0:
-		conn_push(conn);
+		send_off(conn);
 		break;
 	case -EPROTO:
 		conn_fail(conn, -EPROTO);
