@@ -72,6 +72,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_open(struct xenmsg **conn, const char *socket
 /*
  * Ends the connection; NULL is allowed. Sends that have no outcome yet end here: their `done` is called with -ECANCELED if
  * nothing of the message had been handed to the daemon, else with -ECONNRESET. Wait for them first if they matter.
+ * Calls that weren't answered end for their callers with -ECONNRESET, and so do those whose answers the daemon hasn't taken yet, for want of
+ * room or of the caller's reading: xenmsg_process() before moves them on.
  * Messages that were received stay valid until they are freed.
  */
 XENMSG_API void xenmsg_close(struct xenmsg *conn);

@@ -36,6 +36,7 @@ integration_tests = \
 	tests/integration/messaging.py \
 	tests/integration/protocol.py \
 	tests/integration/test_bad_input.py \
+	tests/integration/test_calls.py \
 	tests/integration/test_chaos.py \
 	tests/integration/test_cli_messages.py \
 	tests/integration/test_cli_queries.py \

@@ -7,6 +7,7 @@ import os
 from messaging import BINDIR
 
 DONE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)
+CALL_DONE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
 def load():
@@ -24,6 +25,13 @@ def load():
             ("recv", ctypes.c_int, [pointer, ctypes.POINTER(pointer), ctypes.c_int]),
             ("listen", ctypes.c_int, [pointer, text, ctypes.c_uint]),
             ("accept", ctypes.c_int, [pointer, pointer, ctypes.c_int]),
+            ("call", ctypes.c_int, [pointer, text, text, size, ctypes.POINTER(pointer), ctypes.c_int]),
+            ("call_post", ctypes.c_int, [pointer, text, text, size, CALL_DONE, pointer]),
+            ("answered", ctypes.c_int, [pointer]),
+            ("reason", text, [pointer]),
+            ("message_wants_reply", ctypes.c_int, [pointer]),
+            ("reply", ctypes.c_int, [pointer, text, size]),
+            ("reply_error", ctypes.c_int, [pointer, ctypes.c_int]),
             ("message_data", pointer, [pointer]),
             ("message_size", size, [pointer]),
             ("message_sender_domid", ctypes.c_uint32, [pointer]),
@@ -36,12 +44,29 @@ def load():
 
 
 class Message:
-    def __init__(self, library, message):
+    def __init__(self, library, message, keep=False):
+        self.library, self.message = library, message
         self.data = ctypes.string_at(library.xenmsg_message_data(message), library.xenmsg_message_size(message))
         self.domid = library.xenmsg_message_sender_domid(message)
         self.uid = library.xenmsg_message_sender_uid(message)
         self.pid = library.xenmsg_message_sender_pid(message)
-        library.xenmsg_message_free(message)
+        if not keep:
+            self.free()
+
+    def free(self):
+        self.library.xenmsg_message_free(self.message)
+        self.message = None
+
+    # ---- only of those that are kept ----
+
+    def wants_reply(self):
+        return bool(self.library.xenmsg_message_wants_reply(self.message))
+
+    def reply(self, data):
+        return self.library.xenmsg_reply(self.message, data, len(data))
+
+    def reply_error(self, error):
+        return self.library.xenmsg_reply_error(self.message, error)
 
 
 class Connection:
@@ -68,8 +93,8 @@ class Connection:
             self.library.xenmsg_close(self.conn)
             self.conn = None
 
-    def bind(self, endpoint):
-        return self.library.xenmsg_bind(self.conn, endpoint.encode(), 0, None, None)
+    def bind(self, endpoint, options=0):
+        return self.library.xenmsg_bind(self.conn, endpoint.encode(), options, None, None)
 
     def unbind(self, endpoint):
         return self.library.xenmsg_unbind(self.conn, endpoint.encode())
@@ -91,6 +116,36 @@ class Connection:
     def accept(self, timeout_ms=20000):
         """The descriptor of a stream, or a negative errno."""
         return self.library.xenmsg_accept(self.conn, None, timeout_ms)
+
+    def call(self, address, data, timeout_ms=20000):
+        """The reply's bytes, or a negative errno."""
+        reply = ctypes.c_void_p()
+        result = self.library.xenmsg_call(self.conn, address.encode(), data, len(data), ctypes.byref(reply), timeout_ms)
+        if result == 0:
+            return Message(self.library, reply).data
+        assert not reply
+        return result
+
+    def call_post(self, address, data, done):
+        """done gets the reply's bytes, or a negative errno."""
+        callback = CALL_DONE(lambda _, result, reply: done(Message(self.library, ctypes.c_void_p(reply)).data
+                                                           if result == 0 else result))
+        self.callbacks.append(callback)
+        result = self.library.xenmsg_call_post(self.conn, address.encode(), data, len(data), callback, None)
+        self.wait(0)  # without shared memory it goes out when the connection is processed
+        return result
+
+    def answered(self):
+        return bool(self.library.xenmsg_answered(self.conn))
+
+    def reason(self):
+        return self.library.xenmsg_reason(self.conn).decode()
+
+    def take(self, timeout_ms=20000):
+        """A Message that is kept until free(), or a negative errno."""
+        message = ctypes.c_void_p()
+        result = self.library.xenmsg_recv(self.conn, ctypes.byref(message), timeout_ms)
+        return Message(self.library, message, keep=True) if result == 0 else result
 
     def receive(self, timeout_ms=20000):
         """A Message, or a negative errno."""

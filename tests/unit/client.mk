@@ -2,11 +2,16 @@
 # The tests of libclient/ and cli/.
 if HAVE_CMOCKA
 unit_tests += \
+	tests/unit/test_client_call \
 	tests/unit/test_client_recv \
 	tests/unit/test_client_send \
 	tests/unit/test_client_steady
 endif
 client_fake = tests/unit/client_fake.c tests/unit/client_fake.h tests/unit/unit.h
+
+tests_unit_test_client_call_SOURCES = tests/unit/test_client_call.c $(client_fake)
+tests_unit_test_client_call_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_client_call_LDADD = libclient.la $(CMOCKA_LIBS)
 
 tests_unit_test_client_recv_SOURCES = tests/unit/test_client_recv.c $(client_fake)
 tests_unit_test_client_recv_CFLAGS = $(UNIT_CFLAGS)

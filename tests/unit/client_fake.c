@@ -250,7 +250,7 @@ void fake_expect(struct fake *fake, uint8_t type)
 void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length)
 {
 	struct frame_header header = {.type = type, .flags = flags, .channel = channel, .length = length};
-	struct ring_writer *ring = type == FRAME_DATA ? &fake->deliveries : &fake->in;
+	struct ring_writer *ring = type == FRAME_DATA && (channel & 1) ? &fake->deliveries : &fake->in;
 	uint32_t padding = frame_size(length) - FRAME_HEADER_SIZE - length;
 	uint8_t raw[FRAME_HEADER_SIZE], zeros[8] = {0};
 
@@ -311,14 +311,19 @@ void fake_reply(struct fake *fake, uint32_t number, uint32_t error, const char *
 		  frame_reply_encode(&reply, payload));
 }
 
-void fake_open(struct fake *fake, uint32_t channel, const char *endpoint)
+void fake_open_kind(struct fake *fake, uint32_t channel, enum channel_kind kind, const char *endpoint)
 {
-	struct frame_open open = {.kind = CHANNEL_MESSAGE,
+	struct frame_open open = {.kind = (uint8_t)kind,
 				  .identity = {.domid = 3, .uid = 1000, .gid = 100, .pid = 4321},
 				  .name = {endpoint, strlen(endpoint)}};
 	uint8_t payload[512];
 
 	fake_send(fake, FRAME_OPEN, 0, channel, payload, frame_open_encode(&open, payload));
+}
+
+void fake_open(struct fake *fake, uint32_t channel, const char *endpoint)
+{
+	fake_open_kind(fake, channel, CHANNEL_MESSAGE, endpoint);
 }
 
 uint32_t fake_message(uint8_t *at, const void *data, uint32_t size, uint32_t state)

@@ -58,6 +58,7 @@ void fake_reset(struct fake *fake, uint32_t channel, uint32_t error, uint64_t co
 void fake_cancelled(struct fake *fake, uint32_t channel, uint64_t offset, uint32_t result);
 void fake_reply(struct fake *fake, uint32_t number, uint32_t error, const char *body, bool more);
 void fake_open(struct fake *fake, uint32_t channel, const char *endpoint);
+void fake_open_kind(struct fake *fake, uint32_t channel, enum channel_kind kind, const char *endpoint);
 /* Appends a message, as it stands in a stream, at `at`. Returns its span. */
 uint32_t fake_message(uint8_t *at, const void *data, uint32_t size, uint32_t state);
 

@@ -1,0 +1,509 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Calls: each gets its own answer or one clear error, whatever becomes of the server, the caller and those between them."""
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from library import Connection
+from messaging import (EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE,
+                       EXIT_USAGE, PATIENCE, eventually)
+
+MESSAGES, CALLS = 1, 2
+ENTRY = "import sys; sys.path.insert(0, sys.argv[1]); from library import Connection; c = Connection(sys.argv[2])\n"
+
+
+@pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory")
+def with_and_without_shared_memory(request, monkeypatch):
+    monkeypatch.setenv("XENMSG_NO_SHARED_MEMORY", request.param)
+    return request.param
+
+
+class Server:
+    """`xenmsg serve` in the background."""
+
+    def __init__(self, node, endpoint, *command, jobs=None):
+        self.node, self.endpoint = node, endpoint
+        options = [] if jobs is None else ["--jobs", str(jobs)]
+        self.process = node.popen("serve", *options, endpoint, "--", *command)
+        eventually(lambda: self.process.poll() is None and endpoint in node.endpoints(), f"{endpoint} is served")
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        out, err = self.process.communicate(timeout=20 * PATIENCE)
+        return out, err, self.process.returncode
+
+
+def echo(conn, count):
+    """Answers `count` calls in a thread of its own."""
+    def work():
+        for _ in range(count):
+            request = conn.take()
+            assert request.reply(request.data) == 0
+            request.free()
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def program(node, text):
+    """A Python program that uses the library, killed with the test."""
+    process = subprocess.Popen([sys.executable, "-u", "-c", ENTRY + text, os.path.dirname(__file__), node.socket],
+                               stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    node.children.append(process)
+    return process
+
+
+# ---- the command ----
+
+@pytest.mark.parametrize("caller, server", [(1, 1), (1, 2), (2, 1), (0, 2), (2, 0)])
+def test_a_call_is_answered_within_a_domain_and_across(nodes, memory, caller, server):
+    both = nodes(*sorted({caller, server}))
+    both[caller].sees(*both.values())
+    both[server].sees(*both.values())
+    Server(both[server], "up", "tr", "a-z", "A-Z")
+    done = both[caller].xenmsg("call", f"{server}:up", "hello")
+    assert (done.returncode, done.stdout, done.stderr) == (EXIT_OK, b"HELLO", b"")
+    done = both[caller].xenmsg("call", f"{server}:up", data=b"from stdin\n")
+    assert done.stdout == b"FROM STDIN\n"
+
+
+def test_large_requests_and_replies_come_whole(nodes, memory, tmp_path):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    Server(two, "cat", "cat")
+    data = random.Random(7).randbytes(5_000_001)
+    file = tmp_path / "request"
+    file.write_bytes(data)
+    done = one.xenmsg("call", "--file", file, "2:cat", timeout=120)
+    assert done.returncode == EXIT_OK, done.stderr
+    assert done.stdout == data
+
+
+def test_the_command_is_told_who_calls(nodes):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    Server(two, "who", "sh", "-c", 'echo $XENMSG_SENDER_DOMID $XENMSG_SENDER_UID $XENMSG_SENDER_PID "[${XENMSG_SENDER_NAME-unset}]"')
+    domid, uid, pid, name = one.xenmsg("call", "2:who", "").stdout.decode().split()
+    assert (domid, uid) == ("1", str(os.getuid()))
+    assert int(pid) > 1
+    assert name != "[unset]"
+
+
+@pytest.mark.parametrize("command, says", [
+    (["sh", "-c", "echo partial; exit 3"], "status 3"),
+    (["sh", "-c", "kill -SEGV $$"], "signal 11"),
+])
+def test_a_command_that_fails_is_the_callers_error(nodes, command, says):
+    node = nodes(1)[1]
+    server = Server(node, "fail", *command)
+    done = node.xenmsg("call", "self:fail", "x")
+    assert (done.returncode, done.stdout) == (EXIT_ERROR, b"")
+    assert b"the server answered with an error: Input/output error" in done.stderr
+    _, err, code = server.stop()
+    assert says in err.decode() and "domain 1" in err.decode()
+    assert code == EXIT_OK
+
+
+def test_a_command_that_can_not_be_run_is_an_error_at_the_start(nodes, tmp_path):
+    node = nodes(1)[1]
+    plain = tmp_path / "plain"
+    plain.write_text("not executable")
+    for command in ("no-such-command-here", plain, tmp_path):
+        done = node.xenmsg("serve", "x", "--", command)
+        assert done.returncode == EXIT_USAGE
+        assert b"can't be run" in done.stderr
+    assert node.xenmsg("serve", "x").returncode == EXIT_USAGE
+    assert "x" not in node.endpoints()
+
+
+def test_a_command_that_reads_nothing_and_one_that_leaves_a_child_still_answer(nodes):
+    node = nodes(1)[1]
+    Server(node, "deaf", "sh", "-c", "echo done; exec 0<&-; (exec 2>/dev/null; sleep 1000) &")
+    started = time.monotonic()
+    done = node.xenmsg("call", "self:deaf", data=b"x" * 1_000_000)
+    assert (done.returncode, done.stdout) == (EXIT_OK, b"done\n")
+    assert time.monotonic() - started < 60 * PATIENCE
+
+
+def test_jobs_run_at_once_but_no_more_than_asked_for(nodes, tmp_path):
+    node = nodes(1)[1]
+    log = tmp_path / "log"
+    go = tmp_path / "go"
+    script = f"echo + >>{log}; while [ ! -e {go} ]; do sleep 0.02; done; echo - >>{log}; cat"
+    Server(node, "work", "sh", "-c", script, jobs=3)
+    calls = [node.popen("call", "self:work", str(i)) for i in range(8)]
+    eventually(lambda: log.exists() and log.read_text().count("+") == 3, "three commands run")
+    go.touch()
+    for i, call in enumerate(calls):
+        out, err = call.communicate(timeout=60 * PATIENCE)
+        assert (call.returncode, out) == (EXIT_OK, str(i).encode()), err
+    running = most = 0
+    for line in log.read_text().split():
+        running += 1 if line == "+" else -1
+        most = max(most, running)
+    assert running == 0 and most == 3
+
+
+def test_a_timed_out_call_says_whether_it_was_begun(nodes, memory, tmp_path):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    started, stopped = tmp_path / "started", tmp_path / "stopped"
+    Server(two, "slow", "sh", "-c", f"trap 'echo >{stopped}; exit' TERM; echo x >>{started}; while :; do sleep 0.02; done", jobs=1)
+    running = one.popen("call", "2:slow", "first")
+    eventually(started.exists, "the first call runs")
+    # The only job is busy: this one isn't begun, and never will be.
+    done = one.xenmsg("call", "--timeout", "0.3", "2:slow", "second")
+    assert done.returncode == EXIT_TIMEOUT
+    assert b"may have been carried out" not in done.stderr
+    running.send_signal(signal.SIGKILL)
+    eventually(stopped.exists, "the command whose caller died is told")
+    stopped.unlink()
+    assert started.read_text() == "x\n"
+    done = one.xenmsg("call", "--timeout", "1", "2:slow", "third")
+    assert done.returncode == EXIT_TIMEOUT
+    assert b"may have been carried out" in done.stderr
+    eventually(stopped.exists, "the command whose caller gave up is told")
+    assert started.read_text() == "x\nx\n"
+
+
+# ---- what goes wrong ----
+
+def test_an_endpoint_of_another_kind_says_so(nodes):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    two.receiver("inbox")
+    Server(two, "calls", "cat")
+    two.popen("listen", "streams", "--", "cat")
+    eventually(lambda: "streams" in two.endpoints(), "streams are listened for")
+    for arguments in (["call", "2:inbox", "x"], ["send", "2:calls", "x"], ["call", "2:streams", "x"], ["connect", "2:calls"]):
+        done = one.xenmsg(*arguments)
+        assert done.returncode == EXIT_ERROR, arguments
+        assert b"not for this" in done.stderr
+    assert one.xenmsg("call", "2:nothing", "x").returncode == EXIT_NO_ENDPOINT
+    assert one.xenmsg("call", "7:calls", "x").returncode == EXIT_UNREACHABLE
+    assert one.xenmsg("call", "2:calls:x", "x").returncode == EXIT_USAGE
+    assert one.xenmsg("call", "2:calls", "fine").stdout == b"fine"
+
+
+def test_policy_refuses_calls_as_it_does_messages(nodes):
+    one, two = nodes(1, 2, start=False).values()
+    two.policy = "[rule]\nfrom = 1\nto = open\naction = allow\n"
+    one.start()
+    two.start()
+    one.sees(two)
+    Server(two, "open", "cat")
+    Server(two, "shut", "cat")
+    done = one.xenmsg("call", "2:shut", "x")
+    assert done.returncode == EXIT_DENIED
+    assert b"denied" in done.stderr
+    assert one.xenmsg("call", "2:open", "x").stdout == b"x"
+
+
+def test_rules_that_change_end_the_calls_they_forbid(nodes):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    with Connection(two.socket) as server, Connection(one.socket) as caller:
+        assert server.bind("work") == 0
+        results = []
+        assert caller.call_post("2:work", b"x", results.append) == 0
+        request = server.take()
+        two.write_policy("[rule]\nfrom = *\nto = *\naction = deny\n")
+        os.kill(two.pid, signal.SIGHUP)
+        eventually(lambda: caller.wait(50) and results, "the call ends")
+        assert results == [-errno.ECONNRESET]
+        eventually(lambda: server.wait(50) >= 0 and not request.wants_reply(), "the server hears of it")
+        assert request.reply(b"late") == -errno.ECANCELED
+        request.free()
+        assert caller.call("2:work", b"x") == -errno.EACCES
+
+
+@pytest.mark.parametrize("domains", [(1,), (1, 2)])
+def test_a_server_that_dies_with_a_call_is_a_lost_connection(nodes, memory, domains):
+    both = nodes(*domains)
+    caller, server = both[1], both[domains[-1]]
+    caller.sees(*both.values())
+    process = program(server, "c.bind('work'); print('bound'); r = c.take(); print('taken'); c.wait(100000); c.wait(100000)\n")
+    assert process.stdout.readline() == b"bound\n"
+    call = caller.popen("call", f"{server.domid}:work", "x")
+    assert process.stdout.readline() == b"taken\n"
+    process.kill()
+    _, err = call.communicate(timeout=30 * PATIENCE)
+    assert call.returncode == EXIT_UNKNOWN
+    assert b"can't be known" in err
+    done = caller.xenmsg("call", f"{server.domid}:work", "x")
+    assert done.returncode == EXIT_NO_ENDPOINT
+
+
+def test_the_death_of_the_servers_daemon_is_a_lost_connection(nodes):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    with Connection(two.socket) as server, Connection(one.socket) as caller:
+        assert server.bind("work") == 0
+        results = []
+        assert caller.call_post("2:work", b"x", results.append) == 0
+        request = server.take()
+        two.kill()
+        eventually(lambda: caller.wait(50) and results, "the call ends")
+        assert results == [-errno.ECONNRESET]
+        assert server.wait(20000) == -errno.ENOTCONN
+        assert request.reply(b"late") in (-errno.ENOTCONN, -errno.ECANCELED)
+        request.free()
+    two.start()
+    one.sees(two)
+    Server(two, "work", "cat")
+    assert one.xenmsg("call", "2:work", "again").stdout == b"again"
+
+
+def test_a_reply_is_given_once_and_only_to_who_waits(nodes, memory):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    with Connection(two.socket) as server, Connection(one.socket) as caller:
+        assert server.bind("work") == 0
+        results = []
+        for text in (b"a", b"b", b"c"):
+            assert caller.call_post("2:work", text, results.append) == 0
+        first, second, third = server.take(), server.take(), server.take()
+        assert third.reply(b"C") == 0
+        assert third.reply(b"C") == -errno.EALREADY
+        assert third.reply_error(errno.EIO) == -errno.EALREADY
+        assert first.reply_error(0) == -errno.EINVAL
+        assert first.reply_error(errno.EDOM) == 0
+        second.free()
+        eventually(lambda: caller.wait(50) and len(results) == 3, "all are answered")
+        assert results == [b"C", -errno.EDOM, -errno.ECANCELED]
+        assert caller.post("2:work", b"no call", lambda _: None) == 0
+        caller.wait(0)
+        message = server.take()
+        assert not message.wants_reply()
+        assert message.reply(b"x") == -errno.EINVAL
+        message.free()
+        first.free()
+        third.free()
+
+
+def test_a_caller_that_gave_up_or_died_is_known_to_the_server(nodes, memory):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    with Connection(two.socket) as server, Connection(one.socket) as caller:
+        assert server.bind("work") == 0
+        taken = []
+
+        def take_and_keep_silent():
+            taken.append(server.take())
+            eventually(lambda: server.wait(50) >= 0 and not taken[0].wants_reply(), "it was withdrawn")
+        thread = threading.Thread(target=take_and_keep_silent)
+        thread.start()
+        assert caller.call("2:work", b"patient", timeout_ms=1000) == -errno.ETIMEDOUT
+        assert "may have been carried out" in caller.reason()
+        thread.join()
+        request = taken[0]
+        assert not request.wants_reply()
+        assert request.reply(b"late") == -errno.ECANCELED
+        request.free()
+        with Connection(one.socket) as mortal:
+            assert mortal.call_post("2:work", b"x", lambda _: None) == 0
+            request = server.take()
+            assert request.wants_reply()
+        eventually(lambda: server.wait(50) >= 0 and not request.wants_reply(), "the caller has gone")
+        assert request.reply(b"late") == -errno.ECANCELED
+        request.free()
+        # Nothing else was disturbed.
+        thread = echo(server, 1)
+        assert caller.call("2:work", b"still there") == b"still there"
+        thread.join()
+
+
+@pytest.mark.parametrize("size", [10, 60_000])
+def test_a_server_that_answers_and_leaves_has_answered(nodes, size):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    # Together more than the link holds, so some of it waits in the daemons when the server goes.
+    callers = [Connection(one.socket) for _ in range(8)]
+    results = []
+    with Connection(two.socket) as server:
+        assert server.bind("once") == 0
+        for caller in callers:
+            assert caller.call_post("2:once", b"x", results.append) == 0
+        for _ in callers:
+            request = server.take()
+            assert request.reply(b"y" * size) == 0
+            request.free()
+        server.wait(0)
+    for number, caller in enumerate(callers):
+        eventually(lambda: caller.wait(50) >= 0 and len(results) > number,  # pylint: disable=cell-var-from-loop
+                   "it is answered")
+        caller.close()
+    assert results == [b"y" * size] * len(callers)
+
+
+def test_unbinding_ends_the_calls_that_are_not_answered(nodes):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    with Connection(two.socket) as server, Connection(one.socket) as caller:
+        assert server.bind("work") == 0
+        results = []
+        caller.call_post("2:work", b"taken", results.append)
+        request = server.take()
+        caller.call_post("2:work", b"not taken", results.append)
+        eventually(lambda: two.status()["endpoints"], "status answers")
+        assert server.unbind("work") == 0
+        eventually(lambda: caller.wait(50) and len(results) == 2, "both end")
+        assert results[0] in (-errno.ECONNRESET, -errno.ENOENT)
+        assert sorted(results) == [-errno.ECONNRESET, -errno.ENOENT]
+        assert request.reply(b"x") == -errno.ECANCELED
+        request.free()
+
+
+def test_replies_beyond_the_limit(nodes):
+    small = nodes(1, start=False)[1]
+    small.config += "[limits]\nmax-message = 64K\n"
+    small.start()
+    with Connection(small.socket) as server, Connection(small.socket) as caller:
+        assert server.bind("work") == 0
+        results = []
+        caller.call_post("self:work", b"x", results.append)
+        request = server.take()
+        assert request.reply(b"x" * 65537) == -errno.EMSGSIZE
+        assert request.wants_reply()
+        assert request.reply(b"x" * 65536) == 0
+        request.free()
+        eventually(lambda: server.wait(0) >= 0 and caller.wait(50) >= 0 and results, "it is answered")
+        assert len(results[0]) == 65536
+        assert caller.call("self:work", b"x" * 65537) == -errno.EMSGSIZE
+
+
+def test_a_reply_that_is_too_large_for_the_caller_fails_its_call_alone(nodes):
+    one, two = nodes(1, 2, start=False).values()
+    one.config += "[limits]\nmax-message = 64K\n"
+    one.start()
+    two.start()
+    one.sees(two)
+    with Connection(two.socket) as server, Connection(one.socket) as caller:
+        assert server.bind("work") == 0
+        results = []
+        for text in (b"large", b"small"):
+            assert caller.call_post("2:work", text, results.append) == 0
+        for size in (300_000, 3):
+            request = server.take()
+            assert request.reply(b"x" * size) == 0
+            request.free()
+
+        def both_have_ended():
+            server.wait(20)
+            caller.wait(20)
+            return len(results) == 2
+        eventually(both_have_ended, "both end")
+        assert results == [-errno.EMSGSIZE, b"xxx"]
+
+
+# ---- many ----
+
+@pytest.mark.parametrize("domains", [(1,), (1, 2)])
+def test_thousands_of_calls_are_outstanding_and_answered_in_any_order(nodes, memory, domains):
+    both = nodes(*domains)
+    both[1].sees(*both.values())
+    address = f"{domains[-1]}:work"
+    count = 3000
+    with Connection(both[domains[-1]].socket) as server, Connection(both[1].socket) as caller:
+        assert server.bind("work") == 0
+        answers, requests = {}, []
+
+        def post(i):
+            return caller.call_post(address, b"%d" % i, lambda result: answers.setdefault(i, []).append(result))
+        i = 0
+        while i < count or len(requests) < count:
+            if i < count:
+                result = post(i)
+                assert result in (0, -errno.EAGAIN)
+                i += result == 0
+            caller.wait(0)
+            request = server.take(0 if i < count else 100)
+            if not isinstance(request, int):
+                requests.append(request)
+        assert not answers
+        random.Random(3).shuffle(requests)
+        for request in requests:
+            assert request.reply(b"<" + request.data + b">") == 0
+            request.free()
+
+        def all_are_answered():
+            server.wait(0)
+            caller.wait(20)
+            return len(answers) == count
+        eventually(all_are_answered, "all are answered", timeout=60)
+        assert all(answers[n] == [b"<%d>" % n] for n in range(count))
+
+
+def test_large_replies_wait_for_a_caller_who_reads_late_and_hold_up_nobody(nodes, memory):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    data = random.Random(1).randbytes(200_000)
+    with Connection(two.socket) as server, Connection(one.socket) as lazy, Connection(one.socket) as other:
+        assert server.bind("work") == 0
+        results = []
+        for _ in range(100):
+            assert lazy.call_post("2:work", b"x", results.append) == 0
+        for _ in range(100):
+            request = server.take()
+            assert request.reply(data) == 0
+            request.free()
+        thread = echo(server, 1)
+        assert other.call("2:work", b"quick") == b"quick"
+        thread.join()
+
+        def all_have_come():
+            server.wait(0)
+            lazy.wait(20)
+            return len(results) == 100
+        eventually(all_have_come, "all have come", timeout=60)
+        assert all(result == data for result in results)
+
+
+def test_two_programs_call_each_other_at_once(nodes):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    two.sees(one)
+    ends = {1: Connection(one.socket), 2: Connection(two.socket)}
+    answers = {1: [], 2: []}
+    for conn in ends.values():
+        assert conn.bind("work") == 0
+    for i in range(200):
+        for domid, conn in ends.items():
+            assert conn.call_post(f"{3 - domid}:work", b"%d" % i, answers[domid].append) == 0
+
+    def all_are_answered():
+        for conn in ends.values():
+            request = conn.take(10)
+            while not isinstance(request, int):
+                assert request.reply(request.data) == 0
+                request.free()
+                request = conn.take(0)
+        return all(len(got) == 200 for got in answers.values())
+    eventually(all_are_answered, "all are answered", timeout=60)
+    for domid, conn in ends.items():
+        assert answers[domid] == [b"%d" % i for i in range(200)]
+        conn.close()
+
+
+def test_idle_channels_of_calls_are_closed_and_opened_anew(nodes, memory):
+    node = nodes(1, start=False)[1]
+    node.config += "[limits]\nmax-endpoints-per-uid = 1000\n"
+    node.start()
+    names = [f"e{i}" for i in range(300)]
+    with Connection(node.socket) as server, Connection(node.socket) as caller:
+        for name in names:
+            assert server.bind(name) == 0
+        for _ in range(2):
+            for name in names:
+                thread = echo(server, 1)
+                assert caller.call("self:" + name, name.encode()) == name.encode()
+                thread.join()
+        assert sum(client["channels"] for client in node.status()["clients"]) <= 2 * 260
