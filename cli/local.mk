@@ -12,6 +12,7 @@ xenmsg_SOURCES = \
 	cli/cli.c cli/cli.h \
 	cli/cmd_call.c \
 	cli/cmd_connect.c \
+	cli/cmd_doctor.c \
 	cli/cmd_forward.c \
 	cli/cmd_list.c \
 	cli/cmd_ping.c \
@@ -25,5 +26,6 @@ xenmsg_SOURCES = \
 	cli/main.c \
 	cli/pump.c cli/pump.h \
 	cli/writer.c cli/writer.h
-xenmsg_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(LIBEVENT_CFLAGS)
-xenmsg_LDADD = libcli.la libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) -lm
+xenmsg_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(LIBEVENT_CFLAGS) $(XENSTORE_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS)
+xenmsg_LDADD = libcli.la libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) \
+	$(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) -lm

@@ -22,6 +22,7 @@ static const struct command {
 	{"ping", cmd_ping, "measure round trips to a domain's daemon"},
 	{"watch", cmd_watch, "print comings and goings as they happen"},
 	{"policy", cmd_policy, "say which rule decides who may reach what here"},
+	{"doctor", cmd_doctor, "try each step to the other domains, and say how to mend what fails"},
 	{"status", cmd_status, "show the local daemon's account of itself"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * doctor: each step on the way of a message, from the device nodes to the other domain's daemon, tried for itself: what was
+ * tried, what came back, how to mend it. A step that needs one that failed is left out.
+ */
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+#include <xenevtchn.h>
+#include <xengnttab.h>
+#include <xenstore.h>
+
+#include "cli/cli.h"
+#include "wire/address.h"
+
+#define STORE_ANSWER_MS 5000
+#define PING_MS		5000
+
+static const char help[] =
+	"Usage: xenmsg doctor [OPTIONS] [DOMAIN...]\n"
+	"\n"
+	"Tries each step from the device nodes to the daemon of DOMAIN (of all that are there, if none is named), and says what\n"
+	"came back and how to mend what failed. As root it can try everything. Exit status 0: nothing failed.\n"
+	"\n"
+	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+
+static const struct option options[] = {CLI_OPTIONS};
+
+struct doctor {
+	struct cli *cli;
+	int code; /* of the first step that failed */
+	unsigned failed;
+	char store_domid[16]; /* what XenStore says we are; "": unknown */
+};
+
+static void __attribute__((format(printf, 3, 4))) well(const struct doctor *doctor, const char *step, const char *format, ...)
+{
+	va_list args;
+
+	(void)doctor;
+	printf("ok    %-12s ", step);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	putchar('\n');
+}
+
+static void left_out(const char *step, const char *why)
+{
+	printf("-     %-12s %s\n", step, why);
+}
+
+static void __attribute__((format(printf, 5, 6))) ill(struct doctor *doctor, int code, const char *step, const char *mend,
+						       const char *format, ...)
+{
+	va_list args;
+
+	printf("FAIL  %-12s ", step);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	printf("\n%18s mend: %s\n", "", mend);
+	if (!doctor->failed++)
+		doctor->code = code;
+}
+
+/* ---- Xen ---- */
+
+static bool check_xen(struct doctor *doctor)
+{
+	FILE *file = fopen("/sys/hypervisor/type", "re");
+	char type[32] = "";
+
+	if (file) {
+		if (!fgets(type, sizeof(type), file))
+			type[0] = '\0';
+		fclose(file);
+	}
+	type[strcspn(type, "\n")] = '\0';
+	if (!strcmp(type, "xen")) {
+		well(doctor, "xen", "this is a Xen domain");
+		return true;
+	}
+	ill(doctor, EXIT_OTHER, "xen", "run it in a Xen domain, or in a simulated one: xensim start, xensim exec 1 -- ...",
+	    "this is no Xen domain: /sys/hypervisor/type %s%s", file ? "says " : "isn't there", type);
+	return false;
+}
+
+/* Says why a device can't be used. */
+static void device_failed(struct doctor *doctor, const char *step, const char *path, const char *module, int error)
+{
+	char mend[256];
+
+	if ((error == EACCES || error == EPERM) && geteuid() != 0) {
+		left_out(step, "only root may try it");
+		return;
+	}
+	if (error == ENOENT || access(path, F_OK) < 0)
+		snprintf(mend, sizeof(mend), "modprobe %s; a kernel without it, such as Debian's cloud kernel, can't serve",
+			 module);
+	else
+		snprintf(mend, sizeof(mend), "see dmesg, and whether the hypervisor lets this domain (its flask policy)");
+	ill(doctor, EXIT_OTHER, step, mend, "%s: %s", path, strerror(error));
+}
+
+static void check_events(struct doctor *doctor)
+{
+	xenevtchn_handle *handle;
+	int port;
+
+	errno = 0;
+	handle = xenevtchn_open(NULL, 0);
+	if (!handle) {
+		device_failed(doctor, "events", "/dev/xen/evtchn", "xen-evtchn", errno);
+		return;
+	}
+	port = xenevtchn_bind_unbound_port(handle, 0);
+	if (port < 0) {
+		ill(doctor, EXIT_OTHER, "events", "too many event channels? 'xl debug-keys e' in domain 0 lists them",
+		    "/dev/xen/evtchn opens, but the hypervisor gives no event channel: %s", strerror(errno));
+	} else {
+		well(doctor, "events", "/dev/xen/evtchn opens, the hypervisor gives an event channel (port %d)", port);
+		xenevtchn_unbind(handle, (evtchn_port_t)port);
+	}
+	xenevtchn_close(handle);
+}
+
+static void check_grants(struct doctor *doctor)
+{
+	xengntshr_handle *handle;
+	uint32_t reference;
+	void *page;
+
+	errno = 0;
+	handle = xengntshr_open(NULL, 0);
+	if (!handle) {
+		device_failed(doctor, "grants", "/dev/xen/gntalloc", "xen-gntalloc", errno);
+		return;
+	}
+	page = xengntshr_share_pages(handle, 0, 1, &reference, 1);
+	if (!page) {
+		ill(doctor, EXIT_OTHER, "grants",
+		    "raise /sys/module/xen_gntalloc/parameters/limit, or let links be smaller: ring-size in xenmsgd.conf",
+		    "/dev/xen/gntalloc opens, but no page can be granted: %s", strerror(errno));
+	} else {
+		well(doctor, "grants", "/dev/xen/gntalloc opens, a page can be granted (reference %u)", reference);
+		xengntshr_unshare(handle, page, 1);
+	}
+	xengntshr_close(handle);
+}
+
+static void check_maps(struct doctor *doctor)
+{
+	xengnttab_handle *handle;
+
+	errno = 0;
+	handle = xengnttab_open(NULL, 0);
+	if (!handle) {
+		device_failed(doctor, "maps", "/dev/xen/gntdev", "xen-gntdev", errno);
+		return;
+	}
+	well(doctor, "maps", "/dev/xen/gntdev opens");
+	xengnttab_close(handle);
+}
+
+/* In a process of its own, since libxenstore waits for ever: its exit status is an errno, its output our domid. */
+static void ask_store(int out)
+{
+	struct xs_handle *store;
+	char *value;
+	unsigned size;
+
+	errno = 0;
+	store = xs_open(0);
+	if (!store)
+		_exit(errno ? errno : EIO);
+	value = xs_read(store, XBT_NULL, "domid", &size);
+	if (!value)
+		_exit(errno ? errno : EIO);
+	_exit(write(out, value, size) == (ssize_t)size ? 0 : EIO);
+}
+
+static void store_failed(struct doctor *doctor, int error)
+{
+	if ((error == EACCES || error == EPERM) && geteuid() != 0)
+		left_out("xenstore", "only root may try it");
+	else
+		ill(doctor, EXIT_OTHER, "xenstore",
+		    "in domain 0: systemctl start xenstored; in a guest: is there /dev/xen/xenbus, or /proc/xen mounted?",
+		    "it can't be read: %s", strerror(error));
+}
+
+static void check_store(struct doctor *doctor)
+{
+	struct pollfd answer = {.events = POLLIN};
+	int ends[2], status = 0, polled;
+	ssize_t size = 0;
+	pid_t pid;
+
+	fflush(stdout);
+	if (pipe(ends) < 0 || (pid = fork()) < 0) {
+		ill(doctor, EXIT_OTHER, "xenstore", "end some processes", "can't try it: %s", strerror(errno));
+		return;
+	}
+	if (pid == 0)
+		ask_store(ends[1]);
+	close(ends[1]);
+	answer.fd = ends[0];
+	do
+		polled = poll(&answer, 1, STORE_ANSWER_MS);
+	while (polled < 0 && errno == EINTR);
+	if (polled > 0)
+		size = read(ends[0], doctor->store_domid, sizeof(doctor->store_domid) - 1);
+	else
+		kill(pid, SIGKILL);
+	close(ends[0]);
+	waitpid(pid, &status, 0);
+	if (polled == 0)
+		ill(doctor, EXIT_OTHER, "xenstore", "look at xenstored in domain 0: is it running, or stopped, or busy?",
+		    "it hasn't answered within %d s", STORE_ANSWER_MS / 1000);
+	else if (size > 0)
+		well(doctor, "xenstore", "it answers: this is domain %s", doctor->store_domid);
+	else
+		store_failed(doctor, WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : EIO);
+}
+
+/* ---- the daemon ---- */
+
+static struct json_object *at(struct json_object *object, const char *name)
+{
+	return json_object_is_type(object, json_type_object) ? json_object_object_get(object, name) : NULL;
+}
+
+static const char *text_at(struct json_object *object, const char *name)
+{
+	const char *text = json_object_get_string(at(object, name));
+
+	return text ? text : "";
+}
+
+static void check_status(struct doctor *doctor, struct json_object *status)
+{
+	struct json_object *grants = at(status, "grants"), *store = at(status, "store"), *denied = at(status, "denied");
+	const char *domid = text_at(status, "domid");
+
+	well(doctor, "daemon", "xenmsgd %s serves domain %s at %s", text_at(status, "version"), domid,
+	     text_at(status, "socket"));
+	if (doctor->store_domid[0] && strcmp(domid, doctor->store_domid))
+		ill(doctor, EXIT_OTHER, "daemon", "restart xenmsgd; was the domain restored?",
+		    "it takes this for domain %s, and XenStore says %s", domid, doctor->store_domid);
+	if (at(store, "connected") && !json_object_get_boolean(at(store, "connected")))
+		ill(doctor, EXIT_OTHER, "daemon", "look at xenstored in domain 0, then restart xenmsgd",
+		    "it has lost XenStore");
+	else if (json_object_get_double(at(store, "stalled_s")) > 1)
+		ill(doctor, EXIT_OTHER, "daemon", "look at xenstored in domain 0",
+		    "it has been waiting for XenStore for %.0f s", json_object_get_double(at(store, "stalled_s")));
+	if (json_object_get_int64(at(grants, "waiting_links")) > 0)
+		ill(doctor, EXIT_LIMIT, "daemon",
+		    "raise /sys/module/xen_gntalloc/parameters/limit, or make ring-size in xenmsgd.conf smaller",
+		    "%s links wait for pages to grant; %s of %s are in use", text_at(grants, "waiting_links"),
+		    text_at(grants, "used_pages"), text_at(grants, "limit_pages"));
+	if (json_object_is_type(denied, json_type_array) && json_object_array_length(denied) > 0) {
+		struct json_object *last = json_object_array_get_idx(denied, 0);
+
+		well(doctor, "policy", "it refuses some: last domain %s to %s; 'xenmsg policy check %s %s' says why",
+		     text_at(last, "from"), text_at(last, "to"), text_at(last, "from"), text_at(last, "to"));
+	}
+}
+
+static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
+{
+	struct json_object *status = NULL;
+	char *text;
+	int r = xenmsg_open(conn, doctor->cli->socket);
+
+	if (r < 0) {
+		ill(doctor, EXIT_NO_DAEMON, "daemon",
+		    r == -EACCES ? "let users enter the socket's directory"
+				 : "systemctl start xenmsgd, or see its log: journalctl -u xenmsgd",
+		    "%s: %s",
+		    doctor->cli->socket		? doctor->cli->socket
+		    : getenv("XENMSG_SOCKET") ? getenv("XENMSG_SOCKET")
+					      : "/run/xenmsg/xenmsg.sock",
+		    strerror(-r));
+		return false;
+	}
+	r = xenmsg_status(*conn, &text);
+	if (r == 0) {
+		status = json_tokener_parse(text);
+		free(text);
+	}
+	if (status) {
+		check_status(doctor, status);
+		json_object_put(status);
+		return true;
+	}
+	ill(doctor, EXIT_OTHER, "daemon", "restart xenmsgd", "it takes connections, but doesn't answer: %s",
+	    strerror(r < 0 ? -r : EPROTO));
+	xenmsg_close(*conn);
+	return false;
+}
+
+/* ---- peers ---- */
+
+static void check_peer(struct doctor *doctor, struct xenmsg *conn, const char *domain)
+{
+	char step[32], reason[256];
+	uint64_t rtt_ns;
+	int r = xenmsg_ping(conn, domain, PING_MS, &rtt_ns);
+
+	snprintf(step, sizeof(step), "peer %s", domain);
+	if (r == 0) {
+		well(doctor, step, "its daemon answers within %.1f us", (double)rtt_ns / 1e3);
+		return;
+	}
+	snprintf(reason, sizeof(reason), "%s", *xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));
+	ill(doctor, r == -ETIMEDOUT ? EXIT_TIMED_OUT : EXIT_UNREACHABLE, step,
+	    r == -EHOSTDOWN ? "start xenmsgd in that domain; with presence = private there, its peers must name this domain"
+			    : "run 'xenmsg doctor' in that domain, and see the logs of both daemons",
+	    "%s", reason);
+}
+
+static void check_peers(struct doctor *doctor, struct xenmsg *conn, char **domains, int count)
+{
+	struct json_object *peers;
+	char *text;
+
+	for (int i = 0; i < count; i++)
+		check_peer(doctor, conn, domains[i]);
+	if (count > 0 || xenmsg_query(conn, "peers", &text) < 0)
+		return;
+	peers = json_tokener_parse(text);
+	free(text);
+	if (!json_object_is_type(peers, json_type_array) || json_object_array_length(peers) == 0)
+		left_out("peers", "no other domain has a daemon that shows itself here");
+	else
+		for (size_t i = 0; i < json_object_array_length(peers); i++)
+			check_peer(doctor, conn, text_at(json_object_array_get_idx(peers, i), "domid"));
+	json_object_put(peers);
+}
+
+int cmd_doctor(struct cli *cli, int argc, char **argv)
+{
+	struct doctor doctor = {.cli = cli};
+	struct xenmsg *conn;
+	int option, code;
+
+	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1)
+		if (!cli_option(cli, option, "doctor", help, &code))
+			return code;
+	for (int i = optind; i < argc; i++)
+		if (!domain_name_is_valid(argv[i], strlen(argv[i])))
+			return cli_usage("doctor", "'%s' can't be a domain; write a domid, a name or self", argv[i]);
+	if (check_xen(&doctor)) {
+		check_events(&doctor);
+		check_grants(&doctor);
+		check_maps(&doctor);
+		check_store(&doctor);
+	} else {
+		left_out("devices", "without Xen there are none");
+		left_out("xenstore", "without Xen there is none");
+	}
+	if (check_daemon(&doctor, &conn)) {
+		check_peers(&doctor, conn, argv + optind, argc - optind);
+		xenmsg_close(conn);
+	} else {
+		left_out("peers", "without a daemon they can't be reached");
+	}
+	code = cli_flush();
+	return code ? code : doctor.code;
+}

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""xenmsg doctor: finds the step that fails, and says how to mend it."""
+
+import os
+import re
+import signal
+import subprocess
+
+from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, tool
+
+
+def examine(node, *domains, code):
+    done = node.xenmsg("doctor", *domains)
+    assert done.returncode == code, done
+    assert done.stderr == b""
+    return done.stdout.decode()
+
+
+def results(text):
+    """{step: "ok", "FAIL" or "-"} of the first line about each step."""
+    found = {}
+    for line in text.splitlines():
+        match = re.match(r"(ok|FAIL|-) +(\S+(?: \d+)?)", line)
+        if match:
+            found.setdefault(match.group(2), match.group(1))
+    return found
+
+
+def test_all_is_well(nodes):
+    one, _ = nodes(1, 2).values()
+    before = one.host.domain(1)["grants"], one.host.domain(1)["event_channels"]["used"]
+    text = examine(one, code=EXIT_OK)
+    assert results(text) == {"xen": "ok", "events": "ok", "grants": "ok", "maps": "ok", "xenstore": "ok", "daemon": "ok",
+                             "peer 2": "ok"}, text
+    assert "this is domain 1" in text and "mend" not in text
+    assert examine(one, "2", code=EXIT_OK).count("peer 2") == 1
+    # It gives back what it has tried, but for the link that it has made.
+    eventual = one.host.domain(1)
+    assert eventual["event_channels"]["used"] <= before[1] + 1
+
+
+def test_without_a_daemon_the_rest_is_tried(host, nodes):
+    one = nodes(1, start=False)[1]
+    text = examine(one, code=EXIT_NO_DAEMON)
+    found = results(text)
+    assert found["daemon"] == "FAIL" and found["xenstore"] == "ok" and found["peers"] == "-"
+    assert one.socket in text and "systemctl start xenmsgd" in text
+    assert host.domain(1)["grants"]["used_pages"] == 0
+
+
+def test_a_peer_that_is_not_there_is_named(nodes):
+    one, two = nodes(1, 2).values()
+    text = examine(one, "3", code=EXIT_UNREACHABLE)
+    assert results(text)["peer 3"] == "FAIL" and "start xenmsgd in that domain" in text
+    os.kill(two.pid, signal.SIGSTOP)
+    try:
+        done = one.xenmsg("doctor", "2")
+        assert done.returncode != 0 and results(done.stdout.decode())["peer 2"] == "FAIL"
+    finally:
+        os.kill(two.pid, signal.SIGCONT)
+
+
+def test_grants_that_are_refused_are_found(host, nodes):
+    one = nodes(1)[1]
+    host.fault("refuse-grant", 1, "on")
+    text = examine(one, code=EXIT_ERROR)
+    assert results(text)["grants"] == "FAIL" and "xen_gntalloc/parameters/limit" in text
+    assert results(text)["events"] == "ok"
+    host.fault("refuse-grant", 1, "off")
+    assert results(examine(one, code=EXIT_OK))["grants"] == "ok"
+
+
+def test_a_xenstore_that_does_not_answer_is_found(host, nodes):
+    one = nodes(1)[1]
+    host.fault("stall-store", 1, "on")
+    try:
+        text = examine(one, code=EXIT_ERROR)
+    finally:
+        host.fault("stall-store", 1, "off")
+    assert results(text)["xenstore"] == "FAIL" and "hasn't answered within 5 s" in text
+    assert results(text)["daemon"] == "ok"
+
+
+def test_without_xen_it_says_so(tmp_path):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("LD_PRELOAD", "XENMSG_SOCKET"))}
+    done = subprocess.run([tool("xenmsg"), "doctor", "--socket", tmp_path / "none"], env=environment, capture_output=True,
+                          text=True, check=False)
+    if os.path.exists("/sys/hypervisor/type"):
+        return  # this machine is a Xen domain
+    assert done.returncode == EXIT_ERROR, done
+    assert results(done.stdout) == {"xen": "FAIL", "devices": "-", "xenstore": "-", "daemon": "FAIL", "peers": "-"}
+    assert "xensim start" in done.stdout
+
+
+def test_a_domain_that_cannot_be_one_is_a_usage_error(nodes):
+    one = nodes(1, start=False)[1]
+    assert one.xenmsg("doctor", "a b").returncode == EXIT_USAGE
