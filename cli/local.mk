@@ -21,11 +21,13 @@ xenmsg_SOURCES = \
 	cli/cmd_send.c \
 	cli/cmd_serve.c \
 	cli/cmd_status.c \
+	cli/cmd_top.c \
 	cli/cmd_watch.c \
 	cli/command.c cli/command.h \
 	cli/main.c \
 	cli/pump.c cli/pump.h \
 	cli/writer.c cli/writer.h
-xenmsg_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(LIBEVENT_CFLAGS) $(XENSTORE_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS)
+xenmsg_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(LIBEVENT_CFLAGS) $(XENSTORE_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS) \
+	$(NCURSES_CFLAGS)
 xenmsg_LDADD = libcli.la libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) \
-	$(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) -lm
+	$(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(NCURSES_LIBS) -lm

@@ -24,6 +24,7 @@ static const struct command {
 	{"policy", cmd_policy, "say which rule decides who may reach what here"},
 	{"doctor", cmd_doctor, "try each step to the other domains, and say how to mend what fails"},
 	{"status", cmd_status, "show the local daemon's account of itself"},
+	{"top", cmd_top, "the same, live, in a terminal"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

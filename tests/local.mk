@@ -53,7 +53,8 @@ integration_tests = \
 	tests/integration/test_sim_vchan.py \
 	tests/integration/test_status.py \
 	tests/integration/test_streams.py \
-	tests/integration/test_systemd.py
+	tests/integration/test_systemd.py \
+	tests/integration/test_top.py
 include tests/integration/lower.mk
 include tests/integration/protocol.mk
 EXTRA_DIST += $(integration_tests)

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* top: the daemon's account of itself, live, in a terminal. Each round asks for the status; rates are the differences. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <locale.h>
+#include <ncurses.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+
+#include "cli/cli.h"
+
+static const char help[] =
+	"Usage: xenmsg top [OPTIONS]\n"
+	"\n"
+	"Shows links, endpoints and programs of the local daemon, live. Keys: arrows and page up and down scroll, space stops and\n"
+	"goes on, q ends.\n"
+	"\n"
+	"      --delay S       look every S seconds (1)\n"
+	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+
+enum { OPTION_DELAY = 256 };
+
+static const struct option options[] = {
+	{"delay", required_argument, NULL, OPTION_DELAY},
+	CLI_OPTIONS,
+};
+
+#define LINE_MAX_BYTES 256
+#define HEAD_LINES     2 /* that don't scroll */
+
+struct line {
+	char text[LINE_MAX_BYTES];
+	bool is_title;
+};
+
+struct top {
+	struct cli *cli;
+	struct xenmsg *conn; /* NULL: the daemon is gone, and looked for each round */
+	struct json_object *now, *before;
+	double now_s, before_s;
+	struct line *lines;
+	size_t count, room;
+	size_t first; /* below the head */
+	bool paused;
+	char trouble[LINE_MAX_BYTES];
+};
+
+/* ---- the numbers ---- */
+
+static struct json_object *at(struct json_object *object, const char *name)
+{
+	return json_object_is_type(object, json_type_object) ? json_object_object_get(object, name) : NULL;
+}
+
+static const char *text_at(struct json_object *object, const char *name)
+{
+	const char *text = json_object_get_string(at(object, name));
+
+	return text ? text : "-";
+}
+
+static int64_t number_at(struct json_object *object, const char *name)
+{
+	return json_object_get_int64(at(object, name));
+}
+
+static size_t length_of(struct json_object *list)
+{
+	return json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+}
+
+/* The element of a list whose `key` is the same as that of `like`. */
+static struct json_object *same(struct json_object *list, const char *key, struct json_object *like)
+{
+	for (size_t i = 0; i < length_of(list); i++) {
+		struct json_object *each = json_object_array_get_idx(list, i);
+
+		if (number_at(each, key) == number_at(like, key))
+			return each;
+	}
+	return NULL;
+}
+
+/* Per second since the round before; nothing is known about what wasn't there then. */
+static double rate(const struct top *top, struct json_object *now, struct json_object *before, const char *name)
+{
+	double seconds = top->now_s - top->before_s;
+	int64_t more = number_at(now, name) - number_at(before, name);
+
+	return before && seconds > 0 && more > 0 ? (double)more / seconds : 0;
+}
+
+/* In at most 6 characters: 999, 9.99k, 123M. */
+static const char *short_number(double value, char *buffer, size_t size)
+{
+	static const char units[] = " kMGTPE";
+	unsigned unit = 0;
+
+	while (value >= 1000 && units[unit + 1]) {
+		value /= 1000;
+		unit++;
+	}
+	if (unit == 0)
+		snprintf(buffer, size, "%.0f", value);
+	else
+		snprintf(buffer, size, "%.*f%c", value < 10 ? 2 : value < 100 ? 1 : 0, value, units[unit]);
+	return buffer;
+}
+
+/* ---- lines ---- */
+
+static void __attribute__((format(printf, 3, 4))) add_line(struct top *top, bool is_title, const char *format, ...)
+{
+	struct line *line;
+	va_list args;
+
+	if (top->count == top->room) {
+		size_t room = top->room ? 2 * top->room : 64;
+		struct line *grown = realloc(top->lines, room * sizeof(*grown));
+
+		if (!grown)
+			return;
+		top->lines = grown;
+		top->room = room;
+	}
+	line = &top->lines[top->count++];
+	line->is_title = is_title;
+	va_start(args, format);
+	vsnprintf(line->text, sizeof(line->text), format, args);
+	va_end(args);
+	/* Programs choose their names: nothing of them may reach the terminal as a command. */
+	for (char *c = line->text; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+}
+
+static void add_head(struct top *top)
+{
+	struct json_object *grants = at(top->now, "grants"), *store = at(top->now, "store");
+	int64_t uptime = number_at(top->now, "uptime_s");
+	const char *name = text_at(top->now, "name");
+
+	add_line(top, false, "xenmsgd %s  domain %s%s%s  up %" PRId64 "d %02" PRId64 ":%02" PRId64 ":%02" PRId64 "%s",
+		 text_at(top->now, "version"), text_at(top->now, "domid"), *name ? " " : "", name, uptime / 86400,
+		 uptime / 3600 % 24, uptime / 60 % 60, uptime % 60, top->paused ? "  PAUSED" : "");
+	if (top->trouble[0])
+		add_line(top, true, "%s", top->trouble);
+	else
+		add_line(top, false, "XenStore %s  pages %s/%s  waiting links %s  peers %zu  denied %zu",
+			 !json_object_get_boolean(at(store, "connected")) ? "LOST"
+			 : json_object_get_double(at(store, "stalled_s")) > 1 ? "STALLED"
+									      : "ok",
+			 text_at(grants, "used_pages"), text_at(grants, "limit_pages"), text_at(grants, "waiting_links"),
+			 length_of(at(top->now, "peers")), length_of(at(top->now, "denied")));
+}
+
+static struct json_object *link_before(struct top *top, struct json_object *peer)
+{
+	struct json_object *links = at(top->before, "links");
+
+	for (size_t i = 0; i < length_of(links); i++) {
+		struct json_object *link = json_object_array_get_idx(links, i);
+
+		if (number_at(at(link, "peer"), "domid") == number_at(peer, "domid"))
+			return link;
+	}
+	return NULL;
+}
+
+static void add_links(struct top *top)
+{
+	struct json_object *links = at(top->now, "links");
+
+	add_line(top, true, "%-6s %-14s %-9s %-6s %5s %9s %7s %7s %7s", "LINK", "NAME", "STATE", "ROLE", "CHANS", "RTT us",
+		 "SENT/s", "RECV/s", "BYTES/s");
+	for (size_t i = 0; i < length_of(links); i++) {
+		struct json_object *link = json_object_array_get_idx(links, i), *peer = at(link, "peer");
+		struct json_object *before = link_before(top, peer);
+		struct json_object *tx = at(link, "tx"), *rx = at(link, "rx"), *tx_before = at(before, "tx"),
+				   *rx_before = at(before, "rx");
+		char sent[16], received[16], bytes[16];
+
+		short_number(rate(top, tx, tx_before, "messages"), sent, sizeof(sent));
+		short_number(rate(top, rx, rx_before, "messages"), received, sizeof(received));
+		short_number(rate(top, tx, tx_before, "bytes") + rate(top, rx, rx_before, "bytes"), bytes,
+			     sizeof(bytes));
+		add_line(top, false, "%-6s %-14.14s %-9.9s %-6.6s %5s %9.9s %7s %7s %7s", text_at(peer, "domid"),
+			 text_at(peer, "name"), text_at(link, "state"), text_at(link, "role"), text_at(link, "channels"),
+			 text_at(link, "rtt_us"), sent, received, bytes);
+	}
+}
+
+static void add_endpoints(struct top *top)
+{
+	struct json_object *endpoints = at(top->now, "endpoints");
+	char queued[16];
+
+	add_line(top, false, "%s", "");
+	add_line(top, true, "%-32s %-8s %7s %8s %10s", "ENDPOINT", "KIND", "UID", "PID", "QUEUED");
+	for (size_t i = 0; i < length_of(endpoints); i++) {
+		struct json_object *each = json_object_array_get_idx(endpoints, i);
+
+		add_line(top, false, "%-32.32s %-8.8s %7s %8s %10s", text_at(each, "name"), text_at(each, "kind"),
+			 text_at(each, "uid"), text_at(each, "pid"),
+			 short_number((double)number_at(each, "queued"), queued, sizeof(queued)));
+	}
+}
+
+static void add_clients(struct top *top)
+{
+	struct json_object *clients = at(top->now, "clients");
+
+	add_line(top, false, "%s", "");
+	add_line(top, true, "%-8s %-16s %7s %6s %10s %9s %9s", "PID", "PROGRAM", "UID", "CHANS", "QUEUED", "IN B/s",
+		 "OUT B/s");
+	for (size_t i = 0; i < length_of(clients); i++) {
+		struct json_object *each = json_object_array_get_idx(clients, i), *usage = at(each, "usage");
+		struct json_object *before = at(same(at(top->before, "clients"), "pid", each), "usage");
+		char queued[16], in[16], out[16];
+
+		if (number_at(each, "pid") == getpid())
+			continue;
+		short_number((double)number_at(each, "bytes_queued"), queued, sizeof(queued));
+		short_number(rate(top, usage, before, "bytes_in"), in, sizeof(in));
+		short_number(rate(top, usage, before, "bytes_out"), out, sizeof(out));
+		add_line(top, false, "%-8s %-16.16s %7s %6s %10s %9s %9s", text_at(each, "pid"), text_at(each, "comm"),
+			 text_at(each, "uid"), text_at(each, "channels"), queued, in, out);
+	}
+}
+
+static void make_lines(struct top *top)
+{
+	top->count = 0;
+	add_head(top);
+	add_links(top);
+	add_endpoints(top);
+	add_clients(top);
+}
+
+/* ---- the screen ---- */
+
+static void draw(struct top *top)
+{
+	size_t height = (size_t)(LINES > HEAD_LINES + 1 ? LINES - HEAD_LINES : 1);
+	size_t below = top->count > HEAD_LINES ? top->count - HEAD_LINES : 0;
+
+	if (top->first + height > below)
+		top->first = below > height ? below - height : 0;
+	erase();
+	for (int row = 0; row < LINES; row++) {
+		size_t index = (size_t)row < HEAD_LINES ? (size_t)row : (size_t)row + top->first;
+
+		if (index >= top->count)
+			break;
+		if (top->lines[index].is_title)
+			attron(A_REVERSE);
+		mvaddnstr(row, 0, top->lines[index].text, COLS);
+		if (top->lines[index].is_title) {
+			for (int column = getcurx(stdscr); column < COLS && getcury(stdscr) == row; column = getcurx(stdscr)) {
+				addch(' ');
+				if (column == COLS - 1)
+					break;
+			}
+			attroff(A_REVERSE);
+		}
+	}
+	refresh();
+}
+
+static double seconds_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Asks the daemon; what it said before stays on the screen if it is gone. */
+static void look(struct top *top)
+{
+	struct json_object *status;
+	char *text;
+	int r = top->conn ? 0 : xenmsg_open(&top->conn, top->cli->socket);
+
+	if (r == 0)
+		r = xenmsg_status(top->conn, &text);
+	if (r < 0) {
+		snprintf(top->trouble, sizeof(top->trouble), "no answer from xenmsgd: %s", strerror(-r));
+		xenmsg_close(top->conn);
+		top->conn = NULL;
+		return;
+	}
+	status = json_tokener_parse(text);
+	free(text);
+	if (!status)
+		return;
+	top->trouble[0] = '\0';
+	json_object_put(top->before);
+	top->before = top->now;
+	top->before_s = top->now_s;
+	top->now = status;
+	top->now_s = seconds_now();
+}
+
+/* False: it's over. */
+static bool on_key(struct top *top, int key)
+{
+	size_t page = (size_t)(LINES > HEAD_LINES + 1 ? LINES - HEAD_LINES - 1 : 1);
+
+	if (key == KEY_UP && top->first > 0)
+		top->first--;
+	else if (key == KEY_DOWN)
+		top->first++;
+	else if (key == KEY_PPAGE)
+		top->first = top->first > page ? top->first - page : 0;
+	else if (key == KEY_NPAGE)
+		top->first += page;
+	else if (key == ' ')
+		top->paused = !top->paused;
+	return key != 'q' && key != 'Q';
+}
+
+static void watch_it(struct top *top, int delay_ms)
+{
+	double next = 0;
+	bool more = true;
+
+	while (more && !cli_signal()) {
+		double left_ms = (next - seconds_now()) * 1000;
+		int key;
+
+		if (left_ms <= 0) {
+			if (!top->paused)
+				look(top);
+			next = seconds_now() + delay_ms / 1000.0;
+			left_ms = delay_ms;
+		}
+		make_lines(top);
+		draw(top);
+		timeout((int)left_ms + 1);
+		key = getch();
+		more = key == ERR || on_key(top, key);
+	}
+}
+
+int cmd_top(struct cli *cli, int argc, char **argv)
+{
+	struct top top = {.cli = cli};
+	int option, code, delay_ms = 1000;
+	SCREEN *screen;
+
+	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
+		if (option == OPTION_DELAY) {
+			if (!cli_parse_seconds(optarg, &delay_ms) || delay_ms < 100)
+				return cli_usage("top", "--delay takes seconds, at least 0.1, not '%s'", optarg);
+		} else if (!cli_option(cli, option, "top", help, &code)) {
+			return code;
+		}
+	}
+	if (optind < argc)
+		return cli_usage("top", "it takes no arguments");
+	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
+		return cli_usage("top", "it needs a terminal; 'xenmsg status' doesn't");
+	code = cli_open(cli, &top.conn);
+	if (code)
+		return code;
+	setlocale(LC_ALL, "");
+	cli_catch_signals();
+	screen = newterm(NULL, stdout, stdin);
+	if (!screen) {
+		xenmsg_close(top.conn);
+		return cli_usage("top", "it can't use a terminal of the kind '%s'", getenv("TERM") ? getenv("TERM") : "");
+	}
+	cbreak();
+	noecho();
+	keypad(stdscr, TRUE);
+	curs_set(0);
+	watch_it(&top, delay_ms);
+	endwin();
+	delscreen(screen);
+	xenmsg_close(top.conn);
+	json_object_put(top.now);
+	json_object_put(top.before);
+	free(top.lines);
+	return EXIT_DONE;
+}

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""xenmsg top in a real terminal of 80 x 24, by what it shows."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from messaging import EXIT_NO_DAEMON, EXIT_USAGE, deliver, eventually, tool
+
+pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not there")
+
+
+class Terminal:
+    """A command in a terminal of its own."""
+
+    def __init__(self, directory, node, *command, columns=80, rows=24):
+        self.socket = str(directory / "tmux")
+        self.status = directory / "exit-status"
+        words = " ".join(f"'{word}'" for word in node.command(*command))
+        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows), "-e",
+                  f"XENSIM_DIR={node.environment['XENSIM_DIR']}", "-s", "top", f"{words}; echo $? >{self.status}; cat",
+                  env=dict(node.environment, TERM="xterm"))
+
+    def tmux(self, *words, **options):
+        return subprocess.run(["tmux", "-S", self.socket, *words], capture_output=True, text=True, check=True, **options)
+
+    def screen(self):
+        return self.tmux("capture-pane", "-p", "-t", "top").stdout.rstrip("\n").split("\n")
+
+    def shows(self, *texts):
+        """Waits until all of them are on the screen."""
+        return eventually(lambda: all(text in "\n".join(self.screen()) for text in texts) and self.screen(),
+                          f"the screen shows {texts}: {self.screen()}")
+
+    def press(self, *keys):
+        self.tmux("send-keys", "-t", "top", *keys)
+
+    def code(self):
+        return int(eventually(lambda: self.status.exists() and self.status.read_text().strip(), "it ends"))
+
+    def close(self):
+        subprocess.run(["tmux", "-S", self.socket, "kill-server"], capture_output=True, check=False)
+
+
+@pytest.fixture(name="terminal")
+def terminals(tmp_path):
+    opened = []
+
+    def open_terminal(node, *command, **options):
+        opened.append(Terminal(tmp_path, node, *command, **options))
+        return opened[-1]
+    yield open_terminal
+    for each in opened:
+        each.close()
+
+
+def test_links_endpoints_and_programs_are_on_one_screen(nodes, terminal):
+    one, two = nodes(1, 2).values()
+    deliver(one, two)
+    receiver = one.receiver("inbox")
+    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2")
+    screen = top.shows("xenmsgd ", "domain 1", "XenStore ok", "LINK", "ENDPOINT", "inbox", "PROGRAM")
+    assert len(screen) <= 24 and all(len(line) <= 80 for line in screen)
+    link = next(line for line in screen if line.startswith("2 "))
+    assert " up " in link and ("grants" in link or "maps" in link)
+    assert any("inbox" in line and "message" in line for line in screen)
+    assert any(line.startswith(str(receiver.process.pid)) and "xenmsg" in line for line in screen), screen
+    top.press("q")
+    assert top.code() == 0
+    receiver.stop()
+
+
+def test_a_long_list_scrolls_below_the_head(nodes, terminal):
+    one = nodes(1)[1]
+    for i in range(4):
+        one.receiver(f"endpoint-{i}")
+    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2", rows=10)
+    top.shows("endpoint-1")
+    assert not any("PROGRAM" in line for line in top.screen())
+    top.press("PageDown")
+    top.press("PageDown")
+    screen = top.shows("PROGRAM")
+    assert screen[0].startswith("xenmsgd ")
+    top.press("PageUp")
+    top.press("PageUp")
+    top.shows("endpoint-1", "LINK")
+    top.press("Space")
+    top.shows("PAUSED")
+    top.press("q")
+    assert top.code() == 0
+
+
+def test_a_daemon_that_goes_and_comes_is_shown(nodes, terminal):
+    one = nodes(1)[1]
+    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2")
+    top.shows("XenStore ok")
+    one.stop()
+    top.shows("no answer from xenmsgd")
+    one.start()
+    top.shows("XenStore ok")
+    top.press("q")
+    assert top.code() == 0
+
+
+def test_it_ends_by_a_signal(nodes, terminal):
+    one = nodes(1)[1]
+    top = terminal(one, tool("xenmsg"), "top")
+    top.shows("XenStore ok")
+    top.press("C-c")
+    assert top.code() == 0
+    assert one.alive()
+
+
+def test_without_a_terminal_or_a_daemon_it_says_so(nodes, terminal):
+    one = nodes(1, start=False)[1]
+    done = one.xenmsg("top")
+    assert done.returncode == EXIT_USAGE and b"terminal" in done.stderr
+    top = terminal(one, tool("xenmsg"), "top")
+    assert top.code() == EXIT_NO_DAEMON
+    top.shows("xenmsg: ")
