@@ -1,11 +1,34 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Examples compile in every build, so that they stay true, and are installed as sources.
-check_PROGRAMS += examples/ping examples/loop
+check_PROGRAMS += examples/ping examples/loop examples/chat examples/copy examples/rendezvous examples/sdevent
 examples_ping_SOURCES = examples/ping.c
 examples_ping_LDADD = libxenmsg.la
 examples_loop_SOURCES = examples/libevent.c
 examples_loop_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS)
 examples_loop_LDADD = libxenmsg.la $(LIBEVENT_LIBS)
+examples_chat_SOURCES = examples/chat.c
+examples_chat_LDADD = libxenmsg.la
+examples_copy_SOURCES = examples/copy.c
+examples_copy_LDADD = libxenmsg.la
+examples_rendezvous_SOURCES = examples/rendezvous.c
+examples_rendezvous_LDADD = libxenmsg.la
+examples_sdevent_SOURCES = examples/sdevent.c
+examples_sdevent_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
+examples_sdevent_LDADD = libxenmsg.la $(SYSTEMD_LIBS)
+if HAVE_GLIB
+check_PROGRAMS += examples/glib
+examples_glib_SOURCES = examples/glib.c
+examples_glib_CFLAGS = $(AM_CFLAGS) $(GLIB_CFLAGS)
+examples_glib_LDADD = libxenmsg.la $(GLIB_LIBS)
+endif
 
 exampledir = $(docdir)/examples
-dist_example_DATA = examples/ping.c examples/libevent.c
+dist_example_DATA = \
+	examples/chat.c \
+	examples/copy.c \
+	examples/glib.c \
+	examples/libevent.c \
+	examples/ping.c \
+	examples/rendezvous.c \
+	examples/sdevent.c
+dist_example_SCRIPTS = examples/chat.sh examples/rendezvous.sh

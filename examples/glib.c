@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * libxenmsg in a GLib main loop: prints what comes to ENDPOINT, and sends each line of standard input to ADDRESS, without ever blocking.
+ * A source of its own knows the library's time-outs; it works in any GTK or GLib program.
+ *
+ *   glib ENDPOINT ADDRESS
+ *
+ *   cc glib.c $(pkg-config --cflags --libs xenmsg glib-2.0) -o glib
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <glib-unix.h>
+#include <glib.h>
+#include <xenmsg.h>
+
+struct xenmsg_source {
+	GSource source;
+	struct xenmsg *conn;
+	gpointer tag;
+};
+
+struct loop {
+	GMainLoop *main;
+	struct xenmsg *conn;
+	const char *address;
+	unsigned outstanding;
+	gboolean end_of_input;
+};
+
+/* ---- the source: this part suits any program ---- */
+
+static gboolean prepare(GSource *source, gint *timeout)
+{
+	*timeout = xenmsg_timeout(((struct xenmsg_source *)source)->conn);
+	return *timeout == 0;
+}
+
+static gboolean check(GSource *source)
+{
+	struct xenmsg_source *self = (struct xenmsg_source *)source;
+
+	return g_source_query_unix_fd(source, self->tag) != 0 || xenmsg_timeout(self->conn) == 0;
+}
+
+/* The callback is called only when the daemon has gone. */
+static gboolean dispatch(GSource *source, GSourceFunc callback, gpointer userdata)
+{
+	if (xenmsg_process(((struct xenmsg_source *)source)->conn) >= 0)
+		return G_SOURCE_CONTINUE;
+	if (callback)
+		callback(userdata);
+	return G_SOURCE_REMOVE;
+}
+
+static guint add_xenmsg(struct xenmsg *conn, GSourceFunc gone, gpointer userdata)
+{
+	static GSourceFuncs functions = {.prepare = prepare, .check = check, .dispatch = dispatch};
+	GSource *source = g_source_new(&functions, sizeof(struct xenmsg_source));
+	struct xenmsg_source *self = (struct xenmsg_source *)source;
+	guint id;
+
+	self->conn = conn;
+	self->tag = g_source_add_unix_fd(source, xenmsg_fd(conn), G_IO_IN);
+	g_source_set_callback(source, gone, userdata, NULL);
+	id = g_source_attach(source, NULL);
+	g_source_unref(source);
+	return id;
+}
+
+/* ---- the program ---- */
+
+static void on_message(void *userdata, struct xenmsg_message *message)
+{
+	(void)userdata;
+	printf("from domain %u: %.*s\n", xenmsg_message_sender_domid(message), (int)xenmsg_message_size(message),
+	       (const char *)xenmsg_message_data(message));
+	fflush(stdout);
+	xenmsg_message_free(message);
+}
+
+static void quit_if_finished(struct loop *loop)
+{
+	if (loop->end_of_input && loop->outstanding == 0)
+		g_main_loop_quit(loop->main);
+}
+
+static void on_done(void *userdata, int result)
+{
+	struct loop *loop = userdata;
+
+	if (result < 0)
+		fprintf(stderr, "glib: %s: %s\n", loop->address, strerror(-result));
+	loop->outstanding--;
+	quit_if_finished(loop);
+}
+
+static gboolean on_gone(gpointer userdata)
+{
+	struct loop *loop = userdata;
+
+	fprintf(stderr, "glib: the local xenmsgd has gone\n");
+	g_main_loop_quit(loop->main);
+	return G_SOURCE_REMOVE;
+}
+
+static gboolean on_input(gint fd, GIOCondition condition, gpointer userdata)
+{
+	struct loop *loop = userdata;
+	char line[65536];
+	ssize_t n = read(fd, line, sizeof(line));
+	int r;
+
+	(void)condition;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return G_SOURCE_CONTINUE;
+	if (n <= 0) {
+		loop->end_of_input = TRUE;
+		quit_if_finished(loop);
+		return G_SOURCE_REMOVE;
+	}
+	if (line[n - 1] == '\n')
+		n--;
+	r = xenmsg_post(loop->conn, loop->address, line, (size_t)n, on_done, loop);
+	if (r < 0)
+		fprintf(stderr, "glib: %s: %s\n", loop->address, strerror(-r));
+	else
+		loop->outstanding++;
+	return G_SOURCE_CONTINUE;
+}
+
+static gboolean on_term(gpointer userdata)
+{
+	g_main_loop_quit(((struct loop *)userdata)->main);
+	return G_SOURCE_REMOVE;
+}
+
+int main(int argc, char **argv)
+{
+	struct loop loop = {.address = argc == 3 ? argv[2] : NULL};
+	int r;
+
+	if (!loop.address) {
+		fprintf(stderr, "usage: glib ENDPOINT ADDRESS\n");
+		return 2;
+	}
+	r = xenmsg_open(&loop.conn, NULL);
+	if (r == 0)
+		r = xenmsg_bind(loop.conn, argv[1], 0, on_message, &loop);
+	if (r < 0) {
+		fprintf(stderr, "glib: %s\n", strerror(-r));
+		xenmsg_close(loop.conn);
+		return 1;
+	}
+	loop.main = g_main_loop_new(NULL, FALSE);
+	add_xenmsg(loop.conn, on_gone, &loop);
+	g_unix_fd_add(STDIN_FILENO, G_IO_IN | G_IO_HUP, on_input, &loop);
+	g_unix_signal_add(SIGTERM, on_term, &loop);
+	g_main_loop_run(loop.main);
+	g_main_loop_unref(loop.main);
+	xenmsg_close(loop.conn);
+	return 0;
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * libxenmsg in an sd-event loop: prints what comes to ENDPOINT, and sends each line of standard input to ADDRESS, without ever blocking.
+ * Ends on SIGTERM, or when the input has ended and every line has had its outcome.
+ *
+ *   sdevent ENDPOINT ADDRESS
+ *
+ *   cc sdevent.c $(pkg-config --cflags --libs xenmsg libsystemd) -o sdevent
+ */
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <systemd/sd-event.h>
+#include <xenmsg.h>
+
+struct loop {
+	sd_event *event;
+	sd_event_source *timer;
+	struct xenmsg *conn;
+	const char *address;
+	unsigned outstanding;
+	int end_of_input;
+};
+
+static void on_message(void *userdata, struct xenmsg_message *message)
+{
+	(void)userdata;
+	printf("from domain %u: %.*s\n", xenmsg_message_sender_domid(message), (int)xenmsg_message_size(message),
+	       (const char *)xenmsg_message_data(message));
+	fflush(stdout);
+	xenmsg_message_free(message);
+}
+
+static void exit_if_finished(struct loop *loop)
+{
+	if (loop->end_of_input && loop->outstanding == 0)
+		sd_event_exit(loop->event, 0);
+}
+
+static void on_done(void *userdata, int result)
+{
+	struct loop *loop = userdata;
+
+	if (result < 0)
+		fprintf(stderr, "sdevent: %s: %s\n", loop->address, strerror(-result));
+	loop->outstanding--;
+	exit_if_finished(loop);
+}
+
+/* The library says how long the loop may sleep; mostly that is for ever. */
+static int set_timer(struct loop *loop)
+{
+	int timeout = xenmsg_timeout(loop->conn);
+
+	if (timeout < 0)
+		return sd_event_source_set_enabled(loop->timer, SD_EVENT_OFF);
+	sd_event_source_set_time_relative(loop->timer, (uint64_t)timeout * 1000);
+	return sd_event_source_set_enabled(loop->timer, SD_EVENT_ONESHOT);
+}
+
+static int process(struct loop *loop)
+{
+	int r = xenmsg_process(loop->conn);
+
+	if (r < 0) {
+		fprintf(stderr, "sdevent: the local xenmsgd has gone: %s\n", strerror(-r));
+		return sd_event_exit(loop->event, r);
+	}
+	return set_timer(loop);
+}
+
+static int on_xenmsg(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	(void)source;
+	(void)fd;
+	(void)events;
+	return process(userdata);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	(void)source;
+	(void)usec;
+	return process(userdata);
+}
+
+static int on_input(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	struct loop *loop = userdata;
+	char line[65536];
+	ssize_t n = read(fd, line, sizeof(line));
+	int r;
+
+	(void)events;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n <= 0) {
+		loop->end_of_input = 1;
+		exit_if_finished(loop);
+		return sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	}
+	if (line[n - 1] == '\n')
+		n--;
+	r = xenmsg_post(loop->conn, loop->address, line, (size_t)n, on_done, loop);
+	if (r < 0)
+		fprintf(stderr, "sdevent: %s: %s\n", loop->address, strerror(-r));
+	else
+		loop->outstanding++;
+	return set_timer(loop);
+}
+
+static int run(struct loop *loop, const char *endpoint)
+{
+	sigset_t signals;
+	int r = xenmsg_bind(loop->conn, endpoint, 0, on_message, loop);
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	if (r >= 0)
+		r = sd_event_default(&loop->event);
+	if (r >= 0)
+		r = sd_event_add_signal(loop->event, NULL, SIGTERM, NULL, NULL); /* leaves the loop */
+	if (r >= 0)
+		r = sd_event_add_time_relative(loop->event, &loop->timer, CLOCK_MONOTONIC, 0, 0, on_timer, loop);
+	if (r >= 0) /* what xenmsg_events() says is POLLIN */
+		r = sd_event_add_io(loop->event, NULL, xenmsg_fd(loop->conn), EPOLLIN, on_xenmsg, loop);
+	if (r >= 0)
+		r = sd_event_add_io(loop->event, NULL, STDIN_FILENO, EPOLLIN, on_input, loop);
+	return r < 0 ? r : sd_event_loop(loop->event);
+}
+
+int main(int argc, char **argv)
+{
+	struct loop loop = {.address = argc == 3 ? argv[2] : NULL};
+	int r;
+
+	if (!loop.address) {
+		fprintf(stderr, "usage: sdevent ENDPOINT ADDRESS\n");
+		return 2;
+	}
+	r = xenmsg_open(&loop.conn, NULL);
+	if (r == 0)
+		r = run(&loop, argv[1]);
+	if (r < 0)
+		fprintf(stderr, "sdevent: %s\n", strerror(-r));
+	sd_event_source_unref(loop.timer);
+	sd_event_unref(loop.event);
+	xenmsg_close(loop.conn);
+	return r < 0;
+}

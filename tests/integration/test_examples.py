@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The examples do what their first lines say, across domains; so do their twins in the shell."""
+
+import os
+import subprocess
+
+import pytest
+
+from messaging import BINDIR, BUILDDIR, eventually
+
+SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
+PATH = {"PATH": f"{BINDIR}:{os.environ['PATH']}"}
+
+
+def example(name):
+    path = os.path.join(SOURCES if name.endswith(".sh") else BUILDDIR, "examples", name)
+    if name == "glib" and not os.path.exists(path):
+        pytest.skip("built without GLib")
+    return path
+
+
+class Run:
+    """An example in the background; its output, as it comes."""
+
+    def __init__(self, node, tmp_path, name, *arguments):
+        self.path = tmp_path / f"{name}-{node.domid}.out"
+        with open(self.path, "wb") as file:
+            command = node.command("env", f"PATH={PATH['PATH']}", example(name), *arguments)
+            self.process = subprocess.Popen(command, env=node.environment, stdin=subprocess.PIPE, stdout=file,
+                                            stderr=subprocess.STDOUT)
+        node.children.append(self.process)
+
+    def text(self):
+        return self.path.read_text(errors="replace")
+
+    def prints(self, words):
+        eventually(lambda: words in self.text() or self.process.poll(), f"{words!r} is printed")
+        assert words in self.text(), self.text()
+
+    def type(self, line):
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def ends(self, code=0):
+        """With the end of its input."""
+        self.process.stdin.close()
+        assert self.process.wait(30) == code, self.text()
+        return self.text()
+
+
+@pytest.mark.parametrize("name", ["loop", "sdevent", "glib"])
+def test_messages_go_both_ways_in_a_loop(nodes, tmp_path, name):
+    both = nodes(1, 2)
+    receiver = both[2].receiver("there", "--count", "2")
+    run = Run(both[1], tmp_path, name, "mine", "2:there")
+    eventually(lambda: "mine" in both[1].endpoints(), "mine is bound")
+    both[2].send("1:mine", "to the loop")
+    run.prints("from domain 2: to the loop")
+    run.type("one line")
+    eventually(lambda: any(link["tx"]["messages"] for link in both[1].status()["links"]), "the line is on its way")
+    run.type("another")
+    assert receiver.output() == b"one line\nanother\n"
+    run.type("to nobody any more")
+    assert "No such file or directory" in run.ends()
+
+
+def test_pings_are_answered(nodes, tmp_path):
+    both = nodes(1, 2)
+    Run(both[2], tmp_path, "ping", "echo")
+    eventually(lambda: "echo" in both[2].endpoints(), "echo is bound")
+    run = Run(both[1], tmp_path, "ping", "2:echo", "1:pong", "3")
+    assert run.ends().count("from domain 2") == 3
+
+
+@pytest.mark.parametrize("first, second", [(1, 2), (2, 1)])
+def test_two_meet_by_a_name_in_either_order(nodes, tmp_path, first, second):
+    both = nodes(1, 2)
+    early = Run(both[first], tmp_path, "rendezvous", "meeting", "25")
+    eventually(lambda: "meeting" in both[first].endpoints(), "the first one is there")
+    late = Run(both[second], tmp_path, "rendezvous", "meeting", "25")
+    texts = {first: early.ends(), second: late.ends()}
+    assert texts[1].startswith("found meeting in domain 2\n") and texts[2].startswith("found by domain 1\n")
+    assert all(text.endswith("25 there, 25 back\n") for text in texts.values())
+
+
+def test_two_meet_by_a_name_in_the_shell(nodes, tmp_path):
+    both = nodes(1, 2)
+    begins = Run(both[1], tmp_path, "rendezvous.sh", "begin", "meeting", "3")
+    Run(both[2], tmp_path, "rendezvous.sh", "wait", "meeting")
+    assert begins.ends().endswith("found meeting in domain 2\n3 there, 3 back\n")
+
+
+def test_chat_reaches_everybody_in_the_room(nodes, tmp_path):
+    three = nodes(1, 2, 3)
+    one, two = Run(three[1], tmp_path, "chat", "bar"), Run(three[2], tmp_path, "chat", "bar")
+    shell = Run(three[3], tmp_path, "chat.sh", "bar")
+    for run, others in ((one, (2, 3)), (two, (1, 3))):
+        for other in others:
+            run.prints(f"domain {other}: (comes in)\n")
+    eventually(lambda: "bar" in three[3].xenmsg("endpoints", "1").stdout.decode(), "domain 3 sees the room of domain 1")
+    eventually(lambda: "bar" in three[3].xenmsg("endpoints", "2").stdout.decode(), "domain 3 sees the room of domain 2")
+    one.type("hello from one")
+    two.prints("domain 1: hello from one\n")
+    shell.prints("domain 1: hello from one\n")
+    shell.type("hello from the shell")
+    one.prints("domain 3: hello from the shell\n")
+    two.prints("domain 3: hello from the shell\n")
+    two.ends()
+    one.prints("domain 2: (leaves)\n")
+    one.ends()
+
+
+@pytest.mark.parametrize("size", [0, 5000000])
+def test_a_copied_file_is_the_same_and_shows_progress(nodes, tmp_path, size):
+    both = nodes(1, 2)
+    data = os.urandom(size)
+    (tmp_path / "original").write_bytes(data)
+    receiver = Run(both[2], tmp_path, "copy", "--receive", "files", tmp_path / "copied")
+    eventually(lambda: "files" in both[2].endpoints(), "files is bound")
+    sender = Run(both[1], tmp_path, "copy", tmp_path / "original", "2:files")
+    text = sender.ends()
+    receiver.ends()
+    assert (tmp_path / "copied").read_bytes() == data
+    if size:
+        assert text.startswith("1 % 65536 of 5000000 bytes\n2 %") and text.endswith("\n100 % 5000000 of 5000000 bytes\n")
+
+
+def test_a_file_is_copied_in_the_shell(nodes, tmp_path):
+    both = nodes(1, 2)
+    data = os.urandom(300000)
+    with open(tmp_path / "copied", "wb") as file:
+        listener = both[2].popen("listen", "files", stdout=file)
+    eventually(lambda: "files" in both[2].endpoints(), "files is bound")
+    assert both[1].xenmsg("connect", "2:files", data=data).returncode == 0
+    assert listener.wait(30) == 0
+    assert (tmp_path / "copied").read_bytes() == data
+
+
+def test_a_copy_to_nobody_says_so(nodes, tmp_path):
+    both = nodes(1, 2)
+    (tmp_path / "original").write_bytes(b"x")
+    assert "copy: 2:files: No such file or directory" in Run(both[1], tmp_path, "copy", tmp_path / "original", "2:files").ends(1)
