@@ -461,6 +461,7 @@ static int start_xen(struct daemon *daemon)
 		explain_device(what, r);
 		return r == -ENOMEM ? r : -ENODEV;
 	}
+	vchan_host_set_retired(daemon->host, restore_on_port_retired, daemon);
 	r = store_new(&daemon->store, daemon->base);
 	if (r < 0) {
 		log_error("can't connect to XenStore: %s; in domain 0 start xenstored (systemctl start xenstored), in a guest there "

@@ -58,6 +58,8 @@ extern const struct session_ops requests_session_ops;
 
 /* restore.c: the watch on our own `domid`. */
 void restore_on_domid_changed(void *userdata, const char *untrusted_path);
+/* Ports of closed vchans are to be unbound, unless they are from before a restore. */
+void restore_on_port_retired(void *userdata);
 
 /* daemon.c */
 void daemon_advertise(struct daemon *daemon);

@@ -824,6 +824,11 @@ bool peers_is_up(struct peers *peers, uint32_t domid)
 	return peer && peer->up;
 }
 
+bool peers_is_present(const struct peers *peers)
+{
+	return peers->presence_written;
+}
+
 unsigned peers_nodes_written(const struct peers *peers)
 {
 	unsigned nodes = peers->presence_written ? 1 : 0;

@@ -97,6 +97,8 @@ void peers_each(struct peers *peers, void (*each)(void *userdata, const struct p
 bool peers_is_up(struct peers *peers, uint32_t domid);
 /* Peers whose vchan waits for grant pages to come free. */
 unsigned peers_waiting(const struct peers *peers);
+/* Our presence leaf is written, or the request for it is on its way. */
+bool peers_is_present(const struct peers *peers);
 unsigned peers_nodes_written(const struct peers *peers);
 
 #endif

@@ -105,7 +105,8 @@ static void on_own_presence(void *userdata, int error, const char *value, size_t
 
 	(void)value;
 	(void)size;
-	if (error == -ENOENT) /* a migration may lead to the same number, but never with our nodes */
+	/* A migration may lead to the same number, but never with our nodes. */
+	if (error == -ENOENT && daemon->peers && peers_is_present(daemon->peers))
 		daemon->presence_lost = true;
 }
 
@@ -113,8 +114,10 @@ static void check_domid(struct daemon *daemon);
 
 static void conclude_domid(struct daemon *daemon, uint32_t domid)
 {
-	if (domid == daemon->domid && !daemon->presence_lost)
+	if (domid == daemon->domid && !daemon->presence_lost) {
+		vchan_host_unbind_retired(daemon->host);
 		return;
+	}
 	log_warning("this domain was restored or migrated: it was domain %u and is domain %u; all links begin anew",
 		    daemon->domid, domid);
 	if (begin_anew(daemon, domid) < 0) {
@@ -140,10 +143,10 @@ static void on_domid_again(void *userdata, int error, const char *untrusted_valu
 static void check_domid(struct daemon *daemon)
 {
 	daemon->check_domid_again = daemon->checking_domid;
-	if (daemon->checking_domid)
+	if (daemon->checking_domid || !daemon->peers) /* without peers a restore has failed, and we are stopping */
 		return;
 	daemon->checking_domid = true;
-	if (!daemon->config.presence_private)
+	if (peers_is_present(daemon->peers))
 		store_read(daemon->store, "data/xenmsg/presence", on_own_presence, daemon);
 	store_read(daemon->store, "domid", on_domid_again, daemon);
 }
@@ -159,4 +162,12 @@ void restore_on_domid_changed(void *userdata, const char *untrusted_path)
 		return;
 	}
 	check_domid(daemon);
+}
+
+void restore_on_port_retired(void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	if (!daemon->stopping && !daemon->failed)
+		check_domid(daemon);
 }

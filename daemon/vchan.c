@@ -43,6 +43,11 @@ struct vchan_host {
 	uint32_t pages_granted;
 	void (*freed)(void *userdata);
 	void *freed_userdata;
+	/* Ports of closed vchans, to be unbound once it's sure that they are not from before a restore. */
+	uint32_t *retired;
+	unsigned retired_count, retired_room;
+	void (*retired_notify)(void *userdata);
+	void *retired_userdata;
 };
 
 struct vchan {
@@ -173,6 +178,7 @@ void vchan_host_free(struct vchan_host *host)
 		xengnttab_close(host->gnttab);
 	if (host->gntshr)
 		xengntshr_close(host->gntshr);
+	free(host->retired);
 	free(host);
 }
 
@@ -187,6 +193,7 @@ int vchan_host_renew(struct vchan_host *host)
 		HASH_DEL(host->vchans, vchan);
 		vchan->is_stale = true;
 	}
+	host->retired_count = 0;
 	event_free(host->events);
 	host->events = NULL;
 	r = keeper_hold(xenevtchn_fd(host->evtchn));
@@ -207,6 +214,41 @@ void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata)
 {
 	host->freed = freed;
 	host->freed_userdata = userdata;
+}
+
+void vchan_host_set_retired(struct vchan_host *host, void (*retired)(void *userdata), void *userdata)
+{
+	host->retired_notify = retired;
+	host->retired_userdata = userdata;
+}
+
+void vchan_host_unbind_retired(struct vchan_host *host)
+{
+	bool any = host->retired_count > 0;
+
+	while (host->retired_count)
+		xenevtchn_unbind(host->evtchn, host->retired[--host->retired_count]);
+	if (any && host->freed) /* who waits for pages may have waited for a port */
+		host->freed(host->freed_userdata);
+}
+
+static void retire_port(struct vchan_host *host, uint32_t port)
+{
+	if (!host->retired_notify) {
+		xenevtchn_unbind(host->evtchn, port);
+		return;
+	}
+	if (host->retired_count == host->retired_room) {
+		unsigned room = host->retired_room ? host->retired_room * 2 : 16;
+		uint32_t *grown = realloc(host->retired, room * sizeof(*grown));
+
+		if (!grown)
+			return; /* a port less is better than a kernel BUG */
+		host->retired = grown;
+		host->retired_room = room;
+	}
+	host->retired[host->retired_count++] = port;
+	host->retired_notify(host->retired_userdata);
 }
 
 static bool size_is_possible(uint32_t size)
@@ -283,7 +325,7 @@ static void tear_down(struct vchan *vchan)
 	}
 	if (vchan->port && !vchan->is_stale) {
 		HASH_DEL(vchan->host->vchans, vchan);
-		xenevtchn_unbind(vchan->host->evtchn, vchan->port);
+		retire_port(vchan->host, vchan->port);
 	}
 	free(vchan);
 }

@@ -38,6 +38,14 @@ void vchan_host_free(struct vchan_host *host);
  */
 int vchan_host_renew(struct vchan_host *host);
 
+/*
+ * After a restore vchans may be closed before anybody knows of the restore (their peers have gone), and unbinding their ports
+ * then is a kernel BUG. So a closed vchan's port only retires: `retired` is called, finds out whether there was a restore, and
+ * calls vchan_host_renew() or else vchan_host_unbind_retired(). Without this callback a port is unbound at once.
+ */
+void vchan_host_set_retired(struct vchan_host *host, void (*retired)(void *userdata), void *userdata);
+void vchan_host_unbind_retired(struct vchan_host *host);
+
 /* Called on the event loop when the peer notified, or closed, or died. The callee looks at the rings and vchan_state(). It
  * may close the vchan. */
 typedef void (*vchan_event_fn)(struct vchan *vchan, void *userdata);

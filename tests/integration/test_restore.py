@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A domain that is saved and restored gets another number, and keeps its daemon, its programs and their endpoints."""
 
+import time
+
 import pytest
 
 from library import Connection
@@ -35,6 +37,22 @@ def test_stopping_and_killing_the_daemon_afterwards_is_no_kernel_bug(nodes, host
     works(pair[1], pair[2])
     save_and_restore(host, pair[saved])
     restart(host, pair[saved], pair[saved].kill)
+    works(pair[1], pair[2])
+    assert host.list()["kernel_log"] == []
+
+
+@pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])
+def test_a_link_that_dies_before_the_restore_is_known_is_no_kernel_bug(nodes, host, saved):
+    """After the restore, the link's time is up (FAST: a second) before XenStore has said anything."""
+    pair = nodes(1, 2)
+    works(pair[1], pair[2])
+    node, other = pair[saved], pair[3 - saved]
+    host.sim("suspend", node.domid)
+    suspended = time.monotonic()
+    eventually(lambda: other.link(node.domid) is None or other.link(node.domid)["state"] != "up", "the peer sees it go")
+    eventually(lambda: time.monotonic() > suspended + 1.5, "a link's time without heartbeats is over")
+    node.domid = int(host.sim("resume", node.domid).stdout)
+    eventually(lambda: node.status()["domid"] == node.domid, "the daemon knows its new number")
     works(pair[1], pair[2])
     assert host.list()["kernel_log"] == []
 
