@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Examples compile in every build, so that they stay true, and are installed as sources.
-check_PROGRAMS += examples/ping examples/loop examples/chat examples/copy examples/rendezvous examples/sdevent
+check_PROGRAMS += examples/ping examples/loop examples/chat examples/copy examples/kv examples/rendezvous \
+	examples/request-reply examples/sdevent
 examples_ping_SOURCES = examples/ping.c
 examples_ping_LDADD = libxenmsg.la
 examples_loop_SOURCES = examples/libevent.c
@@ -15,6 +16,13 @@ examples_rendezvous_LDADD = libxenmsg.la
 examples_sdevent_SOURCES = examples/sdevent.c
 examples_sdevent_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
 examples_sdevent_LDADD = libxenmsg.la $(SYSTEMD_LIBS)
+# Run by tests in simulated domains, so without libtool's wrappers.
+examples_request_reply_SOURCES = examples/request-reply.c
+examples_request_reply_LDADD = libxenmsg.la
+examples_request_reply_LDFLAGS = -no-install
+examples_kv_SOURCES = examples/kv.c
+examples_kv_LDADD = libxenmsg.la
+examples_kv_LDFLAGS = -no-install
 if HAVE_GLIB
 check_PROGRAMS += examples/glib
 examples_glib_SOURCES = examples/glib.c
@@ -27,8 +35,10 @@ dist_example_DATA = \
 	examples/chat.c \
 	examples/copy.c \
 	examples/glib.c \
+	examples/kv.c \
 	examples/libevent.c \
 	examples/ping.c \
 	examples/rendezvous.c \
+	examples/request-reply.c \
 	examples/sdevent.c
-dist_example_SCRIPTS = examples/chat.sh examples/rendezvous.sh
+dist_example_SCRIPTS = examples/chat.sh examples/kv.sh examples/rendezvous.sh examples/request-reply.sh

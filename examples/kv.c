@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A service that keeps values by key, for all domains that the policy lets in, and its client. In the shell: kv.sh.
+ *
+ *   kv serve ENDPOINT                     in domain 2, say:   kv serve kv
+ *   kv ADDRESS set KEY VALUE              in domain 1:        kv 2:kv set colour blue
+ *   kv ADDRESS get KEY                                        kv 2:kv get colour
+ *   kv ADDRESS delete KEY
+ *   kv ADDRESS list
+ *
+ * A request is "get KEY", "set KEY VALUE", "delete KEY" or "list"; a key has no spaces, a value is any bytes. Each sender's domain has keys
+ * of its own: who a sender is can't be forged. Errors are those of errno: ENOENT for a key that isn't there, EINVAL.
+ *
+ *   cc kv.c $(pkg-config --cflags --libs xenmsg) -o kv
+ */
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <xenmsg.h>
+
+struct entry {
+	struct entry *next;
+	uint32_t domid; /* whose it is */
+	char *key;
+	void *value;
+	size_t size;
+};
+
+/* What a request says. The parts point into it. */
+struct request {
+	uint32_t domid;
+	const char *verb, *key, *value;
+	size_t verb_size, key_size, value_size;
+};
+
+/* Up to the next space; *rest is what comes behind it. */
+static size_t next_word(const char **rest, size_t *left)
+{
+	const char *space = *left ? memchr(*rest, ' ', *left) : NULL;
+	size_t size = space ? (size_t)(space - *rest) : *left, skip = space ? size + 1 : size;
+
+	*rest += skip;
+	*left -= skip;
+	return size;
+}
+
+static void parse(struct xenmsg_message *message, struct request *request)
+{
+	const char *rest = xenmsg_message_data(message);
+	size_t left = xenmsg_message_size(message);
+
+	request->domid = xenmsg_message_sender_domid(message);
+	request->verb = rest;
+	request->verb_size = next_word(&rest, &left);
+	request->key = rest;
+	request->key_size = next_word(&rest, &left);
+	request->value = rest;
+	request->value_size = left;
+}
+
+static int is(const struct request *request, const char *verb)
+{
+	return request->verb_size == strlen(verb) && memcmp(request->verb, verb, request->verb_size) == 0;
+}
+
+static struct entry **find(struct entry **entries, const struct request *request)
+{
+	for (; *entries; entries = &(*entries)->next)
+		if ((*entries)->domid == request->domid && strlen((*entries)->key) == request->key_size &&
+		    memcmp((*entries)->key, request->key, request->key_size) == 0)
+			break;
+	return entries;
+}
+
+static void drop(struct entry **place)
+{
+	struct entry *entry = *place;
+
+	*place = entry->next;
+	free(entry->key);
+	free(entry->value);
+	free(entry);
+}
+
+static int set(struct entry **entries, const struct request *request)
+{
+	struct entry **place = find(entries, request), *entry = calloc(1, sizeof(*entry));
+
+	if (!entry)
+		return ENOMEM;
+	entry->domid = request->domid;
+	entry->key = strndup(request->key, request->key_size);
+	entry->value = malloc(request->value_size + 1);
+	entry->size = request->value_size;
+	if (!entry->key || !entry->value) {
+		drop(&entry);
+		return ENOMEM;
+	}
+	memcpy(entry->value, request->value, request->value_size);
+	if (*place)
+		drop(place);
+	entry->next = *entries;
+	*entries = entry;
+	return 0;
+}
+
+static int list(const struct entry *entries, const struct request *request, struct xenmsg_message *message)
+{
+	char *text = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
+	int r;
+
+	if (!out)
+		return xenmsg_reply_error(message, ENOMEM);
+	for (; entries; entries = entries->next)
+		if (entries->domid == request->domid)
+			fprintf(out, "%s\n", entries->key);
+	r = fclose(out) == 0 ? xenmsg_reply(message, text, size) : xenmsg_reply_error(message, ENOMEM);
+	free(text);
+	return r;
+}
+
+static int answer(struct entry **entries, struct xenmsg_message *message)
+{
+	struct request request;
+	struct entry **place;
+	int error;
+
+	parse(message, &request);
+	if (is(&request, "list"))
+		return list(*entries, &request, message);
+	if (request.key_size == 0 || memchr(request.key, '\0', request.key_size))
+		return xenmsg_reply_error(message, EINVAL);
+	place = find(entries, &request);
+	if (is(&request, "get"))
+		return *place ? xenmsg_reply(message, (*place)->value, (*place)->size) : xenmsg_reply_error(message, ENOENT);
+	if (is(&request, "set"))
+		error = set(entries, &request);
+	else if (is(&request, "delete"))
+		error = *place ? 0 : ENOENT;
+	else
+		error = EINVAL;
+	if (error)
+		return xenmsg_reply_error(message, error);
+	if (is(&request, "delete"))
+		drop(place);
+	return xenmsg_reply(message, NULL, 0);
+}
+
+static int serve(struct xenmsg *conn, const char *endpoint)
+{
+	struct entry *entries = NULL;
+	int r = xenmsg_bind(conn, endpoint, XENMSG_BIND_CALLS, NULL, NULL);
+
+	while (r == 0) {
+		struct xenmsg_message *message;
+
+		r = xenmsg_recv(conn, &message, -1);
+		if (r < 0)
+			break;
+		if (answer(&entries, message) < 0)
+			fprintf(stderr, "kv: a caller in domain %u got no answer\n", xenmsg_message_sender_domid(message));
+		xenmsg_message_free(message);
+	}
+	while (entries)
+		drop(&entries);
+	return r;
+}
+
+static int ask(struct xenmsg *conn, const char *address, int words, char **word)
+{
+	struct xenmsg_message *reply;
+	char *text = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
+	int r = -ENOMEM;
+
+	if (!out)
+		return r;
+	for (int i = 0; i < words; i++)
+		fprintf(out, "%s%s", i ? " " : "", word[i]);
+	if (fclose(out) == 0)
+		r = xenmsg_call(conn, address, text, size, &reply, 5000);
+	free(text);
+	if (r < 0)
+		return r;
+	fwrite(xenmsg_message_data(reply), 1, xenmsg_message_size(reply), stdout);
+	if (strcmp(word[0], "get") == 0)
+		putchar('\n');
+	xenmsg_message_free(reply);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	int serving = argc == 3 && strcmp(argv[1], "serve") == 0;
+	const char *subject = serving ? argv[2] : argv[1];
+	struct xenmsg *conn;
+	int r;
+
+	if (argc < 3) {
+		fprintf(stderr, "usage: %s serve ENDPOINT | ADDRESS get|set|delete|list [KEY [VALUE]]\n", argv[0]);
+		return 2;
+	}
+	r = xenmsg_open(&conn, NULL);
+	if (r < 0) {
+		fprintf(stderr, "kv: no connection to xenmsgd: %s\n", strerror(-r));
+		return 1;
+	}
+	r = serving ? serve(conn, subject) : ask(conn, subject, argc - 2, argv + 2);
+	if (r < 0 && !serving && xenmsg_answered(conn))
+		fprintf(stderr, "kv: %s answers: %s\n", subject, strerror(-r));
+	else if (r < 0)
+		fprintf(stderr, "kv: %s: %s\n", subject, *xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));
+	xenmsg_close(conn);
+	return r < 0;
+}

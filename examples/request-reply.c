@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A service that turns texts around, and its client: the smallest request and reply. In the shell: request-reply.sh.
+ *
+ *   request-reply serve ENDPOINT          in domain 2, say:   request-reply serve turn
+ *   request-reply call ADDRESS TEXT       in domain 1:        request-reply call 2:turn hello
+ *
+ *   cc request-reply.c $(pkg-config --cflags --libs xenmsg) -o request-reply
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <xenmsg.h>
+
+static void turn_around(char *text, size_t size)
+{
+	for (size_t i = 0; i < size / 2; i++) {
+		char other = text[size - 1 - i];
+
+		text[size - 1 - i] = text[i];
+		text[i] = other;
+	}
+}
+
+static int serve(struct xenmsg *conn, const char *endpoint)
+{
+	int r = xenmsg_bind(conn, endpoint, XENMSG_BIND_CALLS, NULL, NULL);
+
+	while (r == 0) {
+		struct xenmsg_message *request;
+
+		r = xenmsg_recv(conn, &request, -1);
+		if (r < 0)
+			break;
+		printf("a call from domain %u\n", xenmsg_message_sender_domid(request));
+		turn_around(xenmsg_message_data(request), xenmsg_message_size(request));
+		/* That this caller has gone meanwhile is no reason to stop. What isn't answered gets an error by being freed. */
+		if (xenmsg_reply(request, xenmsg_message_data(request), xenmsg_message_size(request)) < 0)
+			printf("nobody waits for the answer\n");
+		xenmsg_message_free(request);
+	}
+	return r;
+}
+
+static int call(struct xenmsg *conn, const char *address, const char *text)
+{
+	struct xenmsg_message *reply;
+	int r = xenmsg_call(conn, address, text, strlen(text), &reply, 5000);
+
+	if (r < 0)
+		return r;
+	printf("%.*s\n", (int)xenmsg_message_size(reply), (const char *)xenmsg_message_data(reply));
+	xenmsg_message_free(reply);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct xenmsg *conn;
+	int r;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (!(argc == 3 && strcmp(argv[1], "serve") == 0) && !(argc == 4 && strcmp(argv[1], "call") == 0)) {
+		fprintf(stderr, "usage: %s serve ENDPOINT | call ADDRESS TEXT\n", argv[0]);
+		return 2;
+	}
+	r = xenmsg_open(&conn, NULL);
+	if (r < 0) {
+		fprintf(stderr, "request-reply: no connection to xenmsgd: %s\n", strerror(-r));
+		return 1;
+	}
+	r = argc == 3 ? serve(conn, argv[2]) : call(conn, argv[2], argv[3]);
+	if (r < 0)
+		fprintf(stderr, "request-reply: %s: %s\n", argv[2], *xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));
+	xenmsg_close(conn);
+	return r < 0;
+}

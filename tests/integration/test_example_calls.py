@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The examples of calls do what they say, and each program understands its twin in the shell."""
+
+import os
+import subprocess
+
+import pytest
+
+from messaging import BINDIR, BUILDDIR, eventually
+
+SOURCE = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "../.."))
+
+
+def example(name, language):
+    if language == "shell":
+        return ["env", f"PATH={BINDIR}:{os.environ['PATH']}", "sh", os.path.join(SOURCE, "examples", name + ".sh")]
+    program = os.path.join(BUILDDIR, "examples", name)
+    if not os.access(program, os.X_OK):
+        pytest.fail(f"{program} is not there: make check builds it")
+    return [program]
+
+
+def serve(node, endpoint, *command):
+    node.popen_command(*command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    eventually(lambda: endpoint in node.endpoints(), f"{endpoint} is bound")
+
+
+LANGUAGES = pytest.mark.parametrize("server, client", [("c", "c"), ("c", "shell"), ("shell", "c"), ("shell", "shell")])
+
+
+@LANGUAGES
+def test_request_and_reply(nodes, server, client):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    serve(two, "turn", *example("request-reply", server), "serve", "turn")
+    done = one.run_command(*example("request-reply", client), "call", "2:turn", "stressed")
+    assert (done.returncode, done.stdout.strip()) == (0, b"desserts"), done.stderr
+    done = one.run_command(*example("request-reply", client), "call", "2:nothing", "x")
+    assert done.returncode != 0 and done.stderr
+
+
+@LANGUAGES
+def test_keys_and_values(nodes, tmp_path, server, client):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    serve(two, "kv", *example("kv", server), "serve", "kv", *([tmp_path] if server == "shell" else []))
+
+    def kv(node, *words):
+        done = node.run_command(*example("kv", client), "2:kv", *words)
+        return done.stdout if done.returncode == 0 else None
+    assert kv(one, "list") == b""
+    assert kv(one, "get", "colour") is None
+    assert kv(one, "set", "colour", "light blue ") == b""
+    assert kv(one, "set", "size", "3") == b""
+    assert kv(one, "get", "colour") == b"light blue \n"
+    assert kv(one, "set", "colour", "red") == b""
+    assert kv(one, "get", "colour") == b"red\n"
+    assert sorted(kv(one, "list").split()) == [b"colour", b"size"]
+    assert kv(two, "get", "colour") is None
+    assert kv(two, "list") == b""
+    assert kv(one, "delete", "colour") == b""
+    assert kv(one, "delete", "colour") is None
+    assert kv(one, "get", "colour") is None
+    assert kv(one, "steal", "size") is None
+    assert kv(one, "get", "") is None
+    assert kv(one, "get", "size") == b"3\n"
