@@ -85,6 +85,9 @@ setup() {
 	for name in $GUESTS; do
 		xl domid "$name" >/dev/null 2>&1 || { guest_create "$name" && guest_up "$name"; }
 	done
+	for name in $GUESTS; do # what a failed test may have left
+		on "$name" 'echo 1024 >/sys/module/xen_gntalloc/parameters/limit; xenstore-rm data/fill 2>/dev/null; true'
+	done
 	for name in dom0 $GUESTS; do daemon_runs "$name" || daemon_start "$name" || fail "no daemon in $name"; done
 }
 

@@ -22,10 +22,12 @@ test_few_grant_pages_make_smaller_rings() {
 }
 
 test_no_grant_pages_make_a_link_wait_until_some_come_free() {
+	daemon_stop dom0 # which every guest has a link with, for the names
 	restart u2
 	limit_grants u2 33
 	eventually 20 pings u2 u1
-	background u2 ping "xenmsg ping --count 1 --timeout 25 0"
+	daemon_start dom0
+	background u2 ping "xenmsg ping --count 1 --timeout 60 0"
 	eventually 10 on u2 "xenmsg status --json | grep -q '\"waiting_links\": *1'"
 	daemon_stop u1 # the first link ends
 	ended u2 ping 0 || { limit_grants u2 1024; return 1; }
