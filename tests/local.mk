@@ -45,6 +45,7 @@ integration_tests = \
 	tests/integration/test_example_calls.py \
 	tests/integration/test_names.py \
 	tests/integration/test_limits.py \
+	tests/integration/test_limits.py \
 	tests/integration/test_peers_life.py \
 	tests/integration/test_policy.py \
 	tests/integration/test_sim_evtchn.py \

@@ -1,105 +1,192 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Limits: each is kept, tells who meets it so, is the user's or the peer's alone, and is given back."""
+"""Limits: who takes too much gets ENOBUFS or waits, and the others notice nothing."""
 
+import errno
+import json
+import os
+import select
 import time
 
-import protocol
-from messaging import FAST, Holder, deliver, eventually, works
-from protocol import OPENED, RESET, Program
+import pytest
 
-ENOBUFS = 105
+from library import Connection
+from messaging import FAST, PATIENCE, Holder, eventually
 
-
-def open_all(program, address, count, first=0):
-    """Opens channels and tells how each was answered."""
-    answers = {}
-    for number in range(first, first + 2 * count, 2):
-        program.open(address, channel=number)
-    while len(answers) < count:
-        got = program.receive()
-        if got.kind == OPENED:
-            answers[got.channel] = 0
-        elif got.kind == RESET:
-            answers[got.channel] = got.u32()
-        else:
-            assert got.kind == protocol.CREDIT, got
-    return list(answers.values())
+GREEDY = 1000
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
 
 
-def test_channels_per_uid_are_limited_over_all_programs_of_the_user(nodes):
-    one = nodes(1, config=FAST + "[limits]\nmax-channels-per-uid = 5\n")[1]
-    with Program(one.socket) as program:
-        with Holder(one, "inbox"), Program(one.socket) as other:
-            assert open_all(program, "self:inbox", 3) == [0] * 3
-            assert open_all(other, "self:inbox", 3) == [0, 0, ENOBUFS]
-    # all of it is free again
-    eventually(lambda: one.status()["endpoints"] == [], "the endpoint has gone")
-    with Holder(one, "inbox"), Program(one.socket) as program:
-        assert open_all(program, "self:inbox", 6) == [0] * 5 + [ENOBUFS]
+def limits(**values):
+    return FAST + "[limits]\n" + "".join(f"{key.replace('_', '-')} = {value}\n" for key, value in values.items())
 
 
-def test_channels_per_peer_are_limited(nodes):
-    one, two, three = nodes(1, 2, 3, start=False).values()
-    two.config += "[limits]\nmax-channels-per-peer = 4\n"
-    for node in (one, two, three):
-        node.start()
-    one.sees(two)
-    three.sees(two)
-    with Holder(two, "inbox"), Program(one.socket) as program:
-        answers = open_all(program, "2:inbox", 6)
-        assert answers.count(0) == 4 and answers.count(ENOBUFS) == 2
-        deliver(three, two, endpoint="another")  # another peer has channels of its own
+def open_to_others(node):
+    """Lets other users come to the socket, as in /run."""
+    path = os.path.dirname(node.socket)
+    while len(path) >= len(node.host.dir):
+        os.chmod(path, 0o755)
+        path = os.path.dirname(path)
 
 
-def fill(program, channel, address):
-    """Sends to somebody who doesn't take, as long as there is credit; returns how many bytes went."""
-    program.open(address, channel=channel)
-    limit, sent = protocol.INITIAL_LIMIT, 0
-    piece = protocol.message(bytes(8176))
-    idle = 0
-    while idle < 2:
-        while sent + len(piece) <= limit:
-            program.data(channel, piece)
-            sent += len(piece)
-        try:
-            got = program.receive(timeout=0.3)
-        except protocol.Timeout:
-            idle += 1
-            continue
-        assert got.kind in (OPENED, protocol.CREDIT), got
-        assert got.channel == channel
-        limit = max(limit, got.u64(0) if got.kind == OPENED else got.u64(8))
-    return sent
+class Greedy:
+    """A process of another user that sends to many addresses at once and goes on trying."""
+
+    def __init__(self, node, addresses, size, uid=GREEDY):
+        open_to_others(node)
+        Connection(node.socket).close()  # loads the library while it can be read
+        self.results, write = os.pipe()
+        stop, self.stop = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.setgroups([])
+                os.setgid(uid)
+                os.setuid(uid)
+                os.close(self.stop)
+                self.work(node.socket, addresses, size, write, stop)
+            finally:
+                os._exit(0)
+        os.close(write)
+        os.close(stop)
+
+    @staticmethod
+    def work(path, addresses, size, results, stop):
+        with Connection(path) as conn:
+            for address in addresses:
+                def done(result, address=address):
+                    os.write(results, json.dumps([address, result]).encode() + b"\n")
+                result = conn.post(address, bytes(size), done)
+                if result < 0:
+                    done(result)
+            while not select.select([stop], [], [], 0)[0]:
+                conn.wait(50)
+
+    def refused(self, count):
+        """Waits for so many refusals; all must be ENOBUFS."""
+        data, end = b"", time.monotonic() + 20 * PATIENCE
+        while data.count(b"\n") < count:
+            assert time.monotonic() < end, data
+            if select.select([self.results], [], [], 0.2)[0]:
+                more = os.read(self.results, 65536)
+                assert more, data
+                data += more
+        answers = [json.loads(line) for line in data.splitlines()]
+        assert {result for _, result in answers} == {-errno.ENOBUFS}, answers
+        assert not select.select([self.results], [], [], 0.3)[0]
+        return [address for address, _ in answers]
+
+    def end(self):
+        if self.pid:
+            os.close(self.stop)
+            os.waitpid(self.pid, 0)
+            os.close(self.results)
+            self.pid = None
 
 
-def test_bytes_that_a_user_queues_are_limited(nodes):
-    one, two = nodes(1, 2, config=FAST + "[limits]\nmax-queued-bytes-per-uid = 256K\n").values()
-    with Holder(two, "sleeper"), Program(one.socket) as program:
-        answers = []
-        for number in range(0, 20, 2):
-            program.open("2:sleeper", channel=number)
-        while len(answers) < 10:
-            got = program.receive()
-            if got.kind in (OPENED, RESET):
-                answers.append(got.u32() if got.kind == RESET else 0)
-        # each channel may send 64 KiB at once
-        assert answers.count(0) == 4 and answers.count(ENOBUFS) == 6
-    works(one, two)
+@pytest.fixture(name="greedy")
+def greedy_processes():
+    started = []
+
+    def start(*arguments, **more):
+        started.append(Greedy(*arguments, **more))
+        return started[-1]
+    yield start
+    for each in started:
+        each.end()
 
 
-def test_bytes_that_a_peer_queues_are_limited_and_others_are_not_held_up(nodes):
-    one, two, three = nodes(1, 2, 3, start=False).values()
-    two.config += "[limits]\nmax-queued-bytes-per-peer = 128K\n"
-    for node in (one, two, three):
-        node.start()
-    one.sees(two)
-    three.sees(two)
-    with Holder(two, "sleeper") as sleeper, Program(one.socket) as program:
-        assert fill(program, 0, "2:sleeper") <= 2 * 128 * 1024
-        deliver(three, two)
-        assert sum(endpoint["queued"] for endpoint in two.status()["endpoints"]) <= 128 * 1024
-        end = time.monotonic() + 20
-        while sleeper.taken.get(1, 0) < 60000 and time.monotonic() < end:
-            sleeper.take()  # what it takes makes room
-        program.expect(protocol.CREDIT, channel=0)
-    works(one, two)
+def names(count):
+    return [f"sleeper{i}" for i in range(count)]
+
+
+def notices_nothing(sender, receiver, address):
+    """Messages of somebody else go through at their usual pace."""
+    with Connection(receiver.socket) as inbox, Connection(sender.socket) as conn:
+        assert inbox.bind(address.split(":")[1]) == 0
+        slowest = 0
+        for _ in range(50):
+            ended = []
+            start = time.monotonic()
+            assert conn.post(address, b"x" * 1000, ended.append) == 0
+            assert hasattr(inbox.receive(), "data")
+            eventually(lambda ended=ended: conn.wait(5) >= 0 and ended, "it is delivered")
+            slowest = max(slowest, time.monotonic() - start)
+            assert ended == [0]
+        assert slowest < 2 * PATIENCE
+
+
+def usage_of(node, uid):
+    """What status says that this user is charged with."""
+    for client in node.status()["clients"]:
+        if client["uid"] == uid:
+            return client["usage"]
+    return None
+
+
+def test_a_greedy_user_gets_enobufs_and_the_others_notice_nothing(nodes, greedy):
+    two = nodes(2)[2]
+    one = nodes(1, config=limits(max_channels_per_uid=8))[1]
+    with Holder(two, *names(20)):
+        taker = greedy(one, [f"2:{name}" for name in names(20)], 100)
+        assert len(taker.refused(12)) == 12
+        usage = usage_of(one, GREEDY)
+        assert usage["channels_charged"] == 8 and usage["refused"] >= 12
+        notices_nothing(one, two, "2:other")
+        taker.end()
+    # What it had is free again as soon as nobody waits for what it sent: another program of that user gets as much.
+    eventually(lambda: one.link(2)["channels"] == 0, "its channels have ended")
+    with Holder(two, *names(9)):
+        again = greedy(one, [f"2:{name}" for name in names(9)], 100)
+        assert len(again.refused(1)) == 1
+
+
+def test_a_greedy_peer_gets_enobufs_and_the_others_notice_nothing(nodes, greedy):
+    two = nodes(2, config=limits(max_channels_per_peer=8))[2]
+    one, three = nodes(1, 3).values()
+    with Holder(two, *names(20)):
+        taker = greedy(one, [f"2:{name}" for name in names(20)], 100)
+        assert len(taker.refused(12)) == 12
+        notices_nothing(three, two, "2:other")
+        notices_nothing(two, three, "3:other")
+        assert two.link(1)["channels"] <= 20
+        # The peer has used up its account, whoever in it tries.
+        with Connection(one.socket) as conn:
+            assert conn.send("2:sleeper19", b"x") == -errno.ENOBUFS
+
+
+def test_memory_that_is_waited_for_never_exceeds_the_account(nodes, greedy):
+    two = nodes(2)[2]
+    one = nodes(1, config=limits(max_queued_bytes_per_uid="1M"))[1]
+    with Holder(two, *names(20)):
+        # A window of 64 KiB each: room for 16.
+        taker = greedy(one, [f"2:{name}" for name in names(20)], 200000)
+        refused = taker.refused(4)
+        assert len(refused) == 4
+        usage = usage_of(one, GREEDY)
+        assert usage["bytes_charged"] <= 1 << 20, usage
+        notices_nothing(one, two, "2:other")
+
+
+def test_windows_grow_only_while_the_account_has_room(nodes):
+    two = nodes(2)[2]
+    one = nodes(1, config=limits(max_queued_bytes_per_uid="256K"))[1]
+    with Connection(two.socket) as receiver, Connection(one.socket) as sender:
+        assert receiver.bind("inbox") == 0
+        most = 0
+        for _ in range(40):
+            ended = []
+            for _ in range(3):
+                assert sender.post("2:inbox", bytes(60000), ended.append) == 0
+            for _ in range(3):
+                eventually(lambda ended=ended: sender.wait(1) >= 0 and hasattr(receiver.receive(20), "data"), "it arrives")
+            eventually(lambda ended=ended: sender.wait(1) >= 0 and len(ended) == 3, "all are delivered")
+            assert ended == [0] * 3
+            most = max(most, usage_of(one, 0)["bytes_charged"])
+        assert 65536 <= most <= 256 << 10
+
+
+def test_clients_and_endpoints_of_one_user_are_bounded_for_this_user_alone(nodes):
+    one = nodes(1, config=limits(max_clients_per_uid=40, max_endpoints_per_uid=5))[1]
+    with Connection(one.socket) as conn:
+        assert [conn.bind(f"e{i}") for i in range(7)] == [0] * 5 + [-errno.ENOBUFS] * 2
+        assert conn.unbind("e0") == 0 and conn.bind("e6") == 0
