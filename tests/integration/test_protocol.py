@@ -6,6 +6,8 @@ import contextlib
 import errno
 import json
 import os
+import re
+import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from messaging import EXIT_NO_ENDPOINT, EXIT_TIMEOUT, eventually
-from xenmsg_client import QUERY, Client
+from xenmsg_client import QUERY, WELCOME, Client
 
+SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 SIZES = [0, 1, 7, 8, 9, 4096, 65519, 65536, 1000003]
 
 
@@ -188,3 +191,38 @@ def test_two_clients_without_the_library_talk_to_each_other(pair):
             answer = worker.submit(client.call, "2:two", b"question")
             there.reply(there.receive(), b"answer")
             assert answer.result() == b"answer"
+
+
+def example_frames():
+    """(direction, bytes) of each frame of the example in the document."""
+    with open(os.path.join(SOURCES, "doc", "protocol.md"), encoding="utf-8") as file:
+        block = file.read().split("### 4.1 An example")[1].split("```")[1]
+    frames = []
+    for line in block.strip().splitlines():
+        if line[0] in "→←":
+            frames.append((line[0], b""))
+        found = re.match(r"[→←]? *[A-Z]* +((?:[0-9a-f]{2} )*[0-9a-f]{2})", line)
+        frames[-1] = frames[-1][0], frames[-1][1] + bytes.fromhex(found.group(1))
+    return frames
+
+
+def test_the_documents_bytes_deliver_a_message(nodes, tmp_path):
+    both = nodes(1, 2)
+    with open(tmp_path / "received", "wb") as file:
+        receiver = both[2].receiver("inbox", stdout=file)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
+        plain.connect(both[1].socket)
+        plain.settimeout(30)
+        for direction, expected in example_frames():
+            if direction == "→":
+                plain.sendall(expected)
+                continue
+            got = b""
+            while len(got) < len(expected):
+                got += plain.recv(len(expected) - len(got))
+            if expected[4] == WELCOME:  # all but the instance
+                assert got[:-16] == expected[:-16]
+            else:
+                assert got == expected
+    eventually(lambda: (tmp_path / "received").read_bytes() == b"hello\n", "hello is printed")
+    receiver.stop()
