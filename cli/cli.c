@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <json-c/json.h>
 
@@ -262,15 +263,20 @@ int cli_flush(void)
 
 static volatile sig_atomic_t caught;
 
+/* A signal that comes between the last look at `caught` and the system call that then sleeps would be lost until something
+ * else wakes that: so it is followed by others, until one of them meets the sleeper. */
 static void on_signal(int number)
 {
-	caught = number;
+	if (number != SIGALRM)
+		caught = number;
+	alarm(1);
 }
 
 void cli_catch_signals(void)
 {
 	struct sigaction action = {.sa_handler = on_signal};
 
+	sigaction(SIGALRM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 }

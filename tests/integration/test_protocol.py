@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -228,3 +229,4 @@ def test_the_documents_bytes_deliver_a_message(nodes, tmp_path):
             assert got[:example.start] + got[example.stop:] == expected[:example.start] + expected[example.stop:]
     eventually(lambda: (tmp_path / "received").read_bytes() == b"hello\n", "hello is printed")
     receiver.stop()
+    assert receiver.process.returncode == -signal.SIGTERM, "it hears the signal whenever it comes"
