@@ -483,6 +483,9 @@ int hop_arm(struct hop *hop, bool deliveries, uint32_t want_space)
 
 	if (hop->stream) {
 		stream_pump_out(hop->stream);
+		r = stream_resume_in(hop->stream);
+		if (r < 0)
+			return r;
 		stream_arm(hop->stream);
 		r = ring_reader_ready(&hop->in, FRAME_HEADER_SIZE);
 		if (r == 0 && deliveries)

@@ -235,6 +235,11 @@ int stream_pump_in(struct stream *stream)
 	}
 }
 
+int stream_resume_in(struct stream *stream)
+{
+	return stream->in_full ? stream_pump_in(stream) : 0;
+}
+
 void stream_arm(struct stream *stream)
 {
 	struct hop *hop = stream->hop;

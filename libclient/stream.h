@@ -19,6 +19,8 @@ bool stream_wants_flush(const struct stream *stream);
 void stream_pump_out(struct stream *stream);
 /* Moves frames from the socket into the rings, as far as there is room. -EPROTO, -ENOMEM. */
 int stream_pump_in(struct stream *stream);
+/* The rings were read: what found no room in them goes on. Nothing else would wake us for it. */
+int stream_resume_in(struct stream *stream);
 /* Registers what the pump waits for. */
 void stream_arm(struct stream *stream);
 

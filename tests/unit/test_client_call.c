@@ -161,6 +161,37 @@ static void an_answer_may_come_in_any_pieces(void **state)
 	}
 }
 
+#define FLOOD 24
+
+static uint32_t flooded_channel, flooded_numbers[FLOOD];
+
+static void flood(struct fake *daemon)
+{
+	static uint8_t answer[FAKE_MAX_MESSAGE + 16];
+
+	for (int i = 0; i < FLOOD; i++) {
+		uint32_t size = put(answer, MESSAGE_REPLY, 0, flooded_numbers[i], answer + 8, FAKE_MAX_MESSAGE);
+
+		for (uint32_t at = 0; at < size; at += 65536)
+			fake_send(daemon, FRAME_DATA, 0, flooded_channel, answer + at, size - at < 65536 ? size - at : 65536);
+	}
+}
+
+/* More than the rings hold, so that some of it waits until they were read, in the middle of a frame. */
+static void answers_come_whole_however_fast(void **state)
+{
+	struct outcome outcomes[FLOOD] = {{0}};
+
+	(void)state;
+	for (int i = 0; i < FLOOD; i++)
+		flooded_numbers[i] = call(&outcomes[i], "x", i == 0, &flooded_channel);
+	fake_meanwhile(&fake, flood);
+	wait_for(&outcomes[FLOOD - 1]);
+	fake_join(&fake);
+	for (int i = 0; i < FLOOD; i++)
+		assert_int_equal(outcomes[i].size, FAKE_MAX_MESSAGE);
+}
+
 static void an_answer_that_is_too_large_fails_its_call_alone(void **state)
 {
 	struct outcome one = {0}, two = {0};
@@ -710,6 +741,7 @@ int main(void)
 		BOTH(each_call_gets_its_own_answer),
 		BOTH(what_the_caller_took_of_the_answers_is_reported),
 		BOTH(an_answer_may_come_in_any_pieces),
+		{"answers_come_whole_however_fast (socket)", answers_come_whole_however_fast, start_socket, stop, NULL},
 		BOTH(an_answer_that_is_too_large_fails_its_call_alone),
 		BOTH(an_answer_may_overtake_the_receipt),
 		BOTH(the_end_of_the_channel_tells_taken_calls_from_others),
