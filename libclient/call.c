@@ -290,14 +290,20 @@ int xenmsg_call_post(struct xenmsg *conn, const char *address, const void *data,
 }
 
 struct answer {
-	bool known;
+	const struct outbox *outbox;
+	bool known, answered; /* answered: the outbox's word when it came; calls that end after it change that */
 	int result;
 	struct xenmsg_message *reply;
 };
 
 static void note_answer(void *userdata, int result, struct xenmsg_message *reply)
 {
-	*(struct answer *)userdata = (struct answer){.known = true, .result = result, .reply = reply};
+	struct answer *answer = userdata;
+
+	answer->known = true;
+	answer->answered = answer->outbox->answered;
+	answer->result = result;
+	answer->reply = reply;
 }
 
 /* Until the answer is known or the time is up. `settled`: or until it is known whether the request was taken. */
@@ -369,7 +375,7 @@ static void give_up(struct xenmsg *conn, struct answer *answer, struct call *cal
 int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size, struct xenmsg_message **reply,
 		int timeout_ms)
 {
-	struct answer answer = {.known = false, .result = -ECONNRESET};
+	struct answer answer = {.outbox = &conn->outbox, .result = -ECONNRESET};
 	int64_t deadline = conn_deadline(timeout_ms);
 	struct call *call;
 	int r;
@@ -382,14 +388,17 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 	r = start_in_time(conn, address, data, size, deadline, &answer, &call);
 	if (r == -EPROTO) {
 		conn_fail(conn, r);
-		return -ENOTCONN;
+		r = -ENOTCONN;
 	}
 	if (r < 0)
-		return r;
+		goto out;
 	await(conn, &answer, NULL, deadline);
 	if (!answer.known)
 		give_up(conn, &answer, call);
 	conn_remind(conn);
 	*reply = answer.reply;
-	return answer.result;
+	r = answer.result;
+out:
+	conn->outbox.answered = answer.answered;
+	return r;
 }

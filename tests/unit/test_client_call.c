@@ -317,6 +317,35 @@ static void a_blocking_call_returns_the_reply(void **state)
 	xenmsg_message_free(reply);
 }
 
+static uint32_t other_channel, other_number;
+
+/* The blocking call's error, and behind it, in the same frame, the reply to the other. */
+static void answer_both(struct fake *daemon)
+{
+	uint32_t number, size;
+
+	expect_data(other_channel);
+	number = get_u32(daemon->payload + daemon->header.length - 4);
+	size = put(stream, MESSAGE_ERROR, EDOM, number, "", 0);
+	size += put(stream + size, MESSAGE_REPLY, 0, other_number, "one", 3);
+	fake_send(daemon, FRAME_DATA, 0, other_channel, stream, size);
+}
+
+static void what_answered_a_blocking_call_is_told_whatever_ends_after_it(void **state)
+{
+	struct outcome one = {0};
+	struct xenmsg_message *reply;
+
+	(void)state;
+	other_number = call(&one, "one", true, &other_channel);
+	fake_meanwhile(&fake, answer_both);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, &reply, 10000), -EDOM);
+	fake_join(&fake);
+	assert_true(xenmsg_answered(fake.conn));
+	wait_for(&one);
+	assert_true(one.result == 0 && !one.answered);
+}
+
 static void say_cancelled(struct fake *daemon)
 {
 	fake_expect(daemon, FRAME_OPEN);
@@ -748,6 +777,7 @@ int main(void)
 		BOTH(an_answer_that_makes_no_sense_ends_its_channel_alone),
 		BOTH(answers_on_a_channel_of_messages_end_the_connection),
 		BOTH(a_blocking_call_returns_the_reply),
+		BOTH(what_answered_a_blocking_call_is_told_whatever_ends_after_it),
 		BOTH(a_call_that_was_not_taken_in_time_is_cancelled),
 		BOTH(a_call_that_was_taken_is_withdrawn_when_its_time_is_up),
 		BOTH(a_call_that_is_taken_while_it_is_cancelled_is_withdrawn),
