@@ -542,7 +542,7 @@ def test_ssh_reaches_another_domain(nodes, tmp_path):
     config = tmp_path / "sshd_config"
     config.write_text(f"HostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/user.pub\nStrictModes no\nUsePAM no\n"
                       "PermitRootLogin yes\nPasswordAuthentication no\nPidFile none\n")
-    listen(two, "ssh", "/usr/sbin/sshd", "-i", "-e", "-f", config)
+    listen(two, "ssh", "env", "-u", "LD_PRELOAD", "/usr/sbin/sshd", "-i", "-e", "-f", config)
     proxy = " ".join(one.command(shutil.which("xenmsg", path=os.environ.get("XENMSG_BINDIR")) or "xenmsg", "connect",
                                  "2:ssh"))
     ssh = ["ssh", "-F", "none", "-i", tmp_path / "user", "-o", f"ProxyCommand={proxy}", "-o", "StrictHostKeyChecking=no",
