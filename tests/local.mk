@@ -24,13 +24,19 @@ check_PROGRAMS += hostile-peer chaos-program
 hostile_peer_SOURCES = tests/integration/hostile_peer.c
 hostile_peer_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(XENEVTCHN_CFLAGS)
 hostile_peer_LDADD = libwire.la $(XENVCHAN_LIBS) $(XENSTORE_LIBS) $(XENEVTCHN_LIBS)
-chaos_program_SOURCES = tests/integration/chaos_program.c
+chaos_program_SOURCES = \
+	tests/integration/chaos.h \
+	tests/integration/chaos_calls.c \
+	tests/integration/chaos_messages.c \
+	tests/integration/chaos_program.c \
+	tests/integration/chaos_streams.c
 chaos_program_LDADD = libxenmsg.la
 # A program and not a script around it, since it is killed by its number.
 chaos_program_LDFLAGS = -no-install
 
 # The integration tests run the installed programs, on simulated hosts: `make install && make installcheck`.
 integration_tests = \
+	tests/integration/chaos_checks.py \
 	tests/integration/conftest.py \
 	tests/integration/library.py \
 	tests/integration/messaging.py \

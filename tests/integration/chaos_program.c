@@ -1,50 +1,25 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * chaos_program JOURNAL NUMBER SEED ENDPOINT ADDRESS...: a program of the chaos test. It binds ENDPOINT, sends messages of all
- * sizes to the addresses, takes what comes, and writes a record of each step into its journal, which outlives a kill -9. When
- * its daemon goes, it comes back with the next one. SIGTERM ends it in order: it waits for the outcomes of what it has sent.
- *
- * A message begins with its number and its size; the rest follows from the number, so that the receiver can check each byte.
+ * chaos-program JOURNAL NUMBER SEED ENDPOINT ADDRESS...: a program of the chaos test. It binds ENDPOINT for messages and calls
+ * and ENDPOINT-s for streams, sends, calls and connects to the addresses (with -s for streams), takes what comes, and writes a
+ * record of each step into its journal, which outlives a kill -9. When its daemon goes, it comes back with the next one.
+ * SIGTERM ends it in order: it waits for the outcomes of what it has sent and called, and for its streams.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "xenmsg.h"
+#include "tests/integration/chaos.h"
 
-/* Records of the journal; test_chaos.py reads them. */
-enum {
-	STARTED = 1,  /* a send begins; value: the index of its address */
-	ENDED = 2,    /* its outcome */
-	RECEIVED = 3, /* number; value: 0 whole, 1 damaged */
-	FAULT = 4,    /* something that must not happen: errno */
-	FINISHED = 5, /* ends in order; value: sends without an outcome */
-	REFUSED = 6,  /* the library took the message back at once: it was not sent */
-};
-
-struct record {
-	uint64_t message;
-	uint32_t kind;
-	int32_t value;
-};
-
-#define LARGEST	  (1u << 20)
 #define IN_FLIGHT 16
 
 static volatile sig_atomic_t stopping;
-static int journal;
-static uint64_t random_state;
-static unsigned in_flight;
-static uint8_t payload[LARGEST];
 
 static void on_signal(int number)
 {
@@ -52,15 +27,19 @@ static void on_signal(int number)
 	stopping = 1;
 }
 
-static void note(uint32_t kind, uint64_t message, int32_t value)
+void note(struct chaos *chaos, uint32_t kind, uint64_t number, int32_t value)
 {
-	struct record record = {message, kind, value};
+	struct {
+		uint64_t number;
+		uint32_t kind;
+		int32_t value;
+	} record = {number, kind, value};
 
-	if (write(journal, &record, sizeof(record)) != sizeof(record))
+	if (write(chaos->journal, &record, sizeof(record)) != sizeof(record))
 		abort();
 }
 
-static uint64_t next_random(uint64_t *state) /* splitmix64 */
+uint64_t next_random(uint64_t *state) /* splitmix64 */
 {
 	uint64_t z = *state += 0x9e3779b97f4a7c15u;
 
@@ -69,77 +48,12 @@ static uint64_t next_random(uint64_t *state) /* splitmix64 */
 	return z ^ (z >> 31);
 }
 
-static void fill(uint64_t message, uint8_t *data, size_t size)
+unsigned dice(struct chaos *chaos, unsigned bound)
 {
-	uint64_t state = message;
-
-	memcpy(data, &message, sizeof(message));
-	memcpy(data + 8, &(uint64_t){size}, 8);
-	for (size_t i = 16; i < size; i += 8) {
-		uint64_t value = next_random(&state);
-
-		memcpy(data + i, &value, size - i < 8 ? size - i : 8);
-	}
+	return (unsigned)(next_random(&chaos->random_state) % bound);
 }
 
-static void take(void *userdata, struct xenmsg_message *message)
-{
-	static uint8_t expected[LARGEST];
-	size_t size = xenmsg_message_size(message);
-	uint64_t number = 0;
-
-	(void)userdata;
-	if (size >= 16 && size <= LARGEST) {
-		memcpy(&number, xenmsg_message_data(message), 8);
-		fill(number, expected, size);
-		note(RECEIVED, number, memcmp(expected, xenmsg_message_data(message), size) != 0);
-	} else {
-		note(RECEIVED, 0, 1);
-	}
-	xenmsg_message_free(message);
-}
-
-static void ended(void *userdata, int result)
-{
-	in_flight--;
-	note(ENDED, (uint64_t)(uintptr_t)userdata, result);
-}
-
-static size_t random_size(void)
-{
-	uint64_t dice = next_random(&random_state);
-
-	if (dice % 100 < 80)
-		return 16 + (dice >> 8) % 500;
-	if (dice % 100 < 97)
-		return 16 + (dice >> 8) % 20000;
-	return 16 + (dice >> 8) % (LARGEST - 16);
-}
-
-/* One send; false if the connection is no good any more. */
-static bool send_one(struct xenmsg *conn, uint64_t message, unsigned to, const char *address)
-{
-	size_t size = random_size();
-	int r;
-
-	fill(message, payload, size);
-	note(STARTED, message, (int32_t)to);
-	if (next_random(&random_state) % 8 == 0) {
-		/* often too short a time, so that cancelling is tried, too */
-		r = xenmsg_send(conn, address, payload, size, (int)(next_random(&random_state) % 50) + 1);
-		note(ENDED, message, r);
-	} else {
-		in_flight++;
-		r = xenmsg_post(conn, address, payload, size, ended, (void *)(uintptr_t)message);
-		if (r < 0) {
-			in_flight--;
-			note(REFUSED, message, r);
-		}
-	}
-	return r != -ENOTCONN && r != -EPROTO;
-}
-
-static int64_t now_ms(void)
+int64_t now_ms(void)
 {
 	struct timespec now;
 
@@ -147,62 +61,128 @@ static int64_t now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+static void take(void *userdata, struct xenmsg_message *message)
+{
+	/* The caller of a request may have given it up already, so that it wants no reply; its number tells what it was. */
+	struct chaos *chaos = userdata;
+
+	if (xenmsg_message_wants_reply(message))
+		calls_take(chaos, message);
+	else
+		messages_take(chaos, message);
+}
+
+static bool is_bad(int r)
+{
+	return r == -ENOTCONN || r == -EPROTO;
+}
+
+/* Something for one of the others. 0, or the connection is no good any more. */
+static int begin_something(struct chaos *chaos, char *const *addresses, unsigned addresses_count)
+{
+	unsigned to = dice(chaos, addresses_count), what = dice(chaos, 100);
+	char address[128];
+
+	if (what < 60)
+		return messages_send(chaos, to, addresses[to]);
+	if (what < 90)
+		return calls_make(chaos, to, addresses[to]);
+	if (streams_count() < STREAMS_MAX / 2) {
+		snprintf(address, sizeof(address), "%s-s", addresses[to]);
+		streams_connect(chaos, to, address);
+	}
+	return 0;
+}
+
+/* One round: waits for at most timeout_ms, does what there is to do. */
+static int run(struct chaos *chaos, int timeout_ms)
+{
+	struct pollfd polled[STREAMS_MAX + 1] = {
+		{.fd = xenmsg_fd(chaos->conn), .events = (short)xenmsg_events(chaos->conn)}};
+	int library = xenmsg_timeout(chaos->conn), r;
+
+	poll(polled, 1 + streams_poll(chaos, polled + 1),
+	     library >= 0 && library < timeout_ms ? library : timeout_ms);
+	r = xenmsg_process(chaos->conn);
+	streams_accept(chaos);
+	streams_run(chaos);
+	calls_answer(chaos, false);
+	if (!chaos->in_flight)
+		chaos->last_outcome = now_ms();
+	if (now_ms() - chaos->last_outcome > STALLED_MS) {
+		note(chaos, FAULT, chaos->in_flight, -ETIME);
+		chaos->last_outcome = INT64_MAX; /* once is enough */
+	}
+	return is_bad(r) ? r : 0;
+}
+
+static int bind_endpoints(struct chaos *chaos, const char *endpoint)
+{
+	char streams[72];
+	int r = xenmsg_bind(chaos->conn, endpoint, 0, take, chaos);
+
+	snprintf(streams, sizeof(streams), "%s-s", endpoint);
+	return r < 0 ? r : xenmsg_listen(chaos->conn, streams, 0);
+}
+
+/* With one daemon, until it or we end. */
+static void session(struct chaos *chaos, const char *endpoint, char *const *addresses,
+		    unsigned addresses_count)
+{
+	int64_t end;
+	int r = bind_endpoints(chaos, endpoint);
+
+	chaos->last_outcome = now_ms();
+	if (r < 0) {
+		/* -EEXIST: the daemon hasn't seen yet that our predecessor is gone */
+		if (r != -EEXIST && r != -ENOTCONN && r != -EINTR)
+			note(chaos, FAULT, 0, r);
+		xenmsg_close(chaos->conn);
+		poll(NULL, 0, 20);
+		return;
+	}
+	while (!stopping && r == 0) {
+		if (chaos->in_flight < IN_FLIGHT)
+			r = begin_something(chaos, addresses, addresses_count);
+		if (r == 0)
+			r = run(chaos, chaos->in_flight < IN_FLIGHT ? (int)dice(chaos, 5) : 50);
+	}
+	if (r == -EPROTO)
+		note(chaos, FAULT, 0, r);
+	for (end = now_ms() + 3000; r == 0 && (chaos->in_flight || streams_count()) && now_ms() < end;)
+		r = run(chaos, 20);
+	calls_answer(chaos, true);
+	xenmsg_close(chaos->conn); /* ends the rest */
+	if (chaos->in_flight)
+		note(chaos, FAULT, chaos->in_flight, -ETIME);
+	chaos->in_flight = 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct sigaction action = {.sa_handler = on_signal};
-	uint64_t message;
-	int r = 0;
+	struct chaos chaos = {0};
 
 	if (argc < 6)
 		return 2;
-	journal = open(argv[1], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	if (journal < 0)
+	chaos.journal = open(argv[1], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	if (chaos.journal < 0)
 		return 1;
-	message = strtoull(argv[2], NULL, 10) << 32;
-	random_state = strtoull(argv[3], NULL, 10);
+	chaos.last_number = strtoull(argv[2], NULL, 10) << 32;
+	chaos.random_state = strtoull(argv[3], NULL, 10);
 	sigaction(SIGTERM, &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	note(&chaos, PROCESS, 0, getpid());
 
 	while (!stopping) {
-		struct xenmsg *conn;
-		int64_t end;
-
-		r = xenmsg_open(&conn, NULL);
-		if (r < 0) { /* the daemon is being restarted */
+		/* Streams live on without the connection, until they notice that the daemon is gone. */
+		streams_run(&chaos);
+		if (xenmsg_open(&chaos.conn, NULL) == 0)
+			session(&chaos, argv[4], argv + 5, (unsigned)argc - 5);
+		else /* the daemon is being restarted */
 			poll(NULL, 0, 20);
-			continue;
-		}
-		r = xenmsg_bind(conn, argv[4], 0, take, NULL);
-		if (r < 0) {
-			/* -EEXIST: the daemon hasn't seen yet that our predecessor is gone */
-			if (r != -EEXIST && r != -ENOTCONN && r != -EINTR)
-				note(FAULT, 0, r);
-			xenmsg_close(conn);
-			poll(NULL, 0, 20);
-			continue;
-		}
-		while (!stopping && r != -ENOTCONN && r != -EPROTO) {
-			if (in_flight < IN_FLIGHT) {
-				unsigned to = (unsigned)(next_random(&random_state) % (uint64_t)(argc - 5));
-
-				if (!send_one(conn, ++message, to, argv[5 + to]))
-					break;
-			}
-			r = xenmsg_wait(conn,
-					in_flight < IN_FLIGHT ? (int)(next_random(&random_state) % 5) : 50);
-		}
-		if (r == -EPROTO)
-			note(FAULT, 0, r);
-		for (end = now_ms() + 3000; in_flight && now_ms() < end;) {
-			r = xenmsg_wait(conn, 100);
-			if (r == -ENOTCONN || r == -EPROTO)
-				break;
-		}
-		xenmsg_close(conn); /* ends the rest */
-		if (in_flight)
-			note(FAULT, in_flight, -ETIME);
-		in_flight = 0;
 	}
-	note(FINISHED, 0, (int32_t)in_flight);
+	streams_close(&chaos);
+	note(&chaos, FINISHED, 0, (int32_t)chaos.in_flight);
 	return 0;
 }

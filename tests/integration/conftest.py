@@ -225,11 +225,11 @@ def make_host():
 
 def pytest_addoption(parser):
     parser.addoption("--chaos-seed", type=int, default=None, help="replay the decisions of a chaos test")
-    parser.addoption("--chaos-seconds", type=int, default=60, help="how long the chaos test lasts")
+    parser.addoption("--chaos-seconds", type=int, default=120, help="how long the chaos test lasts")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes about a minute")
+    config.addinivalue_line("markers", "slow: takes a minute or more")
 
 
 from messaging import nodes_of_the_host  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import
