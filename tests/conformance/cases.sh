@@ -231,7 +231,11 @@ case_store_limits() {
 	show 'of 2049' "$(ask A xs-size data/conformance 2049)"
 	show 'of 5000' "$(ask A xs-size data/conformance 5000)"
 	show 'five entries of permissions' "$(ask A xs-chmod data/conformance "n$(domid u2),r1,r3,r4,r5")"
+	end_program A
+	program A u2
 	show 'transactions without end' "$(ask A xs-transactions 100)"
+	end_program A
+	program A u2
 	show 'nodes in one directory without end' "$(ask A xs-fill-directory data/conformance 3000)"
 	ask A xs-rm data/conformance >/dev/null
 	show 'nodes without end' "$(ask A xs-fill data/conformance 3000)"

@@ -26,7 +26,7 @@ ask() {
 	dir=$(program_dir "$tag")
 	shift
 	eval "on \"\$domain_of_$tag\" \"n=\\\$((\\\$(cat $dir/lines) + 1)); echo \\\$n >$dir/lines; echo '$*' >$dir/in
-		i=0; until [ \\\$(wc -l <$dir/out) -ge \\\$n ] || [ \\\$i = 400 ]; do sleep 0.05; i=\\\$((i + 1)); done; sed -n \\\${n}p $dir/out\""
+		i=0; until [ \\\$(wc -l <$dir/out) -ge \\\$n ] || [ \\\$i = 1600 ]; do sleep 0.05; i=\\\$((i + 1)); done; sed -n \\\${n}p $dir/out\""
 }
 
 # kill_program TAG: by SIGKILL; end_program TAG: in order
