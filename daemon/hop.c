@@ -59,6 +59,7 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings)
 	hop->outlets = rings->outlets;
 	hop->whole_frames = rings->whole_frames;
 	hop->release_means_taken = rings->release_means_taken;
+	hop->data_apart = rings->data_apart;
 	hop->in_progress = 0;
 	hop->in_sequence = hop->out_sequence = 0;
 	hop->in_position = hop->out_position = 0;

@@ -113,6 +113,7 @@ struct hop {
 	bool attached;
 	bool whole_frames;	  /* an incomplete frame in the ring is a violation (else: wait for the rest) */
 	bool release_means_taken; /* else the other end reports by CREDIT */
+	bool data_apart;	  /* all DATA goes to the second outlet, not only that of deliveries */
 	bool stuck;		  /* has been full for long: what is for it is spilled */
 	bool is_dirty, has_failed, is_unfinished;
 	bool resuming;	 /* those who waited come first */
@@ -166,6 +167,7 @@ struct hop_rings {
 	unsigned outlets;
 	bool whole_frames;
 	bool release_means_taken;
+	bool data_apart;
 	bool adopt; /* indices are what the rings say, not zero */
 };
 /* -EPROTO: impossible indices. */

@@ -205,7 +205,7 @@ static bool emit_urgent(struct hop *hop)
 
 struct outlet *hop_outlet(struct hop *hop, const struct channel_end *end)
 {
-	return &hop->out[hop->outlets > 1 && !end->is_opener ? OUTLET_DELIVERIES : OUTLET_MAIN];
+	return &hop->out[hop->outlets > 1 && (!end->is_opener || hop->data_apart) ? OUTLET_DELIVERIES : OUTLET_MAIN];
 }
 
 /* Puts bytes of a stream out as far as there is space, filling up the DATA frame that is open if it is this channel's. */
@@ -280,7 +280,7 @@ uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec 
 	if (!hop->attached || hop->has_failed)
 		return 0;
 	hop_mark_dirty(hop);
-	if (end->want_open && !emit_urgent(hop))
+	if ((end->want_open || end->want_opened) && !emit_urgent(hop)) /* they come before all DATA */
 		return 0;
 	if (hop->backlog || (hop->waiters && !hop->resuming))
 		return 0;
@@ -290,7 +290,7 @@ uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec 
 uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
 			   uint32_t length, uint32_t messages)
 {
-	return end->want_open ? 0 : write_pieces(hop, end, pieces, count, length, messages);
+	return end->want_open || end->want_opened ? 0 : write_pieces(hop, end, pieces, count, length, messages);
 }
 
 /* Round robin over the channels with a backlog; false if one of them still has something that didn't fit. */

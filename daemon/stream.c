@@ -43,14 +43,17 @@ struct stream {
 	uint64_t token;
 	int fd;
 	struct event *socket_event, *turn;
-	struct private_ring *to_hop, *from_hop;
+	/* The hop's DATA has a ring of its own, so that CREDIT and RESET get past what the program doesn't read. */
+	struct private_ring *to_hop, *from_hop, *data_from_hop;
 	struct ring_writer writer; /* frames that we write for the hop to read */
-	struct ring_reader reader;
+	struct ring_reader reader, data_reader;
 	uint32_t number; /* of the channel */
 
 	uint64_t sent, limit; /* of the stream from the program */
 	uint64_t taken;	      /* of the stream to the program: written to its socket */
-	uint32_t written;     /* of the DATA frame at the head of the reader */
+	uint32_t written;     /* of the DATA frame at the head of data_reader */
+	uint64_t total;	      /* with fin_came: all that there is for the program */
+	bool fin_came;
 	bool end_read;	      /* the program has shut down, and FIN is sent */
 	bool end_written;
 };
@@ -208,14 +211,14 @@ static int read_program(struct stream *stream)
 /* --- to the program ------------------------------------------------------------------------------------------------- */
 
 /* Writes the DATA frame at the head of the ring, behind what was written of it. 1: all of it. */
-static int write_data(struct stream *stream, uint32_t length)
+static int write_frame(struct stream *stream, uint32_t length)
 {
 	while (stream->written < length) {
 		struct iovec pieces[2];
 		struct msghdr message = {.msg_iov = pieces};
 		ssize_t size;
 
-		message.msg_iovlen = (size_t)ring_reader_peek(&stream->reader, FRAME_HEADER_SIZE + stream->written,
+		message.msg_iovlen = (size_t)ring_reader_peek(&stream->data_reader, FRAME_HEADER_SIZE + stream->written,
 							      length - stream->written, pieces);
 		size = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
@@ -230,11 +233,36 @@ static int write_data(struct stream *stream, uint32_t length)
 	return 1;
 }
 
+/* What there is for the program, as far as its socket takes it, and the end behind it. */
+static int write_data(struct stream *stream)
+{
+	uint8_t encoded[FRAME_HEADER_SIZE];
+	struct frame_header header;
+	int r = 1;
+
+	while (r > 0 && ring_reader_ready(&stream->data_reader, FRAME_HEADER_SIZE) > 0) {
+		ring_reader_copy(&stream->data_reader, 0, encoded, FRAME_HEADER_SIZE);
+		if (frame_header_decode(encoded, &header) < 0 || header.type != FRAME_DATA)
+			return -EPROTO;
+		r = write_frame(stream, header.length);
+		if (r > 0)
+			ring_reader_consume(&stream->data_reader, frame_size(header.length));
+	}
+	ring_reader_release(&stream->data_reader);
+	if (r >= 0 && stream->fin_came && !stream->end_written && stream->taken == stream->total) {
+		shutdown(stream->fd, SHUT_WR);
+		stream->end_written = true;
+	}
+	return r < 0 ? r : 0;
+}
+
 static void reset_came(struct stream *stream, const uint8_t *payload, uint32_t length)
 {
 	struct frame_reset reset = {.error = ECONNRESET};
 
 	frame_reset_decode(payload, length, &reset);
+	if (stream->state == FLOWING)
+		write_data(stream); /* what came before, as far as it gets */
 	put_frame(stream, FRAME_RESET, payload, length);
 	hop_event(&stream->hop);
 	if (stream->state == CALLING) {
@@ -245,21 +273,19 @@ static void reset_came(struct stream *stream, const uint8_t *payload, uint32_t l
 	}
 }
 
-/* One frame of the hop's; 1: dealt with, 0: it waits. */
+/* One frame of the hop's that isn't DATA. */
 static int take_frame(struct stream *stream, const struct frame_header *header)
 {
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct frame_opened opened;
 	struct frame_credit credit;
 
-	if (header->type == FRAME_DATA)
-		return stream->state == FLOWING ? write_data(stream, header->length) : 0;
 	ring_reader_copy(&stream->reader, FRAME_HEADER_SIZE, payload,
 			 header->length < sizeof(payload) ? header->length : (uint32_t)sizeof(payload));
 	switch (header->type) {
 	case FRAME_OPEN:
 		stream->number = header->channel;
-		return 1;
+		return 0;
 	case FRAME_OPENED:
 		if (frame_opened_decode(payload, header->length, &opened) < 0)
 			return -EPROTO;
@@ -268,24 +294,23 @@ static int take_frame(struct stream *stream, const struct frame_header *header)
 			send_reply(stream, 0);
 			stream->state = FLOWING;
 		}
-		return 1;
+		return 0;
 	case FRAME_CREDIT:
 		if (frame_credit_decode(payload, header->length, &credit) < 0)
 			return -EPROTO;
 		if (credit.limit > stream->limit)
 			stream->limit = credit.limit;
-		return 1;
+		return 0;
 	case FRAME_FIN:
-		if (stream->state != FLOWING)
-			return 0; /* the program hasn't come yet */
-		shutdown(stream->fd, SHUT_WR);
-		stream->end_written = true;
-		return 1;
+		if (frame_u64_decode(payload, header->length, &stream->total) < 0)
+			return -EPROTO;
+		stream->fin_came = true;
+		return 0;
 	case FRAME_RESET:
 		reset_came(stream, payload, header->length);
-		return 1;
+		return 0;
 	default:
-		return 1;
+		return 0;
 	}
 }
 
@@ -294,24 +319,25 @@ static int take_frames(struct stream *stream)
 	uint64_t before = stream->taken;
 	uint8_t encoded[FRAME_HEADER_SIZE], payload[FRAME_SMALL_MAX];
 	struct frame_header header;
-	int r = 1;
+	int r = 0;
 
-	while (r > 0 && stream->state != OVER && ring_reader_ready(&stream->reader, FRAME_HEADER_SIZE) > 0) {
+	while (r == 0 && stream->state != OVER && ring_reader_ready(&stream->reader, FRAME_HEADER_SIZE) > 0) {
 		ring_reader_copy(&stream->reader, 0, encoded, FRAME_HEADER_SIZE);
 		if (frame_header_decode(encoded, &header) < 0)
 			return -EPROTO;
 		r = take_frame(stream, &header);
-		if (r > 0)
-			ring_reader_consume(&stream->reader, frame_size(header.length));
+		ring_reader_consume(&stream->reader, frame_size(header.length));
 	}
 	ring_reader_release(&stream->reader);
+	if (r == 0 && stream->state == FLOWING)
+		r = write_data(stream);
 	if (stream->state != OVER && stream->taken != before) {
 		struct frame_credit credit = {.consumed = stream->taken};
 
 		/* There is always room for it: the reading side stops early (PIECE_MAX). */
 		put_frame(stream, FRAME_CREDIT, payload, frame_credit_encode(&credit, payload));
 	}
-	return r < 0 ? r : 0;
+	return r;
 }
 
 /* --- turns ---------------------------------------------------------------------------------------------------------- */
@@ -335,6 +361,7 @@ static void run(struct stream *stream)
 		hop_event(&stream->hop);
 	} while (before != stream->writer.published);
 	ring_reader_arm(&stream->reader, RING_SIZE + 1);
+	ring_reader_arm(&stream->data_reader, RING_SIZE + 1);
 	ring_writer_arm(&stream->writer, RING_SIZE + 1);
 	/* Both directions have ended and everything was handed over. */
 	if (stream->end_read && stream->end_written && !stream->hop.channels)
@@ -407,7 +434,7 @@ static int watch_socket(struct stream *stream, int fd)
 static int stream_new(struct stream **out, struct relay *relay, const struct stream_ops *ops, void *userdata)
 {
 	struct stream *stream = calloc(1, sizeof(*stream));
-	struct hop_rings rings = {.outlets = 1, .whole_frames = true};
+	struct hop_rings rings = {.outlets = 2, .data_apart = true, .whole_frames = true};
 
 	if (!stream)
 		return -ENOMEM;
@@ -421,16 +448,20 @@ static int stream_new(struct stream **out, struct relay *relay, const struct str
 	}
 	stream->to_hop = calloc(1, sizeof(*stream->to_hop));
 	stream->from_hop = calloc(1, sizeof(*stream->from_hop));
+	stream->data_from_hop = calloc(1, sizeof(*stream->data_from_hop));
 	stream->turn = event_new(relay->base, -1, 0, on_turn, stream);
-	if (!stream->to_hop || !stream->from_hop || !stream->turn) {
+	if (!stream->to_hop || !stream->from_hop || !stream->data_from_hop || !stream->turn) {
 		stream_free(stream);
 		return -ENOMEM;
 	}
 	rings.in = view_of(stream->to_hop);
 	rings.out[OUTLET_MAIN] = view_of(stream->from_hop);
+	rings.out[OUTLET_DELIVERIES] = view_of(stream->data_from_hop);
 	ring_writer_init(&stream->writer, &rings.in, false);
 	ring_reader_init(&stream->reader, &rings.out[OUTLET_MAIN], false);
+	ring_reader_init(&stream->data_reader, &rings.out[OUTLET_DELIVERIES], false);
 	ring_reader_arm(&stream->reader, 1);
+	ring_reader_arm(&stream->data_reader, 1);
 	hop_attach(&stream->hop, &rings);
 	*out = stream;
 	return 0;
@@ -518,6 +549,7 @@ void stream_free(struct stream *stream)
 	hop_cleanup(&stream->hop);
 	free(stream->to_hop);
 	free(stream->from_hop);
+	free(stream->data_from_hop);
 	free(stream);
 }
 
