@@ -69,9 +69,18 @@ struct listing {
 
 /* --- links ---------------------------------------------------------------------------------------------------------- */
 
+/* Of the whole uid or peer, not of this program alone. */
+static void add_usage(struct json_object *usage, struct quota_usage charged)
+{
+	add_number(usage, "channels_charged", charged.channels);
+	add_number(usage, "bytes_charged", charged.bytes);
+	add_number(usage, "refused", charged.refused);
+}
+
 static void add_link(void *userdata, const struct link_info *info)
 {
 	struct json_object *link = json_object_new_object(), *peer = json_object_new_object();
+	struct json_object *usage = json_object_new_object();
 	struct listing *listing = userdata;
 
 	add_domain(peer, listing->sources, info->domid);
@@ -86,6 +95,8 @@ static void add_link(void *userdata, const struct link_info *info)
 	add_traffic(link, "tx", &info->tx);
 	add_traffic(link, "rx", &info->rx);
 	add_number(link, "unacked", info->unacknowledged);
+	add_usage(usage, info->usage);
+	json_object_object_add(link, "usage", usage);
 	add_number(link, "resumes", 0);
 	add_text(link, "last_error", info->last_error);
 	add_number(link, "since", info->since);
@@ -122,14 +133,6 @@ static void add_endpoint(void *userdata, const struct endpoint *endpoint)
 	json_object_array_add(visible, json_object_new_string("*"));
 	json_object_object_add(object, "visible_to", visible);
 	json_object_array_add(userdata, object);
-}
-
-/* Of the whole uid or peer, not of this program alone. */
-static void add_usage(struct json_object *usage, struct quota_usage charged)
-{
-	add_number(usage, "channels_charged", charged.channels);
-	add_number(usage, "bytes_charged", charged.bytes);
-	add_number(usage, "refused", charged.refused);
 }
 
 static void add_client(void *userdata, struct session *session)

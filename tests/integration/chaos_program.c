@@ -6,6 +6,7 @@
  * SIGTERM ends it in order: it waits for the outcomes of what it has sent and called, and for its streams.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -158,10 +159,23 @@ static void session(struct chaos *chaos, const char *endpoint, char *const *addr
 	chaos->in_flight = 0;
 }
 
+static int descriptors(void)
+{
+	DIR *directory = opendir("/proc/self/fd");
+	int count = 0;
+
+	while (directory && readdir(directory))
+		count++;
+	if (directory)
+		closedir(directory);
+	return count;
+}
+
 int main(int argc, char **argv)
 {
 	struct sigaction action = {.sa_handler = on_signal};
 	struct chaos chaos = {0};
+	int descriptors_before;
 
 	if (argc < 6)
 		return 2;
@@ -173,6 +187,7 @@ int main(int argc, char **argv)
 	sigaction(SIGTERM, &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	note(&chaos, PROCESS, 0, getpid());
+	descriptors_before = descriptors();
 
 	while (!stopping) {
 		/* Streams live on without the connection, until they notice that the daemon is gone. */
@@ -183,6 +198,8 @@ int main(int argc, char **argv)
 			poll(NULL, 0, 20);
 	}
 	streams_close(&chaos);
+	if (descriptors() != descriptors_before)
+		note(&chaos, FAULT, (uint64_t)descriptors(), -EMFILE);
 	note(&chaos, FINISHED, 0, (int32_t)chaos.in_flight);
 	return 0;
 }

@@ -228,9 +228,10 @@ def test_chaos(host, tmp_path, request):
                 status = node.status()
                 return (status["endpoints"] == [] and len(status["clients"]) == 1
                         and status["clients"][0]["bytes_queued"] == 0
-                        and status["clients"][0]["usage"]["channels_charged"] == 0
-                        and status["clients"][0]["usage"]["bytes_charged"] == 0
-                        and all(link["channels"] == 0 and link["unacked"] == 0 for link in status["links"]))
+                        and all(link["channels"] == 0 and link["unacked"] == 0
+                                for link in status["links"])
+                        and all(user["usage"]["channels_charged"] == user["usage"]["bytes_charged"] == 0
+                                for user in status["links"] + status["clients"]))
             eventually(zero, f"domain {node.domid} shows zero use")
             eventually(lambda node=node: all(link["pages"] == 0 for link in node.status()["links"]), "idle links are closed")
             assert node.status()["grants"]["used_pages"] == 0
