@@ -118,7 +118,7 @@ class Chaos:
             node.daemon.wait(20 * PATIENCE)
         node.daemon = node.pid = None
         self.retired.append(node)
-        self.host.sim("create", "--name", f"chaos{self.next_number()}")
+        self.host.sim("create", "--name", f"chaos{self.next_number()}", "--type", self.random.choice(["pvh", "pvh", "pv"]))
         fresh, = {domain["domid"] for domain in self.host.list()["domains"]} - known
         self.places[place] = Node(self.host, fresh, self.directory, CONFIG)
 
@@ -154,12 +154,22 @@ class Chaos:
 
     def mend(self):
         """Starts again what isn't there."""
+        self.check_lives()
         for node in self.places:
             if not node.alive():
                 node.start()
         for slot in self.slots:
             if not slot.running():
                 slot.start()
+
+    def check_lives(self):
+        """Nothing has ended but what was told to, and in the way that it was told to."""
+        for node in self.places:
+            assert node.daemon is None or node.alive(), f"xenmsgd of domain {node.domid} has ended: {node.daemon.poll()}"
+        for slot in self.slots:
+            if slot.process and not slot.runs[-1].was_killed:
+                # SIGTERM may come before the program minds it
+                assert slot.process.poll() in (None, 0, -signal.SIGTERM), f"program {slot.runs[-1].number} has ended: {slot.process.poll()}"
 
     def step(self):
         actions = {self.kill_program: 40, self.end_program: 25, self.kill_daemon: 10, self.stop_daemon: 10,
@@ -187,6 +197,7 @@ class Chaos:
             slot.finish()
         for slot in self.slots:
             slot.process.wait(30 * PATIENCE)
+        self.check_lives()
 
     def flows(self):
         """Every program has received something, has got a reply, and has read a stream to its end."""
