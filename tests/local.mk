@@ -46,14 +46,16 @@ integration_tests = \
 	tests/integration/test_chaos.py \
 	tests/integration/test_cli_messages.py \
 	tests/integration/test_cli_queries.py \
+	tests/integration/test_conformance.py \
 	tests/integration/test_delivery.py \
 	tests/integration/test_doctor.py \
 	tests/integration/test_example_calls.py \
+	tests/integration/test_limits.py \
 	tests/integration/test_names.py \
-	tests/integration/test_limits.py \
-	tests/integration/test_limits.py \
+	tests/integration/test_no_xen.py \
 	tests/integration/test_peers_life.py \
 	tests/integration/test_policy.py \
+	tests/integration/test_restore.py \
 	tests/integration/test_sim_evtchn.py \
 	tests/integration/test_sim_grants.py \
 	tests/integration/test_sim_host.py \
