@@ -40,8 +40,12 @@ class Slot:
         addresses = [f"{slot.node.domid}:{slot.name}" for slot in self.chaos.slots]
         journal = self.chaos.directory / f"journal-{number}"
         log = open(self.chaos.directory / f"program-{number}.log", "wb")  # pylint: disable=consider-using-with
+        # When programs start depends on timing, so their decisions are drawn apart from those of the test.
+        decisions = random.Random(f"{self.chaos.seed} {number}")
+        # Some share no memory with their daemon. env becomes the program, which keeps its pid.
+        how = ["env", "XENMSG_NO_SHARED_MEMORY=1"] if decisions.random() < 0.3 else []
         self.process = self.node.popen_command(
-            tool("chaos-program"), journal, number, self.chaos.random.getrandbits(60), self.name, *addresses,
+            *how, tool("chaos-program"), journal, number, decisions.getrandbits(60), self.name, *addresses,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
         self.runs.append(Run(number, self.name, journal, addresses))
@@ -61,6 +65,7 @@ class Slot:
 class Chaos:
     def __init__(self, host, directory, seed):
         self.host, self.directory = host, directory
+        self.seed = seed
         self.random = random.Random(seed)
         self.numbers = 0
         self.places = []
@@ -142,13 +147,13 @@ class Chaos:
 
     def change_policy(self):
         """The daemon keeps its rules if the new file is no good."""
-        node = self.random.choice(self.places)
+        node, policy, is_bad = self.random.choice(self.places), self.random_policy(), self.random.random() < 0.2
         if not node.alive() or not node.pid:
             return
-        if self.random.random() < 0.2:
+        if is_bad:
             node.write_policy("[rule]\nfrom = nowhere at all\naction = maybe\n")
         else:
-            node.policy = self.random_policy()
+            node.policy = policy
             node.write_policy(node.policy)
         os.kill(node.pid, signal.SIGHUP)
 
