@@ -392,7 +392,8 @@ def test_a_caller_that_leaves_in_the_handshake_leaves_nothing(nodes):
             accepted += 1
         assert 20 <= accepted <= 40
         idle(one, two)
-        eventually(lambda: [node.descriptors() for node in (one, two)] == before, "no descriptor is left")
+        # Before, the session of the ping may still have been closing.
+        eventually(lambda: all(node.descriptors() <= count for node, count in zip((one, two), before)), "no descriptor is left")
 
 
 def test_streams_that_nobody_fetches_are_bounded_and_end_with_their_program(nodes):
