@@ -64,7 +64,7 @@ static void on_done(void *userdata, struct pump *pump, int error, bool at_left)
 static int carry_stdio(struct xenmsg *conn, int stream, const char *command, const char *subject)
 {
 	struct stdio stdio = {.base = pump_base_new()};
-	struct pump_end left = {STDIN_FILENO, STDOUT_FILENO}, right = {stream, stream};
+	struct pump_end left = {STDIN_FILENO, STDOUT_FILENO, NULL}, right = {stream, stream, xenmsg_break};
 	struct pump *pump = stdio.base ? pump_new(stdio.base, left, right, on_done, &stdio) : NULL;
 	int code = EXIT_DONE;
 

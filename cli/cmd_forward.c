@@ -212,6 +212,20 @@ static void pause_source(struct forward *forward, bool paused)
 		event_add(forward->incoming, NULL);
 }
 
+/* A TCP socket is reset by this; of a Unix socket nobody can tell. */
+static void reset(int fd)
+{
+	struct linger now = {.l_onoff = 1};
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(fd);
+}
+
+static struct pump_end end_of(const struct place *place, int fd)
+{
+	return (struct pump_end){fd, fd, place->kind == PLACE_XEN ? xenmsg_break : reset};
+}
+
 static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_left)
 {
 	struct forward *forward = userdata;
@@ -222,14 +236,6 @@ static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_l
 	pump_free(pump);
 }
 
-/* Makes who has connected see an error and not an orderly end, where its kind of socket can. */
-static void refuse(int fd)
-{
-	struct linger now = {.l_onoff = 1};
-
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-	close(fd);
-}
 
 static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 {
@@ -244,9 +250,9 @@ static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 	if (dial->target < 0) {
 		fprintf(stderr, "xenmsg: forward: %s can't be reached: %s\n", forward->target.text,
 			strerror(-dial->target));
-		refuse(dial->source);
-	} else if (!pump_new(forward->base, (struct pump_end){dial->source, dial->source},
-			     (struct pump_end){dial->target, dial->target}, on_pump_done, forward)) {
+		end_of(&forward->source, dial->source).break_socket(dial->source);
+	} else if (!pump_new(forward->base, end_of(&forward->source, dial->source),
+			     end_of(&forward->target, dial->target), on_pump_done, forward)) {
 		fprintf(stderr, "xenmsg: forward: out of memory\n");
 	}
 	free(dial);
@@ -261,7 +267,7 @@ static void take(struct forward *forward, int source)
 		*dial = (struct dial){.forward = forward, .source = source};
 	if (!dial || pthread_create(&thread, NULL, dial_target, dial) != 0) {
 		fprintf(stderr, "xenmsg: forward: too many connections\n");
-		refuse(source);
+		end_of(&forward->source, source).break_socket(source);
 		free(dial);
 		return;
 	}

@@ -30,7 +30,7 @@ struct pump {
 	struct pump_end left, right;
 	pump_done_fn done;
 	void *userdata;
-	bool is_done;
+	bool is_done, broken;
 };
 
 struct event_base *pump_base_new(void)
@@ -50,6 +50,7 @@ static void finish(struct pump *pump, int error, bool at_left)
 	if (pump->is_done)
 		return;
 	pump->is_done = true;
+	pump->broken = error != 0;
 	event_del(pump->there.readable);
 	event_del(pump->there.writable);
 	event_del(pump->back.readable);
@@ -170,8 +171,12 @@ struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump
 	return pump;
 }
 
-static void close_end(struct pump_end *end)
+static void close_end(struct pump_end *end, bool broken)
 {
+	if (broken && end->break_socket) {
+		end->break_socket(end->in);
+		return;
+	}
 	if (end->in >= 0)
 		close(end->in);
 	if (end->out >= 0 && end->out != end->in)
@@ -193,7 +198,7 @@ void pump_free(struct pump *pump)
 	pump->is_done = true;
 	free_direction(&pump->there);
 	free_direction(&pump->back);
-	close_end(&pump->left);
-	close_end(&pump->right);
+	close_end(&pump->left, pump->broken);
+	close_end(&pump->right, pump->broken);
 	free(pump);
 }

@@ -19,6 +19,7 @@ struct event_base *pump_base_new(void);
 /* `in` is read, `out` is written; the same for a socket. */
 struct pump_end {
 	int in, out;
+	void (*break_socket)(int fd); /* closes it so that the other side sees that it broke; NULL: close() */
 };
 
 /* `error` is 0 when both directions have come to their end, else the errno of what broke; `at_left` at which end. */
@@ -27,7 +28,7 @@ typedef void (*pump_done_fn)(void *userdata, struct pump *pump, int error, bool 
 /* Takes over the descriptors, which are closed by pump_free(). NULL: out of memory (they are closed). */
 struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump_end right, pump_done_fn done,
 		      void *userdata);
-/* May be called from `done`. */
+/* Closes the descriptors; after an error, both ends break. May be called from `done`. */
 void pump_free(struct pump *pump);
 
 #endif

@@ -178,6 +178,19 @@ void channel_refuse(struct channel *channel, int error)
 	reset_now(&channel->opener, error, 0, 0);
 }
 
+bool channel_was_refused(struct channel *channel, int *error)
+{
+	struct channel_end *end = &channel->opener;
+
+	if (!end->want_reset || end->abort || channel->acceptor.hop || channel->charged)
+		return false;
+	*error = (int)end->reset_error;
+	end->want_reset = false;
+	end->reset_in = end->reset_out = true;
+	end_gone(end);
+	return true;
+}
+
 void channel_forbid(struct channel *channel)
 {
 	uint64_t consumed = channel->acceptor.consumed;

@@ -108,6 +108,9 @@ void channel_set_domain_name(struct channel *channel, const char *name);
 /* Ends it for its opener: nothing was taken. */
 void channel_refuse(struct channel *channel, int error);
 
+/* If it was refused before anybody heard of it, and all that is left is to say so: frees it, and the caller says it with `error`. */
+bool channel_was_refused(struct channel *channel, int *error);
+
 /* Policy doesn't allow it any more: ends it on both sides, EACCES for what wasn't taken. */
 void channel_forbid(struct channel *channel);
 

@@ -77,6 +77,8 @@ void hop_detach(struct hop *hop)
 	if (hop->has_failed)
 		LL_DELETE2(hop->relay->failed, hop, failed_next);
 	hop->has_failed = false; /* the session that it was about is over */
+	free(hop->refused);
+	hop->refused = NULL;
 	hop->attached = false;
 	hop->stuck = true;
 	for (unsigned i = 0; i < hop->outlets; i++) {
@@ -119,6 +121,8 @@ void hop_cleanup(struct hop *hop)
 		event_free(hop->stuck_timer);
 	if (hop->poll_timer)
 		event_free(hop->poll_timer);
+	free(hop->refused);
+	hop->refused = NULL;
 	account_unref(hop->account);
 	hop->account = NULL;
 	free(hop->table);

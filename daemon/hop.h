@@ -136,6 +136,7 @@ struct hop {
 	uint32_t parity;	    /* of the numbers that we give out */
 	uint32_t next_number;
 	uint32_t channels, channels_max;
+	uint8_t *refused; /* a bit for each number that was refused and not yet let go: a channel would cost a program nothing */
 	struct account *account; /* who pays for what is opened here; a reference */
 
 	struct channel_end *urgent;  /* ends with control frames to send */

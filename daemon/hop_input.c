@@ -3,6 +3,7 @@
 /* What comes in at a hop: frames, and what a program has taken of its own. */
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <event2/event.h>
@@ -195,15 +196,34 @@ static void count_released(struct hop *hop, struct channel_end *end)
 	channel_check_ended(end);
 }
 
+static bool is_refused(const struct hop *hop, uint32_t number)
+{
+	return hop->refused && number < CHANNEL_NUMBERS && (hop->refused[number / 8] & (1u << (number % 8)));
+}
+
+/* The number stays in use until the opener has answered; a bit is all that it costs us, since it costs the opener no more. */
+static int refuse(struct hop *hop, uint32_t number, int error)
+{
+	const struct frame_reset reset = {.error = (uint32_t)error};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	if (!hop->refused)
+		hop->refused = calloc(CHANNEL_NUMBERS / 8, 1);
+	if (!hop->refused)
+		return -ENOMEM;
+	hop->refused[number / 8] |= (uint8_t)(1u << (number % 8));
+	return hop_send(hop, FRAME_RESET, 0, number, payload, frame_reset_encode(&reset, payload));
+}
+
 static int take_open(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
 {
 	struct frame_open open;
 	struct channel *channel;
-	int r = frame_open_decode(payload, header->length, &open);
+	int r = frame_open_decode(payload, header->length, &open), error;
 
 	if (r < 0)
 		return r;
-	if (header->channel >= CHANNEL_NUMBERS || (header->channel & 1) == hop->parity)
+	if (header->channel >= CHANNEL_NUMBERS || (header->channel & 1) == hop->parity || is_refused(hop, header->channel))
 		return -EPROTO;
 	if (open.kind < CHANNEL_MESSAGE || open.kind > CHANNEL_STREAM)
 		return -EPROTO;
@@ -212,11 +232,13 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 	r = channel_new(hop, header->channel, open.kind, &open.identity, &channel);
 	if (r < 0)
 		return r;
-	if (hop->channels > hop->channels_max) {
+	if (hop->channels > hop->channels_max)
 		channel_refuse(channel, ENOBUFS);
-		return 0;
-	}
-	return hop->ops->open(hop->owner, channel, &open);
+	else
+		r = hop->ops->open(hop->owner, channel, &open);
+	if (r == 0 && channel_was_refused(channel, &error))
+		r = refuse(hop, header->channel, error);
+	return r;
 }
 
 /* A frame about a channel, but neither OPEN nor DATA. */
@@ -281,6 +303,11 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 		end = hop_find(hop, header->channel);
 		if (end)
 			return take_channel_frame(end, header, payload);
+		if (is_refused(hop, header->channel)) {
+			if (header->type == FRAME_RESET)
+				hop->refused[header->channel / 8] &= (uint8_t)~(1u << (header->channel % 8));
+			return 0;
+		}
 		/* The channel has ended here while this was on its way. Who sends a RESET waits for the answer. */
 		return header->type == FRAME_RESET ? answer_reset(hop, header, payload) : 0;
 	default:
@@ -296,6 +323,10 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 	struct channel_end *end = hop_find(hop, header->channel);
 	int r;
 
+	if (!end && is_refused(hop, header->channel)) {
+		hop->in_progress = header->length;
+		return 0;
+	}
 	if (!end)
 		return -EPROTO;
 	r = channel_data(end, &hop->in, FRAME_HEADER_SIZE + hop->in_progress, header->length - hop->in_progress,

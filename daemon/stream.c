@@ -151,17 +151,17 @@ static int read_piece(struct stream *stream, uint32_t size)
 	static const uint8_t zeros[8];
 	uint8_t encoded[FRAME_HEADER_SIZE], guard;
 	uint8_t bytes[PIECE_MAX];
-	ssize_t got = 0;
+	struct iovec pieces[2] = {{&guard, 1}, {bytes, size - 1}};
+	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = size > 1 ? 2 : 1}, last = {.msg_iov = pieces, .msg_iovlen = 1};
+	ssize_t got = recvmsg(stream->fd, &message, MSG_DONTWAIT) - 1;
 
-	if (size > 1) {
-		struct iovec pieces[2] = {{&guard, 1}, {bytes, size - 1}};
-		struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 2};
-
-		got = recvmsg(stream->fd, &message, MSG_DONTWAIT) - 1;
-	} else {
-		got = recv(stream->fd, &guard, 1, MSG_DONTWAIT) - 1;
-	}
-	if (got < 0 || recv(stream->fd, bytes + got, 1, MSG_DONTWAIT | MSG_PEEK) != 1)
+	if (got < 0)
+		return -ECONNRESET;
+	pieces[0] = (struct iovec){bytes + got, 1};
+	if (recvmsg(stream->fd, &last, MSG_DONTWAIT | MSG_PEEK) != 1)
+		return -ECONNRESET;
+	/* A descriptor came with the bytes (the kernel has closed it): so the program breaks the stream. */
+	if ((message.msg_flags | last.msg_flags) & MSG_CTRUNC)
 		return -ECONNRESET;
 	header.length = (uint32_t)got + 1;
 	frame_header_encode(&header, encoded);

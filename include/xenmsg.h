@@ -241,6 +241,12 @@ XENMSG_API int xenmsg_reply_error(struct xenmsg_message *message, int error);
  */
 XENMSG_API XENMSG_CHECK int xenmsg_connect(struct xenmsg *conn, const char *address, int timeout_ms);
 
+/*
+ * Closes a stream so that the other side reads ECONNRESET behind what came before, and not an orderly end: for who had to stop in the
+ * midst. close() alone is an orderly end. May wait while the other side doesn't read.
+ */
+XENMSG_API void xenmsg_break(int stream);
+
 /* Who is at the other end of a stream; as the sender of a message. */
 struct xenmsg_peer {
 	uint32_t domid, uid, gid, pid;

@@ -131,6 +131,31 @@ int xenmsg_connect(struct xenmsg *conn, const char *address, int timeout_ms)
 			   timeout_ms < 0 ? INT64_MAX : conn_now() + timeout_ms);
 }
 
+/* The daemon takes bytes that come with a descriptor for the wish to break the stream. */
+void xenmsg_break(int stream)
+{
+	uint8_t mark = 0;
+	struct iovec piece = {&mark, 1};
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct msghdr message = {
+		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
+	ssize_t sent;
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &stream, sizeof(int));
+	sent = sendmsg(stream, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	/* Without room for it the other program is slow: then this waits for it, as a write would. */
+	if (sent < 0 && errno == EAGAIN && fcntl(stream, F_SETFL, 0) == 0)
+		sendmsg(stream, &message, MSG_NOSIGNAL);
+	close(stream);
+}
+
 /* ---- streams that come in ---- */
 
 int connect_frame(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload)

@@ -11,6 +11,7 @@ import pytest
 
 from library import Connection
 from messaging import FAST, PATIENCE, Holder, eventually
+from protocol import RESET, Program, frame, open_message
 
 GREEDY = 1000
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
@@ -190,3 +191,29 @@ def test_clients_and_endpoints_of_one_user_are_bounded_for_this_user_alone(nodes
     with Connection(one.socket) as conn:
         assert [conn.bind(f"e{i}") for i in range(7)] == [0] * 5 + [-errno.ENOBUFS] * 2
         assert conn.unbind("e0") == 0 and conn.bind("e6") == 0
+
+
+def resident(pid):
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_refusals_that_a_program_never_answers_cost_next_to_nothing(nodes):
+    """The numbers stay in use at both ends, so there are at most 32768 of them; a bit each is what they take."""
+    node = nodes(1)[1]
+    with Program(node.socket) as first:
+        first.open("1:nobody", 0)
+        first.expect(RESET, channel=0)
+    before = resident(node.pid)
+    with Program(node.socket) as program:
+        for base in range(0, 65536, 512):
+            program.send_bytes(b"".join(open_message(number, "1:nobody") for number in range(base, base + 512, 2)))
+            for number in range(base, base + 512, 2):
+                assert program.expect(RESET, channel=number).u32() == errno.ENOENT
+        grown = resident(node.pid) - before
+        program.send_bytes(frame(RESET, bytes(24), channel=6))
+        program.open("1:nobody", 6)  # answered: it may be used again
+        assert program.expect(RESET, channel=6).u32() == errno.ENOENT
+        program.open("1:nobody", 8)  # not answered
+        assert program.goodbye()[0] == errno.EPROTO
+    assert grown < 4 * 1024 * 1024 * PATIENCE, grown

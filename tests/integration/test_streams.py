@@ -525,6 +525,49 @@ def test_a_forward_whose_target_refuses_resets_who_connects_and_goes_on(nodes, t
     assert two.alive()
 
 
+class ResettingServer:
+    """A TCP server that sends a beginning and then resets the connection."""
+
+    def __enter__(self):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+        return self
+
+    def serve(self):
+        try:
+            while True:
+                connection, _ = self.socket.accept()
+                connection.sendall(b"a beginning")
+                connection.recv(1)  # what the client says when it has seen that
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.close()
+        except OSError:
+            pass
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+
+def test_what_breaks_behind_a_forward_is_no_orderly_end(nodes):
+    one, two = nodes(1, 2).values()
+    with ResettingServer() as server:
+        forwards(two, "xen:web", f"tcp:127.0.0.1:{server.port}", lambda: "web" in two.endpoints())
+        client = one.popen("connect", "2:web", stdin=subprocess.PIPE)
+        assert os.read(client.stdout.fileno(), 100) == b"a beginning"
+        client.stdin.write(b"x")
+        client.stdin.flush()
+        assert client.wait(timeout=30 * PATIENCE) == EXIT_UNKNOWN, client.stderr.read()
+
+
+def test_a_forward_whose_target_refuses_breaks_the_stream(nodes):
+    one, two = nodes(1, 2).values()
+    forwards(two, "xen:none", f"tcp:127.0.0.1:{free_port()}", lambda: "none" in two.endpoints())
+    client = one.popen("connect", "2:none", stdin=subprocess.PIPE)
+    assert client.wait(timeout=30 * PATIENCE) == EXIT_UNKNOWN, client.stderr.read()
+
+
 def test_places_that_make_no_sense_are_usage_errors(nodes):
     one, = nodes(1).values()
     for source, target in (("tcp:1", "xen:2:x"), ("file:x", "xen:2:x"), ("unix:", "xen:2:x"), ("xen:2:x", "xen:2:x"),
