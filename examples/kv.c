@@ -94,13 +94,14 @@ static int set(struct entry **entries, const struct request *request)
 	if (!entry)
 		return ENOMEM;
 	entry->domid = request->domid;
-	entry->key = strndup(request->key, request->key_size);
+	entry->key = calloc(1, request->key_size + 1);
 	entry->value = malloc(request->value_size + 1);
 	entry->size = request->value_size;
 	if (!entry->key || !entry->value) {
 		drop(&entry);
 		return ENOMEM;
 	}
+	memcpy(entry->key, request->key, request->key_size);
 	memcpy(entry->value, request->value, request->value_size);
 	if (*place)
 		drop(place);

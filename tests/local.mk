@@ -68,7 +68,7 @@ integration_tests = \
 	tests/integration/test_top.py
 include tests/integration/lower.mk
 include tests/integration/protocol.mk
-EXTRA_DIST += $(integration_tests)
+EXTRA_DIST += $(integration_tests) tests/lsan.supp
 PYTEST_FLAGS =
 PYTEST_TESTS = "$(srcdir)/tests/integration"
 

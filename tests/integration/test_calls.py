@@ -99,7 +99,7 @@ def test_the_command_is_told_who_calls(nodes):
 
 @pytest.mark.parametrize("command, says", [
     (["sh", "-c", "echo partial; exit 3"], "status 3"),
-    (["sh", "-c", "kill -SEGV $$"], "signal 11"),
+    (["sh", "-c", "kill -KILL $$"], "signal 9"),
 ])
 def test_a_command_that_fails_is_the_callers_error(nodes, command, says):
     node = nodes(1)[1]

@@ -668,15 +668,15 @@ def test_idle_answers_a_hello_once_and_takes_its_own_back_with_it(host):
     peer = Mapper(host, "timeout=600000")
     peer.hello("00000001")
     peer.await_state("granted")
+    wait_for(lambda: peer.ours("hello") and peer.ours("00000001/ring-ref"), "our leaves")
     first = peer.ours("hello")
-    assert peer.ours("00000001/ring-ref")
     peer.tree.remove("to/3/hello")
     peer.await_state("idle")
     wait_for(lambda: peer.ours("hello") is None and peer.ours("00000001/ring-ref") is None, "our leaves to be removed")
     assert peer.node.talk.ok("granted") == 0
     peer.hello("00000002")
     peer.await_state("granted")
-    assert peer.ours("hello") != first
+    wait_for(lambda: peer.ours("hello") not in (None, first), "our new hello")
 
 
 def test_granted_begins_again_for_a_new_nonce(host):
