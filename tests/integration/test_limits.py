@@ -216,4 +216,5 @@ def test_refusals_that_a_program_never_answers_cost_next_to_nothing(nodes):
         assert program.expect(RESET, channel=6).u32() == errno.ENOENT
         program.open("1:nobody", 8)  # not answered
         assert program.goodbye()[0] == errno.EPROTO
-    assert grown < 4 * 1024 * 1024 * PATIENCE, grown
+    if "asan" not in os.environ.get("XENSIM_PRELOAD_FIRST", ""):  # it keeps what was freed
+        assert grown < 4 * 1024 * 1024 * PATIENCE, grown
