@@ -107,6 +107,8 @@ void hop_reset_channels(struct hop *hop, int error)
 
 void hop_cleanup(struct hop *hop)
 {
+	if (hop->relay->looking == hop)
+		hop->relay->looking = NULL;
 	hop_detach(hop);
 	hop_reset_channels(hop, ECONNRESET);
 	if (hop->is_dirty)

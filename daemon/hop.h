@@ -48,6 +48,7 @@ struct relay {
 	struct channel *ended;	 /* to be freed */
 	struct event *again;	 /* for what was cut short for fairness: hops' input, or a flush */
 	struct hop *unfinished;
+	struct hop *looking; /* whose event is being handled; NULL once it is gone */
 	struct quota *quota; /* NULL: nothing is limited */
 	uint64_t max_message;
 	uint32_t cancel_ms;	 /* how long the next hop may take to say whether it could cancel a message */
@@ -116,6 +117,7 @@ struct hop {
 	bool data_apart;	  /* all DATA goes to the second outlet, not only that of deliveries */
 	bool stuck;		  /* has been full for long: what is for it is spilled */
 	bool is_dirty, has_failed, is_unfinished;
+	bool looks_again; /* who calls hop_event() does so once more before it sleeps: no request is needed yet */
 	bool resuming;	 /* those who waited come first */
 	bool said_goodbye; /* a program that took its leave: it has told what it took, and takes no more */
 	bool finishing;	 /* the program has gone: its input waits for nobody */

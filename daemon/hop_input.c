@@ -437,6 +437,8 @@ static void read_frames(struct hop *hop)
 		if (r > 0 || hop->blocked_on || !hop->attached)
 			continue;
 		give_back(hop);
+		if (hop->looks_again)
+			return;
 		r = ring_reader_arm(&hop->in, missing);
 		if (r < 0)
 			hop_fail(hop, -EPROTO, "impossible producer index in the ring");

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,14 +170,28 @@ static struct ring_view view_of(struct session *session, const struct frame_ring
 	};
 }
 
+/*
+ * On one CPU the program has been interrupted by its own notification. If we asked for the next one at once, it would be
+ * interrupted again by its next message, and so on. So it is let go on, until it has nothing more to say or no room, and
+ * then there is a second look before we ask. Measured: 64-byte messages 5.9 -> 11.2 M/s through the whole chain.
+ */
 static void on_wake(int fd, short what, void *userdata)
 {
 	struct session *session = userdata;
+	struct relay *relay = session->relay;
 
 	(void)fd;
 	(void)what;
+	relay->looking = &session->hop;
+	session->hop.looks_again = true;
 	hop_event(&session->hop);
-	relay_flush(session->relay);
+	session->hop.looks_again = false;
+	relay_flush(relay);
+	sched_yield();
+	if (relay->looking) /* else the session has ended with that */
+		hop_event(relay->looking);
+	relay->looking = NULL;
+	relay_flush(relay);
 }
 
 /* The daemon makes the memory, so that its size is certain: nobody can shrink it under us. */
