@@ -21,6 +21,7 @@ libdaemon_la_SOURCES = \
 	daemon/rendezvous.c \
 	daemon/policy.c daemon/policy.h \
 	daemon/privileges.c daemon/privileges.h \
+	daemon/private_ring.h \
 	daemon/quota.c daemon/quota.h \
 	daemon/relay.c \
 	daemon/requests.c \

@@ -16,11 +16,11 @@
 #include <event2/event.h>
 
 #include "daemon/log.h"
+#include "daemon/private_ring.h"
 #include "daemon/quota.h"
 
 #define CONTROL_BLOCK	 256u
 #define IN_RING_SIZE	 262144u
-#define PUMP_RING_SIZE	 131072u /* larger than any frame */
 #define MEMORY_HEAD	 4096u	 /* the control blocks' page */
 #define GREETING_FRAME_MAX 256u
 
@@ -29,13 +29,6 @@ enum state {
 	STREAM,
 	RUNNING,
 	OVER,
-};
-
-/* A ring in our own memory, between the hop and the socket. */
-struct pump {
-	uint32_t producer, consumer;
-	uint8_t wants_data, wants_space;
-	uint8_t data[PUMP_RING_SIZE];
 };
 
 struct session {
@@ -59,7 +52,7 @@ struct session {
 	struct event *wake_event;
 
 	/* socket */
-	struct pump *from_socket, *to_socket;
+	struct private_ring *from_socket, *to_socket;
 	struct ring_writer pump_in;
 	struct ring_reader pump_out;
 	struct event *write_event, *pump_event;
@@ -240,25 +233,11 @@ fail:
 
 /* --- the socket as a pump ------------------------------------------------------------------------------------------- */
 
-static struct ring_view pump_view(struct pump *pump)
-{
-	return (struct ring_view){
-		.data = pump->data,
-		.size = PUMP_RING_SIZE,
-		.producer = &pump->producer,
-		.consumer = &pump->consumer,
-		.wants_data = &pump->wants_data,
-		.wants_space = &pump->wants_space,
-		.wants_data_bit = 1,
-		.wants_space_bit = 1,
-	};
-}
-
 /* Reads what there is room for. False: end of file or error. */
 static bool pump_in(struct session *session)
 {
 	struct iovec pieces[2];
-	int space = ring_writer_space(&session->pump_in, PUMP_RING_SIZE);
+	int space = ring_writer_space(&session->pump_in, PRIVATE_RING_SIZE);
 	ssize_t size;
 
 	if (space <= 0) {
@@ -282,7 +261,7 @@ static bool pump_out(struct session *session)
 	struct msghdr message = {.msg_iov = pieces};
 	int ready;
 
-	while ((ready = ring_reader_ready(&session->pump_out, PUMP_RING_SIZE)) > 0) {
+	while ((ready = ring_reader_ready(&session->pump_out, PRIVATE_RING_SIZE)) > 0) {
 		ssize_t size;
 
 		message.msg_iovlen = (size_t)ring_reader_peek(&session->pump_out, 0, (uint32_t)ready, pieces);
@@ -296,7 +275,7 @@ static bool pump_out(struct session *session)
 		ring_reader_consume(&session->pump_out, (uint32_t)size);
 		ring_reader_release(&session->pump_out);
 	}
-	ring_reader_arm(&session->pump_out, PUMP_RING_SIZE + 1);
+	ring_reader_arm(&session->pump_out, PRIVATE_RING_SIZE + 1);
 	return true;
 }
 
@@ -333,8 +312,8 @@ static int pump_socket(struct session *session)
 	session->pump_event = event_new(session->relay->base, -1, 0, on_pump, session);
 	if (!session->from_socket || !session->to_socket || !session->write_event || !session->pump_event)
 		return -ENOMEM;
-	in = pump_view(session->from_socket);
-	out = pump_view(session->to_socket);
+	in = private_ring_view(session->from_socket);
+	out = private_ring_view(session->to_socket);
 	ring_writer_init(&session->pump_in, &in, false);
 	ring_reader_init(&session->pump_out, &out, false);
 	ring_reader_arm(&session->pump_out, 1);

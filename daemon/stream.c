@@ -15,9 +15,9 @@
 
 #include "daemon/channel.h"
 #include "daemon/log.h"
+#include "daemon/private_ring.h"
 #include "daemon/quota.h"
 
-#define RING_SIZE 131072u /* larger than any frame */
 #define PIECE_MAX 32768u
 
 enum state {
@@ -25,12 +25,6 @@ enum state {
 	WAITING,
 	FLOWING,
 	OVER,
-};
-
-struct private_ring {
-	uint32_t producer, consumer;
-	uint8_t wants_data, wants_space;
-	uint8_t data[RING_SIZE];
 };
 
 struct stream {
@@ -57,20 +51,6 @@ struct stream {
 	bool end_read;	      /* the program has shut down, and FIN is sent */
 	bool end_written;
 };
-
-static struct ring_view view_of(struct private_ring *ring)
-{
-	return (struct ring_view){
-		.data = ring->data,
-		.size = RING_SIZE,
-		.producer = &ring->producer,
-		.consumer = &ring->consumer,
-		.wants_data = &ring->wants_data,
-		.wants_space = &ring->wants_space,
-		.wants_data_bit = 1,
-		.wants_space_bit = 1,
-	};
-}
 
 static bool put_frame(struct stream *stream, uint8_t type, const void *payload, uint32_t length)
 {
@@ -179,7 +159,7 @@ static int read_program(struct stream *stream)
 
 	while (!stream->end_read) {
 		int ended = program_has_ended(stream); /* looked at first: what it sent before is then there to be read */
-		int available = 0, space = ring_writer_space(&stream->writer, RING_SIZE), r;
+		int available = 0, space = ring_writer_space(&stream->writer, PRIVATE_RING_SIZE), r;
 		uint32_t size;
 
 		if (ended < 0)
@@ -360,9 +340,9 @@ static void run(struct stream *stream)
 		}
 		hop_event(&stream->hop);
 	} while (before != stream->writer.published);
-	ring_reader_arm(&stream->reader, RING_SIZE + 1);
-	ring_reader_arm(&stream->data_reader, RING_SIZE + 1);
-	ring_writer_arm(&stream->writer, RING_SIZE + 1);
+	ring_reader_arm(&stream->reader, PRIVATE_RING_SIZE + 1);
+	ring_reader_arm(&stream->data_reader, PRIVATE_RING_SIZE + 1);
+	ring_writer_arm(&stream->writer, PRIVATE_RING_SIZE + 1);
 	/* Both directions have ended and everything was handed over. */
 	if (stream->end_read && stream->end_written && !stream->hop.channels)
 		finish(stream, true);
@@ -454,9 +434,9 @@ static int stream_new(struct stream **out, struct relay *relay, const struct str
 		stream_free(stream);
 		return -ENOMEM;
 	}
-	rings.in = view_of(stream->to_hop);
-	rings.out[OUTLET_MAIN] = view_of(stream->from_hop);
-	rings.out[OUTLET_DELIVERIES] = view_of(stream->data_from_hop);
+	rings.in = private_ring_view(stream->to_hop);
+	rings.out[OUTLET_MAIN] = private_ring_view(stream->from_hop);
+	rings.out[OUTLET_DELIVERIES] = private_ring_view(stream->data_from_hop);
 	ring_writer_init(&stream->writer, &rings.in, false);
 	ring_reader_init(&stream->reader, &rings.out[OUTLET_MAIN], false);
 	ring_reader_init(&stream->data_reader, &rings.out[OUTLET_DELIVERIES], false);

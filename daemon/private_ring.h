@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_PRIVATE_RING_H
+#define XENMSG_DAEMON_PRIVATE_RING_H
+
+/*
+ * A ring in the daemon's own memory: between a hop and what speaks frames, or only bytes, for a program that shares no memory
+ * with the daemon. It begins as zeros (calloc), both ends are ours, and whoever allocated it frees it after the hop was detached.
+ */
+
+#include <stdint.h>
+
+#include "wire/ring.h"
+
+#define PRIVATE_RING_SIZE 131072u /* larger than any frame */
+
+struct private_ring {
+	uint32_t producer, consumer;
+	uint8_t wants_data, wants_space;
+	uint8_t data[PRIVATE_RING_SIZE];
+};
+
+static inline struct ring_view private_ring_view(struct private_ring *ring)
+{
+	return (struct ring_view){
+		.data = ring->data,
+		.size = PRIVATE_RING_SIZE,
+		.producer = &ring->producer,
+		.consumer = &ring->consumer,
+		.wants_data = &ring->wants_data,
+		.wants_space = &ring->wants_space,
+		.wants_data_bit = 1,
+		.wants_space_bit = 1,
+	};
+}
+
+#endif
