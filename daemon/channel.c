@@ -4,12 +4,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <utlist.h>
 
+#include "daemon/clock.h"
 #include "daemon/hop.h"
 #include "daemon/quota.h"
 
@@ -261,14 +261,6 @@ int channel_opened(struct channel_end *end, const struct frame_opened *opened)
 
 /* --- cancelling ----------------------------------------------------------------------------------------------------- */
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* Called while a frame of another hop is dealt with: what goes wrong here is this end's fault alone. */
 static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
 {
@@ -305,7 +297,7 @@ static void on_settle_timeout(int fd, short what, void *userdata)
 {
 	struct channel *channel = userdata;
 	struct channel_cancel *cancel, *next;
-	uint64_t now = now_ms();
+	uint64_t now = clock_ms();
 
 	(void)fd;
 	(void)what;
@@ -337,7 +329,7 @@ static struct channel_cancel *await_answer(struct channel *channel, uint64_t off
 	if (!cancel)
 		return NULL;
 	cancel->offset = offset;
-	cancel->deadline_ms = now_ms() + ms;
+	cancel->deadline_ms = clock_ms() + ms;
 	HASH_ADD(hh, channel->cancels, offset, sizeof(cancel->offset), cancel);
 	if (!evtimer_pending(channel->cancel_timer, NULL))
 		evtimer_add(channel->cancel_timer, &delay);

@@ -15,6 +15,7 @@
 #include <utlist.h>
 
 #include "daemon/channel.h"
+#include "daemon/clock.h"
 #include "daemon/log.h"
 #include "daemon/quota.h"
 #include "daemon/vchan.h"
@@ -63,19 +64,6 @@ struct links {
 	struct log_limit limit;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static uint64_t now_ms(void)
-{
-	return now_ns() / 1000000;
-}
-
 static void set_state(struct link *link, enum link_state state)
 {
 	if (link->state != state)
@@ -114,7 +102,7 @@ static void send_waiting_pings(struct link *link)
 		if (ping->token)
 			continue;
 		ping->token = ++link->links->next_token;
-		ping->sent_ns = now_ns();
+		ping->sent_ns = clock_ns();
 		send_ping(link, ping->token);
 	}
 }
@@ -180,7 +168,7 @@ static void take_pong(struct link *link, uint64_t token)
 	if (!ping || !token)
 		return;
 	LL_DELETE(link->pings, ping);
-	link->rtt_ns = now_ns() - ping->sent_ns;
+	link->rtt_ns = clock_ns() - ping->sent_ns;
 	if (ping->done)
 		ping->done(ping->userdata, ping->request, (int64_t)link->rtt_ns);
 	free(ping);
@@ -384,7 +372,7 @@ static void on_vchan(struct vchan *vchan, void *userdata)
 		hop_finish(&link->hop);
 	if (link->hop.rx.frames != link->heard_frames) {
 		link->heard_frames = link->hop.rx.frames;
-		link->heard_ms = now_ms();
+		link->heard_ms = clock_ms();
 	}
 	send_due_ack(link);
 	if (state == VCHAN_CLOSED)
@@ -450,7 +438,7 @@ struct hop *links_want(struct links *links, uint32_t domid, int *error)
 		*error = domid == links->options.domid ? -EHOSTDOWN : -ENOMEM;
 		return NULL;
 	}
-	link->used_ms = now_ms();
+	link->used_ms = clock_ms();
 	if (link->state == LINK_IDLE) {
 		set_state(link, LINK_CONNECTING);
 		links->callbacks.connect(links->userdata, domid);
@@ -488,7 +476,7 @@ void links_connected(struct links *links, uint32_t domid, struct vchan *vchan)
 	link->vchan = vchan;
 	link->ring_bytes = rings.out[OUTLET_MAIN].size;
 	link->acked = link->acked_by_peer = 0;
-	link->heard_ms = link->used_ms = now_ms();
+	link->heard_ms = link->used_ms = clock_ms();
 	set_state(link, LINK_GREETING);
 	vchan_set_event(vchan, on_vchan, link);
 	r = hop_attach(&link->hop, &rings);
@@ -577,7 +565,7 @@ static void on_heartbeat(int fd, short what, void *userdata)
 {
 	struct links *links = userdata;
 	struct link *link, *next;
-	uint64_t now = now_ms();
+	uint64_t now = clock_ms();
 
 	(void)fd;
 	(void)what;

@@ -4,6 +4,7 @@ noinst_LTLIBRARIES += libdaemon.la
 libdaemon_la_SOURCES = \
 	daemon/access.c daemon/access.h \
 	daemon/channel.c daemon/channel.h \
+	daemon/clock.h \
 	daemon/config.c daemon/config.h \
 	daemon/daemon.c daemon/daemon.h daemon/daemon_internal.h \
 	daemon/denied.c daemon/denied.h \

@@ -6,8 +6,9 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "daemon/clock.h"
 
 static enum log_level threshold = LOG_LEVEL_INFO;
 
@@ -68,16 +69,13 @@ void log_limited(struct log_limit *limit, enum log_level level, const char *form
 {
 	const unsigned burst = 10;
 	const uint64_t interval_ms = 30000;
-	struct timespec now;
-	uint64_t now_ms;
+	uint64_t now = clock_ms();
 	va_list args;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-	if (limit->seen == 0 || now_ms - limit->since_ms > interval_ms) {
+	if (limit->seen == 0 || now - limit->since_ms > interval_ms) {
 		if (limit->seen > burst)
 			log_line(level, "%u more lines of the following kind were held back", limit->seen - burst);
-		limit->since_ms = now_ms;
+		limit->since_ms = now;
 		limit->seen = 0;
 	}
 	if (limit->seen++ >= burst)

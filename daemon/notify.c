@@ -8,10 +8,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <event2/event.h>
 #include <systemd/sd-daemon.h>
+
+#include "daemon/clock.h"
 
 #define TEXT_INTERVAL_US 5000000u
 
@@ -92,13 +93,9 @@ void notify_ready(struct notify *notify)
 
 void notify_reloading(struct notify *notify)
 {
-	struct timespec now;
-
 	(void)notify;
-	clock_gettime(CLOCK_MONOTONIC, &now);
 	/* Type=notify-reload needs the time of it. */
-	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
-		   (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_ns() / 1000);
 }
 
 void notify_stopping(struct notify *notify)

@@ -11,6 +11,7 @@
 #include <event2/event.h>
 #include <utlist.h>
 
+#include "daemon/clock.h"
 #include "daemon/log.h"
 #include "daemon/store_worker.h"
 
@@ -309,7 +310,7 @@ uint64_t store_stalled_ms(const struct store *store)
 {
 	uint64_t since = __atomic_load_n(&store->worker->busy_since_ms, __ATOMIC_RELAXED);
 
-	return since ? store_now_ms() - since : 0;
+	return since ? clock_ms() - since : 0;
 }
 
 unsigned store_watches(const struct store *store)

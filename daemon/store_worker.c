@@ -15,6 +15,7 @@
 #include <utlist.h>
 #include <xenstore.h>
 
+#include "daemon/clock.h"
 #include "daemon/log.h"
 
 /* Conflicts and quotas pass within milliseconds when others are busy at start-up; who waits behind us in the queue waits
@@ -24,14 +25,6 @@
 #define BACKOFF_MAX_MS	200
 #define RECONNECT_MS	1000
 #define PATH_LENGTH_MAX 1024
-
-uint64_t store_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 void store_request_free(struct store_request *request)
 {
@@ -132,7 +125,7 @@ static void signal_fd(int fd)
 
 static void mark_busy(struct store_worker *worker)
 {
-	__atomic_store_n(&worker->busy_since_ms, store_now_ms(), __ATOMIC_RELAXED);
+	__atomic_store_n(&worker->busy_since_ms, clock_ms(), __ATOMIC_RELAXED);
 }
 
 static void mark_idle(struct store_worker *worker)
@@ -159,7 +152,7 @@ static void back_off(struct store_worker *worker, unsigned attempt)
 	mark_idle(worker);
 	if (ms > BACKOFF_MAX_MS)
 		ms = BACKOFF_MAX_MS;
-	ms += (unsigned)(store_now_ms() ^ (uint64_t)getpid()) % (ms + 1) / 2; /* not in step with other daemons */
+	ms += (unsigned)(clock_ms() ^ (uint64_t)getpid()) % (ms + 1) / 2; /* not in step with other daemons */
 	for (; ms > 0 && !is_stopping(worker); ms -= ms < 20 ? ms : 20) {
 		struct timespec piece = {.tv_nsec = (ms < 20 ? (long)ms : 20) * 1000000};
 

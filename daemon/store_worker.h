@@ -90,7 +90,6 @@ struct store_worker {
 	struct store_watched *watched;
 };
 
-uint64_t store_now_ms(void);
 void store_request_free(struct store_request *request);
 
 /* Connects and prepares; the thread runs store_worker_run() with it. -errno. */

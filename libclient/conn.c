@@ -6,23 +6,14 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "libclient/call.h"
 
 #define BUDGET 1024 /* callbacks in one call of xenmsg_process(), so that a loop's other sources get their turn */
 
-int64_t conn_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 int64_t conn_deadline(int timeout_ms)
 {
-	return timeout_ms < 0 ? -1 : conn_now() + timeout_ms;
+	return timeout_ms < 0 ? -1 : hop_now() + timeout_ms;
 }
 
 int conn_left(int64_t deadline)
@@ -31,7 +22,7 @@ int conn_left(int64_t deadline)
 
 	if (deadline < 0)
 		return -1;
-	left = deadline - conn_now();
+	left = deadline - hop_now();
 	return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
 }
 

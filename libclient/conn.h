@@ -64,7 +64,6 @@ struct xenmsg {
 	char reason[512];
 };
 
-int64_t conn_now(void);
 /* Milliseconds until a deadline that conn_deadline() made, at least 0; -1 for ever. */
 int64_t conn_deadline(int timeout_ms);
 int conn_left(int64_t deadline);

@@ -128,7 +128,7 @@ int xenmsg_connect(struct xenmsg *conn, const char *address, int timeout_ms)
 	if (conn->dead)
 		return conn->dead;
 	return open_stream(conn, request, put_frame(request, FRAME_OPEN, frame_open_encode(&open, request + FRAME_HEADER_SIZE)),
-			   timeout_ms < 0 ? INT64_MAX : conn_now() + timeout_ms);
+			   timeout_ms < 0 ? INT64_MAX : hop_now() + timeout_ms);
 }
 
 /* The daemon takes bytes that come with a descriptor for the wish to break the stream. */
@@ -238,7 +238,7 @@ static int fetch(struct xenmsg *conn, struct xenmsg_peer *peer)
 	struct incoming *incoming = conn->incoming;
 	uint8_t request[FRAME_HEADER_SIZE + FRAME_SMALL_MAX];
 	uint32_t size = put_frame(request, FRAME_ACCEPT, frame_u64_encode(incoming->token, request + FRAME_HEADER_SIZE));
-	int fd = open_stream(conn, request, size, conn_now() + HANDSHAKE_MS);
+	int fd = open_stream(conn, request, size, hop_now() + HANDSHAKE_MS);
 
 	if (fd >= 0 && peer)
 		*peer = incoming->peer;

@@ -31,7 +31,7 @@
 
 enum { FD_MEMORY, FD_KICK, FD_WAKE, FDS };
 
-static int64_t now_ms(void)
+int64_t hop_now(void)
 {
 	struct timespec now;
 
@@ -114,7 +114,7 @@ static int read_exactly(int fd, void *buffer, size_t size, int fds[FDS], int64_t
 			return -ECONNREFUSED;
 		} else if (errno == EAGAIN) {
 			struct pollfd wait = {.fd = fd, .events = POLLIN};
-			int64_t left = deadline - now_ms();
+			int64_t left = deadline - hop_now();
 
 			if (left <= 0)
 				return -ETIMEDOUT;
@@ -161,7 +161,7 @@ void hop_keep_reason(struct hop *hop, struct frame_text text)
 
 static int receive_welcome(struct hop *hop, struct frame_welcome *welcome, int fds[FDS])
 {
-	int64_t deadline = now_ms() + HANDSHAKE_SECONDS * 1000;
+	int64_t deadline = hop_now() + HANDSHAKE_SECONDS * 1000;
 	uint8_t raw[FRAME_HEADER_SIZE], payload[1024];
 	struct frame_header header;
 	struct frame_goodbye goodbye;

@@ -72,9 +72,11 @@ int hop_arm(struct hop *hop, bool deliveries, uint32_t want_space);
 /* Only the last of these. */
 int hop_arm_space(struct hop *hop, uint32_t want_space);
 
+/* CLOCK_MONOTONIC in ms: what deadlines are counted in. */
+int64_t hop_now(void);
 /* Connects to the daemon's socket. Returns the non-blocking descriptor, or as connect(2); -ETIMEDOUT, -ENAMETOOLONG. */
 int hop_connect(const char *path);
-/* Reads exactly so much, until the deadline (CLOCK_MONOTONIC, ms). -ECONNREFUSED: the daemon has closed it. */
+/* Reads exactly so much, until the deadline. -ECONNREFUSED: the daemon has closed it. */
 int hop_read(int fd, void *buffer, size_t size, int64_t deadline);
 
 #endif
