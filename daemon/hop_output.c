@@ -86,20 +86,20 @@ void hop_close_frame(struct hop *hop, struct outlet *outlet)
 	outlet->filling = NULL;
 }
 
-static void publish(struct hop *hop, struct outlet *outlet)
+/* The frames in the main ring come first: the OPEN of a channel before its DATA among the deliveries. One notification serves
+ * all: the first of two would let the reader run, on one CPU, before the second ring has anything for it. */
+static void publish_all(struct hop *hop)
 {
-	hop_close_frame(hop, outlet);
-	if (ring_writer_publish(&outlet->writer)) {
+	bool wanted = false;
+
+	for (unsigned i = 0; i < hop->outlets; i++) {
+		hop_close_frame(hop, &hop->out[i]);
+		wanted |= ring_writer_publish(&hop->out[i].writer);
+	}
+	if (wanted) {
 		hop->tx.notifications++;
 		hop->ops->notify(hop->owner);
 	}
-}
-
-/* The frames in the main ring come first: the OPEN of a channel before its DATA among the deliveries. */
-static void publish_all(struct hop *hop)
-{
-	for (unsigned i = 0; i < hop->outlets; i++)
-		publish(hop, &hop->out[i]);
 }
 
 static bool space_for(struct hop *hop, struct outlet *outlet, uint32_t size)

@@ -79,7 +79,11 @@ static void on_events(evutil_socket_t fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	for (unsigned i = 0; i < EVENTS_PER_WAKE_UP; i++) {
+	unsigned events = HASH_COUNT(host->vchans); /* one port each; asking for one more would be a system call for nothing */
+
+	if (events > EVENTS_PER_WAKE_UP)
+		events = EVENTS_PER_WAKE_UP;
+	for (unsigned i = 0; i < events || i == 0; i++) {
 		xenevtchn_port_or_error_t port = xenevtchn_pending(host->evtchn);
 		struct vchan *vchan;
 		uint32_t key;

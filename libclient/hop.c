@@ -413,8 +413,11 @@ static void notify(int fd)
 
 void hop_publish(struct hop *hop)
 {
-	if (ring_writer_publish(&hop->out) && hop->shared)
+	if (ring_writer_publish(&hop->out) && hop->shared) {
+		/* The daemon looks at what was taken as well: who answers a message needn't notify it twice. */
+		ring_reader_take_request(&hop->deliveries);
 		notify(hop->kick);
+	}
 	if (hop->stream && stream_wants_flush(hop->stream))
 		stream_pump_out(hop->stream);
 }

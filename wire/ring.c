@@ -248,6 +248,11 @@ void ring_reader_release_quietly(struct ring_reader *reader)
 bool ring_reader_release(struct ring_reader *reader)
 {
 	ring_reader_release_quietly(reader);
+	return ring_reader_take_request(reader);
+}
+
+bool ring_reader_take_request(struct ring_reader *reader)
+{
 	return take_request(reader->ring.wants_space, reader->ring.wants_space_bit);
 }
 

@@ -86,6 +86,9 @@ void ring_reader_consume(struct ring_reader *reader, uint32_t size);
 bool ring_reader_release(struct ring_reader *reader);
 /* The same without looking whether the writer wants to know: for a reader that will release again before it sleeps. */
 void ring_reader_release_quietly(struct ring_reader *reader);
+/* Takes the writer's request for space, as a release would. For whoever is about to notify the writer of something else: it
+ * looks at all its rings then and asks again if it has to. True: there was a request. */
+bool ring_reader_take_request(struct ring_reader *reader);
 /* Asks for a notification when data comes, unless `want` bytes are there already: then 1, don't sleep. 0: sleep. -EPROTO. */
 int ring_reader_arm(struct ring_reader *reader, uint32_t want);
 

@@ -361,6 +361,54 @@ static void handle(void *userdata, struct xenmsg_message *message)
 	xenmsg_message_free(message);
 }
 
+static void answer(void *userdata, struct xenmsg_message *message)
+{
+	struct fake *to = userdata;
+
+	assert_int_equal(xenmsg_post(to->conn, "2:x", "yes", 3, NULL, NULL), 0);
+	xenmsg_message_free(message);
+}
+
+/* How often the library has notified the daemon since it was last asked. */
+static uint64_t notifications(void)
+{
+	struct pollfd wait = {.fd = fake.wake_daemon, .events = POLLIN};
+	uint64_t count = 0;
+
+	if (poll(&wait, 1, 0) == 1)
+		assert_int_equal(read(fake.wake_daemon, &count, sizeof(count)), sizeof(count));
+	return count;
+}
+
+static void an_answer_and_what_was_taken_for_it_cost_one_notification(void **state)
+{
+	(void)state;
+	if (!fake.shared)
+		skip();
+	fake_bind(&fake, "inbox", answer, &fake);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one");
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_OPEN);
+	fake_expect(&fake, FRAME_DATA);
+	fake_opened(&fake, 0, 1u << 20, 1u << 20);
+	xenmsg_process(fake.conn);
+	notifications();
+	assert_int_equal(ring_writer_arm(&fake.deliveries, FAKE_RING_SIZE + 1), 0);
+	assert_int_equal(ring_reader_arm(&fake.out, 1), 0);
+	DELIVER(1, "two");
+	xenmsg_process(fake.conn);
+	assert_int_equal(ring_writer_unread(&fake.deliveries), 0);
+	assert_int_equal(notifications(), 1);
+	fake_expect(&fake, FRAME_DATA);
+	/* The daemon has looked, and asks again for what it still waits for. */
+	assert_int_equal(ring_writer_arm(&fake.deliveries, FAKE_RING_SIZE + 1), 0);
+	DELIVER(1, "three");
+	fake_be_busy(&fake);
+	xenmsg_process(fake.conn);
+	assert_int_equal(notifications(), 1);
+}
+
 static void handlers_run_in_process_and_the_descriptor_tells_when(void **state)
 {
 	struct pollfd wait;
@@ -719,6 +767,7 @@ int main(void)
 		BOTH(a_channel_to_an_endpoint_that_is_not_ours_is_refused),
 		BOTH(fin_is_answered_after_the_last_message_was_taken),
 		BOTH(a_reset_takes_what_was_not_taken),
+		BOTH(an_answer_and_what_was_taken_for_it_cost_one_notification),
 		BOTH(handlers_run_in_process_and_the_descriptor_tells_when),
 		BOTH(unbinding_tells_the_senders_first),
 		BOTH(a_refusal_comes_with_its_reason),

@@ -205,6 +205,30 @@ static void wake(struct party *party)
 	party->kicked = true;
 }
 
+static void two_rings_that_fill_in_one_turn_cost_one_notification(void **state)
+{
+	struct rig rig;
+	struct party *peer;
+	uint32_t woken;
+
+	(void)state;
+	rig_start(&rig, 1);
+	programs[0] = program_new(&rig, 4096, false, 0);
+	peer = peer_new(&rig, 4096);
+	peer->route = to_program;
+	rig_settle(&rig);
+	woken = programs[0]->woken;
+	for (unsigned i = 0; i < HOP_OUTLETS; i++)
+		assert_int_equal(ring_reader_arm(&programs[0]->in[i], 1), 0);
+	party_open(peer, 1, "p0_1");
+	party_data(peer, 1, 64, false);
+	rig_settle(&rig);
+	for (unsigned i = 0; i < HOP_OUTLETS; i++)
+		assert_true(ring_reader_ready(&programs[0]->in[i], 1) > 0);
+	assert_int_equal(programs[0]->woken - woken, 1);
+	rig_stop(&rig);
+}
+
 static void impossible_producer_index_ends_the_session(void **state)
 {
 	static const int32_t wrong[] = {-8, 65536 + 8, INT32_MIN, -1};
@@ -336,6 +360,7 @@ int main(void)
 		cmocka_unit_test(bytes_between_programs_arrive_complete_and_in_order),
 		cmocka_unit_test(bytes_between_program_and_link_arrive_complete_and_in_order),
 		cmocka_unit_test(two_daemons_that_flood_each_other_always_make_progress),
+		cmocka_unit_test(two_rings_that_fill_in_one_turn_cost_one_notification),
 		cmocka_unit_test(impossible_producer_index_ends_the_session),
 		cmocka_unit_test(impossible_consumer_index_ends_the_session),
 		cmocka_unit_test(frames_that_cannot_be_end_the_session),
