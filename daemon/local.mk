@@ -20,7 +20,8 @@ libdaemon_la_SOURCES = \
 	daemon/peers.c daemon/peers.h daemon/peers_internal.h \
 	daemon/peers_parse.c daemon/peers_parse.h \
 	daemon/rendezvous.c \
-	daemon/policy.c daemon/policy.h \
+	daemon/policy.c daemon/policy.h daemon/policy_internal.h \
+	daemon/policy_read.c \
 	daemon/privileges.c daemon/privileges.h \
 	daemon/private_ring.h \
 	daemon/quota.c daemon/quota.h \

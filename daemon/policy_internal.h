@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_POLICY_INTERNAL_H
+#define XENMSG_DAEMON_POLICY_INTERNAL_H
+
+/* What reading rules (policy_read.c) and deciding by them (policy.c) share. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct item {
+	char *text;
+	uint32_t number; /* of a domid, uid or gid */
+	enum {
+		ITEM_ANY,
+		ITEM_NUMBER,
+		ITEM_GROUP,
+		ITEM_SELF,
+		ITEM_TEXT,
+	} kind;
+	struct item *next;
+};
+
+enum list_kind {
+	LIST_NONE,
+	LIST_DOMAINS,
+	LIST_UIDS,  /* of anybody's domain */
+	LIST_USERS, /* of this one */
+	LIST_PATTERNS,
+};
+
+/* What a kind of section is called and has. */
+struct section {
+	const char *name;
+	const char *to; /* the key of what it is about */
+	enum list_kind to_kind, uid_kind;
+	bool has_from, needs_uid;
+	const char *keys;
+};
+
+enum {
+	SECTION_RULE,
+	SECTION_BIND,
+	SECTION_SEE,
+	SECTIONS,
+};
+
+extern const struct section policy_sections[SECTIONS];
+
+struct rule {
+	const struct section *section;
+	struct item *from, *uid, *to; /* `to` are the names of a [bind], the domains of a [see]; no uid: any */
+	bool has_action, allow;
+	char *file;
+	unsigned line;
+	struct rule *next;
+};
+
+struct policy {
+	struct rule *rules;
+};
+
+#endif
