@@ -24,6 +24,7 @@ static const char endpoints_help[] =
 	"Usage: xenmsg endpoints [OPTIONS] [DOMAIN]\n"
 	"\n"
 	"Lists the endpoints that can be reached from here, in all domains or in DOMAIN (domid, name, UUID or self).\n"
+	"VISIBLE_TO: of those here, which other domains may reach them by policy; !DOMAIN before * is left out.\n"
 	"\n"
 	"      --json          the same as a JSON array\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
@@ -50,6 +51,28 @@ static struct json_object *list_in(struct json_object *answer)
 	return NULL;
 }
 
+/* A list of names as one text, which the caller puts; other values as they are. */
+static struct json_object *text_for_table(struct json_object *value)
+{
+	struct json_object *text;
+	char *joined = NULL;
+	size_t size = 0;
+	FILE *stream;
+
+	if (!json_object_is_type(value, json_type_array))
+		return json_object_get(value);
+	if (json_object_array_length(value) == 0)
+		return json_object_new_string("nobody");
+	stream = open_memstream(&joined, &size);
+	if (!stream)
+		return NULL;
+	for (size_t i = 0; i < json_object_array_length(value); i++)
+		fprintf(stream, "%s%s", i ? "," : "", json_object_get_string(json_object_array_get_idx(value, i)));
+	text = fclose(stream) == 0 ? json_object_new_string(joined) : NULL;
+	free(joined);
+	return text;
+}
+
 /* Prints these members of each object in the list. */
 static int print_table(struct json_object *list, const char *const *columns)
 {
@@ -63,7 +86,7 @@ static int print_table(struct json_object *list, const char *const *columns)
 		for (const char *const *column = columns; *column; column++) {
 			struct json_object *value = json_object_object_get(entry, *column);
 
-			writer_json(writer, *column, json_object_get(value));
+			writer_json(writer, *column, text_for_table(value));
 		}
 		writer_end_row(writer);
 	}
@@ -124,7 +147,7 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 
 int cmd_endpoints(struct cli *cli, int argc, char **argv)
 {
-	static const char *const columns[] = {"domid", "domain", "name", NULL};
+	static const char *const columns[] = {"domid", "domain", "name", "visible_to", NULL};
 	char question[sizeof("endpoints ") + DOMAIN_NAME_MAX] = "endpoints";
 	const char *domain = "";
 	bool json = false;

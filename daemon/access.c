@@ -2,6 +2,7 @@
 #include "daemon/access.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -150,6 +151,23 @@ bool access_visible(struct access *access, uint32_t domid, const char *endpoint)
 	struct policy_subject subject = subject_of(access, domid, 0);
 
 	return policy_shows(access->policy, &subject, endpoint);
+}
+
+static void add_shown(void *userdata, const char *domain, bool allow)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "%s%s", allow ? "" : "!", domain);
+	json_object_array_add(userdata, json_object_new_string(text));
+}
+
+struct json_object *access_visible_to(struct access *access, const char *endpoint)
+{
+	struct policy_subject self = subject_of(access, access->domid, 0);
+	struct json_object *shown = json_object_new_array();
+
+	policy_shown_to(access->policy, &self, endpoint, add_shown, shown);
+	return shown;
 }
 
 struct json_object *access_explain(struct access *access, uint32_t domid, uint32_t uid, const char *endpoint)

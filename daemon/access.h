@@ -36,6 +36,8 @@ int access_bind(struct access *access, int socket, uid_t uid, gid_t gid, const c
 /* May this domain learn the other one's name? */
 bool access_sees(struct access *access, uint32_t domid, uint32_t other);
 bool access_visible(struct access *access, uint32_t domid, const char *endpoint);
+/* The same of all other domains: an array of text as in status, `visible_to`. The caller puts it. */
+struct json_object *access_visible_to(struct access *access, const char *endpoint);
 /* What would be decided, and by which rule: for `xenmsg policy check`. The caller puts it. */
 struct json_object *access_explain(struct access *access, uint32_t domid, uint32_t uid, const char *endpoint);
 

@@ -2,6 +2,7 @@
 #include "daemon/policy.h"
 
 #include <fnmatch.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,6 +151,97 @@ bool policy_shows(const struct policy *policy, const struct policy_subject *from
 			return false;
 	}
 	return from->is_self;
+}
+
+/* What the rules say of some domains, while it is gathered. */
+struct shown {
+	const struct item *item;
+	bool allow;
+};
+
+/* Its own domain isn't spoken of. */
+static bool is_said_of_others(const struct item *item, const struct policy_subject *self)
+{
+	const struct item alone = {.text = item->text, .number = item->number, .kind = item->kind};
+
+	return item->kind == ITEM_ANY || !domain_matches(&alone, self);
+}
+
+static bool is_among(const struct shown *shown, size_t count, const struct item *item)
+{
+	for (size_t i = 0; i < count; i++)
+		if (item->kind == ITEM_NUMBER ? shown[i].item->kind == ITEM_NUMBER && shown[i].item->number == item->number
+					      : !strcmp(shown[i].item->text, item->text))
+			return true;
+	return false;
+}
+
+/* Would another entry behind this one say something else of the same domain? A name and a number may mean the same one. */
+static bool is_needed(const struct shown *shown, size_t at, size_t count)
+{
+	for (size_t i = at + 1; i < count; i++)
+		if (shown[i].allow != shown[at].allow &&
+		    (shown[i].item->kind != ITEM_NUMBER || shown[at].item->kind != ITEM_NUMBER))
+			return true;
+	/* An allowed one is said by a "*" at the end if nothing between them denies. */
+	return shown[at].allow && (at + 1 == count || shown[count - 1].item->kind != ITEM_ANY);
+}
+
+static size_t count_items(const struct policy *policy)
+{
+	const struct rule *rule;
+	const struct item *item;
+	size_t count = 0;
+
+	LL_FOREACH(policy->rules, rule)
+		LL_FOREACH(rule->from, item)
+			count++;
+	return count;
+}
+
+static size_t gather_shown(const struct policy *policy, const struct policy_subject *self, const char *endpoint,
+			   struct shown *shown)
+{
+	const struct rule *rule;
+	const struct item *item;
+	size_t count = 0;
+
+	LL_FOREACH(policy->rules, rule) {
+		if (rule->section != &policy_sections[SECTION_RULE] || !name_matches(rule->to, endpoint) ||
+		    (!rule->allow && !is_for_all_users(rule)))
+			continue;
+		LL_FOREACH(rule->from, item) {
+			if (!is_said_of_others(item, self) || is_among(shown, count, item))
+				continue;
+			shown[count++] = (struct shown){item, rule->allow};
+			if (item->kind == ITEM_ANY)
+				return count;
+		}
+	}
+	return count;
+}
+
+static void tell_shown(const struct shown *shown, policy_shown_fn each, void *userdata)
+{
+	char domid[16]; /* without zeros that a rule may have before it */
+
+	snprintf(domid, sizeof(domid), "%u", shown->item->number);
+	each(userdata, shown->item->kind == ITEM_NUMBER ? domid : shown->item->text, shown->allow);
+}
+
+void policy_shown_to(const struct policy *policy, const struct policy_subject *self, const char *endpoint,
+		     policy_shown_fn each, void *userdata)
+{
+	struct shown *shown = calloc(count_items(policy) + 1, sizeof(*shown));
+	size_t count;
+
+	if (!shown)
+		return;
+	count = gather_shown(policy, self, endpoint, shown);
+	for (size_t i = 0; i < count; i++)
+		if (is_needed(shown, i, count))
+			tell_shown(&shown[i], each, userdata);
+	free(shown);
 }
 
 bool policy_sees(const struct policy *policy, const struct policy_subject *from, const struct policy_subject *other)

@@ -49,6 +49,12 @@ struct policy_decision policy_reach(const struct policy *policy, const struct po
 				    const char *endpoint);
 /* Whether some user of that domain may reach it: then it is advertised there. from->uid doesn't matter. */
 bool policy_shows(const struct policy *policy, const struct policy_subject *from, const char *endpoint);
+/* To which other domains policy_shows() would show it, as the rules call them: `each` is told domids, names, UUIDs and "*", of
+ * which the first that means a domain decides; what comes last and isn't mentioned is denied. No more than are needed for this,
+ * so "*" comes alone unless some are left out. `self` is this domain. */
+typedef void (*policy_shown_fn)(void *userdata, const char *domain, bool allow);
+void policy_shown_to(const struct policy *policy, const struct policy_subject *self, const char *endpoint,
+		     policy_shown_fn each, void *userdata);
 /* Whether domain 0's daemon tells `from` the name of `other`. With no matching [see]: yes. */
 bool policy_sees(const struct policy *policy, const struct policy_subject *from, const struct policy_subject *other);
 /* `socket_group`: whose members may bind what no rule speaks of. */

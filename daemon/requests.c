@@ -128,7 +128,7 @@ static void answer_query(struct daemon *daemon, struct session *session, uint32_
 		.directory = daemon->directory,
 		.instance = daemon->instance_text,
 		.started = daemon->started,
-		.denied = access_denied(daemon->access),
+		.access = daemon->access,
 		.links = daemon->links,
 		.local = daemon->local,
 		.peers = daemon->peers,

@@ -9,6 +9,7 @@
 
 #include <json-c/json.h>
 
+#include "daemon/access.h"
 #include "daemon/channel.h"
 #include "daemon/config.h"
 #include "daemon/denied.h"
@@ -123,16 +124,16 @@ static const char *kind_name(uint32_t kinds)
 
 static void add_endpoint(void *userdata, const struct endpoint *endpoint)
 {
-	struct json_object *object = json_object_new_object(), *visible = json_object_new_array();
+	struct json_object *object = json_object_new_object();
+	struct listing *listing = userdata;
 
 	add_text(object, "name", endpoint->name);
 	add_number(object, "uid", endpoint->uid);
 	add_number(object, "pid", (uint64_t)endpoint->pid);
 	add_text(object, "kind", kind_name(endpoint->kinds));
 	add_number(object, "queued", queued_for(endpoint->hop));
-	json_object_array_add(visible, json_object_new_string("*"));
-	json_object_object_add(object, "visible_to", visible);
-	json_object_array_add(userdata, object);
+	json_object_object_add(object, "visible_to", access_visible_to(listing->sources->access, endpoint->name));
+	json_object_array_add(listing->array, object);
 }
 
 static void add_client(void *userdata, struct session *session)
@@ -206,13 +207,15 @@ struct json_object *status_peers(const struct status_sources *sources)
 	return listing.array;
 }
 
-static void list_name(struct listing *listing, uint32_t domid, const char *name)
+/* `visible_to`: NULL where only the daemon there knows. */
+static void list_name(struct listing *listing, uint32_t domid, const char *name, struct json_object *visible_to)
 {
 	struct json_object *object = json_object_new_object();
 
 	add_number(object, "domid", domid);
 	add_text(object, "domain", directory_name(listing->sources->directory, domid));
 	add_text(object, "name", name);
+	json_object_object_add(object, "visible_to", visible_to);
 	json_object_array_add(listing->array, object);
 }
 
@@ -220,7 +223,8 @@ static void list_own(void *userdata, const struct endpoint *endpoint)
 {
 	struct listing *listing = userdata;
 
-	list_name(listing, listing->sources->domid, endpoint->name);
+	list_name(listing, listing->sources->domid, endpoint->name,
+		  access_visible_to(listing->sources->access, endpoint->name));
 }
 
 static void list_of_peer(void *userdata, const struct peer_info *info)
@@ -230,7 +234,7 @@ static void list_of_peer(void *userdata, const struct peer_info *info)
 	if (!info->up || (listing->domid >= 0 && listing->domid != info->domid))
 		return;
 	for (const char *const *name = info->endpoints; name && *name; name++)
-		list_name(listing, info->domid, *name);
+		list_name(listing, info->domid, *name, NULL);
 }
 
 struct json_object *status_endpoints(const struct status_sources *sources, int64_t domid)
@@ -299,13 +303,13 @@ struct json_object *status_all(const struct status_sources *sources)
 	json_object_object_add(all, "store", store);
 	json_object_object_add(all, "links", listing.array = json_object_new_array());
 	links_each(sources->links, add_link, &listing);
-	json_object_object_add(all, "endpoints", list = json_object_new_array());
-	router_each(sources->router, add_endpoint, list);
+	json_object_object_add(all, "endpoints", listing.array = json_object_new_array());
+	router_each(sources->router, add_endpoint, &listing);
 	json_object_object_add(all, "clients", list = json_object_new_array());
 	local_each(sources->local, add_client, list);
 	json_object_object_add(all, "peers", listing.array = json_object_new_array());
 	peers_each(sources->peers, add_peer, &listing);
 	json_object_object_add(all, "denied", list = json_object_new_array());
-	denied_each(sources->denied, add_denied, list);
+	denied_each(access_denied(sources->access), add_denied, list);
 	return all;
 }

@@ -11,7 +11,6 @@
 #include <time.h>
 
 struct config;
-struct denied;
 struct directory;
 struct json_object;
 struct links;
@@ -27,7 +26,7 @@ struct status_sources {
 	struct directory *directory;
 	const char *instance;
 	time_t started; /* CLOCK_MONOTONIC seconds */
-	struct denied *denied;
+	struct access *access;
 	struct links *links;
 	struct local *local;
 	struct peers *peers;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A policy file: any bytes are taken or refused with file and line, and what was taken decides about everybody, each time
- * alike, and shows an endpoint where it may be reached. */
+ * alike, shows an endpoint where it may be reached, and says so. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,9 +17,29 @@ static void check(int condition)
 		abort();
 }
 
+/* Finds out from what is said who the endpoint is shown to whether that is so. */
+struct said {
+	const struct policy_subject *who;
+	bool decided, allow;
+};
+
+static void hear(void *userdata, const char *domain, bool allow)
+{
+	struct said *said = userdata;
+	char domid[16];
+
+	snprintf(domid, sizeof(domid), "%u", said->who->domid);
+	if (said->decided || (strcmp(domain, "*") && strcmp(domain, domid) && strcmp(domain, said->who->name) &&
+			      strcasecmp(domain, said->who->uuid)))
+		return;
+	said->decided = true;
+	said->allow = allow;
+}
+
 static void ask(const struct policy *policy, const struct policy_subject *who)
 {
 	static const char *const endpoints[] = {"print", "scan-7", "a", "Z_"};
+	static const struct policy_subject me = {.domid = 1, .is_self = true, .name = "", .uuid = ""};
 
 	for (unsigned i = 0; i < sizeof(endpoints) / sizeof(*endpoints); i++) {
 		struct policy_decision reach = policy_reach(policy, who, endpoints[i]);
@@ -31,6 +51,12 @@ static void ask(const struct policy *policy, const struct policy_subject *who)
 		check(bind.file ? !strcmp(bind.file, "fuzz") && bind.line >= 1 : bind.allow == (who->uid == 0));
 		if (reach.allow)
 			check(policy_shows(policy, who, endpoints[i]));
+		if (!who->is_self) {
+			struct said said = {.who = who};
+
+			policy_shown_to(policy, &me, endpoints[i], hear, &said);
+			check(said.allow == policy_shows(policy, who, endpoints[i]));
+		}
 	}
 }
 
@@ -39,7 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const struct policy_subject subjects[] = {
 		{.domid = 3, .name = "work", .uuid = "0f0e0d0c-0b0a-4908-8706-050403020100", .uid = 1000, .gid = 1000},
 		{.domid = 1, .is_self = true, .name = "", .uuid = "", .uid = 0, .gid = 0},
-		{.domid = 0, .name = "Domain-0", .uid = 4294967294u, .gid = 1},
+		{.domid = 0, .name = "Domain-0", .uuid = "", .uid = 4294967294u, .gid = 1},
 	};
 	struct policy *policy = NULL;
 	char *error;

@@ -41,8 +41,8 @@ def test_endpoints_lists_what_can_be_reached(nodes):
     assert listed("2") == [(2, "print"), (2, "scan")]
     assert listed("self") == [(1, "log")]
     table = [line.split() for line in one.xenmsg("endpoints", "2").stdout.decode().splitlines()]
-    assert table[0][0] == "DOMID" and table[0][-1] == "NAME"
-    assert sorted((row[0], row[-1]) for row in table[1:]) == [("2", "print"), ("2", "scan")]
+    assert table[0] == ["DOMID", "DOMAIN", "NAME", "VISIBLE_TO"]
+    assert sorted((row[0], row[2], row[3]) for row in table[1:]) == [("2", "print", "-"), ("2", "scan", "-")]
 
 
 def test_ping_counts_and_sums_up(nodes):

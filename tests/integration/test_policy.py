@@ -9,6 +9,7 @@ import struct
 import subprocess
 import time
 
+import jsonschema
 import pytest
 
 from library import Connection
@@ -128,6 +129,35 @@ def test_streams_are_refused_as_messages_are(with_policies):
     assert done.returncode == EXIT_DENIED, done
     assert b"2:closed" in done.stderr and done.stderr.count(b"\n") == 1
     listener.kill()
+
+
+# ---- what is said about it ----
+
+def seen(node, domid):
+    """The endpoints of a domain that another one sees."""
+    done = node.xenmsg("endpoints", "--json", str(domid))
+    return {entry["name"]: entry["visible_to"] for entry in json.loads(done.stdout)}
+
+
+def test_status_and_endpoints_say_who_may_reach_an_endpoint(with_policies):
+    one, two = with_policies({1: None, 2: rule("1", "print") + rule("3", "scan", "deny") + rule("*", "scan")})
+    for name in ("print", "scan", "other"):
+        two.receiver(name)
+
+    def said():
+        return {entry["name"]: entry["visible_to"] for entry in two.status()["endpoints"]}
+
+    assert said() == {"print": ["1"], "scan": ["!3", "*"], "other": []}
+    with open(os.path.join(os.path.dirname(__file__), "../../doc/status.schema.json"), encoding="utf-8") as schema:
+        jsonschema.validate(two.status(), json.load(schema))
+    assert seen(two, "self") == said()
+    table = dict(line.split()[2:] for line in two.xenmsg("endpoints", "self").stdout.decode().splitlines()[1:])
+    assert table == {"print": "1", "scan": "!3,*", "other": "nobody"}
+    # What it says is what is advertised, and after a reload what the new rules say.
+    eventually(lambda: seen(one, 2) == {"print": None, "scan": None}, "domain 1 sees two of them")
+    reload(two, rule("1, dom3", "other"))
+    assert said() == {"print": [], "scan": [], "other": ["1", "dom3"]}
+    eventually(lambda: seen(one, 2) == {"other": None}, "domain 1 sees the other")
 
 
 # ---- what is counted and logged ----

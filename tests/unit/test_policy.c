@@ -383,6 +383,71 @@ static void what_is_denied_to_all_users_does_not_show(void **state)
 	assert_false(policy_shows(fixture->policy, &guest, "print"));
 }
 
+static void write_shown(void *userdata, const char *domain, bool allow)
+{
+	char *text = userdata;
+
+	sprintf(text + strlen(text), "%s%s%s", *text ? " " : "", allow ? "" : "!", domain);
+}
+
+static void to_whom_an_endpoint_shows_is_said_in_the_words_of_the_rules(void **state)
+{
+	static const struct {
+		const char *rules[6]; /* from, action */
+		const char *shown;
+	} cases[] = {
+		{{NULL}, ""},
+		{{"3", "allow"}, "3"},
+		{{"3, work, " UUID, "allow"}, "3 work " UUID},
+		{{"*", "allow"}, "*"},
+		{{"3", "allow", "*", "allow"}, "*"},
+		{{"3", "deny", "*", "allow"}, "!3 *"},
+		{{"*", "deny", "3", "allow"}, ""},
+		{{"3", "allow", "*", "deny", "*", "allow"}, "3"},
+		{{"3", "deny"}, ""},
+		{{"3", "deny", "4", "allow"}, "4"}, /* they can't be the same */
+		{{"3", "deny", "work", "allow"}, "!3 work"}, /* they can */
+		{{"3", "deny", "3, 4", "allow"}, "4"},
+		{{"03", "deny", "3, 004", "allow"}, "4"}, /* this is one */
+		{{"4", "allow", "3", "deny", "*", "allow"}, "!3 *"},
+		{{"work", "allow", "3", "deny", "*", "allow"}, "work !3 *"},
+		{{"self, 1, me", "allow"}, ""},
+		{{"self", "deny", "*", "allow"}, "*"},
+	};
+	static const struct policy_subject me = {.domid = 1, .is_self = true, .name = "me", .uuid = ""};
+	struct fixture *fixture = *state;
+	char text[1024], shown[512];
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		*text = *shown = '\0';
+		for (unsigned j = 0; j < 6 && cases[i].rules[j]; j += 2)
+			sprintf(text + strlen(text), "[rule]\nfrom = %s\nto = print\naction = %s\n", cases[i].rules[j],
+				cases[i].rules[j + 1]);
+		rules(fixture, text);
+		policy_shown_to(fixture->policy, &me, "print", write_shown, shown);
+		if (strcmp(shown, cases[i].shown))
+			fail_msg("case %u: %s, not %s", i, shown, cases[i].shown);
+		*shown = '\0';
+		policy_shown_to(fixture->policy, &me, "other", write_shown, shown);
+		assert_string_equal(shown, "");
+	}
+}
+
+static void to_whom_it_shows_depends_on_some_user_only(void **state)
+{
+	static const struct policy_subject me = {.domid = 1, .is_self = true, .name = "", .uuid = ""};
+	struct fixture *fixture = *state;
+	char shown[512] = "";
+
+	rules(fixture, "[rule]\nfrom = 3\nuid = 5\nto = *\naction = deny\n"
+		       "[rule]\nfrom = 3\nuid = 6\nto = pr*\naction = allow\n"
+		       "[rule]\nfrom = 4\nuid = 5, *\nto = *\naction = deny\n"
+		       "[rule]\nfrom = *\nto = print\naction = allow\n");
+	policy_shown_to(fixture->policy, &me, "print", write_shown, shown);
+	assert_string_equal(shown, "!4 *");
+	assert_true(policy_shows(fixture->policy, &guest, "print"));
+}
+
 /* --- mistakes ------------------------------------------------------------------------------------------------------- */
 
 static void unknown_sections_and_keys_are_errors(void **state)
@@ -517,6 +582,8 @@ int main(void)
 		TEST(rules_about_reaching_and_binding_are_kept_apart),
 		TEST(an_endpoint_shows_where_some_user_may_reach_it),
 		TEST(what_is_denied_to_all_users_does_not_show),
+		TEST(to_whom_an_endpoint_shows_is_said_in_the_words_of_the_rules),
+		TEST(to_whom_it_shows_depends_on_some_user_only),
 		TEST(unknown_sections_and_keys_are_errors),
 		TEST(lines_that_are_not_ini_are_errors),
 		TEST(what_a_rule_lacks_is_named_with_its_line),
