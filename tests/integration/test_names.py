@@ -29,7 +29,9 @@ def knows(node, names):
 
 def receives(receiver, sender, address):
     """What `xenmsg recv --json` says of the sender of a message to this address."""
-    knows(receiver, {sender.domid: known(sender)[sender.domid]})
+    # The sender's daemon learns its own name from XenStore, the receiver's from domain 0, in no order: both are looked at again.
+    eventually(lambda: known(receiver).get(sender.domid) == known(sender)[sender.domid] != "",
+               f"domains {receiver.domid} and {sender.domid} agree on the sender's name")
     inbox = receiver.receiver("inbox", "--count", "1", "--json")
     eventually(lambda: sender.xenmsg("send", address, "x").returncode == EXIT_OK, f"{address} is reached")
     return json.loads(inbox.output())["sender"]
@@ -63,7 +65,8 @@ def test_the_listings_show_names_and_uuids(nodes, host):
     assert one.link(0)["peer"]["name"] == "Domain-0"
     with Holder(two, "print"):
         eventually(lambda: b"print" in one.xenmsg("endpoints").stdout, "the endpoint is advertised")
-        assert {"domid": 2, "domain": "dom2", "name": "print"} in json.loads(one.xenmsg("endpoints", "dom2", "--json").stdout)
+        listed = json.loads(one.xenmsg("endpoints", "dom2", "--json").stdout)
+        assert {"domid": 2, "domain": "dom2", "name": "print", "visible_to": None} in listed
         assert b"dom2" in one.xenmsg("endpoints").stdout
     assert one.xenmsg("ping", "--count", "1", "dom2").returncode == EXIT_OK
 
@@ -89,6 +92,8 @@ def test_a_rename_is_followed(nodes, host):
     # the name goes to another domain
     host.sim("rename", 2, "old-work")
     host.sim("rename", 1, "work")
+    for node in (zero, one, two):
+        knows(node, {1: "work", 2: "old-work"})
     assert receives(one, two, "work:inbox")["name"] == "old-work"
 
 
