@@ -88,6 +88,42 @@ static int write_endpoints(struct json_object *endpoints)
 	return code;
 }
 
+/* What it has of something, and what it might have of it now. */
+static void write_use(struct writer *writer, struct json_object *account, const char *name, int64_t *refused)
+{
+	struct json_object *resource = at(account, name);
+	int64_t used = number_at(resource, "used");
+	char text[48];
+
+	snprintf(text, sizeof(text), "%" PRId64 "/%" PRId64, used, used + number_at(resource, "available"));
+	writer_text(writer, name, resource ? text : NULL);
+	*refused += number_at(resource, "refused");
+}
+
+static int write_accounts(struct json_object *accounts)
+{
+	struct writer *writer = writer_new(WRITER_TABLE);
+	int code;
+
+	for (size_t i = 0; i < json_object_array_length(accounts); i++) {
+		static const char *const names[] = {"clients", "endpoints", "channels", "queued_bytes", "descriptors"};
+		struct json_object *account = json_object_array_get_idx(accounts, i);
+		int64_t refused = 0;
+		char who[48];
+
+		snprintf(who, sizeof(who), "%s %" PRId64, strcmp(text_at(account, "kind"), "uid") ? "domain" : "uid",
+			 number_at(account, "id"));
+		writer_text(writer, "account", who);
+		for (size_t j = 0; j < sizeof(names) / sizeof(names[0]); j++)
+			write_use(writer, account, names[j], &refused);
+		writer_number(writer, "refused", refused);
+		writer_end_row(writer);
+	}
+	code = writer_finish(writer);
+	writer_free(writer);
+	return code;
+}
+
 static int write_summary(struct json_object *status)
 {
 	struct json_object *grants = at(status, "grants"), *store = at(status, "store");
@@ -113,6 +149,10 @@ static int write_summary(struct json_object *status)
 	if (code == EXIT_DONE && length_at(status, "endpoints") > 0) {
 		putchar('\n');
 		code = write_endpoints(at(status, "endpoints"));
+	}
+	if (code == EXIT_DONE && length_at(status, "accounts") > 0) {
+		putchar('\n');
+		code = write_accounts(at(status, "accounts"));
 	}
 	return code ? code : cli_flush();
 }

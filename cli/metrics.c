@@ -29,6 +29,7 @@ static const struct {
 	{"endpoints", "uid", "uid"},	  {"endpoints", "pid", "pid"},	  {"clients", "uid", "uid"},
 	{"clients", "pid", "pid"},	  {"clients", "comm", "comm"},	  {"peers", "domid", "domid"},
 	{"peers", "name", "name"},	  {"denied", "from", "from"},	  {"denied", "to", "to"},
+	{"accounts", "kind", "kind"},	  {"accounts", "id", "id"},
 };
 #define LABELS (sizeof(labels) / sizeof(labels[0]))
 

@@ -131,7 +131,7 @@ int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind, const 
 		return r;
 	}
 	channel->opener.hop = hop;
-	channel->account = account_ref(hop->account);
+	charge_init(&channel->charge, hop->account);
 	*out = channel;
 	return 0;
 }
@@ -150,10 +150,10 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 	int r = hop_number(hop, &end->number);
 
 	if (r == 0)
-		r = account_charge(channel->account, 1, windows);
+		r = charge_all(&channel->charge,
+			       (uint64_t[QUOTA_RESOURCES]){[QUOTA_CHANNELS] = 1, [QUOTA_BYTES] = windows});
 	if (r < 0)
 		return r;
-	channel->charged = windows;
 	channel->endpoint = strdup(endpoint);
 	if (!channel->endpoint)
 		return -ENOMEM;
@@ -182,7 +182,7 @@ bool channel_was_refused(struct channel *channel, int *error)
 {
 	struct channel_end *end = &channel->opener;
 
-	if (!end->want_reset || end->abort || channel->acceptor.hop || channel->charged)
+	if (!end->want_reset || end->abort || channel->acceptor.hop || channel->charge.held[QUOTA_CHANNELS])
 		return false;
 	*error = (int)end->reset_error;
 	end->want_reset = false;
@@ -434,8 +434,8 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 		settle_released(end->channel, offset);
 	/* The sender has filled half of its window before the first of it was taken: a larger one lets it go on. */
 	if (end->window < CHANNEL_WINDOW_MAX && source->received - end->consumed >= end->window / 2 &&
-	    account_charge(end->channel->account, 0, end->window) == 0) {
-		end->channel->charged += end->window;
+	    charge_fits(&end->channel->charge, QUOTA_BYTES, end->window)) {
+		charge_add(&end->channel->charge, QUOTA_BYTES, end->window);
 		end->window *= 2;
 	}
 	end->consumed = offset;
@@ -676,9 +676,7 @@ void channel_free(struct channel *channel)
 	}
 	if (channel->cancel_timer)
 		event_free(channel->cancel_timer);
-	if (channel->charged)
-		account_release(channel->account, 1, channel->charged);
-	account_unref(channel->account);
+	charge_end(&channel->charge);
 	free(channel->endpoint);
 	free(channel->domain_name);
 	free(channel);

@@ -27,12 +27,12 @@
 
 #include <uthash.h>
 
+#include "daemon/quota.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
 
 struct evbuffer;
 struct event;
-struct account;
 struct hop;
 struct relay;
 
@@ -84,8 +84,7 @@ struct channel {
 	char *domain_name; /* of the sender, for programs; NULL: unknown */
 	uint64_t max_message;
 	struct channel_end opener, acceptor;
-	struct account *account; /* of who opened it, charged with the channel and its windows */
-	uint64_t charged;
+	struct charge charge; /* of who opened it, for the channel and its windows */
 	struct channel_cancel *cancels; /* asked of the acceptor's hop, not yet answered; oldest first */
 	struct event *cancel_timer;
 	bool ended;

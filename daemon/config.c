@@ -44,6 +44,8 @@ struct key {
 #define AT(field)     offsetof(struct config, field)
 #define RING_ALLOWED  "a power of two from 1K to 1M"
 #define COUNT_ALLOWED "a number from 1 to 65536"
+#define POOL_MAX      (1u << 20)
+#define POOL_ALLOWED  "a number from 2 to 1048576"
 
 enum key_index {
 	KEY_SOCKET,
@@ -68,6 +70,12 @@ enum key_index {
 	KEY_MAX_QUEUED_BYTES_PER_UID,
 	KEY_MAX_CHANNELS_PER_PEER,
 	KEY_MAX_QUEUED_BYTES_PER_PEER,
+	KEY_MAX_DESCRIPTORS_PER_UID,
+	KEY_MAX_DESCRIPTORS_PER_PEER,
+	KEY_MAX_CLIENTS,
+	KEY_MAX_ENDPOINTS,
+	KEY_MAX_CHANNELS,
+	KEY_MAX_QUEUED_BYTES,
 	KEYS,
 };
 
@@ -114,6 +122,18 @@ static const struct key keys[KEYS] = {
 	[KEY_MAX_QUEUED_BYTES_PER_PEER] = {"limits", "max-queued-bytes-per-peer", VALUE_SIZE64,
 					   AT(max_queued_bytes_per_peer), 64 * KIB, 1024 * GIB,
 					   "a size from 64K to 1024G"},
+	[KEY_MAX_DESCRIPTORS_PER_UID] = {"limits", "max-descriptors-per-uid", VALUE_COUNT,
+					 AT(max_descriptors_per_uid), 1, 65536, COUNT_ALLOWED},
+	[KEY_MAX_DESCRIPTORS_PER_PEER] = {"limits", "max-descriptors-per-peer", VALUE_COUNT,
+					  AT(max_descriptors_per_peer), 1, 65536, COUNT_ALLOWED},
+	/* Below these nobody's share would be anything. */
+	[KEY_MAX_CLIENTS] = {"limits", "max-clients", VALUE_COUNT, AT(max_clients), 2, POOL_MAX, POOL_ALLOWED},
+	[KEY_MAX_ENDPOINTS] = {"limits", "max-endpoints", VALUE_COUNT, AT(max_endpoints), 2, POOL_MAX,
+			       POOL_ALLOWED},
+	[KEY_MAX_CHANNELS] = {"limits", "max-channels", VALUE_COUNT, AT(max_channels), 2, POOL_MAX,
+			      POOL_ALLOWED},
+	[KEY_MAX_QUEUED_BYTES] = {"limits", "max-queued-bytes", VALUE_SIZE64, AT(max_queued_bytes), 256 * KIB,
+				  1024 * GIB, "a size from 256K to 1024G"},
 };
 
 int config_init(struct config *config)
@@ -136,6 +156,12 @@ int config_init(struct config *config)
 		.max_queued_bytes_per_uid = 64 * MIB,
 		.max_channels_per_peer = 4096,
 		.max_queued_bytes_per_peer = 64 * MIB,
+		.max_descriptors_per_uid = 4096,
+		.max_descriptors_per_peer = 4096,
+		.max_clients = 4096,
+		.max_endpoints = 16384,
+		.max_channels = 65536,
+		.max_queued_bytes = 512 * MIB,
 	};
 	config->policy_dir = strdup("/etc/xenmsg/policy.d");
 	return config->policy_dir ? 0 : -ENOMEM;

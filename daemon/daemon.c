@@ -16,6 +16,7 @@
 #include "daemon/access.h"
 #include "daemon/channel.h"
 #include "daemon/daemon_internal.h"
+#include "daemon/descriptors.h"
 #include "daemon/directory.h"
 #include "daemon/link.h"
 #include "daemon/local.h"
@@ -520,10 +521,29 @@ int daemon_start_peers(struct daemon *daemon)
 static int start_relay(struct daemon *daemon)
 {
 	const struct config *config = &daemon->config;
+	/* A peer has no clients here, and of its endpoints we keep what fits into its XenStore leaf. */
 	const struct quota_limits limits = {
-		.channels = {[QUOTA_UID] = config->max_channels_per_uid, [QUOTA_PEER] = config->max_channels_per_peer},
-		.bytes = {[QUOTA_UID] = config->max_queued_bytes_per_uid,
-			  [QUOTA_PEER] = config->max_queued_bytes_per_peer},
+		.pool = {
+			[QUOTA_CLIENTS] = config->max_clients,
+			[QUOTA_ENDPOINTS] = config->max_endpoints,
+			[QUOTA_CHANNELS] = config->max_channels,
+			[QUOTA_BYTES] = config->max_queued_bytes,
+			[QUOTA_DESCRIPTORS] = descriptors_pool(),
+		},
+		.max = {
+			[QUOTA_UID] = {
+				[QUOTA_CLIENTS] = config->max_clients_per_uid,
+				[QUOTA_ENDPOINTS] = config->max_endpoints_per_uid,
+				[QUOTA_CHANNELS] = config->max_channels_per_uid,
+				[QUOTA_BYTES] = config->max_queued_bytes_per_uid,
+				[QUOTA_DESCRIPTORS] = config->max_descriptors_per_uid,
+			},
+			[QUOTA_PEER] = {
+				[QUOTA_CHANNELS] = config->max_channels_per_peer,
+				[QUOTA_BYTES] = config->max_queued_bytes_per_peer,
+				[QUOTA_DESCRIPTORS] = config->max_descriptors_per_peer,
+			},
+		},
 	};
 	int r = relay_init(&daemon->relay, daemon->base, config->max_message);
 
@@ -611,7 +631,6 @@ static int start_local(struct daemon *daemon)
 {
 	struct local_options options = {
 		.socket_path = daemon->config.socket,
-		.clients_per_uid = daemon->config.max_clients_per_uid,
 		.session = {
 			.domid = daemon->domid,
 			.ring_size = LOCAL_RING_SIZE,

@@ -633,7 +633,7 @@ static void fill_info(struct link *link, struct link_info *info)
 		.rtt_ns = link->rtt_ns,
 		.tx = link->hop.tx,
 		.rx = link->hop.rx,
-		.usage = account_usage(link->hop.account),
+		.account = link->hop.account,
 		.since = link->since,
 		.version = link->version,
 		.last_error = link->last_error,

@@ -83,7 +83,7 @@ struct link_info {
 	uint32_t ring_bytes, pages, channels, unacknowledged;
 	uint64_t rtt_ns; /* 0: not measured */
 	struct hop_stats tx, rx;
-	struct quota_usage usage; /* what the peer is charged for */
+	const struct account *account; /* what the peer is charged for */
 	uint64_t since; /* seconds since 1970 */
 	const char *version, *last_error;
 };

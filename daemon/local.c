@@ -40,21 +40,10 @@ struct local {
 	struct log_limit limit;
 };
 
-static unsigned sessions_of(struct local *local, uid_t uid)
-{
-	struct member *member;
-	unsigned count = 0;
-
-	DL_FOREACH(local->members, member)
-		if (session_credentials(member->session)->uid == uid)
-			count++;
-	return count;
-}
-
 static void add_session(struct local *local, int fd)
 {
 	struct member *member = calloc(1, sizeof(*member));
-	uid_t uid;
+	char why[160];
 	int r;
 
 	if (!member) {
@@ -68,9 +57,9 @@ static void add_session(struct local *local, int fd)
 		return;
 	}
 	DL_APPEND(local->members, member);
-	uid = session_credentials(member->session)->uid;
-	if (sessions_of(local, uid) > local->options.clients_per_uid)
-		session_refuse(member->session, -ENOBUFS, "this user has as many clients as max-clients-per-uid allows");
+	r = session_admit(member->session, why, sizeof(why));
+	if (r < 0)
+		session_refuse(member->session, r, why);
 }
 
 /* Without descriptors left, accept() would fail at once again and again: others need a moment to close some. */

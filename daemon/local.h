@@ -15,7 +15,6 @@ struct local;
 
 struct local_options {
 	const char *socket_path;
-	uint32_t clients_per_uid;
 	struct session_options session;
 };
 

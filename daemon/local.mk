@@ -8,6 +8,7 @@ libdaemon_la_SOURCES = \
 	daemon/config.c daemon/config.h \
 	daemon/daemon.c daemon/daemon.h daemon/daemon_internal.h \
 	daemon/denied.c daemon/denied.h \
+	daemon/descriptors.c daemon/descriptors.h \
 	daemon/directory.c daemon/directory.h \
 	daemon/hop.c daemon/hop.h daemon/hop_internal.h \
 	daemon/hop_input.c \

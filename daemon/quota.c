@@ -2,9 +2,27 @@
 #include "daemon/quota.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <uthash.h>
+
+#include "daemon/log.h"
+
+static const struct resource {
+	const char *name;
+	const char *words;
+	const char *max[QUOTA_KINDS]; /* the settings */
+	const char *pool;
+} resources[QUOTA_RESOURCES] = {
+	[QUOTA_CLIENTS] = {"clients", "clients", {"max-clients-per-uid", ""}, "max-clients"},
+	[QUOTA_ENDPOINTS] = {"endpoints", "endpoints", {"max-endpoints-per-uid", ""}, "max-endpoints"},
+	[QUOTA_CHANNELS] = {"channels", "channels", {"max-channels-per-uid", "max-channels-per-peer"}, "max-channels"},
+	[QUOTA_BYTES] = {"queued_bytes", "queued bytes", {"max-queued-bytes-per-uid", "max-queued-bytes-per-peer"},
+			 "max-queued-bytes"},
+	[QUOTA_DESCRIPTORS] = {"descriptors", "descriptors", {"max-descriptors-per-uid", "max-descriptors-per-peer"},
+			       "its limit of open files"},
+};
 
 struct key {
 	uint32_t kind, id;
@@ -14,29 +32,68 @@ struct account {
 	struct key key;
 	struct quota *quota;
 	unsigned references;
-	uint32_t channels;
-	uint64_t bytes;
-	uint64_t refused;
+	uint64_t used[QUOTA_RESOURCES];
+	uint64_t refused[QUOTA_RESOURCES];
 	UT_hash_handle hh;
 };
 
 struct quota {
 	struct quota_limits limits;
+	struct quota_pool pools[QUOTA_RESOURCES];
 	struct account *accounts;
+	struct log_limit log_limit;
 };
 
 struct quota *quota_new(const struct quota_limits *limits)
 {
 	struct quota *quota = calloc(1, sizeof(*quota));
 
-	if (quota)
-		quota->limits = *limits;
+	if (!quota)
+		return NULL;
+	quota->limits = *limits;
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		quota->pools[i].size = limits->pool[i];
 	return quota;
 }
 
 void quota_free(struct quota *quota)
 {
 	free(quota);
+}
+
+const char *quota_resource_name(enum quota_resource resource)
+{
+	return resources[resource].name;
+}
+
+struct quota_pool quota_pool(const struct quota *quota, enum quota_resource resource)
+{
+	return quota->pools[resource];
+}
+
+void quota_each(const struct quota *quota, void (*each)(void *userdata, const struct account *account), void *userdata)
+{
+	for (const struct account *account = quota->accounts; account; account = account->hh.next)
+		each(userdata, account);
+}
+
+uint64_t quota_share(uint64_t left, uint64_t holders, uint64_t held)
+{
+	uint64_t both, share;
+
+	if (__builtin_add_overflow(left, held, &both))
+		both = UINT64_MAX;
+	share = both / (holders + 1);
+	return share > held ? share - held : 0;
+}
+
+/* --- accounts ------------------------------------------------------------------------------------------------------- */
+
+static int by_key(const struct account *a, const struct account *b)
+{
+	if (a->key.kind != b->key.kind)
+		return a->key.kind < b->key.kind ? -1 : 1;
+	return a->key.id < b->key.id ? -1 : a->key.id > b->key.id;
 }
 
 struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_t id)
@@ -53,7 +110,7 @@ struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_
 	account->key = key;
 	account->quota = quota;
 	account->references = 1;
-	HASH_ADD(hh, quota->accounts, key, sizeof(account->key), account);
+	HASH_ADD_INORDER(hh, quota->accounts, key, sizeof(account->key), account, by_key);
 	return account;
 }
 
@@ -72,40 +129,159 @@ void account_unref(struct account *account)
 	free(account);
 }
 
-int account_charge(struct account *account, uint32_t channels, uint64_t bytes)
+enum quota_kind account_kind(const struct account *account)
 {
-	const struct quota_limits *limits;
-
-	if (!account)
-		return 0;
-	limits = &account->quota->limits;
-	if (channels > limits->channels[account->key.kind] - account->channels ||
-	    bytes > limits->bytes[account->key.kind] - account->bytes) {
-		account->refused++;
-		return -ENOBUFS;
-	}
-	account->channels += channels;
-	account->bytes += bytes;
-	return 0;
+	return (enum quota_kind)account->key.kind;
 }
 
-void account_release(struct account *account, uint32_t channels, uint64_t bytes)
+uint32_t account_id(const struct account *account)
 {
-	if (!account)
-		return;
-	account->channels -= channels;
-	account->bytes -= bytes;
+	return account->key.id;
 }
 
-struct quota_usage account_usage(const struct account *account)
+static uint64_t max_of(const struct account *account, enum quota_resource resource)
+{
+	return account->quota->limits.max[account->key.kind][resource];
+}
+
+/* The rest of its maximum. */
+static uint64_t below_max(const struct account *account, enum quota_resource resource)
+{
+	return max_of(account, resource) - account->used[resource];
+}
+
+/* The rest of its share. */
+static uint64_t of_share(const struct account *account, enum quota_resource resource)
+{
+	const struct quota_pool *pool = &account->quota->pools[resource];
+	uint64_t used = account->used[resource];
+
+	return quota_share(pool->size - pool->used, pool->accounts + (used == 0), used);
+}
+
+static uint64_t available(const struct account *account, enum quota_resource resource)
+{
+	uint64_t max = below_max(account, resource), share = of_share(account, resource);
+
+	return max < share ? max : share;
+}
+
+bool account_may_hold(const struct account *account, enum quota_resource resource)
+{
+	return account && max_of(account, resource) > 0;
+}
+
+struct quota_usage account_usage(const struct account *account, enum quota_resource resource)
 {
 	if (!account)
 		return (struct quota_usage){0};
 	return (struct quota_usage){
-		.channels = account->channels,
-		.channels_max = account->quota->limits.channels[account->key.kind],
-		.bytes = account->bytes,
-		.bytes_max = account->quota->limits.bytes[account->key.kind],
-		.refused = account->refused,
+		.used = account->used[resource],
+		.max = max_of(account, resource),
+		.available = available(account, resource),
+		.refused = account->refused[resource],
 	};
+}
+
+void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text, size_t size)
+{
+	const struct resource *what = &resources[resource];
+	const char *who;
+
+	snprintf(text, size, "%s", "");
+	if (!account)
+		return;
+	who = account->key.kind == QUOTA_UID ? "user" : "domain";
+	if (amount > below_max(account, resource))
+		snprintf(text, size, "this %s has as many %s as %s allows", who, what->words, what->max[account->key.kind]);
+	else
+		snprintf(text, size, "this %s has its share of the daemon's %s (%s), the rest is for others", who, what->words,
+			 what->pool);
+}
+
+static void refuse(struct account *account, enum quota_resource resource, uint64_t amount)
+{
+	char why[160];
+
+	/* Once for each account; how often it goes on trying is counted in status. */
+	if (account->refused[resource]++ > 0)
+		return;
+	account_explain(account, resource, amount, why, sizeof(why));
+	log_limited(&account->quota->log_limit, LOG_LEVEL_WARNING, "%s %u gets ENOBUFS: %s",
+		    account->key.kind == QUOTA_UID ? "uid" : "domain", account->key.id, why);
+}
+
+/* --- charges -------------------------------------------------------------------------------------------------------- */
+
+void charge_init(struct charge *charge, struct account *account)
+{
+	*charge = (struct charge){.account = account_ref(account)};
+}
+
+bool charge_fits(const struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	return !charge->account || amount == 0 || amount <= available(charge->account, resource);
+}
+
+static void take(struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	struct account *account = charge->account;
+	struct quota_pool *pool;
+
+	charge->held[resource] += amount;
+	if (!account || amount == 0)
+		return;
+	pool = &account->quota->pools[resource];
+	pool->accounts += account->used[resource] == 0;
+	pool->used += amount;
+	account->used[resource] += amount;
+}
+
+int charge_all(struct charge *charge, const uint64_t amounts[QUOTA_RESOURCES])
+{
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
+		if (charge_fits(charge, i, amounts[i]))
+			continue;
+		refuse(charge->account, i, amounts[i]);
+		return -ENOBUFS;
+	}
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		take(charge, i, amounts[i]);
+	return 0;
+}
+
+int charge_add(struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	uint64_t amounts[QUOTA_RESOURCES] = {0};
+
+	amounts[resource] = amount;
+	return charge_all(charge, amounts);
+}
+
+void charge_release(struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	struct account *account = charge->account;
+	struct quota_pool *pool;
+
+	charge->held[resource] -= amount;
+	if (!account || amount == 0)
+		return;
+	pool = &account->quota->pools[resource];
+	account->used[resource] -= amount;
+	pool->used -= amount;
+	pool->accounts -= account->used[resource] == 0;
+}
+
+void charge_end(struct charge *charge)
+{
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		charge_release(charge, i, charge->held[i]);
+	account_unref(charge->account);
+	charge->account = NULL;
+}
+
+void charge_move(struct charge *to, struct charge *from)
+{
+	*to = *from;
+	*from = (struct charge){0};
 }

@@ -27,31 +27,11 @@ static void reply_error(struct session *session, uint32_t request, int error, co
 	session_reply(session, request, error, why, strlen(why));
 }
 
-struct endpoint_count {
-	uid_t uid;
-	unsigned count;
-};
-
-static void count_endpoint(void *userdata, const struct endpoint *endpoint)
-{
-	struct endpoint_count *count = userdata;
-
-	count->count += endpoint->uid == count->uid;
-}
-
-static bool may_bind_more(struct daemon *daemon, uid_t uid)
-{
-	struct endpoint_count count = {.uid = uid};
-
-	router_each(daemon->router, count_endpoint, &count);
-	return count.count < daemon->config.max_endpoints_per_uid;
-}
-
 static void bind_endpoint(struct daemon *daemon, struct session *session, uint32_t request,
 			  const struct frame_bind *bind)
 {
 	const struct ucred *credentials = session_credentials(session);
-	char name[ENDPOINT_NAME_MAX + 1];
+	char name[ENDPOINT_NAME_MAX + 1], why[160];
 	int r = -EINVAL;
 
 	if (endpoint_name_is_valid(bind->endpoint.data, bind->endpoint.size)) {
@@ -60,16 +40,16 @@ static void bind_endpoint(struct daemon *daemon, struct session *session, uint32
 		r = access_bind(daemon->access, session_socket(session), credentials->uid, credentials->gid, name,
 				local_group(daemon->local));
 	}
-	if (r == 0 && !may_bind_more(daemon, credentials->uid))
-		r = -ENOBUFS;
 	if (r == 0)
 		r = router_bind(daemon->router, session_hop(session), bind->endpoint, bind->kinds, credentials->uid,
 				credentials->pid);
+	if (r == -ENOBUFS)
+		account_explain(session_hop(session)->account, QUOTA_ENDPOINTS, 1, why, sizeof(why));
 	if (r == -EACCES)
 		reply_error(session, request, EACCES,
 			    "policy doesn't let this user bind it; root and the socket's group may, and who a [bind] allows");
 	else if (r == -ENOBUFS)
-		reply_error(session, request, ENOBUFS, "this user has as many endpoints as max-endpoints-per-uid allows");
+		reply_error(session, request, ENOBUFS, why);
 	else if (r == -EEXIST)
 		reply_error(session, request, EEXIST, "a program has bound this endpoint already");
 	else if (r == -EINVAL)
@@ -131,6 +111,7 @@ static void answer_query(struct daemon *daemon, struct session *session, uint32_
 		.access = daemon->access,
 		.links = daemon->links,
 		.local = daemon->local,
+		.quota = daemon->quota,
 		.peers = daemon->peers,
 		.router = daemon->router,
 		.store = daemon->store,

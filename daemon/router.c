@@ -41,6 +41,7 @@ void router_free(struct router *router)
 		return;
 	HASH_ITER (hh, router->endpoints, endpoint, next) {
 		HASH_DEL(router->endpoints, endpoint);
+		charge_end(&endpoint->charge);
 		free(endpoint);
 	}
 	free(router);
@@ -62,6 +63,7 @@ static int by_name(const struct endpoint *a, const struct endpoint *b)
 int router_bind(struct router *router, struct hop *hop, struct frame_text name, uint32_t kinds, uid_t uid, pid_t pid)
 {
 	struct endpoint *endpoint;
+	int r;
 
 	if (!endpoint_name_is_valid(name.data, name.size) || !kinds)
 		return -EINVAL;
@@ -70,6 +72,13 @@ int router_bind(struct router *router, struct hop *hop, struct frame_text name, 
 	endpoint = calloc(1, sizeof(*endpoint));
 	if (!endpoint)
 		return -ENOMEM;
+	charge_init(&endpoint->charge, hop->account);
+	r = charge_add(&endpoint->charge, QUOTA_ENDPOINTS, 1);
+	if (r < 0) {
+		charge_end(&endpoint->charge);
+		free(endpoint);
+		return r;
+	}
 	memcpy(endpoint->name, name.data, name.size);
 	endpoint->kinds = kinds;
 	endpoint->hop = hop;
@@ -84,6 +93,7 @@ static void remove_endpoint(struct router *router, struct endpoint *endpoint)
 {
 	HASH_DEL(router->endpoints, endpoint);
 	router->callbacks.changed(router->userdata, endpoint, false);
+	charge_end(&endpoint->charge);
 	free(endpoint);
 }
 

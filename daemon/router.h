@@ -13,6 +13,7 @@
 
 #include <uthash.h>
 
+#include "daemon/quota.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 
@@ -26,6 +27,7 @@ struct endpoint {
 	struct hop *hop;
 	uid_t uid;
 	pid_t pid;
+	struct charge charge; /* of who has bound it */
 	UT_hash_handle hh;
 };
 
@@ -49,7 +51,7 @@ void router_free(struct router *router);
 /* This domain has another number now. */
 void router_renumber(struct router *router, uint32_t domid);
 
-/* -EEXIST: somebody (also this hop) has it; -EINVAL: not a name, or no kinds. */
+/* -EEXIST: somebody (also this hop) has it; -EINVAL: not a name, or no kinds; -ENOBUFS: the user has too many. */
 int router_bind(struct router *router, struct hop *hop, struct frame_text name, uint32_t kinds, uid_t uid, pid_t pid);
 /* -ENOENT: this hop hasn't bound it. The program has reset its channels itself. */
 int router_unbind(struct router *router, struct hop *hop, struct frame_text name);

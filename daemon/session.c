@@ -23,6 +23,7 @@
 #define IN_RING_SIZE	 262144u
 #define MEMORY_HEAD	 4096u	 /* the control blocks' page */
 #define GREETING_FRAME_MAX 256u
+#define MEMORY_DESCRIPTORS 3u /* the memory, while it is handed over, and two eventfds */
 
 enum state {
 	GREETING,
@@ -40,6 +41,7 @@ struct session {
 	enum state state;
 	int fd;
 	struct ucred credentials;
+	struct charge charge; /* of its user, for the program and its descriptors */
 	char comm[17];
 	struct event *socket_event, *greeting_timer;
 	uint8_t greeting[GREETING_FRAME_MAX];
@@ -375,10 +377,16 @@ static void start_running(struct session *session, const struct frame_hello_loca
 		.max_message = session->relay->max_message,
 	};
 	int memory_fd = -1, r;
+	char why[160];
 
 	memcpy(welcome.instance, session->options.instance, sizeof(welcome.instance));
 	if (hello->flags & HELLO_SHARED_MEMORY) {
 		welcome.flags = HELLO_SHARED_MEMORY;
+		if (charge_add(&session->charge, QUOTA_DESCRIPTORS, MEMORY_DESCRIPTORS) < 0) {
+			account_explain(session->charge.account, QUOTA_DESCRIPTORS, MEMORY_DESCRIPTORS, why, sizeof(why));
+			session_refuse(session, -ENOBUFS, why);
+			return;
+		}
 		r = share_memory(session, &welcome, &memory_fd);
 	} else {
 		event_del(session->socket_event);
@@ -389,8 +397,10 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	}
 	if (r == 0)
 		r = send_welcome(session, &welcome, memory_fd);
-	if (memory_fd >= 0)
+	if (memory_fd >= 0) {
 		close(memory_fd);
+		charge_release(&session->charge, QUOTA_DESCRIPTORS, 1);
+	}
 	if (r < 0) {
 		session_refuse(session, r, r == -EMFILE || r == -ENFILE ? "the daemon has no descriptors left"
 								  : "the daemon can't set up the session");
@@ -466,6 +476,7 @@ static void hand_over_stream(struct session *session, const struct frame_header 
 
 	event_del(session->socket_event);
 	session->fd = -1;
+	charge_end(&session->charge); /* the stream pays for the socket from here on */
 	session->ops->stream(session->userdata, session, fd, header, session->greeting + FRAME_HEADER_SIZE);
 	end_session(session);
 }
@@ -596,6 +607,7 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 		goto fail;
 	if (relay->quota)
 		session->hop.account = quota_account(relay->quota, QUOTA_UID, session->credentials.uid);
+	charge_init(&session->charge, session->hop.account);
 	read_comm(session);
 	session->socket_event = event_new(relay->base, fd, EV_READ | EV_PERSIST, on_socket, session);
 	session->greeting_timer = evtimer_new(relay->base, on_greeting_timeout, session);
@@ -637,7 +649,19 @@ void session_free(struct session *session)
 	free(session->to_socket);
 	if (session->fd >= 0)
 		close(session->fd);
+	charge_end(&session->charge);
 	free(session);
+}
+
+int session_admit(struct session *session, char *why, size_t size)
+{
+	struct charge *charge = &session->charge;
+	int r = charge_all(charge, (uint64_t[QUOTA_RESOURCES]){[QUOTA_CLIENTS] = 1, [QUOTA_DESCRIPTORS] = 1});
+
+	if (r < 0)
+		account_explain(charge->account, charge_fits(charge, QUOTA_CLIENTS, 1) ? QUOTA_DESCRIPTORS : QUOTA_CLIENTS, 1,
+				why, size);
+	return r;
 }
 
 void session_cut_off(struct session *session, int error, const char *why)

@@ -50,6 +50,8 @@ int session_new(struct session **session, struct relay *relay, int fd, const str
 		const struct session_ops *ops, void *userdata);
 /* Ends it without a word to `gone`. */
 void session_free(struct session *session);
+/* Charges its user with one more program. -ENOBUFS: refuse it, with the reason in `why`. */
+int session_admit(struct session *session, char *why, size_t size);
 /* For one that has just been made: says why not and ends it, calling `gone`. */
 void session_refuse(struct session *session, int error, const char *why);
 /* Tells the program why, and ends it at the end of the turn. */

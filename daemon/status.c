@@ -71,11 +71,15 @@ struct listing {
 /* --- links ---------------------------------------------------------------------------------------------------------- */
 
 /* Of the whole uid or peer, not of this program alone. */
-static void add_usage(struct json_object *usage, struct quota_usage charged)
+static void add_usage(struct json_object *usage, const struct account *account)
 {
-	add_number(usage, "channels_charged", charged.channels);
-	add_number(usage, "bytes_charged", charged.bytes);
-	add_number(usage, "refused", charged.refused);
+	uint64_t refused = 0;
+
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		refused += account_usage(account, i).refused;
+	add_number(usage, "channels_charged", account_usage(account, QUOTA_CHANNELS).used);
+	add_number(usage, "bytes_charged", account_usage(account, QUOTA_BYTES).used);
+	add_number(usage, "refused", refused);
 }
 
 static void add_link(void *userdata, const struct link_info *info)
@@ -96,7 +100,7 @@ static void add_link(void *userdata, const struct link_info *info)
 	add_traffic(link, "tx", &info->tx);
 	add_traffic(link, "rx", &info->rx);
 	add_number(link, "unacked", info->unacknowledged);
-	add_usage(usage, info->usage);
+	add_usage(usage, info->account);
 	json_object_object_add(link, "usage", usage);
 	add_number(link, "resumes", 0);
 	add_text(link, "last_error", info->last_error);
@@ -152,7 +156,7 @@ static void add_client(void *userdata, struct session *session)
 	add_number(usage, "frames_out", hop->tx.frames);
 	add_number(usage, "bytes_in", hop->rx.bytes);
 	add_number(usage, "bytes_out", hop->tx.bytes);
-	add_usage(usage, account_usage(hop->account));
+	add_usage(usage, hop->account);
 	json_object_object_add(object, "usage", usage);
 	json_object_array_add(userdata, object);
 }
@@ -273,7 +277,48 @@ static struct json_object *limits_of(const struct config *config)
 	add_number(limits, "queued_bytes_per_uid", config->max_queued_bytes_per_uid);
 	add_number(limits, "channels_per_peer", config->max_channels_per_peer);
 	add_number(limits, "queued_bytes_per_peer", config->max_queued_bytes_per_peer);
+	add_number(limits, "descriptors_per_uid", config->max_descriptors_per_uid);
+	add_number(limits, "descriptors_per_peer", config->max_descriptors_per_peer);
 	return limits;
+}
+
+static struct json_object *pools_of(const struct quota *quota)
+{
+	struct json_object *pools = json_object_new_object();
+
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
+		struct json_object *object = json_object_new_object();
+		struct quota_pool pool = quota_pool(quota, i);
+
+		add_number(object, "size", pool.size);
+		add_number(object, "used", pool.used);
+		add_number(object, "accounts", pool.accounts);
+		json_object_object_add(pools, quota_resource_name(i), object);
+	}
+	return pools;
+}
+
+static void add_account(void *userdata, const struct account *account)
+{
+	struct json_object *object = json_object_new_object();
+
+	add_text(object, "kind", account_kind(account) == QUOTA_UID ? "uid" : "peer");
+	add_number(object, "id", account_id(account));
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
+		struct json_object *resource;
+		struct quota_usage usage;
+
+		if (!account_may_hold(account, i))
+			continue;
+		resource = json_object_new_object();
+		usage = account_usage(account, i);
+		add_number(resource, "used", usage.used);
+		add_number(resource, "max", usage.max);
+		add_number(resource, "available", usage.available);
+		add_number(resource, "refused", usage.refused);
+		json_object_object_add(object, quota_resource_name(i), resource);
+	}
+	json_object_array_add(userdata, object);
 }
 
 struct json_object *status_all(const struct status_sources *sources)
@@ -291,6 +336,9 @@ struct json_object *status_all(const struct status_sources *sources)
 	add_number(all, "uptime_s", (uint64_t)(now.tv_sec - sources->started));
 	add_text(all, "socket", local_path(sources->local));
 	json_object_object_add(all, "limits", limits_of(sources->config));
+	json_object_object_add(all, "pools", pools_of(sources->quota));
+	json_object_object_add(all, "accounts", list = json_object_new_array());
+	quota_each(sources->quota, add_account, list);
 	add_number(grants, "limit_pages", vchan_host_pages_limit(sources->host));
 	add_number(grants, "used_pages", vchan_host_pages_granted(sources->host));
 	add_number(grants, "waiting_links", peers_waiting(sources->peers));

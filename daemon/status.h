@@ -16,6 +16,7 @@ struct json_object;
 struct links;
 struct local;
 struct peers;
+struct quota;
 struct router;
 struct store;
 struct vchan_host;
@@ -30,6 +31,7 @@ struct status_sources {
 	struct links *links;
 	struct local *local;
 	struct peers *peers;
+	struct quota *quota;
 	struct router *router;
 	struct store *store;
 	struct vchan_host *host;

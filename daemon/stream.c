@@ -36,6 +36,7 @@ struct stream {
 	struct frame_identity identity;
 	uint64_t token;
 	int fd;
+	struct charge charge; /* for the descriptor */
 	struct event *socket_event, *turn;
 	/* The hop's DATA has a ring of its own, so that CREDIT and RESET get past what the program doesn't read. */
 	struct private_ring *to_hop, *from_hop, *data_from_hop;
@@ -448,7 +449,7 @@ static int stream_new(struct stream **out, struct relay *relay, const struct str
 }
 
 int stream_connect(struct stream **out, struct relay *relay, int fd, const struct frame_identity *identity,
-		   const char *address, const struct stream_ops *ops, void *userdata)
+		   struct charge *charge, const char *address, const struct stream_ops *ops, void *userdata)
 {
 	struct frame_open open = {.kind = CHANNEL_STREAM, .name = {address, strlen(address)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
@@ -456,13 +457,14 @@ int stream_connect(struct stream **out, struct relay *relay, int fd, const struc
 	int r = stream_new(&stream, relay, ops, userdata);
 
 	if (r < 0) {
+		charge_end(charge);
 		close(fd);
 		return r;
 	}
 	stream->state = CALLING;
 	stream->identity = *identity;
-	if (relay->quota)
-		stream->hop.account = quota_account(relay->quota, QUOTA_UID, identity->uid);
+	charge_move(&stream->charge, charge);
+	stream->hop.account = account_ref(stream->charge.account);
 	r = watch_socket(stream, fd);
 	if (r == 0 && !put_frame(stream, FRAME_OPEN, payload, frame_open_encode(&open, payload)))
 		r = -EMSGSIZE;
@@ -486,7 +488,10 @@ int stream_wait(struct stream **out, struct relay *relay, struct channel *channe
 	stream->state = WAITING;
 	stream->identity = channel->identity;
 	stream->limit = 0;
-	r = getrandom(&stream->token, sizeof(stream->token), 0) == sizeof(stream->token) ? 0 : -EIO;
+	charge_init(&stream->charge, channel->charge.account);
+	r = charge_add(&stream->charge, QUOTA_DESCRIPTORS, 1);
+	if (r == 0)
+		r = getrandom(&stream->token, sizeof(stream->token), 0) == sizeof(stream->token) ? 0 : -EIO;
 	if (r == 0)
 		r = channel_accept(channel, &stream->hop, endpoint);
 	if (r < 0) {
@@ -530,6 +535,7 @@ void stream_free(struct stream *stream)
 	free(stream->to_hop);
 	free(stream->from_hop);
 	free(stream->data_from_hop);
+	charge_end(&stream->charge);
 	free(stream);
 }
 
@@ -551,4 +557,9 @@ const struct frame_identity *stream_identity(const struct stream *stream)
 struct hop *stream_hop(struct stream *stream)
 {
 	return &stream->hop;
+}
+
+const struct account *stream_account(const struct stream *stream)
+{
+	return stream->charge.account;
 }

@@ -23,6 +23,7 @@
 
 #include "daemon/hop.h"
 
+struct charge;
 struct stream;
 
 struct stream_ops {
@@ -32,11 +33,11 @@ struct stream_ops {
 	void (*gone)(void *userdata, struct stream *stream);
 };
 
-/* A program asks for a stream to `address`. Takes over the socket, also on failure. */
+/* A program asks for a stream to `address`. Takes over the socket and the charge for it, also on failure. */
 int stream_connect(struct stream **stream, struct relay *relay, int fd, const struct frame_identity *identity,
-		   const char *address, const struct stream_ops *ops, void *userdata);
+		   struct charge *charge, const char *address, const struct stream_ops *ops, void *userdata);
 /* A peer's program has opened `channel` to `endpoint` here: the stream waits, under a number that nobody can guess, for
- * the program that has bound it. */
+ * the program that has bound it. Who has opened the channel pays for the descriptor that it will need. */
 int stream_wait(struct stream **stream, struct relay *relay, struct channel *channel, const char *endpoint,
 		const struct stream_ops *ops, void *userdata);
 uint64_t stream_token(const struct stream *stream);
@@ -47,5 +48,7 @@ void stream_free(struct stream *stream);
 
 const struct frame_identity *stream_identity(const struct stream *stream);
 struct hop *stream_hop(struct stream *stream);
+/* Who pays for it. */
+const struct account *stream_account(const struct stream *stream);
 
 #endif

@@ -10,11 +10,14 @@
 #include <utlist.h>
 
 #include "daemon/channel.h"
+#include "daemon/quota.h"
 #include "daemon/session.h"
 #include "daemon/stream.h"
 #include "wire/address.h"
 
-#define WAITING_MAX 128 /* of one program, as a backlog of listen(2) */
+/* For one program, as a backlog of listen(2). It goes in shares, so that one peer's streams can't keep out another's: with
+ * one peer or user only, half of it. */
+#define WAITING_MAX 256
 
 struct entry {
 	struct stream *stream;
@@ -104,9 +107,9 @@ static const struct stream_ops ops = {
 };
 
 /* An answer to a connection that doesn't become a stream. */
-static void refuse(int fd, int error)
+static void refuse(int fd, int error, const char *why)
 {
-	struct frame_reply reply = {.error = (uint32_t)error, .body = {"", 0}};
+	struct frame_reply reply = {.error = (uint32_t)error, .body = {why, strlen(why)}};
 	uint8_t frame[FRAME_HEADER_SIZE + 256] = {0}, rest[256];
 	struct frame_header header = {.type = FRAME_REPLY};
 
@@ -122,25 +125,38 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 		     uint32_t length)
 {
 	char address[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
+	struct account *account;
+	struct charge charge;
 	struct frame_open open;
 	struct entry *entry;
+	char why[160];
 
 	if (frame_open_decode(payload, length, &open) < 0 || open.kind != CHANNEL_STREAM) {
-		refuse(fd, EPROTO);
+		refuse(fd, EPROTO, "");
 		return;
 	}
 	if (open.name.size >= sizeof(address) || memchr(open.name.data, '\0', open.name.size)) {
-		refuse(fd, EINVAL);
+		refuse(fd, EINVAL, "");
 		return;
 	}
 	memcpy(address, open.name.data, open.name.size);
 	address[open.name.size] = '\0';
-	entry = add_entry(streams, NULL);
-	if (!entry) {
-		refuse(fd, ENOBUFS);
+	account = streams->relay->quota ? quota_account(streams->relay->quota, QUOTA_UID, identity->uid) : NULL;
+	charge_init(&charge, account);
+	account_unref(account);
+	if (charge_add(&charge, QUOTA_DESCRIPTORS, 1) < 0) {
+		account_explain(charge.account, QUOTA_DESCRIPTORS, 1, why, sizeof(why));
+		charge_end(&charge);
+		refuse(fd, ENOBUFS, why);
 		return;
 	}
-	if (stream_connect(&entry->stream, streams->relay, fd, identity, address, &ops, streams) < 0)
+	entry = add_entry(streams, NULL);
+	if (!entry) {
+		charge_end(&charge);
+		refuse(fd, ENOBUFS, "the daemon has no memory left");
+		return;
+	}
+	if (stream_connect(&entry->stream, streams->relay, fd, identity, &charge, address, &ops, streams) < 0)
 		drop_entry(streams, entry);
 }
 
@@ -150,18 +166,42 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 	uint64_t token;
 
 	if (frame_u64_decode(payload, length, &token) < 0) {
-		refuse(fd, EPROTO);
+		refuse(fd, EPROTO, "");
 		return;
 	}
 	DL_FOREACH(streams->list, entry)
 		if (entry->session && stream_is_waiting(entry->stream) && stream_token(entry->stream) == token)
 			break;
 	if (!entry) {
-		refuse(fd, ENOENT); /* it has ended meanwhile */
+		refuse(fd, ENOENT, ""); /* it has ended meanwhile */
 		return;
 	}
 	entry->session = NULL;
 	stream_take_socket(entry->stream, fd);
+}
+
+/* May another stream that this account pays for wait for the program? */
+static bool has_room(struct streams *streams, struct session *session, const struct account *account)
+{
+	const struct account *seen[WAITING_MAX];
+	unsigned waiting = 0, own = 0, accounts = 1; /* `account` */
+	struct entry *entry;
+
+	DL_FOREACH(streams->list, entry) {
+		const struct account *other;
+		unsigned i = 1;
+
+		if (entry->session != session)
+			continue;
+		waiting++;
+		other = stream_account(entry->stream);
+		own += other == account;
+		while (i < accounts && seen[i] != other)
+			i++;
+		if (i == accounts && other != account && accounts < WAITING_MAX)
+			seen[accounts++] = other;
+	}
+	return waiting < WAITING_MAX && quota_share(WAITING_MAX - waiting, accounts, own) > 0;
 }
 
 int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint, struct session *session)
@@ -169,12 +209,9 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	struct frame_incoming incoming = {.identity = channel->identity, .endpoint = {endpoint, strlen(endpoint)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	struct entry *entry;
-	unsigned waiting = 0;
 	int r;
 
-	DL_FOREACH(streams->list, entry)
-		waiting += entry->session == session;
-	if (waiting >= WAITING_MAX)
+	if (!has_room(streams, session, channel->charge.account))
 		return -ENOBUFS;
 	entry = add_entry(streams, session);
 	if (!entry)

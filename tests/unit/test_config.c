@@ -120,7 +120,9 @@ static void every_key_is_taken(void **state)
 			      "max-message = 1M\n"
 			      "max-clients-per-uid = 1\nmax-endpoints-per-uid = 2\nmax-channels-per-uid = 3\n"
 			      "max-queued-bytes-per-uid = 5G\n"
-			      "max-channels-per-peer = 4\nmax-queued-bytes-per-peer = 128K"),
+			      "max-channels-per-peer = 4\nmax-queued-bytes-per-peer = 128K\n"
+			      "max-descriptors-per-uid = 5\nmax-descriptors-per-peer = 6\n"
+			      "max-clients = 7\nmax-endpoints = 8\nmax-channels = 1048576\nmax-queued-bytes = 256K"),
 			 0);
 	assert_string_equal(config->socket, "/tmp/s");
 	assert_string_equal(config->policy_dir, "/tmp/policy");
@@ -146,6 +148,12 @@ static void every_key_is_taken(void **state)
 	assert_int_equal(config->max_queued_bytes_per_uid, 5368709120ull);
 	assert_int_equal(config->max_channels_per_peer, 4);
 	assert_int_equal(config->max_queued_bytes_per_peer, 131072);
+	assert_int_equal(config->max_descriptors_per_uid, 5);
+	assert_int_equal(config->max_descriptors_per_peer, 6);
+	assert_int_equal(config->max_clients, 7);
+	assert_int_equal(config->max_endpoints, 8);
+	assert_int_equal(config->max_channels, 1048576);
+	assert_int_equal(config->max_queued_bytes, 262144);
 }
 
 static void unknown_sections_and_keys_are_named(void **state)
@@ -204,6 +212,11 @@ static void bad_numbers_are_refused_with_what_is_allowed(void **state)
 	refuse(*state, "[limits]\nmax-message = 2G\n", 2, "max-message = 2G: must be a size from 1 to 1G");
 	refuse(*state, "[limits]\nmax-message = 0\n", 2, "must be a size");
 	refuse(*state, "[limits]\nmax-queued-bytes-per-peer = 1K\n", 2, "must be a size from 64K");
+	refuse(*state, "[limits]\nmax-descriptors-per-peer = 0\n", 2, "must be a number from 1 to 65536");
+	refuse(*state, "[limits]\nmax-clients = 1\n", 2, "max-clients = 1: must be a number from 2 to 1048576");
+	refuse(*state, "[limits]\nmax-channels = 1048577\n", 2, "must be a number from 2");
+	refuse(*state, "[limits]\nmax-endpoints = many\n", 2, "must be a number from 2");
+	refuse(*state, "[limits]\nmax-queued-bytes = 128K\n", 2, "must be a size from 256K to 1024G");
 	assert_int_equal(load(*state, "[links]\nidle-close = 0\n"), 0);
 }
 

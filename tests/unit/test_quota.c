@@ -1,136 +1,351 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Accounts: a charge is taken whole or not at all, and nobody pays for somebody else. */
+/* Accounts: a charge is taken whole or not at all, nobody pays for somebody else, and however greedy those before were, who
+ * comes new finds something. */
 #include "tests/unit/unit.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "daemon/log.h"
 #include "daemon/quota.h"
+
+#define POOL 1000000u
 
 static int set_up(void **state)
 {
 	static const struct quota_limits limits = {
-		.channels = {[QUOTA_UID] = 4, [QUOTA_PEER] = 2},
-		.bytes = {[QUOTA_UID] = 1000, [QUOTA_PEER] = 500},
+		.pool = {POOL, POOL, POOL, POOL, POOL},
+		.max = {
+			[QUOTA_UID] = {[QUOTA_CLIENTS] = 3, [QUOTA_ENDPOINTS] = UINT64_MAX, [QUOTA_CHANNELS] = 4,
+				       [QUOTA_BYTES] = 1000, [QUOTA_DESCRIPTORS] = UINT64_MAX},
+			[QUOTA_PEER] = {[QUOTA_CHANNELS] = 2, [QUOTA_BYTES] = 500, [QUOTA_DESCRIPTORS] = UINT64_MAX},
+		},
 	};
 
 	*state = quota_new(&limits);
 	return *state ? 0 : -1;
 }
 
+/* Whatever a test did, it has given back everything. */
 static int tear_down(void **state)
 {
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
+		struct quota_pool pool = quota_pool(*state, i);
+
+		if (pool.used || pool.accounts || pool.size != POOL)
+			return -1;
+	}
 	quota_free(*state);
 	return 0;
 }
 
-static void expect(const struct account *account, uint32_t channels, uint64_t bytes, uint64_t refused)
+static struct charge charge_of(struct quota *quota, enum quota_kind kind, uint32_t id)
 {
-	struct quota_usage usage = account_usage(account);
+	struct account *account = quota_account(quota, kind, id);
+	struct charge charge;
 
-	assert_int_equal(usage.channels, channels);
-	assert_int_equal(usage.bytes, bytes);
-	assert_int_equal(usage.refused, refused);
+	assert_non_null(account);
+	charge_init(&charge, account);
+	account_unref(account);
+	return charge;
 }
+
+static int charge_channels(struct charge *charge, uint64_t channels, uint64_t bytes)
+{
+	return charge_all(charge, (uint64_t[QUOTA_RESOURCES]){[QUOTA_CHANNELS] = channels, [QUOTA_BYTES] = bytes});
+}
+
+static void expect(const struct account *account, uint64_t channels, uint64_t bytes, uint64_t refused)
+{
+	struct quota_usage of_channels = account_usage(account, QUOTA_CHANNELS), of_bytes = account_usage(account, QUOTA_BYTES);
+
+	assert_int_equal(of_channels.used, channels);
+	assert_int_equal(of_bytes.used, bytes);
+	assert_int_equal(of_channels.refused + of_bytes.refused, refused);
+}
+
+/* All that it can get, in pieces of `step`; returns what it holds then. */
+static uint64_t take_all(struct charge *charge, uint64_t step)
+{
+	while (charge_add(charge, QUOTA_DESCRIPTORS, step) == 0)
+		;
+	return charge->held[QUOTA_DESCRIPTORS];
+}
+
+/* --- one account ---------------------------------------------------------------------------------------------------- */
 
 static void a_charge_fits_up_to_the_limit_and_no_further(void **state)
 {
-	struct account *account = quota_account(*state, QUOTA_UID, 1000);
+	struct charge charge = charge_of(*state, QUOTA_UID, 1000);
 
-	assert_non_null(account);
-	assert_int_equal(account_charge(account, 3, 999), 0);
-	assert_int_equal(account_charge(account, 1, 1), 0);
-	expect(account, 4, 1000, 0);
-	assert_int_equal(account_charge(account, 0, 1), -ENOBUFS);
-	assert_int_equal(account_charge(account, 1, 0), -ENOBUFS);
-	assert_int_equal(account_charge(account, 0, 0), 0);
-	expect(account, 4, 1000, 2);
-	account_release(account, 4, 1000);
-	expect(account, 0, 0, 2);
-	account_unref(account);
+	assert_int_equal(charge_channels(&charge, 3, 999), 0);
+	assert_int_equal(charge_channels(&charge, 1, 1), 0);
+	expect(charge.account, 4, 1000, 0);
+	assert_int_equal(charge_channels(&charge, 0, 1), -ENOBUFS);
+	assert_int_equal(charge_channels(&charge, 1, 0), -ENOBUFS);
+	assert_int_equal(charge_channels(&charge, 0, 0), 0);
+	expect(charge.account, 4, 1000, 2);
+	charge_release(&charge, QUOTA_CHANNELS, 4);
+	charge_release(&charge, QUOTA_BYTES, 1000);
+	expect(charge.account, 0, 0, 2);
+	charge_end(&charge);
 }
 
 static void what_does_not_fit_whole_is_not_charged_in_part(void **state)
 {
-	struct account *account = quota_account(*state, QUOTA_UID, 1000);
+	struct charge charge = charge_of(*state, QUOTA_UID, 1000);
 
-	assert_int_equal(account_charge(account, 1, 1001), -ENOBUFS);
-	assert_int_equal(account_charge(account, 5, 1), -ENOBUFS);
-	expect(account, 0, 0, 2);
-	account_unref(account);
+	assert_int_equal(charge_channels(&charge, 1, 1001), -ENOBUFS);
+	assert_int_equal(charge_channels(&charge, 5, 1), -ENOBUFS);
+	expect(charge.account, 0, 0, 2);
+	assert_int_equal(charge.held[QUOTA_CHANNELS], 0);
+	assert_int_equal(charge.held[QUOTA_BYTES], 0);
+	charge_end(&charge);
 }
 
 static void numbers_that_would_overflow_do_not_fit(void **state)
 {
-	struct account *account = quota_account(*state, QUOTA_UID, 1000);
+	struct charge charge = charge_of(*state, QUOTA_UID, 1000);
 
-	assert_int_equal(account_charge(account, 1, 1), 0);
-	assert_int_equal(account_charge(account, UINT32_MAX, 1), -ENOBUFS);
-	assert_int_equal(account_charge(account, 1, UINT64_MAX), -ENOBUFS);
-	expect(account, 1, 1, 2);
-	account_release(account, 1, 1);
-	account_unref(account);
+	assert_int_equal(charge_channels(&charge, 1, 1), 0);
+	assert_int_equal(charge_channels(&charge, UINT64_MAX, 1), -ENOBUFS);
+	assert_int_equal(charge_channels(&charge, 1, UINT64_MAX), -ENOBUFS);
+	assert_int_equal(charge_channels(&charge, 1, UINT64_MAX - 1), -ENOBUFS);
+	expect(charge.account, 1, 1, 3);
+	assert_int_equal(charge_add(&charge, QUOTA_DESCRIPTORS, UINT64_MAX), -ENOBUFS);
+	charge_end(&charge);
+	assert_int_equal(quota_share(UINT64_MAX, 1, UINT64_MAX), 0);
+	assert_int_equal(quota_share(UINT64_MAX, 1, 0), UINT64_MAX / 2);
+	assert_int_equal(quota_share(UINT64_MAX, 1, 5), UINT64_MAX / 2 - 5);
 }
+
+static void asking_whether_it_fits_is_no_refusal(void **state)
+{
+	struct charge charge = charge_of(*state, QUOTA_UID, 1000);
+
+	assert_true(charge_fits(&charge, QUOTA_BYTES, 1000));
+	assert_false(charge_fits(&charge, QUOTA_BYTES, 1001));
+	expect(charge.account, 0, 0, 0);
+	charge_end(&charge);
+}
+
+static void what_is_refused_says_which_limit_it_is(void **state)
+{
+	struct charge user = charge_of(*state, QUOTA_UID, 1000), peer = charge_of(*state, QUOTA_PEER, 7);
+	char why[160];
+
+	assert_int_equal(charge_add(&user, QUOTA_CLIENTS, 4), -ENOBUFS);
+	account_explain(user.account, QUOTA_CLIENTS, 4, why, sizeof(why));
+	assert_string_equal(why, "this user has as many clients as max-clients-per-uid allows");
+	account_explain(peer.account, QUOTA_BYTES, 501, why, sizeof(why));
+	assert_string_equal(why, "this domain has as many queued bytes as max-queued-bytes-per-peer allows");
+	assert_int_equal(charge_add(&user, QUOTA_ENDPOINTS, POOL), -ENOBUFS);
+	account_explain(user.account, QUOTA_ENDPOINTS, POOL, why, sizeof(why));
+	assert_string_equal(why, "this user has its share of the daemon's endpoints (max-endpoints), the rest is for others");
+	charge_end(&user);
+	charge_end(&peer);
+}
+
+/* --- whose account -------------------------------------------------------------------------------------------------- */
 
 static void users_and_peers_of_the_same_number_pay_for_themselves(void **state)
 {
-	struct account *user = quota_account(*state, QUOTA_UID, 3), *peer = quota_account(*state, QUOTA_PEER, 3);
-	struct account *other = quota_account(*state, QUOTA_PEER, 4);
+	struct charge user = charge_of(*state, QUOTA_UID, 3), peer = charge_of(*state, QUOTA_PEER, 3);
+	struct charge other = charge_of(*state, QUOTA_PEER, 4);
 
-	assert_ptr_not_equal(user, peer);
-	assert_int_equal(account_charge(peer, 2, 500), 0);
-	assert_int_equal(account_charge(peer, 1, 0), -ENOBUFS);
-	expect(user, 0, 0, 0);
-	assert_int_equal(account_charge(user, 4, 1000), 0);
-	assert_int_equal(account_charge(other, 2, 500), 0);
-	assert_int_equal(account_usage(peer).channels_max, 2);
-	assert_int_equal(account_usage(user).bytes_max, 1000);
-	account_release(user, 4, 1000);
-	account_release(peer, 2, 500);
-	account_release(other, 2, 500);
-	account_unref(other);
-	account_unref(peer);
-	account_unref(user);
+	assert_ptr_not_equal(user.account, peer.account);
+	assert_int_equal(charge_channels(&peer, 2, 500), 0);
+	assert_int_equal(charge_channels(&peer, 1, 0), -ENOBUFS);
+	expect(user.account, 0, 0, 0);
+	assert_int_equal(charge_channels(&user, 4, 1000), 0);
+	assert_int_equal(charge_channels(&other, 2, 500), 0);
+	assert_int_equal(account_usage(peer.account, QUOTA_CHANNELS).max, 2);
+	assert_int_equal(account_usage(user.account, QUOTA_BYTES).max, 1000);
+	assert_true(account_may_hold(user.account, QUOTA_CLIENTS));
+	assert_false(account_may_hold(peer.account, QUOTA_CLIENTS));
+	assert_int_equal(account_kind(peer.account), QUOTA_PEER);
+	assert_int_equal(account_id(other.account), 4);
+	charge_end(&user);
+	charge_end(&peer);
+	charge_end(&other);
 }
 
 static void all_programs_of_a_user_share_an_account(void **state)
 {
-	struct account *one = quota_account(*state, QUOTA_UID, 1000), *two = quota_account(*state, QUOTA_UID, 1000);
+	struct charge one = charge_of(*state, QUOTA_UID, 1000), two = charge_of(*state, QUOTA_UID, 1000);
 
-	assert_ptr_equal(one, two);
-	assert_int_equal(account_charge(one, 3, 0), 0);
-	assert_int_equal(account_charge(two, 2, 0), -ENOBUFS);
-	account_release(one, 3, 0);
-	account_unref(one);
-	expect(two, 0, 0, 1);
-	account_unref(two);
+	assert_ptr_equal(one.account, two.account);
+	assert_int_equal(charge_channels(&one, 3, 0), 0);
+	assert_int_equal(charge_channels(&two, 2, 0), -ENOBUFS);
+	assert_int_equal(charge_channels(&two, 1, 0), 0);
+	charge_end(&one);
+	expect(two.account, 1, 0, 1);
+	charge_end(&two);
 }
 
 static void a_charge_outlives_the_program_that_caused_it(void **state)
 {
-	struct account *session = quota_account(*state, QUOTA_UID, 1000), *channel = account_ref(session), *again;
+	struct account *session = quota_account(*state, QUOTA_UID, 1000), *again;
+	struct charge channel;
 
-	assert_int_equal(account_charge(channel, 1, 700), 0);
+	charge_init(&channel, session);
+	assert_int_equal(charge_channels(&channel, 1, 700), 0);
 	account_unref(session); /* the program has gone, its channel hasn't */
 	again = quota_account(*state, QUOTA_UID, 1000);
-	assert_ptr_equal(again, channel);
+	assert_ptr_equal(again, channel.account);
 	expect(again, 1, 700, 0);
-	account_release(channel, 1, 700);
-	account_unref(channel);
+	charge_end(&channel);
+	charge_end(&channel); /* there is nothing left to give back */
 	account_unref(again);
 	again = quota_account(*state, QUOTA_UID, 1000);
 	expect(again, 0, 0, 0);
 	account_unref(again);
 }
 
+static void a_charge_that_moves_is_held_once(void **state)
+{
+	struct charge session = charge_of(*state, QUOTA_UID, 1000), stream;
+
+	assert_int_equal(charge_add(&session, QUOTA_DESCRIPTORS, 3), 0);
+	charge_move(&stream, &session);
+	charge_end(&session);
+	assert_int_equal(quota_pool(*state, QUOTA_DESCRIPTORS).used, 3);
+	charge_end(&stream);
+	assert_int_equal(quota_pool(*state, QUOTA_DESCRIPTORS).used, 0);
+}
+
 static void no_account_has_no_limits(void **state)
 {
+	struct charge charge;
+	char why[16];
+
 	(void)state;
 	assert_null(account_ref(NULL));
 	account_unref(NULL);
-	assert_int_equal(account_charge(NULL, UINT32_MAX, UINT64_MAX), 0);
-	account_release(NULL, 1, 1);
+	charge_init(&charge, NULL);
+	assert_int_equal(charge_channels(&charge, UINT32_MAX, UINT64_MAX), 0);
+	assert_int_equal(charge.held[QUOTA_CHANNELS], UINT32_MAX);
 	expect(NULL, 0, 0, 0);
+	account_explain(NULL, QUOTA_BYTES, 1, why, sizeof(why));
+	assert_string_equal(why, "");
+	charge_end(&charge);
+	assert_int_equal(charge.held[QUOTA_CHANNELS], 0);
+}
+
+/* --- shares --------------------------------------------------------------------------------------------------------- */
+
+static void one_alone_gets_half_and_each_that_follows_its_part_of_the_rest(void **state)
+{
+	struct charge charges[9];
+	uint64_t left = POOL;
+
+	for (uint32_t k = 1; k <= 9; k++) {
+		charges[k - 1] = charge_of(*state, k % 2 ? QUOTA_UID : QUOTA_PEER, k);
+		assert_int_equal(account_usage(charges[k - 1].account, QUOTA_DESCRIPTORS).available, left / (k + 1));
+		assert_int_equal(take_all(&charges[k - 1], 1), left / (k + 1));
+		assert_int_equal(account_usage(charges[k - 1].account, QUOTA_DESCRIPTORS).available, 0);
+		assert_in_range(charges[k - 1].held[QUOTA_DESCRIPTORS], POOL / (k * (k + 1)), POOL / (k * (k + 1)) + 1);
+		left -= charges[k - 1].held[QUOTA_DESCRIPTORS];
+		assert_int_equal(quota_pool(*state, QUOTA_DESCRIPTORS).used, POOL - left);
+		assert_int_equal(quota_pool(*state, QUOTA_DESCRIPTORS).accounts, k);
+		assert_true(left >= POOL / (k + 1));
+	}
+	/* What was granted stays, but nobody gets more, */
+	assert_int_equal(charges[0].held[QUOTA_DESCRIPTORS], POOL / 2);
+	for (unsigned i = 0; i < 9; i++)
+		assert_int_equal(charge_add(&charges[i], QUOTA_DESCRIPTORS, 1), -ENOBUFS);
+	/* until somebody gives back; then it is for those who have least. */
+	charge_end(&charges[0]);
+	for (unsigned i = 1; i < 9; i++)
+		assert_int_equal(charge_add(&charges[i], QUOTA_DESCRIPTORS, 1), i < 3 ? -ENOBUFS : 0);
+	for (unsigned i = 1; i < 9; i++)
+		charge_end(&charges[i]);
+}
+
+static void the_maximum_holds_where_the_share_would_be_more(void **state)
+{
+	struct charge charge = charge_of(*state, QUOTA_UID, 1);
+
+	assert_int_equal(account_usage(charge.account, QUOTA_CLIENTS).available, 3);
+	assert_int_equal(charge_add(&charge, QUOTA_CLIENTS, 3), 0);
+	assert_int_equal(charge_add(&charge, QUOTA_CLIENTS, 1), -ENOBUFS);
+	charge_end(&charge);
+}
+
+static void what_others_take_of_one_resource_leaves_the_shares_of_another(void **state)
+{
+	struct charge greedy = charge_of(*state, QUOTA_UID, 1), other = charge_of(*state, QUOTA_UID, 2);
+
+	take_all(&greedy, 1);
+	assert_int_equal(account_usage(other.account, QUOTA_ENDPOINTS).available, POOL / 2);
+	charge_end(&greedy);
+	charge_end(&other);
+}
+
+/* Accounts come, go, take and give back in any order, and always take what they can: what is left is as quota.h proves. */
+static void in_any_order_a_newcomer_finds_its_part(void **state)
+{
+	enum { MOST = 12 };
+	struct charge charges[MOST];
+	unsigned seed = 1;
+
+	for (uint32_t i = 0; i < MOST; i++)
+		charges[i] = charge_of(*state, QUOTA_UID, i);
+	for (unsigned round = 0; round < 20000; round++) {
+		struct charge *charge = &charges[(unsigned)rand_r(&seed) % MOST];
+		uint64_t held = charge->held[QUOTA_DESCRIPTORS], sum = 0, holders = 0, left;
+		uint64_t available = account_usage(charge->account, QUOTA_DESCRIPTORS).available;
+		struct quota_pool pool;
+
+		switch ((unsigned)rand_r(&seed) % 4) {
+		case 0:
+			charge_release(charge, QUOTA_DESCRIPTORS, held);
+			break;
+		case 1:
+			charge_release(charge, QUOTA_DESCRIPTORS, held ? (uint64_t)rand_r(&seed) % held : 0);
+			break;
+		case 2:
+			assert_int_equal(charge_add(charge, QUOTA_DESCRIPTORS, available), 0);
+			break;
+		default:
+			assert_int_equal(charge_add(charge, QUOTA_DESCRIPTORS, available + 1), -ENOBUFS);
+		}
+		for (unsigned i = 0; i < MOST; i++) {
+			sum += charges[i].held[QUOTA_DESCRIPTORS];
+			holders += charges[i].held[QUOTA_DESCRIPTORS] > 0;
+		}
+		pool = quota_pool(*state, QUOTA_DESCRIPTORS);
+		assert_int_equal(pool.used, sum);
+		assert_int_equal(pool.accounts, holders);
+		left = POOL - sum;
+		assert_true(left >= POOL / (holders + 1));
+		assert_true(quota_share(left, holders + 1, 0) >= POOL / ((holders + 1) * (holders + 2)));
+	}
+	for (unsigned i = 0; i < MOST; i++)
+		charge_end(&charges[i]);
+}
+
+static void count_account(void *userdata, const struct account *account)
+{
+	uint32_t *ids = userdata;
+
+	ids[++ids[0]] = account_id(account);
+}
+
+static void accounts_are_listed_by_kind_and_number(void **state)
+{
+	struct charge charges[4] = {charge_of(*state, QUOTA_PEER, 1), charge_of(*state, QUOTA_UID, 70000),
+				    charge_of(*state, QUOTA_UID, 3), charge_of(*state, QUOTA_PEER, 0)};
+	uint32_t ids[5] = {0};
+
+	quota_each(*state, count_account, ids);
+	assert_memory_equal(ids, ((uint32_t[]){4, 3, 70000, 0, 1}), sizeof(ids));
+	for (unsigned i = 0; i < 4; i++)
+		charge_end(&charges[i]);
+	ids[0] = 0;
+	quota_each(*state, count_account, ids);
+	assert_int_equal(ids[0], 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -141,11 +356,20 @@ int main(void)
 		TEST(a_charge_fits_up_to_the_limit_and_no_further),
 		TEST(what_does_not_fit_whole_is_not_charged_in_part),
 		TEST(numbers_that_would_overflow_do_not_fit),
+		TEST(asking_whether_it_fits_is_no_refusal),
+		TEST(what_is_refused_says_which_limit_it_is),
 		TEST(users_and_peers_of_the_same_number_pay_for_themselves),
 		TEST(all_programs_of_a_user_share_an_account),
 		TEST(a_charge_outlives_the_program_that_caused_it),
+		TEST(a_charge_that_moves_is_held_once),
 		TEST(no_account_has_no_limits),
+		TEST(one_alone_gets_half_and_each_that_follows_its_part_of_the_rest),
+		TEST(the_maximum_holds_where_the_share_would_be_more),
+		TEST(what_others_take_of_one_resource_leaves_the_shares_of_another),
+		TEST(in_any_order_a_newcomer_finds_its_part),
+		TEST(accounts_are_listed_by_kind_and_number),
 	};
 
+	log_set_level(LOG_LEVEL_ERROR);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
