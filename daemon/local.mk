@@ -9,7 +9,10 @@ libdaemon_la_SOURCES = \
 	daemon/daemon.c daemon/daemon.h daemon/daemon_internal.h \
 	daemon/denied.c daemon/denied.h \
 	daemon/descriptors.c daemon/descriptors.h \
-	daemon/directory.c daemon/directory.h \
+	daemon/directory.c daemon/directory.h daemon/directory_internal.h \
+	daemon/directory_believe.c daemon/directory_believe.h \
+	daemon/directory_follow.c daemon/directory_follow.h \
+	daemon/directory_serve.c daemon/directory_serve.h \
 	daemon/hop.c daemon/hop.h daemon/hop_internal.h \
 	daemon/hop_input.c \
 	daemon/hop_output.c \
@@ -19,7 +22,9 @@ libdaemon_la_SOURCES = \
 	daemon/log.c daemon/log.h \
 	daemon/notify.c daemon/notify.h \
 	daemon/peers.c daemon/peers.h daemon/peers_internal.h \
+	daemon/peers_advertise.c daemon/peers_advertise.h \
 	daemon/peers_parse.c daemon/peers_parse.h \
+	daemon/peers_presence.c daemon/peers_presence.h \
 	daemon/rendezvous.c \
 	daemon/policy.c daemon/policy.h daemon/policy_internal.h \
 	daemon/policy_read.c \

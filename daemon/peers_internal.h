@@ -3,8 +3,9 @@
 #define XENMSG_DAEMON_PEERS_INTERNAL_H
 
 /*
- * What peers.c (who is there) and rendezvous.c (how two daemons find together) share. Peers.c owns `struct peer` and reads
- * the leaves; rendezvous.c owns the fields below `rendezvous` and is told by rendezvous_advance() that facts have changed.
+ * What the parts of peers.c share: peers_presence.c (who is there) reads the leaves, peers_advertise.c writes what we show, and
+ * rendezvous.c (how two daemons find together) owns the fields below `rendezvous` and is told by rendezvous_advance() that
+ * facts have changed. Peers.c itself owns `struct peer`.
  *
  * The facts (leaves as last read, whether a link is wanted) and the steps are kept apart: whoever learns a fact stores it
  * and calls peer_kick(), and rendezvous_advance() later takes the steps that the facts allow, from the event loop and with
@@ -148,7 +149,16 @@ struct peers_request {
 struct peers_request *peers_request_new(struct peers *peers, uint32_t domid);
 void peers_request_free(struct peers_request *request);
 
+static inline struct timeval peers_milliseconds(unsigned ms)
+{
+	return (struct timeval){.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+}
+
+/* /local/domain/<domid>/data/xenmsg */
+void peers_subtree(uint32_t domid, char path[PEERS_ROOT_SIZE]);
 struct peer *peer_find(struct peers *peers, uint32_t domid);
+/* NULL when memory is short: the peer stays unknown, until its next change. */
+struct peer *peer_get(struct peers *peers, uint32_t domid);
 void peer_kick(struct peer *peer);
 /* Reads the leaf; once more if it is already being read. */
 void peer_read(struct peer *peer, enum peer_leaf leaf);

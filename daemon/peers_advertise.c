@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/peers_advertise.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/peers_internal.h"
+
+#define ADVERTISE_DELAY_MS  10 /* a program that binds ten endpoints in a row makes one write */
+#define ADVERTISE_RETRY_MS  1000
+#define ADVERTISE_RETRY_MAX 60000
+
+static void schedule_advertising(struct peers *peers, unsigned ms)
+{
+	struct timeval delay = peers_milliseconds(ms);
+
+	if (!event_pending(peers->advertise, EV_TIMEOUT, NULL))
+		event_add(peers->advertise, &delay);
+}
+
+static void retry_advertising(struct peers *peers)
+{
+	unsigned ms = ADVERTISE_RETRY_MS << (peers->advertise_failures < 6 ? peers->advertise_failures : 6);
+
+	peers->advertise_failures++;
+	schedule_advertising(peers, ms < ADVERTISE_RETRY_MAX ? ms : ADVERTISE_RETRY_MAX);
+}
+
+bool advertise_is_wanted(const struct peer *peer)
+{
+	return peer->allowed && (peer->up || peer->peers->options.presence_private) &&
+	       peer->advertised_version != peer->peers->advertised && !peer->advertising;
+}
+
+static void on_advertised(void *userdata, int error, const char *value, size_t size)
+{
+	struct peers_request *request = userdata;
+	struct peers *peers = request->peers;
+	struct peer *peer = peer_find(peers, request->domid);
+
+	(void)value;
+	(void)size;
+	if (peer)
+		peer->advertising = false;
+	if (error < 0) {
+		log_warning("peers: can't write our endpoints for domain %u: %s; trying again later", request->domid,
+			    strerror(-error));
+		if (peer)
+			peer->advertised_version = 0;
+		retry_advertising(peers);
+	} else {
+		peers->advertise_failures = 0;
+		if (peer && peer->advertised_version != peers->advertised)
+			schedule_advertising(peers, 0);
+	}
+	peers_request_free(request);
+}
+
+/* The endpoints leaf is also how a daemon that has just started learns of those that run: it alone may read it. */
+void advertise_to(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	char path[PEERS_PATH_SIZE], value[PEERS_ADVERTISE_SIZE];
+	const char **names = calloc(peers->names_count + 1, sizeof(*names));
+	unsigned count = 0;
+
+	for (unsigned i = 0; names && i < peers->names_count; i++)
+		if (!peers->callbacks.visible || peers->callbacks.visible(peers->userdata, peer->domid, peers->names[i]))
+			names[count++] = peers->names[i];
+	endpoints_format(names, count, value, sizeof(value));
+	free(names);
+	peer->advertising = true;
+	peer->advertised = true;
+	peer->advertised_version = peers->advertised;
+	peer_our_path(peer, path, "/endpoints");
+	store_write(peers->store, path, value, peers->options.domid, (int)peer->domid, on_advertised,
+		    peers_request_new(peers, peer->domid));
+}
+
+static void on_presence_written(void *userdata, int error, const char *value, size_t size)
+{
+	struct peers *peers = userdata;
+
+	(void)value;
+	(void)size;
+	peers->presence_written = error == 0;
+	if (error == 0)
+		return;
+	log_error("peers: can't write %s/presence: %s; others don't see this daemon; trying again later", peers->root,
+		  strerror(-error));
+	retry_advertising(peers);
+}
+
+void advertise_presence(struct peers *peers)
+{
+	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + 16];
+
+	if (peers->options.presence_private || peers->presence_written)
+		return;
+	peers->presence_written = true; /* on its way */
+	snprintf(path, sizeof(path), "%s/presence", peers->root);
+	snprintf(value, sizeof(value), "%d %s", PEERS_MAJOR, peers->options.instance);
+	store_write(peers->store, path, value, peers->options.domid, STORE_EVERYONE, on_presence_written, peers);
+}
+
+static void on_advertise(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peers *peers = userdata;
+	struct peer *peer, *next;
+
+	(void)fd;
+	(void)what;
+	advertise_presence(peers);
+	HASH_ITER(hh, peers->peers, peer, next)
+		if (advertise_is_wanted(peer))
+			advertise_to(peer);
+}
+
+static void free_names(struct peers *peers)
+{
+	for (unsigned i = 0; i < peers->names_count; i++)
+		free(peers->names[i]);
+	free(peers->names);
+	peers->names = NULL;
+	peers->names_count = 0;
+}
+
+void peers_advertise(struct peers *peers, const char *const *names, unsigned count)
+{
+	free_names(peers);
+	peers->names = calloc(count + 1, sizeof(*peers->names));
+	for (unsigned i = 0; peers->names && i < count; i++)
+		if ((peers->names[peers->names_count] = strdup(names[i])) != NULL)
+			peers->names_count++;
+	peers->advertised++;
+	schedule_advertising(peers, ADVERTISE_DELAY_MS);
+}
+
+void peers_advertise_to(struct peers *peers, uint32_t domid)
+{
+	struct peer *peer = peer_find(peers, domid);
+
+	if (!peer)
+		return;
+	peer->advertised_version = 0;
+	if (advertise_is_wanted(peer) || peer->advertising)
+		schedule_advertising(peers, ADVERTISE_DELAY_MS);
+}
+
+void advertise_withdraw(struct peer *peer)
+{
+	char path[PEERS_PATH_SIZE];
+
+	if (!peer->advertised)
+		return;
+	peer->advertised = false;
+	peer_our_path(peer, path, "");
+	store_remove(peer->peers->store, path, NULL, NULL);
+}
+
+int advertise_init(struct peers *peers)
+{
+	peers->advertised = 1;
+	peers->advertise = event_new(peers->base, -1, 0, on_advertise, peers);
+	return peers->advertise ? 0 : -ENOMEM;
+}
+
+void advertise_destroy(struct peers *peers)
+{
+	free_names(peers);
+	if (peers->advertise)
+		event_free(peers->advertise);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_PEERS_ADVERTISE_H
+#define XENMSG_DAEMON_PEERS_ADVERTISE_H
+
+/*
+ * What we show to others in XenStore: our presence leaf, and for each peer that is there the endpoints that it may reach.
+ * A part of peers.c: it owns `names`, `advertise...` and `presence_written` of struct peers, and `advertis...` of struct peer.
+ *
+ * One peer's leaf, by advertised_version, which is compared with the version of what there is to say:
+ *
+ *   old or 0 (must be written) ──the peer is there──▶ advertising (the write is under way) ──written──▶ current
+ *   advertising ──other endpoints meanwhile──▶ written once more     advertising ──error──▶ 0, and again after a growing pause
+ *   any ──the peer has gone──▶ withdrawn: the leaves for it are removed
+ */
+
+#include <stdbool.h>
+
+struct peer;
+struct peers;
+
+int advertise_init(struct peers *peers);
+void advertise_destroy(struct peers *peers);
+
+/* Writes the presence leaf if there is to be one and it doesn't stand there. */
+void advertise_presence(struct peers *peers);
+/* The peer may know of us, is there, and hasn't been told the latest. */
+bool advertise_is_wanted(const struct peer *peer);
+void advertise_to(struct peer *peer);
+/* Removes what stands there for a peer that has gone. */
+void advertise_withdraw(struct peer *peer);
+
+#endif
