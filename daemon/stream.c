@@ -125,6 +125,14 @@ static int program_has_ended(struct stream *stream)
 	return 1;
 }
 
+/* It has closed its socket, or shut it down both ways; that it has said all that it wants to say is no reason to stop calling. */
+static bool caller_has_left(struct stream *stream)
+{
+	struct pollfd poll_fd = {.fd = stream->fd};
+
+	return stream->state == CALLING && poll(&poll_fd, 1, 0) > 0;
+}
+
 /* Moves up to `size` bytes behind the guard into the ring, leaving the last of them unread. */
 static int read_piece(struct stream *stream, uint32_t size)
 {
@@ -335,6 +343,8 @@ static void run(struct stream *stream)
 			return;
 		if (r == 0 && stream->state == FLOWING)
 			r = read_program(stream);
+		else if (r == 0 && caller_has_left(stream))
+			r = -ECONNRESET;
 		if (r < 0) {
 			hop_fail(&stream->hop, r, "the program has gone");
 			return;

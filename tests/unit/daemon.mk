@@ -8,7 +8,8 @@ unit_tests += \
 	tests/unit/test_directory \
 	tests/unit/test_fairness \
 	tests/unit/test_hop \
-	tests/unit/test_session
+	tests/unit/test_session \
+	tests/unit/test_stream
 endif
 
 tests_unit_test_hop_SOURCES = tests/unit/test_hop.c $(hop_rig)
@@ -30,6 +31,10 @@ tests_unit_test_fairness_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOC
 tests_unit_test_session_SOURCES = tests/unit/test_session.c tests/unit/unit.h
 tests_unit_test_session_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_session_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_stream_SOURCES = tests/unit/test_stream.c $(hop_rig)
+tests_unit_test_stream_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_stream_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has a XenStore of its own in place of daemon/store.c.
 tests_unit_test_directory_SOURCES = tests/unit/test_directory.c tests/unit/fake_store.h tests/unit/unit.h
