@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The fuzz target of the relay.
+# The fuzz targets of the relay and of what programs say first.
 check_PROGRAMS += tests/fuzz/replay_hop
 TESTS += tests/fuzz/replay_hop
 if ENABLE_FUZZERS
@@ -14,3 +14,17 @@ tests_fuzz_fuzz_hop_SOURCES = tests/fuzz/fuzz_hop.c
 tests_fuzz_fuzz_hop_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_fuzz_fuzz_hop_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_hop_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS)
+
+check_PROGRAMS += tests/fuzz/replay_handshake
+TESTS += tests/fuzz/replay_handshake
+if ENABLE_FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_handshake
+endif
+tests_fuzz_replay_handshake_SOURCES = tests/fuzz/fuzz_handshake.c tests/fuzz/replay_main.c
+tests_fuzz_replay_handshake_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS='"handshake"'
+tests_fuzz_replay_handshake_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_fuzz_replay_handshake_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS)
+tests_fuzz_fuzz_handshake_SOURCES = tests/fuzz/fuzz_handshake.c
+tests_fuzz_fuzz_handshake_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_fuzz_fuzz_handshake_LDFLAGS = $(LINK_FUZZER)
+tests_fuzz_fuzz_handshake_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS)

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Connections of programs from their first byte on: sessions, and those that become streams (HELLO, then OPEN or ACCEPT, then
+ * plain bytes). A record of the input is { u8 what and who, u8 length, payload }; most kinds of records say something that the
+ * protocol allows, one says any bytes. One more program has a session and is told of the streams that come in. When all have
+ * hung up nothing may be left: no session, no stream, no channel, no descriptor.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/channel.h"
+#include "daemon/log.h"
+#include "daemon/session.h"
+#include "daemon/streams.h"
+#include "wire/bytes.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define PROGRAMS 4
+#define LISTENER PROGRAMS
+#define TURNS	 200 /* more than anything needs to come to its end */
+
+struct world {
+	struct event_base *base;
+	struct relay relay;
+	struct streams *streams;
+	struct hop unconnected; /* as the link with a domain that doesn't answer */
+	struct session *listener;
+	unsigned sessions;
+	int fds[PROGRAMS + 1]; /* the programs' ends */
+	uint8_t heard[4 * FRAME_PAYLOAD_MAX];
+	uint64_t token; /* of the last INCOMING */
+};
+
+static int on_request(void *userdata, struct session *session, const struct frame_header *header, const uint8_t *payload)
+{
+	(void)userdata;
+	(void)payload;
+	return session_reply(session, header->channel, 0, "", 0) < 0 ? -ENOBUFS : 0;
+}
+
+static int on_open(void *userdata, struct session *session, struct channel *channel, const struct frame_open *open)
+{
+	(void)userdata;
+	(void)session;
+	(void)open;
+	channel_refuse(channel, ENOENT);
+	return 0;
+}
+
+static void on_stream(void *userdata, struct session *session, int fd, const struct frame_header *header,
+		      const uint8_t *payload)
+{
+	struct world *world = userdata;
+	struct frame_identity identity = {.domid = 5};
+
+	(void)session;
+	if (header->type == FRAME_OPEN)
+		streams_connect(world->streams, fd, &identity, payload, header->length);
+	else
+		streams_fetch(world->streams, fd, payload, header->length);
+}
+
+static void on_gone(void *userdata, struct session *session)
+{
+	struct world *world = userdata;
+
+	streams_forget_session(world->streams, session);
+	if (session == world->listener)
+		world->listener = NULL;
+	world->sessions--;
+	session_free(session);
+}
+
+static const struct session_ops session_ops = {
+	.request = on_request, .open = on_open, .stream = on_stream, .gone = on_gone};
+
+static int route(void *userdata, struct channel *channel, const struct frame_open *open)
+{
+	struct world *world = userdata;
+	char first = open->name.size ? open->name.data[0] : 'n';
+	int r = -ENOENT;
+
+	if (first == 'w')
+		r = channel_accept(channel, &world->unconnected, "inbox");
+	else if (first != 'n' && world->listener)
+		r = streams_incoming(world->streams, channel, "inbox", world->listener);
+	if (r < 0)
+		channel_refuse(channel, -r);
+	return 0;
+}
+
+static int no_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+{
+	(void)owner;
+	(void)header;
+	(void)payload;
+	return -EPROTO;
+}
+
+static void no_failure(void *owner, int error, const char *why)
+{
+	(void)owner;
+	(void)error;
+	(void)why;
+}
+
+static const struct hop_ops hop_ops = {.control = no_control, .failed = no_failure};
+
+static struct session *connect_program(struct world *world, unsigned who)
+{
+	struct session_options options = {.domid = 5, .ring_size = 65536, .channels_max = 16, .greeting_ms = 3600000};
+	struct session *session;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0 ||
+	    session_new(&session, &world->relay, pair[1], &options, &session_ops, world) < 0)
+		abort();
+	world->fds[who] = pair[0];
+	world->sessions++;
+	return session;
+}
+
+static void turn(struct world *world)
+{
+	event_base_loop(world->base, EVLOOP_NONBLOCK);
+	relay_flush(&world->relay);
+}
+
+static void hang_up(struct world *world, unsigned who)
+{
+	if (world->fds[who] >= 0)
+		close(world->fds[who]);
+	world->fds[who] = -1;
+}
+
+static void say(struct world *world, unsigned who, const uint8_t *bytes, size_t size)
+{
+	if (world->fds[who] >= 0 && send(world->fds[who], bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return; /* it was cut off, or nobody reads */
+}
+
+static size_t put_frame(uint8_t *at, uint8_t type, uint32_t length)
+{
+	memset(at + FRAME_HEADER_SIZE + length, 0, frame_size(length) - FRAME_HEADER_SIZE - length);
+	frame_header_encode(&(struct frame_header){.type = type, .length = length}, at);
+	return frame_size(length);
+}
+
+static size_t put_hello(uint8_t *at, uint32_t flags)
+{
+	struct frame_hello_local hello = {.major = PROTOCOL_MAJOR, .minor = PROTOCOL_MINOR, .flags = flags};
+
+	return put_frame(at, FRAME_HELLO, frame_hello_local_encode(&hello, at + FRAME_HEADER_SIZE));
+}
+
+/* What the listener is told. */
+static void learn_token(struct world *world)
+{
+	ssize_t got = world->fds[LISTENER] < 0 ? 0 : recv(world->fds[LISTENER], world->heard, sizeof(world->heard), MSG_DONTWAIT);
+	size_t size = got < 0 ? 0 : (size_t)got;
+	struct frame_incoming incoming;
+	struct frame_header header;
+
+	for (size_t at = 0; size - at >= FRAME_HEADER_SIZE; at += frame_size(header.length)) {
+		if (frame_header_decode(world->heard + at, &header) < 0 || frame_size(header.length) > size - at)
+			break;
+		if (header.type == FRAME_INCOMING &&
+		    frame_incoming_decode(world->heard + at + FRAME_HEADER_SIZE, header.length, &incoming) == 0)
+			world->token = incoming.token;
+	}
+}
+
+/* A handshake in one piece, and what follows it. */
+static void call(struct world *world, unsigned who, const uint8_t *address, size_t size)
+{
+	struct frame_open open = {.kind = CHANNEL_STREAM, .name = {(const char *)address, size}};
+	uint8_t bytes[1024] = {0};
+	size_t used = put_hello(bytes, HELLO_STREAM);
+
+	used += put_frame(bytes + used, FRAME_OPEN, frame_open_encode(&open, bytes + used + FRAME_HEADER_SIZE));
+	say(world, who, bytes, used + 1);
+}
+
+static void fetch(struct world *world, unsigned who, uint8_t change)
+{
+	uint8_t bytes[256] = {0};
+	size_t used = put_hello(bytes, HELLO_STREAM);
+
+	learn_token(world);
+	used += put_frame(bytes + used, FRAME_ACCEPT, frame_u64_encode(world->token ^ change, bytes + used + FRAME_HEADER_SIZE));
+	say(world, who, bytes, used + 1);
+}
+
+static void say_with_descriptor(struct world *world, unsigned who, const uint8_t *bytes, size_t size)
+{
+	struct iovec piece = {(void *)(uintptr_t)bytes, size};
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct msghdr message = {
+		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
+	int any = STDIN_FILENO;
+
+	if (world->fds[who] < 0 || size == 0)
+		return;
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &any, sizeof(int)); /* not the socket itself, which would keep it open while nobody reads */
+	sendmsg(world->fds[who], &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void act(struct world *world, unsigned what, unsigned who, const uint8_t *payload, size_t size)
+{
+	uint8_t bytes[FRAME_HEADER_SIZE + 256 + 8];
+
+	switch (what) {
+	case 0:
+		say(world, who, payload, size);
+		break;
+	case 1:
+		if (size) {
+			memcpy(bytes + FRAME_HEADER_SIZE, payload + 1, size - 1);
+			say(world, who, bytes, put_frame(bytes, payload[0], (uint32_t)size - 1));
+		}
+		break;
+	case 2:
+		say(world, who, bytes, put_hello(bytes, size ? payload[0] : HELLO_STREAM));
+		break;
+	case 3:
+		call(world, who, payload, size);
+		break;
+	case 4:
+		fetch(world, who, size ? payload[0] : 0);
+		break;
+	case 5:
+		say_with_descriptor(world, who, payload, size);
+		break;
+	case 6:
+		if (world->fds[who] >= 0 && (!size || payload[0] & 1))
+			shutdown(world->fds[who], SHUT_WR);
+		else if (world->fds[who] >= 0)
+			while (recv(world->fds[who], world->heard, sizeof(world->heard), MSG_DONTWAIT) > 0)
+				;
+		break;
+	default:
+		hang_up(world, who);
+		if (!size || payload[0] & 1)
+			connect_program(world, who);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct world *world = calloc(1, sizeof(*world));
+	uint8_t hello[64];
+	int free_before = dup(0), free_after;
+
+	close(free_before);
+	log_set_level(LOG_LEVEL_ERROR);
+	if (!world || !(world->base = event_base_new()) || relay_init(&world->relay, world->base, 1u << 20) < 0 ||
+	    !(world->streams = streams_new(&world->relay, route, world)) ||
+	    hop_init(&world->unconnected, &world->relay, HOP_LINK, &hop_ops, world, 0, 16) < 0)
+		abort();
+	for (unsigned i = 0; i < PROGRAMS; i++)
+		connect_program(world, i);
+	world->listener = connect_program(world, LISTENER);
+	say(world, LISTENER, hello, put_hello(hello, 0));
+	turn(world);
+	while (size >= 2) {
+		size_t length = data[1] < size - 2 ? data[1] : size - 2;
+		unsigned who = (data[0] >> 3) & 7;
+
+		act(world, data[0] & 7, who <= PROGRAMS ? who : 0, data + 2, length);
+		if (!(data[0] & 0x80))
+			turn(world);
+		if (data[0] & 0x40)
+			turn(world);
+		data += 2 + length;
+		size -= 2 + length;
+	}
+	for (unsigned i = 0; i <= PROGRAMS; i++)
+		hang_up(world, i);
+	for (unsigned i = 0; i < TURNS && (world->sessions || streams_count(world->streams)); i++)
+		turn(world);
+	if (world->sessions || streams_count(world->streams))
+		abort();
+	hop_reset_channels(&world->unconnected, EHOSTDOWN);
+	relay_flush(&world->relay);
+	if (world->unconnected.channels)
+		abort();
+	streams_free(world->streams);
+	hop_cleanup(&world->unconnected);
+	relay_cleanup(&world->relay);
+	event_base_free(world->base);
+	free(world);
+	free_after = dup(0);
+	close(free_after);
+	if (free_after != free_before)
+		abort();
+	return 0;
+}
