@@ -464,15 +464,15 @@ static void read_farewell(struct hop *hop)
 int hop_poll(struct hop *hop, int timeout_ms)
 {
 	struct epoll_event events[2];
-	int n = epoll_wait(hop->epoll, events, 2, timeout_ms);
+	int n = epoll_wait(hop->epoll, events, 2, timeout_ms), r;
 
 	if (n < 0)
 		return -errno;
 	hop->poked = false;
 	if (hop->stream) {
 		stream_pump_out(hop->stream);
-		n |= stream_pump_in(hop->stream);
-		return n < 0 ? n : n > 0;
+		r = stream_pump_in(hop->stream);
+		return r < 0 ? r : n > 0;
 	}
 	for (int i = 0; i < n; i++)
 		if (events[i].data.u32 == 1)

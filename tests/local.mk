@@ -83,6 +83,7 @@ endif
 include tests/fuzz/local.mk
 include tests/fuzz/wire.mk
 include tests/fuzz/daemon.mk
+include tests/fuzz/client.mk
 include tests/fuzz/lower.mk
 include tests/fuzz/surface.mk
 include tests/xen/local.mk
