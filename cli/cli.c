@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 
 #include <json-c/json.h>
 
+#include "cli/interrupt.h"
 #include "wire/address.h"
 
 bool cli_option(struct cli *cli, int option, const char *command, const char *help, int *code)
@@ -251,45 +251,35 @@ void cli_note(const struct cli *cli, const char *format, ...)
 	fputc('\n', stderr);
 }
 
-int cli_flush(void)
+/* Who reads from us and has enough needs no complaint. */
+static int output_failed(void)
 {
-	if (fflush(stdout) == 0 && !ferror(stdout))
-		return EXIT_DONE;
-	/* Who reads from us has enough: nothing to complain about. */
 	if (errno != EPIPE)
 		fprintf(stderr, "xenmsg: can't write to standard output: %s\n", strerror(errno));
 	return EXIT_OTHER;
 }
 
-static volatile sig_atomic_t caught;
-
-/* A signal that comes between the last look at `caught` and the system call that then sleeps would be lost until something
- * else wakes that: so it is followed by others, until one of them meets the sleeper. */
-static void on_signal(int number)
+int cli_flush(void)
 {
-	if (number != SIGALRM)
-		caught = number;
-	alarm(1);
+	if (!interrupt_output_ready())
+		return EXIT_OTHER;
+	return fflush(stdout) == 0 && !ferror(stdout) ? EXIT_DONE : output_failed();
 }
 
-void cli_catch_signals(void)
+int cli_output(const char *data, size_t size)
 {
-	struct sigaction action = {.sa_handler = on_signal};
+	int code = cli_flush();
 
-	sigaction(SIGALRM, &action, NULL);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-}
+	while (code == 0 && size > 0) {
+		ssize_t n;
 
-int cli_signal(void)
-{
-	return caught;
-}
-
-void cli_die_of_signal(void)
-{
-	struct sigaction action = {.sa_handler = SIG_DFL};
-
-	sigaction(caught, &action, NULL);
-	raise(caught);
+		if (!interrupt_output_ready())
+			return EXIT_OTHER;
+		n = write(STDOUT_FILENO, data, size < PIPE_BUF ? size : PIPE_BUF);
+		if (n < 0 && errno != EINTR && errno != EAGAIN)
+			return output_failed();
+		data += n > 0 ? n : 0;
+		size -= n > 0 ? (size_t)n : 0;
+	}
+	return code;
 }

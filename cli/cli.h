@@ -63,15 +63,11 @@ int cli_open(struct cli *cli, struct xenmsg **conn);
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error);
 /* A note on stderr, unless quiet. */
 void cli_note(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Writes out what is buffered for stdout. Returns 0 or an exit code, with the reason told. */
+/* Writes out what is buffered for stdout. Returns 0 or an exit code, with the reason told. Silent if a signal that is caught
+ * (interrupt.h) comes while nobody reads it; this is sure for up to 4096 bytes. */
 int cli_flush(void);
-
-/* From now on SIGINT and SIGTERM make blocking calls end with -EINTR instead of killing us. */
-void cli_catch_signals(void);
-/* The signal that came, or 0. */
-int cli_signal(void);
-/* Dies of it as if it had never been caught, so that the shell sees it. */
-void cli_die_of_signal(void);
+/* The same for any size. */
+int cli_output(const char *data, size_t size);
 
 int cmd_send(struct cli *cli, int argc, char **argv);
 int cmd_recv(struct cli *cli, int argc, char **argv);

@@ -14,6 +14,7 @@
 
 #include "cli/cli.h"
 #include "cli/command.h"
+#include "cli/interrupt.h"
 #include "cli/pump.h"
 
 static const char connect_help[] =
@@ -122,6 +123,7 @@ static int run_for(int stream, const struct xenmsg_peer *peer, char **command)
 	}
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGCHLD, SIG_DFL);
+	interrupt_restore();
 	command_set_sender(peer->domid, peer->domain_name, peer->uid, peer->pid);
 	if (dup2(stream, STDIN_FILENO) >= 0 && dup2(stream, STDOUT_FILENO) >= 0)
 		execvp(command[0], command);
@@ -135,20 +137,23 @@ static int serve(struct xenmsg *conn, const char *endpoint, char **command)
 	int r;
 
 	signal(SIGCHLD, SIG_IGN); /* nobody waits for the commands */
-	cli_catch_signals();
-	for (;;) {
-		int stream = xenmsg_accept(conn, &peer, -1);
+	interrupt_catch();
+	while (!interrupt_came()) {
+		int stream = xenmsg_accept(conn, &peer, 0);
 
-		if (stream == -EINTR && cli_signal())
-			return EXIT_DONE;
-		if (stream == -EINTR)
+		if (stream == -EAGAIN) {
+			r = interrupt_wait(conn, -1);
+			if (r < 0 && r != -EINTR)
+				return cli_error(conn, "listen on", endpoint, r);
 			continue;
+		}
 		if (stream < 0)
 			return cli_error(conn, "listen on", endpoint, stream);
 		r = run_for(stream, &peer, command);
 		if (r < 0)
 			fprintf(stderr, "xenmsg: listen on %s: can't start a process: %s\n", endpoint, strerror(-r));
 	}
+	return EXIT_DONE;
 }
 
 int cmd_listen(struct cli *cli, int argc, char **argv)

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "wire/address.h"
 
 static const char help[] =
@@ -25,30 +26,58 @@ struct ping {
 	int interval_ms, timeout_ms;
 };
 
-static void pause_ms(int ms)
-{
-	struct timespec interval = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+/* What came so far. */
+struct pings {
+	uint64_t answered, tried;
+	double least, most, sum; /* us */
+	char summary[200];	 /* in words; also said by who is interrupted */
+};
 
-	nanosleep(&interval, NULL);
+static void count_answer(struct pings *pings, double rtt)
+{
+	pings->answered++;
+	pings->sum += rtt;
+	if (pings->answered == 1 || rtt < pings->least)
+		pings->least = rtt;
+	if (rtt > pings->most)
+		pings->most = rtt;
+}
+
+static void sum_up(struct pings *pings)
+{
+	if (pings->answered)
+		snprintf(pings->summary, sizeof(pings->summary), "%llu of %llu answered; least %.1f us, mean %.1f us, most %.1f us\n",
+			 (unsigned long long)pings->answered, (unsigned long long)pings->tried, pings->least,
+			 pings->sum / (double)pings->answered, pings->most);
+}
+
+static int ping_once(struct xenmsg *conn, const char *domain, const struct ping *ping, struct pings *pings, uint64_t *rtt_ns)
+{
+	struct timespec interval = {.tv_sec = ping->interval_ms / 1000, .tv_nsec = ping->interval_ms % 1000 * 1000000L};
+	int r;
+
+	interrupt_allow(pings->summary);
+	if (pings->tried > 0)
+		nanosleep(&interval, NULL);
+	r = xenmsg_ping(conn, domain, ping->timeout_ms, rtt_ns);
+	interrupt_forbid();
+	return r;
 }
 
 /* As long as one answer came the domain is reachable; else the last error decides. */
 static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain, const struct ping *ping)
 {
-	double least = 0, most = 0, sum = 0;
-	uint64_t answered = 0, tried = 0;
+	struct pings pings = {.summary = ""};
 	int error = 0, code;
 
-	while (tried < ping->count && !cli_signal()) {
+	while (pings.tried < ping->count) {
 		uint64_t rtt_ns;
-		int r;
+		int r = ping_once(conn, domain, ping, &pings, &rtt_ns);
 
-		if (tried > 0)
-			pause_ms(ping->interval_ms);
-		r = xenmsg_ping(conn, domain, ping->timeout_ms, &rtt_ns);
-		if (r == -EINTR)
-			break;
-		tried++;
+		pings.tried++;
+		if (r == 0)
+			count_answer(&pings, (double)rtt_ns / 1e3);
+		sum_up(&pings);
 		if (r < 0) {
 			error = r;
 			if (r != -ETIMEDOUT)
@@ -56,26 +85,19 @@ static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain,
 			cli_note(cli, "ping %s: no answer within %.3g s", domain, ping->timeout_ms / 1000.0);
 			continue;
 		}
-		answered++;
-		sum += (double)rtt_ns / 1e3;
-		if (answered == 1 || (double)rtt_ns / 1e3 < least)
-			least = (double)rtt_ns / 1e3;
-		if ((double)rtt_ns / 1e3 > most)
-			most = (double)rtt_ns / 1e3;
 		printf("%s: %.1f us\n", domain, (double)rtt_ns / 1e3);
 		code = cli_flush();
 		if (code)
 			return code;
 	}
-	if (answered == 0) {
+	if (pings.answered == 0) {
 		if (error == -ETIMEDOUT) {
 			fprintf(stderr, "xenmsg: ping %s: no answer\n", domain);
 			return EXIT_TIMED_OUT;
 		}
-		return error ? cli_error(conn, "ping", domain, error) : EXIT_OTHER;
+		return cli_error(conn, "ping", domain, error);
 	}
-	printf("%llu of %llu answered; least %.1f us, mean %.1f us, most %.1f us\n", (unsigned long long)answered,
-	       (unsigned long long)tried, least, sum / (double)answered, most);
+	fputs(pings.summary, stdout);
 	code = cli_flush();
 	return error && error != -ETIMEDOUT ? cli_error(conn, "ping", domain, error) : code;
 }
@@ -120,10 +142,10 @@ int cmd_ping(struct cli *cli, int argc, char **argv)
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;
-	cli_catch_signals();
+	interrupt_catch();
 	code = ping_domain(cli, conn, domain, &ping);
 	xenmsg_close(conn);
-	if (cli_signal())
-		cli_die_of_signal();
+	if (interrupt_came())
+		interrupt_die();
 	return code;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "cli/payload.h"
 #include "cli/writer.h"
 #include "wire/address.h"
@@ -104,6 +105,7 @@ static int run_command(struct recv *recv, struct xenmsg_message *message)
 
 	if (pid == 0) {
 		signal(SIGPIPE, SIG_DFL);
+		interrupt_restore();
 		dup2(fd, STDIN_FILENO);
 		setenv("XENMSG_ENDPOINT", xenmsg_message_endpoint(message), 1);
 		setenv("XENMSG_SENDER_NAME", xenmsg_message_sender_name(message), 1);
@@ -132,14 +134,35 @@ static int run_command(struct recv *recv, struct xenmsg_message *message)
 
 static int print_message(struct recv *recv, struct xenmsg_message *message)
 {
+	int code;
+
 	if (recv->exec)
 		return run_command(recv, message);
 	if (recv->json)
 		return print_json(recv, message);
-	fwrite(xenmsg_message_data(message), 1, xenmsg_message_size(message), stdout);
-	if (!recv->raw)
-		putchar('\n');
+	code = cli_output(xenmsg_message_data(message), xenmsg_message_size(message));
+	if (code || recv->raw)
+		return code;
+	putchar('\n');
 	return cli_flush();
+}
+
+/* The next message. Whoever is interrupted has taken none. */
+static int next_message(struct xenmsg *conn, struct xenmsg_message **message, int timeout_ms)
+{
+	int64_t deadline = interrupt_deadline(timeout_ms);
+
+	for (;;) {
+		int r = interrupt_came() ? -EINTR : xenmsg_recv(conn, message, 0);
+
+		if (r != -EAGAIN)
+			return r;
+		r = interrupt_wait(conn, deadline);
+		if (r == 0)
+			return -ETIMEDOUT;
+		if (r < 0 && r != -EINTR)
+			return r;
+	}
 }
 
 static int receive(struct recv *recv, struct xenmsg *conn, const char *endpoint, uint64_t count, int timeout_ms)
@@ -148,14 +171,11 @@ static int receive(struct recv *recv, struct xenmsg *conn, const char *endpoint,
 
 	while (endless || count-- > 0) {
 		struct xenmsg_message *message;
-		int code, r;
+		int code, r = next_message(conn, &message, timeout_ms);
 
-		do
-			r = xenmsg_recv(conn, &message, timeout_ms);
-		while (r == -EINTR && !cli_signal());
 		if (r == -EINTR)
 			return EXIT_DONE;
-		if (r == -ETIMEDOUT || r == -EAGAIN) {
+		if (r == -ETIMEDOUT) {
 			fprintf(stderr, "xenmsg: recv on %s: no message within %.3g s\n", endpoint, timeout_ms / 1000.0);
 			return EXIT_TIMED_OUT;
 		}
@@ -220,7 +240,6 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;
-	cli_catch_signals();
 	recv.writer = writer_new(WRITER_JSON_LINES);
 	r = xenmsg_bind(conn, endpoint, XENMSG_BIND_MESSAGES, NULL, NULL);
 	if (r < 0) {
@@ -228,11 +247,12 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 	} else {
 		if (cli->verbose)
 			cli_note(cli, "bound %u:%s", xenmsg_domid(conn), endpoint);
+		interrupt_catch();
 		code = receive(&recv, conn, endpoint, count, timeout_ms);
 	}
 	writer_free(recv.writer);
 	xenmsg_close(conn);
-	if (cli_signal())
-		cli_die_of_signal();
+	if (interrupt_came())
+		interrupt_die();
 	return code;
 }

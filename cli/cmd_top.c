@@ -16,6 +16,7 @@
 #include <json-c/json.h>
 
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 
 static const char help[] =
 	"Usage: xenmsg top [OPTIONS]\n"
@@ -288,10 +289,13 @@ static void look(struct top *top)
 {
 	struct json_object *status;
 	char *text;
-	int r = top->conn ? 0 : xenmsg_open(&top->conn, top->cli->socket);
+	int r;
 
+	interrupt_allow(NULL);
+	r = top->conn ? 0 : xenmsg_open(&top->conn, top->cli->socket);
 	if (r == 0)
 		r = xenmsg_status(top->conn, &text);
+	interrupt_forbid();
 	if (r < 0) {
 		snprintf(top->trouble, sizeof(top->trouble), "no answer from xenmsgd: %s", strerror(-r));
 		xenmsg_close(top->conn);
@@ -333,7 +337,7 @@ static void watch_it(struct top *top, int delay_ms)
 	double next = 0;
 	bool more = true;
 
-	while (more && !cli_signal()) {
+	while (more && !interrupt_came()) {
 		double left_ms = (next - seconds_now()) * 1000;
 		int key;
 
@@ -345,7 +349,7 @@ static void watch_it(struct top *top, int delay_ms)
 		}
 		make_lines(top);
 		draw(top);
-		timeout((int)left_ms + 1);
+		interrupt_sleep(STDIN_FILENO, (int)left_ms + 1);
 		key = getch();
 		more = key == ERR || on_key(top, key);
 	}
@@ -373,7 +377,7 @@ int cmd_top(struct cli *cli, int argc, char **argv)
 	if (code)
 		return code;
 	setlocale(LC_ALL, "");
-	cli_catch_signals();
+	interrupt_catch();
 	screen = newterm(NULL, stdout, stdin);
 	if (!screen) {
 		xenmsg_close(top.conn);
@@ -383,6 +387,7 @@ int cmd_top(struct cli *cli, int argc, char **argv)
 	noecho();
 	keypad(stdscr, TRUE);
 	curs_set(0);
+	timeout(0); /* the sleep is before */
 	watch_it(&top, delay_ms);
 	endwin();
 	delscreen(screen);

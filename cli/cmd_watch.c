@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "cli/writer.h"
 
 static const char help[] =
@@ -79,17 +80,17 @@ int cmd_watch(struct cli *cli, int argc, char **argv)
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;
-	cli_catch_signals();
 	watching.writer = writer_new(watching.json ? WRITER_JSON_LINES : WRITER_LINES);
 	code = add_watch(conn, optind < argc ? argv[optind] : "*", &watching);
-	while (code == 0 && watching.code == 0 && !cli_signal()) {
-		r = xenmsg_wait(conn, -1);
+	interrupt_catch();
+	while (code == 0 && watching.code == 0 && !interrupt_came()) {
+		r = interrupt_wait(conn, -1);
 		if (r < 0 && r != -EINTR)
 			code = cli_error(conn, "watch", optind < argc ? argv[optind] : "", r);
 	}
 	writer_free(watching.writer);
 	xenmsg_close(conn);
-	if (cli_signal())
-		cli_die_of_signal();
+	if (interrupt_came())
+		interrupt_die();
 	return code ? code : watching.code;
 }

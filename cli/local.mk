@@ -24,6 +24,7 @@ xenmsg_SOURCES = \
 	cli/cmd_top.c \
 	cli/cmd_watch.c \
 	cli/command.c cli/command.h \
+	cli/interrupt.c cli/interrupt.h \
 	cli/main.c \
 	cli/pump.c cli/pump.h \
 	cli/writer.c cli/writer.h

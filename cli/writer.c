@@ -88,6 +88,16 @@ static void write_line(struct json_object *row)
 	putchar('\n');
 }
 
+static int write_json(struct json_object *row)
+{
+	const char *text = json_object_to_json_string_ext(row, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	int code = cli_output(text, strlen(text));
+
+	if (code == 0)
+		putchar('\n');
+	return code;
+}
+
 int writer_end_row(struct writer *writer)
 {
 	struct json_object *row = writer->row;
@@ -101,8 +111,9 @@ int writer_end_row(struct writer *writer)
 	if (writer->format == WRITER_LINES)
 		write_line(row);
 	else
-		puts(json_object_to_json_string_ext(row, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
-	code = cli_flush();
+		code = write_json(row);
+	if (code == 0)
+		code = cli_flush();
 	json_object_put(row);
 	return code;
 }

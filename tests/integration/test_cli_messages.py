@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """xenmsg send and recv, as people and scripts use them."""
 
+import array
+import fcntl
 import json
 import os
 import pty
 import signal
 import subprocess
+import termios
+import threading
 import time
 
 import pytest
 
+from library import Connection
 from messaging import EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, eventually, tool
 
 
@@ -139,6 +144,76 @@ def test_recv_dies_of_the_signal_that_interrupts_it(one):
         inbox.process.send_signal(number)
         assert inbox.process.wait(timeout=30) in (-number, 128 + number)
         eventually(lambda: "inbox" not in one.endpoints(), "the endpoint is gone")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_recv_prints_all_that_it_took_before_a_signal_under_load(one, number):
+    inbox = one.receiver("inbox")
+    outcomes, printed, sent = {}, [], 0
+    reader = threading.Thread(target=lambda: printed.extend(int(line) for line in inbox.process.stdout))
+    reader.start()
+    with Connection(one.socket) as sender:
+        for enough in (lambda: len(printed) > 1000, lambda: inbox.process.poll() is not None):
+            while not enough():  # it is kept supplied without a pause
+                if sent - len(outcomes) < 300:
+                    sender.post("self:inbox", b"%d" % sent, lambda result, at=sent: outcomes.__setitem__(at, result))
+                    sent += 1
+                else:
+                    sender.wait(100)
+            inbox.process.send_signal(number)
+        eventually(lambda: sender.wait(10) >= 0 and len(outcomes) == sent, "every message has its outcome")
+    assert inbox.process.wait() in (-number, 128 + number)
+    reader.join()
+    assert printed == list(range(len(printed)))
+    delivered = [at for at, result in outcomes.items() if result == 0]
+    assert set(delivered) <= set(printed)
+
+
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+@pytest.mark.parametrize("how", [[], ["--raw"], ["--json"]])
+def test_recv_dies_of_a_signal_though_nobody_reads_what_it_prints(one, size, how):
+    inbox = one.receiver("inbox", *how)
+    with Connection(one.socket) as sender:
+        for _ in range(2 + (1 << 17) // size):
+            sender.post("self:inbox", b"x" * size, lambda _: None)
+        pipe = inbox.process.stdout.fileno()
+
+        def full():
+            """As many bytes as go in, and no more for a while."""
+            sender.wait(50)
+            before = readable(pipe)
+            sender.wait(100)
+            return 30000 < before == readable(pipe)
+        eventually(full, "the pipe is full")
+        inbox.process.send_signal(signal.SIGTERM)
+        assert inbox.process.wait(timeout=30) in (-signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+def readable(fd):
+    """How many bytes lie in a pipe."""
+    count = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, count)
+    return count[0]
+
+
+def test_programs_that_are_started_get_signals_as_usual(one):
+    blocked = "grep SigBlk /proc/self/status"
+    inbox = one.receiver("inbox", "--count", "1", "--exec", blocked)
+    one.send("self:inbox", "x")
+    assert inbox.output().split()[1].strip(b"0") == b""
+    listener = one.popen("listen", "status", "--", *blocked.split())
+    eventually(lambda: "status" in one.endpoints(), "it listens")
+    assert one.xenmsg("connect", "self:status").stdout.split()[1].strip(b"0") == b""
+    listener.send_signal(signal.SIGTERM)
+    assert listener.wait(timeout=30) in (-signal.SIGTERM, 0, 128 + signal.SIGTERM)
+
+
+def test_an_interrupted_ping_sums_up(one):
+    ping = one.popen("ping", "self", "--count", "100", "--interval", "60")
+    assert ping.stdout.readline().startswith(b"self: ")
+    ping.send_signal(signal.SIGINT)
+    assert ping.wait(timeout=30) in (-signal.SIGINT, 128 + signal.SIGINT)
+    assert ping.stdout.read().startswith(b"1 of 1 answered; least ")
 
 
 def test_recv_ends_quietly_when_nobody_reads_it(one):
