@@ -163,7 +163,7 @@ int cli_open(struct cli *cli, struct xenmsg **conn)
 	case ENOBUFS:
 	case EBUSY:
 		code = EXIT_LIMIT;
-		text = "xenmsgd takes no more clients";
+		text = "over a limit: xenmsgd takes no more programs of this user; its log says which limit";
 		break;
 	default:
 		code = EXIT_OTHER;

@@ -103,8 +103,8 @@ static int open_stream(struct xenmsg *conn, const uint8_t *request, uint32_t siz
 	memcpy(bytes + used, request, size);
 	memset(bytes + used + size, 0, GUARD);
 	used += size + GUARD;
-	/* An empty socket takes this at once. */
-	r = send(fd, bytes, used, MSG_NOSIGNAL) == (ssize_t)used ? 0 : -ECONNREFUSED;
+	/* An empty socket takes this at once; if the daemon has refused us already, there is a GOODBYE to be read. */
+	r = send(fd, bytes, used, MSG_NOSIGNAL) == (ssize_t)used || errno == EPIPE ? 0 : -ECONNREFUSED;
 	if (r == 0)
 		r = await_stream(conn, fd, deadline);
 	if (r == 0 && fcntl(fd, F_SETFL, 0) < 0)

@@ -146,8 +146,9 @@ static int send_hello(int fd, bool shared)
 
 	header.length = frame_hello_local_encode(&hello, frame + FRAME_HEADER_SIZE);
 	frame_header_encode(&header, frame);
-	if (send(fd, frame, frame_size(header.length), MSG_NOSIGNAL) != (ssize_t)frame_size(header.length))
-		return errno == EPIPE ? -ECONNREFUSED : -errno;
+	/* A daemon that has refused us already has closed its end, behind a GOODBYE that says why: that is for who reads. */
+	if (send(fd, frame, frame_size(header.length), MSG_NOSIGNAL) != (ssize_t)frame_size(header.length) && errno != EPIPE)
+		return -errno;
 	return 0;
 }
 
