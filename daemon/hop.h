@@ -29,6 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/log.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
 
@@ -50,6 +51,7 @@ struct relay {
 	struct hop *unfinished;
 	struct hop *looking; /* whose event is being handled; NULL once it is gone */
 	struct quota *quota; /* NULL: nothing is limited */
+	struct log_limit log_limit; /* of what programs do wrong */
 	uint64_t max_message;
 	uint32_t cancel_ms;	 /* how long the next hop may take to say whether it could cancel a message */
 	uint64_t moved;		 /* bytes written in this flush */

@@ -133,8 +133,8 @@ static void on_failed(void *owner, int error, const char *why)
 	if (session->state == OVER)
 		return;
 	if (error != -ECONNRESET) {
-		log_warning("%s (pid %d, uid %u) is cut off: %s", session->comm, session->credentials.pid,
-			    session->credentials.uid, why);
+		log_limited(&session->relay->log_limit, LOG_LEVEL_WARNING, "%s (pid %d, uid %u) is cut off: %s", session->comm,
+			    session->credentials.pid, session->credentials.uid, why);
 		send_goodbye(session, error, why);
 	}
 	end_session(session);
@@ -360,8 +360,8 @@ static int send_welcome(struct session *session, const struct frame_welcome *wel
 void session_refuse(struct session *session, int error, const char *why)
 {
 	if (error != -ECONNRESET)
-		log_warning("%s (pid %d, uid %u) is refused: %s", session->comm, session->credentials.pid,
-			    session->credentials.uid, why);
+		log_limited(&session->relay->log_limit, LOG_LEVEL_WARNING, "%s (pid %d, uid %u) is refused: %s", session->comm,
+			    session->credentials.pid, session->credentials.uid, why);
 	send_goodbye(session, error, why);
 	end_session(session);
 }
