@@ -24,6 +24,7 @@ def load():
             ("wait", ctypes.c_int, [pointer, ctypes.c_int]),
             ("recv", ctypes.c_int, [pointer, ctypes.POINTER(pointer), ctypes.c_int]),
             ("listen", ctypes.c_int, [pointer, text, ctypes.c_uint]),
+            ("connect", ctypes.c_int, [pointer, text, ctypes.c_int]),
             ("accept", ctypes.c_int, [pointer, pointer, ctypes.c_int]),
             ("call", ctypes.c_int, [pointer, text, text, size, ctypes.POINTER(pointer), ctypes.c_int]),
             ("call_post", ctypes.c_int, [pointer, text, text, size, CALL_DONE, pointer]),
@@ -82,6 +83,16 @@ class Connection:
         assert result == 0, result
         self.callbacks = []
 
+    @classmethod
+    def result_of_opening(cls, path):
+        """Of a connection that is closed at once, if it was opened."""
+        cls.library = cls.library or load()
+        conn = ctypes.c_void_p()
+        result = cls.library.xenmsg_open(ctypes.byref(conn), path.encode())
+        if result == 0:
+            cls.library.xenmsg_close(conn)
+        return result
+
     def __enter__(self):
         return self
 
@@ -112,6 +123,10 @@ class Connection:
 
     def listen(self, endpoint):
         return self.library.xenmsg_listen(self.conn, endpoint.encode(), 0)
+
+    def connect(self, address, timeout_ms=20000):
+        """The descriptor of a stream, or a negative errno."""
+        return self.library.xenmsg_connect(self.conn, address.encode(), timeout_ms)
 
     def accept(self, timeout_ms=20000):
         """The descriptor of a stream, or a negative errno."""

@@ -102,6 +102,7 @@ class Node:
         self.daemon = None
         self.pid = None
         self.starts = 0
+        self.files = None  # how many the daemon may have open, soft and hard limit, if not as many as we
         self.children = []
         self.environment = host.environment
         self.socket = host.socket(domid)
@@ -159,8 +160,11 @@ class Node:
         path.write_text(self.config)
         self.log = self.directory / f"xenmsgd-{self.domid}-{self.starts}.log"
         with open(self.log, "wb") as log:
-            self.daemon = self.popen_command(tool("xenmsgd"), "--config", path, stdin=subprocess.DEVNULL, stdout=log,
-                                             stderr=log)
+            limited = ()
+            if self.files:
+                limited = ("sh", "-c", 'ulimit -S -n %d && ulimit -H -n %d && exec "$@"' % self.files, "sh")
+            self.daemon = self.popen_command(*limited, tool("xenmsgd"), "--config", path, stdin=subprocess.DEVNULL,
+                                             stdout=log, stderr=log)
         if wait:
             self.wait_ready()
         return self

@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Shares: what all have in common is divided, so whoever takes all that he can leaves the others their part, and their pace."""
+
+import errno
+import json
+import os
+import resource
+import select
+import statistics
+import struct
+import time
+
+import pytest
+
+from library import Connection
+from messaging import EXIT_LIMIT, FAST, PATIENCE, Holder, eventually
+from protocol import BIND, GOODBYE, Program
+from test_limits import limits, open_to_others
+from test_streams import RawStream, open_stream, ready, sees_reset
+
+GREEDY, NEWCOMER = 1000, 1001
+FILES, RESERVE = 200, 64
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
+
+
+class User:
+    """A process of another user: work(path, tell, stopped) in it, where tell(value) is what next() returns here."""
+
+    def __init__(self, uid, node, work):
+        open_to_others(node)
+        results, write = os.pipe()
+        stop, self.stop = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(self.stop)
+                os.nice(19)  # the CPUs are shared by the kernel; this is about what the daemon shares
+                os.setgroups([])
+                os.setgid(uid)
+                os.setuid(uid)
+                with os.fdopen(write, "w", buffering=1, encoding="utf-8") as out:
+                    work(node.socket, lambda value: out.write(json.dumps(value) + "\n"),
+                         lambda: bool(select.select([stop], [], [], 0)[0]))
+            finally:
+                os._exit(0)
+        os.close(write)
+        os.close(stop)
+        self.results = os.fdopen(results, encoding="utf-8")
+
+    def next(self):
+        ready_now = select.select([self.results], [], [], 30 * PATIENCE)[0]
+        assert ready_now, "the user's process says nothing"
+        line = self.results.readline()
+        assert line, "the user's process has died"
+        return json.loads(line)
+
+    def end(self):
+        if self.pid:
+            os.write(self.stop, b"!")  # an end of file wouldn't do: users that came later have this end, too
+            os.waitpid(self.pid, 0)
+            os.close(self.stop)
+            self.results.close()
+            self.pid = None
+
+
+@pytest.fixture(name="user")
+def users():
+    started = []
+
+    def start(*arguments):
+        started.append(User(*arguments))
+        return started[-1]
+    yield start
+    for each in started:
+        each.end()
+
+
+def try_to_come(path, shared):
+    """A program that was let in, or (error, text)."""
+    program = Program(path, greet=False)
+    try:
+        program.greet(shared)
+        return program
+    except (AssertionError, OSError):  # GOODBYE instead of WELCOME, or even before the HELLO
+        pass
+    with program:
+        got = program.welcome or program.receive_from_socket()
+        assert got.kind == GOODBYE, got
+        return got.u32(), got.payload[4:].decode()
+
+
+def comes_until_refused(shared):
+    """Tells how many programs of this user were let in, and why no more; then tries on and on."""
+    def work(path, tell, stopped):
+        programs = []
+        while isinstance(program := try_to_come(path, shared), Program):
+            programs.append(program)
+        tell([len(programs), *program])
+        while not stopped():
+            again = try_to_come(path, shared)
+            if isinstance(again, Program):
+                programs.append(again)
+    return work
+
+
+def account(node, kind, number):
+    for each in node.status()["accounts"]:
+        if (each["kind"], each["id"]) == (kind, number):
+            return each
+    return None
+
+
+def pool(node, name):
+    return node.status()["pools"][name]
+
+
+class Pace:
+    """How long a message takes from one node to another, there and back, for programs of root."""
+
+    def __init__(self, sender, receiver, endpoint="pace"):
+        self.address = f"{receiver.domid}:{endpoint}"
+        self.inbox, self.conn = Connection(receiver.socket), Connection(sender.socket)
+        assert self.inbox.bind(endpoint) == 0
+        self.measure()  # makes the link
+        self.alone = self.measure()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.conn.close()
+        self.inbox.close()
+
+    def measure(self, count=200):
+        times = []
+        for _ in range(count):
+            ended = []
+            start = time.monotonic()
+            assert self.conn.post(self.address, b"x" * 1000, ended.append) == 0
+            assert hasattr(self.inbox.receive(), "data")
+            while not ended:
+                assert self.conn.wait(1000) >= 0
+            times.append(time.monotonic() - start)
+            assert ended == [0]
+        return statistics.median(times)
+
+    def is_kept(self):
+        """The greedy one takes CPU time, and tests run side by side: while the CPUs are busy, a receipt may be noticed only when
+        the daemon looks the next time, after some milliseconds. So the bound is wide, but far below what it would be if messages
+        had to wait for a refusal, a time-out or a pause."""
+        now = self.measure()
+        print(f"a message takes {now * 1e6:.0f} us, and {self.alone * 1e6:.0f} us without the greedy")
+        assert now < 10 * self.alone + 0.02 * PATIENCE, (now, self.alone)
+
+
+def few_files(nodes, domid, **options):
+    node = nodes(domid, start=False, **options)[domid]
+    node.files = FILES, FILES
+    node.start()
+    return node
+
+
+def left_is_for_others(node, name):
+    one = pool(node, name)
+    assert one["size"] - one["used"] >= one["size"] // (one["accounts"] + 1), one
+
+
+# ---- users ----
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_greedy_user_takes_its_share_of_the_descriptors_and_the_others_notice_nothing(nodes, user, shared):
+    two = nodes(2)[2]
+    one = few_files(nodes, 1)
+    one.sees(two)
+    two.sees(one)
+    assert pool(one, "descriptors")["size"] == FILES - RESERVE
+    idle = one.descriptors() - pool(one, "descriptors")["used"]
+    with Pace(one, two) as pace:
+        greedy = user(GREEDY, one, comes_until_refused(shared))
+        count, error, text = greedy.next()
+        assert error == errno.ENOBUFS and "its share of the daemon's descriptors" in text, text
+        assert count > 10
+        has = account(one, "uid", GREEDY)
+        assert has["descriptors"]["refused"] > 0 and has["clients"]["refused"] == 0
+        assert (3 if shared else 1) * count <= has["descriptors"]["used"] <= (FILES - RESERVE) // 2
+        left_is_for_others(one, "descriptors")
+        pace.is_kept()
+        # Who comes now finds something, too.
+        newcomer = user(NEWCOMER, one, comes_until_refused(shared))
+        assert newcomer.next()[0] >= 3
+        left_is_for_others(one, "descriptors")
+        assert one.xenmsg("status").returncode == 0
+        # What is charged is what is open, give or take who comes or goes at this moment.
+        status, opened = one.status(), one.descriptors()
+        assert abs(opened - status["pools"]["descriptors"]["used"] - idle) <= 8
+        newcomer.end()
+        greedy.end()
+        eventually(lambda: not account(one, "uid", GREEDY), "all that the greedy one had is given back")
+    eventually(lambda: pool(one, "descriptors")["used"] == 1, "only who asks has one")
+
+
+def test_a_newcomer_finds_a_client_an_endpoint_and_a_channel(nodes, user):
+    one = nodes(1, start=False, config=limits(max_clients=24, max_endpoints=12, max_channels=12))[1]
+    one.policy += "[bind]\nname = *\nuid = *\naction = allow\n"
+    one.start()
+
+    def takes_all(path, tell, stopped):
+        programs = []
+        while isinstance(program := try_to_come(path, False), Program):
+            programs.append(program)
+        bound, error = 0, 0
+        while error == 0:
+            error, text = programs[0].request(BIND, struct.pack("<I", 1) + f"u{os.getuid()}-{bound}".encode())
+            bound += error == 0
+        for number in range(0, 32, 2):
+            programs[0].open("1:sleeper", number)
+        tell([len(programs), bound, error, text.decode()])
+        while not stopped():
+            time.sleep(0.01)
+
+    with Holder(one, "sleeper"):
+        first = user(GREEDY, one, takes_all)
+        clients, endpoints, error, text = first.next()
+        # Where root has one already, n is 2: (23 + 0) / 3, or less while one that has just left is counted, and (11 + 0) / 3.
+        assert clients in (6, 7) and endpoints == 3 and error == errno.ENOBUFS and "(max-endpoints)" in text, text
+        assert eventually(lambda: account(one, "uid", GREEDY)["channels"]["refused"] == 10, "the channels have been asked for")
+        assert account(one, "uid", GREEDY)["channels"]["used"] == 6  # the only one: a half
+        second = user(NEWCOMER, one, takes_all)
+        clients, endpoints, error, text = second.next()
+        assert clients >= 3 and endpoints == 2, (clients, endpoints)
+        eventually(lambda: account(one, "uid", NEWCOMER)["channels"]["used"] == 2, "it has channels")
+        for name in ("clients", "endpoints", "channels"):
+            left_is_for_others(one, name)
+        first.end()
+        second.end()
+    eventually(lambda: [pool(one, name)["used"] for name in ("clients", "endpoints", "channels", "queued_bytes")] == [1, 0, 0, 0],
+               "everything is given back but for who asks")
+
+
+def test_streams_of_a_greedy_user_end_in_enobufs_that_says_why(nodes, user):
+    two = nodes(2)[2]
+    one = nodes(1, config=limits(max_descriptors_per_uid=10))[1]
+
+    def connects(path, tell, stopped):
+        with Connection(path) as conn:
+            streams = [conn.connect("2:lazy") for _ in range(30)]
+            tell([[0 if stream >= 0 else stream for stream in streams], conn.reason()])
+            while not stopped():
+                time.sleep(0.01)
+
+    with Program(two.socket) as server, Pace(one, two) as pace:
+        assert server.request(BIND, struct.pack("<I", 4) + b"lazy")[0] == 0
+        greedy = user(GREEDY, one, connects)
+        answers, why = greedy.next()
+        assert answers == [0] * 7 + [-errno.ENOBUFS] * 23, answers  # the program itself has three
+        assert why == "this user has as many descriptors as max-descriptors-per-uid allows"
+        pace.is_kept()
+        assert account(one, "uid", GREEDY)["descriptors"]["used"] == 10
+        # At the other end the domain pays, for what waits there.
+        assert account(two, "peer", 1)["descriptors"]["used"] == 7
+        greedy.end()
+    # Streams of who has gone wait on, as connections in the backlog of listen(2) do, until the program that should fetch them goes.
+    eventually(lambda: account(two, "peer", 1)["descriptors"]["used"] == 0, "nothing waits any more")
+    eventually(lambda: not account(one, "uid", GREEDY), "it has nothing here any more")
+
+
+def test_a_program_too_many_always_hears_that_it_is_over_a_limit(nodes):
+    """Never that there is no daemon, even if it was refused before it could say a word."""
+    one = nodes(1, config=limits(max_clients_per_uid=1))[1]
+    path = one.socket
+
+    def first():
+        try:
+            return Connection(path)
+        except AssertionError:  # who has looked whether it listens is still counted
+            return None
+
+    with eventually(first, "the first one is let in"):
+        assert {Connection.result_of_opening(path) for _ in range(200)} == {-errno.ENOBUFS}
+        done = one.xenmsg("status")
+        assert done.returncode == EXIT_LIMIT and b"limit" in done.stderr, done.stderr
+
+
+# ---- peers ----
+
+def test_a_greedy_peer_takes_its_share_of_the_descriptors_and_the_others_notice_nothing(nodes):
+    one, three = nodes(1, 3).values()
+    two = few_files(nodes, 2)
+    for node in (one, three):
+        node.sees(two)
+        two.sees(node)
+    with Program(two.socket) as server, Pace(three, two) as pace:
+        assert server.request(BIND, struct.pack("<I", 4) + b"lazy")[0] == 0
+        streams = [RawStream(one.socket, open_stream("2:lazy")) for _ in range(80)]
+        eventually(lambda: len(ready([s.socket for s in streams])) == 80, "all are answered")
+        answers = [stream.answer() for stream in streams]
+        waiting = answers.count(0)
+        assert sorted(set(answers)) == [0, errno.ENOBUFS] and waiting > 20, answers
+        has = account(two, "peer", 1)["descriptors"]
+        assert has["used"] == waiting <= (FILES - RESERVE) // 2 and has["refused"] == 80 - waiting
+        left_is_for_others(two, "descriptors")
+        pace.is_kept()
+        with RawStream(three.socket, open_stream("2:lazy")) as stream:
+            assert stream.answer() == 0
+            assert account(two, "peer", 3)["descriptors"]["used"] == 1
+    for stream, answer in zip(streams, answers):
+        if answer == 0:
+            sees_reset(stream)
+        else:
+            stream.socket.close()
+    eventually(lambda: pool(two, "descriptors")["used"] == 1, "only who asks has one")
+
+
+def test_streams_of_one_peer_that_nobody_fetches_do_not_keep_out_another(nodes):
+    one, two, three = nodes(1, 2, 3).values()
+    with Program(two.socket) as server:
+        assert server.request(BIND, struct.pack("<I", 4) + b"lazy")[0] == 0
+        streams = [RawStream(one.socket, open_stream("2:lazy")) for _ in range(130)]
+        assert [stream.answer() for stream in streams].count(0) == 128
+        with RawStream(three.socket, open_stream("2:lazy")) as stream:
+            assert stream.answer() == 0
+        for stream in streams:
+            stream.socket.close()
+
+
+def test_a_greedy_peer_takes_its_share_of_channels_and_memory(nodes):
+    one, three = nodes(1, 3).values()
+    two = nodes(2, config=limits(max_channels=40, max_queued_bytes="2M"))[2]
+    names = [f"sleeper{i}" for i in range(40)]
+    with Holder(two, *names), Pace(three, two) as pace, Connection(one.socket) as conn:
+        ended = []
+        for name in names:
+            assert conn.post(f"2:{name}", bytes(100), ended.append) == 0
+        eventually(lambda: conn.wait(10) >= 0 and len(ended) >= 20, "the rest of them is refused")
+        assert set(ended) == {-errno.ENOBUFS}
+        has = account(two, "peer", 1)
+        assert has["channels"]["used"] == len(names) - len(ended)
+        assert has["queued_bytes"]["used"] == 65536 * has["channels"]["used"] <= 1 << 20
+        left_is_for_others(two, "channels")
+        left_is_for_others(two, "queued_bytes")
+        pace.is_kept()
+        with Connection(three.socket) as other:  # a new program of another peer
+            answers = []
+            assert other.post("2:sleeper0", b"x", answers.append) == 0
+            eventually(lambda: account(two, "peer", 3)["channels"]["used"] >= 2, "its channel is there")
+            assert not answers
+
+
+# ---- no descriptors at all ----
+
+def cpu_of(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_without_any_descriptor_left_it_waits_and_does_not_spin(nodes):
+    one, two = nodes(1, 2).values()
+    with Pace(one, two) as pace:
+        usual = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (3, usual[1]))
+        with Program(one.socket, greet=False) as program:
+            eventually(lambda: "accepting a program: Too many open files" in one.log.read_text(), "it has noticed")
+            before, start = cpu_of(one.pid), time.monotonic()
+            assert not select.select([program.socket], [], [], 1)[0]
+            assert cpu_of(one.pid) - before < 0.3 * (time.monotonic() - start)
+            pace.is_kept()
+            resource.prlimit(one.pid, resource.RLIMIT_NOFILE, usual)
+            program.greet()
+            assert "pools" in json.loads(program.query("status"))
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(nodes):
+    one = nodes(1, start=False, config=FAST)[1]
+    one.files = 100, FILES
+    one.start()
+    assert resource.prlimit(one.pid, resource.RLIMIT_NOFILE) == (FILES, FILES)
+    assert one.descriptors() < RESERVE
