@@ -474,6 +474,7 @@ int config_load_stream(struct config *config, FILE *file, const char *path, char
 		reading.result = -ENOMEM;
 	}
 	check_together(&reading);
+	config->max_ring_size_line = reading.lines[KEY_MAX_RING_SIZE];
 	*error = reading.error;
 	return reading.result;
 }

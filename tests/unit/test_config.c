@@ -131,6 +131,7 @@ static void every_key_is_taken(void **state)
 	assert_int_equal(config->ring_size, 131072);
 	assert_int_equal(config->min_ring_size, 2048);
 	assert_int_equal(config->max_ring_size, 524288);
+	assert_int_equal(config->max_ring_size_line, 11);
 	assert_int_equal(config->map, CONFIG_MAP_NO);
 	assert_true(config->presence_private);
 	assert_int_equal(config->peer_count, 3);
