@@ -207,12 +207,20 @@ XENMSG_API int xenmsg_answered(struct xenmsg *conn);
 /* A call's outcome, as xenmsg_call() returns it, and with 0 the reply, which is the callback's to free. */
 typedef void (*xenmsg_call_done)(void *userdata, int result, struct xenmsg_message *reply);
 /*
- * Calls without waiting; thousands may be outstanding.
+ * Calls without waiting; thousands may be outstanding. Each waits for as long as there is a server that hasn't answered.
  * done  called exactly once if this returned 0, else never; never from within this call. NULL: the answer is of no interest
  * Returns 0, or the errors of xenmsg_post().
  */
 XENMSG_API XENMSG_CHECK int xenmsg_call_post(struct xenmsg *conn, const char *address, const void *data, size_t size,
 					     xenmsg_call_done done, void *userdata);
+/*
+ * The same with a time-out: when there is no answer by then, the request is withdrawn, and `done` gets -ETIMEDOUT, which leaves open what
+ * xenmsg_call() says of it: within `done` xenmsg_reason() tells a request that was taken (it has words then) from one that never will be
+ * (""). To settle that may take up to 2 s more. The time is up only where this connection is processed: xenmsg_timeout() says when.
+ * timeout_ms  negative: for ever
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_call_post_timed(struct xenmsg *conn, const char *address, const void *data, size_t size,
+						   int timeout_ms, xenmsg_call_done done, void *userdata);
 
 /*
  * Answers a call, at any time and in any order while its message exists. The data are copied, and the message stays to be freed.

@@ -13,10 +13,34 @@
 #define RUN_BUDGET	256
 #define CANCEL_PATIENCE 5000 /* ms; the daemon answers within 2 s, even if the other end doesn't */
 
+const char call_taken[] = "timed out; the request was taken, and may have been carried out";
+
 /* ---- the life of a call ---- */
+
+static void forget_time(struct call *call)
+{
+	if (call->expires >= 0)
+		DL_DELETE2(call->outbox->timed, call, timed_prev, timed_next);
+	call->expires = -1;
+}
+
+/* The last one is mostly where it belongs: programs use one time-out, or a few. */
+void call_expires(struct call *call, int64_t expires)
+{
+	struct call *first = call->outbox->timed, *before = first ? first->timed_prev : NULL;
+
+	call->expires = expires;
+	while (before && before->expires > expires)
+		before = before == first ? NULL : before->timed_prev;
+	if (before)
+		DL_APPEND_ELEM2(call->outbox->timed, before, call, timed_prev, timed_next);
+	else
+		DL_PREPEND2(call->outbox->timed, call, timed_prev, timed_next);
+}
 
 static void complete(struct call *call, int result, struct xenmsg_message *reply)
 {
+	forget_time(call);
 	if (call->channel)
 		HASH_DEL(call->channel->calls.waiting, call);
 	call->channel = NULL;
@@ -36,6 +60,10 @@ static void on_settled(void *userdata, int result)
 		free(call);
 	else if (!call->completed && result < 0)
 		complete(call, result, NULL);
+	else if (!call->completed && call->expired) {
+		forget_time(call); /* taken after all: calls_expire() is to withdraw it, not somebody who is looking at its channel */
+		call_expires(call, 0);
+	}
 }
 
 void calls_channel_gone(struct outbox *outbox, struct channel *channel)
@@ -60,10 +88,12 @@ int calls_run(struct outbox *outbox, int budget)
 		call->reported = true;
 		count++;
 		outbox->answered = call->answered;
+		outbox->withdrawn = call->withdrawn;
 		if (call->done)
 			call->done(call->userdata, call->result, call->reply);
 		else
 			xenmsg_message_free(call->reply);
+		outbox->withdrawn = false;
 		if (!call->unsettled)
 			free(call);
 	}
@@ -106,6 +136,7 @@ int call_start(struct outbox *outbox, const char *address, const void *data, siz
 	call->done = done;
 	call->userdata = userdata;
 	call->unsettled = true;
+	call->expires = -1;
 	HASH_ADD(hh, channel->calls.waiting, number, sizeof(call->number), call);
 	if (started)
 		*started = call;
@@ -121,12 +152,42 @@ int call_withdraw(struct call *call)
 	uint32_t number = call->number;
 	int r;
 
+	call->withdrawn = true;
 	complete(call, -ETIMEDOUT, NULL);
 	message_pieces_init(&pieces, NULL, 0);
 	message_pieces_mark(&pieces, MESSAGE_WITHDRAWAL, 0, number);
 	r = outbox_put(outbox, channel, &pieces, false, &nobody);
 	/* Without room for it, the server's answer comes for nothing, and that is all. */
 	return r == -EAGAIN || r == -ENOMEM ? 0 : r;
+}
+
+static int cancel(struct outbox *outbox, struct call *call, int64_t now)
+{
+	struct outbox_ticket ticket = {.channel = call->channel, .userdata = call};
+
+	call->expired = true;
+	call_expires(call, now + CANCEL_PATIENCE);
+	return outbox_cancel(outbox, &ticket);
+}
+
+int calls_expire(struct outbox *outbox)
+{
+	int64_t now = outbox->timed ? hop_now() : 0;
+	int r = 0;
+
+	while (r == 0 && outbox->timed && outbox->timed->expires <= now) {
+		struct call *call = outbox->timed;
+		struct outbox_ticket ticket = {.channel = call->channel, .userdata = call};
+
+		forget_time(call);
+		if (!call->unsettled)
+			r = call_withdraw(call);
+		else if (call->expired)
+			outbox_abandon(outbox, &ticket);
+		else
+			r = cancel(outbox, call, now);
+	}
+	return r;
 }
 
 /* ---- answers ---- */
@@ -271,22 +332,37 @@ int xenmsg_answered(struct xenmsg *conn)
 	return conn->outbox.answered;
 }
 
-int xenmsg_call_post(struct xenmsg *conn, const char *address, const void *data, size_t size, xenmsg_call_done done,
-		     void *userdata)
+static int post(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms, xenmsg_call_done done,
+		void *userdata)
 {
+	struct call *call;
 	int r;
 
 	conn->reason[0] = '\0';
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
-	r = call_start(&conn->outbox, address, data, size, done, userdata, NULL);
+	r = call_start(&conn->outbox, address, data, size, done, userdata, &call);
 	if (r == -EPROTO) {
 		conn_fail(conn, r);
 		return -ENOTCONN;
 	}
+	if (r == 0 && timeout_ms >= 0)
+		call_expires(call, conn_deadline(timeout_ms));
 	if (r == 0)
 		conn_push(conn);
 	return r;
+}
+
+int xenmsg_call_post(struct xenmsg *conn, const char *address, const void *data, size_t size, xenmsg_call_done done,
+		     void *userdata)
+{
+	return post(conn, address, data, size, -1, done, userdata);
+}
+
+int xenmsg_call_post_timed(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
+			   xenmsg_call_done done, void *userdata)
+{
+	return post(conn, address, data, size, timeout_ms, done, userdata);
 }
 
 struct answer {
@@ -346,7 +422,6 @@ static int start_in_time(struct xenmsg *conn, const char *address, const void *d
 /* The time is up. If the request wasn't taken, it is cancelled; if it was, it is withdrawn. */
 static void give_up(struct xenmsg *conn, struct answer *answer, struct call *call)
 {
-	static const char taken[] = "timed out; the request was taken, and may have been carried out";
 	struct outbox_ticket ticket = {.channel = call->channel, .userdata = call};
 	bool withdrawn = false;
 	int r = 0;
@@ -369,7 +444,7 @@ static void give_up(struct xenmsg *conn, struct answer *answer, struct call *cal
 	while (!answer->known && outbox_has_outcomes(&conn->outbox))
 		conn_run_outcomes(conn, RUN_BUDGET);
 	if (withdrawn)
-		conn_set_reason(conn, taken, sizeof(taken) - 1);
+		conn_set_reason(conn, call_taken, strlen(call_taken));
 }
 
 int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size, struct xenmsg_message **reply,

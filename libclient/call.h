@@ -10,6 +10,7 @@
  *   posted ──taken──▶ taken ──answer──▶ completed ──done called──▶ gone
  *      │                └──channel ends (ECONNRESET), time is up (ETIMEDOUT, withdrawn)──▶ completed
  *      ├──not taken, for the reason that the outbox says──▶ completed
+ *      ├──time is up──▶ cancelled ──not taken (ETIMEDOUT)──▶ completed, or ──taken──▶ withdrawn, as above
  *      └──answer (the receipt is still on its way)──▶ completed ──done called──▶ waits for its op ──▶ gone
  */
 
@@ -23,6 +24,9 @@
 struct channel;
 struct outbox;
 
+/* What xenmsg_reason() says when the time of a call was up that the server had. */
+extern const char call_taken[];
+
 struct call {
 	uint32_t number;
 	struct channel *channel; /* NULL: it has ended, or nobody waits for an answer any more */
@@ -32,9 +36,13 @@ struct call {
 	bool unsettled; /* its op has no outcome */
 	bool completed, reported;
 	bool answered; /* the error is the server's own */
+	bool withdrawn; /* it was taken, and may have been carried out */
+	bool expired;  /* its time is up, and it is being cancelled */
+	int64_t expires; /* as of hop_now(), -1: never; then the time by which a CANCEL is answered */
 	int result;
 	struct xenmsg_message *reply;
 	struct call *prev, *next; /* in outbox->completed */
+	struct call *timed_prev, *timed_next; /* in outbox->timed, by `expires` */
 	UT_hash_handle hh;
 };
 
@@ -55,6 +63,10 @@ struct channel_calls {
 /* Posts a request; the errors are those of xenmsg_call_post(). */
 int call_start(struct outbox *outbox, const char *address, const void *data, size_t size, xenmsg_call_done done,
 	       void *userdata, struct call **started);
+/* From now on its time runs out at a point of hop_now(). */
+void call_expires(struct call *call, int64_t expires);
+/* Gives up those of which the time is up. -EPROTO. */
+int calls_expire(struct outbox *outbox);
 /* It was taken and its time is up: completes it with -ETIMEDOUT and tells the server. */
 int call_withdraw(struct call *call);
 

@@ -165,6 +165,8 @@ int conn_pump(struct xenmsg *conn)
 	if (conn->dead)
 		return conn->dead;
 	r = read_in(conn);
+	if (r >= 0)
+		r = calls_expire(&conn->outbox);
 	if (r < 0) {
 		conn_fail(conn, r);
 		return conn->dead;
@@ -301,6 +303,8 @@ int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries)
 
 	if (r != 0)
 		return r;
+	if (conn->outbox.timed && (deadline < 0 || deadline > conn->outbox.timed->expires))
+		deadline = conn->outbox.timed->expires;
 	return poll_hop(conn, conn_left(deadline));
 }
 
@@ -377,7 +381,9 @@ int xenmsg_events(struct xenmsg *conn)
 
 int xenmsg_timeout(struct xenmsg *conn)
 {
-	return outbox_has_outcomes(&conn->outbox) || conn->events ? 0 : -1;
+	if (outbox_has_outcomes(&conn->outbox) || conn->events)
+		return 0;
+	return conn->outbox.timed ? conn_left(conn->outbox.timed->expires) : -1;
 }
 
 static int process(struct xenmsg *conn)
@@ -428,7 +434,7 @@ int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
 
 const char *xenmsg_reason(struct xenmsg *conn)
 {
-	return conn->reason;
+	return conn->outbox.withdrawn ? call_taken : conn->reason;
 }
 
 uint32_t xenmsg_domid(struct xenmsg *conn)

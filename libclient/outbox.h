@@ -52,9 +52,11 @@ struct outbox {
 	uint32_t settled_head, settled_count, settled_capacity, outstanding;
 	/* of call.c */
 	struct call *completed;	   /* utlist: calls that are to be reported */
+	struct call *timed;	   /* utlist: calls whose time will be up, the first one first */
 	struct channel *unreported; /* without shared memory: channels with answers whose taking wasn't reported yet */
 	struct message_pool *pool; /* for the answers */
 	bool answered;		   /* the error reported last was the server's own */
+	bool withdrawn;		   /* the call that is being reported was taken, but not answered in time */
 };
 
 /* What is needed to withdraw a message again. Valid until its `done` was called. */

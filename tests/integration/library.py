@@ -28,6 +28,7 @@ def load():
             ("accept", ctypes.c_int, [pointer, pointer, ctypes.c_int]),
             ("call", ctypes.c_int, [pointer, text, text, size, ctypes.POINTER(pointer), ctypes.c_int]),
             ("call_post", ctypes.c_int, [pointer, text, text, size, CALL_DONE, pointer]),
+            ("call_post_timed", ctypes.c_int, [pointer, text, text, size, ctypes.c_int, CALL_DONE, pointer]),
             ("answered", ctypes.c_int, [pointer]),
             ("reason", text, [pointer]),
             ("message_wants_reply", ctypes.c_int, [pointer]),
@@ -141,12 +142,13 @@ class Connection:
         assert not reply
         return result
 
-    def call_post(self, address, data, done):
+    def call_post(self, address, data, done, timeout_ms=-1):
         """done gets the reply's bytes, or a negative errno."""
         callback = CALL_DONE(lambda _, result, reply: done(Message(self.library, ctypes.c_void_p(reply)).data
                                                            if result == 0 else result))
         self.callbacks.append(callback)
-        result = self.library.xenmsg_call_post(self.conn, address.encode(), data, len(data), callback, None)
+        result = self.library.xenmsg_call_post_timed(self.conn, address.encode(), data, len(data), timeout_ms, callback,
+                                                     None)
         self.wait(0)  # without shared memory it goes out when the connection is processed
         return result
 

@@ -5,6 +5,8 @@
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,7 +49,11 @@ struct outcome {
 	char text[64];
 	size_t size;
 	int answered;
+	char reason[128];
+	int order; /* among all that were noted */
 };
+
+static int noted;
 
 static void note(void *userdata, int result, struct xenmsg_message *reply)
 {
@@ -56,6 +62,8 @@ static void note(void *userdata, int result, struct xenmsg_message *reply)
 	outcome->count++;
 	outcome->result = result;
 	outcome->answered = xenmsg_answered(fake.conn);
+	outcome->order = ++noted;
+	snprintf(outcome->reason, sizeof(outcome->reason), "%s", xenmsg_reason(fake.conn));
 	assert_int_equal(result == 0, reply != NULL);
 	if (reply) {
 		outcome->size = xenmsg_message_size(reply);
@@ -426,6 +434,98 @@ static void a_call_that_is_taken_while_it_is_cancelled_is_withdrawn(void **state
 	assert_non_null(strstr(xenmsg_reason(fake.conn), "may have been carried out"));
 }
 
+/* As a loop does it, which relies on the descriptor and xenmsg_timeout(). */
+static void loop_until(const struct outcome *outcome)
+{
+	while (!outcome->count) {
+		struct pollfd what = {.fd = xenmsg_fd(fake.conn), .events = (short)xenmsg_events(fake.conn)};
+		int timeout = xenmsg_timeout(fake.conn);
+
+		assert_true(timeout >= 0 && timeout <= 10000);
+		assert_true(poll(&what, 1, timeout) >= 0);
+		assert_true(xenmsg_process(fake.conn) >= 0);
+	}
+}
+
+static void a_posted_call_that_was_not_taken_in_time_is_cancelled(void **state)
+{
+	struct outcome one = {0};
+
+	(void)state;
+	fake_meanwhile(&fake, say_cancelled);
+	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 50, note, &one), 0);
+	loop_until(&one);
+	fake_join(&fake);
+	assert_int_equal(one.result, -ETIMEDOUT);
+	assert_string_equal(one.reason, "");
+	assert_int_equal(xenmsg_timeout(fake.conn), -1);
+}
+
+static void a_posted_call_that_was_taken_is_withdrawn_when_its_time_is_up(void **state)
+{
+	struct outcome one = {0};
+
+	(void)state;
+	fake_meanwhile(&fake, take_and_keep_silent);
+	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 50, note, &one), 0);
+	loop_until(&one);
+	fake_join(&fake);
+	assert_int_equal(one.result, -ETIMEDOUT);
+	assert_non_null(strstr(one.reason, "may have been carried out"));
+	assert_string_equal(xenmsg_reason(fake.conn), "");
+	assert_int_equal(xenmsg_process(fake.conn), 0);
+	assert_int_equal(one.count, 1);
+}
+
+static void a_posted_call_that_is_taken_while_it_is_cancelled_is_withdrawn(void **state)
+{
+	struct outcome one = {0};
+
+	(void)state;
+	fake_meanwhile(&fake, say_taken);
+	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 50, note, &one), 0);
+	loop_until(&one);
+	fake_join(&fake);
+	assert_int_equal(one.result, -ETIMEDOUT);
+	assert_non_null(strstr(one.reason, "may have been carried out"));
+}
+
+static void posted_calls_time_out_each_in_its_time(void **state)
+{
+	static const int times[] = {10000, 900, 500, 700, -1, 300};
+	struct outcome outcomes[6] = {0};
+	uint32_t channel = 0, answered = 0;
+
+	(void)state;
+	noted = 0;
+	for (unsigned i = 0; i < 6; i++) {
+		assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, times[i], note, &outcomes[i]), 0);
+		xenmsg_process(fake.conn);
+		if (i == 0) {
+			fake_expect(&fake, FRAME_OPEN);
+			channel = fake.header.channel;
+		}
+		expect_data(channel);
+		if (i == 0)
+			answered = get_u32(fake.payload + fake.header.length - 4);
+		fake_credit(&fake, channel, 24 * (i + 1), 65536);
+	}
+	while (!outcomes[1].count)
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	assert_int_equal(outcomes[5].order, 1);
+	assert_int_equal(outcomes[2].order, 2);
+	assert_int_equal(outcomes[3].order, 3);
+	assert_int_equal(outcomes[1].order, 4);
+	send_one(channel, MESSAGE_REPLY, 0, answered, "in time");
+	wait_for(&outcomes[0]);
+	assert_int_equal(outcomes[0].result, 0);
+	assert_int_equal(outcomes[4].count, 0);
+	assert_int_equal(xenmsg_timeout(fake.conn), -1);
+	xenmsg_close(fake.conn);
+	fake.conn = NULL;
+	assert_int_equal(outcomes[4].result, -ECONNRESET);
+}
+
 static void the_death_of_the_daemon_ends_every_call(void **state)
 {
 	struct outcome one = {0}, two = {0};
@@ -781,6 +881,10 @@ int main(void)
 		BOTH(a_call_that_was_not_taken_in_time_is_cancelled),
 		BOTH(a_call_that_was_taken_is_withdrawn_when_its_time_is_up),
 		BOTH(a_call_that_is_taken_while_it_is_cancelled_is_withdrawn),
+		BOTH(a_posted_call_that_was_not_taken_in_time_is_cancelled),
+		BOTH(a_posted_call_that_was_taken_is_withdrawn_when_its_time_is_up),
+		BOTH(a_posted_call_that_is_taken_while_it_is_cancelled_is_withdrawn),
+		BOTH(posted_calls_time_out_each_in_its_time),
 		BOTH(the_death_of_the_daemon_ends_every_call),
 		BOTH(closing_ends_every_call),
 		BOTH(a_request_is_answered_once),
