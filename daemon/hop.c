@@ -64,7 +64,7 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings)
 	hop->in_sequence = hop->out_sequence = 0;
 	hop->in_position = hop->out_position = 0;
 	hop->unreleased = 0;
-	hop->stuck = hop->finishing = hop->taken_pending = false;
+	hop->stuck = hop->finishing = hop->taken_pending = hop->look_due = false;
 	hop->attached = true;
 	hop_mark_dirty(hop);
 	return 0;

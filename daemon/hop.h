@@ -120,6 +120,7 @@ struct hop {
 	bool stuck;		  /* has been full for long: what is for it is spilled */
 	bool is_dirty, has_failed, is_unfinished;
 	bool looks_again; /* who calls hop_event() does so once more before it sleeps: no request is needed yet */
+	bool look_due;	  /* its request was taken back: it is looked at, and armed, before this turn ends */
 	bool resuming;	 /* those who waited come first */
 	bool said_goodbye; /* a program that took its leave: it has told what it took, and takes no more */
 	bool finishing;	 /* the program has gone: its input waits for nobody */

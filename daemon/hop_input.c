@@ -451,6 +451,7 @@ static void read_frames(struct hop *hop)
 
 void hop_input(struct hop *hop)
 {
+	hop->look_due = false;
 	read_frames(hop);
 	if (!hop->attached || hop->has_failed || !hop->taken_pending || (int32_t)(hop->in.tail - hop->taken_mark) < 0)
 		return;

@@ -96,10 +96,15 @@ static void publish_all(struct hop *hop)
 		hop_close_frame(hop, &hop->out[i]);
 		wanted |= ring_writer_publish(&hop->out[i].writer);
 	}
-	if (wanted) {
-		hop->tx.notifications++;
-		hop->ops->notify(hop->owner);
+	if (!wanted)
+		return;
+	/* On one CPU the program runs at once, and may answer before we go on. It needn't notify us: we look. */
+	if (hop->release_means_taken) {
+		ring_reader_disarm(&hop->in);
+		hop->look_due = true;
 	}
+	hop->tx.notifications++;
+	hop->ops->notify(hop->owner);
 }
 
 static bool space_for(struct hop *hop, struct outlet *outlet, uint32_t size)
@@ -328,10 +333,15 @@ static bool arm_taken(struct hop *hop)
 		return false;
 	for (unsigned i = 0; i < hop->outlets; i++) {
 		struct outlet *outlet = &hop->out[i];
+		int r;
 
 		if (!outlet->handed_count)
 			continue;
-		if (ring_writer_arm(&outlet->writer, outlet->writer.ring.size) < 0) {
+		/* Not asked for what has come already: the request would stay, and cost a notification later. */
+		r = ring_writer_unread(&outlet->writer);
+		if (r >= 0 && outlet->writer.tail == outlet->taken_upto)
+			r = ring_writer_arm(&outlet->writer, outlet->writer.ring.size);
+		if (r < 0) {
 			hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
 			return false;
 		}
@@ -405,6 +415,8 @@ static bool emit_turns(struct hop *hop)
 		if (arm_taken(hop)) {
 			hop_take_in(hop);
 			progress = true;
+		} else if (hop->look_due && hop->relay->looking != hop) {
+			hop_input(hop);
 		}
 		for (unsigned i = 0; i < hop->outlets; i++)
 			if (hop->out[i].wanted && arm_space(hop, &hop->out[i], hop->out[i].wanted) > 0)

@@ -215,7 +215,7 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 	conn->recv_waits = r > 0 && !front.binding->handler;
 	if (r == 0 || conn->recv_waits != recv) {
 		/* What was put together from pieces is given back even if its end is still to come. */
-		int s = inbox_release(&conn->inbox, r == 0);
+		int s = inbox_release(&conn->inbox, r == 0 && !conn->comes_back);
 
 		if (s < 0)
 			conn_fail(conn, s);
@@ -264,7 +264,7 @@ int conn_arm(struct xenmsg *conn, bool deliveries)
 
 	if (conn->dead)
 		return conn->dead;
-	r = inbox_release(&conn->inbox, true);
+	r = inbox_release(&conn->inbox, !conn->comes_back);
 	if (r == 0)
 		r = conn_flush(conn);
 	if (r == 0)
@@ -299,8 +299,10 @@ void conn_remind(struct xenmsg *conn)
 
 int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries)
 {
-	int r = conn_arm(conn, deliveries);
+	int r;
 
+	conn->comes_back = false; /* a handler that waits for something isn't on its way back */
+	r = conn_arm(conn, deliveries);
 	if (r != 0)
 		return r;
 	if (conn->outbox.timed && (deadline < 0 || deadline > conn->outbox.timed->expires))
@@ -422,8 +424,13 @@ int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
 
 	conn->reason[0] = '\0';
 	for (;;) {
-		int r = process(conn);
+		int r;
 
+		/* Who answers after this returns notifies the daemon once, of the answer and of what was taken. Who doesn't call us
+		 * again soon is looked at by the daemon. */
+		conn->comes_back = true;
+		r = process(conn);
+		conn->comes_back = false;
 		if (r != 0)
 			return r;
 		r = conn_sleep(conn, deadline, true);

@@ -59,6 +59,7 @@ struct xenmsg {
 	struct incoming *incoming;   /* streams that wait for xenmsg_accept() */
 	int dead;
 	uint32_t want_space;   /* that the outbox waits for, 0 if it doesn't */
+	bool comes_back;       /* the program is in xenmsg_wait(): what it took is reported with what it does next */
 	bool recv_waits;       /* at the front of the deliveries lies a message for xenmsg_recv() */
 	uint8_t *scratch;      /* FRAME_PAYLOAD_MAX bytes: a payload, copied out */
 	char reason[512];

@@ -266,3 +266,9 @@ int ring_reader_arm(struct ring_reader *reader, uint32_t want)
 		return r;
 	return reader->head - reader->tail >= want;
 }
+
+void ring_reader_disarm(struct ring_reader *reader)
+{
+	if (__atomic_load_n(reader->ring.wants_data, __ATOMIC_RELAXED) & reader->ring.wants_data_bit)
+		__atomic_fetch_and(reader->ring.wants_data, (uint8_t)~reader->ring.wants_data_bit, __ATOMIC_RELAXED);
+}

@@ -91,5 +91,7 @@ void ring_reader_release_quietly(struct ring_reader *reader);
 bool ring_reader_take_request(struct ring_reader *reader);
 /* Asks for a notification when data comes, unless `want` bytes are there already: then 1, don't sleep. 0: sleep. -EPROTO. */
 int ring_reader_arm(struct ring_reader *reader, uint32_t want);
+/* Takes that back: we shall look anyway, and arm again, before we sleep. */
+void ring_reader_disarm(struct ring_reader *reader);
 
 #endif

@@ -409,6 +409,39 @@ static void an_answer_and_what_was_taken_for_it_cost_one_notification(void **sta
 	assert_int_equal(notifications(), 1);
 }
 
+static void drop(void *userdata, struct xenmsg_message *message)
+{
+	(void)userdata;
+	xenmsg_message_free(message);
+}
+
+/* Fresh out of xenmsg_wait(), a program is about to do something that the daemon will be told of anyway. */
+static void who_waits_reports_what_it_took_with_what_it_does_next(void **state)
+{
+	(void)state;
+	if (!fake.shared)
+		skip();
+	fake_bind(&fake, "inbox", drop, NULL);
+	fake_open(&fake, 1, "inbox");
+	xenmsg_process(fake.conn);
+	notifications();
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(ring_reader_arm(&fake.out, 1), 0);
+		assert_int_equal(ring_writer_arm(&fake.deliveries, FAKE_RING_SIZE + 1), 0);
+		DELIVER(1, "one");
+		assert_int_equal(xenmsg_wait(fake.conn, 10000), 1);
+		assert_int_equal(ring_writer_unread(&fake.deliveries), 0);
+		assert_int_equal(notifications(), 0);
+		if (i == 0)
+			assert_int_equal(xenmsg_post(fake.conn, "2:x", "yes", 3, NULL, NULL), 0);
+		else
+			assert_int_equal(xenmsg_wait(fake.conn, 0), 0);
+		assert_int_equal(notifications(), 1);
+		while (i == 0 && fake_has_frame(&fake))
+			fake_read(&fake);
+	}
+}
+
 static void handlers_run_in_process_and_the_descriptor_tells_when(void **state)
 {
 	struct pollfd wait;
@@ -767,6 +800,7 @@ int main(void)
 		BOTH(a_channel_to_an_endpoint_that_is_not_ours_is_refused),
 		BOTH(fin_is_answered_after_the_last_message_was_taken),
 		BOTH(a_reset_takes_what_was_not_taken),
+		BOTH(who_waits_reports_what_it_took_with_what_it_does_next),
 		BOTH(an_answer_and_what_was_taken_for_it_cost_one_notification),
 		BOTH(handlers_run_in_process_and_the_descriptor_tells_when),
 		BOTH(unbinding_tells_the_senders_first),
