@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from library import Connection
-from messaging import eventually
+from messaging import FAST, eventually
 
 SCHEMA = os.path.join(os.path.dirname(__file__), "../../doc/status.schema.json")
 
@@ -33,18 +33,21 @@ def test_status_of_an_idle_daemon_is_valid(nodes, valid):
 
 def test_status_under_traffic_is_valid_and_true(nodes, valid):
     one, two = nodes(1, 2).values()
-    stop = threading.Event()
+    stop, sent = threading.Event(), threading.Event()
     with Connection(one.socket) as sender, Connection(two.socket) as receiver:
         assert receiver.bind("inbox") == 0
         counts = [0, 0]
 
         def send():
-            while not stop.is_set():
-                assert sender.send("2:inbox", bytes(3000)) == 0
-                counts[0] += 1
+            try:
+                while not stop.is_set():
+                    assert sender.send("2:inbox", bytes(3000)) == 0
+                    counts[0] += 1
+            finally:
+                sent.set()
 
         def receive():
-            while not stop.is_set() or counts[1] < counts[0]:
+            while not sent.is_set():  # else the last one would wait in vain
                 if hasattr(receiver.receive(100), "data"):
                     counts[1] += 1
 
@@ -97,6 +100,38 @@ def test_the_limits_are_the_configured_ones(nodes):
     limits = one.status()["limits"]
     assert limits["max_message"] == 123456
     assert limits["clients_per_uid"] == 7
+
+
+def test_the_accounts_say_who_has_what_and_what_he_might_have(nodes, valid):
+    one, two = nodes(1, 2, config=FAST + "[limits]\nmax-channels = 100\nmax-channels-per-peer = 20\n").values()
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        thread = threading.Thread(target=receiver.receive)
+        thread.start()
+        assert sender.send("2:inbox", b"x") == 0
+        thread.join()
+        for node in (one, two):
+            status = node.status()
+            valid(status)
+            assert status["pools"]["channels"] == {"size": 100, "used": 1, "accounts": 1}
+
+        def user_of_both():  # once nobody is counted any more who has just left
+            user, = (each for each in one.status()["accounts"] if each["kind"] == "uid")
+            return user["clients"]["used"] == 2 and user
+
+        user = eventually(user_of_both, "the sender is there, and who asks")
+        # Of a share of half; the maximum is far above.
+        assert user["id"] == 0 and user["channels"] == {"used": 1, "max": 4096, "available": 49, "refused": 0}
+        assert user["queued_bytes"]["used"] == 65536
+        assert user["descriptors"]["used"] == 4  # who asks doesn't share memory
+        peer, = (each for each in two.status()["accounts"] if each["kind"] == "peer")
+        assert peer["id"] == 1 and peer["channels"] == {"used": 1, "max": 20, "available": 19, "refused": 0}
+        assert "clients" not in peer
+        lines = [line.split() for line in two.xenmsg("status").stdout.decode().splitlines()]
+        assert ["ACCOUNT", "CLIENTS", "ENDPOINTS", "CHANNELS", "QUEUED_BYTES", "DESCRIPTORS", "REFUSED"] in lines, lines
+        row, = (line for line in lines if line[:2] == ["domain", "1"])
+        assert row[2:5] == ["-", "-", "1/20"], row
+        assert one.xenmsg("status", "--metrics").stdout.count(b'xenmsg_accounts_channels_available{kind="uid",id="0"} 49\n') == 1
 
 
 def test_a_stalled_xenstore_is_shown_and_stops_no_established_link(nodes, host):
