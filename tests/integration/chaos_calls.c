@@ -40,10 +40,15 @@ static void note_outcome(struct chaos *chaos, uint64_t call, int result, bool ta
 	xenmsg_message_free(reply);
 }
 
+static bool was_taken(struct chaos *chaos, int result)
+{
+	return result == -ETIMEDOUT && strstr(xenmsg_reason(chaos->conn), "request was taken");
+}
+
 static void ended(void *userdata, int result, struct xenmsg_message *reply)
 {
 	calling->in_flight--;
-	note_outcome(calling, (uint64_t)(uintptr_t)userdata, result, false, reply);
+	note_outcome(calling, (uint64_t)(uintptr_t)userdata, result, was_taken(calling, result), reply);
 }
 
 int calls_make(struct chaos *chaos, unsigned to, const char *address)
@@ -58,12 +63,11 @@ int calls_make(struct chaos *chaos, unsigned to, const char *address)
 	note(chaos, CALL_STARTED, call, (int32_t)to);
 	if (dice(chaos, 8) == 0) {
 		r = xenmsg_call(chaos->conn, address, payload, size, &reply, (int)dice(chaos, 100) + 1);
-		note_outcome(chaos, call, r,
-			     r == -ETIMEDOUT && strstr(xenmsg_reason(chaos->conn), "request was taken"),
-			     reply);
+		note_outcome(chaos, call, r, was_taken(chaos, r), reply);
 	} else {
 		chaos->in_flight++;
-		r = xenmsg_call_post(chaos->conn, address, payload, size, ended, (void *)(uintptr_t)call);
+		r = xenmsg_call_post_timed(chaos->conn, address, payload, size, dice(chaos, 4) ? -1 : (int)dice(chaos, 200),
+					   ended, (void *)(uintptr_t)call);
 		if (r < 0) {
 			chaos->in_flight--;
 			note(chaos, REFUSED, call, r);

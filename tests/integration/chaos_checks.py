@@ -50,6 +50,11 @@ class Journals:
         for run in runs:
             for number, kind, value in run.records():
                 self.take(run, number, kind, value)
+        self.arrivals = collections.defaultdict(list)  # (receiver, sender, address): numbers in the order of their arrival
+        for run in runs:
+            for number, kind, _ in run.records():
+                if kind == RECEIVED and number in self.notes[STARTED]:
+                    self.arrivals[run.number, number >> 32, self.notes[STARTED][number][0]].append(number)
 
     def take(self, run, number, kind, value):
         if kind == FAULT:
@@ -103,9 +108,17 @@ class Journals:
                 missing[self.names[number]].append(number)
             elif outcome[1] not in (0, -ECONNRESET):
                 assert number not in received, f"message {text(number)} was received in spite of error {outcome[1]}"
+        self.check_order()
         # A program that is killed between taking a message and writing it down has taken it: one for each kill at most.
         for name, numbers in missing.items():
             assert len(numbers) <= self.kills[name], f"delivered, but not received: {list(map(text, numbers))}"
+
+    def check_order(self):
+        """What one program has sent to one address, another receives in that order."""
+        for (run, sender, address), numbers in self.arrivals.items():
+            for before, after in zip(numbers, numbers[1:]):
+                assert before < after, \
+                    f"program {run} received {text(after)} after {text(before)}, both sent to {self.runs[sender].addresses[address]}"
 
     def check_calls(self, counts):
         handled, replying = self.notes[HANDLED], self.notes[REPLYING]

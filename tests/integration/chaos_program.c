@@ -135,8 +135,8 @@ static void session(struct chaos *chaos, const char *endpoint, char *const *addr
 
 	chaos->last_outcome = now_ms();
 	if (r < 0) {
-		/* -EEXIST: the daemon hasn't seen yet that our predecessor is gone */
-		if (r != -EEXIST && r != -ENOTCONN && r != -EINTR)
+		/* -EEXIST: the daemon hasn't seen yet that our predecessor is gone; -EACCES: its policy doesn't let us, for now */
+		if (r != -EEXIST && r != -EACCES && r != -ENOTCONN && r != -EINTR)
 			note(chaos, FAULT, 0, r);
 		xenmsg_close(chaos->conn);
 		poll(NULL, 0, 20);

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Two minutes of chaos: programs send, call, open streams, exit and are killed; daemons are killed, restarted and given other
-policies, domains destroyed and made, paused, saved and restored.
+"""Two minutes of chaos: programs send, call, open streams, exit and are killed, by domid and by name; daemons, domain 0's too, are
+killed, restarted and given other policies, domains destroyed and made, renamed, paused, saved and restored; XenStore stalls,
+events get lost, grants and mappings are refused, rings damaged.
 
-Afterwards every message that was reported delivered was received once, every other send ended in one error, a definite error
-means that it was not received; the same of calls and their replies; every stream's bytes are the first of those that were
+Afterwards every message that was reported delivered was received once and in the order of its sender's, every other send ended
+in one error, a definite error means that it was not received; the same of calls and their replies; every stream's bytes are the first of those that were
 written, and its end of file comes after all of them; and nothing is left over. The seed is printed; --chaos-seed replays its
 decisions (not its timing), --chaos-seconds says how long it goes.
 """
@@ -33,11 +34,11 @@ class Slot:
 
     @property
     def node(self):
-        return self.chaos.places[self.place]
+        return self.chaos.nodes[self.place]
 
     def start(self):
         number = self.chaos.next_number()
-        addresses = [f"{slot.node.domid}:{slot.name}" for slot in self.chaos.slots]
+        addresses = [f"{domain}:{slot.name}" for slot in self.chaos.slots for domain in (slot.node.domid, slot.node.name)]
         journal = self.chaos.directory / f"journal-{number}"
         log = open(self.chaos.directory / f"program-{number}.log", "wb")  # pylint: disable=consider-using-with
         # When programs start depends on timing, so their decisions are drawn apart from those of the test.
@@ -73,13 +74,24 @@ class Chaos:
         self.slots = []
         self.counts = collections.Counter()
         for domid in (1, 2, 3):
-            self.places.append(Node(host, domid, directory, CONFIG).start())
-        for number in range(6):
-            self.slots.append(Slot(self, f"program{number}", number % 3))
+            self.places.append(self.make_node(domid, f"dom{domid}").start())
+        for number in range(7):
+            self.slots.append(Slot(self, f"program{number}", number % 3 if number < 6 else 3))
         # The sessions that looked at the status may still be closing: the least is what an idle daemon has.
         self.idle_descriptors = min(self.sample() for _ in range(20))
+        self.zero = self.make_node(0, "Domain-0").start()
         for slot in self.slots:
             slot.start()
+
+    def make_node(self, domid, name):
+        node = Node(self.host, domid, self.directory, CONFIG)
+        node.name = name
+        return node
+
+    @property
+    def nodes(self):
+        """The guests, and domain 0 behind them, which isn't destroyed, paused or saved."""
+        return self.places + [self.zero]
 
     def sample(self):
         time.sleep(0.02)
@@ -102,12 +114,12 @@ class Chaos:
             slot.finish()
 
     def kill_daemon(self):
-        node = self.random.choice(self.places)
+        node = self.random.choice(self.nodes)
         if node.alive() and node.pid:
             node.kill()
 
     def stop_daemon(self):
-        node = self.random.choice(self.places)
+        node = self.random.choice(self.nodes)
         if node.alive() and node.pid:
             node.stop()
 
@@ -123,9 +135,10 @@ class Chaos:
             node.daemon.wait(20 * PATIENCE)
         node.daemon = node.pid = None
         self.retired.append(node)
-        self.host.sim("create", "--name", f"chaos{self.next_number()}", "--type", self.random.choice(["pvh", "pvh", "pv"]))
+        name = f"chaos{self.next_number()}"
+        self.host.sim("create", "--name", name, "--type", self.random.choice(["pvh", "pvh", "pv"]))
         fresh, = {domain["domid"] for domain in self.host.list()["domains"]} - known
-        self.places[place] = Node(self.host, fresh, self.directory, CONFIG)
+        self.places[place] = self.make_node(fresh, name)
 
     def pause_domain(self):
         node = self.random.choice(self.places)
@@ -138,16 +151,48 @@ class Chaos:
         self.host.sim("suspend", node.domid)
         node.domid = int(self.host.sim("resume", node.domid).stdout)
 
+    def rename_domain(self):
+        """To a name that another one may have had."""
+        node, name = self.random.choice(self.places), f"name{self.random.randrange(4)}"
+        if name not in [other.name for other in self.places]:
+            self.host.sim("rename", node.domid, name)
+            node.name = name
+
+    def stall_store(self):
+        self.host.fault("stall-store", 0, "on")
+        time.sleep(self.random.random())  # how long, not until when
+        self.host.fault("stall-store", 0, "off")
+
+    def refuse_something(self):
+        kind, node, count = self.random.choice(["refuse-grant", "refuse-map"]), self.random.choice(self.nodes), self.random.randint(1, 3)
+        self.host.fault(kind, node.domid, count)
+
+    def lose_events(self):
+        self.host.fault("lose-event", self.random.choice(self.nodes).domid, self.random.randint(1, 3))
+
+    def damage_rings(self):
+        """Indices that can't be: possible ones would only be other data."""
+        node, index = self.random.choice(self.nodes), self.random.choice(["left-cons", "left-prod", "right-cons", "right-prod"])
+        self.host.fault("corrupt-ring-index", node.domid, f"{index}={self.random.choice([0x7fffffff, 0x80000000])}")
+
+    def end_faults(self):
+        for node in self.nodes:
+            for kind in ("refuse-grant", "refuse-map"):
+                self.host.fault(kind, node.domid, "off")
+
     def random_policy(self):
         """Rules that deny something, or no rules."""
-        someone, something = self.random.choice(self.places).domid, self.random.choice(self.slots).name
+        someone, something = self.random.choice(self.nodes), self.random.choice(self.slots).name
+        someone = self.random.choice([someone.domid, someone.name])
+        bind = "[bind]\nname = {}\nuid = *\naction = deny\n"
         rule = "[rule]\nfrom = {}\nto = {}\naction = deny\n"
         return self.random.choice(["", "", rule.format(someone, "*"), rule.format("*", something + "*"),
-                                   rule.format(someone, "*-s"), rule.format("self", something)]) + ALLOW_ALL
+                                   rule.format(someone, "*-s"), rule.format("self", something),
+                                   bind.format(something), bind.format("*-s")]) + ALLOW_ALL
 
     def change_policy(self):
         """The daemon keeps its rules if the new file is no good."""
-        node, policy, is_bad = self.random.choice(self.places), self.random_policy(), self.random.random() < 0.2
+        node, policy, is_bad = self.random.choice(self.nodes), self.random_policy(), self.random.random() < 0.2
         if not node.alive() or not node.pid:
             return
         if is_bad:
@@ -160,7 +205,7 @@ class Chaos:
     def mend(self):
         """Starts again what isn't there."""
         self.check_lives()
-        for node in self.places:
+        for node in self.nodes:
             if not node.alive():
                 node.start()
         for slot in self.slots:
@@ -169,7 +214,7 @@ class Chaos:
 
     def check_lives(self):
         """Nothing has ended but what was told to, and in the way that it was told to."""
-        for node in self.places:
+        for node in self.nodes:
             assert node.daemon is None or node.alive(), f"xenmsgd of domain {node.domid} has ended: {node.daemon.poll()}"
         for slot in self.slots:
             if slot.process and not slot.runs[-1].was_killed:
@@ -178,7 +223,8 @@ class Chaos:
 
     def step(self):
         actions = {self.kill_program: 40, self.end_program: 25, self.kill_daemon: 10, self.stop_daemon: 10,
-                   self.destroy_domain: 5, self.pause_domain: 10, self.save_domain: 5, self.change_policy: 15}
+                   self.destroy_domain: 5, self.pause_domain: 10, self.save_domain: 5, self.change_policy: 15, self.rename_domain: 10,
+                   self.stall_store: 3, self.refuse_something: 8, self.lose_events: 8, self.damage_rings: 4}
         action, = self.random.choices(list(actions), list(actions.values()))
         self.counts[action.__name__] += 1
         action()
@@ -187,8 +233,9 @@ class Chaos:
 
     def finish(self):
         """All is allowed again, programs that know all the domains do all kinds of things, and come to rest in order."""
+        self.end_faults()
         self.mend()
-        for node in self.places:
+        for node in self.nodes:
             node.policy = ALLOW_ALL
             node.write_policy(ALLOW_ALL)
             os.kill(node.pid, signal.SIGHUP)
@@ -217,8 +264,16 @@ class Chaos:
             if slot.running():
                 slot.process.kill()
                 slot.process.wait()
-        for node in self.places + self.retired:
+        for node in self.nodes + self.retired:
             node.end()
+
+
+def is_unused(status):
+    return (status["endpoints"] == [] and len(status["clients"]) == 1
+            and status["clients"][0]["bytes_queued"] == 0
+            and all(link["channels"] == 0 and link["unacked"] == 0 for link in status["links"])
+            and all(user["usage"]["channels_charged"] == user["usage"]["bytes_charged"] == 0
+                    for user in status["links"] + status["clients"]))
 
 
 @pytest.mark.slow
@@ -239,23 +294,17 @@ def test_chaos(host, tmp_path, request):
         print(f"chaos: {dict(chaos.counts)}; {dict(sorted(outcomes.items()))}")
         assert outcomes["messages received"] and outcomes["calls answered"] and outcomes["stream read to: 0"]
 
+        for node in chaos.nodes:
+            eventually(lambda node=node: is_unused(node.status()), f"domain {node.domid} shows zero use")
+        chaos.zero.stop()  # with whom the guests keep their links
         for node in chaos.places:
-            def zero(node=node):
-                status = node.status()
-                return (status["endpoints"] == [] and len(status["clients"]) == 1
-                        and status["clients"][0]["bytes_queued"] == 0
-                        and all(link["channels"] == 0 and link["unacked"] == 0
-                                for link in status["links"])
-                        and all(user["usage"]["channels_charged"] == user["usage"]["bytes_charged"] == 0
-                                for user in status["links"] + status["clients"]))
-            eventually(zero, f"domain {node.domid} shows zero use")
             eventually(lambda node=node: all(link["pages"] == 0 for link in node.status()["links"]), "idle links are closed")
             assert node.status()["grants"]["used_pages"] == 0
         for node in chaos.places:
             eventually(lambda node=node: node.descriptors() <= chaos.idle_descriptors,
                        f"the daemon of domain {node.domid} holds no more than {chaos.idle_descriptors} descriptors")
             node.stop()
-        for node in chaos.places:
+        for node in chaos.nodes:
             domain = host.domain(node.domid)
             assert domain["grants"]["used_pages"] == domain["event_channels"]["used"] == domain["mapped_pages"] == 0, domain
             with node.store() as store:

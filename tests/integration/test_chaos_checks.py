@@ -29,13 +29,17 @@ def check(directory, client, server, killed=()):
         journal = directory / f"journal-{number}"
         records = [(0, PROCESS, 100 + number), *records] + ([] if number in killed else [(0, FINISHED, 0)])
         journal.write_bytes(b"".join(RECORD.pack(*record) for record in records))
-        runs.append(Run(number, f"program{number}", journal, ["1:program1", "2:program2"]))
+        runs.append(Run(number, f"program{number}", journal, ["1:program1", "2:program2", "two:program2"]))
         runs[-1].was_killed = number in killed
     return Journals(runs).check()
 
 
 GOOD = {
     "a message": ([SENT, (ONE, ENDED, 0)], [(ONE, RECEIVED, 0)], ()),
+    "messages in order": ([SENT, (ONE + 1, STARTED, 1), (ONE, ENDED, 0), (ONE + 1, ENDED, 0)],
+                          [(ONE, RECEIVED, 0), (ONE + 1, RECEIVED, 0)], ()),
+    "messages by two addresses": ([SENT, (ONE + 1, STARTED, 2), (ONE, ENDED, 0), (ONE + 1, ENDED, 0)],
+                                  [(ONE + 1, RECEIVED, 0), (ONE, RECEIVED, 0)], ()),
     "a refusal": ([SENT, (ONE, REFUSED, -EACCES)], [], ()),
     "killed before it has written down a message": ([SENT, (ONE, ENDED, 0)], [], (2,)),
     "a call": ([CALLED, (ONE, CALL_ENDED, 0)], [(ONE, HANDLED, 0), (ONE, REPLYING, 0)], ()),
@@ -54,6 +58,8 @@ BAD = {
     "never sent": ([], [(ONE, RECEIVED, 0)], ()),
     "lost": ([SENT, (ONE, ENDED, 0)], [], ()),
     "received in spite of an error": ([SENT, (ONE, ENDED, -EACCES)], [(ONE, RECEIVED, 0)], ()),
+    "another order": ([SENT, (ONE + 1, STARTED, 1), (ONE, ENDED, 0), (ONE + 1, ENDED, 0)],
+                      [(ONE + 1, RECEIVED, 0), (ONE, RECEIVED, 0)], ()),
     "received in spite of a refusal": ([SENT, (ONE, REFUSED, -EACCES)], [(ONE, RECEIVED, 0)], ()),
     "no outcome": ([SENT], [], ()),
     "two outcomes": ([SENT, (ONE, ENDED, 0), (ONE, ENDED, 0)], [(ONE, RECEIVED, 0)], ()),
