@@ -217,11 +217,20 @@ static int error_now(struct link *link)
 
 /* --- as the owner of the hop ---------------------------------------------------------------------------------------- */
 
+/* A peer's text goes into the log, into JSON and to terminals: ASCII from `lowest` on stays, the rest becomes '?'. */
+static void copy_plain(char *to, size_t room, struct frame_text text, char lowest)
+{
+	size_t size = text.size < room - 1 ? text.size : room - 1;
+
+	for (size_t i = 0; i < size; i++)
+		to[i] = text.data[i] >= lowest && text.data[i] < 0x7f ? text.data[i] : '?';
+	to[size] = '\0';
+}
+
 static int take_hello(struct link *link, const struct frame_header *header, const uint8_t *payload)
 {
 	struct frame_hello_link hello;
 	int r = frame_hello_link_decode(payload, header->length, &hello);
-	size_t size;
 
 	if (link->state != LINK_GREETING)
 		return -EBUSY;
@@ -232,13 +241,7 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 		return r;
 	if (link->domid < link->links->options.domid)
 		memcpy(link->token, hello.token, sizeof(link->token));
-	size = hello.version.size < sizeof(link->version) - 1 ? hello.version.size : sizeof(link->version) - 1;
-	for (size_t i = 0; i < size; i++) {
-		char c = hello.version.data[i];
-
-		link->version[i] = c > ' ' && c < 0x7f ? c : '?';
-	}
-	link->version[size] = '\0';
+	copy_plain(link->version, sizeof(link->version), hello.version, '!');
 	set_state(link, LINK_UP);
 	log_info("domain %u: link is up, xenmsgd %s", link->domid, link->version);
 	send_waiting_pings(link);
@@ -249,12 +252,13 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 static int take_goodbye(struct link *link, const struct frame_header *header, const uint8_t *payload)
 {
 	struct frame_goodbye goodbye;
+	char text[101];
 	int r = frame_goodbye_decode(payload, header->length, &goodbye);
 
 	if (r < 0)
 		return r;
-	hop_fail(&link->hop, -ECONNRESET, goodbye.error ? "the peer says goodbye: %.*s" : "the peer has closed it",
-		 (int)(goodbye.text.size < 100 ? goodbye.text.size : 100), goodbye.text.data);
+	copy_plain(text, sizeof(text), goodbye.text, ' ');
+	hop_fail(&link->hop, -ECONNRESET, goodbye.error ? "the peer says goodbye: %s" : "the peer has closed it", text);
 	return 0;
 }
 

@@ -8,6 +8,7 @@ unit_tests += \
 	tests/unit/test_directory \
 	tests/unit/test_fairness \
 	tests/unit/test_hop \
+	tests/unit/test_link \
 	tests/unit/test_session \
 	tests/unit/test_stream
 endif
@@ -35,6 +36,11 @@ tests_unit_test_session_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCK
 tests_unit_test_stream_SOURCES = tests/unit/test_stream.c $(hop_rig)
 tests_unit_test_stream_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_stream_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+# Has vchans of its own in place of daemon/vchan.c.
+tests_unit_test_link_SOURCES = tests/unit/test_link.c tests/unit/unit.h
+tests_unit_test_link_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_link_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has a XenStore of its own in place of daemon/store.c.
 tests_unit_test_directory_SOURCES = tests/unit/test_directory.c tests/unit/fake_store.h tests/unit/unit.h

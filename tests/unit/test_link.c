@@ -1,0 +1,1205 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Sessions with the daemons of other domains, in each state and with all that a peer can do wrong there. The vchan is one of
+ * the test's own in place of daemon/vchan.c, the peer's end of it is played by the test, and time goes by when the test says so.
+ */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/channel.h"
+#include "daemon/clock.h"
+#include "daemon/link.h"
+#include "daemon/log.h"
+#include "daemon/private_ring.h"
+#include "daemon/vchan.h"
+#include "wire/bytes.h"
+
+#define OWN	      5
+#define HEARTBEAT_MS  10000
+#define DEAD_AFTER_MS 30000
+#define IDLE_CLOSE_MS 600000
+
+/* --- time ------------------------------------------------------------------------------------------------------------ */
+
+static uint64_t time_passed_ms;
+
+/* Stands before the C library's, for libevent too. */
+__attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct timespec *now)
+{
+	long r = syscall(SYS_clock_gettime, id, now);
+
+	if (id == CLOCK_MONOTONIC || id == CLOCK_MONOTONIC_COARSE)
+		now->tv_sec += (time_t)(time_passed_ms / 1000);
+	return (int)r;
+}
+
+/* --- a vchan without Xen --------------------------------------------------------------------------------------------- */
+
+struct vchan {
+	struct private_ring in, out; /* as seen from the daemon */
+	enum vchan_state state;
+	vchan_event_fn event;
+	void *userdata;
+	unsigned notified;
+	int notify_error;
+	bool closed;
+};
+
+enum vchan_state vchan_state(const struct vchan *vchan)
+{
+	return vchan->state;
+}
+
+void vchan_read_view(const struct vchan *vchan, struct ring_view *view)
+{
+	*view = private_ring_view((struct private_ring *)(uintptr_t)&vchan->in);
+}
+
+void vchan_write_view(const struct vchan *vchan, struct ring_view *view)
+{
+	*view = private_ring_view((struct private_ring *)(uintptr_t)&vchan->out);
+}
+
+void vchan_set_event(struct vchan *vchan, vchan_event_fn event, void *userdata)
+{
+	vchan->event = event;
+	vchan->userdata = userdata;
+}
+
+int vchan_notify(struct vchan *vchan)
+{
+	vchan->notified++;
+	return vchan->notify_error;
+}
+
+void vchan_close(struct vchan *vchan)
+{
+	assert_false(vchan->closed);
+	vchan->closed = true; /* its memory is the peer's too, who reads on */
+	vchan->event = NULL;
+}
+
+bool vchan_is_granter(const struct vchan *vchan)
+{
+	(void)vchan;
+	return true;
+}
+
+uint32_t vchan_pages(const struct vchan *vchan)
+{
+	(void)vchan;
+	return 65;
+}
+
+/* --- the scene ------------------------------------------------------------------------------------------------------- */
+
+struct peer {
+	uint32_t domid;
+	struct vchan *vchan;
+	struct ring_writer out;
+	struct ring_reader in;
+	uint32_t sequence, heard_sequence;
+	uint64_t put;			 /* bytes of frames */
+	uint8_t payload[FRAME_PAYLOAD_MAX + 8]; /* of the last frame heard */
+	struct frame_header header;
+};
+
+struct scene {
+	struct event_base *base;
+	struct relay relay;
+	struct links *links;
+	bool is_up; /* the peers, according to XenStore */
+	unsigned connects, disconnects, ups, downs, directories, opens;
+	int directory_result;
+	int64_t pong;
+	unsigned pongs;
+	struct hop program; /* who opens channels */
+	struct peer peer;
+};
+
+static void on_connect(void *userdata, uint32_t domid)
+{
+	struct scene *scene = userdata;
+
+	assert_int_equal(domid, scene->peer.domid);
+	scene->connects++;
+}
+
+static void on_disconnect(void *userdata, uint32_t domid)
+{
+	struct scene *scene = userdata;
+
+	assert_int_equal(domid, scene->peer.domid);
+	scene->disconnects++;
+}
+
+static bool peer_is_up(void *userdata, uint32_t domid)
+{
+	(void)domid;
+	return ((struct scene *)userdata)->is_up;
+}
+
+static int on_open(void *userdata, struct link *link, struct channel *channel, const struct frame_open *open)
+{
+	struct scene *scene = userdata;
+
+	(void)link;
+	(void)open;
+	/* The hypervisor's word, not what the frame says. */
+	assert_int_equal(channel->identity.domid, scene->peer.domid);
+	scene->opens++;
+	channel_refuse(channel, ENOENT);
+	return 0;
+}
+
+static void on_changed(void *userdata, uint32_t domid, bool up)
+{
+	struct scene *scene = userdata;
+
+	(void)domid;
+	*(up ? &scene->ups : &scene->downs) += 1;
+}
+
+static int on_directory(void *userdata, const uint8_t *payload, uint32_t length)
+{
+	struct scene *scene = userdata;
+
+	(void)payload;
+	(void)length;
+	scene->directories++;
+	return scene->directory_result;
+}
+
+static void on_pong(void *userdata, uint32_t request, int64_t result)
+{
+	struct scene *scene = userdata;
+
+	assert_int_equal(request, 77);
+	scene->pong = result;
+	scene->pongs++;
+}
+
+static int no_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+{
+	(void)owner;
+	(void)header;
+	(void)payload;
+	return -EPROTO;
+}
+
+static const struct hop_ops program_ops = {.control = no_control};
+
+static void scene_start_with(struct scene *scene, uint32_t domid)
+{
+	static const struct links_callbacks callbacks = {
+		.connect = on_connect,
+		.disconnect = on_disconnect,
+		.peer_is_up = peer_is_up,
+		.open = on_open,
+		.changed = on_changed,
+		.directory = on_directory,
+	};
+	struct links_options options = {
+		.domid = OWN,
+		.instance = "instance of us",
+		.heartbeat_ms = HEARTBEAT_MS,
+		.dead_after_ms = DEAD_AFTER_MS,
+		.idle_close_ms = IDLE_CLOSE_MS,
+		.channels_max = 16,
+	};
+
+	*scene = (struct scene){.is_up = true, .peer.domid = domid};
+	scene->base = event_base_new();
+	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
+	assert_int_equal(links_new(&scene->links, &scene->relay, &options, &callbacks, scene), 0);
+	assert_int_equal(hop_init(&scene->program, &scene->relay, HOP_LOCAL, &program_ops, scene, 1, 16), 0);
+}
+
+static void scene_start(struct scene *scene)
+{
+	scene_start_with(scene, 7);
+}
+
+static void scene_stop(struct scene *scene)
+{
+	links_free(scene->links);
+	hop_cleanup(&scene->program);
+	relay_cleanup(&scene->relay);
+	event_base_free(scene->base);
+	if (scene->peer.vchan)
+		assert_true(scene->peer.vchan->closed);
+	free(scene->peer.vchan);
+	/* Every session that began has ended. */
+	assert_int_equal(scene->ups, scene->downs);
+}
+
+static struct link_info info_of(struct scene *scene)
+{
+	struct link_info info;
+
+	assert_true(links_info(scene->links, scene->peer.domid, &info));
+	return info;
+}
+
+static void expect_state(struct scene *scene, enum link_state state)
+{
+	assert_int_equal(info_of(scene).state, state);
+}
+
+static void expect_last_error(struct scene *scene, const char *part)
+{
+	const char *text = info_of(scene).last_error;
+
+	if (!strstr(text, part))
+		fail_msg("\"%s\" doesn't say \"%s\"", text, part);
+}
+
+/* Time goes by. */
+static void pass(struct scene *scene, uint64_t ms)
+{
+	time_passed_ms += ms;
+	event_base_loop(scene->base, EVLOOP_NONBLOCK);
+}
+
+/* --- the peer -------------------------------------------------------------------------------------------------------- */
+
+static void connect_peer(struct scene *scene)
+{
+	struct peer *peer = &scene->peer;
+	uint32_t domid = peer->domid;
+	struct ring_view view;
+
+	free(peer->vchan);
+	*peer = (struct peer){.domid = domid};
+	peer->vchan = calloc(1, sizeof(*peer->vchan));
+	assert_non_null(peer->vchan);
+	peer->vchan->state = VCHAN_CONNECTED;
+	view = private_ring_view(&peer->vchan->in);
+	ring_writer_init(&peer->out, &view, false);
+	view = private_ring_view(&peer->vchan->out);
+	ring_reader_init(&peer->in, &view, false);
+	links_connected(scene->links, domid, peer->vchan);
+}
+
+static void notify(struct scene *scene)
+{
+	struct vchan *vchan = scene->peer.vchan;
+
+	if (vchan->event)
+		vchan->event(vchan, vchan->userdata);
+}
+
+static void put(struct scene *scene, uint8_t type, uint32_t channel, const void *payload, uint32_t length)
+{
+	struct peer *peer = &scene->peer;
+	struct frame_header header = {.type = type, .channel = channel, .length = length, .sequence = peer->sequence++};
+	uint8_t frame[FRAME_HEADER_SIZE + 65536 + 8] = {0};
+
+	frame_header_encode(&header, frame);
+	memcpy(frame + FRAME_HEADER_SIZE, payload, length);
+	assert_true(ring_writer_space(&peer->out, frame_size(length)) >= (int)frame_size(length));
+	ring_writer_put(&peer->out, frame, frame_size(length));
+	ring_writer_publish(&peer->out);
+	peer->put += frame_size(length);
+}
+
+/* The peer says this. */
+static void say(struct scene *scene, uint8_t type, const void *payload, uint32_t length)
+{
+	put(scene, type, 0, payload, length);
+	notify(scene);
+}
+
+static void say_u64(struct scene *scene, uint8_t type, uint64_t value)
+{
+	uint8_t payload[8];
+
+	say(scene, type, payload, frame_u64_encode(value, payload));
+}
+
+static void say_hello(struct scene *scene, uint16_t major)
+{
+	struct frame_hello_link hello = {
+		.major = major, .max_message = 1u << 20, .instance = "instance of it", .version = {"1.2 \033[1m", 8}};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	say(scene, FRAME_HELLO, payload, frame_hello_link_encode(&hello, payload));
+}
+
+/* What the daemon has said next. */
+static bool hear(struct scene *scene)
+{
+	struct peer *peer = &scene->peer;
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	if (ring_reader_ready(&peer->in, FRAME_HEADER_SIZE) < (int)FRAME_HEADER_SIZE)
+		return false;
+	ring_reader_copy(&peer->in, 0, encoded, sizeof(encoded));
+	assert_int_equal(frame_header_decode(encoded, &peer->header), 0);
+	assert_int_equal(peer->header.sequence, peer->heard_sequence++);
+	ring_reader_copy(&peer->in, FRAME_HEADER_SIZE, peer->payload, peer->header.length);
+	ring_reader_consume(&peer->in, frame_size(peer->header.length));
+	ring_reader_release(&peer->in);
+	return true;
+}
+
+static void expect(struct scene *scene, uint8_t type)
+{
+	assert_true(hear(scene));
+	assert_int_equal(scene->peer.header.type, type);
+}
+
+static void expect_silence(struct scene *scene)
+{
+	assert_false(hear(scene));
+}
+
+static void greet(struct scene *scene)
+{
+	connect_peer(scene);
+	expect_state(scene, LINK_GREETING);
+	expect(scene, FRAME_HELLO);
+	say_hello(scene, PROTOCOL_MAJOR);
+	expect_state(scene, LINK_UP);
+}
+
+static void up(struct scene *scene)
+{
+	scene_start(scene);
+	greet(scene);
+}
+
+/* The peer has done wrong: it is told so by the last frame, and the link is idle. */
+static void expect_violation(struct scene *scene, uint32_t error)
+{
+	bool said = false;
+
+	while (hear(scene))
+		said = scene->peer.header.type == FRAME_GOODBYE;
+	assert_true(said);
+	assert_int_equal(get_u32(scene->peer.payload), error);
+	assert_true(scene->peer.vchan->closed);
+	assert_int_equal(scene->disconnects, 1);
+	expect_state(scene, LINK_IDLE);
+	assert_int_equal(scene->ups, scene->downs);
+	/* And can be had again. */
+	greet(scene);
+	scene_stop(scene);
+}
+
+/* A program opens a channel to the peer; it is refused by the opener's side if it can't be. */
+static struct channel *open_channel(struct scene *scene)
+{
+	struct frame_identity identity = {.domid = OWN};
+	struct channel *channel;
+	int error = 0;
+	struct hop *hop = links_want(scene->links, scene->peer.domid, &error);
+
+	assert_non_null(hop);
+	assert_int_equal(channel_new(&scene->program, 0, CHANNEL_MESSAGE, &identity, &channel), 0);
+	assert_int_equal(channel_accept(channel, hop, "inbox"), 0);
+	relay_flush(&scene->relay);
+	return channel;
+}
+
+/* --- beginning ------------------------------------------------------------------------------------------------------- */
+
+static void link_is_made_when_it_is_wanted(void **state)
+{
+	struct scene scene;
+	int error = 0;
+
+	(void)state;
+	scene_start(&scene);
+	assert_non_null(links_want(scene.links, 7, &error));
+	expect_state(&scene, LINK_CONNECTING);
+	/* Asked for once. */
+	assert_non_null(links_want(scene.links, 7, &error));
+	assert_int_equal(scene.connects, 1);
+	greet(&scene);
+	assert_int_equal(scene.ups, 1);
+	assert_non_null(links_want(scene.links, 7, &error));
+	assert_int_equal(scene.connects, 1);
+	/* Nobody has one with itself. */
+	assert_null(links_want(scene.links, OWN, &error));
+	assert_int_equal(error, -EHOSTDOWN);
+	scene_stop(&scene);
+}
+
+static void hello_comes_first_and_says_who_we_are(void **state)
+{
+	struct frame_hello_link hello;
+	struct scene scene;
+	static const uint8_t zeros[16];
+
+	(void)state;
+	for (uint32_t domid = 3; domid <= 7; domid += 4) {
+		scene_start_with(&scene, domid);
+		open_channel(&scene);
+		connect_peer(&scene);
+		expect(&scene, FRAME_HELLO);
+		assert_int_equal(frame_hello_link_decode(scene.peer.payload, scene.peer.header.length, &hello), 0);
+		assert_int_equal(hello.major, PROTOCOL_MAJOR);
+		assert_int_equal(hello.max_message, 1u << 20);
+		assert_memory_equal(hello.instance, "instance of us", 14);
+		/* The lower domid chooses the token. */
+		assert_int_equal(memcmp(hello.token, zeros, sizeof(zeros)) != 0, OWN < domid);
+		scene_stop(&scene);
+	}
+}
+
+static void channel_that_was_opened_before_goes_out_behind_hello(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	open_channel(&scene);
+	connect_peer(&scene);
+	expect(&scene, FRAME_HELLO);
+	expect(&scene, FRAME_OPEN);
+	assert_int_equal(scene.peer.header.channel & 1, 0); /* the lower domid takes even numbers */
+	scene_stop(&scene);
+}
+
+static void version_of_the_peer_is_plain_text(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	up(&scene);
+	assert_string_equal(info_of(&scene).version, "1.2??[1m");
+	scene_stop(&scene);
+}
+
+static void peers_hello_may_be_there_before_we_look(void **state)
+{
+	struct scene scene;
+	struct vchan *vchan;
+	struct frame_hello_link hello = {.major = PROTOCOL_MAJOR};
+	uint8_t payload[FRAME_SMALL_MAX], frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+	struct ring_writer out;
+	struct ring_view view;
+	uint32_t length;
+
+	(void)state;
+	scene_start(&scene);
+	vchan = calloc(1, sizeof(*vchan));
+	assert_non_null(vchan);
+	vchan->state = VCHAN_CONNECTED;
+	scene.peer.vchan = vchan;
+	length = frame_hello_link_encode(&hello, payload);
+	frame_header_encode(&(struct frame_header){.type = FRAME_HELLO, .length = length}, frame);
+	memcpy(frame + FRAME_HEADER_SIZE, payload, length);
+	view = private_ring_view(&vchan->in);
+	ring_writer_init(&out, &view, false);
+	ring_writer_put(&out, frame, frame_size(length));
+	ring_writer_publish(&out);
+	links_connected(scene.links, 7, vchan);
+	expect_state(&scene, LINK_UP);
+	scene_stop(&scene);
+}
+
+static void sender_is_the_domain_at_the_other_end_whatever_it_claims(void **state)
+{
+	struct frame_open open = {.kind = CHANNEL_MESSAGE, .identity = {.domid = 0, .uid = 0}, .name = {"inbox", 5}};
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct scene scene;
+
+	(void)state;
+	up(&scene);
+	put(&scene, FRAME_OPEN, 1, payload, frame_open_encode(&open, payload));
+	notify(&scene);
+	assert_int_equal(scene.opens, 1); /* on_open() has looked at it */
+	expect(&scene, FRAME_RESET);
+	scene_stop(&scene);
+}
+
+/* --- violations ------------------------------------------------------------------------------------------------------ */
+
+static void another_major_is_refused(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	for (int shape = 0; shape < 2; shape++) {
+		scene_start(&scene);
+		connect_peer(&scene);
+		if (shape)
+			say(&scene, FRAME_HELLO, "\2\0", 2); /* whatever else stands in that version's HELLO */
+		else
+			say_hello(&scene, PROTOCOL_MAJOR + 1);
+		assert_int_equal(scene.ups, 0);
+		expect_violation(&scene, EPROTONOSUPPORT);
+	}
+}
+
+static void short_hello_is_refused(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	for (uint32_t length = 0; length <= 2; length += 2) {
+		scene_start(&scene);
+		connect_peer(&scene);
+		say(&scene, FRAME_HELLO, "\1\0", length);
+		assert_int_equal(scene.ups, 0);
+		expect_violation(&scene, EPROTO);
+	}
+}
+
+static void anything_before_hello_is_refused(void **state)
+{
+	static const uint8_t types[] = {FRAME_PING, FRAME_PONG, FRAME_ACK, FRAME_DIRECTORY, FRAME_OPEN};
+	struct frame_open open = {.kind = CHANNEL_MESSAGE, .name = {"inbox", 5}};
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct scene scene;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(types); i++) {
+		scene_start_with(&scene, types[i] == FRAME_DIRECTORY ? 0 : 7);
+		connect_peer(&scene);
+		put(&scene, types[i], 1, payload, frame_open_encode(&open, payload));
+		notify(&scene);
+		assert_int_equal(scene.opens, 0);
+		assert_int_equal(scene.directories, 0);
+		expect_violation(&scene, EINVAL);
+	}
+}
+
+static void second_hello_is_busy(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	up(&scene);
+	say_hello(&scene, PROTOCOL_MAJOR);
+	expect_violation(&scene, EBUSY);
+}
+
+static void wrong_sequence_ends_the_session(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	for (int moment = 0; moment < 2; moment++) {
+		for (int wrong = -1; wrong <= 1; wrong += 2) {
+			scene_start(&scene);
+			if (moment)
+				greet(&scene);
+			else
+				connect_peer(&scene);
+			scene.peer.sequence += (uint32_t)wrong;
+			say_hello(&scene, PROTOCOL_MAJOR);
+			expect_last_error(&scene, "was expected");
+			expect_violation(&scene, EPROTO);
+		}
+	}
+}
+
+static void impossible_position_ends_the_session(void **state)
+{
+	struct scene scene;
+	uint64_t sent;
+
+	(void)state;
+	up(&scene);
+	sent = frame_size(scene.peer.header.length); /* our HELLO */
+	say_u64(&scene, FRAME_ACK, sent);
+	say_u64(&scene, FRAME_ACK, sent);
+	expect_state(&scene, LINK_UP);
+	say_u64(&scene, FRAME_ACK, sent - 8); /* it can't fall */
+	expect_violation(&scene, EPROTO);
+	up(&scene);
+	say_u64(&scene, FRAME_ACK, sent + 8); /* never sent */
+	expect_violation(&scene, EPROTO);
+	up(&scene);
+	say_u64(&scene, FRAME_ACK, UINT64_MAX);
+	expect_violation(&scene, EPROTO);
+	up(&scene);
+	say(&scene, FRAME_ACK, "1234", 4);
+	expect_violation(&scene, EPROTO);
+}
+
+static void positions_begin_anew_with_each_session(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	up(&scene);
+	say_u64(&scene, FRAME_ACK, frame_size(scene.peer.header.length));
+	links_lost(scene.links, 7, "its daemon was restarted");
+	greet(&scene);
+	say_u64(&scene, FRAME_ACK, 0);
+	expect_state(&scene, LINK_UP);
+	scene_stop(&scene);
+}
+
+static void only_domain_0_says_who_is_there(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start_with(&scene, 0);
+	greet(&scene);
+	say(&scene, FRAME_DIRECTORY, "12345678", 8);
+	assert_int_equal(scene.directories, 1);
+	expect_state(&scene, LINK_UP);
+	scene.directory_result = -EPROTO;
+	say(&scene, FRAME_DIRECTORY, "12345678", 8);
+	expect_violation(&scene, EPROTO);
+	up(&scene);
+	say(&scene, FRAME_DIRECTORY, "12345678", 8);
+	assert_int_equal(scene.directories, 0);
+	expect_violation(&scene, EPROTO);
+}
+
+static void frames_of_local_hops_are_refused(void **state)
+{
+	static const uint8_t types[] = {0, FRAME_WELCOME, FRAME_BIND, FRAME_WATCH, FRAME_QUERY, FRAME_REPLY, FRAME_ACCEPT, 99};
+	struct scene scene;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(types); i++) {
+		up(&scene);
+		say(&scene, types[i], "12345678", 8);
+		expect_violation(&scene, EPROTO);
+	}
+}
+
+static void what_may_be_skipped_is_skipped(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	up(&scene);
+	say(&scene, FRAME_OPTIONAL, "12345678", 8);
+	say_u64(&scene, FRAME_PONG, 1234); /* nobody asked */
+	say_u64(&scene, FRAME_PONG, 0);
+	expect_state(&scene, LINK_UP);
+	expect_silence(&scene);
+	scene_stop(&scene);
+}
+
+/* --- pings and acknowledgements -------------------------------------------------------------------------------------- */
+
+static void ping_is_answered_with_what_was_read(void **state)
+{
+	struct scene scene;
+	uint64_t before;
+
+	(void)state;
+	up(&scene);
+	before = scene.peer.put;
+	say_u64(&scene, FRAME_PING, 0x1122334455667788u);
+	expect(&scene, FRAME_PONG);
+	assert_int_equal(get_u64(scene.peer.payload), 0x1122334455667788u);
+	expect(&scene, FRAME_ACK);
+	assert_true(get_u64(scene.peer.payload) >= before && get_u64(scene.peer.payload) <= scene.peer.put);
+	scene_stop(&scene);
+}
+
+static void what_was_read_is_acknowledged_every_64_kib(void **state)
+{
+	uint8_t skipped[8192] = {0};
+	struct scene scene;
+	unsigned acks = 0;
+
+	(void)state;
+	up(&scene);
+	for (int i = 0; i < 100; i++) {
+		say(&scene, FRAME_OPTIONAL, skipped, sizeof(skipped));
+		while (hear(&scene)) {
+			assert_int_equal(scene.peer.header.type, FRAME_ACK);
+			assert_true(get_u64(scene.peer.payload) <= scene.peer.put);
+			assert_true(scene.peer.put - get_u64(scene.peer.payload) <= 65536);
+			acks++;
+		}
+	}
+	assert_in_range(acks, 800 / 64 - 1, 800 / 64 + 1);
+	scene_stop(&scene);
+}
+
+static void ping_is_answered_once_when_the_pong_comes(void **state)
+{
+	struct scene scene;
+	uint64_t token;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+	assert_int_equal(scene.connects, 1);
+	greet(&scene); /* it goes out as soon as there is somebody to hear it */
+	expect(&scene, FRAME_PING);
+	token = get_u64(scene.peer.payload);
+	say_u64(&scene, FRAME_PONG, token + 1);
+	assert_int_equal(scene.pongs, 0);
+	say_u64(&scene, FRAME_PONG, token);
+	assert_int_equal(scene.pongs, 1);
+	assert_true(scene.pong > 0);
+	assert_int_equal(info_of(&scene).rtt_ns, scene.pong);
+	say_u64(&scene, FRAME_PONG, token);
+	assert_int_equal(scene.pongs, 1);
+	scene_stop(&scene);
+}
+
+static void each_ping_is_sent_once(void **state)
+{
+	struct scene scene;
+	uint64_t tokens[2];
+
+	(void)state;
+	up(&scene);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+		relay_flush(&scene.relay);
+		expect(&scene, FRAME_PING);
+		tokens[i] = get_u64(scene.peer.payload);
+		expect_silence(&scene);
+	}
+	assert_true(tokens[0] != tokens[1]);
+	for (int i = 1; i >= 0; i--) {
+		say_u64(&scene, FRAME_PONG, tokens[i]);
+		assert_int_equal(scene.pongs, 2 - i);
+	}
+	scene_stop(&scene);
+}
+
+static void ping_ends_with_the_error_that_the_link_ends_with(void **state)
+{
+	static const struct {
+		bool reachable;
+		int error;
+	} ends[] = {{true, EHOSTUNREACH}, {false, EHOSTDOWN}};
+	struct scene scene;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		scene_start(&scene);
+		assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+		links_failed(scene.links, 7, -EACCES, "neither may map");
+		assert_int_equal(scene.pongs, 1);
+		assert_int_equal(scene.pong, -EACCES);
+		assert_string_equal(info_of(&scene).last_error, "neither may map");
+		greet(&scene);
+		assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+		scene.is_up = ends[i].reachable;
+		links_lost(scene.links, 7, "its daemon has gone");
+		assert_int_equal(scene.pongs, 2);
+		assert_int_equal(scene.pong, -ends[i].error);
+		scene_stop(&scene);
+	}
+}
+
+static void cancelled_ping_is_never_answered(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+	links_ping_cancel(scene.links, &scene);
+	greet(&scene);
+	expect_silence(&scene);
+	assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+	links_ping_cancel(scene.links, &scene);
+	links_lost(scene.links, 7, "its daemon has gone");
+	assert_int_equal(scene.pongs, 0);
+	scene_stop(&scene);
+}
+
+static void pings_of_one_program_are_bounded(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	for (unsigned i = 0; i < REQUESTS_MAX; i++)
+		assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), -ENOBUFS);
+	links_failed(scene.links, 7, -EHOSTUNREACH, "no answer");
+	assert_int_equal(scene.pongs, REQUESTS_MAX);
+	scene_stop(&scene);
+}
+
+static void frames_of_others_go_out_only_in_a_session(void **state)
+{
+	struct scene scene;
+	int error;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
+	assert_non_null(links_want(scene.links, 7, &error));
+	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
+	connect_peer(&scene);
+	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
+	expect(&scene, FRAME_HELLO);
+	say_hello(&scene, PROTOCOL_MAJOR);
+	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), 0);
+	relay_flush(&scene.relay);
+	expect(&scene, FRAME_DIRECTORY);
+	scene_stop(&scene);
+}
+
+/* --- ends ------------------------------------------------------------------------------------------------------------ */
+
+enum moment {
+	CONNECTING,
+	GREETING,
+	RUNNING,
+	MOMENTS,
+};
+
+static void reach(struct scene *scene, enum moment moment, bool with_channel)
+{
+	int error;
+
+	scene_start(scene);
+	if (with_channel)
+		open_channel(scene);
+	else
+		assert_non_null(links_want(scene->links, 7, &error));
+	if (moment == RUNNING)
+		greet(scene);
+	else if (moment == GREETING)
+		connect_peer(scene);
+}
+
+static void end_at_any_state_ends_the_channels_and_leaves_it_idle(void **state)
+{
+	enum { FAILED, LOST, CLOSED, BROKEN, GOODBYE, STOPPED, ENDS };
+	struct scene scene;
+
+	(void)state;
+	for (enum moment moment = 0; moment < MOMENTS; moment++) {
+		for (int end = FAILED; end < ENDS; end++) {
+			bool possible = end == STOPPED || (moment == CONNECTING) == (end == FAILED);
+
+			if (!possible)
+				continue;
+			reach(&scene, moment, true);
+			assert_int_equal(scene.program.channels, 1);
+			assert_int_equal(info_of(&scene).channels, 1);
+			switch (end) {
+			case FAILED:
+				links_failed(scene.links, 7, -EHOSTUNREACH, "the setting map forbids it");
+				expect_last_error(&scene, "the setting map forbids it");
+				break;
+			case LOST:
+				links_lost(scene.links, 7, "the domain is gone");
+				expect_last_error(&scene, "the domain is gone");
+				break;
+			case CLOSED:
+				scene.peer.vchan->state = VCHAN_CLOSED;
+				notify(&scene);
+				expect_last_error(&scene, "the peer's daemon has gone");
+				break;
+			case BROKEN:
+				scene.peer.vchan->state = VCHAN_BROKEN;
+				notify(&scene);
+				expect_last_error(&scene, "impossible state");
+				break;
+			case GOODBYE:
+				say(&scene, FRAME_GOODBYE, "\0\0\0\0", 4);
+				expect_last_error(&scene, "the peer has closed it");
+				break;
+			default:
+				links_free(scene.links);
+				scene.links = NULL;
+				assert_int_equal(scene.disconnects, 1);
+				scene_stop(&scene);
+				continue;
+			}
+			expect_state(&scene, LINK_IDLE);
+			assert_int_equal(info_of(&scene).channels, 0);
+			assert_false(info_of(&scene).has_vchan);
+			/* rendezvous knows of its own failure */
+			assert_int_equal(scene.disconnects, end == FAILED ? 0 : 1);
+			assert_int_equal(scene.ups, moment == RUNNING);
+			assert_int_equal(scene.downs, scene.ups);
+			/* It can be had again. */
+			greet(&scene);
+			scene_stop(&scene);
+		}
+	}
+}
+
+static void what_the_peer_said_last_counts_though_it_has_gone(void **state)
+{
+	struct scene scene;
+	uint8_t payload[8];
+
+	(void)state;
+	up(&scene);
+	assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+	relay_flush(&scene.relay);
+	expect(&scene, FRAME_PING);
+	put(&scene, FRAME_PONG, 0, payload, frame_u64_encode(get_u64(scene.peer.payload), payload));
+	scene.peer.vchan->state = VCHAN_CLOSED;
+	notify(&scene);
+	assert_int_equal(scene.pongs, 1);
+	assert_true(scene.pong > 0);
+	expect_state(&scene, LINK_IDLE);
+	scene_stop(&scene);
+}
+
+static void reason_in_a_goodbye_is_kept_as_plain_text(void **state)
+{
+	struct scene scene;
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct frame_goodbye goodbye = {.error = EPROTO, .text = {"\033]0;no\n\xff\xc3", 9}};
+
+	(void)state;
+	up(&scene);
+	say(&scene, FRAME_GOODBYE, payload, frame_goodbye_encode(&goodbye, payload));
+	expect_state(&scene, LINK_IDLE);
+	expect_last_error(&scene, "the peer says goodbye: ");
+	/* It goes into JSON and to terminals. */
+	for (const char *c = info_of(&scene).last_error; *c; c++)
+		assert_true(*c >= ' ' && *c < 0x7f);
+	scene_stop(&scene);
+}
+
+static void peer_that_stops_is_told_by_a_goodbye(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	for (int moment = 0; moment < 2; moment++) {
+		reach(&scene, moment ? RUNNING : GREETING, false);
+		links_free(scene.links);
+		scene.links = NULL;
+		while (hear(&scene))
+			;
+		assert_int_equal(scene.peer.header.type, FRAME_GOODBYE);
+		assert_int_equal(get_u32(scene.peer.payload), 0);
+		assert_true(scene.peer.vchan->closed);
+		scene_stop(&scene);
+	}
+}
+
+static void new_vchan_of_the_peer_takes_the_place_of_the_old_one(void **state)
+{
+	struct scene scene;
+	struct vchan *old;
+
+	(void)state;
+	up(&scene);
+	open_channel(&scene);
+	old = scene.peer.vchan;
+	scene.peer.vchan = NULL;
+	connect_peer(&scene);
+	assert_true(old->closed);
+	assert_int_equal(scene.downs, 1);
+	assert_int_equal(scene.program.channels + info_of(&scene).channels, 1); /* the end at the program waits to be told */
+	expect_state(&scene, LINK_GREETING);
+	expect(&scene, FRAME_HELLO);
+	say_hello(&scene, PROTOCOL_MAJOR);
+	assert_int_equal(scene.ups, 2);
+	free(old);
+	scene_stop(&scene);
+}
+
+static void link_that_cannot_be_notified_ends(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	up(&scene);
+	scene.peer.vchan->notify_error = -EIO;
+	ring_reader_arm(&scene.peer.in, 1);
+	say_u64(&scene, FRAME_PING, 1);
+	expect_state(&scene, LINK_IDLE);
+	expect_last_error(&scene, "notifying it");
+	scene_stop(&scene);
+}
+
+/* --- heartbeats ------------------------------------------------------------------------------------------------------ */
+
+static unsigned heard_pings(struct scene *scene, bool answer)
+{
+	unsigned count = 0;
+
+	while (hear(scene)) {
+		if (scene->peer.header.type != FRAME_PING)
+			continue;
+		count++;
+		if (answer)
+			say_u64(scene, FRAME_PONG, get_u64(scene->peer.payload));
+	}
+	return count;
+}
+
+static void peer_that_answers_lives(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	up(&scene);
+	for (int i = 0; i < 20; i++) {
+		pass(&scene, HEARTBEAT_MS);
+		assert_int_equal(heard_pings(&scene, true), 1);
+	}
+	expect_state(&scene, LINK_UP);
+	scene_stop(&scene);
+}
+
+static void silent_peer_is_dead_after_its_time_and_not_before(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	for (int greeted = 0; greeted < 2; greeted++) {
+		scene_start(&scene);
+		if (greeted)
+			greet(&scene);
+		else
+			connect_peer(&scene);
+		pass(&scene, HEARTBEAT_MS);
+		assert_int_equal(heard_pings(&scene, false), greeted ? 1 : 0);
+		pass(&scene, HEARTBEAT_MS);
+		/* One question is enough. */
+		assert_int_equal(heard_pings(&scene, false), 0);
+		expect_state(&scene, greeted ? LINK_UP : LINK_GREETING);
+		pass(&scene, HEARTBEAT_MS);
+		pass(&scene, HEARTBEAT_MS);
+		expect_state(&scene, LINK_IDLE);
+		expect_last_error(&scene, "nothing has come from it for 30 s");
+		scene_stop(&scene);
+	}
+}
+
+static void any_frame_is_a_sign_of_life(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	up(&scene);
+	for (int i = 0; i < 20; i++) {
+		pass(&scene, HEARTBEAT_MS);
+		say(&scene, FRAME_OPTIONAL, "", 0);
+	}
+	expect_state(&scene, LINK_UP);
+	/* A notification without one is none. */
+	for (int i = 0; i < 4; i++) {
+		pass(&scene, HEARTBEAT_MS);
+		notify(&scene);
+	}
+	expect_state(&scene, LINK_IDLE);
+	scene_stop(&scene);
+}
+
+static void idle_link_is_closed_and_one_with_a_channel_is_not(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	for (int with_channel = 0; with_channel < 2; with_channel++) {
+		reach(&scene, RUNNING, with_channel);
+		for (uint64_t ms = 0; ms < IDLE_CLOSE_MS - HEARTBEAT_MS; ms += HEARTBEAT_MS) {
+			pass(&scene, HEARTBEAT_MS);
+			heard_pings(&scene, true);
+		}
+		expect_state(&scene, LINK_UP);
+		/* Our own heartbeats are no use that is made of it. */
+		pass(&scene, HEARTBEAT_MS);
+		pass(&scene, HEARTBEAT_MS);
+		expect_state(&scene, with_channel ? LINK_UP : LINK_IDLE);
+		if (!with_channel) {
+			while (hear(&scene))
+				;
+			assert_int_equal(scene.peer.header.type, FRAME_GOODBYE);
+			assert_int_equal(get_u32(scene.peer.payload), 0);
+		}
+		scene_stop(&scene);
+	}
+}
+
+static void link_with_domain_0_is_not_closed_for_being_idle(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start_with(&scene, 0);
+	greet(&scene);
+	for (uint64_t ms = 0; ms < 2 * IDLE_CLOSE_MS; ms += HEARTBEAT_MS) {
+		pass(&scene, HEARTBEAT_MS);
+		heard_pings(&scene, true);
+	}
+	expect_state(&scene, LINK_UP);
+	scene_stop(&scene);
+}
+
+static void domains_that_never_were_are_forgotten(void **state)
+{
+	struct link_info info;
+	struct scene scene;
+
+	(void)state;
+	for (int is_up = 0; is_up < 2; is_up++) {
+		reach(&scene, CONNECTING, false);
+		scene.is_up = is_up;
+		links_failed(scene.links, 7, -EHOSTDOWN, "no such domain");
+		pass(&scene, HEARTBEAT_MS);
+		assert_true(links_info(scene.links, 7, &info)); /* what was wrong can be asked for a while */
+		pass(&scene, DEAD_AFTER_MS);
+		pass(&scene, HEARTBEAT_MS);
+		assert_int_equal(links_info(scene.links, 7, &info), is_up);
+		scene_stop(&scene);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(link_is_made_when_it_is_wanted),
+		cmocka_unit_test(hello_comes_first_and_says_who_we_are),
+		cmocka_unit_test(channel_that_was_opened_before_goes_out_behind_hello),
+		cmocka_unit_test(version_of_the_peer_is_plain_text),
+		cmocka_unit_test(peers_hello_may_be_there_before_we_look),
+		cmocka_unit_test(sender_is_the_domain_at_the_other_end_whatever_it_claims),
+		cmocka_unit_test(another_major_is_refused),
+		cmocka_unit_test(short_hello_is_refused),
+		cmocka_unit_test(anything_before_hello_is_refused),
+		cmocka_unit_test(second_hello_is_busy),
+		cmocka_unit_test(wrong_sequence_ends_the_session),
+		cmocka_unit_test(impossible_position_ends_the_session),
+		cmocka_unit_test(positions_begin_anew_with_each_session),
+		cmocka_unit_test(only_domain_0_says_who_is_there),
+		cmocka_unit_test(frames_of_local_hops_are_refused),
+		cmocka_unit_test(what_may_be_skipped_is_skipped),
+		cmocka_unit_test(ping_is_answered_with_what_was_read),
+		cmocka_unit_test(what_was_read_is_acknowledged_every_64_kib),
+		cmocka_unit_test(ping_is_answered_once_when_the_pong_comes),
+		cmocka_unit_test(each_ping_is_sent_once),
+		cmocka_unit_test(ping_ends_with_the_error_that_the_link_ends_with),
+		cmocka_unit_test(cancelled_ping_is_never_answered),
+		cmocka_unit_test(pings_of_one_program_are_bounded),
+		cmocka_unit_test(frames_of_others_go_out_only_in_a_session),
+		cmocka_unit_test(end_at_any_state_ends_the_channels_and_leaves_it_idle),
+		cmocka_unit_test(what_the_peer_said_last_counts_though_it_has_gone),
+		cmocka_unit_test(reason_in_a_goodbye_is_kept_as_plain_text),
+		cmocka_unit_test(peer_that_stops_is_told_by_a_goodbye),
+		cmocka_unit_test(new_vchan_of_the_peer_takes_the_place_of_the_old_one),
+		cmocka_unit_test(link_that_cannot_be_notified_ends),
+		cmocka_unit_test(peer_that_answers_lives),
+		cmocka_unit_test(silent_peer_is_dead_after_its_time_and_not_before),
+		cmocka_unit_test(any_frame_is_a_sign_of_life),
+		cmocka_unit_test(idle_link_is_closed_and_one_with_a_channel_is_not),
+		cmocka_unit_test(link_with_domain_0_is_not_closed_for_being_idle),
+		cmocka_unit_test(domains_that_never_were_are_forgotten),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
