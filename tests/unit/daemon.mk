@@ -9,8 +9,10 @@ unit_tests += \
 	tests/unit/test_fairness \
 	tests/unit/test_hop \
 	tests/unit/test_link \
+	tests/unit/test_router \
 	tests/unit/test_session \
-	tests/unit/test_stream
+	tests/unit/test_stream \
+	tests/unit/test_watches
 endif
 
 tests_unit_test_hop_SOURCES = tests/unit/test_hop.c $(hop_rig)
@@ -29,6 +31,10 @@ tests_unit_test_fairness_SOURCES = tests/unit/test_fairness.c $(hop_rig)
 tests_unit_test_fairness_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_fairness_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
+tests_unit_test_router_SOURCES = tests/unit/test_router.c $(hop_rig)
+tests_unit_test_router_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_router_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
 tests_unit_test_session_SOURCES = tests/unit/test_session.c tests/unit/unit.h
 tests_unit_test_session_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_session_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
@@ -36,6 +42,11 @@ tests_unit_test_session_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCK
 tests_unit_test_stream_SOURCES = tests/unit/test_stream.c $(hop_rig)
 tests_unit_test_stream_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_stream_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+# Has sessions of its own in place of daemon/session.c and what sends to them.
+tests_unit_test_watches_SOURCES = tests/unit/test_watches.c tests/unit/unit.h
+tests_unit_test_watches_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_watches_LDADD = libdaemon.la libwire.la $(CMOCKA_LIBS)
 
 # Has vchans of its own in place of daemon/vchan.c.
 tests_unit_test_link_SOURCES = tests/unit/test_link.c tests/unit/unit.h

@@ -229,6 +229,8 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 
 	memcpy(name, open->name.data, open->name.size < 127 ? open->name.size : 127);
 	party->last_channel = channel;
+	if (party->open)
+		return party->open(party, channel, open);
 	to = party->route ? party->route(party, name) : NULL;
 	if (!to) {
 		channel_refuse(channel, ENOENT);

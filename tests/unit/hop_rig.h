@@ -69,6 +69,7 @@ struct party {
 	struct ring_reader in[HOP_OUTLETS];
 	uint32_t out_sequence, in_sequence;
 	struct party *(*route)(struct party *party, const char *name);
+	int (*open)(struct party *party, struct channel *channel, const struct frame_open *open); /* instead of `route`, if set */
 
 	/* what became of it */
 	bool failed;

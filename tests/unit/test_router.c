@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Where addresses lead, who owns a name, and who is turned away with which error. */
+#include "tests/unit/hop_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/quota.h"
+#include "daemon/router.h"
+
+#define OWN	 5
+#define ANY_KIND 7u
+
+struct scene {
+	struct rig rig;
+	struct router *router;
+	struct party *a, *b, *link; /* two programs and a peer's daemon */
+	int link_error, stream_error;
+	const char *denied;	/* endpoint that nobody may reach */
+	const char *taken_back; /* endpoint that was allowed and isn't any more */
+	unsigned asked, links, streams, bound, unbound, resolved;
+	char last[64]; /* name that changed last */
+};
+
+static struct scene *the_scene; /* of the running test: parties have no userdata */
+
+static struct hop *get_link(void *userdata, uint32_t domid, int *error)
+{
+	struct scene *scene = userdata;
+
+	assert_int_equal(domid, 7);
+	scene->links++;
+	*error = scene->link_error;
+	return scene->link_error ? NULL : &scene->link->hop;
+}
+
+static int resolve(void *userdata, const char *domain, uint32_t *domid)
+{
+	struct scene *scene = userdata;
+
+	scene->resolved++;
+	*domid = strcmp(domain, "work") == 0 ? 7 : OWN;
+	return strcmp(domain, "work") == 0 || strcmp(domain, "home") == 0 ? 0 : -EHOSTDOWN;
+}
+
+static int may_reach(void *userdata, const struct frame_identity *from, const char *endpoint)
+{
+	struct scene *scene = userdata;
+
+	(void)from;
+	scene->asked++;
+	return scene->denied && strcmp(endpoint, scene->denied) == 0 ? -EACCES : 0;
+}
+
+static bool still_allowed(void *userdata, const struct frame_identity *from, const char *endpoint)
+{
+	struct scene *scene = userdata;
+
+	(void)from;
+	return !scene->taken_back || strcmp(endpoint, scene->taken_back) != 0;
+}
+
+static int take_stream(void *userdata, const struct endpoint *endpoint, struct channel *channel)
+{
+	struct scene *scene = userdata;
+
+	scene->streams++;
+	assert_int_equal(channel->kind, CHANNEL_STREAM);
+	if (scene->stream_error)
+		return scene->stream_error;
+	return channel_accept(channel, endpoint->hop, endpoint->name);
+}
+
+static void on_changed(void *userdata, const struct endpoint *endpoint, bool bound)
+{
+	struct scene *scene = userdata;
+
+	*(bound ? &scene->bound : &scene->unbound) += 1;
+	snprintf(scene->last, sizeof(scene->last), "%s", endpoint->name);
+}
+
+static int open_by_program(struct party *party, struct channel *channel, const struct frame_open *open)
+{
+	(void)party;
+	return router_open_address(the_scene->router, channel, open->name);
+}
+
+static int open_by_peer(struct party *party, struct channel *channel, const struct frame_open *open)
+{
+	(void)party;
+	return router_open_endpoint(the_scene->router, channel, open->name);
+}
+
+static void scene_start(struct scene *scene)
+{
+	static const struct router_callbacks callbacks = {
+		.link = get_link,
+		.resolve = resolve,
+		.may_reach = may_reach,
+		.still_allowed = still_allowed,
+		.stream = take_stream,
+		.changed = on_changed,
+	};
+	struct rig_options program = {.kind = HOP_LOCAL, .ring = 65536, .parity = 1, .channels_max = 4};
+	struct rig_options peer = {.kind = HOP_LINK, .ring = 65536, .parity = 0};
+
+	*scene = (struct scene){0};
+	the_scene = scene;
+	rig_start(&scene->rig, 1);
+	assert_int_equal(router_new(&scene->router, OWN, &callbacks, scene), 0);
+	scene->a = party_new(&scene->rig, &program);
+	scene->b = party_new(&scene->rig, &program);
+	scene->link = party_new(&scene->rig, &peer);
+	scene->a->open = scene->b->open = open_by_program;
+	scene->link->open = open_by_peer;
+}
+
+static void scene_stop(struct scene *scene)
+{
+	rig_stop(&scene->rig);
+	router_free(scene->router);
+}
+
+static int bind_name(struct scene *scene, struct party *party, const char *name, uint32_t kinds)
+{
+	return router_bind(scene->router, &party->hop, (struct frame_text){name, strlen(name)}, kinds, 1000, 77);
+}
+
+static int unbind_name(struct scene *scene, struct party *party, const char *name)
+{
+	return router_unbind(scene->router, &party->hop, (struct frame_text){name, strlen(name)});
+}
+
+static void open_kind(struct party *party, uint32_t number, enum channel_kind kind, const char *name, size_t size)
+{
+	struct frame_open open = {.kind = (uint8_t)kind, .name = {name, size}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	party_put(party, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
+}
+
+/* The channel that was opened with this number is refused, and that is said with this error. */
+static void expect_refusal(struct party *party, uint32_t number, uint32_t error)
+{
+	static struct party_frame frame;
+	struct frame_reset reset;
+
+	assert_true(party_expect(party, FRAME_RESET, &frame));
+	assert_int_equal(frame.header.channel, number);
+	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
+	assert_int_equal(reset.error, error);
+	assert_int_equal(reset.unsure, 0);
+	party_reset(party, number, 0, 0, 0);
+	rig_settle(party->rig);
+	assert_false(party->failed);
+}
+
+static void refused(struct scene *scene, const char *address, uint32_t error)
+{
+	open_kind(scene->a, 0, CHANNEL_MESSAGE, address, strlen(address));
+	expect_refusal(scene->a, 0, error);
+	assert_int_equal(scene->a->hop.channels, 0);
+}
+
+/* The party gets an OPEN for this endpoint. */
+static uint32_t expect_open(struct party *party, const char *name)
+{
+	static struct party_frame frame;
+	struct frame_open open;
+
+	assert_true(party_expect(party, FRAME_OPEN, &frame));
+	assert_int_equal(frame_open_decode(frame.payload, frame.header.length, &open), 0);
+	frame_text_split(&open.name, &open.domain_name);
+	assert_int_equal(open.name.size, strlen(name));
+	assert_memory_equal(open.name.data, name, strlen(name));
+	return frame.header.channel;
+}
+
+/* --- names ----------------------------------------------------------------------------------------------------------- */
+
+static void name_has_one_owner_at_a_time(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.a, "inbox", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), -EEXIST);
+	assert_int_equal(bind_name(&scene, scene.a, "inbox", ANY_KIND), -EEXIST);
+	assert_int_equal(unbind_name(&scene, scene.b, "inbox"), -ENOENT);
+	assert_int_equal(unbind_name(&scene, scene.a, "other"), -ENOENT);
+	assert_int_equal(router_endpoints(scene.router), 1);
+	assert_int_equal(scene.bound, 1);
+	assert_int_equal(scene.unbound, 0);
+	assert_int_equal(unbind_name(&scene, scene.a, "inbox"), 0);
+	assert_int_equal(scene.unbound, 1);
+	assert_string_equal(scene.last, "inbox");
+	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+	scene_stop(&scene);
+}
+
+static void what_is_no_name_cannot_be_bound(void **state)
+{
+	static const char *const bad[] = {"", "no/name", "no name", "-x", "a:b", "\xc3\xa4",
+					  "1234567890123456789012345678901234567890123456789012345678901234"};
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		assert_int_equal(bind_name(&scene, scene.a, bad[i], ANY_KIND), -EINVAL);
+	assert_int_equal(bind_name(&scene, scene.a, "inbox", 0), -EINVAL); /* for nothing */
+	assert_int_equal(bind_name(&scene, scene.a, bad[6] + 1, ANY_KIND), 0);
+	assert_int_equal(scene.bound, 1);
+	scene_stop(&scene);
+}
+
+static void names_go_with_their_program(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.a, "one", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.b, "two", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.a, "three", ANY_KIND), 0);
+	router_unbind_all(scene.router, &scene.a->hop);
+	assert_int_equal(scene.unbound, 2);
+	assert_int_equal(router_endpoints(scene.router), 1);
+	refused(&scene, "5:one", ENOENT);
+	open_kind(scene.a, 0, CHANNEL_MESSAGE, "5:two", 5);
+	expect_open(scene.b, "two");
+	scene_stop(&scene);
+}
+
+static void collect(void *userdata, const struct endpoint *endpoint)
+{
+	strcat(userdata, endpoint->name);
+	strcat(userdata, " ");
+}
+
+static void names_are_listed_in_order(void **state)
+{
+	static const char *const names[] = {"print", "a", "inbox", "printer", "Z", "b-1"};
+	char list[256] = "";
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	for (unsigned i = 0; i < sizeof(names) / sizeof(*names); i++)
+		assert_int_equal(bind_name(&scene, i & 1 ? scene.a : scene.b, names[i], ANY_KIND), 0);
+	router_each(scene.router, collect, list);
+	assert_string_equal(list, "Z a b-1 inbox print printer ");
+	scene_stop(&scene);
+}
+
+static void no_account(void *userdata, const struct account *account)
+{
+	(void)userdata;
+	fail_msg("the account of %u is still held", account_id(account));
+}
+
+static void endpoint_is_paid_for_until_it_goes(void **state)
+{
+	struct quota_limits limits = {.pool[QUOTA_ENDPOINTS] = 100, .max[QUOTA_UID][QUOTA_ENDPOINTS] = 2};
+	struct quota *quota = quota_new(&limits);
+	struct scene scene;
+
+	(void)state;
+	assert_non_null(quota);
+	scene_start(&scene);
+	scene.a->hop.account = quota_account(quota, QUOTA_UID, 1000);
+	assert_int_equal(bind_name(&scene, scene.a, "one", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.a, "two", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.a, "three", ANY_KIND), -ENOBUFS);
+	assert_int_equal(bind_name(&scene, scene.a, "two", ANY_KIND), -EEXIST); /* which costs nothing */
+	assert_int_equal(account_usage(scene.a->hop.account, QUOTA_ENDPOINTS).used, 2);
+	assert_int_equal(unbind_name(&scene, scene.a, "one"), 0);
+	assert_int_equal(bind_name(&scene, scene.a, "three", ANY_KIND), 0);
+	router_unbind_all(scene.router, &scene.a->hop);
+	assert_int_equal(account_usage(scene.a->hop.account, QUOTA_ENDPOINTS).used, 0);
+	assert_int_equal(bind_name(&scene, scene.a, "left", ANY_KIND), 0);
+	scene_stop(&scene);
+	quota_each(quota, no_account, NULL);
+	quota_free(quota);
+}
+
+/* --- addresses ------------------------------------------------------------------------------------------------------- */
+
+static void address_of_this_domain_leads_to_the_program_here(void **state)
+{
+	static const char *const addresses[] = {"5:inbox", "self:inbox", "home:inbox"};
+	struct scene scene;
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		scene_start(&scene);
+		assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+		open_kind(scene.a, 0, CHANNEL_MESSAGE, addresses[i], strlen(addresses[i]));
+		expect_open(scene.b, "inbox");
+		assert_int_equal(scene.links, 0);
+		assert_int_equal(scene.resolved, i == 2);
+		scene_stop(&scene);
+	}
+}
+
+static void address_of_another_domain_leads_to_its_link(void **state)
+{
+	static const char *const addresses[] = {"7:inbox", "work:inbox"};
+	struct scene scene;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		scene_start(&scene);
+		assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0); /* ours is none of its business, */
+		scene.denied = "inbox";						    /* nor is our policy */
+		open_kind(scene.a, 0, CHANNEL_MESSAGE, addresses[i], strlen(addresses[i]));
+		expect_open(scene.link, "inbox");
+		assert_int_equal(scene.links, 1);
+		assert_int_equal(scene.b->hop.channels, 0);
+		scene_stop(&scene);
+	}
+}
+
+static void address_that_leads_nowhere_says_why(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	refused(&scene, "", EINVAL);
+	refused(&scene, "inbox", EINVAL);
+	refused(&scene, "5:", EINVAL);
+	refused(&scene, ":inbox", EINVAL);
+	refused(&scene, "5:in:box", EINVAL);
+	refused(&scene, "5:in box", EINVAL);
+	refused(&scene, "nobody:inbox", EHOSTDOWN);
+	refused(&scene, "5:inbox", ENOENT);
+	scene.link_error = -EHOSTUNREACH;
+	refused(&scene, "7:inbox", EHOSTUNREACH);
+	scene.link_error = -EHOSTDOWN;
+	refused(&scene, "7:inbox", EHOSTDOWN);
+	scene_stop(&scene);
+}
+
+static void number_of_this_domain_may_change(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+	router_renumber(scene.router, 7);
+	open_kind(scene.a, 0, CHANNEL_MESSAGE, "7:inbox", 7);
+	expect_open(scene.b, "inbox");
+	open_kind(scene.a, 2, CHANNEL_MESSAGE, "self:inbox", 10);
+	expect_open(scene.b, "inbox");
+	assert_int_equal(scene.links, 0);
+	scene_stop(&scene);
+}
+
+/* --- who may, and for what ------------------------------------------------------------------------------------------- */
+
+static void who_may_not_reach_it_does_not_learn_whether_it_exists(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	for (int exists = 0; exists < 2; exists++) {
+		scene_start(&scene);
+		scene.denied = "secret";
+		if (exists)
+			assert_int_equal(bind_name(&scene, scene.b, "secret", 1), 0);
+		refused(&scene, "5:secret", EACCES);
+		/* Nor by the kind that it is for. */
+		open_kind(scene.link, 1, CHANNEL_CALL, "secret", 6);
+		expect_refusal(scene.link, 1, EACCES);
+		assert_int_equal(scene.asked, 2);
+		scene_stop(&scene);
+	}
+}
+
+static void peer_reaches_endpoints_and_nothing_else(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+	open_kind(scene.link, 1, CHANNEL_MESSAGE, "inbox", 5);
+	expect_open(scene.b, "inbox");
+	assert_int_equal(scene.asked, 1);
+	/* No addresses: that would have us relay; and nothing that couldn't have been bound. */
+	open_kind(scene.link, 3, CHANNEL_MESSAGE, "5:inbox", 7);
+	expect_refusal(scene.link, 3, ENOENT);
+	open_kind(scene.link, 3, CHANNEL_MESSAGE, "inbox\0", 6);
+	expect_refusal(scene.link, 3, ENOENT);
+	open_kind(scene.link, 3, CHANNEL_MESSAGE, "", 0);
+	expect_refusal(scene.link, 3, ENOENT);
+	open_kind(scene.link, 3, CHANNEL_MESSAGE, "inbo", 4);
+	expect_refusal(scene.link, 3, ENOENT);
+	assert_int_equal(scene.asked, 2); /* policy is asked about names only */
+	assert_int_equal(scene.links, 0);
+	scene_stop(&scene);
+}
+
+static void endpoint_takes_only_the_kinds_it_is_for(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	for (uint32_t bound = 0; bound < 3; bound++) {
+		scene_start(&scene);
+		assert_int_equal(bind_name(&scene, scene.b, "inbox", 1u << bound), 0);
+		for (uint32_t kind = 0; kind < 3; kind++) {
+			open_kind(scene.link, 1 + 2 * kind, kind + 1, "inbox", 5);
+			if (kind == bound)
+				expect_open(scene.b, "inbox");
+			else
+				expect_refusal(scene.link, 1 + 2 * kind, EPROTOTYPE);
+		}
+		assert_int_equal(scene.streams, bound == 2);
+		scene_stop(&scene);
+	}
+}
+
+static void program_that_cannot_take_more_refuses_with_the_reason(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+	for (uint32_t i = 0; i < 4; i++) {
+		open_kind(scene.link, 1 + 2 * i, CHANNEL_MESSAGE, "inbox", 5);
+		expect_open(scene.b, "inbox");
+	}
+	open_kind(scene.link, 9, CHANNEL_MESSAGE, "inbox", 5);
+	expect_refusal(scene.link, 9, ENOBUFS);
+	scene.stream_error = -ENOBUFS;
+	open_kind(scene.link, 9, CHANNEL_STREAM, "inbox", 5);
+	expect_refusal(scene.link, 9, ENOBUFS);
+	scene.stream_error = -ENOMEM; /* no error that the protocol knows */
+	open_kind(scene.link, 9, CHANNEL_STREAM, "inbox", 5);
+	expect_refusal(scene.link, 9, ENOBUFS);
+	scene_stop(&scene);
+}
+
+static void what_the_rules_forbid_from_now_on_ends_for_both(void **state)
+{
+	static struct party_frame frame;
+	struct frame_reset reset;
+	struct scene scene;
+	uint32_t number;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.b, "open", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.b, "secret", ANY_KIND), 0);
+	open_kind(scene.link, 1, CHANNEL_MESSAGE, "open", 4);
+	expect_open(scene.b, "open");
+	open_kind(scene.link, 3, CHANNEL_MESSAGE, "secret", 6);
+	number = expect_open(scene.b, "secret");
+	/* What the program has opened itself is no matter of our rules. */
+	open_kind(scene.b, 0, CHANNEL_MESSAGE, "7:secret", 8);
+	expect_open(scene.link, "secret");
+	router_recheck(scene.router);
+	rig_settle(&scene.rig);
+	assert_int_equal(scene.b->hop.channels, 3);
+	scene.taken_back = "secret";
+	router_recheck(scene.router);
+	relay_flush(&scene.rig.relay[0]);
+	expect_refusal(scene.link, 3, EACCES);
+	assert_true(party_expect(scene.b, FRAME_RESET, &frame));
+	assert_int_equal(frame.header.channel, number);
+	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
+	assert_int_equal(reset.error, EACCES);
+	party_reset(scene.b, number, 0, 0, 0);
+	rig_settle(&scene.rig);
+	assert_int_equal(scene.b->hop.channels, 2);
+	assert_int_equal(scene.link->hop.channels, 2);
+	scene_stop(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(name_has_one_owner_at_a_time),
+		cmocka_unit_test(what_is_no_name_cannot_be_bound),
+		cmocka_unit_test(names_go_with_their_program),
+		cmocka_unit_test(names_are_listed_in_order),
+		cmocka_unit_test(endpoint_is_paid_for_until_it_goes),
+		cmocka_unit_test(address_of_this_domain_leads_to_the_program_here),
+		cmocka_unit_test(address_of_another_domain_leads_to_its_link),
+		cmocka_unit_test(address_that_leads_nowhere_says_why),
+		cmocka_unit_test(number_of_this_domain_may_change),
+		cmocka_unit_test(who_may_not_reach_it_does_not_learn_whether_it_exists),
+		cmocka_unit_test(peer_reaches_endpoints_and_nothing_else),
+		cmocka_unit_test(endpoint_takes_only_the_kinds_it_is_for),
+		cmocka_unit_test(program_that_cannot_take_more_refuses_with_the_reason),
+		cmocka_unit_test(what_the_rules_forbid_from_now_on_ends_for_both),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Who is told of what comes and goes: what is there first, then each change, once, and nothing else. */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/hop.h"
+#include "daemon/session.h"
+#include "daemon/watches.h"
+
+#define OWN	5
+#define HEARD_MAX 4096
+
+/* --- sessions that only keep what they are told ---------------------------------------------------------------------- */
+
+struct session {
+	struct hop hop;
+	char heard[HEARD_MAX]; /* "1+7(work) 1+7:inbox(work) ...": number of the watch, event, domid, endpoint, name */
+	size_t heard_before;   /* this WATCH */
+	int reply;	       /* the last one's error; -1: none */
+	uint32_t replied_to;
+	bool full; /* takes no more */
+	int cut_off;
+};
+
+struct hop *session_hop(struct session *session)
+{
+	return &session->hop;
+}
+
+int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size)
+{
+	assert_true(error == 0 || (size > 0 && memchr(body, '\0', size) == NULL)); /* an error says why */
+	assert_int_equal(session->reply, -1);
+	assert_int_equal(strlen(session->heard), session->heard_before); /* it comes before the first event */
+	session->reply = error;
+	session->replied_to = request;
+	return 0;
+}
+
+void session_cut_off(struct session *session, int error, const char *why)
+{
+	(void)why;
+	session->cut_off = error;
+}
+
+int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length)
+{
+	struct session *session = (struct session *)(void *)hop;
+	size_t used = strlen(session->heard);
+	struct frame_event event;
+
+	assert_int_equal(type, FRAME_EVENT);
+	assert_int_equal(flags, 0);
+	if (session->full)
+		return -ENOBUFS;
+	assert_int_equal(frame_event_decode(payload, length, &event), 0);
+	if (event.kind == EVENT_ENDPOINT_UP || event.kind == EVENT_ENDPOINT_DOWN)
+		snprintf(session->heard + used, HEARD_MAX - used, "%u%c%u:%.*s(%.*s) ", channel,
+			 event.kind == EVENT_ENDPOINT_UP ? '+' : '-', event.domid, (int)event.text.size, event.text.data,
+			 (int)event.domain_name.size, event.domain_name.data ? event.domain_name.data : "");
+	else
+		snprintf(session->heard + used, HEARD_MAX - used, "%u%c%u(%.*s) ", channel,
+			 event.kind == EVENT_DOMAIN_UP ? '+' : '-', event.domid, (int)event.text.size, event.text.data);
+	return 0;
+}
+
+/* --- the scene ------------------------------------------------------------------------------------------------------- */
+
+struct scene {
+	struct watches *watches;
+	struct session a, b;
+	char names[16][32]; /* of domains, as they are now */
+};
+
+static const char *name_of(void *userdata, uint32_t domid)
+{
+	struct scene *scene = userdata;
+
+	return domid < 16 ? scene->names[domid] : "";
+}
+
+static void scene_start(struct scene *scene)
+{
+	*scene = (struct scene){0};
+	scene->watches = watches_new(OWN, name_of, scene);
+	assert_non_null(scene->watches);
+	strcpy(scene->names[7], "work");
+	strcpy(scene->names[OWN], "home");
+}
+
+static void scene_stop(struct scene *scene)
+{
+	watches_free(scene->watches);
+}
+
+static int watch(struct scene *scene, struct session *session, uint32_t number, const char *pattern)
+{
+	session->reply = -1;
+	session->heard_before = strlen(session->heard);
+	watches_add(scene->watches, session, number, (struct frame_text){pattern, strlen(pattern)});
+	assert_int_equal(session->replied_to, number);
+	assert_true(session->reply >= 0);
+	return session->reply;
+}
+
+/* Exactly this was said since the last time. */
+static void expect(struct session *session, const char *what)
+{
+	assert_string_equal(session->heard, what);
+	session->heard[0] = '\0';
+}
+
+static void endpoints(struct scene *scene, uint32_t domid, const char *list)
+{
+	char text[256];
+	const char *names[16];
+	unsigned count = 0;
+
+	snprintf(text, sizeof(text), "%s", list);
+	for (char *name = strtok(text, " "); name; name = strtok(NULL, " "))
+		names[count++] = name;
+	watches_endpoints(scene->watches, domid, names, count);
+}
+
+/* --- promises -------------------------------------------------------------------------------------------------------- */
+
+static void what_is_there_is_told_first_and_then_each_change(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	watches_domain(scene.watches, 7, true);
+	endpoints(&scene, 7, "inbox print");
+	assert_int_equal(watch(&scene, &scene.a, 1, "7"), 0);
+	expect(&scene.a, "1+7(work) 1+7:inbox(work) 1+7:print(work) ");
+	watches_endpoint(scene.watches, 7, "scan", true);
+	expect(&scene.a, "1+7:scan(work) ");
+	watches_endpoint(scene.watches, 7, "print", false);
+	expect(&scene.a, "1-7:print(work) ");
+	/* A domain goes behind all that it had. */
+	watches_domain(scene.watches, 7, false);
+	expect(&scene.a, "1-7:inbox(work) 1-7:scan(work) 1-7(work) ");
+	watches_domain(scene.watches, 7, true);
+	expect(&scene.a, "1+7(work) ");
+	scene_stop(&scene);
+}
+
+static void what_has_not_changed_is_not_told(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(watch(&scene, &scene.a, 1, "*"), 0);
+	expect(&scene.a, "");
+	for (int i = 0; i < 2; i++) {
+		watches_domain(scene.watches, 7, true);
+		endpoints(&scene, 7, "inbox print");
+		watches_endpoint(scene.watches, 7, "inbox", true);
+		expect(&scene.a, i ? "" : "1+7(work) 1+7:inbox(work) 1+7:print(work) ");
+	}
+	for (int i = 0; i < 2; i++) {
+		watches_endpoint(scene.watches, 7, "print", false);
+		expect(&scene.a, i ? "" : "1-7:print(work) ");
+	}
+	for (int i = 0; i < 2; i++) {
+		watches_domain(scene.watches, 7, false);
+		watches_endpoint(scene.watches, 7, "inbox", false);
+		expect(&scene.a, i ? "" : "1-7:inbox(work) 1-7(work) ");
+	}
+	scene_stop(&scene);
+}
+
+static void list_of_endpoints_is_told_as_what_changed_in_it(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(watch(&scene, &scene.a, 1, "7:*"), 0);
+	endpoints(&scene, 7, "one two three");
+	expect(&scene.a, "1+7:one(work) 1+7:two(work) 1+7:three(work) ");
+	endpoints(&scene, 7, "three four one");
+	expect(&scene.a, "1+7:four(work) 1-7:two(work) ");
+	endpoints(&scene, 7, "");
+	expect(&scene.a, "1-7:one(work) 1-7:three(work) 1-7:four(work) ");
+	endpoints(&scene, 7, "one");
+	expect(&scene.a, "1+7:one(work) ");
+	scene_stop(&scene);
+}
+
+static void pattern_means_what_it_says(void **state)
+{
+	static const struct {
+		const char *pattern, *told;
+	} cases[] = {
+		{"7", "1+7(work) 1+7:inbox(work) 1+7:print(work) "},
+		{"work", "1+7(work) 1+7:inbox(work) 1+7:print(work) "},
+		{"w?rk", "1+7(work) 1+7:inbox(work) 1+7:print(work) "},
+		{"self", "1+5(home) 1+5:inbox(home) "},
+		{"home", "1+5(home) 1+5:inbox(home) "},
+		{"[78]:inbox", "1+7:inbox(work) 1+8:inbox() "},
+		{"*:inbox", "1+5:inbox(home) 1+7:inbox(work) 1+8:inbox() "},
+		{"*:pr*", "1+7:print(work) "},
+		{"self:*", "1+5:inbox(home) "},
+		{"7:nothing", ""},
+		{"77", ""},
+		{"wor", ""},
+		{"play", ""},
+		{"7:Inbox", ""},
+	};
+	struct scene scene;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		/* Whether it was there before the watch, or comes. */
+		for (int late = 0; late < 2; late++) {
+			scene_start(&scene);
+			if (late)
+				assert_int_equal(watch(&scene, &scene.a, 1, cases[i].pattern), 0);
+			watches_domain(scene.watches, OWN, true);
+			endpoints(&scene, OWN, "inbox");
+			watches_domain(scene.watches, 7, true);
+			endpoints(&scene, 7, "inbox print");
+			endpoints(&scene, 8, "inbox"); /* known before it is up; without a name */
+			if (!late)
+				assert_int_equal(watch(&scene, &scene.a, 1, cases[i].pattern), 0);
+			expect(&scene.a, cases[i].told);
+			scene_stop(&scene);
+		}
+	}
+}
+
+static void what_is_no_pattern_is_refused(void **state)
+{
+	char name[DOMAIN_NAME_MAX + 2], endpoint[2 * ENDPOINT_NAME_MAX + 8] = "7:";
+	static const char *const bad[] = {"", ":", ":inbox", "7:", "7:a:b", "7 ", "7:in box", "7\n", "7:\x7f", "\xc3\xa4"};
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		assert_int_equal(watch(&scene, &scene.a, 1, bad[i]), EINVAL);
+	/* The longest, and one more. */
+	memset(name, 'x', sizeof(name));
+	name[DOMAIN_NAME_MAX + 1] = '\0';
+	assert_int_equal(watch(&scene, &scene.a, 1, name), EINVAL);
+	name[DOMAIN_NAME_MAX] = '\0';
+	assert_int_equal(watch(&scene, &scene.a, 1, name), 0);
+	memset(endpoint + 2, 'x', 2 * ENDPOINT_NAME_MAX + 1);
+	assert_int_equal(watch(&scene, &scene.a, 2, endpoint), EINVAL);
+	endpoint[2 + 2 * ENDPOINT_NAME_MAX] = '\0';
+	assert_int_equal(watch(&scene, &scene.a, 2, endpoint), 0);
+	/* Those that were refused watch nothing. */
+	watches_domain(scene.watches, 7, true);
+	expect(&scene.a, "");
+	scene_stop(&scene);
+}
+
+static void each_watch_is_told_under_its_own_number(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(watch(&scene, &scene.a, 3, "7"), 0);
+	assert_int_equal(watch(&scene, &scene.a, 9, "*:inbox"), 0);
+	assert_int_equal(watch(&scene, &scene.b, 3, "work"), 0);
+	watches_domain(scene.watches, 7, true);
+	watches_endpoint(scene.watches, 7, "inbox", true);
+	expect(&scene.a, "3+7(work) 3+7:inbox(work) 9+7:inbox(work) ");
+	expect(&scene.b, "3+7(work) 3+7:inbox(work) ");
+	scene_stop(&scene);
+}
+
+static void watch_that_has_ended_is_silent(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(watch(&scene, &scene.a, 1, "*"), 0);
+	assert_int_equal(watch(&scene, &scene.a, 2, "*"), 0);
+	assert_int_equal(watch(&scene, &scene.b, 1, "*"), 0);
+	assert_int_equal(watches_remove(scene.watches, &scene.a, 1), 0);
+	assert_int_equal(watches_remove(scene.watches, &scene.a, 1), -ENOENT);
+	assert_int_equal(watches_remove(scene.watches, &scene.b, 2), -ENOENT); /* another's */
+	watches_domain(scene.watches, 7, true);
+	expect(&scene.a, "2+7(work) ");
+	expect(&scene.b, "1+7(work) ");
+	watches_remove_session(scene.watches, &scene.a);
+	watches_domain(scene.watches, 7, false);
+	expect(&scene.a, "");
+	expect(&scene.b, "1-7(work) ");
+	scene_stop(&scene);
+}
+
+static void program_may_have_64_watches(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	for (uint32_t i = 0; i < 64; i++)
+		assert_int_equal(watch(&scene, &scene.a, i, "7"), 0);
+	assert_int_equal(watch(&scene, &scene.a, 64, "7"), ENOBUFS);
+	assert_int_equal(watch(&scene, &scene.b, 0, "7"), 0); /* others have theirs */
+	assert_int_equal(watches_remove(scene.watches, &scene.a, 5), 0);
+	assert_int_equal(watch(&scene, &scene.a, 64, "7"), 0);
+	scene_stop(&scene);
+}
+
+static void program_that_does_not_read_is_cut_off_and_others_are_told(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(watch(&scene, &scene.a, 1, "*"), 0);
+	assert_int_equal(watch(&scene, &scene.b, 1, "*"), 0);
+	scene.a.full = true;
+	watches_domain(scene.watches, 7, true);
+	assert_int_equal(scene.a.cut_off, -ENOBUFS);
+	assert_int_equal(scene.b.cut_off, 0);
+	expect(&scene.b, "1+7(work) ");
+	scene_stop(&scene);
+}
+
+static void rename_domain(struct scene *scene, uint32_t domid, const char *name)
+{
+	char before[32];
+
+	strcpy(before, scene->names[domid]);
+	strcpy(scene->names[domid], name);
+	watches_renamed(scene->watches, domid, before, name);
+}
+
+static void renamed_domain_goes_for_its_old_name_and_comes_for_its_new_one(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	watches_domain(scene.watches, 7, true);
+	endpoints(&scene, 7, "inbox");
+	assert_int_equal(watch(&scene, &scene.a, 1, "work"), 0);
+	assert_int_equal(watch(&scene, &scene.a, 2, "play"), 0);
+	assert_int_equal(watch(&scene, &scene.a, 3, "work:*"), 0);
+	assert_int_equal(watch(&scene, &scene.a, 4, "play:inbox"), 0);
+	assert_int_equal(watch(&scene, &scene.b, 5, "7"), 0);
+	assert_int_equal(watch(&scene, &scene.b, 6, "7:*"), 0);
+	expect(&scene.a, "1+7(work) 1+7:inbox(work) 3+7:inbox(work) ");
+	expect(&scene.b, "5+7(work) 5+7:inbox(work) 6+7:inbox(work) ");
+	rename_domain(&scene, 7, "play");
+	expect(&scene.a, "1-7:inbox(work) 1-7(work) 2+7(play) 2+7:inbox(play) 3-7:inbox(work) 4+7:inbox(play) ");
+	expect(&scene.b, "5+7(play) ");
+	/* The same name again, or one of a domain that nobody knows, is nothing new. */
+	rename_domain(&scene, 7, "play");
+	rename_domain(&scene, 9, "work");
+	expect(&scene.a, "");
+	expect(&scene.b, "");
+	/* No name any more. */
+	rename_domain(&scene, 7, "");
+	expect(&scene.a, "2-7:inbox(play) 2-7(play) 4-7:inbox(play) ");
+	expect(&scene.b, "");
+	rename_domain(&scene, 7, "work");
+	expect(&scene.a, "1+7(work) 1+7:inbox(work) 3+7:inbox(work) ");
+	expect(&scene.b, "5+7(work) ");
+	scene_stop(&scene);
+}
+
+static void own_domain_with_another_number_goes_and_comes(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	strcpy(scene.names[9], "home");
+	watches_domain(scene.watches, OWN, true);
+	endpoints(&scene, OWN, "inbox");
+	assert_int_equal(watch(&scene, &scene.a, 1, "self"), 0);
+	assert_int_equal(watch(&scene, &scene.a, 2, "5"), 0);
+	assert_int_equal(watch(&scene, &scene.a, 3, "9:*"), 0);
+	expect(&scene.a, "1+5(home) 1+5:inbox(home) 2+5(home) 2+5:inbox(home) ");
+	watches_renumber(scene.watches, 9);
+	expect(&scene.a, "1-5:inbox(home) 2-5:inbox(home) 1-5(home) 2-5(home) 1+9(home) 1+9:inbox(home) 3+9:inbox(home) ");
+	/* From then on it is known under the new one. */
+	watches_endpoint(scene.watches, 9, "inbox", false);
+	expect(&scene.a, "1-9:inbox(home) 3-9:inbox(home) ");
+	scene_stop(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_there_is_told_first_and_then_each_change),
+		cmocka_unit_test(what_has_not_changed_is_not_told),
+		cmocka_unit_test(list_of_endpoints_is_told_as_what_changed_in_it),
+		cmocka_unit_test(pattern_means_what_it_says),
+		cmocka_unit_test(what_is_no_pattern_is_refused),
+		cmocka_unit_test(each_watch_is_told_under_its_own_number),
+		cmocka_unit_test(watch_that_has_ended_is_silent),
+		cmocka_unit_test(program_may_have_64_watches),
+		cmocka_unit_test(program_that_does_not_read_is_cut_off_and_others_are_told),
+		cmocka_unit_test(renamed_domain_goes_for_its_old_name_and_comes_for_its_new_one),
+		cmocka_unit_test(own_domain_with_another_number_goes_and_comes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
