@@ -6,7 +6,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "daemon/descriptors.h"
 #include "daemon/log.h"
 #include "daemon/quota.h"
 
@@ -348,6 +352,34 @@ static void accounts_are_listed_by_kind_and_number(void **state)
 	assert_int_equal(ids[0], 0);
 }
 
+/* --- descriptors ---------------------------------------------------------------------------------------------------- */
+
+/* In a process of its own, since a hard limit can't be raised again. */
+static void expect_pool(rlim_t soft, rlim_t hard, uint64_t pool)
+{
+	const struct rlimit limit = {.rlim_cur = soft, .rlim_max = hard};
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		struct rlimit now;
+
+		_exit(setrlimit(RLIMIT_NOFILE, &limit) < 0 || descriptors_pool() != pool ||
+		      getrlimit(RLIMIT_NOFILE, &now) < 0 || now.rlim_cur != hard);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static void the_daemon_keeps_some_descriptors_for_itself(void **state)
+{
+	(void)state;
+	expect_pool(1000, 1000, 1000 - 64);
+	expect_pool(100, 1000, 1000 - 64); /* raised */
+	expect_pool(128, 128, 64);
+	expect_pool(30, 50, 25); /* so few that each gets half */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -368,6 +400,7 @@ int main(void)
 		TEST(what_others_take_of_one_resource_leaves_the_shares_of_another),
 		TEST(in_any_order_a_newcomer_finds_its_part),
 		TEST(accounts_are_listed_by_kind_and_number),
+		cmocka_unit_test(the_daemon_keeps_some_descriptors_for_itself),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);
