@@ -55,6 +55,7 @@ integration_tests = \
 	tests/integration/test_names.py \
 	tests/integration/test_no_xen.py \
 	tests/integration/test_peers_life.py \
+	tests/integration/test_printed.py \
 	tests/integration/test_policy.py \
 	tests/integration/test_restore.py \
 	tests/integration/test_shares.py \

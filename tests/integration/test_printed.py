@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What README.md and doc/ print for people to type works as it is printed."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from messaging import BINDIR, PATIENCE, SBINDIR, Node, eventually, tool
+
+SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
+IN_PATH = {"PATH": f"{BINDIR}:{SBINDIR}:{os.environ['PATH']}"}
+
+
+def blocks(name, after=""):
+    """The blocks between ``` behind some words."""
+    with open(os.path.join(SOURCES, name), encoding="utf-8") as file:
+        return re.findall(r"^```\w*\n(.*?)^```$", file.read().partition(after)[2] if after else file.read(), re.M | re.S)
+
+
+def in_domain(node, line, directory, **options):
+    """Starts a line as one types it there."""
+    return subprocess.Popen(node.command("bash", "-c", line), cwd=directory, env=dict(node.environment, **IN_PATH), **options)
+
+
+@pytest.mark.skipif(not BINDIR, reason="on what is installed")
+def test_the_commands_of_the_readme_work_with_the_policy_of_the_readme(make_host, tmp_path):
+    commands, policy = blocks("README.md", "## Use it")[:2]
+    host = make_host(5)
+    three, five = Node(host, 3, tmp_path, policy=None), Node(host, 5, tmp_path, policy=policy)
+    (tmp_path / "picture.jpg").write_bytes(os.urandom(3000000))
+    (tmp_path / "names.txt").write_text("pear\nfig\napple\n")
+    served = {"recv": "inbox", "serve": "upper", "listen": "sort"}
+    shown = {"call": b"HELLO", "connect": b"apple\nfig\npear\n", "ping": b"4 of 4 answered", "peers": b"0.1.0", "endpoints": b"upper",
+             "status": b'"domid":3', "policy": b"allow: "}
+    tried = set()
+    try:
+        three.start()
+        five.start()
+        three.sees(five)
+        for line in commands.splitlines():
+            command = line.split()[1]
+            assert line.startswith("xenmsg ") and command not in tried - {"send"}, line
+            tried.add(command)
+            if command in served:
+                process = in_domain(five, line, tmp_path, stdout=subprocess.DEVNULL)
+                five.children.append(process)
+                eventually(lambda name=served[command]: name in five.endpoints(), f"{line}: it is bound")
+                continue
+            process = in_domain(three, line, tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            if command == "watch":
+                five.children.append(in_domain(five, "xenmsg recv print", tmp_path))
+                assert b"up endpoint 5:print" in process.stdout.readline()
+                process.terminate()
+            out = process.communicate(timeout=30 * PATIENCE)[0]
+            assert command == "watch" or process.returncode == 0, line
+            assert shown.get(command, b"") in out, (line, out)
+        assert tried >= served.keys() | {"send", "call", "connect", "peers", "endpoints", "ping", "watch", "status"}
+        line, = re.findall(r"`(xenmsg policy check [^`]*)`", open(os.path.join(SOURCES, "README.md"), encoding="utf-8").read())
+        assert subprocess.run(five.command(*line.split()), env=dict(five.environment, **IN_PATH), check=False).returncode == 0
+    finally:
+        for node in (three, five):
+            node.end()
+
+
+@pytest.mark.skipif(not BINDIR, reason="on what is installed")
+def test_the_session_with_the_simulator_works(tmp_path):
+    """In place of the pauses that a person makes it is waited for what they are there for."""
+    session = blocks("doc/xensim.md")[0]
+    assert session.count("sleep 1 ") == 2
+    waiting = """
+        pauses=0
+        sleep() {
+            case $((pauses += 1)) in
+            1) until xensim exec 1 -- xenmsg status && xensim exec 2 -- xenmsg status; do command sleep 0.05; done ;;
+            2) until xensim exec 2 -- xenmsg endpoints self | grep -qw inbox; do command sleep 0.05; done ;;
+            esac >/dev/null 2>&1
+        }
+        set -e
+        """
+    environment = dict(os.environ, **IN_PATH, XDG_RUNTIME_DIR=str(tmp_path))
+    environment.pop("XENSIM_DIR", None)
+    done = subprocess.run(["bash", "-c", waiting + session], env=environment, capture_output=True, text=True, timeout=60 * PATIENCE,
+                          check=False)
+    assert done.returncode == 0, done
+    assert re.search(r"^hello$", done.stdout, re.M) and "Domain-0" in done.stdout
+    assert not os.path.exists(tmp_path / "xensim")
+
+
+def example_of_page(name):
+    with open(os.path.join(SOURCES, "doc", name), encoding="utf-8") as file:
+        return re.search(r"^\.SH EXAMPLES?\n\.nf\n(.*?)^\.fi$", file.read(), re.M | re.S)[1].replace("\\-", "-").replace("\\e", "\\")
+
+
+def test_the_examples_of_the_manual_pages_about_files_are_good_files(nodes, tmp_path):
+    one = nodes(1, start=False)[1]
+    path = tmp_path / "printed.conf"
+    path.write_text(example_of_page("xenmsgd.conf.5"))
+    done = one.run_command(tool("xenmsgd"), "--check-config", "--config", path)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+    one.policy = example_of_page("xenmsg-policy.5")
+    one.start()
+    assert "policy: 2 rules" in one.log.read_text()
+    assert one.xenmsg("policy", "check", "3", "scanner").returncode == 0
+
+
+def test_the_example_of_the_library_compiles_and_works(nodes, tmp_path):
+    one = nodes(1)[1]
+    source = tmp_path / "printed.c"
+    source.write_text("#include <stdio.h>\n#include <string.h>\n#include <xenmsg.h>\nint main(void)\n{\n"
+                      + example_of_page("xenmsg.3").replace("5:inbox", "self:inbox") + "return r != 0;\n}\n")
+    prefix = os.path.dirname(BINDIR) if BINDIR else None
+    library = os.environ.get("XENMSG_LIBDIR") or f"{prefix}/lib"
+    where = [f"-I{prefix}/include", f"-L{library}", f"-Wl,-rpath,{library}"] if prefix else []
+    built = subprocess.run(["cc", "-Wall", "-Werror", "-o", tmp_path / "printed", source, *where, "-lxenmsg"], check=False)
+    assert built.returncode == 0
+    inbox = one.receiver("inbox", "--count", "1")
+    assert one.run_command(tmp_path / "printed").returncode == 0
+    assert inbox.output() == b"hello\n"
+    failed = one.run_command(tmp_path / "printed")
+    assert failed.returncode == 1 and failed.stderr.startswith(b"self:inbox: ")
