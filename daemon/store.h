@@ -10,7 +10,8 @@
  * Every request gets exactly one callback (`done` may be NULL). store_free() calls nobody back any more; it lets the thread
  * finish the writes and removals that are queued for at most half a second, and abandons it if xenstored never answers. It may
  * not be called from a callback. When the connection breaks, requests fail with -ENOTCONN, the thread connects again every
- * second, and the watches are set again (and fire).
+ * second, and the watches are set again (and fire). A watch that the quota refuses is reported to `done` and tried again when
+ * there may be room; in a guest it costs the connection, which is made anew without it.
  *
  * libxenstore says EINVAL for an exceeded quota: -EDQUOT here.
  *

@@ -24,6 +24,8 @@
 #define QUOTA_TRIES	8
 #define BACKOFF_MAX_MS	200
 #define RECONNECT_MS	1000
+#define RETRY_MIN_MS	5000 /* each try costs a connection, in a guest */
+#define RETRY_MAX_MS	300000
 #define PATH_LENGTH_MAX 1024
 
 void store_request_free(struct store_request *request)
@@ -348,10 +350,67 @@ static int set_watch(struct store_worker *worker, const struct store_watched *wa
 	return error_of(errno);
 }
 
+/* ---- watches that a quota refuses ----
+ *
+ * A guest's processes share one quota, so others can use it up. And the kernel's /dev/xen/xenbus fails the write of a refused
+ * watch, after which libxenstore closes its descriptor: the connection is gone with all watches. To ask for the same one
+ * again on each new connection would go on for ever. So what was refused waits, and the connection is made anew without it. */
+
+static bool is_refusal(int error)
+{
+	return error == -EDQUOT || error == -E2BIG || error == -ENOSPC;
+}
+
+static void try_refused_at(struct store_worker *worker, unsigned after_ms)
+{
+	worker->retry_after_ms = after_ms > RETRY_MAX_MS ? RETRY_MAX_MS : after_ms;
+	worker->retry_at_ms = clock_ms() + worker->retry_after_ms;
+}
+
+static void refuse(struct store_worker *worker, struct store_watched *watched)
+{
+	watched->refused = true;
+	if (worker->refused_watches++ > 0)
+		return;
+	log_warning("store: the quota of watches is used up: %s, and what comes after it, is watched when there is room", watched->path);
+	try_refused_at(worker, RETRY_MIN_MS);
+}
+
+/* After a watch was refused: whether the connection is still there. */
+static bool outlives_refusal(struct store_worker *worker)
+{
+	worker->refused_at_ms = clock_ms();
+	free(xs_read(worker->xs, XBT_NULL, "domid", NULL)); /* libxenstore may not have seen the end yet */
+	return drain_events(worker);
+}
+
+static void try_refused(struct store_worker *worker)
+{
+	struct store_watched *watched;
+	int r;
+
+	mark_busy(worker);
+	DL_FOREACH(worker->watched, watched) {
+		if (!watched->refused)
+			continue;
+		r = set_watch(worker, watched);
+		if (r < 0) {
+			try_refused_at(worker, 2 * worker->retry_after_ms);
+			if (is_refusal(r))
+				outlives_refusal(worker);
+			break;
+		}
+		watched->refused = false;
+		if (--worker->refused_watches == 0)
+			log_info("store: all is watched again");
+	}
+	mark_idle(worker);
+}
+
 static int add_watch(struct store_worker *worker, struct store_request *request)
 {
 	struct store_watched *watched = calloc(1, sizeof(*watched));
-	int r;
+	int r = -EDQUOT;
 
 	if (!watched)
 		return -ENOMEM;
@@ -361,8 +420,12 @@ static int add_watch(struct store_worker *worker, struct store_request *request)
 		free(watched);
 		return -ENOMEM;
 	}
-	r = set_watch(worker, watched);
-	if (r < 0 && drain_events(worker)) {
+	if (worker->refused_watches == 0)
+		r = set_watch(worker, watched);
+	if (is_refusal(r)) {
+		refuse(worker, watched);
+		outlives_refusal(worker);
+	} else if (r < 0 && drain_events(worker)) {
 		free(watched->path);
 		free(watched);
 		return r;
@@ -380,8 +443,12 @@ static int remove_watch(struct store_worker *worker, struct store_request *reque
 	if (!watched)
 		return 0;
 	snprintf(token, sizeof(token), "%u", watched->watch);
-	if (worker->connected && !xs_unwatch(worker->xs, watched->path, token))
+	if (watched->refused)
+		worker->refused_watches--;
+	else if (worker->connected && !xs_unwatch(worker->xs, watched->path, token))
 		r = error_of(errno);
+	else if (worker->refused_watches > 0)
+		try_refused_at(worker, 0);
 	DL_DELETE(worker->watched, watched);
 	free(watched->path);
 	free(watched);
@@ -420,25 +487,48 @@ static void set_connected(struct store_worker *worker, bool connected)
 	if (worker->connected == connected)
 		return;
 	__atomic_store_n(&worker->connected, connected, __ATOMIC_RELAXED);
+	if (!connected) /* only because of a refused watch? then it was said why */
+		worker->reconnect_now = worker->refused_at_ms && clock_ms() - worker->refused_at_ms < RECONNECT_MS;
+	if (worker->reconnect_now)
+		return;
 	if (connected)
 		log_info("store: connected to XenStore again");
 	else
 		log_error("store: the connection to XenStore is lost; trying again every %d ms", RECONNECT_MS);
 }
 
-static void reconnect(struct store_worker *worker)
+/* Sets all watches but the refused ones. False: one more was refused, and has cost the connection. */
+static bool set_watches(struct store_worker *worker)
 {
 	struct store_watched *watched;
 
+	DL_FOREACH(worker->watched, watched) {
+		int r = watched->refused ? 0 : set_watch(worker, watched);
+
+		if (is_refusal(r)) {
+			refuse(worker, watched);
+			if (!outlives_refusal(worker))
+				return false;
+		} else if (r < 0) {
+			log_error("store: can't watch %s again: %s", watched->path, strerror(-r));
+		}
+	}
+	return true;
+}
+
+static void reconnect(struct store_worker *worker)
+{
 	mark_busy(worker);
 	if (worker->xs)
 		xs_close(worker->xs);
 	worker->xs = xs_open(0);
 	if (worker->xs) {
-		set_connected(worker, true);
-		DL_FOREACH(worker->watched, watched)
-			if (set_watch(worker, watched) < 0)
-				log_error("store: can't watch %s again", watched->path);
+		if (set_watches(worker)) {
+			set_connected(worker, true);
+			worker->reconnect_now = false;
+		}
+	} else {
+		worker->reconnect_now = false;
 	}
 	mark_idle(worker);
 }
@@ -481,6 +571,18 @@ static bool serve_one(struct store_worker *worker)
 	return true;
 }
 
+/* How long the thread may sleep when nobody wants anything of it. */
+static int next_turn_ms(const struct store_worker *worker)
+{
+	uint64_t now = clock_ms();
+
+	if (!worker->connected)
+		return worker->reconnect_now ? 0 : RECONNECT_MS;
+	if (worker->refused_watches == 0)
+		return -1;
+	return worker->retry_at_ms > now ? (int)(worker->retry_at_ms - now) : 0;
+}
+
 void *store_worker_run(void *userdata)
 {
 	struct store_worker *worker = userdata;
@@ -492,12 +594,14 @@ void *store_worker_run(void *userdata)
 
 		if (worker->connected)
 			fds[1].fd = xs_fileno(worker->xs);
-		poll(fds, 2, worker->connected ? -1 : RECONNECT_MS);
+		poll(fds, 2, next_turn_ms(worker));
 		if (fds[0].revents && read(worker->command_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
 			log_error("store: can't read the command descriptor: %s", strerror(errno));
 		stopping = is_stopping(worker);
 		if (!worker->connected && !stopping)
 			reconnect(worker);
+		if (worker->connected && worker->refused_watches > 0 && clock_ms() >= worker->retry_at_ms)
+			try_refused(worker);
 		do
 			if (worker->connected && !drain_events(worker))
 				set_connected(worker, false);

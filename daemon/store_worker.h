@@ -64,6 +64,7 @@ struct store_event {
 struct store_watched {
 	unsigned watch;
 	char *path;
+	bool refused; /* by the quota: tried again later */
 	struct store_watched *prev, *next;
 };
 
@@ -88,6 +89,11 @@ struct store_worker {
 	/* The thread's own. */
 	struct xs_handle *xs;
 	struct store_watched *watched;
+	unsigned refused_watches;
+	uint64_t refused_at_ms; /* the last one; 0: none yet */
+	uint64_t retry_at_ms; /* the refused watches */
+	unsigned retry_after_ms;
+	bool reconnect_now; /* the connection is lost only by a refused watch */
 };
 
 void store_request_free(struct store_request *request);

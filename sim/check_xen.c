@@ -373,6 +373,16 @@ static void xs_transactions(struct tool *tool)
 	until_it_fails(tool, begin_one_more, tool->number[1]);
 }
 
+/* xs-watches-room PREFIX: how many can be set until one is refused, which costs a guest's program its connection */
+static void xs_watches_room(struct tool *tool)
+{
+	long count = 0;
+
+	while (watch_one_more(tool, count))
+		count++;
+	result(count);
+}
+
 static void bind_many(struct tool *tool)
 {
 	until_it_fails(tool, bind_one_more, tool->number[3]);
@@ -464,6 +474,7 @@ static const struct command commands[] = {
 	{"xs-fill", 3, xs_fill},
 	{"xs-fill-directory", 3, xs_fill_directory},
 	{"xs-watches", 3, xs_watches},
+	{"xs-watches-room", 2, xs_watches_room},
 	{"xs-transactions", 2, xs_transactions},
 	{"bind-many", 4, bind_many},
 	{"fork", 1, fork_holder},

@@ -22,7 +22,7 @@ void sim_store_options_init(struct sim_store_options *options, enum sim_store_fl
 				.nodes = 1000,
 				/* oxenstored would allow 100, but a guest's kernel needs some of them anyway
 				 */
-				.watches = 128,
+				.watches = flavour == SIM_STORE_OXENSTORED ? 100 : 128, /* oxenstored: as Debian configures it */
 				.transactions = 10,
 				.value_bytes = 2048,
 				.perms = 5,

@@ -257,6 +257,9 @@ static void serve_message(struct sim_connection *connection, const void *message
 		send_reply(connection, &request, &reply);
 		if (request.header.type == XS_WATCH && !reply.error)
 			sim_watch_fire_first(connection);
+		/* A guest's kernel fails the write of a refused watch, and libxenstore closes its descriptor then. */
+		if (request.header.type == XS_WATCH && reply.error && connection->domain->domid != 0)
+			connection->ending = true;
 	}
 	sim_reply_clear(&reply);
 }
@@ -265,7 +268,7 @@ void sim_connection_process(struct sim_connection *connection)
 {
 	struct evbuffer *input = connection->input;
 
-	while (!connection->doomed && !connection->domain->store->stalled &&
+	while (!connection->doomed && !connection->ending && !connection->domain->store->stalled &&
 	       evbuffer_get_length(connection->output) <= OUTPUT_ENOUGH) {
 		struct xsd_sockmsg header;
 		ev_ssize_t copied = evbuffer_copyout(input, &header, sizeof(header));
@@ -294,8 +297,13 @@ static void on_readable(struct bufferevent *bev, void *data)
 /* All is written: requests that had to wait for that go on. */
 static void on_written(struct bufferevent *bev, void *data)
 {
+	struct sim_connection *connection = data;
+
 	(void)bev;
-	sim_connection_process(data);
+	if (connection->ending)
+		sim_connection_doom(connection);
+	else
+		sim_connection_process(connection);
 }
 
 static void on_closed(struct bufferevent *bev, short what, void *data)

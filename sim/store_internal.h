@@ -68,6 +68,7 @@ struct sim_connection {
 	struct bufferevent *bev;	 /* NULL when fed by hand, as the fuzzer does */
 	struct evbuffer *input, *output; /* bev's, or our own */
 	bool doomed;
+	bool ending; /* when what was answered is written */
 	struct sim_watch *watches;
 	struct sim_transaction *transactions;
 	struct sim_connection *prev, *next;

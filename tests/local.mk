@@ -67,7 +67,8 @@ integration_tests = \
 	tests/integration/test_status.py \
 	tests/integration/test_streams.py \
 	tests/integration/test_systemd.py \
-	tests/integration/test_top.py
+	tests/integration/test_top.py \
+	tests/integration/test_watch_quota.py
 include tests/integration/lower.mk
 include tests/integration/protocol.mk
 EXTRA_DIST += $(integration_tests) tests/lsan.supp

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""XenStore's quota of watches, which all programs of a guest share, and which ends the connection of who exceeds it."""
+
+import pytest
+
+from messaging import eventually, works
+
+
+@pytest.mark.parametrize("left", [4, 2])
+def test_a_used_up_watch_quota_costs_the_daemon_some_watches_and_no_link(host, nodes, left):
+    room = int(host.xen(1).ok("xs-watches-room", "data/w"))
+    greedy = host.xen(1)
+    greedy.ok("xs-watches", "data/w", room - left)
+    one, two, three = nodes(1, 2, 3, start=False).values()
+    for node in (one, two, three):
+        node.start()
+    eventually(lambda: "the quota of watches is used up" in one.log.read_text(), "it notices")
+    if left > 2:  # enough for what all discovery hangs on
+        works(one, two)
+        works(one, three)
+    greedy.kill()
+    eventually(lambda: "all is watched again" in one.log.read_text(), "it watches again", 40)
+    works(one, two)
+    assert "the connection to XenStore is lost" not in one.log.read_text()
+    assert one.log.read_text().count("the quota of watches is used up") == 1
