@@ -359,7 +359,7 @@ static int send_welcome(struct session *session, const struct frame_welcome *wel
 
 void session_refuse(struct session *session, int error, const char *why)
 {
-	if (error != -ECONNRESET)
+	if (error != -ECONNRESET && error != -EPIPE) /* the program has gone, which is no refusal */
 		log_limited(&session->relay->log_limit, LOG_LEVEL_WARNING, "%s (pid %d, uid %u) is refused: %s", session->comm,
 			    session->credentials.pid, session->credentials.uid, why);
 	send_goodbye(session, error, why);

@@ -4,6 +4,7 @@
 import contextlib
 import os
 import random
+import signal
 import struct
 import subprocess
 import threading
@@ -130,6 +131,17 @@ def test_a_second_hello_is_ebusy(pair, shared):
         program.send_bytes(protocol.hello())
         error, text = program.goodbye()
         assert error == EBUSY and text
+
+
+@pytest.mark.parametrize("flags", [0, protocol.SHARED_MEMORY, 2], ids=["socket", "rings", "stream"])
+def test_a_program_that_goes_before_its_welcome_is_not_called_refused(pair, flags):
+    one, _ = pair
+    os.kill(one.pid, signal.SIGSTOP)
+    with Program(one.socket, greet=False) as program:
+        program.socket.sendall(protocol.hello(flags=flags))
+    os.kill(one.pid, signal.SIGCONT)
+    eventually(lambda: len(one.status()["clients"]) == 2, "its session has ended")  # this one and the bystander are left
+    assert "refused" not in one.log.read_text()
 
 
 def test_another_major_version_is_refused_with_both_versions(pair):
