@@ -68,7 +68,8 @@ integration_tests = \
 	tests/integration/test_streams.py \
 	tests/integration/test_systemd.py \
 	tests/integration/test_top.py \
-	tests/integration/test_watch_quota.py
+	tests/integration/test_watch_quota.py \
+	tests/integration/test_xen_rig.py
 include tests/integration/lower.mk
 include tests/integration/protocol.mk
 EXTRA_DIST += $(integration_tests) tests/lsan.supp

@@ -8,16 +8,15 @@
 
 program_dir() { echo "/tmp/conformance-$RUN_ID-$1"; }
 
-# program TAG NAME: starts one in domain NAME. TAG names it afterwards.
+# program TAG NAME: starts one in domain NAME. TAG names it afterwards. The holder keeps both pipes open between two questions.
 program() {
 	local dir
 	dir=$(program_dir "$1")
 	eval "domain_of_$1=$2"
-	on "$2" "rm -rf $dir; mkdir -p $dir; mkfifo $dir/in; : >$dir/out
+	on "$2" "rm -rf $dir; mkdir -p $dir; mkfifo $dir/in $dir/out
+		sleep 600 <>$dir/in 3<>$dir/out & echo \$! >$dir/holder
 		check-xen <$dir/in >$dir/out 2>$dir/err & echo \$! >$dir/pid
-		sleep 600 >$dir/in & echo \$! >$dir/holder
-		echo 1 >$dir/lines
-		i=0; until grep -q . $dir/out || [ \$i = 200 ]; do sleep 0.05; i=\$((i + 1)); done; cat $dir/err; grep -q '^ok' $dir/out"
+		read -r hello <$dir/out; cat $dir/err; case \$hello in ok*) ;; *) exit 1 ;; esac"
 }
 
 # ask TAG WORD...: the answer
@@ -25,8 +24,7 @@ ask() {
 	local tag=$1 dir
 	dir=$(program_dir "$tag")
 	shift
-	eval "on \"\$domain_of_$tag\" \"n=\\\$((\\\$(cat $dir/lines) + 1)); echo \\\$n >$dir/lines; echo '$*' >$dir/in
-		i=0; until [ \\\$(wc -l <$dir/out) -ge \\\$n ] || [ \\\$i = 1600 ]; do sleep 0.05; i=\\\$((i + 1)); done; sed -n \\\${n}p $dir/out\""
+	eval "on \"\$domain_of_$tag\" \"echo '$*' >$dir/in; read -r answer <$dir/out; echo \\\"\\\$answer\\\"\""
 }
 
 # kill_program TAG: by SIGKILL; end_program TAG: in order

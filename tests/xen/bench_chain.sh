@@ -8,7 +8,8 @@ chain() { on "$1" "bench-chain client $(domid "$2") $3 $4 0.5"; }
 
 raw() {
 	local path
-	path="/local/domain/$(domid "$2")/data/bench$(uptime_ms)"
+	now
+	path="/local/domain/$(domid "$2")/data/bench$NOW"
 	background "$2" raw "bench-raw server $(domid "$1") $path 65536"
 	eventually 10 xenstore-exists "$path/event-channel"
 	on "$1" "bench-raw client $(domid "$2") $path $3 $4 0.5"

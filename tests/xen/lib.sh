@@ -1,41 +1,35 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # What the tests in the rig's dom0 are written with.
 : "${GUESTS:=u1 u2}"
+: "${SPARE:=u3}" # a third guest, for tests that destroy one or need one more
+: "${SYSTEMD:=u4}" # one whose process 1 is systemd
 : "${RIG_guesttype:=pv}"
-
-uptime_ms() { sed 's/\([0-9]*\)\.\([0-9]*\) .*/\1\20/' /proc/uptime; }
-
-fail() {
-	echo "FAILED: $*"
-	exit 1
-}
-
-# eventually SECONDS COMMAND...: until it succeeds
-eventually() {
-	local limit=$(($(uptime_ms) + $1 * 1000))
-	shift
-	until "$@"; do
-		[ "$(uptime_ms)" -lt $limit ] || { echo "still not after the time limit: $*"; return 1; }
-		usleep 100000
-	done
-}
+. /rig/domain.sh
 
 # --- guests ---
 
-domid() { if [ "$1" = dom0 ]; then echo 0; else cat "/run/rig/$1.domid"; fi; }
+# NAME.domid there says which one a guest is.
+: "${RIG_DOMAINS:=/run/rig}"
+domid() {
+	local domid=0
+	[ "$1" = dom0 ] || read -r domid <"$RIG_DOMAINS/$1.domid"
+	echo "$domid"
+}
 
 # guest_create NAME [LINE OF CONFIGURATION...]
 guest_create() {
-	local name=$1 line
+	local name=$1 memory=192 image=guest systemd=no line
 	shift
+	[ "$name" != "$SPARE" ] || memory=128 # it is saved and restored, page by page
+	[ "$name" != "$SYSTEMD" ] || image=systemd systemd=yes
 	{
 		echo "name='$name'"
 		echo "type='$RIG_guesttype'"
 		echo "kernel='/boot/vmlinux'"
-		echo "ramdisk='/tmp/guest.cpio'"
-		echo 'memory=192'
+		echo "ramdisk='/tmp/$image.cpio'"
+		echo "memory=$memory"
 		echo 'vcpus=1'
-		echo "extra='console=hvc0 quiet loglevel=4 mitigations=off nokaslr random.trust_cpu=on rdinit=/rig/init rig.name=$name rig.mode=${RIG_mode:-test}'"
+		echo "extra='console=hvc0 quiet loglevel=4 mitigations=off nokaslr random.trust_cpu=on rdinit=/rig/init rig.name=$name rig.mode=${RIG_mode:-test} rig.systemd=$systemd'"
 		echo "on_crash='destroy'"
 		echo "on_reboot='destroy'"
 		for line; do echo "$line"; done
@@ -48,47 +42,86 @@ guest_is_up() { xenstore-exists "/local/domain/$(domid "$1")/data/rig-up" 2>/dev
 guest_up() { eventually 120 guest_is_up "$1"; }
 guest_destroy() { xl destroy "$1"; }
 
-# on NAME COMMAND: runs it in that domain, for at most ON_SECONDS
+# on NAME COMMAND: runs it in that domain, for at most ON_SECONDS. The status is the command's; 125: the domain has gone.
 : "${ON_SECONDS:=100}"
 on() {
-	if [ "$1" = dom0 ]; then
-		timeout "$ON_SECONDS" sh -c "$2"
+	local name=$1 domid
+	if [ "$name" = dom0 ]; then
+		ON_SECONDS=$ON_SECONDS sh -c ". /rig/domain.sh; $2" </dev/null
 	else
-		rig-remote run "$(domid "$1")" "$ON_SECONDS" "$2"
+		read -r domid <"$RIG_DOMAINS/$name.domid"
+		rig-remote run "$domid" "$ON_SECONDS" ". /rig/domain.sh; ON_SECONDS=$ON_SECONDS; $2"
 	fi
+}
+
+# on_each 'NAME...' COMMAND: in all of them at the same time, with NAME in $name
+on_each() {
+	local name processes='' status=0
+	for name in $1; do
+		on "$name" "name=$name; $2" &
+		processes="$processes $!"
+	done
+	for name in $processes; do wait "$name" || status=$?; done
+	return $status
 }
 
 # --- daemons ---
 
-# daemon_start NAME [LINE OF CONFIGURATION...]. Of the PV guests u1 maps (so it must not be saved), the others only grant.
-daemon_start() {
-	local name=$1 map=no config
-	shift
-	[ "$name" != u1 ] || map=yes
-	[ "$name" != dom0 ] || map=auto
-	config=$(printf '[links]\nmap = %s\n' $map; for line; do echo "$line"; done)
-	on "$name" "mkdir -p /etc/xenmsg/policy.d; cat >/etc/xenmsg/xenmsgd.conf <<'END'
-$config
-END
-printf '[rule]\\nfrom = *\\nto = *\\naction = allow\\n' >/etc/xenmsg/policy.d/50-test.conf
-rm -f /run/xenmsgd.pid; setsid rig-daemon >/dev/null 2>&1 &"
-	eventually 20 on "$name" 'xenmsg status >/dev/null 2>&1' || { on "$name" 'tail -n 20 /run/xenmsgd.log; xenmsg status'; return 1; }
+# Of the PV guests u1 maps (so it must not be saved), the others only grant.
+map_of() {
+	case $1 in
+	u1) echo yes ;;
+	dom0) echo auto ;;
+	*) echo no ;;
+	esac
 }
 
-daemon_runs() { on "$1" 'kill -0 $(cat /run/xenmsgd.pid 2>/dev/null) 2>/dev/null && xenmsg status >/dev/null 2>&1'; }
-daemon_stop() { on "$1" 'p=$(cat /run/xenmsgd.pid) && kill $p && while kill -0 $p 2>/dev/null; do usleep 50000; done'; }
-daemon_kill() { on "$1" 'kill -9 $(cat /run/xenmsgd.pid)'; }
+# daemon_start NAME [LINE OF CONFIGURATION...]
+daemon_start() {
+	local name=$1 lines='' line
+	shift
+	for line; do lines="$lines '$line'"; done
+	on "$name" "start_daemon $(map_of "$name") $lines"
+}
 
-# What every test begins with: the guests and a daemon in each domain.
+daemon_stop() { on "$1" stop_daemon; }
+daemon_kill() { on "$1" 'kill -9 $(cat /run/xenmsgd.pid)'; }
+daemon_restart() {
+	local name=$1 lines='' line
+	shift
+	for line; do lines="$lines '$line'"; done
+	on "$name" "stop_daemon; start_daemon $(map_of "$name") $lines"
+}
+
+# A domain as every test finds it. After one that failed everything is begun anew.
+ready() {
+	local again=
+	[ ! -e /run/rig/again ] || again='killall -9 xenmsgd xenmsg hostile-peer check-xen; xenstore-rm data/fill; rm -f /run/xenmsg/xenmsg.sock;'
+	[ "$1" = dom0 ] || again="$again echo 1024 >/sys/module/xen_gntalloc/parameters/limit;"
+	on "$1" "$again daemon_is_up || start_daemon $(map_of "$1")"
+}
+
+# What every test begins with: the guests, and a daemon in each domain.
 setup() {
-	local name
-	for name in $GUESTS; do
+	local name processes=''
+	for name in dom0 $GUESTS; do
+		ready "$name" &
+		processes="$processes $name:$!"
+	done
+	for name in $processes; do
+		wait "${name#*:}" && continue
+		name=${name%:*}
+		[ "$name" != dom0 ] || fail 'no daemon in dom0'
 		xl domid "$name" >/dev/null 2>&1 || { guest_create "$name" && guest_up "$name"; }
+		ready "$name" || fail "no daemon in $name"
 	done
-	for name in $GUESTS; do # what a failed test may have left
-		on "$name" 'echo 1024 >/sys/module/xen_gntalloc/parameters/limit; xenstore-rm data/fill 2>/dev/null; true'
-	done
-	for name in dom0 $GUESTS; do daemon_runs "$name" || daemon_start "$name" || fail "no daemon in $name"; done
+	rm -f /run/rig/again
+}
+
+# spare: the third guest, without a daemon
+spare() {
+	[ -s "/run/rig/$SPARE.domid" ] && [ "$(xl domid "$SPARE" 2>/dev/null)" = "$(cat "/run/rig/$SPARE.domid")" ] || guest_create "$SPARE"
+	guest_up "$SPARE"
 }
 
 show_state() {
@@ -103,13 +136,11 @@ show_state() {
 
 # --- messages ---
 
-# receiver NAME ENDPOINT [OPTION...]: xenmsg recv in the background, into /tmp/ENDPOINT.got; its status will be in /tmp/ENDPOINT.status
+# receiver NAME ENDPOINT [OPTION...]: xenmsg recv in the background
 receiver() {
-	local name=$1 endpoint=$2
-	shift 2
-	on "$name" "rm -f /tmp/$endpoint.got /tmp/$endpoint.status
-		(xenmsg recv $endpoint $* >/tmp/$endpoint.got 2>/tmp/$endpoint.err; echo \$? >/tmp/$endpoint.status) &
-		i=0; until xenmsg endpoints self | grep -qw $endpoint || [ \$i = 100 ]; do usleep 100000; i=\$((i + 1)); done"
+	local name=$1
+	shift
+	on "$name" "receive $*"
 }
 
 # background NAME TAG COMMAND: its output goes into /tmp/TAG.out, its status into /tmp/TAG.status
@@ -117,26 +148,34 @@ background() { on "$1" "rm -f /tmp/$2.status; ($3; echo \$? >/tmp/$2.status) >/t
 
 # ended NAME TAG STATUS...: what began as TAG has ended, with one of these
 ended() {
-	local name=$1 tag=$2 status
-	shift 2
-	on "$name" "i=0; until test -s /tmp/$tag.status || [ \$i = $((ON_SECONDS * 3)) ]; do usleep 300000; i=\$((i + 1)); done"
-	status=$(on "$name" "cat /tmp/$tag.status || echo 'nothing: it goes on'")
-	for expected; do [ "$status" != "$expected" ] || return 0; done
-	echo "$tag ended with $status: $(on "$name" "cat /tmp/$tag.out /tmp/$tag.err 2>/dev/null | tail -n 5")"
-	return 1
+	local name=$1
+	shift
+	on "$name" "await $*"
 }
 
 # arrives FROM TO: one message from one domain to the other
 arrives() {
 	receiver "$2" inbox --count 1 --timeout 30
 	on "$1" "xenmsg send --timeout 20 $(domid "$2"):inbox 'hello from $1'"
-	ended "$2" inbox 0
-	on "$2" "grep -qx 'hello from $1' /tmp/inbox.got"
+	on "$2" "await inbox 0 && read -r got </tmp/inbox.got && [ \"\$got\" = 'hello from $1' ]"
 }
 
 # stream FROM TO TAG: an endless stream of messages that ends by the error it runs into; the receiver is in TO
 stream() {
 	receiver "$2" "$3" --timeout 100
-	background "$1" "$3-sender" "yes 'a line of a stream that has no end' | xenmsg send --lines --timeout 60 $(domid "$2"):$3"
-	eventually 10 on "$2" "test -s /tmp/$3.got"
+	background "$1" "$3-sender" "yes 'a line of a stream that has no end' | xenmsg send --lines $(domid "$2"):$3"
+	on "$2" "eventually 10 [ -s /tmp/$3.got ]"
+}
+
+# see_each_other NAME...
+see_each_other() {
+	local name other others processes='' status=0
+	for name; do
+		others=
+		for other; do [ "$other" = "$name" ] || others="$others $(domid "$other")"; done
+		on "$name" "eventually 15 knows $others" &
+		processes="$processes $!"
+	done
+	for name in $processes; do wait "$name" || status=$?; done
+	return $status
 }

@@ -13,13 +13,15 @@ rig_remote_LDADD = $(XENSTORE_LIBS)
 xen-stage: all $(rig_programs)
 	test -n "$(STAGE)"
 	$(MKDIR_P) "$(STAGE)/rig/bin"
-	printf 'export PATH="/rig/bin:%s:%s:$$PATH" LD_LIBRARY_PATH="%s"\n' "$(bindir)" "$(sbindir)" "$(libdir)" >"$(STAGE)/rig/env"
+	printf 'export PATH="/rig/bin:%s:%s:$$PATH" LD_LIBRARY_PATH="%s" XENMSG_PREFIX="%s"\n' "$(bindir)" "$(sbindir)" "$(libdir)" \
+		"$(prefix)" >"$(STAGE)/rig/env"
 	$(MAKE) $(AM_MAKEFLAGS) -s install-strip DESTDIR="$(STAGE)" >/dev/null
 	$(LIBTOOL) --quiet --mode=install $(INSTALL_PROGRAM) $(rig_programs) "$(STAGE)/rig/bin" >/dev/null
 .PHONY: xen-stage
 
 EXTRA_DIST += tests/xen/build tests/xen/run tests/xen/extract-vmlinux tests/xen/init tests/xen/runner tests/xen/daemon \
-	tests/xen/lib.sh tests/xen/bench_chain.sh tests/xen/test_00_host.sh tests/xen/test_10_messages.sh tests/xen/test_15_streams.sh tests/xen/test_20_life.sh \
-	tests/xen/test_30_limits.sh tests/xen/test_40_stock.sh tests/xen/test_50_save.sh tests/xen/test_60_spy.sh tests/xen/test_70_service.sh \
+	tests/xen/lib.sh tests/xen/domain.sh tests/xen/bench_chain.sh tests/xen/test_00_host.sh tests/xen/test_10_messages.sh tests/xen/test_15_calls_and_streams.sh \
+	tests/xen/test_18_spy.sh tests/xen/test_20_life.sh \
+	tests/xen/test_30_limits.sh tests/xen/test_40_stock.sh tests/xen/test_50_save.sh tests/xen/test_60_systemd.sh tests/xen/test_70_service.sh \
 	tests/xen/test_80_conformance.sh tests/xen/test_90_doc.sh tests/conformance/lib.sh tests/conformance/cases.sh tests/conformance/answers \
 	tests/conformance/answers.xenstored tests/conformance/on-xensim.sh

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
 /*
  * How the rig's dom0 runs commands in a guest that has neither a network nor anything that the tests are about (a vchan would
  * take grants and event channels, and those don't survive a restore): over a few nodes in XenStore.
@@ -7,18 +8,25 @@
  *	rig-remote run DOMID SECONDS COMMAND	in dom0: prints the command's output (the last 14 KiB) and exits with its status;
  *						124 when the time is up, 125 when the domain has gone
  *
- * ~/data/rig/<id>/{command,status,output0...}: dom0 makes and owns all of them, so that a guest whose quota is used up, as some
- * tests have it, can still answer. status goes from "new" to "taken" to the exit status.
+ * ~/data/rig/<id> is "?COMMAND", then "=STATUS\nOUTPUT", and what doesn't fit is in nodes of its own before it. dom0 makes and
+ * owns that node, so that a guest whose quota is used up, as some tests have it, can still answer.
+ *
+ * Processes and XenStore are slow under emulation, and a test runs dozens of commands: hence the few requests, and one serving
+ * process without forks of its own. (It can't be linked statically: libxenstore's thread is refused its small stack then.)
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,9 +36,12 @@
 #define CHUNK	   1800 /* a value holds 2048 bytes, less the path on C xenstored */
 #define CHUNKS	   8
 #define PATH_BYTES 128
+#define JOBS	   16
 
 #define STATUS_TIMEOUT 124
 #define STATUS_GONE    125
+
+extern char **environ;
 
 static _Noreturn void die(const char *what)
 {
@@ -40,195 +51,238 @@ static _Noreturn void die(const char *what)
 
 /* --- in the guest --- */
 
-/* The last bytes of what the command wrote, over the output nodes in order. */
-static void write_output(struct xs_handle *store, const char *directory, FILE *output)
+struct job {
+	pid_t pid; /* 0: free */
+	int output;
+	char path[PATH_BYTES / 2];
+};
+
+struct server {
+	struct xs_handle *store;
+	struct job jobs[JOBS];
+};
+
+/* The last bytes of what the command wrote: the first chunk beside the status, the others, which are written first, behind it. */
+static void answer(struct server *server, const struct job *job, int status)
 {
-	char path[PATH_BYTES], chunk[CHUNK];
-	long size;
+	char path[PATH_BYTES], chunk[CHUNK + 16];
+	struct stat stat = {.st_size = 0};
+	off_t start;
+	int head;
 
-	fseek(output, 0, SEEK_END);
-	size = ftell(output);
-	fseek(output, size > CHUNK * CHUNKS ? size - CHUNK * CHUNKS : 0, SEEK_SET);
-	for (int i = 0; i < CHUNKS; i++) {
-		size_t n = fread(chunk, 1, sizeof(chunk), output);
+	fstat(job->output, &stat);
+	start = stat.st_size > CHUNK * CHUNKS ? stat.st_size - CHUNK * CHUNKS : 0;
+	for (int i = 1; i < CHUNKS && start + i * CHUNK < stat.st_size; i++) {
+		ssize_t n = pread(job->output, chunk, CHUNK, start + i * CHUNK);
 
-		if (n == 0)
-			break;
-		snprintf(path, sizeof(path), "%s/output%d", directory, i);
-		xs_write(store, XBT_NULL, path, chunk, (unsigned)n);
+		snprintf(path, sizeof(path), "%s/%d", job->path, i);
+		if (n > 0)
+			xs_write(server->store, XBT_NULL, path, chunk, (unsigned)n);
 	}
+	head = snprintf(chunk, sizeof(chunk), "=%d\n", WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+	start = pread(job->output, chunk + head, CHUNK, start);
+	xs_write(server->store, XBT_NULL, job->path, chunk, (unsigned)(head + (start > 0 ? start : 0)));
 }
 
-static int carry_out(const char *command, FILE *output)
+static void reap(struct server *server)
 {
 	int status;
-	pid_t pid = fork();
+	pid_t pid;
 
-	if (pid == 0) {
-		setsid();
-		dup2(fileno(output), STDOUT_FILENO);
-		dup2(fileno(output), STDERR_FILENO);
-		execl("/bin/sh", "sh", "-c", command, (char *)NULL);
-		_exit(127);
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		for (struct job *job = server->jobs; job < server->jobs + JOBS; job++)
+			if (job->pid == pid) {
+				answer(server, job, status);
+				close(job->output);
+				job->pid = 0;
+			}
+}
+
+static pid_t start(const char *command, int output)
+{
+	char *argv[] = {"sh", "-c", (char *)command, NULL};
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t none;
+	pid_t pid;
+	int error;
+
+	sigemptyset(&none);
+	posix_spawnattr_init(&attributes);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
+	posix_spawn_file_actions_adddup2(&actions, output, STDERR_FILENO);
+	error = posix_spawn(&pid, "/bin/sh", &actions, &attributes, argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	posix_spawnattr_destroy(&attributes);
+	return error ? -1 : pid;
+}
+
+static void take(struct server *server, const char *path)
+{
+	struct job *job = NULL;
+	char *value;
+
+	for (int i = 0; i < JOBS; i++) {
+		if (!server->jobs[i].pid)
+			job = &server->jobs[i];
+		else if (!strcmp(server->jobs[i].path, path))
+			return; /* it is under way */
 	}
-	if (pid < 0 || waitpid(pid, &status, 0) < 0)
-		return STATUS_GONE;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static _Noreturn void job(const char directory[PATH_BYTES / 2])
-{
-	struct xs_handle *store = xs_open(0);
-	char path[PATH_BYTES], status[16];
-	FILE *output = tmpfile();
-	unsigned size;
-	char *command;
-
-	signal(SIGCHLD, SIG_DFL);
-	if (!store || !output)
-		die("job");
-	snprintf(path, sizeof(path), "%s/command", directory);
-	command = xs_read(store, XBT_NULL, path, &size);
-	if (!command)
-		die(path);
-	snprintf(status, sizeof(status), "%d", carry_out(command, output));
-	write_output(store, directory, output);
-	snprintf(path, sizeof(path), "%s/status", directory);
-	xs_write(store, XBT_NULL, path, status, (unsigned)strlen(status));
-	exit(0);
-}
-
-static void take(struct xs_handle *store, const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	char directory[PATH_BYTES / 2];
-	unsigned size;
-	char *status;
-	bool new;
-
-	if (!slash || strcmp(slash, "/status"))
+	if (!job || strlen(path) >= sizeof(job->path))
 		return;
-	status = xs_read(store, XBT_NULL, path, &size);
-	new = status && !strcmp(status, "new");
-	free(status);
-	if (!new || !xs_write(store, XBT_NULL, path, "taken", 5))
-		return;
-	if (slash - path >= (ptrdiff_t)sizeof(directory))
-		return;
-	memcpy(directory, path, (size_t)(slash - path));
-	directory[slash - path] = 0;
-	if (fork() == 0)
-		job(directory);
+	value = xs_read(server->store, XBT_NULL, path, NULL);
+	if (value && value[0] == '?') {
+		strcpy(job->path, path);
+		job->output = memfd_create("output", MFD_CLOEXEC);
+		job->pid = start(value + 1, job->output);
+		if (job->pid < 0)
+			die("start");
+	}
+	free(value);
 }
 
 static int serve(void)
 {
-	struct xs_handle *store = xs_open(0);
+	struct server server = {.store = xs_open(0)};
+	struct pollfd pollfds[2] = {{.events = POLLIN}, {.events = POLLIN}};
+	struct signalfd_siginfo information;
+	sigset_t child;
 
-	signal(SIGCHLD, SIG_IGN);
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &child, NULL);
 	/* Relative, so that it goes on after a restore, with another domid. */
-	if (!store || !xs_watch(store, "data/rig", "rig"))
+	if (!server.store || !xs_watch(server.store, "data/rig", "rig"))
 		die("watch");
+	pollfds[0].fd = xs_fileno(server.store);
+	pollfds[1].fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 	for (;;) {
-		unsigned count;
-		char **event = xs_read_watch(store, &count);
+		char **event;
 
-		if (!event)
-			die("read_watch");
-		take(store, event[XS_WATCH_PATH]);
-		free(event);
+		if (poll(pollfds, 2, -1) < 0 && errno != EINTR)
+			die("poll");
+		while ((event = xs_check_watch(server.store)) != NULL) {
+			take(&server, event[XS_WATCH_PATH]);
+			free(event);
+		}
+		while (read(pollfds[1].fd, &information, sizeof(information)) > 0)
+			;
+		reap(&server);
 	}
 }
 
 /* --- in dom0 --- */
 
-static bool make_nodes(struct xs_handle *store, const char *directory, const char *command, unsigned domid)
+static bool ask(struct xs_handle *store, const char *path, const char *command, unsigned domid)
 {
 	struct xs_permissions permissions[2] = {{.id = 0, .perms = XS_PERM_NONE},
 						{.id = domid, .perms = XS_PERM_READ | XS_PERM_WRITE}};
 	xs_transaction_t transaction = xs_transaction_start(store);
-	char path[PATH_BYTES];
-	bool ok = true;
+	size_t size = strlen(command) + 1;
+	char value[4096] = "?";
+	bool ok;
 
-	for (int i = 0; ok && i < CHUNKS; i++) {
-		snprintf(path, sizeof(path), "%s/output%d", directory, i);
-		ok = xs_write(store, transaction, path, "", 0) &&
-		     xs_set_permissions(store, transaction, path, permissions, 2);
+	if (size >= sizeof(value)) {
+		errno = E2BIG;
+		return false;
 	}
-	snprintf(path, sizeof(path), "%s/command", directory);
-	ok = ok && xs_write(store, transaction, path, command, (unsigned)strlen(command)) &&
-	     xs_set_permissions(store, transaction, path, permissions, 2);
-	snprintf(path, sizeof(path), "%s/status", directory);
-	ok = ok && xs_write(store, transaction, path, "new", 3) &&
-	     xs_set_permissions(store, transaction, path, permissions, 2);
-	ok = ok && xs_set_permissions(store, transaction, directory, permissions, 2);
+	memcpy(value + 1, command, size);
+	ok = xs_write(store, transaction, path, value, (unsigned)size) && xs_set_permissions(store, transaction, path, permissions, 2);
 	return xs_transaction_end(store, transaction, !ok) && ok;
 }
 
-/* The exit status; -1: not yet. */
-static int status_of(struct xs_handle *store, const char *path)
+/* Whether there is such a domain: dom0 could write nodes for those that have gone, too. */
+static bool is_there(struct xs_handle *store, unsigned domid)
 {
-	unsigned size;
-	char *status = xs_read(store, XBT_NULL, path, &size);
-	int result;
+	char path[PATH_BYTES], *value;
 
-	if (!status)
-		return errno == ENOENT ? STATUS_GONE : -1;
-	result = !strcmp(status, "new") || !strcmp(status, "taken") ? -1 : atoi(status);
-	free(status);
-	return result;
+	snprintf(path, sizeof(path), "/local/domain/%u/domid", domid);
+	value = xs_read(store, XBT_NULL, path, NULL);
+	free(value);
+	return value;
 }
 
-static int await(struct xs_handle *store, const char *path, int seconds)
+/* The answer, or NULL with *status. */
+static char *await(struct xs_handle *store, const char *path, int seconds, int *status)
 {
 	time_t deadline = time(NULL) + seconds;
-	int result;
 
 	if (!xs_watch(store, path, "status"))
 		die("watch");
-	while ((result = status_of(store, path)) < 0) {
+	for (;;) {
 		struct pollfd pollfd = {.fd = xs_fileno(store), .events = POLLIN};
-		char **event;
+		bool changed = false;
+		char **event, *value;
 
-		if (time(NULL) >= deadline)
-			return STATUS_TIMEOUT;
 		poll(&pollfd, 1, 1000);
-		event = xs_check_watch(store);
-		free(event);
+		while ((event = xs_check_watch(store)) != NULL) {
+			changed |= !strcmp(event[XS_WATCH_PATH], path);
+			free(event);
+		}
+		value = changed ? xs_read(store, XBT_NULL, path, NULL) : NULL;
+		if (value && value[0] == '=')
+			return value;
+		free(value);
+		if (changed && !value && errno == ENOENT) {
+			*status = STATUS_GONE;
+			return NULL;
+		}
+		if (time(NULL) >= deadline) {
+			*status = STATUS_TIMEOUT;
+			return NULL;
+		}
 	}
-	return result;
+}
+
+static void print_rest(struct xs_handle *store, const char *path)
+{
+	char more[PATH_BYTES], *chunk;
+	unsigned size;
+
+	for (int i = 1; i < CHUNKS; i++) {
+		snprintf(more, sizeof(more), "%s/%d", path, i);
+		chunk = xs_read(store, XBT_NULL, more, &size);
+		if (!chunk)
+			return;
+		fwrite(chunk, 1, size, stdout);
+		free(chunk);
+	}
 }
 
 static int run(unsigned domid, int seconds, const char *command)
 {
 	struct xs_handle *store = xs_open(0);
-	char directory[PATH_BYTES / 2], path[PATH_BYTES];
-	int result;
+	char path[PATH_BYTES / 2], *value, *end;
+	int status;
 
 	if (!store)
 		die("XenStore");
-	snprintf(directory, sizeof(directory), "/local/domain/%u/data/rig/%d", domid, (int)getpid());
-	while (!make_nodes(store, directory, command, domid))
-		if (errno != EAGAIN)
-			die(directory);
-	snprintf(path, sizeof(path), "%s/status", directory);
-	result = await(store, path, seconds);
-	for (int i = 0; i < CHUNKS && result != STATUS_GONE; i++) {
-		unsigned size = 0;
-		char *chunk;
-
-		snprintf(path, sizeof(path), "%s/output%d", directory, i);
-		chunk = xs_read(store, XBT_NULL, path, &size);
-		if (chunk)
-			fwrite(chunk, 1, size, stdout);
-		free(chunk);
+	if (!is_there(store, domid)) {
+		fprintf(stderr, "rig-remote: there is no domain %u\n", domid);
+		return STATUS_GONE;
 	}
-	xs_rm(store, XBT_NULL, directory);
-	if (result == STATUS_TIMEOUT)
+	snprintf(path, sizeof(path), "/local/domain/%u/data/rig/%d", domid, (int)getpid());
+	while (!ask(store, path, command, domid))
+		if (errno != EAGAIN)
+			die(path);
+	value = await(store, path, seconds, &status);
+	if (value) {
+		status = (int)strtol(value + 1, &end, 10);
+		fputs(end + 1, stdout);
+		if (strlen(end + 1) >= CHUNK)
+			print_rest(store, path);
+	}
+	free(value);
+	xs_rm(store, XBT_NULL, path);
+	if (status == STATUS_TIMEOUT && !value)
 		fprintf(stderr, "rig-remote: domain %u: not done after %d s: %s\n", domid, seconds, command);
-	if (result == STATUS_GONE)
+	if (status == STATUS_GONE && !value)
 		fprintf(stderr, "rig-remote: domain %u has gone during: %s\n", domid, command);
-	return result;
+	return status;
 }
 
 int main(int argc, char **argv)

@@ -1,19 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Limits of the kernel and of XenStore.
-
-restart() {
-	daemon_stop "$1"
-	daemon_start "$@"
-}
+# Limits of the kernel and of XenStore. Those marked "both" run with either xenstored in the check.
 
 limit_grants() { on "$1" "echo $2 >/sys/module/xen_gntalloc/parameters/limit"; }
-pings() { on "$1" "xenmsg ping --count 1 --timeout 5 $(domid "$2")" >/dev/null; }
+pings_soon() { on "$1" "eventually 20 pings $(domid "$2")"; }
 
 test_few_grant_pages_make_smaller_rings() {
-	restart u2
+	daemon_restart u2
 	limit_grants u2 40 # one link of 64 KiB each way takes 33
-	eventually 20 pings u2 u1
-	eventually 20 pings u2 dom0
+	pings_soon u2 u1
+	pings_soon u2 dom0
 	big_enough=$(on u2 'xenmsg status --json')
 	limit_grants u2 1024
 	echo "$big_enough" | grep -q '"ring_bytes": *65536'
@@ -23,32 +18,37 @@ test_few_grant_pages_make_smaller_rings() {
 
 test_no_grant_pages_make_a_link_wait_until_some_come_free() {
 	daemon_stop dom0 # which every guest has a link with, for the names
-	restart u2
+	daemon_restart u2
 	limit_grants u2 33
-	eventually 20 pings u2 u1
+	pings_soon u2 u1
 	daemon_start dom0
 	background u2 ping "xenmsg ping --count 1 --timeout 60 0"
-	eventually 10 on u2 "xenmsg status --json | grep -q '\"waiting_links\": *1'"
+	on u2 'waits() { xenmsg status --json | grep -q "\"waiting_links\": *1"; }; eventually 10 waits'
 	daemon_stop u1 # the first link ends
 	ended u2 ping 0 || { limit_grants u2 1024; return 1; }
 	limit_grants u2 1024
 }
 
-# fill NAME: as many nodes as its quota lets it have, twenty at a time and the last ones singly
-fill() {
-	on "$1" 'twenty() { i=0; while [ $i -lt 20 ]; do echo "data/fill/$1-$i x"; i=$((i + 1)); done; }
-		n=0; while [ $n -lt 100 ] && xenstore-write $(twenty $n) 2>/dev/null; do n=$((n + 1)); done
-		n=0; while [ $n -lt 50 ] && xenstore-write data/fill/last$n x 2>/dev/null; do n=$((n + 1)); done
-		[ $n -lt 50 ] && ! xenstore-write data/one-more x'
-}
-
-test_a_used_up_xenstore_quota_passes() {
+test_a_used_up_xenstore_quota_passes() { # both
 	daemon_stop u2
-	fill u2
-	on u2 'setsid rig-daemon >/dev/null 2>&1 &'
-	eventually 20 daemon_runs u2
+	on u2 'echo xs-fill data/fill 3000 | check-xen | grep error && ! xenstore-write data/one-more x'
+	on u2 'rm -f /run/xenmsg/xenmsg.sock; setsid rig-daemon >/dev/null 2>&1 & eventually 20 answers'
 	on u2 "xenmsg ping --count 1 --timeout 3 $(domid u1); [ \$? != 0 ]"
 	on u2 'xenstore-rm data/fill'
-	eventually 70 pings u2 u1
+	on u2 "eventually 70 pings $(domid u1)"
 	arrives u1 u2
+}
+
+# A refused watch costs the daemon its connection to XenStore: once, not again and again.
+test_a_used_up_quota_of_watches_costs_watches_and_no_link() { # both
+	daemon_stop u2
+	on u2 'room=$(echo xs-watches-room data/w | check-xen | sed -n "2s/ok //p"); echo "room for $room"
+		(printf "xs-watches data/w %d\n" $((room - 4)); sleep 300) | check-xen >/tmp/greedy.out & echo $! >/tmp/greedy.pid
+		set_all() { [ "$(wc -l </tmp/greedy.out)" = 2 ]; }; eventually 20 set_all; tail -n 1 /tmp/greedy.out | grep -x "ok 0"'
+	daemon_start u2
+	on u2 'refused() { grep -q "quota of watches is used up" /run/xenmsgd.log; }; eventually 20 refused'
+	arrives u1 u2 || { on u2 'killall check-xen sleep'; return 1; }
+	on u2 'killall check-xen sleep; all() { grep -q "all is watched again" /run/xenmsgd.log; }; eventually 60 all
+		! grep "connection to XenStore is lost" /run/xenmsgd.log'
+	arrives u2 u1
 }

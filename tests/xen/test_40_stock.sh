@@ -6,7 +6,7 @@ stock_link() {
 	local status=0
 	daemon_stop "$1"
 	background "$1" stock "(sleep 60 | hostile-peer $(domid "$2") optional)"
-	eventually 20 on "$1" 'grep -qx PONG /tmp/stock.out' || status=1
+	on "$1" 'pong() { grep -qx PONG /tmp/stock.out; }; eventually 20 pong' || status=1
 	on "$1" 'cat /tmp/stock.out; killall hostile-peer sleep; xenstore-rm data/xenmsg'
 	return $status
 }

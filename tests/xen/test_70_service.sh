@@ -1,36 +1,76 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The daemon as a service: whose process it is, and what it says where it can't run.
-
-restart() {
-	daemon_stop "$1"
-	daemon_start "$@"
-}
+# The daemon as a service: whose process it is, what it says where it can't run, and what the doctor says.
 
 test_a_daemon_that_is_not_root_serves() {
-	restart u2 '[daemon]' 'user = xenmsg'
+	daemon_restart u2 '[daemon]' 'user = xenmsg'
 	on u2 'grep -E "^Uid:[[:space:]]*998[[:space:]]*998" /proc/$(cat /run/xenmsgd.pid)/status'
 	arrives u1 u2
 	arrives u2 dom0
-	restart u2
+	daemon_restart u2
 }
 
-# refuses COMMAND WORD: after COMMAND xenmsgd ends in u2 with 3 and names WORD
+test_a_daemon_in_dom0_that_is_not_root_serves() {
+	daemon_restart dom0 '[daemon]' 'user = xenmsg'
+	on dom0 'grep -E "^Uid:[[:space:]]*998[[:space:]]*998" /proc/$(cat /run/xenmsgd.pid)/status'
+	arrives u1 dom0
+	arrives dom0 u2
+	daemon_restart dom0
+}
+
+# refuses NAME COMMAND WORD AFTERWARDS: after COMMAND xenmsgd ends there with 3 and names WORD
 refuses() {
-	on u2 "$1; timeout 60 xenmsgd >/tmp/refusal 2>&1; status=\$?; cat /tmp/refusal; [ \$status = 3 ] && grep -q -- '$2' /tmp/refusal"
+	on "$1" "$2
+		timeout 60 xenmsgd >/tmp/refusal 2>&1; status=\$?
+		$4
+		cat /tmp/refusal; [ \$status = 3 ] && grep -q -- '$3' /tmp/refusal && [ \$(wc -l </tmp/refusal) -le 3 ]"
 }
 
 test_without_its_modules_it_says_which() {
-	local status=0
 	daemon_stop u2
-	refuses 'rmmod xen_gntalloc' 'modprobe xen-gntalloc' || status=1
-	refuses 'modprobe xen-gntalloc; rmmod xen_gntdev' 'modprobe xen-gntdev' || status=1
-	on u2 'modprobe xen-gntdev'
+	refuses u2 'rmmod xen_gntalloc' 'modprobe xen-gntalloc' 'modprobe xen-gntalloc'
+	refuses u2 'rmmod xen_gntdev' 'modprobe xen-gntdev' 'modprobe xen-gntdev'
+	refuses u2 'mv /dev/xen/evtchn /dev/xen/away' 'modprobe xen-evtchn' 'mv /dev/xen/away /dev/xen/evtchn'
 	daemon_start u2
 	arrives u1 u2
-	return $status
+}
+
+test_without_xenstore_it_says_so() {
+	daemon_stop u2
+	refuses u2 'mv /dev/xen/xenbus /dev/xen/away; umount -l /proc/xen' /dev/xen/xenbus 'mv /dev/xen/away /dev/xen/xenbus; mount -t xenfs xenfs /proc/xen'
+	daemon_start u2
+	daemon_stop dom0
+	refuses dom0 'mv /run/xenstored /run/away; mv /dev/xen/xenbus /dev/xen/away; umount -l /proc/xen' xenstored \
+		'mv /run/away /run/xenstored; mv /dev/xen/away /dev/xen/xenbus; mount -t xenfs xenfs /proc/xen'
+	daemon_start dom0
+	arrives dom0 u2
 }
 
 test_another_user_is_told_what_to_do() {
 	on u2 'su tester -s /bin/sh -c ". /rig/env; xenmsgd --socket /tmp/t.sock" >/tmp/refusal 2>&1; status=$?
 		cat /tmp/refusal; [ $status = 3 ] && grep -q "can.t open /dev/xen/gntalloc: Permission denied" /tmp/refusal'
+}
+
+# healthy NAME PEER: every step of the doctor goes well
+healthy() {
+	on "$1" "xenmsg doctor $(domid "$2") >/tmp/doctor; status=\$?; cat /tmp/doctor
+		for step in xen events grants maps xenstore daemon 'peer $(domid "$2")'; do grep -q \"^ok    \$step \" /tmp/doctor || exit 1; done
+		[ \$status = 0 ] && grep -q 'it answers: this is domain $(domid "$1")\$' /tmp/doctor"
+}
+
+test_the_doctor_finds_everything_well_in_a_guest() { healthy u1 u2; }
+test_the_doctor_finds_everything_well_in_dom0() { healthy dom0 u1; }
+
+# ill NAME STATUS STEP WORD: the first that fails is that step, and it is said how to mend it
+ill() {
+	on "$1" "xenmsg doctor >/tmp/doctor; status=\$?; cat /tmp/doctor
+		[ \$status = $2 ] && grep FAIL /tmp/doctor | head -n 1 | grep -q '^FAIL  $3 ' && grep -q 'mend: .*$4' /tmp/doctor"
+}
+
+test_the_doctor_says_what_to_mend() {
+	daemon_stop u2
+	ill u2 9 daemon 'systemctl start xenmsgd'
+	on u2 'rmmod xen_gntalloc'
+	ill u2 1 grants 'modprobe xen-gntalloc' || { on u2 'modprobe xen-gntalloc'; return 1; }
+	on u2 'modprobe xen-gntalloc'
+	daemon_start u2
 }

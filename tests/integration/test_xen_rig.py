@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""tests/xen/run where it can't run: one clear line, and the status that counts as skipped."""
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+RIG = pathlib.Path(os.environ.get("XENMSG_SRCDIR", pathlib.Path(__file__).resolve().parents[2])) / "tests/xen/run"
+SKIPPED = 77
+
+
+def run_with(tmp_path, **programs):
+    """With these shell scripts before what is on the PATH."""
+    for name, text in programs.items():
+        path = tmp_path / name.replace("_", "-")
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    environment = dict(os.environ, PATH=f"{tmp_path}:{os.environ['PATH']}", XENMSG_RIG_CACHE=str(tmp_path / "cache"))
+    return subprocess.run([RIG], env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+NOT_DEBIAN = {"dpkg": "exit 1"}
+OTHER_MACHINE = {"dpkg": "echo arm64"}
+NO_PACKAGES = {"dpkg": '[ "$1" = --print-architecture ] && echo amd64', "apt_get": "exit 100", "id": "echo 0"}
+NOT_ROOT = {"dpkg": '[ "$1" = --print-architecture ] && echo amd64', "id": "echo 1000"}
+
+
+@pytest.mark.parametrize("programs, why", [(NOT_DEBIAN, "needs Debian on amd64"), (OTHER_MACHINE, "needs Debian on amd64"),
+                                           (NO_PACKAGES, "can't be installed: qemu-system-x86"),
+                                           (NOT_ROOT, "not root, and these packages are missing: qemu-system-x86")])
+def test_where_it_cannot_be_installed_it_is_skipped_with_one_line(tmp_path, programs, why):
+    done = run_with(tmp_path, **programs)
+    assert done.returncode == SKIPPED, done
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("tests/xen: ") and why in done.stderr and done.stderr.endswith("; skipped\n")

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# What commands in any of the rig's domains are written with; `on` reads it first. A process is slow to start under emulation,
+# a fork alone is not free either: so the loops here keep to what the shell does by itself.
+
+fail() {
+	echo "FAILED: $*"
+	exit 1
+}
+
+# Sets NOW, in milliseconds.
+now() {
+	read -r NOW _ </proc/uptime
+	NOW=${NOW%.*}${NOW#*.}0
+}
+
+# eventually SECONDS COMMAND...: until it succeeds
+eventually() {
+	local limit
+	now
+	limit=$((NOW + $1 * 1000))
+	shift
+	until "$@"; do
+		now
+		[ "$NOW" -lt $limit ] || { echo "still not after the time limit: $*"; return 1; }
+		usleep 50000
+	done
+}
+
+answers() { [ -S /run/xenmsg/xenmsg.sock ] && xenmsg status >/dev/null 2>&1; }
+daemon_is_up() { [ -S /run/xenmsg/xenmsg.sock ] && read -r pid 2>/dev/null </run/xenmsgd.pid && kill -0 "$pid" 2>/dev/null; }
+
+# start_daemon MAP [LINE OF CONFIGURATION...]
+start_daemon() {
+	local map=$1 line
+	shift
+	mkdir -p /etc/xenmsg/policy.d
+	{
+		printf '[links]\nmap = %s\n' "$map"
+		for line; do echo "$line"; done
+	} >/etc/xenmsg/xenmsgd.conf
+	printf '[rule]\nfrom = *\nto = *\naction = allow\n' >/etc/xenmsg/policy.d/50-test.conf
+	rm -f /run/xenmsg/xenmsg.sock /run/xenmsgd.pid
+	setsid rig-daemon >/dev/null 2>&1 &
+	eventually 20 answers || { tail -n 20 /run/xenmsgd.log; return 1; }
+}
+
+has_ended() { ! kill -0 "$1" 2>/dev/null; }
+stop_daemon() {
+	local pid
+	read -r pid </run/xenmsgd.pid && kill "$pid" && eventually 20 has_ended "$pid"
+}
+
+# receive ENDPOINT [OPTION...]: xenmsg recv in the background, into /tmp/ENDPOINT.got; its status will be in /tmp/ENDPOINT.status
+receive() {
+	local endpoint=$1
+	shift
+	rm -f "/tmp/$endpoint.got" "/tmp/$endpoint.status" "/tmp/$endpoint.err"
+	(
+		xenmsg recv --verbose "$@" "$endpoint" >"/tmp/$endpoint.got" 2>"/tmp/$endpoint.err"
+		echo $? >"/tmp/$endpoint.status"
+	) &
+	eventually 20 [ -s "/tmp/$endpoint.err" ] && grep -q bound "/tmp/$endpoint.err"
+}
+
+# has_bound ENDPOINT: some program of this domain
+has_bound() { xenmsg endpoints self | grep -qw "$1"; }
+
+# await TAG STATUS...: what began as TAG has ended, with one of these
+await() {
+	local tag=$1 status expected
+	shift
+	eventually "${ON_SECONDS:-100}" [ -s "/tmp/$tag.status" ] && read -r status <"/tmp/$tag.status" || status='nothing: it goes on'
+	for expected; do [ "$status" != "$expected" ] || return 0; done
+	echo "$tag ended with $status: $(cat "/tmp/$tag.out" "/tmp/$tag.err" 2>/dev/null | tail -n 5)"
+	return 1
+}
+
+# knows DOMID...: this domain's daemon sees all of theirs
+knows() {
+	local peers domid
+	peers=$(xenmsg peers) || return
+	for domid; do echo "$peers" | grep -qE "^ *$domid " || return; done
+}
+
+pings() { xenmsg ping --count 1 --timeout 5 "$1" >/dev/null 2>&1; }

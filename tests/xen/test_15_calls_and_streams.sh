@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Calls and byte streams between domains.
+
+# calls FROM TO: an answer to what was asked, from a server that is told who asks; and an error that it answers with
+calls() {
+	on "$2" '(xenmsg serve ask -- sh -c '"'"'read -r question; echo "$XENMSG_SENDER_DOMID asks $question"; [ "$question" != nonsense ]'"'"' \
+			>/tmp/ask.out 2>&1; echo $? >/tmp/ask.status) &
+		eventually 20 has_bound ask'
+	[ "$(on "$1" "xenmsg call --timeout 20 $(domid "$2"):ask 'the way'")" = "$(domid "$1") asks the way" ]
+	on "$1" "xenmsg call --timeout 20 $(domid "$2"):ask nonsense; [ \$? = 1 ]"
+	on "$2" 'killall xenmsg; await ask 143 || await ask 0'
+}
+
+test_a_call_between_guests() { calls u1 u2; }
+test_a_call_between_guests_with_the_other_role() { calls u2 u1; }
+test_a_call_from_dom0_to_guest() { calls dom0 u2; }
+test_a_call_from_guest_to_dom0() { calls u1 dom0; }
+
+# pours FROM TO: 3 MB one way, and what the other end says after them comes back
+pours() {
+	local sums
+	on "$2" '(xenmsg listen pipe -- md5sum >/tmp/pipe.out 2>&1; echo $? >/tmp/pipe.status) & eventually 20 has_bound pipe'
+	sums=$(on "$1" "head -c 3000000 /dev/urandom >/tmp/pipe.in; timeout 90 xenmsg connect $(domid "$2"):pipe </tmp/pipe.in
+		md5sum </tmp/pipe.in; rm /tmp/pipe.in")
+	on "$2" 'killall xenmsg'
+	# shellcheck disable=SC2086
+	set -- $sums
+	[ $# = 4 ] && [ ${#1} = 32 ] && [ "$1" = "$3" ]
+}
+
+test_a_stream_between_guests() { pours u1 u2; }
+test_a_stream_between_guests_with_the_other_role() { pours u2 u1; }
+test_a_stream_from_dom0_to_guest() { pours dom0 u1; }
+test_a_stream_from_guest_to_dom0() { pours u2 dom0; }
