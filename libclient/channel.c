@@ -9,6 +9,7 @@
 
 /* A frame for the last few bytes of space in the ring costs more than it brings, unless that is all there is to send. */
 #define WORTHWHILE 4096u
+#define SMALL_SPAN 512u
 
 struct channel *channel_new(const char *address, uint32_t number, enum channel_kind kind)
 {
@@ -163,11 +164,32 @@ static void put_header(struct channel *channel, struct hop *hop, uint32_t length
 	ring_writer_put(&hop->out, raw, sizeof(raw));
 }
 
+/* A small message as a frame of its own, put together here so that it is copied into the ring at once. */
+static void frame_small(struct channel *channel, struct hop *hop, const struct message_pieces *pieces, uint32_t span)
+{
+	struct frame_header header = {.length = span, .type = FRAME_DATA, .channel = channel->number, .messages = 1};
+	uint8_t frame[FRAME_HEADER_SIZE + SMALL_SPAN], *at = frame + FRAME_HEADER_SIZE;
+
+	frame_header_encode(&header, frame);
+	memcpy(at, pieces->head, MESSAGE_HEAD_SIZE);
+	at += MESSAGE_HEAD_SIZE;
+	if (pieces->size)
+		memcpy(at, pieces->data, pieces->size);
+	memcpy(at + pieces->size, pieces->tail, pieces->tail_size);
+	ring_writer_put(&hop->out, frame, FRAME_HEADER_SIZE + span);
+	channel->framed += span;
+}
+
 int64_t channel_frame_pieces(struct channel *channel, struct hop *hop, const struct message_pieces *pieces)
 {
 	uint64_t span = message_span(pieces->size), done = 0;
 	uint32_t want;
 
+	if (span <= SMALL_SPAN && span <= channel_budget(channel) &&
+	    ring_writer_space(&hop->out, FRAME_HEADER_SIZE + SMALL_SPAN) >= (int)(FRAME_HEADER_SIZE + span)) {
+		frame_small(channel, hop, pieces, (uint32_t)span);
+		return (int64_t)span;
+	}
 	while (done < span) {
 		uint64_t budget = channel_budget(channel);
 		int64_t chunk = next_chunk(hop, span - done < budget ? span - done : budget, &want);

@@ -158,12 +158,21 @@ void conn_push(struct xenmsg *conn)
 		hop_poke(&conn->hop);
 }
 
+/* A small message costs less than finding out in detail that nothing else is to be done. */
+static bool is_quiet(struct xenmsg *conn)
+{
+	return conn->hop.shared && ring_reader_ready(&conn->hop.in, 1) == 0 && !conn->outbox.ready && !conn->inbox.ending &&
+	       !conn->outbox.timed && fifo_size(&conn->hop.backlog) == 0;
+}
+
 int conn_pump(struct xenmsg *conn)
 {
 	int r;
 
 	if (conn->dead)
 		return conn->dead;
+	if (is_quiet(conn))
+		return 0;
 	r = read_in(conn);
 	if (r >= 0)
 		r = calls_expire(&conn->outbox);

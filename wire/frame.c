@@ -116,27 +116,6 @@ static uint8_t *put_more_text(uint8_t *at, const uint8_t *start, struct frame_te
 	return put_text(at, start, text);
 }
 
-void frame_header_encode(const struct frame_header *header, uint8_t out[FRAME_HEADER_SIZE])
-{
-	put_u32(out, header->length);
-	out[4] = header->type;
-	out[5] = header->flags;
-	put_u16(out + 6, header->messages);
-	put_u32(out + 8, header->channel);
-	put_u32(out + 12, header->sequence);
-}
-
-int frame_header_decode(const uint8_t in[FRAME_HEADER_SIZE], struct frame_header *header)
-{
-	header->length = get_u32(in);
-	header->type = in[4];
-	header->flags = in[5];
-	header->messages = get_u16(in + 6);
-	header->channel = get_u32(in + 8);
-	header->sequence = get_u32(in + 12);
-	return header->length > FRAME_PAYLOAD_MAX ? -EPROTO : 0;
-}
-
 const char *frame_type_name(uint8_t type)
 {
 	switch (type) {

@@ -8,10 +8,12 @@
  * knows. Text in a decoded frame points into the payload and is not terminated.
  */
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "wire/address.h"
+#include "wire/bytes.h"
 
 #define FRAME_HEADER_SIZE 16u
 #define FRAME_PAYLOAD_MAX 65536u
@@ -220,9 +222,28 @@ static inline uint32_t frame_size(uint32_t length)
 	return FRAME_HEADER_SIZE + ((length + 7u) & ~7u);
 }
 
-void frame_header_encode(const struct frame_header *header, uint8_t out[FRAME_HEADER_SIZE]);
+static inline void frame_header_encode(const struct frame_header *header, uint8_t out[FRAME_HEADER_SIZE])
+{
+	put_u32(out, header->length);
+	out[4] = header->type;
+	out[5] = header->flags;
+	put_u16(out + 6, header->messages);
+	put_u32(out + 8, header->channel);
+	put_u32(out + 12, header->sequence);
+}
+
 /* Any 16 bytes decode; -EPROTO if the length is over FRAME_PAYLOAD_MAX. */
-int frame_header_decode(const uint8_t in[FRAME_HEADER_SIZE], struct frame_header *header);
+static inline int frame_header_decode(const uint8_t in[FRAME_HEADER_SIZE], struct frame_header *header)
+{
+	header->length = get_u32(in);
+	header->type = in[4];
+	header->flags = in[5];
+	header->messages = get_u16(in + 6);
+	header->channel = get_u32(in + 8);
+	header->sequence = get_u32(in + 12);
+	return header->length > FRAME_PAYLOAD_MAX ? -EPROTO : 0;
+}
+
 const char *frame_type_name(uint8_t type);
 
 /* Each encoder writes a payload into `out`, which has room for FRAME_PAYLOAD_MAX bytes or, where the frame has no text, for

@@ -54,44 +54,46 @@ int ring_writer_init(struct ring_writer *writer, const struct ring_view *view, b
 int ring_reader_init(struct ring_reader *reader, const struct ring_view *view, bool adopt);
 
 /* Bytes that can be written now. Looks at the shared index only if the cached one promises less than `want`. -EPROTO. */
-int ring_writer_space(struct ring_writer *writer, uint32_t want);
+static inline int ring_writer_space(struct ring_writer *writer, uint32_t want);
 /* Copies `size` bytes in behind what was written before. The caller has seen that the space is there. */
-void ring_writer_put(struct ring_writer *writer, const void *data, uint32_t size);
+static inline void ring_writer_put(struct ring_writer *writer, const void *data, uint32_t size);
 /* The next `size` bytes of space as one or two pieces, to be filled in place before ring_writer_advance(). Returns how
  * many pieces. */
-int ring_writer_reserve(const struct ring_writer *writer, uint32_t size, struct iovec pieces[2]);
-void ring_writer_advance(struct ring_writer *writer, uint32_t size);
+static inline int ring_writer_reserve(const struct ring_writer *writer, uint32_t size, struct iovec pieces[2]);
+static inline void ring_writer_advance(struct ring_writer *writer, uint32_t size);
 /* Overwrites bytes that were written but not yet published, `position` being the value of `head` when they were. */
-void ring_writer_patch(struct ring_writer *writer, uint32_t position, const void *data, uint32_t size);
+static inline void ring_writer_patch(struct ring_writer *writer, uint32_t position, const void *data, uint32_t size);
 /* Lets the reader see what was written. True: the reader asked for a notification, send it. */
-bool ring_writer_publish(struct ring_writer *writer);
+static inline bool ring_writer_publish(struct ring_writer *writer);
 /* Asks for a notification when the reader makes room, unless `want` bytes are free already: then 1, don't sleep.
  * 0: sleep. -EPROTO. */
-int ring_writer_arm(struct ring_writer *writer, uint32_t want);
+static inline int ring_writer_arm(struct ring_writer *writer, uint32_t want);
 /* Bytes published that the reader hasn't released yet, looked up afresh. -EPROTO. */
-int ring_writer_unread(struct ring_writer *writer);
+static inline int ring_writer_unread(struct ring_writer *writer);
 /* The 4-byte word at a position that was published, for an atomic operation together with the reader. The position is a
  * multiple of 4, so that the word doesn't wrap. */
-uint32_t *ring_writer_word(const struct ring_writer *writer, uint32_t position);
+static inline uint32_t *ring_writer_word(const struct ring_writer *writer, uint32_t position);
 
 /* Bytes that can be read now. Looks at the shared index only if the cached one promises less than `want`. -EPROTO. */
-int ring_reader_ready(struct ring_reader *reader, uint32_t want);
+static inline int ring_reader_ready(struct ring_reader *reader, uint32_t want);
 /* Copies `size` bytes out, from `offset` bytes behind what was consumed. The caller has seen that they are there. */
-void ring_reader_copy(const struct ring_reader *reader, uint32_t offset, void *data, uint32_t size);
+static inline void ring_reader_copy(const struct ring_reader *reader, uint32_t offset, void *data, uint32_t size);
 /* The same bytes in place, in one or two pieces: only for handing them on unseen. Returns how many pieces. */
-int ring_reader_peek(const struct ring_reader *reader, uint32_t offset, uint32_t size, struct iovec pieces[2]);
-uint32_t *ring_reader_word(const struct ring_reader *reader, uint32_t offset);
-void ring_reader_consume(struct ring_reader *reader, uint32_t size);
+static inline int ring_reader_peek(const struct ring_reader *reader, uint32_t offset, uint32_t size, struct iovec pieces[2]);
+static inline uint32_t *ring_reader_word(const struct ring_reader *reader, uint32_t offset);
+static inline void ring_reader_consume(struct ring_reader *reader, uint32_t size);
 /* Gives consumed bytes back to the writer. True: the writer asked for a notification, send it. */
-bool ring_reader_release(struct ring_reader *reader);
+static inline bool ring_reader_release(struct ring_reader *reader);
 /* The same without looking whether the writer wants to know: for a reader that will release again before it sleeps. */
-void ring_reader_release_quietly(struct ring_reader *reader);
+static inline void ring_reader_release_quietly(struct ring_reader *reader);
 /* Takes the writer's request for space, as a release would. For whoever is about to notify the writer of something else: it
  * looks at all its rings then and asks again if it has to. True: there was a request. */
-bool ring_reader_take_request(struct ring_reader *reader);
+static inline bool ring_reader_take_request(struct ring_reader *reader);
 /* Asks for a notification when data comes, unless `want` bytes are there already: then 1, don't sleep. 0: sleep. -EPROTO. */
-int ring_reader_arm(struct ring_reader *reader, uint32_t want);
+static inline int ring_reader_arm(struct ring_reader *reader, uint32_t want);
 /* Takes that back: we shall look anyway, and arm again, before we sleep. */
-void ring_reader_disarm(struct ring_reader *reader);
+static inline void ring_reader_disarm(struct ring_reader *reader);
+
+#include "wire/ring_inline.h"
 
 #endif

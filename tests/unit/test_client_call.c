@@ -368,7 +368,7 @@ static void a_call_that_was_not_taken_in_time_is_cancelled(void **state)
 
 	(void)state;
 	fake_meanwhile(&fake, say_cancelled);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 50), -ETIMEDOUT);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 500), -ETIMEDOUT);
 	fake_join(&fake);
 	assert_string_equal(xenmsg_reason(fake.conn), "");
 	assert_null(reply);
@@ -403,7 +403,7 @@ static void a_call_that_was_taken_is_withdrawn_when_its_time_is_up(void **state)
 
 	(void)state;
 	fake_meanwhile(&fake, take_and_keep_silent);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 50), -ETIMEDOUT);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 500), -ETIMEDOUT);
 	fake_join(&fake);
 	assert_non_null(strstr(xenmsg_reason(fake.conn), "may have been carried out"));
 	/* The answer that crossed it is nobody's. */
@@ -429,7 +429,7 @@ static void a_call_that_is_taken_while_it_is_cancelled_is_withdrawn(void **state
 
 	(void)state;
 	fake_meanwhile(&fake, say_taken);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 50), -ETIMEDOUT);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 500), -ETIMEDOUT);
 	fake_join(&fake);
 	assert_non_null(strstr(xenmsg_reason(fake.conn), "may have been carried out"));
 }
@@ -453,7 +453,7 @@ static void a_posted_call_that_was_not_taken_in_time_is_cancelled(void **state)
 
 	(void)state;
 	fake_meanwhile(&fake, say_cancelled);
-	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 50, note, &one), 0);
+	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 500, note, &one), 0);
 	loop_until(&one);
 	fake_join(&fake);
 	assert_int_equal(one.result, -ETIMEDOUT);
@@ -467,7 +467,7 @@ static void a_posted_call_that_was_taken_is_withdrawn_when_its_time_is_up(void *
 
 	(void)state;
 	fake_meanwhile(&fake, take_and_keep_silent);
-	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 50, note, &one), 0);
+	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 500, note, &one), 0);
 	loop_until(&one);
 	fake_join(&fake);
 	assert_int_equal(one.result, -ETIMEDOUT);
@@ -483,7 +483,7 @@ static void a_posted_call_that_is_taken_while_it_is_cancelled_is_withdrawn(void 
 
 	(void)state;
 	fake_meanwhile(&fake, say_taken);
-	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 50, note, &one), 0);
+	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 500, note, &one), 0);
 	loop_until(&one);
 	fake_join(&fake);
 	assert_int_equal(one.result, -ETIMEDOUT);

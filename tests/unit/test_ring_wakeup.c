@@ -472,23 +472,23 @@ static void who_waits_for_data_and_space_is_woken_for_both(void **state)
 static int arm_reader_without_second_look(struct ring_reader *reader, uint32_t want)
 {
 	(void)want;
-	request(reader->ring.wants_data, reader->ring.wants_data_bit);
+	ring_request(reader->ring.wants_data, reader->ring.wants_data_bit);
 	return 0;
 }
 
 static int arm_reader_look_then_ask(struct ring_reader *reader, uint32_t want)
 {
-	check(see_head(reader) == 0);
+	check(ring_see_head(reader) == 0);
 	if (reader->head - reader->tail >= want)
 		return 1;
-	request(reader->ring.wants_data, reader->ring.wants_data_bit);
+	ring_request(reader->ring.wants_data, reader->ring.wants_data_bit);
 	return 0;
 }
 
 static int arm_writer_without_second_look(struct ring_writer *writer, uint32_t want)
 {
 	(void)want;
-	request(writer->ring.wants_space, writer->ring.wants_space_bit);
+	ring_request(writer->ring.wants_space, writer->ring.wants_space_bit);
 	return 0;
 }
 
@@ -520,7 +520,7 @@ static void send_without_fence(struct side *side)
 
 	ring_writer_put(writer, bytes, 4);
 	writer->published = writer->head;
-	store(writer->ring.producer, writer->head);
+	ring_store(writer->ring.producer, writer->head);
 	if (!(__atomic_load_n(writer->ring.wants_data, __ATOMIC_RELAXED) & 1))
 		return;
 	if (__atomic_fetch_and(writer->ring.wants_data, (uint8_t)~1, __ATOMIC_SEQ_CST) & 1)
@@ -533,7 +533,7 @@ static void make_room_clearing_all_bits_then_send(struct side *side)
 
 	ring_reader_consume(reader, RING_SIZE);
 	ring_reader_release_quietly(reader);
-	fence();
+	ring_fence();
 	if (__atomic_load_n(reader->ring.wants_space, __ATOMIC_RELAXED) & reader->ring.wants_space_bit) {
 		__atomic_fetch_and(reader->ring.wants_space, (uint8_t)0, __ATOMIC_SEQ_CST);
 		notify(side);
