@@ -55,6 +55,12 @@ def eventually(condition, what, timeout=20):
         pause = min(pause * 1.5, 0.1)
 
 
+def is_listening(path):
+    """Whether somebody listens at a Unix socket, without connecting to it: bind() makes the file, listen() comes later."""
+    with open("/proc/net/unix", encoding="utf-8") as table:
+        return any(fields[-1] == path and int(fields[3], 16) & 0x10000 for fields in map(str.split, table))
+
+
 def peer_pid(path):
     """The process that listens at a Unix socket, or None."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -17,7 +17,7 @@ import pytest
 
 from library import Connection
 from messaging import (EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_UNKNOWN, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE,
-                       eventually)
+                       eventually, is_listening)
 from protocol import BIND, HEADER, HELLO, OPEN, REPLY, Program, frame, hello, padded
 
 ACCEPT, BECOMES_STREAM, STREAM = 40, 2, 3
@@ -514,7 +514,7 @@ def test_forward_between_unix_sockets(nodes, tmp_path):
 def test_a_forward_whose_target_refuses_resets_who_connects_and_goes_on(nodes, tmp_path):
     one, two = nodes(1, 2).values()
     path = str(tmp_path / "outer")
-    process = forwards(one, f"unix:{path}", "xen:2:none", lambda: os.path.exists(path))
+    process = forwards(one, f"unix:{path}", "xen:2:none", lambda: is_listening(path))
     for _ in range(3):
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(20 * PATIENCE)

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from messaging import PATIENCE, eventually, peer_pid, tool
+from messaging import PATIENCE, eventually, is_listening, peer_pid, tool
 
 PREFIX = os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin"))
 UNITS = os.path.join(PREFIX, "lib/systemd/system")
@@ -144,7 +144,7 @@ def test_a_socket_that_was_handed_over_is_served_and_left_where_it_is(one, tmp_p
     path = str(tmp_path / "activated.sock")
     process, log = activate(one, tmp_path, "--listen", path)
     try:
-        eventually(lambda: os.path.exists(path), "it listens")
+        eventually(lambda: is_listening(path), "it listens")
         assert not os.path.exists(one.socket)
         # Who connects before the daemon runs is served.
         done = one.xenmsg("status", "--socket", path, "--json")
@@ -164,7 +164,7 @@ def test_what_is_not_one_socket_for_it_is_refused(one, tmp_path, kind, more):
     process, log = activate(one, tmp_path, "--listen", path,
                             *(word.replace("OTHER", str(tmp_path / "other.sock")) for word in more))
     try:
-        eventually(lambda: os.path.exists(path), "it listens")
+        eventually(lambda: os.path.exists(path) if kind == socket.SOCK_DGRAM else is_listening(path), "it listens")
         with socket.socket(socket.AF_UNIX, kind) as client:
             client.connect(path)
             if kind == socket.SOCK_DGRAM:
