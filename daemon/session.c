@@ -3,62 +3,18 @@
 #include "daemon/session.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
 #include "daemon/log.h"
-#include "daemon/private_ring.h"
-#include "daemon/quota.h"
+#include "daemon/session_internal.h"
 
-#define CONTROL_BLOCK	 256u
-#define IN_RING_SIZE	 262144u
-#define MEMORY_HEAD	 4096u	 /* the control blocks' page */
-#define GREETING_FRAME_MAX 256u
 #define MEMORY_DESCRIPTORS 3u /* the memory, while it is handed over, and two eventfds */
-
-enum state {
-	GREETING,
-	STREAM,
-	RUNNING,
-	OVER,
-};
-
-struct session {
-	struct hop hop;
-	struct relay *relay;
-	struct session_options options;
-	const struct session_ops *ops;
-	void *userdata;
-	enum state state;
-	int fd;
-	struct ucred credentials;
-	struct charge charge; /* of its user, for the program and its descriptors */
-	char comm[17];
-	struct event *socket_event, *greeting_timer;
-	uint8_t greeting[GREETING_FRAME_MAX];
-	size_t greeted;
-
-	/* shared memory */
-	uint8_t *memory;
-	size_t memory_size;
-	int wake_daemon, wake_program; /* eventfds */
-	struct event *wake_event;
-
-	/* socket */
-	struct private_ring *from_socket, *to_socket;
-	struct ring_writer pump_in;
-	struct ring_reader pump_out;
-	struct event *write_event, *pump_event;
-};
 
 static void end_session(struct session *session)
 {
@@ -147,183 +103,6 @@ static const struct hop_ops hop_ops = {
 	.failed = on_failed,
 };
 
-/* --- shared memory -------------------------------------------------------------------------------------------------- */
-
-static struct ring_view view_of(struct session *session, const struct frame_ring_place *place)
-{
-	uint8_t *control = session->memory + place->control;
-
-	return (struct ring_view){
-		.data = session->memory + place->data,
-		.size = place->size,
-		.producer = (uint32_t *)(void *)control,
-		.consumer = (uint32_t *)(void *)(control + 64),
-		.wants_data = control + 128,
-		.wants_space = control + 192,
-		.wants_data_bit = 1,
-		.wants_space_bit = 1,
-	};
-}
-
-/*
- * On one CPU the program has been interrupted by its own notification. If we asked for the next one at once, it would be
- * interrupted again by its next message, and so on. So it is let go on, until it has nothing more to say or no room, and
- * then there is a second look before we ask. Measured: 64-byte messages 5.9 -> 11.2 M/s through the whole chain.
- */
-static void on_wake(int fd, short what, void *userdata)
-{
-	struct session *session = userdata;
-	struct relay *relay = session->relay;
-
-	(void)fd;
-	(void)what;
-	relay->looking = &session->hop;
-	session->hop.looks_again = true;
-	hop_event(&session->hop);
-	session->hop.looks_again = false;
-	relay_flush(relay);
-	sched_yield();
-	if (relay->looking) /* else the session has ended with that */
-		hop_event(relay->looking);
-	relay->looking = NULL;
-	relay_flush(relay);
-}
-
-/* The daemon makes the memory, so that its size is certain: nobody can shrink it under us. */
-static int share_memory(struct session *session, struct frame_welcome *welcome, int *memory_fd)
-{
-	const uint32_t sizes[LOCAL_RINGS] = {session->options.ring_size, IN_RING_SIZE, session->options.ring_size};
-	uint32_t at = MEMORY_HEAD;
-	struct hop_rings rings = {.outlets = HOP_OUTLETS, .whole_frames = true, .release_means_taken = true};
-	int fd;
-
-	for (unsigned i = 0; i < LOCAL_RINGS; i++) {
-		welcome->rings[i] =
-			(struct frame_ring_place){.control = i * CONTROL_BLOCK, .data = at, .size = sizes[i]};
-		at += sizes[i];
-	}
-	fd = memfd_create("xenmsg", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0)
-		return -errno;
-	errno = 0;
-	if (ftruncate(fd, at) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		goto fail;
-	session->memory = mmap(NULL, at, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (session->memory == MAP_FAILED) {
-		session->memory = NULL;
-		goto fail;
-	}
-	session->memory_size = at;
-	session->wake_daemon = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	session->wake_program = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (session->wake_daemon < 0 || session->wake_program < 0)
-		goto fail;
-	/* Edge-triggered: each write is an event, and nothing has to be read to clear it. */
-	session->wake_event = event_new(session->relay->base, session->wake_daemon, EV_READ | EV_PERSIST | EV_ET,
-					on_wake, session);
-	if (!session->wake_event || event_add(session->wake_event, NULL) < 0)
-		goto fail;
-	rings.in = view_of(session, &welcome->rings[LOCAL_RING_OUT]);
-	rings.out[OUTLET_MAIN] = view_of(session, &welcome->rings[LOCAL_RING_IN]);
-	rings.out[OUTLET_DELIVERIES] = view_of(session, &welcome->rings[LOCAL_RING_DELIVERIES]);
-	*memory_fd = fd;
-	return hop_attach(&session->hop, &rings);
-fail:
-	close(fd);
-	return errno ? -errno : -ENOMEM;
-}
-
-/* --- the socket as a pump ------------------------------------------------------------------------------------------- */
-
-/* Reads what there is room for. False: end of file or error. */
-static bool pump_in(struct session *session)
-{
-	struct iovec pieces[2];
-	int space = ring_writer_space(&session->pump_in, PRIVATE_RING_SIZE);
-	ssize_t size;
-
-	if (space <= 0) {
-		ring_writer_arm(&session->pump_in, 1);
-		event_del(session->socket_event);
-		return true;
-	}
-	size = readv(session->fd, pieces, ring_writer_reserve(&session->pump_in, (uint32_t)space, pieces));
-	if (size < 0)
-		return errno == EAGAIN || errno == EINTR;
-	if (size == 0)
-		return false;
-	ring_writer_advance(&session->pump_in, (uint32_t)size);
-	ring_writer_publish(&session->pump_in);
-	return true;
-}
-
-static bool pump_out(struct session *session)
-{
-	struct iovec pieces[2];
-	struct msghdr message = {.msg_iov = pieces};
-	int ready;
-
-	while ((ready = ring_reader_ready(&session->pump_out, PRIVATE_RING_SIZE)) > 0) {
-		ssize_t size;
-
-		message.msg_iovlen = (size_t)ring_reader_peek(&session->pump_out, 0, (uint32_t)ready, pieces);
-		size = sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
-			event_add(session->write_event, NULL);
-			break;
-		}
-		if (size < 0)
-			return false;
-		ring_reader_consume(&session->pump_out, (uint32_t)size);
-		ring_reader_release(&session->pump_out);
-	}
-	ring_reader_arm(&session->pump_out, PRIVATE_RING_SIZE + 1);
-	return true;
-}
-
-static void on_pump(int fd, short what, void *userdata)
-{
-	struct session *session = userdata;
-	bool alive = true;
-
-	(void)fd;
-	if (what & EV_READ)
-		alive = pump_in(session);
-	else if (ring_writer_space(&session->pump_in, 1) > 0)
-		event_add(session->socket_event, NULL);
-	hop_event(&session->hop);
-	if (!pump_out(session))
-		alive = false;
-	if (ring_reader_ready(&session->pump_out, 1) == 0 || (what & EV_WRITE))
-		hop_event(&session->hop);
-	if (!alive) {
-		hop_finish(&session->hop);
-		hop_fail(&session->hop, -ECONNRESET, "the program has gone");
-	}
-	relay_flush(session->relay);
-}
-
-static int pump_socket(struct session *session)
-{
-	struct hop_rings rings = {.outlets = 1};
-	struct ring_view in, out;
-
-	session->from_socket = calloc(1, sizeof(*session->from_socket));
-	session->to_socket = calloc(1, sizeof(*session->to_socket));
-	session->write_event = event_new(session->relay->base, session->fd, EV_WRITE, on_pump, session);
-	session->pump_event = event_new(session->relay->base, -1, 0, on_pump, session);
-	if (!session->from_socket || !session->to_socket || !session->write_event || !session->pump_event)
-		return -ENOMEM;
-	in = private_ring_view(session->from_socket);
-	out = private_ring_view(session->to_socket);
-	ring_writer_init(&session->pump_in, &in, false);
-	ring_reader_init(&session->pump_out, &out, false);
-	ring_reader_arm(&session->pump_out, 1);
-	rings.in = in;
-	rings.out[OUTLET_MAIN] = out;
-	return hop_attach(&session->hop, &rings);
-}
-
 /* --- greeting ------------------------------------------------------------------------------------------------------- */
 
 static int send_welcome(struct session *session, const struct frame_welcome *welcome, int memory_fd)
@@ -387,13 +166,13 @@ static void start_running(struct session *session, const struct frame_hello_loca
 			session_refuse(session, -ENOBUFS, why);
 			return;
 		}
-		r = share_memory(session, &welcome, &memory_fd);
+		r = session_share_memory(session, &welcome, &memory_fd);
 	} else {
 		event_del(session->socket_event);
-		event_assign(session->socket_event, session->relay->base, session->fd, EV_READ | EV_PERSIST, on_pump,
+		event_assign(session->socket_event, session->relay->base, session->fd, EV_READ | EV_PERSIST, session_on_pump,
 			     session);
 		event_add(session->socket_event, NULL);
-		r = pump_socket(session);
+		r = session_pump_socket(session);
 	}
 	if (r == 0)
 		r = send_welcome(session, &welcome, memory_fd);

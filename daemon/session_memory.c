@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* A session whose rings lie in memory that the program shares. */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/session_internal.h"
+
+#define CONTROL_BLOCK 256u
+#define IN_RING_SIZE  262144u
+#define MEMORY_HEAD   4096u /* the control blocks' page */
+
+static struct ring_view view_of(struct session *session, const struct frame_ring_place *place)
+{
+	uint8_t *control = session->memory + place->control;
+
+	return (struct ring_view){
+		.data = session->memory + place->data,
+		.size = place->size,
+		.producer = (uint32_t *)(void *)control,
+		.consumer = (uint32_t *)(void *)(control + 64),
+		.wants_data = control + 128,
+		.wants_space = control + 192,
+		.wants_data_bit = 1,
+		.wants_space_bit = 1,
+	};
+}
+
+/*
+ * On one CPU the program has been interrupted by its own notification. If we asked for the next one at once, it would be
+ * interrupted again by its next message, and so on. So it is let go on, until it has nothing more to say or no room, and
+ * then there is a second look before we ask. Measured: 64-byte messages 5.9 -> 11.2 M/s through the whole chain.
+ */
+static void on_wake(int fd, short what, void *userdata)
+{
+	struct session *session = userdata;
+	struct relay *relay = session->relay;
+
+	(void)fd;
+	(void)what;
+	relay->looking = &session->hop;
+	session->hop.looks_again = true;
+	hop_event(&session->hop);
+	session->hop.looks_again = false;
+	relay_flush(relay);
+	sched_yield();
+	if (relay->looking) /* else the session has ended with that */
+		hop_event(relay->looking);
+	relay->looking = NULL;
+	relay_flush(relay);
+}
+
+/* The daemon makes the memory, so that its size is certain: nobody can shrink it under us. */
+int session_share_memory(struct session *session, struct frame_welcome *welcome, int *memory_fd)
+{
+	const uint32_t sizes[LOCAL_RINGS] = {session->options.ring_size, IN_RING_SIZE, session->options.ring_size};
+	uint32_t at = MEMORY_HEAD;
+	struct hop_rings rings = {.outlets = HOP_OUTLETS, .whole_frames = true, .release_means_taken = true};
+	int fd;
+
+	for (unsigned i = 0; i < LOCAL_RINGS; i++) {
+		welcome->rings[i] =
+			(struct frame_ring_place){.control = i * CONTROL_BLOCK, .data = at, .size = sizes[i]};
+		at += sizes[i];
+	}
+	fd = memfd_create("xenmsg", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return -errno;
+	errno = 0;
+	if (ftruncate(fd, at) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		goto fail;
+	session->memory = mmap(NULL, at, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (session->memory == MAP_FAILED) {
+		session->memory = NULL;
+		goto fail;
+	}
+	session->memory_size = at;
+	session->wake_daemon = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	session->wake_program = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (session->wake_daemon < 0 || session->wake_program < 0)
+		goto fail;
+	/* Edge-triggered: each write is an event, and nothing has to be read to clear it. */
+	session->wake_event = event_new(session->relay->base, session->wake_daemon, EV_READ | EV_PERSIST | EV_ET,
+					on_wake, session);
+	if (!session->wake_event || event_add(session->wake_event, NULL) < 0)
+		goto fail;
+	rings.in = view_of(session, &welcome->rings[LOCAL_RING_OUT]);
+	rings.out[OUTLET_MAIN] = view_of(session, &welcome->rings[LOCAL_RING_IN]);
+	rings.out[OUTLET_DELIVERIES] = view_of(session, &welcome->rings[LOCAL_RING_DELIVERIES]);
+	*memory_fd = fd;
+	return hop_attach(&session->hop, &rings);
+fail:
+	close(fd);
+	return errno ? -errno : -ENOMEM;
+}
