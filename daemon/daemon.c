@@ -26,6 +26,7 @@
 #include "daemon/privileges.h"
 #include "daemon/quota.h"
 #include "daemon/router.h"
+#include "daemon/singleton.h"
 #include "daemon/store.h"
 #include "daemon/stream.h"
 #include "daemon/streams.h"
@@ -35,6 +36,8 @@
 #define GREETING_MS	10000
 #define STORE_ANSWER_S	30
 #define NAMES_BELIEVED_MS 60000
+#define SINGLETON_WAIT_MS 5000
+#define SINGLETON_PAUSE_MS 50
 #define LOCAL_RING_SIZE 1048576u /* not below the largest ring of a link (PERFORMANCE: a smaller one costs two thirds) */
 
 
@@ -453,6 +456,31 @@ static void explain_device(const char *device, int error)
 }
 
 /* -ENODEV for what no new attempt will mend. */
+/* One that is just stopping is waited for, so that a restart by hand works too. It still takes its nodes out of XenStore. */
+static int be_the_only_one(struct daemon *daemon)
+{
+	struct timeval pause = {.tv_usec = SINGLETON_PAUSE_MS * 1000};
+	struct event *timer = evtimer_new(daemon->base, on_no_answer, daemon);
+	int r = timer ? singleton_claim(&daemon->singleton) : -ENOMEM;
+
+	if (r == -EBUSY)
+		log_info("another xenmsgd runs in this domain: waiting %d s for its end", SINGLETON_WAIT_MS / 1000);
+	for (int waited = 0; r == -EBUSY && waited < SINGLETON_WAIT_MS; waited += SINGLETON_PAUSE_MS) {
+		event_add(timer, &pause);
+		event_base_dispatch(daemon->base);
+		r = daemon->stop_asked ? -EINTR : singleton_claim(&daemon->singleton);
+	}
+	if (timer)
+		event_free(timer);
+	if (r == -EBUSY)
+		log_error("another xenmsgd runs in this domain, and there can be only one: stop it first (systemctl stop xenmsgd)");
+	else if (r < 0 && r != -EINTR && r != -ENOMEM) {
+		log_warning("can't lock /dev/xen/evtchn: %s; that no other xenmsgd runs here isn't certain", strerror(-r));
+		r = 0;
+	}
+	return r;
+}
+
 static int start_xen(struct daemon *daemon)
 {
 	const char *what = "";
@@ -463,6 +491,9 @@ static int start_xen(struct daemon *daemon)
 		return r == -ENOMEM ? r : -ENODEV;
 	}
 	vchan_host_set_retired(daemon->host, restore_on_port_retired, daemon);
+	r = be_the_only_one(daemon);
+	if (r < 0)
+		return r;
 	r = store_new(&daemon->store, daemon->base);
 	if (r < 0) {
 		log_error("can't connect to XenStore: %s; in domain 0 start xenstored (systemctl start xenstored), in a guest there "
@@ -659,6 +690,7 @@ int daemon_new(struct daemon **out, const struct config *config)
 
 	if (!daemon)
 		return -ENOMEM;
+	daemon->singleton = -1;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	daemon->started = now.tv_sec;
 	daemon->config = *config;
@@ -730,6 +762,8 @@ void daemon_free(struct daemon *daemon)
 	access_free(daemon->access);
 	store_free(daemon->store);
 	vchan_host_free(daemon->host);
+	if (daemon->singleton >= 0) /* not before XenStore is as it was */
+		close(daemon->singleton);
 	if (daemon->term)
 		event_free(daemon->term);
 	if (daemon->interrupt)

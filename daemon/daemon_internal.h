@@ -40,6 +40,7 @@ struct daemon {
 	uint8_t instance[16];
 	char instance_text[37];
 	time_t started;
+	int singleton; /* the descriptor, or -1 */
 	bool has_relay;
 	bool stopping;
 

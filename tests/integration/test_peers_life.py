@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from library import Connection
-from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, deliver, eventually, works
+from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, deliver, eventually, tool, works
 
 ECONNRESET, EHOSTDOWN, EHOSTUNREACH, ENOTCONN = 104, 112, 113, 107
 
@@ -37,6 +37,35 @@ def test_both_daemons_killed_and_restarted(nodes):
     two.kill()
     two.start()
     one.start()
+    works(one, two)
+
+
+@pytest.mark.parametrize("socket", ["same", "other"])
+def test_a_second_daemon_in_a_domain_is_refused_and_the_first_notices_nothing(nodes, tmp_path, socket):
+    one, two = nodes(1, 2).values()
+    works(one, two)
+    before = one.link(2), two.link(1)
+    path = one.socket if socket == "same" else tmp_path / "s"
+    second = one.run_command(tool("xenmsgd"), "--config", tmp_path / "xenmsgd-1.conf", "--socket", path)
+    assert second.returncode == 1
+    assert b"there can be only one" in second.stderr
+    works(one, two)
+    for link, now in zip(before, (one.link(2), two.link(1))):
+        assert (now["since"], now["last_error"]) == (link["since"], link["last_error"])
+
+
+def test_a_daemon_waits_for_the_one_before_it_to_end(nodes):
+    one, two = nodes(1, 2).values()
+    works(one, two)
+    first, pid = one.daemon, one.pid
+    os.kill(pid, signal.SIGSTOP)
+    one.start(wait=False)
+    eventually(lambda: "waiting" in one.log.read_text(), "the second daemon waits")
+    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGCONT)
+    assert first.wait(timeout=30) == 0
+    eventually(lambda: one.log.read_text().count("listening"), "the second daemon listens")
+    one.wait_ready()
     works(one, two)
 
 
