@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
 #include "config.h"
 
 #include "cli/cli.h"
@@ -48,15 +49,41 @@ bool cli_option(struct cli *cli, int option, const char *command, const char *he
 	}
 }
 
-int cli_usage(const char *command, const char *format, ...)
+/* One line, whatever stands in it: addresses, paths, the words of a daemon or of a peer. Nothing unprintable gets to the terminal. */
+static void complain(const char *format, va_list arguments)
+{
+	char *text = NULL;
+
+	if (vasprintf(&text, format, arguments) < 0)
+		return;
+	for (char *c = text; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+	fprintf(stderr, "xenmsg: %s\n", text);
+	free(text);
+}
+
+void cli_complain(const char *format, ...)
 {
 	va_list arguments;
 
-	fputs("xenmsg: ", stderr);
 	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
+	complain(format, arguments);
 	va_end(arguments);
-	fprintf(stderr, "; try 'xenmsg %s%s--help'\n", command, *command ? " " : "");
+}
+
+int cli_usage(const char *command, const char *format, ...)
+{
+	va_list arguments;
+	char *text = NULL;
+	int r;
+
+	va_start(arguments, format);
+	r = vasprintf(&text, format, arguments);
+	va_end(arguments);
+	if (r >= 0)
+		cli_complain("%s; try 'xenmsg %s%s--help'", text, command, *command ? " " : "");
+	free(r >= 0 ? text : NULL);
 	return EXIT_USAGE;
 }
 
@@ -169,7 +196,7 @@ int cli_open(struct cli *cli, struct xenmsg **conn)
 		code = EXIT_OTHER;
 		text = strerror(-r);
 	}
-	fprintf(stderr, "xenmsg: %s: %s\n", path, text);
+	cli_complain("%s: %s", path, text);
 	return code;
 }
 
@@ -226,14 +253,10 @@ int cli_error(struct xenmsg *conn, const char *what, const char *subject, int er
 		reason = why;
 	else if (conn && !*reason && error == -EHOSTDOWN && (name_text = why_unknown(conn, subject)))
 		reason = name_text;
-	fprintf(stderr, "xenmsg: %s%s%s: ", what, *subject ? " " : "", subject);
-	/* The daemon's own words say more than ours. They may be a peer's: nothing unprintable gets to the terminal. */
-	if (*reason)
-		for (const char *c = reason; *c; c++)
-			fputc((unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c, stderr);
-	else
-		fputs(cause ? cause->text : strerror(-error), stderr);
-	fputc('\n', stderr);
+	/* The daemon's own words say more than ours. */
+	if (!*reason)
+		reason = cause ? cause->text : strerror(-error);
+	cli_complain("%s%s%s: %s", what, *subject ? " " : "", subject, reason);
 	free(why);
 	return cause ? (int)cause->code : EXIT_OTHER;
 }
@@ -244,18 +267,16 @@ void cli_note(const struct cli *cli, const char *format, ...)
 
 	if (cli->quiet)
 		return;
-	fputs("xenmsg: ", stderr);
 	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
+	complain(format, arguments);
 	va_end(arguments);
-	fputc('\n', stderr);
 }
 
 /* Who reads from us and has enough needs no complaint. */
 static int output_failed(void)
 {
 	if (errno != EPIPE)
-		fprintf(stderr, "xenmsg: can't write to standard output: %s\n", strerror(errno));
+		cli_complain("can't write to standard output: %s", strerror(errno));
 	return EXIT_OTHER;
 }
 

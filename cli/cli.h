@@ -51,7 +51,9 @@ enum {
 
 /* Handles an option that isn't the command's own. True: go on; false: end with *code. */
 bool cli_option(struct cli *cli, int option, const char *command, const char *help, int *code);
-/* One line on stderr that says how the command was misused. Returns EXIT_USAGE. */
+/* One line on stderr, without anything unprintable, whatever stands in the arguments. */
+void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same, about how the command was misused. Returns EXIT_USAGE. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Seconds, perhaps with a fraction, as milliseconds; false if that is none. */
 bool cli_parse_seconds(const char *text, int *timeout_ms);

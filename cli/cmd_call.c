@@ -35,7 +35,7 @@ static int call(struct xenmsg *conn, const char *address, const void *data, size
 	int r;
 
 	if (size > xenmsg_max_message(conn)) {
-		fprintf(stderr, "xenmsg: call %s: the request is larger than the limit of %zu bytes\n", address,
+		cli_complain("call %s: the request is larger than the limit of %zu bytes", address,
 			xenmsg_max_message(conn));
 		return EXIT_LIMIT;
 	}
@@ -43,7 +43,7 @@ static int call(struct xenmsg *conn, const char *address, const void *data, size
 	if (r == 0)
 		return print_reply(reply);
 	if (xenmsg_answered(conn)) {
-		fprintf(stderr, "xenmsg: call %s: the server answered with an error: %s\n", address, strerror(-r));
+		cli_complain("call %s: the server answered with an error: %s", address, strerror(-r));
 		return EXIT_OTHER;
 	}
 	return cli_error(conn, "call", address, r);
@@ -59,7 +59,7 @@ static int call_with_file(struct xenmsg *conn, const char *address, const char *
 	if (r == 0 || r == -EMSGSIZE) {
 		code = call(conn, address, data, size, timeout_ms);
 	} else {
-		fprintf(stderr, "xenmsg: %s: %s\n", file ? file : "standard input", strerror(-r));
+		cli_complain("%s: %s", file ? file : "standard input", strerror(-r));
 		code = EXIT_OTHER;
 	}
 	free(data);
@@ -87,7 +87,7 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 			break;
 		case OPTION_TIMEOUT:
 			if (!cli_parse_seconds(optarg, &timeout_ms) || timeout_ms == 0)
-				return cli_usage("call", "--timeout takes a number of seconds above 0, not '%s'", optarg);
+				return cli_usage("call", "--timeout takes a number of seconds above 0, at most 2147483, not '%s'", optarg);
 			break;
 		default:
 			if (!cli_option(cli, option, "call", help, &code))

@@ -75,7 +75,7 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 	if (stdio.error && stdio.at_stream) {
 		code = cli_error(conn, command, subject, stdio.error == EPIPE ? -ECONNRESET : -stdio.error);
 	} else if (stdio.error && stdio.error != EPIPE) {
-		fprintf(stderr, "xenmsg: %s %s: standard input or output: %s\n", command, subject, strerror(stdio.error));
+		cli_complain("%s %s: standard input or output: %s", command, subject, strerror(stdio.error));
 		code = EXIT_OTHER;
 	}
 	pump_free(pump);
@@ -127,7 +127,7 @@ static int run_for(int stream, const struct xenmsg_peer *peer, char **command)
 	command_set_sender(peer->domid, peer->domain_name, peer->uid, peer->pid);
 	if (dup2(stream, STDIN_FILENO) >= 0 && dup2(stream, STDOUT_FILENO) >= 0)
 		execvp(command[0], command);
-	fprintf(stderr, "xenmsg: listen: %s: %s\n", command[0], strerror(errno));
+	cli_complain("listen: %s: %s", command[0], strerror(errno));
 	_exit(127);
 }
 
@@ -151,7 +151,7 @@ static int serve(struct xenmsg *conn, const char *endpoint, char **command)
 			return cli_error(conn, "listen on", endpoint, stream);
 		r = run_for(stream, &peer, command);
 		if (r < 0)
-			fprintf(stderr, "xenmsg: listen on %s: can't start a process: %s\n", endpoint, strerror(-r));
+			cli_complain("listen on %s: can't start a process: %s", endpoint, strerror(-r));
 	}
 	return EXIT_DONE;
 }

@@ -248,12 +248,12 @@ static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 	if (forward->dials-- == DIALS_MAX)
 		pause_source(forward, false);
 	if (dial->target < 0) {
-		fprintf(stderr, "xenmsg: forward: %s can't be reached: %s\n", forward->target.text,
+		cli_complain("forward: %s can't be reached: %s", forward->target.text,
 			strerror(-dial->target));
 		end_of(&forward->source, dial->source).break_socket(dial->source);
 	} else if (!pump_new(forward->base, end_of(&forward->source, dial->source),
 			     end_of(&forward->target, dial->target), on_pump_done, forward)) {
-		fprintf(stderr, "xenmsg: forward: out of memory\n");
+		cli_complain("forward: out of memory");
 	}
 	free(dial);
 }
@@ -266,7 +266,7 @@ static void take(struct forward *forward, int source)
 	if (dial)
 		*dial = (struct dial){.forward = forward, .source = source};
 	if (!dial || pthread_create(&thread, NULL, dial_target, dial) != 0) {
-		fprintf(stderr, "xenmsg: forward: too many connections\n");
+		cli_complain("forward: too many connections");
 		end_of(&forward->source, source).break_socket(source);
 		free(dial);
 		return;
@@ -362,7 +362,7 @@ static int listen_socket(struct forward *forward)
 	if (found)
 		freeaddrinfo(found);
 	if (!forward->listener) {
-		fprintf(stderr, "xenmsg: forward: can't listen on %s: %s\n", source->text, strerror(-error));
+		cli_complain("forward: can't listen on %s: %s", source->text, strerror(-error));
 		return EXIT_OTHER;
 	}
 	return 0;

@@ -114,7 +114,7 @@ static int list(struct cli *cli, const char *command, const char *subject, const
 	answer = json_tokener_parse(text);
 	entries = list_in(answer);
 	if (!entries) {
-		fprintf(stderr, "xenmsg: %s: the daemon's answer is no JSON list\n", command);
+		cli_complain("%s: the daemon's answer is no JSON list", command);
 		code = EXIT_OTHER;
 	} else if (as_json) {
 		puts(json_object_to_json_string_ext(entries, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));

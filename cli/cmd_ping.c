@@ -92,7 +92,7 @@ static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain,
 	}
 	if (pings.answered == 0) {
 		if (error == -ETIMEDOUT) {
-			fprintf(stderr, "xenmsg: ping %s: no answer\n", domain);
+			cli_complain("ping %s: no answer", domain);
 			return EXIT_TIMED_OUT;
 		}
 		return cli_error(conn, "ping", domain, error);
@@ -123,11 +123,11 @@ int cmd_ping(struct cli *cli, int argc, char **argv)
 			break;
 		case OPTION_INTERVAL:
 			if (!cli_parse_seconds(optarg, &ping.interval_ms))
-				return cli_usage("ping", "--interval takes a number of seconds, not '%s'", optarg);
+				return cli_usage("ping", "--interval takes a number of seconds, at most 2147483, not '%s'", optarg);
 			break;
 		case OPTION_TIMEOUT:
 			if (!cli_parse_seconds(optarg, &ping.timeout_ms))
-				return cli_usage("ping", "--timeout takes a number of seconds, not '%s'", optarg);
+				return cli_usage("ping", "--timeout takes a number of seconds, at most 2147483, not '%s'", optarg);
 			break;
 		default:
 			if (!cli_option(cli, option, "ping", help, &code))

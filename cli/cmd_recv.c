@@ -114,11 +114,11 @@ static int run_command(struct recv *recv, struct xenmsg_message *message)
 		set_number("XENMSG_SENDER_GID", xenmsg_message_sender_gid(message));
 		set_number("XENMSG_SENDER_PID", xenmsg_message_sender_pid(message));
 		execl("/bin/sh", "sh", "-c", recv->exec, (char *)NULL);
-		fprintf(stderr, "xenmsg: /bin/sh: %s\n", strerror(errno));
+		cli_complain("/bin/sh: %s", strerror(errno));
 		_exit(127);
 	}
 	if (pid < 0)
-		fprintf(stderr, "xenmsg: can't run '%s': %s\n", recv->exec, strerror(errno));
+		cli_complain("can't run '%s': %s", recv->exec, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	if (pid < 0)
@@ -176,7 +176,7 @@ static int receive(struct recv *recv, struct xenmsg *conn, const char *endpoint,
 		if (r == -EINTR)
 			return EXIT_DONE;
 		if (r == -ETIMEDOUT) {
-			fprintf(stderr, "xenmsg: recv on %s: no message within %.3g s\n", endpoint, timeout_ms / 1000.0);
+			cli_complain("recv on %s: no message within %.3g s", endpoint, timeout_ms / 1000.0);
 			return EXIT_TIMED_OUT;
 		}
 		if (r < 0)
@@ -213,7 +213,7 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 			break;
 		case OPTION_TIMEOUT:
 			if (!cli_parse_seconds(optarg, &timeout_ms))
-				return cli_usage("recv", "--timeout takes a number of seconds, not '%s'", optarg);
+				return cli_usage("recv", "--timeout takes a number of seconds, at most 2147483, not '%s'", optarg);
 			break;
 		case OPTION_JSON:
 			recv.json = true;

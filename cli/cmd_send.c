@@ -73,7 +73,7 @@ static int send_one(struct send *send, const void *data, size_t size, bool progr
 	else
 		r = xenmsg_send(send->conn, send->address, data, size, send->timeout_ms);
 	if (r == -EMSGSIZE && size > xenmsg_max_message(send->conn)) {
-		fprintf(stderr, "xenmsg: send to %s: the message has %zu bytes, the limit is %zu\n", send->address, size,
+		cli_complain("send to %s: the message has %zu bytes, the limit is %zu", send->address, size,
 			xenmsg_max_message(send->conn));
 		return EXIT_LIMIT;
 	}
@@ -89,7 +89,7 @@ static int send_file(struct send *send, const char *path)
 	size_t size;
 
 	if (fd < 0) {
-		fprintf(stderr, "xenmsg: %s: %s\n", path, strerror(errno));
+		cli_complain("%s: %s", path, strerror(errno));
 		return EXIT_OTHER;
 	}
 	r = payload_read(fd, xenmsg_max_message(send->conn), &data, &size);
@@ -97,14 +97,14 @@ static int send_file(struct send *send, const char *path)
 		if (r == -EMSGSIZE && fstat(fd, &info) == 0 && (size_t)info.st_size > size)
 			size = (size_t)info.st_size;
 		if (size > xenmsg_max_message(send->conn)) {
-			fprintf(stderr, "xenmsg: send to %s: the message has %s%zu bytes, the limit is %zu\n", send->address,
+			cli_complain("send to %s: the message has %s%zu bytes, the limit is %zu", send->address,
 				r == -EMSGSIZE ? "at least " : "", size, xenmsg_max_message(send->conn));
 			code = EXIT_LIMIT;
 		} else {
 			code = send_one(send, data, size, progress);
 		}
 	} else {
-		fprintf(stderr, "xenmsg: %s: %s\n", path ? path : "standard input", strerror(-r));
+		cli_complain("%s: %s", path ? path : "standard input", strerror(-r));
 		code = EXIT_OTHER;
 	}
 	free(data);
@@ -282,7 +282,7 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 			break;
 		case OPTION_TIMEOUT:
 			if (!cli_parse_seconds(optarg, &send.timeout_ms) || send.timeout_ms == 0)
-				return cli_usage("send", "--timeout takes a number of seconds above 0, not '%s'", optarg);
+				return cli_usage("send", "--timeout takes a number of seconds above 0, at most 2147483, not '%s'", optarg);
 			timed = true;
 			break;
 		case OPTION_NO_WAIT:

@@ -215,7 +215,7 @@ static void run_command(struct job *job, const int in[2], const int out[2])
 			   xenmsg_message_sender_uid(request), xenmsg_message_sender_pid(request));
 	if (dup2(in[0], STDIN_FILENO) >= 0 && dup2(out[1], STDOUT_FILENO) >= 0)
 		execvp(command[0], command);
-	fprintf(stderr, "xenmsg: serve: %s: %s\n", command[0], strerror(errno));
+	cli_complain("serve: %s: %s", command[0], strerror(errno));
 	_exit(127);
 }
 

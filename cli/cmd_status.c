@@ -195,7 +195,7 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 	status = json_tokener_parse(text);
 	free(text);
 	if (!status) {
-		fputs("xenmsg: status: the daemon's answer is no JSON\n", stderr);
+		cli_complain("status: the daemon's answer is no JSON");
 		return EXIT_OTHER;
 	}
 	if (json) {

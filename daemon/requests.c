@@ -100,6 +100,21 @@ static void explain_policy(struct daemon *daemon, struct session *session, uint3
 		reply_json(session, request, access_explain(daemon->access, domid, (uint32_t)uid, to));
 }
 
+/* For a link that can't be made the status has the words, which may be a peer's. */
+static const char *why_not(int error)
+{
+	switch (error) {
+	case EINVAL:
+		return "that can't be a domain";
+	case EHOSTDOWN:
+		return "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there";
+	case EHOSTUNREACH:
+		return "";
+	default:
+		return strerror(error);
+	}
+}
+
 static void answer_query(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text text)
 {
 	const struct status_sources sources = {
@@ -139,7 +154,7 @@ static void answer_query(struct daemon *daemon, struct session *session, uint32_
 	else if (router_resolve(daemon->router, query + 10, &domid) < 0)
 		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
 	else if (domid != daemon->domid && !peers_is_up(daemon->peers, domid))
-		reply_error(session, request, EHOSTDOWN, "no such domain, or no daemon in it");
+		reply_error(session, request, EHOSTDOWN, why_not(EHOSTDOWN));
 	else
 		reply_json(session, request, status_endpoints(&sources, domid));
 }
@@ -150,7 +165,7 @@ static void on_ping_result(void *userdata, uint32_t request, int64_t result)
 	uint8_t rtt[8];
 
 	if (result < 0)
-		reply_error(session, request, (int)-result, strerror((int)-result));
+		reply_error(session, request, (int)-result, why_not((int)-result));
 	else
 		session_reply(session, request, 0, rtt, frame_u64_encode((uint64_t)result, rtt));
 }
@@ -177,7 +192,7 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 	if (r == 0)
 		r = links_ping(daemon->links, domid, on_ping_result, session, request);
 	if (r < 0)
-		reply_error(session, request, -r, r == -EINVAL ? "that can't be a domain" : strerror(-r));
+		reply_error(session, request, -r, why_not(-r));
 }
 
 static int on_request(void *userdata, struct session *session, const struct frame_header *header,

@@ -127,3 +127,25 @@ def test_without_a_daemon_every_command_says_so(tmp_path, command):
 def test_wrong_usage_is_told_in_one_line(arguments):
     done = subprocess.run([tool("xenmsg"), *arguments], capture_output=True, check=False)
     assert done.returncode == EXIT_USAGE and done.stdout == b"" and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("command", [["send", "2:in\nbox", "x"], ["recv", "a\x1b[2Jb"], ["ping", "a:\rb"], ["send", "2:x", "--file", "/nix\n"],
+                                     ["send", "--timeout", "\n", "2:x"], ["no\nsuch"], ["peers", "--socket", "/nix\n/s"]])
+def test_an_error_is_one_printable_line_whatever_was_typed(nodes, command):
+    nodes(1)
+    done = nodes.by_domid[1].xenmsg(*command)
+    assert done.returncode != 0 and done.stdout == b""
+    assert done.stderr.endswith(b"\n") and done.stderr[:-1].decode().isprintable(), done.stderr
+
+
+def test_a_ping_to_nobody_says_what_to_do(nodes):
+    one = nodes(1)[1]
+    for command in (["ping", "77"], ["endpoints", "77"]):
+        done = one.xenmsg(*command)
+        assert done.returncode == EXIT_UNREACHABLE
+        assert b"no such domain, or no xenmsgd runs in it; 'xenmsg peers'" in done.stderr, done.stderr
+
+
+def test_a_number_of_seconds_that_is_too_large_says_the_limit(nodes):
+    done = nodes(1)[1].xenmsg("send", "--timeout", "1e9", "1:x", "y")
+    assert done.returncode == 2 and b"at most 2147483" in done.stderr
