@@ -23,6 +23,7 @@
 #include "daemon/log.h"
 #include "daemon/notify.h"
 #include "daemon/peers.h"
+#include "daemon/queries.h"
 #include "daemon/privileges.h"
 #include "daemon/quota.h"
 #include "daemon/router.h"
@@ -618,11 +619,15 @@ static int start_router(struct daemon *daemon)
 		.stream = incoming_stream,
 		.changed = endpoints_changed,
 	};
+	int r;
 
 	daemon->watches = watches_new(daemon->domid, name_of, daemon);
 	if (!daemon->watches)
 		return -ENOMEM;
 	watches_domain(daemon->watches, daemon->domid, true);
+	r = queries_new(&daemon->queries, &daemon->relay, requests_answer_query, daemon);
+	if (r < 0)
+		return r;
 	daemon->streams = streams_new(&daemon->relay, route_stream, daemon);
 	if (!daemon->streams)
 		return -ENOMEM;
@@ -759,6 +764,7 @@ void daemon_free(struct daemon *daemon)
 	router_free(daemon->router);
 	directory_free(daemon->directory);
 	watches_free(daemon->watches);
+	queries_free(daemon->queries);
 	access_free(daemon->access);
 	store_free(daemon->store);
 	vchan_host_free(daemon->host);

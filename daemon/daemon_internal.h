@@ -29,6 +29,7 @@ struct daemon {
 	struct access *access;
 	struct directory *directory;
 	struct watches *watches;
+	struct queries *queries;
 	struct router *router;
 	struct links *links;
 	struct peers *peers;
@@ -56,6 +57,8 @@ struct daemon {
 
 /* requests.c: what sessions call. */
 extern const struct session_ops requests_session_ops;
+/* requests.c: what the questions that wait are answered by. */
+void requests_answer_query(void *userdata, struct session *session, uint32_t request, struct frame_text text);
 
 /* restore.c: the watch on our own `domid`. */
 void restore_on_domid_changed(void *userdata, const char *untrusted_path);

@@ -187,6 +187,8 @@ void hop_event(struct hop *hop);
 void hop_finish(struct hop *hop);
 /* Queues a frame of the session itself (not about a channel). -ENOBUFS if the other end has let too many pile up. */
 int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length);
+/* Frames of hop_send() wait for room. */
+bool hop_has_unsent(const struct hop *hop);
 /* Ends the session at the end of this turn. Only the first reason counts. */
 void hop_fail(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void hop_mark_dirty(struct hop *hop);

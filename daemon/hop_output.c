@@ -157,6 +157,11 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	return 0;
 }
 
+bool hop_has_unsent(const struct hop *hop)
+{
+	return evbuffer_get_length(hop->control) > 0;
+}
+
 void hop_farewell(struct hop *hop, const void *payload, uint32_t length)
 {
 	if (space_for(hop, &hop->out[OUTLET_MAIN], frame_size(length)))

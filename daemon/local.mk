@@ -31,6 +31,7 @@ libdaemon_la_SOURCES = \
 	daemon/privileges.c daemon/privileges.h \
 	daemon/private_ring.h \
 	daemon/quota.c daemon/quota.h \
+	daemon/queries.c daemon/queries.h \
 	daemon/relay.c \
 	daemon/requests.c \
 	daemon/restore.c \

@@ -17,10 +17,13 @@
 #include "daemon/link.h"
 #include "daemon/local.h"
 #include "daemon/peers.h"
+#include "daemon/queries.h"
 #include "daemon/router.h"
 #include "daemon/status.h"
 #include "daemon/streams.h"
 #include "daemon/watches.h"
+
+#define QUERY_MAX (32 + DOMAIN_NAME_MAX + ENDPOINT_NAME_MAX)
 
 static void reply_error(struct session *session, uint32_t request, int error, const char *why)
 {
@@ -115,8 +118,9 @@ static const char *why_not(int error)
 	}
 }
 
-static void answer_query(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text text)
+void requests_answer_query(void *userdata, struct session *session, uint32_t request, struct frame_text text)
 {
+	struct daemon *daemon = userdata;
 	const struct status_sources sources = {
 		.config = &daemon->config,
 		.domid = daemon->domid,
@@ -132,13 +136,9 @@ static void answer_query(struct daemon *daemon, struct session *session, uint32_
 		.store = daemon->store,
 		.host = daemon->host,
 	};
-	char query[32 + DOMAIN_NAME_MAX + ENDPOINT_NAME_MAX];
+	char query[QUERY_MAX + 1];
 	uint32_t domid;
 
-	if (text.size >= sizeof(query)) {
-		reply_error(session, request, EINVAL, "no such query");
-		return;
-	}
 	memcpy(query, text.data, text.size);
 	query[text.size] = '\0';
 	if (!strcmp(query, "status"))
@@ -157,6 +157,18 @@ static void answer_query(struct daemon *daemon, struct session *session, uint32_
 		reply_error(session, request, EHOSTDOWN, why_not(EHOSTDOWN));
 	else
 		reply_json(session, request, status_endpoints(&sources, domid));
+}
+
+static void ask(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text text)
+{
+	int r = -EINVAL;
+
+	if (text.size <= QUERY_MAX)
+		r = queries_add(daemon->queries, session, request, text);
+	if (r == -ENOBUFS)
+		session_cut_off(session, r, "the program asks more before it is answered than it may");
+	else if (r < 0)
+		reply_error(session, request, -r, r == -EINVAL ? "no such query" : strerror(-r));
 }
 
 static void on_ping_result(void *userdata, uint32_t request, int64_t result)
@@ -226,7 +238,7 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		reply_error(session, header->channel, -r, r ? "no such watch" : "");
 		return 0;
 	case FRAME_QUERY:
-		answer_query(daemon, session, header->channel, text);
+		ask(daemon, session, header->channel, text);
 		return 0;
 	default:
 		ping_domain(daemon, session, header->channel, text);
@@ -275,6 +287,7 @@ static void session_gone(void *userdata, struct session *session)
 	router_unbind_all(daemon->router, session_hop(session));
 	streams_forget_session(daemon->streams, session);
 	watches_remove_session(daemon->watches, session);
+	queries_forget_session(daemon->queries, session);
 	if (daemon->links) /* NULL where a restore has failed */
 		links_ping_cancel(daemon->links, session);
 	local_remove(daemon->local, session);

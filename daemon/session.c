@@ -497,3 +497,13 @@ bool session_shares_memory(const struct session *session)
 {
 	return session->memory != NULL;
 }
+
+bool session_has_unread(const struct session *session)
+{
+	return hop_has_unsent(&session->hop);
+}
+
+unsigned *session_questions(struct session *session)
+{
+	return &session->questions;
+}

@@ -66,5 +66,9 @@ int session_socket(const struct session *session);
 const char *session_comm(const struct session *session);
 bool session_is_running(const struct session *session);
 bool session_shares_memory(const struct session *session);
+/* Something that it was told, or answered, waits until it has read what came before. */
+bool session_has_unread(const struct session *session);
+/* How many of its questions wait; queries.c keeps count. */
+unsigned *session_questions(struct session *session);
 
 #endif

@@ -14,7 +14,7 @@ import pytest
 
 from library import Connection
 from messaging import EXIT_LIMIT, FAST, PATIENCE, Holder, eventually
-from protocol import BIND, GOODBYE, Program
+from protocol import BIND, GOODBYE, MORE, QUERY, Program, frame
 from test_limits import limits, open_to_others
 from test_streams import RawStream, open_stream, ready, sees_reset
 
@@ -262,6 +262,61 @@ def test_streams_of_a_greedy_user_end_in_enobufs_that_says_why(nodes, user):
     # Streams of who has gone wait on, as connections in the backlog of listen(2) do, until the program that should fetch them goes.
     eventually(lambda: account(two, "peer", 1)["descriptors"]["used"] == 0, "nothing waits any more")
     eventually(lambda: not account(one, "uid", GREEDY), "it has nothing here any more")
+
+
+def asks_without_end(path, tell, stopped):
+    programs = [Program(path) for _ in range(100)]
+    questions = b"".join(frame(QUERY, b"status", channel=number) for number in range(1, 51))
+    told = False
+    while not stopped():
+        for program in programs:
+            program.socket.send(questions)
+        if not told:
+            tell(len(programs))
+            told = True
+        for program in programs:
+            last = 0
+            while last < 50 and not stopped():
+                got = program.receive_from_socket(timeout=60)
+                last += not got.flags & MORE
+
+
+def test_a_user_who_asks_without_end_delays_nobody(nodes, user):
+    """The daemon's account of itself grows with the programs that ask for it."""
+    pair = nodes(1, 2)
+    one = pair[1]
+    with Pace(one, pair[2]) as pace:
+        greedy = user(GREEDY, one, asks_without_end)
+        greedy.next()
+        times = []
+        for _ in range(20):
+            start = time.monotonic()
+            with Program(one.socket, timeout=60) as newcomer:
+                assert json.loads(newcomer.query("status"))["domid"] == 1
+            times.append(time.monotonic() - start)
+        pace.is_kept()
+    assert statistics.median(times) < 0.25 * PATIENCE, times
+
+
+def test_answers_that_nobody_reads_take_little_memory(nodes, user):
+    def asks(path, tell, stopped):
+        programs = [Program(path) for _ in range(200)]
+        for _ in range(30):
+            for number, program in enumerate(programs):
+                program.socket.send(frame(QUERY, b"status", channel=1 + number % 60))
+        tell(True)
+        while not stopped():
+            time.sleep(0.01)
+
+    def memory():
+        with open(f"/proc/{one.pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * resource.getpagesize() >> 20
+    one = nodes(1)[1]
+    before = memory()
+    user(GREEDY, one, asks).next()
+    for _ in range(300):
+        one.status()
+    assert memory() - before < 120, (before, memory())
 
 
 def test_a_program_too_many_always_hears_that_it_is_over_a_limit(nodes):
