@@ -59,8 +59,9 @@ receive() {
 		xenmsg recv --verbose "$@" "$endpoint" >"/tmp/$endpoint.got" 2>"/tmp/$endpoint.err"
 		echo $? >"/tmp/$endpoint.status"
 	) &
-	eventually 20 [ -s "/tmp/$endpoint.err" ] && grep -q bound "/tmp/$endpoint.err"
+	eventually 20 is_decided "$endpoint" && grep -q bound "/tmp/$endpoint.err"
 }
+is_decided() { grep -q bound "/tmp/$1.err" || [ -s "/tmp/$1.status" ]; }
 
 # has_bound ENDPOINT: some program of this domain
 has_bound() { xenmsg endpoints self | grep -qw "$1"; }

@@ -14,7 +14,7 @@ save_and_restore() {
 	xl restore /tmp/saved
 	rm /tmp/saved
 	xl domid "$1" >"/run/rig/$1.domid"
-	eventually 30 on "$1" true
+	eventually 30 on "$1" 'xenstore-write data/rig-up 1' # with its data, that has gone, too
 }
 
 sender_has_ended() { ended u1 flow-sender 5 8; }

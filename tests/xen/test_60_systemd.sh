@@ -68,7 +68,7 @@ test_systemd_restarts_a_restored_daemon_that_is_not_root() {
 	xl restore /tmp/saved
 	rm /tmp/saved
 	xl domid u4 >/run/rig/u4.domid
-	eventually 30 on u4 true
+	eventually 30 on u4 'xenstore-write data/rig-up 1'
 	unit 'knows_itself() { xenmsg status --json | grep -qE "^ *\"domid\": *'"$(domid u4)"',"; }; eventually 30 knows_itself'
 	arrives dom0 u4
 	unit 'systemctl restart xenmsgd && pidof xenmsg-keeper'
