@@ -183,6 +183,8 @@ void hop_detach(struct hop *hop);
 
 /* The other end notified, or may have moved: takes in what is there, notes what was taken, lets waiting output go on. */
 void hop_event(struct hop *hop);
+/* The same without a notification: one may have been lost. */
+void hop_look(struct hop *hop);
 /* The other end has gone: takes in all that it wrote, and notes what it had taken, before its session ends. */
 void hop_finish(struct hop *hop);
 /* Queues a frame of the session itself (not about a channel). -ENOBUFS if the other end has let too many pile up. */

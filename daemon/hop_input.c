@@ -459,13 +459,19 @@ void hop_input(struct hop *hop)
 	hop_mark_dirty(hop); /* it may have taken more since */
 }
 
-void hop_event(struct hop *hop)
+void hop_look(struct hop *hop)
 {
 	if (!hop->attached || hop->has_failed)
 		return;
-	hop->rx.notifications++;
 	hop_take_in(hop);
 	hop_mark_dirty(hop);
+}
+
+void hop_event(struct hop *hop)
+{
+	if (hop->attached && !hop->has_failed)
+		hop->rx.notifications++;
+	hop_look(hop);
 }
 
 void hop_finish(struct hop *hop)

@@ -526,6 +526,11 @@ static void beat(struct link *link, uint64_t now)
 
 	if (link->state != LINK_UP && link->state != LINK_GREETING)
 		return;
+	/* Who was asked to wake us does it once, so after an event that was lost nobody would. And a peer isn't dead whose words lie there
+	 * unread, since it was we who stood still. */
+	hop_look(&link->hop);
+	if (link->state != LINK_UP && link->state != LINK_GREETING)
+		return;
 	if (link->hop.channels || link->pings)
 		link->used_ms = now;
 	if (now - link->heard_ms >= options->dead_after_ms) {

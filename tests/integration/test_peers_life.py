@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -189,6 +190,40 @@ def test_heartbeats_find_a_peer_that_stands_still_and_it_is_found_again(nodes, h
         host.sim("unpause", 2)
     eventually(lambda: one.xenmsg("send", "2:none", "x").returncode == 3, "it answers again")
     works(one, two)
+
+
+@pytest.mark.parametrize("deaf", [1, 2])
+def test_a_lost_event_is_made_good_by_the_next_heartbeat(nodes, host, deaf):
+    """Else what waits in the ring would wait until the link is taken for dead, for who is asked to be woken isn't woken twice."""
+    one, two = nodes(1, 2, config="[links]\nheartbeat = 1s\ndead-after = 1h\n").values()
+    works(one, two)
+    before = one.link(2)["since"], two.link(1)["since"]
+    for _ in range(3):
+        host.fault("lose-event", deaf, 1)
+        deliver(one, two)
+    assert (one.link(2)["since"], two.link(1)["since"]) == before
+
+
+def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
+    """With an hour between them it doesn't wake at all, though links, a program and an endpoint are there."""
+    def sleeps(node):
+        total = 0
+        for task in os.listdir(f"/proc/{node.pid}/task"):
+            with open(f"/proc/{node.pid}/task/{task}/status", encoding="utf-8") as status:
+                total += sum(int(line.split()[1]) for line in status if line.startswith("voluntary_ctxt"))
+        return total
+
+    def settled():
+        before = [sleeps(node) for node in all_nodes]
+        time.sleep(0.5)  # what has to be seen is that nothing happens
+        return [sleeps(node) for node in all_nodes] == before
+
+    all_nodes = list(nodes(0, 1, 2, config="[links]\nheartbeat = 1h\ndead-after = 3h\n").values())
+    works(all_nodes[1], all_nodes[2])
+    with Connection(all_nodes[1].socket) as program:
+        assert program.bind("quiet") == 0
+        eventually(settled, "nothing happens any more")
+        assert settled() and settled()  # no timer of a second or so either
 
 
 def test_sends_during_the_death_of_a_link_all_end(nodes):
