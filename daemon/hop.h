@@ -135,6 +135,7 @@ struct hop {
 	uint32_t in_sequence, out_sequence;
 	uint64_t in_position, out_position; /* bytes of frames in this session */
 	uint32_t unreleased;
+	int64_t budget; /* bytes of input that this turn takes at most; requests lower it */
 
 	struct channel_end **table; /* by number */
 	uint32_t table_size;

@@ -15,6 +15,7 @@
 
 #define CHUNK	       32768u	/* bytes after which the other side gets to see, or gets back, what was done */
 #define INPUT_BUDGET   262144u	/* bytes of one hop's input in a turn */
+#define REQUEST_COST   65536u	/* of it takes a request: 24 bytes may ask for much work */
 #define STUCK_MS       10
 #define STUCK_BYTES    16384u	/* less than this in that time: stuck */
 #define POLL_FIRST_MS  2
@@ -313,6 +314,8 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	default:
 		if (header->type >= FRAME_OPTIONAL)
 			return 0;
+		if (hop->kind == HOP_LOCAL)
+			hop->budget -= REQUEST_COST;
 		return hop->ops->control(hop->owner, header, payload);
 	}
 }
@@ -424,13 +427,14 @@ static void read_frames(struct hop *hop)
 	uint32_t missing = 1;
 	int r;
 
+	hop->budget = INPUT_BUDGET;
 	while (hop->attached && !hop->has_failed && !hop->blocked_on) {
 		r = take_next(hop, &missing);
 		if (r < 0)
 			break;
 		if (hop->unreleased >= CHUNK)
 			give_back(hop);
-		if (r > 0 && hop->in_position - start >= INPUT_BUDGET) {
+		if (r > 0 && (int64_t)(hop->in_position - start) >= hop->budget) {
 			hop_mark_unfinished(hop);
 			break;
 		}

@@ -55,6 +55,8 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	case FRAME_UNWATCH:
 	case FRAME_QUERY:
 	case FRAME_PROBE:
+		if (session->hop.finishing)
+			return 0; /* nobody is there to be answered, and there may be thousands */
 		return session->ops->request(session->userdata, session, header, payload);
 	case FRAME_GOODBYE:
 		session->hop.said_goodbye = true;
@@ -74,10 +76,12 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 static void on_notify(void *owner)
 {
 	struct session *session = owner;
+	const struct timeval at_once = {0};
 	const uint64_t one = 1;
 
+	/* Not by event_active(): the loop would come to it before it looks at the others' descriptors. */
 	if (session->to_socket)
-		event_active(session->pump_event, EV_TIMEOUT, 0);
+		event_add(session->pump_event, &at_once);
 	else if (write(session->wake_program, &one, sizeof(one)) < 0)
 		log_debug("waking pid %d: %s", session->credentials.pid, strerror(errno));
 }

@@ -376,6 +376,54 @@ static void name_of_a_program_is_plain_text(void **state)
 	scene_stop(&scene);
 }
 
+/* Many at once, and they are in before the daemon looks. */
+static void ask_at_once(struct scene *scene, unsigned count)
+{
+	uint8_t frame[FRAME_HEADER_SIZE + 8] = {0}, frames[1000 * sizeof(frame)];
+
+	assert_true(count <= 1000);
+	say_hello(scene, PROTOCOL_MAJOR, 0);
+	expect(scene, FRAME_WELCOME);
+	frame_header_encode(&(struct frame_header){.type = FRAME_UNBIND, .length = 5, .channel = 1}, frame);
+	memcpy(frame + FRAME_HEADER_SIZE, "inbox", 5);
+	for (unsigned i = 0; i < count; i++)
+		memcpy(frames + i * sizeof(frame), frame, sizeof(frame));
+	assert_int_equal(send(scene->fd, frames, count * sizeof(frame), MSG_NOSIGNAL), count * sizeof(frame));
+}
+
+/* A request may be much work: who makes thousands lets the others have their turns. */
+static void requests_are_bounded_in_a_turn(void **state)
+{
+	struct scene scene;
+	unsigned before = 0, turns = 0;
+
+	(void)state;
+	scene_start(&scene, 10000);
+	ask_at_once(&scene, 1000);
+	while (scene.requests < 1000 && turns++ < 10000) {
+		event_base_loop(scene.base, EVLOOP_NONBLOCK | EVLOOP_ONCE);
+		assert_true(scene.requests - before <= 20);
+		before = scene.requests;
+	}
+	assert_int_equal(scene.requests, 1000);
+	assert_int_equal(scene.gone, 0);
+	scene_stop(&scene);
+}
+
+static void requests_of_a_program_that_has_gone_are_let_be(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene, 10000);
+	ask_at_once(&scene, 1000);
+	assert_int_equal(shutdown(scene.fd, SHUT_RDWR), 0);
+	run(&scene);
+	assert_int_equal(scene.gone, 1);
+	assert_true(scene.requests < 200);
+	scene_stop(&scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -390,6 +438,8 @@ int main(void)
 		cmocka_unit_test(end_of_file_at_any_time_leaves_nothing_behind),
 		cmocka_unit_test(without_descriptors_left_the_program_is_told),
 		cmocka_unit_test(name_of_a_program_is_plain_text),
+		cmocka_unit_test(requests_are_bounded_in_a_turn),
+		cmocka_unit_test(requests_of_a_program_that_has_gone_are_let_be),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);
