@@ -3,6 +3,7 @@
 /* policy check: which rule decides about a sender and an endpoint here. */
 
 #include <json-c/json.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +63,11 @@ static int check(struct cli *cli, const char *from, const char *to, bool as_json
 	if (code)
 		return code;
 	r = xenmsg_query(conn, question, &text);
+	if (r == -EINVAL) {
+		code = cli_usage("policy check", "%s", xenmsg_reason(conn));
+		xenmsg_close(conn);
+		return code;
+	}
 	if (r < 0) {
 		code = cli_error(conn, "policy check", from, r);
 		xenmsg_close(conn);
