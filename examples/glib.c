@@ -6,6 +6,8 @@
  *
  *   glib ENDPOINT ADDRESS
  *
+ * In the shell: `xenmsg recv ENDPOINT &` and `xenmsg send --lines ADDRESS`.
+ *
  *   cc glib.c $(pkg-config --cflags --libs xenmsg glib-2.0) -o glib
  */
 

@@ -5,6 +5,8 @@
  *
  *   loop ENDPOINT ADDRESS
  *
+ * In the shell: `xenmsg recv ENDPOINT &` and `xenmsg send --lines ADDRESS`.
+ *
  *   cc libevent.c $(pkg-config --cflags --libs xenmsg libevent_core) -o loop
  */
 

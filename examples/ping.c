@@ -8,6 +8,8 @@
  *
  * A message carries the address that its answer goes to, as its text up to the first zero.
  *
+ * In the shell a message to and fro is rendezvous.sh, and a call, which needs no address for its answer, request-reply.sh.
+ *
  *   cc ping.c $(pkg-config --cflags --libs xenmsg) -o ping
  */
 

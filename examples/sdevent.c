@@ -6,6 +6,8 @@
  *
  *   sdevent ENDPOINT ADDRESS
  *
+ * In the shell: `xenmsg recv ENDPOINT &` and `xenmsg send --lines ADDRESS`.
+ *
  *   cc sdevent.c $(pkg-config --cflags --libs xenmsg libsystemd) -o sdevent
  */
 

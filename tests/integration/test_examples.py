@@ -140,3 +140,12 @@ def test_a_copy_to_nobody_says_so(nodes, tmp_path):
     both = nodes(1, 2)
     (tmp_path / "original").write_bytes(b"x")
     assert "copy: 2:files: No such file or directory" in Run(both[1], tmp_path, "copy", tmp_path / "original", "2:files").ends(1)
+
+
+def test_the_loops_twin_in_the_shell_does_the_same(nodes):
+    both = nodes(1, 2)
+    there, here = both[2].receiver("there", "--count", "2"), both[1].receiver("mine", "--count", "1")
+    both[2].send("1:mine", "to the shell")
+    assert here.output() == b"to the shell\n"
+    assert both[1].xenmsg("send", "--lines", "2:there", data=b"one line\nanother\n").returncode == 0
+    assert there.output() == b"one line\nanother\n"
