@@ -92,6 +92,7 @@ void hop_detach(struct hop *hop)
 		DL_DELETE2(hop->relay->unfinished, hop, unfinished_prev, unfinished_next);
 	}
 	evbuffer_drain(hop->control, evbuffer_get_length(hop->control));
+	charge_end(&hop->queued);
 	evtimer_del(hop->poll_timer);
 	hop_resume_waiters(hop);
 }
@@ -125,6 +126,7 @@ void hop_cleanup(struct hop *hop)
 		event_free(hop->poll_timer);
 	free(hop->refused);
 	hop->refused = NULL;
+	charge_end(&hop->queued);
 	account_unref(hop->account);
 	hop->account = NULL;
 	free(hop->table);

@@ -30,10 +30,10 @@
 #include <stdint.h>
 
 #include "daemon/log.h"
+#include "daemon/quota.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
 
-struct account;
 struct channel;
 struct channel_end;
 struct event;
@@ -148,6 +148,7 @@ struct hop {
 	struct channel_end *urgent;  /* ends with control frames to send */
 	struct channel_end *backlog; /* ends with spilled data (or a FIN behind it) */
 	struct evbuffer *control;    /* frames of the session itself */
+	struct charge queued;	     /* of the account, for what waits in `control` beyond what everybody may let wait */
 	struct hop *blocked_on;	     /* our input waits for that hop's output */
 	struct hop *waiters;	     /* hops whose input waits for our output */
 	struct event *stuck_timer;   /* runs while somebody waits */

@@ -24,6 +24,7 @@
 #define QUANTUM	       16384u	/* bytes of one channel's backlog before the next one's turn */
 #define PIECE_MIN      256u	/* a longer payload isn't cut into pieces smaller than this */
 #define CONTROL_MAX    4194304u /* bytes of session frames that may wait for a reader */
+#define CONTROL_FREE   262144u	/* of these, what is charged to nobody, and the step in which the rest is; larger than a frame */
 #define EMIT_TURNS     8	/* of one hop at a time, while the other end makes room at the same time */
 #define EMIT_FRAME_MAX frame_size(FRAME_SMALL_MAX)
 
@@ -141,13 +142,24 @@ static void put_frame(struct hop *hop, uint8_t type, uint8_t flags, uint32_t cha
 	count_frame(hop, frame_size(length));
 }
 
+/* Before the queue grows to `size` bytes. -ENOBUFS. */
+static int charge_queue(struct hop *hop, size_t size)
+{
+	if (size <= CONTROL_FREE + hop->queued.held[QUOTA_BYTES])
+		return 0;
+	if (!hop->queued.account)
+		charge_init(&hop->queued, hop->account);
+	return charge_add(&hop->queued, QUOTA_BYTES, CONTROL_FREE);
+}
+
 int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length)
 {
 	static const uint8_t zeros[8];
 	struct frame_header header = {.length = length, .type = type, .flags = flags, .channel = channel};
 	uint8_t encoded[FRAME_HEADER_SIZE];
 
-	if (evbuffer_get_length(hop->control) > CONTROL_MAX)
+	if (evbuffer_get_length(hop->control) > CONTROL_MAX ||
+	    charge_queue(hop, evbuffer_get_length(hop->control) + frame_size(length)) < 0)
 		return -ENOBUFS;
 	frame_header_encode(&header, encoded);
 	if (evbuffer_add(hop->control, encoded, FRAME_HEADER_SIZE) ||
@@ -189,6 +201,7 @@ static bool emit_control(struct hop *hop)
 		evbuffer_remove(hop->control, payload, padded);
 		put_frame(hop, header.type, header.flags, header.channel, payload, header.length);
 	}
+	charge_end(&hop->queued);
 	return true;
 }
 

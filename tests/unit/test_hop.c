@@ -11,6 +11,7 @@
 
 #include <event2/buffer.h>
 
+#include "daemon/quota.h"
 #include "wire/bytes.h"
 
 static struct party *programs[8];
@@ -229,6 +230,41 @@ static void two_rings_that_fill_in_one_turn_cost_one_notification(void **state)
 	rig_stop(&rig);
 }
 
+static void answers_that_nobody_reads_are_charged_to_their_reader(void **state)
+{
+	const struct quota_limits limits = {.pool = {[QUOTA_BYTES] = 1u << 20}, .max = {[QUOTA_UID] = {[QUOTA_BYTES] = 1u << 20}}};
+	struct quota *quota = quota_new(&limits);
+	struct account *account = quota_account(quota, QUOTA_UID, 1000);
+	static const uint8_t payload[1000];
+	struct party_frame frame;
+	struct party *program;
+	uint64_t queued = 0;
+	struct rig rig;
+	int r;
+
+	(void)state;
+	rig_start(&rig, 1);
+	program = program_new(&rig, 4096, false, 0);
+	program->hop.account = account_ref(account);
+	while ((r = hop_send(&program->hop, FRAME_REPLY, 0, 1, payload, sizeof(payload))) == 0)
+		queued += frame_size(sizeof(payload));
+	assert_int_equal(r, -ENOBUFS);
+	/* What is free, and its share: a half, while it is alone. */
+	assert_in_range(queued, (256 + 512 - 2) * 1024, (256 + 512) * 1024);
+	assert_int_equal(account_usage(account, QUOTA_BYTES).used, 512 * 1024);
+	rig_settle(&rig);
+	while (queued) {
+		assert_true(party_get(program, OUTLET_MAIN, &frame));
+		queued -= frame_size(frame.header.length);
+		party_release(program, OUTLET_MAIN);
+		rig_settle(&rig);
+	}
+	assert_int_equal(account_usage(account, QUOTA_BYTES).used, 0);
+	rig_stop(&rig);
+	account_unref(account);
+	quota_free(quota);
+}
+
 static void impossible_producer_index_ends_the_session(void **state)
 {
 	static const int32_t wrong[] = {-8, 65536 + 8, INT32_MIN, -1};
@@ -361,6 +397,7 @@ int main(void)
 		cmocka_unit_test(bytes_between_program_and_link_arrive_complete_and_in_order),
 		cmocka_unit_test(two_daemons_that_flood_each_other_always_make_progress),
 		cmocka_unit_test(two_rings_that_fill_in_one_turn_cost_one_notification),
+		cmocka_unit_test(answers_that_nobody_reads_are_charged_to_their_reader),
 		cmocka_unit_test(impossible_producer_index_ends_the_session),
 		cmocka_unit_test(impossible_consumer_index_ends_the_session),
 		cmocka_unit_test(frames_that_cannot_be_end_the_session),
