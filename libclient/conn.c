@@ -30,7 +30,8 @@ void conn_set_reason(struct xenmsg *conn, const void *text, size_t size)
 {
 	if (size >= sizeof(conn->reason))
 		size = sizeof(conn->reason) - 1;
-	memcpy(conn->reason, text, size);
+	if (size) /* no text has no place */
+		memcpy(conn->reason, text, size);
 	conn->reason[size] = '\0';
 }
 

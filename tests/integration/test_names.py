@@ -160,7 +160,7 @@ def test_names_survive_a_restart_of_dom0s_daemon(nodes, host, how):
 def test_a_known_domain_without_a_daemon_is_told_from_an_unknown_name(nodes):
     one = nodes(0, 1)[1]
     knows(one, {0: "Domain-0"})
-    eventually(lambda: "no daemon" in one.send("dom2:inbox", "x", exit_code=EXIT_UNREACHABLE), "the domain is known")
+    eventually(lambda: "no xenmsgd" in one.send("dom2:inbox", "x", exit_code=EXIT_UNREACHABLE), "the domain is known")
     assert "no domain of that name" in one.send("dom9:inbox", "x", exit_code=EXIT_UNREACHABLE)
 
 

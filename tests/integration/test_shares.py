@@ -316,7 +316,8 @@ def test_answers_that_nobody_reads_take_little_memory(nodes, user):
     user(GREEDY, one, asks).next()
     for _ in range(300):
         one.status()
-    assert memory() - before < 120, (before, memory())
+    if "asan" not in os.environ.get("XENSIM_PRELOAD_FIRST", ""):  # it keeps what was freed
+        assert memory() - before < 120, (before, memory())
 
 
 def test_a_program_too_many_always_hears_that_it_is_over_a_limit(nodes):

@@ -496,6 +496,21 @@ static void refuse_bind(struct fake *daemon)
 	fake_reply(daemon, daemon->header.channel, EEXIST, "pid 17 has bound it", false);
 }
 
+static void refuse_bind_without_words(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_BIND);
+	fake_reply(daemon, daemon->header.channel, EHOSTUNREACH, "", false);
+}
+
+static void a_refusal_may_come_without_words(void **state)
+{
+	(void)state;
+	fake_meanwhile(&fake, refuse_bind_without_words);
+	assert_int_equal(xenmsg_bind(fake.conn, "inbox", 0, NULL, NULL), -EHOSTUNREACH);
+	fake_join(&fake);
+	assert_string_equal(xenmsg_reason(fake.conn), "");
+}
+
 static void a_refusal_comes_with_its_reason(void **state)
 {
 	char longest[ENDPOINT_NAME_MAX + 2];
@@ -804,6 +819,7 @@ int main(void)
 		BOTH(an_answer_and_what_was_taken_for_it_cost_one_notification),
 		BOTH(handlers_run_in_process_and_the_descriptor_tells_when),
 		BOTH(unbinding_tells_the_senders_first),
+		BOTH(a_refusal_may_come_without_words),
 		BOTH(a_refusal_comes_with_its_reason),
 		BOTH(answers_may_come_in_pieces_and_late),
 		BOTH(a_request_leaves_the_descriptor_telling_of_what_comes_next),
