@@ -163,7 +163,7 @@ void conn_push(struct xenmsg *conn)
 static bool is_quiet(struct xenmsg *conn)
 {
 	return conn->hop.shared && ring_reader_ready(&conn->hop.in, 1) == 0 && !conn->outbox.ready && !conn->inbox.ending &&
-	       !conn->outbox.timed && fifo_size(&conn->hop.backlog) == 0;
+	       !conn->outbox.timed && fifo_size(&conn->hop.backlog) == 0 && !ring_writer_is_ahead(&conn->hop.out);
 }
 
 int conn_pump(struct xenmsg *conn)

@@ -137,9 +137,14 @@ static inline void ring_writer_patch(struct ring_writer *writer, uint32_t positi
 	ring_copy_in(&writer->ring, position, data, size);
 }
 
+static inline bool ring_writer_is_ahead(const struct ring_writer *writer)
+{
+	return writer->published != writer->head;
+}
+
 static inline bool ring_writer_publish(struct ring_writer *writer)
 {
-	if (writer->published == writer->head)
+	if (!ring_writer_is_ahead(writer))
 		return false;
 	writer->published = writer->head;
 	ring_store(writer->ring.producer, writer->head);

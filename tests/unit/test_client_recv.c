@@ -442,6 +442,31 @@ static void who_waits_reports_what_it_took_with_what_it_does_next(void **state)
 	}
 }
 
+/* More messages come than one xenmsg_process() handles, again and again. */
+static void what_is_said_under_a_flood_is_shown_with_the_next_process(void **state)
+{
+	uint32_t size = 0;
+	uint8_t payload[8];
+
+	(void)state;
+	if (!fake.shared)
+		skip();
+	fake_bind(&fake, "inbox", drop, NULL);
+	fake_open(&fake, 1, "inbox");
+	fake_open(&fake, 3, "inbox");
+	DELIVER(1, "the last one");
+	while (size < 24 * 1000)
+		size += fake_message(stream + size, "x", 1, MESSAGE_SENT);
+	for (int i = 0; i < 4; i++)
+		fake_send(&fake, FRAME_DATA, 0, 3, stream, size);
+	fake_send(&fake, FRAME_FIN, 0, 1, payload, frame_u64_encode(32, payload));
+	assert_int_equal(xenmsg_process(fake.conn), 1024);
+	assert_int_equal(xenmsg_process(fake.conn), 1024);
+	assert_true(fake_has_frame(&fake));
+	fake_expect(&fake, FRAME_FIN);
+	assert_int_equal(fake.header.channel, 1);
+}
+
 static void handlers_run_in_process_and_the_descriptor_tells_when(void **state)
 {
 	struct pollfd wait;
@@ -816,6 +841,7 @@ int main(void)
 		BOTH(fin_is_answered_after_the_last_message_was_taken),
 		BOTH(a_reset_takes_what_was_not_taken),
 		BOTH(who_waits_reports_what_it_took_with_what_it_does_next),
+		BOTH(what_is_said_under_a_flood_is_shown_with_the_next_process),
 		BOTH(an_answer_and_what_was_taken_for_it_cost_one_notification),
 		BOTH(handlers_run_in_process_and_the_descriptor_tells_when),
 		BOTH(unbinding_tells_the_senders_first),
