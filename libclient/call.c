@@ -24,8 +24,9 @@ static void forget_time(struct call *call)
 	call->expires = -1;
 }
 
-/* The last one is mostly where it belongs: programs use one time-out, or a few. */
-void call_expires(struct call *call, int64_t expires)
+/* From now on its time runs out at a point of hop_now(). The last one is mostly where it belongs: programs use one time-out, or a
+ * few. */
+static void call_expires(struct call *call, int64_t expires)
 {
 	struct call *first = call->outbox->timed, *before = first ? first->timed_prev : NULL;
 
@@ -102,8 +103,9 @@ int calls_run(struct outbox *outbox, int budget)
 
 /* ---- requests ---- */
 
-int call_start(struct outbox *outbox, const char *address, const void *data, size_t size, xenmsg_call_done done,
-	       void *userdata, struct call **started)
+/* Posts a request; the errors are those of xenmsg_call_post(). */
+static int call_start(struct outbox *outbox, const char *address, const void *data, size_t size, xenmsg_call_done done,
+		      void *userdata, struct call **started)
 {
 	struct message_pieces pieces;
 	struct channel *channel;
@@ -138,12 +140,12 @@ int call_start(struct outbox *outbox, const char *address, const void *data, siz
 	call->unsettled = true;
 	call->expires = -1;
 	HASH_ADD(hh, channel->calls.waiting, number, sizeof(call->number), call);
-	if (started)
-		*started = call;
+	*started = call;
 	return 0;
 }
 
-int call_withdraw(struct call *call)
+/* It was taken and its time is up: completes it with -ETIMEDOUT and tells the server. */
+static int call_withdraw(struct call *call)
 {
 	struct channel *channel = call->channel;
 	struct outbox *outbox = call->outbox;
@@ -161,6 +163,7 @@ int call_withdraw(struct call *call)
 	return r == -EAGAIN || r == -ENOMEM ? 0 : r;
 }
 
+/* It wasn't taken yet, as far as we know. */
 static int cancel(struct outbox *outbox, struct call *call, int64_t now)
 {
 	struct outbox_ticket ticket = {.channel = call->channel, .userdata = call};
@@ -367,7 +370,7 @@ int xenmsg_call_post_timed(struct xenmsg *conn, const char *address, const void 
 
 struct answer {
 	const struct outbox *outbox;
-	bool known, answered; /* answered: the outbox's word when it came; calls that end after it change that */
+	bool known, answered, withdrawn; /* the latter two: the outbox's words when it came; calls that end after it change them */
 	int result;
 	struct xenmsg_message *reply;
 };
@@ -378,25 +381,22 @@ static void note_answer(void *userdata, int result, struct xenmsg_message *reply
 
 	answer->known = true;
 	answer->answered = answer->outbox->answered;
+	answer->withdrawn = answer->outbox->withdrawn;
 	answer->result = result;
 	answer->reply = reply;
 }
 
-/* Until the answer is known or the time is up. `settled`: or until it is known whether the request was taken. */
-static void await(struct xenmsg *conn, const struct answer *answer, const struct call *settled, int64_t deadline)
+/* Until the answer is known: a call whose time is up has one too. */
+static void await(struct xenmsg *conn, const struct answer *answer)
 {
 	for (;;) {
-		int r;
-
 		conn_pump(conn);
 		do
 			conn_run_outcomes(conn, RUN_BUDGET);
 		while (!answer->known && outbox_has_outcomes(&conn->outbox));
-		if (answer->known || (settled && !settled->unsettled))
+		if (answer->known)
 			return;
-		r = conn_sleep(conn, deadline, false);
-		if (r == 0 && conn_left(deadline) == 0)
-			return;
+		conn_sleep(conn, -1, false);
 	}
 }
 
@@ -419,34 +419,6 @@ static int start_in_time(struct xenmsg *conn, const char *address, const void *d
 	}
 }
 
-/* The time is up. If the request wasn't taken, it is cancelled; if it was, it is withdrawn. */
-static void give_up(struct xenmsg *conn, struct answer *answer, struct call *call)
-{
-	struct outbox_ticket ticket = {.channel = call->channel, .userdata = call};
-	bool withdrawn = false;
-	int r = 0;
-
-	if (call->unsettled) {
-		r = outbox_cancel(&conn->outbox, &ticket);
-		if (r == 0)
-			await(conn, answer, call, conn_deadline(CANCEL_PATIENCE));
-	}
-	if (r == 0 && !answer->known && call->unsettled) {
-		outbox_abandon(&conn->outbox, &ticket);
-	} else if (r == 0 && !answer->known && call->channel) {
-		withdrawn = true;
-		r = call_withdraw(call);
-		if (r == 0)
-			conn_flush(conn);
-	}
-	if (r < 0)
-		conn_fail(conn, r);
-	while (!answer->known && outbox_has_outcomes(&conn->outbox))
-		conn_run_outcomes(conn, RUN_BUDGET);
-	if (withdrawn)
-		conn_set_reason(conn, call_taken, strlen(call_taken));
-}
-
 int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size, struct xenmsg_message **reply,
 		int timeout_ms)
 {
@@ -467,9 +439,11 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 	}
 	if (r < 0)
 		goto out;
-	await(conn, &answer, NULL, deadline);
-	if (!answer.known)
-		give_up(conn, &answer, call);
+	if (deadline >= 0)
+		call_expires(call, deadline);
+	await(conn, &answer);
+	if (answer.withdrawn)
+		conn_set_reason(conn, call_taken, strlen(call_taken));
 	conn_remind(conn);
 	*reply = answer.reply;
 	r = answer.result;

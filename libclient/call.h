@@ -60,15 +60,9 @@ struct channel_calls {
 	struct xenmsg_message *message; /* NULL: it is too large and skipped */
 };
 
-/* Posts a request; the errors are those of xenmsg_call_post(). */
-int call_start(struct outbox *outbox, const char *address, const void *data, size_t size, xenmsg_call_done done,
-	       void *userdata, struct call **started);
-/* From now on its time runs out at a point of hop_now(). */
-void call_expires(struct call *call, int64_t expires);
-/* Gives up those of which the time is up. -EPROTO. */
+/* Gives up those of which the time is up: what wasn't taken is cancelled, what was is withdrawn, and what nobody can tell about in
+ * time is abandoned. -EPROTO. */
 int calls_expire(struct outbox *outbox);
-/* It was taken and its time is up: completes it with -ETIMEDOUT and tells the server. */
-int call_withdraw(struct call *call);
 
 /* Bytes of answers have come. -ENOMEM, -EPROTO. */
 int call_answer_data(struct outbox *outbox, struct channel *channel, const uint8_t *data, uint32_t size);

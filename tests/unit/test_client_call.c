@@ -447,16 +447,22 @@ static void loop_until(const struct outcome *outcome)
 	}
 }
 
+/* Posts a call with a time-out while the daemon does something, until it has ended for want of time. */
+static void post_until_its_time_is_up(void (*script)(struct fake *daemon), struct outcome *one)
+{
+	fake_meanwhile(&fake, script);
+	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 500, note, one), 0);
+	loop_until(one);
+	fake_join(&fake);
+	assert_int_equal(one->result, -ETIMEDOUT);
+}
+
 static void a_posted_call_that_was_not_taken_in_time_is_cancelled(void **state)
 {
 	struct outcome one = {0};
 
 	(void)state;
-	fake_meanwhile(&fake, say_cancelled);
-	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 500, note, &one), 0);
-	loop_until(&one);
-	fake_join(&fake);
-	assert_int_equal(one.result, -ETIMEDOUT);
+	post_until_its_time_is_up(say_cancelled, &one);
 	assert_string_equal(one.reason, "");
 	assert_int_equal(xenmsg_timeout(fake.conn), -1);
 }
@@ -466,11 +472,7 @@ static void a_posted_call_that_was_taken_is_withdrawn_when_its_time_is_up(void *
 	struct outcome one = {0};
 
 	(void)state;
-	fake_meanwhile(&fake, take_and_keep_silent);
-	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 500, note, &one), 0);
-	loop_until(&one);
-	fake_join(&fake);
-	assert_int_equal(one.result, -ETIMEDOUT);
+	post_until_its_time_is_up(take_and_keep_silent, &one);
 	assert_non_null(strstr(one.reason, "may have been carried out"));
 	assert_string_equal(xenmsg_reason(fake.conn), "");
 	assert_int_equal(xenmsg_process(fake.conn), 0);
@@ -482,11 +484,7 @@ static void a_posted_call_that_is_taken_while_it_is_cancelled_is_withdrawn(void 
 	struct outcome one = {0};
 
 	(void)state;
-	fake_meanwhile(&fake, say_taken);
-	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 500, note, &one), 0);
-	loop_until(&one);
-	fake_join(&fake);
-	assert_int_equal(one.result, -ETIMEDOUT);
+	post_until_its_time_is_up(say_taken, &one);
 	assert_non_null(strstr(one.reason, "may have been carried out"));
 }
 
