@@ -18,6 +18,8 @@
 #include "cli/interrupt.h"
 #include "wire/address.h"
 
+#define SECONDS_MAX (INT_MAX / 1000)
+
 bool cli_option(struct cli *cli, int option, const char *command, const char *help, int *code)
 {
 	switch (option) {
@@ -94,10 +96,18 @@ bool cli_parse_seconds(const char *text, int *timeout_ms)
 
 	errno = 0;
 	seconds = strtod(text, &end);
-	if (end == text || *end || errno || !(seconds >= 0) || seconds > INT_MAX / 1000)
+	if (end == text || *end || errno || !(seconds >= 0) || seconds > SECONDS_MAX)
 		return false;
 	*timeout_ms = (int)ceil(seconds * 1000);
 	return true;
+}
+
+int cli_seconds(const char *command, const char *option, const char *text, bool may_be_zero, int *timeout_ms)
+{
+	if (cli_parse_seconds(text, timeout_ms) && (may_be_zero || *timeout_ms > 0))
+		return EXIT_DONE;
+	return cli_usage(command, "%s takes a number of seconds%s, at most %d, not '%s'", option,
+			 may_be_zero ? "" : " above 0", SECONDS_MAX, text);
 }
 
 bool cli_parse_count(const char *text, uint64_t *count)

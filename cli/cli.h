@@ -57,6 +57,8 @@ void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)))
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Seconds, perhaps with a fraction, as milliseconds; false if that is none. */
 bool cli_parse_seconds(const char *text, int *timeout_ms);
+/* The same for an option that may be 0, or not: 0, or EXIT_USAGE when it was said why not. */
+int cli_seconds(const char *command, const char *option, const char *text, bool may_be_zero, int *timeout_ms);
 bool cli_parse_count(const char *text, uint64_t *count);
 
 /* Connects, or says why not: returns 0, else an exit code. */

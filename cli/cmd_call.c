@@ -86,8 +86,9 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 			file = optarg;
 			break;
 		case OPTION_TIMEOUT:
-			if (!cli_parse_seconds(optarg, &timeout_ms) || timeout_ms == 0)
-				return cli_usage("call", "--timeout takes a number of seconds above 0, at most 2147483, not '%s'", optarg);
+			code = cli_seconds("call", "--timeout", optarg, false, &timeout_ms);
+			if (code)
+				return code;
 			break;
 		default:
 			if (!cli_option(cli, option, "call", help, &code))

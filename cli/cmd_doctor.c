@@ -21,6 +21,7 @@
 #include <xenstore.h>
 
 #include "cli/cli.h"
+#include "cli/fields.h"
 #include "wire/address.h"
 
 #define STORE_ANSWER_MS 5000
@@ -236,25 +237,13 @@ static void check_store(struct doctor *doctor)
 
 /* ---- the daemon ---- */
 
-static struct json_object *at(struct json_object *object, const char *name)
-{
-	return json_object_is_type(object, json_type_object) ? json_object_object_get(object, name) : NULL;
-}
-
-static const char *text_at(struct json_object *object, const char *name)
-{
-	const char *text = json_object_get_string(at(object, name));
-
-	return text ? text : "";
-}
-
 static void check_status(struct doctor *doctor, struct json_object *status)
 {
 	struct json_object *grants = at(status, "grants"), *store = at(status, "store"), *denied = at(status, "denied");
-	const char *domid = text_at(status, "domid");
+	const char *domid = text_or(status, "domid", "");
 
-	well(doctor, "daemon", "xenmsgd %s serves domain %s at %s", text_at(status, "version"), domid,
-	     text_at(status, "socket"));
+	well(doctor, "daemon", "xenmsgd %s serves domain %s at %s", text_or(status, "version", ""), domid,
+	     text_or(status, "socket", ""));
 	if (doctor->store_domid[0] && strcmp(domid, doctor->store_domid))
 		ill(doctor, EXIT_OTHER, "daemon", "restart xenmsgd; was the domain restored?",
 		    "it takes this for domain %s, and XenStore says %s", domid, doctor->store_domid);
@@ -267,13 +256,13 @@ static void check_status(struct doctor *doctor, struct json_object *status)
 	if (json_object_get_int64(at(grants, "waiting_links")) > 0)
 		ill(doctor, EXIT_LIMIT, "daemon",
 		    "raise /sys/module/xen_gntalloc/parameters/limit, or make ring-size in xenmsgd.conf smaller",
-		    "%s links wait for pages to grant; %s of %s are in use", text_at(grants, "waiting_links"),
-		    text_at(grants, "used_pages"), text_at(grants, "limit_pages"));
+		    "%s links wait for pages to grant; %s of %s are in use", text_or(grants, "waiting_links", ""),
+		    text_or(grants, "used_pages", ""), text_or(grants, "limit_pages", ""));
 	if (json_object_is_type(denied, json_type_array) && json_object_array_length(denied) > 0) {
 		struct json_object *last = json_object_array_get_idx(denied, 0);
 
 		well(doctor, "policy", "it refuses some: last domain %s to %s; 'xenmsg policy check %s %s' says why",
-		     text_at(last, "from"), text_at(last, "to"), text_at(last, "from"), text_at(last, "to"));
+		     text_or(last, "from", ""), text_or(last, "to", ""), text_or(last, "from", ""), text_or(last, "to", ""));
 	}
 }
 
@@ -345,7 +334,7 @@ static void check_peers(struct doctor *doctor, struct xenmsg *conn, char **domai
 		left_out("peers", "no other domain has a daemon that shows itself here");
 	else
 		for (size_t i = 0; i < json_object_array_length(peers); i++)
-			check_peer(doctor, conn, text_at(json_object_array_get_idx(peers, i), "domid"));
+			check_peer(doctor, conn, text_or(json_object_array_get_idx(peers, i), "domid", ""));
 	json_object_put(peers);
 }
 

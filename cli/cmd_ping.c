@@ -122,12 +122,14 @@ int cmd_ping(struct cli *cli, int argc, char **argv)
 				return cli_usage("ping", "--count takes a number above 0, not '%s'", optarg);
 			break;
 		case OPTION_INTERVAL:
-			if (!cli_parse_seconds(optarg, &ping.interval_ms))
-				return cli_usage("ping", "--interval takes a number of seconds, at most 2147483, not '%s'", optarg);
+			code = cli_seconds("ping", "--interval", optarg, true, &ping.interval_ms);
+			if (code)
+				return code;
 			break;
 		case OPTION_TIMEOUT:
-			if (!cli_parse_seconds(optarg, &ping.timeout_ms))
-				return cli_usage("ping", "--timeout takes a number of seconds, at most 2147483, not '%s'", optarg);
+			code = cli_seconds("ping", "--timeout", optarg, true, &ping.timeout_ms);
+			if (code)
+				return code;
 			break;
 		default:
 			if (!cli_option(cli, option, "ping", help, &code))

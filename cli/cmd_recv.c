@@ -212,8 +212,9 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 				return cli_usage("recv", "--count takes a number above 0, not '%s'", optarg);
 			break;
 		case OPTION_TIMEOUT:
-			if (!cli_parse_seconds(optarg, &timeout_ms))
-				return cli_usage("recv", "--timeout takes a number of seconds, at most 2147483, not '%s'", optarg);
+			code = cli_seconds("recv", "--timeout", optarg, true, &timeout_ms);
+			if (code)
+				return code;
 			break;
 		case OPTION_JSON:
 			recv.json = true;

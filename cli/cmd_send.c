@@ -281,8 +281,9 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 			lines = true;
 			break;
 		case OPTION_TIMEOUT:
-			if (!cli_parse_seconds(optarg, &send.timeout_ms) || send.timeout_ms == 0)
-				return cli_usage("send", "--timeout takes a number of seconds above 0, at most 2147483, not '%s'", optarg);
+			code = cli_seconds("send", "--timeout", optarg, false, &send.timeout_ms);
+			if (code)
+				return code;
 			timed = true;
 			break;
 		case OPTION_NO_WAIT:

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/fields.h"
 #include "cli/metrics.h"
 #include "cli/writer.h"
 
@@ -19,23 +20,6 @@ static const char help[] =
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
 enum { OPTION_JSON = 256, OPTION_METRICS };
-
-static struct json_object *at(struct json_object *object, const char *name)
-{
-	return json_object_is_type(object, json_type_object) ? json_object_object_get(object, name) : NULL;
-}
-
-static const char *text_at(struct json_object *object, const char *name)
-{
-	struct json_object *value = at(object, name);
-
-	return value ? json_object_get_string(value) : "-";
-}
-
-static int64_t number_at(struct json_object *object, const char *name)
-{
-	return json_object_get_int64(at(object, name));
-}
 
 static size_t length_at(struct json_object *object, const char *name)
 {

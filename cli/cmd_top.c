@@ -16,6 +16,7 @@
 #include <json-c/json.h>
 
 #include "cli/cli.h"
+#include "cli/fields.h"
 #include "cli/interrupt.h"
 
 static const char help[] =
@@ -55,23 +56,6 @@ struct top {
 };
 
 /* ---- the numbers ---- */
-
-static struct json_object *at(struct json_object *object, const char *name)
-{
-	return json_object_is_type(object, json_type_object) ? json_object_object_get(object, name) : NULL;
-}
-
-static const char *text_at(struct json_object *object, const char *name)
-{
-	const char *text = json_object_get_string(at(object, name));
-
-	return text ? text : "-";
-}
-
-static int64_t number_at(struct json_object *object, const char *name)
-{
-	return json_object_get_int64(at(object, name));
-}
 
 static size_t length_of(struct json_object *list)
 {

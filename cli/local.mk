@@ -9,7 +9,7 @@ libcli_la_LIBADD = $(JSONC_LIBS)
 
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \
-	cli/cli.c cli/cli.h \
+	cli/cli.c cli/cli.h cli/fields.h \
 	cli/cmd_call.c \
 	cli/cmd_connect.c \
 	cli/cmd_doctor.c \
