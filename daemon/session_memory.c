@@ -13,26 +13,10 @@
 #include <event2/event.h>
 
 #include "daemon/session_internal.h"
+#include "wire/local_ring.h"
 
-#define CONTROL_BLOCK 256u
-#define IN_RING_SIZE  262144u
-#define MEMORY_HEAD   4096u /* the control blocks' page */
-
-static struct ring_view view_of(struct session *session, const struct frame_ring_place *place)
-{
-	uint8_t *control = session->memory + place->control;
-
-	return (struct ring_view){
-		.data = session->memory + place->data,
-		.size = place->size,
-		.producer = (uint32_t *)(void *)control,
-		.consumer = (uint32_t *)(void *)(control + 64),
-		.wants_data = control + 128,
-		.wants_space = control + 192,
-		.wants_data_bit = 1,
-		.wants_space_bit = 1,
-	};
-}
+#define IN_RING_SIZE 262144u
+#define MEMORY_HEAD  4096u /* the control blocks' page */
 
 /*
  * On one CPU the program has been interrupted by its own notification. If we asked for the next one at once, it would be
@@ -68,7 +52,7 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome,
 
 	for (unsigned i = 0; i < LOCAL_RINGS; i++) {
 		welcome->rings[i] =
-			(struct frame_ring_place){.control = i * CONTROL_BLOCK, .data = at, .size = sizes[i]};
+			(struct frame_ring_place){.control = i * LOCAL_RING_CONTROL, .data = at, .size = sizes[i]};
 		at += sizes[i];
 	}
 	fd = memfd_create("xenmsg", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -92,9 +76,9 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome,
 					on_wake, session);
 	if (!session->wake_event || event_add(session->wake_event, NULL) < 0)
 		goto fail;
-	rings.in = view_of(session, &welcome->rings[LOCAL_RING_OUT]);
-	rings.out[OUTLET_MAIN] = view_of(session, &welcome->rings[LOCAL_RING_IN]);
-	rings.out[OUTLET_DELIVERIES] = view_of(session, &welcome->rings[LOCAL_RING_DELIVERIES]);
+	rings.in = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_OUT]);
+	rings.out[OUTLET_MAIN] = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_IN]);
+	rings.out[OUTLET_DELIVERIES] = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_DELIVERIES]);
 	*memory_fd = fd;
 	return hop_attach(&session->hop, &rings);
 fail:

@@ -19,9 +19,9 @@
 
 #include "libclient/stream.h"
 #include "wire/bytes.h"
+#include "wire/local_ring.h"
 
 #define HANDSHAKE_SECONDS 10
-#define CONTROL_SIZE	  256u	/* of a ring's control block */
 #define RING_MIN	  8192u /* smaller ones would make the splitting of messages pointless */
 
 #ifndef F_GET_SEALS
@@ -190,25 +190,14 @@ static int receive_welcome(struct hop *hop, struct frame_welcome *welcome, int f
 /* The daemon places the rings; a place outside the memory would crash us. */
 static int place_ring(const struct hop *hop, const struct frame_ring_place *place, struct ring_view *view)
 {
-	uint8_t *memory = hop->memory;
-
 	if (place->size < RING_MIN || (place->size & (place->size - 1)) || place->size > (1u << 30))
 		return -EPROTO;
 	if (place->control % 64 || place->data % 64)
 		return -EPROTO;
-	if ((uint64_t)place->control + CONTROL_SIZE > hop->memory_size ||
+	if ((uint64_t)place->control + LOCAL_RING_CONTROL > hop->memory_size ||
 	    (uint64_t)place->data + place->size > hop->memory_size)
 		return -EPROTO;
-	*view = (struct ring_view){
-		.data = memory + place->data,
-		.size = place->size,
-		.producer = (uint32_t *)(void *)(memory + place->control),
-		.consumer = (uint32_t *)(void *)(memory + place->control + 64),
-		.wants_data = memory + place->control + 128,
-		.wants_space = memory + place->control + 192,
-		.wants_data_bit = 1,
-		.wants_space_bit = 1,
-	};
+	*view = local_ring_view(hop->memory, place);
 	return 0;
 }
 

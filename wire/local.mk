@@ -5,4 +5,4 @@ libwire_la_SOURCES = \
 	wire/address.c wire/address.h \
 	wire/bytes.h \
 	wire/frame.c wire/frame.h \
-	wire/ring.c wire/ring.h wire/ring_inline.h
+	wire/ring.c wire/ring.h wire/ring_inline.h wire/local_ring.h

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_WIRE_LOCAL_RING_H
+#define XENMSG_WIRE_LOCAL_RING_H
+
+/* Where a ring of the local hop lies in the memory that a program shares with its daemon: doc/protocol.md, section 4. Each of the
+ * fields of its control block has a cache line of its own. */
+
+#include "wire/frame.h"
+#include "wire/ring.h"
+
+#define LOCAL_RING_CONTROL 256u /* bytes of a control block */
+
+/* The caller has seen that the place lies within the memory, and is aligned. */
+static inline struct ring_view local_ring_view(uint8_t *memory, const struct frame_ring_place *place)
+{
+	uint8_t *control = memory + place->control;
+
+	return (struct ring_view){
+		.data = memory + place->data,
+		.size = place->size,
+		.producer = (uint32_t *)(void *)control,
+		.consumer = (uint32_t *)(void *)(control + 64),
+		.wants_data = control + 128,
+		.wants_space = control + 192,
+		.wants_data_bit = 1,
+		.wants_space_bit = 1,
+	};
+}
+
+#endif
