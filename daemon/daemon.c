@@ -15,6 +15,7 @@
 
 #include "daemon/access.h"
 #include "daemon/channel.h"
+#include "daemon/clock.h"
 #include "daemon/daemon_internal.h"
 #include "daemon/descriptors.h"
 #include "daemon/directory.h"
@@ -456,7 +457,6 @@ static void explain_device(const char *device, int error)
 		log_error("can't open %s: %s", device, strerror(-error));
 }
 
-/* -ENODEV for what no new attempt will mend. */
 /* One that is just stopping is waited for, so that a restart by hand works too. It still takes its nodes out of XenStore. */
 static int be_the_only_one(struct daemon *daemon)
 {
@@ -482,6 +482,7 @@ static int be_the_only_one(struct daemon *daemon)
 	return r;
 }
 
+/* -ENODEV for what no new attempt will mend. */
 static int start_xen(struct daemon *daemon)
 {
 	const char *what = "";
@@ -690,14 +691,12 @@ static int start_local(struct daemon *daemon)
 int daemon_new(struct daemon **out, const struct config *config)
 {
 	struct daemon *daemon = calloc(1, sizeof(*daemon));
-	struct timespec now;
 	int r;
 
 	if (!daemon)
 		return -ENOMEM;
 	daemon->singleton = -1;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	daemon->started = now.tv_sec;
+	daemon->started_ms = clock_ms();
 	daemon->config = *config;
 	r = start_base(daemon);
 	if (r == 0)

@@ -9,7 +9,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <time.h>
 
 #include "daemon/config.h"
 #include "daemon/hop.h"
@@ -40,7 +39,7 @@ struct daemon {
 	uint32_t domid;
 	uint8_t instance[16];
 	char instance_text[37];
-	time_t started;
+	uint64_t started_ms;
 	int singleton; /* the descriptor, or -1 */
 	bool has_relay;
 	bool stopping;

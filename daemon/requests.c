@@ -126,7 +126,7 @@ void requests_answer_query(void *userdata, struct session *session, uint32_t req
 		.domid = daemon->domid,
 		.directory = daemon->directory,
 		.instance = daemon->instance_text,
-		.started = daemon->started,
+		.started_ms = daemon->started_ms,
 		.access = daemon->access,
 		.links = daemon->links,
 		.local = daemon->local,

@@ -11,6 +11,7 @@
 
 #include "daemon/access.h"
 #include "daemon/channel.h"
+#include "daemon/clock.h"
 #include "daemon/config.h"
 #include "daemon/denied.h"
 #include "daemon/directory.h"
@@ -326,14 +327,12 @@ struct json_object *status_all(const struct status_sources *sources)
 	struct json_object *all = json_object_new_object(), *grants = json_object_new_object(),
 			   *store = json_object_new_object(), *list;
 	struct listing listing = {.sources = sources};
-	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
 	add_text(all, "version", PACKAGE_VERSION);
 	add_text(all, "instance", sources->instance);
 	add_number(all, "domid", sources->domid);
 	add_text(all, "name", directory_name(sources->directory, sources->domid));
-	add_number(all, "uptime_s", (uint64_t)(now.tv_sec - sources->started));
+	add_number(all, "uptime_s", (clock_ms() - sources->started_ms) / 1000);
 	add_text(all, "socket", local_path(sources->local));
 	json_object_object_add(all, "limits", limits_of(sources->config));
 	json_object_object_add(all, "pools", pools_of(sources->quota));

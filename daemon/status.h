@@ -8,7 +8,6 @@
  */
 
 #include <stdint.h>
-#include <time.h>
 
 struct config;
 struct directory;
@@ -26,7 +25,7 @@ struct status_sources {
 	uint32_t domid;
 	struct directory *directory;
 	const char *instance;
-	time_t started; /* CLOCK_MONOTONIC seconds */
+	uint64_t started_ms; /* as of clock_ms() */
 	struct access *access;
 	struct links *links;
 	struct local *local;
