@@ -9,7 +9,7 @@
 
 /* A frame for the last few bytes of space in the ring costs more than it brings, unless that is all there is to send. */
 #define WORTHWHILE 4096u
-#define SMALL_SPAN 512u
+#define SMALL_SPAN 512u /* what is copied once more, to be put into the ring at once */
 
 struct channel *channel_new(const char *address, uint32_t number, enum channel_kind kind)
 {
@@ -154,23 +154,28 @@ static int64_t next_chunk(struct hop *hop, uint64_t left, uint32_t *want_space)
 	return 0;
 }
 
-static void put_header(struct channel *channel, struct hop *hop, uint32_t length, uint16_t messages)
+static void encode_header(const struct channel *channel, uint32_t length, uint16_t messages, uint8_t out[FRAME_HEADER_SIZE])
 {
 	struct frame_header header = {
 		.length = length, .type = FRAME_DATA, .channel = channel->number, .messages = messages};
+
+	frame_header_encode(&header, out);
+}
+
+static void put_header(const struct channel *channel, struct hop *hop, uint32_t length, uint16_t messages)
+{
 	uint8_t raw[FRAME_HEADER_SIZE];
 
-	frame_header_encode(&header, raw);
+	encode_header(channel, length, messages, raw);
 	ring_writer_put(&hop->out, raw, sizeof(raw));
 }
 
 /* A small message as a frame of its own, put together here so that it is copied into the ring at once. */
 static void frame_small(struct channel *channel, struct hop *hop, const struct message_pieces *pieces, uint32_t span)
 {
-	struct frame_header header = {.length = span, .type = FRAME_DATA, .channel = channel->number, .messages = 1};
 	uint8_t frame[FRAME_HEADER_SIZE + SMALL_SPAN], *at = frame + FRAME_HEADER_SIZE;
 
-	frame_header_encode(&header, frame);
+	encode_header(channel, span, 1, frame);
 	memcpy(at, pieces->head, MESSAGE_HEAD_SIZE);
 	at += MESSAGE_HEAD_SIZE;
 	if (pieces->size)
@@ -186,7 +191,7 @@ int64_t channel_frame_pieces(struct channel *channel, struct hop *hop, const str
 	uint32_t want;
 
 	if (span <= SMALL_SPAN && span <= channel_budget(channel) &&
-	    ring_writer_space(&hop->out, FRAME_HEADER_SIZE + SMALL_SPAN) >= (int)(FRAME_HEADER_SIZE + span)) {
+	    ring_writer_space(&hop->out, FRAME_HEADER_SIZE + (uint32_t)span) >= (int)(FRAME_HEADER_SIZE + span)) {
 		frame_small(channel, hop, pieces, (uint32_t)span);
 		return (int64_t)span;
 	}

@@ -10,7 +10,7 @@
  * one side share a byte; a plain load comes first, since a locked operation for each message costs as much as a small
  * message.
  *
- * Inline, because a small message passes a dozen of these: 64-byte messages cost a fifth less.
+ * Inline, because a small message passes a dozen of these.
  */
 
 #include <errno.h>
