@@ -189,7 +189,7 @@ void hop_event(struct hop *hop);
 void hop_look(struct hop *hop);
 /* The other end has gone: takes in all that it wrote, and notes what it had taken, before its session ends. */
 void hop_finish(struct hop *hop);
-/* Queues a frame of the session itself (not about a channel). -ENOBUFS if the other end has let too many pile up. */
+/* Sends a frame of the session itself (not about a channel), or queues it. -ENOBUFS if the other end has let too many pile up. */
 int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length);
 /* Frames of hop_send() wait for room. */
 bool hop_has_unsent(const struct hop *hop);
