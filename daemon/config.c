@@ -341,6 +341,7 @@ struct reading {
 	unsigned lines[KEYS]; /* where each key was set; 0: it wasn't */
 	int result;
 	char *error; /* the first */
+	unsigned error_line;
 };
 
 static int __attribute__((format(printf, 3, 4)))
@@ -360,6 +361,7 @@ fail(struct reading *reading, unsigned line, const char *format, ...)
 		return -EINVAL;
 	if (asprintf(&reading->error, "%s:%u: %s", reading->path, line, text) < 0)
 		reading->error = NULL;
+	reading->error_line = line;
 	free(text);
 	return -EINVAL;
 }
@@ -463,6 +465,12 @@ int config_load_stream(struct config *config, FILE *file, const char *path, char
 	int parsed;
 
 	parsed = ini_parse_stream(read_line, &reading, take_value, &reading);
+	/* libinih goes on behind a line that it can't read; what is found further down may only come of that. */
+	if (reading.result == -EINVAL && parsed > 0 && (unsigned)parsed < reading.error_line) {
+		free(reading.error);
+		reading.error = NULL;
+		reading.result = 0;
+	}
 	if (ferror(file)) { /* such as a directory */
 		reading.result = errno ? -errno : -EIO;
 		free(reading.error);

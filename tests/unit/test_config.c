@@ -173,6 +173,9 @@ static void lines_that_are_not_ini_are_errors(void **state)
 
 	refuse(fixture, "[daemon]\nwhatever\n", 2, "KEY = VALUE");
 	refuse(fixture, "[daemon\n", 1, "[section]");
+	/* what comes of it further down isn't what is wrong */
+	refuse(fixture, "[daemon\nlog-level = info\n", 1, "[section]");
+	refuse(fixture, "[links]\nring-size = 64K\n[daemon\nlog-level = info\n", 3, "[section]");
 	memset(text + strlen(text), 'x', 1024);
 	refuse(fixture, text, 2, "too long");
 	assert_int_equal(load_bytes(fixture, "[daemon]\n\0\nmap = x\n", 18), -EINVAL);
