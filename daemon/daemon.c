@@ -683,6 +683,8 @@ static int start_local(struct daemon *daemon)
 		log_error("the service manager must hand over one listening Unix stream socket");
 	else if (r == -EADDRINUSE)
 		log_error("another daemon listens on %s", daemon->config.socket);
+	else if (r == -ENOTSOCK)
+		log_error("%s is there and is no socket: remove it, or listen elsewhere", daemon->config.socket);
 	else if (r < 0)
 		log_error("can't listen on %s: %s", daemon->config.socket, strerror(-r));
 	return r;

@@ -104,14 +104,20 @@ static void on_accept(int fd, short what, void *userdata)
 /* A file that a killed daemon has left is in the way of bind(); one with a listener behind it isn't ours to remove. */
 static int remove_stale(const struct sockaddr_un *address)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r = 0;
 	struct stat status;
+	int fd, r = 0;
 
+	if (stat(address->sun_path, &status) < 0)
+		return 0;
+	if (!S_ISSOCK(status.st_mode))
+		return -ENOTSOCK;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
+	/* EAGAIN: there is a listener, with more programs waiting than it lets */
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
 		r = -EADDRINUSE;
-	else if (errno == ECONNREFUSED && stat(address->sun_path, &status) == 0 && S_ISSOCK(status.st_mode))
+	else if (errno == ECONNREFUSED)
 		r = unlink(address->sun_path) < 0 ? -errno : 0;
 	close(fd);
 	return r;

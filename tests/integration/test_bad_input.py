@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import struct
 import subprocess
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 import protocol
 from library import Connection
-from messaging import EXIT_NO_DAEMON, EXIT_USAGE, FAST, PATIENCE, Holder, eventually, tool, works
+from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_USAGE, FAST, PATIENCE, Holder, eventually, tool, works
 from protocol import EBUSY, EINVAL, ENOENT, EPROTO, EPROTONOSUPPORT, Closed, Program, frame
 
 
@@ -60,6 +61,32 @@ def test_a_socket_path_that_is_too_long_is_named(nodes, tmp_path):
     assert done.returncode != 0 and path in done.stderr.decode()
     done = one.run_command(tool("xenmsgd"), "--socket", path)
     assert done.returncode == EXIT_USAGE and b"107" in done.stderr
+
+
+def test_what_is_no_socket_is_not_taken_for_a_daemon_and_stays(nodes, tmp_path):
+    one = nodes(1, start=False)[1]
+    file = tmp_path / "precious"
+    file.write_text("data")
+    for path in (file, tmp_path):
+        done = one.run_command(tool("xenmsgd"), "--socket", path)
+        assert done.returncode == EXIT_ERROR
+        assert f"{path} is there and is no socket" in done.stderr.decode() and b"another daemon" not in done.stderr
+    assert file.read_text() == "data"
+
+
+def test_a_daemon_whose_queue_is_full_still_has_its_socket(nodes, tmp_path):
+    one = nodes(1, start=False)[1]
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as busy, contextlib.ExitStack() as waiting:
+        busy.bind(path)
+        busy.listen(0)
+        for _ in range(3):
+            program = waiting.enter_context(socket.socket(socket.AF_UNIX))
+            program.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                program.connect(path)
+        done = one.run_command(tool("xenmsgd"), "--socket", path)
+        assert done.returncode == EXIT_ERROR and f"another daemon listens on {path}" in done.stderr.decode()
 
 
 @pytest.mark.parametrize("text, complaint", [
