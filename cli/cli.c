@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include <json-c/json.h>
@@ -210,14 +211,31 @@ int cli_open(struct cli *cli, struct xenmsg **conn)
 	return code;
 }
 
-/* Why the daemon could make no link to the domain of this address, in its own words; else NULL. To be freed. */
-static char *why_no_link(struct xenmsg *conn, const char *address)
+/* Whether the peer of a link in the daemon's status is the domain before the colon of an address. */
+static bool is_meant(struct json_object *peer, const char *address)
 {
-	char *json, *end, *why = NULL;
-	unsigned long domid = strtoul(address, &end, 10);
+	static const char *const ways[] = {"domid", "name", "uuid"};
+	size_t size = strcspn(address, ":");
+
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		struct json_object *value;
+		const char *text;
+
+		if (!json_object_object_get_ex(peer, ways[i], &value))
+			continue;
+		text = json_object_get_string(value);
+		if (size && strlen(text) == size && (i == 1 ? !strncmp(text, address, size) : !strncasecmp(text, address, size)))
+			return true;
+	}
+	return false;
+}
+
+char *cli_why_no_link(struct xenmsg *conn, const char *address)
+{
+	char *json, *why = NULL;
 	struct json_object *status, *links, *peer, *value;
 
-	if (end == address || (*end && *end != ':') || xenmsg_status(conn, &json) < 0)
+	if (xenmsg_status(conn, &json) < 0)
 		return NULL;
 	status = json_tokener_parse(json);
 	free(json);
@@ -225,9 +243,7 @@ static char *why_no_link(struct xenmsg *conn, const char *address)
 		for (size_t i = 0; !why && i < json_object_array_length(links); i++) {
 			struct json_object *link = json_object_array_get_idx(links, i);
 
-			if (json_object_object_get_ex(link, "peer", &peer) &&
-			    json_object_object_get_ex(peer, "domid", &value) &&
-			    json_object_get_uint64(value) == domid &&
+			if (json_object_object_get_ex(link, "peer", &peer) && is_meant(peer, address) &&
 			    json_object_object_get_ex(link, "last_error", &value) &&
 			    json_object_get_string_len(value))
 				why = strdup(json_object_get_string(value));
@@ -257,7 +273,7 @@ int cli_error(struct xenmsg *conn, const char *what, const char *subject, int er
 	const struct cause *cause = cause_of(error);
 	const char *reason = conn ? xenmsg_reason(conn) : "";
 	const char *name_text;
-	char *why = conn && !*reason && error == -EHOSTUNREACH ? why_no_link(conn, subject) : NULL;
+	char *why = conn && !*reason && error == -EHOSTUNREACH ? cli_why_no_link(conn, subject) : NULL;
 
 	if (why)
 		reason = why;

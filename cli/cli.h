@@ -65,6 +65,8 @@ bool cli_parse_count(const char *text, uint64_t *count);
 int cli_open(struct cli *cli, struct xenmsg **conn);
 /* Says on stderr, in one line, what failed, about what (an address, an endpoint), why and what to do. Returns the exit code for it. */
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error);
+/* Why the daemon could make no link to the domain of this address (or to this domain), in its own words; else NULL. To be freed. */
+char *cli_why_no_link(struct xenmsg *conn, const char *address);
 /* A note on stderr, unless quiet. */
 void cli_note(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Writes out what is buffered for stdout. Returns 0 or an exit code, with the reason told. Silent if a signal that is caught

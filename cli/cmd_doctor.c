@@ -303,7 +303,7 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 
 static void check_peer(struct doctor *doctor, struct xenmsg *conn, const char *domain)
 {
-	char step[32], reason[256];
+	char step[160], reason[256], *why;
 	uint64_t rtt_ns;
 	int r = xenmsg_ping(conn, domain, PING_MS, &rtt_ns);
 
@@ -313,6 +313,10 @@ static void check_peer(struct doctor *doctor, struct xenmsg *conn, const char *d
 		return;
 	}
 	snprintf(reason, sizeof(reason), "%s", *xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));
+	why = r == -EHOSTUNREACH ? cli_why_no_link(conn, domain) : NULL;
+	if (why)
+		snprintf(reason, sizeof(reason), "%s", why);
+	free(why);
 	ill(doctor, r == -ETIMEDOUT ? EXIT_TIMED_OUT : EXIT_UNREACHABLE, step,
 	    r == -EHOSTDOWN ? "start xenmsgd in that domain; with presence = private there, its peers must name this domain"
 			    : "run 'xenmsg doctor' in that domain, and see the logs of both daemons",

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, deliver, eventually, tool, works
+from messaging import EXIT_OK, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, deliver, eventually, tool, works
 
 ECONNRESET, EHOSTDOWN, EHOSTUNREACH, ENOTCONN = 104, 112, 113, 107
 
@@ -269,9 +269,18 @@ def test_sends_during_the_death_of_a_link_all_end(nodes):
 
 
 def test_neither_may_map_names_the_setting(nodes):
-    one, two = nodes(1, 2, config=FAST + "map = no\n").values()
-    error = one.send("2:inbox", "x", exit_code=EXIT_UNREACHABLE)
-    assert "map" in error
+    nodes(0)  # it tells the names
+    one, _ = nodes(1, 2, config=FAST + "map = no\n").values()
+    eventually(lambda: any(peer["domid"] == 2 and peer["name"] == "dom2" and peer["uuid"] for peer in one.status()["peers"]),
+               "domain 1 has been told the name of domain 2")
+    uuid = next(peer["uuid"] for peer in one.status()["peers"] if peer["domid"] == 2)
+    for domain in ("2", "dom2", uuid, uuid.upper()):
+        for command in (["send", f"{domain}:inbox", "x"], ["call", f"{domain}:inbox", "x"], ["connect", f"{domain}:inbox"],
+                        ["ping", domain]):
+            done = one.xenmsg(*command)
+            assert done.returncode == EXIT_UNREACHABLE and b"set map = yes under [links]" in done.stderr, (command, done.stderr)
+        done = one.xenmsg("doctor", domain)
+        assert done.returncode != EXIT_OK and b"set map = yes under [links]" in done.stdout + done.stderr
     deliver(one, one)
 
 
