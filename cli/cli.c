@@ -135,14 +135,14 @@ static const struct cause {
 	const char *text;
 } causes[] = {
 	{ENOENT, EXIT_NO_ENDPOINT, "no such endpoint there; 'xenmsg endpoints' lists what can be reached"},
-	{EACCES, EXIT_DENIED, "denied by policy"},
+	{EACCES, EXIT_DENIED, "denied by policy; a [rule] in /etc/xenmsg/policy.d of the receiving domain must allow it"},
 	{EHOSTDOWN, EXIT_UNREACHABLE,
 	 "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there"},
 	{EHOSTUNREACH, EXIT_UNREACHABLE,
 	 "a link to that domain can't be made; 'xenmsg status' and the log of xenmsgd say why"},
 	{ETIMEDOUT, EXIT_TIMED_OUT, "timed out; it was not delivered"},
 	{ENOBUFS, EXIT_LIMIT, "over a limit; 'xenmsg status' shows the limits and who uses them"},
-	{EMSGSIZE, EXIT_LIMIT, "the message is larger than the receiving side accepts"},
+	{EMSGSIZE, EXIT_LIMIT, "the message is larger than the receiving side accepts; max-message in its xenmsgd.conf says how large"},
 	{EAGAIN, EXIT_LIMIT, "no room for it now; try again, or leave out --no-wait"},
 	{ECONNRESET, EXIT_LOST, "the receiver or a daemon died; whether it was delivered can't be known"},
 	{ENOTCONN, EXIT_NO_DAEMON, "the local xenmsgd has gone away; start it again"},

@@ -73,8 +73,8 @@ static int send_one(struct send *send, const void *data, size_t size, bool progr
 	else
 		r = xenmsg_send(send->conn, send->address, data, size, send->timeout_ms);
 	if (r == -EMSGSIZE && size > xenmsg_max_message(send->conn)) {
-		cli_complain("send to %s: the message has %zu bytes, the limit is %zu", send->address, size,
-			xenmsg_max_message(send->conn));
+		cli_complain("send to %s: the message has %zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
+			     send->address, size, xenmsg_max_message(send->conn));
 		return EXIT_LIMIT;
 	}
 	return r < 0 ? cli_error(send->conn, "send to", send->address, r) : EXIT_DONE;
@@ -97,8 +97,8 @@ static int send_file(struct send *send, const char *path)
 		if (r == -EMSGSIZE && fstat(fd, &info) == 0 && (size_t)info.st_size > size)
 			size = (size_t)info.st_size;
 		if (size > xenmsg_max_message(send->conn)) {
-			cli_complain("send to %s: the message has %s%zu bytes, the limit is %zu", send->address,
-				r == -EMSGSIZE ? "at least " : "", size, xenmsg_max_message(send->conn));
+			cli_complain("send to %s: the message has %s%zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
+				     send->address, r == -EMSGSIZE ? "at least " : "", size, xenmsg_max_message(send->conn));
 			code = EXIT_LIMIT;
 		} else {
 			code = send_one(send, data, size, progress);

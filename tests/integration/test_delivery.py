@@ -93,7 +93,8 @@ def test_a_message_over_the_limit_is_refused_and_nothing_else(nodes, receiver_do
     too_large = tmp_path / "large"
     too_large.write_bytes(bytes(LIMIT + 1))
     inbox = pair[receiver_domid].receiver("inbox", "--count", "1")
-    pair[1].send(f"{receiver_domid}:inbox", None, "--file", too_large, exit_code=EXIT_LIMIT)
+    error = pair[1].send(f"{receiver_domid}:inbox", None, "--file", too_large, exit_code=EXIT_LIMIT)
+    assert str(LIMIT) in error and "max-message" in error
     pair[1].send(f"{receiver_domid}:inbox", "small")
     assert inbox.output() == b"small\n"
 
