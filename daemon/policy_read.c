@@ -37,6 +37,7 @@ struct reader {
 	unsigned line;
 	unsigned section_line;
 	struct rule *rule; /* of the section that is being read */
+	int read_error;	   /* an errno */
 	char **error;
 	bool failed;
 };
@@ -216,6 +217,7 @@ static bool fetch_line(struct reader *reader, char *buffer, int size)
 {
 	int length = 0, c = 0;
 
+	errno = 0;
 	while (c != '\n' && (c = getc(reader->file)) != EOF) {
 		if (c == '\0') {
 			complain(reader, reader->line + 1, "there is a NUL byte in the line");
@@ -228,6 +230,10 @@ static bool fetch_line(struct reader *reader, char *buffer, int size)
 			return false;
 		}
 		buffer[length++] = (char)c;
+	}
+	if (ferror(reader->file)) { /* such as a directory */
+		reader->read_error = errno ? errno : EIO;
+		return false;
 	}
 	buffer[length] = '\0';
 	if (length == 0)
@@ -316,13 +322,21 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 	return complain(reader, reader->line, "[%s] has no key '%s'; it has %s", section->name, key, section->keys);
 }
 
+/* No line of it is to blame. */
+static int unreadable(const char *path, int r, char **error)
+{
+	if (asprintf(error, "%s: can't be read: %s", path, strerror(-r)) < 0)
+		*error = NULL;
+	return r;
+}
+
 static int load_stream(struct policy *policy, FILE *file, const char *path, char **error)
 {
 	struct reader reader = {.policy = policy, .path = path, .error = error, .file = file};
 	int r = ini_parse_stream(read_line, &reader, on_key, &reader);
 
-	if (!reader.failed && ferror(file)) /* such as a directory */
-		complain(&reader, reader.line, "reading it fails");
+	if (!reader.failed && reader.read_error)
+		return unreadable(path, -reader.read_error, error);
 	if (!reader.failed && r != 0)
 		complain(&reader, r > 0 ? (unsigned)r : reader.line, "this is neither a [section] nor KEY = VALUE");
 	if (!reader.failed)
@@ -335,12 +349,8 @@ static int load_file(struct policy *policy, const char *path, char **error)
 	FILE *file = fopen(path, "re");
 	int r;
 
-	if (!file) {
-		r = -errno;
-		if (asprintf(error, "%s: %s", path, strerror(-r)) < 0)
-			*error = NULL;
-		return r;
-	}
+	if (!file)
+		return unreadable(path, -errno, error);
 	r = load_stream(policy, file, path, error);
 	fclose(file);
 	return r;
@@ -409,10 +419,8 @@ int policy_load(struct policy **out, const char *directory, char **error)
 		return -ENOMEM;
 	r = list_files(directory, &names, &count);
 	if (r < 0) {
-		if (asprintf(error, "%s: %s", directory, strerror(-r)) < 0)
-			*error = NULL;
 		free(policy);
-		return r;
+		return unreadable(directory, r, error);
 	}
 	for (unsigned i = 0; i < count && r == 0; i++)
 		r = load_file(policy, names[i], error);

@@ -175,6 +175,20 @@ static void what_is_no_directory_is_an_error(void **state)
 	assert_null(fixture->policy);
 }
 
+static void a_directory_that_is_named_like_a_file_is_an_error_that_names_it(void **state)
+{
+	struct fixture *fixture = *state;
+	char path[96], message[160];
+
+	snprintf(path, sizeof(path), "%s/50-test.conf", fixture->directory);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(load(fixture), -EISDIR);
+	rmdir(path);
+	snprintf(message, sizeof(message), "%s: can't be read: %s", path, strerror(EISDIR));
+	assert_string_equal(fixture->error, message);
+	assert_null(fixture->policy);
+}
+
 /* --- order ---------------------------------------------------------------------------------------------------------- */
 
 static void the_first_rule_that_matches_decides(void **state)
@@ -569,6 +583,7 @@ int main(void)
 		TEST(without_rules_root_and_the_sockets_group_may_bind),
 		TEST(a_missing_directory_is_a_policy_without_rules),
 		TEST(what_is_no_directory_is_an_error),
+		TEST(a_directory_that_is_named_like_a_file_is_an_error_that_names_it),
 		TEST(the_first_rule_that_matches_decides),
 		TEST(a_see_section_hides_domains_and_nothing_else),
 		TEST(files_come_in_lexical_order),
