@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -85,7 +86,7 @@ static const struct key keys[KEYS] = {
 	[KEY_POLICY_DIR] = {"daemon", "policy-dir", VALUE_PATH, AT(policy_dir), 0, 0, "an absolute path"},
 	[KEY_LOG_LEVEL] = {"daemon", "log-level", VALUE_LOG_LEVEL, AT(log_level), 0, 0,
 			   "error, warning, info or debug"},
-	[KEY_USER] = {"daemon", "user", VALUE_USER, AT(user), 0, 0, "a user's name"},
+	[KEY_USER] = {"daemon", "user", VALUE_USER, AT(user), 0, 0, "the name of a user that exists here"},
 	[KEY_RING_SIZE] = {"links", "ring-size", VALUE_RING, AT(ring_size), KIB, MIB, RING_ALLOWED},
 	[KEY_MIN_RING_SIZE] = {"links", "min-ring-size", VALUE_RING, AT(min_ring_size), KIB, MIB,
 			       RING_ALLOWED},
@@ -290,7 +291,7 @@ static int parse_value(struct config *config, const struct key *key, const char 
 	case VALUE_PATH:
 		return text[0] == '/' ? replace_string(field, text) : -EINVAL;
 	case VALUE_USER:
-		return text[0] ? replace_string(field, text) : -EINVAL;
+		return getpwnam(text) ? replace_string(field, text) : -EINVAL;
 	case VALUE_LOG_LEVEL:
 		return log_level_parse(text, field);
 	case VALUE_RING:

@@ -110,7 +110,7 @@ static void every_key_is_taken(void **state)
 			      "socket = /tmp/s ; and another\n"
 			      "policy-dir=/tmp/policy\n"
 			      "   log-level = debug\n"
-			      "user = messenger\n"
+			      "user = root\n"
 			      "\n"
 			      "[links]\n"
 			      "ring-size = 128K\nmin-ring-size = 2048\nmax-ring-size = 512K\n"
@@ -127,7 +127,7 @@ static void every_key_is_taken(void **state)
 	assert_string_equal(config->socket, "/tmp/s");
 	assert_string_equal(config->policy_dir, "/tmp/policy");
 	assert_int_equal(config->log_level, LOG_LEVEL_DEBUG);
-	assert_string_equal(config->user, "messenger");
+	assert_string_equal(config->user, "root");
 	assert_int_equal(config->ring_size, 131072);
 	assert_int_equal(config->min_ring_size, 2048);
 	assert_int_equal(config->max_ring_size, 524288);
@@ -213,6 +213,9 @@ static void bad_numbers_are_refused_with_what_is_allowed(void **state)
 		snprintf(text, sizeof(text), "[limits]\nmax-clients-per-uid = %s\n", counts[i]);
 		refuse(*state, text, 2, "must be a number from 1 to 65536");
 	}
+	refuse(*state, "[daemon]\nuser = nobody-of-that-name\n", 2,
+	       "user = nobody-of-that-name: must be the name of a user that exists here");
+	refuse(*state, "[daemon]\nuser =\n", 2, "must be the name of a user");
 	refuse(*state, "[limits]\nmax-message = 2G\n", 2, "max-message = 2G: must be a size from 1 to 1G");
 	refuse(*state, "[limits]\nmax-message = 0\n", 2, "must be a size");
 	refuse(*state, "[limits]\nmax-queued-bytes-per-peer = 1K\n", 2, "must be a size from 64K");
@@ -231,7 +234,6 @@ static void bad_words_are_refused_with_what_is_allowed(void **state)
 	refuse(*state, "[links]\nmap = maybe\n", 2, "must be auto, yes or no");
 	refuse(*state, "[links]\nrelay = yes\n", 2, "must be no");
 	refuse(*state, "[links]\npresence = hidden\n", 2, "must be public or private");
-	refuse(*state, "[daemon]\nuser =\n", 2, "must be a user's name");
 	refuse(*state, "[daemon]\npolicy-dir = policy\n", 2, "must be an absolute path");
 	refuse(*state, "[links]\npresence = private\npeers = 3 7\n", 3, "must be domids");
 	refuse(*state, "[links]\npresence = private\npeers = 3,3\n", 3, "must be domids");
