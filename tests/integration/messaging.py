@@ -5,6 +5,7 @@ A `Node` is one domain of a simulated host with its xenmsgd. Commands and progra
 `xensim exec`; Python clients connect to the daemon's socket directly, since a Unix socket doesn't care.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -69,6 +70,28 @@ def peer_pid(path):
             return struct.unpack("iII", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
         except OSError:
             return None
+
+
+def stands_still(pid):
+    """Whether all threads of a process are stopped."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8", errors="replace") as file:
+            if file.read().rsplit(")", 1)[1].split()[0] != "T":
+                return False
+    return True
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    """A process that stands still meanwhile. kill() returns before it does: on a busy machine its other threads ran on for up
+    to 60 ms. At the end it must still stand still, or what was seen says nothing."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: stands_still(pid), f"process {pid} stands still")
+        yield
+        assert stands_still(pid), f"somebody has let process {pid} go on"
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 class Receiver:

@@ -4,7 +4,6 @@
 import contextlib
 import os
 import random
-import signal
 import socket
 import struct
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 
 import protocol
 from library import Connection
-from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_USAGE, FAST, PATIENCE, Holder, eventually, tool, works
+from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_USAGE, FAST, PATIENCE, Holder, eventually, stopped, tool, works
 from protocol import EBUSY, EINVAL, ENOENT, EPROTO, EPROTONOSUPPORT, Closed, Program, frame
 
 
@@ -164,10 +163,8 @@ def test_a_second_hello_is_ebusy(pair, shared):
 @pytest.mark.parametrize("flags", [0, protocol.SHARED_MEMORY, 2], ids=["socket", "rings", "stream"])
 def test_a_program_that_goes_before_its_welcome_is_not_called_refused(pair, flags):
     one, _ = pair
-    os.kill(one.pid, signal.SIGSTOP)
-    with Program(one.socket, greet=False) as program:
+    with stopped(one.pid), Program(one.socket, greet=False) as program:
         program.socket.sendall(protocol.hello(flags=flags))
-    os.kill(one.pid, signal.SIGCONT)
     eventually(lambda: len(one.status()["clients"]) == 2, "its session has ended")  # this one and the bystander are left
     assert "refused" not in one.log.read_text()
 

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, eventually, tool
+from messaging import EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, eventually, stopped, tool
 
 
 @pytest.fixture(name="one")
@@ -98,13 +98,12 @@ def test_a_time_out_is_definite(one, shared):
     inbox = one.receiver("inbox", "--count", "2")
     one.send("self:inbox", "taken")
     assert inbox.process.stdout.readline() == b"taken\n"
-    os.kill(inbox.process.pid, signal.SIGSTOP)
-    if shared:
-        assert "not delivered" in one.send("self:inbox", "late", "--timeout", "0.3", exit_code=EXIT_TIMEOUT)
-    else:
-        # What has left for a program that shares no memory can only be taken back by that program, and it sleeps.
-        one.send("self:inbox", "late", "--timeout", "0.3", exit_code=EXIT_UNKNOWN)
-    os.kill(inbox.process.pid, signal.SIGCONT)
+    with stopped(inbox.process.pid):
+        if shared:
+            assert "not delivered" in one.send("self:inbox", "late", "--timeout", "0.3", exit_code=EXIT_TIMEOUT)
+        else:
+            # What has left for a program that shares no memory can only be taken back by that program, and it sleeps.
+            one.send("self:inbox", "late", "--timeout", "0.3", exit_code=EXIT_UNKNOWN)
     if shared:
         one.send("self:inbox", "after")
         assert inbox.output() == b"after\n"
@@ -255,17 +254,15 @@ def test_progress_is_for_terminals_only(one, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(bytes(2000000))
     inbox = one.receiver("inbox", "--count", "1", "--exec", "cat >/dev/null")
-    target = inbox.process.pid
-    os.kill(target, signal.SIGSTOP)
-    master, slave = pty.openpty()
-    process = subprocess.Popen(one.command(tool("xenmsg"), "send", "--file", path, "self:inbox"), env=one.environment,
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=slave)
-    os.close(slave)
-    seen = b""
-    end = time.monotonic() + 30
-    while b"1.9 MiB" not in seen and time.monotonic() < end:
-        seen += os.read(master, 4096)
-    os.kill(target, signal.SIGCONT)
+    with stopped(inbox.process.pid):
+        master, slave = pty.openpty()
+        process = subprocess.Popen(one.command(tool("xenmsg"), "send", "--file", path, "self:inbox"), env=one.environment,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=slave)
+        os.close(slave)
+        seen = b""
+        end = time.monotonic() + 30
+        while b"1.9 MiB" not in seen and time.monotonic() < end:
+            seen += os.read(master, 4096)
     assert process.wait(timeout=30) == 0
     os.close(master)
     assert process.stdout.read() == b""

@@ -3,10 +3,9 @@
 
 import os
 import re
-import signal
 import subprocess
 
-from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, tool
+from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, stopped, tool
 
 
 def examine(node, *domains, code):
@@ -52,12 +51,9 @@ def test_a_peer_that_is_not_there_is_named(nodes):
     one, two = nodes(1, 2).values()
     text = examine(one, "3", code=EXIT_UNREACHABLE)
     assert results(text)["peer 3"] == "FAIL" and "start xenmsgd in that domain" in text
-    os.kill(two.pid, signal.SIGSTOP)
-    try:
+    with stopped(two.pid):
         done = one.xenmsg("doctor", "2")
-        assert done.returncode != 0 and results(done.stdout.decode())["peer 2"] == "FAIL"
-    finally:
-        os.kill(two.pid, signal.SIGCONT)
+    assert done.returncode != 0 and results(done.stdout.decode()).get("peer 2") == "FAIL", done
 
 
 def test_grants_that_are_refused_are_found(host, nodes):

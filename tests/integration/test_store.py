@@ -2,12 +2,12 @@
 """The store thread (daemon/store.h) against a simulated XenStore: order, permissions, quotas, stalls."""
 
 import errno
-import signal
 import time
 
 import pytest
 
 from conftest import wait_for
+from messaging import stopped
 
 
 @pytest.fixture
@@ -108,10 +108,9 @@ def test_a_node_changed_in_a_loop_does_not_pile_up(host, store):
     assert store.ok("watch", "/local/domain") == 0
     assert store.ask("event") == "ok /local/domain"
     other = reader(host, 2)
-    store.process.send_signal(signal.SIGSTOP)
-    for number in range(400):
-        other.ok("write", "/local/domain/2/data/loop", 2, -1, number)
-    store.process.send_signal(signal.SIGCONT)
+    with stopped(store.process.pid):
+        for number in range(400):
+            other.ok("write", "/local/domain/2/data/loop", 2, -1, number)
     other.ok("write", "/local/domain/2/data/mark", 2, -1, "x")
     seen = 0
     while store.ask("event") != "ok /local/domain/2/data/mark":

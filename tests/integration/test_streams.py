@@ -17,7 +17,7 @@ import pytest
 
 from library import Connection
 from messaging import (EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_UNKNOWN, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE,
-                       eventually, is_listening)
+                       eventually, is_listening, stopped)
 from protocol import BIND, HEADER, HELLO, OPEN, REPLY, Program, frame, hello, padded
 
 ACCEPT, BECOMES_STREAM, STREAM = 40, 2, 3
@@ -278,9 +278,8 @@ def test_a_daemon_that_stops_breaks_the_stream_at_both_ends(nodes, whose):
 
 def test_a_lost_domain_breaks_the_stream(nodes):
     _, two, listener, stream = broken_pair(nodes)
-    os.kill(two.pid, signal.SIGSTOP)
-    sees_reset(stream)  # the heartbeats find it dead
-    os.kill(two.pid, signal.SIGCONT)
+    with stopped(two.pid):
+        sees_reset(stream)  # the heartbeats find it dead
     assert end_of(listener)[0] == EXIT_UNKNOWN
 
 

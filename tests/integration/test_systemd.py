@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from messaging import PATIENCE, eventually, is_listening, peer_pid, tool
+from messaging import PATIENCE, eventually, is_listening, peer_pid, stopped, tool
 
 PREFIX = os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin"))
 UNITS = os.path.join(PREFIX, "lib/systemd/system")
@@ -107,14 +107,11 @@ def test_the_watchdog_hears_of_a_loop_that_turns_and_of_no_other(one, manager):
     one.wait_ready()
     for _ in range(3):
         manager.wait_for("WATCHDOG=1")
-    os.kill(one.pid, signal.SIGSTOP)
-    try:
+    with stopped(one.pid):
         while manager.read(0.3):
             pass
         manager.lines.clear()
         assert not manager.read(1)
-    finally:
-        os.kill(one.pid, signal.SIGCONT)
     manager.wait_for("WATCHDOG=1")
 
 

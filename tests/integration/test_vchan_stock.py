@@ -2,10 +2,11 @@
 """daemon/vchan.c makes what stock libxenvchan makes: each at one end of a vchan, in both roles, in every layout."""
 
 import errno
-import signal
 import struct
 
 import pytest
+
+from messaging import stopped
 
 WAITING, CONNECTED, CLOSED, BROKEN = range(4)
 OWN, STOCK = "own", "stock"
@@ -230,9 +231,8 @@ def test_impossible_index_of_the_peer_is_an_error_and_no_spin(host):
 def test_events_of_a_closed_port_disturb_nobody(host):
     """One handle serves all vchans: an event on its way while its port is closed is nobody else's."""
     pair = Pair(host, OWN)
-    pair.stock.process.send_signal(signal.SIGSTOP)
-    assert pair.own.ok("grant", 3, 4096, 4096) == 3
-    pair.stock.process.send_signal(signal.SIGCONT)
+    with stopped(pair.stock.process.pid):
+        assert pair.own.ok("grant", 3, 4096, 4096) == 3
     assert pair.stock.ok("write", 10) == 10
     pair.own.ok("close")
     assert pair.own.ok("ungrant") == 0
