@@ -235,8 +235,12 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 	if (link->state != LINK_GREETING)
 		return -EBUSY;
 	/* The major comes first in every version's HELLO. */
-	if (header->length >= 2 && hello.major != PROTOCOL_MAJOR)
+	if (header->length >= 2 && hello.major != PROTOCOL_MAJOR) {
+		hop_fail(&link->hop, -EPROTONOSUPPORT,
+			 "domain %u speaks protocol %u, this daemon %d; run the same version of xenmsgd in both", link->domid,
+			 hello.major, PROTOCOL_MAJOR);
 		return -EPROTONOSUPPORT;
+	}
 	if (r < 0)
 		return r;
 	if (link->domid < link->links->options.domid)

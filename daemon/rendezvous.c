@@ -127,6 +127,12 @@ static void __attribute__((format(printf, 3, 4))) fail(struct peer *peer, int er
 		log_debug("rendezvous: domain %u wanted a link: %s", peer->domid, reason);
 }
 
+static void fail_version(struct peer *peer, uint32_t major)
+{
+	fail(peer, -EHOSTUNREACH, "domain %u speaks protocol %u, this daemon %d; run the same version of xenmsgd in both",
+	     peer->domid, major, PEERS_MAJOR);
+}
+
 static void lose(struct peer *peer, const char *reason)
 {
 	struct peers *peers = peer->peers;
@@ -430,8 +436,7 @@ static void advance_idle(struct peer *peer)
 		begin(peer);
 	} else if ((peer->looked & LEAVES_LOOKED_UP) == LEAVES_LOOKED_UP) {
 		if (major)
-			fail(peer, -EHOSTUNREACH, "domain %u speaks protocol %u, this daemon %d", peer->domid, major,
-			     PEERS_MAJOR);
+			fail_version(peer, major);
 		else if (!store_is_connected(peer->peers->store))
 			fail(peer, -EHOSTUNREACH, "no connection to XenStore");
 		else
@@ -457,8 +462,7 @@ void rendezvous_advance(struct peer *peer)
 		if (hello)
 			answer_hello(peer);
 		else if (peer->hello_major)
-			fail(peer, -EHOSTUNREACH, "domain %u speaks protocol %u, this daemon %d", peer->domid,
-			     peer->hello_major, PEERS_MAJOR);
+			fail_version(peer, peer->hello_major);
 		else if (!rendezvous->wanted)
 			withdraw(peer);
 		break;

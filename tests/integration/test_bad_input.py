@@ -430,6 +430,14 @@ def test_a_peer_that_breaks_the_protocol_loses_its_link_with_a_reason(hosts, mod
         assert any(line.startswith(f"GOODBYE {SESSION_ENDS[mode]} ") for line in got), got
 
 
+def test_a_peer_of_another_major_version_is_told_apart_from_a_broken_one(hosts):
+    one, bad = hosts
+    got = answers(hostile(bad, one, "version"))
+    goodbye = next(line for line in got if line.startswith("GOODBYE"))
+    told = f"domain {bad.domid} speaks protocol 2, this daemon 1; run the same version of xenmsgd in both"
+    assert told in goodbye and told in one.log.read_text()
+
+
 @pytest.mark.parametrize("mode", ["producer", "producer-back", "consumer", "live"])
 def test_a_peer_that_corrupts_the_shared_page_loses_its_link(hosts, mode):
     one, bad = hosts

@@ -510,13 +510,13 @@ def test_another_major_version_is_named(host):
     tree.write("presence", f"2 {INSTANCE} something else")
     one.connect(2)
     failed = one.await_event("failed 2", "up 2")
-    assert failed.startswith(f"failed 2 {errno.EHOSTUNREACH} ") and "protocol 2" in failed
+    assert failed.startswith(f"failed 2 {errno.EHOSTUNREACH} ") and "protocol 2" in failed and "same version" in failed
     tree.write("presence", f"1 {INSTANCE}")
     one.await_event("up 2")
     one.connect(2)
     tree.write("to/1/hello", "3 what ever", 1)
     failed = one.await_event("failed 2")
-    assert failed.startswith(f"failed 2 {errno.EHOSTUNREACH} ") and "protocol 3" in failed
+    assert failed.startswith(f"failed 2 {errno.EHOSTUNREACH} ") and "protocol 3" in failed and "same version" in failed
 
 
 def our_nonce(tree, me=1):
