@@ -368,6 +368,15 @@ static void send_due_ack(struct link *link)
 	hop_send(&link->hop, FRAME_ACK, 0, 0, payload, frame_u64_encode(link->acked, payload));
 }
 
+/* What was taken in says that the peer lives. */
+static void note_heard(struct link *link, uint64_t now)
+{
+	if (link->hop.rx.frames == link->heard_frames)
+		return;
+	link->heard_frames = link->hop.rx.frames;
+	link->heard_ms = now;
+}
+
 static void on_vchan(struct vchan *vchan, void *userdata)
 {
 	struct link *link = userdata;
@@ -378,10 +387,7 @@ static void on_vchan(struct vchan *vchan, void *userdata)
 	hop_event(&link->hop);
 	if (state != VCHAN_CONNECTED)
 		hop_finish(&link->hop);
-	if (link->hop.rx.frames != link->heard_frames) {
-		link->heard_frames = link->hop.rx.frames;
-		link->heard_ms = clock_ms();
-	}
+	note_heard(link, clock_ms());
 	send_due_ack(link);
 	if (state == VCHAN_CLOSED)
 		hop_fail(&link->hop, -ECONNRESET, "the peer's daemon has gone");
@@ -533,8 +539,7 @@ static void beat(struct link *link, uint64_t now)
 	/* Who was asked to wake us does it once, so after an event that was lost nobody would. And a peer isn't dead whose words lie there
 	 * unread, since it was we who stood still. */
 	hop_look(&link->hop);
-	if (link->state != LINK_UP && link->state != LINK_GREETING)
-		return;
+	note_heard(link, now);
 	if (link->hop.channels || link->pings)
 		link->used_ms = now;
 	if (now - link->heard_ms >= options->dead_after_ms) {

@@ -1138,6 +1138,24 @@ static void any_frame_is_a_sign_of_life(void **state)
 	scene_stop(&scene);
 }
 
+/* Else a lost event, or a daemon that stood still itself, would cost the link. */
+static void what_lies_unread_is_a_sign_of_life(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	up(&scene);
+	for (int i = 0; i < 20; i++) {
+		put(&scene, FRAME_OPTIONAL, 0, "", 0);
+		pass(&scene, HEARTBEAT_MS);
+	}
+	expect_state(&scene, LINK_UP);
+	put(&scene, FRAME_OPTIONAL, 0, "", 0);
+	pass(&scene, 2 * DEAD_AFTER_MS);
+	expect_state(&scene, LINK_UP);
+	scene_stop(&scene);
+}
+
 static void idle_link_is_closed_and_one_with_a_channel_is_not(void **state)
 {
 	struct scene scene;
@@ -1235,6 +1253,7 @@ int main(void)
 		cmocka_unit_test(peer_that_answers_lives),
 		cmocka_unit_test(silent_peer_is_dead_after_its_time_and_not_before),
 		cmocka_unit_test(any_frame_is_a_sign_of_life),
+		cmocka_unit_test(what_lies_unread_is_a_sign_of_life),
 		cmocka_unit_test(idle_link_is_closed_and_one_with_a_channel_is_not),
 		cmocka_unit_test(link_with_domain_0_is_not_closed_for_being_idle),
 		cmocka_unit_test(domains_that_never_were_are_forgotten),
