@@ -121,18 +121,13 @@ static void fail_pings(struct link *link, int error)
 
 int links_ping(struct links *links, uint32_t domid, link_ping_fn done, void *userdata, uint32_t request)
 {
-	struct ping *ping, *other;
+	struct ping *ping;
 	struct link *link;
-	unsigned outstanding = 0;
 	int error = 0;
 
 	if (!links_want(links, domid, &error))
 		return error;
 	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
-	LL_FOREACH(link->pings, other)
-		outstanding += other->userdata == userdata;
-	if (outstanding >= REQUESTS_MAX)
-		return -ENOBUFS;
 	ping = calloc(1, sizeof(*ping));
 	if (!ping)
 		return -ENOMEM;

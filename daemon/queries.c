@@ -13,9 +13,8 @@
 #include "daemon/hop.h"
 #include "daemon/session.h"
 
-#define OF_A_SESSION 64
-#define SKIPS	     64 /* of a user in one turn: questions of programs that haven't read their last answer */
-#define UNREAD_MS    10 /* when nobody could be answered, this is when we look again */
+#define SKIPS	  64 /* of a user in one turn: questions of programs that haven't read their last answer */
+#define UNREAD_MS 10 /* when nobody could be answered, this is when we look again */
 
 struct query {
 	struct session *session;
@@ -61,10 +60,8 @@ static struct query *take(struct asker *asker)
 		struct query *query = asker->waiting;
 
 		DL_DELETE(asker->waiting, query);
-		if (!session_has_unread(query->session)) {
-			--*session_questions(query->session);
+		if (!session_has_unread(query->session))
 			return query;
-		}
 		DL_APPEND(asker->waiting, query);
 	}
 	return NULL;
@@ -162,7 +159,7 @@ int queries_add(struct queries *queries, struct session *session, uint32_t reque
 	struct query *query;
 	struct asker *asker;
 
-	if (*session_questions(session) >= OF_A_SESSION)
+	if (session_unanswered(session) > REQUESTS_MAX)
 		return -ENOBUFS;
 	query = malloc(sizeof(*query) + text.size);
 	if (!query)
@@ -177,7 +174,6 @@ int queries_add(struct queries *queries, struct session *session, uint32_t reque
 	query->size = (uint32_t)text.size;
 	memcpy(query->text, text.data, text.size);
 	DL_APPEND(asker->waiting, query);
-	++*session_questions(session);
 	call_again(queries, 0);
 	return 0;
 }

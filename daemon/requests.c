@@ -201,6 +201,8 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
 		return;
 	}
+	if (r == 0 && session_unanswered(session) > REQUESTS_MAX)
+		r = -ENOBUFS;
 	if (r == 0)
 		r = links_ping(daemon->links, domid, on_ping_result, session, request);
 	if (r < 0)

@@ -57,6 +57,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	case FRAME_PROBE:
 		if (session->hop.finishing)
 			return 0; /* nobody is there to be answered, and there may be thousands */
+		session->unanswered++;
 		return session->ops->request(session->userdata, session, header, payload);
 	case FRAME_GOODBYE:
 		session->hop.said_goodbye = true;
@@ -458,6 +459,7 @@ int session_reply(struct session *session, uint32_t request, int error, const vo
 	const char *at = body;
 	int r;
 
+	session->unanswered--;
 	do {
 		size_t part = size < FRAME_PAYLOAD_MAX - 8 ? size : FRAME_PAYLOAD_MAX - 8;
 		struct frame_reply reply = {.error = (uint32_t)error, .body = {at, part}};
@@ -507,7 +509,7 @@ bool session_has_unread(const struct session *session)
 	return hop_has_unsent(&session->hop);
 }
 
-unsigned *session_questions(struct session *session)
+unsigned session_unanswered(const struct session *session)
 {
-	return &session->questions;
+	return session->unanswered;
 }

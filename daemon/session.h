@@ -25,7 +25,7 @@ struct ucred;
 struct session;
 
 struct session_ops {
-	/* A request: the answer goes out by session_reply(), now or later. Below zero: a violation. */
+	/* A request: the answer goes out by one session_reply(), now or later. Below zero: a violation. */
 	int (*request)(void *userdata, struct session *session, const struct frame_header *header,
 		       const uint8_t *payload);
 	int (*open)(void *userdata, struct session *session, struct channel *channel, const struct frame_open *open);
@@ -68,7 +68,8 @@ bool session_is_running(const struct session *session);
 bool session_shares_memory(const struct session *session);
 /* Something that it was told, or answered, waits until it has read what came before. */
 bool session_has_unread(const struct session *session);
-/* How many of its questions wait; queries.c keeps count. */
-unsigned *session_questions(struct session *session);
+/* Requests without their session_reply(), the one that has just come among them. REQUESTS_MAX are allowed; it is up to the callee
+ * of `request` to hold the program to it with those that it doesn't answer at once. */
+unsigned session_unanswered(const struct session *session);
 
 #endif

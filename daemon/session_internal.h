@@ -41,7 +41,7 @@ struct session {
 	struct event *socket_event, *greeting_timer;
 	uint8_t greeting[GREETING_FRAME_MAX];
 	size_t greeted;
-	unsigned questions; /* of it that wait; queries.c keeps count */
+	unsigned unanswered; /* requests */
 
 	/* shared memory */
 	uint8_t *memory;

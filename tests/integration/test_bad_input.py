@@ -2,6 +2,7 @@
 """Whatever a program, a peer or a person does wrong: a clear answer, the offender alone is cut off, all others go on."""
 
 import contextlib
+import errno
 import os
 import random
 import socket
@@ -263,6 +264,18 @@ def test_bad_questions_are_answered_with_an_error(pair):
         assert "bystander" in program.query("status")
 
 
+def test_a_program_has_at_most_64_requests_unanswered_whomever_they_are_about(nodes):
+    one, two, three = nodes(1, 2, 3).values()
+    with stopped(two.pid), stopped(three.pid), Program(one.socket) as program:
+        for number in range(1, 66):
+            program.send_bytes(frame(protocol.PROBE, b"23"[number % 2:][:1], channel=number))
+        refused = program.expect(protocol.REPLY)
+        assert (refused.channel, refused.u32()) == (65, errno.ENOBUFS)
+        program.bind("goes-on", number=65)
+        assert {program.expect(protocol.REPLY).u32() for _ in range(64)} == {errno.EHOSTUNREACH}
+        program.query("status")
+
+
 @pytest.mark.parametrize("shared", [False, True], ids=["socket", "rings"])
 def test_hostile_messages_reach_only_a_receiver_that_checks(pair, shared):
     """The daemon doesn't look into streams; the library at the other end resets the channel."""
@@ -363,7 +376,7 @@ def test_too_many_clients_are_refused(nodes):
         eventually(join, "a client is let in")
     with Program(one.socket, greet=False) as program:
         error, text = program.goodbye()
-        assert error == 105 and "max-clients-per-uid" in text  # ENOBUFS, and which setting
+        assert error == errno.ENOBUFS and "max-clients-per-uid" in text
     for program in programs:
         program.close()
     eventually(join, "a client is let in again")
@@ -376,7 +389,7 @@ def test_too_many_endpoints_are_refused(nodes):
         for number in range(5):
             program.bind(f"endpoint-{number}")
         error, text = program.request(protocol.BIND, (1).to_bytes(4, "little") + b"one-more")
-        assert error == 105 and b"max-endpoints-per-uid" in text
+        assert error == errno.ENOBUFS and b"max-endpoints-per-uid" in text
 
 
 # ---- peers ----

@@ -856,20 +856,6 @@ static void cancelled_ping_is_never_answered(void **state)
 	scene_stop(&scene);
 }
 
-static void pings_of_one_program_are_bounded(void **state)
-{
-	struct scene scene;
-
-	(void)state;
-	scene_start(&scene);
-	for (unsigned i = 0; i < REQUESTS_MAX; i++)
-		assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
-	assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), -ENOBUFS);
-	links_failed(scene.links, 7, -EHOSTUNREACH, "no answer");
-	assert_int_equal(scene.pongs, REQUESTS_MAX);
-	scene_stop(&scene);
-}
-
 static void frames_of_others_go_out_only_in_a_session(void **state)
 {
 	struct scene scene;
@@ -1242,7 +1228,6 @@ int main(void)
 		cmocka_unit_test(each_ping_is_sent_once),
 		cmocka_unit_test(ping_ends_with_the_error_that_the_link_ends_with),
 		cmocka_unit_test(cancelled_ping_is_never_answered),
-		cmocka_unit_test(pings_of_one_program_are_bounded),
 		cmocka_unit_test(frames_of_others_go_out_only_in_a_session),
 		cmocka_unit_test(end_at_any_state_ends_the_channels_and_leaves_it_idle),
 		cmocka_unit_test(what_the_peer_said_last_counts_though_it_has_gone),
