@@ -22,15 +22,6 @@
 
 #define ACK_BYTES 65536u
 
-struct ping {
-	uint64_t token; /* 0: not sent yet, the link isn't up */
-	uint64_t sent_ns;
-	uint32_t request;
-	link_ping_fn done;
-	void *userdata;
-	struct ping *next;
-};
-
 struct link {
 	uint32_t domid;
 	struct links *links;
@@ -46,7 +37,7 @@ struct link {
 	uint64_t used_ms; /* when it last had a channel */
 	uint64_t rtt_ns;
 	uint64_t since;
-	struct ping *pings;
+	struct pings pings;
 	char version[32];
 	char last_error[200];
 	struct log_limit limit;
@@ -60,7 +51,6 @@ struct links {
 	void *userdata;
 	struct link *links;
 	struct event *heartbeat;
-	uint64_t next_token;
 	struct log_limit limit;
 };
 
@@ -85,90 +75,6 @@ static const char *state_name(enum link_state state)
 	}
 }
 
-/* --- pings ---------------------------------------------------------------------------------------------------------- */
-
-static void send_ping(struct link *link, uint64_t token)
-{
-	uint8_t payload[8];
-
-	hop_send(&link->hop, FRAME_PING, 0, 0, payload, frame_u64_encode(token, payload));
-}
-
-static void send_waiting_pings(struct link *link)
-{
-	struct ping *ping;
-
-	LL_FOREACH(link->pings, ping) {
-		if (ping->token)
-			continue;
-		ping->token = ++link->links->next_token;
-		ping->sent_ns = clock_ns();
-		send_ping(link, ping->token);
-	}
-}
-
-static void fail_pings(struct link *link, int error)
-{
-	struct ping *ping, *next, *list = link->pings;
-
-	link->pings = NULL;
-	LL_FOREACH_SAFE(list, ping, next) {
-		if (ping->done)
-			ping->done(ping->userdata, ping->request, error);
-		free(ping);
-	}
-}
-
-int links_ping(struct links *links, uint32_t domid, link_ping_fn done, void *userdata, uint32_t request)
-{
-	struct ping *ping;
-	struct link *link;
-	int error = 0;
-
-	if (!links_want(links, domid, &error))
-		return error;
-	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
-	ping = calloc(1, sizeof(*ping));
-	if (!ping)
-		return -ENOMEM;
-	ping->done = done;
-	ping->userdata = userdata;
-	ping->request = request;
-	LL_APPEND(link->pings, ping);
-	if (link->state == LINK_UP)
-		send_waiting_pings(link);
-	return 0;
-}
-
-void links_ping_cancel(struct links *links, void *userdata)
-{
-	struct link *link, *next_link;
-	struct ping *ping, *next;
-
-	HASH_ITER (hh, links->links, link, next_link) {
-		LL_FOREACH_SAFE(link->pings, ping, next) {
-			if (ping->userdata != userdata)
-				continue;
-			LL_DELETE(link->pings, ping);
-			free(ping);
-		}
-	}
-}
-
-static void take_pong(struct link *link, uint64_t token)
-{
-	struct ping *ping;
-
-	LL_SEARCH_SCALAR(link->pings, ping, token, token);
-	if (!ping || !token)
-		return;
-	LL_DELETE(link->pings, ping);
-	link->rtt_ns = clock_ns() - ping->sent_ns;
-	if (ping->done)
-		ping->done(ping->userdata, ping->request, (int64_t)link->rtt_ns);
-	free(ping);
-}
-
 /* --- a session's end ------------------------------------------------------------------------------------------------ */
 
 /* Puts a last frame into the ring, if there is room, and lets the vchan go. */
@@ -190,7 +96,7 @@ static void drop_vchan(struct link *link, int error, const char *why)
 /* The session is over: with `error` for what never left. */
 static void end_session(struct link *link, int error, const char *why)
 {
-	bool was_wanted = link->hop.channels || link->pings, was_up = link->state == LINK_UP;
+	bool was_wanted = link->hop.channels || link->pings.list, was_up = link->state == LINK_UP;
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
 	if (link->state == LINK_CONNECTING)
@@ -198,7 +104,7 @@ static void end_session(struct link *link, int error, const char *why)
 	set_state(link, LINK_IDLE);
 	hop_detach(&link->hop);
 	hop_reset_channels(&link->hop, error);
-	fail_pings(link, -error);
+	pings_fail(&link->pings, -error);
 	if (was_up)
 		link->links->callbacks.changed(link->links->userdata, link->domid, false);
 	if (was_wanted)
@@ -243,7 +149,7 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 	copy_plain(link->version, sizeof(link->version), hello.version, '!');
 	set_state(link, LINK_UP);
 	log_info("domain %u: link is up, xenmsgd %s", link->domid, link->version);
-	send_waiting_pings(link);
+	pings_send(&link->pings, &link->hop);
 	link->links->callbacks.changed(link->links->userdata, link->domid, true);
 	return 0;
 }
@@ -274,7 +180,7 @@ static int take_directory(struct link *link, const struct frame_header *header, 
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
 	struct link *link = owner;
-	uint64_t number;
+	uint64_t number, rtt_ns;
 	int r;
 
 	if (header->type == FRAME_HELLO)
@@ -301,7 +207,9 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		}
 		return r;
 	case FRAME_PONG:
-		take_pong(link, number);
+		rtt_ns = pings_take_pong(&link->pings, number);
+		if (rtt_ns)
+			link->rtt_ns = rtt_ns;
 		return 0;
 	default:
 		if (number > link->hop.out_position || number < link->acked_by_peer)
@@ -465,6 +373,28 @@ int links_send(struct links *links, uint32_t domid, uint8_t type, const void *pa
 	return hop_send(&link->hop, type, 0, 0, payload, length);
 }
 
+int links_ping(struct links *links, uint32_t domid, ping_fn done, void *userdata, uint32_t request)
+{
+	struct link *link;
+	int r = 0;
+
+	if (!links_want(links, domid, &r))
+		return r;
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	r = pings_add(&link->pings, done, userdata, request);
+	if (r == 0 && link->state == LINK_UP)
+		pings_send(&link->pings, &link->hop);
+	return r;
+}
+
+void links_ping_cancel(struct links *links, const void *userdata)
+{
+	struct link *link, *next;
+
+	HASH_ITER (hh, links->links, link, next)
+		pings_forget(&link->pings, userdata);
+}
+
 void links_connected(struct links *links, uint32_t domid, struct vchan *vchan)
 {
 	struct link *link = link_get(links, domid);
@@ -527,7 +457,6 @@ static void beat(struct link *link, uint64_t now)
 {
 	const struct links_options *options = &link->links->options;
 	bool carries_directory = link->domid == 0 || options->domid == 0;
-	struct ping *ping;
 
 	if (link->state != LINK_UP && link->state != LINK_GREETING)
 		return;
@@ -535,7 +464,7 @@ static void beat(struct link *link, uint64_t now)
 	 * unread, since it was we who stood still. */
 	hop_look(&link->hop);
 	note_heard(link, now);
-	if (link->hop.channels || link->pings)
+	if (link->hop.channels || link->pings.list)
 		link->used_ms = now;
 	if (now - link->heard_ms >= options->dead_after_ms) {
 		hop_fail(&link->hop, -ETIMEDOUT, "nothing has come from it for %u s", options->dead_after_ms / 1000);
@@ -547,15 +476,8 @@ static void beat(struct link *link, uint64_t now)
 		hop_fail(&link->hop, -ECONNRESET, "it was idle");
 		return;
 	}
-	/* One of our own pings at a time is enough to hear from it. */
-	LL_FOREACH(link->pings, ping)
-		if (!ping->done)
-			return;
-	ping = calloc(1, sizeof(*ping));
-	if (!ping)
-		return;
-	LL_APPEND(link->pings, ping);
-	send_waiting_pings(link);
+	if (pings_add(&link->pings, NULL, NULL, 0) == 0)
+		pings_send(&link->pings, &link->hop);
 }
 
 static void link_free(struct link *link)
@@ -569,7 +491,7 @@ static void link_free(struct link *link)
  * that don't exist. */
 static bool is_forgotten(const struct link *link, uint64_t now)
 {
-	return link->state == LINK_IDLE && !link->hop.channels && !link->pings &&
+	return link->state == LINK_IDLE && !link->hop.channels && !link->pings.list &&
 	       now - link->used_ms >= link->links->options.dead_after_ms;
 }
 

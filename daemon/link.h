@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "daemon/hop.h"
+#include "daemon/pings.h"
 #include "daemon/quota.h"
 
 struct link;
@@ -70,9 +71,8 @@ void links_lost(struct links *links, uint32_t domid, const char *reason);
 
 /* Asks the peer's daemon for an answer. `done` is called once, not before this returns: round trip in ns, or a negative
  * errno. links_ping_cancel() forgets all that were asked for with this userdata. */
-typedef void (*link_ping_fn)(void *userdata, uint32_t request, int64_t result);
-int links_ping(struct links *links, uint32_t domid, link_ping_fn done, void *userdata, uint32_t request);
-void links_ping_cancel(struct links *links, void *userdata);
+int links_ping(struct links *links, uint32_t domid, ping_fn done, void *userdata, uint32_t request);
+void links_ping_cancel(struct links *links, const void *userdata);
 
 /* For status. */
 struct link_info {
