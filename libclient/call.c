@@ -126,7 +126,7 @@ static int call_start(struct outbox *outbox, const char *address, const void *da
 		HASH_FIND(hh, channel->calls.waiting, &call->number, sizeof(call->number), other);
 	} while (other);
 	op = (struct op){.done = on_settled, .userdata = call, .internal = true};
-	message_pieces_init(&pieces, data, size);
+	pieces = message_pieces(data, size);
 	message_pieces_mark(&pieces, MESSAGE_REQUEST, 0, call->number);
 	r = outbox_put(outbox, channel, &pieces, false, &op);
 	if (r < 0) {
@@ -156,7 +156,7 @@ static int call_withdraw(struct call *call)
 
 	call->withdrawn = true;
 	complete(call, -ETIMEDOUT, NULL);
-	message_pieces_init(&pieces, NULL, 0);
+	pieces = message_pieces(NULL, 0);
 	message_pieces_mark(&pieces, MESSAGE_WITHDRAWAL, 0, number);
 	r = outbox_put(outbox, channel, &pieces, false, &nobody);
 	/* Without room for it, the server's answer comes for nothing, and that is all. */

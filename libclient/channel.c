@@ -9,7 +9,7 @@
 
 /* A frame for the last few bytes of space in the ring costs more than it brings, unless that is all there is to send. */
 #define WORTHWHILE 4096u
-#define SMALL_SPAN 512u /* what is copied once more, to be put into the ring at once */
+#define SMALL_SPAN 512u
 
 struct channel *channel_new(const char *address, uint32_t number, enum channel_kind kind)
 {
@@ -33,14 +33,11 @@ void channel_free(struct channel *channel)
 	free(channel);
 }
 
-int channel_reserve_op(struct channel *channel)
+int channel_grow_ops(struct channel *channel)
 {
 	uint32_t capacity = channel->ops_capacity ? channel->ops_capacity * 2 : 64;
-	struct op *ops;
+	struct op *ops = malloc(capacity * sizeof(*ops));
 
-	if (channel->ops_count < channel->ops_capacity)
-		return 0;
-	ops = malloc(capacity * sizeof(*ops));
 	if (!ops)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < channel->ops_count; i++)
@@ -50,23 +47,6 @@ int channel_reserve_op(struct channel *channel)
 	channel->ops_head = 0;
 	channel->ops_capacity = capacity;
 	return 0;
-}
-
-void channel_push_op(struct channel *channel, const struct op *op)
-{
-	*channel_op(channel, channel->ops_count++) = *op;
-}
-
-struct op channel_pop_op(struct channel *channel)
-{
-	struct op op = *channel_op(channel, 0);
-
-	channel->ops_head++;
-	channel->ops_count--;
-	if (channel->ops_framed > 0)
-		channel->ops_framed--;
-	channel->settled = op.end;
-	return op;
 }
 
 uint16_t channel_count_framed(struct channel *channel)
@@ -80,37 +60,23 @@ uint16_t channel_count_framed(struct channel *channel)
 	return count > UINT16_MAX ? 0 : (uint16_t)count;
 }
 
-void message_pieces_init(struct message_pieces *pieces, const void *data, size_t size)
-{
-	memset(pieces, 0, sizeof(*pieces));
-	put_u32(pieces->head, (uint32_t)size);
-	pieces->data = data;
-	pieces->size = size;
-	pieces->tail_size = (uint32_t)(-size & 7u) + MESSAGE_TRAILER_SIZE;
-}
-
-void message_pieces_mark(struct message_pieces *pieces, enum message_type type, uint16_t error, uint32_t number)
-{
-	pieces->head[4] = (uint8_t)type;
-	put_u16(pieces->head + 6, error);
-	put_u32(pieces->tail + pieces->tail_size - 4, number);
-}
-
 /* Hands the bytes [from, from + size) of a message to `put`, piece by piece. */
 typedef void (*put_bytes)(void *to, const void *data, uint32_t size);
 
 static void put_range(const struct message_pieces *pieces, uint64_t from, uint64_t size, put_bytes put, void *to)
 {
+	const uint64_t head = htole64(pieces->head), padding = 0, trailer = htole64(pieces->trailer);
 	const struct {
-		const uint8_t *data;
+		const void *data;
 		uint64_t size;
 	} parts[] = {
-		{pieces->head, MESSAGE_HEAD_SIZE},
+		{&head, MESSAGE_HEAD_SIZE},
 		{pieces->data, pieces->size},
-		{pieces->tail, pieces->tail_size},
+		{&padding, -pieces->size & 7u},
+		{&trailer, MESSAGE_TRAILER_SIZE},
 	};
 
-	for (unsigned i = 0; i < 3 && size > 0; i++) {
+	for (unsigned i = 0; i < 4 && size > 0; i++) {
 		uint64_t n;
 
 		if (from >= parts[i].size) {
@@ -118,7 +84,7 @@ static void put_range(const struct message_pieces *pieces, uint64_t from, uint64
 			continue;
 		}
 		n = parts[i].size - from < size ? parts[i].size - from : size;
-		put(to, parts[i].data + from, (uint32_t)n);
+		put(to, (const uint8_t *)parts[i].data + from, (uint32_t)n);
 		size -= n;
 		from = 0;
 	}
@@ -170,19 +136,33 @@ static void put_header(const struct channel *channel, struct hop *hop, uint32_t 
 	ring_writer_put(&hop->out, raw, sizeof(raw));
 }
 
-/* A small message as a frame of its own, put together here so that it is copied into the ring at once. */
-static void frame_small(struct channel *channel, struct hop *hop, const struct message_pieces *pieces, uint32_t span)
+static void write_frame(const struct channel *channel, const struct message_pieces *pieces, uint32_t span, uint8_t *at)
 {
-	uint8_t frame[FRAME_HEADER_SIZE + SMALL_SPAN], *at = frame + FRAME_HEADER_SIZE;
+	encode_header(channel, span, 1, at);
+	message_pieces_write(pieces, at + FRAME_HEADER_SIZE);
+}
 
-	encode_header(channel, span, 1, frame);
-	memcpy(at, pieces->head, MESSAGE_HEAD_SIZE);
-	at += MESSAGE_HEAD_SIZE;
-	if (pieces->size)
-		memcpy(at, pieces->data, pieces->size);
-	memcpy(at + pieces->size, pieces->tail, pieces->tail_size);
-	ring_writer_put(&hop->out, frame, FRAME_HEADER_SIZE + span);
+bool channel_frame_small(struct channel *channel, struct hop *hop, const struct message_pieces *pieces)
+{
+	uint64_t span = message_span(pieces->size);
+	uint32_t size = FRAME_HEADER_SIZE + (uint32_t)span;
+	uint8_t *at;
+
+	if (span > SMALL_SPAN || span > channel_budget(channel) || fifo_size(&channel->queue) || fifo_size(&hop->backlog) ||
+	    ring_writer_space(&hop->out, size) < (int)size)
+		return false;
+	at = ring_writer_room(&hop->out, size);
+	if (at) {
+		write_frame(channel, pieces, (uint32_t)span, at);
+		ring_writer_advance(&hop->out, size);
+	} else { /* about the ring's end */
+		uint8_t frame[FRAME_HEADER_SIZE + SMALL_SPAN];
+
+		write_frame(channel, pieces, (uint32_t)span, frame);
+		ring_writer_put(&hop->out, frame, size);
+	}
 	channel->framed += span;
+	return true;
 }
 
 int64_t channel_frame_pieces(struct channel *channel, struct hop *hop, const struct message_pieces *pieces)
@@ -190,11 +170,6 @@ int64_t channel_frame_pieces(struct channel *channel, struct hop *hop, const str
 	uint64_t span = message_span(pieces->size), done = 0;
 	uint32_t want;
 
-	if (span <= SMALL_SPAN && span <= channel_budget(channel) &&
-	    ring_writer_space(&hop->out, FRAME_HEADER_SIZE + (uint32_t)span) >= (int)(FRAME_HEADER_SIZE + span)) {
-		frame_small(channel, hop, pieces, (uint32_t)span);
-		return (int64_t)span;
-	}
 	while (done < span) {
 		uint64_t budget = channel_budget(channel);
 		int64_t chunk = next_chunk(hop, span - done < budget ? span - done : budget, &want);
@@ -217,7 +192,12 @@ int64_t channel_frame_pieces(struct channel *channel, struct hop *hop, const str
 
 void channel_queue_pieces(struct channel *channel, const struct message_pieces *pieces, uint64_t from)
 {
-	put_range(pieces, from, message_span(pieces->size) - from, put_in_queue, &channel->queue);
+	uint64_t span = message_span(pieces->size);
+
+	if (from == 0)
+		message_pieces_write(pieces, fifo_extend(&channel->queue, span));
+	else
+		put_range(pieces, from, span - from, put_in_queue, &channel->queue);
 }
 
 int channel_frame_queue(struct channel *channel, struct hop *hop, uint32_t *want_space)

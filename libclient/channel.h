@@ -16,6 +16,7 @@
 #include "libclient/fifo.h"
 #include "libclient/hop.h"
 #include "libclient/call.h"
+#include "libclient/pieces.h"
 #include "wire/address.h"
 #include "xenmsg.h"
 
@@ -56,12 +57,6 @@ struct channel {
 	struct channel_calls calls;
 };
 
-/* What one message takes in the stream. */
-static inline uint64_t message_span(uint64_t size)
-{
-	return MESSAGE_HEAD_SIZE + ((size + 7) & ~(uint64_t)7) + MESSAGE_TRAILER_SIZE;
-}
-
 static inline struct op *channel_op(const struct channel *channel, uint32_t index)
 {
 	return &channel->ops[(channel->ops_head + index) & (channel->ops_capacity - 1)];
@@ -75,28 +70,39 @@ static inline uint64_t channel_budget(const struct channel *channel)
 	return end > channel->framed ? (end - channel->framed) & ~(uint64_t)7 : 0;
 }
 
+/* For most messages there is room. */
+static inline bool channel_has_room_for_op(const struct channel *channel)
+{
+	return channel->ops_count < channel->ops_capacity;
+}
+
+/* The room was reserved. */
+static inline void channel_push_op(struct channel *channel, const struct op *op)
+{
+	*channel_op(channel, channel->ops_count++) = *op;
+}
+
+/* The first `count` have their outcome. */
+static inline void channel_drop_ops(struct channel *channel, uint32_t count)
+{
+	if (count == 0)
+		return;
+	channel->settled = channel_op(channel, count - 1)->end;
+	channel->ops_head += count;
+	channel->ops_count -= count;
+	channel->ops_framed -= count < channel->ops_framed ? count : channel->ops_framed;
+}
+
 struct channel *channel_new(const char *address, uint32_t number, enum channel_kind kind);
 void channel_free(struct channel *channel);
-/* Room for one more op. -ENOMEM. */
-int channel_reserve_op(struct channel *channel);
-/* The room was reserved. */
-void channel_push_op(struct channel *channel, const struct op *op);
-struct op channel_pop_op(struct channel *channel);
+/* Makes room for one more op. -ENOMEM. */
+int channel_grow_ops(struct channel *channel);
 /* After `framed` has moved. Returns how many messages ended in what was framed. */
 uint16_t channel_count_framed(struct channel *channel);
 
-/* Puts as much of a message into the ring as credit and space allow, from byte `from` on of the three pieces that it consists of.
- * Returns the number of bytes, or -EPROTO. */
-struct message_pieces {
-	uint8_t head[MESSAGE_HEAD_SIZE];
-	const void *data;
-	uint64_t size;
-	uint8_t tail[8 + MESSAGE_TRAILER_SIZE];
-	uint32_t tail_size;
-};
-void message_pieces_init(struct message_pieces *pieces, const void *data, size_t size);
-/* Makes it one of a call: `error` only with MESSAGE_ERROR. */
-void message_pieces_mark(struct message_pieces *pieces, enum message_type type, uint16_t error, uint32_t number);
+/* Puts a message into the ring as a frame of its own, if it is small and nothing stands in its way. */
+bool channel_frame_small(struct channel *channel, struct hop *hop, const struct message_pieces *pieces);
+/* Puts as much of a message into the ring as credit and space allow. Returns the number of bytes, or -EPROTO. */
 int64_t channel_frame_pieces(struct channel *channel, struct hop *hop, const struct message_pieces *pieces);
 /* Appends what follows byte `from` to the queue, for which the room was reserved. */
 void channel_queue_pieces(struct channel *channel, const struct message_pieces *pieces, uint64_t from);

@@ -147,33 +147,21 @@ int conn_flush(struct xenmsg *conn)
 	return 0;
 }
 
-void conn_push(struct xenmsg *conn)
+void conn_push_all(struct xenmsg *conn)
 {
-	if (conn->outbox.ready || conn->want_space || conn->inbox.ending)
-		while (conn_flush(conn) == 0 && conn->want_space && hop_arm_space(&conn->hop, conn->want_space) > 0)
-			;
-	else
-		hop_publish(&conn->hop);
+	while (conn_flush(conn) == 0 && conn->want_space && hop_arm_space(&conn->hop, conn->want_space) > 0)
+		;
 	/* Without shared memory our own reading may have taken away what made the descriptor readable, and sending may need it. */
 	if (conn->hop.stream)
 		hop_poke(&conn->hop);
 }
 
-/* A small message costs less than finding out in detail that nothing else is to be done. */
-static bool is_quiet(struct xenmsg *conn)
-{
-	return conn->hop.shared && ring_reader_ready(&conn->hop.in, 1) == 0 && !conn->outbox.ready && !conn->inbox.ending &&
-	       !conn->outbox.timed && fifo_size(&conn->hop.backlog) == 0 && !ring_writer_is_ahead(&conn->hop.out);
-}
-
-int conn_pump(struct xenmsg *conn)
+int conn_pump_all(struct xenmsg *conn)
 {
 	int r;
 
 	if (conn->dead)
 		return conn->dead;
-	if (is_quiet(conn))
-		return 0;
 	r = read_in(conn);
 	if (r >= 0)
 		r = calls_expire(&conn->outbox);

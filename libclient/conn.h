@@ -70,9 +70,9 @@ int64_t conn_deadline(int timeout_ms);
 int conn_left(int64_t deadline);
 
 /* What was just put out goes on its way; what doesn't fit waits for room, of which the daemon has to tell us. */
-void conn_push(struct xenmsg *conn);
+static inline void conn_push(struct xenmsg *conn);
 /* Reads `in`, sends what can be sent. Returns 0 or conn->dead. */
-int conn_pump(struct xenmsg *conn);
+static inline int conn_pump(struct xenmsg *conn);
 /* Sends what can be sent and shows it. */
 int conn_flush(struct xenmsg *conn);
 /* Calls back for what has come, up to `budget` times. Returns how often, or conn->dead if nothing was left to call. */
@@ -107,5 +107,30 @@ int connect_frame(struct xenmsg *conn, const struct frame_header *header, const 
 /* This endpoint is not listened on any more. False: it never was. */
 bool connect_forget(struct xenmsg *conn, const char *endpoint);
 void connect_free_all(struct xenmsg *conn);
+
+/* Of conn_pump() and conn_push(). */
+int conn_pump_all(struct xenmsg *conn);
+void conn_push_all(struct xenmsg *conn);
+
+/* A small message costs less than finding out in detail that nothing else is to be done. */
+static inline bool conn_is_quiet(struct xenmsg *conn)
+{
+	return conn->hop.shared && !conn->dead && ring_reader_ready(&conn->hop.in, 1) == 0 && !conn->outbox.ready &&
+	       !conn->inbox.ending && !conn->outbox.timed && fifo_size(&conn->hop.backlog) == 0 &&
+	       !ring_writer_is_ahead(&conn->hop.out);
+}
+
+static inline int conn_pump(struct xenmsg *conn)
+{
+	return conn_is_quiet(conn) ? 0 : conn_pump_all(conn);
+}
+
+static inline void conn_push(struct xenmsg *conn)
+{
+	if (conn->outbox.ready || conn->want_space || conn->inbox.ending || conn->hop.stream)
+		conn_push_all(conn);
+	else
+		hop_publish(&conn->hop);
+}
 
 #endif

@@ -27,6 +27,12 @@ void fifo_free(struct fifo *fifo);
 /* Makes sure that `size` more bytes can be appended without an error. -ENOMEM. */
 int fifo_reserve(struct fifo *fifo, size_t size);
 int fifo_append(struct fifo *fifo, const void *data, size_t size);
+/* Appends `size` bytes, for which the room was reserved, to be written where it says. */
+static inline uint8_t *fifo_extend(struct fifo *fifo, size_t size)
+{
+	fifo->end += size;
+	return fifo->data + fifo->end - size;
+}
 /* Takes the oldest `size` bytes away. */
 void fifo_drop(struct fifo *fifo, size_t size);
 /* Takes the newest `size` bytes away. */

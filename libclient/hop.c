@@ -401,14 +401,18 @@ static void notify(int fd)
 	while (n < 0 && errno == EINTR);
 }
 
-void hop_publish(struct hop *hop)
+void hop_notify_of_output(struct hop *hop)
 {
-	if (ring_writer_publish(&hop->out) && hop->shared) {
+	if (hop->shared) {
 		/* The daemon looks at what was taken as well: who answers a message needn't notify it twice. */
 		ring_reader_take_request(&hop->deliveries);
 		notify(hop->kick);
 	}
-	if (hop->stream && stream_wants_flush(hop->stream))
+}
+
+void hop_publish_to_stream(struct hop *hop)
+{
+	if (stream_wants_flush(hop->stream))
 		stream_pump_out(hop->stream);
 }
 

@@ -56,7 +56,7 @@ int hop_control(struct hop *hop, uint8_t type, uint32_t channel, const void *pay
 /* Moves the backlog to `out`. True in *blocked: it is not empty, and nothing else may be put into `out`. -EPROTO. */
 int hop_flush_backlog(struct hop *hop, bool *blocked);
 /* Shows the daemon what was put into `out`. */
-void hop_publish(struct hop *hop);
+static inline void hop_publish(struct hop *hop);
 void hop_release_in(struct hop *hop);
 /* Gives back what was taken from `deliveries`; quietly: without a notification, to be followed by another that isn't. */
 void hop_release_deliveries(struct hop *hop, bool quietly);
@@ -78,5 +78,17 @@ int64_t hop_now(void);
 int hop_connect(const char *path);
 /* Reads exactly so much, until the deadline. -ECONNREFUSED: the daemon has closed it. */
 int hop_read(int fd, void *buffer, size_t size, int64_t deadline);
+
+/* Of hop_publish(). */
+void hop_notify_of_output(struct hop *hop);
+void hop_publish_to_stream(struct hop *hop);
+
+static inline void hop_publish(struct hop *hop)
+{
+	if (ring_writer_publish(&hop->out))
+		hop_notify_of_output(hop);
+	if (hop->stream)
+		hop_publish_to_stream(hop);
+}
 
 #endif

@@ -67,14 +67,11 @@ void outbox_free(struct outbox *outbox)
 
 /* ---- outcomes ---- */
 
-static int reserve_settled(struct outbox *outbox)
+static int grow_settled(struct outbox *outbox)
 {
 	uint32_t capacity = outbox->settled_capacity ? outbox->settled_capacity * 2 : 64;
-	struct settled *settled;
+	struct settled *settled = malloc(capacity * sizeof(*settled));
 
-	if (outbox->outstanding < outbox->settled_capacity)
-		return 0;
-	settled = malloc(capacity * sizeof(*settled));
 	if (!settled)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < outbox->settled_count; i++)
@@ -84,6 +81,12 @@ static int reserve_settled(struct outbox *outbox)
 	outbox->settled_head = 0;
 	outbox->settled_capacity = capacity;
 	return 0;
+}
+
+/* Whether its outcome goes through the list of the settled. */
+static bool is_reported(const struct op *op)
+{
+	return op->done && !op->internal;
 }
 
 static void settle(struct outbox *outbox, const struct op *op, int result)
@@ -117,14 +120,17 @@ int outbox_run(struct outbox *outbox, int budget)
 /* Everything that `consumed` has passed is delivered, up to a message that is being cancelled. */
 static void settle_delivered(struct outbox *outbox, struct channel *channel)
 {
-	while (channel->ops_count > 0) {
-		const struct op *op = channel_op(channel, 0);
+	uint32_t count = 0;
+
+	while (count < channel->ops_count) {
+		const struct op *op = channel_op(channel, count);
 
 		if (op->end > channel->consumed || op->cancelling)
 			break;
 		settle(outbox, op, 0);
-		channel_pop_op(channel);
+		count++;
 	}
+	channel_drop_ops(channel, count);
 }
 
 /* The channel has ended: protocol.md, section 2.3. What isn't in the ring was certainly not delivered, whatever the other end says. */
@@ -133,8 +139,10 @@ static void settle_all(struct outbox *outbox, struct channel *channel, uint64_t 
 	settle_delivered(outbox, channel);
 	while (channel->ops_count > 0) {
 		uint64_t begin = channel->settled;
-		struct op op = channel_pop_op(channel);
+		struct op op = *channel_op(channel, 0);
 		int result;
+
+		channel_drop_ops(channel, 1);
 
 		if (begin >= channel->framed)
 			result = unsent;
@@ -265,12 +273,8 @@ static int open_channel(struct outbox *outbox, const char *address, enum channel
 	return 0;
 }
 
-int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind, struct channel **channel)
+static int find_channel(struct outbox *outbox, const char *address, enum channel_kind kind, struct channel **channel)
 {
-	if (outbox->last && outbox->last->kind == kind && strcmp(outbox->last->address, address) == 0) {
-		*channel = outbox->last;
-		return 0;
-	}
 	HASH_FIND_STR(kind == CHANNEL_CALL ? outbox->calls_by_address : outbox->by_address, address, *channel);
 	if (!*channel) {
 		int r = open_channel(outbox, address, kind, channel);
@@ -279,6 +283,19 @@ int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind
 			return r;
 	}
 	outbox->last = *channel;
+	return 0;
+}
+
+static inline bool is_last(const struct outbox *outbox, const char *address, enum channel_kind kind)
+{
+	return outbox->last && outbox->last->kind == kind && strcmp(outbox->last->address, address) == 0;
+}
+
+int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind, struct channel **channel)
+{
+	if (!is_last(outbox, address, kind))
+		return find_channel(outbox, address, kind, channel);
+	*channel = outbox->last;
 	return 0;
 }
 
@@ -305,7 +322,7 @@ static bool fits_at_once(struct outbox *outbox, struct channel *channel, uint64_
 	return hop_space(outbox->hop, (uint32_t)need) >= (int)need;
 }
 
-/* Into the ring as far as it goes, the rest into the queue. -ENOMEM: nothing of it was taken; -EPROTO: the session is over. */
+/* Into the ring as far as it goes, the rest into the queue; `accepted` is the caller's. -ENOMEM: nothing of it was taken; -EPROTO: the session is over. */
 static int frame_or_queue(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces)
 {
 	uint64_t span = message_span(pieces->size);
@@ -323,42 +340,68 @@ static int frame_or_queue(struct outbox *outbox, struct channel *channel, const 
 			return framed ? -EPROTO : r; /* half a message can't be taken back */
 		channel_queue_pieces(channel, pieces, (uint64_t)framed);
 	}
-	channel->accepted += span;
 	return 0;
+}
+
+/* Room to remember the message, and for its outcome. */
+static int reserve_op(struct outbox *outbox, struct channel *channel, const struct op *op)
+{
+	int r = channel_has_room_for_op(channel) ? 0 : channel_grow_ops(channel);
+
+	if (r == 0 && is_reported(op) && outbox->outstanding == outbox->settled_capacity)
+		r = grow_settled(outbox);
+	return r;
+}
+
+/* The message was accepted. */
+static void push_op(struct outbox *outbox, struct channel *channel, const struct op *op, uint64_t span)
+{
+	channel->accepted += span;
+	channel->used = outbox->clock++;
+	channel_push_op(channel, op);
+	channel_op(channel, channel->ops_count - 1)->end = channel->accepted;
+	outbox->outstanding += is_reported(op);
+}
+
+/* One that is large, or that others stand before. */
+static int put_slowly(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces, bool at_once)
+{
+	uint64_t span = message_span(pieces->size);
+	bool held = false;
+	int r;
+
+	if (channel->state == CHANNEL_OPENING && span > CHANNEL_INITIAL_LIMIT && channel->hold == UINT64_MAX) {
+		channel->hold = channel->accepted;
+		held = true;
+	}
+	r = at_once && !fits_at_once(outbox, channel, span) ? -EAGAIN : frame_or_queue(outbox, channel, pieces);
+	if (r < 0 && held)
+		channel->hold = UINT64_MAX;
+	return r;
 }
 
 int outbox_put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces, bool at_once,
 	       const struct op *op)
 {
 	uint64_t span = message_span(pieces->size);
-	bool reported = op->done && !op->internal, held = false;
-	struct op added = *op;
 	int r;
 
 	if (pieces->size > channel->max_message)
 		return -EMSGSIZE;
 	if (!queue_has_room(channel, span))
 		return -EAGAIN;
-	r = channel_reserve_op(channel);
-	if (r == 0 && reported)
-		r = reserve_settled(outbox);
+	r = reserve_op(outbox, channel, op);
 	if (r < 0)
 		return r;
-	if (channel->state == CHANNEL_OPENING && span > CHANNEL_INITIAL_LIMIT && channel->hold == UINT64_MAX) {
-		channel->hold = channel->accepted;
-		held = true;
+	if (channel_frame_small(channel, outbox->hop, pieces)) {
+		push_op(outbox, channel, op, span);
+		channel->ops_framed = channel->ops_count;
+		return 0;
 	}
-	r = at_once && !fits_at_once(outbox, channel, span) ? -EAGAIN : frame_or_queue(outbox, channel, pieces);
-	if (r < 0) {
-		if (held)
-			channel->hold = UINT64_MAX;
+	r = put_slowly(outbox, channel, pieces, at_once);
+	if (r < 0)
 		return r;
-	}
-	channel->used = outbox->clock++;
-	added.end = channel->accepted;
-	channel_push_op(channel, &added);
-	if (reported)
-		outbox->outstanding++;
+	push_op(outbox, channel, op, span);
 	channel_count_framed(channel);
 	set_ready(outbox, channel);
 	return 0;
@@ -366,10 +409,12 @@ int outbox_put(struct outbox *outbox, struct channel *channel, const struct mess
 
 int outbox_put_reply(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces)
 {
-	int r = frame_or_queue(outbox, channel, pieces);
+	int r = channel_frame_small(channel, outbox->hop, pieces) ? 0 : frame_or_queue(outbox, channel, pieces);
 
-	if (r == 0)
+	if (r == 0) {
+		channel->accepted += message_span(pieces->size);
 		set_ready(outbox, channel);
+	}
 	return r;
 }
 
@@ -391,7 +436,7 @@ int outbox_post(struct outbox *outbox, const char *address, const void *data, si
 		xenmsg_done done, void *userdata, struct outbox_ticket *ticket)
 {
 	const struct op op = {.done = done, .userdata = userdata};
-	struct message_pieces pieces;
+	const struct message_pieces pieces = message_pieces(data, size);
 	struct channel *channel;
 	int r;
 
@@ -400,7 +445,6 @@ int outbox_post(struct outbox *outbox, const char *address, const void *data, si
 	r = outbox_channel(outbox, address, CHANNEL_MESSAGE, &channel);
 	if (r < 0)
 		return r;
-	message_pieces_init(&pieces, data, size);
 	r = outbox_put(outbox, channel, &pieces, at_once, &op);
 	if (r == 0 && ticket)
 		*ticket = (struct outbox_ticket){.channel = channel, .userdata = userdata};

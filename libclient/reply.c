@@ -109,7 +109,7 @@ static int put_answer(struct xenmsg_message *request, enum message_type type, ui
 		r = inbox_reset(&request->replies->conn->inbox, channel->number, ENOBUFS);
 		return r < 0 ? r : -ECANCELED;
 	}
-	message_pieces_init(&pieces, data, size);
+	pieces = message_pieces(data, size);
 	message_pieces_mark(&pieces, type, error, request->number);
 	r = outbox_put_reply(outbox, channel, &pieces);
 	if (r == 0)

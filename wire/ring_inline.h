@@ -127,6 +127,13 @@ static inline int ring_writer_reserve(const struct ring_writer *writer, uint32_t
 	return ring_pieces_of(&writer->ring, writer->head, size, pieces);
 }
 
+static inline uint8_t *ring_writer_room(const struct ring_writer *writer, uint32_t size)
+{
+	uint32_t start = writer->head & (writer->ring.size - 1);
+
+	return writer->ring.size - start >= size ? writer->ring.data + start : NULL;
+}
+
 static inline void ring_writer_advance(struct ring_writer *writer, uint32_t size)
 {
 	writer->head += size;

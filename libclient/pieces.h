@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_LIBCLIENT_PIECES_H
+#define XENMSG_LIBCLIENT_PIECES_H
+
+/* A message as it lies in a channel's stream (protocol.md, section 2.1), with its payload still where the program has it. */
+
+#include <stdint.h>
+#include <string.h>
+
+#include "wire/bytes.h"
+#include "wire/frame.h"
+
+struct message_pieces {
+	uint64_t head;
+	const void *data;
+	uint64_t size;
+	uint64_t trailer;
+};
+
+/* What one message takes in the stream. */
+static inline uint64_t message_span(uint64_t size)
+{
+	return MESSAGE_HEAD_SIZE + ((size + 7) & ~(uint64_t)7) + MESSAGE_TRAILER_SIZE;
+}
+
+static inline struct message_pieces message_pieces(const void *data, size_t size)
+{
+	return (struct message_pieces){.head = size, .data = data, .size = size, .trailer = MESSAGE_SENT};
+}
+
+/* Makes it one of a call: `error` only with MESSAGE_ERROR. */
+static inline void message_pieces_mark(struct message_pieces *pieces, enum message_type type, uint16_t error, uint32_t number)
+{
+	pieces->head |= (uint64_t)type << 32 | (uint64_t)error << 48;
+	pieces->trailer |= (uint64_t)number << 32;
+}
+
+/* The whole of it, message_span() bytes, to memory that may be shared: nothing is read back. */
+static inline void message_pieces_write(const struct message_pieces *pieces, uint8_t *at)
+{
+	uint8_t *trailer = at + message_span(pieces->size) - MESSAGE_TRAILER_SIZE;
+
+	put_u64(trailer - 8, 0); /* the padding, with what lies before it in the same word */
+	put_u64(at, pieces->head);
+	if (pieces->size)
+		memcpy(at + MESSAGE_HEAD_SIZE, pieces->data, pieces->size);
+	put_u64(trailer, pieces->trailer);
+}
+
+#endif
