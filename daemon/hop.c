@@ -87,6 +87,7 @@ void hop_detach(struct hop *hop)
 	}
 	hop->outlets = 0;
 	hop_stop_waiting(hop);
+	hop_forget_notification(hop);
 	if (hop->is_unfinished) {
 		hop->is_unfinished = false;
 		DL_DELETE2(hop->relay->unfinished, hop, unfinished_prev, unfinished_next);

@@ -23,6 +23,9 @@
  * `struct relay` is one event loop's worth of hops: whoever handles an event calls relay_flush() at its end, which lets
  * everything that was written be seen, notifies who sleeps, and asks for notification where something is left to do. A flush
  * is bounded, since the other ends go on meanwhile: what is left then is for the next turn of the loop.
+ *
+ * The daemons of other domains are notified at once, on CPUs of their own; programs at the end of the flush, since on one CPU
+ * each of them runs at once, and what other domains wait for would wait with us.
  */
 
 #include <stdbool.h>
@@ -46,6 +49,7 @@ struct relay {
 	struct event_base *base;
 	struct hop *dirty;	 /* something was written or is to be written */
 	struct hop *failed;	 /* to be told to their owners */
+	struct hop *to_notify;	 /* programs that asked for it */
 	struct channel *ended;	 /* to be freed */
 	struct event *again;	 /* for what was cut short for fairness: hops' input, or a flush */
 	struct hop *unfinished;
@@ -118,7 +122,7 @@ struct hop {
 	bool release_means_taken; /* else the other end reports by CREDIT */
 	bool data_apart;	  /* all DATA goes to the second outlet, not only that of deliveries */
 	bool stuck;		  /* has been full for long: what is for it is spilled */
-	bool is_dirty, has_failed, is_unfinished;
+	bool is_dirty, has_failed, is_unfinished, is_to_notify;
 	bool looks_again; /* who calls hop_event() does so once more before it sleeps: no request is needed yet */
 	bool look_due;	  /* its request was taken back: it is looked at, and armed, before this turn ends */
 	bool resuming;	 /* those who waited come first */
@@ -162,6 +166,7 @@ struct hop {
 
 	struct hop *dirty_prev, *dirty_next, *failed_next, *unfinished_prev, *unfinished_next;
 	struct hop *waiter_prev, *waiter_next;
+	struct hop *notify_prev, *notify_next;
 };
 
 int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_ops *ops, void *owner,

@@ -347,10 +347,8 @@ static void give_back(struct hop *hop)
 	if (!hop->attached || !hop->unreleased)
 		return;
 	hop->unreleased = 0;
-	if (ring_reader_release(&hop->in)) {
-		hop->tx.notifications++;
-		hop->ops->notify(hop->owner);
-	}
+	if (ring_reader_release(&hop->in))
+		hop_notify(hop);
 }
 
 /* Deals with the frame at the head of the ring. 1: dealt with; 0: there is none, or it waits; below zero: failed. */

@@ -14,6 +14,10 @@ struct outlet;
 
 /* relay.c */
 void hop_start_timer(struct event *timer, uint32_t ms);
+/* The other end asked for it. */
+void hop_notify(struct hop *hop);
+/* It is detached: nobody is notified of what is gone. */
+void hop_forget_notification(struct hop *hop);
 /* There is more to do than this turn allows; it goes on in the next one. */
 void hop_mark_unfinished(struct hop *hop);
 

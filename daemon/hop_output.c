@@ -88,7 +88,7 @@ void hop_close_frame(struct hop *hop, struct outlet *outlet)
 }
 
 /* The frames in the main ring come first: the OPEN of a channel before its DATA among the deliveries. One notification serves
- * all: the first of two would let the reader run, on one CPU, before the second ring has anything for it. */
+ * all. */
 static void publish_all(struct hop *hop)
 {
 	bool wanted = false;
@@ -97,15 +97,8 @@ static void publish_all(struct hop *hop)
 		hop_close_frame(hop, &hop->out[i]);
 		wanted |= ring_writer_publish(&hop->out[i].writer);
 	}
-	if (!wanted)
-		return;
-	/* On one CPU the program runs at once, and may answer before we go on. It needn't notify us: we look. */
-	if (hop->release_means_taken) {
-		ring_reader_disarm(&hop->in);
-		hop->look_due = true;
-	}
-	hop->tx.notifications++;
-	hop->ops->notify(hop->owner);
+	if (wanted)
+		hop_notify(hop);
 }
 
 static bool space_for(struct hop *hop, struct outlet *outlet, uint32_t size)

@@ -95,6 +95,46 @@ void hop_fail(struct hop *hop, int error, const char *format, ...)
 	LL_APPEND2(hop->relay->failed, hop, failed_next);
 }
 
+static void notify_now(struct hop *hop)
+{
+	/* On one CPU the program runs at once, and may answer before we go on. It needn't notify us: we look. */
+	if (hop->release_means_taken) {
+		ring_reader_disarm(&hop->in);
+		hop->look_due = true;
+		hop_mark_dirty(hop);
+	}
+	hop->tx.notifications++;
+	hop->ops->notify(hop->owner);
+}
+
+void hop_notify(struct hop *hop)
+{
+	if (hop->kind == HOP_LINK) {
+		notify_now(hop);
+	} else if (!hop->is_to_notify) {
+		hop->is_to_notify = true;
+		DL_APPEND2(hop->relay->to_notify, hop, notify_prev, notify_next);
+	}
+}
+
+void hop_forget_notification(struct hop *hop)
+{
+	if (!hop->is_to_notify)
+		return;
+	hop->is_to_notify = false;
+	DL_DELETE2(hop->relay->to_notify, hop, notify_prev, notify_next);
+}
+
+static void notify_programs(struct relay *relay)
+{
+	struct hop *hop;
+
+	while ((hop = relay->to_notify)) {
+		hop_forget_notification(hop);
+		notify_now(hop);
+	}
+}
+
 void relay_flush(struct relay *relay)
 {
 	struct channel *channel;
@@ -113,11 +153,15 @@ void relay_flush(struct relay *relay)
 			emits++;
 		}
 		hop = relay->failed;
-		if (!hop)
+		if (hop) {
+			LL_DELETE2(relay->failed, hop, failed_next);
+			hop->has_failed = false;
+			hop->ops->failed(hop->owner, hop->error, hop->why);
+		} else if (relay->to_notify) {
+			notify_programs(relay);
+		} else {
 			break;
-		LL_DELETE2(relay->failed, hop, failed_next);
-		hop->has_failed = false;
-		hop->ops->failed(hop->owner, hop->error, hop->why);
+		}
 	}
 	while ((channel = relay->ended)) {
 		relay->ended = channel->ended_next;

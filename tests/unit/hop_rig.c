@@ -247,8 +247,11 @@ static void on_notify(void *owner)
 	struct party *party = owner;
 
 	party->woken++;
+	party->woken_at = ++party->rig->woken;
 	if (party->wired)
 		kick(party->wired);
+	else if (party->readable_when_woken <= 0)
+		party->readable_when_woken = ring_reader_ready(&party->in[0], UINT32_MAX);
 }
 
 static void on_failed(void *owner, int error, const char *why)

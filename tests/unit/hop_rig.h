@@ -36,6 +36,7 @@ struct rig {
 	struct party *parties;
 	uint64_t random;
 	uint32_t settled; /* how often */
+	uint32_t woken;	  /* how often anybody was */
 };
 
 /* A channel as the party sees it. */
@@ -65,6 +66,8 @@ struct party {
 	bool lenient;
 	bool kicked; /* the daemon's end has been notified */
 	uint32_t woken;
+	uint32_t woken_at;	   /* rig->woken then, the last time */
+	int readable_when_woken; /* bytes in the first of `in`, the first time that there were some */
 	struct ring_writer out;
 	struct ring_reader in[HOP_OUTLETS];
 	uint32_t out_sequence, in_sequence;

@@ -230,6 +230,31 @@ static void two_rings_that_fill_in_one_turn_cost_one_notification(void **state)
 	rig_stop(&rig);
 }
 
+/* On one CPU a program that is woken runs at once, and everybody else waits for it. */
+static void another_domain_hears_what_it_waits_for_before_a_program_is_woken(void **state)
+{
+	struct rig rig;
+	struct party *peer;
+	uint32_t woken;
+
+	(void)state;
+	rig_start(&rig, 1);
+	programs[0] = program_new(&rig, 65536, false, 0);
+	peer = peer_new(&rig, 65536);
+	peer->route = to_program;
+	party_open(peer, 1, "p0_1");
+	rig_settle(&rig);
+	assert_int_equal(ring_reader_arm(&programs[0]->in[OUTLET_DELIVERIES], 1), 0);
+	assert_int_equal(party_data(peer, 1, 60000, false), 60000);
+	assert_int_equal(ring_writer_arm(&peer->out, 65536), 0);
+	woken = programs[0]->woken;
+	rig_settle(&rig);
+	assert_int_equal(programs[0]->woken - woken, 1);
+	assert_int_equal(ring_writer_space(&peer->out, 65536), 65536);
+	assert_true(peer->woken_at < programs[0]->woken_at);
+	rig_stop(&rig);
+}
+
 static void answers_that_nobody_reads_are_charged_to_their_reader(void **state)
 {
 	const struct quota_limits limits = {.pool = {[QUOTA_BYTES] = 1u << 20}, .max = {[QUOTA_UID] = {[QUOTA_BYTES] = 1u << 20}}};
@@ -397,6 +422,7 @@ int main(void)
 		cmocka_unit_test(bytes_between_program_and_link_arrive_complete_and_in_order),
 		cmocka_unit_test(two_daemons_that_flood_each_other_always_make_progress),
 		cmocka_unit_test(two_rings_that_fill_in_one_turn_cost_one_notification),
+		cmocka_unit_test(another_domain_hears_what_it_waits_for_before_a_program_is_woken),
 		cmocka_unit_test(answers_that_nobody_reads_are_charged_to_their_reader),
 		cmocka_unit_test(impossible_producer_index_ends_the_session),
 		cmocka_unit_test(impossible_consumer_index_ends_the_session),
