@@ -21,6 +21,7 @@
 #include "daemon/hop_internal.h"
 
 #define CHUNK	       32768u	/* bytes after which the other side gets to see, or gets back, what was done */
+#define FIRST_CHUNK    8192u	/* the same, if it sleeps: its waking up takes longer than our filling the rest */
 #define QUANTUM	       16384u	/* bytes of one channel's backlog before the next one's turn */
 #define PIECE_MIN      256u	/* a longer payload isn't cut into pieces smaller than this */
 #define CONTROL_MAX    4194304u /* bytes of session frames that may wait for a reader */
@@ -232,6 +233,12 @@ struct outlet *hop_outlet(struct hop *hop, const struct channel_end *end)
 	return &hop->out[hop->outlets > 1 && (!end->is_opener || hop->data_apart) ? OUTLET_DELIVERIES : OUTLET_MAIN];
 }
 
+/* After how many bytes the reader gets to see what it was written. */
+static uint32_t chunk_for(const struct hop *hop, const struct outlet *outlet)
+{
+	return hop->kind == HOP_LINK && ring_writer_is_awaited(&outlet->writer) ? FIRST_CHUNK : CHUNK;
+}
+
 /* Puts bytes of a stream out as far as there is space, filling up the DATA frame that is open if it is this channel's. */
 static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
 			     uint32_t length, uint32_t messages)
@@ -242,7 +249,7 @@ static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const str
 	unsigned piece = 0;
 
 	while (done < length) {
-		uint32_t left = length - done, size, room;
+		uint32_t left = length - done, chunk = chunk_for(hop, outlet), size, room;
 		int space;
 
 		if (outlet->filling != end || (outlet->filling_length & 7) || outlet->filling_length >= FRAME_PAYLOAD_MAX) {
@@ -267,6 +274,8 @@ static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const str
 		size = ((left + 7u) & ~7u) <= (uint32_t)space ? left : (uint32_t)space & ~7u;
 		if (size > room)
 			size = room;
+		if (size > chunk)
+			size = chunk;
 		if (size == 0) {
 			if (outlet->filling_length == FRAME_PAYLOAD_MAX)
 				continue;
@@ -292,7 +301,7 @@ static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const str
 		hop->relay->moved += size;
 		if (done == length)
 			outlet->filling_messages += messages;
-		if (outlet->writer.head - outlet->writer.published >= CHUNK)
+		if (outlet->writer.head - outlet->writer.published >= chunk)
 			publish_all(hop);
 	}
 	return done;

@@ -69,6 +69,8 @@ static inline void ring_writer_patch(struct ring_writer *writer, uint32_t positi
 static inline bool ring_writer_publish(struct ring_writer *writer);
 /* Whether there is something to publish. */
 static inline bool ring_writer_is_ahead(const struct ring_writer *writer);
+/* Whether the reader asks for a notification just now. */
+static inline bool ring_writer_is_awaited(const struct ring_writer *writer);
 /* Asks for a notification when the reader makes room, unless `want` bytes are free already: then 1, don't sleep.
  * 0: sleep. -EPROTO. */
 static inline int ring_writer_arm(struct ring_writer *writer, uint32_t want);

@@ -149,6 +149,11 @@ static inline bool ring_writer_is_ahead(const struct ring_writer *writer)
 	return writer->published != writer->head;
 }
 
+static inline bool ring_writer_is_awaited(const struct ring_writer *writer)
+{
+	return __atomic_load_n(writer->ring.wants_data, __ATOMIC_RELAXED) & writer->ring.wants_data_bit;
+}
+
 static inline bool ring_writer_publish(struct ring_writer *writer)
 {
 	if (!ring_writer_is_ahead(writer))

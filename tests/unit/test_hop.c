@@ -255,6 +255,31 @@ static void another_domain_hears_what_it_waits_for_before_a_program_is_woken(voi
 	rig_stop(&rig);
 }
 
+/* Waking up takes longer than copying. */
+static void a_domain_that_sleeps_is_woken_for_the_first_part(void **state)
+{
+	struct rig rig;
+	struct party *peer;
+
+	(void)state;
+	rig_start(&rig, 1);
+	programs[0] = program_new(&rig, 65536, false, 0);
+	programs[0]->route = over_link;
+	peer = link_of[0] = peer_new(&rig, 65536);
+	party_open(programs[0], 0, "x_1");
+	rig_settle(&rig);
+	party_read(peer, 65536); /* OPEN, which it answers */
+	rig_settle(&rig);
+	peer->readable_when_woken = 0;
+	assert_int_equal(ring_reader_arm(&peer->in[0], 1), 0);
+	assert_int_equal(party_data(programs[0], 0, 60000, false), 60000);
+	rig_settle(&rig);
+	assert_true(peer->readable_when_woken > 0);
+	assert_true(peer->readable_when_woken < 20000);
+	assert_true(ring_reader_ready(&peer->in[0], UINT32_MAX) > 60000);
+	rig_stop(&rig);
+}
+
 static void answers_that_nobody_reads_are_charged_to_their_reader(void **state)
 {
 	const struct quota_limits limits = {.pool = {[QUOTA_BYTES] = 1u << 20}, .max = {[QUOTA_UID] = {[QUOTA_BYTES] = 1u << 20}}};
@@ -423,6 +448,7 @@ int main(void)
 		cmocka_unit_test(two_daemons_that_flood_each_other_always_make_progress),
 		cmocka_unit_test(two_rings_that_fill_in_one_turn_cost_one_notification),
 		cmocka_unit_test(another_domain_hears_what_it_waits_for_before_a_program_is_woken),
+		cmocka_unit_test(a_domain_that_sleeps_is_woken_for_the_first_part),
 		cmocka_unit_test(answers_that_nobody_reads_are_charged_to_their_reader),
 		cmocka_unit_test(impossible_producer_index_ends_the_session),
 		cmocka_unit_test(impossible_consumer_index_ends_the_session),
