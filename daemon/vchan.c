@@ -41,6 +41,7 @@ struct vchan_host {
 	struct event *events;
 	struct vchan *vchans; /* by local port */
 	uint32_t pages_granted;
+	bool ports_short; /* there was none for somebody, who waits for `freed` */
 	void (*freed)(void *userdata);
 	void *freed_userdata;
 	/* Ports of closed vchans, to be unbound once it's sure that they are not from before a restore. */
@@ -228,11 +229,15 @@ void vchan_host_set_retired(struct vchan_host *host, void (*retired)(void *userd
 
 void vchan_host_unbind_retired(struct vchan_host *host)
 {
-	bool any = host->retired_count > 0;
+	bool awaited = host->ports_short && host->retired_count > 0;
 
 	while (host->retired_count)
 		xenevtchn_unbind(host->evtchn, host->retired[--host->retired_count]);
-	if (any && host->freed) /* who waits for pages may have waited for a port */
+	/* Not for who had a port and lacks pages: each of its attempts retires one, so it would go on for ever. */
+	if (!awaited)
+		return;
+	host->ports_short = false;
+	if (host->freed)
 		host->freed(host->freed_userdata);
 }
 
@@ -401,6 +406,7 @@ int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uin
 
 	errno = 0;
 	r = take_port(vchan, xenevtchn_bind_unbound_port(host->evtchn, domid));
+	host->ports_short |= r == -ENOSPC;
 	if (r < 0)
 		goto fail;
 	errno = 0;

@@ -91,7 +91,8 @@ uint64_t vchan_notifications_received(const struct vchan *vchan);
 /* Clears our live byte, tells the peer, gives everything back. NULL is fine. */
 void vchan_close(struct vchan *vchan);
 
-/* Tells when pages have come back: after a granted vchan was closed. The callee may grant, but not close. */
+/* Tells when pages have come back, after a granted vchan was closed; or ports, for which vchan_grant() had none. The callee may
+ * grant, but not close. */
 void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata);
 
 /* For status: pages granted now by this process, and gntalloc's limit where it can be read, else 0. */

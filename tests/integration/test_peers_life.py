@@ -204,15 +204,17 @@ def test_a_lost_event_is_made_good_by_the_next_heartbeat(nodes, host, deaf):
     assert (one.link(2)["since"], two.link(1)["since"]) == before
 
 
+def sleeps(node):
+    """How often a daemon has gone to sleep."""
+    total = 0
+    for task in os.listdir(f"/proc/{node.pid}/task"):
+        with open(f"/proc/{node.pid}/task/{task}/status", encoding="utf-8") as status:
+            total += sum(int(line.split()[1]) for line in status if line.startswith("voluntary_ctxt"))
+    return total
+
+
 def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
     """With an hour between them it doesn't wake at all, though links, a program and an endpoint are there."""
-    def sleeps(node):
-        total = 0
-        for task in os.listdir(f"/proc/{node.pid}/task"):
-            with open(f"/proc/{node.pid}/task/{task}/status", encoding="utf-8") as status:
-                total += sum(int(line.split()[1]) for line in status if line.startswith("voluntary_ctxt"))
-        return total
-
     def settled():
         before = [sleeps(node) for node in all_nodes]
         time.sleep(0.5)  # what has to be seen is that nothing happens
@@ -224,6 +226,34 @@ def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
         assert program.bind("quiet") == 0
         eventually(settled, "nothing happens any more")
         assert settled() and settled()  # no timer of a second or so either
+
+
+def test_a_daemon_that_waits_for_pages_looks_for_them_once_a_second(nodes, host):
+    one, two = nodes(1, 2, config="[links]\nheartbeat = 1h\ndead-after = 3h\nsetup-timeout = 60s\n").values()
+    host.fault("grant-limit", 2, 0)
+    sender = one.popen("send", "2:inbox", "x")
+    eventually(lambda: "the link with domain 1 waits" in two.log.read_text(), "it waits for pages")
+    before = sleeps(two)
+    time.sleep(1)  # what has to be seen is that next to nothing happens
+    assert sleeps(two) - before < 100
+    host.fault("grant-limit", 2, 1024)
+    with Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        assert receiver.receive().data == b"x"
+    assert sender.wait(20) == 0
+
+
+def test_a_link_that_waits_for_an_event_channel_gets_the_next_free_one(nodes, host):
+    one, two, three = nodes(1, 2, 3, config="[links]\nsetup-timeout = 60s\n").values()
+    works(one, three)
+    host.fault("evtchn-limit", 3, host.domain(3)["event_channels"]["used"])
+    with Connection(three.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        sender = two.popen("send", "3:inbox", "x")
+        eventually(lambda: "the link with domain 2 waits" in three.log.read_text(), "it waits for a port")
+        one.stop()
+        assert receiver.receive().data == b"x"
+    assert sender.wait(20) == 0
 
 
 def test_sends_during_the_death_of_a_link_all_end(nodes):
