@@ -96,10 +96,11 @@ static void conclude_presence(struct peer *peer)
 	if (peer->up && (!up || replaced)) {
 		peer->up = false;
 		rendezvous_peer_gone(peer, replaced);
-		if (!up) {
-			set_endpoints(peer, NULL, 0);
+		set_endpoints(peer, NULL, 0);
+		if (replaced) /* who hears of its end takes them for gone; the new daemon's may be the same */
+			peer_read(peer, LEAF_ENDPOINTS);
+		else
 			advertise_withdraw(peer);
-		}
 		peers->callbacks.presence(peers->userdata, peer->domid, false);
 	}
 	if (!up || instance[0])

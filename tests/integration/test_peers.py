@@ -4,6 +4,7 @@
 import errno
 import itertools
 import random
+import signal
 
 import pytest
 
@@ -215,6 +216,22 @@ def test_endpoints_reach_peers_that_run_and_that_come_later(host):
     assert two.await_event("endpoints 1") == "endpoints 1"
     one.end()
     two.await_event("down 1")
+
+
+@pytest.mark.parametrize("watcher", [0, 1])
+def test_endpoints_of_another_daemon_are_told_anew_also_if_they_are_the_same(host, watcher):
+    """Who hears that a daemon has gone takes its endpoints for gone, too."""
+    one, two = Node(host, watcher), Node(host, 2)
+    two.talk.ok("advertise", "inbox", "print")
+    one.await_event("endpoints 2 inbox print")
+    one.talk.process.send_signal(signal.SIGSTOP)  # it sees only what has become of it all
+    two.talk.kill()
+    other = Node(host, 2)
+    other.talk.ok("advertise", "inbox", "print")
+    one.talk.process.send_signal(signal.SIGCONT)
+    one.await_event("down 2")
+    one.await_event("up 2")
+    one.await_event("endpoints 2 inbox print")
 
 
 def test_nobody_but_the_peer_reads_what_is_meant_for_it(host):
