@@ -27,7 +27,9 @@ int fifo_reserve(struct fifo *fifo, size_t size)
 		fifo->end = used;
 		return 0;
 	}
-	capacity = 2 * used > used + size ? 2 * used : used + size;
+	/* Twice what is in it: then the rest is the smaller part whenever the end is reached, and a queue that never empties takes no
+	 * more memory once it has found its size. The first is often the only one, and large. */
+	capacity = used ? 2 * (used + size) : size;
 	if (capacity < 4096)
 		capacity = 4096;
 	data = malloc(capacity);

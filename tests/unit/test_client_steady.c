@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "libclient/fifo.h"
 #include "tests/unit/client_fake.h"
 
 /* The library's calls come by here, since this program defines them too. */
@@ -139,10 +140,37 @@ static void a_receiver_in_the_steady_state_costs_nothing_but_copies(void **state
 	fake_stop(&fake);
 }
 
+static void a_queue_that_never_empties_keeps_its_memory(void **state)
+{
+	static uint8_t message[65552];
+	struct fifo fifo = {0};
+	uint64_t in = 0, out = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < 4000; round++) {
+		if (round == 1000)
+			allocations = 0;
+		/* Written in whole, taken in pieces: never all of it. */
+		while (fifo_size(&fifo) < 4 * sizeof(message)) {
+			memset(message, (int)(in++ % 251), sizeof(message));
+			assert_int_equal(fifo_append(&fifo, message, sizeof(message)), 0);
+		}
+		for (unsigned i = 0; i < 1 + round % 5; i++, out += 32776) {
+			assert_int_equal(fifo_front(&fifo)[0], out / sizeof(message) % 251);
+			fifo_drop(&fifo, 32776);
+		}
+	}
+	if (COUNTS_ALLOCATIONS)
+		assert_int_equal(allocations, 0);
+	assert_true(fifo.capacity <= 12 * sizeof(message));
+	fifo_free(&fifo);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_sender_in_the_steady_state_costs_nothing_but_copies),
+		cmocka_unit_test(a_queue_that_never_empties_keeps_its_memory),
 		cmocka_unit_test(a_receiver_in_the_steady_state_costs_nothing_but_copies),
 	};
 
