@@ -77,7 +77,7 @@ PYTEST_FLAGS =
 PYTEST_TESTS = "$(srcdir)/tests/integration"
 
 if HAVE_PYTEST
-installcheck-local: $(check_PROGRAMS)
+installcheck-local: $(check_PROGRAMS) $(check_LTLIBRARIES)
 	XENMSG_BINDIR="$(DESTDIR)$(bindir)" XENMSG_SBINDIR="$(DESTDIR)$(sbindir)" \
 	XENMSG_BUILDDIR="$(abs_top_builddir)" XENMSG_SRCDIR="$(abs_top_srcdir)" \
 	XENSIM_LIBRARY="$(DESTDIR)$(pkglibdir)/libxensim.so" LD_LIBRARY_PATH="$(DESTDIR)$(libdir):$$LD_LIBRARY_PATH" \

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a message costs in the steady state of a pipelined sender, in the real processes from end to end."""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+from messaging import BUILDDIR, eventually, tool
+
+LIBRARY = os.path.join(BUILDDIR, ".libs", "libcount-allocations.so")
+
+
+class Cost:
+    """Allocations and system calls of a process since it was made (of those calls what Linux counts: reads, writes and sleeps)."""
+
+    def __init__(self, pid, counts):
+        self.pid, self.counts = pid, counts
+        self.allocations_before, self.calls_before = self.allocations(), self.calls()
+
+    def allocations(self):
+        return int.from_bytes((self.counts / str(self.pid)).read_bytes(), "little")
+
+    def calls(self):
+        total = 0
+        for task in os.listdir(f"/proc/{self.pid}/task"):
+            for file, names in (("io", ("syscr", "syscw")), ("status", ("voluntary_ctxt_switches",))):
+                with open(f"/proc/{self.pid}/task/{task}/{file}", encoding="utf-8") as lines:
+                    total += sum(int(line.split(":")[1]) for line in lines if line.split(":")[0] in names)
+        return total
+
+    def since(self):
+        return self.allocations() - self.allocations_before, self.calls() - self.calls_before
+
+
+def pid_of(node, process):
+    """The program that `xensim exec` and libtool's script became in the end."""
+    eventually(lambda: os.readlink(f"/proc/{process.pid}/exe").endswith("bench-chain"), f"domain {node.domid} runs bench-chain")
+    return process.pid
+
+
+@pytest.mark.skipif("XENSIM_PRELOAD_FIRST" in os.environ, reason="a sanitizer has an allocator of its own")
+@pytest.mark.parametrize("size", [64, 65536])
+def test_a_message_of_a_pipelined_sender_takes_no_allocation_and_no_system_call(nodes, tmp_path, size):
+    both = nodes(1, 2, start=False)
+    for node in both.values():
+        node.environment = dict(node.environment, COUNT_ALLOCATIONS_DIR=str(tmp_path), LD_PRELOAD=LIBRARY)
+        node.start()
+    one, two = both.values()
+    one.sees(two)
+    server = two.popen_command(tool("bench-chain"), "server", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert server.stdout.readline() == b"ready\n"
+    client = one.popen_command(tool("bench-chain"), "client", "2", "stream", size, "1000", stdin=subprocess.DEVNULL)
+    eventually(lambda: one.status()["links"] and one.link(2)["tx"]["messages"] > 1000, "it is under way")
+    pids = {"sender": pid_of(one, client), "its daemon": one.pid, "the other daemon": two.pid, "receiver": pid_of(two, server)}
+
+    def is_steady():
+        """Sooner or later all queues have found their size."""
+        before = one.link(2)["tx"]["messages"]  # an answer of its daemon takes memory, too
+        costs = {name: Cost(pid, tmp_path) for name, pid in pids.items()}
+        time.sleep(0.3)  # what it costs meanwhile is what is measured
+        spent = {name: cost.since() for name, cost in costs.items()}
+        sent = one.link(2)["tx"]["messages"] - before
+        print(size, sent, spent)
+        assert client.poll() is None
+        # heartbeats cost some; and for a message that fills the ring the reader may sleep
+        return sent > 1000 and all(allocations < 20 + sent / 100 and (calls < 20 + sent / 10 or size > 64)
+                                   for allocations, calls in spent.values())
+
+    eventually(is_steady, "messages take neither memory nor system calls")
+    client.kill()
