@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -28,7 +27,7 @@
 #include "daemon/privileges.h"
 #include "daemon/quota.h"
 #include "daemon/router.h"
-#include "daemon/singleton.h"
+#include "daemon/startup.h"
 #include "daemon/store.h"
 #include "daemon/stream.h"
 #include "daemon/streams.h"
@@ -36,12 +35,8 @@
 #include "daemon/watches.h"
 
 #define GREETING_MS	10000
-#define STORE_ANSWER_S	30
 #define NAMES_BELIEVED_MS 60000
-#define SINGLETON_WAIT_MS 5000
-#define SINGLETON_PAUSE_MS 50
 #define LOCAL_RING_SIZE 1048576u /* not below the largest ring of a link (PERFORMANCE: a smaller one costs two thirds) */
-
 
 /* --- who we are ----------------------------------------------------------------------------------------------------- */
 
@@ -56,80 +51,6 @@ static int make_instance(struct daemon *daemon)
 	snprintf(daemon->instance_text, sizeof(daemon->instance_text),
 		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", id[0], id[1], id[2], id[3], id[4],
 		 id[5], id[6], id[7], id[8], id[9], id[10], id[11], id[12], id[13], id[14], id[15]);
-	return 0;
-}
-
-static void answered(struct daemon *daemon)
-{
-	daemon->store_answered = true;
-	if (daemon->awaiting_store) /* else it comes too late, and the loop is the daemon's own */
-		event_base_loopbreak(daemon->base);
-}
-
-static void on_domid(void *userdata, int error, const char *untrusted_value, size_t size)
-{
-	struct daemon *daemon = userdata;
-
-	daemon->domid_error = error;
-	if (!error && !domid_parse(untrusted_value, size, &daemon->domid))
-		daemon->domid_error = -EPROTO;
-	answered(daemon);
-}
-
-static void on_settled(void *userdata, int error, const char *untrusted_value, size_t size)
-{
-	(void)error;
-	(void)untrusted_value;
-	(void)size;
-	answered(userdata);
-}
-
-static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
-{
-	struct daemon *daemon = userdata;
-
-	(void)fd;
-	(void)what;
-	event_base_loopbreak(daemon->base);
-}
-
-/* Reads `domid` and waits for the answer, which comes behind those to all that was asked before. Not by
- * event_base_loopexit(), which would end the daemon's loop later on. */
-static int await_store(struct daemon *daemon, void (*done)(void *, int, const char *, size_t))
-{
-	struct event *limit = evtimer_new(daemon->base, on_no_answer, daemon);
-	struct timeval seconds = {.tv_sec = STORE_ANSWER_S};
-
-	if (!limit)
-		return -ENOMEM;
-	daemon->store_answered = false;
-	daemon->awaiting_store = true;
-	store_read(daemon->store, "domid", done, daemon);
-	event_add(limit, &seconds);
-	event_base_dispatch(daemon->base);
-	daemon->awaiting_store = false;
-	event_free(limit);
-	if (daemon->stop_asked)
-		return -EINTR;
-	return daemon->store_answered ? 0 : -ETIMEDOUT;
-}
-
-/* Nothing can be done before we know our own number. */
-static int learn_domid(struct daemon *daemon)
-{
-	int r = await_store(daemon, on_domid);
-
-	return r < 0 ? r : daemon->domid_error;
-}
-
-/* Who finds us listening may count on other domains' finding us too, so our presence is written before the socket is there. */
-static int await_presence(struct daemon *daemon)
-{
-	int r = await_store(daemon, on_settled);
-
-	if (r != -ETIMEDOUT)
-		return r;
-	log_warning("XenStore doesn't answer: other domains don't see this daemon until it does");
 	return 0;
 }
 
@@ -432,83 +353,6 @@ static int start_base(struct daemon *daemon)
 	return make_instance(daemon);
 }
 
-/* What a device that can't be opened means, and what to do. */
-static void explain_device(const char *device, int error)
-{
-	char module[32] = "xen-";
-	const char *name = strrchr(device, '/');
-
-	if (!name) {
-		log_error("out of %s", device);
-		return;
-	}
-	strncat(module, name + 1, sizeof(module) - strlen(module) - 1);
-	if (access("/sys/hypervisor/type", F_OK) < 0)
-		log_error("this is no Xen domain: there is neither /sys/hypervisor/type nor %s; xensim simulates a Xen host", device);
-	else if (error == -ENOENT || error == -ENODEV || error == -ENXIO)
-		log_error("there is no %s: load the module %s (modprobe %s); a kernel without it, such as Debian's cloud kernel, "
-			  "can't share memory between domains",
-			  device, module, module);
-	else if (error == -EACCES || error == -EPERM)
-		log_error("can't open %s: %s; start xenmsgd as root and name a user under [daemon], or let this user read and write "
-			  "/dev/xen/evtchn, gntdev, gntalloc and xenbus",
-			  device, strerror(-error));
-	else
-		log_error("can't open %s: %s", device, strerror(-error));
-}
-
-/* One that is just stopping is waited for, so that a restart by hand works too. It still takes its nodes out of XenStore. */
-static int be_the_only_one(struct daemon *daemon)
-{
-	struct timeval pause = {.tv_usec = SINGLETON_PAUSE_MS * 1000};
-	struct event *timer = evtimer_new(daemon->base, on_no_answer, daemon);
-	int r = timer ? singleton_claim(&daemon->singleton) : -ENOMEM;
-
-	if (r == -EBUSY)
-		log_info("another xenmsgd runs in this domain: waiting %d s for its end", SINGLETON_WAIT_MS / 1000);
-	for (int waited = 0; r == -EBUSY && waited < SINGLETON_WAIT_MS; waited += SINGLETON_PAUSE_MS) {
-		event_add(timer, &pause);
-		event_base_dispatch(daemon->base);
-		r = daemon->stop_asked ? -EINTR : singleton_claim(&daemon->singleton);
-	}
-	if (timer)
-		event_free(timer);
-	if (r == -EBUSY)
-		log_error("another xenmsgd runs in this domain, and there can be only one: stop it first (systemctl stop xenmsgd)");
-	else if (r < 0 && r != -EINTR && r != -ENOMEM) {
-		log_warning("can't lock /dev/xen/evtchn: %s; that no other xenmsgd runs here isn't certain", strerror(-r));
-		r = 0;
-	}
-	return r;
-}
-
-/* -ENODEV for what no new attempt will mend. */
-static int start_xen(struct daemon *daemon)
-{
-	const char *what = "";
-	int r = vchan_host_new(&daemon->host, daemon->base, &what);
-
-	if (r < 0) {
-		explain_device(what, r);
-		return r == -ENOMEM ? r : -ENODEV;
-	}
-	vchan_host_set_retired(daemon->host, restore_on_port_retired, daemon);
-	r = be_the_only_one(daemon);
-	if (r < 0)
-		return r;
-	r = store_new(&daemon->store, daemon->base);
-	if (r < 0) {
-		log_error("can't connect to XenStore: %s; in domain 0 start xenstored (systemctl start xenstored), in a guest there "
-			  "must be /dev/xen/xenbus",
-			  strerror(-r));
-		return -ENODEV;
-	}
-	r = learn_domid(daemon);
-	if (r < 0 && r != -EINTR)
-		log_error("can't read this domain's number from XenStore: %s; does xenstored run in domain 0?", strerror(-r));
-	return r;
-}
-
 static int start_directory(struct daemon *daemon)
 {
 	static const struct directory_callbacks callbacks = {
@@ -702,7 +546,7 @@ int daemon_new(struct daemon **out, const struct config *config)
 	daemon->config = *config;
 	r = start_base(daemon);
 	if (r == 0)
-		r = start_xen(daemon);
+		r = startup_xen(daemon);
 	if (r == 0)
 		r = start_relay(daemon);
 	if (r == 0)
@@ -716,7 +560,7 @@ int daemon_new(struct daemon **out, const struct config *config)
 	if (r == 0)
 		r = daemon_start_peers(daemon);
 	if (r == 0)
-		r = await_presence(daemon);
+		r = startup_await_presence(daemon);
 	if (r == 0)
 		r = start_local(daemon);
 	if (r == 0)

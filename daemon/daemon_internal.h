@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_DAEMON_INTERNAL_H
 
 /*
- * The daemon's own parts: daemon.c makes and wires the modules, requests.c answers programs, restore.c begins anew when the
- * domain has another number. Nobody else includes this.
+ * The daemon's own parts: startup.c finds out where it is, daemon.c makes and wires the modules, requests.c answers programs,
+ * restore.c begins anew when the domain has another number. Nobody else includes this.
  */
 
 #include <stdbool.h>
@@ -44,7 +44,7 @@ struct daemon {
 	bool has_relay;
 	bool stopping;
 
-	/* while starting */
+	/* startup.c's, while starting */
 	int domid_error;
 	bool awaiting_store, store_answered;
 	bool stop_asked;

@@ -39,6 +39,7 @@ libdaemon_la_SOURCES = \
 	daemon/router.c daemon/router.h \
 	daemon/session.c daemon/session.h daemon/session_internal.h daemon/session_memory.c daemon/session_pump.c \
 	daemon/singleton.c daemon/singleton.h \
+	daemon/startup.c daemon/startup.h \
 	daemon/status.c daemon/status.h \
 	daemon/store.c daemon/store.h \
 	daemon/store_worker.c daemon/store_worker.h \
