@@ -6,14 +6,11 @@
 #include <string.h>
 
 #include <event2/buffer.h>
-#include <event2/event.h>
 #include <utlist.h>
 
-#include "daemon/clock.h"
+#include "daemon/cancel.h"
 #include "daemon/hop.h"
 #include "daemon/quota.h"
-
-#define CANCELS_MAX 4096 /* of a channel, not yet answered */
 
 static void mark_urgent(struct channel_end *end)
 {
@@ -67,15 +64,14 @@ static void end_gone(struct channel_end *end)
 	}
 }
 
-/* From here on nothing that comes in at this end counts. */
-static bool is_reset(const struct channel_end *end)
+bool channel_is_reset(const struct channel_end *end)
 {
 	return end->reset_out || (end->want_reset && !end->abort);
 }
 
 static void reset_now(struct channel_end *end, int error, uint64_t consumed, uint64_t unsure)
 {
-	if (!end->hop || is_reset(end))
+	if (!end->hop || channel_is_reset(end))
 		return;
 	drop_queue(end);
 	end->want_reset = true;
@@ -209,11 +205,11 @@ int channel_data(struct channel_end *end, const struct ring_reader *reader, uint
 	uint32_t done = 0, skip;
 	unsigned count;
 
-	if (is_reset(end))
+	if (channel_is_reset(end))
 		return (int)length;
 	if (end->fin_in || end->received + length > end->granted)
 		return -EPROTO;
-	if (!out->hop || is_reset(out)) {
+	if (!out->hop || channel_is_reset(out)) {
 		end->received += length;
 		return (int)length;
 	}
@@ -246,7 +242,7 @@ int channel_data(struct channel_end *end, const struct ring_reader *reader, uint
 
 int channel_opened(struct channel_end *end, const struct frame_opened *opened)
 {
-	if (is_reset(end))
+	if (channel_is_reset(end))
 		return 0;
 	if (end->is_opener || end->hop->kind != HOP_LINK)
 		return -EPROTO;
@@ -259,169 +255,6 @@ int channel_opened(struct channel_end *end, const struct frame_opened *opened)
 	return 0;
 }
 
-/* --- cancelling ----------------------------------------------------------------------------------------------------- */
-
-/* Called while a frame of another hop is dealt with: what goes wrong here is this end's fault alone. */
-static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
-{
-	struct frame_cancelled cancelled = {.offset = offset, .result = (uint32_t)result};
-	uint8_t payload[FRAME_SMALL_MAX];
-	int r;
-
-	if (!end->hop || is_reset(end))
-		return;
-	r = hop_send(end->hop, FRAME_CANCELLED, 0, end->number, payload, frame_cancelled_encode(&cancelled, payload));
-	if (r < 0)
-		hop_fail(end->hop, r, "answers to its CANCELs pile up");
-}
-
-static void settle(struct channel *channel, struct channel_cancel *cancel, int result)
-{
-	HASH_DEL(channel->cancels, cancel);
-	answer_cancel(&channel->opener, cancel->offset, result);
-	free(cancel);
-}
-
-static void settle_released(struct channel *channel, uint64_t taken)
-{
-	struct channel_cancel *cancel, *next;
-
-	HASH_ITER (hh, channel->cancels, cancel, next) {
-		if (cancel->released && cancel->offset < taken)
-			settle(channel, cancel, 0);
-	}
-}
-
-/* What the next hop doesn't say in time, nobody knows. */
-static void on_settle_timeout(int fd, short what, void *userdata)
-{
-	struct channel *channel = userdata;
-	struct channel_cancel *cancel, *next;
-	uint64_t now = clock_ms();
-
-	(void)fd;
-	(void)what;
-	HASH_ITER (hh, channel->cancels, cancel, next) {
-		if (cancel->deadline_ms > now) {
-			uint64_t left = cancel->deadline_ms - now;
-			struct timeval delay = {.tv_sec = (time_t)(left / 1000), .tv_usec = (suseconds_t)(left % 1000) * 1000};
-
-			evtimer_add(channel->cancel_timer, &delay);
-			break;
-		}
-		settle(channel, cancel, ECONNRESET);
-	}
-	relay_flush(channel->relay);
-}
-
-/* Waits for an answer about the message. NULL: too many wait already, or no memory. Asked twice, it is answered once. */
-static struct channel_cancel *await_answer(struct channel *channel, uint64_t offset)
-{
-	uint32_t ms = channel->relay->cancel_ms;
-	struct timeval delay = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 + 1000};
-	struct channel_cancel *cancel;
-
-	if (HASH_COUNT(channel->cancels) >= CANCELS_MAX)
-		return NULL;
-	if (!channel->cancel_timer)
-		channel->cancel_timer = evtimer_new(channel->relay->base, on_settle_timeout, channel);
-	cancel = channel->cancel_timer ? calloc(1, sizeof(*cancel)) : NULL;
-	if (!cancel)
-		return NULL;
-	cancel->offset = offset;
-	cancel->deadline_ms = clock_ms() + ms;
-	HASH_ADD(hh, channel->cancels, offset, sizeof(cancel->offset), cancel);
-	if (!evtimer_pending(channel->cancel_timer, NULL))
-		evtimer_add(channel->cancel_timer, &delay);
-	return cancel;
-}
-
-static int cancel_word(uint32_t *word)
-{
-	uint32_t expected = MESSAGE_SENT;
-
-	if (__atomic_compare_exchange_n(word, &expected, MESSAGE_CANCELLED, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-		return ECANCELED;
-	return expected == MESSAGE_CANCELLED ? ECANCELED : 0;
-}
-
-static int cancel_queued(struct channel_end *out, uint64_t position)
-{
-	uint8_t *queued = out->queue ? evbuffer_pullup(out->queue, (ev_ssize_t)position + 4) : NULL;
-	uint32_t state = MESSAGE_CANCELLED;
-
-	if (!queued)
-		return ECONNRESET;
-	memcpy(queued + position, &state, sizeof(state));
-	return ECANCELED;
-}
-
-/* The state lies on the other side of the acceptor's hop. */
-static void cancel_beyond(struct channel *channel, uint64_t offset)
-{
-	struct channel_end *out = &channel->acceptor;
-	struct channel_cancel *cancel;
-	uint32_t *word = NULL;
-	uint8_t payload[8];
-	int r = -EINPROGRESS;
-
-	HASH_FIND(hh, channel->cancels, &offset, sizeof(offset), cancel);
-	if (cancel)
-		return;
-	if (out->hop->release_means_taken)
-		r = hop_handed_word(out->hop, out, offset, &word);
-	if (r == 0) {
-		answer_cancel(&channel->opener, offset, cancel_word(word));
-		return;
-	}
-	cancel = r == -ENOENT ? NULL : await_answer(channel, offset);
-	if (!cancel) {
-		answer_cancel(&channel->opener, offset, ECONNRESET);
-		return;
-	}
-	cancel->released = r == -EALREADY;
-	if (cancel->released)
-		return;
-	r = hop_send(out->hop, FRAME_CANCEL, 0, out->number, payload, frame_u64_encode(offset, payload));
-	if (r < 0)
-		settle(channel, cancel, ECONNRESET);
-}
-
-int channel_cancel(struct channel_end *end, uint64_t offset)
-{
-	struct channel_end *out = channel_other(end);
-
-	if (is_reset(end) || !out->hop)
-		return 0;
-	if (!end->is_opener || (offset & 7) || offset > end->received ||
-	    end->received - offset < MESSAGE_TRAILER_SIZE)
-		return -EPROTO;
-	if (offset < out->consumed)
-		answer_cancel(end, offset, 0);
-	else if (offset >= out->sent)
-		answer_cancel(end, offset, cancel_queued(out, offset - out->sent));
-	else if (out->sent - offset < MESSAGE_TRAILER_SIZE)
-		answer_cancel(end, offset, ECONNRESET); /* torn in two, by who sends half words */
-	else
-		cancel_beyond(end->channel, offset);
-	return 0;
-}
-
-int channel_cancelled(struct channel_end *end, const struct frame_cancelled *cancelled)
-{
-	struct channel *channel = end->channel;
-	struct channel_cancel *cancel;
-	int result = cancelled->result == 0 || cancelled->result == ECANCELED ? (int)cancelled->result : ECONNRESET;
-
-	if (end->is_opener)
-		return -EPROTO;
-	HASH_FIND(hh, channel->cancels, &cancelled->offset, sizeof(cancelled->offset), cancel);
-	/* Else we have answered already that nobody knows. */
-	if (cancel && !cancel->released)
-		settle(channel, cancel, result);
-	return 0;
-}
-
 /* --- frames about the channel ---------------------------------------------------------------------------------------- */
 
 void channel_taken(struct channel_end *end, uint64_t offset)
@@ -431,7 +264,7 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 	if (offset <= end->consumed)
 		return;
 	if (end->channel->cancels && !end->is_opener)
-		settle_released(end->channel, offset);
+		cancels_taken(end->channel, offset);
 	/* The sender has filled half of its window before the first of it was taken: a larger one lets it go on. */
 	if (end->window < CHANNEL_WINDOW_MAX && source->received - end->consumed >= end->window / 2 &&
 	    charge_fits(&end->channel->charge, QUOTA_BYTES, end->window)) {
@@ -447,7 +280,7 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 
 int channel_credit(struct channel_end *end, const struct frame_credit *credit)
 {
-	if (is_reset(end) || end->hop->release_means_taken)
+	if (channel_is_reset(end) || end->hop->release_means_taken)
 		return 0;
 	if (credit->consumed > end->sent)
 		return -EPROTO;
@@ -465,7 +298,7 @@ int channel_fin(struct channel_end *end, uint64_t total)
 {
 	struct channel_end *out = channel_other(end);
 
-	if (is_reset(end))
+	if (channel_is_reset(end))
 		return 0;
 	if (end->fin_in || total != end->received)
 		return -EPROTO;
@@ -485,7 +318,7 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 	if (end->reset_in)
 		return -EPROTO;
 	end->reset_in = true;
-	if (is_reset(end)) {
+	if (channel_is_reset(end)) {
 		/* That was the answer to ours, or ours, still to be sent, is its answer. */
 		channel_check_ended(end);
 		return 0;
@@ -657,7 +490,7 @@ void channel_lost(struct channel_end *end, int error, bool unsure)
 {
 	struct channel_end *out = channel_other(end);
 
-	if (!is_reset(end) && out->hop) {
+	if (!channel_is_reset(end) && out->hop) {
 		if (out->is_opener)
 			reset_opener(out, error, end->consumed, unsure ? end->sent : end->consumed);
 		else if (!end->fin_in || end->channel->kind != CHANNEL_MESSAGE)
@@ -668,14 +501,7 @@ void channel_lost(struct channel_end *end, int error, bool unsure)
 
 void channel_free(struct channel *channel)
 {
-	struct channel_cancel *cancel, *next;
-
-	HASH_ITER (hh, channel->cancels, cancel, next) {
-		HASH_DEL(channel->cancels, cancel);
-		free(cancel);
-	}
-	if (channel->cancel_timer)
-		event_free(channel->cancel_timer);
+	cancels_free(channel);
 	charge_end(&channel->charge);
 	free(channel->endpoint);
 	free(channel->domain_name);

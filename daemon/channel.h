@@ -25,25 +25,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <uthash.h>
-
 #include "daemon/quota.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
 
+struct channel_cancel;
 struct evbuffer;
 struct event;
 struct hop;
 struct relay;
 
 #define CHANNEL_WINDOW_MAX 1048576u /* how far a sender may run ahead of what the receiver has taken */
-
-struct channel_cancel {
-	uint64_t offset;
-	uint64_t deadline_ms;
-	bool released; /* the program has let go of it: it was taken unless a RESET comes */
-	UT_hash_handle hh;
-};
 
 struct channel_end {
 	struct channel *channel;
@@ -85,7 +77,7 @@ struct channel {
 	uint64_t max_message;
 	struct channel_end opener, acceptor;
 	struct charge charge; /* of who opened it, for the channel and its windows */
-	struct channel_cancel *cancels; /* asked of the acceptor's hop, not yet answered; oldest first */
+	struct channel_cancel *cancels; /* cancel.h: asked of the acceptor's hop, not yet answered; oldest first */
 	struct event *cancel_timer;
 	bool ended;
 	struct channel *ended_next;
@@ -95,6 +87,9 @@ static inline struct channel_end *channel_other(struct channel_end *end)
 {
 	return end->is_opener ? &end->channel->acceptor : &end->channel->opener;
 }
+
+/* From here on nothing that comes in at this end counts. */
+bool channel_is_reset(const struct channel_end *end);
 
 /* A channel with an opener's end at `number` of `hop`, entered in the hop's table. -ENOBUFS, -ENOMEM; -EPROTO if the number is
  * in use. */
@@ -122,8 +117,6 @@ int channel_opened(struct channel_end *end, const struct frame_opened *opened);
 int channel_credit(struct channel_end *end, const struct frame_credit *credit);
 int channel_fin(struct channel_end *end, uint64_t total);
 int channel_reset(struct channel_end *end, const struct frame_reset *reset);
-int channel_cancel(struct channel_end *end, uint64_t offset);
-int channel_cancelled(struct channel_end *end, const struct frame_cancelled *cancelled);
 
 /* The other side of end->hop has taken its stream up to `offset`. */
 void channel_taken(struct channel_end *end, uint64_t offset);

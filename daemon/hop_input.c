@@ -9,6 +9,7 @@
 #include <event2/event.h>
 #include <utlist.h>
 
+#include "daemon/cancel.h"
 #include "daemon/channel.h"
 #include "daemon/hop.h"
 #include "daemon/hop_internal.h"

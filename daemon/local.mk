@@ -3,6 +3,7 @@
 noinst_LTLIBRARIES += libdaemon.la
 libdaemon_la_SOURCES = \
 	daemon/access.c daemon/access.h \
+	daemon/cancel.c daemon/cancel.h \
 	daemon/channel.c daemon/channel.h \
 	daemon/clock.h \
 	daemon/config.c daemon/config.h \
