@@ -46,7 +46,8 @@ libdaemon_la_SOURCES = \
 	daemon/store_worker.c daemon/store_worker.h \
 	daemon/stream.c daemon/stream.h \
 	daemon/streams.c daemon/streams.h \
-	daemon/vchan.c daemon/vchan.h  \
+	daemon/vchan.c daemon/vchan.h \
+	daemon/vchan_layout.c daemon/vchan_layout.h \
 	daemon/watches.c daemon/watches.h
 libdaemon_la_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
 libdaemon_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS)

@@ -17,17 +17,8 @@
 
 #include "daemon/keeper.h"
 #include "daemon/log.h"
+#include "daemon/vchan_layout.h"
 
-/* The layout of xen/io/libxenvchan.h: rings of 1 and 2 KiB lie in the first page, larger ones in pages of their own, and
- * the grant references of more than 1 MiB don't fit into the first page. */
-#define PAGE_ORDER	   12
-#define PAGE_BYTES	   (1u << PAGE_ORDER)
-#define SMALL_RING_ORDER   10
-#define LARGE_RING_ORDER   11
-#define MAX_RING_ORDER	   20
-#define MAX_RING_PAGES	   (1u << (MAX_RING_ORDER - PAGE_ORDER))
-#define SMALL_RING_OFFSET  1024
-#define LARGE_RING_OFFSET  2048
 #define LIVE_CLOSED	   0
 #define LIVE_CONNECTED	   1
 #define LIVE_WAITING	   2
@@ -260,50 +251,6 @@ static void retire_port(struct vchan_host *host, uint32_t port)
 	host->retired_notify(host->retired_userdata);
 }
 
-static bool size_is_possible(uint32_t size)
-{
-	return size >= 1u << SMALL_RING_ORDER && size <= 1u << MAX_RING_ORDER && (size & (size - 1)) == 0;
-}
-
-static int order_of(uint32_t size)
-{
-	int order = PAGE_ORDER;
-
-	while (size > 1u << order)
-		order++;
-	return order;
-}
-
-/* In one page where possible, and never twice the same place in it: what libxenvchan_server_init() makes of the sizes. */
-static void choose_orders(uint32_t left_size, uint32_t right_size, int *left, int *right)
-{
-	const uint32_t small = 1u << SMALL_RING_ORDER, large = 1u << LARGE_RING_ORDER;
-
-	*left = order_of(left_size);
-	*right = order_of(right_size);
-	if (left_size <= small && right_size <= large) {
-		*left = SMALL_RING_ORDER;
-		*right = LARGE_RING_ORDER;
-	} else if (left_size <= large && right_size <= small) {
-		*left = LARGE_RING_ORDER;
-		*right = SMALL_RING_ORDER;
-	} else if (left_size <= large) {
-		*left = LARGE_RING_ORDER;
-	} else if (right_size <= large) {
-		*right = LARGE_RING_ORDER;
-	}
-}
-
-static uint32_t pages_of(int order)
-{
-	return order >= PAGE_ORDER ? 1u << (order - PAGE_ORDER) : 0;
-}
-
-static void *in_page(struct vchan_interface *page, int order)
-{
-	return (uint8_t *)page + (order == SMALL_RING_ORDER ? SMALL_RING_OFFSET : LARGE_RING_OFFSET);
-}
-
 static bool is_server(const struct vchan *vchan)
 {
 	return vchan->control.is_server != 0;
@@ -316,7 +263,7 @@ static void tear_down(struct vchan *vchan)
 	struct libxenvchan_ring *rings[2] = {&control->read, &control->write};
 
 	for (int i = 0; i < 2; i++) {
-		uint32_t pages = rings[i]->buffer ? pages_of(rings[i]->order) : 0;
+		uint32_t pages = rings[i]->buffer ? layout_pages(rings[i]->order) : 0;
 
 		if (!pages)
 			continue;
@@ -374,11 +321,11 @@ static int take_port(struct vchan *vchan, xenevtchn_port_or_error_t port)
 static int grant_ring(struct vchan *vchan, struct libxenvchan_ring *ring, uint32_t *refs)
 {
 	struct vchan_interface *page = vchan->control.ring;
-	uint32_t private_refs[MAX_RING_PAGES] = {0};
-	uint32_t pages = pages_of(ring->order);
+	uint32_t private_refs[LAYOUT_RING_PAGES_MAX] = {0};
+	uint32_t pages = layout_pages(ring->order);
 
 	if (!pages) {
-		ring->buffer = in_page(page, ring->order);
+		ring->buffer = layout_in_page(page, ring->order);
 		return 0;
 	}
 	errno = 0;
@@ -394,15 +341,17 @@ int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uin
 {
 	struct libxenvchan *control;
 	struct vchan *vchan;
-	int r;
+	int read_order, write_order, r;
 
-	if (!size_is_possible(read_size) || !size_is_possible(write_size))
-		return -EINVAL;
+	r = layout_choose(read_size, write_size, &read_order, &write_order);
+	if (r < 0)
+		return r;
 	vchan = vchan_alloc(host, domid, true, event, userdata);
 	if (!vchan)
 		return -ENOMEM;
 	control = &vchan->control;
-	choose_orders(read_size, write_size, &control->read.order, &control->write.order);
+	control->read.order = read_order;
+	control->write.order = write_order;
 
 	errno = 0;
 	r = take_port(vchan, xenevtchn_bind_unbound_port(host->evtchn, domid));
@@ -416,13 +365,13 @@ int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uin
 		r = failure();
 		goto fail;
 	}
-	memset(control->ring, 0, PAGE_BYTES);
+	memset(control->ring, 0, LAYOUT_PAGE_BYTES);
 	control->read.shr = &control->ring->left;
 	control->write.shr = &control->ring->right;
 	r = grant_ring(vchan, &control->read, control->ring->grants);
 	if (r < 0)
 		goto fail;
-	r = grant_ring(vchan, &control->write, control->ring->grants + pages_of(control->read.order));
+	r = grant_ring(vchan, &control->write, control->ring->grants + layout_pages(control->read.order));
 	if (r < 0)
 		goto fail;
 	control->ring->left_order = (uint16_t)control->read.order;
@@ -430,7 +379,7 @@ int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uin
 	control->ring->cli_notify = VCHAN_NOTIFY_WRITE;
 	control->ring->cli_live = LIVE_WAITING;
 	control->ring->srv_live = LIVE_CONNECTED;
-	vchan->pages = 1 + pages_of(control->read.order) + pages_of(control->write.order);
+	vchan->pages = 1 + layout_pages(control->read.order) + layout_pages(control->write.order);
 	host->pages_granted += vchan->pages;
 	*result = vchan;
 	return 0;
@@ -439,22 +388,13 @@ fail:
 	return r;
 }
 
-static bool orders_are_possible(int untrusted_left, int untrusted_right)
-{
-	if (untrusted_left < SMALL_RING_ORDER || untrusted_left > MAX_RING_ORDER)
-		return false;
-	if (untrusted_right < SMALL_RING_ORDER || untrusted_right > MAX_RING_ORDER)
-		return false;
-	return untrusted_left != untrusted_right || untrusted_left >= PAGE_ORDER;
-}
-
 /* `refs` is our own copy: the list in the page may change while the library goes through it. */
 static int map_ring(struct vchan *vchan, struct libxenvchan_ring *ring, uint32_t *refs, int protection)
 {
-	uint32_t pages = pages_of(ring->order);
+	uint32_t pages = layout_pages(ring->order);
 
 	if (!pages) {
-		ring->buffer = in_page(vchan->control.ring, ring->order);
+		ring->buffer = layout_in_page(vchan->control.ring, ring->order);
 		return 0;
 	}
 	errno = 0;
@@ -466,7 +406,7 @@ int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32
 	      void *userdata, struct vchan **result)
 {
 	struct vchan *vchan = vchan_alloc(host, domid, false, event, userdata);
-	uint32_t refs[2 * MAX_RING_PAGES];
+	uint32_t refs[2 * LAYOUT_RING_PAGES_MAX];
 	struct libxenvchan *control;
 	int r;
 
@@ -487,7 +427,7 @@ int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32
 	vchan->ring_ref = ring_ref;
 	control->write.order = __atomic_load_n(&control->ring->left_order, __ATOMIC_RELAXED);
 	control->read.order = __atomic_load_n(&control->ring->right_order, __ATOMIC_RELAXED);
-	if (!orders_are_possible(control->write.order, control->read.order)) {
+	if (!layout_is_possible(control->write.order, control->read.order)) {
 		r = -EPROTO;
 		goto fail;
 	}
@@ -497,10 +437,10 @@ int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32
 	r = map_ring(vchan, &control->write, refs, PROT_READ | PROT_WRITE);
 	if (r < 0)
 		goto fail;
-	r = map_ring(vchan, &control->read, refs + pages_of(control->write.order), PROT_READ);
+	r = map_ring(vchan, &control->read, refs + layout_pages(control->write.order), PROT_READ);
 	if (r < 0)
 		goto fail;
-	vchan->pages = 1 + pages_of(control->read.order) + pages_of(control->write.order);
+	vchan->pages = 1 + layout_pages(control->read.order) + layout_pages(control->write.order);
 	__atomic_store_n(&control->ring->srv_notify, VCHAN_NOTIFY_WRITE, __ATOMIC_RELAXED);
 	__atomic_store_n(&control->ring->cli_live, LIVE_CONNECTED, __ATOMIC_SEQ_CST);
 	vchan_notify(vchan);
