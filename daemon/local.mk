@@ -44,6 +44,7 @@ libdaemon_la_SOURCES = \
 	daemon/status.c daemon/status.h \
 	daemon/store.c daemon/store.h \
 	daemon/store_worker.c daemon/store_worker.h \
+	daemon/store_write.c daemon/store_write.h \
 	daemon/stream.c daemon/stream.h \
 	daemon/streams.c daemon/streams.h \
 	daemon/vchan.c daemon/vchan.h \

@@ -17,6 +17,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/store_write.h"
 
 /* Conflicts and quotas pass within milliseconds when others are busy at start-up; who waits behind us in the queue waits
  * along, so it ends after about a second and a half. */
@@ -26,7 +27,6 @@
 #define RECONNECT_MS	1000
 #define RETRY_MIN_MS	5000 /* each try costs a connection, in a guest */
 #define RETRY_MAX_MS	300000
-#define PATH_LENGTH_MAX 1024
 
 void store_request_free(struct store_request *request)
 {
@@ -163,21 +163,6 @@ static void back_off(struct store_worker *worker, unsigned attempt)
 	mark_busy(worker);
 }
 
-/* What a failed call of libxenstore means. It reports the quotas as EINVAL (it doesn't know EQUOTA's name), and a
- * transaction that couldn't be started sometimes with no errno at all. */
-static int error_of(int saved_errno)
-{
-	switch (saved_errno) {
-	case EINVAL:
-	case 0:
-		return -EDQUOT;
-	case EACCES:
-		return -ENOENT;
-	default:
-		return -saved_errno;
-	}
-}
-
 static bool is_temporary(int error)
 {
 	return error == -EAGAIN || error == -EDQUOT || error == -EBUSY || error == -ENOSPC;
@@ -190,7 +175,7 @@ static void push_event(struct store_worker *worker, char **untrusted_event)
 	unsigned watch;
 	char *key;
 
-	if (strlen(path) > PATH_LENGTH_MAX || sscanf(token, "%u", &watch) != 1)
+	if (strlen(path) > STORE_PATH_MAX || sscanf(token, "%u", &watch) != 1)
 		return;
 	if (asprintf(&key, "%u %s", watch, path) < 0)
 		return;
@@ -223,105 +208,13 @@ static bool drain_events(struct store_worker *worker)
 	return errno == EAGAIN;
 }
 
-static int set_permissions(struct store_worker *worker, xs_transaction_t transaction, const char *path, uint32_t owner,
-			   int reader)
-{
-	struct xs_permissions permissions[2] = {
-		{.id = owner, .perms = reader == STORE_EVERYONE ? XS_PERM_READ : XS_PERM_NONE},
-		{.id = (unsigned)reader, .perms = XS_PERM_READ},
-	};
-
-	if (!xs_set_permissions(worker->xs, transaction, path, permissions, reader >= 0 ? 2 : 1))
-		return error_of(errno);
-	return 0;
-}
-
-static int make_directories(struct store_worker *worker, xs_transaction_t transaction, const char *path, uint32_t owner)
-{
-	char directory[PATH_LENGTH_MAX];
-	const char *end = strrchr(path, '/');
-	size_t length = end ? (size_t)(end - path) : 0, first;
-	void *value;
-
-	if (length == 0)
-		return 0;
-	if (length >= sizeof(directory))
-		return -ENAMETOOLONG;
-	/* Up to the deepest one that exists, usually the parent itself; then down again. */
-	for (first = length;;) {
-		memcpy(directory, path, first);
-		directory[first] = '\0';
-		value = xs_read(worker->xs, transaction, directory, NULL);
-		if (value || errno == EACCES) {
-			free(value);
-			break;
-		}
-		if (errno != ENOENT)
-			return error_of(errno);
-		end = memrchr(path, '/', first);
-		if (!end || end == path) {
-			first = 0;
-			break;
-		}
-		first = (size_t)(end - path);
-	}
-	while (first < length) {
-		const char *next = memchr(path + first + 1, '/', length - first - 1);
-		int r;
-
-		first = next ? (size_t)(next - path) : length;
-		memcpy(directory, path, first);
-		directory[first] = '\0';
-		if (!xs_mkdir(worker->xs, transaction, directory))
-			return error_of(errno);
-		r = set_permissions(worker, transaction, directory, owner, STORE_NOBODY);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int write_in(struct store_worker *worker, xs_transaction_t transaction, const struct store_request *request)
-{
-	for (unsigned i = 0; i < request->count; i++) {
-		const char *path = request->paths[i], *value = request->values[i];
-		int r = make_directories(worker, transaction, path, request->owner);
-
-		if (r < 0)
-			return r;
-		if (!xs_write(worker->xs, transaction, path, value, (unsigned)strlen(value)))
-			return error_of(errno);
-		r = set_permissions(worker, transaction, path, request->owner, request->reader);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int write_once(struct store_worker *worker, const struct store_request *request)
-{
-	xs_transaction_t transaction;
-	int r;
-
-	errno = 0;
-	transaction = xs_transaction_start(worker->xs);
-	if (transaction == XBT_NULL)
-		return error_of(errno);
-	r = write_in(worker, transaction, request);
-	if (r < 0) {
-		xs_transaction_end(worker->xs, transaction, true);
-		return r;
-	}
-	return xs_transaction_end(worker->xs, transaction, false) ? 0 : error_of(errno);
-}
-
 static int write_leaves(struct store_worker *worker, const struct store_request *request)
 {
 	unsigned quota_tries = 0;
 	int r;
 
 	for (unsigned attempt = 0;; attempt++) {
-		r = write_once(worker, request);
+		r = store_write_once(worker->xs, request);
 		if (r >= 0 || !is_temporary(r) || attempt + 1 == TRIES)
 			return r;
 		if (r != -EAGAIN && ++quota_tries == QUOTA_TRIES)
@@ -347,7 +240,7 @@ static int set_watch(struct store_worker *worker, const struct store_watched *wa
 	snprintf(token, sizeof(token), "%u", watched->watch);
 	if (xs_watch(worker->xs, watched->path, token) || errno == EEXIST)
 		return 0;
-	return error_of(errno);
+	return store_error(errno);
 }
 
 /* ---- watches that a quota refuses ----
@@ -446,7 +339,7 @@ static int remove_watch(struct store_worker *worker, struct store_request *reque
 	if (watched->refused)
 		worker->refused_watches--;
 	else if (worker->connected && !xs_unwatch(worker->xs, watched->path, token))
-		r = error_of(errno);
+		r = store_error(errno);
 	else if (worker->refused_watches > 0)
 		try_refused_at(worker, 0);
 	DL_DELETE(worker->watched, watched);
@@ -464,16 +357,16 @@ static int execute(struct store_worker *worker, struct store_request *request)
 	case STORE_READ:
 		request->value = xs_read(worker->xs, XBT_NULL, path, &size);
 		request->size = size;
-		return request->value ? 0 : error_of(errno);
+		return request->value ? 0 : store_error(errno);
 	case STORE_LIST:
 		request->names = xs_directory(worker->xs, XBT_NULL, path, &request->names_count);
-		return request->names ? 0 : error_of(errno);
+		return request->names ? 0 : store_error(errno);
 	case STORE_WRITE:
 		return write_leaves(worker, request);
 	case STORE_REMOVE:
 		if (xs_rm(worker->xs, XBT_NULL, path) || errno == ENOENT)
 			return 0;
-		return error_of(errno);
+		return store_error(errno);
 	case STORE_WATCH:
 		return add_watch(worker, request);
 	case STORE_UNWATCH:

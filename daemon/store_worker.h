@@ -20,6 +20,8 @@
 
 #include "daemon/store.h"
 
+#define STORE_PATH_MAX 1024 /* none that concerns us is longer */
+
 enum store_kind {
 	STORE_READ,
 	STORE_LIST,
