@@ -45,6 +45,7 @@ noinst_LTLIBRARIES += libsimstore.la
 libsimstore_la_SOURCES = \
 	sim/store.c sim/store.h sim/store_internal.h \
 	sim/store_connection.c \
+	sim/store_path.c sim/store_path.h \
 	sim/store_request.c sim/store_request.h \
 	sim/store_transaction.c \
 	sim/store_tree.c sim/store_tree.h \

@@ -9,8 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define HOME_PREFIX "/local/domain/"
-
 static bool is_c(const struct sim_tree *tree)
 {
 	return tree->options->flavour == SIM_STORE_XENSTORED;
@@ -163,65 +161,7 @@ bool sim_node_permits(const struct sim_node *node, const struct sim_credentials 
 	return !listed && (node->perms[0].access & access) == access;
 }
 
-/* ---- paths ---- */
-
-/* Steps to the next name of a resolved path; a special path is one single name. */
-static bool path_next(const char **rest, const char **name, size_t *len)
-{
-	bool slash = **rest == '/';
-
-	if (slash)
-		(*rest)++;
-	if (**rest == '\0')
-		return false;
-	*name = *rest;
-	*len = slash ? strcspn(*rest, "/") : strlen(*rest);
-	*rest += *len;
-	return true;
-}
-
-int sim_path_resolve(char absolute[SIM_PATH_SIZE], const char *untrusted_path, unsigned domid,
-		     const struct sim_store_limits *limits)
-{
-	size_t len = strlen(untrusted_path), counted;
-	int written;
-	unsigned home;
-	int home_len = 0;
-
-	if (len == 0 || len > 4096)
-		return -EINVAL;
-	if (untrusted_path[0] == '/' || untrusted_path[0] == '@')
-		written = snprintf(absolute, SIM_PATH_SIZE, "%s", untrusted_path);
-	else
-		written = snprintf(absolute, SIM_PATH_SIZE, HOME_PREFIX "%u/%s", domid, untrusted_path);
-	if (written < 0 || written >= SIM_PATH_SIZE)
-		return -EINVAL;
-
-	/* The part below a home counts, so that no path becomes too long by a migration to a longer domid. */
-	counted = (size_t)written;
-	if (sscanf(absolute, HOME_PREFIX "%5u/%n", &home, &home_len) == 1 && home_len > 0)
-		counted -= (size_t)home_len;
-	if (counted > limits->path)
-		return -EINVAL;
-
-	if (absolute[0] == '@' || strcmp(absolute, "/") == 0)
-		return 0;
-	if (absolute[written - 1] == '/' || strstr(absolute, "//"))
-		return -EINVAL;
-	if (strspn(absolute, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/_@") !=
-	    (size_t)written)
-		return -EINVAL;
-	return 0;
-}
-
-bool sim_path_is_below(const char *path, const char *parent)
-{
-	size_t len = strlen(parent);
-
-	if (strcmp(parent, "/") == 0)
-		return path[0] == '/';
-	return strncmp(path, parent, len) == 0 && (path[len] == '/' || path[len] == '\0');
-}
+/* ---- nodes by path ---- */
 
 const struct sim_node *sim_node_nearest(const struct sim_node *root, const char *path, bool *exact)
 {
@@ -229,7 +169,7 @@ const struct sim_node *sim_node_nearest(const struct sim_node *root, const char 
 	size_t len;
 	unsigned position;
 
-	while (path_next(&path, &name, &len)) {
+	while (sim_path_next(&path, &name, &len)) {
 		if (!child_position(root, name, len, &position)) {
 			*exact = false;
 			return root;
@@ -254,13 +194,13 @@ const struct sim_node *sim_node_parent(const struct sim_node *root, const char *
 	size_t len;
 	unsigned position;
 
-	if (!path_next(&path, &name, &len))
+	if (!sim_path_next(&path, &name, &len))
 		return NULL;
 	while (*path) {
 		if (!child_position(root, name, len, &position))
 			return NULL;
 		root = root->children[position];
-		path_next(&path, &name, &len);
+		sim_path_next(&path, &name, &len);
 	}
 	return root;
 }
@@ -273,7 +213,7 @@ static struct sim_node *own_path(struct sim_tree *tree, const char *path, size_t
 	size_t len;
 	unsigned position;
 
-	while (rest < path + path_len && path_next(&rest, &name, &len)) {
+	while (rest < path + path_len && sim_path_next(&rest, &name, &len)) {
 		if (!child_position(node, name, len, &position))
 			abort(); /* the callers have looked before */
 		node = node_own(&node->children[position]);
@@ -413,7 +353,7 @@ static int create(struct sim_tree *tree, const struct sim_credentials *who, cons
 	const char *rest = path, *name, *before = path;
 	size_t len;
 
-	while (path_next(&rest, &name, &len)) {
+	while (sim_path_next(&rest, &name, &len)) {
 		unsigned position;
 
 		if (child_position(node, name, len, &position)) {

@@ -16,9 +16,7 @@
 #include <stdlib.h>
 
 #include "sim/store.h"
-
-/* "/local/domain/65535/" and the longest path that a request can carry. */
-#define SIM_PATH_SIZE (4096 + 32)
+#include "sim/store_path.h"
 
 static inline void *sim_must(void *memory)
 {
@@ -72,13 +70,6 @@ const struct sim_node *sim_node_nearest(const struct sim_node *root, const char 
 const struct sim_node *sim_node_parent(const struct sim_node *root, const char *path);
 bool sim_node_permits(const struct sim_node *node, const struct sim_credentials *who,
 		      enum sim_perm_access access);
-
-/* Makes an absolute path out of what a client of domid sent, or says -EINVAL. Special paths (@…) stay as they
- * are. */
-int sim_path_resolve(char absolute[SIM_PATH_SIZE], const char *untrusted_path, unsigned domid,
-		     const struct sim_store_limits *limits);
-/* Is path the same as parent, or below it? */
-bool sim_path_is_below(const char *path, const char *parent);
 
 /* All below take resolved paths. */
 int sim_tree_get(const struct sim_tree *tree, const struct sim_credentials *who, const char *path,
