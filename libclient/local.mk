@@ -15,6 +15,7 @@ libclient_la_SOURCES = \
 	libclient/inbox.c libclient/inbox.h \
 	libclient/message.c libclient/message.h \
 	libclient/outbox.c libclient/outbox.h \
+	libclient/pieces.h \
 	libclient/reply.c libclient/reply.h \
 	libclient/request.c \
 	libclient/stream.c libclient/stream.h \
