@@ -12,6 +12,7 @@
 #include "daemon/channel.h"
 #include "daemon/clock.h"
 #include "daemon/hop.h"
+#include "daemon/timer.h"
 
 #define CANCELS_MAX 4096 /* of a channel, not yet answered */
 
@@ -63,10 +64,7 @@ static void on_settle_timeout(int fd, short what, void *userdata)
 	(void)what;
 	HASH_ITER (hh, channel->cancels, cancel, next) {
 		if (cancel->deadline_ms > now) {
-			uint64_t left = cancel->deadline_ms - now;
-			struct timeval delay = {.tv_sec = (time_t)(left / 1000), .tv_usec = (suseconds_t)(left % 1000) * 1000};
-
-			evtimer_add(channel->cancel_timer, &delay);
+			timer_set(channel->cancel_timer, cancel->deadline_ms - now);
 			break;
 		}
 		settle(channel, cancel, ECONNRESET);
@@ -78,7 +76,6 @@ static void on_settle_timeout(int fd, short what, void *userdata)
 static struct channel_cancel *await_answer(struct channel *channel, uint64_t offset)
 {
 	uint32_t ms = channel->relay->cancel_ms;
-	struct timeval delay = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 + 1000};
 	struct channel_cancel *cancel;
 
 	if (HASH_COUNT(channel->cancels) >= CANCELS_MAX)
@@ -91,8 +88,7 @@ static struct channel_cancel *await_answer(struct channel *channel, uint64_t off
 	cancel->offset = offset;
 	cancel->deadline_ms = clock_ms() + ms;
 	HASH_ADD(hh, channel->cancels, offset, sizeof(cancel->offset), cancel);
-	if (!evtimer_pending(channel->cancel_timer, NULL))
-		evtimer_add(channel->cancel_timer, &delay);
+	timer_start(channel->cancel_timer, ms + 1);
 	return cancel;
 }
 

@@ -11,18 +11,11 @@
 #include "daemon/directory_internal.h"
 #include "daemon/directory_serve.h"
 #include "daemon/log.h"
+#include "daemon/timer.h"
 
 #define GATHER_MS 10 /* a new domain's nodes are written one by one, and a host starts many domains at once */
 
 static const uint8_t no_uuid[16];
-
-void directory_start_timer(struct event *timer, unsigned ms)
-{
-	struct timeval delay = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-
-	if (!evtimer_pending(timer, NULL))
-		evtimer_add(timer, &delay);
-}
 
 /* --- what is known -------------------------------------------------------------------------------------------------- */
 
@@ -109,7 +102,7 @@ void directory_has_changed(struct directory *directory, struct domain *domain)
 	domain->changed = true;
 	directory->changed = true;
 	domain->learned = ++directory->clock;
-	directory_start_timer(directory->gather, GATHER_MS);
+	timer_start(directory->gather, GATHER_MS);
 }
 
 void directory_set_name(struct directory *directory, struct domain *domain, const char *name, size_t size)
@@ -197,7 +190,7 @@ static void on_gathered(evutil_socket_t fd, short what, void *userdata)
 void directory_refresh(struct directory *directory)
 {
 	serve_refresh(directory);
-	directory_start_timer(directory->gather, GATHER_MS);
+	timer_start(directory->gather, GATHER_MS);
 }
 
 void directory_link(struct directory *directory, uint32_t domid, bool up)

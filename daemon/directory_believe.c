@@ -6,6 +6,7 @@
 
 #include "daemon/directory_internal.h"
 #include "daemon/log.h"
+#include "daemon/timer.h"
 #include "wire/frame.h"
 
 #define WANT_FIRST_MS 250 /* tries for a link with domain 0: a failed one costs both sides a rendezvous */
@@ -40,7 +41,7 @@ static void on_want(evutil_socket_t fd, short what, void *userdata)
 	(void)what;
 	if (!directory->present || directory->linked)
 		return;
-	directory_start_timer(directory->want, directory->want_ms);
+	timer_start(directory->want, directory->want_ms);
 	directory->want_ms = directory->want_ms * 2 < WANT_LAST_MS ? directory->want_ms * 2 : WANT_LAST_MS;
 	directory->callbacks.want_link(directory->userdata);
 }
@@ -53,7 +54,7 @@ void directory_presence(struct directory *directory, bool up)
 	evtimer_del(directory->want);
 	directory->want_ms = WANT_FIRST_MS;
 	if (up)
-		directory_start_timer(directory->want, 0);
+		timer_start(directory->want, 0);
 }
 
 void believe_link(struct directory *directory, uint32_t domid, bool up)
@@ -67,9 +68,9 @@ void believe_link(struct directory *directory, uint32_t domid, bool up)
 		return;
 	}
 	if (directory->present)
-		directory_start_timer(directory->want, directory->want_ms);
+		timer_start(directory->want, directory->want_ms);
 	if (directory->served)
-		directory_start_timer(directory->forget, directory->believed_ms);
+		timer_start(directory->forget, directory->believed_ms);
 }
 
 static void take_entry(struct directory *directory, const struct frame_directory_entry *entry)

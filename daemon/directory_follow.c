@@ -11,6 +11,7 @@
 #include "daemon/directory_internal.h"
 #include "daemon/log.h"
 #include "daemon/store.h"
+#include "daemon/timer.h"
 #include "wire/address.h"
 
 #define DOMAIN_PATH_MAX 64
@@ -55,7 +56,7 @@ static void request_done(struct request *request)
 	if (!directory->listed || directory->complete || directory->requests)
 		return;
 	directory->complete = true;
-	directory_start_timer(directory->gather, 0);
+	timer_start(directory->gather, 0);
 }
 
 /* The node `vm` holds "/vm/<uuid>". */

@@ -55,9 +55,6 @@ struct directory {
 	unsigned want_ms, believed_ms;
 };
 
-/* Starts it unless it runs. */
-void directory_start_timer(struct event *timer, unsigned ms);
-
 struct domain *directory_find(struct directory *directory, uint32_t domid);
 /* NULL when memory is short: it stays unknown until its next change. */
 struct domain *directory_get(struct directory *directory, uint32_t domid);

@@ -6,6 +6,7 @@
 
 #include "daemon/directory_internal.h"
 #include "daemon/log.h"
+#include "daemon/timer.h"
 #include "wire/frame.h"
 
 #define RESEND_MS     1000 /* a guest that didn't take its list */
@@ -145,7 +146,7 @@ void serve_tell(struct directory *directory)
 			directory_drop(directory, domain);
 	}
 	if (again)
-		directory_start_timer(directory->resend, RESEND_MS);
+		timer_start(directory->resend, RESEND_MS);
 }
 
 void serve_refresh(struct directory *directory)
@@ -171,7 +172,7 @@ void serve_guest_came(struct directory *directory, uint32_t domid)
 		HASH_ADD(hh, directory->guests, domid, sizeof(guest->domid), guest);
 	}
 	guest->wants_all = true;
-	directory_start_timer(directory->gather, 0);
+	timer_start(directory->gather, 0);
 }
 
 void serve_guest_left(struct directory *directory, uint32_t domid)

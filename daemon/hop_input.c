@@ -13,6 +13,7 @@
 #include "daemon/channel.h"
 #include "daemon/hop.h"
 #include "daemon/hop_internal.h"
+#include "daemon/timer.h"
 
 #define CHUNK	       32768u	/* bytes after which the other side gets to see, or gets back, what was done */
 #define INPUT_BUDGET   262144u	/* bytes of one hop's input in a turn */
@@ -141,7 +142,7 @@ static void watch_stuck(struct hop *hop)
 	if (evtimer_pending(hop->stuck_timer, NULL))
 		return;
 	hop->stuck_from = hop->out_position;
-	hop_start_timer(hop->stuck_timer, STUCK_MS);
+	timer_start(hop->stuck_timer, STUCK_MS);
 }
 
 void hop_on_stuck(int fd, short what, void *userdata)

@@ -13,7 +13,6 @@ struct hop;
 struct outlet;
 
 /* relay.c */
-void hop_start_timer(struct event *timer, uint32_t ms);
 /* The other end asked for it. */
 void hop_notify(struct hop *hop);
 /* It is detached: nobody is notified of what is gone. */

@@ -19,6 +19,7 @@
 #include "daemon/channel.h"
 #include "daemon/hop.h"
 #include "daemon/hop_internal.h"
+#include "daemon/timer.h"
 
 #define CHUNK	       32768u	/* bytes after which the other side gets to see, or gets back, what was done */
 #define FIRST_CHUNK    8192u	/* the same, if it sleeps: its waking up takes longer than our filling the rest */
@@ -374,7 +375,7 @@ static bool arm_taken(struct hop *hop)
 			return false;
 		}
 		moved |= outlet->writer.tail != outlet->taken_upto;
-		hop_start_timer(hop->poll_timer, hop->poll_ms);
+		timer_start(hop->poll_timer, hop->poll_ms);
 	}
 	return moved;
 }

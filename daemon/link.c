@@ -18,6 +18,7 @@
 #include "daemon/clock.h"
 #include "daemon/log.h"
 #include "daemon/quota.h"
+#include "daemon/timer.h"
 #include "daemon/vchan.h"
 
 #define ACK_BYTES 65536u
@@ -519,8 +520,6 @@ int links_new(struct links **out, struct relay *relay, const struct links_option
 	      const struct links_callbacks *callbacks, void *userdata)
 {
 	struct links *links = calloc(1, sizeof(*links));
-	struct timeval interval = {.tv_sec = options->heartbeat_ms / 1000,
-				   .tv_usec = (options->heartbeat_ms % 1000) * 1000};
 
 	if (!links)
 		return -ENOMEM;
@@ -529,7 +528,7 @@ int links_new(struct links **out, struct relay *relay, const struct links_option
 	links->callbacks = *callbacks;
 	links->userdata = userdata;
 	links->heartbeat = event_new(relay->base, -1, EV_PERSIST, on_heartbeat, links);
-	if (!links->heartbeat || event_add(links->heartbeat, &interval) < 0) {
+	if (!links->heartbeat || timer_set(links->heartbeat, options->heartbeat_ms) < 0) {
 		links_free(links);
 		return -ENOMEM;
 	}

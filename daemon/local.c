@@ -17,6 +17,7 @@
 #include <utlist.h>
 
 #include "daemon/log.h"
+#include "daemon/timer.h"
 
 #define BACKLOG	      128
 #define ACCEPT_MAX    32  /* connections in a turn */
@@ -65,10 +66,8 @@ static void add_session(struct local *local, int fd)
 /* Without descriptors left, accept() would fail at once again and again: others need a moment to close some. */
 static void pause_accepting(struct local *local)
 {
-	struct timeval delay = {.tv_usec = NO_DESCRIPTORS_PAUSE_MS * 1000};
-
 	event_del(local->accept_event);
-	evtimer_add(local->retry_timer, &delay);
+	timer_set(local->retry_timer, NO_DESCRIPTORS_PAUSE_MS);
 }
 
 static void on_retry(int fd, short what, void *userdata)

@@ -47,6 +47,7 @@ libdaemon_la_SOURCES = \
 	daemon/store_write.c daemon/store_write.h \
 	daemon/stream.c daemon/stream.h \
 	daemon/streams.c daemon/streams.h \
+	daemon/timer.h \
 	daemon/vchan.c daemon/vchan.h \
 	daemon/vchan_layout.c daemon/vchan_layout.h \
 	daemon/watches.c daemon/watches.h

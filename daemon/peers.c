@@ -11,6 +11,7 @@
 #include "daemon/peers_advertise.h"
 #include "daemon/peers_internal.h"
 #include "daemon/peers_presence.h"
+#include "daemon/timer.h"
 #include "wire/address.h"
 
 struct peers_request *peers_request_new(struct peers *peers, uint32_t domid)
@@ -246,7 +247,6 @@ void peers_free(struct peers *peers)
 void peers_connect(struct peers *peers, uint32_t domid)
 {
 	struct peer *peer = peer_get(peers, domid);
-	struct timeval timeout = peers_milliseconds(peers->options.setup_timeout_ms);
 
 	if (!peer) {
 		log_error("peers: out of memory: no link with domain %u", domid);
@@ -256,7 +256,7 @@ void peers_connect(struct peers *peers, uint32_t domid)
 		return;
 	peer->rendezvous.wanted = true;
 	if (peer->rendezvous.state == RENDEZVOUS_IDLE) {
-		event_add(peer->rendezvous.timer, &timeout);
+		timer_set(peer->rendezvous.timer, peers->options.setup_timeout_ms);
 		if (!peer->up)
 			presence_look_up(peer);
 	}

@@ -7,25 +7,18 @@
 #include <string.h>
 
 #include "daemon/peers_internal.h"
+#include "daemon/timer.h"
 
 #define ADVERTISE_DELAY_MS  10 /* a program that binds ten endpoints in a row makes one write */
 #define ADVERTISE_RETRY_MS  1000
 #define ADVERTISE_RETRY_MAX 60000
-
-static void schedule_advertising(struct peers *peers, unsigned ms)
-{
-	struct timeval delay = peers_milliseconds(ms);
-
-	if (!event_pending(peers->advertise, EV_TIMEOUT, NULL))
-		event_add(peers->advertise, &delay);
-}
 
 static void retry_advertising(struct peers *peers)
 {
 	unsigned ms = ADVERTISE_RETRY_MS << (peers->advertise_failures < 6 ? peers->advertise_failures : 6);
 
 	peers->advertise_failures++;
-	schedule_advertising(peers, ms < ADVERTISE_RETRY_MAX ? ms : ADVERTISE_RETRY_MAX);
+	timer_start(peers->advertise, ms < ADVERTISE_RETRY_MAX ? ms : ADVERTISE_RETRY_MAX);
 }
 
 bool advertise_is_wanted(const struct peer *peer)
@@ -53,7 +46,7 @@ static void on_advertised(void *userdata, int error, const char *value, size_t s
 	} else {
 		peers->advertise_failures = 0;
 		if (peer && peer->advertised_version != peers->advertised)
-			schedule_advertising(peers, 0);
+			timer_start(peers->advertise, 0);
 	}
 	peers_request_free(request);
 }
@@ -135,7 +128,7 @@ void peers_advertise(struct peers *peers, const char *const *names, unsigned cou
 		if ((peers->names[peers->names_count] = strdup(names[i])) != NULL)
 			peers->names_count++;
 	peers->advertised++;
-	schedule_advertising(peers, ADVERTISE_DELAY_MS);
+	timer_start(peers->advertise, ADVERTISE_DELAY_MS);
 }
 
 void peers_advertise_to(struct peers *peers, uint32_t domid)
@@ -146,7 +139,7 @@ void peers_advertise_to(struct peers *peers, uint32_t domid)
 		return;
 	peer->advertised_version = 0;
 	if (advertise_is_wanted(peer) || peer->advertising)
-		schedule_advertising(peers, ADVERTISE_DELAY_MS);
+		timer_start(peers->advertise, ADVERTISE_DELAY_MS);
 }
 
 void advertise_withdraw(struct peer *peer)

@@ -149,11 +149,6 @@ struct peers_request {
 struct peers_request *peers_request_new(struct peers *peers, uint32_t domid);
 void peers_request_free(struct peers_request *request);
 
-static inline struct timeval peers_milliseconds(unsigned ms)
-{
-	return (struct timeval){.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-}
-
 /* /local/domain/<domid>/data/xenmsg */
 void peers_subtree(uint32_t domid, char path[PEERS_ROOT_SIZE]);
 struct peer *peer_find(struct peers *peers, uint32_t domid);

@@ -12,6 +12,7 @@
 
 #include "daemon/hop.h"
 #include "daemon/session.h"
+#include "daemon/timer.h"
 
 #define SKIPS	  64 /* of a user in one turn: questions of programs that haven't read their last answer */
 #define UNREAD_MS 10 /* when nobody could be answered, this is when we look again */
@@ -41,10 +42,8 @@ struct queries {
 
 static void call_again(struct queries *queries, uint32_t ms)
 {
-	struct timeval delay = {.tv_usec = (suseconds_t)ms * 1000};
-
-	if (queries->askers && !evtimer_pending(queries->timer, NULL))
-		evtimer_add(queries->timer, &delay);
+	if (queries->askers)
+		timer_start(queries->timer, ms);
 }
 
 static void forget_asker(struct queries *queries, struct asker *asker)

@@ -12,23 +12,16 @@
 #include "daemon/channel.h"
 #include "daemon/hop.h"
 #include "daemon/hop_internal.h"
+#include "daemon/timer.h"
 
 #define CANCEL_MS      2000
 #define FLUSH_EMITS    1024u	/* of a flush; then the event loop looks at everybody else */
 #define FLUSH_BYTES    4194304u
 
-void hop_start_timer(struct event *timer, uint32_t ms)
-{
-	struct timeval delay = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
-
-	if (!evtimer_pending(timer, NULL))
-		evtimer_add(timer, &delay);
-}
-
 /* By a timer rather than by event_active(): the loop looks at the descriptors before it comes to that. */
 static void call_again(struct relay *relay)
 {
-	hop_start_timer(relay->again, 0);
+	timer_start(relay->again, 0);
 }
 
 void hop_mark_unfinished(struct hop *hop)

@@ -18,18 +18,12 @@
 #include <utlist.h>
 
 #include "daemon/peers_internal.h"
+#include "daemon/timer.h"
 #include "wire/address.h"
 
 #define NODE_RETRY_MS  50
 #define NODE_RETRIES   20
 #define PAGES_RETRY_MS 1000 /* other programs of this domain give pages back without telling us */
-
-static void set_timer(struct event *timer, unsigned ms)
-{
-	struct timeval delay = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-
-	event_add(timer, &delay);
-}
 
 bool rendezvous_may_map(const struct peers_options *options)
 {
@@ -251,7 +245,7 @@ static void grant(struct peer *peer)
 			    peer->domid);
 		rendezvous->state = RENDEZVOUS_PAGES;
 		DL_APPEND2(peers->waiting, peer, rendezvous.wait_prev, rendezvous.wait_next);
-		set_timer(peers->pages, PAGES_RETRY_MS);
+		timer_set(peers->pages, PAGES_RETRY_MS);
 		return;
 	}
 	if (in_queue)
@@ -279,7 +273,7 @@ void rendezvous_pages_freed(struct peers *peers)
 			break;
 	}
 	if (peers->waiting)
-		set_timer(peers->pages, PAGES_RETRY_MS);
+		timer_set(peers->pages, PAGES_RETRY_MS);
 }
 
 static void read_nodes(struct peer *peer)
@@ -333,7 +327,7 @@ void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrust
 	/* oxenstored may fire before the second node of the transaction is visible. */
 	if ((rendezvous->ring_ref || rendezvous->port) && !peer->reading && rendezvous->node_retries < NODE_RETRIES) {
 		rendezvous->node_retries++;
-		set_timer(rendezvous->retry, NODE_RETRY_MS);
+		timer_set(rendezvous->retry, NODE_RETRY_MS);
 	}
 }
 
@@ -373,7 +367,7 @@ static void begin(struct peer *peer)
 	rendezvous->state = RENDEZVOUS_HELLO;
 	store_write(peers->store, path, value, peers->options.domid, (int)peer->domid, on_hello_written, request);
 	if (!event_pending(rendezvous->timer, EV_TIMEOUT, NULL))
-		set_timer(rendezvous->timer, peers->options.setup_timeout_ms);
+		timer_set(rendezvous->timer, peers->options.setup_timeout_ms);
 }
 
 /* Of two that are willing dom0 maps, else the lower domid. 0: neither is. */

@@ -13,6 +13,7 @@
 
 #include "daemon/log.h"
 #include "daemon/session_internal.h"
+#include "daemon/timer.h"
 
 #define MEMORY_DESCRIPTORS 3u /* the memory, while it is handed over, and two eventfds */
 
@@ -77,12 +78,11 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 static void on_notify(void *owner)
 {
 	struct session *session = owner;
-	const struct timeval at_once = {0};
 	const uint64_t one = 1;
 
 	/* Not by event_active(): the loop would come to it before it looks at the others' descriptors. */
 	if (session->to_socket)
-		event_add(session->pump_event, &at_once);
+		timer_set(session->pump_event, 0);
 	else if (write(session->wake_program, &one, sizeof(one)) < 0)
 		log_debug("waking pid %d: %s", session->credentials.pid, strerror(errno));
 }
@@ -372,7 +372,6 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 		const struct session_ops *ops, void *userdata)
 {
 	struct session *session = calloc(1, sizeof(*session));
-	struct timeval limit = {.tv_sec = options->greeting_ms / 1000, .tv_usec = (options->greeting_ms % 1000) * 1000};
 	socklen_t size = sizeof(session->credentials);
 
 	if (!session) {
@@ -396,7 +395,7 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 	session->socket_event = event_new(relay->base, fd, EV_READ | EV_PERSIST, on_socket, session);
 	session->greeting_timer = evtimer_new(relay->base, on_greeting_timeout, session);
 	if (!session->socket_event || !session->greeting_timer || event_add(session->socket_event, NULL) < 0 ||
-	    evtimer_add(session->greeting_timer, &limit) < 0)
+	    timer_set(session->greeting_timer, options->greeting_ms) < 0)
 		goto fail;
 	*out = session;
 	return 0;

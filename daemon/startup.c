@@ -13,10 +13,11 @@
 #include "daemon/log.h"
 #include "daemon/singleton.h"
 #include "daemon/store.h"
+#include "daemon/timer.h"
 #include "daemon/vchan.h"
 #include "wire/address.h"
 
-#define STORE_ANSWER_S	   30
+#define STORE_ANSWER_MS    30000
 #define SINGLETON_WAIT_MS  5000
 #define SINGLETON_PAUSE_MS 50
 
@@ -53,14 +54,13 @@ static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
 static int await_store(struct daemon *daemon, void (*done)(void *, int, const char *, size_t))
 {
 	struct event *limit = evtimer_new(daemon->base, on_no_answer, daemon);
-	struct timeval seconds = {.tv_sec = STORE_ANSWER_S};
 
 	if (!limit)
 		return -ENOMEM;
 	daemon->store_answered = false;
 	daemon->awaiting_store = true;
 	store_read(daemon->store, "domid", done, daemon);
-	event_add(limit, &seconds);
+	timer_set(limit, STORE_ANSWER_MS);
 	event_base_dispatch(daemon->base);
 	daemon->awaiting_store = false;
 	event_free(limit);
@@ -107,14 +107,13 @@ static void explain_device(const char *device, int error)
 /* One that is just stopping is waited for, so that a restart by hand works too. It still takes its nodes out of XenStore. */
 static int be_the_only_one(struct daemon *daemon)
 {
-	struct timeval pause = {.tv_usec = SINGLETON_PAUSE_MS * 1000};
 	struct event *timer = evtimer_new(daemon->base, on_no_answer, daemon);
 	int r = timer ? singleton_claim(&daemon->singleton) : -ENOMEM;
 
 	if (r == -EBUSY)
 		log_info("another xenmsgd runs in this domain: waiting %d s for its end", SINGLETON_WAIT_MS / 1000);
 	for (int waited = 0; r == -EBUSY && waited < SINGLETON_WAIT_MS; waited += SINGLETON_PAUSE_MS) {
-		event_add(timer, &pause);
+		timer_set(timer, SINGLETON_PAUSE_MS);
 		event_base_dispatch(daemon->base);
 		r = daemon->stop_asked ? -EINTR : singleton_claim(&daemon->singleton);
 	}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_TIMER_H
+#define XENMSG_DAEMON_TIMER_H
+
+/* libevent's timers, in milliseconds. */
+
+#include <stdint.h>
+#include <sys/time.h>
+
+#include <event2/event.h>
+
+static inline struct timeval timer_ms(uint64_t ms)
+{
+	return (struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+}
+
+/* From now on, whether it runs already or not. With EV_PERSIST it goes off again and again. Below zero: no memory. */
+static inline int timer_set(struct event *timer, uint64_t ms)
+{
+	struct timeval delay = timer_ms(ms);
+
+	return event_add(timer, &delay);
+}
+
+/* Unless it runs already. */
+static inline void timer_start(struct event *timer, uint64_t ms)
+{
+	if (!evtimer_pending(timer, NULL))
+		timer_set(timer, ms);
+}
+
+#endif
