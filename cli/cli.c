@@ -90,7 +90,8 @@ int cli_usage(const char *command, const char *format, ...)
 	return EXIT_USAGE;
 }
 
-bool cli_parse_seconds(const char *text, int *timeout_ms)
+/* Perhaps with a fraction. */
+static bool parse_seconds(const char *text, int *ms)
 {
 	char *end;
 	double seconds;
@@ -99,16 +100,16 @@ bool cli_parse_seconds(const char *text, int *timeout_ms)
 	seconds = strtod(text, &end);
 	if (end == text || *end || errno || !(seconds >= 0) || seconds > SECONDS_MAX)
 		return false;
-	*timeout_ms = (int)ceil(seconds * 1000);
+	*ms = (int)ceil(seconds * 1000);
 	return true;
 }
 
-int cli_seconds(const char *command, const char *option, const char *text, bool may_be_zero, int *timeout_ms)
+int cli_seconds(const char *command, const char *option, const char *text, int least_ms, int *ms)
 {
-	if (cli_parse_seconds(text, timeout_ms) && (may_be_zero || *timeout_ms > 0))
+	if (parse_seconds(text, ms) && *ms >= least_ms)
 		return EXIT_DONE;
-	return cli_usage(command, "%s takes a number of seconds%s, at most %d, not '%s'", option,
-			 may_be_zero ? "" : " above 0", SECONDS_MAX, text);
+	return cli_usage(command, "%s takes a number of seconds from %g to %d, not '%s'", option, least_ms / 1000.0, SECONDS_MAX,
+			 text);
 }
 
 bool cli_parse_count(const char *text, uint64_t *count)

@@ -55,10 +55,8 @@ bool cli_option(struct cli *cli, int option, const char *command, const char *he
 void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same, about how the command was misused. Returns EXIT_USAGE. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Seconds, perhaps with a fraction, as milliseconds; false if that is none. */
-bool cli_parse_seconds(const char *text, int *timeout_ms);
-/* The same for an option that may be 0, or not: 0, or EXIT_USAGE when it was said why not. */
-int cli_seconds(const char *command, const char *option, const char *text, bool may_be_zero, int *timeout_ms);
+/* An option's seconds, perhaps with a fraction, as milliseconds: 0, or EXIT_USAGE when it was said why not. */
+int cli_seconds(const char *command, const char *option, const char *text, int least_ms, int *ms);
 bool cli_parse_count(const char *text, uint64_t *count);
 
 /* Connects, or says why not: returns 0, else an exit code. */

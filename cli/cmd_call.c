@@ -86,7 +86,7 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 			file = optarg;
 			break;
 		case OPTION_TIMEOUT:
-			code = cli_seconds("call", "--timeout", optarg, false, &timeout_ms);
+			code = cli_seconds("call", "--timeout", optarg, 1, &timeout_ms);
 			if (code)
 				return code;
 			break;

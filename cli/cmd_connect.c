@@ -90,8 +90,9 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 
 	while ((option = getopt_long(argc, argv, CLI_SHORT, connect_options, NULL)) != -1) {
 		if (option == OPTION_TIMEOUT) {
-			if (!cli_parse_seconds(optarg, &timeout_ms))
-				return cli_usage("connect", "--timeout takes seconds, not '%s'", optarg);
+			code = cli_seconds("connect", "--timeout", optarg, 0, &timeout_ms);
+			if (code)
+				return code;
 		} else if (!cli_option(cli, option, "connect", connect_help, &code)) {
 			return code;
 		}

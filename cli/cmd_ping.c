@@ -122,12 +122,12 @@ int cmd_ping(struct cli *cli, int argc, char **argv)
 				return cli_usage("ping", "--count takes a number above 0, not '%s'", optarg);
 			break;
 		case OPTION_INTERVAL:
-			code = cli_seconds("ping", "--interval", optarg, true, &ping.interval_ms);
+			code = cli_seconds("ping", "--interval", optarg, 0, &ping.interval_ms);
 			if (code)
 				return code;
 			break;
 		case OPTION_TIMEOUT:
-			code = cli_seconds("ping", "--timeout", optarg, true, &ping.timeout_ms);
+			code = cli_seconds("ping", "--timeout", optarg, 0, &ping.timeout_ms);
 			if (code)
 				return code;
 			break;

@@ -212,7 +212,7 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 				return cli_usage("recv", "--count takes a number above 0, not '%s'", optarg);
 			break;
 		case OPTION_TIMEOUT:
-			code = cli_seconds("recv", "--timeout", optarg, true, &timeout_ms);
+			code = cli_seconds("recv", "--timeout", optarg, 0, &timeout_ms);
 			if (code)
 				return code;
 			break;

@@ -281,7 +281,7 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 			lines = true;
 			break;
 		case OPTION_TIMEOUT:
-			code = cli_seconds("send", "--timeout", optarg, false, &send.timeout_ms);
+			code = cli_seconds("send", "--timeout", optarg, 1, &send.timeout_ms);
 			if (code)
 				return code;
 			timed = true;

@@ -25,7 +25,7 @@ static const char help[] =
 	"Shows links, endpoints and programs of the local daemon, live. Keys: arrows and page up and down scroll, space stops and\n"
 	"goes on, q ends.\n"
 	"\n"
-	"      --delay S       look every S seconds (1)\n"
+	"      --delay S       look every S seconds (1); at least 0.1\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
 enum { OPTION_DELAY = 256 };
@@ -36,6 +36,7 @@ static const struct option options[] = {
 };
 
 #define LINE_MAX_BYTES 256
+#define DELAY_MIN_MS   100
 #define HEAD_LINES     2 /* that don't scroll */
 
 struct line {
@@ -347,8 +348,9 @@ int cmd_top(struct cli *cli, int argc, char **argv)
 
 	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
 		if (option == OPTION_DELAY) {
-			if (!cli_parse_seconds(optarg, &delay_ms) || delay_ms < 100)
-				return cli_usage("top", "--delay takes seconds, at least 0.1, not '%s'", optarg);
+			code = cli_seconds("top", "--delay", optarg, DELAY_MIN_MS, &delay_ms);
+			if (code)
+				return code;
 		} else if (!cli_option(cli, option, "top", help, &code)) {
 			return code;
 		}

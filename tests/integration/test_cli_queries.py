@@ -146,6 +146,13 @@ def test_a_ping_to_nobody_says_what_to_do(nodes):
         assert b"no such domain, or no xenmsgd runs in it; 'xenmsg peers'" in done.stderr, done.stderr
 
 
-def test_a_number_of_seconds_that_is_too_large_says_the_limit(nodes):
-    done = nodes(1)[1].xenmsg("send", "--timeout", "1e9", "1:x", "y")
-    assert done.returncode == 2 and b"at most 2147483" in done.stderr
+@pytest.mark.parametrize("command, option, least", [
+    ("send", "--timeout", "0.001"), ("call", "--timeout", "0.001"), ("recv", "--timeout", "0"), ("ping", "--interval", "0"),
+    ("ping", "--timeout", "0"), ("connect", "--timeout", "0"), ("top", "--delay", "0.1"),
+])
+def test_a_number_of_seconds_that_cannot_be_says_which_can(nodes, command, option, least):
+    one = nodes(1, start=False)[1]
+    for text in ("1e9", "soon", "-1", "nan", "") + (("0",) if least != "0" else ()):
+        done = one.xenmsg(command, option, text)
+        said = f"{option} takes a number of seconds from {least} to 2147483, not '{text}'"
+        assert done.returncode == EXIT_USAGE and said in done.stderr.decode(), done
