@@ -14,23 +14,13 @@
 #define PRIVATE_RING_SIZE 131072u /* larger than any frame */
 
 struct private_ring {
-	uint32_t producer, consumer;
-	uint8_t wants_data, wants_space;
+	struct ring_words words;
 	uint8_t data[PRIVATE_RING_SIZE];
 };
 
 static inline struct ring_view private_ring_view(struct private_ring *ring)
 {
-	return (struct ring_view){
-		.data = ring->data,
-		.size = PRIVATE_RING_SIZE,
-		.producer = &ring->producer,
-		.consumer = &ring->consumer,
-		.wants_data = &ring->wants_data,
-		.wants_space = &ring->wants_space,
-		.wants_data_bit = 1,
-		.wants_space_bit = 1,
-	};
+	return ring_words_view(&ring->words, ring->data, PRIVATE_RING_SIZE);
 }
 
 #endif

@@ -22,8 +22,7 @@
 #define FLUSH_SIZE     (64u << 10)
 
 struct private_ring {
-	uint32_t producer, consumer;
-	uint8_t wants_data, wants_space;
+	struct ring_words words;
 	uint8_t *data;
 };
 
@@ -44,16 +43,7 @@ static int make_ring(struct private_ring *ring, struct ring_view *view)
 	ring->data = malloc(RING_SIZE);
 	if (!ring->data)
 		return -ENOMEM;
-	*view = (struct ring_view){
-		.data = ring->data,
-		.size = RING_SIZE,
-		.producer = &ring->producer,
-		.consumer = &ring->consumer,
-		.wants_data = &ring->wants_data,
-		.wants_space = &ring->wants_space,
-		.wants_data_bit = 1,
-		.wants_space_bit = 1,
-	};
+	*view = ring_words_view(&ring->words, ring->data, RING_SIZE);
 	return 0;
 }
 

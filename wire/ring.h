@@ -34,6 +34,26 @@ struct ring_view {
 	uint8_t wants_space_bit;
 };
 
+/* What a ring needs besides its data, where both of its ends are in one process. Zeros are a good beginning. */
+struct ring_words {
+	uint32_t producer, consumer;
+	uint8_t wants_data, wants_space;
+};
+
+static inline struct ring_view ring_words_view(struct ring_words *words, uint8_t *data, uint32_t size)
+{
+	return (struct ring_view){
+		.data = data,
+		.size = size,
+		.producer = &words->producer,
+		.consumer = &words->consumer,
+		.wants_data = &words->wants_data,
+		.wants_space = &words->wants_space,
+		.wants_data_bit = 1,
+		.wants_space_bit = 1,
+	};
+}
+
 struct ring_writer {
 	struct ring_view ring;
 	uint32_t head;	    /* next byte that we write */

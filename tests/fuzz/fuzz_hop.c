@@ -25,8 +25,7 @@ struct end {
 	struct hop hop;
 	struct end *acceptor;
 	struct {
-		uint32_t producer, consumer;
-		uint8_t wants_data, wants_space;
+		struct ring_words words;
 		uint8_t data[RING];
 	} rings[3];
 	struct ring_view views[3];
@@ -79,16 +78,7 @@ static void end_start(struct end *end, struct relay *relay, enum hop_kind kind)
 	struct hop_rings rings = {.whole_frames = true, .release_means_taken = kind == HOP_LOCAL};
 
 	for (unsigned i = 0; i < 3; i++)
-		end->views[i] = (struct ring_view){
-			.data = end->rings[i].data,
-			.size = RING,
-			.producer = &end->rings[i].producer,
-			.consumer = &end->rings[i].consumer,
-			.wants_data = &end->rings[i].wants_data,
-			.wants_space = &end->rings[i].wants_space,
-			.wants_data_bit = 1,
-			.wants_space_bit = 1,
-		};
+		end->views[i] = ring_words_view(&end->rings[i].words, end->rings[i].data, RING);
 	rings.in = end->views[0];
 	rings.out[0] = end->views[1];
 	rings.out[1] = end->views[2];
@@ -159,10 +149,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			event_active(end->hop.stuck_timer, EV_TIMEOUT, 0);
 			break;
 		case 2:
-			end->rings[data[1] % 3].producer += data[2];
+			end->rings[data[1] % 3].words.producer += data[2];
 			break;
 		case 3:
-			end->rings[data[1] % 3].consumer += data[2];
+			end->rings[data[1] % 3].words.consumer += data[2];
 			break;
 		default:
 			used = put(end, data, size);

@@ -39,17 +39,8 @@ static struct rig_ring *ring_new(uint32_t size, uint32_t index)
 	assert_non_null(ring);
 	ring->data = calloc(1, size);
 	assert_non_null(ring->data);
-	ring->producer = ring->consumer = index;
-	ring->view = (struct ring_view){
-		.data = ring->data,
-		.size = size,
-		.producer = &ring->producer,
-		.consumer = &ring->consumer,
-		.wants_data = &ring->wants_data,
-		.wants_space = &ring->wants_space,
-		.wants_data_bit = 1,
-		.wants_space_bit = 1,
-	};
+	ring->words.producer = ring->words.consumer = index;
+	ring->view = ring_words_view(&ring->words, ring->data, size);
 	return ring;
 }
 

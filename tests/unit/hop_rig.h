@@ -22,8 +22,7 @@
 #define RIG_CHANNELS 256 /* a party's channel numbers lie below */
 
 struct rig_ring {
-	uint32_t producer, consumer;
-	uint8_t wants_data, wants_space;
+	struct ring_words words;
 	uint8_t *data; /* its own allocation, of exactly the size: AddressSanitizer guards both ends */
 	struct ring_view view;
 };

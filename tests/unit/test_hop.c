@@ -325,7 +325,7 @@ static void impossible_producer_index_ends_the_session(void **state)
 			struct hostile hostile;
 
 			hostile_start(&hostile, kinds[k]);
-			hostile.bad->to_daemon->producer += (uint32_t)wrong[i];
+			hostile.bad->to_daemon->words.producer += (uint32_t)wrong[i];
 			wake(hostile.bad);
 			only_the_bad_one_is_cut_off(&hostile, -EPROTO);
 		}
@@ -342,7 +342,7 @@ static void impossible_consumer_index_ends_the_session(void **state)
 			flow_start(hostile.good, 2, "p0", 2, 0);
 			party_data(hostile.good, 2, 60000, true);
 			rig_settle(&hostile.rig);
-			hostile.bad->from_daemon[outlet]->consumer += 1u << 20;
+			hostile.bad->from_daemon[outlet]->words.consumer += 1u << 20;
 			wake(hostile.bad);
 			party_data(hostile.good, 2, 5536, false);
 			rig_settle(&hostile.rig);
