@@ -16,8 +16,6 @@ xensim_SOURCES = \
 xensim_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"'
 xensim_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(JSONC_CFLAGS)
 xensim_LDADD = libsimstore.la $(LIBEVENT_LIBS) $(JSONC_LIBS)
-# Another --prefix: it looks for its library there.
-sim/xensim-xensim.$(OBJEXT): Makefile
 
 pkglib_LTLIBRARIES += libxensim.la
 libxensim_la_SOURCES = \
