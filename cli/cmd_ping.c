@@ -11,7 +11,7 @@
 static const char help[] =
 	"Usage: xenmsg ping [OPTIONS] DOMAIN\n"
 	"\n"
-	"Measures round trips between the local daemon and that of DOMAIN (domid, name or self). The first one may have to\n"
+	"Measures round trips between the local daemon and that of DOMAIN (domid, name, UUID or self). The first one may have to\n"
 	"make the link.\n"
 	"\n"
 	"      --count N       how many (4)\n"

@@ -36,7 +36,7 @@
 
 #define GREETING_MS	10000
 #define NAMES_BELIEVED_MS 60000
-#define LOCAL_RING_SIZE 1048576u /* not below the largest ring of a link (PERFORMANCE: a smaller one costs two thirds) */
+#define LOCAL_RING_SIZE 1048576u /* not below the largest ring of a link: a smaller one cost up to two thirds of the throughput */
 
 /* --- who we are ----------------------------------------------------------------------------------------------------- */
 
