@@ -16,7 +16,6 @@
 #include "daemon/quota.h"
 
 #define NUMBERS_ROUND 4096u
-#define POLL_FIRST_MS  2
 
 /* --- life ----------------------------------------------------------------------------------------------------------- */
 
@@ -31,7 +30,7 @@ int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const str
 		.parity = parity,
 		.next_number = parity,
 		.channels_max = channels_max,
-		.poll_ms = POLL_FIRST_MS,
+		.poll_ms = HOP_POLL_FIRST_MS,
 		.stuck = true, /* detached: nothing may wait for it */
 	};
 	hop->control = evbuffer_new();

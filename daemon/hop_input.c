@@ -20,7 +20,6 @@
 #define REQUEST_COST   65536u	/* of it takes a request: 24 bytes may ask for much work */
 #define STUCK_MS       10
 #define STUCK_BYTES    16384u	/* less than this in that time: stuck */
-#define POLL_FIRST_MS  2
 #define POLL_LAST_MS   1024
 
 /* --- what a program has taken --------------------------------------------------------------------------------------- */
@@ -69,7 +68,7 @@ static void apply_taken(struct hop *hop)
 		}
 	}
 	if (progress)
-		hop->poll_ms = POLL_FIRST_MS;
+		hop->poll_ms = HOP_POLL_FIRST_MS;
 }
 
 /* Input, and with it what the program had released before. */

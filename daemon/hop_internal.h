@@ -7,8 +7,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define HOP_POLL_FIRST_MS 2 /* then less and less often: what a program has taken that doesn't wake us */
+
 struct channel_end;
-struct event;
 struct hop;
 struct outlet;
 

@@ -12,7 +12,6 @@
 
 #include <event2/event.h>
 #include <uthash.h>
-#include <utlist.h>
 
 #include "daemon/channel.h"
 #include "daemon/clock.h"
