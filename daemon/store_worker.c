@@ -495,10 +495,11 @@ void *store_worker_run(void *userdata)
 			reconnect(worker);
 		if (worker->connected && worker->refused_watches > 0 && clock_ms() >= worker->retry_at_ms)
 			try_refused(worker);
+		/* What was lost only by a refused watch is made anew before anything else is asked. */
 		do
 			if (worker->connected && !drain_events(worker))
 				set_connected(worker, false);
-		while (serve_one(worker));
+		while ((stopping || !worker->reconnect_now) && serve_one(worker));
 	}
 	if (worker->xs)
 		xs_close(worker->xs);

@@ -4,7 +4,7 @@
  *
  *	read PATH | write PATH OWNER READER VALUE… | pair PATH1 PATH2 OWNER READER VALUE1 VALUE2 | remove PATH | list PATH
  *	watch PATH | unwatch PATH | event (waits for the next) | stalled | connected | watches
- *	async PATH (reads, and answers at once) | quit (without end of input: as the daemon stops)
+ *	async PATH (reads, and answers at once) | async-watch PATH (likewise) | quit (without end of input: as the daemon stops)
  *
  * In a value %XX stands for a byte.
  */
@@ -114,6 +114,9 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 		answer_event(tool);
 	} else if (!strcmp(name, "async") && count == 2) {
 		store_read(tool->store, path, NULL, NULL);
+		lines_result(&tool->lines, 0);
+	} else if (!strcmp(name, "async-watch") && count == 2) {
+		store_watch(tool->store, path, on_event, tool, NULL);
 		lines_result(&tool->lines, 0);
 	} else if (!strcmp(name, "stalled")) {
 		lines_result(&tool->lines, (long)store_stalled_ms(tool->store));

@@ -143,6 +143,16 @@ def test_watch_quota_is_an_error_and_the_others_go_on(host, store):
     assert store.ask("event").startswith(f"ok {HOME}/")
 
 
+def test_what_is_asked_behind_a_refused_watch_is_done(store):
+    """The refusal costs the connection, which is nobody else's concern."""
+    for number in range(200):
+        store.tell("async-watch", f"{HOME}/{number}")
+    store.tell("write", f"{HOME}/0", 1, -2, "x")
+    assert [store.answer() for _ in range(201)] == ["ok 0"] * 201
+    assert store.ask("read", f"{HOME}/0") == "ok x"
+    assert store.ok("watches") == 200
+
+
 def test_transactions_of_many_at_once_all_succeed(host):
     """Conflicts and the quota of transactions are waited out."""
     writers = [reader(host, 1) for _ in range(12)]
