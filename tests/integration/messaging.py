@@ -74,11 +74,13 @@ def peer_pid(path):
 
 def stands_still(pid):
     """Whether all threads of a process are stopped."""
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8", errors="replace") as file:
-            if file.read().rsplit(")", 1)[1].split()[0] != "T":
-                return False
-    return True
+    def state(thread):
+        try:
+            with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8", errors="replace") as file:
+                return file.read().rsplit(")", 1)[1].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return "ended"
+    return all(state(thread) == "T" for thread in os.listdir(f"/proc/{pid}/task"))
 
 
 @contextlib.contextmanager
