@@ -307,6 +307,9 @@ static int start_host(const char *dir, unsigned domains)
 	return EXIT_SUCCESS;
 }
 
+/* What leaves room for the longest socket in it. */
+#define DIR_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - sizeof("/dom-32751/xenstored.sock"))
+
 static int command_start(int count, char **words)
 {
 	static const struct option options[] = {{"domains", required_argument, NULL, 'n'},
@@ -315,6 +318,7 @@ static int command_start(int count, char **words)
 	char *dir = NULL, *path = NULL, *end;
 	unsigned long domains = 0;
 	char name[] = "xensim start";
+	bool made;
 	int option, status;
 
 	/* getopt's complaints begin with it. */
@@ -336,7 +340,8 @@ static int command_start(int count, char **words)
 	if (optind < count)
 		return usage_error("start: unexpected argument", words[optind]);
 	dir = dir ? strdup(dir) : host_dir();
-	if (dir && mkdir(dir, 0755) < 0 && errno != EEXIST) {
+	made = dir && mkdir(dir, 0755) == 0;
+	if (dir && !made && errno != EEXIST) {
 		fprintf(stderr, "xensim: cannot create %s: %s\n", dir, strerror(errno));
 		free(dir);
 		return EXIT_FAILURE;
@@ -345,6 +350,12 @@ static int command_start(int count, char **words)
 	path = dir ? realpath(dir, NULL) : NULL;
 	if (!path) {
 		fprintf(stderr, "xensim: cannot use %s: %s\n", dir ? dir : "the directory", strerror(errno));
+		status = EXIT_FAILURE;
+	} else if (strlen(path) > DIR_MAX) {
+		fprintf(stderr, "xensim: %s is too long for the paths of sockets in it: choose a --dir of at most %zu bytes\n", path,
+			DIR_MAX);
+		if (made)
+			rmdir(path);
 		status = EXIT_FAILURE;
 	} else {
 		status = start_host(path, (unsigned)domains);

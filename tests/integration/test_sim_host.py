@@ -175,6 +175,20 @@ def test_without_a_host_the_error_says_what_to_do():
     assert "xensim start" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+def test_a_directory_that_is_too_long_for_sockets_is_named_with_the_limit():
+    for size, works in ((82, True), (83, False), (150, False)):
+        path = tempfile.mkdtemp(prefix="x", dir="/tmp")
+        os.rmdir(path)
+        path += "x" * (size - len(path))
+        done = subprocess.run([program("xensim"), "start", "--dir", path], capture_output=True, text=True)
+        assert (done.returncode == 0) == works, done
+        if works:
+            subprocess.run([program("xensim"), "stop"], env=dict(os.environ, XENSIM_DIR=path), check=True)
+        else:
+            assert path in done.stderr and "at most 82 bytes" in done.stderr and len(done.stderr.splitlines()) == 1
+        assert not os.path.exists(path)
+
+
 def test_a_malformed_request_ends_that_client_alone(host):
     import socket
     xen = host.xen(1)
