@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-from protocol import DATA, Program, frame, message, CREDIT
+from protocol import CREDIT, DATA, Program, frame, message, receive_exactly
 
 BINDIR = os.environ.get("XENMSG_BINDIR", "")
 SBINDIR = os.environ.get("XENMSG_SBINDIR", os.path.join(os.path.dirname(BINDIR), "sbin") if BINDIR else "")
@@ -409,19 +409,10 @@ class Store:
     def __exit__(self, *_):
         self.socket.close()
 
-    def exactly(self, size):
-        data = b""
-        while len(data) < size:
-            more = self.socket.recv(size - len(data))
-            if not more:
-                raise StoreError("xenstored has closed the connection")
-            data += more
-        return data
-
     def request(self, kind, payload):
         self.socket.sendall(struct.pack("<IIII", kind, 1, 0, len(payload)) + payload)
-        got, _, _, size = struct.unpack("<IIII", self.exactly(16))
-        body = self.exactly(size)
+        got, _, _, size = struct.unpack("<IIII", receive_exactly(self.socket, 16))
+        body = receive_exactly(self.socket, size)
         if got == self.ERROR:
             raise StoreError(body.rstrip(b"\0").decode())
         return body

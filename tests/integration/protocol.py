@@ -34,6 +34,16 @@ class Timeout(Exception):
     """Nothing came in time."""
 
 
+def receive_exactly(connection, size):
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            raise Closed
+        data += more
+    return data
+
+
 def padded(size):
     return (size + 7) & ~7
 

@@ -4,6 +4,7 @@ in between dies: never an end that looks clean."""
 
 import hashlib
 import http.server
+import errno
 import os
 import shutil
 import select
@@ -18,10 +19,9 @@ import pytest
 from library import Connection
 from messaging import (EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_UNKNOWN, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE,
                        eventually, is_listening, stopped)
-from protocol import BIND, HEADER, HELLO, OPEN, REPLY, Program, frame, hello, padded
+from protocol import BIND, HEADER, HELLO, OPEN, REPLY, Program, frame, hello, padded, receive_exactly
 
 ACCEPT, BECOMES_STREAM, STREAM = 40, 2, 3
-ENOBUFS = 105
 
 
 def listen(node, endpoint, *command, **options):
@@ -66,19 +66,10 @@ class RawStream:
     def __exit__(self, *_):
         self.socket.close()
 
-    def exactly(self, size):
-        data = b""
-        while len(data) < size:
-            more = self.socket.recv(size - len(data))
-            if not more:
-                raise EOFError
-            data += more
-        return data
-
     def frame(self):
-        header = self.exactly(HEADER.size)
+        header = receive_exactly(self.socket, HEADER.size)
         length, kind = HEADER.unpack(header)[:2]
-        return kind, self.exactly(padded(length))[:length]
+        return kind, receive_exactly(self.socket, padded(length))[:length]
 
     def answer(self):
         kind, payload = self.frame()
@@ -218,7 +209,7 @@ def broken_pair(nodes):
     assert listener.stdout.readline() == b"hello\n"
     listener.stdin.write(b"welcome\n")
     listener.stdin.flush()
-    assert stream.exactly(8) == b"welcome\n"
+    assert receive_exactly(stream.socket, 8) == b"welcome\n"
     return one, two, listener, stream
 
 
@@ -404,7 +395,7 @@ def test_streams_that_nobody_fetches_are_bounded_and_end_with_their_program(node
         eventually(lambda: two.link(1) and two.link(1)["channels"] >= 128, "they wait")
         eventually(lambda: len(ready([s.socket for s in streams])) >= 140, "all are answered")
         answers = [stream.answer() for stream in streams]
-        assert sorted(set(answers)) == [0, ENOBUFS] and answers.count(ENOBUFS) == 12, answers
+        assert sorted(set(answers)) == [0, errno.ENOBUFS] and answers.count(errno.ENOBUFS) == 12, answers
         assert one.xenmsg("ping", "--count", "1", "2").returncode == 0
     for stream, answer in zip(streams, answers):
         if answer == 0:
