@@ -2,12 +2,12 @@
 """Byte streams between domains: every byte in order, half-close, back-pressure, and an error at both ends when something
 in between dies: never an end that looks clean."""
 
+import errno
 import hashlib
 import http.server
-import errno
 import os
-import shutil
 import select
+import shutil
 import signal
 import socket
 import struct
