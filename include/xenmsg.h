@@ -166,6 +166,8 @@ typedef void (*xenmsg_done)(void *userdata, int result);
  * timeout_ms  when it is not taken by then, it is withdrawn; to settle that may take up to 2 s more.
  *             0: hands it to the daemon if that is possible at once, and returns 0 without knowing the outcome; else -EAGAIN, and it
  *             was not sent.
+ * Meanwhile only outcomes of other sends and calls are told; messages aren't handled. So two programs that send to each other like this
+ * take nothing from each other, and neither does one that sends to itself: those post.
  * Returns the outcome; or -EINVAL (the address is malformed), -EMSGSIZE, -EAGAIN, -ENOBUFS (too many addresses at once), -EINTR (a signal came while
  * there was no room to send; later ones don't interrupt), -ENOTCONN, -ENOMEM: each of them says that nothing was sent.
  */

@@ -6,6 +6,7 @@ import os
 
 from messaging import BINDIR
 
+HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 DONE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)
 CALL_DONE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
@@ -107,6 +108,12 @@ class Connection:
 
     def bind(self, endpoint, options=0):
         return self.library.xenmsg_bind(self.conn, endpoint.encode(), options, None, None)
+
+    def handle(self, endpoint, take):
+        """Binds with a handler; take(data) is called for each message."""
+        handler = HANDLER(lambda _, message: take(Message(self.library, message).data))
+        self.callbacks.append(handler)  # as long as the library may call it
+        return self.library.xenmsg_bind(self.conn, endpoint.encode(), 0, ctypes.cast(handler, ctypes.c_void_p), None)
 
     def unbind(self, endpoint):
         return self.library.xenmsg_unbind(self.conn, endpoint.encode())

@@ -187,6 +187,18 @@ def test_programs_that_send_to_each_other_and_do_not_read_get_their_answers(node
         assert right.send("1:nobody", b"x") == -ENOENT
 
 
+def test_who_waits_for_a_send_handles_no_message_meanwhile(nodes):
+    one = nodes(1)[1]
+    with Connection(one.socket) as program:
+        got, ended = [], []
+        assert program.handle("inbox", got.append) == 0
+        assert program.send("self:inbox", b"sent", 200) == -ETIMEDOUT
+        assert got == []
+        assert program.post("self:inbox", b"posted", ended.append) == 0
+        eventually(lambda: program.wait(100) >= 0 and ended, "the outcome")
+        assert ended == [0] and got == [b"posted"]
+
+
 def test_a_message_that_is_not_taken_in_time_is_withdrawn(nodes):
     for receiver in nodes(1, 2).values():
         with Connection(receiver.socket) as sleeper, Connection(nodes.by_domid[1].socket) as sender:
