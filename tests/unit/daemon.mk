@@ -8,6 +8,7 @@ unit_tests += \
 	tests/unit/test_directory \
 	tests/unit/test_fairness \
 	tests/unit/test_hop \
+	tests/unit/test_hop_wakeup \
 	tests/unit/test_link \
 	tests/unit/test_router \
 	tests/unit/test_session \
@@ -18,6 +19,11 @@ endif
 tests_unit_test_hop_SOURCES = tests/unit/test_hop.c $(hop_rig)
 tests_unit_test_hop_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_hop_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+# Has the relay compiled into it, with steps in place of the atomic operations.
+tests_unit_test_hop_wakeup_SOURCES = tests/unit/test_hop_wakeup.c tests/unit/interleave.h tests/unit/unit.h
+tests_unit_test_hop_wakeup_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_hop_wakeup_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_channel_SOURCES = tests/unit/test_channel.c $(hop_rig)
 tests_unit_test_channel_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)

@@ -1,75 +1,29 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The lost wake-up, looked for in every order of steps. The ring's source is compiled into this test with its atomic
- * operations replaced, so that each of them is a step at which the other side may run. The two sides are coroutines; a
- * depth-first search goes through all schedules, or, where these are too many, through all with a few preemptions. Stores of indices pass through a store buffer, which is emptied by a fence,
- * by a locked operation, or at any moment that the schedule picks: what an x86 processor may do, so a missing fence is found.
+ * The lost wake-up of the rings, looked for in every order of steps (interleave.h).
  *
- * A side that sleeps goes on only when it was notified. A schedule in which somebody is left asleep is a lost wake-up. Some
- * tests run deliberately broken variants, to prove that the search would find them.
+ * Some tests run deliberately broken variants, to prove that the search would find them.
  */
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <ucontext.h>
 
 #include "tests/unit/unit.h"
 
-static void step(void);
-static void step_store(uint32_t *at, uint32_t value);
-static void step_flush(void);
-static void looked_at(const void *at);
-
-/* A macro isn't expanded inside itself, so each one ends in the builtin that it replaces. */
-#define __atomic_load_n(at, order)                                     \
-	({                                                             \
-		__typeof__(*(at) + 0u) value_;                         \
-		step();                                                \
-		value_ = (__typeof__(value_))__atomic_load_n(at, order); \
-		looked_at(at);                                         \
-		value_;                                                \
-	})
-#define __atomic_store_n(at, value, order)  step_store(at, value)
-#define __atomic_fetch_or(at, value, order) (step(), step_flush(), __atomic_fetch_or(at, value, order))
-#define __atomic_fetch_and(at, value, order) (step(), step_flush(), __atomic_fetch_and(at, value, order))
-#define __atomic_thread_fence(order)	    (step(), step_flush())
+#include "tests/unit/interleave.h"
 #include "wire/ring.c"
 
-#define SIDES	    2
-#define STEPS_MAX   200
-#define STORES_MAX  8
-#define STACK_SIZE  (256 * 1024)
 #define RING_SIZE   8u
 #define SHARED_BITS true
 #define DEVIATIONS  4u
 
-struct side {
-	ucontext_t context;
-	void (*run)(struct side *side);
-	bool done, asleep, notified;
-	struct {
-		uint32_t *at;
-		uint32_t value;
-	} stores[STORES_MAX];
-	unsigned stored;
-};
-
-/* One schedule after the other: `choice` is the path to the present one, `options` how many ways there were at each step. */
 static struct {
-	ucontext_t scheduler;
-	struct side sides[SIDES];
-	struct side *running;
-	uint8_t choice[STEPS_MAX], options[STEPS_MAX];
-	unsigned depth;
-	unsigned long schedules, lost;
-	unsigned deviations;
-	bool full;   /* the ring from A to B is full at the start */
+	bool full;	   /* the ring from A to B is full at the start */
+	bool shared_bits;
 	uint32_t *changes; /* an index that its owner changes right after each look at it */
-	bool broken; /* a side found something wrong in what it read */
-	uint8_t stacks[SIDES][STACK_SIZE];
-} world;
+} scene;
 
 /* Two rings between the sides A and B: `there` from A to B, `back` from B to A. */
 static struct {
@@ -80,116 +34,16 @@ static struct {
 	struct ring_reader there_reader, back_reader;
 } rings;
 
-static struct side *other(const struct side *side)
+static bool step_is_shared(const void *at)
 {
-	return side == &world.sides[0] ? &world.sides[1] : &world.sides[0];
-}
-
-static void step(void)
-{
-	if (!world.running)
-		return;
-	swapcontext(&world.running->context, &world.scheduler);
+	(void)at;
+	return true;
 }
 
 static void looked_at(const void *at)
 {
-	if (at == world.changes)
-		*world.changes ^= 0x55555555;
-}
-
-static void commit_oldest(struct side *side)
-{
-	*side->stores[0].at = side->stores[0].value;
-	memmove(side->stores, side->stores + 1, --side->stored * sizeof(*side->stores));
-}
-
-static void step_flush(void)
-{
-	while (world.running && world.running->stored)
-		commit_oldest(world.running);
-}
-
-static void step_store(uint32_t *at, uint32_t value)
-{
-	struct side *side = world.running;
-
-	step();
-	if (side->stored == STORES_MAX)
-		commit_oldest(side);
-	side->stores[side->stored].at = at;
-	side->stores[side->stored++].value = value;
-}
-
-static void notify(struct side *side)
-{
-	step();
-	step_flush(); /* a system call */
-	other(side)->notified = true;
-}
-
-static void sleep_until_notified(struct side *side)
-{
-	step();
-	step_flush();
-	side->asleep = true;
-	step();
-	side->asleep = false;
-	side->notified = false;
-}
-
-static void side_main(void)
-{
-	world.running->run(world.running);
-	step(); /* a store may stay in its buffer for a while after the last step of the ring */
-	step_flush();
-	world.running->done = true;
-	swapcontext(&world.running->context, &world.scheduler);
-}
-
-static unsigned choose(unsigned options)
-{
-	unsigned chosen;
-
-	if (world.depth == STEPS_MAX)
-		abort(); /* a side that spins */
-	if (world.options[world.depth] == 0) {
-		world.options[world.depth] = (uint8_t)options;
-		world.choice[world.depth] = 0;
-	}
-	chosen = world.choice[world.depth++];
-	return chosen;
-}
-
-/* One schedule, from the start until nobody can go on. The side that ran goes on unless the schedule deviates from that, by
- * letting the other side in or by letting a store out; of such deviations there may be `world.deviations`. */
-static void run_once(void)
-{
-	unsigned left = world.deviations;
-
-	world.running = &world.sides[0];
-	for (;;) {
-		struct side *can_run[SIDES], *can_commit[SIDES];
-		unsigned runs = 0, commits = 0, chosen;
-		struct side *next = world.running;
-
-		for (unsigned i = 0; i < SIDES; i++, next = other(next)) {
-			if (!next->done && (!next->asleep || next->notified))
-				can_run[runs++] = next;
-			if (next->stored)
-				can_commit[commits++] = next;
-		}
-		if (runs == 0)
-			return;
-		chosen = left == 0 || runs + commits == 1 ? 0 : choose(runs + commits);
-		left -= chosen != 0;
-		if (chosen < runs) {
-			world.running = can_run[chosen];
-			swapcontext(&world.scheduler, &world.running->context);
-		} else {
-			commit_oldest(can_commit[chosen - runs]);
-		}
-	}
+	if (at == scene.changes)
+		*scene.changes ^= 0x55555555;
 }
 
 static void start_rings(uint32_t index, bool shared_bits)
@@ -217,7 +71,7 @@ static void start_rings(uint32_t index, bool shared_bits)
 	there.size = back.size = RING_SIZE;
 	rings.there_writer = (struct ring_writer){.ring = there, .head = index, .published = index, .tail = index};
 	rings.there_reader = (struct ring_reader){.ring = there, .head = index, .released = index, .tail = index};
-	if (world.full) {
+	if (scene.full) {
 		rings.there_writer.head = rings.there_writer.published = index + RING_SIZE;
 		rings.there_producer = index + RING_SIZE;
 	}
@@ -225,51 +79,18 @@ static void start_rings(uint32_t index, bool shared_bits)
 	rings.back_reader = (struct ring_reader){.ring = back, .head = index, .released = index, .tail = index};
 }
 
-/* All schedules of A and B. Returns how many of them lost a wake-up. */
+static void start(void)
+{
+	start_rings(0xfffffffc, scene.shared_bits);
+}
+
 static unsigned long explore(void (*a)(struct side *), void (*b)(struct side *), bool shared_bits)
 {
-	unsigned length = 0;
-
-	world.schedules = world.lost = 0;
-	world.broken = false;
-	memset(world.options, 0, sizeof(world.options));
-	for (;;) {
-		start_rings(0xfffffffc, shared_bits);
-		for (unsigned i = 0; i < SIDES; i++) {
-			struct side *side = &world.sides[i];
-
-			memset(side, 0, sizeof(*side));
-			side->run = i ? b : a;
-			getcontext(&side->context);
-			side->context.uc_stack.ss_sp = world.stacks[i];
-			side->context.uc_stack.ss_size = STACK_SIZE;
-			makecontext(&side->context, side_main, 0);
-		}
-		world.depth = 0;
-		run_once();
-		world.schedules++;
-		if (!world.sides[0].done || !world.sides[1].done)
-			world.lost++;
-		for (length = world.depth; length > 0; length--)
-			if (++world.choice[length - 1] < world.options[length - 1])
-				break;
-			else
-				world.options[length - 1] = 0;
-		if (length == 0) {
-			world.running = NULL;
-			return world.lost;
-		}
-		memset(world.options + length, 0, sizeof(world.options) - length);
-	}
+	scene.shared_bits = shared_bits;
+	return explore_from(start, a, b);
 }
 
 /* What the sides do. `put` and `get` stand for a session's whole turn: look, ask, look again, sleep, move, tell. */
-
-static void check(bool right)
-{
-	if (!right)
-		world.broken = true;
-}
 
 typedef int arm_writer(struct ring_writer *, uint32_t);
 typedef int arm_reader(struct ring_reader *, uint32_t);
@@ -304,7 +125,7 @@ static void send_bytes(struct side *side, struct ring_writer *writer, uint8_t va
 	wait_for_space(side, writer, size, ring_writer_arm);
 	ring_writer_put(writer, bytes, size);
 	if (ring_writer_publish(writer))
-		notify(side);
+		notify_other(side);
 }
 
 static void receive_bytes(struct side *side, struct ring_reader *reader, uint8_t value, uint32_t size)
@@ -316,7 +137,7 @@ static void receive_bytes(struct side *side, struct ring_reader *reader, uint8_t
 	check(bytes[0] == value && bytes[size - 1] == value);
 	ring_reader_consume(reader, size);
 	if (ring_reader_release(reader))
-		notify(side);
+		notify_other(side);
 }
 
 static void send_one(struct side *side)
@@ -459,12 +280,12 @@ static void a_request_and_its_reply_lose_no_wakeup(void **state)
 static void who_waits_for_data_and_space_is_woken_for_both(void **state)
 {
 	(void)state;
-	world.full = true;
+	scene.full = true;
 	no_schedule_loses(wait_for_both, make_room_then_send, 1000);
 	no_schedule_loses(wait_for_both, send_then_make_room, 1000);
 	no_schedule_loses(wait_once_for_both, make_room_then_send, 1000);
 	no_schedule_loses(wait_once_for_both, send_then_make_room, 1000);
-	world.full = false;
+	scene.full = false;
 }
 
 /* The broken variants, each of which must be found. */
@@ -524,7 +345,7 @@ static void send_without_fence(struct side *side)
 	if (!(__atomic_load_n(writer->ring.wants_data, __ATOMIC_RELAXED) & 1))
 		return;
 	if (__atomic_fetch_and(writer->ring.wants_data, (uint8_t)~1, __ATOMIC_SEQ_CST) & 1)
-		notify(side);
+		notify_other(side);
 }
 
 static void make_room_clearing_all_bits_then_send(struct side *side)
@@ -536,7 +357,7 @@ static void make_room_clearing_all_bits_then_send(struct side *side)
 	ring_fence();
 	if (__atomic_load_n(reader->ring.wants_space, __ATOMIC_RELAXED) & reader->ring.wants_space_bit) {
 		__atomic_fetch_and(reader->ring.wants_space, (uint8_t)0, __ATOMIC_SEQ_CST);
-		notify(side);
+		notify_other(side);
 	}
 	send_bytes(side, &rings.back_writer, 2, 4);
 }
@@ -561,9 +382,9 @@ static void the_search_finds_a_request_cleared_with_the_other_one(void **state)
 {
 	world.deviations = DEVIATIONS;
 	(void)state;
-	world.full = true;
+	scene.full = true;
 	assert_true(explore(wait_once_for_both, make_room_clearing_all_bits_then_send, SHARED_BITS) > 0);
-	world.full = false;
+	scene.full = false;
 }
 
 /* What was checked is what is used: no second read of the other end's index behind the check. */
@@ -573,7 +394,7 @@ static void an_index_that_changes_after_the_look_isnt_seen(void **state)
 
 	(void)state;
 	start_rings(0, false);
-	world.changes = &rings.there_producer;
+	scene.changes = &rings.there_producer;
 	rings.there_producer = 5;
 	assert_int_equal(ring_reader_ready(&rings.there_reader, 1), 5);
 	assert_int_equal(ring_reader_ready(&rings.there_reader, 6), -EPROTO);
@@ -587,7 +408,7 @@ static void an_index_that_changes_after_the_look_isnt_seen(void **state)
 	assert_int_equal(ring_reader_init(&rings.there_reader, &rings.there_reader.ring, true), 0);
 	assert_int_equal(ring_reader_ready(&rings.there_reader, 5), 5);
 
-	world.changes = &rings.there_consumer;
+	scene.changes = &rings.there_consumer;
 	for (int look = 0; look < 3; look++) {
 		start_rings(0, false);
 		ring_writer_put(&rings.there_writer, bytes, RING_SIZE);
@@ -602,7 +423,7 @@ static void an_index_that_changes_after_the_look_isnt_seen(void **state)
 		assert_int_equal(ring_writer_space(&rings.there_writer, 3), 3);
 		assert_int_equal(ring_writer_space(&rings.there_writer, 4), -EPROTO);
 	}
-	world.changes = NULL;
+	scene.changes = NULL;
 }
 
 int main(void)

@@ -29,7 +29,7 @@ tests_unit_test_ring_hostile_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_ring_hostile_LDADD = libwire.la $(CMOCKA_LIBS)
 
 # Compiles wire/ring.c into itself, with its atomic operations as steps of a schedule.
-tests_unit_test_ring_wakeup_SOURCES = tests/unit/test_ring_wakeup.c tests/unit/unit.h
+tests_unit_test_ring_wakeup_SOURCES = tests/unit/test_ring_wakeup.c tests/unit/interleave.h tests/unit/unit.h
 tests_unit_test_ring_wakeup_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_ring_wakeup_LDADD = $(CMOCKA_LIBS)
 
