@@ -12,6 +12,7 @@
 
 #include "daemon/config.h"
 #include "daemon/hop.h"
+#include "daemon/peers.h"
 #include "daemon/session.h"
 
 struct event;
@@ -50,7 +51,8 @@ struct daemon {
 	bool stop_asked;
 
 	/* for a restore */
-	bool domid_watched, checking_domid, check_domid_again, presence_lost;
+	bool domid_watched, checking_domid, check_domid_again, leaf_lost;
+	char own_leaf[PEERS_OWN_LEAF_SIZE];
 	bool failed;
 };
 

@@ -290,9 +290,22 @@ bool peers_is_up(struct peers *peers, uint32_t domid)
 	return peer && peer->up;
 }
 
-bool peers_is_present(const struct peers *peers)
+/* With a private presence there are only those for the peers. */
+bool peers_own_leaf(const struct peers *peers, char path[PEERS_OWN_LEAF_SIZE])
 {
-	return peers->presence_written;
+	const struct peer *peer;
+
+	if (peers->presence_written) {
+		snprintf(path, PEERS_OWN_LEAF_SIZE, "data/xenmsg/presence");
+		return true;
+	}
+	for (peer = peers->peers; peer; peer = peer->hh.next) {
+		if (!peer->advertised || peer->advertising || !peer->advertised_version)
+			continue;
+		snprintf(path, PEERS_OWN_LEAF_SIZE, "data/xenmsg/to/%u/endpoints", peer->domid);
+		return true;
+	}
+	return false;
 }
 
 unsigned peers_nodes_written(const struct peers *peers)

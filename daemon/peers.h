@@ -97,8 +97,10 @@ void peers_each(struct peers *peers, void (*each)(void *userdata, const struct p
 bool peers_is_up(struct peers *peers, uint32_t domid);
 /* Peers whose vchan waits for grant pages to come free. */
 unsigned peers_waiting(const struct peers *peers);
-/* Our presence leaf is written, or the request for it is on its way. */
-bool peers_is_present(const struct peers *peers);
+/* One of our leaves that stands in XenStore, or that the request for is on its way: its path, relative to our home. False: there
+ * is none. */
+#define PEERS_OWN_LEAF_SIZE 48
+bool peers_own_leaf(const struct peers *peers, char path[PEERS_OWN_LEAF_SIZE]);
 unsigned peers_nodes_written(const struct peers *peers);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <event2/event.h>
 
@@ -99,22 +100,23 @@ static int begin_anew(struct daemon *daemon, uint32_t domid)
 	return 0;
 }
 
-static void on_own_presence(void *userdata, int error, const char *value, size_t size)
+static void on_own_leaf(void *userdata, int error, const char *value, size_t size)
 {
 	struct daemon *daemon = userdata;
+	char path[PEERS_OWN_LEAF_SIZE];
 
 	(void)value;
 	(void)size;
 	/* A migration may lead to the same number, but never with our nodes. */
-	if (error == -ENOENT && daemon->peers && peers_is_present(daemon->peers))
-		daemon->presence_lost = true;
+	if (error == -ENOENT && daemon->peers && peers_own_leaf(daemon->peers, path) && !strcmp(path, daemon->own_leaf))
+		daemon->leaf_lost = true;
 }
 
 static void check_domid(struct daemon *daemon);
 
 static void conclude_domid(struct daemon *daemon, uint32_t domid)
 {
-	if (domid == daemon->domid && !daemon->presence_lost) {
+	if (domid == daemon->domid && !daemon->leaf_lost) {
 		vchan_host_unbind_retired(daemon->host);
 		return;
 	}
@@ -134,7 +136,7 @@ static void on_domid_again(void *userdata, int error, const char *untrusted_valu
 
 	if (!error && domid_parse(untrusted_value, size, &domid))
 		conclude_domid(daemon, domid);
-	daemon->checking_domid = daemon->presence_lost = false;
+	daemon->checking_domid = daemon->leaf_lost = false;
 	if (daemon->check_domid_again && !daemon->failed)
 		check_domid(daemon);
 }
@@ -146,8 +148,8 @@ static void check_domid(struct daemon *daemon)
 	if (daemon->checking_domid || !daemon->peers) /* without peers a restore has failed, and we are stopping */
 		return;
 	daemon->checking_domid = true;
-	if (peers_is_present(daemon->peers))
-		store_read(daemon->store, "data/xenmsg/presence", on_own_presence, daemon);
+	if (peers_own_leaf(daemon->peers, daemon->own_leaf))
+		store_read(daemon->store, daemon->own_leaf, on_own_leaf, daemon);
 	store_read(daemon->store, "domid", on_domid_again, daemon);
 }
 

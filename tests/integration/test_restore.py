@@ -57,6 +57,24 @@ def test_a_link_that_dies_before_the_restore_is_known_is_no_kernel_bug(nodes, ho
     assert host.list()["kernel_log"] == []
 
 
+@pytest.mark.parametrize("presence", ["public", "private\npeers = 2"])
+def test_a_migration_to_the_same_number_is_noticed(nodes, host, presence):
+    """The number of the domain says nothing then, but its nodes have gone."""
+    one, two = nodes(1, 2, start=False).values()
+    one.config += f"presence = {presence}\n"
+    for node in (one, two):
+        node.start()
+    works(one, two)
+    zero = nodes(0, start=False)[0]
+    with zero.store() as store:
+        store.remove("/local/domain/1/data/xenmsg")
+        store.write("/local/domain/1/domid", "1")
+    eventually(lambda: "this domain was restored or migrated" in one.log.read_text(), "it notices")
+    works(one, two)
+    one.stop()
+    host.sim("destroy", 1)  # with the old event channels, which are still bound here: nothing but XenStore has changed
+
+
 def restart(host, node, end):
     end()
     node.socket = host.socket(node.domid)
