@@ -11,8 +11,10 @@
 
 #include "daemon/session_internal.h"
 
-/* Reads what there is room for. False: end of file or error. */
-static bool pump_in(struct session *session)
+#define LAST_WORDS_MAX 1048576 /* more than a socket holds */
+
+/* Reads what there is room for: how many bytes, or below zero at the end of file or for an error. */
+static ssize_t pump_in(struct session *session)
 {
 	struct iovec pieces[2];
 	int space = ring_writer_space(&session->pump_in, PRIVATE_RING_SIZE);
@@ -21,16 +23,16 @@ static bool pump_in(struct session *session)
 	if (space <= 0) {
 		ring_writer_arm(&session->pump_in, 1);
 		event_del(session->socket_event);
-		return true;
+		return 0;
 	}
 	size = readv(session->fd, pieces, ring_writer_reserve(&session->pump_in, (uint32_t)space, pieces));
 	if (size < 0)
-		return errno == EAGAIN || errno == EINTR;
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	if (size == 0)
-		return false;
+		return -ECONNRESET;
 	ring_writer_advance(&session->pump_in, (uint32_t)size);
 	ring_writer_publish(&session->pump_in);
-	return true;
+	return size;
 }
 
 static bool pump_out(struct session *session)
@@ -57,6 +59,20 @@ static bool pump_out(struct session *session)
 	return true;
 }
 
+/* The program has gone: what it wrote before it went is still to be delivered, and what it has taken counts. It may have shut down
+ * its other direction alone and write on; so there is an end to it. */
+static void hear_last_words(struct session *session)
+{
+	ssize_t size, left = LAST_WORDS_MAX;
+
+	do {
+		hop_finish(&session->hop);
+		size = pump_in(session);
+		left -= size;
+	} while (size > 0 && left > 0);
+	hop_finish(&session->hop);
+}
+
 void session_on_pump(int fd, short what, void *userdata)
 {
 	struct session *session = userdata;
@@ -64,7 +80,7 @@ void session_on_pump(int fd, short what, void *userdata)
 
 	(void)fd;
 	if (what & EV_READ)
-		alive = pump_in(session);
+		alive = pump_in(session) >= 0;
 	else if (ring_writer_space(&session->pump_in, 1) > 0)
 		event_add(session->socket_event, NULL);
 	hop_event(&session->hop);
@@ -73,7 +89,7 @@ void session_on_pump(int fd, short what, void *userdata)
 	if (ring_reader_ready(&session->pump_out, 1) == 0 || (what & EV_WRITE))
 		hop_event(&session->hop);
 	if (!alive) {
-		hop_finish(&session->hop);
+		hear_last_words(session);
 		hop_fail(&session->hop, -ECONNRESET, "the program has gone");
 	}
 	relay_flush(session->relay);

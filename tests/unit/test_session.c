@@ -25,6 +25,7 @@ struct scene {
 	int fd; /* the program's end */
 	int fds[3];
 	unsigned fd_count, gone, requests, descriptors;
+	bool took_its_leave; /* before it was gone */
 	uint8_t bytes[4096];
 	size_t size;
 	bool closed;
@@ -66,6 +67,7 @@ static void on_gone(void *userdata, struct session *session)
 
 	assert_ptr_equal(session, scene->session);
 	scene->gone++;
+	scene->took_its_leave = session_hop(session)->said_goodbye;
 	scene->session = NULL;
 	session_free(session);
 }
@@ -337,6 +339,43 @@ static void end_of_file_at_any_time_leaves_nothing_behind(void **state)
 	}
 }
 
+/* Its last words are behind so much else, or the daemon is about to write when it closes: what it took is in doubt only if it
+ * didn't say so. */
+static void last_words_of_a_program_are_heard(void **state)
+{
+	static uint8_t much[FRAME_HEADER_SIZE + 65536];
+	struct scene scene;
+
+	(void)state;
+	for (int does_not_read = 0; does_not_read < 2; does_not_read++) {
+		scene_start(&scene, 10000);
+		say_hello(&scene, 1, 0);
+		expect(&scene, FRAME_WELCOME);
+		if (does_not_read) {
+			/* The daemon waits for room in the socket. */
+			for (uint32_t i = 0; i < 16; i++)
+				hop_send(session_hop(scene.session), FRAME_OPTIONAL, 0, 0, much, 65536);
+			relay_flush(&scene.relay);
+			run(&scene);
+		} else {
+			/* It answers to what it has read of a lot. */
+			frame_header_encode(&(struct frame_header){.type = FRAME_QUERY}, much);
+			assert_int_equal(send(scene.fd, much, FRAME_HEADER_SIZE, MSG_NOSIGNAL), FRAME_HEADER_SIZE);
+			frame_header_encode(&(struct frame_header){.type = FRAME_OPTIONAL, .length = 65536}, much);
+			for (int i = 0; i < 2; i++)
+				assert_int_equal(send(scene.fd, much, sizeof(much), MSG_NOSIGNAL), sizeof(much));
+		}
+		frame_header_encode(&(struct frame_header){.type = FRAME_GOODBYE}, much);
+		assert_int_equal(send(scene.fd, much, FRAME_HEADER_SIZE, MSG_NOSIGNAL), FRAME_HEADER_SIZE);
+		close(scene.fd);
+		run(&scene);
+		assert_int_equal(scene.gone, 1);
+		assert_true(scene.took_its_leave);
+		scene.fd = dup(0);
+		scene_stop(&scene);
+	}
+}
+
 static void without_descriptors_left_the_program_is_told(void **state)
 {
 	struct scene scene;
@@ -436,6 +475,7 @@ int main(void)
 		cmocka_unit_test(goodbye_comes_behind_the_answers),
 		cmocka_unit_test(bytes_on_the_socket_beside_shared_memory_are_a_violation),
 		cmocka_unit_test(end_of_file_at_any_time_leaves_nothing_behind),
+		cmocka_unit_test(last_words_of_a_program_are_heard),
 		cmocka_unit_test(without_descriptors_left_the_program_is_told),
 		cmocka_unit_test(name_of_a_program_is_plain_text),
 		cmocka_unit_test(requests_are_bounded_in_a_turn),
