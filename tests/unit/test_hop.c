@@ -3,6 +3,7 @@
 #include "tests/unit/hop_rig.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,6 +165,63 @@ static void two_daemons_that_flood_each_other_always_make_progress(void **state)
 	}
 	flood(seed, 65536, 1048576);
 	flood(seed, 1048576, 1048576);
+}
+
+/* --- long lives ------------------------------------------------------------------------------------------------------ */
+
+#define CYCLES_BEFORE 3000 /* more than a hop goes through numbers */
+#define CYCLES	      20000
+
+/* A message goes from one daemon's program to the other's, or the channel is reset by its opener, or refused. */
+static void open_and_close(struct rig *rig, unsigned way)
+{
+	/* The party has fewer numbers than a hop goes through. */
+	programs[1]->hop.next_number = programs[1]->hop.parity;
+	if (way == 0) {
+		flow_start(programs[0], 0, "p1", 1, 64);
+		flows_run(rig, 64, 4096);
+		return;
+	}
+	party_open(programs[0], 0, way == 1 ? "p1_1" : "none_1");
+	if (way == 1) {
+		party_data(programs[0], 0, 64, false);
+		party_reset(programs[0], 0, ECANCELED, 0, 0);
+	}
+	for (int i = 0; i < 4; i++) {
+		rig_settle(rig);
+		party_read(programs[1], 4096);
+		party_read(programs[0], 4096);
+	}
+}
+
+static void channels_that_come_and_go_leave_nothing_behind(void **state)
+{
+	struct rig rig;
+	size_t before = 0;
+
+	(void)state;
+	rig_start(&rig, 1);
+	party_wire(&rig, 65536, &link_of[0], &link_of[1]);
+	link_of[0]->route = link_of[1]->route = to_program;
+	/* The frames' numbers come around on the way, as they do after years. */
+	for (unsigned i = 0; i < 2; i++)
+		link_of[i]->hop.out_sequence = link_of[1 - i]->hop.in_sequence = 0u - CYCLES;
+	for (unsigned i = 0; i < 2; i++) {
+		programs[i] = program_new(&rig, 65536, false, i);
+		programs[i]->route = over_link;
+	}
+	for (unsigned i = 0; i < CYCLES_BEFORE + CYCLES; i++) {
+		if (i == CYCLES_BEFORE)
+			before = mallinfo2().uordblks;
+		open_and_close(&rig, i % 3);
+		assert_int_equal(programs[0]->hop.channels + programs[1]->hop.channels, 0);
+		assert_int_equal(link_of[0]->hop.channels + link_of[1]->hop.channels, 0);
+	}
+	/* Tables have the size by then that they need; 0 where another allocator counts nothing. */
+	assert_in_range(mallinfo2().uordblks, 0, before + 4096);
+	assert_true(link_of[0]->hop.out_sequence < CYCLES * 10);
+	assert_true(link_of[1]->hop.out_sequence < CYCLES * 10);
+	rig_stop(&rig);
 }
 
 /* --- hostile ends --------------------------------------------------------------------------------------------------- */
@@ -446,6 +504,7 @@ int main(void)
 		cmocka_unit_test(bytes_between_programs_arrive_complete_and_in_order),
 		cmocka_unit_test(bytes_between_program_and_link_arrive_complete_and_in_order),
 		cmocka_unit_test(two_daemons_that_flood_each_other_always_make_progress),
+		cmocka_unit_test(channels_that_come_and_go_leave_nothing_behind),
 		cmocka_unit_test(two_rings_that_fill_in_one_turn_cost_one_notification),
 		cmocka_unit_test(another_domain_hears_what_it_waits_for_before_a_program_is_woken),
 		cmocka_unit_test(a_domain_that_sleeps_is_woken_for_the_first_part),
