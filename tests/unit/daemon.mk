@@ -13,6 +13,7 @@ unit_tests += \
 	tests/unit/test_router \
 	tests/unit/test_session \
 	tests/unit/test_stream \
+	tests/unit/test_vchan \
 	tests/unit/test_watches
 endif
 
@@ -63,3 +64,8 @@ tests_unit_test_link_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_L
 tests_unit_test_directory_SOURCES = tests/unit/test_directory.c tests/unit/fake_store.h tests/unit/unit.h
 tests_unit_test_directory_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_directory_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+# Has Xen's libraries of its own.
+tests_unit_test_vchan_SOURCES = tests/unit/test_vchan.c tests/unit/unit.h
+tests_unit_test_vchan_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_vchan_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)

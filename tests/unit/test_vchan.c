@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * vchans whose set-up fails at any step: nothing is left over of pages, mappings, ports and memory. Xen's libraries are the
+ * test's own: they count what is held, and refuse the n-th call.
+ */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <libxenvchan.h>
+#include <xentoollog.h>
+
+#include "daemon/keeper.h"
+#include "daemon/log.h"
+#include "daemon/vchan.h"
+
+#define PAGE 4096u
+
+static struct {
+	unsigned calls, refused_at; /* 0: none */
+	int error;
+	int pages, mappings, ports, handles;
+	uint32_t next_port;
+	bool ports_bound[64];
+	unsigned freed, retired;
+	unsigned pages_left; /* that may be granted */
+	bool parked;
+	int16_t orders[2]; /* what a peer says that we map from */
+} xen;
+
+/* A call that may be refused. */
+static bool refuses(void)
+{
+	if (++xen.calls != xen.refused_at)
+		return false;
+	errno = xen.error;
+	return true;
+}
+
+static void *handle_new(void)
+{
+	if (refuses())
+		return NULL;
+	xen.handles++;
+	return malloc(1);
+}
+
+static int handle_free(void *handle)
+{
+	xen.handles--;
+	free(handle);
+	return 0;
+}
+
+xengntshr_handle *xengntshr_open(xentoollog_logger *logger, unsigned flags)
+{
+	(void)logger;
+	(void)flags;
+	return handle_new();
+}
+
+int xengntshr_close(xengntshr_handle *handle)
+{
+	return handle_free(handle);
+}
+
+xengnttab_handle *xengnttab_open(xentoollog_logger *logger, unsigned flags)
+{
+	(void)logger;
+	(void)flags;
+	return handle_new();
+}
+
+int xengnttab_close(xengnttab_handle *handle)
+{
+	return handle_free(handle);
+}
+
+static int event_fd;
+
+xenevtchn_handle *xenevtchn_open(xentoollog_logger *logger, unsigned flags)
+{
+	xenevtchn_handle *handle = handle_new();
+
+	(void)logger;
+	(void)flags;
+	if (handle)
+		event_fd = eventfd(0, EFD_CLOEXEC);
+	return handle;
+}
+
+/* All ports go with their handle, except if it lives on with a keeper. */
+int xenevtchn_close(xenevtchn_handle *handle)
+{
+	close(event_fd);
+	memset(xen.ports_bound, 0, sizeof(xen.ports_bound));
+	xen.ports = 0;
+	return handle_free(handle);
+}
+
+int xenevtchn_fd(xenevtchn_handle *handle)
+{
+	(void)handle;
+	return event_fd;
+}
+
+static xenevtchn_port_or_error_t port_new(void)
+{
+	if (refuses())
+		return -1;
+	xen.ports++;
+	xen.next_port = xen.next_port % 63 + 1;
+	assert_false(xen.ports_bound[xen.next_port]);
+	xen.ports_bound[xen.next_port] = true;
+	return (xenevtchn_port_or_error_t)xen.next_port;
+}
+
+xenevtchn_port_or_error_t xenevtchn_bind_unbound_port(xenevtchn_handle *handle, uint32_t domid)
+{
+	(void)handle;
+	(void)domid;
+	return port_new();
+}
+
+xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *handle, uint32_t domid, evtchn_port_t port)
+{
+	(void)handle;
+	(void)domid;
+	(void)port;
+	return port_new();
+}
+
+int xenevtchn_unbind(xenevtchn_handle *handle, evtchn_port_t port)
+{
+	(void)handle;
+	assert_true(xen.ports_bound[port]); /* else, after a restore, it's a kernel BUG */
+	xen.ports_bound[port] = false;
+	xen.ports--;
+	return 0;
+}
+
+int xenevtchn_notify(xenevtchn_handle *handle, evtchn_port_t port)
+{
+	(void)handle;
+	assert_true(xen.ports_bound[port]);
+	return 0;
+}
+
+int xenevtchn_unmask(xenevtchn_handle *handle, evtchn_port_t port)
+{
+	(void)handle;
+	(void)port;
+	return 0;
+}
+
+xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *handle)
+{
+	(void)handle;
+	return -1;
+}
+
+static void *pages_new(uint32_t count, int *counter)
+{
+	void *pages;
+
+	if (refuses())
+		return NULL;
+	pages = mmap(NULL, count * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(pages != MAP_FAILED);
+	*counter += (int)count;
+	return pages;
+}
+
+static int pages_free(void *pages, uint32_t count, int *counter)
+{
+	*counter -= (int)count;
+	return munmap(pages, count * PAGE);
+}
+
+static void *share(uint32_t count, uint32_t *refs)
+{
+	if ((unsigned)xen.pages + count > xen.pages_left) {
+		errno = ENOSPC;
+		return NULL;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		refs[i] = 8 + i;
+	return pages_new(count, &xen.pages);
+}
+
+void *xengntshr_share_pages(xengntshr_handle *handle, uint32_t domid, int count, uint32_t *refs, int writable)
+{
+	(void)handle;
+	(void)domid;
+	(void)writable;
+	return share((uint32_t)count, refs);
+}
+
+void *xengntshr_share_page_notify(xengntshr_handle *handle, uint32_t domid, uint32_t *ref, int writable, uint32_t offset,
+				  evtchn_port_t port)
+{
+	(void)handle;
+	(void)domid;
+	(void)writable;
+	(void)offset;
+	assert_true(xen.ports_bound[port]);
+	return share(1, ref);
+}
+
+int xengntshr_unshare(xengntshr_handle *handle, void *pages, uint32_t count)
+{
+	(void)handle;
+	return pages_free(pages, count, &xen.pages);
+}
+
+void *xengnttab_map_grant_ref_notify(xengnttab_handle *handle, uint32_t domid, uint32_t ref, int protection, uint32_t offset,
+				     evtchn_port_t port)
+{
+	struct vchan_interface *page = pages_new(1, &xen.mappings);
+
+	(void)handle;
+	(void)domid;
+	(void)ref;
+	(void)protection;
+	(void)offset;
+	assert_true(xen.ports_bound[port]);
+	if (page) {
+		page->left_order = (uint16_t)xen.orders[0];
+		page->right_order = (uint16_t)xen.orders[1];
+		page->srv_live = 1;
+	}
+	return page;
+}
+
+void *xengnttab_map_domain_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t domid, uint32_t *refs, int protection)
+{
+	(void)handle;
+	(void)domid;
+	(void)refs;
+	(void)protection;
+	return pages_new(count, &xen.mappings);
+}
+
+int xengnttab_unmap(xengnttab_handle *handle, void *pages, uint32_t count)
+{
+	(void)handle;
+	return pages_free(pages, count, &xen.mappings);
+}
+
+int keeper_hold(int fd)
+{
+	(void)fd;
+	if (refuses())
+		return -xen.error;
+	xen.parked = true;
+	return 0;
+}
+
+/* --- the scene ------------------------------------------------------------------------------------------------------- */
+
+struct scene {
+	struct event_base *base;
+	struct vchan_host *host;
+	const char *what;
+};
+
+static void on_freed(void *userdata)
+{
+	(void)userdata;
+	xen.freed++;
+}
+
+static void on_retired(void *userdata)
+{
+	(void)userdata;
+	xen.retired++;
+}
+
+static void scene_start(struct scene *scene, bool asks)
+{
+	memset(&xen, 0, sizeof(xen));
+	xen.pages_left = 1024;
+	xen.orders[0] = xen.orders[1] = 16;
+	*scene = (struct scene){.base = event_base_new()};
+	assert_int_equal(vchan_host_new(&scene->host, scene->base, &scene->what), 0);
+	vchan_host_set_freed(scene->host, on_freed, NULL);
+	if (asks)
+		vchan_host_set_retired(scene->host, on_retired, NULL);
+	xen.calls = 0;
+}
+
+static void expect_nothing_held(struct scene *scene)
+{
+	assert_int_equal(xen.pages, 0);
+	assert_int_equal(xen.mappings, 0);
+	assert_int_equal(xen.ports, 0);
+	assert_int_equal(vchan_host_pages_granted(scene->host), 0);
+}
+
+static void scene_stop(struct scene *scene)
+{
+	expect_nothing_held(scene);
+	vchan_host_free(scene->host);
+	event_base_free(scene->base);
+	assert_int_equal(xen.handles, 0);
+}
+
+static int grant(struct scene *scene, struct vchan **vchan)
+{
+	return vchan_grant(scene->host, 7, 65536, 65536, NULL, NULL, vchan);
+}
+
+static int map(struct scene *scene, struct vchan **vchan)
+{
+	return vchan_map(scene->host, 7, 9, 3, NULL, NULL, vchan);
+}
+
+/* --- tests ----------------------------------------------------------------------------------------------------------- */
+
+static void host_that_cannot_be_made_holds_nothing(void **state)
+{
+	static const char *const devices[] = {"gntalloc", "gntdev", "evtchn"};
+	struct vchan_host *host;
+	const char *what;
+
+	(void)state;
+	for (unsigned at = 1; at <= 3; at++) {
+		struct event_base *base = event_base_new();
+
+		memset(&xen, 0, sizeof(xen));
+		xen.refused_at = at;
+		xen.error = ENOENT;
+		assert_int_equal(vchan_host_new(&host, base, &what), -ENOENT);
+		assert_non_null(strstr(what, devices[at - 1]));
+		assert_int_equal(xen.handles, 0);
+		event_base_free(base);
+	}
+}
+
+static void set_up_that_fails_at_any_step_gives_everything_back(void **state)
+{
+	static const int errors[] = {ENOSPC, EINVAL, ENOMEM, 0};
+
+	(void)state;
+	for (unsigned way = 0; way < 2; way++) {
+		for (unsigned at = 1; at <= 5; at++) {
+			for (unsigned i = 0; i < 4; i++) {
+				struct vchan *vchan = NULL;
+				struct scene scene;
+				int r;
+
+				scene_start(&scene, false);
+				xen.refused_at = at;
+				xen.error = errors[i];
+				r = way ? map(&scene, &vchan) : grant(&scene, &vchan);
+				/* Four steps: the port, the page of both, and two rings. */
+				assert_int_equal(r, at == 5 ? 0 : errors[i] ? -errors[i] : -EIO);
+				if (at == 5) {
+					assert_int_equal(xen.pages + xen.mappings, 33);
+					vchan_close(vchan);
+				}
+				scene_stop(&scene);
+			}
+		}
+	}
+}
+
+static void impossible_orders_give_everything_back(void **state)
+{
+	static const int16_t orders[][2] = {{9, 16}, {16, 21}, {10, 10}, {11, 11}, {-1, 16}, {16, 0}, {16, 32767}};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+		struct vchan *vchan = NULL;
+		struct scene scene;
+
+		scene_start(&scene, false);
+		memcpy(xen.orders, orders[i], sizeof(xen.orders));
+		assert_int_equal(map(&scene, &vchan), -EPROTO);
+		scene_stop(&scene);
+	}
+}
+
+/* The attempts of one that waits for pages free nothing that it waits for: telling it would make it try for ever. */
+static void who_waits_for_pages_is_not_told_of_its_own_port(void **state)
+{
+	struct vchan *vchan = NULL, *other = NULL;
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene, true);
+	assert_int_equal(grant(&scene, &other), 0);
+	xen.pages_left = 33;
+	assert_int_equal(grant(&scene, &vchan), -ENOSPC);
+	assert_int_equal(xen.retired, 1);
+	vchan_host_unbind_retired(scene.host);
+	assert_int_equal(xen.freed, 0);
+	assert_int_equal(xen.ports, 1);
+	/* Of pages it is told at once. */
+	vchan_close(other);
+	assert_int_equal(xen.freed, 1);
+	vchan_host_unbind_retired(scene.host);
+	assert_int_equal(xen.freed, 1);
+	scene_stop(&scene);
+}
+
+static void who_waits_for_a_port_is_told_when_one_is_unbound(void **state)
+{
+	struct vchan *vchan = NULL, *other = NULL;
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene, true);
+	assert_int_equal(map(&scene, &other), 0);
+	xen.refused_at = xen.calls + 1;
+	xen.error = ENOSPC;
+	assert_int_equal(grant(&scene, &vchan), -ENOSPC);
+	vchan_close(other);
+	assert_int_equal(xen.freed, 0);
+	vchan_host_unbind_retired(scene.host);
+	assert_int_equal(xen.freed, 1);
+	/* Once. */
+	assert_int_equal(grant(&scene, &vchan), 0);
+	vchan_close(vchan);
+	assert_int_equal(xen.freed, 2);
+	vchan_host_unbind_retired(scene.host);
+	assert_int_equal(xen.freed, 2);
+	scene_stop(&scene);
+}
+
+/* Their ports are not ours to touch any more, whether they were in use or retired; their pages are. */
+static void after_a_restore_no_old_port_is_touched(void **state)
+{
+	struct vchan *granted = NULL, *mapped = NULL, *retired = NULL, *new = NULL;
+	struct scene scene;
+
+	(void)state;
+	for (int kept = 0; kept < 2; kept++) {
+		scene_start(&scene, true);
+		assert_int_equal(grant(&scene, &granted), 0);
+		assert_int_equal(map(&scene, &mapped), 0);
+		assert_int_equal(grant(&scene, &retired), 0);
+		vchan_close(retired);
+		xen.refused_at = kept ? 0 : xen.calls + 1;
+		xen.error = EAGAIN;
+		memset(xen.ports_bound, 0, sizeof(xen.ports_bound)); /* unbinding or notifying one fails the test */
+		xen.ports = 0;
+		assert_int_equal(vchan_host_renew(scene.host), 0);
+		assert_int_equal(xen.parked, kept);
+		assert_int_equal(vchan_state(granted), VCHAN_CLOSED);
+		assert_int_equal(vchan_notify(mapped), 0);
+		vchan_close(granted);
+		vchan_close(mapped);
+		vchan_host_unbind_retired(scene.host);
+		assert_int_equal(grant(&scene, &new), 0);
+		vchan_close(new);
+		vchan_host_unbind_retired(scene.host);
+		if (!kept) /* the old handle stays open on purpose, else closing it is a kernel BUG */
+			xen.handles--;
+		scene_stop(&scene);
+	}
+}
+
+/* A daemon that can't go on after a restore stops, and takes everything down without a handle for events. */
+static void restore_without_new_handle_can_still_be_cleaned_up(void **state)
+{
+	struct vchan *granted = NULL, *mapped = NULL;
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene, true);
+	assert_int_equal(grant(&scene, &granted), 0);
+	assert_int_equal(map(&scene, &mapped), 0);
+	xen.refused_at = xen.calls + 2;
+	xen.error = EMFILE;
+	assert_int_equal(vchan_host_renew(scene.host), -EMFILE);
+	vchan_close(granted);
+	vchan_close(mapped);
+	scene_stop(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(host_that_cannot_be_made_holds_nothing),
+		cmocka_unit_test(set_up_that_fails_at_any_step_gives_everything_back),
+		cmocka_unit_test(impossible_orders_give_everything_back),
+		cmocka_unit_test(who_waits_for_pages_is_not_told_of_its_own_port),
+		cmocka_unit_test(who_waits_for_a_port_is_told_when_one_is_unbound),
+		cmocka_unit_test(after_a_restore_no_old_port_is_touched),
+		cmocka_unit_test(restore_without_new_handle_can_still_be_cleaned_up),
+	};
+
+	log_set_level(0); /* what goes wrong here is meant to */
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
