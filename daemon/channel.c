@@ -240,6 +240,17 @@ int channel_data(struct channel_end *end, const struct ring_reader *reader, uint
 	return (int)length;
 }
 
+bool channel_append(struct channel_end *end, const void *data, uint32_t length, uint32_t messages)
+{
+	struct channel_end *out = channel_other(end);
+
+	if (channel_is_reset(end) || end->fin_in || length > end->granted - end->received || !out->hop || channel_is_reset(out) ||
+	    channel_has_backlog(out) || !hop_append(out->hop, out, data, length, messages))
+		return false;
+	end->received += length;
+	return true;
+}
+
 int channel_opened(struct channel_end *end, const struct frame_opened *opened)
 {
 	if (channel_is_reset(end))

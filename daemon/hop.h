@@ -221,6 +221,8 @@ void hop_remove(struct hop *hop, uint32_t number);
 /* Bytes of a stream go out at `end`: as many as can go at once without overtaking; returns how many. */
 uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count, uint32_t length,
 		   uint32_t messages);
+/* The same for a small piece that goes into the frame which is being filled for `end`, and fits. False: it wasn't touched. */
+bool hop_append(struct hop *hop, struct channel_end *end, const void *data, uint32_t length, uint32_t messages);
 /* The same for what has waited in the channel's queue: it is the channel's turn. */
 uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
 			   uint32_t length, uint32_t messages);

@@ -17,6 +17,7 @@
 
 #define CHUNK	       32768u	/* bytes after which the other side gets to see, or gets back, what was done */
 #define INPUT_BUDGET   262144u	/* bytes of one hop's input in a turn */
+#define SMALL	       1024u	/* a payload that is worth a shorter way */
 #define REQUEST_COST   65536u	/* of it takes a request: 24 bytes may ask for much work */
 #define STUCK_MS       10
 #define STUCK_BYTES    16384u	/* less than this in that time: stuck */
@@ -352,6 +353,44 @@ static void give_back(struct hop *hop)
 		hop_notify(hop);
 }
 
+/* The frame at the head of the ring was dealt with. */
+static void finish_frame(struct hop *hop, const struct frame_header *header)
+{
+	uint32_t total = frame_size(header->length);
+
+	ring_reader_consume(&hop->in, total);
+	hop->in_sequence++;
+	hop->in_position += total;
+	hop->unreleased += total;
+	hop->rx.frames++;
+	hop->rx.bytes += total;
+	if (header->type == FRAME_DATA)
+		hop->rx.messages += header->messages;
+}
+
+/* Small pieces of a stream, right behind one that has gone on: up to the first about which there is more to say. */
+static void take_run(struct hop *hop, uint32_t number)
+{
+	struct channel_end *end = hop_find(hop, number);
+
+	while (end && hop->unreleased < CHUNK) {
+		int ready = ring_reader_ready(&hop->in, FRAME_HEADER_SIZE + SMALL);
+		uint8_t encoded[FRAME_HEADER_SIZE];
+		struct frame_header header;
+		struct iovec pieces[2];
+
+		if (ready < (int)FRAME_HEADER_SIZE)
+			break;
+		ring_reader_copy(&hop->in, 0, encoded, FRAME_HEADER_SIZE);
+		if (frame_header_decode(encoded, &header) < 0 || header.type != FRAME_DATA || header.channel != number ||
+		    header.length > SMALL || frame_size(header.length) > (uint32_t)ready ||
+		    ring_reader_peek(&hop->in, FRAME_HEADER_SIZE, header.length, pieces) != 1 ||
+		    !channel_append(end, pieces[0].iov_base, header.length, header.messages))
+			break;
+		finish_frame(hop, &header);
+	}
+}
+
 /* Deals with the frame at the head of the ring. 1: dealt with; 0: there is none, or it waits; below zero: failed. */
 static int take_next(struct hop *hop, uint32_t *missing)
 {
@@ -409,14 +448,9 @@ static int take_next(struct hop *hop, uint32_t *missing)
 	hop->in_progress = 0;
 	if (!hop->attached)
 		return 0;
-	ring_reader_consume(&hop->in, total);
-	hop->in_sequence++;
-	hop->in_position += total;
-	hop->unreleased += total;
-	hop->rx.frames++;
-	hop->rx.bytes += total;
-	if (header.type == FRAME_DATA)
-		hop->rx.messages += header.messages;
+	finish_frame(hop, &header);
+	if (hop->kind == HOP_LOCAL && header.type == FRAME_DATA)
+		take_run(hop, header.channel);
 	return 1;
 }
 

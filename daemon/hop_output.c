@@ -321,6 +321,25 @@ uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec 
 	return write_pieces(hop, end, pieces, count, length, messages);
 }
 
+bool hop_append(struct hop *hop, struct channel_end *end, const void *data, uint32_t length, uint32_t messages)
+{
+	struct outlet *outlet = hop_outlet(hop, end);
+	struct ring_writer *writer = &outlet->writer;
+
+	/* While a frame is open for it, all that stands before its DATA has gone. */
+	if (outlet->filling != end || (outlet->filling_length & 7) || hop->has_failed || hop->backlog ||
+	    (hop->waiters && !hop->resuming) || outlet->filling_length + length > FRAME_PAYLOAD_MAX ||
+	    writer->head - writer->published + length >= chunk_for(hop, outlet) ||
+	    ring_writer_space(writer, length + 7) < (int)length + 7)
+		return false;
+	ring_writer_put(writer, data, length);
+	end->sent += length;
+	outlet->filling_length += length;
+	outlet->filling_messages += messages;
+	hop->relay->moved += length;
+	return true;
+}
+
 uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
 			   uint32_t length, uint32_t messages)
 {
