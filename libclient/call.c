@@ -128,7 +128,7 @@ static int call_start(struct outbox *outbox, const char *address, const void *da
 	op = (struct op){.done = on_settled, .userdata = call, .internal = true};
 	pieces = message_pieces(data, size);
 	message_pieces_mark(&pieces, MESSAGE_REQUEST, 0, call->number);
-	r = outbox_put(outbox, channel, &pieces, false, &op);
+	r = outbox_put(outbox, channel, &pieces, &op);
 	if (r < 0) {
 		free(call);
 		return r;
@@ -158,7 +158,7 @@ static int call_withdraw(struct call *call)
 	complete(call, -ETIMEDOUT, NULL);
 	pieces = message_pieces(NULL, 0);
 	message_pieces_mark(&pieces, MESSAGE_WITHDRAWAL, 0, number);
-	r = outbox_put(outbox, channel, &pieces, false, &nobody);
+	r = outbox_put(outbox, channel, &pieces, &nobody);
 	/* Without room for it, the server's answer comes for nothing, and that is all. */
 	return r == -EAGAIN || r == -ENOMEM ? 0 : r;
 }

@@ -76,12 +76,6 @@ static inline bool channel_has_room_for_op(const struct channel *channel)
 	return channel->ops_count < channel->ops_capacity;
 }
 
-/* The room was reserved. */
-static inline void channel_push_op(struct channel *channel, const struct op *op)
-{
-	*channel_op(channel, channel->ops_count++) = *op;
-}
-
 /* The first `count` have their outcome. */
 static inline void channel_drop_ops(struct channel *channel, uint32_t count)
 {

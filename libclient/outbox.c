@@ -344,7 +344,7 @@ static int frame_or_queue(struct outbox *outbox, struct channel *channel, const 
 }
 
 /* Room to remember the message, and for its outcome. */
-static int reserve_op(struct outbox *outbox, struct channel *channel, const struct op *op)
+static inline int reserve_op(struct outbox *outbox, struct channel *channel, const struct op *op)
 {
 	int r = channel_has_room_for_op(channel) ? 0 : channel_grow_ops(channel);
 
@@ -354,12 +354,14 @@ static int reserve_op(struct outbox *outbox, struct channel *channel, const stru
 }
 
 /* The message was accepted. */
-static void push_op(struct outbox *outbox, struct channel *channel, const struct op *op, uint64_t span)
+static inline void push_op(struct outbox *outbox, struct channel *channel, const struct op *op, uint64_t span)
 {
+	struct op *pushed = channel_op(channel, channel->ops_count++);
+
 	channel->accepted += span;
 	channel->used = outbox->clock++;
-	channel_push_op(channel, op);
-	channel_op(channel, channel->ops_count - 1)->end = channel->accepted;
+	*pushed = *op;
+	pushed->end = channel->accepted;
 	outbox->outstanding += is_reported(op);
 }
 
@@ -380,8 +382,9 @@ static int put_slowly(struct outbox *outbox, struct channel *channel, const stru
 	return r;
 }
 
-int outbox_put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces, bool at_once,
-	       const struct op *op)
+/* Inline, so that what makes up `op` goes from registers to its place. */
+static inline __attribute__((always_inline)) int put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces, bool at_once,
+		      const struct op *op)
 {
 	uint64_t span = message_span(pieces->size);
 	int r;
@@ -405,6 +408,11 @@ int outbox_put(struct outbox *outbox, struct channel *channel, const struct mess
 	channel_count_framed(channel);
 	set_ready(outbox, channel);
 	return 0;
+}
+
+int outbox_put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces, const struct op *op)
+{
+	return put(outbox, channel, pieces, false, op);
 }
 
 int outbox_put_reply(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces)
@@ -445,7 +453,7 @@ int outbox_post(struct outbox *outbox, const char *address, const void *data, si
 	r = outbox_channel(outbox, address, CHANNEL_MESSAGE, &channel);
 	if (r < 0)
 		return r;
-	r = outbox_put(outbox, channel, &pieces, at_once, &op);
+	r = put(outbox, channel, &pieces, at_once, &op);
 	if (r == 0 && ticket)
 		*ticket = (struct outbox_ticket){.channel = channel, .userdata = userdata};
 	return r;

@@ -82,8 +82,7 @@ void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket);
 /* The channel to an address, opened if there is none. -EINVAL, -ENOBUFS, -ENOMEM. */
 int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind, struct channel **channel);
 /* Puts a message on it, as outbox_post(). `op` says who wants to know; its `end` is filled in. */
-int outbox_put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces, bool at_once,
-	       const struct op *op);
+int outbox_put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces, const struct op *op);
 /* Puts it on a stream of replies, where nobody waits for an outcome. */
 int outbox_put_reply(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces);
 /* The stream may go further than before. */
