@@ -220,6 +220,7 @@ static void stamp_answer(const struct channel *channel, struct xenmsg_message *m
 {
 	const char *endpoint = strchr(channel->address, ':') + 1;
 
+	message->origin = 0;
 	message->sender = (struct frame_identity){UINT32_MAX, UINT32_MAX, UINT32_MAX, 0};
 	message->sender_name[0] = '\0';
 	memcpy(message->endpoint, endpoint, strlen(endpoint) + 1);

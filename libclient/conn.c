@@ -191,6 +191,16 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 	*message = NULL;
 	if (conn->dead)
 		return conn->dead;
+	if (inbox_take_simple(&conn->inbox, recv, message, binding)) {
+		conn->recv_waits = false;
+		r = inbox_release_quietly(&conn->inbox);
+		if (r == 0)
+			return 1;
+		xenmsg_message_free(*message);
+		*message = NULL;
+		conn_fail(conn, r);
+		return conn->dead;
+	}
 	for (;;) {
 		r = inbox_front(&conn->inbox, &front, &unknown);
 		if (!unknown)
@@ -224,7 +234,7 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 	if (r == -ENOMEM)
 		return r;
 	if (r >= 0)
-		r = inbox_release(&conn->inbox, false);
+		r = inbox_release_quietly(&conn->inbox);
 	if (r < 0) {
 		xenmsg_message_free(*message);
 		*message = NULL;

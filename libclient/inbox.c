@@ -11,8 +11,6 @@
 #include "libclient/reply.h"
 #include "wire/bytes.h"
 
-#define RELEASE_AFTER 262144u /* bytes taken after which a sleeping daemon is woken to refill, though more is there to take */
-
 enum receiver_state {
 	RECEIVER_OPEN,
 	RECEIVER_RESET_SENT,
@@ -25,6 +23,7 @@ struct receiver {
 	bool dirty, ending;
 	enum receiver_state state;
 	uint32_t number;
+	uint64_t origin; /* for its messages */
 	struct replies *replies; /* a channel of kind call */
 	struct binding *binding; /* NULL once RESET was sent */
 	struct frame_identity sender;
@@ -189,6 +188,7 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 	if (!receiver)
 		return -ENOMEM;
 	receiver->number = number;
+	receiver->origin = ++inbox->last_origin;
 	receiver->sender = open.identity;
 	inbox->by_number[number / 2] = receiver;
 	frame_text_split(&open.name, &open.domain_name);
@@ -396,8 +396,12 @@ static int next_frame(struct inbox *inbox)
 	}
 }
 
+/* Mostly an unused message was one of the same channel before. */
 static void fill_in(const struct receiver *receiver, struct xenmsg_message *message)
 {
+	if (message->origin == receiver->origin)
+		return;
+	message->origin = receiver->origin;
 	message->sender = receiver->sender;
 	memcpy(message->endpoint, receiver->binding->endpoint, sizeof(message->endpoint));
 	memcpy(message->sender_name, receiver->sender_name, sizeof(message->sender_name));
@@ -545,6 +549,45 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 	}
 }
 
+bool inbox_take_simple(struct inbox *inbox, bool recv, struct xenmsg_message **taken, const struct binding **binding)
+{
+	struct ring_reader *ring = &inbox->hop->deliveries;
+	struct receiver *receiver = find_receiver(inbox, inbox->frame_channel);
+	uint32_t sent = htole32(MESSAGE_SENT), size;
+	struct xenmsg_message *message;
+	const uint8_t *at;
+	uint64_t head, span;
+
+	if (inbox->frame_left < MESSAGE_HEAD_SIZE || inbox->frame_left % 8 || inbox->frame_stale || !receiver ||
+	    receiver->state != RECEIVER_OPEN || receiver->part || receiver->replies || receiver->cancelled_count || receiver->fin ||
+	    !receiver->binding->handler != recv)
+		return false;
+	at = ring_reader_piece(ring, MESSAGE_HEAD_SIZE);
+	if (!at)
+		return false;
+	head = get_u64(at);
+	size = (uint32_t)head;
+	span = message_span(size);
+	if (head >> 32 != MESSAGE_PLAIN || size > inbox->hop->max_message || span > inbox->frame_left ||
+	    !ring_reader_piece(ring, (uint32_t)span))
+		return false;
+	message = message_new(inbox->pool, size);
+	if (!message)
+		return false;
+	if (!__atomic_compare_exchange_n(ring_reader_word(ring, (uint32_t)span - MESSAGE_TRAILER_SIZE), &sent, htole32(MESSAGE_TAKEN),
+					 false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+		xenmsg_message_free(message);
+		return false;
+	}
+	memcpy(message->data, at + MESSAGE_HEAD_SIZE, size);
+	message->size = size;
+	fill_in(receiver, message);
+	consume(inbox, receiver, (uint32_t)span);
+	*taken = message;
+	*binding = receiver->binding;
+	return true;
+}
+
 static bool was_cancelled(struct receiver *receiver, uint64_t state)
 {
 	for (uint32_t i = 0; i < receiver->cancelled_count; i++)
@@ -601,7 +644,7 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 int inbox_release(struct inbox *inbox, bool now)
 {
 	struct receiver *receiver, *next;
-	bool quietly = !now && inbox->unreported < RELEASE_AFTER;
+	bool quietly = !now && inbox->unreported < INBOX_RELEASE_AFTER;
 	int r = 0;
 
 	if (inbox->unreported == 0)

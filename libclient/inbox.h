@@ -28,6 +28,8 @@
 #include "libclient/message.h"
 #include "xenmsg.h"
 
+#define INBOX_RELEASE_AFTER 262144u /* bytes taken after which a sleeping daemon is woken to refill, though more is there to take */
+
 struct receiver;
 struct xenmsg;
 
@@ -49,6 +51,7 @@ struct inbox {
 	struct receiver *dirty;	 /* utlist; without shared memory: those whose progress wasn't reported yet */
 	uint32_t frame_channel, frame_left, frame_padding; /* the frame at the front of `deliveries`: what of it is left */
 	bool frame_stale;				   /* its channel has ended meanwhile */
+	uint64_t last_origin;
 	bool reset_sent;     /* a RESET may still be unpublished; nothing is released before it */
 	uint32_t unreported; /* bytes taken since the daemon was last offered a notification */
 };
@@ -79,9 +82,20 @@ struct inbox_front {
 int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_channel);
 /* Throws away the frame of a channel that doesn't exist, after all of `in` was read. */
 void inbox_skip_frame(struct inbox *inbox);
+/* Both at once, for most messages: a plain one that lies in the ring in one piece, for which there is a handler or, with `recv`,
+ * none. False: nothing was touched, go the long way. */
+bool inbox_take_simple(struct inbox *inbox, bool recv, struct xenmsg_message **message, const struct binding **binding);
 /* Takes it. 1: the message is the caller's; 0: it had been cancelled; -ENOMEM (it stays). */
 int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenmsg_message **message);
 /* Tells the daemon what was taken: at once, or, if not `now`, when enough has come together. */
 int inbox_release(struct inbox *inbox, bool now);
+/* Lets the daemon see it, without waking it. */
+static inline int inbox_release_quietly(struct inbox *inbox)
+{
+	if (inbox->reset_sent || inbox->dirty || inbox->unreported >= INBOX_RELEASE_AFTER)
+		return inbox_release(inbox, false);
+	ring_reader_release_quietly(&inbox->hop->deliveries);
+	return 0;
+}
 
 #endif

@@ -9,12 +9,6 @@
 #define KEEP_CAPACITY (1u << 20) /* larger buffers go back to the system */
 #define MIN_CAPACITY  512u
 
-struct message_pool {
-	struct xenmsg_message *unused;
-	unsigned unused_count, out;
-	bool closed;
-};
-
 struct message_pool *message_pool_new(void)
 {
 	return calloc(1, sizeof(struct message_pool));
@@ -42,7 +36,7 @@ void message_pool_close(struct message_pool *pool)
 		free(pool);
 }
 
-struct xenmsg_message *message_new(struct message_pool *pool, size_t capacity)
+struct xenmsg_message *message_make(struct message_pool *pool, size_t capacity)
 {
 	struct xenmsg_message *message = pool->unused;
 

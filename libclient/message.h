@@ -16,13 +16,18 @@
 #include "wire/frame.h"
 #include "xenmsg.h"
 
-struct message_pool;
+struct message_pool {
+	struct xenmsg_message *unused;
+	unsigned unused_count, out;
+	bool closed;
+};
 
 struct xenmsg_message {
 	struct message_pool *pool;
 	struct xenmsg_message *next; /* in the pool */
 	uint8_t *data;
 	size_t size, capacity;
+	uint64_t origin; /* of whom the following is known, as a number of its owner's; 0: nobody */
 	struct frame_identity sender;
 	char endpoint[ENDPOINT_NAME_MAX + 1];
 	char sender_name[DOMAIN_NAME_MAX + 1];
@@ -36,9 +41,26 @@ struct message_pool *message_pool_new(void);
 /* Messages that are still out there stay valid. */
 void message_pool_close(struct message_pool *pool);
 
-/* An empty message with room for `capacity` bytes. NULL: no memory. */
-struct xenmsg_message *message_new(struct message_pool *pool, size_t capacity);
+/* An empty message with room for `capacity` bytes. It still has its origin. NULL: no memory. */
+static inline struct xenmsg_message *message_new(struct message_pool *pool, size_t capacity);
 /* Makes room for `size` bytes, of `most` in the end; what is there is kept. -ENOMEM. */
 int message_grow(struct xenmsg_message *message, size_t size, size_t most);
+
+/* Of message_new(), where none is unused or that one has no room. */
+struct xenmsg_message *message_make(struct message_pool *pool, size_t capacity);
+
+static inline struct xenmsg_message *message_new(struct message_pool *pool, size_t capacity)
+{
+	struct xenmsg_message *message = pool->unused;
+
+	if (!message || message->capacity < capacity)
+		return message_make(pool, capacity);
+	pool->unused = message->next;
+	pool->unused_count--;
+	pool->out++;
+	message->size = 0;
+	message->request = REQUEST_NONE;
+	return message;
+}
 
 #endif

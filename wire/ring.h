@@ -106,6 +106,8 @@ static inline int ring_reader_ready(struct ring_reader *reader, uint32_t want);
 static inline void ring_reader_copy(const struct ring_reader *reader, uint32_t offset, void *data, uint32_t size);
 /* The same bytes in place, in one or two pieces: only for handing them on unseen. Returns how many pieces. */
 static inline int ring_reader_peek(const struct ring_reader *reader, uint32_t offset, uint32_t size, struct iovec pieces[2]);
+/* Their beginning, if they are one piece; else NULL. */
+static inline const uint8_t *ring_reader_piece(const struct ring_reader *reader, uint32_t size);
 static inline uint32_t *ring_reader_word(const struct ring_reader *reader, uint32_t offset);
 static inline void ring_reader_consume(struct ring_reader *reader, uint32_t size);
 /* Gives consumed bytes back to the writer. True: the writer asked for a notification, send it. */

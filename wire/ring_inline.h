@@ -215,6 +215,13 @@ static inline int ring_reader_peek(const struct ring_reader *reader, uint32_t of
 	return ring_pieces_of(&reader->ring, reader->tail + offset, size, pieces);
 }
 
+static inline const uint8_t *ring_reader_piece(const struct ring_reader *reader, uint32_t size)
+{
+	uint32_t start = reader->tail & (reader->ring.size - 1);
+
+	return reader->ring.size - start >= size ? reader->ring.data + start : NULL;
+}
+
 static inline uint32_t *ring_reader_word(const struct ring_reader *reader, uint32_t offset)
 {
 	return (uint32_t *)(void *)(reader->ring.data + ((reader->tail + offset) & (reader->ring.size - 1) & ~3u));
