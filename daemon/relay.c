@@ -90,9 +90,12 @@ void hop_fail(struct hop *hop, int error, const char *format, ...)
 
 static void notify_now(struct hop *hop)
 {
-	/* On one CPU the program runs at once, and may answer before we go on. It needn't notify us: we look. */
+	/* On one CPU the program runs at once, and takes what it got, and may answer, before we go on. It needn't notify us: we
+	 * look. */
 	if (hop->release_means_taken) {
 		ring_reader_disarm(&hop->in);
+		for (unsigned i = 0; i < hop->outlets; i++)
+			ring_writer_disarm(&hop->out[i].writer);
 		hop->look_due = true;
 		hop_mark_dirty(hop);
 	}

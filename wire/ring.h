@@ -94,6 +94,8 @@ static inline bool ring_writer_is_awaited(const struct ring_writer *writer);
 /* Asks for a notification when the reader makes room, unless `want` bytes are free already: then 1, don't sleep.
  * 0: sleep. -EPROTO. */
 static inline int ring_writer_arm(struct ring_writer *writer, uint32_t want);
+/* Takes that back: we shall look anyway, and arm again, before we sleep. */
+static inline void ring_writer_disarm(struct ring_writer *writer);
 /* Bytes published that the reader hasn't released yet, looked up afresh. -EPROTO. */
 static inline int ring_writer_unread(struct ring_writer *writer);
 /* The 4-byte word at a position that was published, for an atomic operation together with the reader. The position is a
@@ -119,7 +121,7 @@ static inline void ring_reader_release_quietly(struct ring_reader *reader);
 static inline bool ring_reader_take_request(struct ring_reader *reader);
 /* Asks for a notification when data comes, unless `want` bytes are there already: then 1, don't sleep. 0: sleep. -EPROTO. */
 static inline int ring_reader_arm(struct ring_reader *reader, uint32_t want);
-/* Takes that back: we shall look anyway, and arm again, before we sleep. */
+/* As ring_writer_disarm(). */
 static inline void ring_reader_disarm(struct ring_reader *reader);
 
 #include "wire/ring_inline.h"

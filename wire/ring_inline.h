@@ -39,6 +39,12 @@ static inline void ring_request(uint8_t *shared, uint8_t bit)
 	ring_fence();
 }
 
+static inline void ring_withdraw_request(uint8_t *shared, uint8_t bit)
+{
+	if (__atomic_load_n(shared, __ATOMIC_RELAXED) & bit)
+		__atomic_fetch_and(shared, (uint8_t)~bit, __ATOMIC_RELAXED);
+}
+
 /* True if the other end asked; the request is taken with it. */
 static inline bool ring_take_request(uint8_t *shared, uint8_t bit)
 {
@@ -174,6 +180,11 @@ static inline int ring_writer_arm(struct ring_writer *writer, uint32_t want)
 	return ring_space_of(writer) >= want;
 }
 
+static inline void ring_writer_disarm(struct ring_writer *writer)
+{
+	ring_withdraw_request(writer->ring.wants_space, writer->ring.wants_space_bit);
+}
+
 static inline int ring_writer_unread(struct ring_writer *writer)
 {
 	int r = ring_see_tail(writer);
@@ -264,8 +275,7 @@ static inline int ring_reader_arm(struct ring_reader *reader, uint32_t want)
 
 static inline void ring_reader_disarm(struct ring_reader *reader)
 {
-	if (__atomic_load_n(reader->ring.wants_data, __ATOMIC_RELAXED) & reader->ring.wants_data_bit)
-		__atomic_fetch_and(reader->ring.wants_data, (uint8_t)~reader->ring.wants_data_bit, __ATOMIC_RELAXED);
+	ring_withdraw_request(reader->ring.wants_data, reader->ring.wants_data_bit);
 }
 
 #endif
