@@ -573,11 +573,17 @@ static void fill_info(struct link *link, struct link_info *info)
 	};
 }
 
+static int by_domid(struct link *a, struct link *b)
+{
+	return (a->domid > b->domid) - (a->domid < b->domid);
+}
+
 void links_each(struct links *links, void (*each)(void *userdata, const struct link_info *info), void *userdata)
 {
 	struct link *link, *next;
 	struct link_info info;
 
+	HASH_SORT(links->links, by_domid);
 	HASH_ITER (hh, links->links, link, next) {
 		fill_info(link, &info);
 		each(userdata, &info);

@@ -87,6 +87,7 @@ struct link_info {
 	uint64_t since; /* seconds since 1970 */
 	const char *version, *last_error;
 };
+/* In the order of their domids. */
 void links_each(struct links *links, void (*each)(void *userdata, const struct link_info *info), void *userdata);
 bool links_info(struct links *links, uint32_t domid, struct link_info *info);
 

@@ -265,10 +265,16 @@ void peers_connect(struct peers *peers, uint32_t domid)
 
 /* --- listings --- */
 
+static int by_domid(struct peer *a, struct peer *b)
+{
+	return (a->domid > b->domid) - (a->domid < b->domid);
+}
+
 void peers_each(struct peers *peers, void (*each)(void *userdata, const struct peer_info *info), void *userdata)
 {
 	struct peer *peer, *next;
 
+	HASH_SORT(peers->peers, by_domid);
 	HASH_ITER(hh, peers->peers, peer, next) {
 		struct peer_info info = {
 			.domid = peer->domid,

@@ -93,6 +93,7 @@ struct peer_info {
 	const char *state;	     /* of the rendezvous: "idle", "hello", "granted", "await", "connected" */
 	const char *const *endpoints; /* NULL-terminated, may be NULL */
 };
+/* In the order of their domids. */
 void peers_each(struct peers *peers, void (*each)(void *userdata, const struct peer_info *info), void *userdata);
 bool peers_is_up(struct peers *peers, uint32_t domid);
 /* Peers whose vchan waits for grant pages to come free. */

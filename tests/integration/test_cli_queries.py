@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """xenmsg peers, endpoints, ping, watch and status, and what all commands share."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 
 import pytest
 
+from library import Connection
 from messaging import EXIT_NO_DAEMON, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, eventually, tool
 
 COMMANDS = ["send", "recv", "peers", "endpoints", "ping", "watch", "status"]
@@ -24,6 +26,23 @@ def test_peers_lists_who_is_there(nodes):
     two.stop()
     eventually(lambda: not [peer for peer in json.loads(one.xenmsg("peers", "--json").stdout) if peer["up"]],
                "domain 2 is gone")
+
+
+def test_listings_are_in_the_order_of_the_domids(nodes):
+    one, *others = nodes(1, 3, 0, 2).values()
+
+    def domids(listing):
+        return [entry["domid"] for entry in json.loads(one.xenmsg(listing, "--json").stdout)]
+
+    with contextlib.ExitStack() as programs:
+        for other in others:
+            one.sees(other)
+            other.xenmsg("ping", "--count", "1", "1")
+            assert programs.enter_context(Connection(other.socket)).bind(f"from-{other.domid}") == 0
+        eventually(lambda: set(domids("endpoints")) == {0, 2, 3}, "all endpoints are seen")
+        assert domids("peers") == domids("endpoints") == [0, 2, 3]
+        status = one.status()
+        assert [peer["domid"] for peer in status["peers"]] == [link["peer"]["domid"] for link in status["links"]] == [0, 2, 3]
 
 
 def test_endpoints_lists_what_can_be_reached(nodes):
