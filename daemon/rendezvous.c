@@ -305,6 +305,7 @@ static void map(struct peer *peer)
 
 void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value, size_t size)
 {
+	const unsigned nodes = 1u << LEAF_RING_REF | 1u << LEAF_EVENT_CHANNEL;
 	struct rendezvous *rendezvous = &peer->rendezvous;
 	uint32_t number = 0;
 
@@ -320,12 +321,14 @@ void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrust
 		rendezvous->ring_ref = number;
 	else
 		rendezvous->port = number;
-	if (rendezvous->ring_ref && rendezvous->port && !(peer->reading & (1u << LEAF_RING_REF | 1u << LEAF_EVENT_CHANNEL))) {
+	if (peer->reading & nodes)
+		return;
+	if (rendezvous->ring_ref && rendezvous->port) {
 		peer_kick(peer);
 		return;
 	}
 	/* oxenstored may fire before the second node of the transaction is visible. */
-	if ((rendezvous->ring_ref || rendezvous->port) && !peer->reading && rendezvous->node_retries < NODE_RETRIES) {
+	if ((rendezvous->ring_ref || rendezvous->port) && rendezvous->node_retries < NODE_RETRIES) {
 		rendezvous->node_retries++;
 		timer_set(rendezvous->retry, NODE_RETRY_MS);
 	}

@@ -10,6 +10,7 @@ unit_tests += \
 	tests/unit/test_hop \
 	tests/unit/test_hop_wakeup \
 	tests/unit/test_link \
+	tests/unit/test_rendezvous \
 	tests/unit/test_router \
 	tests/unit/test_session \
 	tests/unit/test_stream \
@@ -69,3 +70,8 @@ tests_unit_test_directory_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMO
 tests_unit_test_vchan_SOURCES = tests/unit/test_vchan.c tests/unit/unit.h
 tests_unit_test_vchan_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_vchan_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+# Has a XenStore and vchans of its own.
+tests_unit_test_rendezvous_SOURCES = tests/unit/test_rendezvous.c tests/unit/fake_store.h tests/unit/unit.h
+tests_unit_test_rendezvous_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_rendezvous_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * How a daemon finds together with another one, where XenStore answers in an order that a simulated host doesn't show: what
+ * each request reads, and when, is the test's choice. The vchans are the test's own in place of daemon/vchan.c.
+ */
+#include "tests/unit/unit.h"
+
+#include <event2/event.h>
+
+#include "daemon/peers.h"
+#include "daemon/vchan.h"
+#include "tests/unit/fake_store.h"
+
+#define OURS	 "/local/domain/1/data/xenmsg"
+#define THEIRS	 "/local/domain/2/data/xenmsg"
+#define INSTANCE "01234567-89ab-cdef-0123-456789abcdef"
+#define PATIENCE_MS 5000
+
+/* --- XenStore, as far as peers write to it: at once, and what they write is confirmed in turn ---------------------------- */
+
+void store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner, int reader,
+			store_done_fn done, void *userdata)
+{
+	(void)owner;
+	(void)reader;
+	for (unsigned i = 0; i < count; i++)
+		fake_write(store, leaves[i].path, leaves[i].value);
+	store_read(store, leaves[0].path, done, userdata);
+}
+
+void store_write(struct store *store, const char *path, const char *value, uint32_t owner, int reader, store_done_fn done,
+		 void *userdata)
+{
+	store_write_leaves(store, &(struct store_leaf){path, value}, 1, owner, reader, done, userdata);
+}
+
+void store_remove(struct store *store, const char *path, store_done_fn done, void *userdata)
+{
+	struct fake_node *node, *next;
+
+	(void)done;
+	(void)userdata;
+	DL_FOREACH_SAFE(store->nodes, node, next)
+		if (!strncmp(node->path, path, strlen(path)))
+			fake_remove(store, node->path);
+}
+
+bool store_is_connected(const struct store *store)
+{
+	(void)store;
+	return true;
+}
+
+/* --- vchans -------------------------------------------------------------------------------------------------------------- */
+
+struct vchan {
+	bool granted;
+};
+
+static struct {
+	int granted, mapped;
+} held;
+
+int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size, vchan_event_fn event,
+		void *userdata, struct vchan **vchan)
+{
+	(void)host;
+	(void)domid;
+	(void)read_size;
+	(void)write_size;
+	(void)event;
+	(void)userdata;
+	*vchan = calloc(1, sizeof(**vchan));
+	(*vchan)->granted = true;
+	held.granted++;
+	return 0;
+}
+
+int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32_t port, vchan_event_fn event, void *userdata,
+	      struct vchan **vchan)
+{
+	(void)host;
+	(void)event;
+	(void)userdata;
+	assert_int_equal(domid, 2);
+	assert_int_equal(ring_ref, 9);
+	assert_int_equal(port, 17);
+	*vchan = calloc(1, sizeof(**vchan));
+	held.mapped++;
+	return 0;
+}
+
+void vchan_close(struct vchan *vchan)
+{
+	if (!vchan)
+		return;
+	*(vchan->granted ? &held.granted : &held.mapped) -= 1;
+	free(vchan);
+}
+
+enum vchan_state vchan_state(const struct vchan *vchan)
+{
+	return vchan->granted ? VCHAN_WAITING : VCHAN_CONNECTED;
+}
+
+uint32_t vchan_ring_ref(const struct vchan *vchan)
+{
+	(void)vchan;
+	return 9;
+}
+
+uint32_t vchan_port(const struct vchan *vchan)
+{
+	(void)vchan;
+	return 17;
+}
+
+uint32_t vchan_pages(const struct vchan *vchan)
+{
+	(void)vchan;
+	return 33;
+}
+
+bool vchan_is_granter(const struct vchan *vchan)
+{
+	return vchan->granted;
+}
+
+void vchan_set_event(struct vchan *vchan, vchan_event_fn event, void *userdata)
+{
+	(void)vchan;
+	(void)event;
+	(void)userdata;
+}
+
+void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata)
+{
+	(void)host;
+	(void)freed;
+	(void)userdata;
+}
+
+/* --- the scene ------------------------------------------------------------------------------------------------------------ */
+
+struct scene {
+	struct event_base *base;
+	struct store store;
+	struct peers *peers;
+	struct vchan *vchan;
+	char nonce[9];
+	unsigned ups, failures;
+};
+
+static void on_presence(void *userdata, uint32_t domid, bool up)
+{
+	(void)domid;
+	((struct scene *)userdata)->ups += up;
+}
+
+static void on_endpoints(void *userdata, uint32_t domid, const char *const *names, unsigned count)
+{
+	(void)userdata;
+	(void)domid;
+	(void)names;
+	(void)count;
+}
+
+static void on_connected(void *userdata, uint32_t domid, struct vchan *vchan)
+{
+	(void)domid;
+	((struct scene *)userdata)->vchan = vchan;
+}
+
+static void on_failed(void *userdata, uint32_t domid, int error, const char *reason)
+{
+	(void)domid;
+	(void)error;
+	(void)reason;
+	((struct scene *)userdata)->failures++;
+}
+
+static void on_lost(void *userdata, uint32_t domid, const char *reason)
+{
+	(void)userdata;
+	(void)domid;
+	(void)reason;
+}
+
+/* The watch on /local/domain tells of this path. */
+static void fire(struct scene *scene, const char *path)
+{
+	struct fake_watch *watch;
+
+	DL_FOREACH(scene->store.watches, watch)
+		if (!strcmp(watch->path, "/local/domain")) {
+			watch->event(watch->userdata, path);
+			return;
+		}
+	fail_msg("/local/domain isn't watched");
+}
+
+/* All that can be done now is done. */
+static void settle(struct scene *scene)
+{
+	for (int i = 0; i < 10; i++) {
+		while (fake_store_step(&scene->store))
+			;
+		event_base_loop(scene->base, EVLOOP_NONBLOCK);
+	}
+}
+
+/* Of two that both may map we do, being the lower one; the peer has answered our hello and offers nothing yet. */
+static void scene_start(struct scene *scene)
+{
+	static const struct peers_callbacks callbacks = {
+		.presence = on_presence,
+		.endpoints = on_endpoints,
+		.connected = on_connected,
+		.failed = on_failed,
+		.lost = on_lost,
+	};
+	const struct peers_options options = {
+		.domid = 1,
+		.instance = INSTANCE,
+		.ring_size = 65536,
+		.min_ring_size = 1024,
+		.map = PEERS_MAP_YES,
+		.setup_timeout_ms = 2 * PATIENCE_MS,
+	};
+	struct fake_node *hello;
+
+	*scene = (struct scene){.base = event_base_new()};
+	assert_int_equal(peers_new(&scene->peers, scene->base, &scene->store, NULL, &options, &callbacks, scene), 0);
+	settle(scene);
+	fake_write(&scene->store, THEIRS "/presence", "1 " INSTANCE);
+	fire(scene, THEIRS "/presence");
+	settle(scene);
+	assert_int_equal(scene->ups, 1);
+	peers_connect(scene->peers, 2);
+	settle(scene);
+	hello = fake_find(&scene->store, OURS "/to/2/hello");
+	assert_non_null(hello);
+	assert_int_equal(sscanf(hello->value, "1 " INSTANCE " %8s", scene->nonce), 1);
+	fake_write(&scene->store, THEIRS "/to/1/hello", "1 " INSTANCE " 76543210 1");
+	fire(scene, THEIRS "/to/1/hello");
+	settle(scene);
+	assert_null(scene->vchan);
+}
+
+static void scene_stop(struct scene *scene)
+{
+	if (scene->vchan) {
+		vchan_close(scene->vchan);
+		peers_disconnect(scene->peers, 2);
+		settle(scene);
+	}
+	peers_free(scene->peers);
+	fake_store_clear(&scene->store);
+	event_base_free(scene->base);
+	assert_int_equal(held.granted, 0);
+	assert_int_equal(held.mapped, 0);
+}
+
+static const char *node_path(struct scene *scene, const char *name)
+{
+	static char path[96];
+
+	snprintf(path, sizeof(path), THEIRS "/to/1/%s/%s", scene->nonce, name);
+	return path;
+}
+
+static void await_vchan(struct scene *scene)
+{
+	for (int i = 0; i < PATIENCE_MS && !scene->vchan; i++) {
+		struct timeval pause = {.tv_usec = 1000};
+
+		event_base_loopexit(scene->base, &pause);
+		event_base_dispatch(scene->base);
+		settle(scene);
+	}
+	assert_non_null(scene->vchan);
+	assert_int_equal(held.mapped, 1);
+}
+
+/* oxenstored may tell of the nodes of a transaction when the second one isn't visible yet, and tells nothing more then. */
+static void second_node_is_looked_for_though_nothing_tells_of_it(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	for (int hello_too = 0; hello_too < 2; hello_too++) {
+		scene_start(&scene);
+		fake_write(&scene.store, node_path(&scene, "ring-ref"), "9");
+		fire(&scene, node_path(&scene, "ring-ref"));
+		fire(&scene, node_path(&scene, "event-channel"));
+		/* Two answers; both are asked for again, since both have changed meanwhile. */
+		fake_store_step(&scene.store);
+		fake_store_step(&scene.store);
+		if (hello_too) /* it is being read when the last answers come */
+			fire(&scene, THEIRS "/to/1/hello");
+		settle(&scene);
+		assert_null(scene.vchan);
+		fake_write(&scene.store, node_path(&scene, "event-channel"), "17");
+		await_vchan(&scene);
+		scene_stop(&scene);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(second_node_is_looked_for_though_nothing_tells_of_it),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
