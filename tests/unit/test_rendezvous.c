@@ -41,9 +41,13 @@ void store_remove(struct store *store, const char *path, store_done_fn done, voi
 
 	(void)done;
 	(void)userdata;
-	DL_FOREACH_SAFE(store->nodes, node, next)
-		if (!strncmp(node->path, path, strlen(path)))
-			fake_remove(store, node->path);
+	DL_FOREACH_SAFE(store->nodes, node, next) {
+		char *below = strncmp(node->path, path, strlen(path)) ? NULL : strdup(node->path);
+
+		if (below)
+			fake_remove(store, below);
+		free(below);
+	}
 }
 
 bool store_is_connected(const struct store *store)
