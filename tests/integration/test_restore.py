@@ -6,7 +6,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import eventually, works
+from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, eventually, works
 
 ECONNRESET = 104
 
@@ -54,6 +54,22 @@ def test_a_link_that_dies_before_the_restore_is_known_is_no_kernel_bug(nodes, ho
     node.domid = int(host.sim("resume", node.domid).stdout)
     eventually(lambda: node.status()["domid"] == node.domid, "the daemon knows its new number")
     works(pair[1], pair[2])
+    assert host.list()["kernel_log"] == []
+
+
+@pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])
+def test_a_link_that_is_being_made_is_made_after_the_restore(nodes, host, saved):
+    """The granting side waits for pages, the mapping one for its offer, when one of them is saved."""
+    pair = nodes(1, 2, config="[links]\nsetup-timeout = 60s\n")
+    host.fault("grant-limit", 2, 0)
+    sender = pair[1].popen("send", "2:inbox", "x")
+    eventually(lambda: "the link with domain 1 waits" in pair[2].log.read_text(), "it waits for pages")
+    save_and_restore(host, pair[saved])
+    host.fault("grant-limit", pair[2].domid, 1024)
+    # Who was saved knows nothing of the old attempt; who wasn't has seen the other one go.
+    assert sender.wait(20) in (EXIT_UNREACHABLE, EXIT_UNKNOWN)
+    works(pair[1], pair[2])
+    works(pair[2], pair[1])
     assert host.list()["kernel_log"] == []
 
 
