@@ -27,6 +27,7 @@ enum value_kind {
 	VALUE_SIZE, /* 32 bits of it */
 	VALUE_SIZE64,
 	VALUE_DURATION,
+	VALUE_SHORT_DURATION, /* in microseconds */
 	VALUE_COUNT,
 	VALUE_MAP,
 	VALUE_RELAY,
@@ -64,6 +65,7 @@ enum key_index {
 	KEY_DEAD_AFTER,
 	KEY_IDLE_CLOSE,
 	KEY_SETUP_TIMEOUT,
+	KEY_BUSY_POLL,
 	KEY_MAX_MESSAGE,
 	KEY_MAX_CLIENTS_PER_UID,
 	KEY_MAX_ENDPOINTS_PER_UID,
@@ -107,6 +109,8 @@ static const struct key keys[KEYS] = {
 			    "a time up to 24h, such as 10min, or 0 for never"},
 	[KEY_SETUP_TIMEOUT] = {"links", "setup-timeout", VALUE_DURATION, AT(setup_timeout_ms), 100, 3600000,
 			       "a time from 100ms to 1h, such as 10s"},
+	[KEY_BUSY_POLL] = {"links", "busy-poll", VALUE_SHORT_DURATION, AT(busy_poll_us), 0, 10000,
+			   "a time up to 10ms, such as 100us, or 0 for never"},
 	[KEY_MAX_MESSAGE] = {"limits", "max-message", VALUE_SIZE, AT(max_message), 1, GIB,
 			     "a size from 1 to 1G"},
 	[KEY_MAX_CLIENTS_PER_UID] = {"limits", "max-clients-per-uid", VALUE_COUNT, AT(max_clients_per_uid), 1,
@@ -147,6 +151,7 @@ int config_init(struct config *config)
 		.max_ring_size = MIB,
 		.map = CONFIG_MAP_AUTO,
 		.heartbeat_ms = 10000,
+		.busy_poll_us = 100,
 		.dead_after_ms = 30000,
 		.idle_close_ms = 10 * 60 * 1000,
 		.setup_timeout_ms = 10000,
@@ -186,7 +191,22 @@ static const struct unit size_units[] = {{"", 1}, {"K", KIB}, {"M", MIB}, {"G", 
 /* A bare number of a duration would leave the reader guessing, so it has no unit only if it is 0. */
 static const struct unit duration_units[] = {
 	{"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}, {NULL, 0}};
+static const struct unit short_duration_units[] = {{"us", 1}, {"ms", 1000}, {NULL, 0}};
 static const struct unit count_units[] = {{"", 1}, {NULL, 0}};
+
+static const struct unit *units_of(enum value_kind kind)
+{
+	switch (kind) {
+	case VALUE_DURATION:
+		return duration_units;
+	case VALUE_SHORT_DURATION:
+		return short_duration_units;
+	case VALUE_COUNT:
+		return count_units;
+	default:
+		return size_units;
+	}
+}
 
 static int parse_number(const char *text, const struct unit *units, const struct key *key, uint64_t *value)
 {
@@ -297,7 +317,7 @@ static int parse_value(struct config *config, const struct key *key, const char 
 	case VALUE_RING:
 	case VALUE_SIZE:
 	case VALUE_SIZE64:
-		r = parse_number(text, size_units, key, &number);
+		r = parse_number(text, units_of(key->kind), key, &number);
 		if (r < 0)
 			return r;
 		if (key->kind == VALUE_SIZE64) {
@@ -309,9 +329,9 @@ static int parse_value(struct config *config, const struct key *key, const char 
 		*(uint32_t *)field = (uint32_t)number;
 		return 0;
 	case VALUE_DURATION:
+	case VALUE_SHORT_DURATION:
 	case VALUE_COUNT:
-		r = parse_number(text, key->kind == VALUE_DURATION ? duration_units : count_units, key,
-				 &number);
+		r = parse_number(text, units_of(key->kind), key, &number);
 		if (r == 0)
 			*(uint32_t *)field = (uint32_t)number;
 		return r;

@@ -46,6 +46,7 @@ struct config {
 	unsigned peer_count;
 	uint32_t heartbeat_ms, dead_after_ms;
 	uint32_t idle_close_ms; /* 0: never */
+	uint32_t busy_poll_us;	/* 0: never */
 	uint32_t setup_timeout_ms;
 
 	/* [limits] */

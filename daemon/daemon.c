@@ -445,6 +445,7 @@ int daemon_start_links(struct daemon *daemon)
 	struct links_options options = {
 		.domid = daemon->domid,
 		.heartbeat_ms = config->heartbeat_ms,
+		.busy_poll_ns = config->busy_poll_us * UINT64_C(1000),
 		.dead_after_ms = config->dead_after_ms,
 		.idle_close_ms = config->idle_close_ms,
 		.channels_max = CHANNEL_NUMBERS / 2, /* how many there may be is up to the accounts */
@@ -587,8 +588,10 @@ int daemon_run(struct daemon *daemon)
 {
 	log_info("domain %u: listening on %s", daemon->domid, local_path(daemon->local));
 	notify_ready(daemon->notify);
-	if (event_base_dispatch(daemon->base) < 0)
-		return -EIO;
+	do
+		if (event_base_loop(daemon->base, links_poll(daemon->links) ? EVLOOP_NONBLOCK : EVLOOP_ONCE) < 0)
+			return -EIO;
+	while (!event_base_got_break(daemon->base));
 	notify_stopping(daemon->notify);
 	return daemon->failed ? -EIO : 0;
 }

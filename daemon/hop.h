@@ -192,6 +192,9 @@ void hop_detach(struct hop *hop);
 void hop_event(struct hop *hop);
 /* The same without a notification: one may have been lost. */
 void hop_look(struct hop *hop);
+/* Until then the other end needn't notify us of what it writes: we find it by hop_has_input(). */
+void hop_dont_ask(struct hop *hop);
+bool hop_has_input(struct hop *hop);
 /* The other end has gone: takes in all that it wrote, and notes what it had taken, before its session ends. */
 void hop_finish(struct hop *hop);
 /* Sends a frame of the session itself (not about a channel), or queues it. -ENOBUFS if the other end has let too many pile up. */

@@ -504,6 +504,18 @@ void hop_look(struct hop *hop)
 	hop_mark_dirty(hop);
 }
 
+void hop_dont_ask(struct hop *hop)
+{
+	if (hop->attached)
+		ring_reader_disarm(&hop->in);
+}
+
+/* What is impossible is for hop_look() to find, too. */
+bool hop_has_input(struct hop *hop)
+{
+	return hop->attached && ring_reader_ready(&hop->in, 1) != 0;
+}
+
 void hop_event(struct hop *hop)
 {
 	if (hop->attached && !hop->has_failed)

@@ -4,6 +4,7 @@
 #include "daemon/link.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,11 +17,13 @@
 #include "daemon/channel.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/patience.h"
 #include "daemon/quota.h"
 #include "daemon/timer.h"
 #include "daemon/vchan.h"
 
 #define ACK_BYTES 65536u
+#define YIELD_NS  20000u /* others had the CPU for longer than this while we let them: they need it */
 
 struct link {
 	uint32_t domid;
@@ -38,6 +41,7 @@ struct link {
 	uint64_t rtt_ns;
 	uint64_t since;
 	struct pings pings;
+	struct patience patience;
 	char version[32];
 	char last_error[200];
 	struct log_limit limit;
@@ -52,6 +56,8 @@ struct links {
 	struct link *links;
 	struct event *heartbeat;
 	struct log_limit limit;
+	struct link *polled; /* the one that we look at instead of waiting for its notification, or NULL */
+	uint64_t polled_until;
 };
 
 static void set_state(struct link *link, enum link_state state)
@@ -83,6 +89,8 @@ static void drop_vchan(struct link *link, int error, const char *why)
 	struct frame_goodbye goodbye = {.error = (uint32_t)error, .text = {why, strlen(why)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
+	if (link->links->polled == link)
+		link->links->polled = NULL;
 	if (!link->vchan)
 		return;
 	if (vchan_state(link->vchan) == VCHAN_CONNECTED && link->hop.attached)
@@ -280,14 +288,46 @@ static void note_heard(struct link *link, uint64_t now)
 	link->heard_ms = now;
 }
 
-static void on_vchan(struct vchan *vchan, void *userdata)
+static void start_polling(struct link *link)
 {
-	struct link *link = userdata;
+	struct links *links = link->links;
+	uint64_t now;
 
+	if (!link->patience.limit || link->state != LINK_UP || links->polled)
+		return;
+	now = clock_ns();
+	if (!patience_idle(&link->patience, now))
+		return;
+	links->polled = link;
+	links->polled_until = now + link->patience.limit;
+	hop_dont_ask(&link->hop);
+}
+
+static void stop_polling(struct links *links)
+{
+	struct link *link = links->polled;
+
+	links->polled = NULL;
+	patience_in_vain(&link->patience);
+	hop_look(&link->hop); /* which asks again */
+	relay_flush(links->relay);
+}
+
+/* Something may have come: `polled` says how we know. */
+static void take_turn(struct link *link, bool polled)
+{
 	/* The state is looked at first: what the peer wrote before it closed is then in the ring. */
-	enum vchan_state state = vchan_state(vchan);
+	enum vchan_state state = vchan_state(link->vchan);
+	uint64_t position = link->hop.in_position;
 
-	hop_event(&link->hop);
+	if (link->links->polled == link)
+		link->links->polled = NULL;
+	if (polled)
+		hop_look(&link->hop);
+	else
+		hop_event(&link->hop);
+	if (link->patience.limit && link->hop.in_position != position)
+		patience_came(&link->patience, clock_ns(), polled);
 	if (state != VCHAN_CONNECTED)
 		hop_finish(&link->hop);
 	note_heard(link, clock_ms());
@@ -297,6 +337,33 @@ static void on_vchan(struct vchan *vchan, void *userdata)
 	else if (state != VCHAN_CONNECTED)
 		hop_fail(&link->hop, -EPROTO, "impossible state in the vchan");
 	relay_flush(link->links->relay);
+	start_polling(link);
+}
+
+static void on_vchan(struct vchan *vchan, void *userdata)
+{
+	(void)vchan;
+	take_turn(userdata, false);
+}
+
+bool links_poll(struct links *links)
+{
+	uint64_t before;
+
+	if (!links->polled)
+		return false;
+	if (hop_has_input(&links->polled->hop)) {
+		take_turn(links->polled, true);
+		return links->polled != NULL;
+	}
+	before = clock_ns();
+	if (before < links->polled_until) {
+		sched_yield();
+		if (clock_ns() - before < YIELD_NS)
+			return true;
+	}
+	stop_polling(links);
+	return false;
 }
 
 static int send_hello(struct link *link)
@@ -416,6 +483,7 @@ void links_connected(struct links *links, uint32_t domid, struct vchan *vchan)
 	link->ring_bytes = rings.out[OUTLET_MAIN].size;
 	link->acked = link->acked_by_peer = 0;
 	link->heard_ms = link->used_ms = clock_ms();
+	patience_init(&link->patience, links->options.busy_poll_ns);
 	set_state(link, LINK_GREETING);
 	vchan_set_event(vchan, on_vchan, link);
 	r = hop_attach(&link->hop, &rings);

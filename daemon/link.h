@@ -36,6 +36,7 @@ struct links_options {
 	uint8_t instance[16];
 	uint32_t heartbeat_ms, dead_after_ms, idle_close_ms;
 	uint32_t channels_max;
+	uint64_t busy_poll_ns; /* how long to look for what comes before sleeping; 0: not at all */
 };
 
 struct links_callbacks {
@@ -68,6 +69,12 @@ int links_send(struct links *links, uint32_t domid, uint8_t type, const void *pa
 void links_connected(struct links *links, uint32_t domid, struct vchan *vchan);
 void links_failed(struct links *links, uint32_t domid, int error, const char *reason);
 void links_lost(struct links *links, uint32_t domid, const char *reason);
+
+/*
+ * Before each turn of the event loop: looks for what has come over the link that is being polled (patience.h), since its peer was
+ * not asked to notify us. True: the loop must not sleep in this turn.
+ */
+bool links_poll(struct links *links);
 
 /* Asks the peer's daemon for an answer. `done` is called once, not before this returns: round trip in ns, or a negative
  * errno. links_ping_cancel() forgets all that were asked for with this userdata. */

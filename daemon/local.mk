@@ -26,7 +26,7 @@ libdaemon_la_SOURCES = \
 	daemon/peers_advertise.c daemon/peers_advertise.h \
 	daemon/peers_parse.c daemon/peers_parse.h \
 	daemon/peers_presence.c daemon/peers_presence.h \
-	daemon/pings.c daemon/pings.h \
+	daemon/pings.c daemon/patience.h daemon/pings.h \
 	daemon/rendezvous.c \
 	daemon/policy.c daemon/policy.h daemon/policy_internal.h \
 	daemon/policy_read.c \

@@ -96,6 +96,7 @@ static void the_defaults_are_the_documented_ones(void **state)
 	assert_int_equal(config->dead_after_ms, 30000);
 	assert_int_equal(config->idle_close_ms, 600000);
 	assert_int_equal(config->setup_timeout_ms, 10000);
+	assert_int_equal(config->busy_poll_us, 100);
 	assert_int_equal(config->max_message, 16777216);
 }
 
@@ -115,7 +116,7 @@ static void every_key_is_taken(void **state)
 			      "[links]\n"
 			      "ring-size = 128K\nmin-ring-size = 2048\nmax-ring-size = 512K\n"
 			      "map = no\nrelay = no\npresence = private\npeers = 3, 7,0\n"
-			      "heartbeat = 500ms\ndead-after = 2 s\nidle-close = 1h\nsetup-timeout = 1min\n"
+			      "heartbeat = 500ms\ndead-after = 2 s\nidle-close = 1h\nsetup-timeout = 1min\nbusy-poll = 5ms\n"
 			      "[limits]\n"
 			      "max-message = 1M\n"
 			      "max-clients-per-uid = 1\nmax-endpoints-per-uid = 2\nmax-channels-per-uid = 3\n"
@@ -142,6 +143,7 @@ static void every_key_is_taken(void **state)
 	assert_int_equal(config->dead_after_ms, 2000);
 	assert_int_equal(config->idle_close_ms, 3600000);
 	assert_int_equal(config->setup_timeout_ms, 60000);
+	assert_int_equal(config->busy_poll_us, 5000);
 	assert_int_equal(config->max_message, 1048576);
 	assert_int_equal(config->max_clients_per_uid, 1);
 	assert_int_equal(config->max_endpoints_per_uid, 2);
@@ -198,6 +200,7 @@ static void bad_numbers_are_refused_with_what_is_allowed(void **state)
 					    "99999999999999999999",
 					    "18014398509481984K"};
 	static const char *const durations[] = {"", "10", "s", "10m", "10sec", "-1s", "1ms", "2h", "0"};
+	static const char *const short_durations[] = {"", "10", "us", "1s", "11ms", "10001us", "-1us", "4294967296us"};
 	static const char *const counts[] = {"", "0", "1K", "65537", "many"};
 	char text[128];
 
@@ -208,6 +211,10 @@ static void bad_numbers_are_refused_with_what_is_allowed(void **state)
 	for (size_t i = 0; i < sizeof(durations) / sizeof(*durations); i++) {
 		snprintf(text, sizeof(text), "[links]\nheartbeat = %s\n", durations[i]);
 		refuse(*state, text, 2, "must be a time from 100ms to 1h");
+	}
+	for (size_t i = 0; i < sizeof(short_durations) / sizeof(*short_durations); i++) {
+		snprintf(text, sizeof(text), "[links]\nbusy-poll = %s\n", short_durations[i]);
+		refuse(*state, text, 2, "must be a time up to 10ms, such as 100us, or 0 for never");
 	}
 	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
 		snprintf(text, sizeof(text), "[limits]\nmax-clients-per-uid = %s\n", counts[i]);
@@ -224,7 +231,7 @@ static void bad_numbers_are_refused_with_what_is_allowed(void **state)
 	refuse(*state, "[limits]\nmax-channels = 1048577\n", 2, "must be a number from 2");
 	refuse(*state, "[limits]\nmax-endpoints = many\n", 2, "must be a number from 2");
 	refuse(*state, "[limits]\nmax-queued-bytes = 128K\n", 2, "must be a size from 256K to 1024G");
-	assert_int_equal(load(*state, "[links]\nidle-close = 0\n"), 0);
+	assert_int_equal(load(*state, "[links]\nidle-close = 0\nbusy-poll = 0\n"), 0);
 }
 
 static void bad_words_are_refused_with_what_is_allowed(void **state)
