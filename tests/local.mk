@@ -42,6 +42,7 @@ integration_tests = \
 	tests/integration/messaging.py \
 	tests/integration/protocol.py \
 	tests/integration/test_bad_input.py \
+	tests/integration/test_busy_poll.py \
 	tests/integration/test_calls.py \
 	tests/integration/test_chaos.py \
 	tests/integration/test_chaos_checks.py \
