@@ -3,8 +3,9 @@
 # grants. A line for each goes to /out/bench: PAIR chain|raw MODE SIZE MESSAGES NANOSECONDS.
 
 : "${RUNS:=3}"
+: "${SECONDS_EACH:=3}" # a round trip takes tens of milliseconds there
 
-chain() { on "$1" "bench-chain client $(domid "$2") $3 $4 0.5"; }
+chain() { on "$1" "bench-chain client $(domid "$2") $3 $4 $SECONDS_EACH"; }
 
 raw() {
 	local path
@@ -12,7 +13,7 @@ raw() {
 	path="/local/domain/$(domid "$2")/data/bench$NOW"
 	background "$2" raw "bench-raw server $(domid "$1") $path 65536"
 	eventually 10 xenstore-exists "$path/event-channel"
-	on "$1" "bench-raw client $(domid "$2") $path $3 $4 0.5"
+	on "$1" "bench-raw client $(domid "$2") $path $3 $4 $SECONDS_EACH"
 	ended "$2" raw 0
 }
 
