@@ -296,22 +296,15 @@ bool peers_is_up(struct peers *peers, uint32_t domid)
 	return peer && peer->up;
 }
 
-/* With a private presence there are only those for the peers. */
+const char *peers_own_leaf_name(const struct peers *peers)
+{
+	return peers->options.presence_private ? "own" : "presence";
+}
+
 bool peers_own_leaf(const struct peers *peers, char path[PEERS_OWN_LEAF_SIZE])
 {
-	const struct peer *peer;
-
-	if (peers->presence_written) {
-		snprintf(path, PEERS_OWN_LEAF_SIZE, "data/xenmsg/presence");
-		return true;
-	}
-	for (peer = peers->peers; peer; peer = peer->hh.next) {
-		if (!peer->advertised || peer->advertising || !peer->advertised_version)
-			continue;
-		snprintf(path, PEERS_OWN_LEAF_SIZE, "data/xenmsg/to/%u/endpoints", peer->domid);
-		return true;
-	}
-	return false;
+	snprintf(path, PEERS_OWN_LEAF_SIZE, "data/xenmsg/%s", peers_own_leaf_name(peers));
+	return peers->presence_written;
 }
 
 unsigned peers_nodes_written(const struct peers *peers)

@@ -43,7 +43,7 @@ struct peers_options {
 	uint32_t ring_size;	/* each way, for vchans that we grant */
 	uint32_t min_ring_size; /* when pages run out: smaller ones, down to this */
 	enum { PEERS_MAP_AUTO, PEERS_MAP_YES, PEERS_MAP_NO } map;
-	bool presence_private;	/* write no presence leaf; only `allowed` peers see us */
+	bool presence_private;	/* write a leaf of our own that nobody may read instead; only `allowed` peers see us */
 	const uint32_t *allowed; /* with presence_private; copied */
 	unsigned allowed_count;
 	uint32_t setup_timeout_ms;
@@ -98,8 +98,7 @@ void peers_each(struct peers *peers, void (*each)(void *userdata, const struct p
 bool peers_is_up(struct peers *peers, uint32_t domid);
 /* Peers whose vchan waits for grant pages to come free. */
 unsigned peers_waiting(const struct peers *peers);
-/* One of our leaves that stands in XenStore, or that the request for is on its way: its path, relative to our home. False: there
- * is none. */
+/* The leaf that stands in XenStore as long as we are here, relative to our home. False: it couldn't be written. */
 #define PEERS_OWN_LEAF_SIZE 48
 bool peers_own_leaf(const struct peers *peers, char path[PEERS_OWN_LEAF_SIZE]);
 unsigned peers_nodes_written(const struct peers *peers);

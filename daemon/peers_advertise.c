@@ -81,8 +81,9 @@ static void on_presence_written(void *userdata, int error, const char *value, si
 	peers->presence_written = error == 0;
 	if (error == 0)
 		return;
-	log_error("peers: can't write %s/presence: %s; others don't see this daemon; trying again later", peers->root,
-		  strerror(-error));
+	log_error("peers: can't write %s/%s: %s; %s; trying again later", peers->root, peers_own_leaf_name(peers),
+		  strerror(-error),
+		  peers->options.presence_private ? "a migration might go unnoticed" : "others don't see this daemon");
 	retry_advertising(peers);
 }
 
@@ -90,12 +91,13 @@ void advertise_presence(struct peers *peers)
 {
 	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + 16];
 
-	if (peers->options.presence_private || peers->presence_written)
+	if (peers->presence_written)
 		return;
 	peers->presence_written = true; /* on its way */
-	snprintf(path, sizeof(path), "%s/presence", peers->root);
+	snprintf(path, sizeof(path), "%s/%s", peers->root, peers_own_leaf_name(peers));
 	snprintf(value, sizeof(value), "%d %s", PEERS_MAJOR, peers->options.instance);
-	store_write(peers->store, path, value, peers->options.domid, STORE_EVERYONE, on_presence_written, peers);
+	store_write(peers->store, path, value, peers->options.domid,
+		    peers->options.presence_private ? STORE_NOBODY : STORE_EVERYONE, on_presence_written, peers);
 }
 
 static void on_advertise(evutil_socket_t fd, short what, void *userdata)

@@ -130,7 +130,7 @@ struct peers {
 	char **names; /* what we advertise, as far as `visible` says */
 	unsigned names_count;
 	uint64_t advertised;		 /* its version, from 1 */
-	bool presence_written;
+	bool presence_written; /* or the private one in its place; or it's on its way */
 
 	struct peer *waiting;	/* for grant pages, first come first served */
 	struct event *pages;	/* pages may have come back */
@@ -146,6 +146,9 @@ struct peers_request {
 	char nonce[PEERS_NONCE_SIZE];
 	struct peers_request *prev, *next;
 };
+/* "presence", or what stands in its place while that is private. */
+const char *peers_own_leaf_name(const struct peers *peers);
+
 struct peers_request *peers_request_new(struct peers *peers, uint32_t domid);
 void peers_request_free(struct peers_request *request);
 
