@@ -487,7 +487,7 @@ def test_forward_between_unix_sockets(nodes, tmp_path):
         server.listen()
         server.settimeout(20 * PATIENCE)
         forwards(two, "xen:db", f"unix:{inner}", lambda: "db" in two.endpoints())
-        forwards(one, f"unix:{outer}", "xen:2:db", lambda: os.path.exists(outer))
+        forwards(one, f"unix:{outer}", "xen:2:db", lambda: is_listening(outer))
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(20 * PATIENCE)
             client.connect(outer)
