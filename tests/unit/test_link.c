@@ -1352,6 +1352,24 @@ static void link_that_ends_is_not_looked_at(void **state)
 	scene_stop(&scene);
 }
 
+/* Not by what is found in its ring: somebody else knows that it is over. */
+static void link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	up(&scene);
+	say_until_polled(&scene);
+	links_lost(scene.links, scene.peer.domid, "its daemon is gone");
+	expect_state(&scene, LINK_IDLE);
+	assert_false(links_poll(scene.links));
+	greet(&scene);
+	assert_true(we_ask_to_be_notified(&scene));
+	say_until_polled(&scene);
+	assert_true(links_poll(scene.links));
+	scene_stop(&scene);
+}
+
 /* A few quick answers in between make no difference. */
 static void slow_link_is_never_looked_at(void **state)
 {
@@ -1429,6 +1447,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_came_before_the_last_look_is_taken_in, with_busy_poll, without_busy_poll),
 		cmocka_unit_test_setup_teardown(looking_ends_when_others_need_the_cpu, with_busy_poll, without_busy_poll),
 		cmocka_unit_test_setup_teardown(link_that_ends_is_not_looked_at, with_busy_poll, without_busy_poll),
+		cmocka_unit_test_setup_teardown(link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more, with_busy_poll, without_busy_poll),
 		cmocka_unit_test_setup_teardown(slow_link_is_never_looked_at, with_busy_poll, without_busy_poll),
 		cmocka_unit_test(nothing_is_looked_for_if_that_is_switched_off),
 	};
