@@ -652,8 +652,9 @@ static void program_that_is_cut_off_is_not_notified(void **state)
 	party_data(hostile.bad, 0, 40000, false);
 	party_put(hostile.bad, FRAME_DATA, 6, "no such channel", 15);
 	woken = hostile.bad->woken;
-	only_the_bad_one_is_cut_off(&hostile, -EPROTO);
+	rig_settle(&hostile.rig);
 	assert_int_equal(hostile.bad->woken, woken);
+	only_the_bad_one_is_cut_off(&hostile, -EPROTO);
 }
 
 int main(void)
