@@ -383,8 +383,8 @@ static int put_slowly(struct outbox *outbox, struct channel *channel, const stru
 }
 
 /* Inline, so that what makes up `op` goes from registers to its place. */
-static inline __attribute__((always_inline)) int put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces, bool at_once,
-		      const struct op *op)
+static inline __attribute__((always_inline)) int put(struct outbox *outbox, struct channel *channel,
+						     const struct message_pieces *pieces, bool at_once, const struct op *op)
 {
 	uint64_t span = message_span(pieces->size);
 	int r;
