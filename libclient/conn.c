@@ -182,6 +182,21 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 	return count + request_run_events(conn, budget - count);
 }
 
+/* The daemon may see what was taken from now on; `r`: how the taking went. */
+static int finish_take(struct xenmsg *conn, int r, struct xenmsg_message **message)
+{
+	if (r >= 0)
+		r = inbox_release_quietly(&conn->inbox);
+	if (r < 0) {
+		xenmsg_message_free(*message);
+		*message = NULL;
+		conn_fail(conn, r);
+		return conn->dead;
+	}
+	conn->recv_waits = false;
+	return 1;
+}
+
 int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, const struct binding **binding)
 {
 	struct inbox_front front;
@@ -191,16 +206,8 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 	*message = NULL;
 	if (conn->dead)
 		return conn->dead;
-	if (inbox_take_simple(&conn->inbox, recv, message, binding)) {
-		conn->recv_waits = false;
-		r = inbox_release_quietly(&conn->inbox);
-		if (r == 0)
-			return 1;
-		xenmsg_message_free(*message);
-		*message = NULL;
-		conn_fail(conn, r);
-		return conn->dead;
-	}
+	if (inbox_take_simple(&conn->inbox, recv, message, binding))
+		return finish_take(conn, 0, message);
 	for (;;) {
 		r = inbox_front(&conn->inbox, &front, &unknown);
 		if (!unknown)
@@ -231,18 +238,7 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 	}
 	*binding = front.binding;
 	r = inbox_take(&conn->inbox, &front, message);
-	if (r == -ENOMEM)
-		return r;
-	if (r >= 0)
-		r = inbox_release_quietly(&conn->inbox);
-	if (r < 0) {
-		xenmsg_message_free(*message);
-		*message = NULL;
-		conn_fail(conn, r);
-		return conn->dead;
-	}
-	conn->recv_waits = false;
-	return 1;
+	return r == -ENOMEM ? r : finish_take(conn, r, message);
 }
 
 int conn_run(struct xenmsg *conn, int budget)

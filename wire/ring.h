@@ -80,9 +80,9 @@ static inline void ring_writer_put(struct ring_writer *writer, const void *data,
 /* The next `size` bytes of space as one or two pieces, to be filled in place before ring_writer_advance(). Returns how
  * many pieces. */
 static inline int ring_writer_reserve(const struct ring_writer *writer, uint32_t size, struct iovec pieces[2]);
-static inline void ring_writer_advance(struct ring_writer *writer, uint32_t size);
 /* The same, if it is one piece; else NULL. */
 static inline uint8_t *ring_writer_room(const struct ring_writer *writer, uint32_t size);
+static inline void ring_writer_advance(struct ring_writer *writer, uint32_t size);
 /* Overwrites bytes that were written but not yet published, `position` being the value of `head` when they were. */
 static inline void ring_writer_patch(struct ring_writer *writer, uint32_t position, const void *data, uint32_t size);
 /* Lets the reader see what was written. True: the reader asked for a notification, send it. */
