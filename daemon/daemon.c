@@ -589,7 +589,7 @@ int daemon_run(struct daemon *daemon)
 	log_info("domain %u: listening on %s", daemon->domid, local_path(daemon->local));
 	notify_ready(daemon->notify);
 	do
-		if (event_base_loop(daemon->base, links_poll(daemon->links) ? EVLOOP_NONBLOCK : EVLOOP_ONCE) < 0)
+		if (event_base_loop(daemon->base, links_poll(daemon->links) ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE) < 0)
 			return -EIO;
 	while (!event_base_got_break(daemon->base));
 	notify_stopping(daemon->notify);

@@ -34,6 +34,7 @@
 
 #include "daemon/log.h"
 #include "daemon/quota.h"
+#include "daemon/turns.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
 
@@ -47,6 +48,7 @@ struct quota;
 
 struct relay {
 	struct event_base *base;
+	struct turns turns;
 	struct hop *dirty;	 /* something was written or is to be written */
 	struct hop *failed;	 /* to be told to their owners */
 	struct hop *to_notify;	 /* programs that asked for it */

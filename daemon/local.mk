@@ -48,6 +48,7 @@ libdaemon_la_SOURCES = \
 	daemon/stream.c daemon/stream.h \
 	daemon/streams.c daemon/streams.h \
 	daemon/timer.h \
+	daemon/turns.c daemon/turns.h \
 	daemon/vchan.c daemon/vchan.h \
 	daemon/vchan_layout.c daemon/vchan_layout.h \
 	daemon/watches.c daemon/watches.h

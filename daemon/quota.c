@@ -8,6 +8,7 @@
 #include <uthash.h>
 
 #include "daemon/log.h"
+#include "daemon/turns.h"
 
 static const struct resource {
 	const char *name;
@@ -34,6 +35,7 @@ struct account {
 	unsigned references;
 	uint64_t used[QUOTA_RESOURCES];
 	uint64_t refused[QUOTA_RESOURCES];
+	struct line line;
 	UT_hash_handle hh;
 };
 
@@ -126,6 +128,7 @@ void account_unref(struct account *account)
 	if (!account || --account->references > 0)
 		return;
 	HASH_DEL(account->quota->accounts, account);
+	line_end(&account->line);
 	free(account);
 }
 
@@ -169,6 +172,11 @@ static uint64_t available(const struct account *account, enum quota_resource res
 bool account_may_hold(const struct account *account, enum quota_resource resource)
 {
 	return account && max_of(account, resource) > 0;
+}
+
+struct line *account_line(struct account *account)
+{
+	return account ? &account->line : NULL;
 }
 
 struct quota_usage account_usage(const struct account *account, enum quota_resource resource)

@@ -65,6 +65,7 @@ struct quota_pool {
 };
 
 struct account;
+struct line;
 struct quota;
 
 struct quota *quota_new(const struct quota_limits *limits);
@@ -89,6 +90,8 @@ enum quota_kind account_kind(const struct account *account);
 uint32_t account_id(const struct account *account);
 /* False: accounts of its kind never need any of this. */
 bool account_may_hold(const struct account *account, enum quota_resource resource);
+/* Where what it causes waits for its turn; NULL without an account. It holds a reference to the account who has a task in it. */
+struct line *account_line(struct account *account);
 struct quota_usage account_usage(const struct account *account, enum quota_resource resource);
 /* Why `amount` more doesn't fit, for who is refused: whose limit it is, and which. */
 void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text, size_t size);

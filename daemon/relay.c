@@ -50,11 +50,21 @@ static void on_again(int fd, short what, void *userdata)
 	relay_flush(relay);
 }
 
+/* One pass of the event loop. */
+static void on_pass(void *userdata)
+{
+	struct relay *relay = userdata;
+
+	while (turns_run(&relay->turns))
+		;
+	relay_flush(relay);
+}
+
 int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message)
 {
 	*relay = (struct relay){.base = base, .max_message = max_message, .cancel_ms = CANCEL_MS};
 	relay->again = evtimer_new(base, on_again, relay);
-	return relay->again ? 0 : -ENOMEM;
+	return relay->again ? turns_init(&relay->turns, base, on_pass, relay) : -ENOMEM;
 }
 
 void relay_cleanup(struct relay *relay)
@@ -62,6 +72,7 @@ void relay_cleanup(struct relay *relay)
 	do
 		relay_flush(relay);
 	while (relay->dirty || relay->failed);
+	turns_cleanup(&relay->turns);
 	event_free(relay->again);
 	relay->again = NULL;
 }

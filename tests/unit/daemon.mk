@@ -14,6 +14,7 @@ unit_tests += \
 	tests/unit/test_router \
 	tests/unit/test_session \
 	tests/unit/test_stream \
+	tests/unit/test_turns \
 	tests/unit/test_vchan \
 	tests/unit/test_watches
 endif
@@ -50,6 +51,10 @@ tests_unit_test_session_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCK
 tests_unit_test_stream_SOURCES = tests/unit/test_stream.c $(hop_rig)
 tests_unit_test_stream_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_stream_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_turns_SOURCES = tests/unit/test_turns.c tests/unit/unit.h
+tests_unit_test_turns_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_turns_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has sessions of its own in place of daemon/session.c and what sends to them.
 tests_unit_test_watches_SOURCES = tests/unit/test_watches.c tests/unit/unit.h

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_TURNS_H
+#define XENMSG_DAEMON_TURNS_H
+
+/*
+ * Whose turn it is: the daemon's time is divided as its memory is (quota.h), between accounts and not between their programs.
+ *
+ * Work is counted in *units* of about 10 ns, by what it costs and not by how many bytes asked for it (TURNS_COST_*, and constants of
+ * the same kind beside the code that they measure). Whatever others can make the daemon do, and that can wait, is a *task*: the
+ * input of a program or of a peer, a query, a look-up. It waits in the *line* of the account that causes it.
+ *
+ *   idle ──task_due()──▶ due ──its line's turn, and its turn within the line──▶ run() ──▶ idle
+ *                         ▲                                    more to do: task_due() │
+ *                         └───────────────────────────────────────────────────────────┘
+ *
+ * Lines take turns by deficit round robin: a line may work while it has credit; without, it goes to the end and gets TURNS_QUANTUM
+ * more. A task does a bounded piece of its work, counts it by turns_spend(), and calls task_due() again if there is more. What a
+ * piece cost beyond the credit is a debt: the line is passed over until it is paid, for as long as others want their turn. Within
+ * a line, tasks take turns as well. So 60 programs of one user have together the time of one program of another.
+ *
+ * All of it happens in *passes*: one pass of the event loop hears all events, which only make tasks due, and then calls `pass`,
+ * which runs tasks (turns_run()) up to TURNS_PASS units. What is left waits until the loop has heard everybody else again.
+ *
+ * Hence with n lines that have something to do, a task that becomes due in an idle line runs after at most
+ *
+ *   n * (TURNS_QUANTUM + the largest piece) units of others.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct event;
+struct event_base;
+struct task;
+
+#define TURNS_QUANTUM 8192u  /* units: about 80 us */
+#define TURNS_PASS    65536u /* units: how long nobody else is heard */
+
+struct line {
+	struct turns *turns; /* in whose list it is; NULL: in none. An empty line stays there until it would be its turn. */
+	struct task *due;    /* the first one's turn is next */
+	int64_t credit;	     /* below 0: debt */
+	uint64_t idle;	     /* turns.idle when it left the list: a debt of before the last idle moment is forgotten */
+	uint64_t spent;	  /* units, ever */
+	uint64_t longest_wait; /* units that others had between a task's becoming due and its turn, at most */
+	struct line *prev, *next;
+};
+
+struct task {
+	struct turns *turns;
+	struct line *line;
+	void (*run)(struct task *task);
+	bool is_due;
+	uint64_t due_at; /* turns.spent then, less what its own line had */
+	struct task *prev, *next;
+};
+
+struct turns {
+	struct line *lines; /* that have something to do; the first one's turn is next */
+	struct line own;    /* of tasks that nobody pays for */
+	unsigned due;	    /* tasks */
+	int64_t left;	    /* units of this pass */
+	uint64_t idle;	    /* how often nobody had anything to do */
+	uint64_t spent, passes, longest_pass; /* units, ever; passes; units of the longest one */
+	bool asked, in_pass;
+	struct event *event;
+	void (*pass)(void *userdata);
+	void *userdata;
+};
+
+/* `pass` is called once in each pass of the loop in which something is due. -ENOMEM. */
+int turns_init(struct turns *turns, struct event_base *base, void (*pass)(void *userdata), void *userdata);
+void turns_cleanup(struct turns *turns);
+/* A pass is wanted: after the events that the loop has heard already. For what isn't a task, too. */
+void turns_want(struct turns *turns);
+/* Runs the task whose turn it is. False: none is due, or this pass has had its units. */
+bool turns_run(struct turns *turns);
+/* Has this pass had its units? */
+bool turns_are_over(const struct turns *turns);
+/* Counts work that was done for `line` (NULL: for nobody), in a task of its or outside of one. */
+void turns_spend(struct turns *turns, struct line *line, uint64_t units);
+
+/* Not yet due. `line` (account_line() in quota.h) outlives the task; NULL: the daemon's own. */
+void task_init(struct task *task, struct turns *turns, struct line *line, void (*run)(struct task *task));
+/* Its run() is called when it's its turn. Once, however often this was called before. */
+void task_due(struct task *task);
+/* It isn't due any more: before it goes. */
+void task_cancel(struct task *task);
+/* Before a line goes; none of its tasks is due any more. */
+void line_end(struct line *line);
+
+#endif

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Turns: the time of the daemon goes to accounts in equal parts, however many tasks one has and however dear each is, and nobody waits
+ * for longer than turns.h says. */
+#include "tests/unit/unit.h"
+
+#include <stdlib.h>
+
+#include <event2/event.h>
+
+#include "daemon/turns.h"
+
+#define LINES 4
+#define TASKS 60 /* at most, of a line */
+
+struct worker {
+	struct task task;
+	struct world *world;
+	uint64_t cost;	  /* units of each turn */
+	uint64_t to_do;	  /* turns */
+	uint64_t done;
+};
+
+struct world {
+	struct event_base *base;
+	struct turns turns;
+	struct line lines[LINES];
+	struct worker workers[LINES][TASKS];
+	unsigned passes;
+};
+
+static void work(struct task *task)
+{
+	struct worker *worker = (struct worker *)task;
+
+	turns_spend(&worker->world->turns, task->line, worker->cost);
+	worker->done++;
+	if (worker->done < worker->to_do)
+		task_due(task);
+}
+
+static void pass(void *userdata)
+{
+	struct world *world = userdata;
+
+	world->passes++;
+	while (turns_run(&world->turns))
+		;
+}
+
+static int set_up(void **state)
+{
+	struct world *world = calloc(1, sizeof(*world));
+
+	assert_non_null(world);
+	world->base = event_base_new();
+	assert_int_equal(turns_init(&world->turns, world->base, pass, world), 0);
+	*state = world;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct world *world = *state;
+
+	for (unsigned i = 0; i < LINES; i++)
+		line_end(&world->lines[i]);
+	turns_cleanup(&world->turns);
+	event_base_free(world->base);
+	free(world);
+	return 0;
+}
+
+static struct worker *add(struct world *world, unsigned line, unsigned number, uint64_t cost, uint64_t to_do)
+{
+	struct worker *worker = &world->workers[line][number];
+
+	worker->world = world;
+	worker->cost = cost;
+	worker->to_do = to_do;
+	task_init(&worker->task, &world->turns, &world->lines[line], work);
+	task_due(&worker->task);
+	return worker;
+}
+
+static void one_pass(struct world *world)
+{
+	assert_int_not_equal(event_base_loop(world->base, EVLOOP_ONCE | EVLOOP_NONBLOCK), -1);
+}
+
+static void a_task_runs_once_however_often_it_became_due(void **state)
+{
+	struct world *world = *state;
+	struct worker *worker = add(world, 0, 0, 1, 1);
+
+	task_due(&worker->task);
+	task_due(&worker->task);
+	one_pass(world);
+	assert_int_equal(worker->done, 1);
+	one_pass(world);
+	assert_int_equal(worker->done, 1);
+	assert_int_equal(world->turns.due, 0);
+}
+
+static void sixty_tasks_of_one_account_have_the_time_of_one_of_another(void **state)
+{
+	struct world *world = *state;
+	struct worker *other;
+
+	for (unsigned i = 0; i < TASKS; i++)
+		add(world, 0, i, 1000, UINT64_MAX);
+	other = add(world, 1, 0, 1000, UINT64_MAX);
+	for (unsigned i = 0; i < 40; i++)
+		one_pass(world);
+	assert_in_range(other->done * 1000 + TURNS_QUANTUM + 1000, world->lines[0].spent,
+			world->lines[0].spent + 2 * (TURNS_QUANTUM + 1000));
+	for (unsigned i = 1; i < TASKS; i++)
+		assert_in_range(world->workers[0][i].done + 1, world->workers[0][0].done, world->workers[0][0].done + 2);
+	for (unsigned i = 0; i < TASKS; i++)
+		task_cancel(&world->workers[0][i].task);
+	task_cancel(&other->task);
+}
+
+static void who_does_dear_things_gets_no_more_units_than_who_does_cheap_ones(void **state)
+{
+	struct world *world = *state;
+
+	add(world, 0, 0, 20 * TURNS_QUANTUM, UINT64_MAX);
+	add(world, 1, 0, 10, UINT64_MAX);
+	for (unsigned i = 0; i < 100; i++)
+		one_pass(world);
+	assert_in_range(world->lines[0].spent, world->lines[1].spent / 2, world->lines[1].spent + 21 * TURNS_QUANTUM);
+	task_cancel(&world->workers[0][0].task);
+	task_cancel(&world->workers[1][0].task);
+}
+
+static void nobody_waits_longer_than_promised(void **state)
+{
+	struct world *world = *state;
+	const uint64_t largest = 3 * TURNS_QUANTUM;
+
+	for (unsigned i = 0; i < TASKS; i++) {
+		add(world, 0, i, largest, UINT64_MAX);
+		add(world, 1, i, 100, UINT64_MAX);
+	}
+	for (unsigned i = 0; i < 200; i++) {
+		add(world, 2, 0, 50, i + 1);
+		one_pass(world);
+	}
+	assert_int_not_equal(world->lines[2].longest_wait, 0);
+	assert_in_range(world->lines[2].longest_wait, 1, 3 * (TURNS_QUANTUM + largest));
+	for (unsigned i = 0; i < TASKS; i++) {
+		task_cancel(&world->workers[0][i].task);
+		task_cancel(&world->workers[1][i].task);
+	}
+	task_cancel(&world->workers[2][0].task);
+}
+
+static void a_pass_is_bounded_and_the_rest_goes_on_in_the_next_one(void **state)
+{
+	struct world *world = *state;
+	struct worker *worker = add(world, 0, 0, 1000, 10 * TURNS_PASS / 1000);
+
+	one_pass(world);
+	assert_int_equal(worker->done, TURNS_PASS / 1000 + 1);
+	while (worker->done < worker->to_do) {
+		unsigned passes = world->passes;
+
+		one_pass(world);
+		assert_in_range(world->passes, passes, passes + 1);
+	}
+	assert_in_range(world->turns.longest_pass, TURNS_PASS, TURNS_PASS + 1000);
+}
+
+static void a_debt_is_forgotten_when_nobody_waits_for_it(void **state)
+{
+	struct world *world = *state;
+	struct worker *worker = add(world, 0, 0, 100 * TURNS_QUANTUM, 1);
+
+	one_pass(world);
+	one_pass(world);
+	worker->to_do = 2;
+	worker->cost = 1;
+	task_due(&worker->task);
+	assert_int_equal(world->lines[0].credit, TURNS_QUANTUM);
+	one_pass(world);
+	assert_int_equal(worker->done, 2);
+}
+
+static void a_debt_is_kept_by_who_leaves_and_comes_again(void **state)
+{
+	struct world *world = *state;
+	struct worker *dear = add(world, 0, 0, 4 * TURNS_QUANTUM, 1);
+	uint64_t before;
+
+	add(world, 1, 0, 100, UINT64_MAX);
+	one_pass(world);
+	assert_int_equal(dear->done, 1);
+	before = world->lines[1].spent;
+	dear->to_do = 2;
+	task_due(&dear->task);
+	while (dear->done < 2)
+		one_pass(world);
+	assert_in_range(world->lines[1].spent - before, TURNS_QUANTUM, UINT32_MAX);
+	assert_true(world->lines[1].spent >= 3 * TURNS_QUANTUM);
+	task_cancel(&world->workers[1][0].task);
+}
+
+static void a_cancelled_task_does_not_run(void **state)
+{
+	struct world *world = *state;
+	struct worker *first = add(world, 0, 0, 1, 1), *second = add(world, 0, 1, 1, 1);
+
+	task_cancel(&first->task);
+	task_cancel(&first->task);
+	one_pass(world);
+	assert_int_equal(first->done, 0);
+	assert_int_equal(second->done, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_task_runs_once_however_often_it_became_due, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(sixty_tasks_of_one_account_have_the_time_of_one_of_another, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(who_does_dear_things_gets_no_more_units_than_who_does_cheap_ones, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(nobody_waits_longer_than_promised, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_pass_is_bounded_and_the_rest_goes_on_in_the_next_one, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_debt_is_forgotten_when_nobody_waits_for_it, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_debt_is_kept_by_who_leaves_and_comes_again, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_cancelled_task_does_not_run, set_up, tear_down),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
