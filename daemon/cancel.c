@@ -11,6 +11,7 @@
 
 #include "daemon/channel.h"
 #include "daemon/clock.h"
+#include "daemon/cost.h"
 #include "daemon/hop.h"
 #include "daemon/timer.h"
 
@@ -69,7 +70,6 @@ static void on_settle_timeout(int fd, short what, void *userdata)
 		}
 		settle(channel, cancel, ECONNRESET);
 	}
-	relay_flush(channel->relay);
 }
 
 /* Waits for an answer about the message. NULL: too many wait already, or no memory. Asked twice, it is answered once. */
@@ -101,14 +101,25 @@ static int cancel_word(uint32_t *word)
 	return expected == MESSAGE_CANCELLED ? ECANCELED : 0;
 }
 
+/* The word may lie across two pieces of the queue. */
 static int cancel_queued(struct channel_end *out, uint64_t position)
 {
-	uint8_t *queued = out->queue ? evbuffer_pullup(out->queue, (ev_ssize_t)position + 4) : NULL;
+	struct evbuffer_iovec pieces[sizeof(uint32_t)];
 	uint32_t state = MESSAGE_CANCELLED;
+	const uint8_t *from = (const uint8_t *)&state;
+	size_t left = sizeof(state);
+	struct evbuffer_ptr at;
 
-	if (!queued)
+	if (!out->queue || evbuffer_ptr_set(out->queue, &at, position, EVBUFFER_PTR_SET) < 0 ||
+	    evbuffer_peek(out->queue, (ev_ssize_t)left, &at, pieces, sizeof(uint32_t)) < 1)
 		return ECONNRESET;
-	memcpy(queued + position, &state, sizeof(state));
+	for (unsigned i = 0; left > 0; i++) {
+		size_t size = pieces[i].iov_len < left ? pieces[i].iov_len : left;
+
+		memcpy(pieces[i].iov_base, from, size);
+		from += size;
+		left -= size;
+	}
 	return ECANCELED;
 }
 
@@ -147,6 +158,7 @@ int channel_cancel(struct channel_end *end, uint64_t offset)
 {
 	struct channel_end *out = channel_other(end);
 
+	relay_spend(end->channel->relay, end->hop->account, COST_CANCEL);
 	if (channel_is_reset(end) || !out->hop)
 		return 0;
 	if (!end->is_opener || (offset & 7) || offset > end->received ||

@@ -55,6 +55,7 @@ struct channel_end {
 	uint32_t window;
 	struct evbuffer *queue;
 	uint32_t queued_messages;
+	uint32_t newest_handed; /* ledger.h: the entry of what went out last */
 
 	bool fin_in, fin_out, reset_in, reset_out;
 

@@ -248,7 +248,6 @@ static void directory_flush(void *userdata, bool changed)
 
 	if (changed)
 		recheck_channels(daemon);
-	relay_flush(&daemon->relay);
 }
 
 static const char *name_of(void *userdata, uint32_t domid)
@@ -277,7 +276,6 @@ static void peer_presence(void *userdata, uint32_t domid, bool up)
 	watches_domain(daemon->watches, domid, up);
 	if (domid == 0)
 		directory_presence(daemon->directory, up && domain_0_may_see_us(daemon));
-	relay_flush(&daemon->relay);
 }
 
 static void peer_endpoints(void *userdata, uint32_t domid, const char *const *names, unsigned count)
@@ -285,7 +283,6 @@ static void peer_endpoints(void *userdata, uint32_t domid, const char *const *na
 	struct daemon *daemon = userdata;
 
 	watches_endpoints(daemon->watches, domid, names, count);
-	relay_flush(&daemon->relay);
 }
 
 static void peer_connected(void *userdata, uint32_t domid, struct vchan *vchan)

@@ -33,6 +33,7 @@ int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const str
 		.poll_ms = HOP_POLL_FIRST_MS,
 		.stuck = true, /* detached: nothing may wait for it */
 	};
+	task_init(&hop->input, &relay->turns, NULL, hop_on_turn);
 	hop->control = evbuffer_new();
 	hop->stuck_timer = evtimer_new(relay->base, hop_on_stuck, hop);
 	hop->poll_timer = evtimer_new(relay->base, hop_on_poll, hop);
@@ -40,6 +41,12 @@ int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const str
 		return 0;
 	hop_cleanup(hop);
 	return -ENOMEM;
+}
+
+void hop_set_account(struct hop *hop, struct account *account)
+{
+	hop->account = account;
+	task_init(&hop->input, &hop->relay->turns, account_line(account), hop_on_turn);
 }
 
 int hop_attach(struct hop *hop, const struct hop_rings *rings)
@@ -52,6 +59,7 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings)
 		*outlet = (struct outlet){0};
 		r = ring_writer_init(&outlet->writer, &rings->out[i], rings->adopt);
 		outlet->taken_upto = outlet->writer.tail;
+		ledger_init(&outlet->ledger, rings->out[i].size);
 	}
 	if (r < 0)
 		return r;
@@ -63,7 +71,9 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings)
 	hop->in_sequence = hop->out_sequence = 0;
 	hop->in_position = hop->out_position = 0;
 	hop->unreleased = 0;
-	hop->stuck = hop->finishing = hop->taken_pending = hop->look_due = false;
+	hop->missing = 1;
+	hop->finishing = 0;
+	hop->stuck = hop->taken_pending = hop->has_asked = hop->must_not_ask = hop->was_woken = false;
 	hop->attached = true;
 	hop_mark_dirty(hop);
 	return 0;
@@ -81,35 +91,34 @@ void hop_detach(struct hop *hop)
 	hop->attached = false;
 	hop->stuck = true;
 	for (unsigned i = 0; i < hop->outlets; i++) {
-		free(hop->out[i].handed);
+		ledger_free(&hop->out[i].ledger);
 		hop->out[i] = (struct outlet){0};
 	}
 	hop->outlets = 0;
 	hop_stop_waiting(hop);
 	hop_forget_notification(hop);
-	if (hop->is_unfinished) {
-		hop->is_unfinished = false;
-		DL_DELETE2(hop->relay->unfinished, hop, unfinished_prev, unfinished_next);
-	}
+	task_cancel(&hop->input);
+	if (hop->is_awake)
+		DL_DELETE2(hop->relay->awake, hop, awake_prev, awake_next);
+	hop->is_awake = false;
 	evbuffer_drain(hop->control, evbuffer_get_length(hop->control));
 	charge_end(&hop->queued);
 	evtimer_del(hop->poll_timer);
-	hop_resume_waiters(hop);
+	hop_release_waiters(hop);
 }
 
 void hop_reset_channels(struct hop *hop, int error)
 {
 	bool certain = hop->kind == HOP_LOCAL && hop->said_goodbye && (!hop->error || hop->error == -ECONNRESET);
+	struct channel_end *end;
+	uint32_t number = 0;
 
-	for (uint32_t i = 0; i < hop->table_size; i++)
-		if (hop->table[i])
-			channel_lost(hop->table[i], error, !certain);
+	while ((end = hop_next(hop, &number)))
+		channel_lost(end, error, !certain);
 }
 
 void hop_cleanup(struct hop *hop)
 {
-	if (hop->relay->looking == hop)
-		hop->relay->looking = NULL;
 	hop_detach(hop);
 	hop_reset_channels(hop, ECONNRESET);
 	if (hop->is_dirty)
@@ -127,13 +136,16 @@ void hop_cleanup(struct hop *hop)
 	free(hop->refused);
 	hop->refused = NULL;
 	charge_end(&hop->queued);
+	task_cancel(&hop->input);
 	account_unref(hop->account);
 	hop->account = NULL;
+	for (uint32_t i = 0; i < hop->table_pages; i++)
+		free(hop->table[i]);
 	free(hop->table);
 	hop->control = NULL;
 	hop->stuck_timer = hop->poll_timer = NULL;
 	hop->table = NULL;
-	hop->table_size = 0;
+	hop->table_pages = 0;
 }
 
 uint32_t hop_unacknowledged(struct hop *hop)
@@ -145,29 +157,60 @@ uint32_t hop_unacknowledged(struct hop *hop)
 
 /* --- the table of channels ------------------------------------------------------------------------------------------ */
 
+#define TABLE_PAGE 64u /* numbers */
+
 struct channel_end *hop_find(struct hop *hop, uint32_t number)
 {
-	return number < hop->table_size ? hop->table[number] : NULL;
+	uint32_t page = number / TABLE_PAGE;
+
+	return page < hop->table_pages && hop->table[page] ? hop->table[page][number % TABLE_PAGE] : NULL;
+}
+
+struct channel_end *hop_next(const struct hop *hop, uint32_t *number)
+{
+	while (*number / TABLE_PAGE < hop->table_pages) {
+		struct channel_end *end, **page = hop->table[*number / TABLE_PAGE];
+
+		if (!page) {
+			*number = (*number / TABLE_PAGE + 1) * TABLE_PAGE;
+			continue;
+		}
+		end = page[(*number)++ % TABLE_PAGE];
+		if (end)
+			return end;
+	}
+	return NULL;
+}
+
+static int grow_table(struct hop *hop, uint32_t page)
+{
+	uint32_t pages = hop->table_pages ? hop->table_pages : 4;
+	struct channel_end ***grown;
+
+	while (pages <= page)
+		pages *= 2;
+	grown = realloc(hop->table, pages * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	memset(grown + hop->table_pages, 0, (pages - hop->table_pages) * sizeof(*grown));
+	hop->table = grown;
+	hop->table_pages = pages;
+	return 0;
 }
 
 int hop_enter(struct hop *hop, uint32_t number, struct channel_end *end)
 {
-	if (number >= hop->table_size) {
-		uint32_t size = hop->table_size ? hop->table_size : 16;
-		struct channel_end **grown;
+	uint32_t page = number / TABLE_PAGE;
 
-		while (size <= number)
-			size *= 2;
-		grown = realloc(hop->table, size * sizeof(struct channel_end *));
-		if (!grown)
-			return -ENOMEM;
-		memset(grown + hop->table_size, 0, (size - hop->table_size) * sizeof(struct channel_end *));
-		hop->table = grown;
-		hop->table_size = size;
-	}
-	if (hop->table[number])
+	if (page >= hop->table_pages && grow_table(hop, page) < 0)
+		return -ENOMEM;
+	if (!hop->table[page])
+		hop->table[page] = calloc(TABLE_PAGE, sizeof(**hop->table));
+	if (!hop->table[page])
+		return -ENOMEM;
+	if (hop->table[page][number % TABLE_PAGE])
 		return -EPROTO;
-	hop->table[number] = end;
+	hop->table[page][number % TABLE_PAGE] = end;
 	hop->channels++;
 	return 0;
 }
@@ -196,7 +239,7 @@ int hop_number(struct hop *hop, uint32_t *number)
 void hop_remove(struct hop *hop, uint32_t number)
 {
 	if (hop_find(hop, number)) {
-		hop->table[number] = NULL;
+		hop->table[number / TABLE_PAGE][number % TABLE_PAGE] = NULL;
 		hop->channels--;
 	}
 }

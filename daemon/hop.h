@@ -20,18 +20,27 @@
  * in its channels. hop_fail() ends a hop's session from wherever the fault was found; the owner hears of it at the end of
  * the turn, when nothing on the stack uses the hop any more.
  *
- * `struct relay` is one event loop's worth of hops: whoever handles an event calls relay_flush() at its end, which lets
- * everything that was written be seen, notifies who sleeps, and asks for notification where something is left to do. A flush
- * is bounded, since the other ends go on meanwhile: what is left then is for the next turn of the loop.
+ * `struct relay` is one event loop's worth of hops. Whoever handles an event only says what has happened: hop_event() makes a hop's
+ * input due, what has something to be written is marked dirty. All the work is done by one function, relay.c's pass(), in phases:
  *
- * The daemons of other domains are notified at once, on CPUs of their own; programs at the end of the flush, since on one CPU
- * each of them runs at once, and what other domains wait for would wait with us.
+ *   take input of the hop whose turn it is (turns.h), and note what its program has taken
+ *     → write what is there to be written, publish it, notify the links that sleep
+ *     → tell the owners of hops that have failed
+ *     → notify the programs that sleep
+ *   and when no input is due any more: ask to be notified, and look once more before the loop sleeps.
+ *
+ * Output never calls input: where it finds that there is some, or makes room for somebody who waits, it makes that due. A pass is
+ * bounded (TURNS_PASS); what is left then is for the next pass of the loop.
+ *
+ * The daemons of other domains are notified at once, on CPUs of their own; programs after all output, since on one CPU each of them
+ * runs at once, and what other domains wait for would wait with us.
  */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/ledger.h"
 #include "daemon/log.h"
 #include "daemon/quota.h"
 #include "daemon/turns.h"
@@ -49,24 +58,28 @@ struct quota;
 struct relay {
 	struct event_base *base;
 	struct turns turns;
-	struct hop *dirty;	 /* something was written or is to be written */
-	struct hop *failed;	 /* to be told to their owners */
-	struct hop *to_notify;	 /* programs that asked for it */
-	struct channel *ended;	 /* to be freed */
-	struct event *again;	 /* for what was cut short for fairness: hops' input, or a flush */
-	struct hop *unfinished;
-	struct hop *looking; /* whose event is being handled; NULL once it is gone */
-	struct quota *quota; /* NULL: nothing is limited */
+	struct hop *dirty;     /* something was written or is to be written */
+	struct hop *awake;     /* to be asked for notifications before the loop sleeps */
+	struct hop *failed;    /* to be told to their owners */
+	struct hop *to_notify; /* programs that asked for it */
+	struct channel *ended; /* to be freed */
+	struct quota *quota;   /* NULL: nothing is limited */
 	struct log_limit log_limit; /* of what programs do wrong */
 	uint64_t max_message;
-	uint32_t cancel_ms;	 /* how long the next hop may take to say whether it could cancel a message */
-	uint64_t moved;		 /* bytes written in this flush */
-	bool flushing;
+	uint32_t cancel_ms; /* how long the next hop may take to say whether it could cancel a message */
+	bool woken;	    /* one of those awake was notified by its program: it is let go on before it is asked for more */
 };
 
 int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message);
+/* What was made due and marked goes on in this pass of the loop. Everything that does so calls this itself. */
 void relay_flush(struct relay *relay);
+/* A pass now: for who can't wait for the loop. */
+void relay_pass(struct relay *relay);
+/* Is there something for the next pass? */
+bool relay_is_busy(const struct relay *relay);
 void relay_cleanup(struct relay *relay);
+/* Counts work that `account` has caused (NULL: nobody). */
+void relay_spend(struct relay *relay, struct account *account, uint64_t units);
 
 enum hop_kind {
 	HOP_LOCAL,
@@ -79,18 +92,14 @@ struct hop_ops {
 	int (*control)(void *owner, const struct frame_header *header, const uint8_t *payload);
 	/* OPEN of `number`, already entered in the table with a channel that has only this end. As above. */
 	int (*open)(void *owner, struct channel *channel, const struct frame_open *open);
-	/* The other end asked to be woken. */
+	/* The other end asked to be woken. Must not block, whatever the other end does. */
 	void (*notify)(void *owner);
+	/* NULL, or brings in more input, as far as there is room: called when it's the hop's turn. True: there may be more. */
+	bool (*refill)(void *owner);
+	/* NULL, or: its turn is over. `took_in`: input was taken in; `more`: there is more, for which it will be its turn again. */
+	void (*after_turn)(void *owner, bool took_in, bool more);
 	/* The session is over because of `error` (negative); `why` says what the other end did. Detach or free the hop. */
 	void (*failed)(void *owner, int error, const char *why);
-};
-
-/* Where in an outlet's ring which bytes of a channel's stream lie. */
-struct handed {
-	struct channel_end *end;
-	uint64_t offset;   /* in the stream, of the first byte */
-	uint32_t position; /* in the ring, of the first byte of payload */
-	uint32_t length;
 };
 
 /* One ring out, and the DATA frame that is being filled in it. */
@@ -100,9 +109,8 @@ struct outlet {
 	uint32_t filling_at;	     /* position of its header */
 	uint32_t filling_length;
 	uint32_t filling_messages;
-	struct handed *handed; /* circular; only where releasing means taking */
-	uint32_t handed_first, handed_count, handed_room;
-	uint32_t wanted;     /* bytes of space that the next thing to write lacks; 0: nothing does */
+	struct ledger ledger; /* only where releasing means taking */
+	uint32_t wanted;      /* bytes of space that the next thing to write lacks; 0: nothing does */
 	uint32_t taken_upto; /* what the program had released at the last snapshot */
 };
 
@@ -124,12 +132,15 @@ struct hop {
 	bool release_means_taken; /* else the other end reports by CREDIT */
 	bool data_apart;	  /* all DATA goes to the second outlet, not only that of deliveries */
 	bool stuck;		  /* has been full for long: what is for it is spilled */
-	bool is_dirty, has_failed, is_unfinished, is_to_notify;
-	bool looks_again; /* who calls hop_event() does so once more before it sleeps: no request is needed yet */
-	bool look_due;	  /* its request was taken back: it is looked at, and armed, before this turn ends */
-	bool resuming;	 /* those who waited come first */
-	bool said_goodbye; /* a program that took its leave: it has told what it took, and takes no more */
-	bool finishing;	 /* the program has gone: its input waits for nobody */
+	bool is_dirty, is_awake, has_failed, is_to_notify;
+	bool has_asked;	    /* for a notification of input, which hasn't come yet */
+	bool must_not_ask;  /* its owner looks by itself (hop_dont_ask) */
+	bool has_moved;	    /* in this turn, input has gone on */
+	bool was_woken;	    /* by its program, which is let go on before we ask for more */
+	bool said_goodbye;  /* a program that took its leave: it has told what it took, and takes no more */
+	unsigned finishing; /* the other end has gone: its input waits for nobody, and so often what it took is still to be noted */
+	int finish_error;   /* how it ends then */
+	char finish_why[160];
 	/* A program sends the RESET of a channel before it releases bytes of it that weren't taken. So what it had released
 	 * (taken_upto) counts only once all that it had sent by then has been read. */
 	bool taken_pending;
@@ -141,10 +152,11 @@ struct hop {
 	uint32_t in_sequence, out_sequence;
 	uint64_t in_position, out_position; /* bytes of frames in this session */
 	uint32_t unreleased;
-	int64_t budget; /* bytes of input that this turn takes at most; requests lower it */
+	uint32_t missing;  /* bytes that must be there before it's worth looking again */
+	struct task input; /* due: there may be some */
 
-	struct channel_end **table; /* by number */
-	uint32_t table_size;
+	struct channel_end ***table; /* by number, in pages, so that a high one costs no more than a low one */
+	uint32_t table_pages;
 	uint32_t parity;	    /* of the numbers that we give out */
 	uint32_t next_number;
 	uint32_t channels, channels_max;
@@ -156,7 +168,9 @@ struct hop {
 	struct evbuffer *control;    /* frames of the session itself */
 	struct charge queued;	     /* of the account, for what waits in `control` beyond what everybody may let wait */
 	struct hop *blocked_on;	     /* our input waits for that hop's output */
-	struct hop *waiters;	     /* hops whose input waits for our output */
+	struct hop *waiters;	     /* hops whose input waits for our output; the first one's turn is next */
+	struct hop *granted;	     /* the one of them that goes on now, before all others */
+	struct hop *granted_by;	     /* who lets us go on */
 	struct event *stuck_timer;   /* runs while somebody waits */
 	uint64_t stuck_from;	     /* out_position when it was started */
 	struct event *poll_timer;    /* looks what a program has taken that doesn't wake us */
@@ -166,13 +180,15 @@ struct hop {
 	char why[160];
 	struct hop_stats tx, rx;
 
-	struct hop *dirty_prev, *dirty_next, *failed_next, *unfinished_prev, *unfinished_next;
+	struct hop *dirty_prev, *dirty_next, *failed_next, *awake_prev, *awake_next;
 	struct hop *waiter_prev, *waiter_next;
 	struct hop *notify_prev, *notify_next;
 };
 
 int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_ops *ops, void *owner,
 	     uint32_t parity, uint32_t channels_max);
+/* Who pays for what comes in here: takes over the reference. Before it is attached. */
+void hop_set_account(struct hop *hop, struct account *account);
 /* Resets every channel (see hop_reset_channels) and frees what the hop holds. */
 void hop_cleanup(struct hop *hop);
 
@@ -190,15 +206,18 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings);
 /* Takes the rings away. What was in the channels' queues stays there. */
 void hop_detach(struct hop *hop);
 
-/* The other end notified, or may have moved: takes in what is there, notes what was taken, lets waiting output go on. */
+/* The other end notified, or may have moved: takes in what is there, notes what was taken, lets waiting output go on; all that when
+ * it's the hop's turn. */
 void hop_event(struct hop *hop);
 /* The same without a notification: one may have been lost. */
 void hop_look(struct hop *hop);
-/* Until then the other end needn't notify us of what it writes: we find it by hop_has_input(). */
+/* The same after a program's own notification: it may have more to say, and is let do so before we ask for the next one. */
+void hop_woken(struct hop *hop);
+/* Until the next hop_event() or hop_look() the other end needn't notify us of what it writes: we find it by hop_has_input(). */
 void hop_dont_ask(struct hop *hop);
 bool hop_has_input(struct hop *hop);
-/* The other end has gone: takes in all that it wrote, and notes what it had taken, before its session ends. */
-void hop_finish(struct hop *hop);
+/* The other end has gone: takes in all that it has written, and notes what it had taken; then the session ends as by hop_fail(). */
+void hop_finish(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Sends a frame of the session itself (not about a channel), or queues it. -ENOBUFS if the other end has let too many pile up. */
 int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length);
 /* Frames of hop_send() wait for room. */
@@ -217,8 +236,11 @@ void hop_reset_channels(struct hop *hop, int error);
 /* Bytes that were sent to the other end and that it hasn't taken out of the ring. */
 uint32_t hop_unacknowledged(struct hop *hop);
 
-/* For channel.c */
 struct channel_end *hop_find(struct hop *hop, uint32_t number);
+/* The channel with the lowest number that isn't below *number, and puts *number behind it. NULL: there is none. */
+struct channel_end *hop_next(const struct hop *hop, uint32_t *number);
+
+/* For channel.c */
 int hop_enter(struct hop *hop, uint32_t number, struct channel_end *end);
 /* A free number of our parity; -ENOBUFS. */
 int hop_number(struct hop *hop, uint32_t *number);

@@ -3,6 +3,8 @@
 /* What comes in at a hop: frames, and what a program has taken of its own. */
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,32 +13,43 @@
 
 #include "daemon/cancel.h"
 #include "daemon/channel.h"
+#include "daemon/cost.h"
 #include "daemon/hop.h"
 #include "daemon/hop_internal.h"
 #include "daemon/timer.h"
 
 #define CHUNK	       32768u	/* bytes after which the other side gets to see, or gets back, what was done */
-#define INPUT_BUDGET   262144u	/* bytes of one hop's input in a turn */
+#define PIECE_UNITS    2048u	/* of work, and then it's the turn of the account's other programs: 256 KiB of large frames */
 #define SMALL	       1024u	/* a payload that is worth a shorter way */
-#define REQUEST_COST   65536u	/* of it takes a request: 24 bytes may ask for much work */
 #define STUCK_MS       10
 #define STUCK_BYTES    16384u	/* less than this in that time: stuck */
 #define POLL_LAST_MS   1024
 
 /* --- what a program has taken --------------------------------------------------------------------------------------- */
 
-static void snapshot_taken(struct hop *hop)
-{
-	if (!hop->release_means_taken || hop->taken_pending)
-		return;
-	for (unsigned i = 0; i < hop->outlets; i++) {
-		struct outlet *outlet = &hop->out[i];
+/* Has this turn had its part? Counted is all that the input has caused, whoever pays for it. */
+struct piece {
+	const struct turns *turns;
+	uint64_t start;
+};
 
-		if (ring_writer_unread(&outlet->writer) < 0)
-			hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
-		else
-			outlet->taken_upto = outlet->writer.tail;
-	}
+static struct piece piece_begin(const struct hop *hop)
+{
+	return (struct piece){&hop->relay->turns, hop->relay->turns.spent};
+}
+
+static bool piece_is_over(const struct piece *piece)
+{
+	return piece->turns->spent - piece->start >= PIECE_UNITS;
+}
+
+static void spend(struct hop *hop, uint64_t units)
+{
+	relay_spend(hop->relay, hop->account, units);
+}
+
+static void mark_input(struct hop *hop)
+{
 	/* Only now: a RESET was sent before the release that we have just seen. */
 	if (ring_reader_ready(&hop->in, UINT32_MAX) < 0)
 		hop_fail(hop, -EPROTO, "impossible producer index in the ring");
@@ -44,39 +57,56 @@ static void snapshot_taken(struct hop *hop)
 	hop->taken_pending = true;
 }
 
-static void apply_taken(struct hop *hop)
+static void snapshot_taken(struct hop *hop)
 {
-	bool progress = false;
-
-	hop->taken_pending = false;
-	for (unsigned i = 0; i < hop->outlets; i++) {
+	if (hop->taken_pending || !(hop->release_means_taken || hop->finishing))
+		return;
+	for (unsigned i = 0; hop->release_means_taken && i < hop->outlets; i++) {
 		struct outlet *outlet = &hop->out[i];
 
-		while (outlet->handed_count) {
-			const struct handed handed = outlet->handed[outlet->handed_first];
-			int32_t past = (int32_t)(outlet->taken_upto - handed.position);
-			uint32_t taken = past > 0 && (uint32_t)past < handed.length ? (uint32_t)past : handed.length;
-
-			if (past <= 0)
-				break;
-			progress = true;
-			if (handed.end)
-				channel_taken(handed.end, handed.offset + taken);
-			if (taken < handed.length)
-				break;
-			outlet->handed_first = (outlet->handed_first + 1) & (outlet->handed_room - 1);
-			outlet->handed_count--;
-		}
+		if (ring_writer_unread(&outlet->writer) < 0)
+			hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
+		else
+			outlet->taken_upto = outlet->writer.tail;
 	}
-	if (progress)
-		hop->poll_ms = HOP_POLL_FIRST_MS;
+	mark_input(hop);
 }
 
-/* Input, and with it what the program had released before. */
-void hop_take_in(struct hop *hop)
+/* Counts what was taken out of one ring. False: there is more, this piece is over. */
+static bool count_taken(struct hop *hop, struct outlet *outlet, const struct piece *piece)
 {
-	snapshot_taken(hop);
-	hop_input(hop);
+	bool was_full = ledger_is_full(&outlet->ledger);
+	struct handed *handed;
+
+	while ((handed = ledger_front(&outlet->ledger))) {
+		int32_t past = (int32_t)(outlet->taken_upto - handed->position);
+		uint32_t taken = past > 0 && (uint32_t)past < handed->length ? (uint32_t)past : handed->length;
+
+		if (past <= 0)
+			break;
+		if (piece_is_over(piece))
+			return false;
+		hop->poll_ms = HOP_POLL_FIRST_MS;
+		relay_spend(hop->relay, handed->end ? handed->end->channel->charge.account : hop->account, COST_TAKEN);
+		if (handed->end)
+			channel_taken(handed->end, handed->offset + taken);
+		if (taken < handed->length)
+			break;
+		ledger_pop(&outlet->ledger);
+	}
+	if (was_full && !ledger_is_full(&outlet->ledger))
+		hop_mark_dirty(hop);
+	return true;
+}
+
+/* When all has been read that the program had sent before it released what the snapshot says. False: goes on in the next turn. */
+static bool apply_taken(struct hop *hop, const struct piece *piece)
+{
+	for (unsigned i = 0; hop->release_means_taken && i < hop->outlets; i++)
+		if (!count_taken(hop, &hop->out[i], piece))
+			return false;
+	hop->taken_pending = false;
+	return true;
 }
 
 void hop_on_poll(int fd, short what, void *userdata)
@@ -87,13 +117,14 @@ void hop_on_poll(int fd, short what, void *userdata)
 	(void)what;
 	if (hop->poll_ms < POLL_LAST_MS)
 		hop->poll_ms *= 2;
-	hop_event(hop);
-	relay_flush(hop->relay);
+	hop_look(hop);
 }
 
 int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, uint32_t **word)
 {
 	struct outlet *outlet = hop_outlet(hop, end);
+	const struct handed *handed;
+	uint32_t position;
 
 	if (!hop->attached || hop->has_failed)
 		return -ENOENT;
@@ -102,22 +133,17 @@ int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, u
 		hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
 		return -ENOENT;
 	}
-	for (uint32_t i = 0; i < outlet->handed_count; i++) {
-		const struct handed *handed =
-			&outlet->handed[(outlet->handed_first + i) & (outlet->handed_room - 1)];
-		uint32_t position = handed->position + (uint32_t)(offset - handed->offset);
-
-		if (handed->end != end || offset < handed->offset || offset - handed->offset + 4 > handed->length)
-			continue;
-		if (position & 3)
-			return -ENOENT; /* its sender doesn't send whole words */
-		/* What was released may have been overwritten by us, though it isn't yet counted as taken. */
-		if ((int32_t)(position - outlet->writer.tail) < 0)
-			return -EALREADY;
-		*word = ring_writer_word(&outlet->writer, position);
-		return 0;
-	}
-	return -ENOENT;
+	handed = ledger_find(&outlet->ledger, end, offset);
+	if (!handed || offset - handed->offset + 4 > handed->length)
+		return -ENOENT;
+	position = handed->position + (uint32_t)(offset - handed->offset);
+	if (position & 3)
+		return -ENOENT; /* its sender doesn't send whole words */
+	/* What was released may have been overwritten by us, though it isn't yet counted as taken. */
+	if ((int32_t)(position - outlet->writer.tail) < 0)
+		return -EALREADY;
+	*word = ring_writer_word(&outlet->writer, position);
+	return 0;
 }
 
 void hop_forget_end(struct hop *hop, struct channel_end *end)
@@ -127,13 +153,8 @@ void hop_forget_end(struct hop *hop, struct channel_end *end)
 
 		if (outlet->filling == end)
 			hop_close_frame(hop, outlet);
-		for (uint32_t k = 0; k < outlet->handed_count; k++) {
-			struct handed *handed =
-				&outlet->handed[(outlet->handed_first + k) & (outlet->handed_room - 1)];
-
-			if (handed->end == end)
-				handed->end = NULL;
-		}
+		if (hop->release_means_taken)
+			spend(hop, ledger_forget(&outlet->ledger, end));
 	}
 }
 
@@ -158,21 +179,35 @@ void hop_on_stuck(int fd, short what, void *userdata)
 		return;
 	}
 	hop->stuck = true;
-	hop_resume_waiters(hop);
+	hop_release_waiters(hop);
 	hop_mark_dirty(hop);
-	relay_flush(hop->relay);
 }
 
 static void wait_for(struct hop *hop, struct hop *output)
 {
 	hop->blocked_on = output;
-	DL_APPEND2(output->waiters, hop, waiter_prev, waiter_next);
+	/* Who was let go on and found no room stays the first. */
+	if (hop->granted_by == output && !hop->has_moved)
+		DL_PREPEND2(output->waiters, hop, waiter_prev, waiter_next);
+	else
+		DL_APPEND2(output->waiters, hop, waiter_prev, waiter_next);
 	watch_stuck(output);
 	hop_mark_dirty(output); /* so that it asks for space */
 }
 
+void hop_end_grant(struct hop *hop)
+{
+	struct hop *output = hop->granted_by;
+
+	if (!output)
+		return;
+	hop->granted_by = output->granted = NULL;
+	hop_mark_dirty(output); /* which lets the next one go on */
+}
+
 void hop_stop_waiting(struct hop *hop)
 {
+	hop_end_grant(hop);
 	if (!hop->blocked_on)
 		return;
 	DL_DELETE2(hop->blocked_on->waiters, hop, waiter_prev, waiter_next);
@@ -182,20 +217,12 @@ void hop_stop_waiting(struct hop *hop)
 /* The program uses the number of a channel again: it had released the last of it before, though we haven't come to count that. */
 static void count_released(struct hop *hop, struct channel_end *end)
 {
-	for (unsigned i = 0; i < hop->outlets; i++) {
-		struct outlet *outlet = &hop->out[i];
+	struct outlet *outlet = hop_outlet(hop, end);
 
-		if (ring_writer_unread(&outlet->writer) < 0)
-			hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
-		for (uint32_t k = 0; k < outlet->handed_count; k++) {
-			const struct handed *handed =
-				&outlet->handed[(outlet->handed_first + k) & (outlet->handed_room - 1)];
-
-			if (handed->end == end &&
-			    (int32_t)(outlet->writer.tail - handed->position) >= (int32_t)handed->length)
-				channel_taken(end, handed->offset + handed->length);
-		}
-	}
+	if (ring_writer_unread(&outlet->writer) < 0)
+		hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
+	else
+		channel_taken(end, ledger_released(&outlet->ledger, end, outlet->writer.tail));
 	channel_check_ended(end);
 }
 
@@ -230,6 +257,7 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 		return -EPROTO;
 	if (open.kind < CHANNEL_MESSAGE || open.kind > CHANNEL_STREAM)
 		return -EPROTO;
+	spend(hop, COST_OPEN);
 	if (hop->release_means_taken && hop_find(hop, header->channel))
 		count_released(hop, hop_find(hop, header->channel));
 	r = channel_new(hop, header->channel, open.kind, &open.identity, &channel);
@@ -294,6 +322,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	struct channel_end *end;
 
 	ring_reader_copy(&hop->in, FRAME_HEADER_SIZE, payload, header->length);
+	spend(hop, COST_CONTROL + COST_BYTES(header->length));
 	switch (header->type) {
 	case FRAME_OPEN:
 		return take_open(hop, header, payload);
@@ -317,7 +346,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 		if (header->type >= FRAME_OPTIONAL)
 			return 0;
 		if (hop->kind == HOP_LOCAL)
-			hop->budget -= REQUEST_COST;
+			spend(hop, COST_REQUEST);
 		return hop->ops->control(hop->owner, header, payload);
 	}
 }
@@ -338,7 +367,10 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 			 header->messages, hop->kind == HOP_LOCAL && !hop->finishing);
 	if (r < 0)
 		return r;
+	if (r > 0)
+		hop->has_moved = true;
 	hop->in_progress += (uint32_t)r;
+	spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
 	if (hop->in_progress < header->length)
 		wait_for(hop, channel_other(end)->hop);
 	return (int)hop->in_progress;
@@ -362,6 +394,7 @@ static void finish_frame(struct hop *hop, const struct frame_header *header)
 	hop->in_sequence++;
 	hop->in_position += total;
 	hop->unreleased += total;
+	hop->has_moved = true;
 	hop->rx.frames++;
 	hop->rx.bytes += total;
 	if (header->type == FRAME_DATA)
@@ -372,6 +405,7 @@ static void finish_frame(struct hop *hop, const struct frame_header *header)
 static void take_run(struct hop *hop, uint32_t number)
 {
 	struct channel_end *end = hop_find(hop, number);
+	unsigned count = 0;
 
 	while (end && hop->unreleased < CHUNK) {
 		int ready = ring_reader_ready(&hop->in, FRAME_HEADER_SIZE + SMALL);
@@ -388,7 +422,9 @@ static void take_run(struct hop *hop, uint32_t number)
 		    !channel_append(end, pieces[0].iov_base, header.length, header.messages))
 			break;
 		finish_frame(hop, &header);
+		count++;
 	}
+	spend(hop, count * COST_FRAME);
 }
 
 /* Deals with the frame at the head of the ring. 1: dealt with; 0: there is none, or it waits; below zero: failed. */
@@ -454,60 +490,110 @@ static int take_next(struct hop *hop, uint32_t *missing)
 	return 1;
 }
 
-static void read_frames(struct hop *hop)
+bool hop_ask_for_input(struct hop *hop)
 {
-	uint64_t start = hop->in_position;
-	uint32_t missing = 1;
 	int r;
 
-	hop->budget = INPUT_BUDGET;
+	if (hop->has_asked || hop->must_not_ask || hop->blocked_on)
+		return false;
+	r = ring_reader_arm(&hop->in, hop->missing);
+	if (r < 0)
+		hop_fail(hop, -EPROTO, "impossible producer index in the ring");
+	hop->has_asked = r == 0;
+	return r > 0;
+}
+
+/* True: there may be more, but this piece is over. False: all was read, or it waits, or the session is over. */
+static bool read_frames(struct hop *hop, const struct piece *piece)
+{
+	int r = 0;
+
+	hop->missing = 1;
 	while (hop->attached && !hop->has_failed && !hop->blocked_on) {
-		r = take_next(hop, &missing);
-		if (r < 0)
+		r = take_next(hop, &hop->missing);
+		/* More may come while we look: the longer we read on, the less often those are woken who get it. */
+		if (r == 0 && !hop->blocked_on && !hop->was_woken) {
+			give_back(hop);
+			if (hop_ask_for_input(hop))
+				continue;
+		}
+		if (r <= 0)
 			break;
 		if (hop->unreleased >= CHUNK)
 			give_back(hop);
-		if (r > 0 && (int64_t)(hop->in_position - start) >= hop->budget) {
-			hop_mark_unfinished(hop);
+		if (piece_is_over(piece))
 			break;
-		}
-		if (r > 0 || hop->blocked_on || !hop->attached)
-			continue;
-		give_back(hop);
-		if (hop->looks_again)
-			return;
-		r = ring_reader_arm(&hop->in, missing);
-		if (r < 0)
-			hop_fail(hop, -EPROTO, "impossible producer index in the ring");
-		if (r <= 0)
-			return;
 	}
 	if (hop->attached && !hop->has_failed)
 		give_back(hop);
+	return r > 0 && hop->attached && !hop->has_failed && !hop->blocked_on;
 }
 
-void hop_input(struct hop *hop)
+static bool has_reached_mark(const struct hop *hop)
 {
-	hop->look_due = false;
-	read_frames(hop);
-	if (!hop->attached || hop->has_failed || !hop->taken_pending || (int32_t)(hop->in.tail - hop->taken_mark) < 0)
+	return (int32_t)(hop->in.tail - hop->taken_mark) >= 0;
+}
+
+/* The other end has gone, and what it left up to the mark is dealt with (an incomplete frame at its end never will be). */
+static void go_on_finishing(struct hop *hop)
+{
+	if (--hop->finishing == 0)
+		hop_fail(hop, hop->finish_error, "%s", hop->finish_why);
+	else
+		hop_due(hop);
+}
+
+void hop_on_turn(struct task *task)
+{
+	struct hop *hop = (struct hop *)((char *)task - offsetof(struct hop, input));
+	struct piece piece = piece_begin(hop);
+	uint64_t position = hop->in_position;
+	bool more, may_refill;
+
+	if (!hop->attached || hop->has_failed)
 		return;
-	apply_taken(hop);
-	hop_mark_dirty(hop); /* it may have taken more since */
+	hop->has_moved = false;
+	may_refill = hop->ops->refill && hop->ops->refill(hop->owner);
+	snapshot_taken(hop);
+	more = read_frames(hop, &piece);
+	if (hop->attached && !hop->has_failed && hop->ops->after_turn)
+		hop->ops->after_turn(hop->owner, hop->in_position != position, more);
+	if (!hop->attached || hop->has_failed)
+		return;
+	hop_end_grant(hop);
+	if (hop->taken_pending && (has_reached_mark(hop) || (hop->finishing && !more))) {
+		if (!apply_taken(hop, &piece))
+			more = true;
+		else if (hop->finishing)
+			go_on_finishing(hop);
+	}
+	if (more || (may_refill && !hop->blocked_on))
+		hop_due(hop);
+	if (hop->waiters || hop_has_output(hop))
+		hop_mark_dirty(hop); /* there may be room now */
+	hop_mark_awake(hop);
+}
+
+void hop_due(struct hop *hop)
+{
+	task_due(&hop->input);
 }
 
 void hop_look(struct hop *hop)
 {
 	if (!hop->attached || hop->has_failed)
 		return;
-	hop_take_in(hop);
-	hop_mark_dirty(hop);
+	hop->has_asked = hop->must_not_ask = false;
+	hop_due(hop);
 }
 
 void hop_dont_ask(struct hop *hop)
 {
-	if (hop->attached)
-		ring_reader_disarm(&hop->in);
+	if (!hop->attached)
+		return;
+	hop->must_not_ask = true;
+	hop->has_asked = false;
+	ring_reader_disarm(&hop->in);
 }
 
 /* What is impossible is for hop_look() to find, too. */
@@ -523,21 +609,25 @@ void hop_event(struct hop *hop)
 	hop_look(hop);
 }
 
-void hop_finish(struct hop *hop)
+void hop_woken(struct hop *hop)
 {
-	hop->finishing = true;
-	/* Twice: the snapshot of an earlier turn may be pending, and a new one can only be made behind it. */
-	for (int i = 0; i < 2 && hop->attached && !hop->has_failed; i++) {
-		uint32_t mark, before;
+	hop_event(hop);
+	hop->was_woken = hop->relay->woken = true;
+	hop_mark_awake(hop);
+}
 
-		hop_stop_waiting(hop);
-		snapshot_taken(hop);
-		if (ring_reader_ready(&hop->in, UINT32_MAX) < 0)
-			hop_fail(hop, -EPROTO, "impossible producer index in the ring");
-		mark = hop->in.head;
-		do {
-			before = hop->in.tail;
-			hop_input(hop);
-		} while (hop->attached && !hop->has_failed && hop->in.tail != before && (int32_t)(hop->in.tail - mark) < 0);
-	}
+void hop_finish(struct hop *hop, int error, const char *format, ...)
+{
+	va_list args;
+
+	if (!hop->attached || hop->has_failed || hop->finishing)
+		return;
+	hop->finish_error = error;
+	va_start(args, format);
+	vsnprintf(hop->finish_why, sizeof(hop->finish_why), format, args);
+	va_end(args);
+	/* Twice, if the snapshot of an earlier turn is pending: a new one can only be made behind it. */
+	hop->finishing = hop->taken_pending ? 2 : 1;
+	hop_stop_waiting(hop);
+	hop_look(hop);
 }

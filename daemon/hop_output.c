@@ -17,6 +17,7 @@
 #include <utlist.h>
 
 #include "daemon/channel.h"
+#include "daemon/cost.h"
 #include "daemon/hop.h"
 #include "daemon/hop_internal.h"
 #include "daemon/timer.h"
@@ -27,28 +28,7 @@
 #define PIECE_MIN      256u	/* a longer payload isn't cut into pieces smaller than this */
 #define CONTROL_MAX    4194304u /* bytes of session frames that may wait for a reader */
 #define CONTROL_FREE   262144u	/* of these, what is charged to nobody, and the step in which the rest is; larger than a frame */
-#define EMIT_TURNS     8	/* of one hop at a time, while the other end makes room at the same time */
 #define EMIT_FRAME_MAX frame_size(FRAME_SMALL_MAX)
-
-static void handed_push(struct hop *hop, struct outlet *outlet, const struct handed *handed)
-{
-	if (outlet->handed_count == outlet->handed_room) {
-		uint32_t room = outlet->handed_room ? outlet->handed_room * 2 : 64;
-		struct handed *grown = calloc(room, sizeof(*grown));
-
-		if (!grown) {
-			hop_fail(hop, -ENOMEM, "out of memory");
-			return;
-		}
-		for (uint32_t i = 0; i < outlet->handed_count; i++)
-			grown[i] = outlet->handed[(outlet->handed_first + i) & (outlet->handed_room - 1)];
-		free(outlet->handed);
-		outlet->handed = grown;
-		outlet->handed_room = room;
-		outlet->handed_first = 0;
-	}
-	outlet->handed[(outlet->handed_first + outlet->handed_count++) & (outlet->handed_room - 1)] = *handed;
-}
 
 static void count_frame(struct hop *hop, uint32_t size)
 {
@@ -76,14 +56,9 @@ void hop_close_frame(struct hop *hop, struct outlet *outlet)
 	ring_writer_put(&outlet->writer, zeros, -length & 7u);
 	frame_header_encode(&header, encoded);
 	ring_writer_patch(&outlet->writer, outlet->filling_at, encoded, FRAME_HEADER_SIZE);
-	if (hop->release_means_taken)
-		handed_push(hop, outlet,
-			    &(struct handed){
-				    .end = outlet->filling,
-				    .offset = outlet->filling->sent - length,
-				    .position = outlet->filling_at + FRAME_HEADER_SIZE,
-				    .length = length,
-			    });
+	if (hop->release_means_taken && ledger_push(&outlet->ledger, outlet->filling, outlet->filling->sent - length,
+						    outlet->filling_at + FRAME_HEADER_SIZE, length) < 0)
+		hop_fail(hop, -ENOMEM, "out of memory");
 	hop->tx.messages += outlet->filling_messages;
 	count_frame(hop, frame_size(length));
 	outlet->filling = NULL;
@@ -118,9 +93,9 @@ static bool space_for(struct hop *hop, struct outlet *outlet, uint32_t size)
 	return false;
 }
 
-/* A whole frame that isn't DATA, into the main ring. The caller has seen that there is space. */
-static void put_frame(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
-		      uint32_t length)
+/* A whole frame that isn't DATA, into the main ring, because of `account`. The caller has seen that there is space. */
+static void put_frame(struct hop *hop, struct account *account, uint8_t type, uint8_t flags, uint32_t channel,
+		      const void *payload, uint32_t length)
 {
 	static const uint8_t zeros[8];
 	struct outlet *outlet = &hop->out[OUTLET_MAIN];
@@ -128,6 +103,7 @@ static void put_frame(struct hop *hop, uint8_t type, uint8_t flags, uint32_t cha
 	uint8_t encoded[FRAME_HEADER_SIZE];
 
 	hop_close_frame(hop, outlet);
+	relay_spend(hop->relay, account, COST_CONTROL + COST_BYTES(length));
 	if (hop->kind == HOP_LINK)
 		header.sequence = hop->out_sequence;
 	frame_header_encode(&header, encoded);
@@ -162,7 +138,7 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	 * memory for each. A program's answers do wait, so that it is seen whether it reads them. */
 	if (hop->kind == HOP_LINK && hop->attached && !hop_has_unsent(hop) &&
 	    space_for(hop, &hop->out[OUTLET_MAIN], frame_size(length))) {
-		put_frame(hop, type, flags, channel, payload, length);
+		put_frame(hop, hop->account, type, flags, channel, payload, length);
 		hop_mark_dirty(hop);
 		return 0;
 	}
@@ -180,7 +156,7 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 void hop_farewell(struct hop *hop, const void *payload, uint32_t length)
 {
 	if (space_for(hop, &hop->out[OUTLET_MAIN], frame_size(length)))
-		put_frame(hop, FRAME_GOODBYE, 0, 0, payload, length);
+		put_frame(hop, hop->account, FRAME_GOODBYE, 0, 0, payload, length);
 	publish_all(hop);
 }
 
@@ -192,6 +168,9 @@ static bool emit_control(struct hop *hop)
 	while (evbuffer_get_length(hop->control)) {
 		uint32_t padded;
 
+		if (turns_are_over(&hop->relay->turns))
+			return false;
+
 		evbuffer_copyout(hop->control, encoded, FRAME_HEADER_SIZE);
 		if (frame_header_decode(encoded, &header) < 0) {
 			hop_fail(hop, -EIO, "internal: bad frame in the queue");
@@ -202,7 +181,7 @@ static bool emit_control(struct hop *hop)
 		padded = frame_size(header.length) - FRAME_HEADER_SIZE;
 		evbuffer_drain(hop->control, FRAME_HEADER_SIZE);
 		evbuffer_remove(hop->control, payload, padded);
-		put_frame(hop, header.type, header.flags, header.channel, payload, header.length);
+		put_frame(hop, hop->account, header.type, header.flags, header.channel, payload, header.length);
 	}
 	charge_end(&hop->queued);
 	return true;
@@ -216,11 +195,11 @@ static bool emit_urgent(struct hop *hop)
 		struct channel_frame frame;
 
 		for (;;) {
-			if (!space_for(hop, &hop->out[OUTLET_MAIN], EMIT_FRAME_MAX))
+			if (turns_are_over(&hop->relay->turns) || !space_for(hop, &hop->out[OUTLET_MAIN], EMIT_FRAME_MAX))
 				return false;
 			if (!channel_next_control(end, &frame))
 				break;
-			put_frame(hop, frame.type, 0, end->number, frame.payload, frame.length);
+			put_frame(hop, end->channel->charge.account, frame.type, 0, end->number, frame.payload, frame.length);
 		}
 		end->in_urgent = false;
 		DL_DELETE2(hop->urgent, end, urgent_prev, urgent_next);
@@ -255,6 +234,8 @@ static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const str
 
 		if (outlet->filling != end || (outlet->filling_length & 7) || outlet->filling_length >= FRAME_PAYLOAD_MAX) {
 			hop_close_frame(hop, outlet);
+			if (hop->release_means_taken && ledger_is_full(&outlet->ledger))
+				break; /* what is taken makes room in it */
 			if (left < smallest)
 				smallest = left;
 			if (!space_for(hop, outlet, FRAME_HEADER_SIZE + ((smallest + 7u) & ~7u)))
@@ -299,13 +280,18 @@ static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const str
 		done += size;
 		end->sent += size;
 		outlet->filling_length += size;
-		hop->relay->moved += size;
 		if (done == length)
 			outlet->filling_messages += messages;
 		if (outlet->writer.head - outlet->writer.published >= chunk)
 			publish_all(hop);
 	}
 	return done;
+}
+
+/* Those who wait for room here come first, one after the other. */
+static bool must_wait(const struct hop *hop, struct channel_end *end)
+{
+	return (hop->waiters || hop->granted) && hop->granted != channel_other(end)->hop;
 }
 
 uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count, uint32_t length,
@@ -316,7 +302,7 @@ uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec 
 	hop_mark_dirty(hop);
 	if ((end->want_open || end->want_opened) && !emit_urgent(hop)) /* they come before all DATA */
 		return 0;
-	if (hop->backlog || (hop->waiters && !hop->resuming))
+	if (hop->backlog || must_wait(hop, end))
 		return 0;
 	return write_pieces(hop, end, pieces, count, length, messages);
 }
@@ -328,7 +314,7 @@ bool hop_append(struct hop *hop, struct channel_end *end, const void *data, uint
 
 	/* While a frame is open for it, all that stands before its DATA has gone. */
 	if (outlet->filling != end || (outlet->filling_length & 7) || hop->has_failed || hop->backlog ||
-	    (hop->waiters && !hop->resuming) || outlet->filling_length + length > FRAME_PAYLOAD_MAX ||
+	    must_wait(hop, end) || outlet->filling_length + length > FRAME_PAYLOAD_MAX ||
 	    writer->head - writer->published + length >= chunk_for(hop, outlet) ||
 	    ring_writer_space(writer, length + 7) < (int)length + 7)
 		return false;
@@ -336,7 +322,6 @@ bool hop_append(struct hop *hop, struct channel_end *end, const void *data, uint
 	end->sent += length;
 	outlet->filling_length += length;
 	outlet->filling_messages += messages;
-	hop->relay->moved += length;
 	return true;
 }
 
@@ -358,6 +343,8 @@ static bool emit_backlog(struct hop *hop)
 		all = true;
 		for (end = hop->backlog; end; end = next) {
 			next = end == last ? NULL : end->backlog_next;
+			if (turns_are_over(&hop->relay->turns))
+				return false;
 			if (channel_send_backlog(end, QUANTUM))
 				progress = true;
 			if (channel_has_backlog(end)) {
@@ -371,19 +358,94 @@ static bool emit_backlog(struct hop *hop)
 	return all;
 }
 
-/* Asks to be woken when the program has taken something. True: it has meanwhile. */
-static bool arm_taken(struct hop *hop)
-{
-	bool moved = false;
+/* --- who waits for room ----------------------------------------------------------------------------------------------- */
 
+/* The first in line goes on, before all others, in its next turn: who got some then goes to the end, who got none stays the first. */
+static void grant_next(struct hop *hop)
+{
+	struct hop *waiter = hop->waiters;
+
+	if (!waiter || hop->granted)
+		return;
+	DL_DELETE2(hop->waiters, waiter, waiter_prev, waiter_next);
+	waiter->blocked_on = NULL;
+	waiter->granted_by = hop;
+	hop->granted = waiter;
+	hop_due(waiter);
+	if (!hop->waiters)
+		evtimer_del(hop->stuck_timer);
+}
+
+void hop_release_waiters(struct hop *hop)
+{
+	struct hop *waiter;
+
+	if (hop->granted)
+		hop->granted->granted_by = NULL;
+	hop->granted = NULL;
+	while ((waiter = hop->waiters)) {
+		DL_DELETE2(hop->waiters, waiter, waiter_prev, waiter_next);
+		waiter->blocked_on = NULL;
+		hop_due(waiter);
+	}
+	evtimer_del(hop->stuck_timer);
+}
+
+/* --- a turn ----------------------------------------------------------------------------------------------------------- */
+
+/* What is worth waking up for. At most the ring, so that a reader who has read it all has made it so. */
+static uint32_t worthwhile(const struct outlet *outlet, uint32_t wanted)
+{
+	uint32_t size = outlet->writer.ring.size, want = wanted > size / 4 ? wanted : size / 4;
+
+	return want < size ? want : size;
+}
+
+bool hop_has_output(const struct hop *hop)
+{
+	return hop->urgent || hop->backlog || evbuffer_get_length(hop->control);
+}
+
+void hop_emit(struct hop *hop)
+{
+	struct outlet *outlet = &hop->out[OUTLET_MAIN];
+	uint32_t want;
+
+	if (!hop->attached || hop->has_failed)
+		return;
+	relay_spend(hop->relay, hop->account, COST_FRAME);
+	for (unsigned i = 0; i < hop->outlets; i++)
+		hop->out[i].wanted = 0;
+	if (emit_control(hop) && emit_urgent(hop)) {
+		emit_backlog(hop);
+		emit_urgent(hop); /* what comes behind the backlog */
+	}
+	if (!hop_has_output(hop) && !hop->waiters)
+		hop->stuck = false;
+	publish_all(hop);
+	if (hop->has_failed)
+		return;
+	if (hop_has_output(hop) && turns_are_over(&hop->relay->turns))
+		hop_mark_dirty(hop);
+	want = worthwhile(outlet, FRAME_HEADER_SIZE + PIECE_MIN);
+	if (hop->waiters && !hop_has_output(hop) && ring_writer_space(&outlet->writer, want) >= (int)want)
+		grant_next(hop);
+	hop_mark_awake(hop);
+}
+
+/* --- before the loop sleeps -------------------------------------------------------------------------------------------- */
+
+/* Asks to be woken when the program has taken something. */
+static void ask_for_taken(struct hop *hop)
+{
 	/* While the last snapshot waits for the input that it came with, another one is of no use. */
 	if (!hop->release_means_taken || hop->taken_pending)
-		return false;
+		return;
 	for (unsigned i = 0; i < hop->outlets; i++) {
 		struct outlet *outlet = &hop->out[i];
 		int r;
 
-		if (!outlet->handed_count)
+		if (!ledger_front(&outlet->ledger))
 			continue;
 		/* Not asked for what has come already: the request would stay, and cost a notification later. */
 		r = ring_writer_unread(&outlet->writer);
@@ -391,97 +453,35 @@ static bool arm_taken(struct hop *hop)
 			r = ring_writer_arm(&outlet->writer, outlet->writer.ring.size);
 		if (r < 0) {
 			hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
-			return false;
+			return;
 		}
-		moved |= outlet->writer.tail != outlet->taken_upto;
+		if (outlet->writer.tail != outlet->taken_upto)
+			hop_due(hop);
 		timer_start(hop->poll_timer, hop->poll_ms);
 	}
-	return moved;
 }
 
-
-/* One after the other takes what room there is. Who got some goes to the end of the line, who got none stays its head. */
-void hop_resume_waiters(struct hop *hop)
+/* True: it is there now. */
+static bool ask_for_space(struct hop *hop, struct outlet *outlet, uint32_t wanted)
 {
-	struct hop *waiter;
-	unsigned count = 0;
-
-	DL_FOREACH2(hop->waiters, waiter, waiter_next)
-		count++;
-	hop->resuming = true;
-	while (count-- && (waiter = hop->waiters)) {
-		uint64_t before = waiter->in_position + waiter->in_progress;
-
-		DL_DELETE2(hop->waiters, waiter, waiter_prev, waiter_next);
-		waiter->blocked_on = NULL;
-		hop_input(waiter);
-		if (waiter->blocked_on == hop && before == waiter->in_position + waiter->in_progress) {
-			DL_DELETE2(hop->waiters, waiter, waiter_prev, waiter_next);
-			DL_PREPEND2(hop->waiters, waiter, waiter_prev, waiter_next);
-			break;
-		}
-	}
-	hop->resuming = false;
-	if (!hop->waiters)
-		evtimer_del(hop->stuck_timer);
-}
-
-static bool has_output(const struct hop *hop)
-{
-	return hop->urgent || hop->backlog || evbuffer_get_length(hop->control);
-}
-
-/* What is worth waking up for. At most the ring, so that a reader who has read it all has made it so. */
-static int arm_space(struct hop *hop, struct outlet *outlet, uint32_t wanted)
-{
-	uint32_t size = outlet->writer.ring.size, want = wanted > size / 4 ? wanted : size / 4;
-	int r = ring_writer_arm(&outlet->writer, want < size ? want : size);
+	int r = ring_writer_arm(&outlet->writer, worthwhile(outlet, wanted));
 
 	if (r < 0)
 		hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
-	return r;
+	return r > 0;
 }
 
-/* Writes what there is to write, and asks to be woken for what is left. Goes on only where that makes progress: for something
- * that the space is there for now, or something that was taken just now. True: ended early, there is more to do. */
-static bool emit_turns(struct hop *hop)
+void hop_ask(struct hop *hop)
 {
-	for (int turns = 0; turns < EMIT_TURNS; turns++) {
-		bool progress = false;
-
-		for (unsigned i = 0; i < hop->outlets; i++)
-			hop->out[i].wanted = 0;
-		if (emit_control(hop) && emit_urgent(hop)) {
-			emit_backlog(hop);
-			emit_urgent(hop); /* what comes behind the backlog */
-		}
-		if (!has_output(hop) && !hop->waiters)
-			hop->stuck = false;
-		publish_all(hop);
-		if (hop->has_failed)
-			return false;
-		if (arm_taken(hop)) {
-			hop_take_in(hop);
-			progress = true;
-		} else if (hop->look_due && hop->relay->looking != hop) {
-			hop_input(hop);
-		}
-		for (unsigned i = 0; i < hop->outlets; i++)
-			if (hop->out[i].wanted && arm_space(hop, &hop->out[i], hop->out[i].wanted) > 0)
-				progress = true;
-		if (hop->waiters && !has_output(hop) &&
-		    arm_space(hop, &hop->out[OUTLET_MAIN], FRAME_HEADER_SIZE + PIECE_MIN) > 0) {
-			hop_resume_waiters(hop);
-			progress = true;
-		}
-		if (!progress || !hop->attached || hop->has_failed)
-			return false;
-	}
-	return true;
-}
-
-void hop_emit(struct hop *hop)
-{
-	if (hop->attached && !hop->has_failed && emit_turns(hop))
-		hop_mark_unfinished(hop);
+	if (!hop->attached || hop->has_failed || hop->input.is_due || hop->is_dirty)
+		return; /* its turn comes */
+	if (hop_ask_for_input(hop))
+		hop_due(hop);
+	ask_for_taken(hop);
+	for (unsigned i = 0; i < hop->outlets; i++)
+		if (hop->out[i].wanted && ask_for_space(hop, &hop->out[i], hop->out[i].wanted))
+			hop_mark_dirty(hop);
+	if (hop->waiters && !hop->granted && !hop_has_output(hop) &&
+	    ask_for_space(hop, &hop->out[OUTLET_MAIN], FRAME_HEADER_SIZE + PIECE_MIN))
+		hop_mark_dirty(hop);
 }

@@ -42,6 +42,7 @@ struct link {
 	uint64_t since;
 	struct pings pings;
 	struct patience patience;
+	bool was_polled; /* what comes in next was found by looking */
 	char version[32];
 	char last_error[200];
 	struct log_limit limit;
@@ -260,13 +261,6 @@ static void on_failed(void *owner, int error, const char *why)
 	end_session(link, error_now(link), reason);
 }
 
-static const struct hop_ops hop_ops = {
-	.control = on_control,
-	.open = on_open,
-	.notify = on_notify,
-	.failed = on_failed,
-};
-
 /* --- the vchan ------------------------------------------------------------------------------------------------------ */
 
 static void send_due_ack(struct link *link)
@@ -288,6 +282,7 @@ static void note_heard(struct link *link, uint64_t now)
 	link->heard_ms = now;
 }
 
+/* While answers come quickly, the next one is looked for instead of waited for (patience.h). */
 static void start_polling(struct link *link)
 {
 	struct links *links = link->links;
@@ -310,50 +305,58 @@ static void stop_polling(struct links *links)
 	links->polled = NULL;
 	patience_in_vain(&link->patience);
 	hop_look(&link->hop); /* which asks again */
-	relay_flush(links->relay);
 }
 
-/* Something may have come: `polled` says how we know. */
-static void take_turn(struct link *link, bool polled)
+static void after_turn(void *owner, bool took_in, bool more)
 {
-	/* The state is looked at first: what the peer wrote before it closed is then in the ring. */
-	enum vchan_state state = vchan_state(link->vchan);
-	uint64_t position = link->hop.in_position;
+	struct link *link = owner;
 
-	if (link->links->polled == link)
-		link->links->polled = NULL;
-	if (polled)
-		hop_look(&link->hop);
-	else
-		hop_event(&link->hop);
-	if (link->patience.limit && link->hop.in_position != position)
-		patience_came(&link->patience, clock_ns(), polled);
-	if (state != VCHAN_CONNECTED)
-		hop_finish(&link->hop);
-	note_heard(link, clock_ms());
-	send_due_ack(link);
-	if (state == VCHAN_CLOSED)
-		hop_fail(&link->hop, -ECONNRESET, "the peer's daemon has gone");
-	else if (state != VCHAN_CONNECTED)
-		hop_fail(&link->hop, -EPROTO, "impossible state in the vchan");
-	relay_flush(link->links->relay);
-	start_polling(link);
+	if (took_in) {
+		if (link->patience.idle_since)
+			patience_came(&link->patience, clock_ns(), link->was_polled);
+		note_heard(link, clock_ms());
+		send_due_ack(link);
+	}
+	link->was_polled = false;
+	if (!more)
+		start_polling(link);
 }
+
+static const struct hop_ops hop_ops = {
+	.control = on_control,
+	.open = on_open,
+	.notify = on_notify,
+	.after_turn = after_turn,
+	.failed = on_failed,
+};
 
 static void on_vchan(struct vchan *vchan, void *userdata)
 {
-	(void)vchan;
-	take_turn(userdata, false);
+	struct link *link = userdata;
+	/* The state is looked at first: what the peer wrote before it closed is then in the ring. */
+	enum vchan_state state = vchan_state(vchan);
+
+	if (link->links->polled == link)
+		link->links->polled = NULL;
+	hop_event(&link->hop);
+	if (state == VCHAN_CLOSED)
+		hop_finish(&link->hop, -ECONNRESET, "the peer's daemon has gone");
+	else if (state != VCHAN_CONNECTED)
+		hop_finish(&link->hop, -EPROTO, "impossible state in the vchan");
 }
 
 bool links_poll(struct links *links)
 {
+	struct link *link = links->polled;
 	uint64_t before;
 
-	if (!links->polled)
+	if (!link)
 		return false;
-	if (hop_has_input(&links->polled->hop)) {
-		take_turn(links->polled, true);
+	if (hop_has_input(&link->hop)) {
+		links->polled = NULL;
+		link->was_polled = true;
+		hop_look(&link->hop);
+		relay_pass(links->relay);
 		return links->polled != NULL;
 	}
 	before = clock_ns();
@@ -409,7 +412,7 @@ static struct link *link_get(struct links *links, uint32_t domid)
 		return NULL;
 	}
 	if (links->relay->quota)
-		link->hop.account = quota_account(links->relay->quota, QUOTA_PEER, domid);
+		hop_set_account(&link->hop, quota_account(links->relay->quota, QUOTA_PEER, domid));
 	HASH_ADD(hh, links->links, domid, sizeof(link->domid), link);
 	return link;
 }
@@ -492,7 +495,6 @@ void links_connected(struct links *links, uint32_t domid, struct vchan *vchan)
 	if (r < 0)
 		hop_fail(&link->hop, r, "setting it up: %s", strerror(-r));
 	hop_event(&link->hop); /* the peer may have been quicker */
-	relay_flush(links->relay);
 }
 
 void links_failed(struct links *links, uint32_t domid, int error, const char *reason)
@@ -504,7 +506,6 @@ void links_failed(struct links *links, uint32_t domid, int error, const char *re
 		return;
 	set_state(link, LINK_IDLE);
 	end_session(link, -error, reason);
-	relay_flush(links->relay);
 }
 
 void links_lost(struct links *links, uint32_t domid, const char *reason)
@@ -512,11 +513,8 @@ void links_lost(struct links *links, uint32_t domid, const char *reason)
 	struct link *link;
 
 	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
-	if (link && link->vchan) {
-		hop_finish(&link->hop);
-		hop_fail(&link->hop, -ECONNRESET, "%s", reason);
-	}
-	relay_flush(links->relay);
+	if (link && link->vchan)
+		hop_finish(&link->hop, -ECONNRESET, "%s", reason);
 }
 
 /* --- heartbeat ------------------------------------------------------------------------------------------------------ */
@@ -531,10 +529,9 @@ static void beat(struct link *link, uint64_t now)
 	/* Who was asked to wake us does it once, so after an event that was lost nobody would. And a peer isn't dead whose words lie there
 	 * unread, since it was we who stood still. */
 	hop_look(&link->hop);
-	note_heard(link, now);
 	if (link->hop.channels || link->pings.list)
 		link->used_ms = now;
-	if (now - link->heard_ms >= options->dead_after_ms) {
+	if (now - link->heard_ms >= options->dead_after_ms && !hop_has_input(&link->hop)) {
 		hop_fail(&link->hop, -ETIMEDOUT, "nothing has come from it for %u s", options->dead_after_ms / 1000);
 		return;
 	}
@@ -578,7 +575,6 @@ static void on_heartbeat(int fd, short what, void *userdata)
 		else
 			beat(link, now);
 	}
-	relay_flush(links->relay);
 }
 
 /* --- life ----------------------------------------------------------------------------------------------------------- */

@@ -97,7 +97,6 @@ static void on_accept(int fd, short what, void *userdata)
 		}
 		break;
 	}
-	relay_flush(local->relay);
 }
 
 /* A file that a killed daemon has left is in the way of bind(); one with a listener behind it isn't ours to remove. */

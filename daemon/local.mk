@@ -7,6 +7,7 @@ libdaemon_la_SOURCES = \
 	daemon/channel.c daemon/channel.h \
 	daemon/clock.h \
 	daemon/config.c daemon/config.h \
+	daemon/cost.h \
 	daemon/daemon.c daemon/daemon.h daemon/daemon_internal.h \
 	daemon/denied.c daemon/denied.h \
 	daemon/descriptors.c daemon/descriptors.h \
@@ -18,6 +19,7 @@ libdaemon_la_SOURCES = \
 	daemon/hop_input.c \
 	daemon/hop_output.c \
 	daemon/keeper.c daemon/keeper.h \
+	daemon/ledger.c daemon/ledger.h \
 	daemon/link.c daemon/link.h \
 	daemon/local.c daemon/local.h \
 	daemon/log.c daemon/log.h \

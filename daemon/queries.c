@@ -101,7 +101,6 @@ static void on_turn(int fd, short what, void *userdata)
 	}
 	call_again(queries, query ? 0 : UNREAD_MS);
 	free(query);
-	relay_flush(queries->relay);
 }
 
 int queries_new(struct queries **out, struct relay *relay, queries_answer answer, void *userdata)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The hops of one event loop together: turns, faults, and the end of what has ended. */
+/* The hops of one event loop together: the phases of a pass, faults, and the end of what has ended. */
 
 #include <errno.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -10,72 +11,13 @@
 #include <utlist.h>
 
 #include "daemon/channel.h"
+#include "daemon/cost.h"
 #include "daemon/hop.h"
 #include "daemon/hop_internal.h"
-#include "daemon/timer.h"
 
-#define CANCEL_MS      2000
-#define FLUSH_EMITS    1024u	/* of a flush; then the event loop looks at everybody else */
-#define FLUSH_BYTES    4194304u
+#define CANCEL_MS 2000
 
-/* By a timer rather than by event_active(): the loop looks at the descriptors before it comes to that. */
-static void call_again(struct relay *relay)
-{
-	timer_start(relay->again, 0);
-}
-
-void hop_mark_unfinished(struct hop *hop)
-{
-	if (hop->is_unfinished)
-		return;
-	hop->is_unfinished = true;
-	DL_APPEND2(hop->relay->unfinished, hop, unfinished_prev, unfinished_next);
-}
-
-static void on_again(int fd, short what, void *userdata)
-{
-	struct relay *relay = userdata;
-	struct hop *hop;
-	unsigned count = 0;
-
-	(void)fd;
-	(void)what;
-	DL_FOREACH2(relay->unfinished, hop, unfinished_next)
-		count++;
-	while (count-- && (hop = relay->unfinished)) {
-		hop->is_unfinished = false;
-		DL_DELETE2(relay->unfinished, hop, unfinished_prev, unfinished_next);
-		hop_event(hop);
-	}
-	relay_flush(relay);
-}
-
-/* One pass of the event loop. */
-static void on_pass(void *userdata)
-{
-	struct relay *relay = userdata;
-
-	while (turns_run(&relay->turns))
-		;
-	relay_flush(relay);
-}
-
-int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message)
-{
-	*relay = (struct relay){.base = base, .max_message = max_message, .cancel_ms = CANCEL_MS};
-	relay->again = evtimer_new(base, on_again, relay);
-	return relay->again ? turns_init(&relay->turns, base, on_pass, relay) : -ENOMEM;
-}
-
-void relay_cleanup(struct relay *relay)
-{
-	do
-		relay_flush(relay);
-	while (relay->dirty || relay->failed);
-	turns_cleanup(&relay->turns);
-	event_free(relay->again);
-	relay->again = NULL;
-}
+/* --- marks ---------------------------------------------------------------------------------------------------------- */
 
 void hop_mark_dirty(struct hop *hop)
 {
@@ -83,6 +25,16 @@ void hop_mark_dirty(struct hop *hop)
 		return;
 	hop->is_dirty = true;
 	DL_APPEND2(hop->relay->dirty, hop, dirty_prev, dirty_next);
+	turns_want(&hop->relay->turns);
+}
+
+void hop_mark_awake(struct hop *hop)
+{
+	if (hop->is_awake)
+		return;
+	hop->is_awake = true;
+	DL_APPEND2(hop->relay->awake, hop, awake_prev, awake_next);
+	turns_want(&hop->relay->turns);
 }
 
 void hop_fail(struct hop *hop, int error, const char *format, ...)
@@ -97,6 +49,7 @@ void hop_fail(struct hop *hop, int error, const char *format, ...)
 	vsnprintf(hop->why, sizeof(hop->why), format, args);
 	va_end(args);
 	LL_APPEND2(hop->relay->failed, hop, failed_next);
+	turns_want(&hop->relay->turns);
 }
 
 static void notify_now(struct hop *hop)
@@ -107,10 +60,11 @@ static void notify_now(struct hop *hop)
 		ring_reader_disarm(&hop->in);
 		for (unsigned i = 0; i < hop->outlets; i++)
 			ring_writer_disarm(&hop->out[i].writer);
-		hop->look_due = true;
-		hop_mark_dirty(hop);
+		hop->has_asked = false;
+		hop_due(hop);
 	}
 	hop->tx.notifications++;
+	relay_spend(hop->relay, hop->account, COST_SYSCALL);
 	hop->ops->notify(hop->owner);
 }
 
@@ -121,6 +75,7 @@ void hop_notify(struct hop *hop)
 	} else if (!hop->is_to_notify) {
 		hop->is_to_notify = true;
 		DL_APPEND2(hop->relay->to_notify, hop, notify_prev, notify_next);
+		turns_want(&hop->relay->turns);
 	}
 }
 
@@ -130,6 +85,31 @@ void hop_forget_notification(struct hop *hop)
 		return;
 	hop->is_to_notify = false;
 	DL_DELETE2(hop->relay->to_notify, hop, notify_prev, notify_next);
+}
+
+/* --- a pass --------------------------------------------------------------------------------------------------------- */
+
+static void write_output(struct relay *relay)
+{
+	struct hop *hop;
+
+	while ((hop = relay->dirty) && !turns_are_over(&relay->turns)) {
+		DL_DELETE2(relay->dirty, hop, dirty_prev, dirty_next);
+		hop->is_dirty = false;
+		hop_emit(hop);
+	}
+}
+
+static void tell_of_failures(struct relay *relay)
+{
+	struct hop *hop;
+
+	while ((hop = relay->failed)) {
+		LL_DELETE2(relay->failed, hop, failed_next);
+		hop->has_failed = false;
+		relay_spend(relay, hop->account, COST_CONNECTION + hop->channels * COST_CHANNEL_END);
+		hop->ops->failed(hop->owner, hop->error, hop->why);
+	}
 }
 
 static void notify_programs(struct relay *relay)
@@ -142,39 +122,108 @@ static void notify_programs(struct relay *relay)
 	}
 }
 
-void relay_flush(struct relay *relay)
+/*
+ * On one CPU a program has been interrupted by its own notification. If we asked for the next one at once, it would be interrupted
+ * again by its next message, and so on. So it is let go on, until it has nothing more to say or no room, and then there is a second
+ * look before we ask. Measured: 64-byte messages 5.9 -> 11.2 M/s through the whole chain.
+ */
+static void let_programs_go_on(struct relay *relay)
+{
+	struct hop *hop;
+
+	relay->woken = false;
+	sched_yield();
+	DL_FOREACH2 (relay->awake, hop, awake_next) {
+		if (hop->was_woken)
+			hop_due(hop);
+		hop->was_woken = false;
+	}
+}
+
+/* Before the loop looks elsewhere, and perhaps sleeps. Who has moved meanwhile is due again. */
+static void ask_for_notifications(struct relay *relay)
+{
+	struct hop *hop;
+
+	while ((hop = relay->awake)) {
+		DL_DELETE2(relay->awake, hop, awake_prev, awake_next);
+		hop->is_awake = hop->was_woken = false;
+		hop_ask(hop);
+	}
+	relay->woken = false;
+}
+
+static void free_ended(struct relay *relay)
 {
 	struct channel *channel;
-	struct hop *hop;
-	unsigned emits = 0;
 
-	if (relay->flushing)
-		return;
-	relay->flushing = true;
-	relay->moved = 0;
-	for (;;) {
-		while ((hop = relay->dirty) && emits < FLUSH_EMITS && relay->moved < FLUSH_BYTES) {
-			DL_DELETE2(relay->dirty, hop, dirty_prev, dirty_next);
-			hop->is_dirty = false;
-			hop_emit(hop);
-			emits++;
-		}
-		hop = relay->failed;
-		if (hop) {
-			LL_DELETE2(relay->failed, hop, failed_next);
-			hop->has_failed = false;
-			hop->ops->failed(hop->owner, hop->error, hop->why);
-		} else if (relay->to_notify) {
-			notify_programs(relay);
-		} else {
-			break;
-		}
-	}
 	while ((channel = relay->ended)) {
 		relay->ended = channel->ended_next;
 		channel_free(channel);
 	}
-	if (relay->unfinished || relay->dirty)
-		call_again(relay);
-	relay->flushing = false;
+}
+
+bool relay_is_busy(const struct relay *relay)
+{
+	return relay->turns.due || relay->dirty || relay->awake || relay->failed || relay->to_notify;
+}
+
+/* The phases. False: there is nothing left to do, or it waits for the next pass. */
+static bool take_turn(struct relay *relay)
+{
+	bool took_input = turns_run(&relay->turns);
+
+	write_output(relay);
+	tell_of_failures(relay);
+	notify_programs(relay);
+	return took_input;
+}
+
+static void pass(void *userdata)
+{
+	struct relay *relay = userdata;
+
+	do {
+		while (take_turn(relay))
+			;
+		if (relay->woken && !turns_are_over(&relay->turns))
+			let_programs_go_on(relay);
+		else
+			ask_for_notifications(relay);
+	} while (relay_is_busy(relay) && !turns_are_over(&relay->turns));
+	free_ended(relay);
+	if (relay_is_busy(relay))
+		turns_want(&relay->turns);
+}
+
+void relay_pass(struct relay *relay)
+{
+	turns_pass(&relay->turns);
+}
+
+void relay_flush(struct relay *relay)
+{
+	if (relay_is_busy(relay))
+		turns_want(&relay->turns);
+}
+
+void relay_spend(struct relay *relay, struct account *account, uint64_t units)
+{
+	turns_spend(&relay->turns, account_line(account), units);
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------------- */
+
+int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message)
+{
+	*relay = (struct relay){.base = base, .max_message = max_message, .cancel_ms = CANCEL_MS};
+	return turns_init(&relay->turns, base, pass, relay);
+}
+
+void relay_cleanup(struct relay *relay)
+{
+	do
+		relay_pass(relay);
+	while (relay_is_busy(relay));
+	turns_cleanup(&relay->turns);
 }

@@ -96,7 +96,6 @@ static int begin_anew(struct daemon *daemon, uint32_t domid)
 	if (r < 0)
 		return r;
 	daemon_advertise(daemon);
-	relay_flush(&daemon->relay);
 	return 0;
 }
 

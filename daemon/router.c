@@ -198,14 +198,13 @@ int router_open_address(struct router *router, struct channel *channel, struct f
 
 void router_recheck_hop(struct router *router, struct hop *hop)
 {
-	for (uint32_t i = 0; i < hop->table_size; i++) {
-		struct channel_end *end = hop->table[i];
+	struct channel_end *end;
+	uint32_t number = 0;
 
-		if (end && !end->is_opener && end->channel->endpoint &&
-		    !router->callbacks.still_allowed(router->userdata, &end->channel->identity,
-						     end->channel->endpoint))
+	while ((end = hop_next(hop, &number)))
+		if (!end->is_opener && end->channel->endpoint &&
+		    !router->callbacks.still_allowed(router->userdata, &end->channel->identity, end->channel->endpoint))
 			channel_forbid(end->channel);
-	}
 }
 
 void router_recheck(struct router *router)

@@ -3,6 +3,7 @@
 #include "daemon/session.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,11 +12,12 @@
 
 #include <event2/event.h>
 
+#include "daemon/cost.h"
 #include "daemon/log.h"
 #include "daemon/session_internal.h"
 #include "daemon/timer.h"
 
-#define MEMORY_DESCRIPTORS 3u /* the memory, while it is handed over, and two eventfds */
+#define MEMORY_DESCRIPTORS 4u /* two eventfds; and, until they are handed over, the memory and what the program waits on */
 
 static void end_session(struct session *session)
 {
@@ -75,16 +77,23 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 	return session->ops->open(session->userdata, session, channel, open);
 }
 
+/* Neither can block: nobody else has this descriptor of the eventfd, nor of the socket (session_internal.h). */
 static void on_notify(void *owner)
 {
 	struct session *session = owner;
 	const uint64_t one = 1;
 
-	/* Not by event_active(): the loop would come to it before it looks at the others' descriptors. */
 	if (session->to_socket)
-		timer_set(session->pump_event, 0);
+		session_pump(session);
 	else if (write(session->wake_program, &one, sizeof(one)) < 0)
 		log_debug("waking pid %d: %s", session->credentials.pid, strerror(errno));
+}
+
+static bool on_refill(void *owner)
+{
+	struct session *session = owner;
+
+	return session->from_socket && session_refill(session);
 }
 
 static void on_failed(void *owner, int error, const char *why)
@@ -96,6 +105,8 @@ static void on_failed(void *owner, int error, const char *why)
 	if (error != -ECONNRESET) {
 		log_limited(&session->relay->log_limit, LOG_LEVEL_WARNING, "%s (pid %d, uid %u) is cut off: %s", session->comm,
 			    session->credentials.pid, session->credentials.uid, why);
+		if (session->to_socket)
+			session_pump(session); /* what it was answered before */
 		send_goodbye(session, error, why);
 	}
 	end_session(session);
@@ -105,6 +116,7 @@ static const struct hop_ops hop_ops = {
 	.control = on_control,
 	.open = on_open,
 	.notify = on_notify,
+	.refill = on_refill,
 	.failed = on_failed,
 };
 
@@ -112,7 +124,7 @@ static const struct hop_ops hop_ops = {
 
 static int send_welcome(struct session *session, const struct frame_welcome *welcome, int memory_fd)
 {
-	int fds[3] = {memory_fd, session->wake_daemon, session->wake_program};
+	int fds[3] = {memory_fd, session->wake_daemon, session->program_waits};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 	struct frame_header header = {.type = FRAME_WELCOME};
 	struct iovec piece = {.iov_base = frame};
@@ -173,17 +185,15 @@ static void start_running(struct session *session, const struct frame_hello_loca
 		}
 		r = session_share_memory(session, &welcome, &memory_fd);
 	} else {
-		event_del(session->socket_event);
-		event_assign(session->socket_event, session->relay->base, session->fd, EV_READ | EV_PERSIST, session_on_pump,
-			     session);
-		event_add(session->socket_event, NULL);
 		r = session_pump_socket(session);
 	}
 	if (r == 0)
 		r = send_welcome(session, &welcome, memory_fd);
 	if (memory_fd >= 0) {
 		close(memory_fd);
-		charge_release(&session->charge, QUOTA_DESCRIPTORS, 1);
+		close(session->program_waits);
+		session->program_waits = -1;
+		charge_release(&session->charge, QUOTA_DESCRIPTORS, 2);
 	}
 	if (r < 0) {
 		session_refuse(session, r, r == -EMFILE || r == -ENFILE ? "the daemon has no descriptors left"
@@ -194,7 +204,6 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	evtimer_del(session->greeting_timer);
 	/* Asks to be notified of the first frame. */
 	hop_event(&session->hop);
-	relay_flush(session->relay);
 }
 
 /* Gathers one frame and not a byte more. 1: complete; 0: not yet; below zero: not that frame, or the program has gone. */
@@ -219,7 +228,7 @@ static int gather_frame(struct session *session, struct frame_header *header, co
 			if (session->greeted == want)
 				return 1;
 		}
-		size = read(session->fd, session->greeting + session->greeted, want - session->greeted);
+		size = recv(session->fd, session->greeting + session->greeted, want - session->greeted, MSG_DONTWAIT);
 		*why = "the program has gone";
 		if (size == 0)
 			return -ECONNRESET;
@@ -301,34 +310,38 @@ static bool greet_once(struct session *session)
 
 static void greet(struct session *session)
 {
-	struct relay *relay = session->relay;
-
 	/* A program may send HELLO and the frame behind it at once. */
 	if (greet_once(session))
 		greet_once(session);
-	relay_flush(relay);
+}
+
+static void on_greeting_turn(struct task *task)
+{
+	struct session *session = (struct session *)((char *)task - offsetof(struct session, greeting_turn));
+
+	relay_spend(session->relay, session->hop.account, COST_CONNECTION);
+	if (session_is_greeting(session))
+		greet(session);
 }
 
 /* While memory is shared, the socket has nothing to say but that the program has gone. */
 static void listen_for_end(struct session *session)
 {
 	uint8_t bytes[FRAME_HEADER_SIZE];
-	ssize_t size = read(session->fd, bytes, sizeof(bytes));
+	ssize_t size = recv(session->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
 
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (size <= 0) {
-		/* What it wrote before it went is still to be delivered; what it has taken counts. */
-		hop_finish(&session->hop);
-		hop_fail(&session->hop, -ECONNRESET, "the program has gone");
-	} else if (size == FRAME_HEADER_SIZE && bytes[4] == FRAME_HELLO) {
+	/* What it wrote before it went is still to be delivered; what it has taken counts. */
+	if (size <= 0)
+		hop_finish(&session->hop, -ECONNRESET, "the program has gone");
+	else if (size == FRAME_HEADER_SIZE && bytes[4] == FRAME_HELLO)
 		hop_fail(&session->hop, -EBUSY, "a second HELLO");
-	} else {
+	else
 		hop_fail(&session->hop, -EPROTO, "bytes on the socket of a session that shares memory");
-	}
-	relay_flush(session->relay);
 }
 
+/* Edge-triggered: who has been heard is heard again only when there is more. */
 static void on_socket(int fd, short what, void *userdata)
 {
 	struct session *session = userdata;
@@ -336,7 +349,9 @@ static void on_socket(int fd, short what, void *userdata)
 	(void)fd;
 	(void)what;
 	if (session_is_greeting(session))
-		greet(session);
+		task_due(&session->greeting_turn);
+	else if (session->from_socket)
+		session_on_socket(session);
 	else
 		listen_for_end(session);
 }
@@ -379,7 +394,7 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 		return -ENOMEM;
 	}
 	session->fd = fd;
-	session->wake_daemon = session->wake_program = -1;
+	session->wake_daemon = session->wake_program = session->program_waits = -1;
 	session->relay = relay;
 	session->options = *options;
 	session->ops = ops;
@@ -389,10 +404,11 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &session->credentials, &size) < 0)
 		goto fail;
 	if (relay->quota)
-		session->hop.account = quota_account(relay->quota, QUOTA_UID, session->credentials.uid);
+		hop_set_account(&session->hop, quota_account(relay->quota, QUOTA_UID, session->credentials.uid));
+	task_init(&session->greeting_turn, &relay->turns, account_line(session->hop.account), on_greeting_turn);
 	charge_init(&session->charge, session->hop.account);
 	read_comm(session);
-	session->socket_event = event_new(relay->base, fd, EV_READ | EV_PERSIST, on_socket, session);
+	session->socket_event = event_new(relay->base, fd, EV_READ | EV_PERSIST | EV_ET, on_socket, session);
 	session->greeting_timer = evtimer_new(relay->base, on_greeting_timeout, session);
 	if (!session->socket_event || !session->greeting_timer || event_add(session->socket_event, NULL) < 0 ||
 	    timer_set(session->greeting_timer, options->greeting_ms) < 0)
@@ -418,7 +434,7 @@ void session_free(struct session *session)
 	free_event(session->greeting_timer);
 	free_event(session->wake_event);
 	free_event(session->write_event);
-	free_event(session->pump_event);
+	task_cancel(&session->greeting_turn);
 	hop_detach(&session->hop);
 	hop_reset_channels(&session->hop, ENOENT);
 	hop_cleanup(&session->hop);
@@ -428,6 +444,8 @@ void session_free(struct session *session)
 		close(session->wake_daemon);
 	if (session->wake_program >= 0)
 		close(session->wake_program);
+	if (session->program_waits >= 0)
+		close(session->program_waits);
 	free(session->from_socket);
 	free(session->to_socket);
 	if (session->fd >= 0)

@@ -9,90 +9,104 @@
 
 #include <event2/event.h>
 
+#include "daemon/cost.h"
 #include "daemon/session_internal.h"
 
-#define LAST_WORDS_MAX 1048576 /* more than a socket holds */
+#define LAST_WORDS_MAX 1048576u /* bytes of a program that has shut down only one direction, and may write on and on */
 
-/* Reads what there is room for: how many bytes, or below zero at the end of file or for an error. */
-static ssize_t pump_in(struct session *session)
+static void spend(struct session *session, uint64_t units)
 {
-	struct iovec pieces[2];
-	int space = ring_writer_space(&session->pump_in, PRIVATE_RING_SIZE);
-	ssize_t size;
-
-	if (space <= 0) {
-		ring_writer_arm(&session->pump_in, 1);
-		event_del(session->socket_event);
-		return 0;
-	}
-	size = readv(session->fd, pieces, ring_writer_reserve(&session->pump_in, (uint32_t)space, pieces));
-	if (size < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-	if (size == 0)
-		return -ECONNRESET;
-	ring_writer_advance(&session->pump_in, (uint32_t)size);
-	ring_writer_publish(&session->pump_in);
-	return size;
+	relay_spend(session->relay, session->hop.account, units);
 }
 
-static bool pump_out(struct session *session)
+/* The program writes no more: what it wrote before is still to be delivered, and what it has taken counts. */
+static void end_input(struct session *session)
+{
+	session->may_have_more = false;
+	hop_finish(&session->hop, -ECONNRESET, "the program has gone");
+}
+
+/* It reads no more, so it has gone, but for what it wrote before. It may have shut down that direction alone and write on, so there is
+ * an end to it. */
+static void hear_last_words(struct session *session)
+{
+	session->is_deaf = session->may_have_more = true;
+	session->last_words = LAST_WORDS_MAX;
+	hop_look(&session->hop);
+}
+
+bool session_refill(struct session *session)
 {
 	struct iovec pieces[2];
 	struct msghdr message = {.msg_iov = pieces};
-	int ready;
+	int space;
+	ssize_t size;
 
-	while ((ready = ring_reader_ready(&session->pump_out, PRIVATE_RING_SIZE)) > 0) {
-		ssize_t size;
-
-		message.msg_iovlen = (size_t)ring_reader_peek(&session->pump_out, 0, (uint32_t)ready, pieces);
-		size = sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
-			event_add(session->write_event, NULL);
-			break;
-		}
-		if (size < 0)
-			return false;
-		ring_reader_consume(&session->pump_out, (uint32_t)size);
-		ring_reader_release(&session->pump_out);
+	if (!session->may_have_more || session->hop.blocked_on)
+		return false;
+	space = ring_writer_space(&session->pump_in, PRIVATE_RING_SIZE);
+	if (space <= 0)
+		return true;
+	message.msg_iovlen = (size_t)ring_writer_reserve(&session->pump_in, (uint32_t)space, pieces);
+	size = recvmsg(session->fd, &message, MSG_DONTWAIT);
+	spend(session, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+	if (size > 0) {
+		ring_writer_advance(&session->pump_in, (uint32_t)size);
+		ring_writer_publish(&session->pump_in);
 	}
-	ring_reader_arm(&session->pump_out, PRIVATE_RING_SIZE + 1);
-	return true;
+	if (size < 0 && errno == EAGAIN)
+		session->may_have_more = false;
+	else if (size == 0 || (size < 0 && errno != EINTR) || (session->is_deaf && size >= session->last_words))
+		end_input(session);
+	else if (session->is_deaf && size > 0)
+		session->last_words -= size;
+	return session->may_have_more;
 }
 
-/* The program has gone: what it wrote before it went is still to be delivered, and what it has taken counts. It may have shut down
- * its other direction alone and write on; so there is an end to it. */
-static void hear_last_words(struct session *session)
+/* One call moves all that there is, or all that the socket takes: the ring is emptied here alone. */
+static void pump_out(struct session *session)
 {
-	ssize_t size, left = LAST_WORDS_MAX;
+	struct iovec pieces[2];
+	struct msghdr message = {.msg_iov = pieces};
+	int ready = ring_reader_ready(&session->pump_out, PRIVATE_RING_SIZE);
+	ssize_t size;
 
-	do {
-		hop_finish(&session->hop);
-		size = pump_in(session);
-		left -= size;
-	} while (size > 0 && left > 0);
-	hop_finish(&session->hop);
-}
-
-void session_on_pump(int fd, short what, void *userdata)
-{
-	struct session *session = userdata;
-	bool alive = true;
-
-	(void)fd;
-	if (what & EV_READ)
-		alive = pump_in(session) >= 0;
-	else if (ring_writer_space(&session->pump_in, 1) > 0)
-		event_add(session->socket_event, NULL);
-	hop_event(&session->hop);
-	if (!pump_out(session))
-		alive = false;
-	if (ring_reader_ready(&session->pump_out, 1) == 0 || (what & EV_WRITE))
-		hop_event(&session->hop);
-	if (!alive) {
+	if (ready <= 0)
+		return;
+	message.msg_iovlen = (size_t)ring_reader_peek(&session->pump_out, 0, (uint32_t)ready, pieces);
+	size = sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	spend(session, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+	if (size < 0 && errno != EAGAIN && errno != EINTR) {
 		hear_last_words(session);
-		hop_fail(&session->hop, -ECONNRESET, "the program has gone");
+		return;
 	}
-	relay_flush(session->relay);
+	if (size > 0)
+		ring_reader_consume(&session->pump_out, (uint32_t)size);
+	if (size < ready)
+		event_add(session->write_event, NULL);
+}
+
+void session_pump(struct session *session)
+{
+	if (session->is_deaf)
+		return;
+	pump_out(session);
+	if (ring_reader_release(&session->pump_out))
+		hop_look(&session->hop); /* it waits for room */
+	ring_reader_arm(&session->pump_out, PRIVATE_RING_SIZE + 1);
+}
+
+void session_on_socket(struct session *session)
+{
+	session->may_have_more = true;
+	hop_event(&session->hop);
+}
+
+static void on_writable(int fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	session_pump(userdata);
 }
 
 int session_pump_socket(struct session *session)
@@ -102,15 +116,15 @@ int session_pump_socket(struct session *session)
 
 	session->from_socket = calloc(1, sizeof(*session->from_socket));
 	session->to_socket = calloc(1, sizeof(*session->to_socket));
-	session->write_event = event_new(session->relay->base, session->fd, EV_WRITE, session_on_pump, session);
-	session->pump_event = event_new(session->relay->base, -1, 0, session_on_pump, session);
-	if (!session->from_socket || !session->to_socket || !session->write_event || !session->pump_event)
+	session->write_event = event_new(session->relay->base, session->fd, EV_WRITE | EV_ET, on_writable, session);
+	if (!session->from_socket || !session->to_socket || !session->write_event)
 		return -ENOMEM;
 	in = private_ring_view(session->from_socket);
 	out = private_ring_view(session->to_socket);
 	ring_writer_init(&session->pump_in, &in, false);
 	ring_reader_init(&session->pump_out, &out, false);
 	ring_reader_arm(&session->pump_out, 1);
+	session->may_have_more = true; /* what came behind the HELLO */
 	rings.in = in;
 	rings.out[OUTLET_MAIN] = out;
 	return hop_attach(&session->hop, &rings);

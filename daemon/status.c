@@ -115,10 +115,11 @@ static void add_link(void *userdata, const struct link_info *info)
 static uint64_t queued_for(const struct hop *hop)
 {
 	uint64_t queued = 0;
+	struct channel_end *end;
+	uint32_t number = 0;
 
-	for (uint32_t i = 0; i < hop->table_size; i++)
-		if (hop->table[i])
-			queued += hop->table[i]->sent - hop->table[i]->consumed + channel_queued(hop->table[i]);
+	while ((end = hop_next(hop, &number)))
+		queued += end->sent - end->consumed + channel_queued(end);
 	return queued;
 }
 

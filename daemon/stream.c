@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -14,11 +15,15 @@
 #include <event2/event.h>
 
 #include "daemon/channel.h"
+#include "daemon/cost.h"
 #include "daemon/log.h"
 #include "daemon/private_ring.h"
 #include "daemon/quota.h"
 
-#define PIECE_MAX 32768u
+#define PIECE_MAX   32768u
+#define CALLS_MAX   16	  /* of the socket in a turn */
+#define DRAIN_BYTES 4096u /* what may lie unread at a clean end: the guard, and what came behind a refused handshake */
+#define DRAIN_CALLS 8
 
 enum state {
 	CALLING,
@@ -37,7 +42,8 @@ struct stream {
 	uint64_t token;
 	int fd;
 	struct charge charge; /* for the descriptor */
-	struct event *socket_event, *turn;
+	struct event *socket_event;
+	struct task turn;
 	/* The hop's DATA has a ring of its own, so that CREDIT and RESET get past what the program doesn't read. */
 	struct private_ring *to_hop, *from_hop, *data_from_hop;
 	struct ring_writer writer; /* frames that we write for the hop to read */
@@ -52,6 +58,11 @@ struct stream {
 	bool end_read;	      /* the program has shut down, and FIN is sent */
 	bool end_written;
 };
+
+static void spend(struct stream *stream, uint64_t units)
+{
+	relay_spend(stream->relay, stream->charge.account, units);
+}
 
 static bool put_frame(struct stream *stream, uint8_t type, const void *payload, uint32_t length)
 {
@@ -74,13 +85,16 @@ static bool put_frame(struct stream *stream, uint8_t type, const void *payload, 
 /* `clean`: the program sees the end of the stream; else ECONNRESET, thanks to the byte that is left unread. */
 static void close_socket(struct stream *stream, bool clean)
 {
-	uint8_t guard;
+	uint8_t bytes[DRAIN_BYTES];
 
 	if (stream->fd < 0)
 		return;
-	if (clean)
-		while (recv(stream->fd, &guard, 1, MSG_DONTWAIT) > 0)
-			;
+	/* Who writes on all the same gets ECONNRESET. */
+	for (int i = 0; clean && i < DRAIN_CALLS; i++) {
+		spend(stream, COST_SYSCALL);
+		if (recv(stream->fd, bytes, sizeof(bytes), MSG_DONTWAIT) <= 0)
+			break;
+	}
 	if (stream->socket_event)
 		event_free(stream->socket_event);
 	stream->socket_event = NULL;
@@ -94,7 +108,7 @@ static void finish(struct stream *stream, bool clean)
 		return;
 	stream->state = OVER;
 	close_socket(stream, clean);
-	event_active(stream->turn, EV_TIMEOUT, 0); /* the owner hears of it when nothing on the stack uses the stream */
+	task_due(&stream->turn); /* the owner hears of it when nothing on the stack uses the stream */
 }
 
 static void send_reply(struct stream *stream, int error)
@@ -153,6 +167,7 @@ static int read_piece(struct stream *stream, uint32_t size)
 	if ((message.msg_flags | last.msg_flags) & MSG_CTRUNC)
 		return -ECONNRESET;
 	header.length = (uint32_t)got + 1;
+	spend(stream, COST_BYTES(header.length));
 	frame_header_encode(&header, encoded);
 	ring_writer_put(&stream->writer, encoded, FRAME_HEADER_SIZE);
 	ring_writer_put(&stream->writer, bytes, header.length);
@@ -166,13 +181,18 @@ static int read_program(struct stream *stream)
 {
 	uint8_t payload[8];
 
-	while (!stream->end_read) {
+	for (int calls = 0; !stream->end_read; calls++) {
 		int ended = program_has_ended(stream); /* looked at first: what it sent before is then there to be read */
 		int available = 0, space = ring_writer_space(&stream->writer, PRIVATE_RING_SIZE), r;
 		uint32_t size;
 
 		if (ended < 0)
 			return ended;
+		if (calls == CALLS_MAX) {
+			task_due(&stream->turn);
+			return 0;
+		}
+		spend(stream, 3 * COST_SYSCALL);
 		if (ioctl(stream->fd, FIONREAD, &available) < 0)
 			return -errno;
 		if (available <= 1) {
@@ -200,19 +220,23 @@ static int read_program(struct stream *stream)
 /* --- to the program ------------------------------------------------------------------------------------------------- */
 
 /* Writes the DATA frame at the head of the ring, behind what was written of it. 1: all of it. */
-static int write_frame(struct stream *stream, uint32_t length)
+static int write_frame(struct stream *stream, uint32_t length, int *calls)
 {
 	while (stream->written < length) {
 		struct iovec pieces[2];
 		struct msghdr message = {.msg_iov = pieces};
 		ssize_t size;
 
+		if (++*calls > CALLS_MAX) {
+			task_due(&stream->turn);
+			return 0;
+		}
 		message.msg_iovlen = (size_t)ring_reader_peek(&stream->data_reader, FRAME_HEADER_SIZE + stream->written,
 							      length - stream->written, pieces);
 		size = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
+		spend(stream, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+		if (size < 0 && (errno == EAGAIN || errno == EINTR))
 			return 0;
-		}
 		if (size < 0)
 			return -ECONNRESET;
 		stream->written += (uint32_t)size;
@@ -227,13 +251,13 @@ static int write_data(struct stream *stream)
 {
 	uint8_t encoded[FRAME_HEADER_SIZE];
 	struct frame_header header;
-	int r = 1;
+	int r = 1, calls = 0;
 
 	while (r > 0 && ring_reader_ready(&stream->data_reader, FRAME_HEADER_SIZE) > 0) {
 		ring_reader_copy(&stream->data_reader, 0, encoded, FRAME_HEADER_SIZE);
 		if (frame_header_decode(encoded, &header) < 0 || header.type != FRAME_DATA)
 			return -EPROTO;
-		r = write_frame(stream, header.length);
+		r = write_frame(stream, header.length, &calls);
 		if (r > 0)
 			ring_reader_consume(&stream->data_reader, frame_size(header.length));
 	}
@@ -331,46 +355,59 @@ static int take_frames(struct stream *stream)
 
 /* --- turns ---------------------------------------------------------------------------------------------------------- */
 
-static void run(struct stream *stream)
+/* What the hop has to deal with: frames that we wrote, and room that we made. */
+static uint32_t progress(const struct stream *stream)
 {
-	uint32_t before;
-	int r;
+	return stream->writer.published + stream->reader.released + stream->data_reader.released;
+}
 
-	do {
-		before = stream->writer.published;
-		r = take_frames(stream);
-		if (stream->state == OVER)
-			return;
-		if (r == 0 && stream->state == FLOWING)
-			r = read_program(stream);
-		else if (r == 0 && caller_has_left(stream))
-			r = -ECONNRESET;
-		if (r < 0) {
-			hop_fail(&stream->hop, r, "the program has gone");
-			return;
-		}
-		hop_event(&stream->hop);
-	} while (before != stream->writer.published);
-	ring_reader_arm(&stream->reader, PRIVATE_RING_SIZE + 1);
-	ring_reader_arm(&stream->data_reader, PRIVATE_RING_SIZE + 1);
-	ring_writer_arm(&stream->writer, PRIVATE_RING_SIZE + 1);
-	/* Both directions have ended and everything was handed over. */
+/* Both directions have ended and everything was handed over. */
+static void finish_if_done(struct stream *stream)
+{
 	if (stream->end_read && stream->end_written && !stream->hop.channels)
 		finish(stream, true);
 }
 
-static void on_turn(int fd, short what, void *userdata)
+static void run(struct stream *stream)
 {
-	struct stream *stream = userdata;
-	struct relay *relay = stream->relay;
+	uint32_t before = progress(stream);
+	int r = take_frames(stream);
 
-	(void)fd;
-	(void)what;
+	if (stream->state == OVER)
+		return;
+	if (r == 0 && stream->state == FLOWING)
+		r = read_program(stream);
+	else if (r == 0 && caller_has_left(stream))
+		r = -ECONNRESET;
+	if (r < 0) {
+		hop_fail(&stream->hop, r, "the program has gone");
+		return;
+	}
+	if (progress(stream) != before)
+		hop_event(&stream->hop);
+	ring_reader_arm(&stream->reader, PRIVATE_RING_SIZE + 1);
+	ring_reader_arm(&stream->data_reader, PRIVATE_RING_SIZE + 1);
+	ring_writer_arm(&stream->writer, PRIVATE_RING_SIZE + 1);
+	finish_if_done(stream);
+}
+
+static void on_turn(struct task *task)
+{
+	struct stream *stream = (struct stream *)((char *)task - offsetof(struct stream, turn));
+
 	if (stream->state == OVER)
 		stream->ops->gone(stream->userdata, stream);
 	else
 		run(stream);
-	relay_flush(relay);
+}
+
+static void on_socket(int fd, short what, void *userdata)
+{
+	struct stream *stream = userdata;
+
+	(void)fd;
+	(void)what;
+	task_due(&stream->turn);
 }
 
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
@@ -393,7 +430,14 @@ static void on_notify(void *owner)
 {
 	struct stream *stream = owner;
 
-	event_active(stream->turn, EV_TIMEOUT, 0);
+	task_due(&stream->turn);
+}
+
+static void after_turn(void *owner, bool took_in, bool more)
+{
+	(void)took_in;
+	(void)more;
+	finish_if_done(owner);
 }
 
 static void on_failed(void *owner, int error, const char *why)
@@ -408,8 +452,16 @@ static const struct hop_ops hop_ops = {
 	.control = on_control,
 	.open = on_open,
 	.notify = on_notify,
+	.after_turn = after_turn,
 	.failed = on_failed,
 };
+
+/* Who pays, in memory and in time. */
+static void set_account(struct stream *stream, struct account *account)
+{
+	hop_set_account(&stream->hop, account_ref(account));
+	task_init(&stream->turn, &stream->relay->turns, account_line(account), on_turn);
+}
 
 /* --- life ----------------------------------------------------------------------------------------------------------- */
 
@@ -418,7 +470,7 @@ static int watch_socket(struct stream *stream, int fd)
 	stream->fd = fd;
 	/* Edge-triggered, since a byte always lies unread. */
 	stream->socket_event = event_new(stream->relay->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_PERSIST | EV_ET,
-					 on_turn, stream);
+					 on_socket, stream);
 	return stream->socket_event && event_add(stream->socket_event, NULL) == 0 ? 0 : -ENOMEM;
 }
 
@@ -440,8 +492,7 @@ static int stream_new(struct stream **out, struct relay *relay, const struct str
 	stream->to_hop = calloc(1, sizeof(*stream->to_hop));
 	stream->from_hop = calloc(1, sizeof(*stream->from_hop));
 	stream->data_from_hop = calloc(1, sizeof(*stream->data_from_hop));
-	stream->turn = event_new(relay->base, -1, 0, on_turn, stream);
-	if (!stream->to_hop || !stream->from_hop || !stream->data_from_hop || !stream->turn) {
+	if (!stream->to_hop || !stream->from_hop || !stream->data_from_hop) {
 		stream_free(stream);
 		return -ENOMEM;
 	}
@@ -474,7 +525,7 @@ int stream_connect(struct stream **out, struct relay *relay, int fd, const struc
 	stream->state = CALLING;
 	stream->identity = *identity;
 	charge_move(&stream->charge, charge);
-	stream->hop.account = account_ref(stream->charge.account);
+	set_account(stream, stream->charge.account);
 	r = watch_socket(stream, fd);
 	if (r == 0 && !put_frame(stream, FRAME_OPEN, payload, frame_open_encode(&open, payload)))
 		r = -EMSGSIZE;
@@ -482,7 +533,7 @@ int stream_connect(struct stream **out, struct relay *relay, int fd, const struc
 		stream_free(stream);
 		return r;
 	}
-	event_active(stream->turn, EV_TIMEOUT, 0);
+	task_due(&stream->turn);
 	*out = stream;
 	return 0;
 }
@@ -499,6 +550,7 @@ int stream_wait(struct stream **out, struct relay *relay, struct channel *channe
 	stream->identity = channel->identity;
 	stream->limit = 0;
 	charge_init(&stream->charge, channel->charge.account);
+	set_account(stream, channel->charge.account);
 	r = charge_add(&stream->charge, QUOTA_DESCRIPTORS, 1);
 	if (r == 0)
 		r = getrandom(&stream->token, sizeof(stream->token), 0) == sizeof(stream->token) ? 0 : -EIO;
@@ -527,7 +579,7 @@ int stream_take_socket(struct stream *stream, int fd)
 	}
 	send_reply(stream, 0);
 	stream->state = FLOWING;
-	event_active(stream->turn, EV_TIMEOUT, 0);
+	task_due(&stream->turn);
 	return 0;
 }
 
@@ -537,8 +589,7 @@ void stream_free(struct stream *stream)
 		return;
 	stream->state = OVER;
 	close_socket(stream, false);
-	if (stream->turn)
-		event_free(stream->turn);
+	task_cancel(&stream->turn);
 	hop_detach(&stream->hop);
 	hop_reset_channels(&stream->hop, ECONNRESET);
 	hop_cleanup(&stream->hop);

@@ -19,6 +19,8 @@
  * one peer or user only, half of it. */
 #define WAITING_MAX 256
 
+#define REST_BYTES  4096u /* the guard, and what a program sends behind it at once */
+
 struct entry {
 	struct stream *stream;
 	struct session *session; /* that is to fetch it, else NULL */
@@ -106,18 +108,18 @@ static const struct stream_ops ops = {
 	.gone = on_gone,
 };
 
-/* An answer to a connection that doesn't become a stream. */
+/* An answer to a connection that doesn't become a stream. What lies there unread would reset it before the answer is read; who writes on
+ * all the same has nobody else to blame. */
 static void refuse(int fd, int error, const char *why)
 {
 	struct frame_reply reply = {.error = (uint32_t)error, .body = {why, strlen(why)}};
-	uint8_t frame[FRAME_HEADER_SIZE + 256] = {0}, rest[256];
+	uint8_t frame[FRAME_HEADER_SIZE + 256] = {0}, rest[REST_BYTES];
 	struct frame_header header = {.type = FRAME_REPLY};
 
 	header.length = frame_reply_encode(&reply, frame + FRAME_HEADER_SIZE);
 	frame_header_encode(&header, frame);
 	send(fd, frame, frame_size(header.length), MSG_NOSIGNAL | MSG_DONTWAIT);
-	while (recv(fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
-		;
+	recv(fd, rest, sizeof(rest), MSG_DONTWAIT);
 	close(fd);
 }
 

@@ -92,13 +92,12 @@ void turns_spend(struct turns *turns, struct line *line, uint64_t units)
 
 /* --- passes ---------------------------------------------------------------------------------------------------------- */
 
-static void on_pass(int fd, short what, void *userdata)
+void turns_pass(struct turns *turns)
 {
-	struct turns *turns = userdata;
 	uint64_t before = turns->spent;
 
-	(void)fd;
-	(void)what;
+	if (turns->asked)
+		event_del(turns->event);
 	turns->asked = false;
 	turns->left = TURNS_PASS;
 	turns->in_pass = true;
@@ -107,12 +106,19 @@ static void on_pass(int fd, short what, void *userdata)
 	turns->in_pass = false;
 	if (turns->spent - before > turns->longest_pass)
 		turns->longest_pass = turns->spent - before;
-	/* By a timer: the loop looks at all descriptors before it comes to that. */
-	turns->asked |= turns->due > 0;
 	while (!turns->due && turns->lines)
 		line_leave(turns->lines);
+	/* By a timer: the loop looks at all descriptors before it comes to that. */
+	turns->asked |= turns->due > 0;
 	if (turns->asked)
 		timer_set(turns->event, 0);
+}
+
+static void on_pass(int fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	turns_pass(userdata);
 }
 
 int turns_init(struct turns *turns, struct event_base *base, void (*pass)(void *userdata), void *userdata)

@@ -73,6 +73,8 @@ int turns_init(struct turns *turns, struct event_base *base, void (*pass)(void *
 void turns_cleanup(struct turns *turns);
 /* A pass is wanted: after the events that the loop has heard already. For what isn't a task, too. */
 void turns_want(struct turns *turns);
+/* A pass now, instead of the one that was asked for. */
+void turns_pass(struct turns *turns);
 /* Runs the task whose turn it is. False: none is due, or this pass has had its units. */
 bool turns_run(struct turns *turns);
 /* Has this pass had its units? */

@@ -201,6 +201,18 @@ static int place_ring(const struct hop *hop, const struct frame_ring_place *plac
 	return 0;
 }
 
+/*
+ * The daemon has these descriptors too, and may be a hostile one. So nothing is read from them, and what is written or waited on must
+ * be of a kind that has no file system, terminal or socket behind it, which could keep us waiting: an eventfd to write, an eventfd or
+ * an epoll to wait on. Both have no file type, and a write to any other of these fails.
+ */
+static bool is_anonymous(int fd)
+{
+	struct stat status;
+
+	return fstat(fd, &status) == 0 && (status.st_mode & S_IFMT) == 0;
+}
+
 /* Maps the rings. -ENODATA: it can't be done here, try without. */
 static int map_rings(struct hop *hop, const struct frame_welcome *welcome, int fds[FDS])
 {
@@ -208,7 +220,8 @@ static int map_rings(struct hop *hop, const struct frame_welcome *welcome, int f
 	struct stat memory;
 	int seals;
 
-	if (fds[FD_MEMORY] < 0 || fds[FD_KICK] < 0 || fds[FD_WAKE] < 0 || fstat(fds[FD_MEMORY], &memory) < 0)
+	if (fds[FD_MEMORY] < 0 || fds[FD_KICK] < 0 || fds[FD_WAKE] < 0 || fstat(fds[FD_MEMORY], &memory) < 0 ||
+	    !is_anonymous(fds[FD_KICK]) || !is_anonymous(fds[FD_WAKE]))
 		return -EPROTO;
 	/* Memory that shrinks under us would be a SIGBUS. */
 	seals = fcntl(fds[FD_MEMORY], F_GET_SEALS);
@@ -243,12 +256,11 @@ static int watch_descriptors(struct hop *hop)
 	hop->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (hop->epoll < 0)
 		return -errno;
-	if (!hop->shared) {
-		hop->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		if (hop->wake < 0)
-			return -errno;
-	}
-	if (epoll_ctl(hop->epoll, EPOLL_CTL_ADD, hop->wake, &wake) < 0 ||
+	hop->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (hop->poke < 0)
+		return -errno;
+	if ((hop->shared && epoll_ctl(hop->epoll, EPOLL_CTL_ADD, hop->wake, &wake) < 0) ||
+	    epoll_ctl(hop->epoll, EPOLL_CTL_ADD, hop->poke, &wake) < 0 ||
 	    epoll_ctl(hop->epoll, EPOLL_CTL_ADD, hop->socket, &gone) < 0)
 		return -errno;
 	return 0;
@@ -260,7 +272,7 @@ static int open_once(struct hop *hop, const char *path, bool shared)
 	int fds[FDS] = {-1, -1, -1};
 	int r;
 
-	*hop = (struct hop){.socket = -1, .epoll = -1, .wake = -1, .kick = -1};
+	*hop = (struct hop){.socket = -1, .epoll = -1, .wake = -1, .kick = -1, .poke = -1};
 	r = hop_connect(path);
 	if (r < 0)
 		return r;
@@ -326,6 +338,8 @@ void hop_close(struct hop *hop)
 		close(hop->wake);
 	if (hop->kick >= 0)
 		close(hop->kick);
+	if (hop->poke >= 0)
+		close(hop->poke);
 	if (hop->socket >= 0)
 		close(hop->socket);
 	fifo_free(&hop->backlog);
@@ -401,12 +415,25 @@ static void notify(int fd)
 	while (n < 0 && errno == EINTR);
 }
 
+/* A daemon that has made its eventfd blocking would let us wait for it as long as it likes. */
+static void kick(struct hop *hop)
+{
+	int flags = fcntl(hop->kick, F_GETFL);
+
+	if (flags >= 0 && (flags & O_NONBLOCK)) {
+		notify(hop->kick);
+		return;
+	}
+	hop->closed = true;
+	hop_poke(hop);
+}
+
 void hop_notify_of_output(struct hop *hop)
 {
 	if (hop->shared) {
 		/* The daemon looks at what was taken as well: who answers a message needn't notify it twice. */
 		ring_reader_take_request(&hop->deliveries);
-		notify(hop->kick);
+		kick(hop);
 	}
 }
 
@@ -419,7 +446,7 @@ void hop_publish_to_stream(struct hop *hop)
 void hop_release_in(struct hop *hop)
 {
 	if (ring_reader_release(&hop->in) && hop->shared)
-		notify(hop->kick);
+		kick(hop);
 }
 
 void hop_release_deliveries(struct hop *hop, bool quietly)
@@ -427,7 +454,7 @@ void hop_release_deliveries(struct hop *hop, bool quietly)
 	if (quietly)
 		ring_reader_release_quietly(&hop->deliveries);
 	else if (ring_reader_release(&hop->deliveries) && hop->shared)
-		notify(hop->kick);
+		kick(hop);
 }
 
 void hop_poke(struct hop *hop)
@@ -435,7 +462,7 @@ void hop_poke(struct hop *hop)
 	if (hop->poked)
 		return;
 	hop->poked = true;
-	notify(hop->wake);
+	notify(hop->poke);
 }
 
 /* With shared memory the socket only says that the daemon is gone, perhaps with a GOODBYE first. */
@@ -457,8 +484,8 @@ static void read_farewell(struct hop *hop)
 
 int hop_poll(struct hop *hop, int timeout_ms)
 {
-	struct epoll_event events[2];
-	int n = epoll_wait(hop->epoll, events, 2, timeout_ms), r;
+	struct epoll_event events[3];
+	int n = epoll_wait(hop->epoll, events, 3, timeout_ms), r;
 
 	if (n < 0)
 		return -errno;

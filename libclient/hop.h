@@ -7,8 +7,8 @@
  * daemon, or, where that can't be, in private memory and pumped through the socket by stream.c. Whoever writes and reads
  * frames needn't know which.
  *
- * The descriptor `epoll` is readable whenever there may be something to do. It holds the eventfd by which the daemon
- * notifies us edge-triggered, so that no read is needed to clear it, and the socket. For a sleeper to be woken, at any time
+ * The descriptor `epoll` is readable whenever there may be something to do. It holds what the daemon notifies us by and what we notify
+ * ourselves by, edge-triggered, so that no read is needed to clear them, and the socket. For a sleeper to be woken, at any time
  * when nobody drains the rings either the requests in them are armed or an edge is pending: who calls hop_poll(), which
  * takes the edge, drains and then calls hop_arm() until that finds nothing.
  */
@@ -25,8 +25,9 @@ struct stream;
 
 struct hop {
 	int socket, epoll;
-	int wake; /* eventfd: the daemon (or ourselves) to us */
+	int wake; /* becomes readable when the daemon notifies us; -1 without shared memory */
 	int kick; /* eventfd: us to the daemon; -1 without shared memory */
+	int poke; /* eventfd: ourselves to us */
 	bool shared;
 	bool poked;  /* we have notified ourselves and not polled since */
 	bool closed; /* the daemon has closed the socket */

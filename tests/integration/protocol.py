@@ -157,6 +157,7 @@ class Program:
     def close(self):
         if self.rings:
             self.memory.close()
+            self.wakeups.close()
             self.rings = None
         for descriptor in self.descriptors:
             os.close(descriptor)
@@ -171,6 +172,7 @@ class Program:
          self.instance) = struct.unpack_from("<HHIIIQ16s", self.welcome.payload)
         if self.flags & SHARED_MEMORY:
             assert len(self.descriptors) == 3
+            self.wakeups = select.epoll.fromfd(self.descriptors.pop())  # which closes it
             self.memory = mmap.mmap(self.descriptors[0], os.fstat(self.descriptors[0]).st_size)
             self.rings = [Ring(self.memory, *struct.unpack_from("<III", self.welcome.payload, 40 + 16 * i))
                           for i in range(3)]
@@ -197,9 +199,9 @@ class Program:
 
     def wait(self, seconds):
         """Until the daemon notifies, or for a while; Closed if it has gone."""
-        ready, _, _ = select.select([self.descriptors[2], self.socket], [], [], seconds)
-        if self.descriptors[2] in ready:
-            os.read(self.descriptors[2], 8)
+        ready, _, _ = select.select([self.wakeups, self.socket], [], [], seconds)
+        if self.wakeups in ready:
+            self.wakeups.poll(0)  # takes the edge
         return self.socket in ready
 
     def receive_from_socket(self, timeout=None):

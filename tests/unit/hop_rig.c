@@ -55,7 +55,7 @@ static void turn(struct party *party)
 {
 	party->kicked = false;
 	hop_event(&party->hop);
-	relay_flush(party->hop.relay);
+	relay_pass(party->hop.relay);
 }
 
 static void kick(struct party *party)
@@ -81,17 +81,17 @@ static void check_party(struct party *party)
 	if (hop->blocked_on)
 		assert_true(hop->blocked_on->out[OUTLET_MAIN].writer.ring.wants_space[0] &
 			    hop->blocked_on->out[OUTLET_MAIN].writer.ring.wants_space_bit);
-	else if (!hop->is_unfinished)
+	else if (!hop->input.is_due)
 		assert_true(*in->wants_data & in->wants_data_bit);
 	if (hop->taken_pending)
-		assert_true(hop->blocked_on || hop->is_unfinished);
+		assert_true(hop->blocked_on || hop->input.is_due);
 	for (unsigned i = 0; i < hop->outlets; i++) {
 		struct outlet *outlet = &hop->out[i];
 
 		assert_int_equal(outlet->writer.published, outlet->writer.head);
 		assert_null(outlet->filling);
 		/* While a snapshot is pending, it is the input that has to go on first. */
-		if (outlet->handed_count && !hop->taken_pending)
+		if (outlet->ledger.count && !hop->taken_pending)
 			assert_true(*outlet->writer.ring.wants_space & outlet->writer.ring.wants_space_bit);
 	}
 	if (hop->urgent || evbuffer_get_length(hop->control) || hop->waiters)
@@ -113,11 +113,6 @@ void rig_check(struct rig *rig)
 		check_party(party);
 }
 
-static bool relay_is_busy(struct relay *relay)
-{
-	return relay->dirty || relay->failed || relay->unfinished;
-}
-
 void rig_settle(struct rig *rig)
 {
 	bool again = true;
@@ -134,14 +129,14 @@ void rig_settle(struct rig *rig)
 			}
 		}
 		for (unsigned i = 0; i < 2; i++)
-			relay_flush(&rig->relay[i]);
+			relay_pass(&rig->relay[i]);
 		LL_FOREACH(rig->parties, party) {
 			evtimer_del(party->hop.stuck_timer);
 			evtimer_del(party->hop.poll_timer);
 		}
 		for (unsigned i = 0; i < 2; i++) {
 			if (relay_is_busy(&rig->relay[i])) {
-				event_base_loop(rig->base, EVLOOP_NONBLOCK);
+				event_base_loop(rig->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 				again = true;
 			}
 		}
@@ -162,7 +157,7 @@ static void party_free(struct party *party)
 	hop_detach(&party->hop);
 	hop_reset_channels(&party->hop, ECONNRESET);
 	hop_cleanup(&party->hop);
-	relay_flush(party->hop.relay);
+	relay_pass(party->hop.relay);
 	if (!party->shared) {
 		ring_free(party->to_daemon);
 		for (unsigned i = 0; i < HOP_OUTLETS; i++)
@@ -189,11 +184,11 @@ void rig_stop(struct rig *rig)
 		party_free(party);
 	}
 	for (unsigned i = 0; i < 2; i++) {
-		relay_flush(&rig->relay[i]);
+		relay_pass(&rig->relay[i]);
 		assert_null(rig->relay[i].ended);
 		assert_null(rig->relay[i].dirty);
 		assert_null(rig->relay[i].failed);
-		assert_null(rig->relay[i].unfinished);
+		assert_int_equal(rig->relay[i].turns.due, 0);
 		relay_cleanup(&rig->relay[i]);
 	}
 	event_base_free(rig->base);
@@ -337,9 +332,9 @@ void party_kill(struct party *party)
 {
 	if (party->failed)
 		return;
-	hop_finish(&party->hop);
-	hop_fail(&party->hop, -ECONNRESET, "the program has gone");
-	relay_flush(party->hop.relay);
+	hop_finish(&party->hop, -ECONNRESET, "the program has gone");
+	while (relay_is_busy(party->hop.relay))
+		relay_pass(party->hop.relay);
 }
 
 /* --- the party's side: frames --------------------------------------------------------------------------------------- */

@@ -284,7 +284,7 @@ static void acceptor_dies(enum moment moment, bool over_link)
 	handed = bring_to(&scene, moment, over_link);
 	if (over_link && detached) {
 		hop_reset_channels(&scene.link->hop, EHOSTDOWN);
-		relay_flush(scene.link->hop.relay);
+		relay_pass(scene.link->hop.relay);
 	} else {
 		party_kill(over_link ? scene.link : scene.b);
 	}
@@ -380,9 +380,8 @@ static void what_a_program_took_before_it_died_was_delivered(void **state)
 	/* It takes everything, and then the end of its socket is seen first. */
 	party_read(scene.b, 1u << 30);
 	scene.b->kicked = false;
-	hop_finish(&scene.b->hop);
-	hop_fail(&scene.b->hop, -ECONNRESET, "the program has gone");
-	relay_flush(scene.b->hop.relay);
+	hop_finish(&scene.b->hop, -ECONNRESET, "the program has gone");
+	relay_pass(scene.b->hop.relay);
 	expect_reset(scene.a, 0, ENOENT, 800, 800);
 	nothing_is_left(&scene);
 }
@@ -412,9 +411,8 @@ static void what_a_program_sent_before_it_died_goes_on(void **state)
 	party_open(scene.a, 0, "x_1");
 	send_bytes(scene.a, 0, 50000); /* the link is full: most of it waits in the program's ring */
 	scene.a->kicked = false;
-	hop_finish(&scene.a->hop);
-	hop_fail(&scene.a->hop, -ECONNRESET, "the program has gone");
-	relay_flush(scene.a->hop.relay);
+	hop_finish(&scene.a->hop, -ECONNRESET, "the program has gone");
+	relay_pass(scene.a->hop.relay);
 	read_all(&scene);
 	assert_int_equal(party_accepted(scene.link, 1)->taken, 50000);
 	nothing_is_left(&scene);

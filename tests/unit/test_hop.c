@@ -353,7 +353,7 @@ static void answers_that_nobody_reads_are_charged_to_their_reader(void **state)
 	(void)state;
 	rig_start(&rig, 1);
 	program = program_new(&rig, 4096, false, 0);
-	program->hop.account = account_ref(account);
+	hop_set_account(&program->hop, account_ref(account));
 	while ((r = hop_send(&program->hop, FRAME_REPLY, 0, 1, payload, sizeof(payload))) == 0)
 		queued += frame_size(sizeof(payload));
 	assert_int_equal(r, -ENOBUFS);

@@ -275,10 +275,18 @@ static void scene_stop(struct scene *scene)
 	assert_int_equal(scene->ups, scene->downs);
 }
 
+/* What the loop would do next. */
+static void settle(struct scene *scene)
+{
+	while (relay_is_busy(&scene->relay))
+		relay_pass(&scene->relay);
+}
+
 static struct link_info info_of(struct scene *scene)
 {
 	struct link_info info;
 
+	settle(scene);
 	assert_true(links_info(scene->links, scene->peer.domid, &info));
 	return info;
 }
@@ -300,7 +308,8 @@ static void expect_last_error(struct scene *scene, const char *part)
 static void pass(struct scene *scene, uint64_t ms)
 {
 	time_passed_ms += ms;
-	event_base_loop(scene->base, EVLOOP_NONBLOCK);
+	event_base_loop(scene->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	settle(scene);
 }
 
 /* --- the peer -------------------------------------------------------------------------------------------------------- */
@@ -321,6 +330,7 @@ static void connect_peer(struct scene *scene)
 	view = private_ring_view(&peer->vchan->out);
 	ring_reader_init(&peer->in, &view, false);
 	links_connected(scene->links, domid, peer->vchan);
+	settle(scene);
 }
 
 static void notify(struct scene *scene)
@@ -329,6 +339,7 @@ static void notify(struct scene *scene)
 
 	if (vchan->event)
 		vchan->event(vchan, vchan->userdata);
+	settle(scene);
 }
 
 static void put(struct scene *scene, uint8_t type, uint32_t channel, const void *payload, uint32_t length)
@@ -374,6 +385,7 @@ static bool hear(struct scene *scene)
 	struct peer *peer = &scene->peer;
 	uint8_t encoded[FRAME_HEADER_SIZE];
 
+	settle(scene);
 	if (ring_reader_ready(&peer->in, FRAME_HEADER_SIZE) < (int)FRAME_HEADER_SIZE)
 		return false;
 	ring_reader_copy(&peer->in, 0, encoded, sizeof(encoded));
@@ -440,7 +452,7 @@ static struct channel *open_channel(struct scene *scene)
 	assert_non_null(hop);
 	assert_int_equal(channel_new(&scene->program, 0, CHANNEL_MESSAGE, &identity, &channel), 0);
 	assert_int_equal(channel_accept(channel, hop, "inbox"), 0);
-	relay_flush(&scene->relay);
+	relay_pass(&scene->relay);
 	return channel;
 }
 
@@ -671,6 +683,7 @@ static void positions_begin_anew_with_each_session(void **state)
 	up(&scene);
 	say_u64(&scene, FRAME_ACK, frame_size(scene.peer.header.length));
 	links_lost(scene.links, 7, "its daemon was restarted");
+	settle(&scene);
 	greet(&scene);
 	say_u64(&scene, FRAME_ACK, 0);
 	expect_state(&scene, LINK_UP);
@@ -815,7 +828,7 @@ static void each_ping_is_sent_once(void **state)
 	up(&scene);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
-		relay_flush(&scene.relay);
+		relay_pass(&scene.relay);
 		expect(&scene, FRAME_PING);
 		tokens[i] = get_u64(scene.peer.payload);
 		expect_silence(&scene);
@@ -848,6 +861,7 @@ static void ping_ends_with_the_error_that_the_link_ends_with(void **state)
 		assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
 		scene.is_up = ends[i].reachable;
 		links_lost(scene.links, 7, "its daemon has gone");
+		settle(&scene);
 		assert_int_equal(scene.pongs, 2);
 		assert_int_equal(scene.pong, -ends[i].error);
 		scene_stop(&scene);
@@ -867,6 +881,7 @@ static void cancelled_ping_is_never_answered(void **state)
 	assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
 	links_ping_cancel(scene.links, &scene);
 	links_lost(scene.links, 7, "its daemon has gone");
+	settle(&scene);
 	assert_int_equal(scene.pongs, 0);
 	scene_stop(&scene);
 }
@@ -886,7 +901,7 @@ static void frames_of_others_go_out_only_in_a_session(void **state)
 	expect(&scene, FRAME_HELLO);
 	say_hello(&scene, PROTOCOL_MAJOR);
 	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), 0);
-	relay_flush(&scene.relay);
+	relay_pass(&scene.relay);
 	expect(&scene, FRAME_DIRECTORY);
 	scene_stop(&scene);
 }
@@ -937,6 +952,7 @@ static void end_at_any_state_ends_the_channels_and_leaves_it_idle(void **state)
 				break;
 			case LOST:
 				links_lost(scene.links, 7, "the domain is gone");
+				settle(&scene);
 				expect_last_error(&scene, "the domain is gone");
 				break;
 			case CLOSED:
@@ -982,7 +998,7 @@ static void what_the_peer_said_last_counts_though_it_has_gone(void **state)
 	(void)state;
 	up(&scene);
 	assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
-	relay_flush(&scene.relay);
+	relay_pass(&scene.relay);
 	expect(&scene, FRAME_PING);
 	put(&scene, FRAME_PONG, 0, payload, frame_u64_encode(get_u64(scene.peer.payload), payload));
 	scene.peer.vchan->state = VCHAN_CLOSED;
@@ -1238,6 +1254,7 @@ static int without_busy_poll(void **state)
 
 static bool we_ask_to_be_notified(struct scene *scene)
 {
+	settle(scene);
 	return ring_writer_is_awaited(&scene->peer.out);
 }
 
@@ -1361,6 +1378,7 @@ static void link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more(void **
 	up(&scene);
 	say_until_polled(&scene);
 	links_lost(scene.links, scene.peer.domid, "its daemon is gone");
+	settle(&scene);
 	expect_state(&scene, LINK_IDLE);
 	assert_false(links_poll(scene.links));
 	greet(&scene);

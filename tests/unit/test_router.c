@@ -270,7 +270,7 @@ static void endpoint_is_paid_for_until_it_goes(void **state)
 	(void)state;
 	assert_non_null(quota);
 	scene_start(&scene);
-	scene.a->hop.account = quota_account(quota, QUOTA_UID, 1000);
+	hop_set_account(&scene.a->hop, quota_account(quota, QUOTA_UID, 1000));
 	assert_int_equal(bind_name(&scene, scene.a, "one", ANY_KIND), 0);
 	assert_int_equal(bind_name(&scene, scene.a, "two", ANY_KIND), 0);
 	assert_int_equal(bind_name(&scene, scene.a, "three", ANY_KIND), -ENOBUFS);
@@ -470,7 +470,7 @@ static void what_the_rules_forbid_from_now_on_ends_for_both(void **state)
 	assert_int_equal(scene.b->hop.channels, 3);
 	scene.taken_back = "secret";
 	router_recheck(scene.router);
-	relay_flush(&scene.rig.relay[0]);
+	relay_pass(&scene.rig.relay[0]);
 	expect_refusal(scene.link, 3, EACCES);
 	assert_true(party_expect(scene.b, FRAME_RESET, &frame));
 	assert_int_equal(frame.header.channel, number);
