@@ -34,7 +34,8 @@ static const struct {
 #define LABELS (sizeof(labels) / sizeof(labels[0]))
 
 /* What only ever grows. */
-static const char *const counters[] = {"messages", "bytes", "frames", "notifications", "resumes", "count"};
+static const char *const traffic_counters[] = {"messages", "bytes", "frames", "notifications", NULL};
+static const char *const counters[] = {"resumes", "count", "units", "passes", NULL};
 
 static void *must(void *memory)
 {
@@ -117,15 +118,20 @@ static bool is_label(const char *list, const char *name)
 	return false;
 }
 
+static bool is_one_of(const char *const *names, const char *name)
+{
+	for (; *names; names++)
+		if (strcmp(*names, name) == 0)
+			return true;
+	return false;
+}
+
 static bool is_counter(const char *path, const char *name)
 {
-	/* A link's ring_bytes or a queue's bytes are no counters: only what is under tx and rx, and counts by themselves. */
-	bool traffic = strstr(path, "_tx") || strstr(path, "_rx");
-
-	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
-		if (strcmp(name, counters[i]) == 0)
-			return traffic || strcmp(name, "resumes") == 0 || strcmp(name, "count") == 0;
-	return false;
+	/* A link's ring_bytes or a queue's bytes are no counters: of these only what is under tx and rx. */
+	if ((strstr(path, "_tx") || strstr(path, "_rx")) && is_one_of(traffic_counters, name))
+		return true;
+	return is_one_of(counters, name);
 }
 
 static void add_sample(struct metrics *metrics, const char *path, const char *name, const char *label,

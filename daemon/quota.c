@@ -179,6 +179,11 @@ struct line *account_line(struct account *account)
 	return account ? &account->line : NULL;
 }
 
+const struct line *account_time(const struct account *account)
+{
+	return &account->line;
+}
+
 struct quota_usage account_usage(const struct account *account, enum quota_resource resource)
 {
 	if (!account)

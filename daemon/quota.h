@@ -92,6 +92,8 @@ uint32_t account_id(const struct account *account);
 bool account_may_hold(const struct account *account, enum quota_resource resource);
 /* Where what it causes waits for its turn; NULL without an account. It holds a reference to the account who has a task in it. */
 struct line *account_line(struct account *account);
+/* The same, to look at. */
+const struct line *account_time(const struct account *account);
 struct quota_usage account_usage(const struct account *account, enum quota_resource resource);
 /* Why `amount` more doesn't fit, for who is refused: whose limit it is, and which. */
 void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text, size_t size);

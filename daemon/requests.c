@@ -134,6 +134,7 @@ void requests_answer_query(void *userdata, struct session *session, uint32_t req
 		.peers = daemon->peers,
 		.router = daemon->router,
 		.store = daemon->store,
+		.turns = &daemon->relay.turns,
 		.host = daemon->host,
 	};
 	char query[QUERY_MAX + 1];

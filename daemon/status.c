@@ -21,6 +21,7 @@
 #include "daemon/quota.h"
 #include "daemon/router.h"
 #include "daemon/store.h"
+#include "daemon/turns.h"
 #include "daemon/vchan.h"
 
 static void add_number(struct json_object *object, const char *key, uint64_t value)
@@ -302,7 +303,7 @@ static struct json_object *pools_of(const struct quota *quota)
 
 static void add_account(void *userdata, const struct account *account)
 {
-	struct json_object *object = json_object_new_object();
+	struct json_object *object = json_object_new_object(), *time;
 
 	add_text(object, "kind", account_kind(account) == QUOTA_UID ? "uid" : "peer");
 	add_number(object, "id", account_id(account));
@@ -320,7 +321,20 @@ static void add_account(void *userdata, const struct account *account)
 		add_number(resource, "refused", usage.refused);
 		json_object_object_add(object, quota_resource_name(i), resource);
 	}
+	json_object_object_add(object, "time", time = json_object_new_object());
+	add_number(time, "units", account_time(account)->spent);
+	add_number(time, "longest_wait_units", account_time(account)->longest_wait);
 	json_object_array_add(userdata, object);
+}
+
+static struct json_object *time_of(const struct turns *turns)
+{
+	struct json_object *time = json_object_new_object();
+
+	add_number(time, "units", turns->spent);
+	add_number(time, "passes", turns->passes);
+	add_number(time, "longest_pass_units", turns->longest_pass);
+	return time;
 }
 
 struct json_object *status_all(const struct status_sources *sources)
@@ -339,6 +353,7 @@ struct json_object *status_all(const struct status_sources *sources)
 	json_object_object_add(all, "pools", pools_of(sources->quota));
 	json_object_object_add(all, "accounts", list = json_object_new_array());
 	quota_each(sources->quota, add_account, list);
+	json_object_object_add(all, "time", time_of(sources->turns));
 	add_number(grants, "limit_pages", vchan_host_pages_limit(sources->host));
 	add_number(grants, "used_pages", vchan_host_pages_granted(sources->host));
 	add_number(grants, "waiting_links", peers_waiting(sources->peers));

@@ -18,6 +18,7 @@ struct peers;
 struct quota;
 struct router;
 struct store;
+struct turns;
 struct vchan_host;
 
 struct status_sources {
@@ -33,6 +34,7 @@ struct status_sources {
 	struct quota *quota;
 	struct router *router;
 	struct store *store;
+	const struct turns *turns;
 	struct vchan_host *host;
 };
 
