@@ -30,6 +30,7 @@ struct domain {
 };
 
 struct watch {
+	const struct watches *watches;
 	struct session *session;
 	uint32_t number;
 	char domain[DOMAIN_NAME_MAX + 1];
@@ -43,6 +44,7 @@ struct watches {
 	struct domain *domains;
 	struct watch *list;
 	const char *(*name_of)(void *userdata, uint32_t domid);
+	bool (*sees)(void *userdata, const struct session *session, const char *endpoint); /* NULL: all */
 	void *userdata;
 };
 
@@ -56,6 +58,12 @@ struct watches *watches_new(uint32_t domid, const char *(*name_of)(void *userdat
 	watches->name_of = name_of;
 	watches->userdata = userdata;
 	return watches;
+}
+
+void watches_restrict(struct watches *watches,
+		      bool (*sees)(void *userdata, const struct session *session, const char *endpoint))
+{
+	watches->sees = sees;
 }
 
 static void free_names(struct domain *domain)
@@ -109,11 +117,20 @@ static bool matches(const struct watches *watches, const struct watch *watch, ui
 	return means_domain(watches, watch, domid, name);
 }
 
+static bool may_learn_of(const struct watch *watch, uint32_t domid, const char *endpoint)
+{
+	const struct watches *watches = watch->watches;
+
+	return domid != watches->own || !watches->sees || watches->sees(watches->userdata, watch->session, endpoint);
+}
+
 static void tell(struct watch *watch, enum event_kind kind, uint32_t domid, const char *name, const char *endpoint)
 {
 	struct frame_event event = {.kind = kind, .domid = domid, .text = {name, strlen(name)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
+	if (endpoint && !may_learn_of(watch, domid, endpoint))
+		return;
 	if (endpoint) {
 		event.domain_name = event.text;
 		event.text = (struct frame_text){endpoint, strlen(endpoint)};
@@ -235,6 +252,7 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 		session_reply(session, number, error, why, strlen(why));
 		return;
 	}
+	watch->watches = watches;
 	watch->session = session;
 	watch->number = number;
 	watch->endpoints = colon != NULL;

@@ -20,6 +20,9 @@ struct watches;
 
 /* `name_of`: a domain's name as it is now, "" if unknown. */
 struct watches *watches_new(uint32_t domid, const char *(*name_of)(void *userdata, uint32_t domid), void *userdata);
+/* From now on a program is told of those endpoints of this domain only that it may learn of, by what `sees` says at that moment. */
+void watches_restrict(struct watches *watches,
+		      bool (*sees)(void *userdata, const struct session *session, const char *endpoint));
 void watches_free(struct watches *watches);
 /* This domain has another number now: its watchers see the old one go and the new one come. */
 void watches_renumber(struct watches *watches, uint32_t domid);

@@ -396,6 +396,37 @@ static void own_domain_with_another_number_goes_and_comes(void **state)
 	scene_stop(&scene);
 }
 
+static bool sees(void *userdata, const struct session *session, const char *endpoint)
+{
+	struct scene *scene = userdata;
+
+	return session == &scene->a || strncmp(endpoint, "secret", 6) != 0;
+}
+
+static void program_is_not_told_of_what_it_may_not_learn_of(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	watches_restrict(scene.watches, sees);
+	watches_domain(scene.watches, OWN, true);
+	endpoints(&scene, OWN, "inbox secret");
+	assert_int_equal(watch(&scene, &scene.a, 1, "self:*"), 0);
+	assert_int_equal(watch(&scene, &scene.b, 1, "self:*"), 0);
+	expect(&scene.a, "1+5:inbox(home) 1+5:secret(home) ");
+	expect(&scene.b, "1+5:inbox(home) ");
+	watches_endpoint(scene.watches, OWN, "secret2", true);
+	watches_endpoint(scene.watches, OWN, "secret", false);
+	expect(&scene.a, "1+5:secret2(home) 1-5:secret(home) ");
+	expect(&scene.b, "");
+	/* What other domains tell us of, they tell everybody here. */
+	endpoints(&scene, 7, "secret");
+	assert_int_equal(watch(&scene, &scene.b, 2, "7:*"), 0);
+	expect(&scene.b, "2+7:secret(work) ");
+	scene_stop(&scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -410,6 +441,7 @@ int main(void)
 		cmocka_unit_test(program_that_does_not_read_is_cut_off_and_others_are_told),
 		cmocka_unit_test(renamed_domain_goes_for_its_old_name_and_comes_for_its_new_one),
 		cmocka_unit_test(own_domain_with_another_number_goes_and_comes),
+		cmocka_unit_test(program_is_not_told_of_what_it_may_not_learn_of),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
