@@ -236,7 +236,7 @@ char *cli_why_no_link(struct xenmsg *conn, const char *address)
 	char *json, *why = NULL;
 	struct json_object *status, *links, *peer, *value;
 
-	if (xenmsg_status(conn, &json) < 0)
+	if (xenmsg_query(conn, "status all", &json) < 0)
 		return NULL;
 	status = json_tokener_parse(json);
 	free(json);

@@ -15,17 +15,19 @@ static const char help[] =
 	"\n"
 	"Shows the local daemon's account of itself: links, endpoints, clients, limits.\n"
 	"\n"
-	"      --json          all of it as JSON (doc/status.schema.json describes it)\n"
+	"      --json          the same and more as JSON (doc/status.schema.json describes it)\n"
 	"      --metrics       its numbers as Prometheus text\n"
+	"      --all           every entry of each list, not only the 100 that matter most\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_JSON = 256, OPTION_METRICS };
+enum { OPTION_JSON = 256, OPTION_METRICS, OPTION_ALL };
 
-static size_t length_at(struct json_object *object, const char *name)
+static void write_rest(struct json_object *status, const char *list)
 {
-	struct json_object *value = at(object, name);
+	size_t listed = listed_in(status, list), total = total_of(status, list);
 
-	return json_object_is_type(value, json_type_array) ? json_object_array_length(value) : 0;
+	if (total > listed)
+		printf("and %zu more %s, which 'xenmsg status --all' shows\n", total - listed, list);
 }
 
 static int write_links(struct json_object *links)
@@ -110,6 +112,10 @@ static int write_accounts(struct json_object *accounts)
 
 static int write_summary(struct json_object *status)
 {
+	static const struct {
+		const char *list;
+		int (*write)(struct json_object *list);
+	} tables[] = {{"links", write_links}, {"endpoints", write_endpoints}, {"accounts", write_accounts}};
 	struct json_object *grants = at(status, "grants"), *store = at(status, "store");
 	int64_t uptime = number_at(status, "uptime_s");
 	int code = EXIT_DONE;
@@ -124,19 +130,16 @@ static int write_summary(struct json_object *status)
 	if (grants)
 		printf("granted pages %s of %s, links waiting for pages %s\n", text_at(grants, "used_pages"),
 		       text_at(grants, "limit_pages"), text_at(grants, "waiting_links"));
-	printf("%zu peers, %zu links, %zu endpoints, %zu clients\n", length_at(status, "peers"),
-	       length_at(status, "links"), length_at(status, "endpoints"), length_at(status, "clients"));
-	if (length_at(status, "links") > 0) {
+	printf("%zu peers, %zu links, %zu endpoints, %zu clients\n", total_of(status, "peers"),
+	       total_of(status, "links"), total_of(status, "endpoints"), total_of(status, "clients"));
+	if (is_partial(status))
+		puts("only what is yours, and what isn't about anybody: the rest is for " WHO_SEES_ALL);
+	for (size_t i = 0; code == EXIT_DONE && i < sizeof(tables) / sizeof(tables[0]); i++) {
+		if (listed_in(status, tables[i].list) == 0)
+			continue;
 		putchar('\n');
-		code = write_links(at(status, "links"));
-	}
-	if (code == EXIT_DONE && length_at(status, "endpoints") > 0) {
-		putchar('\n');
-		code = write_endpoints(at(status, "endpoints"));
-	}
-	if (code == EXIT_DONE && length_at(status, "accounts") > 0) {
-		putchar('\n');
-		code = write_accounts(at(status, "accounts"));
+		code = tables[i].write(at(status, tables[i].list));
+		write_rest(status, tables[i].list);
 	}
 	return code ? code : cli_flush();
 }
@@ -146,9 +149,10 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 	static const struct option options[] = {
 		{"json", no_argument, NULL, OPTION_JSON},
 		{"metrics", no_argument, NULL, OPTION_METRICS},
+		{"all", no_argument, NULL, OPTION_ALL},
 		CLI_OPTIONS,
 	};
-	bool json = false, metrics = false;
+	bool json = false, metrics = false, all = false;
 	struct json_object *status;
 	struct xenmsg *conn;
 	char *text;
@@ -159,6 +163,8 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 			json = true;
 		else if (option == OPTION_METRICS)
 			metrics = true;
+		else if (option == OPTION_ALL)
+			all = true;
 		else if (!cli_option(cli, option, "status", help, &code))
 			return code;
 	}
@@ -169,7 +175,7 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;
-	r = xenmsg_status(conn, &text);
+	r = xenmsg_query(conn, all ? "status all" : "status", &text);
 	if (r < 0) {
 		code = cli_error(conn, "status", "", r);
 		xenmsg_close(conn);

@@ -128,24 +128,37 @@ static void __attribute__((format(printf, 3, 4))) add_line(struct top *top, bool
 			*c = '?';
 }
 
+/* What was left out of a list. */
+static void add_rest(struct top *top, const char *list)
+{
+	size_t more = total_of(top->now, list) - listed_in(top->now, list);
+
+	if (more > 0)
+		add_line(top, false, "and %zu more %s", more, list);
+}
+
 static void add_head(struct top *top)
 {
 	struct json_object *grants = at(top->now, "grants"), *store = at(top->now, "store");
 	int64_t uptime = number_at(top->now, "uptime_s");
 	const char *name = text_at(top->now, "name");
+	char denied[32] = "";
 
-	add_line(top, false, "xenmsgd %s  domain %s%s%s  up %" PRId64 "d %02" PRId64 ":%02" PRId64 ":%02" PRId64 "%s",
+	if (!is_partial(top->now))
+		snprintf(denied, sizeof(denied), "  denied %zu", total_of(top->now, "denied"));
+	add_line(top, false, "xenmsgd %s  domain %s%s%s  up %" PRId64 "d %02" PRId64 ":%02" PRId64 ":%02" PRId64 "%s%s",
 		 text_at(top->now, "version"), text_at(top->now, "domid"), *name ? " " : "", name, uptime / 86400,
-		 uptime / 3600 % 24, uptime / 60 % 60, uptime % 60, top->paused ? "  PAUSED" : "");
+		 uptime / 3600 % 24, uptime / 60 % 60, uptime % 60, is_partial(top->now) ? "  ONLY YOURS" : "",
+		 top->paused ? "  PAUSED" : "");
 	if (top->trouble[0])
 		add_line(top, true, "%s", top->trouble);
 	else
-		add_line(top, false, "XenStore %s  pages %s/%s  waiting links %s  peers %zu  denied %zu",
+		add_line(top, false, "XenStore %s  pages %s/%s  waiting links %s  peers %zu%s",
 			 !json_object_get_boolean(at(store, "connected")) ? "LOST"
 			 : json_object_get_double(at(store, "stalled_s")) > 1 ? "STALLED"
 									      : "ok",
 			 text_at(grants, "used_pages"), text_at(grants, "limit_pages"), text_at(grants, "waiting_links"),
-			 length_of(at(top->now, "peers")), length_of(at(top->now, "denied")));
+			 total_of(top->now, "peers"), denied);
 }
 
 static struct json_object *link_before(struct top *top, struct json_object *peer)
@@ -182,6 +195,7 @@ static void add_links(struct top *top)
 			 text_at(peer, "name"), text_at(link, "state"), text_at(link, "role"), text_at(link, "channels"),
 			 text_at(link, "rtt_us"), sent, received, bytes);
 	}
+	add_rest(top, "links");
 }
 
 static void add_endpoints(struct top *top)
@@ -198,6 +212,7 @@ static void add_endpoints(struct top *top)
 			 text_at(each, "uid"), text_at(each, "pid"),
 			 short_number((double)number_at(each, "queued"), queued, sizeof(queued)));
 	}
+	add_rest(top, "endpoints");
 }
 
 static void add_clients(struct top *top)
@@ -220,6 +235,7 @@ static void add_clients(struct top *top)
 		add_line(top, false, "%-8s %-16.16s %7s %6s %10s %9s %9s", text_at(each, "pid"), text_at(each, "comm"),
 			 text_at(each, "uid"), text_at(each, "channels"), queued, in, out);
 	}
+	add_rest(top, "clients");
 }
 
 static void make_lines(struct top *top)

@@ -4,6 +4,7 @@
 
 /* Members of the daemon's JSON, which may be another version's: what isn't there, or not in an object, is absent and no fault. */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <json-c/json.h>
@@ -31,5 +32,29 @@ static inline int64_t number_at(struct json_object *object, const char *name)
 {
 	return json_object_get_int64(at(object, name));
 }
+
+/* How many entries this list of a status has, and how many it would have if it hadn't ended with those that matter most. */
+static inline size_t listed_in(struct json_object *status, const char *list)
+{
+	struct json_object *value = at(status, list);
+
+	return json_object_is_type(value, json_type_array) ? json_object_array_length(value) : 0;
+}
+
+static inline size_t total_of(struct json_object *status, const char *list)
+{
+	int64_t total = number_at(at(status, "totals"), list);
+	size_t listed = listed_in(status, list);
+
+	return total > 0 && (size_t)total > listed ? (size_t)total : listed;
+}
+
+/* Who asked may not see what is others'. */
+static inline bool is_partial(struct json_object *status)
+{
+	return json_object_get_boolean(at(status, "partial"));
+}
+
+#define WHO_SEES_ALL "root and members of the daemon's admin-group"
 
 #endif

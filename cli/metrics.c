@@ -7,6 +7,8 @@
 #include <string.h>
 #include <uthash.h>
 
+#include "cli/fields.h"
+
 /* Prometheus wants all samples of a name together, so they are collected first. */
 struct metric {
 	char *name;
@@ -17,7 +19,9 @@ struct metric {
 };
 
 struct metrics {
+	struct json_object *status;
 	struct metric *by_name;
+	bool is_cut; /* a list has more entries */
 };
 
 /* Which members identify an element of which list. Nested ones are found by their path. */
@@ -171,8 +175,10 @@ static void walk_list(struct metrics *metrics, const char *path, const char *nam
 	char *deeper = join(path, "_", name);
 	char count[32];
 
-	snprintf(count, sizeof(count), "%zu", json_object_array_length(array));
+	snprintf(count, sizeof(count), "%zu", total_of(metrics->status, name));
 	add_sample(metrics, deeper, "number", "", count);
+	if (total_of(metrics->status, name) > json_object_array_length(array))
+		metrics->is_cut = true;
 	for (size_t i = 0; i < json_object_array_length(array); i++) {
 		struct json_object *element = json_object_array_get_idx(array, i);
 		char *label;
@@ -205,7 +211,8 @@ static void walk(struct metrics *metrics, const char *path, const char *list, co
 			add_sample(metrics, path, name, label, json_object_get_string(value));
 			break;
 		case json_type_object:
-			if (list && strcmp(name, "peer") == 0)
+			/* The totals are the numbers of the lists. */
+			if (strcmp(name, list ? "peer" : "totals") == 0)
 				break;
 			deeper = join(path, "_", name);
 			walk(metrics, deeper, list, label, value);
@@ -231,11 +238,15 @@ static void walk(struct metrics *metrics, const char *path, const char *list, co
 
 void metrics_write(struct json_object *status, FILE *out)
 {
-	struct metrics metrics = {NULL};
+	struct metrics metrics = {.status = status};
 	struct metric *metric, *next;
 
+	if (is_partial(status))
+		fputs("# Only what is the asker's, and what isn't about anybody: the rest is for " WHO_SEES_ALL ".\n", out);
 	if (json_object_is_type(status, json_type_object))
 		walk(&metrics, "xenmsg", NULL, "", status);
+	if (metrics.is_cut)
+		fputs("# Of each list the 100 entries that matter most; --all has every one.\n", out);
 	HASH_ITER (hh, metrics.by_name, metric, next) {
 		fprintf(out, "# TYPE %s %s\n%s", metric->name, metric->counter ? "counter" : "gauge",
 			metric->samples ? metric->samples : "");

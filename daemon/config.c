@@ -22,6 +22,7 @@ enum value_kind {
 	VALUE_SOCKET,
 	VALUE_PATH,
 	VALUE_USER,
+	VALUE_GROUP,
 	VALUE_LOG_LEVEL,
 	VALUE_RING, /* a size that is a power of two */
 	VALUE_SIZE, /* 32 bits of it */
@@ -54,6 +55,7 @@ enum key_index {
 	KEY_POLICY_DIR,
 	KEY_LOG_LEVEL,
 	KEY_USER,
+	KEY_ADMIN_GROUP,
 	KEY_RING_SIZE,
 	KEY_MIN_RING_SIZE,
 	KEY_MAX_RING_SIZE,
@@ -89,6 +91,8 @@ static const struct key keys[KEYS] = {
 	[KEY_LOG_LEVEL] = {"daemon", "log-level", VALUE_LOG_LEVEL, AT(log_level), 0, 0,
 			   "error, warning, info or debug"},
 	[KEY_USER] = {"daemon", "user", VALUE_USER, AT(user), 0, 0, "the name of a user that exists here"},
+	[KEY_ADMIN_GROUP] = {"daemon", "admin-group", VALUE_GROUP, AT(admin_group), 0, 0,
+			     "the name of a group, which need not exist"},
 	[KEY_RING_SIZE] = {"links", "ring-size", VALUE_RING, AT(ring_size), KIB, MIB, RING_ALLOWED},
 	[KEY_MIN_RING_SIZE] = {"links", "min-ring-size", VALUE_RING, AT(min_ring_size), KIB, MIB,
 			       RING_ALLOWED},
@@ -170,13 +174,15 @@ int config_init(struct config *config)
 		.max_queued_bytes = 512 * MIB,
 	};
 	config->policy_dir = strdup("/etc/xenmsg/policy.d");
-	return config->policy_dir ? 0 : -ENOMEM;
+	config->admin_group = strdup("xenmsg-admin");
+	return config->policy_dir && config->admin_group ? 0 : -ENOMEM;
 }
 
 void config_free(struct config *config)
 {
 	free(config->policy_dir);
 	free(config->user);
+	free(config->admin_group);
 	free(config->peers);
 	*config = (struct config){0};
 }
@@ -312,6 +318,8 @@ static int parse_value(struct config *config, const struct key *key, const char 
 		return text[0] == '/' ? replace_string(field, text) : -EINVAL;
 	case VALUE_USER:
 		return getpwnam(text) ? replace_string(field, text) : -EINVAL;
+	case VALUE_GROUP:
+		return *text ? replace_string(field, text) : -EINVAL;
 	case VALUE_LOG_LEVEL:
 		return log_level_parse(text, field);
 	case VALUE_RING:

@@ -36,6 +36,7 @@ struct config {
 	char *policy_dir;
 	enum log_level log_level;
 	char *user; /* NULL: no user was named */
+	char *admin_group; /* which need not exist */
 
 	/* [links] sizes in bytes, each way; times in milliseconds */
 	uint32_t ring_size, min_ring_size, max_ring_size;

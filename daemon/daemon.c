@@ -32,6 +32,7 @@
 #include "daemon/stream.h"
 #include "daemon/streams.h"
 #include "daemon/vchan.h"
+#include "daemon/viewer.h"
 #include "daemon/watches.h"
 
 #define GREETING_MS	10000
@@ -452,6 +453,16 @@ int daemon_start_links(struct daemon *daemon)
 	return links_new(&daemon->links, &daemon->relay, &options, &callbacks, daemon);
 }
 
+/* Of an endpoint here: as in status. */
+static bool may_learn_of(void *userdata, const struct session *session, const char *endpoint)
+{
+	struct daemon *daemon = userdata;
+	struct frame_identity program = {.domid = daemon->domid, .uid = session_credentials(session)->uid};
+
+	return access_still_allowed(daemon->access, &program, endpoint) ||
+	       viewer_of(session, daemon->administrators).sees_all;
+}
+
 static int start_router(struct daemon *daemon)
 {
 	static const struct router_callbacks callbacks = {
@@ -462,15 +473,15 @@ static int start_router(struct daemon *daemon)
 		.stream = incoming_stream,
 		.changed = endpoints_changed,
 	};
-	int r;
 
 	daemon->watches = watches_new(daemon->domid, name_of, daemon);
 	if (!daemon->watches)
 		return -ENOMEM;
+	watches_restrict(daemon->watches, may_learn_of);
 	watches_domain(daemon->watches, daemon->domid, true);
-	r = queries_new(&daemon->queries, &daemon->relay, requests_answer_query, daemon);
-	if (r < 0)
-		return r;
+	daemon->queries = queries_new(&daemon->relay, &requests_queries_ops, daemon);
+	if (!daemon->queries)
+		return -ENOMEM;
 	daemon->streams = streams_new(&daemon->relay, route_stream, daemon);
 	if (!daemon->streams)
 		return -ENOMEM;
@@ -542,6 +553,7 @@ int daemon_new(struct daemon **out, const struct config *config)
 	daemon->singleton = -1;
 	daemon->started_ms = clock_ms();
 	daemon->config = *config;
+	daemon->administrators = viewer_group(config->admin_group);
 	r = start_base(daemon);
 	if (r == 0)
 		r = startup_xen(daemon);

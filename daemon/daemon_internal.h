@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "daemon/config.h"
 #include "daemon/hop.h"
@@ -41,6 +42,7 @@ struct daemon {
 	uint8_t instance[16];
 	char instance_text[37];
 	uint64_t started_ms;
+	gid_t administrators; /* or VIEWER_NO_GROUP */
 	int singleton; /* the descriptor, or -1 */
 	bool has_relay;
 	bool stopping;
@@ -59,7 +61,7 @@ struct daemon {
 /* requests.c: what sessions call. */
 extern const struct session_ops requests_session_ops;
 /* requests.c: what the questions that wait are answered by. */
-void requests_answer_query(void *userdata, struct session *session, uint32_t request, struct frame_text text);
+extern const struct queries_ops requests_queries_ops;
 
 /* restore.c: the watch on our own `domid`. */
 void restore_on_domid_changed(void *userdata, const char *untrusted_path);

@@ -98,6 +98,8 @@ struct hop_ops {
 	bool (*refill)(void *owner);
 	/* NULL, or: its turn is over. `took_in`: input was taken in; `more`: there is more, for which it will be its turn again. */
 	void (*after_turn)(void *owner, bool took_in, bool more);
+	/* Nothing that hop_send() has queued waits any more. NULL: nobody wants to know. */
+	void (*drained)(void *owner);
 	/* The session is over because of `error` (negative); `why` says what the other end did. Detach or free the hop. */
 	void (*failed)(void *owner, int error, const char *why);
 };

@@ -163,6 +163,7 @@ void hop_farewell(struct hop *hop, const void *payload, uint32_t length)
 static bool emit_control(struct hop *hop)
 {
 	uint8_t encoded[FRAME_HEADER_SIZE], payload[FRAME_PAYLOAD_MAX + 8];
+	bool waited = hop_has_unsent(hop);
 	struct frame_header header;
 
 	while (evbuffer_get_length(hop->control)) {
@@ -184,6 +185,8 @@ static bool emit_control(struct hop *hop)
 		put_frame(hop, hop->account, header.type, header.flags, header.channel, payload, header.length);
 	}
 	charge_end(&hop->queued);
+	if (waited && hop->ops->drained)
+		hop->ops->drained(hop->owner);
 	return true;
 }
 

@@ -390,6 +390,11 @@ static int send_hello(struct link *link)
 	return hop_send(&link->hop, FRAME_HELLO, 0, 0, payload, frame_hello_link_encode(&hello, payload));
 }
 
+static int by_domid(const struct link *a, const struct link *b)
+{
+	return (a->domid > b->domid) - (a->domid < b->domid);
+}
+
 static struct link *link_get(struct links *links, uint32_t domid)
 {
 	struct link *link;
@@ -413,7 +418,7 @@ static struct link *link_get(struct links *links, uint32_t domid)
 	}
 	if (links->relay->quota)
 		hop_set_account(&link->hop, quota_account(links->relay->quota, QUOTA_PEER, domid));
-	HASH_ADD(hh, links->links, domid, sizeof(link->domid), link);
+	HASH_ADD_INORDER(hh, links->links, domid, sizeof(link->domid), link, by_domid);
 	return link;
 }
 
@@ -637,21 +642,32 @@ static void fill_info(struct link *link, struct link_info *info)
 	};
 }
 
-static int by_domid(struct link *a, struct link *b)
-{
-	return (a->domid > b->domid) - (a->domid < b->domid);
-}
-
 void links_each(struct links *links, void (*each)(void *userdata, const struct link_info *info), void *userdata)
 {
 	struct link *link, *next;
 	struct link_info info;
 
-	HASH_SORT(links->links, by_domid);
 	HASH_ITER (hh, links->links, link, next) {
 		fill_info(link, &info);
 		each(userdata, &info);
 	}
+}
+
+bool links_next(struct links *links, int64_t after, struct link_info *info)
+{
+	uint32_t domid = (uint32_t)after;
+	struct link *link = NULL;
+
+	if (after >= 0)
+		HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	if (link)
+		link = link->hh.next;
+	else
+		for (link = links->links; link && link->domid <= after; link = link->hh.next)
+			;
+	if (link)
+		fill_info(link, info);
+	return link != NULL;
 }
 
 bool links_info(struct links *links, uint32_t domid, struct link_info *info)

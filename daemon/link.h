@@ -96,6 +96,8 @@ struct link_info {
 };
 /* In the order of their domids. */
 void links_each(struct links *links, void (*each)(void *userdata, const struct link_info *info), void *userdata);
+/* By domid, the first one behind `after` (-1: of all), which may have gone; false: there is no more. */
+bool links_next(struct links *links, int64_t after, struct link_info *info);
 bool links_info(struct links *links, uint32_t domid, struct link_info *info);
 
 #endif

@@ -14,7 +14,7 @@
 
 #include <event2/event.h>
 #include <systemd/sd-daemon.h>
-#include <utlist.h>
+#include <uthash.h>
 
 #include "daemon/log.h"
 #include "daemon/timer.h"
@@ -25,7 +25,8 @@
 
 struct member {
 	struct session *session;
-	struct member *prev, *next;
+	uint64_t number; /* in the order in which they came */
+	UT_hash_handle hh;
 };
 
 struct local {
@@ -37,7 +38,8 @@ struct local {
 	int fd;
 	bool is_handed_over; /* by the service manager, whose file it is */
 	struct event *accept_event, *retry_timer;
-	struct member *members;
+	struct member *members; /* by session, in the order of their numbers */
+	uint64_t last_number;
 	struct log_limit limit;
 };
 
@@ -57,7 +59,8 @@ static void add_session(struct local *local, int fd)
 		free(member);
 		return;
 	}
-	DL_APPEND(local->members, member);
+	member->number = ++local->last_number;
+	HASH_ADD_PTR(local->members, session, member);
 	r = session_admit(member->session, why, sizeof(why));
 	if (r < 0)
 		session_refuse(member->session, r, why);
@@ -221,10 +224,10 @@ void local_remove(struct local *local, struct session *session)
 {
 	struct member *member;
 
-	DL_SEARCH_SCALAR(local->members, member, session, session);
+	HASH_FIND_PTR(local->members, &session, member);
 	if (!member)
 		return;
-	DL_DELETE(local->members, member);
+	HASH_DEL(local->members, member);
 	session_free(member->session);
 	free(member);
 }
@@ -256,8 +259,25 @@ void local_free(struct local *local)
 
 void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata)
 {
-	struct member *member;
+	struct member *member, *next;
 
-	DL_FOREACH(local->members, member)
+	HASH_ITER(hh, local->members, member, next)
 		each(userdata, member->session);
+}
+
+struct session *local_next(struct local *local, struct local_place *place)
+{
+	struct member *member = NULL;
+
+	if (place->session)
+		HASH_FIND_PTR(local->members, &place->session, member);
+	if (member && member->number == place->number)
+		member = member->hh.next;
+	else
+		for (member = local->members; member && member->number <= place->number; member = member->hh.next)
+			;
+	if (!member)
+		return NULL;
+	*place = (struct local_place){.session = member->session, .number = member->number};
+	return member->session;
 }

@@ -34,4 +34,12 @@ gid_t local_group(const struct local *local);
 void local_remove(struct local *local, struct session *session);
 void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata);
 
+/* How far a listing has come. Zeroed: not yet at the first one. */
+struct local_place {
+	const struct session *session; /* which may have gone, so it is only compared */
+	uint64_t number;
+};
+/* The next one, in the order in which they came; NULL: there is no more. */
+struct session *local_next(struct local *local, struct local_place *place);
+
 #endif

@@ -37,6 +37,7 @@ libdaemon_la_SOURCES = \
 	daemon/quota.c daemon/quota.h \
 	daemon/queries.c daemon/queries.h \
 	daemon/relay.c \
+	daemon/report.c daemon/report.h \
 	daemon/requests.c \
 	daemon/restore.c \
 	daemon/router.c daemon/router.h \
@@ -53,6 +54,7 @@ libdaemon_la_SOURCES = \
 	daemon/turns.c daemon/turns.h \
 	daemon/vchan.c daemon/vchan.h \
 	daemon/vchan_layout.c daemon/vchan_layout.h \
+	daemon/viewer.c daemon/viewer.h \
 	daemon/watches.c daemon/watches.h
 libdaemon_la_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
 libdaemon_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS)

@@ -62,6 +62,11 @@ static void peer_free(struct peer *peer)
 	free(peer);
 }
 
+static int by_domid(const struct peer *a, const struct peer *b)
+{
+	return (a->domid > b->domid) - (a->domid < b->domid);
+}
+
 struct peer *peer_get(struct peers *peers, uint32_t domid)
 {
 	struct peer *peer = peer_find(peers, domid);
@@ -75,7 +80,7 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 	peer->domid = domid;
 	peer->allowed = is_allowed(peers, domid);
 	peer->leaf_watched = LEAVES;
-	HASH_ADD(hh, peers->peers, domid, sizeof(peer->domid), peer);
+	HASH_ADD_INORDER(hh, peers->peers, domid, sizeof(peer->domid), peer, by_domid);
 	if (rendezvous_init(peer) < 0) {
 		peer_free(peer);
 		return NULL;
@@ -265,28 +270,45 @@ void peers_connect(struct peers *peers, uint32_t domid)
 
 /* --- listings --- */
 
-static int by_domid(struct peer *a, struct peer *b)
+/* Is there anything to say of it? */
+static bool is_listed(const struct peer *peer)
 {
-	return (a->domid > b->domid) - (a->domid < b->domid);
+	return peer->up || peer->rendezvous.state != RENDEZVOUS_IDLE;
+}
+
+static void fill_info(const struct peer *peer, struct peer_info *info)
+{
+	*info = (struct peer_info){
+		.domid = peer->domid,
+		.up = peer->up,
+		.instance = peer->instance,
+		.state = rendezvous_state_name(peer),
+		.endpoints = (const char *const *)peer->endpoints,
+	};
 }
 
 void peers_each(struct peers *peers, void (*each)(void *userdata, const struct peer_info *info), void *userdata)
 {
 	struct peer *peer, *next;
+	struct peer_info info;
 
-	HASH_SORT(peers->peers, by_domid);
 	HASH_ITER(hh, peers->peers, peer, next) {
-		struct peer_info info = {
-			.domid = peer->domid,
-			.up = peer->up,
-			.instance = peer->instance,
-			.state = rendezvous_state_name(peer),
-			.endpoints = (const char *const *)peer->endpoints,
-		};
-
-		if (peer->up || peer->rendezvous.state != RENDEZVOUS_IDLE)
+		fill_info(peer, &info);
+		if (is_listed(peer))
 			each(userdata, &info);
 	}
+}
+
+bool peers_next(struct peers *peers, int64_t after, struct peer_info *info)
+{
+	struct peer *peer = after < 0 ? NULL : peer_find(peers, (uint32_t)after);
+
+	peer = peer ? peer->hh.next : peers->peers;
+	while (peer && (peer->domid <= after || !is_listed(peer)))
+		peer = peer->hh.next;
+	if (peer)
+		fill_info(peer, info);
+	return peer != NULL;
 }
 
 bool peers_is_up(struct peers *peers, uint32_t domid)

@@ -95,6 +95,8 @@ struct peer_info {
 };
 /* In the order of their domids. */
 void peers_each(struct peers *peers, void (*each)(void *userdata, const struct peer_info *info), void *userdata);
+/* In the same order, the first one behind `after` (-1: of all), which may have gone; false: there is no more. */
+bool peers_next(struct peers *peers, int64_t after, struct peer_info *info);
 bool peers_is_up(struct peers *peers, uint32_t domid);
 /* Peers whose vchan waits for grant pages to come free. */
 unsigned peers_waiting(const struct peers *peers);

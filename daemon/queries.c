@@ -1,197 +1,236 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#define _GNU_SOURCE
 #include "daemon/queries.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
-#include <event2/event.h>
+#include <event2/buffer.h>
+#include <uthash.h>
 #include <utlist.h>
 
 #include "daemon/hop.h"
+#include "daemon/report.h"
 #include "daemon/session.h"
-#include "daemon/timer.h"
+#include "daemon/status.h"
 
-#define SKIPS	  64 /* of a user in one turn: questions of programs that haven't read their last answer */
-#define UNREAD_MS 10 /* when nobody could be answered, this is when we look again */
+#define PIECE	    32768u /* bytes that are sent at once; less than hop_send() keeps for nothing */
+#define BEGIN_UNITS 500u   /* to read a question, or to answer it at once */
+#define SEND_UNITS(bytes) ((bytes) / 16)
 
 struct query {
-	struct session *session;
 	struct query *prev, *next;
 	uint32_t request;
 	uint32_t size;
 	char text[];
 };
 
-/* A user who has asked something. */
+/* A program that has asked something. */
 struct asker {
-	uint32_t uid;
-	struct query *waiting;
-	struct asker *prev, *next;
+	struct queries *queries;
+	struct session *session;
+	struct task task;
+	struct query *waiting; /* the first one's turn is next, or it is being answered */
+	struct report *report; /* NULL: it isn't */
+	struct evbuffer *text; /* of the report, not yet sent */
+	bool is_complete;      /* the report is, nothing will be added to the text */
+	UT_hash_handle hh;
 };
 
 struct queries {
 	struct relay *relay;
-	struct event *timer; /* pending while somebody waits */
-	struct asker *askers; /* the first one's turn is next */
-	queries_answer answer;
+	const struct queries_ops *ops;
 	void *userdata;
+	struct asker *askers; /* by session */
 };
 
-static void call_again(struct queries *queries, uint32_t ms)
+static struct line *line_of(const struct asker *asker)
 {
-	if (queries->askers)
-		timer_start(queries->timer, ms);
+	return account_line(session_hop(asker->session)->account);
 }
 
-static void forget_asker(struct queries *queries, struct asker *asker)
+static struct asker *find(struct queries *queries, struct session *session)
 {
-	DL_DELETE(queries->askers, asker);
+	struct asker *asker;
+
+	HASH_FIND_PTR(queries->askers, &session, asker);
+	return asker;
+}
+
+/* --- answering ------------------------------------------------------------------------------------------------------ */
+
+static void end_query(struct asker *asker)
+{
+	struct query *query = asker->waiting;
+
+	DL_DELETE(asker->waiting, query);
+	free(query);
+	report_free(asker->report);
+	asker->report = NULL;
+	asker->is_complete = false;
+	evbuffer_drain(asker->text, evbuffer_get_length(asker->text));
+}
+
+static void forget_asker(struct asker *asker)
+{
+	while (asker->waiting)
+		end_query(asker);
+	task_cancel(&asker->task);
+	HASH_DEL(asker->queries->askers, asker);
+	evbuffer_free(asker->text);
 	free(asker);
 }
 
-/* Takes a question out whose program has room for the answer; NULL: none of the first ones has. */
-static struct query *take(struct asker *asker)
+static void begin(struct asker *asker)
 {
-	for (unsigned i = 0; i < SKIPS; i++) {
-		struct query *query = asker->waiting;
+	struct queries *queries = asker->queries;
+	struct query *query = asker->waiting;
+	struct frame_text text = {.data = query->text, .size = query->size};
 
-		DL_DELETE(asker->waiting, query);
-		if (!session_has_unread(query->session))
-			return query;
-		DL_APPEND(asker->waiting, query);
-	}
-	return NULL;
+	turns_spend(&queries->relay->turns, line_of(asker), BEGIN_UNITS);
+	asker->report = queries->ops->begin(queries->userdata, asker->session, query->request, text);
+	if (!asker->report)
+		end_query(asker);
 }
 
-/* Of the first user who can be answered; then it is the others' turn. */
-static struct query *take_next(struct queries *queries)
+static int add_to_text(struct asker *asker)
 {
-	struct asker *asker, *next;
-	unsigned count = 0;
+	struct queries *queries = asker->queries;
+	struct status_sources sources;
+	uint64_t units = 0;
+	int r;
 
-	DL_COUNT(queries->askers, asker, count);
-	for (asker = queries->askers; count--; asker = next) {
-		struct query *query = take(asker);
-
-		next = asker->next;
-		DL_DELETE(queries->askers, asker);
-		DL_APPEND(queries->askers, asker);
-		if (!asker->waiting)
-			forget_asker(queries, asker);
-		if (query)
-			return query;
-	}
-	return NULL;
+	queries->ops->sources(queries->userdata, &sources);
+	r = report_more(asker->report, &sources, asker->text, &units);
+	turns_spend(&queries->relay->turns, line_of(asker), units);
+	asker->is_complete = r == 0;
+	return r;
 }
 
-static void on_turn(int fd, short what, void *userdata)
+static void send_text(struct asker *asker)
 {
-	struct queries *queries = userdata;
-	struct query *query = take_next(queries);
+	uint32_t request = asker->waiting->request;
+	uint8_t piece[PIECE];
+	int size = evbuffer_remove(asker->text, piece, sizeof(piece));
+	bool last = asker->is_complete && evbuffer_get_length(asker->text) == 0;
 
-	(void)fd;
-	(void)what;
-	if (query) {
-		struct frame_text text = {.data = query->text, .size = query->size};
-
-		queries->answer(queries->userdata, query->session, query->request, text);
+	turns_spend(&asker->queries->relay->turns, line_of(asker), SEND_UNITS((uint64_t)size));
+	/* If that fails, the session ends. */
+	if (!last) {
+		session_reply_more(asker->session, request, piece, (size_t)size);
+		return;
 	}
-	call_again(queries, query ? 0 : UNREAD_MS);
-	free(query);
+	session_reply(asker->session, request, 0, piece, (size_t)size);
+	end_query(asker);
 }
 
-int queries_new(struct queries **out, struct relay *relay, queries_answer answer, void *userdata)
+static void answer(struct asker *asker)
+{
+	if (!asker->is_complete && add_to_text(asker) < 0) {
+		/* Pieces may have been sent already, so the answer can't become an error. */
+		session_cut_off(asker->session, -ENOMEM, "the daemon has no memory left");
+		end_query(asker);
+	} else if (asker->is_complete || evbuffer_get_length(asker->text) >= PIECE) {
+		send_text(asker);
+	}
+}
+
+static void on_turn(struct task *task)
+{
+	struct asker *asker = (struct asker *)((char *)task - offsetof(struct asker, task));
+
+	if (session_has_unread(asker->session))
+		return; /* until queries_go_on() */
+	if (asker->report)
+		answer(asker);
+	else
+		begin(asker);
+	if (asker->waiting)
+		task_due(task);
+	else
+		forget_asker(asker);
+}
+
+void queries_go_on(struct queries *queries, struct session *session)
+{
+	struct asker *asker = find(queries, session);
+
+	if (asker)
+		task_due(&asker->task);
+}
+
+/* --- asking --------------------------------------------------------------------------------------------------------- */
+
+struct queries *queries_new(struct relay *relay, const struct queries_ops *ops, void *userdata)
 {
 	struct queries *queries = calloc(1, sizeof(*queries));
 
 	if (!queries)
-		return -ENOMEM;
+		return NULL;
 	queries->relay = relay;
-	queries->answer = answer;
+	queries->ops = ops;
 	queries->userdata = userdata;
-	queries->timer = evtimer_new(relay->base, on_turn, queries);
-	if (!queries->timer) {
-		free(queries);
-		return -ENOMEM;
-	}
-	*out = queries;
-	return 0;
+	return queries;
 }
 
 void queries_free(struct queries *queries)
 {
 	if (!queries)
 		return;
-	while (queries->askers) {
-		struct asker *asker = queries->askers;
-		struct query *query, *next;
-
-		DL_FOREACH_SAFE(asker->waiting, query, next)
-			free(query);
-		forget_asker(queries, asker);
-	}
-	event_free(queries->timer);
+	while (queries->askers)
+		forget_asker(queries->askers);
 	free(queries);
 }
 
-static struct asker *asker_of(struct queries *queries, uint32_t uid)
+static struct asker *asker_of(struct queries *queries, struct session *session)
 {
-	struct asker *asker;
+	struct asker *asker = find(queries, session);
 
-	DL_SEARCH_SCALAR(queries->askers, asker, uid, uid);
 	if (asker)
 		return asker;
 	asker = calloc(1, sizeof(*asker));
 	if (!asker)
 		return NULL;
-	asker->uid = uid;
-	DL_APPEND(queries->askers, asker);
+	asker->queries = queries;
+	asker->session = session;
+	asker->text = evbuffer_new();
+	if (!asker->text) {
+		free(asker);
+		return NULL;
+	}
+	task_init(&asker->task, &queries->relay->turns, line_of(asker), on_turn);
+	HASH_ADD_PTR(queries->askers, session, asker);
 	return asker;
 }
 
 int queries_add(struct queries *queries, struct session *session, uint32_t request, struct frame_text text)
 {
-	struct query *query;
 	struct asker *asker;
+	struct query *query;
 
 	if (session_unanswered(session) > REQUESTS_MAX)
 		return -ENOBUFS;
 	query = malloc(sizeof(*query) + text.size);
 	if (!query)
 		return -ENOMEM;
-	asker = asker_of(queries, session_credentials(session)->uid);
+	asker = asker_of(queries, session);
 	if (!asker) {
 		free(query);
 		return -ENOMEM;
 	}
-	query->session = session;
 	query->request = request;
 	query->size = (uint32_t)text.size;
 	memcpy(query->text, text.data, text.size);
 	DL_APPEND(asker->waiting, query);
-	call_again(queries, 0);
+	task_due(&asker->task);
 	return 0;
 }
 
 void queries_forget_session(struct queries *queries, struct session *session)
 {
-	struct asker *asker, *next_asker;
+	struct asker *asker = find(queries, session);
 
-	DL_FOREACH_SAFE(queries->askers, asker, next_asker) {
-		struct query *query, *next;
-
-		if (asker->uid != session_credentials(session)->uid)
-			continue;
-		DL_FOREACH_SAFE(asker->waiting, query, next) {
-			if (query->session != session)
-				continue;
-			DL_DELETE(asker->waiting, query);
-			free(query);
-		}
-		if (!asker->waiting)
-			forget_asker(queries, asker);
-	}
+	if (asker)
+		forget_asker(asker);
 }

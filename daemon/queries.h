@@ -3,14 +3,17 @@
 #define XENMSG_DAEMON_QUERIES_H
 
 /*
- * Questions of programs that cost much to answer, in shares: the daemon's account of itself has an entry for each program, so
- * answers grow with the programs that ask. A question is 24 bytes, and its answer may be 100000.
+ * Questions of programs that cost much to answer. The daemon's account of itself has an entry for each program, so answers grow with
+ * the programs that ask: a question is 24 bytes, and its answer may be millions. So it is made in pieces (report.h), and flows:
  *
- *   waiting ──the turn of its user, and its program has read what it was answered before──▶ answered
- *      └──the program has gone──▶ forgotten
+ *   waiting ──the program's questions before it are answered──▶ answering ──the last piece──▶ answered
+ *      │                                                        │      ▲
+ *      │                                                      a piece  its account's turn, and the program has read the last one
+ *      │                                                        └──────┘
+ *      └────the program has gone: forgotten
  *
- * One is answered in each turn of the event loop, and the users that ask take turns. So a user that asks without end delays who
- * else asks by one answer, and all who don't ask by no more. What programs don't read takes the memory of one answer each.
+ * The making is a task of the account that asks (turns.h), one for each program: who asks without end delays his own programs. Of what
+ * a program doesn't read one piece is kept, which is charged to nobody since it is so little.
  */
 
 #include <stdint.h>
@@ -19,15 +22,25 @@
 
 struct queries;
 struct relay;
+struct report;
 struct session;
+struct status_sources;
 
-typedef void (*queries_answer)(void *userdata, struct session *session, uint32_t request, struct frame_text text);
+struct queries_ops {
+	/* A question's turn has come: its report, which is to be sent in pieces; or NULL: it has been answered by
+	 * session_reply(). */
+	struct report *(*begin)(void *userdata, struct session *session, uint32_t request, struct frame_text text);
+	/* What reports are about, as it is now. */
+	void (*sources)(void *userdata, struct status_sources *sources);
+};
 
-int queries_new(struct queries **queries, struct relay *relay, queries_answer answer, void *userdata);
+struct queries *queries_new(struct relay *relay, const struct queries_ops *ops, void *userdata);
 /* Those that wait are never answered. NULL is allowed. */
 void queries_free(struct queries *queries);
 /* Copies the text. -ENOBUFS: too many questions of this program wait already; -ENOMEM. */
 int queries_add(struct queries *queries, struct session *session, uint32_t request, struct frame_text text);
+/* The program has read what it was told. */
+void queries_go_on(struct queries *queries, struct session *session);
 void queries_forget_session(struct queries *queries, struct session *session);
 
 #endif

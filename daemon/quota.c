@@ -25,12 +25,8 @@ static const struct resource {
 			       "its limit of open files"},
 };
 
-struct key {
-	uint32_t kind, id;
-};
-
 struct account {
-	struct key key;
+	struct account_key key;
 	struct quota *quota;
 	unsigned references;
 	uint64_t used[QUOTA_RESOURCES];
@@ -98,9 +94,25 @@ static int by_key(const struct account *a, const struct account *b)
 	return a->key.id < b->key.id ? -1 : a->key.id > b->key.id;
 }
 
+const struct account *quota_next(const struct quota *quota, const struct account_key *after)
+{
+	const struct account *account = quota->accounts;
+	struct account like;
+
+	if (!after)
+		return account;
+	HASH_FIND(hh, quota->accounts, after, sizeof(*after), account);
+	if (account)
+		return account->hh.next;
+	like.key = *after;
+	for (account = quota->accounts; account && by_key(account, &like) < 0; account = account->hh.next)
+		;
+	return account;
+}
+
 struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_t id)
 {
-	struct key key = {.kind = kind, .id = id};
+	struct account_key key = {.kind = kind, .id = id};
 	struct account *account;
 
 	HASH_FIND(hh, quota->accounts, &key, sizeof(key), account);

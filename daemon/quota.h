@@ -59,6 +59,10 @@ struct quota_usage {
 	uint64_t refused;   /* charges that didn't fit */
 };
 
+struct account_key {
+	uint32_t kind, id;
+};
+
 struct quota_pool {
 	uint64_t size, used;
 	uint64_t accounts; /* that hold some of it */
@@ -76,6 +80,8 @@ const char *quota_resource_name(enum quota_resource resource);
 struct quota_pool quota_pool(const struct quota *quota, enum quota_resource resource);
 /* By kind, then by number. */
 void quota_each(const struct quota *quota, void (*each)(void *userdata, const struct account *account), void *userdata);
+/* In the same order the first one behind that of `after` (NULL: of all), which may have gone; NULL: there is no more. */
+const struct account *quota_next(const struct quota *quota, const struct account_key *after);
 
 /* The rule itself: how much more one may have who holds `held`, while `left` is left of what `holders` share, himself
  * included. */

@@ -18,9 +18,11 @@
 #include "daemon/local.h"
 #include "daemon/peers.h"
 #include "daemon/queries.h"
+#include "daemon/report.h"
 #include "daemon/router.h"
 #include "daemon/status.h"
 #include "daemon/streams.h"
+#include "daemon/viewer.h"
 #include "daemon/watches.h"
 
 #define QUERY_MAX (32 + DOMAIN_NAME_MAX + ENDPOINT_NAME_MAX)
@@ -78,6 +80,15 @@ static const char *why_unknown(const struct daemon *daemon)
 		       : "no domain of that name is known here; names need xenmsgd in domain 0";
 }
 
+/* What it may reach itself, and who may reach what it has bound: it could find out. The rest is between others. */
+static bool may_ask_policy(struct daemon *daemon, struct session *session, uint32_t domid, uint32_t uid, const char *to)
+{
+	struct viewer viewer = viewer_of(session, daemon->administrators);
+	const struct endpoint *endpoint = router_find(daemon->router, to);
+
+	return viewer.sees_all || (domid == daemon->domid && uid == viewer.uid) || (endpoint && endpoint->uid == viewer.uid);
+}
+
 /* FROM is DOMAIN or DOMAIN/UID, TO an endpoint here. */
 static void explain_policy(struct daemon *daemon, struct session *session, uint32_t request, char *query)
 {
@@ -99,6 +110,10 @@ static void explain_policy(struct daemon *daemon, struct session *session, uint3
 		reply_error(session, request, EINVAL, "FROM is DOMAIN or DOMAIN/UID, and a uid is a number");
 	else if (router_resolve(daemon->router, query, &domid) < 0)
 		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
+	else if (!may_ask_policy(daemon, session, domid, (uint32_t)uid, to))
+		reply_error(session, request, EPERM,
+			    "only root and the daemon's administrators may ask that; others may ask about FROM self/UID, "
+			    "their own, and about a TO that they have bound");
 	else
 		reply_json(session, request, access_explain(daemon->access, domid, (uint32_t)uid, to));
 }
@@ -118,10 +133,13 @@ static const char *why_not(int error)
 	}
 }
 
-void requests_answer_query(void *userdata, struct session *session, uint32_t request, struct frame_text text)
+/* --- questions about the daemon -------------------------------------------------------------------------------------- */
+
+static void get_sources(void *userdata, struct status_sources *sources)
 {
 	struct daemon *daemon = userdata;
-	const struct status_sources sources = {
+
+	*sources = (struct status_sources){
 		.config = &daemon->config,
 		.domid = daemon->domid,
 		.directory = daemon->directory,
@@ -137,28 +155,60 @@ void requests_answer_query(void *userdata, struct session *session, uint32_t req
 		.turns = &daemon->relay.turns,
 		.host = daemon->host,
 	};
+}
+
+static struct report *begin_report(struct daemon *daemon, struct session *session, uint32_t request,
+				   struct report_question question)
+{
+	struct report *report;
+
+	question.viewer = viewer_of(session, daemon->administrators);
+	report = report_new(&question);
+	if (!report)
+		reply_error(session, request, ENOMEM, strerror(ENOMEM));
+	return report;
+}
+
+static struct report *begin_answer(void *userdata, struct session *session, uint32_t request, struct frame_text text)
+{
+	struct report_question question = {.kind = REPORT_STATUS, .domid = -1};
+	struct daemon *daemon = userdata;
 	char query[QUERY_MAX + 1];
 	uint32_t domid;
 
 	memcpy(query, text.data, text.size);
 	query[text.size] = '\0';
-	if (!strcmp(query, "status"))
-		reply_json(session, request, status_all(&sources));
-	else if (!strcmp(query, "peers"))
-		reply_json(session, request, status_peers(&sources));
-	else if (!strcmp(query, "endpoints"))
-		reply_json(session, request, status_endpoints(&sources, -1));
-	else if (!strncmp(query, "policy ", 7))
+	if (!strncmp(query, "policy ", 7)) {
 		explain_policy(daemon, session, request, query + 7);
-	else if (strncmp(query, "endpoints ", 10))
-		reply_error(session, request, EINVAL, "a query is status, peers, endpoints [DOMAIN] or policy FROM TO");
-	else if (router_resolve(daemon->router, query + 10, &domid) < 0)
-		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
-	else if (domid != daemon->domid && !peers_is_up(daemon->peers, domid))
-		reply_error(session, request, EHOSTDOWN, why_not(EHOSTDOWN));
-	else
-		reply_json(session, request, status_endpoints(&sources, domid));
+		return NULL;
+	}
+	if (!strcmp(query, "status all")) {
+		question.all = true;
+	} else if (!strcmp(query, "peers")) {
+		question.kind = REPORT_PEERS;
+	} else if (!strcmp(query, "endpoints")) {
+		question.kind = REPORT_ENDPOINTS;
+	} else if (!strncmp(query, "endpoints ", 10)) {
+		int r = router_resolve(daemon->router, query + 10, &domid);
+
+		if (r < 0 || (domid != daemon->domid && !peers_is_up(daemon->peers, domid))) {
+			reply_error(session, request, EHOSTDOWN, r < 0 ? why_unknown(daemon) : why_not(EHOSTDOWN));
+			return NULL;
+		}
+		question.kind = REPORT_ENDPOINTS;
+		question.domid = domid;
+	} else if (strcmp(query, "status")) {
+		reply_error(session, request, EINVAL,
+			    "a query is status [all], peers, endpoints [DOMAIN] or policy FROM TO");
+		return NULL;
+	}
+	return begin_report(daemon, session, request, question);
 }
+
+const struct queries_ops requests_queries_ops = {
+	.begin = begin_answer,
+	.sources = get_sources,
+};
 
 static void ask(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text text)
 {
@@ -283,6 +333,13 @@ static void stream_from_program(void *userdata, struct session *session, int fd,
 		streams_connect(daemon->streams, fd, &identity, payload, header->length);
 }
 
+static void session_drained(void *userdata, struct session *session)
+{
+	struct daemon *daemon = userdata;
+
+	queries_go_on(daemon->queries, session);
+}
+
 static void session_gone(void *userdata, struct session *session)
 {
 	struct daemon *daemon = userdata;
@@ -300,5 +357,6 @@ const struct session_ops requests_session_ops = {
 	.request = on_request,
 	.open = open_from_program,
 	.stream = stream_from_program,
+	.drained = session_drained,
 	.gone = session_gone,
 };

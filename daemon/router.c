@@ -227,3 +227,23 @@ void router_each(struct router *router, void (*each)(void *userdata, const struc
 	HASH_ITER (hh, router->endpoints, endpoint, next)
 		each(userdata, endpoint);
 }
+
+const struct endpoint *router_next(const struct router *router, const char *after)
+{
+	const struct endpoint *endpoint;
+
+	HASH_FIND_STR(router->endpoints, after, endpoint);
+	if (endpoint)
+		return endpoint->hh.next;
+	for (endpoint = router->endpoints; endpoint && strcmp(endpoint->name, after) < 0; endpoint = endpoint->hh.next)
+		;
+	return endpoint;
+}
+
+const struct endpoint *router_find(const struct router *router, const char *name)
+{
+	const struct endpoint *endpoint;
+
+	HASH_FIND_STR(router->endpoints, name, endpoint);
+	return endpoint;
+}

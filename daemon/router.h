@@ -71,6 +71,10 @@ void router_recheck_hop(struct router *router, struct hop *hop);
 
 unsigned router_endpoints(const struct router *router);
 /* Sorted by name. */
+/* NULL: nobody has bound it. */
+const struct endpoint *router_find(const struct router *router, const char *name);
+/* By name, the first one behind `after` ("": of all), which may have gone; NULL: there is no more. */
+const struct endpoint *router_next(const struct router *router, const char *after);
 void router_each(struct router *router, void (*each)(void *userdata, const struct endpoint *endpoint), void *userdata);
 
 #endif

@@ -96,6 +96,14 @@ static bool on_refill(void *owner)
 	return session->from_socket && session_refill(session);
 }
 
+static void on_drained(void *owner)
+{
+	struct session *session = owner;
+
+	if (session->ops->drained)
+		session->ops->drained(session->userdata, session);
+}
+
 static void on_failed(void *owner, int error, const char *why)
 {
 	struct session *session = owner;
@@ -117,6 +125,7 @@ static const struct hop_ops hop_ops = {
 	.open = on_open,
 	.notify = on_notify,
 	.refill = on_refill,
+	.drained = on_drained,
 	.failed = on_failed,
 };
 
@@ -470,13 +479,14 @@ void session_cut_off(struct session *session, int error, const char *why)
 	hop_fail(&session->hop, error, "%s", why);
 }
 
-int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size)
+/* `more` comes by further calls. */
+static int reply(struct session *session, uint32_t request, int error, const void *body, size_t size, bool more)
 {
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	const char *at = body;
 	int r;
 
-	session->unanswered--;
+	session->unanswered -= !more;
 	do {
 		size_t part = size < FRAME_PAYLOAD_MAX - 8 ? size : FRAME_PAYLOAD_MAX - 8;
 		struct frame_reply reply = {.error = (uint32_t)error, .body = {at, part}};
@@ -484,11 +494,21 @@ int session_reply(struct session *session, uint32_t request, int error, const vo
 
 		size -= part;
 		at += part;
-		r = hop_send(&session->hop, FRAME_REPLY, size ? FRAME_FLAG_MORE : 0, request, payload, length);
+		r = hop_send(&session->hop, FRAME_REPLY, size || more ? FRAME_FLAG_MORE : 0, request, payload, length);
 	} while (size && r == 0);
 	if (r < 0)
 		session_cut_off(session, r, "the program doesn't read its answers");
 	return r;
+}
+
+int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size)
+{
+	return reply(session, request, error, body, size, false);
+}
+
+int session_reply_more(struct session *session, uint32_t request, const void *body, size_t size)
+{
+	return reply(session, request, 0, body, size, true);
 }
 
 struct hop *session_hop(struct session *session)

@@ -33,6 +33,8 @@ struct session_ops {
 	 * ACCEPT. The socket is the callee's; the session ends after this. */
 	void (*stream)(void *userdata, struct session *session, int fd, const struct frame_header *header,
 		       const uint8_t *payload);
+	/* Nothing waits any more of what it was told (session_has_unread). NULL: nobody wants to know. */
+	void (*drained)(void *userdata, struct session *session);
 	/* The program is gone or was cut off: forget it, and free the session. */
 	void (*gone)(void *userdata, struct session *session);
 };
@@ -59,6 +61,8 @@ void session_cut_off(struct session *session, int error, const char *why);
 
 /* The answer to the request with this number: `body` may be of any size. `error` is positive, or 0. */
 int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size);
+/* A piece of it, before the last one by session_reply(). */
+int session_reply_more(struct session *session, uint32_t request, const void *body, size_t size);
 
 struct hop *session_hop(struct session *session);
 const struct ucred *session_credentials(const struct session *session);

@@ -63,12 +63,18 @@ static void add_domain(struct json_object *object, const struct status_sources *
 	add_text(object, "uuid", directory_uuid(sources->directory, domid));
 }
 
-/* What is listed, and for whom. */
-struct listing {
-	const struct status_sources *sources;
-	struct json_object *array;
-	int64_t domid;
-};
+/* --- ranks ---------------------------------------------------------------------------------------------------------- */
+
+/* What lives comes first, then what has had more traffic, by powers of two. */
+static unsigned rank_of(bool lives, uint64_t traffic)
+{
+	return (lives ? STATUS_RANKS / 2 : 0) + (traffic ? 63u - (unsigned)__builtin_clzll(traffic) : 0);
+}
+
+static uint64_t traffic_of(const struct hop_stats *tx, const struct hop_stats *rx)
+{
+	return tx->bytes + rx->bytes;
+}
 
 /* --- links ---------------------------------------------------------------------------------------------------------- */
 
@@ -84,41 +90,68 @@ static void add_usage(struct json_object *usage, const struct account *account)
 	add_number(usage, "refused", refused);
 }
 
-static void add_link(void *userdata, const struct link_info *info)
+static bool next_link(struct status_walk *walk)
+{
+	if (!links_next(walk->sources->links, walk->domid, &walk->link))
+		return false;
+	walk->domid = walk->link.domid;
+	return true;
+}
+
+static unsigned rank_of_link(struct status_walk *walk)
+{
+	const struct link_info *info = &walk->link;
+
+	/* What isn't shown doesn't decide what is, either. */
+	if (!walk->viewer.sees_all)
+		return rank_of(info->state == LINK_UP, 0);
+	return rank_of(info->state == LINK_UP || info->channels, traffic_of(&info->tx, &info->rx));
+}
+
+/* What tells who uses it, and how much. */
+static void add_link_use(struct json_object *link, const struct link_info *info)
+{
+	struct json_object *usage = json_object_new_object();
+
+	add_number(link, "channels", info->channels);
+	add_traffic(link, "tx", &info->tx);
+	add_traffic(link, "rx", &info->rx);
+	add_number(link, "unacked", info->unacknowledged);
+	add_usage(usage, info->account);
+	json_object_object_add(link, "usage", usage);
+}
+
+static struct json_object *describe_link(struct status_walk *walk)
 {
 	struct json_object *link = json_object_new_object(), *peer = json_object_new_object();
-	struct json_object *usage = json_object_new_object();
-	struct listing *listing = userdata;
+	const struct link_info *info = &walk->link;
 
-	add_domain(peer, listing->sources, info->domid);
+	add_domain(peer, walk->sources, info->domid);
 	add_text(peer, "version", info->version);
 	json_object_object_add(link, "peer", peer);
 	add_text(link, "state", info->state_name);
 	add_text(link, "role", !info->has_vchan ? "" : info->granter ? "grants" : "maps");
 	add_number(link, "ring_bytes", info->ring_bytes);
 	add_number(link, "pages", info->pages);
-	add_number(link, "channels", info->channels);
 	add_rtt(link, info->rtt_ns);
-	add_traffic(link, "tx", &info->tx);
-	add_traffic(link, "rx", &info->rx);
-	add_number(link, "unacked", info->unacknowledged);
-	add_usage(usage, info->account);
-	json_object_object_add(link, "usage", usage);
+	if (walk->viewer.sees_all)
+		add_link_use(link, info);
 	add_number(link, "resumes", 0);
 	add_text(link, "last_error", info->last_error);
 	add_number(link, "since", info->since);
-	json_object_array_add(listing->array, link);
+	return link;
 }
 
 /* --- endpoints and clients ------------------------------------------------------------------------------------------ */
 
 /* Bytes that wait in the daemon for the program behind this hop. */
-static uint64_t queued_for(const struct hop *hop)
+static uint64_t queued_for(struct status_walk *walk, const struct hop *hop)
 {
 	uint64_t queued = 0;
 	struct channel_end *end;
 	uint32_t number = 0;
 
+	walk->units += hop->table_pages + hop->channels;
 	while ((end = hop_next(hop, &number)))
 		queued += end->sent - end->consumed + channel_queued(end);
 	return queued;
@@ -129,39 +162,95 @@ static const char *kind_name(uint32_t kinds)
 	return kinds == 1 ? "message" : kinds == 2 ? "call" : kinds == 4 ? "stream" : "any";
 }
 
-static void add_endpoint(void *userdata, const struct endpoint *endpoint)
+static bool is_own(const struct status_walk *walk, uid_t uid)
 {
-	struct json_object *object = json_object_new_object();
-	struct listing *listing = userdata;
-
-	add_text(object, "name", endpoint->name);
-	add_number(object, "uid", endpoint->uid);
-	add_number(object, "pid", (uint64_t)endpoint->pid);
-	add_text(object, "kind", kind_name(endpoint->kinds));
-	add_number(object, "queued", queued_for(endpoint->hop));
-	json_object_object_add(object, "visible_to", access_visible_to(listing->sources->access, endpoint->name));
-	json_object_array_add(listing->array, object);
+	return walk->viewer.sees_all || walk->viewer.uid == uid;
 }
 
-static void add_client(void *userdata, struct session *session)
+static bool next_endpoint(struct status_walk *walk)
+{
+	walk->endpoint = router_next(walk->sources->router, walk->name);
+	if (!walk->endpoint)
+		return false;
+	snprintf(walk->name, sizeof(walk->name), "%s", walk->endpoint->name);
+	return true;
+}
+
+#define POLICY_UNITS 100u /* to ask it once, with few rules */
+
+/* Who may not reach it doesn't learn that it is there, as by OPEN. */
+static bool endpoint_is_visible(struct status_walk *walk)
+{
+	const struct frame_identity viewer = {.domid = walk->sources->domid, .uid = walk->viewer.uid};
+
+	if (is_own(walk, walk->endpoint->uid))
+		return true;
+	walk->units += POLICY_UNITS;
+	return access_still_allowed(walk->sources->access, &viewer, walk->endpoint->name);
+}
+
+static unsigned rank_of_endpoint(struct status_walk *walk)
+{
+	const struct hop *hop = walk->endpoint->hop;
+
+	if (!is_own(walk, walk->endpoint->uid))
+		return 0;
+	return rank_of(hop->channels, traffic_of(&hop->tx, &hop->rx));
+}
+
+static struct json_object *describe_endpoint(struct status_walk *walk)
+{
+	struct json_object *object = json_object_new_object();
+	const struct endpoint *endpoint = walk->endpoint;
+
+	add_text(object, "name", endpoint->name);
+	add_text(object, "kind", kind_name(endpoint->kinds));
+	if (!is_own(walk, endpoint->uid))
+		return object;
+	add_number(object, "uid", endpoint->uid);
+	add_number(object, "pid", (uint64_t)endpoint->pid);
+	add_number(object, "queued", queued_for(walk, endpoint->hop));
+	json_object_object_add(object, "visible_to", access_visible_to(walk->sources->access, endpoint->name));
+	return object;
+}
+
+static bool next_client(struct status_walk *walk)
+{
+	walk->session = local_next(walk->sources->local, &walk->place);
+	return walk->session != NULL;
+}
+
+static bool client_is_visible(struct status_walk *walk)
+{
+	return is_own(walk, session_credentials(walk->session)->uid);
+}
+
+static unsigned rank_of_client(struct status_walk *walk)
+{
+	const struct hop *hop = session_hop(walk->session);
+
+	return rank_of(hop->channels, traffic_of(&hop->tx, &hop->rx));
+}
+
+static struct json_object *describe_client(struct status_walk *walk)
 {
 	struct json_object *object = json_object_new_object(), *usage = json_object_new_object();
-	const struct ucred *credentials = session_credentials(session);
-	const struct hop *hop = session_hop(session);
+	const struct ucred *credentials = session_credentials(walk->session);
+	const struct hop *hop = session_hop(walk->session);
 
 	add_number(object, "uid", credentials->uid);
 	add_number(object, "pid", (uint64_t)credentials->pid);
-	add_text(object, "comm", session_comm(session));
+	add_text(object, "comm", session_comm(walk->session));
 	add_number(object, "channels", hop->channels);
-	add_number(object, "bytes_queued", queued_for(hop));
-	json_object_object_add(object, "shared_memory", json_object_new_boolean(session_shares_memory(session)));
+	add_number(object, "bytes_queued", queued_for(walk, hop));
+	json_object_object_add(object, "shared_memory", json_object_new_boolean(session_shares_memory(walk->session)));
 	add_number(usage, "frames_in", hop->rx.frames);
 	add_number(usage, "frames_out", hop->tx.frames);
 	add_number(usage, "bytes_in", hop->rx.bytes);
 	add_number(usage, "bytes_out", hop->tx.bytes);
 	add_usage(usage, hop->account);
 	json_object_object_add(object, "usage", usage);
-	json_object_array_add(userdata, object);
+	return object;
 }
 
 /* --- peers ---------------------------------------------------------------------------------------------------------- */
@@ -175,88 +264,180 @@ static struct json_object *names_of(const struct peer_info *info)
 	return names;
 }
 
-static void add_peer(void *userdata, const struct peer_info *info)
+static bool next_peer(struct status_walk *walk)
+{
+	if (!peers_next(walk->sources->peers, walk->domid, &walk->peer))
+		return false;
+	walk->domid = walk->peer.domid;
+	return true;
+}
+
+static unsigned rank_of_peer(struct status_walk *walk)
+{
+	return rank_of(walk->peer.up, 0);
+}
+
+static struct json_object *describe_peer(struct status_walk *walk)
 {
 	struct json_object *peer = json_object_new_object();
-	struct listing *listing = userdata;
+	const struct peer_info *info = &walk->peer;
 
-	add_domain(peer, listing->sources, info->domid);
+	add_domain(peer, walk->sources, info->domid);
 	add_text(peer, "instance", info->instance);
 	json_object_object_add(peer, "up", json_object_new_boolean(info->up));
 	add_text(peer, "state", info->state);
 	json_object_object_add(peer, "endpoints", names_of(info));
-	json_object_array_add(listing->array, peer);
+	return peer;
 }
 
-static void list_peer(void *userdata, const struct peer_info *info)
+/* For `xenmsg peers`. */
+static bool peer_is_listed(struct status_walk *walk)
 {
-	struct listing *listing = userdata;
-	struct json_object *peer;
-	struct link_info link = {.state_name = "idle", .version = ""};
-
-	links_info(listing->sources->links, info->domid, &link);
-	if (!info->up && link.state == LINK_IDLE)
-		return;
-	peer = json_object_new_object();
-	add_domain(peer, listing->sources, info->domid);
-	add_text(peer, "version", link.version);
-	json_object_object_add(peer, "up", json_object_new_boolean(info->up));
-	add_text(peer, "link", link.state_name);
-	add_rtt(peer, link.rtt_ns);
-	json_object_array_add(listing->array, peer);
+	walk->link = (struct link_info){.state_name = "idle", .version = ""};
+	links_info(walk->sources->links, walk->peer.domid, &walk->link);
+	return walk->peer.up || walk->link.state != LINK_IDLE;
 }
 
-struct json_object *status_peers(const struct status_sources *sources)
+static struct json_object *describe_listed_peer(struct status_walk *walk)
 {
-	struct listing listing = {.sources = sources, .array = json_object_new_array()};
+	struct json_object *peer = json_object_new_object();
 
-	peers_each(sources->peers, list_peer, &listing);
-	return listing.array;
+	add_domain(peer, walk->sources, walk->peer.domid);
+	add_text(peer, "version", walk->link.version);
+	json_object_object_add(peer, "up", json_object_new_boolean(walk->peer.up));
+	add_text(peer, "link", walk->link.state_name);
+	add_rtt(peer, walk->link.rtt_ns);
+	return peer;
 }
 
-/* `visible_to`: NULL where only the daemon there knows. */
-static void list_name(struct listing *listing, uint32_t domid, const char *name, struct json_object *visible_to)
+const struct status_list status_peers_lists[] = {
+	{.name = "peers", .next = next_peer, .is_visible = peer_is_listed, .describe = describe_listed_peer},
+	{.name = NULL},
+};
+
+/* --- endpoints, here and there -------------------------------------------------------------------------------------- */
+
+/* `visible_to`: NULL for those who may not know, and where only the daemon there knows. */
+static struct json_object *describe_name(const struct status_walk *walk, uint32_t domid, const char *name,
+					 struct json_object *visible_to)
 {
 	struct json_object *object = json_object_new_object();
 
 	add_number(object, "domid", domid);
-	add_text(object, "domain", directory_name(listing->sources->directory, domid));
+	add_text(object, "domain", directory_name(walk->sources->directory, domid));
 	add_text(object, "name", name);
 	json_object_object_add(object, "visible_to", visible_to);
-	json_object_array_add(listing->array, object);
+	return object;
 }
 
-static void list_own(void *userdata, const struct endpoint *endpoint)
+static bool next_name_here(struct status_walk *walk)
 {
-	struct listing *listing = userdata;
-
-	list_name(listing, listing->sources->domid, endpoint->name,
-		  access_visible_to(listing->sources->access, endpoint->name));
+	return (walk->only < 0 || walk->only == walk->sources->domid) && next_endpoint(walk);
 }
 
-static void list_of_peer(void *userdata, const struct peer_info *info)
+static struct json_object *describe_name_here(struct status_walk *walk)
 {
-	struct listing *listing = userdata;
+	const struct endpoint *endpoint = walk->endpoint;
+	struct json_object *visible_to = NULL;
 
-	if (!info->up || (listing->domid >= 0 && listing->domid != info->domid))
-		return;
-	for (const char *const *name = info->endpoints; name && *name; name++)
-		list_name(listing, info->domid, *name, NULL);
+	if (is_own(walk, endpoint->uid))
+		visible_to = access_visible_to(walk->sources->access, endpoint->name);
+	return describe_name(walk, walk->sources->domid, endpoint->name, visible_to);
 }
 
-struct json_object *status_endpoints(const struct status_sources *sources, int64_t domid)
+/* The name of the peer at this index. NULL: it has no more. */
+static const char *name_of_peer(const struct peer_info *info, unsigned index)
 {
-	struct listing listing = {.sources = sources, .array = json_object_new_array(), .domid = domid};
+	const char *const *name = info->up ? info->endpoints : NULL;
 
-	if (domid < 0 || domid == sources->domid)
-		router_each(sources->router, list_own, &listing);
-	peers_each(sources->peers, list_of_peer, &listing);
-	return listing.array;
+	while (name && *name && index > 0) {
+		name++;
+		index--;
+	}
+	return name ? *name : NULL;
 }
 
-static void add_denied(void *userdata, const struct denied_entry *entry)
+/* Looks at the peer of before again, which may have other names by now, then at those behind it. */
+static bool next_name_there(struct status_walk *walk)
+{
+	int64_t after = walk->domid - 1;
+
+	if (walk->domid < 0) {
+		if (walk->begun)
+			return false;
+		walk->begun = true;
+		after = walk->only < 0 ? -1 : walk->only - 1;
+	} else {
+		walk->index++;
+	}
+	while (peers_next(walk->sources->peers, after, &walk->peer) &&
+	       (walk->only < 0 || walk->peer.domid == walk->only)) {
+		const char *name;
+
+		after = walk->peer.domid;
+		if (after != walk->domid)
+			walk->index = 0;
+		walk->domid = after;
+		walk->units += 1 + walk->index / 4;
+		name = name_of_peer(&walk->peer, walk->index);
+		if (name) {
+			snprintf(walk->name, sizeof(walk->name), "%s", name);
+			return true;
+		}
+	}
+	return false;
+}
+
+static struct json_object *describe_name_there(struct status_walk *walk)
+{
+	return describe_name(walk, walk->peer.domid, walk->name, NULL);
+}
+
+const struct status_list status_endpoints_lists[] = {
+	{.name = "here",
+	 .next = next_name_here,
+	 .is_visible = endpoint_is_visible,
+	 .describe = describe_name_here},
+	{.name = "there", .next = next_name_there, .describe = describe_name_there},
+	{.name = NULL},
+};
+
+/* --- refusals ------------------------------------------------------------------------------------------------------- */
+
+struct search {
+	const struct denied_entry *found;
+	unsigned left;
+};
+
+static void find_denied(void *userdata, const struct denied_entry *entry)
+{
+	struct search *search = userdata;
+
+	if (search->left-- == 0)
+		search->found = entry;
+}
+
+static bool next_denied(struct status_walk *walk)
+{
+	struct search search = {.left = walk->index++};
+
+	walk->units += walk->index;
+	denied_each(access_denied(walk->sources->access), find_denied, &search);
+	walk->denied = search.found;
+	return search.found != NULL;
+}
+
+/* The latest come first. */
+static unsigned rank_of_denied(struct status_walk *walk)
+{
+	(void)walk;
+	return 0;
+}
+
+static struct json_object *describe_denied(struct status_walk *walk)
 {
 	struct json_object *object = json_object_new_object();
+	const struct denied_entry *entry = walk->denied;
 	char from[16];
 
 	snprintf(from, sizeof(from), "%u", entry->domid);
@@ -264,46 +445,36 @@ static void add_denied(void *userdata, const struct denied_entry *entry)
 	add_text(object, "to", entry->endpoint);
 	add_number(object, "count", entry->count);
 	add_number(object, "last", entry->last);
-	json_object_array_add(userdata, object);
+	return object;
 }
 
-/* --- everything ----------------------------------------------------------------------------------------------------- */
+/* --- accounts ------------------------------------------------------------------------------------------------------- */
 
-static struct json_object *limits_of(const struct config *config)
+static bool next_account(struct status_walk *walk)
 {
-	struct json_object *limits = json_object_new_object();
-
-	add_number(limits, "max_message", config->max_message);
-	add_number(limits, "clients_per_uid", config->max_clients_per_uid);
-	add_number(limits, "endpoints_per_uid", config->max_endpoints_per_uid);
-	add_number(limits, "channels_per_uid", config->max_channels_per_uid);
-	add_number(limits, "queued_bytes_per_uid", config->max_queued_bytes_per_uid);
-	add_number(limits, "channels_per_peer", config->max_channels_per_peer);
-	add_number(limits, "queued_bytes_per_peer", config->max_queued_bytes_per_peer);
-	add_number(limits, "descriptors_per_uid", config->max_descriptors_per_uid);
-	add_number(limits, "descriptors_per_peer", config->max_descriptors_per_peer);
-	return limits;
+	walk->account = quota_next(walk->sources->quota, walk->begun ? &walk->account_key : NULL);
+	if (!walk->account)
+		return false;
+	walk->begun = true;
+	walk->account_key = (struct account_key){account_kind(walk->account), account_id(walk->account)};
+	return true;
 }
 
-static struct json_object *pools_of(const struct quota *quota)
+static bool account_is_visible(struct status_walk *walk)
 {
-	struct json_object *pools = json_object_new_object();
-
-	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
-		struct json_object *object = json_object_new_object();
-		struct quota_pool pool = quota_pool(quota, i);
-
-		add_number(object, "size", pool.size);
-		add_number(object, "used", pool.used);
-		add_number(object, "accounts", pool.accounts);
-		json_object_object_add(pools, quota_resource_name(i), object);
-	}
-	return pools;
+	return walk->viewer.sees_all ||
+	       (account_kind(walk->account) == QUOTA_UID && account_id(walk->account) == walk->viewer.uid);
 }
 
-static void add_account(void *userdata, const struct account *account)
+static unsigned rank_of_account(struct status_walk *walk)
 {
-	struct json_object *object = json_object_new_object(), *time;
+	return rank_of(account_usage(walk->account, QUOTA_CHANNELS).used, account_time(walk->account)->spent);
+}
+
+static struct json_object *describe_account(struct status_walk *walk)
+{
+	struct json_object *object = json_object_new_object(), *time = json_object_new_object();
+	const struct account *account = walk->account;
 
 	add_text(object, "kind", account_kind(account) == QUOTA_UID ? "uid" : "peer");
 	add_number(object, "id", account_id(account));
@@ -321,10 +492,46 @@ static void add_account(void *userdata, const struct account *account)
 		add_number(resource, "refused", usage.refused);
 		json_object_object_add(object, quota_resource_name(i), resource);
 	}
-	json_object_object_add(object, "time", time = json_object_new_object());
 	add_number(time, "units", account_time(account)->spent);
 	add_number(time, "longest_wait_units", account_time(account)->longest_wait);
-	json_object_array_add(userdata, object);
+	json_object_object_add(object, "time", time);
+	return object;
+}
+
+/* --- the rest ------------------------------------------------------------------------------------------------------- */
+
+static struct json_object *limits_of(const struct config *config)
+{
+	struct json_object *limits = json_object_new_object();
+
+	add_number(limits, "max_message", config->max_message);
+	add_number(limits, "clients_per_uid", config->max_clients_per_uid);
+	add_number(limits, "endpoints_per_uid", config->max_endpoints_per_uid);
+	add_number(limits, "channels_per_uid", config->max_channels_per_uid);
+	add_number(limits, "queued_bytes_per_uid", config->max_queued_bytes_per_uid);
+	add_number(limits, "channels_per_peer", config->max_channels_per_peer);
+	add_number(limits, "queued_bytes_per_peer", config->max_queued_bytes_per_peer);
+	add_number(limits, "descriptors_per_uid", config->max_descriptors_per_uid);
+	add_number(limits, "descriptors_per_peer", config->max_descriptors_per_peer);
+	return limits;
+}
+
+static struct json_object *pools_of(const struct quota *quota, const struct viewer *viewer)
+{
+	struct json_object *pools = json_object_new_object();
+
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
+		struct json_object *object = json_object_new_object();
+		struct quota_pool pool = quota_pool(quota, i);
+
+		add_number(object, "size", pool.size);
+		if (viewer->sees_all) {
+			add_number(object, "used", pool.used);
+			add_number(object, "accounts", pool.accounts);
+		}
+		json_object_object_add(pools, quota_resource_name(i), object);
+	}
+	return pools;
 }
 
 static struct json_object *time_of(const struct turns *turns)
@@ -337,42 +544,66 @@ static struct json_object *time_of(const struct turns *turns)
 	return time;
 }
 
-struct json_object *status_all(const struct status_sources *sources)
+static struct json_object *grants_of(const struct status_sources *sources)
 {
-	struct json_object *all = json_object_new_object(), *grants = json_object_new_object(),
-			   *store = json_object_new_object(), *list;
-	struct listing listing = {.sources = sources};
+	struct json_object *grants = json_object_new_object();
 
-	add_text(all, "version", PACKAGE_VERSION);
-	add_text(all, "instance", sources->instance);
-	add_number(all, "domid", sources->domid);
-	add_text(all, "name", directory_name(sources->directory, sources->domid));
-	add_number(all, "uptime_s", (clock_ms() - sources->started_ms) / 1000);
-	add_text(all, "socket", local_path(sources->local));
-	json_object_object_add(all, "limits", limits_of(sources->config));
-	json_object_object_add(all, "pools", pools_of(sources->quota));
-	json_object_object_add(all, "accounts", list = json_object_new_array());
-	quota_each(sources->quota, add_account, list);
-	json_object_object_add(all, "time", time_of(sources->turns));
 	add_number(grants, "limit_pages", vchan_host_pages_limit(sources->host));
 	add_number(grants, "used_pages", vchan_host_pages_granted(sources->host));
 	add_number(grants, "waiting_links", peers_waiting(sources->peers));
-	json_object_object_add(all, "grants", grants);
+	return grants;
+}
+
+static struct json_object *store_of(const struct status_sources *sources)
+{
+	struct json_object *store = json_object_new_object();
+
 	json_object_object_add(store, "connected", json_object_new_boolean(store_is_connected(sources->store)));
 	json_object_object_add(store, "stalled_s",
 			       json_object_new_double((double)store_stalled_ms(sources->store) / 1000));
 	add_number(store, "nodes", peers_nodes_written(sources->peers));
 	add_number(store, "watches", store_watches(sources->store));
-	json_object_object_add(all, "store", store);
-	json_object_object_add(all, "links", listing.array = json_object_new_array());
-	links_each(sources->links, add_link, &listing);
-	json_object_object_add(all, "endpoints", listing.array = json_object_new_array());
-	router_each(sources->router, add_endpoint, &listing);
-	json_object_object_add(all, "clients", list = json_object_new_array());
-	local_each(sources->local, add_client, list);
-	json_object_object_add(all, "peers", listing.array = json_object_new_array());
-	peers_each(sources->peers, add_peer, &listing);
-	json_object_object_add(all, "denied", list = json_object_new_array());
-	denied_each(access_denied(sources->access), add_denied, list);
-	return all;
+	return store;
 }
+
+struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer)
+{
+	struct json_object *head = json_object_new_object();
+
+	add_text(head, "version", PACKAGE_VERSION);
+	add_text(head, "instance", sources->instance);
+	add_number(head, "domid", sources->domid);
+	add_text(head, "name", directory_name(sources->directory, sources->domid));
+	add_number(head, "uptime_s", (clock_ms() - sources->started_ms) / 1000);
+	add_text(head, "socket", local_path(sources->local));
+	json_object_object_add(head, "partial", json_object_new_boolean(!viewer->sees_all));
+	json_object_object_add(head, "limits", limits_of(sources->config));
+	json_object_object_add(head, "pools", pools_of(sources->quota, viewer));
+	if (viewer->sees_all)
+		json_object_object_add(head, "time", time_of(sources->turns));
+	json_object_object_add(head, "grants", grants_of(sources));
+	json_object_object_add(head, "store", store_of(sources));
+	return head;
+}
+
+const struct status_list status_lists[] = {
+	{.name = "accounts",
+	 .next = next_account,
+	 .is_visible = account_is_visible,
+	 .rank = rank_of_account,
+	 .describe = describe_account},
+	{.name = "links", .next = next_link, .rank = rank_of_link, .describe = describe_link},
+	{.name = "endpoints",
+	 .next = next_endpoint,
+	 .is_visible = endpoint_is_visible,
+	 .rank = rank_of_endpoint,
+	 .describe = describe_endpoint},
+	{.name = "clients",
+	 .next = next_client,
+	 .is_visible = client_is_visible,
+	 .rank = rank_of_client,
+	 .describe = describe_client},
+	{.name = "peers", .next = next_peer, .rank = rank_of_peer, .describe = describe_peer},
+	{.name = "denied", .of_others = true, .next = next_denied, .rank = rank_of_denied, .describe = describe_denied},
+	{.name = NULL},
+};

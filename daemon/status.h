@@ -4,10 +4,20 @@
 
 /*
  * The daemon's account of itself as JSON (doc/status.schema.json), and the shorter lists for `xenmsg peers` and `xenmsg
- * endpoints`. Reads the other modules and changes nothing.
+ * endpoints`: what there is to say of each thing, and to whom. report.h makes one text of it. Reads the other modules and changes
+ * nothing.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
+
+#include "daemon/denied.h"
+#include "daemon/link.h"
+#include "daemon/local.h"
+#include "daemon/peers.h"
+#include "daemon/quota.h"
+#include "daemon/viewer.h"
+#include "wire/address.h"
 
 struct config;
 struct directory;
@@ -38,10 +48,46 @@ struct status_sources {
 	struct vchan_host *host;
 };
 
-/* Each returns a new object that the caller puts. */
-struct json_object *status_all(const struct status_sources *sources);
-struct json_object *status_peers(const struct status_sources *sources);
-/* Of one domain, or of all with `domid` below zero. */
-struct json_object *status_endpoints(const struct status_sources *sources, int64_t domid);
+/* How far a list has been walked, which outlives its entries, and the entry at which the walk is. Zeroed, but for `domid`: it is
+ * before the first one. */
+struct status_walk {
+	const struct status_sources *sources;
+	struct viewer viewer;
+	int64_t only; /* endpoints of this domain; below zero: of all */
+	uint64_t units; /* what it costs, as in turns.h; steps and texts are counted by who walks */
+
+	bool begun;
+	struct account_key account_key;
+	int64_t domid; /* below zero: none yet */
+	unsigned index;
+	char name[ENDPOINT_NAME_MAX + 1];
+	struct local_place place;
+
+	/* of the list's kind; only until the event loop goes on */
+	const struct account *account;
+	const struct endpoint *endpoint;
+	const struct denied_entry *denied;
+	struct session *session;
+	struct link_info link;
+	struct peer_info peer;
+};
+
+/* An entry has a rank below this; the higher, the more it matters. */
+#define STATUS_RANKS 128u
+
+struct status_list {
+	const char *name;				   /* NULL: behind the last one */
+	bool of_others;					   /* only for those who may see all */
+	bool (*next)(struct status_walk *walk);		   /* false: there is no more */
+	bool (*is_visible)(struct status_walk *walk);	   /* NULL: every entry */
+	unsigned (*rank)(struct status_walk *walk);	   /* NULL: every entry is listed */
+	struct json_object *(*describe)(struct status_walk *walk); /* a new object that the caller puts */
+};
+
+/* Each ends with one without a name. Those of `status` are members of its object, the others' entries one array. */
+extern const struct status_list status_lists[], status_peers_lists[], status_endpoints_lists[];
+
+/* What isn't a list. The caller puts it. */
+struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer);
 
 #endif

@@ -309,9 +309,11 @@ XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
 
 /*
  * Asks the daemon something and waits for its answer.
- * what  "status" (doc/status.schema.json), "peers", "endpoints" or "endpoints DOMAIN"
+ * what  "status" (doc/status.schema.json; of each list the entries that matter most), "status all" (every one), "peers",
+ *	 "endpoints", "endpoints DOMAIN", or "policy FROM TO"
  * json  [out] text, free(3) it
- * Returns 0, or -EINVAL (unknown question), -EHOSTDOWN (no such domain), -ENOTCONN, -EINTR, -ETIMEDOUT, -ENOMEM.
+ * Who isn't root nor an administrator (admin-group in xenmsgd.conf(5)) is told what is his own and what isn't about anybody.
+ * Returns 0, or -EINVAL (unknown question), -EHOSTDOWN (no such domain), -EPERM (about the policy for others), -ENOTCONN, -EINTR, -ETIMEDOUT, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_query(struct xenmsg *conn, const char *what, char **json);
 /* The same as xenmsg_query() for "status". */

@@ -66,6 +66,7 @@ integration_tests = \
 	tests/integration/test_sim_save.py \
 	tests/integration/test_sim_vchan.py \
 	tests/integration/test_status.py \
+	tests/integration/test_views.py \
 	tests/integration/test_streams.py \
 	tests/integration/test_systemd.py \
 	tests/integration/test_top.py \

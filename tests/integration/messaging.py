@@ -263,7 +263,7 @@ class Node:
 
     def status(self):
         with Program(self.socket) as program:
-            return json.loads(program.query("status"))
+            return json.loads(program.query("status all"))
 
     def endpoints(self):
         return [endpoint["name"] for endpoint in self.status()["endpoints"]]

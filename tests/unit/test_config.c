@@ -86,6 +86,7 @@ static void the_defaults_are_the_documented_ones(void **state)
 	assert_string_equal(config->policy_dir, "/etc/xenmsg/policy.d");
 	assert_int_equal(config->log_level, LOG_LEVEL_INFO);
 	assert_null(config->user);
+	assert_string_equal(config->admin_group, "xenmsg-admin");
 	assert_int_equal(config->ring_size, 65536);
 	assert_int_equal(config->min_ring_size, 1024);
 	assert_int_equal(config->max_ring_size, 1048576);
@@ -112,6 +113,7 @@ static void every_key_is_taken(void **state)
 			      "policy-dir=/tmp/policy\n"
 			      "   log-level = debug\n"
 			      "user = root\n"
+			      "admin-group = wheel\n"
 			      "\n"
 			      "[links]\n"
 			      "ring-size = 128K\nmin-ring-size = 2048\nmax-ring-size = 512K\n"
@@ -129,10 +131,11 @@ static void every_key_is_taken(void **state)
 	assert_string_equal(config->policy_dir, "/tmp/policy");
 	assert_int_equal(config->log_level, LOG_LEVEL_DEBUG);
 	assert_string_equal(config->user, "root");
+	assert_string_equal(config->admin_group, "wheel");
 	assert_int_equal(config->ring_size, 131072);
 	assert_int_equal(config->min_ring_size, 2048);
 	assert_int_equal(config->max_ring_size, 524288);
-	assert_int_equal(config->max_ring_size_line, 11);
+	assert_int_equal(config->max_ring_size_line, 12);
 	assert_int_equal(config->map, CONFIG_MAP_NO);
 	assert_true(config->presence_private);
 	assert_int_equal(config->peer_count, 3);
@@ -223,6 +226,7 @@ static void bad_numbers_are_refused_with_what_is_allowed(void **state)
 	refuse(*state, "[daemon]\nuser = nobody-of-that-name\n", 2,
 	       "user = nobody-of-that-name: must be the name of a user that exists here");
 	refuse(*state, "[daemon]\nuser =\n", 2, "must be the name of a user");
+	refuse(*state, "[daemon]\nadmin-group =\n", 2, "must be the name of a group");
 	refuse(*state, "[limits]\nmax-message = 2G\n", 2, "max-message = 2G: must be a size from 1 to 1G");
 	refuse(*state, "[limits]\nmax-message = 0\n", 2, "must be a size");
 	refuse(*state, "[limits]\nmax-queued-bytes-per-peer = 1K\n", 2, "must be a size from 64K");

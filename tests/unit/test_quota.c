@@ -352,6 +352,31 @@ static void accounts_are_listed_by_kind_and_number(void **state)
 	assert_int_equal(ids[0], 0);
 }
 
+static void walk_over_accounts_goes_on_where_one_has_gone(void **state)
+{
+	static const uint32_t ids[] = {3, 70000, 70001, 0, 1};
+	struct charge charges[5];
+	const struct account *account = NULL;
+	struct account_key key;
+
+	for (unsigned i = 0; i < 5; i++)
+		charges[i] = charge_of(*state, i < 3 ? QUOTA_UID : QUOTA_PEER, ids[i]);
+	for (unsigned i = 0; i < 5; i++) {
+		account = quota_next(*state, i ? &key : NULL);
+		assert_non_null(account);
+		assert_int_equal(account_id(account), ids[i]);
+		key = (struct account_key){account_kind(account), account_id(account)};
+		if (i & 1)
+			charge_end(&charges[i]);
+	}
+	assert_null(quota_next(*state, &key));
+	charge_end(&charges[0]);
+	charge_end(&charges[2]);
+	charge_end(&charges[4]);
+	assert_null(quota_next(*state, &key));
+	assert_null(quota_next(*state, NULL));
+}
+
 /* --- descriptors ---------------------------------------------------------------------------------------------------- */
 
 /* In a process of its own, since a hard limit can't be raised again. */
@@ -400,6 +425,7 @@ int main(void)
 		TEST(what_others_take_of_one_resource_leaves_the_shares_of_another),
 		TEST(in_any_order_a_newcomer_finds_its_part),
 		TEST(accounts_are_listed_by_kind_and_number),
+		TEST(walk_over_accounts_goes_on_where_one_has_gone),
 		cmocka_unit_test(the_daemon_keeps_some_descriptors_for_itself),
 	};
 

@@ -255,6 +255,32 @@ static void names_are_listed_in_order(void **state)
 	scene_stop(&scene);
 }
 
+static void walk_over_names_goes_on_where_one_has_gone(void **state)
+{
+	static const char *const names[] = {"a", "b", "c", "d"};
+	const struct endpoint *endpoint;
+	char at[ENDPOINT_NAME_MAX + 1] = "";
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_null(router_next(scene.router, ""));
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(bind_name(&scene, scene.a, names[i], ANY_KIND), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		endpoint = router_next(scene.router, at);
+		assert_non_null(endpoint);
+		assert_string_equal(endpoint->name, names[i]);
+		assert_ptr_equal(router_find(scene.router, names[i]), endpoint);
+		strcpy(at, names[i]);
+		if (i & 1)
+			assert_int_equal(unbind_name(&scene, scene.a, names[i]), 0);
+	}
+	assert_null(router_next(scene.router, at));
+	assert_null(router_find(scene.router, at));
+	scene_stop(&scene);
+}
+
 static void no_account(void *userdata, const struct account *account)
 {
 	(void)userdata;
@@ -490,6 +516,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_name_cannot_be_bound),
 		cmocka_unit_test(names_go_with_their_program),
 		cmocka_unit_test(names_are_listed_in_order),
+		cmocka_unit_test(walk_over_names_goes_on_where_one_has_gone),
 		cmocka_unit_test(endpoint_is_paid_for_until_it_goes),
 		cmocka_unit_test(address_of_this_domain_leads_to_the_program_here),
 		cmocka_unit_test(address_of_another_domain_leads_to_its_link),

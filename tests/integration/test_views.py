@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Who sees what of the daemon: an administrator everything, everybody else what is his own. And however much it is, it arrives."""
+
+import errno
+import grp
+import json
+import os
+import resource
+import subprocess
+import time
+
+import pytest
+
+from library import Connection
+from messaging import ALLOW_ALL, EXIT_DENIED, FAST, PATIENCE, Holder, deliver, eventually, tool
+from protocol import EVENT, MORE, QUERY, REPLY, WATCH, Program, frame
+from test_limits import limits, open_to_others
+from test_policy import reload
+from test_shares import User, users  # noqa: F401, pylint: disable=unused-import
+from test_status import validator  # noqa: F401, pylint: disable=unused-import
+
+ALICE, BOB, NOBODY = 1000, 1001, 65534
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
+
+
+class As:
+    """Runs a function as another user and returns what it returns, as JSON can tell."""
+
+    def __init__(self, uid, groups=()):
+        self.uid, self.groups = uid, groups
+
+    def __call__(self, node, work):
+        open_to_others(node)
+        results, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.close(results)
+                os.setgroups(self.groups)
+                os.setgid(self.uid)
+                os.setuid(self.uid)
+                with os.fdopen(write, "w", encoding="utf-8") as out:
+                    json.dump(work(node.socket), out)
+                code = 0
+            finally:
+                os._exit(code)
+        os.close(write)
+        with os.fdopen(results, encoding="utf-8") as told:
+            text = told.read()
+        assert os.waitpid(pid, 0)[1] == 0, text
+        return json.loads(text)
+
+    def ask(self, node, what="status"):
+        def work(path):
+            with Program(path, timeout=60) as program:
+                return json.loads(program.query(what))
+        return self(node, work)
+
+    def refused(self, node, what):
+        def work(path):
+            with Program(path) as program:
+                error, text = program.request(QUERY, what.encode())
+                return error, text.decode()
+        return self(node, work)
+
+
+def binds(*names):
+    """Work of a User, who binds these names and stays."""
+    def work(path, tell, stopped):
+        with Program(path) as program:
+            for name in names:
+                program.bind(name)
+            tell(True)
+            while not stopped():
+                time.sleep(0.02)
+    return work
+
+
+MAY_BIND = "[bind]\nname = *\nuid = 1000, 1001\naction = allow\n"
+
+
+@pytest.fixture(name="scene")
+def two_users(nodes, user):
+    """Domain 1, where Alice and Bob have endpoints, Bob one that Alice may not reach."""
+    pair = nodes(1, 2)
+    reload(pair[1], MAY_BIND + "[rule]\nfrom = self\nuid = 1000\nto = bobs-secret\naction = deny\n" + ALLOW_ALL)
+    user(ALICE, pair[1], binds("alices")).next()
+    user(BOB, pair[1], binds("bobs", "bobs-secret")).next()
+    deliver(pair[2], pair[1])
+    return pair
+
+
+def by_name(entries):
+    return {each["name"]: each for each in entries}
+
+
+def test_a_user_sees_what_is_his_own_and_what_is_about_nobody(scene, valid):
+    whole, part = scene[1].status(), As(ALICE).ask(scene[1])
+    valid(whole)
+    valid(part)
+    assert whole["partial"] is False and part["partial"] is True
+    for same in ("version", "instance", "domid", "socket", "limits", "grants", "peers"):
+        assert part[same] == whole[same], same
+    assert {each["uid"] for each in whole["clients"]} == {0, ALICE, BOB}
+    assert {each["uid"] for each in part["clients"]} == {ALICE}
+    assert [(each["kind"], each["id"]) for each in part["accounts"]] == [("uid", ALICE)]
+    assert len(part["clients"]) == 2 == part["totals"]["clients"]  # who asks, and who has bound
+    link, = part["links"]
+    assert (link["peer"]["domid"], link["state"]) == (2, "up")
+    assert not {"channels", "tx", "rx", "unacked", "usage"} & set(link)
+    assert "denied" not in part and "time" not in part and "denied" in whole
+    assert all(set(pool) == {"size"} for pool in part["pools"].values())
+    names = by_name(part["endpoints"])
+    assert set(names) == {"alices", "bobs"} and part["totals"]["endpoints"] == 2
+    assert names["alices"] == by_name(whole["endpoints"])["alices"] and names["alices"]["uid"] == ALICE
+    assert set(names["bobs"]) == {"name", "kind"}
+    assert set(by_name(whole["endpoints"])) == {"alices", "bobs", "bobs-secret"}
+    # Nothing of Bob's is anywhere in it.
+    pids = {str(each["pid"]) for each in whole["clients"] if each["uid"] == BOB}
+    assert pids and not any(f'"pid": {pid}' in json.dumps(part) for pid in pids)
+    assert "bobs-secret" not in json.dumps(part) and str(BOB) not in json.dumps([part["accounts"], part["clients"]])
+
+
+def test_the_names_of_endpoints_are_told_to_who_may_reach_them(scene):
+    one = scene[1]
+    seen = by_name(As(ALICE).ask(one, "endpoints"))
+    assert set(seen) == {"alices", "bobs"}
+    assert seen["alices"]["visible_to"] == ["*"] and seen["bobs"]["visible_to"] is None
+    assert set(by_name(As(ALICE).ask(one, "endpoints self"))) == {"alices", "bobs"}
+    assert set(by_name(As(BOB).ask(one, "endpoints"))) == {"alices", "bobs", "bobs-secret"}
+
+    def watch(path):
+        with Program(path) as program:
+            assert program.request(WATCH, b"self:*", number=7)[0] == 0
+            names = set()
+            while "bobs" not in names or "alices" not in names:
+                got = program.expect(EVENT)
+                names.add(got.payload[8:].split(b"\0")[0].decode())
+            program.query("peers")  # nothing comes behind them
+            return sorted(names)
+    assert As(ALICE)(one, watch) == ["alices", "bobs"]
+
+
+def test_the_policy_is_told_about_oneself_and_ones_endpoints(scene):
+    one = scene[1]
+    assert As(ALICE).ask(one, "policy self/1000 bobs-secret")["allow"] is False
+    assert As(ALICE).ask(one, "policy 2/5 alices")["allow"] is True
+    for what in ("policy self/1001 bobs", "policy 2 bobs", "policy self bobs", "policy 2 nobodys"):
+        error, why = As(ALICE).refused(one, what)
+        assert error == errno.EPERM and "administrators" in why, what
+        with Program(one.socket) as program:
+            assert "allow" in json.loads(program.query(what))
+
+
+def test_the_administrators_group_sees_everything(nodes, user, valid):
+    group = grp.getgrall()[-1]
+    admin = nodes(1, config=f"[daemon]\nadmin-group = {group.gr_name}\n{FAST}")[1]
+    reload(admin, MAY_BIND + ALLOW_ALL)
+    user(BOB, admin, binds("bobs")).next()
+    for viewer in (As(ALICE, [group.gr_gid]), As(ALICE, [4242, group.gr_gid, 4243])):
+        status = viewer.ask(admin)
+        valid(status)
+        assert status["partial"] is False and BOB in {each["uid"] for each in status["clients"]}
+        assert by_name(status["endpoints"])["bobs"]["uid"] == BOB
+        assert viewer.ask(admin, "policy 2 bobs")["allow"] is True
+    assert As(ALICE, [group.gr_gid + 1]).ask(admin)["partial"] is True
+
+
+def test_a_group_that_is_not_there_has_no_members(nodes):
+    one = nodes(1, config=f"[daemon]\nadmin-group = nobody-of-that-name\n{FAST}")[1]
+    assert As(ALICE, [0, 4294967294]).ask(one)["partial"] is True
+    assert one.status()["partial"] is False
+
+
+def test_the_commands_say_when_they_show_only_a_part(scene):
+    one = scene[1]
+    open_to_others(one)
+
+    def run(*words):
+        return subprocess.run([tool("xenmsg"), *words, "--socket", one.socket], user=NOBODY, group=NOBODY, extra_groups=[],
+                              capture_output=True, check=False, timeout=60 * PATIENCE)
+    text = run("status").stdout.decode()
+    assert "only what is yours" in text and "bobs" in text and "bobs-secret" in text
+    row, = (line.split() for line in text.splitlines() if line.startswith("bobs "))
+    assert row[1:] == ["-", "-", "-"], row
+    metrics = run("status", "--metrics").stdout.decode()
+    assert metrics.startswith("# Only what is the asker's") and "xenmsg_partial 1" in metrics
+    assert "xenmsg_links_tx" not in metrics
+    assert json.loads(run("status", "--json").stdout)["partial"] is True
+    assert "only what is yours" not in one.xenmsg("status").stdout.decode()
+    assert "xenmsg_partial 0" in one.xenmsg("status", "--metrics").stdout.decode()
+    assert run("policy", "check", "2", "bobs").returncode not in (0, EXIT_DENIED)
+
+
+# ---- of any size ----
+
+MANY = 130
+
+
+def connects_and_stays(count):
+    def work(path, tell, stopped):
+        programs = [Program(path) for _ in range(count)]
+        tell(len(programs))
+        while not stopped():
+            time.sleep(0.02)
+    return work
+
+
+def test_lists_end_with_what_matters_and_the_rest_is_counted(nodes, user, valid):
+    one, two = nodes(1, 2).values()
+    with Connection(one.socket) as busy, Holder(two, "sleeper"):
+        assert busy.post("2:sleeper", b"x" * 1000, lambda result: None) == 0
+        eventually(lambda: one.link(2)["channels"] == 1, "the busy one has a channel")
+        user(ALICE, one, connects_and_stays(MANY)).next()
+        with Program(one.socket) as program:
+            cut, whole = (json.loads(program.query(what)) for what in ("status", "status all"))
+        for status in (cut, whole):
+            valid(status)
+            assert status["totals"]["clients"] == MANY + 2  # the busy one, and who asks
+            assert os.getpid() in {each["pid"] for each in status["clients"] if each["channels"]}
+        assert len(cut["clients"]) == 100 and len(whole["clients"]) == MANY + 2
+        assert len(cut["accounts"]) == cut["totals"]["accounts"]
+        metrics = one.xenmsg("status", "--metrics").stdout.decode()
+        assert f"xenmsg_clients_number {MANY + 2}\n" in metrics and "# Of each list the 100 entries" in metrics
+        assert metrics.count("xenmsg_clients_channels{") == 100
+        assert one.xenmsg("status", "--metrics", "--all").stdout.count(b"xenmsg_clients_channels{") == MANY + 2
+        assert len(json.loads(one.xenmsg("status", "--json", "--all").stdout)["clients"]) == MANY + 2
+
+
+def test_the_endpoints_that_were_left_out_are_counted(nodes, user):
+    one = nodes(1)[1]
+    reload(one, MAY_BIND + ALLOW_ALL)
+    user(ALICE, one, binds(*(f"name{i:03}" for i in range(MANY)))).next()
+    text = one.xenmsg("status").stdout.decode()
+    assert f"and {MANY - 100} more endpoints, which 'xenmsg status --all' shows" in text
+    assert f"{MANY} endpoints" in text
+    assert len([line for line in text.splitlines() if line.startswith("name")]) == 100
+    whole = one.xenmsg("status", "--all").stdout.decode()
+    assert "more endpoints" not in whole
+    assert len([line for line in whole.splitlines() if line.startswith("name")]) == MANY
+    assert len(json.loads(one.xenmsg("endpoints", "--json").stdout)) == MANY
+
+
+def memory(node):
+    """In MiB."""
+    with open(f"/proc/{node.pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() >> 20
+
+
+def test_an_answer_of_many_megabytes_arrives_and_takes_no_room(nodes, valid):
+    """More than may wait for a program, and more than a program's user may let wait."""
+    names = 4000
+    one = nodes(1, config=limits(max_endpoints=60000, max_endpoints_per_uid=30000, max_queued_bytes_per_uid="64K",
+                                 max_queued_bytes="256K"))[1]
+    reload(one, "".join(f"[rule]\nfrom = {', '.join(map(str, range(begin, begin + 25)))}\nto = *\naction = allow\n"
+                        for begin in range(1000, 1250, 25)))
+    with Program(one.socket, timeout=60) as owner:
+        for begin in range(0, names, 1000):
+            owner.send_bytes(b"".join(frame(32, b"\1\0\0\0" + f"{i:05}-{'x' * 57}".encode(), channel=1 + i % 1000)
+                                      for i in range(begin, begin + 1000)))
+            for _ in range(1000):
+                owner.expect(REPLY)
+        before = memory(one)
+        with Program(one.socket, timeout=60) as asker, Program(one.socket, timeout=60) as slow:
+            # One doesn't read, and has asked for all of it several times.
+            slow.send_bytes(b"".join(frame(QUERY, b"status all", channel=number) for number in range(1, 30)))
+            text = asker.query("status all")
+            assert len(text) > 6 << 20
+            status = json.loads(text)
+            valid(status)
+            assert len(status["endpoints"]) == names == status["totals"]["endpoints"]
+            assert [each["name"][:5] for each in status["endpoints"]] == [f"{i:05}" for i in range(names)]
+            assert status["time"]["longest_pass_units"] < 200000
+            assert status["pools"]["queued_bytes"]["used"] == 0
+            # And who doesn't read was given a piece or two.
+            if "asan" not in os.environ.get("XENSIM_PRELOAD_FIRST", ""):
+                assert memory(one) - before < 4, (before, memory(one))
+            # It gets all of it when it begins to read.
+            got = slow.expect(REPLY, 1)
+            body = got.payload[8:]
+            while got.flags & MORE:
+                got = slow.expect(REPLY, 1)
+                body += got.payload[8:]
+            assert len(json.loads(body)["endpoints"]) == names
+
+
+def test_a_list_stays_true_while_programs_come_and_go(nodes, user, valid):
+    one = nodes(1)[1]
+
+    def comes_and_goes(path, tell, stopped):
+        stay = [Program(path) for _ in range(50)]
+        tell(True)
+        while not stopped():
+            passing = [Program(path) for _ in range(40)]
+            for program in passing:
+                program.close()
+        for program in stay:
+            program.close()
+    user(ALICE, one, comes_and_goes).next()
+    with Program(one.socket, timeout=60) as program:
+        for _ in range(100):
+            status = json.loads(program.query("status all"))
+            valid(status)
+            # Those that stay are there, once each; the others may be.
+            assert 51 <= len(status["clients"]) <= 51 + 40 * PATIENCE
+            assert sum(each["uid"] == 0 for each in status["clients"]) == 1
+            assert len(status["clients"]) == status["totals"]["clients"]
+
+
+def test_asking_is_paid_for_in_time(nodes):
+    one = nodes(1)[1]
+    before = one.status()["time"]
+
+    def asks(path):
+        with Program(path) as program:
+            for _ in range(20):
+                program.query("status")
+            return [each["time"]["units"] for each in json.loads(program.query("status"))["accounts"]]
+    spent, = As(ALICE)(one, asks)
+    assert spent > 20 * 1000, spent
+    after = one.status()["time"]
+    assert after["units"] > before["units"] + spent and after["passes"] > before["passes"]
