@@ -167,15 +167,20 @@ static int start(struct xenmsg *conn, uint8_t type, const void *payload, size_t 
 	return 0;
 }
 
-/* Waits for the answer and removes the request. `interruptible`: -EINTR when a signal comes. A request that isn't waited for any
+/* Waits for the answer, or for its next piece, and removes the request. `interruptible`: -EINTR when a signal comes. A request that isn't waited for any
  * longer stays until its answer comes, so that its number isn't used again before. */
 static int finish(struct xenmsg *conn, struct request *request, int timeout_ms, bool interruptible, struct fifo *body)
 {
 	int64_t deadline = conn_deadline(timeout_ms);
+	size_t size = 0;
 	int r = 0;
 
 	conn_pump(conn);
 	while (!request->finished) {
+		if (fifo_size(&request->body) > size) {
+			size = fifo_size(&request->body);
+			deadline = conn_deadline(timeout_ms);
+		}
 		r = conn_sleep(conn, deadline, false);
 		conn_pump(conn);
 		if (r == -EINTR && !interruptible)
