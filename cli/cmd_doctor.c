@@ -258,6 +258,8 @@ static void check_status(struct doctor *doctor, struct json_object *status)
 		    "raise /sys/module/xen_gntalloc/parameters/limit, or make ring-size in xenmsgd.conf smaller",
 		    "%s links wait for pages to grant; %s of %s are in use", text_or(grants, "waiting_links", ""),
 		    text_or(grants, "used_pages", ""), text_or(grants, "limit_pages", ""));
+	if (is_partial(status))
+		well(doctor, "policy", "whom it refuses is shown to " WHO_SEES_ALL " only");
 	if (json_object_is_type(denied, json_type_array) && json_object_array_length(denied) > 0) {
 		struct json_object *last = json_object_array_get_idx(denied, 0);
 

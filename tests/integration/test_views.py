@@ -17,6 +17,7 @@ from protocol import EVENT, MORE, QUERY, REPLY, WATCH, Program, frame
 from test_limits import limits, open_to_others
 from test_policy import reload
 from test_shares import User, users  # noqa: F401, pylint: disable=unused-import
+from test_top import terminals  # noqa: F401, pylint: disable=unused-import
 from test_status import validator  # noqa: F401, pylint: disable=unused-import
 
 ALICE, BOB, NOBODY = 1000, 1001, 65534
@@ -193,6 +194,24 @@ def test_the_commands_say_when_they_show_only_a_part(scene):
     assert run("policy", "check", "2", "bobs").returncode not in (0, EXIT_DENIED)
 
 
+def test_top_says_when_it_shows_only_a_part(scene, terminal):
+    open_to_others(scene[1])
+    drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    part = terminal(scene[1], *drop, tool("xenmsg"), "top")
+    screen = part.shows("ONLY YOURS", "bobs")
+    assert not any("denied" in line for line in screen[:2]), screen
+    part.press("q")
+    assert part.code() == 0
+
+
+def test_top_says_what_it_leaves_out(nodes, user, terminal):
+    one = nodes(1)[1]
+    user(ALICE, one, connects_and_stays(MANY)).next()
+    whole = terminal(one, tool("xenmsg"), "top", rows=120)
+    screen = whole.shows(f"and {MANY + 1 - 100} more clients")
+    assert "ONLY YOURS" not in screen[0] and "denied 0" in screen[1]
+
+
 # ---- of any size ----
 
 MANY = 130
@@ -321,3 +340,40 @@ def test_asking_is_paid_for_in_time(nodes):
     assert spent > 20 * 1000, spent
     after = one.status()["time"]
     assert after["units"] > before["units"] + spent and after["passes"] > before["passes"]
+
+
+def test_who_asks_for_much_keeps_nobody_waiting(nodes, user):
+    """60 programs of Alice ask for everything without end; Bob, who asks too, has his turns in between."""
+    one = nodes(1)[1]
+    reload(one, MAY_BIND + ALLOW_ALL)
+
+    def asks_for_everything(path, tell, stopped):
+        programs = [Program(path, timeout=60) for _ in range(60)]
+        for number in range(500):
+            programs[0].bind(f"name{number:03}")
+        told = False
+        while not stopped():
+            for program in programs:
+                program.send_bytes(b"".join(frame(QUERY, b"status all", channel=1 + i) for i in range(3)))
+            if not told:
+                tell(True)
+                told = True
+            for program in programs:
+                for i in range(3):
+                    while program.expect(REPLY, 1 + i).flags & MORE:
+                        pass
+    user(ALICE, one, asks_for_everything).next()
+
+    def asks(path):
+        with Program(path, timeout=60) as program:
+            for _ in range(30):
+                program.query("status")
+            mine, = json.loads(program.query("status"))["accounts"]
+            return mine["time"]
+    waited = As(BOB)(one, asks)["longest_wait_units"]
+    status = one.status()
+    print("Bob waited", waited, "units at most, passes took up to", status["time"]["longest_pass_units"])
+    # Two lines, of which each may have its quantum and a piece beyond that; a pass, and a piece. All of it is millions.
+    alice, = (each for each in status["accounts"] if each["id"] == ALICE)
+    assert alice["time"]["units"] > 1000000
+    assert waited < 50000 and status["time"]["longest_pass_units"] < 100000
