@@ -15,8 +15,8 @@
 #include "daemon/session.h"
 #include "daemon/status.h"
 
-#define PIECE	    32768u /* bytes that are sent at once; less than hop_send() keeps for nothing */
-#define BEGIN_UNITS 500u   /* to read a question, or to answer it at once */
+#define PIECE		  32768u /* bytes that are sent at once; less than hop_send() keeps for nothing */
+#define BEGIN_UNITS	  500u	 /* to read a question, or to answer it at once */
 #define SEND_UNITS(bytes) ((bytes) / 16)
 
 struct query {

@@ -13,7 +13,7 @@
 #define PIECE_UNITS 4096u /* after so many a piece is done */
 #define STEP_UNITS  5u	  /* of one entry, listed or not */
 /* For each byte of JSON: the objects of it, its text, and its way to the program. Measured: 25 to 32 ns. */
-#define TEXT_UNITS(bytes) ((bytes) * 3)
+#define TEXT_UNITS(bytes) ((bytes)*3)
 
 enum phase {
 	HEAD,
@@ -72,8 +72,8 @@ static int add_text(struct evbuffer *text, const char *words)
 static int add_json(struct report *report, struct evbuffer *text, struct json_object *object, size_t without)
 {
 	size_t size = 0;
-	const char *json =
-		json_object_to_json_string_length(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
+	const char *json = json_object_to_json_string_length(
+		object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
 	int r = -ENOMEM;
 
 	if (json && size >= without)
@@ -129,7 +129,8 @@ static int begin_list(struct report *report, struct evbuffer *text)
 static int end_list(struct report *report, struct evbuffer *text)
 {
 	if (is_status(report)) {
-		json_object_object_add(report->totals, report->list->name, json_object_new_uint64(report->total));
+		json_object_object_add(report->totals, report->list->name,
+				       json_object_new_uint64(report->total));
 		if (add_text(text, "]") < 0)
 			return -ENOMEM;
 	}
@@ -225,7 +226,8 @@ static int step(struct report *report, struct evbuffer *text)
 	return 0;
 }
 
-int report_more(struct report *report, const struct status_sources *sources, struct evbuffer *text, uint64_t *units)
+int report_more(struct report *report, const struct status_sources *sources, struct evbuffer *text,
+		uint64_t *units)
 {
 	int r = 0;
 

@@ -44,6 +44,7 @@ struct report *report_new(const struct report_question *question);
 void report_free(struct report *report);
 /* Adds a piece to `text`; the sources are those of now. 1: there is more to come; 0: that was all; -ENOMEM. *units: what it cost,
  * as in turns.h. */
-int report_more(struct report *report, const struct status_sources *sources, struct evbuffer *text, uint64_t *units);
+int report_more(struct report *report, const struct status_sources *sources, struct evbuffer *text,
+		uint64_t *units);
 
 #endif

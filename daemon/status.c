@@ -50,7 +50,8 @@ static void add_rtt(struct json_object *object, uint64_t rtt_ns)
 	char text[32];
 
 	/* As many digits as were measured, and not those of the binary fraction. */
-	snprintf(text, sizeof(text), "%llu.%03llu", (unsigned long long)rtt_ns / 1000, (unsigned long long)rtt_ns % 1000);
+	snprintf(text, sizeof(text), "%llu.%03llu", (unsigned long long)rtt_ns / 1000,
+		 (unsigned long long)rtt_ns % 1000);
 	json_object_object_add(object, "rtt_us",
 			       rtt_ns ? json_object_new_double_s((double)rtt_ns / 1000, text) : NULL);
 }
@@ -210,7 +211,8 @@ static struct json_object *describe_endpoint(struct status_walk *walk)
 	add_number(object, "uid", endpoint->uid);
 	add_number(object, "pid", (uint64_t)endpoint->pid);
 	add_number(object, "queued", queued_for(walk, endpoint->hop));
-	json_object_object_add(object, "visible_to", access_visible_to(walk->sources->access, endpoint->name));
+	json_object_object_add(object, "visible_to",
+			       access_visible_to(walk->sources->access, endpoint->name));
 	return object;
 }
 
@@ -243,7 +245,8 @@ static struct json_object *describe_client(struct status_walk *walk)
 	add_text(object, "comm", session_comm(walk->session));
 	add_number(object, "channels", hop->channels);
 	add_number(object, "bytes_queued", queued_for(walk, hop));
-	json_object_object_add(object, "shared_memory", json_object_new_boolean(session_shares_memory(walk->session)));
+	json_object_object_add(object, "shared_memory",
+			       json_object_new_boolean(session_shares_memory(walk->session)));
 	add_number(usage, "frames_in", hop->rx.frames);
 	add_number(usage, "frames_out", hop->tx.frames);
 	add_number(usage, "bytes_in", hop->rx.bytes);
@@ -558,7 +561,8 @@ static struct json_object *store_of(const struct status_sources *sources)
 {
 	struct json_object *store = json_object_new_object();
 
-	json_object_object_add(store, "connected", json_object_new_boolean(store_is_connected(sources->store)));
+	json_object_object_add(store, "connected",
+			       json_object_new_boolean(store_is_connected(sources->store)));
 	json_object_object_add(store, "stalled_s",
 			       json_object_new_double((double)store_stalled_ms(sources->store) / 1000));
 	add_number(store, "nodes", peers_nodes_written(sources->peers));
@@ -604,6 +608,10 @@ const struct status_list status_lists[] = {
 	 .rank = rank_of_client,
 	 .describe = describe_client},
 	{.name = "peers", .next = next_peer, .rank = rank_of_peer, .describe = describe_peer},
-	{.name = "denied", .of_others = true, .next = next_denied, .rank = rank_of_denied, .describe = describe_denied},
+	{.name = "denied",
+	 .of_others = true,
+	 .next = next_denied,
+	 .rank = rank_of_denied,
+	 .describe = describe_denied},
 	{.name = NULL},
 };

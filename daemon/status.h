@@ -53,7 +53,7 @@ struct status_sources {
 struct status_walk {
 	const struct status_sources *sources;
 	struct viewer viewer;
-	int64_t only; /* endpoints of this domain; below zero: of all */
+	int64_t only;	/* endpoints of this domain; below zero: of all */
 	uint64_t units; /* what it costs, as in turns.h; steps and texts are counted by who walks */
 
 	bool begun;
@@ -76,11 +76,11 @@ struct status_walk {
 #define STATUS_RANKS 128u
 
 struct status_list {
-	const char *name;				   /* NULL: behind the last one */
-	bool of_others;					   /* only for those who may see all */
-	bool (*next)(struct status_walk *walk);		   /* false: there is no more */
-	bool (*is_visible)(struct status_walk *walk);	   /* NULL: every entry */
-	unsigned (*rank)(struct status_walk *walk);	   /* NULL: every entry is listed */
+	const char *name;					   /* NULL: behind the last one */
+	bool of_others;						   /* only for those who may see all */
+	bool (*next)(struct status_walk *walk);			   /* false: there is no more */
+	bool (*is_visible)(struct status_walk *walk);		   /* NULL: every entry */
+	unsigned (*rank)(struct status_walk *walk);		   /* NULL: every entry is listed */
 	struct json_object *(*describe)(struct status_walk *walk); /* a new object that the caller puts */
 };
 
