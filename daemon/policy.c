@@ -49,31 +49,79 @@ unsigned policy_rules(const struct policy *policy)
 	return count;
 }
 
-/* --- decisions ------------------------------------------------------------------------------------------------------ */
-
-static bool domain_matches(const struct item *items, const struct policy_subject *from)
+static bool has_name(const struct item *items)
 {
 	const struct item *item;
 
-	LL_FOREACH(items, item) {
-		switch (item->kind) {
-		case ITEM_ANY:
+	LL_SEARCH_SCALAR(items, item, kind, ITEM_TEXT);
+	return item;
+}
+
+bool policy_needs_names(const struct policy *policy)
+{
+	const struct rule *rule;
+
+	LL_FOREACH(policy->rules, rule)
+		if (has_name(rule->from) || (rule->section == &policy_sections[SECTION_SEE] && has_name(rule->to)))
 			return true;
-		case ITEM_SELF:
-			if (from->is_self)
-				return true;
-			break;
-		case ITEM_NUMBER:
-			if (item->number == from->domid)
-				return true;
-			break;
-		default:
-			if ((from->name && from->name[0] && !strcmp(item->text, from->name)) ||
-			    (from->uuid && from->uuid[0] && !strcasecmp(item->text, from->uuid)))
-				return true;
-		}
-	}
 	return false;
+}
+
+/* --- decisions ------------------------------------------------------------------------------------------------------ */
+
+enum match {
+	MATCH_NO,
+	MATCH_MAYBE, /* it hangs on a name that isn't known */
+	MATCH_YES,
+};
+
+static enum match name_matches_domain(const char *text, const struct policy_subject *from)
+{
+	if (from->names_unknown)
+		return MATCH_MAYBE;
+	return (from->name && from->name[0] && !strcmp(text, from->name)) ||
+			       (from->uuid && from->uuid[0] && !strcasecmp(text, from->uuid))
+		       ? MATCH_YES
+		       : MATCH_NO;
+}
+
+static enum match item_matches(const struct item *item, const struct policy_subject *from)
+{
+	switch (item->kind) {
+	case ITEM_ANY:
+		return MATCH_YES;
+	case ITEM_SELF:
+		return from->is_self ? MATCH_YES : MATCH_NO;
+	case ITEM_NUMBER:
+		return item->number == from->domid ? MATCH_YES : MATCH_NO;
+	default:
+		return name_matches_domain(item->text, from);
+	}
+}
+
+static enum match domain_matches(const struct item *items, const struct policy_subject *from)
+{
+	enum match best = MATCH_NO;
+	const struct item *item;
+
+	LL_FOREACH(items, item) {
+		enum match match = item_matches(item, from);
+
+		if (match > best)
+			best = match;
+	}
+	return best;
+}
+
+/* What a match means where the answer must be yes or no: a rule that may match denies, and doesn't allow. */
+static bool matches_at_worst(enum match match, const struct rule *rule)
+{
+	return match == MATCH_YES || (match == MATCH_MAYBE && !rule->allow);
+}
+
+static bool matches_at_best(enum match match, const struct rule *rule)
+{
+	return match == MATCH_YES || (match == MATCH_MAYBE && rule->allow);
 }
 
 static bool in_group(const struct policy_subject *who, gid_t group)
@@ -125,17 +173,41 @@ static struct policy_decision decided_by(const struct rule *rule)
 	return (struct policy_decision){.allow = rule->allow, .file = rule->file, .line = rule->line};
 }
 
-struct policy_decision policy_reach(const struct policy *policy, const struct policy_subject *from,
-				    const char *endpoint)
+/* The first rule that matches; NULL: none. */
+static const struct rule *find_rule(const struct policy *policy, const struct policy_subject *from, const char *endpoint,
+				    bool (*matches)(enum match match, const struct rule *rule))
 {
 	const struct rule *rule;
 
 	LL_FOREACH(policy->rules, rule) {
-		if (rule->section == &policy_sections[SECTION_RULE] && domain_matches(rule->from, from) && uid_matches(rule->uid, from) &&
-		    name_matches(rule->to, endpoint))
-			return decided_by(rule);
+		if (rule->section == &policy_sections[SECTION_RULE] && matches(domain_matches(rule->from, from), rule) &&
+		    uid_matches(rule->uid, from) && name_matches(rule->to, endpoint))
+			return rule;
 	}
-	return (struct policy_decision){.allow = from->is_self};
+	return NULL;
+}
+
+static struct policy_decision decide(const struct rule *rule, const struct policy_subject *from)
+{
+	return rule ? decided_by(rule) : (struct policy_decision){.allow = from->is_self};
+}
+
+/* Where names are unknown, it is decided if the worst that they can be comes to the same as the best. */
+struct policy_decision policy_reach(const struct policy *policy, const struct policy_subject *from,
+				    const char *endpoint)
+{
+	const struct rule *worst = find_rule(policy, from, endpoint, matches_at_worst), *best;
+	struct policy_decision decision = decide(worst, from);
+
+	if (decision.allow || !from->names_unknown)
+		return decision;
+	best = find_rule(policy, from, endpoint, matches_at_best);
+	if (!decide(best, from).allow)
+		return decide(best, from); /* this one denies for sure */
+	decision = decided_by(worst && domain_matches(worst->from, from) == MATCH_MAYBE ? worst : best);
+	decision.allow = false;
+	decision.undecided = true;
+	return decision;
 }
 
 bool policy_shows(const struct policy *policy, const struct policy_subject *from, const char *endpoint)
@@ -143,7 +215,8 @@ bool policy_shows(const struct policy *policy, const struct policy_subject *from
 	const struct rule *rule;
 
 	LL_FOREACH(policy->rules, rule) {
-		if (rule->section != &policy_sections[SECTION_RULE] || !domain_matches(rule->from, from) || !name_matches(rule->to, endpoint))
+		if (rule->section != &policy_sections[SECTION_RULE] || !matches_at_worst(domain_matches(rule->from, from), rule) ||
+		    !name_matches(rule->to, endpoint))
 			continue;
 		if (rule->allow)
 			return true;
@@ -162,9 +235,7 @@ struct shown {
 /* Its own domain isn't spoken of. */
 static bool is_said_of_others(const struct item *item, const struct policy_subject *self)
 {
-	const struct item alone = {.text = item->text, .number = item->number, .kind = item->kind};
-
-	return item->kind == ITEM_ANY || !domain_matches(&alone, self);
+	return item->kind == ITEM_ANY || item_matches(item, self) != MATCH_YES;
 }
 
 static bool is_among(const struct shown *shown, size_t count, const struct item *item)
@@ -249,8 +320,14 @@ bool policy_sees(const struct policy *policy, const struct policy_subject *from,
 	const struct rule *rule;
 
 	LL_FOREACH(policy->rules, rule) {
-		if (rule->section == &policy_sections[SECTION_SEE] && domain_matches(rule->from, from) &&
-		    domain_matches(rule->to, other))
+		enum match match;
+
+		if (rule->section != &policy_sections[SECTION_SEE])
+			continue;
+		match = domain_matches(rule->from, from);
+		if (match > domain_matches(rule->to, other))
+			match = domain_matches(rule->to, other);
+		if (matches_at_worst(match, rule))
 			return rule->allow;
 	}
 	return true;

@@ -9,6 +9,9 @@
  *
  * A policy is read whole or not at all, and never changes: a reload makes a new one, and on any mistake the old one stays.
  * It owns its strings. A decision names the rule that made it, by file and line of its [section].
+ *
+ * Rules may name domains, and names may be unknown for a while. Of such a domain nobody knows whether a name or a UUID in a rule
+ * means it: what then depends on that isn't decided, and whatever asks for a yes or no gets the answer that gives away less.
  */
 
 #include <stdbool.h>
@@ -25,6 +28,8 @@ int policy_load(struct policy **policy, const char *directory, char **error);
 int policy_load_stream(struct policy **policy, FILE *file, const char *path, char **error);
 void policy_free(struct policy *policy);
 unsigned policy_rules(const struct policy *policy);
+/* Whether some of them name domains, by name or UUID. */
+bool policy_needs_names(const struct policy *policy);
 
 /* Who wants something. */
 struct policy_subject {
@@ -32,6 +37,7 @@ struct policy_subject {
 	bool is_self;	  /* a program of this domain */
 	const char *name; /* the domain's, "" if unknown */
 	const char *uuid; /* likewise */
+	bool names_unknown; /* it may have any: `name` and `uuid` say nothing */
 	uid_t uid;
 	/* for binding only */
 	gid_t gid;
@@ -41,6 +47,7 @@ struct policy_subject {
 
 struct policy_decision {
 	bool allow;
+	bool undecided;	  /* a rule may match, by a name that isn't known; then `allow` is false, and this is the rule */
 	const char *file; /* of the rule, lives as long as the policy; NULL: no rule matched */
 	unsigned line;
 };

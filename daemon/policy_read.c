@@ -40,6 +40,7 @@ struct reader {
 	int read_error;	   /* an errno */
 	char **error;
 	bool failed;
+	unsigned noticed; /* how far it was read when it had failed */
 };
 
 static int __attribute__((format(printf, 3, 4))) complain(struct reader *reader, unsigned line, const char *format, ...)
@@ -50,6 +51,7 @@ static int __attribute__((format(printf, 3, 4))) complain(struct reader *reader,
 	if (reader->failed)
 		return 0;
 	reader->failed = true;
+	reader->noticed = line > reader->line ? line : reader->line;
 	va_start(args, format);
 	if (vasprintf(&what, format, args) < 0)
 		what = NULL;
@@ -325,6 +327,7 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 /* No line of it is to blame. */
 static int unreadable(const char *path, int r, char **error)
 {
+	free(*error);
 	if (asprintf(error, "%s: can't be read: %s", path, strerror(-r)) < 0)
 		*error = NULL;
 	return r;
@@ -337,8 +340,15 @@ static int load_stream(struct policy *policy, FILE *file, const char *path, char
 
 	if (!reader.failed && reader.read_error)
 		return unreadable(path, -reader.read_error, error);
-	if (!reader.failed && r != 0)
-		complain(&reader, r > 0 ? (unsigned)r : reader.line, "this is neither a [section] nor KEY = VALUE");
+	if (r < 0)
+		return unreadable(path, -ENOMEM, error);
+	/* libinih goes on behind a line that it can't read; what is found further down may only come of that. */
+	if (r > 0 && (!reader.failed || (unsigned)r < reader.noticed)) {
+		free(*error);
+		*error = NULL;
+		reader.failed = false;
+		complain(&reader, (unsigned)r, "this is neither a [section] nor KEY = VALUE");
+	}
 	if (!reader.failed)
 		close_rule(&reader);
 	return reader.failed ? -EINVAL : 0;

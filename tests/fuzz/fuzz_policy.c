@@ -9,6 +9,30 @@
 
 #include "daemon/policy.h"
 
+/* Of a domain whose name isn't known yet: what is decided is what will be once it is. */
+static void ask_early(const struct policy *policy, const struct policy_subject *who)
+{
+	static const char *const endpoints[] = {"print", "scan-7"};
+	struct policy_subject early = *who;
+
+	early.name = early.uuid = "";
+	early.names_unknown = true;
+	for (unsigned i = 0; i < sizeof(endpoints) / sizeof(*endpoints); i++) {
+		struct policy_decision reach = policy_reach(policy, &early, endpoints[i]);
+
+		if (reach.undecided)
+			check(!reach.allow && reach.file && policy_needs_names(policy));
+		else
+			check(reach.allow == policy_reach(policy, who, endpoints[i]).allow);
+		if (policy_shows(policy, &early, endpoints[i]))
+			check(policy_shows(policy, who, endpoints[i]));
+	}
+	if (policy_sees(policy, &early, who))
+		check(policy_sees(policy, who, who));
+	if (policy_sees(policy, who, &early))
+		check(policy_sees(policy, who, who));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check(int condition)
@@ -48,6 +72,7 @@ static void ask(const struct policy *policy, const struct policy_subject *who)
 
 		check(reach.allow == again.allow && reach.file == again.file && reach.line == again.line);
 		check(reach.file ? !strcmp(reach.file, "fuzz") && reach.line >= 1 : reach.allow == who->is_self);
+		check(!reach.undecided);
 		check(bind.file ? !strcmp(bind.file, "fuzz") && bind.line >= 1 : bind.allow == (who->uid == 0));
 		if (reach.allow)
 			check(policy_shows(policy, who, endpoints[i]));
@@ -82,8 +107,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check(error && !strncmp(error, "fuzz:", 5) && !policy);
 	if (r == 0) {
 		check(!error);
-		for (unsigned i = 0; i < sizeof(subjects) / sizeof(*subjects); i++)
+		for (unsigned i = 0; i < sizeof(subjects) / sizeof(*subjects); i++) {
 			ask(policy, &subjects[i]);
+			ask_early(policy, &subjects[i]);
+		}
 		policy_free(policy);
 	}
 	free(error);

@@ -289,6 +289,93 @@ static void a_domain_without_a_known_name_matches_no_name(void **state)
 	assert_false(allowed(fixture, &nameless, "print"));
 }
 
+/* The message of `evil` before anybody could tell that it is evil. */
+static void what_a_rule_might_deny_is_not_decided_while_names_are_unknown(void **state)
+{
+	static const struct policy_subject unknown = {.domid = 3, .uid = 1000, .names_unknown = true};
+	struct fixture *fixture = *state;
+	struct policy_decision decision;
+
+	rules(fixture, "[rule]\nfrom = evil\nto = *\naction = deny\n[rule]\nfrom = *\nto = *\naction = allow\n");
+	assert_true(policy_needs_names(fixture->policy));
+	decision = reach(fixture, &unknown, "print");
+	assert_false(decision.allow);
+	assert_true(decision.undecided);
+	assert_int_equal(decision.line, 1);
+	assert_false(policy_shows(fixture->policy, &unknown, "print"));
+	assert_true(allowed(fixture, &guest, "print"));
+	assert_false(reach(fixture, &guest, "print").undecided);
+	/* The same by UUID, and also of this domain itself, which no rule would deny. */
+	rules(fixture, "[rule]\nfrom = " UUID "\nto = *\naction = deny\n");
+	assert_true(reach(fixture, &(struct policy_subject){.is_self = true, .names_unknown = true}, "print").undecided);
+	assert_false(reach(fixture, &unknown, "print").undecided);
+}
+
+static void what_a_rule_might_allow_is_not_decided_while_names_are_unknown(void **state)
+{
+	static const struct policy_subject unknown = {.domid = 3, .uid = 1000, .names_unknown = true};
+	struct fixture *fixture = *state;
+	struct policy_decision decision;
+
+	rules(fixture, "[rule]\nfrom = 4\nto = *\naction = allow\n[rule]\nfrom = work\nto = print\naction = allow\n");
+	decision = reach(fixture, &unknown, "print");
+	assert_false(decision.allow);
+	assert_true(decision.undecided);
+	assert_int_equal(decision.line, 5);
+	assert_false(policy_shows(fixture->policy, &unknown, "print"));
+	decision = reach(fixture, &unknown, "scan");
+	assert_false(decision.allow || decision.undecided);
+	assert_null(decision.file);
+}
+
+static void what_no_name_could_change_is_decided_without_names(void **state)
+{
+	static const struct policy_subject unknown = {.domid = 3, .uid = 1000, .names_unknown = true};
+	struct fixture *fixture = *state;
+	struct policy_decision decision;
+
+	/* Behind the rule that decides. */
+	rules(fixture, "[rule]\nfrom = 3\nto = *\naction = allow\n[rule]\nfrom = evil\nto = *\naction = deny\n");
+	assert_true(allowed(fixture, &unknown, "print"));
+	assert_true(policy_shows(fixture->policy, &unknown, "print"));
+	/* For other endpoints, for other users. */
+	rules(fixture, "[rule]\nfrom = evil\nto = scan\naction = deny\n[rule]\nfrom = evil\nuid = 0\nto = *\naction = deny\n"
+		       "[rule]\nfrom = *\nto = *\naction = allow\n");
+	assert_true(allowed(fixture, &unknown, "print"));
+	/* Whoever it is, it comes to the same; the rule that is named is the one that is certain. */
+	rules(fixture, "[rule]\nfrom = evil, 4\nto = *\naction = deny\n[rule]\nfrom = 3\nto = *\naction = deny\n");
+	decision = reach(fixture, &unknown, "print");
+	assert_false(decision.allow || decision.undecided);
+	assert_int_equal(decision.line, 5);
+	rules(fixture, "[rule]\nfrom = work\nto = *\naction = allow\n[rule]\nfrom = 3\nto = *\naction = allow\n");
+	decision = reach(fixture, &unknown, "print");
+	assert_true(decision.allow);
+	assert_int_equal(decision.line, 5);
+	/* Rules without names. */
+	rules(fixture, "[rule]\nfrom = 3, self, *\nto = *\naction = deny\n");
+	assert_false(policy_needs_names(fixture->policy));
+	assert_false(reach(fixture, &unknown, "print").undecided);
+}
+
+static void what_might_be_hidden_is_not_shown_while_names_are_unknown(void **state)
+{
+	static const struct policy_subject unknown = {.domid = 3, .names_unknown = true}, other = {.domid = 4, .names_unknown = true};
+	struct fixture *fixture = *state;
+
+	rules(fixture, "[see]\nfrom = *\ndomain = secret\naction = deny\n");
+	assert_true(policy_needs_names(fixture->policy));
+	assert_false(policy_sees(fixture->policy, &guest, &unknown));
+	assert_true(policy_sees(fixture->policy, &unknown, &guest));
+	rules(fixture, "[see]\nfrom = tenant\ndomain = work\naction = deny\n");
+	assert_false(policy_sees(fixture->policy, &unknown, &guest));
+	assert_false(policy_sees(fixture->policy, &unknown, &other));
+	assert_true(policy_sees(fixture->policy, &unknown, &self));
+	/* A rule that may allow is none. */
+	rules(fixture, "[see]\nfrom = tenant\ndomain = *\naction = allow\n[see]\nfrom = *\ndomain = *\naction = deny\n");
+	assert_false(policy_sees(fixture->policy, &unknown, &guest));
+	assert_false(policy_sees(fixture->policy, &guest, &guest));
+}
+
 static void rules_about_self_are_about_this_domain(void **state)
 {
 	struct fixture *fixture = *state;
@@ -485,6 +572,14 @@ static void lines_that_are_not_ini_are_errors(void **state)
 
 	refuse(fixture, "[rule]\nfrom = 3\nto print\naction = allow\n", 3, "neither a [section] nor KEY = VALUE");
 	refuse(fixture, "[rule\nfrom = 3\n", 1, "");
+	/* It is to blame, and not what is missing or wrong further down because of it. */
+	refuse(fixture, "[rule]\nfrom 3\nto = print\naction = allow\n", 2, "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "[rule]\nfrom 3\nto = print\naction = allow\n[rule]\n", 2, "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "[rule]\nfrom 3\nto = print\naction = alow\n", 2, "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "# first\n[rule]\nfrom 3\nto = print\n[end]\n", 3, "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "from 3\n[rule]\n", 1, "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "[rule]\nfrom = 3\nto = print\naction = allow\n[bind\nname = a\n", 5, "");
+	refuse(fixture, "[rule]\nfrom = a b\nto print\n", 2, "'a b'");
 	REFUSE_BYTES(fixture, "[rule]\nfrom = 3\nto = print\naction = al\0low\n", 4, "NUL");
 	REFUSE_BYTES(fixture, "[rule]\nfrom = 3\nto = print\naction = allow\0", 4, "NUL");
 	REFUSE_BYTES(fixture, "[rule]\n\0from = 3\nto = print\naction = allow\n", 2, "NUL");
@@ -590,6 +685,10 @@ int main(void)
 		TEST(one_bad_file_refuses_all),
 		TEST(domains_match_by_number_name_and_uuid),
 		TEST(a_domain_without_a_known_name_matches_no_name),
+		TEST(what_a_rule_might_deny_is_not_decided_while_names_are_unknown),
+		TEST(what_a_rule_might_allow_is_not_decided_while_names_are_unknown),
+		TEST(what_no_name_could_change_is_decided_without_names),
+		TEST(what_might_be_hidden_is_not_shown_while_names_are_unknown),
 		TEST(rules_about_self_are_about_this_domain),
 		TEST(uids_narrow_a_rule),
 		TEST(endpoints_match_as_shell_patterns),
