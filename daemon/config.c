@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/ini_line.h"
 #include "wire/address.h"
 
 #define KIB 1024ull
@@ -369,6 +370,7 @@ struct reading {
 	unsigned line;	      /* the one that libinih was given last */
 	unsigned lines[KEYS]; /* where each key was set; 0: it wasn't */
 	int result;
+	int read_error; /* the file can't be read */
 	char *error; /* the first */
 	unsigned error_line;
 };
@@ -395,32 +397,44 @@ fail(struct reading *reading, unsigned line, const char *format, ...)
 	return -EINVAL;
 }
 
-/* The next line for libinih, which cuts long ones in two and takes an indented one for the continuation of
- * the one before: both would give values that nobody wrote, so the first is an error and the second loses its
- * indent. */
+static bool section_is_known(const char *name, size_t size)
+{
+	for (unsigned i = 0; i < KEYS; i++)
+		if (strlen(keys[i].section) == size && !strncmp(keys[i].section, name, size))
+			return true;
+	return false;
+}
+
+static void check_section(struct reading *reading, const char *text)
+{
+	size_t size;
+	const char *name = ini_line_section(text, &size);
+
+	if (name && !section_is_known(name, size))
+		fail(reading, reading->line, "unknown section [%.*s]; there are [daemon], [links] and [limits]", (int)size, name);
+	else if (name && !ini_line_section_ends(text))
+		fail(reading, reading->line, "behind [%.*s] there may only be a comment", (int)size, name);
+}
+
 static char *read_line(char *buffer, int size, void *userdata)
 {
 	struct reading *reading = userdata;
-	size_t indent, length;
+	char why[INI_LINE_WHY];
+	int r = reading->result < 0 ? 0 : ini_line_read(reading->file, buffer, size, &reading->line, why);
 
-	if (reading->result < 0 || !fgets(buffer, size, reading->file))
+	if (r == -EINVAL)
+		fail(reading, reading->line, "%s", why);
+	else if (r < 0)
+		reading->read_error = r;
+	if (r <= 0)
 		return NULL;
-	reading->line++;
-	length = strlen(buffer);
-	if (length == 0 || (buffer[length - 1] != '\n' && !feof(reading->file))) {
-		fail(reading, reading->line, "the line is too long (at most %d bytes) or holds a NUL byte",
-		     size - 3);
-		return NULL;
-	}
-	indent = strspn(buffer, " \t");
-	memmove(buffer, buffer + indent, length - indent + 1);
+	check_section(reading, buffer);
 	return buffer;
 }
 
 static int take_value(void *userdata, const char *section, const char *name, const char *value)
 {
 	struct reading *reading = userdata;
-	bool section_known = false;
 	unsigned i;
 	int r;
 
@@ -432,14 +446,8 @@ static int take_value(void *userdata, const char *section, const char *name, con
 	for (i = 0; i < KEYS; i++) {
 		if (strcmp(keys[i].section, section))
 			continue;
-		section_known = true;
 		if (!strcmp(keys[i].name, name))
 			break;
-	}
-	if (!section_known) {
-		fail(reading, reading->line, "unknown section [%s]; there are [daemon], [links] and [limits]",
-		     section);
-		return 0;
 	}
 	if (i == KEYS) {
 		fail(reading, reading->line, "unknown key %s in [%s]; xenmsgd.conf(5) lists all", name,
@@ -500,8 +508,8 @@ int config_load_stream(struct config *config, FILE *file, const char *path, char
 		reading.error = NULL;
 		reading.result = 0;
 	}
-	if (ferror(file)) { /* such as a directory */
-		reading.result = errno ? -errno : -EIO;
+	if (reading.read_error) {
+		reading.result = reading.read_error;
 		free(reading.error);
 		if (asprintf(&reading.error, "%s: can't be read: %s", path, strerror(-reading.result)) < 0)
 			reading.error = NULL;

@@ -18,6 +18,7 @@ libdaemon_la_SOURCES = \
 	daemon/hop.c daemon/hop.h daemon/hop_internal.h \
 	daemon/hop_input.c \
 	daemon/hop_output.c \
+	daemon/ini_line.c daemon/ini_line.h \
 	daemon/keeper.c daemon/keeper.h \
 	daemon/ledger.c daemon/ledger.h \
 	daemon/link.c daemon/link.h \

@@ -16,11 +16,11 @@
 
 #include <utlist.h>
 
+#include "daemon/ini_line.h"
 #include "daemon/policy_internal.h"
 #include "wire/address.h"
 
-#define PATTERN_MAX	127
-#define BYTE_ORDER_MARK "\xEF\xBB\xBF"
+#define PATTERN_MAX 127
 
 const struct section policy_sections[SECTIONS] = {
 	[SECTION_RULE] = {"rule", "to", LIST_PATTERNS, LIST_UIDS, true, false, "from, uid, to and action"},
@@ -51,7 +51,7 @@ static int __attribute__((format(printf, 3, 4))) complain(struct reader *reader,
 	if (reader->failed)
 		return 0;
 	reader->failed = true;
-	reader->noticed = line > reader->line ? line : reader->line;
+	reader->noticed = reader->line;
 	va_start(args, format);
 	if (vasprintf(&what, format, args) < 0)
 		what = NULL;
@@ -214,64 +214,21 @@ static struct rule *new_rule(struct reader *reader, const struct section *sectio
 	return rule;
 }
 
-/* The next line into the buffer, without its indent, which libinih would take for the continuation of the line before. */
-static bool fetch_line(struct reader *reader, char *buffer, int size)
-{
-	int length = 0, c = 0;
-
-	errno = 0;
-	while (c != '\n' && (c = getc(reader->file)) != EOF) {
-		if (c == '\0') {
-			complain(reader, reader->line + 1, "there is a NUL byte in the line");
-			return false;
-		}
-		if (length == 0 && (c == ' ' || c == '\t'))
-			continue;
-		if (length == size - 1) {
-			complain(reader, reader->line + 1, "the line is too long: at most %d bytes", size - 2);
-			return false;
-		}
-		buffer[length++] = (char)c;
-	}
-	if (ferror(reader->file)) { /* such as a directory */
-		reader->read_error = errno ? errno : EIO;
-		return false;
-	}
-	buffer[length] = '\0';
-	if (length == 0)
-		return false;
-	reader->line++;
-	return true;
-}
-
-/* The section that begins in this line; *length is that of its [name]. */
-static const struct section *find_section(const char *text, size_t *length)
-{
-	for (int i = 0; i < SECTIONS; i++) {
-		size_t size = strlen(policy_sections[i].name);
-
-		*length = size + 2;
-		if (!strncmp(text + 1, policy_sections[i].name, size) && text[size + 1] == ']')
-			return &policy_sections[i];
-	}
-	return NULL;
-}
-
 static void open_section(struct reader *reader, const char *text)
 {
-	const struct section *section;
-	const char *rest;
-	size_t length;
+	const struct section *section = NULL;
+	const char *name;
+	size_t size;
 
 	reader->section_line = reader->line;
 	close_rule(reader);
-	section = find_section(text, &length);
-	if (!section) {
+	name = ini_line_section(text, &size);
+	for (int i = 0; name && i < SECTIONS; i++)
+		if (strlen(policy_sections[i].name) == size && !strncmp(name, policy_sections[i].name, size))
+			section = &policy_sections[i];
+	if (!section)
 		complain(reader, reader->line, "a policy has only the sections [rule], [bind] and [see]");
-		return;
-	}
-	rest = text + length + strspn(text + length, " \t\r\n");
-	if (*rest && (rest == text + length || (*rest != ';' && *rest != '#')))
+	else if (!ini_line_section_ends(text))
 		complain(reader, reader->line, "behind [%s] there may only be a comment", section->name);
 	else if (!new_rule(reader, section))
 		complain(reader, reader->line, "out of memory");
@@ -280,11 +237,15 @@ static void open_section(struct reader *reader, const char *text)
 static char *read_line(char *buffer, int size, void *stream)
 {
 	struct reader *reader = stream;
+	char why[INI_LINE_WHY];
+	int r = reader->failed ? 0 : ini_line_read(reader->file, buffer, size, &reader->line, why);
 
-	if (reader->failed || !fetch_line(reader, buffer, size))
+	if (r == -EINVAL)
+		complain(reader, reader->line, "%s", why);
+	else if (r < 0)
+		reader->read_error = -r;
+	if (r <= 0)
 		return NULL;
-	if (reader->line == 1 && !strncmp(buffer, BYTE_ORDER_MARK, 3))
-		memmove(buffer, buffer + 3, (size_t)size - 3);
 	if (*buffer == '[')
 		open_section(reader, buffer);
 	return buffer;

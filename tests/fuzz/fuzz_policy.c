@@ -9,30 +9,6 @@
 
 #include "daemon/policy.h"
 
-/* Of a domain whose name isn't known yet: what is decided is what will be once it is. */
-static void ask_early(const struct policy *policy, const struct policy_subject *who)
-{
-	static const char *const endpoints[] = {"print", "scan-7"};
-	struct policy_subject early = *who;
-
-	early.name = early.uuid = "";
-	early.names_unknown = true;
-	for (unsigned i = 0; i < sizeof(endpoints) / sizeof(*endpoints); i++) {
-		struct policy_decision reach = policy_reach(policy, &early, endpoints[i]);
-
-		if (reach.undecided)
-			check(!reach.allow && reach.file && policy_needs_names(policy));
-		else
-			check(reach.allow == policy_reach(policy, who, endpoints[i]).allow);
-		if (policy_shows(policy, &early, endpoints[i]))
-			check(policy_shows(policy, who, endpoints[i]));
-	}
-	if (policy_sees(policy, &early, who))
-		check(policy_sees(policy, who, who));
-	if (policy_sees(policy, who, &early))
-		check(policy_sees(policy, who, who));
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check(int condition)
@@ -83,6 +59,30 @@ static void ask(const struct policy *policy, const struct policy_subject *who)
 			check(said.allow == policy_shows(policy, who, endpoints[i]));
 		}
 	}
+}
+
+/* Of a domain whose name isn't known yet: what is decided is what will be once it is. */
+static void ask_early(const struct policy *policy, const struct policy_subject *who)
+{
+	static const char *const endpoints[] = {"print", "scan-7"};
+	struct policy_subject early = *who;
+
+	early.name = early.uuid = "";
+	early.names_unknown = true;
+	for (unsigned i = 0; i < sizeof(endpoints) / sizeof(*endpoints); i++) {
+		struct policy_decision reach = policy_reach(policy, &early, endpoints[i]);
+
+		if (reach.undecided)
+			check(!reach.allow && reach.file && policy_needs_names(policy));
+		else
+			check(reach.allow == policy_reach(policy, who, endpoints[i]).allow);
+		if (policy_shows(policy, &early, endpoints[i]))
+			check(policy_shows(policy, who, endpoints[i]));
+	}
+	if (policy_sees(policy, &early, who))
+		check(policy_sees(policy, who, who));
+	if (policy_sees(policy, who, &early))
+		check(policy_sees(policy, who, who));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

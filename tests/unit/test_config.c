@@ -63,16 +63,21 @@ static int load(struct fixture *fixture, const char *text)
 }
 
 /* The file is refused, and the message begins with file and line and holds the text. */
-static void refuse(struct fixture *fixture, const char *text, unsigned line, const char *message)
+static void refuse_bytes(struct fixture *fixture, const void *bytes, size_t size, unsigned line, const char *message)
 {
 	char prefix[96];
 
-	if (load(fixture, text) != -EINVAL)
-		fail_msg("was accepted: %s", text);
+	if (load_bytes(fixture, bytes, size) != -EINVAL)
+		fail_msg("was accepted: %s", (const char *)bytes);
 	assert_non_null(fixture->error);
 	snprintf(prefix, sizeof(prefix), "%s:%u: ", fixture->path, line);
 	if (strncmp(fixture->error, prefix, strlen(prefix)) || !strstr(fixture->error, message))
 		fail_msg("\"%s\" doesn't begin with \"%s\" and hold \"%s\"", fixture->error, prefix, message);
+}
+
+static void refuse(struct fixture *fixture, const char *text, unsigned line, const char *message)
+{
+	refuse_bytes(fixture, text, strlen(text), line, message);
 }
 
 static void the_defaults_are_the_documented_ones(void **state)
@@ -164,7 +169,7 @@ static void every_key_is_taken(void **state)
 
 static void unknown_sections_and_keys_are_named(void **state)
 {
-	refuse(*state, "\n[demon]\nsocket = /tmp/s\n", 3, "unknown section [demon]");
+	refuse(*state, "\n[demon]\nsocket = /tmp/s\n", 2, "unknown section [demon]");
 	refuse(*state, "[links]\nring_size = 64K\n", 2, "unknown key ring_size in [links]");
 	refuse(*state, "[daemon]\nring-size = 64K\n", 2, "unknown key ring-size in [daemon]");
 	refuse(*state, "socket = /tmp/s\n", 1, "before any section");
@@ -183,6 +188,18 @@ static void lines_that_are_not_ini_are_errors(void **state)
 	refuse(fixture, "[links]\nring-size = 64K\n[daemon\nlog-level = info\n", 3, "[section]");
 	memset(text + strlen(text), 'x', 1024);
 	refuse(fixture, text, 2, "too long");
+	/* What libinih would overlook. */
+	refuse(fixture, "[links] ring-size = 128K\n", 1, "behind [links] there may only be a comment");
+	refuse(fixture, "[daemon]\n[links]]\nring-size = 128K\n", 2, "behind [links]");
+	refuse(fixture, "[lniks]\n", 1, "unknown section [lniks]");
+	refuse_bytes(fixture, "[daemon]\nsocket = /x\0y", 23, 2, "NUL");
+	refuse_bytes(fixture, "[daemon]\n\0socket = /x\n", 22, 2, "NUL");
+	/* What stands further down, and is wrong only because of it. */
+	refuse(fixture, "[links\nring-size = 128K\n", 1, "neither [section], KEY = VALUE nor a comment");
+	refuse(fixture, "[links]\nring-size 128K\nmin-ring-size = 99\n", 2, "neither [section], KEY = VALUE nor a comment");
+	refuse(fixture, "[links]\nring-size 1M\nmin-ring-size = 1M\n", 2, "neither [section], KEY = VALUE nor a comment");
+	assert_int_equal(load(fixture, "\xEF\xBB\xBF[links] # first\nring-size = 128K\n"), 0);
+	assert_int_equal(fixture->config.ring_size, 131072);
 	assert_int_equal(load_bytes(fixture, "[daemon]\n\0\nmap = x\n", 18), -EINVAL);
 	assert_non_null(strstr(fixture->error, ":2: "));
 }
