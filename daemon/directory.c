@@ -128,10 +128,24 @@ void directory_set_uuid(struct directory *directory, struct domain *domain, cons
 	directory->callbacks.changed(directory->userdata, domain->domid, domain->name, domain->name);
 }
 
+void directory_set_known(struct directory *directory, struct domain *domain)
+{
+	if (domain->known)
+		return;
+	domain->known = true;
+	directory_has_changed(directory, domain);
+	directory->callbacks.changed(directory->userdata, domain->domid, domain->name, domain->name);
+}
+
 void directory_forget_domain(struct directory *directory, struct domain *domain)
 {
-	directory_set_name(directory, domain, "", 0);
+	uint32_t domid = domain->domid;
+	char old[sizeof(domain->name)];
+
+	memcpy(old, domain->name, sizeof(old));
+	directory_has_changed(directory, domain);
 	directory_drop(directory, domain);
+	directory->callbacks.changed(directory->userdata, domid, old, "");
 }
 
 int directory_resolve(struct directory *directory, const char *name, uint32_t *domid)
@@ -166,6 +180,22 @@ const char *directory_uuid(struct directory *directory, uint32_t domid)
 	const struct domain *domain = directory_find(directory, domid);
 
 	return domain ? domain->uuid_text : "";
+}
+
+bool directory_knows(struct directory *directory, uint32_t domid)
+{
+	const struct domain *domain = directory_find(directory, domid);
+
+	return domain && domain->known;
+}
+
+const char *directory_why_unknown(struct directory *directory, uint32_t domid)
+{
+	if (directory->own == 0 || directory->own == domid)
+		return "XenStore hasn't told it yet";
+	if (directory->served)
+		return "domain 0 hasn't told it; a [see] there may hide it";
+	return directory->present ? "xenmsgd in domain 0 hasn't told the names yet" : "no xenmsgd is seen in domain 0, which tells the names";
 }
 
 bool directory_is_served(const struct directory *directory)

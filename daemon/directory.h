@@ -38,7 +38,8 @@ struct directory_callbacks {
 	int (*send)(void *userdata, uint32_t guest, const void *payload, uint32_t length);
 	/* In a guest: a link with domain 0 is wanted. */
 	void (*want_link)(void *userdata);
-	/* Another name or UUID than before is known of this domain, or none any more ("" where unknown). */
+	/* Another name or UUID than before is known of this domain ("" where it has none), or for the first time that it has none, or
+	 * nothing any more. */
 	void (*changed)(void *userdata, uint32_t domid, const char *old_name, const char *name);
 	/* The end of a turn, some milliseconds after the first change, not within any of the calls below: what was sent is to go.
 	 * With `changed` for some domain meanwhile, rules about names may say something else now. */
@@ -55,6 +56,11 @@ int directory_resolve(struct directory *directory, const char *domain, uint32_t 
 const char *directory_name(struct directory *directory, uint32_t domid);
 /* The UUID as text, likewise. */
 const char *directory_uuid(struct directory *directory, uint32_t domid);
+/* Whether what the two say of this domain is all that there is to say, even if it is "". Not so before its nodes were read or
+ * domain 0 has told of it, and of what domain 0 hides from us never. */
+bool directory_knows(struct directory *directory, uint32_t domid);
+/* Why it doesn't, in words for people. */
+const char *directory_why_unknown(struct directory *directory, uint32_t domid);
 /* Whether others than this domain can be known at all: this is domain 0, or its daemon serves us. */
 bool directory_is_served(const struct directory *directory);
 

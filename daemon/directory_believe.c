@@ -95,6 +95,7 @@ static void take_entry(struct directory *directory, const struct frame_directory
 	if (!directory_name_is_usable(name, entry->name.size))
 		name[0] = '\0';
 	directory_set_name(directory, domain, name, strlen(name));
+	directory_set_known(directory, domain);
 }
 
 int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length)

@@ -92,6 +92,9 @@ static void on_value(void *userdata, int error, const char *untrusted_value, siz
 			take_uuid(directory, domain, untrusted_value, size);
 		else
 			take_name(directory, domain, untrusted_value, size);
+		*(request->is_uuid ? &domain->uuid_read : &domain->name_read) = true;
+		if (domain->name_read && domain->uuid_read)
+			directory_set_known(directory, domain);
 		if (error == -ENOENT && !request->is_uuid && directory->own == 0)
 			list_domains(directory); /* it may have gone */
 	}
@@ -166,9 +169,10 @@ static void unwatch_domain(struct directory *directory, const struct domain *dom
 static void remove_domain(struct directory *directory, struct domain *domain)
 {
 	unwatch_domain(directory, domain);
+	domain->removed = true;
+	domain->known = domain->name_read = domain->uuid_read = false;
 	directory_set_name(directory, domain, "", 0);
 	directory_set_uuid(directory, domain, (const uint8_t[16]){0});
-	domain->removed = true;
 	directory_has_changed(directory, domain);
 }
 

@@ -25,6 +25,8 @@ struct domain {
 	uint8_t uuid[16]; /* zero: unknown */
 	char uuid_text[DIRECTORY_UUID_TEXT_SIZE];
 	uint64_t learned; /* when the name or the UUID came, in steps of `clock` */
+	bool name_read, uuid_read; /* in XenStore */
+	bool known;	  /* both, or domain 0 has told of it */
 	bool changed;	  /* domain 0: since the guests were told last */
 	bool removed;	  /* domain 0: kept until the guests have been told */
 	bool seen;	  /* in the list that is being gone through */
@@ -60,12 +62,14 @@ struct domain *directory_find(struct directory *directory, uint32_t domid);
 struct domain *directory_get(struct directory *directory, uint32_t domid);
 /* In silence. */
 void directory_drop(struct directory *directory, struct domain *domain);
-/* Its name is gone, and then it. */
+/* It is gone, and this is told. */
 void directory_forget_domain(struct directory *directory, struct domain *domain);
 
 /* Each tells of the change if it is one. Zero, or a size of 0: unknown. */
 void directory_set_name(struct directory *directory, struct domain *domain, const char *name, size_t size);
 void directory_set_uuid(struct directory *directory, struct domain *domain, const uint8_t uuid[16]);
+/* From now on what it has neither name nor UUID of, it hasn't. */
+void directory_set_known(struct directory *directory, struct domain *domain);
 void directory_has_changed(struct directory *directory, struct domain *domain);
 
 /* One that can stand in an address or a rule and means nothing else there. */

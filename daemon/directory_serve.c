@@ -81,7 +81,8 @@ static void set_told(struct guest *guest, uint32_t domid, bool told)
 
 static bool may_see(struct directory *directory, const struct guest *guest, const struct domain *domain)
 {
-	if (domain->removed)
+	/* What wasn't read yet would pass for a domain without a name. */
+	if (domain->removed || !domain->known)
 		return false;
 	return domain->domid == 0 || domain->domid == guest->domid ||
 	       directory->callbacks.visible(directory->userdata, guest->domid, domain->domid);
@@ -106,16 +107,19 @@ static int tell_all(struct directory *directory, struct guest *guest)
 
 static int tell_changes(struct directory *directory, struct guest *guest)
 {
-	const struct domain *domain;
+	const struct domain *domain, *own = directory_find(directory, guest->domid);
+	bool is_another = own && own->changed; /* what it may see hangs on its own name, too */
 	struct batch batch;
 
 	batch_begin(&batch, directory, guest, 0);
 	for (domain = directory->domains; domain; domain = domain->hh.next) {
 		bool visible;
 
-		if (!domain->changed)
+		if (!domain->changed && !is_another)
 			continue;
 		visible = may_see(directory, guest, domain);
+		if (!domain->changed && visible == is_told(guest, domain->domid))
+			continue;
 		if (visible)
 			batch_add(&batch, domain, DIRECTORY_PRESENT, 0);
 		else if (is_told(guest, domain->domid))

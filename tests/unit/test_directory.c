@@ -383,6 +383,48 @@ static void what_is_hidden_later_is_taken_back(void **state)
 	assert_int_equal(resolve(one, "secret"), -EHOSTDOWN);
 }
 
+/* By rules that say its name, and now say something else. */
+static void what_a_guest_may_see_follows_its_own_name(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+
+	rig->hidden[2] = true;
+	link_up(rig, 1);
+	until(directory_is_served(one->directory));
+	assert_int_equal(resolve(one, "two"), -EHOSTDOWN);
+	rig->hidden[2] = false;
+	fake_write(&rig->zero.store, "/local/domain/1/name", "friend");
+	until(resolve(one, "two") == 2);
+	rig->hidden[2] = true;
+	fake_write(&rig->zero.store, "/local/domain/1/name", "stranger");
+	until(resolve(one, "two") == -EHOSTDOWN);
+}
+
+static void domain_0_knows_a_domain_when_its_name_and_uuid_were_read(void **state)
+{
+	struct rig *rig = *state;
+	struct directory *zero = rig->zero.directory;
+	unsigned changes;
+
+	assert_false(directory_knows(zero, 0));
+	assert_string_equal(directory_why_unknown(zero, 1), "XenStore hasn't told it yet");
+	until(directory_knows(zero, 0) && directory_knows(zero, 1));
+	assert_true(is_named(&rig->zero, 1, "one"));
+	assert_string_equal(directory_uuid(zero, 1), UUID_A);
+	/* One that has neither is known too, and whoever waits for that is told. */
+	changes = rig->zero.changes;
+	fake_write(&rig->zero.store, "/local/domain/7/memory", "1");
+	fake_fire(&rig->zero.store, "@introduceDomain");
+	assert_false(directory_knows(zero, 7));
+	until(directory_knows(zero, 7));
+	assert_true(is_named(&rig->zero, 7, ""));
+	assert_int_equal(rig->zero.changes, changes + 1);
+	fake_remove(&rig->zero.store, "/local/domain/7/memory");
+	fake_fire(&rig->zero.store, "@releaseDomain");
+	until(!directory_knows(zero, 7));
+}
+
 static void many_domains_take_several_small_frames(void **state)
 {
 	struct rig *rig = *state;
@@ -558,6 +600,34 @@ static void a_guest_knows_its_own_name_by_itself(void **state)
 	assert_int_equal(resolve(one, "first"), 1);
 	assert_int_equal(resolve(one, "other"), -EHOSTDOWN);
 	assert_int_equal(resolve(one, "two"), 2);
+}
+
+static void a_guest_knows_of_others_what_it_was_told(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+	struct directory *directory = one->directory;
+	unsigned changes;
+
+	assert_false(directory_knows(directory, 1));
+	assert_string_equal(directory_why_unknown(directory, 1), "XenStore hasn't told it yet");
+	until(directory_knows(directory, 1)); /* by itself */
+	assert_false(directory_knows(directory, 2));
+	assert_string_equal(directory_why_unknown(directory, 2), "no xenmsgd is seen in domain 0, which tells the names");
+	directory_presence(directory, true);
+	assert_string_equal(directory_why_unknown(directory, 2), "xenmsgd in domain 0 hasn't told the names yet");
+	changes = one->changes;
+	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, ""}), 0);
+	assert_true(directory_knows(directory, 2)); /* that it has no name */
+	assert_int_equal(one->changes, changes + 1);
+	assert_false(directory_knows(directory, 3));
+	assert_string_equal(directory_why_unknown(directory, 3), "domain 0 hasn't told it; a [see] there may hide it");
+	assert_int_equal(TAKE(one, 0, {2, DIRECTORY_REMOVED, ""}), 0);
+	assert_false(directory_knows(directory, 2));
+	assert_int_equal(one->changes, changes + 2);
+	directory_renumber(directory, 9);
+	assert_false(directory_knows(directory, 1) || directory_knows(directory, 9));
+	until(directory_knows(directory, 9));
 }
 
 static void a_complete_list_replaces_what_was_known_when_it_is_complete(void **state)
@@ -771,6 +841,8 @@ int main(void)
 		TEST(a_domain_that_is_replaced_between_two_looks_has_the_new_ones_name_and_uuid),
 		TEST(hidden_domains_are_never_told),
 		TEST(what_is_hidden_later_is_taken_back),
+		TEST(what_a_guest_may_see_follows_its_own_name),
+		TEST(domain_0_knows_a_domain_when_its_name_and_uuid_were_read),
 		TEST(many_domains_take_several_small_frames),
 		TEST(a_guest_that_could_not_take_a_change_gets_everything_again),
 		TEST(a_guest_without_a_link_is_told_nothing),
@@ -778,6 +850,7 @@ int main(void)
 		TEST(bad_uuids_are_none),
 		TEST(of_two_domains_with_a_name_the_later_one_is_meant),
 		TEST(a_guest_knows_its_own_name_by_itself),
+		TEST(a_guest_knows_of_others_what_it_was_told),
 		TEST(a_complete_list_replaces_what_was_known_when_it_is_complete),
 		TEST(a_list_that_broke_off_takes_nothing_away),
 		TEST(of_a_bad_frame_nothing_is_believed),
