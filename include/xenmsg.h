@@ -17,6 +17,9 @@
  *   0              delivered: the receiving program took it
  *   -ENOENT        no such endpoint there
  *   -EACCES        a policy denies it
+ *   -ENODATA       not decided by policy yet: a rule there names a domain, and who is called so isn't known there at the moment (names
+ *                  need a daemon in domain 0). xenmsg_send(), xenmsg_call() and xenmsg_connect() try again until their time is up, for 30 s
+ *                  where it has no end; messages that are posted meanwhile may overtake theirs
  *   -EHOSTDOWN     no such domain, or no daemon in it; no domain of that name is known (names need a daemon in domain 0)
  *   -EHOSTUNREACH  a link to that domain can't be made
  *   -ENOBUFS       over a quota
@@ -247,7 +250,7 @@ XENMSG_API int xenmsg_reply_error(struct xenmsg_message *message, int error);
  * end of file. If something between the two programs dies, reading gives what came before and then ECONNRESET, writing
  * EPIPE or ECONNRESET.
  * Returns the descriptor (blocking, close-on-exec), or -EINVAL (malformed address), -ENOENT, -EPROTOTYPE (that endpoint takes
- * no streams), -EACCES, -EHOSTDOWN, -EHOSTUNREACH, -ENOBUFS, -ETIMEDOUT, -ENOTCONN, -ECONNREFUSED, -EMFILE.
+ * no streams), -EACCES, -ENODATA, -EHOSTDOWN, -EHOSTUNREACH, -ENOBUFS, -ETIMEDOUT, -ENOTCONN, -ECONNREFUSED, -EMFILE.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_connect(struct xenmsg *conn, const char *address, int timeout_ms);
 
@@ -310,7 +313,7 @@ XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
 /*
  * Asks the daemon something and waits for its answer.
  * what  "status" (doc/status.schema.json; of each list the entries that matter most), "status all" (every one), "peers",
- *	 "endpoints", "endpoints DOMAIN", or "policy FROM TO"
+ *	 "endpoints", "endpoints DOMAIN" or "policy FROM TO"; others are in doc/protocol.md
  * json  [out] text, free(3) it
  * Who isn't root nor an administrator (admin-group in xenmsgd.conf(5)) is told what is his own and what isn't about anybody.
  * Returns 0, or -EINVAL (unknown question), -EHOSTDOWN (no such domain), -EPERM (about the policy for others), -ENOTCONN, -EINTR, -ETIMEDOUT, -ENOMEM.

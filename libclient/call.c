@@ -420,19 +420,13 @@ static int start_in_time(struct xenmsg *conn, const char *address, const void *d
 	}
 }
 
-int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size, struct xenmsg_message **reply,
-		int timeout_ms)
+static int call_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size, struct xenmsg_message **reply,
+			int64_t deadline)
 {
 	struct answer answer = {.outbox = &conn->outbox, .result = -ECONNRESET};
-	int64_t deadline = conn_deadline(timeout_ms);
 	struct call *call;
 	int r;
 
-	*reply = NULL;
-	conn->reason[0] = '\0';
-	conn->outbox.answered = false;
-	if (conn_pump(conn) < 0)
-		return -ENOTCONN;
 	r = start_in_time(conn, address, data, size, deadline, &answer, &call);
 	if (r == -EPROTO) {
 		conn_fail(conn, r);
@@ -450,5 +444,23 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 	r = answer.result;
 out:
 	conn->outbox.answered = answer.answered;
+	return r;
+}
+
+int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size, struct xenmsg_message **reply,
+		int timeout_ms)
+{
+	int64_t deadline = conn_deadline(timeout_ms);
+	struct again again = {0};
+	int r;
+
+	*reply = NULL;
+	conn->reason[0] = '\0';
+	conn->outbox.answered = false;
+	if (conn_pump(conn) < 0)
+		return -ENOTCONN;
+	do
+		r = call_in_time(conn, address, data, size, reply, deadline);
+	while (r == -ENODATA && !conn->outbox.answered && (r = conn_pause_again(conn, &again, deadline)) == 0);
 	return r;
 }

@@ -314,6 +314,45 @@ int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries)
 	return poll_hop(conn, conn_left(deadline));
 }
 
+/* ---- another try ---- */
+
+#define AGAIN_FIRST_MS	  20
+#define AGAIN_LAST_MS	  1000
+#define AGAIN_PATIENCE_MS 30000 /* longer than a restart of domain 0's daemon takes */
+
+int again_pause(struct again *again, int64_t deadline)
+{
+	int64_t now = hop_now();
+
+	if (again->pause_ms == 0)
+		again->until = deadline < 0 ? now + AGAIN_PATIENCE_MS : deadline;
+	again->pause_ms = again->pause_ms ? 2 * again->pause_ms : AGAIN_FIRST_MS;
+	if (again->pause_ms > AGAIN_LAST_MS)
+		again->pause_ms = AGAIN_LAST_MS;
+	/* So that there is time for the try itself. */
+	if (again->pause_ms > (again->until - now) / 2)
+		again->pause_ms = (int)((again->until - now) / 2);
+	return again->pause_ms < AGAIN_FIRST_MS / 2 ? -ENODATA : again->pause_ms;
+}
+
+int conn_pause_again(struct xenmsg *conn, struct again *again, int64_t deadline)
+{
+	int pause_ms = again_pause(again, deadline), r;
+	int64_t end = conn_deadline(pause_ms);
+
+	if (pause_ms < 0)
+		return pause_ms;
+	do {
+		r = conn_sleep(conn, end, false);
+		if (r == -EINTR)
+			return r;
+		if (conn_pump(conn) < 0)
+			return -ENOTCONN;
+		conn_run_outcomes(conn, BUDGET);
+	} while (conn_left(end) > 0);
+	return 0;
+}
+
 /* ---- public ---- */
 
 static const char *default_path(void)

@@ -69,6 +69,17 @@ struct xenmsg {
 int64_t conn_deadline(int timeout_ms);
 int conn_left(int64_t deadline);
 
+/* What a policy couldn't decide for want of a name, -ENODATA, is tried again: after pauses that grow, until the deadline, or for
+ * a while where there is none, since nothing says that the name will ever be known. */
+struct again {
+	int64_t until;
+	int pause_ms; /* of the last try; 0: there was none */
+};
+/* Milliseconds until the next try; -ENODATA: that would be too late. */
+int again_pause(struct again *again, int64_t deadline);
+/* Waits as long, with calling back for sends. 0; -ENODATA; -EINTR; -ENOTCONN. */
+int conn_pause_again(struct xenmsg *conn, struct again *again, int64_t deadline);
+
 /* What was just put out goes on its way; what doesn't fit waits for room, of which the daemon has to tell us. */
 static inline void conn_push(struct xenmsg *conn);
 /* Reads `in`, sends what can be sent. Returns 0 or conn->dead. */

@@ -121,14 +121,24 @@ int xenmsg_connect(struct xenmsg *conn, const char *address, int timeout_ms)
 	struct frame_open open = {.kind = CHANNEL_STREAM, .name = {.data = address, .size = strlen(address)}};
 	uint8_t request[512]; /* an address that was checked is at most 191 bytes long */
 	struct address parsed;
+	int64_t deadline = conn_deadline(timeout_ms);
+	struct again again = {0};
+	uint32_t length;
+	int r, pause_ms;
 
 	conn->reason[0] = '\0';
 	if (address_parse(address, strlen(address), &parsed, NULL) < 0)
 		return -EINVAL;
 	if (conn->dead)
 		return conn->dead;
-	return open_stream(conn, request, put_frame(request, FRAME_OPEN, frame_open_encode(&open, request + FRAME_HEADER_SIZE)),
-			   timeout_ms < 0 ? INT64_MAX : hop_now() + timeout_ms);
+	length = put_frame(request, FRAME_OPEN, frame_open_encode(&open, request + FRAME_HEADER_SIZE));
+	for (;;) {
+		r = open_stream(conn, request, length, deadline < 0 ? INT64_MAX : deadline);
+		pause_ms = r == -ENODATA ? again_pause(&again, deadline) : -1;
+		if (pause_ms < 0)
+			return r;
+		poll(NULL, 0, pause_ms);
+	}
 }
 
 /* The daemon takes bytes that come with a descriptor for the wish to break the stream. */

@@ -90,19 +90,12 @@ static int send_at_once(struct xenmsg *conn, const char *address, const void *da
 	return r;
 }
 
-int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms)
+static int send_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size, int64_t deadline)
 {
 	struct outcome outcome = {.known = false, .result = -ECONNRESET};
 	struct outbox_ticket ticket;
-	int64_t deadline;
 	int r;
 
-	conn->reason[0] = '\0';
-	if (conn_pump(conn) < 0)
-		return -ENOTCONN;
-	if (timeout_ms == 0)
-		return send_at_once(conn, address, data, size);
-	deadline = conn_deadline(timeout_ms);
 	r = post_in_time(conn, address, data, size, deadline, &outcome, &ticket);
 	if (r == -EPROTO) {
 		conn_fail(conn, r);
@@ -126,6 +119,24 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 	}
 	conn_remind(conn);
 	return outcome.result;
+}
+
+int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms)
+{
+	struct again again = {0};
+	int64_t deadline;
+	int r;
+
+	conn->reason[0] = '\0';
+	if (conn_pump(conn) < 0)
+		return -ENOTCONN;
+	if (timeout_ms == 0)
+		return send_at_once(conn, address, data, size);
+	deadline = conn_deadline(timeout_ms);
+	do
+		r = send_in_time(conn, address, data, size, deadline);
+	while (r == -ENODATA && (r = conn_pause_again(conn, &again, deadline)) == 0);
+	return r;
 }
 
 int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message, int timeout_ms)

@@ -325,6 +325,47 @@ static void a_blocking_call_returns_the_reply(void **state)
 	xenmsg_message_free(reply);
 }
 
+/* The first is refused by a policy that can't be decided yet, the second isn't. */
+static void answer_at_the_second_try(struct fake *daemon)
+{
+	uint32_t channel;
+
+	fake_expect(daemon, FRAME_OPEN);
+	channel = daemon->header.channel;
+	fake_expect(daemon, FRAME_DATA);
+	fake_reset(daemon, channel, ENODATA, 0, 0);
+	fake_expect(daemon, FRAME_RESET);
+	answer_three(daemon);
+}
+
+/* By the server, who may answer what it likes. */
+static void answer_no_data(struct fake *daemon)
+{
+	uint32_t channel;
+
+	do
+		fake_read(daemon);
+	while (daemon->header.type == FRAME_CREDIT); /* over the socket it says that it has taken the answer before */
+	assert_int_equal(daemon->header.type, FRAME_DATA);
+	channel = daemon->header.channel;
+	send_one(channel, MESSAGE_ERROR, ENODATA, get_u32(daemon->payload + daemon->header.length - 4), "");
+}
+
+static void a_call_that_is_not_decided_yet_is_tried_again(void **state)
+{
+	struct xenmsg_message *reply;
+
+	(void)state;
+	fake_meanwhile(&fake, answer_at_the_second_try);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, &reply, 60000), 0);
+	fake_join(&fake);
+	xenmsg_message_free(reply);
+	fake_meanwhile(&fake, answer_no_data);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, &reply, 60000), -ENODATA);
+	fake_join(&fake);
+	assert_true(xenmsg_answered(fake.conn));
+}
+
 static uint32_t other_channel, other_number;
 
 /* The blocking call's error, and behind it, in the same frame, the reply to the other. */
@@ -875,6 +916,7 @@ int main(void)
 		BOTH(an_answer_that_makes_no_sense_ends_its_channel_alone),
 		BOTH(answers_on_a_channel_of_messages_end_the_connection),
 		BOTH(a_blocking_call_returns_the_reply),
+		BOTH(a_call_that_is_not_decided_yet_is_tried_again),
 		BOTH(what_answered_a_blocking_call_is_told_whatever_ends_after_it),
 		BOTH(a_call_that_was_not_taken_in_time_is_cancelled),
 		BOTH(a_call_that_was_taken_is_withdrawn_when_its_time_is_up),

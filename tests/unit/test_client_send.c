@@ -247,6 +247,84 @@ static void a_timed_out_send_ends_as_its_cancel_is_answered(void **state)
 	}
 }
 
+/* Domain 0's daemon isn't there yet, so the receiver's doesn't know whom its rules are about. */
+static void names_are_unknown(struct fake *daemon, unsigned tries)
+{
+	for (unsigned i = 0; i < tries; i++) {
+		uint32_t channel;
+
+		fake_expect(daemon, FRAME_OPEN);
+		channel = daemon->header.channel;
+		fake_expect(daemon, FRAME_DATA);
+		fake_reset(daemon, channel, ENODATA, 0, 0);
+		fake_expect(daemon, FRAME_RESET);
+		assert_int_equal(daemon->header.channel, channel);
+	}
+}
+
+static void names_become_known(struct fake *daemon)
+{
+	names_are_unknown(daemon, 2);
+	fake_expect(daemon, FRAME_OPEN);
+	fake_opened(daemon, daemon->header.channel, 65536, FAKE_MAX_MESSAGE);
+	fake_expect(daemon, FRAME_DATA);
+	fake_credit(daemon, daemon->header.channel, SPAN_64, 65536);
+}
+
+static void names_stay_unknown(struct fake *daemon)
+{
+	names_are_unknown(daemon, 2);
+}
+
+static void a_send_that_is_not_decided_yet_is_tried_again_in_its_time(void **state)
+{
+	uint8_t data[64] = {0};
+	static int result;
+
+	(void)state;
+	fake_meanwhile(&fake, names_become_known);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 60000), 0);
+	fake_join(&fake);
+	fake_meanwhile(&fake, names_become_known);
+	assert_int_equal(xenmsg_send(fake.conn, "5:other", data, sizeof(data), -1), 0);
+	fake_join(&fake);
+	/* Who doesn't wait has it told. */
+	post("5:third", data, sizeof(data), &result);
+	fake_meanwhile(&fake, names_stay_unknown);
+	while (result == PENDING)
+		xenmsg_wait(fake.conn, 1000);
+	assert_int_equal(result, -ENODATA);
+	post("5:third", data, sizeof(data), &result);
+	assert_int_equal(outcome_of(&result), -ENODATA);
+	fake_join(&fake);
+}
+
+/* Refused for as long as it asks. */
+static void refuse_all(struct fake *daemon)
+{
+	for (;;) {
+		fake_read(daemon);
+		if (daemon->header.type == FRAME_OPEN)
+			fake_reset(daemon, daemon->header.channel, ENODATA, 0, 0);
+		else if (daemon->header.type == FRAME_QUERY)
+			break;
+	}
+	fake_reply(daemon, daemon->header.channel, 0, "", false);
+}
+
+static void a_send_that_is_never_decided_says_so_when_its_time_is_up(void **state)
+{
+	uint8_t data[64] = {0};
+	char *answer;
+
+	(void)state;
+	fake_meanwhile(&fake, refuse_all);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 300), -ENODATA);
+	assert_int_equal(xenmsg_query(fake.conn, "end", &answer), 0);
+	fake_join(&fake);
+	free(answer);
+}
+
 static void a_send_that_never_left_is_withdrawn(void **state)
 {
 	uint8_t *large = calloc(1, 100000), stream[SPAN_64], data[64] = {7};
@@ -725,6 +803,8 @@ int main(void)
 		BOTH(a_large_message_does_not_hold_up_a_small_one),
 		BOTH(a_reset_settles_each_message_by_the_rule),
 		BOTH(a_timed_out_send_ends_as_its_cancel_is_answered),
+		BOTH(a_send_that_is_not_decided_yet_is_tried_again_in_its_time),
+		BOTH(a_send_that_is_never_decided_says_so_when_its_time_is_up),
 		BOTH(a_send_that_never_left_is_withdrawn),
 		BOTH(a_message_cancelled_half_way_is_marked_and_completed),
 		BOTH(the_death_of_the_daemon_ends_every_send_once),
