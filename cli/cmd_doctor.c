@@ -237,6 +237,18 @@ static void check_store(struct doctor *doctor)
 
 /* ---- the daemon ---- */
 
+static void check_policy(struct doctor *doctor, struct json_object *policy)
+{
+	if (json_object_get_string_len(at(policy, "error")) > 0)
+		ill(doctor, EXIT_OTHER, "policy", "correct it, then: xenmsg policy reload", "older rules are in force, since the files have a mistake: %s",
+		    text_or(policy, "error", ""));
+	if (json_object_get_boolean(at(policy, "needs_names")) && at(policy, "names_known") &&
+	    !json_object_get_boolean(at(policy, "names_known")))
+		ill(doctor, EXIT_UNREACHABLE, "policy", "start xenmsgd in domain 0; with presence = private there, its peers must name this domain",
+		    "rules name domains, and no names are known: what hangs on them isn't decided, and was refused %s times",
+		    text_or(policy, "undecided", "0"));
+}
+
 static void check_status(struct doctor *doctor, struct json_object *status)
 {
 	struct json_object *grants = at(status, "grants"), *store = at(status, "store"), *denied = at(status, "denied");
@@ -260,6 +272,7 @@ static void check_status(struct doctor *doctor, struct json_object *status)
 		    text_or(grants, "used_pages", ""), text_or(grants, "limit_pages", ""));
 	if (is_partial(status))
 		well(doctor, "policy", "whom it refuses is shown to " WHO_SEES_ALL " only");
+	check_policy(doctor, at(status, "policy"));
 	if (json_object_is_type(denied, json_type_array) && json_object_array_length(denied) > 0) {
 		struct json_object *last = json_object_array_get_idx(denied, 0);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* policy check: which rule decides about a sender and an endpoint here. */
+/* policy check: which rule decides about a sender and an endpoint here. policy reload: the daemon reads its rules again. */
 
 #include <json-c/json.h>
 #include <errno.h>
@@ -12,10 +12,14 @@
 
 static const char help[] =
 	"Usage: xenmsg policy check [OPTIONS] FROM TO\n"
+	"       xenmsg policy reload [OPTIONS]\n"
 	"\n"
-	"Says whether programs of FROM may reach the endpoint TO of this domain, and which rule of which file decides.\n"
+	"check: says whether programs of FROM may reach the endpoint TO of this domain, and which rule of which file decides.\n"
 	"FROM is a domain (domid, name, UUID or self), or DOMAIN/UID for the programs of one user there; the user is root\n"
-	"if none is named. Exit status 0: allowed; 4: denied.\n"
+	"if none is named. Exit status 0: allowed; 4: denied; 5: not decided, for a rule needs names that aren't known now.\n"
+	"\n"
+	"reload: has the daemon read its policy again, for root and the user that it runs as. Exit status 0: the new rules are in\n"
+	"force; 2: they have a mistake, which is told with file and line, and the old ones stay.\n"
 	"\n"
 	"      --json          the answer as a JSON object\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
@@ -34,20 +38,29 @@ static const char *text_of(struct json_object *answer, const char *key)
 	return text ? text : "";
 }
 
+/* On one line. */
+static void print_words(struct json_object *answer, const char *decision)
+{
+	if (!json_object_object_get(answer, "file"))
+		printf("%s: %s\n", decision, text_of(answer, "reason"));
+	else if (json_object_get_boolean(json_object_object_get(answer, "undecided")))
+		printf("%s: %s, line %s: %s\n", decision, text_of(answer, "file"), text_of(answer, "line"), text_of(answer, "reason"));
+	else
+		printf("%s: the rule in %s, line %s, decides\n", decision, text_of(answer, "file"), text_of(answer, "line"));
+}
+
 static int print_decision(struct json_object *answer, bool as_json)
 {
 	bool allow = json_object_get_boolean(json_object_object_get(answer, "allow"));
+	bool undecided = json_object_get_boolean(json_object_object_get(answer, "undecided"));
 	int code;
 
 	if (as_json)
 		puts(json_object_to_json_string_ext(answer, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
-	else if (json_object_object_get(answer, "file"))
-		printf("%s: the rule in %s, line %s, decides\n", allow ? "allow" : "deny", text_of(answer, "file"),
-		       text_of(answer, "line"));
 	else
-		printf("%s: %s\n", allow ? "allow" : "deny", text_of(answer, "reason"));
+		print_words(answer, allow ? "allow" : undecided ? "not decided" : "deny");
 	code = cli_flush();
-	return code ? code : allow ? EXIT_DONE : EXIT_DENIED;
+	return code ? code : allow ? EXIT_DONE : undecided ? EXIT_UNREACHABLE : EXIT_DENIED;
 }
 
 static int check(struct cli *cli, const char *from, const char *to, bool as_json)
@@ -81,6 +94,30 @@ static int check(struct cli *cli, const char *from, const char *to, bool as_json
 	return code;
 }
 
+static int reload(struct cli *cli)
+{
+	struct xenmsg *conn;
+	char *text;
+	int code = cli_open(cli, &conn), r;
+
+	if (code)
+		return code;
+	r = xenmsg_query(conn, "reload", &text);
+	if (r == 0) {
+		free(text);
+	} else if (r == -EINVAL) { /* what is wrong, with file and line */
+		cli_complain("policy reload: %s; the old rules stay in force", xenmsg_reason(conn));
+		code = EXIT_USAGE;
+	} else if (r == -EPERM) {
+		cli_complain("policy reload: %s", xenmsg_reason(conn));
+		code = EXIT_DENIED;
+	} else {
+		code = cli_error(conn, "policy reload", "", r);
+	}
+	xenmsg_close(conn);
+	return code;
+}
+
 int cmd_policy(struct cli *cli, int argc, char **argv)
 {
 	bool as_json = false;
@@ -92,8 +129,13 @@ int cmd_policy(struct cli *cli, int argc, char **argv)
 		else if (!cli_option(cli, option, "policy", help, &code))
 			return code;
 	}
-	if (argc - optind < 1 || strcmp(argv[optind], "check"))
-		return cli_usage("policy", "which of its commands? There is only 'check'");
+	if (optind < argc && !strcmp(argv[optind], "reload")) {
+		if (argc - optind != 1 || as_json)
+			return cli_usage("policy reload", "it takes no arguments");
+		return reload(cli);
+	}
+	if (optind == argc || strcmp(argv[optind], "check"))
+		return cli_usage("policy", "which of its commands? There are 'check' and 'reload'");
 	if (argc - optind != 3)
 		return cli_usage("policy check", "it takes FROM and TO");
 	if (strchr(argv[optind + 1], ' ') || strchr(argv[optind + 2], ' '))

@@ -132,6 +132,8 @@ static int write_summary(struct json_object *status)
 		       text_at(grants, "limit_pages"), text_at(grants, "waiting_links"));
 	printf("%zu peers, %zu links, %zu endpoints, %zu clients\n", total_of(status, "peers"),
 	       total_of(status, "links"), total_of(status, "endpoints"), total_of(status, "clients"));
+	if (json_object_get_string_len(at(at(status, "policy"), "error")) > 0)
+		printf("policy: older rules are in force: %s\n", text_at(at(status, "policy"), "error"));
 	if (is_partial(status))
 		puts("only what is yours, and what isn't about anybody: the rest is for " WHO_SEES_ALL);
 	for (size_t i = 0; code == EXIT_DONE && i < sizeof(tables) / sizeof(tables[0]); i++) {

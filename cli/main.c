@@ -21,7 +21,7 @@ static const struct command {
 	{"endpoints", cmd_endpoints, "list what can be reached"},
 	{"ping", cmd_ping, "measure round trips to a domain's daemon"},
 	{"watch", cmd_watch, "print comings and goings as they happen"},
-	{"policy", cmd_policy, "say which rule decides who may reach what here"},
+	{"policy", cmd_policy, "say which rule decides who may reach what here; read the rules again"},
 	{"doctor", cmd_doctor, "try each step to the other domains, and say how to mend what fails"},
 	{"status", cmd_status, "show the local daemon's account of itself"},
 	{"top", cmd_top, "the same, live, in a terminal"},

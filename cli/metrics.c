@@ -39,7 +39,7 @@ static const struct {
 
 /* What only ever grows. */
 static const char *const traffic_counters[] = {"messages", "bytes", "frames", "notifications", NULL};
-static const char *const counters[] = {"resumes", "count", "units", "passes", NULL};
+static const char *const counters[] = {"resumes", "count", "units", "passes", "undecided", NULL};
 
 static void *must(void *memory)
 {

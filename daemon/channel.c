@@ -187,14 +187,14 @@ bool channel_was_refused(struct channel *channel, int *error)
 	return true;
 }
 
-void channel_forbid(struct channel *channel)
+void channel_forbid(struct channel *channel, int error)
 {
 	uint64_t consumed = channel->acceptor.consumed;
 	/* What lies in a program's ring may be taken at this moment; over a link, more than we know of. */
 	uint64_t unsure = channel->acceptor.sent;
 
-	reset_now(&channel->opener, EACCES, consumed, unsure);
-	reset_now(&channel->acceptor, EACCES, channel->opener.consumed, channel->opener.consumed);
+	reset_now(&channel->opener, error, consumed, unsure);
+	reset_now(&channel->acceptor, error, channel->opener.consumed, channel->opener.consumed);
 }
 
 int channel_data(struct channel_end *end, const struct ring_reader *reader, uint32_t offset, uint32_t length,

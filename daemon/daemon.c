@@ -100,7 +100,7 @@ static int may_reach(void *userdata, const struct frame_identity *from, const ch
 	return access_reach(daemon->access, from, endpoint);
 }
 
-static bool still_allowed(void *userdata, const struct frame_identity *from, const char *endpoint)
+static int still_allowed(void *userdata, const struct frame_identity *from, const char *endpoint)
 {
 	struct daemon *daemon = userdata;
 
@@ -114,12 +114,13 @@ static bool is_visible(void *userdata, uint32_t domid, const char *name)
 	return access_visible(daemon->access, domid, name);
 }
 
-static void domain_names(void *userdata, uint32_t domid, const char **name, const char **uuid)
+static const char *domain_names(void *userdata, uint32_t domid, const char **name, const char **uuid)
 {
 	struct daemon *daemon = userdata;
 
 	*name = directory_name(daemon->directory, domid);
 	*uuid = directory_uuid(daemon->directory, domid);
+	return directory_knows(daemon->directory, domid) ? NULL : directory_why_unknown(daemon->directory, domid);
 }
 
 struct name_list {
@@ -247,7 +248,7 @@ static void directory_flush(void *userdata, bool changed)
 {
 	struct daemon *daemon = userdata;
 
-	if (changed)
+	if (changed && access_needs_names(daemon->access))
 		recheck_channels(daemon);
 }
 
@@ -319,20 +320,29 @@ static void on_stop_signal(int number, short what, void *userdata)
 	event_base_loopbreak(daemon->base);
 }
 
+int daemon_reload(struct daemon *daemon)
+{
+	int r;
+
+	notify_reloading(daemon->notify);
+	r = access_reload(daemon->access);
+	if (r == 0) {
+		recheck_channels(daemon);
+		daemon_advertise(daemon);
+		directory_refresh(daemon->directory);
+	}
+	notify_ready(daemon->notify);
+	return r;
+}
+
 static void on_hangup(int number, short what, void *userdata)
 {
 	struct daemon *daemon = userdata;
 
 	(void)number;
 	(void)what;
-	notify_reloading(daemon->notify);
-	if (access_reload(daemon->access) == 0) {
-		recheck_channels(daemon);
-		daemon_advertise(daemon);
-		directory_refresh(daemon->directory);
-		relay_flush(&daemon->relay);
-	}
-	notify_ready(daemon->notify);
+	daemon_reload(daemon);
+	relay_flush(&daemon->relay);
 }
 
 static int start_base(struct daemon *daemon)
@@ -488,6 +498,14 @@ static int start_router(struct daemon *daemon)
 	return router_new(&daemon->router, daemon->domid, &callbacks, daemon);
 }
 
+/* What is wrong with the policy mends no other start. */
+static int start_access(struct daemon *daemon)
+{
+	int r = access_new(&daemon->access, daemon->domid, daemon->config.policy_dir, domain_names, daemon);
+
+	return r < 0 && r != -ENOMEM ? -EBADMSG : r;
+}
+
 static void count_link(void *userdata, const struct link_info *info)
 {
 	unsigned *count = userdata;
@@ -508,13 +526,14 @@ static void count_session(void *userdata, struct session *session)
 static void describe(void *userdata, char *text, size_t size)
 {
 	struct daemon *daemon = userdata;
+	const char *error = access_error(daemon->access);
 	unsigned links = 0, programs = 0;
 
 	if (daemon->links) /* NULL during a restore */
 		links_each(daemon->links, count_link, &links);
 	local_each(daemon->local, count_session, &programs);
-	snprintf(text, size, "Serving domain %u: programs: %u, endpoints: %u, links: %u", daemon->domid, programs,
-		 router_endpoints(daemon->router), links);
+	snprintf(text, size, "Serving domain %u: programs: %u, endpoints: %u, links: %u%s%s", daemon->domid, programs,
+		 router_endpoints(daemon->router), links, error ? "; older rules are in force: " : "", error ? error : "");
 }
 
 static int start_local(struct daemon *daemon)
@@ -562,7 +581,7 @@ int daemon_new(struct daemon **out, const struct config *config)
 	if (r == 0)
 		r = start_router(daemon);
 	if (r == 0)
-		r = access_new(&daemon->access, daemon->domid, config->policy_dir, domain_names, daemon);
+		r = start_access(daemon);
 	if (r == 0)
 		r = start_directory(daemon);
 	if (r == 0)

@@ -11,8 +11,8 @@
 
 struct daemon;
 
-/* Starts everything. On failure -errno, and what failed has been logged, with what to do about it; -EINTR: asked
- * to stop meanwhile. */
+/* Starts everything. On failure -errno, and what failed has been logged, with what to do about it; -EBADMSG: the policy can't be
+ * read; -EINTR: asked to stop meanwhile. */
 int daemon_new(struct daemon **daemon, const struct config *config);
 /* Until SIGTERM or SIGINT. */
 int daemon_run(struct daemon *daemon);

@@ -10,6 +10,7 @@
 #include "daemon/config.h"
 #include "daemon/daemon.h"
 #include "daemon/log.h"
+#include "daemon/policy.h"
 
 enum {
 	EXIT_OK = 0,
@@ -31,7 +32,7 @@ static void print_help(void)
 	       "Runs in the foreground and logs on stderr.\n\n"
 	       "      --config FILE    read FILE instead of " CONFIG_DEFAULT_PATH "\n"
 	       "      --socket PATH    listen there, whatever the configuration says\n"
-	       "      --check-config   only check the configuration\n"
+	       "      --check-config   only check the configuration and the policy\n"
 	       "  -h, --help           print this and exit\n"
 	       "      --version        print the version and exit\n\n"
 	       "See xenmsgd(8) and xenmsgd.conf(5).\n");
@@ -76,6 +77,20 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 	return -1;
 }
 
+/* Only whether it could be read. */
+static int check_policy(const struct config *config)
+{
+	struct policy *policy = NULL;
+	char *error = NULL;
+	int r = policy_load(&policy, config->policy_dir, &error);
+
+	if (r < 0)
+		log_error("policy: %s", error ? error : strerror(-r));
+	free(error);
+	policy_free(policy);
+	return r < 0 ? EXIT_USAGE : EXIT_OK;
+}
+
 static int load(struct config *config, const struct arguments *arguments)
 {
 	const char *socket = arguments->socket;
@@ -111,8 +126,9 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	if (arguments.check_config) {
+		r = check_policy(&config);
 		config_free(&config);
-		return EXIT_OK;
+		return r;
 	}
 	log_set_level(config.log_level);
 	r = daemon_new(&daemon, &config);
@@ -122,6 +138,8 @@ int main(int argc, char **argv)
 	config_free(&config);
 	if (r == -ENODEV)
 		return EXIT_NO_XEN;
+	if (r == -EBADMSG) /* the policy; what was wrong has been logged */
+		return EXIT_USAGE;
 	if (r == -EINTR) /* asked to stop while it started */
 		return EXIT_OK;
 	return r < 0 ? EXIT_ERROR : EXIT_OK;

@@ -22,7 +22,7 @@ struct notify {
 	void *userdata;
 	bool has_watchdog, is_ready;
 	struct timeval interval;
-	char told[128];
+	char told[512];
 };
 
 /* The text only when it has changed: the manager writes each into its own state. */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <json-c/json.h>
 
@@ -118,6 +119,27 @@ static void explain_policy(struct daemon *daemon, struct session *session, uint3
 		reply_json(session, request, access_explain(daemon->access, domid, (uint32_t)uid, to));
 }
 
+/* For root, and for who could send us a signal anyway. The text says what is wrong with the rules. */
+static void reload_policy(struct daemon *daemon, struct session *session, uint32_t request)
+{
+	uid_t uid = session_credentials(session)->uid;
+	struct json_object *object;
+	int r;
+
+	if (uid != 0 && uid != geteuid()) {
+		reply_error(session, request, EPERM, "only root and the user that xenmsgd runs as may have it read its policy again");
+		return;
+	}
+	r = daemon_reload(daemon);
+	if (r < 0) {
+		reply_error(session, request, r == -ENOMEM ? ENOMEM : EINVAL, access_error(daemon->access) ? access_error(daemon->access) : "");
+		return;
+	}
+	object = json_object_new_object();
+	json_object_object_add(object, "rules", json_object_new_uint64(access_rules(daemon->access)));
+	reply_json(session, request, object);
+}
+
 /* For a link that can't be made the status has the words, which may be a peer's. */
 static const char *why_not(int error)
 {
@@ -182,6 +204,10 @@ static struct report *begin_answer(void *userdata, struct session *session, uint
 		explain_policy(daemon, session, request, query + 7);
 		return NULL;
 	}
+	if (!strcmp(query, "reload")) {
+		reload_policy(daemon, session, request);
+		return NULL;
+	}
 	if (!strcmp(query, "status all")) {
 		question.all = true;
 	} else if (!strcmp(query, "peers")) {
@@ -199,7 +225,7 @@ static struct report *begin_answer(void *userdata, struct session *session, uint
 		question.domid = domid;
 	} else if (strcmp(query, "status")) {
 		reply_error(session, request, EINVAL,
-			    "a query is status [all], peers, endpoints [DOMAIN] or policy FROM TO");
+			    "a query is status [all], peers, endpoints [DOMAIN], policy FROM TO or reload");
 		return NULL;
 	}
 	return begin_report(daemon, session, request, question);

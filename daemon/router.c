@@ -150,13 +150,15 @@ int router_open_endpoint(struct router *router, struct channel *channel, struct 
 {
 	struct endpoint *endpoint = NULL;
 	char text[ENDPOINT_NAME_MAX + 1];
+	int r;
 
 	if (endpoint_name_is_valid(name.data, name.size)) {
 		memcpy(text, name.data, name.size);
 		text[name.size] = '\0';
 		/* Asked first: who may not reach it doesn't learn whether it exists. */
-		if (router->callbacks.may_reach(router->userdata, &channel->identity, text) < 0) {
-			channel_refuse(channel, EACCES);
+		r = router->callbacks.may_reach(router->userdata, &channel->identity, text);
+		if (r < 0) {
+			channel_refuse(channel, -r);
 			return 0;
 		}
 		endpoint = find(router, name.data, name.size);
@@ -201,10 +203,15 @@ void router_recheck_hop(struct router *router, struct hop *hop)
 	struct channel_end *end;
 	uint32_t number = 0;
 
-	while ((end = hop_next(hop, &number)))
-		if (!end->is_opener && end->channel->endpoint &&
-		    !router->callbacks.still_allowed(router->userdata, &end->channel->identity, end->channel->endpoint))
-			channel_forbid(end->channel);
+	while ((end = hop_next(hop, &number))) {
+		int r;
+
+		if (end->is_opener || !end->channel->endpoint)
+			continue;
+		r = router->callbacks.still_allowed(router->userdata, &end->channel->identity, end->channel->endpoint);
+		if (r < 0)
+			channel_forbid(end->channel, -r);
+	}
 }
 
 void router_recheck(struct router *router)

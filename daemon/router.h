@@ -36,10 +36,10 @@ struct router_callbacks {
 	struct hop *(*link)(void *userdata, uint32_t domid, int *error);
 	/* A name that isn't a number stands for which domid? Negative errno: unknown. */
 	int (*resolve)(void *userdata, const char *domain, uint32_t *domid);
-	/* May this sender reach the endpoint (whether it exists or not)? Else -EACCES. */
+	/* May this sender reach the endpoint (whether it exists or not)? Else -EACCES, or -ENODATA: that isn't decided yet. */
 	int (*may_reach)(void *userdata, const struct frame_identity *from, const char *endpoint);
 	/* The same for what was allowed before; nothing is counted. */
-	bool (*still_allowed)(void *userdata, const struct frame_identity *from, const char *endpoint);
+	int (*still_allowed)(void *userdata, const struct frame_identity *from, const char *endpoint);
 	/* A stream to this endpoint comes in: the program behind it has to fetch it. Below zero: refuse it. */
 	int (*stream)(void *userdata, const struct endpoint *endpoint, struct channel *channel);
 	/* The set of endpoints has changed by this one. */

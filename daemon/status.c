@@ -570,6 +570,17 @@ static struct json_object *store_of(const struct status_sources *sources)
 	return store;
 }
 
+/* What is wrong with the rules may quote them, so it isn't for everybody. */
+static struct json_object *policy_of(const struct status_sources *sources, const struct viewer *viewer)
+{
+	struct json_object *policy = access_status(sources->access);
+
+	json_object_object_add(policy, "names_known", json_object_new_boolean(directory_is_served(sources->directory)));
+	if (!viewer->sees_all && json_object_object_get(policy, "error"))
+		add_text(policy, "error", "the rules that were read last have a mistake; an administrator sees which");
+	return policy;
+}
+
 struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer)
 {
 	struct json_object *head = json_object_new_object();
@@ -581,6 +592,7 @@ struct json_object *status_head(const struct status_sources *sources, const stru
 	add_number(head, "uptime_s", (clock_ms() - sources->started_ms) / 1000);
 	add_text(head, "socket", local_path(sources->local));
 	json_object_object_add(head, "partial", json_object_new_boolean(!viewer->sees_all));
+	json_object_object_add(head, "policy", policy_of(sources, viewer));
 	json_object_object_add(head, "limits", limits_of(sources->config));
 	json_object_object_add(head, "pools", pools_of(sources->quota, viewer));
 	if (viewer->sees_all)

@@ -11,7 +11,7 @@ EXTRA_DIST += systemd/xenmsgd.service.in systemd/xenmsg-sysusers.conf systemd/xe
 CLEANFILES += systemd/xenmsgd.service
 
 systemd/xenmsgd.service: $(srcdir)/systemd/xenmsgd.service.in Makefile
-	$(AM_V_GEN)$(MKDIR_P) systemd && sed 's|@sbindir[@]|$(sbindir)|' $(srcdir)/systemd/xenmsgd.service.in >$@
+	$(AM_V_GEN)$(MKDIR_P) systemd && sed 's|@sbindir[@]|$(sbindir)|; s|@bindir[@]|$(bindir)|' $(srcdir)/systemd/xenmsgd.service.in >$@
 
 # Each directory says by itself whose the file is: both are called xenmsg.conf there.
 install-data-local:

@@ -13,8 +13,8 @@ import jsonschema
 import pytest
 
 from library import Connection
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, eventually
-from protocol import BIND, Program
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, eventually, tool
+from protocol import BIND, OPEN, QUERY, RESET, Program
 
 NOBODY = 65534
 
@@ -130,6 +130,92 @@ def test_streams_are_refused_as_messages_are(with_policies):
     assert done.returncode == EXIT_DENIED, done
     assert b"2:closed" in done.stderr and done.stderr.count(b"\n") == 1
     listener.kill()
+
+
+# ---- while names are unknown ----
+
+DENY_BY_NAME = rule("dom1", "*", "deny") + rule("*", "*")
+
+
+def test_what_a_name_might_deny_waits_for_the_name(with_policies, nodes):
+    one, two, three = with_policies({1: None, 2: DENY_BY_NAME, 3: None})
+    receiver = two.receiver("inbox", "--count", "2")
+    # Nobody here can tell which of them is dom1.
+    for node in (one, three):
+        error = node.send("2:inbox", "x", "--timeout", "0.5", exit_code=EXIT_UNREACHABLE)
+        assert "needs the name of this domain" in error
+    two.send("self:inbox", "own")
+    assert [line for line in two.log.read_text().splitlines() if "not decided yet: domain 1" in line and "50-test.conf:1" in line]
+    policy = two.status()["policy"]
+    assert policy["needs_names"] and not policy["names_known"] and policy["undecided"] >= 2
+    assert two.status()["denied"] == []
+    done = two.xenmsg("policy", "check", "3", "inbox")
+    assert done.returncode == EXIT_UNREACHABLE
+    assert done.stdout.decode().startswith("not decided: /etc/xenmsg/policy.d/50-test.conf, line 1: the rule needs the name of domain 3")
+    assert "no xenmsgd is seen in domain 0" in done.stdout.decode()
+    answer = json.loads(two.xenmsg("policy", "check", "3", "inbox", "--json").stdout)
+    assert answer["undecided"] and not answer["allow"]
+    done = two.xenmsg("doctor", "1")
+    assert done.returncode == EXIT_UNREACHABLE and "rules name domains, and no names are known" in done.stdout.decode()
+    assert seen(one, 2) == {}
+    # Who waits is served once it is known.
+    waits = three.popen("send", "2:inbox", "from three")
+    eventually(lambda: two.status()["policy"]["undecided"] > policy["undecided"], "it has been told to wait")
+    assert waits.poll() is None
+    nodes(0)
+    assert waits.wait(timeout=20) == 0, waits.stderr.read()
+    assert receiver.output() == b"own\nfrom three\n"
+    one.send("2:inbox", "x", exit_code=EXIT_DENIED)
+    assert two.status()["policy"]["names_known"]
+    assert two.xenmsg("policy", "check", "1", "inbox").returncode == EXIT_DENIED
+    two.receiver("inbox")
+    eventually(lambda: seen(three, 2) == {"inbox": None}, "domain 3 sees it")
+    assert seen(one, 2) == {}
+
+
+def test_what_a_name_might_allow_waits_for_the_name(with_policies, nodes):
+    one, two, three = with_policies({1: None, 2: rule("dom1", "inbox"), 3: None})
+    receiver = two.receiver("inbox", "--count", "1")
+    one.send("2:inbox", "x", "--timeout", "0.5", exit_code=EXIT_UNREACHABLE)
+    one.send("2:other", "x", exit_code=EXIT_DENIED)
+    waits = one.popen("send", "2:inbox", "from one")
+    nodes(0)
+    assert waits.wait(timeout=20) == 0, waits.stderr.read()
+    assert receiver.output() == b"from one\n"
+    three.send("2:inbox", "x", exit_code=EXIT_DENIED)
+
+
+def test_calls_and_streams_wait_for_names_too(with_policies, nodes):
+    one, two = with_policies({1: None, 2: rule("evil", "*", "deny") + rule("*", "*")})
+    server = two.popen("serve", "up", "--", "cat")
+    listener = two.popen("listen", "pipe", "--", "cat")
+    eventually(lambda: {"up", "pipe"} <= set(two.endpoints()), "both are bound")
+    done = one.xenmsg("call", "2:up", "x", "--timeout", "0.5")
+    assert done.returncode == EXIT_UNREACHABLE and b"needs the name of this domain" in done.stderr
+    done = one.xenmsg("connect", "2:pipe", "--timeout", "0.5")
+    assert done.returncode == EXIT_UNREACHABLE and b"needs the name of this domain" in done.stderr
+    call = one.popen("call", "2:up", "hello")
+    stream = one.popen("connect", "2:pipe", stdin=subprocess.PIPE)
+    stream.stdin.write(b"stream\n")
+    stream.stdin.close()
+    before = two.status()["policy"]["undecided"]
+    eventually(lambda: two.status()["policy"]["undecided"] > before + 1, "they try again")
+    nodes(0)
+    assert call.wait(timeout=20) == 0 and stream.wait(timeout=20) == 0
+    assert call.stdout.read().strip() == b"hello" and stream.stdout.read() == b"stream\n"
+    for process in (server, listener):
+        process.kill()
+
+
+def test_what_is_forgotten_is_not_decided_any_more(with_policies, nodes, host):
+    """Rules that come while names are unknown hold for what is open already, too."""
+    one, two = with_policies({1: None, 2: rule("*", "*")})
+    with Program(two.socket) as program, Program(one.socket) as sender:
+        assert program.request(BIND, struct.pack("<I", 1) + b"inbox")[0] == 0
+        sender.open("2:inbox")
+        program.expect(OPEN)
+        reload(two, rule("evil", "*", "deny") + rule("*", "*"))
+        assert sender.expect(RESET).u32() == errno.ENODATA
 
 
 # ---- what is said about it ----
@@ -260,9 +346,96 @@ def test_a_daemon_does_not_start_with_a_bad_policy(nodes):
     one = nodes(1, start=False)[1]
     one.policy = "[rule]\nform = 1\n"
     one.start(wait=False)
-    assert one.daemon.wait(timeout=20) != 0
+    # The unit doesn't start it again after this.
+    assert one.daemon.wait(timeout=20) == EXIT_USAGE
     assert "50-test.conf:2: [rule] has no key 'form'" in one.log.read_text()
     one.daemon = None
+
+
+@pytest.mark.parametrize("text, line", [
+    (rule("1", "inbox", "alow"), "4: action 'alow': must be allow or deny"),
+    ("[rule]\nfrom 3\nto = inbox\naction = allow\n", "2: this is neither a [section] nor KEY = VALUE"),
+    (None, None)])
+def test_check_config_reads_the_policy_too(nodes, tmp_path, text, line):
+    one = nodes(1, start=False)[1]
+    policies, config = tmp_path / "policy.d", tmp_path / "check.conf"
+    policies.mkdir()
+    config.write_text(f"[daemon]\npolicy-dir = {policies}\n")
+    (policies / "10.conf").write_text(text or rule("1", "inbox"))
+    done = one.run_command(tool("xenmsgd"), "--check-config", "--config", config)
+    assert done.returncode == (EXIT_USAGE if text else 0), done
+    assert not text or f"{policies}/10.conf:{line}" in done.stderr.decode()
+
+
+# ---- a reload that reports ----
+
+def test_a_reload_reports(with_policies):
+    one, two = with_policies({1: None, 2: rule("1", "inbox")})
+    receiver = two.receiver("inbox")
+    two.write_policy(rule("1", "other"))
+    done = two.xenmsg("policy", "reload")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    one.send("2:inbox", "b", exit_code=EXIT_DENIED)
+    two.write_policy(rule("1", "inbox", "alow"))
+    before = two.status()["policy"]
+    done = two.xenmsg("policy", "reload")
+    assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1, done
+    assert b"50-test.conf:4: action 'alow': must be allow or deny; the old rules stay in force" in done.stderr
+    one.send("2:inbox", "b", exit_code=EXIT_DENIED)
+    receiver.stop()
+    # Whoever looks later sees it too.
+    policy = two.status()["policy"]
+    assert policy["error"].endswith("50-test.conf:4: action 'alow': must be allow or deny")
+    assert policy["rules"] == before["rules"] == 1 and policy["since"] == before["since"]
+    assert before["error"] is None and before["error_since"] is None and abs(policy["error_since"] - time.time()) < 600
+    with open(os.path.join(os.path.dirname(__file__), "../../doc/status.schema.json"), encoding="utf-8") as schema:
+        jsonschema.validate(two.status(), json.load(schema))
+    assert "policy: older rules are in force: " in two.xenmsg("status").stdout.decode()
+    done = two.xenmsg("doctor", "1")
+    assert done.returncode != 0
+    assert "FAIL  policy       older rules are in force" in done.stdout.decode() and "50-test.conf:4" in done.stdout.decode()
+    two.write_policy(rule("1", "inbox"))
+    assert two.xenmsg("policy", "reload").returncode == 0
+    assert two.status()["policy"]["error"] is None
+    assert two.xenmsg("policy", "reload", "now").returncode == EXIT_USAGE
+
+
+def test_only_root_and_the_daemons_own_user_reload(with_policies):
+    one, = with_policies({1: None})
+    open_to_others(one)
+
+    def ask():
+        with Program(one.socket) as program:
+            error, text = program.request(QUERY, b"reload")
+            return [error, text.decode()]
+    error, text = as_user(NOBODY, ask)
+    assert error == errno.EPERM and "only root" in text
+    assert ask()[0] == 0
+
+
+def test_a_daemon_that_serves_as_another_user_is_reloaded_by_it(nodes, tmp_path):
+    one = nodes(1, start=False)[1]
+    policies = tmp_path / "policy.d"
+    policies.mkdir()
+    path = tmp_path
+    while len(str(path)) > len("/tmp"):
+        os.chmod(path, 0o755)
+        path = path.parent
+    one.config += f"[daemon]\nuser = nobody\npolicy-dir = {policies}\n"
+    one.start()
+    open_to_others(one)
+
+    def ask():
+        with Program(one.socket) as program:
+            return program.request(QUERY, b"reload")[0]
+    assert as_user(NOBODY, ask) == 0
+    assert as_user(1, ask) == errno.EPERM
+    assert ask() == 0
+    # A file that this user may not read is none that could be passed over.
+    (policies / "10.conf").write_text("")
+    os.chmod(policies / "10.conf", 0)
+    assert ask() == errno.EINVAL
+    assert "10.conf: can't be read: Permission denied" in one.status()["policy"]["error"]
 
 
 def test_a_reload_in_the_middle_of_traffic_ends_what_is_forbidden_and_nothing_else(with_policies):
@@ -329,14 +502,14 @@ def test_policy_check_tells_which_rule_decides(with_policies):
     def check(*words, code):
         done = one.xenmsg("policy", "check", *words)
         assert done.returncode == code, done
-        return (done.stdout if code in (0, EXIT_DENIED) else done.stderr).decode()
+        return (done.stderr or done.stdout).decode()
     path = "/etc/xenmsg/policy.d/50-test.conf"
     assert check("3", "print", code=0) == f"allow: the rule in {path}, line 6, decides\n"
     assert check("3/1000", "print", code=EXIT_DENIED) == f"deny: the rule in {path}, line 1, decides\n"
     assert "between domains that means deny" in check("3", "scan", code=EXIT_DENIED)
     assert "within the domain that means allow" in check("self", "scan", code=0)
     answer = json.loads(check("3/1000", "print", "--json", code=EXIT_DENIED))
-    assert answer == {"allow": False, "domid": 3, "uid": 1000, "endpoint": "print", "file": path, "line": 1,
+    assert answer == {"allow": False, "undecided": False, "domid": 3, "uid": 1000, "endpoint": "print", "file": path, "line": 1,
                       "reason": "a rule decides"}
     answer = json.loads(check("3", "scan", "--json", code=EXIT_DENIED))
     assert answer["file"] is None and answer["line"] is None

@@ -89,7 +89,14 @@ def test_a_reload_is_told(one, manager):
         os.kill(one.pid, signal.SIGHUP)
         manager.wait_for("RELOADING=1")
         manager.wait_for("MONOTONIC_USEC=[0-9]+")
+        if policy:
+            manager.wait_for(r"STATUS=.*; older rules are in force: \S+/50-test.conf:2: \[rule\] has no key 'nonsense'.*")
         manager.wait_for("READY=1")
+    one.write_policy("")
+    assert one.xenmsg("policy", "reload").returncode == 0
+    manager.wait_for("RELOADING=1")
+    manager.wait_for("STATUS=Serving domain 1: programs: [0-9]+, endpoints: 0, links: 0")
+    manager.wait_for("READY=1")
 
 
 def test_the_status_line_follows(one, manager):
@@ -180,6 +187,11 @@ def test_the_units_are_valid_and_the_service_is_confined():
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False)
     complaints = [line for line in done.stderr.splitlines() if "xenmsg" in line]
     assert done.returncode == 0 and not complaints, done.stderr
+    with open(units[0], encoding="utf-8") as unit:
+        lines = unit.read().splitlines()
+    # A reload fails where the new rules have a mistake, and a start isn't tried again and again.
+    assert f"ExecReload={tool('xenmsg')} policy reload" in lines
+    assert any(re.fullmatch("RestartPreventExitStatus=.*\\b2\\b.*", line) for line in lines)
     done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=40", units[0]],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

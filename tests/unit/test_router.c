@@ -18,7 +18,9 @@ struct scene {
 	struct party *a, *b, *link; /* two programs and a peer's daemon */
 	int link_error, stream_error;
 	const char *denied;	/* endpoint that nobody may reach */
+	const char *undecided;	/* endpoint of which nobody can tell yet who may reach it */
 	const char *taken_back; /* endpoint that was allowed and isn't any more */
+	int why_taken_back;
 	unsigned asked, links, streams, bound, unbound, resolved;
 	char last[64]; /* name that changed last */
 };
@@ -50,15 +52,17 @@ static int may_reach(void *userdata, const struct frame_identity *from, const ch
 
 	(void)from;
 	scene->asked++;
+	if (scene->undecided && strcmp(endpoint, scene->undecided) == 0)
+		return -ENODATA;
 	return scene->denied && strcmp(endpoint, scene->denied) == 0 ? -EACCES : 0;
 }
 
-static bool still_allowed(void *userdata, const struct frame_identity *from, const char *endpoint)
+static int still_allowed(void *userdata, const struct frame_identity *from, const char *endpoint)
 {
 	struct scene *scene = userdata;
 
 	(void)from;
-	return !scene->taken_back || strcmp(endpoint, scene->taken_back) != 0;
+	return scene->taken_back && strcmp(endpoint, scene->taken_back) == 0 ? -scene->why_taken_back : 0;
 }
 
 static int take_stream(void *userdata, const struct endpoint *endpoint, struct channel *channel)
@@ -491,11 +495,12 @@ static void what_the_rules_forbid_from_now_on_ends_for_both(void **state)
 	/* What the program has opened itself is no matter of our rules. */
 	open_kind(scene.b, 0, CHANNEL_MESSAGE, "7:secret", 8);
 	expect_open(scene.link, "secret");
-	router_recheck(scene.router);
+	router_recheck_hop(scene.router, &scene.b->hop);
 	rig_settle(&scene.rig);
 	assert_int_equal(scene.b->hop.channels, 3);
 	scene.taken_back = "secret";
-	router_recheck(scene.router);
+	scene.why_taken_back = EACCES;
+	router_recheck_hop(scene.router, &scene.b->hop);
 	relay_pass(&scene.rig.relay[0]);
 	expect_refusal(scene.link, 3, EACCES);
 	assert_true(party_expect(scene.b, FRAME_RESET, &frame));
@@ -506,6 +511,41 @@ static void what_the_rules_forbid_from_now_on_ends_for_both(void **state)
 	rig_settle(&scene.rig);
 	assert_int_equal(scene.b->hop.channels, 2);
 	assert_int_equal(scene.link->hop.channels, 2);
+	scene_stop(&scene);
+}
+
+static void what_is_not_decided_any_more_ends_with_that_error(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+	open_kind(scene.link, 1, CHANNEL_MESSAGE, "inbox", 5);
+	expect_open(scene.b, "inbox");
+	scene.taken_back = "inbox";
+	scene.why_taken_back = ENODATA;
+	router_recheck_hop(scene.router, &scene.b->hop);
+	relay_flush(&scene.rig.relay[0]);
+	expect_refusal(scene.link, 1, ENODATA);
+	scene_stop(&scene);
+}
+
+static void what_is_not_decided_yet_says_so_and_nothing_else(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+	scene.undecided = "inbox";
+	open_kind(scene.link, 1, CHANNEL_MESSAGE, "inbox", 5);
+	expect_refusal(scene.link, 1, ENODATA);
+	scene.undecided = "none";
+	open_kind(scene.link, 1, CHANNEL_MESSAGE, "none", 4);
+	expect_refusal(scene.link, 1, ENODATA);
+	open_kind(scene.link, 1, CHANNEL_MESSAGE, "inbox", 5);
+	expect_open(scene.b, "inbox");
 	scene_stop(&scene);
 }
 
@@ -527,6 +567,8 @@ int main(void)
 		cmocka_unit_test(endpoint_takes_only_the_kinds_it_is_for),
 		cmocka_unit_test(program_that_cannot_take_more_refuses_with_the_reason),
 		cmocka_unit_test(what_the_rules_forbid_from_now_on_ends_for_both),
+		cmocka_unit_test(what_is_not_decided_any_more_ends_with_that_error),
+		cmocka_unit_test(what_is_not_decided_yet_says_so_and_nothing_else),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
