@@ -106,7 +106,7 @@ void channel_refuse(struct channel *channel, int error);
 /* If it was refused before anybody heard of it, and all that is left is to say so: frees it, and the caller says it with `error`. */
 bool channel_was_refused(struct channel *channel, int *error);
 
-/* It may not go on: ends it on both sides, `error` for what wasn't taken. */
+/* It may not go on, by policy or because its endpoint is gone: ends it on both sides, `error` for what wasn't taken. */
 void channel_forbid(struct channel *channel, int error);
 
 /* DATA came in at `end` and lies at `offset` of the reader. Returns how many of the `length` bytes have been forwarded or kept; fewer

@@ -233,6 +233,11 @@ static void domain_changed(void *userdata, uint32_t domid, const char *old_name,
 		peers_advertise_to(daemon->peers, domid);
 }
 
+static void recheck_session(void *userdata, struct session *session)
+{
+	router_recheck_hop(userdata, session_hop(session));
+}
+
 static void recheck_stream(void *userdata, struct stream *stream)
 {
 	router_recheck_hop(userdata, stream_hop(stream));
@@ -240,7 +245,7 @@ static void recheck_stream(void *userdata, struct stream *stream)
 
 static void recheck_channels(struct daemon *daemon)
 {
-	router_recheck(daemon->router);
+	local_each(daemon->local, recheck_session, daemon->router);
 	streams_each(daemon->streams, recheck_stream, daemon->router);
 }
 

@@ -22,6 +22,7 @@
 #include "daemon/report.h"
 #include "daemon/router.h"
 #include "daemon/status.h"
+#include "daemon/stream.h"
 #include "daemon/streams.h"
 #include "daemon/viewer.h"
 #include "daemon/watches.h"
@@ -286,6 +287,15 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 		reply_error(session, request, -r, why_not(-r));
 }
 
+/* Of an endpoint that is unbound: one that was fetched is the program's own, as a connection of a socket that listened. */
+static void end_unfetched(void *userdata, struct stream *stream)
+{
+	const struct frame_text *name = userdata;
+
+	if (stream_is_waiting(stream))
+		router_end_channels(stream_hop(stream), *name);
+}
+
 static int on_request(void *userdata, struct session *session, const struct frame_header *header,
 		      const uint8_t *payload)
 {
@@ -304,6 +314,8 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		return 0;
 	case FRAME_UNBIND:
 		r = router_unbind(daemon->router, session_hop(session), text);
+		if (r == 0)
+			streams_each(daemon->streams, end_unfetched, &text);
 		reply_error(session, header->channel, -r, r ? "this program has not bound it" : "");
 		return 0;
 	case FRAME_WATCH:

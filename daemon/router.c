@@ -97,12 +97,28 @@ static void remove_endpoint(struct router *router, struct endpoint *endpoint)
 	free(endpoint);
 }
 
+#define TABLE_COST 8 /* places of a hop's table that cost a unit of time to look at */
+
+void router_end_channels(struct hop *hop, struct frame_text name)
+{
+	if (hop->channels)
+		turns_spend(&hop->relay->turns, account_line(hop->account), hop->table_size / TABLE_COST);
+	for (uint32_t i = 0; hop->channels && i < hop->table_size; i++) {
+		struct channel_end *end = hop->table[i];
+		const char *endpoint = end && !end->is_opener ? end->channel->endpoint : NULL;
+
+		if (endpoint && strlen(endpoint) == name.size && !memcmp(endpoint, name.data, name.size))
+			channel_forbid(end->channel, ENOENT);
+	}
+}
+
 int router_unbind(struct router *router, struct hop *hop, struct frame_text name)
 {
 	struct endpoint *endpoint = find(router, name.data, name.size);
 
 	if (!endpoint || endpoint->hop != hop)
 		return -ENOENT;
+	router_end_channels(hop, name);
 	remove_endpoint(router, endpoint);
 	return 0;
 }
@@ -212,14 +228,6 @@ void router_recheck_hop(struct router *router, struct hop *hop)
 		if (r < 0)
 			channel_forbid(end->channel, -r);
 	}
-}
-
-void router_recheck(struct router *router)
-{
-	struct endpoint *endpoint, *next;
-
-	HASH_ITER (hh, router->endpoints, endpoint, next)
-		router_recheck_hop(router, endpoint->hop);
 }
 
 unsigned router_endpoints(const struct router *router)

@@ -53,8 +53,10 @@ void router_renumber(struct router *router, uint32_t domid);
 
 /* -EEXIST: somebody (also this hop) has it; -EINVAL: not a name, or no kinds; -ENOBUFS: the user has too many. */
 int router_bind(struct router *router, struct hop *hop, struct frame_text name, uint32_t kinds, uid_t uid, pid_t pid);
-/* -ENOENT: this hop hasn't bound it. The program has reset its channels itself. */
+/* -ENOENT: this hop hasn't bound it. Its channels end with ENOENT, as far as the program hasn't reset them itself. */
 int router_unbind(struct router *router, struct hop *hop, struct frame_text name);
+/* What this hop has accepted for the endpoint ends with ENOENT. */
+void router_end_channels(struct hop *hop, struct frame_text name);
 void router_unbind_all(struct router *router, struct hop *hop);
 
 /* A program opens `channel` to an address; refuses it with the error if that leads nowhere. Below zero: violation. */
@@ -64,9 +66,8 @@ int router_open_endpoint(struct router *router, struct channel *channel, struct 
 /* -EINVAL, or as router_callbacks.resolve. */
 int router_resolve(struct router *router, const char *domain, uint32_t *domid);
 
-/* The rules have changed: ends the channels to endpoints that they forbid now, */
-void router_recheck(struct router *router);
-/* and those to programs that this hop has accepted. */
+/* The rules have changed: ends what this hop has accepted and they forbid now. For the hop of every program and every stream:
+ * what is open to an endpoint may outlive its name. What a link has accepted is up to the daemon there. */
 void router_recheck_hop(struct router *router, struct hop *hop);
 
 unsigned router_endpoints(const struct router *router);

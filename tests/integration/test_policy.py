@@ -14,9 +14,10 @@ import pytest
 
 from library import Connection
 from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, eventually, tool
-from protocol import BIND, OPEN, QUERY, RESET, Program
+from protocol import BIND, OPEN, QUERY, RESET, UNBIND, Program
 
 NOBODY = 65534
+INCOMING = 41
 
 
 def rule(from_, to, action="allow", uid=None):
@@ -463,6 +464,37 @@ def test_a_reload_in_the_middle_of_traffic_ends_what_is_forbidden_and_nothing_el
         assert got == [(3, 40000)] * 4
         assert others == [0, 0, 0, 0]
         assert bad.send("2:inbox", b"x") == -errno.EACCES
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_open_to_an_endpoint_ends_with_its_name(with_policies, shared):
+    one, two = with_policies({1: None, 2: rule("1", "*")})
+    with Program(two.socket, shared=shared) as program, Program(one.socket) as sender:
+        for name in (b"inbox", b"kept"):
+            assert program.request(BIND, struct.pack("<I", 1) + name)[0] == 0
+        sender.open("2:inbox")
+        sender.open("2:kept", 2)
+        first = {program.expect(OPEN).payload[20:25] for _ in range(2)}
+        assert first == {b"inbox", b"kept\0"} or first == {b"inbox", b"kept"}
+        # Without the RESETs that are to come before it.
+        assert program.request(UNBIND, b"inbox")[0] == 0
+        reset = sender.expect(RESET)
+        assert (reset.channel, reset.u32()) == (0, errno.ENOENT)
+        # And new rules find what is left.
+        reload(two, rule("1", "inbox"))
+        reset = sender.expect(RESET)
+        assert (reset.channel, reset.u32()) == (2, errno.EACCES)
+
+
+def test_streams_that_nobody_has_fetched_end_with_the_endpoint(with_policies):
+    one, two = with_policies({1: None, 2: rule("1", "*")})
+    with Program(two.socket) as program:
+        assert program.request(BIND, struct.pack("<I", 4) + b"pipe")[0] == 0
+        caller = one.popen("connect", "2:pipe", stdin=subprocess.PIPE)
+        program.expect(INCOMING)
+        assert caller.poll() is None
+        assert program.request(UNBIND, b"pipe")[0] == 0
+        assert caller.wait(timeout=20) != 0, caller.stderr.read()
 
 
 def test_a_stream_that_new_rules_forbid_breaks_at_both_ends(with_policies):

@@ -498,6 +498,8 @@ static void what_the_rules_forbid_from_now_on_ends_for_both(void **state)
 	router_recheck_hop(scene.router, &scene.b->hop);
 	rig_settle(&scene.rig);
 	assert_int_equal(scene.b->hop.channels, 3);
+	/* It may have outlived the endpoint's name. */
+	router_unbind_all(scene.router, &scene.b->hop);
 	scene.taken_back = "secret";
 	scene.why_taken_back = EACCES;
 	router_recheck_hop(scene.router, &scene.b->hop);
@@ -549,6 +551,38 @@ static void what_is_not_decided_yet_says_so_and_nothing_else(void **state)
 	scene_stop(&scene);
 }
 
+/* The program was to reset them, and didn't. */
+static void channels_of_an_unbound_endpoint_end(void **state)
+{
+	static struct party_frame frame;
+	struct frame_reset reset;
+	struct scene scene;
+	uint32_t number;
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.b, "kept", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+	open_kind(scene.link, 1, CHANNEL_MESSAGE, "kept", 4);
+	expect_open(scene.b, "kept");
+	open_kind(scene.link, 3, CHANNEL_MESSAGE, "inbox", 5);
+	number = expect_open(scene.b, "inbox");
+	open_kind(scene.b, 0, CHANNEL_MESSAGE, "7:inbox", 7); /* one of another domain */
+	expect_open(scene.link, "inbox");
+	assert_int_equal(unbind_name(&scene, scene.b, "inbox"), 0);
+	relay_flush(&scene.rig.relay[0]);
+	expect_refusal(scene.link, 3, ENOENT);
+	assert_true(party_expect(scene.b, FRAME_RESET, &frame));
+	assert_int_equal(frame.header.channel, number);
+	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
+	assert_int_equal(reset.error, ENOENT);
+	party_reset(scene.b, number, 0, 0, 0);
+	rig_settle(&scene.rig);
+	assert_int_equal(scene.b->hop.channels, 2);
+	assert_int_equal(scene.link->hop.channels, 2);
+	scene_stop(&scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -569,6 +603,7 @@ int main(void)
 		cmocka_unit_test(what_the_rules_forbid_from_now_on_ends_for_both),
 		cmocka_unit_test(what_is_not_decided_any_more_ends_with_that_error),
 		cmocka_unit_test(what_is_not_decided_yet_says_so_and_nothing_else),
+		cmocka_unit_test(channels_of_an_unbound_endpoint_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
