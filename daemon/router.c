@@ -97,12 +97,11 @@ static void remove_endpoint(struct router *router, struct endpoint *endpoint)
 	free(endpoint);
 }
 
-#define TABLE_COST 8 /* places of a hop's table that cost a unit of time to look at */
-
 void router_end_channels(struct hop *hop, struct frame_text name)
 {
+	/* Measured: half a nanosecond for an empty place of the table, 6 for a channel. */
 	if (hop->channels)
-		turns_spend(&hop->relay->turns, account_line(hop->account), hop->table_size / TABLE_COST);
+		turns_spend(&hop->relay->turns, account_line(hop->account), hop->table_size / 16 + hop->channels / 2);
 	for (uint32_t i = 0; hop->channels && i < hop->table_size; i++) {
 		struct channel_end *end = hop->table[i];
 		const char *endpoint = end && !end->is_opener ? end->channel->endpoint : NULL;
