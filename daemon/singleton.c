@@ -5,20 +5,37 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-int singleton_claim(int *fd)
+/* Who was in it before may still have it open, and locked; new ones don't come in. */
+static int close_to_others(int directory)
 {
-	/* An opened device without ports, of our own: that of the event channels may go to the keeper, and its lock with it. */
-	int r, device = open("/dev/xen/evtchn", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	struct stat status;
 
-	if (device < 0)
+	if (fstat(directory, &status) < 0)
 		return -errno;
-	if (flock(device, LOCK_EX | LOCK_NB) < 0) {
+	if ((status.st_mode & (S_IRWXG | S_IRWXO)) && fchmod(directory, S_IRWXU) < 0)
+		return -errno;
+	return 0;
+}
+
+int singleton_claim(const char *path, int *fd)
+{
+	int r, directory;
+
+	if (mkdir(path, S_IRWXU) < 0 && errno != EEXIST)
+		return -errno;
+	directory = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (directory < 0)
+		return -errno;
+	r = close_to_others(directory);
+	if (r == 0 && flock(directory, LOCK_EX | LOCK_NB) < 0)
 		r = errno == EWOULDBLOCK ? -EBUSY : -errno;
-		close(device);
+	if (r < 0) {
+		close(directory);
 		return r;
 	}
-	*fd = device;
+	*fd = directory;
 	return 0;
 }

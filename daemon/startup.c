@@ -108,22 +108,24 @@ static void explain_device(const char *device, int error)
 static int be_the_only_one(struct daemon *daemon)
 {
 	struct event *timer = evtimer_new(daemon->base, on_no_answer, daemon);
-	int r = timer ? singleton_claim(&daemon->singleton) : -ENOMEM;
+	int r = timer ? singleton_claim(SINGLETON_DIRECTORY, &daemon->singleton) : -ENOMEM;
 
 	if (r == -EBUSY)
 		log_info("another xenmsgd runs in this domain: waiting %d s for its end", SINGLETON_WAIT_MS / 1000);
 	for (int waited = 0; r == -EBUSY && waited < SINGLETON_WAIT_MS; waited += SINGLETON_PAUSE_MS) {
 		timer_set(timer, SINGLETON_PAUSE_MS);
 		event_base_dispatch(daemon->base);
-		r = daemon->stop_asked ? -EINTR : singleton_claim(&daemon->singleton);
+		r = daemon->stop_asked ? -EINTR : singleton_claim(SINGLETON_DIRECTORY, &daemon->singleton);
 	}
 	if (timer)
 		event_free(timer);
 	if (r == -EBUSY)
 		log_error("another xenmsgd runs in this domain, and there can be only one: stop it first (systemctl stop xenmsgd)");
 	else if (r < 0 && r != -EINTR && r != -ENOMEM) {
-		log_warning("can't lock /dev/xen/evtchn: %s; that no other xenmsgd runs here isn't certain", strerror(-r));
-		r = 0;
+		log_error("can't lock " SINGLETON_DIRECTORY " against a second xenmsgd: %s; it must be a directory of the user that "
+			  "xenmsgd is started as (the unit and tmpfiles.d make it)",
+			  strerror(-r));
+		r = -ENODEV;
 	}
 	return r;
 }

@@ -116,6 +116,19 @@ static int write_file(const struct hv_domain *domain, const char *name, mode_t m
 	return r;
 }
 
+/* As an empty /run: what a daemon makes there is its own. */
+static int make_run(const struct hv_domain *domain)
+{
+	char *path = NULL;
+	int r;
+
+	if (asprintf(&path, "%s/root/run/", domain->path) < 0)
+		return -ENOMEM;
+	r = make_directories(path);
+	free(path);
+	return r;
+}
+
 static int write_files(const struct hv_domain *domain)
 {
 	static const char *const devices[] = {"evtchn", "gntdev", "gntalloc", "xenbus"};
@@ -147,6 +160,8 @@ static int write_files(const struct hv_domain *domain)
 		snprintf(name, sizeof(name), "dev/xen/%s", devices[i]);
 		r = write_file(domain, name, 0600, "%s", "");
 	}
+	if (r == 0)
+		r = make_run(domain);
 	return r;
 }
 

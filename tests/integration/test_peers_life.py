@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 
@@ -12,6 +13,13 @@ import pytest
 from library import Connection
 from messaging import EXIT_OK, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, deliver, eventually, tool, works
 
+LOCKER = """
+import fcntl, sys, time
+device = open(sys.argv[1], "rb")
+fcntl.flock(device, fcntl.LOCK_EX | fcntl.LOCK_NB)
+print("locked", flush=True)
+time.sleep(600)
+"""
 ECONNRESET, EHOSTDOWN, EHOSTUNREACH, ENOTCONN = 104, 112, 113, 107
 
 
@@ -53,6 +61,22 @@ def test_a_second_daemon_in_a_domain_is_refused_and_the_first_notices_nothing(no
     works(one, two)
     for link, now in zip(before, (one.link(2), two.link(1))):
         assert (now["since"], now["last_error"]) == (link["since"], link["last_error"])
+
+
+def test_who_may_open_the_event_channels_cannot_lock_the_daemon_out(nodes):
+    """Many may be let at that device, such as programs of libxenvchan's; and a lock is anybody's who can open the file."""
+    one = nodes(1, start=False)[1]
+    locker = one.popen_command("python3", "-c", LOCKER, "/dev/xen/evtchn", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert locker.stdout.readline() == b"locked\n"
+    one.start()
+    assert locker.poll() is None
+
+
+def test_a_killed_daemon_leaves_no_lock_behind(nodes):
+    one = nodes(1)[1]
+    one.kill()
+    one.start()
+    assert "another xenmsgd" not in one.log.read_text()
 
 
 def test_a_daemon_waits_for_the_one_before_it_to_end(nodes):

@@ -54,6 +54,11 @@ def test_exec_sets_the_domain_up(host):
     assert host.run(1, "/usr/bin/test", "-e", "/dev/xen/evtchn").returncode == 0
 
 
+def test_each_domain_has_the_daemons_directory_for_itself(host):
+    assert host.run(1, "/bin/mkdir", "/run/xenmsgd").returncode == 0
+    assert [host.run(domid, "/usr/bin/test", "-d", "/run/xenmsgd").returncode for domid in (1, 2)] == [0, 1]
+
+
 def test_a_domain_has_the_home_that_a_toolstack_makes(host):
     xen = host.xen(2)
     assert xen.ask("xs-read", "name") == "ok dom2"

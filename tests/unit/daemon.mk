@@ -13,6 +13,7 @@ unit_tests += \
 	tests/unit/test_rendezvous \
 	tests/unit/test_router \
 	tests/unit/test_session \
+	tests/unit/test_singleton \
 	tests/unit/test_stream \
 	tests/unit/test_turns \
 	tests/unit/test_vchan \
@@ -51,6 +52,10 @@ tests_unit_test_session_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCK
 tests_unit_test_stream_SOURCES = tests/unit/test_stream.c $(hop_rig)
 tests_unit_test_stream_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_stream_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_singleton_SOURCES = tests/unit/test_singleton.c tests/unit/unit.h
+tests_unit_test_singleton_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_singleton_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 tests_unit_test_turns_SOURCES = tests/unit/test_turns.c tests/unit/unit.h
 tests_unit_test_turns_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
