@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A domain that is saved and restored gets another number, and keeps its daemon, its programs and their endpoints."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 import time
 
 import pytest
 
 from library import Connection
 from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, eventually, works
+
+KEEPER = os.path.join(os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin")), "libexec/xenmsg/xenmsg-keeper")
 
 ECONNRESET = 104
 
@@ -95,6 +102,91 @@ def restart(host, node, end):
     end()
     node.socket = host.socket(node.domid)
     node.start()
+
+
+class Keeper:
+    """xenmsg-keeper as its service: systemd gives it the socket as descriptor 3. The simulator sees what a domain's processes hold."""
+
+    def __init__(self, host, domid, path):
+        self.path = str(path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(self.path)
+            listener.listen()
+            code = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execv(sys.argv[2], ['@xenmsg-keeper', '--listen'])"
+            self.process = host.spawn(domid, sys.executable, "-c", code, listener.fileno(), KEEPER, pass_fds=[listener.fileno()],
+                                      stdin=subprocess.DEVNULL)
+        eventually(lambda: self.name() == "xenmsg-keeper", "it is the keeper")
+
+    def name(self):
+        with open(f"/proc/{self.process.pid}/comm", encoding="ascii") as file:
+            return file.read().strip()
+
+    def held(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+
+@pytest.fixture(name="keeper")
+def keeper_of_the_service(host, tmp_path):
+    return Keeper(host, 1, tmp_path / "keeper.sock")
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return file.read().split()
+
+
+def test_one_keeper_of_the_service_manager_holds_the_event_channels_of_all_restores(nodes, host, keeper):
+    one, two = nodes(1, 2, start=False).values()
+    one.environment = dict(one.environment, XENMSG_KEEPER=keeper.path)
+    one.start()
+    two.start()
+    held = keeper.held()
+    for count in (1, 2):
+        works(one, two)
+        save_and_restore(host, one)
+        eventually(lambda count=count: keeper.held() == held + count, "it has one more")
+        assert not children(one.pid)
+    works(one, two)
+    restart(host, one, one.kill)
+    works(one, two)
+    assert host.list()["kernel_log"] == []
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        os.kill(keeper.process.pid, number)
+    one.stop()
+    assert keeper.process.poll() is None
+    keeper.process.kill()  # so it was this one that held them
+    eventually(lambda: host.list()["kernel_log"], "the complaint")
+    two.stop()
+
+
+def test_a_daemon_whose_keeper_is_not_there_makes_one_of_its_own(nodes, host, tmp_path):
+    one, two = nodes(1, 2, start=False).values()
+    one.environment = dict(one.environment, XENMSG_KEEPER=str(tmp_path / "nobody.sock"))
+    one.start()
+    two.start()
+    works(one, two)
+    save_and_restore(host, one)
+    assert len(children(one.pid)) == 1
+    assert "nobody.sock doesn't take the event channels" in one.log.read_text()
+    restart(host, one, one.stop)
+    works(one, two)
+    assert host.list()["kernel_log"] == []
+
+
+def test_the_keeper_outlasts_who_brings_it_nothing(keeper):
+    """Neither who says nothing nor who brings no descriptor is answered, and none of them is in the way of the next for long."""
+    held = keeper.held()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as empty:
+        silent.connect(keeper.path)
+        empty.connect(keeper.path)
+        empty.sendall(b"x")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bringer, open("/dev/null", "rb") as null:
+            bringer.connect(keeper.path)
+            socket.send_fds(bringer, [b"x"], [null.fileno(), null.fileno()])
+            bringer.settimeout(60)
+            assert bringer.recv(2) == b"\0"
+        assert empty.recv(2) == silent.recv(2) == b""
+    eventually(lambda: keeper.held() == held + 1, "it has the first descriptor, and none of the connections")
 
 
 def test_channels_end_with_connection_reset_and_endpoints_stay(nodes, host):
