@@ -99,12 +99,13 @@ static void remove_endpoint(struct router *router, struct endpoint *endpoint)
 
 void router_end_channels(struct hop *hop, struct frame_text name)
 {
+	struct channel_end *end;
+	uint32_t number = 0;
+
 	/* Measured: half a nanosecond for an empty place of the table, 6 for a channel. */
-	if (hop->channels)
-		turns_spend(&hop->relay->turns, account_line(hop->account), hop->table_size / 16 + hop->channels / 2);
-	for (uint32_t i = 0; hop->channels && i < hop->table_size; i++) {
-		struct channel_end *end = hop->table[i];
-		const char *endpoint = end && !end->is_opener ? end->channel->endpoint : NULL;
+	relay_spend(hop->relay, hop->account, hop->table_pages + hop->channels);
+	while ((end = hop_next(hop, &number))) {
+		const char *endpoint = end->is_opener ? NULL : end->channel->endpoint;
 
 		if (endpoint && strlen(endpoint) == name.size && !memcmp(endpoint, name.data, name.size))
 			channel_forbid(end->channel, ENOENT);

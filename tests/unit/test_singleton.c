@@ -71,7 +71,8 @@ static int in_child(uid_t uid, gid_t gid, int (*function)(const char *), const c
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		if (uid && (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0))
+		if (uid &&
+		    (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0))
 			_exit(255);
 		_exit(-function(path));
 	}
@@ -199,12 +200,15 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(only_one_holds_it, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(it_ends_with_the_process, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(different_directories_are_different_domains, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_directory_that_others_may_open_is_closed_to_them, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(different_directories_are_different_domains, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(a_directory_that_others_may_open_is_closed_to_them, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(what_is_no_directory_is_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_member_of_its_group_cannot_take_it, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_stranger_cannot_make_it, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(root_and_the_daemons_user_exclude_each_other, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(root_and_the_daemons_user_exclude_each_other, set_up,
+						tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

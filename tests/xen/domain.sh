@@ -44,6 +44,18 @@ start_daemon() {
 	eventually 20 answers || { tail -n 20 /run/xenmsgd.log; return 1; }
 }
 
+# As udev and tmpfiles.d have the devices and the directories where the package is installed; its socket is from process 1 there.
+give_to_xenmsgd() {
+	mkdir -p /run/xenmsgd
+	chown -R xenmsgd:xenmsgd /run/xenmsgd /run/xenmsg
+	for device in evtchn gntdev gntalloc xenbus; do
+		chgrp xenmsgd "/dev/xen/$device" && chmod 0660 "/dev/xen/$device"
+	done
+}
+
+# is_xenmsgd PID: all its users are that one
+is_xenmsgd() { grep -qE '^Uid:([[:space:]]*998){4}$' "/proc/$1/status" && grep -qE '^Gid:([[:space:]]*998){4}$' "/proc/$1/status"; }
+
 has_ended() { ! kill -0 "$1" 2>/dev/null; }
 stop_daemon() {
 	local pid

@@ -47,20 +47,31 @@ test_a_restored_guest_is_reached_under_its_new_domid() { # both
 	no_complaint u3
 }
 
-# This time without the rights of root, but with the devices that the udev rule gives it.
+# This time without the rights of root, from its start, but with the devices that the package gives it.
 test_its_daemon_can_be_stopped_restored_again_and_killed() {
 	on u3 'pidof xenmsg-keeper || pidof @xenmsg-keeper'
-	on u3 'chgrp xenmsg /dev/xen/evtchn && chmod 0660 /dev/xen/evtchn'
-	daemon_restart u3 '[daemon]' 'user = xenmsg'
-	on u3 'grep -E "^Uid:[[:space:]]*998[[:space:]]*998" /proc/$(cat /run/xenmsgd.pid)/status'
+	on u3 'stop_daemon; give_to_xenmsgd; export RIG_USER=xenmsgd; start_daemon no; is_xenmsgd $(cat /run/xenmsgd.pid)'
 	arrives u1 u3
 	save_and_restore u3
 	knows_its_domid u3
-	on u3 'grep -E "^Uid:[[:space:]]*998[[:space:]]*998" /proc/$(cat /run/xenmsgd.pid)/status'
+	on u3 'is_xenmsgd $(cat /run/xenmsgd.pid)'
 	arrives dom0 u3
 	arrives u3 u1
 	daemon_kill u3
 	daemon_start u3
+	arrives u3 u1
+	no_complaint u3
+}
+
+# Root has dropped its rights, and the restore needs what the user has.
+test_a_daemon_that_was_root_is_restored() {
+	spare
+	on u3 'give_to_xenmsgd'
+	daemon_restart u3 '[daemon]' 'user = xenmsgd'
+	on u3 'is_xenmsgd $(cat /run/xenmsgd.pid)'
+	arrives u1 u3
+	save_and_restore u3
+	knows_its_domid u3
 	arrives u3 u1
 	no_complaint u3
 }

@@ -28,6 +28,28 @@ test_systemd_loads_the_modules_and_starts_the_daemon() {
 	arrives dom0 u4
 }
 
+# By the package's files alone: a user of its own, three groups, and the devices for it.
+test_systemd_gives_the_daemon_a_user_and_the_devices() {
+	systemd_guest
+	unit 'grep -E "^(xenmsgd|xenmsg|xenmsg-admin):" /etc/group | wc -l | grep -x 3'
+	unit 'ls -l /dev/xen/evtchn /dev/xen/gntdev /dev/xen/gntalloc /dev/xen/xenbus | grep -cE "^crw-rw---- .* root +xenmsgd " | grep -x 4'
+	unit 'ls -ld /run/xenmsgd | grep -E "^drwx------ .* xenmsgd +xenmsgd "; ls -ld /run/xenmsg | grep -E "^drwxr-xr-x .* root +root "'
+	unit 'ls -l /run/xenmsg/xenmsg.sock | grep -E "^srw-rw-rw- .* root +xenmsg "; ls -l /run/xenmsg/keeper.sock | grep -E "^srw------- .* xenmsgd "'
+	unit 'uid=$(id -u xenmsgd) && [ "$uid" != 0 ] && grep -E "^(Uid|Gid|Groups|CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/$(systemctl show --value -p MainPID xenmsgd)/status >/tmp/status
+		cat /tmp/status; grep -qE "^Uid:([[:space:]]*$uid){4}$" /tmp/status && grep -qE "^CapBnd:[[:space:]]0+$" /tmp/status'
+	# Programs of all users are named: /proc isn't closed to it.
+	unit 'ln -sf "$(command -v xenmsg)" /tmp/stranger; su tester -s /bin/sh -c "exec /tmp/stranger watch" >/dev/null 2>&1 &
+		named() { xenmsg status --json | grep -q "\"comm\": *\"stranger\""; }; eventually 30 named; kill $!'
+}
+
+# Before udev had the rule, or its group: the unit sees to it.
+test_systemd_gives_the_daemon_its_devices_at_each_start() {
+	systemd_guest
+	unit 'systemctl stop xenmsgd; chown root:root /dev/xen/*; chmod 0600 /dev/xen/*; systemctl start xenmsgd'
+	shows ActiveState=active NRestarts=0
+	arrives dom0 u4
+}
+
 test_systemd_starts_a_killed_daemon_again() {
 	systemd_guest
 	allow_all
@@ -56,13 +78,11 @@ test_systemd_does_not_start_the_daemon_again_and_again() {
 	unit 'rm /etc/xenmsg/xenmsgd.conf; systemctl start xenmsgd'
 }
 
-# As the manual advises: not root, the device's group by udev; and a guest that is saved.
-test_systemd_restarts_a_restored_daemon_that_is_not_root() {
+# Not root, by the unit; and a guest that is saved. The keeper is a service's.
+test_systemd_restarts_a_restored_daemon() {
 	systemd_guest
 	allow_all
-	unit 'printf "[daemon]\nuser = xenmsg\n" >/etc/xenmsg/xenmsgd.conf; systemctl restart xenmsgd'
-	unit 'ls -l /dev/xen/evtchn | grep -E "^crw-rw---- .* root +xenmsg "'
-	unit 'grep "^Uid:" /proc/$(systemctl show --value -p MainPID xenmsgd)/status | grep -vE "[[:space:]]0"'
+	unit 'systemctl restart xenmsgd; ! systemctl is-active xenmsg-keeper.service'
 	arrives u1 u4
 	xl save u4 /tmp/saved
 	xl restore /tmp/saved
@@ -71,8 +91,19 @@ test_systemd_restarts_a_restored_daemon_that_is_not_root() {
 	eventually 30 on u4 'xenstore-write data/rig-up 1'
 	unit 'knows_itself() { xenmsg status --json | grep -qE "^ *\"domid\": *'"$(domid u4)"',"; }; eventually 30 knows_itself'
 	arrives dom0 u4
-	unit 'systemctl restart xenmsgd && pidof xenmsg-keeper'
+	unit 'systemctl is-active xenmsg-keeper.service && grep -E "^Uid:([[:space:]]*0){4}$" /proc/$(systemctl show --value -p MainPID xenmsg-keeper)/status'
+	unit '! systemctl stop xenmsg-keeper.service && systemctl is-active xenmsg-keeper.service'
+	unit 'systemctl restart xenmsgd && systemctl is-active xenmsg-keeper.service'
 	arrives u1 u4
 	unit '! dmesg | grep -E -A5 "BUG|Oops|recursive fault"'
-	guest_destroy u4
+}
+
+has_gone() { ! xl domid "$1" >/dev/null 2>&1; }
+
+# Whoever goes with the system closes what it holds, but the keeper. systemd waits 90 s for those who don't end.
+test_systemd_ends_a_restored_system_without_delay() {
+	unit 'systemctl is-active xenmsg-keeper.service'
+	unit 'systemctl --no-block poweroff' || true # it may be gone before its answer
+	eventually 75 has_gone u4
+	! grep -hE 'BUG|Oops|recursive fault' /out/guest/*u4*.log || fail 'the kernel complains'
 }

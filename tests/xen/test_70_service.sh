@@ -2,19 +2,45 @@
 # The daemon as a service: whose process it is, what it says where it can't run, and what the doctor says.
 
 test_a_daemon_that_is_not_root_serves() {
-	daemon_restart u2 '[daemon]' 'user = xenmsg'
-	on u2 'grep -E "^Uid:[[:space:]]*998[[:space:]]*998" /proc/$(cat /run/xenmsgd.pid)/status'
+	daemon_restart u2 '[daemon]' 'user = xenmsgd'
+	on u2 'is_xenmsgd $(cat /run/xenmsgd.pid)'
 	arrives u1 u2
 	arrives u2 dom0
 	daemon_restart u2
 }
 
 test_a_daemon_in_dom0_that_is_not_root_serves() {
-	daemon_restart dom0 '[daemon]' 'user = xenmsg'
-	on dom0 'grep -E "^Uid:[[:space:]]*998[[:space:]]*998" /proc/$(cat /run/xenmsgd.pid)/status'
+	daemon_restart dom0 '[daemon]' 'user = xenmsgd'
+	on dom0 'is_xenmsgd $(cat /run/xenmsgd.pid)'
 	arrives u1 dom0
 	arrives dom0 u2
 	daemon_restart dom0
+}
+
+# As the unit has it: xenstored's socket is shut to it, and it reaches XenStore by its group's /dev/xen/xenbus.
+test_a_daemon_in_dom0_that_never_was_root_serves() { # both
+	on dom0 'stop_daemon; give_to_xenmsgd; export RIG_USER=xenmsgd; start_daemon auto
+		! su xenmsgd -s /bin/sh -c "[ -w /run/xenstored/socket ]" && is_xenmsgd $(cat /run/xenmsgd.pid)'
+	see_each_other dom0 u1 u2
+	arrives u1 dom0
+	arrives dom0 u2
+	on dom0 'chown -R root:root /run/xenmsg /run/xenmsgd; chmod 0600 /dev/xen/evtchn /dev/xen/gntdev /dev/xen/gntalloc /dev/xen/xenbus'
+	daemon_restart dom0
+	arrives dom0 u2
+}
+
+# Whoever they are, and wherever they listen.
+test_daemons_of_root_and_of_its_own_user_exclude_each_other() {
+	on u2 'stop_daemon; give_to_xenmsgd; export RIG_USER=xenmsgd; start_daemon no
+		timeout 60 xenmsgd --socket /tmp/s >/tmp/refusal 2>&1; [ $? = 1 ] && grep -q "there can be only one" /tmp/refusal'
+	daemon_restart u2
+	on u2 'su xenmsgd -s /bin/sh -c "timeout 60 xenmsgd --socket /tmp/s" >/tmp/refusal 2>&1; [ $? = 1 ] && grep -q "there can be only one" /tmp/refusal'
+	on u2 'stop_daemon; chown -R root:root /run/xenmsg /run/xenmsgd
+		su xenmsgd -s /bin/sh -c "timeout 60 xenmsgd --socket /tmp/s" >/tmp/refusal 2>&1; status=$?
+		cat /tmp/refusal; [ $status = 3 ] && grep -q "can.t lock /run/xenmsgd" /tmp/refusal'
+	on u2 'chmod 0600 /dev/xen/evtchn /dev/xen/gntdev /dev/xen/gntalloc /dev/xen/xenbus'
+	daemon_start u2
+	arrives u1 u2
 }
 
 # refuses NAME COMMAND WORD AFTERWARDS: after COMMAND xenmsgd ends there with 3 and names WORD
