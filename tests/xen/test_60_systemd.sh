@@ -100,10 +100,10 @@ test_systemd_restarts_a_restored_daemon() {
 
 has_gone() { ! xl domid "$1" >/dev/null 2>&1; }
 
-# Whoever goes with the system closes what it holds, but the keeper. systemd waits 90 s for those who don't end.
-test_systemd_ends_a_restored_system_without_delay() {
+# Whoever goes with the system closes what it holds; so the keeper mustn't go, and mustn't be waited for.
+test_systemd_ends_a_restored_system_without_harm() {
 	unit 'systemctl is-active xenmsg-keeper.service'
 	unit 'systemctl --no-block poweroff' || true # it may be gone before its answer
-	eventually 75 has_gone u4
-	! grep -hE 'BUG|Oops|recursive fault' /out/guest/*u4*.log || fail 'the kernel complains'
+	eventually 200 has_gone u4
+	! grep -hE 'BUG|Oops|recursive fault|Waiting for process' /out/guest/*u4*.log || fail 'the keeper was killed'
 }
