@@ -20,8 +20,11 @@ tests_unit_test_config_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_config_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 # What the integration tests start in domains.
-check_PROGRAMS += hostile-peer chaos-program
-hostile_peer_SOURCES = tests/integration/hostile_peer.c
+check_PROGRAMS += hostile-peer hostile-program bystander chaos-program
+hostile_peer_SOURCES = \
+	tests/integration/hostile_flood.c \
+	tests/integration/hostile_peer.c \
+	tests/integration/hostile_peer.h
 hostile_peer_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(XENEVTCHN_CFLAGS)
 hostile_peer_LDADD = libwire.la $(XENVCHAN_LIBS) $(XENSTORE_LIBS) $(XENEVTCHN_LIBS)
 chaos_program_SOURCES = \
@@ -31,7 +34,18 @@ chaos_program_SOURCES = \
 	tests/integration/chaos_program.c \
 	tests/integration/chaos_streams.c
 chaos_program_LDADD = libxenmsg.la
-# A program and not a script around it, since it is killed by its number.
+hostile_program_SOURCES = \
+	tests/integration/hostile_descriptors.c \
+	tests/integration/hostile_frames.c \
+	tests/integration/hostile_program.c \
+	tests/integration/hostile_program.h \
+	tests/integration/hostile_session.c \
+	tests/integration/hostile_sockets.c
+hostile_program_LDADD = libwire.la
+bystander_SOURCES = tests/integration/bystander.c
+bystander_LDADD = libxenmsg.la
+# Programs and not scripts around them, since they are killed by their numbers.
+bystander_LDFLAGS = -no-install
 chaos_program_LDFLAGS = -no-install
 
 # The integration tests run the installed programs, on simulated hosts: `make install && make installcheck`.
@@ -69,6 +83,7 @@ integration_tests = \
 	tests/integration/test_views.py \
 	tests/integration/test_streams.py \
 	tests/integration/test_systemd.py \
+	tests/integration/test_time.py \
 	tests/integration/test_top.py \
 	tests/integration/test_watch_quota.py \
 	tests/integration/test_xen_rig.py

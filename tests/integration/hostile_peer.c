@@ -2,7 +2,8 @@
 /*
  * hostile_peer PEER MODE: the other end of a link, on stock libxenvchan, that behaves as badly as MODE says. It finds
  * together with the daemon of domain PEER as doc/protocol.md section 5.1 has it, then misbehaves, and prints a line for each
- * frame that comes back and CLOSED when the daemon hangs up. Ends then, or when its standard input does.
+ * frame that comes back and CLOSED when the daemon hangs up. Ends then, or when its standard input does. The modes
+ * flood-... are hostile_flood.c's.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -14,15 +15,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <libxenvchan.h>
 #include <xenstore.h>
 
+#include "tests/integration/hostile_peer.h"
 #include "wire/frame.h"
 
-static struct xs_handle *xs;
-static unsigned me, peer;
-static struct libxenvchan *vchan;
-static uint32_t sequence;
+static struct link hop;
 
 static void __attribute__((noreturn)) die(const char *what)
 {
@@ -39,12 +37,12 @@ static void say(const char *text)
 static void write_leaf(const char *path, const char *value, char access, unsigned reader)
 {
 	struct xs_permissions perms[2] = {
-		{.id = me, .perms = access == 'r' ? XS_PERM_READ : XS_PERM_NONE},
+		{.id = hop.me, .perms = access == 'r' ? XS_PERM_READ : XS_PERM_NONE},
 		{.id = reader, .perms = XS_PERM_READ},
 	};
 
-	if (!xs_write(xs, XBT_NULL, path, value, (unsigned)strlen(value)) ||
-	    !xs_set_permissions(xs, XBT_NULL, path, perms, access == 'r' ? 1 : 2))
+	if (!xs_write(hop.xs, XBT_NULL, path, value, (unsigned)strlen(value)) ||
+	    !xs_set_permissions(hop.xs, XBT_NULL, path, perms, access == 'r' ? 1 : 2))
 		die(path);
 }
 
@@ -53,7 +51,7 @@ static char *await_leaf(const char *path)
 {
 	for (int i = 0; i < 2000; i++) {
 		unsigned size;
-		char *value = xs_read(xs, XBT_NULL, path, &size);
+		char *value = xs_read(hop.xs, XBT_NULL, path, &size);
 
 		if (value && size)
 			return value;
@@ -69,68 +67,76 @@ static void meet(void)
 	const char *instance = "11111111-2222-4333-8444-555555555555";
 	char *theirs, *domid;
 
-	xs = xs_open(0);
-	if (!xs)
+	hop.xs = xs_open(0);
+	if (!hop.xs)
 		die("xs_open");
-	domid = xs_read(xs, XBT_NULL, "domid", NULL);
+	domid = xs_read(hop.xs, XBT_NULL, "domid", NULL);
 	if (!domid)
 		die("domid");
-	me = (unsigned)atoi(domid);
+	hop.me = (unsigned)atoi(domid);
 	free(domid);
 	snprintf(nonce, sizeof(nonce), "%08x", (unsigned)getpid());
 	snprintf(hello, sizeof(hello), "1 %s", instance);
 	write_leaf("data/xenmsg/presence", hello, 'r', 0);
 	snprintf(hello, sizeof(hello), "1 %s %s 1", instance, nonce);
-	snprintf(path, sizeof(path), "data/xenmsg/to/%u/hello", peer);
-	write_leaf(path, hello, 'n', peer);
+	snprintf(path, sizeof(path), "data/xenmsg/to/%u/hello", hop.peer);
+	write_leaf(path, hello, 'n', hop.peer);
 
-	snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/hello", peer, me);
+	snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/hello", hop.peer, hop.me);
 	theirs = await_leaf(path);
 	if (sscanf(theirs, "1 %*s %15s", peer_nonce) != 1)
 		die(theirs);
 	free(theirs);
-	if (peer == 0 || (me != 0 && peer < me)) { /* they map */
-		snprintf(path, sizeof(path), "data/xenmsg/to/%u/%s", peer, peer_nonce);
-		vchan = libxenvchan_server_init(NULL, (int)peer, path, 65536, 65536);
-		if (!vchan)
+	if (hop.peer == 0 || (hop.me != 0 && hop.peer < hop.me)) { /* they map */
+		snprintf(path, sizeof(path), "data/xenmsg/to/%u/%s", hop.peer, peer_nonce);
+		hop.vchan = libxenvchan_server_init(NULL, (int)hop.peer, path, 65536, 65536);
+		if (!hop.vchan)
 			die("libxenvchan_server_init");
-		vchan->blocking = -1; /* true, in a signed bit */
-		while (libxenvchan_is_open(vchan) == 2)
-			libxenvchan_wait(vchan);
+		hop.vchan->blocking = -1; /* true, in a signed bit */
+		while (libxenvchan_is_open(hop.vchan) == 2)
+			libxenvchan_wait(hop.vchan);
 	} else {
-		snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/%s/event-channel", peer, me,
+		snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/%s/event-channel", hop.peer, hop.me,
 			 nonce);
 		free(await_leaf(path));
-		snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/%s", peer, me, nonce);
-		for (int i = 0; i < 500 && !vchan; i++) {
-			vchan = libxenvchan_client_init(NULL, (int)peer, path);
-			if (!vchan)
+		snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/%s", hop.peer, hop.me, nonce);
+		for (int i = 0; i < 500 && !hop.vchan; i++) {
+			hop.vchan = libxenvchan_client_init(NULL, (int)hop.peer, path);
+			if (!hop.vchan)
 				poll(NULL, 0, 10);
 		}
-		if (!vchan)
+		if (!hop.vchan)
 			die("libxenvchan_client_init");
-		vchan->blocking = -1; /* true, in a signed bit */
-		vchan->server_persist = 0;
+		hop.vchan->blocking = -1; /* true, in a signed bit */
+		hop.vchan->server_persist = 0;
 	}
 	say("CONNECTED");
 }
 
 static void put(const void *data, size_t size)
 {
-	if (libxenvchan_send(vchan, data, size) != (int)size)
+	if (libxenvchan_send(hop.vchan, data, size) != (int)size)
 		say("CLOSED while writing");
 }
 
-static void put_frame(uint8_t type, uint32_t channel, const void *payload, uint32_t length)
+bool link_put_frame(struct link *link, uint8_t type, uint32_t channel, const void *payload, uint32_t length)
 {
 	uint8_t bytes[FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX + 8] = {0};
-	struct frame_header header = {
-		.length = length, .type = type, .channel = channel, .sequence = sequence++};
+	struct frame_header header = {.length = length, .type = type, .channel = channel, .sequence = link->sequence};
 
 	frame_header_encode(&header, bytes);
 	if (length)
 		memcpy(bytes + FRAME_HEADER_SIZE, payload, length);
-	put(bytes, frame_size(length));
+	if (libxenvchan_send(link->vchan, bytes, frame_size(length)) != (int)frame_size(length))
+		return false;
+	link->sequence++;
+	return true;
+}
+
+static void put_frame(uint8_t type, uint32_t channel, const void *payload, uint32_t length)
+{
+	if (!link_put_frame(&hop, type, channel, payload, length))
+		say("CLOSED while writing");
 }
 
 static void put_hello(uint16_t major)
@@ -139,7 +145,7 @@ static void put_hello(uint16_t major)
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
 	memset(hello.instance, 0x11, sizeof(hello.instance));
-	if (me < peer)
+	if (hop.me < hop.peer)
 		memset(hello.token, 0x22, sizeof(hello.token));
 	put_frame(FRAME_HELLO, 0, payload, frame_hello_link_encode(&hello, payload));
 }
@@ -156,18 +162,18 @@ static void put_open(uint32_t channel, const char *endpoint)
 /* Our own indices, where stock libxenvchan has them. */
 static struct ring_shared *write_ring(void)
 {
-	return vchan->is_server ? &vchan->ring->right : &vchan->ring->left;
+	return hop.vchan->is_server ? &hop.vchan->ring->right : &hop.vchan->ring->left;
 }
 
 static struct ring_shared *read_ring(void)
 {
-	return vchan->is_server ? &vchan->ring->left : &vchan->ring->right;
+	return hop.vchan->is_server ? &hop.vchan->ring->left : &hop.vchan->ring->right;
 }
 
 static void notify(void)
 {
 	/* one more frame would be noticed in any case; a bare event is enough here */
-	xenevtchn_notify(vchan->event, (evtchn_port_t)vchan->event_port);
+	xenevtchn_notify(hop.vchan->event, (evtchn_port_t)hop.vchan->event_port);
 }
 
 /* Claims that `name` stands for domain `domid`. */
@@ -185,7 +191,7 @@ static void put_directory(uint32_t domid, const char *name)
 
 static void misbehave(const char *mode)
 {
-	uint32_t first = me < peer ? 0 : 1; /* channel numbers of our parity */
+	uint32_t first = hop.me < hop.peer ? 0 : 1; /* channel numbers of our parity */
 	uint8_t bytes[4096] = {0};
 
 	if (!strcmp(mode, "garbage")) {
@@ -205,22 +211,22 @@ static void misbehave(const char *mode)
 	}
 
 	if (!strcmp(mode, "huge-length")) {
-		struct frame_header header = {.length = UINT32_MAX, .type = FRAME_DATA, .sequence = sequence};
+		struct frame_header header = {.length = UINT32_MAX, .type = FRAME_DATA, .sequence = hop.sequence};
 
 		frame_header_encode(&header, bytes);
 		put(bytes, 64);
 	} else if (!strcmp(mode, "partial-frame")) {
-		struct frame_header header = {.length = 1000, .type = FRAME_PING, .sequence = sequence};
+		struct frame_header header = {.length = 1000, .type = FRAME_PING, .sequence = hop.sequence};
 
 		frame_header_encode(&header, bytes);
 		put(bytes, 64);
 	} else if (!strcmp(mode, "sequence")) {
-		sequence += 7;
+		hop.sequence += 7;
 		put_frame(FRAME_PING, 0, bytes, 8);
 	} else if (!strcmp(mode, "second-hello")) {
 		put_hello(1);
 	} else if (!strcmp(mode, "directory")) {
-		put_directory(me, "work");
+		put_directory(hop.me, "work");
 	} else if (!strcmp(mode, "directory-bad-name")) {
 		put_directory(2, "work:x");
 	} else if (!strcmp(mode, "directory-cut")) {
@@ -269,10 +275,10 @@ static void misbehave(const char *mode)
 		read_ring()->cons += 0x10000000;
 		notify();
 	} else if (!strcmp(mode, "live")) {
-		if (vchan->is_server)
-			vchan->ring->srv_live = 77;
+		if (hop.vchan->is_server)
+			hop.vchan->ring->srv_live = 77;
 		else
-			vchan->ring->cli_live = 77;
+			hop.vchan->ring->cli_live = 77;
 		notify();
 	}
 }
@@ -299,21 +305,21 @@ static bool exactly(void *data, uint32_t size)
 	while (size) {
 		int got;
 
-		vchan->blocking = 0;
-		got = libxenvchan_read(vchan, at, size);
+		hop.vchan->blocking = 0;
+		got = libxenvchan_read(hop.vchan, at, size);
 		if (got < 0)
 			return false;
 		if (got == 0) {
 			struct pollfd fds[2] = {{.fd = 0, .events = POLLIN},
-						{.fd = libxenvchan_fd_for_select(vchan), .events = POLLIN}};
+						{.fd = libxenvchan_fd_for_select(hop.vchan), .events = POLLIN}};
 
-			if (libxenvchan_is_open(vchan) != 1 && libxenvchan_data_ready(vchan) <= 0)
+			if (libxenvchan_is_open(hop.vchan) != 1 && libxenvchan_data_ready(hop.vchan) <= 0)
 				return false;
 			poll(fds, 2, 1000);
 			if (fds[0].revents) /* the test has seen enough */
 				exit(0);
 			if (fds[1].revents)
-				libxenvchan_wait(vchan);
+				libxenvchan_wait(hop.vchan);
 			continue;
 		}
 		at += got;
@@ -329,8 +335,12 @@ int main(int argc, char **argv)
 
 	if (argc != 3)
 		return 2;
-	peer = (unsigned)atoi(argv[1]);
+	hop.peer = (unsigned)atoi(argv[1]);
 	meet();
+	if (!strncmp(argv[2], "flood-", 6)) {
+		put_hello(1);
+		return link_flood(&hop, argv[2] + 6) ? 0 : 2;
+	}
 	misbehave(argv[2]);
 	while (exactly(bytes, FRAME_HEADER_SIZE) && frame_header_decode(bytes, &header) == 0 &&
 	       exactly(bytes, frame_size(header.length) - FRAME_HEADER_SIZE)) {
@@ -339,6 +349,6 @@ int main(int argc, char **argv)
 			break;
 	}
 	say("CLOSED");
-	libxenvchan_close(vchan);
+	libxenvchan_close(hop.vchan);
 	return 0;
 }

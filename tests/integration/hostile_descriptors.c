@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Attacks by descriptors: what is handed out has flags, counters, sizes, locks and leases that its holders share, and what is handed
+ * in is closed by who receives it.
+ */
+
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tests/integration/hostile_program.h"
+
+#define ANSWER_MS 20 /* how long it is waited for, which may not come */
+#define LINGER_S  600
+
+/* Whatever it is: nothing of this may matter to who has the other end. What fails, fails. */
+static void spoil(int fd, pid_t daemon)
+{
+	const uint64_t most = 0xfffffffffffffffe;
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	static const uint8_t bytes[4096];
+	int flags = fcntl(fd, F_GETFL);
+
+	/* Full: an eventfd's counter, or a pipe. */
+	fcntl(fd, F_SETPIPE_SZ, 4096);
+	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	if (write(fd, &most, sizeof(most)) == sizeof(most))
+		while (write(fd, bytes, sizeof(bytes)) > 0)
+			;
+	/* Signals, for who made it as well. */
+	fcntl(fd, F_SETOWN, daemon);
+	fcntl(fd, F_SETSIG, SIGKILL);
+	/* Held. */
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		fcntl(fd, F_SETLEASE, F_WRLCK);
+	fcntl(fd, F_SETLK, &lock);
+	fcntl(fd, F_OFD_SETLK, &lock);
+	/* Of another size, or with nothing in it. */
+	if (ftruncate(fd, 0) < 0)
+		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 1 << 24);
+	fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL);
+	lseek(fd, 1 << 30, SEEK_SET);
+	/* And whoever writes or reads may wait. */
+	fcntl(fd, F_SETFL, (flags | O_ASYNC | O_APPEND) & ~O_NONBLOCK);
+}
+
+static void spoil_socket(int fd)
+{
+	const int tiny = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &tiny, sizeof(tiny));
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &tiny, sizeof(tiny));
+	shutdown(fd, SHUT_RD);
+}
+
+/* Its own end is spoilt as well, so for this it takes what is in it, and never waits. */
+static void notify(int fd)
+{
+	const uint64_t one = 1;
+	uint64_t value;
+	int flags = fcntl(fd, F_GETFL);
+
+	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	if (read(fd, &value, sizeof(value)) < 0 || write(fd, &one, sizeof(one)) < 0)
+		write(fd, &one, sizeof(one));
+	fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+}
+
+static pid_t daemon_of(int fd)
+{
+	struct ucred peer = {0};
+	socklen_t size = sizeof(peer);
+
+	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+	return peer.pid;
+}
+
+/* Spoils all that it was handed, makes the daemon wake it, and leaves. */
+static unsigned turn_descriptors(struct attacker *attacker, struct session *session)
+{
+	pid_t daemon = daemon_of(session->fd);
+
+	spoil(session->memory_fd, daemon);
+	spoil(session->wake_daemon, daemon);
+	spoil(session->wake_self, daemon);
+	spoil_socket(session->fd);
+	ring_reader_arm(&session->in, 1);
+	ring_reader_arm(&session->deliveries, 1);
+	for (unsigned i = 0; i < 8; i++)
+		session_put(attacker, session, FRAME_QUERY, i, "peers", 5);
+	notify(session->wake_daemon);
+	for (unsigned i = 0; i < ANSWER_MS && ring_reader_ready(&session->in, 1) <= 0; i++)
+		poll(NULL, 0, 1);
+	if (ring_reader_ready(&session->in, 1) > 0)
+		attacker->events++;
+	session_close(session);
+	return 1;
+}
+
+/* --- those that are handed in --------------------------------------------------------------------------------------- */
+
+/* A TCP socket whose last close waits for a peer that doesn't read; the peer's end in *peer. */
+static int lingering_socket(int *peer)
+{
+	const struct linger linger = {.l_onoff = 1, .l_linger = LINGER_S};
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	socklen_t size = sizeof(address);
+	static const uint8_t bytes[65536];
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	*peer = -1;
+	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listener, 1) == 0 &&
+	    getsockname(listener, (struct sockaddr *)&address, &size) == 0 &&
+	    connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+		*peer = accept(listener, NULL, NULL);
+	close(listener);
+	while (send(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+		;
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	return fd;
+}
+
+/* Sends `data` with a descriptor whose last holder is then who receives it. */
+static bool hand_in(struct attacker *attacker, struct session *session, const void *data, size_t size)
+{
+	struct iovec piece = {(void *)(uintptr_t)data, size};
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct msghdr message = {
+		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
+	int peer, fd = lingering_socket(&peer);
+	bool is_sent;
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+	is_sent = sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+	close(fd);
+	/* The peer stays: with it the waiting would be over. */
+	attacker->events += is_sent;
+	return is_sent;
+}
+
+/* With the HELLO. */
+static unsigned turn_linger_hello(struct attacker *attacker, struct session *session)
+{
+	const struct frame_hello_local hello = {.major = PROTOCOL_MAJOR};
+	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+	struct frame_header header = {.type = FRAME_HELLO};
+
+	if (session->fd >= 0 || (session->fd = session_connect(attacker->path)) < 0)
+		return 0;
+	header.length = frame_hello_local_encode(&hello, frame + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, frame);
+	hand_in(attacker, session, frame, frame_size(header.length));
+	return 1;
+}
+
+/* On the socket of a session: with a frame, or with a byte that has no business there. */
+static unsigned turn_linger(struct attacker *attacker, struct session *session)
+{
+	uint8_t frame[FRAME_HEADER_SIZE];
+	const struct frame_header header = {.type = FRAME_OPTIONAL + 72};
+
+	if (session->step++ > 0)
+		return 0;
+	frame_header_encode(&header, frame);
+	hand_in(attacker, session, frame, sizeof(frame));
+	return 1;
+}
+
+/* Unread, when the daemon closes the connection. */
+static unsigned turn_linger_unread(struct attacker *attacker, struct session *session)
+{
+	uint8_t garbage[FRAME_HEADER_SIZE] = {0};
+
+	if (session->fd >= 0 || (session->fd = session_connect(attacker->path)) < 0)
+		return 0;
+	/* In two pieces: with the first of them the daemon has read enough. */
+	send(session->fd, garbage, sizeof(garbage), MSG_NOSIGNAL | MSG_DONTWAIT);
+	hand_in(attacker, session, garbage, sizeof(garbage));
+	return 1;
+}
+
+const struct attack descriptor_attacks[] = {
+	{"descriptors", SHARED, NULL, NULL, turn_descriptors},
+	{"linger-hello", NO_SESSION, NULL, NULL, turn_linger_hello},
+	{"linger-plain", PLAIN, NULL, NULL, turn_linger},
+	{"linger-shared", SHARED, NULL, NULL, turn_linger},
+	{"linger-unread", NO_SESSION, NULL, NULL, turn_linger_unread},
+	{0},
+};

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_TESTS_HOSTILE_PEER_H
+#define XENMSG_TESTS_HOSTILE_PEER_H
+
+/* What hostile_peer.c, which breaks the rules of a link once, and hostile_flood.c, which keeps them and floods it, share. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <libxenvchan.h>
+
+#include "wire/frame.h"
+
+struct link {
+	struct libxenvchan *vchan;
+	struct xs_handle *xs;
+	unsigned me, peer;
+	uint32_t sequence;
+};
+
+/* False: there is no room for it, if the vchan doesn't block; or it is closed. */
+bool link_put_frame(struct link *link, uint8_t type, uint32_t channel, const void *payload, uint32_t length);
+
+/* Floods the link in this way until the standard input ends or the daemon has closed it. False: no such way. */
+bool link_flood(struct link *link, const char *way);
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_TESTS_HOSTILE_PROGRAM_H
+#define XENMSG_TESTS_HOSTILE_PROGRAM_H
+
+/*
+ * A program that attacks its daemon: it speaks the local hop raw (doc/protocol.md, section 4) in as many sessions as it is told,
+ * and in one thread, which never waits for the daemon but at the greeting. hostile_program.c is the loop and the conversation with
+ * the test, hostile_session.c a session, the other files are the attacks.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "wire/frame.h"
+#include "wire/ring.h"
+
+#define BURST 64 /* frames of a session in a turn */
+#define NUMBERS (CHANNEL_NUMBERS / 2) /* even ones, which are a program's */
+
+enum number_state {
+	NUMBER_FREE,
+	NUMBER_OPEN,  /* the daemon's RESET is to be answered */
+	NUMBER_ENDING /* the next FIN or RESET of the daemon's ends it */
+};
+
+struct session {
+	int fd; /* -1: none */
+	bool is_shared;
+	uint8_t *memory;
+	size_t memory_size;
+	int memory_fd, wake_daemon, wake_self;
+	struct ring_writer out;
+	struct ring_reader in, deliveries;
+	bool is_noted; /* something was put that the daemon may not know of */
+
+	/* without shared memory: what lies between us and the socket */
+	uint8_t *input, *output;
+	size_t input_size, output_first, output_size;
+
+	uint64_t put_bytes, retry_ms;
+	uint32_t unread; /* last seen: of `out` */
+
+	/* what the attacks remember */
+	uint8_t numbers[NUMBERS];
+	uint32_t next, outstanding, step;
+	uint64_t sent, limit; /* of the stream on channel 0 */
+	bool is_begun;
+};
+
+struct attacker {
+	const char *path;
+	const char *address; /* whom it is about: the argument behind the number of sessions */
+	struct session *sessions;
+	unsigned count;
+	unsigned me; /* the domid */
+	uint64_t frames, bytes; /* put */
+	uint64_t taken;		/* bytes of them that the daemon has taken */
+	uint64_t answers, events; /* frames that came; what else an attack counts */
+	uint64_t cut_off, refused;
+};
+
+/* What makes an attack: */
+struct attack {
+	const char *name;
+	enum { NO_SESSION, PLAIN, SHARED } hop; /* which kind of session each of `sessions` has before its turn */
+	/* Once for a session, when it has begun. */
+	void (*begin)(struct attacker *attacker, struct session *session);
+	/* A frame that came. */
+	void (*frame)(struct attacker *attacker, struct session *session, const struct frame_header *header, const uint8_t *payload);
+	/* Does a bit of harm. How many things it did; 0: nothing can be done just now. */
+	unsigned (*turn)(struct attacker *attacker, struct session *session);
+};
+
+extern const struct attack frame_attacks[], socket_attacks[], descriptor_attacks[]; /* each ends with one without a name */
+
+/* ---- hostile_session.c ---- */
+
+/* Connects, not more. The descriptor, or -1. */
+int session_connect(const char *path);
+/* Greets, and waits for the answer: 0, or below zero. */
+int session_open(struct attacker *attacker, struct session *session, bool is_shared);
+void session_close(struct session *session);
+/* False: there is no room, nothing was put. */
+bool session_put(struct attacker *attacker, struct session *session, uint8_t type, uint32_t channel, const void *payload,
+		 uint32_t length);
+/* Is there room for the answers to a few frames? Who takes them without would have to forget some. */
+bool session_has_room(struct session *session);
+/* The next frame for the program: 1; 0: none; below zero: the session is over. */
+int session_take(struct session *session, struct frame_header *header, uint8_t *payload);
+/* Lets go of all that was delivered. How many bytes. */
+uint32_t session_release_deliveries(struct session *session);
+/* Tells the daemon of what was put, and asks to hear of answers. Below zero: the session is over. */
+int session_notify(struct attacker *attacker, struct session *session);
+uint64_t now_ms(void);
+
+#endif

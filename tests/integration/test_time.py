@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Time: whoever makes the daemon work as hard as he can leaves the others their turns (daemon/turns.h).
+
+In domain 1 programs of one user call an echo of a third one, and so do those of domain 2. Meanwhile a user of domain 1, domain 3's
+programs, or domain 3 in place of its daemon attacks. Nothing is asserted in seconds, since machines are slow and busy in their own
+ways. What is counted: that the attack does what it is for, that the others' calls go on all the while, and the work that the daemon
+did for others between a bystander's becoming due and its turn (status: longest_wait_units). The times are printed.
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import time
+
+import pytest
+
+from conftest import Conversation
+from messaging import ALLOW_ALL, FAST, PATIENCE, eventually, tool
+from test_limits import open_to_others
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
+
+ATTACKER, BYSTANDER = 1000, 1001
+CALLS = 200  # of each bystander, while it is attacked
+GIVE_UP = 20 * PATIENCE  # seconds without the calls or the frames that are waited for
+MANY = [1, pytest.param(60, marks=pytest.mark.slow), pytest.param(250, marks=pytest.mark.slow)]
+
+BIND_ALL = "[bind]\nname = *\nuid = *\naction = allow\n"
+# Domain 3 may reach nothing but what its own user has bound, to be attacked.
+ONLY_SINK = ("[rule]\nfrom = 3\nto = sink\naction = allow\n[rule]\nfrom = 3\nto = *\naction = deny\n") + ALLOW_ALL
+
+
+def of_turns(name):
+    """A number of daemon/turns.h."""
+    path = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "../..")), "daemon/turns.h")
+    with open(path, encoding="utf-8") as file:
+        return int(re.search(rf"#define {name}\s+(\d+)u", file.read())[1])
+
+
+# What a task does at once is never more than this: as much again as a line may do before it goes to the end of the queue.
+LARGEST_PIECE = of_turns("TURNS_QUANTUM")
+
+
+class Hostile(Conversation):
+    """hostile-program (or another one that knows "count"), which ends with its input."""
+
+    def __init__(self, command, **options):
+        super().__init__(subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options))
+        try:
+            self.first = self.answer(GIVE_UP)
+        except BaseException:
+            self.kill()
+            raise
+
+    def count(self):
+        """What its attack has done so far: frames that were taken, and whatever else it counts."""
+        frames, _, events = (self.ok("count", timeout=GIVE_UP) + [0])[:3]
+        return frames + events
+
+    def end(self):
+        self.kill()  # nobody is asked
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def program(uid, node, *arguments):
+    return [tool("hostile-program"), uid, node.socket, *arguments]
+
+
+class Bystander:
+    """An honest program that calls, or one that answers."""
+
+    def __init__(self, name, node, what, where, uid=BYSTANDER):
+        command = [tool("bystander"), uid, node.socket, what, where]
+        self.name, self.uid, self.node = name, uid, node
+        self.conversation = Hostile(command)
+        assert self.conversation.first == "ok 0", self.conversation.first
+        self.calls = self.longest = 0
+
+    def mark(self):
+        """Calls, failures, and microseconds of a call, since the last time. It answers between two calls, not before."""
+        return self.conversation.ok("mark", timeout=GIVE_UP)
+
+    def has_called(self, count):
+        """Whether it has made so many calls since begin()."""
+        calls, failed, *times = self.mark()
+        assert not failed, f"{failed} calls of {self.name} have failed"
+        self.calls += calls
+        self.longest = max(self.longest, times[2])
+        self.times = times
+        return self.calls >= count
+
+    def begin(self):
+        self.mark()
+        self.calls = self.longest = 0
+
+
+class Scene:
+    """The bystanders and their echo; what they need when nobody disturbs them is measured first."""
+
+    def __init__(self, stack, one, two):
+        for node in (one, two):
+            open_to_others(node)
+        self.one = one
+        self.stack = stack
+        self.start("echo", one, "serve", "echo")
+        eventually(lambda: "echo" in one.endpoints(), "the echo is bound")
+        self.callers = [self.start("another user", one, "call", "1:echo"),
+                        self.start("another domain", two, "call", "1:echo")]
+        self.calls_go_on("alone", lambda: True)
+
+    def start(self, *arguments):
+        bystander = Bystander(*arguments)
+        self.stack.callback(bystander.conversation.end)
+        return bystander
+
+    def calls_go_on(self, when, is_done):
+        """Until each bystander has made CALLS calls, and is_done()."""
+        for caller in self.callers:
+            caller.begin()
+        end = time.monotonic() + GIVE_UP
+        waiting = list(self.callers)
+        done = False
+        while waiting or not done:
+            waiting = [caller for caller in waiting if not caller.has_called(CALLS)]
+            done = done or is_done()
+            assert time.monotonic() < end, (f"{when}: after {GIVE_UP} s there were calls of "
+                                            f"{[(caller.name, caller.calls) for caller in self.callers]}, "
+                                            f"and the attack was {'' if done else 'not '}done")
+            time.sleep(0.01)
+        for caller in self.callers:
+            caller.has_called(0)
+            print(f"{when}: {caller.name}: {caller.calls} calls, p50 {caller.times[0]} us, p99 {caller.times[1]} us, "
+                  f"longest {caller.longest} us")
+
+    def survives(self, attack, goal, timeout=GIVE_UP):
+        """Whether the others get their turns while it goes on until it has done that much."""
+        start = time.monotonic()
+        before = attack.count()
+        done = [before]
+
+        def is_done():
+            done[0] = attack.count()
+            return done[0] - before >= goal
+        self.calls_go_on("attacked", is_done)
+        print(f"the attack has done {done[0] - before} of its things in {time.monotonic() - start:.1f} s")
+        self.turns_were_kept()
+
+    def turns_were_kept(self):
+        status = self.one.status()  # somebody new is heard as well
+        quantum, pass_units = of_turns("TURNS_QUANTUM"), of_turns("TURNS_PASS")
+        accounts = {(each["kind"], each["id"]): each["time"] for each in status["accounts"]}
+        # And the daemon's own line.
+        bound = (len(accounts) + 1) * (quantum + LARGEST_PIECE)
+        waits = {f"{kind} {number}": its["longest_wait_units"] for (kind, number), its in accounts.items()
+                 if (kind, number) in (("uid", 0), ("uid", BYSTANDER), ("peer", 2))}
+        print(f"others' work before one's turn, in units: {waits} of at most {bound}; "
+              f"the longest pass: {status['time']['longest_pass_units']}; all: {status['time']['units']}")
+        assert {f"uid {BYSTANDER}", "peer 2"} <= set(waits), "the bystanders have accounts"
+        for account, units in waits.items():
+            assert units <= bound, f"{account} had to wait for {units} units of others' work, and {bound} is the most"
+        assert status["time"]["longest_pass_units"] <= pass_units + LARGEST_PIECE
+
+    def hostile(self, *command, **options):
+        attack = Hostile(command, **options)
+        self.stack.callback(attack.end)
+        return attack
+
+
+@pytest.fixture(name="stage")
+def stages(nodes):
+    """stage(): a Scene in domains 1 and 2, with the nodes that are asked for, too."""
+    with contextlib.ExitStack() as stack:
+        def begin(*more, policy=ALLOW_ALL):
+            everybody = nodes(1, 2, *more, start=False, config=FAST)
+            for node in everybody.values():
+                node.policy = (policy if node.domid == 1 else ALLOW_ALL) + BIND_ALL
+                node.files = 4096, 20000
+                node.start(wait=False)
+            for node in everybody.values():
+                node.wait_ready()
+            for node in everybody.values():
+                node.sees(*everybody.values())
+            return Scene(stack, everybody[1], everybody[2]), *(everybody[domid] for domid in more)
+        yield begin
+
+
+# What a local user's sessions do: how often at least, about whom, and what there must be to be attacked.
+ATTACKS = {
+    "descriptors": (3, "-", None),
+    "linger-hello": (1, "-", None),
+    "linger-plain": (1, "-", None),
+    "linger-shared": (1, "-", None),
+    "linger-unread": (1, "-", None),
+    "stream-malformed": (500, "1:nobody", None),
+    "stream-refused": (500, "1:nobody", None),
+    "plain-flood": (2000, "-", None),
+    "plain-shut": (500, "-", None),
+    "cancel": (100000, "1:sink", "deaf"),
+    "cancel-queued": (20000, "1:sink", "deaf"),
+    "opens-refused": (20000, "1:nobody", None),
+    "opens-nowhere": (2000, "-", None),
+    "opens-reset": (20000, "1:sink", "sink"),
+    "opens-fin": (20000, "1:sink", "sink"),
+    "opens-high": (100, "1:sink", "sink"),
+    "small-frames": (100000, "1:sink", "sink"),
+    "small-frames-plain": (100000, "1:sink", "sink"),
+    "ignored": (100000, "1:sink", "sink"),
+    "queries": (500, "-", None),
+    "queries-unread": (500, "-", None),
+    "pings": (2000, "-", None),
+    "binds": (2000, "-", None),
+    "watches": (1000, "-", None),
+    "connections": (500, "-", None),
+    "half-hellos": (500, "-", None),
+    "greeted": (500, "-", None),
+}
+
+
+def attack_from(scene, node, name, sessions):
+    goal, address, other = ATTACKS[name]
+    if other:
+        sink = scene.hostile(*program(ATTACKER, scene.one, other, 1, "sink"))
+        assert sink.first == "ok 1"
+        eventually(lambda: sink.count() > 0, "the sink is bound")
+    attack = scene.hostile(*program(ATTACKER, node, name, sessions, address))
+    assert attack.first.startswith("ok "), attack.first
+    return attack, goal
+
+
+@pytest.mark.parametrize("sessions", MANY)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_user_cannot_take_the_others_turns(stage, name, sessions):
+    scene, = stage()
+    attack, goal = attack_from(scene, scene.one, name, sessions)
+    scene.survives(attack, goal)
+    attack.end()
+    # And what is left of it when it has gone doesn't, either.
+    scene.calls_go_on("afterwards", lambda: True)
+
+
+@pytest.mark.parametrize("sessions", MANY)
+@pytest.mark.parametrize("name", ["small-frames", "cancel", "cancel-queued", "opens-reset", "opens-fin", "opens-refused",
+                                  "stream-refused"])
+def test_the_programs_of_another_domain_cannot_take_the_others_turns(stage, name, sessions):
+    """Their daemon is honest. They may reach one endpoint."""
+    scene, three = stage(3, policy=ONLY_SINK)
+    open_to_others(three)
+    attack, goal = attack_from(scene, three, name, sessions)
+    scene.survives(attack, goal // 10)
+    attack.end()
+    scene.calls_go_on("afterwards", lambda: True)
+
+
+@pytest.mark.parametrize("way, other, goal", [
+    ("opens", "sink", 20000), ("refused", None, 20000), ("fins", "sink", 20000), ("ignored", None, 50000),
+    ("pings", None, 20000), ("cancels", "deaf", 50000), ("small-frames", "sink", 50000), ("leaves", None, 100)])
+def test_a_domain_cannot_take_the_others_turns(stage, host, way, other, goal):
+    """It has no daemon but a program that speaks the link's protocol, and may reach one endpoint."""
+    scene, = stage(policy=ONLY_SINK)
+    if other:
+        sink = scene.hostile(*program(ATTACKER, scene.one, other, 1, "sink"))
+        eventually(lambda: sink.count() > 0, "the sink is bound")
+    attack = scene.hostile(*host_command(host, 3, tool("hostile-peer"), 1, f"flood-{way}"),
+                           env=dict(host.environment, **host.FOR_STOCK))
+    assert attack.first == "CONNECTED", attack.first
+    scene.survives(attack, goal)
+    assert attack.ok("count")[2] == 1, "the link is still there: nothing of this is illegal"
+    attack.end()
+    scene.calls_go_on("afterwards", lambda: True)
+
+
+def host_command(host, domid, *command):
+    return [tool("xensim"), "exec", domid, "--", *command]
