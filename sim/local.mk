@@ -28,7 +28,7 @@ libxensim_la_SOURCES = \
 # It defines open and open64 side by side, which the large-file macros would make one.
 libxensim_la_CPPFLAGS = $(AM_CPPFLAGS) -U_FILE_OFFSET_BITS
 libxensim_la_CFLAGS = $(AM_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS)
-libxensim_la_LDFLAGS = -module -avoid-version -shared -Wl,-z,defs
+libxensim_la_LDFLAGS = -module -avoid-version -shared $(LINK_DEFS)
 
 # Programs for the integration tests that know nothing but Xen's own libraries.
 check_PROGRAMS += check-vchan
