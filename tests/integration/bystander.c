@@ -64,14 +64,19 @@ static void serve(struct xenmsg *conn)
 	struct xenmsg_message *message;
 	struct pollfd fds[2] = {{.fd = STDIN_FILENO, .events = POLLIN}};
 
+	int r;
+
 	for (;;) {
 		while (xenmsg_recv(conn, &message, 0) == 0) {
 			if (xenmsg_reply(message, xenmsg_message_data(message), xenmsg_message_size(message)) < 0)
 				exit(3);
 			xenmsg_message_free(message);
 		}
-		if (xenmsg_process(conn) < 0)
+		r = xenmsg_process(conn);
+		if (r < 0)
 			exit(3);
+		if (r > 0)
+			continue; /* a message waits for xenmsg_recv() */
 		fds[1] = (struct pollfd){.fd = xenmsg_fd(conn), .events = (short)xenmsg_events(conn)};
 		poll(fds, 2, xenmsg_timeout(conn));
 		if (fds[0].revents)

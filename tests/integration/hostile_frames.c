@@ -13,6 +13,7 @@
 #define OPENS_MAX    512u /* outstanding */
 #define QUERIES_MAX  32u
 #define HIGHEST	     65534u
+#define CHANNELS     16u /* of a session that cancels */
 #define FILLERS	     20u /* channels whose bytes fill the ring of a program that doesn't read */
 
 static bool put_open(struct attacker *attacker, struct session *session, uint32_t number, const char *address)
@@ -138,16 +139,55 @@ static unsigned turn_ignored(struct attacker *attacker, struct session *session)
 	return count;
 }
 
+static void on_cancel_frame(struct attacker *attacker, struct session *session, const struct frame_header *header,
+			    const uint8_t *payload)
+{
+	(void)payload;
+	if (header->type == FRAME_RESET) {
+		put_reset(attacker, session, header->channel);
+		session->numbers[header->channel / 2 % NUMBERS] = NUMBER_FREE;
+	}
+}
+
+static void begin_cancel(struct attacker *attacker, struct session *session)
+{
+	for (uint32_t i = 0; i < CHANNELS; i++)
+		if (put_open(attacker, session, 2 * i, attacker->address))
+			session->numbers[i] = NUMBER_OPEN;
+}
+
+/* The smallest pieces, on many channels in turn, so that none of them can be put to the one before. */
+static bool put_piece(struct attacker *attacker, struct session *session)
+{
+	static const uint8_t pieces[MESSAGE_SIZE / 8][8] = {{1}, {'x'}, {0}};
+	uint64_t piece = session->sent;
+	uint32_t channel = (uint32_t)(piece % CHANNELS);
+
+	if (piece / CHANNELS * 8 >= CHANNEL_INITIAL_LIMIT - MESSAGE_SIZE)
+		return false;
+	if (session->numbers[channel] == NUMBER_OPEN &&
+	    !session_put(attacker, session, FRAME_DATA, 2 * channel, pieces[piece / CHANNELS % 3], 8))
+		return false;
+	session->sent++;
+	return true;
+}
+
 static unsigned turn_cancel(struct attacker *attacker, struct session *session)
 {
-	unsigned count = turn_small_frames(attacker, session);
-	uint32_t messages = (uint32_t)(session->sent / MESSAGE_SIZE);
+	unsigned count = 0;
+	uint64_t messages;
 
-	if (count)
-		return count;
-	while (count < BURST && messages &&
-	       put_number(attacker, session, FRAME_CANCEL, 0, session->next % messages * MESSAGE_SIZE + STATE_AT)) {
-		session->next++;
+	while (count < BURST && put_piece(attacker, session))
+		count++;
+	messages = session->sent / CHANNELS / (MESSAGE_SIZE / 8);
+	/* One after the other, by steps that have no common divisor with how many there are. */
+	while (count < BURST && messages) {
+		uint32_t number = session->next % CHANNELS * 2;
+
+		session->next += 7919;
+		if (!put_number(attacker, session, FRAME_CANCEL, number,
+				session->next / CHANNELS % messages * MESSAGE_SIZE + STATE_AT))
+			break;
 		count++;
 	}
 	return count;
@@ -383,7 +423,7 @@ const struct attack frame_attacks[] = {
 	{"small-frames", SHARED, begin_channel, on_channel_frame, turn_small_frames},
 	{"small-frames-plain", PLAIN, begin_channel, on_channel_frame, turn_small_frames},
 	{"ignored", SHARED, begin_channel, on_channel_frame, turn_ignored},
-	{"cancel", SHARED, begin_channel, on_channel_frame, turn_cancel},
+	{"cancel", SHARED, begin_cancel, on_cancel_frame, turn_cancel},
 	{"cancel-queued", SHARED, begin_channel, on_channel_frame, turn_cancel_queued},
 	{"opens-refused", SHARED, NULL, on_churn_frame, turn_opens_refused},
 	{"opens-nowhere", SHARED, NULL, on_churn_frame, turn_opens_nowhere},
