@@ -163,7 +163,8 @@ static bool put_piece(struct attacker *attacker, struct session *session)
 	uint64_t piece = session->sent;
 	uint32_t channel = (uint32_t)(piece % CHANNELS);
 
-	if (piece / CHANNELS * 8 >= CHANNEL_INITIAL_LIMIT - MESSAGE_SIZE)
+	/* All sessions together not many more than fit into a ring. */
+	if (piece / CHANNELS * 8 >= (CHANNEL_INITIAL_LIMIT - MESSAGE_SIZE) / attacker->count + MESSAGE_SIZE)
 		return false;
 	if (session->numbers[channel] == NUMBER_OPEN &&
 	    !session_put(attacker, session, FRAME_DATA, 2 * channel, pieces[piece / CHANNELS % 3], 8))

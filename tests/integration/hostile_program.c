@@ -2,7 +2,8 @@
 /*
  * hostile-program UID SOCKET ATTACK SESSIONS ADDRESS: becomes that user, opens the sessions, says "ok SESSIONS", and attacks until
  * its standard input ends. Asked for "count", it answers "ok FRAMES ANSWERS EVENTS SESSIONS CUT-OFF": frames that the daemon has
- * taken, frames that it has sent, what else the attack counts, how many sessions there are, and how many have ended.
+ * taken, frames that it has sent, what else the attack counts, how many sessions there are, and how many have ended. Asked for
+ * "report", it says what the random attack has covered.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -60,6 +61,10 @@ static bool listen_to_test(struct attacker *attacker, int timeout_ms)
 		return true;
 	if (read(STDIN_FILENO, line, sizeof(line)) <= 0)
 		return false;
+	if (line[0] == 'r') {
+		random_report();
+		return true;
+	}
 	printf("ok %llu %llu %llu %u %llu\n", (unsigned long long)frames_taken(attacker), (unsigned long long)attacker->answers,
 	       (unsigned long long)attacker->events, sessions_open(attacker), (unsigned long long)attacker->cut_off);
 	fflush(stdout);
@@ -68,7 +73,7 @@ static bool listen_to_test(struct attacker *attacker, int timeout_ms)
 
 static const struct attack *attack_find(const char *name)
 {
-	const struct attack *const all[] = {frame_attacks, socket_attacks, descriptor_attacks};
+	const struct attack *const all[] = {frame_attacks, socket_attacks, descriptor_attacks, random_attacks};
 
 	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		for (const struct attack *attack = all[i]; attack->name; attack++)

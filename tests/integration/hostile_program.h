@@ -72,7 +72,10 @@ struct attack {
 	unsigned (*turn)(struct attacker *attacker, struct session *session);
 };
 
-extern const struct attack frame_attacks[], socket_attacks[], descriptor_attacks[]; /* each ends with one without a name */
+/* Each ends with one without a name. */
+extern const struct attack frame_attacks[], socket_attacks[], descriptor_attacks[], random_attacks[];
+/* hostile_random.c: what it has covered, as a line of JSON. */
+void random_report(void);
 
 /* ---- hostile_session.c ---- */
 

@@ -219,7 +219,7 @@ ATTACKS = {
     "stream-refused": (3000, "1:nobody", None),
     "plain-flood": (20000, "-", None),
     "plain-shut": (3000, "-", None),
-    "cancel": (200000, "1:sink", "deaf"),
+    "cancel": (300000, "1:sink", "deaf"),
     "cancel-queued": (500000, "1:sink", "deaf"),
     "opens-refused": (500000, "1:nobody", None),
     "opens-nowhere": (10000, "-", None),

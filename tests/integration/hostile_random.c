@@ -1,0 +1,677 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * The programs of tests/fuzz/soak: frames by chance, most of them legal, so that sessions live and get somewhere. What they do follows from the seed and from what the daemon says. ADDRESS is SEED:DOMAIN,DOMAIN...: whom they write
+ * to. Every fourth session is a stream. They count what they cover, and report it as a line of JSON when they are asked to.
+ */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tests/integration/hostile_program.h"
+
+#define ILLEGAL	     100 /* one in so many steps isn't legal, with most seeds far fewer */
+#define OWN	     48	 /* numbers of channels that a session uses */
+#define ERRNOS	     256
+#define TOKENS	     64
+#define PIECE_MAX    4096u
+
+enum channel_state {
+	FREE,
+	OPENED_BY_US,
+	FIN_SENT,
+	RESET_SENT,
+	OPENED_BY_THEM,
+	FIN_CAME,
+	STATES,
+};
+
+static const char *const state_names[STATES] = {"free", "opened", "fin-sent", "reset-sent", "accepted", "fin-came"};
+
+struct channel {
+	uint8_t state, kind;
+	uint64_t sent, limit, received, taken;
+	uint32_t left; /* bytes of the message that is on its way */
+};
+
+struct memory {
+	struct channel own[OWN], theirs[OWN];
+	uint32_t requests;
+};
+
+static struct coverage {
+	uint64_t sent[256], got[256], illegal, came, left, cut_off;
+	uint64_t goodbyes[ERRNOS], resets[ERRNOS], replies[ERRNOS], cancelled[ERRNOS];
+	uint64_t states[STATES], stream_answers[ERRNOS], stream_ends[ERRNOS], stream_bytes;
+} coverage;
+
+static uint64_t random_state;
+static uint32_t illegal_in;
+static struct memory *memories;
+static uint64_t tokens[TOKENS];
+static unsigned token_first, token_count;
+
+static uint32_t dice(uint32_t bound) /* splitmix64 */
+{
+	uint64_t z = random_state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return (uint32_t)((z ^ (z >> 31)) % bound);
+}
+
+static void count_errno(uint64_t *counts, uint32_t error)
+{
+	counts[error < ERRNOS ? error : ERRNOS - 1]++;
+}
+
+static void set_state(struct channel *channel, enum channel_state state)
+{
+	channel->state = (uint8_t)state;
+	coverage.states[state]++;
+}
+
+static bool put(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number, const void *payload,
+		uint32_t length)
+{
+	if (!session_put(attacker, session, type, number, payload, length))
+		return false;
+	coverage.sent[type]++;
+	return true;
+}
+
+static bool put_number(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number, uint64_t value)
+{
+	uint8_t payload[8];
+
+	return put(attacker, session, type, number, payload, frame_u64_encode(value, payload));
+}
+
+static bool put_reset(struct attacker *attacker, struct session *session, uint32_t number, uint32_t error, uint64_t consumed)
+{
+	const struct frame_reset reset = {.error = error, .consumed = consumed, .unsure = consumed};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	return put(attacker, session, FRAME_RESET, number, payload, frame_reset_encode(&reset, payload));
+}
+
+static struct channel *find(struct memory *memory, uint32_t number)
+{
+	if (number / 2 >= OWN)
+		return NULL;
+	return number & 1 ? &memory->theirs[number / 2] : &memory->own[number / 2];
+}
+
+/* --- what the daemon says ------------------------------------------------------------------------------------------- */
+
+static void on_request_answered(struct memory *memory, const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_reply reply;
+
+	if (header->flags & FRAME_FLAG_MORE)
+		return;
+	memory->requests -= memory->requests > 0;
+	if (frame_reply_decode(payload, header->length, &reply) == 0)
+		count_errno(coverage.replies, reply.error);
+}
+
+static void on_channel_frame(struct attacker *attacker, struct session *session, struct channel *channel,
+			     const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_credit credit;
+	struct frame_opened opened;
+	struct frame_cancelled cancelled;
+	struct frame_open open;
+	struct frame_reset reset;
+
+	switch (header->type) {
+	case FRAME_OPEN:
+		*channel = (struct channel){0};
+		if (frame_open_decode(payload, header->length, &open) == 0)
+			channel->kind = open.kind;
+		set_state(channel, OPENED_BY_THEM);
+		break;
+	case FRAME_OPENED:
+		if (frame_opened_decode(payload, header->length, &opened) == 0 && opened.limit > channel->limit)
+			channel->limit = opened.limit;
+		break;
+	case FRAME_CREDIT:
+		if (frame_credit_decode(payload, header->length, &credit) == 0 && credit.limit > channel->limit)
+			channel->limit = credit.limit;
+		break;
+	case FRAME_CANCELLED:
+		if (frame_cancelled_decode(payload, header->length, &cancelled) == 0)
+			count_errno(coverage.cancelled, cancelled.result);
+		break;
+	case FRAME_CANCEL: /* only without shared memory: it was taken */
+		if (channel->state != RESET_SENT) {
+			uint8_t answer[FRAME_SMALL_MAX];
+
+			cancelled = (struct frame_cancelled){.offset = get_u64(payload)};
+			put(attacker, session, FRAME_CANCELLED, header->channel, answer, frame_cancelled_encode(&cancelled, answer));
+		}
+		break;
+	case FRAME_DATA:
+		channel->received += header->length;
+		break;
+	case FRAME_FIN:
+		if (channel->state == OPENED_BY_THEM)
+			set_state(channel, FIN_CAME);
+		else if (channel->state == FIN_SENT)
+			set_state(channel, FREE);
+		break;
+	case FRAME_RESET:
+		if (frame_reset_decode(payload, header->length, &reset) == 0)
+			count_errno(coverage.resets, reset.error);
+		if (channel->state != RESET_SENT)
+			put_reset(attacker, session, header->channel, ECONNRESET, channel->taken);
+		set_state(channel, FREE);
+		break;
+	default:
+		break;
+	}
+}
+
+static void on_random_frame(struct attacker *attacker, struct session *session, const struct frame_header *header,
+			    const uint8_t *payload)
+{
+	struct memory *memory = &memories[session - attacker->sessions];
+	struct channel *channel = find(memory, header->channel);
+	struct frame_goodbye goodbye;
+	struct frame_incoming incoming;
+
+	coverage.got[header->type]++;
+	if (header->type == FRAME_REPLY) {
+		on_request_answered(memory, header, payload);
+	} else if (header->type == FRAME_GOODBYE) {
+		if (frame_goodbye_decode(payload, header->length, &goodbye) == 0)
+			count_errno(coverage.goodbyes, goodbye.error);
+	} else if (header->type == FRAME_INCOMING) {
+		if (frame_incoming_decode(payload, header->length, &incoming) == 0)
+			tokens[(token_first + (token_count < TOKENS ? token_count++ : 0)) % TOKENS] = incoming.token;
+	} else if (header->type >= FRAME_OPEN && header->type <= FRAME_CANCELLED) {
+		if (channel)
+			on_channel_frame(attacker, session, channel, header, payload);
+		else if (header->type == FRAME_RESET)
+			put_reset(attacker, session, header->channel, ECONNRESET, 0);
+	}
+}
+
+/* --- what is legal -------------------------------------------------------------------------------------------------- */
+
+/* Mostly one that is there. */
+static int choose_address(const struct attacker *attacker, char *text, size_t size)
+{
+	static const char *const odd[] = {"nobody", "1:", ":", "work:x", "99999:n1", "65000:n0", "2:../n0", "dom1:n1", "2:n0 "};
+	const char *domains = strchr(attacker->address, ':') + 1;
+	unsigned commas = 0, which;
+
+	if (dice(12) == 0)
+		return snprintf(text, size, "%s", odd[dice(sizeof(odd) / sizeof(odd[0]))]);
+	for (const char *c = domains; *c; c++)
+		commas += *c == ',';
+	which = dice(commas + 1);
+	while (which--)
+		domains = strchr(domains, ',') + 1;
+	return snprintf(text, size, "%.*s:n%u", (int)strcspn(domains, ","), domains, dice(40));
+}
+
+static bool open_channel(struct attacker *attacker, struct session *session, struct memory *memory)
+{
+	char address[80];
+	const uint8_t kind = (uint8_t)(1 + dice(2));
+	struct frame_open open = {.kind = kind, .name = {address, (size_t)choose_address(attacker, address, sizeof(address))}};
+	uint32_t number = dice(OWN);
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	if (memory->own[number].state != FREE ||
+	    !put(attacker, session, FRAME_OPEN, 2 * number, payload, frame_open_encode(&open, payload)))
+		return false;
+	memory->own[number] = (struct channel){.kind = kind, .limit = CHANNEL_INITIAL_LIMIT};
+	set_state(&memory->own[number], OPENED_BY_US);
+	return true;
+}
+
+/* A message in as many frames as it happens; only its head means anything. */
+static bool send_data(struct attacker *attacker, struct session *session, struct channel *channel, uint32_t number)
+{
+	uint8_t bytes[PIECE_MAX] = {0};
+	uint32_t size = 8 * (1 + dice(PIECE_MAX / 8));
+
+	if (channel->state != OPENED_BY_US && channel->state != OPENED_BY_THEM && channel->state != FIN_CAME)
+		return false;
+	if (!channel->left) {
+		uint32_t length = dice(4) ? 8 * dice(8) : 8 * dice(8192);
+
+		channel->left = MESSAGE_HEAD_SIZE + length + MESSAGE_TRAILER_SIZE;
+		put_u32(bytes, length);
+		bytes[4] = (uint8_t)(channel->kind == 1 ? 0 : number & 1 ? 2 + dice(2) : dice(2) ? 1 : 4);
+	}
+	if (size > channel->left)
+		size = channel->left;
+	if (channel->sent + size > channel->limit || !put(attacker, session, FRAME_DATA, number, bytes, size))
+		return false;
+	channel->sent += size;
+	channel->left -= size;
+	return true;
+}
+
+static bool use_channel(struct attacker *attacker, struct session *session, struct memory *memory)
+{
+	uint32_t number = dice(2 * OWN);
+	struct channel *channel = find(memory, number);
+	const struct frame_credit credit = {.consumed = channel->received};
+	uint8_t payload[FRAME_SMALL_MAX];
+	bool is_open = channel->state == OPENED_BY_US || channel->state == OPENED_BY_THEM || channel->state == FIN_CAME;
+
+	if (!is_open)
+		return channel->state == FIN_SENT && !(number & 1) && channel->sent >= 8 &&
+		       put_number(attacker, session, FRAME_CANCEL, number, 8 * dice((uint32_t)(channel->sent / 8)));
+	switch (dice(12)) {
+	default:
+		return (!(number & 1) || channel->kind == 2) && send_data(attacker, session, channel, number);
+	case 0: /* what an honest program would call a state, or in the middle of something */
+		return !(number & 1) && channel->sent >= 8 &&
+		       put_number(attacker, session, FRAME_CANCEL, number, 8 * dice((uint32_t)(channel->sent / 8)));
+	case 1:
+		if (channel->left && dice(4))
+			return false;
+		if (number & 1 && channel->state != FIN_CAME)
+			return false;
+		if (!put_number(attacker, session, FRAME_FIN, number, channel->sent))
+			return false;
+		set_state(channel, number & 1 ? FREE : FIN_SENT);
+		return true;
+	case 2:
+		if (dice(4) || !put_reset(attacker, session, number, 1 + dice(130), channel->taken))
+			return false;
+		set_state(channel, RESET_SENT);
+		return true;
+	case 3:
+		if (session->is_shared || !(number & 1))
+			return false;
+		channel->taken = channel->received;
+		return put(attacker, session, FRAME_CREDIT, number, payload, frame_credit_encode(&credit, payload));
+	}
+}
+
+static bool request(struct attacker *attacker, struct session *session, struct memory *memory)
+{
+	static const char *const texts[] = {"status", "peers", "endpoints", "endpoints 1", "policy 1:a 2:b", "policy x", "nonsense", ""};
+	static const char *const patterns[] = {"*", "1", "2:*", "*:n1*", "dom*:[a-m]?", "::", "*:"};
+	static const char *const domains[] = {"1", "2", "0", "77", "dom1", "x:y", "self"};
+	struct frame_bind bind = {.kinds = dice(8)};
+	uint8_t payload[FRAME_SMALL_MAX], type;
+	uint32_t number = 1000 + session->next, length;
+	char name[16];
+	const char *text;
+
+	if (memory->requests >= REQUESTS_MAX / 2)
+		return false;
+	switch (dice(10)) {
+	case 0:
+		type = FRAME_WATCH;
+		text = patterns[dice(7)];
+		break;
+	case 1:
+		type = FRAME_QUERY;
+		text = texts[dice(8)];
+		break;
+	case 2:
+		type = FRAME_PROBE;
+		text = domains[dice(7)];
+		break;
+	case 3:
+	case 4:
+		type = FRAME_UNBIND;
+		snprintf(name, sizeof(name), "n%u", dice(40));
+		text = name;
+		break;
+	case 5:
+		type = FRAME_UNWATCH;
+		text = NULL;
+		break;
+	default:
+		type = FRAME_BIND;
+		snprintf(name, sizeof(name), dice(20) ? "n%u" : "-%u!", dice(40));
+		text = name;
+		break;
+	}
+	if (type == FRAME_BIND) {
+		bind.endpoint = (struct frame_text){text, strlen(text)};
+		length = frame_bind_encode(&bind, payload);
+	} else if (type == FRAME_UNWATCH) {
+		length = frame_u32_encode(1000 + dice(session->next + 1), payload);
+	} else {
+		length = (uint32_t)strlen(text);
+		memcpy(payload, text, length);
+	}
+	if (!put(attacker, session, type, number, payload, length))
+		return false;
+	session->next++;
+	memory->requests++;
+	return true;
+}
+
+/* --- what isn't ----------------------------------------------------------------------------------------------------- */
+
+static void do_wrong(struct attacker *attacker, struct session *session)
+{
+	uint8_t bytes[FRAME_SMALL_MAX];
+
+	coverage.illegal++;
+	for (unsigned i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)(dice(4) ? dice(256) : 0);
+	switch (dice(session->is_shared ? 8 : 5)) {
+	default: /* a frame of any type about anything */
+		put(attacker, session, (uint8_t)(1 + dice(45)), dice(4) ? dice(2 * OWN) : dice(UINT32_MAX), bytes, dice(200));
+		break;
+	case 1: /* a type of its own, cut off */
+		put(attacker, session, (uint8_t)(FRAME_OPEN + dice(26)), dice(2 * OWN), bytes, dice(20));
+		break;
+	case 2:
+		put(attacker, session, FRAME_DATA, 2 * dice(OWN), bytes, 8 * dice(25));
+		break;
+	case 3:
+		put(attacker, session, FRAME_HELLO, 0, bytes, 8);
+		break;
+	case 4: /* bytes on a socket that has nothing to say, or in the middle of a frame */
+		send(session->fd, bytes, dice(sizeof(bytes)), MSG_DONTWAIT | MSG_NOSIGNAL);
+		break;
+	case 5: /* impossible indices */
+		*session->out.ring.producer += dice(2) ? 8 * dice(1 << 20) : dice(UINT32_MAX);
+		session->is_noted = true;
+		break;
+	case 6:
+		*(dice(2) ? session->in.ring.consumer : session->deliveries.ring.consumer) += dice(UINT32_MAX);
+		break;
+	case 7: /* an incomplete frame, and one that lies about its length */
+		put_u32(bytes, dice(2) ? UINT32_MAX : dice(70000));
+		if (ring_writer_space(&session->out, 64) >= 64) {
+			ring_writer_put(&session->out, bytes, 8 * (1 + dice(8)));
+			session->is_noted |= ring_writer_publish(&session->out) | 1;
+		}
+		break;
+	}
+}
+
+/* --- streams -------------------------------------------------------------------------------------------------------- */
+
+static void stream_over(struct session *session, int error)
+{
+	count_errno(coverage.stream_ends, (uint32_t)error);
+	close(session->fd);
+	session->fd = -1;
+	session->step = 0;
+}
+
+static unsigned stream_begins(struct attacker *attacker, struct session *session)
+{
+	const struct frame_hello_local hello = {.major = PROTOCOL_MAJOR, .flags = HELLO_STREAM};
+	uint8_t frames[2 * (FRAME_HEADER_SIZE + FRAME_SMALL_MAX)] = {0}, *second;
+	struct frame_header header = {.type = FRAME_HELLO};
+	char address[80];
+	struct frame_open open = {.kind = CHANNEL_STREAM, .name = {address, (size_t)choose_address(attacker, address, sizeof(address))}};
+	uint32_t size;
+
+	session->fd = session_connect(attacker->path);
+	if (session->fd < 0)
+		return 0;
+	coverage.came++;
+	header.length = frame_hello_local_encode(&hello, frames + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, frames);
+	size = frame_size(header.length);
+	second = frames + size;
+	if (token_count && dice(4)) {
+		header = (struct frame_header){.type = FRAME_ACCEPT};
+		header.length = frame_u64_encode(tokens[token_first], second + FRAME_HEADER_SIZE);
+		token_first = (token_first + 1) % TOKENS;
+		token_count--;
+	} else {
+		open.kind = (uint8_t)(dice(50) ? CHANNEL_STREAM : dice(5));
+		header = (struct frame_header){.type = FRAME_OPEN};
+		header.length = frame_open_encode(&open, second + FRAME_HEADER_SIZE);
+	}
+	frame_header_encode(&header, second);
+	coverage.sent[header.type]++;
+	size += frame_size(header.length) + 1;
+	if (send(session->fd, frames, dice(50) ? size : dice(size), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		stream_over(session, errno);
+	return 1;
+}
+
+/* The WELCOME and the REPLY; then bytes. */
+static void stream_read(struct session *session)
+{
+	uint8_t bytes[16384];
+	ssize_t size = recv(session->fd, bytes, session->step < 2 ? FRAME_HEADER_SIZE : sizeof(bytes), MSG_DONTWAIT);
+	struct frame_header header;
+	struct frame_reply reply;
+
+	if (size == 0 || (size < 0 && errno != EAGAIN)) {
+		stream_over(session, size == 0 ? 0 : errno);
+		return;
+	}
+	if (size < 0)
+		return;
+	if (session->step >= 2) {
+		coverage.stream_bytes += (uint64_t)size;
+		return;
+	}
+	if (size < (ssize_t)FRAME_HEADER_SIZE || frame_header_decode(bytes, &header) < 0 ||
+	    recv(session->fd, bytes, frame_size(header.length) - FRAME_HEADER_SIZE, MSG_DONTWAIT) <= 0) {
+		stream_over(session, EPROTO);
+		return;
+	}
+	coverage.got[header.type]++;
+	if (header.type == FRAME_REPLY && frame_reply_decode(bytes, header.length, &reply) == 0)
+		count_errno(coverage.stream_answers, reply.error);
+	session->step++;
+}
+
+/* A byte with a descriptor breaks the stream. */
+static void stream_breaks(struct session *session)
+{
+	struct iovec piece = {"x", 1};
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct msghdr message = {
+		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &session->fd, sizeof(int));
+	sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static unsigned turn_stream(struct attacker *attacker, struct session *session)
+{
+	static const uint8_t bytes[65536];
+
+	if (session->fd < 0)
+		return dice(8) ? 0 : stream_begins(attacker, session);
+	if (dice(2))
+		stream_read(session);
+	if (session->fd < 0)
+		return 1;
+	switch (dice(200)) {
+	case 0:
+		shutdown(session->fd, (int)dice(3));
+		break;
+	case 1:
+		stream_breaks(session);
+		break;
+	case 2:
+		stream_over(session, 0);
+		break;
+	default:
+		if (dice(3) == 0)
+			send(session->fd, bytes, 1 + dice(sizeof(bytes)), MSG_NOSIGNAL | MSG_DONTWAIT);
+		break;
+	}
+	return 1;
+}
+
+/* --- turns ---------------------------------------------------------------------------------------------------------- */
+
+static void step(struct attacker *attacker, struct session *session, struct memory *memory)
+{
+	switch (dice(16)) {
+	case 0:
+	case 1:
+		open_channel(attacker, session, memory);
+		break;
+	case 2:
+		request(attacker, session, memory);
+		break;
+	case 3:
+		session_release_deliveries(session);
+		break;
+	case 4:
+		if (dice(60) == 0)
+			put(attacker, session, (uint8_t)(FRAME_OPTIONAL + dice(128)), dice(100), "later", 5);
+		break;
+	default:
+		use_channel(attacker, session, memory);
+		break;
+	}
+}
+
+static void count_end(struct attacker *attacker, struct session *session)
+{
+	coverage.cut_off++;
+	attacker->cut_off++;
+	session_close(session);
+}
+
+static void take(struct attacker *attacker, struct session *session)
+{
+	static uint8_t payload[FRAME_PAYLOAD_MAX];
+	struct frame_header header;
+	int r = 0;
+
+	for (unsigned i = 0; i < BURST && session_has_room(session) && (r = session_take(session, &header, payload)) > 0; i++) {
+		attacker->answers++;
+		on_random_frame(attacker, session, &header, payload);
+		if (header.type == FRAME_GOODBYE)
+			r = -ECONNRESET;
+		if (r < 0)
+			break;
+	}
+	if (r < 0)
+		count_end(attacker, session);
+}
+
+/* With shared memory the reason comes over the socket. */
+static void take_goodbye(struct session *session)
+{
+	uint8_t bytes[FRAME_HEADER_SIZE + FRAME_SMALL_MAX];
+	struct frame_header header;
+	struct frame_goodbye goodbye;
+	ssize_t size = session->is_shared ? recv(session->fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_PEEK) : -1;
+
+	if (size < (ssize_t)FRAME_HEADER_SIZE || frame_header_decode(bytes, &header) < 0 ||
+	    size < (ssize_t)frame_size(header.length))
+		return;
+	coverage.got[header.type]++;
+	if (header.type == FRAME_GOODBYE && frame_goodbye_decode(bytes + FRAME_HEADER_SIZE, header.length, &goodbye) == 0)
+		count_errno(coverage.goodbyes, goodbye.error);
+}
+
+static unsigned turn_random(struct attacker *attacker, struct session *session)
+{
+	unsigned index = (unsigned)(session - attacker->sessions);
+	struct memory *memory;
+
+	if (!memories) {
+		memories = calloc(attacker->count, sizeof(*memories));
+		random_state = strtoull(attacker->address, NULL, 10);
+		illegal_in = ILLEGAL << (2 * dice(4));
+	}
+	if (!memories)
+		return 0;
+	if (index % 4 == 3)
+		return turn_stream(attacker, session);
+	memory = &memories[index];
+	if (session->fd < 0) {
+		if (dice(50) || session_open(attacker, session, dice(3) > 0) < 0)
+			return 0;
+		memset(memory, 0, sizeof(*memory));
+		coverage.came++;
+		coverage.got[FRAME_WELCOME]++;
+	}
+	take(attacker, session);
+	for (unsigned i = dice(BURST); i > 0 && session->fd >= 0; i--) {
+		if (dice(illegal_in) == 0)
+			do_wrong(attacker, session);
+		else
+			step(attacker, session, memory);
+	}
+	if (session->fd < 0)
+		return 1;
+	take_goodbye(session);
+	if (session_notify(attacker, session) < 0) {
+		count_end(attacker, session);
+	} else if (dice(2000) == 0) {
+		const struct frame_goodbye goodbye = {0};
+		uint8_t payload[FRAME_SMALL_MAX];
+
+		if (dice(2))
+			put(attacker, session, FRAME_GOODBYE, 0, payload, frame_goodbye_encode(&goodbye, payload));
+		session_notify(attacker, session);
+		session_close(session);
+		coverage.left++;
+	}
+	return 1;
+}
+
+/* --- the report ----------------------------------------------------------------------------------------------------- */
+
+static void print_counts(const char *name, const uint64_t *counts, unsigned size)
+{
+	const char *comma = "";
+
+	printf(", \"%s\": {", name);
+	for (unsigned i = 0; i < size; i++) {
+		if (!counts[i])
+			continue;
+		printf("%s\"%u\": %llu", comma, i, (unsigned long long)counts[i]);
+		comma = ", ";
+	}
+	printf("}");
+}
+
+void random_report(void)
+{
+	printf("{\"sessions\": {\"came\": %llu, \"left\": %llu, \"cut-off\": %llu}, \"illegal\": %llu, \"stream_bytes\": %llu, \"states\": {",
+	       (unsigned long long)coverage.came, (unsigned long long)coverage.left, (unsigned long long)coverage.cut_off,
+	       (unsigned long long)coverage.illegal, (unsigned long long)coverage.stream_bytes);
+	for (unsigned i = 0; i < STATES; i++)
+		printf("%s\"%s\": %llu", i ? ", " : "", state_names[i], (unsigned long long)coverage.states[i]);
+	printf("}");
+	print_counts("sent", coverage.sent, 256);
+	print_counts("got", coverage.got, 256);
+	print_counts("goodbyes", coverage.goodbyes, ERRNOS);
+	print_counts("resets", coverage.resets, ERRNOS);
+	print_counts("replies", coverage.replies, ERRNOS);
+	print_counts("cancelled", coverage.cancelled, ERRNOS);
+	print_counts("stream_answers", coverage.stream_answers, ERRNOS);
+	print_counts("stream_ends", coverage.stream_ends, ERRNOS);
+	printf("}\n");
+	fflush(stdout);
+}
+
+const struct attack random_attacks[] = {
+	{"random", NO_SESSION, NULL, NULL, turn_random},
+	{0},
+};
