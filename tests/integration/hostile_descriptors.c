@@ -11,10 +11,12 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/integration/hostile_program.h"
@@ -22,20 +24,36 @@
 #define ANSWER_MS 20 /* how long it is waited for, which may not come */
 #define LINGER_S  600
 
+static bool is_pipe(int fd)
+{
+	struct stat status;
+
+	return fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
+}
+
 /* Whatever it is: nothing of this may matter to who has the other end. What fails, fails. */
 static void spoil(int fd, pid_t daemon)
 {
 	const uint64_t most = 0xfffffffffffffffe;
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	static const uint8_t bytes[4096];
-	int flags = fcntl(fd, F_GETFL);
+	int flags = fcntl(fd, F_GETFL), other;
+	char path[32];
 
-	/* Full: an eventfd's counter, or a pipe. */
+	/* Full: an eventfd's counter, or a pipe, also by the end that it wasn't handed. */
 	fcntl(fd, F_SETPIPE_SZ, 4096);
 	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-	if (write(fd, &most, sizeof(most)) == sizeof(most))
-		while (write(fd, bytes, sizeof(bytes)) > 0)
-			;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	other = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	for (int i = 0; i < 2; i++) {
+		int to = i ? other : fd;
+
+		if (to >= 0 && write(to, &most, sizeof(most)) == sizeof(most))
+			while (is_pipe(to) && write(to, bytes, sizeof(bytes)) > 0)
+				;
+	}
+	if (other >= 0)
+		close(other);
 	/* Signals, for who made it as well. */
 	fcntl(fd, F_SETOWN, daemon);
 	fcntl(fd, F_SETSIG, SIGKILL);
@@ -130,7 +148,7 @@ static int lingering_socket(int *peer)
 }
 
 /* Sends `data` with a descriptor whose last holder is then who receives it. */
-static bool hand_in(struct attacker *attacker, struct session *session, const void *data, size_t size)
+static void hand_in(struct attacker *attacker, struct session *session, const void *data, size_t size)
 {
 	struct iovec piece = {(void *)(uintptr_t)data, size};
 	union {
@@ -141,17 +159,19 @@ static bool hand_in(struct attacker *attacker, struct session *session, const vo
 		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
 	int peer, fd = lingering_socket(&peer);
-	bool is_sent;
 
 	cmsg->cmsg_level = SOL_SOCKET;
 	cmsg->cmsg_type = SCM_RIGHTS;
 	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	is_sent = sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+	if (sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+		/* It isn't let: its own close shall not wait, and it sends at least the rest. */
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){0}, sizeof(struct linger));
+		send(session->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+	}
 	close(fd);
 	/* The peer stays: with it the waiting would be over. */
-	attacker->events += is_sent;
-	return is_sent;
+	attacker->events++;
 }
 
 /* With the HELLO. */

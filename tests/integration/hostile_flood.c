@@ -187,12 +187,36 @@ static bool leaves(struct flood *flood)
 	return false; /* one of these is enough for a turn */
 }
 
+/* A hello for another vchan each time: who takes it for a new attempt makes one. */
+static bool hellos(struct flood *flood)
+{
+	char path[64], text[128];
+
+	snprintf(path, sizeof(path), "data/xenmsg/to/%u/hello", flood->link->peer);
+	snprintf(text, sizeof(text), "1 11111111-2222-4333-8444-555555555555 %08x 1", ++flood->step);
+	if (xs_write(flood->link->xs, XBT_NULL, path, text, (unsigned)strlen(text)))
+		flood->frames++;
+	return false;
+}
+
+/* Another daemon each time. */
+static bool presences(struct flood *flood)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "1 11111111-2222-4333-8444-%012x", ++flood->step);
+	if (xs_write(flood->link->xs, XBT_NULL, "data/xenmsg/presence", text, (unsigned)strlen(text)))
+		flood->frames++;
+	return false;
+}
+
 static const struct way {
 	const char *name;
 	bool (*go)(struct flood *flood);
 } ways[] = {
 	{"opens", opens},	  {"refused", refused}, {"fins", fins},	    {"ignored", ignored},
 	{"pings", pings},	  {"cancels", cancels}, {"leaves", leaves}, {"small-frames", small_frames},
+	{"hellos", hellos},	  {"presences", presences},
 };
 
 /* --- what comes ----------------------------------------------------------------------------------------------------- */
@@ -289,6 +313,12 @@ bool link_flood(struct link *link, const char *name)
 	while (!ended) {
 		unsigned count = 0;
 
+		/* Those that write to XenStore need no link, and may end it. */
+		if (libxenvchan_is_open(link->vchan) != 1) {
+			way->go(&flood);
+			wait_a_moment(&flood, &ended);
+			continue;
+		}
 		while (count < BURST && libxenvchan_buffer_space(link->vchan) >= 512 && way->go(&flood))
 			count++;
 		count += take(&flood);

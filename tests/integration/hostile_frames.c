@@ -157,14 +157,14 @@ static void begin_cancel(struct attacker *attacker, struct session *session)
 }
 
 /* The smallest pieces, on many channels in turn, so that none of them can be put to the one before. */
-static bool put_piece(struct attacker *attacker, struct session *session)
+static bool put_piece(struct attacker *attacker, struct session *session, unsigned sessions)
 {
 	static const uint8_t pieces[MESSAGE_SIZE / 8][8] = {{1}, {'x'}, {0}};
 	uint64_t piece = session->sent;
 	uint32_t channel = (uint32_t)(piece % CHANNELS);
 
 	/* All sessions together not many more than fit into a ring. */
-	if (piece / CHANNELS * 8 >= (CHANNEL_INITIAL_LIMIT - MESSAGE_SIZE) / attacker->count + MESSAGE_SIZE)
+	if (piece / CHANNELS * 8 >= (CHANNEL_INITIAL_LIMIT - MESSAGE_SIZE) / sessions + MESSAGE_SIZE)
 		return false;
 	if (session->numbers[channel] == NUMBER_OPEN &&
 	    !session_put(attacker, session, FRAME_DATA, 2 * channel, pieces[piece / CHANNELS % 3], 8))
@@ -178,7 +178,7 @@ static unsigned turn_cancel(struct attacker *attacker, struct session *session)
 	unsigned count = 0;
 	uint64_t messages;
 
-	while (count < BURST && put_piece(attacker, session))
+	while (count < BURST && put_piece(attacker, session, attacker->count))
 		count++;
 	messages = session->sent / CHANNELS / (MESSAGE_SIZE / 8);
 	/* One after the other, by steps that have no common divisor with how many there are. */
@@ -330,6 +330,72 @@ static unsigned turn_opens_high(struct attacker *attacker, struct session *sessi
 	}
 }
 
+/* While the ring of who doesn't read is full of the smallest pieces, channels to it end and end. */
+static void begin_ends(struct attacker *attacker, struct session *session)
+{
+	session->next = CHANNELS;
+	if (session == attacker->sessions)
+		begin_cancel(attacker, session);
+}
+
+static unsigned turn_ends(struct attacker *attacker, struct session *session)
+{
+	unsigned count = 0;
+
+	if (session == attacker->sessions)
+		while (count < BURST && put_piece(attacker, session, 1))
+			count++;
+	return count ? count : turn_opens_reset(attacker, session);
+}
+
+/* --- CANCELs that nobody answers ------------------------------------------------------------------------------------ */
+
+/* Takes one message after the other, and says nothing about those that its senders want back. */
+static void on_slow_frame(struct attacker *attacker, struct session *session, const struct frame_header *header,
+			  const uint8_t *payload)
+{
+	if (header->type == FRAME_DATA && header->channel / 2 < NUMBERS / 8)
+		put_u64(session->numbers + header->channel / 2 * 8, get_u64(session->numbers + header->channel / 2 * 8) + header->length);
+	else
+		on_accepted_frame(attacker, session, header, payload);
+	if (header->type == FRAME_OPEN && header->channel / 2 < NUMBERS / 8) {
+		put_u64(session->numbers + header->channel / 2 * 8, 0);
+		if (header->channel / 2 >= session->outstanding)
+			session->outstanding = header->channel / 2 + 1;
+	}
+}
+
+static unsigned turn_slow(struct attacker *attacker, struct session *session)
+{
+	unsigned count = 0;
+
+	for (uint32_t i = 0; i < session->outstanding && i < NUMBERS / 8 && count < BURST; i++) {
+		uint32_t channel = session->next++ % session->outstanding;
+		uint64_t received = get_u64(session->numbers + channel * 8);
+		struct frame_credit credit = {.consumed = MESSAGE_SIZE * (session->step / session->outstanding + 1)};
+		uint8_t payload[FRAME_SMALL_MAX];
+
+		session->step++;
+		if (credit.consumed > received)
+			continue;
+		if (!session_put(attacker, session, FRAME_CREDIT, 2 * channel + 1, payload, frame_credit_encode(&credit, payload)))
+			break;
+		count++;
+	}
+	return count;
+}
+
+/* Each message is wanted back at once. */
+static unsigned turn_cancel_pending(struct attacker *attacker, struct session *session)
+{
+	unsigned count = 0;
+
+	while (count < BURST && session->is_begun && put_message(attacker, session) &&
+	       put_number(attacker, session, FRAME_CANCEL, 0, session->sent - MESSAGE_SIZE + STATE_AT))
+		count++;
+	return count;
+}
+
 /* --- requests ------------------------------------------------------------------------------------------------------- */
 
 static void on_reply(struct attacker *attacker, struct session *session, const struct frame_header *header,
@@ -421,6 +487,9 @@ static void begin_watches(struct attacker *attacker, struct session *session)
 const struct attack frame_attacks[] = {
 	{"sink", SHARED, bind_address, on_accepted_frame, turn_sink},
 	{"deaf", SHARED, bind_address, on_accepted_frame, turn_nothing},
+	{"slow", PLAIN, bind_address, on_slow_frame, turn_slow},
+	{"cancel-pending", SHARED, begin_channel, on_channel_frame, turn_cancel_pending},
+	{"ends-among-pieces", SHARED, begin_ends, on_churn_frame, turn_ends},
 	{"small-frames", SHARED, begin_channel, on_channel_frame, turn_small_frames},
 	{"small-frames-plain", PLAIN, begin_channel, on_channel_frame, turn_small_frames},
 	{"ignored", SHARED, begin_channel, on_channel_frame, turn_ignored},

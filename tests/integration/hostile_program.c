@@ -172,6 +172,10 @@ int main(int argc, char **argv)
 		heard = now_ms();
 		/* 1 ms: who watches 250 sessions with poll() is slower than who looks at them. */
 		if (!listen_to_test(&attacker, idle ? 1 : 0))
-			return 0;
+			break;
 	}
+	for (unsigned i = 0; i < attacker.count; i++)
+		session_close(&attacker.sessions[i]);
+	free(attacker.sessions);
+	return 0;
 }

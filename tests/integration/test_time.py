@@ -180,6 +180,7 @@ class Scene:
         print(f"others' work before one's turn, in units: {waits} of at most {bound}; "
               f"the longest pass: {status['time']['longest_pass_units']}; all: {status['time']['units']}")
         assert {f"uid {BYSTANDER}", "peer 2"} <= set(waits), "the bystanders have accounts"
+        waits.pop("uid 0", None)  # who asks for all of status may have to pay for that first
         for account, units in waits.items():
             assert units <= bound, f"{account} had to wait for {units} units of others' work, and {bound} is the most"
         assert status["time"]["longest_pass_units"] <= pass_units + LARGEST_PIECE
@@ -198,7 +199,6 @@ def stages(nodes):
             everybody = nodes(1, 2, *more, start=False, config=CONFIG)
             for node in everybody.values():
                 node.policy = (policy if node.domid == 1 else ALLOW_ALL) + BIND_ALL
-                node.files = 4096, 20000
                 node.start(wait=False)
             for node in everybody.values():
                 node.wait_ready()
@@ -221,6 +221,8 @@ ATTACKS = {
     "plain-shut": (3000, "-", None),
     "cancel": (300000, "1:sink", "deaf"),
     "cancel-queued": (500000, "1:sink", "deaf"),
+    "cancel-pending": (300000, "1:sink", "slow"),
+    "ends-among-pieces": (400000, "1:sink", "deaf"),
     "opens-refused": (500000, "1:nobody", None),
     "opens-nowhere": (10000, "-", None),
     "opens-reset": (300000, "1:sink", "sink"),
@@ -263,21 +265,22 @@ def test_a_user_cannot_take_the_others_turns(stage, name, sessions):
 
 
 @pytest.mark.parametrize("sessions", MANY)
-@pytest.mark.parametrize("name", ["small-frames", "cancel", "cancel-queued", "opens-reset", "opens-fin", "opens-refused",
-                                  "stream-refused"])
-def test_the_programs_of_another_domain_cannot_take_the_others_turns(stage, name, sessions):
-    """Their daemon is honest. They may reach one endpoint."""
+@pytest.mark.parametrize("name, part", [("small-frames", 10), ("cancel", 1), ("cancel-queued", 1), ("opens-reset", 10),
+                                        ("opens-fin", 10), ("opens-refused", 10), ("stream-refused", 10)])
+def test_the_programs_of_another_domain_cannot_take_the_others_turns(stage, name, part, sessions):
+    """Their daemon is honest, and does a part of what they want in the same time. They may reach one endpoint."""
     scene, three = stage(3, policy=ONLY_SINK)
     open_to_others(three)
     attack, goal = attack_from(scene, three, name, sessions)
-    scene.survives(attack, goal // 10)
+    scene.survives(attack, goal // part)
     attack.end()
     scene.calls_go_on("afterwards", lambda: True)
 
 
 @pytest.mark.parametrize("way, other, goal", [
-    ("opens", "sink", 20000), ("refused", None, 20000), ("fins", "sink", 20000), ("ignored", None, 50000),
-    ("pings", None, 20000), ("cancels", "deaf", 50000), ("small-frames", "sink", 50000), ("leaves", None, 100)])
+    ("opens", "sink", 30000), ("refused", None, 30000), ("fins", "sink", 30000), ("ignored", None, 70000),
+    ("pings", None, 30000), ("cancels", "deaf", 70000), ("small-frames", "sink", 70000), ("leaves", None, 100),
+    ("hellos", None, 100), ("presences", None, 100)])
 def test_a_domain_cannot_take_the_others_turns(stage, host, way, other, goal):
     """It has no daemon but a program that speaks the link's protocol, and may reach one endpoint."""
     scene, = stage(policy=ONLY_SINK)
@@ -288,7 +291,8 @@ def test_a_domain_cannot_take_the_others_turns(stage, host, way, other, goal):
                            env=dict(host.environment, **host.FOR_STOCK))
     assert attack.first == "CONNECTED", attack.first
     scene.survives(attack, goal)
-    assert attack.ok("count")[2] == 1, "the link is still there: nothing of this is illegal"
+    if way not in ("hellos", "presences"):  # which are about another link
+        assert attack.ok("count")[2] == 1, "the link is still there: nothing of this is illegal"
     attack.end()
     scene.calls_go_on("afterwards", lambda: True)
 
