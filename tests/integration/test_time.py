@@ -30,6 +30,8 @@ MANY = [pytest.param(1, marks=pytest.mark.slow), 60, pytest.param(250, marks=pyt
 # counted isn't shared.
 UNIT_NS = 10
 UNCOUNTED_MAX = 30 * PATIENCE
+# KiB: max-queued-bytes-per-uid, and what clients and the daemon itself take.
+OWN_MEMORY_MAX = (64 + 32) << 10
 # Without spinning, which would be taken for work.
 CONFIG = FAST + "busy-poll = 0\n"
 
@@ -47,6 +49,13 @@ def of_turns(name):
 
 # What a task does at once is never more than this: as much again as a line may do before it goes to the end of the queue.
 LARGEST_PIECE = of_turns("TURNS_QUANTUM")
+
+
+def memory_of(pid):
+    """In KiB: its own, and with it what it shares with programs."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        text = file.read()
+    return [int(re.search(rf"{field}:\s+(\d+)", text)[1]) for field in ("RssAnon", "VmHWM")]
 
 
 class Hostile(Conversation):
@@ -164,8 +173,12 @@ class Scene:
         self.calls_go_on("attacked", is_done)
         print(f"the attack has done {done[0]} of its things in {time.monotonic() - start:.1f} s")
         units, used = (now - before for now, before in zip(self.work(), self.before))
+        own, most = memory_of(self.one.pid)
+        print(f"the daemon has {own} KiB of its own, and had {most} with all that it shares")
         print(f"it took the daemon {used:.2f} s of its CPU's time, and {units} units, {used * 1e9 / max(units, 1):.0f} ns each")
         self.turns_were_kept()
+        if PATIENCE == 1:  # sanitizers keep what is freed
+            assert own <= OWN_MEMORY_MAX, "what is held for the attacker is charged to him"
         assert units >= goal, "what the attack causes is counted"
         assert used * 1e9 <= units * UNIT_NS * UNCOUNTED_MAX, "as what it takes"
 
