@@ -43,8 +43,8 @@ static void tell(void)
 	unsigned n = count < TIMES_MAX ? count : TIMES_MAX;
 
 	qsort(times, n, sizeof(times[0]), by_size);
-	printf("ok %u %u %u %u %u\n", count, failed, n ? times[n / 2] : 0, n ? times[(uint64_t)n * 99 / 100] : 0,
-	       n ? times[n - 1] : 0);
+	printf("ok %u %u %u %u %u\n", count, failed, n ? times[n / 2] : 0,
+	       n ? times[(uint64_t)n * 99 / 100] : 0, n ? times[n - 1] : 0);
 	fflush(stdout);
 	count = failed = 0;
 }
@@ -68,7 +68,8 @@ static void serve(struct xenmsg *conn)
 
 	for (;;) {
 		while (xenmsg_recv(conn, &message, 0) == 0) {
-			if (xenmsg_reply(message, xenmsg_message_data(message), xenmsg_message_size(message)) < 0)
+			if (xenmsg_reply(message, xenmsg_message_data(message),
+					 xenmsg_message_size(message)) < 0)
 				exit(3);
 			xenmsg_message_free(message);
 		}

@@ -48,8 +48,9 @@ static bool put(struct flood *flood, uint8_t type, uint32_t number, const void *
 static bool put_open(struct flood *flood, uint32_t number, const char *endpoint)
 {
 	/* Each is of another user, as this domain has it. */
-	const struct frame_open open = {
-		.kind = CHANNEL_MESSAGE, .identity = {0, flood->step, 0, 1}, .name = {endpoint, strlen(endpoint)}};
+	const struct frame_open open = {.kind = CHANNEL_MESSAGE,
+					.identity = {0, flood->step, 0, 1},
+					.name = {endpoint, strlen(endpoint)}};
 	uint8_t payload[FRAME_SMALL_MAX];
 
 	flood->step++;
@@ -168,7 +169,8 @@ static bool cancels(struct flood *flood)
 		return true;
 	messages = flood->sent / MESSAGE_SIZE;
 	return flood->is_open && messages &&
-	       put_number(flood, FRAME_CANCEL, flood->parity, flood->step++ % messages * MESSAGE_SIZE + STATE_AT);
+	       put_number(flood, FRAME_CANCEL, flood->parity,
+			  flood->step++ % messages * MESSAGE_SIZE + STATE_AT);
 }
 
 /* 300 endpoints, each time others: whoever watches them is told. */
@@ -178,8 +180,8 @@ static bool leaves(struct flood *flood)
 	int length = 0;
 
 	for (unsigned i = 0; i < 300; i++)
-		length += snprintf(text + length, sizeof(text) - (size_t)length, "n%u%c%s", i, 'a' + (char)(flood->step % 26),
-				   i < 299 ? " " : "");
+		length += snprintf(text + length, sizeof(text) - (size_t)length, "n%u%c%s", i,
+				   'a' + (char)(flood->step % 26), i < 299 ? " " : "");
 	flood->step++;
 	snprintf(path, sizeof(path), "data/xenmsg/to/%u/endpoints", flood->link->peer);
 	if (xs_write(flood->link->xs, XBT_NULL, path, text, (unsigned)strlen(text)))
@@ -214,9 +216,9 @@ static const struct way {
 	const char *name;
 	bool (*go)(struct flood *flood);
 } ways[] = {
-	{"opens", opens},	  {"refused", refused}, {"fins", fins},	    {"ignored", ignored},
-	{"pings", pings},	  {"cancels", cancels}, {"leaves", leaves}, {"small-frames", small_frames},
-	{"hellos", hellos},	  {"presences", presences},
+	{"opens", opens},   {"refused", refused},     {"fins", fins},	  {"ignored", ignored},
+	{"pings", pings},   {"cancels", cancels},     {"leaves", leaves}, {"small-frames", small_frames},
+	{"hellos", hellos}, {"presences", presences},
 };
 
 /* --- what comes ----------------------------------------------------------------------------------------------------- */
@@ -264,12 +266,14 @@ static unsigned take(struct flood *flood)
 	struct frame_header header;
 	unsigned count = 0;
 
-	while (libxenvchan_data_ready(vchan) >= (int)FRAME_HEADER_SIZE && libxenvchan_buffer_space(vchan) >= 256) {
+	while (libxenvchan_data_ready(vchan) >= (int)FRAME_HEADER_SIZE &&
+	       libxenvchan_buffer_space(vchan) >= 256) {
 		if (libxenvchan_recv(vchan, bytes, FRAME_HEADER_SIZE) != (int)FRAME_HEADER_SIZE ||
 		    frame_header_decode(bytes, &header) < 0)
 			exit(1);
 		/* Frames are put whole. */
-		if (header.length && libxenvchan_recv(vchan, bytes, frame_size(header.length) - FRAME_HEADER_SIZE) <= 0)
+		if (header.length &&
+		    libxenvchan_recv(vchan, bytes, frame_size(header.length) - FRAME_HEADER_SIZE) <= 0)
 			exit(1);
 		on_frame(flood, &header, bytes);
 		count++;

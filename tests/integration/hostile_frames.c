@@ -29,10 +29,12 @@ static bool put_reset(struct attacker *attacker, struct session *session, uint32
 	const struct frame_reset reset = {.error = ECANCELED};
 	uint8_t payload[FRAME_SMALL_MAX];
 
-	return session_put(attacker, session, FRAME_RESET, number, payload, frame_reset_encode(&reset, payload));
+	return session_put(attacker, session, FRAME_RESET, number, payload,
+			   frame_reset_encode(&reset, payload));
 }
 
-static bool put_number(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number, uint64_t value)
+static bool put_number(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number,
+		       uint64_t value)
 {
 	uint8_t payload[8];
 
@@ -55,14 +57,15 @@ static bool put_message(struct attacker *attacker, struct session *session)
 
 static void bind_address(struct attacker *attacker, struct session *session)
 {
-	const struct frame_bind bind = {.kinds = 1, .endpoint = {attacker->address, strlen(attacker->address)}};
+	const struct frame_bind bind = {.kinds = 1,
+					.endpoint = {attacker->address, strlen(attacker->address)}};
 	uint8_t payload[FRAME_SMALL_MAX];
 
 	session_put(attacker, session, FRAME_BIND, 1, payload, frame_bind_encode(&bind, payload));
 }
 
-static void on_accepted_frame(struct attacker *attacker, struct session *session, const struct frame_header *header,
-			      const uint8_t *payload)
+static void on_accepted_frame(struct attacker *attacker, struct session *session,
+			      const struct frame_header *header, const uint8_t *payload)
 {
 	(void)payload;
 	if (header->type == FRAME_REPLY)
@@ -95,8 +98,8 @@ static void begin_channel(struct attacker *attacker, struct session *session)
 	session->limit = CHANNEL_INITIAL_LIMIT;
 }
 
-static void on_channel_frame(struct attacker *attacker, struct session *session, const struct frame_header *header,
-			     const uint8_t *payload)
+static void on_channel_frame(struct attacker *attacker, struct session *session,
+			     const struct frame_header *header, const uint8_t *payload)
 {
 	struct frame_opened opened;
 	struct frame_credit credit;
@@ -109,9 +112,11 @@ static void on_channel_frame(struct attacker *attacker, struct session *session,
 		put_reset(attacker, session, header->channel);
 	} else if (header->channel != 0) {
 		return;
-	} else if (header->type == FRAME_OPENED && frame_opened_decode(payload, header->length, &opened) == 0) {
+	} else if (header->type == FRAME_OPENED &&
+		   frame_opened_decode(payload, header->length, &opened) == 0) {
 		session->limit = opened.limit > session->limit ? opened.limit : session->limit;
-	} else if (header->type == FRAME_CREDIT && frame_credit_decode(payload, header->length, &credit) == 0) {
+	} else if (header->type == FRAME_CREDIT &&
+		   frame_credit_decode(payload, header->length, &credit) == 0) {
 		session->limit = credit.limit > session->limit ? credit.limit : session->limit;
 	}
 }
@@ -139,8 +144,8 @@ static unsigned turn_ignored(struct attacker *attacker, struct session *session)
 	return count;
 }
 
-static void on_cancel_frame(struct attacker *attacker, struct session *session, const struct frame_header *header,
-			    const uint8_t *payload)
+static void on_cancel_frame(struct attacker *attacker, struct session *session,
+			    const struct frame_header *header, const uint8_t *payload)
 {
 	(void)payload;
 	if (header->type == FRAME_RESET) {
@@ -235,8 +240,8 @@ static void set_number(struct session *session, uint32_t number, enum number_sta
 	*at = (uint8_t)state;
 }
 
-static void on_churn_frame(struct attacker *attacker, struct session *session, const struct frame_header *header,
-			   const uint8_t *payload)
+static void on_churn_frame(struct attacker *attacker, struct session *session,
+			   const struct frame_header *header, const uint8_t *payload)
 {
 	(void)payload;
 	if (header->type == FRAME_RESET) {
@@ -249,7 +254,8 @@ static void on_churn_frame(struct attacker *attacker, struct session *session, c
 }
 
 /* The next one that is free. False: those that are in use are too many. */
-static bool open_next(struct attacker *attacker, struct session *session, const char *address, uint32_t *number)
+static bool open_next(struct attacker *attacker, struct session *session, const char *address,
+		      uint32_t *number)
 {
 	if (session->outstanding >= OPENS_MAX)
 		return false;
@@ -351,11 +357,12 @@ static unsigned turn_ends(struct attacker *attacker, struct session *session)
 /* --- CANCELs that nobody answers ------------------------------------------------------------------------------------ */
 
 /* Takes one message after the other, and says nothing about those that its senders want back. */
-static void on_slow_frame(struct attacker *attacker, struct session *session, const struct frame_header *header,
-			  const uint8_t *payload)
+static void on_slow_frame(struct attacker *attacker, struct session *session,
+			  const struct frame_header *header, const uint8_t *payload)
 {
 	if (header->type == FRAME_DATA && header->channel / 2 < NUMBERS / 8)
-		put_u64(session->numbers + header->channel / 2 * 8, get_u64(session->numbers + header->channel / 2 * 8) + header->length);
+		put_u64(session->numbers + header->channel / 2 * 8,
+			get_u64(session->numbers + header->channel / 2 * 8) + header->length);
 	else
 		on_accepted_frame(attacker, session, header, payload);
 	if (header->type == FRAME_OPEN && header->channel / 2 < NUMBERS / 8) {
@@ -372,13 +379,15 @@ static unsigned turn_slow(struct attacker *attacker, struct session *session)
 	for (uint32_t i = 0; i < session->outstanding && i < NUMBERS / 8 && count < BURST; i++) {
 		uint32_t channel = session->next++ % session->outstanding;
 		uint64_t received = get_u64(session->numbers + channel * 8);
-		struct frame_credit credit = {.consumed = MESSAGE_SIZE * (session->step / session->outstanding + 1)};
+		struct frame_credit credit = {.consumed = MESSAGE_SIZE *
+							  (session->step / session->outstanding + 1)};
 		uint8_t payload[FRAME_SMALL_MAX];
 
 		session->step++;
 		if (credit.consumed > received)
 			continue;
-		if (!session_put(attacker, session, FRAME_CREDIT, 2 * channel + 1, payload, frame_credit_encode(&credit, payload)))
+		if (!session_put(attacker, session, FRAME_CREDIT, 2 * channel + 1, payload,
+				 frame_credit_encode(&credit, payload)))
 			break;
 		count++;
 	}
@@ -408,9 +417,11 @@ static void on_reply(struct attacker *attacker, struct session *session, const s
 	}
 }
 
-static bool put_request(struct attacker *attacker, struct session *session, uint8_t type, const void *payload, uint32_t length)
+static bool put_request(struct attacker *attacker, struct session *session, uint8_t type, const void *payload,
+			uint32_t length)
 {
-	if (session->outstanding >= QUERIES_MAX || !session_put(attacker, session, type, session->next & 0xffff, payload, length))
+	if (session->outstanding >= QUERIES_MAX ||
+	    !session_put(attacker, session, type, session->next & 0xffff, payload, length))
 		return false;
 	session->outstanding++;
 	session->next++;
@@ -426,7 +437,8 @@ static unsigned turn_queries(struct attacker *attacker, struct session *session)
 
 	do
 		query = queries[session->step++ % 4];
-	while (put_request(attacker, session, FRAME_QUERY, query, (uint32_t)strlen(query)) && ++count < BURST);
+	while (put_request(attacker, session, FRAME_QUERY, query, (uint32_t)strlen(query)) &&
+	       ++count < BURST);
 	return count;
 }
 
@@ -444,7 +456,8 @@ static unsigned turn_pings(struct attacker *attacker, struct session *session)
 
 	do
 		snprintf(domain, sizeof(domain), "%u", 100 + session->step++ % 30000);
-	while (put_request(attacker, session, FRAME_PROBE, domain, (uint32_t)strlen(domain)) && ++count < BURST);
+	while (put_request(attacker, session, FRAME_PROBE, domain, (uint32_t)strlen(domain)) &&
+	       ++count < BURST);
 	return count;
 }
 
@@ -460,14 +473,16 @@ static unsigned turn_binds(struct attacker *attacker, struct session *session)
 	do {
 		bool binds = session->step % 2 == 0;
 
-		bind.endpoint = (struct frame_text){name, (size_t)snprintf(name, sizeof(name), "own-%u-%u-%u",
-									     (unsigned)attacker->count,
-									     (unsigned)(session - attacker->sessions),
-									     session->step / 2 % 1000)};
+		bind.endpoint = (struct frame_text){
+			name,
+			(size_t)snprintf(name, sizeof(name), "own-%u-%u-%u", (unsigned)attacker->count,
+					 (unsigned)(session - attacker->sessions), session->step / 2 % 1000)};
 		if (binds)
-			is_put = put_request(attacker, session, FRAME_BIND, payload, frame_bind_encode(&bind, payload));
+			is_put = put_request(attacker, session, FRAME_BIND, payload,
+					     frame_bind_encode(&bind, payload));
 		else
-			is_put = put_request(attacker, session, FRAME_UNBIND, name, (uint32_t)bind.endpoint.size);
+			is_put = put_request(attacker, session, FRAME_UNBIND, name,
+					     (uint32_t)bind.endpoint.size);
 		session->step += is_put;
 	} while (is_put && ++count < BURST);
 	return count;

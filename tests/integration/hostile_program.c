@@ -39,7 +39,9 @@ static void become(unsigned uid)
 
 static uint64_t frames_taken(const struct attacker *attacker)
 {
-	return attacker->bytes ? (uint64_t)((double)attacker->frames * (double)attacker->taken / (double)attacker->bytes) : 0;
+	return attacker->bytes ? (uint64_t)((double)attacker->frames * (double)attacker->taken /
+					    (double)attacker->bytes)
+			       : 0;
 }
 
 static unsigned sessions_open(const struct attacker *attacker)
@@ -65,15 +67,17 @@ static bool listen_to_test(struct attacker *attacker, int timeout_ms)
 		random_report();
 		return true;
 	}
-	printf("ok %llu %llu %llu %u %llu\n", (unsigned long long)frames_taken(attacker), (unsigned long long)attacker->answers,
-	       (unsigned long long)attacker->events, sessions_open(attacker), (unsigned long long)attacker->cut_off);
+	printf("ok %llu %llu %llu %u %llu\n", (unsigned long long)frames_taken(attacker),
+	       (unsigned long long)attacker->answers, (unsigned long long)attacker->events,
+	       sessions_open(attacker), (unsigned long long)attacker->cut_off);
 	fflush(stdout);
 	return true;
 }
 
 static const struct attack *attack_find(const char *name)
 {
-	const struct attack *const all[] = {frame_attacks, socket_attacks, descriptor_attacks, random_attacks};
+	const struct attack *const all[] = {frame_attacks, socket_attacks, descriptor_attacks,
+					    random_attacks};
 
 	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		for (const struct attack *attack = all[i]; attack->name; attack++)
@@ -105,7 +109,8 @@ static unsigned take_frames(const struct attack *attack, struct attacker *attack
 	unsigned count = 0;
 	int r = 0;
 
-	while (count < BURST && session_has_room(session) && (r = session_take(session, &header, payload)) > 0) {
+	while (count < BURST && session_has_room(session) &&
+	       (r = session_take(session, &header, payload)) > 0) {
 		count++;
 		attacker->answers++;
 		if (header.type == FRAME_GOODBYE)

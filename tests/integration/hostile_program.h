@@ -15,7 +15,7 @@
 #include "wire/frame.h"
 #include "wire/ring.h"
 
-#define BURST 64 /* frames of a session in a turn */
+#define BURST	64		      /* frames of a session in a turn */
 #define NUMBERS (CHANNEL_NUMBERS / 2) /* even ones, which are a program's */
 
 enum number_state {
@@ -53,9 +53,9 @@ struct attacker {
 	const char *address; /* whom it is about: the argument behind the number of sessions */
 	struct session *sessions;
 	unsigned count;
-	unsigned me; /* the domid */
-	uint64_t frames, bytes; /* put */
-	uint64_t taken;		/* bytes of them that the daemon has taken */
+	unsigned me;		  /* the domid */
+	uint64_t frames, bytes;	  /* put */
+	uint64_t taken;		  /* bytes of them that the daemon has taken */
 	uint64_t answers, events; /* frames that came; what else an attack counts */
 	uint64_t cut_off, refused;
 };
@@ -63,11 +63,16 @@ struct attacker {
 /* What makes an attack: */
 struct attack {
 	const char *name;
-	enum { NO_SESSION, PLAIN, SHARED } hop; /* which kind of session each of `sessions` has before its turn */
+	enum {
+		NO_SESSION,
+		PLAIN,
+		SHARED
+	} hop; /* which kind of session each of `sessions` has before its turn */
 	/* Once for a session, when it has begun. */
 	void (*begin)(struct attacker *attacker, struct session *session);
 	/* A frame that came. */
-	void (*frame)(struct attacker *attacker, struct session *session, const struct frame_header *header, const uint8_t *payload);
+	void (*frame)(struct attacker *attacker, struct session *session, const struct frame_header *header,
+		      const uint8_t *payload);
 	/* Does a bit of harm. How many things it did; 0: nothing can be done just now. */
 	unsigned (*turn)(struct attacker *attacker, struct session *session);
 };
@@ -85,8 +90,8 @@ int session_connect(const char *path);
 int session_open(struct attacker *attacker, struct session *session, bool is_shared);
 void session_close(struct session *session);
 /* False: there is no room, nothing was put. */
-bool session_put(struct attacker *attacker, struct session *session, uint8_t type, uint32_t channel, const void *payload,
-		 uint32_t length);
+bool session_put(struct attacker *attacker, struct session *session, uint8_t type, uint32_t channel,
+		 const void *payload, uint32_t length);
 /* Is there room for the answers to a few frames? Who takes them without would have to forget some. */
 bool session_has_room(struct session *session);
 /* The next frame for the program: 1; 0: none; below zero: the session is over. */

@@ -16,11 +16,11 @@
 
 #include "tests/integration/hostile_program.h"
 
-#define ILLEGAL	     100 /* one in so many steps isn't legal, with most seeds far fewer */
-#define OWN	     48	 /* numbers of channels that a session uses */
-#define ERRNOS	     256
-#define TOKENS	     64
-#define PIECE_MAX    4096u
+#define ILLEGAL	  100 /* one in so many steps isn't legal, with most seeds far fewer */
+#define OWN	  48  /* numbers of channels that a session uses */
+#define ERRNOS	  256
+#define TOKENS	  64
+#define PIECE_MAX 4096u
 
 enum channel_state {
 	FREE,
@@ -32,7 +32,8 @@ enum channel_state {
 	STATES,
 };
 
-static const char *const state_names[STATES] = {"free", "opened", "fin-sent", "reset-sent", "accepted", "fin-came"};
+static const char *const state_names[STATES] = {"free",	      "opened",	  "fin-sent",
+						"reset-sent", "accepted", "fin-came"};
 
 struct channel {
 	uint8_t state, kind;
@@ -77,8 +78,8 @@ static void set_state(struct channel *channel, enum channel_state state)
 	coverage.states[state]++;
 }
 
-static bool put(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number, const void *payload,
-		uint32_t length)
+static bool put(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number,
+		const void *payload, uint32_t length)
 {
 	if (!session_put(attacker, session, type, number, payload, length))
 		return false;
@@ -86,14 +87,16 @@ static bool put(struct attacker *attacker, struct session *session, uint8_t type
 	return true;
 }
 
-static bool put_number(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number, uint64_t value)
+static bool put_number(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number,
+		       uint64_t value)
 {
 	uint8_t payload[8];
 
 	return put(attacker, session, type, number, payload, frame_u64_encode(value, payload));
 }
 
-static bool put_reset(struct attacker *attacker, struct session *session, uint32_t number, uint32_t error, uint64_t consumed)
+static bool put_reset(struct attacker *attacker, struct session *session, uint32_t number, uint32_t error,
+		      uint64_t consumed)
 {
 	const struct frame_reset reset = {.error = error, .consumed = consumed, .unsure = consumed};
 	uint8_t payload[FRAME_SMALL_MAX];
@@ -110,7 +113,8 @@ static struct channel *find(struct memory *memory, uint32_t number)
 
 /* --- what the daemon says ------------------------------------------------------------------------------------------- */
 
-static void on_request_answered(struct memory *memory, const struct frame_header *header, const uint8_t *payload)
+static void on_request_answered(struct memory *memory, const struct frame_header *header,
+				const uint8_t *payload)
 {
 	struct frame_reply reply;
 
@@ -138,11 +142,13 @@ static void on_channel_frame(struct attacker *attacker, struct session *session,
 		set_state(channel, OPENED_BY_THEM);
 		break;
 	case FRAME_OPENED:
-		if (frame_opened_decode(payload, header->length, &opened) == 0 && opened.limit > channel->limit)
+		if (frame_opened_decode(payload, header->length, &opened) == 0 &&
+		    opened.limit > channel->limit)
 			channel->limit = opened.limit;
 		break;
 	case FRAME_CREDIT:
-		if (frame_credit_decode(payload, header->length, &credit) == 0 && credit.limit > channel->limit)
+		if (frame_credit_decode(payload, header->length, &credit) == 0 &&
+		    credit.limit > channel->limit)
 			channel->limit = credit.limit;
 		break;
 	case FRAME_CANCELLED:
@@ -154,7 +160,8 @@ static void on_channel_frame(struct attacker *attacker, struct session *session,
 			uint8_t answer[FRAME_SMALL_MAX];
 
 			cancelled = (struct frame_cancelled){.offset = get_u64(payload)};
-			put(attacker, session, FRAME_CANCELLED, header->channel, answer, frame_cancelled_encode(&cancelled, answer));
+			put(attacker, session, FRAME_CANCELLED, header->channel, answer,
+			    frame_cancelled_encode(&cancelled, answer));
 		}
 		break;
 	case FRAME_DATA:
@@ -178,8 +185,8 @@ static void on_channel_frame(struct attacker *attacker, struct session *session,
 	}
 }
 
-static void on_random_frame(struct attacker *attacker, struct session *session, const struct frame_header *header,
-			    const uint8_t *payload)
+static void on_random_frame(struct attacker *attacker, struct session *session,
+			    const struct frame_header *header, const uint8_t *payload)
 {
 	struct memory *memory = &memories[session - attacker->sessions];
 	struct channel *channel = find(memory, header->channel);
@@ -194,7 +201,8 @@ static void on_random_frame(struct attacker *attacker, struct session *session, 
 			count_errno(coverage.goodbyes, goodbye.error);
 	} else if (header->type == FRAME_INCOMING) {
 		if (frame_incoming_decode(payload, header->length, &incoming) == 0)
-			tokens[(token_first + (token_count < TOKENS ? token_count++ : 0)) % TOKENS] = incoming.token;
+			tokens[(token_first + (token_count < TOKENS ? token_count++ : 0)) % TOKENS] =
+				incoming.token;
 	} else if (header->type >= FRAME_OPEN && header->type <= FRAME_CANCELLED) {
 		if (channel)
 			on_channel_frame(attacker, session, channel, header, payload);
@@ -208,7 +216,8 @@ static void on_random_frame(struct attacker *attacker, struct session *session, 
 /* Mostly one that is there. */
 static int choose_address(const struct attacker *attacker, char *text, size_t size)
 {
-	static const char *const odd[] = {"nobody", "1:", ":", "work:x", "99999:n1", "65000:n0", "2:../n0", "dom1:n1", "2:n0 "};
+	static const char *const odd[] = {"nobody",   "1:",	 ":",	    "work:x", "99999:n1",
+					  "65000:n0", "2:../n0", "dom1:n1", "2:n0 "};
 	const char *domains = strchr(attacker->address, ':') + 1;
 	unsigned commas = 0, which;
 
@@ -226,7 +235,8 @@ static bool open_channel(struct attacker *attacker, struct session *session, str
 {
 	char address[80];
 	const uint8_t kind = (uint8_t)(1 + dice(2));
-	struct frame_open open = {.kind = kind, .name = {address, (size_t)choose_address(attacker, address, sizeof(address))}};
+	struct frame_open open = {
+		.kind = kind, .name = {address, (size_t)choose_address(attacker, address, sizeof(address))}};
 	uint32_t number = dice(OWN);
 	uint8_t payload[FRAME_SMALL_MAX];
 
@@ -239,7 +249,8 @@ static bool open_channel(struct attacker *attacker, struct session *session, str
 }
 
 /* A message in as many frames as it happens; only its head means anything. */
-static bool send_data(struct attacker *attacker, struct session *session, struct channel *channel, uint32_t number)
+static bool send_data(struct attacker *attacker, struct session *session, struct channel *channel,
+		      uint32_t number)
 {
 	uint8_t bytes[PIECE_MAX] = {0};
 	uint32_t size = 8 * (1 + dice(PIECE_MAX / 8));
@@ -268,17 +279,20 @@ static bool use_channel(struct attacker *attacker, struct session *session, stru
 	struct channel *channel = find(memory, number);
 	const struct frame_credit credit = {.consumed = channel->received};
 	uint8_t payload[FRAME_SMALL_MAX];
-	bool is_open = channel->state == OPENED_BY_US || channel->state == OPENED_BY_THEM || channel->state == FIN_CAME;
+	bool is_open = channel->state == OPENED_BY_US || channel->state == OPENED_BY_THEM ||
+		       channel->state == FIN_CAME;
 
 	if (!is_open)
 		return channel->state == FIN_SENT && !(number & 1) && channel->sent >= 8 &&
-		       put_number(attacker, session, FRAME_CANCEL, number, 8 * dice((uint32_t)(channel->sent / 8)));
+		       put_number(attacker, session, FRAME_CANCEL, number,
+				  8 * dice((uint32_t)(channel->sent / 8)));
 	switch (dice(12)) {
 	default:
 		return (!(number & 1) || channel->kind == 2) && send_data(attacker, session, channel, number);
 	case 0: /* what an honest program would call a state, or in the middle of something */
 		return !(number & 1) && channel->sent >= 8 &&
-		       put_number(attacker, session, FRAME_CANCEL, number, 8 * dice((uint32_t)(channel->sent / 8)));
+		       put_number(attacker, session, FRAME_CANCEL, number,
+				  8 * dice((uint32_t)(channel->sent / 8)));
 	case 1:
 		if (channel->left && dice(4))
 			return false;
@@ -297,13 +311,15 @@ static bool use_channel(struct attacker *attacker, struct session *session, stru
 		if (session->is_shared || !(number & 1))
 			return false;
 		channel->taken = channel->received;
-		return put(attacker, session, FRAME_CREDIT, number, payload, frame_credit_encode(&credit, payload));
+		return put(attacker, session, FRAME_CREDIT, number, payload,
+			   frame_credit_encode(&credit, payload));
 	}
 }
 
 static bool request(struct attacker *attacker, struct session *session, struct memory *memory)
 {
-	static const char *const texts[] = {"status", "peers", "endpoints", "endpoints 1", "policy 1:a 2:b", "policy x", "nonsense", ""};
+	static const char *const texts[] = {"status",	      "peers",	  "endpoints", "endpoints 1",
+					    "policy 1:a 2:b", "policy x", "nonsense",  ""};
 	static const char *const patterns[] = {"*", "1", "2:*", "*:n1*", "dom*:[a-m]?", "::", "*:"};
 	static const char *const domains[] = {"1", "2", "0", "77", "dom1", "x:y", "self"};
 	struct frame_bind bind = {.kinds = dice(8)};
@@ -370,7 +386,8 @@ static void do_wrong(struct attacker *attacker, struct session *session)
 		bytes[i] = (uint8_t)(dice(4) ? dice(256) : 0);
 	switch (dice(session->is_shared ? 8 : 5)) {
 	default: /* a frame of any type about anything */
-		put(attacker, session, (uint8_t)(1 + dice(45)), dice(4) ? dice(2 * OWN) : dice(UINT32_MAX), bytes, dice(200));
+		put(attacker, session, (uint8_t)(1 + dice(45)), dice(4) ? dice(2 * OWN) : dice(UINT32_MAX),
+		    bytes, dice(200));
 		break;
 	case 1: /* a type of its own, cut off */
 		put(attacker, session, (uint8_t)(FRAME_OPEN + dice(26)), dice(2 * OWN), bytes, dice(20));
@@ -389,7 +406,8 @@ static void do_wrong(struct attacker *attacker, struct session *session)
 		session->is_noted = true;
 		break;
 	case 6:
-		*(dice(2) ? session->in.ring.consumer : session->deliveries.ring.consumer) += dice(UINT32_MAX);
+		*(dice(2) ? session->in.ring.consumer : session->deliveries.ring.consumer) +=
+			dice(UINT32_MAX);
 		break;
 	case 7: /* an incomplete frame, and one that lies about its length */
 		put_u32(bytes, dice(2) ? UINT32_MAX : dice(70000));
@@ -417,7 +435,9 @@ static unsigned stream_begins(struct attacker *attacker, struct session *session
 	uint8_t frames[2 * (FRAME_HEADER_SIZE + FRAME_SMALL_MAX)] = {0}, *second;
 	struct frame_header header = {.type = FRAME_HELLO};
 	char address[80];
-	struct frame_open open = {.kind = CHANNEL_STREAM, .name = {address, (size_t)choose_address(attacker, address, sizeof(address))}};
+	struct frame_open open = {
+		.kind = CHANNEL_STREAM,
+		.name = {address, (size_t)choose_address(attacker, address, sizeof(address))}};
 	uint32_t size;
 
 	session->fd = session_connect(attacker->path);
@@ -450,7 +470,8 @@ static unsigned stream_begins(struct attacker *attacker, struct session *session
 static void stream_read(struct session *session)
 {
 	uint8_t bytes[16384];
-	ssize_t size = recv(session->fd, bytes, session->step < 2 ? FRAME_HEADER_SIZE : sizeof(bytes), MSG_DONTWAIT);
+	ssize_t size =
+		recv(session->fd, bytes, session->step < 2 ? FRAME_HEADER_SIZE : sizeof(bytes), MSG_DONTWAIT);
 	struct frame_header header;
 	struct frame_reply reply;
 
@@ -483,8 +504,10 @@ static void stream_breaks(struct session *session)
 		char space[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control = {0};
-	struct msghdr message = {
-		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = control.space,
+				 .msg_controllen = sizeof(control.space)};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
 
 	cmsg->cmsg_level = SOL_SOCKET;
@@ -560,7 +583,9 @@ static void take(struct attacker *attacker, struct session *session)
 	struct frame_header header;
 	int r = 0;
 
-	for (unsigned i = 0; i < BURST && session_has_room(session) && (r = session_take(session, &header, payload)) > 0; i++) {
+	for (unsigned i = 0;
+	     i < BURST && session_has_room(session) && (r = session_take(session, &header, payload)) > 0;
+	     i++) {
 		attacker->answers++;
 		on_random_frame(attacker, session, &header, payload);
 		if (header.type == FRAME_GOODBYE)
@@ -578,13 +603,15 @@ static void take_goodbye(struct session *session)
 	uint8_t bytes[FRAME_HEADER_SIZE + FRAME_SMALL_MAX];
 	struct frame_header header;
 	struct frame_goodbye goodbye;
-	ssize_t size = session->is_shared ? recv(session->fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_PEEK) : -1;
+	ssize_t size =
+		session->is_shared ? recv(session->fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_PEEK) : -1;
 
 	if (size < (ssize_t)FRAME_HEADER_SIZE || frame_header_decode(bytes, &header) < 0 ||
 	    size < (ssize_t)frame_size(header.length))
 		return;
 	coverage.got[header.type]++;
-	if (header.type == FRAME_GOODBYE && frame_goodbye_decode(bytes + FRAME_HEADER_SIZE, header.length, &goodbye) == 0)
+	if (header.type == FRAME_GOODBYE &&
+	    frame_goodbye_decode(bytes + FRAME_HEADER_SIZE, header.length, &goodbye) == 0)
 		count_errno(coverage.goodbyes, goodbye.error);
 }
 
@@ -627,7 +654,8 @@ static unsigned turn_random(struct attacker *attacker, struct session *session)
 		uint8_t payload[FRAME_SMALL_MAX];
 
 		if (dice(2))
-			put(attacker, session, FRAME_GOODBYE, 0, payload, frame_goodbye_encode(&goodbye, payload));
+			put(attacker, session, FRAME_GOODBYE, 0, payload,
+			    frame_goodbye_encode(&goodbye, payload));
 		session_notify(attacker, session);
 		session_close(session);
 		coverage.left++;
@@ -653,11 +681,14 @@ static void print_counts(const char *name, const uint64_t *counts, unsigned size
 
 void random_report(void)
 {
-	printf("{\"sessions\": {\"came\": %llu, \"left\": %llu, \"cut-off\": %llu}, \"illegal\": %llu, \"stream_bytes\": %llu, \"states\": {",
-	       (unsigned long long)coverage.came, (unsigned long long)coverage.left, (unsigned long long)coverage.cut_off,
-	       (unsigned long long)coverage.illegal, (unsigned long long)coverage.stream_bytes);
+	printf("{\"sessions\": {\"came\": %llu, \"left\": %llu, \"cut-off\": %llu}, \"illegal\": %llu, "
+	       "\"stream_bytes\": %llu, \"states\": {",
+	       (unsigned long long)coverage.came, (unsigned long long)coverage.left,
+	       (unsigned long long)coverage.cut_off, (unsigned long long)coverage.illegal,
+	       (unsigned long long)coverage.stream_bytes);
 	for (unsigned i = 0; i < STATES; i++)
-		printf("%s\"%s\": %llu", i ? ", " : "", state_names[i], (unsigned long long)coverage.states[i]);
+		printf("%s\"%s\": %llu", i ? ", " : "", state_names[i],
+		       (unsigned long long)coverage.states[i]);
 	printf("}");
 	print_counts("sent", coverage.sent, 256);
 	print_counts("got", coverage.got, 256);

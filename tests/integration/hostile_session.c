@@ -52,13 +52,16 @@ static int receive_welcome(struct session *session, struct frame_welcome *welcom
 		char space[CMSG_SPACE(3 * sizeof(int))];
 		struct cmsghdr align;
 	} control = {0};
-	struct msghdr message = {
-		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = control.space,
+				 .msg_controllen = sizeof(control.space)};
 	struct frame_header header;
 	struct cmsghdr *cmsg;
 	ssize_t size = recvmsg(session->fd, &message, MSG_CMSG_CLOEXEC);
 
-	if (size < (ssize_t)FRAME_HEADER_SIZE || frame_header_decode(frame, &header) < 0 || header.type != FRAME_WELCOME)
+	if (size < (ssize_t)FRAME_HEADER_SIZE || frame_header_decode(frame, &header) < 0 ||
+	    header.type != FRAME_WELCOME)
 		return -EPROTO;
 	cmsg = CMSG_FIRSTHDR(&message);
 	if (cmsg && cmsg->cmsg_len == CMSG_LEN(3 * sizeof(int))) {
@@ -80,7 +83,8 @@ static int map_rings(struct session *session, const struct frame_welcome *welcom
 	if (!(welcome->flags & HELLO_SHARED_MEMORY) || fstat(session->memory_fd, &status) < 0)
 		return -EPROTO;
 	session->memory_size = (size_t)status.st_size;
-	session->memory = mmap(NULL, session->memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, session->memory_fd, 0);
+	session->memory =
+		mmap(NULL, session->memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, session->memory_fd, 0);
 	if (session->memory == MAP_FAILED) {
 		session->memory = NULL;
 		return -ENOMEM;
@@ -96,7 +100,8 @@ static int map_rings(struct session *session, const struct frame_welcome *welcom
 
 int session_open(struct attacker *attacker, struct session *session, bool is_shared)
 {
-	const struct frame_hello_local hello = {.major = PROTOCOL_MAJOR, .flags = is_shared ? HELLO_SHARED_MEMORY : 0};
+	const struct frame_hello_local hello = {.major = PROTOCOL_MAJOR,
+						.flags = is_shared ? HELLO_SHARED_MEMORY : 0};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 	struct frame_header header = {.type = FRAME_HELLO};
 	struct frame_welcome welcome;
@@ -155,7 +160,8 @@ static void flush_output(struct attacker *attacker, struct session *session)
 
 	if (!session->output_size)
 		return;
-	size = send(session->fd, session->output + session->output_first, session->output_size, MSG_DONTWAIT | MSG_NOSIGNAL);
+	size = send(session->fd, session->output + session->output_first, session->output_size,
+		    MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (size <= 0)
 		return;
 	session->output_first += (size_t)size;
@@ -165,8 +171,8 @@ static void flush_output(struct attacker *attacker, struct session *session)
 		session->output_first = 0;
 }
 
-bool session_put(struct attacker *attacker, struct session *session, uint8_t type, uint32_t channel, const void *payload,
-		 uint32_t length)
+bool session_put(struct attacker *attacker, struct session *session, uint8_t type, uint32_t channel,
+		 const void *payload, uint32_t length)
 {
 	static const uint8_t zeros[8];
 	const struct frame_header header = {.length = length, .type = type, .channel = channel};
@@ -210,7 +216,8 @@ bool session_has_room(struct session *session)
 
 static int take_from_socket(struct session *session, struct frame_header *header, uint8_t *payload)
 {
-	ssize_t got = recv(session->fd, session->input + session->input_size, SOCKET_BUFFER - session->input_size, MSG_DONTWAIT);
+	ssize_t got = recv(session->fd, session->input + session->input_size,
+			   SOCKET_BUFFER - session->input_size, MSG_DONTWAIT);
 	uint32_t size;
 
 	if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR && session->input_size < SOCKET_BUFFER))
@@ -280,7 +287,8 @@ int session_notify(struct attacker *attacker, struct session *session)
 	if (session->is_noted && write(session->wake_daemon, &one, sizeof(one)) < 0 && errno != EAGAIN)
 		return -errno;
 	session->is_noted = false;
-	if (space < 0 || recv(session->fd, &byte, 1, MSG_DONTWAIT) >= 0 || (errno != EAGAIN && errno != EINTR))
+	if (space < 0 || recv(session->fd, &byte, 1, MSG_DONTWAIT) >= 0 ||
+	    (errno != EAGAIN && errno != EINTR))
 		return -ECONNRESET;
 	return 0;
 }

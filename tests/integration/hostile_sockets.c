@@ -76,12 +76,14 @@ static unsigned turn_greeted(struct attacker *attacker, struct session *session)
 }
 
 /* Writes as much as the socket takes. False: the daemon has closed it. */
-static bool flood(struct attacker *attacker, struct session *session, const void *data, size_t size, unsigned *count)
+static bool flood(struct attacker *attacker, struct session *session, const void *data, size_t size,
+		  unsigned *count)
 {
 	for (*count = 0; *count < BURST; (*count)++) {
 		/* It goes on where the last one has stopped, or frames would be torn. */
 		size_t at = session->sent % size;
-		ssize_t done = send(session->fd, (const uint8_t *)data + at, size - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t done =
+			send(session->fd, (const uint8_t *)data + at, size - at, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (done < 0)
 			return errno == EAGAIN || errno == EINTR;
@@ -94,7 +96,8 @@ static bool flood(struct attacker *attacker, struct session *session, const void
 }
 
 /* A connection for a stream that gets an answer and no stream; the program writes on all the same. */
-static unsigned flood_stream(struct attacker *attacker, struct session *session, uint8_t kind, const char *address)
+static unsigned flood_stream(struct attacker *attacker, struct session *session, uint8_t kind,
+			     const char *address)
 {
 	static const uint8_t bytes[FLOOD];
 	const struct frame_open open = {.kind = kind, .name = {address, strlen(address)}};
@@ -131,7 +134,8 @@ static unsigned turn_plain_shut(struct attacker *attacker, struct session *sessi
 {
 	static uint8_t frames[FLOOD];
 	uint8_t hello[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
-	struct frame_header header = {.type = FRAME_OPTIONAL + 72, .length = FLOOD - 2 * FRAME_HEADER_SIZE - 8};
+	struct frame_header header = {.type = FRAME_OPTIONAL + 72,
+				      .length = FLOOD - 2 * FRAME_HEADER_SIZE - 8};
 	unsigned count = 0;
 
 	if (session->fd < 0) {
@@ -164,7 +168,8 @@ static unsigned turn_plain_flood(struct attacker *attacker, struct session *sess
 	static const uint8_t bytes[FRAME_PAYLOAD_MAX];
 	unsigned count = 0;
 
-	while (count < BURST && session_put(attacker, session, FRAME_OPTIONAL + 72, 0, bytes, count & 1 ? 0 : sizeof(bytes)))
+	while (count < BURST &&
+	       session_put(attacker, session, FRAME_OPTIONAL + 72, 0, bytes, count & 1 ? 0 : sizeof(bytes)))
 		count++;
 	return count;
 }
