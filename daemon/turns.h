@@ -33,7 +33,7 @@ struct event;
 struct event_base;
 struct task;
 
-#define TURNS_QUANTUM 8192u  /* units: about 80 us */
+#define TURNS_QUANTUM 2048u  /* units: about 20 us, and no more than a piece: what one line makes due in another must not wait long */
 #define TURNS_PASS    65536u /* units: how long nobody else is heard */
 
 struct line {
