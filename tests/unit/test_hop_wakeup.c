@@ -173,7 +173,7 @@ static void wake_without_asking(int fd, short what, void *userdata)
 	hop->is_awake = false;
 }
 
-/* Broken: whose request was taken back, when it was notified, isn't asked again. */
+/* Broken: whose request was taken back, when it was notified, is neither looked at nor asked again. */
 static void wake_without_due_look(int fd, short what, void *userdata)
 {
 	struct hop *hop = &scene.session.hop;
@@ -181,10 +181,16 @@ static void wake_without_due_look(int fd, short what, void *userdata)
 	(void)fd;
 	(void)what;
 	(void)userdata;
-	run_turns();
-	if (hop->tx.notifications != scene.notifications)
+	hop_event(hop);
+	while (turns_run(&scene.relay.turns)) {
+		write_output(&scene.relay);
+		notify_programs(&scene.relay);
+		if (hop->tx.notifications == scene.notifications)
+			continue;
+		scene.notifications = hop->tx.notifications;
+		task_cancel(&hop->input);
 		hop->has_asked = true;
-	scene.notifications = hop->tx.notifications;
+	}
 	ask_for_notifications(&scene.relay);
 }
 
