@@ -156,6 +156,7 @@ struct hop {
 	uint32_t unreleased;
 	uint32_t missing;  /* bytes that must be there before it's worth looking again */
 	struct task input; /* due: there may be some */
+	uint64_t emit_from; /* turns.spent when this piece of output was begun */
 
 	struct channel_end ***table; /* by number, in pages, so that a high one costs no more than a low one */
 	uint32_t table_pages;

@@ -28,6 +28,7 @@
 #define PIECE_MIN      256u	/* a longer payload isn't cut into pieces smaller than this */
 #define CONTROL_MAX    4194304u /* bytes of session frames that may wait for a reader */
 #define CONTROL_FREE   262144u	/* of these, what is charged to nobody, and the step in which the rest is; larger than a frame */
+#define EMIT_UNITS     2048u /* of work, and then others have their turns */
 #define EMIT_FRAME_MAX frame_size(FRAME_SMALL_MAX)
 
 static void count_frame(struct hop *hop, uint32_t size)
@@ -160,6 +161,14 @@ void hop_farewell(struct hop *hop, const void *payload, uint32_t length)
 	publish_all(hop);
 }
 
+/* Has this hop had its piece, or the pass its units? */
+static bool emit_is_over(const struct hop *hop)
+{
+	const struct turns *turns = &hop->relay->turns;
+
+	return turns_are_over(turns) || turns->spent - hop->emit_from >= EMIT_UNITS;
+}
+
 static bool emit_control(struct hop *hop)
 {
 	uint8_t encoded[FRAME_HEADER_SIZE], payload[FRAME_PAYLOAD_MAX + 8];
@@ -169,7 +178,7 @@ static bool emit_control(struct hop *hop)
 	while (evbuffer_get_length(hop->control)) {
 		uint32_t padded;
 
-		if (turns_are_over(&hop->relay->turns))
+		if (emit_is_over(hop))
 			return false;
 
 		evbuffer_copyout(hop->control, encoded, FRAME_HEADER_SIZE);
@@ -198,7 +207,7 @@ static bool emit_urgent(struct hop *hop)
 		struct channel_frame frame;
 
 		for (;;) {
-			if (turns_are_over(&hop->relay->turns) || !space_for(hop, &hop->out[OUTLET_MAIN], EMIT_FRAME_MAX))
+			if (emit_is_over(hop) || !space_for(hop, &hop->out[OUTLET_MAIN], EMIT_FRAME_MAX))
 				return false;
 			if (!channel_next_control(end, &frame))
 				break;
@@ -303,6 +312,7 @@ uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec 
 	if (!hop->attached || hop->has_failed)
 		return 0;
 	hop_mark_dirty(hop);
+	hop->emit_from = hop->relay->turns.spent;
 	if ((end->want_open || end->want_opened) && !emit_urgent(hop)) /* they come before all DATA */
 		return 0;
 	if (hop->backlog || must_wait(hop, end))
@@ -331,7 +341,13 @@ bool hop_append(struct hop *hop, struct channel_end *end, const void *data, uint
 uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
 			   uint32_t length, uint32_t messages)
 {
-	return end->want_open || end->want_opened ? 0 : write_pieces(hop, end, pieces, count, length, messages);
+	uint32_t done;
+
+	if (end->want_open || end->want_opened)
+		return 0;
+	done = write_pieces(hop, end, pieces, count, length, messages);
+	relay_spend(hop->relay, end->channel->charge.account, COST_FRAME + COST_BYTES(done));
+	return done;
 }
 
 /* Round robin over the channels with a backlog; false if one of them still has something that didn't fit. */
@@ -346,7 +362,7 @@ static bool emit_backlog(struct hop *hop)
 		all = true;
 		for (end = hop->backlog; end; end = next) {
 			next = end == last ? NULL : end->backlog_next;
-			if (turns_are_over(&hop->relay->turns))
+			if (emit_is_over(hop))
 				return false;
 			if (channel_send_backlog(end, QUANTUM))
 				progress = true;
@@ -416,6 +432,7 @@ void hop_emit(struct hop *hop)
 
 	if (!hop->attached || hop->has_failed)
 		return;
+	hop->emit_from = hop->relay->turns.spent;
 	relay_spend(hop->relay, hop->account, COST_FRAME);
 	for (unsigned i = 0; i < hop->outlets; i++)
 		hop->out[i].wanted = 0;
@@ -428,7 +445,7 @@ void hop_emit(struct hop *hop)
 	publish_all(hop);
 	if (hop->has_failed)
 		return;
-	if (hop_has_output(hop) && turns_are_over(&hop->relay->turns))
+	if (hop_has_output(hop) && emit_is_over(hop))
 		hop_mark_dirty(hop);
 	want = worthwhile(outlet, FRAME_HEADER_SIZE + PIECE_MIN);
 	if (hop->waiters && !hop_has_output(hop) && ring_writer_space(&outlet->writer, want) >= (int)want)

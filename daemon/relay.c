@@ -89,14 +89,17 @@ void hop_forget_notification(struct hop *hop)
 
 /* --- a pass --------------------------------------------------------------------------------------------------------- */
 
+/* A piece of each: who has more to write does so after the next input. */
 static void write_output(struct relay *relay)
 {
-	struct hop *hop;
+	struct hop *hop, *last = relay->dirty ? relay->dirty->dirty_prev : NULL;
 
 	while ((hop = relay->dirty) && !turns_are_over(&relay->turns)) {
 		DL_DELETE2(relay->dirty, hop, dirty_prev, dirty_next);
 		hop->is_dirty = false;
 		hop_emit(hop);
+		if (hop == last)
+			break;
 	}
 }
 

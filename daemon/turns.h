@@ -23,7 +23,7 @@
  *
  * Hence with n lines that have something to do, a task that becomes due in an idle line runs after at most
  *
- *   n * (TURNS_QUANTUM + the largest piece) units of others.
+ *   n * (TURNS_QUANTUM + TURNS_PIECE) units of others.
  */
 
 #include <stdbool.h>
@@ -34,6 +34,7 @@ struct event_base;
 struct task;
 
 #define TURNS_QUANTUM 2048u  /* units: about 20 us, and no more than a piece: what one line makes due in another must not wait long */
+#define TURNS_PIECE   8192u  /* units: no task does more than this in one turn; most do a quarter */
 #define TURNS_PASS    65536u /* units: how long nobody else is heard */
 
 struct line {

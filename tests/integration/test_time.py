@@ -47,8 +47,8 @@ def of_turns(name):
         return int(re.search(rf"#define {name}\s+(\d+)u", file.read())[1])
 
 
-# What a task does at once is never more than this: as much again as a line may do before it goes to the end of the queue.
-LARGEST_PIECE = of_turns("TURNS_QUANTUM")
+# What a task does at once is never more than this.
+LARGEST_PIECE = of_turns("TURNS_PIECE")
 
 
 def memory_of(pid):
