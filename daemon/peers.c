@@ -59,6 +59,7 @@ static void peer_free(struct peer *peer)
 	rendezvous_destroy(peer);
 	HASH_DEL(peer->peers->peers, peer);
 	free(peer->endpoints);
+	free(peer->advertised_value);
 	free(peer);
 }
 

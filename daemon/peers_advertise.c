@@ -41,7 +41,7 @@ static void on_advertised(void *userdata, int error, const char *value, size_t s
 		log_warning("peers: can't write our endpoints for domain %u: %s; trying again later", request->domid,
 			    strerror(-error));
 		if (peer)
-			peer->advertised_version = 0;
+			advertise_anew(peer);
 		retry_advertising(peers);
 	} else {
 		peers->advertise_failures = 0;
@@ -51,22 +51,48 @@ static void on_advertised(void *userdata, int error, const char *value, size_t s
 	peers_request_free(request);
 }
 
-/* The endpoints leaf is also how a daemon that has just started learns of those that run: it alone may read it. */
+void advertise_anew(struct peer *peer)
+{
+	peer->advertised_version = 0;
+	free(peer->advertised_value);
+	peer->advertised_value = NULL;
+}
+
+/* False: no memory. */
+static bool format_for(struct peer *peer, char value[PEERS_ADVERTISE_SIZE])
+{
+	struct peers *peers = peer->peers;
+	const char **names = calloc(peers->names_count + 1, sizeof(*names));
+	unsigned count = 0;
+
+	if (!names)
+		return false;
+	for (unsigned i = 0; i < peers->names_count; i++)
+		if (!peers->callbacks.visible || peers->callbacks.visible(peers->userdata, peer->domid, peers->names[i]))
+			names[count++] = peers->names[i];
+	endpoints_format(names, count, value, PEERS_ADVERTISE_SIZE);
+	free(names);
+	return true;
+}
+
+/* The endpoints leaf is also how a daemon that has just started learns of those that run: it alone may read it. What stands there
+ * already isn't written again: each write fires a watch of the peer's, who would see that something goes on here. */
 void advertise_to(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
 	char path[PEERS_PATH_SIZE], value[PEERS_ADVERTISE_SIZE];
-	const char **names = calloc(peers->names_count + 1, sizeof(*names));
-	unsigned count = 0;
 
-	for (unsigned i = 0; names && i < peers->names_count; i++)
-		if (!peers->callbacks.visible || peers->callbacks.visible(peers->userdata, peer->domid, peers->names[i]))
-			names[count++] = peers->names[i];
-	endpoints_format(names, count, value, sizeof(value));
-	free(names);
+	if (!format_for(peer, value)) {
+		retry_advertising(peers);
+		return;
+	}
+	peer->advertised_version = peers->advertised;
+	if (peer->advertised_value && !strcmp(peer->advertised_value, value))
+		return;
+	free(peer->advertised_value);
+	peer->advertised_value = strdup(value); /* NULL: it is written once more than it must be */
 	peer->advertising = true;
 	peer->advertised = true;
-	peer->advertised_version = peers->advertised;
 	peer_our_path(peer, path, "/endpoints");
 	store_write(peers->store, path, value, peers->options.domid, (int)peer->domid, on_advertised,
 		    peers_request_new(peers, peer->domid));
@@ -151,6 +177,7 @@ void advertise_withdraw(struct peer *peer)
 	if (!peer->advertised)
 		return;
 	peer->advertised = false;
+	advertise_anew(peer);
 	peer_our_path(peer, path, "");
 	store_remove(peer->peers->store, path, NULL, NULL);
 }

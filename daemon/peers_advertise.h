@@ -8,7 +8,8 @@
  *
  * One peer's leaf, by advertised_version, which is compared with the version of what there is to say:
  *
- *   old or 0 (must be written) ──the peer is there──▶ advertising (the write is under way) ──written──▶ current
+ *   old or 0 ──the peer is there──▶ compared with what stands there ──the same──▶ current: nothing is written
+ *                                             └──another, or a new daemon──▶ advertising (the write is under way) ──written──▶ current
  *   advertising ──other endpoints meanwhile──▶ written once more     advertising ──error──▶ 0, and again after a growing pause
  *   any ──the peer has gone──▶ withdrawn: the leaves for it are removed
  */
@@ -26,6 +27,8 @@ void advertise_presence(struct peers *peers);
 /* The peer may know of us, is there, and hasn't been told the latest. */
 bool advertise_is_wanted(const struct peer *peer);
 void advertise_to(struct peer *peer);
+/* What stands there doesn't count: it is written when it's its turn, even if it is the same. */
+void advertise_anew(struct peer *peer);
 /* Removes what stands there for a peer that has gone. */
 void advertise_withdraw(struct peer *peer);
 

@@ -105,7 +105,8 @@ struct peer {
 
 	bool advertising;	     /* our endpoints leaf for it is being written */
 	bool advertised;	     /* it stands there */
-	uint64_t advertised_version; /* of peers.advertised; 0: must be written */
+	uint64_t advertised_version; /* of peers.advertised; 0: must be compared with what stands there */
+	char *advertised_value;	     /* what stands there or is on its way; NULL: must be written */
 
 	struct log_limit bad_values;
 	struct rendezvous rendezvous;

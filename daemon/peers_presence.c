@@ -107,7 +107,7 @@ static void conclude_presence(struct peer *peer)
 		snprintf(peer->instance, sizeof(peer->instance), "%s", up ? instance : "");
 	if (up && !peer->up) {
 		peer->up = true;
-		peer->advertised_version = 0; /* also when it stands there: the new daemon waits for it to change */
+		advertise_anew(peer); /* also when it stands there: the new daemon waits for it to change */
 		if (advertise_is_wanted(peer))
 			advertise_to(peer);
 		peers->callbacks.presence(peers->userdata, peer->domid, true);

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from library import Connection
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, eventually, tool
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, Holder, eventually, tool
 from protocol import BIND, OPEN, QUERY, RESET, UNBIND, Program
 
 NOBODY = 65534
@@ -317,6 +317,26 @@ def test_each_domain_sees_the_endpoints_that_it_may_reach(with_policies):
     reload(one, rule("3", "secret"))
     eventually(lambda: seen_by(three) == ["secret"], "domain 3 sees what it may reach now")
     eventually(lambda: seen_by(two) == [], "domain 2 sees nothing any more")
+
+
+def test_a_domain_that_sees_nothing_does_not_see_that_something_goes_on(with_policies, host):
+    one, two, three = with_policies({1: rule("2", "print*"), 2: None, 3: None})
+    spy = host.converse(3, "check-store")
+    assert spy.ok("watch", "/local/domain") == 0
+    assert spy.ask("event") == "ok /local/domain"
+
+    def seen(mark):
+        """The paths in domain 1 that the spy's watch has told since the last time."""
+        spy.ok("write", mark, 3, -1, "x")
+        paths = list(iter(lambda: spy.ask("event").split()[1], mark))
+        return [path for path in paths if path.startswith("/local/domain/1/")]
+
+    seen("/local/domain/3/data/before")
+    for i in range(20):
+        with Holder(one, f"hidden{i}", "print"):
+            eventually(lambda: "print" in str(two.status()["peers"]), "domain 2 sees it come")
+        eventually(lambda: "print" not in str(two.status()["peers"]), "domain 2 sees it go")
+    assert seen("/local/domain/3/data/after") == []
 
 
 # ---- new rules ----

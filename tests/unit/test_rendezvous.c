@@ -19,13 +19,17 @@
 
 /* --- XenStore, as far as peers write to it: at once, and what they write is confirmed in turn ---------------------------- */
 
+static unsigned writes; /* of our endpoints for domain 2 */
+
 void store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner, int reader,
 			store_done_fn done, void *userdata)
 {
 	(void)owner;
 	(void)reader;
-	for (unsigned i = 0; i < count; i++)
+	for (unsigned i = 0; i < count; i++) {
 		fake_write(store, leaves[i].path, leaves[i].value);
+		writes += !strcmp(leaves[i].path, OURS "/to/2/endpoints");
+	}
 	store_read(store, leaves[0].path, done, userdata);
 }
 
@@ -191,6 +195,14 @@ static void on_lost(void *userdata, uint32_t domid, const char *reason)
 	(void)reason;
 }
 
+/* What begins with "hidden" isn't for the peer. */
+static bool is_visible(void *userdata, uint32_t domid, const char *name)
+{
+	(void)userdata;
+	(void)domid;
+	return strncmp(name, "hidden", 6) != 0;
+}
+
 /* The watch on /local/domain tells of this path. */
 static void fire(struct scene *scene, const char *path)
 {
@@ -223,6 +235,7 @@ static void scene_start(struct scene *scene)
 		.connected = on_connected,
 		.failed = on_failed,
 		.lost = on_lost,
+		.visible = is_visible,
 	};
 	const struct peers_options options = {
 		.domid = 1,
@@ -311,9 +324,56 @@ static void second_node_is_looked_for_though_nothing_tells_of_it(void **state)
 	}
 }
 
+/* What there is, once the writes that are gathered for a moment have been made. */
+static void advertise(struct scene *scene, const char *const *names, unsigned count)
+{
+	struct timeval pause = {.tv_usec = 20000};
+
+	peers_advertise(scene->peers, names, count);
+	event_base_loopexit(scene->base, &pause);
+	event_base_dispatch(scene->base);
+	settle(scene);
+}
+
+static const char *advertised(struct scene *scene)
+{
+	struct fake_node *node = fake_find(&scene->store, OURS "/to/2/endpoints");
+
+	return node ? node->value : NULL;
+}
+
+/* Each write would fire a watch of the peer's. */
+static void what_a_peer_may_not_see_writes_nothing_for_it(void **state)
+{
+	const char *all[] = {"inbox", "hidden-1", "hidden-2", "hidden-3"};
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	advertise(&scene, all, 1);
+	assert_string_equal(advertised(&scene), "inbox");
+	writes = 0;
+	for (unsigned i = 2; i <= 4; i++)
+		advertise(&scene, all, i);
+	advertise(&scene, all, 1);
+	peers_advertise_to(scene.peers, 2); /* it has another name now, which changes nothing for it */
+	advertise(&scene, all, 1);
+	assert_int_equal(writes, 0);
+	advertise(&scene, all + 1, 3);
+	assert_int_equal(writes, 1);
+	assert_string_equal(advertised(&scene), "");
+	/* A new daemon there is answered, since it waits for that to learn who is here. */
+	fake_write(&scene.store, THEIRS "/presence", "1 11111111-89ab-cdef-0123-456789abcdef");
+	fire(&scene, THEIRS "/presence");
+	settle(&scene);
+	assert_int_equal(writes, 2);
+	scene_stop(&scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_a_peer_may_not_see_writes_nothing_for_it),
 		cmocka_unit_test(second_node_is_looked_for_though_nothing_tells_of_it),
 	};
 
