@@ -27,7 +27,6 @@ struct access {
 	struct denied *denied;
 	access_names_fn names;
 	void *userdata;
-	struct log_limit limit, undecided_limit;
 };
 
 /* The moment of the first failure stays. What a file holds may be quoted, and goes into JSON and to systemd. */
@@ -154,7 +153,7 @@ static void count_undecided(struct access *access, const struct frame_identity *
 			    const struct policy_decision *decision)
 {
 	access->undecided++;
-	log_limited(&access->undecided_limit, LOG_LEVEL_WARNING,
+	log_limited(LOG_UNDECIDED, from->domid == access->domid ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid), LOG_LEVEL_WARNING,
 		    "not decided yet: domain %u, uid %u to %s: %s:%u needs the domain's name, which isn't known: %s", from->domid,
 		    from->uid, endpoint, decision->file, decision->line, why_unknown(access, from->domid));
 }
@@ -166,7 +165,7 @@ int access_reach(struct access *access, const struct frame_identity *from, const
 	if (decision.undecided)
 		count_undecided(access, from, endpoint, &decision);
 	else if (!decision.allow)
-		denied_add(access->denied, from->domid, from->uid, endpoint, decision.file, decision.line);
+		denied_add(access->denied, from, from->domid == access->domid, endpoint, decision.file, decision.line);
 	return result_of(&decision);
 }
 
@@ -191,10 +190,10 @@ int access_bind(struct access *access, int fd, uid_t uid, gid_t gid, const char 
 	if (decision.allow)
 		return 0;
 	if (decision.file)
-		log_limited(&access->limit, LOG_LEVEL_WARNING, "denied: uid %u may not bind %s, by %s:%u", uid, endpoint,
-			    decision.file, decision.line);
+		log_limited(LOG_BINDING, LOG_BY_UID(uid), LOG_LEVEL_WARNING, "denied: uid %u may not bind %s, by %s:%u", uid,
+			    endpoint, decision.file, decision.line);
 	else
-		log_limited(&access->limit, LOG_LEVEL_WARNING,
+		log_limited(LOG_BINDING, LOG_BY_UID(uid), LOG_LEVEL_WARNING,
 			    "denied: uid %u may not bind %s: no rule allows it, and it is neither root nor in the "
 			    "socket's group",
 			    uid, endpoint);

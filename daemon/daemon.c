@@ -279,7 +279,7 @@ static void peer_presence(void *userdata, uint32_t domid, bool up)
 {
 	struct daemon *daemon = userdata;
 
-	log_info("domain %u: its daemon is %s", domid, up ? "there" : "gone");
+	log_limited(LOG_PRESENCE, LOG_BY_DOMAIN(domid), LOG_LEVEL_INFO, "domain %u: its daemon is %s", domid, up ? "there" : "gone");
 	watches_domain(daemon->watches, domid, up);
 	if (domid == 0)
 		directory_presence(daemon->directory, up && domain_0_may_see_us(daemon));

@@ -10,17 +10,15 @@
 
 #include "daemon/log.h"
 
-#define PAIRS_MAX 64
-
 struct pair {
 	struct denied_entry entry;
+	struct log_source source;
 	struct pair *prev, *next;
 };
 
 struct denied {
 	struct pair *pairs; /* the latest first */
 	unsigned count;
-	struct log_limit limit;
 };
 
 struct denied *denied_new(void)
@@ -39,8 +37,44 @@ void denied_free(struct denied *denied)
 	free(denied);
 }
 
-/* The pair's place in the list, or that of the oldest one, or a new one. */
-static struct pair *place_for(struct denied *denied, uint32_t domid, const char *endpoint)
+static bool is_same(struct log_source a, struct log_source b)
+{
+	return a.kind == b.kind && a.id == b.id;
+}
+
+static unsigned pairs_of(const struct denied *denied, struct log_source source)
+{
+	const struct pair *pair;
+	unsigned count = 0;
+
+	DL_FOREACH(denied->pairs, pair)
+		count += is_same(pair->source, source);
+	return count;
+}
+
+/* The oldest pair of whoever has the most, were `source` to get one more. */
+static struct pair *give_way(const struct denied *denied, struct log_source source)
+{
+	struct pair *pair, *oldest = NULL;
+	unsigned count, most = pairs_of(denied, source) + 1;
+
+	/* The list's end first: so it is the oldest one of its source. */
+	for (pair = denied->pairs->prev;; pair = pair->prev) {
+		if (is_same(pair->source, source)) {
+			if (!oldest)
+				oldest = pair;
+		} else if ((count = pairs_of(denied, pair->source)) > most) {
+			most = count;
+			oldest = pair;
+		}
+		if (pair == denied->pairs)
+			break;
+	}
+	return oldest ? oldest : denied->pairs->prev;
+}
+
+/* The pair's place in the list, or a new one. */
+static struct pair *place_for(struct denied *denied, uint32_t domid, struct log_source source, const char *endpoint)
 {
 	struct pair *pair;
 
@@ -50,25 +84,27 @@ static struct pair *place_for(struct denied *denied, uint32_t domid, const char 
 			return pair;
 		}
 	}
-	if (denied->count < PAIRS_MAX) {
+	if (denied->count < DENIED_MAX) {
 		pair = malloc(sizeof(*pair));
 		if (!pair)
 			return NULL;
 		denied->count++;
 	} else {
-		pair = denied->pairs->prev;
+		pair = give_way(denied, source);
 		DL_DELETE(denied->pairs, pair);
 	}
 	memset(pair, 0, sizeof(*pair));
+	pair->source = source;
 	pair->entry.domid = domid;
 	snprintf(pair->entry.endpoint, sizeof(pair->entry.endpoint), "%s", endpoint);
 	return pair;
 }
 
-void denied_add(struct denied *denied, uint32_t domid, uint32_t uid, const char *endpoint, const char *file,
-		unsigned line)
+void denied_add(struct denied *denied, const struct frame_identity *from, bool is_local, const char *endpoint,
+		const char *file, unsigned line)
 {
-	struct pair *pair = place_for(denied, domid, endpoint);
+	struct log_source source = is_local ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid);
+	struct pair *pair = place_for(denied, from->domid, source, endpoint);
 
 	if (pair) {
 		pair->entry.count++;
@@ -76,11 +112,11 @@ void denied_add(struct denied *denied, uint32_t domid, uint32_t uid, const char 
 		DL_PREPEND(denied->pairs, pair);
 	}
 	if (file)
-		log_limited(&denied->limit, LOG_LEVEL_WARNING, "denied: domain %u, uid %u to %s, by %s:%u", domid, uid,
-			    endpoint, file, line);
+		log_limited(LOG_DENIED, source, LOG_LEVEL_WARNING, "denied: domain %u, uid %u to %s, by %s:%u", from->domid,
+			    from->uid, endpoint, file, line);
 	else
-		log_limited(&denied->limit, LOG_LEVEL_WARNING, "denied: domain %u, uid %u to %s: no rule allows it", domid,
-			    uid, endpoint);
+		log_limited(LOG_DENIED, source, LOG_LEVEL_WARNING, "denied: domain %u, uid %u to %s: no rule allows it",
+			    from->domid, from->uid, endpoint);
 }
 
 void denied_each(struct denied *denied, void (*each)(void *userdata, const struct denied_entry *entry), void *userdata)

@@ -126,7 +126,8 @@ int directory_take(struct directory *directory, const uint8_t *payload, uint32_t
 	directory->listing = false;
 	forget_others(directory, false);
 	if (!directory->served)
-		log_info("directory: domain 0 tells the names of %u domains", HASH_COUNT(directory->domains));
+		log_limited(LOG_LINK, LOG_BY_DOMAIN(0), LOG_LEVEL_INFO, "directory: domain 0 tells the names of %u domains",
+			    HASH_COUNT(directory->domains));
 	directory->served = true;
 	directory->want_ms = WANT_FIRST_MS;
 	evtimer_del(directory->forget);

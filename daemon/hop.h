@@ -41,7 +41,6 @@
 #include <stdint.h>
 
 #include "daemon/ledger.h"
-#include "daemon/log.h"
 #include "daemon/quota.h"
 #include "daemon/turns.h"
 #include "wire/frame.h"
@@ -64,7 +63,6 @@ struct relay {
 	struct hop *to_notify; /* programs that asked for it */
 	struct channel *ended; /* to be freed */
 	struct quota *quota;   /* NULL: nothing is limited */
-	struct log_limit log_limit; /* of what programs do wrong */
 	uint64_t max_message;
 	uint32_t cancel_ms; /* how long the next hop may take to say whether it could cancel a message */
 	bool woken;	    /* one of those awake was notified by its program: it is let go on before it is asked for more */

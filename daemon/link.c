@@ -45,7 +45,7 @@ struct link {
 	bool was_polled; /* what comes in next was found by looking */
 	char version[32];
 	char last_error[200];
-	struct log_limit limit;
+	struct log_source wanted_by; /* who asked for it last */
 	UT_hash_handle hh;
 };
 
@@ -56,7 +56,6 @@ struct links {
 	void *userdata;
 	struct link *links;
 	struct event *heartbeat;
-	struct log_limit limit;
 	struct link *polled; /* the one that we look at instead of waiting for its notification, or NULL */
 	uint64_t polled_until;
 };
@@ -117,7 +116,8 @@ static void end_session(struct link *link, int error, const char *why)
 	if (was_up)
 		link->links->callbacks.changed(link->links->userdata, link->domid, false);
 	if (was_wanted)
-		log_limited(&link->links->limit, LOG_LEVEL_INFO, "domain %u: what was meant for it ends: %s", link->domid, why);
+		log_limited(LOG_UNREACHABLE, error == EHOSTDOWN ? link->wanted_by : LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
+			    "domain %u: what was meant for it ends: %s", link->domid, why);
 }
 
 static int error_now(struct link *link)
@@ -157,7 +157,8 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 		memcpy(link->token, hello.token, sizeof(link->token));
 	copy_plain(link->version, sizeof(link->version), hello.version, '!');
 	set_state(link, LINK_UP);
-	log_info("domain %u: link is up, xenmsgd %s", link->domid, link->version);
+	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO, "domain %u: link is up, xenmsgd %s", link->domid,
+		    link->version);
 	pings_send(&link->pings, &link->hop);
 	link->links->callbacks.changed(link->links->userdata, link->domid, true);
 	return 0;
@@ -255,8 +256,8 @@ static void on_failed(void *owner, int error, const char *why)
 	if (link->state != LINK_GREETING && link->state != LINK_UP)
 		return;
 	snprintf(reason, sizeof(reason), "%s", why);
-	log_limited(&link->limit, error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "domain %u: link is down: %s",
-		    link->domid, reason);
+	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
+		    "domain %u: link is down: %s", link->domid, reason);
 	drop_vchan(link, error == -ECONNRESET ? 0 : -error, reason);
 	end_session(link, error_now(link), reason);
 }

@@ -40,7 +40,6 @@ struct local {
 	struct event *accept_event, *retry_timer;
 	struct member *members; /* by session, in the order of their numbers */
 	uint64_t last_number;
-	struct log_limit limit;
 };
 
 static void add_session(struct local *local, int fd)
@@ -55,7 +54,7 @@ static void add_session(struct local *local, int fd)
 	}
 	r = session_new(&member->session, local->relay, fd, &local->options.session, local->ops, local->userdata);
 	if (r < 0) {
-		log_limited(&local->limit, LOG_LEVEL_WARNING, "a program can't be served: %s", strerror(-r));
+		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_WARNING, "a program can't be served: %s", strerror(-r));
 		free(member);
 		return;
 	}
@@ -95,7 +94,7 @@ static void on_accept(int fd, short what, void *userdata)
 			continue;
 		}
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
-			log_limited(&local->limit, LOG_LEVEL_ERROR, "accepting a program: %s", strerror(errno));
+			log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_ERROR, "accepting a program: %s", strerror(errno));
 			pause_accepting(local);
 		}
 		break;

@@ -23,7 +23,7 @@ libdaemon_la_SOURCES = \
 	daemon/ledger.c daemon/ledger.h \
 	daemon/link.c daemon/link.h \
 	daemon/local.c daemon/local.h \
-	daemon/log.c daemon/log.h \
+	daemon/log.c daemon/log.h daemon/log_limit.c daemon/log_limit.h \
 	daemon/notify.c daemon/notify.h \
 	daemon/peers.c daemon/peers.h daemon/peers_internal.h \
 	daemon/peers_advertise.c daemon/peers_advertise.h \

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/clock.h"
+#include "daemon/log_limit.h"
 
 static enum log_level threshold = LOG_LEVEL_INFO;
 
@@ -65,20 +66,29 @@ void log_line(enum log_level level, const char *format, ...)
 	va_end(args);
 }
 
-void log_limited(struct log_limit *limit, enum log_level level, const char *format, ...)
+static void report(const struct log_source *source, uint64_t held_back)
 {
-	const unsigned burst = 10;
-	const uint64_t interval_ms = 30000;
-	uint64_t now = clock_ms();
+	static const char *const kinds[] = {[LOG_OURSELVES] = "this daemon", [LOG_UID] = "uid", [LOG_DOMAIN] = "domain"};
+	unsigned long long count = held_back;
+
+	if (!source)
+		log_line(LOG_LEVEL_WARNING, "log: %llu more lines of others were held back", count);
+	else if (source->kind == LOG_OURSELVES)
+		log_line(LOG_LEVEL_WARNING, "log: %llu more lines about %s were held back", count, kinds[source->kind]);
+	else
+		log_line(LOG_LEVEL_WARNING, "log: %llu more lines about %s %u were held back", count, kinds[source->kind],
+			 source->id);
+}
+
+void log_limited(enum log_cause cause, struct log_source source, enum log_level level, const char *format, ...)
+{
+	static struct log_limits limits;
 	va_list args;
 
-	if (limit->seen == 0 || now - limit->since_ms > interval_ms) {
-		if (limit->seen > burst)
-			log_line(level, "%u more lines of the following kind were held back", limit->seen - burst);
-		limit->since_ms = now;
-		limit->seen = 0;
-	}
-	if (limit->seen++ >= burst)
+	if (level > __atomic_load_n(&threshold, __ATOMIC_RELAXED))
+		return;
+	log_limits_turn(&limits, clock_ms(), report);
+	if (!log_limits_allow(&limits, cause, source))
 		return;
 	va_start(args, format);
 	log_vline(level, format, args);

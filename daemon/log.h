@@ -4,7 +4,7 @@
 
 /*
  * The daemon's log: lines on stderr, each with the priority prefix that journald reads (sd-daemon(3)) when stderr is not a
- * terminal. The level is the process's, as stderr is. A line says what failed, for which peer, endpoint or path, and what
+ * terminal. The level and the limits are the process's, as stderr is. A line says what failed, for which peer, endpoint or path, and what
  * happens next; errors that a peer or program can cause at will go through log_limited().
  */
 
@@ -22,13 +22,38 @@ void log_set_level(enum log_level level);
 int log_level_parse(const char *text, enum log_level *level);
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Lets at most 10 lines in 30 s through and then says how many it held back. One for each origin, zero-initialised. */
-struct log_limit {
-	uint64_t since_ms;
-	unsigned seen;
+/* Who caused a line, and by what: each has a limit of its own (log_limit.h). */
+enum log_cause {
+	LOG_ACCEPTING, /* of programs */
+	LOG_BAD_VALUE, /* in XenStore */
+	LOG_BINDING,
+	LOG_CUT_OFF,
+	LOG_DENIED,
+	LOG_LINK,
+	LOG_LIMIT,
+	LOG_PAGES,
+	LOG_PRESENCE,
+	LOG_STORE,
+	LOG_UNDECIDED,
+	LOG_UNREACHABLE,
+	LOG_CAUSES,
 };
-void log_limited(struct log_limit *limit, enum log_level level, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+
+struct log_source {
+	enum log_source_kind {
+		LOG_OURSELVES,
+		LOG_UID,
+		LOG_DOMAIN,
+	} kind;
+	uint32_t id;
+};
+#define LOG_BY_US	    ((struct log_source){LOG_OURSELVES, 0})
+#define LOG_BY_UID(uid)	    ((struct log_source){LOG_UID, (uid)})
+#define LOG_BY_DOMAIN(domid) ((struct log_source){LOG_DOMAIN, (domid)})
+
+/* For the event loop's thread only. */
+void log_limited(enum log_cause cause, struct log_source source, enum log_level level, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
 
 #define log_error(...)	 log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_line(LOG_LEVEL_WARNING, __VA_ARGS__)

@@ -38,7 +38,8 @@ static void on_advertised(void *userdata, int error, const char *value, size_t s
 	if (peer)
 		peer->advertising = false;
 	if (error < 0) {
-		log_warning("peers: can't write our endpoints for domain %u: %s; trying again later", request->domid,
+		log_limited(LOG_STORE, LOG_BY_DOMAIN(request->domid), LOG_LEVEL_WARNING,
+			    "peers: can't write our endpoints for domain %u: %s; trying again later", request->domid,
 			    strerror(-error));
 		if (peer)
 			advertise_anew(peer);

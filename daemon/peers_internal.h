@@ -108,7 +108,6 @@ struct peer {
 	uint64_t advertised_version; /* of peers.advertised; 0: must be compared with what stands there */
 	char *advertised_value;	     /* what stands there or is on its way; NULL: must be written */
 
-	struct log_limit bad_values;
 	struct rendezvous rendezvous;
 	UT_hash_handle hh;
 };
@@ -135,7 +134,6 @@ struct peers {
 
 	struct peer *waiting;	/* for grant pages, first come first served */
 	struct event *pages;	/* pages may have come back */
-	struct log_limit pages_short, watches_short;
 };
 
 /* A request to the store of which the answer isn't there yet: who asked may be gone by then. */

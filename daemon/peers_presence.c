@@ -34,12 +34,11 @@ static void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PE
 
 static void on_leaf_watched(void *userdata, int error, const char *value, size_t size)
 {
-	struct peers *peers = userdata;
-
+	(void)userdata;
 	(void)value;
 	(void)size;
 	if (error < 0)
-		log_limited(&peers->watches_short, LOG_LEVEL_WARNING,
+		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
 			    "peers: can't watch a peer's leaf: %s; its domain's end will be noticed late", strerror(-error));
 }
 
@@ -119,11 +118,11 @@ static void conclude_presence(struct peer *peer)
 static void complain(struct peer *peer, const char *what, int error, unsigned major)
 {
 	if (error == -EPROTONOSUPPORT)
-		log_limited(&peer->bad_values, LOG_LEVEL_WARNING,
+		log_limited(LOG_BAD_VALUE, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
 			    "peers: domain %u speaks version %u of the protocol in its %s, this daemon version %d",
 			    peer->domid, major, what, PEERS_MAJOR);
 	else
-		log_limited(&peer->bad_values, LOG_LEVEL_WARNING,
+		log_limited(LOG_BAD_VALUE, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
 			    "peers: domain %u has written a bad %s into XenStore; taken for absent", peer->domid, what);
 }
 
@@ -308,8 +307,9 @@ static void on_watched(void *userdata, int error, const char *value, size_t size
 	(void)value;
 	(void)size;
 	if (error < 0)
-		log_error("peers: domain %u can't watch its peers in XenStore: %s; some will not be seen",
-			  peers->options.domid, strerror(-error));
+		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR,
+			    "peers: domain %u can't watch its peers in XenStore: %s; some will not be seen", peers->options.domid,
+			    strerror(-error));
 }
 
 static void on_domains_listed(void *userdata, int error, char *const *untrusted_names, unsigned count)
@@ -322,7 +322,7 @@ static void on_domains_listed(void *userdata, int error, char *const *untrusted_
 
 	peers_request_free(request);
 	if (error < 0) {
-		log_error("peers: can't list the domains: %s", strerror(-error));
+		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR, "peers: can't list the domains: %s", strerror(-error));
 		return;
 	}
 	HASH_ITER(hh, peers->peers, peer, next)

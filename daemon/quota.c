@@ -39,7 +39,6 @@ struct quota {
 	struct quota_limits limits;
 	struct quota_pool pools[QUOTA_RESOURCES];
 	struct account *accounts;
-	struct log_limit log_limit;
 };
 
 struct quota *quota_new(const struct quota_limits *limits)
@@ -154,6 +153,13 @@ uint32_t account_id(const struct account *account)
 	return account->key.id;
 }
 
+struct log_source account_source(const struct account *account)
+{
+	if (!account)
+		return LOG_BY_US;
+	return account->key.kind == QUOTA_UID ? LOG_BY_UID(account->key.id) : LOG_BY_DOMAIN(account->key.id);
+}
+
 static uint64_t max_of(const struct account *account, enum quota_resource resource)
 {
 	return account->quota->limits.max[account->key.kind][resource];
@@ -232,7 +238,7 @@ static void refuse(struct account *account, enum quota_resource resource, uint64
 	if (account->refused[resource]++ > 0)
 		return;
 	account_explain(account, resource, amount, why, sizeof(why));
-	log_limited(&account->quota->log_limit, LOG_LEVEL_WARNING, "%s %u gets ENOBUFS: %s",
+	log_limited(LOG_LIMIT, account_source(account), LOG_LEVEL_WARNING, "%s %u gets ENOBUFS: %s",
 		    account->key.kind == QUOTA_UID ? "uid" : "domain", account->key.id, why);
 }
 

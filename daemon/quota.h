@@ -33,6 +33,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/log.h"
+
 enum quota_kind {
 	QUOTA_UID,
 	QUOTA_PEER,
@@ -94,6 +96,8 @@ struct account *account_ref(struct account *account);
 void account_unref(struct account *account);
 enum quota_kind account_kind(const struct account *account);
 uint32_t account_id(const struct account *account);
+/* Whose lines in the log are about it. */
+struct log_source account_source(const struct account *account);
 /* False: accounts of its kind never need any of this. */
 bool account_may_hold(const struct account *account, enum quota_resource resource);
 /* Where what it causes waits for its turn; NULL without an account. It holds a reference to the account who has a task in it. */

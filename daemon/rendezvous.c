@@ -223,7 +223,7 @@ static int grant_something(struct peer *peer)
 		size /= 2;
 	}
 	if (r == 0 && size < peers->options.ring_size)
-		log_limited(&peers->pages_short, LOG_LEVEL_WARNING,
+		log_limited(LOG_PAGES, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
 			    "rendezvous: grant pages are short: rings of %u bytes instead of %u for domain %u", size,
 			    peers->options.ring_size, peer->domid);
 	return r;
@@ -240,7 +240,7 @@ static void grant(struct peer *peer)
 	if (r == -ENOSPC) {
 		if (in_queue)
 			return;
-		log_limited(&peers->pages_short, LOG_LEVEL_WARNING,
+		log_limited(LOG_PAGES, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
 			    "rendezvous: no grant pages or event channels free: the link with domain %u waits",
 			    peer->domid);
 		rendezvous->state = RENDEZVOUS_PAGES;
@@ -312,7 +312,7 @@ void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrust
 	if (rendezvous->state != RENDEZVOUS_AWAIT)
 		return;
 	if (untrusted_value && node_number_parse(untrusted_value, size, &number) < 0) {
-		log_limited(&peer->bad_values, LOG_LEVEL_WARNING,
+		log_limited(LOG_BAD_VALUE, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
 			    "rendezvous: domain %u has published a bad %s; taken for absent", peer->domid,
 			    leaf == LEAF_RING_REF ? "ring-ref" : "event-channel");
 		number = 0;

@@ -111,8 +111,8 @@ static void on_failed(void *owner, int error, const char *why)
 	if (session->state == OVER)
 		return;
 	if (error != -ECONNRESET) {
-		log_limited(&session->relay->log_limit, LOG_LEVEL_WARNING, "%s (pid %d, uid %u) is cut off: %s", session->comm,
-			    session->credentials.pid, session->credentials.uid, why);
+		log_limited(LOG_CUT_OFF, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING, "%s (pid %d, uid %u) is cut off: %s",
+			    session->comm, session->credentials.pid, session->credentials.uid, why);
 		if (session->to_socket)
 			session_pump(session); /* what it was answered before */
 		send_goodbye(session, error, why);
@@ -165,8 +165,8 @@ static int send_welcome(struct session *session, const struct frame_welcome *wel
 void session_refuse(struct session *session, int error, const char *why)
 {
 	if (error != -ECONNRESET && error != -EPIPE) /* the program has gone, which is no refusal */
-		log_limited(&session->relay->log_limit, LOG_LEVEL_WARNING, "%s (pid %d, uid %u) is refused: %s", session->comm,
-			    session->credentials.pid, session->credentials.uid, why);
+		log_limited(LOG_ACCEPTING, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING, "%s (pid %d, uid %u) is refused: %s",
+			    session->comm, session->credentials.pid, session->credentials.uid, why);
 	send_goodbye(session, error, why);
 	end_session(session);
 }

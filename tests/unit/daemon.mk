@@ -5,11 +5,13 @@ if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_cancel \
 	tests/unit/test_channel \
+	tests/unit/test_denied \
 	tests/unit/test_directory \
 	tests/unit/test_fairness \
 	tests/unit/test_hop \
 	tests/unit/test_hop_wakeup \
 	tests/unit/test_link \
+	tests/unit/test_log_limit \
 	tests/unit/test_rendezvous \
 	tests/unit/test_router \
 	tests/unit/test_session \
@@ -60,6 +62,14 @@ tests_unit_test_singleton_LDADD = libdaemon.la $(CMOCKA_LIBS)
 tests_unit_test_turns_SOURCES = tests/unit/test_turns.c tests/unit/unit.h
 tests_unit_test_turns_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_turns_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_denied_SOURCES = tests/unit/test_denied.c tests/unit/unit.h
+tests_unit_test_denied_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_denied_LDADD = libdaemon.la libwire.la $(CMOCKA_LIBS)
+
+tests_unit_test_log_limit_SOURCES = tests/unit/test_log_limit.c tests/unit/unit.h
+tests_unit_test_log_limit_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_log_limit_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 # Has sessions of its own in place of daemon/session.c and what sends to them.
 tests_unit_test_watches_SOURCES = tests/unit/test_watches.c tests/unit/unit.h

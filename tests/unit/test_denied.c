@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What status says was refused: counted, the latest of each, and nobody's refusals push out another's. */
+#include "tests/unit/unit.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/denied.h"
+#include "daemon/log.h"
+
+#define OWN 1
+
+static void add(struct denied *denied, uint32_t domid, uint32_t uid, const char *endpoint)
+{
+	const struct frame_identity from = {.domid = domid, .uid = uid};
+
+	denied_add(denied, &from, domid == OWN, endpoint, NULL, 0);
+}
+
+static void try_names(struct denied *denied, uint32_t domid, uint32_t uid, unsigned count)
+{
+	char name[64];
+
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(name, sizeof(name), "u%u-%u", uid, i);
+		add(denied, domid, uid, name);
+	}
+}
+
+struct seen {
+	unsigned all, of[8];
+	uint64_t count_of_inbox;
+	bool has_first, has_last;
+};
+
+static void look(void *userdata, const struct denied_entry *entry)
+{
+	struct seen *seen = userdata;
+
+	seen->all++;
+	if (entry->domid < 8)
+		seen->of[entry->domid]++;
+	if (!strcmp(entry->endpoint, "inbox"))
+		seen->count_of_inbox = entry->count;
+	seen->has_first = seen->has_first || !strcmp(entry->endpoint, "u0-0");
+	seen->has_last = seen->has_last || !strcmp(entry->endpoint, "u0-999");
+}
+
+static struct seen seen_in(struct denied *denied)
+{
+	struct seen seen = {0};
+
+	denied_each(denied, look, &seen);
+	assert_true(seen.all <= DENIED_MAX);
+	return seen;
+}
+
+static void domain_that_tries_many_names_pushes_out_its_own_only(void **state)
+{
+	struct denied *denied = denied_new();
+	struct seen seen;
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++)
+		add(denied, 3, 0, "inbox");
+	add(denied, 4, 0, "scan");
+	try_names(denied, 2, 0, 1000);
+	seen = seen_in(denied);
+	assert_int_equal(seen.all, DENIED_MAX);
+	assert_int_equal(seen.of[3], 1);
+	assert_int_equal(seen.of[4], 1);
+	assert_int_equal(seen.count_of_inbox, 3);
+	assert_true(seen.has_last && !seen.has_first);
+	/* Who comes later gets a place. */
+	try_names(denied, 5, 0, 1000);
+	seen = seen_in(denied);
+	assert_int_equal(seen.of[3], 1);
+	assert_true(seen.of[2] >= DENIED_MAX / 2 - 2 && seen.of[5] >= DENIED_MAX / 2 - 2);
+	denied_free(denied);
+}
+
+static void local_users_have_shares_too(void **state)
+{
+	struct denied *denied = denied_new();
+
+	(void)state;
+	add(denied, OWN, 1000, "inbox");
+	try_names(denied, OWN, 1001, 1000);
+	assert_int_equal(seen_in(denied).count_of_inbox, 1);
+	denied_free(denied);
+}
+
+static void there_is_a_place_when_everybody_has_one(void **state)
+{
+	struct denied *denied = denied_new();
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * DENIED_MAX; i++)
+		add(denied, 100 + i, 0, "inbox");
+	assert_int_equal(seen_in(denied).all, DENIED_MAX);
+	denied_free(denied);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(domain_that_tries_many_names_pushes_out_its_own_only),
+		cmocka_unit_test(local_users_have_shares_too),
+		cmocka_unit_test(there_is_a_place_when_everybody_has_one),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
