@@ -228,7 +228,8 @@ static void domain_changed(void *userdata, uint32_t domid, const char *old_name,
 {
 	struct daemon *daemon = userdata;
 
-	watches_renamed(daemon->watches, domid, old_name, name);
+	(void)old_name;
+	watches_renamed(daemon->watches, domid, name);
 	if (daemon->peers) /* NULL during a restore */
 		peers_advertise_to(daemon->peers, domid);
 }
@@ -489,7 +490,7 @@ static int start_router(struct daemon *daemon)
 		.changed = endpoints_changed,
 	};
 
-	daemon->watches = watches_new(daemon->domid, name_of, daemon);
+	daemon->watches = watches_new(&daemon->relay.turns, daemon->domid, name_of, daemon);
 	if (!daemon->watches)
 		return -ENOMEM;
 	watches_restrict(daemon->watches, may_learn_of);

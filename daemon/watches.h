@@ -8,6 +8,17 @@
  * DOMAIN:ENDPOINT (those endpoints); both parts may be shell patterns, a domain is meant by its domid, its
  * name or `self`. A domain that is renamed goes for the watches of its old name, comes for those of the new one, and is told
  * once more as up, with its new name, to those that mean it either way.
+ *
+ * Nobody is told at once: a change makes the watches of each session due, as a task of the account that watches (turns.h), which
+ * compares them with what has changed, in bounded pieces. So who has many watches waits for them himself. What there is lies in
+ * the order of its last change, each thing once, and a watch knows up to which change it has heard; a new one begins before the
+ * first:
+ *
+ *   there ──goes──▶ gone: kept until all have heard of it ──▶ forgotten
+ *     ▲───comes─────┘
+ *
+ * So nothing is lost, what a watch hears is in the order of the changes, and who is late hears of what came and went meanwhile
+ * only how it ended. When more than WATCHES_GONE_MAX things that have gone are kept for those who are late, these are cut off.
  */
 
 #include <stdbool.h>
@@ -15,11 +26,15 @@
 
 #include "wire/frame.h"
 
+#define WATCHES_GONE_MAX 8192u
+
 struct session;
+struct turns;
 struct watches;
 
 /* `name_of`: a domain's name as it is now, "" if unknown. */
-struct watches *watches_new(uint32_t domid, const char *(*name_of)(void *userdata, uint32_t domid), void *userdata);
+struct watches *watches_new(struct turns *turns, uint32_t domid, const char *(*name_of)(void *userdata, uint32_t domid),
+			    void *userdata);
 /* From now on a program is told of those endpoints of this domain only that it may learn of, by what `sees` says at that moment. */
 void watches_restrict(struct watches *watches,
 		      bool (*sees)(void *userdata, const struct session *session, const char *endpoint));
@@ -38,7 +53,7 @@ void watches_domain(struct watches *watches, uint32_t domid, bool up);
 void watches_endpoints(struct watches *watches, uint32_t domid, const char *const *names, unsigned count);
 void watches_endpoint(struct watches *watches, uint32_t domid, const char *name, bool up);
 
-/* The domain had another name, "" for none, until now. */
-void watches_renamed(struct watches *watches, uint32_t domid, const char *old_name, const char *name);
+/* The domain had another name until now; "": none. */
+void watches_renamed(struct watches *watches, uint32_t domid, const char *name);
 
 #endif

@@ -73,8 +73,8 @@ tests_unit_test_log_limit_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 # Has sessions of its own in place of daemon/session.c and what sends to them.
 tests_unit_test_watches_SOURCES = tests/unit/test_watches.c tests/unit/unit.h
-tests_unit_test_watches_CFLAGS = $(UNIT_CFLAGS)
-tests_unit_test_watches_LDADD = libdaemon.la libwire.la $(CMOCKA_LIBS)
+tests_unit_test_watches_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_watches_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has vchans of its own in place of daemon/vchan.c.
 tests_unit_test_link_SOURCES = tests/unit/test_link.c tests/unit/unit.h
