@@ -233,24 +233,35 @@ static bool is_meant(struct json_object *peer, const char *address)
 	return false;
 }
 
+/* What the list has as last_error for the domain. */
+static char *last_error_in(struct json_object *status, const char *list, const char *address)
+{
+	struct json_object *links, *peer, *value;
+
+	if (!json_object_object_get_ex(status, list, &links))
+		return NULL;
+	for (size_t i = 0; i < json_object_array_length(links); i++) {
+		struct json_object *link = json_object_array_get_idx(links, i);
+
+		if (json_object_object_get_ex(link, "peer", &peer) && is_meant(peer, address) &&
+		    json_object_object_get_ex(link, "last_error", &value) && json_object_get_string_len(value))
+			return strdup(json_object_get_string(value));
+	}
+	return NULL;
+}
+
 char *cli_why_no_link(struct xenmsg *conn, const char *address)
 {
-	char *json, *why = NULL;
-	struct json_object *status, *links, *peer, *value;
+	struct json_object *status;
+	char *json, *why;
 
 	if (xenmsg_query(conn, "status all", &json) < 0)
 		return NULL;
 	status = json_tokener_parse(json);
 	free(json);
-	if (json_object_object_get_ex(status, "links", &links))
-		for (size_t i = 0; !why && i < json_object_array_length(links); i++) {
-			struct json_object *link = json_object_array_get_idx(links, i);
-
-			if (json_object_object_get_ex(link, "peer", &peer) && is_meant(peer, address) &&
-			    json_object_object_get_ex(link, "last_error", &value) &&
-			    json_object_get_string_len(value))
-				why = strdup(json_object_get_string(value));
-		}
+	why = last_error_in(status, "links", address);
+	if (!why)
+		why = last_error_in(status, "failures", address);
 	json_object_put(status);
 	return why;
 }

@@ -57,11 +57,11 @@ static int make_instance(struct daemon *daemon)
 
 /* --- the modules' callbacks ----------------------------------------------------------------------------------------- */
 
-static struct hop *wanted_link(void *userdata, uint32_t domid, int *error)
+static struct hop *wanted_link(void *userdata, uint32_t domid, struct account *account, int *error)
 {
 	struct daemon *daemon = userdata;
 
-	return links_want(daemon->links, domid, error);
+	return links_want(daemon->links, domid, account, error);
 }
 
 static int resolve(void *userdata, const char *domain, uint32_t *domid)
@@ -155,11 +155,11 @@ static void endpoints_changed(void *userdata, const struct endpoint *endpoint, b
 		daemon_advertise(daemon);
 }
 
-static void connect_peer(void *userdata, uint32_t domid)
+static int connect_peer(void *userdata, uint32_t domid, struct account *account)
 {
 	struct daemon *daemon = userdata;
 
-	peers_connect(daemon->peers, domid);
+	return peers_connect(daemon->peers, domid, account);
 }
 
 static void disconnect_peer(void *userdata, uint32_t domid)
@@ -220,7 +220,7 @@ static void want_domain_0(void *userdata)
 	int error;
 
 	if (daemon->links) /* NULL where a restore has failed */
-		links_want(daemon->links, 0, &error); /* tried again if nothing comes of it */
+		links_want(daemon->links, 0, NULL, &error); /* tried again if nothing comes of it */
 }
 
 /* What is advertised to it depends on who it is. */
@@ -403,6 +403,8 @@ int daemon_start_peers(struct daemon *daemon)
 		.allowed = config->peers,
 		.allowed_count = config->peer_count,
 		.setup_timeout_ms = config->setup_timeout_ms,
+		.turns = &daemon->relay.turns,
+		.quota = daemon->quota,
 	};
 
 	snprintf(options.instance, sizeof(options.instance), "%s", daemon->instance_text);
@@ -639,10 +641,10 @@ void daemon_free(struct daemon *daemon)
 	streams_free(daemon->streams);
 	notify_free(daemon->notify);
 	links_free(daemon->links);
+	peers_free(daemon->peers);
 	if (daemon->has_relay)
 		relay_cleanup(&daemon->relay);
 	quota_free(daemon->quota);
-	peers_free(daemon->peers);
 	router_free(daemon->router);
 	directory_free(daemon->directory);
 	watches_free(daemon->watches);

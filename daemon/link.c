@@ -50,6 +50,8 @@ struct link {
 };
 
 struct links {
+	struct link_failure failures[LINKS_FAILURES_MAX]; /* circular */
+	unsigned failures_next, failures_count;
 	struct relay *relay;
 	struct links_options options;
 	struct links_callbacks callbacks;
@@ -423,19 +425,35 @@ static struct link *link_get(struct links *links, uint32_t domid)
 	return link;
 }
 
-struct hop *links_want(struct links *links, uint32_t domid, int *error)
+static struct link *link_find(const struct links *links, uint32_t domid)
 {
-	struct link *link = link_get(links, domid);
+	struct link *link;
 
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	return link;
+}
+
+struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error)
+{
+	struct link *link = link_find(links, domid);
+
+	*error = domid == links->options.domid ? -EHOSTDOWN : 0;
+	/* Also when somebody else has asked already: whoever's turn comes first will have it looked up. */
+	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))
+		*error = links->callbacks.connect(links->userdata, domid, account);
+	if (*error < 0)
+		return NULL;
+	if (!link)
+		link = link_get(links, domid);
 	if (!link) {
-		*error = domid == links->options.domid ? -EHOSTDOWN : -ENOMEM;
+		links->callbacks.disconnect(links->userdata, domid);
+		*error = -ENOMEM;
 		return NULL;
 	}
 	link->used_ms = clock_ms();
-	if (link->state == LINK_IDLE) {
+	link->wanted_by = account_source(account);
+	if (link->state == LINK_IDLE)
 		set_state(link, LINK_CONNECTING);
-		links->callbacks.connect(links->userdata, domid);
-	}
 	return &link->hop;
 }
 
@@ -449,14 +467,14 @@ int links_send(struct links *links, uint32_t domid, uint8_t type, const void *pa
 	return hop_send(&link->hop, type, 0, 0, payload, length);
 }
 
-int links_ping(struct links *links, uint32_t domid, ping_fn done, void *userdata, uint32_t request)
+int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata, uint32_t request)
 {
 	struct link *link;
 	int r = 0;
 
-	if (!links_want(links, domid, &r))
+	if (!links_want(links, domid, account, &r))
 		return r;
-	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	link = link_find(links, domid);
 	r = pings_add(&link->pings, done, userdata, request);
 	if (r == 0 && link->state == LINK_UP)
 		pings_send(&link->pings, &link->hop);
@@ -503,15 +521,52 @@ void links_connected(struct links *links, uint32_t domid, struct vchan *vchan)
 	hop_event(&link->hop); /* the peer may have been quicker */
 }
 
+static void link_free(struct link *link)
+{
+	HASH_DEL(link->links->links, link);
+	hop_cleanup(&link->hop);
+	free(link);
+}
+
+/* The words for it; that a domain isn't there needs none. */
+static void remember_failure(struct links *links, uint32_t domid, const char *reason)
+{
+	struct link_failure *failure = NULL;
+
+	for (unsigned i = 0; i < links->failures_count; i++)
+		if (links->failures[i].domid == domid)
+			failure = &links->failures[i];
+	if (!failure) {
+		failure = &links->failures[links->failures_next++ % LINKS_FAILURES_MAX];
+		links->failures_count += links->failures_count < LINKS_FAILURES_MAX;
+	}
+	failure->domid = domid;
+	failure->since = (uint64_t)time(NULL);
+	snprintf(failure->reason, sizeof(failure->reason), "%s", reason);
+}
+
+/* Else a program could fill our memory with numbers of domains that don't exist. */
+static void forget_if_absent(struct link *link, int error, const char *reason)
+{
+	struct links *links = link->links;
+
+	if (link->state != LINK_IDLE || link->hop.channels || link->pings.list ||
+	    links->callbacks.peer_is_up(links->userdata, link->domid))
+		return;
+	if (error != -EHOSTDOWN)
+		remember_failure(links, link->domid, reason);
+	link_free(link);
+}
+
 void links_failed(struct links *links, uint32_t domid, int error, const char *reason)
 {
-	struct link *link;
+	struct link *link = link_find(links, domid);
 
-	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
 	if (!link || link->state != LINK_CONNECTING)
 		return;
 	set_state(link, LINK_IDLE);
 	end_session(link, -error, reason);
+	forget_if_absent(link, error, reason);
 }
 
 void links_lost(struct links *links, uint32_t domid, const char *reason)
@@ -551,15 +606,7 @@ static void beat(struct link *link, uint64_t now)
 		pings_send(&link->pings, &link->hop);
 }
 
-static void link_free(struct link *link)
-{
-	HASH_DEL(link->links->links, link);
-	hop_cleanup(&link->hop);
-	free(link);
-}
-
-/* What is remembered of a link that failed; not for ever, else a program could fill our memory with numbers of domains
- * that don't exist. */
+/* What is remembered of a link that was lost, but not for ever. */
 static bool is_forgotten(const struct link *link, uint64_t now)
 {
 	return link->state == LINK_IDLE && !link->hop.channels && !link->pings.list &&
@@ -669,6 +716,13 @@ bool links_next(struct links *links, int64_t after, struct link_info *info)
 	if (link)
 		fill_info(link, info);
 	return link != NULL;
+}
+
+void links_each_failure(const struct links *links, void (*each)(void *userdata, const struct link_failure *failure),
+			void *userdata)
+{
+	for (unsigned i = 1; i <= links->failures_count; i++)
+		each(userdata, &links->failures[(links->failures_next - i) % LINKS_FAILURES_MAX]);
 }
 
 bool links_info(struct links *links, uint32_t domid, struct link_info *info)

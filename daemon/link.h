@@ -4,11 +4,12 @@
 
 /*
  * Links: the sessions with the daemons of other domains (doc/protocol.md, section 5). One `struct link` for each peer that a
- * link was ever wanted with; it outlives the vchans under it, and its hop keeps channels that were opened before there was one.
+ * link is wanted with or was; it outlives the vchans under it, and its hop keeps channels that were opened before there was one.
+ * Of a domain that isn't there nothing is left but, of the last LINKS_FAILURES_MAX, why no link could be made.
  *
  *   IDLE ──first channel, ping──▶ CONNECTING ──vchan connected──▶ GREETING ──HELLO──▶ UP
  *   IDLE ──the peer makes one──▶ GREETING
- *   CONNECTING ──failed──▶ IDLE: its channels end with the error
+ *   CONNECTING ──failed──▶ IDLE: its channels end with the error; if no daemon is there, the link is forgotten
  *   GREETING, UP ──closed, died, silent for dead-after, violation──▶ IDLE: its channels end (protocol.md 2.4)
  *   UP ──no channel for idle-close──▶ IDLE; not the links with domain 0, over which the directory keeps its guests informed
  */
@@ -41,7 +42,7 @@ struct links_options {
 
 struct links_callbacks {
 	/* A vchan with the peer is wanted, or not any more (peers_connect, peers_disconnect). */
-	void (*connect)(void *userdata, uint32_t domid);
+	int (*connect)(void *userdata, uint32_t domid, struct account *account);
 	void (*disconnect)(void *userdata, uint32_t domid);
 	bool (*peer_is_up)(void *userdata, uint32_t domid);
 	/* The peer opens a channel to one of our endpoints. */
@@ -57,9 +58,9 @@ int links_new(struct links **links, struct relay *relay, const struct links_opti
 /* Says goodbye to each peer. */
 void links_free(struct links *links);
 
-/* The hop of the link with `domid`, which is asked for if it isn't up. NULL: -ENOMEM, -EHOSTDOWN (a domain has no link with
- * itself). */
-struct hop *links_want(struct links *links, uint32_t domid, int *error);
+/* The hop of the link with `domid`, which is asked for if it isn't up, at the cost of `account` (NULL: nobody's). NULL: -ENOMEM,
+ * -ENOBUFS (of the account), -EHOSTDOWN (no daemon was there a moment ago; and a domain has no link with itself). */
+struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error);
 
 /* A frame about neither a channel nor the link itself. -ENOTCONN: there is no session with the peer; -ENOBUFS: it doesn't take
  * what was sent before. Goes out with the next relay_flush(). */
@@ -78,7 +79,7 @@ bool links_poll(struct links *links);
 
 /* Asks the peer's daemon for an answer. `done` is called once, not before this returns: round trip in ns, or a negative
  * errno. links_ping_cancel() forgets all that were asked for with this userdata. */
-int links_ping(struct links *links, uint32_t domid, ping_fn done, void *userdata, uint32_t request);
+int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata, uint32_t request);
 void links_ping_cancel(struct links *links, const void *userdata);
 
 /* For status. */
@@ -99,5 +100,14 @@ void links_each(struct links *links, void (*each)(void *userdata, const struct l
 /* By domid, the first one behind `after` (-1: of all), which may have gone; false: there is no more. */
 bool links_next(struct links *links, int64_t after, struct link_info *info);
 bool links_info(struct links *links, uint32_t domid, struct link_info *info);
+/* Why links with domains that aren't known any more couldn't be made; the latest first. */
+#define LINKS_FAILURES_MAX 16u
+struct link_failure {
+	uint32_t domid;
+	uint64_t since;
+	char reason[200];
+};
+void links_each_failure(const struct links *links, void (*each)(void *userdata, const struct link_failure *failure),
+			void *userdata);
 
 #endif

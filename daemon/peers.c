@@ -14,6 +14,10 @@
 #include "daemon/timer.h"
 #include "wire/address.h"
 
+/* In units (turns.h). */
+#define COST_TURN 50u
+#define COST_STEP 20000u /* towards a link: pages are granted or mapped, leaves are written */
+
 struct peers_request *peers_request_new(struct peers *peers, uint32_t domid)
 {
 	struct peers_request *request = calloc(1, sizeof(*request));
@@ -57,7 +61,12 @@ static bool is_allowed(const struct peers *peers, uint32_t domid)
 static void peer_free(struct peer *peer)
 {
 	rendezvous_destroy(peer);
+	lookups_done(peer);
+	task_cancel(&peer->task);
+	account_unref(peer->account);
 	HASH_DEL(peer->peers->peers, peer);
+	for (unsigned leaf = 0; leaf < LEAVES; leaf++)
+		free(peer->read[leaf].untrusted_value);
 	free(peer->endpoints);
 	free(peer->advertised_value);
 	free(peer);
@@ -67,6 +76,8 @@ static int by_domid(const struct peer *a, const struct peer *b)
 {
 	return (a->domid > b->domid) - (a->domid < b->domid);
 }
+
+static void on_turn(struct task *task);
 
 struct peer *peer_get(struct peers *peers, uint32_t domid)
 {
@@ -81,6 +92,9 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 	peer->domid = domid;
 	peer->allowed = is_allowed(peers, domid);
 	peer->leaf_watched = LEAVES;
+	if (peers->options.quota)
+		peer->account = quota_account(peers->options.quota, QUOTA_PEER, domid);
+	task_init(&peer->task, peers->options.turns, account_line(peer->account), on_turn);
 	HASH_ADD_INORDER(hh, peers->peers, domid, sizeof(peer->domid), peer, by_domid);
 	if (rendezvous_init(peer) < 0) {
 		peer_free(peer);
@@ -92,7 +106,8 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 /* Nothing is known of it that XenStore wouldn't tell again. */
 static bool is_forgettable(const struct peer *peer)
 {
-	return !peer->up && !peer->kicked && !peer->reading && !peer->advertising && !peer->watched &&
+	return !peer->up && !peer->kicked && !peer->stale && !peer->reading && !peer->came && !peer->asked &&
+	       !peer->advertising && !peer->watched &&
 	       !peer->hello_seen && !peer->presence_major && !peer->hello_major &&
 	       peer->rendezvous.state == RENDEZVOUS_IDLE && !peer->rendezvous.wanted &&
 	       !(peer->peers->options.presence_private && peer->allowed);
@@ -101,7 +116,28 @@ static bool is_forgettable(const struct peer *peer)
 void peer_kick(struct peer *peer)
 {
 	peer->kicked = true;
-	event_active(peer->peers->work, EV_TIMEOUT, 0);
+	task_due(&peer->task);
+}
+
+/* What has come of it, what is to be read of it, and the steps that this allows. */
+static void on_turn(struct task *task)
+{
+	struct peer *peer = (struct peer *)((char *)task - offsetof(struct peer, task));
+	enum rendezvous_state state = peer->rendezvous.state;
+	uint64_t cost = COST_TURN + presence_take(peer);
+
+	if (peer->kicked) {
+		peer->kicked = false;
+		rendezvous_advance(peer);
+	}
+	if (peer->rendezvous.state != state)
+		cost += COST_STEP;
+	cost += presence_read(peer);
+	if (!peer->rendezvous.wanted || peer->rendezvous.state != RENDEZVOUS_IDLE)
+		lookups_done(peer);
+	turns_spend(task->turns, task->line, cost);
+	if (is_forgettable(peer))
+		peer_free(peer);
 }
 
 void peers_subtree(uint32_t domid, char path[PEERS_ROOT_SIZE])
@@ -131,23 +167,6 @@ static void remove_tree(struct peers *peers)
 	snprintf(path, sizeof(path), "%s/presence", peers->root);
 	store_remove(peers->store, path, NULL, NULL);
 	store_remove(peers->store, peers->root, NULL, NULL);
-}
-
-static void on_work(evutil_socket_t fd, short what, void *userdata)
-{
-	struct peers *peers = userdata;
-	struct peer *peer, *next;
-
-	(void)fd;
-	(void)what;
-	HASH_ITER(hh, peers->peers, peer, next) {
-		if (!peer->kicked)
-			continue;
-		peer->kicked = false;
-		rendezvous_advance(peer);
-		if (is_forgettable(peer))
-			peer_free(peer);
-	}
 }
 
 static void on_pages(evutil_socket_t fd, short what, void *userdata)
@@ -189,9 +208,8 @@ int peers_new(struct peers **result, struct event_base *base, struct store *stor
 		memcpy(allowed, options->allowed, options->allowed_count * sizeof(*allowed));
 		peers->options.allowed = allowed;
 	}
-	peers->work = event_new(base, -1, 0, on_work, peers);
 	peers->pages = event_new(base, -1, 0, on_pages, peers);
-	if (!peers->work || !peers->pages || advertise_init(peers) < 0)
+	if (!peers->pages || advertise_init(peers) < 0)
 		goto fail;
 	vchan_host_set_freed(host, on_vchan_freed, peers);
 
@@ -225,6 +243,7 @@ void peers_free(struct peers *peers)
 	if (!peers)
 		return;
 	presence_unwatch(peers);
+	lookups_destroy(peers);
 	vchan_host_set_freed(peers->host, NULL, NULL);
 	HASH_ITER(hh, peers->peers, peer, next) {
 		if (peers->options.presence_private && peer->advertised) {
@@ -244,29 +263,35 @@ void peers_free(struct peers *peers)
 	if (peers->pages)
 		event_free(peers->pages);
 	advertise_destroy(peers);
-	if (peers->work)
-		event_free(peers->work);
 	free((void *)(uintptr_t)peers->options.allowed);
 	free(peers);
 }
 
-void peers_connect(struct peers *peers, uint32_t domid)
+int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
 {
-	struct peer *peer = peer_get(peers, domid);
+	struct rendezvous *rendezvous;
+	struct peer *peer;
+	int r = 0;
 
-	if (!peer) {
-		log_error("peers: out of memory: no link with domain %u", domid);
-		return;
-	}
-	if (peer->rendezvous.wanted || peer->rendezvous.state == RENDEZVOUS_CONNECTED)
-		return;
-	peer->rendezvous.wanted = true;
-	if (peer->rendezvous.state == RENDEZVOUS_IDLE) {
-		timer_set(peer->rendezvous.timer, peers->options.setup_timeout_ms);
+	if (account && !peers_is_up(peers, domid) && (domid > DOMID_MAX || absent_is_known(peers, domid)))
+		return -EHOSTDOWN;
+	peer = peer_get(peers, domid);
+	if (!peer)
+		return -ENOMEM;
+	rendezvous = &peer->rendezvous;
+	if (rendezvous->state == RENDEZVOUS_CONNECTED)
+		return 0;
+	if (account && rendezvous->state == RENDEZVOUS_IDLE && !peer->up)
+		r = lookups_add(peer, account);
+	else if (!rendezvous->wanted && rendezvous->state == RENDEZVOUS_IDLE)
+		timer_set(rendezvous->timer, peers->options.setup_timeout_ms);
+	if (r == 0 && !rendezvous->wanted) {
+		rendezvous->wanted = true;
 		if (!peer->up)
-			presence_look_up(peer);
+			peer->looked &= ~LEAVES_LOOKED_UP;
 	}
 	peer_kick(peer);
+	return r;
 }
 
 /* --- listings --- */
@@ -339,6 +364,11 @@ unsigned peers_nodes_written(const struct peers *peers)
 		nodes += (unsigned)peer->advertised + (unsigned)peer->rendezvous.hello_written +
 			 (peer->rendezvous.published ? 2 : 0);
 	return nodes;
+}
+
+unsigned peers_lookups(const struct peers *peers)
+{
+	return peers->lookups;
 }
 
 unsigned peers_waiting(const struct peers *peers)

@@ -31,8 +31,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct account;
 struct event_base;
+struct quota;
 struct store;
+struct turns;
 struct vchan;
 struct vchan_host;
 struct peers;
@@ -47,6 +50,8 @@ struct peers_options {
 	const uint32_t *allowed; /* with presence_private; copied */
 	unsigned allowed_count;
 	uint32_t setup_timeout_ms;
+	struct turns *turns;
+	struct quota *quota; /* NULL: nobody pays */
 };
 
 struct peers_callbacks {
@@ -72,9 +77,10 @@ int peers_new(struct peers **peers, struct event_base *base, struct store *store
 /* Removes our subtree (best effort; the store gets the request before it is freed). */
 void peers_free(struct peers *peers);
 
-/* Wants a vchan with the peer. Answers by `connected` or `failed`, never before it returns. A peer of which nothing is known
- * is looked up in XenStore directly, so a missing domain or daemon is told at once. No effect while one is under way. */
-void peers_connect(struct peers *peers, uint32_t domid);
+/* Wants a vchan with the peer, for `account`. Answers by `connected` or `failed`, never before it returns. A peer of which nothing
+ * is known is looked up in XenStore, for which the account pays and waits its turn (NULL: the daemon's own want). Below zero, and
+ * nothing is wanted: -EHOSTDOWN it wasn't there a moment ago, -ENOBUFS the account has no room for a look-up, -ENOMEM. */
+int peers_connect(struct peers *peers, uint32_t domid, struct account *account);
 /* The vchan with this peer is closed or not wanted any more: withdraws our hello. */
 void peers_disconnect(struct peers *peers, uint32_t domid);
 
@@ -98,6 +104,8 @@ void peers_each(struct peers *peers, void (*each)(void *userdata, const struct p
 /* In the same order, the first one behind `after` (-1: of all), which may have gone; false: there is no more. */
 bool peers_next(struct peers *peers, int64_t after, struct peer_info *info);
 bool peers_is_up(struct peers *peers, uint32_t domid);
+/* Domains that somebody waits to have looked up. */
+unsigned peers_lookups(const struct peers *peers);
 /* Peers whose vchan waits for grant pages to come free. */
 unsigned peers_waiting(const struct peers *peers);
 /* The leaf that stands in XenStore as long as we are here, relative to our home. False: it couldn't be written. */

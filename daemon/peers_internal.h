@@ -8,8 +8,8 @@
  * facts have changed. Peers.c itself owns `struct peer`.
  *
  * The facts (leaves as last read, whether a link is wanted) and the steps are kept apart: whoever learns a fact stores it
- * and calls peer_kick(), and rendezvous_advance() later takes the steps that the facts allow, from the event loop and with
- * nobody else on the stack. So the order in which facts arrive doesn't matter, and callbacks may call back in.
+ * and calls peer_kick(), and rendezvous_advance() later takes the steps that the facts allow, in a turn of the peer's account
+ * (turns.h) and with nobody else on the stack. So the order in which facts arrive doesn't matter, and callbacks may call back in.
  *
  *  state      wanted, up    wanted, down  hello there          hello new/gone       timer     vchan event
  *  IDLE       →HELLO        failed        new nonce: →HELLO    -                    -         -
@@ -34,8 +34,11 @@
 
 #include "daemon/log.h"
 #include "daemon/peers.h"
+#include "daemon/peers_lookups.h"
 #include "daemon/peers_parse.h"
+#include "daemon/quota.h"
 #include "daemon/store.h"
+#include "daemon/turns.h"
 #include "daemon/vchan.h"
 
 #define PEERS_ROOT_SIZE 40 /* /local/domain/<me>/data/xenmsg */
@@ -85,12 +88,23 @@ struct peer {
 	uint32_t domid;
 	bool allowed;	/* may know that we are here */
 	bool kicked;
+	struct account *account; /* who pays for what it makes us do; NULL: nobody */
+	struct task task;	 /* of its account: what has come of it is taken in, what is stale read, and the next step taken */
+	struct lookup *lookup;	 /* somebody asks whether it is there */
+	unsigned asked;		 /* look-ups of it, that one and those that wait */
 	bool watched;	/* dom0: its subtree is */
 	bool gone;	/* dom0: not in the last listing; else unused */
 	enum peer_leaf leaf_watched; /* a guest: this leaf of it is, by itself; LEAVES: none */
 
 	/* The leaves as last read. */
-	unsigned reading, reread; /* bit masks: a read is under way, and what it reads may be out of date */
+	unsigned stale;		  /* bit masks: is to be read, */
+	unsigned reading, reread; /* is being read, and what is read may be out of date, */
+	unsigned came;		  /* and was read, but not looked at */
+	struct leaf_read {
+		int error;
+		char *untrusted_value;
+		size_t size;
+	} read[LEAVES];
 	unsigned looked;	  /* bit mask: was read since somebody asked */
 	char presence[PEERS_INSTANCE_SIZE]; /* "" if absent */
 	bool hello_seen;
@@ -123,8 +137,13 @@ struct peers {
 	bool may_map;
 
 	struct peer *peers;	     /* by domid */
+	struct asker *askers;	     /* who waits for look-ups, by account */
+	unsigned lookups;
+	struct absent {
+		uint32_t domid;
+		uint64_t until_ms;
+	} absent[ABSENT_MAX];
 	struct peers_request *requests; /* what the store will call back about */
-	struct event *work;	     /* kicked peers */
 	struct event *advertise;     /* coalesces writes of endpoints, retries failed ones */
 	unsigned advertise_failures;
 	char **names; /* what we advertise, as far as `visible` says */
@@ -157,7 +176,7 @@ struct peer *peer_find(struct peers *peers, uint32_t domid);
 /* NULL when memory is short: the peer stays unknown, until its next change. */
 struct peer *peer_get(struct peers *peers, uint32_t domid);
 void peer_kick(struct peer *peer);
-/* Reads the leaf; once more if it is already being read. */
+/* The leaf is to be read; once more if it is already being read. */
 void peer_read(struct peer *peer, enum peer_leaf leaf);
 /* Our own path to/<peer>/<rest>. */
 void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const char *rest);

@@ -10,6 +10,11 @@
 #include "daemon/peers_internal.h"
 #include "wire/address.h"
 
+/* In units (turns.h). */
+#define COST_READ 1000u /* a request to XenStore, of which its thread has the most */
+#define COST_LEAF 200u	/* what was read is parsed, */
+#define COST_BYTE 10u	/* and the names that are in it, of two bytes at least, are looked for among those that are known */
+
 static void on_change(void *userdata, const char *untrusted_path);
 
 /* A leaf of the peer's. */
@@ -190,18 +195,33 @@ static void on_leaf(void *userdata, int error, const char *untrusted_value, size
 	struct peers_request *request = userdata;
 	struct peer *peer = peer_find(request->peers, request->domid);
 	enum peer_leaf leaf = request->leaf;
+	struct leaf_read *read;
 
 	peers_request_free(request);
 	if (!peer)
 		return;
+	read = &peer->read[leaf];
+	*read = (struct leaf_read){.error = error, .size = size};
+	if (untrusted_value) {
+		read->untrusted_value = malloc(size + 1);
+		if (read->untrusted_value)
+			memcpy(read->untrusted_value, untrusted_value, size + 1);
+		else
+			read->error = -ENOMEM;
+	}
+	peer->came |= 1u << leaf;
+	task_due(&peer->task);
+}
+
+static void take(struct peer *peer, enum peer_leaf leaf, int error, const char *untrusted_value, size_t size)
+{
 	peer->reading &= ~(1u << leaf);
 	if (peer->reread & 1u << leaf) {
 		peer->reread &= ~(1u << leaf);
 		peer_read(peer, leaf);
-		if (error == -ENOENT)
-			untrusted_value = NULL; /* a moment of absence counts: the new node is another one */
-		else
+		if (error != -ENOENT)
 			return;
+		untrusted_value = NULL; /* a moment of absence counts: the new node is another one */
 	} else {
 		peer->looked |= 1u << leaf;
 	}
@@ -228,21 +248,55 @@ static void on_leaf(void *userdata, int error, const char *untrusted_value, size
 	}
 }
 
+uint64_t presence_take(struct peer *peer)
+{
+	uint64_t cost = 0;
+
+	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
+		struct leaf_read read = peer->read[leaf];
+
+		if (!(peer->came & 1u << leaf))
+			continue;
+		peer->came &= ~(1u << leaf);
+		peer->read[leaf] = (struct leaf_read){0};
+		cost += COST_LEAF + read.size * COST_BYTE;
+		take(peer, leaf, read.error, read.untrusted_value, read.size);
+		free(read.untrusted_value);
+	}
+	return cost;
+}
+
 void peer_read(struct peer *peer, enum peer_leaf leaf)
+{
+	unsigned bit = 1u << leaf;
+
+	if (peer->reading & bit) {
+		peer->reread |= bit;
+		return;
+	}
+	peer->stale |= bit;
+	task_due(&peer->task);
+}
+
+uint64_t presence_read(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
 	struct peers_request *request;
 	char path[PEERS_PATH_SIZE];
+	uint64_t cost = 0;
 
-	if (peer->reading & 1u << leaf) {
-		peer->reread |= 1u << leaf;
-		return;
+	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
+		if (!(peer->stale & 1u << leaf))
+			continue;
+		peer->stale &= ~(1u << leaf);
+		peer->reading |= 1u << leaf;
+		request = peers_request_new(peers, peer->domid);
+		request->leaf = leaf;
+		leaf_path(peer, leaf, path);
+		store_read(peers->store, path, on_leaf, request);
+		cost += COST_READ;
 	}
-	peer->reading |= 1u << leaf;
-	request = peers_request_new(peers, peer->domid);
-	request->leaf = leaf;
-	leaf_path(peer, leaf, path);
-	store_read(peers->store, path, on_leaf, request);
+	return cost;
 }
 
 void presence_look_up(struct peer *peer)
@@ -263,11 +317,14 @@ static void on_change(void *userdata, const char *untrusted_path)
 	enum peers_path path = peers_path_parse(untrusted_path, peers->options.domid, &domid, nonce);
 	bool known;
 
-	if (path == PEERS_PATH_ALL)
+	if (path == PEERS_PATH_ALL) {
+		absent_forget_all(peers);
 		HASH_ITER(hh, peers->peers, peer, next)
 			presence_look_up(peer);
+	}
 	if (path == PEERS_PATH_ALL || path == PEERS_PATH_OTHER || domid == peers->options.domid)
 		return;
+	absent_forget(peers, domid);
 	known = (peer = peer_find(peers, domid)) != NULL;
 	if (path == PEERS_PATH_NODES) {
 		if (known && peer->rendezvous.state == RENDEZVOUS_AWAIT && !strcmp(nonce, peer->rendezvous.our_nonce)) {

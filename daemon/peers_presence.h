@@ -12,12 +12,17 @@
  * A leaf is read by one request at a time: a change meanwhile (`reread`) has it read once more, and only then is it believed.
  */
 
+#include <stdint.h>
+
 struct peer;
 struct peers;
 
 void presence_watch(struct peers *peers);
 void presence_unwatch(struct peers *peers);
-/* Reads all that tells whether it is there. */
+/* All that tells whether it is there is to be read. */
 void presence_look_up(struct peer *peer);
+/* In a turn of the peer's: draws the conclusions from what has been read; and asks for what is to be read. Returns what it cost. */
+uint64_t presence_take(struct peer *peer);
+uint64_t presence_read(struct peer *peer);
 
 #endif

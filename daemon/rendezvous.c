@@ -18,6 +18,7 @@
 #include <utlist.h>
 
 #include "daemon/peers_internal.h"
+#include "daemon/peers_presence.h"
 #include "daemon/timer.h"
 #include "wire/address.h"
 
@@ -417,6 +418,12 @@ static void answer_hello(struct peer *peer)
 	}
 }
 
+static void fail_absent(struct peer *peer)
+{
+	absent_note(peer->peers, peer->domid);
+	fail(peer, -EHOSTDOWN, "there is no domain %u, or no daemon in it", peer->domid);
+}
+
 static void advance_idle(struct peer *peer)
 {
 	const struct rendezvous *rendezvous = &peer->rendezvous;
@@ -437,7 +444,9 @@ static void advance_idle(struct peer *peer)
 		else if (!store_is_connected(peer->peers->store))
 			fail(peer, -EHOSTUNREACH, "no connection to XenStore");
 		else
-			fail(peer, -EHOSTDOWN, "there is no domain %u, or no daemon in it", peer->domid);
+			fail_absent(peer);
+	} else if (!peer->asked && !((peer->stale | peer->reading | peer->came) & LEAVES_LOOKED_UP)) {
+		presence_look_up(peer); /* it is our own want, or what we knew of it when somebody asked is true no more */
 	}
 }
 

@@ -282,7 +282,7 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 	if (r == 0 && session_unanswered(session) > REQUESTS_MAX)
 		r = -ENOBUFS;
 	if (r == 0)
-		r = links_ping(daemon->links, domid, on_ping_result, session, request);
+		r = links_ping(daemon->links, domid, session_hop(session)->account, on_ping_result, session, request);
 	if (r < 0)
 		reply_error(session, request, -r, why_not(-r));
 }

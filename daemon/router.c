@@ -206,7 +206,7 @@ int router_open_address(struct router *router, struct channel *channel, struct f
 	if (domid == router->domid)
 		return router_open_endpoint(router, channel,
 					    (struct frame_text){address.endpoint, strlen(address.endpoint)});
-	hop = router->callbacks.link(router->userdata, domid, &r);
+	hop = router->callbacks.link(router->userdata, domid, channel->opener.hop->account, &r);
 	if (!hop) {
 		channel_refuse(channel, -r);
 		return 0;

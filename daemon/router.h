@@ -32,8 +32,9 @@ struct endpoint {
 };
 
 struct router_callbacks {
-	/* The hop of the link with another domain, which is made if there is none yet; NULL: -errno in *error. */
-	struct hop *(*link)(void *userdata, uint32_t domid, int *error);
+	/* The hop of the link with another domain, which is made if there is none yet, at the cost of `account`; NULL: -errno in
+	 * *error. */
+	struct hop *(*link)(void *userdata, uint32_t domid, struct account *account, int *error);
 	/* A name that isn't a number stands for which domid? Negative errno: unknown. */
 	int (*resolve)(void *userdata, const char *domain, uint32_t *domid);
 	/* May this sender reach the endpoint (whether it exists or not)? Else -EACCES, or -ENODATA: that isn't decided yet. */

@@ -143,6 +143,23 @@ static struct json_object *describe_link(struct status_walk *walk)
 	return link;
 }
 
+struct failures {
+	const struct status_sources *sources;
+	struct json_object *array;
+};
+
+static void add_failure(void *userdata, const struct link_failure *failure)
+{
+	struct json_object *object = json_object_new_object(), *peer = json_object_new_object();
+	struct failures *failures = userdata;
+
+	add_domain(peer, failures->sources, failure->domid);
+	json_object_object_add(object, "peer", peer);
+	add_text(object, "last_error", failure->reason);
+	add_number(object, "since", failure->since);
+	json_object_array_add(failures->array, object);
+}
+
 /* --- endpoints and clients ------------------------------------------------------------------------------------------ */
 
 /* Bytes that wait in the daemon for the program behind this hop. */
@@ -567,6 +584,7 @@ static struct json_object *store_of(const struct status_sources *sources)
 			       json_object_new_double((double)store_stalled_ms(sources->store) / 1000));
 	add_number(store, "nodes", peers_nodes_written(sources->peers));
 	add_number(store, "watches", store_watches(sources->store));
+	add_number(store, "lookups", peers_lookups(sources->peers));
 	return store;
 }
 
@@ -584,6 +602,7 @@ static struct json_object *policy_of(const struct status_sources *sources, const
 struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer)
 {
 	struct json_object *head = json_object_new_object();
+	struct failures failures = {.sources = sources, .array = json_object_new_array()};
 
 	add_text(head, "version", PACKAGE_VERSION);
 	add_text(head, "instance", sources->instance);
@@ -599,6 +618,8 @@ struct json_object *status_head(const struct status_sources *sources, const stru
 		json_object_object_add(head, "time", time_of(sources->turns));
 	json_object_object_add(head, "grants", grants_of(sources));
 	json_object_object_add(head, "store", store_of(sources));
+	json_object_object_add(head, "failures", failures.array);
+	links_each_failure(sources->links, add_failure, &failures);
 	return head;
 }
 

@@ -12,6 +12,7 @@
  */
 #include "daemon/peers.h"
 #include "daemon/store.h"
+#include "daemon/turns.h"
 #include "daemon/vchan.h"
 #include "tests/integration/check_lines.h"
 
@@ -31,6 +32,7 @@ struct tool {
 	struct store *store;
 	struct vchan_host *host;
 	struct peers *peers;
+	struct turns turns;
 	struct peers_options options;
 	uint32_t allowed[16];
 	struct link links[MAX_LINKS];
@@ -196,8 +198,7 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 	} else if (!strcmp(name, "events")) {
 		lines_result(lines, tool->count);
 	} else if (!strcmp(name, "connect")) {
-		peers_connect(tool->peers, domid);
-		lines_result(lines, 0);
+		lines_result(lines, peers_connect(tool->peers, domid, NULL));
 	} else if (!strcmp(name, "disconnect") || !strcmp(name, "close")) {
 		close_link(tool, domid);
 		lines_result(lines, 0);
@@ -224,6 +225,14 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 	} else {
 		lines_result(lines, -EINVAL);
 	}
+}
+
+static void on_pass(void *userdata)
+{
+	struct tool *tool = userdata;
+
+	while (turns_run(&tool->turns))
+		;
 }
 
 static void on_domid(void *userdata, int error, const char *untrusted_value, size_t size)
@@ -289,7 +298,10 @@ int main(int argc, char **argv)
 		if (!parse_option(&tool, argv[i]))
 			return 2;
 	lines_begin(&tool.lines, base, command, &tool);
-	r = store_new(&tool.store, base);
+	tool.options.turns = &tool.turns;
+	r = turns_init(&tool.turns, base, on_pass, &tool);
+	if (r == 0)
+		r = store_new(&tool.store, base);
 	if (r == 0)
 		r = vchan_host_new(&tool.host, base, &what);
 	if (r == 0) {
@@ -302,6 +314,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < MAX_LINKS; i++)
 		vchan_close(tool.links[i].vchan);
 	peers_free(tool.peers);
+	turns_cleanup(&tool.turns);
 	vchan_host_free(tool.host);
 	store_free(tool.store);
 	while (tool.count) {

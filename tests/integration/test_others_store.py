@@ -1,9 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What others make the daemon do in XenStore, and write into its log: it costs them, and nobody else waits for it."""
 
+import errno
+import json
+import os
+import struct
+import time
 import uuid
 
-from messaging import eventually
+import pytest
+
+from messaging import deliver, eventually, works
+from protocol import PROBE, REPLY, RESET, Program, frame, open_message
+from test_limits import open_to_others
+from test_shares import User
 
 
 def hand(host, domid):
@@ -34,3 +44,103 @@ def test_a_guest_that_comes_and_goes_all_the_time_writes_few_lines_and_hides_nob
         write("presence", f"nonsense{i}")
     eventually(lambda: last not in one.peers(), "nonsense is taken for absent")
     assert 0 < one.log.read_text().count("domain 2 has written a bad presence") <= 10
+
+
+# ---- who isn't there ----
+
+class Asker(Program):
+    def status(self):
+        return json.loads(self.query("status"))
+
+
+def numbers(first, count):
+    return range(first, first + count)
+
+
+def opens(domids):
+    return b"".join(open_message(2 * i, f"{domid}:inbox") for i, domid in enumerate(domids))
+
+
+def refusals(program, count):
+    """The errors of so many channels, which then are free again."""
+    resets = [program.expect(RESET) for _ in range(count)]
+    program.send_bytes(b"".join(frame(RESET, struct.pack("<IIQQ", 0, 0, 0, 0), channel=reset.channel) for reset in resets))
+    return [reset.u32() for reset in resets]
+
+
+def memory(node):
+    with open(f"/proc/{node.pid}/status", encoding="utf-8") as file:
+        return int(next(line for line in file if line.startswith("VmRSS:")).split()[1])
+
+
+def test_what_is_not_there_leaves_nothing_behind(nodes):
+    one, two = nodes(1, 2).values()
+    works(one, two)
+    before = memory(one)
+    with Program(one.socket) as program:
+        for first in range(1000, 9000, 200):
+            program.send_bytes(opens(numbers(first, 200)))
+            assert refusals(program, 200) == [errno.EHOSTDOWN] * 200
+        for first in range(1000, 4000, 50):
+            program.send_bytes(b"".join(frame(PROBE, str(domid).encode(), channel=domid)
+                                        for domid in numbers(first, 50)))
+            assert {program.expect(REPLY).u32() for _ in range(50)} == {errno.EHOSTDOWN}
+        status = one.status()
+        assert [link["peer"]["domid"] for link in status["links"]] == [2]
+        assert [account["id"] for account in status["accounts"] if account["kind"] == "peer"] == [2]
+        assert [peer["domid"] for peer in status["peers"]] == [2]
+        assert status["failures"] == [] and status["store"]["lookups"] == 0
+        assert all(not account["queued_bytes"]["used"] for account in status["accounts"] if account["kind"] == "uid")
+    print(f"8000 opens and 3000 pings to nobody: {before} -> {memory(one)} KiB")
+    works(one, two)
+
+
+def test_a_domain_that_comes_is_found_though_it_was_missing_a_moment_ago(nodes):
+    one = nodes(1)[1]
+    with Program(one.socket) as program:
+        for _ in range(3):
+            program.send_bytes(opens([2]))
+            assert refusals(program, 1) == [errno.EHOSTDOWN]
+    two = nodes(2)[2]
+    deliver(one, two)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
+def test_look_ups_are_charged_and_wait_in_the_line_of_who_asks(host, nodes):
+    """One user asks for more than XenStore answers at once; another one waits for his own look-ups, and not for those."""
+    one = nodes(1, config="[links]\nsetup-timeout = 60s\n")[1]
+    open_to_others(one)
+    crowd = 500
+
+    def flood(path, tell, stopped):
+        with Program(path, timeout=60) as program:
+            program.send_bytes(opens(numbers(1000, crowd)))
+            tell(sorted(set(refusals(program, crowd))))
+            while not stopped():
+                time.sleep(0.01)
+
+    def waiting():
+        return root.status()["store"]["lookups"]
+
+    with Asker(one.socket) as root:
+        host.fault("stall-store", 1, "on")
+        greedy = User(1000, one, flood)
+        try:
+            eventually(lambda: waiting() == crowd, "its look-ups wait")
+            used, = (account["queued_bytes"]["used"] for account in root.status()["accounts"]
+                     if (account["kind"], account["id"]) == ("uid", 1000))
+            assert used >= crowd * 4096
+            root.send_bytes(b"".join(frame(PROBE, str(domid).encode(), channel=domid) for domid in numbers(3000, 8)))
+            eventually(lambda: waiting() == crowd + 8, "and ours")
+            begin = time.monotonic()
+            host.fault("stall-store", 1, "off")
+            assert {root.expect(REPLY).u32() for _ in range(8)} == {errno.EHOSTDOWN}
+            took = time.monotonic() - begin
+            left = waiting()
+            print(f"8 pings in {1000 * took:.1f} ms, and {left} of another user's {crowd} look-ups are still to come")
+            assert left > crowd / 4
+            assert greedy.next() == [errno.EHOSTDOWN]
+        finally:
+            host.fault("stall-store", 1, "off")
+            greedy.end()
+        assert waiting() == 0

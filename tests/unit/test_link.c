@@ -148,6 +148,7 @@ struct scene {
 	struct relay relay;
 	struct links *links;
 	bool is_up; /* the peers, according to XenStore */
+	int connect_error;
 	unsigned connects, disconnects, ups, downs, directories, opens;
 	int directory_result;
 	int64_t pong;
@@ -156,12 +157,14 @@ struct scene {
 	struct peer peer;
 };
 
-static void on_connect(void *userdata, uint32_t domid)
+static int on_connect(void *userdata, uint32_t domid, struct account *account)
 {
 	struct scene *scene = userdata;
 
+	(void)account;
 	assert_int_equal(domid, scene->peer.domid);
 	scene->connects++;
+	return scene->connect_error;
 }
 
 static void on_disconnect(void *userdata, uint32_t domid)
@@ -447,13 +450,40 @@ static struct channel *open_channel(struct scene *scene)
 	struct frame_identity identity = {.domid = OWN};
 	struct channel *channel;
 	int error = 0;
-	struct hop *hop = links_want(scene->links, scene->peer.domid, &error);
+	struct hop *hop = links_want(scene->links, scene->peer.domid, NULL, &error);
 
 	assert_non_null(hop);
 	assert_int_equal(channel_new(&scene->program, 0, CHANNEL_MESSAGE, &identity, &channel), 0);
 	assert_int_equal(channel_accept(channel, hop, "inbox"), 0);
 	relay_pass(&scene->relay);
 	return channel;
+}
+
+struct failures {
+	unsigned count;
+	uint32_t first;
+};
+
+static void collect_failure(void *userdata, const struct link_failure *failure)
+{
+	struct failures *failures = userdata;
+
+	if (failures->count++ == 0)
+		failures->first = failure->domid;
+	assert_string_equal(failure->reason, "it isn't there");
+}
+
+static void count_link(void *userdata, const struct link_info *info)
+{
+	(void)info;
+	++*(unsigned *)userdata;
+}
+
+/* The program lets go of the channel that it was told the end of. */
+static void forget_program_channel(struct scene *scene)
+{
+	hop_reset_channels(&scene->program, ENOENT);
+	relay_flush(&scene->relay);
 }
 
 /* --- beginning ------------------------------------------------------------------------------------------------------- */
@@ -465,18 +495,65 @@ static void link_is_made_when_it_is_wanted(void **state)
 
 	(void)state;
 	scene_start(&scene);
-	assert_non_null(links_want(scene.links, 7, &error));
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
 	expect_state(&scene, LINK_CONNECTING);
-	/* Asked for once. */
-	assert_non_null(links_want(scene.links, 7, &error));
-	assert_int_equal(scene.connects, 1);
+	/* Somebody else may have to ask as well, until it is there. */
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	assert_int_equal(scene.connects, 2);
 	greet(&scene);
 	assert_int_equal(scene.ups, 1);
-	assert_non_null(links_want(scene.links, 7, &error));
-	assert_int_equal(scene.connects, 1);
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	assert_int_equal(scene.connects, 2);
 	/* Nobody has one with itself. */
-	assert_null(links_want(scene.links, OWN, &error));
+	assert_null(links_want(scene.links, OWN, NULL, &error));
 	assert_int_equal(error, -EHOSTDOWN);
+	scene_stop(&scene);
+}
+
+static unsigned count_links(struct scene *scene)
+{
+	unsigned count = 0;
+
+	links_each(scene->links, count_link, &count);
+	return count;
+}
+
+static void what_is_not_there_leaves_nothing_behind(void **state)
+{
+	struct failures failures = {0};
+	struct scene scene;
+	int error;
+
+	(void)state;
+	scene_start(&scene);
+	scene.is_up = false;
+	/* It isn't even begun where that is known. */
+	scene.connect_error = -EHOSTDOWN;
+	assert_null(links_want(scene.links, 7, NULL, &error));
+	assert_int_equal(error, -EHOSTDOWN);
+	assert_int_equal(count_links(&scene), 0);
+	scene.connect_error = 0;
+	for (uint32_t domid = 1000; domid < 3000; domid++) {
+		scene.peer.domid = domid;
+		open_channel(&scene);
+		assert_int_equal(links_ping(scene.links, domid, NULL, on_pong, &scene, 77), 0);
+		links_failed(scene.links, domid, domid < 2000 ? -EHOSTDOWN : -EHOSTUNREACH, "it isn't there");
+		assert_int_equal(scene.pong, domid < 2000 ? -EHOSTDOWN : -EHOSTUNREACH);
+		assert_int_equal(count_links(&scene), 0);
+		forget_program_channel(&scene);
+	}
+	assert_int_equal(scene.pongs, 2000);
+	/* Why, as far as a number doesn't say it. */
+	links_each_failure(scene.links, collect_failure, &failures);
+	assert_int_equal(failures.count, LINKS_FAILURES_MAX);
+	assert_int_equal(failures.first, 2999);
+	/* One that is there stays, with its reason. */
+	scene.is_up = true;
+	scene.peer.domid = 7;
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	links_failed(scene.links, 7, -EHOSTUNREACH, "neither may map");
+	assert_int_equal(count_links(&scene), 1);
+	assert_string_equal(info_of(&scene).last_error, "neither may map");
 	scene_stop(&scene);
 }
 
@@ -803,7 +880,7 @@ static void ping_is_answered_once_when_the_pong_comes(void **state)
 
 	(void)state;
 	scene_start(&scene);
-	assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
 	assert_int_equal(scene.connects, 1);
 	greet(&scene); /* it goes out as soon as there is somebody to hear it */
 	expect(&scene, FRAME_PING);
@@ -827,7 +904,7 @@ static void each_ping_is_sent_once(void **state)
 	(void)state;
 	up(&scene);
 	for (int i = 0; i < 2; i++) {
-		assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+		assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
 		relay_pass(&scene.relay);
 		expect(&scene, FRAME_PING);
 		tokens[i] = get_u64(scene.peer.payload);
@@ -852,13 +929,13 @@ static void ping_ends_with_the_error_that_the_link_ends_with(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
 		scene_start(&scene);
-		assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+		assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
 		links_failed(scene.links, 7, -EACCES, "neither may map");
 		assert_int_equal(scene.pongs, 1);
 		assert_int_equal(scene.pong, -EACCES);
 		assert_string_equal(info_of(&scene).last_error, "neither may map");
 		greet(&scene);
-		assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+		assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
 		scene.is_up = ends[i].reachable;
 		links_lost(scene.links, 7, "its daemon has gone");
 		settle(&scene);
@@ -874,11 +951,11 @@ static void cancelled_ping_is_never_answered(void **state)
 
 	(void)state;
 	scene_start(&scene);
-	assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
 	links_ping_cancel(scene.links, &scene);
 	greet(&scene);
 	expect_silence(&scene);
-	assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
 	links_ping_cancel(scene.links, &scene);
 	links_lost(scene.links, 7, "its daemon has gone");
 	settle(&scene);
@@ -894,7 +971,7 @@ static void frames_of_others_go_out_only_in_a_session(void **state)
 	(void)state;
 	scene_start(&scene);
 	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
-	assert_non_null(links_want(scene.links, 7, &error));
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
 	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
 	connect_peer(&scene);
 	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
@@ -923,7 +1000,7 @@ static void reach(struct scene *scene, enum moment moment, bool with_channel)
 	if (with_channel)
 		open_channel(scene);
 	else
-		assert_non_null(links_want(scene->links, 7, &error));
+		assert_non_null(links_want(scene->links, 7, NULL, &error));
 	if (moment == RUNNING)
 		greet(scene);
 	else if (moment == GREETING)
@@ -997,7 +1074,7 @@ static void what_the_peer_said_last_counts_though_it_has_gone(void **state)
 
 	(void)state;
 	up(&scene);
-	assert_int_equal(links_ping(scene.links, 7, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
 	relay_pass(&scene.relay);
 	expect(&scene, FRAME_PING);
 	put(&scene, FRAME_PONG, 0, payload, frame_u64_encode(get_u64(scene.peer.payload), payload));
@@ -1225,7 +1302,7 @@ static void domains_that_never_were_are_forgotten(void **state)
 		scene.is_up = is_up;
 		links_failed(scene.links, 7, -EHOSTDOWN, "no such domain");
 		pass(&scene, HEARTBEAT_MS);
-		assert_true(links_info(scene.links, 7, &info)); /* what was wrong can be asked for a while */
+		assert_int_equal(links_info(scene.links, 7, &info), is_up);
 		pass(&scene, DEAD_AFTER_MS);
 		pass(&scene, HEARTBEAT_MS);
 		assert_int_equal(links_info(scene.links, 7, &info), is_up);
@@ -1422,6 +1499,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(link_is_made_when_it_is_wanted),
+		cmocka_unit_test(what_is_not_there_leaves_nothing_behind),
 		cmocka_unit_test(hello_comes_first_and_says_who_we_are),
 		cmocka_unit_test(channel_that_was_opened_before_goes_out_behind_hello),
 		cmocka_unit_test(version_of_the_peer_is_plain_text),

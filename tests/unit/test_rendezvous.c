@@ -9,8 +9,12 @@
 #include <event2/event.h>
 
 #include "daemon/peers.h"
+#include "daemon/peers_lookups.h"
+#include "daemon/quota.h"
+#include "daemon/turns.h"
 #include "daemon/vchan.h"
 #include "tests/unit/fake_store.h"
+#include "wire/address.h"
 
 #define OURS	 "/local/domain/1/data/xenmsg"
 #define THEIRS	 "/local/domain/2/data/xenmsg"
@@ -153,11 +157,14 @@ void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata)
 
 struct scene {
 	struct event_base *base;
+	struct turns turns;
 	struct store store;
 	struct peers *peers;
 	struct vchan *vchan;
 	char nonce[9];
 	unsigned ups, failures;
+	struct quota *quota;
+	struct account *user, *other;
 };
 
 static void on_presence(void *userdata, uint32_t domid, bool up)
@@ -216,6 +223,12 @@ static void fire(struct scene *scene, const char *path)
 	fail_msg("/local/domain isn't watched");
 }
 
+static void pass(void *userdata)
+{
+	while (turns_run(&((struct scene *)userdata)->turns))
+		;
+}
+
 /* All that can be done now is done. */
 static void settle(struct scene *scene)
 {
@@ -237,7 +250,12 @@ static void scene_start(struct scene *scene)
 		.lost = on_lost,
 		.visible = is_visible,
 	};
-	const struct peers_options options = {
+	const struct quota_limits limits = {
+		.pool = {[QUOTA_BYTES] = 1000 * LOOKUP_BYTES},
+		.max = {[QUOTA_UID] = {[QUOTA_BYTES] = 100 * LOOKUP_BYTES}},
+	};
+	struct peers_options options = {
+		.turns = &scene->turns,
 		.domid = 1,
 		.instance = INSTANCE,
 		.ring_size = 65536,
@@ -248,13 +266,17 @@ static void scene_start(struct scene *scene)
 	struct fake_node *hello;
 
 	*scene = (struct scene){.base = event_base_new()};
+	assert_int_equal(turns_init(&scene->turns, scene->base, pass, scene), 0);
+	options.quota = scene->quota = quota_new(&limits);
+	scene->user = quota_account(scene->quota, QUOTA_UID, 1000);
+	scene->other = quota_account(scene->quota, QUOTA_UID, 1001);
 	assert_int_equal(peers_new(&scene->peers, scene->base, &scene->store, NULL, &options, &callbacks, scene), 0);
 	settle(scene);
 	fake_write(&scene->store, THEIRS "/presence", "1 " INSTANCE);
 	fire(scene, THEIRS "/presence");
 	settle(scene);
 	assert_int_equal(scene->ups, 1);
-	peers_connect(scene->peers, 2);
+	assert_int_equal(peers_connect(scene->peers, 2, NULL), 0);
 	settle(scene);
 	hello = fake_find(&scene->store, OURS "/to/2/hello");
 	assert_non_null(hello);
@@ -274,6 +296,10 @@ static void scene_stop(struct scene *scene)
 	}
 	peers_free(scene->peers);
 	fake_store_clear(&scene->store);
+	turns_cleanup(&scene->turns);
+	account_unref(scene->user);
+	account_unref(scene->other);
+	quota_free(scene->quota);
 	event_base_free(scene->base);
 	assert_int_equal(held.granted, 0);
 	assert_int_equal(held.mapped, 0);
@@ -310,10 +336,12 @@ static void second_node_is_looked_for_though_nothing_tells_of_it(void **state)
 		scene_start(&scene);
 		fake_write(&scene.store, node_path(&scene, "ring-ref"), "9");
 		fire(&scene, node_path(&scene, "ring-ref"));
+		event_base_loop(scene.base, EVLOOP_NONBLOCK);
 		fire(&scene, node_path(&scene, "event-channel"));
 		/* Two answers; both are asked for again, since both have changed meanwhile. */
 		fake_store_step(&scene.store);
 		fake_store_step(&scene.store);
+		event_base_loop(scene.base, EVLOOP_NONBLOCK);
 		if (hello_too) /* it is being read when the last answers come */
 			fire(&scene, THEIRS "/to/1/hello");
 		settle(&scene);
@@ -370,10 +398,108 @@ static void what_a_peer_may_not_see_writes_nothing_for_it(void **state)
 	scene_stop(&scene);
 }
 
+static unsigned requests(struct scene *scene)
+{
+	struct fake_request *request;
+	unsigned count;
+
+	DL_COUNT(scene->store.requests, request, count);
+	return count;
+}
+
+static void turn(struct scene *scene)
+{
+	for (int i = 0; i < 10; i++)
+		event_base_loop(scene->base, EVLOOP_NONBLOCK);
+}
+
+/* Who looks up many domains waits for itself, pays for it, and is stopped at its limit; others come in between. */
+static void look_ups_wait_in_the_line_of_who_asks_and_are_charged(void **state)
+{
+	unsigned asked = 0, steps = 0, users;
+	struct scene scene;
+	int r;
+
+	(void)state;
+	scene_start(&scene);
+	scene.failures = 0;
+	while ((r = peers_connect(scene.peers, 1000 + asked, scene.user)) == 0)
+		asked++;
+	assert_int_equal(r, -ENOBUFS);
+	assert_int_equal(asked, 100);
+	assert_int_equal(account_usage(scene.user, QUOTA_BYTES).used, 100 * LOOKUP_BYTES);
+	turn(&scene);
+	assert_int_equal(requests(&scene), LOOKUPS_AT_ONCE * 3);
+	/* The same one as somebody else, and another one. */
+	assert_int_equal(peers_connect(scene.peers, 1000 + asked - 1, scene.other), 0);
+	assert_int_equal(peers_connect(scene.peers, 3000, scene.other), 0);
+	turn(&scene);
+	assert_int_equal(requests(&scene), 2 * LOOKUPS_AT_ONCE * 3);
+	while (account_usage(scene.other, QUOTA_BYTES).used) {
+		assert_true(fake_store_step(&scene.store));
+		turn(&scene);
+		steps++;
+	}
+	users = (unsigned)(account_usage(scene.user, QUOTA_BYTES).used / LOOKUP_BYTES);
+	print_message("%u requests to XenStore, and %u look-ups of the other user are still to come\n", steps, users);
+	assert_true(steps <= 4 * LOOKUPS_AT_ONCE * 3 && users > 90);
+	for (unsigned i = 0; i < 1000 && scene.failures < asked + 1; i++)
+		settle(&scene);
+	assert_int_equal(scene.failures, asked + 1);
+	assert_int_equal(peers_lookups(scene.peers), 0);
+	assert_int_equal(account_usage(scene.user, QUOTA_BYTES).used, 0);
+	scene_stop(&scene);
+}
+
+static void absence_is_believed_for_a_moment_unless_something_appears(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	scene.failures = 0;
+	assert_int_equal(peers_connect(scene.peers, 3, scene.user), 0);
+	settle(&scene);
+	assert_int_equal(scene.failures, 1);
+	assert_int_equal(peers_connect(scene.peers, 3, scene.user), -EHOSTDOWN);
+	assert_int_equal(peers_connect(scene.peers, DOMID_MAX + 1, scene.user), -EHOSTDOWN);
+	assert_int_equal(requests(&scene), 0);
+	fake_write(&scene.store, "/local/domain/3/data/xenmsg/presence", "1 " INSTANCE);
+	fire(&scene, "/local/domain/3/data/xenmsg/presence");
+	assert_int_equal(peers_connect(scene.peers, 3, scene.user), 0);
+	settle(&scene);
+	assert_non_null(fake_find(&scene.store, OURS "/to/3/hello"));
+	assert_int_equal(account_usage(scene.user, QUOTA_BYTES).used, 0);
+	scene_stop(&scene);
+}
+
+/* What a peer does costs its own account, however often it does it. */
+static void peer_pays_for_what_it_writes(void **state)
+{
+	struct account *peer;
+	struct scene scene;
+	uint64_t spent;
+
+	(void)state;
+	scene_start(&scene);
+	peer = quota_account(scene.quota, QUOTA_PEER, 2);
+	spent = account_line(peer)->spent;
+	for (int i = 0; i < 1000; i++)
+		fire(&scene, THEIRS "/presence");
+	turn(&scene);
+	assert_int_equal(requests(&scene), 1); /* of each leaf one at a time */
+	assert_true(account_line(peer)->spent > spent);
+	account_unref(peer);
+	scene_stop(&scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_a_peer_may_not_see_writes_nothing_for_it),
+		cmocka_unit_test(look_ups_wait_in_the_line_of_who_asks_and_are_charged),
+		cmocka_unit_test(absence_is_believed_for_a_moment_unless_something_appears),
+		cmocka_unit_test(peer_pays_for_what_it_writes),
 		cmocka_unit_test(second_node_is_looked_for_though_nothing_tells_of_it),
 	};
 

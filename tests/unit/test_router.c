@@ -27,10 +27,11 @@ struct scene {
 
 static struct scene *the_scene; /* of the running test: parties have no userdata */
 
-static struct hop *get_link(void *userdata, uint32_t domid, int *error)
+static struct hop *get_link(void *userdata, uint32_t domid, struct account *account, int *error)
 {
 	struct scene *scene = userdata;
 
+	(void)account;
 	assert_int_equal(domid, 7);
 	scene->links++;
 	*error = scene->link_error;
