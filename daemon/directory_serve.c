@@ -16,6 +16,7 @@
 struct guest {
 	uint32_t domid;
 	bool wants_all;
+	bool is_in_doubt; /* what it may see */
 	uint8_t told[DOMID_MAX / 8 + 1]; /* of which domains it knows by us, so that nothing is said of the others */
 	UT_hash_handle hh;
 };
@@ -113,16 +114,14 @@ static int tell_changes(struct directory *directory, struct guest *guest)
 
 	batch_begin(&batch, directory, guest, 0);
 	for (domain = directory->domains; domain; domain = domain->hh.next) {
-		bool visible;
+		bool visible, told = is_told(guest, domain->domid);
 
-		if (!domain->changed && !is_another)
+		if (!domain->changed && !is_another && !guest->is_in_doubt)
 			continue;
 		visible = may_see(directory, guest, domain);
-		if (!domain->changed && visible == is_told(guest, domain->domid))
-			continue;
-		if (visible)
+		if (visible && (domain->changed || !told))
 			batch_add(&batch, domain, DIRECTORY_PRESENT, 0);
-		else if (is_told(guest, domain->domid))
+		else if (!visible && told)
 			batch_add(&batch, domain, DIRECTORY_REMOVED, 0);
 		set_told(guest, domain->domid, visible);
 	}
@@ -142,6 +141,7 @@ void serve_tell(struct directory *directory)
 
 		/* What got lost is unknown here: all of it once more. */
 		guest->wants_all = r < 0;
+		guest->is_in_doubt = false;
 		again = again || r < 0;
 	}
 	HASH_ITER (hh, directory->domains, domain, next) {
@@ -157,8 +157,9 @@ void serve_refresh(struct directory *directory)
 {
 	struct guest *guest;
 
+	/* Only what is new for a guest is told to it: it isn't told that policy has been looked at. */
 	for (guest = directory->guests; guest; guest = guest->hh.next)
-		guest->wants_all = true;
+		guest->is_in_doubt = true;
 }
 
 void serve_guest_came(struct directory *directory, uint32_t domid)

@@ -425,6 +425,29 @@ static void domain_0_knows_a_domain_when_its_name_and_uuid_were_read(void **stat
 	until(!directory_knows(zero, 7));
 }
 
+/* A guest isn't told that domain 0's policy was read again, where that changes nothing for it. */
+static void new_rules_that_change_nothing_for_a_guest_tell_it_nothing(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+	unsigned entries;
+
+	link_up(rig, 1);
+	until(resolve(one, "two") == 2);
+	settle(rig, 1);
+	entries = rig->entries;
+	directory_refresh(rig->zero.directory);
+	settle(rig, 1);
+	assert_int_equal(rig->entries, entries + 1); /* by which it is settled */
+	/* What does, is told, and no more. */
+	rig->hidden[2] = true;
+	entries = rig->entries;
+	directory_refresh(rig->zero.directory);
+	until(resolve(one, "two") == -EHOSTDOWN);
+	settle(rig, 1);
+	assert_int_equal(rig->entries, entries + 2);
+}
+
 static void many_domains_take_several_small_frames(void **state)
 {
 	struct rig *rig = *state;
@@ -843,6 +866,7 @@ int main(void)
 		TEST(what_is_hidden_later_is_taken_back),
 		TEST(what_a_guest_may_see_follows_its_own_name),
 		TEST(domain_0_knows_a_domain_when_its_name_and_uuid_were_read),
+		TEST(new_rules_that_change_nothing_for_a_guest_tell_it_nothing),
 		TEST(many_domains_take_several_small_frames),
 		TEST(a_guest_that_could_not_take_a_change_gets_everything_again),
 		TEST(a_guest_without_a_link_is_told_nothing),
