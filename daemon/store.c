@@ -14,9 +14,11 @@
 #include "daemon/clock.h"
 #include "daemon/log.h"
 #include "daemon/store_worker.h"
+#include "daemon/timer.h"
 
 /* How long store_free() lets the thread finish what others can see (removing our nodes) before abandoning it. */
 #define FREE_MS 500
+#define AT_ONCE 64 /* callbacks in one turn of the loop */
 
 struct store_subscription {
 	unsigned watch;
@@ -30,6 +32,9 @@ struct store {
 	struct store_worker *worker;
 	pthread_t thread;
 	struct event *results; /* the worker's result_fd is readable */
+	struct event *more;    /* of what was taken over from the worker something is left */
+	struct store_request *taken_results;
+	struct store_event *taken_events;
 	struct store_request *requests; /* every one that has not called back */
 	struct store_subscription *subscriptions;
 	unsigned watches;
@@ -54,38 +59,67 @@ static struct store_subscription *find_subscription(struct store *store, unsigne
 	return subscription;
 }
 
+static void event_fires(struct store *store, struct store_event *event)
+{
+	/* Looked up each time: a callback may have ended the watch. */
+	struct store_subscription *subscription = find_subscription(store, event->watch);
+
+	if (subscription)
+		subscription->event(subscription->userdata, event->path);
+	free(event->key);
+	free(event);
+}
+
+/* What came first is done first, a bounded part of it in each turn of the loop: others fill it. */
+static void call_back_some(struct store *store)
+{
+	struct store_worker *worker = store->worker;
+	struct store_request *request;
+	struct store_event *event;
+
+	if (!store->taken_results && !store->taken_events) {
+		pthread_mutex_lock(&worker->lock);
+		store->taken_results = worker->results;
+		worker->results = NULL;
+		store->taken_events = worker->events;
+		worker->events = NULL;
+		pthread_mutex_unlock(&worker->lock);
+	}
+	for (unsigned i = 0; i < AT_ONCE; i++) {
+		if ((request = store->taken_results) != NULL) {
+			DL_DELETE(store->taken_results, request);
+			call_back(store, request);
+		} else if ((event = store->taken_events) != NULL) {
+			HASH_DEL(store->taken_events, event);
+			event_fires(store, event);
+		} else {
+			return;
+		}
+	}
+	/* By a timer: the loop looks at all descriptors before it comes to that. There may be more than was taken. */
+	timer_start(store->more, 0);
+}
+
+static void on_more(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	call_back_some(userdata);
+}
+
 static void on_results(evutil_socket_t fd, short what, void *userdata)
 {
 	struct store *store = userdata;
-	struct store_worker *worker = store->worker;
-	struct store_request *request, *next_request, *results;
-	struct store_event *event, *next_event, *events;
 	uint64_t count;
 
 	(void)what;
 	if (read(fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
 		log_error("store: can't read the result descriptor: %s", strerror(errno));
-	pthread_mutex_lock(&worker->lock);
-	results = worker->results;
-	worker->results = NULL;
-	events = worker->events;
-	worker->events = NULL;
-	pthread_mutex_unlock(&worker->lock);
-
-	DL_FOREACH_SAFE(results, request, next_request) {
-		DL_DELETE(results, request);
-		call_back(store, request);
-	}
-	HASH_ITER(hh, events, event, next_event) {
-		/* Looked up each time: a callback may have ended the watch. */
-		struct store_subscription *subscription = find_subscription(store, event->watch);
-
-		HASH_DEL(events, event);
-		if (subscription)
-			subscription->event(subscription->userdata, event->path);
-		free(event->key);
-		free(event);
-	}
+	/* What is left of before comes first, and what is new behind it: on_more() takes it. */
+	if (store->taken_results || store->taken_events)
+		timer_start(store->more, 0);
+	else
+		call_back_some(store);
 }
 
 int store_new(struct store **result, struct event_base *base)
@@ -101,7 +135,8 @@ int store_new(struct store **result, struct event_base *base)
 		goto fail;
 	r = -ENOMEM;
 	store->results = event_new(base, store->worker->result_fd, EV_READ | EV_PERSIST, on_results, store);
-	if (!store->results || event_add(store->results, NULL) < 0)
+	store->more = evtimer_new(base, on_more, store);
+	if (!store->results || !store->more || event_add(store->results, NULL) < 0)
 		goto fail;
 
 	sigfillset(&all); /* signals are the event loop's */
@@ -118,6 +153,8 @@ int store_new(struct store **result, struct event_base *base)
 fail:
 	if (store->results)
 		event_free(store->results);
+	if (store->more)
+		event_free(store->more);
 	if (store->worker)
 		store_worker_unref(store->worker);
 	free(store);
@@ -136,6 +173,8 @@ void store_free(struct store *store)
 {
 	struct store_worker *worker;
 	struct store_subscription *subscription, *next;
+	struct store_request *request, *next_request;
+	struct store_event *event, *next_event;
 	struct timespec deadline;
 	bool finished;
 
@@ -143,6 +182,7 @@ void store_free(struct store *store)
 		return;
 	worker = store->worker;
 	event_free(store->results);
+	event_free(store->more);
 	clock_gettime(CLOCK_MONOTONIC, &deadline);
 	deadline.tv_nsec += FREE_MS * 1000000L;
 	if (deadline.tv_nsec >= 1000000000) {
@@ -166,6 +206,13 @@ void store_free(struct store *store)
 	}
 	store_worker_unref(worker);
 
+	DL_FOREACH_SAFE(store->taken_results, request, next_request)
+		store_request_free(request);
+	HASH_ITER (hh, store->taken_events, event, next_event) {
+		HASH_DEL(store->taken_events, event);
+		free(event->key);
+		free(event);
+	}
 	DL_FOREACH_SAFE(store->subscriptions, subscription, next) {
 		free(subscription->path);
 		free(subscription);

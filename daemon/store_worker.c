@@ -27,6 +27,7 @@
 #define RECONNECT_MS	1000
 #define RETRY_MIN_MS	5000 /* each try costs a connection, in a guest */
 #define RETRY_MAX_MS	300000
+#define EVENTS_AT_ONCE	256
 
 void store_request_free(struct store_request *request)
 {
@@ -196,16 +197,19 @@ static void push_event(struct store_worker *worker, char **untrusted_event)
 }
 
 /* Hands on what the watches say. False if the connection is gone: libxenstore closes its descriptor when it breaks, but shows
- * that only here, by EINVAL instead of EAGAIN when no event is there. */
+ * that only here, by EINVAL instead of EAGAIN when no event is there. Others make events, so requests have their turn in between. */
 static bool drain_events(struct store_worker *worker)
 {
 	char **untrusted_event;
 
-	while ((untrusted_event = xs_check_watch(worker->xs)) != NULL) {
+	for (unsigned i = 0; i < EVENTS_AT_ONCE; i++) {
+		untrusted_event = xs_check_watch(worker->xs);
+		if (!untrusted_event)
+			return errno == EAGAIN;
 		push_event(worker, untrusted_event);
 		free(untrusted_event);
 	}
-	return errno == EAGAIN;
+	return true;
 }
 
 static int write_leaves(struct store_worker *worker, const struct store_request *request)
