@@ -37,6 +37,8 @@
 
 #define GREETING_MS	10000
 #define NAMES_BELIEVED_MS 60000
+#define COST_ADVERTISE 20u /* units (turns.h) */
+#define COST_ADVERTISE_NAME 10u
 #define LOCAL_RING_SIZE 1048576u /* not below the largest ring of a link: a smaller one cost up to two thirds of the throughput */
 
 /* --- who we are ----------------------------------------------------------------------------------------------------- */
@@ -152,7 +154,17 @@ static void endpoints_changed(void *userdata, const struct endpoint *endpoint, b
 
 	watches_endpoint(daemon->watches, daemon->domid, endpoint->name, bound);
 	if (!daemon->stopping)
+		task_due(&daemon->advertise);
+}
+
+/* Once for all that was bound in a turn of the loop: all names are gathered. */
+static void on_advertise(struct task *task)
+{
+	struct daemon *daemon = (struct daemon *)((char *)task - offsetof(struct daemon, advertise));
+
+	if (daemon->peers) /* NULL where a restore has failed */
 		daemon_advertise(daemon);
+	turns_spend(task->turns, task->line, COST_ADVERTISE + COST_ADVERTISE_NAME * router_endpoints(daemon->router));
 }
 
 static int connect_peer(void *userdata, uint32_t domid, struct account *account)
@@ -492,6 +504,7 @@ static int start_router(struct daemon *daemon)
 		.changed = endpoints_changed,
 	};
 
+	task_init(&daemon->advertise, &daemon->relay.turns, NULL, on_advertise);
 	daemon->watches = watches_new(&daemon->relay.turns, daemon->domid, name_of, daemon);
 	if (!daemon->watches)
 		return -ENOMEM;

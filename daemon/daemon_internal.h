@@ -37,6 +37,7 @@ struct daemon {
 	struct local *local;
 	struct streams *streams;
 	struct notify *notify;
+	struct task advertise; /* endpoints have been bound or unbound */
 
 	uint32_t domid;
 	uint8_t instance[16];

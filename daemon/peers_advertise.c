@@ -11,6 +11,10 @@
 
 #define ADVERTISE_DELAY_MS  10 /* a program that binds ten endpoints in a row makes one write */
 #define ADVERTISE_RETRY_MS  1000
+/* In units (turns.h). */
+#define COST_TURN  20u
+#define COST_WRITE 1000u
+#define COST_NAME  20u
 #define ADVERTISE_RETRY_MAX 60000
 
 static void retry_advertising(struct peers *peers)
@@ -127,17 +131,32 @@ void advertise_presence(struct peers *peers)
 		    peers->options.presence_private ? STORE_NOBODY : STORE_EVERYONE, on_presence_written, peers);
 }
 
+/* For one peer in each turn: policy is asked about each name, and programs bind as often as they like. */
+static void on_turn(struct task *task)
+{
+	struct peers *peers = (struct peers *)((char *)task - offsetof(struct peers, advertise_next));
+	uint64_t cost = COST_TURN;
+	struct peer *peer;
+
+	for (peer = peers->peers; peer && !advertise_is_wanted(peer); peer = peer->hh.next)
+		cost++;
+	if (peer) {
+		cost += COST_WRITE + peers->names_count * COST_NAME;
+		advertise_to(peer);
+		if (!advertise_is_wanted(peer)) /* else memory is short: later */
+			task_due(task);
+	}
+	turns_spend(task->turns, task->line, cost);
+}
+
 static void on_advertise(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
-	struct peer *peer, *next;
 
 	(void)fd;
 	(void)what;
 	advertise_presence(peers);
-	HASH_ITER(hh, peers->peers, peer, next)
-		if (advertise_is_wanted(peer))
-			advertise_to(peer);
+	task_due(&peers->advertise_next);
 }
 
 static void free_names(struct peers *peers)
@@ -186,6 +205,7 @@ void advertise_withdraw(struct peer *peer)
 int advertise_init(struct peers *peers)
 {
 	peers->advertised = 1;
+	task_init(&peers->advertise_next, peers->options.turns, NULL, on_turn);
 	peers->advertise = event_new(peers->base, -1, 0, on_advertise, peers);
 	return peers->advertise ? 0 : -ENOMEM;
 }
@@ -193,6 +213,8 @@ int advertise_init(struct peers *peers)
 void advertise_destroy(struct peers *peers)
 {
 	free_names(peers);
+	if (peers->advertise_next.turns)
+		task_cancel(&peers->advertise_next);
 	if (peers->advertise)
 		event_free(peers->advertise);
 }

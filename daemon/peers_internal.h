@@ -145,6 +145,7 @@ struct peers {
 	} absent[ABSENT_MAX];
 	struct peers_request *requests; /* what the store will call back about */
 	struct event *advertise;     /* coalesces writes of endpoints, retries failed ones */
+	struct task advertise_next;  /* for one peer after the other */
 	unsigned advertise_failures;
 	char **names; /* what we advertise, as far as `visible` says */
 	unsigned names_count;
