@@ -489,7 +489,7 @@ static bool may_learn_of(void *userdata, const struct session *session, const ch
 	struct daemon *daemon = userdata;
 	struct frame_identity program = {.domid = daemon->domid, .uid = session_credentials(session)->uid};
 
-	return access_still_allowed(daemon->access, &program, endpoint) ||
+	return access_still_allowed(daemon->access, &program, endpoint) == 0 ||
 	       viewer_of(session, daemon->administrators).sees_all;
 }
 

@@ -123,12 +123,12 @@ static void explain_policy(struct daemon *daemon, struct session *session, uint3
 /* For root, and for who could send us a signal anyway. The text says what is wrong with the rules. */
 static void reload_policy(struct daemon *daemon, struct session *session, uint32_t request)
 {
-	uid_t uid = session_credentials(session)->uid;
 	struct json_object *object;
 	int r;
 
-	if (uid != 0 && uid != geteuid()) {
-		reply_error(session, request, EPERM, "only root and the user that xenmsgd runs as may have it read its policy again");
+	if (!viewer_of(session, daemon->administrators).sees_all) {
+		reply_error(session, request, EPERM,
+			    "only root, the user that xenmsgd runs as and administrators (admin-group) may have it read its policy again");
 		return;
 	}
 	r = daemon_reload(daemon);

@@ -204,7 +204,7 @@ static bool endpoint_is_visible(struct status_walk *walk)
 	if (is_own(walk, walk->endpoint->uid))
 		return true;
 	walk->units += POLICY_UNITS;
-	return access_still_allowed(walk->sources->access, &viewer, walk->endpoint->name);
+	return access_still_allowed(walk->sources->access, &viewer, walk->endpoint->name) == 0;
 }
 
 static unsigned rank_of_endpoint(struct status_walk *walk)

@@ -598,7 +598,7 @@ static void crowd_of_one_user_waits_for_itself_and_others_do_not(void **state)
 	print_message("%lu units when the bystander had heard all, of %lu\n", (unsigned long)all,
 		      (unsigned long)(scene.turns.spent - before));
 	assert_true(scene.turns.spent - before > 20 * all);
-	assert_true(scene.turns.longest_pass < TURNS_PASS + TURNS_QUANTUM);
+	assert_true(scene.turns.longest_pass < TURNS_PASS + TURNS_PIECE);
 	for (unsigned i = 0; i < CROWD; i++)
 		assert_int_equal(crowd[i].up, NAMES);
 
