@@ -182,7 +182,7 @@ static bool take_turn(struct relay *relay)
 	return took_input;
 }
 
-static void pass(void *userdata)
+static bool pass(void *userdata)
 {
 	struct relay *relay = userdata;
 
@@ -195,8 +195,7 @@ static void pass(void *userdata)
 			ask_for_notifications(relay);
 	} while (relay_is_busy(relay) && !turns_are_over(&relay->turns));
 	free_ended(relay);
-	if (relay_is_busy(relay))
-		turns_want(&relay->turns);
+	return relay_is_busy(relay);
 }
 
 void relay_pass(struct relay *relay)

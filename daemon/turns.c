@@ -102,14 +102,13 @@ void turns_pass(struct turns *turns)
 	turns->left = TURNS_PASS;
 	turns->in_pass = true;
 	turns->passes++;
-	turns->pass(turns->userdata);
+	turns->asked = turns->pass(turns->userdata) || turns->due > 0;
 	turns->in_pass = false;
 	if (turns->spent - before > turns->longest_pass)
 		turns->longest_pass = turns->spent - before;
 	while (!turns->due && turns->lines)
 		line_leave(turns->lines);
 	/* By a timer: the loop looks at all descriptors before it comes to that. */
-	turns->asked |= turns->due > 0;
 	if (turns->asked)
 		timer_set(turns->event, 0);
 }
@@ -121,7 +120,7 @@ static void on_pass(int fd, short what, void *userdata)
 	turns_pass(userdata);
 }
 
-int turns_init(struct turns *turns, struct event_base *base, void (*pass)(void *userdata), void *userdata)
+int turns_init(struct turns *turns, struct event_base *base, bool (*pass)(void *userdata), void *userdata)
 {
 	*turns = (struct turns){.pass = pass, .userdata = userdata, .left = TURNS_PASS};
 	turns->event = evtimer_new(base, on_pass, turns);
@@ -137,12 +136,11 @@ void turns_cleanup(struct turns *turns)
 
 void turns_want(struct turns *turns)
 {
-	if (turns->asked)
+	if (turns->asked || turns->in_pass)
 		return;
 	turns->asked = true;
 	/* Behind the events that wait already: they are heard first. */
-	if (!turns->in_pass)
-		event_active(turns->event, EV_TIMEOUT, 0);
+	event_active(turns->event, EV_TIMEOUT, 0);
 }
 
 bool turns_are_over(const struct turns *turns)

@@ -65,14 +65,15 @@ struct turns {
 	uint64_t spent, passes, longest_pass; /* units, ever; passes; units of the longest one */
 	bool asked, in_pass;
 	struct event *event;
-	void (*pass)(void *userdata);
+	bool (*pass)(void *userdata);
 	void *userdata;
 };
 
-/* `pass` is called once in each pass of the loop in which something is due. -ENOMEM. */
-int turns_init(struct turns *turns, struct event_base *base, void (*pass)(void *userdata), void *userdata);
+/* `pass` is called once in each pass of the loop in which something is due; true: it left something to do that isn't a task. -ENOMEM. */
+int turns_init(struct turns *turns, struct event_base *base, bool (*pass)(void *userdata), void *userdata);
 void turns_cleanup(struct turns *turns);
-/* A pass is wanted: after the events that the loop has heard already. For what isn't a task, too. */
+/* A pass is wanted: after the events that the loop has heard already. For what isn't a task, too; but a pass itself says by what it
+ * returns whether there must be another one. */
 void turns_want(struct turns *turns);
 /* A pass now, instead of the one that was asked for. */
 void turns_pass(struct turns *turns);

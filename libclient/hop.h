@@ -25,7 +25,7 @@ struct stream;
 
 struct hop {
 	int socket, epoll;
-	int wake; /* becomes readable when the daemon notifies us; -1 without shared memory */
+	int wake; /* becomes readable when the daemon notifies us; -1 where that is `epoll` itself */
 	int kick; /* eventfd: us to the daemon; -1 without shared memory */
 	int poke; /* eventfd: ourselves to us */
 	bool shared;

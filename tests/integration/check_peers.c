@@ -227,12 +227,13 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 	}
 }
 
-static void on_pass(void *userdata)
+static bool on_pass(void *userdata)
 {
 	struct tool *tool = userdata;
 
 	while (turns_run(&tool->turns))
 		;
+	return false;
 }
 
 static void on_domid(void *userdata, int error, const char *untrusted_value, size_t size)

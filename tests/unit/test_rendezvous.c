@@ -223,10 +223,11 @@ static void fire(struct scene *scene, const char *path)
 	fail_msg("/local/domain isn't watched");
 }
 
-static void pass(void *userdata)
+static bool pass(void *userdata)
 {
 	while (turns_run(&((struct scene *)userdata)->turns))
 		;
+	return false;
 }
 
 /* All that can be done now is done. */

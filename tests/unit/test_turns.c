@@ -38,13 +38,14 @@ static void work(struct task *task)
 		task_due(task);
 }
 
-static void pass(void *userdata)
+static bool pass(void *userdata)
 {
 	struct world *world = userdata;
 
 	world->passes++;
 	while (turns_run(&world->turns))
 		;
+	return false;
 }
 
 static int set_up(void **state)

@@ -118,13 +118,14 @@ static const char *name_of(void *userdata, uint32_t domid)
 	return domid < 16 ? scene->names[domid] : "";
 }
 
-static void pass(void *userdata)
+static bool pass(void *userdata)
 {
 	struct scene *scene = userdata;
 
 	scene->passes++;
 	while (turns_run(&scene->turns))
 		;
+	return false;
 }
 
 static void one_pass(struct scene *scene)
