@@ -17,5 +17,6 @@
 #define COST_SYSCALL	60u   /* that moves little: a notification, a look at a socket */
 #define COST_CHANNEL_END 60u  /* a channel that ends with its hop */
 #define COST_CONNECTION 1500u /* accepting a program, and its end */
+#define COST_CLOSING	2000u /* a thread for sockets that the loop can't close */
 
 #endif

@@ -15,6 +15,7 @@
 #include "daemon/access.h"
 #include "daemon/channel.h"
 #include "daemon/clock.h"
+#include "daemon/closer.h"
 #include "daemon/daemon_internal.h"
 #include "daemon/descriptors.h"
 #include "daemon/directory.h"
@@ -456,7 +457,15 @@ static int start_relay(struct daemon *daemon)
 		return r;
 	daemon->has_relay = true;
 	daemon->relay.quota = daemon->quota = quota_new(&limits);
-	return daemon->quota ? 0 : -ENOMEM;
+	if (!daemon->quota)
+		return -ENOMEM;
+	r = closer_new(&daemon->closer, &daemon->relay);
+	if (r < 0)
+		log_warning("programs can hold the daemon by descriptors that they send: close_range(2) and pidfd_getfd(2) don't "
+			    "work here: %s",
+			    strerror(-r));
+	daemon->relay.closer = daemon->closer;
+	return 0;
 }
 
 int daemon_start_links(struct daemon *daemon)
@@ -657,6 +666,7 @@ void daemon_free(struct daemon *daemon)
 	peers_free(daemon->peers);
 	if (daemon->has_relay)
 		relay_cleanup(&daemon->relay);
+	closer_free(daemon->closer);
 	quota_free(daemon->quota);
 	router_free(daemon->router);
 	directory_free(daemon->directory);

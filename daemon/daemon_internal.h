@@ -27,6 +27,7 @@ struct daemon {
 	struct store *store;
 	struct vchan_host *host;
 	struct quota *quota;
+	struct closer *closer;
 	struct access *access;
 	struct directory *directory;
 	struct watches *watches;

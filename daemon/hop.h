@@ -48,6 +48,7 @@
 
 struct channel;
 struct channel_end;
+struct closer;
 struct event;
 struct event_base;
 struct evbuffer;
@@ -63,6 +64,7 @@ struct relay {
 	struct hop *to_notify; /* programs that asked for it */
 	struct channel *ended; /* to be freed */
 	struct quota *quota;   /* NULL: nothing is limited */
+	struct closer *closer; /* NULL: descriptors that programs send can hold the loop */
 	uint64_t max_message;
 	uint32_t cancel_ms; /* how long the next hop may take to say whether it could cancel a message */
 	bool woken;	    /* one of those awake was notified by its program: it is let go on before it is asked for more */

@@ -17,6 +17,7 @@
 #include <uthash.h>
 
 #include "daemon/log.h"
+#include "daemon/program_socket.h"
 #include "daemon/timer.h"
 
 #define BACKLOG	      128
@@ -49,7 +50,7 @@ static void add_session(struct local *local, int fd)
 	int r;
 
 	if (!member) {
-		close(fd);
+		program_socket_close(local->relay, fd, NULL);
 		return;
 	}
 	r = session_new(&member->session, local->relay, fd, &local->options.session, local->ops, local->userdata);
@@ -251,7 +252,7 @@ void local_free(struct local *local)
 		event_free(local->retry_timer);
 	if (!local->is_handed_over)
 		unlink(local->path);
-	close(local->fd);
+	program_socket_close(local->relay, local->fd, NULL); /* with those who wait to be accepted */
 	free(local->path);
 	free(local);
 }

@@ -6,6 +6,7 @@ libdaemon_la_SOURCES = \
 	daemon/cancel.c daemon/cancel.h \
 	daemon/channel.c daemon/channel.h \
 	daemon/clock.h \
+	daemon/closer.c daemon/closer.h \
 	daemon/config.c daemon/config.h \
 	daemon/cost.h \
 	daemon/daemon.c daemon/daemon.h daemon/daemon_internal.h \
@@ -36,6 +37,7 @@ libdaemon_la_SOURCES = \
 	daemon/policy_read.c \
 	daemon/privileges.c daemon/privileges.h \
 	daemon/private_ring.h \
+	daemon/program_socket.c daemon/program_socket.h \
 	daemon/quota.c daemon/quota.h \
 	daemon/queries.c daemon/queries.h \
 	daemon/relay.c \

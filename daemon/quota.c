@@ -289,6 +289,12 @@ int charge_add(struct charge *charge, enum quota_resource resource, uint64_t amo
 	return charge_all(charge, amounts);
 }
 
+void charge_pass(struct charge *to, struct charge *from, enum quota_resource resource, uint64_t amount)
+{
+	from->held[resource] -= amount;
+	to->held[resource] += amount;
+}
+
 void charge_release(struct charge *charge, enum quota_resource resource, uint64_t amount)
 {
 	struct account *account = charge->account;

@@ -121,6 +121,8 @@ int charge_all(struct charge *charge, const uint64_t amounts[QUOTA_RESOURCES]);
 int charge_add(struct charge *charge, enum quota_resource resource, uint64_t amount);
 /* Would it be refused? This doesn't count as a refusal. */
 bool charge_fits(const struct charge *charge, enum quota_resource resource, uint64_t amount);
+/* A part that `from` holds is `to`'s from here on, which is of the same account. */
+void charge_pass(struct charge *to, struct charge *from, enum quota_resource resource, uint64_t amount);
 /* Gives back a part that is held, */
 void charge_release(struct charge *charge, enum quota_resource resource, uint64_t amount);
 /* or everything, and the account. What is left is a charge of nothing to nobody. */

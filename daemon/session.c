@@ -14,6 +14,7 @@
 
 #include "daemon/cost.h"
 #include "daemon/log.h"
+#include "daemon/program_socket.h"
 #include "daemon/session_internal.h"
 #include "daemon/timer.h"
 
@@ -220,6 +221,7 @@ static int gather_frame(struct session *session, struct frame_header *header, co
 {
 	for (;;) {
 		size_t want = FRAME_HEADER_SIZE;
+		struct iovec piece;
 		ssize_t size;
 
 		if (session->greeted >= FRAME_HEADER_SIZE) {
@@ -237,12 +239,13 @@ static int gather_frame(struct session *session, struct frame_header *header, co
 			if (session->greeted == want)
 				return 1;
 		}
-		size = recv(session->fd, session->greeting + session->greeted, want - session->greeted, MSG_DONTWAIT);
-		*why = "the program has gone";
-		if (size == 0)
-			return -ECONNRESET;
-		if (size < 0)
-			return errno == EAGAIN || errno == EINTR ? 0 : -ECONNRESET;
+		piece = (struct iovec){session->greeting + session->greeted, want - session->greeted};
+		size = program_socket_read(session->fd, &piece, 1);
+		if (size == -EAGAIN)
+			return 0;
+		*why = size == -EBADMSG ? SESSION_DESCRIPTORS : "the program has gone";
+		if (size <= 0)
+			return size == -EBADMSG ? -EPROTO : -ECONNRESET;
 		session->greeted += (size_t)size;
 	}
 }
@@ -337,12 +340,15 @@ static void on_greeting_turn(struct task *task)
 static void listen_for_end(struct session *session)
 {
 	uint8_t bytes[FRAME_HEADER_SIZE];
-	ssize_t size = recv(session->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+	struct iovec piece = {bytes, sizeof(bytes)};
+	ssize_t size = program_socket_peek(session->fd, &piece, 1);
 
-	if (size < 0 && (errno == EAGAIN || errno == EINTR))
+	if (size == -EAGAIN)
 		return;
 	/* What it wrote before it went is still to be delivered; what it has taken counts. */
-	if (size <= 0)
+	if (size == -EBADMSG)
+		hop_fail(&session->hop, -EPROTO, SESSION_DESCRIPTORS);
+	else if (size <= 0)
 		hop_finish(&session->hop, -ECONNRESET, "the program has gone");
 	else if (size == FRAME_HEADER_SIZE && bytes[4] == FRAME_HELLO)
 		hop_fail(&session->hop, -EBUSY, "a second HELLO");
@@ -399,7 +405,7 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 	socklen_t size = sizeof(session->credentials);
 
 	if (!session) {
-		close(fd);
+		program_socket_close(relay, fd, NULL);
 		return -ENOMEM;
 	}
 	session->fd = fd;
@@ -410,7 +416,7 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 	session->userdata = userdata;
 	if (hop_init(&session->hop, relay, HOP_LOCAL, &hop_ops, session, 1, options->channels_max) < 0)
 		goto fail;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &session->credentials, &size) < 0)
+	if (program_socket_init(fd) < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &session->credentials, &size) < 0)
 		goto fail;
 	if (relay->quota)
 		hop_set_account(&session->hop, quota_account(relay->quota, QUOTA_UID, session->credentials.uid));
@@ -458,7 +464,7 @@ void session_free(struct session *session)
 	free(session->from_socket);
 	free(session->to_socket);
 	if (session->fd >= 0)
-		close(session->fd);
+		program_socket_close(session->relay, session->fd, &session->charge);
 	charge_end(&session->charge);
 	free(session);
 }

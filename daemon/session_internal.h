@@ -30,7 +30,8 @@
 #include "daemon/quota.h"
 #include "daemon/session.h"
 
-#define GREETING_FRAME_MAX 256u
+#define GREETING_FRAME_MAX  256u
+#define SESSION_DESCRIPTORS "descriptors came over the socket" /* why it is cut off */
 
 enum state {
 	GREETING,

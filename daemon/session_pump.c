@@ -10,6 +10,7 @@
 #include <event2/event.h>
 
 #include "daemon/cost.h"
+#include "daemon/program_socket.h"
 #include "daemon/session_internal.h"
 
 #define LAST_WORDS_MAX 1048576u /* bytes of a program that has shut down only one direction, and may write on and on */
@@ -38,7 +39,7 @@ static void hear_last_words(struct session *session)
 bool session_refill(struct session *session)
 {
 	struct iovec pieces[2];
-	struct msghdr message = {.msg_iov = pieces};
+	unsigned count;
 	int space;
 	ssize_t size;
 
@@ -47,16 +48,18 @@ bool session_refill(struct session *session)
 	space = ring_writer_space(&session->pump_in, PRIVATE_RING_SIZE);
 	if (space <= 0)
 		return true;
-	message.msg_iovlen = (size_t)ring_writer_reserve(&session->pump_in, (uint32_t)space, pieces);
-	size = recvmsg(session->fd, &message, MSG_DONTWAIT);
-	spend(session, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+	count = (unsigned)ring_writer_reserve(&session->pump_in, (uint32_t)space, pieces);
+	size = program_socket_read(session->fd, pieces, count);
+	spend(session, 2 * COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
 	if (size > 0) {
 		ring_writer_advance(&session->pump_in, (uint32_t)size);
 		ring_writer_publish(&session->pump_in);
 	}
-	if (size < 0 && errno == EAGAIN)
+	if (size == -EBADMSG)
+		hop_fail(&session->hop, -EPROTO, SESSION_DESCRIPTORS);
+	if (size == -EAGAIN || size == -EBADMSG)
 		session->may_have_more = false;
-	else if (size == 0 || (size < 0 && errno != EINTR) || (session->is_deaf && size >= session->last_words))
+	else if (size <= 0 || (session->is_deaf && size >= session->last_words))
 		end_input(session);
 	else if (session->is_deaf && size > 0)
 		session->last_words -= size;

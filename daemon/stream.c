@@ -18,6 +18,7 @@
 #include "daemon/cost.h"
 #include "daemon/log.h"
 #include "daemon/private_ring.h"
+#include "daemon/program_socket.h"
 #include "daemon/quota.h"
 
 #define PIECE_MAX   32768u
@@ -86,19 +87,20 @@ static bool put_frame(struct stream *stream, uint8_t type, const void *payload, 
 static void close_socket(struct stream *stream, bool clean)
 {
 	uint8_t bytes[DRAIN_BYTES];
+	struct iovec piece = {bytes, sizeof(bytes)};
 
 	if (stream->fd < 0)
 		return;
 	/* Who writes on all the same gets ECONNRESET. */
 	for (int i = 0; clean && i < DRAIN_CALLS; i++) {
-		spend(stream, COST_SYSCALL);
-		if (recv(stream->fd, bytes, sizeof(bytes), MSG_DONTWAIT) <= 0)
+		spend(stream, 2 * COST_SYSCALL);
+		if (program_socket_read(stream->fd, &piece, 1) <= 0)
 			break;
 	}
 	if (stream->socket_event)
 		event_free(stream->socket_event);
 	stream->socket_event = NULL;
-	close(stream->fd);
+	program_socket_close(stream->relay, stream->fd, &stream->charge);
 	stream->fd = -1;
 }
 
@@ -151,26 +153,24 @@ static bool caller_has_left(struct stream *stream)
 static int read_piece(struct stream *stream, uint32_t size)
 {
 	struct frame_header header = {.type = FRAME_DATA, .channel = stream->number};
+	struct ring_writer behind_header = stream->writer;
 	static const uint8_t zeros[8];
 	uint8_t encoded[FRAME_HEADER_SIZE], guard;
-	uint8_t bytes[PIECE_MAX];
-	struct iovec pieces[2] = {{&guard, 1}, {bytes, size - 1}};
-	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = size > 1 ? 2 : 1}, last = {.msg_iov = pieces, .msg_iovlen = 1};
-	ssize_t got = recvmsg(stream->fd, &message, MSG_DONTWAIT) - 1;
+	struct iovec pieces[PROGRAM_SOCKET_PIECES] = {{&guard, 1}};
+	unsigned count;
+	ssize_t there;
 
-	if (got < 0)
+	ring_writer_advance(&behind_header, FRAME_HEADER_SIZE);
+	count = 1 + (unsigned)ring_writer_reserve(&behind_header, size, pieces + 1);
+	there = program_socket_peek(stream->fd, pieces, count);
+	/* Where a descriptor came with the bytes, the program breaks the stream. */
+	if (there <= 1 || program_socket_take(stream->fd, pieces, count, (size_t)there - 1) != there - 1)
 		return -ECONNRESET;
-	pieces[0] = (struct iovec){bytes + got, 1};
-	if (recvmsg(stream->fd, &last, MSG_DONTWAIT | MSG_PEEK) != 1)
-		return -ECONNRESET;
-	/* A descriptor came with the bytes (the kernel has closed it): so the program breaks the stream. */
-	if ((message.msg_flags | last.msg_flags) & MSG_CTRUNC)
-		return -ECONNRESET;
-	header.length = (uint32_t)got + 1;
+	header.length = (uint32_t)there - 1;
 	spend(stream, COST_BYTES(header.length));
 	frame_header_encode(&header, encoded);
 	ring_writer_put(&stream->writer, encoded, FRAME_HEADER_SIZE);
-	ring_writer_put(&stream->writer, bytes, header.length);
+	ring_writer_advance(&stream->writer, header.length);
 	ring_writer_put(&stream->writer, zeros, -header.length & 7u);
 	ring_writer_publish(&stream->writer);
 	stream->sent += header.length;
@@ -518,8 +518,8 @@ int stream_connect(struct stream **out, struct relay *relay, int fd, const struc
 	int r = stream_new(&stream, relay, ops, userdata);
 
 	if (r < 0) {
+		program_socket_close(relay, fd, charge);
 		charge_end(charge);
-		close(fd);
 		return r;
 	}
 	stream->state = CALLING;
@@ -569,7 +569,7 @@ int stream_take_socket(struct stream *stream, int fd)
 	int r;
 
 	if (stream->state != WAITING) {
-		close(fd);
+		program_socket_close(stream->relay, fd, NULL);
 		return -ENOENT;
 	}
 	r = watch_socket(stream, fd);

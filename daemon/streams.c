@@ -10,6 +10,7 @@
 #include <utlist.h>
 
 #include "daemon/channel.h"
+#include "daemon/program_socket.h"
 #include "daemon/quota.h"
 #include "daemon/session.h"
 #include "daemon/stream.h"
@@ -110,17 +111,18 @@ static const struct stream_ops ops = {
 
 /* An answer to a connection that doesn't become a stream. What lies there unread would reset it before the answer is read; who writes on
  * all the same has nobody else to blame. */
-static void refuse(int fd, int error, const char *why)
+static void refuse(struct streams *streams, int fd, int error, const char *why)
 {
 	struct frame_reply reply = {.error = (uint32_t)error, .body = {why, strlen(why)}};
 	uint8_t frame[FRAME_HEADER_SIZE + 256] = {0}, rest[REST_BYTES];
 	struct frame_header header = {.type = FRAME_REPLY};
+	struct iovec piece = {rest, sizeof(rest)};
 
 	header.length = frame_reply_encode(&reply, frame + FRAME_HEADER_SIZE);
 	frame_header_encode(&header, frame);
 	send(fd, frame, frame_size(header.length), MSG_NOSIGNAL | MSG_DONTWAIT);
-	recv(fd, rest, sizeof(rest), MSG_DONTWAIT);
-	close(fd);
+	program_socket_read(fd, &piece, 1);
+	program_socket_close(streams->relay, fd, NULL);
 }
 
 void streams_connect(struct streams *streams, int fd, const struct frame_identity *identity, const uint8_t *payload,
@@ -134,11 +136,11 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 	char why[160];
 
 	if (frame_open_decode(payload, length, &open) < 0 || open.kind != CHANNEL_STREAM) {
-		refuse(fd, EPROTO, "");
+		refuse(streams, fd, EPROTO, "");
 		return;
 	}
 	if (open.name.size >= sizeof(address) || memchr(open.name.data, '\0', open.name.size)) {
-		refuse(fd, EINVAL, "");
+		refuse(streams, fd, EINVAL, "");
 		return;
 	}
 	memcpy(address, open.name.data, open.name.size);
@@ -149,13 +151,13 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 	if (charge_add(&charge, QUOTA_DESCRIPTORS, 1) < 0) {
 		account_explain(charge.account, QUOTA_DESCRIPTORS, 1, why, sizeof(why));
 		charge_end(&charge);
-		refuse(fd, ENOBUFS, why);
+		refuse(streams, fd, ENOBUFS, why);
 		return;
 	}
 	entry = add_entry(streams, NULL);
 	if (!entry) {
 		charge_end(&charge);
-		refuse(fd, ENOBUFS, "the daemon has no memory left");
+		refuse(streams, fd, ENOBUFS, "the daemon has no memory left");
 		return;
 	}
 	if (stream_connect(&entry->stream, streams->relay, fd, identity, &charge, address, &ops, streams) < 0)
@@ -168,14 +170,14 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 	uint64_t token;
 
 	if (frame_u64_decode(payload, length, &token) < 0) {
-		refuse(fd, EPROTO, "");
+		refuse(streams, fd, EPROTO, "");
 		return;
 	}
 	DL_FOREACH(streams->list, entry)
 		if (entry->session && stream_is_waiting(entry->stream) && stream_token(entry->stream) == token)
 			break;
 	if (!entry) {
-		refuse(fd, ENOENT, ""); /* it has ended meanwhile */
+		refuse(streams, fd, ENOENT, ""); /* it has ended meanwhile */
 		return;
 	}
 	entry->session = NULL;

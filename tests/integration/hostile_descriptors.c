@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/integration/hostile_program.h"
@@ -148,6 +149,27 @@ static int lingering_socket(int *peer)
 	return fd;
 }
 
+/* By a child, which closes what it has sent by ending, and so doesn't linger itself. Its parent has closed it before. */
+static bool send_and_end(int to, const struct msghdr *message, int fd)
+{
+	int gate[2], status = 0;
+	pid_t child;
+	char byte;
+
+	if (pipe2(gate, O_CLOEXEC) < 0)
+		return false;
+	child = fork();
+	if (child == 0) {
+		close(gate[1]);
+		_exit(read(gate[0], &byte, 1) == 0 && sendmsg(to, message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ? 0 : 1);
+	}
+	close(gate[0]);
+	if (child > 0)
+		close(fd);
+	close(gate[1]);
+	return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+}
+
 /* Sends `data` with a descriptor whose last holder is then who receives it. */
 static void hand_in(struct attacker *attacker, struct session *session, const void *data, size_t size)
 {
@@ -167,12 +189,8 @@ static void hand_in(struct attacker *attacker, struct session *session, const vo
 	cmsg->cmsg_type = SCM_RIGHTS;
 	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	if (sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
-		/* It isn't let: its own close shall not wait, and it sends at least the rest. */
-		setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){0}, sizeof(struct linger));
-		send(session->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-	}
-	close(fd);
+	if (!send_and_end(session->fd, &message, fd))
+		send(session->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT); /* it isn't let: at least the rest */
 	/* The peer stays: with it the waiting would be over. */
 	attacker->events++;
 }
