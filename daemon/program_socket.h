@@ -25,7 +25,7 @@ struct relay;
 /* Once, before the first of the following. */
 int program_socket_init(int fd);
 /* Copies bytes that are there, and leaves them. Returns how many; 0: the program sends no more; -EAGAIN: none; -EBADMSG: descriptors
- * came with some of them. Up to PROGRAM_SOCKET_PIECES pieces. */
+ * came with some of them, or with the next one. Up to PROGRAM_SOCKET_PIECES pieces. */
 ssize_t program_socket_peek(int fd, struct iovec *pieces, unsigned count);
 /* Reads `size` bytes that were peeked at. */
 ssize_t program_socket_take(int fd, const struct iovec *pieces, unsigned count, size_t size);

@@ -12,6 +12,7 @@ unit_tests += \
 	tests/unit/test_hop_wakeup \
 	tests/unit/test_link \
 	tests/unit/test_log_limit \
+	tests/unit/test_program_socket \
 	tests/unit/test_rendezvous \
 	tests/unit/test_router \
 	tests/unit/test_session \
@@ -46,6 +47,10 @@ tests_unit_test_fairness_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOC
 tests_unit_test_router_SOURCES = tests/unit/test_router.c $(hop_rig)
 tests_unit_test_router_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_router_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_program_socket_SOURCES = tests/unit/test_program_socket.c tests/unit/unit.h
+tests_unit_test_program_socket_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_program_socket_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_session_SOURCES = tests/unit/test_session.c tests/unit/unit.h
 tests_unit_test_session_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)

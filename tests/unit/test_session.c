@@ -314,6 +314,48 @@ static void bytes_on_the_socket_beside_shared_memory_are_a_violation(void **stat
 	expect_goodbye(&scene, EPROTO);
 }
 
+static void say_with_descriptor(struct scene *scene, const void *bytes, size_t size)
+{
+	struct iovec piece = {(void *)(uintptr_t)bytes, size};
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct msghdr message = {
+		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &(int){STDERR_FILENO}, sizeof(int));
+	assert_int_equal(sendmsg(scene->fd, &message, MSG_NOSIGNAL), size);
+	run(scene);
+}
+
+static void descriptors_are_a_violation_at_any_time(void **state)
+{
+	static const uint8_t hello[24] = {8, 0, 0, 0, FRAME_HELLO, [16] = 1}, query[24] = {6, 0, 0, 0, FRAME_QUERY, [16] = 's'};
+
+	(void)state;
+	for (int moment = 0; moment < 4; moment++) {
+		struct scene scene;
+
+		scene_start(&scene, 10000);
+		if (moment == 1)
+			say(&scene, hello, 20);
+		if (moment >= 2) {
+			say_hello(&scene, 1, moment == 3 ? HELLO_SHARED_MEMORY : 0);
+			expect(&scene, FRAME_WELCOME);
+			say_with_descriptor(&scene, query, sizeof(query));
+		} else {
+			say_with_descriptor(&scene, hello + 20 * moment, sizeof(hello) - 20u * (unsigned)moment);
+		}
+		assert_int_equal(scene.requests, 0);
+		expect_goodbye(&scene, EPROTO);
+	}
+}
+
 static void end_of_file_at_any_time_leaves_nothing_behind(void **state)
 {
 	(void)state;
@@ -475,6 +517,7 @@ int main(void)
 		cmocka_unit_test(second_hello_is_busy),
 		cmocka_unit_test(goodbye_comes_behind_the_answers),
 		cmocka_unit_test(bytes_on_the_socket_beside_shared_memory_are_a_violation),
+		cmocka_unit_test(descriptors_are_a_violation_at_any_time),
 		cmocka_unit_test(end_of_file_at_any_time_leaves_nothing_behind),
 		cmocka_unit_test(last_words_of_a_program_are_heard),
 		cmocka_unit_test(without_descriptors_left_the_program_is_told),

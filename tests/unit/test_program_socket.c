@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Sockets of programs that send descriptors: none of them is ever closed by the thread that reads and closes those sockets. The
+ * descriptor is that of a TCP socket whose last close waits for an hour, so that who does it by mistake doesn't come to an end.
+ */
+#define _GNU_SOURCE
+#include "tests/unit/unit.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/closer.h"
+#include "daemon/hop.h"
+#include "daemon/program_socket.h"
+#include "daemon/quota.h"
+
+#define ALARM_S 60
+
+struct scene {
+	struct event_base *base;
+	struct relay relay;
+	struct quota *quota;
+	struct account *account;
+	int program, daemon;
+	int peer; /* of the last lingering socket: it doesn't read */
+	unsigned descriptors, threads;
+};
+
+static unsigned count_in(const char *path)
+{
+	DIR *dir = opendir(path);
+	unsigned count = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
+}
+
+static unsigned open_descriptors(void)
+{
+	return count_in("/proc/self/fd");
+}
+
+static unsigned threads(void)
+{
+	return count_in("/proc/self/task");
+}
+
+static void new_pair(struct scene *scene)
+{
+	int pair[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	scene->program = pair[0];
+	scene->daemon = pair[1];
+	assert_int_equal(program_socket_init(scene->daemon), 0);
+}
+
+static void scene_start(struct scene *scene)
+{
+	const struct quota_limits limits = {
+		.pool = {[QUOTA_DESCRIPTORS] = 1000},
+		.max = {[QUOTA_UID] = {[QUOTA_DESCRIPTORS] = 100}},
+	};
+
+	*scene = (struct scene){.peer = -1};
+	alarm(ALARM_S);
+	scene->descriptors = open_descriptors();
+	scene->base = event_base_new();
+	scene->quota = quota_new(&limits);
+	scene->account = quota_account(scene->quota, QUOTA_UID, 1000);
+	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
+	assert_int_equal(closer_new(&scene->relay.closer, &scene->relay), 0);
+	scene->relay.quota = scene->quota;
+	new_pair(scene);
+}
+
+static void run_until_closed(struct scene *scene)
+{
+	while (account_usage(scene->account, QUOTA_DESCRIPTORS).used > 0)
+		event_base_loop(scene->base, EVLOOP_ONCE);
+}
+
+static void scene_stop(struct scene *scene)
+{
+	if (scene->program >= 0)
+		close(scene->program);
+	if (scene->peer >= 0)
+		close(scene->peer);
+	relay_cleanup(&scene->relay);
+	closer_free(scene->relay.closer);
+	assert_int_equal(account_usage(scene->account, QUOTA_DESCRIPTORS).used, 0);
+	account_unref(scene->account);
+	quota_free(scene->quota);
+	event_base_free(scene->base);
+	assert_int_equal(open_descriptors(), scene->descriptors);
+	alarm(0);
+}
+
+static int lingering_socket(struct scene *scene)
+{
+	const struct linger linger = {.l_onoff = 1, .l_linger = 3600};
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	socklen_t size = sizeof(address);
+	static const uint8_t bytes[65536];
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	if (scene->peer >= 0)
+		close(scene->peer);
+	scene->peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	assert_true(scene->peer >= 0);
+	close(listener);
+	while (send(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+		;
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
+	return fd;
+}
+
+/* The program sends `size` bytes with a descriptor that nobody else has: this close isn't the last, since it is on its way. */
+static void send_lingering(struct scene *scene, size_t size, int flags)
+{
+	static uint8_t bytes[4096];
+	struct iovec piece = {bytes, size};
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct msghdr message = {
+		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
+	int fd = lingering_socket(scene);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
+	assert_int_equal(sendmsg(scene->program, &message, MSG_NOSIGNAL | flags), size);
+	close(fd);
+}
+
+static struct charge charge_one(struct scene *scene)
+{
+	struct charge charge;
+
+	charge_init(&charge, scene->account);
+	assert_int_equal(charge_add(&charge, QUOTA_DESCRIPTORS, 1), 0);
+	return charge;
+}
+
+/* The daemon closes its end; returns whether somebody else did it. */
+static bool close_charged(struct scene *scene)
+{
+	struct charge charge = charge_one(scene);
+	bool handed_on;
+
+	program_socket_close(&scene->relay, scene->daemon, &charge);
+	handed_on = charge.held[QUOTA_DESCRIPTORS] == 0;
+	charge_end(&charge);
+	assert_int_equal(account_usage(scene->account, QUOTA_DESCRIPTORS).used, handed_on);
+	run_until_closed(scene);
+	return handed_on;
+}
+
+static int error_of_program(struct scene *scene)
+{
+	char byte;
+
+	for (;;) {
+		ssize_t size = recv(scene->program, &byte, 1, 0);
+
+		if (size >= 0)
+			return 0;
+		if (errno != EAGAIN)
+			return errno;
+		usleep(1000);
+	}
+}
+
+static void bytes_are_read_up_to_those_with_descriptors(void **state)
+{
+	struct scene scene;
+	char bytes[8];
+	struct iovec pieces[2] = {{bytes, 2}, {bytes + 2, 6}};
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(program_socket_read(scene.daemon, pieces, 2), -EAGAIN);
+	assert_int_equal(send(scene.program, "12345", 5, 0), 5);
+	assert_int_equal(program_socket_peek(scene.daemon, pieces, 2), 5);
+	assert_int_equal(program_socket_take(scene.daemon, pieces, 2, 4), 4);
+	assert_int_equal(program_socket_read(scene.daemon, pieces, 2), 1);
+	assert_memory_equal(bytes, "5", 1);
+	/* Not together with those; by themselves. */
+	assert_int_equal(send(scene.program, "678", 3, 0), 3);
+	send_lingering(&scene, 100, 0);
+	assert_int_equal(program_socket_read(scene.daemon, pieces, 2), -EBADMSG);
+	assert_int_equal(program_socket_read(scene.daemon, pieces, 1), 2);
+	assert_memory_equal(bytes, "67", 2);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(program_socket_read(scene.daemon, pieces, 1), -EBADMSG);
+	assert_true(close_charged(&scene));
+	scene_stop(&scene);
+}
+
+static void bytes_out_of_band_have_descriptors_like_others(void **state)
+{
+	struct scene scene;
+	char bytes[8];
+	struct iovec piece = {bytes, sizeof(bytes)};
+	ssize_t size;
+
+	(void)state;
+	scene_start(&scene);
+	if (send(scene.program, "o", 1, MSG_OOB) < 0) {
+		scene_stop(&scene);
+		skip(); /* a kernel that has none */
+	}
+	assert_int_equal(program_socket_read(scene.daemon, &piece, 1), 1);
+	assert_int_equal(send(scene.program, "12", 2, 0), 2);
+	send_lingering(&scene, 1, MSG_OOB);
+	while ((size = program_socket_read(scene.daemon, &piece, 1)) > 0)
+		;
+	assert_int_equal(size, -EBADMSG);
+	assert_true(close_charged(&scene));
+	scene_stop(&scene);
+}
+
+static void end_is_told_behind_the_bytes(void **state)
+{
+	struct scene scene;
+	char bytes[8];
+	struct iovec piece = {bytes, sizeof(bytes)};
+
+	(void)state;
+	scene_start(&scene);
+	assert_int_equal(send(scene.program, "1", 1, 0), 1);
+	close(scene.program);
+	scene.program = -1;
+	assert_int_equal(program_socket_read(scene.daemon, &piece, 1), 1);
+	assert_int_equal(program_socket_read(scene.daemon, &piece, 1), 0);
+	assert_false(close_charged(&scene));
+	scene_stop(&scene);
+}
+
+static void sockets_with_nothing_but_bytes_are_closed_at_once(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	assert_false(close_charged(&scene));
+	assert_int_equal(error_of_program(&scene), 0);
+	close(scene.program);
+	new_pair(&scene);
+	assert_int_equal(send(scene.program, "unread", 6, 0), 6);
+	assert_false(close_charged(&scene));
+	assert_int_equal(error_of_program(&scene), ECONNRESET);
+	scene_stop(&scene);
+}
+
+static void nothing_comes_between_the_look_and_the_close(void **state)
+{
+	struct scene scene;
+	uint8_t bytes[8192] = {0};
+
+	(void)state;
+	scene_start(&scene);
+	/* More than is looked through: somebody else closes it, and the program can't send any more. */
+	assert_int_equal(send(scene.program, bytes, sizeof(bytes), 0), sizeof(bytes));
+	program_socket_close(&scene.relay, scene.daemon, NULL);
+	assert_int_equal(send(scene.program, bytes, 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPIPE);
+	scene_stop(&scene);
+}
+
+static void descriptors_that_linger_are_closed_by_threads_that_do_not(void **state)
+{
+	struct scene scene;
+	unsigned before = threads();
+
+	(void)state;
+	scene_start(&scene);
+	for (unsigned i = 0; i < 200; i++) {
+		struct charge charge = charge_one(&scene);
+
+		if (i > 0)
+			new_pair(&scene);
+		if (i < 5)
+			send_lingering(&scene, 10, 0);
+		else
+			assert_int_equal(send(scene.program, (uint8_t[8192]){0}, 8192, 0), 8192);
+		close(scene.program);
+		scene.program = -1;
+		program_socket_close(&scene.relay, scene.daemon, &charge);
+		charge_end(&charge);
+		if (i % 50 == 49)
+			run_until_closed(&scene);
+	}
+	/* They are gone, and with them what they had: the peer hears of it as soon as it has read everything. */
+	while (threads() > before)
+		usleep(1000);
+	while (recv(scene.peer, (uint8_t[65536]){0}, 65536, 0) > 0)
+		;
+	scene_stop(&scene);
+}
+
+static void programs_that_were_not_accepted_yet_are_closed_with_the_listener(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	socklen_t size = sizeof(sa_family_t);
+	struct scene scene;
+
+	(void)state;
+	scene_start(&scene);
+	close(scene.program);
+	close(scene.daemon);
+	scene.daemon = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	scene.program = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(scene.daemon, (struct sockaddr *)&address, size), 0);
+	size = sizeof(address);
+	assert_int_equal(getsockname(scene.daemon, (struct sockaddr *)&address, &size), 0);
+	assert_int_equal(listen(scene.daemon, 1), 0);
+	assert_int_equal(connect(scene.program, (struct sockaddr *)&address, size), 0);
+	send_lingering(&scene, 1, 0);
+	assert_true(close_charged(&scene));
+	assert_int_equal(error_of_program(&scene), ECONNRESET);
+	scene_stop(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(bytes_are_read_up_to_those_with_descriptors),
+		cmocka_unit_test(bytes_out_of_band_have_descriptors_like_others),
+		cmocka_unit_test(end_is_told_behind_the_bytes),
+		cmocka_unit_test(sockets_with_nothing_but_bytes_are_closed_at_once),
+		cmocka_unit_test(nothing_comes_between_the_look_and_the_close),
+		cmocka_unit_test(descriptors_that_linger_are_closed_by_threads_that_do_not),
+		cmocka_unit_test(programs_that_were_not_accepted_yet_are_closed_with_the_listener),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
