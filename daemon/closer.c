@@ -140,7 +140,8 @@ static int start_batch(struct closer *closer)
 
 static void retry_later(struct closer *closer, int error)
 {
-	log_limited(&closer->limit, LOG_LEVEL_ERROR, "closing what programs left in their sockets: %s", strerror(-error));
+	log_limited(&closer->limit, LOG_LEVEL_ERROR, "closing what programs left in their sockets: %s",
+		    strerror(-error));
 	timer_set(closer->retry_timer, RETRY_MS);
 }
 
@@ -248,7 +249,8 @@ int closer_new(struct closer **out, struct relay *relay)
 	closer->relay = relay;
 	closer->done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (closer->done >= 0)
-		closer->done_event = event_new(relay->base, closer->done, EV_READ | EV_PERSIST, on_done, closer);
+		closer->done_event =
+			event_new(relay->base, closer->done, EV_READ | EV_PERSIST, on_done, closer);
 	closer->retry_timer = evtimer_new(relay->base, on_retry, closer);
 	if (closer->done_event && closer->retry_timer && event_add(closer->done_event, NULL) == 0)
 		r = try_out(closer);

@@ -4,9 +4,11 @@
 
 /*
  * No descriptor that the program holds too can make a call of ours block, whatever it does to its flags, its counter, its locks or its
- * size: of those that it gets we call nothing but close(), and wait for them by epoll, which sets no lock of theirs.
+ * size: of those that it gets we call nothing but close(), and wait for them by epoll, which sets no lock of theirs. Those that it sends
+ * are never taken, nor closed by the loop.
  *
- *   the socket        each has an end of his own; ours is only used with MSG_DONTWAIT
+ *   the socket        each has an end of his own; ours is only used with MSG_DONTWAIT, and read and closed by program_socket.h alone
+ *   what is sent      SCM_RIGHTS: the last close of such a one may wait. They stay in the socket's queue, and a thread closes it.
  *   the memory        sealed against resizing, and mapped; its descriptor is closed here once it was handed over
  *   wake_daemon       an eventfd that the program writes; edge-triggered, so we never read it
  *   wake_program      an eventfd that we write, and that nobody else has: the program could make it blocking and fill its counter.
