@@ -5,16 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #include <json-c/json.h>
 
 #include "daemon/denied.h"
 #include "daemon/log.h"
+#include "daemon/peer_groups.h"
 #include "daemon/policy.h"
-
-#define GROUPS_MAX 1024
 
 struct access {
 	uint32_t domid;
@@ -178,15 +176,19 @@ int access_still_allowed(struct access *access, const struct frame_identity *fro
 
 int access_bind(struct access *access, int fd, uid_t uid, gid_t gid, const char *endpoint, gid_t socket_group)
 {
-	gid_t groups[GROUPS_MAX];
-	socklen_t size = sizeof(groups);
-	struct policy_subject who = {.domid = access->domid, .is_self = true, .uid = uid, .gid = gid, .groups = groups};
+	struct policy_subject who = {.domid = access->domid, .is_self = true, .uid = uid, .gid = gid};
 	struct policy_decision decision;
+	gid_t *groups;
+	int r = peer_groups(fd, &groups, &who.group_count);
 
-	/* The kernel's word for the groups that the program was in when it connected. */
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) == 0)
-		who.group_count = (unsigned)(size / sizeof(gid_t));
+	if (r < 0) {
+		log_limited(&access->limit, LOG_LEVEL_WARNING, "denied: uid %u may not bind %s: its groups aren't known: %s", uid,
+			    endpoint, strerror(-r));
+		return -EACCES;
+	}
+	who.groups = groups;
 	decision = policy_bind(access->policy, &who, endpoint, socket_group);
+	free(groups);
 	if (decision.allow)
 		return 0;
 	if (decision.file)

@@ -26,6 +26,7 @@ libdaemon_la_SOURCES = \
 	daemon/local.c daemon/local.h \
 	daemon/log.c daemon/log.h daemon/log_limit.c daemon/log_limit.h \
 	daemon/notify.c daemon/notify.h \
+	daemon/peer_groups.c daemon/peer_groups.h \
 	daemon/peers_lookups.c daemon/peers_lookups.h \
 	daemon/peers.c daemon/peers.h daemon/peers_internal.h \
 	daemon/peers_advertise.c daemon/peers_advertise.h \

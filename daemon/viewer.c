@@ -3,12 +3,11 @@
 #include "daemon/viewer.h"
 
 #include <grp.h>
-#include <sys/socket.h>
+#include <stdlib.h>
 #include <unistd.h>
 
+#include "daemon/peer_groups.h"
 #include "daemon/session.h"
-
-#define GROUPS_MAX 1024
 
 gid_t viewer_group(const char *name)
 {
@@ -19,19 +18,20 @@ gid_t viewer_group(const char *name)
 
 static bool is_member(const struct session *session, gid_t group)
 {
-	gid_t groups[GROUPS_MAX];
-	socklen_t size = sizeof(groups);
+	bool is_in = false;
+	unsigned count;
+	gid_t *groups;
 
 	if (group == VIEWER_NO_GROUP)
 		return false;
 	if (session_credentials(session)->gid == group)
 		return true;
-	if (getsockopt(session_socket(session), SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0)
+	if (peer_groups(session_socket(session), &groups, &count) < 0)
 		return false;
-	for (size_t i = 0; i < size / sizeof(gid_t); i++)
-		if (groups[i] == group)
-			return true;
-	return false;
+	for (unsigned i = 0; i < count && !is_in; i++)
+		is_in = groups[i] == group;
+	free(groups);
+	return is_in;
 }
 
 struct viewer viewer_of(const struct session *session, gid_t administrators)

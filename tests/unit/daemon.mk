@@ -11,6 +11,7 @@ unit_tests += \
 	tests/unit/test_hop \
 	tests/unit/test_hop_wakeup \
 	tests/unit/test_link \
+	tests/unit/test_peer_groups \
 	tests/unit/test_log_limit \
 	tests/unit/test_program_socket \
 	tests/unit/test_rendezvous \
@@ -59,6 +60,11 @@ tests_unit_test_session_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCK
 tests_unit_test_stream_SOURCES = tests/unit/test_stream.c $(hop_rig)
 tests_unit_test_stream_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_stream_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+# Has a group of its own in place of those of the system.
+tests_unit_test_peer_groups_SOURCES = tests/unit/test_peer_groups.c tests/unit/unit.h
+tests_unit_test_peer_groups_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_peer_groups_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 tests_unit_test_singleton_SOURCES = tests/unit/test_singleton.c tests/unit/unit.h
 tests_unit_test_singleton_CFLAGS = $(UNIT_CFLAGS)
