@@ -8,6 +8,7 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <uthash.h>
+#include <utlist.h>
 
 #include "daemon/channel.h"
 #include "daemon/clock.h"
@@ -16,12 +17,25 @@
 #include "daemon/timer.h"
 
 #define CANCELS_MAX 4096 /* of a channel, not yet answered */
+#define AT_ONCE	    64	 /* are given up in one turn */
+#define CHARGE	    160u /* bytes for each, with what the hash and malloc need for it */
+#define WALK_COST   2u	 /* an entry that is looked at */
 
 struct channel_cancel {
 	uint64_t offset;
 	uint64_t deadline_ms;
 	bool released; /* the program has let go of it: it was taken unless a RESET comes */
+	struct channel_cancel *prev, *next;
 	UT_hash_handle hh;
+};
+
+struct channel_cancels {
+	struct channel *channel;
+	struct channel_cancel *all;	 /* by offset, and oldest first */
+	struct channel_cancel *released; /* those of them that are */
+	uint64_t lowest;		 /* offset of these */
+	struct event *timer;		 /* of the oldest one's deadline */
+	struct task overdue;
 };
 
 /* Called while a frame of another hop is dealt with: what goes wrong here is this end's fault alone. */
@@ -38,57 +52,117 @@ static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
 		hop_fail(end->hop, r, "answers to its CANCELs pile up");
 }
 
-static void settle(struct channel *channel, struct channel_cancel *cancel, int result)
+static void settle(struct channel_cancels *cancels, struct channel_cancel *cancel, int result)
 {
-	HASH_DEL(channel->cancels, cancel);
-	answer_cancel(&channel->opener, cancel->offset, result);
+	HASH_DEL(cancels->all, cancel);
+	if (cancel->released)
+		DL_DELETE(cancels->released, cancel);
+	charge_release(&cancels->channel->charge, QUOTA_BYTES, CHARGE);
+	answer_cancel(&cancels->channel->opener, cancel->offset, result);
 	free(cancel);
 }
 
+/* Is called for whatever is taken of the stream; so as long as nothing is to be found it doesn't look. */
 void cancels_taken(struct channel *channel, uint64_t taken)
 {
+	struct channel_cancels *cancels = channel->cancels;
 	struct channel_cancel *cancel, *next;
+	uint64_t lowest = UINT64_MAX, walked = 0;
 
-	HASH_ITER (hh, channel->cancels, cancel, next)
-		if (cancel->released && cancel->offset < taken)
-			settle(channel, cancel, 0);
+	if (!cancels->released || taken <= cancels->lowest)
+		return;
+	DL_FOREACH_SAFE(cancels->released, cancel, next) {
+		walked++;
+		if (cancel->offset < taken)
+			settle(cancels, cancel, 0);
+		else if (cancel->offset < lowest)
+			lowest = cancel->offset;
+	}
+	cancels->lowest = lowest;
+	relay_spend(channel->relay, channel->charge.account, walked * WALK_COST);
 }
 
 /* What the next hop doesn't say in time, nobody knows. */
-static void on_settle_timeout(int fd, short what, void *userdata)
+static void give_up_some(struct task *task)
 {
-	struct channel *channel = userdata;
-	struct channel_cancel *cancel, *next;
+	struct channel_cancels *cancels = (struct channel_cancels *)((char *)task - offsetof(struct channel_cancels, overdue));
+	struct channel *channel = cancels->channel;
 	uint64_t now = clock_ms();
+
+	for (unsigned i = 0; i < AT_ONCE && cancels->all && cancels->all->deadline_ms <= now; i++) {
+		relay_spend(channel->relay, channel->charge.account, COST_CANCEL);
+		settle(cancels, cancels->all, ECONNRESET);
+	}
+	if (!cancels->all)
+		return;
+	if (cancels->all->deadline_ms <= now)
+		task_due(task);
+	else
+		timer_set(cancels->timer, cancels->all->deadline_ms - now);
+}
+
+static void on_deadline(int fd, short what, void *userdata)
+{
+	struct channel_cancels *cancels = userdata;
 
 	(void)fd;
 	(void)what;
-	HASH_ITER (hh, channel->cancels, cancel, next) {
-		if (cancel->deadline_ms > now) {
-			timer_set(channel->cancel_timer, cancel->deadline_ms - now);
-			break;
-		}
-		settle(channel, cancel, ECONNRESET);
-	}
+	task_due(&cancels->overdue);
 }
 
-/* Waits for an answer about the message. NULL: too many wait already, or no memory. Asked twice, it is answered once. */
-static struct channel_cancel *await_answer(struct channel *channel, uint64_t offset)
+static struct channel_cancels *cancels_of(struct channel *channel)
 {
+	struct channel_cancels *cancels = channel->cancels;
+
+	if (cancels)
+		return cancels;
+	cancels = calloc(1, sizeof(*cancels));
+	if (!cancels)
+		return NULL;
+	cancels->channel = channel;
+	cancels->timer = evtimer_new(channel->relay->base, on_deadline, cancels);
+	if (!cancels->timer) {
+		free(cancels);
+		return NULL;
+	}
+	task_init(&cancels->overdue, &channel->relay->turns, account_line(channel->charge.account), give_up_some);
+	return channel->cancels = cancels;
+}
+
+static struct channel_cancel *find_cancel(const struct channel *channel, uint64_t offset)
+{
+	struct channel_cancel *cancel = NULL;
+
+	if (channel->cancels)
+		HASH_FIND(hh, channel->cancels->all, &offset, sizeof(offset), cancel);
+	return cancel;
+}
+
+/* Waits for an answer about the message. NULL: too many wait already, for this channel or at its opener's cost, or no memory. */
+static struct channel_cancel *await_answer(struct channel *channel, uint64_t offset, bool released)
+{
+	struct channel_cancels *cancels = cancels_of(channel);
 	uint32_t ms = channel->relay->cancel_ms;
 	struct channel_cancel *cancel;
 
-	if (HASH_COUNT(channel->cancels) >= CANCELS_MAX)
+	if (!cancels || HASH_COUNT(cancels->all) >= CANCELS_MAX || charge_add(&channel->charge, QUOTA_BYTES, CHARGE) < 0)
 		return NULL;
-	if (!channel->cancel_timer)
-		channel->cancel_timer = evtimer_new(channel->relay->base, on_settle_timeout, channel);
-	cancel = channel->cancel_timer ? calloc(1, sizeof(*cancel)) : NULL;
-	if (!cancel)
+	cancel = calloc(1, sizeof(*cancel));
+	if (!cancel) {
+		charge_release(&channel->charge, QUOTA_BYTES, CHARGE);
 		return NULL;
+	}
 	cancel->offset = offset;
 	cancel->deadline_ms = clock_ms() + ms;
-	HASH_ADD(hh, channel->cancels, offset, sizeof(cancel->offset), cancel);
-	timer_start(channel->cancel_timer, ms + 1);
+	cancel->released = released;
+	HASH_ADD(hh, cancels->all, offset, sizeof(cancel->offset), cancel);
+	if (released) {
+		if (!cancels->released || offset < cancels->lowest)
+			cancels->lowest = offset;
+		DL_APPEND(cancels->released, cancel);
+	}
+	if (!cancels->overdue.is_due)
+		timer_start(cancels->timer, ms + 1);
 	return cancel;
 }
 
@@ -132,8 +206,7 @@ static void cancel_beyond(struct channel *channel, uint64_t offset)
 	uint8_t payload[8];
 	int r = -EINPROGRESS;
 
-	HASH_FIND(hh, channel->cancels, &offset, sizeof(offset), cancel);
-	if (cancel)
+	if (find_cancel(channel, offset)) /* asked twice, it is answered once */
 		return;
 	if (out->hop->release_means_taken)
 		r = hop_handed_word(out->hop, out, offset, &word);
@@ -141,17 +214,16 @@ static void cancel_beyond(struct channel *channel, uint64_t offset)
 		answer_cancel(&channel->opener, offset, cancel_word(word));
 		return;
 	}
-	cancel = r == -ENOENT ? NULL : await_answer(channel, offset);
+	cancel = r == -ENOENT ? NULL : await_answer(channel, offset, r == -EALREADY);
 	if (!cancel) {
 		answer_cancel(&channel->opener, offset, ECONNRESET);
 		return;
 	}
-	cancel->released = r == -EALREADY;
 	if (cancel->released)
 		return;
 	r = hop_send(out->hop, FRAME_CANCEL, 0, out->number, payload, frame_u64_encode(offset, payload));
 	if (r < 0)
-		settle(channel, cancel, ECONNRESET);
+		settle(channel->cancels, cancel, ECONNRESET);
 }
 
 int channel_cancel(struct channel_end *end, uint64_t offset)
@@ -183,21 +255,25 @@ int channel_cancelled(struct channel_end *end, const struct frame_cancelled *can
 
 	if (end->is_opener)
 		return -EPROTO;
-	HASH_FIND(hh, channel->cancels, &cancelled->offset, sizeof(cancelled->offset), cancel);
+	cancel = find_cancel(channel, cancelled->offset);
 	/* Else we have answered already that nobody knows. */
 	if (cancel && !cancel->released)
-		settle(channel, cancel, result);
+		settle(channel->cancels, cancel, result);
 	return 0;
 }
 
 void cancels_free(struct channel *channel)
 {
+	struct channel_cancels *cancels = channel->cancels;
 	struct channel_cancel *cancel, *next;
 
-	HASH_ITER (hh, channel->cancels, cancel, next) {
-		HASH_DEL(channel->cancels, cancel);
+	if (!cancels)
+		return;
+	HASH_ITER (hh, cancels->all, cancel, next) {
+		HASH_DEL(cancels->all, cancel);
 		free(cancel);
 	}
-	if (channel->cancel_timer)
-		event_free(channel->cancel_timer);
+	task_cancel(&cancels->overdue);
+	event_free(cancels->timer);
+	free(cancels);
 }

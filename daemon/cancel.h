@@ -11,7 +11,8 @@
  *   released there, not yet counted as taken ───▶ 0 when it is; ECONNRESET after a while
  *   beyond a link or a socket ──CANCEL──▶ asked ─▶ what is answered there; ECONNRESET after a while
  *
- * The list of those that wait, and its timer, are the channel's; only this module looks into it.
+ * Those that wait are the channel's, and paid for by its opener; only this module looks into them. They are bounded: further ones are
+ * answered ECONNRESET at once.
  */
 
 #include <stdint.h>

@@ -29,7 +29,7 @@
 #include "wire/frame.h"
 #include "wire/ring.h"
 
-struct channel_cancel;
+struct channel_cancels;
 struct evbuffer;
 struct event;
 struct hop;
@@ -78,8 +78,7 @@ struct channel {
 	uint64_t max_message;
 	struct channel_end opener, acceptor;
 	struct charge charge; /* of who opened it, for the channel and its windows */
-	struct channel_cancel *cancels; /* cancel.h: asked of the acceptor's hop, not yet answered; oldest first */
-	struct event *cancel_timer;
+	struct channel_cancels *cancels; /* cancel.h: asked of the acceptor's hop, not yet answered; NULL: none ever was */
 	bool ended;
 	struct channel *ended_next;
 };

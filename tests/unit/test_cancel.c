@@ -10,6 +10,7 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 
+#include "daemon/quota.h"
 #include "wire/bytes.h"
 
 struct scene {
@@ -308,6 +309,144 @@ static void torn_word_is_not_asked_of_the_peer(void **state)
 	scene_stop(&scene);
 }
 
+#define OTHERS 40u /* that may wait, by what their opener may still hold */
+
+/* As scene_start(), and A pays: for one channel to begin with and `extra` bytes. */
+static struct quota *scene_start_paying(struct scene *scene, uint64_t extra)
+{
+	struct quota_limits limits = {.pool = {0}};
+	struct quota *quota;
+
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
+		limits.pool[i] = UINT32_MAX;
+		limits.max[QUOTA_UID][i] = 1000;
+	}
+	limits.max[QUOTA_UID][QUOTA_BYTES] = CHANNEL_INITIAL_LIMIT + extra;
+	quota = quota_new(&limits);
+	assert_non_null(quota);
+	scene_start(scene, false, 65536);
+	scene->rig.relay[0].quota = quota;
+	hop_set_account(&scene->a->hop, quota_account(quota, QUOTA_UID, 1000));
+	return quota;
+}
+
+static uint64_t bytes_of(struct scene *scene)
+{
+	return account_usage(scene->a->hop.account, QUOTA_BYTES).used;
+}
+
+static void who_wants_messages_back_pays_until_he_is_answered(void **state)
+{
+	struct scene scene;
+	struct quota *quota = scene_start_paying(&scene, OTHERS * 200);
+	struct party_channel *channel;
+	uint64_t before;
+	uint32_t refused;
+
+	(void)state;
+	scene.rig.relay[0].cancel_ms = 1;
+	party_open(scene.a, 0, "x");
+	channel = party_channel(scene.a, 0);
+	send_messages(&scene, 0, 1000);
+	before = bytes_of(&scene);
+	for (unsigned i = 0; i < 2 * OTHERS; i++)
+		party_cancel(scene.a, 0, state_of(i));
+	rig_settle(&scene.rig);
+	party_read(scene.a, 1u << 30);
+	refused = channel->cancelled_count;
+	assert_in_range(refused, 1, 2 * OTHERS - 1);
+	assert_int_equal(channel->cancelled_result, ECONNRESET);
+	assert_true(bytes_of(&scene) > before);
+	/* When the peer's time is over, all is answered, and nothing is paid any more. */
+	for (int i = 0; i < 100000 && channel->cancelled_count < 2 * OTHERS; i++) {
+		event_base_loop(scene.rig.base, EVLOOP_ONCE);
+		party_read(scene.a, 1u << 30);
+	}
+	assert_int_equal(channel->cancelled_count, 2 * OTHERS);
+	assert_int_equal(bytes_of(&scene), before);
+	/* What is still asked when all ends is paid back, too. */
+	scene.rig.relay[0].cancel_ms = 3600000;
+	cancel(&scene, 900);
+	assert_true(bytes_of(&scene) > before);
+	scene_stop(&scene);
+	quota_free(quota);
+}
+
+/* More than are given up in one turn. */
+static void many_that_are_not_answered_in_time_are_all_unknown(void **state)
+{
+	struct scene scene;
+	struct party_channel *channel;
+
+	(void)state;
+	scene_start(&scene, false, 65536);
+	scene.rig.relay[0].cancel_ms = 1;
+	party_open(scene.a, 0, "x");
+	channel = party_channel(scene.a, 0);
+	send_messages(&scene, 0, 1000);
+	for (unsigned i = 0; i < 1000; i++)
+		party_cancel(scene.a, 0, state_of(i));
+	rig_settle(&scene.rig);
+	for (int i = 0; i < 100000 && channel->cancelled_count < 1000; i++) {
+		event_base_loop(scene.rig.base, EVLOOP_ONCE);
+		party_read(scene.a, 1u << 30);
+	}
+	expect_answer(&scene, 1000, 999, ECONNRESET);
+	scene_stop(&scene);
+}
+
+/* B has released messages of which the daemon doesn't count yet how many were taken, and A asks for them all. */
+static void release_until(struct scene *scene, unsigned messages)
+{
+	struct hop *hop = &scene->b->hop;
+
+	send_messages(scene, 0, messages);
+	hop->taken_pending = true;
+	hop->taken_mark = hop->in.tail + 8;
+	party_read(scene->b, 1u << 30);
+	scene->b->kicked = false;
+}
+
+static void only_what_is_taken_of_those_that_are_asked_for_costs_time(void **state)
+{
+	struct scene scene;
+	struct quota *quota = scene_start_paying(&scene, 1u << 20);
+	struct party_channel *channel;
+	struct channel_end *out;
+	uint64_t spent;
+
+	(void)state;
+	party_open(scene.a, 0, "p");
+	channel = party_channel(scene.a, 0);
+	release_until(&scene, 100);
+	/* The last ones first: their order is the opener's choice. */
+	for (unsigned i = 100; i-- > 20;)
+		party_cancel(scene.a, 0, state_of(i));
+	hop_event(&scene.a->hop);
+	relay_pass(scene.a->hop.relay);
+	party_read(scene.a, 1u << 30);
+	assert_int_equal(channel->cancelled_count, 0);
+	out = &scene.a->last_channel->acceptor;
+	spent = account_time(scene.a->hop.account)->spent;
+	for (uint64_t taken = 1; taken <= state_of(20); taken++)
+		channel_taken(out, taken);
+	assert_int_equal(account_time(scene.a->hop.account)->spent, spent);
+	channel_taken(out, state_of(20) + 8);
+	assert_true(account_time(scene.a->hop.account)->spent >= spent + 80);
+	scene.b->hop.taken_pending = false;
+	relay_pass(scene.a->hop.relay);
+	party_read(scene.a, 1u << 30);
+	assert_int_equal(channel->cancelled_count, 1);
+	assert_int_equal(channel->cancelled_offset, state_of(20));
+	scene.b->kicked = true;
+	rig_settle(&scene.rig);
+	party_read(scene.a, 1u << 30);
+	assert_int_equal(channel->cancelled_count, 80);
+	assert_int_equal(channel->cancelled_result, 0);
+	scene_stop(&scene);
+	quota_free(quota);
+}
+
 static void program_that_does_not_read_its_answers_does_not_end_the_link(void **state)
 {
 	static const uint8_t zeros[60000];
@@ -344,6 +483,9 @@ int main(void)
 		cmocka_unit_test(peer_that_does_not_answer_in_time_leaves_it_unknown),
 		cmocka_unit_test(offset_that_cannot_be_ends_only_the_session_of_who_sent_it),
 		cmocka_unit_test(torn_word_is_not_asked_of_the_peer),
+		cmocka_unit_test(who_wants_messages_back_pays_until_he_is_answered),
+		cmocka_unit_test(many_that_are_not_answered_in_time_are_all_unknown),
+		cmocka_unit_test(only_what_is_taken_of_those_that_are_asked_for_costs_time),
 		cmocka_unit_test(program_that_does_not_read_its_answers_does_not_end_the_link),
 	};
 
