@@ -92,7 +92,7 @@ static int write_accounts(struct json_object *accounts)
 	int code;
 
 	for (size_t i = 0; i < json_object_array_length(accounts); i++) {
-		static const char *const names[] = {"clients", "endpoints", "channels", "queued_bytes", "descriptors"};
+		static const char *const names[] = {"clients", "endpoints", "channels", "queued_bytes", "descriptors", "memory"};
 		struct json_object *account = json_object_array_get_idx(accounts, i);
 		int64_t refused = 0;
 		char who[48];

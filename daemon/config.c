@@ -45,11 +45,12 @@ struct key {
 	const char *allowed; /* continues "must be ..." */
 };
 
-#define AT(field)     offsetof(struct config, field)
-#define RING_ALLOWED  "a power of two from 1K to 1M"
-#define COUNT_ALLOWED "a number from 1 to 65536"
-#define POOL_MAX      (1u << 20)
-#define POOL_ALLOWED  "a number from 2 to 1048576"
+#define AT(field)      offsetof(struct config, field)
+#define RING_ALLOWED   "a power of two from 1K to 1M"
+#define COUNT_ALLOWED  "a number from 1 to 65536"
+#define MEMORY_ALLOWED "a size from 1M to 1024G"
+#define POOL_MAX       (1u << 20)
+#define POOL_ALLOWED   "a number from 2 to 1048576"
 
 enum key_index {
 	KEY_SOCKET,
@@ -82,6 +83,9 @@ enum key_index {
 	KEY_MAX_ENDPOINTS,
 	KEY_MAX_CHANNELS,
 	KEY_MAX_QUEUED_BYTES,
+	KEY_MAX_MEMORY_PER_UID,
+	KEY_MAX_MEMORY_PER_PEER,
+	KEY_MAX_MEMORY,
 	KEYS,
 };
 
@@ -144,6 +148,12 @@ static const struct key keys[KEYS] = {
 			      POOL_ALLOWED},
 	[KEY_MAX_QUEUED_BYTES] = {"limits", "max-queued-bytes", VALUE_SIZE64, AT(max_queued_bytes), 256 * KIB,
 				  1024 * GIB, "a size from 256K to 1024G"},
+	[KEY_MAX_MEMORY_PER_UID] = {"limits", "max-memory-per-uid", VALUE_SIZE64, AT(max_memory_per_uid), MIB, 1024 * GIB,
+				    MEMORY_ALLOWED},
+	[KEY_MAX_MEMORY_PER_PEER] = {"limits", "max-memory-per-peer", VALUE_SIZE64, AT(max_memory_per_peer), MIB,
+				     1024 * GIB, MEMORY_ALLOWED},
+	[KEY_MAX_MEMORY] = {"limits", "max-memory", VALUE_SIZE64, AT(max_memory), 4 * MIB, 1024 * GIB,
+			    "a size from 4M to 1024G"},
 };
 
 int config_init(struct config *config)
@@ -173,6 +183,9 @@ int config_init(struct config *config)
 		.max_endpoints = 16384,
 		.max_channels = 65536,
 		.max_queued_bytes = 512 * MIB,
+		.max_memory_per_uid = 768 * MIB,
+		.max_memory_per_peer = 768 * MIB,
+		.max_memory = 1536 * MIB,
 	};
 	config->policy_dir = strdup("/etc/xenmsg/policy.d");
 	config->admin_group = strdup("xenmsg-admin");

@@ -435,6 +435,7 @@ static int start_relay(struct daemon *daemon)
 			[QUOTA_CHANNELS] = config->max_channels,
 			[QUOTA_BYTES] = config->max_queued_bytes,
 			[QUOTA_DESCRIPTORS] = descriptors_pool(),
+			[QUOTA_MEMORY] = config->max_memory,
 		},
 		.max = {
 			[QUOTA_UID] = {
@@ -443,11 +444,13 @@ static int start_relay(struct daemon *daemon)
 				[QUOTA_CHANNELS] = config->max_channels_per_uid,
 				[QUOTA_BYTES] = config->max_queued_bytes_per_uid,
 				[QUOTA_DESCRIPTORS] = config->max_descriptors_per_uid,
+				[QUOTA_MEMORY] = config->max_memory_per_uid,
 			},
 			[QUOTA_PEER] = {
 				[QUOTA_CHANNELS] = config->max_channels_per_peer,
 				[QUOTA_BYTES] = config->max_queued_bytes_per_peer,
 				[QUOTA_DESCRIPTORS] = config->max_descriptors_per_peer,
+				[QUOTA_MEMORY] = config->max_memory_per_peer,
 			},
 		},
 	};

@@ -157,7 +157,8 @@ uint32_t hop_unacknowledged(struct hop *hop)
 
 /* --- the table of channels ------------------------------------------------------------------------------------------ */
 
-#define TABLE_PAGE 64u /* numbers */
+#define TABLE_PAGE  64u /* numbers */
+#define PAGES_KEPT 16u /* stay when they are empty: honest programs use low numbers. Who uses all of them pays for one channel at a time. */
 
 struct channel_end *hop_find(struct hop *hop, uint32_t number)
 {
@@ -236,10 +237,23 @@ int hop_number(struct hop *hop, uint32_t *number)
 	return -ENOBUFS;
 }
 
+static void free_empty_page(struct hop *hop, uint32_t page)
+{
+	for (uint32_t i = 0; i < TABLE_PAGE; i++)
+		if (hop->table[page][i])
+			return;
+	free(hop->table[page]);
+	hop->table[page] = NULL;
+}
+
 void hop_remove(struct hop *hop, uint32_t number)
 {
-	if (hop_find(hop, number)) {
-		hop->table[number / TABLE_PAGE][number % TABLE_PAGE] = NULL;
-		hop->channels--;
-	}
+	uint32_t page = number / TABLE_PAGE;
+
+	if (!hop_find(hop, number))
+		return;
+	hop->table[page][number % TABLE_PAGE] = NULL;
+	hop->channels--;
+	if (page >= PAGES_KEPT)
+		free_empty_page(hop, page);
 }

@@ -188,6 +188,10 @@ struct hop {
 	struct hop *notify_prev, *notify_next;
 };
 
+/* What a program's hop may take beside its rings, its ledgers and its channels: 256 KiB of frames that it leaves unread, the questions
+ * that wait, the table of channels, and what was refused. */
+#define HOP_MEMORY 393216u
+
 int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_ops *ops, void *owner,
 	     uint32_t parity, uint32_t channels_max);
 /* Who pays for what comes in here: takes over the reference. Before it is attached. */

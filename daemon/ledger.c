@@ -17,6 +17,14 @@ void ledger_init(struct ledger *ledger, uint32_t ring_size)
 		ledger->max = ENTRIES_MIN;
 }
 
+uint64_t ledger_memory(uint32_t ring_size)
+{
+	struct ledger ledger;
+
+	ledger_init(&ledger, ring_size);
+	return ledger.max * sizeof(*ledger.entries);
+}
+
 void ledger_free(struct ledger *ledger)
 {
 	free(ledger->entries);

@@ -36,6 +36,8 @@ struct ledger {
 
 /* Of an outlet with a ring of this size. */
 void ledger_init(struct ledger *ledger, uint32_t ring_size);
+/* The most that it takes. */
+uint64_t ledger_memory(uint32_t ring_size);
 void ledger_free(struct ledger *ledger);
 bool ledger_is_full(const struct ledger *ledger);
 /* -ENOMEM. The ledger isn't full. */

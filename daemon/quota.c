@@ -23,6 +23,7 @@ static const struct resource {
 			 "max-queued-bytes"},
 	[QUOTA_DESCRIPTORS] = {"descriptors", "descriptors", {"max-descriptors-per-uid", "max-descriptors-per-peer"},
 			       "its limit of open files"},
+	[QUOTA_MEMORY] = {"memory", "bytes of memory", {"max-memory-per-uid", "max-memory-per-peer"}, "max-memory"},
 };
 
 struct account {

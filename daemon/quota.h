@@ -47,6 +47,7 @@ enum quota_resource {
 	QUOTA_CHANNELS,
 	QUOTA_BYTES,
 	QUOTA_DESCRIPTORS,
+	QUOTA_MEMORY, /* bytes that a program or a stream may take, besides what is queued */
 	QUOTA_RESOURCES,
 };
 

@@ -174,6 +174,44 @@ void session_refuse(struct session *session, int error, const char *why)
 
 static void on_socket(int fd, short what, void *userdata);
 
+/* Of its user's part the last quarter is for programs that share no memory: they take less than a quarter. So he can always have more programs, slower
+ * ones, after those that take most. */
+static bool may_share_memory(const struct session *session, uint64_t needed)
+{
+	uint64_t used = account_usage(session->charge.account, QUOTA_MEMORY).used;
+
+	return charge_fits(&session->charge, QUOTA_MEMORY, needed + used / 3);
+}
+
+/* False: it has been refused. */
+static bool pay_for(struct session *session, enum quota_resource resource, uint64_t amount)
+{
+	char why[160];
+
+	if (charge_add(&session->charge, resource, amount) == 0)
+		return true;
+	account_explain(session->charge.account, resource, amount, why, sizeof(why));
+	session_refuse(session, -ENOBUFS, why);
+	return false;
+}
+
+/* The kind of memory that it can have. False: none, it has been refused. */
+static bool pay_for_memory(struct session *session, bool *shared)
+{
+	uint64_t needed = HOP_MEMORY + session_shared_memory(session);
+
+	if (*shared && !may_share_memory(session, needed)) {
+		log_limited(LOG_LIMIT, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
+			    "%s (pid %d, uid %u) shares no memory with the daemon and is slower: others of its user have most of what he "
+			    "may have",
+			    session->comm, session->credentials.pid, session->credentials.uid);
+		*shared = false;
+	}
+	if (!*shared)
+		needed = HOP_MEMORY + 2 * sizeof(struct private_ring);
+	return pay_for(session, QUOTA_MEMORY, needed) && (!*shared || pay_for(session, QUOTA_DESCRIPTORS, MEMORY_DESCRIPTORS));
+}
+
 static void start_running(struct session *session, const struct frame_hello_local *hello)
 {
 	struct frame_welcome welcome = {
@@ -182,17 +220,14 @@ static void start_running(struct session *session, const struct frame_hello_loca
 		.domid = session->options.domid,
 		.max_message = session->relay->max_message,
 	};
+	bool shared = hello->flags & HELLO_SHARED_MEMORY;
 	int memory_fd = -1, r;
-	char why[160];
 
 	memcpy(welcome.instance, session->options.instance, sizeof(welcome.instance));
-	if (hello->flags & HELLO_SHARED_MEMORY) {
+	if (!pay_for_memory(session, &shared))
+		return;
+	if (shared) {
 		welcome.flags = HELLO_SHARED_MEMORY;
-		if (charge_add(&session->charge, QUOTA_DESCRIPTORS, MEMORY_DESCRIPTORS) < 0) {
-			account_explain(session->charge.account, QUOTA_DESCRIPTORS, MEMORY_DESCRIPTORS, why, sizeof(why));
-			session_refuse(session, -ENOBUFS, why);
-			return;
-		}
 		r = session_share_memory(session, &welcome, &memory_fd);
 	} else {
 		r = session_pump_socket(session);

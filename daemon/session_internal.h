@@ -79,6 +79,9 @@ struct session {
  * handed over and closed. */
 int session_share_memory(struct session *session, struct frame_welcome *welcome, int *memory_fd);
 
+/* How much it takes at most, with what the daemon notes about it. */
+uint64_t session_shared_memory(const struct session *session);
+
 /* session_pump.c: attaches the hop to rings of our own. */
 int session_pump_socket(struct session *session);
 /* The socket has become readable. */

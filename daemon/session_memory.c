@@ -40,7 +40,13 @@ static int make_program_wait(struct session *session)
 	return 0;
 }
 
-/* The daemon makes the memory, so that its size is certain: nobody can shrink it under us. */
+uint64_t session_shared_memory(const struct session *session)
+{
+	return MEMORY_HEAD + IN_RING_SIZE + 2ull * session->options.ring_size + ledger_memory(IN_RING_SIZE) +
+	       ledger_memory(session->options.ring_size);
+}
+
+/* The daemon makes the memory, so that its size is certain: nobody can shrink it under us, nor let it grow. */
 int session_share_memory(struct session *session, struct frame_welcome *welcome, int *memory_fd)
 {
 	const uint32_t sizes[LOCAL_RINGS] = {session->options.ring_size, IN_RING_SIZE, session->options.ring_size};

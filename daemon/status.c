@@ -533,6 +533,8 @@ static struct json_object *limits_of(const struct config *config)
 	add_number(limits, "queued_bytes_per_peer", config->max_queued_bytes_per_peer);
 	add_number(limits, "descriptors_per_uid", config->max_descriptors_per_uid);
 	add_number(limits, "descriptors_per_peer", config->max_descriptors_per_peer);
+	add_number(limits, "memory_per_uid", config->max_memory_per_uid);
+	add_number(limits, "memory_per_peer", config->max_memory_per_peer);
 	return limits;
 }
 

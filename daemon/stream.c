@@ -42,7 +42,7 @@ struct stream {
 	struct frame_identity identity;
 	uint64_t token;
 	int fd;
-	struct charge charge; /* for the descriptor */
+	struct charge charge; /* for the descriptor and the memory */
 	struct event *socket_event;
 	struct task turn;
 	/* The hop's DATA has a ring of its own, so that CREDIT and RESET get past what the program doesn't read. */
@@ -474,6 +474,8 @@ static int watch_socket(struct stream *stream, int fd)
 	return stream->socket_event && event_add(stream->socket_event, NULL) == 0 ? 0 : -ENOMEM;
 }
 
+_Static_assert(sizeof(struct stream) + 3 * sizeof(struct private_ring) < STREAM_MEMORY, "that is what is charged");
+
 static int stream_new(struct stream **out, struct relay *relay, const struct stream_ops *ops, void *userdata)
 {
 	struct stream *stream = calloc(1, sizeof(*stream));
@@ -551,7 +553,8 @@ int stream_wait(struct stream **out, struct relay *relay, struct channel *channe
 	stream->limit = 0;
 	charge_init(&stream->charge, channel->charge.account);
 	set_account(stream, channel->charge.account);
-	r = charge_add(&stream->charge, QUOTA_DESCRIPTORS, 1);
+	r = charge_all(&stream->charge,
+		       (uint64_t[QUOTA_RESOURCES]){[QUOTA_DESCRIPTORS] = 1, [QUOTA_MEMORY] = STREAM_MEMORY});
 	if (r == 0)
 		r = getrandom(&stream->token, sizeof(stream->token), 0) == sizeof(stream->token) ? 0 : -EIO;
 	if (r == 0)

@@ -26,6 +26,8 @@
 struct charge;
 struct stream;
 
+#define STREAM_MEMORY 409600u /* bytes that one takes at most: three rings (private_ring.h), and what it notes */
+
 struct stream_ops {
 	/* The stream's OPEN has come in at its hop: route it. */
 	int (*open)(void *userdata, struct stream *stream, struct channel *channel, const struct frame_open *open);

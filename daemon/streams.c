@@ -125,6 +125,15 @@ static void refuse(struct streams *streams, int fd, int error, const char *why)
 	program_socket_close(streams->relay, fd, NULL);
 }
 
+static void refuse_unpaid(struct streams *streams, int fd, struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	char why[160];
+
+	account_explain(charge->account, resource, amount, why, sizeof(why));
+	charge_end(charge);
+	refuse(streams, fd, ENOBUFS, why);
+}
+
 void streams_connect(struct streams *streams, int fd, const struct frame_identity *identity, const uint8_t *payload,
 		     uint32_t length)
 {
@@ -133,7 +142,6 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 	struct charge charge;
 	struct frame_open open;
 	struct entry *entry;
-	char why[160];
 
 	if (frame_open_decode(payload, length, &open) < 0 || open.kind != CHANNEL_STREAM) {
 		refuse(streams, fd, EPROTO, "");
@@ -149,9 +157,11 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 	charge_init(&charge, account);
 	account_unref(account);
 	if (charge_add(&charge, QUOTA_DESCRIPTORS, 1) < 0) {
-		account_explain(charge.account, QUOTA_DESCRIPTORS, 1, why, sizeof(why));
-		charge_end(&charge);
-		refuse(streams, fd, ENOBUFS, why);
+		refuse_unpaid(streams, fd, &charge, QUOTA_DESCRIPTORS, 1);
+		return;
+	}
+	if (charge_add(&charge, QUOTA_MEMORY, STREAM_MEMORY) < 0) {
+		refuse_unpaid(streams, fd, &charge, QUOTA_MEMORY, STREAM_MEMORY);
 		return;
 	}
 	entry = add_entry(streams, NULL);

@@ -4,6 +4,7 @@
 import errno
 import json
 import os
+import re
 import resource
 import select
 import statistics
@@ -197,6 +198,61 @@ def test_a_greedy_user_takes_its_share_of_the_descriptors_and_the_others_notice_
         greedy.end()
         eventually(lambda: not account(one, "uid", GREEDY), "all that the greedy one had is given back")
     eventually(lambda: pool(one, "descriptors")["used"] == 1, "only who asks has one")
+
+
+MIB = 1 << 20
+
+
+def fills_memory_until_refused(path, tell, stopped):
+    """Tells how many programs of this user got shared memory, how many got none, why no more came, and how much memory there is: every
+    page of it is filled."""
+    programs = []
+    while isinstance(program := try_to_come(path, True), Program):
+        programs.append(program)
+        if program.rings:
+            for page in range(4096, len(program.memory), 4096):  # but for the control blocks, which would end the session
+                program.memory[page] = 1
+    sharing = [each for each in programs if each.rings]
+    tell([len(sharing), len(programs) - len(sharing), *program,
+          sum(os.fstat(each.descriptors[0]).st_blocks * 512 for each in sharing)])
+    while not stopped():
+        time.sleep(0.01)
+
+
+def private_memory(node):
+    with open(f"/proc/{node.pid}/status", encoding="ascii") as file:
+        return int(re.search(r"RssAnon:\s+(\d+)", file.read())[1]) << 10
+
+
+def test_users_get_no_more_memory_than_is_there_and_slower_programs_before_none(nodes, user):
+    one = nodes(1, config=limits(max_memory=96 * MIB))[1]
+    before = private_memory(one)
+    greedy = user(GREEDY, one, fills_memory_until_refused)
+    sharing, other, error, text, filled = greedy.next()
+    assert error == errno.ENOBUFS and "its share of the daemon's bytes of memory (max-memory)" in text, text
+    # It is the only one: a half of all, and of that a quarter is for those without shared memory.
+    assert 48 * MIB // 2 < filled <= 48 * MIB * 3 // 4 and sharing * 2 * MIB < filled, (sharing, filled)
+    assert other >= 16, other
+    left_is_for_others(one, "memory")
+    newcomer = user(NEWCOMER, one, fills_memory_until_refused)
+    more_sharing, more_other, *_, more_filled = newcomer.next()
+    assert more_sharing >= 3 and more_other >= 3
+    left_is_for_others(one, "memory")
+    # What is charged is never less than what there is.
+    used = pool(one, "memory")["used"]
+    if "asan" not in os.environ.get("XENSIM_PRELOAD_FIRST", ""):  # it keeps what was freed
+        assert filled + more_filled + private_memory(one) - before < used <= 96 * MIB, (filled, more_filled, used)
+    greedy.end()
+    newcomer.end()
+    eventually(lambda: pool(one, "memory")["used"] < MIB, "only who asks has some")
+
+
+def test_all_that_users_and_domains_may_take_fits_into_the_unit(nodes):
+    one = nodes(1)[1]
+    source = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "../.."))
+    with open(os.path.join(source, "systemd/xenmsgd.service.in"), encoding="utf-8") as file:
+        most = int(re.search(r"^MemoryMax=(\d+)G$", file.read(), re.MULTILINE)[1]) << 30
+    assert pool(one, "memory")["size"] + 2 * pool(one, "queued_bytes")["size"] + 512 * MIB <= most
 
 
 def test_a_newcomer_finds_a_client_an_endpoint_and_a_channel(nodes, user):

@@ -128,7 +128,7 @@ def test_the_accounts_say_who_has_what_and_what_he_might_have(nodes, valid):
         assert peer["id"] == 1 and peer["channels"] == {"used": 1, "max": 20, "available": 19, "refused": 0}
         assert "clients" not in peer
         lines = [line.split() for line in two.xenmsg("status").stdout.decode().splitlines()]
-        assert ["ACCOUNT", "CLIENTS", "ENDPOINTS", "CHANNELS", "QUEUED_BYTES", "DESCRIPTORS", "REFUSED"] in lines, lines
+        assert ["ACCOUNT", "CLIENTS", "ENDPOINTS", "CHANNELS", "QUEUED_BYTES", "DESCRIPTORS", "MEMORY", "REFUSED"] in lines, lines
         row, = (line for line in lines if line[:2] == ["domain", "1"])
         assert row[2:5] == ["-", "-", "1/20"], row
         assert one.xenmsg("status", "--metrics").stdout.count(b'xenmsg_accounts_channels_available{kind="uid",id="0"} 49\n') == 1

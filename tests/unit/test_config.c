@@ -130,7 +130,8 @@ static void every_key_is_taken(void **state)
 			      "max-queued-bytes-per-uid = 5G\n"
 			      "max-channels-per-peer = 4\nmax-queued-bytes-per-peer = 128K\n"
 			      "max-descriptors-per-uid = 5\nmax-descriptors-per-peer = 6\n"
-			      "max-clients = 7\nmax-endpoints = 8\nmax-channels = 1048576\nmax-queued-bytes = 256K"),
+			      "max-clients = 7\nmax-endpoints = 8\nmax-channels = 1048576\nmax-queued-bytes = 256K\n"
+			      "max-memory-per-uid = 1M\nmax-memory-per-peer = 2M\nmax-memory = 5G"),
 			 0);
 	assert_string_equal(config->socket, "/tmp/s");
 	assert_string_equal(config->policy_dir, "/tmp/policy");
@@ -165,6 +166,9 @@ static void every_key_is_taken(void **state)
 	assert_int_equal(config->max_endpoints, 8);
 	assert_int_equal(config->max_channels, 1048576);
 	assert_int_equal(config->max_queued_bytes, 262144);
+	assert_int_equal(config->max_memory_per_uid, 1048576);
+	assert_int_equal(config->max_memory_per_peer, 2097152);
+	assert_int_equal(config->max_memory, 5368709120ull);
 }
 
 static void unknown_sections_and_keys_are_named(void **state)
@@ -252,6 +256,8 @@ static void bad_numbers_are_refused_with_what_is_allowed(void **state)
 	refuse(*state, "[limits]\nmax-channels = 1048577\n", 2, "must be a number from 2");
 	refuse(*state, "[limits]\nmax-endpoints = many\n", 2, "must be a number from 2");
 	refuse(*state, "[limits]\nmax-queued-bytes = 128K\n", 2, "must be a size from 256K to 1024G");
+	refuse(*state, "[limits]\nmax-memory-per-uid = 1023K\n", 2, "must be a size from 1M to 1024G");
+	refuse(*state, "[limits]\nmax-memory = 3M\n", 2, "must be a size from 4M to 1024G");
 	assert_int_equal(load(*state, "[links]\nidle-close = 0\nbusy-poll = 0\n"), 0);
 }
 

@@ -19,7 +19,7 @@
 static int set_up(void **state)
 {
 	static const struct quota_limits limits = {
-		.pool = {POOL, POOL, POOL, POOL, POOL},
+		.pool = {POOL, POOL, POOL, POOL, POOL, POOL},
 		.max = {
 			[QUOTA_UID] = {[QUOTA_CLIENTS] = 3, [QUOTA_ENDPOINTS] = UINT64_MAX, [QUOTA_CHANNELS] = 4,
 				       [QUOTA_BYTES] = 1000, [QUOTA_DESCRIPTORS] = UINT64_MAX},
