@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <uthash.h>
 #include <utlist.h>
 
 #include "daemon/clock.h"
@@ -15,9 +16,38 @@ struct ping {
 	uint64_t sent_ns;
 	uint32_t request;
 	ping_fn done;
-	void *userdata;
-	struct ping *prev, *next;
+	struct pinger *pinger; /* NULL: the heartbeat */
+	struct ping *prev, *next, *own_prev, *own_next;
+	UT_hash_handle hh; /* of those sent */
 };
+
+struct pinger {
+	void *userdata;
+	struct ping *own;
+	UT_hash_handle hh;
+};
+
+static struct pinger *find_pinger(const struct pings *pings, const void *userdata)
+{
+	struct pinger *pinger;
+
+	HASH_FIND_PTR(pings->pingers, &userdata, pinger);
+	return pinger;
+}
+
+static struct pinger *pinger_of(struct pings *pings, void *userdata)
+{
+	struct pinger *pinger = find_pinger(pings, userdata);
+
+	if (pinger)
+		return pinger;
+	pinger = calloc(1, sizeof(*pinger));
+	if (!pinger)
+		return NULL;
+	pinger->userdata = userdata;
+	HASH_ADD_PTR(pings->pingers, userdata, pinger);
+	return pinger;
+}
 
 int pings_add(struct pings *pings, ping_fn done, void *userdata, uint32_t request)
 {
@@ -29,8 +59,15 @@ int pings_add(struct pings *pings, ping_fn done, void *userdata, uint32_t reques
 	if (!ping)
 		return -ENOMEM;
 	ping->done = done;
-	ping->userdata = userdata;
 	ping->request = request;
+	if (done) {
+		ping->pinger = pinger_of(pings, userdata);
+		if (!ping->pinger) {
+			free(ping);
+			return -ENOMEM;
+		}
+		DL_APPEND2(ping->pinger->own, ping, own_prev, own_next);
+	}
 	DL_APPEND(pings->list, ping);
 	if (!done)
 		pings->own_is_out = true;
@@ -50,19 +87,41 @@ void pings_send(struct pings *pings, struct hop *hop)
 			continue;
 		ping->token = ++pings->last_token;
 		ping->sent_ns = clock_ns();
+		HASH_ADD(hh, pings->sent, token, sizeof(ping->token), ping);
 		hop_send(hop, FRAME_PING, 0, 0, payload, frame_u64_encode(ping->token, payload));
 	}
 }
 
-/* Its last word. The list is as it will be: the callee may ask again. */
+/* Frees it, and who has no other. */
+static void remove_ping(struct pings *pings, struct ping *ping)
+{
+	struct pinger *pinger = ping->pinger;
+
+	DL_DELETE(pings->list, ping);
+	if (ping->token)
+		HASH_DEL(pings->sent, ping);
+	if (pinger) {
+		DL_DELETE2(pinger->own, ping, own_prev, own_next);
+		if (!pinger->own) {
+			HASH_DEL(pings->pingers, pinger);
+			free(pinger);
+		}
+	} else {
+		pings->own_is_out = false;
+	}
+	free(ping);
+}
+
+/* Its last word. It is gone by then: the callee may ask again. */
 static void finish(struct pings *pings, struct ping *ping, int64_t result)
 {
-	DL_DELETE(pings->list, ping);
-	if (ping->done)
-		ping->done(ping->userdata, ping->request, result);
-	else
-		pings->own_is_out = false;
-	free(ping);
+	void *userdata = ping->pinger ? ping->pinger->userdata : NULL;
+	uint32_t request = ping->request;
+	ping_fn done = ping->done;
+
+	remove_ping(pings, ping);
+	if (done)
+		done(userdata, request, result);
 }
 
 uint64_t pings_take_pong(struct pings *pings, uint64_t token)
@@ -70,8 +129,8 @@ uint64_t pings_take_pong(struct pings *pings, uint64_t token)
 	struct ping *ping;
 	uint64_t rtt_ns;
 
-	DL_SEARCH_SCALAR(pings->list, ping, token, token);
-	if (!ping || !token)
+	HASH_FIND(hh, pings->sent, &token, sizeof(token), ping);
+	if (!ping)
 		return 0;
 	rtt_ns = clock_ns() - ping->sent_ns;
 	finish(pings, ping, (int64_t)rtt_ns);
@@ -89,12 +148,14 @@ void pings_fail(struct pings *pings, int error)
 
 void pings_forget(struct pings *pings, const void *userdata)
 {
+	struct pinger *pinger = find_pinger(pings, userdata);
 	struct ping *ping, *next;
 
-	DL_FOREACH_SAFE(pings->list, ping, next) {
-		if (ping->userdata != userdata || !ping->done)
-			continue;
-		DL_DELETE(pings->list, ping);
-		free(ping);
+	if (!pinger)
+		return;
+	/* The last one frees who has asked. */
+	for (ping = pinger->own; ping; ping = next) {
+		next = ping->own_next;
+		remove_ping(pings, ping);
 	}
 }

@@ -18,13 +18,16 @@
 
 struct hop;
 struct ping;
+struct pinger;
 
 /* Round trip in ns, or a negative errno. */
 typedef void (*ping_fn)(void *userdata, uint32_t request, int64_t result);
 
 struct pings {
 	struct ping *list; /* NULL: nobody waits for an answer */
-	bool own_is_out;   /* the heartbeat's */
+	struct ping *sent; /* those of them that were, by token: a peer may answer what was never asked, as often as it likes */
+	struct pinger *pingers; /* who has some on the list, by `userdata` */
+	bool own_is_out;	/* the heartbeat's */
 	uint64_t last_token;
 };
 

@@ -14,6 +14,7 @@ unit_tests += \
 	tests/unit/test_peer_groups \
 	tests/unit/test_log_limit \
 	tests/unit/test_program_socket \
+	tests/unit/test_pings \
 	tests/unit/test_rendezvous \
 	tests/unit/test_router \
 	tests/unit/test_session \
@@ -65,6 +66,11 @@ tests_unit_test_stream_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA
 tests_unit_test_peer_groups_SOURCES = tests/unit/test_peer_groups.c tests/unit/unit.h
 tests_unit_test_peer_groups_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_peer_groups_LDADD = libdaemon.la $(CMOCKA_LIBS)
+
+# Has a hop of its own in place of daemon/hop_output.c.
+tests_unit_test_pings_SOURCES = tests/unit/test_pings.c tests/unit/unit.h
+tests_unit_test_pings_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_pings_LDADD = libdaemon.la libwire.la $(CMOCKA_LIBS)
 
 tests_unit_test_singleton_SOURCES = tests/unit/test_singleton.c tests/unit/unit.h
 tests_unit_test_singleton_CFLAGS = $(UNIT_CFLAGS)

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Every ping gets one answer, its own, or is forgotten with who asked; a peer that answers what nobody asked is not heard, and however
+ * many wait, it has to look through none of them. */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "daemon/hop.h"
+#include "daemon/pings.h"
+#include "wire/bytes.h"
+
+#define PROGRAMS 250u
+#define EACH	 64u
+#define LIES	 2000000u /* with a look at each of 16000, minutes */
+
+static uint64_t sent[PROGRAMS * EACH + 2];
+static unsigned sent_count;
+
+int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
+	     uint32_t length)
+{
+	(void)hop, (void)flags, (void)channel;
+	assert_int_equal(type, FRAME_PING);
+	assert_int_equal(length, 8);
+	assert_true(sent_count < sizeof(sent) / sizeof(sent[0]));
+	sent[sent_count++] = get_u64(payload);
+	return 0;
+}
+
+struct program {
+	struct pings *again; /* asks once more when it is answered */
+	unsigned answers;
+	uint32_t request;
+	int64_t result;
+};
+
+static void on_result(void *userdata, uint32_t request, int64_t result)
+{
+	struct program *program = userdata;
+
+	program->answers++;
+	program->request = request;
+	program->result = result;
+	if (program->again)
+		assert_int_equal(pings_add(program->again, on_result, program, request + 1), 0);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	sent_count = 0;
+	return 0;
+}
+
+static void each_gets_the_answer_to_its_own(void **state)
+{
+	struct program a = {0}, b = {0};
+	struct pings pings = {0};
+
+	(void)state;
+	assert_int_equal(pings_add(&pings, on_result, &a, 1), 0);
+	assert_int_equal(pings_add(&pings, on_result, &b, 2), 0);
+	assert_int_equal(pings_take_pong(&pings, 0), 0); /* they haven't been sent */
+	pings_send(&pings, NULL);
+	assert_int_equal(pings_add(&pings, on_result, &a, 3), 0);
+	pings_send(&pings, NULL);
+	assert_int_equal(sent_count, 3);
+	assert_true(pings_take_pong(&pings, sent[1]) > 0);
+	assert_int_equal(a.answers, 0);
+	assert_int_equal(b.answers, 1);
+	assert_int_equal(b.request, 2);
+	assert_int_equal(pings_take_pong(&pings, sent[1]), 0); /* once */
+	assert_true(pings_take_pong(&pings, sent[2]) > 0);
+	assert_int_equal(a.request, 3);
+	assert_true(pings_take_pong(&pings, sent[0]) > 0);
+	assert_int_equal(a.answers, 2);
+	assert_null(pings.list);
+}
+
+static void heartbeat_is_one_at_a_time_and_stays_when_programs_go(void **state)
+{
+	struct program a = {0};
+	struct pings pings = {0};
+
+	(void)state;
+	assert_int_equal(pings_add(&pings, NULL, NULL, 0), 0);
+	assert_int_equal(pings_add(&pings, NULL, NULL, 0), 0);
+	assert_int_equal(pings_add(&pings, on_result, &a, 1), 0);
+	pings_send(&pings, NULL);
+	assert_int_equal(sent_count, 2);
+	pings_forget(&pings, NULL);
+	pings_forget(&pings, &a);
+	assert_int_equal(pings_take_pong(&pings, sent[1]), 0);
+	assert_true(pings_take_pong(&pings, sent[0]) > 0);
+	assert_int_equal(a.answers, 0);
+	assert_int_equal(pings_add(&pings, NULL, NULL, 0), 0);
+	assert_non_null(pings.list);
+	pings_fail(&pings, -EHOSTDOWN);
+}
+
+static void end_of_the_session_answers_all_and_they_may_ask_again(void **state)
+{
+	struct pings pings = {0};
+	struct program a = {.again = &pings}, b = {0};
+
+	(void)state;
+	assert_int_equal(pings_add(&pings, on_result, &a, 1), 0);
+	pings_send(&pings, NULL);
+	assert_int_equal(pings_add(&pings, on_result, &b, 5), 0);
+	pings_fail(&pings, -EHOSTDOWN);
+	assert_int_equal(a.answers, 1);
+	assert_int_equal(a.result, -EHOSTDOWN);
+	assert_int_equal(b.answers, 1);
+	assert_int_equal(pings_take_pong(&pings, sent[0]), 0); /* of the session before */
+	a.again = NULL;
+	pings_send(&pings, NULL);
+	assert_int_equal(sent_count, 2);
+	assert_true(pings_take_pong(&pings, sent[1]) > 0);
+	assert_int_equal(a.request, 2);
+	assert_null(pings.list);
+}
+
+static void lies_of_a_peer_cost_no_look_at_all_that_wait(void **state)
+{
+	struct program *programs = calloc(PROGRAMS, sizeof(*programs));
+	struct pings pings = {0};
+
+	(void)state;
+	assert_non_null(programs);
+	for (uint32_t i = 0; i < PROGRAMS * EACH; i++)
+		assert_int_equal(pings_add(&pings, on_result, &programs[i % PROGRAMS], i), 0);
+	pings_send(&pings, NULL);
+	assert_int_equal(sent_count, PROGRAMS * EACH);
+	for (uint64_t i = 0; i < LIES; i++)
+		assert_int_equal(pings_take_pong(&pings, UINT64_MAX - i), 0);
+	/* Who goes takes his own. */
+	for (unsigned i = 1; i < PROGRAMS; i++)
+		pings_forget(&pings, &programs[i]);
+	for (unsigned i = 0; i < sent_count; i++)
+		pings_take_pong(&pings, sent[i]);
+	assert_int_equal(programs[0].answers, EACH);
+	for (unsigned i = 1; i < PROGRAMS; i++)
+		assert_int_equal(programs[i].answers, 0);
+	assert_null(pings.list);
+	assert_null(pings.pingers);
+	free(programs);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(each_gets_the_answer_to_its_own, set_up),
+		cmocka_unit_test_setup(heartbeat_is_one_at_a_time_and_stays_when_programs_go, set_up),
+		cmocka_unit_test_setup(end_of_the_session_answers_all_and_they_may_ask_again, set_up),
+		cmocka_unit_test_setup(lies_of_a_peer_cost_no_look_at_all_that_wait, set_up),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
