@@ -315,7 +315,7 @@ static int on_request(void *userdata, struct session *session, const struct fram
 	case FRAME_UNBIND:
 		r = router_unbind(daemon->router, session_hop(session), text);
 		if (r == 0)
-			streams_each(daemon->streams, end_unfetched, &text);
+			streams_each_waiting(daemon->streams, session, end_unfetched, &text);
 		reply_error(session, header->channel, -r, r ? "this program has not bound it" : "");
 		return 0;
 	case FRAME_WATCH:

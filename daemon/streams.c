@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <uthash.h>
 #include <utlist.h>
 
 #include "daemon/channel.h"
@@ -22,10 +23,31 @@
 
 #define REST_BYTES  4096u /* the guard, and what a program sends behind it at once */
 
+/* How many of a program's waiting streams an account pays for. */
+struct share {
+	const struct account *account; /* to which the streams hold references */
+	unsigned waiting;
+	UT_hash_handle hh;
+};
+
+/* A program that has streams to fetch. */
+struct listener {
+	struct session *session;
+	struct entry *waiting;
+	unsigned count;
+	struct share *shares;
+	UT_hash_handle hh;
+};
+
 struct entry {
+	struct streams *streams;
 	struct stream *stream;
-	struct session *session; /* that is to fetch it, else NULL */
+	struct listener *listener; /* who is to fetch it, else NULL; then it has the following */
+	uint64_t token;
+	struct share *share;
+	struct entry *waiting_prev, *waiting_next;
 	struct entry *prev, *next;
+	UT_hash_handle hh;
 };
 
 struct streams {
@@ -34,6 +56,8 @@ struct streams {
 	void *userdata;
 	struct entry *list;
 	unsigned count;
+	struct entry *waiting;	    /* those that are to be fetched, by token */
+	struct listener *listeners; /* by session */
 };
 
 struct streams *streams_new(struct relay *relay,
@@ -50,8 +74,118 @@ struct streams *streams_new(struct relay *relay,
 	return streams;
 }
 
-static void remove_entry(struct streams *streams, struct entry *entry)
+/* --- what waits for a program ---------------------------------------------------------------------------------------- */
+
+static struct listener *find_listener(const struct streams *streams, const struct session *session)
 {
+	struct listener *listener;
+
+	HASH_FIND_PTR(streams->listeners, &session, listener);
+	return listener;
+}
+
+static struct share *find_share(const struct listener *listener, const struct account *account)
+{
+	struct share *share;
+
+	HASH_FIND_PTR(listener->shares, &account, share);
+	return share;
+}
+
+static void free_if_empty(struct streams *streams, struct listener *listener, struct share *share)
+{
+	if (share && share->waiting == 0) {
+		HASH_DEL(listener->shares, share);
+		free(share);
+	}
+	if (listener && listener->count == 0) {
+		HASH_DEL(streams->listeners, listener);
+		free(listener);
+	}
+}
+
+static struct listener *listener_of(struct streams *streams, struct session *session)
+{
+	struct listener *listener = find_listener(streams, session);
+
+	if (listener)
+		return listener;
+	listener = calloc(1, sizeof(*listener));
+	if (!listener)
+		return NULL;
+	listener->session = session;
+	HASH_ADD_PTR(streams->listeners, session, listener);
+	return listener;
+}
+
+static struct share *share_of(struct listener *listener, const struct account *account)
+{
+	struct share *share = find_share(listener, account);
+
+	if (share)
+		return share;
+	share = calloc(1, sizeof(*share));
+	if (!share)
+		return NULL;
+	share->account = account;
+	HASH_ADD_PTR(listener->shares, account, share);
+	return share;
+}
+
+/* May another stream that this account pays for wait for the program? */
+static bool has_room(const struct streams *streams, const struct session *session, const struct account *account)
+{
+	const struct listener *listener = find_listener(streams, session);
+	const struct share *share = listener ? find_share(listener, account) : NULL;
+	unsigned waiting = listener ? listener->count : 0, accounts = listener ? HASH_COUNT(listener->shares) : 0;
+
+	return waiting < WAITING_MAX &&
+	       quota_share(WAITING_MAX - waiting, accounts + (share == NULL), share ? share->waiting : 0) > 0;
+}
+
+/* -ENOMEM. */
+static int wait_for(struct entry *entry, struct session *session)
+{
+	struct streams *streams = entry->streams;
+	struct listener *listener = listener_of(streams, session);
+	struct share *share = listener ? share_of(listener, stream_account(entry->stream)) : NULL;
+
+	if (!share) {
+		free_if_empty(streams, listener, NULL);
+		return -ENOMEM;
+	}
+	entry->listener = listener;
+	entry->share = share;
+	entry->token = stream_token(entry->stream);
+	DL_APPEND2(listener->waiting, entry, waiting_prev, waiting_next);
+	HASH_ADD(hh, streams->waiting, token, sizeof(entry->token), entry);
+	listener->count++;
+	share->waiting++;
+	return 0;
+}
+
+static void wait_no_more(struct entry *entry)
+{
+	struct listener *listener = entry->listener;
+
+	if (!listener)
+		return;
+	DL_DELETE2(listener->waiting, entry, waiting_prev, waiting_next);
+	HASH_DEL(entry->streams->waiting, entry);
+	listener->count--;
+	entry->share->waiting--;
+	entry->listener = NULL;
+	free_if_empty(entry->streams, listener, entry->share);
+}
+
+/* --- all of them ----------------------------------------------------------------------------------------------------- */
+
+/* Also of one whose stream has never come to be. */
+static void remove_entry(struct entry *entry)
+{
+	struct streams *streams = entry->streams;
+
+	wait_no_more(entry);
 	DL_DELETE(streams->list, entry);
 	streams->count--;
 	stream_free(entry->stream);
@@ -63,32 +197,25 @@ void streams_free(struct streams *streams)
 	if (!streams)
 		return;
 	while (streams->list)
-		remove_entry(streams, streams->list);
+		remove_entry(streams->list);
 	free(streams);
 }
 
-static struct entry *add_entry(struct streams *streams, struct session *session)
+static struct entry *add_entry(struct streams *streams)
 {
 	struct entry *entry = calloc(1, sizeof(*entry));
 
 	if (!entry)
 		return NULL;
-	entry->session = session;
+	entry->streams = streams;
 	DL_APPEND(streams->list, entry);
 	streams->count++;
 	return entry;
 }
 
-static void drop_entry(struct streams *streams, struct entry *entry)
-{
-	DL_DELETE(streams->list, entry);
-	streams->count--;
-	free(entry);
-}
-
 static int on_open(void *userdata, struct stream *stream, struct channel *channel, const struct frame_open *open)
 {
-	struct streams *streams = userdata;
+	struct streams *streams = ((struct entry *)userdata)->streams;
 
 	(void)stream;
 	return streams->route(streams->userdata, channel, open);
@@ -96,12 +223,8 @@ static int on_open(void *userdata, struct stream *stream, struct channel *channe
 
 static void on_gone(void *userdata, struct stream *stream)
 {
-	struct streams *streams = userdata;
-	struct entry *entry;
-
-	DL_SEARCH_SCALAR(streams->list, entry, stream, stream);
-	if (entry)
-		remove_entry(streams, entry);
+	(void)stream;
+	remove_entry(userdata);
 }
 
 static const struct stream_ops ops = {
@@ -164,14 +287,14 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 		refuse_unpaid(streams, fd, &charge, QUOTA_MEMORY, STREAM_MEMORY);
 		return;
 	}
-	entry = add_entry(streams, NULL);
+	entry = add_entry(streams);
 	if (!entry) {
 		charge_end(&charge);
 		refuse(streams, fd, ENOBUFS, "the daemon has no memory left");
 		return;
 	}
-	if (stream_connect(&entry->stream, streams->relay, fd, identity, &charge, address, &ops, streams) < 0)
-		drop_entry(streams, entry);
+	if (stream_connect(&entry->stream, streams->relay, fd, identity, &charge, address, &ops, entry) < 0)
+		remove_entry(entry);
 }
 
 void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint32_t length)
@@ -183,39 +306,13 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 		refuse(streams, fd, EPROTO, "");
 		return;
 	}
-	DL_FOREACH(streams->list, entry)
-		if (entry->session && stream_is_waiting(entry->stream) && stream_token(entry->stream) == token)
-			break;
-	if (!entry) {
+	HASH_FIND(hh, streams->waiting, &token, sizeof(token), entry);
+	if (!entry || !stream_is_waiting(entry->stream)) {
 		refuse(streams, fd, ENOENT, ""); /* it has ended meanwhile */
 		return;
 	}
-	entry->session = NULL;
+	wait_no_more(entry);
 	stream_take_socket(entry->stream, fd);
-}
-
-/* May another stream that this account pays for wait for the program? */
-static bool has_room(struct streams *streams, struct session *session, const struct account *account)
-{
-	const struct account *seen[WAITING_MAX];
-	unsigned waiting = 0, own = 0, accounts = 1; /* `account` */
-	struct entry *entry;
-
-	DL_FOREACH(streams->list, entry) {
-		const struct account *other;
-		unsigned i = 1;
-
-		if (entry->session != session)
-			continue;
-		waiting++;
-		other = stream_account(entry->stream);
-		own += other == account;
-		while (i < accounts && seen[i] != other)
-			i++;
-		if (i == accounts && other != account && accounts < WAITING_MAX)
-			seen[accounts++] = other;
-	}
-	return waiting < WAITING_MAX && quota_share(WAITING_MAX - waiting, accounts, own) > 0;
 }
 
 int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint, struct session *session)
@@ -227,31 +324,46 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 
 	if (!has_room(streams, session, channel->charge.account))
 		return -ENOBUFS;
-	entry = add_entry(streams, session);
+	entry = add_entry(streams);
 	if (!entry)
 		return -ENOMEM;
-	r = stream_wait(&entry->stream, streams->relay, channel, endpoint, &ops, streams);
+	r = stream_wait(&entry->stream, streams->relay, channel, endpoint, &ops, entry);
+	if (r == 0)
+		r = wait_for(entry, session);
 	if (r < 0) {
-		drop_entry(streams, entry);
+		remove_entry(entry);
 		return r;
 	}
-	incoming.token = stream_token(entry->stream);
+	incoming.token = entry->token;
 	if (channel->domain_name)
 		incoming.domain_name = (struct frame_text){channel->domain_name, strlen(channel->domain_name)};
 	r = hop_send(session_hop(session), FRAME_INCOMING, 0, 0, payload, frame_incoming_encode(&incoming, payload));
 	if (r < 0)
-		remove_entry(streams, entry);
+		remove_entry(entry);
 	return r;
 }
 
 void streams_forget_session(struct streams *streams, struct session *session)
 {
+	struct listener *listener = find_listener(streams, session);
 	struct entry *entry, *next;
 
-	DL_FOREACH_SAFE(streams->list, entry, next) {
-		if (entry->session == session)
-			remove_entry(streams, entry);
+	/* The last one frees the listener. */
+	for (entry = listener ? listener->waiting : NULL; entry; entry = next) {
+		next = entry->waiting_next;
+		remove_entry(entry);
 	}
+}
+
+void streams_each_waiting(struct streams *streams, const struct session *session,
+			  void (*each)(void *userdata, struct stream *stream), void *userdata)
+{
+	struct listener *listener = find_listener(streams, session);
+	struct entry *entry;
+
+	if (listener)
+		DL_FOREACH2 (listener->waiting, entry, waiting_next)
+			each(userdata, entry->stream);
 }
 
 void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream), void *userdata)

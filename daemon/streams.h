@@ -32,7 +32,10 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint, struct session *session);
 void streams_forget_session(struct streams *streams, struct session *session);
 
-/* `each` doesn't end any. */
+/* Of those that the program is to fetch. `each` doesn't end any. */
+void streams_each_waiting(struct streams *streams, const struct session *session,
+			  void (*each)(void *userdata, struct stream *stream), void *userdata);
+/* The same of all. */
 void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream), void *userdata);
 unsigned streams_count(const struct streams *streams);
 
