@@ -2,10 +2,16 @@
 #include "daemon/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/clock.h"
@@ -38,9 +44,92 @@ int log_level_parse(const char *text, enum log_level *level)
 	return -EINVAL;
 }
 
+/* --- writing without waiting ---------------------------------------------------------------------------------------- */
+
+#define LINE_MAX_SIZE 1024
+
+/* Where stderr leads, as long as it is the same. The process's, as stderr is. */
+static struct {
+	pthread_mutex_t lock; /* nothing that may wait is done under it */
+	enum { WAY_NONE, WAY_SOCKET, WAY_OWN, WAY_POLLED, WAY_FILE } way;
+	dev_t device;
+	ino_t inode;
+	int own; /* WAY_OWN: stderr, opened once more and non-blocking */
+	bool is_terminal;
+	unsigned long lost;
+} out = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void choose_way(void)
+{
+	struct stat status;
+
+	if (fstat(STDERR_FILENO, &status) < 0)
+		status = (struct stat){0};
+	if (out.way != WAY_NONE && status.st_dev == out.device && status.st_ino == out.inode)
+		return;
+	if (out.way == WAY_OWN)
+		close(out.own);
+	out.device = status.st_dev;
+	out.inode = status.st_ino;
+	out.is_terminal = isatty(STDERR_FILENO);
+	out.way = S_ISSOCK(status.st_mode) ? WAY_SOCKET : WAY_FILE;
+	if (!S_ISFIFO(status.st_mode) && !S_ISCHR(status.st_mode))
+		return;
+	out.own = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	out.way = out.own >= 0 ? WAY_OWN : WAY_POLLED;
+}
+
+/* -EAGAIN: nobody reads. Nothing else is worth telling, nor is there anybody to be told. */
+static int put(const char *text, size_t size)
+{
+	struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
+	ssize_t written;
+
+	switch (out.way) {
+	case WAY_SOCKET:
+		written = send(STDERR_FILENO, text, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+		break;
+	case WAY_OWN:
+		written = write(out.own, text, size);
+		break;
+	case WAY_POLLED:
+		if (poll(&room, 1, 0) == 1 && !(room.revents & POLLOUT))
+			return 0;
+		if (!room.revents)
+			return -EAGAIN;
+		written = write(STDERR_FILENO, text, size);
+		break;
+	default:
+		written = write(STDERR_FILENO, text, size);
+	}
+	return written < 0 && errno == EAGAIN ? -EAGAIN : 0;
+}
+
+/* As one piece, and no more than PIPE_BUF: all of it, or nothing. */
+static int put_line(enum log_level level, const char *line)
+{
+	char text[LINE_MAX_SIZE + 16];
+	int size = out.is_terminal ? snprintf(text, sizeof(text), "xenmsgd: %s\n", line)
+				   : snprintf(text, sizeof(text), "<%d>%s\n", (int)level, line);
+
+	_Static_assert(sizeof(text) <= PIPE_BUF, "a write of more may be torn");
+	return put(text, (size_t)size);
+}
+
+static void tell_lost(void)
+{
+	char line[80];
+
+	if (out.lost == 0)
+		return;
+	snprintf(line, sizeof(line), "log: %lu lines are lost, which nobody had read", out.lost);
+	if (put_line(LOG_LEVEL_WARNING, line) == 0)
+		out.lost = 0;
+}
+
 static void __attribute__((format(printf, 2, 0))) log_vline(enum log_level level, const char *format, va_list args)
 {
-	char line[1024];
+	char line[LINE_MAX_SIZE];
 	int size;
 
 	if (level > __atomic_load_n(&threshold, __ATOMIC_RELAXED))
@@ -51,10 +140,12 @@ static void __attribute__((format(printf, 2, 0))) log_vline(enum log_level level
 	for (char *c = line; *c; c++) /* one line a message, whatever text of others is in it */
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
-	if (isatty(STDERR_FILENO))
-		fprintf(stderr, "xenmsgd: %s\n", line);
-	else
-		fprintf(stderr, "<%d>%s\n", (int)level, line);
+	pthread_mutex_lock(&out.lock);
+	choose_way();
+	tell_lost();
+	if (put_line(level, line) == -EAGAIN)
+		out.lost++;
+	pthread_mutex_unlock(&out.lock);
 }
 
 void log_line(enum log_level level, const char *format, ...)

@@ -6,6 +6,15 @@
  * The daemon's log: lines on stderr, each with the priority prefix that journald reads (sd-daemon(3)) when stderr is not a
  * terminal. The level and the limits are the process's, as stderr is. A line says what failed, for which peer, endpoint or path, and what
  * happens next; errors that a peer or program can cause at will go through log_limited().
+ *
+ * No line waits for who reads it, since the event loop would wait along: while the journal is stalled or a pipe full, lines are lost, and
+ * how many is said when there is room again. stderr's description is shared with others, so it isn't made non-blocking:
+ *
+ *   a socket (journald's)   send(MSG_DONTWAIT)
+ *   a pipe, a terminal      is opened once more, by /proc/self/fd, to have a non-blocking description of our own
+ *   one that we may not     poll() without waiting, and a write of less than PIPE_BUF: it waits only if somebody else who has the same
+ *   open (another user's)   pipe fills it in between
+ *   a file                  write()
  */
 
 #include <stdint.h>

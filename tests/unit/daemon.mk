@@ -11,6 +11,7 @@ unit_tests += \
 	tests/unit/test_hop \
 	tests/unit/test_hop_wakeup \
 	tests/unit/test_link \
+	tests/unit/test_log \
 	tests/unit/test_peer_groups \
 	tests/unit/test_log_limit \
 	tests/unit/test_program_socket \
@@ -71,6 +72,10 @@ tests_unit_test_peer_groups_LDADD = libdaemon.la $(CMOCKA_LIBS)
 tests_unit_test_pings_SOURCES = tests/unit/test_pings.c tests/unit/unit.h
 tests_unit_test_pings_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_pings_LDADD = libdaemon.la libwire.la $(CMOCKA_LIBS)
+
+tests_unit_test_log_SOURCES = tests/unit/test_log.c tests/unit/unit.h
+tests_unit_test_log_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_log_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 tests_unit_test_singleton_SOURCES = tests/unit/test_singleton.c tests/unit/unit.h
 tests_unit_test_singleton_CFLAGS = $(UNIT_CFLAGS)

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The log waits for nobody: what isn't read is lost, and counted. Where it would wait, the alarm ends the test. */
+#define _GNU_SOURCE
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+
+#define LINES	3000u
+#define SECONDS 30u
+
+/* Both ends of what stderr is to be, the reader's first. */
+static void make_pipe(int ends[2])
+{
+	assert_int_equal(pipe(ends), 0);
+	assert_true(fcntl(ends[1], F_SETPIPE_SZ, 16384) >= 16384);
+}
+
+static void make_socket(int ends[2])
+{
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+}
+
+static void put_lines(void)
+{
+	for (unsigned i = 0; i < LINES; i++)
+		log_info("line %u, of a length that fills what takes it some time before all of them are "
+			 "there",
+			 i);
+}
+
+/* What lies there to be read. */
+static char *read_all(int fd)
+{
+	size_t room = 1u << 20, size = 0;
+	char *text = calloc(1, room);
+	ssize_t got;
+
+	assert_non_null(text);
+	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+	while ((got = read(fd, text + size, room - 1 - size)) > 0)
+		size += (size_t)got;
+	return text;
+}
+
+static unsigned count_lines(const char *text)
+{
+	unsigned count = 0;
+
+	for (; (text = strchr(text, '\n')) != NULL; text++)
+		count++;
+	return count;
+}
+
+/* In a process of its own, whose stderr it is. 0, or what was wrong. */
+static int log_to(int ends[2], bool as_nobody)
+{
+	unsigned long lost = 0;
+	unsigned came;
+	char *text, *told;
+
+	alarm(SECONDS);
+	if (as_nobody && (fchmod(ends[1], 0) < 0 || setgid(65534) < 0 || setuid(65534) < 0))
+		return 77;
+	if (dup2(ends[1], STDERR_FILENO) < 0)
+		return 1;
+	put_lines();
+	if (fcntl(STDERR_FILENO, F_GETFL) & O_NONBLOCK)
+		return 2; /* that isn't ours to set */
+	text = read_all(ends[0]);
+	came = count_lines(text);
+	if (came == 0 || came >= LINES || strncmp(text, "<6>line 0,", 10) || text[strlen(text) - 1] != '\n')
+		return 3;
+	free(text);
+	log_info("there is room again");
+	text = read_all(ends[0]);
+	told = strstr(text, "<4>log: ");
+	if (!told || sscanf(told, "<4>log: %lu lines are lost", &lost) != 1 || lost != LINES - came)
+		return 4;
+	if (!strstr(told, "\n<6>there is room again\n"))
+		return 5;
+	free(text);
+	log_info("and now it goes on");
+	text = read_all(ends[0]);
+	return strcmp(text, "<6>and now it goes on\n") ? 6 : 0;
+}
+
+static void nothing_waits(void (*make)(int ends[2]), bool as_nobody)
+{
+	int ends[2], status = 0;
+	pid_t child;
+
+	make(ends);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0)
+		_exit(log_to(ends, as_nobody));
+	close(ends[0]);
+	close(ends[1]);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void full_pipe_holds_nobody(void **state)
+{
+	(void)state;
+	nothing_waits(make_pipe, false);
+}
+
+static void full_pipe_of_another_user_holds_nobody(void **state)
+{
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	nothing_waits(make_pipe, true);
+}
+
+static void stalled_journal_holds_nobody(void **state)
+{
+	(void)state;
+	nothing_waits(make_socket, false);
+}
+
+/* A file that others write, too, is neither overwritten nor emptied. */
+static void file_gets_all_lines_behind_what_is_there(void **state)
+{
+	char path[] = "/tmp/xenmsg-log-XXXXXX", *text;
+	int fd = mkstemp(path), before = dup(STDERR_FILENO);
+
+	(void)state;
+	assert_true(fd >= 0 && before >= 0);
+	unlink(path);
+	assert_int_equal(write(fd, "first\n", 6), 6);
+	assert_true(dup2(fd, STDERR_FILENO) >= 0);
+	put_lines();
+	assert_true(dup2(before, STDERR_FILENO) >= 0);
+	close(before);
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	text = read_all(fd);
+	assert_memory_equal(text, "first\n<6>line 0,", 16);
+	assert_int_equal(count_lines(text), 1 + LINES);
+	free(text);
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(full_pipe_holds_nobody),
+		cmocka_unit_test(full_pipe_of_another_user_holds_nobody),
+		cmocka_unit_test(stalled_journal_holds_nobody),
+		cmocka_unit_test(file_gets_all_lines_behind_what_is_there),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
