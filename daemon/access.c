@@ -182,7 +182,7 @@ int access_bind(struct access *access, int fd, uid_t uid, gid_t gid, const char 
 	int r = peer_groups(fd, &groups, &who.group_count);
 
 	if (r < 0) {
-		log_limited(&access->limit, LOG_LEVEL_WARNING, "denied: uid %u may not bind %s: its groups aren't known: %s", uid,
+		log_limited(LOG_BINDING, LOG_BY_UID(uid), LOG_LEVEL_WARNING, "denied: uid %u may not bind %s: its groups aren't known: %s", uid,
 			    endpoint, strerror(-r));
 		return -EACCES;
 	}

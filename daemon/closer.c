@@ -50,7 +50,6 @@ struct closer {
 	struct event *done_event, *retry_timer;
 	struct parting *partings; /* those of the batch first */
 	struct batch *batch;
-	struct log_limit limit;
 };
 
 /* --- the thread ----------------------------------------------------------------------------------------------------- */
@@ -140,7 +139,7 @@ static int start_batch(struct closer *closer)
 
 static void retry_later(struct closer *closer, int error)
 {
-	log_limited(&closer->limit, LOG_LEVEL_ERROR, "closing what programs left in their sockets: %s",
+	log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_ERROR, "closing what programs left in their sockets: %s",
 		    strerror(-error));
 	timer_set(closer->retry_timer, RETRY_MS);
 }
@@ -203,7 +202,7 @@ void closer_close(struct closer *closer, int fd, struct charge *charge)
 	struct parting *parting = calloc(1, sizeof(*parting));
 
 	if (!parting) {
-		log_limited(&closer->limit, LOG_LEVEL_ERROR, "out of memory: a socket stays open");
+		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_ERROR, "out of memory: a socket stays open");
 		return;
 	}
 	parting->fd = fd;
