@@ -562,6 +562,7 @@ void hop_on_turn(struct task *task)
 		return;
 	hop_end_grant(hop);
 	if (hop->taken_pending && (has_reached_mark(hop) || (hop->finishing && !more))) {
+		piece = piece_begin(hop); /* of its own: who sends without end would never have taken anything */
 		if (!apply_taken(hop, &piece))
 			more = true;
 		else if (hop->finishing)
