@@ -662,6 +662,7 @@ void daemon_free(struct daemon *daemon)
 	if (!daemon)
 		return;
 	daemon->stopping = true;
+	task_cancel(&daemon->advertise); /* whom it would be advertised to goes before the last pass */
 	local_free(daemon->local);
 	streams_free(daemon->streams);
 	notify_free(daemon->notify);

@@ -550,3 +550,35 @@ def test_hostile_rendezvous_nodes_are_given_up(nodes, ring_ref, port):
         store.write(at + "/event-channel", port, "n3", "r1")
         works(one, two)
         one.send("3:inbox", "x", exit_code=5)
+
+
+def test_a_daemon_stops_in_order_while_programs_bind_without_end(nodes):
+    """What is bound is advertised later in the pass, or in the next one: that may be the daemon's last one."""
+    node = nodes(1)[1]
+    over = threading.Event()
+    counts = [0, 0, 0]
+
+    def bind_on(program, number):
+        frames = b"".join(frame(protocol.BIND, struct.pack("<I", 1) + b"e%d" % number, channel=1)
+                          + frame(protocol.UNBIND, b"e%d" % number, channel=2) for _ in range(40))
+        program.socket.settimeout(0.1)
+        with contextlib.suppress(ConnectionError):
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    program.socket.sendall(frames)
+                with contextlib.suppress(BlockingIOError):
+                    counts[number] += len(program.socket.recv(1 << 20, socket.MSG_DONTWAIT))
+
+    programs = [Program(node.socket) for _ in counts]
+    threads = [threading.Thread(target=bind_on, args=(program, number)) for number, program in enumerate(programs)]
+    for thread in threads:
+        thread.start()
+    try:
+        eventually(lambda: min(counts) > 100000, "all of them are answered")
+        node.stop()
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+        for program in programs:
+            program.close()
