@@ -62,12 +62,11 @@ static struct store_subscription *find_subscription(struct store *store, unsigne
 static void event_fires(struct store *store, struct store_event *event)
 {
 	/* Looked up each time: a callback may have ended the watch. */
-	struct store_subscription *subscription = find_subscription(store, event->watch);
+	struct store_subscription *subscription = event->fires ? find_subscription(store, event->watch) : NULL;
 
 	if (subscription)
 		subscription->event(subscription->userdata, event->path);
-	free(event->key);
-	free(event);
+	store_event_free(event);
 }
 
 /* What came first is done first, a bounded part of it in each turn of the loop: others fill it. */
@@ -210,8 +209,7 @@ void store_free(struct store *store)
 		store_request_free(request);
 	HASH_ITER (hh, store->taken_events, event, next_event) {
 		HASH_DEL(store->taken_events, event);
-		free(event->key);
-		free(event);
+		store_event_free(event);
 	}
 	DL_FOREACH_SAFE(store->subscriptions, subscription, next) {
 		free(subscription->path);

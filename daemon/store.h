@@ -29,7 +29,8 @@ struct store;
  * xenstored). `untrusted_value` is NULL on error and for requests other than reads; it is freed after the callback. */
 typedef void (*store_done_fn)(void *userdata, int error, const char *untrusted_value, size_t size);
 typedef void (*store_list_fn)(void *userdata, int error, char *const *untrusted_names, unsigned count);
-/* `path` as it was registered, or below it. May fire more often than something changed. */
+/* `path` as it was registered, or below it; or above it, a domain's directory, when so much has changed there that it isn't told one
+ * by one. May fire more often than something changed. */
 typedef void (*store_watch_fn)(void *userdata, const char *untrusted_path);
 
 /* Connects (this one call blocks; at start). -errno. */

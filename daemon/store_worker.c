@@ -43,9 +43,8 @@ void store_request_free(struct store_request *request)
 	free(request);
 }
 
-static void free_event(struct store_worker *worker, struct store_event *event)
+void store_event_free(struct store_event *event)
 {
-	HASH_DEL(worker->events, event);
 	free(event->key);
 	free(event);
 }
@@ -101,8 +100,10 @@ void store_worker_unref(struct store_worker *worker)
 		store_request_free(request);
 	DL_FOREACH_SAFE(worker->results, request, next_request)
 		store_request_free(request);
-	HASH_ITER(hh, worker->events, event, next_event)
-		free_event(worker, event);
+	HASH_ITER(hh, worker->events, event, next_event) {
+		HASH_DEL(worker->events, event);
+		store_event_free(event);
+	}
 	DL_FOREACH_SAFE(worker->watched, watched, next_watched) {
 		free(watched->path);
 		free(watched);
@@ -169,29 +170,69 @@ static bool is_temporary(int error)
 	return error == -EAGAIN || error == -EDQUOT || error == -EBUSY || error == -ENOSPC;
 }
 
-static void push_event(struct store_worker *worker, char **untrusted_event)
+/* Of the first `length` bytes of the path, made if it isn't there; NULL: no memory. */
+static struct store_event *event_of(struct store_worker *worker, unsigned watch, const char *path, size_t length)
 {
-	const char *token = untrusted_event[XS_WATCH_TOKEN], *path = untrusted_event[XS_WATCH_PATH];
-	struct store_event *event = NULL;
-	unsigned watch;
+	struct store_event *event;
 	char *key;
 
-	if (strlen(path) > STORE_PATH_MAX || sscanf(token, "%u", &watch) != 1)
-		return;
-	if (asprintf(&key, "%u %s", watch, path) < 0)
-		return;
-	pthread_mutex_lock(&worker->lock);
+	if (asprintf(&key, "%u %.*s", watch, (int)length, path) < 0)
+		return NULL;
 	HASH_FIND_STR(worker->events, key, event);
 	if (event) {
 		free(key);
-	} else if ((event = calloc(1, sizeof(*event))) != NULL) {
-		event->key = key;
-		event->path = strchr(key, ' ') + 1;
-		event->watch = watch;
-		HASH_ADD_KEYPTR(hh, worker->events, event->key, strlen(event->key), event);
-	} else {
-		free(key);
+		return event;
 	}
+	event = calloc(1, sizeof(*event));
+	if (!event) {
+		free(key);
+		return NULL;
+	}
+	event->key = key;
+	event->path = strchr(key, ' ') + 1;
+	event->watch = watch;
+	HASH_ADD_KEYPTR(hh, worker->events, event->key, strlen(event->key), event);
+	return event;
+}
+
+/* How long "/local/domain/N" is at the beginning of a path below it; 0: it isn't one. */
+static size_t domain_of(const char *path)
+{
+	static const char root[] = "/local/domain/";
+	const char *end;
+
+	if (strncmp(path, root, sizeof(root) - 1))
+		return 0;
+	end = strchr(path + sizeof(root) - 1, '/');
+	return end ? (size_t)(end - path) : 0;
+}
+
+static void add_event(struct store_worker *worker, unsigned watch, const char *path)
+{
+	size_t length = domain_of(path);
+	struct store_event *domain = length ? event_of(worker, watch, path, length) : NULL, *event;
+
+	if (domain && domain->below >= STORE_BELOW_MAX) {
+		domain->fires = true;
+		return;
+	}
+	event = event_of(worker, watch, path, strlen(path));
+	if (!event)
+		return;
+	if (domain && !event->fires)
+		domain->below++;
+	event->fires = true;
+}
+
+static void push_event(struct store_worker *worker, char **untrusted_event)
+{
+	const char *token = untrusted_event[XS_WATCH_TOKEN], *path = untrusted_event[XS_WATCH_PATH];
+	unsigned watch;
+
+	if (strlen(path) > STORE_PATH_MAX || sscanf(token, "%u", &watch) != 1)
+		return;
+	pthread_mutex_lock(&worker->lock);
+	add_event(worker, watch, path);
 	pthread_mutex_unlock(&worker->lock);
 	signal_fd(worker->result_fd);
 }

@@ -55,11 +55,19 @@ struct store_request {
 	struct store_request *all_prev, *all_next;
 };
 
-/* A watch has fired. The same path of the same watch is kept once, so that nobody fills our memory by changing a node. */
+#define STORE_BELOW_MAX 32 /* paths below a domain's directory that wait for one watch */
+
+/*
+ * A watch has fired. The same path of the same watch is kept once, so that nobody fills our memory by changing a node. Nor by making up
+ * names: each domain's directory counts what waits below it, and where that is too much it fires itself, in place of all that comes
+ * then. It means: look at this domain anew.
+ */
 struct store_event {
 	char *key; /* "<watch> <path>" */
 	unsigned watch;
 	const char *path; /* into key */
+	bool fires;	  /* else it only counts */
+	unsigned below;
 	UT_hash_handle hh;
 };
 
@@ -98,6 +106,7 @@ struct store_worker {
 	bool reconnect_now; /* the connection is lost only by a refused watch */
 };
 
+void store_event_free(struct store_event *event);
 void store_request_free(struct store_request *request);
 
 /* Connects and prepares; the thread runs store_worker_run() with it. -errno. */

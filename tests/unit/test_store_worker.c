@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What waits of watches is bounded, whatever a domain writes, and nothing of another domain is lost by it. */
+#define _GNU_SOURCE
+#include "tests/unit/unit.h"
+
+/* The thread's part, with what it keeps to itself. */
+#include "daemon/store_worker.c"
+
+#define NAMES 10000u
+
+static int set_up(void **state)
+{
+	struct store_worker *worker = calloc(1, sizeof(*worker));
+
+	if (!worker)
+		return -1;
+	worker->references = 1;
+	pthread_mutex_init(&worker->lock, NULL);
+	pthread_cond_init(&worker->finished_changed, NULL);
+	worker->command_fd = -1;
+	worker->result_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	*state = worker;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	store_worker_unref(*state);
+	return 0;
+}
+
+static void fire(struct store_worker *worker, const char *watch, const char *path)
+{
+	char *event[2];
+
+	event[XS_WATCH_PATH] = strdup(path);
+	event[XS_WATCH_TOKEN] = strdup(watch);
+	push_event(worker, event);
+	free(event[XS_WATCH_PATH]);
+	free(event[XS_WATCH_TOKEN]);
+}
+
+static bool fires(struct store_worker *worker, const char *key)
+{
+	struct store_event *event;
+
+	HASH_FIND_STR(worker->events, key, event);
+	return event && event->fires;
+}
+
+static unsigned count_firing(struct store_worker *worker)
+{
+	struct store_event *event, *next;
+	unsigned count = 0;
+
+	HASH_ITER (hh, worker->events, event, next)
+		count += event->fires;
+	return count;
+}
+
+static void same_path_is_kept_once(void **state)
+{
+	for (unsigned i = 0; i < NAMES; i++) {
+		fire(*state, "3", "/local/domain/7/data/xenmsg/presence");
+		fire(*state, "4", "/local/domain/7/data/xenmsg/presence");
+		fire(*state, "5", "@releaseDomain");
+	}
+	assert_int_equal(count_firing(*state), 3);
+	assert_true(fires(*state, "3 /local/domain/7/data/xenmsg/presence"));
+	assert_true(fires(*state, "4 /local/domain/7/data/xenmsg/presence"));
+	assert_true(fires(*state, "5 @releaseDomain"));
+	assert_false(fires(*state, "3 /local/domain/7"));
+}
+
+static void names_that_a_domain_makes_up_become_one_event_of_its_directory(void **state)
+{
+	struct store_worker *worker = *state;
+	char path[80];
+
+	fire(worker, "3", "/local/domain/7/data/xenmsg/presence");
+	for (unsigned i = 0; i < NAMES; i++) {
+		snprintf(path, sizeof(path), "/local/domain/7/data/xenmsg/to/1/%u/ring-ref", i);
+		fire(worker, "3", path);
+	}
+	fire(worker, "3", "/local/domain/70/data/xenmsg/presence");
+	fire(worker, "3", "/local/domain");
+	assert_true(HASH_COUNT(worker->events) <= STORE_BELOW_MAX + 4);
+	assert_true(fires(worker, "3 /local/domain/7"));
+	assert_true(fires(worker, "3 /local/domain/7/data/xenmsg/presence"));
+	assert_true(fires(worker, "3 /local/domain/70/data/xenmsg/presence"));
+	assert_false(fires(worker, "3 /local/domain/70"));
+	assert_true(fires(worker, "3 /local/domain"));
+}
+
+static void directory_that_fires_by_itself_is_told(void **state)
+{
+	fire(*state, "3", "/local/domain/7/data/xenmsg");
+	assert_false(fires(*state, "3 /local/domain/7"));
+	fire(*state, "3", "/local/domain/7");
+	assert_true(fires(*state, "3 /local/domain/7"));
+	assert_int_equal(count_firing(*state), 2);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(same_path_is_kept_once, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			names_that_a_domain_makes_up_become_one_event_of_its_directory, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(directory_that_fires_by_itself_is_told, set_up, tear_down),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
