@@ -313,7 +313,7 @@ uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec 
 		return 0;
 	hop_mark_dirty(hop);
 	hop->emit_from = hop->relay->turns.spent;
-	if ((end->want_open || end->want_opened) && !emit_urgent(hop)) /* they come before all DATA */
+	if ((end->want_open || end->want_opened) && !(emit_control(hop) && emit_urgent(hop))) /* they come before all DATA */
 		return 0;
 	if (hop->backlog || must_wait(hop, end))
 		return 0;

@@ -89,12 +89,14 @@ void hop_forget_notification(struct hop *hop)
 
 /* --- a pass --------------------------------------------------------------------------------------------------------- */
 
-/* A piece of each: who has more to write does so after the next input. */
+/* A piece of each, one after the other, up to what a task may do in a turn: who has more to write, or hasn't come to it, does so after
+ * the next input. */
 static void write_output(struct relay *relay)
 {
 	struct hop *hop, *last = relay->dirty ? relay->dirty->dirty_prev : NULL;
+	uint64_t from = relay->turns.spent;
 
-	while ((hop = relay->dirty) && !turns_are_over(&relay->turns)) {
+	while ((hop = relay->dirty) && !turns_are_over(&relay->turns) && relay->turns.spent - from < TURNS_PIECE) {
 		DL_DELETE2(relay->dirty, hop, dirty_prev, dirty_next);
 		hop->is_dirty = false;
 		hop_emit(hop);
@@ -107,7 +109,7 @@ static void tell_of_failures(struct relay *relay)
 {
 	struct hop *hop;
 
-	while ((hop = relay->failed)) {
+	while ((hop = relay->failed) && !turns_are_over(&relay->turns)) {
 		LL_DELETE2(relay->failed, hop, failed_next);
 		hop->has_failed = false;
 		relay_spend(relay, hop->account, COST_CONNECTION + hop->channels * COST_CHANNEL_END);
@@ -119,7 +121,7 @@ static void notify_programs(struct relay *relay)
 {
 	struct hop *hop;
 
-	while ((hop = relay->to_notify)) {
+	while ((hop = relay->to_notify) && !turns_are_over(&relay->turns)) {
 		hop_forget_notification(hop);
 		notify_now(hop);
 	}

@@ -235,7 +235,9 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 							      length - stream->written, pieces);
 		size = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 		spend(stream, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
-		if (size < 0 && (errno == EAGAIN || errno == EINTR))
+		if (size < 0 && errno == EINTR)
+			continue;
+		if (size < 0 && errno == EAGAIN)
 			return 0;
 		if (size < 0)
 			return -ECONNRESET;
@@ -339,6 +341,7 @@ static int take_frames(struct stream *stream)
 		if (frame_header_decode(encoded, &header) < 0)
 			return -EPROTO;
 		r = take_frame(stream, &header);
+		spend(stream, COST_CONTROL);
 		ring_reader_consume(&stream->reader, frame_size(header.length));
 	}
 	ring_reader_release(&stream->reader);
