@@ -250,9 +250,13 @@ void local_free(struct local *local)
 		event_free(local->accept_event);
 	if (local->retry_timer)
 		event_free(local->retry_timer);
-	if (!local->is_handed_over)
+	/* The service manager has its socket still, for the next daemon: it isn't ours to shut down. */
+	if (local->is_handed_over) {
+		close(local->fd);
+	} else {
 		unlink(local->path);
-	program_socket_close(local->relay, local->fd, NULL); /* with those who wait to be accepted */
+		program_socket_close(local->relay, local->fd, NULL); /* with those who wait to be accepted */
+	}
 	free(local->path);
 	free(local);
 }

@@ -161,6 +161,26 @@ def test_a_socket_that_was_handed_over_is_served_and_left_where_it_is(one, tmp_p
     assert os.path.exists(path)  # it is the manager's
 
 
+def test_the_next_daemon_serves_the_socket_of_the_one_before(one, tmp_path):
+    """The service manager keeps its socket: a daemon that ends leaves it as it was, also with somebody waiting at it."""
+    path = str(tmp_path / "kept.sock")
+    config = tmp_path / "kept.conf"
+    config.write_text("")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        for _ in range(3):
+            daemon = one.popen_command(
+                "sh", "-c", 'exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', "sh", tool("xenmsgd"), "--config",
+                config, stdin=listener)
+            try:
+                done = one.xenmsg("status", "--socket", path, "--json")
+                assert done.returncode == 0, done
+            finally:
+                daemon.terminate()
+                assert daemon.wait(timeout=20 * PATIENCE) == 0
+
+
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not there")
 @pytest.mark.parametrize("kind, more", [(socket.SOCK_DGRAM, ["--datagram"]), (socket.SOCK_STREAM, ["--listen", "OTHER"])])
 def test_what_is_not_one_socket_for_it_is_refused(one, tmp_path, kind, more):
