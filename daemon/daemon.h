@@ -7,7 +7,7 @@
  * and takes everything down in reverse order. It has no business of its own but the answers to requests.
  */
 
-#include "daemon/config.h"
+#include "daemon/base/config.h"
 
 struct daemon;
 

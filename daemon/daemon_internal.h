@@ -11,10 +11,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "daemon/config.h"
-#include "daemon/hop.h"
-#include "daemon/peers.h"
-#include "daemon/session.h"
+#include "daemon/base/config.h"
+#include "daemon/relay/hop.h"
+#include "daemon/peers/peers.h"
+#include "daemon/local/session.h"
 
 struct event;
 struct event_base;

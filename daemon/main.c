@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/config.h"
+#include "daemon/base/config.h"
 #include "daemon/daemon.h"
-#include "daemon/log.h"
-#include "daemon/policy.h"
+#include "daemon/base/log.h"
+#include "daemon/policy/policy.h"
 
 enum {
 	EXIT_OK = 0,

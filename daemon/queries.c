@@ -10,9 +10,9 @@
 #include <uthash.h>
 #include <utlist.h>
 
-#include "daemon/hop.h"
+#include "daemon/relay/hop.h"
 #include "daemon/report.h"
-#include "daemon/session.h"
+#include "daemon/local/session.h"
 #include "daemon/status.h"
 
 #define PIECE		  32768u /* bytes that are sent at once; less than hop_send() keeps for nothing */

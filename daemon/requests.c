@@ -11,21 +11,21 @@
 
 #include <json-c/json.h>
 
-#include "daemon/access.h"
-#include "daemon/channel.h"
+#include "daemon/policy/access.h"
+#include "daemon/relay/channel.h"
 #include "daemon/daemon_internal.h"
-#include "daemon/directory.h"
-#include "daemon/link.h"
-#include "daemon/local.h"
-#include "daemon/peers.h"
+#include "daemon/peers/directory.h"
+#include "daemon/link/link.h"
+#include "daemon/local/local.h"
+#include "daemon/peers/peers.h"
 #include "daemon/queries.h"
 #include "daemon/report.h"
 #include "daemon/router.h"
 #include "daemon/status.h"
-#include "daemon/stream.h"
-#include "daemon/streams.h"
+#include "daemon/local/stream.h"
+#include "daemon/local/streams.h"
 #include "daemon/viewer.h"
-#include "daemon/watches.h"
+#include "daemon/local/watches.h"
 
 #define QUERY_MAX (32 + DOMAIN_NAME_MAX + ENDPOINT_NAME_MAX)
 

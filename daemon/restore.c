@@ -11,17 +11,17 @@
 
 #include <event2/event.h>
 
-#include "daemon/access.h"
+#include "daemon/policy/access.h"
 #include "daemon/daemon_internal.h"
-#include "daemon/directory.h"
-#include "daemon/link.h"
-#include "daemon/local.h"
-#include "daemon/log.h"
-#include "daemon/peers.h"
+#include "daemon/peers/directory.h"
+#include "daemon/link/link.h"
+#include "daemon/local/local.h"
+#include "daemon/base/log.h"
+#include "daemon/peers/peers.h"
 #include "daemon/router.h"
-#include "daemon/store.h"
-#include "daemon/vchan.h"
-#include "daemon/watches.h"
+#include "daemon/xen/store.h"
+#include "daemon/xen/vchan.h"
+#include "daemon/local/watches.h"
 #include "wire/address.h"
 
 struct domid_list {

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/channel.h"
-#include "daemon/hop.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop.h"
 
 struct router {
 	uint32_t domid;

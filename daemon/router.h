@@ -13,7 +13,7 @@
 
 #include <uthash.h>
 
-#include "daemon/quota.h"
+#include "daemon/base/quota.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 

@@ -10,11 +10,11 @@
 #include <event2/event.h>
 
 #include "daemon/daemon_internal.h"
-#include "daemon/log.h"
-#include "daemon/singleton.h"
-#include "daemon/store.h"
-#include "daemon/timer.h"
-#include "daemon/vchan.h"
+#include "daemon/base/log.h"
+#include "daemon/xen/singleton.h"
+#include "daemon/xen/store.h"
+#include "daemon/base/timer.h"
+#include "daemon/xen/vchan.h"
 #include "wire/address.h"
 
 #define STORE_ANSWER_MS    30000

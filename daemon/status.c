@@ -9,20 +9,20 @@
 
 #include <json-c/json.h>
 
-#include "daemon/access.h"
-#include "daemon/channel.h"
-#include "daemon/clock.h"
-#include "daemon/config.h"
-#include "daemon/denied.h"
-#include "daemon/directory.h"
-#include "daemon/link.h"
-#include "daemon/local.h"
-#include "daemon/peers.h"
-#include "daemon/quota.h"
+#include "daemon/policy/access.h"
+#include "daemon/relay/channel.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/config.h"
+#include "daemon/policy/denied.h"
+#include "daemon/peers/directory.h"
+#include "daemon/link/link.h"
+#include "daemon/local/local.h"
+#include "daemon/peers/peers.h"
+#include "daemon/base/quota.h"
 #include "daemon/router.h"
-#include "daemon/store.h"
-#include "daemon/turns.h"
-#include "daemon/vchan.h"
+#include "daemon/xen/store.h"
+#include "daemon/base/turns.h"
+#include "daemon/xen/vchan.h"
 
 static void add_number(struct json_object *object, const char *key, uint64_t value)
 {

@@ -11,11 +11,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/denied.h"
-#include "daemon/link.h"
-#include "daemon/local.h"
-#include "daemon/peers.h"
-#include "daemon/quota.h"
+#include "daemon/policy/denied.h"
+#include "daemon/link/link.h"
+#include "daemon/local/local.h"
+#include "daemon/peers/peers.h"
+#include "daemon/base/quota.h"
 #include "daemon/viewer.h"
 #include "wire/address.h"
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "daemon/peer_groups.h"
-#include "daemon/session.h"
+#include "daemon/base/peer_groups.h"
+#include "daemon/local/session.h"
 
 gid_t viewer_group(const char *name)
 {

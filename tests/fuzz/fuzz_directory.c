@@ -12,7 +12,7 @@
 
 #include <event2/event.h>
 
-#include "daemon/directory.h"
+#include "daemon/peers/directory.h"
 #include "tests/unit/fake_store.h"
 #include "wire/address.h"
 

@@ -15,10 +15,10 @@
 
 #include <event2/event.h>
 
-#include "daemon/channel.h"
-#include "daemon/log.h"
-#include "daemon/session.h"
-#include "daemon/streams.h"
+#include "daemon/relay/channel.h"
+#include "daemon/base/log.h"
+#include "daemon/local/session.h"
+#include "daemon/local/streams.h"
 #include "wire/bytes.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -13,8 +13,8 @@
 
 #include <event2/event.h>
 
-#include "daemon/channel.h"
-#include "daemon/hop.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

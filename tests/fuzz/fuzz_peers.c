@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/peers_parse.h"
+#include "daemon/peers/peers_parse.h"
 #include "wire/address.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

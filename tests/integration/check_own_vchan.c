@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A vchan made by daemon/vchan.h, driven by commands a line each, with stock libxenvchan (sim/check_vchan.c) at the other
+ * A vchan made by daemon/xen/vchan.h, driven by commands a line each, with stock libxenvchan (sim/check_vchan.c) at the other
  * end. Bytes follow the same pattern as there, so that each reader can check each.
  *
  *	check-own-vchan server DOMID PATH READ WRITE | client DOMID PATH | none
@@ -11,8 +11,8 @@
  */
 #include <inttypes.h>
 
-#include "daemon/store.h"
-#include "daemon/vchan.h"
+#include "daemon/xen/store.h"
+#include "daemon/xen/vchan.h"
 #include "tests/integration/check_lines.h"
 
 #define MAX_DATA  (1u << 22)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The daemon's lower half without the rest: daemon/peers.h, driven by commands a line each. Its first answer is its domid.
+ * The daemon's lower half without the rest: daemon/peers/peers.h, driven by commands a line each. Its first answer is its domid.
  *
  *	check-peers [map=yes|no|auto] [ring=BYTES] [min=BYTES] [timeout=MS] [instance=UUID] [private=DOMID]…
  *
@@ -10,10 +10,10 @@
  * Events: "up N", "down N", "endpoints N NAME…", "connected N granted|mapped PAGES", "failed N ERRNO REASON", "lost N REASON".
  * After "lost" the vchan is closed, as its owner must.
  */
-#include "daemon/peers.h"
-#include "daemon/store.h"
-#include "daemon/turns.h"
-#include "daemon/vchan.h"
+#include "daemon/peers/peers.h"
+#include "daemon/xen/store.h"
+#include "daemon/base/turns.h"
+#include "daemon/xen/vchan.h"
 #include "tests/integration/check_lines.h"
 
 #define MAX_EVENTS 4096

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * XenStore through daemon/store.h, a command a line. Also the hand of a hostile peer, who writes what no daemon would.
+ * XenStore through daemon/xen/store.h, a command a line. Also the hand of a hostile peer, who writes what no daemon would.
  *
  *	read PATH | write PATH OWNER READER VALUE… | pair PATH1 PATH2 OWNER READER VALUE1 VALUE2 | remove PATH | list PATH
  *	watch PATH | unwatch PATH | event (waits for the next) | stalled | connected | watches
@@ -8,7 +8,7 @@
  *
  * In a value %XX stands for a byte.
  */
-#include "daemon/store.h"
+#include "daemon/xen/store.h"
 #include "tests/integration/check_lines.h"
 
 struct tool {

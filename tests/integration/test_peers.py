@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How daemons find each other and get a vchan (daemon/peers.h), with programs that are a daemon's lower half and no more."""
+"""How daemons find each other and get a vchan (daemon/peers/peers.h), with programs that are a daemon's lower half and no more."""
 
 import errno
 import itertools
@@ -659,7 +659,7 @@ def test_links_and_peers_that_ended_leave_no_node_page_or_port(host):
         assert Tree(host, domid).read(f"/local/domain/{domid}/data/xenmsg") is None
 
 
-# --- the table of states in daemon/peers_internal.h, cells that the tests above leave out ---
+# --- the table of states in daemon/peers/peers_internal.h, cells that the tests above leave out ---
 
 class Mapper:
     """A peer in domain 2 by hand, which domain 3 grants to."""

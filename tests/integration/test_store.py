@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The store thread (daemon/store.h) against a simulated XenStore: order, permissions, quotas, stalls."""
+"""The store thread (daemon/xen/store.h) against a simulated XenStore: order, permissions, quotas, stalls."""
 
 import errno
 import time

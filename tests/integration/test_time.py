@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Time: whoever makes the daemon work as hard as he can leaves the others their turns (daemon/turns.h).
+"""Time: whoever makes the daemon work as hard as he can leaves the others their turns (daemon/base/turns.h).
 
 In domain 1 programs of one user call an echo of a third one, and so do those of domain 2. Meanwhile a user of domain 1, domain 3's
 programs, or domain 3 in place of its daemon attacks. Nothing is asserted in seconds, since machines are slow and busy in their own
@@ -42,8 +42,8 @@ ONLY_SINK = ("[rule]\nfrom = 3\nto = sink\naction = allow\n[rule]\nfrom = 3\nto 
 
 
 def of_turns(name):
-    """A number of daemon/turns.h."""
-    path = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "../..")), "daemon/turns.h")
+    """A number of daemon/base/turns.h."""
+    path = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "../..")), "daemon/base/turns.h")
     with open(path, encoding="utf-8") as file:
         return int(re.search(rf"#define {name}\s+(\d+)u", file.read())[1])
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""daemon/vchan.c makes what stock libxenvchan makes: each at one end of a vchan, in both roles, in every layout."""
+"""daemon/xen/vchan.c makes what stock libxenvchan makes: each at one end of a vchan, in both roles, in every layout."""
 
 import errno
 import struct

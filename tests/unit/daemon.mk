@@ -68,7 +68,7 @@ tests_unit_test_peer_groups_SOURCES = tests/unit/test_peer_groups.c tests/unit/u
 tests_unit_test_peer_groups_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_peer_groups_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
-# Has a hop of its own in place of daemon/hop_output.c.
+# Has a hop of its own in place of daemon/relay/hop_output.c.
 tests_unit_test_pings_SOURCES = tests/unit/test_pings.c tests/unit/unit.h
 tests_unit_test_pings_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_pings_LDADD = libdaemon.la libwire.la $(CMOCKA_LIBS)
@@ -93,17 +93,17 @@ tests_unit_test_log_limit_SOURCES = tests/unit/test_log_limit.c tests/unit/unit.
 tests_unit_test_log_limit_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_log_limit_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
-# Has sessions of its own in place of daemon/session.c and what sends to them.
+# Has sessions of its own in place of daemon/local/session.c and what sends to them.
 tests_unit_test_watches_SOURCES = tests/unit/test_watches.c tests/unit/unit.h
 tests_unit_test_watches_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_watches_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-# Has vchans of its own in place of daemon/vchan.c.
+# Has vchans of its own in place of daemon/xen/vchan.c.
 tests_unit_test_link_SOURCES = tests/unit/test_link.c tests/unit/unit.h
 tests_unit_test_link_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_link_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-# Has a XenStore of its own in place of daemon/store.c.
+# Has a XenStore of its own in place of daemon/xen/store.c.
 tests_unit_test_directory_SOURCES = tests/unit/test_directory.c tests/unit/fake_store.h tests/unit/unit.h
 tests_unit_test_directory_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_directory_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)

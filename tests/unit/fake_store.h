@@ -3,8 +3,8 @@
 #define XENMSG_TESTS_FAKE_STORE_H
 
 /*
- * XenStore for a module that is tested alone: a few nodes in memory behind the functions of daemon/store.h that
- * daemon/directory.c calls. Requests are answered in order, and watches fire, when fake_store_run() is called.
+ * XenStore for a module that is tested alone: a few nodes in memory behind the functions of daemon/xen/store.h that
+ * daemon/peers/directory.c calls. Requests are answered in order, and watches fire, when fake_store_run() is called.
  */
 
 #include <errno.h>
@@ -14,7 +14,7 @@
 
 #include <utlist.h>
 
-#include "daemon/store.h"
+#include "daemon/xen/store.h"
 
 struct fake_node {
 	char *path, *value;

@@ -16,8 +16,8 @@
 
 #include "tests/unit/unit.h"
 
-#include "daemon/channel.h"
-#include "daemon/hop.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop.h"
 
 #define RIG_CHANNELS 256 /* a party's channel numbers lie below */
 

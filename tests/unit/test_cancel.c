@@ -10,7 +10,7 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 
-#include "daemon/quota.h"
+#include "daemon/base/quota.h"
 #include "wire/bytes.h"
 
 struct scene {

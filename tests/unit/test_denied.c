@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/denied.h"
-#include "daemon/log.h"
+#include "daemon/policy/denied.h"
+#include "daemon/base/log.h"
 
 #define OWN 1
 

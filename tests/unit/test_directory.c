@@ -3,7 +3,7 @@
  * The directory in its two lives: domain 0's on a XenStore in memory, and guests' that get its frames, so that what a guest
  * knows is what domain 0 lets it know.
  */
-#include "daemon/directory.h"
+#include "daemon/peers/directory.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -12,7 +12,7 @@
 
 #include <event2/buffer.h>
 
-#include "daemon/quota.h"
+#include "daemon/base/quota.h"
 #include "wire/bytes.h"
 
 static struct party *programs[8];

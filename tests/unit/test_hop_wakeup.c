@@ -2,7 +2,7 @@
 
 /*
  * The lost wake-up of a whole hop, looked for in every order of steps (interleave.h): a program that shares memory with its
- * daemon sends messages to itself and takes them, while the daemon runs the turns of daemon/session_memory.c. Each takes back
+ * daemon sends messages to itself and takes them, while the daemon runs the turns of daemon/local/session_memory.c. Each takes back
  * requests, looks a second time instead of asking, and puts off what it has to say, and in each such window the other one may
  * move. At the end both must know that all was delivered. No timer runs here, so none covers up for a notification that is lost.
  *
@@ -34,12 +34,12 @@
 
 #define sched_yield() step()
 #include "wire/ring.c"
-#include "daemon/hop.c"
-#include "daemon/hop_input.c"
-#include "daemon/hop_output.c"
-#include "daemon/relay.c"
-#include "daemon/channel.c"
-#include "daemon/session_memory.c"
+#include "daemon/relay/hop.c"
+#include "daemon/relay/hop_input.c"
+#include "daemon/relay/hop_output.c"
+#include "daemon/relay/relay.c"
+#include "daemon/relay/channel.c"
+#include "daemon/local/session_memory.c"
 
 #define FLOW	    24u /* bytes of a message in the stream: 8 before, 8, 8 behind */
 #define RING_ROOM   1024u

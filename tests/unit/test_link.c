@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Sessions with the daemons of other domains, in each state and with all that a peer can do wrong there. The vchan is one of
- * the test's own in place of daemon/vchan.c, the peer's end of it is played by the test, and time goes by when the test says so.
+ * the test's own in place of daemon/xen/vchan.c, the peer's end of it is played by the test, and time goes by when the test says so.
  */
 #include "tests/unit/unit.h"
 
@@ -16,13 +16,13 @@
 
 #include <event2/event.h>
 
-#include "daemon/channel.h"
-#include "daemon/clock.h"
-#include "daemon/link.h"
-#include "daemon/log.h"
-#include "daemon/patience.h"
-#include "daemon/private_ring.h"
-#include "daemon/vchan.h"
+#include "daemon/relay/channel.h"
+#include "daemon/base/clock.h"
+#include "daemon/link/link.h"
+#include "daemon/base/log.h"
+#include "daemon/link/patience.h"
+#include "daemon/relay/private_ring.h"
+#include "daemon/xen/vchan.h"
 #include "wire/bytes.h"
 
 #define OWN	      5

@@ -11,9 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/access.h"
-#include "daemon/log.h"
-#include "daemon/peer_groups.h"
+#include "daemon/policy/access.h"
+#include "daemon/base/log.h"
+#include "daemon/base/peer_groups.h"
 
 #define FIRST	100000u
 #define MEMBERS 20001u

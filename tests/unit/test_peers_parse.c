@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/peers_parse.h"
+#include "daemon/peers/peers_parse.h"
 
 #define UUID "01234567-89ab-cdef-0123-456789ABCDEF"
 

@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "daemon/hop.h"
-#include "daemon/pings.h"
+#include "daemon/relay/hop.h"
+#include "daemon/link/pings.h"
 #include "wire/bytes.h"
 
 #define PROGRAMS 250u

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/policy.h"
+#include "daemon/policy/policy.h"
 
 #define UUID  "0f0e0d0c-0b0a-4908-8706-050403020100"
 #define GROUP 4711 /* of the socket */

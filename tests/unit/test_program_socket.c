@@ -19,10 +19,10 @@
 
 #include <event2/event.h>
 
-#include "daemon/closer.h"
-#include "daemon/hop.h"
-#include "daemon/program_socket.h"
-#include "daemon/quota.h"
+#include "daemon/local/closer.h"
+#include "daemon/relay/hop.h"
+#include "daemon/local/program_socket.h"
+#include "daemon/base/quota.h"
 
 #define ALARM_S 60
 

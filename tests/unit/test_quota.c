@@ -10,9 +10,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/descriptors.h"
-#include "daemon/log.h"
-#include "daemon/quota.h"
+#include "daemon/base/descriptors.h"
+#include "daemon/base/log.h"
+#include "daemon/base/quota.h"
 
 #define POOL 1000000u
 

@@ -2,17 +2,17 @@
 
 /*
  * How a daemon finds together with another one, where XenStore answers in an order that a simulated host doesn't show: what
- * each request reads, and when, is the test's choice. The vchans are the test's own in place of daemon/vchan.c.
+ * each request reads, and when, is the test's choice. The vchans are the test's own in place of daemon/xen/vchan.c.
  */
 #include "tests/unit/unit.h"
 
 #include <event2/event.h>
 
-#include "daemon/peers.h"
-#include "daemon/peers_lookups.h"
-#include "daemon/quota.h"
-#include "daemon/turns.h"
-#include "daemon/vchan.h"
+#include "daemon/peers/peers.h"
+#include "daemon/peers/peers_lookups.h"
+#include "daemon/base/quota.h"
+#include "daemon/base/turns.h"
+#include "daemon/xen/vchan.h"
 #include "tests/unit/fake_store.h"
 #include "wire/address.h"
 

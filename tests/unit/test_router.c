@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/quota.h"
+#include "daemon/base/quota.h"
 #include "daemon/router.h"
 
 #define OWN	 5

@@ -13,9 +13,9 @@
 
 #include <event2/event.h>
 
-#include "daemon/channel.h"
-#include "daemon/log.h"
-#include "daemon/session.h"
+#include "daemon/relay/channel.h"
+#include "daemon/base/log.h"
+#include "daemon/local/session.h"
 #include "wire/bytes.h"
 
 struct scene {

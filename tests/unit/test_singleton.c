@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/singleton.h"
+#include "daemon/xen/singleton.h"
 
 #define DAEMON_UID   12345 /* of no account, as the next one: nobody else's processes are in the way */
 #define STRANGER_UID 12346

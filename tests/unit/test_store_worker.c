@@ -4,7 +4,7 @@
 #include "tests/unit/unit.h"
 
 /* The thread's part, with what it keeps to itself. */
-#include "daemon/store_worker.c"
+#include "daemon/xen/store_worker.c"
 
 #define NAMES 10000u
 

@@ -14,9 +14,9 @@
 
 #include <event2/event.h>
 
-#include "daemon/log.h"
-#include "daemon/quota.h"
-#include "daemon/stream.h"
+#include "daemon/base/log.h"
+#include "daemon/base/quota.h"
+#include "daemon/local/stream.h"
 #include "wire/bytes.h"
 
 #define GUARD	    'G'

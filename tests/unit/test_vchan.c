@@ -17,9 +17,9 @@
 #include <libxenvchan.h>
 #include <xentoollog.h>
 
-#include "daemon/keeper.h"
-#include "daemon/log.h"
-#include "daemon/vchan.h"
+#include "daemon/xen/keeper.h"
+#include "daemon/base/log.h"
+#include "daemon/xen/vchan.h"
 
 #define PAGE 4096u
 

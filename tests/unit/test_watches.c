@@ -11,11 +11,11 @@
 
 #include <event2/event.h>
 
-#include "daemon/hop.h"
-#include "daemon/quota.h"
-#include "daemon/session.h"
-#include "daemon/turns.h"
-#include "daemon/watches.h"
+#include "daemon/relay/hop.h"
+#include "daemon/base/quota.h"
+#include "daemon/local/session.h"
+#include "daemon/base/turns.h"
+#include "daemon/local/watches.h"
 
 #define OWN	5
 #define HEARD_MAX 4096

@@ -1,0 +1,573 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include "daemon/base/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <ini.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/ini_line.h"
+#include "wire/address.h"
+
+#define KIB 1024ull
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+
+enum value_kind {
+	VALUE_SOCKET,
+	VALUE_PATH,
+	VALUE_USER,
+	VALUE_GROUP,
+	VALUE_LOG_LEVEL,
+	VALUE_RING, /* a size that is a power of two */
+	VALUE_SIZE, /* 32 bits of it */
+	VALUE_SIZE64,
+	VALUE_DURATION,
+	VALUE_SHORT_DURATION, /* in microseconds */
+	VALUE_COUNT,
+	VALUE_MAP,
+	VALUE_RELAY,
+	VALUE_PRESENCE,
+	VALUE_PEERS,
+};
+
+struct key {
+	const char *section, *name;
+	enum value_kind kind;
+	size_t offset;
+	uint64_t min, max;
+	const char *allowed; /* continues "must be ..." */
+};
+
+#define AT(field)      offsetof(struct config, field)
+#define RING_ALLOWED   "a power of two from 1K to 1M"
+#define COUNT_ALLOWED  "a number from 1 to 65536"
+#define MEMORY_ALLOWED "a size from 1M to 1024G"
+#define POOL_MAX       (1u << 20)
+#define POOL_ALLOWED   "a number from 2 to 1048576"
+
+enum key_index {
+	KEY_SOCKET,
+	KEY_POLICY_DIR,
+	KEY_LOG_LEVEL,
+	KEY_USER,
+	KEY_ADMIN_GROUP,
+	KEY_RING_SIZE,
+	KEY_MIN_RING_SIZE,
+	KEY_MAX_RING_SIZE,
+	KEY_MAP,
+	KEY_RELAY,
+	KEY_PRESENCE,
+	KEY_PEERS,
+	KEY_HEARTBEAT,
+	KEY_DEAD_AFTER,
+	KEY_IDLE_CLOSE,
+	KEY_SETUP_TIMEOUT,
+	KEY_BUSY_POLL,
+	KEY_MAX_MESSAGE,
+	KEY_MAX_CLIENTS_PER_UID,
+	KEY_MAX_ENDPOINTS_PER_UID,
+	KEY_MAX_CHANNELS_PER_UID,
+	KEY_MAX_QUEUED_BYTES_PER_UID,
+	KEY_MAX_CHANNELS_PER_PEER,
+	KEY_MAX_QUEUED_BYTES_PER_PEER,
+	KEY_MAX_DESCRIPTORS_PER_UID,
+	KEY_MAX_DESCRIPTORS_PER_PEER,
+	KEY_MAX_CLIENTS,
+	KEY_MAX_ENDPOINTS,
+	KEY_MAX_CHANNELS,
+	KEY_MAX_QUEUED_BYTES,
+	KEY_MAX_MEMORY_PER_UID,
+	KEY_MAX_MEMORY_PER_PEER,
+	KEY_MAX_MEMORY,
+	KEYS,
+};
+
+static const struct key keys[KEYS] = {
+	[KEY_SOCKET] = {"daemon", "socket", VALUE_SOCKET, AT(socket), 0, 0,
+			"an absolute path of at most 107 bytes (a Unix socket's limit)"},
+	[KEY_POLICY_DIR] = {"daemon", "policy-dir", VALUE_PATH, AT(policy_dir), 0, 0, "an absolute path"},
+	[KEY_LOG_LEVEL] = {"daemon", "log-level", VALUE_LOG_LEVEL, AT(log_level), 0, 0,
+			   "error, warning, info or debug"},
+	[KEY_USER] = {"daemon", "user", VALUE_USER, AT(user), 0, 0, "the name of a user that exists here"},
+	[KEY_ADMIN_GROUP] = {"daemon", "admin-group", VALUE_GROUP, AT(admin_group), 0, 0,
+			     "the name of a group, which need not exist"},
+	[KEY_RING_SIZE] = {"links", "ring-size", VALUE_RING, AT(ring_size), KIB, MIB, RING_ALLOWED},
+	[KEY_MIN_RING_SIZE] = {"links", "min-ring-size", VALUE_RING, AT(min_ring_size), KIB, MIB,
+			       RING_ALLOWED},
+	[KEY_MAX_RING_SIZE] = {"links", "max-ring-size", VALUE_RING, AT(max_ring_size), KIB, MIB,
+			       RING_ALLOWED},
+	[KEY_MAP] = {"links", "map", VALUE_MAP, AT(map), 0, 0, "auto, yes or no"},
+	[KEY_RELAY] = {"links", "relay", VALUE_RELAY, 0, 0, 0,
+		       "no (this version can't relay between other domains)"},
+	[KEY_PRESENCE] = {"links", "presence", VALUE_PRESENCE, AT(presence_private), 0, 0,
+			  "public or private"},
+	[KEY_PEERS] = {"links", "peers", VALUE_PEERS, AT(peers), 0, DOMID_MAX,
+		       "domids from 0 to 32751, each once, separated by commas"},
+	[KEY_HEARTBEAT] = {"links", "heartbeat", VALUE_DURATION, AT(heartbeat_ms), 100, 3600000,
+			   "a time from 100ms to 1h, such as 10s"},
+	[KEY_DEAD_AFTER] = {"links", "dead-after", VALUE_DURATION, AT(dead_after_ms), 200, 24 * 3600000,
+			    "a time from 200ms to 24h, such as 30s"},
+	[KEY_IDLE_CLOSE] = {"links", "idle-close", VALUE_DURATION, AT(idle_close_ms), 0, 24 * 3600000,
+			    "a time up to 24h, such as 10min, or 0 for never"},
+	[KEY_SETUP_TIMEOUT] = {"links", "setup-timeout", VALUE_DURATION, AT(setup_timeout_ms), 100, 3600000,
+			       "a time from 100ms to 1h, such as 10s"},
+	[KEY_BUSY_POLL] = {"links", "busy-poll", VALUE_SHORT_DURATION, AT(busy_poll_us), 0, 10000,
+			   "a time up to 10ms, such as 100us, or 0 for never"},
+	[KEY_MAX_MESSAGE] = {"limits", "max-message", VALUE_SIZE, AT(max_message), 1, GIB,
+			     "a size from 1 to 1G"},
+	[KEY_MAX_CLIENTS_PER_UID] = {"limits", "max-clients-per-uid", VALUE_COUNT, AT(max_clients_per_uid), 1,
+				     65536, COUNT_ALLOWED},
+	[KEY_MAX_ENDPOINTS_PER_UID] = {"limits", "max-endpoints-per-uid", VALUE_COUNT,
+				       AT(max_endpoints_per_uid), 1, 65536, COUNT_ALLOWED},
+	[KEY_MAX_CHANNELS_PER_UID] = {"limits", "max-channels-per-uid", VALUE_COUNT, AT(max_channels_per_uid),
+				      1, 65536, COUNT_ALLOWED},
+	[KEY_MAX_QUEUED_BYTES_PER_UID] = {"limits", "max-queued-bytes-per-uid", VALUE_SIZE64,
+					  AT(max_queued_bytes_per_uid), 64 * KIB, 1024 * GIB,
+					  "a size from 64K to 1024G"},
+	[KEY_MAX_CHANNELS_PER_PEER] = {"limits", "max-channels-per-peer", VALUE_COUNT,
+				       AT(max_channels_per_peer), 1, 65536, COUNT_ALLOWED},
+	[KEY_MAX_QUEUED_BYTES_PER_PEER] = {"limits", "max-queued-bytes-per-peer", VALUE_SIZE64,
+					   AT(max_queued_bytes_per_peer), 64 * KIB, 1024 * GIB,
+					   "a size from 64K to 1024G"},
+	[KEY_MAX_DESCRIPTORS_PER_UID] = {"limits", "max-descriptors-per-uid", VALUE_COUNT,
+					 AT(max_descriptors_per_uid), 1, 65536, COUNT_ALLOWED},
+	[KEY_MAX_DESCRIPTORS_PER_PEER] = {"limits", "max-descriptors-per-peer", VALUE_COUNT,
+					  AT(max_descriptors_per_peer), 1, 65536, COUNT_ALLOWED},
+	/* Below these nobody's share would be anything. */
+	[KEY_MAX_CLIENTS] = {"limits", "max-clients", VALUE_COUNT, AT(max_clients), 2, POOL_MAX, POOL_ALLOWED},
+	[KEY_MAX_ENDPOINTS] = {"limits", "max-endpoints", VALUE_COUNT, AT(max_endpoints), 2, POOL_MAX,
+			       POOL_ALLOWED},
+	[KEY_MAX_CHANNELS] = {"limits", "max-channels", VALUE_COUNT, AT(max_channels), 2, POOL_MAX,
+			      POOL_ALLOWED},
+	[KEY_MAX_QUEUED_BYTES] = {"limits", "max-queued-bytes", VALUE_SIZE64, AT(max_queued_bytes), 256 * KIB,
+				  1024 * GIB, "a size from 256K to 1024G"},
+	[KEY_MAX_MEMORY_PER_UID] = {"limits", "max-memory-per-uid", VALUE_SIZE64, AT(max_memory_per_uid), MIB, 1024 * GIB,
+				    MEMORY_ALLOWED},
+	[KEY_MAX_MEMORY_PER_PEER] = {"limits", "max-memory-per-peer", VALUE_SIZE64, AT(max_memory_per_peer), MIB,
+				     1024 * GIB, MEMORY_ALLOWED},
+	[KEY_MAX_MEMORY] = {"limits", "max-memory", VALUE_SIZE64, AT(max_memory), 4 * MIB, 1024 * GIB,
+			    "a size from 4M to 1024G"},
+};
+
+int config_init(struct config *config)
+{
+	*config = (struct config){
+		.socket = "/run/xenmsg/xenmsg.sock",
+		.log_level = LOG_LEVEL_INFO,
+		.ring_size = 64 * KIB,
+		.min_ring_size = KIB,
+		.max_ring_size = MIB,
+		.map = CONFIG_MAP_AUTO,
+		.heartbeat_ms = 10000,
+		.busy_poll_us = 100,
+		.dead_after_ms = 30000,
+		.idle_close_ms = 10 * 60 * 1000,
+		.setup_timeout_ms = 10000,
+		.max_message = 16 * MIB,
+		.max_clients_per_uid = 256,
+		.max_endpoints_per_uid = 1024,
+		.max_channels_per_uid = 4096,
+		.max_queued_bytes_per_uid = 64 * MIB,
+		.max_channels_per_peer = 4096,
+		.max_queued_bytes_per_peer = 64 * MIB,
+		.max_descriptors_per_uid = 4096,
+		.max_descriptors_per_peer = 4096,
+		.max_clients = 4096,
+		.max_endpoints = 16384,
+		.max_channels = 65536,
+		.max_queued_bytes = 512 * MIB,
+		.max_memory_per_uid = 768 * MIB,
+		.max_memory_per_peer = 768 * MIB,
+		.max_memory = 1536 * MIB,
+	};
+	config->policy_dir = strdup("/etc/xenmsg/policy.d");
+	config->admin_group = strdup("xenmsg-admin");
+	return config->policy_dir && config->admin_group ? 0 : -ENOMEM;
+}
+
+void config_free(struct config *config)
+{
+	free(config->policy_dir);
+	free(config->user);
+	free(config->admin_group);
+	free(config->peers);
+	*config = (struct config){0};
+}
+
+/* Digits, then the unit: a factor from the list of pairs, or none. */
+struct unit {
+	const char *name;
+	uint64_t factor;
+};
+
+static const struct unit size_units[] = {{"", 1}, {"K", KIB}, {"M", MIB}, {"G", GIB}, {NULL, 0}};
+/* A bare number of a duration would leave the reader guessing, so it has no unit only if it is 0. */
+static const struct unit duration_units[] = {
+	{"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}, {NULL, 0}};
+static const struct unit short_duration_units[] = {{"us", 1}, {"ms", 1000}, {NULL, 0}};
+static const struct unit count_units[] = {{"", 1}, {NULL, 0}};
+
+static const struct unit *units_of(enum value_kind kind)
+{
+	switch (kind) {
+	case VALUE_DURATION:
+		return duration_units;
+	case VALUE_SHORT_DURATION:
+		return short_duration_units;
+	case VALUE_COUNT:
+		return count_units;
+	default:
+		return size_units;
+	}
+}
+
+static int parse_number(const char *text, const struct unit *units, const struct key *key, uint64_t *value)
+{
+	const char *end = text;
+	uint64_t number = 0;
+
+	for (; isdigit((unsigned char)*end); end++)
+		if (__builtin_mul_overflow(number, 10ull, &number) ||
+		    __builtin_add_overflow(number, (uint64_t)(*end - '0'), &number))
+			return -EINVAL;
+	if (end == text)
+		return -EINVAL;
+	while (*end == ' ')
+		end++;
+	if (number == 0 && !*end) {
+		*value = 0;
+		return key->min == 0 ? 0 : -EINVAL;
+	}
+	for (; units->name; units++)
+		if (!strcmp(units->name, end)) {
+			if (__builtin_mul_overflow(number, units->factor, &number) || number < key->min ||
+			    number > key->max)
+				return -EINVAL;
+			*value = number;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+static int parse_word(const char *text, const char *const *words, unsigned *index)
+{
+	for (*index = 0; words[*index]; (*index)++)
+		if (!strcmp(words[*index], text))
+			return 0;
+	return -EINVAL;
+}
+
+static int parse_peers(const char *text, struct config *config)
+{
+	uint32_t *peers = NULL;
+	unsigned count = 0;
+
+	while (*text) {
+		size_t size = strcspn(text, ",");
+		const char *next = text + size + (text[size] == ',');
+		uint32_t *grown, domid;
+
+		while (size && isspace((unsigned char)*text))
+			text++, size--;
+		while (size && isspace((unsigned char)text[size - 1]))
+			size--;
+		if (!domid_parse(text, size, &domid))
+			goto bad;
+		for (unsigned i = 0; i < count; i++)
+			if (peers[i] == domid)
+				goto bad;
+		grown = reallocarray(peers, count + 1, sizeof(*peers));
+		if (!grown) {
+			free(peers);
+			return -ENOMEM;
+		}
+		peers = grown;
+		peers[count++] = domid;
+		text = next;
+	}
+	free(config->peers);
+	config->peers = peers;
+	config->peer_count = count;
+	return 0;
+bad:
+	free(peers);
+	return -EINVAL;
+}
+
+static int replace_string(char **field, const char *value)
+{
+	char *copy = strdup(value);
+
+	if (!copy)
+		return -ENOMEM;
+	free(*field);
+	*field = copy;
+	return 0;
+}
+
+/* -EINVAL: not what key->allowed says. */
+static int parse_value(struct config *config, const struct key *key, const char *text)
+{
+	static const char *const map_words[] = {"auto", "yes", "no", NULL};
+	static const char *const presence_words[] = {"public", "private", NULL};
+	void *field = (char *)config + key->offset;
+	uint64_t number;
+	unsigned index;
+	int r;
+
+	switch (key->kind) {
+	case VALUE_SOCKET:
+		if (text[0] != '/' || strlen(text) >= sizeof(config->socket))
+			return -EINVAL;
+		strcpy(config->socket, text);
+		return 0;
+	case VALUE_PATH:
+		return text[0] == '/' ? replace_string(field, text) : -EINVAL;
+	case VALUE_USER:
+		return getpwnam(text) ? replace_string(field, text) : -EINVAL;
+	case VALUE_GROUP:
+		return *text ? replace_string(field, text) : -EINVAL;
+	case VALUE_LOG_LEVEL:
+		return log_level_parse(text, field);
+	case VALUE_RING:
+	case VALUE_SIZE:
+	case VALUE_SIZE64:
+		r = parse_number(text, units_of(key->kind), key, &number);
+		if (r < 0)
+			return r;
+		if (key->kind == VALUE_SIZE64) {
+			*(uint64_t *)field = number;
+			return 0;
+		}
+		if (key->kind == VALUE_RING && (number & (number - 1)))
+			return -EINVAL;
+		*(uint32_t *)field = (uint32_t)number;
+		return 0;
+	case VALUE_DURATION:
+	case VALUE_SHORT_DURATION:
+	case VALUE_COUNT:
+		r = parse_number(text, units_of(key->kind), key, &number);
+		if (r == 0)
+			*(uint32_t *)field = (uint32_t)number;
+		return r;
+	case VALUE_MAP:
+		r = parse_word(text, map_words, &index);
+		if (r == 0)
+			config->map = (enum config_map)index;
+		return r;
+	case VALUE_RELAY:
+		return strcmp(text, "no") ? -EINVAL : 0;
+	case VALUE_PRESENCE:
+		r = parse_word(text, presence_words, &index);
+		if (r == 0)
+			config->presence_private = index == 1;
+		return r;
+	case VALUE_PEERS:
+		return parse_peers(text, config);
+	}
+	return -EINVAL;
+}
+
+/* What goes through libinih while it reads one file. */
+struct reading {
+	struct config *config;
+	FILE *file;
+	const char *path;
+	unsigned line;	      /* the one that libinih was given last */
+	unsigned lines[KEYS]; /* where each key was set; 0: it wasn't */
+	int result;
+	int read_error; /* the file can't be read */
+	char *error; /* the first */
+	unsigned error_line;
+};
+
+static int __attribute__((format(printf, 3, 4)))
+fail(struct reading *reading, unsigned line, const char *format, ...)
+{
+	char *text;
+	va_list args;
+	int size;
+
+	if (reading->result < 0)
+		return -EINVAL;
+	reading->result = -EINVAL;
+	va_start(args, format);
+	size = vasprintf(&text, format, args);
+	va_end(args);
+	if (size < 0)
+		return -EINVAL;
+	if (asprintf(&reading->error, "%s:%u: %s", reading->path, line, text) < 0)
+		reading->error = NULL;
+	reading->error_line = line;
+	free(text);
+	return -EINVAL;
+}
+
+static bool section_is_known(const char *name, size_t size)
+{
+	for (unsigned i = 0; i < KEYS; i++)
+		if (strlen(keys[i].section) == size && !strncmp(keys[i].section, name, size))
+			return true;
+	return false;
+}
+
+static void check_section(struct reading *reading, const char *text)
+{
+	size_t size;
+	const char *name = ini_line_section(text, &size);
+
+	if (name && !section_is_known(name, size))
+		fail(reading, reading->line, "unknown section [%.*s]; there are [daemon], [links] and [limits]", (int)size, name);
+	else if (name && !ini_line_section_ends(text))
+		fail(reading, reading->line, "behind [%.*s] there may only be a comment", (int)size, name);
+}
+
+static char *read_line(char *buffer, int size, void *userdata)
+{
+	struct reading *reading = userdata;
+	char why[INI_LINE_WHY];
+	int r = reading->result < 0 ? 0 : ini_line_read(reading->file, buffer, size, &reading->line, why);
+
+	if (r == -EINVAL)
+		fail(reading, reading->line, "%s", why);
+	else if (r < 0)
+		reading->read_error = r;
+	if (r <= 0)
+		return NULL;
+	check_section(reading, buffer);
+	return buffer;
+}
+
+static int take_value(void *userdata, const char *section, const char *name, const char *value)
+{
+	struct reading *reading = userdata;
+	unsigned i;
+	int r;
+
+	if (!*section) {
+		fail(reading, reading->line,
+		     "%s stands before any section; begin with [daemon], [links] or [limits]", name);
+		return 0;
+	}
+	for (i = 0; i < KEYS; i++) {
+		if (strcmp(keys[i].section, section))
+			continue;
+		if (!strcmp(keys[i].name, name))
+			break;
+	}
+	if (i == KEYS) {
+		fail(reading, reading->line, "unknown key %s in [%s]; xenmsgd.conf(5) lists all", name,
+		     section);
+		return 0;
+	}
+	if (reading->lines[i]) {
+		fail(reading, reading->line, "%s was set before, in line %u", name, reading->lines[i]);
+		return 0;
+	}
+	reading->lines[i] = reading->line;
+	r = parse_value(reading->config, &keys[i], value);
+	if (r == -EINVAL)
+		fail(reading, reading->line, "%s = %s: must be %s", name, value, keys[i].allowed);
+	else if (r < 0)
+		reading->result = r;
+	return r == 0;
+}
+
+/* The line to blame for two settings that don't go together: the later one, 0 if neither is in the file. */
+static unsigned later(const struct reading *reading, enum key_index a, enum key_index b)
+{
+	return reading->lines[a] > reading->lines[b] ? reading->lines[a] : reading->lines[b];
+}
+
+static void check_together(struct reading *reading)
+{
+	const struct config *config = reading->config;
+
+	if (config->min_ring_size > config->ring_size)
+		fail(reading, later(reading, KEY_MIN_RING_SIZE, KEY_RING_SIZE),
+		     "min-ring-size (%u bytes) is larger than ring-size (%u bytes)", config->min_ring_size,
+		     config->ring_size);
+	if (config->ring_size > config->max_ring_size)
+		fail(reading, later(reading, KEY_RING_SIZE, KEY_MAX_RING_SIZE),
+		     "ring-size (%u bytes) is larger than max-ring-size (%u bytes)", config->ring_size,
+		     config->max_ring_size);
+	if (config->dead_after_ms < 2 * (uint64_t)config->heartbeat_ms)
+		fail(reading, later(reading, KEY_HEARTBEAT, KEY_DEAD_AFTER),
+		     "dead-after (%u ms) must be at least twice heartbeat (%u ms), or a living peer is taken "
+		     "for dead",
+		     config->dead_after_ms, config->heartbeat_ms);
+	if (config->peer_count && !config->presence_private)
+		fail(reading, later(reading, KEY_PEERS, KEY_PRESENCE),
+		     "peers is only for presence = private; with presence = public every domain sees this "
+		     "daemon");
+}
+
+int config_load_stream(struct config *config, FILE *file, const char *path, char **error)
+{
+	struct reading reading = {.config = config, .file = file, .path = path};
+	int parsed;
+
+	parsed = ini_parse_stream(read_line, &reading, take_value, &reading);
+	/* libinih goes on behind a line that it can't read; what is found further down may only come of that. */
+	if (reading.result == -EINVAL && parsed > 0 && (unsigned)parsed < reading.error_line) {
+		free(reading.error);
+		reading.error = NULL;
+		reading.result = 0;
+	}
+	if (reading.read_error) {
+		reading.result = reading.read_error;
+		free(reading.error);
+		if (asprintf(&reading.error, "%s: can't be read: %s", path, strerror(-reading.result)) < 0)
+			reading.error = NULL;
+	} else if (reading.result == 0 && parsed > 0) {
+		fail(&reading, (unsigned)parsed, "neither [section], KEY = VALUE nor a comment");
+	} else if (reading.result == 0 && parsed < 0) {
+		reading.result = -ENOMEM;
+	}
+	check_together(&reading);
+	config->max_ring_size_line = reading.lines[KEY_MAX_RING_SIZE];
+	*error = reading.error;
+	return reading.result;
+}
+
+int config_load(struct config *config, const char *path, char **error)
+{
+	const char *named = path ? path : CONFIG_DEFAULT_PATH;
+	FILE *file = fopen(named, "re");
+	int r;
+
+	*error = NULL;
+	if (!file) {
+		r = -errno;
+		if (!path && r == -ENOENT)
+			return 0;
+		if (asprintf(error, "%s: can't be read: %s", named, strerror(-r)) < 0)
+			*error = NULL;
+		return r;
+	}
+	r = config_load_stream(config, file, named, error);
+	fclose(file);
+	return r;
+}
+
+int config_set_socket(struct config *config, const char *path, char **error)
+{
+	size_t length = strlen(path);
+
+	*error = NULL;
+	if (length > 0 && length < sizeof(config->socket)) {
+		strcpy(config->socket, path);
+		return 0;
+	}
+	if (asprintf(error, "socket path '%s' has %zu bytes; must have 1 to %zu", path, length,
+		     sizeof(config->socket) - 1) < 0)
+		*error = NULL;
+	return -EINVAL;
+}

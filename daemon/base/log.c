@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/log_limit.h"
+
+static enum log_level threshold = LOG_LEVEL_INFO;
+
+void log_set_level(enum log_level level)
+{
+	__atomic_store_n(&threshold, level, __ATOMIC_RELAXED);
+}
+
+int log_level_parse(const char *text, enum log_level *level)
+{
+	static const struct {
+		const char *name;
+		enum log_level level;
+	} names[] = {
+		{"error", LOG_LEVEL_ERROR},
+		{"warning", LOG_LEVEL_WARNING},
+		{"info", LOG_LEVEL_INFO},
+		{"debug", LOG_LEVEL_DEBUG},
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (!strcmp(text, names[i].name)) {
+			*level = names[i].level;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+/* --- writing without waiting ---------------------------------------------------------------------------------------- */
+
+#define LINE_MAX_SIZE 1024
+
+/* Where stderr leads, as long as it is the same. The process's, as stderr is. */
+static struct {
+	pthread_mutex_t lock; /* nothing that may wait is done under it */
+	enum { WAY_NONE, WAY_SOCKET, WAY_OWN, WAY_POLLED, WAY_FILE } way;
+	dev_t device;
+	ino_t inode;
+	int own; /* WAY_OWN: stderr, opened once more and non-blocking */
+	bool is_terminal;
+	unsigned long lost;
+} out = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void choose_way(void)
+{
+	struct stat status;
+
+	if (fstat(STDERR_FILENO, &status) < 0)
+		status = (struct stat){0};
+	if (out.way != WAY_NONE && status.st_dev == out.device && status.st_ino == out.inode)
+		return;
+	if (out.way == WAY_OWN)
+		close(out.own);
+	out.device = status.st_dev;
+	out.inode = status.st_ino;
+	out.is_terminal = isatty(STDERR_FILENO);
+	out.way = S_ISSOCK(status.st_mode) ? WAY_SOCKET : WAY_FILE;
+	if (!S_ISFIFO(status.st_mode) && !S_ISCHR(status.st_mode))
+		return;
+	out.own = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	out.way = out.own >= 0 ? WAY_OWN : WAY_POLLED;
+}
+
+/* -EAGAIN: nobody reads. Nothing else is worth telling, nor is there anybody to be told. */
+static int put(const char *text, size_t size)
+{
+	struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
+	ssize_t written;
+
+	switch (out.way) {
+	case WAY_SOCKET:
+		written = send(STDERR_FILENO, text, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+		break;
+	case WAY_OWN:
+		written = write(out.own, text, size);
+		break;
+	case WAY_POLLED:
+		if (poll(&room, 1, 0) == 1 && !(room.revents & POLLOUT))
+			return 0;
+		if (!room.revents)
+			return -EAGAIN;
+		written = write(STDERR_FILENO, text, size);
+		break;
+	default:
+		written = write(STDERR_FILENO, text, size);
+	}
+	return written < 0 && errno == EAGAIN ? -EAGAIN : 0;
+}
+
+/* As one piece, and no more than PIPE_BUF: all of it, or nothing. */
+static int put_line(enum log_level level, const char *line)
+{
+	char text[LINE_MAX_SIZE + 16];
+	int size = out.is_terminal ? snprintf(text, sizeof(text), "xenmsgd: %s\n", line)
+				   : snprintf(text, sizeof(text), "<%d>%s\n", (int)level, line);
+
+	_Static_assert(sizeof(text) <= PIPE_BUF, "a write of more may be torn");
+	return put(text, (size_t)size);
+}
+
+static void tell_lost(void)
+{
+	char line[80];
+
+	if (out.lost == 0)
+		return;
+	snprintf(line, sizeof(line), "log: %lu lines are lost, which nobody had read", out.lost);
+	if (put_line(LOG_LEVEL_WARNING, line) == 0)
+		out.lost = 0;
+}
+
+static void __attribute__((format(printf, 2, 0))) log_vline(enum log_level level, const char *format, va_list args)
+{
+	char line[LINE_MAX_SIZE];
+	int size;
+
+	if (level > __atomic_load_n(&threshold, __ATOMIC_RELAXED))
+		return;
+	size = vsnprintf(line, sizeof(line), format, args);
+	if (size < 0)
+		return;
+	for (char *c = line; *c; c++) /* one line a message, whatever text of others is in it */
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+	pthread_mutex_lock(&out.lock);
+	choose_way();
+	tell_lost();
+	if (put_line(level, line) == -EAGAIN)
+		out.lost++;
+	pthread_mutex_unlock(&out.lock);
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	log_vline(level, format, args);
+	va_end(args);
+}
+
+static void report(const struct log_source *source, uint64_t held_back)
+{
+	static const char *const kinds[] = {[LOG_OURSELVES] = "this daemon", [LOG_UID] = "uid", [LOG_DOMAIN] = "domain"};
+	unsigned long long count = held_back;
+
+	if (!source)
+		log_line(LOG_LEVEL_WARNING, "log: %llu more lines of others were held back", count);
+	else if (source->kind == LOG_OURSELVES)
+		log_line(LOG_LEVEL_WARNING, "log: %llu more lines about %s were held back", count, kinds[source->kind]);
+	else
+		log_line(LOG_LEVEL_WARNING, "log: %llu more lines about %s %u were held back", count, kinds[source->kind],
+			 source->id);
+}
+
+void log_limited(enum log_cause cause, struct log_source source, enum log_level level, const char *format, ...)
+{
+	static struct log_limits limits;
+	va_list args;
+
+	if (level > __atomic_load_n(&threshold, __ATOMIC_RELAXED))
+		return;
+	log_limits_turn(&limits, clock_ms(), report);
+	if (!log_limits_allow(&limits, cause, source))
+		return;
+	va_start(args, format);
+	log_vline(level, format, args);
+	va_end(args);
+}

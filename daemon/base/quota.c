@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/base/quota.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <uthash.h>
+
+#include "daemon/base/log.h"
+#include "daemon/base/turns.h"
+
+static const struct resource {
+	const char *name;
+	const char *words;
+	const char *max[QUOTA_KINDS]; /* the settings */
+	const char *pool;
+} resources[QUOTA_RESOURCES] = {
+	[QUOTA_CLIENTS] = {"clients", "clients", {"max-clients-per-uid", ""}, "max-clients"},
+	[QUOTA_ENDPOINTS] = {"endpoints", "endpoints", {"max-endpoints-per-uid", ""}, "max-endpoints"},
+	[QUOTA_CHANNELS] = {"channels", "channels", {"max-channels-per-uid", "max-channels-per-peer"}, "max-channels"},
+	[QUOTA_BYTES] = {"queued_bytes", "queued bytes", {"max-queued-bytes-per-uid", "max-queued-bytes-per-peer"},
+			 "max-queued-bytes"},
+	[QUOTA_DESCRIPTORS] = {"descriptors", "descriptors", {"max-descriptors-per-uid", "max-descriptors-per-peer"},
+			       "its limit of open files"},
+	[QUOTA_MEMORY] = {"memory", "bytes of memory", {"max-memory-per-uid", "max-memory-per-peer"}, "max-memory"},
+};
+
+struct account {
+	struct account_key key;
+	struct quota *quota;
+	unsigned references;
+	uint64_t used[QUOTA_RESOURCES];
+	uint64_t refused[QUOTA_RESOURCES];
+	struct line line;
+	UT_hash_handle hh;
+};
+
+struct quota {
+	struct quota_limits limits;
+	struct quota_pool pools[QUOTA_RESOURCES];
+	struct account *accounts;
+};
+
+struct quota *quota_new(const struct quota_limits *limits)
+{
+	struct quota *quota = calloc(1, sizeof(*quota));
+
+	if (!quota)
+		return NULL;
+	quota->limits = *limits;
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		quota->pools[i].size = limits->pool[i];
+	return quota;
+}
+
+void quota_free(struct quota *quota)
+{
+	free(quota);
+}
+
+const char *quota_resource_name(enum quota_resource resource)
+{
+	return resources[resource].name;
+}
+
+struct quota_pool quota_pool(const struct quota *quota, enum quota_resource resource)
+{
+	return quota->pools[resource];
+}
+
+void quota_each(const struct quota *quota, void (*each)(void *userdata, const struct account *account), void *userdata)
+{
+	for (const struct account *account = quota->accounts; account; account = account->hh.next)
+		each(userdata, account);
+}
+
+uint64_t quota_share(uint64_t left, uint64_t holders, uint64_t held)
+{
+	uint64_t both, share;
+
+	if (__builtin_add_overflow(left, held, &both))
+		both = UINT64_MAX;
+	share = both / (holders + 1);
+	return share > held ? share - held : 0;
+}
+
+/* --- accounts ------------------------------------------------------------------------------------------------------- */
+
+static int by_key(const struct account *a, const struct account *b)
+{
+	if (a->key.kind != b->key.kind)
+		return a->key.kind < b->key.kind ? -1 : 1;
+	return a->key.id < b->key.id ? -1 : a->key.id > b->key.id;
+}
+
+const struct account *quota_next(const struct quota *quota, const struct account_key *after)
+{
+	const struct account *account = quota->accounts;
+	struct account like;
+
+	if (!after)
+		return account;
+	HASH_FIND(hh, quota->accounts, after, sizeof(*after), account);
+	if (account)
+		return account->hh.next;
+	like.key = *after;
+	for (account = quota->accounts; account && by_key(account, &like) < 0; account = account->hh.next)
+		;
+	return account;
+}
+
+struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_t id)
+{
+	struct account_key key = {.kind = kind, .id = id};
+	struct account *account;
+
+	HASH_FIND(hh, quota->accounts, &key, sizeof(key), account);
+	if (account)
+		return account_ref(account);
+	account = calloc(1, sizeof(*account));
+	if (!account)
+		return NULL;
+	account->key = key;
+	account->quota = quota;
+	account->references = 1;
+	HASH_ADD_INORDER(hh, quota->accounts, key, sizeof(account->key), account, by_key);
+	return account;
+}
+
+struct account *account_ref(struct account *account)
+{
+	if (account)
+		account->references++;
+	return account;
+}
+
+void account_unref(struct account *account)
+{
+	if (!account || --account->references > 0)
+		return;
+	HASH_DEL(account->quota->accounts, account);
+	line_end(&account->line);
+	free(account);
+}
+
+enum quota_kind account_kind(const struct account *account)
+{
+	return (enum quota_kind)account->key.kind;
+}
+
+uint32_t account_id(const struct account *account)
+{
+	return account->key.id;
+}
+
+struct log_source account_source(const struct account *account)
+{
+	if (!account)
+		return LOG_BY_US;
+	return account->key.kind == QUOTA_UID ? LOG_BY_UID(account->key.id) : LOG_BY_DOMAIN(account->key.id);
+}
+
+static uint64_t max_of(const struct account *account, enum quota_resource resource)
+{
+	return account->quota->limits.max[account->key.kind][resource];
+}
+
+/* The rest of its maximum. */
+static uint64_t below_max(const struct account *account, enum quota_resource resource)
+{
+	return max_of(account, resource) - account->used[resource];
+}
+
+/* The rest of its share. */
+static uint64_t of_share(const struct account *account, enum quota_resource resource)
+{
+	const struct quota_pool *pool = &account->quota->pools[resource];
+	uint64_t used = account->used[resource];
+
+	return quota_share(pool->size - pool->used, pool->accounts + (used == 0), used);
+}
+
+static uint64_t available(const struct account *account, enum quota_resource resource)
+{
+	uint64_t max = below_max(account, resource), share = of_share(account, resource);
+
+	return max < share ? max : share;
+}
+
+bool account_may_hold(const struct account *account, enum quota_resource resource)
+{
+	return account && max_of(account, resource) > 0;
+}
+
+struct line *account_line(struct account *account)
+{
+	return account ? &account->line : NULL;
+}
+
+const struct line *account_time(const struct account *account)
+{
+	return &account->line;
+}
+
+struct quota_usage account_usage(const struct account *account, enum quota_resource resource)
+{
+	if (!account)
+		return (struct quota_usage){0};
+	return (struct quota_usage){
+		.used = account->used[resource],
+		.max = max_of(account, resource),
+		.available = available(account, resource),
+		.refused = account->refused[resource],
+	};
+}
+
+void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text, size_t size)
+{
+	const struct resource *what = &resources[resource];
+	const char *who;
+
+	snprintf(text, size, "%s", "");
+	if (!account)
+		return;
+	who = account->key.kind == QUOTA_UID ? "user" : "domain";
+	if (amount > below_max(account, resource))
+		snprintf(text, size, "this %s has as many %s as %s allows", who, what->words, what->max[account->key.kind]);
+	else
+		snprintf(text, size, "this %s has its share of the daemon's %s (%s), the rest is for others", who, what->words,
+			 what->pool);
+}
+
+static void refuse(struct account *account, enum quota_resource resource, uint64_t amount)
+{
+	char why[160];
+
+	/* Once for each account; how often it goes on trying is counted in status. */
+	if (account->refused[resource]++ > 0)
+		return;
+	account_explain(account, resource, amount, why, sizeof(why));
+	log_limited(LOG_LIMIT, account_source(account), LOG_LEVEL_WARNING, "%s %u gets ENOBUFS: %s",
+		    account->key.kind == QUOTA_UID ? "uid" : "domain", account->key.id, why);
+}
+
+/* --- charges -------------------------------------------------------------------------------------------------------- */
+
+void charge_init(struct charge *charge, struct account *account)
+{
+	*charge = (struct charge){.account = account_ref(account)};
+}
+
+bool charge_fits(const struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	return !charge->account || amount == 0 || amount <= available(charge->account, resource);
+}
+
+static void take(struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	struct account *account = charge->account;
+	struct quota_pool *pool;
+
+	charge->held[resource] += amount;
+	if (!account || amount == 0)
+		return;
+	pool = &account->quota->pools[resource];
+	pool->accounts += account->used[resource] == 0;
+	pool->used += amount;
+	account->used[resource] += amount;
+}
+
+int charge_all(struct charge *charge, const uint64_t amounts[QUOTA_RESOURCES])
+{
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
+		if (charge_fits(charge, i, amounts[i]))
+			continue;
+		refuse(charge->account, i, amounts[i]);
+		return -ENOBUFS;
+	}
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		take(charge, i, amounts[i]);
+	return 0;
+}
+
+int charge_add(struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	uint64_t amounts[QUOTA_RESOURCES] = {0};
+
+	amounts[resource] = amount;
+	return charge_all(charge, amounts);
+}
+
+void charge_pass(struct charge *to, struct charge *from, enum quota_resource resource, uint64_t amount)
+{
+	from->held[resource] -= amount;
+	to->held[resource] += amount;
+}
+
+void charge_release(struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	struct account *account = charge->account;
+	struct quota_pool *pool;
+
+	charge->held[resource] -= amount;
+	if (!account || amount == 0)
+		return;
+	pool = &account->quota->pools[resource];
+	account->used[resource] -= amount;
+	pool->used -= amount;
+	pool->accounts -= account->used[resource] == 0;
+}
+
+void charge_end(struct charge *charge)
+{
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		charge_release(charge, i, charge->held[i]);
+	account_unref(charge->account);
+	charge->account = NULL;
+}
+
+void charge_move(struct charge *to, struct charge *from)
+{
+	*to = *from;
+	*from = (struct charge){0};
+}

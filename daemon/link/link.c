@@ -1,0 +1,736 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <config.h>
+
+#include "daemon/link/link.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include <event2/event.h>
+#include <uthash.h>
+
+#include "daemon/relay/channel.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/link/patience.h"
+#include "daemon/base/quota.h"
+#include "daemon/base/timer.h"
+#include "daemon/xen/vchan.h"
+
+#define ACK_BYTES 65536u
+#define YIELD_NS  20000u /* others had the CPU for longer than this while we let them: they need it */
+
+struct link {
+	uint32_t domid;
+	struct links *links;
+	enum link_state state;
+	struct hop hop;
+	struct vchan *vchan;
+	uint8_t token[16]; /* of the session */
+	uint32_t ring_bytes;
+	uint64_t acked;		/* position that our last ACK said */
+	uint64_t acked_by_peer; /* position that the peer's last ACK said */
+	uint64_t heard_ms;	/* when something last arrived */
+	uint64_t heard_frames;
+	uint64_t used_ms; /* when it last had a channel */
+	uint64_t rtt_ns;
+	uint64_t since;
+	struct pings pings;
+	struct patience patience;
+	bool was_polled; /* what comes in next was found by looking */
+	char version[32];
+	char last_error[200];
+	struct log_source wanted_by; /* who asked for it last */
+	UT_hash_handle hh;
+};
+
+struct links {
+	struct link_failure failures[LINKS_FAILURES_MAX]; /* circular */
+	unsigned failures_next, failures_count;
+	struct relay *relay;
+	struct links_options options;
+	struct links_callbacks callbacks;
+	void *userdata;
+	struct link *links;
+	struct event *heartbeat;
+	struct link *polled; /* the one that we look at instead of waiting for its notification, or NULL */
+	uint64_t polled_until;
+};
+
+static void set_state(struct link *link, enum link_state state)
+{
+	if (link->state != state)
+		link->since = (uint64_t)time(NULL);
+	link->state = state;
+}
+
+static const char *state_name(enum link_state state)
+{
+	switch (state) {
+	case LINK_CONNECTING:
+		return "connecting";
+	case LINK_GREETING:
+		return "greeting";
+	case LINK_UP:
+		return "up";
+	default:
+		return "idle";
+	}
+}
+
+/* --- a session's end ------------------------------------------------------------------------------------------------ */
+
+/* Puts a last frame into the ring, if there is room, and lets the vchan go. */
+static void drop_vchan(struct link *link, int error, const char *why)
+{
+	struct frame_goodbye goodbye = {.error = (uint32_t)error, .text = {why, strlen(why)}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	if (link->links->polled == link)
+		link->links->polled = NULL;
+	if (!link->vchan)
+		return;
+	if (vchan_state(link->vchan) == VCHAN_CONNECTED && link->hop.attached)
+		hop_farewell(&link->hop, payload, frame_goodbye_encode(&goodbye, payload));
+	hop_detach(&link->hop);
+	vchan_close(link->vchan);
+	link->vchan = NULL;
+	link->links->callbacks.disconnect(link->links->userdata, link->domid);
+}
+
+/* The session is over: with `error` for what never left. */
+static void end_session(struct link *link, int error, const char *why)
+{
+	bool was_wanted = link->hop.channels || link->pings.list, was_up = link->state == LINK_UP;
+
+	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
+	if (link->state == LINK_CONNECTING)
+		link->links->callbacks.disconnect(link->links->userdata, link->domid);
+	set_state(link, LINK_IDLE);
+	hop_detach(&link->hop);
+	hop_reset_channels(&link->hop, error);
+	pings_fail(&link->pings, -error);
+	if (was_up)
+		link->links->callbacks.changed(link->links->userdata, link->domid, false);
+	if (was_wanted)
+		log_limited(LOG_UNREACHABLE, error == EHOSTDOWN ? link->wanted_by : LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
+			    "domain %u: what was meant for it ends: %s", link->domid, why);
+}
+
+static int error_now(struct link *link)
+{
+	return link->links->callbacks.peer_is_up(link->links->userdata, link->domid) ? EHOSTUNREACH : EHOSTDOWN;
+}
+
+/* --- as the owner of the hop ---------------------------------------------------------------------------------------- */
+
+/* A peer's text goes into the log, into JSON and to terminals: ASCII from `lowest` on stays, the rest becomes '?'. */
+static void copy_plain(char *to, size_t room, struct frame_text text, char lowest)
+{
+	size_t size = text.size < room - 1 ? text.size : room - 1;
+
+	for (size_t i = 0; i < size; i++)
+		to[i] = text.data[i] >= lowest && text.data[i] < 0x7f ? text.data[i] : '?';
+	to[size] = '\0';
+}
+
+static int take_hello(struct link *link, const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_hello_link hello;
+	int r = frame_hello_link_decode(payload, header->length, &hello);
+
+	if (link->state != LINK_GREETING)
+		return -EBUSY;
+	/* The major comes first in every version's HELLO. */
+	if (header->length >= 2 && hello.major != PROTOCOL_MAJOR) {
+		hop_fail(&link->hop, -EPROTONOSUPPORT,
+			 "domain %u speaks protocol %u, this daemon %d; run the same version of xenmsgd in both", link->domid,
+			 hello.major, PROTOCOL_MAJOR);
+		return -EPROTONOSUPPORT;
+	}
+	if (r < 0)
+		return r;
+	if (link->domid < link->links->options.domid)
+		memcpy(link->token, hello.token, sizeof(link->token));
+	copy_plain(link->version, sizeof(link->version), hello.version, '!');
+	set_state(link, LINK_UP);
+	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO, "domain %u: link is up, xenmsgd %s", link->domid,
+		    link->version);
+	pings_send(&link->pings, &link->hop);
+	link->links->callbacks.changed(link->links->userdata, link->domid, true);
+	return 0;
+}
+
+static int take_goodbye(struct link *link, const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_goodbye goodbye;
+	char text[101];
+	int r = frame_goodbye_decode(payload, header->length, &goodbye);
+
+	if (r < 0)
+		return r;
+	copy_plain(text, sizeof(text), goodbye.text, ' ');
+	hop_fail(&link->hop, -ECONNRESET, goodbye.error ? "the peer says goodbye: %s" : "the peer has closed it", text);
+	return 0;
+}
+
+/* Names come from domain 0 and from nobody else. */
+static int take_directory(struct link *link, const struct frame_header *header, const uint8_t *payload)
+{
+	if (link->state != LINK_UP)
+		return -EINVAL;
+	if (link->domid != 0)
+		return -EPROTO;
+	return link->links->callbacks.directory(link->links->userdata, payload, header->length);
+}
+
+static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+{
+	struct link *link = owner;
+	uint64_t number, rtt_ns;
+	int r;
+
+	if (header->type == FRAME_HELLO)
+		return take_hello(link, header, payload);
+	if (header->type == FRAME_GOODBYE)
+		return take_goodbye(link, header, payload);
+	if (header->type == FRAME_DIRECTORY)
+		return take_directory(link, header, payload);
+	if (header->type != FRAME_PING && header->type != FRAME_PONG && header->type != FRAME_ACK)
+		return -EPROTO;
+	if (link->state != LINK_UP)
+		return -EINVAL;
+	r = frame_u64_decode(payload, header->length, &number);
+	if (r < 0)
+		return r;
+	switch (header->type) {
+	case FRAME_PING:
+		link->acked = link->hop.in_position;
+		r = hop_send(&link->hop, FRAME_PONG, 0, 0, payload, 8);
+		if (r == 0) {
+			uint8_t ack[8];
+
+			r = hop_send(&link->hop, FRAME_ACK, 0, 0, ack, frame_u64_encode(link->acked, ack));
+		}
+		return r;
+	case FRAME_PONG:
+		rtt_ns = pings_take_pong(&link->pings, number);
+		if (rtt_ns)
+			link->rtt_ns = rtt_ns;
+		return 0;
+	default:
+		if (number > link->hop.out_position || number < link->acked_by_peer)
+			return -EPROTO;
+		link->acked_by_peer = number;
+		return 0;
+	}
+}
+
+static int on_open(void *owner, struct channel *channel, const struct frame_open *open)
+{
+	struct link *link = owner;
+
+	if (link->state != LINK_UP)
+		return -EINVAL;
+	channel->identity.domid = link->domid; /* the hypervisor's word, not the peer's */
+	return link->links->callbacks.open(link->links->userdata, link, channel, open);
+}
+
+static void on_notify(void *owner)
+{
+	struct link *link = owner;
+	int r = vchan_notify(link->vchan);
+
+	if (r < 0)
+		hop_fail(&link->hop, r, "notifying it: %s", strerror(-r));
+}
+
+static void on_failed(void *owner, int error, const char *why)
+{
+	struct link *link = owner;
+	char reason[200];
+
+	if (link->state != LINK_GREETING && link->state != LINK_UP)
+		return;
+	snprintf(reason, sizeof(reason), "%s", why);
+	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
+		    "domain %u: link is down: %s", link->domid, reason);
+	drop_vchan(link, error == -ECONNRESET ? 0 : -error, reason);
+	end_session(link, error_now(link), reason);
+}
+
+/* --- the vchan ------------------------------------------------------------------------------------------------------ */
+
+static void send_due_ack(struct link *link)
+{
+	uint8_t payload[8];
+
+	if (link->state != LINK_UP || link->hop.in_position - link->acked < ACK_BYTES)
+		return;
+	link->acked = link->hop.in_position;
+	hop_send(&link->hop, FRAME_ACK, 0, 0, payload, frame_u64_encode(link->acked, payload));
+}
+
+/* What was taken in says that the peer lives. */
+static void note_heard(struct link *link, uint64_t now)
+{
+	if (link->hop.rx.frames == link->heard_frames)
+		return;
+	link->heard_frames = link->hop.rx.frames;
+	link->heard_ms = now;
+}
+
+/* While answers come quickly, the next one is looked for instead of waited for (patience.h). */
+static void start_polling(struct link *link)
+{
+	struct links *links = link->links;
+	uint64_t now;
+
+	if (!link->patience.limit || link->state != LINK_UP || links->polled)
+		return;
+	now = clock_ns();
+	if (!patience_idle(&link->patience, now))
+		return;
+	links->polled = link;
+	links->polled_until = now + link->patience.limit;
+	hop_dont_ask(&link->hop);
+}
+
+static void stop_polling(struct links *links)
+{
+	struct link *link = links->polled;
+
+	links->polled = NULL;
+	patience_in_vain(&link->patience);
+	hop_look(&link->hop); /* which asks again */
+}
+
+static void after_turn(void *owner, bool took_in, bool more)
+{
+	struct link *link = owner;
+
+	if (took_in) {
+		if (link->patience.idle_since)
+			patience_came(&link->patience, clock_ns(), link->was_polled);
+		note_heard(link, clock_ms());
+		send_due_ack(link);
+	}
+	link->was_polled = false;
+	if (!more)
+		start_polling(link);
+}
+
+static const struct hop_ops hop_ops = {
+	.control = on_control,
+	.open = on_open,
+	.notify = on_notify,
+	.after_turn = after_turn,
+	.failed = on_failed,
+};
+
+static void on_vchan(struct vchan *vchan, void *userdata)
+{
+	struct link *link = userdata;
+	/* The state is looked at first: what the peer wrote before it closed is then in the ring. */
+	enum vchan_state state = vchan_state(vchan);
+
+	if (link->links->polled == link)
+		link->links->polled = NULL;
+	hop_event(&link->hop);
+	if (state == VCHAN_CLOSED)
+		hop_finish(&link->hop, -ECONNRESET, "the peer's daemon has gone");
+	else if (state != VCHAN_CONNECTED)
+		hop_finish(&link->hop, -EPROTO, "impossible state in the vchan");
+}
+
+bool links_poll(struct links *links)
+{
+	struct link *link = links->polled;
+	uint64_t before;
+
+	if (!link)
+		return false;
+	if (hop_has_input(&link->hop)) {
+		links->polled = NULL;
+		link->was_polled = true;
+		hop_look(&link->hop);
+		relay_pass(links->relay);
+		return links->polled != NULL;
+	}
+	before = clock_ns();
+	if (before < links->polled_until) {
+		sched_yield();
+		if (clock_ns() - before < YIELD_NS)
+			return true;
+	}
+	stop_polling(links);
+	return false;
+}
+
+static int send_hello(struct link *link)
+{
+	const struct links_options *options = &link->links->options;
+	struct frame_hello_link hello = {
+		.major = PROTOCOL_MAJOR,
+		.minor = PROTOCOL_MINOR,
+		.max_message = link->links->relay->max_message,
+		.version = {PACKAGE_VERSION, strlen(PACKAGE_VERSION)},
+	};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	memcpy(hello.instance, options->instance, sizeof(hello.instance));
+	memset(link->token, 0, sizeof(link->token));
+	if (options->domid < link->domid) {
+		if (getrandom(link->token, sizeof(link->token), 0) != sizeof(link->token))
+			return -EIO;
+		memcpy(hello.token, link->token, sizeof(hello.token));
+	}
+	return hop_send(&link->hop, FRAME_HELLO, 0, 0, payload, frame_hello_link_encode(&hello, payload));
+}
+
+static int by_domid(const struct link *a, const struct link *b)
+{
+	return (a->domid > b->domid) - (a->domid < b->domid);
+}
+
+static struct link *link_get(struct links *links, uint32_t domid)
+{
+	struct link *link;
+
+	if (domid == links->options.domid)
+		return NULL;
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	if (link)
+		return link;
+	link = calloc(1, sizeof(*link));
+	if (!link)
+		return NULL;
+	link->domid = domid;
+	link->links = links;
+	link->since = (uint64_t)time(NULL);
+	/* The lower domid takes even channel numbers. */
+	if (hop_init(&link->hop, links->relay, HOP_LINK, &hop_ops, link, links->options.domid < domid ? 0 : 1,
+		     links->options.channels_max) < 0) {
+		free(link);
+		return NULL;
+	}
+	if (links->relay->quota)
+		hop_set_account(&link->hop, quota_account(links->relay->quota, QUOTA_PEER, domid));
+	HASH_ADD_INORDER(hh, links->links, domid, sizeof(link->domid), link, by_domid);
+	return link;
+}
+
+static struct link *link_find(const struct links *links, uint32_t domid)
+{
+	struct link *link;
+
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	return link;
+}
+
+struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error)
+{
+	struct link *link = link_find(links, domid);
+
+	*error = domid == links->options.domid ? -EHOSTDOWN : 0;
+	/* Also when somebody else has asked already: whoever's turn comes first will have it looked up. */
+	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))
+		*error = links->callbacks.connect(links->userdata, domid, account);
+	if (*error < 0)
+		return NULL;
+	if (!link)
+		link = link_get(links, domid);
+	if (!link) {
+		links->callbacks.disconnect(links->userdata, domid);
+		*error = -ENOMEM;
+		return NULL;
+	}
+	link->used_ms = clock_ms();
+	link->wanted_by = account_source(account);
+	if (link->state == LINK_IDLE)
+		set_state(link, LINK_CONNECTING);
+	return &link->hop;
+}
+
+int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length)
+{
+	struct link *link;
+
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	if (!link || link->state != LINK_UP)
+		return -ENOTCONN;
+	return hop_send(&link->hop, type, 0, 0, payload, length);
+}
+
+int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata, uint32_t request)
+{
+	struct link *link;
+	int r = 0;
+
+	if (!links_want(links, domid, account, &r))
+		return r;
+	link = link_find(links, domid);
+	r = pings_add(&link->pings, done, userdata, request);
+	if (r == 0 && link->state == LINK_UP)
+		pings_send(&link->pings, &link->hop);
+	return r;
+}
+
+void links_ping_cancel(struct links *links, const void *userdata)
+{
+	struct link *link, *next;
+
+	HASH_ITER (hh, links->links, link, next)
+		pings_forget(&link->pings, userdata);
+}
+
+void links_connected(struct links *links, uint32_t domid, struct vchan *vchan)
+{
+	struct link *link = link_get(links, domid);
+	struct hop_rings rings = {.outlets = 1, .whole_frames = true};
+	int r;
+
+	if (!link) {
+		vchan_close(vchan);
+		links->callbacks.disconnect(links->userdata, domid);
+		return;
+	}
+	if (link->vchan) {
+		drop_vchan(link, 0, "");
+		end_session(link, error_now(link), "the peer has made a new one");
+	}
+	vchan_read_view(vchan, &rings.in);
+	vchan_write_view(vchan, &rings.out[OUTLET_MAIN]);
+	link->vchan = vchan;
+	link->ring_bytes = rings.out[OUTLET_MAIN].size;
+	link->acked = link->acked_by_peer = 0;
+	link->heard_ms = link->used_ms = clock_ms();
+	patience_init(&link->patience, links->options.busy_poll_ns);
+	set_state(link, LINK_GREETING);
+	vchan_set_event(vchan, on_vchan, link);
+	r = hop_attach(&link->hop, &rings);
+	if (r == 0)
+		r = send_hello(link);
+	if (r < 0)
+		hop_fail(&link->hop, r, "setting it up: %s", strerror(-r));
+	hop_event(&link->hop); /* the peer may have been quicker */
+}
+
+static void link_free(struct link *link)
+{
+	HASH_DEL(link->links->links, link);
+	hop_cleanup(&link->hop);
+	free(link);
+}
+
+/* The words for it; that a domain isn't there needs none. */
+static void remember_failure(struct links *links, uint32_t domid, const char *reason)
+{
+	struct link_failure *failure = NULL;
+
+	for (unsigned i = 0; i < links->failures_count; i++)
+		if (links->failures[i].domid == domid)
+			failure = &links->failures[i];
+	if (!failure) {
+		failure = &links->failures[links->failures_next++ % LINKS_FAILURES_MAX];
+		links->failures_count += links->failures_count < LINKS_FAILURES_MAX;
+	}
+	failure->domid = domid;
+	failure->since = (uint64_t)time(NULL);
+	snprintf(failure->reason, sizeof(failure->reason), "%s", reason);
+}
+
+/* Else a program could fill our memory with numbers of domains that don't exist. */
+static void forget_if_absent(struct link *link, int error, const char *reason)
+{
+	struct links *links = link->links;
+
+	if (link->state != LINK_IDLE || link->hop.channels || link->pings.list ||
+	    links->callbacks.peer_is_up(links->userdata, link->domid))
+		return;
+	if (error != -EHOSTDOWN)
+		remember_failure(links, link->domid, reason);
+	link_free(link);
+}
+
+void links_failed(struct links *links, uint32_t domid, int error, const char *reason)
+{
+	struct link *link = link_find(links, domid);
+
+	if (!link || link->state != LINK_CONNECTING)
+		return;
+	set_state(link, LINK_IDLE);
+	end_session(link, -error, reason);
+	forget_if_absent(link, error, reason);
+}
+
+void links_lost(struct links *links, uint32_t domid, const char *reason)
+{
+	struct link *link;
+
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	if (link && link->vchan)
+		hop_finish(&link->hop, -ECONNRESET, "%s", reason);
+}
+
+/* --- heartbeat ------------------------------------------------------------------------------------------------------ */
+
+static void beat(struct link *link, uint64_t now)
+{
+	const struct links_options *options = &link->links->options;
+	bool carries_directory = link->domid == 0 || options->domid == 0;
+
+	if (link->state != LINK_UP && link->state != LINK_GREETING)
+		return;
+	/* Who was asked to wake us does it once, so after an event that was lost nobody would. And a peer isn't dead whose words lie there
+	 * unread, since it was we who stood still. */
+	hop_look(&link->hop);
+	if (link->hop.channels || link->pings.list)
+		link->used_ms = now;
+	if (now - link->heard_ms >= options->dead_after_ms && !hop_has_input(&link->hop)) {
+		hop_fail(&link->hop, -ETIMEDOUT, "nothing has come from it for %u s", options->dead_after_ms / 1000);
+		return;
+	}
+	if (link->state != LINK_UP)
+		return;
+	if (options->idle_close_ms && !carries_directory && now - link->used_ms >= options->idle_close_ms) {
+		hop_fail(&link->hop, -ECONNRESET, "it was idle");
+		return;
+	}
+	if (pings_add(&link->pings, NULL, NULL, 0) == 0)
+		pings_send(&link->pings, &link->hop);
+}
+
+/* What is remembered of a link that was lost, but not for ever. */
+static bool is_forgotten(const struct link *link, uint64_t now)
+{
+	return link->state == LINK_IDLE && !link->hop.channels && !link->pings.list &&
+	       now - link->used_ms >= link->links->options.dead_after_ms;
+}
+
+/* All links at once, so that an idle daemon wakes up once an interval. */
+static void on_heartbeat(int fd, short what, void *userdata)
+{
+	struct links *links = userdata;
+	struct link *link, *next;
+	uint64_t now = clock_ms();
+
+	(void)fd;
+	(void)what;
+	HASH_ITER (hh, links->links, link, next) {
+		if (is_forgotten(link, now) && !link->links->callbacks.peer_is_up(links->userdata, link->domid))
+			link_free(link);
+		else
+			beat(link, now);
+	}
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------------- */
+
+int links_new(struct links **out, struct relay *relay, const struct links_options *options,
+	      const struct links_callbacks *callbacks, void *userdata)
+{
+	struct links *links = calloc(1, sizeof(*links));
+
+	if (!links)
+		return -ENOMEM;
+	links->relay = relay;
+	links->options = *options;
+	links->callbacks = *callbacks;
+	links->userdata = userdata;
+	links->heartbeat = event_new(relay->base, -1, EV_PERSIST, on_heartbeat, links);
+	if (!links->heartbeat || timer_set(links->heartbeat, options->heartbeat_ms) < 0) {
+		links_free(links);
+		return -ENOMEM;
+	}
+	*out = links;
+	return 0;
+}
+
+void links_free(struct links *links)
+{
+	struct link *link, *next;
+
+	if (!links)
+		return;
+	HASH_ITER (hh, links->links, link, next) {
+		drop_vchan(link, 0, "");
+		end_session(link, EHOSTUNREACH, "this daemon stops");
+		link_free(link);
+	}
+	if (links->heartbeat)
+		event_free(links->heartbeat);
+	free(links);
+}
+
+static void fill_info(struct link *link, struct link_info *info)
+{
+	*info = (struct link_info){
+		.domid = link->domid,
+		.state = link->state,
+		.state_name = state_name(link->state),
+		.has_vchan = link->vchan != NULL,
+		.granter = link->vchan && vchan_is_granter(link->vchan),
+		.ring_bytes = link->vchan ? link->ring_bytes : 0,
+		.pages = link->vchan ? vchan_pages(link->vchan) : 0,
+		.channels = link->hop.channels,
+		.unacknowledged = hop_unacknowledged(&link->hop),
+		.rtt_ns = link->rtt_ns,
+		.tx = link->hop.tx,
+		.rx = link->hop.rx,
+		.account = link->hop.account,
+		.since = link->since,
+		.version = link->version,
+		.last_error = link->last_error,
+	};
+}
+
+void links_each(struct links *links, void (*each)(void *userdata, const struct link_info *info), void *userdata)
+{
+	struct link *link, *next;
+	struct link_info info;
+
+	HASH_ITER (hh, links->links, link, next) {
+		fill_info(link, &info);
+		each(userdata, &info);
+	}
+}
+
+bool links_next(struct links *links, int64_t after, struct link_info *info)
+{
+	uint32_t domid = (uint32_t)after;
+	struct link *link = NULL;
+
+	if (after >= 0)
+		HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	if (link)
+		link = link->hh.next;
+	else
+		for (link = links->links; link && link->domid <= after; link = link->hh.next)
+			;
+	if (link)
+		fill_info(link, info);
+	return link != NULL;
+}
+
+void links_each_failure(const struct links *links, void (*each)(void *userdata, const struct link_failure *failure),
+			void *userdata)
+{
+	for (unsigned i = 1; i <= links->failures_count; i++)
+		each(userdata, &links->failures[(links->failures_next - i) % LINKS_FAILURES_MAX]);
+}
+
+bool links_info(struct links *links, uint32_t domid, struct link_info *info)
+{
+	struct link *link;
+
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	if (link)
+		fill_info(link, info);
+	return link != NULL;
+}

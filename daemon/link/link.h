@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_LINK_H
+#define XENMSG_DAEMON_LINK_H
+
+/*
+ * Links: the sessions with the daemons of other domains (doc/protocol.md, section 5). One `struct link` for each peer that a
+ * link is wanted with or was; it outlives the vchans under it, and its hop keeps channels that were opened before there was one.
+ * Of a domain that isn't there nothing is left but, of the last LINKS_FAILURES_MAX, why no link could be made.
+ *
+ *   IDLE ──first channel, ping──▶ CONNECTING ──vchan connected──▶ GREETING ──HELLO──▶ UP
+ *   IDLE ──the peer makes one──▶ GREETING
+ *   CONNECTING ──failed──▶ IDLE: its channels end with the error; if no daemon is there, the link is forgotten
+ *   GREETING, UP ──closed, died, silent for dead-after, violation──▶ IDLE: its channels end (protocol.md 2.4)
+ *   UP ──no channel for idle-close──▶ IDLE; not the links with domain 0, over which the directory keeps its guests informed
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/relay/hop.h"
+#include "daemon/link/pings.h"
+#include "daemon/base/quota.h"
+
+struct link;
+struct links;
+struct vchan;
+
+enum link_state {
+	LINK_IDLE,
+	LINK_CONNECTING,
+	LINK_GREETING,
+	LINK_UP,
+};
+
+struct links_options {
+	uint32_t domid;
+	uint8_t instance[16];
+	uint32_t heartbeat_ms, dead_after_ms, idle_close_ms;
+	uint32_t channels_max;
+	uint64_t busy_poll_ns; /* how long to look for what comes before sleeping; 0: not at all */
+};
+
+struct links_callbacks {
+	/* A vchan with the peer is wanted, or not any more (peers_connect, peers_disconnect). */
+	int (*connect)(void *userdata, uint32_t domid, struct account *account);
+	void (*disconnect)(void *userdata, uint32_t domid);
+	bool (*peer_is_up)(void *userdata, uint32_t domid);
+	/* The peer opens a channel to one of our endpoints. */
+	int (*open)(void *userdata, struct link *link, struct channel *channel, const struct frame_open *open);
+	/* A session with the peer has begun, or ended. */
+	void (*changed)(void *userdata, uint32_t domid, bool up);
+	/* The payload of a DIRECTORY frame from domain 0. Below zero: a violation. */
+	int (*directory)(void *userdata, const uint8_t *payload, uint32_t length);
+};
+
+int links_new(struct links **links, struct relay *relay, const struct links_options *options,
+	      const struct links_callbacks *callbacks, void *userdata);
+/* Says goodbye to each peer. */
+void links_free(struct links *links);
+
+/* The hop of the link with `domid`, which is asked for if it isn't up, at the cost of `account` (NULL: nobody's). NULL: -ENOMEM,
+ * -ENOBUFS (of the account), -EHOSTDOWN (no daemon was there a moment ago; and a domain has no link with itself). */
+struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error);
+
+/* A frame about neither a channel nor the link itself. -ENOTCONN: there is no session with the peer; -ENOBUFS: it doesn't take
+ * what was sent before. Goes out with the next relay_flush(). */
+int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length);
+
+/* From peers.h. */
+void links_connected(struct links *links, uint32_t domid, struct vchan *vchan);
+void links_failed(struct links *links, uint32_t domid, int error, const char *reason);
+void links_lost(struct links *links, uint32_t domid, const char *reason);
+
+/*
+ * Before each turn of the event loop: looks for what has come over the link that is being polled (patience.h), since its peer was
+ * not asked to notify us. True: the loop must not sleep in this turn.
+ */
+bool links_poll(struct links *links);
+
+/* Asks the peer's daemon for an answer. `done` is called once, not before this returns: round trip in ns, or a negative
+ * errno. links_ping_cancel() forgets all that were asked for with this userdata. */
+int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata, uint32_t request);
+void links_ping_cancel(struct links *links, const void *userdata);
+
+/* For status. */
+struct link_info {
+	uint32_t domid;
+	enum link_state state;
+	const char *state_name;
+	bool has_vchan, granter;
+	uint32_t ring_bytes, pages, channels, unacknowledged;
+	uint64_t rtt_ns; /* 0: not measured */
+	struct hop_stats tx, rx;
+	const struct account *account; /* what the peer is charged for */
+	uint64_t since; /* seconds since 1970 */
+	const char *version, *last_error;
+};
+/* In the order of their domids. */
+void links_each(struct links *links, void (*each)(void *userdata, const struct link_info *info), void *userdata);
+/* By domid, the first one behind `after` (-1: of all), which may have gone; false: there is no more. */
+bool links_next(struct links *links, int64_t after, struct link_info *info);
+bool links_info(struct links *links, uint32_t domid, struct link_info *info);
+/* Why links with domains that aren't known any more couldn't be made; the latest first. */
+#define LINKS_FAILURES_MAX 16u
+struct link_failure {
+	uint32_t domid;
+	uint64_t since;
+	char reason[200];
+};
+void links_each_failure(const struct links *links, void (*each)(void *userdata, const struct link_failure *failure),
+			void *userdata);
+
+#endif

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/link/pings.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <uthash.h>
+#include <utlist.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/relay/hop.h"
+#include "wire/frame.h"
+
+struct ping {
+	uint64_t token; /* 0: not sent yet */
+	uint64_t sent_ns;
+	uint32_t request;
+	ping_fn done;
+	struct pinger *pinger; /* NULL: the heartbeat */
+	struct ping *prev, *next, *own_prev, *own_next;
+	UT_hash_handle hh; /* of those sent */
+};
+
+struct pinger {
+	void *userdata;
+	struct ping *own;
+	UT_hash_handle hh;
+};
+
+static struct pinger *find_pinger(const struct pings *pings, const void *userdata)
+{
+	struct pinger *pinger;
+
+	HASH_FIND_PTR(pings->pingers, &userdata, pinger);
+	return pinger;
+}
+
+static struct pinger *pinger_of(struct pings *pings, void *userdata)
+{
+	struct pinger *pinger = find_pinger(pings, userdata);
+
+	if (pinger)
+		return pinger;
+	pinger = calloc(1, sizeof(*pinger));
+	if (!pinger)
+		return NULL;
+	pinger->userdata = userdata;
+	HASH_ADD_PTR(pings->pingers, userdata, pinger);
+	return pinger;
+}
+
+int pings_add(struct pings *pings, ping_fn done, void *userdata, uint32_t request)
+{
+	struct ping *ping;
+
+	if (!done && pings->own_is_out)
+		return 0;
+	ping = calloc(1, sizeof(*ping));
+	if (!ping)
+		return -ENOMEM;
+	ping->done = done;
+	ping->request = request;
+	if (done) {
+		ping->pinger = pinger_of(pings, userdata);
+		if (!ping->pinger) {
+			free(ping);
+			return -ENOMEM;
+		}
+		DL_APPEND2(ping->pinger->own, ping, own_prev, own_next);
+	}
+	DL_APPEND(pings->list, ping);
+	if (!done)
+		pings->own_is_out = true;
+	return 0;
+}
+
+void pings_send(struct pings *pings, struct hop *hop)
+{
+	uint8_t payload[8];
+	struct ping *ping;
+
+	/* They are sent in the order of the list, so those that wait are its last ones. */
+	for (ping = pings->list ? pings->list->prev : NULL; ping && !ping->token && ping != pings->list; ping = ping->prev)
+		;
+	for (; ping; ping = ping->next) {
+		if (ping->token)
+			continue;
+		ping->token = ++pings->last_token;
+		ping->sent_ns = clock_ns();
+		HASH_ADD(hh, pings->sent, token, sizeof(ping->token), ping);
+		hop_send(hop, FRAME_PING, 0, 0, payload, frame_u64_encode(ping->token, payload));
+	}
+}
+
+/* Frees it, and who has no other. */
+static void remove_ping(struct pings *pings, struct ping *ping)
+{
+	struct pinger *pinger = ping->pinger;
+
+	DL_DELETE(pings->list, ping);
+	if (ping->token)
+		HASH_DEL(pings->sent, ping);
+	if (pinger) {
+		DL_DELETE2(pinger->own, ping, own_prev, own_next);
+		if (!pinger->own) {
+			HASH_DEL(pings->pingers, pinger);
+			free(pinger);
+		}
+	} else {
+		pings->own_is_out = false;
+	}
+	free(ping);
+}
+
+/* Its last word. It is gone by then: the callee may ask again. */
+static void finish(struct pings *pings, struct ping *ping, int64_t result)
+{
+	void *userdata = ping->pinger ? ping->pinger->userdata : NULL;
+	uint32_t request = ping->request;
+	ping_fn done = ping->done;
+
+	remove_ping(pings, ping);
+	if (done)
+		done(userdata, request, result);
+}
+
+uint64_t pings_take_pong(struct pings *pings, uint64_t token)
+{
+	struct ping *ping;
+	uint64_t rtt_ns;
+
+	HASH_FIND(hh, pings->sent, &token, sizeof(token), ping);
+	if (!ping)
+		return 0;
+	rtt_ns = clock_ns() - ping->sent_ns;
+	finish(pings, ping, (int64_t)rtt_ns);
+	return rtt_ns;
+}
+
+void pings_fail(struct pings *pings, int error)
+{
+	struct pings ended = *pings;
+
+	*pings = (struct pings){.last_token = ended.last_token};
+	while (ended.list)
+		finish(&ended, ended.list, error);
+}
+
+void pings_forget(struct pings *pings, const void *userdata)
+{
+	struct pinger *pinger = find_pinger(pings, userdata);
+	struct ping *ping, *next;
+
+	if (!pinger)
+		return;
+	/* The last one frees who has asked. */
+	for (ping = pinger->own; ping; ping = next) {
+		next = ping->own_next;
+		remove_ping(pings, ping);
+	}
+}

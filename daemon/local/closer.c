@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include "daemon/local/closer.h"
+
+#include <errno.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "daemon/base/cost.h"
+#include "daemon/relay/hop.h"
+#include "daemon/base/log.h"
+#include "daemon/base/quota.h"
+#include "daemon/base/timer.h"
+
+#define BATCH_MAX 64
+#define RETRY_MS  100  /* where no thread could be had */
+#define FREE_MS	  1000 /* for the thread's first steps */
+
+/* A socket that the loop still has open. */
+struct parting {
+	int fd;
+	struct charge charge;
+	struct parting *prev, *next;
+};
+
+/* The thread's from when it is started until it says that it is done, but for `fds`; then the loop's until it says `go`. */
+struct batch {
+	pid_t pid;
+	int done; /* an eventfd */
+	int fds[BATCH_MAX];
+	unsigned count, held; /* the thread has the first ones, too */
+	int error;	      /* why not all */
+	sem_t go;	      /* the loop has closed its own */
+};
+
+struct closer {
+	struct relay *relay;
+	int done;
+	struct event *done_event, *retry_timer;
+	struct parting *partings; /* those of the batch first */
+	struct batch *batch;
+};
+
+/* --- the thread ----------------------------------------------------------------------------------------------------- */
+
+/* In place of the table of all threads one with nothing in it but `done`. */
+static int own_table(int done)
+{
+	if (close_range((unsigned)done + 1, ~0u, CLOSE_RANGE_UNSHARE) < 0)
+		return -errno;
+	if (done > 0 && close_range(0, (unsigned)done - 1, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+/* Takes what the process's first thread has under these numbers. */
+static int take(struct batch *batch)
+{
+	int process = (int)syscall(SYS_pidfd_open, batch->pid, 0);
+
+	if (process < 0)
+		return -errno;
+	for (; batch->held < batch->count; batch->held++)
+		if (syscall(SYS_pidfd_getfd, process, batch->fds[batch->held], 0) < 0)
+			return -errno;
+	return 0;
+}
+
+static void *hold_and_end(void *argument)
+{
+	struct batch *batch = argument;
+	const uint64_t one = 1;
+
+	batch->error = own_table(batch->done);
+	if (batch->error == 0)
+		batch->error = take(batch);
+	if (write(batch->done, &one, sizeof(one)) < 0)
+		abort(); /* a counter that nobody else has: it never waits, nor fails */
+	while (sem_wait(&batch->go) < 0)
+		;
+	sem_destroy(&batch->go);
+	free(batch);
+	return NULL;
+}
+
+/* --- the loop ------------------------------------------------------------------------------------------------------- */
+
+static int start_thread(struct batch *batch)
+{
+	pthread_attr_t attributes;
+	sigset_t all, before;
+	pthread_t thread;
+	int r;
+
+	sigfillset(&all); /* signals are the event loop's */
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	r = -pthread_create(&thread, &attributes, hold_and_end, batch);
+	pthread_attr_destroy(&attributes);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return r;
+}
+
+static int start_batch(struct closer *closer)
+{
+	struct batch *batch = calloc(1, sizeof(*batch));
+	struct parting *parting;
+	int r;
+
+	if (!batch)
+		return -ENOMEM;
+	batch->pid = getpid();
+	batch->done = closer->done;
+	sem_init(&batch->go, 0, 0);
+	for (parting = closer->partings; parting && batch->count < BATCH_MAX; parting = parting->next)
+		batch->fds[batch->count++] = parting->fd;
+	r = start_thread(batch);
+	if (r < 0) {
+		sem_destroy(&batch->go);
+		free(batch);
+		return r;
+	}
+	closer->batch = batch;
+	relay_spend(closer->relay, closer->partings->charge.account, COST_CLOSING);
+	return 0;
+}
+
+static void retry_later(struct closer *closer, int error)
+{
+	log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_ERROR, "closing what programs left in their sockets: %s",
+		    strerror(-error));
+	timer_set(closer->retry_timer, RETRY_MS);
+}
+
+static void go_on(struct closer *closer)
+{
+	int r;
+
+	if (closer->batch || !closer->partings || evtimer_pending(closer->retry_timer, NULL))
+		return;
+	r = start_batch(closer);
+	if (r < 0)
+		retry_later(closer, r);
+}
+
+static void forget(struct closer *closer, struct parting *parting)
+{
+	DL_DELETE(closer->partings, parting);
+	charge_end(&parting->charge);
+	free(parting);
+}
+
+/* The thread has them, so these closes are not the last. */
+static void close_held(struct closer *closer)
+{
+	struct batch *batch = closer->batch;
+	int error = batch->error;
+
+	closer->batch = NULL;
+	for (unsigned i = 0; i < batch->held; i++) {
+		close(closer->partings->fd);
+		forget(closer, closer->partings);
+	}
+	sem_post(&batch->go);
+	if (error < 0)
+		retry_later(closer, error);
+	else
+		go_on(closer);
+}
+
+static void on_done(int fd, short what, void *userdata)
+{
+	struct closer *closer = userdata;
+	uint64_t count;
+
+	(void)what;
+	if (read(fd, &count, sizeof(count)) == sizeof(count) && closer->batch)
+		close_held(closer);
+}
+
+static void on_retry(int fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	go_on(userdata);
+}
+
+void closer_close(struct closer *closer, int fd, struct charge *charge)
+{
+	struct parting *parting = calloc(1, sizeof(*parting));
+
+	if (!parting) {
+		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_ERROR, "out of memory: a socket stays open");
+		return;
+	}
+	parting->fd = fd;
+	charge_init(&parting->charge, charge ? charge->account : NULL);
+	if (charge && charge->held[QUOTA_DESCRIPTORS] > 0)
+		charge_pass(&parting->charge, charge, QUOTA_DESCRIPTORS, 1);
+	DL_APPEND(closer->partings, parting);
+	go_on(closer);
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------------- */
+
+/* Waits for the thread's report, if it comes soon. */
+static bool await_thread(struct closer *closer)
+{
+	struct pollfd poll_fd = {.fd = closer->done, .events = POLLIN};
+
+	return closer->batch && poll(&poll_fd, 1, FREE_MS) > 0;
+}
+
+/* Lets a thread take an eventfd, as it will sockets. */
+static int try_out(struct closer *closer)
+{
+	int fd = eventfd(0, EFD_CLOEXEC), r;
+
+	if (fd < 0)
+		return -errno;
+	closer_close(closer, fd, NULL);
+	if (!await_thread(closer))
+		return -ETIMEDOUT;
+	r = closer->batch->error;
+	on_done(closer->done, 0, closer);
+	return r;
+}
+
+int closer_new(struct closer **out, struct relay *relay)
+{
+	struct closer *closer = calloc(1, sizeof(*closer));
+	int r = -ENOMEM;
+
+	if (!closer)
+		return -ENOMEM;
+	closer->relay = relay;
+	closer->done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (closer->done >= 0)
+		closer->done_event =
+			event_new(relay->base, closer->done, EV_READ | EV_PERSIST, on_done, closer);
+	closer->retry_timer = evtimer_new(relay->base, on_retry, closer);
+	if (closer->done_event && closer->retry_timer && event_add(closer->done_event, NULL) == 0)
+		r = try_out(closer);
+	if (r < 0) {
+		closer_free(closer);
+		return r;
+	}
+	*out = closer;
+	return 0;
+}
+
+void closer_free(struct closer *closer)
+{
+	if (!closer)
+		return;
+	while (await_thread(closer))
+		on_done(closer->done, 0, closer);
+	while (closer->partings)
+		forget(closer, closer->partings);
+	if (closer->done_event)
+		event_free(closer->done_event);
+	if (closer->retry_timer)
+		event_free(closer->retry_timer);
+	if (closer->done >= 0 && !closer->batch)
+		close(closer->done);
+	free(closer);
+}

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include "daemon/local/local.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <systemd/sd-daemon.h>
+#include <uthash.h>
+
+#include "daemon/base/log.h"
+#include "daemon/local/program_socket.h"
+#include "daemon/base/timer.h"
+
+#define BACKLOG	      128
+#define ACCEPT_MAX    32  /* connections in a turn */
+#define NO_DESCRIPTORS_PAUSE_MS 100
+
+struct member {
+	struct session *session;
+	uint64_t number; /* in the order in which they came */
+	UT_hash_handle hh;
+};
+
+struct local {
+	struct relay *relay;
+	struct local_options options;
+	char *path;
+	const struct session_ops *ops;
+	void *userdata;
+	int fd;
+	bool is_handed_over; /* by the service manager, whose file it is */
+	struct event *accept_event, *retry_timer;
+	struct member *members; /* by session, in the order of their numbers */
+	uint64_t last_number;
+};
+
+static void add_session(struct local *local, int fd)
+{
+	struct member *member = calloc(1, sizeof(*member));
+	char why[160];
+	int r;
+
+	if (!member) {
+		program_socket_close(local->relay, fd, NULL);
+		return;
+	}
+	r = session_new(&member->session, local->relay, fd, &local->options.session, local->ops, local->userdata);
+	if (r < 0) {
+		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_WARNING, "a program can't be served: %s", strerror(-r));
+		free(member);
+		return;
+	}
+	member->number = ++local->last_number;
+	HASH_ADD_PTR(local->members, session, member);
+	r = session_admit(member->session, why, sizeof(why));
+	if (r < 0)
+		session_refuse(member->session, r, why);
+}
+
+/* Without descriptors left, accept() would fail at once again and again: others need a moment to close some. */
+static void pause_accepting(struct local *local)
+{
+	event_del(local->accept_event);
+	timer_set(local->retry_timer, NO_DESCRIPTORS_PAUSE_MS);
+}
+
+static void on_retry(int fd, short what, void *userdata)
+{
+	struct local *local = userdata;
+
+	(void)fd;
+	(void)what;
+	event_add(local->accept_event, NULL);
+}
+
+static void on_accept(int fd, short what, void *userdata)
+{
+	struct local *local = userdata;
+
+	(void)what;
+	for (int i = 0; i < ACCEPT_MAX; i++) {
+		int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (client >= 0) {
+			add_session(local, client);
+			continue;
+		}
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+			log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_ERROR, "accepting a program: %s", strerror(errno));
+			pause_accepting(local);
+		}
+		break;
+	}
+}
+
+/* A file that a killed daemon has left is in the way of bind(); one with a listener behind it isn't ours to remove. */
+static int remove_stale(const struct sockaddr_un *address)
+{
+	struct stat status;
+	int fd, r = 0;
+
+	if (stat(address->sun_path, &status) < 0)
+		return 0;
+	if (!S_ISSOCK(status.st_mode))
+		return -ENOTSOCK;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	/* EAGAIN: there is a listener, with more programs waiting than it lets */
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
+		r = -EADDRINUSE;
+	else if (errno == ECONNREFUSED)
+		r = unlink(address->sun_path) < 0 ? -errno : 0;
+	close(fd);
+	return r;
+}
+
+static int listen_at(struct local *local)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	mode_t mask;
+	int r;
+
+	if (strlen(local->path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(address.sun_path, local->path);
+	r = remove_stale(&address);
+	if (r < 0)
+		return r;
+	local->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (local->fd < 0)
+		return -errno;
+	/* Everybody may connect: what one may do is decided by who one is. */
+	mask = umask(0111);
+	r = bind(local->fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+	umask(mask);
+	if (r == 0 && listen(local->fd, BACKLOG) < 0)
+		r = -errno;
+	return r;
+}
+
+/* 1: the service manager has handed over a socket; 0: it hasn't. */
+static int take_over(struct local *local)
+{
+	struct sockaddr_un address = {0};
+	socklen_t size = sizeof(address) - 1; /* the path of a full one has no NUL */
+	int fd = SD_LISTEN_FDS_START, count = sd_listen_fds(1), flags;
+	char *path;
+
+	if (count <= 0)
+		return count;
+	local->fd = fd;
+	local->is_handed_over = true;
+	if (count > 1 || sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0 ||
+	    getsockname(fd, (struct sockaddr *)&address, &size) < 0 || !address.sun_path[0])
+		return -EBADF;
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	path = strdup(address.sun_path);
+	if (!path)
+		return -ENOMEM;
+	free(local->path);
+	local->path = path;
+	return 1;
+}
+
+int local_new(struct local **out, struct relay *relay, const struct local_options *options,
+	      const struct session_ops *ops, void *userdata)
+{
+	struct local *local = calloc(1, sizeof(*local));
+	int r;
+
+	if (!local)
+		return -ENOMEM;
+	local->relay = relay;
+	local->options = *options;
+	local->ops = ops;
+	local->userdata = userdata;
+	local->fd = -1;
+	local->path = strdup(options->socket_path);
+	r = local->path ? take_over(local) : -ENOMEM;
+	if (r == 0)
+		r = listen_at(local);
+	if (r < 0) {
+		if (local->fd >= 0)
+			close(local->fd);
+		free(local->path);
+		free(local);
+		return r;
+	}
+	local->accept_event = event_new(relay->base, local->fd, EV_READ | EV_PERSIST, on_accept, local);
+	local->retry_timer = evtimer_new(relay->base, on_retry, local);
+	if (!local->accept_event || !local->retry_timer || event_add(local->accept_event, NULL) < 0) {
+		local_free(local);
+		return -ENOMEM;
+	}
+	*out = local;
+	return 0;
+}
+
+const char *local_path(const struct local *local)
+{
+	return local->path;
+}
+
+gid_t local_group(const struct local *local)
+{
+	struct stat status;
+
+	return stat(local->path, &status) == 0 ? status.st_gid : 0;
+}
+
+void local_remove(struct local *local, struct session *session)
+{
+	struct member *member;
+
+	HASH_FIND_PTR(local->members, &session, member);
+	if (!member)
+		return;
+	HASH_DEL(local->members, member);
+	session_free(member->session);
+	free(member);
+}
+
+void local_renumber(struct local *local, uint32_t domid)
+{
+	local->options.session.domid = domid;
+}
+
+void local_free(struct local *local)
+{
+	if (!local)
+		return;
+	while (local->members) {
+		struct session *session = local->members->session;
+
+		local->ops->gone(local->userdata, session);
+	}
+	if (local->accept_event)
+		event_free(local->accept_event);
+	if (local->retry_timer)
+		event_free(local->retry_timer);
+	/* The service manager has its socket still, for the next daemon: it isn't ours to shut down. */
+	if (local->is_handed_over) {
+		close(local->fd);
+	} else {
+		unlink(local->path);
+		program_socket_close(local->relay, local->fd, NULL); /* with those who wait to be accepted */
+	}
+	free(local->path);
+	free(local);
+}
+
+void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata)
+{
+	struct member *member, *next;
+
+	HASH_ITER(hh, local->members, member, next)
+		each(userdata, member->session);
+}
+
+struct session *local_next(struct local *local, struct local_place *place)
+{
+	struct member *member = NULL;
+
+	if (place->session)
+		HASH_FIND_PTR(local->members, &place->session, member);
+	if (member && member->number == place->number)
+		member = member->hh.next;
+	else
+		for (member = local->members; member && member->number <= place->number; member = member->hh.next)
+			;
+	if (!member)
+		return NULL;
+	*place = (struct local_place){.session = member->session, .number = member->number};
+	return member->session;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_LOCAL_H
+#define XENMSG_DAEMON_LOCAL_H
+
+/*
+ * The Unix socket that local programs connect to, and the set of their sessions. A socket file that nobody listens on any
+ * more is replaced; one that another daemon listens on is an error, and so is a file of another kind.
+ */
+
+#include <stdint.h>
+
+#include "daemon/local/session.h"
+
+struct local;
+
+struct local_options {
+	const char *socket_path;
+	struct session_options session;
+};
+
+/* -EBADF: what the service manager has handed over is no listening Unix socket, or more than one; -EADDRINUSE: another daemon
+ * serves this path; -ENOTSOCK: something else is there; else as socket(2), bind(2), listen(2). `ops` as for session_new(). */
+int local_new(struct local **local, struct relay *relay, const struct local_options *options,
+	      const struct session_ops *ops, void *userdata);
+/* Ends all sessions and removes the socket's file. */
+void local_free(struct local *local);
+/* This domain has another number now, which programs that connect from now on are told. */
+void local_renumber(struct local *local, uint32_t domid);
+/* Where it listens. */
+const char *local_path(const struct local *local);
+/* The group of the socket's file. */
+gid_t local_group(const struct local *local);
+/* A session is over: frees it. */
+void local_remove(struct local *local, struct session *session);
+void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata);
+
+/* How far a listing has come. Zeroed: not yet at the first one. */
+struct local_place {
+	const struct session *session; /* which may have gone, so it is only compared */
+	uint64_t number;
+};
+/* The next one, in the order in which they came; NULL: there is no more. */
+struct session *local_next(struct local *local, struct local_place *place);
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include "daemon/local/program_socket.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/local/closer.h"
+#include "daemon/relay/hop.h"
+
+#define UNREAD_MAX 4096 /* bytes that are looked through before the loop closes a socket */
+
+int program_socket_init(int fd)
+{
+	const int yes = 1;
+
+	/* Else a byte that was sent out of band isn't seen by who peeks, and is dropped by who reads, with its descriptors. */
+	return setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &yes, sizeof(yes)) < 0 ? -errno : 0;
+}
+
+ssize_t program_socket_peek(int fd, struct iovec *pieces, unsigned count)
+{
+	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
+	ssize_t size = recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT);
+
+	if (size < 0)
+		return errno == EINTR ? -EAGAIN : -errno;
+	return message.msg_flags & MSG_CTRUNC ? -EBADMSG : size;
+}
+
+ssize_t program_socket_take(int fd, const struct iovec *pieces, unsigned count, size_t size)
+{
+	struct iovec shorter[PROGRAM_SOCKET_PIECES];
+	struct msghdr message = {.msg_iov = shorter};
+	ssize_t taken;
+
+	for (unsigned i = 0; i < count && size > 0; i++) {
+		shorter[i] = pieces[i];
+		if (shorter[i].iov_len > size)
+			shorter[i].iov_len = size;
+		size -= shorter[i].iov_len;
+		message.msg_iovlen++;
+	}
+	taken = recvmsg(fd, &message, MSG_DONTWAIT);
+	if (taken < 0)
+		return errno == EINTR ? -EAGAIN : -errno;
+	return taken;
+}
+
+ssize_t program_socket_read(int fd, struct iovec *pieces, unsigned count)
+{
+	ssize_t size = program_socket_peek(fd, pieces, count);
+
+	return size > 0 ? program_socket_take(fd, pieces, count, (size_t)size) : size;
+}
+
+/* Are there no descriptors in it, nor can any come? */
+static bool has_only_bytes(int fd)
+{
+	char bytes[UNREAD_MAX];
+	struct iovec piece = {bytes, sizeof(bytes)};
+	int unread;
+
+	/* From here on the program can't send. A listening socket is one that can't be asked. */
+	if (shutdown(fd, SHUT_RD) < 0 || ioctl(fd, FIONREAD, &unread) < 0)
+		return false;
+	return unread == 0 || program_socket_peek(fd, &piece, 1) == unread;
+}
+
+void program_socket_close(struct relay *relay, int fd, struct charge *charge)
+{
+	if (!relay->closer || has_only_bytes(fd))
+		close(fd);
+	else
+		closer_close(relay->closer, fd, charge);
+}

@@ -1,0 +1,593 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include "daemon/local/session.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/base/cost.h"
+#include "daemon/base/log.h"
+#include "daemon/local/program_socket.h"
+#include "daemon/local/session_internal.h"
+#include "daemon/base/timer.h"
+
+#define MEMORY_DESCRIPTORS 4u /* two eventfds; and, until they are handed over, the memory and what the program waits on */
+
+static void end_session(struct session *session)
+{
+	session->state = OVER;
+	session->ops->gone(session->userdata, session);
+}
+
+/* The last word, as far as the socket takes it at once. */
+static void send_goodbye(struct session *session, int error, const char *why)
+{
+	struct frame_goodbye goodbye = {.error = (uint32_t)-error, .text = {why, strlen(why)}};
+	uint8_t frame[FRAME_HEADER_SIZE + 256 + 8] = {0};
+	struct frame_header header = {.type = FRAME_GOODBYE};
+
+	if (goodbye.text.size > 240)
+		goodbye.text.size = 240;
+	header.length = frame_goodbye_encode(&goodbye, frame + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, frame);
+	/* Not into the middle of another frame. */
+	if (session->to_socket && ring_reader_ready(&session->pump_out, 1) > 0)
+		return;
+	if (send(session->fd, frame, frame_size(header.length), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		log_debug("no goodbye for pid %d: %s", session->credentials.pid, strerror(errno));
+}
+
+/* --- as the owner of the hop ---------------------------------------------------------------------------------------- */
+
+static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+{
+	struct session *session = owner;
+
+	switch (header->type) {
+	case FRAME_HELLO:
+		return -EBUSY;
+	case FRAME_BIND:
+	case FRAME_UNBIND:
+	case FRAME_WATCH:
+	case FRAME_UNWATCH:
+	case FRAME_QUERY:
+	case FRAME_PROBE:
+		if (session->hop.finishing)
+			return 0; /* nobody is there to be answered, and there may be thousands */
+		session->unanswered++;
+		return session->ops->request(session->userdata, session, header, payload);
+	case FRAME_GOODBYE:
+		session->hop.said_goodbye = true;
+		return 0; /* the end of file follows; ending here would forget what was taken */
+	default:
+		return -EPROTO;
+	}
+}
+
+static int on_open(void *owner, struct channel *channel, const struct frame_open *open)
+{
+	struct session *session = owner;
+
+	return session->ops->open(session->userdata, session, channel, open);
+}
+
+/* Neither can block: nobody else has this descriptor of the eventfd, nor of the socket (session_internal.h). */
+static void on_notify(void *owner)
+{
+	struct session *session = owner;
+	const uint64_t one = 1;
+
+	if (session->to_socket)
+		session_pump(session);
+	else if (write(session->wake_program, &one, sizeof(one)) < 0)
+		log_debug("waking pid %d: %s", session->credentials.pid, strerror(errno));
+}
+
+static bool on_refill(void *owner)
+{
+	struct session *session = owner;
+
+	return session->from_socket && session_refill(session);
+}
+
+static void on_drained(void *owner)
+{
+	struct session *session = owner;
+
+	if (session->ops->drained)
+		session->ops->drained(session->userdata, session);
+}
+
+static void on_failed(void *owner, int error, const char *why)
+{
+	struct session *session = owner;
+
+	if (session->state == OVER)
+		return;
+	if (error != -ECONNRESET) {
+		log_limited(LOG_CUT_OFF, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING, "%s (pid %d, uid %u) is cut off: %s",
+			    session->comm, session->credentials.pid, session->credentials.uid, why);
+		if (session->to_socket)
+			session_pump(session); /* what it was answered before */
+		send_goodbye(session, error, why);
+	}
+	end_session(session);
+}
+
+static const struct hop_ops hop_ops = {
+	.control = on_control,
+	.open = on_open,
+	.notify = on_notify,
+	.refill = on_refill,
+	.drained = on_drained,
+	.failed = on_failed,
+};
+
+/* --- greeting ------------------------------------------------------------------------------------------------------- */
+
+static int send_welcome(struct session *session, const struct frame_welcome *welcome, int memory_fd)
+{
+	int fds[3] = {memory_fd, session->wake_daemon, session->program_waits};
+	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+	struct frame_header header = {.type = FRAME_WELCOME};
+	struct iovec piece = {.iov_base = frame};
+	union {
+		char space[CMSG_SPACE(sizeof(fds))];
+		struct cmsghdr align;
+	} control = {0};
+	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+
+	header.length = frame_welcome_encode(welcome, frame + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, frame);
+	piece.iov_len = frame_size(header.length);
+	if (memory_fd >= 0) {
+		struct cmsghdr *cmsg;
+
+		message.msg_control = control.space;
+		message.msg_controllen = sizeof(control.space);
+		cmsg = CMSG_FIRSTHDR(&message);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(sizeof(fds));
+		memcpy(CMSG_DATA(cmsg), fds, sizeof(fds));
+	}
+	if (sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)piece.iov_len)
+		return errno ? -errno : -EIO;
+	return 0;
+}
+
+void session_refuse(struct session *session, int error, const char *why)
+{
+	if (error != -ECONNRESET && error != -EPIPE) /* the program has gone, which is no refusal */
+		log_limited(LOG_ACCEPTING, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING, "%s (pid %d, uid %u) is refused: %s",
+			    session->comm, session->credentials.pid, session->credentials.uid, why);
+	send_goodbye(session, error, why);
+	end_session(session);
+}
+
+static void on_socket(int fd, short what, void *userdata);
+
+/* Of its user's part the last quarter is for programs that share no memory: they take less than a quarter. So he can always have more programs, slower
+ * ones, after those that take most. */
+static bool may_share_memory(const struct session *session, uint64_t needed)
+{
+	uint64_t used = account_usage(session->charge.account, QUOTA_MEMORY).used;
+
+	return charge_fits(&session->charge, QUOTA_MEMORY, needed + used / 3);
+}
+
+/* False: it has been refused. */
+static bool pay_for(struct session *session, enum quota_resource resource, uint64_t amount)
+{
+	char why[160];
+
+	if (charge_add(&session->charge, resource, amount) == 0)
+		return true;
+	account_explain(session->charge.account, resource, amount, why, sizeof(why));
+	session_refuse(session, -ENOBUFS, why);
+	return false;
+}
+
+/* The kind of memory that it can have. False: none, it has been refused. */
+static bool pay_for_memory(struct session *session, bool *shared)
+{
+	uint64_t needed = HOP_MEMORY + session_shared_memory(session);
+
+	if (*shared && !may_share_memory(session, needed)) {
+		log_limited(LOG_LIMIT, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
+			    "%s (pid %d, uid %u) shares no memory with the daemon and is slower: others of its user have most of what he "
+			    "may have",
+			    session->comm, session->credentials.pid, session->credentials.uid);
+		*shared = false;
+	}
+	if (!*shared)
+		needed = HOP_MEMORY + 2 * sizeof(struct private_ring);
+	return pay_for(session, QUOTA_MEMORY, needed) && (!*shared || pay_for(session, QUOTA_DESCRIPTORS, MEMORY_DESCRIPTORS));
+}
+
+static void start_running(struct session *session, const struct frame_hello_local *hello)
+{
+	struct frame_welcome welcome = {
+		.major = PROTOCOL_MAJOR,
+		.minor = PROTOCOL_MINOR,
+		.domid = session->options.domid,
+		.max_message = session->relay->max_message,
+	};
+	bool shared = hello->flags & HELLO_SHARED_MEMORY;
+	int memory_fd = -1, r;
+
+	memcpy(welcome.instance, session->options.instance, sizeof(welcome.instance));
+	if (!pay_for_memory(session, &shared))
+		return;
+	if (shared) {
+		welcome.flags = HELLO_SHARED_MEMORY;
+		r = session_share_memory(session, &welcome, &memory_fd);
+	} else {
+		r = session_pump_socket(session);
+	}
+	if (r == 0)
+		r = send_welcome(session, &welcome, memory_fd);
+	if (memory_fd >= 0) {
+		close(memory_fd);
+		close(session->program_waits);
+		session->program_waits = -1;
+		charge_release(&session->charge, QUOTA_DESCRIPTORS, 2);
+	}
+	if (r < 0) {
+		session_refuse(session, r, r == -EMFILE || r == -ENFILE ? "the daemon has no descriptors left"
+								  : "the daemon can't set up the session");
+		return;
+	}
+	session->state = RUNNING;
+	evtimer_del(session->greeting_timer);
+	/* Asks to be notified of the first frame. */
+	hop_event(&session->hop);
+}
+
+/* Gathers one frame and not a byte more. 1: complete; 0: not yet; below zero: not that frame, or the program has gone. */
+static int gather_frame(struct session *session, struct frame_header *header, const char **why)
+{
+	for (;;) {
+		size_t want = FRAME_HEADER_SIZE;
+		struct iovec piece;
+		ssize_t size;
+
+		if (session->greeted >= FRAME_HEADER_SIZE) {
+			bool hello = session->state == GREETING;
+
+			*why = hello ? "the first frame must be a HELLO" : "a stream begins with OPEN or ACCEPT";
+			if (frame_header_decode(session->greeting, header) < 0 ||
+			    (hello ? header->type != FRAME_HELLO
+				   : header->type != FRAME_OPEN && header->type != FRAME_ACCEPT))
+				return -EINVAL;
+			want = frame_size(header->length);
+			*why = "the frame is too long";
+			if (want > sizeof(session->greeting))
+				return -EPROTO;
+			if (session->greeted == want)
+				return 1;
+		}
+		piece = (struct iovec){session->greeting + session->greeted, want - session->greeted};
+		size = program_socket_read(session->fd, &piece, 1);
+		if (size == -EAGAIN)
+			return 0;
+		*why = size == -EBADMSG ? SESSION_DESCRIPTORS : "the program has gone";
+		if (size <= 0)
+			return size == -EBADMSG ? -EPROTO : -ECONNRESET;
+		session->greeted += (size_t)size;
+	}
+}
+
+/* False: it is over already. */
+static bool start_stream(struct session *session)
+{
+	struct frame_welcome welcome = {
+		.major = PROTOCOL_MAJOR,
+		.minor = PROTOCOL_MINOR,
+		.domid = session->options.domid,
+		.max_message = session->relay->max_message,
+	};
+	int r;
+
+	memcpy(welcome.instance, session->options.instance, sizeof(welcome.instance));
+	session->state = STREAM;
+	session->greeted = 0;
+	r = send_welcome(session, &welcome, -1);
+	if (r < 0)
+		session_refuse(session, r, "the daemon can't set up the session");
+	return r == 0;
+}
+
+static bool session_is_greeting(const struct session *session)
+{
+	return session->state == GREETING || session->state == STREAM;
+}
+
+static void hand_over_stream(struct session *session, const struct frame_header *header)
+{
+	int fd = session->fd;
+
+	event_del(session->socket_event);
+	session->fd = -1;
+	charge_end(&session->charge); /* the stream pays for the socket from here on */
+	session->ops->stream(session->userdata, session, fd, header, session->greeting + FRAME_HEADER_SIZE);
+	end_session(session);
+}
+
+/* True: the session goes on as something else, or is over. */
+static bool greet_once(struct session *session)
+{
+	struct frame_hello_local hello;
+	struct frame_header header;
+	const char *why = "";
+	char text[80];
+	int r = gather_frame(session, &header, &why);
+
+	if (r == 0)
+		return false;
+	if (r > 0 && session->state == STREAM) {
+		hand_over_stream(session, &header);
+		return false;
+	}
+	if (r > 0 && frame_hello_local_decode(session->greeting + FRAME_HEADER_SIZE, header.length, &hello) < 0) {
+		r = -EPROTO;
+		why = "the HELLO is too short";
+	}
+	if (r > 0 && hello.major != PROTOCOL_MAJOR) {
+		r = -EPROTONOSUPPORT;
+		snprintf(text, sizeof(text), "the program speaks protocol %u, this daemon %u", hello.major, PROTOCOL_MAJOR);
+		why = text;
+	}
+	if (r < 0) {
+		session_refuse(session, r, why);
+		return false;
+	}
+	if (hello.flags & HELLO_STREAM)
+		return start_stream(session);
+	start_running(session, &hello);
+	return false;
+}
+
+static void greet(struct session *session)
+{
+	/* A program may send HELLO and the frame behind it at once. */
+	if (greet_once(session))
+		greet_once(session);
+}
+
+static void on_greeting_turn(struct task *task)
+{
+	struct session *session = (struct session *)((char *)task - offsetof(struct session, greeting_turn));
+
+	relay_spend(session->relay, session->hop.account, COST_CONNECTION);
+	if (session_is_greeting(session))
+		greet(session);
+}
+
+/* While memory is shared, the socket has nothing to say but that the program has gone. */
+static void listen_for_end(struct session *session)
+{
+	uint8_t bytes[FRAME_HEADER_SIZE];
+	struct iovec piece = {bytes, sizeof(bytes)};
+	ssize_t size = program_socket_peek(session->fd, &piece, 1);
+
+	if (size == -EAGAIN)
+		return;
+	/* What it wrote before it went is still to be delivered; what it has taken counts. */
+	if (size == -EBADMSG)
+		hop_fail(&session->hop, -EPROTO, SESSION_DESCRIPTORS);
+	else if (size <= 0)
+		hop_finish(&session->hop, -ECONNRESET, "the program has gone");
+	else if (size == FRAME_HEADER_SIZE && bytes[4] == FRAME_HELLO)
+		hop_fail(&session->hop, -EBUSY, "a second HELLO");
+	else
+		hop_fail(&session->hop, -EPROTO, "bytes on the socket of a session that shares memory");
+}
+
+/* Edge-triggered: who has been heard is heard again only when there is more. */
+static void on_socket(int fd, short what, void *userdata)
+{
+	struct session *session = userdata;
+
+	(void)fd;
+	(void)what;
+	if (session_is_greeting(session))
+		task_due(&session->greeting_turn);
+	else if (session->from_socket)
+		session_on_socket(session);
+	else
+		listen_for_end(session);
+}
+
+static void on_greeting_timeout(int fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	session_refuse(userdata, -ETIMEDOUT, "no HELLO came in time");
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------------- */
+
+static void read_comm(struct session *session)
+{
+	char path[64];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", session->credentials.pid);
+	file = fopen(path, "re");
+	if (!file || !fgets(session->comm, sizeof(session->comm), file))
+		snprintf(session->comm, sizeof(session->comm), "?");
+	session->comm[strcspn(session->comm, "\n")] = '\0';
+	/* Its own choice, and it goes into logs and into JSON. */
+	for (char *c = session->comm; *c; c++)
+		if (*c < ' ' || *c >= 0x7f)
+			*c = '?';
+	if (file)
+		fclose(file);
+}
+
+int session_new(struct session **out, struct relay *relay, int fd, const struct session_options *options,
+		const struct session_ops *ops, void *userdata)
+{
+	struct session *session = calloc(1, sizeof(*session));
+	socklen_t size = sizeof(session->credentials);
+
+	if (!session) {
+		program_socket_close(relay, fd, NULL);
+		return -ENOMEM;
+	}
+	session->fd = fd;
+	session->wake_daemon = session->wake_program = session->program_waits = -1;
+	session->relay = relay;
+	session->options = *options;
+	session->ops = ops;
+	session->userdata = userdata;
+	if (hop_init(&session->hop, relay, HOP_LOCAL, &hop_ops, session, 1, options->channels_max) < 0)
+		goto fail;
+	if (program_socket_init(fd) < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &session->credentials, &size) < 0)
+		goto fail;
+	if (relay->quota)
+		hop_set_account(&session->hop, quota_account(relay->quota, QUOTA_UID, session->credentials.uid));
+	task_init(&session->greeting_turn, &relay->turns, account_line(session->hop.account), on_greeting_turn);
+	charge_init(&session->charge, session->hop.account);
+	read_comm(session);
+	session->socket_event = event_new(relay->base, fd, EV_READ | EV_PERSIST | EV_ET, on_socket, session);
+	session->greeting_timer = evtimer_new(relay->base, on_greeting_timeout, session);
+	if (!session->socket_event || !session->greeting_timer || event_add(session->socket_event, NULL) < 0 ||
+	    timer_set(session->greeting_timer, options->greeting_ms) < 0)
+		goto fail;
+	*out = session;
+	return 0;
+fail:
+	session_free(session);
+	return -ENOMEM;
+}
+
+static void free_event(struct event *event)
+{
+	if (event)
+		event_free(event);
+}
+
+void session_free(struct session *session)
+{
+	if (!session)
+		return;
+	free_event(session->socket_event);
+	free_event(session->greeting_timer);
+	free_event(session->wake_event);
+	free_event(session->write_event);
+	task_cancel(&session->greeting_turn);
+	hop_detach(&session->hop);
+	hop_reset_channels(&session->hop, ENOENT);
+	hop_cleanup(&session->hop);
+	if (session->memory)
+		munmap(session->memory, session->memory_size);
+	if (session->wake_daemon >= 0)
+		close(session->wake_daemon);
+	if (session->wake_program >= 0)
+		close(session->wake_program);
+	if (session->program_waits >= 0)
+		close(session->program_waits);
+	free(session->from_socket);
+	free(session->to_socket);
+	if (session->fd >= 0)
+		program_socket_close(session->relay, session->fd, &session->charge);
+	charge_end(&session->charge);
+	free(session);
+}
+
+int session_admit(struct session *session, char *why, size_t size)
+{
+	struct charge *charge = &session->charge;
+	int r = charge_all(charge, (uint64_t[QUOTA_RESOURCES]){[QUOTA_CLIENTS] = 1, [QUOTA_DESCRIPTORS] = 1});
+
+	if (r < 0)
+		account_explain(charge->account, charge_fits(charge, QUOTA_CLIENTS, 1) ? QUOTA_DESCRIPTORS : QUOTA_CLIENTS, 1,
+				why, size);
+	return r;
+}
+
+void session_cut_off(struct session *session, int error, const char *why)
+{
+	hop_fail(&session->hop, error, "%s", why);
+}
+
+/* `more` comes by further calls. */
+static int reply(struct session *session, uint32_t request, int error, const void *body, size_t size, bool more)
+{
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+	const char *at = body;
+	int r;
+
+	session->unanswered -= !more;
+	do {
+		size_t part = size < FRAME_PAYLOAD_MAX - 8 ? size : FRAME_PAYLOAD_MAX - 8;
+		struct frame_reply reply = {.error = (uint32_t)error, .body = {at, part}};
+		uint32_t length = frame_reply_encode(&reply, payload);
+
+		size -= part;
+		at += part;
+		r = hop_send(&session->hop, FRAME_REPLY, size || more ? FRAME_FLAG_MORE : 0, request, payload, length);
+	} while (size && r == 0);
+	if (r < 0)
+		session_cut_off(session, r, "the program doesn't read its answers");
+	return r;
+}
+
+int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size)
+{
+	return reply(session, request, error, body, size, false);
+}
+
+int session_reply_more(struct session *session, uint32_t request, const void *body, size_t size)
+{
+	return reply(session, request, 0, body, size, true);
+}
+
+struct hop *session_hop(struct session *session)
+{
+	return &session->hop;
+}
+
+const struct ucred *session_credentials(const struct session *session)
+{
+	return &session->credentials;
+}
+
+int session_socket(const struct session *session)
+{
+	return session->fd;
+}
+
+const char *session_comm(const struct session *session)
+{
+	return session->comm;
+}
+
+bool session_is_running(const struct session *session)
+{
+	return session->state == RUNNING;
+}
+
+bool session_shares_memory(const struct session *session)
+{
+	return session->memory != NULL;
+}
+
+bool session_has_unread(const struct session *session)
+{
+	return hop_has_unsent(&session->hop);
+}
+
+unsigned session_unanswered(const struct session *session)
+{
+	return session->unanswered;
+}

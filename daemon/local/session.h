@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_SESSION_H
+#define XENMSG_DAEMON_SESSION_H
+
+/*
+ * The session of one local program (doc/protocol.md, section 4).
+ *
+ *   GREETING ──HELLO──▶ RUNNING ──end of file, violation, stop──▶ gone
+ *   GREETING ──HELLO for a stream──▶ STREAM ──OPEN or ACCEPT──▶ the socket goes to a stream (stream.h), gone
+ *
+ * GREETING: the bytes of the first frame are gathered from the socket, within a time limit. RUNNING: frames go through the
+ * hop's rings: in memory shared with the program, or, for one that can't share memory, in private rings that are pumped
+ * from and to the socket. The program isn't trusted: whatever it does wrong ends its own session, with a GOODBYE that says
+ * what it was.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+struct ucred;
+
+#include "daemon/relay/hop.h"
+
+struct session;
+
+struct session_ops {
+	/* A request: the answer goes out by one session_reply(), now or later. Below zero: a violation. */
+	int (*request)(void *userdata, struct session *session, const struct frame_header *header,
+		       const uint8_t *payload);
+	int (*open)(void *userdata, struct session *session, struct channel *channel, const struct frame_open *open);
+	/* The connection is to become a stream: to the address of an OPEN, or the one that waits under the token of an
+	 * ACCEPT. The socket is the callee's; the session ends after this. */
+	void (*stream)(void *userdata, struct session *session, int fd, const struct frame_header *header,
+		       const uint8_t *payload);
+	/* Nothing waits any more of what it was told (session_has_unread). NULL: nobody wants to know. */
+	void (*drained)(void *userdata, struct session *session);
+	/* The program is gone or was cut off: forget it, and free the session. */
+	void (*gone)(void *userdata, struct session *session);
+};
+
+struct session_options {
+	uint32_t domid;
+	uint8_t instance[16];
+	uint32_t ring_size;	/* of the rings for payload */
+	uint32_t channels_max;
+	uint32_t greeting_ms;
+};
+
+/* Takes over the connected socket `fd`, also on failure. */
+int session_new(struct session **session, struct relay *relay, int fd, const struct session_options *options,
+		const struct session_ops *ops, void *userdata);
+/* Ends it without a word to `gone`. */
+void session_free(struct session *session);
+/* Charges its user with one more program. -ENOBUFS: refuse it, with the reason in `why`. */
+int session_admit(struct session *session, char *why, size_t size);
+/* For one that has just been made: says why not and ends it, calling `gone`. */
+void session_refuse(struct session *session, int error, const char *why);
+/* Tells the program why, and ends it at the end of the turn. */
+void session_cut_off(struct session *session, int error, const char *why);
+
+/* The answer to the request with this number: `body` may be of any size. `error` is positive, or 0. */
+int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size);
+/* A piece of it, before the last one by session_reply(). */
+int session_reply_more(struct session *session, uint32_t request, const void *body, size_t size);
+
+struct hop *session_hop(struct session *session);
+const struct ucred *session_credentials(const struct session *session);
+int session_socket(const struct session *session);
+const char *session_comm(const struct session *session);
+bool session_is_running(const struct session *session);
+bool session_shares_memory(const struct session *session);
+/* Something that it was told, or answered, waits until it has read what came before. */
+bool session_has_unread(const struct session *session);
+/* Requests without their session_reply(), the one that has just come among them. REQUESTS_MAX are allowed; it is up to the callee
+ * of `request` to hold the program to it with those that it doesn't answer at once. */
+unsigned session_unanswered(const struct session *session);
+
+#endif

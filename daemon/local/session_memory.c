@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* A session whose rings lie in memory that the program shares. */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/local/session_internal.h"
+#include "wire/local_ring.h"
+
+#define IN_RING_SIZE 262144u
+#define MEMORY_HEAD  4096u /* the control blocks' page */
+
+static void on_wake(int fd, short what, void *userdata)
+{
+	struct session *session = userdata;
+
+	(void)fd;
+	(void)what;
+	hop_woken(&session->hop);
+}
+
+/* An epoll that becomes readable whenever we write the eventfd (session_internal.h says what for). */
+static int make_program_wait(struct session *session)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+
+	session->wake_program = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	session->program_waits = epoll_create1(EPOLL_CLOEXEC);
+	if (session->wake_program < 0 || session->program_waits < 0 ||
+	    epoll_ctl(session->program_waits, EPOLL_CTL_ADD, session->wake_program, &event) < 0)
+		return -errno;
+	return 0;
+}
+
+uint64_t session_shared_memory(const struct session *session)
+{
+	return MEMORY_HEAD + IN_RING_SIZE + 2ull * session->options.ring_size + ledger_memory(IN_RING_SIZE) +
+	       ledger_memory(session->options.ring_size);
+}
+
+/* The daemon makes the memory, so that its size is certain: nobody can shrink it under us, nor let it grow. */
+int session_share_memory(struct session *session, struct frame_welcome *welcome, int *memory_fd)
+{
+	const uint32_t sizes[LOCAL_RINGS] = {session->options.ring_size, IN_RING_SIZE, session->options.ring_size};
+	uint32_t at = MEMORY_HEAD;
+	struct hop_rings rings = {.outlets = HOP_OUTLETS, .whole_frames = true, .release_means_taken = true};
+	int fd;
+
+	for (unsigned i = 0; i < LOCAL_RINGS; i++) {
+		welcome->rings[i] =
+			(struct frame_ring_place){.control = i * LOCAL_RING_CONTROL, .data = at, .size = sizes[i]};
+		at += sizes[i];
+	}
+	fd = memfd_create("xenmsg", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return -errno;
+	errno = 0;
+	if (ftruncate(fd, at) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		goto fail;
+	session->memory = mmap(NULL, at, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (session->memory == MAP_FAILED) {
+		session->memory = NULL;
+		goto fail;
+	}
+	session->memory_size = at;
+	session->wake_daemon = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (session->wake_daemon < 0 || make_program_wait(session) < 0)
+		goto fail;
+	/* Edge-triggered: each write is an event, and nothing has to be read to clear it. */
+	session->wake_event = event_new(session->relay->base, session->wake_daemon, EV_READ | EV_PERSIST | EV_ET,
+					on_wake, session);
+	if (!session->wake_event || event_add(session->wake_event, NULL) < 0)
+		goto fail;
+	rings.in = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_OUT]);
+	rings.out[OUTLET_MAIN] = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_IN]);
+	rings.out[OUTLET_DELIVERIES] = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_DELIVERIES]);
+	*memory_fd = fd;
+	return hop_attach(&session->hop, &rings);
+fail:
+	close(fd);
+	return errno ? -errno : -ENOMEM;
+}

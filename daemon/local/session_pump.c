@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* A session without shared memory: rings of our own, and a pump between them and the socket. */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+
+#include <event2/event.h>
+
+#include "daemon/base/cost.h"
+#include "daemon/local/program_socket.h"
+#include "daemon/local/session_internal.h"
+
+#define LAST_WORDS_MAX 1048576u /* bytes of a program that has shut down only one direction, and may write on and on */
+
+static void spend(struct session *session, uint64_t units)
+{
+	relay_spend(session->relay, session->hop.account, units);
+}
+
+/* The program writes no more: what it wrote before is still to be delivered, and what it has taken counts. */
+static void end_input(struct session *session)
+{
+	session->may_have_more = false;
+	hop_finish(&session->hop, -ECONNRESET, "the program has gone");
+}
+
+/* It reads no more, so it has gone, but for what it wrote before. It may have shut down that direction alone and write on, so there is
+ * an end to it. */
+static void hear_last_words(struct session *session)
+{
+	session->is_deaf = session->may_have_more = true;
+	session->last_words = LAST_WORDS_MAX;
+	hop_look(&session->hop);
+}
+
+bool session_refill(struct session *session)
+{
+	struct iovec pieces[2];
+	unsigned count;
+	int space;
+	ssize_t size;
+
+	if (!session->may_have_more || session->hop.blocked_on)
+		return false;
+	space = ring_writer_space(&session->pump_in, PRIVATE_RING_SIZE);
+	if (space <= 0)
+		return true;
+	count = (unsigned)ring_writer_reserve(&session->pump_in, (uint32_t)space, pieces);
+	size = program_socket_read(session->fd, pieces, count);
+	spend(session, 2 * COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+	if (size > 0) {
+		ring_writer_advance(&session->pump_in, (uint32_t)size);
+		ring_writer_publish(&session->pump_in);
+	}
+	if (size == -EBADMSG)
+		hop_fail(&session->hop, -EPROTO, SESSION_DESCRIPTORS);
+	if (size == -EAGAIN || size == -EBADMSG)
+		session->may_have_more = false;
+	else if (size <= 0 || (session->is_deaf && size >= session->last_words))
+		end_input(session);
+	else if (session->is_deaf && size > 0)
+		session->last_words -= size;
+	return session->may_have_more;
+}
+
+/* One call moves all that there is, or all that the socket takes: the ring is emptied here alone. */
+static void pump_out(struct session *session)
+{
+	struct iovec pieces[2];
+	struct msghdr message = {.msg_iov = pieces};
+	int ready = ring_reader_ready(&session->pump_out, PRIVATE_RING_SIZE);
+	ssize_t size;
+
+	if (ready <= 0)
+		return;
+	message.msg_iovlen = (size_t)ring_reader_peek(&session->pump_out, 0, (uint32_t)ready, pieces);
+	size = sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	spend(session, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+	if (size < 0 && errno != EAGAIN && errno != EINTR) {
+		hear_last_words(session);
+		return;
+	}
+	if (size > 0)
+		ring_reader_consume(&session->pump_out, (uint32_t)size);
+	if (size < ready)
+		event_add(session->write_event, NULL);
+}
+
+void session_pump(struct session *session)
+{
+	if (session->is_deaf)
+		return;
+	pump_out(session);
+	if (ring_reader_release(&session->pump_out))
+		hop_look(&session->hop); /* it waits for room */
+	ring_reader_arm(&session->pump_out, PRIVATE_RING_SIZE + 1);
+}
+
+void session_on_socket(struct session *session)
+{
+	session->may_have_more = true;
+	hop_event(&session->hop);
+}
+
+static void on_writable(int fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	session_pump(userdata);
+}
+
+int session_pump_socket(struct session *session)
+{
+	struct hop_rings rings = {.outlets = 1};
+	struct ring_view in, out;
+
+	session->from_socket = calloc(1, sizeof(*session->from_socket));
+	session->to_socket = calloc(1, sizeof(*session->to_socket));
+	session->write_event = event_new(session->relay->base, session->fd, EV_WRITE | EV_ET, on_writable, session);
+	if (!session->from_socket || !session->to_socket || !session->write_event)
+		return -ENOMEM;
+	in = private_ring_view(session->from_socket);
+	out = private_ring_view(session->to_socket);
+	ring_writer_init(&session->pump_in, &in, false);
+	ring_reader_init(&session->pump_out, &out, false);
+	ring_reader_arm(&session->pump_out, 1);
+	session->may_have_more = true; /* what came behind the HELLO */
+	rings.in = in;
+	rings.out[OUTLET_MAIN] = out;
+	return hop_attach(&session->hop, &rings);
+}

@@ -1,0 +1,632 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include "daemon/local/stream.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/relay/channel.h"
+#include "daemon/base/cost.h"
+#include "daemon/base/log.h"
+#include "daemon/relay/private_ring.h"
+#include "daemon/local/program_socket.h"
+#include "daemon/base/quota.h"
+
+#define PIECE_MAX   32768u
+#define CALLS_MAX   16	  /* of the socket in a turn */
+#define DRAIN_BYTES 4096u /* what may lie unread at a clean end: the guard, and what came behind a refused handshake */
+#define DRAIN_CALLS 8
+
+enum state {
+	CALLING,
+	WAITING,
+	FLOWING,
+	OVER,
+};
+
+struct stream {
+	struct hop hop;
+	struct relay *relay;
+	const struct stream_ops *ops;
+	void *userdata;
+	enum state state;
+	struct frame_identity identity;
+	uint64_t token;
+	int fd;
+	struct charge charge; /* for the descriptor and the memory */
+	struct event *socket_event;
+	struct task turn;
+	/* The hop's DATA has a ring of its own, so that CREDIT and RESET get past what the program doesn't read. */
+	struct private_ring *to_hop, *from_hop, *data_from_hop;
+	struct ring_writer writer; /* frames that we write for the hop to read */
+	struct ring_reader reader, data_reader;
+	uint32_t number; /* of the channel */
+
+	uint64_t sent, limit; /* of the stream from the program */
+	uint64_t taken;	      /* of the stream to the program: written to its socket */
+	uint32_t written;     /* of the DATA frame at the head of data_reader */
+	uint64_t total;	      /* with fin_came: all that there is for the program */
+	bool fin_came;
+	bool end_read;	      /* the program has shut down, and FIN is sent */
+	bool end_written;
+};
+
+static void spend(struct stream *stream, uint64_t units)
+{
+	relay_spend(stream->relay, stream->charge.account, units);
+}
+
+static bool put_frame(struct stream *stream, uint8_t type, const void *payload, uint32_t length)
+{
+	static const uint8_t zeros[8];
+	struct frame_header header = {.length = length, .type = type, .channel = stream->number};
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	if (ring_writer_space(&stream->writer, frame_size(length)) < (int)frame_size(length))
+		return false;
+	frame_header_encode(&header, encoded);
+	ring_writer_put(&stream->writer, encoded, FRAME_HEADER_SIZE);
+	ring_writer_put(&stream->writer, payload, length);
+	ring_writer_put(&stream->writer, zeros, -length & 7u);
+	ring_writer_publish(&stream->writer);
+	return true;
+}
+
+/* --- the end -------------------------------------------------------------------------------------------------------- */
+
+/* `clean`: the program sees the end of the stream; else ECONNRESET, thanks to the byte that is left unread. */
+static void close_socket(struct stream *stream, bool clean)
+{
+	uint8_t bytes[DRAIN_BYTES];
+	struct iovec piece = {bytes, sizeof(bytes)};
+
+	if (stream->fd < 0)
+		return;
+	/* Who writes on all the same gets ECONNRESET. */
+	for (int i = 0; clean && i < DRAIN_CALLS; i++) {
+		spend(stream, 2 * COST_SYSCALL);
+		if (program_socket_read(stream->fd, &piece, 1) <= 0)
+			break;
+	}
+	if (stream->socket_event)
+		event_free(stream->socket_event);
+	stream->socket_event = NULL;
+	program_socket_close(stream->relay, stream->fd, &stream->charge);
+	stream->fd = -1;
+}
+
+static void finish(struct stream *stream, bool clean)
+{
+	if (stream->state == OVER)
+		return;
+	stream->state = OVER;
+	close_socket(stream, clean);
+	task_due(&stream->turn); /* the owner hears of it when nothing on the stack uses the stream */
+}
+
+static void send_reply(struct stream *stream, int error)
+{
+	struct frame_reply reply = {.error = (uint32_t)error, .body = {"", 0}};
+	uint8_t frame[FRAME_HEADER_SIZE + 256] = {0};
+	struct frame_header header = {.type = FRAME_REPLY};
+
+	header.length = frame_reply_encode(&reply, frame + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, frame);
+	if (send(stream->fd, frame, frame_size(header.length), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		log_debug("telling a program about its stream: %s", strerror(errno));
+}
+
+/* --- from the program ----------------------------------------------------------------------------------------------- */
+
+/* 1: it has shut down or closed its end; -ECONNRESET: it has gone without reading what was there for it. */
+static int program_has_ended(struct stream *stream)
+{
+	struct pollfd poll_fd = {.fd = stream->fd, .events = POLLRDHUP};
+	socklen_t size = sizeof(int);
+	int error = 0;
+
+	if (poll(&poll_fd, 1, 0) <= 0 || !(poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+		return 0;
+	if ((poll_fd.revents & POLLERR) && getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error)
+		return -ECONNRESET;
+	return 1;
+}
+
+/* It has closed its socket, or shut it down both ways; that it has said all that it wants to say is no reason to stop calling. */
+static bool caller_has_left(struct stream *stream)
+{
+	struct pollfd poll_fd = {.fd = stream->fd};
+
+	return stream->state == CALLING && poll(&poll_fd, 1, 0) > 0;
+}
+
+/* Moves up to `size` bytes behind the guard into the ring, leaving the last of them unread. */
+static int read_piece(struct stream *stream, uint32_t size)
+{
+	struct frame_header header = {.type = FRAME_DATA, .channel = stream->number};
+	struct ring_writer behind_header = stream->writer;
+	static const uint8_t zeros[8];
+	uint8_t encoded[FRAME_HEADER_SIZE], guard;
+	struct iovec pieces[PROGRAM_SOCKET_PIECES] = {{&guard, 1}};
+	unsigned count;
+	ssize_t there;
+
+	ring_writer_advance(&behind_header, FRAME_HEADER_SIZE);
+	count = 1 + (unsigned)ring_writer_reserve(&behind_header, size, pieces + 1);
+	there = program_socket_peek(stream->fd, pieces, count);
+	/* Where a descriptor came with the bytes, the program breaks the stream. */
+	if (there <= 1 || program_socket_take(stream->fd, pieces, count, (size_t)there - 1) != there - 1)
+		return -ECONNRESET;
+	header.length = (uint32_t)there - 1;
+	spend(stream, COST_BYTES(header.length));
+	frame_header_encode(&header, encoded);
+	ring_writer_put(&stream->writer, encoded, FRAME_HEADER_SIZE);
+	ring_writer_advance(&stream->writer, header.length);
+	ring_writer_put(&stream->writer, zeros, -header.length & 7u);
+	ring_writer_publish(&stream->writer);
+	stream->sent += header.length;
+	return 0;
+}
+
+static int read_program(struct stream *stream)
+{
+	uint8_t payload[8];
+
+	for (int calls = 0; !stream->end_read; calls++) {
+		int ended = program_has_ended(stream); /* looked at first: what it sent before is then there to be read */
+		int available = 0, space = ring_writer_space(&stream->writer, PRIVATE_RING_SIZE), r;
+		uint32_t size;
+
+		if (ended < 0)
+			return ended;
+		if (calls == CALLS_MAX) {
+			task_due(&stream->turn);
+			return 0;
+		}
+		spend(stream, 3 * COST_SYSCALL);
+		if (ioctl(stream->fd, FIONREAD, &available) < 0)
+			return -errno;
+		if (available <= 1) {
+			if (!ended)
+				return 0;
+			if (!put_frame(stream, FRAME_FIN, payload, frame_u64_encode(stream->sent, payload)))
+				return 0;
+			stream->end_read = true;
+			return 0;
+		}
+		size = (uint32_t)available - 1;
+		if (size > PIECE_MAX)
+			size = PIECE_MAX;
+		if (size > stream->limit - stream->sent)
+			size = (uint32_t)(stream->limit - stream->sent);
+		if (size == 0 || space < (int)frame_size(PIECE_MAX))
+			return 0;
+		r = read_piece(stream, size);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* --- to the program ------------------------------------------------------------------------------------------------- */
+
+/* Writes the DATA frame at the head of the ring, behind what was written of it. 1: all of it. */
+static int write_frame(struct stream *stream, uint32_t length, int *calls)
+{
+	while (stream->written < length) {
+		struct iovec pieces[2];
+		struct msghdr message = {.msg_iov = pieces};
+		ssize_t size;
+
+		if (++*calls > CALLS_MAX) {
+			task_due(&stream->turn);
+			return 0;
+		}
+		message.msg_iovlen = (size_t)ring_reader_peek(&stream->data_reader, FRAME_HEADER_SIZE + stream->written,
+							      length - stream->written, pieces);
+		size = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+		spend(stream, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+		if (size < 0 && errno == EINTR)
+			continue;
+		if (size < 0 && errno == EAGAIN)
+			return 0;
+		if (size < 0)
+			return -ECONNRESET;
+		stream->written += (uint32_t)size;
+		stream->taken += (uint64_t)size;
+	}
+	stream->written = 0;
+	return 1;
+}
+
+/* What there is for the program, as far as its socket takes it, and the end behind it. */
+static int write_data(struct stream *stream)
+{
+	uint8_t encoded[FRAME_HEADER_SIZE];
+	struct frame_header header;
+	int r = 1, calls = 0;
+
+	while (r > 0 && ring_reader_ready(&stream->data_reader, FRAME_HEADER_SIZE) > 0) {
+		ring_reader_copy(&stream->data_reader, 0, encoded, FRAME_HEADER_SIZE);
+		if (frame_header_decode(encoded, &header) < 0 || header.type != FRAME_DATA)
+			return -EPROTO;
+		r = write_frame(stream, header.length, &calls);
+		if (r > 0)
+			ring_reader_consume(&stream->data_reader, frame_size(header.length));
+	}
+	ring_reader_release(&stream->data_reader);
+	if (r >= 0 && stream->fin_came && !stream->end_written && stream->taken == stream->total) {
+		shutdown(stream->fd, SHUT_WR);
+		stream->end_written = true;
+	}
+	return r < 0 ? r : 0;
+}
+
+static void reset_came(struct stream *stream, const uint8_t *payload, uint32_t length)
+{
+	struct frame_reset reset = {.error = ECONNRESET};
+
+	frame_reset_decode(payload, length, &reset);
+	if (stream->state == FLOWING)
+		write_data(stream); /* what came before, as far as it gets */
+	put_frame(stream, FRAME_RESET, payload, length);
+	hop_event(&stream->hop);
+	if (stream->state == CALLING) {
+		send_reply(stream, (int)reset.error);
+		finish(stream, true);
+	} else {
+		finish(stream, false);
+	}
+}
+
+/* One frame of the hop's that isn't DATA. */
+static int take_frame(struct stream *stream, const struct frame_header *header)
+{
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct frame_opened opened;
+	struct frame_credit credit;
+
+	ring_reader_copy(&stream->reader, FRAME_HEADER_SIZE, payload,
+			 header->length < sizeof(payload) ? header->length : (uint32_t)sizeof(payload));
+	switch (header->type) {
+	case FRAME_OPEN:
+		stream->number = header->channel;
+		return 0;
+	case FRAME_OPENED:
+		if (frame_opened_decode(payload, header->length, &opened) < 0)
+			return -EPROTO;
+		stream->limit = opened.limit;
+		if (stream->state == CALLING) {
+			send_reply(stream, 0);
+			stream->state = FLOWING;
+		}
+		return 0;
+	case FRAME_CREDIT:
+		if (frame_credit_decode(payload, header->length, &credit) < 0)
+			return -EPROTO;
+		if (credit.limit > stream->limit)
+			stream->limit = credit.limit;
+		return 0;
+	case FRAME_FIN:
+		if (frame_u64_decode(payload, header->length, &stream->total) < 0)
+			return -EPROTO;
+		stream->fin_came = true;
+		return 0;
+	case FRAME_RESET:
+		reset_came(stream, payload, header->length);
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+static int take_frames(struct stream *stream)
+{
+	uint64_t before = stream->taken;
+	uint8_t encoded[FRAME_HEADER_SIZE], payload[FRAME_SMALL_MAX];
+	struct frame_header header;
+	int r = 0;
+
+	while (r == 0 && stream->state != OVER && ring_reader_ready(&stream->reader, FRAME_HEADER_SIZE) > 0) {
+		ring_reader_copy(&stream->reader, 0, encoded, FRAME_HEADER_SIZE);
+		if (frame_header_decode(encoded, &header) < 0)
+			return -EPROTO;
+		r = take_frame(stream, &header);
+		spend(stream, COST_CONTROL);
+		ring_reader_consume(&stream->reader, frame_size(header.length));
+	}
+	ring_reader_release(&stream->reader);
+	if (r == 0 && stream->state == FLOWING)
+		r = write_data(stream);
+	if (stream->state != OVER && stream->taken != before) {
+		struct frame_credit credit = {.consumed = stream->taken};
+
+		/* There is always room for it: the reading side stops early (PIECE_MAX). */
+		put_frame(stream, FRAME_CREDIT, payload, frame_credit_encode(&credit, payload));
+	}
+	return r;
+}
+
+/* --- turns ---------------------------------------------------------------------------------------------------------- */
+
+/* What the hop has to deal with: frames that we wrote, and room that we made. */
+static uint32_t progress(const struct stream *stream)
+{
+	return stream->writer.published + stream->reader.released + stream->data_reader.released;
+}
+
+/* Both directions have ended and everything was handed over. */
+static void finish_if_done(struct stream *stream)
+{
+	if (stream->end_read && stream->end_written && !stream->hop.channels)
+		finish(stream, true);
+}
+
+static void run(struct stream *stream)
+{
+	uint32_t before = progress(stream);
+	int r = take_frames(stream);
+
+	if (stream->state == OVER)
+		return;
+	if (r == 0 && stream->state == FLOWING)
+		r = read_program(stream);
+	else if (r == 0 && caller_has_left(stream))
+		r = -ECONNRESET;
+	if (r < 0) {
+		hop_fail(&stream->hop, r, "the program has gone");
+		return;
+	}
+	if (progress(stream) != before)
+		hop_event(&stream->hop);
+	ring_reader_arm(&stream->reader, PRIVATE_RING_SIZE + 1);
+	ring_reader_arm(&stream->data_reader, PRIVATE_RING_SIZE + 1);
+	ring_writer_arm(&stream->writer, PRIVATE_RING_SIZE + 1);
+	finish_if_done(stream);
+}
+
+static void on_turn(struct task *task)
+{
+	struct stream *stream = (struct stream *)((char *)task - offsetof(struct stream, turn));
+
+	if (stream->state == OVER)
+		stream->ops->gone(stream->userdata, stream);
+	else
+		run(stream);
+}
+
+static void on_socket(int fd, short what, void *userdata)
+{
+	struct stream *stream = userdata;
+
+	(void)fd;
+	(void)what;
+	task_due(&stream->turn);
+}
+
+static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+{
+	(void)owner;
+	(void)header;
+	(void)payload;
+	return -EPROTO;
+}
+
+static int on_open(void *owner, struct channel *channel, const struct frame_open *open)
+{
+	struct stream *stream = owner;
+
+	channel->identity = stream->identity;
+	return stream->ops->open(stream->userdata, stream, channel, open);
+}
+
+static void on_notify(void *owner)
+{
+	struct stream *stream = owner;
+
+	task_due(&stream->turn);
+}
+
+static void after_turn(void *owner, bool took_in, bool more)
+{
+	(void)took_in;
+	(void)more;
+	finish_if_done(owner);
+}
+
+static void on_failed(void *owner, int error, const char *why)
+{
+	struct stream *stream = owner;
+
+	log_debug("a stream has failed: %s: %s", why, strerror(-error));
+	finish(stream, false);
+}
+
+static const struct hop_ops hop_ops = {
+	.control = on_control,
+	.open = on_open,
+	.notify = on_notify,
+	.after_turn = after_turn,
+	.failed = on_failed,
+};
+
+/* Who pays, in memory and in time. */
+static void set_account(struct stream *stream, struct account *account)
+{
+	hop_set_account(&stream->hop, account_ref(account));
+	task_init(&stream->turn, &stream->relay->turns, account_line(account), on_turn);
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------------- */
+
+static int watch_socket(struct stream *stream, int fd)
+{
+	stream->fd = fd;
+	/* Edge-triggered, since a byte always lies unread. */
+	stream->socket_event = event_new(stream->relay->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_PERSIST | EV_ET,
+					 on_socket, stream);
+	return stream->socket_event && event_add(stream->socket_event, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+_Static_assert(sizeof(struct stream) + 3 * sizeof(struct private_ring) < STREAM_MEMORY, "that is what is charged");
+
+static int stream_new(struct stream **out, struct relay *relay, const struct stream_ops *ops, void *userdata)
+{
+	struct stream *stream = calloc(1, sizeof(*stream));
+	struct hop_rings rings = {.outlets = 2, .data_apart = true, .whole_frames = true};
+
+	if (!stream)
+		return -ENOMEM;
+	stream->relay = relay;
+	stream->ops = ops;
+	stream->userdata = userdata;
+	stream->fd = -1;
+	if (hop_init(&stream->hop, relay, HOP_LOCAL, &hop_ops, stream, 1, 1) < 0) {
+		free(stream);
+		return -ENOMEM;
+	}
+	stream->to_hop = calloc(1, sizeof(*stream->to_hop));
+	stream->from_hop = calloc(1, sizeof(*stream->from_hop));
+	stream->data_from_hop = calloc(1, sizeof(*stream->data_from_hop));
+	if (!stream->to_hop || !stream->from_hop || !stream->data_from_hop) {
+		stream_free(stream);
+		return -ENOMEM;
+	}
+	rings.in = private_ring_view(stream->to_hop);
+	rings.out[OUTLET_MAIN] = private_ring_view(stream->from_hop);
+	rings.out[OUTLET_DELIVERIES] = private_ring_view(stream->data_from_hop);
+	ring_writer_init(&stream->writer, &rings.in, false);
+	ring_reader_init(&stream->reader, &rings.out[OUTLET_MAIN], false);
+	ring_reader_init(&stream->data_reader, &rings.out[OUTLET_DELIVERIES], false);
+	ring_reader_arm(&stream->reader, 1);
+	ring_reader_arm(&stream->data_reader, 1);
+	hop_attach(&stream->hop, &rings);
+	*out = stream;
+	return 0;
+}
+
+int stream_connect(struct stream **out, struct relay *relay, int fd, const struct frame_identity *identity,
+		   struct charge *charge, const char *address, const struct stream_ops *ops, void *userdata)
+{
+	struct frame_open open = {.kind = CHANNEL_STREAM, .name = {address, strlen(address)}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+	struct stream *stream;
+	int r = stream_new(&stream, relay, ops, userdata);
+
+	if (r < 0) {
+		program_socket_close(relay, fd, charge);
+		charge_end(charge);
+		return r;
+	}
+	stream->state = CALLING;
+	stream->identity = *identity;
+	charge_move(&stream->charge, charge);
+	set_account(stream, stream->charge.account);
+	r = watch_socket(stream, fd);
+	if (r == 0 && !put_frame(stream, FRAME_OPEN, payload, frame_open_encode(&open, payload)))
+		r = -EMSGSIZE;
+	if (r < 0) {
+		stream_free(stream);
+		return r;
+	}
+	task_due(&stream->turn);
+	*out = stream;
+	return 0;
+}
+
+int stream_wait(struct stream **out, struct relay *relay, struct channel *channel, const char *endpoint,
+		const struct stream_ops *ops, void *userdata)
+{
+	struct stream *stream;
+	int r = stream_new(&stream, relay, ops, userdata);
+
+	if (r < 0)
+		return r;
+	stream->state = WAITING;
+	stream->identity = channel->identity;
+	stream->limit = 0;
+	charge_init(&stream->charge, channel->charge.account);
+	set_account(stream, channel->charge.account);
+	r = charge_all(&stream->charge,
+		       (uint64_t[QUOTA_RESOURCES]){[QUOTA_DESCRIPTORS] = 1, [QUOTA_MEMORY] = STREAM_MEMORY});
+	if (r == 0)
+		r = getrandom(&stream->token, sizeof(stream->token), 0) == sizeof(stream->token) ? 0 : -EIO;
+	if (r == 0)
+		r = channel_accept(channel, &stream->hop, endpoint);
+	if (r < 0) {
+		stream_free(stream);
+		return r;
+	}
+	*out = stream;
+	return 0;
+}
+
+int stream_take_socket(struct stream *stream, int fd)
+{
+	int r;
+
+	if (stream->state != WAITING) {
+		program_socket_close(stream->relay, fd, NULL);
+		return -ENOENT;
+	}
+	r = watch_socket(stream, fd);
+	if (r < 0) {
+		hop_fail(&stream->hop, r, "out of memory");
+		return r;
+	}
+	send_reply(stream, 0);
+	stream->state = FLOWING;
+	task_due(&stream->turn);
+	return 0;
+}
+
+void stream_free(struct stream *stream)
+{
+	if (!stream)
+		return;
+	stream->state = OVER;
+	close_socket(stream, false);
+	task_cancel(&stream->turn);
+	hop_detach(&stream->hop);
+	hop_reset_channels(&stream->hop, ECONNRESET);
+	hop_cleanup(&stream->hop);
+	free(stream->to_hop);
+	free(stream->from_hop);
+	free(stream->data_from_hop);
+	charge_end(&stream->charge);
+	free(stream);
+}
+
+uint64_t stream_token(const struct stream *stream)
+{
+	return stream->token;
+}
+
+bool stream_is_waiting(const struct stream *stream)
+{
+	return stream->state == WAITING;
+}
+
+const struct frame_identity *stream_identity(const struct stream *stream)
+{
+	return &stream->identity;
+}
+
+struct hop *stream_hop(struct stream *stream)
+{
+	return &stream->hop;
+}
+
+const struct account *stream_account(const struct stream *stream)
+{
+	return stream->charge.account;
+}

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/local/streams.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <uthash.h>
+#include <utlist.h>
+
+#include "daemon/relay/channel.h"
+#include "daemon/local/program_socket.h"
+#include "daemon/base/quota.h"
+#include "daemon/local/session.h"
+#include "daemon/local/stream.h"
+#include "wire/address.h"
+
+/* For one program, as a backlog of listen(2). It goes in shares, so that one peer's streams can't keep out another's: with
+ * one peer or user only, half of it. */
+#define WAITING_MAX 256
+
+#define REST_BYTES  4096u /* the guard, and what a program sends behind it at once */
+
+/* How many of a program's waiting streams an account pays for. */
+struct share {
+	const struct account *account; /* to which the streams hold references */
+	unsigned waiting;
+	UT_hash_handle hh;
+};
+
+/* A program that has streams to fetch. */
+struct listener {
+	struct session *session;
+	struct entry *waiting;
+	unsigned count;
+	struct share *shares;
+	UT_hash_handle hh;
+};
+
+struct entry {
+	struct streams *streams;
+	struct stream *stream;
+	struct listener *listener; /* who is to fetch it, else NULL; then it has the following */
+	uint64_t token;
+	struct share *share;
+	struct entry *waiting_prev, *waiting_next;
+	struct entry *prev, *next;
+	UT_hash_handle hh;
+};
+
+struct streams {
+	struct relay *relay;
+	int (*route)(void *userdata, struct channel *channel, const struct frame_open *open);
+	void *userdata;
+	struct entry *list;
+	unsigned count;
+	struct entry *waiting;	    /* those that are to be fetched, by token */
+	struct listener *listeners; /* by session */
+};
+
+struct streams *streams_new(struct relay *relay,
+			    int (*route)(void *userdata, struct channel *channel, const struct frame_open *open),
+			    void *userdata)
+{
+	struct streams *streams = calloc(1, sizeof(*streams));
+
+	if (!streams)
+		return NULL;
+	streams->relay = relay;
+	streams->route = route;
+	streams->userdata = userdata;
+	return streams;
+}
+
+/* --- what waits for a program ---------------------------------------------------------------------------------------- */
+
+static struct listener *find_listener(const struct streams *streams, const struct session *session)
+{
+	struct listener *listener;
+
+	HASH_FIND_PTR(streams->listeners, &session, listener);
+	return listener;
+}
+
+static struct share *find_share(const struct listener *listener, const struct account *account)
+{
+	struct share *share;
+
+	HASH_FIND_PTR(listener->shares, &account, share);
+	return share;
+}
+
+static void free_if_empty(struct streams *streams, struct listener *listener, struct share *share)
+{
+	if (share && share->waiting == 0) {
+		HASH_DEL(listener->shares, share);
+		free(share);
+	}
+	if (listener && listener->count == 0) {
+		HASH_DEL(streams->listeners, listener);
+		free(listener);
+	}
+}
+
+static struct listener *listener_of(struct streams *streams, struct session *session)
+{
+	struct listener *listener = find_listener(streams, session);
+
+	if (listener)
+		return listener;
+	listener = calloc(1, sizeof(*listener));
+	if (!listener)
+		return NULL;
+	listener->session = session;
+	HASH_ADD_PTR(streams->listeners, session, listener);
+	return listener;
+}
+
+static struct share *share_of(struct listener *listener, const struct account *account)
+{
+	struct share *share = find_share(listener, account);
+
+	if (share)
+		return share;
+	share = calloc(1, sizeof(*share));
+	if (!share)
+		return NULL;
+	share->account = account;
+	HASH_ADD_PTR(listener->shares, account, share);
+	return share;
+}
+
+/* May another stream that this account pays for wait for the program? */
+static bool has_room(const struct streams *streams, const struct session *session, const struct account *account)
+{
+	const struct listener *listener = find_listener(streams, session);
+	const struct share *share = listener ? find_share(listener, account) : NULL;
+	unsigned waiting = listener ? listener->count : 0, accounts = listener ? HASH_COUNT(listener->shares) : 0;
+
+	return waiting < WAITING_MAX &&
+	       quota_share(WAITING_MAX - waiting, accounts + (share == NULL), share ? share->waiting : 0) > 0;
+}
+
+/* -ENOMEM. */
+static int wait_for(struct entry *entry, struct session *session)
+{
+	struct streams *streams = entry->streams;
+	struct listener *listener = listener_of(streams, session);
+	struct share *share = listener ? share_of(listener, stream_account(entry->stream)) : NULL;
+
+	if (!share) {
+		free_if_empty(streams, listener, NULL);
+		return -ENOMEM;
+	}
+	entry->listener = listener;
+	entry->share = share;
+	entry->token = stream_token(entry->stream);
+	DL_APPEND2(listener->waiting, entry, waiting_prev, waiting_next);
+	HASH_ADD(hh, streams->waiting, token, sizeof(entry->token), entry);
+	listener->count++;
+	share->waiting++;
+	return 0;
+}
+
+static void wait_no_more(struct entry *entry)
+{
+	struct listener *listener = entry->listener;
+
+	if (!listener)
+		return;
+	DL_DELETE2(listener->waiting, entry, waiting_prev, waiting_next);
+	HASH_DEL(entry->streams->waiting, entry);
+	listener->count--;
+	entry->share->waiting--;
+	entry->listener = NULL;
+	free_if_empty(entry->streams, listener, entry->share);
+}
+
+/* --- all of them ----------------------------------------------------------------------------------------------------- */
+
+/* Also of one whose stream has never come to be. */
+static void remove_entry(struct entry *entry)
+{
+	struct streams *streams = entry->streams;
+
+	wait_no_more(entry);
+	DL_DELETE(streams->list, entry);
+	streams->count--;
+	stream_free(entry->stream);
+	free(entry);
+}
+
+void streams_free(struct streams *streams)
+{
+	if (!streams)
+		return;
+	while (streams->list)
+		remove_entry(streams->list);
+	free(streams);
+}
+
+static struct entry *add_entry(struct streams *streams)
+{
+	struct entry *entry = calloc(1, sizeof(*entry));
+
+	if (!entry)
+		return NULL;
+	entry->streams = streams;
+	DL_APPEND(streams->list, entry);
+	streams->count++;
+	return entry;
+}
+
+static int on_open(void *userdata, struct stream *stream, struct channel *channel, const struct frame_open *open)
+{
+	struct streams *streams = ((struct entry *)userdata)->streams;
+
+	(void)stream;
+	return streams->route(streams->userdata, channel, open);
+}
+
+static void on_gone(void *userdata, struct stream *stream)
+{
+	(void)stream;
+	remove_entry(userdata);
+}
+
+static const struct stream_ops ops = {
+	.open = on_open,
+	.gone = on_gone,
+};
+
+/* An answer to a connection that doesn't become a stream. What lies there unread would reset it before the answer is read; who writes on
+ * all the same has nobody else to blame. */
+static void refuse(struct streams *streams, int fd, int error, const char *why)
+{
+	struct frame_reply reply = {.error = (uint32_t)error, .body = {why, strlen(why)}};
+	uint8_t frame[FRAME_HEADER_SIZE + 256] = {0}, rest[REST_BYTES];
+	struct frame_header header = {.type = FRAME_REPLY};
+	struct iovec piece = {rest, sizeof(rest)};
+
+	header.length = frame_reply_encode(&reply, frame + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, frame);
+	send(fd, frame, frame_size(header.length), MSG_NOSIGNAL | MSG_DONTWAIT);
+	program_socket_read(fd, &piece, 1);
+	program_socket_close(streams->relay, fd, NULL);
+}
+
+static void refuse_unpaid(struct streams *streams, int fd, struct charge *charge, enum quota_resource resource, uint64_t amount)
+{
+	char why[160];
+
+	account_explain(charge->account, resource, amount, why, sizeof(why));
+	charge_end(charge);
+	refuse(streams, fd, ENOBUFS, why);
+}
+
+void streams_connect(struct streams *streams, int fd, const struct frame_identity *identity, const uint8_t *payload,
+		     uint32_t length)
+{
+	char address[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
+	struct account *account;
+	struct charge charge;
+	struct frame_open open;
+	struct entry *entry;
+
+	if (frame_open_decode(payload, length, &open) < 0 || open.kind != CHANNEL_STREAM) {
+		refuse(streams, fd, EPROTO, "");
+		return;
+	}
+	if (open.name.size >= sizeof(address) || memchr(open.name.data, '\0', open.name.size)) {
+		refuse(streams, fd, EINVAL, "");
+		return;
+	}
+	memcpy(address, open.name.data, open.name.size);
+	address[open.name.size] = '\0';
+	account = streams->relay->quota ? quota_account(streams->relay->quota, QUOTA_UID, identity->uid) : NULL;
+	charge_init(&charge, account);
+	account_unref(account);
+	if (charge_add(&charge, QUOTA_DESCRIPTORS, 1) < 0) {
+		refuse_unpaid(streams, fd, &charge, QUOTA_DESCRIPTORS, 1);
+		return;
+	}
+	if (charge_add(&charge, QUOTA_MEMORY, STREAM_MEMORY) < 0) {
+		refuse_unpaid(streams, fd, &charge, QUOTA_MEMORY, STREAM_MEMORY);
+		return;
+	}
+	entry = add_entry(streams);
+	if (!entry) {
+		charge_end(&charge);
+		refuse(streams, fd, ENOBUFS, "the daemon has no memory left");
+		return;
+	}
+	if (stream_connect(&entry->stream, streams->relay, fd, identity, &charge, address, &ops, entry) < 0)
+		remove_entry(entry);
+}
+
+void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint32_t length)
+{
+	struct entry *entry;
+	uint64_t token;
+
+	if (frame_u64_decode(payload, length, &token) < 0) {
+		refuse(streams, fd, EPROTO, "");
+		return;
+	}
+	HASH_FIND(hh, streams->waiting, &token, sizeof(token), entry);
+	if (!entry || !stream_is_waiting(entry->stream)) {
+		refuse(streams, fd, ENOENT, ""); /* it has ended meanwhile */
+		return;
+	}
+	wait_no_more(entry);
+	stream_take_socket(entry->stream, fd);
+}
+
+int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint, struct session *session)
+{
+	struct frame_incoming incoming = {.identity = channel->identity, .endpoint = {endpoint, strlen(endpoint)}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+	struct entry *entry;
+	int r;
+
+	if (!has_room(streams, session, channel->charge.account))
+		return -ENOBUFS;
+	entry = add_entry(streams);
+	if (!entry)
+		return -ENOMEM;
+	r = stream_wait(&entry->stream, streams->relay, channel, endpoint, &ops, entry);
+	if (r == 0)
+		r = wait_for(entry, session);
+	if (r < 0) {
+		remove_entry(entry);
+		return r;
+	}
+	incoming.token = entry->token;
+	if (channel->domain_name)
+		incoming.domain_name = (struct frame_text){channel->domain_name, strlen(channel->domain_name)};
+	r = hop_send(session_hop(session), FRAME_INCOMING, 0, 0, payload, frame_incoming_encode(&incoming, payload));
+	if (r < 0)
+		remove_entry(entry);
+	return r;
+}
+
+void streams_forget_session(struct streams *streams, struct session *session)
+{
+	struct listener *listener = find_listener(streams, session);
+	struct entry *entry, *next;
+
+	/* The last one frees the listener. */
+	for (entry = listener ? listener->waiting : NULL; entry; entry = next) {
+		next = entry->waiting_next;
+		remove_entry(entry);
+	}
+}
+
+void streams_each_waiting(struct streams *streams, const struct session *session,
+			  void (*each)(void *userdata, struct stream *stream), void *userdata)
+{
+	struct listener *listener = find_listener(streams, session);
+	struct entry *entry;
+
+	if (listener)
+		DL_FOREACH2 (listener->waiting, entry, waiting_next)
+			each(userdata, entry->stream);
+}
+
+void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream), void *userdata)
+{
+	struct entry *entry;
+
+	DL_FOREACH(streams->list, entry)
+		each(userdata, entry->stream);
+}
+
+unsigned streams_count(const struct streams *streams)
+{
+	return streams->count;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_DIRECTORY_INTERNAL_H
+#define XENMSG_DAEMON_DIRECTORY_INTERNAL_H
+
+/*
+ * What the parts of directory.c share. It owns what is known of the domains; directory_follow.c learns it from XenStore,
+ * directory_serve.c tells it to guests (in domain 0), directory_believe.c is told it by domain 0 (in a guest).
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <event2/event.h>
+#include <uthash.h>
+
+#include "daemon/peers/directory.h"
+#include "wire/address.h"
+
+#define DIRECTORY_UUID_TEXT_SIZE 37
+
+/* A domain that something is known of. */
+struct domain {
+	uint32_t domid;
+	char name[DOMAIN_NAME_MAX + 1];
+	uint8_t uuid[16]; /* zero: unknown */
+	char uuid_text[DIRECTORY_UUID_TEXT_SIZE];
+	uint64_t learned; /* when the name or the UUID came, in steps of `clock` */
+	bool name_read, uuid_read; /* in XenStore */
+	bool known;	  /* both, or domain 0 has told of it */
+	bool changed;	  /* domain 0: since the guests were told last */
+	bool removed;	  /* domain 0: kept until the guests have been told */
+	bool seen;	  /* in the list that is being gone through */
+	UT_hash_handle hh;
+};
+
+struct directory {
+	struct store *store;
+	uint32_t own;
+	struct directory_callbacks callbacks;
+	void *userdata;
+	struct domain *domains;
+	uint64_t clock;
+	struct request *requests;
+	struct event *gather; /* changes are told, to the guests or by a flush */
+	bool changed;	      /* since the last flush */
+	bool watching;
+
+	/* domain 0 */
+	struct guest *guests;
+	struct event *resend;
+	bool listed, complete; /* all domains that there were at the start have been read */
+
+	/* a guest */
+	bool present, linked; /* domain 0's daemon, and the link with it */
+	bool served, listing; /* a complete list has come, is coming */
+	struct event *want, *forget;
+	unsigned want_ms, believed_ms;
+};
+
+struct domain *directory_find(struct directory *directory, uint32_t domid);
+/* NULL when memory is short: it stays unknown until its next change. */
+struct domain *directory_get(struct directory *directory, uint32_t domid);
+/* In silence. */
+void directory_drop(struct directory *directory, struct domain *domain);
+/* It is gone, and this is told. */
+void directory_forget_domain(struct directory *directory, struct domain *domain);
+
+/* Each tells of the change if it is one. Zero, or a size of 0: unknown. */
+void directory_set_name(struct directory *directory, struct domain *domain, const char *name, size_t size);
+void directory_set_uuid(struct directory *directory, struct domain *domain, const uint8_t uuid[16]);
+/* From now on what it has neither name nor UUID of, it hasn't. */
+void directory_set_known(struct directory *directory, struct domain *domain);
+void directory_has_changed(struct directory *directory, struct domain *domain);
+
+/* One that can stand in an address or a rule and means nothing else there. */
+bool directory_name_is_usable(const char *name, size_t size);
+/* 8-4-4-4-12 hexadecimal digits. */
+bool directory_uuid_parse(const char *text, size_t size, uint8_t uuid[16]);
+
+#endif

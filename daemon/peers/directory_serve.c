@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/peers/directory_serve.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/peers/directory_internal.h"
+#include "daemon/base/log.h"
+#include "daemon/base/timer.h"
+#include "wire/frame.h"
+
+#define RESEND_MS     1000 /* a guest that didn't take its list */
+#define FRAME_PAYLOAD 496u /* with its header in half of the smallest ring */
+
+/* Domain 0: a guest whose link is up. */
+struct guest {
+	uint32_t domid;
+	bool wants_all;
+	bool is_in_doubt; /* what it may see */
+	uint8_t told[DOMID_MAX / 8 + 1]; /* of which domains it knows by us, so that nothing is said of the others */
+	UT_hash_handle hh;
+};
+
+/* Entries on their way into frames. */
+struct batch {
+	struct directory *directory;
+	const struct guest *guest;
+	struct frame_directory head;
+	uint32_t length;
+	uint8_t payload[FRAME_PAYLOAD];
+	int error;
+};
+
+static void batch_begin(struct batch *batch, struct directory *directory, const struct guest *guest, uint32_t flags)
+{
+	*batch = (struct batch){
+		.directory = directory,
+		.guest = guest,
+		.head.flags = flags,
+		.length = DIRECTORY_HEAD_SIZE,
+	};
+}
+
+static void batch_send(struct batch *batch, uint32_t more)
+{
+	struct directory *directory = batch->directory;
+
+	batch->head.flags |= more;
+	frame_directory_encode(&batch->head, batch->payload);
+	if (batch->error == 0)
+		batch->error = directory->callbacks.send(directory->userdata, batch->guest->domid, batch->payload,
+							 batch->length);
+	batch->head = (struct frame_directory){.flags = 0};
+	batch->length = DIRECTORY_HEAD_SIZE;
+}
+
+static void batch_add(struct batch *batch, const struct domain *domain, enum directory_state state, uint32_t more)
+{
+	struct frame_directory_entry entry = {.domid = domain->domid, .state = state};
+
+	if (batch->length + DIRECTORY_ENTRY_MAX > sizeof(batch->payload))
+		batch_send(batch, more);
+	if (state == DIRECTORY_PRESENT) {
+		memcpy(entry.uuid, domain->uuid, sizeof(entry.uuid));
+		entry.name = (struct frame_text){domain->name, strlen(domain->name)};
+	}
+	batch->length += frame_directory_entry_encode(&entry, batch->payload + batch->length);
+	batch->head.count++;
+}
+
+static bool is_told(const struct guest *guest, uint32_t domid)
+{
+	return guest->told[domid / 8] >> (domid % 8) & 1;
+}
+
+static void set_told(struct guest *guest, uint32_t domid, bool told)
+{
+	uint8_t bit = (uint8_t)(1u << (domid % 8));
+
+	guest->told[domid / 8] = (uint8_t)(told ? guest->told[domid / 8] | bit : guest->told[domid / 8] & ~bit);
+}
+
+static bool may_see(struct directory *directory, const struct guest *guest, const struct domain *domain)
+{
+	/* What wasn't read yet would pass for a domain without a name. */
+	if (domain->removed || !domain->known)
+		return false;
+	return domain->domid == 0 || domain->domid == guest->domid ||
+	       directory->callbacks.visible(directory->userdata, guest->domid, domain->domid);
+}
+
+static int tell_all(struct directory *directory, struct guest *guest)
+{
+	const struct domain *domain;
+	struct batch batch;
+
+	batch_begin(&batch, directory, guest, DIRECTORY_REPLACES);
+	memset(guest->told, 0, sizeof(guest->told));
+	for (domain = directory->domains; domain; domain = domain->hh.next) {
+		if (!may_see(directory, guest, domain))
+			continue;
+		set_told(guest, domain->domid, true);
+		batch_add(&batch, domain, DIRECTORY_PRESENT, DIRECTORY_MORE);
+	}
+	batch_send(&batch, 0);
+	return batch.error;
+}
+
+static int tell_changes(struct directory *directory, struct guest *guest)
+{
+	const struct domain *domain, *own = directory_find(directory, guest->domid);
+	bool is_another = own && own->changed; /* what it may see hangs on its own name, too */
+	struct batch batch;
+
+	batch_begin(&batch, directory, guest, 0);
+	for (domain = directory->domains; domain; domain = domain->hh.next) {
+		bool visible, told = is_told(guest, domain->domid);
+
+		if (!domain->changed && !is_another && !guest->is_in_doubt)
+			continue;
+		visible = may_see(directory, guest, domain);
+		if (visible && (domain->changed || !told))
+			batch_add(&batch, domain, DIRECTORY_PRESENT, 0);
+		else if (!visible && told)
+			batch_add(&batch, domain, DIRECTORY_REMOVED, 0);
+		set_told(guest, domain->domid, visible);
+	}
+	if (batch.head.count)
+		batch_send(&batch, 0);
+	return batch.error;
+}
+
+void serve_tell(struct directory *directory)
+{
+	struct guest *guest;
+	struct domain *domain, *next;
+	bool again = false;
+
+	for (guest = directory->guests; guest; guest = guest->hh.next) {
+		int r = guest->wants_all ? tell_all(directory, guest) : tell_changes(directory, guest);
+
+		/* What got lost is unknown here: all of it once more. */
+		guest->wants_all = r < 0;
+		guest->is_in_doubt = false;
+		again = again || r < 0;
+	}
+	HASH_ITER (hh, directory->domains, domain, next) {
+		domain->changed = false;
+		if (domain->removed)
+			directory_drop(directory, domain);
+	}
+	if (again)
+		timer_start(directory->resend, RESEND_MS);
+}
+
+void serve_refresh(struct directory *directory)
+{
+	struct guest *guest;
+
+	/* Only what is new for a guest is told to it: it isn't told that policy has been looked at. */
+	for (guest = directory->guests; guest; guest = guest->hh.next)
+		guest->is_in_doubt = true;
+}
+
+void serve_guest_came(struct directory *directory, uint32_t domid)
+{
+	struct guest *guest;
+
+	HASH_FIND(hh, directory->guests, &domid, sizeof(domid), guest);
+	if (!guest) {
+		guest = calloc(1, sizeof(*guest));
+		if (!guest) {
+			log_error("directory: out of memory: domain %u gets no names", domid);
+			return;
+		}
+		guest->domid = domid;
+		HASH_ADD(hh, directory->guests, domid, sizeof(guest->domid), guest);
+	}
+	guest->wants_all = true;
+	timer_start(directory->gather, 0);
+}
+
+void serve_guest_left(struct directory *directory, uint32_t domid)
+{
+	struct guest *guest;
+
+	HASH_FIND(hh, directory->guests, &domid, sizeof(domid), guest);
+	if (!guest)
+		return;
+	HASH_DEL(directory->guests, guest);
+	free(guest);
+}
+
+void serve_stop(struct directory *directory)
+{
+	while (directory->guests)
+		serve_guest_left(directory, directory->guests->domid);
+}

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/peers/peers.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "daemon/peers/peers_advertise.h"
+#include "daemon/peers/peers_internal.h"
+#include "daemon/peers/peers_presence.h"
+#include "daemon/base/timer.h"
+#include "wire/address.h"
+
+/* In units (turns.h). */
+#define COST_TURN 50u
+#define COST_STEP 20000u /* towards a link: pages are granted or mapped, leaves are written */
+
+struct peers_request *peers_request_new(struct peers *peers, uint32_t domid)
+{
+	struct peers_request *request = calloc(1, sizeof(*request));
+
+	if (!request) {
+		log_error("peers: out of memory");
+		abort();
+	}
+	request->peers = peers;
+	request->domid = domid;
+	DL_APPEND(peers->requests, request);
+	return request;
+}
+
+void peers_request_free(struct peers_request *request)
+{
+	DL_DELETE(request->peers->requests, request);
+	free(request);
+}
+
+/* --- peers --- */
+
+struct peer *peer_find(struct peers *peers, uint32_t domid)
+{
+	struct peer *peer;
+
+	HASH_FIND(hh, peers->peers, &domid, sizeof(domid), peer);
+	return peer;
+}
+
+static bool is_allowed(const struct peers *peers, uint32_t domid)
+{
+	if (!peers->options.presence_private)
+		return true;
+	for (unsigned i = 0; i < peers->options.allowed_count; i++)
+		if (peers->options.allowed[i] == domid)
+			return true;
+	return false;
+}
+
+static void peer_free(struct peer *peer)
+{
+	rendezvous_destroy(peer);
+	lookups_done(peer);
+	task_cancel(&peer->task);
+	account_unref(peer->account);
+	HASH_DEL(peer->peers->peers, peer);
+	for (unsigned leaf = 0; leaf < LEAVES; leaf++)
+		free(peer->read[leaf].untrusted_value);
+	free(peer->endpoints);
+	free(peer->advertised_value);
+	free(peer);
+}
+
+static int by_domid(const struct peer *a, const struct peer *b)
+{
+	return (a->domid > b->domid) - (a->domid < b->domid);
+}
+
+static void on_turn(struct task *task);
+
+struct peer *peer_get(struct peers *peers, uint32_t domid)
+{
+	struct peer *peer = peer_find(peers, domid);
+
+	if (peer)
+		return peer;
+	peer = calloc(1, sizeof(*peer));
+	if (!peer)
+		return NULL;
+	peer->peers = peers;
+	peer->domid = domid;
+	peer->allowed = is_allowed(peers, domid);
+	peer->leaf_watched = LEAVES;
+	if (peers->options.quota)
+		peer->account = quota_account(peers->options.quota, QUOTA_PEER, domid);
+	task_init(&peer->task, peers->options.turns, account_line(peer->account), on_turn);
+	HASH_ADD_INORDER(hh, peers->peers, domid, sizeof(peer->domid), peer, by_domid);
+	if (rendezvous_init(peer) < 0) {
+		peer_free(peer);
+		return NULL;
+	}
+	return peer;
+}
+
+/* Nothing is known of it that XenStore wouldn't tell again. */
+static bool is_forgettable(const struct peer *peer)
+{
+	return !peer->up && !peer->kicked && !peer->stale && !peer->reading && !peer->came && !peer->asked &&
+	       !peer->advertising && !peer->watched &&
+	       !peer->hello_seen && !peer->presence_major && !peer->hello_major &&
+	       peer->rendezvous.state == RENDEZVOUS_IDLE && !peer->rendezvous.wanted &&
+	       !(peer->peers->options.presence_private && peer->allowed);
+}
+
+void peer_kick(struct peer *peer)
+{
+	peer->kicked = true;
+	task_due(&peer->task);
+}
+
+/* What has come of it, what is to be read of it, and the steps that this allows. */
+static void on_turn(struct task *task)
+{
+	struct peer *peer = (struct peer *)((char *)task - offsetof(struct peer, task));
+	enum rendezvous_state state = peer->rendezvous.state;
+	uint64_t cost = COST_TURN + presence_take(peer);
+
+	if (peer->kicked) {
+		peer->kicked = false;
+		rendezvous_advance(peer);
+	}
+	if (peer->rendezvous.state != state)
+		cost += COST_STEP;
+	cost += presence_read(peer);
+	if (!peer->rendezvous.wanted || peer->rendezvous.state != RENDEZVOUS_IDLE)
+		lookups_done(peer);
+	turns_spend(task->turns, task->line, cost);
+	if (is_forgettable(peer))
+		peer_free(peer);
+}
+
+void peers_subtree(uint32_t domid, char path[PEERS_ROOT_SIZE])
+{
+	snprintf(path, PEERS_ROOT_SIZE, "/local/domain/%u/data/xenmsg", domid);
+}
+
+void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const char *rest)
+{
+	snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u%s", peer->peers->options.domid, peer->domid,
+		 rest);
+}
+
+bool peer_hello_is_current(const struct peer *peer)
+{
+	return peer->hello_seen && (peer->allowed || peer->rendezvous.hello_written) &&
+	       (peer->presence[0] == '\0' || !strcmp(peer->presence, peer->hello.instance));
+}
+
+/* --- life --- */
+
+/* First the leaf by itself: the removal of the directory, which they may not read, is hidden from others. */
+static void remove_tree(struct peers *peers)
+{
+	char path[PEERS_PATH_SIZE];
+
+	snprintf(path, sizeof(path), "%s/presence", peers->root);
+	store_remove(peers->store, path, NULL, NULL);
+	store_remove(peers->store, peers->root, NULL, NULL);
+}
+
+static void on_pages(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	rendezvous_pages_freed(userdata);
+}
+
+static void on_vchan_freed(void *userdata)
+{
+	struct peers *peers = userdata;
+
+	if (peers->waiting)
+		event_active(peers->pages, EV_TIMEOUT, 0);
+}
+
+int peers_new(struct peers **result, struct event_base *base, struct store *store, struct vchan_host *host,
+	      const struct peers_options *options, const struct peers_callbacks *callbacks, void *userdata)
+{
+	struct peers *peers = calloc(1, sizeof(*peers));
+	uint32_t *allowed = NULL;
+
+	if (!peers)
+		return -ENOMEM;
+	peers->base = base;
+	peers->store = store;
+	peers->host = host;
+	peers->options = *options;
+	peers->options.allowed = NULL;
+	peers->callbacks = *callbacks;
+	peers->userdata = userdata;
+	peers->may_map = rendezvous_may_map(options);
+	peers_subtree(options->domid, peers->root);
+	if (options->allowed_count) {
+		allowed = malloc(options->allowed_count * sizeof(*allowed));
+		if (!allowed)
+			goto fail;
+		memcpy(allowed, options->allowed, options->allowed_count * sizeof(*allowed));
+		peers->options.allowed = allowed;
+	}
+	peers->pages = event_new(base, -1, 0, on_pages, peers);
+	if (!peers->pages || advertise_init(peers) < 0)
+		goto fail;
+	vchan_host_set_freed(host, on_vchan_freed, peers);
+
+	/* What an earlier daemon left must be gone before the new presence is seen, and answers to that must find us
+	 * watching. */
+	remove_tree(peers);
+	presence_watch(peers);
+	advertise_presence(peers);
+	if (options->presence_private)
+		for (unsigned i = 0; i < options->allowed_count; i++)
+			if (allowed[i] != options->domid && allowed[i] <= DOMID_MAX) {
+				struct peer *peer = peer_get(peers, allowed[i]);
+
+				if (!peer)
+					goto fail;
+				advertise_to(peer);
+				presence_look_up(peer);
+			}
+	*result = peers;
+	return 0;
+fail:
+	peers_free(peers);
+	return -ENOMEM;
+}
+
+void peers_free(struct peers *peers)
+{
+	struct peers_request *request, *next_request;
+	struct peer *peer, *next;
+
+	if (!peers)
+		return;
+	presence_unwatch(peers);
+	lookups_destroy(peers);
+	vchan_host_set_freed(peers->host, NULL, NULL);
+	HASH_ITER(hh, peers->peers, peer, next) {
+		if (peers->options.presence_private && peer->advertised) {
+			char path[PEERS_PATH_SIZE];
+
+			peer_our_path(peer, path, "/endpoints");
+			store_remove(peers->store, path, NULL, NULL);
+		}
+		peer_free(peer);
+	}
+	remove_tree(peers);
+	store_forget(peers->store, peers);
+	DL_FOREACH_SAFE(peers->requests, request, next_request) {
+		store_forget(peers->store, request);
+		peers_request_free(request);
+	}
+	if (peers->pages)
+		event_free(peers->pages);
+	advertise_destroy(peers);
+	free((void *)(uintptr_t)peers->options.allowed);
+	free(peers);
+}
+
+int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
+{
+	struct rendezvous *rendezvous;
+	struct peer *peer;
+	int r = 0;
+
+	if (account && !peers_is_up(peers, domid) && (domid > DOMID_MAX || absent_is_known(peers, domid)))
+		return -EHOSTDOWN;
+	peer = peer_get(peers, domid);
+	if (!peer)
+		return -ENOMEM;
+	rendezvous = &peer->rendezvous;
+	if (rendezvous->state == RENDEZVOUS_CONNECTED)
+		return 0;
+	if (account && rendezvous->state == RENDEZVOUS_IDLE && !peer->up)
+		r = lookups_add(peer, account);
+	else if (!rendezvous->wanted && rendezvous->state == RENDEZVOUS_IDLE)
+		timer_set(rendezvous->timer, peers->options.setup_timeout_ms);
+	if (r == 0 && !rendezvous->wanted) {
+		rendezvous->wanted = true;
+		if (!peer->up)
+			peer->looked &= ~LEAVES_LOOKED_UP;
+	}
+	peer_kick(peer);
+	return r;
+}
+
+/* --- listings --- */
+
+/* Is there anything to say of it? */
+static bool is_listed(const struct peer *peer)
+{
+	return peer->up || peer->rendezvous.state != RENDEZVOUS_IDLE;
+}
+
+static void fill_info(const struct peer *peer, struct peer_info *info)
+{
+	*info = (struct peer_info){
+		.domid = peer->domid,
+		.up = peer->up,
+		.instance = peer->instance,
+		.state = rendezvous_state_name(peer),
+		.endpoints = (const char *const *)peer->endpoints,
+	};
+}
+
+void peers_each(struct peers *peers, void (*each)(void *userdata, const struct peer_info *info), void *userdata)
+{
+	struct peer *peer, *next;
+	struct peer_info info;
+
+	HASH_ITER(hh, peers->peers, peer, next) {
+		fill_info(peer, &info);
+		if (is_listed(peer))
+			each(userdata, &info);
+	}
+}
+
+bool peers_next(struct peers *peers, int64_t after, struct peer_info *info)
+{
+	struct peer *peer = after < 0 ? NULL : peer_find(peers, (uint32_t)after);
+
+	peer = peer ? peer->hh.next : peers->peers;
+	while (peer && (peer->domid <= after || !is_listed(peer)))
+		peer = peer->hh.next;
+	if (peer)
+		fill_info(peer, info);
+	return peer != NULL;
+}
+
+bool peers_is_up(struct peers *peers, uint32_t domid)
+{
+	const struct peer *peer = peer_find(peers, domid);
+
+	return peer && peer->up;
+}
+
+const char *peers_own_leaf_name(const struct peers *peers)
+{
+	return peers->options.presence_private ? "own" : "presence";
+}
+
+bool peers_own_leaf(const struct peers *peers, char path[PEERS_OWN_LEAF_SIZE])
+{
+	snprintf(path, PEERS_OWN_LEAF_SIZE, "data/xenmsg/%s", peers_own_leaf_name(peers));
+	return peers->presence_written;
+}
+
+unsigned peers_nodes_written(const struct peers *peers)
+{
+	unsigned nodes = peers->presence_written ? 1 : 0;
+	const struct peer *peer;
+
+	for (peer = peers->peers; peer; peer = peer->hh.next)
+		nodes += (unsigned)peer->advertised + (unsigned)peer->rendezvous.hello_written +
+			 (peer->rendezvous.published ? 2 : 0);
+	return nodes;
+}
+
+unsigned peers_lookups(const struct peers *peers)
+{
+	return peers->lookups;
+}
+
+unsigned peers_waiting(const struct peers *peers)
+{
+	struct peer *peer;
+	unsigned count = 0;
+
+	DL_FOREACH2(peers->waiting, peer, rendezvous.wait_next)
+		count++;
+	return count;
+}

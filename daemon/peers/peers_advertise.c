@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/peers/peers_advertise.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/peers/peers_internal.h"
+#include "daemon/base/timer.h"
+
+#define ADVERTISE_DELAY_MS  10 /* a program that binds ten endpoints in a row makes one write */
+#define ADVERTISE_RETRY_MS  1000
+/* In units (turns.h). */
+#define COST_TURN  20u
+#define COST_WRITE 1000u
+#define COST_NAME  20u
+#define ADVERTISE_RETRY_MAX 60000
+
+static void retry_advertising(struct peers *peers)
+{
+	unsigned ms = ADVERTISE_RETRY_MS << (peers->advertise_failures < 6 ? peers->advertise_failures : 6);
+
+	peers->advertise_failures++;
+	timer_start(peers->advertise, ms < ADVERTISE_RETRY_MAX ? ms : ADVERTISE_RETRY_MAX);
+}
+
+bool advertise_is_wanted(const struct peer *peer)
+{
+	return peer->allowed && (peer->up || peer->peers->options.presence_private) &&
+	       peer->advertised_version != peer->peers->advertised && !peer->advertising;
+}
+
+static void on_advertised(void *userdata, int error, const char *value, size_t size)
+{
+	struct peers_request *request = userdata;
+	struct peers *peers = request->peers;
+	struct peer *peer = peer_find(peers, request->domid);
+
+	(void)value;
+	(void)size;
+	if (peer)
+		peer->advertising = false;
+	if (error < 0) {
+		log_limited(LOG_STORE, LOG_BY_DOMAIN(request->domid), LOG_LEVEL_WARNING,
+			    "peers: can't write our endpoints for domain %u: %s; trying again later", request->domid,
+			    strerror(-error));
+		if (peer)
+			advertise_anew(peer);
+		retry_advertising(peers);
+	} else {
+		peers->advertise_failures = 0;
+		if (peer && peer->advertised_version != peers->advertised)
+			timer_start(peers->advertise, 0);
+	}
+	peers_request_free(request);
+}
+
+void advertise_anew(struct peer *peer)
+{
+	peer->advertised_version = 0;
+	free(peer->advertised_value);
+	peer->advertised_value = NULL;
+}
+
+/* False: no memory. */
+static bool format_for(struct peer *peer, char value[PEERS_ADVERTISE_SIZE])
+{
+	struct peers *peers = peer->peers;
+	const char **names = calloc(peers->names_count + 1, sizeof(*names));
+	unsigned count = 0;
+
+	if (!names)
+		return false;
+	for (unsigned i = 0; i < peers->names_count; i++)
+		if (!peers->callbacks.visible || peers->callbacks.visible(peers->userdata, peer->domid, peers->names[i]))
+			names[count++] = peers->names[i];
+	endpoints_format(names, count, value, PEERS_ADVERTISE_SIZE);
+	free(names);
+	return true;
+}
+
+/* The endpoints leaf is also how a daemon that has just started learns of those that run: it alone may read it. What stands there
+ * already isn't written again: each write fires a watch of the peer's, who would see that something goes on here. */
+void advertise_to(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	char path[PEERS_PATH_SIZE], value[PEERS_ADVERTISE_SIZE];
+
+	if (!format_for(peer, value)) {
+		retry_advertising(peers);
+		return;
+	}
+	peer->advertised_version = peers->advertised;
+	if (peer->advertised_value && !strcmp(peer->advertised_value, value))
+		return;
+	free(peer->advertised_value);
+	peer->advertised_value = strdup(value); /* NULL: it is written once more than it must be */
+	peer->advertising = true;
+	peer->advertised = true;
+	peer_our_path(peer, path, "/endpoints");
+	store_write(peers->store, path, value, peers->options.domid, (int)peer->domid, on_advertised,
+		    peers_request_new(peers, peer->domid));
+}
+
+static void on_presence_written(void *userdata, int error, const char *value, size_t size)
+{
+	struct peers *peers = userdata;
+
+	(void)value;
+	(void)size;
+	peers->presence_written = error == 0;
+	if (error == 0)
+		return;
+	log_error("peers: can't write %s/%s: %s; %s; trying again later", peers->root, peers_own_leaf_name(peers),
+		  strerror(-error),
+		  peers->options.presence_private ? "a migration might go unnoticed" : "others don't see this daemon");
+	retry_advertising(peers);
+}
+
+void advertise_presence(struct peers *peers)
+{
+	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + 16];
+
+	if (peers->presence_written)
+		return;
+	peers->presence_written = true; /* on its way */
+	snprintf(path, sizeof(path), "%s/%s", peers->root, peers_own_leaf_name(peers));
+	snprintf(value, sizeof(value), "%d %s", PEERS_MAJOR, peers->options.instance);
+	store_write(peers->store, path, value, peers->options.domid,
+		    peers->options.presence_private ? STORE_NOBODY : STORE_EVERYONE, on_presence_written, peers);
+}
+
+/* For one peer in each turn: policy is asked about each name, and programs bind as often as they like. */
+static void on_turn(struct task *task)
+{
+	struct peers *peers = (struct peers *)((char *)task - offsetof(struct peers, advertise_next));
+	uint64_t cost = COST_TURN;
+	struct peer *peer;
+
+	for (peer = peers->peers; peer && !advertise_is_wanted(peer); peer = peer->hh.next)
+		cost++;
+	if (peer) {
+		cost += COST_WRITE + peers->names_count * COST_NAME;
+		advertise_to(peer);
+		if (!advertise_is_wanted(peer)) /* else memory is short: later */
+			task_due(task);
+	}
+	turns_spend(task->turns, task->line, cost);
+}
+
+static void on_advertise(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peers *peers = userdata;
+
+	(void)fd;
+	(void)what;
+	advertise_presence(peers);
+	task_due(&peers->advertise_next);
+}
+
+static void free_names(struct peers *peers)
+{
+	for (unsigned i = 0; i < peers->names_count; i++)
+		free(peers->names[i]);
+	free(peers->names);
+	peers->names = NULL;
+	peers->names_count = 0;
+}
+
+void peers_advertise(struct peers *peers, const char *const *names, unsigned count)
+{
+	free_names(peers);
+	peers->names = calloc(count + 1, sizeof(*peers->names));
+	for (unsigned i = 0; peers->names && i < count; i++)
+		if ((peers->names[peers->names_count] = strdup(names[i])) != NULL)
+			peers->names_count++;
+	peers->advertised++;
+	timer_start(peers->advertise, ADVERTISE_DELAY_MS);
+}
+
+void peers_advertise_to(struct peers *peers, uint32_t domid)
+{
+	struct peer *peer = peer_find(peers, domid);
+
+	if (!peer)
+		return;
+	peer->advertised_version = 0;
+	if (advertise_is_wanted(peer) || peer->advertising)
+		timer_start(peers->advertise, ADVERTISE_DELAY_MS);
+}
+
+void advertise_withdraw(struct peer *peer)
+{
+	char path[PEERS_PATH_SIZE];
+
+	if (!peer->advertised)
+		return;
+	peer->advertised = false;
+	advertise_anew(peer);
+	peer_our_path(peer, path, "");
+	store_remove(peer->peers->store, path, NULL, NULL);
+}
+
+int advertise_init(struct peers *peers)
+{
+	peers->advertised = 1;
+	task_init(&peers->advertise_next, peers->options.turns, NULL, on_turn);
+	peers->advertise = event_new(peers->base, -1, 0, on_advertise, peers);
+	return peers->advertise ? 0 : -ENOMEM;
+}
+
+void advertise_destroy(struct peers *peers)
+{
+	free_names(peers);
+	if (peers->advertise_next.turns)
+		task_cancel(&peers->advertise_next);
+	if (peers->advertise)
+		event_free(peers->advertise);
+}

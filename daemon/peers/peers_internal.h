@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_PEERS_INTERNAL_H
+#define XENMSG_DAEMON_PEERS_INTERNAL_H
+
+/*
+ * What the parts of peers.c share: peers_presence.c (who is there) reads the leaves, peers_advertise.c writes what we show, and
+ * rendezvous.c (how two daemons find together) owns the fields below `rendezvous` and is told by rendezvous_advance() that
+ * facts have changed. Peers.c itself owns `struct peer`.
+ *
+ * The facts (leaves as last read, whether a link is wanted) and the steps are kept apart: whoever learns a fact stores it
+ * and calls peer_kick(), and rendezvous_advance() later takes the steps that the facts allow, in a turn of the peer's account
+ * (turns.h) and with nobody else on the stack. So the order in which facts arrive doesn't matter, and callbacks may call back in.
+ *
+ *  state      wanted, up    wanted, down  hello there          hello new/gone       timer     vchan event
+ *  IDLE       →HELLO        failed        new nonce: →HELLO    -                    -         -
+ *  HELLO      -             failed        map: AWAIT;          gone, unwanted:      failed    -
+ *                                         grant: GRANTED/PAGES →IDLE
+ *                                         neither: failed, but
+ *                                         HELLO until it's gone
+ *  PAGES      -             failed        -                    →HELLO               failed    - (pages free: GRANTED)
+ *  GRANTED    -             failed        -                    →HELLO               failed    live 1: CONNECTED
+ *                                                                                             live 0 or bad: →HELLO
+ *  AWAIT      -             failed        nodes: CONNECTED     gone: →HELLO         failed    -
+ *  CONNECTED  -             lost          -                    lost                 -         the owner's
+ *
+ * "failed" leads to IDLE, silently where no link was wanted here; "lost" stays CONNECTED until peers_disconnect().
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <event2/event.h>
+#include <uthash.h>
+
+#include "daemon/base/log.h"
+#include "daemon/peers/peers.h"
+#include "daemon/peers/peers_lookups.h"
+#include "daemon/peers/peers_parse.h"
+#include "daemon/base/quota.h"
+#include "daemon/xen/store.h"
+#include "daemon/base/turns.h"
+#include "daemon/xen/vchan.h"
+
+#define PEERS_ROOT_SIZE 40 /* /local/domain/<me>/data/xenmsg */
+#define PEERS_PATH_SIZE 96
+#define PEERS_ADVERTISE_SIZE 2000 /* both xenstoreds take it (2048 bytes, 2039 with the longest path) */
+
+enum peer_leaf {
+	LEAF_PRESENCE,
+	LEAF_ENDPOINTS,
+	LEAF_HELLO,
+	LEAF_RING_REF,
+	LEAF_EVENT_CHANNEL,
+	LEAVES,
+};
+#define LEAVES_LOOKED_UP (1u << LEAF_PRESENCE | 1u << LEAF_ENDPOINTS | 1u << LEAF_HELLO)
+
+enum rendezvous_state {
+	RENDEZVOUS_IDLE,
+	RENDEZVOUS_HELLO,
+	RENDEZVOUS_PAGES, /* we grant, but no page is free */
+	RENDEZVOUS_GRANTED,
+	RENDEZVOUS_AWAIT,
+	RENDEZVOUS_CONNECTED,
+};
+
+struct rendezvous {
+	enum rendezvous_state state;
+	bool wanted;	       /* peers_connect() was called and is not answered yet */
+	bool lost_told;	       /* CONNECTED, and `lost` was called */
+	bool hello_written;    /* ours stands in XenStore, or is on its way there */
+	bool published;	       /* so do the nodes under grant_nonce */
+	char our_nonce[PEERS_NONCE_SIZE];
+	char grant_nonce[PEERS_NONCE_SIZE];	/* the peer's, for which `vchan` was granted */
+	char connected_nonce[PEERS_NONCE_SIZE]; /* the peer's when we got CONNECTED */
+	char tried_nonce[PEERS_NONCE_SIZE];	/* the peer's last one that we have answered: not again on our own account */
+	char spent_nonce[PEERS_NONCE_SIZE];	/* the peer has connected under it: it will make a new one */
+	uint32_t ring_ref, port;		/* as read in AWAIT, else 0 */
+	unsigned node_retries;
+	struct vchan *vchan;	/* GRANTED only: afterwards it is the owner's */
+	struct event *timer;	/* setup_timeout_ms */
+	struct event *retry;	/* the second node of a transaction isn't visible yet */
+	struct peer *wait_prev, *wait_next; /* PAGES: in peers.waiting */
+};
+
+struct peer {
+	struct peers *peers;
+	uint32_t domid;
+	bool allowed;	/* may know that we are here */
+	bool kicked;
+	struct account *account; /* who pays for what it makes us do; NULL: nobody */
+	struct task task;	 /* of its account: what has come of it is taken in, what is stale read, and the next step taken */
+	struct lookup *lookup;	 /* somebody asks whether it is there */
+	unsigned asked;		 /* look-ups of it, that one and those that wait */
+	bool watched;	/* dom0: its subtree is */
+	bool gone;	/* dom0: not in the last listing; else unused */
+	enum peer_leaf leaf_watched; /* a guest: this leaf of it is, by itself; LEAVES: none */
+
+	/* The leaves as last read. */
+	unsigned stale;		  /* bit masks: is to be read, */
+	unsigned reading, reread; /* is being read, and what is read may be out of date, */
+	unsigned came;		  /* and was read, but not looked at */
+	struct leaf_read {
+		int error;
+		char *untrusted_value;
+		size_t size;
+	} read[LEAVES];
+	unsigned looked;	  /* bit mask: was read since somebody asked */
+	char presence[PEERS_INSTANCE_SIZE]; /* "" if absent */
+	bool hello_seen;
+	struct hello hello;
+	bool endpoints_seen;
+	char **endpoints; /* NULL or NULL-terminated */
+	unsigned endpoints_count;
+	unsigned presence_major, hello_major; /* of a leaf in another version, else 0 */
+
+	bool up; /* as told to the owner */
+	char instance[PEERS_INSTANCE_SIZE];
+
+	bool advertising;	     /* our endpoints leaf for it is being written */
+	bool advertised;	     /* it stands there */
+	uint64_t advertised_version; /* of peers.advertised; 0: must be compared with what stands there */
+	char *advertised_value;	     /* what stands there or is on its way; NULL: must be written */
+
+	struct rendezvous rendezvous;
+	UT_hash_handle hh;
+};
+
+struct peers {
+	struct event_base *base;
+	struct store *store;
+	struct vchan_host *host;
+	struct peers_options options;
+	struct peers_callbacks callbacks;
+	void *userdata;
+	char root[PEERS_ROOT_SIZE]; /* /local/domain/<me>/data/xenmsg */
+	bool may_map;
+
+	struct peer *peers;	     /* by domid */
+	struct asker *askers;	     /* who waits for look-ups, by account */
+	unsigned lookups;
+	struct absent {
+		uint32_t domid;
+		uint64_t until_ms;
+	} absent[ABSENT_MAX];
+	struct peers_request *requests; /* what the store will call back about */
+	struct event *advertise;     /* coalesces writes of endpoints, retries failed ones */
+	struct task advertise_next;  /* for one peer after the other */
+	unsigned advertise_failures;
+	char **names; /* what we advertise, as far as `visible` says */
+	unsigned names_count;
+	uint64_t advertised;		 /* its version, from 1 */
+	bool presence_written; /* or the private one in its place; or it's on its way */
+
+	struct peer *waiting;	/* for grant pages, first come first served */
+	struct event *pages;	/* pages may have come back */
+};
+
+/* A request to the store of which the answer isn't there yet: who asked may be gone by then. */
+struct peers_request {
+	struct peers *peers;
+	uint32_t domid;
+	enum peer_leaf leaf;
+	uint64_t version;
+	char nonce[PEERS_NONCE_SIZE];
+	struct peers_request *prev, *next;
+};
+/* "presence", or what stands in its place while that is private. */
+const char *peers_own_leaf_name(const struct peers *peers);
+
+struct peers_request *peers_request_new(struct peers *peers, uint32_t domid);
+void peers_request_free(struct peers_request *request);
+
+/* /local/domain/<domid>/data/xenmsg */
+void peers_subtree(uint32_t domid, char path[PEERS_ROOT_SIZE]);
+struct peer *peer_find(struct peers *peers, uint32_t domid);
+/* NULL when memory is short: the peer stays unknown, until its next change. */
+struct peer *peer_get(struct peers *peers, uint32_t domid);
+void peer_kick(struct peer *peer);
+/* The leaf is to be read; once more if it is already being read. */
+void peer_read(struct peer *peer, enum peer_leaf leaf);
+/* Our own path to/<peer>/<rest>. */
+void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const char *rest);
+/* The peer's hello is there, of our version, and no earlier daemon's. */
+bool peer_hello_is_current(const struct peer *peer);
+
+int rendezvous_init(struct peer *peer);
+void rendezvous_destroy(struct peer *peer);
+void rendezvous_advance(struct peer *peer);
+/* The peer's daemon has gone, or was `replaced`. */
+void rendezvous_peer_gone(struct peer *peer, bool replaced);
+/* A node was read: its value or NULL. */
+void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value, size_t size);
+void rendezvous_pages_freed(struct peers *peers);
+const char *rendezvous_state_name(const struct peer *peer);
+bool rendezvous_may_map(const struct peers_options *options);
+
+#endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/peers/peers_lookups.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <uthash.h>
+#include <utlist.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/peers/peers_internal.h"
+#include "daemon/peers/peers_presence.h"
+#include "daemon/base/quota.h"
+#include "daemon/base/timer.h"
+
+/* In units (turns.h): three requests to XenStore, which keep its thread busy too, and all that is made for the domain. */
+#define COST_LOOKUP 6000u
+#define COST_SKIP   20u
+#define PIECE	    4096u
+
+struct lookup {
+	struct asker *asker;
+	uint32_t domid;
+	struct charge charge;
+	struct lookup *prev, *next;
+};
+
+struct asker {
+	struct peers *peers;
+	struct account *account;
+	struct task task;
+	struct lookup *waiting;
+	unsigned under_way;
+	UT_hash_handle hh;
+};
+
+static struct asker *asker_get(struct peers *peers, struct account *account)
+{
+	struct asker *asker;
+
+	HASH_FIND_PTR(peers->askers, &account, asker);
+	return asker;
+}
+
+static void asker_free(struct asker *asker)
+{
+	HASH_DEL(asker->peers->askers, asker);
+	task_cancel(&asker->task);
+	account_unref(asker->account);
+	free(asker);
+}
+
+static void asker_check(struct asker *asker)
+{
+	if (!asker->waiting && asker->under_way == 0)
+		asker_free(asker);
+	else if (asker->waiting && asker->under_way < LOOKUPS_AT_ONCE)
+		task_due(&asker->task);
+}
+
+static void lookup_free(struct lookup *lookup)
+{
+	lookup->asker->peers->lookups--;
+	charge_end(&lookup->charge);
+	free(lookup);
+}
+
+static bool is_to_be_looked_up(const struct peer *peer)
+{
+	return peer->rendezvous.wanted && peer->rendezvous.state == RENDEZVOUS_IDLE && !peer->up &&
+	       !peer->lookup;
+}
+
+/* The next one that is waiting. What it cost. */
+static uint64_t begin_one(struct asker *asker)
+{
+	struct lookup *lookup = asker->waiting;
+	struct peers *peers = asker->peers;
+	struct peer *peer = peer_find(peers, lookup->domid);
+
+	DL_DELETE(asker->waiting, lookup);
+	if (!peer || !is_to_be_looked_up(peer)) {
+		if (peer)
+			peer->asked--;
+		lookup_free(lookup);
+		return COST_SKIP;
+	}
+	peer->lookup = lookup;
+	asker->under_way++;
+	timer_set(peer->rendezvous.timer, peers->options.setup_timeout_ms);
+	presence_look_up(peer);
+	return COST_LOOKUP;
+}
+
+static void on_turn(struct task *task)
+{
+	struct asker *asker = (struct asker *)((char *)task - offsetof(struct asker, task));
+	uint64_t cost = 0;
+
+	while (asker->waiting && asker->under_way < LOOKUPS_AT_ONCE && cost < PIECE)
+		cost += begin_one(asker);
+	turns_spend(task->turns, task->line, cost);
+	asker_check(asker);
+}
+
+int lookups_add(struct peer *peer, struct account *account)
+{
+	struct peers *peers = peer->peers;
+	struct asker *asker = asker_get(peers, account);
+	struct lookup *lookup, *other;
+	int r = -ENOMEM;
+
+	/* A program that opens several channels in a row asks once. */
+	if (asker && (other = asker->waiting ? asker->waiting->prev : NULL) && other->domid == peer->domid)
+		return 0;
+	if (peer->lookup && peer->lookup->asker == asker)
+		return 0;
+	if (!asker) {
+		asker = calloc(1, sizeof(*asker));
+		if (!asker)
+			return -ENOMEM;
+		asker->peers = peers;
+		asker->account = account_ref(account);
+		task_init(&asker->task, peers->options.turns, account_line(account), on_turn);
+		HASH_ADD_PTR(peers->askers, account, asker);
+	}
+	lookup = calloc(1, sizeof(*lookup));
+	if (lookup) {
+		lookup->asker = asker;
+		lookup->domid = peer->domid;
+		charge_init(&lookup->charge, account);
+		peers->lookups++;
+		r = charge_add(&lookup->charge, QUOTA_BYTES, LOOKUP_BYTES);
+	}
+	if (r == 0) {
+		DL_APPEND(asker->waiting, lookup);
+		peer->asked++;
+	} else if (lookup) {
+		lookup_free(lookup);
+	}
+	asker_check(asker);
+	return r;
+}
+
+void lookups_done(struct peer *peer)
+{
+	struct lookup *lookup = peer->lookup;
+	struct asker *asker;
+
+	if (!lookup)
+		return;
+	asker = lookup->asker;
+	peer->lookup = NULL;
+	peer->asked--;
+	asker->under_way--;
+	lookup_free(lookup);
+	asker_check(asker);
+}
+
+/* Before the peers go. */
+void lookups_destroy(struct peers *peers)
+{
+	struct asker *asker, *next_asker;
+	struct lookup *lookup, *next;
+	struct peer *peer;
+
+	for (peer = peers->peers; peer; peer = peer->hh.next)
+		lookups_done(peer);
+	HASH_ITER (hh, peers->askers, asker, next_asker) {
+		DL_FOREACH_SAFE (asker->waiting, lookup, next)
+			lookup_free(lookup);
+		asker_free(asker);
+	}
+}
+
+/* --- who isn't there -------------------------------------------------------------------------------------------------- */
+
+void absent_note(struct peers *peers, uint32_t domid)
+{
+	peers->absent[domid % ABSENT_MAX] =
+		(struct absent){.domid = domid, .until_ms = clock_ms() + ABSENT_MS};
+}
+
+bool absent_is_known(const struct peers *peers, uint32_t domid)
+{
+	const struct absent *absent = &peers->absent[domid % ABSENT_MAX];
+
+	return absent->domid == domid && absent->until_ms && clock_ms() < absent->until_ms;
+}
+
+void absent_forget(struct peers *peers, uint32_t domid)
+{
+	struct absent *absent = &peers->absent[domid % ABSENT_MAX];
+
+	if (absent->domid == domid)
+		absent->until_ms = 0;
+}
+
+void absent_forget_all(struct peers *peers)
+{
+	memset(peers->absent, 0, sizeof(peers->absent));
+}

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/peers/peers_parse.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/address.h"
+
+/* The fields of a value, one after the other. */
+struct fields {
+	const char *at, *end;
+	bool more; /* there is a field at `at` */
+};
+
+/* Printable ASCII only, and of a size that XenStore allows. */
+static int fields_begin(struct fields *fields, const char *untrusted_value, size_t size)
+{
+	if (size > PEERS_VALUE_MAX)
+		return -EINVAL;
+	for (size_t i = 0; i < size; i++)
+		if (untrusted_value[i] < ' ' || untrusted_value[i] > '~')
+			return -EINVAL;
+	*fields = (struct fields){untrusted_value, untrusted_value + size, size > 0};
+	return 0;
+}
+
+/* -ENOENT at the end, -EINVAL for an empty field. */
+static int fields_next(struct fields *fields, const char **field, size_t *size)
+{
+	const char *space;
+
+	if (!fields->more)
+		return -ENOENT;
+	space = memchr(fields->at, ' ', (size_t)(fields->end - fields->at));
+	*field = fields->at;
+	*size = (size_t)((space ? space : fields->end) - fields->at);
+	fields->more = space != NULL;
+	fields->at = space ? space + 1 : fields->end;
+	return *size ? 0 : -EINVAL;
+}
+
+static int number_parse(const char *text, size_t size, uint32_t *number)
+{
+	uint64_t value = 0;
+
+	if (size == 0 || size > 10 || (size > 1 && text[0] == '0'))
+		return -EINVAL;
+	for (size_t i = 0; i < size; i++) {
+		if (text[i] < '0' || text[i] > '9')
+			return -EINVAL;
+		value = value * 10 + (uint64_t)(text[i] - '0');
+	}
+	if (value > UINT32_MAX)
+		return -EINVAL;
+	*number = (uint32_t)value;
+	return 0;
+}
+
+static bool is_lower_hex(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+}
+
+static int instance_parse(const char *text, size_t size, char instance[PEERS_INSTANCE_SIZE])
+{
+	if (size != PEERS_INSTANCE_SIZE - 1)
+		return -EINVAL;
+	for (size_t i = 0; i < size; i++) {
+		bool is_dash = i == 8 || i == 13 || i == 18 || i == 23;
+
+		if (is_dash ? text[i] != '-' : !is_lower_hex(text[i]) && !(text[i] >= 'A' && text[i] <= 'F'))
+			return -EINVAL;
+	}
+	memcpy(instance, text, size);
+	instance[size] = '\0';
+	return 0;
+}
+
+static int nonce_parse(const char *text, size_t size, char nonce[PEERS_NONCE_SIZE])
+{
+	if (size != PEERS_NONCE_SIZE - 1)
+		return -EINVAL;
+	for (size_t i = 0; i < size; i++)
+		if (!is_lower_hex(text[i]))
+			return -EINVAL;
+	memcpy(nonce, text, size);
+	nonce[size] = '\0';
+	return 0;
+}
+
+/* The major version and the instance, which begin both values. */
+static int head_parse(struct fields *fields, unsigned *major, char instance[PEERS_INSTANCE_SIZE])
+{
+	const char *field;
+	size_t size;
+	uint32_t number;
+
+	if (fields_next(fields, &field, &size) < 0 || number_parse(field, size, &number) < 0)
+		return -EINVAL;
+	*major = number;
+	if (number != PEERS_MAJOR)
+		return -EPROTONOSUPPORT;
+	if (fields_next(fields, &field, &size) < 0)
+		return -EINVAL;
+	return instance_parse(field, size, instance);
+}
+
+int presence_parse(const char *untrusted_value, size_t size, unsigned *major, char instance[PEERS_INSTANCE_SIZE])
+{
+	struct fields fields;
+	int r = fields_begin(&fields, untrusted_value, size);
+
+	return r < 0 ? r : head_parse(&fields, major, instance);
+}
+
+int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struct hello *hello)
+{
+	struct fields fields;
+	const char *field;
+	size_t field_size;
+	int r = fields_begin(&fields, untrusted_value, size);
+
+	if (r < 0)
+		return r;
+	r = head_parse(&fields, major, hello->instance);
+	if (r < 0)
+		return r;
+	if (fields_next(&fields, &field, &field_size) < 0 || nonce_parse(field, field_size, hello->nonce) < 0)
+		return -EINVAL;
+	if (fields_next(&fields, &field, &field_size) < 0 || field_size != 1 || (*field != '0' && *field != '1'))
+		return -EINVAL;
+	hello->map = *field == '1';
+	return 0;
+}
+
+int endpoints_parse(const char *untrusted_value, size_t size, char ***names, unsigned *count)
+{
+	struct fields fields;
+	const char *field;
+	size_t field_size;
+	unsigned fields_count = size ? 1 : 0;
+	char **list, *text;
+	int r = fields_begin(&fields, untrusted_value, size);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < size; i++)
+		fields_count += untrusted_value[i] == ' ';
+	list = malloc((fields_count + 1) * sizeof(*list) + size + 1);
+	if (!list)
+		return -ENOMEM;
+	text = (char *)(list + fields_count + 1);
+	*count = 0;
+	while ((r = fields_next(&fields, &field, &field_size)) == 0) {
+		if (*field == '+' && !fields.more)
+			continue; /* how many were left out */
+		if (!endpoint_name_is_valid(field, field_size)) {
+			r = -EINVAL;
+			break;
+		}
+		memcpy(text, field, field_size);
+		text[field_size] = '\0';
+		list[(*count)++] = text;
+		text += field_size + 1;
+	}
+	if (r != -ENOENT) {
+		free(list);
+		*count = 0;
+		return r;
+	}
+	list[*count] = NULL;
+	*names = list;
+	return 0;
+}
+
+void endpoints_format(const char *const *names, unsigned count, char *value, size_t size)
+{
+	const size_t reserve = sizeof(" +4294967295");
+	size_t used = 0;
+
+	value[0] = '\0';
+	for (unsigned i = 0; i < count; i++) {
+		size_t length = strlen(names[i]);
+
+		if (used + 1 + length + (i + 1 < count ? reserve : 1) > size) {
+			snprintf(value + used, size - used, "%s+%u", used ? " " : "", count - i);
+			return;
+		}
+		if (used)
+			value[used++] = ' ';
+		memcpy(value + used, names[i], length + 1);
+		used += length;
+	}
+}
+
+int node_number_parse(const char *untrusted_value, size_t size, uint32_t *number)
+{
+	int r = number_parse(untrusted_value, size, number);
+
+	return r < 0 || *number == 0 ? -EINVAL : 0;
+}
+
+/* The next component of a path, if it is there: "/name". */
+static bool component_next(const char **path, const char **name, size_t *size)
+{
+	if (**path != '/')
+		return false;
+	*name = *path + 1;
+	*size = strcspn(*name, "/");
+	*path = *name + *size;
+	return *size > 0;
+}
+
+static bool component_is(const char *name, size_t size, const char *expected)
+{
+	return strlen(expected) == size && !memcmp(name, expected, size);
+}
+
+enum peers_path peers_path_parse(const char *untrusted_path, uint32_t me, uint32_t *domid, char nonce[PEERS_NONCE_SIZE])
+{
+	static const char root[] = "/local/domain";
+	const char *at = untrusted_path, *name;
+	uint32_t reader;
+	size_t size;
+
+	if (strncmp(at, root, sizeof(root) - 1))
+		return PEERS_PATH_OTHER;
+	at += sizeof(root) - 1;
+	if (*at == '\0')
+		return PEERS_PATH_ALL;
+	if (!component_next(&at, &name, &size) || !domid_parse(name, size, domid) || (size > 1 && *name == '0'))
+		return PEERS_PATH_OTHER;
+	if (*at == '\0')
+		return PEERS_PATH_DOMAIN;
+	if (!component_next(&at, &name, &size) || !component_is(name, size, "data"))
+		return PEERS_PATH_OTHER;
+	if (*at == '\0')
+		return PEERS_PATH_DOMAIN;
+	if (!component_next(&at, &name, &size) || !component_is(name, size, "xenmsg"))
+		return PEERS_PATH_OTHER;
+	if (*at == '\0')
+		return PEERS_PATH_DOMAIN;
+	if (!component_next(&at, &name, &size))
+		return PEERS_PATH_OTHER;
+	if (component_is(name, size, "presence"))
+		return *at == '\0' ? PEERS_PATH_PRESENCE : PEERS_PATH_OTHER;
+	if (!component_is(name, size, "to"))
+		return PEERS_PATH_OTHER;
+	if (*at == '\0')
+		return PEERS_PATH_DOMAIN;
+	if (!component_next(&at, &name, &size) || !domid_parse(name, size, &reader) || reader != me ||
+	    (size > 1 && *name == '0'))
+		return PEERS_PATH_OTHER;
+	if (*at == '\0')
+		return PEERS_PATH_DOMAIN;
+	if (!component_next(&at, &name, &size))
+		return PEERS_PATH_OTHER;
+	if (component_is(name, size, "hello"))
+		return *at == '\0' ? PEERS_PATH_HELLO : PEERS_PATH_OTHER;
+	if (component_is(name, size, "endpoints"))
+		return *at == '\0' ? PEERS_PATH_ENDPOINTS : PEERS_PATH_OTHER;
+	if (nonce_parse(name, size, nonce) < 0)
+		return PEERS_PATH_OTHER;
+	if (*at == '\0')
+		return PEERS_PATH_NODES;
+	if (!component_next(&at, &name, &size) || *at != '\0')
+		return PEERS_PATH_OTHER;
+	return component_is(name, size, "ring-ref") || component_is(name, size, "event-channel") ? PEERS_PATH_NODES
+												 : PEERS_PATH_OTHER;
+}

@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/peers/peers_presence.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/peers/peers_advertise.h"
+#include "daemon/peers/peers_internal.h"
+#include "wire/address.h"
+
+/* In units (turns.h). */
+#define COST_READ 1000u /* a request to XenStore, of which its thread has the most */
+#define COST_LEAF 200u	/* what was read is parsed, */
+#define COST_BYTE 10u	/* and the names that are in it, of two bytes at least, are looked for among those that are known */
+
+static void on_change(void *userdata, const char *untrusted_path);
+
+/* A leaf of the peer's. */
+static void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PEERS_PATH_SIZE])
+{
+	static const char *const names[] = {
+		[LEAF_ENDPOINTS] = "endpoints",
+		[LEAF_HELLO] = "hello",
+		[LEAF_RING_REF] = "ring-ref",
+		[LEAF_EVENT_CHANNEL] = "event-channel",
+	};
+	uint32_t us = peer->peers->options.domid;
+
+	if (leaf == LEAF_PRESENCE)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/presence", peer->domid);
+	else if (leaf == LEAF_HELLO || leaf == LEAF_ENDPOINTS)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s", peer->domid, us, names[leaf]);
+	else
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s/%s", peer->domid, us,
+			 peer->rendezvous.our_nonce, names[leaf]);
+}
+
+static void on_leaf_watched(void *userdata, int error, const char *value, size_t size)
+{
+	(void)userdata;
+	(void)value;
+	(void)size;
+	if (error < 0)
+		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
+			    "peers: can't watch a peer's leaf: %s; its domain's end will be noticed late", strerror(-error));
+}
+
+/* The watch on /local/domain tells of a leaf that is removed, but not of one that goes with a directory above it, which we may
+ * not read: so ends a domain. A watch on the leaf itself tells of that too. */
+static void watch_leaf(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	enum peer_leaf leaf = !peer->up		    ? LEAVES
+			      : peer->presence[0]   ? LEAF_PRESENCE
+			      : peer->endpoints_seen ? LEAF_ENDPOINTS
+						     : LEAF_HELLO;
+	char path[PEERS_PATH_SIZE];
+
+	if (peers->options.domid == 0 || leaf == peer->leaf_watched)
+		return;
+	if (peer->leaf_watched != LEAVES) {
+		leaf_path(peer, peer->leaf_watched, path);
+		store_unwatch(peers->store, path, on_change, peers);
+	}
+	peer->leaf_watched = leaf;
+	if (leaf != LEAVES) {
+		leaf_path(peer, leaf, path);
+		store_watch(peers->store, path, on_change, peers, on_leaf_watched);
+	}
+}
+
+static void set_endpoints(struct peer *peer, char **names, unsigned count)
+{
+	static const char *const none[] = {NULL};
+	struct peers *peers = peer->peers;
+	bool same = count == peer->endpoints_count;
+
+	for (unsigned i = 0; same && i < count; i++)
+		same = !strcmp(names[i], peer->endpoints[i]);
+	free(peer->endpoints);
+	peer->endpoints = names;
+	peer->endpoints_count = count;
+	if (!same)
+		peers->callbacks.endpoints(peers->userdata, peer->domid, names ? (const char *const *)names : none,
+					   count);
+}
+
+/* Draws the conclusion from what the leaves say: up, down, or another daemon than before. A daemon that writes no presence
+ * shows itself by what it writes for us. */
+static void conclude_presence(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	bool other_version = peer->presence_major || peer->hello_major;
+	bool up = peer->presence[0] || (!other_version && (peer->endpoints_seen || peer->hello_seen));
+	const char *instance = peer->presence[0] ? peer->presence : peer->hello_seen ? peer->hello.instance : "";
+	bool replaced = up && instance[0] && peer->instance[0] && strcmp(instance, peer->instance);
+
+	if (peer->up && (!up || replaced)) {
+		peer->up = false;
+		rendezvous_peer_gone(peer, replaced);
+		set_endpoints(peer, NULL, 0);
+		if (replaced) /* who hears of its end takes them for gone; the new daemon's may be the same */
+			peer_read(peer, LEAF_ENDPOINTS);
+		else
+			advertise_withdraw(peer);
+		peers->callbacks.presence(peers->userdata, peer->domid, false);
+	}
+	if (!up || instance[0])
+		snprintf(peer->instance, sizeof(peer->instance), "%s", up ? instance : "");
+	if (up && !peer->up) {
+		peer->up = true;
+		advertise_anew(peer); /* also when it stands there: the new daemon waits for it to change */
+		if (advertise_is_wanted(peer))
+			advertise_to(peer);
+		peers->callbacks.presence(peers->userdata, peer->domid, true);
+	}
+	watch_leaf(peer);
+	peer_kick(peer);
+}
+
+static void complain(struct peer *peer, const char *what, int error, unsigned major)
+{
+	if (error == -EPROTONOSUPPORT)
+		log_limited(LOG_BAD_VALUE, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
+			    "peers: domain %u speaks version %u of the protocol in its %s, this daemon version %d",
+			    peer->domid, major, what, PEERS_MAJOR);
+	else
+		log_limited(LOG_BAD_VALUE, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
+			    "peers: domain %u has written a bad %s into XenStore; taken for absent", peer->domid, what);
+}
+
+static void take_presence(struct peer *peer, const char *untrusted_value, size_t size)
+{
+	char instance[PEERS_INSTANCE_SIZE] = "";
+	bool was_there = peer->presence[0] != '\0';
+	unsigned major = 0;
+	int r;
+
+	peer->presence_major = 0;
+	peer->presence[0] = '\0';
+	if (untrusted_value) {
+		r = presence_parse(untrusted_value, size, &major, instance);
+		if (r < 0)
+			complain(peer, "presence", r, major);
+		if (r == -EPROTONOSUPPORT)
+			peer->presence_major = major ? major : UINT32_MAX;
+		if (r == 0)
+			memcpy(peer->presence, instance, sizeof(peer->presence));
+	}
+	if (was_there && !peer->presence[0]) { /* nothing tells of the others if they have gone with their directory */
+		peer_read(peer, LEAF_HELLO);
+		peer_read(peer, LEAF_ENDPOINTS);
+	}
+	conclude_presence(peer);
+}
+
+static void take_hello(struct peer *peer, const char *untrusted_value, size_t size)
+{
+	unsigned major = 0;
+	int r;
+
+	peer->hello_major = 0;
+	peer->hello_seen = false;
+	if (untrusted_value) {
+		r = hello_parse(untrusted_value, size, &major, &peer->hello);
+		if (r < 0)
+			complain(peer, "hello", r, major);
+		if (r == -EPROTONOSUPPORT)
+			peer->hello_major = major ? major : UINT32_MAX;
+		peer->hello_seen = r == 0;
+	}
+	conclude_presence(peer);
+}
+
+static void take_endpoints(struct peer *peer, const char *untrusted_value, size_t size)
+{
+	char **names = NULL;
+	unsigned count = 0;
+	int r = -ENOENT;
+
+	if (untrusted_value) {
+		r = endpoints_parse(untrusted_value, size, &names, &count);
+		if (r < 0)
+			complain(peer, "list of endpoints", r, 0);
+	}
+	peer->endpoints_seen = r == 0;
+	conclude_presence(peer);
+	set_endpoints(peer, names, count);
+}
+
+static void on_leaf(void *userdata, int error, const char *untrusted_value, size_t size)
+{
+	struct peers_request *request = userdata;
+	struct peer *peer = peer_find(request->peers, request->domid);
+	enum peer_leaf leaf = request->leaf;
+	struct leaf_read *read;
+
+	peers_request_free(request);
+	if (!peer)
+		return;
+	read = &peer->read[leaf];
+	*read = (struct leaf_read){.error = error, .size = size};
+	if (untrusted_value) {
+		read->untrusted_value = malloc(size + 1);
+		if (read->untrusted_value)
+			memcpy(read->untrusted_value, untrusted_value, size + 1);
+		else
+			read->error = -ENOMEM;
+	}
+	peer->came |= 1u << leaf;
+	task_due(&peer->task);
+}
+
+static void take(struct peer *peer, enum peer_leaf leaf, int error, const char *untrusted_value, size_t size)
+{
+	peer->reading &= ~(1u << leaf);
+	if (peer->reread & 1u << leaf) {
+		peer->reread &= ~(1u << leaf);
+		peer_read(peer, leaf);
+		if (error != -ENOENT)
+			return;
+		untrusted_value = NULL; /* a moment of absence counts: the new node is another one */
+	} else {
+		peer->looked |= 1u << leaf;
+	}
+	if (error < 0 && error != -ENOENT) { /* XenStore is broken, which says nothing about the peer */
+		peer_kick(peer);
+		return;
+	}
+	switch (leaf) {
+	case LEAF_PRESENCE:
+		take_presence(peer, untrusted_value, size);
+		break;
+	case LEAF_HELLO:
+		take_hello(peer, untrusted_value, size);
+		break;
+	case LEAF_ENDPOINTS:
+		take_endpoints(peer, untrusted_value, size);
+		break;
+	case LEAF_RING_REF:
+	case LEAF_EVENT_CHANNEL:
+		rendezvous_node(peer, leaf, untrusted_value, size);
+		break;
+	case LEAVES:
+		break;
+	}
+}
+
+uint64_t presence_take(struct peer *peer)
+{
+	uint64_t cost = 0;
+
+	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
+		struct leaf_read read = peer->read[leaf];
+
+		if (!(peer->came & 1u << leaf))
+			continue;
+		peer->came &= ~(1u << leaf);
+		peer->read[leaf] = (struct leaf_read){0};
+		cost += COST_LEAF + read.size * COST_BYTE;
+		take(peer, leaf, read.error, read.untrusted_value, read.size);
+		free(read.untrusted_value);
+	}
+	return cost;
+}
+
+void peer_read(struct peer *peer, enum peer_leaf leaf)
+{
+	unsigned bit = 1u << leaf;
+
+	if (peer->reading & bit) {
+		peer->reread |= bit;
+		return;
+	}
+	peer->stale |= bit;
+	task_due(&peer->task);
+}
+
+uint64_t presence_read(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	struct peers_request *request;
+	char path[PEERS_PATH_SIZE];
+	uint64_t cost = 0;
+
+	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
+		if (!(peer->stale & 1u << leaf))
+			continue;
+		peer->stale &= ~(1u << leaf);
+		peer->reading |= 1u << leaf;
+		request = peers_request_new(peers, peer->domid);
+		request->leaf = leaf;
+		leaf_path(peer, leaf, path);
+		store_read(peers->store, path, on_leaf, request);
+		cost += COST_READ;
+	}
+	return cost;
+}
+
+void presence_look_up(struct peer *peer)
+{
+	peer->looked &= ~LEAVES_LOOKED_UP;
+	peer_read(peer, LEAF_PRESENCE);
+	peer_read(peer, LEAF_HELLO);
+	peer_read(peer, LEAF_ENDPOINTS);
+}
+
+/* A guest watches /local/domain, dom0 each domain's subtree. */
+static void on_change(void *userdata, const char *untrusted_path)
+{
+	struct peers *peers = userdata;
+	struct peer *peer, *next;
+	char nonce[PEERS_NONCE_SIZE];
+	uint32_t domid = peers->options.domid;
+	enum peers_path path = peers_path_parse(untrusted_path, peers->options.domid, &domid, nonce);
+	bool known;
+
+	if (path == PEERS_PATH_ALL) {
+		absent_forget_all(peers);
+		HASH_ITER(hh, peers->peers, peer, next)
+			presence_look_up(peer);
+	}
+	if (path == PEERS_PATH_ALL || path == PEERS_PATH_OTHER || domid == peers->options.domid)
+		return;
+	absent_forget(peers, domid);
+	known = (peer = peer_find(peers, domid)) != NULL;
+	if (path == PEERS_PATH_NODES) {
+		if (known && peer->rendezvous.state == RENDEZVOUS_AWAIT && !strcmp(nonce, peer->rendezvous.our_nonce)) {
+			peer_read(peer, LEAF_RING_REF);
+			peer_read(peer, LEAF_EVENT_CHANNEL);
+		}
+	} else if (path == PEERS_PATH_DOMAIN) {
+		if (known)
+			presence_look_up(peer);
+	} else if (!known) {
+		if ((peer = peer_get(peers, domid)) != NULL)
+			presence_look_up(peer);
+	} else {
+		peer_read(peer, path == PEERS_PATH_PRESENCE ? LEAF_PRESENCE
+				: path == PEERS_PATH_HELLO  ? LEAF_HELLO
+							    : LEAF_ENDPOINTS);
+	}
+}
+
+/* --- dom0, which no watch tells of everything: it lists the domains and watches each --- */
+
+static void domain_is_gone(struct peer *peer)
+{
+	char path[PEERS_ROOT_SIZE];
+
+	peers_subtree(peer->domid, path);
+	store_unwatch(peer->peers->store, path, on_change, peer->peers);
+	peer->watched = false;
+	presence_look_up(peer); /* its home has been removed */
+	peer_kick(peer);
+}
+
+static void on_watched(void *userdata, int error, const char *value, size_t size)
+{
+	struct peers *peers = userdata;
+
+	(void)value;
+	(void)size;
+	if (error < 0)
+		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR,
+			    "peers: domain %u can't watch its peers in XenStore: %s; some will not be seen", peers->options.domid,
+			    strerror(-error));
+}
+
+static void on_domains_listed(void *userdata, int error, char *const *untrusted_names, unsigned count)
+{
+	struct peers_request *request = userdata;
+	struct peers *peers = request->peers;
+	struct peer *peer, *next;
+	char path[PEERS_ROOT_SIZE];
+	uint32_t domid;
+
+	peers_request_free(request);
+	if (error < 0) {
+		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR, "peers: can't list the domains: %s", strerror(-error));
+		return;
+	}
+	HASH_ITER(hh, peers->peers, peer, next)
+		peer->gone = true;
+	for (unsigned i = 0; i < count; i++) {
+		if (!domid_parse(untrusted_names[i], strlen(untrusted_names[i]), &domid) ||
+		    domid == peers->options.domid || (peer = peer_get(peers, domid)) == NULL)
+			continue;
+		peer->gone = false;
+		if (peer->watched)
+			continue;
+		peer->watched = true;
+		peers_subtree(domid, path);
+		store_watch(peers->store, path, on_change, peers, on_watched); /* fires at once: it is looked up */
+	}
+	HASH_ITER(hh, peers->peers, peer, next)
+		if (peer->gone && peer->watched)
+			domain_is_gone(peer);
+}
+
+static void on_domains_changed(void *userdata, const char *untrusted_path)
+{
+	struct peers *peers = userdata;
+
+	(void)untrusted_path;
+	store_list(peers->store, "/local/domain", on_domains_listed, peers_request_new(peers, 0));
+}
+
+void presence_watch(struct peers *peers)
+{
+	if (peers->options.domid == 0) {
+		store_watch(peers->store, "@introduceDomain", on_domains_changed, peers, on_watched);
+		store_watch(peers->store, "@releaseDomain", on_domains_changed, peers, on_watched);
+	} else {
+		store_watch(peers->store, "/local/domain", on_change, peers, on_watched);
+	}
+}
+
+void presence_unwatch(struct peers *peers)
+{
+	struct peer *peer, *next;
+	char path[PEERS_ROOT_SIZE];
+
+	store_unwatch(peers->store, "@introduceDomain", on_domains_changed, peers);
+	store_unwatch(peers->store, "@releaseDomain", on_domains_changed, peers);
+	store_unwatch(peers->store, "/local/domain", on_change, peers);
+	HASH_ITER(hh, peers->peers, peer, next) {
+		if (peer->watched) {
+			peers_subtree(peer->domid, path);
+			store_unwatch(peers->store, path, on_change, peers);
+		}
+		if (peer->leaf_watched != LEAVES) {
+			peer->up = false;
+			watch_leaf(peer);
+		}
+	}
+}

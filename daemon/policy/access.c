@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/policy/access.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <json-c/json.h>
+
+#include "daemon/policy/denied.h"
+#include "daemon/base/log.h"
+#include "daemon/base/peer_groups.h"
+#include "daemon/policy/policy.h"
+
+struct access {
+	uint32_t domid;
+	char *directory;
+	struct policy *policy;
+	uint64_t since; /* when it was read, in seconds since 1970 */
+	char *error;	/* what is wrong with the files that were read last; NULL: nothing */
+	uint64_t error_since;
+	uint64_t undecided; /* how often somebody was told to try again */
+	struct denied *denied;
+	access_names_fn names;
+	void *userdata;
+};
+
+/* The moment of the first failure stays. What a file holds may be quoted, and goes into JSON and to systemd. */
+static void keep_error(struct access *access, char *error)
+{
+	for (char *c = error; c && *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	if (!access->error)
+		access->error_since = (uint64_t)time(NULL);
+	free(access->error);
+	access->error = error;
+}
+
+int access_reload(struct access *access)
+{
+	struct policy *policy = NULL;
+	char *error = NULL;
+	int r = policy_load(&policy, access->directory, &error);
+
+	if (r < 0) {
+		if (!error)
+			error = strdup(strerror(-r));
+		log_error("policy: %s%s", error ? error : strerror(-r), access->policy ? "; the old rules stay" : "");
+		keep_error(access, error);
+		return r;
+	}
+	policy_free(access->policy);
+	access->policy = policy;
+	access->since = (uint64_t)time(NULL);
+	free(access->error);
+	access->error = NULL;
+	log_info("policy: %u rules from %s", policy_rules(policy), access->directory);
+	return 0;
+}
+
+const char *access_error(const struct access *access)
+{
+	return access->error;
+}
+
+unsigned access_rules(const struct access *access)
+{
+	return policy_rules(access->policy);
+}
+
+bool access_needs_names(const struct access *access)
+{
+	return policy_needs_names(access->policy);
+}
+
+int access_new(struct access **out, uint32_t domid, const char *directory, access_names_fn names, void *userdata)
+{
+	struct access *access = calloc(1, sizeof(*access));
+	int r = -ENOMEM;
+
+	if (!access)
+		return -ENOMEM;
+	access->domid = domid;
+	access->names = names;
+	access->userdata = userdata;
+	access->directory = strdup(directory);
+	access->denied = denied_new();
+	if (access->directory && access->denied)
+		r = access_reload(access);
+	if (r < 0) {
+		access_free(access);
+		return r;
+	}
+	*out = access;
+	return 0;
+}
+
+void access_renumber(struct access *access, uint32_t domid)
+{
+	access->domid = domid;
+}
+
+void access_free(struct access *access)
+{
+	if (!access)
+		return;
+	policy_free(access->policy);
+	denied_free(access->denied);
+	free(access->error);
+	free(access->directory);
+	free(access);
+}
+
+static struct policy_subject subject_of(struct access *access, uint32_t domid, uint32_t uid)
+{
+	struct policy_subject subject = {
+		.domid = domid,
+		.is_self = domid == access->domid,
+		.name = "",
+		.uuid = "",
+		.uid = uid,
+	};
+
+	subject.names_unknown = access->names(access->userdata, domid, &subject.name, &subject.uuid) != NULL;
+	return subject;
+}
+
+static struct policy_decision decide(struct access *access, const struct frame_identity *from, const char *endpoint)
+{
+	struct policy_subject subject = subject_of(access, from->domid, from->uid);
+
+	return policy_reach(access->policy, &subject, endpoint);
+}
+
+static int result_of(const struct policy_decision *decision)
+{
+	return decision->allow ? 0 : decision->undecided ? -ENODATA : -EACCES;
+}
+
+static const char *why_unknown(struct access *access, uint32_t domid)
+{
+	const char *name, *uuid, *why = access->names(access->userdata, domid, &name, &uuid);
+
+	return why ? why : "";
+}
+
+static void count_undecided(struct access *access, const struct frame_identity *from, const char *endpoint,
+			    const struct policy_decision *decision)
+{
+	access->undecided++;
+	log_limited(LOG_UNDECIDED, from->domid == access->domid ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid), LOG_LEVEL_WARNING,
+		    "not decided yet: domain %u, uid %u to %s: %s:%u needs the domain's name, which isn't known: %s", from->domid,
+		    from->uid, endpoint, decision->file, decision->line, why_unknown(access, from->domid));
+}
+
+int access_reach(struct access *access, const struct frame_identity *from, const char *endpoint)
+{
+	struct policy_decision decision = decide(access, from, endpoint);
+
+	if (decision.undecided)
+		count_undecided(access, from, endpoint, &decision);
+	else if (!decision.allow)
+		denied_add(access->denied, from, from->domid == access->domid, endpoint, decision.file, decision.line);
+	return result_of(&decision);
+}
+
+int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint)
+{
+	struct policy_decision decision = decide(access, from, endpoint);
+
+	return result_of(&decision);
+}
+
+int access_bind(struct access *access, int fd, uid_t uid, gid_t gid, const char *endpoint, gid_t socket_group)
+{
+	struct policy_subject who = {.domid = access->domid, .is_self = true, .uid = uid, .gid = gid};
+	struct policy_decision decision;
+	gid_t *groups;
+	int r = peer_groups(fd, &groups, &who.group_count);
+
+	if (r < 0) {
+		log_limited(LOG_BINDING, LOG_BY_UID(uid), LOG_LEVEL_WARNING, "denied: uid %u may not bind %s: its groups aren't known: %s", uid,
+			    endpoint, strerror(-r));
+		return -EACCES;
+	}
+	who.groups = groups;
+	decision = policy_bind(access->policy, &who, endpoint, socket_group);
+	free(groups);
+	if (decision.allow)
+		return 0;
+	if (decision.file)
+		log_limited(LOG_BINDING, LOG_BY_UID(uid), LOG_LEVEL_WARNING, "denied: uid %u may not bind %s, by %s:%u", uid,
+			    endpoint, decision.file, decision.line);
+	else
+		log_limited(LOG_BINDING, LOG_BY_UID(uid), LOG_LEVEL_WARNING,
+			    "denied: uid %u may not bind %s: no rule allows it, and it is neither root nor in the "
+			    "socket's group",
+			    uid, endpoint);
+	return -EACCES;
+}
+
+bool access_sees(struct access *access, uint32_t domid, uint32_t other)
+{
+	struct policy_subject from = subject_of(access, domid, 0), subject = subject_of(access, other, 0);
+
+	return policy_sees(access->policy, &from, &subject);
+}
+
+bool access_visible(struct access *access, uint32_t domid, const char *endpoint)
+{
+	struct policy_subject subject = subject_of(access, domid, 0);
+
+	return policy_shows(access->policy, &subject, endpoint);
+}
+
+static void add_shown(void *userdata, const char *domain, bool allow)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "%s%s", allow ? "" : "!", domain);
+	json_object_array_add(userdata, json_object_new_string(text));
+}
+
+struct json_object *access_visible_to(struct access *access, const char *endpoint)
+{
+	struct policy_subject self = subject_of(access, access->domid, 0);
+	struct json_object *shown = json_object_new_array();
+
+	policy_shown_to(access->policy, &self, endpoint, add_shown, shown);
+	return shown;
+}
+
+static struct json_object *text_or_null(const char *text)
+{
+	return text ? json_object_new_string(text) : NULL;
+}
+
+struct json_object *access_status(const struct access *access)
+{
+	struct json_object *object = json_object_new_object();
+
+	json_object_object_add(object, "directory", json_object_new_string(access->directory));
+	json_object_object_add(object, "rules", json_object_new_uint64(policy_rules(access->policy)));
+	json_object_object_add(object, "since", json_object_new_uint64(access->since));
+	json_object_object_add(object, "error", text_or_null(access->error));
+	json_object_object_add(object, "error_since", access->error ? json_object_new_uint64(access->error_since) : NULL);
+	json_object_object_add(object, "needs_names", json_object_new_boolean(access_needs_names(access)));
+	json_object_object_add(object, "undecided", json_object_new_uint64(access->undecided));
+	return object;
+}
+
+struct json_object *access_explain(struct access *access, uint32_t domid, uint32_t uid, const char *endpoint)
+{
+	struct policy_subject subject = subject_of(access, domid, uid);
+	struct policy_decision decision = policy_reach(access->policy, &subject, endpoint);
+	struct json_object *object = json_object_new_object();
+	const char *reason = "a rule decides";
+	char why[256];
+
+	if (decision.undecided) {
+		snprintf(why, sizeof(why), "the rule needs the name of domain %u, which isn't known: %s", domid,
+			 why_unknown(access, domid));
+		reason = why;
+	} else if (!decision.file)
+		reason = subject.is_self ? "no rule matches; within the domain that means allow"
+					 : "no rule matches; between domains that means deny";
+	json_object_object_add(object, "allow", json_object_new_boolean(decision.allow));
+	json_object_object_add(object, "undecided", json_object_new_boolean(decision.undecided));
+	json_object_object_add(object, "domid", json_object_new_uint64(domid));
+	json_object_object_add(object, "uid", json_object_new_uint64(uid));
+	json_object_object_add(object, "endpoint", json_object_new_string(endpoint));
+	json_object_object_add(object, "file", text_or_null(decision.file));
+	json_object_object_add(object, "line", decision.file ? json_object_new_uint64(decision.line) : NULL);
+	json_object_object_add(object, "reason", json_object_new_string(reason));
+	return object;
+}
+
+struct denied *access_denied(struct access *access)
+{
+	return access->denied;
+}

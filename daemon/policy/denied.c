@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/policy/denied.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <utlist.h>
+
+#include "daemon/base/log.h"
+
+struct pair {
+	struct denied_entry entry;
+	struct log_source source;
+	struct pair *prev, *next;
+};
+
+struct denied {
+	struct pair *pairs; /* the latest first */
+	unsigned count;
+};
+
+struct denied *denied_new(void)
+{
+	return calloc(1, sizeof(struct denied));
+}
+
+void denied_free(struct denied *denied)
+{
+	struct pair *pair, *next;
+
+	if (!denied)
+		return;
+	DL_FOREACH_SAFE(denied->pairs, pair, next)
+		free(pair);
+	free(denied);
+}
+
+static bool is_same(struct log_source a, struct log_source b)
+{
+	return a.kind == b.kind && a.id == b.id;
+}
+
+static unsigned pairs_of(const struct denied *denied, struct log_source source)
+{
+	const struct pair *pair;
+	unsigned count = 0;
+
+	DL_FOREACH(denied->pairs, pair)
+		count += is_same(pair->source, source);
+	return count;
+}
+
+/* The oldest pair of whoever has the most, were `source` to get one more. */
+static struct pair *give_way(const struct denied *denied, struct log_source source)
+{
+	struct pair *pair, *oldest = NULL;
+	unsigned count, most = pairs_of(denied, source) + 1;
+
+	/* The list's end first: so it is the oldest one of its source. */
+	for (pair = denied->pairs->prev;; pair = pair->prev) {
+		if (is_same(pair->source, source)) {
+			if (!oldest)
+				oldest = pair;
+		} else if ((count = pairs_of(denied, pair->source)) > most) {
+			most = count;
+			oldest = pair;
+		}
+		if (pair == denied->pairs)
+			break;
+	}
+	return oldest ? oldest : denied->pairs->prev;
+}
+
+/* The pair's place in the list, or a new one. */
+static struct pair *place_for(struct denied *denied, uint32_t domid, struct log_source source, const char *endpoint)
+{
+	struct pair *pair;
+
+	DL_FOREACH(denied->pairs, pair) {
+		if (pair->entry.domid == domid && !strcmp(pair->entry.endpoint, endpoint)) {
+			DL_DELETE(denied->pairs, pair);
+			return pair;
+		}
+	}
+	if (denied->count < DENIED_MAX) {
+		pair = malloc(sizeof(*pair));
+		if (!pair)
+			return NULL;
+		denied->count++;
+	} else {
+		pair = give_way(denied, source);
+		DL_DELETE(denied->pairs, pair);
+	}
+	memset(pair, 0, sizeof(*pair));
+	pair->source = source;
+	pair->entry.domid = domid;
+	snprintf(pair->entry.endpoint, sizeof(pair->entry.endpoint), "%s", endpoint);
+	return pair;
+}
+
+void denied_add(struct denied *denied, const struct frame_identity *from, bool is_local, const char *endpoint,
+		const char *file, unsigned line)
+{
+	struct log_source source = is_local ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid);
+	struct pair *pair = place_for(denied, from->domid, source, endpoint);
+
+	if (pair) {
+		pair->entry.count++;
+		pair->entry.last = (uint64_t)time(NULL);
+		DL_PREPEND(denied->pairs, pair);
+	}
+	if (file)
+		log_limited(LOG_DENIED, source, LOG_LEVEL_WARNING, "denied: domain %u, uid %u to %s, by %s:%u", from->domid,
+			    from->uid, endpoint, file, line);
+	else
+		log_limited(LOG_DENIED, source, LOG_LEVEL_WARNING, "denied: domain %u, uid %u to %s: no rule allows it",
+			    from->domid, from->uid, endpoint);
+}
+
+void denied_each(struct denied *denied, void (*each)(void *userdata, const struct denied_entry *entry), void *userdata)
+{
+	struct pair *pair;
+
+	DL_FOREACH(denied->pairs, pair)
+		each(userdata, &pair->entry);
+}

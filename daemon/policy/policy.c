@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/policy/policy.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "daemon/policy/policy_internal.h"
+
+static void free_items(struct item *items)
+{
+	struct item *item, *next;
+
+	LL_FOREACH_SAFE(items, item, next) {
+		free(item->text);
+		free(item);
+	}
+}
+
+static void free_rule(struct rule *rule)
+{
+	free_items(rule->from);
+	free_items(rule->uid);
+	free_items(rule->to);
+	free(rule->file);
+	free(rule);
+}
+
+void policy_free(struct policy *policy)
+{
+	struct rule *rule, *next;
+
+	if (!policy)
+		return;
+	LL_FOREACH_SAFE(policy->rules, rule, next)
+		free_rule(rule);
+	free(policy);
+}
+
+unsigned policy_rules(const struct policy *policy)
+{
+	struct rule *rule;
+	unsigned count;
+
+	LL_COUNT(policy->rules, rule, count);
+	return count;
+}
+
+static bool has_name(const struct item *items)
+{
+	const struct item *item;
+
+	LL_SEARCH_SCALAR(items, item, kind, ITEM_TEXT);
+	return item;
+}
+
+bool policy_needs_names(const struct policy *policy)
+{
+	const struct rule *rule;
+
+	LL_FOREACH(policy->rules, rule)
+		if (has_name(rule->from) || (rule->section == &policy_sections[SECTION_SEE] && has_name(rule->to)))
+			return true;
+	return false;
+}
+
+/* --- decisions ------------------------------------------------------------------------------------------------------ */
+
+enum match {
+	MATCH_NO,
+	MATCH_MAYBE, /* it hangs on a name that isn't known */
+	MATCH_YES,
+};
+
+static enum match name_matches_domain(const char *text, const struct policy_subject *from)
+{
+	if (from->names_unknown)
+		return MATCH_MAYBE;
+	return (from->name && from->name[0] && !strcmp(text, from->name)) ||
+			       (from->uuid && from->uuid[0] && !strcasecmp(text, from->uuid))
+		       ? MATCH_YES
+		       : MATCH_NO;
+}
+
+static enum match item_matches(const struct item *item, const struct policy_subject *from)
+{
+	switch (item->kind) {
+	case ITEM_ANY:
+		return MATCH_YES;
+	case ITEM_SELF:
+		return from->is_self ? MATCH_YES : MATCH_NO;
+	case ITEM_NUMBER:
+		return item->number == from->domid ? MATCH_YES : MATCH_NO;
+	default:
+		return name_matches_domain(item->text, from);
+	}
+}
+
+static enum match domain_matches(const struct item *items, const struct policy_subject *from)
+{
+	enum match best = MATCH_NO;
+	const struct item *item;
+
+	LL_FOREACH(items, item) {
+		enum match match = item_matches(item, from);
+
+		if (match > best)
+			best = match;
+	}
+	return best;
+}
+
+/* What a match means where the answer must be yes or no: a rule that may match denies, and doesn't allow. */
+static bool matches_at_worst(enum match match, const struct rule *rule)
+{
+	return match == MATCH_YES || (match == MATCH_MAYBE && !rule->allow);
+}
+
+static bool matches_at_best(enum match match, const struct rule *rule)
+{
+	return match == MATCH_YES || (match == MATCH_MAYBE && rule->allow);
+}
+
+static bool in_group(const struct policy_subject *who, gid_t group)
+{
+	if (who->gid == group)
+		return true;
+	for (unsigned i = 0; i < who->group_count; i++)
+		if (who->groups[i] == group)
+			return true;
+	return false;
+}
+
+static bool uid_matches(const struct item *items, const struct policy_subject *who)
+{
+	const struct item *item;
+
+	if (!items)
+		return true;
+	LL_FOREACH(items, item) {
+		if (item->kind == ITEM_ANY || (item->kind == ITEM_NUMBER && item->number == who->uid) ||
+		    (item->kind == ITEM_GROUP && in_group(who, item->number)))
+			return true;
+	}
+	return false;
+}
+
+static bool is_for_all_users(const struct rule *rule)
+{
+	const struct item *item;
+
+	LL_FOREACH(rule->uid, item)
+		if (item->kind == ITEM_ANY)
+			return true;
+	return !rule->uid;
+}
+
+static bool name_matches(const struct item *items, const char *endpoint)
+{
+	const struct item *item;
+
+	LL_FOREACH(items, item)
+		if (fnmatch(item->text, endpoint, 0) == 0)
+			return true;
+	return false;
+}
+
+static struct policy_decision decided_by(const struct rule *rule)
+{
+	return (struct policy_decision){.allow = rule->allow, .file = rule->file, .line = rule->line};
+}
+
+/* The first rule that matches; NULL: none. */
+static const struct rule *find_rule(const struct policy *policy, const struct policy_subject *from, const char *endpoint,
+				    bool (*matches)(enum match match, const struct rule *rule))
+{
+	const struct rule *rule;
+
+	LL_FOREACH(policy->rules, rule) {
+		if (rule->section == &policy_sections[SECTION_RULE] && matches(domain_matches(rule->from, from), rule) &&
+		    uid_matches(rule->uid, from) && name_matches(rule->to, endpoint))
+			return rule;
+	}
+	return NULL;
+}
+
+static struct policy_decision decide(const struct rule *rule, const struct policy_subject *from)
+{
+	return rule ? decided_by(rule) : (struct policy_decision){.allow = from->is_self};
+}
+
+/* Where names are unknown, it is decided if the worst that they can be comes to the same as the best. */
+struct policy_decision policy_reach(const struct policy *policy, const struct policy_subject *from,
+				    const char *endpoint)
+{
+	const struct rule *worst = find_rule(policy, from, endpoint, matches_at_worst), *best;
+	struct policy_decision decision = decide(worst, from);
+
+	if (decision.allow || !from->names_unknown)
+		return decision;
+	best = find_rule(policy, from, endpoint, matches_at_best);
+	if (!decide(best, from).allow)
+		return decide(best, from); /* this one denies for sure */
+	decision = decided_by(worst && domain_matches(worst->from, from) == MATCH_MAYBE ? worst : best);
+	decision.allow = false;
+	decision.undecided = true;
+	return decision;
+}
+
+bool policy_shows(const struct policy *policy, const struct policy_subject *from, const char *endpoint)
+{
+	const struct rule *rule;
+
+	LL_FOREACH(policy->rules, rule) {
+		if (rule->section != &policy_sections[SECTION_RULE] || !matches_at_worst(domain_matches(rule->from, from), rule) ||
+		    !name_matches(rule->to, endpoint))
+			continue;
+		if (rule->allow)
+			return true;
+		if (is_for_all_users(rule))
+			return false;
+	}
+	return from->is_self;
+}
+
+/* What the rules say of some domains, while it is gathered. */
+struct shown {
+	const struct item *item;
+	bool allow;
+};
+
+/* Its own domain isn't spoken of. */
+static bool is_said_of_others(const struct item *item, const struct policy_subject *self)
+{
+	return item->kind == ITEM_ANY || item_matches(item, self) != MATCH_YES;
+}
+
+static bool is_among(const struct shown *shown, size_t count, const struct item *item)
+{
+	for (size_t i = 0; i < count; i++)
+		if (item->kind == ITEM_NUMBER ? shown[i].item->kind == ITEM_NUMBER && shown[i].item->number == item->number
+					      : !strcmp(shown[i].item->text, item->text))
+			return true;
+	return false;
+}
+
+/* Would another entry behind this one say something else of the same domain? A name and a number may mean the same one. */
+static bool is_needed(const struct shown *shown, size_t at, size_t count)
+{
+	for (size_t i = at + 1; i < count; i++)
+		if (shown[i].allow != shown[at].allow &&
+		    (shown[i].item->kind != ITEM_NUMBER || shown[at].item->kind != ITEM_NUMBER))
+			return true;
+	/* An allowed one is said by a "*" at the end if nothing between them denies. */
+	return shown[at].allow && (at + 1 == count || shown[count - 1].item->kind != ITEM_ANY);
+}
+
+static size_t count_items(const struct policy *policy)
+{
+	const struct rule *rule;
+	const struct item *item;
+	size_t count = 0;
+
+	LL_FOREACH(policy->rules, rule)
+		LL_FOREACH(rule->from, item)
+			count++;
+	return count;
+}
+
+static size_t gather_shown(const struct policy *policy, const struct policy_subject *self, const char *endpoint,
+			   struct shown *shown)
+{
+	const struct rule *rule;
+	const struct item *item;
+	size_t count = 0;
+
+	LL_FOREACH(policy->rules, rule) {
+		if (rule->section != &policy_sections[SECTION_RULE] || !name_matches(rule->to, endpoint) ||
+		    (!rule->allow && !is_for_all_users(rule)))
+			continue;
+		LL_FOREACH(rule->from, item) {
+			if (!is_said_of_others(item, self) || is_among(shown, count, item))
+				continue;
+			shown[count++] = (struct shown){item, rule->allow};
+			if (item->kind == ITEM_ANY)
+				return count;
+		}
+	}
+	return count;
+}
+
+static void tell_shown(const struct shown *shown, policy_shown_fn each, void *userdata)
+{
+	char domid[16]; /* without zeros that a rule may have before it */
+
+	snprintf(domid, sizeof(domid), "%u", shown->item->number);
+	each(userdata, shown->item->kind == ITEM_NUMBER ? domid : shown->item->text, shown->allow);
+}
+
+void policy_shown_to(const struct policy *policy, const struct policy_subject *self, const char *endpoint,
+		     policy_shown_fn each, void *userdata)
+{
+	struct shown *shown = calloc(count_items(policy) + 1, sizeof(*shown));
+	size_t count;
+
+	if (!shown)
+		return;
+	count = gather_shown(policy, self, endpoint, shown);
+	for (size_t i = 0; i < count; i++)
+		if (is_needed(shown, i, count))
+			tell_shown(&shown[i], each, userdata);
+	free(shown);
+}
+
+bool policy_sees(const struct policy *policy, const struct policy_subject *from, const struct policy_subject *other)
+{
+	const struct rule *rule;
+
+	LL_FOREACH(policy->rules, rule) {
+		enum match match;
+
+		if (rule->section != &policy_sections[SECTION_SEE])
+			continue;
+		match = domain_matches(rule->from, from);
+		if (match > domain_matches(rule->to, other))
+			match = domain_matches(rule->to, other);
+		if (matches_at_worst(match, rule))
+			return rule->allow;
+	}
+	return true;
+}
+
+struct policy_decision policy_bind(const struct policy *policy, const struct policy_subject *who, const char *endpoint,
+				   gid_t socket_group)
+{
+	const struct rule *rule;
+
+	LL_FOREACH(policy->rules, rule) {
+		if (rule->section == &policy_sections[SECTION_BIND] && uid_matches(rule->uid, who) && name_matches(rule->to, endpoint))
+			return decided_by(rule);
+	}
+	return (struct policy_decision){.allow = who->uid == 0 || in_group(who, socket_group)};
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/relay/cancel.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <uthash.h>
+#include <utlist.h>
+
+#include "daemon/relay/channel.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/cost.h"
+#include "daemon/relay/hop.h"
+#include "daemon/base/timer.h"
+
+#define CANCELS_MAX 4096 /* of a channel, not yet answered */
+#define AT_ONCE	    64	 /* are given up in one turn */
+#define CHARGE	    160u /* bytes for each, with what the hash and malloc need for it */
+#define WALK_COST   2u	 /* an entry that is looked at */
+
+struct channel_cancel {
+	uint64_t offset;
+	uint64_t deadline_ms;
+	bool released; /* the program has let go of it: it was taken unless a RESET comes */
+	struct channel_cancel *prev, *next;
+	UT_hash_handle hh;
+};
+
+struct channel_cancels {
+	struct channel *channel;
+	struct channel_cancel *all;	 /* by offset, and oldest first */
+	struct channel_cancel *released; /* those of them that are */
+	uint64_t lowest;		 /* offset of these */
+	struct event *timer;		 /* of the oldest one's deadline */
+	struct task overdue;
+};
+
+/* Called while a frame of another hop is dealt with: what goes wrong here is this end's fault alone. */
+static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
+{
+	struct frame_cancelled cancelled = {.offset = offset, .result = (uint32_t)result};
+	uint8_t payload[FRAME_SMALL_MAX];
+	int r;
+
+	if (!end->hop || channel_is_reset(end))
+		return;
+	r = hop_send(end->hop, FRAME_CANCELLED, 0, end->number, payload, frame_cancelled_encode(&cancelled, payload));
+	if (r < 0)
+		hop_fail(end->hop, r, "answers to its CANCELs pile up");
+}
+
+static void settle(struct channel_cancels *cancels, struct channel_cancel *cancel, int result)
+{
+	HASH_DEL(cancels->all, cancel);
+	if (cancel->released)
+		DL_DELETE(cancels->released, cancel);
+	charge_release(&cancels->channel->charge, QUOTA_BYTES, CHARGE);
+	answer_cancel(&cancels->channel->opener, cancel->offset, result);
+	free(cancel);
+}
+
+/* Is called for whatever is taken of the stream; so as long as nothing is to be found it doesn't look. */
+void cancels_taken(struct channel *channel, uint64_t taken)
+{
+	struct channel_cancels *cancels = channel->cancels;
+	struct channel_cancel *cancel, *next;
+	uint64_t lowest = UINT64_MAX, walked = 0;
+
+	if (!cancels->released || taken <= cancels->lowest)
+		return;
+	DL_FOREACH_SAFE(cancels->released, cancel, next) {
+		walked++;
+		if (cancel->offset < taken)
+			settle(cancels, cancel, 0);
+		else if (cancel->offset < lowest)
+			lowest = cancel->offset;
+	}
+	cancels->lowest = lowest;
+	relay_spend(channel->relay, channel->charge.account, walked * WALK_COST);
+}
+
+/* What the next hop doesn't say in time, nobody knows. */
+static void give_up_some(struct task *task)
+{
+	struct channel_cancels *cancels = (struct channel_cancels *)((char *)task - offsetof(struct channel_cancels, overdue));
+	struct channel *channel = cancels->channel;
+	uint64_t now = clock_ms();
+
+	for (unsigned i = 0; i < AT_ONCE && cancels->all && cancels->all->deadline_ms <= now; i++) {
+		relay_spend(channel->relay, channel->charge.account, COST_CANCEL);
+		settle(cancels, cancels->all, ECONNRESET);
+	}
+	if (!cancels->all)
+		return;
+	if (cancels->all->deadline_ms <= now)
+		task_due(task);
+	else
+		timer_set(cancels->timer, cancels->all->deadline_ms - now);
+}
+
+static void on_deadline(int fd, short what, void *userdata)
+{
+	struct channel_cancels *cancels = userdata;
+
+	(void)fd;
+	(void)what;
+	task_due(&cancels->overdue);
+}
+
+static struct channel_cancels *cancels_of(struct channel *channel)
+{
+	struct channel_cancels *cancels = channel->cancels;
+
+	if (cancels)
+		return cancels;
+	cancels = calloc(1, sizeof(*cancels));
+	if (!cancels)
+		return NULL;
+	cancels->channel = channel;
+	cancels->timer = evtimer_new(channel->relay->base, on_deadline, cancels);
+	if (!cancels->timer) {
+		free(cancels);
+		return NULL;
+	}
+	task_init(&cancels->overdue, &channel->relay->turns, account_line(channel->charge.account), give_up_some);
+	return channel->cancels = cancels;
+}
+
+static struct channel_cancel *find_cancel(const struct channel *channel, uint64_t offset)
+{
+	struct channel_cancel *cancel = NULL;
+
+	if (channel->cancels)
+		HASH_FIND(hh, channel->cancels->all, &offset, sizeof(offset), cancel);
+	return cancel;
+}
+
+/* Waits for an answer about the message. NULL: too many wait already, for this channel or at its opener's cost, or no memory. */
+static struct channel_cancel *await_answer(struct channel *channel, uint64_t offset, bool released)
+{
+	struct channel_cancels *cancels = cancels_of(channel);
+	uint32_t ms = channel->relay->cancel_ms;
+	struct channel_cancel *cancel;
+
+	if (!cancels || HASH_COUNT(cancels->all) >= CANCELS_MAX || charge_add(&channel->charge, QUOTA_BYTES, CHARGE) < 0)
+		return NULL;
+	cancel = calloc(1, sizeof(*cancel));
+	if (!cancel) {
+		charge_release(&channel->charge, QUOTA_BYTES, CHARGE);
+		return NULL;
+	}
+	cancel->offset = offset;
+	cancel->deadline_ms = clock_ms() + ms;
+	cancel->released = released;
+	HASH_ADD(hh, cancels->all, offset, sizeof(cancel->offset), cancel);
+	if (released) {
+		if (!cancels->released || offset < cancels->lowest)
+			cancels->lowest = offset;
+		DL_APPEND(cancels->released, cancel);
+	}
+	if (!cancels->overdue.is_due)
+		timer_start(cancels->timer, ms + 1);
+	return cancel;
+}
+
+static int cancel_word(uint32_t *word)
+{
+	uint32_t expected = MESSAGE_SENT;
+
+	if (__atomic_compare_exchange_n(word, &expected, MESSAGE_CANCELLED, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		return ECANCELED;
+	return expected == MESSAGE_CANCELLED ? ECANCELED : 0;
+}
+
+/* The word may lie across two pieces of the queue. */
+static int cancel_queued(struct channel_end *out, uint64_t position)
+{
+	struct evbuffer_iovec pieces[sizeof(uint32_t)];
+	uint32_t state = MESSAGE_CANCELLED;
+	const uint8_t *from = (const uint8_t *)&state;
+	size_t left = sizeof(state);
+	struct evbuffer_ptr at;
+
+	if (!out->queue || evbuffer_ptr_set(out->queue, &at, position, EVBUFFER_PTR_SET) < 0 ||
+	    evbuffer_peek(out->queue, (ev_ssize_t)left, &at, pieces, sizeof(uint32_t)) < 1)
+		return ECONNRESET;
+	for (unsigned i = 0; left > 0; i++) {
+		size_t size = pieces[i].iov_len < left ? pieces[i].iov_len : left;
+
+		memcpy(pieces[i].iov_base, from, size);
+		from += size;
+		left -= size;
+	}
+	return ECANCELED;
+}
+
+/* The state lies on the other side of the acceptor's hop. */
+static void cancel_beyond(struct channel *channel, uint64_t offset)
+{
+	struct channel_end *out = &channel->acceptor;
+	struct channel_cancel *cancel;
+	uint32_t *word = NULL;
+	uint8_t payload[8];
+	int r = -EINPROGRESS;
+
+	if (find_cancel(channel, offset)) /* asked twice, it is answered once */
+		return;
+	if (out->hop->release_means_taken)
+		r = hop_handed_word(out->hop, out, offset, &word);
+	if (r == 0) {
+		answer_cancel(&channel->opener, offset, cancel_word(word));
+		return;
+	}
+	cancel = r == -ENOENT ? NULL : await_answer(channel, offset, r == -EALREADY);
+	if (!cancel) {
+		answer_cancel(&channel->opener, offset, ECONNRESET);
+		return;
+	}
+	if (cancel->released)
+		return;
+	r = hop_send(out->hop, FRAME_CANCEL, 0, out->number, payload, frame_u64_encode(offset, payload));
+	if (r < 0)
+		settle(channel->cancels, cancel, ECONNRESET);
+}
+
+int channel_cancel(struct channel_end *end, uint64_t offset)
+{
+	struct channel_end *out = channel_other(end);
+
+	relay_spend(end->channel->relay, end->hop->account, COST_CANCEL);
+	if (channel_is_reset(end) || !out->hop)
+		return 0;
+	if (!end->is_opener || (offset & 7) || offset > end->received ||
+	    end->received - offset < MESSAGE_TRAILER_SIZE)
+		return -EPROTO;
+	if (offset < out->consumed)
+		answer_cancel(end, offset, 0);
+	else if (offset >= out->sent)
+		answer_cancel(end, offset, cancel_queued(out, offset - out->sent));
+	else if (out->sent - offset < MESSAGE_TRAILER_SIZE)
+		answer_cancel(end, offset, ECONNRESET); /* torn in two, by who sends half words */
+	else
+		cancel_beyond(end->channel, offset);
+	return 0;
+}
+
+int channel_cancelled(struct channel_end *end, const struct frame_cancelled *cancelled)
+{
+	struct channel *channel = end->channel;
+	struct channel_cancel *cancel;
+	int result = cancelled->result == 0 || cancelled->result == ECANCELED ? (int)cancelled->result : ECONNRESET;
+
+	if (end->is_opener)
+		return -EPROTO;
+	cancel = find_cancel(channel, cancelled->offset);
+	/* Else we have answered already that nobody knows. */
+	if (cancel && !cancel->released)
+		settle(channel->cancels, cancel, result);
+	return 0;
+}
+
+void cancels_free(struct channel *channel)
+{
+	struct channel_cancels *cancels = channel->cancels;
+	struct channel_cancel *cancel, *next;
+
+	if (!cancels)
+		return;
+	HASH_ITER (hh, cancels->all, cancel, next) {
+		HASH_DEL(cancels->all, cancel);
+		free(cancel);
+	}
+	task_cancel(&cancels->overdue);
+	event_free(cancels->timer);
+	free(cancels);
+}

@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/relay/channel.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+#include <utlist.h>
+
+#include "daemon/relay/cancel.h"
+#include "daemon/relay/hop.h"
+#include "daemon/base/quota.h"
+
+static void mark_urgent(struct channel_end *end)
+{
+	if (!end->hop)
+		return;
+	if (!end->in_urgent) {
+		end->in_urgent = true;
+		DL_APPEND2(end->hop->urgent, end, urgent_prev, urgent_next);
+	}
+	hop_mark_dirty(end->hop);
+}
+
+static void mark_backlog(struct channel_end *end)
+{
+	if (!end->hop)
+		return;
+	if (!end->in_backlog) {
+		end->in_backlog = true;
+		DL_APPEND2(end->hop->backlog, end, backlog_prev, backlog_next);
+	}
+	hop_mark_dirty(end->hop);
+}
+
+static void drop_queue(struct channel_end *end)
+{
+	if (end->queue)
+		evbuffer_free(end->queue);
+	end->queue = NULL;
+	end->queued_messages = 0;
+	if (end->in_backlog)
+		DL_DELETE2(end->hop->backlog, end, backlog_prev, backlog_next);
+	end->in_backlog = false;
+}
+
+/* Nothing more will be said about the channel on this end's hop. */
+static void end_gone(struct channel_end *end)
+{
+	struct channel *channel = end->channel;
+
+	drop_queue(end);
+	hop_forget_end(end->hop, end);
+	if (end->in_urgent)
+		DL_DELETE2(end->hop->urgent, end, urgent_prev, urgent_next);
+	end->in_urgent = false;
+	hop_remove(end->hop, end->number);
+	end->hop = NULL;
+	if (!channel_other(end)->hop && !channel->ended) {
+		channel->ended = true;
+		channel->ended_next = channel->relay->ended;
+		channel->relay->ended = channel;
+	}
+}
+
+bool channel_is_reset(const struct channel_end *end)
+{
+	return end->reset_out || (end->want_reset && !end->abort);
+}
+
+static void reset_now(struct channel_end *end, int error, uint64_t consumed, uint64_t unsure)
+{
+	if (!end->hop || channel_is_reset(end))
+		return;
+	drop_queue(end);
+	end->want_reset = true;
+	end->abort = false;
+	end->reset_error = (uint32_t)error;
+	end->reset_consumed = consumed;
+	end->reset_unsure = unsure;
+	mark_urgent(end);
+}
+
+static void reset_behind_data(struct channel_end *end, int error)
+{
+	if (!end->hop || end->reset_out || end->want_reset)
+		return;
+	end->want_reset = true;
+	end->abort = true;
+	end->reset_error = (uint32_t)error;
+	mark_urgent(end);
+}
+
+/* The acceptor's side of the channel has ended. What a server answered before goes to its caller first. */
+static void reset_opener(struct channel_end *opener, int error, uint64_t consumed, uint64_t unsure)
+{
+	if (opener->channel->kind != CHANNEL_CALL || !channel_has_backlog(opener) || opener->want_reset) {
+		reset_now(opener, error, consumed, unsure);
+		return;
+	}
+	reset_behind_data(opener, error);
+	opener->reset_consumed = consumed;
+	opener->reset_unsure = unsure;
+}
+
+int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind, const struct frame_identity *identity,
+		struct channel **out)
+{
+	struct channel *channel = calloc(1, sizeof(*channel));
+	int r;
+
+	if (!channel)
+		return -ENOMEM;
+	channel->relay = hop->relay;
+	channel->kind = kind;
+	channel->identity = *identity;
+	channel->max_message = hop->relay->max_message;
+	channel->opener.channel = channel->acceptor.channel = channel;
+	channel->opener.is_opener = true;
+	channel->opener.granted = CHANNEL_INITIAL_LIMIT;
+	channel->opener.window = channel->acceptor.window = CHANNEL_INITIAL_LIMIT;
+	channel->opener.number = number;
+	r = hop_enter(hop, number, &channel->opener);
+	if (r < 0) {
+		free(channel);
+		return r;
+	}
+	channel->opener.hop = hop;
+	charge_init(&channel->charge, hop->account);
+	*out = channel;
+	return 0;
+}
+
+void channel_set_domain_name(struct channel *channel, const char *name)
+{
+	free(channel->domain_name);
+	channel->domain_name = name[0] ? strdup(name) : NULL; /* without memory it is unknown */
+}
+
+int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint)
+{
+	struct channel_end *end = &channel->acceptor;
+	/* What may wait here at most: both windows, or the one that is used. */
+	uint64_t windows = channel->kind == CHANNEL_MESSAGE ? CHANNEL_INITIAL_LIMIT : 2 * CHANNEL_INITIAL_LIMIT;
+	int r = hop_number(hop, &end->number);
+
+	if (r == 0)
+		r = charge_all(&channel->charge,
+			       (uint64_t[QUOTA_RESOURCES]){[QUOTA_CHANNELS] = 1, [QUOTA_BYTES] = windows});
+	if (r < 0)
+		return r;
+	channel->endpoint = strdup(endpoint);
+	if (!channel->endpoint)
+		return -ENOMEM;
+	r = hop_enter(hop, end->number, end);
+	if (r < 0)
+		return r;
+	end->hop = hop;
+	end->limit = CHANNEL_INITIAL_LIMIT;
+	end->want_open = true;
+	/* Only the daemon of the program that opened it knows how much may come back. */
+	end->want_credit = channel->kind != CHANNEL_MESSAGE && channel->opener.hop->kind == HOP_LOCAL;
+	mark_urgent(end);
+	if (hop->kind == HOP_LOCAL) {
+		channel->opener.want_opened = true;
+		mark_urgent(&channel->opener);
+	}
+	return 0;
+}
+
+void channel_refuse(struct channel *channel, int error)
+{
+	reset_now(&channel->opener, error, 0, 0);
+}
+
+bool channel_was_refused(struct channel *channel, int *error)
+{
+	struct channel_end *end = &channel->opener;
+
+	if (!end->want_reset || end->abort || channel->acceptor.hop || channel->charge.held[QUOTA_CHANNELS])
+		return false;
+	*error = (int)end->reset_error;
+	end->want_reset = false;
+	end->reset_in = end->reset_out = true;
+	end_gone(end);
+	return true;
+}
+
+void channel_forbid(struct channel *channel, int error)
+{
+	uint64_t consumed = channel->acceptor.consumed;
+	/* What lies in a program's ring may be taken at this moment; over a link, more than we know of. */
+	uint64_t unsure = channel->acceptor.sent;
+
+	reset_now(&channel->opener, error, consumed, unsure);
+	reset_now(&channel->acceptor, error, channel->opener.consumed, channel->opener.consumed);
+}
+
+int channel_data(struct channel_end *end, const struct ring_reader *reader, uint32_t offset, uint32_t length,
+		 uint32_t messages, bool may_wait)
+{
+	struct channel_end *out = channel_other(end);
+	struct iovec pieces[2];
+	uint32_t done = 0, skip;
+	unsigned count;
+
+	if (channel_is_reset(end))
+		return (int)length;
+	if (end->fin_in || end->received + length > end->granted)
+		return -EPROTO;
+	if (!out->hop || channel_is_reset(out)) {
+		end->received += length;
+		return (int)length;
+	}
+	count = (unsigned)ring_reader_peek(reader, offset, length, pieces);
+	if (!channel_has_backlog(out))
+		done = hop_write(out->hop, out, pieces, count, length, messages);
+	end->received += done;
+	if (done == length)
+		return (int)done;
+	if (may_wait && out->hop->kind == HOP_LINK && !out->hop->stuck && !channel_has_backlog(out))
+		return (int)done;
+	if (!out->queue)
+		out->queue = evbuffer_new();
+	if (!out->queue)
+		return -ENOMEM;
+	skip = done;
+	for (unsigned i = 0; i < count; i++) {
+		uint32_t size = (uint32_t)pieces[i].iov_len;
+		uint32_t from = skip < size ? skip : size;
+
+		if (evbuffer_add(out->queue, (uint8_t *)pieces[i].iov_base + from, size - from))
+			return -ENOMEM;
+		skip -= from;
+	}
+	end->received += length - done;
+	out->queued_messages += messages;
+	mark_backlog(out);
+	return (int)length;
+}
+
+bool channel_append(struct channel_end *end, const void *data, uint32_t length, uint32_t messages)
+{
+	struct channel_end *out = channel_other(end);
+
+	if (channel_is_reset(end) || end->fin_in || length > end->granted - end->received || !out->hop || channel_is_reset(out) ||
+	    channel_has_backlog(out) || !hop_append(out->hop, out, data, length, messages))
+		return false;
+	end->received += length;
+	return true;
+}
+
+int channel_opened(struct channel_end *end, const struct frame_opened *opened)
+{
+	if (channel_is_reset(end))
+		return 0;
+	if (end->is_opener || end->hop->kind != HOP_LINK)
+		return -EPROTO;
+	if (opened->limit > end->limit)
+		end->limit = opened->limit;
+	if (opened->max_message < end->channel->max_message)
+		end->channel->max_message = opened->max_message;
+	end->channel->opener.want_opened = true;
+	mark_urgent(&end->channel->opener);
+	return 0;
+}
+
+/* --- frames about the channel ---------------------------------------------------------------------------------------- */
+
+void channel_taken(struct channel_end *end, uint64_t offset)
+{
+	struct channel_end *source = channel_other(end);
+
+	if (offset <= end->consumed)
+		return;
+	if (end->channel->cancels && !end->is_opener)
+		cancels_taken(end->channel, offset);
+	/* The sender has filled half of its window before the first of it was taken: a larger one lets it go on. */
+	if (end->window < CHANNEL_WINDOW_MAX && source->received - end->consumed >= end->window / 2 &&
+	    charge_fits(&end->channel->charge, QUOTA_BYTES, end->window)) {
+		charge_add(&end->channel->charge, QUOTA_BYTES, end->window);
+		end->window *= 2;
+	}
+	end->consumed = offset;
+	source->want_credit = true;
+	mark_urgent(source);
+	if (end->abort || (end->fin_in && end->fin_out))
+		mark_urgent(end);
+}
+
+int channel_credit(struct channel_end *end, const struct frame_credit *credit)
+{
+	if (channel_is_reset(end) || end->hop->release_means_taken)
+		return 0;
+	if (credit->consumed > end->sent)
+		return -EPROTO;
+	if (end->hop->kind == HOP_LINK && credit->limit > end->limit) {
+		end->limit = credit->limit;
+		channel_other(end)->want_credit = true;
+		mark_urgent(channel_other(end));
+	}
+	channel_taken(end, credit->consumed);
+	channel_check_ended(end);
+	return 0;
+}
+
+int channel_fin(struct channel_end *end, uint64_t total)
+{
+	struct channel_end *out = channel_other(end);
+
+	if (channel_is_reset(end))
+		return 0;
+	if (end->fin_in || total != end->received)
+		return -EPROTO;
+	end->fin_in = true;
+	out->want_fin = true;
+	mark_urgent(out);
+	channel_check_ended(end);
+	return 0;
+}
+
+int channel_reset(struct channel_end *end, const struct frame_reset *reset)
+{
+	struct channel_end *out = channel_other(end);
+	int error = reset->error > 0 && reset->error < 4096 ? (int)reset->error : EPROTO;
+	uint64_t unsure;
+
+	if (end->reset_in)
+		return -EPROTO;
+	end->reset_in = true;
+	if (channel_is_reset(end)) {
+		/* That was the answer to ours, or ours, still to be sent, is its answer. */
+		channel_check_ended(end);
+		return 0;
+	}
+	if (reset->consumed <= end->sent)
+		channel_taken(end, reset->consumed);
+	unsure = reset->unsure < end->consumed ? end->consumed : reset->unsure;
+	if (unsure > end->sent)
+		unsure = end->sent;
+	end->abort = end->want_reset = false;
+	/* What the opener sent goes on to the acceptor before the RESET does; what the acceptor sent is dropped where it waits. */
+	reset_now(end, error, out->consumed, end->is_opener ? end->received : out->sent);
+	if (out->is_opener)
+		reset_opener(out, error, end->consumed, unsure);
+	else
+		reset_behind_data(out, error);
+	return 0;
+}
+
+/* --- output --------------------------------------------------------------------------------------------------------- */
+
+/* How far the sender at `end` may go: a program's window, or what the peer's daemon allows, as far as we want to keep it. */
+static uint64_t grant(struct channel_end *end)
+{
+	struct channel_end *out = channel_other(end);
+	uint64_t limit = out->consumed + out->window;
+
+	if (out->hop && out->hop->kind == HOP_LINK && limit > out->limit)
+		limit = out->limit;
+	if (limit > end->granted)
+		end->granted = limit;
+	return end->granted;
+}
+
+static void make_open(struct channel_end *end, struct channel_frame *frame)
+{
+	struct frame_open open = {
+		.kind = (uint8_t)end->channel->kind,
+		.identity = end->channel->identity,
+		.name = {.data = end->channel->endpoint, .size = strlen(end->channel->endpoint)},
+	};
+
+	/* Another daemon knows by itself who we are, and wouldn't believe it. */
+	if (end->hop->kind == HOP_LOCAL && end->channel->domain_name)
+		open.domain_name = (struct frame_text){end->channel->domain_name, strlen(end->channel->domain_name)};
+	frame->type = FRAME_OPEN;
+	frame->length = frame_open_encode(&open, frame->payload);
+}
+
+static void make_reset(struct channel_end *end, struct channel_frame *frame)
+{
+	struct frame_reset reset = {
+		.error = end->reset_error,
+		.consumed = end->reset_consumed,
+		.unsure = end->reset_unsure,
+	};
+
+	if (end->abort && !end->is_opener) {
+		reset.consumed = channel_other(end)->consumed;
+		reset.unsure = channel_other(end)->sent;
+	}
+	frame->type = FRAME_RESET;
+	frame->length = frame_reset_encode(&reset, frame->payload);
+	end->want_reset = end->abort = false;
+	end->want_credit = end->want_fin = end->want_opened = false;
+	end->reset_out = true;
+}
+
+bool channel_next_control(struct channel_end *end, struct channel_frame *frame)
+{
+	if (end->want_reset && !end->abort) {
+		if (end->want_open) {
+			/* Nobody on this hop has heard of the channel: nothing to say, no answer to wait for. */
+			end->want_open = end->want_reset = false;
+			end->reset_out = end->reset_in = true;
+			return false;
+		}
+		make_reset(end, frame);
+		return true;
+	}
+	if (end->want_open) {
+		end->want_open = false;
+		make_open(end, frame);
+		return true;
+	}
+	if (end->reset_out)
+		return false;
+	if (end->want_opened) {
+		struct frame_opened opened = {.limit = grant(end), .max_message = end->channel->max_message};
+
+		end->want_opened = false;
+		frame->type = FRAME_OPENED;
+		frame->length = frame_opened_encode(&opened, frame->payload);
+		return true;
+	}
+	if (end->want_credit) {
+		struct frame_credit credit = {.consumed = channel_other(end)->consumed, .limit = grant(end)};
+
+		end->want_credit = false;
+		end->told_consumed = credit.consumed;
+		frame->type = FRAME_CREDIT;
+		frame->length = frame_credit_encode(&credit, frame->payload);
+		return true;
+	}
+	if (channel_has_backlog(end))
+		return false;
+	if (end->want_fin) {
+		end->want_fin = false;
+		end->fin_out = true;
+		frame->type = FRAME_FIN;
+		frame->length = frame_u64_encode(end->sent, frame->payload);
+		return true;
+	}
+	if (end->want_reset && (end->hop->kind == HOP_LINK || end->consumed == end->sent)) {
+		make_reset(end, frame);
+		return true;
+	}
+	return false;
+}
+
+bool channel_has_backlog(const struct channel_end *end)
+{
+	return end->queue && evbuffer_get_length(end->queue);
+}
+
+bool channel_send_backlog(struct channel_end *end, uint32_t quantum)
+{
+	struct evbuffer_iovec pieces[8];
+	uint32_t length = 0, done;
+	size_t queued = end->queue ? evbuffer_get_length(end->queue) : 0;
+	int count;
+
+	if (!queued)
+		return false;
+	count = evbuffer_peek(end->queue, quantum, NULL, pieces, 8);
+	if (count > 8)
+		count = 8;
+	for (int i = 0; i < count; i++) {
+		if (pieces[i].iov_len > quantum - length)
+			pieces[i].iov_len = quantum - length;
+		length += (uint32_t)pieces[i].iov_len;
+	}
+	if (length < queued)
+		length &= ~7u;
+	done = hop_write_backlog(end->hop, end, (struct iovec *)pieces, (unsigned)count, length,
+				 length == queued ? end->queued_messages : 0);
+	evbuffer_drain(end->queue, done);
+	if (done == queued) {
+		end->queued_messages = 0;
+		if (end->want_fin || end->want_reset)
+			mark_urgent(end);
+	}
+	return done > 0;
+}
+
+/* --- end of life ---------------------------------------------------------------------------------------------------- */
+
+void channel_check_ended(struct channel_end *end)
+{
+	if (!end->hop)
+		return;
+	if (end->reset_in && end->reset_out)
+		end_gone(end);
+	else if (end->fin_in && end->fin_out && end->consumed == end->sent && end->told_consumed == end->received)
+		end_gone(end);
+}
+
+void channel_lost(struct channel_end *end, int error, bool unsure)
+{
+	struct channel_end *out = channel_other(end);
+
+	if (!channel_is_reset(end) && out->hop) {
+		if (out->is_opener)
+			reset_opener(out, error, end->consumed, unsure ? end->sent : end->consumed);
+		else if (!end->fin_in || end->channel->kind != CHANNEL_MESSAGE)
+			reset_behind_data(out, ECONNRESET); /* who sends messages may go when all is said */
+	}
+	end_gone(end);
+}
+
+void channel_free(struct channel *channel)
+{
+	cancels_free(channel);
+	charge_end(&channel->charge);
+	free(channel->endpoint);
+	free(channel->domain_name);
+	free(channel);
+}
+
+uint64_t channel_queued(const struct channel_end *end)
+{
+	return end->queue ? evbuffer_get_length(end->queue) : 0;
+}

@@ -1,0 +1,634 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* What comes in at a hop: frames, and what a program has taken of its own. */
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "daemon/relay/cancel.h"
+#include "daemon/relay/channel.h"
+#include "daemon/base/cost.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/hop_internal.h"
+#include "daemon/base/timer.h"
+
+#define CHUNK	       32768u	/* bytes after which the other side gets to see, or gets back, what was done */
+#define PIECE_UNITS    2048u	/* of work, and then it's the turn of the account's other programs: 256 KiB of large frames */
+#define SMALL	       1024u	/* a payload that is worth a shorter way */
+#define STUCK_MS       10
+#define STUCK_BYTES    16384u	/* less than this in that time: stuck */
+#define POLL_LAST_MS   1024
+
+/* --- what a program has taken --------------------------------------------------------------------------------------- */
+
+/* Has this turn had its part? Counted is all that the input has caused, whoever pays for it. */
+struct piece {
+	const struct turns *turns;
+	uint64_t start;
+};
+
+static struct piece piece_begin(const struct hop *hop)
+{
+	return (struct piece){&hop->relay->turns, hop->relay->turns.spent};
+}
+
+static bool piece_is_over(const struct piece *piece)
+{
+	return piece->turns->spent - piece->start >= PIECE_UNITS;
+}
+
+static void spend(struct hop *hop, uint64_t units)
+{
+	relay_spend(hop->relay, hop->account, units);
+}
+
+static void mark_input(struct hop *hop)
+{
+	/* Only now: a RESET was sent before the release that we have just seen. */
+	if (ring_reader_ready(&hop->in, UINT32_MAX) < 0)
+		hop_fail(hop, -EPROTO, "impossible producer index in the ring");
+	hop->taken_mark = hop->in.head;
+	hop->taken_pending = true;
+}
+
+static void snapshot_taken(struct hop *hop)
+{
+	if (hop->taken_pending || !(hop->release_means_taken || hop->finishing))
+		return;
+	for (unsigned i = 0; hop->release_means_taken && i < hop->outlets; i++) {
+		struct outlet *outlet = &hop->out[i];
+
+		if (ring_writer_unread(&outlet->writer) < 0)
+			hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
+		else
+			outlet->taken_upto = outlet->writer.tail;
+	}
+	mark_input(hop);
+}
+
+/* Counts what was taken out of one ring. False: there is more, this piece is over. */
+static bool count_taken(struct hop *hop, struct outlet *outlet, const struct piece *piece)
+{
+	bool was_full = ledger_is_full(&outlet->ledger);
+	struct handed *handed;
+
+	while ((handed = ledger_front(&outlet->ledger))) {
+		int32_t past = (int32_t)(outlet->taken_upto - handed->position);
+		uint32_t taken = past > 0 && (uint32_t)past < handed->length ? (uint32_t)past : handed->length;
+
+		if (past <= 0)
+			break;
+		if (piece_is_over(piece))
+			return false;
+		hop->poll_ms = HOP_POLL_FIRST_MS;
+		relay_spend(hop->relay, handed->end ? handed->end->channel->charge.account : hop->account, COST_TAKEN);
+		if (handed->end)
+			channel_taken(handed->end, handed->offset + taken);
+		if (taken < handed->length)
+			break;
+		ledger_pop(&outlet->ledger);
+	}
+	if (was_full && !ledger_is_full(&outlet->ledger))
+		hop_mark_dirty(hop);
+	return true;
+}
+
+/* When all has been read that the program had sent before it released what the snapshot says. False: goes on in the next turn. */
+static bool apply_taken(struct hop *hop, const struct piece *piece)
+{
+	for (unsigned i = 0; hop->release_means_taken && i < hop->outlets; i++)
+		if (!count_taken(hop, &hop->out[i], piece))
+			return false;
+	hop->taken_pending = false;
+	return true;
+}
+
+void hop_on_poll(int fd, short what, void *userdata)
+{
+	struct hop *hop = userdata;
+
+	(void)fd;
+	(void)what;
+	if (hop->poll_ms < POLL_LAST_MS)
+		hop->poll_ms *= 2;
+	hop_look(hop);
+}
+
+int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, uint32_t **word)
+{
+	struct outlet *outlet = hop_outlet(hop, end);
+	const struct handed *handed;
+	uint32_t position;
+
+	if (!hop->attached || hop->has_failed)
+		return -ENOENT;
+	hop_close_frame(hop, outlet);
+	if (ring_writer_unread(&outlet->writer) < 0) {
+		hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
+		return -ENOENT;
+	}
+	handed = ledger_find(&outlet->ledger, end, offset);
+	if (!handed || offset - handed->offset + 4 > handed->length)
+		return -ENOENT;
+	position = handed->position + (uint32_t)(offset - handed->offset);
+	if (position & 3)
+		return -ENOENT; /* its sender doesn't send whole words */
+	/* What was released may have been overwritten by us, though it isn't yet counted as taken. */
+	if ((int32_t)(position - outlet->writer.tail) < 0)
+		return -EALREADY;
+	*word = ring_writer_word(&outlet->writer, position);
+	return 0;
+}
+
+void hop_forget_end(struct hop *hop, struct channel_end *end)
+{
+	for (unsigned i = 0; i < hop->outlets; i++) {
+		struct outlet *outlet = &hop->out[i];
+
+		if (outlet->filling == end)
+			hop_close_frame(hop, outlet);
+		if (hop->release_means_taken)
+			spend(hop, ledger_forget(&outlet->ledger, end));
+	}
+}
+
+static void watch_stuck(struct hop *hop)
+{
+	if (evtimer_pending(hop->stuck_timer, NULL))
+		return;
+	hop->stuck_from = hop->out_position;
+	timer_start(hop->stuck_timer, STUCK_MS);
+}
+
+void hop_on_stuck(int fd, short what, void *userdata)
+{
+	struct hop *hop = userdata;
+
+	(void)fd;
+	(void)what;
+	if (!hop->waiters)
+		return;
+	if (hop->out_position - hop->stuck_from >= STUCK_BYTES) {
+		watch_stuck(hop); /* busy, not stuck */
+		return;
+	}
+	hop->stuck = true;
+	hop_release_waiters(hop);
+	hop_mark_dirty(hop);
+}
+
+static void wait_for(struct hop *hop, struct hop *output)
+{
+	hop->blocked_on = output;
+	/* Who was let go on and found no room stays the first. */
+	if (hop->granted_by == output && !hop->has_moved)
+		DL_PREPEND2(output->waiters, hop, waiter_prev, waiter_next);
+	else
+		DL_APPEND2(output->waiters, hop, waiter_prev, waiter_next);
+	watch_stuck(output);
+	hop_mark_dirty(output); /* so that it asks for space */
+}
+
+void hop_end_grant(struct hop *hop)
+{
+	struct hop *output = hop->granted_by;
+
+	if (!output)
+		return;
+	hop->granted_by = output->granted = NULL;
+	hop_mark_dirty(output); /* which lets the next one go on */
+}
+
+void hop_stop_waiting(struct hop *hop)
+{
+	hop_end_grant(hop);
+	if (!hop->blocked_on)
+		return;
+	DL_DELETE2(hop->blocked_on->waiters, hop, waiter_prev, waiter_next);
+	hop->blocked_on = NULL;
+}
+
+/* The program uses the number of a channel again: it had released the last of it before, though we haven't come to count that. */
+static void count_released(struct hop *hop, struct channel_end *end)
+{
+	struct outlet *outlet = hop_outlet(hop, end);
+
+	if (ring_writer_unread(&outlet->writer) < 0)
+		hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
+	else
+		channel_taken(end, ledger_released(&outlet->ledger, end, outlet->writer.tail));
+	channel_check_ended(end);
+}
+
+static bool is_refused(const struct hop *hop, uint32_t number)
+{
+	return hop->refused && number < CHANNEL_NUMBERS && (hop->refused[number / 8] & (1u << (number % 8)));
+}
+
+/* The number stays in use until the opener has answered; a bit is all that it costs us, since it costs the opener no more. */
+static int refuse(struct hop *hop, uint32_t number, int error)
+{
+	const struct frame_reset reset = {.error = (uint32_t)error};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	if (!hop->refused)
+		hop->refused = calloc(CHANNEL_NUMBERS / 8, 1);
+	if (!hop->refused)
+		return -ENOMEM;
+	hop->refused[number / 8] |= (uint8_t)(1u << (number % 8));
+	return hop_send(hop, FRAME_RESET, 0, number, payload, frame_reset_encode(&reset, payload));
+}
+
+static int take_open(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_open open;
+	struct channel *channel;
+	int r = frame_open_decode(payload, header->length, &open), error;
+
+	if (r < 0)
+		return r;
+	if (header->channel >= CHANNEL_NUMBERS || (header->channel & 1) == hop->parity || is_refused(hop, header->channel))
+		return -EPROTO;
+	if (open.kind < CHANNEL_MESSAGE || open.kind > CHANNEL_STREAM)
+		return -EPROTO;
+	spend(hop, COST_OPEN);
+	if (hop->release_means_taken && hop_find(hop, header->channel))
+		count_released(hop, hop_find(hop, header->channel));
+	r = channel_new(hop, header->channel, open.kind, &open.identity, &channel);
+	if (r < 0)
+		return r;
+	if (hop->channels > hop->channels_max)
+		channel_refuse(channel, ENOBUFS);
+	else
+		r = hop->ops->open(hop->owner, channel, &open);
+	if (r == 0 && channel_was_refused(channel, &error))
+		r = refuse(hop, header->channel, error);
+	return r;
+}
+
+/* A frame about a channel, but neither OPEN nor DATA. */
+static int take_channel_frame(struct channel_end *end, const struct frame_header *header, const uint8_t *payload)
+{
+	union {
+		struct frame_opened opened;
+		struct frame_credit credit;
+		struct frame_reset reset;
+		struct frame_cancelled cancelled;
+		uint64_t number;
+	} u;
+	int r;
+
+	switch (header->type) {
+	case FRAME_OPENED:
+		r = frame_opened_decode(payload, header->length, &u.opened);
+		return r < 0 ? r : channel_opened(end, &u.opened);
+	case FRAME_CREDIT:
+		r = frame_credit_decode(payload, header->length, &u.credit);
+		return r < 0 ? r : channel_credit(end, &u.credit);
+	case FRAME_FIN:
+		r = frame_u64_decode(payload, header->length, &u.number);
+		return r < 0 ? r : channel_fin(end, u.number);
+	case FRAME_RESET:
+		r = frame_reset_decode(payload, header->length, &u.reset);
+		return r < 0 ? r : channel_reset(end, &u.reset);
+	case FRAME_CANCEL:
+		r = frame_u64_decode(payload, header->length, &u.number);
+		return r < 0 ? r : channel_cancel(end, u.number);
+	default:
+		r = frame_cancelled_decode(payload, header->length, &u.cancelled);
+		return r < 0 ? r : channel_cancelled(end, &u.cancelled);
+	}
+}
+
+/* Encoded anew: a longer one of a later version might not fit into the ring. */
+static int answer_reset(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
+{
+	uint8_t answer[FRAME_SMALL_MAX];
+	struct frame_reset reset;
+	int r = frame_reset_decode(payload, header->length, &reset);
+
+	return r < 0 ? r : hop_send(hop, FRAME_RESET, 0, header->channel, answer, frame_reset_encode(&reset, answer));
+}
+
+static int take_frame(struct hop *hop, const struct frame_header *header)
+{
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+	struct channel_end *end;
+
+	ring_reader_copy(&hop->in, FRAME_HEADER_SIZE, payload, header->length);
+	spend(hop, COST_CONTROL + COST_BYTES(header->length));
+	switch (header->type) {
+	case FRAME_OPEN:
+		return take_open(hop, header, payload);
+	case FRAME_OPENED:
+	case FRAME_CREDIT:
+	case FRAME_FIN:
+	case FRAME_RESET:
+	case FRAME_CANCEL:
+	case FRAME_CANCELLED:
+		end = hop_find(hop, header->channel);
+		if (end)
+			return take_channel_frame(end, header, payload);
+		if (is_refused(hop, header->channel)) {
+			if (header->type == FRAME_RESET)
+				hop->refused[header->channel / 8] &= (uint8_t)~(1u << (header->channel % 8));
+			return 0;
+		}
+		/* The channel has ended here while this was on its way. Who sends a RESET waits for the answer. */
+		return header->type == FRAME_RESET ? answer_reset(hop, header, payload) : 0;
+	default:
+		if (header->type >= FRAME_OPTIONAL)
+			return 0;
+		if (hop->kind == HOP_LOCAL)
+			spend(hop, COST_REQUEST);
+		return hop->ops->control(hop->owner, header, payload);
+	}
+}
+
+/* How much of the DATA frame at the head of the ring has been dealt with, or below zero. */
+static int take_data(struct hop *hop, const struct frame_header *header)
+{
+	struct channel_end *end = hop_find(hop, header->channel);
+	int r;
+
+	if (!end && is_refused(hop, header->channel)) {
+		hop->in_progress = header->length;
+		return 0;
+	}
+	if (!end)
+		return -EPROTO;
+	r = channel_data(end, &hop->in, FRAME_HEADER_SIZE + hop->in_progress, header->length - hop->in_progress,
+			 header->messages, hop->kind == HOP_LOCAL && !hop->finishing);
+	if (r < 0)
+		return r;
+	if (r > 0)
+		hop->has_moved = true;
+	hop->in_progress += (uint32_t)r;
+	spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
+	if (hop->in_progress < header->length)
+		wait_for(hop, channel_other(end)->hop);
+	return (int)hop->in_progress;
+}
+
+static void give_back(struct hop *hop)
+{
+	if (!hop->attached || !hop->unreleased)
+		return;
+	hop->unreleased = 0;
+	if (ring_reader_release(&hop->in))
+		hop_notify(hop);
+}
+
+/* The frame at the head of the ring was dealt with. */
+static void finish_frame(struct hop *hop, const struct frame_header *header)
+{
+	uint32_t total = frame_size(header->length);
+
+	ring_reader_consume(&hop->in, total);
+	hop->in_sequence++;
+	hop->in_position += total;
+	hop->unreleased += total;
+	hop->has_moved = true;
+	hop->rx.frames++;
+	hop->rx.bytes += total;
+	if (header->type == FRAME_DATA)
+		hop->rx.messages += header->messages;
+}
+
+/* Small pieces of a stream, right behind one that has gone on: up to the first about which there is more to say. */
+static void take_run(struct hop *hop, uint32_t number)
+{
+	struct channel_end *end = hop_find(hop, number);
+	unsigned count = 0;
+
+	while (end && hop->unreleased < CHUNK) {
+		int ready = ring_reader_ready(&hop->in, FRAME_HEADER_SIZE + SMALL);
+		uint8_t encoded[FRAME_HEADER_SIZE];
+		struct frame_header header;
+		struct iovec pieces[2];
+
+		if (ready < (int)FRAME_HEADER_SIZE)
+			break;
+		ring_reader_copy(&hop->in, 0, encoded, FRAME_HEADER_SIZE);
+		if (frame_header_decode(encoded, &header) < 0 || header.type != FRAME_DATA || header.channel != number ||
+		    header.length > SMALL || frame_size(header.length) > (uint32_t)ready ||
+		    ring_reader_peek(&hop->in, FRAME_HEADER_SIZE, header.length, pieces) != 1 ||
+		    !channel_append(end, pieces[0].iov_base, header.length, header.messages))
+			break;
+		finish_frame(hop, &header);
+		count++;
+	}
+	spend(hop, count * COST_FRAME);
+}
+
+/* Deals with the frame at the head of the ring. 1: dealt with; 0: there is none, or it waits; below zero: failed. */
+static int take_next(struct hop *hop, uint32_t *missing)
+{
+	uint8_t encoded[FRAME_HEADER_SIZE];
+	struct frame_header header;
+	uint32_t total;
+	int r, ready = ring_reader_ready(&hop->in, FRAME_HEADER_SIZE);
+
+	if (ready < 0) {
+		hop_fail(hop, ready, "impossible producer index in the ring");
+		return ready;
+	}
+	*missing = (uint32_t)ready + 1;
+	if (ready < (int)FRAME_HEADER_SIZE) {
+		if (ready == 0 || !hop->whole_frames)
+			return 0;
+		hop_fail(hop, -EPROTO, "an incomplete frame in the ring");
+		return -EPROTO;
+	}
+	ring_reader_copy(&hop->in, 0, encoded, FRAME_HEADER_SIZE);
+	r = frame_header_decode(encoded, &header);
+	total = frame_size(header.length);
+	if (r < 0 || total > hop->in.ring.size) {
+		hop_fail(hop, -EPROTO, "a frame of %u bytes is too long", header.length);
+		return -EPROTO;
+	}
+	ready = ring_reader_ready(&hop->in, total);
+	if (ready < 0) {
+		hop_fail(hop, ready, "impossible producer index in the ring");
+		return ready;
+	}
+	*missing = (uint32_t)ready + 1;
+	if ((uint32_t)ready < total) {
+		if (!hop->whole_frames)
+			return 0;
+		hop_fail(hop, -EPROTO, "an incomplete frame in the ring");
+		return -EPROTO;
+	}
+	if (hop->kind == HOP_LINK && header.sequence != hop->in_sequence) {
+		hop_fail(hop, -EPROTO, "frame %u came where %u was expected", header.sequence, hop->in_sequence);
+		return -EPROTO;
+	}
+	if (header.type == FRAME_DATA && hop->in_progress > header.length) {
+		hop_fail(hop, -EPROTO, "a frame changed while it was being read");
+		return -EPROTO;
+	}
+	r = header.type == FRAME_DATA ? take_data(hop, &header) : take_frame(hop, &header);
+	if (r < 0) {
+		hop_fail(hop, r, "bad %s frame for channel %u: %s", frame_type_name(header.type), header.channel,
+			 strerror(-r));
+		return r;
+	}
+	if (hop->blocked_on)
+		return 0;
+	hop->in_progress = 0;
+	if (!hop->attached)
+		return 0;
+	finish_frame(hop, &header);
+	if (hop->kind == HOP_LOCAL && header.type == FRAME_DATA)
+		take_run(hop, header.channel);
+	return 1;
+}
+
+bool hop_ask_for_input(struct hop *hop)
+{
+	int r;
+
+	if (hop->has_asked || hop->must_not_ask || hop->blocked_on)
+		return false;
+	r = ring_reader_arm(&hop->in, hop->missing);
+	if (r < 0)
+		hop_fail(hop, -EPROTO, "impossible producer index in the ring");
+	hop->has_asked = r == 0;
+	return r > 0;
+}
+
+/* True: there may be more, but this piece is over. False: all was read, or it waits, or the session is over. */
+static bool read_frames(struct hop *hop, const struct piece *piece)
+{
+	int r = 0;
+
+	hop->missing = 1;
+	while (hop->attached && !hop->has_failed && !hop->blocked_on) {
+		r = take_next(hop, &hop->missing);
+		/* More may come while we look: the longer we read on, the less often those are woken who get it. */
+		if (r == 0 && !hop->blocked_on && !hop->was_woken) {
+			give_back(hop);
+			if (hop_ask_for_input(hop))
+				continue;
+		}
+		if (r <= 0)
+			break;
+		if (hop->unreleased >= CHUNK)
+			give_back(hop);
+		if (piece_is_over(piece))
+			break;
+	}
+	if (hop->attached && !hop->has_failed)
+		give_back(hop);
+	return r > 0 && hop->attached && !hop->has_failed && !hop->blocked_on;
+}
+
+static bool has_reached_mark(const struct hop *hop)
+{
+	return (int32_t)(hop->in.tail - hop->taken_mark) >= 0;
+}
+
+/* The other end has gone, and what it left up to the mark is dealt with (an incomplete frame at its end never will be). */
+static void go_on_finishing(struct hop *hop)
+{
+	if (--hop->finishing == 0)
+		hop_fail(hop, hop->finish_error, "%s", hop->finish_why);
+	else
+		hop_due(hop);
+}
+
+void hop_on_turn(struct task *task)
+{
+	struct hop *hop = (struct hop *)((char *)task - offsetof(struct hop, input));
+	struct piece piece = piece_begin(hop);
+	uint64_t position = hop->in_position;
+	bool more, may_refill;
+
+	if (!hop->attached || hop->has_failed)
+		return;
+	hop->has_moved = false;
+	may_refill = hop->ops->refill && hop->ops->refill(hop->owner);
+	snapshot_taken(hop);
+	more = read_frames(hop, &piece);
+	if (hop->attached && !hop->has_failed && hop->ops->after_turn)
+		hop->ops->after_turn(hop->owner, hop->in_position != position, more);
+	if (!hop->attached || hop->has_failed)
+		return;
+	hop_end_grant(hop);
+	if (hop->taken_pending && (has_reached_mark(hop) || (hop->finishing && !more))) {
+		piece = piece_begin(hop); /* of its own: who sends without end would never have taken anything */
+		if (!apply_taken(hop, &piece))
+			more = true;
+		else if (hop->finishing)
+			go_on_finishing(hop);
+	}
+	if (more || (may_refill && !hop->blocked_on))
+		hop_due(hop);
+	if (hop->waiters || hop_has_output(hop))
+		hop_mark_dirty(hop); /* there may be room now */
+	hop_mark_awake(hop);
+}
+
+void hop_due(struct hop *hop)
+{
+	task_due(&hop->input);
+}
+
+void hop_look(struct hop *hop)
+{
+	if (!hop->attached || hop->has_failed)
+		return;
+	hop->has_asked = hop->must_not_ask = false;
+	hop_due(hop);
+}
+
+void hop_dont_ask(struct hop *hop)
+{
+	if (!hop->attached)
+		return;
+	hop->must_not_ask = true;
+	hop->has_asked = false;
+	ring_reader_disarm(&hop->in);
+}
+
+/* What is impossible is for hop_look() to find, too. */
+bool hop_has_input(struct hop *hop)
+{
+	return hop->attached && ring_reader_ready(&hop->in, 1) != 0;
+}
+
+void hop_event(struct hop *hop)
+{
+	if (hop->attached && !hop->has_failed)
+		hop->rx.notifications++;
+	hop_look(hop);
+}
+
+void hop_woken(struct hop *hop)
+{
+	hop_event(hop);
+	hop->was_woken = hop->relay->woken = true;
+	hop_mark_awake(hop);
+}
+
+void hop_finish(struct hop *hop, int error, const char *format, ...)
+{
+	va_list args;
+
+	if (!hop->attached || hop->has_failed || hop->finishing)
+		return;
+	hop->finish_error = error;
+	va_start(args, format);
+	vsnprintf(hop->finish_why, sizeof(hop->finish_why), format, args);
+	va_end(args);
+	/* Twice, if the snapshot of an earlier turn is pending: a new one can only be made behind it. */
+	hop->finishing = hop->taken_pending ? 2 : 1;
+	hop_stop_waiting(hop);
+	hop_look(hop);
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The hops of one event loop together: the phases of a pass, faults, and the end of what has ended. */
+
+#include <errno.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "daemon/relay/channel.h"
+#include "daemon/base/cost.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/hop_internal.h"
+
+#define CANCEL_MS 2000
+
+/* --- marks ---------------------------------------------------------------------------------------------------------- */
+
+void hop_mark_dirty(struct hop *hop)
+{
+	if (hop->is_dirty)
+		return;
+	hop->is_dirty = true;
+	DL_APPEND2(hop->relay->dirty, hop, dirty_prev, dirty_next);
+	turns_want(&hop->relay->turns);
+}
+
+void hop_mark_awake(struct hop *hop)
+{
+	if (hop->is_awake)
+		return;
+	hop->is_awake = true;
+	DL_APPEND2(hop->relay->awake, hop, awake_prev, awake_next);
+	turns_want(&hop->relay->turns);
+}
+
+void hop_fail(struct hop *hop, int error, const char *format, ...)
+{
+	va_list args;
+
+	if (hop->has_failed)
+		return;
+	hop->has_failed = true;
+	hop->error = error;
+	va_start(args, format);
+	vsnprintf(hop->why, sizeof(hop->why), format, args);
+	va_end(args);
+	LL_APPEND2(hop->relay->failed, hop, failed_next);
+	turns_want(&hop->relay->turns);
+}
+
+static void notify_now(struct hop *hop)
+{
+	/* On one CPU the program runs at once, and takes what it got, and may answer, before we go on. It needn't notify us: we
+	 * look. */
+	if (hop->release_means_taken) {
+		ring_reader_disarm(&hop->in);
+		for (unsigned i = 0; i < hop->outlets; i++)
+			ring_writer_disarm(&hop->out[i].writer);
+		hop->has_asked = false;
+		hop_due(hop);
+	}
+	hop->tx.notifications++;
+	relay_spend(hop->relay, hop->account, COST_SYSCALL);
+	hop->ops->notify(hop->owner);
+}
+
+void hop_notify(struct hop *hop)
+{
+	if (hop->kind == HOP_LINK) {
+		notify_now(hop);
+	} else if (!hop->is_to_notify) {
+		hop->is_to_notify = true;
+		DL_APPEND2(hop->relay->to_notify, hop, notify_prev, notify_next);
+		turns_want(&hop->relay->turns);
+	}
+}
+
+void hop_forget_notification(struct hop *hop)
+{
+	if (!hop->is_to_notify)
+		return;
+	hop->is_to_notify = false;
+	DL_DELETE2(hop->relay->to_notify, hop, notify_prev, notify_next);
+}
+
+/* --- a pass --------------------------------------------------------------------------------------------------------- */
+
+/* A piece of each, one after the other, up to what a task may do in a turn: who has more to write, or hasn't come to it, does so after
+ * the next input. */
+static void write_output(struct relay *relay)
+{
+	struct hop *hop, *last = relay->dirty ? relay->dirty->dirty_prev : NULL;
+	uint64_t from = relay->turns.spent;
+
+	while ((hop = relay->dirty) && !turns_are_over(&relay->turns) && relay->turns.spent - from < TURNS_PIECE) {
+		DL_DELETE2(relay->dirty, hop, dirty_prev, dirty_next);
+		hop->is_dirty = false;
+		hop_emit(hop);
+		if (hop == last)
+			break;
+	}
+}
+
+static void tell_of_failures(struct relay *relay)
+{
+	struct hop *hop;
+
+	while ((hop = relay->failed) && !turns_are_over(&relay->turns)) {
+		LL_DELETE2(relay->failed, hop, failed_next);
+		hop->has_failed = false;
+		relay_spend(relay, hop->account, COST_CONNECTION + hop->channels * COST_CHANNEL_END);
+		hop->ops->failed(hop->owner, hop->error, hop->why);
+	}
+}
+
+static void notify_programs(struct relay *relay)
+{
+	struct hop *hop;
+
+	while ((hop = relay->to_notify) && !turns_are_over(&relay->turns)) {
+		hop_forget_notification(hop);
+		notify_now(hop);
+	}
+}
+
+/*
+ * On one CPU a program has been interrupted by its own notification. If we asked for the next one at once, it would be interrupted
+ * again by its next message, and so on. So it is let go on, until it has nothing more to say or no room, and then there is a second
+ * look before we ask. Measured: 64-byte messages 5.9 -> 11.2 M/s through the whole chain.
+ */
+static void let_programs_go_on(struct relay *relay)
+{
+	struct hop *hop;
+
+	relay->woken = false;
+	sched_yield();
+	DL_FOREACH2 (relay->awake, hop, awake_next) {
+		if (hop->was_woken)
+			hop_due(hop);
+		hop->was_woken = false;
+	}
+}
+
+/* Before the loop looks elsewhere, and perhaps sleeps. Who has moved meanwhile is due again. */
+static void ask_for_notifications(struct relay *relay)
+{
+	struct hop *hop;
+
+	while ((hop = relay->awake)) {
+		DL_DELETE2(relay->awake, hop, awake_prev, awake_next);
+		hop->is_awake = hop->was_woken = false;
+		hop_ask(hop);
+	}
+	relay->woken = false;
+}
+
+static void free_ended(struct relay *relay)
+{
+	struct channel *channel;
+
+	while ((channel = relay->ended)) {
+		relay->ended = channel->ended_next;
+		channel_free(channel);
+	}
+}
+
+bool relay_is_busy(const struct relay *relay)
+{
+	return relay->turns.due || relay->dirty || relay->awake || relay->failed || relay->to_notify;
+}
+
+/* The phases. False: there is nothing left to do, or it waits for the next pass. */
+static bool take_turn(struct relay *relay)
+{
+	bool took_input = turns_run(&relay->turns);
+
+	write_output(relay);
+	tell_of_failures(relay);
+	notify_programs(relay);
+	return took_input;
+}
+
+static bool pass(void *userdata)
+{
+	struct relay *relay = userdata;
+
+	do {
+		while (take_turn(relay))
+			;
+		if (relay->woken && !turns_are_over(&relay->turns))
+			let_programs_go_on(relay);
+		else
+			ask_for_notifications(relay);
+	} while (relay_is_busy(relay) && !turns_are_over(&relay->turns));
+	free_ended(relay);
+	return relay_is_busy(relay);
+}
+
+void relay_pass(struct relay *relay)
+{
+	turns_pass(&relay->turns);
+}
+
+void relay_flush(struct relay *relay)
+{
+	if (relay_is_busy(relay))
+		turns_want(&relay->turns);
+}
+
+void relay_spend(struct relay *relay, struct account *account, uint64_t units)
+{
+	turns_spend(&relay->turns, account_line(account), units);
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------------- */
+
+int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message)
+{
+	*relay = (struct relay){.base = base, .max_message = max_message, .cancel_ms = CANCEL_MS};
+	return turns_init(&relay->turns, base, pass, relay);
+}
+
+void relay_cleanup(struct relay *relay)
+{
+	do
+		relay_pass(relay);
+	while (relay_is_busy(relay));
+	turns_cleanup(&relay->turns);
+}

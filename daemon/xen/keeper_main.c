@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * xenmsg-keeper: holds the event-channel handles of daemons whose domain was saved and restored (daemon/xen/keeper.h), until the
+ * system goes down. Nothing ends it: all signals are blocked, and whatever fails, it goes on. What it keeps is never used.
+ *
+ * Without arguments it is xenmsgd's child: the handle is the descriptor that it was born with. With --listen it is the service:
+ * descriptor 3 is a socket, and who connects hands over one handle.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#define LISTEN_FD      3
+#define PATIENCE_S     5
+#define OUT_OF_FILES_S 1
+
+/* The descriptor that came is ours now, and never closed; of more than one the kernel leaves out the rest. */
+static bool take_handle(int connection)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	char byte;
+	struct iovec data = {.iov_base = &byte, .iov_len = sizeof(byte)};
+	struct msghdr message = {
+		.msg_iov = &data,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen =
+			CMSG_LEN(sizeof(int)), /* what CMSG_SPACE would add has room for a second one */
+	};
+	const struct cmsghdr *header;
+
+	if (recvmsg(connection, &message, MSG_CMSG_CLOEXEC) <= 0)
+		return false;
+	header = CMSG_FIRSTHDR(&message);
+	return header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+	       header->cmsg_len == CMSG_LEN(sizeof(int));
+}
+
+static void serve(void)
+{
+	const struct timeval patience = {.tv_sec = PATIENCE_S};
+	int connection = accept4(LISTEN_FD, NULL, NULL, SOCK_CLOEXEC);
+
+	if (connection < 0) {
+		if (errno != ECONNABORTED && errno != EINTR)
+			sleep(OUT_OF_FILES_S);
+		return;
+	}
+	/* Who connects and says nothing is no reason to stand still. */
+	if (setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0 &&
+	    take_handle(connection))
+		send(connection, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	close(connection);
+}
+
+int main(int argc, char **argv)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	while (argc > 1 && !strcmp(argv[1], "--listen"))
+		serve();
+	for (;;)
+		pause();
+}

@@ -1,0 +1,558 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include "daemon/xen/store_worker.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <utlist.h>
+#include <xenstore.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/xen/store_write.h"
+
+/* Conflicts and quotas pass within milliseconds when others are busy at start-up; who waits behind us in the queue waits
+ * along, so it ends after about a second and a half. */
+#define TRIES		16
+#define QUOTA_TRIES	8
+#define BACKOFF_MAX_MS	200
+#define RECONNECT_MS	1000
+#define RETRY_MIN_MS	5000 /* each try costs a connection, in a guest */
+#define RETRY_MAX_MS	300000
+#define EVENTS_AT_ONCE	256
+
+void store_request_free(struct store_request *request)
+{
+	for (unsigned i = 0; i < request->count; i++) {
+		free(request->paths[i]);
+		if (request->values)
+			free(request->values[i]);
+	}
+	free(request->paths);
+	free(request->values);
+	free(request->value);
+	free(request->names);
+	free(request);
+}
+
+void store_event_free(struct store_event *event)
+{
+	free(event->key);
+	free(event);
+}
+
+int store_worker_new(struct store_worker **result)
+{
+	struct store_worker *worker = calloc(1, sizeof(*worker));
+	pthread_condattr_t attributes;
+	int r;
+
+	if (!worker)
+		return -ENOMEM;
+	worker->references = 1;
+	pthread_mutex_init(&worker->lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&worker->finished_changed, &attributes);
+	pthread_condattr_destroy(&attributes);
+	worker->command_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	worker->result_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (worker->command_fd < 0 || worker->result_fd < 0) {
+		r = -errno;
+		goto fail;
+	}
+	errno = 0;
+	worker->xs = xs_open(0);
+	if (!worker->xs) {
+		r = errno ? -errno : -ENOTCONN;
+		goto fail;
+	}
+	worker->connected = true;
+	*result = worker;
+	return 0;
+fail:
+	store_worker_unref(worker);
+	return r;
+}
+
+void store_worker_unref(struct store_worker *worker)
+{
+	struct store_request *request, *next_request;
+	struct store_event *event, *next_event;
+	struct store_watched *watched, *next_watched;
+	bool last;
+
+	pthread_mutex_lock(&worker->lock);
+	last = --worker->references == 0;
+	pthread_mutex_unlock(&worker->lock);
+	if (!last)
+		return;
+
+	DL_FOREACH_SAFE(worker->queue, request, next_request)
+		store_request_free(request);
+	DL_FOREACH_SAFE(worker->results, request, next_request)
+		store_request_free(request);
+	HASH_ITER(hh, worker->events, event, next_event) {
+		HASH_DEL(worker->events, event);
+		store_event_free(event);
+	}
+	DL_FOREACH_SAFE(worker->watched, watched, next_watched) {
+		free(watched->path);
+		free(watched);
+	}
+	if (worker->xs)
+		xs_close(worker->xs);
+	if (worker->command_fd >= 0)
+		close(worker->command_fd);
+	if (worker->result_fd >= 0)
+		close(worker->result_fd);
+	pthread_cond_destroy(&worker->finished_changed);
+	pthread_mutex_destroy(&worker->lock);
+	free(worker);
+}
+
+static void signal_fd(int fd)
+{
+	uint64_t one = 1;
+
+	if (write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		log_error("store: can't wake the event loop: %s", strerror(errno));
+}
+
+static void mark_busy(struct store_worker *worker)
+{
+	__atomic_store_n(&worker->busy_since_ms, clock_ms(), __ATOMIC_RELAXED);
+}
+
+static void mark_idle(struct store_worker *worker)
+{
+	__atomic_store_n(&worker->busy_since_ms, 0, __ATOMIC_RELAXED);
+}
+
+static bool is_stopping(struct store_worker *worker)
+{
+	bool stopping;
+
+	pthread_mutex_lock(&worker->lock);
+	stopping = worker->stopping;
+	pthread_mutex_unlock(&worker->lock);
+	return stopping;
+}
+
+/* Waits before a retry, but not for somebody who wants to stop. New requests don't end it, so the descriptor that they
+ * wake us with is left alone, and the wait is cut into short pieces instead. */
+static void back_off(struct store_worker *worker, unsigned attempt)
+{
+	unsigned ms = attempt < 8 ? 1u << attempt : BACKOFF_MAX_MS;
+
+	mark_idle(worker);
+	if (ms > BACKOFF_MAX_MS)
+		ms = BACKOFF_MAX_MS;
+	ms += (unsigned)(clock_ms() ^ (uint64_t)getpid()) % (ms + 1) / 2; /* not in step with other daemons */
+	for (; ms > 0 && !is_stopping(worker); ms -= ms < 20 ? ms : 20) {
+		struct timespec piece = {.tv_nsec = (ms < 20 ? (long)ms : 20) * 1000000};
+
+		nanosleep(&piece, NULL);
+	}
+	mark_busy(worker);
+}
+
+static bool is_temporary(int error)
+{
+	return error == -EAGAIN || error == -EDQUOT || error == -EBUSY || error == -ENOSPC;
+}
+
+/* Of the first `length` bytes of the path, made if it isn't there; NULL: no memory. */
+static struct store_event *event_of(struct store_worker *worker, unsigned watch, const char *path, size_t length)
+{
+	struct store_event *event;
+	char *key;
+
+	if (asprintf(&key, "%u %.*s", watch, (int)length, path) < 0)
+		return NULL;
+	HASH_FIND_STR(worker->events, key, event);
+	if (event) {
+		free(key);
+		return event;
+	}
+	event = calloc(1, sizeof(*event));
+	if (!event) {
+		free(key);
+		return NULL;
+	}
+	event->key = key;
+	event->path = strchr(key, ' ') + 1;
+	event->watch = watch;
+	HASH_ADD_KEYPTR(hh, worker->events, event->key, strlen(event->key), event);
+	return event;
+}
+
+/* How long "/local/domain/N" is at the beginning of a path below it; 0: it isn't one. */
+static size_t domain_of(const char *path)
+{
+	static const char root[] = "/local/domain/";
+	const char *end;
+
+	if (strncmp(path, root, sizeof(root) - 1))
+		return 0;
+	end = strchr(path + sizeof(root) - 1, '/');
+	return end ? (size_t)(end - path) : 0;
+}
+
+static void add_event(struct store_worker *worker, unsigned watch, const char *path)
+{
+	size_t length = domain_of(path);
+	struct store_event *domain = length ? event_of(worker, watch, path, length) : NULL, *event;
+
+	if (domain && domain->below >= STORE_BELOW_MAX) {
+		domain->fires = true;
+		return;
+	}
+	event = event_of(worker, watch, path, strlen(path));
+	if (!event)
+		return;
+	if (domain && !event->fires)
+		domain->below++;
+	event->fires = true;
+}
+
+static void push_event(struct store_worker *worker, char **untrusted_event)
+{
+	const char *token = untrusted_event[XS_WATCH_TOKEN], *path = untrusted_event[XS_WATCH_PATH];
+	unsigned watch;
+
+	if (strlen(path) > STORE_PATH_MAX || sscanf(token, "%u", &watch) != 1)
+		return;
+	pthread_mutex_lock(&worker->lock);
+	add_event(worker, watch, path);
+	pthread_mutex_unlock(&worker->lock);
+	signal_fd(worker->result_fd);
+}
+
+/* Hands on what the watches say. False if the connection is gone: libxenstore closes its descriptor when it breaks, but shows
+ * that only here, by EINVAL instead of EAGAIN when no event is there. Others make events, so requests have their turn in between. */
+static bool drain_events(struct store_worker *worker)
+{
+	char **untrusted_event;
+
+	for (unsigned i = 0; i < EVENTS_AT_ONCE; i++) {
+		untrusted_event = xs_check_watch(worker->xs);
+		if (!untrusted_event)
+			return errno == EAGAIN;
+		push_event(worker, untrusted_event);
+		free(untrusted_event);
+	}
+	return true;
+}
+
+static int write_leaves(struct store_worker *worker, const struct store_request *request)
+{
+	unsigned quota_tries = 0;
+	int r;
+
+	for (unsigned attempt = 0;; attempt++) {
+		r = store_write_once(worker->xs, request);
+		if (r >= 0 || !is_temporary(r) || attempt + 1 == TRIES)
+			return r;
+		if (r != -EAGAIN && ++quota_tries == QUOTA_TRIES)
+			return r;
+		if (!drain_events(worker)) /* not a quota: the connection is gone */
+			return -ENOTCONN;
+		back_off(worker, attempt);
+	}
+}
+
+static struct store_watched *find_watched(struct store_worker *worker, unsigned watch)
+{
+	struct store_watched *watched;
+
+	DL_SEARCH_SCALAR(worker->watched, watched, watch, watch);
+	return watched;
+}
+
+static int set_watch(struct store_worker *worker, const struct store_watched *watched)
+{
+	char token[16];
+
+	snprintf(token, sizeof(token), "%u", watched->watch);
+	if (xs_watch(worker->xs, watched->path, token) || errno == EEXIST)
+		return 0;
+	return store_error(errno);
+}
+
+/* ---- watches that a quota refuses ----
+ *
+ * A guest's processes share one quota, so others can use it up. And the kernel's /dev/xen/xenbus fails the write of a refused
+ * watch, after which libxenstore closes its descriptor: the connection is gone with all watches. To ask for the same one
+ * again on each new connection would go on for ever. So what was refused waits, and the connection is made anew without it. */
+
+static bool is_refusal(int error)
+{
+	return error == -EDQUOT || error == -E2BIG || error == -ENOSPC;
+}
+
+static void try_refused_at(struct store_worker *worker, unsigned after_ms)
+{
+	worker->retry_after_ms = after_ms > RETRY_MAX_MS ? RETRY_MAX_MS : after_ms;
+	worker->retry_at_ms = clock_ms() + worker->retry_after_ms;
+}
+
+static void refuse(struct store_worker *worker, struct store_watched *watched)
+{
+	watched->refused = true;
+	if (worker->refused_watches++ > 0)
+		return;
+	log_warning("store: the quota of watches is used up: %s, and what comes after it, is watched when there is room", watched->path);
+	try_refused_at(worker, RETRY_MIN_MS);
+}
+
+/* After a watch was refused: whether the connection is still there. */
+static bool outlives_refusal(struct store_worker *worker)
+{
+	worker->refused_at_ms = clock_ms();
+	free(xs_read(worker->xs, XBT_NULL, "domid", NULL)); /* libxenstore may not have seen the end yet */
+	return drain_events(worker);
+}
+
+static void try_refused(struct store_worker *worker)
+{
+	struct store_watched *watched;
+	int r;
+
+	mark_busy(worker);
+	DL_FOREACH(worker->watched, watched) {
+		if (!watched->refused)
+			continue;
+		r = set_watch(worker, watched);
+		if (r < 0) {
+			try_refused_at(worker, 2 * worker->retry_after_ms);
+			if (is_refusal(r))
+				outlives_refusal(worker);
+			break;
+		}
+		watched->refused = false;
+		if (--worker->refused_watches == 0)
+			log_info("store: all is watched again");
+	}
+	mark_idle(worker);
+}
+
+static int add_watch(struct store_worker *worker, struct store_request *request)
+{
+	struct store_watched *watched = calloc(1, sizeof(*watched));
+	int r = -EDQUOT;
+
+	if (!watched)
+		return -ENOMEM;
+	watched->watch = request->watch;
+	watched->path = strdup(request->paths[0]);
+	if (!watched->path) {
+		free(watched);
+		return -ENOMEM;
+	}
+	if (worker->refused_watches == 0)
+		r = set_watch(worker, watched);
+	if (is_refusal(r)) {
+		refuse(worker, watched);
+		outlives_refusal(worker);
+	} else if (r < 0 && drain_events(worker)) {
+		free(watched->path);
+		free(watched);
+		return r;
+	}
+	DL_APPEND(worker->watched, watched); /* also when the connection has broken: it is set again on the next one */
+	return r;
+}
+
+static int remove_watch(struct store_worker *worker, struct store_request *request)
+{
+	struct store_watched *watched = find_watched(worker, request->watch);
+	char token[16];
+	int r = 0;
+
+	if (!watched)
+		return 0;
+	snprintf(token, sizeof(token), "%u", watched->watch);
+	if (watched->refused)
+		worker->refused_watches--;
+	else if (worker->connected && !xs_unwatch(worker->xs, watched->path, token))
+		r = store_error(errno);
+	else if (worker->refused_watches > 0)
+		try_refused_at(worker, 0);
+	DL_DELETE(worker->watched, watched);
+	free(watched->path);
+	free(watched);
+	return r == -ENOENT ? 0 : r;
+}
+
+static int execute(struct store_worker *worker, struct store_request *request)
+{
+	const char *path = request->paths[0];
+	unsigned size = 0;
+
+	switch (request->kind) {
+	case STORE_READ:
+		request->value = xs_read(worker->xs, XBT_NULL, path, &size);
+		request->size = size;
+		return request->value ? 0 : store_error(errno);
+	case STORE_LIST:
+		request->names = xs_directory(worker->xs, XBT_NULL, path, &request->names_count);
+		return request->names ? 0 : store_error(errno);
+	case STORE_WRITE:
+		return write_leaves(worker, request);
+	case STORE_REMOVE:
+		if (xs_rm(worker->xs, XBT_NULL, path) || errno == ENOENT)
+			return 0;
+		return store_error(errno);
+	case STORE_WATCH:
+		return add_watch(worker, request);
+	case STORE_UNWATCH:
+		return remove_watch(worker, request);
+	}
+	return -EINVAL;
+}
+
+static void set_connected(struct store_worker *worker, bool connected)
+{
+	if (worker->connected == connected)
+		return;
+	__atomic_store_n(&worker->connected, connected, __ATOMIC_RELAXED);
+	if (!connected) /* only because of a refused watch? then it was said why */
+		worker->reconnect_now = worker->refused_at_ms && clock_ms() - worker->refused_at_ms < RECONNECT_MS;
+	if (worker->reconnect_now)
+		return;
+	if (connected)
+		log_info("store: connected to XenStore again");
+	else
+		log_error("store: the connection to XenStore is lost; trying again every %d ms", RECONNECT_MS);
+}
+
+/* Sets all watches but the refused ones. False: one more was refused, and has cost the connection. */
+static bool set_watches(struct store_worker *worker)
+{
+	struct store_watched *watched;
+
+	DL_FOREACH(worker->watched, watched) {
+		int r = watched->refused ? 0 : set_watch(worker, watched);
+
+		if (is_refusal(r)) {
+			refuse(worker, watched);
+			if (!outlives_refusal(worker))
+				return false;
+		} else if (r < 0) {
+			log_error("store: can't watch %s again: %s", watched->path, strerror(-r));
+		}
+	}
+	return true;
+}
+
+static void reconnect(struct store_worker *worker)
+{
+	mark_busy(worker);
+	if (worker->xs)
+		xs_close(worker->xs);
+	worker->xs = xs_open(0);
+	if (worker->xs) {
+		if (set_watches(worker)) {
+			set_connected(worker, true);
+			worker->reconnect_now = false;
+		}
+	} else {
+		worker->reconnect_now = false;
+	}
+	mark_idle(worker);
+}
+
+/* While stopping only what others can see is still done. */
+static bool is_needed(const struct store_request *request, bool stopping)
+{
+	return !stopping || request->kind == STORE_WRITE || request->kind == STORE_REMOVE;
+}
+
+/* One request, so that watch events are looked at between two. False if there was none. */
+static bool serve_one(struct store_worker *worker)
+{
+	struct store_request *request;
+	bool stopping;
+
+	pthread_mutex_lock(&worker->lock);
+	stopping = worker->stopping;
+	request = worker->queue;
+	if (request)
+		DL_DELETE(worker->queue, request);
+	pthread_mutex_unlock(&worker->lock);
+	if (!request)
+		return false;
+
+	if (is_needed(request, stopping)) {
+		mark_busy(worker);
+		if (worker->connected || request->kind == STORE_UNWATCH || request->kind == STORE_WATCH)
+			request->error = worker->xs ? execute(worker, request) : -ENOTCONN;
+		else
+			request->error = -ENOTCONN;
+		if (request->error < 0 && request->error != -ENOENT && worker->connected && !drain_events(worker))
+			request->error = -ENOTCONN;
+		mark_idle(worker);
+	}
+	pthread_mutex_lock(&worker->lock);
+	DL_APPEND(worker->results, request);
+	pthread_mutex_unlock(&worker->lock);
+	signal_fd(worker->result_fd);
+	return true;
+}
+
+/* How long the thread may sleep when nobody wants anything of it. */
+static int next_turn_ms(const struct store_worker *worker)
+{
+	uint64_t now = clock_ms();
+
+	if (!worker->connected)
+		return worker->reconnect_now ? 0 : RECONNECT_MS;
+	if (worker->refused_watches == 0)
+		return -1;
+	return worker->retry_at_ms > now ? (int)(worker->retry_at_ms - now) : 0;
+}
+
+void *store_worker_run(void *userdata)
+{
+	struct store_worker *worker = userdata;
+	bool stopping = false;
+
+	while (!stopping) {
+		struct pollfd fds[2] = {{.fd = worker->command_fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+		uint64_t count;
+
+		if (worker->connected)
+			fds[1].fd = xs_fileno(worker->xs);
+		poll(fds, 2, next_turn_ms(worker));
+		if (fds[0].revents && read(worker->command_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+			log_error("store: can't read the command descriptor: %s", strerror(errno));
+		stopping = is_stopping(worker);
+		if (!worker->connected && !stopping)
+			reconnect(worker);
+		if (worker->connected && worker->refused_watches > 0 && clock_ms() >= worker->retry_at_ms)
+			try_refused(worker);
+		/* What was lost only by a refused watch is made anew before anything else is asked. */
+		do
+			if (worker->connected && !drain_events(worker))
+				set_connected(worker, false);
+		while ((stopping || !worker->reconnect_now) && serve_one(worker));
+	}
+	if (worker->xs)
+		xs_close(worker->xs);
+	worker->xs = NULL;
+	pthread_mutex_lock(&worker->lock);
+	worker->finished = true;
+	pthread_cond_broadcast(&worker->finished_changed);
+	pthread_mutex_unlock(&worker->lock);
+	store_worker_unref(worker);
+	return NULL;
+}

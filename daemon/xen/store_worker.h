@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_STORE_WORKER_H
+#define XENMSG_DAEMON_STORE_WORKER_H
+
+/*
+ * The thread behind `struct store` (store.h), which alone touches libxenstore.
+ *
+ * Two parties share a worker: the store on the event loop and the thread. `lock` guards the queue, the results, the watch
+ * events and `stopping`. A request belongs to the thread while it is queued, then to the store with the results; its
+ * callback and its place in the store's own list are the store's all the time. The last of the two parties frees the
+ * worker: when xenstored never answers, that is the thread, long after the store has gone.
+ */
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <uthash.h>
+
+#include "daemon/xen/store.h"
+
+#define STORE_PATH_MAX 1024 /* none that concerns us is longer */
+
+enum store_kind {
+	STORE_READ,
+	STORE_LIST,
+	STORE_WRITE,
+	STORE_REMOVE,
+	STORE_WATCH,
+	STORE_UNWATCH,
+};
+
+struct store_request {
+	enum store_kind kind;
+	unsigned watch; /* the number of the watch, for STORE_WATCH and STORE_UNWATCH */
+	uint32_t owner;
+	int reader;
+	unsigned count; /* leaves to write */
+	char **paths;	/* at least one */
+	char **values;	/* for STORE_WRITE */
+
+	int error;
+	char *value; /* the result of STORE_READ: `size` bytes and a NUL */
+	size_t size;
+	char **names; /* the result of STORE_LIST, one allocation */
+	unsigned names_count;
+
+	struct store_request *prev, *next; /* in the queue or the results */
+
+	/* The store's own, not looked at by the thread. */
+	store_done_fn done;
+	store_list_fn listed;
+	void *userdata;
+	struct store_request *all_prev, *all_next;
+};
+
+#define STORE_BELOW_MAX 32 /* paths below a domain's directory that wait for one watch */
+
+/*
+ * A watch has fired. The same path of the same watch is kept once, so that nobody fills our memory by changing a node. Nor by making up
+ * names: each domain's directory counts what waits below it, and where that is too much it fires itself, in place of all that comes
+ * then. It means: look at this domain anew.
+ */
+struct store_event {
+	char *key; /* "<watch> <path>" */
+	unsigned watch;
+	const char *path; /* into key */
+	bool fires;	  /* else it only counts */
+	unsigned below;
+	UT_hash_handle hh;
+};
+
+struct store_watched {
+	unsigned watch;
+	char *path;
+	bool refused; /* by the quota: tried again later */
+	struct store_watched *prev, *next;
+};
+
+struct xs_handle;
+
+struct store_worker {
+	pthread_mutex_t lock;
+	pthread_cond_t finished_changed; /* CLOCK_MONOTONIC */
+	unsigned references;
+	bool stopping;
+	bool finished;
+	struct store_request *queue;
+	struct store_request *results;
+	struct store_event *events; /* in the order of their first arrival */
+	int command_fd;		    /* eventfd: the queue or `stopping` has changed */
+	int result_fd;		    /* eventfd: there are results or events */
+
+	/* Written by the thread, read by anybody, atomically. */
+	uint64_t busy_since_ms; /* 0: not in a call to xenstored */
+	bool connected;
+
+	/* The thread's own. */
+	struct xs_handle *xs;
+	struct store_watched *watched;
+	unsigned refused_watches;
+	uint64_t refused_at_ms; /* the last one; 0: none yet */
+	uint64_t retry_at_ms; /* the refused watches */
+	unsigned retry_after_ms;
+	bool reconnect_now; /* the connection is lost only by a refused watch */
+};
+
+void store_event_free(struct store_event *event);
+void store_request_free(struct store_request *request);
+
+/* Connects and prepares; the thread runs store_worker_run() with it. -errno. */
+int store_worker_new(struct store_worker **worker);
+void store_worker_unref(struct store_worker *worker);
+void *store_worker_run(void *worker);
+
+#endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE
+#include "daemon/xen/store_write.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <xenstore.h>
+
+#include "daemon/xen/store_worker.h"
+
+int store_error(int saved_errno)
+{
+	switch (saved_errno) {
+	case EINVAL:
+	case 0:
+		return -EDQUOT;
+	case EACCES:
+		return -ENOENT;
+	default:
+		return -saved_errno;
+	}
+}
+
+static int set_permissions(struct xs_handle *xs, xs_transaction_t transaction, const char *path, uint32_t owner,
+			   int reader)
+{
+	struct xs_permissions permissions[2] = {
+		{.id = owner, .perms = reader == STORE_EVERYONE ? XS_PERM_READ : XS_PERM_NONE},
+		{.id = (unsigned)reader, .perms = XS_PERM_READ},
+	};
+
+	if (!xs_set_permissions(xs, transaction, path, permissions, reader >= 0 ? 2 : 1))
+		return store_error(errno);
+	return 0;
+}
+
+static int make_directories(struct xs_handle *xs, xs_transaction_t transaction, const char *path, uint32_t owner)
+{
+	char directory[STORE_PATH_MAX];
+	const char *end = strrchr(path, '/');
+	size_t length = end ? (size_t)(end - path) : 0, first;
+	void *value;
+
+	if (length == 0)
+		return 0;
+	if (length >= sizeof(directory))
+		return -ENAMETOOLONG;
+	/* Up to the deepest one that exists, usually the parent itself; then down again. */
+	for (first = length;;) {
+		memcpy(directory, path, first);
+		directory[first] = '\0';
+		value = xs_read(xs, transaction, directory, NULL);
+		if (value || errno == EACCES) {
+			free(value);
+			break;
+		}
+		if (errno != ENOENT)
+			return store_error(errno);
+		end = memrchr(path, '/', first);
+		if (!end || end == path) {
+			first = 0;
+			break;
+		}
+		first = (size_t)(end - path);
+	}
+	while (first < length) {
+		const char *next = memchr(path + first + 1, '/', length - first - 1);
+		int r;
+
+		first = next ? (size_t)(next - path) : length;
+		memcpy(directory, path, first);
+		directory[first] = '\0';
+		if (!xs_mkdir(xs, transaction, directory))
+			return store_error(errno);
+		r = set_permissions(xs, transaction, directory, owner, STORE_NOBODY);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int write_in(struct xs_handle *xs, xs_transaction_t transaction, const struct store_request *request)
+{
+	for (unsigned i = 0; i < request->count; i++) {
+		const char *path = request->paths[i], *value = request->values[i];
+		int r = make_directories(xs, transaction, path, request->owner);
+
+		if (r < 0)
+			return r;
+		if (!xs_write(xs, transaction, path, value, (unsigned)strlen(value)))
+			return store_error(errno);
+		r = set_permissions(xs, transaction, path, request->owner, request->reader);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int store_write_once(struct xs_handle *xs, const struct store_request *request)
+{
+	xs_transaction_t transaction;
+	int r;
+
+	errno = 0;
+	transaction = xs_transaction_start(xs);
+	if (transaction == XBT_NULL)
+		return store_error(errno);
+	r = write_in(xs, transaction, request);
+	if (r < 0) {
+		xs_transaction_end(xs, transaction, true);
+		return r;
+	}
+	return xs_transaction_end(xs, transaction, false) ? 0 : store_error(errno);
+}

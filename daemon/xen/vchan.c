@@ -1,0 +1,602 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/xen/vchan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <event2/event.h>
+#include <libxenvchan.h>
+#include <uthash.h>
+#include <xentoollog.h>
+
+#include "daemon/xen/keeper.h"
+#include "daemon/base/log.h"
+#include "daemon/xen/vchan_layout.h"
+
+#define LIVE_CLOSED	   0
+#define LIVE_CONNECTED	   1
+#define LIVE_WAITING	   2
+#define EVENTS_PER_WAKE_UP 64 /* then others on the loop get their turn */
+
+struct vchan_host {
+	xentoollog_logger logger; /* what Xen's libraries say, instead of lines of their own on stderr */
+	xengntshr_handle *gntshr;
+	xengnttab_handle *gnttab;
+	xenevtchn_handle *evtchn;
+	struct event *events;
+	struct vchan *vchans; /* by local port */
+	uint32_t pages_granted;
+	bool ports_short; /* there was none for somebody, who waits for `freed` */
+	void (*freed)(void *userdata);
+	void *freed_userdata;
+	/* Ports of closed vchans, to be unbound once it's sure that they are not from before a restore. */
+	uint32_t *retired;
+	unsigned retired_count, retired_room;
+	void (*retired_notify)(void *userdata);
+	void *retired_userdata;
+};
+
+struct vchan {
+	struct vchan_host *host;
+	/* The fields of libxenvchan's own structure, which the peer's may be; `ring`, the buffers and `shr` lead into shared
+	 * memory, everything else is ours. */
+	struct libxenvchan control;
+	uint32_t port; /* the local one, the key in vchan_host.vchans */
+	uint32_t domid;
+	uint32_t ring_ref;
+	uint32_t pages;
+	bool was_connected; /* the peer's live byte has been 1 */
+	bool is_stale;	    /* from before a restore: its port is not ours to touch */
+	vchan_event_fn event;
+	void *userdata;
+	uint64_t sent, received;
+	UT_hash_handle hh;
+};
+
+/* The errno of a failed call into Xen's libraries, which now and then leave none. */
+static int failure(void)
+{
+	return errno ? -errno : -EIO;
+}
+
+static void on_events(evutil_socket_t fd, short what, void *userdata)
+{
+	struct vchan_host *host = userdata;
+
+	(void)fd;
+	(void)what;
+	unsigned events = HASH_COUNT(host->vchans); /* one port each; asking for one more would be a system call for nothing */
+
+	if (events > EVENTS_PER_WAKE_UP)
+		events = EVENTS_PER_WAKE_UP;
+	for (unsigned i = 0; i < events || i == 0; i++) {
+		xenevtchn_port_or_error_t port = xenevtchn_pending(host->evtchn);
+		struct vchan *vchan;
+		uint32_t key;
+
+		if (port < 0)
+			break;
+		key = (uint32_t)port;
+		HASH_FIND(hh, host->vchans, &key, sizeof(key), vchan);
+		if (!vchan) /* it came while the port was being closed */
+			continue;
+		/* Unmasked before anybody looks at the rings: what happens from now on makes a new event. */
+		xenevtchn_unmask(host->evtchn, key);
+		vchan->received++;
+		if (vchan_state(vchan) == VCHAN_CONNECTED)
+			vchan->was_connected = true;
+		if (vchan->event)
+			vchan->event(vchan, vchan->userdata); /* may close it */
+	}
+}
+
+/* Running out of pages is no error here, and every other one is returned: so for the curious only. */
+static void __attribute__((format(printf, 5, 0)))
+log_of_library(xentoollog_logger *logger, xentoollog_level level, int error, const char *context, const char *format,
+	       va_list args)
+{
+	int saved_errno = errno;
+	char text[256];
+
+	(void)logger;
+	(void)level;
+	vsnprintf(text, sizeof(text), format, args);
+	log_debug("%s: %s%s%s", context ? context : "xen", text, error > 0 ? ": " : "", error > 0 ? strerror(error) : "");
+	errno = saved_errno;
+}
+
+static int open_events(struct vchan_host *host, struct event_base *base, const char **what)
+{
+	int fd, flags;
+
+	*what = "/dev/xen/evtchn";
+	errno = 0;
+	host->evtchn = xenevtchn_open(&host->logger, 0);
+	if (!host->evtchn)
+		return failure();
+	fd = xenevtchn_fd(host->evtchn);
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return failure();
+	*what = "memory";
+	host->events = event_new(base, fd, EV_READ | EV_PERSIST, on_events, host);
+	if (!host->events || event_add(host->events, NULL) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+int vchan_host_new(struct vchan_host **result, struct event_base *base, const char **what)
+{
+	struct vchan_host *host = calloc(1, sizeof(*host));
+	int r;
+
+	*what = "memory";
+	if (!host)
+		return -ENOMEM;
+	host->logger.vmessage = log_of_library;
+	errno = 0;
+	*what = "/dev/xen/gntalloc";
+	host->gntshr = xengntshr_open(&host->logger, 0);
+	if (!host->gntshr)
+		goto fail;
+	*what = "/dev/xen/gntdev";
+	host->gnttab = xengnttab_open(&host->logger, 0);
+	if (!host->gnttab)
+		goto fail;
+	r = open_events(host, base, what);
+	if (r < 0) {
+		vchan_host_free(host);
+		return r;
+	}
+	*result = host;
+	return 0;
+fail:
+	r = failure();
+	vchan_host_free(host);
+	return r;
+}
+
+void vchan_host_free(struct vchan_host *host)
+{
+	if (!host)
+		return;
+	if (host->events)
+		event_free(host->events);
+	if (host->evtchn)
+		xenevtchn_close(host->evtchn);
+	if (host->gnttab)
+		xengnttab_close(host->gnttab);
+	if (host->gntshr)
+		xengntshr_close(host->gntshr);
+	free(host->retired);
+	free(host);
+}
+
+int vchan_host_renew(struct vchan_host *host)
+{
+	struct event_base *base = event_get_base(host->events);
+	struct vchan *vchan, *next;
+	const char *what;
+	int r;
+
+	HASH_ITER (hh, host->vchans, vchan, next) {
+		HASH_DEL(host->vchans, vchan);
+		vchan->is_stale = true;
+	}
+	host->retired_count = 0;
+	event_free(host->events);
+	host->events = NULL;
+	r = keeper_hold(xenevtchn_fd(host->evtchn));
+	if (r == 0)
+		xenevtchn_close(host->evtchn);
+	else /* it stays open: the longer this process lives, the better */
+		log_error("no keeper for the event channels from before the restore: %s; stopping this daemon will be a "
+			  "kernel BUG: see running-on-xen.md",
+			  strerror(-r));
+	host->evtchn = NULL;
+	r = open_events(host, base, &what);
+	if (r < 0)
+		log_error("after a restore: %s: %s", what, strerror(-r));
+	return r;
+}
+
+void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata)
+{
+	host->freed = freed;
+	host->freed_userdata = userdata;
+}
+
+void vchan_host_set_retired(struct vchan_host *host, void (*retired)(void *userdata), void *userdata)
+{
+	host->retired_notify = retired;
+	host->retired_userdata = userdata;
+}
+
+void vchan_host_unbind_retired(struct vchan_host *host)
+{
+	bool awaited = host->ports_short && host->retired_count > 0;
+
+	while (host->retired_count)
+		xenevtchn_unbind(host->evtchn, host->retired[--host->retired_count]);
+	/* Not for who had a port and lacks pages: each of its attempts retires one, so it would go on for ever. */
+	if (!awaited)
+		return;
+	host->ports_short = false;
+	if (host->freed)
+		host->freed(host->freed_userdata);
+}
+
+static void retire_port(struct vchan_host *host, uint32_t port)
+{
+	if (!host->retired_notify) {
+		xenevtchn_unbind(host->evtchn, port);
+		return;
+	}
+	if (host->retired_count == host->retired_room) {
+		unsigned room = host->retired_room ? host->retired_room * 2 : 16;
+		uint32_t *grown = realloc(host->retired, room * sizeof(*grown));
+
+		if (!grown)
+			return; /* a port less is better than a kernel BUG */
+		host->retired = grown;
+		host->retired_room = room;
+	}
+	host->retired[host->retired_count++] = port;
+	host->retired_notify(host->retired_userdata);
+}
+
+static bool is_server(const struct vchan *vchan)
+{
+	return vchan->control.is_server != 0;
+}
+
+/* Gives back whatever of it there is: every step of set-up may have been the last. */
+static void tear_down(struct vchan *vchan)
+{
+	struct libxenvchan *control = &vchan->control;
+	struct libxenvchan_ring *rings[2] = {&control->read, &control->write};
+
+	for (int i = 0; i < 2; i++) {
+		uint32_t pages = rings[i]->buffer ? layout_pages(rings[i]->order) : 0;
+
+		if (!pages)
+			continue;
+		if (is_server(vchan))
+			xengntshr_unshare(control->gntshr, rings[i]->buffer, pages);
+		else
+			xengnttab_unmap(control->gnttab, rings[i]->buffer, pages);
+	}
+	/* The kernel's unmap notification goes through the port, so that is unbound last. */
+	if (control->ring) {
+		if (is_server(vchan))
+			xengntshr_unshare(control->gntshr, control->ring, 1);
+		else
+			xengnttab_unmap(control->gnttab, control->ring, 1);
+	}
+	if (vchan->port && !vchan->is_stale) {
+		HASH_DEL(vchan->host->vchans, vchan);
+		retire_port(vchan->host, vchan->port);
+	}
+	free(vchan);
+}
+
+static struct vchan *vchan_alloc(struct vchan_host *host, uint32_t domid, bool server, vchan_event_fn event,
+				 void *userdata)
+{
+	struct vchan *vchan = calloc(1, sizeof(*vchan));
+
+	if (!vchan)
+		return NULL;
+	vchan->host = host;
+	vchan->domid = domid;
+	vchan->event = event;
+	vchan->userdata = userdata;
+	vchan->control.is_server = server ? -1 : 0; /* one bit wide, and signed */
+	vchan->control.blocking = 0;
+	vchan->control.server_persist = 0;
+	vchan->control.event = host->evtchn;
+	if (server)
+		vchan->control.gntshr = host->gntshr;
+	else
+		vchan->control.gnttab = host->gnttab;
+	return vchan;
+}
+
+static int take_port(struct vchan *vchan, xenevtchn_port_or_error_t port)
+{
+	if (port < 0)
+		return failure();
+	vchan->port = vchan->control.event_port = (uint32_t)port;
+	HASH_ADD(hh, vchan->host->vchans, port, sizeof(vchan->port), vchan);
+	xenevtchn_unmask(vchan->host->evtchn, vchan->port); /* a new port needs none, but libxenvchan does so too */
+	return 0;
+}
+
+static int grant_ring(struct vchan *vchan, struct libxenvchan_ring *ring, uint32_t *refs)
+{
+	struct vchan_interface *page = vchan->control.ring;
+	uint32_t private_refs[LAYOUT_RING_PAGES_MAX] = {0};
+	uint32_t pages = layout_pages(ring->order);
+
+	if (!pages) {
+		ring->buffer = layout_in_page(page, ring->order);
+		return 0;
+	}
+	errno = 0;
+	ring->buffer = xengntshr_share_pages(vchan->control.gntshr, vchan->domid, (int)pages, private_refs, 1);
+	if (!ring->buffer)
+		return failure();
+	memcpy(refs, private_refs, pages * sizeof(*refs));
+	return 0;
+}
+
+int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size, vchan_event_fn event,
+		void *userdata, struct vchan **result)
+{
+	struct libxenvchan *control;
+	struct vchan *vchan;
+	int read_order, write_order, r;
+
+	r = layout_choose(read_size, write_size, &read_order, &write_order);
+	if (r < 0)
+		return r;
+	vchan = vchan_alloc(host, domid, true, event, userdata);
+	if (!vchan)
+		return -ENOMEM;
+	control = &vchan->control;
+	control->read.order = read_order;
+	control->write.order = write_order;
+
+	errno = 0;
+	r = take_port(vchan, xenevtchn_bind_unbound_port(host->evtchn, domid));
+	host->ports_short |= r == -ENOSPC;
+	if (r < 0)
+		goto fail;
+	errno = 0;
+	control->ring = xengntshr_share_page_notify(host->gntshr, domid, &vchan->ring_ref, 1,
+						    offsetof(struct vchan_interface, srv_live), vchan->port);
+	if (!control->ring) {
+		r = failure();
+		goto fail;
+	}
+	memset(control->ring, 0, LAYOUT_PAGE_BYTES);
+	control->read.shr = &control->ring->left;
+	control->write.shr = &control->ring->right;
+	r = grant_ring(vchan, &control->read, control->ring->grants);
+	if (r < 0)
+		goto fail;
+	r = grant_ring(vchan, &control->write, control->ring->grants + layout_pages(control->read.order));
+	if (r < 0)
+		goto fail;
+	control->ring->left_order = (uint16_t)control->read.order;
+	control->ring->right_order = (uint16_t)control->write.order;
+	control->ring->cli_notify = VCHAN_NOTIFY_WRITE;
+	control->ring->cli_live = LIVE_WAITING;
+	control->ring->srv_live = LIVE_CONNECTED;
+	vchan->pages = 1 + layout_pages(control->read.order) + layout_pages(control->write.order);
+	host->pages_granted += vchan->pages;
+	*result = vchan;
+	return 0;
+fail:
+	tear_down(vchan);
+	return r;
+}
+
+/* `refs` is our own copy: the list in the page may change while the library goes through it. */
+static int map_ring(struct vchan *vchan, struct libxenvchan_ring *ring, uint32_t *refs, int protection)
+{
+	uint32_t pages = layout_pages(ring->order);
+
+	if (!pages) {
+		ring->buffer = layout_in_page(vchan->control.ring, ring->order);
+		return 0;
+	}
+	errno = 0;
+	ring->buffer = xengnttab_map_domain_grant_refs(vchan->control.gnttab, pages, vchan->domid, refs, protection);
+	return ring->buffer ? 0 : failure();
+}
+
+int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32_t port, vchan_event_fn event,
+	      void *userdata, struct vchan **result)
+{
+	struct vchan *vchan = vchan_alloc(host, domid, false, event, userdata);
+	uint32_t refs[2 * LAYOUT_RING_PAGES_MAX];
+	struct libxenvchan *control;
+	int r;
+
+	if (!vchan)
+		return -ENOMEM;
+	control = &vchan->control;
+	errno = 0;
+	r = take_port(vchan, xenevtchn_bind_interdomain(host->evtchn, domid, port));
+	if (r < 0)
+		goto fail;
+	errno = 0;
+	control->ring = xengnttab_map_grant_ref_notify(host->gnttab, domid, ring_ref, PROT_READ | PROT_WRITE,
+						       offsetof(struct vchan_interface, cli_live), vchan->port);
+	if (!control->ring) {
+		r = failure();
+		goto fail;
+	}
+	vchan->ring_ref = ring_ref;
+	control->write.order = __atomic_load_n(&control->ring->left_order, __ATOMIC_RELAXED);
+	control->read.order = __atomic_load_n(&control->ring->right_order, __ATOMIC_RELAXED);
+	if (!layout_is_possible(control->write.order, control->read.order)) {
+		r = -EPROTO;
+		goto fail;
+	}
+	control->write.shr = &control->ring->left;
+	control->read.shr = &control->ring->right;
+	memcpy(refs, control->ring->grants, sizeof(refs));
+	r = map_ring(vchan, &control->write, refs, PROT_READ | PROT_WRITE);
+	if (r < 0)
+		goto fail;
+	r = map_ring(vchan, &control->read, refs + layout_pages(control->write.order), PROT_READ);
+	if (r < 0)
+		goto fail;
+	vchan->pages = 1 + layout_pages(control->read.order) + layout_pages(control->write.order);
+	__atomic_store_n(&control->ring->srv_notify, VCHAN_NOTIFY_WRITE, __ATOMIC_RELAXED);
+	__atomic_store_n(&control->ring->cli_live, LIVE_CONNECTED, __ATOMIC_SEQ_CST);
+	vchan_notify(vchan);
+	*result = vchan;
+	return 0;
+fail:
+	tear_down(vchan);
+	return r;
+}
+
+uint32_t vchan_ring_ref(const struct vchan *vchan)
+{
+	return vchan->ring_ref;
+}
+
+uint32_t vchan_port(const struct vchan *vchan)
+{
+	return vchan->port;
+}
+
+enum vchan_state vchan_state(const struct vchan *vchan)
+{
+	const struct vchan_interface *ring = vchan->control.ring;
+	const uint8_t *live = is_server(vchan) ? &ring->cli_live : &ring->srv_live;
+
+	if (vchan->is_stale)
+		return VCHAN_CLOSED;
+	switch (__atomic_load_n(live, __ATOMIC_ACQUIRE)) {
+	case LIVE_CLOSED:
+		return VCHAN_CLOSED;
+	case LIVE_CONNECTED:
+		return VCHAN_CONNECTED;
+	case LIVE_WAITING:
+		return is_server(vchan) && !vchan->was_connected ? VCHAN_WAITING : VCHAN_BROKEN;
+	default:
+		return VCHAN_BROKEN;
+	}
+}
+
+/* The request bits that we set lie in the byte that the other side looks at: the server's in cli_notify. */
+static uint8_t *our_requests(const struct vchan *vchan)
+{
+	return is_server(vchan) ? &vchan->control.ring->cli_notify : &vchan->control.ring->srv_notify;
+}
+
+static uint8_t *their_requests(const struct vchan *vchan)
+{
+	return is_server(vchan) ? &vchan->control.ring->srv_notify : &vchan->control.ring->cli_notify;
+}
+
+void vchan_read_view(const struct vchan *vchan, struct ring_view *view)
+{
+	const struct libxenvchan_ring *ring = &vchan->control.read;
+
+	*view = (struct ring_view){
+		.data = ring->buffer,
+		.size = 1u << ring->order,
+		.producer = &ring->shr->prod,
+		.consumer = &ring->shr->cons,
+		.wants_data = our_requests(vchan),
+		.wants_data_bit = VCHAN_NOTIFY_WRITE,
+		.wants_space = their_requests(vchan),
+		.wants_space_bit = VCHAN_NOTIFY_READ,
+	};
+}
+
+void vchan_write_view(const struct vchan *vchan, struct ring_view *view)
+{
+	const struct libxenvchan_ring *ring = &vchan->control.write;
+
+	*view = (struct ring_view){
+		.data = ring->buffer,
+		.size = 1u << ring->order,
+		.producer = &ring->shr->prod,
+		.consumer = &ring->shr->cons,
+		.wants_data = their_requests(vchan),
+		.wants_data_bit = VCHAN_NOTIFY_WRITE,
+		.wants_space = our_requests(vchan),
+		.wants_space_bit = VCHAN_NOTIFY_READ,
+	};
+}
+
+void vchan_set_event(struct vchan *vchan, vchan_event_fn event, void *userdata)
+{
+	vchan->event = event;
+	vchan->userdata = userdata;
+}
+
+int vchan_notify(struct vchan *vchan)
+{
+	if (vchan->is_stale)
+		return 0;
+	errno = 0;
+	if (xenevtchn_notify(vchan->host->evtchn, vchan->port) < 0)
+		return failure();
+	vchan->sent++;
+	return 0;
+}
+
+bool vchan_is_granter(const struct vchan *vchan)
+{
+	return is_server(vchan);
+}
+
+uint32_t vchan_pages(const struct vchan *vchan)
+{
+	return vchan->pages;
+}
+
+uint64_t vchan_notifications_sent(const struct vchan *vchan)
+{
+	return vchan->sent;
+}
+
+uint64_t vchan_notifications_received(const struct vchan *vchan)
+{
+	return vchan->received;
+}
+
+void vchan_close(struct vchan *vchan)
+{
+	struct vchan_host *host;
+	struct vchan_interface *ring;
+	bool granted;
+
+	if (!vchan)
+		return;
+	host = vchan->host;
+	ring = vchan->control.ring;
+	granted = is_server(vchan);
+	/* The byte first, then the event, so that whoever it wakes sees it. The kernel does both again at the unmapping. */
+	__atomic_store_n(granted ? &ring->srv_live : &ring->cli_live, LIVE_CLOSED, __ATOMIC_SEQ_CST);
+	vchan_notify(vchan);
+	if (granted)
+		host->pages_granted -= vchan->pages;
+	tear_down(vchan);
+	if (granted && host->freed)
+		host->freed(host->freed_userdata);
+}
+
+uint32_t vchan_host_pages_granted(const struct vchan_host *host)
+{
+	return host->pages_granted;
+}
+
+uint32_t vchan_host_pages_limit(const struct vchan_host *host)
+{
+	uint32_t limit = 0;
+	FILE *file;
+
+	(void)host;
+	file = fopen("/sys/module/xen_gntalloc/parameters/limit", "re");
+	if (!file)
+		return 0;
+	if (fscanf(file, "%u", &limit) != 1)
+		limit = 0;
+	fclose(file);
+	return limit;
+}
