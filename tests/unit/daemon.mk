@@ -10,6 +10,7 @@ unit_tests += \
 	tests/unit/test_fairness \
 	tests/unit/test_hop \
 	tests/unit/test_hop_wakeup \
+	tests/unit/test_ledger \
 	tests/unit/test_link \
 	tests/unit/test_log \
 	tests/unit/test_peer_groups \
@@ -80,6 +81,10 @@ tests_unit_test_log_LDADD = libdaemon.la $(CMOCKA_LIBS)
 tests_unit_test_singleton_SOURCES = tests/unit/test_singleton.c tests/unit/unit.h
 tests_unit_test_singleton_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_singleton_LDADD = libdaemon.la $(CMOCKA_LIBS)
+
+tests_unit_test_ledger_SOURCES = tests/unit/test_ledger.c tests/unit/unit.h
+tests_unit_test_ledger_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_ledger_LDADD = libdaemon.la libwire.la $(CMOCKA_LIBS)
 
 tests_unit_test_turns_SOURCES = tests/unit/test_turns.c tests/unit/unit.h
 tests_unit_test_turns_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)

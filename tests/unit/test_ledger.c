@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The ledger of what was handed out: against a plain list, with channels that come and go, and numbers near their wrap. */
+#include "tests/unit/unit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/relay/channel.h"
+#include "daemon/relay/ledger.h"
+
+#define ENDS  5
+#define STEPS 60000
+
+struct model {
+	struct handed entries[4096];
+	uint32_t count;
+};
+
+static uint64_t seed;
+
+static uint32_t any(uint32_t below)
+{
+	seed = seed * 6364136223846793005u + 1442695040888963407u;
+	return (uint32_t)(seed >> 33) % below;
+}
+
+static const struct handed *model_find(const struct model *model, const struct channel_end *end, uint64_t offset)
+{
+	for (uint32_t i = 0; i < model->count; i++) {
+		const struct handed *entry = &model->entries[i];
+
+		if (entry->end == end && offset >= entry->offset && offset - entry->offset < entry->length)
+			return entry;
+	}
+	return NULL;
+}
+
+static uint64_t model_released(const struct model *model, const struct channel_end *end, uint32_t position)
+{
+	uint64_t offset = 0;
+
+	for (uint32_t i = 0; i < model->count; i++) {
+		const struct handed *entry = &model->entries[i];
+
+		if (entry->end == end && (int32_t)(position - entry->position) >= (int32_t)entry->length)
+			offset = entry->offset + entry->length;
+	}
+	return offset;
+}
+
+static void compare(struct ledger *ledger, const struct model *model, struct channel_end *ends, uint32_t position)
+{
+	struct handed *front = ledger_front(ledger);
+	struct channel_end *end = &ends[any(ENDS)];
+	uint64_t offset = end->sent ? any((uint32_t)end->sent + 8) : 0;
+	const struct handed *found = ledger_find(ledger, end, offset), *expected = model_find(model, end, offset);
+
+	assert_int_equal(found != NULL, expected != NULL);
+	if (found) {
+		assert_int_equal(found->position, expected->position);
+		assert_int_equal(found->offset, expected->offset);
+	}
+	position -= any(4096);
+	assert_int_equal(ledger_released(ledger, end, position), model_released(model, end, position));
+	assert_int_equal(front != NULL, model->count > 0);
+	if (front)
+		assert_int_equal(front->position, model->entries[0].position);
+	assert_int_equal(ledger_is_full(ledger), model->count >= ledger->max);
+}
+
+static void ledger_is_as_a_plain_list(void **state)
+{
+	(void)state;
+	for (seed = 1; seed < 4; seed++) {
+		struct channel_end ends[ENDS] = {0};
+		struct model *model = calloc(1, sizeof(*model));
+		uint32_t position = UINT32_MAX - 100000;
+		struct ledger ledger;
+
+		assert_non_null(model);
+		ledger_init(&ledger, 131072);
+		ledger.first = UINT32_MAX - 1000;
+		for (int step = 0; step < STEPS; step++) {
+			struct channel_end *end = &ends[any(ENDS)];
+			uint32_t length = 1 + any(100), what = any(1000);
+
+			if (what == 0) { /* the channel ends, another one has its memory */
+				uint32_t own = 0;
+
+				for (uint32_t i = 0; i < model->count; i++) {
+					own += model->entries[i].end == end;
+					if (model->entries[i].end == end)
+						model->entries[i].end = NULL;
+				}
+				assert_int_equal(ledger_forget(&ledger, end), own);
+				memset(end, 0, sizeof(*end));
+			} else if (what < 505 && !ledger_is_full(&ledger)) {
+				assert_int_equal(ledger_push(&ledger, end, end->sent, position, length), 0);
+				model->entries[model->count++] =
+					(struct handed){.end = end, .offset = end->sent, .position = position, .length = length};
+				end->sent += length;
+				position += 16 + ((length + 7) & ~7u);
+			} else if (model->count) {
+				assert_ptr_equal(ledger_front(&ledger)->end, model->entries[0].end);
+				ledger_pop(&ledger);
+				memmove(model->entries, model->entries + 1, --model->count * sizeof(*model->entries));
+			}
+			compare(&ledger, model, ends, position);
+		}
+		ledger_free(&ledger);
+		free(model);
+	}
+}
+
+/* How many entries a search looks at, by what the jumps lead past. */
+static unsigned steps_to(const struct ledger *ledger, const struct channel_end *end, uint64_t offset)
+{
+	const struct handed *entry = &ledger->entries[end->newest_handed & (ledger->room - 1)];
+	unsigned steps = 0;
+
+	while (entry->offset > offset) {
+		const struct handed *jumped = &ledger->entries[entry->jump & (ledger->room - 1)];
+
+		entry = jumped->offset > offset ? jumped : &ledger->entries[entry->back & (ledger->room - 1)];
+		steps++;
+	}
+	return steps;
+}
+
+static void search_is_logarithmic(void **state)
+{
+	struct channel_end end = {0};
+	struct ledger ledger;
+	unsigned most = 0;
+
+	(void)state;
+	ledger_init(&ledger, 1u << 24);
+	for (uint32_t i = 0; !ledger_is_full(&ledger); i++)
+		assert_int_equal(ledger_push(&ledger, &end, i, 32 * i, 1), 0);
+	assert_int_equal(ledger.count, 65536);
+	for (uint32_t i = 0; i < 65536; i += 7) {
+		unsigned steps = steps_to(&ledger, &end, i);
+
+		assert_int_equal(ledger_find(&ledger, &end, i)->offset, i);
+		most = steps > most ? steps : most;
+	}
+	assert_in_range(most, 1, 3 * 16);
+	ledger_free(&ledger);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(ledger_is_as_a_plain_list),
+		cmocka_unit_test(search_is_logarithmic),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
