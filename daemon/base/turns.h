@@ -23,7 +23,7 @@
  *
  * Hence with n lines that have something to do, a task that becomes due in an idle line runs after at most
  *
- *   n * (TURNS_QUANTUM + TURNS_PIECE) units of others.
+ *   n * (TURNS_QUANTUM + 2 * TURNS_PIECE) units of others: a task's, and what is written behind it (relay.c).
  */
 
 #include <stdbool.h>

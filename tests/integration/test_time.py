@@ -189,7 +189,7 @@ class Scene:
         quantum, pass_units = of_turns("TURNS_QUANTUM"), of_turns("TURNS_PASS")
         accounts = {(each["kind"], each["id"]): each["time"] for each in status["accounts"]}
         # And the daemon's own line.
-        bound = (len(accounts) + 1) * (quantum + LARGEST_PIECE)
+        bound = (len(accounts) + 1) * (quantum + 2 * LARGEST_PIECE)
         waits = {f"{kind} {number}": its["longest_wait_units"] for (kind, number), its in accounts.items()
                  if (kind, number) in (("uid", 0), ("uid", BYSTANDER), ("peer", 2))}
         print(f"others' work before one's turn, in units: {waits} of at most {bound}; "
