@@ -248,7 +248,7 @@ ATTACKS = {
     "ignored": (20000000, "1:sink", "sink"),
     "queries": (20000, "-", None),
     "queries-unread": (20000, "-", None),
-    "pings": (50000, "-", None),
+    "pings": (10000, "-", None),
     "binds": (60000, "-", None),
     "watches": (1000, "-", None),
     "connections": (8000, "-", None),
