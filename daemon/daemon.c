@@ -361,7 +361,6 @@ static void on_hangup(int number, short what, void *userdata)
 	(void)number;
 	(void)what;
 	daemon_reload(daemon);
-	relay_flush(&daemon->relay);
 }
 
 static int start_base(struct daemon *daemon)

@@ -71,7 +71,7 @@ void restore_on_domid_changed(void *userdata, const char *untrusted_path);
 void restore_on_port_retired(void *userdata);
 
 /* daemon.c */
-/* Reads the policy again; as access_reload(). What comes of it goes out by the next relay_flush(). */
+/* Reads the policy again; as access_reload(). What comes of it goes out in the next pass of the loop. */
 int daemon_reload(struct daemon *daemon);
 void daemon_advertise(struct daemon *daemon);
 int daemon_start_links(struct daemon *daemon);

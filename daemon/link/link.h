@@ -63,7 +63,7 @@ void links_free(struct links *links);
 struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error);
 
 /* A frame about neither a channel nor the link itself. -ENOTCONN: there is no session with the peer; -ENOBUFS: it doesn't take
- * what was sent before. Goes out with the next relay_flush(). */
+ * what was sent before. Goes out with the next pass of the loop. */
 int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length);
 
 /* From peers.h. */

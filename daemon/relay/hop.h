@@ -71,8 +71,6 @@ struct relay {
 };
 
 int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message);
-/* What was made due and marked goes on in this pass of the loop. Everything that does so calls this itself. */
-void relay_flush(struct relay *relay);
 /* A pass now: for who can't wait for the loop. */
 void relay_pass(struct relay *relay);
 /* Is there something for the next pass? */

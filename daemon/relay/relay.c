@@ -206,12 +206,6 @@ void relay_pass(struct relay *relay)
 	turns_pass(&relay->turns);
 }
 
-void relay_flush(struct relay *relay)
-{
-	if (relay_is_busy(relay))
-		turns_want(&relay->turns);
-}
-
 void relay_spend(struct relay *relay, struct account *account, uint64_t units)
 {
 	turns_spend(&relay->turns, account_line(account), units);

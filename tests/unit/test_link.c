@@ -483,7 +483,7 @@ static void count_link(void *userdata, const struct link_info *info)
 static void forget_program_channel(struct scene *scene)
 {
 	hop_reset_channels(&scene->program, ENOENT);
-	relay_flush(&scene->relay);
+	relay_pass(&scene->relay);
 }
 
 /* --- beginning ------------------------------------------------------------------------------------------------------- */

@@ -529,7 +529,7 @@ static void what_is_not_decided_any_more_ends_with_that_error(void **state)
 	scene.taken_back = "inbox";
 	scene.why_taken_back = ENODATA;
 	router_recheck_hop(scene.router, &scene.b->hop);
-	relay_flush(&scene.rig.relay[0]);
+	relay_pass(&scene.rig.relay[0]);
 	expect_refusal(scene.link, 1, ENODATA);
 	scene_stop(&scene);
 }
@@ -571,7 +571,7 @@ static void channels_of_an_unbound_endpoint_end(void **state)
 	open_kind(scene.b, 0, CHANNEL_MESSAGE, "7:inbox", 7); /* one of another domain */
 	expect_open(scene.link, "inbox");
 	assert_int_equal(unbind_name(&scene, scene.b, "inbox"), 0);
-	relay_flush(&scene.rig.relay[0]);
+	relay_pass(&scene.rig.relay[0]);
 	expect_refusal(scene.link, 3, ENOENT);
 	assert_true(party_expect(scene.b, FRAME_RESET, &frame));
 	assert_int_equal(frame.header.channel, number);
