@@ -28,7 +28,6 @@ static void fail(const char *what, int error)
 
 static void take(void *userdata, struct xenmsg_message *message)
 {
-	(void)userdata;
 	xenmsg_message_free(message);
 }
 

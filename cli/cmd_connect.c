@@ -56,7 +56,6 @@ static void on_done(void *userdata, struct pump *pump, int error, bool at_left)
 {
 	struct stdio *stdio = userdata;
 
-	(void)pump;
 	stdio->error = error;
 	stdio->at_stream = !at_left;
 	event_base_loopbreak(stdio->base);

@@ -48,7 +48,6 @@ static void __attribute__((format(printf, 3, 4))) well(const struct doctor *doct
 {
 	va_list args;
 
-	(void)doctor;
 	printf("ok    %-12s ", step);
 	va_start(args, format);
 	vprintf(format, args);

@@ -242,7 +242,6 @@ static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 	struct forward *forward = userdata;
 	struct dial *dial;
 
-	(void)what;
 	if (read(fd, &dial, sizeof(dial)) != sizeof(dial))
 		return;
 	if (forward->dials-- == DIALS_MAX)
@@ -279,9 +278,6 @@ static void take(struct forward *forward, int source)
 static void on_socket(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int size,
 		      void *userdata)
 {
-	(void)listener;
-	(void)address;
-	(void)size;
 	take(userdata, fd);
 }
 
@@ -290,8 +286,6 @@ static void on_incoming(evutil_socket_t fd, short what, void *userdata)
 	struct forward *forward = userdata;
 	int r = xenmsg_process(forward->conn);
 
-	(void)fd;
-	(void)what;
 	while (r >= 0 && forward->dials < DIALS_MAX) {
 		r = xenmsg_accept(forward->conn, NULL, 0);
 		if (r >= 0)
@@ -305,8 +299,6 @@ static void on_incoming(evutil_socket_t fd, short what, void *userdata)
 
 static void on_stop(evutil_socket_t number, short what, void *userdata)
 {
-	(void)number;
-	(void)what;
 	event_base_loopbreak(((struct forward *)userdata)->base);
 }
 

@@ -3,7 +3,6 @@
 /* serve: a command for each call. A request is taken only when there is a job for it, so one that nobody has begun can still be
  * withdrawn for certain. */
 
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -129,7 +128,6 @@ static void on_in(int fd, short what, void *userdata)
 	size_t size = xenmsg_message_size(job->request);
 	ssize_t n = write(fd, data + job->written, size - job->written);
 
-	(void)what;
 	if (n > 0)
 		job->written += (size_t)n;
 	/* A command need not read all that it is given. */
@@ -168,8 +166,6 @@ static void on_out(int fd, short what, void *userdata)
 {
 	struct job *job = userdata;
 
-	(void)fd;
-	(void)what;
 	if (!read_reply(job))
 		drop_event(&job->on_out, &job->out);
 }
@@ -179,8 +175,6 @@ static void on_end(int fd, short what, void *userdata)
 	struct job *job = userdata;
 	int status = 0;
 
-	(void)fd;
-	(void)what;
 	if (waitpid(job->pid, &status, WNOHANG) != job->pid)
 		return;
 	job->ended = true;
@@ -306,8 +300,6 @@ static void on_conn(int fd, short what, void *userdata)
 	struct job *job, *next;
 	int r = xenmsg_process(serve->conn);
 
-	(void)fd;
-	(void)what;
 	if (r < 0) {
 		serve->code = cli_error(serve->conn, "serve", serve->endpoint, r);
 		event_base_loopbreak(serve->base);
@@ -324,8 +316,6 @@ static void on_conn(int fd, short what, void *userdata)
 
 static void on_signal(int number, short what, void *userdata)
 {
-	(void)number;
-	(void)what;
 	event_base_loopbreak(userdata);
 }
 

@@ -92,8 +92,6 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 	struct direction *direction = userdata;
 	ssize_t size = write_some(direction);
 
-	(void)fd;
-	(void)what;
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
 		size = 0;
 	if (size < 0) {
@@ -115,7 +113,6 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 	struct direction *direction = userdata;
 	ssize_t size = read(fd, direction->buffer, BUFFER_SIZE);
 
-	(void)what;
 	if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
 		event_add(direction->readable, NULL);
 		return;

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#define _GNU_SOURCE
 #include "daemon/daemon.h"
 
 #include <errno.h>
@@ -193,7 +192,6 @@ static int open_from_peer(void *userdata, struct link *link, struct channel *cha
 {
 	struct daemon *daemon = userdata;
 
-	(void)link;
 	daemon_stamp_name(daemon, channel);
 	return router_open_endpoint(daemon->router, channel, open->name);
 }
@@ -241,7 +239,6 @@ static void domain_changed(void *userdata, uint32_t domid, const char *old_name,
 {
 	struct daemon *daemon = userdata;
 
-	(void)old_name;
 	watches_renamed(daemon->watches, domid, name);
 	if (daemon->peers) /* NULL during a restore */
 		peers_advertise_to(daemon->peers, domid);
@@ -333,7 +330,6 @@ static void on_stop_signal(int number, short what, void *userdata)
 {
 	struct daemon *daemon = userdata;
 
-	(void)what;
 	log_info("stopping: %s", strsignal(number));
 	daemon->stop_asked = true;
 	event_base_loopbreak(daemon->base);
@@ -358,8 +354,6 @@ static void on_hangup(int number, short what, void *userdata)
 {
 	struct daemon *daemon = userdata;
 
-	(void)number;
-	(void)what;
 	daemon_reload(daemon);
 }
 
@@ -542,7 +536,6 @@ static void count_link(void *userdata, const struct link_info *info)
 {
 	unsigned *count = userdata;
 
-	(void)info;
 	++*count;
 }
 
@@ -550,7 +543,6 @@ static void count_session(void *userdata, struct session *session)
 {
 	unsigned *count = userdata;
 
-	(void)session;
 	++*count;
 }
 

@@ -104,8 +104,6 @@ static void on_own_leaf(void *userdata, int error, const char *value, size_t siz
 	struct daemon *daemon = userdata;
 	char path[PEERS_OWN_LEAF_SIZE];
 
-	(void)value;
-	(void)size;
 	/* A migration may lead to the same number, but never with our nodes. */
 	if (error == -ENOENT && daemon->peers && peers_own_leaf(daemon->peers, path) && !strcmp(path, daemon->own_leaf))
 		daemon->leaf_lost = true;
@@ -157,7 +155,6 @@ void restore_on_domid_changed(void *userdata, const char *untrusted_path)
 {
 	struct daemon *daemon = userdata;
 
-	(void)untrusted_path;
 	if (!daemon->domid_watched) { /* it fires when it is set, too */
 		daemon->domid_watched = true;
 		return;

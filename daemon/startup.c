@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#define _GNU_SOURCE
 #include "daemon/startup.h"
 
 #include <errno.h>
@@ -44,8 +43,6 @@ static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
 {
 	struct daemon *daemon = userdata;
 
-	(void)fd;
-	(void)what;
 	event_base_loopbreak(daemon->base);
 }
 
@@ -158,9 +155,6 @@ int startup_xen(struct daemon *daemon)
 
 static void on_settled(void *userdata, int error, const char *untrusted_value, size_t size)
 {
-	(void)error;
-	(void)untrusted_value;
-	(void)size;
 	answered(userdata);
 }
 

@@ -450,7 +450,6 @@ static bool next_denied(struct status_walk *walk)
 /* The latest come first. */
 static unsigned rank_of_denied(struct status_walk *walk)
 {
-	(void)walk;
 	return 0;
 }
 

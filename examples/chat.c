@@ -58,7 +58,6 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
-	(void)userdata;
 	show(xenmsg_message_sender_domid(message), xenmsg_message_sender_name(message), xenmsg_message_data(message),
 	     xenmsg_message_size(message));
 	xenmsg_message_free(message);

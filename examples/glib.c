@@ -78,7 +78,6 @@ static guint add_xenmsg(struct xenmsg *conn, GSourceFunc gone, gpointer userdata
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
-	(void)userdata;
 	printf("from domain %u: %.*s\n", xenmsg_message_sender_domid(message), (int)xenmsg_message_size(message),
 	       (const char *)xenmsg_message_data(message));
 	fflush(stdout);
@@ -117,7 +116,6 @@ static gboolean on_input(gint fd, GIOCondition condition, gpointer userdata)
 	ssize_t n = read(fd, line, sizeof(line));
 	int r;
 
-	(void)condition;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return G_SOURCE_CONTINUE;
 	if (n <= 0) {

@@ -30,7 +30,6 @@ struct loop {
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
-	(void)userdata;
 	printf("from domain %u: %.*s\n", xenmsg_message_sender_domid(message), (int)xenmsg_message_size(message),
 	       (const char *)xenmsg_message_data(message));
 	fflush(stdout);
@@ -67,8 +66,6 @@ static void on_xenmsg(evutil_socket_t fd, short what, void *userdata)
 	struct loop *loop = userdata;
 	int r = xenmsg_process(loop->conn);
 
-	(void)fd;
-	(void)what;
 	if (r < 0) {
 		fprintf(stderr, "loop: the local xenmsgd has gone: %s\n", strerror(-r));
 		event_base_loopbreak(loop->base);
@@ -84,7 +81,6 @@ static void on_input(evutil_socket_t fd, short what, void *userdata)
 	ssize_t n = read(fd, line, sizeof(line));
 	int r;
 
-	(void)what;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {

@@ -32,7 +32,6 @@ struct loop {
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
-	(void)userdata;
 	printf("from domain %u: %.*s\n", xenmsg_message_sender_domid(message), (int)xenmsg_message_size(message),
 	       (const char *)xenmsg_message_data(message));
 	fflush(stdout);
@@ -79,16 +78,11 @@ static int process(struct loop *loop)
 
 static int on_xenmsg(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
-	(void)source;
-	(void)fd;
-	(void)events;
 	return process(userdata);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
-	(void)source;
-	(void)usec;
 	return process(userdata);
 }
 
@@ -99,7 +93,6 @@ static int on_input(sd_event_source *source, int fd, uint32_t events, void *user
 	ssize_t n = read(fd, line, sizeof(line));
 	int r;
 
-	(void)events;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (n <= 0) {

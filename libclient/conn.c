@@ -420,7 +420,6 @@ int xenmsg_fd(struct xenmsg *conn)
 
 int xenmsg_events(struct xenmsg *conn)
 {
-	(void)conn;
 	return POLLIN;
 }
 

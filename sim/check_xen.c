@@ -342,13 +342,11 @@ static bool watch_one_more(struct tool *tool, long i)
 
 static bool begin_one_more(struct tool *tool, long i)
 {
-	(void)i;
 	return xs_transaction_start(tool->xs) != XBT_NULL;
 }
 
 static bool bind_one_more(struct tool *tool, long i)
 {
-	(void)i;
 	return xenevtchn_bind_unbound_port(handle(tool), (uint32_t)tool->number[2]) >= 0;
 }
 
@@ -412,7 +410,6 @@ static void fork_holder(struct tool *tool)
 {
 	pid_t pid = fork();
 
-	(void)tool;
 	if (pid == 0) {
 		/* Not our conversation. */
 		close(STDIN_FILENO);

@@ -253,7 +253,6 @@ static int fault_stall_store(struct command_context *context, struct hv_domain *
 {
 	bool on = value && strcmp(value, "on") == 0;
 
-	(void)domain;
 	if (!on && (!value || strcmp(value, "off") != 0))
 		return answer(context, EXIT_USAGE,
 			      "fault stall-store DOMID on|off (one xenstored serves all domains)");
@@ -417,7 +416,6 @@ static void session_free(struct session *session)
 
 static void on_written(struct bufferevent *bev, void *userdata)
 {
-	(void)bev;
 	session_free(userdata);
 }
 
@@ -452,7 +450,6 @@ static void on_input_end(struct session *session)
 
 static void on_event(struct bufferevent *bev, short events, void *userdata)
 {
-	(void)bev;
 	if (events & BEV_EVENT_EOF)
 		on_input_end(userdata);
 	else
@@ -473,9 +470,6 @@ static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, stru
 	socklen_t size = sizeof(credentials);
 	struct hv *hv = userdata;
 
-	(void)listener;
-	(void)address;
-	(void)length;
 	if (session && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0)
 		session->bev = bufferevent_socket_new(hv->base, fd, BEV_OPT_CLOSE_ON_FREE);
 	if (!session || !session->bev) {

@@ -116,7 +116,6 @@ static void on_request(evutil_socket_t fd, short events, void *userdata)
 	ssize_t n;
 	int r;
 
-	(void)events;
 	n = recv(fd, in.bytes, sizeof(in.bytes), MSG_DONTWAIT | MSG_TRUNC);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -152,9 +151,6 @@ static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, stru
 	struct ucred credentials;
 	socklen_t size = sizeof(credentials);
 
-	(void)listener;
-	(void)address;
-	(void)length;
 	if (client && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0)
 		client->event = event_new(domain->hv->base, fd, EV_READ | EV_PERSIST, on_request, client);
 	if (!client || !client->event) {

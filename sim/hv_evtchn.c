@@ -277,8 +277,6 @@ static void on_orphan_timer(evutil_socket_t fd, short events, void *userdata)
 	struct hv *hv = userdata;
 	struct hv_domain *domain, *next;
 
-	(void)fd;
-	(void)events;
 	hv->orphans_watched = false;
 	HASH_ITER (hh, hv->domains, domain, next) {
 		hv_evtchn_orphans_check(domain);

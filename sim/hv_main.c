@@ -69,8 +69,6 @@ void hv_stop(struct hv *hv)
 
 static void on_signal(evutil_socket_t fd, short events, void *userdata)
 {
-	(void)fd;
-	(void)events;
 	hv_stop(userdata);
 }
 
@@ -124,9 +122,6 @@ static int start(struct hv *hv, unsigned domains)
 
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *ftw)
 {
-	(void)status;
-	(void)type;
-	(void)ftw;
 	return remove(path);
 }
 

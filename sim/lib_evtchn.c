@@ -173,7 +173,6 @@ SIM_EXPORT xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger, un
 	struct xenevtchn_handle *handle;
 	int r;
 
-	(void)logger;
 	if (flags & ~(unsigned)XENEVTCHN_NO_CLOEXEC) {
 		errno = EINVAL;
 		return NULL;
@@ -201,7 +200,6 @@ SIM_EXPORT xenevtchn_handle *xenevtchn_fdopen(struct xentoollog_logger *logger, 
 	struct channel_device *device;
 	struct xenevtchn_handle *handle = NULL;
 
-	(void)logger;
 	if (flags) {
 		errno = EINVAL;
 		return NULL;
@@ -255,8 +253,6 @@ SIM_EXPORT int xenevtchn_fd(xenevtchn_handle *handle)
 
 SIM_EXPORT int xenevtchn_restrict(xenevtchn_handle *handle, domid_t domid)
 {
-	(void)handle;
-	(void)domid;
 	/* The driver allows it to the privileged domain's handles before their first bind; no user here needs
 	 * it. */
 	return fail(EACCES);
@@ -319,8 +315,6 @@ SIM_EXPORT xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle
 
 SIM_EXPORT xenevtchn_port_or_error_t xenevtchn_bind_virq(xenevtchn_handle *handle, unsigned virq)
 {
-	(void)handle;
-	(void)virq;
 	/* No virtual interrupt exists here. */
 	return fail(EINVAL);
 }

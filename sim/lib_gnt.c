@@ -85,7 +85,6 @@ static void on_restored(int signal_number)
 {
 	int error = errno;
 
-	(void)signal_number;
 	atomic_store(&gnt.restored, true);
 	if (pthread_mutex_trylock(&gnt.lock) == 0)
 		unlock_regions();
@@ -410,7 +409,6 @@ static void *map(uint32_t count, const uint32_t *domids, bool single_domain, con
 
 SIM_EXPORT xengntshr_handle *xengntshr_open(struct xentoollog_logger *logger, unsigned flags)
 {
-	(void)logger;
 	return handle_open(flags);
 }
 
@@ -427,26 +425,22 @@ SIM_EXPORT int xengntshr_fd(xengntshr_handle *handle)
 SIM_EXPORT void *xengntshr_share_pages(xengntshr_handle *handle, uint32_t domid, int count, uint32_t *refs,
 				       int writable)
 {
-	(void)handle;
 	return share(domid, count < 0 ? 0 : (uint32_t)count, refs, writable, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
 }
 
 SIM_EXPORT void *xengntshr_share_page_notify(xengntshr_handle *handle, uint32_t domid, uint32_t *ref,
 					     int writable, uint32_t notify_offset, evtchn_port_t notify_port)
 {
-	(void)handle;
 	return share(domid, 1, ref, writable, notify_offset, notify_port);
 }
 
 SIM_EXPORT int xengntshr_unshare(xengntshr_handle *handle, void *start, uint32_t count)
 {
-	(void)handle;
 	return munmap(start, (size_t)count * SIM_PAGE_SIZE);
 }
 
 SIM_EXPORT xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger, unsigned flags)
 {
-	(void)logger;
 	return handle_open(flags);
 }
 
@@ -462,28 +456,24 @@ SIM_EXPORT int xengnttab_fd(xengnttab_handle *handle)
 
 SIM_EXPORT void *xengnttab_map_grant_ref(xengnttab_handle *handle, uint32_t domid, uint32_t ref, int prot)
 {
-	(void)handle;
 	return map(1, &domid, true, &ref, prot, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
 }
 
 SIM_EXPORT void *xengnttab_map_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t *domids,
 					  uint32_t *refs, int prot)
 {
-	(void)handle;
 	return map(count, domids, false, refs, prot, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
 }
 
 SIM_EXPORT void *xengnttab_map_domain_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t domid,
 						 uint32_t *refs, int prot)
 {
-	(void)handle;
 	return map(count, &domid, true, refs, prot, SIM_NO_NOTIFY, SIM_NO_NOTIFY);
 }
 
 SIM_EXPORT void *xengnttab_map_grant_ref_notify(xengnttab_handle *handle, uint32_t domid, uint32_t ref,
 						int prot, uint32_t notify_offset, evtchn_port_t notify_port)
 {
-	(void)handle;
 	return map(1, &domid, true, &ref, prot, notify_offset, notify_port);
 }
 
@@ -492,7 +482,6 @@ SIM_EXPORT int xengnttab_unmap(xengnttab_handle *handle, void *start, uint32_t c
 	struct region *region;
 	bool found = false;
 
-	(void)handle;
 	/* gntdev unmaps what one call mapped, and nothing less. */
 	lock_regions();
 	DL_FOREACH (gnt.regions, region)
@@ -507,17 +496,12 @@ SIM_EXPORT int xengnttab_unmap(xengnttab_handle *handle, void *start, uint32_t c
 
 SIM_EXPORT int xengnttab_set_max_grants(xengnttab_handle *handle, uint32_t count)
 {
-	(void)handle;
-	(void)count;
 	return 0;
 }
 
 SIM_EXPORT int xengnttab_grant_copy(xengnttab_handle *handle, uint32_t count,
 				    xengnttab_grant_copy_segment_t *segments)
 {
-	(void)handle;
-	(void)count;
-	(void)segments;
 	errno = ENOSYS;
 	return -1;
 }

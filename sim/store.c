@@ -89,8 +89,6 @@ static void on_reap(evutil_socket_t fd, short what, void *data)
 	struct sim_store *store = data;
 	struct sim_domain *domain, *next;
 
-	(void)fd;
-	(void)what;
 	HASH_ITER (hh, store->domains, domain, next) {
 		struct sim_connection *connection, *after;
 
@@ -144,9 +142,6 @@ void sim_store_free(struct sim_store *store)
 static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int len,
 		       void *data)
 {
-	(void)listener;
-	(void)address;
-	(void)len;
 	sim_connection_new(data, fd);
 }
 

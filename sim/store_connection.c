@@ -290,7 +290,6 @@ void sim_connection_process(struct sim_connection *connection)
 
 static void on_readable(struct bufferevent *bev, void *data)
 {
-	(void)bev;
 	sim_connection_process(data);
 }
 
@@ -299,7 +298,6 @@ static void on_written(struct bufferevent *bev, void *data)
 {
 	struct sim_connection *connection = data;
 
-	(void)bev;
 	if (connection->ending)
 		sim_connection_doom(connection);
 	else
@@ -308,8 +306,6 @@ static void on_written(struct bufferevent *bev, void *data)
 
 static void on_closed(struct bufferevent *bev, short what, void *data)
 {
-	(void)bev;
-	(void)what;
 	sim_connection_doom(data);
 }
 

@@ -31,8 +31,6 @@ struct fixture {
 
 static void on_stop(evutil_socket_t fd, short what, void *base)
 {
-	(void)fd;
-	(void)what;
 	event_base_loopbreak(base);
 }
 
@@ -245,7 +243,6 @@ static void a_stale_socket_is_replaced_and_a_long_path_refused(void **state)
 	struct event_base *base = event_base_new();
 	struct sim_store *first = sim_store_new(base, NULL), *second = sim_store_new(base, NULL);
 
-	(void)state;
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/s", dir);
 	assert_int_equal(sim_store_listen(first, 1, path), 0);

@@ -236,13 +236,11 @@ static void replay(enum sim_store_flavour flavour)
 
 static void answers_are_those_of_real_oxenstored(void **state)
 {
-	(void)state;
 	replay(SIM_STORE_OXENSTORED);
 }
 
 static void answers_are_those_of_real_xenstored(void **state)
 {
-	(void)state;
 	replay(SIM_STORE_XENSTORED);
 }
 

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#define _GNU_SOURCE
 #include "daemon/base/notify.h"
 
 #include <errno.h>
@@ -41,8 +40,6 @@ static void on_timer(evutil_socket_t fd, short what, void *userdata)
 {
 	struct notify *notify = userdata;
 
-	(void)fd;
-	(void)what;
 	if (notify->has_watchdog)
 		sd_notify(0, "WATCHDOG=1");
 	tell_text(notify);
@@ -93,13 +90,11 @@ void notify_ready(struct notify *notify)
 
 void notify_reloading(struct notify *notify)
 {
-	(void)notify;
 	/* Type=notify-reload needs the time of it. */
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_ns() / 1000);
 }
 
 void notify_stopping(struct notify *notify)
 {
-	(void)notify;
 	sd_notify(0, "STOPPING=1");
 }

@@ -115,8 +115,6 @@ void turns_pass(struct turns *turns)
 
 static void on_pass(int fd, short what, void *userdata)
 {
-	(void)fd;
-	(void)what;
 	turns_pass(userdata);
 }
 

@@ -620,8 +620,6 @@ static void on_heartbeat(int fd, short what, void *userdata)
 	struct link *link, *next;
 	uint64_t now = clock_ms();
 
-	(void)fd;
-	(void)what;
 	HASH_ITER (hh, links->links, link, next) {
 		if (is_forgotten(link, now) && !link->links->callbacks.peer_is_up(links->userdata, link->domid))
 			link_free(link);

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#define _GNU_SOURCE
 #include "daemon/local/closer.h"
 
 #include <errno.h>
@@ -185,15 +184,12 @@ static void on_done(int fd, short what, void *userdata)
 	struct closer *closer = userdata;
 	uint64_t count;
 
-	(void)what;
 	if (read(fd, &count, sizeof(count)) == sizeof(count) && closer->batch)
 		close_held(closer);
 }
 
 static void on_retry(int fd, short what, void *userdata)
 {
-	(void)fd;
-	(void)what;
 	go_on(userdata);
 }
 

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#define _GNU_SOURCE
 #include "daemon/local/local.h"
 
 #include <errno.h>
@@ -77,8 +76,6 @@ static void on_retry(int fd, short what, void *userdata)
 {
 	struct local *local = userdata;
 
-	(void)fd;
-	(void)what;
 	event_add(local->accept_event, NULL);
 }
 
@@ -86,7 +83,6 @@ static void on_accept(int fd, short what, void *userdata)
 {
 	struct local *local = userdata;
 
-	(void)what;
 	for (int i = 0; i < ACCEPT_MAX; i++) {
 		int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#define _GNU_SOURCE
 #include "daemon/local/session.h"
 
 #include <errno.h>
@@ -396,8 +395,6 @@ static void on_socket(int fd, short what, void *userdata)
 {
 	struct session *session = userdata;
 
-	(void)fd;
-	(void)what;
 	if (session_is_greeting(session))
 		task_due(&session->greeting_turn);
 	else if (session->from_socket)
@@ -408,8 +405,6 @@ static void on_socket(int fd, short what, void *userdata)
 
 static void on_greeting_timeout(int fd, short what, void *userdata)
 {
-	(void)fd;
-	(void)what;
 	session_refuse(userdata, -ETIMEDOUT, "no HELLO came in time");
 }
 

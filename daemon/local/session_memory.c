@@ -2,7 +2,6 @@
 
 /* A session whose rings lie in memory that the program shares. */
 
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -22,8 +21,6 @@ static void on_wake(int fd, short what, void *userdata)
 {
 	struct session *session = userdata;
 
-	(void)fd;
-	(void)what;
 	hop_woken(&session->hop);
 }
 

@@ -2,7 +2,6 @@
 
 /* A session without shared memory: rings of our own, and a pump between them and the socket. */
 
-#define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/uio.h>
@@ -107,8 +106,6 @@ void session_on_socket(struct session *session)
 
 static void on_writable(int fd, short what, void *userdata)
 {
-	(void)fd;
-	(void)what;
 	session_pump(userdata);
 }
 

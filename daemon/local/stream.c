@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#define _GNU_SOURCE
 #include "daemon/local/stream.h"
 
 #include <errno.h>
@@ -408,16 +407,11 @@ static void on_socket(int fd, short what, void *userdata)
 {
 	struct stream *stream = userdata;
 
-	(void)fd;
-	(void)what;
 	task_due(&stream->turn);
 }
 
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
-	(void)owner;
-	(void)header;
-	(void)payload;
 	return -EPROTO;
 }
 
@@ -438,8 +432,6 @@ static void on_notify(void *owner)
 
 static void after_turn(void *owner, bool took_in, bool more)
 {
-	(void)took_in;
-	(void)more;
 	finish_if_done(owner);
 }
 

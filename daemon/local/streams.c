@@ -217,13 +217,11 @@ static int on_open(void *userdata, struct stream *stream, struct channel *channe
 {
 	struct streams *streams = ((struct entry *)userdata)->streams;
 
-	(void)stream;
 	return streams->route(streams->userdata, channel, open);
 }
 
 static void on_gone(void *userdata, struct stream *stream)
 {
-	(void)stream;
 	remove_entry(userdata);
 }
 

@@ -208,8 +208,6 @@ static void on_gathered(evutil_socket_t fd, short what, void *userdata)
 	struct directory *directory = userdata;
 	bool changed = directory->changed;
 
-	(void)fd;
-	(void)what;
 	/* A list that isn't complete yet would take from the guests what an earlier daemon has told them. */
 	if (directory->complete)
 		serve_tell(directory);

@@ -25,8 +25,6 @@ static void on_forget(evutil_socket_t fd, short what, void *userdata)
 {
 	struct directory *directory = userdata;
 
-	(void)fd;
-	(void)what;
 	log_info("directory: domain 0's daemon hasn't come back: names of other domains are unknown from now on");
 	directory->served = false;
 	forget_others(directory, true);
@@ -37,8 +35,6 @@ static void on_want(evutil_socket_t fd, short what, void *userdata)
 {
 	struct directory *directory = userdata;
 
-	(void)fd;
-	(void)what;
 	if (!directory->present || directory->linked)
 		return;
 	timer_start(directory->want, directory->want_ms);

@@ -210,7 +210,6 @@ static void list_domains(struct directory *directory)
 
 static void on_domains_changed(void *userdata, const char *untrusted_path)
 {
-	(void)untrusted_path;
 	list_domains(userdata);
 }
 
@@ -219,7 +218,6 @@ static void on_own_name_changed(void *userdata, const char *untrusted_path)
 {
 	struct directory *directory = userdata;
 
-	(void)untrusted_path;
 	follow_read(directory, directory->own);
 }
 

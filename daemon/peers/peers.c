@@ -171,8 +171,6 @@ static void remove_tree(struct peers *peers)
 
 static void on_pages(evutil_socket_t fd, short what, void *userdata)
 {
-	(void)fd;
-	(void)what;
 	rendezvous_pages_freed(userdata);
 }
 

@@ -37,8 +37,6 @@ static void on_advertised(void *userdata, int error, const char *value, size_t s
 	struct peers *peers = request->peers;
 	struct peer *peer = peer_find(peers, request->domid);
 
-	(void)value;
-	(void)size;
 	if (peer)
 		peer->advertising = false;
 	if (error < 0) {
@@ -107,8 +105,6 @@ static void on_presence_written(void *userdata, int error, const char *value, si
 {
 	struct peers *peers = userdata;
 
-	(void)value;
-	(void)size;
 	peers->presence_written = error == 0;
 	if (error == 0)
 		return;
@@ -153,8 +149,6 @@ static void on_advertise(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
 
-	(void)fd;
-	(void)what;
 	advertise_presence(peers);
 	task_due(&peers->advertise_next);
 }

@@ -39,9 +39,6 @@ static void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PE
 
 static void on_leaf_watched(void *userdata, int error, const char *value, size_t size)
 {
-	(void)userdata;
-	(void)value;
-	(void)size;
 	if (error < 0)
 		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
 			    "peers: can't watch a peer's leaf: %s; its domain's end will be noticed late", strerror(-error));
@@ -361,8 +358,6 @@ static void on_watched(void *userdata, int error, const char *value, size_t size
 {
 	struct peers *peers = userdata;
 
-	(void)value;
-	(void)size;
 	if (error < 0)
 		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR,
 			    "peers: domain %u can't watch its peers in XenStore: %s; some will not be seen", peers->options.domid,
@@ -404,7 +399,6 @@ static void on_domains_changed(void *userdata, const char *untrusted_path)
 {
 	struct peers *peers = userdata;
 
-	(void)untrusted_path;
 	store_list(peers->store, "/local/domain", on_domains_listed, peers_request_new(peers, 0));
 }
 

@@ -182,8 +182,6 @@ static void on_published(void *userdata, int error, const char *value, size_t si
 	struct peers_request *request = userdata;
 	struct peer *peer = peer_find(request->peers, request->domid);
 
-	(void)value;
-	(void)size;
 	if (peer && error < 0 && peer->rendezvous.state == RENDEZVOUS_GRANTED &&
 	    !strcmp(peer->rendezvous.grant_nonce, request->nonce))
 		fail(peer, -EHOSTUNREACH, "can't publish the rings for domain %u in XenStore: %s", peer->domid,
@@ -340,8 +338,6 @@ static void on_hello_written(void *userdata, int error, const char *value, size_
 	struct peers_request *request = userdata;
 	struct peer *peer = peer_find(request->peers, request->domid);
 
-	(void)value;
-	(void)size;
 	if (peer && error < 0 && peer->rendezvous.hello_written && !strcmp(peer->rendezvous.our_nonce, request->nonce) &&
 	    peer->rendezvous.state != RENDEZVOUS_CONNECTED)
 		fail(peer, -EHOSTUNREACH, "can't write to XenStore for domain %u: %s", peer->domid, strerror(-error));
@@ -511,8 +507,6 @@ static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 	struct peer *peer = userdata;
 	unsigned ms = peer->peers->options.setup_timeout_ms;
 
-	(void)fd;
-	(void)what;
 	switch (peer->rendezvous.state) {
 	case RENDEZVOUS_IDLE:
 		fail(peer, -EHOSTUNREACH, "XenStore did not answer within %u ms", ms);
@@ -538,8 +532,6 @@ static void on_retry(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peer *peer = userdata;
 
-	(void)fd;
-	(void)what;
 	if (peer->rendezvous.state == RENDEZVOUS_AWAIT)
 		read_nodes(peer);
 }

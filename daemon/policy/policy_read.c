@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Reads policies: files and their lists, and each mistake in them, with file and line. */
-#define _GNU_SOURCE
 #include "daemon/policy/policy.h"
 
 #include <ctype.h>
@@ -268,7 +267,6 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 	struct rule *rule = reader->rule;
 	const struct section *section;
 
-	(void)untrusted_section; /* the line that began it has been looked at */
 	if (reader->failed)
 		return 0;
 	if (!rule)

@@ -105,8 +105,6 @@ static void on_deadline(int fd, short what, void *userdata)
 {
 	struct channel_cancels *cancels = userdata;
 
-	(void)fd;
-	(void)what;
 	task_due(&cancels->overdue);
 }
 

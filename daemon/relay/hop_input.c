@@ -113,8 +113,6 @@ void hop_on_poll(int fd, short what, void *userdata)
 {
 	struct hop *hop = userdata;
 
-	(void)fd;
-	(void)what;
 	if (hop->poll_ms < POLL_LAST_MS)
 		hop->poll_ms *= 2;
 	hop_look(hop);
@@ -170,8 +168,6 @@ void hop_on_stuck(int fd, short what, void *userdata)
 {
 	struct hop *hop = userdata;
 
-	(void)fd;
-	(void)what;
 	if (!hop->waiters)
 		return;
 	if (hop->out_position - hop->stuck_from >= STUCK_BYTES) {

@@ -6,7 +6,6 @@
  * Without arguments it is xenmsgd's child: the handle is the descriptor that it was born with. With --listen it is the service:
  * descriptor 3 is a socket, and who connects hands over one handle.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>

@@ -101,8 +101,6 @@ static void call_back_some(struct store *store)
 
 static void on_more(evutil_socket_t fd, short what, void *userdata)
 {
-	(void)fd;
-	(void)what;
 	call_back_some(userdata);
 }
 
@@ -111,7 +109,6 @@ static void on_results(evutil_socket_t fd, short what, void *userdata)
 	struct store *store = userdata;
 	uint64_t count;
 
-	(void)what;
 	if (read(fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
 		log_error("store: can't read the result descriptor: %s", strerror(errno));
 	/* What is left of before comes first, and what is new behind it: on_more() takes it. */

@@ -69,8 +69,6 @@ static void on_events(evutil_socket_t fd, short what, void *userdata)
 {
 	struct vchan_host *host = userdata;
 
-	(void)fd;
-	(void)what;
 	unsigned events = HASH_COUNT(host->vchans); /* one port each; asking for one more would be a system call for nothing */
 
 	if (events > EVENTS_PER_WAKE_UP)
@@ -104,8 +102,6 @@ log_of_library(xentoollog_logger *logger, xentoollog_level level, int error, con
 	int saved_errno = errno;
 	char text[256];
 
-	(void)logger;
-	(void)level;
 	vsnprintf(text, sizeof(text), format, args);
 	log_debug("%s: %s%s%s", context ? context : "xen", text, error > 0 ? ": " : "", error > 0 ? strerror(error) : "");
 	errno = saved_errno;
@@ -591,7 +587,6 @@ uint32_t vchan_host_pages_limit(const struct vchan_host *host)
 	uint32_t limit = 0;
 	FILE *file;
 
-	(void)host;
 	file = fopen("/sys/module/xen_gntalloc/parameters/limit", "re");
 	if (!file)
 		return 0;

@@ -28,22 +28,16 @@ static void require(int truth)
 
 static bool visible(void *userdata, uint32_t guest, uint32_t other)
 {
-	(void)userdata;
 	return guest != other;
 }
 
 static int send_nothing(void *userdata, uint32_t guest, const void *payload, uint32_t length)
 {
-	(void)userdata;
-	(void)guest;
-	(void)payload;
-	(void)length;
 	abort();
 }
 
 static void want_nothing(void *userdata)
 {
-	(void)userdata;
 }
 
 static unsigned changes;
@@ -51,8 +45,6 @@ static bool starting;
 
 static void changed(void *userdata, uint32_t domid, const char *old_name, const char *name)
 {
-	(void)userdata;
-	(void)old_name;
 	require(domid <= DOMID_MAX && (domid != OWN || starting));
 	require(!*name || domain_name_is_valid(name, strlen(name)));
 	changes++;
@@ -60,8 +52,6 @@ static void changed(void *userdata, uint32_t domid, const char *old_name, const 
 
 static void flush(void *userdata, bool has_changed)
 {
-	(void)userdata;
-	(void)has_changed;
 }
 
 static void look(struct directory *directory)

@@ -41,16 +41,11 @@ struct world {
 
 static int on_request(void *userdata, struct session *session, const struct frame_header *header, const uint8_t *payload)
 {
-	(void)userdata;
-	(void)payload;
 	return session_reply(session, header->channel, 0, "", 0) < 0 ? -ENOBUFS : 0;
 }
 
 static int on_open(void *userdata, struct session *session, struct channel *channel, const struct frame_open *open)
 {
-	(void)userdata;
-	(void)session;
-	(void)open;
 	channel_refuse(channel, ENOENT);
 	return 0;
 }
@@ -61,7 +56,6 @@ static void on_stream(void *userdata, struct session *session, int fd, const str
 	struct world *world = userdata;
 	struct frame_identity identity = {.domid = 5};
 
-	(void)session;
 	if (header->type == FRAME_OPEN)
 		streams_connect(world->streams, fd, &identity, payload, header->length);
 	else
@@ -99,17 +93,11 @@ static int route(void *userdata, struct channel *channel, const struct frame_ope
 
 static int no_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
-	(void)owner;
-	(void)header;
-	(void)payload;
 	return -EPROTO;
 }
 
 static void no_failure(void *owner, int error, const char *why)
 {
-	(void)owner;
-	(void)error;
-	(void)why;
 }
 
 static const struct hop_ops hop_ops = {.control = no_control, .failed = no_failure};

@@ -36,8 +36,6 @@ struct end {
 
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
-	(void)owner;
-	(void)payload;
 	return header->type < FRAME_OPEN ? 0 : -EPROTO;
 }
 
@@ -58,15 +56,12 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 
 static void on_notify(void *owner)
 {
-	(void)owner;
 }
 
 static void on_failed(void *owner, int error, const char *why)
 {
 	struct end *end = owner;
 
-	(void)error;
-	(void)why;
 	hop_detach(&end->hop);
 	hop_reset_channels(&end->hop, EHOSTDOWN);
 }

@@ -3,7 +3,6 @@
  * Runs a fuzz target over its corpus without libFuzzer, for `make check`: each file of the directory FUZZ_CORPUS in
  * tests/fuzz/corpus, or the files named as arguments (to look at one that a fuzzer has found).
  */
-#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <stdint.h>

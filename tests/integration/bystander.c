@@ -4,7 +4,6 @@
  * or makes one call after another and measures them: for each line that it's told it answers "ok CALLS FAILED P50 P99 MAX", in
  * microseconds, about the time since the last one.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <grp.h>
 #include <poll.h>

@@ -5,7 +5,6 @@
  * record of each step into its journal, which outlives a kill -9. When its daemon goes, it comes back with the next one.
  * SIGTERM ends it in order: it waits for the outcomes of what it has sent and called, and for its streams.
  */
-#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +23,6 @@ static volatile sig_atomic_t stopping;
 
 static void on_signal(int number)
 {
-	(void)number;
 	stopping = 1;
 }
 

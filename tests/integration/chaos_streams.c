@@ -202,7 +202,6 @@ static bool wants_to_write(const struct stream *stream)
 
 unsigned streams_poll(struct chaos *chaos, struct pollfd *polled)
 {
-	(void)chaos;
 	for (unsigned i = 0; i < count; i++)
 		polled[i] = (struct pollfd){
 			.fd = streams[i].fd,

@@ -142,8 +142,6 @@ static void on_published(void *userdata, int error, const char *value, size_t si
 {
 	struct tool *tool = userdata;
 
-	(void)value;
-	(void)size;
 	lines_result(&tool->lines, error);
 }
 
@@ -151,7 +149,6 @@ static void on_port(void *userdata, int error, const char *untrusted_value, size
 {
 	struct tool *tool = userdata;
 
-	(void)size;
 	if (error == 0)
 		error = vchan_map(tool->host, tool->domid, tool->ring_ref, (uint32_t)atoi(untrusted_value), on_event, tool,
 				  &tool->vchan);
@@ -165,7 +162,6 @@ static void on_ring_ref(void *userdata, int error, const char *untrusted_value, 
 	struct tool *tool = userdata;
 	char path[80];
 
-	(void)size;
 	if (error < 0) {
 		lines_result(&tool->lines, error);
 		return;
@@ -181,7 +177,6 @@ static void on_own_domid(void *userdata, int error, const char *untrusted_value,
 	char paths[2][80], values[2][16];
 	struct store_leaf leaves[2] = {{paths[0], values[0]}, {paths[1], values[1]}};
 
-	(void)size;
 	if (error < 0) {
 		lines_result(&tool->lines, error);
 		return;

@@ -108,7 +108,6 @@ static void on_vchan_event(struct vchan *vchan, void *userdata)
 {
 	struct link *link = userdata;
 
-	(void)vchan;
 	if (link->tool->receiving == link)
 		go_on_receiving(link->tool);
 }
@@ -247,7 +246,6 @@ static void on_domid(void *userdata, int error, const char *untrusted_value, siz
 	};
 	struct tool *tool = userdata;
 
-	(void)size;
 	if (error == 0) {
 		tool->options.domid = (uint32_t)atoi(untrusted_value);
 		error = peers_new(&tool->peers, tool->lines.base, tool->store, tool->host, &tool->options, &callbacks, tool);

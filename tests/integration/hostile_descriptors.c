@@ -5,7 +5,6 @@
  * in is closed by who receives it.
  */
 
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>

@@ -3,7 +3,6 @@
  * Floods a link with frames that are legal, one by one, and takes what comes back. Asked for "count" it answers "ok FRAMES ANSWERS
  * OPEN": frames that were put, frames that came, and whether the link is still there.
  */
-#define _GNU_SOURCE
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,6 @@
 
 /* Attacks by frames that are legal, one by one. */
 
-#define _GNU_SOURCE
 #include <stdio.h>
 #include <string.h>
 
@@ -67,7 +66,6 @@ static void bind_address(struct attacker *attacker, struct session *session)
 static void on_accepted_frame(struct attacker *attacker, struct session *session,
 			      const struct frame_header *header, const uint8_t *payload)
 {
-	(void)payload;
 	if (header->type == FRAME_REPLY)
 		attacker->events++; /* it is bound */
 	else if (header->type == FRAME_FIN)
@@ -78,14 +76,11 @@ static void on_accepted_frame(struct attacker *attacker, struct session *session
 
 static unsigned turn_sink(struct attacker *attacker, struct session *session)
 {
-	(void)attacker;
 	return session_release_deliveries(session) > 0;
 }
 
 static unsigned turn_nothing(struct attacker *attacker, struct session *session)
 {
-	(void)attacker;
-	(void)session;
 	return 0;
 }
 
@@ -147,7 +142,6 @@ static unsigned turn_ignored(struct attacker *attacker, struct session *session)
 static void on_cancel_frame(struct attacker *attacker, struct session *session,
 			    const struct frame_header *header, const uint8_t *payload)
 {
-	(void)payload;
 	if (header->type == FRAME_RESET) {
 		put_reset(attacker, session, header->channel);
 		session->numbers[header->channel / 2 % NUMBERS] = NUMBER_FREE;
@@ -243,7 +237,6 @@ static void set_number(struct session *session, uint32_t number, enum number_sta
 static void on_churn_frame(struct attacker *attacker, struct session *session,
 			   const struct frame_header *header, const uint8_t *payload)
 {
-	(void)payload;
 	if (header->type == FRAME_RESET) {
 		if (session->numbers[header->channel / 2 % NUMBERS] == NUMBER_OPEN)
 			put_reset(attacker, session, header->channel);
@@ -410,7 +403,6 @@ static unsigned turn_cancel_pending(struct attacker *attacker, struct session *s
 static void on_reply(struct attacker *attacker, struct session *session, const struct frame_header *header,
 		     const uint8_t *payload)
 {
-	(void)payload;
 	if (header->type == FRAME_REPLY && !(header->flags & FRAME_FLAG_MORE)) {
 		session->outstanding -= session->outstanding > 0;
 		attacker->events++;

@@ -5,7 +5,6 @@
  * frame that comes back and CLOSED when the daemon hangs up. Ends then, or when its standard input does. The modes
  * flood-... are hostile_flood.c's.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

@@ -5,7 +5,6 @@
  * taken, frames that it has sent, what else the attack counts, how many sessions there are, and how many have ended. Asked for
  * "report", it says what the random attack has covered.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <grp.h>
 #include <poll.h>

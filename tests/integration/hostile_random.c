@@ -5,7 +5,6 @@
  * to. Every fourth session is a stream. They count what they cover, and report it as a line of JSON when they are asked to.
  */
 
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -2,7 +2,6 @@
 
 /* Attacks by connections: those that are many, those that end in the middle, and those that are written to without an end. */
 
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>

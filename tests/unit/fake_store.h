@@ -102,7 +102,6 @@ void store_watch(struct store *store, const char *path, store_watch_fn event, vo
 {
 	struct fake_watch *watch = calloc(1, sizeof(*watch));
 
-	(void)done;
 	watch->path = strdup(path);
 	watch->event = event;
 	watch->userdata = userdata;

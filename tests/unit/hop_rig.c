@@ -200,7 +200,6 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 {
 	struct party *party = owner;
 
-	(void)payload;
 	party->controls++;
 	if (header->type == FRAME_GOODBYE)
 		party->hop.said_goodbye = true;

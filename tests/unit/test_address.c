@@ -51,7 +51,6 @@ static void endpoint_names_have_1_to_63_characters(void **state)
 {
 	char name[80];
 
-	(void)state;
 	memset(name, 'a', sizeof(name));
 	assert_false(endpoint_is_valid(name, 0));
 	assert_true(endpoint_is_valid(name, 1));
@@ -65,7 +64,6 @@ static void endpoint_names_have_letters_digits_underscore_and_hyphen(void **stat
 {
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-	(void)state;
 	for (int c = 0; c < 256; c++) {
 		bool alnum = c && strchr(allowed, c);
 		char name[3] = {'a', (char)c, 'z'};
@@ -85,7 +83,6 @@ static void domain_names_are_printable_and_cant_end_an_address(void **state)
 {
 	char name[DOMAIN_NAME_MAX + 1];
 
-	(void)state;
 	for (int c = 0; c < 256; c++) {
 		char one = (char)c;
 
@@ -110,7 +107,6 @@ static void an_address_is_split_at_its_colon(void **state)
 		{"web.example-1:0", "web.example-1", "0"},
 	};
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
 		struct address address;
 
@@ -126,7 +122,6 @@ static void the_longest_address_fits(void **state)
 	char text[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
 	struct address address;
 
-	(void)state;
 	memset(text, 'd', sizeof(text));
 	text[DOMAIN_NAME_MAX] = ':';
 	assert_int_equal(parse(text, sizeof(text) - 1, &address, NULL), 0);
@@ -169,7 +164,6 @@ static void a_malformed_address_is_refused_with_its_cause(void **state)
 		{"\x7f:inbox", 7, "can't be a domain"},
 	};
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
 		struct address address;
 		const char *why = NULL;
@@ -199,7 +193,6 @@ static void domids_are_decimal_and_below_the_reserved_ones(void **state)
 	};
 	uint32_t domid;
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
 		domid = 12345;
 		assert_true(domid_is(good[i].text, good[i].size, &domid));

@@ -109,7 +109,6 @@ static void message_in_the_ring_of_a_program_is_cancelled_there(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene, false, 65536);
 	party_open(scene.a, 0, "p");
 	send_messages(&scene, 0, 3);
@@ -128,7 +127,6 @@ static void message_that_the_program_has_taken_is_not_cancelled(void **state)
 	struct scene scene;
 	uint32_t *words, i;
 
-	(void)state;
 	scene_start(&scene, false, 65536);
 	party_open(scene.a, 0, "p");
 	send_messages(&scene, 0, 1);
@@ -152,7 +150,6 @@ static void message_in_the_queue_is_cancelled_in_the_queue(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene, false, 65536);
 	party_open(scene.a, 0, "p");
 	send_messages(&scene, 0, 1000); /* six times what the ring holds */
@@ -173,7 +170,6 @@ static void cancel_of_a_released_message_harms_no_other(void **state)
 	struct scene scene;
 	struct hop *hop;
 
-	(void)state;
 	scene_start(&scene, false, 65536);
 	party_open(scene.a, 0, "p");
 	send_messages(&scene, 0, 160); /* the ring is full */
@@ -216,7 +212,6 @@ static void socket_program_is_asked_and_its_answer_passed_on(void **state)
 		uint8_t payload[FRAME_SMALL_MAX];
 		struct frame_cancelled answer = {.offset = state_of(1), .result = result};
 
-		(void)state;
 		scene_start(&scene, true, 65536);
 		party_open(scene.a, 0, "p");
 		send_messages(&scene, 0, 3);
@@ -241,7 +236,6 @@ static void peer_that_does_not_answer_in_time_leaves_it_unknown(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene, false, 65536);
 	scene.rig.relay[0].cancel_ms = 1;
 	party_open(scene.a, 0, "x");
@@ -260,7 +254,6 @@ static void offset_that_cannot_be_ends_only_the_session_of_who_sent_it(void **st
 {
 	static const uint64_t offsets[] = {UINT64_MAX - 7, UINT64_MAX & ~7ull, 1ull << 63, 1000 * 24, 24 * 999 + 24, 4};
 
-	(void)state;
 	for (unsigned i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
 		struct scene scene;
 
@@ -283,7 +276,6 @@ static void torn_word_is_not_asked_of_the_peer(void **state)
 	uint8_t bytes[2000] = {0};
 	struct party_channel *channel;
 
-	(void)state;
 	scene_start(&scene, false, 1024);
 	scene.link->never_reads = true;
 	party_open(scene.a, 0, "x");
@@ -343,7 +335,6 @@ static void who_wants_messages_back_pays_until_he_is_answered(void **state)
 	uint64_t before;
 	uint32_t refused;
 
-	(void)state;
 	scene.rig.relay[0].cancel_ms = 1;
 	party_open(scene.a, 0, "x");
 	channel = party_channel(scene.a, 0);
@@ -378,7 +369,6 @@ static void many_that_are_not_answered_in_time_are_all_unknown(void **state)
 	struct scene scene;
 	struct party_channel *channel;
 
-	(void)state;
 	scene_start(&scene, false, 65536);
 	scene.rig.relay[0].cancel_ms = 1;
 	party_open(scene.a, 0, "x");
@@ -415,7 +405,6 @@ static void only_what_is_taken_of_those_that_are_asked_for_costs_time(void **sta
 	struct channel_end *out;
 	uint64_t spent;
 
-	(void)state;
 	party_open(scene.a, 0, "p");
 	channel = party_channel(scene.a, 0);
 	release_until(&scene, 100);
@@ -455,7 +444,6 @@ static void program_that_does_not_read_its_answers_does_not_end_the_link(void **
 	struct frame_cancelled answer = {.offset = state_of(0), .result = ECANCELED};
 	struct party_frame frame;
 
-	(void)state;
 	scene_start(&scene, false, 65536);
 	party_open(scene.a, 0, "x");
 	send_messages(&scene, 0, 1);

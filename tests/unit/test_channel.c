@@ -22,7 +22,6 @@ struct scene {
 
 static struct party *to_b(struct party *party, const char *name)
 {
-	(void)name;
 	return party->rig->parties->next;
 }
 
@@ -109,7 +108,6 @@ static void an_endpoint_that_is_not_there_refuses_with_nothing_taken(void **stat
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	scene.a->route = NULL;
 	party_open(scene.a, 0, "p_1");
@@ -122,7 +120,6 @@ static void what_the_opener_sent_before_its_reset_is_delivered_and_so_unsure(voi
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	party_open(scene.a, 0, "p_1");
 	send_bytes(scene.a, 0, 104);
@@ -139,7 +136,6 @@ static void reset_before_a_release_wins_over_it(void **state)
 	struct scene scene;
 	struct party_frame frame;
 
-	(void)state;
 	scene_start(&scene);
 	scene.b->no_auto_answer = true;
 	party_open(scene.a, 0, "p_1");
@@ -164,7 +160,6 @@ static void reset_before_a_release_wins_also_if_the_input_is_long(void **state)
 	struct party_frame frame;
 	struct party *b;
 
-	(void)state;
 	scene_start(&scene);
 	b = party_new(&scene.rig, &(struct rig_options){
 					  .kind = HOP_LOCAL, .ring = RING, .out_ring = 1u << 20, .parity = 1});
@@ -192,7 +187,6 @@ static void consumed_is_what_the_program_has_released_also_within_a_frame(void *
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	party_open(scene.a, 0, "p_1");
 	send_bytes(scene.a, 0, 1000);
@@ -341,7 +335,6 @@ static void opener_dies(enum moment moment, bool over_link)
 
 static void death_of_the_acceptor_ends_a_channel_in_every_state(void **state)
 {
-	(void)state;
 	for (enum moment moment = 0; moment < MOMENTS; moment++) {
 		acceptor_dies(moment, false);
 		acceptor_dies(moment, true);
@@ -350,7 +343,6 @@ static void death_of_the_acceptor_ends_a_channel_in_every_state(void **state)
 
 static void death_of_the_opener_ends_a_channel_behind_its_data(void **state)
 {
-	(void)state;
 	for (enum moment moment = 0; moment < MOMENTS; moment++) {
 		opener_dies(moment, false);
 		opener_dies(moment, true);
@@ -361,7 +353,6 @@ static void both_ends_in_one_session_die_together(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	party_open(scene.b, 0, "p_1");
 	send_bytes(scene.b, 0, 800);
@@ -373,7 +364,6 @@ static void what_a_program_took_before_it_died_was_delivered(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	party_open(scene.a, 0, "p_1");
 	send_bytes(scene.a, 0, 800);
@@ -391,7 +381,6 @@ static void who_takes_its_leave_leaves_no_doubt(void **state)
 	struct scene scene;
 	uint8_t payload[8] = {0};
 
-	(void)state;
 	scene_start(&scene);
 	party_open(scene.a, 0, "p_1");
 	send_bytes(scene.a, 0, 800);
@@ -406,7 +395,6 @@ static void what_a_program_sent_before_it_died_goes_on(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_with(&scene, 1024, false, false);
 	party_open(scene.a, 0, "x_1");
 	send_bytes(scene.a, 0, 50000); /* the link is full: most of it waits in the program's ring */
@@ -424,7 +412,6 @@ static void number_is_free_as_soon_as_the_channel_has_ended(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	scene.link->route = NULL;
 	scene.link->no_auto_answer = true;
@@ -454,7 +441,6 @@ static void late_frames_of_an_ended_channel_are_ignored(void **state)
 	struct scene scene;
 	uint8_t bytes[2000] = {0};
 
-	(void)state;
 	scene_start(&scene);
 	party_credit(scene.link, 1, 100, 1u << 20);
 	party_put(scene.link, FRAME_FIN, 1, bytes, 8);
@@ -472,7 +458,6 @@ static void reset_of_an_ended_channel_is_answered_however_long_it_is(void **stat
 	struct party_frame frame;
 	uint8_t bytes[2000] = {ETIMEDOUT};
 
-	(void)state;
 	scene_with(&scene, 1024, false, false);
 	party_put(scene.link, FRAME_RESET, 1, bytes, sizeof(bytes)); /* as a later version's might be */
 	assert_true(party_expect(scene.link, FRAME_RESET, &frame));
@@ -486,7 +471,6 @@ static void resets_that_cross_need_no_answer(void **state)
 	struct scene scene;
 	struct party_frame frame;
 
-	(void)state;
 	scene_start(&scene);
 	scene.a->no_auto_answer = true;
 	party_open(scene.a, 0, "p_1");
@@ -503,7 +487,6 @@ static void resets_that_cross_need_no_answer(void **state)
 
 static void data_after_fin_or_a_wrong_total_is_a_violation(void **state)
 {
-	(void)state;
 	for (int i = 0; i < 3; i++) {
 		struct scene scene;
 		uint8_t payload[8] = {0};
@@ -536,7 +519,6 @@ static void limit_never_falls_and_the_window_is_bounded(void **state)
 	struct party_channel *channel;
 	uint64_t before = 0, most = 0;
 
-	(void)state;
 	scene_start(&scene);
 	party_open(scene.a, 0, "p_1");
 	channel = party_channel(scene.a, 0);
@@ -564,7 +546,6 @@ static void enormous_limit_of_a_peer_does_not_fill_our_memory(void **state)
 	struct party_frame frame;
 	uint8_t payload[16];
 
-	(void)state;
 	scene_with(&scene, 1024, false, false);
 	party_open(scene.a, 0, "x_1");
 	assert_true(party_expect(scene.link, FRAME_OPEN, &frame));
@@ -615,7 +596,6 @@ static void credit_for_bytes_that_were_never_sent_is_a_violation(void **state)
 	struct scene scene;
 	struct party_frame frame;
 
-	(void)state;
 	scene_start(&scene);
 	party_open(scene.a, 0, "x_1");
 	send_bytes(scene.a, 0, 16);

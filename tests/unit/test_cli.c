@@ -38,7 +38,6 @@ static void only_valid_utf8_is_text(void **state)
 		{"\xe2\x28\xa1", 3, false},
 	};
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		assert_int_equal(payload_is_utf8(cases[i].bytes, cases[i].size), cases[i].valid);
 }
@@ -51,7 +50,6 @@ static void base64_is_that_of_the_rfc(void **state)
 		{"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}, {"\xff\xfe\xfd", "//79"},
 	};
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
 		char *text = payload_base64(pairs[i][0], strlen(pairs[i][0]));
 
@@ -81,7 +79,6 @@ static void every_number_becomes_a_sample_with_its_labels(void **state)
 		"{\"peer\":{\"domid\":2,\"name\":\"a\\\"b\\\\\"},\"state\":\"up\",\"ring_bytes\":65536,\"tx\":{\"bytes\":10}},"
 		"{\"peer\":{\"domid\":3,\"name\":\"\"},\"state\":\"idle\",\"ring_bytes\":0,\"tx\":{\"bytes\":20}}]}");
 
-	(void)state;
 	assert_non_null(strstr(text, "# TYPE xenmsg_uptime_s gauge\nxenmsg_uptime_s 7\n"));
 	assert_non_null(strstr(text, "xenmsg_store_connected 1\n"));
 	assert_non_null(strstr(text, "xenmsg_links_number 2\n"));
@@ -100,7 +97,6 @@ static void an_odd_status_breaks_nothing(void **state)
 	static const char *const odd[] = {"[]", "{}", "3", "{\"links\":[1,null,[]],\"endpoints\":3}",
 					  "{\"links\":[{\"peer\":4}]}", "{\"a\":{\"b\":{\"c\":null}}}"};
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++)
 		free(metrics_of(odd[i]));
 }

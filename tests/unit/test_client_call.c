@@ -104,7 +104,6 @@ static void each_call_gets_its_own_answer(void **state)
 	struct outcome one = {0}, two = {0}, three = {0};
 	uint32_t channel, first, second, third;
 
-	(void)state;
 	first = call(&one, "one", true, &channel);
 	second = call(&two, "two", false, &channel);
 	third = call(&three, "three", false, &channel);
@@ -129,7 +128,6 @@ static void what_the_caller_took_of_the_answers_is_reported(void **state)
 	struct frame_credit credit;
 	uint32_t channel, number = call(&one, "one", true, &channel);
 
-	(void)state;
 	send_one(channel, MESSAGE_REPLY, 0, number, "12345678");
 	wait_for(&one);
 	if (fake.shared) {
@@ -147,7 +145,6 @@ static void an_answer_may_come_in_any_pieces(void **state)
 	static const uint32_t sizes[] = {8, 16, 24, 40, 1000, 65536};
 	static char data[70001];
 
-	(void)state;
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		struct outcome one = {0}, two = {0};
 		static uint32_t channel;
@@ -190,7 +187,6 @@ static void answers_come_whole_however_fast(void **state)
 {
 	struct outcome outcomes[FLOOD] = {{0}};
 
-	(void)state;
 	for (int i = 0; i < FLOOD; i++)
 		flooded_numbers[i] = call(&outcomes[i], "x", i == 0, &flooded_channel);
 	fake_meanwhile(&fake, flood);
@@ -206,7 +202,6 @@ static void an_answer_that_is_too_large_fails_its_call_alone(void **state)
 	uint32_t channel, a = call(&one, "one", true, &channel), b = call(&two, "two", false, &channel);
 	const uint32_t body = FAKE_MAX_MESSAGE + 8;
 
-	(void)state;
 	memset(stream, 0, sizeof(stream));
 	put_u32(stream, body);
 	stream[4] = MESSAGE_REPLY;
@@ -232,7 +227,6 @@ static void an_answer_may_overtake_the_receipt(void **state)
 	struct outcome one = {0}, two = {0};
 	uint32_t channel, number = call(&one, "one", true, &channel);
 
-	(void)state;
 	send_one(channel, MESSAGE_REPLY, 0, number, "quick");
 	wait_for(&one);
 	assert_string_equal(one.text, "quick");
@@ -251,7 +245,6 @@ static void the_end_of_the_channel_tells_taken_calls_from_others(void **state)
 	struct outcome one = {0}, two = {0}, three = {0};
 	uint32_t channel;
 
-	(void)state;
 	call(&one, "one", true, &channel);
 	call(&two, "two", false, &channel);
 	call(&three, "three", false, &channel);
@@ -268,7 +261,6 @@ static void an_answer_that_makes_no_sense_ends_its_channel_alone(void **state)
 {
 	static const uint8_t types[] = {MESSAGE_PLAIN, MESSAGE_REQUEST, MESSAGE_WITHDRAWAL, 77};
 
-	(void)state;
 	for (unsigned i = 0; i < sizeof(types); i++) {
 		struct outcome one = {0};
 		uint32_t channel, number = call(&one, "one", true, &channel);
@@ -287,7 +279,6 @@ static void an_answer_that_makes_no_sense_ends_its_channel_alone(void **state)
 
 static void answers_on_a_channel_of_messages_end_the_connection(void **state)
 {
-	(void)state;
 	assert_int_equal(xenmsg_post(fake.conn, "2:work", "x", 1, NULL, NULL), 0);
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_OPEN);
@@ -314,7 +305,6 @@ static void a_blocking_call_returns_the_reply(void **state)
 {
 	struct xenmsg_message *reply;
 
-	(void)state;
 	fake_meanwhile(&fake, answer_three);
 	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, &reply, 10000), 0);
 	fake_join(&fake);
@@ -355,7 +345,6 @@ static void a_call_that_is_not_decided_yet_is_tried_again(void **state)
 {
 	struct xenmsg_message *reply;
 
-	(void)state;
 	fake_meanwhile(&fake, answer_at_the_second_try);
 	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, &reply, 60000), 0);
 	fake_join(&fake);
@@ -385,7 +374,6 @@ static void what_answered_a_blocking_call_is_told_whatever_ends_after_it(void **
 	struct outcome one = {0};
 	struct xenmsg_message *reply;
 
-	(void)state;
 	other_number = call(&one, "one", true, &other_channel);
 	fake_meanwhile(&fake, answer_both);
 	assert_int_equal(xenmsg_call(fake.conn, "2:work", "1+2", 3, &reply, 10000), -EDOM);
@@ -407,7 +395,6 @@ static void a_call_that_was_not_taken_in_time_is_cancelled(void **state)
 {
 	struct xenmsg_message *reply;
 
-	(void)state;
 	fake_meanwhile(&fake, say_cancelled);
 	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 500), -ETIMEDOUT);
 	fake_join(&fake);
@@ -442,7 +429,6 @@ static void a_call_that_was_taken_is_withdrawn_when_its_time_is_up(void **state)
 {
 	struct xenmsg_message *reply;
 
-	(void)state;
 	fake_meanwhile(&fake, take_and_keep_silent);
 	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 500), -ETIMEDOUT);
 	fake_join(&fake);
@@ -468,7 +454,6 @@ static void a_call_that_is_taken_while_it_is_cancelled_is_withdrawn(void **state
 {
 	struct xenmsg_message *reply;
 
-	(void)state;
 	fake_meanwhile(&fake, say_taken);
 	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 500), -ETIMEDOUT);
 	fake_join(&fake);
@@ -502,7 +487,6 @@ static void a_posted_call_that_was_not_taken_in_time_is_cancelled(void **state)
 {
 	struct outcome one = {0};
 
-	(void)state;
 	post_until_its_time_is_up(say_cancelled, &one);
 	assert_string_equal(one.reason, "");
 	assert_int_equal(xenmsg_timeout(fake.conn), -1);
@@ -512,7 +496,6 @@ static void a_posted_call_that_was_taken_is_withdrawn_when_its_time_is_up(void *
 {
 	struct outcome one = {0};
 
-	(void)state;
 	post_until_its_time_is_up(take_and_keep_silent, &one);
 	assert_non_null(strstr(one.reason, "may have been carried out"));
 	assert_string_equal(xenmsg_reason(fake.conn), "");
@@ -524,7 +507,6 @@ static void a_posted_call_that_is_taken_while_it_is_cancelled_is_withdrawn(void 
 {
 	struct outcome one = {0};
 
-	(void)state;
 	post_until_its_time_is_up(say_taken, &one);
 	assert_non_null(strstr(one.reason, "may have been carried out"));
 }
@@ -535,7 +517,6 @@ static void posted_calls_time_out_each_in_its_time(void **state)
 	struct outcome outcomes[6] = {0};
 	uint32_t channel = 0, answered = 0;
 
-	(void)state;
 	noted = 0;
 	for (unsigned i = 0; i < 6; i++) {
 		assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, times[i], note, &outcomes[i]), 0);
@@ -571,7 +552,6 @@ static void the_death_of_the_daemon_ends_every_call(void **state)
 	struct xenmsg_message *reply;
 	uint32_t channel;
 
-	(void)state;
 	call(&one, "one", true, &channel);
 	fake_credit(&fake, channel, 24, 65536);
 	call(&two, "two", false, &channel);
@@ -588,7 +568,6 @@ static void closing_ends_every_call(void **state)
 	struct outcome one = {0};
 	uint32_t channel;
 
-	(void)state;
 	call(&one, "one", true, &channel);
 	fake_credit(&fake, channel, 24, 65536);
 	xenmsg_process(fake.conn);
@@ -632,7 +611,6 @@ static void a_request_is_answered_once(void **state)
 {
 	struct xenmsg_message *one, *two;
 
-	(void)state;
 	fake_bind(&fake, "work", NULL, NULL);
 	open_calls(1, 65536);
 	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
@@ -656,7 +634,6 @@ static void a_request_is_answered_once(void **state)
 
 static void a_request_that_is_freed_is_answered_with_an_error(void **state)
 {
-	(void)state;
 	fake_bind(&fake, "work", NULL, NULL);
 	open_calls(1, 65536);
 	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
@@ -668,7 +645,6 @@ static void a_message_wants_no_reply(void **state)
 {
 	struct xenmsg_message *message;
 
-	(void)state;
 	fake_bind(&fake, "work", NULL, NULL);
 	fake_open(&fake, 1, "work");
 	send_one(1, MESSAGE_PLAIN, 0, 0, "plain");
@@ -683,7 +659,6 @@ static void a_withdrawn_request_can_not_be_answered(void **state)
 {
 	struct xenmsg_message *one, *two, *none;
 
-	(void)state;
 	fake_bind(&fake, "work", NULL, NULL);
 	open_calls(1, 65536);
 	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
@@ -711,7 +686,6 @@ static void the_end_of_the_channel_ends_its_requests(void **state)
 {
 	struct xenmsg_message *one;
 
-	(void)state;
 	fake_bind(&fake, "work", NULL, NULL);
 	open_calls(1, 65536);
 	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
@@ -727,7 +701,6 @@ static void a_request_outlives_its_connection(void **state)
 {
 	struct xenmsg_message *one;
 
-	(void)state;
 	fake_bind(&fake, "work", NULL, NULL);
 	open_calls(1, 65536);
 	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
@@ -745,7 +718,6 @@ static void replies_keep_to_the_callers_credit(void **state)
 	struct xenmsg_message *one;
 	uint32_t got = 0;
 
-	(void)state;
 	memset(data, 'r', sizeof(data));
 	fake_bind(&fake, "work", NULL, NULL);
 	open_calls(1, 0);
@@ -777,7 +749,6 @@ static void the_end_is_answered_when_every_request_is(void **state)
 	uint8_t payload[8];
 	uint64_t total;
 
-	(void)state;
 	fake_bind(&fake, "work", NULL, NULL);
 	open_calls(1, 65536);
 	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
@@ -803,7 +774,6 @@ static void a_malformed_stream_of_requests_ends_its_channel_alone(void **state)
 	} cases[] = {{MESSAGE_PLAIN, "x"}, {MESSAGE_REPLY, "x"}, {MESSAGE_ERROR, ""}, {MESSAGE_WITHDRAWAL, "x"}, {9, ""}};
 	struct xenmsg_message *none, *good;
 
-	(void)state;
 	fake_bind(&fake, "work", NULL, NULL);
 	for (uint32_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		open_calls(2 * i + 1, 65536);
@@ -835,13 +805,11 @@ static struct xenmsg_message *kept;
 
 static void keep(void *userdata, struct xenmsg_message *message)
 {
-	(void)userdata;
 	kept = message;
 }
 
 static void a_handler_may_answer_later(void **state)
 {
-	(void)state;
 	fake_bind(&fake, "work", keep, NULL);
 	open_calls(1, 65536);
 	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
@@ -870,7 +838,6 @@ static void an_endpoint_takes_what_its_options_say(void **state)
 		unsigned options;
 	} cases[] = {{"both", 0}, {"messages", XENMSG_BIND_MESSAGES}, {"calls", XENMSG_BIND_CALLS}};
 
-	(void)state;
 	for (unsigned i = 0; i < 3; i++) {
 		fake_meanwhile(&fake, agree);
 		assert_int_equal(xenmsg_bind(fake.conn, cases[i].name, cases[i].options, NULL, NULL), 0);
@@ -880,21 +847,18 @@ static void an_endpoint_takes_what_its_options_say(void **state)
 
 static int start_shared(void **state)
 {
-	(void)state;
 	fake_start(&fake, true);
 	return 0;
 }
 
 static int start_socket(void **state)
 {
-	(void)state;
 	fake_start(&fake, false);
 	return 0;
 }
 
 static int stop(void **state)
 {
-	(void)state;
 	fake_stop(&fake);
 	return 0;
 }

@@ -88,7 +88,6 @@ static void a_message_comes_with_its_stamp(void **state)
 {
 	struct xenmsg_message *message;
 
-	(void)state;
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 1, "inbox");
 	DELIVER(1, "hello");
@@ -110,7 +109,6 @@ static void a_message_comes_with_its_stamp(void **state)
 
 static void only_what_was_taken_is_reported_as_taken(void **state)
 {
-	(void)state;
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 1, "inbox");
 	DELIVER(1, "one", "two");
@@ -126,7 +124,6 @@ static void only_what_was_taken_is_reported_as_taken(void **state)
 
 static void a_program_that_takes_nothing_reports_nothing(void **state)
 {
-	(void)state;
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 1, "inbox");
 	DELIVER(1, "one");
@@ -151,7 +148,6 @@ static void a_message_in_pieces_is_put_together(void **state)
 	uint8_t *data = malloc(size), *whole = malloc(span);
 	struct xenmsg_message *message;
 
-	(void)state;
 	fill(data, size, 5);
 	assert_int_equal(fake_message(whole, data, size, MESSAGE_SENT), span);
 	fake_bind(&fake, "inbox", NULL, NULL);
@@ -180,7 +176,6 @@ static void messages_wrap_around_the_ring(void **state)
 {
 	uint8_t *data = malloc(40000), *whole = malloc(40016);
 
-	(void)state;
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 1, "inbox");
 	for (uint32_t i = 0; i < 100; i++) {
@@ -203,7 +198,6 @@ static void a_cancelled_message_is_skipped(void **state)
 {
 	uint32_t size;
 
-	(void)state;
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 1, "inbox");
 	size = fake_message(stream, "no", 2, MESSAGE_CANCELLED);
@@ -218,7 +212,6 @@ static void a_cancel_frame_is_settled_by_who_came_first(void **state)
 	struct frame_cancelled answer;
 	uint8_t payload[8];
 
-	(void)state;
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 1, "inbox");
 	DELIVER(1, "one", "two", "three");
@@ -256,7 +249,6 @@ static void a_malformed_stream_ends_its_channel_alone(void **state)
 	};
 	uint32_t channel = 1;
 
-	(void)state;
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 101, "inbox");
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++, channel += 2) {
@@ -288,7 +280,6 @@ static void a_huge_announcement_costs_nothing(void **state)
 {
 	uint8_t head[16] = {0};
 
-	(void)state;
 	fake_bind(&fake, "inbox", NULL, NULL);
 	put_u32(head, FAKE_MAX_MESSAGE);
 	/* 2000 × 1 MiB were 2 GiB. */
@@ -301,7 +292,6 @@ static void a_huge_announcement_costs_nothing(void **state)
 
 static void a_channel_to_an_endpoint_that_is_not_ours_is_refused(void **state)
 {
-	(void)state;
 	fake_open(&fake, 1, "nobody");
 	DELIVER(1, "lost");
 	expect_nothing();
@@ -313,7 +303,6 @@ static void fin_is_answered_after_the_last_message_was_taken(void **state)
 {
 	uint8_t payload[8];
 
-	(void)state;
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 1, "inbox");
 	DELIVER(1, "one", "two");
@@ -335,7 +324,6 @@ static void fin_is_answered_after_the_last_message_was_taken(void **state)
 
 static void a_reset_takes_what_was_not_taken(void **state)
 {
-	(void)state;
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 1, "inbox");
 	DELIVER(1, "one", "two");
@@ -382,7 +370,6 @@ static uint64_t notifications(void)
 
 static void an_answer_and_what_was_taken_for_it_cost_one_notification(void **state)
 {
-	(void)state;
 	if (!fake.shared)
 		skip();
 	fake_bind(&fake, "inbox", answer, &fake);
@@ -411,14 +398,12 @@ static void an_answer_and_what_was_taken_for_it_cost_one_notification(void **sta
 
 static void drop(void *userdata, struct xenmsg_message *message)
 {
-	(void)userdata;
 	xenmsg_message_free(message);
 }
 
 /* Fresh out of xenmsg_wait(), a program is about to do something that the daemon will be told of anyway. */
 static void who_waits_reports_what_it_took_with_what_it_does_next(void **state)
 {
-	(void)state;
 	if (!fake.shared)
 		skip();
 	fake_bind(&fake, "inbox", drop, NULL);
@@ -448,7 +433,6 @@ static void what_is_said_under_a_flood_is_shown_with_the_next_process(void **sta
 	uint32_t size = 0;
 	uint8_t payload[8];
 
-	(void)state;
 	if (!fake.shared)
 		skip();
 	fake_bind(&fake, "inbox", drop, NULL);
@@ -471,7 +455,6 @@ static void handlers_run_in_process_and_the_descriptor_tells_when(void **state)
 {
 	struct pollfd wait;
 
-	(void)state;
 	handled = 0;
 	fake_bind(&fake, "inbox", handle, &fake);
 	wait = (struct pollfd){.fd = xenmsg_fd(fake.conn), .events = (short)xenmsg_events(fake.conn)};
@@ -499,7 +482,6 @@ static void consent_to_unbind(struct fake *daemon)
 
 static void unbinding_tells_the_senders_first(void **state)
 {
-	(void)state;
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_open(&fake, 1, "inbox");
 	DELIVER(1, "one", "two");
@@ -529,7 +511,6 @@ static void refuse_bind_without_words(struct fake *daemon)
 
 static void a_refusal_may_come_without_words(void **state)
 {
-	(void)state;
 	fake_meanwhile(&fake, refuse_bind_without_words);
 	assert_int_equal(xenmsg_bind(fake.conn, "inbox", 0, NULL, NULL), -EHOSTUNREACH);
 	fake_join(&fake);
@@ -540,7 +521,6 @@ static void a_refusal_comes_with_its_reason(void **state)
 {
 	char longest[ENDPOINT_NAME_MAX + 2];
 
-	(void)state;
 	fake_meanwhile(&fake, refuse_bind);
 	assert_int_equal(xenmsg_bind(fake.conn, "inbox", 0, NULL, NULL), -EEXIST);
 	fake_join(&fake);
@@ -578,7 +558,6 @@ static void answers_may_come_in_pieces_and_late(void **state)
 	uint64_t rtt;
 	char *json;
 
-	(void)state;
 	fake_meanwhile(&fake, answer_query);
 	assert_int_equal(xenmsg_query(fake.conn, "peers", &json), 0);
 	fake_join(&fake);
@@ -604,7 +583,6 @@ static void a_request_leaves_the_descriptor_telling_of_what_comes_next(void **st
 	struct pollfd wait;
 	char *json;
 
-	(void)state;
 	handled = 0;
 	fake_bind(&fake, "inbox", handle, &fake);
 	wait = (struct pollfd){.fd = xenmsg_fd(fake.conn), .events = (short)xenmsg_events(fake.conn)};
@@ -626,7 +604,6 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 {
 	size_t used = strlen(seen);
 
-	(void)userdata;
 	snprintf(seen + used, sizeof(seen) - used, "%d:%u:%s ", event->kind, event->domid, event->name);
 }
 
@@ -658,7 +635,6 @@ static void events_are_reported_until_unwatch(void **state)
 {
 	int watch;
 
-	(void)state;
 	seen[0] = '\0';
 	fake_meanwhile(&fake, answer_watch);
 	watch = xenmsg_watch(fake.conn, "*", on_event, NULL);
@@ -690,7 +666,6 @@ static void the_death_of_the_daemon_ends_what_waits(void **state)
 	struct xenmsg_message *message;
 	char *json;
 
-	(void)state;
 	fake_meanwhile(&fake, die);
 	assert_int_equal(xenmsg_query(fake.conn, "status", &json), -ENOTCONN);
 	fake_join(&fake);
@@ -739,7 +714,6 @@ static void expect_small(struct xenmsg_message *message, uint32_t channel)
 
 static void handle_small(void *userdata, struct xenmsg_message *message)
 {
-	(void)userdata;
 	expect_small(message, xenmsg_message_size(message) ? *(uint8_t *)xenmsg_message_data(message) : 0);
 	xenmsg_message_free(message);
 }
@@ -781,7 +755,6 @@ static void small_messages_come_whole_and_in_order_wherever_they_lie(void **stat
 {
 	struct xenmsg_message *message;
 
-	(void)state;
 	srand(7);
 	memset(small, 0, sizeof(small));
 	fake_bind(&fake, "with", handle_small, NULL);
@@ -817,7 +790,6 @@ static unsigned counted;
 
 static void count_message(void *userdata, struct xenmsg_message *message)
 {
-	(void)userdata;
 	counted++;
 	xenmsg_message_free(message);
 }
@@ -838,7 +810,6 @@ static void what_is_malformed_behind_a_message_ends_its_channel(void **state)
 		{8, 0, 7, EPROTO},
 	};
 
-	(void)state;
 	fake_bind(&fake, "inbox", count_message, NULL);
 	for (uint32_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		uint32_t channel = 2 * i + 1, good = fake_message(stream, "good", 4, MESSAGE_SENT), bad;
@@ -871,7 +842,6 @@ static void a_message_ends_in_its_stream_and_not_in_the_ring(void **state)
 	uint32_t good = fake_message(stream, "good", 4, MESSAGE_SENT);
 	uint8_t data[64];
 
-	(void)state;
 	counted = 0;
 	fill(data, sizeof(data), 1);
 	fake_bind(&fake, "inbox", count_message, NULL);
@@ -895,7 +865,6 @@ static void what_is_left_of_a_channel_is_not_its_successors(void **state)
 {
 	uint32_t size = 0;
 
-	(void)state;
 	counted = 0;
 	fake_bind(&fake, "inbox", count_message, NULL);
 	fake_open(&fake, 1, "inbox");
@@ -918,7 +887,6 @@ static void what_is_left_of_a_channel_is_not_its_successors(void **state)
 
 static void look_for_reset(void *userdata, struct xenmsg_message *message)
 {
-	(void)userdata;
 	counted++;
 	/* What is released counts as taken, unless it is known to the daemon that it wasn't. */
 	if (ring_writer_unread(&fake.deliveries) < (int)(fake.deliveries.head))
@@ -930,7 +898,6 @@ static void a_reset_is_shown_before_what_was_not_taken_is_released(void **state)
 {
 	uint8_t bad[24] = {0};
 
-	(void)state;
 	counted = 0;
 	fake_bind(&fake, "inbox", look_for_reset, NULL);
 	while (fake_has_frame(&fake))
@@ -951,7 +918,6 @@ static void a_daemon_that_waits_for_room_is_woken_while_there_is_more(void **sta
 	uint32_t size = 0, taken = 0;
 	uint64_t count;
 
-	(void)state;
 	counted = 0;
 	for (int i = 0; i < 1024; i++)
 		size += fake_message(stream + size, "12345678", 8, MESSAGE_SENT);
@@ -978,7 +944,6 @@ static void half_a_frame_in_the_ring_ends_the_connection(void **state)
 	struct xenmsg_message *message;
 	uint8_t raw[FRAME_HEADER_SIZE];
 
-	(void)state;
 	frame_header_encode(&header, raw);
 	ring_writer_put(&fake.deliveries, raw, sizeof(raw));
 	ring_writer_publish(&fake.deliveries);
@@ -989,7 +954,6 @@ static void an_impossible_index_ends_the_connection(void **state)
 {
 	struct xenmsg_message *message;
 
-	(void)state;
 	__atomic_store_n(fake.deliveries.ring.producer, FAKE_RING_SIZE + 8, __ATOMIC_RELEASE);
 	assert_int_equal(xenmsg_recv(fake.conn, &message, 0), -EPROTO);
 }
@@ -1041,7 +1005,6 @@ static void what_is_no_daemon_is_told(void **state)
 	struct xenmsg *conn;
 	char path[200];
 
-	(void)state;
 	assert_int_equal(xenmsg_open(&conn, "/nonexistent/socket"), -ENOENT);
 	memset(path, 'a', sizeof(path));
 	path[0] = '/';
@@ -1069,21 +1032,18 @@ static void what_is_no_daemon_is_told(void **state)
 
 static int set_up_shared(void **state)
 {
-	(void)state;
 	fake_start(&fake, true);
 	return 0;
 }
 
 static int set_up_socket(void **state)
 {
-	(void)state;
 	fake_start(&fake, false);
 	return 0;
 }
 
 static int tear_down(void **state)
 {
-	(void)state;
 	fake_stop(&fake);
 	return 0;
 }

@@ -84,7 +84,6 @@ static void messages_go_out_before_the_channel_is_opened(void **state)
 	static int results[3];
 	uint32_t channel;
 
-	(void)state;
 	fill(data, sizeof(data), 1);
 	for (int i = 0; i < 3; i++)
 		post("5:inbox", data, sizeof(data), &results[i]);
@@ -112,7 +111,6 @@ static void an_empty_message_is_a_message(void **state)
 	uint32_t channel;
 	static int result;
 
-	(void)state;
 	post("5:inbox", NULL, 0, &result);
 	channel = expect_open("5:inbox");
 	read_stream(channel, stream, sizeof(stream));
@@ -128,7 +126,6 @@ static void bytes_beyond_the_credit_wait_for_it(void **state)
 	uint32_t channel;
 	static int result;
 
-	(void)state;
 	fill(data, size, 2);
 	post("5:inbox", data, size, &result);
 	channel = expect_open("5:inbox");
@@ -160,7 +157,6 @@ static void a_large_message_does_not_hold_up_a_small_one(void **state)
 	uint32_t first, second = 1;
 	static int results[2];
 
-	(void)state;
 	post("5:large", large, size, &results[0]);
 	first = expect_open("5:large");
 	fake_opened(&fake, first, 1ull << 40, FAKE_MAX_MESSAGE);
@@ -189,7 +185,6 @@ static void a_reset_settles_each_message_by_the_rule(void **state)
 	static int results[5];
 	uint32_t channel, next;
 
-	(void)state;
 	for (int i = 0; i < 4; i++)
 		post("5:inbox", data, sizeof(data), &results[i]);
 	channel = expect_open("5:inbox");
@@ -235,7 +230,6 @@ static void a_timed_out_send_ends_as_its_cancel_is_answered(void **state)
 	} cases[] = {{ECANCELED, -ETIMEDOUT}, {0, 0}, {ECONNRESET, -ECONNRESET}};
 	uint8_t data[64] = {0};
 
-	(void)state;
 	for (int i = 0; i < 3; i++) {
 		char address[16] = "5:inbox0";
 
@@ -281,7 +275,6 @@ static void a_send_that_is_not_decided_yet_is_tried_again_in_its_time(void **sta
 	uint8_t data[64] = {0};
 	static int result;
 
-	(void)state;
 	fake_meanwhile(&fake, names_become_known);
 	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 60000), 0);
 	fake_join(&fake);
@@ -317,7 +310,6 @@ static void a_send_that_is_never_decided_says_so_when_its_time_is_up(void **stat
 	uint8_t data[64] = {0};
 	char *answer;
 
-	(void)state;
 	fake_meanwhile(&fake, refuse_all);
 	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 300), -ENODATA);
 	assert_int_equal(xenmsg_query(fake.conn, "end", &answer), 0);
@@ -331,7 +323,6 @@ static void a_send_that_never_left_is_withdrawn(void **state)
 	uint32_t channel;
 	static int result;
 
-	(void)state;
 	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, 100000, 30), -ETIMEDOUT);
 	channel = expect_open("5:inbox");
 	post("5:inbox", data, sizeof(data), &result);
@@ -348,7 +339,6 @@ static void a_message_cancelled_half_way_is_marked_and_completed(void **state)
 	uint8_t *large = calloc(1, size), *stream = malloc(span);
 	uint32_t channel;
 
-	(void)state;
 	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, 0, 0), 0);
 	channel = expect_open("5:inbox");
 	read_stream(channel, stream, 16);
@@ -368,7 +358,6 @@ static void the_death_of_the_daemon_ends_every_send_once(void **state)
 	uint8_t *large = calloc(1, 100000), data[64] = {0};
 	static int results[3];
 
-	(void)state;
 	post("5:inbox", data, sizeof(data), &results[0]);
 	post("5:other", data, sizeof(data), &results[1]);
 	post("5:inbox", large, 100000, &results[2]);
@@ -389,7 +378,6 @@ static void close_ends_every_send_once(void **state)
 	uint8_t *large = calloc(1, 100000), data[64] = {0};
 	static int results[2];
 
-	(void)state;
 	post("5:inbox", data, sizeof(data), &results[0]);
 	post("5:inbox", large, 100000, &results[1]);
 	xenmsg_close(fake.conn);
@@ -405,7 +393,6 @@ static void what_the_peer_does_not_accept_is_taken_out_of_the_stream(void **stat
 	static int results[3];
 	uint32_t channel;
 
-	(void)state;
 	post("5:inbox", data, sizeof(data), &results[0]);
 	post("5:inbox", large, 70000, &results[1]);
 	post("5:inbox", data, sizeof(data), &results[2]);
@@ -425,7 +412,6 @@ static void the_limit_is_the_limit(void **state)
 	uint8_t *large = calloc(1, FAKE_MAX_MESSAGE + 1);
 	static int result;
 
-	(void)state;
 	assert_int_equal(xenmsg_max_message(fake.conn), FAKE_MAX_MESSAGE);
 	post("5:inbox", large, FAKE_MAX_MESSAGE, &result);
 	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", large, FAKE_MAX_MESSAGE + 1, NULL, NULL), -EMSGSIZE);
@@ -437,7 +423,6 @@ static void too_much_for_one_address_is_refused(void **state)
 	uint8_t *large = calloc(1, FAKE_MAX_MESSAGE), data[64] = {0};
 	int r = 0, posts = 0;
 
-	(void)state;
 	while (r == 0 && posts < 100) {
 		r = xenmsg_post(fake.conn, "5:inbox", large, FAKE_MAX_MESSAGE, NULL, NULL);
 		posts++;
@@ -519,7 +504,6 @@ static void small_messages_go_out_whole_and_in_order(void **state)
 {
 	uint32_t addresses = 1;
 
-	(void)state;
 	srand(3);
 	memset(small, 0, sizeof(small));
 	for (uint32_t i = 0; i < SMALL_ADDRESSES; i++) {
@@ -573,7 +557,6 @@ static void a_small_message_does_not_overtake_its_open(void **state)
 	uint32_t channel;
 	static int result;
 
-	(void)state;
 	post("5:full", data, 0, &result);
 	channel = expect_open("5:full");
 	fake_opened(&fake, channel, 1ull << 40, FAKE_MAX_MESSAGE);
@@ -602,7 +585,6 @@ static void malformed_addresses_are_refused(void **state)
 		"5:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 	};
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++)
 		assert_int_equal(xenmsg_post(fake.conn, addresses[i], "x", 1, NULL, NULL), -EINVAL);
 	xenmsg_process(fake.conn);
@@ -622,7 +604,6 @@ static void the_descriptor_tells_a_loop_when_to_process(void **state)
 	uint32_t channel;
 	static int result;
 
-	(void)state;
 	post("5:inbox", data, sizeof(data), &result);
 	channel = expect_open("5:inbox");
 	read_stream(channel, stream, sizeof(stream));
@@ -662,7 +643,6 @@ static void a_callback_may_post(void **state)
 	uint8_t stream[24];
 	uint32_t channel;
 
-	(void)state;
 	for (int i = 0; i < 3; i++)
 		chain_results[i] = PENDING;
 	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, post_next, &chain_results[0]), 0);
@@ -679,7 +659,6 @@ static void idle_channels_are_closed_when_there_are_many(void **state)
 	uint8_t stream[24];
 	bool fin = false;
 
-	(void)state;
 	for (int i = 0; i < 300 && !fin; i++) {
 		char address[32];
 		uint32_t channel;
@@ -763,21 +742,18 @@ static void garbage_from_the_daemon_ends_the_connection(void **state)
 
 static int set_up_shared(void **state)
 {
-	(void)state;
 	fake_start(&fake, true);
 	return 0;
 }
 
 static int set_up_socket(void **state)
 {
-	(void)state;
 	fake_start(&fake, false);
 	return 0;
 }
 
 static int tear_down(void **state)
 {
-	(void)state;
 	fake_stop(&fake);
 	return 0;
 }

@@ -2,7 +2,6 @@
 
 /* What a pipelined program costs: no allocation and no system call for a message, once everything has found its size. */
 
-#define _GNU_SOURCE
 #include "tests/unit/unit.h"
 
 #include <stdlib.h>
@@ -60,7 +59,6 @@ static unsigned long done_count;
 
 static void on_done(void *userdata, int result)
 {
-	(void)userdata;
 	assert_int_equal(result, 0);
 	done_count++;
 }
@@ -84,7 +82,6 @@ static void a_sender_in_the_steady_state_costs_nothing_but_copies(void **state)
 	uint64_t consumed = 0;
 	uint8_t data[64] = {0};
 
-	(void)state;
 	fake_start(&fake, true);
 	fake_be_busy(&fake);
 	for (unsigned round = 0; round < 300; round++) {
@@ -116,7 +113,6 @@ static void a_receiver_in_the_steady_state_costs_nothing_but_copies(void **state
 	uint8_t data[64] = {0};
 	uint32_t size = 0;
 
-	(void)state;
 	fake_start(&fake, true);
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_be_busy(&fake);
@@ -146,7 +142,6 @@ static void a_queue_that_never_empties_keeps_its_memory(void **state)
 	struct fifo fifo = {0};
 	uint64_t in = 0, out = 0;
 
-	(void)state;
 	for (unsigned round = 0; round < 4000; round++) {
 		if (round == 1000)
 			allocations = 0;

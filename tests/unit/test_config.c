@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the configuration file may say, and how each mistake in it is reported. */
-#define _GNU_SOURCE
 #include "tests/unit/unit.h"
 
 #include <errno.h>

@@ -60,7 +60,6 @@ static void domain_that_tries_many_names_pushes_out_its_own_only(void **state)
 	struct denied *denied = denied_new();
 	struct seen seen;
 
-	(void)state;
 	for (unsigned i = 0; i < 3; i++)
 		add(denied, 3, 0, "inbox");
 	add(denied, 4, 0, "scan");
@@ -83,7 +82,6 @@ static void local_users_have_shares_too(void **state)
 {
 	struct denied *denied = denied_new();
 
-	(void)state;
 	add(denied, OWN, 1000, "inbox");
 	try_names(denied, OWN, 1001, 1000);
 	assert_int_equal(seen_in(denied).count_of_inbox, 1);
@@ -94,7 +92,6 @@ static void there_is_a_place_when_everybody_has_one(void **state)
 {
 	struct denied *denied = denied_new();
 
-	(void)state;
 	for (unsigned i = 0; i < 2 * DENIED_MAX; i++)
 		add(denied, 100 + i, 0, "inbox");
 	assert_int_equal(seen_in(denied).all, DENIED_MAX);

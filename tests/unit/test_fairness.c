@@ -63,7 +63,6 @@ static void large_stream_does_not_hold_up_small_messages(void **state)
 	struct party *a, *b;
 	uint64_t before = 0, total = 0, behind;
 
-	(void)state;
 	scene_start(&scene, LINK_RING, 65536);
 	a = scene.programs[0];
 	b = scene.programs[1];
@@ -103,7 +102,6 @@ static void large_backlog_does_not_hold_up_small_messages(void **state)
 	struct party *a, *b;
 	uint64_t before;
 
-	(void)state;
 	scene_start(&scene, LINK_RING, 65536);
 	a = scene.programs[0];
 	b = scene.programs[1];
@@ -139,7 +137,6 @@ static void program_that_never_reads_does_not_hold_up_the_link(void **state)
 	struct channel *channel;
 	uint64_t kept;
 
-	(void)state;
 	scene_start(&scene, LINK_RING, 4096);
 	sleeper = scene.programs[0];
 	reader = scene.programs[1];
@@ -178,7 +175,6 @@ static void full_link_makes_programs_wait_and_a_stuck_one_does_not(void **state)
 	struct scene scene;
 	struct party *a, *b;
 
-	(void)state;
 	scene_start(&scene, 4096, 65536);
 	a = scene.programs[0];
 	b = scene.programs[1];
@@ -213,7 +209,6 @@ static void busy_link_is_not_taken_for_a_stuck_one(void **state)
 	struct scene scene;
 	struct party *a;
 
-	(void)state;
 	scene_start(&scene, LINK_RING, 65536);
 	a = scene.programs[0];
 	party_open(a, 0, "x_1");
@@ -240,7 +235,6 @@ static void those_who_wait_take_turns(void **state)
 	struct scene scene;
 	uint64_t least = UINT64_MAX, most = 0;
 
-	(void)state;
 	scene_start(&scene, 16384, 65536);
 	for (int i = 0; i < 3; i++) {
 		party_open(scene.programs[i], 0, (const char *[]){"x_0", "x_1", "x_2"}[i]);
@@ -268,7 +262,6 @@ static void those_who_wait_take_turns(void **state)
 /* The peer stops reading just when there is less room than a frame needs, but a quarter of the ring: no reason to spin. */
 static void ring_with_too_little_room_ends_the_turn(void **state)
 {
-	(void)state;
 	for (uint32_t room = 8; room <= 512; room += 8) {
 		struct scene scene;
 		struct ring_reader *in;
@@ -302,7 +295,6 @@ static void drain_at_once(void *owner)
 	struct ring_reader *in = &eager->in[OUTLET_MAIN];
 	int ready = ring_reader_ready(in, UINT32_MAX);
 
-	(void)owner;
 	if (ready > 0)
 		ring_reader_consume(in, (uint32_t)ready);
 	ring_reader_release(in);
@@ -315,7 +307,6 @@ static void turn_ends_though_the_other_ends_keep_pace(void **state)
 	struct scene scene;
 	uint64_t most = 0;
 
-	(void)state;
 	scene_start(&scene, LINK_RING, 65536);
 	eager = scene.link;
 	ops = *eager->hop.ops;
@@ -376,7 +367,6 @@ static void what_a_flooding_program_takes_counts(void **state)
 	struct party *flooder, *peer;
 	uint64_t before, flooded;
 
-	(void)state;
 	scene_start(&scene, LINK_RING, 1u << 20);
 	flooder = scene.programs[0];
 	peer = scene.programs[1];

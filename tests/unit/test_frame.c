@@ -173,7 +173,6 @@ static void each_frame_is_the_bytes_of_the_document(void **state)
 {
 	uint8_t *out = malloc(FRAME_PAYLOAD_MAX);
 
-	(void)state;
 	assert_non_null(out);
 	FOR_EACH_SAMPLE(sample) {
 		memset(out, 0xcc, 1024);
@@ -189,7 +188,6 @@ static void each_frame_is_the_bytes_of_the_document(void **state)
 
 static void each_frame_decodes_to_what_was_encoded(void **state)
 {
-	(void)state;
 	FOR_EACH_SAMPLE(sample) {
 		uint8_t *payload = exact_copy(sample->bytes, sample->size);
 
@@ -201,7 +199,6 @@ static void each_frame_decodes_to_what_was_encoded(void **state)
 
 static void each_shorter_payload_is_refused(void **state)
 {
-	(void)state;
 	FOR_EACH_SAMPLE(sample)
 		for (uint32_t length = 0; length < sample->fields; length++) {
 			uint8_t *payload = exact_copy(sample->bytes, length);
@@ -215,7 +212,6 @@ static void each_shorter_payload_is_refused(void **state)
 
 static void text_may_be_empty(void **state)
 {
-	(void)state;
 	FOR_EACH_SAMPLE(sample) {
 		uint8_t *payload = exact_copy(sample->bytes, sample->fields);
 
@@ -227,7 +223,6 @@ static void text_may_be_empty(void **state)
 
 static void a_longer_payload_of_a_later_version_is_accepted(void **state)
 {
-	(void)state;
 	FOR_EACH_SAMPLE(sample)
 		for (uint32_t more = 1; more < 20; more++) {
 			uint8_t bytes[256] = {0}, *payload;
@@ -249,7 +244,6 @@ static void text_that_is_too_long_is_cut_at_the_largest_payload(void **state)
 	uint8_t *out = malloc(FRAME_PAYLOAD_MAX);
 	struct frame_text longest = {text, FRAME_PAYLOAD_MAX + 100};
 
-	(void)state;
 	assert_non_null(text);
 	assert_non_null(out);
 	memset(text, 'x', FRAME_PAYLOAD_MAX + 100);
@@ -268,7 +262,6 @@ static void no_text_at_all_encodes_as_empty(void **state)
 {
 	uint8_t out[FRAME_SMALL_MAX];
 
-	(void)state;
 	assert_int_equal(frame_goodbye_encode(&(struct frame_goodbye){.error = 1}, out), 4);
 	assert_int_equal(frame_reply_encode(&(struct frame_reply){.error = 1}, out), 8);
 }
@@ -285,7 +278,6 @@ static void a_directory_is_the_bytes_of_the_document(void **state)
 	uint8_t out[256];
 	uint32_t length = frame_directory_encode(&head, out);
 
-	(void)state;
 	for (unsigned i = 0; i < 2; i++)
 		length += frame_directory_entry_encode(&entries[i], out + length);
 	assert_int_equal(length, sizeof(DIRECTORY_BYTES) - 1);
@@ -300,7 +292,6 @@ static void a_directory_decodes_to_what_was_encoded(void **state)
 	struct frame_directory directory;
 	struct frame_directory_entry entry;
 
-	(void)state;
 	assert_int_equal(frame_directory_decode(payload, sizeof(bytes) - 1, &directory), 0);
 	assert_int_equal(directory.flags, DIRECTORY_REPLACES);
 	assert_int_equal(frame_directory_next(&directory, &entry), 1);
@@ -334,7 +325,6 @@ static int go_through_directory(const void *bytes, size_t size)
 
 static void a_directory_cut_off_anywhere_is_refused(void **state)
 {
-	(void)state;
 	assert_int_equal(go_through_directory(DIRECTORY_BYTES, sizeof(DIRECTORY_BYTES) - 1), 0);
 	for (size_t size = 0; size < sizeof(DIRECTORY_BYTES) - 1; size++)
 		assert_int_equal(go_through_directory(DIRECTORY_BYTES, size), -EPROTO);
@@ -360,7 +350,6 @@ static void impossible_entries_of_a_directory_are_refused(void **state)
 		BAD("\0\0\0\0\377\377\377\377" "\1\0\0\0\1" UUID_1 "\0"), /* more than there are */
 	};
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		if (go_through_directory(bad[i].bytes, bad[i].size) != -EPROTO)
 			fail_msg("bad entry %zu was taken", i);
@@ -380,7 +369,6 @@ static void a_header_is_the_bytes_of_the_document(void **state)
 	struct frame_header decoded;
 	uint8_t out[FRAME_HEADER_SIZE];
 
-	(void)state;
 	frame_header_encode(&header, out);
 	assert_memory_equal(out, bytes, sizeof(bytes));
 	assert_int_equal(frame_header_decode(bytes, &decoded), 0);
@@ -398,7 +386,6 @@ static void a_header_with_an_impossible_length_is_refused(void **state)
 	struct frame_header header = {.length = FRAME_PAYLOAD_MAX};
 	uint8_t out[FRAME_HEADER_SIZE];
 
-	(void)state;
 	frame_header_encode(&header, out);
 	assert_int_equal(frame_header_decode(out, &header), 0);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
@@ -410,7 +397,6 @@ static void a_header_with_an_impossible_length_is_refused(void **state)
 
 static void a_frame_takes_a_multiple_of_eight(void **state)
 {
-	(void)state;
 	assert_int_equal(frame_size(0), 16);
 	assert_int_equal(frame_size(1), 24);
 	assert_int_equal(frame_size(8), 24);
@@ -422,7 +408,6 @@ static void each_type_has_its_name(void **state)
 {
 	unsigned named = 0;
 
-	(void)state;
 	for (unsigned type = 0; type < 256; type++) {
 		const char *name = frame_type_name((uint8_t)type);
 

@@ -20,7 +20,6 @@ static struct party *programs[8];
 /* "p3_7": program 3, for flow 7. */
 static struct party *to_program(struct party *party, const char *name)
 {
-	(void)party;
 	return name[0] == 'p' && name[1] >= '0' && name[1] < '8' ? programs[name[1] - '0'] : NULL;
 }
 
@@ -28,7 +27,6 @@ static struct party *link_of[2];
 
 static struct party *over_link(struct party *party, const char *name)
 {
-	(void)name;
 	return link_of[party->hop.relay == &party->rig->relay[1]];
 }
 
@@ -90,7 +88,6 @@ static void bytes_between_programs_arrive_complete_and_in_order(void **state)
 {
 	uint64_t seed = seed_of_run();
 
-	(void)state;
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
 		for (unsigned lenient = 0; lenient < 4; lenient++)
 			local_to_local(seed + i * 4 + lenient, sizes[i], lenient & 1, lenient & 2);
@@ -119,7 +116,6 @@ static void bytes_between_program_and_link_arrive_complete_and_in_order(void **s
 {
 	uint64_t seed = seed_of_run();
 
-	(void)state;
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		between_program_and_link(seed + i, sizes[i], sizes[i], false);
 		between_program_and_link(seed + i, sizes[i], 1048576, false);
@@ -157,7 +153,6 @@ static void two_daemons_that_flood_each_other_always_make_progress(void **state)
 {
 	uint64_t seed = seed_of_run();
 
-	(void)state;
 	for (unsigned i = 0; i < 12; i++) {
 		flood(seed + i, 1024, 1024);
 		flood(seed + i, 1024, 65536);
@@ -199,7 +194,6 @@ static void channels_that_come_and_go_leave_nothing_behind(void **state)
 	struct rig rig;
 	size_t before = 0;
 
-	(void)state;
 	rig_start(&rig, 1);
 	party_wire(&rig, 65536, &link_of[0], &link_of[1]);
 	link_of[0]->route = link_of[1]->route = to_program;
@@ -270,7 +264,6 @@ static void two_rings_that_fill_in_one_turn_cost_one_notification(void **state)
 	struct party *peer;
 	uint32_t woken;
 
-	(void)state;
 	rig_start(&rig, 1);
 	programs[0] = program_new(&rig, 4096, false, 0);
 	peer = peer_new(&rig, 4096);
@@ -295,7 +288,6 @@ static void another_domain_hears_what_it_waits_for_before_a_program_is_woken(voi
 	struct party *peer;
 	uint32_t woken;
 
-	(void)state;
 	rig_start(&rig, 1);
 	programs[0] = program_new(&rig, 65536, false, 0);
 	peer = peer_new(&rig, 65536);
@@ -319,7 +311,6 @@ static void a_domain_that_sleeps_is_woken_for_the_first_part(void **state)
 	struct rig rig;
 	struct party *peer;
 
-	(void)state;
 	rig_start(&rig, 1);
 	programs[0] = program_new(&rig, 65536, false, 0);
 	programs[0]->route = over_link;
@@ -350,7 +341,6 @@ static void answers_that_nobody_reads_are_charged_to_their_reader(void **state)
 	struct rig rig;
 	int r;
 
-	(void)state;
 	rig_start(&rig, 1);
 	program = program_new(&rig, 4096, false, 0);
 	hop_set_account(&program->hop, account_ref(account));
@@ -377,7 +367,6 @@ static void impossible_producer_index_ends_the_session(void **state)
 {
 	static const int32_t wrong[] = {-8, 65536 + 8, INT32_MIN, -1};
 
-	(void)state;
 	for (unsigned k = 0; k < 2; k++)
 		for (unsigned i = 0; i < 4; i++) {
 			struct hostile hostile;
@@ -391,7 +380,6 @@ static void impossible_producer_index_ends_the_session(void **state)
 
 static void impossible_consumer_index_ends_the_session(void **state)
 {
-	(void)state;
 	for (unsigned k = 0; k < 2; k++)
 		for (unsigned outlet = 0; outlet < (kinds[k] == HOP_LOCAL ? 2u : 1u); outlet++) {
 			struct hostile hostile;
@@ -425,7 +413,6 @@ static void bad_frame(enum hop_kind kind, uint8_t type, uint32_t channel, uint32
 
 static void frames_that_cannot_be_end_the_session(void **state)
 {
-	(void)state;
 	for (unsigned k = 0; k < 2; k++) {
 		enum hop_kind kind = kinds[k];
 
@@ -448,7 +435,6 @@ static void unknown_frames_are_skipped_if_they_may_be(void **state)
 {
 	struct hostile hostile;
 
-	(void)state;
 	hostile_start(&hostile, HOP_LINK);
 	party_put(hostile.bad, 255, 0, "abc", 3);
 	party_put(hostile.bad, FRAME_OPTIONAL, 99, "", 0);
@@ -462,7 +448,6 @@ static void unknown_frames_are_skipped_if_they_may_be(void **state)
 
 static void number_in_use_cannot_be_opened_again(void **state)
 {
-	(void)state;
 	for (unsigned k = 0; k < 2; k++) {
 		struct hostile hostile;
 		uint32_t number = kinds[k] == HOP_LOCAL ? 0 : 1;
@@ -477,7 +462,6 @@ static void number_in_use_cannot_be_opened_again(void **state)
 
 static void bytes_beyond_the_credit_end_the_session(void **state)
 {
-	(void)state;
 	for (unsigned k = 0; k < 2; k++) {
 		struct hostile hostile;
 		uint32_t number = kinds[k] == HOP_LOCAL ? 0 : 1;
@@ -552,7 +536,6 @@ static void messages_of_small_frames_are_counted(void **state)
 	struct rig rig;
 	uint64_t size = 0;
 
-	(void)state;
 	run_start(&rig, false);
 	for (uint16_t i = 1; i <= 100; i++) {
 		put_small(programs[0], 0, 8u * i, i % 3, UINT32_MAX, NULL);
@@ -570,7 +553,6 @@ static void messages_of_small_frames_are_counted(void **state)
 /* Of a program that shares no memory, a frame comes in as the socket cuts it. */
 static void small_frame_that_is_not_all_there_waits_for_its_rest(void **state)
 {
-	(void)state;
 	for (uint32_t shown = 0; shown <= 80; shown += 8) {
 		uint8_t rest[128];
 		struct rig rig;
@@ -594,7 +576,6 @@ static void small_frame_beyond_the_credit_ends_the_session(void **state)
 {
 	struct rig rig;
 
-	(void)state;
 	run_start(&rig, false);
 	programs[1]->never_reads_deliveries = true;
 	for (uint32_t size = 0; size < CHANNEL_INITIAL_LIMIT; size += 64)
@@ -625,7 +606,6 @@ static void small_frames_behind_a_reset_are_dropped(void **state)
 {
 	struct rig rig;
 
-	(void)state;
 	run_start(&rig, false);
 	put_small(programs[0], 0, 64, 1, UINT32_MAX, NULL);
 	party_reset(programs[0], 0, ECANCELED, 0, 0);
@@ -644,7 +624,6 @@ static void program_that_is_cut_off_is_not_notified(void **state)
 	struct hostile hostile;
 	uint32_t woken;
 
-	(void)state;
 	hostile_start(&hostile, HOP_LOCAL);
 	party_open(hostile.bad, 0, "p2_9");
 	rig_settle(&hostile.rig);

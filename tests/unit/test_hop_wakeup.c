@@ -9,7 +9,6 @@
  * Some tests run deliberately broken variants, to prove that the search would find them.
  */
 
-#define _GNU_SOURCE
 #include "tests/unit/unit.h"
 
 #include <errno.h>
@@ -93,38 +92,29 @@ static bool step_is_shared(const void *at)
 
 static void looked_at(const void *at)
 {
-	(void)at;
 }
 
 /* --- the daemon ------------------------------------------------------------------------------------------------------ */
 
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
-	(void)owner;
-	(void)header;
-	(void)payload;
 	return -EPROTO;
 }
 
 static int on_open(void *owner, struct channel *channel, const struct frame_open *open)
 {
-	(void)owner;
-	(void)open;
 	scene.channel = channel;
 	return channel_accept(channel, &scene.session.hop, "self");
 }
 
 static void on_notify(void *owner)
 {
-	(void)owner;
 	if (world.running)
 		notify_other(world.running);
 }
 
 static void on_failed(void *owner, int error, const char *why)
 {
-	(void)owner;
-	(void)error;
 	print_error("the session failed: %s\n", why);
 	check(false);
 }
@@ -164,9 +154,6 @@ static void wake_without_asking(int fd, short what, void *userdata)
 {
 	struct hop *hop = &scene.session.hop;
 
-	(void)fd;
-	(void)what;
-	(void)userdata;
 	run_turns();
 	if (hop->is_awake)
 		DL_DELETE2(scene.relay.awake, hop, awake_prev, awake_next);
@@ -178,9 +165,6 @@ static void wake_without_due_look(int fd, short what, void *userdata)
 {
 	struct hop *hop = &scene.session.hop;
 
-	(void)fd;
-	(void)what;
-	(void)userdata;
 	hop_event(hop);
 	while (turns_run(&scene.relay.turns)) {
 		write_output(&scene.relay);
@@ -387,54 +371,46 @@ static void no_schedule_loses(const struct game *game)
 
 static void message_and_its_receipt_lose_no_wakeup(void **state)
 {
-	(void)state;
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
 		no_schedule_loses(&(struct game){.taking = taking, .messages = 1, .deviations = DEVIATIONS});
 }
 
 static void second_message_in_any_window_loses_no_wakeup(void **state)
 {
-	(void)state;
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
 		no_schedule_loses(&(struct game){.taking = taking, .messages = MESSAGES, .deviations = DEVIATIONS});
 }
 
 static void answers_to_answers_lose_no_wakeup(void **state)
 {
-	(void)state;
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
 		no_schedule_loses(&(struct game){.taking = taking, .messages = MESSAGES, .deviations = DEVIATIONS, .in_turn = true});
 }
 
 static void full_ring_to_the_daemon_loses_no_wakeup(void **state)
 {
-	(void)state;
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
 		no_schedule_loses(&(struct game){.taking = taking, .messages = 3, .deviations = DEVIATIONS, .out_size = 64});
 }
 
 static void full_ring_of_deliveries_loses_no_wakeup(void **state)
 {
-	(void)state;
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
 		no_schedule_loses(&(struct game){.taking = taking, .messages = 3, .deviations = DEVIATIONS, .deliveries_size = 64});
 }
 
 static void the_search_finds_a_daemon_that_never_asks(void **state)
 {
-	(void)state;
 	assert_true(explore(&(struct game){.messages = MESSAGES, .deviations = 2, .wake = wake_without_asking}) > 0);
 }
 
 static void the_search_finds_a_request_taken_back_for_good(void **state)
 {
-	(void)state;
 	assert_true(explore(&(struct game){.messages = MESSAGES, .deviations = DEVIATIONS, .in_turn = true, .wake = wake_without_due_look}) > 0);
 }
 
 static void the_search_finds_a_program_that_sleeps_over_what_it_took(void **state)
 {
-	(void)state;
 	assert_true(explore(&(struct game){.messages = 1, .deviations = 1, .taking = NEVER_REPORTS}) > 0);
 }
 

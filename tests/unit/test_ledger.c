@@ -70,7 +70,6 @@ static void compare(struct ledger *ledger, const struct model *model, struct cha
 
 static void ledger_is_as_a_plain_list(void **state)
 {
-	(void)state;
 	for (seed = 1; seed < 4; seed++) {
 		struct channel_end ends[ENDS] = {0};
 		struct model *model = calloc(1, sizeof(*model));
@@ -133,7 +132,6 @@ static void search_is_logarithmic(void **state)
 	struct ledger ledger;
 	unsigned most = 0;
 
-	(void)state;
 	ledger_init(&ledger, 1u << 24);
 	for (uint32_t i = 0; !ledger_is_full(&ledger); i++)
 		assert_int_equal(ledger_push(&ledger, &end, i, 32 * i, 1), 0);

@@ -120,13 +120,11 @@ void vchan_close(struct vchan *vchan)
 
 bool vchan_is_granter(const struct vchan *vchan)
 {
-	(void)vchan;
 	return true;
 }
 
 uint32_t vchan_pages(const struct vchan *vchan)
 {
-	(void)vchan;
 	return 65;
 }
 
@@ -161,7 +159,6 @@ static int on_connect(void *userdata, uint32_t domid, struct account *account)
 {
 	struct scene *scene = userdata;
 
-	(void)account;
 	assert_int_equal(domid, scene->peer.domid);
 	scene->connects++;
 	return scene->connect_error;
@@ -177,7 +174,6 @@ static void on_disconnect(void *userdata, uint32_t domid)
 
 static bool peer_is_up(void *userdata, uint32_t domid)
 {
-	(void)domid;
 	return ((struct scene *)userdata)->is_up;
 }
 
@@ -185,8 +181,6 @@ static int on_open(void *userdata, struct link *link, struct channel *channel, c
 {
 	struct scene *scene = userdata;
 
-	(void)link;
-	(void)open;
 	/* The hypervisor's word, not what the frame says. */
 	assert_int_equal(channel->identity.domid, scene->peer.domid);
 	scene->opens++;
@@ -198,7 +192,6 @@ static void on_changed(void *userdata, uint32_t domid, bool up)
 {
 	struct scene *scene = userdata;
 
-	(void)domid;
 	*(up ? &scene->ups : &scene->downs) += 1;
 }
 
@@ -206,8 +199,6 @@ static int on_directory(void *userdata, const uint8_t *payload, uint32_t length)
 {
 	struct scene *scene = userdata;
 
-	(void)payload;
-	(void)length;
 	scene->directories++;
 	return scene->directory_result;
 }
@@ -223,9 +214,6 @@ static void on_pong(void *userdata, uint32_t request, int64_t result)
 
 static int no_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
-	(void)owner;
-	(void)header;
-	(void)payload;
 	return -EPROTO;
 }
 
@@ -475,7 +463,6 @@ static void collect_failure(void *userdata, const struct link_failure *failure)
 
 static void count_link(void *userdata, const struct link_info *info)
 {
-	(void)info;
 	++*(unsigned *)userdata;
 }
 
@@ -493,7 +480,6 @@ static void link_is_made_when_it_is_wanted(void **state)
 	struct scene scene;
 	int error = 0;
 
-	(void)state;
 	scene_start(&scene);
 	assert_non_null(links_want(scene.links, 7, NULL, &error));
 	expect_state(&scene, LINK_CONNECTING);
@@ -524,7 +510,6 @@ static void what_is_not_there_leaves_nothing_behind(void **state)
 	struct scene scene;
 	int error;
 
-	(void)state;
 	scene_start(&scene);
 	scene.is_up = false;
 	/* It isn't even begun where that is known. */
@@ -563,7 +548,6 @@ static void hello_comes_first_and_says_who_we_are(void **state)
 	struct scene scene;
 	static const uint8_t zeros[16];
 
-	(void)state;
 	for (uint32_t domid = 3; domid <= 7; domid += 4) {
 		scene_start_with(&scene, domid);
 		open_channel(&scene);
@@ -583,7 +567,6 @@ static void channel_that_was_opened_before_goes_out_behind_hello(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	open_channel(&scene);
 	connect_peer(&scene);
@@ -597,7 +580,6 @@ static void version_of_the_peer_is_plain_text(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	assert_string_equal(info_of(&scene).version, "1.2??[1m");
 	scene_stop(&scene);
@@ -613,7 +595,6 @@ static void peers_hello_may_be_there_before_we_look(void **state)
 	struct ring_view view;
 	uint32_t length;
 
-	(void)state;
 	scene_start(&scene);
 	vchan = calloc(1, sizeof(*vchan));
 	assert_non_null(vchan);
@@ -637,7 +618,6 @@ static void sender_is_the_domain_at_the_other_end_whatever_it_claims(void **stat
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	put(&scene, FRAME_OPEN, 1, payload, frame_open_encode(&open, payload));
 	notify(&scene);
@@ -652,7 +632,6 @@ static void another_major_is_refused(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	for (int shape = 0; shape < 2; shape++) {
 		scene_start(&scene);
 		connect_peer(&scene);
@@ -669,7 +648,6 @@ static void short_hello_is_refused(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	for (uint32_t length = 0; length <= 2; length += 2) {
 		scene_start(&scene);
 		connect_peer(&scene);
@@ -686,7 +664,6 @@ static void anything_before_hello_is_refused(void **state)
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct scene scene;
 
-	(void)state;
 	for (unsigned i = 0; i < sizeof(types); i++) {
 		scene_start_with(&scene, types[i] == FRAME_DIRECTORY ? 0 : 7);
 		connect_peer(&scene);
@@ -702,7 +679,6 @@ static void second_hello_is_busy(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	say_hello(&scene, PROTOCOL_MAJOR);
 	expect_violation(&scene, EBUSY);
@@ -712,7 +688,6 @@ static void wrong_sequence_ends_the_session(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	for (int moment = 0; moment < 2; moment++) {
 		for (int wrong = -1; wrong <= 1; wrong += 2) {
 			scene_start(&scene);
@@ -733,7 +708,6 @@ static void impossible_position_ends_the_session(void **state)
 	struct scene scene;
 	uint64_t sent;
 
-	(void)state;
 	up(&scene);
 	sent = frame_size(scene.peer.header.length); /* our HELLO */
 	say_u64(&scene, FRAME_ACK, sent);
@@ -756,7 +730,6 @@ static void positions_begin_anew_with_each_session(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	say_u64(&scene, FRAME_ACK, frame_size(scene.peer.header.length));
 	links_lost(scene.links, 7, "its daemon was restarted");
@@ -771,7 +744,6 @@ static void only_domain_0_says_who_is_there(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start_with(&scene, 0);
 	greet(&scene);
 	say(&scene, FRAME_DIRECTORY, "12345678", 8);
@@ -791,7 +763,6 @@ static void frames_of_local_hops_are_refused(void **state)
 	static const uint8_t types[] = {0, FRAME_WELCOME, FRAME_BIND, FRAME_WATCH, FRAME_QUERY, FRAME_REPLY, FRAME_ACCEPT, 99};
 	struct scene scene;
 
-	(void)state;
 	for (unsigned i = 0; i < sizeof(types); i++) {
 		up(&scene);
 		say(&scene, types[i], "12345678", 8);
@@ -803,7 +774,6 @@ static void what_may_be_skipped_is_skipped(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	say(&scene, FRAME_OPTIONAL, "12345678", 8);
 	say_u64(&scene, FRAME_PONG, 1234); /* nobody asked */
@@ -820,7 +790,6 @@ static void ping_is_answered_with_what_was_read(void **state)
 	struct scene scene;
 	uint64_t before;
 
-	(void)state;
 	up(&scene);
 	before = scene.peer.put;
 	say_u64(&scene, FRAME_PING, 0x1122334455667788u);
@@ -837,7 +806,6 @@ static void what_was_read_is_acknowledged_every_64_kib(void **state)
 	struct scene scene;
 	unsigned acks = 0;
 
-	(void)state;
 	up(&scene);
 	for (int i = 0; i < 100; i++) {
 		say(&scene, FRAME_OPTIONAL, skipped, sizeof(skipped));
@@ -858,7 +826,6 @@ static void acknowledging_takes_no_memory(void **state)
 	struct scene scene;
 	unsigned acks = 0;
 
-	(void)state;
 	up(&scene);
 	for (int i = 0; i < 200; i++) {
 		if (i == 100)
@@ -878,7 +845,6 @@ static void ping_is_answered_once_when_the_pong_comes(void **state)
 	struct scene scene;
 	uint64_t token;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
 	assert_int_equal(scene.connects, 1);
@@ -901,7 +867,6 @@ static void each_ping_is_sent_once(void **state)
 	struct scene scene;
 	uint64_t tokens[2];
 
-	(void)state;
 	up(&scene);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
@@ -926,7 +891,6 @@ static void ping_ends_with_the_error_that_the_link_ends_with(void **state)
 	} ends[] = {{true, EHOSTUNREACH}, {false, EHOSTDOWN}};
 	struct scene scene;
 
-	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
 		scene_start(&scene);
 		assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
@@ -949,7 +913,6 @@ static void cancelled_ping_is_never_answered(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
 	links_ping_cancel(scene.links, &scene);
@@ -968,7 +931,6 @@ static void frames_of_others_go_out_only_in_a_session(void **state)
 	struct scene scene;
 	int error;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
 	assert_non_null(links_want(scene.links, 7, NULL, &error));
@@ -1012,7 +974,6 @@ static void end_at_any_state_ends_the_channels_and_leaves_it_idle(void **state)
 	enum { FAILED, LOST, CLOSED, BROKEN, GOODBYE, STOPPED, ENDS };
 	struct scene scene;
 
-	(void)state;
 	for (enum moment moment = 0; moment < MOMENTS; moment++) {
 		for (int end = FAILED; end < ENDS; end++) {
 			bool possible = end == STOPPED || (moment == CONNECTING) == (end == FAILED);
@@ -1072,7 +1033,6 @@ static void what_the_peer_said_last_counts_though_it_has_gone(void **state)
 	struct scene scene;
 	uint8_t payload[8];
 
-	(void)state;
 	up(&scene);
 	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
 	relay_pass(&scene.relay);
@@ -1092,7 +1052,6 @@ static void reason_in_a_goodbye_is_kept_as_plain_text(void **state)
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct frame_goodbye goodbye = {.error = EPROTO, .text = {"\033]0;no\n\xff\xc3", 9}};
 
-	(void)state;
 	up(&scene);
 	say(&scene, FRAME_GOODBYE, payload, frame_goodbye_encode(&goodbye, payload));
 	expect_state(&scene, LINK_IDLE);
@@ -1107,7 +1066,6 @@ static void peer_that_stops_is_told_by_a_goodbye(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	for (int moment = 0; moment < 2; moment++) {
 		reach(&scene, moment ? RUNNING : GREETING, false);
 		links_free(scene.links);
@@ -1126,7 +1084,6 @@ static void new_vchan_of_the_peer_takes_the_place_of_the_old_one(void **state)
 	struct scene scene;
 	struct vchan *old;
 
-	(void)state;
 	up(&scene);
 	open_channel(&scene);
 	old = scene.peer.vchan;
@@ -1147,7 +1104,6 @@ static void link_that_cannot_be_notified_ends(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	scene.peer.vchan->notify_error = -EIO;
 	ring_reader_arm(&scene.peer.in, 1);
@@ -1177,7 +1133,6 @@ static void peer_that_answers_lives(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	for (int i = 0; i < 20; i++) {
 		pass(&scene, HEARTBEAT_MS);
@@ -1191,7 +1146,6 @@ static void silent_peer_is_dead_after_its_time_and_not_before(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	for (int greeted = 0; greeted < 2; greeted++) {
 		scene_start(&scene);
 		if (greeted)
@@ -1216,7 +1170,6 @@ static void any_frame_is_a_sign_of_life(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	for (int i = 0; i < 20; i++) {
 		pass(&scene, HEARTBEAT_MS);
@@ -1237,7 +1190,6 @@ static void what_lies_unread_is_a_sign_of_life(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	for (int i = 0; i < 20; i++) {
 		put(&scene, FRAME_OPTIONAL, 0, "", 0);
@@ -1254,7 +1206,6 @@ static void idle_link_is_closed_and_one_with_a_channel_is_not(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	for (int with_channel = 0; with_channel < 2; with_channel++) {
 		reach(&scene, RUNNING, with_channel);
 		for (uint64_t ms = 0; ms < IDLE_CLOSE_MS - HEARTBEAT_MS; ms += HEARTBEAT_MS) {
@@ -1280,7 +1231,6 @@ static void link_with_domain_0_is_not_closed_for_being_idle(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start_with(&scene, 0);
 	greet(&scene);
 	for (uint64_t ms = 0; ms < 2 * IDLE_CLOSE_MS; ms += HEARTBEAT_MS) {
@@ -1296,7 +1246,6 @@ static void domains_that_never_were_are_forgotten(void **state)
 	struct link_info info;
 	struct scene scene;
 
-	(void)state;
 	for (int is_up = 0; is_up < 2; is_up++) {
 		reach(&scene, CONNECTING, false);
 		scene.is_up = is_up;
@@ -1316,7 +1265,6 @@ static void domains_that_never_were_are_forgotten(void **state)
 
 static int with_busy_poll(void **state)
 {
-	(void)state;
 	busy_poll_ns = BUSY_POLL_MS * UINT64_C(1000000);
 	yield_takes_ms = 0;
 	return 0;
@@ -1324,7 +1272,6 @@ static int with_busy_poll(void **state)
 
 static int without_busy_poll(void **state)
 {
-	(void)state;
 	busy_poll_ns = yield_takes_ms = 0;
 	return 0;
 }
@@ -1366,7 +1313,6 @@ static void what_comes_quickly_is_looked_for_without_being_notified_of(void **st
 {
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	assert_true(say_until_polled(&scene) >= PATIENCE_QUICK_WAITS);
 	for (int i = 0; i < 100; i++) {
@@ -1386,7 +1332,6 @@ static void looking_in_vain_ends_by_asking_and_is_tried_less(void **state)
 	struct scene scene;
 	unsigned times, before = 0;
 
-	(void)state;
 	up(&scene);
 	for (int i = 0; i < 5; i++) {
 		times = say_until_polled(&scene);
@@ -1405,7 +1350,6 @@ static void what_came_before_the_last_look_is_taken_in(void **state)
 	struct scene scene;
 	uint8_t payload[8];
 
-	(void)state;
 	up(&scene);
 	say_until_polled(&scene);
 	time_passed_ms += BUSY_POLL_MS;
@@ -1419,7 +1363,6 @@ static void looking_ends_when_others_need_the_cpu(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	say_until_polled(&scene);
 	assert_true(links_poll(scene.links));
@@ -1433,7 +1376,6 @@ static void link_that_ends_is_not_looked_at(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	say_until_polled(&scene);
 	scene.peer.vchan->state = VCHAN_CLOSED;
@@ -1451,7 +1393,6 @@ static void link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more(void **
 {
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	say_until_polled(&scene);
 	links_lost(scene.links, scene.peer.domid, "its daemon is gone");
@@ -1470,7 +1411,6 @@ static void slow_link_is_never_looked_at(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	for (int i = 0; i < 100; i++) {
 		time_passed_ms += BUSY_POLL_MS;
@@ -1485,7 +1425,6 @@ static void nothing_is_looked_for_if_that_is_switched_off(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	up(&scene);
 	for (int i = 0; i < 100; i++) {
 		say_quickly(&scene, 1);

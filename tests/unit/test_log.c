@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The log waits for nobody: what isn't read is lost, and counted. Where it would wait, the alarm ends the test. */
-#define _GNU_SOURCE
 #include "tests/unit/unit.h"
 
 #include <errno.h>
@@ -114,13 +113,11 @@ static void nothing_waits(void (*make)(int ends[2]), bool as_nobody)
 
 static void full_pipe_holds_nobody(void **state)
 {
-	(void)state;
 	nothing_waits(make_pipe, false);
 }
 
 static void full_pipe_of_another_user_holds_nobody(void **state)
 {
-	(void)state;
 	if (geteuid() != 0)
 		skip();
 	nothing_waits(make_pipe, true);
@@ -128,7 +125,6 @@ static void full_pipe_of_another_user_holds_nobody(void **state)
 
 static void stalled_journal_holds_nobody(void **state)
 {
-	(void)state;
 	nothing_waits(make_socket, false);
 }
 
@@ -138,7 +134,6 @@ static void file_gets_all_lines_behind_what_is_there(void **state)
 	char path[] = "/tmp/xenmsg-log-XXXXXX", *text;
 	int fd = mkstemp(path), before = dup(STDERR_FILENO);
 
-	(void)state;
 	assert_true(fd >= 0 && before >= 0);
 	unlink(path);
 	assert_int_equal(write(fd, "first\n", 6), 6);

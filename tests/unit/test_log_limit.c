@@ -33,7 +33,6 @@ static void one_source_does_not_hide_another_nor_one_cause_another(void **state)
 {
 	struct log_limits limits = {0};
 
-	(void)state;
 	assert_int_equal(say(&limits, LOG_DENIED, LOG_BY_DOMAIN(2), 1000), LOG_BURST);
 	assert_int_equal(say(&limits, LOG_PRESENCE, LOG_BY_DOMAIN(2), 1), 1);
 	assert_int_equal(say(&limits, LOG_DENIED, LOG_BY_DOMAIN(3), 1), 1);
@@ -46,7 +45,6 @@ static void many_sources_together_have_a_limit_and_a_late_one_still_a_part(void 
 	struct log_limits limits = {0};
 	unsigned written = 0;
 
-	(void)state;
 	/* Four that say all that they can. */
 	for (uint32_t id = 1; id <= 4; id++)
 		for (unsigned cause = 0; cause < LOG_CAUSES; cause++)
@@ -63,7 +61,6 @@ static void what_was_held_back_is_told_when_the_window_is_over(void **state)
 {
 	struct log_limits limits = {0};
 
-	(void)state;
 	log_limits_turn(&limits, 1000, report);
 	say(&limits, LOG_DENIED, LOG_BY_DOMAIN(2), 1000);
 	say(&limits, LOG_DENIED, LOG_BY_DOMAIN(3), 1);

@@ -21,7 +21,6 @@
 
 static const char *no_names(void *userdata, uint32_t domid, const char **name, const char **uuid)
 {
-	(void)userdata, (void)domid, (void)name, (void)uuid;
 	return NULL;
 }
 
@@ -92,7 +91,6 @@ static int has_none(int socket)
 
 static void test_all_groups_are_known(void **state)
 {
-	(void)state;
 	if (geteuid() != 0)
 		skip();
 	assert_int_equal(in_groups(MEMBERS, has_all), 0);
@@ -130,7 +128,6 @@ static void test_a_rule_about_the_last_group_holds(void **state)
 {
 	char directory[] = "/tmp/xenmsg-groups-XXXXXX";
 
-	(void)state;
 	if (geteuid() != 0)
 		skip();
 	denying = access_that_denies(directory, "@the-last");
@@ -148,7 +145,6 @@ static void test_unknown_groups_allow_nothing(void **state)
 	gid_t *groups;
 	unsigned count;
 
-	(void)state;
 	assert_true(fd >= 0);
 	assert_true(peer_groups(fd, &groups, &count) < 0);
 	assert_int_equal(access_bind(access, fd, 1000, OWN, "org.example", OWN), -EACCES);

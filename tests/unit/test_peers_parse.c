@@ -23,7 +23,6 @@ static void a_presence_is_a_version_and_an_instance(void **state)
 	char instance[PEERS_INSTANCE_SIZE];
 	unsigned major = 0;
 
-	(void)state;
 	assert_int_equal(presence_parse("1 " UUID, 38, &major, instance), 0);
 	assert_int_equal(major, 1);
 	assert_string_equal(instance, UUID);
@@ -34,7 +33,6 @@ static void another_major_version_is_told_from_garbage(void **state)
 {
 	unsigned major = 0;
 
-	(void)state;
 	assert_int_equal(presence("2 of which nothing is known", &major), -EPROTONOSUPPORT);
 	assert_int_equal(major, 2);
 	assert_int_equal(presence("4294967295", &major), -EPROTONOSUPPORT);
@@ -66,7 +64,6 @@ static void a_bad_presence_is_refused(void **state)
 	char huge[PEERS_VALUE_MAX + 64];
 	unsigned major;
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		assert_int_equal(presence(bad[i], &major), -EINVAL);
 	memset(huge, '1', sizeof(huge));
@@ -93,7 +90,6 @@ static void a_hello_has_a_nonce_and_says_who_may_map(void **state)
 	struct hello hello;
 	unsigned major;
 
-	(void)state;
 	assert_int_equal(hello_parse("1 " UUID " 0123abcd 1", 49, &major, &hello), 0);
 	assert_string_equal(hello.instance, UUID);
 	assert_string_equal(hello.nonce, "0123abcd");
@@ -117,7 +113,6 @@ static void endpoints_are_valid_names_or_none_at_all(void **state)
 	char **names;
 	unsigned count;
 
-	(void)state;
 	assert_int_equal(endpoints("", &names, &count), 0);
 	assert_int_equal(count, 0);
 	assert_null(names[0]);
@@ -141,7 +136,6 @@ static void endpoints_that_do_not_fit_are_counted(void **state)
 	const char *names[200];
 	unsigned count;
 
-	(void)state;
 	for (unsigned i = 0; i < 200; i++) {
 		snprintf(list[i], sizeof(list[i]), "name-%u", i);
 		names[i] = list[i];
@@ -171,7 +165,6 @@ static void a_node_is_a_positive_number(void **state)
 	static const char *const bad[] = {"", "0", "00", "01", "-1", "+1", " 1", "1 ", "1x", "0x1", "4294967296", "99999999999"};
 	uint32_t number;
 
-	(void)state;
 	assert_int_equal(node_number_parse("1", 1, &number), 0);
 	assert_int_equal(number, 1);
 	assert_int_equal(node_number_parse("4294967295", 10, &number), 0);
@@ -220,7 +213,6 @@ static void a_path_is_ours_or_none_of_our_business(void **state)
 		{"/local/domain/5/data/xenmsg/to/3/", PEERS_PATH_OTHER},
 	};
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		char nonce[PEERS_NONCE_SIZE] = "";
 		uint32_t domid = 0;

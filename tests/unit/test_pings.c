@@ -20,7 +20,6 @@ static unsigned sent_count;
 int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
 	     uint32_t length)
 {
-	(void)hop, (void)flags, (void)channel;
 	assert_int_equal(type, FRAME_PING);
 	assert_int_equal(length, 8);
 	assert_true(sent_count < sizeof(sent) / sizeof(sent[0]));
@@ -48,7 +47,6 @@ static void on_result(void *userdata, uint32_t request, int64_t result)
 
 static int set_up(void **state)
 {
-	(void)state;
 	sent_count = 0;
 	return 0;
 }
@@ -58,7 +56,6 @@ static void each_gets_the_answer_to_its_own(void **state)
 	struct program a = {0}, b = {0};
 	struct pings pings = {0};
 
-	(void)state;
 	assert_int_equal(pings_add(&pings, on_result, &a, 1), 0);
 	assert_int_equal(pings_add(&pings, on_result, &b, 2), 0);
 	assert_int_equal(pings_take_pong(&pings, 0), 0); /* they haven't been sent */
@@ -83,7 +80,6 @@ static void heartbeat_is_one_at_a_time_and_stays_when_programs_go(void **state)
 	struct program a = {0};
 	struct pings pings = {0};
 
-	(void)state;
 	assert_int_equal(pings_add(&pings, NULL, NULL, 0), 0);
 	assert_int_equal(pings_add(&pings, NULL, NULL, 0), 0);
 	assert_int_equal(pings_add(&pings, on_result, &a, 1), 0);
@@ -104,7 +100,6 @@ static void end_of_the_session_answers_all_and_they_may_ask_again(void **state)
 	struct pings pings = {0};
 	struct program a = {.again = &pings}, b = {0};
 
-	(void)state;
 	assert_int_equal(pings_add(&pings, on_result, &a, 1), 0);
 	pings_send(&pings, NULL);
 	assert_int_equal(pings_add(&pings, on_result, &b, 5), 0);
@@ -126,7 +121,6 @@ static void lies_of_a_peer_cost_no_look_at_all_that_wait(void **state)
 	struct program *programs = calloc(PROGRAMS, sizeof(*programs));
 	struct pings pings = {0};
 
-	(void)state;
 	assert_non_null(programs);
 	for (uint32_t i = 0; i < PROGRAMS * EACH; i++)
 		assert_int_equal(pings_add(&pings, on_result, &programs[i % PROGRAMS], i), 0);

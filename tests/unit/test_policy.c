@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What policy files may say, how each mistake in them is reported, and who decides. */
-#define _GNU_SOURCE
 #include "tests/unit/unit.h"
 
 #include <errno.h>

@@ -3,7 +3,6 @@
  * Sockets of programs that send descriptors: none of them is ever closed by the thread that reads and closes those sockets. The
  * descriptor is that of a TCP socket whose last close waits for an hour, so that who does it by mistake doesn't come to an end.
  */
-#define _GNU_SOURCE
 #include "tests/unit/unit.h"
 
 #include <arpa/inet.h>
@@ -202,7 +201,6 @@ static void bytes_with_descriptors_are_not_read(void **state)
 	struct iovec pieces[2] = {{bytes, 2}, {bytes + 2, 6}};
 	int unread;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(program_socket_read(scene.daemon, pieces, 2), -EAGAIN);
 	assert_int_equal(send(scene.program, "12345", 5, 0), 5);
@@ -227,7 +225,6 @@ static void bytes_out_of_band_have_descriptors_like_others(void **state)
 	struct iovec piece = {bytes, sizeof(bytes)};
 	ssize_t size;
 
-	(void)state;
 	scene_start(&scene);
 	if (send(scene.program, "o", 1, MSG_OOB) < 0) {
 		scene_stop(&scene);
@@ -249,7 +246,6 @@ static void end_is_told_behind_the_bytes(void **state)
 	char bytes[8];
 	struct iovec piece = {bytes, sizeof(bytes)};
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(send(scene.program, "1", 1, 0), 1);
 	close(scene.program);
@@ -264,7 +260,6 @@ static void sockets_with_nothing_but_bytes_are_closed_at_once(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_false(close_charged(&scene));
 	assert_int_equal(error_of_program(&scene), 0);
@@ -281,7 +276,6 @@ static void nothing_comes_between_the_look_and_the_close(void **state)
 	struct scene scene;
 	uint8_t bytes[8192] = {0};
 
-	(void)state;
 	scene_start(&scene);
 	/* More than is looked through: somebody else closes it, and the program can't send any more. */
 	assert_int_equal(send(scene.program, bytes, sizeof(bytes), 0), sizeof(bytes));
@@ -296,7 +290,6 @@ static void descriptors_that_linger_are_closed_by_threads_that_do_not(void **sta
 	struct scene scene;
 	unsigned before = threads();
 
-	(void)state;
 	scene_start(&scene);
 	for (unsigned i = 0; i < 200; i++) {
 		struct charge charge = charge_one(&scene);
@@ -328,7 +321,6 @@ static void programs_that_were_not_accepted_yet_are_closed_with_the_listener(voi
 	socklen_t size = sizeof(sa_family_t);
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	close(scene.program);
 	close(scene.daemon);

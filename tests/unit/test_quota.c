@@ -224,7 +224,6 @@ static void no_account_has_no_limits(void **state)
 	struct charge charge;
 	char why[16];
 
-	(void)state;
 	assert_null(account_ref(NULL));
 	account_unref(NULL);
 	charge_init(&charge, NULL);
@@ -398,7 +397,6 @@ static void expect_pool(rlim_t soft, rlim_t hard, uint64_t pool)
 
 static void the_daemon_keeps_some_descriptors_for_itself(void **state)
 {
-	(void)state;
 	expect_pool(1000, 1000, 1000 - 64);
 	expect_pool(100, 1000, 1000 - 64); /* raised */
 	expect_pool(128, 128, 64);

@@ -28,8 +28,6 @@ static unsigned writes; /* of our endpoints for domain 2 */
 void store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner, int reader,
 			store_done_fn done, void *userdata)
 {
-	(void)owner;
-	(void)reader;
 	for (unsigned i = 0; i < count; i++) {
 		fake_write(store, leaves[i].path, leaves[i].value);
 		writes += !strcmp(leaves[i].path, OURS "/to/2/endpoints");
@@ -47,8 +45,6 @@ void store_remove(struct store *store, const char *path, store_done_fn done, voi
 {
 	struct fake_node *node, *next;
 
-	(void)done;
-	(void)userdata;
 	DL_FOREACH_SAFE(store->nodes, node, next) {
 		char *below = strncmp(node->path, path, strlen(path)) ? NULL : strdup(node->path);
 
@@ -60,7 +56,6 @@ void store_remove(struct store *store, const char *path, store_done_fn done, voi
 
 bool store_is_connected(const struct store *store)
 {
-	(void)store;
 	return true;
 }
 
@@ -77,12 +72,6 @@ static struct {
 int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size, vchan_event_fn event,
 		void *userdata, struct vchan **vchan)
 {
-	(void)host;
-	(void)domid;
-	(void)read_size;
-	(void)write_size;
-	(void)event;
-	(void)userdata;
 	*vchan = calloc(1, sizeof(**vchan));
 	(*vchan)->granted = true;
 	held.granted++;
@@ -92,9 +81,6 @@ int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uin
 int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32_t port, vchan_event_fn event, void *userdata,
 	      struct vchan **vchan)
 {
-	(void)host;
-	(void)event;
-	(void)userdata;
 	assert_int_equal(domid, 2);
 	assert_int_equal(ring_ref, 9);
 	assert_int_equal(port, 17);
@@ -118,19 +104,16 @@ enum vchan_state vchan_state(const struct vchan *vchan)
 
 uint32_t vchan_ring_ref(const struct vchan *vchan)
 {
-	(void)vchan;
 	return 9;
 }
 
 uint32_t vchan_port(const struct vchan *vchan)
 {
-	(void)vchan;
 	return 17;
 }
 
 uint32_t vchan_pages(const struct vchan *vchan)
 {
-	(void)vchan;
 	return 33;
 }
 
@@ -141,16 +124,10 @@ bool vchan_is_granter(const struct vchan *vchan)
 
 void vchan_set_event(struct vchan *vchan, vchan_event_fn event, void *userdata)
 {
-	(void)vchan;
-	(void)event;
-	(void)userdata;
 }
 
 void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata)
 {
-	(void)host;
-	(void)freed;
-	(void)userdata;
 }
 
 /* --- the scene ------------------------------------------------------------------------------------------------------------ */
@@ -169,44 +146,30 @@ struct scene {
 
 static void on_presence(void *userdata, uint32_t domid, bool up)
 {
-	(void)domid;
 	((struct scene *)userdata)->ups += up;
 }
 
 static void on_endpoints(void *userdata, uint32_t domid, const char *const *names, unsigned count)
 {
-	(void)userdata;
-	(void)domid;
-	(void)names;
-	(void)count;
 }
 
 static void on_connected(void *userdata, uint32_t domid, struct vchan *vchan)
 {
-	(void)domid;
 	((struct scene *)userdata)->vchan = vchan;
 }
 
 static void on_failed(void *userdata, uint32_t domid, int error, const char *reason)
 {
-	(void)domid;
-	(void)error;
-	(void)reason;
 	((struct scene *)userdata)->failures++;
 }
 
 static void on_lost(void *userdata, uint32_t domid, const char *reason)
 {
-	(void)userdata;
-	(void)domid;
-	(void)reason;
 }
 
 /* What begins with "hidden" isn't for the peer. */
 static bool is_visible(void *userdata, uint32_t domid, const char *name)
 {
-	(void)userdata;
-	(void)domid;
 	return strncmp(name, "hidden", 6) != 0;
 }
 
@@ -332,7 +295,6 @@ static void second_node_is_looked_for_though_nothing_tells_of_it(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	for (int hello_too = 0; hello_too < 2; hello_too++) {
 		scene_start(&scene);
 		fake_write(&scene.store, node_path(&scene, "ring-ref"), "9");
@@ -377,7 +339,6 @@ static void what_a_peer_may_not_see_writes_nothing_for_it(void **state)
 	const char *all[] = {"inbox", "hidden-1", "hidden-2", "hidden-3"};
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	advertise(&scene, all, 1);
 	assert_string_equal(advertised(&scene), "inbox");
@@ -421,7 +382,6 @@ static void look_ups_wait_in_the_line_of_who_asks_and_are_charged(void **state)
 	struct scene scene;
 	int r;
 
-	(void)state;
 	scene_start(&scene);
 	scene.failures = 0;
 	while ((r = peers_connect(scene.peers, 1000 + asked, scene.user)) == 0)
@@ -456,7 +416,6 @@ static void absence_is_believed_for_a_moment_unless_something_appears(void **sta
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	scene.failures = 0;
 	assert_int_equal(peers_connect(scene.peers, 3, scene.user), 0);
@@ -481,7 +440,6 @@ static void peer_pays_for_what_it_writes(void **state)
 	struct scene scene;
 	uint64_t spent;
 
-	(void)state;
 	scene_start(&scene);
 	peer = quota_account(scene.quota, QUOTA_PEER, 2);
 	spent = account_line(peer)->spent;

@@ -33,7 +33,6 @@ static void get(struct ring_fixture *ring, uint64_t position, uint32_t size)
 
 static void every_size_at_every_offset_arrives_unchanged(void **state)
 {
-	(void)state;
 	for (size_t s = 0; s < sizeof(starts) / sizeof(*starts); s++)
 		for (uint32_t offset = 0; offset <= SIZE; offset++)
 			for (uint32_t size = 0; size <= SIZE; size++) {
@@ -58,7 +57,6 @@ static void every_size_at_every_offset_arrives_unchanged(void **state)
 
 static void a_long_stream_through_a_small_ring_arrives_in_order(void **state)
 {
-	(void)state;
 	for (size_t s = 0; s < sizeof(starts) / sizeof(*starts); s++) {
 		struct ring_fixture ring;
 		uint64_t sent = 0, received = 0;
@@ -97,7 +95,6 @@ static void a_full_ring_has_no_space_and_an_empty_one_no_data(void **state)
 {
 	struct ring_fixture ring;
 
-	(void)state;
 	ring_fixture_start(&ring, SIZE, 0xfffffff8);
 	assert_int_equal(ring_reader_ready(&ring.reader, 1), 0);
 	assert_int_equal(ring_writer_unread(&ring.writer), 0);
@@ -117,7 +114,6 @@ static void a_full_ring_has_no_space_and_an_empty_one_no_data(void **state)
 
 static void what_is_written_in_place_arrives_also_over_the_wrap(void **state)
 {
-	(void)state;
 	for (uint32_t offset = 0; offset < SIZE; offset++)
 		for (uint32_t size = 0; size <= SIZE; size++) {
 			struct ring_fixture ring;
@@ -152,7 +148,6 @@ static void what_is_written_in_place_arrives_also_over_the_wrap(void **state)
 
 static void part_of_what_is_there_can_be_read_at_any_offset(void **state)
 {
-	(void)state;
 	for (uint32_t start = 0; start < SIZE; start++) {
 		struct ring_fixture ring;
 
@@ -180,7 +175,6 @@ static void part_of_what_is_there_can_be_read_at_any_offset(void **state)
 
 static void a_patch_changes_its_bytes_and_no_other(void **state)
 {
-	(void)state;
 	for (uint32_t start = 0; start < SIZE; start++)
 		for (uint32_t at = 0; at + 4 <= SIZE; at++) {
 			static const uint8_t mark[4] = {0xde, 0xad, 0xbe, 0xef};
@@ -208,7 +202,6 @@ static void a_batch_is_seen_at_once_and_costs_one_notification(void **state)
 {
 	struct ring_fixture ring;
 
-	(void)state;
 	ring_fixture_start(&ring, SIZE, 0);
 	assert_int_equal(ring_reader_arm(&ring.reader, 1), 0);
 	for (uint32_t i = 0; i < 4; i++)
@@ -235,7 +228,6 @@ static void who_isnt_asked_doesnt_notify(void **state)
 {
 	struct ring_fixture ring;
 
-	(void)state;
 	ring_fixture_start(&ring, SIZE, 0);
 	for (uint32_t i = 0; i < 100; i++) {
 		put(&ring, i, 1);
@@ -252,7 +244,6 @@ static void arming_says_what_is_there_and_leaves_foreign_bits_alone(void **state
 {
 	struct ring_fixture ring;
 
-	(void)state;
 	ring_fixture_start(&ring, SIZE, 0);
 	ring.wants_data = ring.wants_space = 0xf0;
 	assert_int_equal(ring_writer_arm(&ring.writer, SIZE), 1);
@@ -277,7 +268,6 @@ static void a_used_ring_is_adopted_where_it_stands(void **state)
 	struct ring_fixture ring;
 	uint8_t bytes[10];
 
-	(void)state;
 	ring_fixture_start(&ring, SIZE, 0xfffffffa);
 	put(&ring, 0, 10);
 	ring_writer_publish(&ring.writer);
@@ -298,7 +288,6 @@ static void a_new_ring_starts_at_zero_whatever_the_memory_says(void **state)
 {
 	struct ring_fixture ring;
 
-	(void)state;
 	ring_fixture_start(&ring, SIZE, 0);
 	ring.producer = 77;
 	ring.consumer = 5;
@@ -316,7 +305,6 @@ static void an_impossible_ring_isnt_adopted(void **state)
 	static const uint32_t ahead[] = {SIZE + 1, 2 * SIZE, 0x80000000, 0xffffffff};
 	struct ring_fixture ring;
 
-	(void)state;
 	ring_fixture_start(&ring, SIZE, 0);
 	for (size_t i = 0; i < sizeof(ahead) / sizeof(*ahead); i++) {
 		ring.consumer = 0xfffffffd;
@@ -332,7 +320,6 @@ static void a_size_that_is_no_power_of_two_is_refused(void **state)
 	static const uint32_t sizes[] = {0, 1, 4, 7, 12, 1000, 65535, (1u << 30) + 1, 1u << 31, 0xffffffff};
 	struct ring_fixture ring;
 
-	(void)state;
 	ring_fixture_start(&ring, SIZE, 0);
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
 		ring.view.size = sizes[i];
@@ -344,7 +331,6 @@ static void a_size_that_is_no_power_of_two_is_refused(void **state)
 
 static void both_ends_name_the_same_word(void **state)
 {
-	(void)state;
 	for (uint32_t start = 0; start < 4 * SIZE; start += 4) {
 		struct ring_fixture ring;
 		uint32_t position, value = 0x01020304, expected = 0, out;

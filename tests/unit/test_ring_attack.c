@@ -156,7 +156,6 @@ static void under_attack(uint32_t size, bool vchan)
 
 static void overwritten_memory_neither_crashes_nor_leads_outside(void **state)
 {
-	(void)state;
 	under_attack(8, false);
 	under_attack(64, true);
 	under_attack(4096, false);

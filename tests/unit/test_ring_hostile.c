@@ -45,7 +45,6 @@ static void each_impossible_producer_index_is_found(void **state)
 {
 	unsigned refused = 0;
 
-	(void)state;
 	for (size_t s = 0; s < sizeof(starts) / sizeof(*starts); s++)
 		for (uint32_t written = 0; written <= SIZE; written += 4)
 			for (uint32_t consumed = 0; consumed <= written; consumed += 2)
@@ -80,7 +79,6 @@ static void each_impossible_consumer_index_is_found(void **state)
 {
 	unsigned refused = 0;
 
-	(void)state;
 	for (size_t s = 0; s < sizeof(starts) / sizeof(*starts); s++)
 		for (uint32_t written = 0; written <= SIZE; written += 4)
 			for (uint32_t released = 0; released <= written; released += 2)
@@ -118,7 +116,6 @@ static void an_index_that_goes_back_between_two_looks_is_found(void **state)
 {
 	struct ring_fixture ring;
 
-	(void)state;
 	used_ring(&ring, 0xfffffffc, 8, 0, 0);
 	ring.producer = 0xfffffffc + 12;
 	assert_int_equal(ring_reader_ready(&ring.reader, 12), 12);
@@ -140,7 +137,6 @@ static void an_index_moved_between_look_and_arm_is_found(void **state)
 {
 	struct ring_fixture ring;
 
-	(void)state;
 	used_ring(&ring, 5, 8, 0, 0);
 	assert_int_equal(ring_reader_ready(&ring.reader, 9), 8);
 	ring.producer = 5 + SIZE + 1;
@@ -159,7 +155,6 @@ static void an_index_jump_of_a_ringful_at_a_time_is_found_once_it_overruns(void 
 	struct ring_fixture ring;
 	uint8_t bytes[SIZE];
 
-	(void)state;
 	ring_fixture_start(&ring, SIZE, 0);
 	/* A ringful is possible, so the content is whatever lies there; a second one before anything was released isn't. */
 	ring.producer = SIZE;
@@ -177,7 +172,6 @@ static void the_own_index_in_shared_memory_doesnt_matter(void **state)
 {
 	static const uint32_t values[] = {0, 1, SIZE, SIZE + 1, 0x80000000, 0xffffffff};
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
 		struct ring_fixture ring;
 		uint8_t bytes[SIZE];
@@ -206,7 +200,6 @@ static void the_own_index_in_shared_memory_doesnt_matter(void **state)
 
 static void any_request_byte_is_harmless(void **state)
 {
-	(void)state;
 	for (unsigned value = 0; value < 256; value++) {
 		struct ring_fixture ring;
 		uint8_t byte = 0;
@@ -228,7 +221,6 @@ static void any_position_names_a_word_inside_the_ring(void **state)
 {
 	struct ring_fixture ring;
 
-	(void)state;
 	ring_fixture_start(&ring, SIZE, 0xfffffff1);
 	for (uint64_t i = 0; i < CANDIDATES; i++) {
 		uint32_t *word = ring_writer_word(&ring.writer, candidate(0, (int)i));

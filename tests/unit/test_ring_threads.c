@@ -6,7 +6,6 @@
  * ThreadSanitizer (scripts/check): the ends are honest, so there is no race to be excused.
  */
 
-#define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -172,7 +171,6 @@ static void exchange(uint32_t size, uint64_t there, uint64_t back, bool vchan, u
 
 static void one_way_every_byte_arrives(void **state)
 {
-	(void)state;
 	exchange(8, BYTES / 128, 0, false, 0xfffffff0);
 	exchange(64, BYTES / 8, 0, false, 0);
 	exchange(4096, BYTES, 0, false, 0xffff0000);
@@ -181,7 +179,6 @@ static void one_way_every_byte_arrives(void **state)
 
 static void both_ways_every_byte_arrives(void **state)
 {
-	(void)state;
 	exchange(8, BYTES / 128, BYTES / 128, false, 0x7ffffff9);
 	exchange(64, BYTES / 8, BYTES / 8, false, 1);
 	exchange(4096, BYTES, BYTES / 2, false, 3);
@@ -190,7 +187,6 @@ static void both_ways_every_byte_arrives(void **state)
 
 static void both_ways_with_the_requests_of_a_vchan(void **state)
 {
-	(void)state;
 	exchange(8, BYTES / 128, BYTES / 128, true, 0xfffffff9);
 	exchange(64, BYTES / 8, BYTES / 8, true, 5);
 	exchange(1024, BYTES, BYTES, true, 0xfffff000);
@@ -249,7 +245,6 @@ static void each_of_many_round_trips_is_woken(void **state)
 {
 	const uint32_t size = 64, rounds = BYTES / 1024;
 
-	(void)state;
 	for (int vchan = 0; vchan < 2; vchan++) {
 		struct ends_memory *memory = aligned_alloc(64, (ends_memory_size(size) + 63) & ~(size_t)63);
 		int wake[2] = {eventfd(0, EFD_CLOEXEC), eventfd(0, EFD_CLOEXEC)};
@@ -283,7 +278,6 @@ static void two_processes_share_a_ring_in_a_memfd(void **state)
 	struct ends_memory *memory;
 	pid_t child;
 
-	(void)state;
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, (off_t)ends_memory_size(size)), 0);
 	child = fork();

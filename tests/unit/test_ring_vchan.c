@@ -19,7 +19,6 @@ static unsigned notified;
 
 __attribute__((visibility("default"))) int xenevtchn_notify(xenevtchn_handle *handle, evtchn_port_t port)
 {
-	(void)handle;
 	if (port != PORT) {
 		errno = EINVAL;
 		return -1;
@@ -98,7 +97,6 @@ static void stop(struct pair *pair)
 
 static void bytes_from_the_stock_library_arrive(void **state)
 {
-	(void)state;
 	for (int server = 0; server < 2; server++) {
 		struct pair pair;
 		uint8_t bytes[2048];
@@ -131,7 +129,6 @@ static void bytes_from_the_stock_library_arrive(void **state)
 
 static void bytes_reach_the_stock_library(void **state)
 {
-	(void)state;
 	for (int server = 0; server < 2; server++) {
 		struct pair pair;
 		uint8_t bytes[2048];
@@ -166,7 +163,6 @@ static void bytes_reach_the_stock_library(void **state)
 
 static void the_stock_library_notifies_a_sleeping_end(void **state)
 {
-	(void)state;
 	for (int server = 0; server < 2; server++) {
 		struct pair pair;
 		uint8_t bytes[2048] = {0};
@@ -200,7 +196,6 @@ static void the_stock_library_notifies_a_sleeping_end(void **state)
 
 static void a_sleeping_stock_library_is_notified(void **state)
 {
-	(void)state;
 	for (int server = 0; server < 2; server++) {
 		struct pair pair;
 		uint8_t bytes[2048] = {0};

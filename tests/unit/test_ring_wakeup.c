@@ -36,7 +36,6 @@ static struct {
 
 static bool step_is_shared(const void *at)
 {
-	(void)at;
 	return true;
 }
 
@@ -244,7 +243,6 @@ static void no_schedule_loses(void (*a)(struct side *), void (*b)(struct side *)
 
 static void a_sleeping_reader_is_woken_in_every_order_of_steps(void **state)
 {
-	(void)state;
 	for (int shared_bits = 0; shared_bits < 2; shared_bits++) {
 		world.deviations = STEPS_MAX;
 		assert_int_equal(explore(send_one, receive_one, shared_bits), 0);
@@ -255,31 +253,26 @@ static void a_sleeping_reader_is_woken_in_every_order_of_steps(void **state)
 
 static void a_reader_of_two_messages_is_woken_for_each(void **state)
 {
-	(void)state;
 	no_schedule_loses(send_two, receive_two, 1000);
 }
 
 static void a_reader_that_waits_for_more_than_one_publish_is_woken(void **state)
 {
-	(void)state;
 	no_schedule_loses(send_in_halves, receive_one, 1000);
 }
 
 static void a_writer_into_a_full_ring_is_woken_in_every_order_of_steps(void **state)
 {
-	(void)state;
 	no_schedule_loses(send_two_ringfuls, receive_two_ringfuls, 1000);
 }
 
 static void a_request_and_its_reply_lose_no_wakeup(void **state)
 {
-	(void)state;
 	no_schedule_loses(ask, answer, 1000);
 }
 
 static void who_waits_for_data_and_space_is_woken_for_both(void **state)
 {
-	(void)state;
 	scene.full = true;
 	no_schedule_loses(wait_for_both, make_room_then_send, 1000);
 	no_schedule_loses(wait_for_both, send_then_make_room, 1000);
@@ -292,7 +285,6 @@ static void who_waits_for_data_and_space_is_woken_for_both(void **state)
 
 static int arm_reader_without_second_look(struct ring_reader *reader, uint32_t want)
 {
-	(void)want;
 	ring_request(reader->ring.wants_data, reader->ring.wants_data_bit);
 	return 0;
 }
@@ -308,7 +300,6 @@ static int arm_reader_look_then_ask(struct ring_reader *reader, uint32_t want)
 
 static int arm_writer_without_second_look(struct ring_writer *writer, uint32_t want)
 {
-	(void)want;
 	ring_request(writer->ring.wants_space, writer->ring.wants_space_bit);
 	return 0;
 }
@@ -365,7 +356,6 @@ static void make_room_clearing_all_bits_then_send(struct side *side)
 static void the_search_finds_a_missing_second_look(void **state)
 {
 	world.deviations = DEVIATIONS;
-	(void)state;
 	assert_true(explore(send_one, receive_without_second_look, false) > 0);
 	assert_true(explore(send_one, receive_look_then_ask, false) > 0);
 	assert_true(explore(send_without_second_look, receive_a_ringful, false) > 0);
@@ -374,14 +364,12 @@ static void the_search_finds_a_missing_second_look(void **state)
 static void the_search_finds_a_missing_fence(void **state)
 {
 	world.deviations = DEVIATIONS;
-	(void)state;
 	assert_true(explore(send_without_fence, receive_one, false) > 0);
 }
 
 static void the_search_finds_a_request_cleared_with_the_other_one(void **state)
 {
 	world.deviations = DEVIATIONS;
-	(void)state;
 	scene.full = true;
 	assert_true(explore(wait_once_for_both, make_room_clearing_all_bits_then_send, SHARED_BITS) > 0);
 	scene.full = false;
@@ -392,7 +380,6 @@ static void an_index_that_changes_after_the_look_isnt_seen(void **state)
 {
 	uint8_t bytes[RING_SIZE] = {0};
 
-	(void)state;
 	start_rings(0, false);
 	scene.changes = &rings.there_producer;
 	rings.there_producer = 5;

@@ -31,7 +31,6 @@ static struct hop *get_link(void *userdata, uint32_t domid, struct account *acco
 {
 	struct scene *scene = userdata;
 
-	(void)account;
 	assert_int_equal(domid, 7);
 	scene->links++;
 	*error = scene->link_error;
@@ -51,7 +50,6 @@ static int may_reach(void *userdata, const struct frame_identity *from, const ch
 {
 	struct scene *scene = userdata;
 
-	(void)from;
 	scene->asked++;
 	if (scene->undecided && strcmp(endpoint, scene->undecided) == 0)
 		return -ENODATA;
@@ -62,7 +60,6 @@ static int still_allowed(void *userdata, const struct frame_identity *from, cons
 {
 	struct scene *scene = userdata;
 
-	(void)from;
 	return scene->taken_back && strcmp(endpoint, scene->taken_back) == 0 ? -scene->why_taken_back : 0;
 }
 
@@ -87,13 +84,11 @@ static void on_changed(void *userdata, const struct endpoint *endpoint, bool bou
 
 static int open_by_program(struct party *party, struct channel *channel, const struct frame_open *open)
 {
-	(void)party;
 	return router_open_address(the_scene->router, channel, open->name);
 }
 
 static int open_by_peer(struct party *party, struct channel *channel, const struct frame_open *open)
 {
-	(void)party;
 	return router_open_endpoint(the_scene->router, channel, open->name);
 }
 
@@ -188,7 +183,6 @@ static void name_has_one_owner_at_a_time(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(bind_name(&scene, scene.a, "inbox", ANY_KIND), 0);
 	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), -EEXIST);
@@ -211,7 +205,6 @@ static void what_is_no_name_cannot_be_bound(void **state)
 					  "1234567890123456789012345678901234567890123456789012345678901234"};
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		assert_int_equal(bind_name(&scene, scene.a, bad[i], ANY_KIND), -EINVAL);
@@ -225,7 +218,6 @@ static void names_go_with_their_program(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(bind_name(&scene, scene.a, "one", ANY_KIND), 0);
 	assert_int_equal(bind_name(&scene, scene.b, "two", ANY_KIND), 0);
@@ -251,7 +243,6 @@ static void names_are_listed_in_order(void **state)
 	char list[256] = "";
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	for (unsigned i = 0; i < sizeof(names) / sizeof(*names); i++)
 		assert_int_equal(bind_name(&scene, i & 1 ? scene.a : scene.b, names[i], ANY_KIND), 0);
@@ -267,7 +258,6 @@ static void walk_over_names_goes_on_where_one_has_gone(void **state)
 	char at[ENDPOINT_NAME_MAX + 1] = "";
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_null(router_next(scene.router, ""));
 	for (unsigned i = 0; i < 4; i++)
@@ -288,7 +278,6 @@ static void walk_over_names_goes_on_where_one_has_gone(void **state)
 
 static void no_account(void *userdata, const struct account *account)
 {
-	(void)userdata;
 	fail_msg("the account of %u is still held", account_id(account));
 }
 
@@ -298,7 +287,6 @@ static void endpoint_is_paid_for_until_it_goes(void **state)
 	struct quota *quota = quota_new(&limits);
 	struct scene scene;
 
-	(void)state;
 	assert_non_null(quota);
 	scene_start(&scene);
 	hop_set_account(&scene.a->hop, quota_account(quota, QUOTA_UID, 1000));
@@ -324,7 +312,6 @@ static void address_of_this_domain_leads_to_the_program_here(void **state)
 	static const char *const addresses[] = {"5:inbox", "self:inbox", "home:inbox"};
 	struct scene scene;
 
-	(void)state;
 	for (unsigned i = 0; i < 3; i++) {
 		scene_start(&scene);
 		assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
@@ -341,7 +328,6 @@ static void address_of_another_domain_leads_to_its_link(void **state)
 	static const char *const addresses[] = {"7:inbox", "work:inbox"};
 	struct scene scene;
 
-	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
 		scene_start(&scene);
 		assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0); /* ours is none of its business, */
@@ -358,7 +344,6 @@ static void address_that_leads_nowhere_says_why(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	refused(&scene, "", EINVAL);
 	refused(&scene, "inbox", EINVAL);
@@ -379,7 +364,6 @@ static void number_of_this_domain_may_change(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
 	router_renumber(scene.router, 7);
@@ -397,7 +381,6 @@ static void who_may_not_reach_it_does_not_learn_whether_it_exists(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	for (int exists = 0; exists < 2; exists++) {
 		scene_start(&scene);
 		scene.denied = "secret";
@@ -416,7 +399,6 @@ static void peer_reaches_endpoints_and_nothing_else(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
 	open_kind(scene.link, 1, CHANNEL_MESSAGE, "inbox", 5);
@@ -440,7 +422,6 @@ static void endpoint_takes_only_the_kinds_it_is_for(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	for (uint32_t bound = 0; bound < 3; bound++) {
 		scene_start(&scene);
 		assert_int_equal(bind_name(&scene, scene.b, "inbox", 1u << bound), 0);
@@ -460,7 +441,6 @@ static void program_that_cannot_take_more_refuses_with_the_reason(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
 	for (uint32_t i = 0; i < 4; i++) {
@@ -485,7 +465,6 @@ static void what_the_rules_forbid_from_now_on_ends_for_both(void **state)
 	struct scene scene;
 	uint32_t number;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(bind_name(&scene, scene.b, "open", ANY_KIND), 0);
 	assert_int_equal(bind_name(&scene, scene.b, "secret", ANY_KIND), 0);
@@ -521,7 +500,6 @@ static void what_is_not_decided_any_more_ends_with_that_error(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
 	open_kind(scene.link, 1, CHANNEL_MESSAGE, "inbox", 5);
@@ -538,7 +516,6 @@ static void what_is_not_decided_yet_says_so_and_nothing_else(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
 	scene.undecided = "inbox";
@@ -560,7 +537,6 @@ static void channels_of_an_unbound_endpoint_end(void **state)
 	struct scene scene;
 	uint32_t number;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(bind_name(&scene, scene.b, "kept", ANY_KIND), 0);
 	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);

@@ -47,16 +47,12 @@ static int on_request(void *userdata, struct session *session, const struct fram
 {
 	struct scene *scene = userdata;
 
-	(void)payload;
 	scene->requests++;
 	return session_reply(session, header->channel, 0, "yes", 3) < 0 ? -ENOBUFS : 0;
 }
 
 static int on_open(void *userdata, struct session *session, struct channel *channel, const struct frame_open *open)
 {
-	(void)userdata;
-	(void)session;
-	(void)open;
 	channel_refuse(channel, ENOENT);
 	return 0;
 }
@@ -192,7 +188,6 @@ static void garbage_instead_of_a_greeting_is_refused(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene, 10000);
 	say(&scene, "GET / HTTP/1.1\r\nHost: domain\r\n\r\n", 32);
 	expect_goodbye(&scene, EINVAL);
@@ -202,7 +197,6 @@ static void anything_before_hello_is_refused(void **state)
 {
 	static const uint8_t types[] = {FRAME_BIND, FRAME_OPEN, FRAME_GOODBYE, FRAME_OPTIONAL, 0, 255};
 
-	(void)state;
 	for (unsigned i = 0; i < sizeof(types); i++) {
 		struct scene scene;
 
@@ -217,7 +211,6 @@ static void hello_that_cannot_be_is_refused(void **state)
 	struct scene scene;
 	uint8_t bytes[FRAME_HEADER_SIZE];
 
-	(void)state;
 	scene_start(&scene, 10000);
 	frame_header_encode(&(struct frame_header){.type = FRAME_HELLO, .length = 60000}, bytes);
 	say(&scene, bytes, sizeof(bytes));
@@ -238,7 +231,6 @@ static void half_a_frame_and_then_silence_ends_by_the_greeting_timeout(void **st
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene, 1);
 	say(&scene, "\10\0\0\0\1", 5);
 	for (int i = 0; i < 1000 && !scene.gone; i++)
@@ -251,7 +243,6 @@ static void hello_may_come_byte_by_byte(void **state)
 	uint8_t frame[24] = {8, 0, 0, 0, FRAME_HELLO};
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene, 10000);
 	frame[16] = 1;
 	for (unsigned i = 0; i < sizeof(frame); i++)
@@ -266,7 +257,6 @@ static void second_hello_is_busy(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	for (uint32_t flags = 0; flags <= HELLO_SHARED_MEMORY; flags++) {
 		scene_start(&scene, 10000);
 		say_hello(&scene, 1, flags);
@@ -282,7 +272,6 @@ static void goodbye_comes_behind_the_answers(void **state)
 	struct scene scene;
 	uint8_t bytes[2 * FRAME_HEADER_SIZE + 8] = {0};
 
-	(void)state;
 	scene_start(&scene, 10000);
 	say_hello(&scene, 1, 0);
 	expect(&scene, FRAME_WELCOME);
@@ -306,7 +295,6 @@ static void bytes_on_the_socket_beside_shared_memory_are_a_violation(void **stat
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene, 10000);
 	say_hello(&scene, 1, HELLO_SHARED_MEMORY);
 	expect(&scene, FRAME_WELCOME);
@@ -337,7 +325,6 @@ static void descriptors_are_a_violation_at_any_time(void **state)
 {
 	static const uint8_t hello[24] = {8, 0, 0, 0, FRAME_HELLO, [16] = 1}, query[24] = {6, 0, 0, 0, FRAME_QUERY, [16] = 's'};
 
-	(void)state;
 	for (int moment = 0; moment < 4; moment++) {
 		struct scene scene;
 
@@ -358,7 +345,6 @@ static void descriptors_are_a_violation_at_any_time(void **state)
 
 static void end_of_file_at_any_time_leaves_nothing_behind(void **state)
 {
-	(void)state;
 	for (int moment = 0; moment < 5; moment++) {
 		struct scene scene;
 
@@ -389,7 +375,6 @@ static void last_words_of_a_program_are_heard(void **state)
 	static uint8_t much[FRAME_HEADER_SIZE + 65536];
 	struct scene scene;
 
-	(void)state;
 	for (int does_not_read = 0; does_not_read < 2; does_not_read++) {
 		scene_start(&scene, 10000);
 		say_hello(&scene, 1, 0);
@@ -426,7 +411,6 @@ static void without_descriptors_left_the_program_is_told(void **state)
 	int fillers[256];
 	unsigned count = 0;
 
-	(void)state;
 	scene_start(&scene, 10000);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	low = limit;
@@ -447,7 +431,6 @@ static void name_of_a_program_is_plain_text(void **state)
 	struct scene scene;
 	char before[16];
 
-	(void)state;
 	assert_int_equal(prctl(PR_GET_NAME, before), 0);
 	assert_int_equal(prctl(PR_SET_NAME, "a\033[1m\xff\"\\z"), 0);
 	scene_start(&scene, 10000);
@@ -479,7 +462,6 @@ static void requests_are_bounded_in_a_turn(void **state)
 	struct scene scene;
 	unsigned before = 0, turns = 0;
 
-	(void)state;
 	scene_start(&scene, 10000);
 	ask_at_once(&scene, 1000);
 	while (scene.requests < 1000 && turns++ < 10000) {
@@ -496,7 +478,6 @@ static void requests_of_a_program_that_has_gone_are_let_be(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene, 10000);
 	ask_at_once(&scene, 1000);
 	assert_int_equal(shutdown(scene.fd, SHUT_RDWR), 0);

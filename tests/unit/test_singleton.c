@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* One daemon holds the lock, whoever it runs as, and nobody else can. */
-#define _GNU_SOURCE
 #include "tests/unit/unit.h"
 
 #include <errno.h>

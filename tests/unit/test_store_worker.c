@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What waits of watches is bounded, whatever a domain writes, and nothing of another domain is lost by it. */
-#define _GNU_SOURCE
 #include "tests/unit/unit.h"
 
 /* The thread's part, with what it keeps to itself. */

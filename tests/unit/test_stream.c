@@ -252,7 +252,6 @@ static void caller_is_told_once_the_stream_is_there(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	call_peer(&scene);
 	expect_nothing(scene.a);
 	opened(&scene, 65536);
@@ -266,7 +265,6 @@ static void refused_caller_is_told_why_and_then_sees_the_end(void **state)
 	static struct party_frame frame;
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	scene.refuse_with = EACCES;
 	call(&scene);
@@ -287,7 +285,6 @@ static void caller_that_gives_up_leaves_nothing_behind(void **state)
 	static struct party_frame frame;
 	struct scene scene;
 
-	(void)state;
 	for (int how = 0; how < 2; how++) {
 		call_peer(&scene);
 		if (how)
@@ -306,7 +303,6 @@ static void caller_may_have_said_all_before_it_is_answered(void **state)
 	static struct party_frame frame;
 	struct scene scene;
 
-	(void)state;
 	call_peer(&scene);
 	write_text(&scene, scene.a, "all");
 	shutdown(scene.a, SHUT_WR);
@@ -323,7 +319,6 @@ static void waiting_stream_ends_with_its_caller(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	call(&scene);
 	expect_reply(scene.a, 0);
@@ -337,7 +332,6 @@ static void stream_that_nobody_fetches_breaks(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	call(&scene);
 	expect_reply(scene.a, 0);
@@ -354,7 +348,6 @@ static void stream_is_fetched_once(void **state)
 	struct scene scene;
 	int other;
 
-	(void)state;
 	join(&scene);
 	assert_false(stream_is_waiting(scene.acceptor));
 	assert_int_equal(stream_take_socket(scene.acceptor, new_socket(&other)), -ENOENT);
@@ -372,7 +365,6 @@ static void guard_is_no_part_of_the_stream_and_stays_unread(void **state)
 	struct scene scene;
 	int unread;
 
-	(void)state;
 	join(&scene);
 	for (int i = 0; i < 3; i++) {
 		write_text(&scene, scene.a, i ? "x" : "several");
@@ -433,7 +425,6 @@ static void program_that_does_not_read_holds_back_the_one_that_writes(void **sta
 {
 	struct scene scene;
 
-	(void)state;
 	join(&scene);
 	for (int way = 0; way < 2; way++) {
 		int from = way ? scene.b : scene.a, to = way ? scene.a : scene.b;
@@ -464,7 +455,6 @@ static void nothing_is_sent_beyond_the_credit(void **state)
 	struct scene scene;
 	uint64_t written;
 
-	(void)state;
 	join_peer(&scene, 10); /* a limit never falls: without an answer it is already more */
 	written = write_all_that_goes(&scene, scene.a, 0);
 	assert_true(written > CHANNEL_INITIAL_LIMIT);
@@ -514,7 +504,6 @@ static void consumed_is_what_the_programs_socket_has_taken(void **state)
 	uint64_t consumed;
 	int unread;
 
-	(void)state;
 	join_peer(&scene, 65536);
 	assert_int_equal(consumed_at_peer(&scene, 0), 0);
 	put_data(&scene, 0, 60000);
@@ -534,7 +523,6 @@ static void each_direction_ends_by_itself(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	for (int order = 0; order < 2; order++) {
 		int *first, *second;
 
@@ -565,7 +553,6 @@ static void end_comes_behind_all_bytes(void **state)
 	struct scene scene;
 	uint64_t written;
 
-	(void)state;
 	join(&scene);
 	written = write_all_that_goes(&scene, scene.a, 0);
 	hang_up(&scene.a); /* and not only half of it */
@@ -580,7 +567,6 @@ static void both_may_end_at_once(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	join(&scene);
 	shutdown(scene.a, SHUT_WR);
 	shutdown(scene.b, SHUT_WR);
@@ -594,7 +580,6 @@ static void closing_over_unread_bytes_breaks_the_stream(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	join(&scene);
 	write_text(&scene, scene.b, "said before");
 	expect_text(scene.a, "said before");
@@ -618,7 +603,6 @@ static void descriptor_breaks_the_stream_behind_what_came_before(void **state)
 		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
 
-	(void)state;
 	join(&scene);
 	write_text(&scene, scene.a, "as far as it got");
 	cmsg->cmsg_level = SOL_SOCKET;
@@ -637,7 +621,6 @@ static void stream_that_is_cut_off_is_never_mistaken_for_one_that_ended(void **s
 {
 	struct scene scene;
 
-	(void)state;
 	/* Whatever has been moved on or said by then. */
 	for (int moment = 0; moment < 4; moment++) {
 		join(&scene);
@@ -667,7 +650,6 @@ static void reset_comes_behind_the_data_before_it(void **state)
 	static struct party_frame frame;
 	struct scene scene;
 
-	(void)state;
 	join_peer(&scene, 65536);
 	/* Nothing runs between: the data wait in the rings when the RESET comes. */
 	put_data(&scene, 0, 1000);
@@ -684,7 +666,6 @@ static void reset_does_not_wait_for_a_program_that_reads_nothing(void **state)
 	uint64_t read;
 	char byte;
 
-	(void)state;
 	join_peer(&scene, 0);
 	write_text(&scene, scene.a, "no credit for this"); /* data wait in this direction too */
 	put_data(&scene, 0, 60000);
@@ -705,7 +686,6 @@ static void lost_link_breaks_the_stream(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	join_peer(&scene, 65536);
 	put_data(&scene, 0, 7);
 	run(&scene);

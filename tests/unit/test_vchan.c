@@ -61,8 +61,6 @@ static int handle_free(void *handle)
 
 xengntshr_handle *xengntshr_open(xentoollog_logger *logger, unsigned flags)
 {
-	(void)logger;
-	(void)flags;
 	return handle_new();
 }
 
@@ -73,8 +71,6 @@ int xengntshr_close(xengntshr_handle *handle)
 
 xengnttab_handle *xengnttab_open(xentoollog_logger *logger, unsigned flags)
 {
-	(void)logger;
-	(void)flags;
 	return handle_new();
 }
 
@@ -90,8 +86,6 @@ xenevtchn_handle *xenevtchn_open(xentoollog_logger *logger, unsigned flags)
 {
 	xenevtchn_handle *handle = handle_new();
 
-	(void)logger;
-	(void)flags;
 	if (!handle)
 		return NULL;
 	event_fd = eventfd(0, EFD_CLOEXEC);
@@ -110,7 +104,6 @@ int xenevtchn_close(xenevtchn_handle *handle)
 
 int xenevtchn_fd(xenevtchn_handle *handle)
 {
-	(void)handle;
 	return event_fd;
 }
 
@@ -127,22 +120,16 @@ static xenevtchn_port_or_error_t port_new(void)
 
 xenevtchn_port_or_error_t xenevtchn_bind_unbound_port(xenevtchn_handle *handle, uint32_t domid)
 {
-	(void)handle;
-	(void)domid;
 	return port_new();
 }
 
 xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *handle, uint32_t domid, evtchn_port_t port)
 {
-	(void)handle;
-	(void)domid;
-	(void)port;
 	return port_new();
 }
 
 int xenevtchn_unbind(xenevtchn_handle *handle, evtchn_port_t port)
 {
-	(void)handle;
 	assert_true(xen.ports_bound[port]); /* else, after a restore, it's a kernel BUG */
 	xen.ports_bound[port] = false;
 	xen.ports--;
@@ -151,21 +138,17 @@ int xenevtchn_unbind(xenevtchn_handle *handle, evtchn_port_t port)
 
 int xenevtchn_notify(xenevtchn_handle *handle, evtchn_port_t port)
 {
-	(void)handle;
 	assert_true(xen.ports_bound[port]);
 	return 0;
 }
 
 int xenevtchn_unmask(xenevtchn_handle *handle, evtchn_port_t port)
 {
-	(void)handle;
-	(void)port;
 	return 0;
 }
 
 xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *handle)
 {
-	(void)handle;
 	return -1;
 }
 
@@ -200,26 +183,18 @@ static void *share(uint32_t count, uint32_t *refs)
 
 void *xengntshr_share_pages(xengntshr_handle *handle, uint32_t domid, int count, uint32_t *refs, int writable)
 {
-	(void)handle;
-	(void)domid;
-	(void)writable;
 	return share((uint32_t)count, refs);
 }
 
 void *xengntshr_share_page_notify(xengntshr_handle *handle, uint32_t domid, uint32_t *ref, int writable, uint32_t offset,
 				  evtchn_port_t port)
 {
-	(void)handle;
-	(void)domid;
-	(void)writable;
-	(void)offset;
 	assert_true(xen.ports_bound[port]);
 	return share(1, ref);
 }
 
 int xengntshr_unshare(xengntshr_handle *handle, void *pages, uint32_t count)
 {
-	(void)handle;
 	return pages_free(pages, count, &xen.pages);
 }
 
@@ -228,11 +203,6 @@ void *xengnttab_map_grant_ref_notify(xengnttab_handle *handle, uint32_t domid, u
 {
 	struct vchan_interface *page = pages_new(1, &xen.mappings);
 
-	(void)handle;
-	(void)domid;
-	(void)ref;
-	(void)protection;
-	(void)offset;
 	assert_true(xen.ports_bound[port]);
 	if (page) {
 		page->left_order = (uint16_t)xen.orders[0];
@@ -244,22 +214,16 @@ void *xengnttab_map_grant_ref_notify(xengnttab_handle *handle, uint32_t domid, u
 
 void *xengnttab_map_domain_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t domid, uint32_t *refs, int protection)
 {
-	(void)handle;
-	(void)domid;
-	(void)refs;
-	(void)protection;
 	return pages_new(count, &xen.mappings);
 }
 
 int xengnttab_unmap(xengnttab_handle *handle, void *pages, uint32_t count)
 {
-	(void)handle;
 	return pages_free(pages, count, &xen.mappings);
 }
 
 int keeper_hold(int fd)
 {
-	(void)fd;
 	if (refuses())
 		return -xen.error;
 	xen.parked = true;
@@ -276,13 +240,11 @@ struct scene {
 
 static void on_freed(void *userdata)
 {
-	(void)userdata;
 	xen.freed++;
 }
 
 static void on_retired(void *userdata)
 {
-	(void)userdata;
 	xen.retired++;
 }
 
@@ -333,7 +295,6 @@ static void host_that_cannot_be_made_holds_nothing(void **state)
 	struct vchan_host *host;
 	const char *what;
 
-	(void)state;
 	for (unsigned at = 1; at <= 3; at++) {
 		struct event_base *base = event_base_new();
 
@@ -351,7 +312,6 @@ static void set_up_that_fails_at_any_step_gives_everything_back(void **state)
 {
 	static const int errors[] = {ENOSPC, EINVAL, ENOMEM, 0};
 
-	(void)state;
 	for (unsigned way = 0; way < 2; way++) {
 		for (unsigned at = 1; at <= 5; at++) {
 			for (unsigned i = 0; i < 4; i++) {
@@ -379,7 +339,6 @@ static void impossible_orders_give_everything_back(void **state)
 {
 	static const int16_t orders[][2] = {{9, 16}, {16, 21}, {10, 10}, {11, 11}, {-1, 16}, {16, 0}, {16, 32767}};
 
-	(void)state;
 	for (unsigned i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
 		struct vchan *vchan = NULL;
 		struct scene scene;
@@ -397,7 +356,6 @@ static void who_waits_for_pages_is_not_told_of_its_own_port(void **state)
 	struct vchan *vchan = NULL, *other = NULL;
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene, true);
 	assert_int_equal(grant(&scene, &other), 0);
 	xen.pages_left = 33;
@@ -419,7 +377,6 @@ static void who_waits_for_a_port_is_told_when_one_is_unbound(void **state)
 	struct vchan *vchan = NULL, *other = NULL;
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene, true);
 	assert_int_equal(map(&scene, &other), 0);
 	xen.refused_at = xen.calls + 1;
@@ -444,7 +401,6 @@ static void after_a_restore_no_old_port_is_touched(void **state)
 	struct vchan *granted = NULL, *mapped = NULL, *retired = NULL, *new = NULL;
 	struct scene scene;
 
-	(void)state;
 	for (int kept = 0; kept < 2; kept++) {
 		xenevtchn_handle *old;
 		int old_fd;
@@ -484,7 +440,6 @@ static void restore_without_new_handle_can_still_be_cleaned_up(void **state)
 	struct vchan *granted = NULL, *mapped = NULL;
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene, true);
 	assert_int_equal(grant(&scene, &granted), 0);
 	assert_int_equal(map(&scene, &mapped), 0);

@@ -56,7 +56,6 @@ int session_reply(struct session *session, uint32_t request, int error, const vo
 
 void session_cut_off(struct session *session, int error, const char *why)
 {
-	(void)why;
 	session->cut_off = error;
 }
 
@@ -194,7 +193,6 @@ static void what_is_there_is_told_first_and_then_each_change(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	watches_domain(scene.watches, 7, true);
 	endpoints(&scene, 7, "inbox print");
@@ -216,7 +214,6 @@ static void what_has_not_changed_is_not_told(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(watch(&scene, &scene.a, 1, "*"), 0);
 	expect(&scene, &scene.a, "");
@@ -242,7 +239,6 @@ static void list_of_endpoints_is_told_as_what_changed_in_it(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(watch(&scene, &scene.a, 1, "7:*"), 0);
 	endpoints(&scene, 7, "one two three");
@@ -278,7 +274,6 @@ static void pattern_means_what_it_says(void **state)
 	};
 	struct scene scene;
 
-	(void)state;
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		/* Whether it was there before the watch, or comes. */
 		for (int late = 0; late < 2; late++) {
@@ -304,7 +299,6 @@ static void what_is_no_pattern_is_refused(void **state)
 	static const char *const bad[] = {"", ":", ":inbox", "7:", "7:a:b", "7 ", "7:in box", "7\n", "7:\x7f", "\xc3\xa4"};
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		assert_int_equal(watch(&scene, &scene.a, 1, bad[i]), EINVAL);
@@ -328,7 +322,6 @@ static void each_watch_is_told_under_its_own_number(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(watch(&scene, &scene.a, 3, "7"), 0);
 	assert_int_equal(watch(&scene, &scene.a, 9, "*:inbox"), 0);
@@ -344,7 +337,6 @@ static void watch_that_has_ended_is_silent(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(watch(&scene, &scene.a, 1, "*"), 0);
 	assert_int_equal(watch(&scene, &scene.a, 2, "*"), 0);
@@ -366,7 +358,6 @@ static void program_may_have_64_watches(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	for (uint32_t i = 0; i < 64; i++)
 		assert_int_equal(watch(&scene, &scene.a, i, "7"), 0);
@@ -381,7 +372,6 @@ static void program_that_does_not_read_is_cut_off_and_others_are_told(void **sta
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(watch(&scene, &scene.a, 1, "*"), 0);
 	assert_int_equal(watch(&scene, &scene.b, 1, "*"), 0);
@@ -404,7 +394,6 @@ static void renamed_domain_goes_for_its_old_name_and_comes_for_its_new_one(void 
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	watches_domain(scene.watches, 7, true);
 	endpoints(&scene, 7, "inbox");
@@ -438,7 +427,6 @@ static void own_domain_with_another_number_goes_and_comes(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	strcpy(scene.names[9], "home");
 	watches_domain(scene.watches, OWN, true);
@@ -466,7 +454,6 @@ static void program_is_not_told_of_what_it_may_not_learn_of(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	watches_restrict(scene.watches, sees);
 	watches_domain(scene.watches, OWN, true);
@@ -492,7 +479,6 @@ static void what_came_and_went_before_it_was_told_is_not_told(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	assert_int_equal(watch(&scene, &scene.a, 1, "7"), 0);
 	watches_domain(scene.watches, 7, true);
@@ -520,7 +506,6 @@ static void who_is_late_hears_of_two_names_how_it_ended(void **state)
 {
 	struct scene scene;
 
-	(void)state;
 	scene_start(&scene);
 	watches_domain(scene.watches, 7, true);
 	endpoints(&scene, 7, "inbox");
@@ -567,7 +552,6 @@ static void crowd_of_one_user_waits_for_itself_and_others_do_not(void **state)
 	uint64_t before, own, all;
 	char pattern[32];
 
-	(void)state;
 	scene_start(&scene);
 	watches_domain(scene.watches, 7, true);
 	memset(crowd, 0, sizeof(crowd));
@@ -696,7 +680,6 @@ static void try_at_random(unsigned seed)
 
 static void in_the_end_each_watch_knows_what_is_there(void **state)
 {
-	(void)state;
 	for (unsigned seed = 1; seed <= SEEDS; seed++)
 		try_at_random(seed);
 }
@@ -718,7 +701,6 @@ static void who_is_too_late_is_cut_off_and_nobody_else(void **state)
 	struct task hog;
 	unsigned first = 0;
 
-	(void)state;
 	scene_start(&scene);
 	scene.a.counts = scene.b.counts = true;
 	scene.a.hop.account = slow;

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#define _GNU_SOURCE
 /*
  * How the rig's dom0 runs commands in a guest that has neither a network nor anything that the tests are about (a vchan would
  * take grants and event channels, and those don't survive a restore): over a few nodes in XenStore.

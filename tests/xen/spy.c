@@ -23,7 +23,6 @@ struct spy {
 
 static void on_term(int number)
 {
-	(void)number;
 	stopping = 1;
 }
 
