@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The same through the whole chain, program → daemon → ring → daemon → program, with libxenmsg: one xenmsg_post() a message.
+ * The same through the whole chain, program → daemon → ring → daemon → program, with libxenmsg: one
+ * xenmsg_post() a message.
  *
- *	bench-chain server                               binds `bench` and echoes what came to `bench-echo`
- *	bench-chain client PEER rtt|stream SIZE SECONDS  prints "MESSAGES NANOSECONDS"
+ * 	bench-chain server                               binds `bench` and echoes what came to `bench-echo`
+ * 	bench-chain client PEER rtt|stream SIZE SECONDS  prints "MESSAGES NANOSECONDS"
  *
  * A stream ends when the last message was reported delivered, that is, taken by the server.
  */
@@ -24,7 +25,7 @@ static void fail(const char *what, int error)
 	exit(1);
 }
 
-/* ---- server ---- */
+/* ---- server ---------------------------------------------------------------------------------- */
 
 static void take(void *userdata, struct xenmsg_message *message)
 {
@@ -38,7 +39,8 @@ static void echo(void *userdata, struct xenmsg_message *message)
 	int r;
 
 	snprintf(address, sizeof(address), "%u:bench-reply", (unsigned)xenmsg_message_sender_domid(message));
-	r = xenmsg_post(conn, address, xenmsg_message_data(message), xenmsg_message_size(message), NULL, NULL);
+	r = xenmsg_post(conn, address, xenmsg_message_data(message), xenmsg_message_size(message), NULL,
+			NULL);
 	if (r < 0)
 		fail("echo", r);
 	xenmsg_message_free(message);
@@ -61,7 +63,7 @@ static int serve(struct xenmsg *conn)
 	}
 }
 
-/* ---- client ---- */
+/* ---- client ---------------------------------------------------------------------------------- */
 
 struct client {
 	struct xenmsg *conn;
@@ -150,7 +152,8 @@ int main(int argc, char **argv)
 	if (server)
 		serve(client.conn);
 	else
-		measure(&client, argv[2], strcmp(argv[3], "stream") == 0, (size_t)atol(argv[4]), atof(argv[5]));
+		measure(&client, argv[2], strcmp(argv[3], "stream") == 0, (size_t)atol(argv[4]),
+			atof(argv[5]));
 	xenmsg_close(client.conn);
 	return 0;
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The yardstick: stock libxenvchan between two programs, one vchan, one libxenvchan_send() a message, as a program of today
- * would do it.
+ * The yardstick: stock libxenvchan between two programs, one vchan, one libxenvchan_send() a message, as a
+ * program of today would do it.
  *
- *	bench-raw server PEER PATH RING            serves one client: echoes or takes what it is told to
- *	bench-raw client PEER PATH rtt|stream SIZE SECONDS
+ * 	bench-raw server PEER PATH RING            serves one client: echoes or takes what it is told to
+ * 	bench-raw client PEER PATH rtt|stream SIZE SECONDS
  *
- * The client prints "MESSAGES NANOSECONDS". A stream ends with an answer from the server, so that all of it has arrived.
+ * The client prints "MESSAGES NANOSECONDS". A stream ends with an answer from the server, so that all of it
+ * has arrived.
  */
 
 #include <libxenvchan.h>
@@ -150,8 +151,10 @@ int main(int argc, char **argv)
 		return serve(atoi(argv[2]), argv[3], (size_t)atol(argv[4]));
 	if (argc == 7 && strcmp(argv[1], "client") == 0 && atol(argv[5]) >= 4)
 		return ask(atoi(argv[2]), argv[3],
-			   (struct order){.stream = strcmp(argv[4], "stream") == 0, .size = (uint32_t)atol(argv[5])},
+			   (struct order){.stream = strcmp(argv[4], "stream") == 0,
+					  .size = (uint32_t)atol(argv[5])},
 			   atof(argv[6]));
-	fprintf(stderr, "usage: bench-raw server PEER PATH RING | client PEER PATH rtt|stream SIZE SECONDS\n");
+	fprintf(stderr,
+		"usage: bench-raw server PEER PATH RING | client PEER PATH rtt|stream SIZE SECONDS\n");
 	return 2;
 }

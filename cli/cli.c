@@ -51,7 +51,8 @@ bool cli_option(struct cli *cli, int option, const char *command, const char *he
 	}
 }
 
-/* One line, whatever stands in it: addresses, paths, the words of a daemon or of a peer. Nothing unprintable gets to the terminal. */
+/* One line, whatever stands in it: addresses, paths, the words of a daemon or of a peer. Nothing unprintable
+ * gets to the terminal. */
 static void complain(const char *format, va_list arguments)
 {
 	char *text = NULL;
@@ -107,8 +108,8 @@ int cli_seconds(const char *command, const char *option, const char *text, int l
 {
 	if (parse_seconds(text, ms) && *ms >= least_ms)
 		return EXIT_DONE;
-	return cli_usage(command, "%s takes a number of seconds from %g to %d, not '%s'", option, least_ms / 1000.0, SECONDS_MAX,
-			 text);
+	return cli_usage(command, "%s takes a number of seconds from %g to %d, not '%s'", option,
+			 least_ms / 1000.0, SECONDS_MAX, text);
 }
 
 bool cli_parse_count(const char *text, uint64_t *count)
@@ -135,7 +136,8 @@ static const struct cause {
 	const char *text;
 } causes[] = {
 	{ENOENT, EXIT_NO_ENDPOINT, "no such endpoint there; 'xenmsg endpoints' lists what can be reached"},
-	{EACCES, EXIT_DENIED, "denied by policy; a [rule] in /etc/xenmsg/policy.d of the receiving domain must allow it"},
+	{EACCES, EXIT_DENIED,
+	 "denied by policy; a [rule] in /etc/xenmsg/policy.d of the receiving domain must allow it"},
 	{ENODATA, EXIT_UNREACHABLE,
 	 "its policy can't decide yet: a rule needs the name of this domain, and it isn't known there; names come from xenmsgd in domain 0"},
 	{EHOSTDOWN, EXIT_UNREACHABLE,
@@ -144,13 +146,15 @@ static const struct cause {
 	 "a link to that domain can't be made; 'xenmsg status' and the log of xenmsgd say why"},
 	{ETIMEDOUT, EXIT_TIMED_OUT, "timed out; it was not delivered"},
 	{ENOBUFS, EXIT_LIMIT, "over a limit; 'xenmsg status' shows the limits and who uses them"},
-	{EMSGSIZE, EXIT_LIMIT, "the message is larger than the receiving side accepts; max-message in its xenmsgd.conf says how large"},
+	{EMSGSIZE, EXIT_LIMIT,
+	 "the message is larger than the receiving side accepts; max-message in its xenmsgd.conf says how large"},
 	{EAGAIN, EXIT_LIMIT, "no room for it now; try again, or leave out --no-wait"},
 	{ECONNRESET, EXIT_LOST, "the receiver or a daemon died; whether it was delivered can't be known"},
 	{ENOTCONN, EXIT_NO_DAEMON, "the local xenmsgd has gone away; start it again"},
 	{ECONNREFUSED, EXIT_NO_DAEMON, "no xenmsgd there"},
 	{ECANCELED, EXIT_OTHER, "given up; it was not delivered"},
-	{EPROTOTYPE, EXIT_OTHER, "that endpoint is there, but not for this: it takes messages, calls or streams, not all of them"},
+	{EPROTOTYPE, EXIT_OTHER,
+	 "that endpoint is there, but not for this: it takes messages, calls or streams, not all of them"},
 	{EEXIST, EXIT_OTHER, "another program has bound it"},
 	{EPROTO, EXIT_OTHER, "the local xenmsgd breaks the protocol; are both of the same version?"},
 };
@@ -226,7 +230,8 @@ static bool is_meant(struct json_object *peer, const char *address)
 		if (!json_object_object_get_ex(peer, ways[i], &value))
 			continue;
 		text = json_object_get_string(value);
-		if (size && strlen(text) == size && (i == 1 ? !strncmp(text, address, size) : !strncasecmp(text, address, size)))
+		if (size && strlen(text) == size &&
+		    (i == 1 ? !strncmp(text, address, size) : !strncasecmp(text, address, size)))
 			return true;
 	}
 	return false;
@@ -243,7 +248,8 @@ static char *last_error_in(struct json_object *status, const char *list, const c
 		struct json_object *link = json_object_array_get_idx(links, i);
 
 		if (json_object_object_get_ex(link, "peer", &peer) && is_meant(peer, address) &&
-		    json_object_object_get_ex(link, "last_error", &value) && json_object_get_string_len(value))
+		    json_object_object_get_ex(link, "last_error", &value) &&
+		    json_object_get_string_len(value))
 			return strdup(json_object_get_string(value));
 	}
 	return NULL;
@@ -265,7 +271,8 @@ char *cli_why_no_link(struct xenmsg *conn, const char *address)
 	return why;
 }
 
-/* An error says only that a name led nowhere; the daemon knows whether it is the name or the domain. Else NULL. */
+/* An error says only that a name led nowhere; the daemon knows whether it is the name or the domain. Else
+ * NULL. */
 static const char *why_unknown(struct xenmsg *conn, const char *address)
 {
 	size_t size = strcspn(address, ":");

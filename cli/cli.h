@@ -3,8 +3,8 @@
 #define XENMSG_CLI_H
 
 /*
- * The command xenmsg: one function for each subcommand, and what they share: options, exit codes, errors. A subcommand gets
- * its own argv (argv[0] is its name) and returns the exit code.
+ * The command xenmsg: one function for each subcommand, and what they share: options, exit codes, errors. A
+ * subcommand gets its own argv (argv[0] is its name) and returns the exit code.
  */
 
 #include <stdbool.h>
@@ -38,14 +38,12 @@ enum {
 	OPTION_SOCKET = 1000,
 	OPTION_VERSION,
 };
-#define CLI_OPTIONS                                               \
-	{"socket", required_argument, NULL, OPTION_SOCKET},       \
-		{"help", no_argument, NULL, 'h'},                 \
-		{"version", no_argument, NULL, OPTION_VERSION},   \
-		{"quiet", no_argument, NULL, 'q'},                \
-		{"verbose", no_argument, NULL, 'v'},              \
-	{                                                         \
-		NULL, 0, NULL, 0                                  \
+#define CLI_OPTIONS                                                                                          \
+	{"socket", required_argument, NULL, OPTION_SOCKET}, {"help", no_argument, NULL, 'h'},                \
+		{"version", no_argument, NULL, OPTION_VERSION}, {"quiet", no_argument, NULL, 'q'},           \
+		{"verbose", no_argument, NULL, 'v'},                                                         \
+	{                                                                                                    \
+		NULL, 0, NULL, 0                                                                             \
 	}
 #define CLI_SHORT ":hqv"
 
@@ -55,20 +53,23 @@ bool cli_option(struct cli *cli, int option, const char *command, const char *he
 void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same, about how the command was misused. Returns EXIT_USAGE. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* An option's seconds, perhaps with a fraction, as milliseconds: 0, or EXIT_USAGE when it was said why not. */
+/* An option's seconds, perhaps with a fraction, as milliseconds: 0, or EXIT_USAGE when it was said why
+ * not. */
 int cli_seconds(const char *command, const char *option, const char *text, int least_ms, int *ms);
 bool cli_parse_count(const char *text, uint64_t *count);
 
 /* Connects, or says why not: returns 0, else an exit code. */
 int cli_open(struct cli *cli, struct xenmsg **conn);
-/* Says on stderr, in one line, what failed, about what (an address, an endpoint), why and what to do. Returns the exit code for it. */
+/* Says on stderr, in one line, what failed, about what (an address, an endpoint), why and what to do. Returns
+ * the exit code for it. */
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error);
-/* Why the daemon could make no link to the domain of this address (or to this domain), in its own words; else NULL. To be freed. */
+/* Why the daemon could make no link to the domain of this address (or to this domain), in its own words; else
+ * NULL. To be freed. */
 char *cli_why_no_link(struct xenmsg *conn, const char *address);
 /* A note on stderr, unless quiet. */
 void cli_note(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Writes out what is buffered for stdout. Returns 0 or an exit code, with the reason told. Silent if a signal that is caught
- * (interrupt.h) comes while nobody reads it; this is sure for up to 4096 bytes. */
+/* Writes out what is buffered for stdout. Returns 0 or an exit code, with the reason told. Silent if a signal
+ * that is caught (interrupt.h) comes while nobody reads it; this is sure for up to 4096 bytes. */
 int cli_flush(void);
 /* The same for any size. */
 int cli_output(const char *data, size_t size);

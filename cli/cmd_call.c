@@ -36,7 +36,7 @@ static int call(struct xenmsg *conn, const char *address, const void *data, size
 
 	if (size > xenmsg_max_message(conn)) {
 		cli_complain("call %s: the request is larger than the limit of %zu bytes", address,
-			xenmsg_max_message(conn));
+			     xenmsg_max_message(conn));
 		return EXIT_LIMIT;
 	}
 	r = xenmsg_call(conn, address, data, size, &reply, timeout_ms);

@@ -44,7 +44,7 @@ static const struct option connect_options[] = {
 
 static const struct option listen_options[] = {CLI_OPTIONS};
 
-/* ---- one stream on standard input and output ---- */
+/* ---- one stream on standard input and output ------------------------------------------------- */
 
 struct stdio {
 	struct event_base *base;
@@ -108,7 +108,7 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 	return code;
 }
 
-/* ---- listen ---- */
+/* ---- listen ---------------------------------------------------------------------------------- */
 
 /* The command in a process of its own, with the stream as its standard input and output. */
 static int run_for(int stream, const struct xenmsg_peer *peer, char **command)
@@ -171,7 +171,8 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 	if (optind < argc && strcmp(argv[optind], "--") == 0)
 		optind++;
 	if (optind < argc && !command_can_be_run(argv[optind]))
-		return cli_usage("listen", "the command '%s' can't be run: %s", argv[optind], strerror(errno));
+		return cli_usage("listen", "the command '%s' can't be run: %s", argv[optind],
+				 strerror(errno));
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * doctor: each step on the way of a message, from the device nodes to the other domain's daemon, tried for itself: what was
- * tried, what came back, how to mend it. A step that needs one that failed is left out.
+ * doctor: each step on the way of a message, from the device nodes to the other domain's daemon, tried for
+ * itself: what was tried, what came back, how to mend it. A step that needs one that failed is left out.
  */
 
 #include <errno.h>
@@ -44,7 +44,8 @@ struct doctor {
 	char store_domid[16]; /* what XenStore says we are; "": unknown */
 };
 
-static void __attribute__((format(printf, 3, 4))) well(const struct doctor *doctor, const char *step, const char *format, ...)
+static void __attribute__((format(printf, 3, 4)))
+well(const struct doctor *doctor, const char *step, const char *format, ...)
 {
 	va_list args;
 
@@ -60,8 +61,8 @@ static void left_out(const char *step, const char *why)
 	printf("-     %-12s %s\n", step, why);
 }
 
-static void __attribute__((format(printf, 5, 6))) ill(struct doctor *doctor, int code, const char *step, const char *mend,
-						       const char *format, ...)
+static void __attribute__((format(printf, 5, 6)))
+ill(struct doctor *doctor, int code, const char *step, const char *mend, const char *format, ...)
 {
 	va_list args;
 
@@ -74,7 +75,7 @@ static void __attribute__((format(printf, 5, 6))) ill(struct doctor *doctor, int
 		doctor->code = code;
 }
 
-/* ---- Xen ---- */
+/* ---- Xen ------------------------------------------------------------------------------------- */
 
 static bool check_xen(struct doctor *doctor)
 {
@@ -91,13 +92,15 @@ static bool check_xen(struct doctor *doctor)
 		well(doctor, "xen", "this is a Xen domain");
 		return true;
 	}
-	ill(doctor, EXIT_OTHER, "xen", "run it in a Xen domain, or in a simulated one: xensim start, xensim exec 1 -- ...",
+	ill(doctor, EXIT_OTHER, "xen",
+	    "run it in a Xen domain, or in a simulated one: xensim start, xensim exec 1 -- ...",
 	    "this is no Xen domain: /sys/hypervisor/type %s%s", file ? "says " : "isn't there", type);
 	return false;
 }
 
 /* Says why a device can't be used. */
-static void device_failed(struct doctor *doctor, const char *step, const char *path, const char *module, int error)
+static void device_failed(struct doctor *doctor, const char *step, const char *path, const char *module,
+			  int error)
 {
 	char mend[256];
 
@@ -106,10 +109,12 @@ static void device_failed(struct doctor *doctor, const char *step, const char *p
 		return;
 	}
 	if (error == ENOENT || access(path, F_OK) < 0)
-		snprintf(mend, sizeof(mend), "modprobe %s; a kernel without it, such as Debian's cloud kernel, can't serve",
+		snprintf(mend, sizeof(mend),
+			 "modprobe %s; a kernel without it, such as Debian's cloud kernel, can't serve",
 			 module);
 	else
-		snprintf(mend, sizeof(mend), "see dmesg, and whether the hypervisor lets this domain (its flask policy)");
+		snprintf(mend, sizeof(mend),
+			 "see dmesg, and whether the hypervisor lets this domain (its flask policy)");
 	ill(doctor, EXIT_OTHER, step, mend, "%s: %s", path, strerror(error));
 }
 
@@ -126,10 +131,12 @@ static void check_events(struct doctor *doctor)
 	}
 	port = xenevtchn_bind_unbound_port(handle, 0);
 	if (port < 0) {
-		ill(doctor, EXIT_OTHER, "events", "too many event channels? 'xl debug-keys e' in domain 0 lists them",
+		ill(doctor, EXIT_OTHER, "events",
+		    "too many event channels? 'xl debug-keys e' in domain 0 lists them",
 		    "/dev/xen/evtchn opens, but the hypervisor gives no event channel: %s", strerror(errno));
 	} else {
-		well(doctor, "events", "/dev/xen/evtchn opens, the hypervisor gives an event channel (port %d)", port);
+		well(doctor, "events",
+		     "/dev/xen/evtchn opens, the hypervisor gives an event channel (port %d)", port);
 		xenevtchn_unbind(handle, (evtchn_port_t)port);
 	}
 	xenevtchn_close(handle);
@@ -153,7 +160,8 @@ static void check_grants(struct doctor *doctor)
 		    "raise /sys/module/xen_gntalloc/parameters/limit, or let links be smaller: ring-size in xenmsgd.conf",
 		    "/dev/xen/gntalloc opens, but no page can be granted: %s", strerror(errno));
 	} else {
-		well(doctor, "grants", "/dev/xen/gntalloc opens, a page can be granted (reference %u)", reference);
+		well(doctor, "grants", "/dev/xen/gntalloc opens, a page can be granted (reference %u)",
+		     reference);
 		xengntshr_unshare(handle, page, 1);
 	}
 	xengntshr_close(handle);
@@ -173,7 +181,8 @@ static void check_maps(struct doctor *doctor)
 	xengnttab_close(handle);
 }
 
-/* In a process of its own, since libxenstore waits for ever: its exit status is an errno, its output our domid. */
+/* In a process of its own, since libxenstore waits for ever: its exit status is an errno, its output our
+ * domid. */
 static void ask_store(int out)
 {
 	struct xs_handle *store;
@@ -209,7 +218,8 @@ static void check_store(struct doctor *doctor)
 
 	fflush(stdout);
 	if (pipe(ends) < 0 || (pid = fork()) < 0) {
-		ill(doctor, EXIT_OTHER, "xenstore", "end some processes", "can't try it: %s", strerror(errno));
+		ill(doctor, EXIT_OTHER, "xenstore", "end some processes", "can't try it: %s",
+		    strerror(errno));
 		return;
 	}
 	if (pid == 0)
@@ -226,7 +236,8 @@ static void check_store(struct doctor *doctor)
 	close(ends[0]);
 	waitpid(pid, &status, 0);
 	if (polled == 0)
-		ill(doctor, EXIT_OTHER, "xenstore", "look at xenstored in domain 0: is it running, or stopped, or busy?",
+		ill(doctor, EXIT_OTHER, "xenstore",
+		    "look at xenstored in domain 0: is it running, or stopped, or busy?",
 		    "it hasn't answered within %d s", STORE_ANSWER_MS / 1000);
 	else if (size > 0)
 		well(doctor, "xenstore", "it answers: this is domain %s", doctor->store_domid);
@@ -234,23 +245,26 @@ static void check_store(struct doctor *doctor)
 		store_failed(doctor, WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : EIO);
 }
 
-/* ---- the daemon ---- */
+/* ---- the daemon ------------------------------------------------------------------------------ */
 
 static void check_policy(struct doctor *doctor, struct json_object *policy)
 {
 	if (json_object_get_string_len(at(policy, "error")) > 0)
-		ill(doctor, EXIT_OTHER, "policy", "correct it, then: xenmsg policy reload", "older rules are in force, since the files have a mistake: %s",
+		ill(doctor, EXIT_OTHER, "policy", "correct it, then: xenmsg policy reload",
+		    "older rules are in force, since the files have a mistake: %s",
 		    text_or(policy, "error", ""));
 	if (json_object_get_boolean(at(policy, "needs_names")) && at(policy, "names_known") &&
 	    !json_object_get_boolean(at(policy, "names_known")))
-		ill(doctor, EXIT_UNREACHABLE, "policy", "start xenmsgd in domain 0; with presence = private there, its peers must name this domain",
+		ill(doctor, EXIT_UNREACHABLE, "policy",
+		    "start xenmsgd in domain 0; with presence = private there, its peers must name this domain",
 		    "rules name domains, and no names are known: what hangs on them isn't decided, and was refused %s times",
 		    text_or(policy, "undecided", "0"));
 }
 
 static void check_status(struct doctor *doctor, struct json_object *status)
 {
-	struct json_object *grants = at(status, "grants"), *store = at(status, "store"), *denied = at(status, "denied");
+	struct json_object *grants = at(status, "grants"), *store = at(status, "store"),
+			   *denied = at(status, "denied");
 	const char *domid = text_or(status, "domid", "");
 
 	well(doctor, "daemon", "xenmsgd %s serves domain %s at %s", text_or(status, "version", ""), domid,
@@ -263,20 +277,24 @@ static void check_status(struct doctor *doctor, struct json_object *status)
 		    "it has lost XenStore");
 	else if (json_object_get_double(at(store, "stalled_s")) > 1)
 		ill(doctor, EXIT_OTHER, "daemon", "look at xenstored in domain 0",
-		    "it has been waiting for XenStore for %.0f s", json_object_get_double(at(store, "stalled_s")));
+		    "it has been waiting for XenStore for %.0f s",
+		    json_object_get_double(at(store, "stalled_s")));
 	if (json_object_get_int64(at(grants, "waiting_links")) > 0)
 		ill(doctor, EXIT_LIMIT, "daemon",
 		    "raise /sys/module/xen_gntalloc/parameters/limit, or make ring-size in xenmsgd.conf smaller",
-		    "%s links wait for pages to grant; %s of %s are in use", text_or(grants, "waiting_links", ""),
-		    text_or(grants, "used_pages", ""), text_or(grants, "limit_pages", ""));
+		    "%s links wait for pages to grant; %s of %s are in use",
+		    text_or(grants, "waiting_links", ""), text_or(grants, "used_pages", ""),
+		    text_or(grants, "limit_pages", ""));
 	if (is_partial(status))
 		well(doctor, "policy", "whom it refuses is shown to " WHO_SEES_ALL " only");
 	check_policy(doctor, at(status, "policy"));
 	if (json_object_is_type(denied, json_type_array) && json_object_array_length(denied) > 0) {
 		struct json_object *last = json_object_array_get_idx(denied, 0);
 
-		well(doctor, "policy", "it refuses some: last domain %s to %s; 'xenmsg policy check %s %s' says why",
-		     text_or(last, "from", ""), text_or(last, "to", ""), text_or(last, "from", ""), text_or(last, "to", ""));
+		well(doctor, "policy",
+		     "it refuses some: last domain %s to %s; 'xenmsg policy check %s %s' says why",
+		     text_or(last, "from", ""), text_or(last, "to", ""), text_or(last, "from", ""),
+		     text_or(last, "to", ""));
 	}
 }
 
@@ -291,7 +309,7 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 		    r == -EACCES ? "let users enter the socket's directory"
 				 : "systemctl start xenmsgd, or see its log: journalctl -u xenmsgd",
 		    "%s: %s",
-		    doctor->cli->socket		? doctor->cli->socket
+		    doctor->cli->socket	      ? doctor->cli->socket
 		    : getenv("XENMSG_SOCKET") ? getenv("XENMSG_SOCKET")
 					      : "/run/xenmsg/xenmsg.sock",
 		    strerror(-r));
@@ -313,7 +331,7 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 	return false;
 }
 
-/* ---- peers ---- */
+/* ---- peers ----------------------------------------------------------------------------------- */
 
 static void check_peer(struct doctor *doctor, struct xenmsg *conn, const char *domain)
 {
@@ -332,8 +350,9 @@ static void check_peer(struct doctor *doctor, struct xenmsg *conn, const char *d
 		snprintf(reason, sizeof(reason), "%s", why);
 	free(why);
 	ill(doctor, r == -ETIMEDOUT ? EXIT_TIMED_OUT : EXIT_UNREACHABLE, step,
-	    r == -EHOSTDOWN ? "start xenmsgd in that domain; with presence = private there, its peers must name this domain"
-			    : "run 'xenmsg doctor' in that domain, and see the logs of both daemons",
+	    r == -EHOSTDOWN
+		    ? "start xenmsgd in that domain; with presence = private there, its peers must name this domain"
+		    : "run 'xenmsg doctor' in that domain, and see the logs of both daemons",
 	    "%s", reason);
 }
 
@@ -367,7 +386,8 @@ int cmd_doctor(struct cli *cli, int argc, char **argv)
 			return code;
 	for (int i = optind; i < argc; i++)
 		if (!domain_name_is_valid(argv[i], strlen(argv[i])))
-			return cli_usage("doctor", "'%s' can't be a domain; write a domid, a name or self", argv[i]);
+			return cli_usage("doctor", "'%s' can't be a domain; write a domid, a name or self",
+					 argv[i]);
 	if (check_xen(&doctor)) {
 		check_events(&doctor);
 		check_grants(&doctor);

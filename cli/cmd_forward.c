@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * forward: what connects to SOURCE is carried to TARGET, any number of connections at once. To reach a target may take a
- * while (a name to look up, a link to be made), so each is dialled by a thread of its own, which hands the descriptor to the
- * event loop through a pipe.
+ * forward: what connects to SOURCE is carried to TARGET, any number of connections at once. To reach a target
+ * may take a while (a name to look up, a link to be made), so each is dialled by a thread of its own, which
+ * hands the descriptor to the event loop through a pipe.
  */
 
 #include <errno.h>
@@ -67,7 +67,7 @@ struct dial {
 	int target; /* or a negative errno */
 };
 
-/* ---- places ---- */
+/* ---- places ---------------------------------------------------------------------------------- */
 
 /* NULL, or what is wrong with it. */
 static const char *parse_tcp(struct place *place, const char *text)
@@ -120,7 +120,7 @@ static void free_place(struct place *place)
 	free(place->port);
 }
 
-/* ---- dialling ---- */
+/* ---- dialling -------------------------------------------------------------------------------- */
 
 static int dial_unix(const struct place *place)
 {
@@ -198,7 +198,7 @@ static void *dial_target(void *userdata)
 	return NULL;
 }
 
-/* ---- the loop ---- */
+/* ---- the loop -------------------------------------------------------------------------------- */
 
 static void pause_source(struct forward *forward, bool paused)
 {
@@ -231,11 +231,10 @@ static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_l
 	struct forward *forward = userdata;
 
 	if (error)
-		cli_note(forward->cli, "%s broke a connection: %s", at_left ? forward->source.text : forward->target.text,
-			 strerror(error));
+		cli_note(forward->cli, "%s broke a connection: %s",
+			 at_left ? forward->source.text : forward->target.text, strerror(error));
 	pump_free(pump);
 }
-
 
 static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 {
@@ -248,7 +247,7 @@ static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 		pause_source(forward, false);
 	if (dial->target < 0) {
 		cli_complain("forward: %s can't be reached: %s", forward->target.text,
-			strerror(-dial->target));
+			     strerror(-dial->target));
 		end_of(&forward->source, dial->source).break_socket(dial->source);
 	} else if (!pump_new(forward->base, end_of(&forward->source, dial->source),
 			     end_of(&forward->target, dial->target), on_pump_done, forward)) {
@@ -302,7 +301,7 @@ static void on_stop(evutil_socket_t number, short what, void *userdata)
 	event_base_loopbreak(((struct forward *)userdata)->base);
 }
 
-/* ---- starting ---- */
+/* ---- starting -------------------------------------------------------------------------------- */
 
 static int listen_xen(struct forward *forward)
 {
@@ -313,8 +312,8 @@ static int listen_xen(struct forward *forward)
 	r = xenmsg_listen(forward->conn, forward->source.path, 0);
 	if (r < 0)
 		return cli_error(forward->conn, "forward from", forward->source.text, r);
-	forward->incoming =
-		event_new(forward->base, xenmsg_fd(forward->conn), EV_READ | EV_PERSIST, on_incoming, forward);
+	forward->incoming = event_new(forward->base, xenmsg_fd(forward->conn), EV_READ | EV_PERSIST,
+				      on_incoming, forward);
 	return forward->incoming && event_add(forward->incoming, NULL) == 0 ? 0 : EXIT_OTHER;
 }
 
@@ -339,8 +338,9 @@ static int listen_socket(struct forward *forward)
 	if (source->kind == PLACE_TCP) {
 		error = look_up(source, AI_PASSIVE, &found);
 		if (error == 0)
-			forward->listener = evconnlistener_new_bind(forward->base, on_socket, forward, flags, -1,
-								    found->ai_addr, (int)found->ai_addrlen);
+			forward->listener =
+				evconnlistener_new_bind(forward->base, on_socket, forward, flags, -1,
+							found->ai_addr, (int)found->ai_addrlen);
 	} else {
 		strncpy(path.sun_path, source->path, sizeof(path.sun_path) - 1);
 		/* What an earlier run has left; with a listener behind it, bind() says so. */
@@ -367,7 +367,8 @@ static int start(struct forward *forward)
 	forward->base = event_base_new();
 	if (!forward->base || pipe(forward->pipe) < 0)
 		return EXIT_OTHER;
-	forward->dialled = event_new(forward->base, forward->pipe[0], EV_READ | EV_PERSIST, on_dialled, forward);
+	forward->dialled =
+		event_new(forward->base, forward->pipe[0], EV_READ | EV_PERSIST, on_dialled, forward);
 	if (!forward->dialled || event_add(forward->dialled, NULL) < 0)
 		return EXIT_OTHER;
 	for (int i = 0; i < 2; i++) {

@@ -67,7 +67,8 @@ static struct json_object *text_for_table(struct json_object *value)
 	if (!stream)
 		return NULL;
 	for (size_t i = 0; i < json_object_array_length(value); i++)
-		fprintf(stream, "%s%s", i ? "," : "", json_object_get_string(json_object_array_get_idx(value, i)));
+		fprintf(stream, "%s%s", i ? "," : "",
+			json_object_get_string(json_object_array_get_idx(value, i)));
 	text = fclose(stream) == 0 ? json_object_new_string(joined) : NULL;
 	free(joined);
 	return text;
@@ -117,7 +118,8 @@ static int list(struct cli *cli, const char *command, const char *subject, const
 		cli_complain("%s: the daemon's answer is no JSON list", command);
 		code = EXIT_OTHER;
 	} else if (as_json) {
-		puts(json_object_to_json_string_ext(entries, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+		puts(json_object_to_json_string_ext(entries, JSON_C_TO_STRING_PRETTY |
+								     JSON_C_TO_STRING_NOSLASHESCAPE));
 		code = cli_flush();
 	} else {
 		code = print_table(entries, columns);
@@ -164,7 +166,9 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 	if (optind < argc) {
 		domain = argv[optind];
 		if (!domain_name_is_valid(domain, strlen(domain)))
-			return cli_usage("endpoints", "'%s' can't be a domain; write a domid, a name, a UUID or self", domain);
+			return cli_usage("endpoints",
+					 "'%s' can't be a domain; write a domid, a name, a UUID or self",
+					 domain);
 		snprintf(question, sizeof(question), "endpoints %s", domain);
 	}
 	return list(cli, "endpoints", domain, question, json, columns);

@@ -46,14 +46,17 @@ static void count_answer(struct pings *pings, double rtt)
 static void sum_up(struct pings *pings)
 {
 	if (pings->answered)
-		snprintf(pings->summary, sizeof(pings->summary), "%llu of %llu answered; least %.1f us, mean %.1f us, most %.1f us\n",
+		snprintf(pings->summary, sizeof(pings->summary),
+			 "%llu of %llu answered; least %.1f us, mean %.1f us, most %.1f us\n",
 			 (unsigned long long)pings->answered, (unsigned long long)pings->tried, pings->least,
 			 pings->sum / (double)pings->answered, pings->most);
 }
 
-static int ping_once(struct xenmsg *conn, const char *domain, const struct ping *ping, struct pings *pings, uint64_t *rtt_ns)
+static int ping_once(struct xenmsg *conn, const char *domain, const struct ping *ping, struct pings *pings,
+		     uint64_t *rtt_ns)
 {
-	struct timespec interval = {.tv_sec = ping->interval_ms / 1000, .tv_nsec = ping->interval_ms % 1000 * 1000000L};
+	struct timespec interval = {.tv_sec = ping->interval_ms / 1000,
+				    .tv_nsec = ping->interval_ms % 1000 * 1000000L};
 	int r;
 
 	interrupt_allow(pings->summary);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* policy check: which rule decides about a sender and an endpoint here. policy reload: the daemon reads its rules again. */
+/* policy check: which rule decides about a sender and an endpoint here. policy reload: the daemon reads its
+ * rules again. */
 
 #include <json-c/json.h>
 #include <errno.h>
@@ -44,9 +45,11 @@ static void print_words(struct json_object *answer, const char *decision)
 	if (!json_object_object_get(answer, "file"))
 		printf("%s: %s\n", decision, text_of(answer, "reason"));
 	else if (json_object_get_boolean(json_object_object_get(answer, "undecided")))
-		printf("%s: %s, line %s: %s\n", decision, text_of(answer, "file"), text_of(answer, "line"), text_of(answer, "reason"));
+		printf("%s: %s, line %s: %s\n", decision, text_of(answer, "file"), text_of(answer, "line"),
+		       text_of(answer, "reason"));
 	else
-		printf("%s: the rule in %s, line %s, decides\n", decision, text_of(answer, "file"), text_of(answer, "line"));
+		printf("%s: the rule in %s, line %s, decides\n", decision, text_of(answer, "file"),
+		       text_of(answer, "line"));
 }
 
 static int print_decision(struct json_object *answer, bool as_json)
@@ -56,7 +59,8 @@ static int print_decision(struct json_object *answer, bool as_json)
 	int code;
 
 	if (as_json)
-		puts(json_object_to_json_string_ext(answer, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+		puts(json_object_to_json_string_ext(answer,
+						    JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 	else
 		print_words(answer, allow ? "allow" : undecided ? "not decided" : "deny");
 	code = cli_flush();

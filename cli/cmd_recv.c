@@ -164,7 +164,8 @@ static int next_message(struct xenmsg *conn, struct xenmsg_message **message, in
 	}
 }
 
-static int receive(struct recv *recv, struct xenmsg *conn, const char *endpoint, uint64_t count, int timeout_ms)
+static int receive(struct recv *recv, struct xenmsg *conn, const char *endpoint, uint64_t count,
+		   int timeout_ms)
 {
 	bool endless = count == 0;
 
@@ -235,8 +236,10 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		return cli_usage("recv", "--json, --raw and --exec exclude each other");
 	endpoint = argv[optind];
 	if (!endpoint_name_is_valid(endpoint, strlen(endpoint)))
-		return cli_usage("recv", "bad endpoint '%s': 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
-				 endpoint);
+		return cli_usage(
+			"recv",
+			"bad endpoint '%s': 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
+			endpoint);
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;

@@ -56,8 +56,8 @@ static int send_with_progress(struct send *send, const void *data, size_t size)
 		if (r < 0 && result == pending && r != -EINTR)
 			return r;
 		if (r == 0 && ++tenths >= 5)
-			fprintf(stderr, "\r%.1f MiB to %s, not yet taken after %d.%d s ", (double)size / (1 << 20),
-				send->address, tenths / 10, tenths % 10);
+			fprintf(stderr, "\r%.1f MiB to %s, not yet taken after %d.%d s ",
+				(double)size / (1 << 20), send->address, tenths / 10, tenths % 10);
 	}
 	if (tenths >= 5)
 		fputs("\r\033[K", stderr);
@@ -73,8 +73,9 @@ static int send_one(struct send *send, const void *data, size_t size, bool progr
 	else
 		r = xenmsg_send(send->conn, send->address, data, size, send->timeout_ms);
 	if (r == -EMSGSIZE && size > xenmsg_max_message(send->conn)) {
-		cli_complain("send to %s: the message has %zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
-			     send->address, size, xenmsg_max_message(send->conn));
+		cli_complain(
+			"send to %s: the message has %zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
+			send->address, size, xenmsg_max_message(send->conn));
 		return EXIT_LIMIT;
 	}
 	return r < 0 ? cli_error(send->conn, "send to", send->address, r) : EXIT_DONE;
@@ -97,8 +98,10 @@ static int send_file(struct send *send, const char *path)
 		if (r == -EMSGSIZE && fstat(fd, &info) == 0 && (size_t)info.st_size > size)
 			size = (size_t)info.st_size;
 		if (size > xenmsg_max_message(send->conn)) {
-			cli_complain("send to %s: the message has %s%zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
-				     send->address, r == -EMSGSIZE ? "at least " : "", size, xenmsg_max_message(send->conn));
+			cli_complain(
+				"send to %s: the message has %s%zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
+				send->address, r == -EMSGSIZE ? "at least " : "", size,
+				xenmsg_max_message(send->conn));
 			code = EXIT_LIMIT;
 		} else {
 			code = send_one(send, data, size, progress);
@@ -113,7 +116,7 @@ static int send_file(struct send *send, const char *path)
 	return code;
 }
 
-/* ---- --lines: many on the way at a time ---- */
+/* ---- --lines: many on the way at a time ------------------------------------------------------ */
 
 struct line {
 	struct send *send;
@@ -214,7 +217,8 @@ static int read_lines(struct send *send)
 		if (r < 0 || !fds[0].revents)
 			continue;
 		if (size == capacity) {
-			char *grown = size > xenmsg_max_message(send->conn) ? NULL : realloc(data, capacity * 2);
+			char *grown =
+				size > xenmsg_max_message(send->conn) ? NULL : realloc(data, capacity * 2);
 
 			if (!grown) {
 				send->error_line = send->sent + 1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* serve: a command for each call. A request is taken only when there is a job for it, so one that nobody has begun can still be
- * withdrawn for certain. */
+/* serve: a command for each call. A request is taken only when there is a job for it, so one that nobody has
+ * begun can still be withdrawn for certain. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,8 +44,8 @@ struct serve {
 };
 
 /*
- * One call: the command runs ──ends──▶ its answer is given ──▶ gone. The answer may have to wait for a caller who doesn't
- * read what he was answered before.
+ * One call: the command runs ──ends──▶ its answer is given ──▶ gone. The answer may have to wait for a caller
+ * who doesn't read what he was answered before.
  */
 struct job {
 	struct job *prev, *next;
@@ -119,7 +119,7 @@ static void fail_job(struct job *job, int error, const char *what, int detail)
 			 xenmsg_message_sender_domid(job->request), what, detail);
 }
 
-/* ---- the command's ends ---- */
+/* ---- the command's ends ---------------------------------------------------------------------- */
 
 static void on_in(int fd, short what, void *userdata)
 {
@@ -247,7 +247,7 @@ static int start_command(struct job *job)
 	return 0;
 }
 
-/* ---- calls ---- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 static void start_job(struct serve *serve, struct xenmsg_message *request)
 {
@@ -305,7 +305,7 @@ static void on_conn(int fd, short what, void *userdata)
 		event_base_loopbreak(serve->base);
 		return;
 	}
-	DL_FOREACH_SAFE (serve->jobs, job, next) {
+	DL_FOREACH_SAFE(serve->jobs, job, next) {
 		if (job->ended && answer(job))
 			job_free(job);
 		else if (!job->ended && !xenmsg_message_wants_reply(job->request))
@@ -338,7 +338,7 @@ static int serve_calls(struct serve *serve)
 		event_base_dispatch(serve->base);
 	}
 	/* Whose call isn't answered by now gets an error. */
-	DL_FOREACH_SAFE (serve->jobs, job, next) {
+	DL_FOREACH_SAFE(serve->jobs, job, next) {
 		stop_command(job);
 		job_free(job);
 	}
@@ -384,7 +384,8 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
 		return cli_usage("serve", "which command?");
 	serve.command = argv + optind;
 	if (!command_can_be_run(serve.command[0]))
-		return cli_usage("serve", "the command '%s' can't be run: %s", serve.command[0], strerror(errno));
+		return cli_usage("serve", "the command '%s' can't be run: %s", serve.command[0],
+				 strerror(errno));
 	code = cli_open(cli, &serve.conn);
 	if (code)
 		return code;

@@ -92,12 +92,14 @@ static int write_accounts(struct json_object *accounts)
 	int code;
 
 	for (size_t i = 0; i < json_object_array_length(accounts); i++) {
-		static const char *const names[] = {"clients", "endpoints", "channels", "queued_bytes", "descriptors", "memory"};
+		static const char *const names[] = {"clients",	    "endpoints",   "channels",
+						    "queued_bytes", "descriptors", "memory"};
 		struct json_object *account = json_object_array_get_idx(accounts, i);
 		int64_t refused = 0;
 		char who[48];
 
-		snprintf(who, sizeof(who), "%s %" PRId64, strcmp(text_at(account, "kind"), "uid") ? "domain" : "uid",
+		snprintf(who, sizeof(who), "%s %" PRId64,
+			 strcmp(text_at(account, "kind"), "uid") ? "domain" : "uid",
 			 number_at(account, "id"));
 		writer_text(writer, "account", who);
 		for (size_t j = 0; j < sizeof(names) / sizeof(names[0]); j++)
@@ -123,10 +125,11 @@ static int write_summary(struct json_object *status)
 	printf("xenmsgd %s in domain %s", text_at(status, "version"), text_at(status, "domid"));
 	if (at(status, "name") && *text_at(status, "name"))
 		printf(" (%s)", text_at(status, "name"));
-	printf(", up %" PRId64 " d %02" PRId64 ":%02" PRId64 ":%02" PRId64 "\n", uptime / 86400, uptime / 3600 % 24,
-	       uptime / 60 % 60, uptime % 60);
+	printf(", up %" PRId64 " d %02" PRId64 ":%02" PRId64 ":%02" PRId64 "\n", uptime / 86400,
+	       uptime / 3600 % 24, uptime / 60 % 60, uptime % 60);
 	if (at(store, "connected"))
-		printf("XenStore %s\n", json_object_get_boolean(at(store, "connected")) ? "connected" : "not connected");
+		printf("XenStore %s\n",
+		       json_object_get_boolean(at(store, "connected")) ? "connected" : "not connected");
 	if (grants)
 		printf("granted pages %s of %s, links waiting for pages %s\n", text_at(grants, "used_pages"),
 		       text_at(grants, "limit_pages"), text_at(grants, "waiting_links"));
@@ -191,7 +194,8 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 		return EXIT_OTHER;
 	}
 	if (json) {
-		puts(json_object_to_json_string_ext(status, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+		puts(json_object_to_json_string_ext(status, JSON_C_TO_STRING_PRETTY |
+								    JSON_C_TO_STRING_NOSLASHESCAPE));
 		code = cli_flush();
 	} else if (metrics) {
 		metrics_write(status, stdout);

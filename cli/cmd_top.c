@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* top: the daemon's account of itself, live, in a terminal. Each round asks for the status; rates are the differences. */
+/* top: the daemon's account of itself, live, in a terminal. Each round asks for the status; rates are the
+ * differences. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -56,7 +57,7 @@ struct top {
 	char trouble[LINE_MAX_BYTES];
 };
 
-/* ---- the numbers ---- */
+/* ---- the numbers ----------------------------------------------------------------------------- */
 
 static size_t length_of(struct json_object *list)
 {
@@ -76,7 +77,8 @@ static struct json_object *same(struct json_object *list, const char *key, struc
 }
 
 /* Per second since the round before; nothing is known about what wasn't there then. */
-static double rate(const struct top *top, struct json_object *now, struct json_object *before, const char *name)
+static double rate(const struct top *top, struct json_object *now, struct json_object *before,
+		   const char *name)
 {
 	double seconds = top->now_s - top->before_s;
 	int64_t more = number_at(now, name) - number_at(before, name);
@@ -101,9 +103,10 @@ static const char *short_number(double value, char *buffer, size_t size)
 	return buffer;
 }
 
-/* ---- lines ---- */
+/* ---- lines ----------------------------------------------------------------------------------- */
 
-static void __attribute__((format(printf, 3, 4))) add_line(struct top *top, bool is_title, const char *format, ...)
+static void __attribute__((format(printf, 3, 4)))
+add_line(struct top *top, bool is_title, const char *format, ...)
 {
 	struct line *line;
 	va_list args;
@@ -146,19 +149,20 @@ static void add_head(struct top *top)
 
 	if (!is_partial(top->now))
 		snprintf(denied, sizeof(denied), "  denied %zu", total_of(top->now, "denied"));
-	add_line(top, false, "xenmsgd %s  domain %s%s%s  up %" PRId64 "d %02" PRId64 ":%02" PRId64 ":%02" PRId64 "%s%s",
-		 text_at(top->now, "version"), text_at(top->now, "domid"), *name ? " " : "", name, uptime / 86400,
-		 uptime / 3600 % 24, uptime / 60 % 60, uptime % 60, is_partial(top->now) ? "  ONLY YOURS" : "",
-		 top->paused ? "  PAUSED" : "");
+	add_line(top, false,
+		 "xenmsgd %s  domain %s%s%s  up %" PRId64 "d %02" PRId64 ":%02" PRId64 ":%02" PRId64 "%s%s",
+		 text_at(top->now, "version"), text_at(top->now, "domid"), *name ? " " : "", name,
+		 uptime / 86400, uptime / 3600 % 24, uptime / 60 % 60, uptime % 60,
+		 is_partial(top->now) ? "  ONLY YOURS" : "", top->paused ? "  PAUSED" : "");
 	if (top->trouble[0])
 		add_line(top, true, "%s", top->trouble);
 	else
 		add_line(top, false, "XenStore %s  pages %s/%s  waiting links %s  peers %zu%s",
-			 !json_object_get_boolean(at(store, "connected")) ? "LOST"
+			 !json_object_get_boolean(at(store, "connected"))     ? "LOST"
 			 : json_object_get_double(at(store, "stalled_s")) > 1 ? "STALLED"
 									      : "ok",
-			 text_at(grants, "used_pages"), text_at(grants, "limit_pages"), text_at(grants, "waiting_links"),
-			 total_of(top->now, "peers"), denied);
+			 text_at(grants, "used_pages"), text_at(grants, "limit_pages"),
+			 text_at(grants, "waiting_links"), total_of(top->now, "peers"), denied);
 }
 
 static struct json_object *link_before(struct top *top, struct json_object *peer)
@@ -178,8 +182,8 @@ static void add_links(struct top *top)
 {
 	struct json_object *links = at(top->now, "links");
 
-	add_line(top, true, "%-6s %-14s %-9s %-6s %5s %9s %7s %7s %7s", "LINK", "NAME", "STATE", "ROLE", "CHANS", "RTT us",
-		 "SENT/s", "RECV/s", "BYTES/s");
+	add_line(top, true, "%-6s %-14s %-9s %-6s %5s %9s %7s %7s %7s", "LINK", "NAME", "STATE", "ROLE",
+		 "CHANS", "RTT us", "SENT/s", "RECV/s", "BYTES/s");
 	for (size_t i = 0; i < length_of(links); i++) {
 		struct json_object *link = json_object_array_get_idx(links, i), *peer = at(link, "peer");
 		struct json_object *before = link_before(top, peer);
@@ -191,9 +195,10 @@ static void add_links(struct top *top)
 		short_number(rate(top, rx, rx_before, "messages"), received, sizeof(received));
 		short_number(rate(top, tx, tx_before, "bytes") + rate(top, rx, rx_before, "bytes"), bytes,
 			     sizeof(bytes));
-		add_line(top, false, "%-6s %-14.14s %-9.9s %-6.6s %5s %9.9s %7s %7s %7s", text_at(peer, "domid"),
-			 text_at(peer, "name"), text_at(link, "state"), text_at(link, "role"), text_at(link, "channels"),
-			 text_at(link, "rtt_us"), sent, received, bytes);
+		add_line(top, false, "%-6s %-14.14s %-9.9s %-6.6s %5s %9.9s %7s %7s %7s",
+			 text_at(peer, "domid"), text_at(peer, "name"), text_at(link, "state"),
+			 text_at(link, "role"), text_at(link, "channels"), text_at(link, "rtt_us"), sent,
+			 received, bytes);
 	}
 	add_rest(top, "links");
 }
@@ -208,8 +213,8 @@ static void add_endpoints(struct top *top)
 	for (size_t i = 0; i < length_of(endpoints); i++) {
 		struct json_object *each = json_object_array_get_idx(endpoints, i);
 
-		add_line(top, false, "%-32.32s %-8.8s %7s %8s %10s", text_at(each, "name"), text_at(each, "kind"),
-			 text_at(each, "uid"), text_at(each, "pid"),
+		add_line(top, false, "%-32.32s %-8.8s %7s %8s %10s", text_at(each, "name"),
+			 text_at(each, "kind"), text_at(each, "uid"), text_at(each, "pid"),
 			 short_number((double)number_at(each, "queued"), queued, sizeof(queued)));
 	}
 	add_rest(top, "endpoints");
@@ -220,8 +225,8 @@ static void add_clients(struct top *top)
 	struct json_object *clients = at(top->now, "clients");
 
 	add_line(top, false, "%s", "");
-	add_line(top, true, "%-8s %-16s %7s %6s %10s %9s %9s", "PID", "PROGRAM", "UID", "CHANS", "QUEUED", "IN B/s",
-		 "OUT B/s");
+	add_line(top, true, "%-8s %-16s %7s %6s %10s %9s %9s", "PID", "PROGRAM", "UID", "CHANS", "QUEUED",
+		 "IN B/s", "OUT B/s");
 	for (size_t i = 0; i < length_of(clients); i++) {
 		struct json_object *each = json_object_array_get_idx(clients, i), *usage = at(each, "usage");
 		struct json_object *before = at(same(at(top->before, "clients"), "pid", each), "usage");
@@ -232,8 +237,9 @@ static void add_clients(struct top *top)
 		short_number((double)number_at(each, "bytes_queued"), queued, sizeof(queued));
 		short_number(rate(top, usage, before, "bytes_in"), in, sizeof(in));
 		short_number(rate(top, usage, before, "bytes_out"), out, sizeof(out));
-		add_line(top, false, "%-8s %-16.16s %7s %6s %10s %9s %9s", text_at(each, "pid"), text_at(each, "comm"),
-			 text_at(each, "uid"), text_at(each, "channels"), queued, in, out);
+		add_line(top, false, "%-8s %-16.16s %7s %6s %10s %9s %9s", text_at(each, "pid"),
+			 text_at(each, "comm"), text_at(each, "uid"), text_at(each, "channels"), queued, in,
+			 out);
 	}
 	add_rest(top, "clients");
 }
@@ -247,7 +253,7 @@ static void make_lines(struct top *top)
 	add_clients(top);
 }
 
-/* ---- the screen ---- */
+/* ---- the screen ------------------------------------------------------------------------------ */
 
 static void draw(struct top *top)
 {
@@ -266,7 +272,8 @@ static void draw(struct top *top)
 			attron(A_REVERSE);
 		mvaddnstr(row, 0, top->lines[index].text, COLS);
 		if (top->lines[index].is_title) {
-			for (int column = getcurx(stdscr); column < COLS && getcury(stdscr) == row; column = getcurx(stdscr)) {
+			for (int column = getcurx(stdscr); column < COLS && getcury(stdscr) == row;
+			     column = getcurx(stdscr)) {
 				addch(' ');
 				if (column == COLS - 1)
 					break;
@@ -383,7 +390,8 @@ int cmd_top(struct cli *cli, int argc, char **argv)
 	screen = newterm(NULL, stdout, stdin);
 	if (!screen) {
 		xenmsg_close(top.conn);
-		return cli_usage("top", "it can't use a terminal of the kind '%s'", getenv("TERM") ? getenv("TERM") : "");
+		return cli_usage("top", "it can't use a terminal of the kind '%s'",
+				 getenv("TERM") ? getenv("TERM") : "");
 	}
 	cbreak();
 	noecho();

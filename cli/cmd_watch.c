@@ -55,7 +55,9 @@ static int add_watch(struct xenmsg *conn, const char *pattern, struct watching *
 	int r = xenmsg_watch(conn, pattern, on_event, watching);
 
 	if (r == -EINVAL && !*xenmsg_reason(conn))
-		return cli_usage("watch", "bad pattern '%s': write DOMAIN or DOMAIN:ENDPOINT, each may have * and ?", pattern);
+		return cli_usage("watch",
+				 "bad pattern '%s': write DOMAIN or DOMAIN:ENDPOINT, each may have * and ?",
+				 pattern);
 	return r < 0 ? cli_error(conn, "watch", pattern, r) : EXIT_DONE;
 }
 

@@ -2,7 +2,8 @@
 #ifndef XENMSG_CLI_FIELDS_H
 #define XENMSG_CLI_FIELDS_H
 
-/* Members of the daemon's JSON, which may be another version's: what isn't there, or not in an object, is absent and no fault. */
+/* Members of the daemon's JSON, which may be another version's: what isn't there, or not in an object, is
+ * absent and no fault. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,7 +34,8 @@ static inline int64_t number_at(struct json_object *object, const char *name)
 	return json_object_get_int64(at(object, name));
 }
 
-/* How many entries this list of a status has, and how many it would have if it hadn't ended with those that matter most. */
+/* How many entries this list of a status has, and how many it would have if it hadn't ended with those that
+ * matter most. */
 static inline size_t listed_in(struct json_object *status, const char *list)
 {
 	struct json_object *value = at(status, list);

@@ -3,7 +3,8 @@
 #define XENMSG_CLI_INTERRUPT_H
 
 /*
- * Ending at SIGINT and SIGTERM without losing what was taken, and without missing a signal that comes just before a sleep:
+ * Ending at SIGINT and SIGTERM without losing what was taken, and without missing a signal that comes just
+ * before a sleep:
  *
  *   not caught ──interrupt_catch()──▶ blocked: a signal stays pending while the program works, and is let in by ppoll() only
  *                                     where the program sleeps below, which then says so
@@ -26,20 +27,22 @@ void interrupt_die(void);
 /* In a child, before it becomes another program: signals are as they were. */
 void interrupt_restore(void);
 
-/* Around calls that block by themselves: a signal that comes between these two writes `words`, which stay until the second, to
- * standard output and kills. Without words it only interrupts what sleeps, unless it comes just before that. */
+/* Around calls that block by themselves: a signal that comes between these two writes `words`, which stay
+ * until the second, to standard output and kills. Without words it only interrupts what sleeps, unless it
+ * comes just before that. */
 void interrupt_allow(const char *words);
 void interrupt_forbid(void);
 
 /* A point in time after so many milliseconds, for interrupt_wait(); negative: never. */
 int64_t interrupt_deadline(int timeout_ms);
-/* Sleeps until the connection has something to do, and does it. As xenmsg_wait(): above zero if there was something, 0: the
- * time is up, -EINTR: a signal has come. */
+/* Sleeps until the connection has something to do, and does it. As xenmsg_wait(): above zero if there was
+ * something, 0: the time is up, -EINTR: a signal has come. */
 int interrupt_wait(struct xenmsg *conn, int64_t deadline);
 /* Sleeps until the descriptor can be read. As ppoll(2), but returns -EINTR for every signal. */
 int interrupt_sleep(int fd, int timeout_ms);
 
-/* Until standard output takes 4096 bytes without blocking; false: a signal came first. True at once if none are caught. */
+/* Until standard output takes 4096 bytes without blocking; false: a signal came first. True at once if none
+ * are caught. */
 bool interrupt_output_ready(void);
 
 #endif

@@ -242,12 +242,14 @@ void metrics_write(struct json_object *status, FILE *out)
 	struct metric *metric, *next;
 
 	if (is_partial(status))
-		fputs("# Only what is the asker's, and what isn't about anybody: the rest is for " WHO_SEES_ALL ".\n", out);
+		fputs("# Only what is the asker's, and what isn't about anybody: the rest is for " WHO_SEES_ALL
+		      ".\n",
+		      out);
 	if (json_object_is_type(status, json_type_object))
 		walk(&metrics, "xenmsg", NULL, "", status);
 	if (metrics.is_cut)
 		fputs("# Of each list the 100 entries that matter most; --all has every one.\n", out);
-	HASH_ITER (hh, metrics.by_name, metric, next) {
+	HASH_ITER(hh, metrics.by_name, metric, next) {
 		fprintf(out, "# TYPE %s %s\n%s", metric->name, metric->counter ? "counter" : "gauge",
 			metric->samples ? metric->samples : "");
 		HASH_DEL(metrics.by_name, metric);

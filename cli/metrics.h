@@ -3,9 +3,9 @@
 #define XENMSG_CLI_METRICS_H
 
 /*
- * The daemon's status as Prometheus text (exposition format 0.0.4). Each number and boolean in the JSON becomes a sample: its
- * path makes the name (links[].tx.bytes: xenmsg_links_tx_bytes_total), and the strings and ids that tell the elements of a
- * list apart make the labels.
+ * The daemon's status as Prometheus text (exposition format 0.0.4). Each number and boolean in the JSON
+ * becomes a sample: its path makes the name (links[].tx.bytes: xenmsg_links_tx_bytes_total), and the strings
+ * and ids that tell the elements of a list apart make the labels.
  */
 
 #include <stdio.h>

@@ -11,8 +11,8 @@
 bool payload_is_utf8(const void *data, size_t size);
 /* RFC 4648, with padding. free() it; NULL: no memory. */
 char *payload_base64(const void *data, size_t size);
-/* The whole of what can be read, in *data (free() it, also after an error). -EMSGSIZE: it is more than `most`, and *size bytes of it were
- * read; or what read() says. */
+/* The whole of what can be read, in *data (free() it, also after an error). -EMSGSIZE: it is more than
+ * `most`, and *size bytes of it were read; or what read() says. */
 int payload_read(int fd, size_t most, char **data, size_t *size);
 
 #endif

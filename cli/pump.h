@@ -3,9 +3,10 @@
 #define XENMSG_CLI_PUMP_H
 
 /*
- * Two byte streams carried between two ends, each on its own, with half-close: the end of one direction is passed on and the
- * other goes on. An end is a socket, or a pair of descriptors (standard input and output). A direction holds at most a
- * buffer's worth, so who reads slowly slows who writes. Descriptors may be files: the loop must be one of pump_base_new().
+ * Two byte streams carried between two ends, each on its own, with half-close: the end of one direction is
+ * passed on and the other goes on. An end is a socket, or a pair of descriptors (standard input and output).
+ * A direction holds at most a buffer's worth, so who reads slowly slows who writes. Descriptors may be files:
+ * the loop must be one of pump_base_new().
  */
 
 #include <stdbool.h>
@@ -22,7 +23,8 @@ struct pump_end {
 	void (*break_socket)(int fd); /* closes it so that the other side sees that it broke; NULL: close() */
 };
 
-/* `error` is 0 when both directions have come to their end, else the errno of what broke; `at_left` at which end. */
+/* `error` is 0 when both directions have come to their end, else the errno of what broke; `at_left` at which
+ * end. */
 typedef void (*pump_done_fn)(void *userdata, struct pump *pump, int error, bool at_left);
 
 /* Takes over the descriptors, which are closed by pump_free(). NULL: out of memory (they are closed). */

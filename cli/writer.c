@@ -90,7 +90,8 @@ static void write_line(struct json_object *row)
 
 static int write_json(struct json_object *row)
 {
-	const char *text = json_object_to_json_string_ext(row, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	const char *text =
+		json_object_to_json_string_ext(row, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 	int code = cli_output(text, strlen(text));
 
 	if (code == 0)

@@ -3,8 +3,8 @@
 #define XENMSG_CLI_WRITER_H
 
 /*
- * Rows of named values, written as people or as programs want them. Commands say what the values are, and the format
- * decides about the rest:
+ * Rows of named values, written as people or as programs want them. Commands say what the values are, and the
+ * format decides about the rest:
  *
  *   WRITER_TABLE       columns under a heading, written at the end, when their widths are known
  *   WRITER_LINES       the values of a row on a line, at once
@@ -27,7 +27,8 @@ enum writer_format {
 struct writer *writer_new(enum writer_format format);
 void writer_free(struct writer *writer);
 
-/* Values of the current row. Control characters don't get to a terminal. NULL text: not known, "-" in text. */
+/* Values of the current row. Control characters don't get to a terminal. NULL text: not known, "-" in
+ * text. */
 void writer_text(struct writer *writer, const char *name, const char *value);
 void writer_number(struct writer *writer, const char *name, int64_t value);
 void writer_real(struct writer *writer, const char *name, double value, int digits);

@@ -35,13 +35,14 @@
 #include "daemon/viewer.h"
 #include "daemon/local/watches.h"
 
-#define GREETING_MS	10000
-#define NAMES_BELIEVED_MS 60000
-#define COST_ADVERTISE 20u /* units (turns.h) */
+#define GREETING_MS	    10000
+#define NAMES_BELIEVED_MS   60000
+#define COST_ADVERTISE	    20u /* units (turns.h) */
 #define COST_ADVERTISE_NAME 10u
-#define LOCAL_RING_SIZE 1048576u /* not below the largest ring of a link: a smaller one cost up to two thirds of the throughput */
+/* not below the largest ring of a link: a smaller one cost up to two thirds of the throughput */
+#define LOCAL_RING_SIZE 1048576u
 
-/* --- who we are ----------------------------------------------------------------------------------------------------- */
+/* --- who we are ------------------------------------------------------------------------------- */
 
 static int make_instance(struct daemon *daemon)
 {
@@ -52,12 +53,13 @@ static int make_instance(struct daemon *daemon)
 	daemon->instance[6] = (uint8_t)((id[6] & 0x0f) | 0x40); /* RFC 4122, version 4 */
 	daemon->instance[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
 	snprintf(daemon->instance_text, sizeof(daemon->instance_text),
-		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", id[0], id[1], id[2], id[3], id[4],
-		 id[5], id[6], id[7], id[8], id[9], id[10], id[11], id[12], id[13], id[14], id[15]);
+		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", id[0], id[1], id[2],
+		 id[3], id[4], id[5], id[6], id[7], id[8], id[9], id[10], id[11], id[12], id[13], id[14],
+		 id[15]);
 	return 0;
 }
 
-/* --- the modules' callbacks ----------------------------------------------------------------------------------------- */
+/* --- the modules' callbacks ------------------------------------------------------------------- */
 
 static struct hop *wanted_link(void *userdata, uint32_t domid, struct account *account, int *error)
 {
@@ -122,7 +124,8 @@ static const char *domain_names(void *userdata, uint32_t domid, const char **nam
 
 	*name = directory_name(daemon->directory, domid);
 	*uuid = directory_uuid(daemon->directory, domid);
-	return directory_knows(daemon->directory, domid) ? NULL : directory_why_unknown(daemon->directory, domid);
+	return directory_knows(daemon->directory, domid) ? NULL
+							 : directory_why_unknown(daemon->directory, domid);
 }
 
 struct name_list {
@@ -164,7 +167,8 @@ static void on_advertise(struct task *task)
 
 	if (daemon->peers) /* NULL where a restore has failed */
 		daemon_advertise(daemon);
-	turns_spend(task->turns, task->line, COST_ADVERTISE + COST_ADVERTISE_NAME * router_endpoints(daemon->router));
+	turns_spend(task->turns, task->line,
+		    COST_ADVERTISE + COST_ADVERTISE_NAME * router_endpoints(daemon->router));
 }
 
 static int connect_peer(void *userdata, uint32_t domid, struct account *account)
@@ -188,7 +192,8 @@ static bool peer_is_up(void *userdata, uint32_t domid)
 	return peers_is_up(daemon->peers, domid);
 }
 
-static int open_from_peer(void *userdata, struct link *link, struct channel *channel, const struct frame_open *open)
+static int open_from_peer(void *userdata, struct link *link, struct channel *channel,
+			  const struct frame_open *open)
 {
 	struct daemon *daemon = userdata;
 
@@ -230,7 +235,7 @@ static void want_domain_0(void *userdata)
 	struct daemon *daemon = userdata;
 	int error;
 
-	if (daemon->links) /* NULL where a restore has failed */
+	if (daemon->links)				    /* NULL where a restore has failed */
 		links_want(daemon->links, 0, NULL, &error); /* tried again if nothing comes of it */
 }
 
@@ -290,7 +295,8 @@ static void peer_presence(void *userdata, uint32_t domid, bool up)
 {
 	struct daemon *daemon = userdata;
 
-	log_limited(LOG_PRESENCE, LOG_BY_DOMAIN(domid), LOG_LEVEL_INFO, "domain %u: its daemon is %s", domid, up ? "there" : "gone");
+	log_limited(LOG_PRESENCE, LOG_BY_DOMAIN(domid), LOG_LEVEL_INFO, "domain %u: its daemon is %s", domid,
+		    up ? "there" : "gone");
 	watches_domain(daemon->watches, domid, up);
 	if (domid == 0)
 		directory_presence(daemon->directory, up && domain_0_may_see_us(daemon));
@@ -324,7 +330,7 @@ static void peer_lost(void *userdata, uint32_t domid, const char *reason)
 	links_lost(daemon->links, domid, reason);
 }
 
-/* --- starting and stopping ------------------------------------------------------------------------------------------ */
+/* --- starting and stopping -------------------------------------------------------------------- */
 
 static void on_stop_signal(int number, short what, void *userdata)
 {
@@ -414,7 +420,8 @@ int daemon_start_peers(struct daemon *daemon)
 	};
 
 	snprintf(options.instance, sizeof(options.instance), "%s", daemon->instance_text);
-	return peers_new(&daemon->peers, daemon->base, daemon->store, daemon->host, &options, &callbacks, daemon);
+	return peers_new(&daemon->peers, daemon->base, daemon->store, daemon->host, &options, &callbacks,
+			 daemon);
 }
 
 static int start_relay(struct daemon *daemon)
@@ -422,30 +429,34 @@ static int start_relay(struct daemon *daemon)
 	const struct config *config = &daemon->config;
 	/* A peer has no clients here, and of its endpoints we keep what fits into its XenStore leaf. */
 	const struct quota_limits limits = {
-		.pool = {
-			[QUOTA_CLIENTS] = config->max_clients,
-			[QUOTA_ENDPOINTS] = config->max_endpoints,
-			[QUOTA_CHANNELS] = config->max_channels,
-			[QUOTA_BYTES] = config->max_queued_bytes,
-			[QUOTA_DESCRIPTORS] = descriptors_pool(),
-			[QUOTA_MEMORY] = config->max_memory,
-		},
-		.max = {
-			[QUOTA_UID] = {
-				[QUOTA_CLIENTS] = config->max_clients_per_uid,
-				[QUOTA_ENDPOINTS] = config->max_endpoints_per_uid,
-				[QUOTA_CHANNELS] = config->max_channels_per_uid,
-				[QUOTA_BYTES] = config->max_queued_bytes_per_uid,
-				[QUOTA_DESCRIPTORS] = config->max_descriptors_per_uid,
-				[QUOTA_MEMORY] = config->max_memory_per_uid,
+		.pool =
+			{
+				[QUOTA_CLIENTS] = config->max_clients,
+				[QUOTA_ENDPOINTS] = config->max_endpoints,
+				[QUOTA_CHANNELS] = config->max_channels,
+				[QUOTA_BYTES] = config->max_queued_bytes,
+				[QUOTA_DESCRIPTORS] = descriptors_pool(),
+				[QUOTA_MEMORY] = config->max_memory,
 			},
-			[QUOTA_PEER] = {
-				[QUOTA_CHANNELS] = config->max_channels_per_peer,
-				[QUOTA_BYTES] = config->max_queued_bytes_per_peer,
-				[QUOTA_DESCRIPTORS] = config->max_descriptors_per_peer,
-				[QUOTA_MEMORY] = config->max_memory_per_peer,
+		.max =
+			{
+				[QUOTA_UID] =
+					{
+						[QUOTA_CLIENTS] = config->max_clients_per_uid,
+						[QUOTA_ENDPOINTS] = config->max_endpoints_per_uid,
+						[QUOTA_CHANNELS] = config->max_channels_per_uid,
+						[QUOTA_BYTES] = config->max_queued_bytes_per_uid,
+						[QUOTA_DESCRIPTORS] = config->max_descriptors_per_uid,
+						[QUOTA_MEMORY] = config->max_memory_per_uid,
+					},
+				[QUOTA_PEER] =
+					{
+						[QUOTA_CHANNELS] = config->max_channels_per_peer,
+						[QUOTA_BYTES] = config->max_queued_bytes_per_peer,
+						[QUOTA_DESCRIPTORS] = config->max_descriptors_per_peer,
+						[QUOTA_MEMORY] = config->max_memory_per_peer,
+					},
 			},
-		},
 	};
 	int r = relay_init(&daemon->relay, daemon->base, config->max_message);
 
@@ -457,9 +468,10 @@ static int start_relay(struct daemon *daemon)
 		return -ENOMEM;
 	r = closer_new(&daemon->closer, &daemon->relay);
 	if (r < 0)
-		log_warning("programs can hold the daemon by descriptors that they send: close_range(2) and pidfd_getfd(2) don't "
-			    "work here: %s",
-			    strerror(-r));
+		log_warning(
+			"programs can hold the daemon by descriptors that they send: close_range(2) and pidfd_getfd(2) don't "
+			"work here: %s",
+			strerror(-r));
 	daemon->relay.closer = daemon->closer;
 	return 0;
 }
@@ -556,20 +568,22 @@ static void describe(void *userdata, char *text, size_t size)
 	if (daemon->links) /* NULL during a restore */
 		links_each(daemon->links, count_link, &links);
 	local_each(daemon->local, count_session, &programs);
-	snprintf(text, size, "Serving domain %u: programs: %u, endpoints: %u, links: %u%s%s", daemon->domid, programs,
-		 router_endpoints(daemon->router), links, error ? "; older rules are in force: " : "", error ? error : "");
+	snprintf(text, size, "Serving domain %u: programs: %u, endpoints: %u, links: %u%s%s", daemon->domid,
+		 programs, router_endpoints(daemon->router), links,
+		 error ? "; older rules are in force: " : "", error ? error : "");
 }
 
 static int start_local(struct daemon *daemon)
 {
 	struct local_options options = {
 		.socket_path = daemon->config.socket,
-		.session = {
-			.domid = daemon->domid,
-			.ring_size = LOCAL_RING_SIZE,
-			.channels_max = CHANNEL_NUMBERS / 2,
-			.greeting_ms = GREETING_MS,
-		},
+		.session =
+			{
+				.domid = daemon->domid,
+				.ring_size = LOCAL_RING_SIZE,
+				.channels_max = CHANNEL_NUMBERS / 2,
+				.greeting_ms = GREETING_MS,
+			},
 	};
 	int r;
 
@@ -580,7 +594,8 @@ static int start_local(struct daemon *daemon)
 	else if (r == -EADDRINUSE)
 		log_error("another daemon listens on %s", daemon->config.socket);
 	else if (r == -ENOTSOCK)
-		log_error("%s is there and is no socket: remove it, or listen elsewhere", daemon->config.socket);
+		log_error("%s is there and is no socket: remove it, or listen elsewhere",
+			  daemon->config.socket);
 	else if (r < 0)
 		log_error("can't listen on %s: %s", daemon->config.socket, strerror(-r));
 	return r;
@@ -623,7 +638,8 @@ int daemon_new(struct daemon **out, const struct config *config)
 	if (r == 0 && config->user) {
 		r = privileges_drop(config->user);
 		if (r < 0)
-			log_error("can't become %s: %s", config->user, r == -ESRCH ? "there is no such user" : strerror(-r));
+			log_error("can't become %s: %s", config->user,
+				  r == -ESRCH ? "there is no such user" : strerror(-r));
 	}
 	/* Before this, a reload would find nothing to apply itself to; the default action would end us. */
 	if (r == 0 && event_add(daemon->hangup, NULL) < 0)
@@ -641,7 +657,8 @@ int daemon_run(struct daemon *daemon)
 	log_info("domain %u: listening on %s", daemon->domid, local_path(daemon->local));
 	notify_ready(daemon->notify);
 	do
-		if (event_base_loop(daemon->base, links_poll(daemon->links) ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE) < 0)
+		if (event_base_loop(daemon->base, links_poll(daemon->links) ? EVLOOP_ONCE | EVLOOP_NONBLOCK
+									    : EVLOOP_ONCE) < 0)
 			return -EIO;
 	while (!event_base_got_break(daemon->base));
 	notify_stopping(daemon->notify);

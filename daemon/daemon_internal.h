@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_DAEMON_INTERNAL_H
 
 /*
- * The daemon's own parts: startup.c finds out where it is, daemon.c makes and wires the modules, requests.c answers programs,
- * restore.c begins anew when the domain has another number. Nobody else includes this.
+ * The daemon's own parts: startup.c finds out where it is, daemon.c makes and wires the modules, requests.c
+ * answers programs, restore.c begins anew when the domain has another number. Nobody else includes this.
  */
 
 #include <stdbool.h>
@@ -45,7 +45,7 @@ struct daemon {
 	char instance_text[37];
 	uint64_t started_ms;
 	gid_t administrators; /* or VIEWER_NO_GROUP */
-	int singleton; /* the descriptor, or -1 */
+	int singleton;	      /* the descriptor, or -1 */
 	bool has_relay;
 	bool stopping;
 

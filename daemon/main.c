@@ -30,7 +30,8 @@ static void print_help(void)
 	printf("Usage: xenmsgd [OPTION]...\n"
 	       "The xenmsg daemon: carries messages between the programs of this Xen domain and those of others.\n"
 	       "Runs in the foreground and logs on stderr.\n\n"
-	       "      --config FILE    read FILE instead of " CONFIG_DEFAULT_PATH "\n"
+	       "      --config FILE    read FILE instead of " CONFIG_DEFAULT_PATH
+	       "\n"
 	       "      --socket PATH    listen there, whatever the configuration says\n"
 	       "      --check-config   only check the configuration and the policy\n"
 	       "  -h, --help           print this and exit\n"
@@ -42,9 +43,9 @@ static void print_help(void)
 static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 {
 	static const struct option options[] = {
-		{"config", required_argument, NULL, 'c'},	{"socket", required_argument, NULL, 's'},
-		{"check-config", no_argument, NULL, 'k'},	{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},		{NULL, 0, NULL, 0},
+		{"config", required_argument, NULL, 'c'}, {"socket", required_argument, NULL, 's'},
+		{"check-config", no_argument, NULL, 'k'}, {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},	  {NULL, 0, NULL, 0},
 	};
 	int option;
 
@@ -107,8 +108,10 @@ static int load(struct config *config, const struct arguments *arguments)
 		log_error("%s", error ? error : strerror(-r));
 	free(error);
 	if (r == 0 && config->max_ring_size_line && config->max_ring_size != config->ring_size)
-		log_warning("%s:%u: max-ring-size has no effect: in this version links keep the ring-size that they begin with",
-			    arguments->config ? arguments->config : CONFIG_DEFAULT_PATH, config->max_ring_size_line);
+		log_warning(
+			"%s:%u: max-ring-size has no effect: in this version links keep the ring-size that they begin with",
+			arguments->config ? arguments->config : CONFIG_DEFAULT_PATH,
+			config->max_ring_size_line);
 	return r;
 }
 

@@ -58,7 +58,7 @@ static struct asker *find(struct queries *queries, struct session *session)
 	return asker;
 }
 
-/* --- answering ------------------------------------------------------------------------------------------------------ */
+/* --- answering -------------------------------------------------------------------------------- */
 
 static void end_query(struct asker *asker)
 {
@@ -160,7 +160,7 @@ void queries_go_on(struct queries *queries, struct session *session)
 		task_due(&asker->task);
 }
 
-/* --- asking --------------------------------------------------------------------------------------------------------- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 struct queries *queries_new(struct relay *relay, const struct queries_ops *ops, void *userdata)
 {

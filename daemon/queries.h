@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_QUERIES_H
 
 /*
- * Questions of programs that cost much to answer. The daemon's account of itself has an entry for each program, so
- * answers grow with the programs that ask: a question is 24 bytes, and its answer may be millions. So it is made in
- * pieces (report.h), and flows:
+ * Questions of programs that cost much to answer. The daemon's account of itself has an entry for each
+ * program, so answers grow with the programs that ask: a question is 24 bytes, and its answer may be
+ * millions. So it is made in pieces (report.h), and flows:
  *
  *   waiting ──the program's questions before it are answered──▶ answering ──the last piece──▶ answered
  *      │                                                         │     ▲
@@ -13,8 +13,9 @@
  *      │                                                         └─────┘
  *      └──the program has gone, also while answering: forgotten
  *
- * The making is a task of the account that asks (turns.h), one for each program: who asks without end delays his own
- * programs. Of what a program doesn't read one piece is kept, which is charged to nobody since it is so little.
+ * The making is a task of the account that asks (turns.h), one for each program: who asks without end delays
+ * his own programs. Of what a program doesn't read one piece is kept, which is charged to nobody since it is
+ * so little.
  */
 
 #include <stdint.h>
@@ -28,8 +29,8 @@ struct session;
 struct status_sources;
 
 struct queries_ops {
-	/* A question's turn has come: its report, which is to be sent in pieces; or NULL: it has been answered by
-	 * session_reply(). */
+	/* A question's turn has come: its report, which is to be sent in pieces; or NULL: it has been
+	 * answered by session_reply(). */
 	struct report *(*begin)(void *userdata, struct session *session, uint32_t request,
 				struct frame_text text);
 	/* What reports are about, as it is now. */

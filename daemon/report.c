@@ -61,7 +61,7 @@ void report_free(struct report *report)
 	free(report);
 }
 
-/* --- text ----------------------------------------------------------------------------------------------------------- */
+/* --- text ------------------------------------------------------------------------------------- */
 
 static int add_text(struct evbuffer *text, const char *words)
 {
@@ -88,7 +88,7 @@ static bool is_status(const struct report *report)
 	return report->question.kind == REPORT_STATUS;
 }
 
-/* --- lists ---------------------------------------------------------------------------------------------------------- */
+/* --- lists ------------------------------------------------------------------------------------ */
 
 /* The walk begins at the first entry. */
 static void rewind_walk(struct report *report)

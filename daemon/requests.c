@@ -43,24 +43,26 @@ static void bind_endpoint(struct daemon *daemon, struct session *session, uint32
 	if (endpoint_name_is_valid(bind->endpoint.data, bind->endpoint.size)) {
 		memcpy(name, bind->endpoint.data, bind->endpoint.size);
 		name[bind->endpoint.size] = '\0';
-		r = access_bind(daemon->access, session_socket(session), credentials->uid, credentials->gid, name,
-				local_group(daemon->local));
+		r = access_bind(daemon->access, session_socket(session), credentials->uid, credentials->gid,
+				name, local_group(daemon->local));
 	}
 	if (r == 0)
-		r = router_bind(daemon->router, session_hop(session), bind->endpoint, bind->kinds, credentials->uid,
-				credentials->pid);
+		r = router_bind(daemon->router, session_hop(session), bind->endpoint, bind->kinds,
+				credentials->uid, credentials->pid);
 	if (r == -ENOBUFS)
 		account_explain(session_hop(session)->account, QUOTA_ENDPOINTS, 1, why, sizeof(why));
 	if (r == -EACCES)
-		reply_error(session, request, EACCES,
-			    "policy doesn't let this user bind it; root and the socket's group may, and who a [bind] allows");
+		reply_error(
+			session, request, EACCES,
+			"policy doesn't let this user bind it; root and the socket's group may, and who a [bind] allows");
 	else if (r == -ENOBUFS)
 		reply_error(session, request, ENOBUFS, why);
 	else if (r == -EEXIST)
 		reply_error(session, request, EEXIST, "a program has bound this endpoint already");
 	else if (r == -EINVAL)
-		reply_error(session, request, EINVAL,
-			    "an endpoint is 1 to 63 letters, digits, _ and -, and begins with a letter or digit");
+		reply_error(
+			session, request, EINVAL,
+			"an endpoint is 1 to 63 letters, digits, _ and -, and begins with a letter or digit");
 	else
 		reply_error(session, request, -r, r ? strerror(-r) : "");
 }
@@ -68,7 +70,8 @@ static void bind_endpoint(struct daemon *daemon, struct session *session, uint32
 static void reply_json(struct session *session, uint32_t request, struct json_object *object)
 {
 	size_t size;
-	const char *text = json_object_to_json_string_length(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
+	const char *text = json_object_to_json_string_length(
+		object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
 
 	session_reply(session, request, 0, text, size);
 	json_object_put(object);
@@ -81,13 +84,16 @@ static const char *why_unknown(const struct daemon *daemon)
 		       : "no domain of that name is known here; names need xenmsgd in domain 0";
 }
 
-/* What it may reach itself, and who may reach what it has bound: it could find out. The rest is between others. */
-static bool may_ask_policy(struct daemon *daemon, struct session *session, uint32_t domid, uint32_t uid, const char *to)
+/* What it may reach itself, and who may reach what it has bound: it could find out. The rest is between
+ * others. */
+static bool may_ask_policy(struct daemon *daemon, struct session *session, uint32_t domid, uint32_t uid,
+			   const char *to)
 {
 	struct viewer viewer = viewer_of(session, daemon->administrators);
 	const struct endpoint *endpoint = router_find(daemon->router, to);
 
-	return viewer.sees_all || (domid == daemon->domid && uid == viewer.uid) || (endpoint && endpoint->uid == viewer.uid);
+	return viewer.sees_all || (domid == daemon->domid && uid == viewer.uid) ||
+	       (endpoint && endpoint->uid == viewer.uid);
 }
 
 /* FROM is DOMAIN or DOMAIN/UID, TO an endpoint here. */
@@ -112,9 +118,10 @@ static void explain_policy(struct daemon *daemon, struct session *session, uint3
 	else if (router_resolve(daemon->router, query, &domid) < 0)
 		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
 	else if (!may_ask_policy(daemon, session, domid, (uint32_t)uid, to))
-		reply_error(session, request, EPERM,
-			    "only root and the daemon's administrators may ask that; others may ask about FROM self/UID, "
-			    "their own, and about a TO that they have bound");
+		reply_error(
+			session, request, EPERM,
+			"only root and the daemon's administrators may ask that; others may ask about FROM self/UID, "
+			"their own, and about a TO that they have bound");
 	else
 		reply_json(session, request, access_explain(daemon->access, domid, (uint32_t)uid, to));
 }
@@ -126,13 +133,15 @@ static void reload_policy(struct daemon *daemon, struct session *session, uint32
 	int r;
 
 	if (!viewer_of(session, daemon->administrators).sees_all) {
-		reply_error(session, request, EPERM,
-			    "only root, the user that xenmsgd runs as and administrators (admin-group) may have it read its policy again");
+		reply_error(
+			session, request, EPERM,
+			"only root, the user that xenmsgd runs as and administrators (admin-group) may have it read its policy again");
 		return;
 	}
 	r = daemon_reload(daemon);
 	if (r < 0) {
-		reply_error(session, request, r == -ENOMEM ? ENOMEM : EINVAL, access_error(daemon->access) ? access_error(daemon->access) : "");
+		reply_error(session, request, r == -ENOMEM ? ENOMEM : EINVAL,
+			    access_error(daemon->access) ? access_error(daemon->access) : "");
 		return;
 	}
 	object = json_object_new_object();
@@ -155,7 +164,7 @@ static const char *why_not(int error)
 	}
 }
 
-/* --- questions about the daemon -------------------------------------------------------------------------------------- */
+/* --- questions about the daemon --------------------------------------------------------------- */
 
 static void get_sources(void *userdata, struct status_sources *sources)
 {
@@ -191,7 +200,8 @@ static struct report *begin_report(struct daemon *daemon, struct session *sessio
 	return report;
 }
 
-static struct report *begin_answer(void *userdata, struct session *session, uint32_t request, struct frame_text text)
+static struct report *begin_answer(void *userdata, struct session *session, uint32_t request,
+				   struct frame_text text)
 {
 	struct report_question question = {.kind = REPORT_STATUS, .domid = -1};
 	struct daemon *daemon = userdata;
@@ -218,7 +228,8 @@ static struct report *begin_answer(void *userdata, struct session *session, uint
 		int r = router_resolve(daemon->router, query + 10, &domid);
 
 		if (r < 0 || (domid != daemon->domid && !peers_is_up(daemon->peers, domid))) {
-			reply_error(session, request, EHOSTDOWN, r < 0 ? why_unknown(daemon) : why_not(EHOSTDOWN));
+			reply_error(session, request, EHOSTDOWN,
+				    r < 0 ? why_unknown(daemon) : why_not(EHOSTDOWN));
 			return NULL;
 		}
 		question.kind = REPORT_ENDPOINTS;
@@ -259,7 +270,8 @@ static void on_ping_result(void *userdata, uint32_t request, int64_t result)
 		session_reply(session, request, 0, rtt, frame_u64_encode((uint64_t)result, rtt));
 }
 
-static void ping_domain(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text text)
+static void ping_domain(struct daemon *daemon, struct session *session, uint32_t request,
+			struct frame_text text)
 {
 	char domain[DOMAIN_NAME_MAX + 1];
 	uint32_t domid;
@@ -281,12 +293,14 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 	if (r == 0 && session_unanswered(session) > REQUESTS_MAX)
 		r = -ENOBUFS;
 	if (r == 0)
-		r = links_ping(daemon->links, domid, session_hop(session)->account, on_ping_result, session, request);
+		r = links_ping(daemon->links, domid, session_hop(session)->account, on_ping_result, session,
+			       request);
 	if (r < 0)
 		reply_error(session, request, -r, why_not(-r));
 }
 
-/* Of an endpoint that is unbound: one that was fetched is the program's own, as a connection of a socket that listened. */
+/* Of an endpoint that is unbound: one that was fetched is the program's own, as a connection of a socket that
+ * listened. */
 static void end_unfetched(void *userdata, struct stream *stream)
 {
 	const struct frame_text *name = userdata;
@@ -352,8 +366,8 @@ static int open_from_program(void *userdata, struct session *session, struct cha
 	return router_open_address(daemon->router, channel, open->name);
 }
 
-static void stream_from_program(void *userdata, struct session *session, int fd, const struct frame_header *header,
-				const uint8_t *payload)
+static void stream_from_program(void *userdata, struct session *session, int fd,
+				const struct frame_header *header, const uint8_t *payload)
 {
 	struct daemon *daemon = userdata;
 	const struct ucred *credentials = session_credentials(session);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * After a restore or a migration the domain may have another number, its nodes in XenStore are gone, and grants and event
- * channels lead nowhere. Programs and their endpoints stay.
+ * After a restore or a migration the domain may have another number, its nodes in XenStore are gone, and
+ * grants and event channels lead nowhere. Programs and their endpoints stay.
  */
 
 #include <errno.h>
@@ -54,7 +54,8 @@ static void collect_peer(void *userdata, const struct peer_info *info)
 		collect_domid(userdata, info->domid);
 }
 
-/* Nobody on the old host, or of the old number, can be reached any more: channels end, and those who watch are told. */
+/* Nobody on the old host, or of the old number, can be reached any more: channels end, and those who watch
+ * are told. */
 static void leave_peers(struct daemon *daemon)
 {
 	static const char *const none[] = {NULL};
@@ -105,7 +106,8 @@ static void on_own_leaf(void *userdata, int error, const char *value, size_t siz
 	char path[PEERS_OWN_LEAF_SIZE];
 
 	/* A migration may lead to the same number, but never with our nodes. */
-	if (error == -ENOENT && daemon->peers && peers_own_leaf(daemon->peers, path) && !strcmp(path, daemon->own_leaf))
+	if (error == -ENOENT && daemon->peers && peers_own_leaf(daemon->peers, path) &&
+	    !strcmp(path, daemon->own_leaf))
 		daemon->leaf_lost = true;
 }
 
@@ -117,8 +119,9 @@ static void conclude_domid(struct daemon *daemon, uint32_t domid)
 		vchan_host_unbind_retired(daemon->host);
 		return;
 	}
-	log_warning("this domain was restored or migrated: it was domain %u and is domain %u; all links begin anew",
-		    daemon->domid, domid);
+	log_warning(
+		"this domain was restored or migrated: it was domain %u and is domain %u; all links begin anew",
+		daemon->domid, domid);
 	if (begin_anew(daemon, domid) < 0) {
 		log_error("can't go on after the restore; stopping");
 		daemon->failed = true;
@@ -142,7 +145,8 @@ static void on_domid_again(void *userdata, int error, const char *untrusted_valu
 static void check_domid(struct daemon *daemon)
 {
 	daemon->check_domid_again = daemon->checking_domid;
-	if (daemon->checking_domid || !daemon->peers) /* without peers a restore has failed, and we are stopping */
+	/* without peers a restore has failed, and we are stopping */
+	if (daemon->checking_domid || !daemon->peers)
 		return;
 	daemon->checking_domid = true;
 	if (peers_own_leaf(daemon->peers, daemon->own_leaf))

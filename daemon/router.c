@@ -39,7 +39,7 @@ void router_free(struct router *router)
 
 	if (!router)
 		return;
-	HASH_ITER (hh, router->endpoints, endpoint, next) {
+	HASH_ITER(hh, router->endpoints, endpoint, next) {
 		HASH_DEL(router->endpoints, endpoint);
 		charge_end(&endpoint->charge);
 		free(endpoint);
@@ -60,7 +60,8 @@ static int by_name(const struct endpoint *a, const struct endpoint *b)
 	return strcmp(a->name, b->name);
 }
 
-int router_bind(struct router *router, struct hop *hop, struct frame_text name, uint32_t kinds, uid_t uid, pid_t pid)
+int router_bind(struct router *router, struct hop *hop, struct frame_text name, uint32_t kinds, uid_t uid,
+		pid_t pid)
 {
 	struct endpoint *endpoint;
 	int r;
@@ -127,7 +128,7 @@ void router_unbind_all(struct router *router, struct hop *hop)
 {
 	struct endpoint *endpoint, *next;
 
-	HASH_ITER (hh, router->endpoints, endpoint, next) {
+	HASH_ITER(hh, router->endpoints, endpoint, next) {
 		if (endpoint->hop == hop)
 			remove_endpoint(router, endpoint);
 	}
@@ -224,7 +225,8 @@ void router_recheck_hop(struct router *router, struct hop *hop)
 
 		if (end->is_opener || !end->channel->endpoint)
 			continue;
-		r = router->callbacks.still_allowed(router->userdata, &end->channel->identity, end->channel->endpoint);
+		r = router->callbacks.still_allowed(router->userdata, &end->channel->identity,
+						    end->channel->endpoint);
 		if (r < 0)
 			channel_forbid(end->channel, -r);
 	}
@@ -235,11 +237,12 @@ unsigned router_endpoints(const struct router *router)
 	return HASH_COUNT(router->endpoints);
 }
 
-void router_each(struct router *router, void (*each)(void *userdata, const struct endpoint *endpoint), void *userdata)
+void router_each(struct router *router, void (*each)(void *userdata, const struct endpoint *endpoint),
+		 void *userdata)
 {
 	struct endpoint *endpoint, *next;
 
-	HASH_ITER (hh, router->endpoints, endpoint, next)
+	HASH_ITER(hh, router->endpoints, endpoint, next)
 		each(userdata, endpoint);
 }
 
@@ -250,7 +253,8 @@ const struct endpoint *router_next(const struct router *router, const char *afte
 	HASH_FIND_STR(router->endpoints, after, endpoint);
 	if (endpoint)
 		return endpoint->hh.next;
-	for (endpoint = router->endpoints; endpoint && strcmp(endpoint->name, after) < 0; endpoint = endpoint->hh.next)
+	for (endpoint = router->endpoints; endpoint && strcmp(endpoint->name, after) < 0;
+	     endpoint = endpoint->hh.next)
 		;
 	return endpoint;
 }

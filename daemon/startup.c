@@ -16,11 +16,11 @@
 #include "daemon/xen/vchan.h"
 #include "wire/address.h"
 
-#define STORE_ANSWER_MS    30000
+#define STORE_ANSWER_MS	   30000
 #define SINGLETON_WAIT_MS  5000
 #define SINGLETON_PAUSE_MS 50
 
-/* --- XenStore's answer ---------------------------------------------------------------------------------------------- */
+/* --- XenStore's answer ------------------------------------------------------------------------ */
 
 static void answered(struct daemon *daemon)
 {
@@ -74,7 +74,7 @@ static int learn_domid(struct daemon *daemon)
 	return r < 0 ? r : daemon->domid_error;
 }
 
-/* --- devices, and no other daemon ----------------------------------------------------------------------------------- */
+/* --- devices, and no other daemon ------------------------------------------------------------- */
 
 /* What a device that can't be opened means, and what to do. */
 static void explain_device(const char *device, int error)
@@ -88,27 +88,33 @@ static void explain_device(const char *device, int error)
 	}
 	strncat(module, name + 1, sizeof(module) - strlen(module) - 1);
 	if (access("/sys/hypervisor/type", F_OK) < 0)
-		log_error("this is no Xen domain: there is neither /sys/hypervisor/type nor %s; xensim simulates a Xen host", device);
+		log_error(
+			"this is no Xen domain: there is neither /sys/hypervisor/type nor %s; xensim simulates a Xen host",
+			device);
 	else if (error == -ENOENT || error == -ENODEV || error == -ENXIO)
-		log_error("there is no %s: load the module %s (modprobe %s); a kernel without it, such as Debian's cloud kernel, "
-			  "can't share memory between domains",
-			  device, module, module);
+		log_error(
+			"there is no %s: load the module %s (modprobe %s); a kernel without it, such as Debian's cloud kernel, "
+			"can't share memory between domains",
+			device, module, module);
 	else if (error == -EACCES || error == -EPERM)
-		log_error("can't open %s: %s; start xenmsgd as root and name a user under [daemon], or let this user read and write "
-			  "/dev/xen/evtchn, gntdev, gntalloc and xenbus",
-			  device, strerror(-error));
+		log_error(
+			"can't open %s: %s; start xenmsgd as root and name a user under [daemon], or let this user read and write "
+			"/dev/xen/evtchn, gntdev, gntalloc and xenbus",
+			device, strerror(-error));
 	else
 		log_error("can't open %s: %s", device, strerror(-error));
 }
 
-/* One that is just stopping is waited for, so that a restart by hand works too. It still takes its nodes out of XenStore. */
+/* One that is just stopping is waited for, so that a restart by hand works too. It still takes its nodes out
+ * of XenStore. */
 static int be_the_only_one(struct daemon *daemon)
 {
 	struct event *timer = evtimer_new(daemon->base, on_no_answer, daemon);
 	int r = timer ? singleton_claim(SINGLETON_DIRECTORY, &daemon->singleton) : -ENOMEM;
 
 	if (r == -EBUSY)
-		log_info("another xenmsgd runs in this domain: waiting %d s for its end", SINGLETON_WAIT_MS / 1000);
+		log_info("another xenmsgd runs in this domain: waiting %d s for its end",
+			 SINGLETON_WAIT_MS / 1000);
 	for (int waited = 0; r == -EBUSY && waited < SINGLETON_WAIT_MS; waited += SINGLETON_PAUSE_MS) {
 		timer_set(timer, SINGLETON_PAUSE_MS);
 		event_base_dispatch(daemon->base);
@@ -117,9 +123,11 @@ static int be_the_only_one(struct daemon *daemon)
 	if (timer)
 		event_free(timer);
 	if (r == -EBUSY)
-		log_error("another xenmsgd runs in this domain, and there can be only one: stop it first (systemctl stop xenmsgd)");
+		log_error(
+			"another xenmsgd runs in this domain, and there can be only one: stop it first (systemctl stop xenmsgd)");
 	else if (r < 0 && r != -EINTR && r != -ENOMEM) {
-		log_error("can't lock " SINGLETON_DIRECTORY " against a second xenmsgd: %s; it must be a directory of the user that "
+		log_error("can't lock " SINGLETON_DIRECTORY
+			  " against a second xenmsgd: %s; it must be a directory of the user that "
 			  "xenmsgd is started as (the unit and tmpfiles.d make it)",
 			  strerror(-r));
 		r = -ENODEV;
@@ -142,14 +150,17 @@ int startup_xen(struct daemon *daemon)
 		return r;
 	r = store_new(&daemon->store, daemon->base);
 	if (r < 0) {
-		log_error("can't connect to XenStore: %s; in domain 0 start xenstored (systemctl start xenstored), in a guest there "
-			  "must be /dev/xen/xenbus",
-			  strerror(-r));
+		log_error(
+			"can't connect to XenStore: %s; in domain 0 start xenstored (systemctl start xenstored), in a guest there "
+			"must be /dev/xen/xenbus",
+			strerror(-r));
 		return -ENODEV;
 	}
 	r = learn_domid(daemon);
 	if (r < 0 && r != -EINTR)
-		log_error("can't read this domain's number from XenStore: %s; does xenstored run in domain 0?", strerror(-r));
+		log_error(
+			"can't read this domain's number from XenStore: %s; does xenstored run in domain 0?",
+			strerror(-r));
 	return r;
 }
 

@@ -64,7 +64,7 @@ static void add_domain(struct json_object *object, const struct status_sources *
 	add_text(object, "uuid", directory_uuid(sources->directory, domid));
 }
 
-/* --- ranks ---------------------------------------------------------------------------------------------------------- */
+/* --- ranks ------------------------------------------------------------------------------------ */
 
 /* What lives comes first, then what has had more traffic, by powers of two. */
 static unsigned rank_of(bool lives, uint64_t traffic)
@@ -77,7 +77,7 @@ static uint64_t traffic_of(const struct hop_stats *tx, const struct hop_stats *r
 	return tx->bytes + rx->bytes;
 }
 
-/* --- links ---------------------------------------------------------------------------------------------------------- */
+/* --- links ------------------------------------------------------------------------------------ */
 
 /* Of the whole uid or peer, not of this program alone. */
 static void add_usage(struct json_object *usage, const struct account *account)
@@ -160,7 +160,7 @@ static void add_failure(void *userdata, const struct link_failure *failure)
 	json_object_array_add(failures->array, object);
 }
 
-/* --- endpoints and clients ------------------------------------------------------------------------------------------ */
+/* --- endpoints and clients -------------------------------------------------------------------- */
 
 /* Bytes that wait in the daemon for the program behind this hop. */
 static uint64_t queued_for(struct status_walk *walk, const struct hop *hop)
@@ -273,7 +273,7 @@ static struct json_object *describe_client(struct status_walk *walk)
 	return object;
 }
 
-/* --- peers ---------------------------------------------------------------------------------------------------------- */
+/* --- peers ------------------------------------------------------------------------------------ */
 
 static struct json_object *names_of(const struct peer_info *info)
 {
@@ -335,7 +335,7 @@ const struct status_list status_peers_lists[] = {
 	{.name = NULL},
 };
 
-/* --- endpoints, here and there -------------------------------------------------------------------------------------- */
+/* --- endpoints, here and there ---------------------------------------------------------------- */
 
 /* `visible_to`: NULL for those who may not know, and where only the daemon there knows. */
 static struct json_object *describe_name(const struct status_walk *walk, uint32_t domid, const char *name,
@@ -422,7 +422,7 @@ const struct status_list status_endpoints_lists[] = {
 	{.name = NULL},
 };
 
-/* --- refusals ------------------------------------------------------------------------------------------------------- */
+/* --- refusals --------------------------------------------------------------------------------- */
 
 struct search {
 	const struct denied_entry *found;
@@ -467,7 +467,7 @@ static struct json_object *describe_denied(struct status_walk *walk)
 	return object;
 }
 
-/* --- accounts ------------------------------------------------------------------------------------------------------- */
+/* --- accounts --------------------------------------------------------------------------------- */
 
 static bool next_account(struct status_walk *walk)
 {
@@ -517,7 +517,7 @@ static struct json_object *describe_account(struct status_walk *walk)
 	return object;
 }
 
-/* --- the rest ------------------------------------------------------------------------------------------------------- */
+/* --- the rest --------------------------------------------------------------------------------- */
 
 static struct json_object *limits_of(const struct config *config)
 {
@@ -594,9 +594,11 @@ static struct json_object *policy_of(const struct status_sources *sources, const
 {
 	struct json_object *policy = access_status(sources->access);
 
-	json_object_object_add(policy, "names_known", json_object_new_boolean(directory_is_served(sources->directory)));
+	json_object_object_add(policy, "names_known",
+			       json_object_new_boolean(directory_is_served(sources->directory)));
 	if (!viewer->sees_all && json_object_object_get(policy, "error"))
-		add_text(policy, "error", "the rules that were read last have a mistake; an administrator sees which");
+		add_text(policy, "error",
+			 "the rules that were read last have a mistake; an administrator sees which");
 	return policy;
 }
 

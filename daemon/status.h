@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_STATUS_H
 
 /*
- * The daemon's account of itself as JSON (doc/status.schema.json), and the shorter lists for `xenmsg peers` and `xenmsg
- * endpoints`: what there is to say of each thing, and to whom. report.h makes one text of it. Reads the other modules and changes
- * nothing.
+ * The daemon's account of itself as JSON (doc/status.schema.json), and the shorter lists for `xenmsg peers`
+ * and `xenmsg endpoints`: what there is to say of each thing, and to whom. report.h makes one text of it.
+ * Reads the other modules and changes nothing.
  */
 
 #include <stdbool.h>
@@ -48,8 +48,8 @@ struct status_sources {
 	struct vchan_host *host;
 };
 
-/* How far a list has been walked, which outlives its entries, and the entry at which the walk is. Zeroed, but for `domid`: it is
- * before the first one. */
+/* How far a list has been walked, which outlives its entries, and the entry at which the walk is. Zeroed, but
+ * for `domid`: it is before the first one. */
 struct status_walk {
 	const struct status_sources *sources;
 	struct viewer viewer;
@@ -84,7 +84,8 @@ struct status_list {
 	struct json_object *(*describe)(struct status_walk *walk); /* a new object that the caller puts */
 };
 
-/* Each ends with one without a name. Those of `status` are members of its object, the others' entries one array. */
+/* Each ends with one without a name. Those of `status` are members of its object, the others' entries one
+ * array. */
 extern const struct status_list status_lists[], status_peers_lists[], status_endpoints_lists[];
 
 /* What isn't a list. The caller puts it. */

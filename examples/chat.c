@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A chat between domains: each line of standard input goes to everybody who has the room open, in whichever domain. Who comes and
- * goes is told by a watch, so there is no server and no list of members.
+ * A chat between domains: each line of standard input goes to everybody who has the room open, in whichever
+ * domain. Who comes and goes is told by a watch, so there is no server and no list of members.
  *
  *   chat [ROOM]
  *
@@ -58,8 +58,8 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
-	show(xenmsg_message_sender_domid(message), xenmsg_message_sender_name(message), xenmsg_message_data(message),
-	     xenmsg_message_size(message));
+	show(xenmsg_message_sender_domid(message), xenmsg_message_sender_name(message),
+	     xenmsg_message_data(message), xenmsg_message_size(message));
 	xenmsg_message_free(message);
 }
 

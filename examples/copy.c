@@ -6,9 +6,9 @@
  *   copy --receive ENDPOINT FILE      in domain 5, say: copy --receive files picture.jpg
  *   copy FILE ADDRESS                 in domain 3:      copy picture.jpg 5:files
  *
- * In the shell: `xenmsg listen files >picture.jpg` and `xenmsg connect 5:files <picture.jpg` (with `pv` before it for the progress).
- * The bytes are preceded by their number, so that the receiver knows whether it has got them all, and it says so at the end: with that
- * the sender knows that the file has been written.
+ * In the shell: `xenmsg listen files >picture.jpg` and `xenmsg connect 5:files <picture.jpg` (with `pv`
+ * before it for the progress). The bytes are preceded by their number, so that the receiver knows whether it
+ * has got them all, and it says so at the end: with that the sender knows that the file has been written.
  *
  *   cc copy.c $(pkg-config --cflags --libs xenmsg) -o copy
  */
@@ -60,8 +60,8 @@ static void show_progress(uint64_t done, uint64_t total, int *percent)
 	if (now == *percent)
 		return;
 	*percent = now;
-	fprintf(stderr, isatty(STDERR_FILENO) ? "\r%3d %%  %llu of %llu bytes" : "%d %% %llu of %llu bytes\n", now,
-		(unsigned long long)done, (unsigned long long)total);
+	fprintf(stderr, isatty(STDERR_FILENO) ? "\r%3d %%  %llu of %llu bytes" : "%d %% %llu of %llu bytes\n",
+		now, (unsigned long long)done, (unsigned long long)total);
 }
 
 static int copy_bytes(int from, int to, uint64_t total)

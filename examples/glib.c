@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * libxenmsg in a GLib main loop: prints what comes to ENDPOINT, and sends each line of standard input to ADDRESS, without ever blocking.
- * A source of its own knows the library's time-outs; it works in any GTK or GLib program.
+ * libxenmsg in a GLib main loop: prints what comes to ENDPOINT, and sends each line of standard input to
+ * ADDRESS, without ever blocking. A source of its own knows the library's time-outs; it works in any GTK or
+ * GLib program.
  *
  *   glib ENDPOINT ADDRESS
  *
@@ -34,7 +35,7 @@ struct loop {
 	gboolean end_of_input;
 };
 
-/* ---- the source: this part suits any program ---- */
+/* ---- the source: this part suits any program ------------------------------------------------- */
 
 static gboolean prepare(GSource *source, gint *timeout)
 {
@@ -74,12 +75,12 @@ static guint add_xenmsg(struct xenmsg *conn, GSourceFunc gone, gpointer userdata
 	return id;
 }
 
-/* ---- the program ---- */
+/* ---- the program ----------------------------------------------------------------------------- */
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
-	printf("from domain %u: %.*s\n", xenmsg_message_sender_domid(message), (int)xenmsg_message_size(message),
-	       (const char *)xenmsg_message_data(message));
+	printf("from domain %u: %.*s\n", xenmsg_message_sender_domid(message),
+	       (int)xenmsg_message_size(message), (const char *)xenmsg_message_data(message));
 	fflush(stdout);
 	xenmsg_message_free(message);
 }

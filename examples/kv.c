@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A service that keeps values by key, for all domains that the policy lets in, and its client. In the shell: kv.sh.
+ * A service that keeps values by key, for all domains that the policy lets in, and its client. In the shell:
+ * kv.sh.
  *
  *   kv serve ENDPOINT                     in domain 2, say:   kv serve kv
  *   kv ADDRESS set KEY VALUE              in domain 1:        kv 2:kv set colour blue
@@ -9,8 +10,9 @@
  *   kv ADDRESS delete KEY
  *   kv ADDRESS list
  *
- * A request is "get KEY", "set KEY VALUE", "delete KEY" or "list"; a key has no spaces, a value is any bytes. Each sender's domain has keys
- * of its own: who a sender is can't be forged. Errors are those of errno: ENOENT for a key that isn't there, EINVAL.
+ * A request is "get KEY", "set KEY VALUE", "delete KEY" or "list"; a key has no spaces, a value is any bytes.
+ * Each sender's domain has keys of its own: who a sender is can't be forged. Errors are those of errno:
+ * ENOENT for a key that isn't there, EINVAL.
  *
  *   cc kv.c $(pkg-config --cflags --libs xenmsg) -o kv
  */
@@ -140,7 +142,8 @@ static int answer(struct entry **entries, struct xenmsg_message *message)
 		return xenmsg_reply_error(message, EINVAL);
 	place = find(entries, &request);
 	if (is(&request, "get"))
-		return *place ? xenmsg_reply(message, (*place)->value, (*place)->size) : xenmsg_reply_error(message, ENOENT);
+		return *place ? xenmsg_reply(message, (*place)->value, (*place)->size)
+			      : xenmsg_reply_error(message, ENOENT);
 	if (is(&request, "set"))
 		error = set(entries, &request);
 	else if (is(&request, "delete"))
@@ -166,7 +169,8 @@ static int serve(struct xenmsg *conn, const char *endpoint)
 		if (r < 0)
 			break;
 		if (answer(&entries, message) < 0)
-			fprintf(stderr, "kv: a caller in domain %u got no answer\n", xenmsg_message_sender_domid(message));
+			fprintf(stderr, "kv: a caller in domain %u got no answer\n",
+				xenmsg_message_sender_domid(message));
 		xenmsg_message_free(message);
 	}
 	while (entries)
@@ -206,7 +210,8 @@ int main(int argc, char **argv)
 	int r;
 
 	if (argc < 3) {
-		fprintf(stderr, "usage: %s serve ENDPOINT | ADDRESS get|set|delete|list [KEY [VALUE]]\n", argv[0]);
+		fprintf(stderr, "usage: %s serve ENDPOINT | ADDRESS get|set|delete|list [KEY [VALUE]]\n",
+			argv[0]);
 		return 2;
 	}
 	r = xenmsg_open(&conn, NULL);
@@ -218,7 +223,8 @@ int main(int argc, char **argv)
 	if (r < 0 && !serving && xenmsg_answered(conn))
 		fprintf(stderr, "kv: %s answers: %s\n", subject, strerror(-r));
 	else if (r < 0)
-		fprintf(stderr, "kv: %s: %s\n", subject, *xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));
+		fprintf(stderr, "kv: %s: %s\n", subject,
+			*xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));
 	xenmsg_close(conn);
 	return r < 0;
 }

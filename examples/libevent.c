@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * libxenmsg in a libevent loop: prints what comes to ENDPOINT, and sends each line of standard input to ADDRESS, without ever blocking.
+ * libxenmsg in a libevent loop: prints what comes to ENDPOINT, and sends each line of standard input to
+ * ADDRESS, without ever blocking.
  *
  *   loop ENDPOINT ADDRESS
  *
@@ -30,8 +31,8 @@ struct loop {
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
-	printf("from domain %u: %.*s\n", xenmsg_message_sender_domid(message), (int)xenmsg_message_size(message),
-	       (const char *)xenmsg_message_data(message));
+	printf("from domain %u: %.*s\n", xenmsg_message_sender_domid(message),
+	       (int)xenmsg_message_size(message), (const char *)xenmsg_message_data(message));
 	fflush(stdout);
 	xenmsg_message_free(message);
 }

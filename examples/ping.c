@@ -8,7 +8,8 @@
  *
  * A message carries the address that its answer goes to, as its text up to the first zero.
  *
- * In the shell a message to and fro is rendezvous.sh, and a call, which needs no address for its answer, request-reply.sh.
+ * In the shell a message to and fro is rendezvous.sh, and a call, which needs no address for its answer,
+ * request-reply.sh.
  *
  *   cc ping.c $(pkg-config --cflags --libs xenmsg) -o ping
  */
@@ -22,7 +23,8 @@
 
 static int fail(struct xenmsg *conn, const char *what, int error)
 {
-	fprintf(stderr, "ping: %s: %s\n", what, conn && *xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-error));
+	fprintf(stderr, "ping: %s: %s\n", what,
+		conn && *xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-error));
 	xenmsg_close(conn);
 	return 1;
 }
@@ -74,7 +76,8 @@ static int ping(struct xenmsg *conn, const char *address, const char *reply, lon
 			r = xenmsg_recv(conn, &message, 5000);
 		if (r < 0)
 			return fail(conn, address, r);
-		printf("%s: %.1f us, from domain %u\n", address, now_us() - start, xenmsg_message_sender_domid(message));
+		printf("%s: %.1f us, from domain %u\n", address, now_us() - start,
+		       xenmsg_message_sender_domid(message));
 		xenmsg_message_free(message);
 	}
 	xenmsg_close(conn);

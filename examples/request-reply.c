@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A service that turns texts around, and its client: the smallest request and reply. In the shell: request-reply.sh.
+ * A service that turns texts around, and its client: the smallest request and reply. In the shell:
+ * request-reply.sh.
  *
  *   request-reply serve ENDPOINT          in domain 2, say:   request-reply serve turn
  *   request-reply call ADDRESS TEXT       in domain 1:        request-reply call 2:turn hello
@@ -37,7 +38,8 @@ static int serve(struct xenmsg *conn, const char *endpoint)
 			break;
 		printf("a call from domain %u\n", xenmsg_message_sender_domid(request));
 		turn_around(xenmsg_message_data(request), xenmsg_message_size(request));
-		/* That this caller has gone meanwhile is no reason to stop. What isn't answered gets an error by being freed. */
+		/* That this caller has gone meanwhile is no reason to stop. What isn't answered gets an error
+		 * by being freed. */
 		if (xenmsg_reply(request, xenmsg_message_data(request), xenmsg_message_size(request)) < 0)
 			printf("nobody waits for the answer\n");
 		xenmsg_message_free(request);
@@ -74,7 +76,8 @@ int main(int argc, char **argv)
 	}
 	r = argc == 3 ? serve(conn, argv[2]) : call(conn, argv[2], argv[3]);
 	if (r < 0)
-		fprintf(stderr, "request-reply: %s: %s\n", argv[2], *xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));
+		fprintf(stderr, "request-reply: %s: %s\n", argv[2],
+			*xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));
 	xenmsg_close(conn);
 	return r < 0;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * libxenmsg in an sd-event loop: prints what comes to ENDPOINT, and sends each line of standard input to ADDRESS, without ever blocking.
- * Ends on SIGTERM, or when the input has ended and every line has had its outcome.
+ * libxenmsg in an sd-event loop: prints what comes to ENDPOINT, and sends each line of standard input to
+ * ADDRESS, without ever blocking. Ends on SIGTERM, or when the input has ended and every line has had its
+ * outcome.
  *
  *   sdevent ENDPOINT ADDRESS
  *
@@ -32,8 +33,8 @@ struct loop {
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
-	printf("from domain %u: %.*s\n", xenmsg_message_sender_domid(message), (int)xenmsg_message_size(message),
-	       (const char *)xenmsg_message_data(message));
+	printf("from domain %u: %.*s\n", xenmsg_message_sender_domid(message),
+	       (int)xenmsg_message_size(message), (const char *)xenmsg_message_data(message));
 	fflush(stdout);
 	xenmsg_message_free(message);
 }
@@ -123,7 +124,8 @@ static int run(struct loop *loop, const char *endpoint)
 	if (r >= 0)
 		r = sd_event_add_signal(loop->event, NULL, SIGTERM, NULL, NULL); /* leaves the loop */
 	if (r >= 0)
-		r = sd_event_add_time_relative(loop->event, &loop->timer, CLOCK_MONOTONIC, 0, 0, on_timer, loop);
+		r = sd_event_add_time_relative(loop->event, &loop->timer, CLOCK_MONOTONIC, 0, 0, on_timer,
+					       loop);
 	if (r >= 0) /* what xenmsg_events() says is POLLIN */
 		r = sd_event_add_io(loop->event, NULL, xenmsg_fd(loop->conn), EPOLLIN, on_xenmsg, loop);
 	if (r >= 0)

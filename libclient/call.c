@@ -15,7 +15,7 @@
 
 const char call_taken[] = "timed out; the request was taken, and may have been carried out";
 
-/* ---- the life of a call ---- */
+/* ---- the life of a call ---------------------------------------------------------------------- */
 
 static void forget_time(struct call *call)
 {
@@ -24,8 +24,8 @@ static void forget_time(struct call *call)
 	call->expires = -1;
 }
 
-/* From now on its time runs out at a point of hop_now(). The last one is mostly where it belongs: programs use one time-out, or a
- * few. */
+/* From now on its time runs out at a point of hop_now(). The last one is mostly where it belongs: programs
+ * use one time-out, or a few. */
 static void call_expires(struct call *call, int64_t expires)
 {
 	struct call *first = call->outbox->timed, *before = first ? first->timed_prev : NULL;
@@ -62,7 +62,9 @@ static void on_settled(void *userdata, int result)
 	else if (!call->completed && result < 0)
 		complete(call, result, NULL);
 	else if (!call->completed && call->expired) {
-		forget_time(call); /* taken after all: calls_expire() is to withdraw it, not somebody who is looking at its channel */
+		/* taken after all: calls_expire() is to withdraw it, not somebody who is looking at its
+		 * channel */
+		forget_time(call);
 		call_expires(call, 0);
 	}
 }
@@ -74,7 +76,7 @@ void calls_channel_gone(struct outbox *outbox, struct channel *channel)
 	if (channel->calls.unreported)
 		DL_DELETE2(outbox->unreported, channel, calls.prev, calls.next);
 	channel->calls.unreported = false;
-	HASH_ITER (hh, channel->calls.waiting, call, next)
+	HASH_ITER(hh, channel->calls.waiting, call, next)
 		complete(call, -ECONNRESET, NULL);
 }
 
@@ -101,11 +103,11 @@ int calls_run(struct outbox *outbox, int budget)
 	return count;
 }
 
-/* ---- requests ---- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 /* Posts a request; the errors are those of xenmsg_call_post(). */
-static int call_start(struct outbox *outbox, const char *address, const void *data, size_t size, xenmsg_call_done done,
-		      void *userdata, struct call **started)
+static int call_start(struct outbox *outbox, const char *address, const void *data, size_t size,
+		      xenmsg_call_done done, void *userdata, struct call **started)
 {
 	struct message_pieces pieces;
 	struct channel *channel;
@@ -193,7 +195,7 @@ int calls_expire(struct outbox *outbox)
 	return r;
 }
 
-/* ---- answers ---- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 void call_drop_answer(struct channel *channel)
 {
@@ -329,15 +331,15 @@ int calls_report(struct outbox *outbox)
 	return r;
 }
 
-/* ---- public ---- */
+/* ---- public ---------------------------------------------------------------------------------- */
 
 int xenmsg_answered(struct xenmsg *conn)
 {
 	return conn->outbox.answered;
 }
 
-static int post(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms, xenmsg_call_done done,
-		void *userdata)
+static int post(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
+		xenmsg_call_done done, void *userdata)
 {
 	struct call *call;
 	int r;
@@ -357,21 +359,22 @@ static int post(struct xenmsg *conn, const char *address, const void *data, size
 	return r;
 }
 
-int xenmsg_call_post(struct xenmsg *conn, const char *address, const void *data, size_t size, xenmsg_call_done done,
-		     void *userdata)
+int xenmsg_call_post(struct xenmsg *conn, const char *address, const void *data, size_t size,
+		     xenmsg_call_done done, void *userdata)
 {
 	return post(conn, address, data, size, -1, done, userdata);
 }
 
-int xenmsg_call_post_timed(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
-			   xenmsg_call_done done, void *userdata)
+int xenmsg_call_post_timed(struct xenmsg *conn, const char *address, const void *data, size_t size,
+			   int timeout_ms, xenmsg_call_done done, void *userdata)
 {
 	return post(conn, address, data, size, timeout_ms, done, userdata);
 }
 
 struct answer {
 	const struct outbox *outbox;
-	bool known, answered, withdrawn; /* the latter two: the outbox's words when it came; calls that end after it change them */
+	/* the latter two: the outbox's words when it came; calls that end after it change them */
+	bool known, answered, withdrawn;
 	int result;
 	struct xenmsg_message *reply;
 };
@@ -401,8 +404,8 @@ static void await(struct xenmsg *conn, const struct answer *answer)
 	}
 }
 
-static int start_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size, int64_t deadline,
-			 struct answer *answer, struct call **call)
+static int start_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size,
+			 int64_t deadline, struct answer *answer, struct call **call)
 {
 	for (;;) {
 		int r = call_start(&conn->outbox, address, data, size, note_answer, answer, call);
@@ -420,8 +423,8 @@ static int start_in_time(struct xenmsg *conn, const char *address, const void *d
 	}
 }
 
-static int call_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size, struct xenmsg_message **reply,
-			int64_t deadline)
+static int call_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size,
+			struct xenmsg_message **reply, int64_t deadline)
 {
 	struct answer answer = {.outbox = &conn->outbox, .result = -ECONNRESET};
 	struct call *call;
@@ -447,8 +450,8 @@ out:
 	return r;
 }
 
-int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size, struct xenmsg_message **reply,
-		int timeout_ms)
+int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size,
+		struct xenmsg_message **reply, int timeout_ms)
 {
 	int64_t deadline = conn_deadline(timeout_ms);
 	struct again again = {0};
@@ -461,6 +464,7 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 		return -ENOTCONN;
 	do
 		r = call_in_time(conn, address, data, size, reply, deadline);
-	while (r == -ENODATA && !conn->outbox.answered && (r = conn_pause_again(conn, &again, deadline)) == 0);
+	while (r == -ENODATA && !conn->outbox.answered &&
+	       (r = conn_pause_again(conn, &again, deadline)) == 0);
 	return r;
 }

@@ -3,9 +3,9 @@
 #define XENMSG_LIBCLIENT_CALL_H
 
 /*
- * The caller's side of calls: requests that wait for their answer, and the stream of answers on each channel of kind call,
- * put together as its bytes arrive (protocol.md, section 2.3). A request is a message of the outbox, and its op tells
- * whether it was taken.
+ * The caller's side of calls: requests that wait for their answer, and the stream of answers on each channel
+ * of kind call, put together as its bytes arrive (protocol.md, section 2.3). A request is a message of the
+ * outbox, and its op tells whether it was taken.
  *
  *   posted ──taken──▶ taken ──answer──▶ completed ──done called──▶ gone
  *      │                └──channel ends (ECONNRESET), time is up (ETIMEDOUT, withdrawn)──▶ completed
@@ -35,13 +35,13 @@ struct call {
 	void *userdata;
 	bool unsettled; /* its op has no outcome */
 	bool completed, reported;
-	bool answered; /* the error is the server's own */
-	bool withdrawn; /* it was taken, and may have been carried out */
-	bool expired;  /* its time is up, and it is being cancelled */
+	bool answered;	 /* the error is the server's own */
+	bool withdrawn;	 /* it was taken, and may have been carried out */
+	bool expired;	 /* its time is up, and it is being cancelled */
 	int64_t expires; /* as of hop_now(), -1: never; then the time by which a CANCEL is answered */
 	int result;
 	struct xenmsg_message *reply;
-	struct call *prev, *next; /* in outbox->completed */
+	struct call *prev, *next;	      /* in outbox->completed */
 	struct call *timed_prev, *timed_next; /* in outbox->timed, by `expires` */
 	UT_hash_handle hh;
 };
@@ -60,8 +60,8 @@ struct channel_calls {
 	struct xenmsg_message *message; /* NULL: it is too large and skipped */
 };
 
-/* Gives up those of which the time is up: what wasn't taken is cancelled, what was is withdrawn, and what nobody can tell about in
- * time is abandoned. -EPROTO. */
+/* Gives up those of which the time is up: what wasn't taken is cancelled, what was is withdrawn, and what
+ * nobody can tell about in time is abandoned. -EPROTO. */
 int calls_expire(struct outbox *outbox);
 
 /* Bytes of answers have come. -ENOMEM, -EPROTO. */

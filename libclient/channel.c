@@ -7,7 +7,8 @@
 
 #include "wire/bytes.h"
 
-/* A frame for the last few bytes of space in the ring costs more than it brings, unless that is all there is to send. */
+/* A frame for the last few bytes of space in the ring costs more than it brings, unless that is all there is
+ * to send. */
 #define WORTHWHILE 4096u
 #define SMALL_SPAN 512u
 
@@ -63,7 +64,8 @@ uint16_t channel_count_framed(struct channel *channel)
 /* Hands the bytes [from, from + size) of a message to `put`, piece by piece. */
 typedef void (*put_bytes)(void *to, const void *data, uint32_t size);
 
-static void put_range(const struct message_pieces *pieces, uint64_t from, uint64_t size, put_bytes put, void *to)
+static void put_range(const struct message_pieces *pieces, uint64_t from, uint64_t size, put_bytes put,
+		      void *to)
 {
 	const uint64_t head = htole64(pieces->head), padding = 0, trailer = htole64(pieces->trailer);
 	const struct {
@@ -100,7 +102,8 @@ static void put_in_queue(void *to, const void *data, uint32_t size)
 	fifo_append(to, data, size);
 }
 
-/* The size of the next frame's payload for `left` bytes, or 0: then *want_space says for how much room to wait. */
+/* The size of the next frame's payload for `left` bytes, or 0: then *want_space says for how much room to
+ * wait. */
 static int64_t next_chunk(struct hop *hop, uint64_t left, uint32_t *want_space)
 {
 	uint32_t most = hop->out.ring.size - FRAME_HEADER_SIZE;
@@ -120,7 +123,8 @@ static int64_t next_chunk(struct hop *hop, uint64_t left, uint32_t *want_space)
 	return 0;
 }
 
-static void encode_header(const struct channel *channel, uint32_t length, uint16_t messages, uint8_t out[FRAME_HEADER_SIZE])
+static void encode_header(const struct channel *channel, uint32_t length, uint16_t messages,
+			  uint8_t out[FRAME_HEADER_SIZE])
 {
 	struct frame_header header = {
 		.length = length, .type = FRAME_DATA, .channel = channel->number, .messages = messages};
@@ -136,7 +140,8 @@ static void put_header(const struct channel *channel, struct hop *hop, uint32_t 
 	ring_writer_put(&hop->out, raw, sizeof(raw));
 }
 
-static void write_frame(const struct channel *channel, const struct message_pieces *pieces, uint32_t span, uint8_t *at)
+static void write_frame(const struct channel *channel, const struct message_pieces *pieces, uint32_t span,
+			uint8_t *at)
 {
 	encode_header(channel, span, 1, at);
 	message_pieces_write(pieces, at + FRAME_HEADER_SIZE);
@@ -148,8 +153,8 @@ bool channel_frame_small(struct channel *channel, struct hop *hop, const struct 
 	uint32_t size = FRAME_HEADER_SIZE + (uint32_t)span;
 	uint8_t *at;
 
-	if (span > SMALL_SPAN || span > channel_budget(channel) || fifo_size(&channel->queue) || fifo_size(&hop->backlog) ||
-	    ring_writer_space(&hop->out, size) < (int)size)
+	if (span > SMALL_SPAN || span > channel_budget(channel) || fifo_size(&channel->queue) ||
+	    fifo_size(&hop->backlog) || ring_writer_space(&hop->out, size) < (int)size)
 		return false;
 	at = ring_writer_room(&hop->out, size);
 	if (at) {

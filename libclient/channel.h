@@ -3,8 +3,9 @@
 #define XENMSG_LIBCLIENT_CHANNEL_H
 
 /*
- * One stream that goes out: the offsets of its bytes, those that are not in the ring yet, and the messages that have no
- * outcome yet. It is a channel of the outbox, or the replies on a channel of the inbox. Offsets count from the channel's start:
+ * One stream that goes out: the offsets of its bytes, those that are not in the ring yet, and the messages
+ * that have no outcome yet. It is a channel of the outbox, or the replies on a channel of the inbox. Offsets
+ * count from the channel's start:
  *
  *   consumed ≤ framed ≤ accepted     taken by the receiver ≤ put into the ring ≤ promised to the program
  */
@@ -32,8 +33,9 @@ struct op {
 	uint64_t end;
 	xenmsg_done done; /* NULL: nobody wants to know */
 	void *userdata;
-	bool cancelling; /* CANCEL was sent: only its answer decides, since `consumed` passes skipped messages too */
-	bool internal;	 /* `done` is ours: called at once, it does nothing to the outbox */
+	/* CANCEL was sent: only its answer decides, since `consumed` passes skipped messages too */
+	bool cancelling;
+	bool internal; /* `done` is ours: called at once, it does nothing to the outbox */
 };
 
 struct channel {
@@ -96,11 +98,13 @@ uint16_t channel_count_framed(struct channel *channel);
 
 /* Puts a message into the ring as a frame of its own, if it is small and nothing stands in its way. */
 bool channel_frame_small(struct channel *channel, struct hop *hop, const struct message_pieces *pieces);
-/* Puts as much of a message into the ring as credit and space allow. Returns the number of bytes, or -EPROTO. */
+/* Puts as much of a message into the ring as credit and space allow. Returns the number of bytes, or
+ * -EPROTO. */
 int64_t channel_frame_pieces(struct channel *channel, struct hop *hop, const struct message_pieces *pieces);
 /* Appends what follows byte `from` to the queue, for which the room was reserved. */
 void channel_queue_pieces(struct channel *channel, const struct message_pieces *pieces, uint64_t from);
-/* Puts one frame from the queue into the ring. 1: done; 0: no room for it, *want_space says how much it takes; -EPROTO. */
+/* Puts one frame from the queue into the ring. 1: done; 0: no room for it, *want_space says how much it
+ * takes; -EPROTO. */
 int channel_frame_queue(struct channel *channel, struct hop *hop, uint32_t *want_space);
 
 #endif

@@ -9,7 +9,8 @@
 
 #include "libclient/call.h"
 
-#define BUDGET 1024 /* callbacks in one call of xenmsg_process(), so that a loop's other sources get their turn */
+/* callbacks in one call of xenmsg_process(), so that a loop's other sources get their turn */
+#define BUDGET 1024
 
 int64_t conn_deadline(int timeout_ms)
 {
@@ -35,7 +36,7 @@ void conn_set_reason(struct xenmsg *conn, const void *text, size_t size)
 	conn->reason[size] = '\0';
 }
 
-/* ---- what the daemon says ---- */
+/* ---- what the daemon says -------------------------------------------------------------------- */
 
 static int on_goodbye(struct xenmsg *conn, const uint8_t *payload, uint32_t length)
 {
@@ -151,7 +152,8 @@ void conn_push_all(struct xenmsg *conn)
 {
 	while (conn_flush(conn) == 0 && conn->want_space && hop_arm_space(&conn->hop, conn->want_space) > 0)
 		;
-	/* Without shared memory our own reading may have taken away what made the descriptor readable, and sending may need it. */
+	/* Without shared memory our own reading may have taken away what made the descriptor readable, and
+	 * sending may need it. */
 	if (conn->hop.stream)
 		hop_poke(&conn->hop);
 }
@@ -172,7 +174,7 @@ int conn_pump_all(struct xenmsg *conn)
 	return conn_flush(conn);
 }
 
-/* ---- what the program gets ---- */
+/* ---- what the program gets ------------------------------------------------------------------- */
 
 int conn_run_outcomes(struct xenmsg *conn, int budget)
 {
@@ -314,7 +316,7 @@ int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries)
 	return poll_hop(conn, conn_left(deadline));
 }
 
-/* ---- another try ---- */
+/* ---- another try ----------------------------------------------------------------------------- */
 
 #define AGAIN_FIRST_MS	  20
 #define AGAIN_LAST_MS	  1000
@@ -353,7 +355,7 @@ int conn_pause_again(struct xenmsg *conn, struct again *again, int64_t deadline)
 	return 0;
 }
 
-/* ---- public ---- */
+/* ---- public ---------------------------------------------------------------------------------- */
 
 static const char *default_path(void)
 {
@@ -468,8 +470,8 @@ int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
 	for (;;) {
 		int r;
 
-		/* Who answers after this returns notifies the daemon once, of the answer and of what was taken. Who doesn't call us
-		 * again soon is looked at by the daemon. */
+		/* Who answers after this returns notifies the daemon once, of the answer and of what was
+		 * taken. Who doesn't call us again soon is looked at by the daemon. */
 		conn->comes_back = true;
 		r = process(conn);
 		conn->comes_back = false;

@@ -3,11 +3,11 @@
 #define XENMSG_LIBCLIENT_CONN_H
 
 /*
- * A connection: the hop to the daemon, the outbox, the inbox, requests and watches, and what drives them. Data flows from
- * the hop to these and from them to the program's callbacks; they don't know each other.
+ * A connection: the hop to the daemon, the outbox, the inbox, requests and watches, and what drives them.
+ * Data flows from the hop to these and from them to the program's callbacks; they don't know each other.
  *
- * conn_pump() reads what the daemon said and sends what waits, and calls nobody back; conn_run() calls the program back. A
- * connection that has failed stays so: `dead` is the error that every later call returns.
+ * conn_pump() reads what the daemon said and sends what waits, and calls nobody back; conn_run() calls the
+ * program back. A connection that has failed stays so: `dead` is the error that every later call returns.
  */
 
 #include <stdbool.h>
@@ -58,10 +58,11 @@ struct xenmsg {
 	struct listening *listening; /* endpoints for streams */
 	struct incoming *incoming;   /* streams that wait for xenmsg_accept() */
 	int dead;
-	uint32_t want_space;   /* that the outbox waits for, 0 if it doesn't */
-	bool comes_back;       /* the program is in xenmsg_wait(): what it took is reported with what it does next */
-	bool recv_waits;       /* at the front of the deliveries lies a message for xenmsg_recv() */
-	uint8_t *scratch;      /* FRAME_PAYLOAD_MAX bytes: a payload, copied out */
+	uint32_t want_space; /* that the outbox waits for, 0 if it doesn't */
+	/* the program is in xenmsg_wait(): what it took is reported with what it does next */
+	bool comes_back;
+	bool recv_waits;  /* at the front of the deliveries lies a message for xenmsg_recv() */
+	uint8_t *scratch; /* FRAME_PAYLOAD_MAX bytes: a payload, copied out */
 	char reason[512];
 };
 
@@ -69,8 +70,8 @@ struct xenmsg {
 int64_t conn_deadline(int timeout_ms);
 int conn_left(int64_t deadline);
 
-/* What a policy couldn't decide for want of a name, -ENODATA, is tried again: after pauses that grow, until the deadline, or for
- * a while where there is none, since nothing says that the name will ever be known. */
+/* What a policy couldn't decide for want of a name, -ENODATA, is tried again: after pauses that grow, until
+ * the deadline, or for a while where there is none, since nothing says that the name will ever be known. */
 struct again {
 	int64_t until;
 	int pause_ms; /* of the last try; 0: there was none */
@@ -80,26 +81,30 @@ int again_pause(struct again *again, int64_t deadline);
 /* Waits as long, with calling back for sends. 0; -ENODATA; -EINTR; -ENOTCONN. */
 int conn_pause_again(struct xenmsg *conn, struct again *again, int64_t deadline);
 
-/* What was just put out goes on its way; what doesn't fit waits for room, of which the daemon has to tell us. */
+/* What was just put out goes on its way; what doesn't fit waits for room, of which the daemon has to tell
+ * us. */
 static inline void conn_push(struct xenmsg *conn);
 /* Reads `in`, sends what can be sent. Returns 0 or conn->dead. */
 static inline int conn_pump(struct xenmsg *conn);
 /* Sends what can be sent and shows it. */
 int conn_flush(struct xenmsg *conn);
-/* Calls back for what has come, up to `budget` times. Returns how often, or conn->dead if nothing was left to call. */
+/* Calls back for what has come, up to `budget` times. Returns how often, or conn->dead if nothing was left to
+ * call. */
 int conn_run(struct xenmsg *conn, int budget);
 /* The same for sends and events, not for messages. */
 int conn_run_outcomes(struct xenmsg *conn, int budget);
-/* Sleeps until something comes that conn_pump() or, with `deliveries`, conn_run() can work on. Without, messages that lie there
- * disturb nobody's sleep. 1: there is; 0: the time is up; -EINTR; conn->dead. */
+/* Sleeps until something comes that conn_pump() or, with `deliveries`, conn_run() can work on. Without,
+ * messages that lie there disturb nobody's sleep. 1: there is; 0: the time is up; -EINTR; conn->dead. */
 int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries);
 /* Arms the notifications, after a last look: 1: there was something. 0; conn->dead. */
 int conn_arm(struct xenmsg *conn, bool deliveries);
-/* After a call that may have taken the edge which told of it: makes the descriptor readable if something is left to be called back for. */
+/* After a call that may have taken the edge which told of it: makes the descriptor readable if something is
+ * left to be called back for. */
 void conn_remind(struct xenmsg *conn);
-/* Takes the next message. 1: it is in *message, or was cancelled (then NULL). 0: there is none. `recv`: only one for which
- * there is no handler; otherwise only one with a handler. */
-int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, const struct binding **binding);
+/* Takes the next message. 1: it is in *message, or was cancelled (then NULL). 0: there is none. `recv`: only
+ * one for which there is no handler; otherwise only one with a handler. */
+int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message,
+	      const struct binding **binding);
 /* The end, with every outcome settled (not yet reported). */
 void conn_fail(struct xenmsg *conn, int error);
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size);
@@ -126,9 +131,9 @@ void conn_push_all(struct xenmsg *conn);
 /* A small message costs less than finding out in detail that nothing else is to be done. */
 static inline bool conn_is_quiet(struct xenmsg *conn)
 {
-	return conn->hop.shared && !conn->dead && ring_reader_ready(&conn->hop.in, 1) == 0 && !conn->outbox.ready &&
-	       !conn->inbox.ending && !conn->outbox.timed && fifo_size(&conn->hop.backlog) == 0 &&
-	       !ring_writer_is_ahead(&conn->hop.out);
+	return conn->hop.shared && !conn->dead && ring_reader_ready(&conn->hop.in, 1) == 0 &&
+	       !conn->outbox.ready && !conn->inbox.ending && !conn->outbox.timed &&
+	       fifo_size(&conn->hop.backlog) == 0 && !ring_writer_is_ahead(&conn->hop.out);
 }
 
 static inline int conn_pump(struct xenmsg *conn)

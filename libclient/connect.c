@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Byte streams (doc/protocol.md, section 6). Each is a connection to the daemon of its own, which after a handshake carries
- * nothing but the stream's bytes, so that what the program gets is a plain socket. The session of the program only tells it
- * of streams that come in.
+ * Byte streams (doc/protocol.md, section 6). Each is a connection to the daemon of its own, which after a
+ * handshake carries nothing but the stream's bytes, so that what the program gets is a plain socket. The
+ * session of the program only tells it of streams that come in.
  */
 
 #include <errno.h>
@@ -94,8 +94,10 @@ static int await_stream(struct xenmsg *conn, int fd, int64_t deadline)
 static int open_stream(struct xenmsg *conn, const uint8_t *request, uint32_t size, int64_t deadline)
 {
 	uint8_t bytes[1024];
-	struct frame_hello_local hello = {.major = PROTOCOL_MAJOR, .minor = PROTOCOL_MINOR, .flags = HELLO_STREAM};
-	uint32_t used = put_frame(bytes, FRAME_HELLO, frame_hello_local_encode(&hello, bytes + FRAME_HEADER_SIZE));
+	struct frame_hello_local hello = {
+		.major = PROTOCOL_MAJOR, .minor = PROTOCOL_MINOR, .flags = HELLO_STREAM};
+	uint32_t used =
+		put_frame(bytes, FRAME_HELLO, frame_hello_local_encode(&hello, bytes + FRAME_HEADER_SIZE));
 	int fd = dial(conn), r;
 
 	if (fd < 0)
@@ -103,7 +105,8 @@ static int open_stream(struct xenmsg *conn, const uint8_t *request, uint32_t siz
 	memcpy(bytes + used, request, size);
 	memset(bytes + used + size, 0, GUARD);
 	used += size + GUARD;
-	/* An empty socket takes this at once; if the daemon has refused us already, there is a GOODBYE to be read. */
+	/* An empty socket takes this at once; if the daemon has refused us already, there is a GOODBYE to be
+	 * read. */
 	r = send(fd, bytes, used, MSG_NOSIGNAL) == (ssize_t)used || errno == EPIPE ? 0 : -ECONNREFUSED;
 	if (r == 0)
 		r = await_stream(conn, fd, deadline);
@@ -150,8 +153,10 @@ void xenmsg_break(int stream)
 		char space[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control = {0};
-	struct msghdr message = {
-		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = control.space,
+				 .msg_controllen = sizeof(control.space)};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
 	ssize_t sent;
 
@@ -166,7 +171,7 @@ void xenmsg_break(int stream)
 	close(stream);
 }
 
-/* ---- streams that come in ---- */
+/* ---- streams that come in -------------------------------------------------------------------- */
 
 int connect_frame(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload)
 {
@@ -201,9 +206,9 @@ void connect_free_all(struct xenmsg *conn)
 	struct incoming *incoming, *next;
 	struct listening *listening, *next_listening;
 
-	DL_FOREACH_SAFE (conn->incoming, incoming, next)
+	DL_FOREACH_SAFE(conn->incoming, incoming, next)
 		free(incoming);
-	DL_FOREACH_SAFE (conn->listening, listening, next_listening)
+	DL_FOREACH_SAFE(conn->listening, listening, next_listening)
 		free(listening);
 }
 
@@ -211,7 +216,7 @@ bool connect_forget(struct xenmsg *conn, const char *endpoint)
 {
 	struct listening *listening;
 
-	DL_FOREACH (conn->listening, listening)
+	DL_FOREACH(conn->listening, listening)
 		if (strcmp(listening->endpoint, endpoint) == 0) {
 			DL_DELETE(conn->listening, listening);
 			free(listening);
@@ -247,7 +252,8 @@ static int fetch(struct xenmsg *conn, struct xenmsg_peer *peer)
 {
 	struct incoming *incoming = conn->incoming;
 	uint8_t request[FRAME_HEADER_SIZE + FRAME_SMALL_MAX];
-	uint32_t size = put_frame(request, FRAME_ACCEPT, frame_u64_encode(incoming->token, request + FRAME_HEADER_SIZE));
+	uint32_t size = put_frame(request, FRAME_ACCEPT,
+				  frame_u64_encode(incoming->token, request + FRAME_HEADER_SIZE));
 	int fd = open_stream(conn, request, size, hop_now() + HANDSHAKE_MS);
 
 	if (fd >= 0 && peer)

@@ -25,7 +25,7 @@
 #define RING_MIN	  8192u /* smaller ones would make the splitting of messages pointless */
 
 #ifndef F_GET_SEALS
-#define F_GET_SEALS  (1024 + 10)
+#define F_GET_SEALS   (1024 + 10)
 #define F_SEAL_SHRINK 0x0002
 #endif
 
@@ -146,8 +146,10 @@ static int send_hello(int fd, bool shared)
 
 	header.length = frame_hello_local_encode(&hello, frame + FRAME_HEADER_SIZE);
 	frame_header_encode(&header, frame);
-	/* A daemon that has refused us already has closed its end, behind a GOODBYE that says why: that is for who reads. */
-	if (send(fd, frame, frame_size(header.length), MSG_NOSIGNAL) != (ssize_t)frame_size(header.length) && errno != EPIPE)
+	/* A daemon that has refused us already has closed its end, behind a GOODBYE that says why: that is
+	 * for who reads. */
+	if (send(fd, frame, frame_size(header.length), MSG_NOSIGNAL) != (ssize_t)frame_size(header.length) &&
+	    errno != EPIPE)
 		return -errno;
 	return 0;
 }
@@ -171,7 +173,8 @@ static int receive_welcome(struct hop *hop, struct frame_welcome *welcome, int f
 	r = read_exactly(hop->socket, raw, sizeof(raw), fds, deadline);
 	if (r < 0)
 		return r;
-	if (frame_header_decode(raw, &header) < 0 || frame_size(header.length) - FRAME_HEADER_SIZE > sizeof(payload))
+	if (frame_header_decode(raw, &header) < 0 ||
+	    frame_size(header.length) - FRAME_HEADER_SIZE > sizeof(payload))
 		return -EPROTO;
 	r = read_exactly(hop->socket, payload, frame_size(header.length) - FRAME_HEADER_SIZE, fds, deadline);
 	if (r < 0)
@@ -202,9 +205,10 @@ static int place_ring(const struct hop *hop, const struct frame_ring_place *plac
 }
 
 /*
- * The daemon has these descriptors too, and may be a hostile one. So nothing is read from them, and what is written or waited on must
- * be of a kind that has no file system, terminal or socket behind it, which could keep us waiting: an eventfd to write, an eventfd or
- * an epoll to wait on. Both have no file type, and a write to any other of these fails.
+ * The daemon has these descriptors too, and may be a hostile one. So nothing is read from them, and what is
+ * written or waited on must be of a kind that has no file system, terminal or socket behind it, which could
+ * keep us waiting: an eventfd to write, an eventfd or an epoll to wait on. Both have no file type, and a
+ * write to any other of these fails.
  */
 static bool is_anonymous(int fd)
 {
@@ -220,8 +224,8 @@ static int map_rings(struct hop *hop, const struct frame_welcome *welcome, int f
 	struct stat memory;
 	int seals;
 
-	if (fds[FD_MEMORY] < 0 || fds[FD_KICK] < 0 || fds[FD_WAKE] < 0 || fstat(fds[FD_MEMORY], &memory) < 0 ||
-	    !is_anonymous(fds[FD_KICK]) || !is_anonymous(fds[FD_WAKE]))
+	if (fds[FD_MEMORY] < 0 || fds[FD_KICK] < 0 || fds[FD_WAKE] < 0 ||
+	    fstat(fds[FD_MEMORY], &memory) < 0 || !is_anonymous(fds[FD_KICK]) || !is_anonymous(fds[FD_WAKE]))
 		return -EPROTO;
 	/* Memory that shrinks under us would be a SIGBUS. */
 	seals = fcntl(fds[FD_MEMORY], F_GET_SEALS);
@@ -255,8 +259,8 @@ static int watch(const struct hop *hop, int fd, uint32_t events, uint32_t number
 	return epoll_ctl(hop->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-/* What the daemon lets us wait on is an epoll, which serves as ours: another one around it would cost 0.4 us for each notification.
- * A daemon of before gave an eventfd. */
+/* What the daemon lets us wait on is an epoll, which serves as ours: another one around it would cost 0.4 us
+ * for each notification. A daemon of before gave an eventfd. */
 static int watch_daemon(struct hop *hop)
 {
 	int r;
@@ -455,7 +459,8 @@ static void kick(struct hop *hop)
 void hop_notify_of_output(struct hop *hop)
 {
 	if (hop->shared) {
-		/* The daemon looks at what was taken as well: who answers a message needn't notify it twice. */
+		/* The daemon looks at what was taken as well: who answers a message needn't notify it
+		 * twice. */
 		ring_reader_take_request(&hop->deliveries);
 		kick(hop);
 	}
@@ -500,8 +505,8 @@ static void read_farewell(struct hop *hop)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	hop->closed = true;
-	if (n >= (ssize_t)FRAME_HEADER_SIZE && frame_header_decode(buffer, &header) == 0 && header.type == FRAME_GOODBYE &&
-	    header.length <= (uint32_t)n - FRAME_HEADER_SIZE &&
+	if (n >= (ssize_t)FRAME_HEADER_SIZE && frame_header_decode(buffer, &header) == 0 &&
+	    header.type == FRAME_GOODBYE && header.length <= (uint32_t)n - FRAME_HEADER_SIZE &&
 	    frame_goodbye_decode(buffer + FRAME_HEADER_SIZE, header.length, &goodbye) == 0)
 		hop_keep_reason(hop, goodbye.text);
 }

@@ -3,14 +3,15 @@
 #define XENMSG_LIBCLIENT_HOP_H
 
 /*
- * The program's end of the local hop (doc/protocol.md, section 4): three rings of frames, in memory that is shared with the
- * daemon, or, where that can't be, in private memory and pumped through the socket by stream.c. Whoever writes and reads
- * frames needn't know which.
+ * The program's end of the local hop (doc/protocol.md, section 4): three rings of frames, in memory that is
+ * shared with the daemon, or, where that can't be, in private memory and pumped through the socket by
+ * stream.c. Whoever writes and reads frames needn't know which.
  *
- * The descriptor `epoll` is readable whenever there may be something to do. It holds what the daemon notifies us by and what we notify
- * ourselves by, edge-triggered, so that no read is needed to clear them, and the socket. For a sleeper to be woken, at any time
- * when nobody drains the rings either the requests in them are armed or an edge is pending: who calls hop_poll(), which
- * takes the edge, drains and then calls hop_arm() until that finds nothing.
+ * The descriptor `epoll` is readable whenever there may be something to do. It holds what the daemon notifies
+ * us by and what we notify ourselves by, edge-triggered, so that no read is needed to clear them, and the
+ * socket. For a sleeper to be woken, at any time when nobody drains the rings either the requests in them are
+ * armed or an edge is pending: who calls hop_poll(), which takes the edge, drains and then calls hop_arm()
+ * until that finds nothing.
  */
 
 #include <stdbool.h>
@@ -54,28 +55,32 @@ void hop_keep_reason(struct hop *hop, struct frame_text text);
 int hop_space(struct hop *hop, uint32_t want);
 /* Sends a control frame, behind earlier ones; it may wait in the backlog. -ENOMEM, -EPROTO. */
 int hop_control(struct hop *hop, uint8_t type, uint32_t channel, const void *payload, uint32_t length);
-/* Moves the backlog to `out`. True in *blocked: it is not empty, and nothing else may be put into `out`. -EPROTO. */
+/* Moves the backlog to `out`. True in *blocked: it is not empty, and nothing else may be put into `out`.
+ * -EPROTO. */
 int hop_flush_backlog(struct hop *hop, bool *blocked);
 /* Shows the daemon what was put into `out`. */
 static inline void hop_publish(struct hop *hop);
 void hop_release_in(struct hop *hop);
-/* Gives back what was taken from `deliveries`; quietly: without a notification, to be followed by another that isn't. */
+/* Gives back what was taken from `deliveries`; quietly: without a notification, to be followed by another
+ * that isn't. */
 void hop_release_deliveries(struct hop *hop, bool quietly);
 
 /* Makes `epoll` readable. */
 void hop_poke(struct hop *hop);
-/* Sleeps for up to timeout_ms (negative: for ever) for something to happen, and takes note of it. 1: something did; 0: the
- * time is up; -EINTR, -EPROTO. What was left in the rings is still to be read if hop->closed is set. */
+/* Sleeps for up to timeout_ms (negative: for ever) for something to happen, and takes note of it. 1:
+ * something did; 0: the time is up; -EINTR, -EPROTO. What was left in the rings is still to be read if
+ * hop->closed is set. */
 int hop_poll(struct hop *hop, int timeout_ms);
-/* Asks for notifications: of frames in `in`, in `deliveries` if asked, of `want_space` bytes free in `out` unless 0. 1: there
- * is something already. 0: everything is armed. -EPROTO. */
+/* Asks for notifications: of frames in `in`, in `deliveries` if asked, of `want_space` bytes free in `out`
+ * unless 0. 1: there is something already. 0: everything is armed. -EPROTO. */
 int hop_arm(struct hop *hop, bool deliveries, uint32_t want_space);
 /* Only the last of these. */
 int hop_arm_space(struct hop *hop, uint32_t want_space);
 
 /* CLOCK_MONOTONIC in ms: what deadlines are counted in. */
 int64_t hop_now(void);
-/* Connects to the daemon's socket. Returns the non-blocking descriptor, or as connect(2); -ETIMEDOUT, -ENAMETOOLONG. */
+/* Connects to the daemon's socket. Returns the non-blocking descriptor, or as connect(2); -ETIMEDOUT,
+ * -ENAMETOOLONG. */
 int hop_connect(const char *path);
 /* Reads exactly so much, until the deadline. -ECONNREFUSED: the daemon has closed it. */
 int hop_read(int fd, void *buffer, size_t size, int64_t deadline);

@@ -23,18 +23,18 @@ struct receiver {
 	bool dirty, ending;
 	enum receiver_state state;
 	uint32_t number;
-	uint64_t origin; /* for its messages */
+	uint64_t origin;	 /* for its messages */
 	struct replies *replies; /* a channel of kind call */
 	struct binding *binding; /* NULL once RESET was sent */
 	struct frame_identity sender;
 	char sender_name[DOMAIN_NAME_MAX + 1];
-	uint64_t taken;			  /* offset in the stream that was consumed */
-	bool fin;			  /* no more comes beyond: */
+	uint64_t taken; /* offset in the stream that was consumed */
+	bool fin;	/* no more comes beyond: */
 	uint64_t total;
 	struct xenmsg_message *part;	  /* a message that is spread over frames */
 	uint32_t part_size, part_padding; /* its payload, and what is left of the padding */
 	uint8_t part_type;
-	uint64_t *cancelled;		  /* offsets of state words of messages that are to be skipped */
+	uint64_t *cancelled; /* offsets of state words of messages that are to be skipped */
 	uint32_t cancelled_count;
 };
 
@@ -73,14 +73,14 @@ void inbox_free(struct inbox *inbox)
 		if (inbox->by_number[i])
 			remove_receiver(inbox, inbox->by_number[i]);
 	free(inbox->by_number);
-	HASH_ITER (hh, inbox->bindings, binding, next) {
+	HASH_ITER(hh, inbox->bindings, binding, next) {
 		HASH_DEL(inbox->bindings, binding);
 		free(binding);
 	}
 	message_pool_close(inbox->pool);
 }
 
-/* ---- bindings ---- */
+/* ---- bindings -------------------------------------------------------------------------------- */
 
 int inbox_bind(struct inbox *inbox, const char *endpoint, xenmsg_message_handler handler, void *userdata)
 {
@@ -142,7 +142,7 @@ int inbox_unbind(struct inbox *inbox, struct binding *binding)
 	return r;
 }
 
-/* ---- frames about channels ---- */
+/* ---- frames about channels ------------------------------------------------------------------- */
 
 static int place_for(struct inbox *inbox, uint32_t place)
 {
@@ -202,7 +202,8 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 	}
 	if (open.kind != CHANNEL_MESSAGE)
 		return reset_receiver(inbox, receiver, EPROTONOSUPPORT);
-	/* The daemon answers the opener for us: it knows our endpoints, and nothing but the ring limits what it may send here. */
+	/* The daemon answers the opener for us: it knows our endpoints, and nothing but the ring limits what
+	 * it may send here. */
 	return 0;
 }
 
@@ -212,7 +213,8 @@ static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
 	uint8_t payload[8];
 	int r;
 
-	if (receiver->state != RECEIVER_OPEN || !receiver->fin || receiver->taken < receiver->total || receiver->dirty)
+	if (receiver->state != RECEIVER_OPEN || !receiver->fin || receiver->taken < receiver->total ||
+	    receiver->dirty)
 		return 0;
 	if (receiver->replies && !replies_are_done(receiver->replies)) {
 		if (!receiver->ending)
@@ -221,8 +223,9 @@ static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
 		return 0;
 	}
 	hop_release_deliveries(inbox->hop, true);
-	r = hop_control(inbox->hop, FRAME_FIN, receiver->number, payload,
-			frame_u64_encode(receiver->replies ? receiver->replies->channel->framed : 0, payload));
+	r = hop_control(
+		inbox->hop, FRAME_FIN, receiver->number, payload,
+		frame_u64_encode(receiver->replies ? receiver->replies->channel->framed : 0, payload));
 	remove_receiver(inbox, receiver);
 	return r;
 }
@@ -232,9 +235,9 @@ int inbox_end_answered(struct inbox *inbox)
 	struct receiver *receiver, *next;
 	int r = 0;
 
-	DL_FOREACH_SAFE2 (inbox->ending, receiver, next, ending_next)
-		if (r == 0)
-			r = end_if_finished(inbox, receiver);
+	DL_FOREACH_SAFE2(inbox->ending, receiver, next, ending_next)
+	if (r == 0)
+		r = end_if_finished(inbox, receiver);
 	return r;
 }
 
@@ -309,9 +312,11 @@ int inbox_frame(struct inbox *inbox, const struct frame_header *header, const ui
 	receiver = find_receiver(inbox, header->channel);
 	/* Of a channel that has ended, frames may still be on their way; a RESET wants its answer. */
 	if (!receiver)
-		return header->type == FRAME_RESET ? hop_control(inbox->hop, FRAME_RESET, header->channel, payload,
-								 header->length < FRAME_SMALL_MAX ? header->length : FRAME_SMALL_MAX)
-						   : 0;
+		return header->type == FRAME_RESET
+			       ? hop_control(inbox->hop, FRAME_RESET, header->channel, payload,
+					     header->length < FRAME_SMALL_MAX ? header->length
+									      : FRAME_SMALL_MAX)
+			       : 0;
 	switch (header->type) {
 	case FRAME_FIN:
 		return on_fin(inbox, receiver, payload, header->length);
@@ -326,7 +331,7 @@ int inbox_frame(struct inbox *inbox, const struct frame_header *header, const ui
 	}
 }
 
-/* ---- messages ---- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 static void mark_dirty(struct inbox *inbox, struct receiver *receiver)
 {
@@ -518,7 +523,8 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 				return r;
 			if (r == 0)
 				continue;
-			if (MESSAGE_HEAD_SIZE + (((uint64_t)size + 7) & ~(uint64_t)7) + MESSAGE_TRAILER_SIZE <=
+			if (MESSAGE_HEAD_SIZE + (((uint64_t)size + 7) & ~(uint64_t)7) +
+				    MESSAGE_TRAILER_SIZE <=
 			    inbox->frame_left) {
 				if (type == MESSAGE_WITHDRAWAL) {
 					r = take_withdrawal(inbox, receiver, MESSAGE_HEAD_SIZE);
@@ -549,7 +555,8 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 	}
 }
 
-bool inbox_take_simple(struct inbox *inbox, bool recv, struct xenmsg_message **taken, const struct binding **binding)
+bool inbox_take_simple(struct inbox *inbox, bool recv, struct xenmsg_message **taken,
+		       const struct binding **binding)
 {
 	struct ring_reader *ring = &inbox->hop->deliveries;
 	struct receiver *receiver = find_receiver(inbox, inbox->frame_channel);
@@ -558,9 +565,9 @@ bool inbox_take_simple(struct inbox *inbox, bool recv, struct xenmsg_message **t
 	const uint8_t *at;
 	uint64_t head, span;
 
-	if (inbox->frame_left < MESSAGE_HEAD_SIZE || inbox->frame_left % 8 || inbox->frame_stale || !receiver ||
-	    receiver->state != RECEIVER_OPEN || receiver->part || receiver->replies || receiver->cancelled_count || receiver->fin ||
-	    !receiver->binding->handler != recv)
+	if (inbox->frame_left < MESSAGE_HEAD_SIZE || inbox->frame_left % 8 || inbox->frame_stale ||
+	    !receiver || receiver->state != RECEIVER_OPEN || receiver->part || receiver->replies ||
+	    receiver->cancelled_count || receiver->fin || !receiver->binding->handler != recv)
 		return false;
 	at = ring_reader_piece(ring, MESSAGE_HEAD_SIZE);
 	if (!at)
@@ -574,8 +581,8 @@ bool inbox_take_simple(struct inbox *inbox, bool recv, struct xenmsg_message **t
 	message = message_new(inbox->pool, size);
 	if (!message)
 		return false;
-	if (!__atomic_compare_exchange_n(ring_reader_word(ring, (uint32_t)span - MESSAGE_TRAILER_SIZE), &sent, htole32(MESSAGE_TAKEN),
-					 false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+	if (!__atomic_compare_exchange_n(ring_reader_word(ring, (uint32_t)span - MESSAGE_TRAILER_SIZE), &sent,
+					 htole32(MESSAGE_TAKEN), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
 		xenmsg_message_free(message);
 		return false;
 	}
@@ -615,8 +622,8 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 			return -ENOMEM;
 	}
 	mine = !was_cancelled(receiver, receiver->taken + before) &&
-	       __atomic_compare_exchange_n(ring_reader_word(ring, before), &sent, htole32(MESSAGE_TAKEN), false,
-					   __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+	       __atomic_compare_exchange_n(ring_reader_word(ring, before), &sent, htole32(MESSAGE_TAKEN),
+					   false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 	if (mine && !receiver->part) {
 		ring_reader_copy(ring, MESSAGE_HEAD_SIZE, message->data, front->size);
 		message->size = front->size;
@@ -649,7 +656,8 @@ int inbox_release(struct inbox *inbox, bool now)
 
 	if (inbox->unreported == 0)
 		return 0;
-	/* What is released counts as taken, unless the channel was reset before: the daemon must see that first. */
+	/* What is released counts as taken, unless the channel was reset before: the daemon must see that
+	 * first. */
 	if (inbox->reset_sent) {
 		bool blocked;
 
@@ -664,7 +672,7 @@ int inbox_release(struct inbox *inbox, bool now)
 	hop_release_deliveries(inbox->hop, quietly);
 	if (quietly || !inbox->dirty)
 		return 0;
-	DL_FOREACH_SAFE (inbox->dirty, receiver, next) {
+	DL_FOREACH_SAFE(inbox->dirty, receiver, next) {
 		struct frame_credit credit = {.consumed = receiver->taken, .limit = INT64_MAX};
 		uint8_t payload[FRAME_SMALL_MAX];
 

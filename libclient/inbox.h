@@ -3,15 +3,16 @@
 #define XENMSG_LIBCLIENT_INBOX_H
 
 /*
- * What the program receives: its bindings, and one `receiver` for each channel that the daemon has opened to them. Frames
- * about them come in the ring `in`; their DATA lies in `deliveries` until the program takes the messages, in that order. A message that lies in one
- * frame is copied straight from the ring; one that is spread over several is put together in private memory, which grows
- * as the bytes arrive, so that a header alone costs nothing.
+ * What the program receives: its bindings, and one `receiver` for each channel that the daemon has opened to
+ * them. Frames about them come in the ring `in`; their DATA lies in `deliveries` until the program takes the
+ * messages, in that order. A message that lies in one frame is copied straight from the ring; one that is
+ * spread over several is put together in private memory, which grows as the bytes arrive, so that a header
+ * alone costs nothing.
  *
  * A request is a message too; the replies on its channel are reply.c's.
  *
- * Taking a message is a compare-and-swap of its state word from sent to taken (in the ring, where the daemon may be
- * cancelling it at the same time); when it fails the message is skipped.
+ * Taking a message is a compare-and-swap of its state word from sent to taken (in the ring, where the daemon
+ * may be cancelling it at the same time); when it fails the message is skipped.
  *
  * States of a receiver:
  *
@@ -28,7 +29,8 @@
 #include "libclient/message.h"
 #include "xenmsg.h"
 
-#define INBOX_RELEASE_AFTER 262144u /* bytes taken after which a sleeping daemon is woken to refill, though more is there to take */
+/* bytes taken after which a sleeping daemon is woken to refill, though more is there to take */
+#define INBOX_RELEASE_AFTER 262144u
 
 struct receiver;
 struct xenmsg;
@@ -49,8 +51,9 @@ struct inbox {
 	uint32_t places;
 	struct receiver *ending; /* utlist: those that had FIN, and wait for the program to answer requests */
 	struct receiver *dirty;	 /* utlist; without shared memory: those whose progress wasn't reported yet */
-	uint32_t frame_channel, frame_left, frame_padding; /* the frame at the front of `deliveries`: what of it is left */
-	bool frame_stale;				   /* its channel has ended meanwhile */
+	/* the frame at the front of `deliveries`: what of it is left */
+	uint32_t frame_channel, frame_left, frame_padding;
+	bool frame_stale; /* its channel has ended meanwhile */
 	uint64_t last_origin;
 	bool reset_sent;     /* a RESET may still be unpublished; nothing is released before it */
 	uint32_t unreported; /* bytes taken since the daemon was last offered a notification */
@@ -78,13 +81,15 @@ struct inbox_front {
 	const struct binding *binding;
 	uint32_t size; /* of the payload, if it lies in the ring as a whole */
 };
-/* 1: there is one; 0: none yet; -EPROTO, -ENOMEM. `unknown_channel`: DATA came of which the OPEN is still unread in `in`. */
+/* 1: there is one; 0: none yet; -EPROTO, -ENOMEM. `unknown_channel`: DATA came of which the OPEN is still
+ * unread in `in`. */
 int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_channel);
 /* Throws away the frame of a channel that doesn't exist, after all of `in` was read. */
 void inbox_skip_frame(struct inbox *inbox);
-/* Both at once, for most messages: a plain one that lies in the ring in one piece, for which there is a handler or, with `recv`,
- * none. False: nothing was touched, go the long way. */
-bool inbox_take_simple(struct inbox *inbox, bool recv, struct xenmsg_message **message, const struct binding **binding);
+/* Both at once, for most messages: a plain one that lies in the ring in one piece, for which there is a
+ * handler or, with `recv`, none. False: nothing was touched, go the long way. */
+bool inbox_take_simple(struct inbox *inbox, bool recv, struct xenmsg_message **message,
+		       const struct binding **binding);
 /* Takes it. 1: the message is the caller's; 0: it had been cancelled; -ENOMEM (it stays). */
 int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenmsg_message **message);
 /* Tells the daemon what was taken: at once, or, if not `now`, when enough has come together. */

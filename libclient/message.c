@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEEP_MESSAGES 64	  /* in the pool */
+#define KEEP_MESSAGES 64	 /* in the pool */
 #define KEEP_CAPACITY (1u << 20) /* larger buffers go back to the system */
 #define MIN_CAPACITY  512u
 

@@ -3,8 +3,8 @@
 #define XENMSG_LIBCLIENT_MESSAGE_H
 
 /*
- * Received messages, and the pool that keeps them for the next use, so that steady traffic allocates nothing. The pool
- * outlives the connection until the program has freed its last message.
+ * Received messages, and the pool that keeps them for the next use, so that steady traffic allocates nothing.
+ * The pool outlives the connection until the program has freed its last message.
  */
 
 #include <stdbool.h>

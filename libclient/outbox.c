@@ -10,8 +10,8 @@
 #include "libclient/channel.h"
 #include "wire/bytes.h"
 
-#define CHANNELS_KEPT 256u			     /* idle channels beyond this many are closed */
-#define PLACES_MAX    (CHANNEL_NUMBERS / 2)	     /* ours are the even numbers */
+#define CHANNELS_KEPT 256u		    /* idle channels beyond this many are closed */
+#define PLACES_MAX    (CHANNEL_NUMBERS / 2) /* ours are the even numbers */
 #define QUEUE_MAX     262144u /* what may be queued for an address besides a single message of any size */
 
 void outbox_init(struct outbox *outbox, struct hop *hop)
@@ -65,7 +65,7 @@ void outbox_free(struct outbox *outbox)
 	free(outbox->settled);
 }
 
-/* ---- outcomes ---- */
+/* ---- outcomes -------------------------------------------------------------------------------- */
 
 static int grow_settled(struct outbox *outbox)
 {
@@ -133,7 +133,8 @@ static void settle_delivered(struct outbox *outbox, struct channel *channel)
 	channel_drop_ops(channel, count);
 }
 
-/* The channel has ended: protocol.md, section 2.3. What isn't in the ring was certainly not delivered, whatever the other end says. */
+/* The channel has ended: protocol.md, section 2.3. What isn't in the ring was certainly not delivered,
+ * whatever the other end says. */
 static void settle_all(struct outbox *outbox, struct channel *channel, uint64_t unsure, int error, int unsent)
 {
 	settle_delivered(outbox, channel);
@@ -166,13 +167,14 @@ void outbox_fail(struct outbox *outbox, int unsent)
 	}
 }
 
-/* ---- opening and closing ---- */
+/* ---- opening and closing --------------------------------------------------------------------- */
 
 static void send_fin(struct outbox *outbox, struct channel *channel)
 {
 	uint8_t payload[8];
 
-	hop_control(outbox->hop, FRAME_FIN, channel->number, payload, frame_u64_encode(channel->accepted, payload));
+	hop_control(outbox->hop, FRAME_FIN, channel->number, payload,
+		    frame_u64_encode(channel->accepted, payload));
 	channel->state = CHANNEL_CLOSING;
 	forget_address(outbox, channel);
 	if (channel->fin_received && channel->ops_count == 0)
@@ -193,9 +195,10 @@ static struct channel *least_recently_used(struct channel *by_address, struct ch
 {
 	struct channel *channel, *next;
 
-	HASH_ITER (hh, by_address, channel, next)
-		if (channel->state == CHANNEL_OPEN && channel->ops_count == 0 && channel->consumed == channel->accepted &&
-		    !channel->calls.waiting && (!oldest || channel->used < oldest->used))
+	HASH_ITER(hh, by_address, channel, next)
+		if (channel->state == CHANNEL_OPEN && channel->ops_count == 0 &&
+		    channel->consumed == channel->accepted && !channel->calls.waiting &&
+		    (!oldest || channel->used < oldest->used))
 			oldest = channel;
 	return oldest;
 }
@@ -236,7 +239,8 @@ static int find_place(struct outbox *outbox, uint32_t *place)
 	return 0;
 }
 
-static int open_channel(struct outbox *outbox, const char *address, enum channel_kind kind, struct channel **opened)
+static int open_channel(struct outbox *outbox, const char *address, enum channel_kind kind,
+			struct channel **opened)
 {
 	struct frame_open open = {.kind = (uint8_t)kind, .name = {.data = address, .size = strlen(address)}};
 	uint8_t payload[512]; /* an address that was checked is at most 191 bytes long */
@@ -273,9 +277,11 @@ static int open_channel(struct outbox *outbox, const char *address, enum channel
 	return 0;
 }
 
-static int find_channel(struct outbox *outbox, const char *address, enum channel_kind kind, struct channel **channel)
+static int find_channel(struct outbox *outbox, const char *address, enum channel_kind kind,
+			struct channel **channel)
 {
-	HASH_FIND_STR(kind == CHANNEL_CALL ? outbox->calls_by_address : outbox->by_address, address, *channel);
+	HASH_FIND_STR(kind == CHANNEL_CALL ? outbox->calls_by_address : outbox->by_address, address,
+		      *channel);
 	if (!*channel) {
 		int r = open_channel(outbox, address, kind, channel);
 
@@ -291,7 +297,8 @@ static inline bool is_last(const struct outbox *outbox, const char *address, enu
 	return outbox->last && outbox->last->kind == kind && strcmp(outbox->last->address, address) == 0;
 }
 
-int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind, struct channel **channel)
+int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind,
+		   struct channel **channel)
 {
 	if (!is_last(outbox, address, kind))
 		return find_channel(outbox, address, kind, channel);
@@ -299,7 +306,7 @@ int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind
 	return 0;
 }
 
-/* ---- sending ---- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 /* A little, so that a sender needn't be woken for every piece of room; more would only be copied twice. */
 static bool queue_has_room(const struct channel *channel, uint64_t span)
@@ -315,14 +322,16 @@ static bool fits_at_once(struct outbox *outbox, struct channel *channel, uint64_
 	uint64_t need = span + FRAME_HEADER_SIZE * (span / FRAME_PAYLOAD_MAX + 1);
 	bool blocked = true;
 
-	if (fifo_size(&channel->queue) > 0 || channel_budget(channel) < span || need > outbox->hop->out.ring.size)
+	if (fifo_size(&channel->queue) > 0 || channel_budget(channel) < span ||
+	    need > outbox->hop->out.ring.size)
 		return false;
 	if (hop_flush_backlog(outbox->hop, &blocked) < 0 || blocked)
 		return false;
 	return hop_space(outbox->hop, (uint32_t)need) >= (int)need;
 }
 
-/* Into the ring as far as it goes, the rest into the queue; `accepted` is the caller's. -ENOMEM: nothing of it was taken; -EPROTO: the session is over. */
+/* Into the ring as far as it goes, the rest into the queue; `accepted` is the caller's. -ENOMEM: nothing of
+ * it was taken; -EPROTO: the session is over. */
 static int frame_or_queue(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces)
 {
 	uint64_t span = message_span(pieces->size);
@@ -366,17 +375,20 @@ static inline void push_op(struct outbox *outbox, struct channel *channel, const
 }
 
 /* One that is large, or that others stand before. */
-static int put_slowly(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces, bool at_once)
+static int put_slowly(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces,
+		      bool at_once)
 {
 	uint64_t span = message_span(pieces->size);
 	bool held = false;
 	int r;
 
-	if (channel->state == CHANNEL_OPENING && span > CHANNEL_INITIAL_LIMIT && channel->hold == UINT64_MAX) {
+	if (channel->state == CHANNEL_OPENING && span > CHANNEL_INITIAL_LIMIT &&
+	    channel->hold == UINT64_MAX) {
 		channel->hold = channel->accepted;
 		held = true;
 	}
-	r = at_once && !fits_at_once(outbox, channel, span) ? -EAGAIN : frame_or_queue(outbox, channel, pieces);
+	r = at_once && !fits_at_once(outbox, channel, span) ? -EAGAIN
+							    : frame_or_queue(outbox, channel, pieces);
 	if (r < 0 && held)
 		channel->hold = UINT64_MAX;
 	return r;
@@ -384,7 +396,8 @@ static int put_slowly(struct outbox *outbox, struct channel *channel, const stru
 
 /* Inline, so that what makes up `op` goes from registers to its place. */
 static inline __attribute__((always_inline)) int put(struct outbox *outbox, struct channel *channel,
-						     const struct message_pieces *pieces, bool at_once, const struct op *op)
+						     const struct message_pieces *pieces, bool at_once,
+						     const struct op *op)
 {
 	uint64_t span = message_span(pieces->size);
 	int r;
@@ -410,14 +423,16 @@ static inline __attribute__((always_inline)) int put(struct outbox *outbox, stru
 	return 0;
 }
 
-int outbox_put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces, const struct op *op)
+int outbox_put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces,
+	       const struct op *op)
 {
 	return put(outbox, channel, pieces, false, op);
 }
 
 int outbox_put_reply(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces)
 {
-	int r = channel_frame_small(channel, outbox->hop, pieces) ? 0 : frame_or_queue(outbox, channel, pieces);
+	int r = channel_frame_small(channel, outbox->hop, pieces) ? 0
+								  : frame_or_queue(outbox, channel, pieces);
 
 	if (r == 0) {
 		channel->accepted += message_span(pieces->size);
@@ -487,7 +502,7 @@ int outbox_flush(struct outbox *outbox, uint32_t *want_space)
 	return 0;
 }
 
-/* ---- cancelling ---- */
+/* ---- cancelling ------------------------------------------------------------------------------ */
 
 static struct op *find_op(struct channel *channel, uint64_t end, uint32_t *index)
 {
@@ -552,7 +567,8 @@ int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
 		set_ready(outbox, channel);
 		return 0;
 	}
-	/* Its beginning is on the way, or others stand behind it: the stream goes on, and the receiver skips it. */
+	/* Its beginning is on the way, or others stand behind it: the stream goes on, and the receiver skips
+	 * it. */
 	put_u32(fifo_front(&channel->queue) + (state - channel->framed), MESSAGE_CANCELLED);
 	return 0;
 }
@@ -568,9 +584,10 @@ void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket)
 	settle_delivered(outbox, ticket->channel);
 }
 
-/* ---- what the daemon says ---- */
+/* ---- what the daemon says -------------------------------------------------------------------- */
 
-/* Takes messages that are larger than the other side accepts out of the queue, now that we know what it does. */
+/* Takes messages that are larger than the other side accepts out of the queue, now that we know what it
+ * does. */
 static void drop_oversized(struct outbox *outbox, struct channel *channel)
 {
 	uint64_t begin = channel->settled, removed = 0;
@@ -580,13 +597,14 @@ static void drop_oversized(struct outbox *outbox, struct channel *channel)
 		struct op op = *channel_op(channel, i);
 		uint64_t span = op.end - begin, at = begin - channel->framed;
 
-		if (begin >= channel->framed && get_u32(fifo_front(&channel->queue) + at) > channel->max_message) {
+		if (begin >= channel->framed &&
+		    get_u32(fifo_front(&channel->queue) + at) > channel->max_message) {
 			settle(outbox, &op, -EMSGSIZE);
 			removed += span;
 		} else {
 			if (removed)
-				memmove(fifo_front(&channel->queue) + (at - removed), fifo_front(&channel->queue) + at,
-					span);
+				memmove(fifo_front(&channel->queue) + (at - removed),
+					fifo_front(&channel->queue) + at, span);
 			*channel_op(channel, kept) = op;
 			channel_op(channel, kept++)->end -= removed;
 		}
@@ -631,7 +649,8 @@ static int on_credit(struct outbox *outbox, struct channel *channel, const uint8
 
 int outbox_reject(struct outbox *outbox, struct channel *channel, uint32_t error)
 {
-	struct frame_reset reset = {.error = error, .consumed = channel->calls.taken, .unsure = channel->calls.taken};
+	struct frame_reset reset = {
+		.error = error, .consumed = channel->calls.taken, .unsure = channel->calls.taken};
 	uint8_t payload[FRAME_SMALL_MAX];
 
 	forget_address(outbox, channel);
@@ -640,7 +659,8 @@ int outbox_reject(struct outbox *outbox, struct channel *channel, uint32_t error
 	/* The other side's answer says nothing about what it may still take. */
 	settle_all(outbox, channel, UINT64_MAX, -ECONNRESET, -(int)error);
 	calls_channel_gone(outbox, channel);
-	return hop_control(outbox->hop, FRAME_RESET, channel->number, payload, frame_reset_encode(&reset, payload));
+	return hop_control(outbox->hop, FRAME_RESET, channel->number, payload,
+			   frame_reset_encode(&reset, payload));
 }
 
 static int on_reset(struct outbox *outbox, struct channel *channel, const uint8_t *payload, uint32_t length)
@@ -655,7 +675,8 @@ static int on_reset(struct outbox *outbox, struct channel *channel, const uint8_
 	if (reset.consumed > channel->consumed)
 		channel->consumed = reset.consumed;
 	reset.consumed = reset.unsure = channel->calls.taken;
-	r = hop_control(outbox->hop, FRAME_RESET, channel->number, answer, frame_reset_encode(&reset, answer));
+	r = hop_control(outbox->hop, FRAME_RESET, channel->number, answer,
+			frame_reset_encode(&reset, answer));
 	if (r < 0)
 		return r;
 	frame_reset_decode(payload, length, &reset);
@@ -664,7 +685,8 @@ static int on_reset(struct outbox *outbox, struct channel *channel, const uint8_
 	return 0;
 }
 
-static int on_cancelled(struct outbox *outbox, struct channel *channel, const uint8_t *payload, uint32_t length)
+static int on_cancelled(struct outbox *outbox, struct channel *channel, const uint8_t *payload,
+			uint32_t length)
 {
 	struct frame_cancelled cancelled;
 	struct op *op;
@@ -691,9 +713,11 @@ int outbox_frame(struct outbox *outbox, const struct frame_header *header, const
 
 	/* Of a channel that has ended, frames may still be on their way; a RESET wants its answer. */
 	if (!channel)
-		return header->type == FRAME_RESET ? hop_control(outbox->hop, FRAME_RESET, header->channel, payload,
-								 header->length < FRAME_SMALL_MAX ? header->length : FRAME_SMALL_MAX)
-						   : 0;
+		return header->type == FRAME_RESET
+			       ? hop_control(outbox->hop, FRAME_RESET, header->channel, payload,
+					     header->length < FRAME_SMALL_MAX ? header->length
+									      : FRAME_SMALL_MAX)
+			       : 0;
 	if (channel->state == CHANNEL_RESET_SENT) {
 		if (header->type == FRAME_RESET)
 			remove_channel(outbox, channel);
@@ -711,12 +735,14 @@ int outbox_frame(struct outbox *outbox, const struct frame_header *header, const
 	case FRAME_RESET:
 		return on_reset(outbox, channel, payload, header->length);
 	case FRAME_FIN:
-		/* The other side of a channel of messages has nothing to say, so its FIN comes first or answers ours. */
+		/* The other side of a channel of messages has nothing to say, so its FIN comes first or
+		 * answers ours. */
 		channel->fin_received = true;
 		if (channel->state == CHANNEL_CLOSING)
 			remove_channel(outbox, channel);
 		else if (channel->kind == CHANNEL_CALL)
-			return outbox_reject(outbox, channel, EPROTO); /* who answers no more can't be asked either */
+			/* who answers no more can't be asked either */
+			return outbox_reject(outbox, channel, EPROTO);
 		return 0;
 	default:
 		return -EPROTO;

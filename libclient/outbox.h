@@ -3,11 +3,12 @@
 #define XENMSG_LIBCLIENT_OUTBOX_H
 
 /*
- * What the program sends: one channel of kind message and one of kind call for each address, opened at first use and kept for the
- * next message. What comes back on those for calls is call.c's.
- * Each message is an `op` that waits in its channel, in the order of the stream, until the daemon's CREDIT has passed its
- * end, or a RESET decides over it (protocol.md, section 2.3). What has an outcome moves to the list of the settled, from
- * which outbox_run() calls the program back: so a callback may send, and no channel changes under the feet of who walks it.
+ * What the program sends: one channel of kind message and one of kind call for each address, opened at first
+ * use and kept for the next message. What comes back on those for calls is call.c's. Each message is an `op`
+ * that waits in its channel, in the order of the stream, until the daemon's CREDIT has passed its end, or a
+ * RESET decides over it (protocol.md, section 2.3). What has an outcome moves to the list of the settled,
+ * from which outbox_run() calls the program back: so a callback may send, and no channel changes under the
+ * feet of who walks it.
  *
  * States of a channel:
  *
@@ -15,8 +16,8 @@
  *   any ──RESET (answered)──▶ gone; the next message to the address opens another
  *   any ──the answers on it make no sense: RESET──▶ RESET_SENT ──RESET──▶ gone
  *
- * Bytes go into the ring at once as far as credit and space allow; the rest is copied to the channel's queue. Channels with a
- * queue and credit take turns, a frame each, so none holds up the others.
+ * Bytes go into the ring at once as far as credit and space allow; the rest is copied to the channel's queue.
+ * Channels with a queue and credit take turns, a frame each, so none holds up the others.
  */
 
 #include <stdbool.h>
@@ -47,13 +48,15 @@ struct outbox {
 	struct channel *ready; /* utlist: those that have bytes queued and credit for them */
 	unsigned channels;
 	uint64_t clock; /* counts posts, to tell which channel was used least recently */
-	/* A ring: `outstanding` counts the ops that are to be reported in all, so there is always room for those that settle. */
+	/* A ring: `outstanding` counts the ops that are to be reported in all, so there is always room for
+	 * those that settle. */
 	struct settled *settled;
 	uint32_t settled_head, settled_count, settled_capacity, outstanding;
 	/* of call.c */
-	struct call *completed;	   /* utlist: calls that are to be reported */
-	struct call *timed;	   /* utlist: calls whose time will be up, the first one first */
-	struct channel *unreported; /* without shared memory: channels with answers whose taking wasn't reported yet */
+	struct call *completed; /* utlist: calls that are to be reported */
+	struct call *timed;	/* utlist: calls whose time will be up, the first one first */
+	/* without shared memory: channels with answers whose taking wasn't reported yet */
+	struct channel *unreported;
 	struct message_pool *pool; /* for the answers */
 	bool answered;		   /* the error reported last was the server's own */
 	bool withdrawn;		   /* the call that is being reported was taken, but not answered in time */
@@ -69,20 +72,22 @@ void outbox_init(struct outbox *outbox, struct hop *hop);
 /* Calls no one back: outbox_fail() and outbox_run() come first. */
 void outbox_free(struct outbox *outbox);
 
-/* Accepts a message; the errors are those of xenmsg_post(). With `at_once` it is not queued: -EAGAIN if it can't go into the
- * ring as a whole. */
+/* Accepts a message; the errors are those of xenmsg_post(). With `at_once` it is not queued: -EAGAIN if it
+ * can't go into the ring as a whole. */
 int outbox_post(struct outbox *outbox, const char *address, const void *data, size_t size, bool at_once,
 		xenmsg_done done, void *userdata, struct outbox_ticket *ticket);
-/* Gives up a message that has no outcome. It gets one: -ETIMEDOUT at once if its end hasn't been handed to the daemon, else after a
- * CANCEL was answered. */
+/* Gives up a message that has no outcome. It gets one: -ETIMEDOUT at once if its end hasn't been handed to
+ * the daemon, else after a CANCEL was answered. */
 int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket);
 /* The answer to a CANCEL doesn't come: -ECONNRESET. */
 void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket);
 
 /* The channel to an address, opened if there is none. -EINVAL, -ENOBUFS, -ENOMEM. */
-int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind, struct channel **channel);
+int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind,
+		   struct channel **channel);
 /* Puts a message on it, as outbox_post(). `op` says who wants to know; its `end` is filled in. */
-int outbox_put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces, const struct op *op);
+int outbox_put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces,
+	       const struct op *op);
 /* Puts it on a stream of replies, where nobody waits for an outcome. */
 int outbox_put_reply(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces);
 /* The stream may go further than before. */
@@ -101,7 +106,8 @@ static inline bool outbox_has_outcomes(const struct outbox *outbox)
 int outbox_flush(struct outbox *outbox, uint32_t *want_space);
 /* Calls `done` for up to `budget` of the settled. Returns for how many. */
 int outbox_run(struct outbox *outbox, int budget);
-/* The hop is lost: everything gets its outcome, `unsent` being that of messages of which no byte went into the ring. */
+/* The hop is lost: everything gets its outcome, `unsent` being that of messages of which no byte went into
+ * the ring. */
 void outbox_fail(struct outbox *outbox, int unsent);
 /* Sends FIN on every channel: an orderly end. */
 void outbox_finish(struct outbox *outbox);

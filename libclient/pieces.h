@@ -2,7 +2,8 @@
 #ifndef XENMSG_LIBCLIENT_PIECES_H
 #define XENMSG_LIBCLIENT_PIECES_H
 
-/* A message as it lies in a channel's stream (protocol.md, section 2.1), with its payload still where the program has it. */
+/* A message as it lies in a channel's stream (protocol.md, section 2.1), with its payload still where the
+ * program has it. */
 
 #include <stdint.h>
 #include <string.h>
@@ -29,7 +30,8 @@ static inline struct message_pieces message_pieces(const void *data, size_t size
 }
 
 /* Makes it one of a call: `error` only with MESSAGE_ERROR. */
-static inline void message_pieces_mark(struct message_pieces *pieces, enum message_type type, uint16_t error, uint32_t number)
+static inline void message_pieces_mark(struct message_pieces *pieces, enum message_type type, uint16_t error,
+				       uint32_t number)
 {
 	pieces->head |= (uint64_t)type << 32 | (uint64_t)error << 48;
 	pieces->trailer |= (uint64_t)number << 32;

@@ -8,11 +8,11 @@
 #include "libclient/conn.h"
 #include "libclient/stream.h"
 
-/* What may wait for a caller who doesn't read: this, or twice the largest message. A program can't sleep until there is room for a
- * reply and go on serving the others, so it is more than a sender's. */
+/* What may wait for a caller who doesn't read: this, or twice the largest message. A program can't sleep
+ * until there is room for a reply and go on serving the others, so it is more than a sender's. */
 #define REPLIES_MIN (4u << 20)
-/* Errors are small and always taken, so that a request can always be ended. A caller who lets this many bytes of them pile up
- * doesn't read its answers, and loses its channel. */
+/* Errors are small and always taken, so that a request can always be ended. A caller who lets this many bytes
+ * of them pile up doesn't read its answers, and loses its channel. */
 #define ERRORS_MAX (1u << 20)
 
 struct replies *replies_new(struct xenmsg *conn, uint32_t number)
@@ -44,7 +44,7 @@ void replies_free(struct replies *replies)
 
 	if (!replies)
 		return;
-	HASH_ITER (hh, replies->requests, request, next)
+	HASH_ITER(hh, replies->requests, request, next)
 		end_request(request, REQUEST_GONE);
 	outbox_detach(&replies->conn->outbox, replies->channel);
 	channel_free(replies->channel);
@@ -87,7 +87,7 @@ int replies_credit(struct replies *replies, uint64_t consumed, uint64_t limit)
 	return 0;
 }
 
-/* ---- answering ---- */
+/* ---- answering ------------------------------------------------------------------------------- */
 
 static bool queue_has_room(const struct outbox *outbox, const struct channel *channel, uint64_t span)
 {
@@ -96,7 +96,8 @@ static bool queue_has_room(const struct outbox *outbox, const struct channel *ch
 	return queued == 0 || queued + span <= (most > REPLIES_MIN ? most : REPLIES_MIN);
 }
 
-static int put_answer(struct xenmsg_message *request, enum message_type type, uint16_t error, const void *data, size_t size)
+static int put_answer(struct xenmsg_message *request, enum message_type type, uint16_t error,
+		      const void *data, size_t size)
 {
 	struct outbox *outbox = &request->replies->conn->outbox;
 	struct channel *channel = request->replies->channel;
@@ -117,7 +118,8 @@ static int put_answer(struct xenmsg_message *request, enum message_type type, ui
 	return r;
 }
 
-/* Also without shared memory at once, unlike what is posted: a server may be busy with something else for long after its reply. */
+/* Also without shared memory at once, unlike what is posted: a server may be busy with something else for
+ * long after its reply. */
 static void send_off(struct xenmsg *conn)
 {
 	conn_push(conn);
@@ -125,7 +127,8 @@ static void send_off(struct xenmsg *conn)
 		stream_pump_out(conn->hop.stream);
 }
 
-static int answer(struct xenmsg_message *request, enum message_type type, uint16_t error, const void *data, size_t size)
+static int answer(struct xenmsg_message *request, enum message_type type, uint16_t error, const void *data,
+		  size_t size)
 {
 	struct xenmsg *conn;
 	int r;

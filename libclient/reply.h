@@ -3,8 +3,8 @@
 #define XENMSG_LIBCLIENT_REPLY_H
 
 /*
- * The server's side of calls, for one channel of kind call that the daemon opened to us: the requests that the program has
- * taken and not answered, and the stream of its replies.
+ * The server's side of calls, for one channel of kind call that the daemon opened to us: the requests that
+ * the program has taken and not answered, and the stream of its replies.
  *
  * States of a request, which is a message that the program holds:
  *
@@ -30,7 +30,8 @@ enum request_state {
 
 struct replies {
 	struct xenmsg *conn;
-	struct channel *channel;	 /* offsets and queue of the stream that goes out; never in the outbox's tables */
+	/* offsets and queue of the stream that goes out; never in the outbox's tables */
+	struct channel *channel;
 	struct xenmsg_message *requests; /* uthash by number: those that are OPEN */
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What a program asks its daemon: bind, watch, query, ping. Each waits for its REPLY, while the rest of the connection goes on. */
+/* What a program asks its daemon: bind, watch, query, ping. Each waits for its REPLY, while the rest of the
+ * connection goes on. */
 
 #include <errno.h>
 #include <limits.h>
@@ -12,7 +13,7 @@
 #include "wire/address.h"
 #include "wire/bytes.h"
 
-#define PATIENCE_MS 30000	  /* the daemon answers these by itself, so this is long */
+#define PATIENCE_MS 30000	 /* the daemon answers these by itself, so this is long */
 #define REPLY_MAX   (256u << 20) /* more than any answer */
 
 static void free_request(struct request *request)
@@ -25,7 +26,7 @@ void request_fail_all(struct xenmsg *conn, int error)
 {
 	struct request *request, *next;
 
-	DL_FOREACH_SAFE (conn->requests, request, next) {
+	DL_FOREACH_SAFE(conn->requests, request, next) {
 		request->finished = true;
 		request->error = error;
 	}
@@ -37,11 +38,11 @@ void request_free_all(struct xenmsg *conn)
 	struct watch *watch, *next_watch;
 	struct pending_event *event, *next_event;
 
-	DL_FOREACH_SAFE (conn->requests, request, next_request)
+	DL_FOREACH_SAFE(conn->requests, request, next_request)
 		free_request(request);
-	DL_FOREACH_SAFE (conn->watches, watch, next_watch)
+	DL_FOREACH_SAFE(conn->watches, watch, next_watch)
 		free(watch);
-	DL_FOREACH_SAFE (conn->events, event, next_event)
+	DL_FOREACH_SAFE(conn->events, event, next_event)
 		free(event);
 }
 
@@ -53,7 +54,7 @@ static struct watch *find_watch(struct xenmsg *conn, uint32_t number)
 	return watch;
 }
 
-/* ---- answers ---- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 static int on_reply(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload)
 {
@@ -84,7 +85,8 @@ static int on_event(struct xenmsg *conn, const struct frame_header *header, cons
 	if (frame_event_decode(payload, header->length, &event) < 0)
 		return -EPROTO;
 	/* Kinds of a later minor version, and events that were on their way when the watch was ended. */
-	if (event.kind < EVENT_DOMAIN_UP || event.kind > EVENT_ENDPOINT_DOWN || !find_watch(conn, header->channel))
+	if (event.kind < EVENT_DOMAIN_UP || event.kind > EVENT_ENDPOINT_DOWN ||
+	    !find_watch(conn, header->channel))
 		return 0;
 	if (event.kind < EVENT_ENDPOINT_UP)
 		event.domain_name = event.text;
@@ -106,7 +108,8 @@ static int on_event(struct xenmsg *conn, const struct frame_header *header, cons
 
 int request_frame(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload)
 {
-	return header->type == FRAME_REPLY ? on_reply(conn, header, payload) : on_event(conn, header, payload);
+	return header->type == FRAME_REPLY ? on_reply(conn, header, payload)
+					   : on_event(conn, header, payload);
 }
 
 int request_run_events(struct xenmsg *conn, int budget)
@@ -127,7 +130,7 @@ int request_run_events(struct xenmsg *conn, int budget)
 	return count;
 }
 
-/* ---- asking ---- */
+/* ---- asking ---------------------------------------------------------------------------------- */
 
 static bool number_is_taken(struct xenmsg *conn, uint32_t number)
 {
@@ -137,7 +140,8 @@ static bool number_is_taken(struct xenmsg *conn, uint32_t number)
 	return request || find_watch(conn, number);
 }
 
-static int start(struct xenmsg *conn, uint8_t type, const void *payload, size_t size, struct request **started)
+static int start(struct xenmsg *conn, uint8_t type, const void *payload, size_t size,
+		 struct request **started)
 {
 	struct request *request;
 	int r;
@@ -167,9 +171,11 @@ static int start(struct xenmsg *conn, uint8_t type, const void *payload, size_t 
 	return 0;
 }
 
-/* Waits for the answer, or for its next piece, and removes the request. `interruptible`: -EINTR when a signal comes. A request that isn't waited for any
- * longer stays until its answer comes, so that its number isn't used again before. */
-static int finish(struct xenmsg *conn, struct request *request, int timeout_ms, bool interruptible, struct fifo *body)
+/* Waits for the answer, or for its next piece, and removes the request. `interruptible`: -EINTR when a signal
+ * comes. A request that isn't waited for any longer stays until its answer comes, so that its number isn't
+ * used again before. */
+static int finish(struct xenmsg *conn, struct request *request, int timeout_ms, bool interruptible,
+		  struct fifo *body)
 {
 	int64_t deadline = conn_deadline(timeout_ms);
 	size_t size = 0;
@@ -212,7 +218,7 @@ static void sweep(struct xenmsg *conn)
 {
 	struct request *request, *next;
 
-	DL_FOREACH_SAFE (conn->requests, request, next)
+	DL_FOREACH_SAFE(conn->requests, request, next)
 		if (request->finished) {
 			DL_DELETE(conn->requests, request);
 			conn->request_count--;
@@ -233,7 +239,7 @@ static int ask(struct xenmsg *conn, uint8_t type, const void *payload, size_t si
 	return finish(conn, request, timeout_ms, interruptible, body);
 }
 
-/* ---- public ---- */
+/* ---- public ---------------------------------------------------------------------------------- */
 
 int request_bind(struct xenmsg *conn, const char *endpoint, uint32_t kinds)
 {
@@ -281,7 +287,8 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 		sweep(conn);
 		return ask(conn, FRAME_UNBIND, endpoint, size, PATIENCE_MS, false, NULL);
 	}
-	/* First what is there, so that all of it is told that nothing more was taken; what comes until the daemon knows meets no binding. */
+	/* First what is there, so that all of it is told that nothing more was taken; what comes until the
+	 * daemon knows meets no binding. */
 	conn->recv_waits = false;
 	r = inbox_unbind(&conn->inbox, binding);
 	if (r < 0) {
@@ -343,7 +350,8 @@ int xenmsg_unwatch(struct xenmsg *conn, int number)
 	DL_DELETE(conn->watches, watch);
 	free(watch);
 	sweep(conn);
-	return ask(conn, FRAME_UNWATCH, payload, frame_u32_encode((uint32_t)number, payload), PATIENCE_MS, false, NULL);
+	return ask(conn, FRAME_UNWATCH, payload, frame_u32_encode((uint32_t)number, payload), PATIENCE_MS,
+		   false, NULL);
 }
 
 int xenmsg_query(struct xenmsg *conn, const char *what, char **json)

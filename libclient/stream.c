@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * `out` and `in` are drained whenever the library is called, so their size only says how much goes in one batch. Deliveries
- * wait for the program, and meanwhile the socket must be read for the sake of all other frames: that ring grows, up to a
- * bound that the daemon keeps far below, since it sees by our CREDIT what was taken.
+ * `out` and `in` are drained whenever the library is called, so their size only says how much goes in one
+ * batch. Deliveries wait for the program, and meanwhile the socket must be read for the sake of all other
+ * frames: that ring grows, up to a bound that the daemon keeps far below, since it sees by our CREDIT what
+ * was taken.
  */
 
 #include "libclient/stream.h"
@@ -110,8 +111,8 @@ void stream_pump_out(struct stream *stream)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {
-			/* What the daemon said last may still be there to be read: that the socket is closed is left for the
-			 * reading side to find. */
+			/* What the daemon said last may still be there to be read: that the socket is closed
+			 * is left for the reading side to find. */
 			stream->out_full = true;
 			return;
 		}
@@ -152,7 +153,8 @@ static int grow_deliveries(struct stream *stream)
 }
 
 /* 1: the frame is in its ring; 0: there is no room. */
-static int route(struct stream *stream, const struct frame_header *header, const uint8_t *frame, uint32_t size)
+static int route(struct stream *stream, const struct frame_header *header, const uint8_t *frame,
+		 uint32_t size)
 {
 	/* The daemon's channels have odd numbers. */
 	bool delivery = header->type == FRAME_DATA && (header->channel & 1);

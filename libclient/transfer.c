@@ -60,8 +60,8 @@ static void await(struct xenmsg *conn, const struct outcome *outcome, int64_t de
 }
 
 /* Posts as soon as there is room. */
-static int post_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size, int64_t deadline,
-			struct outcome *outcome, struct outbox_ticket *ticket)
+static int post_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size,
+			int64_t deadline, struct outcome *outcome, struct outbox_ticket *ticket)
 {
 	for (;;) {
 		int r = outbox_post(&conn->outbox, address, data, size, false, note_outcome, outcome, ticket);
@@ -90,7 +90,8 @@ static int send_at_once(struct xenmsg *conn, const char *address, const void *da
 	return r;
 }
 
-static int send_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size, int64_t deadline)
+static int send_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size,
+			int64_t deadline)
 {
 	struct outcome outcome = {.known = false, .result = -ECONNRESET};
 	struct outbox_ticket ticket;

@@ -277,7 +277,8 @@ static void xs_chmod(struct tool *tool)
 	unsigned count = 0;
 	char *save = NULL;
 
-	for (char *entry = strtok_r(tool->word[2], ",", &save); entry && count < 8; entry = strtok_r(NULL, ",", &save))
+	for (char *entry = strtok_r(tool->word[2], ",", &save); entry && count < 8;
+	     entry = strtok_r(NULL, ",", &save))
 		xs_strings_to_perms(&permissions[count++], 1, entry);
 	result(xs_set_permissions(tool->xs, XBT_NULL, tool->word[1], permissions, count) ? 0 : -1);
 }
@@ -302,7 +303,8 @@ static void xs_size(struct tool *tool)
 	free(value);
 }
 
-/* What is done again and again until it fails: the errno then is the answer; "ok" when the number was reached. */
+/* What is done again and again until it fails: the errno then is the answer; "ok" when the number was
+ * reached. */
 static void until_it_fails(struct tool *tool, bool (*attempt)(struct tool *tool, long i), long limit)
 {
 	for (long i = 0; i < limit; i++) {
@@ -350,7 +352,8 @@ static bool bind_one_more(struct tool *tool, long i)
 	return xenevtchn_bind_unbound_port(handle(tool), (uint32_t)tool->number[2]) >= 0;
 }
 
-/* xs-fill PREFIX LIMIT, xs-fill-directory PREFIX LIMIT, xs-watches PREFIX LIMIT, xs-transactions LIMIT, bind-many HANDLE DOMID LIMIT */
+/* xs-fill PREFIX LIMIT, xs-fill-directory PREFIX LIMIT, xs-watches PREFIX LIMIT, xs-transactions LIMIT,
+ * bind-many HANDLE DOMID LIMIT */
 static void xs_fill(struct tool *tool)
 {
 	until_it_fails(tool, write_one_more, tool->number[2]);
@@ -371,7 +374,8 @@ static void xs_transactions(struct tool *tool)
 	until_it_fails(tool, begin_one_more, tool->number[1]);
 }
 
-/* xs-watches-room PREFIX: how many can be set until one is refused, which costs a guest's program its connection */
+/* xs-watches-room PREFIX: how many can be set until one is refused, which costs a guest's program its
+ * connection */
 static void xs_watches_room(struct tool *tool)
 {
 	long count = 0;

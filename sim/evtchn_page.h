@@ -118,7 +118,8 @@ static inline void sim_evtchn_reset_port(struct sim_evtchn_page *page, int event
 	atomic_store(&page->port[port], 0);
 }
 
-/* The sender was killed in the midst of it: does what it left undone, given the number of tokens that are out. */
+/* The sender was killed in the midst of it: does what it left undone, given the number of tokens that are
+ * out. */
 static inline void sim_evtchn_complete(struct sim_evtchn_page *page, int eventfd, uint32_t port,
 				       uint64_t tokens)
 {

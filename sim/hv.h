@@ -248,7 +248,8 @@ int hv_evtchn_unbind(struct hv_client *client, const struct sim_request *request
 int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
 		   int fds[2], unsigned *fd_count);
 void hv_evtchn_client_gone(struct hv_client *client, bool silent);
-/* Before that: notifications in the midst of which the process was killed still arrive, as a hypercall would. */
+/* Before that: notifications in the midst of which the process was killed still arrive, as a hypercall
+ * would. */
 void hv_evtchn_complete(struct hv_client *client);
 /* All ports of the domain end, with no sign at the other side. */
 void hv_evtchn_domain_gone(struct hv_domain *domain);

@@ -66,7 +66,7 @@ struct hv_domain *hv_domain_find(struct hv *hv, const char *what, bool suspended
 				return domain;
 		return NULL;
 	}
-	HASH_ITER (hh, hv->domains, domain, next)
+	HASH_ITER(hh, hv->domains, domain, next)
 		if (domain->state != HV_ZOMBIE &&
 		    (number ? domain->domid == domid : strcmp(domain->name, what) == 0))
 			return domain;
@@ -402,7 +402,7 @@ int hv_domain_suspend(struct hv_domain *domain)
 	if (!zombie)
 		return -ENOMEM;
 	hv_processes_signal(domain, SIGSTOP);
-	DL_FOREACH (domain->clients, client) {
+	DL_FOREACH(domain->clients, client) {
 		unsigned pages = hv_grant_drop_mappings(client);
 
 		/* Tried with kernel 6.1: gntdev falls over at resume, whatever the process does. */
@@ -471,7 +471,7 @@ int hv_domain_resume(struct hv_domain *domain)
 		r = sim_store_rename_domain(hv->store, old_domid, domid);
 	hv_log(hv, "d%u: restored, was d%u", domid, old_domid);
 
-	DL_FOREACH_SAFE (domain->clients, client, next) {
+	DL_FOREACH_SAFE(domain->clients, client, next) {
 		if (client->lost_mappings)
 			kill(client->pid, domain->type == HV_PV ? SIGKILL : SIM_SIGNAL_RESTORED);
 		client->lost_mappings = false;
@@ -507,18 +507,18 @@ void hv_domains_free(struct hv *hv)
 	while (hv->suspended)
 		hv_domain_destroy(hv->suspended);
 	/* All at once, so that nobody reacts to the other's death. */
-	HASH_ITER (hh, hv->domains, domain, next)
+	HASH_ITER(hh, hv->domains, domain, next)
 		if (domain->state != HV_ZOMBIE)
 			hv_processes_signal(domain, SIGSTOP);
-	HASH_ITER (hh, hv->domains, domain, next) {
+	HASH_ITER(hh, hv->domains, domain, next) {
 		if (domain->state != HV_ZOMBIE) {
 			domain->state = HV_DYING;
 			hv_processes_kill(domain);
 		}
 	}
-	HASH_ITER (hh, hv->domains, domain, next)
+	HASH_ITER(hh, hv->domains, domain, next)
 		drop_clients(domain);
-	HASH_ITER (hh, hv->domains, domain, next) {
+	HASH_ITER(hh, hv->domains, domain, next) {
 		HASH_DEL(hv->domains, domain);
 		domain_free(domain);
 	}

@@ -55,7 +55,7 @@ static struct hv_handle *find_handle(struct hv_client *client, uint32_t id)
 {
 	struct hv_handle *handle;
 
-	DL_FOREACH (client->handles, handle)
+	DL_FOREACH(client->handles, handle)
 		if (handle->id == id)
 			return handle;
 	return NULL;
@@ -278,14 +278,15 @@ static void on_orphan_timer(evutil_socket_t fd, short events, void *userdata)
 	struct hv_domain *domain, *next;
 
 	hv->orphans_watched = false;
-	HASH_ITER (hh, hv->domains, domain, next) {
+	HASH_ITER(hh, hv->domains, domain, next) {
 		hv_evtchn_orphans_check(domain);
 		if (domain->orphans)
 			watch_orphans(hv);
 	}
 }
 
-/* Nothing tells when the last descriptor of an eventfd is closed, so someone has to look, as long as there are any. */
+/* Nothing tells when the last descriptor of an eventfd is closed, so someone has to look, as long as there
+ * are any. */
 static void watch_orphans(struct hv *hv)
 {
 	const struct timeval second = {.tv_sec = 1};
@@ -338,7 +339,7 @@ void hv_evtchn_orphans_check(struct hv_domain *domain)
 {
 	struct hv_handle *handle, *next;
 
-	DL_FOREACH_SAFE (domain->orphans, handle, next) {
+	DL_FOREACH_SAFE(domain->orphans, handle, next) {
 		if (hv_eventfd_is_held(domain, handle))
 			continue;
 		DL_DELETE(domain->orphans, handle);
@@ -409,7 +410,7 @@ void hv_evtchn_lose(struct hv_domain *domain, uint32_t events)
 	struct hv_client *client;
 	struct hv_handle *handle;
 
-	DL_FOREACH (domain->clients, client)
-		DL_FOREACH (client->handles, handle)
+	DL_FOREACH(domain->clients, client)
+		DL_FOREACH(client->handles, handle)
 			atomic_store(&handle->page->lose, events);
 }

@@ -100,7 +100,7 @@ static struct hv_share *find_share(struct hv_client *client, uint32_t id)
 {
 	struct hv_share *share;
 
-	DL_FOREACH (client->shares, share)
+	DL_FOREACH(client->shares, share)
 		if (share->id == id)
 			return share;
 	return NULL;
@@ -335,7 +335,7 @@ int hv_grant_unmap(struct hv_client *client, uint32_t id)
 {
 	struct hv_mapping *mapping;
 
-	DL_FOREACH (client->mappings, mapping)
+	DL_FOREACH(client->mappings, mapping)
 		if (mapping->id == id)
 			break;
 	if (!mapping)
@@ -357,7 +357,7 @@ unsigned hv_grant_drop_mappings(struct hv_client *client)
 	struct hv_mapping *mapping;
 	unsigned pages = 0;
 
-	DL_FOREACH (client->mappings, mapping) {
+	DL_FOREACH(client->mappings, mapping) {
 		pages += mapping->count;
 		unmap_pages(client, mapping);
 	}
@@ -369,7 +369,7 @@ uint32_t hv_grant_mapped_pages(const struct hv_client *client)
 	const struct hv_mapping *mapping;
 	uint32_t pages = 0;
 
-	DL_FOREACH (client->mappings, mapping)
+	DL_FOREACH(client->mappings, mapping)
 		pages += mapping->count;
 	return pages;
 }
@@ -378,7 +378,7 @@ void hv_grant_domid_dies(struct hv_domain *domain)
 {
 	struct hv_ref *ref, *next;
 
-	HASH_ITER (hh, domain->refs, ref, next)
+	HASH_ITER(hh, domain->refs, ref, next)
 		if (ref->share->page[ref->index].maps == 0)
 			drop_ref(ref->share, ref->index);
 }
@@ -387,7 +387,7 @@ void hv_grant_move(struct hv_domain *domain, struct hv_domain *zombie)
 {
 	struct hv_ref *ref, *next;
 
-	HASH_ITER (hh, domain->refs, ref, next)
+	HASH_ITER(hh, domain->refs, ref, next)
 		ref->share->domain = zombie;
 	zombie->refs = domain->refs;
 	zombie->foreign_maps = domain->foreign_maps;
@@ -399,7 +399,7 @@ void hv_grant_domid_gone(struct hv_domain *domain)
 {
 	struct hv_ref *ref, *next;
 
-	HASH_ITER (hh, domain->refs, ref, next)
+	HASH_ITER(hh, domain->refs, ref, next)
 		drop_ref(ref->share, ref->index);
 }
 
@@ -417,14 +417,14 @@ unsigned hv_grant_corrupt(struct hv_domain *domain, uint32_t offset, uint32_t va
 	struct hv_mapping *mapping;
 	unsigned pages = 0;
 
-	DL_FOREACH (domain->clients, client) {
-		DL_FOREACH (client->shares, share) {
+	DL_FOREACH(domain->clients, client) {
+		DL_FOREACH(client->shares, share) {
 			if (share->notify_port && corrupt_page(share, 0, offset, value)) {
 				pages++;
 				hv_evtchn_fire(share->notify_port);
 			}
 		}
-		DL_FOREACH (client->mappings, mapping) {
+		DL_FOREACH(client->mappings, mapping) {
 			if (mapping->notify_port && mapping->count &&
 			    corrupt_page(mapping->page[0].share, mapping->page[0].index, offset, value)) {
 				pages++;

@@ -160,7 +160,8 @@ int hv_run(const char *dir, unsigned domains, int ready_fd)
 			event_add(terminate, NULL);
 			event_add(interrupt, NULL);
 		}
-		/* Whoever waits for the end of our caller's output mustn't wait for us; a sanitizer still finds a place. */
+		/* Whoever waits for the end of our caller's output mustn't wait for us; a sanitizer still
+		 * finds a place. */
 		if (dup2(fileno(hv.log), STDERR_FILENO) >= 0 && write(ready_fd, "", 1) == 1) {
 			close(ready_fd);
 			event_base_dispatch(hv.base);

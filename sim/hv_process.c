@@ -82,7 +82,7 @@ static bool is_known(const struct hv_domain *domain, pid_t pid, unsigned long lo
 {
 	const struct hv_client *client;
 
-	DL_FOREACH (domain->clients, client)
+	DL_FOREACH(domain->clients, client)
 		if (client->pid == pid)
 			return true;
 	for (size_t i = 0; i < domain->starting_count; i++)

@@ -26,15 +26,15 @@ static void measure(struct hv_domain *domain, struct usage *usage)
 	usage->mapped_by_others = domain->foreign_maps;
 	usage->ports = domain->port_count;
 	usage->port_limit = domain->port_limit;
-	DL_FOREACH (domain->clients, client) {
+	DL_FOREACH(domain->clients, client) {
 		usage->mappings += hv_grant_mapped_pages(client);
-		DL_FOREACH (client->handles, handle)
+		DL_FOREACH(client->handles, handle)
 			usage->handles++;
 	}
 	if (domain->state == HV_ZOMBIE)
 		return;
 	hv_evtchn_orphans_check(domain);
-	DL_FOREACH (domain->orphans, handle)
+	DL_FOREACH(domain->orphans, handle)
 		usage->handles++;
 	usage->limit = hv_grant_limit(domain);
 	usage->processes = (unsigned)hv_processes(domain, &pids);
@@ -104,7 +104,7 @@ struct json_object *hv_report_json(struct hv *hv)
 	unsigned zombies = 0;
 
 	HASH_SORT(hv->domains, by_domid);
-	HASH_ITER (hh, hv->domains, domain, next) {
+	HASH_ITER(hh, hv->domains, domain, next) {
 		zombies += domain->state == HV_ZOMBIE;
 		json_object_array_add(domains, domain_json(domain));
 	}
@@ -138,10 +138,11 @@ char *hv_report_text(struct hv *hv)
 
 	if (!out)
 		return NULL;
-	fprintf(out, "domid  name             type  state     processes  granted/limit  mapped  ports/limit  "
-		     "nodes watches\n");
+	fprintf(out,
+		"domid  name             type  state     processes  granted/limit  mapped  ports/limit  "
+		"nodes watches\n");
 	HASH_SORT(hv->domains, by_domid);
-	HASH_ITER (hh, hv->domains, domain, next)
+	HASH_ITER(hh, hv->domains, domain, next)
 		print_domain(out, domain);
 	for (domain = hv->suspended; domain; domain = domain->next_suspended)
 		print_domain(out, domain);

@@ -65,7 +65,7 @@ void sim_evtchn_after_fork(bool child)
 	struct channel_device *device;
 
 	if (child)
-		DL_FOREACH (evtchn.devices, device)
+		DL_FOREACH(evtchn.devices, device)
 			device->inherited = true;
 	pthread_mutex_unlock(&evtchn.lock);
 }
@@ -205,7 +205,7 @@ SIM_EXPORT xenevtchn_handle *xenevtchn_fdopen(struct xentoollog_logger *logger, 
 		return NULL;
 	}
 	pthread_mutex_lock(&evtchn.lock);
-	DL_FOREACH (evtchn.devices, device)
+	DL_FOREACH(evtchn.devices, device)
 		if (device->fd == fd)
 			break;
 	if (!device && (device = device_new())) {

@@ -56,7 +56,7 @@ static void blank_mappings(void)
 {
 	struct region *region;
 
-	DL_FOREACH (gnt.regions, region) {
+	DL_FOREACH(gnt.regions, region) {
 		for (size_t i = 0; region->is_map && i < region->pages; i++) {
 			char *page = region->start + i * SIM_PAGE_SIZE;
 
@@ -111,7 +111,7 @@ void sim_gnt_after_fork(bool child)
 
 	if (child) {
 		/* MADV_DONTFORK: they aren't mapped here. */
-		DL_FOREACH_SAFE (gnt.regions, region, next) {
+		DL_FOREACH_SAFE(gnt.regions, region, next) {
 			DL_DELETE(gnt.regions, region);
 			free(region->id);
 			free(region->gone);
@@ -195,7 +195,7 @@ static struct region *take_unmapped(uintptr_t start, uintptr_t end)
 	struct region *ended = NULL, *region, *next;
 	uintptr_t low = UINTPTR_MAX, high = 0;
 
-	DL_FOREACH_SAFE (gnt.regions, region, next) {
+	DL_FOREACH_SAFE(gnt.regions, region, next) {
 		uintptr_t first = (uintptr_t)region->start, last = first + region->pages * SIM_PAGE_SIZE;
 
 		for (size_t i = 0; first < end && last > start && i < region->pages; i++) {
@@ -237,7 +237,7 @@ SIM_EXPORT int munmap(void *address, size_t length)
 	ended = r == 0 ? take_unmapped(start, (end + SIM_PAGE_SIZE - 1) & ~(uintptr_t)(SIM_PAGE_SIZE - 1))
 		       : NULL;
 	unlock_regions();
-	DL_FOREACH_SAFE (ended, region, next) {
+	DL_FOREACH_SAFE(ended, region, next) {
 		DL_DELETE(ended, region);
 		region_release(region);
 	}
@@ -484,7 +484,7 @@ SIM_EXPORT int xengnttab_unmap(xengnttab_handle *handle, void *start, uint32_t c
 
 	/* gntdev unmaps what one call mapped, and nothing less. */
 	lock_regions();
-	DL_FOREACH (gnt.regions, region)
+	DL_FOREACH(gnt.regions, region)
 		found |= region->is_map && region->start == start && region->pages == count;
 	unlock_regions();
 	if (!found) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The files that Linux has under Xen: /sys/hypervisor, /sys/module/xen_*, /dev/xen and /proc/xen are looked
- * for in the domain's own root directory instead, and so are /etc/xenmsg and /run/xenmsgd: each domain is set up on its own,
- * and has a daemon of its own. All other paths go to libc untouched.
+ * for in the domain's own root directory instead, and so are /etc/xenmsg and /run/xenmsgd: each domain is set
+ * up on its own, and has a daemon of its own. All other paths go to libc untouched.
  */
 #include "config.h"
 
@@ -32,7 +32,8 @@ FILE *fopen64(const char *path, const char *mode);
 
 static bool is_xen_path(const char *path)
 {
-	static const char *const prefixes[] = {"/sys/hypervisor", "/dev/xen", "/proc/xen", "/etc/xenmsg", "/run/xenmsgd"};
+	static const char *const prefixes[] = {"/sys/hypervisor", "/dev/xen", "/proc/xen", "/etc/xenmsg",
+					       "/run/xenmsgd"};
 
 	if (path[0] != '/')
 		return false;

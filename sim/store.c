@@ -22,7 +22,8 @@ void sim_store_options_init(struct sim_store_options *options, enum sim_store_fl
 				.nodes = 1000,
 				/* oxenstored would allow 100, but a guest's kernel needs some of them anyway
 				 */
-				.watches = flavour == SIM_STORE_OXENSTORED ? 100 : 128, /* oxenstored: as Debian configures it */
+				/* oxenstored: as Debian configures it */
+				.watches = flavour == SIM_STORE_OXENSTORED ? 100 : 128,
 				.transactions = 10,
 				.value_bytes = 2048,
 				.perms = 5,
@@ -32,7 +33,7 @@ void sim_store_options_init(struct sim_store_options *options, enum sim_store_fl
 	};
 }
 
-/* ---- domains ---- */
+/* ---- domains --------------------------------------------------------------------------------- */
 
 struct sim_domain *sim_domain_find(const struct sim_store *store, unsigned domid)
 {
@@ -65,7 +66,7 @@ static void domain_disconnect(struct sim_domain *domain)
 {
 	struct sim_connection *connection, *next;
 
-	DL_FOREACH_SAFE (domain->connections, connection, next)
+	DL_FOREACH_SAFE(domain->connections, connection, next)
 		sim_connection_free(connection);
 	if (domain->listener) {
 		evconnlistener_free(domain->listener);
@@ -89,16 +90,16 @@ static void on_reap(evutil_socket_t fd, short what, void *data)
 	struct sim_store *store = data;
 	struct sim_domain *domain, *next;
 
-	HASH_ITER (hh, store->domains, domain, next) {
+	HASH_ITER(hh, store->domains, domain, next) {
 		struct sim_connection *connection, *after;
 
-		DL_FOREACH_SAFE (domain->connections, connection, after)
+		DL_FOREACH_SAFE(domain->connections, connection, after)
 			if (connection->doomed)
 				sim_connection_free(connection);
 	}
 }
 
-/* ---- the store ---- */
+/* ---- the store ------------------------------------------------------------------------------- */
 
 struct sim_store *sim_store_new(struct event_base *base, const struct sim_store_options *options)
 {
@@ -132,7 +133,7 @@ void sim_store_free(struct sim_store *store)
 
 	if (!store)
 		return;
-	HASH_ITER (hh, store->domains, domain, next)
+	HASH_ITER(hh, store->domains, domain, next)
 		domain_free(domain);
 	event_free(store->reap);
 	sim_tree_clear(&store->tree);
@@ -217,7 +218,7 @@ static void domain_resumed(struct sim_domain *domain)
 {
 	struct sim_connection *connection;
 
-	DL_FOREACH (domain->connections, connection) {
+	DL_FOREACH(domain->connections, connection) {
 		sim_transaction_make_stale(connection);
 		sim_watch_set_again(connection);
 	}
@@ -255,7 +256,7 @@ void sim_store_fire_all(struct sim_store *store, unsigned domid)
 		domain_resumed(domain);
 }
 
-/* ---- the toolstack's own hand ---- */
+/* ---- the toolstack's own hand ---------------------------------------------------------------- */
 
 static int resolve(const struct sim_store *store, const char *path, char absolute[SIM_PATH_SIZE])
 {
@@ -381,7 +382,8 @@ void sim_store_release(struct sim_store *store, unsigned domid)
 	if (store->options.flavour == SIM_STORE_XENSTORED) {
 		unsigned before;
 
-		/* A name that no path leads to, such as a special one with a slash, stays for what follows. */
+		/* A name that no path leads to, such as a special one with a slash, stays for what
+		 * follows. */
 		do {
 			char *owned = sim_tree_first_owned(&store->tree, domid);
 
@@ -408,10 +410,10 @@ void sim_store_stall(struct sim_store *store, bool stalled)
 	if (store->stalled == stalled)
 		return;
 	store->stalled = stalled;
-	HASH_ITER (hh, store->domains, domain, next) {
+	HASH_ITER(hh, store->domains, domain, next) {
 		struct sim_connection *connection;
 
-		DL_FOREACH (domain->connections, connection)
+		DL_FOREACH(domain->connections, connection)
 			sim_connection_apply_stall(connection);
 	}
 }
@@ -424,7 +426,7 @@ void sim_store_stats(const struct sim_store *store, unsigned domid, struct sim_s
 	*stats = (struct sim_store_stats){.nodes = sim_tree_owned(&store->tree, domid)};
 	if (!domain)
 		return;
-	DL_FOREACH (domain->connections, connection) {
+	DL_FOREACH(domain->connections, connection) {
 		if (connection->doomed)
 			continue;
 		stats->connections++;

@@ -4,17 +4,17 @@
  * transactions, served over XenStore's own wire protocol (xen/io/xs_wire.h) to the unmodified libxenstore.
  *
  * Each domain has one Unix stream socket; who connects there speaks as that domain. Domain 0's socket behaves
- * as xenstored's own, a guest's as /dev/xen/xenbus, where the guest's kernel stands between: all processes of a
- * guest share one set of quotas, the same watch may be set twice, and after a resume the kernel sets every watch
- * again and fails the transactions that were open.
+ * as xenstored's own, a guest's as /dev/xen/xenbus, where the guest's kernel stands between: all processes of
+ * a guest share one set of quotas, the same watch may be set twice, and after a resume the kernel sets every
+ * watch again and fails the transactions that were open.
  *
- *	listen ──► connections ──► requests ──► tree ──► watch events
- *	rename_domain: the same connections, another domid (what a guest lives through in save and restore)
- *	unlisten: all of it gone
+ * 	listen ──► connections ──► requests ──► tree ──► watch events
+ * 	rename_domain: the same connections, another domid (what a guest lives through in save and restore)
+ * 	unlisten: all of it gone
  *
- * Everything happens in the event loop that sim_store_new was given, from one thread. The caller ignores SIGPIPE.
- * The store copies what is passed to it; returned strings belong to the caller (free).
- * Functions return 0 or a negative errno unless it says otherwise.
+ * Everything happens in the event loop that sim_store_new was given, from one thread. The caller ignores
+ * SIGPIPE. The store copies what is passed to it; returned strings belong to the caller (free). Functions
+ * return 0 or a negative errno unless it says otherwise.
  */
 #ifndef XENMSG_SIM_STORE_H
 #define XENMSG_SIM_STORE_H

@@ -63,7 +63,7 @@ static void reply_text(struct sim_reply *reply, const char *text)
 	sim_reply_append(reply, text, strlen(text) + 1);
 }
 
-/* ---- requests of the toolstack ---- */
+/* ---- requests of the toolstack --------------------------------------------------------------- */
 
 static bool is_for_toolstack(uint32_t type)
 {
@@ -107,7 +107,7 @@ static int serve_toolstack(struct sim_store *store, const struct sim_request *re
 	return 0;
 }
 
-/* ---- requests of the connection's own state ---- */
+/* ---- requests of the connection's own state -------------------------------------------------- */
 
 static int serve_own(struct sim_connection *connection, const struct sim_request *request,
 		     struct sim_reply *reply)
@@ -127,7 +127,7 @@ static int serve_own(struct sim_connection *connection, const struct sim_request
 		break;
 	case XS_RESET_WATCHES:
 		/* A guest has one connection, its kernel's, whoever of its processes asks. */
-		DL_FOREACH (domain->connections, other) {
+		DL_FOREACH(domain->connections, other) {
 			if (domain->domid != 0 || other == connection) {
 				sim_watch_remove_all(other);
 				sim_transaction_abort_all(other);
@@ -155,7 +155,7 @@ static int serve_own(struct sim_connection *connection, const struct sim_request
 	return rc;
 }
 
-/* ---- requests for the tree ---- */
+/* ---- requests for the tree ------------------------------------------------------------------- */
 
 static void serve_tree(struct sim_connection *connection, const struct sim_request *request,
 		       struct sim_reply *reply)
@@ -257,7 +257,8 @@ static void serve_message(struct sim_connection *connection, const void *message
 		send_reply(connection, &request, &reply);
 		if (request.header.type == XS_WATCH && !reply.error)
 			sim_watch_fire_first(connection);
-		/* A guest's kernel fails the write of a refused watch, and libxenstore closes its descriptor then. */
+		/* A guest's kernel fails the write of a refused watch, and libxenstore closes its descriptor
+		 * then. */
 		if (request.header.type == XS_WATCH && reply.error && connection->domain->domid != 0)
 			connection->ending = true;
 	}
@@ -286,7 +287,7 @@ void sim_connection_process(struct sim_connection *connection)
 	}
 }
 
-/* ---- the socket ---- */
+/* ---- the socket ------------------------------------------------------------------------------ */
 
 static void on_readable(struct bufferevent *bev, void *data)
 {

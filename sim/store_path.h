@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * XenStore's paths, as text: which are allowed, what a relative one means, and their names one by one. A resolved path is
- * absolute, without a slash at its end, or special (@…).
+ * XenStore's paths, as text: which are allowed, what a relative one means, and their names one by one. A
+ * resolved path is absolute, without a slash at its end, or special (@…).
  */
 #ifndef XENMSG_SIM_STORE_PATH_H
 #define XENMSG_SIM_STORE_PATH_H
@@ -14,7 +14,8 @@
 /* "/local/domain/65535/" and the longest path that a request can carry. */
 #define SIM_PATH_SIZE (4096 + 32)
 
-/* Makes an absolute path out of what a client of domid sent, or says -EINVAL. Special paths stay as they are. */
+/* Makes an absolute path out of what a client of domid sent, or says -EINVAL. Special paths stay as they
+ * are. */
 int sim_path_resolve(char absolute[SIM_PATH_SIZE], const char *untrusted_path, unsigned domid,
 		     const struct sim_store_limits *limits);
 /* Is path the same as parent, or below it? */

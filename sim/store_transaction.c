@@ -27,7 +27,7 @@ unsigned sim_transaction_count(const struct sim_connection *connection)
 	unsigned count = 0;
 
 	/* The daemon knows nothing of the stale ones. */
-	DL_FOREACH (connection->transactions, transaction)
+	DL_FOREACH(connection->transactions, transaction)
 		count += !transaction->stale;
 	return count;
 }
@@ -36,7 +36,7 @@ struct sim_transaction *sim_transaction_find(const struct sim_connection *connec
 {
 	struct sim_transaction *transaction;
 
-	DL_FOREACH (connection->transactions, transaction)
+	DL_FOREACH(connection->transactions, transaction)
 		if (transaction->id == id)
 			return transaction;
 	return NULL;
@@ -46,7 +46,7 @@ static bool id_in_use(const struct sim_domain *domain, uint32_t id)
 {
 	const struct sim_connection *connection;
 
-	DL_FOREACH (domain->connections, connection)
+	DL_FOREACH(domain->connections, connection)
 		if (sim_transaction_find(connection, id))
 			return true;
 	return false;
@@ -63,7 +63,7 @@ int sim_transaction_start(struct sim_connection *connection, uint32_t *id)
 		const struct sim_connection *other;
 		unsigned count = 0;
 
-		DL_FOREACH (domain->connections, other)
+		DL_FOREACH(domain->connections, other)
 			count += sim_transaction_count(other);
 		if (count > store->options.limits.transactions)
 			return store->options.flavour == SIM_STORE_XENSTORED ? -ENOSPC : -EDQUOT;
@@ -239,7 +239,7 @@ void sim_transaction_abort_all(struct sim_connection *connection)
 {
 	struct sim_transaction *transaction, *next;
 
-	DL_FOREACH_SAFE (connection->transactions, transaction, next) {
+	DL_FOREACH_SAFE(connection->transactions, transaction, next) {
 		DL_DELETE(connection->transactions, transaction);
 		transaction_free(transaction);
 	}
@@ -249,6 +249,6 @@ void sim_transaction_make_stale(struct sim_connection *connection)
 {
 	struct sim_transaction *transaction;
 
-	DL_FOREACH (connection->transactions, transaction)
+	DL_FOREACH(connection->transactions, transaction)
 		transaction->stale = true;
 }

@@ -31,7 +31,7 @@ static bool acts_as(const struct sim_credentials *who, unsigned domid)
 	return who->domid == domid || (who->target >= 0 && (unsigned)who->target == domid);
 }
 
-/* ---- nodes ---- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 static struct sim_node *node_new(const char *name, size_t name_len, const struct sim_perm *perms,
 				 unsigned n_perms)
@@ -161,7 +161,7 @@ bool sim_node_permits(const struct sim_node *node, const struct sim_credentials 
 	return !listed && (node->perms[0].access & access) == access;
 }
 
-/* ---- nodes by path ---- */
+/* ---- nodes by path --------------------------------------------------------------------------- */
 
 const struct sim_node *sim_node_nearest(const struct sim_node *root, const char *path, bool *exact)
 {
@@ -221,7 +221,7 @@ static struct sim_node *own_path(struct sim_tree *tree, const char *path, size_t
 	return node;
 }
 
-/* ---- quotas ---- */
+/* ---- quotas ---------------------------------------------------------------------------------- */
 
 unsigned sim_tree_owned(const struct sim_tree *tree, unsigned domid)
 {
@@ -254,8 +254,9 @@ static void discharge(struct sim_tree *tree, const struct sim_node *node)
 		discharge(tree, node->children[i]);
 }
 
-/* The C daemon holds a node, its header, permissions, value and the names of its children, against one limit: beside
- * one permission there is room for 2015 bytes of value, or for 503 children with names of three letters. */
+/* The C daemon holds a node, its header, permissions, value and the names of its children, against one limit:
+ * beside one permission there is room for 2015 bytes of value, or for 503 children with names of three
+ * letters. */
 #define C_NODE_HEADER 24
 
 static bool c_size_fits(const struct sim_tree *tree, const struct sim_credentials *who, size_t n_perms,
@@ -270,7 +271,7 @@ static bool c_size_fits(const struct sim_tree *tree, const struct sim_credential
 	return size < tree->options->limits.value_bytes;
 }
 
-/* ---- the tree ---- */
+/* ---- the tree -------------------------------------------------------------------------------- */
 
 void sim_tree_init(struct sim_tree *tree, const struct sim_store_options *options, uint64_t *last_generation)
 {
@@ -518,7 +519,7 @@ int sim_tree_set_perms(struct sim_tree *tree, const struct sim_credentials *who,
 	return 0;
 }
 
-/* ---- a domain's end ---- */
+/* ---- a domain's end -------------------------------------------------------------------------- */
 
 static void forget_below(struct sim_tree *tree, struct sim_node *node, unsigned domid)
 {

@@ -254,7 +254,8 @@ static void who_asks_without_reading_waits_alone(void **state)
 		memcpy(flood + 23 * i, &header, sizeof(header));
 		memcpy(flood + 23 * i + sizeof(header), "data/x", 7);
 	}
-	/* 8 MB of answers: what is sent here fits into buffers, and unit_send would loop for ever if it didn't. */
+	/* 8 MB of answers: what is sent here fits into buffers, and unit_send would loop for ever if it
+	 * didn't. */
 	unit_send(f->one, flood, 23 * 2000);
 	for (int i = 0; i < 10; i++)
 		assert_string_equal(unit_read(f->two, 0, "name"), "guest");

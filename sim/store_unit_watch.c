@@ -132,7 +132,8 @@ static void a_removed_home_is_heard_of_at_the_readable_leaf_only(void **state)
 	unit_watch_quietly(f->two, "/local/domain", "above");
 	unit_watch_quietly(f->two, "/local/domain/1/data/xenmsg/presence", "leaf");
 	assert_int_equal(sim_store_rm(f->host->store, "/local/domain/1"), 0);
-	/* The top that was removed isn't readable to others, and what lies below is no event to a watch above. */
+	/* The top that was removed isn't readable to others, and what lies below is no event to a watch
+	 * above. */
 	unit_expect_event(f->two, "/local/domain/1/data/xenmsg/presence", "leaf");
 	unit_expect_silence(f->two);
 }

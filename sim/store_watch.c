@@ -40,7 +40,7 @@ static bool quota_reached(const struct sim_domain *domain)
 	const struct sim_connection *connection;
 	unsigned count = KERNEL_WATCHES;
 
-	DL_FOREACH (domain->connections, connection)
+	DL_FOREACH(domain->connections, connection)
 		count += sim_watch_count(connection);
 	return count > domain->store->options.limits.watches;
 }
@@ -50,7 +50,7 @@ static struct sim_watch *watch_find(const struct sim_connection *connection, con
 {
 	struct sim_watch *watch;
 
-	DL_FOREACH (connection->watches, watch)
+	DL_FOREACH(connection->watches, watch)
 		if (strcmp(watch->absolute, absolute) == 0 && strcmp(watch->token, token) == 0)
 			return watch;
 	return NULL;
@@ -124,7 +124,7 @@ void sim_watch_remove_all(struct sim_connection *connection)
 {
 	struct sim_watch *watch, *next;
 
-	DL_FOREACH_SAFE (connection->watches, watch, next) {
+	DL_FOREACH_SAFE(connection->watches, watch, next) {
 		DL_DELETE(connection->watches, watch);
 		watch_free(watch);
 	}
@@ -136,7 +136,7 @@ void sim_watch_set_again(struct sim_connection *connection)
 	char absolute[SIM_PATH_SIZE];
 	struct sim_watch *watch;
 
-	DL_FOREACH (connection->watches, watch) {
+	DL_FOREACH(connection->watches, watch) {
 		/* It was valid before, and the length of a home doesn't count. */
 		if (sim_path_resolve(absolute, watch->path, domain->domid, &domain->store->options.limits) ==
 		    0) {
@@ -176,7 +176,7 @@ static void fire_change(struct sim_connection *connection, const struct sim_chan
 	const struct sim_watch *watch;
 
 	known = may_know(removed ? NULL : after, change->path, &who) || may_know(before, change->path, &who);
-	DL_FOREACH (connection->watches, watch) {
+	DL_FOREACH(connection->watches, watch) {
 		if (sim_path_is_below(change->path, watch->absolute)) {
 			if (known)
 				send_event(connection, watch, as_registered(watch, change->path));
@@ -199,13 +199,14 @@ void sim_watch_fire_changes(struct sim_store *store, const struct sim_changes *c
 		/* Who could read before a change of permissions or a removal hears of it, though not now. */
 		bool looks_back = change->type == XS_SET_PERMS || change->type == XS_RM;
 
-		/* A special watch hears of domains, not of changes to the node that carries its permissions. */
+		/* A special watch hears of domains, not of changes to the node that carries its
+		 * permissions. */
 		if (change->path[0] == '@')
 			continue;
-		HASH_ITER (hh, store->domains, domain, next) {
+		HASH_ITER(hh, store->domains, domain, next) {
 			struct sim_connection *connection;
 
-			DL_FOREACH (domain->connections, connection)
+			DL_FOREACH(domain->connections, connection)
 				fire_change(connection, change, looks_back ? old_root : NULL, new_root);
 		}
 	}
@@ -215,16 +216,16 @@ void sim_watch_fire_special(struct sim_store *store, const char *name)
 {
 	struct sim_domain *domain, *next;
 
-	HASH_ITER (hh, store->domains, domain, next) {
+	HASH_ITER(hh, store->domains, domain, next) {
 		struct sim_credentials who = sim_domain_credentials(domain);
 		struct sim_connection *connection;
 
 		if (!may_know(store->tree.root, name, &who))
 			continue;
-		DL_FOREACH (domain->connections, connection) {
+		DL_FOREACH(domain->connections, connection) {
 			const struct sim_watch *watch;
 
-			DL_FOREACH (connection->watches, watch)
+			DL_FOREACH(connection->watches, watch)
 				if (strcmp(watch->absolute, name) == 0)
 					send_event(connection, watch, watch->path);
 		}

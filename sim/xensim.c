@@ -352,8 +352,9 @@ static int command_start(int count, char **words)
 		fprintf(stderr, "xensim: cannot use %s: %s\n", dir ? dir : "the directory", strerror(errno));
 		status = EXIT_FAILURE;
 	} else if (strlen(path) > DIR_MAX) {
-		fprintf(stderr, "xensim: %s is too long for the paths of sockets in it: choose a --dir of at most %zu bytes\n", path,
-			DIR_MAX);
+		fprintf(stderr,
+			"xensim: %s is too long for the paths of sockets in it: choose a --dir of at most %zu bytes\n",
+			path, DIR_MAX);
 		if (made)
 			rmdir(path);
 		status = EXIT_FAILURE;

@@ -71,7 +71,8 @@ static void take_bytes(struct cursor *cursor, void *out, size_t size)
 
 static struct frame_text take_text(struct cursor *cursor)
 {
-	struct frame_text text = {.data = (const char *)cursor->at, .size = (size_t)(cursor->end - cursor->at)};
+	struct frame_text text = {.data = (const char *)cursor->at,
+				  .size = (size_t)(cursor->end - cursor->at)};
 
 	cursor->at = cursor->end;
 	return text;
@@ -92,7 +93,8 @@ void frame_text_split(struct frame_text *text, struct frame_text *second)
 
 	*second = (struct frame_text){.data = NULL};
 	if (first.size < text->size)
-		*second = text_to_zero((struct frame_text){text->data + first.size + 1, text->size - first.size - 1});
+		*second = text_to_zero(
+			(struct frame_text){text->data + first.size + 1, text->size - first.size - 1});
 	*text = first;
 }
 
@@ -430,7 +432,9 @@ uint32_t frame_incoming_encode(const struct frame_incoming *incoming, uint8_t *o
 	put_u32(out + 12, incoming->identity.uid);
 	put_u32(out + 16, incoming->identity.gid);
 	put_u32(out + 20, incoming->identity.pid);
-	return (uint32_t)(put_more_text(put_text(out + 24, out, incoming->endpoint), out, incoming->domain_name) - out);
+	return (uint32_t)(put_more_text(put_text(out + 24, out, incoming->endpoint), out,
+					incoming->domain_name) -
+			  out);
 }
 
 int frame_incoming_decode(const uint8_t *payload, uint32_t length, struct frame_incoming *incoming)

@@ -3,9 +3,10 @@
 #define XENMSG_WIRE_FRAME_H
 
 /*
- * Frames, as doc/protocol.md specifies them: encoders and decoders side by side. A decoder takes a payload that was copied
- * out of untrusted memory and returns 0, or -EPROTO if the payload can't be that frame; it accepts longer payloads than it
- * knows. Text in a decoded frame points into the payload and is not terminated.
+ * Frames, as doc/protocol.md specifies them: encoders and decoders side by side. A decoder takes a payload
+ * that was copied out of untrusted memory and returns 0, or -EPROTO if the payload can't be that frame; it
+ * accepts longer payloads than it knows. Text in a decoded frame points into the payload and is not
+ * terminated.
  */
 
 #include <errno.h>
@@ -22,9 +23,9 @@
 #define PROTOCOL_MAJOR 1
 #define PROTOCOL_MINOR 0
 
-#define CHANNEL_NUMBERS	      65536u	/* channel numbers of a hop lie below */
-#define CHANNEL_INITIAL_LIMIT 65536u	/* what the opener may send before it hears from the acceptor */
-#define REQUESTS_MAX	      64u	/* outstanding requests of a program */
+#define CHANNEL_NUMBERS	      65536u /* channel numbers of a hop lie below */
+#define CHANNEL_INITIAL_LIMIT 65536u /* what the opener may send before it hears from the acceptor */
+#define REQUESTS_MAX	      64u    /* outstanding requests of a program */
 
 enum frame_type {
 	FRAME_HELLO = 1,
@@ -148,7 +149,8 @@ struct frame_open {
 	uint8_t kind;
 	struct frame_identity identity;
 	struct frame_text name; /* address from a program to its daemon, else endpoint */
-	struct frame_text domain_name; /* of the sender, behind a zero in what a daemon sends to a program: frame_text_split() */
+	/* of the sender, behind a zero in what a daemon sends to a program: frame_text_split() */
+	struct frame_text domain_name;
 };
 
 struct frame_opened {
@@ -186,7 +188,7 @@ struct frame_event {
 #define DIRECTORY_MORE	   0x2u /* which goes on in the next frame */
 struct frame_directory {
 	uint32_t flags;
-	uint32_t count; /* entries that follow, or are left to take */
+	uint32_t count;		 /* entries that follow, or are left to take */
 	const uint8_t *at, *end; /* decoding only */
 };
 
@@ -246,8 +248,8 @@ static inline int frame_header_decode(const uint8_t in[FRAME_HEADER_SIZE], struc
 
 const char *frame_type_name(uint8_t type);
 
-/* Each encoder writes a payload into `out`, which has room for FRAME_PAYLOAD_MAX bytes or, where the frame has no text, for
- * FRAME_SMALL_MAX, and returns its length. Text that wouldn't fit is cut. */
+/* Each encoder writes a payload into `out`, which has room for FRAME_PAYLOAD_MAX bytes or, where the frame
+ * has no text, for FRAME_SMALL_MAX, and returns its length. Text that wouldn't fit is cut. */
 #define FRAME_SMALL_MAX 256u /* OPEN to a program: 20, an endpoint's name, a zero, a domain's name */
 uint32_t frame_hello_local_encode(const struct frame_hello_local *hello, uint8_t *out);
 int frame_hello_local_decode(const uint8_t *payload, uint32_t length, struct frame_hello_local *hello);
@@ -277,11 +279,13 @@ uint32_t frame_reply_encode(const struct frame_reply *reply, uint8_t *out);
 int frame_reply_decode(const uint8_t *payload, uint32_t length, struct frame_reply *reply);
 uint32_t frame_incoming_encode(const struct frame_incoming *incoming, uint8_t *out);
 int frame_incoming_decode(const uint8_t *payload, uint32_t length, struct frame_incoming *incoming);
-/* Writes the head; the entries are put behind it by the other one, which returns what each takes (DIRECTORY_ENTRY_MAX at most). */
+/* Writes the head; the entries are put behind it by the other one, which returns what each takes
+ * (DIRECTORY_ENTRY_MAX at most). */
 uint32_t frame_directory_encode(const struct frame_directory *directory, uint8_t *out);
 uint32_t frame_directory_entry_encode(const struct frame_directory_entry *entry, uint8_t *out);
 int frame_directory_decode(const uint8_t *payload, uint32_t length, struct frame_directory *directory);
-/* Takes the next entry. 1: here it is; 0: that was the last one; -EPROTO: cut off, or not a domid, a state or a name. */
+/* Takes the next entry. 1: here it is; 0: that was the last one; -EPROTO: cut off, or not a domid, a state or
+ * a name. */
 int frame_directory_next(struct frame_directory *directory, struct frame_directory_entry *entry);
 /* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH: a single u32. */
 uint32_t frame_u64_encode(uint64_t value, uint8_t *out);

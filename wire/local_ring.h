@@ -2,8 +2,8 @@
 #ifndef XENMSG_WIRE_LOCAL_RING_H
 #define XENMSG_WIRE_LOCAL_RING_H
 
-/* Where a ring of the local hop lies in the memory that a program shares with its daemon: doc/protocol.md, section 4. Each of the
- * fields of its control block has a cache line of its own. */
+/* Where a ring of the local hop lies in the memory that a program shares with its daemon: doc/protocol.md,
+ * section 4. Each of the fields of its control block has a cache line of its own. */
 
 #include "wire/frame.h"
 #include "wire/ring.h"

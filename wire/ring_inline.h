@@ -3,12 +3,12 @@
 #define XENMSG_WIRE_RING_INLINE_H
 
 /*
- * Memory order. The writer's store of `producer` is a release, the reader's load an acquire: who sees the index sees the
- * bytes; the same for `consumer` and the space. Sleeping needs more: "store my index, then load your request" on one side
- * and "store my request, then load your index" on the other must not both see the old value, hence a full fence between
- * the two on each side. The request is cleared by an atomic AND, as libxenvchan does, because on a vchan both requests of
- * one side share a byte; a plain load comes first, since a locked operation for each message costs as much as a small
- * message.
+ * Memory order. The writer's store of `producer` is a release, the reader's load an acquire: who sees the
+ * index sees the bytes; the same for `consumer` and the space. Sleeping needs more: "store my index, then
+ * load your request" on one side and "store my request, then load your index" on the other must not both see
+ * the old value, hence a full fence between the two on each side. The request is cleared by an atomic AND, as
+ * libxenvchan does, because on a vchan both requests of one side share a byte; a plain load comes first,
+ * since a locked operation for each message costs as much as a small message.
  *
  * Inline, because a small message passes a dozen of these.
  */
@@ -54,7 +54,8 @@ static inline bool ring_take_request(uint8_t *shared, uint8_t bit)
 	return __atomic_fetch_and(shared, (uint8_t)~bit, __ATOMIC_SEQ_CST) & bit;
 }
 
-static inline int ring_pieces_of(const struct ring_view *ring, uint32_t position, uint32_t size, struct iovec pieces[2])
+static inline int ring_pieces_of(const struct ring_view *ring, uint32_t position, uint32_t size,
+				 struct iovec pieces[2])
 {
 	uint32_t start = position & (ring->size - 1);
 	uint32_t first = ring->size - start;
@@ -69,7 +70,8 @@ static inline int ring_pieces_of(const struct ring_view *ring, uint32_t position
 	return 2;
 }
 
-static inline void ring_copy_in(const struct ring_view *ring, uint32_t position, const void *data, uint32_t size)
+static inline void ring_copy_in(const struct ring_view *ring, uint32_t position, const void *data,
+				uint32_t size)
 {
 	uint32_t start = position & (ring->size - 1);
 	uint32_t first = ring->size - start;
@@ -82,8 +84,8 @@ static inline void ring_copy_in(const struct ring_view *ring, uint32_t position,
 	memcpy(ring->data, (const uint8_t *)data + first, size - first);
 }
 
-/* Takes over the reader's index if it is one that an honest reader can have: between what we last saw and what we have
- * published. */
+/* Takes over the reader's index if it is one that an honest reader can have: between what we last saw and
+ * what we have published. */
 static inline int ring_see_tail(struct ring_writer *writer)
 {
 	uint32_t untrusted_tail = ring_load(writer->ring.consumer);
@@ -94,7 +96,8 @@ static inline int ring_see_tail(struct ring_writer *writer)
 	return 0;
 }
 
-/* The same for the writer's index: not behind what we last saw, and no more than a ringful ahead of what we released. */
+/* The same for the writer's index: not behind what we last saw, and no more than a ringful ahead of what we
+ * released. */
 static inline int ring_see_head(struct ring_reader *reader)
 {
 	uint32_t untrusted_head = ring_load(reader->ring.producer);
@@ -145,7 +148,8 @@ static inline void ring_writer_advance(struct ring_writer *writer, uint32_t size
 	writer->head += size;
 }
 
-static inline void ring_writer_patch(struct ring_writer *writer, uint32_t position, const void *data, uint32_t size)
+static inline void ring_writer_patch(struct ring_writer *writer, uint32_t position, const void *data,
+				     uint32_t size)
 {
 	ring_copy_in(&writer->ring, position, data, size);
 }
@@ -208,7 +212,8 @@ static inline int ring_reader_ready(struct ring_reader *reader, uint32_t want)
 	return (int)(reader->head - reader->tail);
 }
 
-static inline void ring_reader_copy(const struct ring_reader *reader, uint32_t offset, void *data, uint32_t size)
+static inline void ring_reader_copy(const struct ring_reader *reader, uint32_t offset, void *data,
+				    uint32_t size)
 {
 	uint32_t start = (reader->tail + offset) & (reader->ring.size - 1);
 	uint32_t first = reader->ring.size - start;
@@ -221,7 +226,8 @@ static inline void ring_reader_copy(const struct ring_reader *reader, uint32_t o
 	memcpy((uint8_t *)data + first, reader->ring.data, size - first);
 }
 
-static inline int ring_reader_peek(const struct ring_reader *reader, uint32_t offset, uint32_t size, struct iovec pieces[2])
+static inline int ring_reader_peek(const struct ring_reader *reader, uint32_t offset, uint32_t size,
+				   struct iovec pieces[2])
 {
 	return ring_pieces_of(&reader->ring, reader->tail + offset, size, pieces);
 }
@@ -235,7 +241,8 @@ static inline const uint8_t *ring_reader_piece(const struct ring_reader *reader,
 
 static inline uint32_t *ring_reader_word(const struct ring_reader *reader, uint32_t offset)
 {
-	return (uint32_t *)(void *)(reader->ring.data + ((reader->tail + offset) & (reader->ring.size - 1) & ~3u));
+	return (uint32_t *)(void *)(reader->ring.data +
+				    ((reader->tail + offset) & (reader->ring.size - 1) & ~3u));
 }
 
 static inline void ring_reader_consume(struct ring_reader *reader, uint32_t size)

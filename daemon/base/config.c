@@ -140,17 +140,18 @@ static const struct key keys[KEYS] = {
 	[KEY_MAX_DESCRIPTORS_PER_PEER] = {"limits", "max-descriptors-per-peer", VALUE_COUNT,
 					  AT(max_descriptors_per_peer), 1, 65536, COUNT_ALLOWED},
 	/* Below these nobody's share would be anything. */
-	[KEY_MAX_CLIENTS] = {"limits", "max-clients", VALUE_COUNT, AT(max_clients), 2, POOL_MAX, POOL_ALLOWED},
+	[KEY_MAX_CLIENTS] = {"limits", "max-clients", VALUE_COUNT, AT(max_clients), 2, POOL_MAX,
+			     POOL_ALLOWED},
 	[KEY_MAX_ENDPOINTS] = {"limits", "max-endpoints", VALUE_COUNT, AT(max_endpoints), 2, POOL_MAX,
 			       POOL_ALLOWED},
 	[KEY_MAX_CHANNELS] = {"limits", "max-channels", VALUE_COUNT, AT(max_channels), 2, POOL_MAX,
 			      POOL_ALLOWED},
 	[KEY_MAX_QUEUED_BYTES] = {"limits", "max-queued-bytes", VALUE_SIZE64, AT(max_queued_bytes), 256 * KIB,
 				  1024 * GIB, "a size from 256K to 1024G"},
-	[KEY_MAX_MEMORY_PER_UID] = {"limits", "max-memory-per-uid", VALUE_SIZE64, AT(max_memory_per_uid), MIB, 1024 * GIB,
-				    MEMORY_ALLOWED},
-	[KEY_MAX_MEMORY_PER_PEER] = {"limits", "max-memory-per-peer", VALUE_SIZE64, AT(max_memory_per_peer), MIB,
-				     1024 * GIB, MEMORY_ALLOWED},
+	[KEY_MAX_MEMORY_PER_UID] = {"limits", "max-memory-per-uid", VALUE_SIZE64, AT(max_memory_per_uid), MIB,
+				    1024 * GIB, MEMORY_ALLOWED},
+	[KEY_MAX_MEMORY_PER_PEER] = {"limits", "max-memory-per-peer", VALUE_SIZE64, AT(max_memory_per_peer),
+				     MIB, 1024 * GIB, MEMORY_ALLOWED},
 	[KEY_MAX_MEMORY] = {"limits", "max-memory", VALUE_SIZE64, AT(max_memory), 4 * MIB, 1024 * GIB,
 			    "a size from 4M to 1024G"},
 };
@@ -383,7 +384,7 @@ struct reading {
 	unsigned lines[KEYS]; /* where each key was set; 0: it wasn't */
 	int result;
 	int read_error; /* the file can't be read */
-	char *error; /* the first */
+	char *error;	/* the first */
 	unsigned error_line;
 };
 
@@ -423,7 +424,8 @@ static void check_section(struct reading *reading, const char *text)
 	const char *name = ini_line_section(text, &size);
 
 	if (name && !section_is_known(name, size))
-		fail(reading, reading->line, "unknown section [%.*s]; there are [daemon], [links] and [limits]", (int)size, name);
+		fail(reading, reading->line,
+		     "unknown section [%.*s]; there are [daemon], [links] and [limits]", (int)size, name);
 	else if (name && !ini_line_section_ends(text))
 		fail(reading, reading->line, "behind [%.*s] there may only be a comment", (int)size, name);
 }
@@ -514,7 +516,8 @@ int config_load_stream(struct config *config, FILE *file, const char *path, char
 	int parsed;
 
 	parsed = ini_parse_stream(read_line, &reading, take_value, &reading);
-	/* libinih goes on behind a line that it can't read; what is found further down may only come of that. */
+	/* libinih goes on behind a line that it can't read; what is found further down may only come of
+	 * that. */
 	if (reading.result == -EINVAL && parsed > 0 && (unsigned)parsed < reading.error_line) {
 		free(reading.error);
 		reading.error = NULL;

@@ -35,7 +35,7 @@ struct config {
 	char socket[CONFIG_SOCKET_MAX];
 	char *policy_dir;
 	enum log_level log_level;
-	char *user; /* NULL: no user was named */
+	char *user;	   /* NULL: no user was named */
 	char *admin_group; /* which need not exist */
 
 	/* [links] sizes in bytes, each way; times in milliseconds */

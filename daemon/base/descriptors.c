@@ -7,8 +7,8 @@
 
 #include "daemon/base/log.h"
 
-#define RESERVE	    64u /* an idle daemon has about 20 open */
-#define ENOUGH	    (1u << 20)
+#define RESERVE 64u /* an idle daemon has about 20 open */
+#define ENOUGH	(1u << 20)
 
 uint64_t descriptors_pool(void)
 {
@@ -24,7 +24,8 @@ uint64_t descriptors_pool(void)
 			limit = raised;
 		else
 			log_warning("can't raise the limit of open files from %llu to %llu: %s",
-				    (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max, strerror(errno));
+				    (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max,
+				    strerror(errno));
 	}
 	count = limit.rlim_cur < ENOUGH ? limit.rlim_cur : ENOUGH;
 	/* With very few, half of them still have to do for the daemon. */

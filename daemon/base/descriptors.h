@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_DESCRIPTORS_H
 
 /*
- * How many descriptors this process may have open, and how many of them are for programs and peers. The rest is the daemon's
- * own: devices, XenStore, the loop and the socket, the files that it reads now and then, and the connection of somebody who is
- * to be told that he can't have one.
+ * How many descriptors this process may have open, and how many of them are for programs and peers. The rest
+ * is the daemon's own: devices, XenStore, the loop and the socket, the files that it reads now and then, and
+ * the connection of somebody who is to be told that he can't have one.
  */
 
 #include <stdint.h>

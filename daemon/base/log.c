@@ -44,7 +44,7 @@ int log_level_parse(const char *text, enum log_level *level)
 	return -EINVAL;
 }
 
-/* --- writing without waiting ---------------------------------------------------------------------------------------- */
+/* --- writing without waiting ------------------------------------------------------------------ */
 
 #define LINE_MAX_SIZE 1024
 
@@ -127,7 +127,8 @@ static void tell_lost(void)
 		out.lost = 0;
 }
 
-static void __attribute__((format(printf, 2, 0))) log_vline(enum log_level level, const char *format, va_list args)
+static void __attribute__((format(printf, 2, 0)))
+log_vline(enum log_level level, const char *format, va_list args)
 {
 	char line[LINE_MAX_SIZE];
 	int size;
@@ -159,19 +160,22 @@ void log_line(enum log_level level, const char *format, ...)
 
 static void report(const struct log_source *source, uint64_t held_back)
 {
-	static const char *const kinds[] = {[LOG_OURSELVES] = "this daemon", [LOG_UID] = "uid", [LOG_DOMAIN] = "domain"};
+	static const char *const kinds[] = {
+		[LOG_OURSELVES] = "this daemon", [LOG_UID] = "uid", [LOG_DOMAIN] = "domain"};
 	unsigned long long count = held_back;
 
 	if (!source)
 		log_line(LOG_LEVEL_WARNING, "log: %llu more lines of others were held back", count);
 	else if (source->kind == LOG_OURSELVES)
-		log_line(LOG_LEVEL_WARNING, "log: %llu more lines about %s were held back", count, kinds[source->kind]);
+		log_line(LOG_LEVEL_WARNING, "log: %llu more lines about %s were held back", count,
+			 kinds[source->kind]);
 	else
-		log_line(LOG_LEVEL_WARNING, "log: %llu more lines about %s %u were held back", count, kinds[source->kind],
-			 source->id);
+		log_line(LOG_LEVEL_WARNING, "log: %llu more lines about %s %u were held back", count,
+			 kinds[source->kind], source->id);
 }
 
-void log_limited(enum log_cause cause, struct log_source source, enum log_level level, const char *format, ...)
+void log_limited(enum log_cause cause, struct log_source source, enum log_level level, const char *format,
+		 ...)
 {
 	static struct log_limits limits;
 	va_list args;

@@ -3,12 +3,14 @@
 #define XENMSG_DAEMON_LOG_H
 
 /*
- * The daemon's log: lines on stderr, each with the priority prefix that journald reads (sd-daemon(3)) when stderr is not a
- * terminal. The level and the limits are the process's, as stderr is. A line says what failed, for which peer, endpoint or path, and what
- * happens next; errors that a peer or program can cause at will go through log_limited().
+ * The daemon's log: lines on stderr, each with the priority prefix that journald reads (sd-daemon(3)) when
+ * stderr is not a terminal. The level and the limits are the process's, as stderr is. A line says what
+ * failed, for which peer, endpoint or path, and what happens next; errors that a peer or program can cause at
+ * will go through log_limited().
  *
- * No line waits for who reads it, since the event loop would wait along: while the journal is stalled or a pipe full, lines are lost, and
- * how many is said when there is room again. stderr's description is shared with others, so it isn't made non-blocking:
+ * No line waits for who reads it, since the event loop would wait along: while the journal is stalled or a
+ * pipe full, lines are lost, and how many is said when there is room again. stderr's description is shared
+ * with others, so it isn't made non-blocking:
  *
  *   a socket (journald's)   send(MSG_DONTWAIT)
  *   a pipe, a terminal      is opened once more, by /proc/self/fd, to have a non-blocking description of our own
@@ -56,13 +58,13 @@ struct log_source {
 	} kind;
 	uint32_t id;
 };
-#define LOG_BY_US	    ((struct log_source){LOG_OURSELVES, 0})
-#define LOG_BY_UID(uid)	    ((struct log_source){LOG_UID, (uid)})
+#define LOG_BY_US	     ((struct log_source){LOG_OURSELVES, 0})
+#define LOG_BY_UID(uid)	     ((struct log_source){LOG_UID, (uid)})
 #define LOG_BY_DOMAIN(domid) ((struct log_source){LOG_DOMAIN, (domid)})
 
 /* For the event loop's thread only. */
-void log_limited(enum log_cause cause, struct log_source source, enum log_level level, const char *format, ...)
-	__attribute__((format(printf, 4, 5)));
+void log_limited(enum log_cause cause, struct log_source source, enum log_level level, const char *format,
+		 ...) __attribute__((format(printf, 4, 5)));
 
 #define log_error(...)	 log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_line(LOG_LEVEL_WARNING, __VA_ARGS__)

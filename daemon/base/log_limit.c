@@ -59,7 +59,7 @@ void log_limits_clear(struct log_limits *limits)
 {
 	struct log_speaker *speaker, *next;
 
-	HASH_ITER (hh, limits->speakers, speaker, next) {
+	HASH_ITER(hh, limits->speakers, speaker, next) {
 		HASH_DEL(limits->speakers, speaker);
 		free(speaker);
 	}
@@ -75,7 +75,7 @@ void log_limits_turn(struct log_limits *limits, uint64_t now_ms,
 
 	if (limits->since_ms && now_ms - limits->since_ms <= LOG_WINDOW_MS)
 		return;
-	HASH_ITER (hh, limits->speakers, speaker, next) {
+	HASH_ITER(hh, limits->speakers, speaker, next) {
 		struct log_source source = {.kind = speaker->key.kind, .id = speaker->key.id};
 
 		if (speaker->held_back == 0)

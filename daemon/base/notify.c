@@ -55,7 +55,8 @@ int notify_new(struct notify **out, struct event_base *base, notify_text_fn text
 	notify->text = text;
 	notify->userdata = userdata;
 	notify->has_watchdog = sd_watchdog_enabled(0, &watchdog_us) > 0;
-	/* sd_watchdog_enabled(3) recommends half of the time; a third leaves room for a busy turn of the loop. */
+	/* sd_watchdog_enabled(3) recommends half of the time; a third leaves room for a busy turn of the
+	 * loop. */
 	if (notify->has_watchdog && watchdog_us / 3 < interval_us)
 		interval_us = watchdog_us / 3;
 	notify->interval.tv_sec = (time_t)(interval_us / 1000000);

@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_NOTIFY_H
 
 /*
- * What the service manager is told (sd_notify(3)): that the daemon is ready, reloads, stops; a line on how it does; and, if
- * the unit has a watchdog, that its event loop still turns. The sign of life comes from a timer of that loop, so a daemon
- * that hangs stops giving it. Without a service manager nothing happens.
+ * What the service manager is told (sd_notify(3)): that the daemon is ready, reloads, stops; a line on how it
+ * does; and, if the unit has a watchdog, that its event loop still turns. The sign of life comes from a timer
+ * of that loop, so a daemon that hangs stops giving it. Without a service manager nothing happens.
  */
 
 #include <stddef.h>

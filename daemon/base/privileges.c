@@ -17,7 +17,8 @@ int privileges_drop(const char *user)
 	if (entry->pw_uid == geteuid() && entry->pw_uid == getuid())
 		return 0;
 	/* glibc does each of these for all threads, the one of XenStore among them. */
-	if (initgroups(user, entry->pw_gid) < 0 || setresgid(entry->pw_gid, entry->pw_gid, entry->pw_gid) < 0 ||
+	if (initgroups(user, entry->pw_gid) < 0 ||
+	    setresgid(entry->pw_gid, entry->pw_gid, entry->pw_gid) < 0 ||
 	    setresuid(entry->pw_uid, entry->pw_uid, entry->pw_uid) < 0)
 		return -errno;
 	return 0;

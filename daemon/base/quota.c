@@ -18,12 +18,22 @@ static const struct resource {
 } resources[QUOTA_RESOURCES] = {
 	[QUOTA_CLIENTS] = {"clients", "clients", {"max-clients-per-uid", ""}, "max-clients"},
 	[QUOTA_ENDPOINTS] = {"endpoints", "endpoints", {"max-endpoints-per-uid", ""}, "max-endpoints"},
-	[QUOTA_CHANNELS] = {"channels", "channels", {"max-channels-per-uid", "max-channels-per-peer"}, "max-channels"},
-	[QUOTA_BYTES] = {"queued_bytes", "queued bytes", {"max-queued-bytes-per-uid", "max-queued-bytes-per-peer"},
+	[QUOTA_CHANNELS] = {"channels",
+			    "channels",
+			    {"max-channels-per-uid", "max-channels-per-peer"},
+			    "max-channels"},
+	[QUOTA_BYTES] = {"queued_bytes",
+			 "queued bytes",
+			 {"max-queued-bytes-per-uid", "max-queued-bytes-per-peer"},
 			 "max-queued-bytes"},
-	[QUOTA_DESCRIPTORS] = {"descriptors", "descriptors", {"max-descriptors-per-uid", "max-descriptors-per-peer"},
+	[QUOTA_DESCRIPTORS] = {"descriptors",
+			       "descriptors",
+			       {"max-descriptors-per-uid", "max-descriptors-per-peer"},
 			       "its limit of open files"},
-	[QUOTA_MEMORY] = {"memory", "bytes of memory", {"max-memory-per-uid", "max-memory-per-peer"}, "max-memory"},
+	[QUOTA_MEMORY] = {"memory",
+			  "bytes of memory",
+			  {"max-memory-per-uid", "max-memory-per-peer"},
+			  "max-memory"},
 };
 
 struct account {
@@ -69,7 +79,8 @@ struct quota_pool quota_pool(const struct quota *quota, enum quota_resource reso
 	return quota->pools[resource];
 }
 
-void quota_each(const struct quota *quota, void (*each)(void *userdata, const struct account *account), void *userdata)
+void quota_each(const struct quota *quota, void (*each)(void *userdata, const struct account *account),
+		void *userdata)
 {
 	for (const struct account *account = quota->accounts; account; account = account->hh.next)
 		each(userdata, account);
@@ -85,7 +96,7 @@ uint64_t quota_share(uint64_t left, uint64_t holders, uint64_t held)
 	return share > held ? share - held : 0;
 }
 
-/* --- accounts ------------------------------------------------------------------------------------------------------- */
+/* --- accounts --------------------------------------------------------------------------------- */
 
 static int by_key(const struct account *a, const struct account *b)
 {
@@ -215,7 +226,8 @@ struct quota_usage account_usage(const struct account *account, enum quota_resou
 	};
 }
 
-void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text, size_t size)
+void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text,
+		     size_t size)
 {
 	const struct resource *what = &resources[resource];
 	const char *who;
@@ -225,10 +237,11 @@ void account_explain(const struct account *account, enum quota_resource resource
 		return;
 	who = account->key.kind == QUOTA_UID ? "user" : "domain";
 	if (amount > below_max(account, resource))
-		snprintf(text, size, "this %s has as many %s as %s allows", who, what->words, what->max[account->key.kind]);
+		snprintf(text, size, "this %s has as many %s as %s allows", who, what->words,
+			 what->max[account->key.kind]);
 	else
-		snprintf(text, size, "this %s has its share of the daemon's %s (%s), the rest is for others", who, what->words,
-			 what->pool);
+		snprintf(text, size, "this %s has its share of the daemon's %s (%s), the rest is for others",
+			 who, what->words, what->pool);
 }
 
 static void refuse(struct account *account, enum quota_resource resource, uint64_t amount)
@@ -243,7 +256,7 @@ static void refuse(struct account *account, enum quota_resource resource, uint64
 		    account->key.kind == QUOTA_UID ? "uid" : "domain", account->key.id, why);
 }
 
-/* --- charges -------------------------------------------------------------------------------------------------------- */
+/* --- charges ---------------------------------------------------------------------------------- */
 
 void charge_init(struct charge *charge, struct account *account)
 {

@@ -14,7 +14,8 @@ static inline struct timeval timer_ms(uint64_t ms)
 	return (struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
 }
 
-/* From now on, whether it runs already or not. With EV_PERSIST it goes off again and again. Below zero: no memory. */
+/* From now on, whether it runs already or not. With EV_PERSIST it goes off again and again. Below zero: no
+ * memory. */
 static inline int timer_set(struct event *timer, uint64_t ms)
 {
 	struct timeval delay = timer_ms(ms);

@@ -8,7 +8,7 @@
 
 #include "daemon/base/timer.h"
 
-/* --- lines ---------------------------------------------------------------------------------------------------------- */
+/* --- lines ------------------------------------------------------------------------------------ */
 
 static void line_enter(struct turns *turns, struct line *line)
 {
@@ -90,7 +90,7 @@ void turns_spend(struct turns *turns, struct line *line, uint64_t units)
 	turns->left -= (int64_t)units;
 }
 
-/* --- passes ---------------------------------------------------------------------------------------------------------- */
+/* --- passes ----------------------------------------------------------------------------------- */
 
 void turns_pass(struct turns *turns)
 {
@@ -146,7 +146,7 @@ bool turns_are_over(const struct turns *turns)
 	return turns->left <= 0;
 }
 
-/* --- tasks ---------------------------------------------------------------------------------------------------------- */
+/* --- tasks ------------------------------------------------------------------------------------ */
 
 void task_init(struct task *task, struct turns *turns, struct line *line, void (*run)(struct task *task))
 {

@@ -3,23 +3,27 @@
 #define XENMSG_DAEMON_TURNS_H
 
 /*
- * Whose turn it is: the daemon's time is divided as its memory is (quota.h), between accounts and not between their programs.
+ * Whose turn it is: the daemon's time is divided as its memory is (quota.h), between accounts and not between
+ * their programs.
  *
- * Work is counted in *units* of about 10 ns, by what it costs and not by how many bytes asked for it (TURNS_COST_*, and constants of
- * the same kind beside the code that they measure). Whatever others can make the daemon do, and that can wait, is a *task*: the
- * input of a program or of a peer, a query, a look-up. It waits in the *line* of the account that causes it.
+ * Work is counted in *units* of about 10 ns, by what it costs and not by how many bytes asked for it
+ * (TURNS_COST_*, and constants of the same kind beside the code that they measure). Whatever others can make
+ * the daemon do, and that can wait, is a *task*: the input of a program or of a peer, a query, a look-up. It
+ * waits in the *line* of the account that causes it.
  *
  *   idle ──task_due()──▶ due ──its line's turn, and its turn within the line──▶ run() ──▶ idle
  *                         ▲                                    more to do: task_due() │
  *                         └───────────────────────────────────────────────────────────┘
  *
- * Lines take turns by deficit round robin: a line may work while it has credit; without, it goes to the end and gets TURNS_QUANTUM
- * more. A task does a bounded piece of its work, counts it by turns_spend(), and calls task_due() again if there is more. What a
- * piece cost beyond the credit is a debt: the line is passed over until it is paid, for as long as others want their turn. Within
- * a line, tasks take turns as well. So 60 programs of one user have together the time of one program of another.
+ * Lines take turns by deficit round robin: a line may work while it has credit; without, it goes to the end
+ * and gets TURNS_QUANTUM more. A task does a bounded piece of its work, counts it by turns_spend(), and calls
+ * task_due() again if there is more. What a piece cost beyond the credit is a debt: the line is passed over
+ * until it is paid, for as long as others want their turn. Within a line, tasks take turns as well. So 60
+ * programs of one user have together the time of one program of another.
  *
- * All of it happens in *passes*: one pass of the event loop hears all events, which only make tasks due, and then calls `pass`,
- * which runs tasks (turns_run()) up to TURNS_PASS units. What is left waits until the loop has heard everybody else again.
+ * All of it happens in *passes*: one pass of the event loop hears all events, which only make tasks due, and
+ * then calls `pass`, which runs tasks (turns_run()) up to TURNS_PASS units. What is left waits until the loop
+ * has heard everybody else again.
  *
  * Hence with n lines that have something to do, a task that becomes due in an idle line runs after at most
  *
@@ -33,16 +37,19 @@ struct event;
 struct event_base;
 struct task;
 
-#define TURNS_QUANTUM 2048u  /* units: about 20 us, and no more than a piece: what one line makes due in another must not wait long */
+/* units: about 20 us, and no more than a piece: what one line makes due in another must not wait long */
+#define TURNS_QUANTUM 2048u
 #define TURNS_PIECE   8192u  /* units: no task does more than this in one turn; most do a quarter */
 #define TURNS_PASS    65536u /* units: how long nobody else is heard */
 
 struct line {
-	struct turns *turns; /* in whose list it is; NULL: in none. An empty line stays there until it would be its turn. */
-	struct task *due;    /* the first one's turn is next */
-	int64_t credit;	     /* below 0: debt */
-	uint64_t idle;	     /* turns.idle when it left the list: a debt of before the last idle moment is forgotten */
-	uint64_t spent;	  /* units, ever */
+	/* in whose list it is; NULL: in none. An empty line stays there until it would be its turn. */
+	struct turns *turns;
+	struct task *due; /* the first one's turn is next */
+	int64_t credit;	  /* below 0: debt */
+	/* turns.idle when it left the list: a debt of before the last idle moment is forgotten */
+	uint64_t idle;
+	uint64_t spent;	       /* units, ever */
 	uint64_t longest_wait; /* units that others had between a task's becoming due and its turn, at most */
 	struct line *prev, *next;
 };
@@ -57,11 +64,11 @@ struct task {
 };
 
 struct turns {
-	struct line *lines; /* that have something to do; the first one's turn is next */
-	struct line own;    /* of tasks that nobody pays for */
-	unsigned due;	    /* tasks */
-	int64_t left;	    /* units of this pass */
-	uint64_t idle;	    /* how often nobody had anything to do */
+	struct line *lines;		      /* that have something to do; the first one's turn is next */
+	struct line own;		      /* of tasks that nobody pays for */
+	unsigned due;			      /* tasks */
+	int64_t left;			      /* units of this pass */
+	uint64_t idle;			      /* how often nobody had anything to do */
 	uint64_t spent, passes, longest_pass; /* units, ever; passes; units of the longest one */
 	bool asked, in_pass;
 	struct event *event;
@@ -69,11 +76,12 @@ struct turns {
 	void *userdata;
 };
 
-/* `pass` is called once in each pass of the loop in which something is due; true: it left something to do that isn't a task. -ENOMEM. */
+/* `pass` is called once in each pass of the loop in which something is due; true: it left something to do
+ * that isn't a task. -ENOMEM. */
 int turns_init(struct turns *turns, struct event_base *base, bool (*pass)(void *userdata), void *userdata);
 void turns_cleanup(struct turns *turns);
-/* A pass is wanted: after the events that the loop has heard already. For what isn't a task, too; but a pass itself says by what it
- * returns whether there must be another one. */
+/* A pass is wanted: after the events that the loop has heard already. For what isn't a task, too; but a pass
+ * itself says by what it returns whether there must be another one. */
 void turns_want(struct turns *turns);
 /* A pass now, instead of the one that was asked for. */
 void turns_pass(struct turns *turns);

@@ -83,7 +83,7 @@ static const char *state_name(enum link_state state)
 	}
 }
 
-/* --- a session's end ------------------------------------------------------------------------------------------------ */
+/* --- a session's end -------------------------------------------------------------------------- */
 
 /* Puts a last frame into the ring, if there is room, and lets the vchan go. */
 static void drop_vchan(struct link *link, int error, const char *why)
@@ -118,18 +118,21 @@ static void end_session(struct link *link, int error, const char *why)
 	if (was_up)
 		link->links->callbacks.changed(link->links->userdata, link->domid, false);
 	if (was_wanted)
-		log_limited(LOG_UNREACHABLE, error == EHOSTDOWN ? link->wanted_by : LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
+		log_limited(LOG_UNREACHABLE,
+			    error == EHOSTDOWN ? link->wanted_by : LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
 			    "domain %u: what was meant for it ends: %s", link->domid, why);
 }
 
 static int error_now(struct link *link)
 {
-	return link->links->callbacks.peer_is_up(link->links->userdata, link->domid) ? EHOSTUNREACH : EHOSTDOWN;
+	return link->links->callbacks.peer_is_up(link->links->userdata, link->domid) ? EHOSTUNREACH
+										     : EHOSTDOWN;
 }
 
-/* --- as the owner of the hop ---------------------------------------------------------------------------------------- */
+/* --- as the owner of the hop ------------------------------------------------------------------ */
 
-/* A peer's text goes into the log, into JSON and to terminals: ASCII from `lowest` on stays, the rest becomes '?'. */
+/* A peer's text goes into the log, into JSON and to terminals: ASCII from `lowest` on stays, the rest becomes
+ * '?'. */
 static void copy_plain(char *to, size_t room, struct frame_text text, char lowest)
 {
 	size_t size = text.size < room - 1 ? text.size : room - 1;
@@ -148,9 +151,10 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 		return -EBUSY;
 	/* The major comes first in every version's HELLO. */
 	if (header->length >= 2 && hello.major != PROTOCOL_MAJOR) {
-		hop_fail(&link->hop, -EPROTONOSUPPORT,
-			 "domain %u speaks protocol %u, this daemon %d; run the same version of xenmsgd in both", link->domid,
-			 hello.major, PROTOCOL_MAJOR);
+		hop_fail(
+			&link->hop, -EPROTONOSUPPORT,
+			"domain %u speaks protocol %u, this daemon %d; run the same version of xenmsgd in both",
+			link->domid, hello.major, PROTOCOL_MAJOR);
 		return -EPROTONOSUPPORT;
 	}
 	if (r < 0)
@@ -159,8 +163,8 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 		memcpy(link->token, hello.token, sizeof(link->token));
 	copy_plain(link->version, sizeof(link->version), hello.version, '!');
 	set_state(link, LINK_UP);
-	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO, "domain %u: link is up, xenmsgd %s", link->domid,
-		    link->version);
+	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO, "domain %u: link is up, xenmsgd %s",
+		    link->domid, link->version);
 	pings_send(&link->pings, &link->hop);
 	link->links->callbacks.changed(link->links->userdata, link->domid, true);
 	return 0;
@@ -175,7 +179,8 @@ static int take_goodbye(struct link *link, const struct frame_header *header, co
 	if (r < 0)
 		return r;
 	copy_plain(text, sizeof(text), goodbye.text, ' ');
-	hop_fail(&link->hop, -ECONNRESET, goodbye.error ? "the peer says goodbye: %s" : "the peer has closed it", text);
+	hop_fail(&link->hop, -ECONNRESET,
+		 goodbye.error ? "the peer says goodbye: %s" : "the peer has closed it", text);
 	return 0;
 }
 
@@ -258,13 +263,14 @@ static void on_failed(void *owner, int error, const char *why)
 	if (link->state != LINK_GREETING && link->state != LINK_UP)
 		return;
 	snprintf(reason, sizeof(reason), "%s", why);
-	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
-		    "domain %u: link is down: %s", link->domid, reason);
+	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid),
+		    error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "domain %u: link is down: %s",
+		    link->domid, reason);
 	drop_vchan(link, error == -ECONNRESET ? 0 : -error, reason);
 	end_session(link, error_now(link), reason);
 }
 
-/* --- the vchan ------------------------------------------------------------------------------------------------------ */
+/* --- the vchan -------------------------------------------------------------------------------- */
 
 static void send_due_ack(struct link *link)
 {
@@ -467,7 +473,8 @@ int links_send(struct links *links, uint32_t domid, uint8_t type, const void *pa
 	return hop_send(&link->hop, type, 0, 0, payload, length);
 }
 
-int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata, uint32_t request)
+int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
+	       uint32_t request)
 {
 	struct link *link;
 	int r = 0;
@@ -485,7 +492,7 @@ void links_ping_cancel(struct links *links, const void *userdata)
 {
 	struct link *link, *next;
 
-	HASH_ITER (hh, links->links, link, next)
+	HASH_ITER(hh, links->links, link, next)
 		pings_forget(&link->pings, userdata);
 }
 
@@ -578,7 +585,7 @@ void links_lost(struct links *links, uint32_t domid, const char *reason)
 		hop_finish(&link->hop, -ECONNRESET, "%s", reason);
 }
 
-/* --- heartbeat ------------------------------------------------------------------------------------------------------ */
+/* --- heartbeat -------------------------------------------------------------------------------- */
 
 static void beat(struct link *link, uint64_t now)
 {
@@ -587,13 +594,14 @@ static void beat(struct link *link, uint64_t now)
 
 	if (link->state != LINK_UP && link->state != LINK_GREETING)
 		return;
-	/* Who was asked to wake us does it once, so after an event that was lost nobody would. And a peer isn't dead whose words lie there
-	 * unread, since it was we who stood still. */
+	/* Who was asked to wake us does it once, so after an event that was lost nobody would. And a peer
+	 * isn't dead whose words lie there unread, since it was we who stood still. */
 	hop_look(&link->hop);
 	if (link->hop.channels || link->pings.list)
 		link->used_ms = now;
 	if (now - link->heard_ms >= options->dead_after_ms && !hop_has_input(&link->hop)) {
-		hop_fail(&link->hop, -ETIMEDOUT, "nothing has come from it for %u s", options->dead_after_ms / 1000);
+		hop_fail(&link->hop, -ETIMEDOUT, "nothing has come from it for %u s",
+			 options->dead_after_ms / 1000);
 		return;
 	}
 	if (link->state != LINK_UP)
@@ -620,15 +628,16 @@ static void on_heartbeat(int fd, short what, void *userdata)
 	struct link *link, *next;
 	uint64_t now = clock_ms();
 
-	HASH_ITER (hh, links->links, link, next) {
-		if (is_forgotten(link, now) && !link->links->callbacks.peer_is_up(links->userdata, link->domid))
+	HASH_ITER(hh, links->links, link, next) {
+		if (is_forgotten(link, now) &&
+		    !link->links->callbacks.peer_is_up(links->userdata, link->domid))
 			link_free(link);
 		else
 			beat(link, now);
 	}
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 int links_new(struct links **out, struct relay *relay, const struct links_options *options,
 	      const struct links_callbacks *callbacks, void *userdata)
@@ -656,7 +665,7 @@ void links_free(struct links *links)
 
 	if (!links)
 		return;
-	HASH_ITER (hh, links->links, link, next) {
+	HASH_ITER(hh, links->links, link, next) {
 		drop_vchan(link, 0, "");
 		end_session(link, EHOSTUNREACH, "this daemon stops");
 		link_free(link);
@@ -688,12 +697,13 @@ static void fill_info(struct link *link, struct link_info *info)
 	};
 }
 
-void links_each(struct links *links, void (*each)(void *userdata, const struct link_info *info), void *userdata)
+void links_each(struct links *links, void (*each)(void *userdata, const struct link_info *info),
+		void *userdata)
 {
 	struct link *link, *next;
 	struct link_info info;
 
-	HASH_ITER (hh, links->links, link, next) {
+	HASH_ITER(hh, links->links, link, next) {
 		fill_info(link, &info);
 		each(userdata, &info);
 	}
@@ -716,8 +726,8 @@ bool links_next(struct links *links, int64_t after, struct link_info *info)
 	return link != NULL;
 }
 
-void links_each_failure(const struct links *links, void (*each)(void *userdata, const struct link_failure *failure),
-			void *userdata)
+void links_each_failure(const struct links *links,
+			void (*each)(void *userdata, const struct link_failure *failure), void *userdata)
 {
 	for (unsigned i = 1; i <= links->failures_count; i++)
 		each(userdata, &links->failures[(links->failures_next - i) % LINKS_FAILURES_MAX]);

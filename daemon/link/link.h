@@ -3,9 +3,10 @@
 #define XENMSG_DAEMON_LINK_H
 
 /*
- * Links: the sessions with the daemons of other domains (doc/protocol.md, section 5). One `struct link` for each peer that a
- * link is wanted with or was; it outlives the vchans under it, and its hop keeps channels that were opened before there was one.
- * Of a domain that isn't there nothing is left but, of the last LINKS_FAILURES_MAX, why no link could be made.
+ * Links: the sessions with the daemons of other domains (doc/protocol.md, section 5). One `struct link` for
+ * each peer that a link is wanted with or was; it outlives the vchans under it, and its hop keeps channels
+ * that were opened before there was one. Of a domain that isn't there nothing is left but, of the last
+ * LINKS_FAILURES_MAX, why no link could be made.
  *
  *   IDLE ──first channel, ping──▶ CONNECTING ──vchan connected──▶ GREETING ──HELLO──▶ UP
  *   IDLE ──the peer makes one──▶ GREETING
@@ -46,7 +47,8 @@ struct links_callbacks {
 	void (*disconnect)(void *userdata, uint32_t domid);
 	bool (*peer_is_up)(void *userdata, uint32_t domid);
 	/* The peer opens a channel to one of our endpoints. */
-	int (*open)(void *userdata, struct link *link, struct channel *channel, const struct frame_open *open);
+	int (*open)(void *userdata, struct link *link, struct channel *channel,
+		    const struct frame_open *open);
 	/* A session with the peer has begun, or ended. */
 	void (*changed)(void *userdata, uint32_t domid, bool up);
 	/* The payload of a DIRECTORY frame from domain 0. Below zero: a violation. */
@@ -58,12 +60,13 @@ int links_new(struct links **links, struct relay *relay, const struct links_opti
 /* Says goodbye to each peer. */
 void links_free(struct links *links);
 
-/* The hop of the link with `domid`, which is asked for if it isn't up, at the cost of `account` (NULL: nobody's). NULL: -ENOMEM,
- * -ENOBUFS (of the account), -EHOSTDOWN (no daemon was there a moment ago; and a domain has no link with itself). */
+/* The hop of the link with `domid`, which is asked for if it isn't up, at the cost of `account` (NULL:
+ * nobody's). NULL: -ENOMEM, -ENOBUFS (of the account), -EHOSTDOWN (no daemon was there a moment ago; and a
+ * domain has no link with itself). */
 struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error);
 
-/* A frame about neither a channel nor the link itself. -ENOTCONN: there is no session with the peer; -ENOBUFS: it doesn't take
- * what was sent before. Goes out with the next pass of the loop. */
+/* A frame about neither a channel nor the link itself. -ENOTCONN: there is no session with the peer;
+ * -ENOBUFS: it doesn't take what was sent before. Goes out with the next pass of the loop. */
 int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length);
 
 /* From peers.h. */
@@ -72,14 +75,15 @@ void links_failed(struct links *links, uint32_t domid, int error, const char *re
 void links_lost(struct links *links, uint32_t domid, const char *reason);
 
 /*
- * Before each turn of the event loop: looks for what has come over the link that is being polled (patience.h), since its peer was
- * not asked to notify us. True: the loop must not sleep in this turn.
+ * Before each turn of the event loop: looks for what has come over the link that is being polled
+ * (patience.h), since its peer was not asked to notify us. True: the loop must not sleep in this turn.
  */
 bool links_poll(struct links *links);
 
-/* Asks the peer's daemon for an answer. `done` is called once, not before this returns: round trip in ns, or a negative
- * errno. links_ping_cancel() forgets all that were asked for with this userdata. */
-int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata, uint32_t request);
+/* Asks the peer's daemon for an answer. `done` is called once, not before this returns: round trip in ns, or
+ * a negative errno. links_ping_cancel() forgets all that were asked for with this userdata. */
+int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
+	       uint32_t request);
 void links_ping_cancel(struct links *links, const void *userdata);
 
 /* For status. */
@@ -92,11 +96,12 @@ struct link_info {
 	uint64_t rtt_ns; /* 0: not measured */
 	struct hop_stats tx, rx;
 	const struct account *account; /* what the peer is charged for */
-	uint64_t since; /* seconds since 1970 */
+	uint64_t since;		       /* seconds since 1970 */
 	const char *version, *last_error;
 };
 /* In the order of their domids. */
-void links_each(struct links *links, void (*each)(void *userdata, const struct link_info *info), void *userdata);
+void links_each(struct links *links, void (*each)(void *userdata, const struct link_info *info),
+		void *userdata);
 /* By domid, the first one behind `after` (-1: of all), which may have gone; false: there is no more. */
 bool links_next(struct links *links, int64_t after, struct link_info *info);
 bool links_info(struct links *links, uint32_t domid, struct link_info *info);
@@ -107,7 +112,7 @@ struct link_failure {
 	uint64_t since;
 	char reason[200];
 };
-void links_each_failure(const struct links *links, void (*each)(void *userdata, const struct link_failure *failure),
-			void *userdata);
+void links_each_failure(const struct links *links,
+			void (*each)(void *userdata, const struct link_failure *failure), void *userdata);
 
 #endif

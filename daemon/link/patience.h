@@ -3,10 +3,10 @@
 #define XENMSG_DAEMON_PATIENCE_H
 
 /*
- * Whether it is worth looking at a ring again and again for the next thing to come, instead of sleeping until it is notified of.
- * Notifying a domain that sleeps and waking up take longer together than many an answer: then both sides are spared them. But
- * looking uses a CPU that somebody else may need, so it is only done while what comes, comes quickly, and where it was in vain it
- * is tried less and less.
+ * Whether it is worth looking at a ring again and again for the next thing to come, instead of sleeping until
+ * it is notified of. Notifying a domain that sleeps and waking up take longer together than many an answer:
+ * then both sides are spared them. But looking uses a CPU that somebody else may need, so it is only done
+ * while what comes, comes quickly, and where it was in vain it is tried less and less.
  *
  *   came: something was taken in; idle: there is nothing more, so a wait begins; in_vain: this wait was spent looking
  *

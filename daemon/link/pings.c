@@ -80,7 +80,8 @@ void pings_send(struct pings *pings, struct hop *hop)
 	struct ping *ping;
 
 	/* They are sent in the order of the list, so those that wait are its last ones. */
-	for (ping = pings->list ? pings->list->prev : NULL; ping && !ping->token && ping != pings->list; ping = ping->prev)
+	for (ping = pings->list ? pings->list->prev : NULL; ping && !ping->token && ping != pings->list;
+	     ping = ping->prev)
 		;
 	for (; ping; ping = ping->next) {
 		if (ping->token)

@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_PINGS_H
 
 /*
- * What is asked of one peer's daemon to hear that it lives: by programs, which want to know how long the answer took, and by
- * the heartbeat of the link. Zeroed memory is a good beginning.
+ * What is asked of one peer's daemon to hear that it lives: by programs, which want to know how long the
+ * answer took, and by the heartbeat of the link. Zeroed memory is a good beginning.
  *
  *   waiting ──the link is up: PING──▶ sent ──PONG──▶ answered
  *      └─────────────────────────────────┴──the session ends──▶ answered with its error
@@ -25,13 +25,15 @@ typedef void (*ping_fn)(void *userdata, uint32_t request, int64_t result);
 
 struct pings {
 	struct ping *list; /* NULL: nobody waits for an answer */
-	struct ping *sent; /* those of them that were, by token: a peer may answer what was never asked, as often as it likes */
+	/* those of them that were, by token: a peer may answer what was never asked, as often as it likes */
+	struct ping *sent;
 	struct pinger *pingers; /* who has some on the list, by `userdata` */
 	bool own_is_out;	/* the heartbeat's */
 	uint64_t last_token;
 };
 
-/* `done` is called once, by pings_take_pong() or pings_fail(); NULL: the heartbeat asks, of which one at a time is enough. */
+/* `done` is called once, by pings_take_pong() or pings_fail(); NULL: the heartbeat asks, of which one at a
+ * time is enough. */
 int pings_add(struct pings *pings, ping_fn done, void *userdata, uint32_t request);
 /* The session is up: those that wait go out. */
 void pings_send(struct pings *pings, struct hop *hop);

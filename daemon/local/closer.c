@@ -33,7 +33,8 @@ struct parting {
 	struct parting *prev, *next;
 };
 
-/* The thread's from when it is started until it says that it is done, but for `fds`; then the loop's until it says `go`. */
+/* The thread's from when it is started until it says that it is done, but for `fds`; then the loop's until it
+ * says `go`. */
 struct batch {
 	pid_t pid;
 	int done; /* an eventfd */
@@ -51,7 +52,7 @@ struct closer {
 	struct batch *batch;
 };
 
-/* --- the thread ----------------------------------------------------------------------------------------------------- */
+/* --- the thread ------------------------------------------------------------------------------- */
 
 /* In place of the table of all threads one with nothing in it but `done`. */
 static int own_table(int done)
@@ -93,7 +94,7 @@ static void *hold_and_end(void *argument)
 	return NULL;
 }
 
-/* --- the loop ------------------------------------------------------------------------------------------------------- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static int start_thread(struct batch *batch)
 {
@@ -138,8 +139,8 @@ static int start_batch(struct closer *closer)
 
 static void retry_later(struct closer *closer, int error)
 {
-	log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_ERROR, "closing what programs left in their sockets: %s",
-		    strerror(-error));
+	log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_ERROR,
+		    "closing what programs left in their sockets: %s", strerror(-error));
 	timer_set(closer->retry_timer, RETRY_MS);
 }
 
@@ -209,7 +210,7 @@ void closer_close(struct closer *closer, int fd, struct charge *charge)
 	go_on(closer);
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 /* Waits for the thread's report, if it comes soon. */
 static bool await_thread(struct closer *closer)

@@ -19,8 +19,8 @@
 #include "daemon/local/program_socket.h"
 #include "daemon/base/timer.h"
 
-#define BACKLOG	      128
-#define ACCEPT_MAX    32  /* connections in a turn */
+#define BACKLOG			128
+#define ACCEPT_MAX		32 /* connections in a turn */
 #define NO_DESCRIPTORS_PAUSE_MS 100
 
 struct member {
@@ -52,9 +52,11 @@ static void add_session(struct local *local, int fd)
 		program_socket_close(local->relay, fd, NULL);
 		return;
 	}
-	r = session_new(&member->session, local->relay, fd, &local->options.session, local->ops, local->userdata);
+	r = session_new(&member->session, local->relay, fd, &local->options.session, local->ops,
+			local->userdata);
 	if (r < 0) {
-		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_WARNING, "a program can't be served: %s", strerror(-r));
+		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_WARNING, "a program can't be served: %s",
+			    strerror(-r));
 		free(member);
 		return;
 	}
@@ -65,7 +67,8 @@ static void add_session(struct local *local, int fd)
 		session_refuse(member->session, r, why);
 }
 
-/* Without descriptors left, accept() would fail at once again and again: others need a moment to close some. */
+/* Without descriptors left, accept() would fail at once again and again: others need a moment to close
+ * some. */
 static void pause_accepting(struct local *local)
 {
 	event_del(local->accept_event);
@@ -91,14 +94,16 @@ static void on_accept(int fd, short what, void *userdata)
 			continue;
 		}
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
-			log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_ERROR, "accepting a program: %s", strerror(errno));
+			log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_ERROR, "accepting a program: %s",
+				    strerror(errno));
 			pause_accepting(local);
 		}
 		break;
 	}
 }
 
-/* A file that a killed daemon has left is in the way of bind(); one with a listener behind it isn't ours to remove. */
+/* A file that a killed daemon has left is in the way of bind(); one with a listener behind it isn't ours to
+ * remove. */
 static int remove_stale(const struct sockaddr_un *address)
 {
 	struct stat status;
@@ -274,7 +279,8 @@ struct session *local_next(struct local *local, struct local_place *place)
 	if (member && member->number == place->number)
 		member = member->hh.next;
 	else
-		for (member = local->members; member && member->number <= place->number; member = member->hh.next)
+		for (member = local->members; member && member->number <= place->number;
+		     member = member->hh.next)
 			;
 	if (!member)
 		return NULL;

@@ -3,8 +3,9 @@
 #define XENMSG_DAEMON_LOCAL_H
 
 /*
- * The Unix socket that local programs connect to, and the set of their sessions. A socket file that nobody listens on any
- * more is replaced; one that another daemon listens on is an error, and so is a file of another kind.
+ * The Unix socket that local programs connect to, and the set of their sessions. A socket file that nobody
+ * listens on any more is replaced; one that another daemon listens on is an error, and so is a file of
+ * another kind.
  */
 
 #include <stdint.h>
@@ -18,8 +19,9 @@ struct local_options {
 	struct session_options session;
 };
 
-/* -EBADF: what the service manager has handed over is no listening Unix socket, or more than one; -EADDRINUSE: another daemon
- * serves this path; -ENOTSOCK: something else is there; else as socket(2), bind(2), listen(2). `ops` as for session_new(). */
+/* -EBADF: what the service manager has handed over is no listening Unix socket, or more than one;
+ * -EADDRINUSE: another daemon serves this path; -ENOTSOCK: something else is there; else as socket(2),
+ * bind(2), listen(2). `ops` as for session_new(). */
 int local_new(struct local **local, struct relay *relay, const struct local_options *options,
 	      const struct session_ops *ops, void *userdata);
 /* Ends all sessions and removes the socket's file. */

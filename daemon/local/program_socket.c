@@ -17,7 +17,8 @@ int program_socket_init(int fd)
 {
 	const int yes = 1;
 
-	/* Else a byte that was sent out of band isn't seen by who peeks, and is dropped by who reads, with its descriptors. */
+	/* Else a byte that was sent out of band isn't seen by who peeks, and is dropped by who reads, with
+	 * its descriptors. */
 	return setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &yes, sizeof(yes)) < 0 ? -errno : 0;
 }
 

@@ -3,16 +3,17 @@
 #define XENMSG_DAEMON_PROGRAM_SOCKET_H
 
 /*
- * Reading from a program's socket, and closing it, so that nothing which the program has sent can make that wait. Bytes may come with
- * descriptors (SCM_RIGHTS). Who reads such bytes has them closed, if he doesn't want them, and who closes the socket closes all that
- * lie unread in it; a close that is the last one of a descriptor may wait for as long as its sender likes.
+ * Reading from a program's socket, and closing it, so that nothing which the program has sent can make that
+ * wait. Bytes may come with descriptors (SCM_RIGHTS). Who reads such bytes has them closed, if he doesn't
+ * want them, and who closes the socket closes all that lie unread in it; a close that is the last one of a
+ * descriptor may wait for as long as its sender likes.
  *
- * So here bytes are peeked at before they are read. The kernel then says whether descriptors came with them, or with what lies behind
- * them (MSG_CTRUNC), and drops none: the queue has them still. From then on the socket isn't read any more. What is in it stays for
- * the close, and that is for a thread (closer.h).
+ * So here bytes are peeked at before they are read. The kernel then says whether descriptors came with them,
+ * or with what lies behind them (MSG_CTRUNC), and drops none: the queue has them still. From then on the
+ * socket isn't read any more. What is in it stays for the close, and that is for a thread (closer.h).
  *
- * (SO_PASSRIGHTS, by which a socket takes no descriptors, is younger than the kernels that this is for, and a program that breaks
- * its stream has to send one: doc/protocol.md, section 6.)
+ * (SO_PASSRIGHTS, by which a socket takes no descriptors, is younger than the kernels that this is for, and a
+ * program that breaks its stream has to send one: doc/protocol.md, section 6.)
  */
 
 #include <sys/types.h>
@@ -25,8 +26,9 @@ struct relay;
 
 /* Once, before the first of the following. */
 int program_socket_init(int fd);
-/* Copies bytes that are there, and leaves them. Returns how many; 0: the program sends no more; -EAGAIN: none; -EBADMSG: descriptors
- * came with some of them, or with what lies behind them. Up to PROGRAM_SOCKET_PIECES pieces. */
+/* Copies bytes that are there, and leaves them. Returns how many; 0: the program sends no more; -EAGAIN:
+ * none; -EBADMSG: descriptors came with some of them, or with what lies behind them. Up to
+ * PROGRAM_SOCKET_PIECES pieces. */
 ssize_t program_socket_peek(int fd, struct iovec *pieces, unsigned count);
 /* Reads `size` bytes that were peeked at. */
 ssize_t program_socket_take(int fd, const struct iovec *pieces, unsigned count, size_t size);

@@ -17,7 +17,8 @@
 #include "daemon/local/session_internal.h"
 #include "daemon/base/timer.h"
 
-#define MEMORY_DESCRIPTORS 4u /* two eventfds; and, until they are handed over, the memory and what the program waits on */
+/* two eventfds; and, until they are handed over, the memory and what the program waits on */
+#define MEMORY_DESCRIPTORS 4u
 
 static void end_session(struct session *session)
 {
@@ -43,7 +44,7 @@ static void send_goodbye(struct session *session, int error, const char *why)
 		log_debug("no goodbye for pid %d: %s", session->credentials.pid, strerror(errno));
 }
 
-/* --- as the owner of the hop ---------------------------------------------------------------------------------------- */
+/* --- as the owner of the hop ------------------------------------------------------------------ */
 
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
@@ -77,7 +78,8 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 	return session->ops->open(session->userdata, session, channel, open);
 }
 
-/* Neither can block: nobody else has this descriptor of the eventfd, nor of the socket (session_internal.h). */
+/* Neither can block: nobody else has this descriptor of the eventfd, nor of the socket
+ * (session_internal.h). */
 static void on_notify(void *owner)
 {
 	struct session *session = owner;
@@ -111,8 +113,9 @@ static void on_failed(void *owner, int error, const char *why)
 	if (session->state == OVER)
 		return;
 	if (error != -ECONNRESET) {
-		log_limited(LOG_CUT_OFF, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING, "%s (pid %d, uid %u) is cut off: %s",
-			    session->comm, session->credentials.pid, session->credentials.uid, why);
+		log_limited(LOG_CUT_OFF, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
+			    "%s (pid %d, uid %u) is cut off: %s", session->comm, session->credentials.pid,
+			    session->credentials.uid, why);
 		if (session->to_socket)
 			session_pump(session); /* what it was answered before */
 		send_goodbye(session, error, why);
@@ -129,7 +132,7 @@ static const struct hop_ops hop_ops = {
 	.failed = on_failed,
 };
 
-/* --- greeting ------------------------------------------------------------------------------------------------------- */
+/* --- greeting --------------------------------------------------------------------------------- */
 
 static int send_welcome(struct session *session, const struct frame_welcome *welcome, int memory_fd)
 {
@@ -165,16 +168,17 @@ static int send_welcome(struct session *session, const struct frame_welcome *wel
 void session_refuse(struct session *session, int error, const char *why)
 {
 	if (error != -ECONNRESET && error != -EPIPE) /* the program has gone, which is no refusal */
-		log_limited(LOG_ACCEPTING, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING, "%s (pid %d, uid %u) is refused: %s",
-			    session->comm, session->credentials.pid, session->credentials.uid, why);
+		log_limited(LOG_ACCEPTING, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
+			    "%s (pid %d, uid %u) is refused: %s", session->comm, session->credentials.pid,
+			    session->credentials.uid, why);
 	send_goodbye(session, error, why);
 	end_session(session);
 }
 
 static void on_socket(int fd, short what, void *userdata);
 
-/* Of its user's part the last quarter is for programs that share no memory: they take less than a quarter. So he can always have more programs, slower
- * ones, after those that take most. */
+/* Of its user's part the last quarter is for programs that share no memory: they take less than a quarter. So
+ * he can always have more programs, slower ones, after those that take most. */
 static bool may_share_memory(const struct session *session, uint64_t needed)
 {
 	uint64_t used = account_usage(session->charge.account, QUOTA_MEMORY).used;
@@ -200,15 +204,17 @@ static bool pay_for_memory(struct session *session, bool *shared)
 	uint64_t needed = HOP_MEMORY + session_shared_memory(session);
 
 	if (*shared && !may_share_memory(session, needed)) {
-		log_limited(LOG_LIMIT, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
-			    "%s (pid %d, uid %u) shares no memory with the daemon and is slower: others of its user have most of what he "
-			    "may have",
-			    session->comm, session->credentials.pid, session->credentials.uid);
+		log_limited(
+			LOG_LIMIT, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
+			"%s (pid %d, uid %u) shares no memory with the daemon and is slower: others of its user have most of what he "
+			"may have",
+			session->comm, session->credentials.pid, session->credentials.uid);
 		*shared = false;
 	}
 	if (!*shared)
 		needed = HOP_MEMORY + 2 * sizeof(struct private_ring);
-	return pay_for(session, QUOTA_MEMORY, needed) && (!*shared || pay_for(session, QUOTA_DESCRIPTORS, MEMORY_DESCRIPTORS));
+	return pay_for(session, QUOTA_MEMORY, needed) &&
+	       (!*shared || pay_for(session, QUOTA_DESCRIPTORS, MEMORY_DESCRIPTORS));
 }
 
 static void start_running(struct session *session, const struct frame_hello_local *hello)
@@ -240,8 +246,9 @@ static void start_running(struct session *session, const struct frame_hello_loca
 		charge_release(&session->charge, QUOTA_DESCRIPTORS, 2);
 	}
 	if (r < 0) {
-		session_refuse(session, r, r == -EMFILE || r == -ENFILE ? "the daemon has no descriptors left"
-								  : "the daemon can't set up the session");
+		session_refuse(session, r,
+			       r == -EMFILE || r == -ENFILE ? "the daemon has no descriptors left"
+							    : "the daemon can't set up the session");
 		return;
 	}
 	session->state = RUNNING;
@@ -250,7 +257,8 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	hop_event(&session->hop);
 }
 
-/* Gathers one frame and not a byte more. 1: complete; 0: not yet; below zero: not that frame, or the program has gone. */
+/* Gathers one frame and not a byte more. 1: complete; 0: not yet; below zero: not that frame, or the program
+ * has gone. */
 static int gather_frame(struct session *session, struct frame_header *header, const char **why)
 {
 	for (;;) {
@@ -261,7 +269,8 @@ static int gather_frame(struct session *session, struct frame_header *header, co
 		if (session->greeted >= FRAME_HEADER_SIZE) {
 			bool hello = session->state == GREETING;
 
-			*why = hello ? "the first frame must be a HELLO" : "a stream begins with OPEN or ACCEPT";
+			*why = hello ? "the first frame must be a HELLO"
+				     : "a stream begins with OPEN or ACCEPT";
 			if (frame_header_decode(session->greeting, header) < 0 ||
 			    (hello ? header->type != FRAME_HELLO
 				   : header->type != FRAME_OPEN && header->type != FRAME_ACCEPT))
@@ -335,13 +344,15 @@ static bool greet_once(struct session *session)
 		hand_over_stream(session, &header);
 		return false;
 	}
-	if (r > 0 && frame_hello_local_decode(session->greeting + FRAME_HEADER_SIZE, header.length, &hello) < 0) {
+	if (r > 0 &&
+	    frame_hello_local_decode(session->greeting + FRAME_HEADER_SIZE, header.length, &hello) < 0) {
 		r = -EPROTO;
 		why = "the HELLO is too short";
 	}
 	if (r > 0 && hello.major != PROTOCOL_MAJOR) {
 		r = -EPROTONOSUPPORT;
-		snprintf(text, sizeof(text), "the program speaks protocol %u, this daemon %u", hello.major, PROTOCOL_MAJOR);
+		snprintf(text, sizeof(text), "the program speaks protocol %u, this daemon %u", hello.major,
+			 PROTOCOL_MAJOR);
 		why = text;
 	}
 	if (r < 0) {
@@ -408,7 +419,7 @@ static void on_greeting_timeout(int fd, short what, void *userdata)
 	session_refuse(userdata, -ETIMEDOUT, "no HELLO came in time");
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static void read_comm(struct session *session)
 {
@@ -446,16 +457,20 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 	session->userdata = userdata;
 	if (hop_init(&session->hop, relay, HOP_LOCAL, &hop_ops, session, 1, options->channels_max) < 0)
 		goto fail;
-	if (program_socket_init(fd) < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &session->credentials, &size) < 0)
+	if (program_socket_init(fd) < 0 ||
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &session->credentials, &size) < 0)
 		goto fail;
 	if (relay->quota)
-		hop_set_account(&session->hop, quota_account(relay->quota, QUOTA_UID, session->credentials.uid));
-	task_init(&session->greeting_turn, &relay->turns, account_line(session->hop.account), on_greeting_turn);
+		hop_set_account(&session->hop,
+				quota_account(relay->quota, QUOTA_UID, session->credentials.uid));
+	task_init(&session->greeting_turn, &relay->turns, account_line(session->hop.account),
+		  on_greeting_turn);
 	charge_init(&session->charge, session->hop.account);
 	read_comm(session);
 	session->socket_event = event_new(relay->base, fd, EV_READ | EV_PERSIST | EV_ET, on_socket, session);
 	session->greeting_timer = evtimer_new(relay->base, on_greeting_timeout, session);
-	if (!session->socket_event || !session->greeting_timer || event_add(session->socket_event, NULL) < 0 ||
+	if (!session->socket_event || !session->greeting_timer ||
+	    event_add(session->socket_event, NULL) < 0 ||
 	    timer_set(session->greeting_timer, options->greeting_ms) < 0)
 		goto fail;
 	*out = session;
@@ -505,7 +520,8 @@ int session_admit(struct session *session, char *why, size_t size)
 	int r = charge_all(charge, (uint64_t[QUOTA_RESOURCES]){[QUOTA_CLIENTS] = 1, [QUOTA_DESCRIPTORS] = 1});
 
 	if (r < 0)
-		account_explain(charge->account, charge_fits(charge, QUOTA_CLIENTS, 1) ? QUOTA_DESCRIPTORS : QUOTA_CLIENTS, 1,
+		account_explain(charge->account,
+				charge_fits(charge, QUOTA_CLIENTS, 1) ? QUOTA_DESCRIPTORS : QUOTA_CLIENTS, 1,
 				why, size);
 	return r;
 }
@@ -516,7 +532,8 @@ void session_cut_off(struct session *session, int error, const char *why)
 }
 
 /* `more` comes by further calls. */
-static int reply(struct session *session, uint32_t request, int error, const void *body, size_t size, bool more)
+static int reply(struct session *session, uint32_t request, int error, const void *body, size_t size,
+		 bool more)
 {
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	const char *at = body;
@@ -530,7 +547,8 @@ static int reply(struct session *session, uint32_t request, int error, const voi
 
 		size -= part;
 		at += part;
-		r = hop_send(&session->hop, FRAME_REPLY, size || more ? FRAME_FLAG_MORE : 0, request, payload, length);
+		r = hop_send(&session->hop, FRAME_REPLY, size || more ? FRAME_FLAG_MORE : 0, request, payload,
+			     length);
 	} while (size && r == 0);
 	if (r < 0)
 		session_cut_off(session, r, "the program doesn't read its answers");

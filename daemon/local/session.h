@@ -8,10 +8,10 @@
  *   GREETING ──HELLO──▶ RUNNING ──end of file, violation, stop──▶ gone
  *   GREETING ──HELLO for a stream──▶ STREAM ──OPEN or ACCEPT──▶ the socket goes to a stream (stream.h), gone
  *
- * GREETING: the bytes of the first frame are gathered from the socket, within a time limit. RUNNING: frames go through the
- * hop's rings: in memory shared with the program, or, for one that can't share memory, in private rings that are pumped
- * from and to the socket. The program isn't trusted: whatever it does wrong ends its own session, with a GOODBYE that says
- * what it was.
+ * GREETING: the bytes of the first frame are gathered from the socket, within a time limit. RUNNING: frames
+ * go through the hop's rings: in memory shared with the program, or, for one that can't share memory, in
+ * private rings that are pumped from and to the socket. The program isn't trusted: whatever it does wrong
+ * ends its own session, with a GOODBYE that says what it was.
  */
 
 #include <stdbool.h>
@@ -28,9 +28,10 @@ struct session_ops {
 	/* A request: the answer goes out by one session_reply(), now or later. Below zero: a violation. */
 	int (*request)(void *userdata, struct session *session, const struct frame_header *header,
 		       const uint8_t *payload);
-	int (*open)(void *userdata, struct session *session, struct channel *channel, const struct frame_open *open);
-	/* The connection is to become a stream: to the address of an OPEN, or the one that waits under the token of an
-	 * ACCEPT. The socket is the callee's; the session ends after this. */
+	int (*open)(void *userdata, struct session *session, struct channel *channel,
+		    const struct frame_open *open);
+	/* The connection is to become a stream: to the address of an OPEN, or the one that waits under the
+	 * token of an ACCEPT. The socket is the callee's; the session ends after this. */
 	void (*stream)(void *userdata, struct session *session, int fd, const struct frame_header *header,
 		       const uint8_t *payload);
 	/* Nothing waits any more of what it was told (session_has_unread). NULL: nobody wants to know. */
@@ -42,7 +43,7 @@ struct session_ops {
 struct session_options {
 	uint32_t domid;
 	uint8_t instance[16];
-	uint32_t ring_size;	/* of the rings for payload */
+	uint32_t ring_size; /* of the rings for payload */
 	uint32_t channels_max;
 	uint32_t greeting_ms;
 };
@@ -72,8 +73,8 @@ bool session_is_running(const struct session *session);
 bool session_shares_memory(const struct session *session);
 /* Something that it was told, or answered, waits until it has read what came before. */
 bool session_has_unread(const struct session *session);
-/* Requests without their session_reply(), the one that has just come among them. REQUESTS_MAX are allowed; it is up to the callee
- * of `request` to hold the program to it with those that it doesn't answer at once. */
+/* Requests without their session_reply(), the one that has just come among them. REQUESTS_MAX are allowed; it
+ * is up to the callee of `request` to hold the program to it with those that it doesn't answer at once. */
 unsigned session_unanswered(const struct session *session);
 
 #endif

@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_SESSION_INTERNAL_H
 
 /*
- * No descriptor that the program holds too can make a call of ours block, whatever it does to its flags, its counter, its locks or its
- * size: of those that it gets we call nothing but close(), and wait for them by epoll, which sets no lock of theirs. Those that it sends
- * are never taken, nor closed by the loop.
+ * No descriptor that the program holds too can make a call of ours block, whatever it does to its flags, its
+ * counter, its locks or its size: of those that it gets we call nothing but close(), and wait for them by
+ * epoll, which sets no lock of theirs. Those that it sends are never taken, nor closed by the loop.
  *
  *   the socket        each has an end of his own; ours is only used with MSG_DONTWAIT, and read and closed by program_socket.h alone
  *   what is sent      SCM_RIGHTS: the last close of such a one may wait. They stay in the socket's queue, and a thread closes it.
@@ -16,9 +16,9 @@
  *                     Measured: 0.2 us more for each notification; a pipe costs the same, and its lock is held while its reader's
  *                     memory is paged in, for as long as that reader likes; a byte over the socket costs 1.2 us more.
  *
- * What the parts of a session know of each other: session.c its life and its greeting, session_memory.c the rings that the
- * program shares, session_pump.c the rings of our own between the hop and the socket of a program that doesn't. A session has
- * the parts of one of them, from when it begins to run.
+ * What the parts of a session know of each other: session.c its life and its greeting, session_memory.c the
+ * rings that the program shares, session_pump.c the rings of our own between the hop and the socket of a
+ * program that doesn't. A session has the parts of one of them, from when it begins to run.
  */
 
 #include <stdbool.h>
@@ -75,8 +75,8 @@ struct session {
 	ssize_t last_words; /* bytes that are still read from it then */
 };
 
-/* session_memory.c: makes the memory, says in `welcome` where the rings lie, attaches the hop to them. The descriptor is to be
- * handed over and closed. */
+/* session_memory.c: makes the memory, says in `welcome` where the rings lie, attaches the hop to them. The
+ * descriptor is to be handed over and closed. */
 int session_share_memory(struct session *session, struct frame_welcome *welcome, int *memory_fd);
 
 /* How much it takes at most, with what the daemon notes about it. */

@@ -43,17 +43,19 @@ uint64_t session_shared_memory(const struct session *session)
 	       ledger_memory(session->options.ring_size);
 }
 
-/* The daemon makes the memory, so that its size is certain: nobody can shrink it under us, nor let it grow. */
+/* The daemon makes the memory, so that its size is certain: nobody can shrink it under us, nor let it
+ * grow. */
 int session_share_memory(struct session *session, struct frame_welcome *welcome, int *memory_fd)
 {
-	const uint32_t sizes[LOCAL_RINGS] = {session->options.ring_size, IN_RING_SIZE, session->options.ring_size};
+	const uint32_t sizes[LOCAL_RINGS] = {session->options.ring_size, IN_RING_SIZE,
+					     session->options.ring_size};
 	uint32_t at = MEMORY_HEAD;
 	struct hop_rings rings = {.outlets = HOP_OUTLETS, .whole_frames = true, .release_means_taken = true};
 	int fd;
 
 	for (unsigned i = 0; i < LOCAL_RINGS; i++) {
-		welcome->rings[i] =
-			(struct frame_ring_place){.control = i * LOCAL_RING_CONTROL, .data = at, .size = sizes[i]};
+		welcome->rings[i] = (struct frame_ring_place){
+			.control = i * LOCAL_RING_CONTROL, .data = at, .size = sizes[i]};
 		at += sizes[i];
 	}
 	fd = memfd_create("xenmsg", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -72,13 +74,14 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome,
 	if (session->wake_daemon < 0 || make_program_wait(session) < 0)
 		goto fail;
 	/* Edge-triggered: each write is an event, and nothing has to be read to clear it. */
-	session->wake_event = event_new(session->relay->base, session->wake_daemon, EV_READ | EV_PERSIST | EV_ET,
-					on_wake, session);
+	session->wake_event = event_new(session->relay->base, session->wake_daemon,
+					EV_READ | EV_PERSIST | EV_ET, on_wake, session);
 	if (!session->wake_event || event_add(session->wake_event, NULL) < 0)
 		goto fail;
 	rings.in = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_OUT]);
 	rings.out[OUTLET_MAIN] = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_IN]);
-	rings.out[OUTLET_DELIVERIES] = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_DELIVERIES]);
+	rings.out[OUTLET_DELIVERIES] =
+		local_ring_view(session->memory, &welcome->rings[LOCAL_RING_DELIVERIES]);
 	*memory_fd = fd;
 	return hop_attach(&session->hop, &rings);
 fail:

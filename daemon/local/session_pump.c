@@ -12,7 +12,8 @@
 #include "daemon/local/program_socket.h"
 #include "daemon/local/session_internal.h"
 
-#define LAST_WORDS_MAX 1048576u /* bytes of a program that has shut down only one direction, and may write on and on */
+/* bytes of a program that has shut down only one direction, and may write on and on */
+#define LAST_WORDS_MAX 1048576u
 
 static void spend(struct session *session, uint64_t units)
 {
@@ -26,8 +27,8 @@ static void end_input(struct session *session)
 	hop_finish(&session->hop, -ECONNRESET, "the program has gone");
 }
 
-/* It reads no more, so it has gone, but for what it wrote before. It may have shut down that direction alone and write on, so there is
- * an end to it. */
+/* It reads no more, so it has gone, but for what it wrote before. It may have shut down that direction alone
+ * and write on, so there is an end to it. */
 static void hear_last_words(struct session *session)
 {
 	session->is_deaf = session->may_have_more = true;
@@ -116,7 +117,8 @@ int session_pump_socket(struct session *session)
 
 	session->from_socket = calloc(1, sizeof(*session->from_socket));
 	session->to_socket = calloc(1, sizeof(*session->to_socket));
-	session->write_event = event_new(session->relay->base, session->fd, EV_WRITE | EV_ET, on_writable, session);
+	session->write_event =
+		event_new(session->relay->base, session->fd, EV_WRITE | EV_ET, on_writable, session);
 	if (!session->from_socket || !session->to_socket || !session->write_event)
 		return -ENOMEM;
 	in = private_ring_view(session->from_socket);

@@ -20,9 +20,10 @@
 #include "daemon/local/program_socket.h"
 #include "daemon/base/quota.h"
 
-#define PIECE_MAX   32768u
-#define CALLS_MAX   16	  /* of the socket in a turn */
-#define DRAIN_BYTES 4096u /* what may lie unread at a clean end: the guard, and what came behind a refused handshake */
+#define PIECE_MAX 32768u
+#define CALLS_MAX 16 /* of the socket in a turn */
+/* what may lie unread at a clean end: the guard, and what came behind a refused handshake */
+#define DRAIN_BYTES 4096u
 #define DRAIN_CALLS 8
 
 enum state {
@@ -44,7 +45,8 @@ struct stream {
 	struct charge charge; /* for the descriptor and the memory */
 	struct event *socket_event;
 	struct task turn;
-	/* The hop's DATA has a ring of its own, so that CREDIT and RESET get past what the program doesn't read. */
+	/* The hop's DATA has a ring of its own, so that CREDIT and RESET get past what the program doesn't
+	 * read. */
 	struct private_ring *to_hop, *from_hop, *data_from_hop;
 	struct ring_writer writer; /* frames that we write for the hop to read */
 	struct ring_reader reader, data_reader;
@@ -55,7 +57,7 @@ struct stream {
 	uint32_t written;     /* of the DATA frame at the head of data_reader */
 	uint64_t total;	      /* with fin_came: all that there is for the program */
 	bool fin_came;
-	bool end_read;	      /* the program has shut down, and FIN is sent */
+	bool end_read; /* the program has shut down, and FIN is sent */
 	bool end_written;
 };
 
@@ -80,9 +82,10 @@ static bool put_frame(struct stream *stream, uint8_t type, const void *payload, 
 	return true;
 }
 
-/* --- the end -------------------------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
-/* `clean`: the program sees the end of the stream; else ECONNRESET, thanks to the byte that is left unread. */
+/* `clean`: the program sees the end of the stream; else ECONNRESET, thanks to the byte that is left
+ * unread. */
 static void close_socket(struct stream *stream, bool clean)
 {
 	uint8_t bytes[DRAIN_BYTES];
@@ -124,7 +127,7 @@ static void send_reply(struct stream *stream, int error)
 		log_debug("telling a program about its stream: %s", strerror(errno));
 }
 
-/* --- from the program ----------------------------------------------------------------------------------------------- */
+/* --- from the program ------------------------------------------------------------------------- */
 
 /* 1: it has shut down or closed its end; -ECONNRESET: it has gone without reading what was there for it. */
 static int program_has_ended(struct stream *stream)
@@ -135,12 +138,14 @@ static int program_has_ended(struct stream *stream)
 
 	if (poll(&poll_fd, 1, 0) <= 0 || !(poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)))
 		return 0;
-	if ((poll_fd.revents & POLLERR) && getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error)
+	if ((poll_fd.revents & POLLERR) && getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 &&
+	    error)
 		return -ECONNRESET;
 	return 1;
 }
 
-/* It has closed its socket, or shut it down both ways; that it has said all that it wants to say is no reason to stop calling. */
+/* It has closed its socket, or shut it down both ways; that it has said all that it wants to say is no reason
+ * to stop calling. */
 static bool caller_has_left(struct stream *stream)
 {
 	struct pollfd poll_fd = {.fd = stream->fd};
@@ -181,7 +186,8 @@ static int read_program(struct stream *stream)
 	uint8_t payload[8];
 
 	for (int calls = 0; !stream->end_read; calls++) {
-		int ended = program_has_ended(stream); /* looked at first: what it sent before is then there to be read */
+		/* looked at first: what it sent before is then there to be read */
+		int ended = program_has_ended(stream);
 		int available = 0, space = ring_writer_space(&stream->writer, PRIVATE_RING_SIZE), r;
 		uint32_t size;
 
@@ -216,7 +222,7 @@ static int read_program(struct stream *stream)
 	return 0;
 }
 
-/* --- to the program ------------------------------------------------------------------------------------------------- */
+/* --- to the program --------------------------------------------------------------------------- */
 
 /* Writes the DATA frame at the head of the ring, behind what was written of it. 1: all of it. */
 static int write_frame(struct stream *stream, uint32_t length, int *calls)
@@ -230,8 +236,9 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 			task_due(&stream->turn);
 			return 0;
 		}
-		message.msg_iovlen = (size_t)ring_reader_peek(&stream->data_reader, FRAME_HEADER_SIZE + stream->written,
-							      length - stream->written, pieces);
+		message.msg_iovlen =
+			(size_t)ring_reader_peek(&stream->data_reader, FRAME_HEADER_SIZE + stream->written,
+						 length - stream->written, pieces);
 		size = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 		spend(stream, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
 		if (size < 0 && errno == EINTR)
@@ -355,7 +362,7 @@ static int take_frames(struct stream *stream)
 	return r;
 }
 
-/* --- turns ---------------------------------------------------------------------------------------------------------- */
+/* --- turns ------------------------------------------------------------------------------------ */
 
 /* What the hop has to deal with: frames that we wrote, and room that we made. */
 static uint32_t progress(const struct stream *stream)
@@ -458,18 +465,20 @@ static void set_account(struct stream *stream, struct account *account)
 	task_init(&stream->turn, &stream->relay->turns, account_line(account), on_turn);
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static int watch_socket(struct stream *stream, int fd)
 {
 	stream->fd = fd;
 	/* Edge-triggered, since a byte always lies unread. */
-	stream->socket_event = event_new(stream->relay->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_PERSIST | EV_ET,
-					 on_socket, stream);
+	stream->socket_event =
+		event_new(stream->relay->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_PERSIST | EV_ET,
+			  on_socket, stream);
 	return stream->socket_event && event_add(stream->socket_event, NULL) == 0 ? 0 : -ENOMEM;
 }
 
-_Static_assert(sizeof(struct stream) + 3 * sizeof(struct private_ring) < STREAM_MEMORY, "that is what is charged");
+_Static_assert(sizeof(struct stream) + 3 * sizeof(struct private_ring) < STREAM_MEMORY,
+	       "that is what is charged");
 
 static int stream_new(struct stream **out, struct relay *relay, const struct stream_ops *ops, void *userdata)
 {

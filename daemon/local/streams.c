@@ -17,11 +17,11 @@
 #include "daemon/local/stream.h"
 #include "wire/address.h"
 
-/* For one program, as a backlog of listen(2). It goes in shares, so that one peer's streams can't keep out another's: with
- * one peer or user only, half of it. */
+/* For one program, as a backlog of listen(2). It goes in shares, so that one peer's streams can't keep out
+ * another's: with one peer or user only, half of it. */
 #define WAITING_MAX 256
 
-#define REST_BYTES  4096u /* the guard, and what a program sends behind it at once */
+#define REST_BYTES 4096u /* the guard, and what a program sends behind it at once */
 
 /* How many of a program's waiting streams an account pays for. */
 struct share {
@@ -61,7 +61,8 @@ struct streams {
 };
 
 struct streams *streams_new(struct relay *relay,
-			    int (*route)(void *userdata, struct channel *channel, const struct frame_open *open),
+			    int (*route)(void *userdata, struct channel *channel,
+					 const struct frame_open *open),
 			    void *userdata)
 {
 	struct streams *streams = calloc(1, sizeof(*streams));
@@ -74,7 +75,7 @@ struct streams *streams_new(struct relay *relay,
 	return streams;
 }
 
-/* --- what waits for a program ---------------------------------------------------------------------------------------- */
+/* --- what waits for a program ----------------------------------------------------------------- */
 
 static struct listener *find_listener(const struct streams *streams, const struct session *session)
 {
@@ -133,11 +134,13 @@ static struct share *share_of(struct listener *listener, const struct account *a
 }
 
 /* May another stream that this account pays for wait for the program? */
-static bool has_room(const struct streams *streams, const struct session *session, const struct account *account)
+static bool has_room(const struct streams *streams, const struct session *session,
+		     const struct account *account)
 {
 	const struct listener *listener = find_listener(streams, session);
 	const struct share *share = listener ? find_share(listener, account) : NULL;
-	unsigned waiting = listener ? listener->count : 0, accounts = listener ? HASH_COUNT(listener->shares) : 0;
+	unsigned waiting = listener ? listener->count : 0,
+		 accounts = listener ? HASH_COUNT(listener->shares) : 0;
 
 	return waiting < WAITING_MAX &&
 	       quota_share(WAITING_MAX - waiting, accounts + (share == NULL), share ? share->waiting : 0) > 0;
@@ -178,7 +181,7 @@ static void wait_no_more(struct entry *entry)
 	free_if_empty(entry->streams, listener, entry->share);
 }
 
-/* --- all of them ----------------------------------------------------------------------------------------------------- */
+/* --- all of them ------------------------------------------------------------------------------ */
 
 /* Also of one whose stream has never come to be. */
 static void remove_entry(struct entry *entry)
@@ -213,7 +216,8 @@ static struct entry *add_entry(struct streams *streams)
 	return entry;
 }
 
-static int on_open(void *userdata, struct stream *stream, struct channel *channel, const struct frame_open *open)
+static int on_open(void *userdata, struct stream *stream, struct channel *channel,
+		   const struct frame_open *open)
 {
 	struct streams *streams = ((struct entry *)userdata)->streams;
 
@@ -230,8 +234,8 @@ static const struct stream_ops ops = {
 	.gone = on_gone,
 };
 
-/* An answer to a connection that doesn't become a stream. What lies there unread would reset it before the answer is read; who writes on
- * all the same has nobody else to blame. */
+/* An answer to a connection that doesn't become a stream. What lies there unread would reset it before the
+ * answer is read; who writes on all the same has nobody else to blame. */
 static void refuse(struct streams *streams, int fd, int error, const char *why)
 {
 	struct frame_reply reply = {.error = (uint32_t)error, .body = {why, strlen(why)}};
@@ -246,7 +250,8 @@ static void refuse(struct streams *streams, int fd, int error, const char *why)
 	program_socket_close(streams->relay, fd, NULL);
 }
 
-static void refuse_unpaid(struct streams *streams, int fd, struct charge *charge, enum quota_resource resource, uint64_t amount)
+static void refuse_unpaid(struct streams *streams, int fd, struct charge *charge,
+			  enum quota_resource resource, uint64_t amount)
 {
 	char why[160];
 
@@ -255,8 +260,8 @@ static void refuse_unpaid(struct streams *streams, int fd, struct charge *charge
 	refuse(streams, fd, ENOBUFS, why);
 }
 
-void streams_connect(struct streams *streams, int fd, const struct frame_identity *identity, const uint8_t *payload,
-		     uint32_t length)
+void streams_connect(struct streams *streams, int fd, const struct frame_identity *identity,
+		     const uint8_t *payload, uint32_t length)
 {
 	char address[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
 	struct account *account;
@@ -274,7 +279,8 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 	}
 	memcpy(address, open.name.data, open.name.size);
 	address[open.name.size] = '\0';
-	account = streams->relay->quota ? quota_account(streams->relay->quota, QUOTA_UID, identity->uid) : NULL;
+	account =
+		streams->relay->quota ? quota_account(streams->relay->quota, QUOTA_UID, identity->uid) : NULL;
 	charge_init(&charge, account);
 	account_unref(account);
 	if (charge_add(&charge, QUOTA_DESCRIPTORS, 1) < 0) {
@@ -313,9 +319,11 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 	stream_take_socket(entry->stream, fd);
 }
 
-int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint, struct session *session)
+int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint,
+		     struct session *session)
 {
-	struct frame_incoming incoming = {.identity = channel->identity, .endpoint = {endpoint, strlen(endpoint)}};
+	struct frame_incoming incoming = {.identity = channel->identity,
+					  .endpoint = {endpoint, strlen(endpoint)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	struct entry *entry;
 	int r;
@@ -334,8 +342,10 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	}
 	incoming.token = entry->token;
 	if (channel->domain_name)
-		incoming.domain_name = (struct frame_text){channel->domain_name, strlen(channel->domain_name)};
-	r = hop_send(session_hop(session), FRAME_INCOMING, 0, 0, payload, frame_incoming_encode(&incoming, payload));
+		incoming.domain_name =
+			(struct frame_text){channel->domain_name, strlen(channel->domain_name)};
+	r = hop_send(session_hop(session), FRAME_INCOMING, 0, 0, payload,
+		     frame_incoming_encode(&incoming, payload));
 	if (r < 0)
 		remove_entry(entry);
 	return r;
@@ -360,11 +370,12 @@ void streams_each_waiting(struct streams *streams, const struct session *session
 	struct entry *entry;
 
 	if (listener)
-		DL_FOREACH2 (listener->waiting, entry, waiting_next)
-			each(userdata, entry->stream);
+		DL_FOREACH2(listener->waiting, entry, waiting_next)
+	each(userdata, entry->stream);
 }
 
-void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream), void *userdata)
+void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream),
+		  void *userdata)
 {
 	struct entry *entry;
 

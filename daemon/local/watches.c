@@ -21,9 +21,11 @@
 #define COST_VISIT			    4u
 #define COST_TELL			    30u
 #define COST_MATCH(pattern_size, text_size) ((uint64_t)(pattern_size) * (text_size) / 8)
-#define PIECE				    4096u /* of work of one program's watches, then another's turn comes */
+/* of work of one program's watches, then another's turn comes */
+#define PIECE 4096u
 
-/* A domain under one name: when it gets another one, it is another one, and what there was is there under both for a while. */
+/* A domain under one name: when it gets another one, it is another one, and what there was is there under
+ * both for a while. */
 struct domain {
 	uint32_t domid;
 	bool is_own;
@@ -43,8 +45,8 @@ struct record {
 	struct domain *domain;
 	struct domain *to; /* after it was renamed, with this endpoint */
 	bool up, seen;
-	/* Numbers of changes: when it came first, under whatever name of the domain and under this one; since when it has been up, under
-	 * whatever name; when it went last; when it changed last. */
+	/* Numbers of changes: when it came first, under whatever name of the domain and under this one; since
+	 * when it has been up, under whatever name; when it went last; when it changed last. */
 	uint64_t first, born, since, went, changed;
 	size_t slot;
 	size_t size;
@@ -60,8 +62,9 @@ struct slot {
 
 struct watch {
 	uint32_t number;
-	/* It walks over the changes, and they go on meanwhile: all up to `known` was told; of what changed later than `walk`, when it
-	 * began, the walk may have met an earlier change; and `heard` is how far it is. */
+	/* It walks over the changes, and they go on meanwhile: all up to `known` was told; of what changed
+	 * later than `walk`, when it began, the walk may have met an earlier change; and `heard` is how far
+	 * it is. */
 	uint64_t known, walk, heard;
 	char domain[DOMAIN_NAME_MAX + 1];
 	char endpoint[2 * ENDPOINT_NAME_MAX + 1];
@@ -100,7 +103,7 @@ struct watches {
 	void *userdata;
 };
 
-/* --- what is there -------------------------------------------------------------------------------------------------- */
+/* --- what is there ---------------------------------------------------------------------------- */
 
 static struct domain *domain_new(struct watches *watches, uint32_t domid, const char *name)
 {
@@ -276,7 +279,7 @@ static size_t slot_after(const struct watches *watches, uint64_t change)
 	return low;
 }
 
-/* --- what is forgotten ---------------------------------------------------------------------------------------------- */
+/* --- what is forgotten ------------------------------------------------------------------------ */
 
 /* `known`: not only on their present walk. */
 static uint64_t heard_by_all(const struct watches *watches, bool known)
@@ -289,7 +292,7 @@ static uint64_t heard_by_all(const struct watches *watches, bool known)
 		if (watcher->is_cut_off)
 			continue;
 		/* A new watch was never told of what has gone before it has heard anything. */
-		DL_FOREACH (watcher->list, watch)
+		DL_FOREACH(watcher->list, watch)
 			if (watch->heard && (known ? watch->known : watch->heard) < heard)
 				heard = known ? watch->known : watch->heard;
 	}
@@ -334,7 +337,7 @@ static void cut_off_before(struct watches *watches, uint64_t change)
 	for (watcher = watches->watchers; watcher; watcher = watcher->hh.next) {
 		if (watcher->is_cut_off)
 			continue;
-		DL_FOREACH (watcher->list, watch)
+		DL_FOREACH(watcher->list, watch)
 			if (watch->heard && watch->heard < change)
 				break;
 		if (!watch)
@@ -368,7 +371,7 @@ static void tidy(struct watches *watches)
 	sweep(watches);
 }
 
-/* --- who is told ---------------------------------------------------------------------------------------------------- */
+/* --- who is told ------------------------------------------------------------------------------ */
 
 /* What it cost is added to *cost. */
 static bool matches(const char *pattern, size_t pattern_size, const char *text, size_t text_size,
@@ -408,7 +411,8 @@ static bool may_learn_of(const struct watcher *watcher, const struct record *rec
 {
 	const struct watches *watches = watcher->watches;
 
-	return !record->domain->is_own || !watches->sees || watches->sees(watches->userdata, watcher->session, record->text);
+	return !record->domain->is_own || !watches->sees ||
+	       watches->sees(watches->userdata, watcher->session, record->text);
 }
 
 static void tell(struct watcher *watcher, const struct watch *watch, const struct record *record, bool up,
@@ -445,9 +449,9 @@ static bool meant_before(struct watch *watch, const struct domain *domain, uint6
 }
 
 /*
- * Tells the watch what it must hear of the record's changes after those that it has heard. What came and went since, it needn't
- * hear; of what went and came, it hears both, since it may be another one. Where it isn't certain that it was told of it, it may
- * hear twice that something has gone.
+ * Tells the watch what it must hear of the record's changes after those that it has heard. What came and went
+ * since, it needn't hear; of what went and came, it hears both, since it may be another one. Where it isn't
+ * certain that it was told of it, it may hear twice that something has gone.
  */
 static uint64_t visit(struct watcher *watcher, struct watch *watch, const struct record *record)
 {
@@ -492,7 +496,7 @@ static bool catch_up(struct watcher *watcher, uint64_t *cost)
 	struct record *record;
 	struct watch *watch;
 
-	DL_FOREACH (watcher->list, watch) {
+	DL_FOREACH(watcher->list, watch) {
 		while (watch->heard < watcher->heard &&
 		       (record = next_change(watches, watch->heard, watcher->heard)) != NULL) {
 			*cost += visit(watcher, watch, record);
@@ -515,7 +519,7 @@ static bool go_on(struct watcher *watcher, uint64_t *cost)
 	while ((record = next_change(watches, watcher->heard, UINT64_MAX)) != NULL) {
 		uint64_t change = record->changed;
 
-		DL_FOREACH (watcher->list, watch) {
+		DL_FOREACH(watcher->list, watch) {
 			if (watch->heard >= change)
 				continue;
 			if (*cost >= PIECE)
@@ -536,7 +540,7 @@ static void on_turn(struct task *task)
 
 	if (watcher->is_cut_off)
 		return;
-	DL_FOREACH (watcher->list, watch)
+	DL_FOREACH(watcher->list, watch)
 		if (watch->heard == watch->known)
 			watch->walk = watches->last_change;
 	if (!catch_up(watcher, &cost) || !go_on(watcher, &cost)) {
@@ -544,13 +548,13 @@ static void on_turn(struct task *task)
 	} else {
 		watches->all_are_due = false;
 		watcher->heard = watches->last_change;
-		DL_FOREACH (watcher->list, watch)
+		DL_FOREACH(watcher->list, watch)
 			watch->heard = watch->known = watches->last_change;
 	}
 	turns_spend(watches->turns, watcher->task.line, cost);
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 struct watches *watches_new(struct turns *turns, uint32_t domid,
 			    const char *(*name_of)(void *userdata, uint32_t domid), void *userdata)
@@ -576,7 +580,7 @@ static void watcher_free(struct watcher *watcher)
 {
 	struct watch *watch, *next;
 
-	DL_FOREACH_SAFE (watcher->list, watch, next)
+	DL_FOREACH_SAFE(watcher->list, watch, next)
 		free(watch);
 	HASH_DEL(watcher->watches->watchers, watcher);
 	task_cancel(&watcher->task);
@@ -597,7 +601,7 @@ void watches_free(struct watches *watches)
 	free(watches);
 }
 
-/* --- what comes and goes -------------------------------------------------------------------------------------------- */
+/* --- what comes and goes ---------------------------------------------------------------------- */
 
 static void set_up(struct watches *watches, struct domain *domain, const char *text)
 {
@@ -750,7 +754,7 @@ void watches_renamed(struct watches *watches, uint32_t domid, const char *name)
 	tidy(watches);
 }
 
-/* --- who watches ---------------------------------------------------------------------------------------------------- */
+/* --- who watches ------------------------------------------------------------------------------ */
 
 static struct watcher *watcher_find(struct watches *watches, const struct session *session)
 {

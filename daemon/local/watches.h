@@ -3,22 +3,24 @@
 #define XENMSG_DAEMON_WATCHES_H
 
 /*
- * Comings and goings of domains and endpoints, for the programs that watch them, and for listings. Knows what is there now:
- * a new watch is first told of that, then of every change. A pattern is DOMAIN (the domain and all of its endpoints) or
- * DOMAIN:ENDPOINT (those endpoints); both parts may be shell patterns, a domain is meant by its domid, its
- * name or `self`. A domain that is renamed goes for the watches of its old name, comes for those of the new one, and is told
- * once more as up, with its new name, to those that mean it either way.
+ * Comings and goings of domains and endpoints, for the programs that watch them, and for listings. Knows what
+ * is there now: a new watch is first told of that, then of every change. A pattern is DOMAIN (the domain and
+ * all of its endpoints) or DOMAIN:ENDPOINT (those endpoints); both parts may be shell patterns, a domain is
+ * meant by its domid, its name or `self`. A domain that is renamed goes for the watches of its old name,
+ * comes for those of the new one, and is told once more as up, with its new name, to those that mean it
+ * either way.
  *
- * Nobody is told at once: a change makes the watches of each session due, as a task of the account that watches (turns.h), which
- * compares them with what has changed, in bounded pieces. So who has many watches waits for them himself. What there is lies in
- * the order of its last change, each thing once, and a watch knows up to which change it has heard; a new one begins before the
- * first:
+ * Nobody is told at once: a change makes the watches of each session due, as a task of the account that
+ * watches (turns.h), which compares them with what has changed, in bounded pieces. So who has many watches
+ * waits for them himself. What there is lies in the order of its last change, each thing once, and a watch
+ * knows up to which change it has heard; a new one begins before the first:
  *
  *   there ──goes──▶ gone: kept until all have heard of it ──▶ forgotten
  *     ▲───comes─────┘
  *
- * So nothing is lost, what a watch hears is in the order of the changes, and who is late hears of what came and went meanwhile
- * only how it ended. When more than WATCHES_GONE_MAX things that have gone are kept for those who are late, these are cut off.
+ * So nothing is lost, what a watch hears is in the order of the changes, and who is late hears of what came
+ * and went meanwhile only how it ended. When more than WATCHES_GONE_MAX things that have gone are kept for
+ * those who are late, these are cut off.
  */
 
 #include <stdbool.h>
@@ -33,9 +35,10 @@ struct turns;
 struct watches;
 
 /* `name_of`: a domain's name as it is now, "" if unknown. */
-struct watches *watches_new(struct turns *turns, uint32_t domid, const char *(*name_of)(void *userdata, uint32_t domid),
-			    void *userdata);
-/* From now on a program is told of those endpoints of this domain only that it may learn of, by what `sees` says at that moment. */
+struct watches *watches_new(struct turns *turns, uint32_t domid,
+			    const char *(*name_of)(void *userdata, uint32_t domid), void *userdata);
+/* From now on a program is told of those endpoints of this domain only that it may learn of, by what `sees`
+ * says at that moment. */
 void watches_restrict(struct watches *watches,
 		      bool (*sees)(void *userdata, const struct session *session, const char *endpoint));
 void watches_free(struct watches *watches);
@@ -43,7 +46,8 @@ void watches_free(struct watches *watches);
 void watches_renumber(struct watches *watches, uint32_t domid);
 
 /* `number` is that of the WATCH request, which this answers. */
-void watches_add(struct watches *watches, struct session *session, uint32_t number, struct frame_text pattern);
+void watches_add(struct watches *watches, struct session *session, uint32_t number,
+		 struct frame_text pattern);
 /* -ENOENT */
 int watches_remove(struct watches *watches, struct session *session, uint32_t number);
 void watches_remove_session(struct watches *watches, struct session *session);

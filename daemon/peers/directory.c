@@ -17,7 +17,7 @@
 
 static const uint8_t no_uuid[16];
 
-/* --- what is known -------------------------------------------------------------------------------------------------- */
+/* --- what is known ---------------------------------------------------------------------------- */
 
 struct domain *directory_find(struct directory *directory, uint32_t domid)
 {
@@ -93,8 +93,8 @@ bool directory_name_is_usable(const char *name, size_t size)
 {
 	uint8_t uuid[16];
 
-	return domain_name_is_valid(name, size) && strspn(name, "0123456789") < size && !directory_uuid_parse(name, size, uuid) &&
-	       !(size == 4 && !memcmp(name, "self", 4));
+	return domain_name_is_valid(name, size) && strspn(name, "0123456789") < size &&
+	       !directory_uuid_parse(name, size, uuid) && !(size == 4 && !memcmp(name, "self", 4));
 }
 
 void directory_has_changed(struct directory *directory, struct domain *domain)
@@ -195,7 +195,8 @@ const char *directory_why_unknown(struct directory *directory, uint32_t domid)
 		return "XenStore hasn't told it yet";
 	if (directory->served)
 		return "domain 0 hasn't told it; a [see] there may hide it";
-	return directory->present ? "xenmsgd in domain 0 hasn't told the names yet" : "no xenmsgd is seen in domain 0, which tells the names";
+	return directory->present ? "xenmsgd in domain 0 hasn't told the names yet"
+				  : "no xenmsgd is seen in domain 0, which tells the names";
 }
 
 bool directory_is_served(const struct directory *directory)
@@ -235,7 +236,7 @@ void directory_renumber(struct directory *directory, uint32_t domid)
 {
 	struct domain *domain, *next;
 
-	HASH_ITER (hh, directory->domains, domain, next)
+	HASH_ITER(hh, directory->domains, domain, next)
 		directory_forget_domain(directory, domain);
 	directory->own = domid;
 	believe_reset(directory);
@@ -244,10 +245,11 @@ void directory_renumber(struct directory *directory, uint32_t domid)
 	follow_read(directory, domid);
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 int directory_new(struct directory **out, struct event_base *base, struct store *store,
-		  const struct directory_options *options, const struct directory_callbacks *callbacks, void *userdata)
+		  const struct directory_options *options, const struct directory_callbacks *callbacks,
+		  void *userdata)
 {
 	struct directory *directory = calloc(1, sizeof(*directory));
 
@@ -278,7 +280,7 @@ void directory_free(struct directory *directory)
 		return;
 	follow_stop(directory);
 	serve_stop(directory);
-	HASH_ITER (hh, directory->domains, domain, next)
+	HASH_ITER(hh, directory->domains, domain, next)
 		directory_drop(directory, domain);
 	if (directory->gather)
 		event_free(directory->gather);

@@ -16,7 +16,7 @@ static void forget_others(struct directory *directory, bool all)
 {
 	struct domain *domain, *next;
 
-	HASH_ITER (hh, directory->domains, domain, next)
+	HASH_ITER(hh, directory->domains, domain, next)
 		if (domain->domid != directory->own && (all || !domain->seen))
 			directory_forget_domain(directory, domain);
 }
@@ -25,12 +25,14 @@ static void on_forget(evutil_socket_t fd, short what, void *userdata)
 {
 	struct directory *directory = userdata;
 
-	log_info("directory: domain 0's daemon hasn't come back: names of other domains are unknown from now on");
+	log_info(
+		"directory: domain 0's daemon hasn't come back: names of other domains are unknown from now on");
 	directory->served = false;
 	forget_others(directory, true);
 }
 
-/* Tried until the link is up or domain 0's daemon has gone; while one try is under way, the next has no effect. */
+/* Tried until the link is up or domain 0's daemon has gone; while one try is under way, the next has no
+ * effect. */
 static void on_want(evutil_socket_t fd, short what, void *userdata)
 {
 	struct directory *directory = userdata;
@@ -122,7 +124,8 @@ int directory_take(struct directory *directory, const uint8_t *payload, uint32_t
 	directory->listing = false;
 	forget_others(directory, false);
 	if (!directory->served)
-		log_limited(LOG_LINK, LOG_BY_DOMAIN(0), LOG_LEVEL_INFO, "directory: domain 0 tells the names of %u domains",
+		log_limited(LOG_LINK, LOG_BY_DOMAIN(0), LOG_LEVEL_INFO,
+			    "directory: domain 0 tells the names of %u domains",
 			    HASH_COUNT(directory->domains));
 	directory->served = true;
 	directory->want_ms = WANT_FIRST_MS;

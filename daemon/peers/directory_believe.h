@@ -3,9 +3,10 @@
 #define XENMSG_DAEMON_DIRECTORY_BELIEVE_H
 
 /*
- * A guest's side of the directory: it is told the names of other domains by domain 0's daemon, wants a link to it for this, and
- * decides how long to believe what it was told. A part of directory.c (whose directory_presence() and directory_take() are
- * here): it owns the fields below `a guest` in struct directory. Not used in domain 0.
+ * A guest's side of the directory: it is told the names of other domains by domain 0's daemon, wants a link
+ * to it for this, and decides how long to believe what it was told. A part of directory.c (whose
+ * directory_presence() and directory_take() are here): it owns the fields below `a guest` in struct
+ * directory. Not used in domain 0.
  *
  *   absent ──its daemon is there──▶ wants a link, again and again with growing pauses ──link up──▶ linked
  *   linked ──a complete list──▶ served: changes are taken as they come; a new complete list replaces all

@@ -60,7 +60,8 @@ static void request_done(struct request *request)
 }
 
 /* The node `vm` holds "/vm/<uuid>". */
-static void take_uuid(struct directory *directory, struct domain *domain, const char *untrusted_value, size_t size)
+static void take_uuid(struct directory *directory, struct domain *domain, const char *untrusted_value,
+		      size_t size)
 {
 	uint8_t uuid[16] = {0};
 
@@ -70,13 +71,15 @@ static void take_uuid(struct directory *directory, struct domain *domain, const 
 	directory_set_uuid(directory, domain, uuid);
 }
 
-static void take_name(struct directory *directory, struct domain *domain, const char *untrusted_value, size_t size)
+static void take_name(struct directory *directory, struct domain *domain, const char *untrusted_value,
+		      size_t size)
 {
 	bool usable = untrusted_value && directory_name_is_usable(untrusted_value, size);
 
 	if (untrusted_value && !usable)
-		log_debug("directory: the name of domain %u can't stand in an address; it has its domid and UUID",
-			  domain->domid);
+		log_debug(
+			"directory: the name of domain %u can't stand in an address; it has its domid and UUID",
+			domain->domid);
 	directory_set_name(directory, domain, usable ? untrusted_value : "", usable ? size : 0);
 }
 
@@ -188,12 +191,12 @@ static void on_listed(void *userdata, int error, char *const *untrusted_names, u
 		request_free(request);
 		return;
 	}
-	HASH_ITER (hh, directory->domains, domain, next)
+	HASH_ITER(hh, directory->domains, domain, next)
 		domain->seen = false;
 	for (unsigned i = 0; i < count; i++)
 		if (domid_parse(untrusted_names[i], strlen(untrusted_names[i]), &domid))
 			add_domain(directory, domid);
-	HASH_ITER (hh, directory->domains, domain, next)
+	HASH_ITER(hh, directory->domains, domain, next)
 		if (!domain->seen && !domain->removed)
 			remove_domain(directory, domain);
 	directory->listed = true;

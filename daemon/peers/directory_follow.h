@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_DIRECTORY_FOLLOW_H
 
 /*
- * What XenStore says of names and UUIDs: in domain 0 those of all domains, in a guest its own. A part of directory.c: it owns
- * the requests to the store and the watches, one for each domain that is listed.
+ * What XenStore says of names and UUIDs: in domain 0 those of all domains, in a guest its own. A part of
+ * directory.c: it owns the requests to the store and the watches, one for each domain that is listed.
  *
  *   domain 0: listed ──▶ each new domain watched and read ──the last answer of the start──▶ complete: the guests may be told
  */

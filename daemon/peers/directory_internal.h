@@ -3,8 +3,9 @@
 #define XENMSG_DAEMON_DIRECTORY_INTERNAL_H
 
 /*
- * What the parts of directory.c share. It owns what is known of the domains; directory_follow.c learns it from XenStore,
- * directory_serve.c tells it to guests (in domain 0), directory_believe.c is told it by domain 0 (in a guest).
+ * What the parts of directory.c share. It owns what is known of the domains; directory_follow.c learns it
+ * from XenStore, directory_serve.c tells it to guests (in domain 0), directory_believe.c is told it by domain
+ * 0 (in a guest).
  */
 
 #include <stdbool.h>
@@ -24,12 +25,12 @@ struct domain {
 	char name[DOMAIN_NAME_MAX + 1];
 	uint8_t uuid[16]; /* zero: unknown */
 	char uuid_text[DIRECTORY_UUID_TEXT_SIZE];
-	uint64_t learned; /* when the name or the UUID came, in steps of `clock` */
+	uint64_t learned;	   /* when the name or the UUID came, in steps of `clock` */
 	bool name_read, uuid_read; /* in XenStore */
-	bool known;	  /* both, or domain 0 has told of it */
-	bool changed;	  /* domain 0: since the guests were told last */
-	bool removed;	  /* domain 0: kept until the guests have been told */
-	bool seen;	  /* in the list that is being gone through */
+	bool known;		   /* both, or domain 0 has told of it */
+	bool changed;		   /* domain 0: since the guests were told last */
+	bool removed;		   /* domain 0: kept until the guests have been told */
+	bool seen;		   /* in the list that is being gone through */
 	UT_hash_handle hh;
 };
 

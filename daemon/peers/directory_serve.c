@@ -17,7 +17,8 @@ struct guest {
 	uint32_t domid;
 	bool wants_all;
 	bool is_in_doubt; /* what it may see */
-	uint8_t told[DOMID_MAX / 8 + 1]; /* of which domains it knows by us, so that nothing is said of the others */
+	/* of which domains it knows by us, so that nothing is said of the others */
+	uint8_t told[DOMID_MAX / 8 + 1];
 	UT_hash_handle hh;
 };
 
@@ -31,7 +32,8 @@ struct batch {
 	int error;
 };
 
-static void batch_begin(struct batch *batch, struct directory *directory, const struct guest *guest, uint32_t flags)
+static void batch_begin(struct batch *batch, struct directory *directory, const struct guest *guest,
+			uint32_t flags)
 {
 	*batch = (struct batch){
 		.directory = directory,
@@ -48,13 +50,14 @@ static void batch_send(struct batch *batch, uint32_t more)
 	batch->head.flags |= more;
 	frame_directory_encode(&batch->head, batch->payload);
 	if (batch->error == 0)
-		batch->error = directory->callbacks.send(directory->userdata, batch->guest->domid, batch->payload,
-							 batch->length);
+		batch->error = directory->callbacks.send(directory->userdata, batch->guest->domid,
+							 batch->payload, batch->length);
 	batch->head = (struct frame_directory){.flags = 0};
 	batch->length = DIRECTORY_HEAD_SIZE;
 }
 
-static void batch_add(struct batch *batch, const struct domain *domain, enum directory_state state, uint32_t more)
+static void batch_add(struct batch *batch, const struct domain *domain, enum directory_state state,
+		      uint32_t more)
 {
 	struct frame_directory_entry entry = {.domid = domain->domid, .state = state};
 
@@ -77,7 +80,8 @@ static void set_told(struct guest *guest, uint32_t domid, bool told)
 {
 	uint8_t bit = (uint8_t)(1u << (domid % 8));
 
-	guest->told[domid / 8] = (uint8_t)(told ? guest->told[domid / 8] | bit : guest->told[domid / 8] & ~bit);
+	guest->told[domid / 8] =
+		(uint8_t)(told ? guest->told[domid / 8] | bit : guest->told[domid / 8] & ~bit);
 }
 
 static bool may_see(struct directory *directory, const struct guest *guest, const struct domain *domain)
@@ -144,7 +148,7 @@ void serve_tell(struct directory *directory)
 		guest->is_in_doubt = false;
 		again = again || r < 0;
 	}
-	HASH_ITER (hh, directory->domains, domain, next) {
+	HASH_ITER(hh, directory->domains, domain, next) {
 		domain->changed = false;
 		if (domain->removed)
 			directory_drop(directory, domain);

@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_DIRECTORY_SERVE_H
 
 /*
- * Domain 0's side of the directory: tells the guests' daemons who the other domains are, as far as they may know. A part of
- * directory.c: it owns `guests`, one for each link that is up, with what each was told.
+ * Domain 0's side of the directory: tells the guests' daemons who the other domains are, as far as they may
+ * know. A part of directory.c: it owns `guests`, one for each link that is up, with what each was told.
  *
  *   came ──tell──▶ told all ──a domain changed, tell──▶ told the change     any ──it couldn't be sent──▶ all of it, once more
  *   any ──what it may see has changed──▶ all of it                          any ──link lost──▶ left

@@ -107,9 +107,8 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 static bool is_forgettable(const struct peer *peer)
 {
 	return !peer->up && !peer->kicked && !peer->stale && !peer->reading && !peer->came && !peer->asked &&
-	       !peer->advertising && !peer->watched &&
-	       !peer->hello_seen && !peer->presence_major && !peer->hello_major &&
-	       peer->rendezvous.state == RENDEZVOUS_IDLE && !peer->rendezvous.wanted &&
+	       !peer->advertising && !peer->watched && !peer->hello_seen && !peer->presence_major &&
+	       !peer->hello_major && peer->rendezvous.state == RENDEZVOUS_IDLE && !peer->rendezvous.wanted &&
 	       !(peer->peers->options.presence_private && peer->allowed);
 }
 
@@ -147,8 +146,8 @@ void peers_subtree(uint32_t domid, char path[PEERS_ROOT_SIZE])
 
 void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const char *rest)
 {
-	snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u%s", peer->peers->options.domid, peer->domid,
-		 rest);
+	snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u%s", peer->peers->options.domid,
+		 peer->domid, rest);
 }
 
 bool peer_hello_is_current(const struct peer *peer)
@@ -211,8 +210,8 @@ int peers_new(struct peers **result, struct event_base *base, struct store *stor
 		goto fail;
 	vchan_host_set_freed(host, on_vchan_freed, peers);
 
-	/* What an earlier daemon left must be gone before the new presence is seen, and answers to that must find us
-	 * watching. */
+	/* What an earlier daemon left must be gone before the new presence is seen, and answers to that must
+	 * find us watching. */
 	remove_tree(peers);
 	presence_watch(peers);
 	advertise_presence(peers);
@@ -311,7 +310,8 @@ static void fill_info(const struct peer *peer, struct peer_info *info)
 	};
 }
 
-void peers_each(struct peers *peers, void (*each)(void *userdata, const struct peer_info *info), void *userdata)
+void peers_each(struct peers *peers, void (*each)(void *userdata, const struct peer_info *info),
+		void *userdata)
 {
 	struct peer *peer, *next;
 	struct peer_info info;
@@ -375,6 +375,6 @@ unsigned peers_waiting(const struct peers *peers)
 	unsigned count = 0;
 
 	DL_FOREACH2(peers->waiting, peer, rendezvous.wait_next)
-		count++;
+	count++;
 	return count;
 }

@@ -3,10 +3,10 @@
 #define XENMSG_DAEMON_PEERS_H
 
 /*
- * The other domains: who is there (presence), what they offer (endpoints), and how two daemons find together (rendezvous,
- * doc/protocol.md section 5.1). Owns our subtree in XenStore, `data/xenmsg`, and one `struct peer` for each domain that we
- * have heard of or were asked about. What it finds it tells its owner through the callbacks; links and channels are not its
- * business.
+ * The other domains: who is there (presence), what they offer (endpoints), and how two daemons find together
+ * (rendezvous, doc/protocol.md section 5.1). Owns our subtree in XenStore, `data/xenmsg`, and one `struct
+ * peer` for each domain that we have heard of or were asked about. What it finds it tells its owner through
+ * the callbacks; links and channels are not its business.
  *
  * Rendezvous of one peer (each state with each event: the table in peers_internal.h):
  *
@@ -19,13 +19,14 @@
  *                                 still wants it); a link that only the peer wanted ends in silence
  *   CONNECTED ──the peer's hello vanishes, or has a new nonce or instance──▶ callback `lost`, then as in IDLE
  *
- * Who is there: a daemon shows itself by its presence, or, if that is private, by what it writes for us. Who starts is seen by
- * its presence and answered by our endpoints leaf for it, which it alone may read. A guest has one watch on /local/domain,
- * which tells of all that appears, and one on a leaf of each peer, which tells of the end of its domain; dom0 watches each
- * domain's subtree. So a guest with more than about 90 peers learns of some ends only by the links' heartbeats.
+ * Who is there: a daemon shows itself by its presence, or, if that is private, by what it writes for us. Who
+ * starts is seen by its presence and answered by our endpoints leaf for it, which it alone may read. A guest
+ * has one watch on /local/domain, which tells of all that appears, and one on a leaf of each peer, which
+ * tells of the end of its domain; dom0 watches each domain's subtree. So a guest with more than about 90
+ * peers learns of some ends only by the links' heartbeats.
  *
- * Every value read from XenStore is a peer's: too long, not a number, not ASCII, of another major version: it is logged
- * (rate-limited) and taken for absent; for another version the failure says so.
+ * Every value read from XenStore is a peer's: too long, not a number, not ASCII, of another major version: it
+ * is logged (rate-limited) and taken for absent; for another version the failure says so.
  */
 
 #include <stdbool.h>
@@ -46,7 +47,8 @@ struct peers_options {
 	uint32_t ring_size;	/* each way, for vchans that we grant */
 	uint32_t min_ring_size; /* when pages run out: smaller ones, down to this */
 	enum { PEERS_MAP_AUTO, PEERS_MAP_YES, PEERS_MAP_NO } map;
-	bool presence_private;	/* write a leaf of our own that nobody may read instead; only `allowed` peers see us */
+	/* write a leaf of our own that nobody may read instead; only `allowed` peers see us */
+	bool presence_private;
 	const uint32_t *allowed; /* with presence_private; copied */
 	unsigned allowed_count;
 	uint32_t setup_timeout_ms;
@@ -64,10 +66,11 @@ struct peers_callbacks {
 	/* A vchan with the peer is connected; it now belongs to the owner, who sets its event callback by
 	 * vchan_set_event(), and calls peers_disconnect() after closing it. */
 	void (*connected)(void *userdata, uint32_t domid, struct vchan *vchan);
-	/* A connection that was asked for can't be made: -EHOSTDOWN no such domain or no daemon there, -EHOSTUNREACH otherwise;
-	 * `reason` is a sentence for people. */
+	/* A connection that was asked for can't be made: -EHOSTDOWN no such domain or no daemon there,
+	 * -EHOSTUNREACH otherwise; `reason` is a sentence for people. */
 	void (*failed)(void *userdata, uint32_t domid, int error, const char *reason);
-	/* The peer has given up the connected vchan, or is gone. The owner closes the vchan and calls peers_disconnect(). */
+	/* The peer has given up the connected vchan, or is gone. The owner closes the vchan and calls
+	 * peers_disconnect(). */
 	void (*lost)(void *userdata, uint32_t domid, const char *reason);
 };
 
@@ -77,15 +80,17 @@ int peers_new(struct peers **peers, struct event_base *base, struct store *store
 /* Removes our subtree (best effort; the store gets the request before it is freed). */
 void peers_free(struct peers *peers);
 
-/* Wants a vchan with the peer, for `account`. Answers by `connected` or `failed`, never before it returns. A peer of which nothing
- * is known is looked up in XenStore, for which the account pays and waits its turn (NULL: the daemon's own want). Below zero, and
- * nothing is wanted: -EHOSTDOWN it wasn't there a moment ago, -ENOBUFS the account has no room for a look-up, -ENOMEM. */
+/* Wants a vchan with the peer, for `account`. Answers by `connected` or `failed`, never before it returns. A
+ * peer of which nothing is known is looked up in XenStore, for which the account pays and waits its turn
+ * (NULL: the daemon's own want). Below zero, and nothing is wanted: -EHOSTDOWN it wasn't there a moment ago,
+ * -ENOBUFS the account has no room for a look-up, -ENOMEM. */
 int peers_connect(struct peers *peers, uint32_t domid, struct account *account);
 /* The vchan with this peer is closed or not wanted any more: withdraws our hello. */
 void peers_disconnect(struct peers *peers, uint32_t domid);
 
-/* The endpoints that there are here; each peer gets those that `visible` says. Also to be called when that changes. Writes are
- * coalesced and bounded to what a XenStore value can hold; the names that don't fit are left out, and ` +N` at the end counts them. */
+/* The endpoints that there are here; each peer gets those that `visible` says. Also to be called when that
+ * changes. Writes are coalesced and bounded to what a XenStore value can hold; the names that don't fit are
+ * left out, and ` +N` at the end counts them. */
 void peers_advertise(struct peers *peers, const char *const *names, unsigned count);
 
 /* The same for one peer, for which `visible` says something else now. */
@@ -94,21 +99,24 @@ void peers_advertise_to(struct peers *peers, uint32_t domid);
 /* For listings. `each` may not change the peers. */
 struct peer_info {
 	uint32_t domid;
-	bool up;		     /* its daemon is there */
-	const char *instance;	     /* "" if unknown */
-	const char *state;	     /* of the rendezvous: "idle", "hello", "granted", "await", "connected" */
+	bool up;	      /* its daemon is there */
+	const char *instance; /* "" if unknown */
+	const char *state;    /* of the rendezvous: "idle", "hello", "granted", "await", "connected" */
 	const char *const *endpoints; /* NULL-terminated, may be NULL */
 };
 /* In the order of their domids. */
-void peers_each(struct peers *peers, void (*each)(void *userdata, const struct peer_info *info), void *userdata);
-/* In the same order, the first one behind `after` (-1: of all), which may have gone; false: there is no more. */
+void peers_each(struct peers *peers, void (*each)(void *userdata, const struct peer_info *info),
+		void *userdata);
+/* In the same order, the first one behind `after` (-1: of all), which may have gone; false: there is no
+ * more. */
 bool peers_next(struct peers *peers, int64_t after, struct peer_info *info);
 bool peers_is_up(struct peers *peers, uint32_t domid);
 /* Domains that somebody waits to have looked up. */
 unsigned peers_lookups(const struct peers *peers);
 /* Peers whose vchan waits for grant pages to come free. */
 unsigned peers_waiting(const struct peers *peers);
-/* The leaf that stands in XenStore as long as we are here, relative to our home. False: it couldn't be written. */
+/* The leaf that stands in XenStore as long as we are here, relative to our home. False: it couldn't be
+ * written. */
 #define PEERS_OWN_LEAF_SIZE 48
 bool peers_own_leaf(const struct peers *peers, char path[PEERS_OWN_LEAF_SIZE]);
 unsigned peers_nodes_written(const struct peers *peers);

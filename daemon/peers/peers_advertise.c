@@ -9,12 +9,12 @@
 #include "daemon/peers/peers_internal.h"
 #include "daemon/base/timer.h"
 
-#define ADVERTISE_DELAY_MS  10 /* a program that binds ten endpoints in a row makes one write */
-#define ADVERTISE_RETRY_MS  1000
+#define ADVERTISE_DELAY_MS 10 /* a program that binds ten endpoints in a row makes one write */
+#define ADVERTISE_RETRY_MS 1000
 /* In units (turns.h). */
-#define COST_TURN  20u
-#define COST_WRITE 1000u
-#define COST_NAME  20u
+#define COST_TURN	    20u
+#define COST_WRITE	    1000u
+#define COST_NAME	    20u
 #define ADVERTISE_RETRY_MAX 60000
 
 static void retry_advertising(struct peers *peers)
@@ -41,8 +41,8 @@ static void on_advertised(void *userdata, int error, const char *value, size_t s
 		peer->advertising = false;
 	if (error < 0) {
 		log_limited(LOG_STORE, LOG_BY_DOMAIN(request->domid), LOG_LEVEL_WARNING,
-			    "peers: can't write our endpoints for domain %u: %s; trying again later", request->domid,
-			    strerror(-error));
+			    "peers: can't write our endpoints for domain %u: %s; trying again later",
+			    request->domid, strerror(-error));
 		if (peer)
 			advertise_anew(peer);
 		retry_advertising(peers);
@@ -71,15 +71,17 @@ static bool format_for(struct peer *peer, char value[PEERS_ADVERTISE_SIZE])
 	if (!names)
 		return false;
 	for (unsigned i = 0; i < peers->names_count; i++)
-		if (!peers->callbacks.visible || peers->callbacks.visible(peers->userdata, peer->domid, peers->names[i]))
+		if (!peers->callbacks.visible ||
+		    peers->callbacks.visible(peers->userdata, peer->domid, peers->names[i]))
 			names[count++] = peers->names[i];
 	endpoints_format(names, count, value, PEERS_ADVERTISE_SIZE);
 	free(names);
 	return true;
 }
 
-/* The endpoints leaf is also how a daemon that has just started learns of those that run: it alone may read it. What stands there
- * already isn't written again: each write fires a watch of the peer's, who would see that something goes on here. */
+/* The endpoints leaf is also how a daemon that has just started learns of those that run: it alone may read
+ * it. What stands there already isn't written again: each write fires a watch of the peer's, who would see
+ * that something goes on here. */
 void advertise_to(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
@@ -108,9 +110,10 @@ static void on_presence_written(void *userdata, int error, const char *value, si
 	peers->presence_written = error == 0;
 	if (error == 0)
 		return;
-	log_error("peers: can't write %s/%s: %s; %s; trying again later", peers->root, peers_own_leaf_name(peers),
-		  strerror(-error),
-		  peers->options.presence_private ? "a migration might go unnoticed" : "others don't see this daemon");
+	log_error("peers: can't write %s/%s: %s; %s; trying again later", peers->root,
+		  peers_own_leaf_name(peers), strerror(-error),
+		  peers->options.presence_private ? "a migration might go unnoticed"
+						  : "others don't see this daemon");
 	retry_advertising(peers);
 }
 
@@ -124,7 +127,8 @@ void advertise_presence(struct peers *peers)
 	snprintf(path, sizeof(path), "%s/%s", peers->root, peers_own_leaf_name(peers));
 	snprintf(value, sizeof(value), "%d %s", PEERS_MAJOR, peers->options.instance);
 	store_write(peers->store, path, value, peers->options.domid,
-		    peers->options.presence_private ? STORE_NOBODY : STORE_EVERYONE, on_presence_written, peers);
+		    peers->options.presence_private ? STORE_NOBODY : STORE_EVERYONE, on_presence_written,
+		    peers);
 }
 
 /* For one peer in each turn: policy is asked about each name, and programs bind as often as they like. */

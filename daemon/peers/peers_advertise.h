@@ -3,8 +3,9 @@
 #define XENMSG_DAEMON_PEERS_ADVERTISE_H
 
 /*
- * What we show to others in XenStore: our presence leaf, and for each peer that is there the endpoints that it may reach.
- * A part of peers.c: it owns `names`, `advertise...` and `presence_written` of struct peers, and `advertis...` of struct peer.
+ * What we show to others in XenStore: our presence leaf, and for each peer that is there the endpoints that
+ * it may reach. A part of peers.c: it owns `names`, `advertise...` and `presence_written` of struct peers,
+ * and `advertis...` of struct peer.
  *
  * One peer's leaf, by advertised_version, which is compared with the version of what there is to say:
  *

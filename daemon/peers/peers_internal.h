@@ -3,13 +3,14 @@
 #define XENMSG_DAEMON_PEERS_INTERNAL_H
 
 /*
- * What the parts of peers.c share: peers_presence.c (who is there) reads the leaves, peers_advertise.c writes what we show, and
- * rendezvous.c (how two daemons find together) owns the fields below `rendezvous` and is told by rendezvous_advance() that
- * facts have changed. Peers.c itself owns `struct peer`.
+ * What the parts of peers.c share: peers_presence.c (who is there) reads the leaves, peers_advertise.c writes
+ * what we show, and rendezvous.c (how two daemons find together) owns the fields below `rendezvous` and is
+ * told by rendezvous_advance() that facts have changed. Peers.c itself owns `struct peer`.
  *
- * The facts (leaves as last read, whether a link is wanted) and the steps are kept apart: whoever learns a fact stores it
- * and calls peer_kick(), and rendezvous_advance() later takes the steps that the facts allow, in a turn of the peer's account
- * (turns.h) and with nobody else on the stack. So the order in which facts arrive doesn't matter, and callbacks may call back in.
+ * The facts (leaves as last read, whether a link is wanted) and the steps are kept apart: whoever learns a
+ * fact stores it and calls peer_kick(), and rendezvous_advance() later takes the steps that the facts allow,
+ * in a turn of the peer's account (turns.h) and with nobody else on the stack. So the order in which facts
+ * arrive doesn't matter, and callbacks may call back in.
  *
  *  state      wanted, up    wanted, down  hello there          hello new/gone       timer     vchan event
  *  IDLE       →HELLO        failed        new nonce: →HELLO    -                    -         -
@@ -23,7 +24,8 @@
  *  AWAIT      -             failed        nodes: CONNECTED     gone: →HELLO         failed    -
  *  CONNECTED  -             lost          -                    lost                 -         the owner's
  *
- * "failed" leads to IDLE, silently where no link was wanted here; "lost" stays CONNECTED until peers_disconnect().
+ * "failed" leads to IDLE, silently where no link was wanted here; "lost" stays CONNECTED until
+ * peers_disconnect().
  */
 
 #include <stdbool.h>
@@ -41,8 +43,8 @@
 #include "daemon/base/turns.h"
 #include "daemon/xen/vchan.h"
 
-#define PEERS_ROOT_SIZE 40 /* /local/domain/<me>/data/xenmsg */
-#define PEERS_PATH_SIZE 96
+#define PEERS_ROOT_SIZE	     40 /* /local/domain/<me>/data/xenmsg */
+#define PEERS_PATH_SIZE	     96
 #define PEERS_ADVERTISE_SIZE 2000 /* both xenstoreds take it (2048 bytes, 2039 with the longest path) */
 
 enum peer_leaf {
@@ -66,34 +68,36 @@ enum rendezvous_state {
 
 struct rendezvous {
 	enum rendezvous_state state;
-	bool wanted;	       /* peers_connect() was called and is not answered yet */
-	bool lost_told;	       /* CONNECTED, and `lost` was called */
-	bool hello_written;    /* ours stands in XenStore, or is on its way there */
-	bool published;	       /* so do the nodes under grant_nonce */
+	bool wanted;	    /* peers_connect() was called and is not answered yet */
+	bool lost_told;	    /* CONNECTED, and `lost` was called */
+	bool hello_written; /* ours stands in XenStore, or is on its way there */
+	bool published;	    /* so do the nodes under grant_nonce */
 	char our_nonce[PEERS_NONCE_SIZE];
 	char grant_nonce[PEERS_NONCE_SIZE];	/* the peer's, for which `vchan` was granted */
 	char connected_nonce[PEERS_NONCE_SIZE]; /* the peer's when we got CONNECTED */
-	char tried_nonce[PEERS_NONCE_SIZE];	/* the peer's last one that we have answered: not again on our own account */
-	char spent_nonce[PEERS_NONCE_SIZE];	/* the peer has connected under it: it will make a new one */
-	uint32_t ring_ref, port;		/* as read in AWAIT, else 0 */
+	/* the peer's last one that we have answered: not again on our own account */
+	char tried_nonce[PEERS_NONCE_SIZE];
+	char spent_nonce[PEERS_NONCE_SIZE]; /* the peer has connected under it: it will make a new one */
+	uint32_t ring_ref, port;	    /* as read in AWAIT, else 0 */
 	unsigned node_retries;
-	struct vchan *vchan;	/* GRANTED only: afterwards it is the owner's */
-	struct event *timer;	/* setup_timeout_ms */
-	struct event *retry;	/* the second node of a transaction isn't visible yet */
+	struct vchan *vchan;		    /* GRANTED only: afterwards it is the owner's */
+	struct event *timer;		    /* setup_timeout_ms */
+	struct event *retry;		    /* the second node of a transaction isn't visible yet */
 	struct peer *wait_prev, *wait_next; /* PAGES: in peers.waiting */
 };
 
 struct peer {
 	struct peers *peers;
 	uint32_t domid;
-	bool allowed;	/* may know that we are here */
+	bool allowed; /* may know that we are here */
 	bool kicked;
 	struct account *account; /* who pays for what it makes us do; NULL: nobody */
-	struct task task;	 /* of its account: what has come of it is taken in, what is stale read, and the next step taken */
-	struct lookup *lookup;	 /* somebody asks whether it is there */
-	unsigned asked;		 /* look-ups of it, that one and those that wait */
-	bool watched;	/* dom0: its subtree is */
-	bool gone;	/* dom0: not in the last listing; else unused */
+	/* of its account: what has come of it is taken in, what is stale read, and the next step taken */
+	struct task task;
+	struct lookup *lookup;	     /* somebody asks whether it is there */
+	unsigned asked;		     /* look-ups of it, that one and those that wait */
+	bool watched;		     /* dom0: its subtree is */
+	bool gone;		     /* dom0: not in the last listing; else unused */
 	enum peer_leaf leaf_watched; /* a guest: this leaf of it is, by itself; LEAVES: none */
 
 	/* The leaves as last read. */
@@ -105,7 +109,7 @@ struct peer {
 		char *untrusted_value;
 		size_t size;
 	} read[LEAVES];
-	unsigned looked;	  /* bit mask: was read since somebody asked */
+	unsigned looked;		    /* bit mask: was read since somebody asked */
 	char presence[PEERS_INSTANCE_SIZE]; /* "" if absent */
 	bool hello_seen;
 	struct hello hello;
@@ -136,24 +140,24 @@ struct peers {
 	char root[PEERS_ROOT_SIZE]; /* /local/domain/<me>/data/xenmsg */
 	bool may_map;
 
-	struct peer *peers;	     /* by domid */
-	struct asker *askers;	     /* who waits for look-ups, by account */
+	struct peer *peers;   /* by domid */
+	struct asker *askers; /* who waits for look-ups, by account */
 	unsigned lookups;
 	struct absent {
 		uint32_t domid;
 		uint64_t until_ms;
 	} absent[ABSENT_MAX];
 	struct peers_request *requests; /* what the store will call back about */
-	struct event *advertise;     /* coalesces writes of endpoints, retries failed ones */
-	struct task advertise_next;  /* for one peer after the other */
+	struct event *advertise;	/* coalesces writes of endpoints, retries failed ones */
+	struct task advertise_next;	/* for one peer after the other */
 	unsigned advertise_failures;
 	char **names; /* what we advertise, as far as `visible` says */
 	unsigned names_count;
-	uint64_t advertised;		 /* its version, from 1 */
+	uint64_t advertised;   /* its version, from 1 */
 	bool presence_written; /* or the private one in its place; or it's on its way */
 
-	struct peer *waiting;	/* for grant pages, first come first served */
-	struct event *pages;	/* pages may have come back */
+	struct peer *waiting; /* for grant pages, first come first served */
+	struct event *pages;  /* pages may have come back */
 };
 
 /* A request to the store of which the answer isn't there yet: who asked may be gone by then. */

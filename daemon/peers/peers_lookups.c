@@ -14,7 +14,8 @@
 #include "daemon/base/quota.h"
 #include "daemon/base/timer.h"
 
-/* In units (turns.h): three requests to XenStore, which keep its thread busy too, and all that is made for the domain. */
+/* In units (turns.h): three requests to XenStore, which keep its thread busy too, and all that is made for
+ * the domain. */
 #define COST_LOOKUP 6000u
 #define COST_SKIP   20u
 #define PIECE	    4096u
@@ -167,14 +168,14 @@ void lookups_destroy(struct peers *peers)
 
 	for (peer = peers->peers; peer; peer = peer->hh.next)
 		lookups_done(peer);
-	HASH_ITER (hh, peers->askers, asker, next_asker) {
-		DL_FOREACH_SAFE (asker->waiting, lookup, next)
+	HASH_ITER(hh, peers->askers, asker, next_asker) {
+		DL_FOREACH_SAFE(asker->waiting, lookup, next)
 			lookup_free(lookup);
 		asker_free(asker);
 	}
 }
 
-/* --- who isn't there -------------------------------------------------------------------------------------------------- */
+/* --- who isn't there -------------------------------------------------------------------------- */
 
 void absent_note(struct peers *peers, uint32_t domid)
 {

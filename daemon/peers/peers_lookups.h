@@ -3,16 +3,16 @@
 #define XENMSG_DAEMON_PEERS_LOOKUPS_H
 
 /*
- * Look-ups: of a domain that nothing is known of, XenStore is asked whether it is there. A program can ask for any number, so who
- * asks pays, in bytes for what is remembered meanwhile and in turns for the work, and only a few look-ups of one account lie in
- * the store thread's queue at a time. Two accounts that ask for the same domain both wait for it, each in its own line, and
- * whoever's turn comes first looks it up for both.
+ * Look-ups: of a domain that nothing is known of, XenStore is asked whether it is there. A program can ask
+ * for any number, so who asks pays, in bytes for what is remembered meanwhile and in turns for the work, and
+ * only a few look-ups of one account lie in the store thread's queue at a time. Two accounts that ask for the
+ * same domain both wait for it, each in its own line, and whoever's turn comes first looks it up for both.
  *
  *   waiting (a task of its account) ──its turn──▶ under way (in peer.lookup) ──the leaves were read, or the time is up──▶ gone
  *      └──not wanted any more, or known by now, or another's is under way──▶ gone
  *
- * That a domain isn't there is believed for a moment, unless something of it appears. A part of peers.c: it owns `askers`,
- * `absent` and `lookups` of struct peers, and `lookup` and `asked` of struct peer.
+ * That a domain isn't there is believed for a moment, unless something of it appears. A part of peers.c: it
+ * owns `askers`, `absent` and `lookups` of struct peers, and `lookup` and `asked` of struct peer.
  */
 
 #include <stdbool.h>

@@ -107,7 +107,8 @@ static int head_parse(struct fields *fields, unsigned *major, char instance[PEER
 	return instance_parse(field, size, instance);
 }
 
-int presence_parse(const char *untrusted_value, size_t size, unsigned *major, char instance[PEERS_INSTANCE_SIZE])
+int presence_parse(const char *untrusted_value, size_t size, unsigned *major,
+		   char instance[PEERS_INSTANCE_SIZE])
 {
 	struct fields fields;
 	int r = fields_begin(&fields, untrusted_value, size);
@@ -129,7 +130,8 @@ int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struc
 		return r;
 	if (fields_next(&fields, &field, &field_size) < 0 || nonce_parse(field, field_size, hello->nonce) < 0)
 		return -EINVAL;
-	if (fields_next(&fields, &field, &field_size) < 0 || field_size != 1 || (*field != '0' && *field != '1'))
+	if (fields_next(&fields, &field, &field_size) < 0 || field_size != 1 ||
+	    (*field != '0' && *field != '1'))
 		return -EINVAL;
 	hello->map = *field == '1';
 	return 0;
@@ -218,7 +220,8 @@ static bool component_is(const char *name, size_t size, const char *expected)
 	return strlen(expected) == size && !memcmp(name, expected, size);
 }
 
-enum peers_path peers_path_parse(const char *untrusted_path, uint32_t me, uint32_t *domid, char nonce[PEERS_NONCE_SIZE])
+enum peers_path peers_path_parse(const char *untrusted_path, uint32_t me, uint32_t *domid,
+				 char nonce[PEERS_NONCE_SIZE])
 {
 	static const char root[] = "/local/domain";
 	const char *at = untrusted_path, *name;
@@ -230,7 +233,8 @@ enum peers_path peers_path_parse(const char *untrusted_path, uint32_t me, uint32
 	at += sizeof(root) - 1;
 	if (*at == '\0')
 		return PEERS_PATH_ALL;
-	if (!component_next(&at, &name, &size) || !domid_parse(name, size, domid) || (size > 1 && *name == '0'))
+	if (!component_next(&at, &name, &size) || !domid_parse(name, size, domid) ||
+	    (size > 1 && *name == '0'))
 		return PEERS_PATH_OTHER;
 	if (*at == '\0')
 		return PEERS_PATH_DOMAIN;
@@ -267,6 +271,7 @@ enum peers_path peers_path_parse(const char *untrusted_path, uint32_t me, uint32
 		return PEERS_PATH_NODES;
 	if (!component_next(&at, &name, &size) || *at != '\0')
 		return PEERS_PATH_OTHER;
-	return component_is(name, size, "ring-ref") || component_is(name, size, "event-channel") ? PEERS_PATH_NODES
-												 : PEERS_PATH_OTHER;
+	return component_is(name, size, "ring-ref") || component_is(name, size, "event-channel")
+		       ? PEERS_PATH_NODES
+		       : PEERS_PATH_OTHER;
 }

@@ -4,22 +4,23 @@
 
 /*
  * What other domains write into XenStore for us, read with distrust: paths of watch events and the values of
- * doc/protocol.md section 5.1. Each decoder takes (pointer, length), looks at nothing else and can be fuzzed alone. Values
- * are ASCII fields separated by one space; unknown fields at the end are skipped, anything else that isn't exactly right
- * is -EINVAL.
+ * doc/protocol.md section 5.1. Each decoder takes (pointer, length), looks at nothing else and can be fuzzed
+ * alone. Values are ASCII fields separated by one space; unknown fields at the end are skipped, anything else
+ * that isn't exactly right is -EINVAL.
  */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define PEERS_MAJOR	     1
-#define PEERS_INSTANCE_SIZE  37 /* a UUID as text and its NUL */
-#define PEERS_NONCE_SIZE     9	/* 8 hexadecimal digits and the NUL */
-#define PEERS_VALUE_MAX	     2048
+#define PEERS_MAJOR	    1
+#define PEERS_INSTANCE_SIZE 37 /* a UUID as text and its NUL */
+#define PEERS_NONCE_SIZE    9  /* 8 hexadecimal digits and the NUL */
+#define PEERS_VALUE_MAX	    2048
 
 /* -EPROTONOSUPPORT: of another major version, which *major is set to; nothing else is known of it then. */
-int presence_parse(const char *untrusted_value, size_t size, unsigned *major, char instance[PEERS_INSTANCE_SIZE]);
+int presence_parse(const char *untrusted_value, size_t size, unsigned *major,
+		   char instance[PEERS_INSTANCE_SIZE]);
 
 struct hello {
 	char instance[PEERS_INSTANCE_SIZE];
@@ -37,14 +38,15 @@ void endpoints_format(const char *const *names, unsigned count, char *value, siz
 int node_number_parse(const char *untrusted_value, size_t size, uint32_t *number);
 
 enum peers_path {
-	PEERS_PATH_OTHER,     /* none of our business */
-	PEERS_PATH_ALL,	      /* /local/domain: anything may have changed */
-	PEERS_PATH_DOMAIN,    /* a directory of domain *domid above its leaves: they may have gone */
+	PEERS_PATH_OTHER,  /* none of our business */
+	PEERS_PATH_ALL,	   /* /local/domain: anything may have changed */
+	PEERS_PATH_DOMAIN, /* a directory of domain *domid above its leaves: they may have gone */
 	PEERS_PATH_PRESENCE,
-	PEERS_PATH_HELLO,     /* for `me`, as all that follow */
+	PEERS_PATH_HELLO, /* for `me`, as all that follow */
 	PEERS_PATH_ENDPOINTS,
-	PEERS_PATH_NODES,     /* under `nonce` */
+	PEERS_PATH_NODES, /* under `nonce` */
 };
-enum peers_path peers_path_parse(const char *untrusted_path, uint32_t me, uint32_t *domid, char nonce[PEERS_NONCE_SIZE]);
+enum peers_path peers_path_parse(const char *untrusted_path, uint32_t me, uint32_t *domid,
+				 char nonce[PEERS_NONCE_SIZE]);
 
 #endif

@@ -13,7 +13,8 @@
 /* In units (turns.h). */
 #define COST_READ 1000u /* a request to XenStore, of which its thread has the most */
 #define COST_LEAF 200u	/* what was read is parsed, */
-#define COST_BYTE 10u	/* and the names that are in it, of two bytes at least, are looked for among those that are known */
+/* and the names that are in it, of two bytes at least, are looked for among those that are known */
+#define COST_BYTE 10u
 
 static void on_change(void *userdata, const char *untrusted_path);
 
@@ -31,7 +32,8 @@ static void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PE
 	if (leaf == LEAF_PRESENCE)
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/presence", peer->domid);
 	else if (leaf == LEAF_HELLO || leaf == LEAF_ENDPOINTS)
-		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s", peer->domid, us, names[leaf]);
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s", peer->domid, us,
+			 names[leaf]);
 	else
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s/%s", peer->domid, us,
 			 peer->rendezvous.our_nonce, names[leaf]);
@@ -41,16 +43,17 @@ static void on_leaf_watched(void *userdata, int error, const char *value, size_t
 {
 	if (error < 0)
 		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
-			    "peers: can't watch a peer's leaf: %s; its domain's end will be noticed late", strerror(-error));
+			    "peers: can't watch a peer's leaf: %s; its domain's end will be noticed late",
+			    strerror(-error));
 }
 
-/* The watch on /local/domain tells of a leaf that is removed, but not of one that goes with a directory above it, which we may
- * not read: so ends a domain. A watch on the leaf itself tells of that too. */
+/* The watch on /local/domain tells of a leaf that is removed, but not of one that goes with a directory above
+ * it, which we may not read: so ends a domain. A watch on the leaf itself tells of that too. */
 static void watch_leaf(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
-	enum peer_leaf leaf = !peer->up		    ? LEAVES
-			      : peer->presence[0]   ? LEAF_PRESENCE
+	enum peer_leaf leaf = !peer->up		     ? LEAVES
+			      : peer->presence[0]    ? LEAF_PRESENCE
 			      : peer->endpoints_seen ? LEAF_ENDPOINTS
 						     : LEAF_HELLO;
 	char path[PEERS_PATH_SIZE];
@@ -80,18 +83,20 @@ static void set_endpoints(struct peer *peer, char **names, unsigned count)
 	peer->endpoints = names;
 	peer->endpoints_count = count;
 	if (!same)
-		peers->callbacks.endpoints(peers->userdata, peer->domid, names ? (const char *const *)names : none,
-					   count);
+		peers->callbacks.endpoints(peers->userdata, peer->domid,
+					   names ? (const char *const *)names : none, count);
 }
 
-/* Draws the conclusion from what the leaves say: up, down, or another daemon than before. A daemon that writes no presence
- * shows itself by what it writes for us. */
+/* Draws the conclusion from what the leaves say: up, down, or another daemon than before. A daemon that
+ * writes no presence shows itself by what it writes for us. */
 static void conclude_presence(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
 	bool other_version = peer->presence_major || peer->hello_major;
 	bool up = peer->presence[0] || (!other_version && (peer->endpoints_seen || peer->hello_seen));
-	const char *instance = peer->presence[0] ? peer->presence : peer->hello_seen ? peer->hello.instance : "";
+	const char *instance = peer->presence[0]  ? peer->presence
+			       : peer->hello_seen ? peer->hello.instance
+						  : "";
 	bool replaced = up && instance[0] && peer->instance[0] && strcmp(instance, peer->instance);
 
 	if (peer->up && (!up || replaced)) {
@@ -120,12 +125,14 @@ static void conclude_presence(struct peer *peer)
 static void complain(struct peer *peer, const char *what, int error, unsigned major)
 {
 	if (error == -EPROTONOSUPPORT)
-		log_limited(LOG_BAD_VALUE, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
-			    "peers: domain %u speaks version %u of the protocol in its %s, this daemon version %d",
-			    peer->domid, major, what, PEERS_MAJOR);
+		log_limited(
+			LOG_BAD_VALUE, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
+			"peers: domain %u speaks version %u of the protocol in its %s, this daemon version %d",
+			peer->domid, major, what, PEERS_MAJOR);
 	else
 		log_limited(LOG_BAD_VALUE, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
-			    "peers: domain %u has written a bad %s into XenStore; taken for absent", peer->domid, what);
+			    "peers: domain %u has written a bad %s into XenStore; taken for absent",
+			    peer->domid, what);
 }
 
 static void take_presence(struct peer *peer, const char *untrusted_value, size_t size)
@@ -146,7 +153,8 @@ static void take_presence(struct peer *peer, const char *untrusted_value, size_t
 		if (r == 0)
 			memcpy(peer->presence, instance, sizeof(peer->presence));
 	}
-	if (was_there && !peer->presence[0]) { /* nothing tells of the others if they have gone with their directory */
+	/* nothing tells of the others if they have gone with their directory */
+	if (was_there && !peer->presence[0]) {
 		peer_read(peer, LEAF_HELLO);
 		peer_read(peer, LEAF_ENDPOINTS);
 	}
@@ -324,7 +332,8 @@ static void on_change(void *userdata, const char *untrusted_path)
 	absent_forget(peers, domid);
 	known = (peer = peer_find(peers, domid)) != NULL;
 	if (path == PEERS_PATH_NODES) {
-		if (known && peer->rendezvous.state == RENDEZVOUS_AWAIT && !strcmp(nonce, peer->rendezvous.our_nonce)) {
+		if (known && peer->rendezvous.state == RENDEZVOUS_AWAIT &&
+		    !strcmp(nonce, peer->rendezvous.our_nonce)) {
 			peer_read(peer, LEAF_RING_REF);
 			peer_read(peer, LEAF_EVENT_CHANNEL);
 		}
@@ -360,8 +369,8 @@ static void on_watched(void *userdata, int error, const char *value, size_t size
 
 	if (error < 0)
 		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR,
-			    "peers: domain %u can't watch its peers in XenStore: %s; some will not be seen", peers->options.domid,
-			    strerror(-error));
+			    "peers: domain %u can't watch its peers in XenStore: %s; some will not be seen",
+			    peers->options.domid, strerror(-error));
 }
 
 static void on_domains_listed(void *userdata, int error, char *const *untrusted_names, unsigned count)
@@ -374,7 +383,8 @@ static void on_domains_listed(void *userdata, int error, char *const *untrusted_
 
 	peers_request_free(request);
 	if (error < 0) {
-		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR, "peers: can't list the domains: %s", strerror(-error));
+		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR, "peers: can't list the domains: %s",
+			    strerror(-error));
 		return;
 	}
 	HASH_ITER(hh, peers->peers, peer, next)
@@ -388,7 +398,8 @@ static void on_domains_listed(void *userdata, int error, char *const *untrusted_
 			continue;
 		peer->watched = true;
 		peers_subtree(domid, path);
-		store_watch(peers->store, path, on_change, peers, on_watched); /* fires at once: it is looked up */
+		/* fires at once: it is looked up */
+		store_watch(peers->store, path, on_change, peers, on_watched);
 	}
 	HASH_ITER(hh, peers->peers, peer, next)
 		if (peer->gone && peer->watched)

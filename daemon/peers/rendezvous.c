@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * How two daemons that know of each other get a vchan between them: doc/protocol.md section 5.1. The table of states is in
- * peers_internal.h.
+ * How two daemons that know of each other get a vchan between them: doc/protocol.md section 5.1. The table of
+ * states is in peers_internal.h.
  *
- * Nonces make each attempt another one. The mapping side's nonce names the place where the granting side publishes, so
- * nodes that lie there are never an earlier attempt's. The granting side grants once for each nonce that a client has come
- * under (`spent`): a hello that outlived its daemon, or a peer that connects and goes in a loop, gets nothing more. Who
- * merely answers does so once for each nonce (`tried`), or two daemons that can't connect would go on for ever.
+ * Nonces make each attempt another one. The mapping side's nonce names the place where the granting side
+ * publishes, so nodes that lie there are never an earlier attempt's. The granting side grants once for each
+ * nonce that a client has come under (`spent`): a hello that outlived its daemon, or a peer that connects and
+ * goes in a loop, gets nothing more. Who merely answers does so once for each nonce (`tried`), or two daemons
+ * that can't connect would go on for ever.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -37,7 +38,8 @@ bool rendezvous_may_map(const struct peers_options *options)
 		return true; /* never saved */
 	file = fopen("/sys/hypervisor/guest_type", "re");
 	if (!file)
-		return false; /* an old kernel: it may be a PV guest, whose kernel doesn't survive a save with mappings */
+		/* an old kernel: it may be a PV guest, whose kernel doesn't survive a save with mappings */
+		return false;
 	if (!fgets(type, sizeof(type), file))
 		type[0] = '\0';
 	fclose(file);
@@ -48,8 +50,9 @@ bool rendezvous_may_map(const struct peers_options *options)
 const char *rendezvous_state_name(const struct peer *peer)
 {
 	static const char *const names[] = {
-		[RENDEZVOUS_IDLE] = "idle",	  [RENDEZVOUS_HELLO] = "hello", [RENDEZVOUS_PAGES] = "pages",
-		[RENDEZVOUS_GRANTED] = "granted", [RENDEZVOUS_AWAIT] = "await", [RENDEZVOUS_CONNECTED] = "connected",
+		[RENDEZVOUS_IDLE] = "idle",   [RENDEZVOUS_HELLO] = "hello",
+		[RENDEZVOUS_PAGES] = "pages", [RENDEZVOUS_GRANTED] = "granted",
+		[RENDEZVOUS_AWAIT] = "await", [RENDEZVOUS_CONNECTED] = "connected",
 	};
 
 	return names[peer->rendezvous.state];
@@ -124,7 +127,8 @@ static void __attribute__((format(printf, 3, 4))) fail(struct peer *peer, int er
 
 static void fail_version(struct peer *peer, uint32_t major)
 {
-	fail(peer, -EHOSTUNREACH, "domain %u speaks protocol %u, this daemon %d; run the same version of xenmsgd in both",
+	fail(peer, -EHOSTUNREACH,
+	     "domain %u speaks protocol %u, this daemon %d; run the same version of xenmsgd in both",
 	     peer->domid, major, PEERS_MAJOR);
 }
 
@@ -169,7 +173,8 @@ static void on_granted_event(struct vchan *vchan, void *userdata)
 	/* Somebody was there: nothing more is granted for this nonce. */
 	memcpy(rendezvous->spent_nonce, rendezvous->grant_nonce, sizeof(rendezvous->spent_nonce));
 	if (state == VCHAN_CONNECTED) {
-		memcpy(rendezvous->connected_nonce, rendezvous->grant_nonce, sizeof(rendezvous->connected_nonce));
+		memcpy(rendezvous->connected_nonce, rendezvous->grant_nonce,
+		       sizeof(rendezvous->connected_nonce));
 		hand_over(peer, vchan);
 	} else {
 		step_back(peer, RENDEZVOUS_HELLO);
@@ -184,8 +189,8 @@ static void on_published(void *userdata, int error, const char *value, size_t si
 
 	if (peer && error < 0 && peer->rendezvous.state == RENDEZVOUS_GRANTED &&
 	    !strcmp(peer->rendezvous.grant_nonce, request->nonce))
-		fail(peer, -EHOSTUNREACH, "can't publish the rings for domain %u in XenStore: %s", peer->domid,
-		     strerror(-error));
+		fail(peer, -EHOSTUNREACH, "can't publish the rings for domain %u in XenStore: %s",
+		     peer->domid, strerror(-error));
 	peers_request_free(request);
 }
 
@@ -205,7 +210,8 @@ static void publish(struct peer *peer)
 	snprintf(values[0], sizeof(values[0]), "%u", vchan_ring_ref(rendezvous->vchan));
 	snprintf(values[1], sizeof(values[1]), "%u", vchan_port(rendezvous->vchan));
 	rendezvous->published = true;
-	store_write_leaves(peers->store, leaves, 2, peers->options.domid, (int)peer->domid, on_published, request);
+	store_write_leaves(peers->store, leaves, 2, peers->options.domid, (int)peer->domid, on_published,
+			   request);
 }
 
 /* Rings of the configured size, or the largest smaller ones that there are pages for. */
@@ -216,15 +222,17 @@ static int grant_something(struct peer *peer)
 	int r;
 
 	for (;;) {
-		r = vchan_grant(peers->host, peer->domid, size, size, on_granted_event, peer, &peer->rendezvous.vchan);
+		r = vchan_grant(peers->host, peer->domid, size, size, on_granted_event, peer,
+				&peer->rendezvous.vchan);
 		if (r != -ENOSPC || size / 2 < peers->options.min_ring_size)
 			break;
 		size /= 2;
 	}
 	if (r == 0 && size < peers->options.ring_size)
-		log_limited(LOG_PAGES, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
-			    "rendezvous: grant pages are short: rings of %u bytes instead of %u for domain %u", size,
-			    peers->options.ring_size, peer->domid);
+		log_limited(
+			LOG_PAGES, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
+			"rendezvous: grant pages are short: rings of %u bytes instead of %u for domain %u",
+			size, peers->options.ring_size, peer->domid);
 	return r;
 }
 
@@ -239,9 +247,10 @@ static void grant(struct peer *peer)
 	if (r == -ENOSPC) {
 		if (in_queue)
 			return;
-		log_limited(LOG_PAGES, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
-			    "rendezvous: no grant pages or event channels free: the link with domain %u waits",
-			    peer->domid);
+		log_limited(
+			LOG_PAGES, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
+			"rendezvous: no grant pages or event channels free: the link with domain %u waits",
+			peer->domid);
 		rendezvous->state = RENDEZVOUS_PAGES;
 		DL_APPEND2(peers->waiting, peer, rendezvous.wait_prev, rendezvous.wait_next);
 		timer_set(peers->pages, PAGES_RETRY_MS);
@@ -265,7 +274,8 @@ void rendezvous_pages_freed(struct peers *peers)
 	struct peer *peer;
 
 	while ((peer = peers->waiting) != NULL) {
-		/* If its hello has just gone, rendezvous_advance() comes for it; the pages go to the next one then. */
+		/* If its hello has just gone, rendezvous_advance() comes for it; the pages go to the next one
+		 * then. */
 		if (peer_hello_is_current(peer))
 			grant(peer);
 		if (peers->waiting == peer)
@@ -286,7 +296,8 @@ static void map(struct peer *peer)
 	struct peers *peers = peer->peers;
 	struct rendezvous *rendezvous = &peer->rendezvous;
 	struct vchan *vchan;
-	int r = vchan_map(peers->host, peer->domid, rendezvous->ring_ref, rendezvous->port, NULL, NULL, &vchan);
+	int r = vchan_map(peers->host, peer->domid, rendezvous->ring_ref, rendezvous->port, NULL, NULL,
+			  &vchan);
 
 	rendezvous->ring_ref = rendezvous->port = 0;
 	if (r < 0) {
@@ -338,9 +349,11 @@ static void on_hello_written(void *userdata, int error, const char *value, size_
 	struct peers_request *request = userdata;
 	struct peer *peer = peer_find(request->peers, request->domid);
 
-	if (peer && error < 0 && peer->rendezvous.hello_written && !strcmp(peer->rendezvous.our_nonce, request->nonce) &&
+	if (peer && error < 0 && peer->rendezvous.hello_written &&
+	    !strcmp(peer->rendezvous.our_nonce, request->nonce) &&
 	    peer->rendezvous.state != RENDEZVOUS_CONNECTED)
-		fail(peer, -EHOSTUNREACH, "can't write to XenStore for domain %u: %s", peer->domid, strerror(-error));
+		fail(peer, -EHOSTUNREACH, "can't write to XenStore for domain %u: %s", peer->domid,
+		     strerror(-error));
 	peers_request_free(request);
 }
 
@@ -357,15 +370,16 @@ static void begin(struct peer *peer)
 		return;
 	}
 	snprintf(rendezvous->our_nonce, sizeof(rendezvous->our_nonce), "%08x", random);
-	snprintf(value, sizeof(value), "%d %s %s %d", PEERS_MAJOR, peers->options.instance, rendezvous->our_nonce,
-		 peers->may_map);
+	snprintf(value, sizeof(value), "%d %s %s %d", PEERS_MAJOR, peers->options.instance,
+		 rendezvous->our_nonce, peers->may_map);
 	peer_our_path(peer, path, "/hello");
 	request = peers_request_new(peers, peer->domid);
 	memcpy(request->nonce, rendezvous->our_nonce, sizeof(request->nonce));
 	rendezvous->hello_written = true;
 	rendezvous->node_retries = 0;
 	rendezvous->state = RENDEZVOUS_HELLO;
-	store_write(peers->store, path, value, peers->options.domid, (int)peer->domid, on_hello_written, request);
+	store_write(peers->store, path, value, peers->options.domid, (int)peer->domid, on_hello_written,
+		    request);
 	if (!event_pending(rendezvous->timer, EV_TIMEOUT, NULL))
 		timer_set(rendezvous->timer, peers->options.setup_timeout_ms);
 }
@@ -382,7 +396,8 @@ static int who_maps(const struct peer *peer, bool *we_map)
 	return 1;
 }
 
-/* Our hello stays until the peer has withdrawn its own, since it's what tells the peer why there is no link. */
+/* Our hello stays until the peer has withdrawn its own, since it's what tells the peer why there is no
+ * link. */
 static void refuse(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
@@ -391,9 +406,10 @@ static void refuse(struct peer *peer)
 	if (!peer->rendezvous.wanted)
 		return;
 	peer->rendezvous.wanted = false;
-	snprintf(reason, sizeof(reason),
-		 "neither domain %u nor domain %u may map the other's pages: set map = yes under [links] in one of them",
-		 peers->options.domid, peer->domid);
+	snprintf(
+		reason, sizeof(reason),
+		"neither domain %u nor domain %u may map the other's pages: set map = yes under [links] in one of them",
+		peers->options.domid, peer->domid);
 	peers->callbacks.failed(peers->userdata, peer->domid, -EHOSTUNREACH, reason);
 }
 
@@ -442,7 +458,8 @@ static void advance_idle(struct peer *peer)
 		else
 			fail_absent(peer);
 	} else if (!peer->asked && !((peer->stale | peer->reading | peer->came) & LEAVES_LOOKED_UP)) {
-		presence_look_up(peer); /* it is our own want, or what we knew of it when somebody asked is true no more */
+		/* it is our own want, or what we knew of it when somebody asked is true no more */
+		presence_look_up(peer);
 	}
 }
 
@@ -456,7 +473,8 @@ void rendezvous_advance(struct peer *peer)
 	/* What rested on a hello that isn't there any more falls with it. */
 	if ((rendezvous->state == RENDEZVOUS_PAGES || rendezvous->state == RENDEZVOUS_AWAIT) && !hello)
 		step_back(peer, RENDEZVOUS_HELLO);
-	if (rendezvous->state == RENDEZVOUS_GRANTED && (!hello || strcmp(peer->hello.nonce, rendezvous->grant_nonce)))
+	if (rendezvous->state == RENDEZVOUS_GRANTED &&
+	    (!hello || strcmp(peer->hello.nonce, rendezvous->grant_nonce)))
 		step_back(peer, RENDEZVOUS_HELLO);
 
 	switch (rendezvous->state) {
@@ -512,16 +530,19 @@ static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 		fail(peer, -EHOSTUNREACH, "XenStore did not answer within %u ms", ms);
 		break;
 	case RENDEZVOUS_HELLO:
-		fail(peer, -EHOSTUNREACH, "the daemon of domain %u did not answer within %u ms", peer->domid, ms);
+		fail(peer, -EHOSTUNREACH, "the daemon of domain %u did not answer within %u ms", peer->domid,
+		     ms);
 		break;
 	case RENDEZVOUS_PAGES:
 		fail(peer, -EHOSTUNREACH, "no grant pages free");
 		break;
 	case RENDEZVOUS_GRANTED:
-		fail(peer, -EHOSTUNREACH, "the daemon of domain %u did not connect within %u ms", peer->domid, ms);
+		fail(peer, -EHOSTUNREACH, "the daemon of domain %u did not connect within %u ms", peer->domid,
+		     ms);
 		break;
 	case RENDEZVOUS_AWAIT:
-		fail(peer, -EHOSTUNREACH, "the daemon of domain %u offered no rings within %u ms", peer->domid, ms);
+		fail(peer, -EHOSTUNREACH, "the daemon of domain %u offered no rings within %u ms",
+		     peer->domid, ms);
 		break;
 	case RENDEZVOUS_CONNECTED:
 		break;

@@ -27,7 +27,8 @@ struct access {
 	void *userdata;
 };
 
-/* The moment of the first failure stays. What a file holds may be quoted, and goes into JSON and to systemd. */
+/* The moment of the first failure stays. What a file holds may be quoted, and goes into JSON and to
+ * systemd. */
 static void keep_error(struct access *access, char *error)
 {
 	for (char *c = error; c && *c; c++)
@@ -48,7 +49,8 @@ int access_reload(struct access *access)
 	if (r < 0) {
 		if (!error)
 			error = strdup(strerror(-r));
-		log_error("policy: %s%s", error ? error : strerror(-r), access->policy ? "; the old rules stay" : "");
+		log_error("policy: %s%s", error ? error : strerror(-r),
+			  access->policy ? "; the old rules stay" : "");
 		keep_error(access, error);
 		return r;
 	}
@@ -76,7 +78,8 @@ bool access_needs_names(const struct access *access)
 	return policy_needs_names(access->policy);
 }
 
-int access_new(struct access **out, uint32_t domid, const char *directory, access_names_fn names, void *userdata)
+int access_new(struct access **out, uint32_t domid, const char *directory, access_names_fn names,
+	       void *userdata)
 {
 	struct access *access = calloc(1, sizeof(*access));
 	int r = -ENOMEM;
@@ -128,7 +131,8 @@ static struct policy_subject subject_of(struct access *access, uint32_t domid, u
 	return subject;
 }
 
-static struct policy_decision decide(struct access *access, const struct frame_identity *from, const char *endpoint)
+static struct policy_decision decide(struct access *access, const struct frame_identity *from,
+				     const char *endpoint)
 {
 	struct policy_subject subject = subject_of(access, from->domid, from->uid);
 
@@ -151,9 +155,13 @@ static void count_undecided(struct access *access, const struct frame_identity *
 			    const struct policy_decision *decision)
 {
 	access->undecided++;
-	log_limited(LOG_UNDECIDED, from->domid == access->domid ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid), LOG_LEVEL_WARNING,
-		    "not decided yet: domain %u, uid %u to %s: %s:%u needs the domain's name, which isn't known: %s", from->domid,
-		    from->uid, endpoint, decision->file, decision->line, why_unknown(access, from->domid));
+	log_limited(
+		LOG_UNDECIDED,
+		from->domid == access->domid ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid),
+		LOG_LEVEL_WARNING,
+		"not decided yet: domain %u, uid %u to %s: %s:%u needs the domain's name, which isn't known: %s",
+		from->domid, from->uid, endpoint, decision->file, decision->line,
+		why_unknown(access, from->domid));
 }
 
 int access_reach(struct access *access, const struct frame_identity *from, const char *endpoint)
@@ -163,7 +171,8 @@ int access_reach(struct access *access, const struct frame_identity *from, const
 	if (decision.undecided)
 		count_undecided(access, from, endpoint, &decision);
 	else if (!decision.allow)
-		denied_add(access->denied, from, from->domid == access->domid, endpoint, decision.file, decision.line);
+		denied_add(access->denied, from, from->domid == access->domid, endpoint, decision.file,
+			   decision.line);
 	return result_of(&decision);
 }
 
@@ -182,8 +191,9 @@ int access_bind(struct access *access, int fd, uid_t uid, gid_t gid, const char 
 	int r = peer_groups(fd, &groups, &who.group_count);
 
 	if (r < 0) {
-		log_limited(LOG_BINDING, LOG_BY_UID(uid), LOG_LEVEL_WARNING, "denied: uid %u may not bind %s: its groups aren't known: %s", uid,
-			    endpoint, strerror(-r));
+		log_limited(LOG_BINDING, LOG_BY_UID(uid), LOG_LEVEL_WARNING,
+			    "denied: uid %u may not bind %s: its groups aren't known: %s", uid, endpoint,
+			    strerror(-r));
 		return -EACCES;
 	}
 	who.groups = groups;
@@ -192,13 +202,15 @@ int access_bind(struct access *access, int fd, uid_t uid, gid_t gid, const char 
 	if (decision.allow)
 		return 0;
 	if (decision.file)
-		log_limited(LOG_BINDING, LOG_BY_UID(uid), LOG_LEVEL_WARNING, "denied: uid %u may not bind %s, by %s:%u", uid,
-			    endpoint, decision.file, decision.line);
-	else
 		log_limited(LOG_BINDING, LOG_BY_UID(uid), LOG_LEVEL_WARNING,
-			    "denied: uid %u may not bind %s: no rule allows it, and it is neither root nor in the "
-			    "socket's group",
-			    uid, endpoint);
+			    "denied: uid %u may not bind %s, by %s:%u", uid, endpoint, decision.file,
+			    decision.line);
+	else
+		log_limited(
+			LOG_BINDING, LOG_BY_UID(uid), LOG_LEVEL_WARNING,
+			"denied: uid %u may not bind %s: no rule allows it, and it is neither root nor in the "
+			"socket's group",
+			uid, endpoint);
 	return -EACCES;
 }
 
@@ -246,7 +258,8 @@ struct json_object *access_status(const struct access *access)
 	json_object_object_add(object, "rules", json_object_new_uint64(policy_rules(access->policy)));
 	json_object_object_add(object, "since", json_object_new_uint64(access->since));
 	json_object_object_add(object, "error", text_or_null(access->error));
-	json_object_object_add(object, "error_since", access->error ? json_object_new_uint64(access->error_since) : NULL);
+	json_object_object_add(object, "error_since",
+			       access->error ? json_object_new_uint64(access->error_since) : NULL);
 	json_object_object_add(object, "needs_names", json_object_new_boolean(access_needs_names(access)));
 	json_object_object_add(object, "undecided", json_object_new_uint64(access->undecided));
 	return object;
@@ -261,8 +274,8 @@ struct json_object *access_explain(struct access *access, uint32_t domid, uint32
 	char why[256];
 
 	if (decision.undecided) {
-		snprintf(why, sizeof(why), "the rule needs the name of domain %u, which isn't known: %s", domid,
-			 why_unknown(access, domid));
+		snprintf(why, sizeof(why), "the rule needs the name of domain %u, which isn't known: %s",
+			 domid, why_unknown(access, domid));
 		reason = why;
 	} else if (!decision.file)
 		reason = subject.is_self ? "no rule matches; within the domain that means allow"

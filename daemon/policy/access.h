@@ -5,7 +5,8 @@
 /*
  * The policy in force: loads and reloads it, asks it who may do what, and counts what it refused.
  *
- * While the name of a domain isn't known that a rule hangs on, nothing is decided: that is -ENODATA, which asks for another try.
+ * While the name of a domain isn't known that a rule hangs on, nothing is decided: that is -ENODATA, which
+ * asks for another try.
  */
 
 #include <stdbool.h>
@@ -22,11 +23,13 @@ struct json_object;
 typedef const char *(*access_names_fn)(void *userdata, uint32_t domid, const char **name, const char **uuid);
 
 /* Loads the policy; what is wrong with it has been logged. */
-int access_new(struct access **access, uint32_t domid, const char *directory, access_names_fn names, void *userdata);
+int access_new(struct access **access, uint32_t domid, const char *directory, access_names_fn names,
+	       void *userdata);
 void access_free(struct access *access);
 /* This domain has another number now. */
 void access_renumber(struct access *access, uint32_t domid);
-/* -EINVAL: the files have a mistake; else why they can't be read. It has been logged, and the rules stay as they were. */
+/* -EINVAL: the files have a mistake; else why they can't be read. It has been logged, and the rules stay as
+ * they were. */
 int access_reload(struct access *access);
 /* What the last reload found wrong, so that older rules are in force; NULL: nothing. */
 const char *access_error(const struct access *access);
@@ -39,13 +42,15 @@ int access_reach(struct access *access, const struct frame_identity *from, const
 /* The same for what was allowed before; nothing is counted. */
 int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint);
 /* The program at the other end of this socket wants to bind the name. */
-int access_bind(struct access *access, int socket, uid_t uid, gid_t gid, const char *endpoint, gid_t socket_group);
+int access_bind(struct access *access, int socket, uid_t uid, gid_t gid, const char *endpoint,
+		gid_t socket_group);
 /* May this domain learn the other one's name? */
 bool access_sees(struct access *access, uint32_t domid, uint32_t other);
 bool access_visible(struct access *access, uint32_t domid, const char *endpoint);
 /* The same of all other domains: an array of text as in status, `visible_to`. The caller puts it. */
 struct json_object *access_visible_to(struct access *access, const char *endpoint);
-/* The rules in force, since when, and what is wrong with those that aren't: `policy` in status. The caller puts it. */
+/* The rules in force, since when, and what is wrong with those that aren't: `policy` in status. The caller
+ * puts it. */
 struct json_object *access_status(const struct access *access);
 /* What would be decided, and by which rule: for `xenmsg policy check`. The caller puts it. */
 struct json_object *access_explain(struct access *access, uint32_t domid, uint32_t uid, const char *endpoint);

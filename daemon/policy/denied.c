@@ -74,7 +74,8 @@ static struct pair *give_way(const struct denied *denied, struct log_source sour
 }
 
 /* The pair's place in the list, or a new one. */
-static struct pair *place_for(struct denied *denied, uint32_t domid, struct log_source source, const char *endpoint)
+static struct pair *place_for(struct denied *denied, uint32_t domid, struct log_source source,
+			      const char *endpoint)
 {
 	struct pair *pair;
 
@@ -112,14 +113,17 @@ void denied_add(struct denied *denied, const struct frame_identity *from, bool i
 		DL_PREPEND(denied->pairs, pair);
 	}
 	if (file)
-		log_limited(LOG_DENIED, source, LOG_LEVEL_WARNING, "denied: domain %u, uid %u to %s, by %s:%u", from->domid,
-			    from->uid, endpoint, file, line);
+		log_limited(LOG_DENIED, source, LOG_LEVEL_WARNING,
+			    "denied: domain %u, uid %u to %s, by %s:%u", from->domid, from->uid, endpoint,
+			    file, line);
 	else
-		log_limited(LOG_DENIED, source, LOG_LEVEL_WARNING, "denied: domain %u, uid %u to %s: no rule allows it",
-			    from->domid, from->uid, endpoint);
+		log_limited(LOG_DENIED, source, LOG_LEVEL_WARNING,
+			    "denied: domain %u, uid %u to %s: no rule allows it", from->domid, from->uid,
+			    endpoint);
 }
 
-void denied_each(struct denied *denied, void (*each)(void *userdata, const struct denied_entry *entry), void *userdata)
+void denied_each(struct denied *denied, void (*each)(void *userdata, const struct denied_entry *entry),
+		 void *userdata)
 {
 	struct pair *pair;
 

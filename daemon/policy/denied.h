@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_DENIED_H
 
 /*
- * What policy has refused: counted for each pair of sender's domain and endpoint, logged with a limit, shown in status. A
- * hostile domain can try any name, so DENIED_MAX pairs are kept; a new one takes the place of the oldest one of whoever has the
- * most, domain or local user, so that nobody's refusals push out another's.
+ * What policy has refused: counted for each pair of sender's domain and endpoint, logged with a limit, shown
+ * in status. A hostile domain can try any name, so DENIED_MAX pairs are kept; a new one takes the place of
+ * the oldest one of whoever has the most, domain or local user, so that nobody's refusals push out another's.
  */
 
 #include <stdbool.h>

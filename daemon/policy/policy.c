@@ -14,7 +14,8 @@ static void free_items(struct item *items)
 {
 	struct item *item, *next;
 
-	LL_FOREACH_SAFE(items, item, next) {
+	LL_FOREACH_SAFE(items, item, next)
+	{
 		free(item->text);
 		free(item);
 	}
@@ -36,7 +37,7 @@ void policy_free(struct policy *policy)
 	if (!policy)
 		return;
 	LL_FOREACH_SAFE(policy->rules, rule, next)
-		free_rule(rule);
+	free_rule(rule);
 	free(policy);
 }
 
@@ -62,12 +63,13 @@ bool policy_needs_names(const struct policy *policy)
 	const struct rule *rule;
 
 	LL_FOREACH(policy->rules, rule)
-		if (has_name(rule->from) || (rule->section == &policy_sections[SECTION_SEE] && has_name(rule->to)))
+		if (has_name(rule->from) ||
+		    (rule->section == &policy_sections[SECTION_SEE] && has_name(rule->to)))
 			return true;
 	return false;
 }
 
-/* --- decisions ------------------------------------------------------------------------------------------------------ */
+/* --- decisions -------------------------------------------------------------------------------- */
 
 enum match {
 	MATCH_NO,
@@ -174,14 +176,16 @@ static struct policy_decision decided_by(const struct rule *rule)
 }
 
 /* The first rule that matches; NULL: none. */
-static const struct rule *find_rule(const struct policy *policy, const struct policy_subject *from, const char *endpoint,
+static const struct rule *find_rule(const struct policy *policy, const struct policy_subject *from,
+				    const char *endpoint,
 				    bool (*matches)(enum match match, const struct rule *rule))
 {
 	const struct rule *rule;
 
 	LL_FOREACH(policy->rules, rule) {
-		if (rule->section == &policy_sections[SECTION_RULE] && matches(domain_matches(rule->from, from), rule) &&
-		    uid_matches(rule->uid, from) && name_matches(rule->to, endpoint))
+		if (rule->section == &policy_sections[SECTION_RULE] &&
+		    matches(domain_matches(rule->from, from), rule) && uid_matches(rule->uid, from) &&
+		    name_matches(rule->to, endpoint))
 			return rule;
 	}
 	return NULL;
@@ -215,7 +219,8 @@ bool policy_shows(const struct policy *policy, const struct policy_subject *from
 	const struct rule *rule;
 
 	LL_FOREACH(policy->rules, rule) {
-		if (rule->section != &policy_sections[SECTION_RULE] || !matches_at_worst(domain_matches(rule->from, from), rule) ||
+		if (rule->section != &policy_sections[SECTION_RULE] ||
+		    !matches_at_worst(domain_matches(rule->from, from), rule) ||
 		    !name_matches(rule->to, endpoint))
 			continue;
 		if (rule->allow)
@@ -241,13 +246,15 @@ static bool is_said_of_others(const struct item *item, const struct policy_subje
 static bool is_among(const struct shown *shown, size_t count, const struct item *item)
 {
 	for (size_t i = 0; i < count; i++)
-		if (item->kind == ITEM_NUMBER ? shown[i].item->kind == ITEM_NUMBER && shown[i].item->number == item->number
-					      : !strcmp(shown[i].item->text, item->text))
+		if (item->kind == ITEM_NUMBER
+			    ? shown[i].item->kind == ITEM_NUMBER && shown[i].item->number == item->number
+			    : !strcmp(shown[i].item->text, item->text))
 			return true;
 	return false;
 }
 
-/* Would another entry behind this one say something else of the same domain? A name and a number may mean the same one. */
+/* Would another entry behind this one say something else of the same domain? A name and a number may mean the
+ * same one. */
 static bool is_needed(const struct shown *shown, size_t at, size_t count)
 {
 	for (size_t i = at + 1; i < count; i++)
@@ -270,8 +277,8 @@ static size_t count_items(const struct policy *policy)
 	return count;
 }
 
-static size_t gather_shown(const struct policy *policy, const struct policy_subject *self, const char *endpoint,
-			   struct shown *shown)
+static size_t gather_shown(const struct policy *policy, const struct policy_subject *self,
+			   const char *endpoint, struct shown *shown)
 {
 	const struct rule *rule;
 	const struct item *item;
@@ -315,7 +322,8 @@ void policy_shown_to(const struct policy *policy, const struct policy_subject *s
 	free(shown);
 }
 
-bool policy_sees(const struct policy *policy, const struct policy_subject *from, const struct policy_subject *other)
+bool policy_sees(const struct policy *policy, const struct policy_subject *from,
+		 const struct policy_subject *other)
 {
 	const struct rule *rule;
 
@@ -333,13 +341,14 @@ bool policy_sees(const struct policy *policy, const struct policy_subject *from,
 	return true;
 }
 
-struct policy_decision policy_bind(const struct policy *policy, const struct policy_subject *who, const char *endpoint,
-				   gid_t socket_group)
+struct policy_decision policy_bind(const struct policy *policy, const struct policy_subject *who,
+				   const char *endpoint, gid_t socket_group)
 {
 	const struct rule *rule;
 
 	LL_FOREACH(policy->rules, rule) {
-		if (rule->section == &policy_sections[SECTION_BIND] && uid_matches(rule->uid, who) && name_matches(rule->to, endpoint))
+		if (rule->section == &policy_sections[SECTION_BIND] && uid_matches(rule->uid, who) &&
+		    name_matches(rule->to, endpoint))
 			return decided_by(rule);
 	}
 	return (struct policy_decision){.allow = who->uid == 0 || in_group(who, socket_group)};

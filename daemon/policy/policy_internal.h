@@ -48,7 +48,8 @@ extern const struct section policy_sections[SECTIONS];
 
 struct rule {
 	const struct section *section;
-	struct item *from, *uid, *to; /* `to` are the names of a [bind], the domains of a [see]; no uid: any */
+	/* `to` are the names of a [bind], the domains of a [see]; no uid: any */
+	struct item *from, *uid, *to;
 	bool has_action, allow;
 	char *file;
 	unsigned line;

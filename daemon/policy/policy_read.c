@@ -27,8 +27,8 @@ const struct section policy_sections[SECTIONS] = {
 	[SECTION_SEE] = {"see", "domain", LIST_DOMAINS, LIST_NONE, true, false, "from, domain and action"},
 };
 
-/* While a file is read: inih doesn't tell where a section begins, and [rule] comes many times, so the lines are looked at
- * as inih fetches them. */
+/* While a file is read: inih doesn't tell where a section begins, and [rule] comes many times, so the lines
+ * are looked at as inih fetches them. */
 struct reader {
 	struct policy *policy;
 	FILE *file;
@@ -42,7 +42,8 @@ struct reader {
 	unsigned noticed; /* how far it was read when it had failed */
 };
 
-static int __attribute__((format(printf, 3, 4))) complain(struct reader *reader, unsigned line, const char *format, ...)
+static int __attribute__((format(printf, 3, 4)))
+complain(struct reader *reader, unsigned line, const char *format, ...)
 {
 	char *what = NULL;
 	va_list args;
@@ -61,7 +62,7 @@ static int __attribute__((format(printf, 3, 4))) complain(struct reader *reader,
 	return 0; /* what inih's handlers return for an error */
 }
 
-/* --- lists ---------------------------------------------------------------------------------------------------------- */
+/* --- lists ------------------------------------------------------------------------------------ */
 
 static bool all_digits(const char *text)
 {
@@ -106,7 +107,8 @@ static const char *set_uid(struct item *item, bool groups)
 		const struct passwd *user = groups ? getpwnam(item->text) : NULL;
 
 		if (!user)
-			return groups ? "a user is a uid, a name, @group or *" : "a uid of another domain is a number or *";
+			return groups ? "a user is a uid, a name, @group or *"
+				      : "a uid of another domain is a number or *";
 		item->kind = ITEM_NUMBER;
 		item->number = user->pw_uid;
 		return NULL;
@@ -121,7 +123,8 @@ static const char *set_uid(struct item *item, bool groups)
 
 static const char *set_pattern(struct item *item)
 {
-	size_t size = strspn(item->text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-*?[]!^");
+	size_t size =
+		strspn(item->text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-*?[]!^");
 
 	item->kind = ITEM_TEXT;
 	if (item->text[size] || size > PATTERN_MAX)
@@ -139,16 +142,17 @@ static int add_item(struct reader *reader, struct item **list, char *text, enum 
 		return complain(reader, reader->line, "out of memory");
 	}
 	LL_APPEND(*list, item);
-	why = kind == LIST_DOMAINS   ? set_domain(item)
-	      : kind == LIST_UIDS    ? set_uid(item, false)
-	      : kind == LIST_USERS   ? set_uid(item, true)
-				     : set_pattern(item);
+	why = kind == LIST_DOMAINS ? set_domain(item)
+	      : kind == LIST_UIDS  ? set_uid(item, false)
+	      : kind == LIST_USERS ? set_uid(item, true)
+				   : set_pattern(item);
 	if (why)
 		return complain(reader, reader->line, "'%s': %s", text, why);
 	return 1;
 }
 
-static int add_list(struct reader *reader, struct item **list, const char *key, const char *value, enum list_kind kind)
+static int add_list(struct reader *reader, struct item **list, const char *key, const char *value,
+		    enum list_kind kind)
 {
 	char *copy, *rest, *part;
 	int r = 1;
@@ -172,7 +176,7 @@ static int add_list(struct reader *reader, struct item **list, const char *key, 
 	return r;
 }
 
-/* --- files ---------------------------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 /* The section that was read last is complete. */
 static bool close_rule(struct reader *reader)
@@ -280,7 +284,8 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 		return add_list(reader, &rule->from, key, value, LIST_DOMAINS);
 	if (!strcmp(key, section->to))
 		return add_list(reader, &rule->to, key, value, section->to_kind);
-	return complain(reader, reader->line, "[%s] has no key '%s'; it has %s", section->name, key, section->keys);
+	return complain(reader, reader->line, "[%s] has no key '%s'; it has %s", section->name, key,
+			section->keys);
 }
 
 /* No line of it is to blame. */
@@ -301,7 +306,8 @@ static int load_stream(struct policy *policy, FILE *file, const char *path, char
 		return unreadable(path, -reader.read_error, error);
 	if (r < 0)
 		return unreadable(path, -ENOMEM, error);
-	/* libinih goes on behind a line that it can't read; what is found further down may only come of that. */
+	/* libinih goes on behind a line that it can't read; what is found further down may only come of
+	 * that. */
 	if (r > 0 && (!reader.failed || (unsigned)r < reader.noticed)) {
 		free(*error);
 		*error = NULL;

@@ -47,7 +47,8 @@ static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
 
 	if (!end->hop || channel_is_reset(end))
 		return;
-	r = hop_send(end->hop, FRAME_CANCELLED, 0, end->number, payload, frame_cancelled_encode(&cancelled, payload));
+	r = hop_send(end->hop, FRAME_CANCELLED, 0, end->number, payload,
+		     frame_cancelled_encode(&cancelled, payload));
 	if (r < 0)
 		hop_fail(end->hop, r, "answers to its CANCELs pile up");
 }
@@ -85,7 +86,8 @@ void cancels_taken(struct channel *channel, uint64_t taken)
 /* What the next hop doesn't say in time, nobody knows. */
 static void give_up_some(struct task *task)
 {
-	struct channel_cancels *cancels = (struct channel_cancels *)((char *)task - offsetof(struct channel_cancels, overdue));
+	struct channel_cancels *cancels =
+		(struct channel_cancels *)((char *)task - offsetof(struct channel_cancels, overdue));
 	struct channel *channel = cancels->channel;
 	uint64_t now = clock_ms();
 
@@ -123,7 +125,8 @@ static struct channel_cancels *cancels_of(struct channel *channel)
 		free(cancels);
 		return NULL;
 	}
-	task_init(&cancels->overdue, &channel->relay->turns, account_line(channel->charge.account), give_up_some);
+	task_init(&cancels->overdue, &channel->relay->turns, account_line(channel->charge.account),
+		  give_up_some);
 	return channel->cancels = cancels;
 }
 
@@ -136,14 +139,16 @@ static struct channel_cancel *find_cancel(const struct channel *channel, uint64_
 	return cancel;
 }
 
-/* Waits for an answer about the message. NULL: too many wait already, for this channel or at its opener's cost, or no memory. */
+/* Waits for an answer about the message. NULL: too many wait already, for this channel or at its opener's
+ * cost, or no memory. */
 static struct channel_cancel *await_answer(struct channel *channel, uint64_t offset, bool released)
 {
 	struct channel_cancels *cancels = cancels_of(channel);
 	uint32_t ms = channel->relay->cancel_ms;
 	struct channel_cancel *cancel;
 
-	if (!cancels || HASH_COUNT(cancels->all) >= CANCELS_MAX || charge_add(&channel->charge, QUOTA_BYTES, CHARGE) < 0)
+	if (!cancels || HASH_COUNT(cancels->all) >= CANCELS_MAX ||
+	    charge_add(&channel->charge, QUOTA_BYTES, CHARGE) < 0)
 		return NULL;
 	cancel = calloc(1, sizeof(*cancel));
 	if (!cancel) {
@@ -168,7 +173,8 @@ static int cancel_word(uint32_t *word)
 {
 	uint32_t expected = MESSAGE_SENT;
 
-	if (__atomic_compare_exchange_n(word, &expected, MESSAGE_CANCELLED, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+	if (__atomic_compare_exchange_n(word, &expected, MESSAGE_CANCELLED, false, __ATOMIC_SEQ_CST,
+					__ATOMIC_SEQ_CST))
 		return ECANCELED;
 	return expected == MESSAGE_CANCELLED ? ECANCELED : 0;
 }
@@ -249,7 +255,8 @@ int channel_cancelled(struct channel_end *end, const struct frame_cancelled *can
 {
 	struct channel *channel = end->channel;
 	struct channel_cancel *cancel;
-	int result = cancelled->result == 0 || cancelled->result == ECANCELED ? (int)cancelled->result : ECONNRESET;
+	int result = cancelled->result == 0 || cancelled->result == ECANCELED ? (int)cancelled->result
+									      : ECONNRESET;
 
 	if (end->is_opener)
 		return -EPROTO;
@@ -267,7 +274,7 @@ void cancels_free(struct channel *channel)
 
 	if (!cancels)
 		return;
-	HASH_ITER (hh, cancels->all, cancel, next) {
+	HASH_ITER(hh, cancels->all, cancel, next) {
 		HASH_DEL(cancels->all, cancel);
 		free(cancel);
 	}

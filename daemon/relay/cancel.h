@@ -3,7 +3,8 @@
 #define XENMSG_DAEMON_CANCEL_H
 
 /*
- * Messages of a channel that its opener wants back (doc/protocol.md, section 2.2). Where the message lies decides who answers:
+ * Messages of a channel that its opener wants back (doc/protocol.md, section 2.2). Where the message lies
+ * decides who answers:
  *
  *   taken already ─────────────────────────────▶ 0
  *   in our queue ───────────────────────────────▶ ECANCELED, it is marked there
@@ -11,8 +12,8 @@
  *   released there, not yet counted as taken ───▶ 0 when it is; ECONNRESET after a while
  *   beyond a link or a socket ──CANCEL──▶ asked ─▶ what is answered there; ECONNRESET after a while
  *
- * Those that wait are the channel's, and paid for by its opener; only this module looks into them. They are bounded: further ones are
- * answered ECONNRESET at once.
+ * Those that wait are the channel's, and paid for by its opener; only this module looks into them. They are
+ * bounded: further ones are answered ECONNRESET at once.
  */
 
 #include <stdint.h>

@@ -104,8 +104,8 @@ static void reset_opener(struct channel_end *opener, int error, uint64_t consume
 	opener->reset_unsure = unsure;
 }
 
-int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind, const struct frame_identity *identity,
-		struct channel **out)
+int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
+		const struct frame_identity *identity, struct channel **out)
 {
 	struct channel *channel = calloc(1, sizeof(*channel));
 	int r;
@@ -142,7 +142,8 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 {
 	struct channel_end *end = &channel->acceptor;
 	/* What may wait here at most: both windows, or the one that is used. */
-	uint64_t windows = channel->kind == CHANNEL_MESSAGE ? CHANNEL_INITIAL_LIMIT : 2 * CHANNEL_INITIAL_LIMIT;
+	uint64_t windows =
+		channel->kind == CHANNEL_MESSAGE ? CHANNEL_INITIAL_LIMIT : 2 * CHANNEL_INITIAL_LIMIT;
 	int r = hop_number(hop, &end->number);
 
 	if (r == 0)
@@ -244,8 +245,9 @@ bool channel_append(struct channel_end *end, const void *data, uint32_t length, 
 {
 	struct channel_end *out = channel_other(end);
 
-	if (channel_is_reset(end) || end->fin_in || length > end->granted - end->received || !out->hop || channel_is_reset(out) ||
-	    channel_has_backlog(out) || !hop_append(out->hop, out, data, length, messages))
+	if (channel_is_reset(end) || end->fin_in || length > end->granted - end->received || !out->hop ||
+	    channel_is_reset(out) || channel_has_backlog(out) ||
+	    !hop_append(out->hop, out, data, length, messages))
 		return false;
 	end->received += length;
 	return true;
@@ -266,7 +268,7 @@ int channel_opened(struct channel_end *end, const struct frame_opened *opened)
 	return 0;
 }
 
-/* --- frames about the channel ---------------------------------------------------------------------------------------- */
+/* --- frames about the channel ----------------------------------------------------------------- */
 
 void channel_taken(struct channel_end *end, uint64_t offset)
 {
@@ -276,7 +278,8 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 		return;
 	if (end->channel->cancels && !end->is_opener)
 		cancels_taken(end->channel, offset);
-	/* The sender has filled half of its window before the first of it was taken: a larger one lets it go on. */
+	/* The sender has filled half of its window before the first of it was taken: a larger one lets it go
+	 * on. */
 	if (end->window < CHANNEL_WINDOW_MAX && source->received - end->consumed >= end->window / 2 &&
 	    charge_fits(&end->channel->charge, QUOTA_BYTES, end->window)) {
 		charge_add(&end->channel->charge, QUOTA_BYTES, end->window);
@@ -340,7 +343,8 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 	if (unsure > end->sent)
 		unsure = end->sent;
 	end->abort = end->want_reset = false;
-	/* What the opener sent goes on to the acceptor before the RESET does; what the acceptor sent is dropped where it waits. */
+	/* What the opener sent goes on to the acceptor before the RESET does; what the acceptor sent is
+	 * dropped where it waits. */
 	reset_now(end, error, out->consumed, end->is_opener ? end->received : out->sent);
 	if (out->is_opener)
 		reset_opener(out, error, end->consumed, unsure);
@@ -349,9 +353,10 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 	return 0;
 }
 
-/* --- output --------------------------------------------------------------------------------------------------------- */
+/* --- output ----------------------------------------------------------------------------------- */
 
-/* How far the sender at `end` may go: a program's window, or what the peer's daemon allows, as far as we want to keep it. */
+/* How far the sender at `end` may go: a program's window, or what the peer's daemon allows, as far as we want
+ * to keep it. */
 static uint64_t grant(struct channel_end *end)
 {
 	struct channel_end *out = channel_other(end);
@@ -374,7 +379,8 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 
 	/* Another daemon knows by itself who we are, and wouldn't believe it. */
 	if (end->hop->kind == HOP_LOCAL && end->channel->domain_name)
-		open.domain_name = (struct frame_text){end->channel->domain_name, strlen(end->channel->domain_name)};
+		open.domain_name =
+			(struct frame_text){end->channel->domain_name, strlen(end->channel->domain_name)};
 	frame->type = FRAME_OPEN;
 	frame->length = frame_open_encode(&open, frame->payload);
 }
@@ -402,7 +408,8 @@ bool channel_next_control(struct channel_end *end, struct channel_frame *frame)
 {
 	if (end->want_reset && !end->abort) {
 		if (end->want_open) {
-			/* Nobody on this hop has heard of the channel: nothing to say, no answer to wait for. */
+			/* Nobody on this hop has heard of the channel: nothing to say, no answer to wait
+			 * for. */
 			end->want_open = end->want_reset = false;
 			end->reset_out = end->reset_in = true;
 			return false;
@@ -485,7 +492,7 @@ bool channel_send_backlog(struct channel_end *end, uint32_t quantum)
 	return done > 0;
 }
 
-/* --- end of life ---------------------------------------------------------------------------------------------------- */
+/* --- end of life ------------------------------------------------------------------------------ */
 
 void channel_check_ended(struct channel_end *end)
 {
@@ -493,7 +500,8 @@ void channel_check_ended(struct channel_end *end)
 		return;
 	if (end->reset_in && end->reset_out)
 		end_gone(end);
-	else if (end->fin_in && end->fin_out && end->consumed == end->sent && end->told_consumed == end->received)
+	else if (end->fin_in && end->fin_out && end->consumed == end->sent &&
+		 end->told_consumed == end->received)
 		end_gone(end);
 }
 

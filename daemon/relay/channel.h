@@ -3,18 +3,19 @@
 #define XENMSG_DAEMON_CHANNEL_H
 
 /*
- * A channel as it passes through this daemon: in at one hop, out at another (doc/protocol.md, section 2). It has two ends,
- * the opener's and the acceptor's; each lies on a hop, under a number of that hop. The daemon doesn't look into the streams.
- * Offsets count the bytes of a stream; for the stream that comes in at an end and goes out at the other one,
+ * A channel as it passes through this daemon: in at one hop, out at another (doc/protocol.md, section 2). It
+ * has two ends, the opener's and the acceptor's; each lies on a hop, under a number of that hop. The daemon
+ * doesn't look into the streams. Offsets count the bytes of a stream; for the stream that comes in at an end
+ * and goes out at the other one,
  *
  *    taken by the receiver  ≤  sent out  ≤  received  ≤  granted to the sender
  *      other->consumed         other->sent   end->received   end->granted
  *
  * and what was received but not sent out lies in other->queue.
  *
- * An end lives from its OPEN until the channel has ended on that hop: both FINs and everything taken, or a RESET each way.
- * It may outlive the other end, then only to finish this handshake. A channel is freed when both ends are gone, at the end
- * of the turn.
+ * An end lives from its OPEN until the channel has ended on that hop: both FINs and everything taken, or a
+ * RESET each way. It may outlive the other end, then only to finish this handshake. A channel is freed when
+ * both ends are gone, at the end of the turn.
  *
  * State of an end, as flags, since the two directions end independently:
  *   fin_in   the hop's other side has sent FIN             fin_out   we have sent it
@@ -73,12 +74,13 @@ struct channel {
 	struct relay *relay;
 	enum channel_kind kind;
 	struct frame_identity identity;
-	char *endpoint; /* the name that goes into OPEN */
+	char *endpoint;	   /* the name that goes into OPEN */
 	char *domain_name; /* of the sender, for programs; NULL: unknown */
 	uint64_t max_message;
 	struct channel_end opener, acceptor;
 	struct charge charge; /* of who opened it, for the channel and its windows */
-	struct channel_cancels *cancels; /* cancel.h: asked of the acceptor's hop, not yet answered; NULL: none ever was */
+	/* cancel.h: asked of the acceptor's hop, not yet answered; NULL: none ever was */
+	struct channel_cancels *cancels;
 	bool ended;
 	struct channel *ended_next;
 };
@@ -91,28 +93,32 @@ static inline struct channel_end *channel_other(struct channel_end *end)
 /* From here on nothing that comes in at this end counts. */
 bool channel_is_reset(const struct channel_end *end);
 
-/* A channel with an opener's end at `number` of `hop`, entered in the hop's table. -ENOBUFS, -ENOMEM; -EPROTO if the number is
- * in use. */
-int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind, const struct frame_identity *identity,
-		struct channel **channel);
-/* Gives it its other end on `hop`, where `endpoint` is. -ENOBUFS: the hop has no number left, or the opener's account no room. */
+/* A channel with an opener's end at `number` of `hop`, entered in the hop's table. -ENOBUFS, -ENOMEM; -EPROTO
+ * if the number is in use. */
+int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
+		const struct frame_identity *identity, struct channel **channel);
+/* Gives it its other end on `hop`, where `endpoint` is. -ENOBUFS: the hop has no number left, or the opener's
+ * account no room. */
 int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint);
 /* The sender's domain by name ("" if unknown), before it is accepted. */
 void channel_set_domain_name(struct channel *channel, const char *name);
 /* Ends it for its opener: nothing was taken. */
 void channel_refuse(struct channel *channel, int error);
 
-/* If it was refused before anybody heard of it, and all that is left is to say so: frees it, and the caller says it with `error`. */
+/* If it was refused before anybody heard of it, and all that is left is to say so: frees it, and the caller
+ * says it with `error`. */
 bool channel_was_refused(struct channel *channel, int *error);
 
-/* It may not go on, by policy or because its endpoint is gone: ends it on both sides, `error` for what wasn't taken. */
+/* It may not go on, by policy or because its endpoint is gone: ends it on both sides, `error` for what wasn't
+ * taken. */
 void channel_forbid(struct channel *channel, int error);
 
-/* DATA came in at `end` and lies at `offset` of the reader. Returns how many of the `length` bytes have been forwarded or kept; fewer
- * than that: the rest waits for channel_other(end)->hop. Below zero: a violation. */
+/* DATA came in at `end` and lies at `offset` of the reader. Returns how many of the `length` bytes have been
+ * forwarded or kept; fewer than that: the rest waits for channel_other(end)->hop. Below zero: a violation. */
 int channel_data(struct channel_end *end, const struct ring_reader *reader, uint32_t offset, uint32_t length,
 		 uint32_t messages, bool may_wait);
-/* The same for a small piece, if there is nothing about it: it goes right behind what went on before. False: it wasn't touched. */
+/* The same for a small piece, if there is nothing about it: it goes right behind what went on before. False:
+ * it wasn't touched. */
 bool channel_append(struct channel_end *end, const void *data, uint32_t length, uint32_t messages);
 /* Frames about the channel came in at `end`. Below zero: a violation, the hop's session ends. */
 int channel_opened(struct channel_end *end, const struct frame_opened *opened);
@@ -122,9 +128,9 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset);
 
 /* The other side of end->hop has taken its stream up to `offset`. */
 void channel_taken(struct channel_end *end, uint64_t offset);
-/* The hop of `end` is gone. `unsure`: bytes that were sent out there may have been taken without our knowing, over a link, or by a
- * program that died between taking and saying so; else only what was reported taken has been. `error` is for what certainly
- * wasn't. */
+/* The hop of `end` is gone. `unsure`: bytes that were sent out there may have been taken without our knowing,
+ * over a link, or by a program that died between taking and saying so; else only what was reported taken has
+ * been. `error` is for what certainly wasn't. */
 void channel_lost(struct channel_end *end, int error, bool unsure);
 
 /* Control frames that `end` wants sent: fills in the next one. False: nothing (more) can be sent now. */

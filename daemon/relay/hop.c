@@ -17,7 +17,7 @@
 
 #define NUMBERS_ROUND 4096u
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_ops *ops, void *owner,
 	     uint32_t parity, uint32_t channels_max)
@@ -109,7 +109,8 @@ void hop_detach(struct hop *hop)
 
 void hop_reset_channels(struct hop *hop, int error)
 {
-	bool certain = hop->kind == HOP_LOCAL && hop->said_goodbye && (!hop->error || hop->error == -ECONNRESET);
+	bool certain =
+		hop->kind == HOP_LOCAL && hop->said_goodbye && (!hop->error || hop->error == -ECONNRESET);
 	struct channel_end *end;
 	uint32_t number = 0;
 
@@ -155,10 +156,12 @@ uint32_t hop_unacknowledged(struct hop *hop)
 	return unread < 0 ? 0 : (uint32_t)unread;
 }
 
-/* --- the table of channels ------------------------------------------------------------------------------------------ */
+/* --- the table of channels -------------------------------------------------------------------- */
 
-#define TABLE_PAGE  64u /* numbers */
-#define PAGES_KEPT 16u /* stay when they are empty: honest programs use low numbers. Who uses all of them pays for one channel at a time. */
+#define TABLE_PAGE 64u /* numbers */
+/* stay when they are empty: honest programs use low numbers. Who uses all of them pays for one channel at a
+ * time. */
+#define PAGES_KEPT 16u
 
 struct channel_end *hop_find(struct hop *hop, uint32_t number)
 {
@@ -223,8 +226,8 @@ int hop_number(struct hop *hop, uint32_t *number)
 	for (uint32_t tries = 0; tries < CHANNEL_NUMBERS / 2; tries++) {
 		uint32_t candidate = hop->next_number;
 
-		/* Going round, so that a number comes again late: what crossed the end of its old channel has arrived by
-		 * then. But not round all of them while a few do, so that tables stay small. */
+		/* Going round, so that a number comes again late: what crossed the end of its old channel has
+		 * arrived by then. But not round all of them while a few do, so that tables stay small. */
 		hop->next_number += 2;
 		if (hop->next_number >= CHANNEL_NUMBERS ||
 		    (hop->next_number >= NUMBERS_ROUND && hop->channels < hop->next_number / 4))

@@ -3,25 +3,28 @@
 #define XENMSG_DAEMON_HOP_H
 
 /*
- * The daemon's end of one hop: to a local program (rings in a memfd, or a socket pumped through private rings) or to the
- * daemon of another domain (a vchan). It takes frames in and hands them to its owner or to the channels; it puts frames
- * out, fairly over the channels that have something to say; and it remembers which bytes of which channel lie where in a
- * program's ring, since what the program releases there is what it has taken.
+ * The daemon's end of one hop: to a local program (rings in a memfd, or a socket pumped through private
+ * rings) or to the daemon of another domain (a vchan). It takes frames in and hands them to its owner or to
+ * the channels; it puts frames out, fairly over the channels that have something to say; and it remembers
+ * which bytes of which channel lie where in a program's ring, since what the program releases there is what
+ * it has taken.
  *
- * A payload moves from ring to ring with one copy. It is kept in private memory ("spilled") only where its way out is
- * full and it may not wait in the ring that it came in: what came over a link never waits in the link's ring, since others
- * come behind it; what came from a program waits there for a link that is merely busy, and is spilled once the link has been
- * stuck for a while. Spilled bytes are bounded by the windows of the channels.
+ * A payload moves from ring to ring with one copy. It is kept in private memory ("spilled") only where its
+ * way out is full and it may not wait in the ring that it came in: what came over a link never waits in the
+ * link's ring, since others come behind it; what came from a program waits there for a link that is merely
+ * busy, and is spilled once the link has been stuck for a while. Spilled bytes are bounded by the windows of
+ * the channels.
  *
- * So no daemon ever waits for another one: a link is always read to its end. All waiting is that of a program for its own
- * peers.
+ * So no daemon ever waits for another one: a link is always read to its end. All waiting is that of a program
+ * for its own peers.
  *
- * A hop is attached (it has rings) or detached (a link that isn't up; a program that is gone). Frames for a detached hop wait
- * in its channels. hop_fail() ends a hop's session from wherever the fault was found; the owner hears of it at the end of
- * the turn, when nothing on the stack uses the hop any more.
+ * A hop is attached (it has rings) or detached (a link that isn't up; a program that is gone). Frames for a
+ * detached hop wait in its channels. hop_fail() ends a hop's session from wherever the fault was found; the
+ * owner hears of it at the end of the turn, when nothing on the stack uses the hop any more.
  *
- * `struct relay` is one event loop's worth of hops. Whoever handles an event only says what has happened: hop_event() makes a hop's
- * input due, what has something to be written is marked dirty. All the work is done by one function, relay.c's pass(), in phases:
+ * `struct relay` is one event loop's worth of hops. Whoever handles an event only says what has happened:
+ * hop_event() makes a hop's input due, what has something to be written is marked dirty. All the work is done
+ * by one function, relay.c's pass(), in phases:
  *
  *   take input of the hop whose turn it is (turns.h), and note what its program has taken
  *     → write what is there to be written, publish it, notify the links that sleep
@@ -29,11 +32,11 @@
  *     → notify the programs that sleep
  *   and when no input is due any more: ask to be notified, and look once more before the loop sleeps.
  *
- * Output never calls input: where it finds that there is some, or makes room for somebody who waits, it makes that due. A pass is
- * bounded (TURNS_PASS); what is left then is for the next pass of the loop.
+ * Output never calls input: where it finds that there is some, or makes room for somebody who waits, it makes
+ * that due. A pass is bounded (TURNS_PASS); what is left then is for the next pass of the loop.
  *
- * The daemons of other domains are notified at once, on CPUs of their own; programs after all output, since on one CPU each of them
- * runs at once, and what other domains wait for would wait with us.
+ * The daemons of other domains are notified at once, on CPUs of their own; programs after all output, since
+ * on one CPU each of them runs at once, and what other domains wait for would wait with us.
  */
 
 #include <stdbool.h>
@@ -67,7 +70,8 @@ struct relay {
 	struct closer *closer; /* NULL: descriptors that programs send can hold the loop */
 	uint64_t max_message;
 	uint32_t cancel_ms; /* how long the next hop may take to say whether it could cancel a message */
-	bool woken;	    /* one of those awake was notified by its program: it is let go on before it is asked for more */
+	/* one of those awake was notified by its program: it is let go on before it is asked for more */
+	bool woken;
 };
 
 int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message);
@@ -86,19 +90,23 @@ enum hop_kind {
 
 /* Given by the owner of a hop (session.c, link.c). Called with `owner`. */
 struct hop_ops {
-	/* A frame that is not about a channel; the payload is a private copy. Below zero: the session ends with that error. */
+	/* A frame that is not about a channel; the payload is a private copy. Below zero: the session ends
+	 * with that error. */
 	int (*control)(void *owner, const struct frame_header *header, const uint8_t *payload);
 	/* OPEN of `number`, already entered in the table with a channel that has only this end. As above. */
 	int (*open)(void *owner, struct channel *channel, const struct frame_open *open);
 	/* The other end asked to be woken. Must not block, whatever the other end does. */
 	void (*notify)(void *owner);
-	/* NULL, or brings in more input, as far as there is room: called when it's the hop's turn. True: there may be more. */
+	/* NULL, or brings in more input, as far as there is room: called when it's the hop's turn. True:
+	 * there may be more. */
 	bool (*refill)(void *owner);
-	/* NULL, or: its turn is over. `took_in`: input was taken in; `more`: there is more, for which it will be its turn again. */
+	/* NULL, or: its turn is over. `took_in`: input was taken in; `more`: there is more, for which it will
+	 * be its turn again. */
 	void (*after_turn)(void *owner, bool took_in, bool more);
 	/* Nothing that hop_send() has queued waits any more. NULL: nobody wants to know. */
 	void (*drained)(void *owner);
-	/* The session is over because of `error` (negative); `why` says what the other end did. Detach or free the hop. */
+	/* The session is over because of `error` (negative); `why` says what the other end did. Detach or
+	 * free the hop. */
 	void (*failed)(void *owner, int error, const char *why);
 };
 
@@ -111,11 +119,11 @@ struct outlet {
 	uint32_t filling_messages;
 	struct ledger ledger; /* only where releasing means taking */
 	uint32_t wanted;      /* bytes of space that the next thing to write lacks; 0: nothing does */
-	uint32_t taken_upto; /* what the program had released at the last snapshot */
+	uint32_t taken_upto;  /* what the program had released at the last snapshot */
 };
 
-#define HOP_OUTLETS   2
-#define OUTLET_MAIN   0	 /* a link's only ring; a program's "in" */
+#define HOP_OUTLETS	  2
+#define OUTLET_MAIN	  0 /* a link's only ring; a program's "in" */
 #define OUTLET_DELIVERIES 1
 
 struct hop_stats {
@@ -128,21 +136,24 @@ struct hop {
 	void *owner;
 	enum hop_kind kind;
 	bool attached;
-	bool whole_frames;	  /* an incomplete frame in the ring is a violation (else: wait for the rest) */
+	/* an incomplete frame in the ring is a violation (else: wait for the rest) */
+	bool whole_frames;
 	bool release_means_taken; /* else the other end reports by CREDIT */
 	bool data_apart;	  /* all DATA goes to the second outlet, not only that of deliveries */
 	bool stuck;		  /* has been full for long: what is for it is spilled */
 	bool is_dirty, is_awake, has_failed, is_to_notify;
-	bool has_asked;	    /* for a notification of input, which hasn't come yet */
-	bool must_not_ask;  /* its owner looks by itself (hop_dont_ask) */
-	bool has_moved;	    /* in this turn, input has gone on */
-	bool was_woken;	    /* by its program, which is let go on before we ask for more */
-	bool said_goodbye;  /* a program that took its leave: it has told what it took, and takes no more */
-	unsigned finishing; /* the other end has gone: its input waits for nobody, and so often what it took is still to be noted */
-	int finish_error;   /* how it ends then */
+	bool has_asked;	   /* for a notification of input, which hasn't come yet */
+	bool must_not_ask; /* its owner looks by itself (hop_dont_ask) */
+	bool has_moved;	   /* in this turn, input has gone on */
+	bool was_woken;	   /* by its program, which is let go on before we ask for more */
+	bool said_goodbye; /* a program that took its leave: it has told what it took, and takes no more */
+	/* the other end has gone: its input waits for nobody, and so often what it took is still to be
+	 * noted */
+	unsigned finishing;
+	int finish_error; /* how it ends then */
 	char finish_why[160];
-	/* A program sends the RESET of a channel before it releases bytes of it that weren't taken. So what it had released
-	 * (taken_upto) counts only once all that it had sent by then has been read. */
+	/* A program sends the RESET of a channel before it releases bytes of it that weren't taken. So what
+	 * it had released (taken_upto) counts only once all that it had sent by then has been read. */
 	bool taken_pending;
 	uint32_t taken_mark; /* position in `in` */
 	unsigned outlets;
@@ -152,29 +163,33 @@ struct hop {
 	uint32_t in_sequence, out_sequence;
 	uint64_t in_position, out_position; /* bytes of frames in this session */
 	uint32_t unreleased;
-	uint32_t missing;  /* bytes that must be there before it's worth looking again */
-	struct task input; /* due: there may be some */
+	uint32_t missing;   /* bytes that must be there before it's worth looking again */
+	struct task input;  /* due: there may be some */
 	uint64_t emit_from; /* turns.spent when this piece of output was begun */
 
-	struct channel_end ***table; /* by number, in pages, so that a high one costs no more than a low one */
+	/* by number, in pages, so that a high one costs no more than a low one */
+	struct channel_end ***table;
 	uint32_t table_pages;
-	uint32_t parity;	    /* of the numbers that we give out */
+	uint32_t parity; /* of the numbers that we give out */
 	uint32_t next_number;
 	uint32_t channels, channels_max;
-	uint8_t *refused; /* a bit for each number that was refused and not yet let go: a channel would cost a program nothing */
+	/* a bit for each number that was refused and not yet let go: a channel would cost a program
+	 * nothing */
+	uint8_t *refused;
 	struct account *account; /* who pays for what is opened here; a reference */
 
 	struct channel_end *urgent;  /* ends with control frames to send */
 	struct channel_end *backlog; /* ends with spilled data (or a FIN behind it) */
 	struct evbuffer *control;    /* frames of the session itself */
-	struct charge queued;	     /* of the account, for what waits in `control` beyond what everybody may let wait */
-	struct hop *blocked_on;	     /* our input waits for that hop's output */
-	struct hop *waiters;	     /* hops whose input waits for our output; the first one's turn is next */
-	struct hop *granted;	     /* the one of them that goes on now, before all others */
-	struct hop *granted_by;	     /* who lets us go on */
-	struct event *stuck_timer;   /* runs while somebody waits */
-	uint64_t stuck_from;	     /* out_position when it was started */
-	struct event *poll_timer;    /* looks what a program has taken that doesn't wake us */
+	/* of the account, for what waits in `control` beyond what everybody may let wait */
+	struct charge queued;
+	struct hop *blocked_on;	   /* our input waits for that hop's output */
+	struct hop *waiters;	   /* hops whose input waits for our output; the first one's turn is next */
+	struct hop *granted;	   /* the one of them that goes on now, before all others */
+	struct hop *granted_by;	   /* who lets us go on */
+	struct event *stuck_timer; /* runs while somebody waits */
+	uint64_t stuck_from;	   /* out_position when it was started */
+	struct event *poll_timer;  /* looks what a program has taken that doesn't wake us */
 	uint32_t poll_ms;
 
 	int error; /* why it has failed */
@@ -186,8 +201,8 @@ struct hop {
 	struct hop *notify_prev, *notify_next;
 };
 
-/* What a program's hop may take beside its rings, its ledgers and its channels: 256 KiB of frames that it leaves unread, the questions
- * that wait, the table of channels, and what was refused. */
+/* What a program's hop may take beside its rings, its ledgers and its channels: 256 KiB of frames that it
+ * leaves unread, the questions that wait, the table of channels, and what was refused. */
 #define HOP_MEMORY 393216u
 
 int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_ops *ops, void *owner,
@@ -211,38 +226,45 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings);
 /* Takes the rings away. What was in the channels' queues stays there. */
 void hop_detach(struct hop *hop);
 
-/* The other end notified, or may have moved: takes in what is there, notes what was taken, lets waiting output go on; all that when
- * it's the hop's turn. */
+/* The other end notified, or may have moved: takes in what is there, notes what was taken, lets waiting
+ * output go on; all that when it's the hop's turn. */
 void hop_event(struct hop *hop);
 /* The same without a notification: one may have been lost. */
 void hop_look(struct hop *hop);
-/* The same after a program's own notification: it may have more to say, and is let do so before we ask for the next one. */
+/* The same after a program's own notification: it may have more to say, and is let do so before we ask for
+ * the next one. */
 void hop_woken(struct hop *hop);
-/* Until the next hop_event() or hop_look() the other end needn't notify us of what it writes: we find it by hop_has_input(). */
+/* Until the next hop_event() or hop_look() the other end needn't notify us of what it writes: we find it by
+ * hop_has_input(). */
 void hop_dont_ask(struct hop *hop);
 bool hop_has_input(struct hop *hop);
-/* The other end has gone: takes in all that it has written, and notes what it had taken; then the session ends as by hop_fail(). */
+/* The other end has gone: takes in all that it has written, and notes what it had taken; then the session
+ * ends as by hop_fail(). */
 void hop_finish(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* Sends a frame of the session itself (not about a channel), or queues it. -ENOBUFS if the other end has let too many pile up. */
-int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length);
+/* Sends a frame of the session itself (not about a channel), or queues it. -ENOBUFS if the other end has let
+ * too many pile up. */
+int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
+	     uint32_t length);
 /* Frames of hop_send() wait for room. */
 bool hop_has_unsent(const struct hop *hop);
 /* Ends the session at the end of this turn. Only the first reason counts. */
 void hop_fail(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void hop_mark_dirty(struct hop *hop);
 
-/* A GOODBYE with this payload at once, behind all that was written, if there is room: the hop is about to be detached. */
+/* A GOODBYE with this payload at once, behind all that was written, if there is room: the hop is about to be
+ * detached. */
 void hop_farewell(struct hop *hop, const void *payload, uint32_t length);
 
-/* Every channel of this hop ends: what is certain about its messages is told to the other end of each; what isn't,
- * is ECONNRESET, and what never left is `error`. */
+/* Every channel of this hop ends: what is certain about its messages is told to the other end of each; what
+ * isn't, is ECONNRESET, and what never left is `error`. */
 void hop_reset_channels(struct hop *hop, int error);
 
 /* Bytes that were sent to the other end and that it hasn't taken out of the ring. */
 uint32_t hop_unacknowledged(struct hop *hop);
 
 struct channel_end *hop_find(struct hop *hop, uint32_t number);
-/* The channel with the lowest number that isn't below *number, and puts *number behind it. NULL: there is none. */
+/* The channel with the lowest number that isn't below *number, and puts *number behind it. NULL: there is
+ * none. */
 struct channel_end *hop_next(const struct hop *hop, uint32_t *number);
 
 /* For channel.c */
@@ -251,15 +273,17 @@ int hop_enter(struct hop *hop, uint32_t number, struct channel_end *end);
 int hop_number(struct hop *hop, uint32_t *number);
 void hop_remove(struct hop *hop, uint32_t number);
 /* Bytes of a stream go out at `end`: as many as can go at once without overtaking; returns how many. */
-uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count, uint32_t length,
-		   uint32_t messages);
-/* The same for a small piece that goes into the frame which is being filled for `end`, and fits. False: it wasn't touched. */
-bool hop_append(struct hop *hop, struct channel_end *end, const void *data, uint32_t length, uint32_t messages);
+uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
+		   uint32_t length, uint32_t messages);
+/* The same for a small piece that goes into the frame which is being filled for `end`, and fits. False: it
+ * wasn't touched. */
+bool hop_append(struct hop *hop, struct channel_end *end, const void *data, uint32_t length,
+		uint32_t messages);
 /* The same for what has waited in the channel's queue: it is the channel's turn. */
-uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
-			   uint32_t length, uint32_t messages);
-/* The word of the stream at `offset` in the ring of a program. -EALREADY: the program has released it; -ENOENT: it isn't there as
- * one word. */
+uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struct iovec *pieces,
+			   unsigned count, uint32_t length, uint32_t messages);
+/* The word of the stream at `offset` in the ring of a program. -EALREADY: the program has released it;
+ * -ENOENT: it isn't there as one word. */
 int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, uint32_t **word);
 void hop_forget_end(struct hop *hop, struct channel_end *end);
 

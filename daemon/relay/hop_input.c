@@ -18,14 +18,16 @@
 #include "daemon/relay/hop_internal.h"
 #include "daemon/base/timer.h"
 
-#define CHUNK	       32768u	/* bytes after which the other side gets to see, or gets back, what was done */
-#define PIECE_UNITS    2048u	/* of work, and then it's the turn of the account's other programs: 256 KiB of large frames */
-#define SMALL	       1024u	/* a payload that is worth a shorter way */
-#define STUCK_MS       10
-#define STUCK_BYTES    16384u	/* less than this in that time: stuck */
-#define POLL_LAST_MS   1024
+/* bytes after which the other side gets to see, or gets back, what was done */
+#define CHUNK 32768u
+/* of work, and then it's the turn of the account's other programs: 256 KiB of large frames */
+#define PIECE_UNITS  2048u
+#define SMALL	     1024u /* a payload that is worth a shorter way */
+#define STUCK_MS     10
+#define STUCK_BYTES  16384u /* less than this in that time: stuck */
+#define POLL_LAST_MS 1024
 
-/* --- what a program has taken --------------------------------------------------------------------------------------- */
+/* --- what a program has taken ----------------------------------------------------------------- */
 
 /* Has this turn had its part? Counted is all that the input has caused, whoever pays for it. */
 struct piece {
@@ -80,14 +82,16 @@ static bool count_taken(struct hop *hop, struct outlet *outlet, const struct pie
 
 	while ((handed = ledger_front(&outlet->ledger))) {
 		int32_t past = (int32_t)(outlet->taken_upto - handed->position);
-		uint32_t taken = past > 0 && (uint32_t)past < handed->length ? (uint32_t)past : handed->length;
+		uint32_t taken =
+			past > 0 && (uint32_t)past < handed->length ? (uint32_t)past : handed->length;
 
 		if (past <= 0)
 			break;
 		if (piece_is_over(piece))
 			return false;
 		hop->poll_ms = HOP_POLL_FIRST_MS;
-		relay_spend(hop->relay, handed->end ? handed->end->channel->charge.account : hop->account, COST_TAKEN);
+		relay_spend(hop->relay, handed->end ? handed->end->channel->charge.account : hop->account,
+			    COST_TAKEN);
 		if (handed->end)
 			channel_taken(handed->end, handed->offset + taken);
 		if (taken < handed->length)
@@ -99,7 +103,8 @@ static bool count_taken(struct hop *hop, struct outlet *outlet, const struct pie
 	return true;
 }
 
-/* When all has been read that the program had sent before it released what the snapshot says. False: goes on in the next turn. */
+/* When all has been read that the program had sent before it released what the snapshot says. False: goes on
+ * in the next turn. */
 static bool apply_taken(struct hop *hop, const struct piece *piece)
 {
 	for (unsigned i = 0; hop->release_means_taken && i < hop->outlets; i++)
@@ -210,7 +215,8 @@ void hop_stop_waiting(struct hop *hop)
 	hop->blocked_on = NULL;
 }
 
-/* The program uses the number of a channel again: it had released the last of it before, though we haven't come to count that. */
+/* The program uses the number of a channel again: it had released the last of it before, though we haven't
+ * come to count that. */
 static void count_released(struct hop *hop, struct channel_end *end)
 {
 	struct outlet *outlet = hop_outlet(hop, end);
@@ -227,7 +233,8 @@ static bool is_refused(const struct hop *hop, uint32_t number)
 	return hop->refused && number < CHANNEL_NUMBERS && (hop->refused[number / 8] & (1u << (number % 8)));
 }
 
-/* The number stays in use until the opener has answered; a bit is all that it costs us, since it costs the opener no more. */
+/* The number stays in use until the opener has answered; a bit is all that it costs us, since it costs the
+ * opener no more. */
 static int refuse(struct hop *hop, uint32_t number, int error)
 {
 	const struct frame_reset reset = {.error = (uint32_t)error};
@@ -249,7 +256,8 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 
 	if (r < 0)
 		return r;
-	if (header->channel >= CHANNEL_NUMBERS || (header->channel & 1) == hop->parity || is_refused(hop, header->channel))
+	if (header->channel >= CHANNEL_NUMBERS || (header->channel & 1) == hop->parity ||
+	    is_refused(hop, header->channel))
 		return -EPROTO;
 	if (open.kind < CHANNEL_MESSAGE || open.kind > CHANNEL_STREAM)
 		return -EPROTO;
@@ -269,7 +277,8 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 }
 
 /* A frame about a channel, but neither OPEN nor DATA. */
-static int take_channel_frame(struct channel_end *end, const struct frame_header *header, const uint8_t *payload)
+static int take_channel_frame(struct channel_end *end, const struct frame_header *header,
+			      const uint8_t *payload)
 {
 	union {
 		struct frame_opened opened;
@@ -309,7 +318,9 @@ static int answer_reset(struct hop *hop, const struct frame_header *header, cons
 	struct frame_reset reset;
 	int r = frame_reset_decode(payload, header->length, &reset);
 
-	return r < 0 ? r : hop_send(hop, FRAME_RESET, 0, header->channel, answer, frame_reset_encode(&reset, answer));
+	return r < 0 ? r
+		     : hop_send(hop, FRAME_RESET, 0, header->channel, answer,
+				frame_reset_encode(&reset, answer));
 }
 
 static int take_frame(struct hop *hop, const struct frame_header *header)
@@ -333,10 +344,11 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 			return take_channel_frame(end, header, payload);
 		if (is_refused(hop, header->channel)) {
 			if (header->type == FRAME_RESET)
-				hop->refused[header->channel / 8] &= (uint8_t)~(1u << (header->channel % 8));
+				hop->refused[header->channel / 8] &= (uint8_t) ~(1u << (header->channel % 8));
 			return 0;
 		}
-		/* The channel has ended here while this was on its way. Who sends a RESET waits for the answer. */
+		/* The channel has ended here while this was on its way. Who sends a RESET waits for the
+		 * answer. */
 		return header->type == FRAME_RESET ? answer_reset(hop, header, payload) : 0;
 	default:
 		if (header->type >= FRAME_OPTIONAL)
@@ -359,8 +371,9 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 	}
 	if (!end)
 		return -EPROTO;
-	r = channel_data(end, &hop->in, FRAME_HEADER_SIZE + hop->in_progress, header->length - hop->in_progress,
-			 header->messages, hop->kind == HOP_LOCAL && !hop->finishing);
+	r = channel_data(end, &hop->in, FRAME_HEADER_SIZE + hop->in_progress,
+			 header->length - hop->in_progress, header->messages,
+			 hop->kind == HOP_LOCAL && !hop->finishing);
 	if (r < 0)
 		return r;
 	if (r > 0)
@@ -397,7 +410,8 @@ static void finish_frame(struct hop *hop, const struct frame_header *header)
 		hop->rx.messages += header->messages;
 }
 
-/* Small pieces of a stream, right behind one that has gone on: up to the first about which there is more to say. */
+/* Small pieces of a stream, right behind one that has gone on: up to the first about which there is more to
+ * say. */
 static void take_run(struct hop *hop, uint32_t number)
 {
 	struct channel_end *end = hop_find(hop, number);
@@ -412,8 +426,9 @@ static void take_run(struct hop *hop, uint32_t number)
 		if (ready < (int)FRAME_HEADER_SIZE)
 			break;
 		ring_reader_copy(&hop->in, 0, encoded, FRAME_HEADER_SIZE);
-		if (frame_header_decode(encoded, &header) < 0 || header.type != FRAME_DATA || header.channel != number ||
-		    header.length > SMALL || frame_size(header.length) > (uint32_t)ready ||
+		if (frame_header_decode(encoded, &header) < 0 || header.type != FRAME_DATA ||
+		    header.channel != number || header.length > SMALL ||
+		    frame_size(header.length) > (uint32_t)ready ||
 		    ring_reader_peek(&hop->in, FRAME_HEADER_SIZE, header.length, pieces) != 1 ||
 		    !channel_append(end, pieces[0].iov_base, header.length, header.messages))
 			break;
@@ -423,7 +438,8 @@ static void take_run(struct hop *hop, uint32_t number)
 	spend(hop, count * COST_FRAME);
 }
 
-/* Deals with the frame at the head of the ring. 1: dealt with; 0: there is none, or it waits; below zero: failed. */
+/* Deals with the frame at the head of the ring. 1: dealt with; 0: there is none, or it waits; below zero:
+ * failed. */
 static int take_next(struct hop *hop, uint32_t *missing)
 {
 	uint8_t encoded[FRAME_HEADER_SIZE];
@@ -462,7 +478,8 @@ static int take_next(struct hop *hop, uint32_t *missing)
 		return -EPROTO;
 	}
 	if (hop->kind == HOP_LINK && header.sequence != hop->in_sequence) {
-		hop_fail(hop, -EPROTO, "frame %u came where %u was expected", header.sequence, hop->in_sequence);
+		hop_fail(hop, -EPROTO, "frame %u came where %u was expected", header.sequence,
+			 hop->in_sequence);
 		return -EPROTO;
 	}
 	if (header.type == FRAME_DATA && hop->in_progress > header.length) {
@@ -471,8 +488,8 @@ static int take_next(struct hop *hop, uint32_t *missing)
 	}
 	r = header.type == FRAME_DATA ? take_data(hop, &header) : take_frame(hop, &header);
 	if (r < 0) {
-		hop_fail(hop, r, "bad %s frame for channel %u: %s", frame_type_name(header.type), header.channel,
-			 strerror(-r));
+		hop_fail(hop, r, "bad %s frame for channel %u: %s", frame_type_name(header.type),
+			 header.channel, strerror(-r));
 		return r;
 	}
 	if (hop->blocked_on)
@@ -499,7 +516,8 @@ bool hop_ask_for_input(struct hop *hop)
 	return r > 0;
 }
 
-/* True: there may be more, but this piece is over. False: all was read, or it waits, or the session is over. */
+/* True: there may be more, but this piece is over. False: all was read, or it waits, or the session is
+ * over. */
 static bool read_frames(struct hop *hop, const struct piece *piece)
 {
 	int r = 0;
@@ -507,7 +525,8 @@ static bool read_frames(struct hop *hop, const struct piece *piece)
 	hop->missing = 1;
 	while (hop->attached && !hop->has_failed && !hop->blocked_on) {
 		r = take_next(hop, &hop->missing);
-		/* More may come while we look: the longer we read on, the less often those are woken who get it. */
+		/* More may come while we look: the longer we read on, the less often those are woken who get
+		 * it. */
 		if (r == 0 && !hop->blocked_on && !hop->was_woken) {
 			give_back(hop);
 			if (hop_ask_for_input(hop))
@@ -530,7 +549,8 @@ static bool has_reached_mark(const struct hop *hop)
 	return (int32_t)(hop->in.tail - hop->taken_mark) >= 0;
 }
 
-/* The other end has gone, and what it left up to the mark is dealt with (an incomplete frame at its end never will be). */
+/* The other end has gone, and what it left up to the mark is dealt with (an incomplete frame at its end never
+ * will be). */
 static void go_on_finishing(struct hop *hop)
 {
 	if (--hop->finishing == 0)
@@ -558,7 +578,8 @@ void hop_on_turn(struct task *task)
 		return;
 	hop_end_grant(hop);
 	if (hop->taken_pending && (has_reached_mark(hop) || (hop->finishing && !more))) {
-		piece = piece_begin(hop); /* of its own: who sends without end would never have taken anything */
+		/* of its own: who sends without end would never have taken anything */
+		piece = piece_begin(hop);
 		if (!apply_taken(hop, &piece))
 			more = true;
 		else if (hop->finishing)

@@ -2,7 +2,8 @@
 #ifndef XENMSG_DAEMON_HOP_INTERNAL_H
 #define XENMSG_DAEMON_HOP_INTERNAL_H
 
-/* What the parts of a hop know of each other: hop.c its life, hop_input.c, hop_output.c, and relay.c what they share. */
+/* What the parts of a hop know of each other: hop.c its life, hop_input.c, hop_output.c, and relay.c what
+ * they share. */
 
 #include <stdbool.h>
 #include <stdint.h>

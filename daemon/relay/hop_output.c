@@ -22,12 +22,15 @@
 #include "daemon/relay/hop_internal.h"
 #include "daemon/base/timer.h"
 
-#define CHUNK	       32768u	/* bytes after which the other side gets to see, or gets back, what was done */
-#define FIRST_CHUNK    8192u	/* the same, if it sleeps: its waking up takes longer than our filling the rest */
-#define QUANTUM	       16384u	/* bytes of one channel's backlog before the next one's turn */
-#define PIECE_MIN      256u	/* a longer payload isn't cut into pieces smaller than this */
-#define CONTROL_MAX    4194304u /* bytes of session frames that may wait for a reader */
-#define CONTROL_FREE   262144u	/* of these, what is charged to nobody, and the step in which the rest is; larger than a frame */
+/* bytes after which the other side gets to see, or gets back, what was done */
+#define CHUNK 32768u
+/* the same, if it sleeps: its waking up takes longer than our filling the rest */
+#define FIRST_CHUNK 8192u
+#define QUANTUM	    16384u   /* bytes of one channel's backlog before the next one's turn */
+#define PIECE_MIN   256u     /* a longer payload isn't cut into pieces smaller than this */
+#define CONTROL_MAX 4194304u /* bytes of session frames that may wait for a reader */
+/* of these, what is charged to nobody, and the step in which the rest is; larger than a frame */
+#define CONTROL_FREE   262144u
 #define EMIT_UNITS     2048u /* of work, and then others have their turns */
 #define EMIT_FRAME_MAX frame_size(FRAME_SMALL_MAX)
 
@@ -53,20 +56,22 @@ void hop_close_frame(struct hop *hop, struct outlet *outlet)
 	if (!outlet->filling)
 		return;
 	header.channel = outlet->filling->number;
-	header.messages = (uint16_t)(outlet->filling_messages > UINT16_MAX ? UINT16_MAX : outlet->filling_messages);
+	header.messages =
+		(uint16_t)(outlet->filling_messages > UINT16_MAX ? UINT16_MAX : outlet->filling_messages);
 	ring_writer_put(&outlet->writer, zeros, -length & 7u);
 	frame_header_encode(&header, encoded);
 	ring_writer_patch(&outlet->writer, outlet->filling_at, encoded, FRAME_HEADER_SIZE);
-	if (hop->release_means_taken && ledger_push(&outlet->ledger, outlet->filling, outlet->filling->sent - length,
-						    outlet->filling_at + FRAME_HEADER_SIZE, length) < 0)
+	if (hop->release_means_taken &&
+	    ledger_push(&outlet->ledger, outlet->filling, outlet->filling->sent - length,
+			outlet->filling_at + FRAME_HEADER_SIZE, length) < 0)
 		hop_fail(hop, -ENOMEM, "out of memory");
 	hop->tx.messages += outlet->filling_messages;
 	count_frame(hop, frame_size(length));
 	outlet->filling = NULL;
 }
 
-/* The frames in the main ring come first: the OPEN of a channel before its DATA among the deliveries. One notification serves
- * all. */
+/* The frames in the main ring come first: the OPEN of a channel before its DATA among the deliveries. One
+ * notification serves all. */
 static void publish_all(struct hop *hop)
 {
 	bool wanted = false;
@@ -94,7 +99,8 @@ static bool space_for(struct hop *hop, struct outlet *outlet, uint32_t size)
 	return false;
 }
 
-/* A whole frame that isn't DATA, into the main ring, because of `account`. The caller has seen that there is space. */
+/* A whole frame that isn't DATA, into the main ring, because of `account`. The caller has seen that there is
+ * space. */
 static void put_frame(struct hop *hop, struct account *account, uint8_t type, uint8_t flags, uint32_t channel,
 		      const void *payload, uint32_t length)
 {
@@ -129,14 +135,16 @@ bool hop_has_unsent(const struct hop *hop)
 	return evbuffer_get_length(hop->control) > 0;
 }
 
-int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length)
+int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
+	     uint32_t length)
 {
 	static const uint8_t zeros[8];
 	struct frame_header header = {.length = length, .type = type, .flags = flags, .channel = channel};
 	uint8_t encoded[FRAME_HEADER_SIZE];
 
-	/* Nothing waits on a link but for room, and each 64 KiB from it have their ACK: in a busy stream the queue would take
-	 * memory for each. A program's answers do wait, so that it is seen whether it reads them. */
+	/* Nothing waits on a link but for room, and each 64 KiB from it have their ACK: in a busy stream the
+	 * queue would take memory for each. A program's answers do wait, so that it is seen whether it reads
+	 * them. */
 	if (hop->kind == HOP_LINK && hop->attached && !hop_has_unsent(hop) &&
 	    space_for(hop, &hop->out[OUTLET_MAIN], frame_size(length))) {
 		put_frame(hop, hop->account, type, flags, channel, payload, length);
@@ -191,7 +199,8 @@ static bool emit_control(struct hop *hop)
 		padded = frame_size(header.length) - FRAME_HEADER_SIZE;
 		evbuffer_drain(hop->control, FRAME_HEADER_SIZE);
 		evbuffer_remove(hop->control, payload, padded);
-		put_frame(hop, hop->account, header.type, header.flags, header.channel, payload, header.length);
+		put_frame(hop, hop->account, header.type, header.flags, header.channel, payload,
+			  header.length);
 	}
 	charge_end(&hop->queued);
 	if (waited && hop->ops->drained)
@@ -211,7 +220,8 @@ static bool emit_urgent(struct hop *hop)
 				return false;
 			if (!channel_next_control(end, &frame))
 				break;
-			put_frame(hop, end->channel->charge.account, frame.type, 0, end->number, frame.payload, frame.length);
+			put_frame(hop, end->channel->charge.account, frame.type, 0, end->number,
+				  frame.payload, frame.length);
 		}
 		end->in_urgent = false;
 		DL_DELETE2(hop->urgent, end, urgent_prev, urgent_next);
@@ -222,7 +232,8 @@ static bool emit_urgent(struct hop *hop)
 
 struct outlet *hop_outlet(struct hop *hop, const struct channel_end *end)
 {
-	return &hop->out[hop->outlets > 1 && (!end->is_opener || hop->data_apart) ? OUTLET_DELIVERIES : OUTLET_MAIN];
+	return &hop->out[hop->outlets > 1 && (!end->is_opener || hop->data_apart) ? OUTLET_DELIVERIES
+										  : OUTLET_MAIN];
 }
 
 /* After how many bytes the reader gets to see what it was written. */
@@ -231,9 +242,10 @@ static uint32_t chunk_for(const struct hop *hop, const struct outlet *outlet)
 	return hop->kind == HOP_LINK && ring_writer_is_awaited(&outlet->writer) ? FIRST_CHUNK : CHUNK;
 }
 
-/* Puts bytes of a stream out as far as there is space, filling up the DATA frame that is open if it is this channel's. */
-static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
-			     uint32_t length, uint32_t messages)
+/* Puts bytes of a stream out as far as there is space, filling up the DATA frame that is open if it is this
+ * channel's. */
+static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const struct iovec *pieces,
+			     unsigned count, uint32_t length, uint32_t messages)
 {
 	struct outlet *outlet = hop_outlet(hop, end);
 	uint32_t smallest = length < PIECE_MIN ? length : PIECE_MIN;
@@ -244,7 +256,8 @@ static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const str
 		uint32_t left = length - done, chunk = chunk_for(hop, outlet), size, room;
 		int space;
 
-		if (outlet->filling != end || (outlet->filling_length & 7) || outlet->filling_length >= FRAME_PAYLOAD_MAX) {
+		if (outlet->filling != end || (outlet->filling_length & 7) ||
+		    outlet->filling_length >= FRAME_PAYLOAD_MAX) {
 			hop_close_frame(hop, outlet);
 			if (hop->release_means_taken && ledger_is_full(&outlet->ledger))
 				break; /* what is taken makes room in it */
@@ -281,7 +294,8 @@ static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const str
 
 			if (here > size - put)
 				here = size - put;
-			ring_writer_put(&outlet->writer, (uint8_t *)pieces[piece].iov_base + piece_done, here);
+			ring_writer_put(&outlet->writer, (uint8_t *)pieces[piece].iov_base + piece_done,
+					here);
 			put += here;
 			piece_done += here;
 			if (piece_done == pieces[piece].iov_len && piece + 1 < count) {
@@ -306,21 +320,23 @@ static bool must_wait(const struct hop *hop, struct channel_end *end)
 	return (hop->waiters || hop->granted) && hop->granted != channel_other(end)->hop;
 }
 
-uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count, uint32_t length,
-		   uint32_t messages)
+uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
+		   uint32_t length, uint32_t messages)
 {
 	if (!hop->attached || hop->has_failed)
 		return 0;
 	hop_mark_dirty(hop);
 	hop->emit_from = hop->relay->turns.spent;
-	if ((end->want_open || end->want_opened) && !(emit_control(hop) && emit_urgent(hop))) /* they come before all DATA */
+	/* they come before all DATA */
+	if ((end->want_open || end->want_opened) && !(emit_control(hop) && emit_urgent(hop)))
 		return 0;
 	if (hop->backlog || must_wait(hop, end))
 		return 0;
 	return write_pieces(hop, end, pieces, count, length, messages);
 }
 
-bool hop_append(struct hop *hop, struct channel_end *end, const void *data, uint32_t length, uint32_t messages)
+bool hop_append(struct hop *hop, struct channel_end *end, const void *data, uint32_t length,
+		uint32_t messages)
 {
 	struct outlet *outlet = hop_outlet(hop, end);
 	struct ring_writer *writer = &outlet->writer;
@@ -338,8 +354,8 @@ bool hop_append(struct hop *hop, struct channel_end *end, const void *data, uint
 	return true;
 }
 
-uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
-			   uint32_t length, uint32_t messages)
+uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struct iovec *pieces,
+			   unsigned count, uint32_t length, uint32_t messages)
 {
 	uint32_t done;
 
@@ -377,9 +393,10 @@ static bool emit_backlog(struct hop *hop)
 	return all;
 }
 
-/* --- who waits for room ----------------------------------------------------------------------------------------------- */
+/* --- who waits for room ----------------------------------------------------------------------- */
 
-/* The first in line goes on, before all others, in its next turn: who got some then goes to the end, who got none stays the first. */
+/* The first in line goes on, before all others, in its next turn: who got some then goes to the end, who got
+ * none stays the first. */
 static void grant_next(struct hop *hop)
 {
 	struct hop *waiter = hop->waiters;
@@ -410,7 +427,7 @@ void hop_release_waiters(struct hop *hop)
 	evtimer_del(hop->stuck_timer);
 }
 
-/* --- a turn ----------------------------------------------------------------------------------------------------------- */
+/* --- a turn ----------------------------------------------------------------------------------- */
 
 /* What is worth waking up for. At most the ring, so that a reader who has read it all has made it so. */
 static uint32_t worthwhile(const struct outlet *outlet, uint32_t wanted)
@@ -453,7 +470,7 @@ void hop_emit(struct hop *hop)
 	hop_mark_awake(hop);
 }
 
-/* --- before the loop sleeps -------------------------------------------------------------------------------------------- */
+/* --- before the loop sleeps ------------------------------------------------------------------- */
 
 /* Asks to be woken when the program has taken something. */
 static void ask_for_taken(struct hop *hop)
@@ -467,7 +484,8 @@ static void ask_for_taken(struct hop *hop)
 
 		if (!ledger_front(&outlet->ledger))
 			continue;
-		/* Not asked for what has come already: the request would stay, and cost a notification later. */
+		/* Not asked for what has come already: the request would stay, and cost a notification
+		 * later. */
 		r = ring_writer_unread(&outlet->writer);
 		if (r >= 0 && outlet->writer.tail == outlet->taken_upto)
 			r = ring_writer_arm(&outlet->writer, outlet->writer.ring.size);

@@ -72,7 +72,8 @@ static int grow(struct ledger *ledger)
 	return 0;
 }
 
-/* How far back the jump of the next entry behind `last` leads: as far again as the two jumps before, if they were equally long. */
+/* How far back the jump of the next entry behind `last` leads: as far again as the two jumps before, if they
+ * were equally long. */
 static uint32_t next_jump(const struct ledger *ledger, uint32_t number, const struct handed *last)
 {
 	const struct handed *jumped, *again;
@@ -86,7 +87,8 @@ static uint32_t next_jump(const struct ledger *ledger, uint32_t number, const st
 	return last->depth - jumped->depth == jumped->depth - again->depth ? jumped->jump : number;
 }
 
-int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset, uint32_t position, uint32_t length)
+int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset, uint32_t position,
+		uint32_t length)
 {
 	uint32_t number = ledger->first + ledger->count;
 	const struct handed *last;
@@ -156,7 +158,8 @@ uint64_t ledger_released(const struct ledger *ledger, const struct channel_end *
 	while (entry && !is_released(entry, position)) {
 		const struct handed *jumped = is_there(ledger, entry->jump) ? at(ledger, entry->jump) : NULL;
 
-		entry = jumped && jumped != entry && !is_released(jumped, position) ? jumped : before(ledger, entry);
+		entry = jumped && jumped != entry && !is_released(jumped, position) ? jumped
+										    : before(ledger, entry);
 	}
 	return entry ? entry->offset + entry->length : 0;
 }

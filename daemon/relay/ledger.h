@@ -3,15 +3,15 @@
 #define XENMSG_DAEMON_LEDGER_H
 
 /*
- * What was handed out in a program's ring: which bytes of which channel lie where. What the program releases there is what it
- * has taken, so entries go in the order in which they came:
+ * What was handed out in a program's ring: which bytes of which channel lie where. What the program releases
+ * there is what it has taken, so entries go in the order in which they came:
  *
  *   ledger_push() ──▶ the oldest, ..., the newest ──▶ ledger_front(), ledger_pop() once its bytes were released
  *
- * A channel that ends is forgotten, its entries stay until their bytes are released. The size is bounded; who finds the ledger full
- * waits as for a full ring. Each entry leads back to the one before of the same channel, and by a longer jump to one further back
- * (jump pointers as in Myers, "An applicative random-access stack", 1983), so finding an offset takes time logarithmic in the
- * channel's entries.
+ * A channel that ends is forgotten, its entries stay until their bytes are released. The size is bounded; who
+ * finds the ledger full waits as for a full ring. Each entry leads back to the one before of the same
+ * channel, and by a longer jump to one further back (jump pointers as in Myers, "An applicative random-access
+ * stack", 1983), so finding an offset takes time logarithmic in the channel's entries.
  */
 
 #include <stdbool.h>
@@ -41,13 +41,15 @@ uint64_t ledger_memory(uint32_t ring_size);
 void ledger_free(struct ledger *ledger);
 bool ledger_is_full(const struct ledger *ledger);
 /* -ENOMEM. The ledger isn't full. */
-int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset, uint32_t position, uint32_t length);
+int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset, uint32_t position,
+		uint32_t length);
 /* The oldest entry; NULL: there is none. */
 struct handed *ledger_front(struct ledger *ledger);
 void ledger_pop(struct ledger *ledger);
 /* The entry with the byte at `offset` of the channel's stream; NULL: it isn't there. */
 const struct handed *ledger_find(const struct ledger *ledger, const struct channel_end *end, uint64_t offset);
-/* Where the stream stood when the ring had been released up to `position`, as far as the ledger knows: 0 if it doesn't. */
+/* Where the stream stood when the ring had been released up to `position`, as far as the ledger knows: 0 if
+ * it doesn't. */
 uint64_t ledger_released(const struct ledger *ledger, const struct channel_end *end, uint32_t position);
 /* The channel goes. Returns how many entries it had. */
 uint32_t ledger_forget(struct ledger *ledger, struct channel_end *end);

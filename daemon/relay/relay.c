@@ -18,7 +18,7 @@
 #define CANCEL_MS   2000
 #define LAST_PASSES 100 /* when the daemon stops */
 
-/* --- marks ---------------------------------------------------------------------------------------------------------- */
+/* --- marks ------------------------------------------------------------------------------------ */
 
 void hop_mark_dirty(struct hop *hop)
 {
@@ -55,8 +55,8 @@ void hop_fail(struct hop *hop, int error, const char *format, ...)
 
 static void notify_now(struct hop *hop)
 {
-	/* On one CPU the program runs at once, and takes what it got, and may answer, before we go on. It needn't notify us: we
-	 * look. */
+	/* On one CPU the program runs at once, and takes what it got, and may answer, before we go on. It
+	 * needn't notify us: we look. */
 	if (hop->release_means_taken) {
 		ring_reader_disarm(&hop->in);
 		for (unsigned i = 0; i < hop->outlets; i++)
@@ -88,16 +88,17 @@ void hop_forget_notification(struct hop *hop)
 	DL_DELETE2(hop->relay->to_notify, hop, notify_prev, notify_next);
 }
 
-/* --- a pass --------------------------------------------------------------------------------------------------------- */
+/* --- a pass ----------------------------------------------------------------------------------- */
 
-/* A piece of each, one after the other, up to what a task may do in a turn: who has more to write, or hasn't come to it, does so after
- * the next input. */
+/* A piece of each, one after the other, up to what a task may do in a turn: who has more to write, or hasn't
+ * come to it, does so after the next input. */
 static void write_output(struct relay *relay)
 {
 	struct hop *hop, *last = relay->dirty ? relay->dirty->dirty_prev : NULL;
 	uint64_t from = relay->turns.spent;
 
-	while ((hop = relay->dirty) && !turns_are_over(&relay->turns) && relay->turns.spent - from < TURNS_PIECE) {
+	while ((hop = relay->dirty) && !turns_are_over(&relay->turns) &&
+	       relay->turns.spent - from < TURNS_PIECE) {
 		DL_DELETE2(relay->dirty, hop, dirty_prev, dirty_next);
 		hop->is_dirty = false;
 		hop_emit(hop);
@@ -129,9 +130,10 @@ static void notify_programs(struct relay *relay)
 }
 
 /*
- * On one CPU a program has been interrupted by its own notification. If we asked for the next one at once, it would be interrupted
- * again by its next message, and so on. So it is let go on, until it has nothing more to say or no room, and then there is a second
- * look before we ask. Measured: 64-byte messages 5.9 -> 11.2 M/s through the whole chain.
+ * On one CPU a program has been interrupted by its own notification. If we asked for the next one at once, it
+ * would be interrupted again by its next message, and so on. So it is let go on, until it has nothing more to
+ * say or no room, and then there is a second look before we ask. Measured: 64-byte messages 5.9 -> 11.2 M/s
+ * through the whole chain.
  */
 static void let_programs_go_on(struct relay *relay)
 {
@@ -139,7 +141,8 @@ static void let_programs_go_on(struct relay *relay)
 
 	relay->woken = false;
 	sched_yield();
-	DL_FOREACH2 (relay->awake, hop, awake_next) {
+	DL_FOREACH2(relay->awake, hop, awake_next)
+	{
 		if (hop->was_woken)
 			hop_due(hop);
 		hop->was_woken = false;
@@ -211,7 +214,7 @@ void relay_spend(struct relay *relay, struct account *account, uint64_t units)
 	turns_spend(&relay->turns, account_line(account), units);
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message)
 {

@@ -17,7 +17,7 @@
 #define KEPT_FD	  3
 #define ANSWER_MS 10000 /* the service has to be started first; a fraction of the unit's WatchdogSec= */
 
-/* --- the service's keeper ------------------------------------------------------------------------------------------- */
+/* --- the service's keeper --------------------------------------------------------------------- */
 
 static int connect_to(const char *path)
 {
@@ -61,7 +61,8 @@ static int send_descriptor(int socket, int fd)
 	return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
-/* Until its answer, what was sent may be lost with the connection: so our own descriptor stays open for as long. */
+/* Until its answer, what was sent may be lost with the connection: so our own descriptor stays open for as
+ * long. */
 static int await_answer(int socket)
 {
 	struct pollfd poll_fd = {.fd = socket, .events = POLLIN};
@@ -93,10 +94,10 @@ static int hand_over(const char *path, int fd)
 	return r;
 }
 
-/* --- our own -------------------------------------------------------------------------------------------------------- */
+/* --- our own ---------------------------------------------------------------------------------- */
 
-/* In the child of a process with threads: nothing here but what is safe after fork(). It must not end, whatever fails: the
- * handle is in it already. */
+/* In the child of a process with threads: nothing here but what is safe after fork(). It must not end,
+ * whatever fails: the handle is in it already. */
 static _Noreturn void become_keeper(int fd)
 {
 	static char *const arguments[] = {"@xenmsg-keeper", NULL};
@@ -135,8 +136,8 @@ static int fork_keeper(int fd)
 		become_keeper(fd);
 	error = errno;
 	sigprocmask(SIG_SETMASK, &before, NULL);
-	/* Not before the child has closed its copies of everything else: else, if we were killed now, the next daemon would
-	 * find our socket alive. */
+	/* Not before the child has closed its copies of everything else: else, if we were killed now, the
+	 * next daemon would find our socket alive. */
 	close(gate[1]);
 	while (read(gate[0], &byte, sizeof(byte)) < 0 && errno == EINTR)
 		;
@@ -153,10 +154,11 @@ int keeper_hold(int fd)
 		return fork_keeper(fd);
 	r = hand_over(service, fd);
 	if (r < 0) {
-		log_warning("%s doesn't take the event channels of before the restore: %s; a process of this "
-			    "daemon's keeps them, and "
-			    "will delay the end of the system",
-			    service, strerror(-r));
+		log_warning(
+			"%s doesn't take the event channels of before the restore: %s; a process of this "
+			"daemon's keeps them, and "
+			"will delay the end of the system",
+			service, strerror(-r));
 		r = fork_keeper(fd);
 	}
 	return r;

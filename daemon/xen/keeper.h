@@ -3,13 +3,14 @@
 #define XENMSG_DAEMON_KEEPER_H
 
 /*
- * Closing or unbinding an event channel that was bound before the domain was saved and restored is a kernel BUG (Linux 6.1,
- * drivers/xen/evtchn.c; the process never ends, and the kernel asks for a reboot), and so is the end of the process that has
- * it open. Such a handle is parked with a keeper: a process that holds it, sleeps, and outlives the daemon.
+ * Closing or unbinding an event channel that was bound before the domain was saved and restored is a kernel
+ * BUG (Linux 6.1, drivers/xen/evtchn.c; the process never ends, and the kernel asks for a reboot), and so is
+ * the end of the process that has it open. Such a handle is parked with a keeper: a process that holds it,
+ * sleeps, and outlives the daemon.
  *
- * It has to outlive everything. At the end of the system systemd kills what is left, and waits for the ends of those it has
- * killed: only a process of root's whose name begins with "@" is passed by. A daemon that isn't root can't make one. So there
- * are two:
+ * It has to outlive everything. At the end of the system systemd kills what is left, and waits for the ends
+ * of those it has killed: only a process of root's whose name begins with "@" is passed by. A daemon that
+ * isn't root can't make one. So there are two:
  *
  *   the service's   xenmsg-keeper.service, root's, which systemd starts when somebody comes to its socket, named by
  *                   $XENMSG_KEEPER. One process keeps the handles of all restores. A connection carries one byte with one
@@ -19,8 +20,9 @@
 
 #define KEEPER_ENVIRONMENT "XENMSG_KEEPER" /* the path of the service's socket */
 
-/* Makes a keeper hold a duplicate of `fd`. Afterwards the caller may close its own. 0, or -errno: then it may not. It may take
- * some seconds if the service manager is slow, which happens at most once in each restore, when no link works anyway. */
+/* Makes a keeper hold a duplicate of `fd`. Afterwards the caller may close its own. 0, or -errno: then it may
+ * not. It may take some seconds if the service manager is slow, which happens at most once in each restore,
+ * when no link works anyway. */
 int keeper_hold(int fd);
 
 #endif

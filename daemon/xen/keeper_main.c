@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * xenmsg-keeper: holds the event-channel handles of daemons whose domain was saved and restored (daemon/xen/keeper.h), until the
- * system goes down. Nothing ends it: all signals are blocked, and whatever fails, it goes on. What it keeps is never used.
+ * xenmsg-keeper: holds the event-channel handles of daemons whose domain was saved and restored
+ * (daemon/xen/keeper.h), until the system goes down. Nothing ends it: all signals are blocked, and whatever
+ * fails, it goes on. What it keeps is never used.
  *
- * Without arguments it is xenmsgd's child: the handle is the descriptor that it was born with. With --listen it is the service:
- * descriptor 3 is a socket, and who connects hands over one handle.
+ * Without arguments it is xenmsgd's child: the handle is the descriptor that it was born with. With --listen
+ * it is the service: descriptor 3 is a socket, and who connects hands over one handle.
  */
 #include <errno.h>
 #include <signal.h>

@@ -16,7 +16,8 @@
 #include "daemon/xen/store_worker.h"
 #include "daemon/base/timer.h"
 
-/* How long store_free() lets the thread finish what others can see (removing our nodes) before abandoning it. */
+/* How long store_free() lets the thread finish what others can see (removing our nodes) before abandoning
+ * it. */
 #define FREE_MS 500
 #define AT_ONCE 64 /* callbacks in one turn of the loop */
 
@@ -62,7 +63,8 @@ static struct store_subscription *find_subscription(struct store *store, unsigne
 static void event_fires(struct store *store, struct store_event *event)
 {
 	/* Looked up each time: a callback may have ended the watch. */
-	struct store_subscription *subscription = event->fires ? find_subscription(store, event->watch) : NULL;
+	struct store_subscription *subscription =
+		event->fires ? find_subscription(store, event->watch) : NULL;
 
 	if (subscription)
 		subscription->event(subscription->userdata, event->path);
@@ -95,7 +97,8 @@ static void call_back_some(struct store *store)
 			return;
 		}
 	}
-	/* By a timer: the loop looks at all descriptors before it comes to that. There may be more than was taken. */
+	/* By a timer: the loop looks at all descriptors before it comes to that. There may be more than was
+	 * taken. */
 	timer_start(store->more, 0);
 }
 
@@ -204,7 +207,7 @@ void store_free(struct store *store)
 
 	DL_FOREACH_SAFE(store->taken_results, request, next_request)
 		store_request_free(request);
-	HASH_ITER (hh, store->taken_events, event, next_event) {
+	HASH_ITER(hh, store->taken_events, event, next_event) {
 		HASH_DEL(store->taken_events, event);
 		store_event_free(event);
 	}
@@ -225,7 +228,8 @@ static void *must(void *memory)
 	return memory;
 }
 
-static struct store_request *request_new(enum store_kind kind, unsigned count, store_done_fn done, void *userdata)
+static struct store_request *request_new(enum store_kind kind, unsigned count, store_done_fn done,
+					 void *userdata)
 {
 	struct store_request *request = must(calloc(1, sizeof(*request)));
 
@@ -267,8 +271,8 @@ void store_list(struct store *store, const char *path, store_list_fn done, void 
 	submit(store, request);
 }
 
-void store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner, int reader,
-			store_done_fn done, void *userdata)
+void store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner,
+			int reader, store_done_fn done, void *userdata)
 {
 	struct store_request *request = request_new(STORE_WRITE, count, done, userdata);
 
@@ -297,7 +301,8 @@ void store_remove(struct store *store, const char *path, store_done_fn done, voi
 	submit(store, request);
 }
 
-void store_watch(struct store *store, const char *path, store_watch_fn event, void *userdata, store_done_fn done)
+void store_watch(struct store *store, const char *path, store_watch_fn event, void *userdata,
+		 store_done_fn done)
 {
 	struct store_request *request = request_new(STORE_WATCH, 1, done, userdata);
 	struct store_subscription *subscription = must(calloc(1, sizeof(*subscription)));
@@ -337,10 +342,10 @@ void store_forget(struct store *store, void *userdata)
 	struct store_request *request;
 
 	DL_FOREACH2(store->requests, request, all_next)
-		if (request->userdata == userdata) {
-			request->done = NULL;
-			request->listed = NULL;
-		}
+	if (request->userdata == userdata) {
+		request->done = NULL;
+		request->listed = NULL;
+	}
 }
 
 bool store_is_connected(const struct store *store)

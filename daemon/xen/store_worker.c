@@ -18,15 +18,15 @@
 #include "daemon/base/log.h"
 #include "daemon/xen/store_write.h"
 
-/* Conflicts and quotas pass within milliseconds when others are busy at start-up; who waits behind us in the queue waits
- * along, so it ends after about a second and a half. */
-#define TRIES		16
-#define QUOTA_TRIES	8
-#define BACKOFF_MAX_MS	200
-#define RECONNECT_MS	1000
-#define RETRY_MIN_MS	5000 /* each try costs a connection, in a guest */
-#define RETRY_MAX_MS	300000
-#define EVENTS_AT_ONCE	256
+/* Conflicts and quotas pass within milliseconds when others are busy at start-up; who waits behind us in the
+ * queue waits along, so it ends after about a second and a half. */
+#define TRIES	       16
+#define QUOTA_TRIES    8
+#define BACKOFF_MAX_MS 200
+#define RECONNECT_MS   1000
+#define RETRY_MIN_MS   5000 /* each try costs a connection, in a guest */
+#define RETRY_MAX_MS   300000
+#define EVENTS_AT_ONCE 256
 
 void store_request_free(struct store_request *request)
 {
@@ -146,8 +146,8 @@ static bool is_stopping(struct store_worker *worker)
 	return stopping;
 }
 
-/* Waits before a retry, but not for somebody who wants to stop. New requests don't end it, so the descriptor that they
- * wake us with is left alone, and the wait is cut into short pieces instead. */
+/* Waits before a retry, but not for somebody who wants to stop. New requests don't end it, so the descriptor
+ * that they wake us with is left alone, and the wait is cut into short pieces instead. */
 static void back_off(struct store_worker *worker, unsigned attempt)
 {
 	unsigned ms = attempt < 8 ? 1u << attempt : BACKOFF_MAX_MS;
@@ -170,7 +170,8 @@ static bool is_temporary(int error)
 }
 
 /* Of the first `length` bytes of the path, made if it isn't there; NULL: no memory. */
-static struct store_event *event_of(struct store_worker *worker, unsigned watch, const char *path, size_t length)
+static struct store_event *event_of(struct store_worker *worker, unsigned watch, const char *path,
+				    size_t length)
 {
 	struct store_event *event;
 	char *key;
@@ -236,8 +237,9 @@ static void push_event(struct store_worker *worker, char **untrusted_event)
 	signal_fd(worker->result_fd);
 }
 
-/* Hands on what the watches say. False if the connection is gone: libxenstore closes its descriptor when it breaks, but shows
- * that only here, by EINVAL instead of EAGAIN when no event is there. Others make events, so requests have their turn in between. */
+/* Hands on what the watches say. False if the connection is gone: libxenstore closes its descriptor when it
+ * breaks, but shows that only here, by EINVAL instead of EAGAIN when no event is there. Others make events,
+ * so requests have their turn in between. */
 static bool drain_events(struct store_worker *worker)
 {
 	char **untrusted_event;
@@ -289,9 +291,10 @@ static int set_watch(struct store_worker *worker, const struct store_watched *wa
 
 /* ---- watches that a quota refuses ----
  *
- * A guest's processes share one quota, so others can use it up. And the kernel's /dev/xen/xenbus fails the write of a refused
- * watch, after which libxenstore closes its descriptor: the connection is gone with all watches. To ask for the same one
- * again on each new connection would go on for ever. So what was refused waits, and the connection is made anew without it. */
+ * A guest's processes share one quota, so others can use it up. And the kernel's /dev/xen/xenbus fails the
+ * write of a refused watch, after which libxenstore closes its descriptor: the connection is gone with all
+ * watches. To ask for the same one again on each new connection would go on for ever. So what was refused
+ * waits, and the connection is made anew without it. */
 
 static bool is_refusal(int error)
 {
@@ -309,7 +312,9 @@ static void refuse(struct store_worker *worker, struct store_watched *watched)
 	watched->refused = true;
 	if (worker->refused_watches++ > 0)
 		return;
-	log_warning("store: the quota of watches is used up: %s, and what comes after it, is watched when there is room", watched->path);
+	log_warning(
+		"store: the quota of watches is used up: %s, and what comes after it, is watched when there is room",
+		watched->path);
 	try_refused_at(worker, RETRY_MIN_MS);
 }
 
@@ -367,7 +372,8 @@ static int add_watch(struct store_worker *worker, struct store_request *request)
 		free(watched);
 		return r;
 	}
-	DL_APPEND(worker->watched, watched); /* also when the connection has broken: it is set again on the next one */
+	/* also when the connection has broken: it is set again on the next one */
+	DL_APPEND(worker->watched, watched);
 	return r;
 }
 
@@ -425,13 +431,15 @@ static void set_connected(struct store_worker *worker, bool connected)
 		return;
 	__atomic_store_n(&worker->connected, connected, __ATOMIC_RELAXED);
 	if (!connected) /* only because of a refused watch? then it was said why */
-		worker->reconnect_now = worker->refused_at_ms && clock_ms() - worker->refused_at_ms < RECONNECT_MS;
+		worker->reconnect_now =
+			worker->refused_at_ms && clock_ms() - worker->refused_at_ms < RECONNECT_MS;
 	if (worker->reconnect_now)
 		return;
 	if (connected)
 		log_info("store: connected to XenStore again");
 	else
-		log_error("store: the connection to XenStore is lost; trying again every %d ms", RECONNECT_MS);
+		log_error("store: the connection to XenStore is lost; trying again every %d ms",
+			  RECONNECT_MS);
 }
 
 /* Sets all watches but the refused ones. False: one more was refused, and has cost the connection. */
@@ -497,7 +505,8 @@ static bool serve_one(struct store_worker *worker)
 			request->error = worker->xs ? execute(worker, request) : -ENOTCONN;
 		else
 			request->error = -ENOTCONN;
-		if (request->error < 0 && request->error != -ENOENT && worker->connected && !drain_events(worker))
+		if (request->error < 0 && request->error != -ENOENT && worker->connected &&
+		    !drain_events(worker))
 			request->error = -ENOTCONN;
 		mark_idle(worker);
 	}
@@ -526,7 +535,8 @@ void *store_worker_run(void *userdata)
 	bool stopping = false;
 
 	while (!stopping) {
-		struct pollfd fds[2] = {{.fd = worker->command_fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+		struct pollfd fds[2] = {{.fd = worker->command_fd, .events = POLLIN},
+					{.fd = -1, .events = POLLIN}};
 		uint64_t count;
 
 		if (worker->connected)

@@ -5,10 +5,11 @@
 /*
  * The thread behind `struct store` (store.h), which alone touches libxenstore.
  *
- * Two parties share a worker: the store on the event loop and the thread. `lock` guards the queue, the results, the watch
- * events and `stopping`. A request belongs to the thread while it is queued, then to the store with the results; its
- * callback and its place in the store's own list are the store's all the time. The last of the two parties frees the
- * worker: when xenstored never answers, that is the thread, long after the store has gone.
+ * Two parties share a worker: the store on the event loop and the thread. `lock` guards the queue, the
+ * results, the watch events and `stopping`. A request belongs to the thread while it is queued, then to the
+ * store with the results; its callback and its place in the store's own list are the store's all the time.
+ * The last of the two parties frees the worker: when xenstored never answers, that is the thread, long after
+ * the store has gone.
  */
 
 #include <pthread.h>
@@ -58,9 +59,9 @@ struct store_request {
 #define STORE_BELOW_MAX 32 /* paths below a domain's directory that wait for one watch */
 
 /*
- * A watch has fired. The same path of the same watch is kept once, so that nobody fills our memory by changing a node. Nor by making up
- * names: each domain's directory counts what waits below it, and where that is too much it fires itself, in place of all that comes
- * then. It means: look at this domain anew.
+ * A watch has fired. The same path of the same watch is kept once, so that nobody fills our memory by
+ * changing a node. Nor by making up names: each domain's directory counts what waits below it, and where that
+ * is too much it fires itself, in place of all that comes then. It means: look at this domain anew.
  */
 struct store_event {
 	char *key; /* "<watch> <path>" */
@@ -101,7 +102,7 @@ struct store_worker {
 	struct store_watched *watched;
 	unsigned refused_watches;
 	uint64_t refused_at_ms; /* the last one; 0: none yet */
-	uint64_t retry_at_ms; /* the refused watches */
+	uint64_t retry_at_ms;	/* the refused watches */
 	unsigned retry_after_ms;
 	bool reconnect_now; /* the connection is lost only by a refused watch */
 };

@@ -22,8 +22,8 @@ int store_error(int saved_errno)
 	}
 }
 
-static int set_permissions(struct xs_handle *xs, xs_transaction_t transaction, const char *path, uint32_t owner,
-			   int reader)
+static int set_permissions(struct xs_handle *xs, xs_transaction_t transaction, const char *path,
+			   uint32_t owner, int reader)
 {
 	struct xs_permissions permissions[2] = {
 		{.id = owner, .perms = reader == STORE_EVERYONE ? XS_PERM_READ : XS_PERM_NONE},
@@ -35,7 +35,8 @@ static int set_permissions(struct xs_handle *xs, xs_transaction_t transaction, c
 	return 0;
 }
 
-static int make_directories(struct xs_handle *xs, xs_transaction_t transaction, const char *path, uint32_t owner)
+static int make_directories(struct xs_handle *xs, xs_transaction_t transaction, const char *path,
+			    uint32_t owner)
 {
 	char directory[STORE_PATH_MAX];
 	const char *end = strrchr(path, '/');

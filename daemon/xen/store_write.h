@@ -3,18 +3,20 @@
 #define XENMSG_DAEMON_STORE_WRITE_H
 
 /*
- * Leaves written in one transaction, so that nobody sees them before they have their permissions, with the directories above
- * them, which nobody else may read. For the thread behind `struct store`; whether to try again is up to that.
+ * Leaves written in one transaction, so that nobody sees them before they have their permissions, with the
+ * directories above them, which nobody else may read. For the thread behind `struct store`; whether to try
+ * again is up to that.
  */
 
 struct store_request;
 struct xs_handle;
 
-/* A STORE_WRITE. -EAGAIN: somebody else has changed what it read; -EDQUOT, -EBUSY, -ENOSPC: a quota, or the connection is gone. */
+/* A STORE_WRITE. -EAGAIN: somebody else has changed what it read; -EDQUOT, -EBUSY, -ENOSPC: a quota, or the
+ * connection is gone. */
 int store_write_once(struct xs_handle *xs, const struct store_request *request);
 
-/* What a failed call of libxenstore means. It reports the quotas as EINVAL (it doesn't know EQUOTA's name), and a
- * transaction that couldn't be started sometimes with no errno at all. */
+/* What a failed call of libxenstore means. It reports the quotas as EINVAL (it doesn't know EQUOTA's name),
+ * and a transaction that couldn't be started sometimes with no errno at all. */
 int store_error(int saved_errno);
 
 #endif

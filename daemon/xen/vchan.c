@@ -44,8 +44,8 @@ struct vchan_host {
 
 struct vchan {
 	struct vchan_host *host;
-	/* The fields of libxenvchan's own structure, which the peer's may be; `ring`, the buffers and `shr` lead into shared
-	 * memory, everything else is ours. */
+	/* The fields of libxenvchan's own structure, which the peer's may be; `ring`, the buffers and `shr`
+	 * lead into shared memory, everything else is ours. */
 	struct libxenvchan control;
 	uint32_t port; /* the local one, the key in vchan_host.vchans */
 	uint32_t domid;
@@ -69,7 +69,8 @@ static void on_events(evutil_socket_t fd, short what, void *userdata)
 {
 	struct vchan_host *host = userdata;
 
-	unsigned events = HASH_COUNT(host->vchans); /* one port each; asking for one more would be a system call for nothing */
+	/* one port each; asking for one more would be a system call for nothing */
+	unsigned events = HASH_COUNT(host->vchans);
 
 	if (events > EVENTS_PER_WAKE_UP)
 		events = EVENTS_PER_WAKE_UP;
@@ -96,14 +97,15 @@ static void on_events(evutil_socket_t fd, short what, void *userdata)
 
 /* Running out of pages is no error here, and every other one is returned: so for the curious only. */
 static void __attribute__((format(printf, 5, 0)))
-log_of_library(xentoollog_logger *logger, xentoollog_level level, int error, const char *context, const char *format,
-	       va_list args)
+log_of_library(xentoollog_logger *logger, xentoollog_level level, int error, const char *context,
+	       const char *format, va_list args)
 {
 	int saved_errno = errno;
 	char text[256];
 
 	vsnprintf(text, sizeof(text), format, args);
-	log_debug("%s: %s%s%s", context ? context : "xen", text, error > 0 ? ": " : "", error > 0 ? strerror(error) : "");
+	log_debug("%s: %s%s%s", context ? context : "xen", text, error > 0 ? ": " : "",
+		  error > 0 ? strerror(error) : "");
 	errno = saved_errno;
 }
 
@@ -181,7 +183,7 @@ int vchan_host_renew(struct vchan_host *host)
 	const char *what;
 	int r;
 
-	HASH_ITER (hh, host->vchans, vchan, next) {
+	HASH_ITER(hh, host->vchans, vchan, next) {
 		HASH_DEL(host->vchans, vchan);
 		vchan->is_stale = true;
 	}
@@ -192,9 +194,10 @@ int vchan_host_renew(struct vchan_host *host)
 	if (r == 0)
 		xenevtchn_close(host->evtchn);
 	else /* it stays open: the longer this process lives, the better */
-		log_error("no keeper for the event channels from before the restore: %s; stopping this daemon will be a "
-			  "kernel BUG: see running-on-xen.md",
-			  strerror(-r));
+		log_error(
+			"no keeper for the event channels from before the restore: %s; stopping this daemon will be a "
+			"kernel BUG: see running-on-xen.md",
+			strerror(-r));
 	host->evtchn = NULL;
 	r = open_events(host, base, &what);
 	if (r < 0)
@@ -220,7 +223,8 @@ void vchan_host_unbind_retired(struct vchan_host *host)
 
 	while (host->retired_count)
 		xenevtchn_unbind(host->evtchn, host->retired[--host->retired_count]);
-	/* Not for who had a port and lacks pages: each of its attempts retires one, so it would go on for ever. */
+	/* Not for who had a port and lacks pages: each of its attempts retires one, so it would go on for
+	 * ever. */
 	if (!awaited)
 		return;
 	host->ports_short = false;
@@ -310,7 +314,8 @@ static int take_port(struct vchan *vchan, xenevtchn_port_or_error_t port)
 		return failure();
 	vchan->port = vchan->control.event_port = (uint32_t)port;
 	HASH_ADD(hh, vchan->host->vchans, port, sizeof(vchan->port), vchan);
-	xenevtchn_unmask(vchan->host->evtchn, vchan->port); /* a new port needs none, but libxenvchan does so too */
+	/* a new port needs none, but libxenvchan does so too */
+	xenevtchn_unmask(vchan->host->evtchn, vchan->port);
 	return 0;
 }
 
@@ -325,15 +330,16 @@ static int grant_ring(struct vchan *vchan, struct libxenvchan_ring *ring, uint32
 		return 0;
 	}
 	errno = 0;
-	ring->buffer = xengntshr_share_pages(vchan->control.gntshr, vchan->domid, (int)pages, private_refs, 1);
+	ring->buffer =
+		xengntshr_share_pages(vchan->control.gntshr, vchan->domid, (int)pages, private_refs, 1);
 	if (!ring->buffer)
 		return failure();
 	memcpy(refs, private_refs, pages * sizeof(*refs));
 	return 0;
 }
 
-int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size, vchan_event_fn event,
-		void *userdata, struct vchan **result)
+int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size,
+		vchan_event_fn event, void *userdata, struct vchan **result)
 {
 	struct libxenvchan *control;
 	struct vchan *vchan;
@@ -394,7 +400,8 @@ static int map_ring(struct vchan *vchan, struct libxenvchan_ring *ring, uint32_t
 		return 0;
 	}
 	errno = 0;
-	ring->buffer = xengnttab_map_domain_grant_refs(vchan->control.gnttab, pages, vchan->domid, refs, protection);
+	ring->buffer =
+		xengnttab_map_domain_grant_refs(vchan->control.gnttab, pages, vchan->domid, refs, protection);
 	return ring->buffer ? 0 : failure();
 }
 
@@ -414,8 +421,9 @@ int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32
 	if (r < 0)
 		goto fail;
 	errno = 0;
-	control->ring = xengnttab_map_grant_ref_notify(host->gnttab, domid, ring_ref, PROT_READ | PROT_WRITE,
-						       offsetof(struct vchan_interface, cli_live), vchan->port);
+	control->ring =
+		xengnttab_map_grant_ref_notify(host->gnttab, domid, ring_ref, PROT_READ | PROT_WRITE,
+					       offsetof(struct vchan_interface, cli_live), vchan->port);
 	if (!control->ring) {
 		r = failure();
 		goto fail;
@@ -567,7 +575,8 @@ void vchan_close(struct vchan *vchan)
 	host = vchan->host;
 	ring = vchan->control.ring;
 	granted = is_server(vchan);
-	/* The byte first, then the event, so that whoever it wakes sees it. The kernel does both again at the unmapping. */
+	/* The byte first, then the event, so that whoever it wakes sees it. The kernel does both again at the
+	 * unmapping. */
 	__atomic_store_n(granted ? &ring->srv_live : &ring->cli_live, LIVE_CLOSED, __ATOMIC_SEQ_CST);
 	vchan_notify(vchan);
 	if (granted)

@@ -5,16 +5,19 @@
 /*
  * vchans: the only code that grants, maps, binds or notifies.
  *
- * A `vchan_host` holds the three handles of the process (gntshr, gnttab, evtchn; opened once, at start, so that privileges
- * can be dropped afterwards), watches the event-channel descriptor on the event loop and hands each event to the vchan
- * whose port it is. A `vchan` is one libxenvchan-compatible channel (xen/io/libxenvchan.h), made here and not by
- * libxenvchan's init functions, which block, open handles of their own and crash on some failure paths.
+ * A `vchan_host` holds the three handles of the process (gntshr, gnttab, evtchn; opened once, at start, so
+ * that privileges can be dropped afterwards), watches the event-channel descriptor on the event loop and
+ * hands each event to the vchan whose port it is. A `vchan` is one libxenvchan-compatible channel
+ * (xen/io/libxenvchan.h), made here and not by libxenvchan's init functions, which block, open handles of
+ * their own and crash on some failure paths.
  *
- * States: GRANTED (pages granted, port unbound, nobody has connected: the peer's live byte is 2) → CONNECTED (live byte 1)
- * → CLOSED by the peer (live byte 0). A vchan that we mapped starts as CONNECTED. Any other live byte is a hostile peer's.
+ * States: GRANTED (pages granted, port unbound, nobody has connected: the peer's live byte is 2) → CONNECTED
+ * (live byte 1) → CLOSED by the peer (live byte 0). A vchan that we mapped starts as CONNECTED. Any other
+ * live byte is a hostile peer's.
  *
- * The shared page is the peer's to scribble on at any time: orders are copied once and checked; nothing that was validated
- * is read from it again. Nothing here blocks but the system calls for granting and mapping themselves.
+ * The shared page is the peer's to scribble on at any time: orders are copied once and checked; nothing that
+ * was validated is read from it again. Nothing here blocks but the system calls for granting and mapping
+ * themselves.
  */
 
 #include <stdbool.h>
@@ -32,44 +35,49 @@ int vchan_host_new(struct vchan_host **host, struct event_base *base, const char
 void vchan_host_free(struct vchan_host *host);
 
 /*
- * After the domain was saved and restored, perhaps on another host: the ports lead nowhere, and the kernel takes it badly when
- * they are closed. Parks the old event-channel handle with a keeper and opens a new one. Every vchan is CLOSED from now on;
- * vchan_close() gives back its memory and leaves its port alone. -errno: nothing can be bound any more.
+ * After the domain was saved and restored, perhaps on another host: the ports lead nowhere, and the kernel
+ * takes it badly when they are closed. Parks the old event-channel handle with a keeper and opens a new one.
+ * Every vchan is CLOSED from now on; vchan_close() gives back its memory and leaves its port alone. -errno:
+ * nothing can be bound any more.
  */
 int vchan_host_renew(struct vchan_host *host);
 
 /*
- * After a restore vchans may be closed before anybody knows of the restore (their peers have gone), and unbinding their ports
- * then is a kernel BUG. So a closed vchan's port only retires: `retired` is called, finds out whether there was a restore, and
- * calls vchan_host_renew() or else vchan_host_unbind_retired(). Without this callback a port is unbound at once.
+ * After a restore vchans may be closed before anybody knows of the restore (their peers have gone), and
+ * unbinding their ports then is a kernel BUG. So a closed vchan's port only retires: `retired` is called,
+ * finds out whether there was a restore, and calls vchan_host_renew() or else vchan_host_unbind_retired().
+ * Without this callback a port is unbound at once.
  */
 void vchan_host_set_retired(struct vchan_host *host, void (*retired)(void *userdata), void *userdata);
 void vchan_host_unbind_retired(struct vchan_host *host);
 
-/* Called on the event loop when the peer notified, or closed, or died. The callee looks at the rings and vchan_state(). It
- * may close the vchan. */
+/* Called on the event loop when the peer notified, or closed, or died. The callee looks at the rings and
+ * vchan_state(). It may close the vchan. */
 typedef void (*vchan_event_fn)(struct vchan *vchan, void *userdata);
 
 /*
- * Grants rings of `read_size` and `write_size` bytes (powers of two from 1024 to 1 MiB, as seen from here; sizes that the
- * layout can't express, such as two in-page rings of the same size, are rounded as libxenvchan_server_init does) to `domid` and binds a
- * port for it. -ENOSPC: gntalloc's or the event channels' limit is reached; -EINVAL: bad sizes; else as the drivers say.
+ * Grants rings of `read_size` and `write_size` bytes (powers of two from 1024 to 1 MiB, as seen from here;
+ * sizes that the layout can't express, such as two in-page rings of the same size, are rounded as
+ * libxenvchan_server_init does) to `domid` and binds a port for it. -ENOSPC: gntalloc's or the event
+ * channels' limit is reached; -EINVAL: bad sizes; else as the drivers say.
  */
-int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size, vchan_event_fn event,
-		void *userdata, struct vchan **vchan);
+int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size,
+		vchan_event_fn event, void *userdata, struct vchan **vchan);
 /* What the peer needs to connect: the nodes ring-ref and event-channel. Only for a granted vchan. */
 uint32_t vchan_ring_ref(const struct vchan *vchan);
 uint32_t vchan_port(const struct vchan *vchan);
 
-/* Maps what `domid` has granted and binds to its port, tells it so (live byte, notification). -EPROTO: impossible orders. */
+/* Maps what `domid` has granted and binds to its port, tells it so (live byte, notification). -EPROTO:
+ * impossible orders. */
 int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32_t port, vchan_event_fn event,
 	      void *userdata, struct vchan **vchan);
 
 enum vchan_state {
-	VCHAN_WAITING,	 /* granted; nobody has connected */
+	VCHAN_WAITING, /* granted; nobody has connected */
 	VCHAN_CONNECTED,
-	VCHAN_CLOSED,	 /* the other side has closed it, or its process has died; data that it wrote before can be read */
-	VCHAN_BROKEN,	 /* the live byte says something impossible */
+	/* the other side has closed it, or its process has died; data that it wrote before can be read */
+	VCHAN_CLOSED,
+	VCHAN_BROKEN, /* the live byte says something impossible */
 };
 enum vchan_state vchan_state(const struct vchan *vchan);
 
@@ -84,15 +92,15 @@ void vchan_set_event(struct vchan *vchan, vchan_event_fn event, void *userdata);
 int vchan_notify(struct vchan *vchan);
 
 bool vchan_is_granter(const struct vchan *vchan);
-uint32_t vchan_pages(const struct vchan *vchan);	/* granted or mapped here */
+uint32_t vchan_pages(const struct vchan *vchan); /* granted or mapped here */
 uint64_t vchan_notifications_sent(const struct vchan *vchan);
 uint64_t vchan_notifications_received(const struct vchan *vchan);
 
 /* Clears our live byte, tells the peer, gives everything back. NULL is fine. */
 void vchan_close(struct vchan *vchan);
 
-/* Tells when pages have come back, after a granted vchan was closed; or ports, for which vchan_grant() had none. The callee may
- * grant, but not close. */
+/* Tells when pages have come back, after a granted vchan was closed; or ports, for which vchan_grant() had
+ * none. The callee may grant, but not close. */
 void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata);
 
 /* For status: pages granted now by this process, and gntalloc's limit where it can be read, else 0. */

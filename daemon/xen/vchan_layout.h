@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_VCHAN_LAYOUT_H
 
 /*
- * Where the rings of a vchan lie (xen/io/libxenvchan.h): those of 1 and 2 KiB in the first page, larger ones in pages of their
- * own, and the grant references of more than 1 MiB don't fit into the first page. A ring's size is 1 << order. Arithmetic alone:
- * vchan.c has the memory.
+ * Where the rings of a vchan lie (xen/io/libxenvchan.h): those of 1 and 2 KiB in the first page, larger ones
+ * in pages of their own, and the grant references of more than 1 MiB don't fit into the first page. A ring's
+ * size is 1 << order. Arithmetic alone: vchan.c has the memory.
  */
 
 #include <stdbool.h>
@@ -18,8 +18,8 @@
 
 struct vchan_interface;
 
-/* In one page where possible, and never twice the same place in it: what libxenvchan_server_init() makes of the sizes. -EINVAL:
- * a size isn't a power of two from 1 KiB to 1 MiB. */
+/* In one page where possible, and never twice the same place in it: what libxenvchan_server_init() makes of
+ * the sizes. -EINVAL: a size isn't a power of two from 1 KiB to 1 MiB. */
 int layout_choose(uint32_t left_size, uint32_t right_size, int *left_order, int *right_order);
 /* What a peer has written into the first page. */
 bool layout_is_possible(int untrusted_left_order, int untrusted_right_order);

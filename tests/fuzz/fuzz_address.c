@@ -27,7 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		require(domain + 1 + endpoint == size && memcmp(address.domain, text, domain) == 0);
 		require(text[domain] == ':' && memcmp(address.endpoint, text + domain + 1, endpoint) == 0);
-		require(domain_name_is_valid(text, domain) && endpoint_name_is_valid(text + domain + 1, endpoint));
+		require(domain_name_is_valid(text, domain) &&
+			endpoint_name_is_valid(text + domain + 1, endpoint));
 	} else {
 		require(why != NULL);
 	}

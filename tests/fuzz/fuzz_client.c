@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * What a daemon says to libxenmsg: frames of the session, and the answers in the handshake of a stream. Each record of the
- * input is { u8 what, u8 length, payload }: the daemon says something, or the program calls the library. connect(2) is
- * replaced, so each connection of the library ends here. Whatever the daemon says, every send has one outcome and nothing is left:
- * no descriptor, no memory.
+ * What a daemon says to libxenmsg: frames of the session, and the answers in the handshake of a stream. Each
+ * record of the input is { u8 what, u8 length, payload }: the daemon says something, or the program calls the
+ * library. connect(2) is replaced, so each connection of the library ends here. Whatever the daemon says,
+ * every send has one outcome and nothing is left: no descriptor, no memory.
  */
 
 #include <errno.h>
@@ -28,8 +28,8 @@ int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size);
 static struct {
 	uint8_t answer[4096]; /* to the next connection */
 	size_t answer_size;
-	bool goes_on; /* it is the session's */
-	int session;  /* the daemon's end of it */
+	bool goes_on;		  /* it is the session's */
+	int session;		  /* the daemon's end of it */
 	int streams[STREAMS_MAX]; /* of connections for streams */
 	unsigned stream_count;
 	unsigned outstanding;
@@ -47,7 +47,8 @@ int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size)
 	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ||
-	    send(pair[1], daemon_end.answer, daemon_end.answer_size, MSG_NOSIGNAL) != (ssize_t)daemon_end.answer_size ||
+	    send(pair[1], daemon_end.answer, daemon_end.answer_size, MSG_NOSIGNAL) !=
+		    (ssize_t)daemon_end.answer_size ||
 	    dup2(pair[0], fd) < 0)
 		abort();
 	close(pair[0]);
@@ -65,7 +66,9 @@ int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size)
 static size_t put_frame(uint8_t *at, uint8_t type, uint8_t flags, uint32_t channel, uint32_t length)
 {
 	memset(at + FRAME_HEADER_SIZE + length, 0, frame_size(length) - FRAME_HEADER_SIZE - length);
-	frame_header_encode(&(struct frame_header){.type = type, .flags = flags, .channel = channel, .length = length}, at);
+	frame_header_encode(
+		&(struct frame_header){.type = type, .flags = flags, .channel = channel, .length = length},
+		at);
 	return frame_size(length);
 }
 
@@ -118,7 +121,8 @@ static void use(struct xenmsg_message *message, uint8_t how)
 
 	for (size_t i = 0; i < xenmsg_message_size(message); i++)
 		sum = (uint8_t)(sum + bytes[i]);
-	if (strlen(xenmsg_message_endpoint(message)) > 63 || strlen(xenmsg_message_sender_name(message)) > 255)
+	if (strlen(xenmsg_message_endpoint(message)) > 63 ||
+	    strlen(xenmsg_message_sender_name(message)) > 255)
 		abort();
 	if (xenmsg_message_wants_reply(message) && (how & 1) && xenmsg_reply(message, "yes", 3) > 0)
 		abort();
@@ -128,7 +132,8 @@ static void use(struct xenmsg_message *message, uint8_t how)
 /* A whole message on a channel. */
 static void daemon_delivers(const uint8_t *payload, size_t size)
 {
-	uint8_t bytes[FRAME_HEADER_SIZE + MESSAGE_HEAD_SIZE + 256 + MESSAGE_TRAILER_SIZE] = {0}, *at = bytes + FRAME_HEADER_SIZE;
+	uint8_t bytes[FRAME_HEADER_SIZE + MESSAGE_HEAD_SIZE + 256 + MESSAGE_TRAILER_SIZE] = {0},
+								    *at = bytes + FRAME_HEADER_SIZE;
 	uint32_t padded;
 
 	if (size < 4)
@@ -139,7 +144,8 @@ static void daemon_delivers(const uint8_t *payload, size_t size)
 	memcpy(at + MESSAGE_HEAD_SIZE, payload + 4, size - 4);
 	put_u32(at + MESSAGE_HEAD_SIZE + padded, payload[2]);
 	put_u32(at + MESSAGE_HEAD_SIZE + padded + 4, payload[3]);
-	daemon_says(bytes, put_frame(bytes, FRAME_DATA, 0, payload[0], MESSAGE_HEAD_SIZE + padded + MESSAGE_TRAILER_SIZE));
+	daemon_says(bytes, put_frame(bytes, FRAME_DATA, 0, payload[0],
+				     MESSAGE_HEAD_SIZE + padded + MESSAGE_TRAILER_SIZE));
 }
 
 static void stream_call(struct xenmsg *conn, uint8_t what, const uint8_t *payload, size_t size)
@@ -177,7 +183,8 @@ static void act(struct xenmsg *conn, uint8_t what, const uint8_t *payload, size_
 	case 1:
 		if (size >= 2) {
 			memcpy(bytes + FRAME_HEADER_SIZE, payload + 2, size - 2);
-			daemon_says(bytes, put_frame(bytes, payload[0], what >> 7, payload[1], (uint32_t)size - 2));
+			daemon_says(bytes,
+				    put_frame(bytes, payload[0], what >> 7, payload[1], (uint32_t)size - 2));
 		}
 		break;
 	case 2:
@@ -225,7 +232,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	setenv("XENMSG_NO_SHARED_MEMORY", "1", 1);
 	/* Some inputs are what the daemon says instead of WELCOME, and then hangs up. */
 	if (size && data[0] == 0xff) {
-		answer_with(data + 1, size - 1 < sizeof(daemon_end.answer) ? size - 1 : sizeof(daemon_end.answer));
+		answer_with(data + 1,
+			    size - 1 < sizeof(daemon_end.answer) ? size - 1 : sizeof(daemon_end.answer));
 		if (xenmsg_open(&conn, "daemon") == 0)
 			xenmsg_close(conn);
 		close_streams();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The configuration file: any bytes are taken or refused with a message, and what was taken is within its limits. */
+/* The configuration file: any bytes are taken or refused with a message, and what was taken is within its
+ * limits. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>

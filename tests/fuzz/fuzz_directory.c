@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A guest's directory that is told anything: DIRECTORY frames, each a byte of length (in units of four) and that much payload.
- * Whatever it believes, its own name stays, each name that it knows is one that can stand in an address and leads to a domain
- * of that name, and a frame that it refuses changes nothing.
+ * A guest's directory that is told anything: DIRECTORY frames, each a byte of length (in units of four) and
+ * that much payload. Whatever it believes, its own name stays, each name that it knows is one that can stand
+ * in an address and leads to a domain of that name, and a frame that it refuses changes nothing.
  */
 
 #include <stdint.h>
@@ -73,7 +73,8 @@ static void look(struct directory *directory)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct directory_callbacks callbacks = {visible, send_nothing, want_nothing, changed, flush};
+	static const struct directory_callbacks callbacks = {visible, send_nothing, want_nothing, changed,
+							     flush};
 	static const struct directory_options options = {.domid = OWN, .believed_ms = 1000};
 	static struct event_base *base;
 	struct directory *directory;

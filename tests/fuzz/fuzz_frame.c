@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Frames from an untrusted end: 16 bytes of header, then the payload, given to the decoder of the header's type and, since a
- * daemon may be sent anything, to each other one. What decodes must encode again to what decodes to the same, and text must
- * lie in the payload.
+ * Frames from an untrusted end: 16 bytes of header, then the payload, given to the decoder of the header's
+ * type and, since a daemon may be sent anything, to each other one. What decodes must encode again to what
+ * decodes to the same, and text must lie in the payload.
  */
 
 #include <stdint.h>
@@ -28,7 +28,8 @@ static void text_lies_in(struct frame_text text, const uint8_t *payload, uint32_
 }
 
 /* Two texts with a zero between them: the first may end early. */
-static void texts_lie_in(struct frame_text first, struct frame_text second, const uint8_t *payload, uint32_t length)
+static void texts_lie_in(struct frame_text first, struct frame_text second, const uint8_t *payload,
+			 uint32_t length)
 {
 	const uint8_t *at = (const uint8_t *)first.data, *end = payload + length;
 
@@ -39,14 +40,14 @@ static void texts_lie_in(struct frame_text first, struct frame_text second, cons
 }
 
 /* Encodes what was decoded: it decodes again, and encodes to the same bytes. */
-#define AGAIN(type)                                                                            \
-	do {                                                                                   \
-		uint32_t first, second;                                                        \
-		struct frame_##type again;                                                     \
-		first = frame_##type##_encode(&type, out);                                     \
-		require(frame_##type##_decode(out, first, &again) == 0);                       \
-		second = frame_##type##_encode(&again, out2);                                  \
-		require(first == second && memcmp(out, out2, first) == 0);                     \
+#define AGAIN(type)                                                                                          \
+	do {                                                                                                 \
+		uint32_t first, second;                                                                      \
+		struct frame_##type again;                                                                   \
+		first = frame_##type##_encode(&type, out);                                                   \
+		require(frame_##type##_decode(out, first, &again) == 0);                                     \
+		second = frame_##type##_encode(&again, out2);                                                \
+		require(first == second && memcmp(out, out2, first) == 0);                                   \
 	} while (0)
 
 /* Encoders write at most a payload. */
@@ -137,7 +138,8 @@ static void decode_directory(const uint8_t *payload, uint32_t length)
 		memcmp(out, payload, DIRECTORY_HEAD_SIZE) == 0);
 	for (before = directory; frame_directory_next(&directory, &entry) > 0; before = directory) {
 		size = frame_directory_entry_encode(&entry, out);
-		require(size <= DIRECTORY_ENTRY_MAX && directory.at == before.at + size && directory.at <= directory.end);
+		require(size <= DIRECTORY_ENTRY_MAX && directory.at == before.at + size &&
+			directory.at <= directory.end);
 		require(memcmp(out, before.at, size) == 0 && directory.count == before.count - 1);
 	}
 }

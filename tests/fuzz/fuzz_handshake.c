@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Connections of programs from their first byte on: sessions, and those that become streams (HELLO, then OPEN or ACCEPT, then
- * plain bytes). A record of the input is { u8 what and who, u8 length, payload }; most kinds of records say something that the
- * protocol allows, one says any bytes. One more program has a session and is told of the streams that come in. When all have
- * hung up nothing may be left: no session, no stream, no channel, no descriptor.
+ * Connections of programs from their first byte on: sessions, and those that become streams (HELLO, then OPEN
+ * or ACCEPT, then plain bytes). A record of the input is { u8 what and who, u8 length, payload }; most kinds
+ * of records say something that the protocol allows, one says any bytes. One more program has a session and
+ * is told of the streams that come in. When all have hung up nothing may be left: no session, no stream, no
+ * channel, no descriptor.
  */
 
 #include <errno.h>
@@ -39,12 +40,14 @@ struct world {
 	uint64_t token; /* of the last INCOMING */
 };
 
-static int on_request(void *userdata, struct session *session, const struct frame_header *header, const uint8_t *payload)
+static int on_request(void *userdata, struct session *session, const struct frame_header *header,
+		      const uint8_t *payload)
 {
 	return session_reply(session, header->channel, 0, "", 0) < 0 ? -ENOBUFS : 0;
 }
 
-static int on_open(void *userdata, struct session *session, struct channel *channel, const struct frame_open *open)
+static int on_open(void *userdata, struct session *session, struct channel *channel,
+		   const struct frame_open *open)
 {
 	channel_refuse(channel, ENOENT);
 	return 0;
@@ -104,7 +107,8 @@ static const struct hop_ops hop_ops = {.control = no_control, .failed = no_failu
 
 static struct session *connect_program(struct world *world, unsigned who)
 {
-	struct session_options options = {.domid = 5, .ring_size = 65536, .channels_max = 16, .greeting_ms = 3600000};
+	struct session_options options = {
+		.domid = 5, .ring_size = 65536, .channels_max = 16, .greeting_ms = 3600000};
 	struct session *session;
 	int pair[2];
 
@@ -152,16 +156,20 @@ static size_t put_hello(uint8_t *at, uint32_t flags)
 /* What the listener is told. */
 static void learn_token(struct world *world)
 {
-	ssize_t got = world->fds[LISTENER] < 0 ? 0 : recv(world->fds[LISTENER], world->heard, sizeof(world->heard), MSG_DONTWAIT);
+	ssize_t got = world->fds[LISTENER] < 0
+			      ? 0
+			      : recv(world->fds[LISTENER], world->heard, sizeof(world->heard), MSG_DONTWAIT);
 	size_t size = got < 0 ? 0 : (size_t)got;
 	struct frame_incoming incoming;
 	struct frame_header header;
 
 	for (size_t at = 0; size - at >= FRAME_HEADER_SIZE; at += frame_size(header.length)) {
-		if (frame_header_decode(world->heard + at, &header) < 0 || frame_size(header.length) > size - at)
+		if (frame_header_decode(world->heard + at, &header) < 0 ||
+		    frame_size(header.length) > size - at)
 			break;
 		if (header.type == FRAME_INCOMING &&
-		    frame_incoming_decode(world->heard + at + FRAME_HEADER_SIZE, header.length, &incoming) == 0)
+		    frame_incoming_decode(world->heard + at + FRAME_HEADER_SIZE, header.length, &incoming) ==
+			    0)
 			world->token = incoming.token;
 	}
 }
@@ -173,7 +181,8 @@ static void call(struct world *world, unsigned who, const uint8_t *address, size
 	uint8_t bytes[1024] = {0};
 	size_t used = put_hello(bytes, HELLO_STREAM);
 
-	used += put_frame(bytes + used, FRAME_OPEN, frame_open_encode(&open, bytes + used + FRAME_HEADER_SIZE));
+	used += put_frame(bytes + used, FRAME_OPEN,
+			  frame_open_encode(&open, bytes + used + FRAME_HEADER_SIZE));
 	say(world, who, bytes, used + 1);
 }
 
@@ -183,7 +192,8 @@ static void fetch(struct world *world, unsigned who, uint8_t change)
 	size_t used = put_hello(bytes, HELLO_STREAM);
 
 	learn_token(world);
-	used += put_frame(bytes + used, FRAME_ACCEPT, frame_u64_encode(world->token ^ change, bytes + used + FRAME_HEADER_SIZE));
+	used += put_frame(bytes + used, FRAME_ACCEPT,
+			  frame_u64_encode(world->token ^ change, bytes + used + FRAME_HEADER_SIZE));
 	say(world, who, bytes, used + 1);
 }
 
@@ -194,8 +204,10 @@ static void say_with_descriptor(struct world *world, unsigned who, const uint8_t
 		char space[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control = {0};
-	struct msghdr message = {
-		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = control.space,
+				 .msg_controllen = sizeof(control.space)};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
 	int any = STDIN_FILENO;
 
@@ -204,7 +216,8 @@ static void say_with_descriptor(struct world *world, unsigned who, const uint8_t
 	cmsg->cmsg_level = SOL_SOCKET;
 	cmsg->cmsg_type = SCM_RIGHTS;
 	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &any, sizeof(int)); /* not the socket itself, which would keep it open while nobody reads */
+	/* not the socket itself, which would keep it open while nobody reads */
+	memcpy(CMSG_DATA(cmsg), &any, sizeof(int));
 	sendmsg(world->fds[who], &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
@@ -256,7 +269,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	close(free_before);
 	log_set_level(LOG_LEVEL_ERROR);
-	if (!world || !(world->base = event_base_new()) || relay_init(&world->relay, world->base, 1u << 20) < 0 ||
+	if (!world || !(world->base = event_base_new()) ||
+	    relay_init(&world->relay, world->base, 1u << 20) < 0 ||
 	    !(world->streams = streams_new(&world->relay, route, world)) ||
 	    hop_init(&world->unconnected, &world->relay, HOP_LINK, &hop_ops, world, 0, 16) < 0)
 		abort();

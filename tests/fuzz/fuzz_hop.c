@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Frames that arrive at hops, from a program and from a peer, in any order and form: the first byte of the input says who
- * speaks, and each record that follows is { u8 who and what, u8 type, u8 channel, u8 length in words, payload }. A third hop
- * accepts what is opened, and its reader takes what comes. Whatever happens, the hops end when they are told to, and nothing
- * is left.
+ * Frames that arrive at hops, from a program and from a peer, in any order and form: the first byte of the
+ * input says who speaks, and each record that follows is { u8 who and what, u8 type, u8 channel, u8 length in
+ * words, payload }. A third hop accepts what is opened, and its reader takes what comes. Whatever happens,
+ * the hops end when they are told to, and nothing is left.
  */
 
 #include <errno.h>
@@ -66,7 +66,8 @@ static void on_failed(void *owner, int error, const char *why)
 	hop_reset_channels(&end->hop, EHOSTDOWN);
 }
 
-static const struct hop_ops ops = {.control = on_control, .open = on_open, .notify = on_notify, .failed = on_failed};
+static const struct hop_ops ops = {
+	.control = on_control, .open = on_open, .notify = on_notify, .failed = on_failed};
 
 static void end_start(struct end *end, struct relay *relay, enum hop_kind kind)
 {
@@ -113,7 +114,8 @@ static size_t put(struct end *end, const uint8_t *record, size_t size)
 		header.length ^= 0x10000u;
 	frame_header_encode(&header, frame);
 	memcpy(frame + FRAME_HEADER_SIZE, record + 4, length);
-	if (ring_writer_space(&end->writer, frame_size((uint32_t)length)) >= (int)frame_size((uint32_t)length))
+	if (ring_writer_space(&end->writer, frame_size((uint32_t)length)) >=
+	    (int)frame_size((uint32_t)length))
 		ring_writer_put(&end->writer, frame, frame_size((uint32_t)length));
 	ring_writer_publish(&end->writer);
 	return 4 + length;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a hostile domain writes into XenStore: the first byte says as what the rest is read. What is taken must be what
- * the protocol allows, and nothing behind the value may be looked at (it is copied into memory of its exact size).
+ * What a hostile domain writes into XenStore: the first byte says as what the rest is read. What is taken
+ * must be what the protocol allows, and nothing behind the value may be looked at (it is copied into memory
+ * of its exact size).
  */
 #include <ctype.h>
 #include <errno.h>
@@ -65,7 +66,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint32_t number = 0;
 	unsigned what;
 	int r;
-
 
 	if (size == 0)
 		return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A policy file: any bytes are taken or refused with file and line, and what was taken decides about everybody, each time
- * alike, shows an endpoint where it may be reached, and says so. */
+/* A policy file: any bytes are taken or refused with file and line, and what was taken decides about
+ * everybody, each time alike, shows an endpoint where it may be reached, and says so. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,8 +29,8 @@ static void hear(void *userdata, const char *domain, bool allow)
 	char domid[16];
 
 	snprintf(domid, sizeof(domid), "%u", said->who->domid);
-	if (said->decided || (strcmp(domain, "*") && strcmp(domain, domid) && strcmp(domain, said->who->name) &&
-			      strcasecmp(domain, said->who->uuid)))
+	if (said->decided || (strcmp(domain, "*") && strcmp(domain, domid) &&
+			      strcmp(domain, said->who->name) && strcasecmp(domain, said->who->uuid)))
 		return;
 	said->decided = true;
 	said->allow = allow;
@@ -47,9 +47,11 @@ static void ask(const struct policy *policy, const struct policy_subject *who)
 		struct policy_decision bind = policy_bind(policy, who, endpoints[i], 7);
 
 		check(reach.allow == again.allow && reach.file == again.file && reach.line == again.line);
-		check(reach.file ? !strcmp(reach.file, "fuzz") && reach.line >= 1 : reach.allow == who->is_self);
+		check(reach.file ? !strcmp(reach.file, "fuzz") && reach.line >= 1
+				 : reach.allow == who->is_self);
 		check(!reach.undecided);
-		check(bind.file ? !strcmp(bind.file, "fuzz") && bind.line >= 1 : bind.allow == (who->uid == 0));
+		check(bind.file ? !strcmp(bind.file, "fuzz") && bind.line >= 1
+				: bind.allow == (who->uid == 0));
 		if (reach.allow)
 			check(policy_shows(policy, who, endpoints[i]));
 		if (!who->is_self) {
@@ -88,7 +90,11 @@ static void ask_early(const struct policy *policy, const struct policy_subject *
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct policy_subject subjects[] = {
-		{.domid = 3, .name = "work", .uuid = "0f0e0d0c-0b0a-4908-8706-050403020100", .uid = 1000, .gid = 1000},
+		{.domid = 3,
+		 .name = "work",
+		 .uuid = "0f0e0d0c-0b0a-4908-8706-050403020100",
+		 .uid = 1000,
+		 .gid = 1000},
 		{.domid = 1, .is_self = true, .name = "", .uuid = "", .uid = 0, .gid = 0},
 		{.domid = 0, .name = "Domain-0", .uuid = "", .uid = 4294967294u, .gid = 1},
 	};

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A ring whose two ends and attackers are played by the input: each byte is a step of the writer, of the reader, or of somebody
- * who writes over the shared memory. Checked against a model: space and data never exceed the size, nothing is read that
- * wasn't written unless the memory was overwritten, and an index that an honest end couldn't have left is refused.
+ * A ring whose two ends and attackers are played by the input: each byte is a step of the writer, of the
+ * reader, or of somebody who writes over the shared memory. Checked against a model: space and data never
+ * exceed the size, nothing is read that wasn't written unless the memory was overwritten, and an index that
+ * an honest end couldn't have left is refused.
  */
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The simulated XenStore as its clients reach it: whatever they send, each answer is well formed, the books of who
- * owns how many nodes stay right, and what a connection held is gone with it.
+ * The simulated XenStore as its clients reach it: whatever they send, each answer is well formed, the books
+ * of who owns how many nodes stay right, and what a connection held is gone with it.
  *
  * Input: one byte that picks flavour and form, then either what a guest's socket would carry, or a series of
  * messages by three domains, "who type transaction length payload", a byte each but for the payload.

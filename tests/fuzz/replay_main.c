@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Runs a fuzz target over its corpus without libFuzzer, for `make check`: each file of the directory FUZZ_CORPUS in
- * tests/fuzz/corpus, or the files named as arguments (to look at one that a fuzzer has found).
+ * Runs a fuzz target over its corpus without libFuzzer, for `make check`: each file of the directory
+ * FUZZ_CORPUS in tests/fuzz/corpus, or the files named as arguments (to look at one that a fuzzer has found).
  */
 #include <dirent.h>
 #include <errno.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * bystander UID SOCKET serve ENDPOINT | call ADDRESS: an honest program of that user. It answers calls until its standard input ends,
- * or makes one call after another and measures them: for each line that it's told it answers "ok CALLS FAILED P50 P99 MAX", in
- * microseconds, about the time since the last one.
+ * bystander UID SOCKET serve ENDPOINT | call ADDRESS: an honest program of that user. It answers calls until
+ * its standard input ends, or makes one call after another and measures them: for each line that it's told it
+ * answers "ok CALLS FAILED P50 P99 MAX", in microseconds, about the time since the last one.
  */
 #include <errno.h>
 #include <grp.h>

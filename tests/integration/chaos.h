@@ -3,8 +3,9 @@
 #define CHAOS_H
 
 /*
- * What the parts of chaos-program share: a journal of records, which outlives a kill -9 and is held against the promises by
- * chaos_checks.py, and random numbers. What is about to happen is written down before it does, what has happened after.
+ * What the parts of chaos-program share: a journal of records, which outlives a kill -9 and is held against
+ * the promises by chaos_checks.py, and random numbers. What is about to happen is written down before it
+ * does, what has happened after.
  */
 
 #include <poll.h>
@@ -14,7 +15,8 @@
 
 #include "xenmsg.h"
 
-/* Kinds of records; what `value` says. The first of their fields is the number of the message, the call or the stream. */
+/* Kinds of records; what `value` says. The first of their fields is the number of the message, the call or
+ * the stream. */
 enum {
 	STARTED = 1,  /* a send begins: the index of its address */
 	ENDED = 2,    /* its outcome */
@@ -35,8 +37,8 @@ enum {
 	CONNECTING = 20, /* the index of the address */
 	CONNECTED = 21,	 /* 0, or why not */
 	ACCEPTED = 22,	 /* the number has been read: the pid of the other side, as the daemon says */
-	/* An accepted stream has ended before its number was read. The first field is the pid of the other side.
-	 * 0 end of file, the error, or 1: closed here */
+	/* An accepted stream has ended before its number was read. The first field is the pid of the other
+	 * side. 0 end of file, the error, or 1: closed here */
 	NAMELESS = 23,
 	OFFERED = 24,  /* how many bytes will have been written if the next send() takes all */
 	WRITTEN = 25,  /* how many bytes were written in all */
@@ -47,7 +49,8 @@ enum {
 };
 
 #define BACKWARDS (1ull << 63)
-/* Whatever happens to others, by now it has an outcome: domains are paused for a second, links die in three. */
+/* Whatever happens to others, by now it has an outcome: domains are paused for a second, links die in
+ * three. */
 #define STALLED_MS 20000
 
 struct chaos {
@@ -65,7 +68,7 @@ uint64_t next_random(uint64_t *state);
 unsigned dice(struct chaos *chaos, unsigned bound);
 int64_t now_ms(void);
 
-/* ---- chaos_calls.c ---- */
+/* ---- chaos_calls.c --------------------------------------------------------------------------- */
 
 /* One call to the address of this index. 0; -ENOTCONN or -EPROTO: the connection is no good any more. */
 int calls_make(struct chaos *chaos, unsigned to, const char *address);
@@ -74,10 +77,11 @@ void calls_take(struct chaos *chaos, struct xenmsg_message *message);
 /* Gives the answers whose time has come; `all`: every one. */
 void calls_answer(struct chaos *chaos, bool all);
 
-/* ---- chaos_messages.c ---- */
+/* ---- chaos_messages.c ------------------------------------------------------------------------ */
 
 #define LARGEST (1u << 20)
-/* A message begins with its number and its size; the rest follows from the number, so that the receiver can check each byte. */
+/* A message begins with its number and its size; the rest follows from the number, so that the receiver can
+ * check each byte. */
 void payload_fill(uint64_t number, uint8_t *data, size_t size);
 /* Whether it is what was filled in; its number. */
 bool payload_whole(const uint8_t *data, size_t size, uint64_t *number);
@@ -86,7 +90,7 @@ size_t payload_size(struct chaos *chaos);
 int messages_send(struct chaos *chaos, unsigned to, const char *address);
 void messages_take(struct chaos *chaos, struct xenmsg_message *message);
 
-/* ---- chaos_streams.c ---- */
+/* ---- chaos_streams.c ------------------------------------------------------------------------- */
 
 #define STREAMS_MAX 16
 void streams_connect(struct chaos *chaos, unsigned to, const char *address);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The calls of chaos-program. A reply says what its request said, under the number of the request with BACKWARDS. */
+/* The calls of chaos-program. A reply says what its request said, under the number of the request with
+ * BACKWARDS. */
 
 #include <errno.h>
 #include <string.h>
@@ -66,8 +67,9 @@ int calls_make(struct chaos *chaos, unsigned to, const char *address)
 		note_outcome(chaos, call, r, was_taken(chaos, r), reply);
 	} else {
 		chaos->in_flight++;
-		r = xenmsg_call_post_timed(chaos->conn, address, payload, size, dice(chaos, 4) ? -1 : (int)dice(chaos, 200),
-					   ended, (void *)(uintptr_t)call);
+		r = xenmsg_call_post_timed(chaos->conn, address, payload, size,
+					   dice(chaos, 4) ? -1 : (int)dice(chaos, 200), ended,
+					   (void *)(uintptr_t)call);
 		if (r < 0) {
 			chaos->in_flight--;
 			note(chaos, REFUSED, call, r);
@@ -76,7 +78,8 @@ int calls_make(struct chaos *chaos, unsigned to, const char *address)
 	return r == -ENOTCONN || r == -EPROTO ? r : 0;
 }
 
-/* Most answers are replies, some errors, and some requests are just dropped, which is an answer, too. False: not yet. */
+/* Most answers are replies, some errors, and some requests are just dropped, which is an answer, too. False:
+ * not yet. */
 static bool answer(struct chaos *chaos, struct xenmsg_message *message, uint64_t number)
 {
 	unsigned how = dice(chaos, 20);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * chaos-program JOURNAL NUMBER SEED ENDPOINT ADDRESS...: a program of the chaos test. It binds ENDPOINT for messages and calls
- * and ENDPOINT-s for streams, sends, calls and connects to the addresses (with -s for streams), takes what comes, and writes a
- * record of each step into its journal, which outlives a kill -9. When its daemon goes, it comes back with the next one.
- * SIGTERM ends it in order: it waits for the outcomes of what it has sent and called, and for its streams.
+ * chaos-program JOURNAL NUMBER SEED ENDPOINT ADDRESS...: a program of the chaos test. It binds ENDPOINT for
+ * messages and calls and ENDPOINT-s for streams, sends, calls and connects to the addresses (with -s for
+ * streams), takes what comes, and writes a record of each step into its journal, which outlives a kill -9.
+ * When its daemon goes, it comes back with the next one. SIGTERM ends it in order: it waits for the outcomes
+ * of what it has sent and called, and for its streams.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -62,7 +63,8 @@ int64_t now_ms(void)
 
 static void take(void *userdata, struct xenmsg_message *message)
 {
-	/* The caller of a request may have given it up already, so that it wants no reply; its number tells what it was. */
+	/* The caller of a request may have given it up already, so that it wants no reply; its number tells
+	 * what it was. */
 	struct chaos *chaos = userdata;
 
 	if (xenmsg_message_wants_reply(message))
@@ -133,7 +135,8 @@ static void session(struct chaos *chaos, const char *endpoint, char *const *addr
 
 	chaos->last_outcome = now_ms();
 	if (r < 0) {
-		/* -EEXIST: the daemon hasn't seen yet that our predecessor is gone; -EACCES: its policy doesn't let us, for now */
+		/* -EEXIST: the daemon hasn't seen yet that our predecessor is gone; -EACCES: its policy
+		 * doesn't let us, for now */
 		if (r != -EEXIST && r != -EACCES && r != -ENOTCONN && r != -EINTR)
 			note(chaos, FAULT, 0, r);
 		xenmsg_close(chaos->conn);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The streams of chaos-program. Each direction begins with its number, and the rest follows from it, so that the reader can
- * check each byte. Most streams end in order: each side shuts its direction when it has written all, and reads to the end.
+ * The streams of chaos-program. Each direction begins with its number, and the rest follows from it, so that
+ * the reader can check each byte. Most streams end in order: each side shuts its direction when it has
+ * written all, and reads to the end.
  */
 
 #include <errno.h>

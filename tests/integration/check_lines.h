@@ -3,9 +3,10 @@
 #define XENMSG_TESTS_CHECK_LINES_H
 
 /*
- * What the check programs of the daemon's parts share: commands on stdin, a line each, each answered by one line on stdout,
- * "ok ..." or "error ERRNO ...". The next command is read when the last one was answered, which a command that waits for
- * something does from a callback of the event loop. The program ends at the end of stdin.
+ * What the check programs of the daemon's parts share: commands on stdin, a line each, each answered by one
+ * line on stdout, "ok ..." or "error ERRNO ...". The next command is read when the last one was answered,
+ * which a command that waits for something does from a callback of the event loop. The program ends at the
+ * end of stdin.
  */
 
 #include <errno.h>
@@ -30,7 +31,8 @@ struct lines {
 	char buffer[16384];
 };
 
-static inline void __attribute__((format(printf, 2, 3))) lines_answer(struct lines *lines, const char *format, ...)
+static inline void __attribute__((format(printf, 2, 3)))
+lines_answer(struct lines *lines, const char *format, ...)
 {
 	va_list args;
 
@@ -70,7 +72,8 @@ static inline void lines_on_input(evutil_socket_t fd, short what, void *userdata
 	if (lines->answering || (end = strchr(lines->buffer, '\n')) == NULL)
 		return;
 	*end = '\0';
-	for (char *word = strtok_r(lines->buffer, " ", &save); word && count < LINES_WORDS; word = strtok_r(NULL, " ", &save))
+	for (char *word = strtok_r(lines->buffer, " ", &save); word && count < LINES_WORDS;
+	     word = strtok_r(NULL, " ", &save))
 		words[count++] = strdup(word);
 	lines->used -= (size_t)(end + 1 - lines->buffer);
 	memmove(lines->buffer, end + 1, lines->used + 1);
@@ -83,7 +86,8 @@ static inline void lines_on_input(evutil_socket_t fd, short what, void *userdata
 }
 
 static inline void lines_begin(struct lines *lines, struct event_base *base,
-			       void (*command)(void *userdata, char *words[LINES_WORDS], int count), void *userdata)
+			       void (*command)(void *userdata, char *words[LINES_WORDS], int count),
+			       void *userdata)
 {
 	lines->base = base;
 	lines->command = command;

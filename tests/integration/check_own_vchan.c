@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A vchan made by daemon/xen/vchan.h, driven by commands a line each, with stock libxenvchan (sim/check_vchan.c) at the other
- * end. Bytes follow the same pattern as there, so that each reader can check each.
+ * A vchan made by daemon/xen/vchan.h, driven by commands a line each, with stock libxenvchan
+ * (sim/check_vchan.c) at the other end. Bytes follow the same pattern as there, so that each reader can check
+ * each.
  *
- *	check-own-vchan server DOMID PATH READ WRITE | client DOMID PATH | none
+ * 	check-own-vchan server DOMID PATH READ WRITE | client DOMID PATH | none
  *
- *	write N (as much of it as there is space for) | writeall N | read N (what is there) | readall N
- *	state | awaitstate S (0 waiting, 1 connected, 2 closed, 3 broken) | event (waits until the next one)
- *	pages | sizes | granted | notifications | close | grant DOMID READ WRITE (one more; answers its pages) | map DOMID REF PORT
+ * 	write N (as much of it as there is space for) | writeall N | read N (what is there) | readall N
+ * 	state | awaitstate S (0 waiting, 1 connected, 2 closed, 3 broken) | event (waits until the next one)
+ * 	pages | sizes | granted | notifications | close | grant DOMID READ WRITE (one more; answers its pages) | map DOMID REF PORT
  */
 #include <inttypes.h>
 
@@ -103,7 +104,8 @@ static void go_on(struct tool *tool)
 
 	if (tool->awaited == WRITE_ALL || tool->awaited == READ_ALL) {
 		do {
-			r = tool->awaited == WRITE_ALL ? write_some(tool, tool->left) : read_some(tool, tool->left);
+			r = tool->awaited == WRITE_ALL ? write_some(tool, tool->left)
+						       : read_some(tool, tool->left);
 			if (r >= 0)
 				tool->left -= (uint32_t)r;
 			if (r >= 0 && tool->left)
@@ -150,8 +152,8 @@ static void on_port(void *userdata, int error, const char *untrusted_value, size
 	struct tool *tool = userdata;
 
 	if (error == 0)
-		error = vchan_map(tool->host, tool->domid, tool->ring_ref, (uint32_t)atoi(untrusted_value), on_event, tool,
-				  &tool->vchan);
+		error = vchan_map(tool->host, tool->domid, tool->ring_ref, (uint32_t)atoi(untrusted_value),
+				  on_event, tool, &tool->vchan);
 	if (error == 0)
 		error = take_rings(tool);
 	lines_result(&tool->lines, error);
@@ -185,7 +187,8 @@ static void on_own_domid(void *userdata, int error, const char *untrusted_value,
 	snprintf(paths[1], sizeof(paths[1]), "%s/event-channel", tool->path);
 	snprintf(values[0], sizeof(values[0]), "%u", vchan_ring_ref(tool->vchan));
 	snprintf(values[1], sizeof(values[1]), "%u", vchan_port(tool->vchan));
-	store_write_leaves(tool->store, leaves, 2, (uint32_t)atoi(untrusted_value), (int)tool->domid, on_published, tool);
+	store_write_leaves(tool->store, leaves, 2, (uint32_t)atoi(untrusted_value), (int)tool->domid,
+			   on_published, tool);
 }
 
 static void await(struct tool *tool, int what, const char *argument)
@@ -205,16 +208,16 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 	if (!strcmp(name, "granted")) {
 		lines_result(lines, vchan_host_pages_granted(tool->host));
 	} else if (!strcmp(name, "grant") && count == 4 && tool->extras < MAX_EXTRA) {
-		int r = vchan_grant(tool->host, number, (uint32_t)atoi(words[2]), (uint32_t)atoi(words[3]), NULL, NULL,
-				    &tool->extra[tool->extras]);
+		int r = vchan_grant(tool->host, number, (uint32_t)atoi(words[2]), (uint32_t)atoi(words[3]),
+				    NULL, NULL, &tool->extra[tool->extras]);
 
 		lines_result(lines, r < 0 ? r : (int)vchan_pages(tool->extra[tool->extras++]));
 	} else if (!strcmp(name, "ungrant") && tool->extras) {
 		vchan_close(tool->extra[--tool->extras]);
 		lines_result(lines, tool->extras);
 	} else if (!strcmp(name, "map") && count == 4) {
-		int r = vchan_map(tool->host, number, (uint32_t)atoi(words[2]), (uint32_t)atoi(words[3]), on_event, tool,
-				  &tool->vchan);
+		int r = vchan_map(tool->host, number, (uint32_t)atoi(words[2]), (uint32_t)atoi(words[3]),
+				  on_event, tool, &tool->vchan);
 
 		lines_result(lines, r < 0 ? r : take_rings(tool));
 	} else if (!tool->vchan) {
@@ -263,8 +266,8 @@ static int begin(struct tool *tool, int argc, char **argv)
 	tool->domid = (uint32_t)atoi(argv[2]);
 	snprintf(tool->path, sizeof(tool->path), "%s", argv[3]);
 	if (!strcmp(argv[1], "server") && argc == 6) {
-		r = vchan_grant(tool->host, tool->domid, (uint32_t)atoi(argv[4]), (uint32_t)atoi(argv[5]), on_event, tool,
-				&tool->vchan);
+		r = vchan_grant(tool->host, tool->domid, (uint32_t)atoi(argv[4]), (uint32_t)atoi(argv[5]),
+				on_event, tool, &tool->vchan);
 		if (r == 0)
 			r = take_rings(tool);
 		if (r == 0)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The daemon's lower half without the rest: daemon/peers/peers.h, driven by commands a line each. Its first answer is its domid.
+ * The daemon's lower half without the rest: daemon/peers/peers.h, driven by commands a line each. Its first
+ * answer is its domid.
  *
- *	check-peers [map=yes|no|auto] [ring=BYTES] [min=BYTES] [timeout=MS] [instance=UUID] [private=DOMID]…
+ * 	check-peers [map=yes|no|auto] [ring=BYTES] [min=BYTES] [timeout=MS] [instance=UUID] [private=DOMID]…
  *
- *	next (waits for the next event) | connect N | disconnect N | close N | advertise NAME… | state N | nodes | granted
- *	send N TEXT | receive N (waits for 8 bytes at most) | events (how many wait)
+ * 	next (waits for the next event) | connect N | disconnect N | close N | advertise NAME… | state N | nodes | granted
+ * 	send N TEXT | receive N (waits for 8 bytes at most) | events (how many wait)
  *
- * Events: "up N", "down N", "endpoints N NAME…", "connected N granted|mapped PAGES", "failed N ERRNO REASON", "lost N REASON".
- * After "lost" the vchan is closed, as its owner must.
+ * Events: "up N", "down N", "endpoints N NAME…", "connected N granted|mapped PAGES", "failed N ERRNO REASON",
+ * "lost N REASON". After "lost" the vchan is closed, as its owner must.
  */
 #include "daemon/peers/peers.h"
 #include "daemon/xen/store.h"
@@ -146,7 +147,8 @@ static void on_connected(void *userdata, uint32_t domid, struct vchan *vchan)
 	if (ring_writer_init(&link->writer, &view, false) < 0)
 		abort();
 	vchan_set_event(vchan, on_vchan_event, link);
-	add_event(tool, "connected %u %s %u", domid, vchan_is_granter(vchan) ? "granted" : "mapped", vchan_pages(vchan));
+	add_event(tool, "connected %u %s %u", domid, vchan_is_granter(vchan) ? "granted" : "mapped",
+		  vchan_pages(vchan));
 }
 
 static void on_failed(void *userdata, uint32_t domid, int error, const char *reason)
@@ -248,7 +250,8 @@ static void on_domid(void *userdata, int error, const char *untrusted_value, siz
 
 	if (error == 0) {
 		tool->options.domid = (uint32_t)atoi(untrusted_value);
-		error = peers_new(&tool->peers, tool->lines.base, tool->store, tool->host, &tool->options, &callbacks, tool);
+		error = peers_new(&tool->peers, tool->lines.base, tool->store, tool->host, &tool->options,
+				  &callbacks, tool);
 	}
 	lines_result(&tool->lines, error < 0 ? error : (long)tool->options.domid);
 }
@@ -262,7 +265,9 @@ static bool parse_option(struct tool *tool, char *text)
 		return false;
 	*value++ = '\0';
 	if (!strcmp(text, "map"))
-		options->map = !strcmp(value, "yes") ? PEERS_MAP_YES : !strcmp(value, "no") ? PEERS_MAP_NO : PEERS_MAP_AUTO;
+		options->map = !strcmp(value, "yes")  ? PEERS_MAP_YES
+			       : !strcmp(value, "no") ? PEERS_MAP_NO
+						      : PEERS_MAP_AUTO;
 	else if (!strcmp(text, "ring"))
 		options->ring_size = (uint32_t)atoi(value);
 	else if (!strcmp(text, "min"))
@@ -282,7 +287,10 @@ static bool parse_option(struct tool *tool, char *text)
 int main(int argc, char **argv)
 {
 	struct tool tool = {
-		.options = {.ring_size = 65536, .min_ring_size = 1024, .setup_timeout_ms = 10000, .map = PEERS_MAP_AUTO},
+		.options = {.ring_size = 65536,
+			    .min_ring_size = 1024,
+			    .setup_timeout_ms = 10000,
+			    .map = PEERS_MAP_AUTO},
 	};
 	struct event_base *base = event_base_new();
 	const char *what = "XenStore";

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * XenStore through daemon/xen/store.h, a command a line. Also the hand of a hostile peer, who writes what no daemon would.
+ * XenStore through daemon/xen/store.h, a command a line. Also the hand of a hostile peer, who writes what no
+ * daemon would.
  *
- *	read PATH | write PATH OWNER READER VALUE… | pair PATH1 PATH2 OWNER READER VALUE1 VALUE2 | remove PATH | list PATH
- *	watch PATH | unwatch PATH | event (waits for the next) | stalled | connected | watches
- *	async PATH (reads, and answers at once) | async-watch PATH (likewise) | quit (without end of input: as the daemon stops)
+ * 	read PATH | write PATH OWNER READER VALUE… | pair PATH1 PATH2 OWNER READER VALUE1 VALUE2 | remove PATH | list PATH
+ * 	watch PATH | unwatch PATH | event (waits for the next) | stalled | connected | watches
+ * 	async PATH (reads, and answers at once) | async-watch PATH (likewise) | quit (without end of input: as the daemon stops)
  *
  * In a value %XX stands for a byte.
  */
@@ -71,7 +72,8 @@ static void decode(const char *text, char *value, size_t size)
 	size_t used = strlen(value);
 
 	for (; *text && used + 1 < size; text++) {
-		char digits[3] = {text[0] == '%' ? text[1] : '\0', text[0] == '%' && text[1] ? text[2] : '\0', '\0'};
+		char digits[3] = {text[0] == '%' ? text[1] : '\0', text[0] == '%' && text[1] ? text[2] : '\0',
+				  '\0'};
 
 		value[used++] = digits[1] ? (char)strtoul(digits, NULL, 16) : *text;
 		if (digits[1])
@@ -95,11 +97,13 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 				decode(" ", value, sizeof(value));
 			decode(words[i], value, sizeof(value));
 		}
-		store_write(tool->store, path, value, (uint32_t)atoi(words[2]), atoi(words[3]), on_done, tool);
+		store_write(tool->store, path, value, (uint32_t)atoi(words[2]), atoi(words[3]), on_done,
+			    tool);
 	} else if (!strcmp(name, "pair") && count == 7) {
 		struct store_leaf leaves[2] = {{words[1], words[5]}, {words[2], words[6]}};
 
-		store_write_leaves(tool->store, leaves, 2, (uint32_t)atoi(words[3]), atoi(words[4]), on_done, tool);
+		store_write_leaves(tool->store, leaves, 2, (uint32_t)atoi(words[3]), atoi(words[4]), on_done,
+				   tool);
 	} else if (!strcmp(name, "remove") && count == 2) {
 		store_remove(tool->store, path, on_done, tool);
 	} else if (!strcmp(name, "list") && count == 2) {

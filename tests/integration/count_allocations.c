@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Preloaded into programs whose allocations a test counts: the count is the first 8 bytes of $COUNT_ALLOCATIONS_DIR/PID, which
- * the test reads while the program runs.
+ * Preloaded into programs whose allocations a test counts: the count is the first 8 bytes of
+ * $COUNT_ALLOCATIONS_DIR/PID, which the test reads while the program runs.
  */
 
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Attacks by descriptors: what is handed out has flags, counters, sizes, locks and leases that its holders share, and what is handed
- * in is closed by who receives it.
+ * Attacks by descriptors: what is handed out has flags, counters, sizes, locks and leases that its holders
+ * share, and what is handed in is closed by who receives it.
  */
 
 #include <arpa/inet.h>
@@ -124,7 +124,7 @@ static unsigned turn_descriptors(struct attacker *attacker, struct session *sess
 	return 1;
 }
 
-/* --- those that are handed in --------------------------------------------------------------------------------------- */
+/* --- those that are handed in ----------------------------------------------------------------- */
 
 /* A TCP socket whose last close waits for a peer that doesn't read; the peer's end in *peer. */
 static int lingering_socket(int *peer)
@@ -148,7 +148,8 @@ static int lingering_socket(int *peer)
 	return fd;
 }
 
-/* By a child, which closes what it has sent by ending, and so doesn't linger itself. Its parent has closed it before. */
+/* By a child, which closes what it has sent by ending, and so doesn't linger itself. Its parent has closed it
+ * before. */
 static bool send_and_end(int to, const struct msghdr *message, int fd)
 {
 	int gate[2], status = 0;
@@ -160,7 +161,9 @@ static bool send_and_end(int to, const struct msghdr *message, int fd)
 	child = fork();
 	if (child == 0) {
 		close(gate[1]);
-		_exit(read(gate[0], &byte, 1) == 0 && sendmsg(to, message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ? 0 : 1);
+		_exit(read(gate[0], &byte, 1) == 0 && sendmsg(to, message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0
+			      ? 0
+			      : 1);
 	}
 	close(gate[0]);
 	if (child > 0)
@@ -189,7 +192,8 @@ static void hand_in(struct attacker *attacker, struct session *session, const vo
 	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
 	if (!send_and_end(session->fd, &message, fd))
-		send(session->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT); /* it isn't let: at least the rest */
+		/* it isn't let: at least the rest */
+		send(session->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
 	/* The peer stays: with it the waiting would be over. */
 	attacker->events++;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Floods a link with frames that are legal, one by one, and takes what comes back. Asked for "count" it answers "ok FRAMES ANSWERS
- * OPEN": frames that were put, frames that came, and whether the link is still there.
+ * Floods a link with frames that are legal, one by one, and takes what comes back. Asked for "count" it
+ * answers "ok FRAMES ANSWERS OPEN": frames that were put, frames that came, and whether the link is still
+ * there.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -93,7 +94,7 @@ static bool open_next(struct flood *flood, const char *endpoint, uint32_t *numbe
 	return true;
 }
 
-/* --- ways: each puts a frame or two, and is false when there is no room --------------------------------------------- */
+/* --- ways: each puts a frame or two, and is false when there is no room ----------------------- */
 
 static bool opens(struct flood *flood)
 {
@@ -220,7 +221,7 @@ static const struct way {
 	{"hellos", hellos}, {"presences", presences},
 };
 
-/* --- what comes ----------------------------------------------------------------------------------------------------- */
+/* --- what comes ------------------------------------------------------------------------------- */
 
 static void on_reset(struct flood *flood, uint32_t number)
 {

@@ -52,7 +52,7 @@ static bool put_message(struct attacker *attacker, struct session *session)
 	return true;
 }
 
-/* --- who accepts ---------------------------------------------------------------------------------------------------- */
+/* --- who accepts ------------------------------------------------------------------------------ */
 
 static void bind_address(struct attacker *attacker, struct session *session)
 {
@@ -84,7 +84,7 @@ static unsigned turn_nothing(struct attacker *attacker, struct session *session)
 	return 0;
 }
 
-/* --- a channel ------------------------------------------------------------------------------------------------------ */
+/* --- a channel -------------------------------------------------------------------------------- */
 
 static void begin_channel(struct attacker *attacker, struct session *session)
 {
@@ -193,7 +193,8 @@ static unsigned turn_cancel(struct attacker *attacker, struct session *session)
 	return count;
 }
 
-/* A channel with all that may be sent on it at once; the first of several fill the ring of who doesn't read. */
+/* A channel with all that may be sent on it at once; the first of several fill the ring of who doesn't
+ * read. */
 static unsigned fill(struct attacker *attacker, struct session *session)
 {
 	static uint8_t filler[CHANNEL_INITIAL_LIMIT];
@@ -224,7 +225,7 @@ static unsigned turn_cancel_queued(struct attacker *attacker, struct session *se
 	return count;
 }
 
-/* --- channels that come and go -------------------------------------------------------------------------------------- */
+/* --- channels that come and go ---------------------------------------------------------------- */
 
 static void set_number(struct session *session, uint32_t number, enum number_state state)
 {
@@ -347,7 +348,7 @@ static unsigned turn_ends(struct attacker *attacker, struct session *session)
 	return count ? count : turn_opens_reset(attacker, session);
 }
 
-/* --- CANCELs that nobody answers ------------------------------------------------------------------------------------ */
+/* --- CANCELs that nobody answers -------------------------------------------------------------- */
 
 /* Takes one message after the other, and says nothing about those that its senders want back. */
 static void on_slow_frame(struct attacker *attacker, struct session *session,
@@ -398,7 +399,7 @@ static unsigned turn_cancel_pending(struct attacker *attacker, struct session *s
 	return count;
 }
 
-/* --- requests ------------------------------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static void on_reply(struct attacker *attacker, struct session *session, const struct frame_header *header,
 		     const uint8_t *payload)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * hostile_peer PEER MODE: the other end of a link, on stock libxenvchan, that behaves as badly as MODE says. It finds
- * together with the daemon of domain PEER as doc/protocol.md section 5.1 has it, then misbehaves, and prints a line for each
- * frame that comes back and CLOSED when the daemon hangs up. Ends then, or when its standard input does. The modes
- * flood-... are hostile_flood.c's.
+ * hostile_peer PEER MODE: the other end of a link, on stock libxenvchan, that behaves as badly as MODE says.
+ * It finds together with the daemon of domain PEER as doc/protocol.md section 5.1 has it, then misbehaves,
+ * and prints a line for each frame that comes back and CLOSED when the daemon hangs up. Ends then, or when
+ * its standard input does. The modes flood-... are hostile_flood.c's.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -95,10 +95,11 @@ static void meet(void)
 		while (libxenvchan_is_open(hop.vchan) == 2)
 			libxenvchan_wait(hop.vchan);
 	} else {
-		snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/%s/event-channel", hop.peer, hop.me,
-			 nonce);
+		snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/%s/event-channel", hop.peer,
+			 hop.me, nonce);
 		free(await_leaf(path));
-		snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/%s", hop.peer, hop.me, nonce);
+		snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u/%s", hop.peer, hop.me,
+			 nonce);
 		for (int i = 0; i < 500 && !hop.vchan; i++) {
 			hop.vchan = libxenvchan_client_init(NULL, (int)hop.peer, path);
 			if (!hop.vchan)
@@ -121,7 +122,8 @@ static void put(const void *data, size_t size)
 bool link_put_frame(struct link *link, uint8_t type, uint32_t channel, const void *payload, uint32_t length)
 {
 	uint8_t bytes[FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX + 8] = {0};
-	struct frame_header header = {.length = length, .type = type, .channel = channel, .sequence = link->sequence};
+	struct frame_header header = {
+		.length = length, .type = type, .channel = channel, .sequence = link->sequence};
 
 	frame_header_encode(&header, bytes);
 	if (length)
@@ -210,7 +212,8 @@ static void misbehave(const char *mode)
 	}
 
 	if (!strcmp(mode, "huge-length")) {
-		struct frame_header header = {.length = UINT32_MAX, .type = FRAME_DATA, .sequence = hop.sequence};
+		struct frame_header header = {
+			.length = UINT32_MAX, .type = FRAME_DATA, .sequence = hop.sequence};
 
 		frame_header_encode(&header, bytes);
 		put(bytes, 64);
@@ -309,8 +312,9 @@ static bool exactly(void *data, uint32_t size)
 		if (got < 0)
 			return false;
 		if (got == 0) {
-			struct pollfd fds[2] = {{.fd = 0, .events = POLLIN},
-						{.fd = libxenvchan_fd_for_select(hop.vchan), .events = POLLIN}};
+			struct pollfd fds[2] = {
+				{.fd = 0, .events = POLLIN},
+				{.fd = libxenvchan_fd_for_select(hop.vchan), .events = POLLIN}};
 
 			if (libxenvchan_is_open(hop.vchan) != 1 && libxenvchan_data_ready(hop.vchan) <= 0)
 				return false;

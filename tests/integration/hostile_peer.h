@@ -2,7 +2,8 @@
 #ifndef XENMSG_TESTS_HOSTILE_PEER_H
 #define XENMSG_TESTS_HOSTILE_PEER_H
 
-/* What hostile_peer.c, which breaks the rules of a link once, and hostile_flood.c, which keeps them and floods it, share. */
+/* What hostile_peer.c, which breaks the rules of a link once, and hostile_flood.c, which keeps them and
+ * floods it, share. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,7 +22,8 @@ struct link {
 /* False: there is no room for it, if the vchan doesn't block; or it is closed. */
 bool link_put_frame(struct link *link, uint8_t type, uint32_t channel, const void *payload, uint32_t length);
 
-/* Floods the link in this way until the standard input ends or the daemon has closed it. False: no such way. */
+/* Floods the link in this way until the standard input ends or the daemon has closed it. False: no such
+ * way. */
 bool link_flood(struct link *link, const char *way);
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * hostile-program UID SOCKET ATTACK SESSIONS ADDRESS: becomes that user, opens the sessions, says "ok SESSIONS", and attacks until
- * its standard input ends. Asked for "count", it answers "ok FRAMES ANSWERS EVENTS SESSIONS CUT-OFF": frames that the daemon has
- * taken, frames that it has sent, what else the attack counts, how many sessions there are, and how many have ended. Asked for
- * "report", it says what the random attack has covered.
+ * hostile-program UID SOCKET ATTACK SESSIONS ADDRESS: becomes that user, opens the sessions, says "ok
+ * SESSIONS", and attacks until its standard input ends. Asked for "count", it answers "ok FRAMES ANSWERS
+ * EVENTS SESSIONS CUT-OFF": frames that the daemon has taken, frames that it has sent, what else the attack
+ * counts, how many sessions there are, and how many have ended. Asked for "report", it says what the random
+ * attack has covered.
  */
 #include <errno.h>
 #include <grp.h>

@@ -3,9 +3,10 @@
 #define XENMSG_TESTS_HOSTILE_PROGRAM_H
 
 /*
- * A program that attacks its daemon: it speaks the local hop raw (doc/protocol.md, section 4) in as many sessions as it is told,
- * and in one thread, which never waits for the daemon but at the greeting. hostile_program.c is the loop and the conversation with
- * the test, hostile_session.c a session, the other files are the attacks.
+ * A program that attacks its daemon: it speaks the local hop raw (doc/protocol.md, section 4) in as many
+ * sessions as it is told, and in one thread, which never waits for the daemon but at the greeting.
+ * hostile_program.c is the loop and the conversation with the test, hostile_session.c a session, the other
+ * files are the attacks.
  */
 
 #include <stdbool.h>
@@ -82,7 +83,7 @@ extern const struct attack frame_attacks[], socket_attacks[], descriptor_attacks
 /* hostile_random.c: what it has covered, as a line of JSON. */
 void random_report(void);
 
-/* ---- hostile_session.c ---- */
+/* ---- hostile_session.c ----------------------------------------------------------------------- */
 
 /* Connects, not more. The descriptor, or -1. */
 int session_connect(const char *path);

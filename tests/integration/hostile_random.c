@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The programs of tests/fuzz/soak: frames by chance, most of them legal, so that sessions live and get somewhere. What they do follows from the seed and from what the daemon says. ADDRESS is SEED:DOMAIN,DOMAIN...: whom they write
- * to. Every fourth session is a stream. They count what they cover, and report it as a line of JSON when they are asked to.
+ * The programs of tests/fuzz/soak: frames by chance, most of them legal, so that sessions live and get
+ * somewhere. What they do follows from the seed and from what the daemon says. ADDRESS is
+ * SEED:DOMAIN,DOMAIN...: whom they write to. Every fourth session is a stream. They count what they cover,
+ * and report it as a line of JSON when they are asked to.
  */
 
 #include <errno.h>
@@ -110,7 +112,7 @@ static struct channel *find(struct memory *memory, uint32_t number)
 	return number & 1 ? &memory->theirs[number / 2] : &memory->own[number / 2];
 }
 
-/* --- what the daemon says ------------------------------------------------------------------------------------------- */
+/* --- what the daemon says --------------------------------------------------------------------- */
 
 static void on_request_answered(struct memory *memory, const struct frame_header *header,
 				const uint8_t *payload)
@@ -210,7 +212,7 @@ static void on_random_frame(struct attacker *attacker, struct session *session,
 	}
 }
 
-/* --- what is legal -------------------------------------------------------------------------------------------------- */
+/* --- what is legal ---------------------------------------------------------------------------- */
 
 /* Mostly one that is there. */
 static int choose_address(const struct attacker *attacker, char *text, size_t size)
@@ -374,7 +376,7 @@ static bool request(struct attacker *attacker, struct session *session, struct m
 	return true;
 }
 
-/* --- what isn't ----------------------------------------------------------------------------------------------------- */
+/* --- what isn't ------------------------------------------------------------------------------- */
 
 static void do_wrong(struct attacker *attacker, struct session *session)
 {
@@ -418,7 +420,7 @@ static void do_wrong(struct attacker *attacker, struct session *session)
 	}
 }
 
-/* --- streams -------------------------------------------------------------------------------------------------------- */
+/* --- streams ---------------------------------------------------------------------------------- */
 
 static void stream_over(struct session *session, int error)
 {
@@ -544,7 +546,7 @@ static unsigned turn_stream(struct attacker *attacker, struct session *session)
 	return 1;
 }
 
-/* --- turns ---------------------------------------------------------------------------------------------------------- */
+/* --- turns ------------------------------------------------------------------------------------ */
 
 static void step(struct attacker *attacker, struct session *session, struct memory *memory)
 {
@@ -662,7 +664,7 @@ static unsigned turn_random(struct attacker *attacker, struct session *session)
 	return 1;
 }
 
-/* --- the report ----------------------------------------------------------------------------------------------------- */
+/* --- the report ------------------------------------------------------------------------------- */
 
 static void print_counts(const char *name, const uint64_t *counts, unsigned size)
 {

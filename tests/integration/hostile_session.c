@@ -150,7 +150,7 @@ void session_close(struct session *session)
 	session->fd = -1;
 }
 
-/* --- frames --------------------------------------------------------------------------------------------------------- */
+/* --- frames ----------------------------------------------------------------------------------- */
 
 /* As much as the socket takes now. */
 static void flush_output(struct attacker *attacker, struct session *session)

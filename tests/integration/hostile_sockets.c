@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Attacks by connections: those that are many, those that end in the middle, and those that are written to without an end. */
+/* Attacks by connections: those that are many, those that end in the middle, and those that are written to
+ * without an end. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -128,7 +129,8 @@ static unsigned turn_stream_refused(struct attacker *attacker, struct session *s
 	return flood_stream(attacker, session, CHANNEL_STREAM, attacker->address);
 }
 
-/* A plain session that asks and, with its own side of the socket shut for reading, can't be answered, and writes on. */
+/* A plain session that asks and, with its own side of the socket shut for reading, can't be answered, and
+ * writes on. */
 static unsigned turn_plain_shut(struct attacker *attacker, struct session *session)
 {
 	static uint8_t frames[FLOOD];

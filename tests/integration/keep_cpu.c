@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Preloaded: nobody else gets the CPU by being let, so that a test on a busy machine can see what happens on an idle one. */
+/* Preloaded: nobody else gets the CPU by being let, so that a test on a busy machine can see what happens on
+ * an idle one. */
 
 #include <sched.h>
 

@@ -246,7 +246,8 @@ void fake_expect(struct fake *fake, uint8_t type)
 	assert_string_equal(frame_type_name(fake->header.type), frame_type_name(type));
 }
 
-void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length)
+void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
+	       uint32_t length)
 {
 	struct frame_header header = {.type = type, .flags = flags, .channel = channel, .length = length};
 	struct ring_writer *ring = type == FRAME_DATA && (channel & 1) ? &fake->deliveries : &fake->in;

@@ -3,8 +3,9 @@
 #define XENMSG_TESTS_CLIENT_FAKE_H
 
 /*
- * The daemon's end of a local hop, in the hands of a test: it does nothing by itself but shake hands, so a test decides what
- * the library gets to see, right or wrong. Speaks doc/protocol.md with and without shared memory.
+ * The daemon's end of a local hop, in the hands of a test: it does nothing by itself but shake hands, so a
+ * test decides what the library gets to see, right or wrong. Speaks doc/protocol.md with and without shared
+ * memory.
  */
 
 #include <pthread.h>
@@ -51,7 +52,8 @@ void fake_be_busy(struct fake *fake);
 /* The next frame, which is there. */
 void fake_read_busy(struct fake *fake);
 
-void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length);
+void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
+	       uint32_t length);
 void fake_opened(struct fake *fake, uint32_t channel, uint64_t limit, uint64_t max_message);
 void fake_credit(struct fake *fake, uint32_t channel, uint64_t consumed, uint64_t limit);
 void fake_reset(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed, uint64_t unsure);

@@ -3,8 +3,9 @@
 #define XENMSG_TESTS_FAKE_STORE_H
 
 /*
- * XenStore for a module that is tested alone: a few nodes in memory behind the functions of daemon/xen/store.h that
- * daemon/peers/directory.c calls. Requests are answered in order, and watches fire, when fake_store_run() is called.
+ * XenStore for a module that is tested alone: a few nodes in memory behind the functions of
+ * daemon/xen/store.h that daemon/peers/directory.c calls. Requests are answered in order, and watches fire,
+ * when fake_store_run() is called.
  */
 
 #include <errno.h>
@@ -98,7 +99,8 @@ static inline unsigned fake_watches(struct store *store)
 	return count;
 }
 
-void store_watch(struct store *store, const char *path, store_watch_fn event, void *userdata, store_done_fn done)
+void store_watch(struct store *store, const char *path, store_watch_fn event, void *userdata,
+		 store_done_fn done)
 {
 	struct fake_watch *watch = calloc(1, sizeof(*watch));
 

@@ -15,7 +15,7 @@
 
 #define STEPS_MAX 4000000 /* of a run: more means that it doesn't end */
 
-/* --- the rig -------------------------------------------------------------------------------------------------------- */
+/* --- the rig ---------------------------------------------------------------------------------- */
 
 void rig_start(struct rig *rig, uint64_t seed)
 {
@@ -173,13 +173,15 @@ void rig_stop(struct rig *rig)
 {
 	struct party *party, *next;
 
-	LL_FOREACH_SAFE(rig->parties, party, next) {
+	LL_FOREACH_SAFE(rig->parties, party, next)
+	{
 		if (party->shared) {
 			LL_DELETE(rig->parties, party);
 			party_free(party);
 		}
 	}
-	LL_FOREACH_SAFE(rig->parties, party, next) {
+	LL_FOREACH_SAFE(rig->parties, party, next)
+	{
 		LL_DELETE(rig->parties, party);
 		party_free(party);
 	}
@@ -194,7 +196,7 @@ void rig_stop(struct rig *rig)
 	event_base_free(rig->base);
 }
 
-/* --- as the owner of the daemon's end ------------------------------------------------------------------------------- */
+/* --- as the owner of the daemon's end --------------------------------------------------------- */
 
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
@@ -275,7 +277,8 @@ void party_attach(struct party *party)
 	if (!party->wired) {
 		assert_int_equal(ring_writer_init(&party->out, &party->to_daemon->view, true), 0);
 		for (unsigned i = 0; i < rings.outlets; i++)
-			assert_int_equal(ring_reader_init(&party->in[i], &party->from_daemon[i]->view, true), 0);
+			assert_int_equal(ring_reader_init(&party->in[i], &party->from_daemon[i]->view, true),
+					 0);
 	}
 	turn(party);
 }
@@ -336,7 +339,7 @@ void party_kill(struct party *party)
 		relay_pass(party->hop.relay);
 }
 
-/* --- the party's side: frames --------------------------------------------------------------------------------------- */
+/* --- the party's side: frames ----------------------------------------------------------------- */
 
 void party_put_raw(struct party *party, const void *bytes, uint32_t size)
 {
@@ -373,7 +376,8 @@ static void flush_queue(struct party *party)
 		struct frame_header header;
 
 		evbuffer_copyout(party->queue, &header, sizeof(header));
-		if (ring_writer_space(&party->out, frame_size(header.length)) < (int)frame_size(header.length))
+		if (ring_writer_space(&party->out, frame_size(header.length)) <
+		    (int)frame_size(header.length))
 			return;
 		evbuffer_drain(party->queue, sizeof(header));
 		evbuffer_remove(party->queue, payload, header.length);
@@ -408,7 +412,8 @@ bool party_get(struct party *party, unsigned outlet, struct party_frame *frame)
 		return false;
 	ring_reader_copy(in, 0, encoded, sizeof(encoded));
 	assert_int_equal(frame_header_decode(encoded, &frame->header), 0);
-	assert_true(ring_reader_ready(in, frame_size(frame->header.length)) >= (int)frame_size(frame->header.length));
+	assert_true(ring_reader_ready(in, frame_size(frame->header.length)) >=
+		    (int)frame_size(frame->header.length));
 	ring_reader_copy(in, FRAME_HEADER_SIZE, frame->payload, frame->header.length);
 	assert_int_equal(frame->header.sequence, party->hop.kind == HOP_LINK ? party->in_sequence++ : 0);
 	ring_reader_consume(in, frame_size(frame->header.length));
@@ -496,7 +501,8 @@ void party_cancel(struct party *party, uint32_t number, uint64_t offset)
 /* The byte of a flow at a position. */
 static uint8_t flow_byte(int flow, uint64_t position)
 {
-	return (uint8_t)(position * 131 + (position >> 8) * 7 + (position >> 16) * 13 + (unsigned)flow * 29 + 1);
+	return (uint8_t)(position * 131 + (position >> 8) * 7 + (position >> 16) * 13 + (unsigned)flow * 29 +
+			 1);
 }
 
 uint32_t party_data(struct party *party, uint32_t number, uint32_t size, bool force)
@@ -528,12 +534,13 @@ uint32_t party_data(struct party *party, uint32_t number, uint32_t size, bool fo
 	return done;
 }
 
-/* --- the party's side: what a program does with what it gets --------------------------------------------------------- */
+/* --- the party's side: what a program does with what it gets ---------------------------------- */
 
 struct party_channel *party_accepted(struct party *party, int flow)
 {
 	for (uint32_t i = 0; i < RIG_CHANNELS; i++)
-		if (party->channels[i].used && !party->channels[i].is_opener && party->channels[i].flow == flow)
+		if (party->channels[i].used && !party->channels[i].is_opener &&
+		    party->channels[i].flow == flow)
 			return &party->channels[i];
 	return NULL;
 }
@@ -554,8 +561,9 @@ static void answer_fin(struct party *party, uint32_t number)
 {
 	struct party_channel *channel = party_channel(party, number);
 
-	if (party->no_auto_answer || !channel->used || channel->is_opener || !channel->fin_in || channel->fin_out ||
-	    channel->reset_in || channel->reset_out || channel->taken < channel->fin_total)
+	if (party->no_auto_answer || !channel->used || channel->is_opener || !channel->fin_in ||
+	    channel->fin_out || channel->reset_in || channel->reset_out ||
+	    channel->taken < channel->fin_total)
 		return;
 	send_credit(party, number);
 	party_fin(party, number);
@@ -571,7 +579,8 @@ static void take_bytes(struct party *party, uint32_t number, const uint8_t *data
 		evbuffer_add(party->captured, data, length);
 	for (uint32_t i = 0; i < length && !party->captured; i++)
 		if (data[i] != flow_byte(channel->flow, channel->received + i))
-			fail_msg("flow %d: byte %llu is wrong", channel->flow, (unsigned long long)channel->received + i);
+			fail_msg("flow %d: byte %llu is wrong", channel->flow,
+				 (unsigned long long)channel->received + i);
 	channel->received += length;
 	channel->taken += length;
 }
@@ -618,11 +627,13 @@ static void take_frame(struct party *party, const struct party_frame *frame)
 		channel->reset_in = true;
 		assert_int_equal(frame_reset_decode(frame->payload, header->length, &channel->reset), 0);
 		if (!channel->reset_out && !party->no_auto_answer)
-			party_reset(party, header->channel, channel->reset.error, channel->taken, channel->taken);
+			party_reset(party, header->channel, channel->reset.error, channel->taken,
+				    channel->taken);
 		break;
 	case FRAME_CANCEL:
 		channel->cancel_count++;
-		assert_int_equal(frame_u64_decode(frame->payload, header->length, &channel->cancel_offset), 0);
+		assert_int_equal(frame_u64_decode(frame->payload, header->length, &channel->cancel_offset),
+				 0);
 		break;
 	case FRAME_CANCELLED:
 		assert_int_equal(frame_cancelled_decode(frame->payload, header->length, &cancelled), 0);
@@ -686,7 +697,8 @@ static uint32_t read_outlet(struct party *party, unsigned outlet, uint32_t budge
 			}
 			if (party->hop.kind == HOP_LINK)
 				assert_int_equal(header.sequence, party->in_sequence++);
-			assert_true(ring_reader_ready(in, frame_size(header.length)) >= (int)frame_size(header.length));
+			assert_true(ring_reader_ready(in, frame_size(header.length)) >=
+				    (int)frame_size(header.length));
 			ring_reader_consume(in, FRAME_HEADER_SIZE);
 			party->partial[outlet].channel = party_channel(party, header.channel);
 			party->partial[outlet].number = header.channel;
@@ -722,7 +734,7 @@ uint32_t party_read(struct party *party, uint32_t budget)
 	return done;
 }
 
-/* --- flows ---------------------------------------------------------------------------------------------------------- */
+/* --- flows ------------------------------------------------------------------------------------ */
 
 void flow_start(struct party *from, uint32_t number, const char *to, int flow, uint64_t goal)
 {
@@ -749,8 +761,9 @@ static uint32_t step_flow(struct party *party, uint32_t number, uint32_t send_ma
 	if (!channel->used || !channel->is_opener || channel->fin_out || channel->reset_in)
 		return 0;
 	/* Mostly whole words, as messages are; sometimes not, at the end of the stream. */
-	size = left <= send_max && rig_random(party->rig, 4) == 0 ? (uint32_t)left
-								 : (rig_random(party->rig, send_max) + 8) & ~7u;
+	size = left <= send_max && rig_random(party->rig, 4) == 0
+		       ? (uint32_t)left
+		       : (rig_random(party->rig, send_max) + 8) & ~7u;
 	if (size > left)
 		size = (uint32_t)left;
 	done = party_data(party, number, size, false);
@@ -767,8 +780,8 @@ static bool all_done(struct rig *rig)
 
 	LL_FOREACH(rig->parties, party) {
 		for (uint32_t i = 0; i < RIG_CHANNELS; i++)
-			if (party->channels[i].used && party->channels[i].is_opener && party->channels[i].goal &&
-			    !party->never_reads && !flow_is_done(party, i))
+			if (party->channels[i].used && party->channels[i].is_opener &&
+			    party->channels[i].goal && !party->never_reads && !flow_is_done(party, i))
 				return false;
 	}
 	return true;

@@ -3,12 +3,13 @@
 #define XENMSG_TESTS_HOP_RIG_H
 
 /*
- * Hops with both of their ends in one process, without sleeping and without sockets: the daemon's end is the real hop.c, and
- * the other end is a `party` that the test plays, or another daemon's hop ("wired").
+ * Hops with both of their ends in one process, without sleeping and without sockets: the daemon's end is the
+ * real hop.c, and the other end is a `party` that the test plays, or another daemon's hop ("wired").
  *
- * A hop's events are delivered only if its rings say that it asked for them, as an event channel or an eventfd would be: what
- * a lost wake-up would hang in production hangs here too, and rig_settle() fails the test. Timers don't run by themselves
- * (rig_fire_stuck() fires the one that spills), so that none of them covers up for a lost wake-up.
+ * A hop's events are delivered only if its rings say that it asked for them, as an event channel or an
+ * eventfd would be: what a lost wake-up would hang in production hangs here too, and rig_settle() fails the
+ * test. Timers don't run by themselves (rig_fire_stuck() fires the one that spills), so that none of them
+ * covers up for a lost wake-up.
  */
 
 #include <stdbool.h>
@@ -65,13 +66,14 @@ struct party {
 	bool lenient;
 	bool kicked; /* the daemon's end has been notified */
 	uint32_t woken;
-	uint32_t woken_at;	   /* rig->woken then, the last time */
+	uint32_t woken_at;	 /* rig->woken then, the last time */
 	int readable_when_woken; /* bytes in the first of `in`, the first time that there were some */
 	struct ring_writer out;
 	struct ring_reader in[HOP_OUTLETS];
 	uint32_t out_sequence, in_sequence;
 	struct party *(*route)(struct party *party, const char *name);
-	int (*open)(struct party *party, struct channel *channel, const struct frame_open *open); /* instead of `route`, if set */
+	/* instead of `route`, if set */
+	int (*open)(struct party *party, struct channel *channel, const struct frame_open *open);
 
 	/* what became of it */
 	bool failed;
@@ -95,9 +97,9 @@ struct party {
 
 struct rig_options {
 	enum hop_kind kind;
-	uint32_t ring; /* size of each */
+	uint32_t ring;	   /* size of each */
 	uint32_t out_ring; /* towards the daemon, if another size */
-	bool lenient;  /* as the socket's pump: frames in pieces, CREDIT instead of releasing */
+	bool lenient;	   /* as the socket's pump: frames in pieces, CREDIT instead of releasing */
 	unsigned daemon;
 	uint32_t parity;
 	uint32_t channels_max;
@@ -133,7 +135,8 @@ void party_fin(struct party *party, uint32_t number);
 void party_reset(struct party *party, uint32_t number, uint32_t error, uint64_t consumed, uint64_t unsure);
 void party_credit(struct party *party, uint32_t number, uint64_t consumed, uint64_t limit);
 void party_cancel(struct party *party, uint32_t number, uint64_t offset);
-/* Bytes of the flow's pattern from where it stands: as many of `size` as fit; within credit, unless `force`. */
+/* Bytes of the flow's pattern from where it stands: as many of `size` as fit; within credit, unless
+ * `force`. */
 uint32_t party_data(struct party *party, uint32_t number, uint32_t size, bool force);
 /* Reads at most `budget` bytes, checks every byte of DATA, answers as a program does. Returns bytes read. */
 uint32_t party_read(struct party *party, uint32_t budget);

@@ -3,13 +3,15 @@
 #define XENMSG_TESTS_INTERLEAVE_H
 
 /*
- * Two sides that share memory, in every order of their steps. Code is compiled into a test behind this header, which replaces
- * the atomic operations, so that each of them on the memory in question (step_is_shared) is a step at which the other side
- * may run. The two sides are coroutines; a depth-first search goes through all schedules, or, where these are too many,
- * through all with a few deviations. Stores of indices pass through a store buffer, which is emptied by a fence, by a locked
- * operation, or at any moment that the schedule picks: what an x86 processor may do, so a missing fence is found.
+ * Two sides that share memory, in every order of their steps. Code is compiled into a test behind this
+ * header, which replaces the atomic operations, so that each of them on the memory in question
+ * (step_is_shared) is a step at which the other side may run. The two sides are coroutines; a depth-first
+ * search goes through all schedules, or, where these are too many, through all with a few deviations. Stores
+ * of indices pass through a store buffer, which is emptied by a fence, by a locked operation, or at any
+ * moment that the schedule picks: what an x86 processor may do, so a missing fence is found.
  *
- * A side that sleeps goes on only when it was notified. A schedule in which somebody is left asleep is a lost wake-up.
+ * A side that sleeps goes on only when it was notified. A schedule in which somebody is left asleep is a lost
+ * wake-up.
  */
 
 #include <stdbool.h>
@@ -29,19 +31,19 @@ static void step_flush(void);
 static void step_locked(const void *at);
 
 /* A macro isn't expanded inside itself, so each one ends in the builtin that it replaces. */
-#define __atomic_load_n(at, order)                                     \
-	({                                                             \
-		__typeof__(*(at) + 0u) value_;                         \
-		if (step_is_shared(at))                                \
-			step();                                        \
-		value_ = (__typeof__(value_))__atomic_load_n(at, order); \
-		looked_at(at);                                         \
-		value_;                                                \
+#define __atomic_load_n(at, order)                                                                           \
+	({                                                                                                   \
+		__typeof__(*(at) + 0u) value_;                                                               \
+		if (step_is_shared(at))                                                                      \
+			step();                                                                              \
+		value_ = (__typeof__(value_))__atomic_load_n(at, order);                                     \
+		looked_at(at);                                                                               \
+		value_;                                                                                      \
 	})
-#define __atomic_store_n(at, value, order)  step_store(at, value)
-#define __atomic_fetch_or(at, value, order) (step_locked(at), __atomic_fetch_or(at, value, order))
+#define __atomic_store_n(at, value, order)   step_store(at, value)
+#define __atomic_fetch_or(at, value, order)  (step_locked(at), __atomic_fetch_or(at, value, order))
 #define __atomic_fetch_and(at, value, order) (step_locked(at), __atomic_fetch_and(at, value, order))
-#define __atomic_thread_fence(order)	    (step_locked(NULL))
+#define __atomic_thread_fence(order)	     (step_locked(NULL))
 
 #define SIDES	   2
 #define STEPS_MAX  4000
@@ -59,7 +61,8 @@ struct side {
 	unsigned stored;
 };
 
-/* One schedule after the other: `choice` is the path to the present one, `options` how many ways there were at each step. */
+/* One schedule after the other: `choice` is the path to the present one, `options` how many ways there were
+ * at each step. */
 static struct {
 	ucontext_t scheduler;
 	struct side sides[SIDES];
@@ -105,8 +108,8 @@ static inline unsigned choose(unsigned options)
 	return world.choice[world.depth++];
 }
 
-/* The side that runs goes on unless it can't, or the schedule deviates from that, by letting the other side in or by letting a
- * store out; of such deviations there may be `world.deviations`. */
+/* The side that runs goes on unless it can't, or the schedule deviates from that, by letting the other side
+ * in or by letting a store out; of such deviations there may be `world.deviations`. */
 static void step(void)
 {
 	struct side *self = world.running;
@@ -125,7 +128,8 @@ static void step(void)
 			swapcontext(&self->context, &world.scheduler);
 			return;
 		}
-		chosen = world.left == 0 || run_count + commit_count == 1 ? 0 : choose(run_count + commit_count);
+		chosen = world.left == 0 || run_count + commit_count == 1 ? 0
+									  : choose(run_count + commit_count);
 		world.left -= chosen != 0;
 		if (chosen >= run_count) {
 			commit_oldest(commits[chosen - run_count]);
@@ -195,7 +199,8 @@ static inline void side_main(void)
 }
 
 /* All schedules of A and B, each from what `start` makes. Returns how many of them lost a wake-up. */
-static inline unsigned long explore_from(void (*start)(void), void (*a)(struct side *), void (*b)(struct side *))
+static inline unsigned long explore_from(void (*start)(void), void (*a)(struct side *),
+					 void (*b)(struct side *))
 {
 	unsigned length;
 

@@ -3,9 +3,9 @@
 #define XENMSG_TESTS_RING_ENDS_H
 
 /*
- * The two ends of a hop for tests with threads or processes: rings both ways in one piece of memory, and for each end an
- * eventfd on which it sleeps. In the layout of a vchan all that one end asks for shares a byte, else each request has its
- * own cache line.
+ * The two ends of a hop for tests with threads or processes: rings both ways in one piece of memory, and for
+ * each end an eventfd on which it sleeps. In the layout of a vchan all that one end asks for shares a byte,
+ * else each request has its own cache line.
  */
 
 #include "wire/ring.h"

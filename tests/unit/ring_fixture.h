@@ -3,8 +3,8 @@
 #define XENMSG_TESTS_RING_FIXTURE_H
 
 /*
- * A ring on the heap with both of its ends. The data is an allocation of exactly its size, so that AddressSanitizer sees
- * the first byte that is touched outside of it.
+ * A ring on the heap with both of its ends. The data is an allocation of exactly its size, so that
+ * AddressSanitizer sees the first byte that is touched outside of it.
  */
 
 #include "wire/ring.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Addresses, endpoint and domain names, domids: what is let in, and what a person is told about what isn't. */
+/* Addresses, endpoint and domain names, domids: what is let in, and what a person is told about what
+ * isn't. */
 
 #include "wire/address.h"
 
@@ -187,9 +188,9 @@ static void domids_are_decimal_and_below_the_reserved_ones(void **state)
 		const char *text;
 		size_t size;
 	} bad[] = {
-		{"", 0},      {"32752", 5}, {"99999", 5}, {"-1", 2},   {"+1", 2},   {" 1", 2},	 {"1 ", 2},
-		{"0x1", 3},   {"1a", 2},    {"a", 1},	  {"self", 4}, {"1\0", 2},  {"\0", 1},	 {"4294967297", 10},
-		{"100000", 6}, {"1.0", 3},  {"\xd9\xa1", 2},
+		{"", 0},   {"32752", 5},       {"99999", 5},  {"-1", 2},  {"+1", 2},	   {" 1", 2},
+		{"1 ", 2}, {"0x1", 3},	       {"1a", 2},     {"a", 1},	  {"self", 4},	   {"1\0", 2},
+		{"\0", 1}, {"4294967297", 10}, {"100000", 6}, {"1.0", 3}, {"\xd9\xa1", 2},
 	};
 	uint32_t domid;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* CANCEL, wherever the message is: the answer is one, true, and the one who lies about it harms nobody else. */
+/* CANCEL, wherever the message is: the answer is one, true, and the one who lies about it harms nobody
+ * else. */
 #include "tests/unit/hop_rig.h"
 
 #include <errno.h>
@@ -26,7 +27,8 @@ static struct party *route(struct party *party, const char *name)
 static void scene_start(struct scene *scene, bool b_is_lenient, uint32_t link_ring)
 {
 	rig_start(&scene->rig, 1);
-	scene->a = party_new(&scene->rig, &(struct rig_options){.kind = HOP_LOCAL, .ring = 65536, .parity = 1});
+	scene->a =
+		party_new(&scene->rig, &(struct rig_options){.kind = HOP_LOCAL, .ring = 65536, .parity = 1});
 	scene->b = party_new(&scene->rig, &(struct rig_options){
 						  .kind = HOP_LOCAL,
 						  .ring = b_is_lenient ? 131072 : 4096,
@@ -34,8 +36,8 @@ static void scene_start(struct scene *scene, bool b_is_lenient, uint32_t link_ri
 						  .lenient = b_is_lenient,
 						  .parity = 1,
 					  });
-	scene->link = party_new(&scene->rig,
-				&(struct rig_options){.kind = HOP_LINK, .ring = link_ring, .out_ring = 65536});
+	scene->link = party_new(
+		&scene->rig, &(struct rig_options){.kind = HOP_LINK, .ring = link_ring, .out_ring = 65536});
 	scene->a->route = scene->b->route = scene->link->route = route;
 	scene->b->captured = evbuffer_new();
 }
@@ -164,7 +166,8 @@ static void message_in_the_queue_is_cancelled_in_the_queue(void **state)
 	scene_stop(&scene);
 }
 
-/* The program has released the message, the daemon has written over the place, and then only comes to the CANCEL. */
+/* The program has released the message, the daemon has written over the place, and then only comes to the
+ * CANCEL. */
 static void cancel_of_a_released_message_harms_no_other(void **state)
 {
 	struct scene scene;
@@ -224,7 +227,8 @@ static void socket_program_is_asked_and_its_answer_passed_on(void **state)
 		assert_int_equal(channel->cancel_count, 1);
 		assert_int_equal(channel->cancel_offset, state_of(1));
 		for (int i = 0; i < 2; i++) {
-			party_put(scene.b, FRAME_CANCELLED, 1, payload, frame_cancelled_encode(&answer, payload));
+			party_put(scene.b, FRAME_CANCELLED, 1, payload,
+				  frame_cancelled_encode(&answer, payload));
 			rig_settle(&scene.rig);
 			expect_answer(&scene, 1, 1, result);
 		}
@@ -252,7 +256,8 @@ static void peer_that_does_not_answer_in_time_leaves_it_unknown(void **state)
 
 static void offset_that_cannot_be_ends_only_the_session_of_who_sent_it(void **state)
 {
-	static const uint64_t offsets[] = {UINT64_MAX - 7, UINT64_MAX & ~7ull, 1ull << 63, 1000 * 24, 24 * 999 + 24, 4};
+	static const uint64_t offsets[] = {UINT64_MAX - 7, UINT64_MAX & ~7ull, 1ull << 63,
+					   1000 * 24,	   24 * 999 + 24,      4};
 
 	for (unsigned i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
 		struct scene scene;
@@ -385,7 +390,8 @@ static void many_that_are_not_answered_in_time_are_all_unknown(void **state)
 	scene_stop(&scene);
 }
 
-/* B has released messages of which the daemon doesn't count yet how many were taken, and A asks for them all. */
+/* B has released messages of which the daemon doesn't count yet how many were taken, and A asks for them
+ * all. */
 static void release_until(struct scene *scene, unsigned messages)
 {
 	struct hop *hop = &scene->b->hop;
@@ -451,7 +457,8 @@ static void program_that_does_not_read_its_answers_does_not_end_the_link(void **
 	cancel(&scene, 0);
 	while (hop_send(&scene.a->hop, FRAME_OPTIONAL, 0, 0, zeros, sizeof(zeros)) == 0)
 		;
-	party_put(scene.link, FRAME_CANCELLED, frame.header.channel, payload, frame_cancelled_encode(&answer, payload));
+	party_put(scene.link, FRAME_CANCELLED, frame.header.channel, payload,
+		  frame_cancelled_encode(&answer, payload));
 	rig_settle(&scene.rig);
 	assert_false(scene.link->failed);
 	assert_true(scene.a->failed);

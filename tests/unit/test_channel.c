@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Channels from their opening to their end, whoever ends them, and what their openers are told about their messages. */
+/* Channels from their opening to their end, whoever ends them, and what their openers are told about their
+ * messages. */
 #include "tests/unit/hop_rig.h"
 
 #include <errno.h>
@@ -33,7 +34,8 @@ static struct party *to_link(struct party *party, const char *name)
 static void scene_with(struct scene *scene, uint32_t link_ring, bool b_is_lenient, bool detached)
 {
 	rig_start(&scene->rig, 1);
-	scene->a = party_new(&scene->rig, &(struct rig_options){.kind = HOP_LOCAL, .ring = RING, .parity = 1});
+	scene->a =
+		party_new(&scene->rig, &(struct rig_options){.kind = HOP_LOCAL, .ring = RING, .parity = 1});
 	scene->b = party_new(&scene->rig, &(struct rig_options){
 						  .kind = HOP_LOCAL,
 						  .ring = b_is_lenient ? 131072 : RING,
@@ -88,8 +90,8 @@ static void send_bytes(struct party *party, uint32_t number, uint32_t size)
 	rig_settle(party->rig);
 }
 
-static const struct party_channel *expect_reset(struct party *party, uint32_t number, uint32_t error, uint64_t consumed,
-						uint64_t unsure)
+static const struct party_channel *expect_reset(struct party *party, uint32_t number, uint32_t error,
+						uint64_t consumed, uint64_t unsure)
 {
 	const struct party_channel *channel = party_channel(party, number);
 
@@ -102,7 +104,7 @@ static const struct party_channel *expect_reset(struct party *party, uint32_t nu
 	return channel;
 }
 
-/* --- what the opener is told ---------------------------------------------------------------------------------------- */
+/* --- what the opener is told ------------------------------------------------------------------ */
 
 static void an_endpoint_that_is_not_there_refuses_with_nothing_taken(void **state)
 {
@@ -161,8 +163,9 @@ static void reset_before_a_release_wins_also_if_the_input_is_long(void **state)
 	struct party *b;
 
 	scene_start(&scene);
-	b = party_new(&scene.rig, &(struct rig_options){
-					  .kind = HOP_LOCAL, .ring = RING, .out_ring = 1u << 20, .parity = 1});
+	b = party_new(
+		&scene.rig,
+		&(struct rig_options){.kind = HOP_LOCAL, .ring = RING, .out_ring = 1u << 20, .parity = 1});
 	/* to_b() is the second one of the rig */
 	scene.rig.parties->next = b;
 	scene.link->next = scene.b;
@@ -205,7 +208,7 @@ static void consumed_is_what_the_program_has_released_also_within_a_frame(void *
 	nothing_is_left(&scene);
 }
 
-/* --- whoever dies, in whatever state -------------------------------------------------------------------------------- */
+/* --- whoever dies, in whatever state ---------------------------------------------------------- */
 
 enum moment {
 	OPEN_NOT_SENT,
@@ -219,7 +222,8 @@ enum moment {
 	MOMENTS,
 };
 
-/* Brings a channel of A's to the moment; the acceptor is B or the peer. Returns what was handed to the acceptor. */
+/* Brings a channel of A's to the moment; the acceptor is B or the peer. Returns what was handed to the
+ * acceptor. */
 static uint64_t bring_to(struct scene *scene, enum moment moment, bool over_link)
 {
 	struct party *to = over_link ? scene->link : scene->b;
@@ -283,8 +287,9 @@ static void acceptor_dies(enum moment moment, bool over_link)
 		party_kill(over_link ? scene.link : scene.b);
 	}
 	channel = party_channel(scene.a, 0);
-	taken = party_accepted(over_link ? scene.link : scene.b, 1) ? party_accepted(over_link ? scene.link : scene.b, 1)->taken
-								  : 0;
+	taken = party_accepted(over_link ? scene.link : scene.b, 1)
+			? party_accepted(over_link ? scene.link : scene.b, 1)->taken
+			: 0;
 	rig_settle(&scene.rig);
 	party_read(scene.a, 1u << 30);
 	if (moment == FIN_ANSWERED) {
@@ -387,7 +392,8 @@ static void who_takes_its_leave_leaves_no_doubt(void **state)
 	party_read(scene.b, 400);
 	party_put(scene.b, FRAME_GOODBYE, 0, payload, 4);
 	party_kill(scene.b);
-	expect_reset(scene.a, 0, ENOENT, party_accepted(scene.b, 1)->taken, party_accepted(scene.b, 1)->taken);
+	expect_reset(scene.a, 0, ENOENT, party_accepted(scene.b, 1)->taken,
+		     party_accepted(scene.b, 1)->taken);
 	nothing_is_left(&scene);
 }
 
@@ -406,7 +412,7 @@ static void what_a_program_sent_before_it_died_goes_on(void **state)
 	nothing_is_left(&scene);
 }
 
-/* --- numbers, and frames that come late ----------------------------------------------------------------------------- */
+/* --- numbers, and frames that come late ------------------------------------------------------- */
 
 static void number_is_free_as_soon_as_the_channel_has_ended(void **state)
 {
@@ -511,7 +517,7 @@ static void data_after_fin_or_a_wrong_total_is_a_violation(void **state)
 	}
 }
 
-/* --- credit --------------------------------------------------------------------------------------------------------- */
+/* --- credit ----------------------------------------------------------------------------------- */
 
 static void limit_never_falls_and_the_window_is_bounded(void **state)
 {
@@ -568,7 +574,8 @@ static void enormous_limit_of_a_peer_does_not_fill_our_memory(void **state)
 	for (int i = 0; i < 100; i++) {
 		uint64_t before = channel->sent;
 
-		party_credit(scene.link, frame.header.channel, scene.a->last_channel->acceptor.sent, UINT64_MAX);
+		party_credit(scene.link, frame.header.channel, scene.a->last_channel->acceptor.sent,
+			     UINT64_MAX);
 		rig_settle(&scene.rig);
 		party_read(scene.a, 1u << 30);
 		party_data(scene.a, 0, 1u << 20, false);

@@ -46,8 +46,14 @@ static void only_valid_utf8_is_text(void **state)
 static void base64_is_that_of_the_rfc(void **state)
 {
 	static const char *const pairs[][2] = {
-		{"", ""},	      {"f", "Zg=="},	     {"fo", "Zm8="},	      {"foo", "Zm9v"},
-		{"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}, {"\xff\xfe\xfd", "//79"},
+		{"", ""},
+		{"f", "Zg=="},
+		{"fo", "Zm8="},
+		{"foo", "Zm9v"},
+		{"foob", "Zm9vYg=="},
+		{"fooba", "Zm9vYmE="},
+		{"foobar", "Zm9vYmFy"},
+		{"\xff\xfe\xfd", "//79"},
 	};
 
 	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
@@ -83,9 +89,10 @@ static void every_number_becomes_a_sample_with_its_labels(void **state)
 	assert_non_null(strstr(text, "xenmsg_store_connected 1\n"));
 	assert_non_null(strstr(text, "xenmsg_links_number 2\n"));
 	/* All samples of a name stand together, behind its type. */
-	assert_non_null(strstr(text, "# TYPE xenmsg_links_tx_bytes_total counter\n"
-				     "xenmsg_links_tx_bytes_total{domid=\"2\",name=\"a\\\"b\\\\\"} 10\n"
-				     "xenmsg_links_tx_bytes_total{domid=\"3\",name=\"\"} 20\n"));
+	assert_non_null(strstr(text,
+			       "# TYPE xenmsg_links_tx_bytes_total counter\n"
+			       "xenmsg_links_tx_bytes_total{domid=\"2\",name=\"a\\\"b\\\\\"} 10\n"
+			       "xenmsg_links_tx_bytes_total{domid=\"3\",name=\"\"} 20\n"));
 	assert_non_null(strstr(text, "# TYPE xenmsg_links_ring_bytes gauge\n"));
 	assert_non_null(strstr(text, ",state=\"up\"} 1\n"));
 	assert_null(strstr(text, "0.1.0"));
@@ -94,8 +101,12 @@ static void every_number_becomes_a_sample_with_its_labels(void **state)
 
 static void an_odd_status_breaks_nothing(void **state)
 {
-	static const char *const odd[] = {"[]", "{}", "3", "{\"links\":[1,null,[]],\"endpoints\":3}",
-					  "{\"links\":[{\"peer\":4}]}", "{\"a\":{\"b\":{\"c\":null}}}"};
+	static const char *const odd[] = {"[]",
+					  "{}",
+					  "3",
+					  "{\"links\":[1,null,[]],\"endpoints\":3}",
+					  "{\"links\":[{\"peer\":4}]}",
+					  "{\"a\":{\"b\":{\"c\":null}}}"};
 
 	for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++)
 		free(metrics_of(odd[i]));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What libxenmsg promises about calls, to the caller and to the server, whatever the daemon and the other side say. */
+/* What libxenmsg promises about calls, to the caller and to the server, whatever the daemon and the other
+ * side say. */
 
 #include "tests/unit/unit.h"
 
@@ -17,7 +18,8 @@ static struct fake fake;
 static uint8_t stream[FRAME_PAYLOAD_MAX * 8];
 
 /* A message of a call as it stands in a stream. Returns its span. */
-static uint32_t put(uint8_t *at, uint8_t type, uint16_t error, uint32_t number, const void *data, uint32_t size)
+static uint32_t put(uint8_t *at, uint8_t type, uint16_t error, uint32_t number, const void *data,
+		    uint32_t size)
 {
 	uint32_t span = fake_message(at, data, size, MESSAGE_SENT);
 
@@ -97,7 +99,7 @@ static void wait_for(const struct outcome *outcome)
 		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
 }
 
-/* ---- the caller ---- */
+/* ---- the caller ------------------------------------------------------------------------------ */
 
 static void each_call_gets_its_own_answer(void **state)
 {
@@ -148,13 +150,15 @@ static void an_answer_may_come_in_any_pieces(void **state)
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		struct outcome one = {0}, two = {0};
 		static uint32_t channel;
-		uint32_t a = call(&one, "one", i == 0, &channel), b = call(&two, "two", false, &channel), size;
+		uint32_t a = call(&one, "one", i == 0, &channel), b = call(&two, "two", false, &channel),
+			 size;
 
 		memset(data, 'a' + (int)i, sizeof(data));
 		size = put(stream, MESSAGE_REPLY, 0, a, data, sizeof(data));
 		size += put(stream + size, MESSAGE_REPLY, 0, b, "", 0);
 		for (uint32_t at = 0; at < size; at += sizes[i]) {
-			fake_send(&fake, FRAME_DATA, 0, channel, stream + at, size - at < sizes[i] ? size - at : sizes[i]);
+			fake_send(&fake, FRAME_DATA, 0, channel, stream + at,
+				  size - at < sizes[i] ? size - at : sizes[i]);
 			xenmsg_process(fake.conn);
 			while (fake_has_frame(&fake))
 				fake_expect(&fake, FRAME_CREDIT);
@@ -175,10 +179,12 @@ static void flood(struct fake *daemon)
 	static uint8_t answer[FAKE_MAX_MESSAGE + 16];
 
 	for (int i = 0; i < FLOOD; i++) {
-		uint32_t size = put(answer, MESSAGE_REPLY, 0, flooded_numbers[i], answer + 8, FAKE_MAX_MESSAGE);
+		uint32_t size =
+			put(answer, MESSAGE_REPLY, 0, flooded_numbers[i], answer + 8, FAKE_MAX_MESSAGE);
 
 		for (uint32_t at = 0; at < size; at += 65536)
-			fake_send(daemon, FRAME_DATA, 0, flooded_channel, answer + at, size - at < 65536 ? size - at : 65536);
+			fake_send(daemon, FRAME_DATA, 0, flooded_channel, answer + at,
+				  size - at < 65536 ? size - at : 65536);
 	}
 }
 
@@ -335,7 +341,8 @@ static void answer_no_data(struct fake *daemon)
 
 	do
 		fake_read(daemon);
-	while (daemon->header.type == FRAME_CREDIT); /* over the socket it says that it has taken the answer before */
+	/* over the socket it says that it has taken the answer before */
+	while (daemon->header.type == FRAME_CREDIT);
 	assert_int_equal(daemon->header.type, FRAME_DATA);
 	channel = daemon->header.channel;
 	send_one(channel, MESSAGE_ERROR, ENODATA, get_u32(daemon->payload + daemon->header.length - 4), "");
@@ -519,7 +526,8 @@ static void posted_calls_time_out_each_in_its_time(void **state)
 
 	noted = 0;
 	for (unsigned i = 0; i < 6; i++) {
-		assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, times[i], note, &outcomes[i]), 0);
+		assert_int_equal(
+			xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, times[i], note, &outcomes[i]), 0);
 		xenmsg_process(fake.conn);
 		if (i == 0) {
 			fake_expect(&fake, FRAME_OPEN);
@@ -577,7 +585,7 @@ static void closing_ends_every_call(void **state)
 	assert_int_equal(one.result, -ECONNRESET);
 }
 
-/* ---- the server ---- */
+/* ---- the server ------------------------------------------------------------------------------ */
 
 static void open_calls(uint32_t channel, uint64_t limit)
 {
@@ -771,7 +779,11 @@ static void a_malformed_stream_of_requests_ends_its_channel_alone(void **state)
 	static const struct {
 		uint8_t type;
 		const char *text;
-	} cases[] = {{MESSAGE_PLAIN, "x"}, {MESSAGE_REPLY, "x"}, {MESSAGE_ERROR, ""}, {MESSAGE_WITHDRAWAL, "x"}, {9, ""}};
+	} cases[] = {{MESSAGE_PLAIN, "x"},
+		     {MESSAGE_REPLY, "x"},
+		     {MESSAGE_ERROR, ""},
+		     {MESSAGE_WITHDRAWAL, "x"},
+		     {9, ""}};
 	struct xenmsg_message *none, *good;
 
 	fake_bind(&fake, "work", NULL, NULL);
@@ -863,9 +875,11 @@ static int stop(void **state)
 	return 0;
 }
 
-#define BOTH(test)                                                    \
-	{#test " (shared memory)", test, start_shared, stop, NULL},    \
-		{#test " (socket)", test, start_socket, stop, NULL}
+#define BOTH(test)                                                                                           \
+	{#test " (shared memory)", test, start_shared, stop, NULL},                                          \
+	{                                                                                                    \
+#test " (socket)", test, start_socket, stop, NULL                                            \
+	}
 
 int main(void)
 {
@@ -873,7 +887,8 @@ int main(void)
 		BOTH(each_call_gets_its_own_answer),
 		BOTH(what_the_caller_took_of_the_answers_is_reported),
 		BOTH(an_answer_may_come_in_any_pieces),
-		{"answers_come_whole_however_fast (socket)", answers_come_whole_however_fast, start_socket, stop, NULL},
+		{"answers_come_whole_however_fast (socket)", answers_come_whole_however_fast, start_socket,
+		 stop, NULL},
 		BOTH(an_answer_that_is_too_large_fails_its_call_alone),
 		BOTH(an_answer_may_overtake_the_receipt),
 		BOTH(the_end_of_the_channel_tells_taken_calls_from_others),

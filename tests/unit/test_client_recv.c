@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What libxenmsg promises about messages that a program receives, about requests and events, and about connecting. */
+/* What libxenmsg promises about messages that a program receives, about requests and events, and about
+ * connecting. */
 
 #include "tests/unit/unit.h"
 
@@ -243,8 +244,10 @@ static void a_malformed_stream_ends_its_channel_alone(void **state)
 		uint8_t type;
 		uint32_t length, state, error;
 	} cases[] = {
-		{FAKE_MAX_MESSAGE + 1, 0, 32, 0, EMSGSIZE}, {UINT32_MAX, 0, 32, 0, EMSGSIZE},
-		{8, 1, 24, 0, EPROTO},			    {8, 0, 20, 0, EPROTO},
+		{FAKE_MAX_MESSAGE + 1, 0, 32, 0, EMSGSIZE},
+		{UINT32_MAX, 0, 32, 0, EMSGSIZE},
+		{8, 1, 24, 0, EPROTO},
+		{8, 0, 20, 0, EPROTO},
 		{8, 0, 24, 7, EPROTO},
 	};
 	uint32_t channel = 1;
@@ -674,12 +677,13 @@ static void the_death_of_the_daemon_ends_what_waits(void **state)
 	assert_int_equal(xenmsg_wait(fake.conn, -1), -ENOTCONN);
 }
 
-/* ---- small messages, which are taken by a shorter way where nothing is about them ---- */
+/* ---- small messages, which are taken by a shorter way where nothing is about them ------------ */
 
 #define SMALL_CHANNELS 3u /* 1 and 3 to an endpoint with a handler, 5 to one without */
 #define SMALL_PENDING  65536u
 
-/* What a channel's stream holds that wasn't put into a frame yet, and the messages that were not received yet. */
+/* What a channel's stream holds that wasn't put into a frame yet, and the messages that were not received
+ * yet. */
 struct small_stream {
 	uint8_t bytes[SMALL_PENDING];
 	uint32_t size, first, last;
@@ -704,7 +708,8 @@ static void expect_small(struct xenmsg_message *message, uint32_t channel)
 	uint8_t data[1024];
 
 	assert_true(from->first != from->last);
-	fill_small(data, from->messages[from->first % 1024].size, from->messages[from->first % 1024].seed, channel);
+	fill_small(data, from->messages[from->first % 1024].size, from->messages[from->first % 1024].seed,
+		   channel);
 	assert_int_equal(xenmsg_message_size(message), from->messages[from->first % 1024].size);
 	assert_memory_equal(xenmsg_message_data(message), data, xenmsg_message_size(message));
 	assert_string_equal(xenmsg_message_endpoint(message), channel == 2 ? "without" : "with");
@@ -723,7 +728,8 @@ static void add_small(uint32_t channel)
 {
 	struct small_stream *to = &small[channel];
 	/* An empty one tells nothing of its channel. */
-	uint32_t size = channel == 1 ? 1 + (uint32_t)rand() % 700 : (uint32_t)rand() % (rand() % 4 ? 80 : 700);
+	uint32_t size =
+		channel == 1 ? 1 + (uint32_t)rand() % 700 : (uint32_t)rand() % (rand() % 4 ? 80 : 700);
 	uint32_t seed = (uint32_t)rand();
 	bool cancelled = rand() % 16 == 0;
 	uint8_t data[1024], *at = to->bytes + to->size;
@@ -860,7 +866,8 @@ static void a_message_ends_in_its_stream_and_not_in_the_ring(void **state)
 		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
 }
 
-/* In `in` it is told that the channel has ended, and that another one has its number, while a frame of it is being read. */
+/* In `in` it is told that the channel has ended, and that another one has its number, while a frame of it is
+ * being read. */
 static void what_is_left_of_a_channel_is_not_its_successors(void **state)
 {
 	uint32_t size = 0;
@@ -958,7 +965,7 @@ static void an_impossible_index_ends_the_connection(void **state)
 	assert_int_equal(xenmsg_recv(fake.conn, &message, 0), -EPROTO);
 }
 
-/* ---- connecting ---- */
+/* ---- connecting ------------------------------------------------------------------------------ */
 
 static const char *greeting;
 static size_t greeting_size;
@@ -1048,14 +1055,14 @@ static int tear_down(void **state)
 	return 0;
 }
 
-#define SHARED(test)                                                                      \
-	{                                                                                 \
-		#test " (shared memory)", test, set_up_shared, tear_down, NULL            \
+#define SHARED(test)                                                                                         \
+	{                                                                                                    \
+#test " (shared memory)", test, set_up_shared, tear_down, NULL                               \
 	}
-#define BOTH(test)                                                                        \
-	SHARED(test),                                                                     \
-	{                                                                                 \
-		#test " (socket)", test, set_up_socket, tear_down, NULL                   \
+#define BOTH(test)                                                                                           \
+	SHARED(test),                                                                                        \
+	{                                                                                                    \
+#test " (socket)", test, set_up_socket, tear_down, NULL                                      \
 	}
 
 int main(void)

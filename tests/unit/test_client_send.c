@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What libxenmsg promises about messages that a program sends, against a daemon that does what the test says. */
+/* What libxenmsg promises about messages that a program sends, against a daemon that does what the test
+ * says. */
 
 #include "tests/unit/unit.h"
 
@@ -43,7 +44,8 @@ static void post(const char *address, const void *data, size_t size, int *result
 	assert_int_equal(xenmsg_post(fake.conn, address, data, size, note, result), 0);
 }
 
-/* Reads DATA frames of a channel until `size` bytes of its stream are there; the library gets to run in between. */
+/* Reads DATA frames of a channel until `size` bytes of its stream are there; the library gets to run in
+ * between. */
 static void read_stream(uint32_t channel, uint8_t *stream, uint64_t size)
 {
 	uint64_t got = 0;
@@ -414,7 +416,8 @@ static void the_limit_is_the_limit(void **state)
 
 	assert_int_equal(xenmsg_max_message(fake.conn), FAKE_MAX_MESSAGE);
 	post("5:inbox", large, FAKE_MAX_MESSAGE, &result);
-	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", large, FAKE_MAX_MESSAGE + 1, NULL, NULL), -EMSGSIZE);
+	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", large, FAKE_MAX_MESSAGE + 1, NULL, NULL),
+			 -EMSGSIZE);
 	free(large);
 }
 
@@ -433,7 +436,7 @@ static void too_much_for_one_address_is_refused(void **state)
 	free(large);
 }
 
-/* ---- small messages, which go out by a shorter way where nothing stands before them ---- */
+/* ---- small messages, which go out by a shorter way where nothing stands before them ---------- */
 
 #define SMALL_ADDRESSES 24u
 
@@ -467,7 +470,8 @@ static void read_small(void)
 	if (fake.header.type == FRAME_OPEN) {
 		assert_int_equal(frame_open_decode(fake.payload, fake.header.length, &open), 0);
 		for (uint32_t i = 0; i < SMALL_ADDRESSES; i++)
-			if (strlen(small[i].address) == open.name.size && !memcmp(small[i].address, open.name.data, open.name.size)) {
+			if (strlen(small[i].address) == open.name.size &&
+			    !memcmp(small[i].address, open.name.data, open.name.size)) {
 				assert_false(small[i].opened);
 				small[i].opened = true;
 				small[i].channel = fake.header.channel;
@@ -508,7 +512,8 @@ static void small_messages_go_out_whole_and_in_order(void **state)
 	memset(small, 0, sizeof(small));
 	for (uint32_t i = 0; i < SMALL_ADDRESSES; i++) {
 		/* OPENs of different lengths */
-		snprintf(small[i].address, sizeof(small[i].address), "%u:%.*s", i + 10, (int)(1 + i % 10), "abcdefghijk");
+		snprintf(small[i].address, sizeof(small[i].address), "%u:%.*s", i + 10, (int)(1 + i % 10),
+			 "abcdefghijk");
 		small[i].limit = CHANNEL_INITIAL_LIMIT;
 	}
 	for (int round = 0; round < 4000; round++) {
@@ -563,7 +568,8 @@ static void a_small_message_does_not_overtake_its_open(void **state)
 	while (room_in_the_ring() > 40) {
 		uint32_t room = room_in_the_ring() - 40;
 
-		assert_int_equal(xenmsg_post(fake.conn, "5:full", data, room < 600 ? room - 32 : 480, NULL, NULL), 0);
+		assert_int_equal(
+			xenmsg_post(fake.conn, "5:full", data, room < 600 ? room - 32 : 480, NULL, NULL), 0);
 	}
 	assert_int_equal(room_in_the_ring(), 40);
 	assert_int_equal(xenmsg_post(fake.conn, "6:a-name-that-takes-room", data, 0, NULL, NULL), 0);
@@ -580,9 +586,13 @@ static void a_small_message_does_not_overtake_its_open(void **state)
 static void malformed_addresses_are_refused(void **state)
 {
 	static const char *const addresses[] = {
-		"",	"5",	 ":",	   ":x",     "5:",	"5:-x",	    "5:_x",	 "5:a b",
-		"5:x:y", "5:a.b", "a/b:x", "a b:x", "5:\xc3\xa9",
-		"5:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+		"",	      "5",
+		":",	      ":x",
+		"5:",	      "5:-x",
+		"5:_x",	      "5:a b",
+		"5:x:y",      "5:a.b",
+		"a/b:x",      "a b:x",
+		"5:\xc3\xa9", "5:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 	};
 
 	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++)
@@ -758,14 +768,14 @@ static int tear_down(void **state)
 	return 0;
 }
 
-#define SHARED(test)                                                                      \
-	{                                                                                 \
-		#test " (shared memory)", test, set_up_shared, tear_down, NULL            \
+#define SHARED(test)                                                                                         \
+	{                                                                                                    \
+#test " (shared memory)", test, set_up_shared, tear_down, NULL                               \
 	}
-#define BOTH(test)                                                                        \
-	SHARED(test),                                                                     \
-	{                                                                                 \
-		#test " (socket)", test, set_up_socket, tear_down, NULL                   \
+#define BOTH(test)                                                                                           \
+	SHARED(test),                                                                                        \
+	{                                                                                                    \
+#test " (socket)", test, set_up_socket, tear_down, NULL                                      \
 	}
 
 static int whats[14];

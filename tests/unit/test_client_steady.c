@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What a pipelined program costs: no allocation and no system call for a message, once everything has found its size. */
+/* What a pipelined program costs: no allocation and no system call for a message, once everything has found
+ * its size. */
 
 #include "tests/unit/unit.h"
 
@@ -88,7 +89,9 @@ static void a_sender_in_the_steady_state_costs_nothing_but_copies(void **state)
 		if (round == 100)
 			allocations = system_calls = 0;
 		for (unsigned i = 0; i < batch; i++)
-			assert_int_equal(xenmsg_post(fake.conn, i % 2 ? "5:inbox" : "5:other", data, sizeof(data), on_done, NULL), 0);
+			assert_int_equal(xenmsg_post(fake.conn, i % 2 ? "5:inbox" : "5:other", data,
+						     sizeof(data), on_done, NULL),
+					 0);
 		consumed += drain() / 2;
 		if (round == 0) {
 			fake_opened(&fake, 0, 1 << 16, FAKE_MAX_MESSAGE);
@@ -102,7 +105,8 @@ static void a_sender_in_the_steady_state_costs_nothing_but_copies(void **state)
 	assert_int_equal(done_count, 300 * batch);
 	if (COUNTS_ALLOCATIONS)
 		assert_int_equal(allocations, 0);
-	/* What the fake daemon wrote to wake a program that had armed and not slept; far from one a message. */
+	/* What the fake daemon wrote to wake a program that had armed and not slept; far from one a
+	 * message. */
 	assert_true(system_calls <= 200 * 2);
 	fake_stop(&fake);
 }

@@ -62,7 +62,8 @@ static int load(struct fixture *fixture, const char *text)
 }
 
 /* The file is refused, and the message begins with file and line and holds the text. */
-static void refuse_bytes(struct fixture *fixture, const void *bytes, size_t size, unsigned line, const char *message)
+static void refuse_bytes(struct fixture *fixture, const void *bytes, size_t size, unsigned line,
+			 const char *message)
 {
 	char prefix[96];
 
@@ -110,28 +111,29 @@ static void every_key_is_taken(void **state)
 	struct fixture *fixture = *state;
 	struct config *config = &fixture->config;
 
-	assert_int_equal(load(fixture,
-			      "# a comment\n"
-			      "[daemon]\n"
-			      "socket = /tmp/s ; and another\n"
-			      "policy-dir=/tmp/policy\n"
-			      "   log-level = debug\n"
-			      "user = root\n"
-			      "admin-group = wheel\n"
-			      "\n"
-			      "[links]\n"
-			      "ring-size = 128K\nmin-ring-size = 2048\nmax-ring-size = 512K\n"
-			      "map = no\nrelay = no\npresence = private\npeers = 3, 7,0\n"
-			      "heartbeat = 500ms\ndead-after = 2 s\nidle-close = 1h\nsetup-timeout = 1min\nbusy-poll = 5ms\n"
-			      "[limits]\n"
-			      "max-message = 1M\n"
-			      "max-clients-per-uid = 1\nmax-endpoints-per-uid = 2\nmax-channels-per-uid = 3\n"
-			      "max-queued-bytes-per-uid = 5G\n"
-			      "max-channels-per-peer = 4\nmax-queued-bytes-per-peer = 128K\n"
-			      "max-descriptors-per-uid = 5\nmax-descriptors-per-peer = 6\n"
-			      "max-clients = 7\nmax-endpoints = 8\nmax-channels = 1048576\nmax-queued-bytes = 256K\n"
-			      "max-memory-per-uid = 1M\nmax-memory-per-peer = 2M\nmax-memory = 5G"),
-			 0);
+	assert_int_equal(
+		load(fixture,
+		     "# a comment\n"
+		     "[daemon]\n"
+		     "socket = /tmp/s ; and another\n"
+		     "policy-dir=/tmp/policy\n"
+		     "   log-level = debug\n"
+		     "user = root\n"
+		     "admin-group = wheel\n"
+		     "\n"
+		     "[links]\n"
+		     "ring-size = 128K\nmin-ring-size = 2048\nmax-ring-size = 512K\n"
+		     "map = no\nrelay = no\npresence = private\npeers = 3, 7,0\n"
+		     "heartbeat = 500ms\ndead-after = 2 s\nidle-close = 1h\nsetup-timeout = 1min\nbusy-poll = 5ms\n"
+		     "[limits]\n"
+		     "max-message = 1M\n"
+		     "max-clients-per-uid = 1\nmax-endpoints-per-uid = 2\nmax-channels-per-uid = 3\n"
+		     "max-queued-bytes-per-uid = 5G\n"
+		     "max-channels-per-peer = 4\nmax-queued-bytes-per-peer = 128K\n"
+		     "max-descriptors-per-uid = 5\nmax-descriptors-per-peer = 6\n"
+		     "max-clients = 7\nmax-endpoints = 8\nmax-channels = 1048576\nmax-queued-bytes = 256K\n"
+		     "max-memory-per-uid = 1M\nmax-memory-per-peer = 2M\nmax-memory = 5G"),
+		0);
 	assert_string_equal(config->socket, "/tmp/s");
 	assert_string_equal(config->policy_dir, "/tmp/policy");
 	assert_int_equal(config->log_level, LOG_LEVEL_DEBUG);
@@ -199,8 +201,10 @@ static void lines_that_are_not_ini_are_errors(void **state)
 	refuse_bytes(fixture, "[daemon]\n\0socket = /x\n", 22, 2, "NUL");
 	/* What stands further down, and is wrong only because of it. */
 	refuse(fixture, "[links\nring-size = 128K\n", 1, "neither [section], KEY = VALUE nor a comment");
-	refuse(fixture, "[links]\nring-size 128K\nmin-ring-size = 99\n", 2, "neither [section], KEY = VALUE nor a comment");
-	refuse(fixture, "[links]\nring-size 1M\nmin-ring-size = 1M\n", 2, "neither [section], KEY = VALUE nor a comment");
+	refuse(fixture, "[links]\nring-size 128K\nmin-ring-size = 99\n", 2,
+	       "neither [section], KEY = VALUE nor a comment");
+	refuse(fixture, "[links]\nring-size 1M\nmin-ring-size = 1M\n", 2,
+	       "neither [section], KEY = VALUE nor a comment");
 	assert_int_equal(load(fixture, "\xEF\xBB\xBF[links] # first\nring-size = 128K\n"), 0);
 	assert_int_equal(fixture->config.ring_size, 131072);
 	assert_int_equal(load_bytes(fixture, "[daemon]\n\0\nmap = x\n", 18), -EINVAL);
@@ -223,7 +227,8 @@ static void bad_numbers_are_refused_with_what_is_allowed(void **state)
 					    "99999999999999999999",
 					    "18014398509481984K"};
 	static const char *const durations[] = {"", "10", "s", "10m", "10sec", "-1s", "1ms", "2h", "0"};
-	static const char *const short_durations[] = {"", "10", "us", "1s", "11ms", "10001us", "-1us", "4294967296us"};
+	static const char *const short_durations[] = {"",     "10",	 "us",	 "1s",
+						      "11ms", "10001us", "-1us", "4294967296us"};
 	static const char *const counts[] = {"", "0", "1K", "65537", "many"};
 	char text[128];
 
@@ -251,7 +256,8 @@ static void bad_numbers_are_refused_with_what_is_allowed(void **state)
 	refuse(*state, "[limits]\nmax-message = 0\n", 2, "must be a size");
 	refuse(*state, "[limits]\nmax-queued-bytes-per-peer = 1K\n", 2, "must be a size from 64K");
 	refuse(*state, "[limits]\nmax-descriptors-per-peer = 0\n", 2, "must be a number from 1 to 65536");
-	refuse(*state, "[limits]\nmax-clients = 1\n", 2, "max-clients = 1: must be a number from 2 to 1048576");
+	refuse(*state, "[limits]\nmax-clients = 1\n", 2,
+	       "max-clients = 1: must be a number from 2 to 1048576");
 	refuse(*state, "[limits]\nmax-channels = 1048577\n", 2, "must be a number from 2");
 	refuse(*state, "[limits]\nmax-endpoints = many\n", 2, "must be a number from 2");
 	refuse(*state, "[limits]\nmax-queued-bytes = 128K\n", 2, "must be a size from 256K to 1024G");

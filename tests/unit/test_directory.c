@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The directory in its two lives: domain 0's on a XenStore in memory, and guests' that get its frames, so that what a guest
- * knows is what domain 0 lets it know.
+ * The directory in its two lives: domain 0's on a XenStore in memory, and guests' that get its frames, so
+ * that what a guest knows is what domain 0 lets it know.
  */
 #include "daemon/peers/directory.h"
 
@@ -178,15 +178,15 @@ static void turn(struct rig *rig)
 	event_base_loop(rig->base, EVLOOP_NONBLOCK);
 }
 
-#define until(condition)                                                        \
-	do {                                                                    \
-		uint64_t end_ms = now_ms() + PATIENCE_MS;                       \
-		while (!(condition)) {                                          \
-			if (now_ms() > end_ms)                                  \
-				fail_msg("waited in vain: %s", #condition);     \
-			turn(rig);                                              \
-			nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL); \
-		}                                                               \
+#define until(condition)                                                                                     \
+	do {                                                                                                 \
+		uint64_t end_ms = now_ms() + PATIENCE_MS;                                                    \
+		while (!(condition)) {                                                                       \
+			if (now_ms() > end_ms)                                                               \
+				fail_msg("waited in vain: %s", #condition);                                  \
+			turn(rig);                                                                           \
+			nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);                              \
+		}                                                                                            \
 	} while (0)
 
 static int resolve(struct place *place, const char *name)
@@ -512,8 +512,9 @@ static void a_guest_without_a_link_is_told_nothing(void **state)
 
 static void names_that_mean_something_else_are_none(void **state)
 {
-	static const char *const names[] = {"17",      "0",   "self", "a:b", "a b", "a/b",
-					    "\xc3\xa4", UUID_A, "",	"123456789012345678901234567890"};
+	static const char *const names[] = {
+		"17",  "0",	   "self", "a:b", "a b",
+		"a/b", "\xc3\xa4", UUID_A, "",	  "123456789012345678901234567890"};
 	struct rig *rig = *state;
 	char longest[DOMAIN_NAME_MAX + 2] = {0};
 
@@ -538,8 +539,13 @@ static void names_that_mean_something_else_are_none(void **state)
 
 static void bad_uuids_are_none(void **state)
 {
-	static const char *const values[] = {"", "/vm/", UUID_A, "/vm/" UUID_A "0", "/vm/gaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee",
-					     "/vm/aaaaaaaaabbbb-4ccc-8ddd-eeeeeeeeeeee", "/vm/00000000-0000-0000-0000-000000000000"};
+	static const char *const values[] = {"",
+					     "/vm/",
+					     UUID_A,
+					     "/vm/" UUID_A "0",
+					     "/vm/gaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee",
+					     "/vm/aaaaaaaaabbbb-4ccc-8ddd-eeeeeeeeeeee",
+					     "/vm/00000000-0000-0000-0000-000000000000"};
 	struct rig *rig = *state;
 
 	for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
@@ -602,8 +608,8 @@ static int take(struct place *place, uint32_t flags, const struct entry *entries
 	return r;
 }
 
-#define TAKE(place, flags, ...)                                                               \
-	take(place, flags, (const struct entry[]){__VA_ARGS__},                               \
+#define TAKE(place, flags, ...)                                                                              \
+	take(place, flags, (const struct entry[]){__VA_ARGS__},                                              \
 	     (uint32_t)(sizeof((const struct entry[]){__VA_ARGS__}) / sizeof(struct entry)))
 
 static void a_guest_knows_its_own_name_by_itself(void **state)
@@ -618,7 +624,9 @@ static void a_guest_knows_its_own_name_by_itself(void **state)
 	fake_write(&one->store, "name", "first");
 	until(resolve(one, "first") == 1);
 	/* And doesn't need to be told. */
-	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {1, DIRECTORY_PRESENT, "other"}, {2, DIRECTORY_PRESENT, "two"}), 0);
+	assert_int_equal(
+		TAKE(one, DIRECTORY_REPLACES, {1, DIRECTORY_PRESENT, "other"}, {2, DIRECTORY_PRESENT, "two"}),
+		0);
 	assert_int_equal(TAKE(one, 0, {1, DIRECTORY_REMOVED, ""}), 0);
 	assert_int_equal(resolve(one, "first"), 1);
 	assert_int_equal(resolve(one, "other"), -EHOSTDOWN);
@@ -636,15 +644,18 @@ static void a_guest_knows_of_others_what_it_was_told(void **state)
 	assert_string_equal(directory_why_unknown(directory, 1), "XenStore hasn't told it yet");
 	until(directory_knows(directory, 1)); /* by itself */
 	assert_false(directory_knows(directory, 2));
-	assert_string_equal(directory_why_unknown(directory, 2), "no xenmsgd is seen in domain 0, which tells the names");
+	assert_string_equal(directory_why_unknown(directory, 2),
+			    "no xenmsgd is seen in domain 0, which tells the names");
 	directory_presence(directory, true);
-	assert_string_equal(directory_why_unknown(directory, 2), "xenmsgd in domain 0 hasn't told the names yet");
+	assert_string_equal(directory_why_unknown(directory, 2),
+			    "xenmsgd in domain 0 hasn't told the names yet");
 	changes = one->changes;
 	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, ""}), 0);
 	assert_true(directory_knows(directory, 2)); /* that it has no name */
 	assert_int_equal(one->changes, changes + 1);
 	assert_false(directory_knows(directory, 3));
-	assert_string_equal(directory_why_unknown(directory, 3), "domain 0 hasn't told it; a [see] there may hide it");
+	assert_string_equal(directory_why_unknown(directory, 3),
+			    "domain 0 hasn't told it; a [see] there may hide it");
 	assert_int_equal(TAKE(one, 0, {2, DIRECTORY_REMOVED, ""}), 0);
 	assert_false(directory_knows(directory, 2));
 	assert_int_equal(one->changes, changes + 2);
@@ -658,7 +669,9 @@ static void a_complete_list_replaces_what_was_known_when_it_is_complete(void **s
 	struct rig *rig = *state;
 	struct place *one = guest(rig, 1);
 
-	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}, {3, DIRECTORY_PRESENT, "three"}), 0);
+	assert_int_equal(
+		TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}, {3, DIRECTORY_PRESENT, "three"}),
+		0);
 	assert_int_equal(TAKE(one, DIRECTORY_REPLACES | DIRECTORY_MORE, {2, DIRECTORY_PRESENT, "work"}), 0);
 	assert_int_equal(resolve(one, "work"), 2);
 	assert_int_equal(resolve(one, "three"), 3); /* it may be in the rest */
@@ -680,7 +693,9 @@ static void a_list_that_broke_off_takes_nothing_away(void **state)
 	struct place *one = guest(rig, 1);
 
 	directory_link(one->directory, 0, true);
-	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}, {3, DIRECTORY_PRESENT, "three"}), 0);
+	assert_int_equal(
+		TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}, {3, DIRECTORY_PRESENT, "three"}),
+		0);
 	assert_int_equal(TAKE(one, DIRECTORY_REPLACES | DIRECTORY_MORE, {2, DIRECTORY_PRESENT, "two"}), 0);
 	directory_link(one->directory, 0, false);
 	directory_link(one->directory, 0, true);
@@ -694,8 +709,12 @@ static void of_a_bad_frame_nothing_is_believed(void **state)
 	struct place *one = guest(rig, 1);
 
 	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}), 0);
-	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {3, DIRECTORY_PRESENT, "three"}, {4, DIRECTORY_PRESENT, "a:b"}), -EPROTO);
-	assert_int_equal(TAKE(one, 0, {3, DIRECTORY_PRESENT, "three"}, {DOMID_MAX + 1, DIRECTORY_PRESENT, "x"}), -EPROTO);
+	assert_int_equal(
+		TAKE(one, DIRECTORY_REPLACES, {3, DIRECTORY_PRESENT, "three"}, {4, DIRECTORY_PRESENT, "a:b"}),
+		-EPROTO);
+	assert_int_equal(
+		TAKE(one, 0, {3, DIRECTORY_PRESENT, "three"}, {DOMID_MAX + 1, DIRECTORY_PRESENT, "x"}),
+		-EPROTO);
 	assert_int_equal(directory_take(one->directory, (const uint8_t *)"\1\0\0", 3), -EPROTO);
 	assert_int_equal(directory_take(one->directory, (const uint8_t *)"\1\0\0\0\1\0\0\0", 8), -EPROTO);
 	assert_int_equal(resolve(one, "three"), -EHOSTDOWN);
@@ -808,7 +827,8 @@ static void guests_know_what_xenstore_says_after_any_changes(void **state)
 
 			snprintf(path, sizeof(path), "/local/domain/%u/name", domid);
 			snprintf(name, sizeof(name), "n%u", (unsigned)rand_r(&seed) % 1000);
-			snprintf(uuid, sizeof(uuid), "00000000-0000-4000-8000-%012u", (unsigned)rand_r(&seed) % 1000);
+			snprintf(uuid, sizeof(uuid), "00000000-0000-4000-8000-%012u",
+				 (unsigned)rand_r(&seed) % 1000);
 			if (what < 3)
 				introduce(rig, domid, name, uuid);
 			else if (what < 5)
@@ -847,7 +867,8 @@ static void guests_know_what_xenstore_says_after_any_changes(void **state)
 					    rig->hidden[domid] ? "" : name);
 			snprintf(path, sizeof(path), "/local/domain/%u/vm", domid);
 			node = fake_find(&rig->zero.store, path);
-			assert_string_equal(directory_uuid(guest(rig, 2)->directory, domid), node ? node->value + 4 : "");
+			assert_string_equal(directory_uuid(guest(rig, 2)->directory, domid),
+					    node ? node->value + 4 : "");
 		}
 	}
 }

@@ -71,7 +71,8 @@ static void large_stream_does_not_hold_up_small_messages(void **state)
 	rig_settle(&scene.rig);
 	party_read(scene.link, 1u << 30);
 	while (total < 16u << 20) {
-		struct party_channel *small = party_accepted(scene.link, 2), *large = party_accepted(scene.link, 1);
+		struct party_channel *small = party_accepted(scene.link, 2),
+				     *large = party_accepted(scene.link, 1);
 		uint64_t sent = party_channel(b, 0)->sent;
 
 		party_data(a, 0, 1u << 20, false);
@@ -151,7 +152,8 @@ static void program_that_never_reads_does_not_hold_up_the_link(void **state)
 		party_data(scene.link, 3, 1000, false);
 		rig_settle(&scene.rig);
 		/* The link has been read to its end, whatever became of it. */
-		assert_int_equal(*scene.link->to_daemon->view.producer, *scene.link->to_daemon->view.consumer);
+		assert_int_equal(*scene.link->to_daemon->view.producer,
+				 *scene.link->to_daemon->view.consumer);
 		party_read(reader, 1u << 30);
 		rig_settle(&scene.rig);
 		party_read(scene.link, 1u << 30);
@@ -217,7 +219,8 @@ static void busy_link_is_not_taken_for_a_stuck_one(void **state)
 		rig_settle(&scene.rig);
 		party_read(scene.link, LINK_RING / 2);
 		if (a->hop.blocked_on) {
-			/* The timer that was started 10 ms ago comes to its end: meanwhile, half a ring has gone. */
+			/* The timer that was started 10 ms ago comes to its end: meanwhile, half a ring has
+			 * gone. */
 			scene.link->hop.stuck_from = scene.link->hop.out_position - LINK_RING / 2;
 			rig_fire_stuck(scene.link);
 		}
@@ -259,7 +262,8 @@ static void those_who_wait_take_turns(void **state)
 	scene_stop(&scene);
 }
 
-/* The peer stops reading just when there is less room than a frame needs, but a quarter of the ring: no reason to spin. */
+/* The peer stops reading just when there is less room than a frame needs, but a quarter of the ring: no
+ * reason to spin. */
 static void ring_with_too_little_room_ends_the_turn(void **state)
 {
 	for (uint32_t room = 8; room <= 512; room += 8) {
@@ -287,7 +291,8 @@ static void ring_with_too_little_room_ends_the_turn(void **state)
 	}
 }
 
-/* The other end takes out as fast as we put in, and puts in as fast as we take out: the turn ends all the same. */
+/* The other end takes out as fast as we put in, and puts in as fast as we take out: the turn ends all the
+ * same. */
 static struct party *eager;
 
 static void drain_at_once(void *owner)
@@ -335,8 +340,8 @@ static void turn_ends_though_the_other_ends_keep_pace(void **state)
 	rig_stop(&scene.rig);
 }
 
-/* On a CPU of its own, a program sends as fast as its input is taken. What it takes out of its rings meanwhile counts all the same, or
- * who sends to it would wait for ever. */
+/* On a CPU of its own, a program sends as fast as its input is taken. What it takes out of its rings
+ * meanwhile counts all the same, or who sends to it would wait for ever. */
 struct flood {
 	struct task task;
 	struct scene *scene;
@@ -390,7 +395,8 @@ static void what_a_flooding_program_takes_counts(void **state)
 		relay_pass(&scene.rig.relay[0]);
 	flooded = party_channel(flooder, 0)->sent - flooded;
 	before = party_channel(peer, 0)->confirmed - before;
-	print_message("flooded %llu, confirmed to the other %llu\n", (unsigned long long)flooded, (unsigned long long)before);
+	print_message("flooded %llu, confirmed to the other %llu\n", (unsigned long long)flooded,
+		      (unsigned long long)before);
 	assert_true(before > flooded / 10);
 	scene_stop(&scene);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Each frame against doc/protocol.md: the bytes that the document says, there and back, refused when cut anywhere before the
- * end of its fields, and read as before when a later version has added to it.
+ * Each frame against doc/protocol.md: the bytes that the document says, there and back, refused when cut
+ * anywhere before the end of its fields, and read as before when a later version has added to it.
  */
 
 #include "wire/frame.h"
@@ -14,12 +14,12 @@
 
 #include "tests/unit/unit.h"
 
-#define UUID_1 "\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f"
-#define UUID_2 "\x20\x21\x22\x23\x24\x25\x26\x27\x28\x29\x2a\x2b\x2c\x2d\x2e\x2f"
+#define UUID_1	 "\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f"
+#define UUID_2	 "\x20\x21\x22\x23\x24\x25\x26\x27\x28\x29\x2a\x2b\x2c\x2d\x2e\x2f"
 #define U64(low) low "\0\0\0\0"
 
-/* A payload as the document has it, and two functions that know its type: one encodes the frame that it stands for, one
- * decodes and compares. `fields` bytes are fixed, the rest is text. */
+/* A payload as the document has it, and two functions that know its type: one encodes the frame that it
+ * stands for, one decodes and compares. `fields` bytes are fixed, the rest is text. */
 struct sample {
 	const char *name;
 	const char *bytes;
@@ -35,30 +35,30 @@ static bool text_is(struct frame_text text, const char *expected)
 }
 
 /* FRAME(type, value, comparison): the three functions of a sample for a struct frame_<type>. */
-#define FRAME(label, type, comparison, ...)                                                \
-	static const struct frame_##type label##_value = {__VA_ARGS__};                    \
-	static uint32_t label##_encode(uint8_t *out)                                       \
-	{                                                                                  \
-		return frame_##type##_encode(&label##_value, out);                         \
-	}                                                                                  \
-	static int label##_decode(const uint8_t *payload, uint32_t length)                 \
-	{                                                                                  \
-		struct frame_##type frame;                                                 \
-		return frame_##type##_decode(payload, length, &frame);                     \
-	}                                                                                  \
-	static bool label##_matches(const uint8_t *payload, uint32_t length)               \
-	{                                                                                  \
-		const struct frame_##type *e = &label##_value;                             \
-		struct frame_##type f;                                                     \
-		memset(&f, 0xee, sizeof(f));                                               \
-		return frame_##type##_decode(payload, length, &f) == 0 && (comparison);    \
+#define FRAME(label, type, comparison, ...)                                                                  \
+	static const struct frame_##type label##_value = {__VA_ARGS__};                                      \
+	static uint32_t label##_encode(uint8_t *out)                                                         \
+	{                                                                                                    \
+		return frame_##type##_encode(&label##_value, out);                                           \
+	}                                                                                                    \
+	static int label##_decode(const uint8_t *payload, uint32_t length)                                   \
+	{                                                                                                    \
+		struct frame_##type frame;                                                                   \
+		return frame_##type##_decode(payload, length, &frame);                                       \
+	}                                                                                                    \
+	static bool label##_matches(const uint8_t *payload, uint32_t length)                                 \
+	{                                                                                                    \
+		const struct frame_##type *e = &label##_value;                                               \
+		struct frame_##type f;                                                                       \
+		memset(&f, 0xee, sizeof(f));                                                                 \
+		return frame_##type##_decode(payload, length, &f) == 0 && (comparison);                      \
 	}
 
-#define SAMPLE(label, text, literal)                                                      \
-	{                                                                                 \
-		.name = #label, .bytes = literal, .size = sizeof(literal) - 1,            \
-		.fields = (uint32_t)(sizeof(literal) - sizeof(text)), .encode = label##_encode, \
-		.decode = label##_decode, .matches = label##_matches                      \
+#define SAMPLE(label, text, literal)                                                                         \
+	{                                                                                                    \
+		.name = #label, .bytes = literal, .size = sizeof(literal) - 1,                               \
+		.fields = (uint32_t)(sizeof(literal) - sizeof(text)), .encode = label##_encode,              \
+		.decode = label##_decode, .matches = label##_matches                                         \
 	}
 
 /* clang-format off */
@@ -156,8 +156,9 @@ static const struct sample samples[] = {
 };
 /* clang-format on */
 
-#define FOR_EACH_SAMPLE(sample) \
-	for (const struct sample *sample = samples; sample < samples + sizeof(samples) / sizeof(*samples); sample++)
+#define FOR_EACH_SAMPLE(sample)                                                                              \
+	for (const struct sample *sample = samples; sample < samples + sizeof(samples) / sizeof(*samples);   \
+	     sample++)
 
 /* An allocation of exactly its size, so that AddressSanitizer sees the first byte read beyond it. */
 static uint8_t *exact_copy(const void *bytes, size_t size)
@@ -174,7 +175,8 @@ static void each_frame_is_the_bytes_of_the_document(void **state)
 	uint8_t *out = malloc(FRAME_PAYLOAD_MAX);
 
 	assert_non_null(out);
-	FOR_EACH_SAMPLE(sample) {
+	FOR_EACH_SAMPLE(sample)
+	{
 		memset(out, 0xcc, 1024);
 		if (sample->encode(out) != sample->size || memcmp(out, sample->bytes, sample->size) != 0)
 			fail_msg("%s: not the bytes of the document", sample->name);
@@ -188,7 +190,8 @@ static void each_frame_is_the_bytes_of_the_document(void **state)
 
 static void each_frame_decodes_to_what_was_encoded(void **state)
 {
-	FOR_EACH_SAMPLE(sample) {
+	FOR_EACH_SAMPLE(sample)
+	{
 		uint8_t *payload = exact_copy(sample->bytes, sample->size);
 
 		if (!sample->matches(payload, sample->size))
@@ -200,19 +203,20 @@ static void each_frame_decodes_to_what_was_encoded(void **state)
 static void each_shorter_payload_is_refused(void **state)
 {
 	FOR_EACH_SAMPLE(sample)
-		for (uint32_t length = 0; length < sample->fields; length++) {
-			uint8_t *payload = exact_copy(sample->bytes, length);
+	for (uint32_t length = 0; length < sample->fields; length++) {
+		uint8_t *payload = exact_copy(sample->bytes, length);
 
-			if (sample->decode(payload, length) != -EPROTO)
-				fail_msg("%s: %u of %u bytes were taken for a frame", sample->name, length,
-					 sample->fields);
-			free(payload);
-		}
+		if (sample->decode(payload, length) != -EPROTO)
+			fail_msg("%s: %u of %u bytes were taken for a frame", sample->name, length,
+				 sample->fields);
+		free(payload);
+	}
 }
 
 static void text_may_be_empty(void **state)
 {
-	FOR_EACH_SAMPLE(sample) {
+	FOR_EACH_SAMPLE(sample)
+	{
 		uint8_t *payload = exact_copy(sample->bytes, sample->fields);
 
 		if (sample->decode(payload, sample->fields) != 0)
@@ -224,18 +228,18 @@ static void text_may_be_empty(void **state)
 static void a_longer_payload_of_a_later_version_is_accepted(void **state)
 {
 	FOR_EACH_SAMPLE(sample)
-		for (uint32_t more = 1; more < 20; more++) {
-			uint8_t bytes[256] = {0}, *payload;
+	for (uint32_t more = 1; more < 20; more++) {
+		uint8_t bytes[256] = {0}, *payload;
 
-			if (sample->size != sample->fields)
-				continue; /* text reaches to the end */
-			memcpy(bytes, sample->bytes, sample->size);
-			memset(bytes + sample->size, 0xff, more);
-			payload = exact_copy(bytes, sample->size + more);
-			if (!sample->matches(payload, sample->size + more))
-				fail_msg("%s: %u bytes more changed it", sample->name, more);
-			free(payload);
-		}
+		if (sample->size != sample->fields)
+			continue; /* text reaches to the end */
+		memcpy(bytes, sample->bytes, sample->size);
+		memset(bytes + sample->size, 0xff, more);
+		payload = exact_copy(bytes, sample->size + more);
+		if (!sample->matches(payload, sample->size + more))
+			fail_msg("%s: %u bytes more changed it", sample->name, more);
+		free(payload);
+	}
 }
 
 static void text_that_is_too_long_is_cut_at_the_largest_payload(void **state)
@@ -247,9 +251,11 @@ static void text_that_is_too_long_is_cut_at_the_largest_payload(void **state)
 	assert_non_null(text);
 	assert_non_null(out);
 	memset(text, 'x', FRAME_PAYLOAD_MAX + 100);
-	assert_int_equal(frame_goodbye_encode(&(struct frame_goodbye){.text = longest}, out), FRAME_PAYLOAD_MAX);
+	assert_int_equal(frame_goodbye_encode(&(struct frame_goodbye){.text = longest}, out),
+			 FRAME_PAYLOAD_MAX);
 	assert_int_equal(frame_open_encode(&(struct frame_open){.name = longest}, out), FRAME_PAYLOAD_MAX);
-	assert_int_equal(frame_bind_encode(&(struct frame_bind){.endpoint = longest}, out), FRAME_PAYLOAD_MAX);
+	assert_int_equal(frame_bind_encode(&(struct frame_bind){.endpoint = longest}, out),
+			 FRAME_PAYLOAD_MAX);
 	assert_int_equal(frame_event_encode(&(struct frame_event){.text = longest}, out), FRAME_PAYLOAD_MAX);
 	assert_int_equal(frame_reply_encode(&(struct frame_reply){.body = longest}, out), FRAME_PAYLOAD_MAX);
 	assert_int_equal(frame_hello_link_encode(&(struct frame_hello_link){.version = longest}, out),
@@ -266,7 +272,11 @@ static void no_text_at_all_encodes_as_empty(void **state)
 	assert_int_equal(frame_reply_encode(&(struct frame_reply){.error = 1}, out), 8);
 }
 
-#define DIRECTORY_BYTES "\1\0\0\0\2\0\0\0" "\357\177\0\0\1" UUID_1 "\4work" "\3\0\0\0\0" UUID_2 "\0"
+#define DIRECTORY_BYTES                                                                                      \
+	"\1\0\0\0\2\0\0\0"                                                                                   \
+	"\357\177\0\0\1" UUID_1                                                                              \
+	"\4work"                                                                                             \
+	"\3\0\0\0\0" UUID_2 "\0"
 
 static void a_directory_is_the_bytes_of_the_document(void **state)
 {
@@ -333,21 +343,25 @@ static void a_directory_cut_off_anywhere_is_refused(void **state)
 static void impossible_entries_of_a_directory_are_refused(void **state)
 {
 #define ONE "\0\0\0\0\1\0\0\0"
-#define BAD(literal) {literal, sizeof(literal) - 1}
+#define BAD(literal)                                                                                         \
+	{                                                                                                    \
+		literal, sizeof(literal) - 1                                                                 \
+	}
 	static const struct {
 		const char *bytes;
 		size_t size;
 	} bad[] = {
-		BAD(ONE "\360\177\0\0\1" UUID_1 "\0"),	 /* DOMID_MAX + 1 */
-		BAD(ONE "\1\0\0\200\1" UUID_1 "\0"),	 /* over 2^31 */
-		BAD(ONE "\1\0\0\0\2" UUID_1 "\0"),	 /* no state */
-		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a:b"),	 /* names that can't stand in an address */
+		BAD(ONE "\360\177\0\0\1" UUID_1 "\0"), /* DOMID_MAX + 1 */
+		BAD(ONE "\1\0\0\200\1" UUID_1 "\0"),   /* over 2^31 */
+		BAD(ONE "\1\0\0\0\2" UUID_1 "\0"),     /* no state */
+		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a:b"),  /* names that can't stand in an address */
 		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a b"),
 		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a/b"),
 		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a\0b"),
 		BAD(ONE "\1\0\0\0\1" UUID_1 "\2a\n"),
 		BAD(ONE "\1\0\0\0\1" UUID_1 "\2a\377"),
-		BAD("\0\0\0\0\377\377\377\377" "\1\0\0\0\1" UUID_1 "\0"), /* more than there are */
+		BAD("\0\0\0\0\377\377\377\377"
+		    "\1\0\0\0\1" UUID_1 "\0"), /* more than there are */
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)

@@ -33,7 +33,8 @@ static struct party *over_link(struct party *party, const char *name)
 static uint64_t seed_of_run(void)
 {
 	const char *given = getenv("TEST_SEED");
-	uint64_t seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
+	uint64_t seed =
+		given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
 
 	print_message("TEST_SEED=%llu\n", (unsigned long long)seed);
 	return seed;
@@ -53,7 +54,8 @@ static struct party *program_new(struct rig *rig, uint32_t ring, bool lenient, u
 
 static struct party *peer_new(struct rig *rig, uint32_t ring)
 {
-	return party_new(rig, &(struct rig_options){.kind = HOP_LINK, .ring = ring, .parity = 0, .adopt_indices = true});
+	return party_new(rig, &(struct rig_options){
+				      .kind = HOP_LINK, .ring = ring, .parity = 0, .adopt_indices = true});
 }
 
 static void no_channel_is_left(struct rig *rig)
@@ -162,12 +164,13 @@ static void two_daemons_that_flood_each_other_always_make_progress(void **state)
 	flood(seed, 1048576, 1048576);
 }
 
-/* --- long lives ------------------------------------------------------------------------------------------------------ */
+/* --- long lives ------------------------------------------------------------------------------- */
 
 #define CYCLES_BEFORE 3000 /* more than a hop goes through numbers */
 #define CYCLES	      20000
 
-/* A message goes from one daemon's program to the other's, or the channel is reset by its opener, or refused. */
+/* A message goes from one daemon's program to the other's, or the channel is reset by its opener, or
+ * refused. */
 static void open_and_close(struct rig *rig, unsigned way)
 {
 	/* The party has fewer numbers than a hop goes through. */
@@ -218,7 +221,7 @@ static void channels_that_come_and_go_leave_nothing_behind(void **state)
 	rig_stop(&rig);
 }
 
-/* --- hostile ends --------------------------------------------------------------------------------------------------- */
+/* --- hostile ends ----------------------------------------------------------------------------- */
 
 struct hostile {
 	struct rig rig;
@@ -331,7 +334,8 @@ static void a_domain_that_sleeps_is_woken_for_the_first_part(void **state)
 
 static void answers_that_nobody_reads_are_charged_to_their_reader(void **state)
 {
-	const struct quota_limits limits = {.pool = {[QUOTA_BYTES] = 1u << 20}, .max = {[QUOTA_UID] = {[QUOTA_BYTES] = 1u << 20}}};
+	const struct quota_limits limits = {.pool = {[QUOTA_BYTES] = 1u << 20},
+					    .max = {[QUOTA_UID] = {[QUOTA_BYTES] = 1u << 20}}};
 	struct quota *quota = quota_new(&limits);
 	struct account *account = quota_account(quota, QUOTA_UID, 1000);
 	static const uint8_t payload[1000];
@@ -398,10 +402,11 @@ static void impossible_consumer_index_ends_the_session(void **state)
 		}
 }
 
-static void bad_frame(enum hop_kind kind, uint8_t type, uint32_t channel, uint32_t length, uint32_t put, uint32_t sequence,
-		      int error)
+static void bad_frame(enum hop_kind kind, uint8_t type, uint32_t channel, uint32_t length, uint32_t put,
+		      uint32_t sequence, int error)
 {
-	struct frame_header header = {.type = type, .channel = channel, .length = length, .sequence = sequence};
+	struct frame_header header = {
+		.type = type, .channel = channel, .length = length, .sequence = sequence};
 	uint8_t bytes[65536] = {0};
 	struct hostile hostile;
 
@@ -482,12 +487,14 @@ static void bytes_beyond_the_credit_end_the_session(void **state)
 	}
 }
 
-/* --- runs of small frames, which a program's hop takes by a shorter way --------------------------------------------- */
+/* --- runs of small frames, which a program's hop takes by a shorter way ----------------------- */
 
 /* A frame of a program, of which only the first `shown` bytes are in the ring as yet; returns the rest. */
-static uint32_t put_small(struct party *party, uint32_t number, uint32_t length, uint16_t messages, uint32_t shown, uint8_t *rest)
+static uint32_t put_small(struct party *party, uint32_t number, uint32_t length, uint16_t messages,
+			  uint32_t shown, uint8_t *rest)
 {
-	struct frame_header header = {.type = FRAME_DATA, .channel = number, .length = length, .messages = messages};
+	struct frame_header header = {
+		.type = FRAME_DATA, .channel = number, .length = length, .messages = messages};
 	struct party_channel *channel = party_channel(party, number);
 	uint8_t frame[FRAME_HEADER_SIZE + 1024] = {0};
 	uint32_t size = frame_size(length);

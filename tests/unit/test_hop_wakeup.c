@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The lost wake-up of a whole hop, looked for in every order of steps (interleave.h): a program that shares memory with its
- * daemon sends messages to itself and takes them, while the daemon runs the turns of daemon/local/session_memory.c. Each takes back
- * requests, looks a second time instead of asking, and puts off what it has to say, and in each such window the other one may
- * move. At the end both must know that all was delivered. No timer runs here, so none covers up for a notification that is lost.
+ * The lost wake-up of a whole hop, looked for in every order of steps (interleave.h): a program that shares
+ * memory with its daemon sends messages to itself and takes them, while the daemon runs the turns of
+ * daemon/local/session_memory.c. Each takes back requests, looks a second time instead of asking, and puts
+ * off what it has to say, and in each such window the other one may move. At the end both must know that all
+ * was delivered. No timer runs here, so none covers up for a notification that is lost.
  *
  * Some tests run deliberately broken variants, to prove that the search would find them.
  */
@@ -40,9 +41,9 @@
 #include "daemon/relay/channel.c"
 #include "daemon/local/session_memory.c"
 
-#define FLOW	    24u /* bytes of a message in the stream: 8 before, 8, 8 behind */
-#define RING_ROOM   1024u
-#define MESSAGES    2u
+#define FLOW	  24u /* bytes of a message in the stream: 8 before, 8, 8 behind */
+#define RING_ROOM 1024u
+#define MESSAGES  2u
 #ifdef __SANITIZE_ADDRESS__
 #define DEVIATIONS 1u /* it takes a hundred times as long */
 #define AT_LEAST   30u
@@ -61,9 +62,9 @@ static struct {
 } shared;
 
 enum taking {
-	RELEASES,	    /* what it has read, at once */
-	RELEASES_QUIETLY,   /* and reports it before it sleeps, as in xenmsg_wait() */
-	NEVER_REPORTS,	    /* broken: it sleeps over what it released quietly */
+	RELEASES,	  /* what it has read, at once */
+	RELEASES_QUIETLY, /* and reports it before it sleeps, as in xenmsg_wait() */
+	NEVER_REPORTS,	  /* broken: it sleeps over what it released quietly */
 };
 
 static struct {
@@ -94,7 +95,7 @@ static void looked_at(const void *at)
 {
 }
 
-/* --- the daemon ------------------------------------------------------------------------------------------------------ */
+/* --- the daemon ------------------------------------------------------------------------------- */
 
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
@@ -178,7 +179,7 @@ static void wake_without_due_look(int fd, short what, void *userdata)
 	ask_for_notifications(&scene.relay);
 }
 
-/* --- the program ----------------------------------------------------------------------------------------------------- */
+/* --- the program ------------------------------------------------------------------------------ */
 
 static void put(uint8_t type, const void *payload, uint32_t length)
 {
@@ -197,7 +198,8 @@ static bool send_next(struct side *side)
 
 	if (scene.in_turn && scene.consumed < scene.sent * FLOW)
 		return false;
-	if (scene.sent == scene.messages || ring_writer_space(&scene.out, frame_size(FLOW)) < (int)frame_size(FLOW))
+	if (scene.sent == scene.messages ||
+	    ring_writer_space(&scene.out, frame_size(FLOW)) < (int)frame_size(FLOW))
 		return false;
 	put(FRAME_DATA, message, sizeof(message));
 	scene.sent++;
@@ -268,7 +270,7 @@ static void program_side(struct side *side)
 	check(scene.sent == scene.messages && scene.received == scene.messages);
 }
 
-/* --- the search ------------------------------------------------------------------------------------------------------ */
+/* --- the search ------------------------------------------------------------------------------- */
 
 static struct ring_view view_of(unsigned ring)
 {
@@ -378,35 +380,43 @@ static void message_and_its_receipt_lose_no_wakeup(void **state)
 static void second_message_in_any_window_loses_no_wakeup(void **state)
 {
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
-		no_schedule_loses(&(struct game){.taking = taking, .messages = MESSAGES, .deviations = DEVIATIONS});
+		no_schedule_loses(
+			&(struct game){.taking = taking, .messages = MESSAGES, .deviations = DEVIATIONS});
 }
 
 static void answers_to_answers_lose_no_wakeup(void **state)
 {
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
-		no_schedule_loses(&(struct game){.taking = taking, .messages = MESSAGES, .deviations = DEVIATIONS, .in_turn = true});
+		no_schedule_loses(&(struct game){
+			.taking = taking, .messages = MESSAGES, .deviations = DEVIATIONS, .in_turn = true});
 }
 
 static void full_ring_to_the_daemon_loses_no_wakeup(void **state)
 {
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
-		no_schedule_loses(&(struct game){.taking = taking, .messages = 3, .deviations = DEVIATIONS, .out_size = 64});
+		no_schedule_loses(&(struct game){
+			.taking = taking, .messages = 3, .deviations = DEVIATIONS, .out_size = 64});
 }
 
 static void full_ring_of_deliveries_loses_no_wakeup(void **state)
 {
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
-		no_schedule_loses(&(struct game){.taking = taking, .messages = 3, .deviations = DEVIATIONS, .deliveries_size = 64});
+		no_schedule_loses(&(struct game){
+			.taking = taking, .messages = 3, .deviations = DEVIATIONS, .deliveries_size = 64});
 }
 
 static void the_search_finds_a_daemon_that_never_asks(void **state)
 {
-	assert_true(explore(&(struct game){.messages = MESSAGES, .deviations = 2, .wake = wake_without_asking}) > 0);
+	assert_true(explore(&(struct game){
+			    .messages = MESSAGES, .deviations = 2, .wake = wake_without_asking}) > 0);
 }
 
 static void the_search_finds_a_request_taken_back_for_good(void **state)
 {
-	assert_true(explore(&(struct game){.messages = MESSAGES, .deviations = DEVIATIONS, .in_turn = true, .wake = wake_without_due_look}) > 0);
+	assert_true(explore(&(struct game){.messages = MESSAGES,
+					   .deviations = DEVIATIONS,
+					   .in_turn = true,
+					   .wake = wake_without_due_look}) > 0);
 }
 
 static void the_search_finds_a_program_that_sleeps_over_what_it_took(void **state)

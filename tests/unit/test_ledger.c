@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The ledger of what was handed out: against a plain list, with channels that come and go, and numbers near their wrap. */
+/* The ledger of what was handed out: against a plain list, with channels that come and go, and numbers near
+ * their wrap. */
 #include "tests/unit/unit.h"
 
 #include <stdlib.h>
@@ -24,7 +25,8 @@ static uint32_t any(uint32_t below)
 	return (uint32_t)(seed >> 33) % below;
 }
 
-static const struct handed *model_find(const struct model *model, const struct channel_end *end, uint64_t offset)
+static const struct handed *model_find(const struct model *model, const struct channel_end *end,
+				       uint64_t offset)
 {
 	for (uint32_t i = 0; i < model->count; i++) {
 		const struct handed *entry = &model->entries[i];
@@ -48,12 +50,14 @@ static uint64_t model_released(const struct model *model, const struct channel_e
 	return offset;
 }
 
-static void compare(struct ledger *ledger, const struct model *model, struct channel_end *ends, uint32_t position)
+static void compare(struct ledger *ledger, const struct model *model, struct channel_end *ends,
+		    uint32_t position)
 {
 	struct handed *front = ledger_front(ledger);
 	struct channel_end *end = &ends[any(ENDS)];
 	uint64_t offset = end->sent ? any((uint32_t)end->sent + 8) : 0;
-	const struct handed *found = ledger_find(ledger, end, offset), *expected = model_find(model, end, offset);
+	const struct handed *found = ledger_find(ledger, end, offset),
+			    *expected = model_find(model, end, offset);
 
 	assert_int_equal(found != NULL, expected != NULL);
 	if (found) {
@@ -95,14 +99,17 @@ static void ledger_is_as_a_plain_list(void **state)
 				memset(end, 0, sizeof(*end));
 			} else if (what < 505 && !ledger_is_full(&ledger)) {
 				assert_int_equal(ledger_push(&ledger, end, end->sent, position, length), 0);
-				model->entries[model->count++] =
-					(struct handed){.end = end, .offset = end->sent, .position = position, .length = length};
+				model->entries[model->count++] = (struct handed){.end = end,
+										 .offset = end->sent,
+										 .position = position,
+										 .length = length};
 				end->sent += length;
 				position += 16 + ((length + 7) & ~7u);
 			} else if (model->count) {
 				assert_ptr_equal(ledger_front(&ledger)->end, model->entries[0].end);
 				ledger_pop(&ledger);
-				memmove(model->entries, model->entries + 1, --model->count * sizeof(*model->entries));
+				memmove(model->entries, model->entries + 1,
+					--model->count * sizeof(*model->entries));
 			}
 			compare(&ledger, model, ends, position);
 		}

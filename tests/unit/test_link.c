@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Sessions with the daemons of other domains, in each state and with all that a peer can do wrong there. The vchan is one of
- * the test's own in place of daemon/xen/vchan.c, the peer's end of it is played by the test, and time goes by when the test says so.
+ * Sessions with the daemons of other domains, in each state and with all that a peer can do wrong there. The
+ * vchan is one of the test's own in place of daemon/xen/vchan.c, the peer's end of it is played by the test,
+ * and time goes by when the test says so.
  */
 #include "tests/unit/unit.h"
 
@@ -30,11 +31,12 @@
 #define DEAD_AFTER_MS 30000
 #define IDLE_CLOSE_MS 600000
 
-/* --- time ------------------------------------------------------------------------------------------------------------ */
+/* --- time ------------------------------------------------------------------------------------- */
 
 static uint64_t time_passed_ms, looks_at_the_clock;
 
-/* Stands before the C library's, for libevent too: time stands still but for what the test says, and a little for each look. */
+/* Stands before the C library's, for libevent too: time stands still but for what the test says, and a little
+ * for each look. */
 __attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct timespec *now)
 {
 	uint64_t ns = 1000 * UINT64_C(1000000000) + time_passed_ms * 1000000 + looks_at_the_clock++ * 100;
@@ -54,7 +56,7 @@ __attribute__((visibility("default"))) int sched_yield(void)
 	return 0;
 }
 
-/* --- memory ---------------------------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 static unsigned long allocations;
 
@@ -72,7 +74,7 @@ __attribute__((visibility("default"))) void *malloc(size_t size)
 #define COUNTS_ALLOCATIONS 0
 #endif
 
-/* --- a vchan without Xen --------------------------------------------------------------------------------------------- */
+/* --- a vchan without Xen ---------------------------------------------------------------------- */
 
 struct vchan {
 	struct private_ring in, out; /* as seen from the daemon */
@@ -128,7 +130,7 @@ uint32_t vchan_pages(const struct vchan *vchan)
 	return 65;
 }
 
-/* --- the scene ------------------------------------------------------------------------------------------------------- */
+/* --- the scene -------------------------------------------------------------------------------- */
 
 struct peer {
 	uint32_t domid;
@@ -136,7 +138,7 @@ struct peer {
 	struct ring_writer out;
 	struct ring_reader in;
 	uint32_t sequence, heard_sequence;
-	uint64_t put;			 /* bytes of frames */
+	uint64_t put;				/* bytes of frames */
 	uint8_t payload[FRAME_PAYLOAD_MAX + 8]; /* of the last frame heard */
 	struct frame_header header;
 };
@@ -303,7 +305,7 @@ static void pass(struct scene *scene, uint64_t ms)
 	settle(scene);
 }
 
-/* --- the peer -------------------------------------------------------------------------------------------------------- */
+/* --- the peer --------------------------------------------------------------------------------- */
 
 static void connect_peer(struct scene *scene)
 {
@@ -336,7 +338,8 @@ static void notify(struct scene *scene)
 static void put(struct scene *scene, uint8_t type, uint32_t channel, const void *payload, uint32_t length)
 {
 	struct peer *peer = &scene->peer;
-	struct frame_header header = {.type = type, .channel = channel, .length = length, .sequence = peer->sequence++};
+	struct frame_header header = {
+		.type = type, .channel = channel, .length = length, .sequence = peer->sequence++};
 	uint8_t frame[FRAME_HEADER_SIZE + 65536 + 8] = {0};
 
 	frame_header_encode(&header, frame);
@@ -363,8 +366,10 @@ static void say_u64(struct scene *scene, uint8_t type, uint64_t value)
 
 static void say_hello(struct scene *scene, uint16_t major)
 {
-	struct frame_hello_link hello = {
-		.major = major, .max_message = 1u << 20, .instance = "instance of it", .version = {"1.2 \033[1m", 8}};
+	struct frame_hello_link hello = {.major = major,
+					 .max_message = 1u << 20,
+					 .instance = "instance of it",
+					 .version = {"1.2 \033[1m", 8}};
 	uint8_t payload[FRAME_SMALL_MAX];
 
 	say(scene, FRAME_HELLO, payload, frame_hello_link_encode(&hello, payload));
@@ -473,7 +478,7 @@ static void forget_program_channel(struct scene *scene)
 	relay_pass(&scene->relay);
 }
 
-/* --- beginning ------------------------------------------------------------------------------------------------------- */
+/* --- beginning -------------------------------------------------------------------------------- */
 
 static void link_is_made_when_it_is_wanted(void **state)
 {
@@ -553,7 +558,8 @@ static void hello_comes_first_and_says_who_we_are(void **state)
 		open_channel(&scene);
 		connect_peer(&scene);
 		expect(&scene, FRAME_HELLO);
-		assert_int_equal(frame_hello_link_decode(scene.peer.payload, scene.peer.header.length, &hello), 0);
+		assert_int_equal(
+			frame_hello_link_decode(scene.peer.payload, scene.peer.header.length, &hello), 0);
 		assert_int_equal(hello.major, PROTOCOL_MAJOR);
 		assert_int_equal(hello.max_message, 1u << 20);
 		assert_memory_equal(hello.instance, "instance of us", 14);
@@ -614,7 +620,8 @@ static void peers_hello_may_be_there_before_we_look(void **state)
 
 static void sender_is_the_domain_at_the_other_end_whatever_it_claims(void **state)
 {
-	struct frame_open open = {.kind = CHANNEL_MESSAGE, .identity = {.domid = 0, .uid = 0}, .name = {"inbox", 5}};
+	struct frame_open open = {
+		.kind = CHANNEL_MESSAGE, .identity = {.domid = 0, .uid = 0}, .name = {"inbox", 5}};
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct scene scene;
 
@@ -626,7 +633,7 @@ static void sender_is_the_domain_at_the_other_end_whatever_it_claims(void **stat
 	scene_stop(&scene);
 }
 
-/* --- violations ------------------------------------------------------------------------------------------------------ */
+/* --- violations ------------------------------------------------------------------------------- */
 
 static void another_major_is_refused(void **state)
 {
@@ -636,7 +643,8 @@ static void another_major_is_refused(void **state)
 		scene_start(&scene);
 		connect_peer(&scene);
 		if (shape)
-			say(&scene, FRAME_HELLO, "\2\0", 2); /* whatever else stands in that version's HELLO */
+			/* whatever else stands in that version's HELLO */
+			say(&scene, FRAME_HELLO, "\2\0", 2);
 		else
 			say_hello(&scene, PROTOCOL_MAJOR + 1);
 		assert_int_equal(scene.ups, 0);
@@ -760,7 +768,8 @@ static void only_domain_0_says_who_is_there(void **state)
 
 static void frames_of_local_hops_are_refused(void **state)
 {
-	static const uint8_t types[] = {0, FRAME_WELCOME, FRAME_BIND, FRAME_WATCH, FRAME_QUERY, FRAME_REPLY, FRAME_ACCEPT, 99};
+	static const uint8_t types[] = {0,	     FRAME_WELCOME, FRAME_BIND,	  FRAME_WATCH,
+					FRAME_QUERY, FRAME_REPLY,   FRAME_ACCEPT, 99};
 	struct scene scene;
 
 	for (unsigned i = 0; i < sizeof(types); i++) {
@@ -783,7 +792,7 @@ static void what_may_be_skipped_is_skipped(void **state)
 	scene_stop(&scene);
 }
 
-/* --- pings and acknowledgements -------------------------------------------------------------------------------------- */
+/* --- pings and acknowledgements --------------------------------------------------------------- */
 
 static void ping_is_answered_with_what_was_read(void **state)
 {
@@ -945,7 +954,7 @@ static void frames_of_others_go_out_only_in_a_session(void **state)
 	scene_stop(&scene);
 }
 
-/* --- ends ------------------------------------------------------------------------------------------------------------ */
+/* --- ends ------------------------------------------------------------------------------------- */
 
 enum moment {
 	CONNECTING,
@@ -1091,7 +1100,8 @@ static void new_vchan_of_the_peer_takes_the_place_of_the_old_one(void **state)
 	connect_peer(&scene);
 	assert_true(old->closed);
 	assert_int_equal(scene.downs, 1);
-	assert_int_equal(scene.program.channels + info_of(&scene).channels, 1); /* the end at the program waits to be told */
+	/* the end at the program waits to be told */
+	assert_int_equal(scene.program.channels + info_of(&scene).channels, 1);
 	expect_state(&scene, LINK_GREETING);
 	expect(&scene, FRAME_HELLO);
 	say_hello(&scene, PROTOCOL_MAJOR);
@@ -1113,7 +1123,7 @@ static void link_that_cannot_be_notified_ends(void **state)
 	scene_stop(&scene);
 }
 
-/* --- heartbeats ------------------------------------------------------------------------------------------------------ */
+/* --- heartbeats ------------------------------------------------------------------------------- */
 
 static unsigned heard_pings(struct scene *scene, bool answer)
 {
@@ -1259,7 +1269,7 @@ static void domains_that_never_were_are_forgotten(void **state)
 	}
 }
 
-/* --- looking instead of waiting -------------------------------------------------------------------------------------- */
+/* --- looking instead of waiting --------------------------------------------------------------- */
 
 #define BUSY_POLL_MS 100000u /* long, so that what a test does at once is quick on any machine */
 
@@ -1475,15 +1485,20 @@ int main(void)
 		cmocka_unit_test(idle_link_is_closed_and_one_with_a_channel_is_not),
 		cmocka_unit_test(link_with_domain_0_is_not_closed_for_being_idle),
 		cmocka_unit_test(domains_that_never_were_are_forgotten),
-		cmocka_unit_test_setup_teardown(what_comes_quickly_is_looked_for_without_being_notified_of, with_busy_poll,
+		cmocka_unit_test_setup_teardown(what_comes_quickly_is_looked_for_without_being_notified_of,
+						with_busy_poll, without_busy_poll),
+		cmocka_unit_test_setup_teardown(looking_in_vain_ends_by_asking_and_is_tried_less,
+						with_busy_poll, without_busy_poll),
+		cmocka_unit_test_setup_teardown(what_came_before_the_last_look_is_taken_in, with_busy_poll,
 						without_busy_poll),
-		cmocka_unit_test_setup_teardown(looking_in_vain_ends_by_asking_and_is_tried_less, with_busy_poll,
+		cmocka_unit_test_setup_teardown(looking_ends_when_others_need_the_cpu, with_busy_poll,
 						without_busy_poll),
-		cmocka_unit_test_setup_teardown(what_came_before_the_last_look_is_taken_in, with_busy_poll, without_busy_poll),
-		cmocka_unit_test_setup_teardown(looking_ends_when_others_need_the_cpu, with_busy_poll, without_busy_poll),
-		cmocka_unit_test_setup_teardown(link_that_ends_is_not_looked_at, with_busy_poll, without_busy_poll),
-		cmocka_unit_test_setup_teardown(link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more, with_busy_poll, without_busy_poll),
-		cmocka_unit_test_setup_teardown(slow_link_is_never_looked_at, with_busy_poll, without_busy_poll),
+		cmocka_unit_test_setup_teardown(link_that_ends_is_not_looked_at, with_busy_poll,
+						without_busy_poll),
+		cmocka_unit_test_setup_teardown(link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more,
+						with_busy_poll, without_busy_poll),
+		cmocka_unit_test_setup_teardown(slow_link_is_never_looked_at, with_busy_poll,
+						without_busy_poll),
 		cmocka_unit_test(nothing_is_looked_for_if_that_is_switched_off),
 	};
 

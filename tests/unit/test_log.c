@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The log waits for nobody: what isn't read is lost, and counted. Where it would wait, the alarm ends the test. */
+/* The log waits for nobody: what isn't read is lost, and counted. Where it would wait, the alarm ends the
+ * test. */
 #include "tests/unit/unit.h"
 
 #include <errno.h>
@@ -33,9 +34,10 @@ static void make_socket(int ends[2])
 static void put_lines(void)
 {
 	for (unsigned i = 0; i < LINES; i++)
-		log_info("line %u, of a length that fills what takes it some time before all of them are "
-			 "there",
-			 i);
+		log_info(
+			"line %u, of a length that fills what takes it some time before all of them are "
+			"there",
+			i);
 }
 
 /* What lies there to be read. */

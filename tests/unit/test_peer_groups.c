@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* However many groups a program is in, a rule about one of them holds; and when they aren't known, nothing is allowed by them. */
+/* However many groups a program is in, a rule about one of them holds; and when they aren't known, nothing is
+ * allowed by them. */
 #include "tests/unit/unit.h"
 
 #include <errno.h>

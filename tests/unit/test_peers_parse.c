@@ -68,8 +68,11 @@ static void a_bad_presence_is_refused(void **state)
 		assert_int_equal(presence(bad[i], &major), -EINVAL);
 	memset(huge, '1', sizeof(huge));
 	memcpy(huge, "1 " UUID " ", 39);
-	assert_int_equal(presence_parse(huge, PEERS_VALUE_MAX, &major, huge + sizeof(huge) - PEERS_INSTANCE_SIZE), 0);
-	assert_int_equal(presence_parse(huge, PEERS_VALUE_MAX + 1, &major, huge + sizeof(huge) - PEERS_INSTANCE_SIZE), -EINVAL);
+	assert_int_equal(
+		presence_parse(huge, PEERS_VALUE_MAX, &major, huge + sizeof(huge) - PEERS_INSTANCE_SIZE), 0);
+	assert_int_equal(
+		presence_parse(huge, PEERS_VALUE_MAX + 1, &major, huge + sizeof(huge) - PEERS_INSTANCE_SIZE),
+		-EINVAL);
 	assert_int_equal(presence_parse("1 " UUID "\0x", 40, &major, huge), -EINVAL);
 }
 
@@ -109,7 +112,8 @@ static int endpoints(const char *text, char ***names, unsigned *count)
 
 static void endpoints_are_valid_names_or_none_at_all(void **state)
 {
-	static const char *const bad[] = {" ", " a", "a ", "a  b", "-a", "a.b", "a/b", "a\nb", "\xc3\xa4", "+1 a", "a + b"};
+	static const char *const bad[] = {" ",	 " a",	 "a ",	     "a  b", "-a",   "a.b",
+					  "a/b", "a\nb", "\xc3\xa4", "+1 a", "a + b"};
 	char **names;
 	unsigned count;
 
@@ -162,7 +166,8 @@ static void endpoints_that_do_not_fit_are_counted(void **state)
 
 static void a_node_is_a_positive_number(void **state)
 {
-	static const char *const bad[] = {"", "0", "00", "01", "-1", "+1", " 1", "1 ", "1x", "0x1", "4294967296", "99999999999"};
+	static const char *const bad[] = {"",	"0",  "00", "01",  "-1",	 "+1",
+					  " 1", "1 ", "1x", "0x1", "4294967296", "99999999999"};
 	uint32_t number;
 
 	assert_int_equal(node_number_parse("1", 1, &number), 0);

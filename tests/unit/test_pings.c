@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Every ping gets one answer, its own, or is forgotten with who asked; a peer that answers what nobody asked is not heard, and however
- * many wait, it has to look through none of them. */
+/* Every ping gets one answer, its own, or is forgotten with who asked; a peer that answers what nobody asked
+ * is not heard, and however many wait, it has to look through none of them. */
 #include "tests/unit/unit.h"
 
 #include <errno.h>

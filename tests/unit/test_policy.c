@@ -85,7 +85,8 @@ static void rules(struct fixture *fixture, const char *text)
 	assert_null(fixture->error);
 }
 
-static void refuse_bytes(struct fixture *fixture, const void *bytes, size_t size, unsigned line, const char *message)
+static void refuse_bytes(struct fixture *fixture, const void *bytes, size_t size, unsigned line,
+			 const char *message)
 {
 	char prefix[128];
 
@@ -99,7 +100,8 @@ static void refuse_bytes(struct fixture *fixture, const void *bytes, size_t size
 		fail_msg("\"%s\" doesn't begin with \"%s\" and hold \"%s\"", fixture->error, prefix, message);
 }
 
-#define REFUSE_BYTES(fixture, text, line, message) refuse_bytes(fixture, text, sizeof(text) - 1, line, message)
+#define REFUSE_BYTES(fixture, text, line, message)                                                           \
+	refuse_bytes(fixture, text, sizeof(text) - 1, line, message)
 
 /* The file is refused, and the message begins with file and line and holds the text. */
 static void refuse(struct fixture *fixture, const char *text, unsigned line, const char *message)
@@ -108,9 +110,11 @@ static void refuse(struct fixture *fixture, const char *text, unsigned line, con
 }
 
 static const struct policy_subject guest = {.domid = 3, .name = "work", .uuid = UUID, .uid = 1000};
-static const struct policy_subject self = {.domid = 1, .is_self = true, .name = "me", .uuid = "", .uid = 1000};
+static const struct policy_subject self = {
+	.domid = 1, .is_self = true, .name = "me", .uuid = "", .uid = 1000};
 
-static struct policy_decision reach(struct fixture *fixture, const struct policy_subject *from, const char *endpoint)
+static struct policy_decision reach(struct fixture *fixture, const struct policy_subject *from,
+				    const char *endpoint)
 {
 	return policy_reach(fixture->policy, from, endpoint);
 }
@@ -127,7 +131,7 @@ static struct policy_decision bound(struct fixture *fixture, uid_t uid, gid_t gi
 	return policy_bind(fixture->policy, &who, name, GROUP);
 }
 
-/* --- defaults ------------------------------------------------------------------------------------------------------- */
+/* --- defaults --------------------------------------------------------------------------------- */
 
 static void without_rules_only_the_domain_itself_may_reach(void **state)
 {
@@ -188,17 +192,18 @@ static void a_directory_that_is_named_like_a_file_is_an_error_that_names_it(void
 	assert_null(fixture->policy);
 }
 
-/* --- order ---------------------------------------------------------------------------------------------------------- */
+/* --- order ------------------------------------------------------------------------------------ */
 
 static void the_first_rule_that_matches_decides(void **state)
 {
 	struct fixture *fixture = *state;
 	struct policy_decision decision;
 
-	rules(fixture, "# two rules\n"
-		       "[rule]\nfrom = 3\nto = print\naction = deny\n"
-		       "\n"
-		       "[rule]\nfrom = *\nto = *\naction = allow\n");
+	rules(fixture,
+	      "# two rules\n"
+	      "[rule]\nfrom = 3\nto = print\naction = deny\n"
+	      "\n"
+	      "[rule]\nfrom = *\nto = *\naction = allow\n");
 	assert_int_equal(policy_rules(fixture->policy), 2);
 	decision = reach(fixture, &guest, "print");
 	assert_false(decision.allow);
@@ -214,15 +219,17 @@ static void a_see_section_hides_domains_and_nothing_else(void **state)
 	static const struct policy_subject tenant = {.domid = 5, .name = "tenant", .uuid = "", .uid = 0};
 	struct fixture *fixture = *state;
 
-	rules(fixture, "[see]\nfrom = tenant\ndomain = 3, self\naction = deny\n"
-		       "[see]\nfrom = 3\ndomain = *\naction = allow\n"
-		       "[rule]\nfrom = 5\nto = print\naction = allow\n");
+	rules(fixture,
+	      "[see]\nfrom = tenant\ndomain = 3, self\naction = deny\n"
+	      "[see]\nfrom = 3\ndomain = *\naction = allow\n"
+	      "[rule]\nfrom = 5\nto = print\naction = allow\n");
 	assert_false(policy_sees(fixture->policy, &tenant, &guest));
 	assert_false(policy_sees(fixture->policy, &tenant, &self));
 	assert_true(policy_sees(fixture->policy, &guest, &tenant));
 	assert_true(policy_sees(fixture->policy, &self, &guest)); /* no rule matches */
 	assert_true(allowed(fixture, &tenant, "print"));
-	refuse(fixture, "[see]\nfrom = 3\nto = print\n", 3, "[see] has no key 'to'; it has from, domain and action");
+	refuse(fixture, "[see]\nfrom = 3\nto = print\n", 3,
+	       "[see] has no key 'to'; it has from, domain and action");
 	refuse(fixture, "[see]\nfrom = 3\nuid = 0\n", 3, "[see] has no key 'uid'");
 	refuse(fixture, "[see]\nfrom = 3\naction = deny\n", 1, "this [see] has no domain");
 }
@@ -250,16 +257,18 @@ static void one_bad_file_refuses_all(void **state)
 	struct fixture *fixture = *state;
 
 	put(fixture, "10-good.conf", "[rule]\nfrom = *\nto = *\naction = allow\n");
-	refuse(fixture, "[rule]\nfrom = *\nto = *\naction = perhaps\n", 4, "action 'perhaps': must be allow or deny");
+	refuse(fixture, "[rule]\nfrom = *\nto = *\naction = perhaps\n", 4,
+	       "action 'perhaps': must be allow or deny");
 }
 
-/* --- who ------------------------------------------------------------------------------------------------------------ */
+/* --- who -------------------------------------------------------------------------------------- */
 
 static void domains_match_by_number_name_and_uuid(void **state)
 {
-	static const char *const yes[] = {"3", "work", UUID, "0F0E0D0C-0B0A-4908-8706-050403020100", "*", "7, work",
-					  "self , 3"};
-	static const char *const no[] = {"4", "wor", "Work", "self", "33", "0f0e0d0c-0b0a-4908-8706-050403020101"};
+	static const char *const yes[] = {"3", "work",	  UUID,	     "0F0E0D0C-0B0A-4908-8706-050403020100",
+					  "*", "7, work", "self , 3"};
+	static const char *const no[] = {"4",	 "wor", "Work",
+					 "self", "33",	"0f0e0d0c-0b0a-4908-8706-050403020101"};
 	struct fixture *fixture = *state;
 	char text[256];
 
@@ -295,7 +304,8 @@ static void what_a_rule_might_deny_is_not_decided_while_names_are_unknown(void *
 	struct fixture *fixture = *state;
 	struct policy_decision decision;
 
-	rules(fixture, "[rule]\nfrom = evil\nto = *\naction = deny\n[rule]\nfrom = *\nto = *\naction = allow\n");
+	rules(fixture,
+	      "[rule]\nfrom = evil\nto = *\naction = deny\n[rule]\nfrom = *\nto = *\naction = allow\n");
 	assert_true(policy_needs_names(fixture->policy));
 	decision = reach(fixture, &unknown, "print");
 	assert_false(decision.allow);
@@ -306,7 +316,8 @@ static void what_a_rule_might_deny_is_not_decided_while_names_are_unknown(void *
 	assert_false(reach(fixture, &guest, "print").undecided);
 	/* The same by UUID, and also of this domain itself, which no rule would deny. */
 	rules(fixture, "[rule]\nfrom = " UUID "\nto = *\naction = deny\n");
-	assert_true(reach(fixture, &(struct policy_subject){.is_self = true, .names_unknown = true}, "print").undecided);
+	assert_true(reach(fixture, &(struct policy_subject){.is_self = true, .names_unknown = true}, "print")
+			    .undecided);
 	assert_false(reach(fixture, &unknown, "print").undecided);
 }
 
@@ -316,7 +327,8 @@ static void what_a_rule_might_allow_is_not_decided_while_names_are_unknown(void 
 	struct fixture *fixture = *state;
 	struct policy_decision decision;
 
-	rules(fixture, "[rule]\nfrom = 4\nto = *\naction = allow\n[rule]\nfrom = work\nto = print\naction = allow\n");
+	rules(fixture,
+	      "[rule]\nfrom = 4\nto = *\naction = allow\n[rule]\nfrom = work\nto = print\naction = allow\n");
 	decision = reach(fixture, &unknown, "print");
 	assert_false(decision.allow);
 	assert_true(decision.undecided);
@@ -334,19 +346,23 @@ static void what_no_name_could_change_is_decided_without_names(void **state)
 	struct policy_decision decision;
 
 	/* Behind the rule that decides. */
-	rules(fixture, "[rule]\nfrom = 3\nto = *\naction = allow\n[rule]\nfrom = evil\nto = *\naction = deny\n");
+	rules(fixture,
+	      "[rule]\nfrom = 3\nto = *\naction = allow\n[rule]\nfrom = evil\nto = *\naction = deny\n");
 	assert_true(allowed(fixture, &unknown, "print"));
 	assert_true(policy_shows(fixture->policy, &unknown, "print"));
 	/* For other endpoints, for other users. */
-	rules(fixture, "[rule]\nfrom = evil\nto = scan\naction = deny\n[rule]\nfrom = evil\nuid = 0\nto = *\naction = deny\n"
-		       "[rule]\nfrom = *\nto = *\naction = allow\n");
+	rules(fixture,
+	      "[rule]\nfrom = evil\nto = scan\naction = deny\n[rule]\nfrom = evil\nuid = 0\nto = *\naction = deny\n"
+	      "[rule]\nfrom = *\nto = *\naction = allow\n");
 	assert_true(allowed(fixture, &unknown, "print"));
 	/* Whoever it is, it comes to the same; the rule that is named is the one that is certain. */
-	rules(fixture, "[rule]\nfrom = evil, 4\nto = *\naction = deny\n[rule]\nfrom = 3\nto = *\naction = deny\n");
+	rules(fixture,
+	      "[rule]\nfrom = evil, 4\nto = *\naction = deny\n[rule]\nfrom = 3\nto = *\naction = deny\n");
 	decision = reach(fixture, &unknown, "print");
 	assert_false(decision.allow || decision.undecided);
 	assert_int_equal(decision.line, 5);
-	rules(fixture, "[rule]\nfrom = work\nto = *\naction = allow\n[rule]\nfrom = 3\nto = *\naction = allow\n");
+	rules(fixture,
+	      "[rule]\nfrom = work\nto = *\naction = allow\n[rule]\nfrom = 3\nto = *\naction = allow\n");
 	decision = reach(fixture, &unknown, "print");
 	assert_true(decision.allow);
 	assert_int_equal(decision.line, 5);
@@ -358,7 +374,8 @@ static void what_no_name_could_change_is_decided_without_names(void **state)
 
 static void what_might_be_hidden_is_not_shown_while_names_are_unknown(void **state)
 {
-	static const struct policy_subject unknown = {.domid = 3, .names_unknown = true}, other = {.domid = 4, .names_unknown = true};
+	static const struct policy_subject unknown = {.domid = 3, .names_unknown = true},
+					   other = {.domid = 4, .names_unknown = true};
 	struct fixture *fixture = *state;
 
 	rules(fixture, "[see]\nfrom = *\ndomain = secret\naction = deny\n");
@@ -370,7 +387,8 @@ static void what_might_be_hidden_is_not_shown_while_names_are_unknown(void **sta
 	assert_false(policy_sees(fixture->policy, &unknown, &other));
 	assert_true(policy_sees(fixture->policy, &unknown, &self));
 	/* A rule that may allow is none. */
-	rules(fixture, "[see]\nfrom = tenant\ndomain = *\naction = allow\n[see]\nfrom = *\ndomain = *\naction = deny\n");
+	rules(fixture,
+	      "[see]\nfrom = tenant\ndomain = *\naction = allow\n[see]\nfrom = *\ndomain = *\naction = deny\n");
 	assert_false(policy_sees(fixture->policy, &unknown, &guest));
 	assert_false(policy_sees(fixture->policy, &guest, &guest));
 }
@@ -404,10 +422,10 @@ static void endpoints_match_as_shell_patterns(void **state)
 		const char *pattern, *endpoint;
 		bool matches;
 	} cases[] = {
-		{"print", "print", true},	 {"print", "print2", false},  {"print", "Print", false},
-		{"scan*", "scan", true},	 {"scan*", "scanner", true},  {"scan?", "scan", false},
-		{"a, b, c", "b", true},		 {"[a-c]x", "bx", true},      {"[!a-c]x", "bx", false},
-		{"[^a-c]x", "bx", false},	 {"*-*_*", "a-b_c", true},    {"*", "anything", true},
+		{"print", "print", true},	  {"print", "print2", false}, {"print", "Print", false},
+		{"scan*", "scan", true},	  {"scan*", "scanner", true}, {"scan?", "scan", false},
+		{"a, b, c", "b", true},		  {"[a-c]x", "bx", true},     {"[!a-c]x", "bx", false},
+		{"[^a-c]x", "bx", false},	  {"*-*_*", "a-b_c", true},   {"*", "anything", true},
 		{"print-[0-9]", "print-7", true}, {"p*t", "print", true},
 	};
 	struct fixture *fixture = *state;
@@ -421,7 +439,7 @@ static void endpoints_match_as_shell_patterns(void **state)
 	}
 }
 
-/* --- binding -------------------------------------------------------------------------------------------------------- */
+/* --- binding ---------------------------------------------------------------------------------- */
 
 static void bind_rules_name_users_and_groups(void **state)
 {
@@ -431,8 +449,9 @@ static void bind_rules_name_users_and_groups(void **state)
 
 	assert_non_null(group);
 	gid = group->gr_gid;
-	rules(fixture, "[bind]\nname = print, scan*\nuid = 1000, @root\naction = allow\n"
-		       "[bind]\nname = secret\nuid = root\naction = deny\n");
+	rules(fixture,
+	      "[bind]\nname = print, scan*\nuid = 1000, @root\naction = allow\n"
+	      "[bind]\nname = secret\nuid = root\naction = deny\n");
 	assert_true(bound(fixture, 1000, 1000, "print").allow);
 	assert_true(bound(fixture, 1000, 1000, "scanner").allow);
 	assert_false(bound(fixture, 1000, 1000, "other").allow);
@@ -456,7 +475,7 @@ static void rules_about_reaching_and_binding_are_kept_apart(void **state)
 	assert_false(allowed(fixture, &guest, "print"));
 }
 
-/* --- what is advertised --------------------------------------------------------------------------------------------- */
+/* --- what is advertised ----------------------------------------------------------------------- */
 
 static void an_endpoint_shows_where_some_user_may_reach_it(void **state)
 {
@@ -465,11 +484,13 @@ static void an_endpoint_shows_where_some_user_may_reach_it(void **state)
 	rules(fixture, "[rule]\nfrom = 3\nuid = 5\nto = print\naction = allow\n");
 	assert_true(policy_shows(fixture->policy, &guest, "print"));
 	assert_false(policy_shows(fixture->policy, &guest, "scan"));
-	rules(fixture, "[rule]\nfrom = 3\nuid = 5\nto = *\naction = deny\n"
-		       "[rule]\nfrom = *\nto = print\naction = allow\n");
+	rules(fixture,
+	      "[rule]\nfrom = 3\nuid = 5\nto = *\naction = deny\n"
+	      "[rule]\nfrom = *\nto = print\naction = allow\n");
 	assert_true(policy_shows(fixture->policy, &guest, "print"));
-	rules(fixture, "[rule]\nfrom = 3\nto = *\naction = deny\n"
-		       "[rule]\nfrom = *\nto = print\naction = allow\n");
+	rules(fixture,
+	      "[rule]\nfrom = 3\nto = *\naction = deny\n"
+	      "[rule]\nfrom = *\nto = print\naction = allow\n");
 	assert_false(policy_shows(fixture->policy, &guest, "print"));
 }
 
@@ -477,8 +498,9 @@ static void what_is_denied_to_all_users_does_not_show(void **state)
 {
 	struct fixture *fixture = *state;
 
-	rules(fixture, "[rule]\nfrom = 3\nuid = 7, *\nto = *\naction = deny\n"
-		       "[rule]\nfrom = *\nto = print\naction = allow\n");
+	rules(fixture,
+	      "[rule]\nfrom = 3\nuid = 7, *\nto = *\naction = deny\n"
+	      "[rule]\nfrom = *\nto = print\naction = allow\n");
 	assert_false(allowed(fixture, &guest, "print"));
 	assert_false(policy_shows(fixture->policy, &guest, "print"));
 }
@@ -505,7 +527,7 @@ static void to_whom_an_endpoint_shows_is_said_in_the_words_of_the_rules(void **s
 		{{"*", "deny", "3", "allow"}, ""},
 		{{"3", "allow", "*", "deny", "*", "allow"}, "3"},
 		{{"3", "deny"}, ""},
-		{{"3", "deny", "4", "allow"}, "4"}, /* they can't be the same */
+		{{"3", "deny", "4", "allow"}, "4"},	     /* they can't be the same */
 		{{"3", "deny", "work", "allow"}, "!3 work"}, /* they can */
 		{{"3", "deny", "3, 4", "allow"}, "4"},
 		{{"03", "deny", "3, 004", "allow"}, "4"}, /* this is one */
@@ -521,8 +543,8 @@ static void to_whom_an_endpoint_shows_is_said_in_the_words_of_the_rules(void **s
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		*text = *shown = '\0';
 		for (unsigned j = 0; j < 6 && cases[i].rules[j]; j += 2)
-			sprintf(text + strlen(text), "[rule]\nfrom = %s\nto = print\naction = %s\n", cases[i].rules[j],
-				cases[i].rules[j + 1]);
+			sprintf(text + strlen(text), "[rule]\nfrom = %s\nto = print\naction = %s\n",
+				cases[i].rules[j], cases[i].rules[j + 1]);
 		rules(fixture, text);
 		policy_shown_to(fixture->policy, &me, "print", write_shown, shown);
 		if (strcmp(shown, cases[i].shown))
@@ -539,16 +561,17 @@ static void to_whom_it_shows_depends_on_some_user_only(void **state)
 	struct fixture *fixture = *state;
 	char shown[512] = "";
 
-	rules(fixture, "[rule]\nfrom = 3\nuid = 5\nto = *\naction = deny\n"
-		       "[rule]\nfrom = 3\nuid = 6\nto = pr*\naction = allow\n"
-		       "[rule]\nfrom = 4\nuid = 5, *\nto = *\naction = deny\n"
-		       "[rule]\nfrom = *\nto = print\naction = allow\n");
+	rules(fixture,
+	      "[rule]\nfrom = 3\nuid = 5\nto = *\naction = deny\n"
+	      "[rule]\nfrom = 3\nuid = 6\nto = pr*\naction = allow\n"
+	      "[rule]\nfrom = 4\nuid = 5, *\nto = *\naction = deny\n"
+	      "[rule]\nfrom = *\nto = print\naction = allow\n");
 	policy_shown_to(fixture->policy, &me, "print", write_shown, shown);
 	assert_string_equal(shown, "!4 *");
 	assert_true(policy_shows(fixture->policy, &guest, "print"));
 }
 
-/* --- mistakes ------------------------------------------------------------------------------------------------------- */
+/* --- mistakes --------------------------------------------------------------------------------- */
 
 static void unknown_sections_and_keys_are_errors(void **state)
 {
@@ -569,13 +592,18 @@ static void lines_that_are_not_ini_are_errors(void **state)
 	struct fixture *fixture = *state;
 	char text[600];
 
-	refuse(fixture, "[rule]\nfrom = 3\nto print\naction = allow\n", 3, "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "[rule]\nfrom = 3\nto print\naction = allow\n", 3,
+	       "neither a [section] nor KEY = VALUE");
 	refuse(fixture, "[rule\nfrom = 3\n", 1, "");
 	/* It is to blame, and not what is missing or wrong further down because of it. */
-	refuse(fixture, "[rule]\nfrom 3\nto = print\naction = allow\n", 2, "neither a [section] nor KEY = VALUE");
-	refuse(fixture, "[rule]\nfrom 3\nto = print\naction = allow\n[rule]\n", 2, "neither a [section] nor KEY = VALUE");
-	refuse(fixture, "[rule]\nfrom 3\nto = print\naction = alow\n", 2, "neither a [section] nor KEY = VALUE");
-	refuse(fixture, "# first\n[rule]\nfrom 3\nto = print\n[end]\n", 3, "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "[rule]\nfrom 3\nto = print\naction = allow\n", 2,
+	       "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "[rule]\nfrom 3\nto = print\naction = allow\n[rule]\n", 2,
+	       "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "[rule]\nfrom 3\nto = print\naction = alow\n", 2,
+	       "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "# first\n[rule]\nfrom 3\nto = print\n[end]\n", 3,
+	       "neither a [section] nor KEY = VALUE");
 	refuse(fixture, "from 3\n[rule]\n", 1, "neither a [section] nor KEY = VALUE");
 	refuse(fixture, "[rule]\nfrom = 3\nto = print\naction = allow\n[bind\nname = a\n", 5, "");
 	refuse(fixture, "[rule]\nfrom = a b\nto print\n", 2, "'a b'");
@@ -633,13 +661,14 @@ static void comments_and_spaces_do_no_harm(void **state)
 {
 	struct fixture *fixture = *state;
 
-	rules(fixture, "; a comment\n# another one\n"
-		       "[rule]   ; with one\n"
-		       "from=3,4 ; the workers\n"
-		       "\tto\t=\tprint\t\n"
-		       "  action : allow\n"
-		       "  [rule] # indented\n"
-		       "  from = 5\n  to = x\n  action = allow");
+	rules(fixture,
+	      "; a comment\n# another one\n"
+	      "[rule]   ; with one\n"
+	      "from=3,4 ; the workers\n"
+	      "\tto\t=\tprint\t\n"
+	      "  action : allow\n"
+	      "  [rule] # indented\n"
+	      "  from = 5\n  to = x\n  action = allow");
 	assert_int_equal(policy_rules(fixture->policy), 2);
 	assert_true(allowed(fixture, &guest, "print"));
 	assert_int_equal(reach(fixture, &guest, "print").line, 3);

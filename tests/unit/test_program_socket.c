@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Sockets of programs that send descriptors: none of them is ever closed by the thread that reads and closes those sockets. The
- * descriptor is that of a TCP socket whose last close waits for an hour, so that who does it by mistake doesn't come to an end.
+ * Sockets of programs that send descriptors: none of them is ever closed by the thread that reads and closes
+ * those sockets. The descriptor is that of a TCP socket whose last close waits for an hour, so that who does
+ * it by mistake doesn't come to an end.
  */
 #include "tests/unit/unit.h"
 
@@ -132,7 +133,8 @@ static int lingering_socket(struct scene *scene)
 	return fd;
 }
 
-/* The program sends `size` bytes with a descriptor that nobody else has: this close isn't the last, since it is on its way. */
+/* The program sends `size` bytes with a descriptor that nobody else has: this close isn't the last, since it
+ * is on its way. */
 static void send_lingering(struct scene *scene, size_t size, int flags)
 {
 	static uint8_t bytes[4096];
@@ -307,7 +309,8 @@ static void descriptors_that_linger_are_closed_by_threads_that_do_not(void **sta
 		if (i % 50 == 49)
 			run_until_closed(&scene);
 	}
-	/* They are gone, and with them what they had: the peer hears of it as soon as it has read everything. */
+	/* They are gone, and with them what they had: the peer hears of it as soon as it has read
+	 * everything. */
 	while (threads() > before)
 		usleep(1000);
 	while (recv(scene.peer, (uint8_t[65536]){0}, 65536, 0) > 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Accounts: a charge is taken whole or not at all, nobody pays for somebody else, and however greedy those before were, who
- * comes new finds something. */
+/* Accounts: a charge is taken whole or not at all, nobody pays for somebody else, and however greedy those
+ * before were, who comes new finds something. */
 #include "tests/unit/unit.h"
 
 #include <errno.h>
@@ -20,11 +20,17 @@ static int set_up(void **state)
 {
 	static const struct quota_limits limits = {
 		.pool = {POOL, POOL, POOL, POOL, POOL, POOL},
-		.max = {
-			[QUOTA_UID] = {[QUOTA_CLIENTS] = 3, [QUOTA_ENDPOINTS] = UINT64_MAX, [QUOTA_CHANNELS] = 4,
-				       [QUOTA_BYTES] = 1000, [QUOTA_DESCRIPTORS] = UINT64_MAX},
-			[QUOTA_PEER] = {[QUOTA_CHANNELS] = 2, [QUOTA_BYTES] = 500, [QUOTA_DESCRIPTORS] = UINT64_MAX},
-		},
+		.max =
+			{
+				[QUOTA_UID] = {[QUOTA_CLIENTS] = 3,
+					       [QUOTA_ENDPOINTS] = UINT64_MAX,
+					       [QUOTA_CHANNELS] = 4,
+					       [QUOTA_BYTES] = 1000,
+					       [QUOTA_DESCRIPTORS] = UINT64_MAX},
+				[QUOTA_PEER] = {[QUOTA_CHANNELS] = 2,
+						[QUOTA_BYTES] = 500,
+						[QUOTA_DESCRIPTORS] = UINT64_MAX},
+			},
 	};
 
 	*state = quota_new(&limits);
@@ -57,12 +63,14 @@ static struct charge charge_of(struct quota *quota, enum quota_kind kind, uint32
 
 static int charge_channels(struct charge *charge, uint64_t channels, uint64_t bytes)
 {
-	return charge_all(charge, (uint64_t[QUOTA_RESOURCES]){[QUOTA_CHANNELS] = channels, [QUOTA_BYTES] = bytes});
+	return charge_all(charge,
+			  (uint64_t[QUOTA_RESOURCES]){[QUOTA_CHANNELS] = channels, [QUOTA_BYTES] = bytes});
 }
 
 static void expect(const struct account *account, uint64_t channels, uint64_t bytes, uint64_t refused)
 {
-	struct quota_usage of_channels = account_usage(account, QUOTA_CHANNELS), of_bytes = account_usage(account, QUOTA_BYTES);
+	struct quota_usage of_channels = account_usage(account, QUOTA_CHANNELS),
+			   of_bytes = account_usage(account, QUOTA_BYTES);
 
 	assert_int_equal(of_channels.used, channels);
 	assert_int_equal(of_bytes.used, bytes);
@@ -77,7 +85,7 @@ static uint64_t take_all(struct charge *charge, uint64_t step)
 	return charge->held[QUOTA_DESCRIPTORS];
 }
 
-/* --- one account ---------------------------------------------------------------------------------------------------- */
+/* --- one account ------------------------------------------------------------------------------ */
 
 static void a_charge_fits_up_to_the_limit_and_no_further(void **state)
 {
@@ -146,12 +154,14 @@ static void what_is_refused_says_which_limit_it_is(void **state)
 	assert_string_equal(why, "this domain has as many queued bytes as max-queued-bytes-per-peer allows");
 	assert_int_equal(charge_add(&user, QUOTA_ENDPOINTS, POOL), -ENOBUFS);
 	account_explain(user.account, QUOTA_ENDPOINTS, POOL, why, sizeof(why));
-	assert_string_equal(why, "this user has its share of the daemon's endpoints (max-endpoints), the rest is for others");
+	assert_string_equal(
+		why,
+		"this user has its share of the daemon's endpoints (max-endpoints), the rest is for others");
 	charge_end(&user);
 	charge_end(&peer);
 }
 
-/* --- whose account -------------------------------------------------------------------------------------------------- */
+/* --- whose account ---------------------------------------------------------------------------- */
 
 static void users_and_peers_of_the_same_number_pay_for_themselves(void **state)
 {
@@ -236,7 +246,7 @@ static void no_account_has_no_limits(void **state)
 	assert_int_equal(charge.held[QUOTA_CHANNELS], 0);
 }
 
-/* --- shares --------------------------------------------------------------------------------------------------------- */
+/* --- shares ----------------------------------------------------------------------------------- */
 
 static void one_alone_gets_half_and_each_that_follows_its_part_of_the_rest(void **state)
 {
@@ -245,10 +255,12 @@ static void one_alone_gets_half_and_each_that_follows_its_part_of_the_rest(void 
 
 	for (uint32_t k = 1; k <= 9; k++) {
 		charges[k - 1] = charge_of(*state, k % 2 ? QUOTA_UID : QUOTA_PEER, k);
-		assert_int_equal(account_usage(charges[k - 1].account, QUOTA_DESCRIPTORS).available, left / (k + 1));
+		assert_int_equal(account_usage(charges[k - 1].account, QUOTA_DESCRIPTORS).available,
+				 left / (k + 1));
 		assert_int_equal(take_all(&charges[k - 1], 1), left / (k + 1));
 		assert_int_equal(account_usage(charges[k - 1].account, QUOTA_DESCRIPTORS).available, 0);
-		assert_in_range(charges[k - 1].held[QUOTA_DESCRIPTORS], POOL / (k * (k + 1)), POOL / (k * (k + 1)) + 1);
+		assert_in_range(charges[k - 1].held[QUOTA_DESCRIPTORS], POOL / (k * (k + 1)),
+				POOL / (k * (k + 1)) + 1);
 		left -= charges[k - 1].held[QUOTA_DESCRIPTORS];
 		assert_int_equal(quota_pool(*state, QUOTA_DESCRIPTORS).used, POOL - left);
 		assert_int_equal(quota_pool(*state, QUOTA_DESCRIPTORS).accounts, k);
@@ -286,7 +298,8 @@ static void what_others_take_of_one_resource_leaves_the_shares_of_another(void *
 	charge_end(&other);
 }
 
-/* Accounts come, go, take and give back in any order, and always take what they can: what is left is as quota.h proves. */
+/* Accounts come, go, take and give back in any order, and always take what they can: what is left is as
+ * quota.h proves. */
 static void in_any_order_a_newcomer_finds_its_part(void **state)
 {
 	enum { MOST = 12 };
@@ -376,7 +389,7 @@ static void walk_over_accounts_goes_on_where_one_has_gone(void **state)
 	assert_null(quota_next(*state, NULL));
 }
 
-/* --- descriptors ---------------------------------------------------------------------------------------------------- */
+/* --- descriptors ------------------------------------------------------------------------------ */
 
 /* In a process of its own, since a hard limit can't be raised again. */
 static void expect_pool(rlim_t soft, rlim_t hard, uint64_t pool)

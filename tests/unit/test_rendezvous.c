@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * How a daemon finds together with another one, where XenStore answers in an order that a simulated host doesn't show: what
- * each request reads, and when, is the test's choice. The vchans are the test's own in place of daemon/xen/vchan.c.
+ * How a daemon finds together with another one, where XenStore answers in an order that a simulated host
+ * doesn't show: what each request reads, and when, is the test's choice. The vchans are the test's own in
+ * place of daemon/xen/vchan.c.
  */
 #include "tests/unit/unit.h"
 
@@ -16,17 +17,17 @@
 #include "tests/unit/fake_store.h"
 #include "wire/address.h"
 
-#define OURS	 "/local/domain/1/data/xenmsg"
-#define THEIRS	 "/local/domain/2/data/xenmsg"
-#define INSTANCE "01234567-89ab-cdef-0123-456789abcdef"
+#define OURS	    "/local/domain/1/data/xenmsg"
+#define THEIRS	    "/local/domain/2/data/xenmsg"
+#define INSTANCE    "01234567-89ab-cdef-0123-456789abcdef"
 #define PATIENCE_MS 5000
 
-/* --- XenStore, as far as peers write to it: at once, and what they write is confirmed in turn ---------------------------- */
+/* --- XenStore, as far as peers write to it: at once, and what they write is confirmed in turn - */
 
 static unsigned writes; /* of our endpoints for domain 2 */
 
-void store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner, int reader,
-			store_done_fn done, void *userdata)
+void store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner,
+			int reader, store_done_fn done, void *userdata)
 {
 	for (unsigned i = 0; i < count; i++) {
 		fake_write(store, leaves[i].path, leaves[i].value);
@@ -35,8 +36,8 @@ void store_write_leaves(struct store *store, const struct store_leaf *leaves, un
 	store_read(store, leaves[0].path, done, userdata);
 }
 
-void store_write(struct store *store, const char *path, const char *value, uint32_t owner, int reader, store_done_fn done,
-		 void *userdata)
+void store_write(struct store *store, const char *path, const char *value, uint32_t owner, int reader,
+		 store_done_fn done, void *userdata)
 {
 	store_write_leaves(store, &(struct store_leaf){path, value}, 1, owner, reader, done, userdata);
 }
@@ -59,7 +60,7 @@ bool store_is_connected(const struct store *store)
 	return true;
 }
 
-/* --- vchans -------------------------------------------------------------------------------------------------------------- */
+/* --- vchans ----------------------------------------------------------------------------------- */
 
 struct vchan {
 	bool granted;
@@ -69,8 +70,8 @@ static struct {
 	int granted, mapped;
 } held;
 
-int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size, vchan_event_fn event,
-		void *userdata, struct vchan **vchan)
+int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size,
+		vchan_event_fn event, void *userdata, struct vchan **vchan)
 {
 	*vchan = calloc(1, sizeof(**vchan));
 	(*vchan)->granted = true;
@@ -78,8 +79,8 @@ int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uin
 	return 0;
 }
 
-int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32_t port, vchan_event_fn event, void *userdata,
-	      struct vchan **vchan)
+int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32_t port, vchan_event_fn event,
+	      void *userdata, struct vchan **vchan)
 {
 	assert_int_equal(domid, 2);
 	assert_int_equal(ring_ref, 9);
@@ -130,7 +131,7 @@ void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata)
 {
 }
 
-/* --- the scene ------------------------------------------------------------------------------------------------------------ */
+/* --- the scene -------------------------------------------------------------------------------- */
 
 struct scene {
 	struct event_base *base;
@@ -203,7 +204,8 @@ static void settle(struct scene *scene)
 	}
 }
 
-/* Of two that both may map we do, being the lower one; the peer has answered our hello and offers nothing yet. */
+/* Of two that both may map we do, being the lower one; the peer has answered our hello and offers nothing
+ * yet. */
 static void scene_start(struct scene *scene)
 {
 	static const struct peers_callbacks callbacks = {
@@ -234,7 +236,8 @@ static void scene_start(struct scene *scene)
 	options.quota = scene->quota = quota_new(&limits);
 	scene->user = quota_account(scene->quota, QUOTA_UID, 1000);
 	scene->other = quota_account(scene->quota, QUOTA_UID, 1001);
-	assert_int_equal(peers_new(&scene->peers, scene->base, &scene->store, NULL, &options, &callbacks, scene), 0);
+	assert_int_equal(
+		peers_new(&scene->peers, scene->base, &scene->store, NULL, &options, &callbacks, scene), 0);
 	settle(scene);
 	fake_write(&scene->store, THEIRS "/presence", "1 " INSTANCE);
 	fire(scene, THEIRS "/presence");
@@ -290,7 +293,8 @@ static void await_vchan(struct scene *scene)
 	assert_int_equal(held.mapped, 1);
 }
 
-/* oxenstored may tell of the nodes of a transaction when the second one isn't visible yet, and tells nothing more then. */
+/* oxenstored may tell of the nodes of a transaction when the second one isn't visible yet, and tells nothing
+ * more then. */
 static void second_node_is_looked_for_though_nothing_tells_of_it(void **state)
 {
 	struct scene scene;
@@ -375,7 +379,8 @@ static void turn(struct scene *scene)
 		event_base_loop(scene->base, EVLOOP_NONBLOCK);
 }
 
-/* Who looks up many domains waits for itself, pays for it, and is stopped at its limit; others come in between. */
+/* Who looks up many domains waits for itself, pays for it, and is stopped at its limit; others come in
+ * between. */
 static void look_ups_wait_in_the_line_of_who_asks_and_are_charged(void **state)
 {
 	unsigned asked = 0, steps = 0, users;
@@ -402,7 +407,8 @@ static void look_ups_wait_in_the_line_of_who_asks_and_are_charged(void **state)
 		steps++;
 	}
 	users = (unsigned)(account_usage(scene.user, QUOTA_BYTES).used / LOOKUP_BYTES);
-	print_message("%u requests to XenStore, and %u look-ups of the other user are still to come\n", steps, users);
+	print_message("%u requests to XenStore, and %u look-ups of the other user are still to come\n", steps,
+		      users);
 	assert_true(steps <= 4 * LOOKUPS_AT_ONCE * 3 && users > 90);
 	for (unsigned i = 0; i < 1000 && scene.failures < asked + 1; i++)
 		settle(&scene);

@@ -9,7 +9,8 @@
 
 #define SIZE 16u
 
-/* Where the interesting indices begin: at zero, before the wrap of the data, and before the wrap of the index itself. */
+/* Where the interesting indices begin: at zero, before the wrap of the data, and before the wrap of the index
+ * itself. */
 static const uint32_t starts[] = {0, SIZE - 3, 0x7fffffff, 0xffffffff - 2 * SIZE, 0xfffffff0, 0xffffffff};
 
 static void put(struct ring_fixture *ring, uint64_t position, uint32_t size)
@@ -136,8 +137,8 @@ static void what_is_written_in_place_arrives_also_over_the_wrap(void **state)
 			assert_int_equal(n, offset + size > SIZE ? 2 : 1);
 			position = 0;
 			for (int i = 0; i < n; i++) {
-				assert_true(
-					pattern_is(pieces[i].iov_base, position, (uint32_t)pieces[i].iov_len));
+				assert_true(pattern_is(pieces[i].iov_base, position,
+						       (uint32_t)pieces[i].iov_len));
 				position += pieces[i].iov_len;
 			}
 			assert_int_equal(position, size);
@@ -163,7 +164,8 @@ static void part_of_what_is_there_can_be_read_at_any_offset(void **state)
 
 				ring_reader_copy(&ring.reader, offset, bytes, size);
 				assert_true(pattern_is(bytes, offset, size));
-				assert_true(pattern_is(pieces[0].iov_base, offset, (uint32_t)pieces[0].iov_len));
+				assert_true(
+					pattern_is(pieces[0].iov_base, offset, (uint32_t)pieces[0].iov_len));
 				if (n == 2)
 					assert_true(pattern_is(pieces[1].iov_base, offset + pieces[0].iov_len,
 							       (uint32_t)pieces[1].iov_len));
@@ -342,8 +344,8 @@ static void both_ends_name_the_same_word(void **state)
 		ring_writer_publish(&ring.writer);
 		assert_int_equal(ring_reader_ready(&ring.reader, 8), 8);
 		assert_ptr_equal(ring_writer_word(&ring.writer, position), ring_reader_word(&ring.reader, 4));
-		assert_true(__atomic_compare_exchange_n(ring_writer_word(&ring.writer, position), &expected, value,
-							false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+		assert_true(__atomic_compare_exchange_n(ring_writer_word(&ring.writer, position), &expected,
+							value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
 		ring_reader_copy(&ring.reader, 4, &out, 4);
 		assert_int_equal(out, value);
 		ring_fixture_stop(&ring);

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Rings while somebody writes over the shared memory at the same time. Nothing is promised about what arrives; only that no
- * byte outside the ring is touched (run it under AddressSanitizer), that nothing crashes, and that each end comes to its end
- * however the indices move.
+ * Rings while somebody writes over the shared memory at the same time. Nothing is promised about what
+ * arrives; only that no byte outside the ring is touched (run it under AddressSanitizer), that nothing
+ * crashes, and that each end comes to its end however the indices move.
  */
 
 #include <pthread.h>
 
 #include "tests/unit/ring_ends.h"
 
-#define TURNS 200000
+#define TURNS	  200000
 #define TURNS_MAX (500 * TURNS)
 
 struct attack {
@@ -52,8 +52,8 @@ static void *attack_main(void *argument)
 			__atomic_fetch_xor(index, 1u << (random >> 5 & 31), __ATOMIC_RELAXED);
 			break;
 		case 4:
-			__atomic_fetch_xor(&attack->memory->lines[random >> 5 & 3].requests, (uint8_t)(random >> 8),
-					   __ATOMIC_RELAXED);
+			__atomic_fetch_xor(&attack->memory->lines[random >> 5 & 3].requests,
+					   (uint8_t)(random >> 8), __ATOMIC_RELAXED);
 			break;
 		default:
 			__atomic_fetch_xor(&attack->memory->data[(random >> 5) % (2 * attack->size)],
@@ -63,14 +63,16 @@ static void *attack_main(void *argument)
 	return NULL;
 }
 
-/* On a busy machine the victims can be through with their turns before the attacker has had one: then they go on. */
+/* On a busy machine the victims can be through with their turns before the attacker has had one: then they go
+ * on. */
 static bool has_met_all(struct attack *attack)
 {
 	return atomic_load_explicit(&attack->refused, memory_order_relaxed) &&
 	       atomic_load_explicit(&attack->moved, memory_order_relaxed);
 }
 
-/* A daemon would end the session at the first -EPROTO; this end takes up the ring again where it stands, to be hit more. */
+/* A daemon would end the session at the first -EPROTO; this end takes up the ring again where it stands, to
+ * be hit more. */
 static void *victim_main(void *argument)
 {
 	struct victim *victim = argument;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Rings whose other end writes what it likes, when it likes. For each index it can leave there, a small model says whether
- * an honest end could have; if not the answer is -EPROTO, and in no case more bytes are promised than are there.
+ * Rings whose other end writes what it likes, when it likes. For each index it can leave there, a small model
+ * says whether an honest end could have; if not the answer is -EPROTO, and in no case more bytes are promised
+ * than are there.
  */
 
 #include <errno.h>
@@ -25,9 +26,10 @@ static uint32_t candidate(uint32_t centre, int i)
 }
 #define CANDIDATES 106
 
-/* A ring where `written` bytes were published, the reader has seen them all, consumed `consumed` and released `released` of
- * them, and the writer has seen that. */
-static void used_ring(struct ring_fixture *ring, uint32_t start, uint32_t written, uint32_t consumed, uint32_t released)
+/* A ring where `written` bytes were published, the reader has seen them all, consumed `consumed` and released
+ * `released` of them, and the writer has seen that. */
+static void used_ring(struct ring_fixture *ring, uint32_t start, uint32_t written, uint32_t consumed,
+		      uint32_t released)
 {
 	uint8_t bytes[SIZE] = {0};
 
@@ -62,7 +64,8 @@ static void each_impossible_producer_index_is_found(void **state)
 						possible = ahead >= written - released && ahead <= SIZE;
 						r = ring_reader_ready(&ring.reader, SIZE + 1);
 						assert_int_equal(
-							r, possible ? (int)(index - starts[s] - consumed) : -EPROTO);
+							r, possible ? (int)(index - starts[s] - consumed)
+								    : -EPROTO);
 						r = ring_reader_arm(&ring.reader, SIZE + 1);
 						assert_int_equal(r, possible ? 0 : -EPROTO);
 						refused += !possible;
@@ -82,7 +85,8 @@ static void each_impossible_consumer_index_is_found(void **state)
 	for (size_t s = 0; s < sizeof(starts) / sizeof(*starts); s++)
 		for (uint32_t written = 0; written <= SIZE; written += 4)
 			for (uint32_t released = 0; released <= written; released += 2)
-				for (uint32_t unpublished = 0; written - released + unpublished <= SIZE; unpublished += 5)
+				for (uint32_t unpublished = 0; written - released + unpublished <= SIZE;
+				     unpublished += 5)
 					for (int i = 0; i < CANDIDATES; i++) {
 						struct ring_fixture ring;
 						uint8_t bytes[SIZE] = {0};
@@ -101,12 +105,14 @@ static void each_impossible_consumer_index_is_found(void **state)
 						r = ring_writer_arm(&ring.writer, SIZE + 1);
 						assert_int_equal(r, possible ? 0 : -EPROTO);
 						r = ring_writer_unread(&ring.writer);
-						assert_int_equal(
-							r, possible ? (int)(starts[s] + written - index) : -EPROTO);
+						assert_int_equal(r,
+								 possible ? (int)(starts[s] + written - index)
+									  : -EPROTO);
 						refused += !possible;
 						if (!possible)
 							assert_int_equal(ring_writer_space(&ring.writer, 0),
-									 SIZE - written + released - unpublished);
+									 SIZE - written + released -
+										 unpublished);
 						ring_fixture_stop(&ring);
 					}
 	assert_true(refused > 1000);
@@ -156,7 +162,8 @@ static void an_index_jump_of_a_ringful_at_a_time_is_found_once_it_overruns(void 
 	uint8_t bytes[SIZE];
 
 	ring_fixture_start(&ring, SIZE, 0);
-	/* A ringful is possible, so the content is whatever lies there; a second one before anything was released isn't. */
+	/* A ringful is possible, so the content is whatever lies there; a second one before anything was
+	 * released isn't. */
 	ring.producer = SIZE;
 	assert_int_equal(ring_reader_ready(&ring.reader, 1), SIZE);
 	ring_reader_copy(&ring.reader, 0, bytes, SIZE);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Rings under real concurrency: two threads, or two processes over a memfd, that send as much as they can in batches of
- * random size, sleep when there is nothing to do, and check every byte. A lost wake-up shows as a time-out. Also built with
- * ThreadSanitizer (scripts/check): the ends are honest, so there is no race to be excused.
+ * Rings under real concurrency: two threads, or two processes over a memfd, that send as much as they can in
+ * batches of random size, sleep when there is nothing to do, and check every byte. A lost wake-up shows as a
+ * time-out. Also built with ThreadSanitizer (scripts/check): the ends are honest, so there is no race to be
+ * excused.
  */
 
 #include <pthread.h>

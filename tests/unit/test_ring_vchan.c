@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The rings against libxenvchan's own I/O functions, on a page laid out as xen/io/libxenvchan.h says: ring_* at one end and
- * the stock library at the other, in both roles. The event channel is this test's xenevtchn_notify.
+ * The rings against libxenvchan's own I/O functions, on a page laid out as xen/io/libxenvchan.h says: ring_*
+ * at one end and the stock library at the other, in both roles. The event channel is this test's
+ * xenevtchn_notify.
  */
 
 #include <errno.h>
@@ -51,7 +52,8 @@ static void start(struct pair *pair, bool stock_is_server, uint32_t index)
 	interface->left.prod = interface->left.cons = index;
 	interface->right.prod = interface->right.cons = index;
 	interface->cli_live = interface->srv_live = 1;
-	/* The left ring is written by the client. What the server asks for stands in cli_notify, and the other way round. */
+	/* The left ring is written by the client. What the server asks for stands in cli_notify, and the
+	 * other way round. */
 	left = (struct ring_view){
 		.data = pair->page + 1024,
 		.size = 1u << LEFT_ORDER,
@@ -178,7 +180,8 @@ static void the_stock_library_notifies_a_sleeping_end(void **state)
 		assert_int_equal(notified, 1);
 		assert_int_equal(libxenvchan_write(&pair.stock, bytes, 4), 4);
 		assert_int_equal(notified, 1);
-		/* We sleep for space and for data, the bits in one byte: one for each, whichever comes first. */
+		/* We sleep for space and for data, the bits in one byte: one for each, whichever comes
+		 * first. */
 		assert_int_equal(ring_writer_space(&pair.out, 1), pair.out_size);
 		ring_writer_put(&pair.out, bytes, pair.out_size);
 		ring_writer_publish(&pair.out);

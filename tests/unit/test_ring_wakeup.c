@@ -20,7 +20,7 @@
 #define DEVIATIONS  4u
 
 static struct {
-	bool full;	   /* the ring from A to B is full at the start */
+	bool full; /* the ring from A to B is full at the start */
 	bool shared_bits;
 	uint32_t *changes; /* an index that its owner changes right after each look at it */
 } scene;
@@ -68,14 +68,18 @@ static void start_rings(uint32_t index, bool shared_bits)
 	back.wants_space = shared_bits ? &rings.requests[0] : &rings.requests[3];
 	rings.there_producer = rings.there_consumer = rings.back_producer = rings.back_consumer = index;
 	there.size = back.size = RING_SIZE;
-	rings.there_writer = (struct ring_writer){.ring = there, .head = index, .published = index, .tail = index};
-	rings.there_reader = (struct ring_reader){.ring = there, .head = index, .released = index, .tail = index};
+	rings.there_writer =
+		(struct ring_writer){.ring = there, .head = index, .published = index, .tail = index};
+	rings.there_reader =
+		(struct ring_reader){.ring = there, .head = index, .released = index, .tail = index};
 	if (scene.full) {
 		rings.there_writer.head = rings.there_writer.published = index + RING_SIZE;
 		rings.there_producer = index + RING_SIZE;
 	}
-	rings.back_writer = (struct ring_writer){.ring = back, .head = index, .published = index, .tail = index};
-	rings.back_reader = (struct ring_reader){.ring = back, .head = index, .released = index, .tail = index};
+	rings.back_writer =
+		(struct ring_writer){.ring = back, .head = index, .published = index, .tail = index};
+	rings.back_reader =
+		(struct ring_reader){.ring = back, .head = index, .released = index, .tail = index};
 }
 
 static void start(void)
@@ -89,7 +93,8 @@ static unsigned long explore(void (*a)(struct side *), void (*b)(struct side *),
 	return explore_from(start, a, b);
 }
 
-/* What the sides do. `put` and `get` stand for a session's whole turn: look, ask, look again, sleep, move, tell. */
+/* What the sides do. `put` and `get` stand for a session's whole turn: look, ask, look again, sleep, move,
+ * tell. */
 
 typedef int arm_writer(struct ring_writer *, uint32_t);
 typedef int arm_reader(struct ring_reader *, uint32_t);

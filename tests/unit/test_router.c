@@ -124,7 +124,8 @@ static void scene_stop(struct scene *scene)
 
 static int bind_name(struct scene *scene, struct party *party, const char *name, uint32_t kinds)
 {
-	return router_bind(scene->router, &party->hop, (struct frame_text){name, strlen(name)}, kinds, 1000, 77);
+	return router_bind(scene->router, &party->hop, (struct frame_text){name, strlen(name)}, kinds, 1000,
+			   77);
 }
 
 static int unbind_name(struct scene *scene, struct party *party, const char *name)
@@ -132,7 +133,8 @@ static int unbind_name(struct scene *scene, struct party *party, const char *nam
 	return router_unbind(scene->router, &party->hop, (struct frame_text){name, strlen(name)});
 }
 
-static void open_kind(struct party *party, uint32_t number, enum channel_kind kind, const char *name, size_t size)
+static void open_kind(struct party *party, uint32_t number, enum channel_kind kind, const char *name,
+		      size_t size)
 {
 	struct frame_open open = {.kind = (uint8_t)kind, .name = {name, size}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
@@ -177,7 +179,7 @@ static uint32_t expect_open(struct party *party, const char *name)
 	return frame.header.channel;
 }
 
-/* --- names ----------------------------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 static void name_has_one_owner_at_a_time(void **state)
 {
@@ -201,7 +203,12 @@ static void name_has_one_owner_at_a_time(void **state)
 
 static void what_is_no_name_cannot_be_bound(void **state)
 {
-	static const char *const bad[] = {"", "no/name", "no name", "-x", "a:b", "\xc3\xa4",
+	static const char *const bad[] = {"",
+					  "no/name",
+					  "no name",
+					  "-x",
+					  "a:b",
+					  "\xc3\xa4",
 					  "1234567890123456789012345678901234567890123456789012345678901234"};
 	struct scene scene;
 
@@ -305,7 +312,7 @@ static void endpoint_is_paid_for_until_it_goes(void **state)
 	quota_free(quota);
 }
 
-/* --- addresses ------------------------------------------------------------------------------------------------------- */
+/* --- addresses -------------------------------------------------------------------------------- */
 
 static void address_of_this_domain_leads_to_the_program_here(void **state)
 {
@@ -330,8 +337,9 @@ static void address_of_another_domain_leads_to_its_link(void **state)
 
 	for (unsigned i = 0; i < 2; i++) {
 		scene_start(&scene);
-		assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0); /* ours is none of its business, */
-		scene.denied = "inbox";						    /* nor is our policy */
+		/* ours is none of its business, */
+		assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+		scene.denied = "inbox"; /* nor is our policy */
 		open_kind(scene.a, 0, CHANNEL_MESSAGE, addresses[i], strlen(addresses[i]));
 		expect_open(scene.link, "inbox");
 		assert_int_equal(scene.links, 1);
@@ -375,7 +383,7 @@ static void number_of_this_domain_may_change(void **state)
 	scene_stop(&scene);
 }
 
-/* --- who may, and for what ------------------------------------------------------------------------------------------- */
+/* --- who may, and for what -------------------------------------------------------------------- */
 
 static void who_may_not_reach_it_does_not_learn_whether_it_exists(void **state)
 {

@@ -43,7 +43,8 @@ static unsigned open_descriptors(void)
 	return count;
 }
 
-static int on_request(void *userdata, struct session *session, const struct frame_header *header, const uint8_t *payload)
+static int on_request(void *userdata, struct session *session, const struct frame_header *header,
+		      const uint8_t *payload)
 {
 	struct scene *scene = userdata;
 
@@ -51,7 +52,8 @@ static int on_request(void *userdata, struct session *session, const struct fram
 	return session_reply(session, header->channel, 0, "yes", 3) < 0 ? -ENOBUFS : 0;
 }
 
-static int on_open(void *userdata, struct session *session, struct channel *channel, const struct frame_open *open)
+static int on_open(void *userdata, struct session *session, struct channel *channel,
+		   const struct frame_open *open)
 {
 	channel_refuse(channel, ENOENT);
 	return 0;
@@ -72,7 +74,8 @@ static const struct session_ops ops = {.request = on_request, .open = on_open, .
 
 static void scene_start(struct scene *scene, uint32_t greeting_ms)
 {
-	struct session_options options = {.domid = 5, .ring_size = 65536, .channels_max = 16, .greeting_ms = greeting_ms};
+	struct session_options options = {
+		.domid = 5, .ring_size = 65536, .channels_max = 16, .greeting_ms = greeting_ms};
 	int pair[2];
 
 	memset(scene, 0, sizeof(*scene));
@@ -121,7 +124,8 @@ static void say_hello(struct scene *scene, uint16_t major, uint32_t flags)
 	uint8_t payload[8];
 
 	say_frame(scene, FRAME_HELLO, payload,
-		  frame_hello_local_encode(&(struct frame_hello_local){.major = major, .flags = flags}, payload));
+		  frame_hello_local_encode(&(struct frame_hello_local){.major = major, .flags = flags},
+					   payload));
 }
 
 /* What has come, from one frame on to the next. */
@@ -135,7 +139,10 @@ static bool hear(struct scene *scene, struct frame_header *header, uint8_t *payl
 			struct cmsghdr align;
 		} control;
 		struct iovec piece = {scene->bytes + scene->size, sizeof(scene->bytes) - scene->size};
-		struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+		struct msghdr message = {.msg_iov = &piece,
+					 .msg_iovlen = 1,
+					 .msg_control = &control,
+					 .msg_controllen = sizeof(control)};
 		ssize_t got = recvmsg(scene->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 		struct cmsghdr *cmsg = got >= 0 ? CMSG_FIRSTHDR(&message) : NULL;
 
@@ -309,8 +316,10 @@ static void say_with_descriptor(struct scene *scene, const void *bytes, size_t s
 		char space[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control = {0};
-	struct msghdr message = {
-		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = control.space,
+				 .msg_controllen = sizeof(control.space)};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
 
 	cmsg->cmsg_level = SOL_SOCKET;
@@ -323,7 +332,8 @@ static void say_with_descriptor(struct scene *scene, const void *bytes, size_t s
 
 static void descriptors_are_a_violation_at_any_time(void **state)
 {
-	static const uint8_t hello[24] = {8, 0, 0, 0, FRAME_HELLO, [16] = 1}, query[24] = {6, 0, 0, 0, FRAME_QUERY, [16] = 's'};
+	static const uint8_t hello[24] = {8, 0, 0, 0, FRAME_HELLO, [16] = 1},
+			     query[24] = {6, 0, 0, 0, FRAME_QUERY, [16] = 's'};
 
 	for (int moment = 0; moment < 4; moment++) {
 		struct scene scene;
@@ -336,7 +346,8 @@ static void descriptors_are_a_violation_at_any_time(void **state)
 			expect(&scene, FRAME_WELCOME);
 			say_with_descriptor(&scene, query, sizeof(query));
 		} else {
-			say_with_descriptor(&scene, hello + 20 * moment, sizeof(hello) - 20u * (unsigned)moment);
+			say_with_descriptor(&scene, hello + 20 * moment,
+					    sizeof(hello) - 20u * (unsigned)moment);
 		}
 		assert_int_equal(scene.requests, 0);
 		expect_goodbye(&scene, EPROTO);
@@ -368,8 +379,8 @@ static void end_of_file_at_any_time_leaves_nothing_behind(void **state)
 	}
 }
 
-/* Its last words are behind so much else, or the daemon is about to write when it closes: what it took is in doubt only if it
- * didn't say so. */
+/* Its last words are behind so much else, or the daemon is about to write when it closes: what it took is in
+ * doubt only if it didn't say so. */
 static void last_words_of_a_program_are_heard(void **state)
 {
 	static uint8_t much[FRAME_HEADER_SIZE + 65536];
@@ -388,10 +399,13 @@ static void last_words_of_a_program_are_heard(void **state)
 		} else {
 			/* It answers to what it has read of a lot. */
 			frame_header_encode(&(struct frame_header){.type = FRAME_QUERY}, much);
-			assert_int_equal(send(scene.fd, much, FRAME_HEADER_SIZE, MSG_NOSIGNAL), FRAME_HEADER_SIZE);
-			frame_header_encode(&(struct frame_header){.type = FRAME_OPTIONAL, .length = 65536}, much);
+			assert_int_equal(send(scene.fd, much, FRAME_HEADER_SIZE, MSG_NOSIGNAL),
+					 FRAME_HEADER_SIZE);
+			frame_header_encode(&(struct frame_header){.type = FRAME_OPTIONAL, .length = 65536},
+					    much);
 			for (int i = 0; i < 2; i++)
-				assert_int_equal(send(scene.fd, much, sizeof(much), MSG_NOSIGNAL), sizeof(much));
+				assert_int_equal(send(scene.fd, much, sizeof(much), MSG_NOSIGNAL),
+						 sizeof(much));
 		}
 		frame_header_encode(&(struct frame_header){.type = FRAME_GOODBYE}, much);
 		assert_int_equal(send(scene.fd, much, FRAME_HEADER_SIZE, MSG_NOSIGNAL), FRAME_HEADER_SIZE);

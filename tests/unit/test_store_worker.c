@@ -52,7 +52,7 @@ static unsigned count_firing(struct store_worker *worker)
 	struct store_event *event, *next;
 	unsigned count = 0;
 
-	HASH_ITER (hh, worker->events, event, next)
+	HASH_ITER(hh, worker->events, event, next)
 		count += event->fires;
 	return count;
 }

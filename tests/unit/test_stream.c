@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A program's socket as a stream: all bytes, in order, each direction with an end of its own, and a broken stream told from one
- * that has ended. Either two streams are joined, or a peer's daemon that the test plays is at the other end.
+ * A program's socket as a stream: all bytes, in order, each direction with an end of its own, and a broken
+ * stream told from one that has ended. Either two streams are joined, or a peer's daemon that the test plays
+ * is at the other end.
  */
 #include "tests/unit/hop_rig.h"
 
@@ -37,7 +38,8 @@ struct scene {
 
 static const struct frame_identity identity = {.domid = 5, .uid = 1000, .gid = 1000, .pid = 77};
 
-static int on_open(void *userdata, struct stream *stream, struct channel *channel, const struct frame_open *open);
+static int on_open(void *userdata, struct stream *stream, struct channel *channel,
+		   const struct frame_open *open);
 
 static void on_gone(void *userdata, struct stream *stream)
 {
@@ -51,7 +53,8 @@ static void on_gone(void *userdata, struct stream *stream)
 
 static const struct stream_ops ops = {.open = on_open, .gone = on_gone};
 
-static int on_open(void *userdata, struct stream *stream, struct channel *channel, const struct frame_open *open)
+static int on_open(void *userdata, struct stream *stream, struct channel *channel,
+		   const struct frame_open *open)
 {
 	struct scene *scene = userdata;
 
@@ -65,7 +68,8 @@ static int on_open(void *userdata, struct stream *stream, struct channel *channe
 	else if (scene->peer)
 		assert_int_equal(channel_accept(channel, &scene->peer->hop, "inbox"), 0);
 	else
-		assert_int_equal(stream_wait(&scene->acceptor, channel->relay, channel, "inbox", &ops, scene), 0);
+		assert_int_equal(stream_wait(&scene->acceptor, channel->relay, channel, "inbox", &ops, scene),
+				 0);
 	return 0;
 }
 
@@ -102,8 +106,8 @@ static void call(struct scene *scene)
 
 	charge_init(&charge, NULL);
 	scene->at_a = new_socket(&scene->a);
-	assert_int_equal(stream_connect(&scene->caller, &scene->rig.relay[0], scene->at_a, &identity, &charge, "2:inbox", &ops,
-					scene),
+	assert_int_equal(stream_connect(&scene->caller, &scene->rig.relay[0], scene->at_a, &identity, &charge,
+					"2:inbox", &ops, scene),
 			 0);
 	run(scene);
 }
@@ -200,7 +204,7 @@ static void join(struct scene *scene)
 	fetch(scene);
 }
 
-/* --- the other end in the hands of the test -------------------------------------------------------------------------- */
+/* --- the other end in the hands of the test --------------------------------------------------- */
 
 /* The next frame of this type at the peer; bytes of DATA before it are counted. */
 static bool hear(struct scene *scene, uint8_t type, struct party_frame *frame)
@@ -222,7 +226,8 @@ static void opened(struct scene *scene, uint64_t limit)
 	uint8_t payload[FRAME_SMALL_MAX];
 
 	party_put(scene->peer, FRAME_OPENED, scene->number, payload,
-		  frame_opened_encode(&(struct frame_opened){.limit = limit, .max_message = 1u << 20}, payload));
+		  frame_opened_encode(&(struct frame_opened){.limit = limit, .max_message = 1u << 20},
+				      payload));
 	run(scene);
 }
 
@@ -232,7 +237,8 @@ static void call_peer(struct scene *scene)
 	static struct party_frame frame;
 
 	scene_start(scene);
-	scene->peer = party_new(&scene->rig, &(struct rig_options){.kind = HOP_LINK, .ring = 262144, .parity = 0});
+	scene->peer =
+		party_new(&scene->rig, &(struct rig_options){.kind = HOP_LINK, .ring = 262144, .parity = 0});
 	scene->peer->no_auto_answer = true;
 	call(scene);
 	assert_true(hear(scene, FRAME_OPEN, &frame));
@@ -246,7 +252,7 @@ static void join_peer(struct scene *scene, uint64_t limit)
 	expect_reply(scene->a, 0);
 }
 
-/* --- calling --------------------------------------------------------------------------------------------------------- */
+/* --- calling ---------------------------------------------------------------------------------- */
 
 static void caller_is_told_once_the_stream_is_there(void **state)
 {
@@ -358,7 +364,7 @@ static void stream_is_fetched_once(void **state)
 	scene_stop(&scene);
 }
 
-/* --- bytes ----------------------------------------------------------------------------------------------------------- */
+/* --- bytes ------------------------------------------------------------------------------------ */
 
 static void guard_is_no_part_of_the_stream_and_stays_unread(void **state)
 {
@@ -413,7 +419,8 @@ static uint64_t read_all(struct scene *scene, int fd, uint64_t at)
 
 		for (ssize_t i = 0; i < got; i++)
 			if (bytes[i] != byte_at(at + (uint64_t)i))
-				fail_msg("byte %llu is wrong", (unsigned long long)at + (unsigned long long)i);
+				fail_msg("byte %llu is wrong",
+					 (unsigned long long)at + (unsigned long long)i);
 		idle = got <= 0 ? idle + 1 : 0;
 		at += got <= 0 ? 0 : (uint64_t)got;
 		run(scene);
@@ -451,7 +458,8 @@ static void program_that_does_not_read_holds_back_the_one_that_writes(void **sta
 static void nothing_is_sent_beyond_the_credit(void **state)
 {
 	static struct party_frame frame;
-	const uint64_t steps[] = {CHANNEL_INITIAL_LIMIT + 1, CHANNEL_INITIAL_LIMIT + 1000, CHANNEL_INITIAL_LIMIT + 100000};
+	const uint64_t steps[] = {CHANNEL_INITIAL_LIMIT + 1, CHANNEL_INITIAL_LIMIT + 1000,
+				  CHANNEL_INITIAL_LIMIT + 100000};
 	struct scene scene;
 	uint64_t written;
 
@@ -517,7 +525,7 @@ static void consumed_is_what_the_programs_socket_has_taken(void **state)
 	scene_stop(&scene);
 }
 
-/* --- ends ------------------------------------------------------------------------------------------------------------ */
+/* --- ends ------------------------------------------------------------------------------------- */
 
 static void each_direction_ends_by_itself(void **state)
 {
@@ -599,8 +607,10 @@ static void descriptor_breaks_the_stream_behind_what_came_before(void **state)
 		char space[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control = {0};
-	struct msghdr message = {
-		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = control.space,
+				 .msg_controllen = sizeof(control.space)};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
 
 	join(&scene);
@@ -674,7 +684,8 @@ static void reset_does_not_wait_for_a_program_that_reads_nothing(void **state)
 	assert_true(hear(&scene, FRAME_RESET, &frame));
 	run(&scene);
 	assert_int_equal(scene.gone, 1);
-	/* What its socket had taken is still there, in order, and then comes the error, which is asked for but once. */
+	/* What its socket had taken is still there, in order, and then comes the error, which is asked for
+	 * but once. */
 	for (read = 0; recv(scene.a, &byte, 1, 0) == 1; read++)
 		assert_int_equal((uint8_t)byte, byte_at(read));
 	assert_int_equal(errno, ECONNRESET);

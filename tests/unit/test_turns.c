@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Turns: the time of the daemon goes to accounts in equal parts, however many tasks one has and however dear each is, and nobody waits
- * for longer than turns.h says. */
+/* Turns: the time of the daemon goes to accounts in equal parts, however many tasks one has and however dear
+ * each is, and nobody waits for longer than turns.h says. */
 #include "tests/unit/unit.h"
 
 #include <stdlib.h>
@@ -15,8 +15,8 @@
 struct worker {
 	struct task task;
 	struct world *world;
-	uint64_t cost;	  /* units of each turn */
-	uint64_t to_do;	  /* turns */
+	uint64_t cost;	/* units of each turn */
+	uint64_t to_do; /* turns */
 	uint64_t done;
 };
 
@@ -115,7 +115,8 @@ static void sixty_tasks_of_one_account_have_the_time_of_one_of_another(void **st
 	assert_in_range(other->done * 1000 + TURNS_QUANTUM + 1000, world->lines[0].spent,
 			world->lines[0].spent + 2 * (TURNS_QUANTUM + 1000));
 	for (unsigned i = 1; i < TASKS; i++)
-		assert_in_range(world->workers[0][i].done + 1, world->workers[0][0].done, world->workers[0][0].done + 2);
+		assert_in_range(world->workers[0][i].done + 1, world->workers[0][0].done,
+				world->workers[0][0].done + 2);
 	for (unsigned i = 0; i < TASKS; i++)
 		task_cancel(&world->workers[0][i].task);
 	task_cancel(&other->task);
@@ -129,7 +130,8 @@ static void who_does_dear_things_gets_no_more_units_than_who_does_cheap_ones(voi
 	add(world, 1, 0, 10, UINT64_MAX);
 	for (unsigned i = 0; i < 100; i++)
 		one_pass(world);
-	assert_in_range(world->lines[0].spent, world->lines[1].spent / 2, world->lines[1].spent + 21 * TURNS_QUANTUM);
+	assert_in_range(world->lines[0].spent, world->lines[1].spent / 2,
+			world->lines[1].spent + 21 * TURNS_QUANTUM);
 	task_cancel(&world->workers[0][0].task);
 	task_cancel(&world->workers[1][0].task);
 }
@@ -221,14 +223,19 @@ static void a_cancelled_task_does_not_run(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(a_task_runs_once_however_often_it_became_due, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(sixty_tasks_of_one_account_have_the_time_of_one_of_another, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(who_does_dear_things_gets_no_more_units_than_who_does_cheap_ones, set_up,
+		cmocka_unit_test_setup_teardown(a_task_runs_once_however_often_it_became_due, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(sixty_tasks_of_one_account_have_the_time_of_one_of_another,
+						set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			who_does_dear_things_gets_no_more_units_than_who_does_cheap_ones, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(nobody_waits_longer_than_promised, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_pass_is_bounded_and_the_rest_goes_on_in_the_next_one, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_debt_is_forgotten_when_nobody_waits_for_it, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_debt_is_kept_by_who_leaves_and_comes_again, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_pass_is_bounded_and_the_rest_goes_on_in_the_next_one,
+						set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_debt_is_forgotten_when_nobody_waits_for_it, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(a_debt_is_kept_by_who_leaves_and_comes_again, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(a_cancelled_task_does_not_run, set_up, tear_down),
 	};
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * vchans whose set-up fails at any step: nothing is left over of pages, mappings, ports and memory. Xen's libraries are the
- * test's own: they count what is held, and refuse the n-th call.
+ * vchans whose set-up fails at any step: nothing is left over of pages, mappings, ports and memory. Xen's
+ * libraries are the test's own: they count what is held, and refuse the n-th call.
  */
 #include "tests/unit/unit.h"
 
@@ -123,7 +123,8 @@ xenevtchn_port_or_error_t xenevtchn_bind_unbound_port(xenevtchn_handle *handle, 
 	return port_new();
 }
 
-xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *handle, uint32_t domid, evtchn_port_t port)
+xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *handle, uint32_t domid,
+						     evtchn_port_t port)
 {
 	return port_new();
 }
@@ -186,8 +187,8 @@ void *xengntshr_share_pages(xengntshr_handle *handle, uint32_t domid, int count,
 	return share((uint32_t)count, refs);
 }
 
-void *xengntshr_share_page_notify(xengntshr_handle *handle, uint32_t domid, uint32_t *ref, int writable, uint32_t offset,
-				  evtchn_port_t port)
+void *xengntshr_share_page_notify(xengntshr_handle *handle, uint32_t domid, uint32_t *ref, int writable,
+				  uint32_t offset, evtchn_port_t port)
 {
 	assert_true(xen.ports_bound[port]);
 	return share(1, ref);
@@ -198,8 +199,8 @@ int xengntshr_unshare(xengntshr_handle *handle, void *pages, uint32_t count)
 	return pages_free(pages, count, &xen.pages);
 }
 
-void *xengnttab_map_grant_ref_notify(xengnttab_handle *handle, uint32_t domid, uint32_t ref, int protection, uint32_t offset,
-				     evtchn_port_t port)
+void *xengnttab_map_grant_ref_notify(xengnttab_handle *handle, uint32_t domid, uint32_t ref, int protection,
+				     uint32_t offset, evtchn_port_t port)
 {
 	struct vchan_interface *page = pages_new(1, &xen.mappings);
 
@@ -212,7 +213,8 @@ void *xengnttab_map_grant_ref_notify(xengnttab_handle *handle, uint32_t domid, u
 	return page;
 }
 
-void *xengnttab_map_domain_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t domid, uint32_t *refs, int protection)
+void *xengnttab_map_domain_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t domid,
+				      uint32_t *refs, int protection)
 {
 	return pages_new(count, &xen.mappings);
 }
@@ -230,7 +232,7 @@ int keeper_hold(int fd)
 	return 0;
 }
 
-/* --- the scene ------------------------------------------------------------------------------------------------------- */
+/* --- the scene -------------------------------------------------------------------------------- */
 
 struct scene {
 	struct event_base *base;
@@ -287,7 +289,7 @@ static int map(struct scene *scene, struct vchan **vchan)
 	return vchan_map(scene->host, 7, 9, 3, NULL, NULL, vchan);
 }
 
-/* --- tests ----------------------------------------------------------------------------------------------------------- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 static void host_that_cannot_be_made_holds_nothing(void **state)
 {
@@ -337,7 +339,8 @@ static void set_up_that_fails_at_any_step_gives_everything_back(void **state)
 
 static void impossible_orders_give_everything_back(void **state)
 {
-	static const int16_t orders[][2] = {{9, 16}, {16, 21}, {10, 10}, {11, 11}, {-1, 16}, {16, 0}, {16, 32767}};
+	static const int16_t orders[][2] = {{9, 16},  {16, 21}, {10, 10},   {11, 11},
+					    {-1, 16}, {16, 0},	{16, 32767}};
 
 	for (unsigned i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
 		struct vchan *vchan = NULL;
@@ -350,7 +353,8 @@ static void impossible_orders_give_everything_back(void **state)
 	}
 }
 
-/* The attempts of one that waits for pages free nothing that it waits for: telling it would make it try for ever. */
+/* The attempts of one that waits for pages free nothing that it waits for: telling it would make it try for
+ * ever. */
 static void who_waits_for_pages_is_not_told_of_its_own_port(void **state)
 {
 	struct vchan *vchan = NULL, *other = NULL;
@@ -414,7 +418,8 @@ static void after_a_restore_no_old_port_is_touched(void **state)
 		vchan_close(retired);
 		xen.refused_at = kept ? 0 : xen.calls + 1;
 		xen.error = EAGAIN;
-		memset(xen.ports_bound, 0, sizeof(xen.ports_bound)); /* unbinding or notifying one fails the test */
+		/* unbinding or notifying one fails the test */
+		memset(xen.ports_bound, 0, sizeof(xen.ports_bound));
 		xen.ports = 0;
 		assert_int_equal(vchan_host_renew(scene.host), 0);
 		assert_int_equal(xen.parked, kept);

@@ -17,25 +17,27 @@
 #include "daemon/base/turns.h"
 #include "daemon/local/watches.h"
 
-#define OWN	5
-#define HEARD_MAX 4096
+#define OWN	      5
+#define HEARD_MAX     4096
 #define MODEL_NAMES   300u
 #define MODEL_WATCHES 8u
 #define SEEDS	      20u
 
-/* --- sessions that only keep what they are told ---------------------------------------------------------------------- */
+/* --- sessions that only keep what they are told ----------------------------------------------- */
 
 struct session {
 	struct hop hop;
-	char heard[HEARD_MAX]; /* "1+7(work) 1+7:inbox(work) ...": number of the watch, event, domid, endpoint, name */
-	size_t heard_before;   /* this WATCH */
-	int reply;	       /* the last one's error; -1: none */
+	/* "1+7(work) 1+7:inbox(work) ...": number of the watch, event, domid, endpoint, name */
+	char heard[HEARD_MAX];
+	size_t heard_before; /* this WATCH */
+	int reply;	     /* the last one's error; -1: none */
 	uint32_t replied_to;
-	bool full; /* takes no more */
+	bool full;   /* takes no more */
 	bool counts; /* keeps the number of events, and the names that are up, and not all that it heard */
 	unsigned long events;
 	long up;
-	unsigned char *model; /* keeps what is up as it hears of it: of each watch the domain, and the endpoints "n<number>" */
+	/* keeps what is up as it hears of it: of each watch the domain, and the endpoints "n<number>" */
+	unsigned char *model;
 	int cut_off;
 };
 
@@ -59,7 +61,8 @@ void session_cut_off(struct session *session, int error, const char *why)
 	session->cut_off = error;
 }
 
-int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload, uint32_t length)
+int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
+	     uint32_t length)
 {
 	struct session *session = (struct session *)(void *)hop;
 	size_t used = strlen(session->heard);
@@ -85,20 +88,24 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	}
 	if (session->counts) {
 		session->events++;
-		session->up += event.kind == EVENT_ENDPOINT_UP ? 1 : event.kind == EVENT_ENDPOINT_DOWN ? -1 : 0;
+		session->up += event.kind == EVENT_ENDPOINT_UP	   ? 1
+			       : event.kind == EVENT_ENDPOINT_DOWN ? -1
+								   : 0;
 		return 0;
 	}
 	if (event.kind == EVENT_ENDPOINT_UP || event.kind == EVENT_ENDPOINT_DOWN)
 		snprintf(session->heard + used, HEARD_MAX - used, "%u%c%u:%.*s(%.*s) ", channel,
-			 event.kind == EVENT_ENDPOINT_UP ? '+' : '-', event.domid, (int)event.text.size, event.text.data,
-			 (int)event.domain_name.size, event.domain_name.data ? event.domain_name.data : "");
+			 event.kind == EVENT_ENDPOINT_UP ? '+' : '-', event.domid, (int)event.text.size,
+			 event.text.data, (int)event.domain_name.size,
+			 event.domain_name.data ? event.domain_name.data : "");
 	else
 		snprintf(session->heard + used, HEARD_MAX - used, "%u%c%u(%.*s) ", channel,
-			 event.kind == EVENT_DOMAIN_UP ? '+' : '-', event.domid, (int)event.text.size, event.text.data);
+			 event.kind == EVENT_DOMAIN_UP ? '+' : '-', event.domid, (int)event.text.size,
+			 event.text.data);
 	return 0;
 }
 
-/* --- the scene ------------------------------------------------------------------------------------------------------- */
+/* --- the scene -------------------------------------------------------------------------------- */
 
 struct scene {
 	struct event_base *base;
@@ -187,7 +194,7 @@ static void endpoints(struct scene *scene, uint32_t domid, const char *list)
 	watches_endpoints(scene->watches, domid, names, count);
 }
 
-/* --- promises -------------------------------------------------------------------------------------------------------- */
+/* --- promises --------------------------------------------------------------------------------- */
 
 static void what_is_there_is_told_first_and_then_each_change(void **state)
 {
@@ -296,7 +303,8 @@ static void pattern_means_what_it_says(void **state)
 static void what_is_no_pattern_is_refused(void **state)
 {
 	char name[DOMAIN_NAME_MAX + 2], endpoint[2 * ENDPOINT_NAME_MAX + 8] = "7:";
-	static const char *const bad[] = {"", ":", ":inbox", "7:", "7:a:b", "7 ", "7:in box", "7\n", "7:\x7f", "\xc3\xa4"};
+	static const char *const bad[] = {"",	":",	    ":inbox", "7:",	"7:a:b",
+					  "7 ", "7:in box", "7\n",    "7:\x7f", "\xc3\xa4"};
 	struct scene scene;
 
 	scene_start(&scene);
@@ -406,7 +414,8 @@ static void renamed_domain_goes_for_its_old_name_and_comes_for_its_new_one(void 
 	expect(&scene, &scene.a, "1+7(work) 1+7:inbox(work) 3+7:inbox(work) ");
 	expect(&scene, &scene.b, "5+7(work) 5+7:inbox(work) 6+7:inbox(work) ");
 	rename_domain(&scene, 7, "play");
-	expect(&scene, &scene.a, "1-7:inbox(work) 3-7:inbox(work) 1-7(work) 2+7(play) 2+7:inbox(play) 4+7:inbox(play) ");
+	expect(&scene, &scene.a,
+	       "1-7:inbox(work) 3-7:inbox(work) 1-7(work) 2+7(play) 2+7:inbox(play) 4+7:inbox(play) ");
 	expect(&scene, &scene.b, "5+7(play) ");
 	/* The same name again, or one of a domain that nobody knows, is nothing new. */
 	rename_domain(&scene, 7, "play");
@@ -436,7 +445,8 @@ static void own_domain_with_another_number_goes_and_comes(void **state)
 	assert_int_equal(watch(&scene, &scene.a, 3, "9:*"), 0);
 	expect(&scene, &scene.a, "1+5(home) 2+5(home) 1+5:inbox(home) 2+5:inbox(home) ");
 	watches_renumber(scene.watches, 9);
-	expect(&scene, &scene.a, "1-5:inbox(home) 2-5:inbox(home) 1-5(home) 2-5(home) 1+9(home) 1+9:inbox(home) 3+9:inbox(home) ");
+	expect(&scene, &scene.a,
+	       "1-5:inbox(home) 2-5:inbox(home) 1-5(home) 2-5(home) 1+9(home) 1+9:inbox(home) 3+9:inbox(home) ");
 	/* From then on it is known under the new one. */
 	watches_endpoint(scene.watches, 9, "inbox", false);
 	expect(&scene, &scene.a, "1-9:inbox(home) 3-9:inbox(home) ");
@@ -473,7 +483,7 @@ static void program_is_not_told_of_what_it_may_not_learn_of(void **state)
 	scene_stop(&scene);
 }
 
-/* --- who is late ----------------------------------------------------------------------------------------------------- */
+/* --- who is late ------------------------------------------------------------------------------ */
 
 static void what_came_and_went_before_it_was_told_is_not_told(void **state)
 {
@@ -541,13 +551,15 @@ static void leaf(struct scene *scene, unsigned first, unsigned count)
 	watches_endpoints(scene->watches, 7, names, count);
 }
 
-/* One user's 16,000 patterns and a peer's 680 names cost that user's time: another one hears of all of them after a bounded part of it. */
+/* One user's 16,000 patterns and a peer's 680 names cost that user's time: another one hears of all of them
+ * after a bounded part of it. */
 static void crowd_of_one_user_waits_for_itself_and_others_do_not(void **state)
 {
 	static struct session crowd[CROWD];
 	const struct quota_limits limits = {.pool = {1, 1, 1, 1, 1}};
 	struct quota *quota = quota_new(&limits);
-	struct account *greedy = quota_account(quota, QUOTA_UID, 1000), *other = quota_account(quota, QUOTA_UID, 1001);
+	struct account *greedy = quota_account(quota, QUOTA_UID, 1000),
+		       *other = quota_account(quota, QUOTA_UID, 1001);
 	struct scene scene;
 	uint64_t before, own, all;
 	char pattern[32];
@@ -578,7 +590,8 @@ static void crowd_of_one_user_waits_for_itself_and_others_do_not(void **state)
 	}
 	own = account_line(other)->spent - own;
 	all = scene.turns.spent - before;
-	assert_true(all < 2 * own + 2 * TURNS_QUANTUM + TURNS_PASS); /* two lines: an equal part, and the rest of a pass */
+	/* two lines: an equal part, and the rest of a pass */
+	assert_true(all < 2 * own + 2 * TURNS_QUANTUM + TURNS_PASS);
 	settle(&scene);
 	print_message("%lu units when the bystander had heard all, of %lu\n", (unsigned long)all,
 		      (unsigned long)(scene.turns.spent - before));
@@ -608,10 +621,13 @@ static void crowd_of_one_user_waits_for_itself_and_others_do_not(void **state)
 	quota_free(quota);
 }
 
-/* Whatever comes, goes and is renamed, and however it falls into the turns: in the end each watch knows what is there. */
+/* Whatever comes, goes and is renamed, and however it falls into the turns: in the end each watch knows what
+ * is there. */
 static void try_at_random(unsigned seed)
 {
-	static const char *const domains[] = {"7", "work", "play", "[wr]*"}, *const endpoints_meant[] = {NULL, "*", "n1*", "*[02468]"};
+	static const char *const domains[] = {"7", "work", "play", "[wr]*"}, *const endpoints_meant[] = {
+										     NULL, "*", "n1*",
+										     "*[02468]"};
 	static const char *const names[] = {"work", "play", "rest", ""};
 	static unsigned char model[MODEL_WATCHES * (MODEL_NAMES + 1)];
 	unsigned char there[MODEL_NAMES + 1] = {0};
@@ -626,7 +642,8 @@ static void try_at_random(unsigned seed)
 		assert_int_equal(watch(&scene, &scene.a, i, text), 0);
 	}
 	for (unsigned round = 0; round < 20000; round++) {
-		unsigned what = (unsigned)rand_r(&seed) % 1000, which = (unsigned)rand_r(&seed) % MODEL_NAMES + 1;
+		unsigned what = (unsigned)rand_r(&seed) % 1000,
+			 which = (unsigned)rand_r(&seed) % MODEL_NAMES + 1;
 
 		if (what < 300) { /* a piece of work */
 			scene.turns.left = 1;
@@ -648,7 +665,8 @@ static void try_at_random(unsigned seed)
 
 			watches_remove(scene.watches, &scene.a, number);
 			memset(model + number * (MODEL_NAMES + 1), 0, MODEL_NAMES + 1);
-			snprintf(text, sizeof(text), endpoint ? "%s:%s" : "%s", domains[number % 4], endpoint);
+			snprintf(text, sizeof(text), endpoint ? "%s:%s" : "%s", domains[number % 4],
+				 endpoint);
 			assert_int_equal(watch(&scene, &scene.a, number, text), 0);
 			snprintf(scene.patterns[number], sizeof(scene.patterns[number]), "%s", text);
 		}
@@ -665,12 +683,14 @@ static void try_at_random(unsigned seed)
 			endpoint = strchr(pattern, ':');
 			if (endpoint)
 				*endpoint++ = '\0';
-			meant = !fnmatch(pattern, "7", 0) || (scene.names[7][0] && !fnmatch(pattern, scene.names[7], 0));
+			meant = !fnmatch(pattern, "7", 0) ||
+				(scene.names[7][0] && !fnmatch(pattern, scene.names[7], 0));
 			for (unsigned j = 0; j <= MODEL_NAMES; j++) {
 				snprintf(text, sizeof(text), "n%u", j - 1);
 				assert_int_equal(model[i * (MODEL_NAMES + 1) + j],
 						 meant && there[j] &&
-							 (j == 0 ? !endpoint : !endpoint || !fnmatch(endpoint, text, 0)));
+							 (j == 0 ? !endpoint
+								 : !endpoint || !fnmatch(endpoint, text, 0)));
 			}
 		}
 	}
@@ -695,7 +715,8 @@ static void who_is_too_late_is_cut_off_and_nobody_else(void **state)
 {
 	const struct quota_limits limits = {.pool = {1, 1, 1, 1, 1}};
 	struct quota *quota = quota_new(&limits);
-	struct account *slow = quota_account(quota, QUOTA_UID, 1000), *other = quota_account(quota, QUOTA_UID, 1001);
+	struct account *slow = quota_account(quota, QUOTA_UID, 1000),
+		       *other = quota_account(quota, QUOTA_UID, 1001);
 	struct scene scene;
 	struct line line = {0};
 	struct task hog;

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * How the rig's dom0 runs commands in a guest that has neither a network nor anything that the tests are about (a vchan would
- * take grants and event channels, and those don't survive a restore): over a few nodes in XenStore.
+ * How the rig's dom0 runs commands in a guest that has neither a network nor anything that the tests are
+ * about (a vchan would take grants and event channels, and those don't survive a restore): over a few nodes
+ * in XenStore.
  *
- *	rig-remote serve			in a guest: carries out what comes, each command in a process of its own
- *	rig-remote run DOMID SECONDS COMMAND	in dom0: prints the command's output (the last 14 KiB) and exits with its status;
- *						124 when the time is up, 125 when the domain has gone
+ * 	rig-remote serve			in a guest: carries out what comes, each command in a process of its own
+ * 	rig-remote run DOMID SECONDS COMMAND	in dom0: prints the command's output (the last 14 KiB) and exits with its status;
+ * 						124 when the time is up, 125 when the domain has gone
  *
- * ~/data/rig/<id> is "?COMMAND", then "=STATUS\nOUTPUT", and what doesn't fit is in nodes of its own before it. dom0 makes and
- * owns that node, so that a guest whose quota is used up, as some tests have it, can still answer.
+ * ~/data/rig/<id> is "?COMMAND", then "=STATUS\nOUTPUT", and what doesn't fit is in nodes of its own before
+ * it. dom0 makes and owns that node, so that a guest whose quota is used up, as some tests have it, can still
+ * answer.
  *
- * Processes and XenStore are slow under emulation, and a test runs dozens of commands: hence the few requests, and one serving
- * process without forks of its own. (It can't be linked statically: libxenstore's thread is refused its small stack then.)
+ * Processes and XenStore are slow under emulation, and a test runs dozens of commands: hence the few
+ * requests, and one serving process without forks of its own. (It can't be linked statically: libxenstore's
+ * thread is refused its small stack then.)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -61,7 +64,8 @@ struct server {
 	struct job jobs[JOBS];
 };
 
-/* The last bytes of what the command wrote: the first chunk beside the status, the others, which are written first, behind it. */
+/* The last bytes of what the command wrote: the first chunk beside the status, the others, which are written
+ * first, behind it. */
 static void answer(struct server *server, const struct job *job, int status)
 {
 	char path[PATH_BYTES], chunk[CHUNK + 16];
@@ -78,7 +82,8 @@ static void answer(struct server *server, const struct job *job, int status)
 		if (n > 0)
 			xs_write(server->store, XBT_NULL, path, chunk, (unsigned)n);
 	}
-	head = snprintf(chunk, sizeof(chunk), "=%d\n", WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+	head = snprintf(chunk, sizeof(chunk), "=%d\n",
+			WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 	start = pread(job->output, chunk + head, CHUNK, start);
 	xs_write(server->store, XBT_NULL, job->path, chunk, (unsigned)(head + (start > 0 ? start : 0)));
 }
@@ -190,7 +195,8 @@ static bool ask(struct xs_handle *store, const char *path, const char *command, 
 		return false;
 	}
 	memcpy(value + 1, command, size);
-	ok = xs_write(store, transaction, path, value, (unsigned)size) && xs_set_permissions(store, transaction, path, permissions, 2);
+	ok = xs_write(store, transaction, path, value, (unsigned)size) &&
+	     xs_set_permissions(store, transaction, path, permissions, 2);
 	return xs_transaction_end(store, transaction, !ok) && ok;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * rig-spy DOMID...: a third domain that tries all the while to read what the daemons of these domains write for each other:
- * the leaves whose names it can guess, as often as it can, the directories above, and whatever a watch on all domains tells
- * it of. Ends by SIGTERM: then it prints how often it looked, and what it could read. Exits with 1 if that was anything that
- * was not meant for everybody.
+ * rig-spy DOMID...: a third domain that tries all the while to read what the daemons of these domains write
+ * for each other: the leaves whose names it can guess, as often as it can, the directories above, and
+ * whatever a watch on all domains tells it of. Ends by SIGTERM: then it prints how often it looked, and what
+ * it could read. Exits with 1 if that was anything that was not meant for everybody.
  */
 #include <poll.h>
 #include <signal.h>
@@ -65,13 +65,15 @@ static void take_events(struct spy *spy)
 
 static void look_everywhere(struct spy *spy, const char *one, const char *other)
 {
-	static const char *const own[] = {"", "/presence", "/to"}, *const meant_for_other[] = {"", "/hello", "/endpoints"};
+	static const char *const own[] = {"", "/presence", "/to"}, *const meant_for_other[] = {"", "/hello",
+											       "/endpoints"};
 	char path[128];
 
 	for (unsigned i = 0; i < 3; i++) {
 		snprintf(path, sizeof(path), "/local/domain/%s/data/xenmsg%s", one, own[i]);
 		look(spy, path);
-		snprintf(path, sizeof(path), "/local/domain/%s/data/xenmsg/to/%s%s", one, other, meant_for_other[i]);
+		snprintf(path, sizeof(path), "/local/domain/%s/data/xenmsg/to/%s%s", one, other,
+			 meant_for_other[i]);
 		look(spy, path);
 	}
 }
@@ -94,7 +96,7 @@ int main(int argc, char **argv)
 		take_events(&spy);
 		poll(NULL, 0, 10); /* the domains under test need the CPU, too */
 	}
-	printf("looked %lu times, was told of %lu changes, saw presence %lu times and what was private %lu times\n", spy.looks,
-	       spy.events, spy.presences, spy.secrets);
+	printf("looked %lu times, was told of %lu changes, saw presence %lu times and what was private %lu times\n",
+	       spy.looks, spy.events, spy.presences, spy.secrets);
 	return spy.secrets || !spy.presences ? 1 : 0;
 }
