@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A stock libxenvchan program for tests: it links nothing of this project. It opens one vchan, and then takes
- *commands on stdin, a line each, and answers each with one line, "ok ..." or "error ERRNO".
+ * commands on stdin, a line each, and answers each with one line, "ok ..." or "error ERRNO".
  *
  *	check-vchan server DOMID PATH LEFT RIGHT | client DOMID PATH
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The shared memory of one event channel handle (one open /dev/xen/evtchn), and the few atomic steps by which
- *a notification goes straight from sender to receiver.
+ * a notification goes straight from sender to receiver.
  *
  * A port is one word with two bits:
  *
@@ -9,9 +9,9 @@
  *	                                              MASKED ──notify──► MASKED|PENDING ──unmask──► PENDING
  *
  * Whoever moves a port to exactly PENDING issues one token: he sets the port's bit in ready[] and then adds 1
- *to the handle's eventfd, which is a semaphore. Who takes a port has first read a token. So the descriptor is
- *readable if and only if a port can be taken, without any spurious wake-up (a stock program that polls and
- *then calls the blocking libxenvchan_wait depends on it), and O_NONBLOCK and blocking reads need no code.
+ * to the handle's eventfd, which is a semaphore. Who takes a port has first read a token. So the descriptor is
+ * readable if and only if a port can be taken, without any spurious wake-up (a stock program that polls and
+ * then calls the blocking libxenvchan_wait depends on it), and O_NONBLOCK and blocking reads need no code.
  *
  * The page belongs to the receiving handle and is mapped by the receiver, the hypervisor and by each peer.
  */

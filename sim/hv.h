@@ -16,7 +16,7 @@
  *
  *	          create                 pause               suspend
  *	(nothing) ──────► RUNNING ◄─────────────► PAUSED     RUNNING, PAUSED ──► SUSPENDED ──resume──►
- *RUNNING, new domid destroy of any of these: DYING ──► ZOMBIE, as long as others map its pages ──► (nothing)
+ * RUNNING, new domid destroy of any of these: DYING ──► ZOMBIE, as long as others map its pages ──► (nothing)
  *	          suspend leaves a ZOMBIE with the old domid likewise
  */
 #ifndef XENMSG_SIM_HV_H

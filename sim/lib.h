@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * libxensim: the library that is preloaded into the processes of a simulated domain and stands in for what
- *lies below libxenvchan: libxengnttab, libxenevtchn, and the files under /sys/hypervisor and /dev/xen.
+ * lies below libxenvchan: libxengnttab, libxenevtchn, and the files under /sys/hypervisor and /dev/xen.
  *
  *	lib_conn.c    the process's one connection to the hypervisor process
  *	lib_gnt.c     granting, mapping, and munmap
@@ -11,8 +11,8 @@
  * As the stand-in for a kernel it has state of its own per process, unlike anything else in this project.
  *
  * Fork and exec: all descriptors are CLOEXEC. A forked child has a connection of its own from its first call
- *on; the parent's grants and mappings aren't mapped in it (gntdev does the same), and event channel handles
- *that it has inherited can be held, polled and closed, not bound or unbound.
+ * on; the parent's grants and mappings aren't mapped in it (gntdev does the same), and event channel handles
+ * that it has inherited can be held, polled and closed, not bound or unbound.
  */
 #ifndef XENMSG_SIM_LIB_H
 #define XENMSG_SIM_LIB_H
