@@ -11,13 +11,14 @@
  *	hv_admin.c    the commands of xensim(1), hv_report.c its list
  *
  * One thread, one event loop. The tree of ownership: host > domain > client > shares, mappings, channel
- *handles. Two things outlive their owner: a page that others still map (its share, and the dead domain as a
- *zombie), and a port that an unmap notification still refers to.
+ * handles. Two things outlive their owner: a page that others still map (its share, and the dead domain as a
+ * zombie), and a port that an unmap notification still refers to.
  *
  *	          create                 pause               suspend
- *	(nothing) ──────► RUNNING ◄─────────────► PAUSED     RUNNING, PAUSED ──► SUSPENDED ──resume──►
- * RUNNING, new domid destroy of any of these: DYING ──► ZOMBIE, as long as others map its pages ──► (nothing)
- *	          suspend leaves a ZOMBIE with the old domid likewise
+ *	(nothing) ──────► RUNNING ◄─────────────► PAUSED     RUNNING, PAUSED ──► SUSPENDED ──resume──► RUNNING
+ *	                                                                                         with a new domid
+ *	destroy of any of these: DYING ──► ZOMBIE, as long as others map its pages ──► (nothing)
+ *	suspend leaves a ZOMBIE with the old domid likewise
  */
 #ifndef XENMSG_SIM_HV_H
 #define XENMSG_SIM_HV_H

@@ -8,9 +8,9 @@
  * a guest share one set of quotas, the same watch may be set twice, and after a resume the kernel sets every
  * watch again and fails the transactions that were open.
  *
- * 	listen ──► connections ──► requests ──► tree ──► watch events
- * 	rename_domain: the same connections, another domid (what a guest lives through in save and restore)
- * 	unlisten: all of it gone
+ *	listen ──► connections ──► requests ──► tree ──► watch events
+ *	rename_domain: the same connections, another domid (what a guest lives through in save and restore)
+ *	unlisten: all of it gone
  *
  * Everything happens in the event loop that sim_store_new was given, from one thread. The caller ignores
  * SIGPIPE. The store copies what is passed to it; returned strings belong to the caller (free). Functions

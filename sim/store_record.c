@@ -2,8 +2,8 @@
 /*
  * Records what a XenStore answers, for store_unit_xen.txt. On a Xen host (or a simulated one):
  *
- * 	guests 1 and 2:  store_record 1        and  store_record 2
- * 	dom0:            store_record 0 store_unit_xen.txt >answers
+ *	guests 1 and 2:  store_record 1        and  store_record 2
+ *	dom0:            store_record 0 store_unit_xen.txt >answers
  *
  * Domain 0 reads the commands, ignores the answers that stand there, performs its own and sends the guests
  * theirs through /store_record/N, and prints all with what was answered now.

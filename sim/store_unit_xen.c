@@ -3,8 +3,8 @@
  * The simulated XenStore against what real ones answered: store_unit_xen.txt was recorded with libxenstore in
  * dom0 and two guests on Xen 4.17 (Debian 12), under oxenstored and under xenstored, and is replayed here.
  *
- * 	DOMID COMMAND -> RESULT                     the same under both
- * 	DOMID COMMAND -> RESULT || RESULT           oxenstored, xenstored
+ *	DOMID COMMAND -> RESULT                     the same under both
+ *	DOMID COMMAND -> RESULT || RESULT           oxenstored, xenstored
  *
  * "2:" before a command: through a second connection; "t:": in the transaction that was started last. Events
  * are those since the last look, sorted, since no order is promised.
