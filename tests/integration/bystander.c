@@ -21,6 +21,7 @@
 
 static uint32_t times[TIMES_MAX];
 static unsigned count, failed;
+static int error; /* of the last one that failed */
 
 static uint64_t now_us(void)
 {
@@ -42,8 +43,8 @@ static void tell(void)
 	unsigned n = count < TIMES_MAX ? count : TIMES_MAX;
 
 	qsort(times, n, sizeof(times[0]), by_size);
-	printf("ok %u %u %u %u %u\n", count, failed, n ? times[n / 2] : 0,
-	       n ? times[(uint64_t)n * 99 / 100] : 0, n ? times[n - 1] : 0);
+	printf("ok %u %u %u %u %u %d\n", count, failed, n ? times[n / 2] : 0,
+	       n ? times[(uint64_t)n * 99 / 100] : 0, n ? times[n - 1] : 0, error);
 	fflush(stdout);
 	count = failed = 0;
 }
@@ -98,6 +99,7 @@ static void call(struct xenmsg *conn, const char *address)
 			xenmsg_message_free(reply);
 		} else {
 			failed++;
+			error = -r;
 		}
 		if (!listen_to_test(r == 0 ? 0 : 10, &told))
 			return;

@@ -8,6 +8,7 @@ A `Node` is one domain of a simulated host with its xenmsgd. Commands and progra
 import contextlib
 import json
 import os
+import pathlib
 import shutil
 import signal
 import socket
@@ -124,6 +125,16 @@ class Receiver:
                 self.process.communicate()
 
 
+def threads_of(pid):
+    """Where each thread of a process is, in the kernel's words, for a report about one that doesn't go on."""
+    where = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+            where.append(f"{task.name}: {state}, {(task / 'wchan').read_text()}, system call {(task / 'syscall').read_text().strip()}")
+    return "; ".join(where)
+
+
 class Node:
     def __init__(self, host, domid, tmp_path, config=FAST, policy=ALLOW_ALL):
         self.host, self.domid = host, domid
@@ -216,8 +227,9 @@ class Node:
             try:
                 status = self.daemon.wait(timeout=20 * PATIENCE)
             except subprocess.TimeoutExpired:
+                where = threads_of(self.pid)
                 self.kill()
-                raise AssertionError(f"xenmsgd of domain {self.domid} didn't stop: {self.log.read_text()}") from None
+                raise AssertionError(f"xenmsgd of domain {self.domid} didn't stop: {where}\n{self.log.read_text()}") from None
             assert status == 0, (status, self.log.read_text())
         self.daemon = self.pid = None
 

@@ -10,6 +10,7 @@ did for others between a bystander's becoming due and its turn (status: longest_
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import time
 
@@ -47,6 +48,9 @@ def of_turns(name):
     with open(path, encoding="utf-8") as file:
         return int(re.search(rf"#define {name}\s+(\d+)u", file.read())[1])
 
+
+# What the daemon may work after it was told to stop.
+STOP_CPU_S = 1
 
 # What a task does at once is never more than this.
 LARGEST_PIECE = of_turns("TURNS_PIECE")
@@ -96,13 +100,13 @@ class Bystander:
         self.calls = self.longest = 0
 
     def mark(self):
-        """Calls, failures, and microseconds of a call, since the last time. It answers between two calls, not before."""
+        """Calls, failures, microseconds of a call, since the last time; the last failure's errno. It answers between two calls, not before."""
         return self.conversation.ok("mark", timeout=GIVE_UP)
 
     def has_called(self, count):
         """Whether it has made so many calls since begin()."""
         calls, failed, *times = self.mark()
-        assert not failed, f"{failed} calls of {self.name} have failed"
+        assert not failed, f"{failed} calls of {self.name} have failed: {os.strerror(times[3])}"
         self.calls += calls
         self.longest = max(self.longest, times[2])
         self.times = times
@@ -290,6 +294,33 @@ def test_the_programs_of_another_domain_cannot_take_the_others_turns(stage, name
     scene.survives(attack, goal // part)
     attack.end()
     scene.calls_go_on("afterwards", lambda: True)
+
+
+def stops_in_order(node):
+    """While whoever attacks it goes on. What it does then is counted in its own time, not in that of a busy machine."""
+    with open(f"/proc/{node.pid}/stat", encoding="ascii") as file:
+        ticks = sum(map(int, file.read().rpartition(")")[2].split()[11:13]))
+    os.kill(node.pid, signal.SIGTERM)
+    start = time.monotonic()
+    _, status, used = os.wait4(node.pid, 0)
+    node.daemon.returncode = os.waitstatus_to_exitcode(status)
+    node.daemon = node.pid = None
+    took = used.ru_utime + used.ru_stime - ticks / os.sysconf("SC_CLK_TCK")
+    print(f"it stopped after {time.monotonic() - start:.2f} s, {took:.2f} s of its CPU's time")
+    assert status == 0, node.log.read_text()
+    assert took <= STOP_CPU_S * PATIENCE, "what others want of it doesn't keep it from stopping"
+
+
+@pytest.mark.parametrize("domid, name", [(1, "opens-fin"), (1, "linger-shared"), (3, "cancel-queued")] + [
+    pytest.param(domid, name, marks=pytest.mark.slow) for domid, name in
+    [(1, name) for name in ATTACKS if name not in ("opens-fin", "linger-shared")] + [(3, "opens-fin"), (3, "opens-reset")]])
+def test_nobody_can_keep_the_daemon_from_stopping(stage, domid, name):
+    scene, three = stage(3)
+    open_to_others(three)
+    attack, goal = attack_from(scene, {1: scene.one, 3: three}[domid], name, 60)
+    begun = attack.count()
+    eventually(lambda: attack.count() > min(begun, goal - 1), "the attack goes on", GIVE_UP / PATIENCE)
+    stops_in_order(scene.one)
 
 
 @pytest.mark.parametrize("way, other, goal", [
