@@ -2,3 +2,32 @@
 dist_man_MANS += doc/xenmsg.1 doc/xenmsg.3 doc/xenmsg-policy.5 doc/xenmsgd.8 doc/xenmsgd.conf.5
 dist_doc_DATA += doc/architecture.md doc/protocol.md doc/xensim.md doc/running-on-xen.md doc/security.md doc/status.schema.json
 EXTRA_DIST += NEWS scripts/demo
+decisionsdir = $(docdir)/decisions
+dist_decisions_DATA = \
+	doc/decisions/0001-links-are-byte-streams-with-positions.md \
+	doc/decisions/0002-consumed-means-delivered.md \
+	doc/decisions/0003-every-send-ends-in-one-answer.md \
+	doc/decisions/0004-a-call-is-a-message-and-a-message-back.md \
+	doc/decisions/0005-cancelling-by-compare-and-swap.md \
+	doc/decisions/0006-three-local-rings.md \
+	doc/decisions/0007-who-may-wait-for-whom.md \
+	doc/decisions/0008-fairness-of-a-hops-output.md \
+	doc/decisions/0009-rings-are-untrusted-memory.md \
+	doc/decisions/0010-sleeping-and-waking.md \
+	doc/decisions/0011-looking-before-sleeping.md \
+	doc/decisions/0012-the-vchan-in-the-stock-layout.md \
+	doc/decisions/0013-discovery-through-xenstore-alone.md \
+	doc/decisions/0014-who-is-dead.md \
+	doc/decisions/0015-the-opener-pays.md \
+	doc/decisions/0016-shares.md \
+	doc/decisions/0017-what-others-make-us-do-in-xenstore.md \
+	doc/decisions/0018-time-in-units-and-turns.md \
+	doc/decisions/0019-nobodys-descriptor-makes-us-wait.md \
+	doc/decisions/0020-a-keeper-of-old-event-channels.md \
+	doc/decisions/0021-a-policy-is-read-whole.md \
+	doc/decisions/0022-streams-are-sockets.md \
+	doc/decisions/0023-identity.md \
+	doc/decisions/0024-names-come-from-domain-0.md \
+	doc/decisions/0025-floors-are-folders.md \
+	doc/decisions/0026-phases-without-reentrancy.md \
+	doc/decisions/README.md
