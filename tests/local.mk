@@ -74,6 +74,7 @@ integration_tests = \
 	tests/integration/test_peers_life.py \
 	tests/integration/test_printed.py \
 	tests/integration/test_policy.py \
+	tests/integration/test_report.py \
 	tests/integration/test_restore.py \
 	tests/integration/test_shares.py \
 	tests/integration/test_sim_evtchn.py \
