@@ -11,14 +11,14 @@ RIG = pathlib.Path(os.environ.get("XENMSG_SRCDIR", pathlib.Path(__file__).resolv
 SKIPPED = 77
 
 
-def run_with(tmp_path, **programs):
+def run_with(tmp_path, *arguments, **programs):
     """With these shell scripts before what is on the PATH."""
     for name, text in programs.items():
         path = tmp_path / name.replace("_", "-")
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
     environment = dict(os.environ, PATH=f"{tmp_path}:{os.environ['PATH']}", XENMSG_RIG_CACHE=str(tmp_path / "cache"))
-    return subprocess.run([RIG], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([RIG, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 NOT_DEBIAN = {"dpkg": "exit 1"}
@@ -36,3 +36,17 @@ def test_where_it_cannot_be_installed_it_is_skipped_with_one_line(tmp_path, prog
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("tests/xen: ") and why in done.stderr and done.stderr.endswith("; skipped\n")
+
+
+@pytest.mark.parametrize("prefix", ["/tmp/xenmsg/prefix", "/var/tmp/p", "/run/p"])
+def test_a_prefix_that_the_daemon_cannot_see_is_refused_with_words(tmp_path, prefix):
+    (tmp_path / "Makefile").write_text(f"prefix = {prefix}\n")
+    done = run_with(tmp_path, "--build", tmp_path, **NOT_DEBIAN)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1 and prefix in done.stderr and "--prefix elsewhere" in done.stderr
+
+
+@pytest.mark.parametrize("prefix", ["/usr/local", "/home/me/build/prefix", "/tmpfiles"])
+def test_any_other_prefix_is_not(tmp_path, prefix):
+    (tmp_path / "Makefile").write_text(f"prefix = {prefix}\n")
+    assert run_with(tmp_path, "--build", tmp_path, **NOT_DEBIAN).returncode == SKIPPED

@@ -13,11 +13,13 @@ now() {
 	NOW=${NOW%.*}${NOW#*.}0
 }
 
+: "${RIG_patience:=2}" # times what a machine needs that does nothing else
+
 # eventually SECONDS COMMAND...: until it succeeds
 eventually() {
 	local limit
 	now
-	limit=$((NOW + $1 * 1000))
+	limit=$((NOW + $1 * 1000 * RIG_patience))
 	shift
 	until "$@"; do
 		now
@@ -82,7 +84,7 @@ has_bound() { xenmsg endpoints self | grep -qw "$1"; }
 await() {
 	local tag=$1 status expected
 	shift
-	eventually "${ON_SECONDS:-100}" [ -s "/tmp/$tag.status" ] && read -r status <"/tmp/$tag.status" || status='nothing: it goes on'
+	eventually $((${ON_SECONDS:-200} / RIG_patience)) [ -s "/tmp/$tag.status" ] && read -r status <"/tmp/$tag.status" || status='nothing: it goes on'
 	for expected; do [ "$status" != "$expected" ] || return 0; done
 	echo "$tag ended with $status: $(cat "/tmp/$tag.out" "/tmp/$tag.err" 2>/dev/null | tail -n 5)"
 	return 1

@@ -43,7 +43,7 @@ guest_up() { eventually 120 guest_is_up "$1"; }
 guest_destroy() { xl destroy "$1"; }
 
 # on NAME COMMAND: runs it in that domain, for at most ON_SECONDS. The status is the command's; 125: the domain has gone.
-: "${ON_SECONDS:=100}"
+: "${ON_SECONDS:=200}"
 on() {
 	local name=$1 domid
 	if [ "$name" = dom0 ]; then
@@ -155,14 +155,14 @@ ended() {
 
 # arrives FROM TO: one message from one domain to the other
 arrives() {
-	receiver "$2" inbox --count 1 --timeout 30
-	on "$1" "xenmsg send --timeout 20 $(domid "$2"):inbox 'hello from $1'"
+	receiver "$2" inbox --count 1 --timeout 60
+	on "$1" "xenmsg send --timeout 40 $(domid "$2"):inbox 'hello from $1'"
 	on "$2" "await inbox 0 && read -r got </tmp/inbox.got && [ \"\$got\" = 'hello from $1' ]"
 }
 
 # stream FROM TO TAG: an endless stream of messages that ends by the error it runs into; the receiver is in TO
 stream() {
-	receiver "$2" "$3" --timeout 100
+	receiver "$2" "$3" --timeout 200
 	background "$1" "$3-sender" "yes 'a line of a stream that has no end' | xenmsg send --lines $(domid "$2"):$3"
 	on "$2" "eventually 10 [ -s /tmp/$3.got ]"
 }

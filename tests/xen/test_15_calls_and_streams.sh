@@ -6,8 +6,8 @@ calls() {
 	on "$2" '(xenmsg serve ask -- sh -c '"'"'read -r question; echo "$XENMSG_SENDER_DOMID asks $question"; [ "$question" != nonsense ]'"'"' \
 			>/tmp/ask.out 2>&1; echo $? >/tmp/ask.status) &
 		eventually 20 has_bound ask'
-	[ "$(on "$1" "xenmsg call --timeout 20 $(domid "$2"):ask 'the way'")" = "$(domid "$1") asks the way" ]
-	on "$1" "xenmsg call --timeout 20 $(domid "$2"):ask nonsense; [ \$? = 1 ]"
+	[ "$(on "$1" "xenmsg call --timeout 40 $(domid "$2"):ask 'the way'")" = "$(domid "$1") asks the way" ]
+	on "$1" "xenmsg call --timeout 40 $(domid "$2"):ask nonsense; [ \$? = 1 ]"
 	on "$2" 'killall xenmsg; await ask 143 || await ask 0'
 }
 
@@ -20,7 +20,7 @@ test_a_call_from_guest_to_dom0() { calls u1 dom0; }
 pours() {
 	local sums
 	on "$2" '(xenmsg listen pipe -- md5sum >/tmp/pipe.out 2>&1; echo $? >/tmp/pipe.status) & eventually 20 has_bound pipe'
-	sums=$(on "$1" "head -c 3000000 /dev/urandom >/tmp/pipe.in; timeout 90 xenmsg connect $(domid "$2"):pipe </tmp/pipe.in
+	sums=$(on "$1" "head -c 3000000 /dev/urandom >/tmp/pipe.in; timeout 180 xenmsg connect $(domid "$2"):pipe </tmp/pipe.in
 		md5sum </tmp/pipe.in; rm /tmp/pipe.in")
 	on "$2" 'killall xenmsg'
 	# shellcheck disable=SC2086

@@ -20,7 +20,7 @@ test_without_a_daemon_in_dom0() { # both
 	daemon_restart u1
 	see_each_other u1 u2
 	arrives u1 u2
-	on u1 'xenmsg send --timeout 20 0:inbox x; [ $? = 5 ]'
+	on u1 'xenmsg send --timeout 40 0:inbox x; [ $? = 5 ]'
 }
 
 sees() { on "$1" "eventually 15 knows $(domid "$2")"; }
@@ -60,7 +60,7 @@ test_a_destroyed_domain_ends_sends_and_leaves_no_zombie() { # both
 }
 
 test_a_paused_domain_gets_everything_later() {
-	receiver u2 many --count 500 --timeout 60
+	receiver u2 many --count 500 --timeout 120
 	xl pause u2
 	background u1 sender "seq 1 500 | xenmsg send --lines $(domid u2):many"
 	usleep 3000000 # the length of the pause
@@ -79,14 +79,14 @@ test_a_renamed_domain_knows_its_name() { # both
 	is_called u1 u1
 }
 
-sends_to() { on "$1" "eventually 20 xenmsg send --timeout 20 $2 'by name'"; }
+sends_to() { on "$1" "eventually 20 xenmsg send --timeout 40 $2 'by name'"; }
 
 test_guests_know_each_other_by_the_names_that_dom0_gives() { # both
-	receiver u2 inbox --count 1 --timeout 60
+	receiver u2 inbox --count 1 --timeout 120
 	sends_to u1 u2:inbox
 	ended u2 inbox 0
 	xl rename u2 press
-	receiver u2 inbox --count 1 --timeout 60
+	receiver u2 inbox --count 1 --timeout 120
 	sends_to u1 press:inbox
 	ended u2 inbox 0
 	xl rename press u2

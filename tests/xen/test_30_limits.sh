@@ -22,7 +22,7 @@ test_no_grant_pages_make_a_link_wait_until_some_come_free() {
 	limit_grants u2 33
 	pings_soon u2 u1
 	daemon_start dom0
-	background u2 ping "xenmsg ping --count 1 --timeout 60 0"
+	background u2 ping "xenmsg ping --count 1 --timeout 120 0"
 	on u2 'waits() { xenmsg status --json | grep -q "\"waiting_links\": *1"; }; eventually 10 waits'
 	daemon_stop u1 # the first link ends
 	ended u2 ping 0 || { limit_grants u2 1024; return 1; }

@@ -32,11 +32,11 @@ test_a_daemon_in_dom0_that_never_was_root_serves() { # both
 # Whoever they are, and wherever they listen.
 test_daemons_of_root_and_of_its_own_user_exclude_each_other() {
 	on u2 'stop_daemon; give_to_xenmsgd; export RIG_USER=xenmsgd; start_daemon no
-		timeout 60 xenmsgd --socket /tmp/s >/tmp/refusal 2>&1; [ $? = 1 ] && grep -q "there can be only one" /tmp/refusal'
+		timeout 120 xenmsgd --socket /tmp/s >/tmp/refusal 2>&1; [ $? = 1 ] && grep -q "there can be only one" /tmp/refusal'
 	daemon_restart u2
-	on u2 'su xenmsgd -s /bin/sh -c "timeout 60 xenmsgd --socket /tmp/s" >/tmp/refusal 2>&1; [ $? = 1 ] && grep -q "there can be only one" /tmp/refusal'
+	on u2 'su xenmsgd -s /bin/sh -c "timeout 120 xenmsgd --socket /tmp/s" >/tmp/refusal 2>&1; [ $? = 1 ] && grep -q "there can be only one" /tmp/refusal'
 	on u2 'stop_daemon; chown -R root:root /run/xenmsg /run/xenmsgd
-		su xenmsgd -s /bin/sh -c "timeout 60 xenmsgd --socket /tmp/s" >/tmp/refusal 2>&1; status=$?
+		su xenmsgd -s /bin/sh -c "timeout 120 xenmsgd --socket /tmp/s" >/tmp/refusal 2>&1; status=$?
 		cat /tmp/refusal; [ $status = 3 ] && grep -q "can.t lock /run/xenmsgd" /tmp/refusal'
 	on u2 'chmod 0600 /dev/xen/evtchn /dev/xen/gntdev /dev/xen/gntalloc /dev/xen/xenbus'
 	daemon_start u2
@@ -46,7 +46,7 @@ test_daemons_of_root_and_of_its_own_user_exclude_each_other() {
 # refuses NAME COMMAND WORD AFTERWARDS: after COMMAND xenmsgd ends there with 3 and names WORD
 refuses() {
 	on "$1" "$2
-		timeout 60 xenmsgd >/tmp/refusal 2>&1; status=\$?
+		timeout 120 xenmsgd >/tmp/refusal 2>&1; status=\$?
 		$4
 		cat /tmp/refusal; [ \$status = 3 ] && grep -q -- '$3' /tmp/refusal && [ \$(wc -l </tmp/refusal) -le 3 ]"
 }
