@@ -35,6 +35,7 @@ chaos_program_SOURCES = \
 	tests/integration/chaos_streams.c
 chaos_program_LDADD = libxenmsg.la
 hostile_program_SOURCES = \
+	tests/descriptors.h \
 	tests/integration/hostile_descriptors.c \
 	tests/integration/hostile_frames.c \
 	tests/integration/hostile_program.c \

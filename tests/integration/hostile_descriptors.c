@@ -5,9 +5,7 @@
  * share, and what is handed in is closed by who receives it.
  */
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,10 +17,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/descriptors.h"
 #include "tests/integration/hostile_program.h"
 
 #define ANSWER_MS 20 /* how long it is waited for, which may not come */
-#define LINGER_S  600
 
 static bool is_pipe(int fd)
 {
@@ -126,31 +124,9 @@ static unsigned turn_descriptors(struct attacker *attacker, struct session *sess
 
 /* --- those that are handed in ----------------------------------------------------------------- */
 
-/* A TCP socket whose last close waits for a peer that doesn't read; the peer's end in *peer. */
-static int lingering_socket(int *peer)
-{
-	const struct linger linger = {.l_onoff = 1, .l_linger = LINGER_S};
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-	socklen_t size = sizeof(address);
-	static const uint8_t bytes[65536];
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
-	    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	*peer = -1;
-	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listener, 1) == 0 &&
-	    getsockname(listener, (struct sockaddr *)&address, &size) == 0 &&
-	    connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
-		*peer = accept(listener, NULL, NULL);
-	close(listener);
-	while (send(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
-		;
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-	return fd;
-}
-
 /* By a child, which closes what it has sent by ending, and so doesn't linger itself. Its parent has closed it
  * before. */
-static bool send_and_end(int to, const struct msghdr *message, int fd)
+static bool send_and_end(int to, const void *data, size_t size, int fd)
 {
 	int gate[2], status = 0;
 	pid_t child;
@@ -161,7 +137,7 @@ static bool send_and_end(int to, const struct msghdr *message, int fd)
 	child = fork();
 	if (child == 0) {
 		close(gate[1]);
-		_exit(read(gate[0], &byte, 1) == 0 && sendmsg(to, message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0
+		_exit(read(gate[0], &byte, 1) == 0 && send_descriptor(to, data, size, fd, MSG_DONTWAIT) >= 0
 			      ? 0
 			      : 1);
 	}
@@ -175,23 +151,9 @@ static bool send_and_end(int to, const struct msghdr *message, int fd)
 /* Sends `data` with a descriptor whose last holder is then who receives it. */
 static void hand_in(struct attacker *attacker, struct session *session, const void *data, size_t size)
 {
-	struct iovec piece = {(void *)(uintptr_t)data, size};
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct msghdr message = {.msg_iov = &piece,
-				 .msg_iovlen = 1,
-				 .msg_control = control.space,
-				 .msg_controllen = sizeof(control.space)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
 	int peer, fd = lingering_socket(&peer);
 
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	if (!send_and_end(session->fd, &message, fd))
+	if (!send_and_end(session->fd, data, size, fd))
 		/* it isn't let: at least the rest */
 		send(session->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
 	/* The peer stays: with it the waiting would be over. */

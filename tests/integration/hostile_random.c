@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tests/descriptors.h"
 #include "tests/integration/hostile_program.h"
 
 #define ILLEGAL	  100 /* one in so many steps isn't legal, with most seeds far fewer */
@@ -500,22 +501,7 @@ static void stream_read(struct session *session)
 /* A byte with a descriptor breaks the stream. */
 static void stream_breaks(struct session *session)
 {
-	struct iovec piece = {"x", 1};
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct msghdr message = {.msg_iov = &piece,
-				 .msg_iovlen = 1,
-				 .msg_control = control.space,
-				 .msg_controllen = sizeof(control.space)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
-
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &session->fd, sizeof(int));
-	sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	send_descriptor(session->fd, "x", 1, session->fd, MSG_DONTWAIT);
 }
 
 static unsigned turn_stream(struct attacker *attacker, struct session *session)

@@ -52,7 +52,7 @@ tests_unit_test_router_SOURCES = tests/unit/test_router.c $(hop_rig)
 tests_unit_test_router_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_router_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-tests_unit_test_program_socket_SOURCES = tests/unit/test_program_socket.c tests/unit/unit.h
+tests_unit_test_program_socket_SOURCES = tests/descriptors.h tests/unit/test_program_socket.c tests/unit/unit.h
 tests_unit_test_program_socket_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_program_socket_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 

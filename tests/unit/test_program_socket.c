@@ -6,10 +6,8 @@
  */
 #include "tests/unit/unit.h"
 
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -23,6 +21,7 @@
 #include "daemon/relay/hop.h"
 #include "daemon/local/program_socket.h"
 #include "daemon/base/quota.h"
+#include "tests/descriptors.h"
 
 #define ALARM_S 60
 
@@ -109,52 +108,18 @@ static void scene_stop(struct scene *scene)
 	alarm(0);
 }
 
-static int lingering_socket(struct scene *scene)
-{
-	const struct linger linger = {.l_onoff = 1, .l_linger = 3600};
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-	socklen_t size = sizeof(address);
-	static const uint8_t bytes[65536];
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
-	    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
-	assert_int_equal(listen(listener, 1), 0);
-	assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &size), 0);
-	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	if (scene->peer >= 0)
-		close(scene->peer);
-	scene->peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	assert_true(scene->peer >= 0);
-	close(listener);
-	while (send(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
-		;
-	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
-	return fd;
-}
-
 /* The program sends `size` bytes with a descriptor that nobody else has: this close isn't the last, since it
  * is on its way. */
 static void send_lingering(struct scene *scene, size_t size, int flags)
 {
 	static uint8_t bytes[4096];
-	struct iovec piece = {bytes, size};
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct msghdr message = {.msg_iov = &piece,
-				 .msg_iovlen = 1,
-				 .msg_control = control.space,
-				 .msg_controllen = sizeof(control.space)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
-	int fd = lingering_socket(scene);
+	int peer, fd = lingering_socket(&peer);
 
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
-	assert_int_equal(sendmsg(scene->program, &message, MSG_NOSIGNAL | flags), size);
+	assert_true(fd >= 0);
+	if (scene->peer >= 0)
+		close(scene->peer);
+	scene->peer = peer;
+	assert_int_equal(send_descriptor(scene->program, bytes, size, fd, flags), size);
 	close(fd);
 }
 
