@@ -347,11 +347,7 @@ static int post(struct xenmsg *conn, const char *address, const void *data, size
 	conn->reason[0] = '\0';
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
-	r = call_start(&conn->outbox, address, data, size, done, userdata, &call);
-	if (r == -EPROTO) {
-		conn_fail(conn, r);
-		return -ENOTCONN;
-	}
+	r = conn_check(conn, call_start(&conn->outbox, address, data, size, done, userdata, &call));
 	if (r == 0 && timeout_ms >= 0)
 		call_expires(call, conn_deadline(timeout_ms));
 	if (r == 0)
@@ -430,11 +426,7 @@ static int call_in_time(struct xenmsg *conn, const char *address, const void *da
 	struct call *call;
 	int r;
 
-	r = start_in_time(conn, address, data, size, deadline, &answer, &call);
-	if (r == -EPROTO) {
-		conn_fail(conn, r);
-		r = -ENOTCONN;
-	}
+	r = conn_check(conn, start_in_time(conn, address, data, size, deadline, &answer, &call));
 	if (r < 0)
 		goto out;
 	if (deadline >= 0)

@@ -116,10 +116,10 @@ static int read_in(struct xenmsg *conn)
 }
 
 /* What the daemon had said before it went still counts: messages may have been delivered. */
-void conn_fail(struct xenmsg *conn, int error)
+int conn_fail(struct xenmsg *conn, int error)
 {
 	if (conn->dead)
-		return;
+		return conn->dead;
 	if (error == -ENOTCONN)
 		read_in(conn);
 	conn->dead = error;
@@ -129,6 +129,15 @@ void conn_fail(struct xenmsg *conn, int error)
 	request_fail_all(conn, error);
 	conn->hop.closed = true;
 	hop_poke(&conn->hop);
+	return conn->dead;
+}
+
+int conn_check(struct xenmsg *conn, int r)
+{
+	if (r != -EPROTO)
+		return r;
+	conn_fail(conn, r);
+	return -ENOTCONN;
 }
 
 int conn_flush(struct xenmsg *conn)
@@ -140,10 +149,8 @@ int conn_flush(struct xenmsg *conn)
 	r = outbox_flush(&conn->outbox, &conn->want_space);
 	if (r == 0 && conn->inbox.ending)
 		r = inbox_end_answered(&conn->inbox);
-	if (r < 0) {
-		conn_fail(conn, r);
-		return conn->dead;
-	}
+	if (r < 0)
+		return conn_fail(conn, r);
 	hop_publish(&conn->hop);
 	return 0;
 }
@@ -167,10 +174,8 @@ int conn_pump_all(struct xenmsg *conn)
 	r = read_in(conn);
 	if (r >= 0)
 		r = calls_expire(&conn->outbox);
-	if (r < 0) {
-		conn_fail(conn, r);
-		return conn->dead;
-	}
+	if (r < 0)
+		return conn_fail(conn, r);
 	return conn_flush(conn);
 }
 
@@ -225,10 +230,8 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 	}
 	if (r == -ENOMEM)
 		return r;
-	if (r < 0) {
-		conn_fail(conn, r);
-		return conn->dead;
-	}
+	if (r < 0)
+		return conn_fail(conn, r);
 	conn->recv_waits = r > 0 && !front.binding->handler;
 	if (r == 0 || conn->recv_waits != recv) {
 		/* What was put together from pieces is given back even if its end is still to come. */
@@ -289,10 +292,8 @@ static int poll_hop(struct xenmsg *conn, int timeout_ms)
 		return r;
 	if (r >= 0 && conn->hop.closed)
 		r = -ENOTCONN;
-	if (r < 0) {
-		conn_fail(conn, r);
-		return conn->dead;
-	}
+	if (r < 0)
+		return conn_fail(conn, r);
 	return r;
 }
 

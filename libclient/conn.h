@@ -105,8 +105,11 @@ void conn_remind(struct xenmsg *conn);
  * one for which there is no handler; otherwise only one with a handler. */
 int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message,
 	      const struct binding **binding);
-/* The end, with every outcome settled (not yet reported). */
-void conn_fail(struct xenmsg *conn, int error);
+/* The end, with every outcome settled (not yet reported). Returns conn->dead. */
+int conn_fail(struct xenmsg *conn, int error);
+/* What a part has answered to something that the program wants: -EPROTO isn't about that, but the end of the
+ * session, and -ENOTCONN for the program. Returns any other answer as it is. */
+int conn_check(struct xenmsg *conn, int r);
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size);
 
 /* request.c: frames REPLY and EVENT. */

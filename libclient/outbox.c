@@ -316,18 +316,20 @@ static bool queue_has_room(const struct channel *channel, uint64_t span)
 	return queued == 0 || queued + span <= QUEUE_MAX;
 }
 
-/* Whether a message could go into the ring as a whole, each of its frames with a header. */
-static bool fits_at_once(struct outbox *outbox, struct channel *channel, uint64_t span)
+/* Whether a message can go into the ring as a whole, each of its frames with a header: 0, -EAGAIN, -EPROTO. */
+static int fits_at_once(struct outbox *outbox, struct channel *channel, uint64_t span)
 {
 	uint64_t need = span + FRAME_HEADER_SIZE * (span / FRAME_PAYLOAD_MAX + 1);
-	bool blocked = true;
+	bool blocked;
+	int r;
 
 	if (fifo_size(&channel->queue) > 0 || channel_budget(channel) < span ||
 	    need > outbox->hop->out.ring.size)
-		return false;
-	if (hop_flush_backlog(outbox->hop, &blocked) < 0 || blocked)
-		return false;
-	return hop_space(outbox->hop, (uint32_t)need) >= (int)need;
+		return -EAGAIN;
+	r = hop_flush_backlog(outbox->hop, &blocked);
+	if (r == 0 && !blocked)
+		r = hop_space(outbox->hop, (uint32_t)need);
+	return r < 0 ? r : r >= (int)need ? 0 : -EAGAIN;
 }
 
 /* Into the ring as far as it goes, the rest into the queue; `accepted` is the caller's. -ENOMEM: nothing of
@@ -387,8 +389,9 @@ static int put_slowly(struct outbox *outbox, struct channel *channel, const stru
 		channel->hold = channel->accepted;
 		held = true;
 	}
-	r = at_once && !fits_at_once(outbox, channel, span) ? -EAGAIN
-							    : frame_or_queue(outbox, channel, pieces);
+	r = at_once ? fits_at_once(outbox, channel, span) : 0;
+	if (r == 0)
+		r = frame_or_queue(outbox, channel, pieces);
 	if (r < 0 && held)
 		channel->hold = UINT64_MAX;
 	return r;

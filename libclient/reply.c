@@ -150,11 +150,7 @@ static int answer(struct xenmsg_message *request, enum message_type type, uint16
 		return -ENOTCONN;
 	if (size > conn->hop.max_message)
 		return -EMSGSIZE;
-	r = put_answer(request, type, error, data, size);
-	if (r == -EPROTO) {
-		conn_fail(conn, r);
-		return -ENOTCONN;
-	}
+	r = conn_check(conn, put_answer(request, type, error, data, size));
 	if (r == 0)
 		send_off(conn);
 	return r;
@@ -188,15 +184,8 @@ void reply_abandon(struct xenmsg_message *request)
 		end_request(request, REQUEST_GONE);
 		return;
 	}
-	switch (put_answer(request, MESSAGE_ERROR, ECANCELED, NULL, 0)) {
-	case 0:
+	if (conn_check(conn, put_answer(request, MESSAGE_ERROR, ECANCELED, NULL, 0)) == 0)
 		send_off(conn);
-		break;
-	case -EPROTO:
-		conn_fail(conn, -EPROTO);
-		break;
-	default:
-		if (request->request == REQUEST_OPEN)
-			end_request(request, REQUEST_GONE);
-	}
+	else if (request->request == REQUEST_OPEN)
+		end_request(request, REQUEST_GONE);
 }

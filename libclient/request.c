@@ -160,7 +160,7 @@ static int start(struct xenmsg *conn, uint8_t type, const void *payload, size_t 
 		conn->last_number = conn->last_number % INT_MAX + 1;
 	while (number_is_taken(conn, conn->last_number));
 	request->number = conn->last_number;
-	r = hop_control(&conn->hop, type, request->number, payload, (uint32_t)size);
+	r = conn_check(conn, hop_control(&conn->hop, type, request->number, payload, (uint32_t)size));
 	if (r < 0) {
 		free(request);
 		return r;

@@ -18,11 +18,7 @@ int xenmsg_post(struct xenmsg *conn, const char *address, const void *data, size
 	conn->reason[0] = '\0';
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
-	r = outbox_post(&conn->outbox, address, data, size, false, done, userdata, NULL);
-	if (r == -EPROTO) {
-		conn_fail(conn, r);
-		return -ENOTCONN;
-	}
+	r = conn_check(conn, outbox_post(&conn->outbox, address, data, size, false, done, userdata, NULL));
 	if (r < 0)
 		return r;
 	conn_push(conn);
@@ -81,7 +77,7 @@ static int post_in_time(struct xenmsg *conn, const char *address, const void *da
 
 static int send_at_once(struct xenmsg *conn, const char *address, const void *data, size_t size)
 {
-	int r = outbox_post(&conn->outbox, address, data, size, true, NULL, NULL, NULL);
+	int r = conn_check(conn, outbox_post(&conn->outbox, address, data, size, true, NULL, NULL, NULL));
 
 	if (conn_flush(conn) < 0)
 		return -ENOTCONN;
@@ -97,11 +93,7 @@ static int send_in_time(struct xenmsg *conn, const char *address, const void *da
 	struct outbox_ticket ticket;
 	int r;
 
-	r = post_in_time(conn, address, data, size, deadline, &outcome, &ticket);
-	if (r == -EPROTO) {
-		conn_fail(conn, r);
-		return -ENOTCONN;
-	}
+	r = conn_check(conn, post_in_time(conn, address, data, size, deadline, &outcome, &ticket));
 	if (r < 0) {
 		conn_remind(conn);
 		return r;

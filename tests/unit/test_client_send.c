@@ -750,6 +750,53 @@ static void garbage_from_the_daemon_ends_the_connection(void **state)
 	fake_stop(&fake);
 }
 
+/* Whatever the program does when the library comes upon it: the session is over, and that is what it hears. */
+static void an_impossible_index_ends_the_connection_whoever_finds_it(void **state)
+{
+	int which = *(int *)*state, pending = PENDING, r = 0;
+	struct xenmsg_message *reply;
+	char *json;
+
+	fake_start(&fake, true);
+	post("5:inbox", NULL, 0, &pending);
+	fake_opened(&fake, expect_open("5:inbox"), 1ull << 40, FAKE_MAX_MESSAGE);
+	xenmsg_process(fake.conn);
+	while (r == 0)
+		r = xenmsg_send(fake.conn, "5:inbox", NULL, 0, 0);
+	assert_int_equal(r, -EAGAIN); /* the ring is full, so the next one looks how much was taken */
+	*fake.out.ring.consumer = *fake.out.ring.producer + 8;
+	switch (which) {
+	case 0:
+		r = xenmsg_send(fake.conn, "5:inbox", NULL, 0, 0);
+		break;
+	case 1:
+		r = xenmsg_send(fake.conn, "5:other", NULL, 0, 0);
+		break;
+	case 2:
+		r = xenmsg_send(fake.conn, "5:other", NULL, 0, 1000);
+		break;
+	case 3:
+		r = xenmsg_post(fake.conn, "5:other", NULL, 0, NULL, NULL);
+		break;
+	case 4:
+		r = xenmsg_call(fake.conn, "5:other", NULL, 0, &reply, 1000);
+		break;
+	case 5:
+		r = xenmsg_call_post(fake.conn, "5:other", NULL, 0, NULL, NULL);
+		break;
+	case 6:
+		r = xenmsg_query(fake.conn, "status", &json);
+		break;
+	case 7:
+		r = xenmsg_bind(fake.conn, "mine", 0, NULL, NULL);
+		break;
+	}
+	assert_int_equal(r, -ENOTCONN);
+	assert_int_equal(outcome_of(&pending), -ECONNRESET);
+	assert_int_equal(xenmsg_process(fake.conn), -EPROTO);
+	fake_stop(&fake);
+}
+
 static int set_up_shared(void **state)
 {
 	fake_start(&fake, true);
@@ -778,7 +825,7 @@ static int tear_down(void **state)
 #test " (socket)", test, set_up_socket, tear_down, NULL                                      \
 	}
 
-static int whats[14];
+static int whats[14], finders[8];
 
 int main(void)
 {
@@ -805,7 +852,7 @@ int main(void)
 		BOTH(a_callback_may_post),
 		BOTH(idle_channels_are_closed_when_there_are_many),
 	};
-	struct CMUnitTest garbage[14];
+	struct CMUnitTest garbage[14], impossible[8];
 	int failed;
 
 	for (int i = 0; i < 14; i++) {
@@ -814,6 +861,14 @@ int main(void)
 						 .test_func = garbage_from_the_daemon_ends_the_connection,
 						 .initial_state = &whats[i]};
 	}
+	for (int i = 0; i < 8; i++) {
+		finders[i] = i;
+		impossible[i] = (struct CMUnitTest){
+			.name = "an_impossible_index_ends_the_connection_whoever_finds_it",
+			.test_func = an_impossible_index_ends_the_connection_whoever_finds_it,
+			.initial_state = &finders[i]};
+	}
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	return failed + cmocka_run_group_tests(garbage, NULL, NULL);
+	failed += cmocka_run_group_tests(garbage, NULL, NULL);
+	return failed + cmocka_run_group_tests(impossible, NULL, NULL);
 }
