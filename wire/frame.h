@@ -246,6 +246,21 @@ static inline int frame_header_decode(const uint8_t in[FRAME_HEADER_SIZE], struc
 	return header->length > FRAME_PAYLOAD_MAX ? -EPROTO : 0;
 }
 
+/* Makes a frame of a payload that was written to frame + FRAME_HEADER_SIZE: the header before it and the
+ * padding behind it, for which there is room. Returns its size. */
+static inline uint32_t frame_wrap(uint8_t *frame, const struct frame_header *header)
+{
+	frame_header_encode(header, frame);
+	memset(frame + FRAME_HEADER_SIZE + header->length, 0, -header->length & 7u);
+	return frame_size(header->length);
+}
+
+/* An error that a frame names, as a negative errno; `otherwise` if it can't be one. */
+static inline int frame_error(uint32_t error, int otherwise)
+{
+	return error > 0 && error < 4096 ? -(int)error : otherwise;
+}
+
 const char *frame_type_name(uint8_t type);
 
 /* Each encoder writes a payload into `out`, which has room for FRAME_PAYLOAD_MAX bytes or, where the frame

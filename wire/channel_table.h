@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_WIRE_CHANNEL_TABLE_H
+#define XENMSG_WIRE_CHANNEL_TABLE_H
+
+/*
+ * The channels of one end of a hop by their numbers, which lie below CHANNEL_NUMBERS: pages of numbers, made
+ * as they are used. All zero is an empty one.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CHANNEL_TABLE_PAGE 64u /* numbers */
+
+struct channel_table {
+	void ***pages;
+	uint32_t page_count;
+	uint32_t used; /* how many numbers are */
+	uint32_t next; /* to be tried by channel_table_number() */
+};
+
+/* What was put in there; NULL: nothing. Any number may be asked for. */
+static inline void *channel_table_find(const struct channel_table *table, uint32_t number)
+{
+	uint32_t page = number / CHANNEL_TABLE_PAGE;
+
+	return page < table->page_count && table->pages[page]
+		       ? table->pages[page][number % CHANNEL_TABLE_PAGE]
+		       : NULL;
+}
+
+/* The first at or behind *number, which becomes the number behind it; NULL: there is none. What was returned
+ * may be removed in between. */
+void *channel_table_next(const struct channel_table *table, uint32_t *number);
+/* A number of this parity that isn't used: what was used last comes again late. -ENOBUFS. */
+int channel_table_number(struct channel_table *table, uint32_t parity, uint32_t *number);
+/* `entry` isn't NULL; the number is below CHANNEL_NUMBERS. -ENOMEM; -EPROTO: the number is used already. */
+int channel_table_put(struct channel_table *table, uint32_t number, void *entry);
+/* Does nothing for a number that isn't used. */
+void channel_table_remove(struct channel_table *table, uint32_t number);
+/* The entries are the caller's. */
+void channel_table_free(struct channel_table *table);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_WIRE_FRAME_RING_H
+#define XENMSG_WIRE_FRAME_RING_H
+
+/* Whole frames in a ring: header, payload, padding. */
+
+#include "wire/frame.h"
+#include "wire/ring.h"
+
+/* Puts a frame out. The caller has seen that there is space for frame_size(header->length) bytes. */
+static inline void frame_put(struct ring_writer *ring, const struct frame_header *header, const void *payload)
+{
+	static const uint8_t zeros[8];
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	frame_header_encode(header, encoded);
+	ring_writer_put(ring, encoded, FRAME_HEADER_SIZE);
+	ring_writer_put(ring, payload, header->length);
+	ring_writer_put(ring, zeros, -header->length & 7u);
+}
+
+/* Looks at the frame at the front of a ring, which stays there. 1: all of it has come, *header is its header,
+ * and the payload lies FRAME_HEADER_SIZE bytes behind the front. 0: not all of it, only `ready` bytes: a
+ * violation where the other end shows whole frames only, unless it is none at all. -EPROTO: an impossible
+ * index, or a frame that is too long for this ring or any. */
+static inline int frame_next(struct ring_reader *ring, struct frame_header *header, uint32_t *ready)
+{
+	uint8_t encoded[FRAME_HEADER_SIZE];
+	int r = ring_reader_ready(ring, FRAME_HEADER_SIZE);
+
+	*ready = r < 0 ? 0 : (uint32_t)r;
+	if (r < (int)FRAME_HEADER_SIZE)
+		return r < 0 ? r : 0;
+	ring_reader_copy(ring, 0, encoded, FRAME_HEADER_SIZE);
+	if (frame_header_decode(encoded, header) < 0 || frame_size(header->length) > ring->ring.size)
+		return -EPROTO;
+	r = ring_reader_ready(ring, frame_size(header->length));
+	*ready = r < 0 ? 0 : (uint32_t)r;
+	return r < 0 ? r : *ready >= frame_size(header->length);
+}
+
+#endif
