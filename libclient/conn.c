@@ -2,30 +2,14 @@
 #include "libclient/conn.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "libclient/call.h"
-
-/* callbacks in one call of xenmsg_process(), so that a loop's other sources get their turn */
-#define BUDGET 1024
-
-int64_t conn_deadline(int timeout_ms)
-{
-	return timeout_ms < 0 ? -1 : hop_now() + timeout_ms;
-}
-
-int conn_left(int64_t deadline)
-{
-	int64_t left;
-
-	if (deadline < 0)
-		return -1;
-	left = deadline - hop_now();
-	return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
-}
+#include "libclient/deadline.h"
+#include "libclient/pump.h"
+#include "libclient/replies.h"
+#include "libclient/sender.h"
+#include "wire/frame_ring.h"
 
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size)
 {
@@ -44,7 +28,7 @@ static int on_goodbye(struct xenmsg *conn, const uint8_t *payload, uint32_t leng
 
 	if (frame_goodbye_decode(payload, length, &goodbye) < 0)
 		return -EPROTO;
-	hop_keep_reason(&conn->hop, goodbye.text);
+	transport_keep_reason(&conn->transport, goodbye.text);
 	return -ENOTCONN;
 }
 
@@ -55,9 +39,9 @@ static int dispatch(struct xenmsg *conn, const struct frame_header *header, cons
 		return on_goodbye(conn, payload, header->length);
 	case FRAME_REPLY:
 	case FRAME_EVENT:
-		return request_frame(conn, header, payload);
+		return requests_frame(&conn->requests, header, payload);
 	case FRAME_INCOMING:
-		return connect_frame(conn, header, payload);
+		return incoming_frame(&conn->incoming, header, payload);
 	case FRAME_DATA:
 	case FRAME_OPENED:
 	case FRAME_CREDIT:
@@ -72,7 +56,8 @@ static int dispatch(struct xenmsg *conn, const struct frame_header *header, cons
 			return inbox_frame(&conn->inbox, header, payload);
 		if (header->type == FRAME_OPEN || header->type == FRAME_CANCEL)
 			return -EPROTO;
-		return outbox_frame(&conn->outbox, header, payload);
+		return header->type == FRAME_DATA ? calls_frame(&conn->calls, header, payload)
+						  : outbox_frame(&conn->outbox, header, payload);
 	default:
 		return header->type >= FRAME_OPTIONAL ? 0 : -EPROTO;
 	}
@@ -81,23 +66,12 @@ static int dispatch(struct xenmsg *conn, const struct frame_header *header, cons
 /* Returns the number of frames read. */
 static int read_in(struct xenmsg *conn)
 {
-	struct ring_reader *in = &conn->hop.in;
-	int frames = 0;
+	struct ring_reader *in = &conn->transport.in;
+	struct frame_header header;
+	uint32_t ready;
+	int frames = 0, r;
 
-	for (;;) {
-		int ready = ring_reader_ready(in, FRAME_HEADER_SIZE), r;
-		uint8_t raw[FRAME_HEADER_SIZE];
-		struct frame_header header;
-
-		if (ready < 0)
-			return ready;
-		if (ready == 0)
-			break;
-		if ((uint32_t)ready < FRAME_HEADER_SIZE)
-			return -EPROTO;
-		ring_reader_copy(in, 0, raw, sizeof(raw));
-		if (frame_header_decode(raw, &header) < 0 || (uint32_t)ready < frame_size(header.length))
-			return -EPROTO;
+	while ((r = frame_next(in, &header, &ready)) > 0) {
 		ring_reader_copy(in, FRAME_HEADER_SIZE, conn->scratch, header.length);
 		ring_reader_consume(in, frame_size(header.length));
 		r = dispatch(conn, &header, conn->scratch);
@@ -105,12 +79,13 @@ static int read_in(struct xenmsg *conn)
 			return r;
 		frames++;
 	}
+	if (r < 0 || ready > 0)
+		return -EPROTO;
 	if (frames) {
-		int r = conn->outbox.unreported ? calls_report(&conn->outbox) : 0;
-
+		r = conn->calls.unreported ? calls_report(&conn->calls) : 0;
 		if (r < 0)
 			return r;
-		hop_release_in(&conn->hop);
+		transport_release_in(&conn->transport);
 	}
 	return frames;
 }
@@ -123,21 +98,13 @@ int conn_fail(struct xenmsg *conn, int error)
 	if (error == -ENOTCONN)
 		read_in(conn);
 	conn->dead = error;
-	if (conn->hop.reason[0])
-		conn_set_reason(conn, conn->hop.reason, strlen(conn->hop.reason));
+	if (conn->transport.reason[0])
+		conn_set_reason(conn, conn->transport.reason, strlen(conn->transport.reason));
 	outbox_fail(&conn->outbox, -ENOTCONN);
-	request_fail_all(conn, error);
-	conn->hop.closed = true;
-	hop_poke(&conn->hop);
+	requests_fail(&conn->requests, error);
+	conn->transport.closed = true;
+	transport_poke(&conn->transport);
 	return conn->dead;
-}
-
-int conn_check(struct xenmsg *conn, int r)
-{
-	if (r != -EPROTO)
-		return r;
-	conn_fail(conn, r);
-	return -ENOTCONN;
 }
 
 int conn_flush(struct xenmsg *conn)
@@ -151,18 +118,19 @@ int conn_flush(struct xenmsg *conn)
 		r = inbox_end_answered(&conn->inbox);
 	if (r < 0)
 		return conn_fail(conn, r);
-	hop_publish(&conn->hop);
+	transport_publish(&conn->transport);
 	return 0;
 }
 
 void conn_push_all(struct xenmsg *conn)
 {
-	while (conn_flush(conn) == 0 && conn->want_space && hop_arm_space(&conn->hop, conn->want_space) > 0)
+	while (conn_flush(conn) == 0 && conn->want_space &&
+	       transport_arm_space(&conn->transport, conn->want_space) > 0)
 		;
 	/* Without shared memory our own reading may have taken away what made the descriptor readable, and
 	 * sending may need it. */
-	if (conn->hop.stream)
-		hop_poke(&conn->hop);
+	if (conn->transport.pump)
+		transport_poke(&conn->transport);
 }
 
 int conn_pump_all(struct xenmsg *conn)
@@ -173,7 +141,7 @@ int conn_pump_all(struct xenmsg *conn)
 		return conn->dead;
 	r = read_in(conn);
 	if (r >= 0)
-		r = calls_expire(&conn->outbox);
+		r = calls_expire(&conn->calls);
 	if (r < 0)
 		return conn_fail(conn, r);
 	return conn_flush(conn);
@@ -185,8 +153,8 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 {
 	int count = outbox_run(&conn->outbox, budget);
 
-	count += calls_run(&conn->outbox, budget - count);
-	return count + request_run_events(conn, budget - count);
+	count += calls_run(&conn->calls, budget - count);
+	return count + requests_run_events(&conn->requests, budget - count);
 }
 
 /* The daemon may see what was taken from now on; `r`: how the taking went. */
@@ -277,20 +245,19 @@ int conn_arm(struct xenmsg *conn, bool deliveries)
 	if (r == 0)
 		r = conn_flush(conn);
 	if (r == 0)
-		r = hop_arm(&conn->hop, deliveries && !conn->recv_waits, conn->want_space);
+		r = transport_arm(&conn->transport, deliveries && !conn->recv_waits, conn->want_space);
 	if (r < 0 && !conn->dead)
 		conn_fail(conn, r);
 	return conn->dead ? conn->dead : r;
 }
 
-/* Takes note of what the descriptors say. */
-static int poll_hop(struct xenmsg *conn, int timeout_ms)
+int conn_poll(struct xenmsg *conn, int timeout_ms)
 {
-	int r = hop_poll(&conn->hop, timeout_ms);
+	int r = transport_poll(&conn->transport, timeout_ms);
 
 	if (r == -EINTR)
 		return r;
-	if (r >= 0 && conn->hop.closed)
+	if (r >= 0 && conn->transport.closed)
 		r = -ENOTCONN;
 	if (r < 0)
 		return conn_fail(conn, r);
@@ -299,202 +266,97 @@ static int poll_hop(struct xenmsg *conn, int timeout_ms)
 
 void conn_remind(struct xenmsg *conn)
 {
-	if (outbox_has_outcomes(&conn->outbox) || conn->events || conn->incoming ||
-	    ring_reader_ready(&conn->hop.deliveries, 1) > 0 || conn_arm(conn, true) > 0)
-		hop_poke(&conn->hop);
+	if (conn_has_outcomes(conn) || conn->requests.events || conn->incoming.waiting ||
+	    ring_reader_ready(&conn->transport.deliveries, 1) > 0 || conn_arm(conn, true) > 0)
+		transport_poke(&conn->transport);
 }
 
 int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries)
 {
+	int64_t until = deadline;
 	int r;
 
 	conn->comes_back = false; /* a handler that waits for something isn't on its way back */
 	r = conn_arm(conn, deliveries);
 	if (r != 0)
 		return r;
-	if (conn->outbox.timed && (deadline < 0 || deadline > conn->outbox.timed->expires))
-		deadline = conn->outbox.timed->expires;
-	return poll_hop(conn, conn_left(deadline));
+	if (conn->calls.timed && (deadline < 0 || deadline > conn->calls.timed->expires))
+		until = conn->calls.timed->expires;
+	r = conn_poll(conn, deadline_left(until));
+	if (r != 0)
+		return r;
+	return deadline_left(deadline) == 0 ? -ETIMEDOUT : 1;
 }
 
-/* ---- another try ----------------------------------------------------------------------------- */
+/* ---- replies --------------------------------------------------------------------------------- */
 
-#define AGAIN_FIRST_MS	  20
-#define AGAIN_LAST_MS	  1000
-#define AGAIN_PATIENCE_MS 30000 /* longer than a restart of domain 0's daemon takes */
-
-int again_pause(struct again *again, int64_t deadline)
+int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message_type type, uint16_t error,
+	       const void *data, size_t size)
 {
-	int64_t now = hop_now();
+	uint32_t channel = request->replies->sender->number;
+	int r = reply_put(request, type, error, data, size);
 
-	if (again->pause_ms == 0)
-		again->until = deadline < 0 ? now + AGAIN_PATIENCE_MS : deadline;
-	again->pause_ms = again->pause_ms ? 2 * again->pause_ms : AGAIN_FIRST_MS;
-	if (again->pause_ms > AGAIN_LAST_MS)
-		again->pause_ms = AGAIN_LAST_MS;
-	/* So that there is time for the try itself. */
-	if (again->pause_ms > (again->until - now) / 2)
-		again->pause_ms = (int)((again->until - now) / 2);
-	return again->pause_ms < AGAIN_FIRST_MS / 2 ? -ENODATA : again->pause_ms;
-}
-
-int conn_pause_again(struct xenmsg *conn, struct again *again, int64_t deadline)
-{
-	int pause_ms = again_pause(again, deadline), r;
-	int64_t end = conn_deadline(pause_ms);
-
-	if (pause_ms < 0)
-		return pause_ms;
-	do {
-		r = conn_sleep(conn, end, false);
-		if (r == -EINTR)
-			return r;
-		if (conn_pump(conn) < 0)
-			return -ENOTCONN;
-		conn_run_outcomes(conn, BUDGET);
-	} while (conn_left(end) > 0);
+	if (r == -ENOBUFS) {
+		r = inbox_reset(&conn->inbox, channel, ENOBUFS);
+		if (r == 0)
+			r = -ECANCELED;
+	}
+	r = conn_check(conn, r);
+	if (r < 0)
+		return r;
+	conn_push(conn);
+	/* Also without shared memory at once, unlike what is posted: a server may be busy with something else
+	 * for long after its reply. */
+	if (conn->transport.pump && !conn->dead)
+		pump_out(conn->transport.pump);
 	return 0;
 }
 
-/* ---- public ---------------------------------------------------------------------------------- */
-
-static const char *default_path(void)
+/* No reading here: it would be a surprise in a function that frees. */
+static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
 {
-	const char *path = getenv("XENMSG_SOCKET");
-
-	return path && *path ? path : "/run/xenmsg/xenmsg.sock";
+	if (!conn->dead)
+		conn_reply(conn, request, MESSAGE_ERROR, ECANCELED, NULL, 0);
+	if (request->reply == REPLY_OWED)
+		reply_lose(request);
 }
 
-int xenmsg_open(struct xenmsg **opened, const char *socket_path)
+/* ---- life ------------------------------------------------------------------------------------ */
+
+int conn_new(struct xenmsg **made, const char *socket_path)
 {
 	struct xenmsg *conn = calloc(1, sizeof(*conn));
+	struct message_pool *pool;
 	int r = -ENOMEM;
 
 	if (!conn)
 		return -ENOMEM;
+	pool = message_pool_new(conn, abandon);
 	conn->scratch = malloc(FRAME_PAYLOAD_MAX);
-	if (!conn->scratch)
-		goto free_conn;
-	r = hop_open(&conn->hop, socket_path ? socket_path : default_path());
-	if (r < 0)
-		goto free_scratch;
-	outbox_init(&conn->outbox, &conn->hop);
-	r = inbox_init(&conn->inbox, conn);
-	if (r < 0)
-		goto close_hop;
-	conn->outbox.pool = conn->inbox.pool;
-	*opened = conn;
+	if (pool && conn->scratch)
+		r = transport_open(&conn->transport, socket_path);
+	if (r < 0) {
+		message_pool_close(pool);
+		free(conn->scratch);
+		free(conn);
+		return r;
+	}
+	outbox_init(&conn->outbox, &conn->transport, calls_ended);
+	calls_init(&conn->calls, &conn->outbox, pool);
+	inbox_init(&conn->inbox, &conn->transport, &conn->outbox, pool);
+	requests_init(&conn->requests, &conn->transport);
+	*made = conn;
 	return 0;
-close_hop:
-	hop_close(&conn->hop);
-free_scratch:
-	free(conn->scratch);
-free_conn:
-	free(conn);
-	return r;
 }
 
-void xenmsg_close(struct xenmsg *conn)
+void conn_free(struct xenmsg *conn)
 {
-	if (!conn)
-		return;
-	if (!conn->dead) {
-		conn_pump(conn);
-		outbox_finish(&conn->outbox);
-		outbox_fail(&conn->outbox, -ECANCELED);
-		conn->dead = -ENOTCONN;
-	}
-	outbox_run(&conn->outbox, INT_MAX);
-	calls_run(&conn->outbox, INT_MAX);
 	outbox_free(&conn->outbox);
 	inbox_release(&conn->inbox, true);
-	hop_close(&conn->hop);
+	transport_close(&conn->transport);
 	inbox_free(&conn->inbox);
-	request_free_all(conn);
-	connect_free_all(conn);
+	requests_free(&conn->requests);
+	incoming_free(&conn->incoming);
 	free(conn->scratch);
 	free(conn);
-}
-
-int xenmsg_fd(struct xenmsg *conn)
-{
-	return conn->hop.epoll;
-}
-
-int xenmsg_events(struct xenmsg *conn)
-{
-	return POLLIN;
-}
-
-int xenmsg_timeout(struct xenmsg *conn)
-{
-	if (outbox_has_outcomes(&conn->outbox) || conn->events)
-		return 0;
-	return conn->outbox.timed ? conn_left(conn->outbox.timed->expires) : -1;
-}
-
-static int process(struct xenmsg *conn)
-{
-	int count = 0, r;
-
-	do {
-		conn_pump(conn);
-		r = conn_run(conn, BUDGET - count);
-		if (r < 0)
-			break;
-		count += r;
-		if (count >= BUDGET) {
-			hop_poke(&conn->hop);
-			break;
-		}
-		r = conn_arm(conn, true);
-	} while (r > 0);
-	if (count > 0 || r >= 0)
-		return count + (conn->recv_waits || conn->incoming);
-	return r;
-}
-
-int xenmsg_process(struct xenmsg *conn)
-{
-	conn->reason[0] = '\0';
-	if (!conn->dead)
-		while (poll_hop(conn, 0) == -EINTR)
-			;
-	return process(conn);
-}
-
-int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
-{
-	int64_t deadline = conn_deadline(timeout_ms);
-
-	conn->reason[0] = '\0';
-	for (;;) {
-		int r;
-
-		/* Who answers after this returns notifies the daemon once, of the answer and of what was
-		 * taken. Who doesn't call us again soon is looked at by the daemon. */
-		conn->comes_back = true;
-		r = process(conn);
-		conn->comes_back = false;
-		if (r != 0)
-			return r;
-		r = conn_sleep(conn, deadline, true);
-		if (r == -EINTR || (r == 0 && conn_left(deadline) == 0))
-			return r;
-	}
-}
-
-const char *xenmsg_reason(struct xenmsg *conn)
-{
-	return conn->outbox.withdrawn ? call_taken : conn->reason;
-}
-
-uint32_t xenmsg_domid(struct xenmsg *conn)
-{
-	return conn->hop.domid;
-}
-
-size_t xenmsg_max_message(struct xenmsg *conn)
-{
-	return (size_t)conn->hop.max_message;
 }

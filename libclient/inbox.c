@@ -6,10 +6,12 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "libclient/channel.h"
-#include "libclient/conn.h"
-#include "libclient/reply.h"
+#include "libclient/assembly.h"
+#include "libclient/pieces.h"
+#include "libclient/replies.h"
+#include "libclient/sender.h"
 #include "wire/bytes.h"
+#include "wire/frame_ring.h"
 
 enum receiver_state {
 	RECEIVER_OPEN,
@@ -31,36 +33,30 @@ struct receiver {
 	uint64_t taken; /* offset in the stream that was consumed */
 	bool fin;	/* no more comes beyond: */
 	uint64_t total;
-	struct xenmsg_message *part;	  /* a message that is spread over frames */
-	uint32_t part_size, part_padding; /* its payload, and what is left of the padding */
-	uint8_t part_type;
-	uint64_t *cancelled; /* offsets of state words of messages that are to be skipped */
+	struct assembly part; /* a message that is spread over frames; its trailer stays in the ring */
+	uint64_t *cancelled;  /* offsets of state words of messages that are to be skipped */
 	uint32_t cancelled_count;
 };
 
-int inbox_init(struct inbox *inbox, struct xenmsg *conn)
+void inbox_init(struct inbox *inbox, struct transport *transport, struct outbox *outbox,
+		struct message_pool *pool)
 {
-	*inbox = (struct inbox){.conn = conn, .hop = &conn->hop, .pool = message_pool_new()};
-	return inbox->pool ? 0 : -ENOMEM;
-}
-
-static void drop_part(struct receiver *receiver)
-{
-	xenmsg_message_free(receiver->part);
-	receiver->part = NULL;
+	*inbox = (struct inbox){.transport = transport, .outbox = outbox, .pool = pool};
 }
 
 static void remove_receiver(struct inbox *inbox, struct receiver *receiver)
 {
-	drop_part(receiver);
+	assembly_drop(&receiver->part);
 	replies_free(receiver->replies);
 	if (receiver->dirty)
 		DL_DELETE(inbox->dirty, receiver);
 	if (receiver->ending)
 		DL_DELETE2(inbox->ending, receiver, ending_prev, ending_next);
-	if (inbox->frame_left > 0 && inbox->frame_channel == receiver->number)
-		inbox->frame_stale = true;
-	inbox->by_number[receiver->number / 2] = NULL;
+	if (inbox->receiver == receiver) {
+		inbox->receiver = NULL;
+		inbox->frame_stale = inbox->frame_left > 0;
+	}
+	channel_table_remove(&inbox->by_number, receiver->number);
 	free(receiver->cancelled);
 	free(receiver);
 }
@@ -68,11 +64,12 @@ static void remove_receiver(struct inbox *inbox, struct receiver *receiver)
 void inbox_free(struct inbox *inbox)
 {
 	struct binding *binding, *next;
+	struct receiver *receiver;
+	uint32_t number = 0;
 
-	for (uint32_t i = 0; i < inbox->places; i++)
-		if (inbox->by_number[i])
-			remove_receiver(inbox, inbox->by_number[i]);
-	free(inbox->by_number);
+	while ((receiver = channel_table_next(&inbox->by_number, &number)))
+		remove_receiver(inbox, receiver);
+	channel_table_free(&inbox->by_number);
 	HASH_ITER(hh, inbox->bindings, binding, next) {
 		HASH_DEL(inbox->bindings, binding);
 		free(binding);
@@ -110,7 +107,8 @@ static int send_reset(struct inbox *inbox, uint32_t number, uint64_t taken, uint
 	uint8_t payload[FRAME_SMALL_MAX];
 
 	inbox->reset_sent = true;
-	return hop_control(inbox->hop, FRAME_RESET, number, payload, frame_reset_encode(&reset, payload));
+	return transport_control(inbox->transport, FRAME_RESET, number, payload,
+				 frame_reset_encode(&reset, payload));
 }
 
 static int reset_receiver(struct inbox *inbox, struct receiver *receiver, uint32_t error)
@@ -119,7 +117,7 @@ static int reset_receiver(struct inbox *inbox, struct receiver *receiver, uint32
 		return 0;
 	receiver->state = RECEIVER_RESET_SENT;
 	receiver->binding = NULL;
-	drop_part(receiver);
+	assembly_drop(&receiver->part);
 	replies_free(receiver->replies);
 	receiver->replies = NULL;
 	return send_reset(inbox, receiver->number, receiver->taken, error);
@@ -127,42 +125,24 @@ static int reset_receiver(struct inbox *inbox, struct receiver *receiver, uint32
 
 int inbox_reset(struct inbox *inbox, uint32_t number, uint32_t error)
 {
-	return reset_receiver(inbox, inbox->by_number[number / 2], error);
+	return reset_receiver(inbox, channel_table_find(&inbox->by_number, number), error);
 }
 
 int inbox_unbind(struct inbox *inbox, struct binding *binding)
 {
+	struct receiver *receiver;
+	uint32_t number = 0;
 	int r = 0;
 
-	for (uint32_t i = 0; i < inbox->places; i++)
-		if (inbox->by_number[i] && inbox->by_number[i]->binding == binding && r == 0)
-			r = reset_receiver(inbox, inbox->by_number[i], ENOENT);
+	while (r == 0 && (receiver = channel_table_next(&inbox->by_number, &number)))
+		if (receiver->binding == binding)
+			r = reset_receiver(inbox, receiver, ENOENT);
 	HASH_DEL(inbox->bindings, binding);
 	free(binding);
 	return r;
 }
 
 /* ---- frames about channels ------------------------------------------------------------------- */
-
-static int place_for(struct inbox *inbox, uint32_t place)
-{
-	uint32_t places = inbox->places ? inbox->places : 256;
-	struct receiver **grown;
-
-	while (places <= place)
-		places *= 2;
-	if (places == inbox->places)
-		return 0;
-	grown = calloc(places, sizeof(*grown));
-	if (!grown)
-		return -ENOMEM;
-	if (inbox->places)
-		memcpy(grown, inbox->by_number, inbox->places * sizeof(*grown));
-	free(inbox->by_number);
-	inbox->by_number = grown;
-	inbox->places = places;
-	return 0;
-}
 
 /* The sender's domain by name, if the daemon knows it. */
 static void keep_sender_name(struct receiver *receiver, struct frame_text name)
@@ -177,27 +157,26 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 	struct frame_open open;
 	int r;
 
-	if (frame_open_decode(payload, length, &open) < 0 || number >= CHANNEL_NUMBERS)
-		return -EPROTO;
-	r = place_for(inbox, number / 2);
-	if (r < 0)
-		return r;
-	if (inbox->by_number[number / 2])
+	if (frame_open_decode(payload, length, &open) < 0)
 		return -EPROTO;
 	receiver = calloc(1, sizeof(*receiver));
 	if (!receiver)
 		return -ENOMEM;
+	r = channel_table_put(&inbox->by_number, number, receiver);
+	if (r < 0) {
+		free(receiver);
+		return r;
+	}
 	receiver->number = number;
 	receiver->origin = ++inbox->last_origin;
 	receiver->sender = open.identity;
-	inbox->by_number[number / 2] = receiver;
 	frame_text_split(&open.name, &open.domain_name);
 	keep_sender_name(receiver, open.domain_name);
 	receiver->binding = inbox_find(inbox, open.name.data, open.name.size);
 	if (!receiver->binding)
 		return reset_receiver(inbox, receiver, ENOENT);
 	if (open.kind == CHANNEL_CALL) {
-		receiver->replies = replies_new(inbox->conn, number);
+		receiver->replies = replies_new(inbox->outbox, number);
 		return receiver->replies ? 0 : -ENOMEM;
 	}
 	if (open.kind != CHANNEL_MESSAGE)
@@ -222,10 +201,10 @@ static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
 		receiver->ending = true;
 		return 0;
 	}
-	hop_release_deliveries(inbox->hop, true);
-	r = hop_control(
-		inbox->hop, FRAME_FIN, receiver->number, payload,
-		frame_u64_encode(receiver->replies ? receiver->replies->channel->framed : 0, payload));
+	transport_release_deliveries(inbox->transport, true);
+	r = transport_control(
+		inbox->transport, FRAME_FIN, receiver->number, payload,
+		frame_u64_encode(receiver->replies ? receiver->replies->sender->framed : 0, payload));
 	remove_receiver(inbox, receiver);
 	return r;
 }
@@ -284,8 +263,8 @@ static int on_cancel(struct inbox *inbox, struct receiver *receiver, const uint8
 		grown[receiver->cancelled_count++] = answer.offset;
 		answer.result = ECANCELED;
 	}
-	return hop_control(inbox->hop, FRAME_CANCELLED, receiver->number, out,
-			   frame_cancelled_encode(&answer, out));
+	return transport_control(inbox->transport, FRAME_CANCELLED, receiver->number, out,
+				 frame_cancelled_encode(&answer, out));
 }
 
 static int on_credit(struct receiver *receiver, const uint8_t *payload, uint32_t length)
@@ -298,25 +277,15 @@ static int on_credit(struct receiver *receiver, const uint8_t *payload, uint32_t
 	return receiver->replies ? replies_credit(receiver->replies, credit.consumed, credit.limit) : 0;
 }
 
-static struct receiver *find_receiver(const struct inbox *inbox, uint32_t number)
-{
-	return (number & 1) && number / 2 < inbox->places ? inbox->by_number[number / 2] : NULL;
-}
-
 int inbox_frame(struct inbox *inbox, const struct frame_header *header, const uint8_t *payload)
 {
 	struct receiver *receiver;
 
 	if (header->type == FRAME_OPEN)
 		return on_open(inbox, header->channel, payload, header->length);
-	receiver = find_receiver(inbox, header->channel);
-	/* Of a channel that has ended, frames may still be on their way; a RESET wants its answer. */
+	receiver = channel_table_find(&inbox->by_number, header->channel);
 	if (!receiver)
-		return header->type == FRAME_RESET
-			       ? hop_control(inbox->hop, FRAME_RESET, header->channel, payload,
-					     header->length < FRAME_SMALL_MAX ? header->length
-									      : FRAME_SMALL_MAX)
-			       : 0;
+		return transport_take_late(inbox->transport, header, payload);
 	switch (header->type) {
 	case FRAME_FIN:
 		return on_fin(inbox, receiver, payload, header->length);
@@ -335,7 +304,7 @@ int inbox_frame(struct inbox *inbox, const struct frame_header *header, const ui
 
 static void mark_dirty(struct inbox *inbox, struct receiver *receiver)
 {
-	if (!inbox->hop->stream || receiver->dirty)
+	if (!inbox->transport->pump || receiver->dirty)
 		return;
 	receiver->dirty = true;
 	DL_APPEND(inbox->dirty, receiver);
@@ -344,7 +313,7 @@ static void mark_dirty(struct inbox *inbox, struct receiver *receiver)
 /* Bytes of the frame at the front are done with. */
 static void consume(struct inbox *inbox, struct receiver *receiver, uint32_t size)
 {
-	ring_reader_consume(&inbox->hop->deliveries, size);
+	ring_reader_consume(&inbox->transport->deliveries, size);
 	inbox->unreported += size;
 	inbox->frame_left -= size;
 	if (receiver) {
@@ -352,7 +321,7 @@ static void consume(struct inbox *inbox, struct receiver *receiver, uint32_t siz
 		mark_dirty(inbox, receiver);
 	}
 	if (inbox->frame_left == 0) {
-		ring_reader_consume(&inbox->hop->deliveries, inbox->frame_padding);
+		ring_reader_consume(&inbox->transport->deliveries, inbox->frame_padding);
 		inbox->unreported += inbox->frame_padding;
 		inbox->frame_stale = false;
 	}
@@ -367,35 +336,30 @@ void inbox_skip_frame(struct inbox *inbox)
 /* Goes to the next frame. 1: there is one, with at least one byte. */
 static int next_frame(struct inbox *inbox)
 {
-	struct ring_reader *ring = &inbox->hop->deliveries;
+	struct ring_reader *ring = &inbox->transport->deliveries;
 
 	for (;;) {
-		int ready = ring_reader_ready(ring, FRAME_HEADER_SIZE);
-		uint8_t raw[FRAME_HEADER_SIZE];
 		struct frame_header header;
+		uint32_t ready, size;
+		int r = frame_next(ring, &header, &ready);
 
-		if (ready <= 0)
-			return ready;
-		if ((uint32_t)ready < FRAME_HEADER_SIZE)
-			return -EPROTO;
-		ring_reader_copy(ring, 0, raw, sizeof(raw));
-		if (frame_header_decode(raw, &header) < 0)
-			return -EPROTO;
 		/* A writer shows no half frames. */
-		if ((uint32_t)ready < frame_size(header.length))
-			return -EPROTO;
+		if (r <= 0)
+			return r < 0 || ready == 0 ? r : -EPROTO;
 		if (header.type != FRAME_DATA && header.type < FRAME_OPTIONAL)
 			return -EPROTO;
+		size = frame_size(header.length);
 		if (header.type != FRAME_DATA || header.length == 0) {
-			ring_reader_consume(ring, frame_size(header.length));
-			inbox->unreported += frame_size(header.length);
+			ring_reader_consume(ring, size);
+			inbox->unreported += size;
 			continue;
 		}
 		ring_reader_consume(ring, FRAME_HEADER_SIZE);
 		inbox->unreported += FRAME_HEADER_SIZE;
 		inbox->frame_channel = header.channel;
+		inbox->receiver = NULL;
 		inbox->frame_left = header.length;
-		inbox->frame_padding = frame_size(header.length) - FRAME_HEADER_SIZE - header.length;
+		inbox->frame_padding = size - FRAME_HEADER_SIZE - header.length;
 		inbox->frame_stale = false;
 		return 1;
 	}
@@ -412,42 +376,24 @@ static void fill_in(const struct receiver *receiver, struct xenmsg_message *mess
 	memcpy(message->sender_name, receiver->sender_name, sizeof(message->sender_name));
 }
 
-/* Begins a message whose end isn't in this frame. */
-static int start_part(struct inbox *inbox, struct receiver *receiver, uint32_t size, uint8_t type)
-{
-	uint32_t here = inbox->frame_left - MESSAGE_HEAD_SIZE;
-
-	receiver->part = message_new(inbox->pool, here < size ? here : size);
-	if (!receiver->part)
-		return -ENOMEM;
-	receiver->part_size = size;
-	receiver->part_type = type;
-	receiver->part_padding = -size & 7u;
-	consume(inbox, receiver, MESSAGE_HEAD_SIZE);
-	return 0;
-}
-
-/* Adds what the frame has of it. 1: all but the trailer is there. */
+/* Adds what the frame has of it, or as much as lies there in one piece. 1: all but the trailer is there; 0:
+ * more is to come; -ENOMEM. */
 static int continue_part(struct inbox *inbox, struct receiver *receiver)
 {
-	struct xenmsg_message *part = receiver->part;
-	uint32_t n = receiver->part_size - (uint32_t)part->size;
+	uint64_t wanted = assembly_wants(&receiver->part);
+	struct iovec pieces[2];
+	uint32_t size;
 
-	if (n > inbox->frame_left)
-		n = inbox->frame_left;
-	if (n > 0) {
-		if (message_grow(part, part->size + n, receiver->part_size) < 0)
+	if (wanted > inbox->frame_left)
+		wanted = inbox->frame_left;
+	if (wanted > 0) {
+		ring_reader_peek(&inbox->transport->deliveries, 0, (uint32_t)wanted, pieces);
+		size = (uint32_t)pieces[0].iov_len;
+		if (assembly_add(&receiver->part, pieces[0].iov_base, size) < 0)
 			return -ENOMEM;
-		ring_reader_copy(&inbox->hop->deliveries, 0, part->data + part->size, n);
-		part->size += n;
-		consume(inbox, receiver, n);
+		consume(inbox, receiver, size);
 	}
-	n = receiver->part_padding < inbox->frame_left ? receiver->part_padding : inbox->frame_left;
-	if (n > 0 && part->size == receiver->part_size) {
-		receiver->part_padding -= n;
-		consume(inbox, receiver, n);
-	}
-	return inbox->frame_left >= MESSAGE_TRAILER_SIZE;
+	return inbox->frame_left > 0 && assembly_wants(&receiver->part) == 0;
 }
 
 static bool head_is_possible(const struct receiver *receiver, uint8_t type, uint32_t size)
@@ -457,22 +403,17 @@ static bool head_is_possible(const struct receiver *receiver, uint8_t type, uint
 	return type == MESSAGE_REQUEST || (type == MESSAGE_WITHDRAWAL && size == 0);
 }
 
-/* 1: a head with a size that can be; 0: the channel was reset. */
-static int read_head(struct inbox *inbox, struct receiver *receiver, uint32_t *size, uint8_t *type)
+/* The head goes to where the message may be put together. 1: it can be; 0: the channel was reset. */
+static int read_head(struct inbox *inbox, struct receiver *receiver)
 {
-	uint8_t head[MESSAGE_HEAD_SIZE];
-	int r;
+	struct assembly *part = &receiver->part;
 
-	ring_reader_copy(&inbox->hop->deliveries, 0, head, sizeof(head));
-	*size = get_u32(head);
-	*type = head[4];
-	if (!head_is_possible(receiver, *type, *size))
-		r = reset_receiver(inbox, receiver, EPROTO);
-	else if (*size > inbox->hop->max_message)
-		r = reset_receiver(inbox, receiver, EMSGSIZE);
-	else
-		return 1;
-	return r;
+	ring_reader_copy(&inbox->transport->deliveries, 0, part->head, sizeof(part->head));
+	if (!head_is_possible(receiver, assembly_type(part), assembly_size(part)))
+		return reset_receiver(inbox, receiver, EPROTO);
+	if (assembly_size(part) > inbox->transport->max_message)
+		return reset_receiver(inbox, receiver, EMSGSIZE);
+	return 1;
 }
 
 /* The caller doesn't wait for an answer any longer. `before` bytes of the frame lie before the trailer. */
@@ -480,9 +421,9 @@ static int take_withdrawal(struct inbox *inbox, struct receiver *receiver, uint3
 {
 	uint8_t number[4];
 
-	ring_reader_copy(&inbox->hop->deliveries, before + 4, number, sizeof(number));
+	ring_reader_copy(&inbox->transport->deliveries, before + 4, number, sizeof(number));
 	replies_withdraw(receiver->replies, get_u32(number));
-	drop_part(receiver);
+	assembly_drop(&receiver->part);
 	consume(inbox, receiver, before + MESSAGE_TRAILER_SIZE);
 	return end_if_finished(inbox, receiver);
 }
@@ -492,8 +433,7 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 	*unknown_channel = false;
 	for (;;) {
 		struct receiver *receiver;
-		uint32_t size;
-		uint8_t type;
+		struct assembly *part;
 		int r;
 
 		if (inbox->frame_left == 0) {
@@ -501,7 +441,9 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 			if (r <= 0)
 				return r;
 		}
-		receiver = inbox->frame_stale ? NULL : find_receiver(inbox, inbox->frame_channel);
+		if (!inbox->receiver && !inbox->frame_stale)
+			inbox->receiver = channel_table_find(&inbox->by_number, inbox->frame_channel);
+		receiver = inbox->receiver;
 		if (!receiver && !inbox->frame_stale) {
 			*unknown_channel = true;
 			return 0;
@@ -517,35 +459,31 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 				return r;
 			continue;
 		}
-		if (!receiver->part) {
-			r = read_head(inbox, receiver, &size, &type);
+		part = &receiver->part;
+		if (part->at == 0) {
+			r = read_head(inbox, receiver);
 			if (r < 0)
 				return r;
 			if (r == 0)
 				continue;
-			if (MESSAGE_HEAD_SIZE + (((uint64_t)size + 7) & ~(uint64_t)7) +
-				    MESSAGE_TRAILER_SIZE <=
-			    inbox->frame_left) {
-				if (type == MESSAGE_WITHDRAWAL) {
+			if (message_span(assembly_size(part)) <= inbox->frame_left) {
+				if (assembly_type(part) == MESSAGE_WITHDRAWAL) {
 					r = take_withdrawal(inbox, receiver, MESSAGE_HEAD_SIZE);
 					if (r < 0)
 						return r;
 					continue;
 				}
-				*front = (struct inbox_front){receiver, receiver->binding, size};
+				*front = (struct inbox_front){receiver, receiver->binding,
+							      assembly_size(part)};
 				return 1;
 			}
-			r = start_part(inbox, receiver, size, type);
-			if (r < 0)
-				return r;
-			if (inbox->frame_left == 0)
-				continue;
+			if (assembly_begin(part, inbox->pool, inbox->frame_left - MESSAGE_HEAD_SIZE) < 0)
+				return -ENOMEM;
+			consume(inbox, receiver, MESSAGE_HEAD_SIZE);
 		}
 		r = continue_part(inbox, receiver);
-		if (r < 0)
-			return r;
-		if (r > 0 && receiver->part_type != MESSAGE_WITHDRAWAL) {
-			*front = (struct inbox_front){receiver, receiver->binding, receiver->part_size};
+		if (r > 0 && assembly_type(part) != MESSAGE_WITHDRAWAL) {
+			*front = (struct inbox_front){receiver, receiver->binding, assembly_size(part)};
 			return 1;
 		}
 		if (r > 0)
@@ -558,15 +496,15 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 bool inbox_take_simple(struct inbox *inbox, bool recv, struct xenmsg_message **taken,
 		       const struct binding **binding)
 {
-	struct ring_reader *ring = &inbox->hop->deliveries;
-	struct receiver *receiver = find_receiver(inbox, inbox->frame_channel);
+	struct ring_reader *ring = &inbox->transport->deliveries;
+	struct receiver *receiver = inbox->receiver;
 	uint32_t sent = htole32(MESSAGE_SENT), size;
 	struct xenmsg_message *message;
 	const uint8_t *at;
 	uint64_t head, span;
 
-	if (inbox->frame_left < MESSAGE_HEAD_SIZE || inbox->frame_left % 8 || inbox->frame_stale ||
-	    !receiver || receiver->state != RECEIVER_OPEN || receiver->part || receiver->replies ||
+	if (inbox->frame_left < MESSAGE_HEAD_SIZE || inbox->frame_left % 8 || !receiver ||
+	    receiver->state != RECEIVER_OPEN || receiver->part.at || receiver->replies ||
 	    receiver->cancelled_count || receiver->fin || !receiver->binding->handler != recv)
 		return false;
 	at = ring_reader_piece(ring, MESSAGE_HEAD_SIZE);
@@ -575,7 +513,7 @@ bool inbox_take_simple(struct inbox *inbox, bool recv, struct xenmsg_message **t
 	head = get_u64(at);
 	size = (uint32_t)head;
 	span = message_span(size);
-	if (head >> 32 != MESSAGE_PLAIN || size > inbox->hop->max_message || span > inbox->frame_left ||
+	if (head >> 32 != MESSAGE_PLAIN || size > inbox->transport->max_message || span > inbox->frame_left ||
 	    !ring_reader_piece(ring, (uint32_t)span))
 		return false;
 	message = message_new(inbox->pool, size);
@@ -608,30 +546,30 @@ static bool was_cancelled(struct receiver *receiver, uint64_t state)
 int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenmsg_message **taken)
 {
 	struct receiver *receiver = front->receiver;
-	struct ring_reader *ring = &inbox->hop->deliveries;
-	struct xenmsg_message *message = receiver->part;
-	uint32_t before = message ? 0 : MESSAGE_HEAD_SIZE + ((front->size + 7) & ~7u);
+	struct ring_reader *ring = &inbox->transport->deliveries;
+	struct xenmsg_message *message = receiver->part.message;
+	bool whole = !message;
+	uint32_t before = whole ? (uint32_t)message_span(front->size) - MESSAGE_TRAILER_SIZE : 0;
 	uint8_t number[4];
 	uint32_t sent = htole32(MESSAGE_SENT);
 	bool mine;
 	int r;
 
-	if (!message) {
+	if (whole)
 		message = message_new(inbox->pool, front->size);
-		if (!message)
-			return -ENOMEM;
-	}
+	if (!message)
+		return -ENOMEM;
 	mine = !was_cancelled(receiver, receiver->taken + before) &&
 	       __atomic_compare_exchange_n(ring_reader_word(ring, before), &sent, htole32(MESSAGE_TAKEN),
 					   false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-	if (mine && !receiver->part) {
+	if (mine && whole) {
 		ring_reader_copy(ring, MESSAGE_HEAD_SIZE, message->data, front->size);
 		message->size = front->size;
 	}
 	if (mine)
 		fill_in(receiver, message);
 	ring_reader_copy(ring, before + 4, number, sizeof(number));
-	receiver->part = NULL;
+	assembly_take(&receiver->part);
 	consume(inbox, receiver, before + MESSAGE_TRAILER_SIZE);
 	if (!mine) {
 		xenmsg_message_free(message);
@@ -661,15 +599,15 @@ int inbox_release(struct inbox *inbox, bool now)
 	if (inbox->reset_sent) {
 		bool blocked;
 
-		r = hop_flush_backlog(inbox->hop, &blocked);
+		r = transport_flush_backlog(inbox->transport, &blocked);
 		if (r < 0 || blocked)
 			return r;
-		hop_publish(inbox->hop);
+		transport_publish(inbox->transport);
 		inbox->reset_sent = false;
 	}
 	if (!quietly)
 		inbox->unreported = 0;
-	hop_release_deliveries(inbox->hop, quietly);
+	transport_release_deliveries(inbox->transport, quietly);
 	if (quietly || !inbox->dirty)
 		return 0;
 	DL_FOREACH_SAFE(inbox->dirty, receiver, next) {
@@ -679,8 +617,8 @@ int inbox_release(struct inbox *inbox, bool now)
 		DL_DELETE(inbox->dirty, receiver);
 		receiver->dirty = false;
 		if (receiver->state == RECEIVER_OPEN && r == 0)
-			r = hop_control(inbox->hop, FRAME_CREDIT, receiver->number, payload,
-					frame_credit_encode(&credit, payload));
+			r = transport_control(inbox->transport, FRAME_CREDIT, receiver->number, payload,
+					      frame_credit_encode(&credit, payload));
 		if (r == 0)
 			r = end_if_finished(inbox, receiver);
 	}

@@ -9,7 +9,7 @@
  * spread over several is put together in private memory, which grows as the bytes arrive, so that a header
  * alone costs nothing.
  *
- * A request is a message too; the replies on its channel are reply.c's.
+ * A request is a message too; the replies on its channel are replies.c's.
  *
  * Taking a message is a compare-and-swap of its state word from sent to taken (in the ring, where the daemon
  * may be cancelling it at the same time); when it fails the message is skipped.
@@ -25,15 +25,16 @@
 #include <stdint.h>
 #include <uthash.h>
 
-#include "libclient/hop.h"
+#include "libclient/transport.h"
 #include "libclient/message.h"
+#include "libclient/outbox.h"
+#include "wire/channel_table.h"
 #include "xenmsg.h"
 
 /* bytes taken after which a sleeping daemon is woken to refill, though more is there to take */
 #define INBOX_RELEASE_AFTER 262144u
 
 struct receiver;
-struct xenmsg;
 
 struct binding {
 	char endpoint[ENDPOINT_NAME_MAX + 1];
@@ -43,23 +44,25 @@ struct binding {
 };
 
 struct inbox {
-	struct xenmsg *conn;
-	struct hop *hop;
+	struct transport *transport;
+	struct outbox *outbox; /* where the replies go */
 	struct message_pool *pool;
-	struct binding *bindings;    /* uthash */
-	struct receiver **by_number; /* the half of its number is the place */
-	uint32_t places;
+	struct binding *bindings;	/* uthash */
+	struct channel_table by_number; /* the odd numbers */
 	struct receiver *ending; /* utlist: those that had FIN, and wait for the program to answer requests */
 	struct receiver *dirty;	 /* utlist; without shared memory: those whose progress wasn't reported yet */
 	/* the frame at the front of `deliveries`: what of it is left */
 	uint32_t frame_channel, frame_left, frame_padding;
-	bool frame_stale; /* its channel has ended meanwhile */
+	struct receiver *receiver; /* of its channel; NULL: not looked up yet, or there is none */
+	bool frame_stale;	   /* its channel has ended meanwhile */
 	uint64_t last_origin;
 	bool reset_sent;     /* a RESET may still be unpublished; nothing is released before it */
 	uint32_t unreported; /* bytes taken since the daemon was last offered a notification */
 };
 
-int inbox_init(struct inbox *inbox, struct xenmsg *conn);
+/* The pool is closed with it. */
+void inbox_init(struct inbox *inbox, struct transport *transport, struct outbox *outbox,
+		struct message_pool *pool);
 void inbox_free(struct inbox *inbox);
 
 /* The program's bindings; the daemon has agreed already. -ENOMEM. */
@@ -99,7 +102,7 @@ static inline int inbox_release_quietly(struct inbox *inbox)
 {
 	if (inbox->reset_sent || inbox->dirty || inbox->unreported >= INBOX_RELEASE_AFTER)
 		return inbox_release(inbox, false);
-	ring_reader_release_quietly(&inbox->hop->deliveries);
+	ring_reader_release_quietly(&inbox->transport->deliveries);
 	return 0;
 }
 

@@ -6,20 +6,28 @@ EXTRA_DIST += libclient/libxenmsg.map
 
 noinst_LTLIBRARIES += libclient.la
 libclient_la_SOURCES = \
-	libclient/call.c libclient/call.h \
-	libclient/channel.c libclient/channel.h \
+	libclient/api_calls.c \
+	libclient/api_messages.c \
+	libclient/api_open.c \
+	libclient/api_queries.c \
+	libclient/api_streams.c \
+	libclient/assembly.c libclient/assembly.h \
+	libclient/calls.c libclient/calls.h \
 	libclient/conn.c libclient/conn.h \
-	libclient/connect.c \
+	libclient/deadline.h \
 	libclient/fifo.c libclient/fifo.h \
-	libclient/hop.c libclient/hop.h \
+	libclient/handshake.c libclient/handshake.h \
 	libclient/inbox.c libclient/inbox.h \
+	libclient/incoming.c libclient/incoming.h \
 	libclient/message.c libclient/message.h \
 	libclient/outbox.c libclient/outbox.h \
 	libclient/pieces.h \
-	libclient/reply.c libclient/reply.h \
-	libclient/request.c \
-	libclient/stream.c libclient/stream.h \
-	libclient/transfer.c
+	libclient/pump.c libclient/pump.h \
+	libclient/replies.c libclient/replies.h \
+	libclient/requests.c libclient/requests.h \
+	libclient/sender.c libclient/sender.h \
+	libclient/transport.c libclient/transport.h \
+	libclient/wait.c libclient/wait.h
 libclient_la_LIBADD = libwire.la
 
 lib_LTLIBRARIES += libxenmsg.la

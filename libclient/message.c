@@ -9,9 +9,13 @@
 #define KEEP_CAPACITY (1u << 20) /* larger buffers go back to the system */
 #define MIN_CAPACITY  512u
 
-struct message_pool *message_pool_new(void)
+struct message_pool *message_pool_new(struct xenmsg *conn, message_abandon abandon)
 {
-	return calloc(1, sizeof(struct message_pool));
+	struct message_pool *pool = calloc(1, sizeof(*pool));
+
+	if (pool)
+		*pool = (struct message_pool){.conn = conn, .abandon = abandon};
+	return pool;
 }
 
 static void destroy(struct xenmsg_message *message)
@@ -31,7 +35,7 @@ void message_pool_close(struct message_pool *pool)
 		destroy(message);
 	}
 	pool->unused_count = 0;
-	pool->closed = true;
+	pool->conn = NULL;
 	if (pool->out == 0)
 		free(pool);
 }
@@ -50,8 +54,9 @@ struct xenmsg_message *message_make(struct message_pool *pool, size_t capacity)
 		message->pool = pool;
 	}
 	message->size = 0;
-	message->request = REQUEST_NONE;
-	if (message_grow(message, capacity, capacity) < 0) {
+	message->reply = REPLY_NONE;
+	if ((!message->data || message->capacity < capacity) &&
+	    message_enlarge(message, capacity, capacity) < 0) {
 		destroy(message);
 		return NULL;
 	}
@@ -59,13 +64,11 @@ struct xenmsg_message *message_make(struct message_pool *pool, size_t capacity)
 	return message;
 }
 
-int message_grow(struct xenmsg_message *message, size_t size, size_t most)
+int message_enlarge(struct xenmsg_message *message, size_t size, size_t most)
 {
 	size_t capacity = message->capacity * 2;
 	uint8_t *data;
 
-	if (size <= message->capacity && message->data)
-		return 0;
 	if (capacity > most)
 		capacity = most;
 	if (capacity < size)
@@ -89,18 +92,18 @@ void xenmsg_message_free(struct xenmsg_message *message)
 
 	if (!message)
 		return;
-	if (message->request == REQUEST_OPEN)
-		reply_abandon(message);
 	pool = message->pool;
+	if (message->reply == REPLY_OWED)
+		pool->abandon(pool->conn, message);
 	pool->out--;
-	if (!pool->closed && pool->unused_count < KEEP_MESSAGES && message->capacity <= KEEP_CAPACITY) {
+	if (pool->conn && pool->unused_count < KEEP_MESSAGES && message->capacity <= KEEP_CAPACITY) {
 		message->next = pool->unused;
 		pool->unused = message;
 		pool->unused_count++;
 		return;
 	}
 	destroy(message);
-	if (pool->closed && pool->out == 0)
+	if (!pool->conn && pool->out == 0)
 		free(pool);
 }
 

@@ -11,15 +11,35 @@
 
 #include <uthash.h>
 
-#include "libclient/reply.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 #include "xenmsg.h"
 
+struct replies;
+
+/*
+ * Whether a message that the program holds is a request of a call, and what became of its reply:
+ *
+ *   OWED ──reply or error (also that of freeing it)──▶ SENT
+ *   OWED ──withdrawn by the caller, the channel or the connection ends──▶ LOST
+ *
+ * Only while it is OWED does the message refer to its connection; so a request may outlive that.
+ */
+enum reply_state {
+	REPLY_NONE, /* it is a message, to which there is no reply */
+	REPLY_OWED,
+	REPLY_SENT,
+	REPLY_LOST,
+};
+
+/* The program frees a request while the reply is owed: afterwards it isn't any more. */
+typedef void (*message_abandon)(struct xenmsg *conn, struct xenmsg_message *request);
+
 struct message_pool {
 	struct xenmsg_message *unused;
 	unsigned unused_count, out;
-	bool closed;
+	struct xenmsg *conn; /* NULL: it was closed */
+	message_abandon abandon;
 };
 
 struct xenmsg_message {
@@ -31,23 +51,30 @@ struct xenmsg_message {
 	struct frame_identity sender;
 	char endpoint[ENDPOINT_NAME_MAX + 1];
 	char sender_name[DOMAIN_NAME_MAX + 1];
-	enum request_state request;
+	enum reply_state reply;
 	uint32_t number;	 /* of the call */
-	struct replies *replies; /* where the reply goes, while the request is OPEN */
+	struct replies *replies; /* where the reply goes, while it is owed */
 	UT_hash_handle hh;	 /* in replies->requests */
 };
 
-struct message_pool *message_pool_new(void);
+/* NULL: no memory. */
+struct message_pool *message_pool_new(struct xenmsg *conn, message_abandon abandon);
 /* Messages that are still out there stay valid. */
 void message_pool_close(struct message_pool *pool);
 
 /* An empty message with room for `capacity` bytes. It still has its origin. NULL: no memory. */
 static inline struct xenmsg_message *message_new(struct message_pool *pool, size_t capacity);
 /* Makes room for `size` bytes, of `most` in the end; what is there is kept. -ENOMEM. */
-int message_grow(struct xenmsg_message *message, size_t size, size_t most);
+static inline int message_grow(struct xenmsg_message *message, size_t size, size_t most);
 
-/* Of message_new(), where none is unused or that one has no room. */
+/* Of message_new(), where none is unused or that one has no room; and of message_grow(). */
 struct xenmsg_message *message_make(struct message_pool *pool, size_t capacity);
+int message_enlarge(struct xenmsg_message *message, size_t size, size_t most);
+
+static inline int message_grow(struct xenmsg_message *message, size_t size, size_t most)
+{
+	return size <= message->capacity ? 0 : message_enlarge(message, size, most);
+}
 
 static inline struct xenmsg_message *message_new(struct message_pool *pool, size_t capacity)
 {
@@ -59,7 +86,7 @@ static inline struct xenmsg_message *message_new(struct message_pool *pool, size
 	pool->unused_count--;
 	pool->out++;
 	message->size = 0;
-	message->request = REQUEST_NONE;
+	message->reply = REPLY_NONE;
 	return message;
 }
 

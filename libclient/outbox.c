@@ -6,62 +6,67 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "libclient/call.h"
-#include "libclient/channel.h"
+#include "libclient/sender.h"
 #include "wire/bytes.h"
 
-#define CHANNELS_KEPT 256u		    /* idle channels beyond this many are closed */
-#define PLACES_MAX    (CHANNEL_NUMBERS / 2) /* ours are the even numbers */
+#define CHANNELS_KEPT 256u    /* idle channels beyond this many are closed */
 #define QUEUE_MAX     262144u /* what may be queued for an address besides a single message of any size */
 
-void outbox_init(struct outbox *outbox, struct hop *hop)
+void outbox_init(struct outbox *outbox, struct transport *transport, outbox_ended ended)
 {
-	*outbox = (struct outbox){.hop = hop};
+	*outbox = (struct outbox){.transport = transport, .ended = ended};
 }
 
-static void forget_address(struct outbox *outbox, struct channel *channel)
+static void forget_address(struct outbox *outbox, struct sender *sender)
 {
-	if (outbox->last == channel)
+	if (outbox->last == sender)
 		outbox->last = NULL;
-	if (!channel->hh.tbl)
+	if (!sender->hh.tbl)
 		return;
-	if (channel->kind == CHANNEL_CALL)
-		HASH_DELETE(hh, outbox->calls_by_address, channel);
+	if (sender->kind == CHANNEL_CALL)
+		HASH_DELETE(hh, outbox->calls_by_address, sender);
 	else
-		HASH_DELETE(hh, outbox->by_address, channel);
-	channel->hh.tbl = NULL;
+		HASH_DELETE(hh, outbox->by_address, sender);
+	sender->hh.tbl = NULL;
 }
 
-static void set_ready(struct outbox *outbox, struct channel *channel)
+static void set_ready(struct outbox *outbox, struct sender *sender)
 {
-	bool ready = fifo_size(&channel->queue) > 0 && channel_budget(channel) > 0;
+	bool ready = fifo_size(&sender->queue) > 0 && sender_budget(sender) > 0;
 
-	if (ready == channel->ready)
+	if (ready == sender->ready)
 		return;
-	channel->ready = ready;
+	sender->ready = ready;
 	if (ready)
-		DL_APPEND(outbox->ready, channel);
+		DL_APPEND(outbox->ready, sender);
 	else
-		DL_DELETE(outbox->ready, channel);
+		DL_DELETE(outbox->ready, sender);
 }
 
-static void remove_channel(struct outbox *outbox, struct channel *channel)
+static void end_caller(struct outbox *outbox, struct sender *sender)
 {
-	forget_address(outbox, channel);
-	calls_channel_gone(outbox, channel);
-	if (channel->ready)
-		DL_DELETE(outbox->ready, channel);
-	outbox->by_number[channel->number / 2] = NULL;
-	outbox->channels--;
-	channel_free(channel);
+	if (sender->caller)
+		outbox->ended(sender->caller);
+	sender->caller = NULL;
+}
+
+static void remove_sender(struct outbox *outbox, struct sender *sender)
+{
+	forget_address(outbox, sender);
+	end_caller(outbox, sender);
+	outbox_detach(outbox, sender);
+	channel_table_remove(&outbox->by_number, sender->number);
+	sender_free(sender);
 }
 
 void outbox_free(struct outbox *outbox)
 {
-	for (uint32_t i = 0; i < outbox->places; i++)
-		if (outbox->by_number[i])
-			remove_channel(outbox, outbox->by_number[i]);
-	free(outbox->by_number);
+	struct sender *sender;
+	uint32_t number = 0;
+
+	while ((sender = channel_table_next(&outbox->by_number, &number)))
+		remove_sender(outbox, sender);
+	channel_table_free(&outbox->by_number);
 	free(outbox->settled);
 }
 
@@ -118,36 +123,36 @@ int outbox_run(struct outbox *outbox, int budget)
 }
 
 /* Everything that `consumed` has passed is delivered, up to a message that is being cancelled. */
-static void settle_delivered(struct outbox *outbox, struct channel *channel)
+static void settle_delivered(struct outbox *outbox, struct sender *sender)
 {
 	uint32_t count = 0;
 
-	while (count < channel->ops_count) {
-		const struct op *op = channel_op(channel, count);
+	while (count < sender->ops_count) {
+		const struct op *op = sender_op(sender, count);
 
-		if (op->end > channel->consumed || op->cancelling)
+		if (op->end > sender->consumed || op->cancelling)
 			break;
 		settle(outbox, op, 0);
 		count++;
 	}
-	channel_drop_ops(channel, count);
+	sender_drop_ops(sender, count);
 }
 
 /* The channel has ended: protocol.md, section 2.3. What isn't in the ring was certainly not delivered,
  * whatever the other end says. */
-static void settle_all(struct outbox *outbox, struct channel *channel, uint64_t unsure, int error, int unsent)
+static void settle_all(struct outbox *outbox, struct sender *sender, uint64_t unsure, int error, int unsent)
 {
-	settle_delivered(outbox, channel);
-	while (channel->ops_count > 0) {
-		uint64_t begin = channel->settled;
-		struct op op = *channel_op(channel, 0);
+	settle_delivered(outbox, sender);
+	while (sender->ops_count > 0) {
+		uint64_t begin = sender->settled;
+		struct op op = *sender_op(sender, 0);
 		int result;
 
-		channel_drop_ops(channel, 1);
+		sender_drop_ops(sender, 1);
 
-		if (begin >= channel->framed)
+		if (begin >= sender->framed)
 			result = unsent;
-		else if (op.end <= channel->consumed && !op.cancelling)
+		else if (op.end <= sender->consumed && !op.cancelling)
 			result = 0;
 		else
 			result = begin >= unsure ? error : -ECONNRESET;
@@ -157,138 +162,110 @@ static void settle_all(struct outbox *outbox, struct channel *channel, uint64_t 
 
 void outbox_fail(struct outbox *outbox, int unsent)
 {
-	for (uint32_t i = 0; i < outbox->places; i++) {
-		struct channel *channel = outbox->by_number[i];
+	struct sender *sender;
+	uint32_t number = 0;
 
-		if (!channel)
-			continue;
-		settle_all(outbox, channel, UINT64_MAX, -ECONNRESET, unsent);
-		remove_channel(outbox, channel);
+	while ((sender = channel_table_next(&outbox->by_number, &number))) {
+		settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, unsent);
+		remove_sender(outbox, sender);
 	}
 }
 
 /* ---- opening and closing --------------------------------------------------------------------- */
 
-static void send_fin(struct outbox *outbox, struct channel *channel)
+static void send_fin(struct outbox *outbox, struct sender *sender)
 {
 	uint8_t payload[8];
 
-	hop_control(outbox->hop, FRAME_FIN, channel->number, payload,
-		    frame_u64_encode(channel->accepted, payload));
-	channel->state = CHANNEL_CLOSING;
-	forget_address(outbox, channel);
-	if (channel->fin_received && channel->ops_count == 0)
-		remove_channel(outbox, channel);
+	transport_control(outbox->transport, FRAME_FIN, sender->number, payload,
+			  frame_u64_encode(sender->accepted, payload));
+	sender->state = SENDER_CLOSING;
+	forget_address(outbox, sender);
+	if (sender->fin_received && sender->ops_count == 0)
+		remove_sender(outbox, sender);
 }
 
 void outbox_finish(struct outbox *outbox)
 {
-	for (uint32_t i = 0; i < outbox->places; i++) {
-		struct channel *channel = outbox->by_number[i];
+	struct sender *sender;
+	uint32_t number = 0;
 
-		if (channel && channel->state < CHANNEL_CLOSING && fifo_size(&channel->queue) == 0)
-			send_fin(outbox, channel);
-	}
+	while ((sender = channel_table_next(&outbox->by_number, &number)))
+		if (sender->state < SENDER_CLOSING && fifo_size(&sender->queue) == 0)
+			send_fin(outbox, sender);
 }
 
-static struct channel *least_recently_used(struct channel *by_address, struct channel *oldest)
+static struct sender *least_recently_used(struct sender *by_address, struct sender *oldest)
 {
-	struct channel *channel, *next;
+	struct sender *sender, *next;
 
-	HASH_ITER(hh, by_address, channel, next)
-		if (channel->state == CHANNEL_OPEN && channel->ops_count == 0 &&
-		    channel->consumed == channel->accepted && !channel->calls.waiting &&
-		    (!oldest || channel->used < oldest->used))
-			oldest = channel;
+	HASH_ITER(hh, by_address, sender, next)
+		if (sender->state == SENDER_OPEN && sender->ops_count == 0 &&
+		    sender->consumed == sender->accepted && sender->awaited == 0 &&
+		    (!oldest || sender->used < oldest->used))
+			oldest = sender;
 	return oldest;
 }
 
 static void close_least_recently_used(struct outbox *outbox)
 {
-	struct channel *oldest = least_recently_used(outbox->by_address, NULL);
+	struct sender *oldest = least_recently_used(outbox->by_address, NULL);
 
 	oldest = least_recently_used(outbox->calls_by_address, oldest);
 	if (oldest)
 		send_fin(outbox, oldest);
 }
 
-static int find_place(struct outbox *outbox, uint32_t *place)
-{
-	struct channel **grown;
-	uint32_t places;
-
-	/* Going round, a number comes again as late as possible. */
-	if (outbox->channels < outbox->places)
-		for (uint32_t i = 0; i < outbox->places; i++) {
-			*place = (outbox->next_place + i) % outbox->places;
-			if (!outbox->by_number[*place])
-				return 0;
-		}
-	if (outbox->places >= PLACES_MAX)
-		return -ENOBUFS;
-	places = outbox->places ? outbox->places * 2 : 1024;
-	grown = calloc(places, sizeof(*grown));
-	if (!grown)
-		return -ENOMEM;
-	if (outbox->places)
-		memcpy(grown, outbox->by_number, outbox->places * sizeof(*grown));
-	free(outbox->by_number);
-	*place = outbox->places;
-	outbox->by_number = grown;
-	outbox->places = places;
-	return 0;
-}
-
 static int open_channel(struct outbox *outbox, const char *address, enum channel_kind kind,
-			struct channel **opened)
+			struct sender **opened)
 {
 	struct frame_open open = {.kind = (uint8_t)kind, .name = {.data = address, .size = strlen(address)}};
 	uint8_t payload[512]; /* an address that was checked is at most 191 bytes long */
 	struct address parsed;
-	struct channel *channel;
-	uint32_t place;
+	struct sender *sender;
+	uint32_t number;
 	int r;
 
 	r = address_parse(address, strlen(address), &parsed, NULL);
 	if (r < 0)
 		return r;
-	if (outbox->channels >= CHANNELS_KEPT)
+	if (outbox->by_number.used >= CHANNELS_KEPT)
 		close_least_recently_used(outbox);
-	r = find_place(outbox, &place);
+	r = channel_table_number(&outbox->by_number, 0, &number);
 	if (r < 0)
 		return r;
-	channel = channel_new(address, place * 2, kind);
-	if (!channel)
+	sender = sender_new(address, number, kind);
+	if (!sender)
 		return -ENOMEM;
-	r = hop_control(outbox->hop, FRAME_OPEN, channel->number, payload, frame_open_encode(&open, payload));
+	r = channel_table_put(&outbox->by_number, number, sender);
+	if (r == 0)
+		r = transport_control(outbox->transport, FRAME_OPEN, number, payload,
+				      frame_open_encode(&open, payload));
 	if (r < 0) {
-		channel_free(channel);
+		channel_table_remove(&outbox->by_number, number);
+		sender_free(sender);
 		return r;
 	}
-	outbox->by_number[place] = channel;
-	outbox->next_place = place + 1;
-	outbox->channels++;
-	channel->max_message = outbox->hop->max_message;
+	sender->max_message = outbox->transport->max_message;
 	if (kind == CHANNEL_CALL)
-		HASH_ADD_STR(outbox->calls_by_address, address, channel);
+		HASH_ADD_STR(outbox->calls_by_address, address, sender);
 	else
-		HASH_ADD_STR(outbox->by_address, address, channel);
-	*opened = channel;
+		HASH_ADD_STR(outbox->by_address, address, sender);
+	*opened = sender;
 	return 0;
 }
 
 static int find_channel(struct outbox *outbox, const char *address, enum channel_kind kind,
-			struct channel **channel)
+			struct sender **sender)
 {
-	HASH_FIND_STR(kind == CHANNEL_CALL ? outbox->calls_by_address : outbox->by_address, address,
-		      *channel);
-	if (!*channel) {
-		int r = open_channel(outbox, address, kind, channel);
+	HASH_FIND_STR(kind == CHANNEL_CALL ? outbox->calls_by_address : outbox->by_address, address, *sender);
+	if (!*sender) {
+		int r = open_channel(outbox, address, kind, sender);
 
 		if (r < 0)
 			return r;
 	}
-	outbox->last = *channel;
+	outbox->last = *sender;
 	return 0;
 }
 
@@ -297,67 +274,66 @@ static inline bool is_last(const struct outbox *outbox, const char *address, enu
 	return outbox->last && outbox->last->kind == kind && strcmp(outbox->last->address, address) == 0;
 }
 
-int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind,
-		   struct channel **channel)
+int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind, struct sender **sender)
 {
 	if (!is_last(outbox, address, kind))
-		return find_channel(outbox, address, kind, channel);
-	*channel = outbox->last;
+		return find_channel(outbox, address, kind, sender);
+	*sender = outbox->last;
 	return 0;
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
 /* A little, so that a sender needn't be woken for every piece of room; more would only be copied twice. */
-static bool queue_has_room(const struct channel *channel, uint64_t span)
+static bool queue_has_room(const struct sender *sender, uint64_t span)
 {
-	uint64_t queued = fifo_size(&channel->queue);
+	uint64_t queued = fifo_size(&sender->queue);
 
 	return queued == 0 || queued + span <= QUEUE_MAX;
 }
 
 /* Whether a message can go into the ring as a whole, each of its frames with a header: 0, -EAGAIN, -EPROTO. */
-static int fits_at_once(struct outbox *outbox, struct channel *channel, uint64_t span)
+static int fits_at_once(struct outbox *outbox, struct sender *sender, uint64_t span)
 {
 	uint64_t need = span + FRAME_HEADER_SIZE * (span / FRAME_PAYLOAD_MAX + 1);
 	bool blocked;
 	int r;
 
-	if (fifo_size(&channel->queue) > 0 || channel_budget(channel) < span ||
-	    need > outbox->hop->out.ring.size)
+	if (fifo_size(&sender->queue) > 0 || sender_budget(sender) < span ||
+	    need > outbox->transport->out.ring.size)
 		return -EAGAIN;
-	r = hop_flush_backlog(outbox->hop, &blocked);
+	r = transport_flush_backlog(outbox->transport, &blocked);
 	if (r == 0 && !blocked)
-		r = hop_space(outbox->hop, (uint32_t)need);
+		r = transport_space(outbox->transport, (uint32_t)need);
 	return r < 0 ? r : r >= (int)need ? 0 : -EAGAIN;
 }
 
 /* Into the ring as far as it goes, the rest into the queue; `accepted` is the caller's. -ENOMEM: nothing of
  * it was taken; -EPROTO: the session is over. */
-static int frame_or_queue(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces)
+static int frame_or_queue(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces)
 {
 	uint64_t span = message_span(pieces->size);
 	int64_t framed = 0;
 	int r;
 
-	if (fifo_size(&channel->queue) == 0 && fifo_size(&outbox->hop->backlog) == 0) {
-		framed = channel_frame_pieces(channel, outbox->hop, pieces);
+	if (fifo_size(&sender->queue) == 0 && fifo_size(&outbox->transport->backlog) == 0) {
+		framed = sender_frame_pieces(sender, outbox->transport, pieces);
 		if (framed < 0)
 			return (int)framed;
 	}
 	if ((uint64_t)framed < span) {
-		r = fifo_reserve(&channel->queue, span - (uint64_t)framed);
+		r = fifo_reserve(&sender->queue, span - (uint64_t)framed);
 		if (r < 0)
 			return framed ? -EPROTO : r; /* half a message can't be taken back */
-		channel_queue_pieces(channel, pieces, (uint64_t)framed);
+		sender_queue_pieces(sender, pieces, (uint64_t)framed);
 	}
 	return 0;
 }
 
 /* Room to remember the message, and for its outcome. */
-static inline int reserve_op(struct outbox *outbox, struct channel *channel, const struct op *op)
+static inline int reserve_op(struct outbox *outbox, struct sender *sender, const struct op *op)
 {
-	int r = channel_has_room_for_op(channel) ? 0 : channel_grow_ops(channel);
+	int r = sender_has_room_for_op(sender) ? 0 : sender_grow_ops(sender);
 
 	if (r == 0 && is_reported(op) && outbox->outstanding == outbox->settled_capacity)
 		r = grow_settled(outbox);
@@ -365,97 +341,97 @@ static inline int reserve_op(struct outbox *outbox, struct channel *channel, con
 }
 
 /* The message was accepted. */
-static inline void push_op(struct outbox *outbox, struct channel *channel, const struct op *op, uint64_t span)
+static inline void push_op(struct outbox *outbox, struct sender *sender, const struct op *op, uint64_t span)
 {
-	struct op *pushed = channel_op(channel, channel->ops_count++);
+	struct op *pushed = sender_op(sender, sender->ops_count++);
 
-	channel->accepted += span;
-	channel->used = outbox->clock++;
+	sender->accepted += span;
+	sender->used = outbox->clock++;
 	*pushed = *op;
-	pushed->end = channel->accepted;
+	pushed->end = sender->accepted;
 	outbox->outstanding += is_reported(op);
 }
 
 /* One that is large, or that others stand before. */
-static int put_slowly(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces,
+static int put_slowly(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces,
 		      bool at_once)
 {
 	uint64_t span = message_span(pieces->size);
 	bool held = false;
 	int r;
 
-	if (channel->state == CHANNEL_OPENING && span > CHANNEL_INITIAL_LIMIT &&
-	    channel->hold == UINT64_MAX) {
-		channel->hold = channel->accepted;
+	if (sender->state == SENDER_OPENING && span > CHANNEL_INITIAL_LIMIT && sender->hold == UINT64_MAX) {
+		sender->hold = sender->accepted;
 		held = true;
 	}
-	r = at_once ? fits_at_once(outbox, channel, span) : 0;
+	r = at_once ? fits_at_once(outbox, sender, span) : 0;
 	if (r == 0)
-		r = frame_or_queue(outbox, channel, pieces);
+		r = frame_or_queue(outbox, sender, pieces);
 	if (r < 0 && held)
-		channel->hold = UINT64_MAX;
+		sender->hold = UINT64_MAX;
 	return r;
 }
 
 /* Inline, so that what makes up `op` goes from registers to its place. */
-static inline __attribute__((always_inline)) int put(struct outbox *outbox, struct channel *channel,
+static inline __attribute__((always_inline)) int put(struct outbox *outbox, struct sender *sender,
 						     const struct message_pieces *pieces, bool at_once,
 						     const struct op *op)
 {
 	uint64_t span = message_span(pieces->size);
 	int r;
 
-	if (pieces->size > channel->max_message)
+	if (pieces->size > sender->max_message)
 		return -EMSGSIZE;
-	if (!queue_has_room(channel, span))
+	if (!queue_has_room(sender, span))
 		return -EAGAIN;
-	r = reserve_op(outbox, channel, op);
+	r = reserve_op(outbox, sender, op);
 	if (r < 0)
 		return r;
-	if (channel_frame_small(channel, outbox->hop, pieces)) {
-		push_op(outbox, channel, op, span);
-		channel->ops_framed = channel->ops_count;
+	if (sender_frame_small(sender, outbox->transport, pieces)) {
+		push_op(outbox, sender, op, span);
+		sender->ops_framed = sender->ops_count;
 		return 0;
 	}
-	r = put_slowly(outbox, channel, pieces, at_once);
+	r = put_slowly(outbox, sender, pieces, at_once);
 	if (r < 0)
 		return r;
-	push_op(outbox, channel, op, span);
-	channel_count_framed(channel);
-	set_ready(outbox, channel);
+	push_op(outbox, sender, op, span);
+	sender_count_framed(sender);
+	set_ready(outbox, sender);
 	return 0;
 }
 
-int outbox_put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces,
+int outbox_put(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces,
 	       const struct op *op)
 {
-	return put(outbox, channel, pieces, false, op);
+	return put(outbox, sender, pieces, false, op);
 }
 
-int outbox_put_reply(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces)
+int outbox_put_reply(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces)
 {
-	int r = channel_frame_small(channel, outbox->hop, pieces) ? 0
-								  : frame_or_queue(outbox, channel, pieces);
+	int r = sender_frame_small(sender, outbox->transport, pieces)
+			? 0
+			: frame_or_queue(outbox, sender, pieces);
 
 	if (r == 0) {
-		channel->accepted += message_span(pieces->size);
-		set_ready(outbox, channel);
+		sender->accepted += message_span(pieces->size);
+		set_ready(outbox, sender);
 	}
 	return r;
 }
 
-void outbox_credit(struct outbox *outbox, struct channel *channel, uint64_t limit)
+void outbox_credit(struct outbox *outbox, struct sender *sender, uint64_t limit)
 {
-	if (limit > channel->limit)
-		channel->limit = limit;
-	set_ready(outbox, channel);
+	if (limit > sender->limit)
+		sender->limit = limit;
+	set_ready(outbox, sender);
 }
 
-void outbox_detach(struct outbox *outbox, struct channel *channel)
+void outbox_detach(struct outbox *outbox, struct sender *sender)
 {
-	if (channel->ready)
-		DL_DELETE(outbox->ready, channel);
-	channel->ready = false;
+	if (sender->ready)
+		DL_DELETE(outbox->ready, sender);
+	sender->ready = false;
 }
 
 int outbox_post(struct outbox *outbox, const char *address, const void *data, size_t size, bool at_once,
@@ -463,17 +439,17 @@ int outbox_post(struct outbox *outbox, const char *address, const void *data, si
 {
 	const struct op op = {.done = done, .userdata = userdata};
 	const struct message_pieces pieces = message_pieces(data, size);
-	struct channel *channel;
+	struct sender *sender;
 	int r;
 
-	if (size > outbox->hop->max_message)
+	if (size > outbox->transport->max_message)
 		return -EMSGSIZE;
-	r = outbox_channel(outbox, address, CHANNEL_MESSAGE, &channel);
+	r = outbox_channel(outbox, address, CHANNEL_MESSAGE, &sender);
 	if (r < 0)
 		return r;
-	r = put(outbox, channel, &pieces, at_once, &op);
+	r = put(outbox, sender, &pieces, at_once, &op);
 	if (r == 0 && ticket)
-		*ticket = (struct outbox_ticket){.channel = channel, .userdata = userdata};
+		*ticket = (struct outbox_ticket){.sender = sender, .userdata = userdata};
 	return r;
 }
 
@@ -483,34 +459,34 @@ int outbox_flush(struct outbox *outbox, uint32_t *want_space)
 	int r;
 
 	*want_space = 0;
-	r = hop_flush_backlog(outbox->hop, &blocked);
+	r = transport_flush_backlog(outbox->transport, &blocked);
 	if (r < 0)
 		return r;
 	if (blocked) {
-		*want_space = frame_size(get_u32(fifo_front(&outbox->hop->backlog)));
+		*want_space = frame_size(get_u32(fifo_front(&outbox->transport->backlog)));
 		return 0;
 	}
 	while (outbox->ready) {
-		struct channel *channel = outbox->ready;
+		struct sender *sender = outbox->ready;
 
-		r = channel_frame_queue(channel, outbox->hop, want_space);
+		r = sender_frame_queue(sender, outbox->transport, want_space);
 		if (r <= 0)
 			return r;
-		hop_publish(outbox->hop);
+		transport_publish(outbox->transport);
 		/* To the end of the line. */
-		DL_DELETE(outbox->ready, channel);
-		channel->ready = false;
-		set_ready(outbox, channel);
+		DL_DELETE(outbox->ready, sender);
+		sender->ready = false;
+		set_ready(outbox, sender);
 	}
 	return 0;
 }
 
 /* ---- cancelling ------------------------------------------------------------------------------ */
 
-static struct op *find_op(struct channel *channel, uint64_t end, uint32_t *index)
+static struct op *find_op(struct sender *sender, uint64_t end, uint32_t *index)
 {
-	for (uint32_t i = channel->ops_count; i > 0; i--) {
-		struct op *op = channel_op(channel, i - 1);
+	for (uint32_t i = sender->ops_count; i > 0; i--) {
+		struct op *op = sender_op(sender, i - 1);
 
 		if (op->end == end) {
 			*index = i - 1;
@@ -525,8 +501,8 @@ static struct op *find_op(struct channel *channel, uint64_t end, uint32_t *index
 /* By the program's word for it: offsets may move while a message waits in the queue. */
 static struct op *find_ticket(const struct outbox_ticket *ticket, uint32_t *index)
 {
-	for (uint32_t i = ticket->channel->ops_count; i > 0; i--) {
-		struct op *op = channel_op(ticket->channel, i - 1);
+	for (uint32_t i = ticket->sender->ops_count; i > 0; i--) {
+		struct op *op = sender_op(ticket->sender, i - 1);
 
 		if (op->done && op->userdata == ticket->userdata) {
 			*index = i - 1;
@@ -545,7 +521,7 @@ static void settle_now(struct outbox *outbox, struct op *op, int result)
 
 int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
 {
-	struct channel *channel = ticket->channel;
+	struct sender *sender = ticket->sender;
 	uint64_t begin, state;
 	uint8_t payload[8];
 	uint32_t index;
@@ -554,25 +530,25 @@ int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
 	if (!op || op->cancelling)
 		return 0;
 	state = op->end - MESSAGE_TRAILER_SIZE;
-	begin = index > 0 ? channel_op(channel, index - 1)->end : channel->settled;
-	if (state < channel->framed) {
+	begin = index > 0 ? sender_op(sender, index - 1)->end : sender->settled;
+	if (state < sender->framed) {
 		op->cancelling = true;
-		return hop_control(outbox->hop, FRAME_CANCEL, channel->number, payload,
-				   frame_u64_encode(state, payload));
+		return transport_control(outbox->transport, FRAME_CANCEL, sender->number, payload,
+					 frame_u64_encode(state, payload));
 	}
 	settle_now(outbox, op, -ETIMEDOUT);
-	if (begin >= channel->framed && index == channel->ops_count - 1) {
-		fifo_truncate(&channel->queue, (size_t)(op->end - begin));
-		channel->accepted = begin;
-		channel->ops_count--;
-		if (channel->hold == begin)
-			channel->hold = UINT64_MAX;
-		set_ready(outbox, channel);
+	if (begin >= sender->framed && index == sender->ops_count - 1) {
+		fifo_truncate(&sender->queue, (size_t)(op->end - begin));
+		sender->accepted = begin;
+		sender->ops_count--;
+		if (sender->hold == begin)
+			sender->hold = UINT64_MAX;
+		set_ready(outbox, sender);
 		return 0;
 	}
 	/* Its beginning is on the way, or others stand behind it: the stream goes on, and the receiver skips
 	 * it. */
-	put_u32(fifo_front(&channel->queue) + (state - channel->framed), MESSAGE_CANCELLED);
+	put_u32(fifo_front(&sender->queue) + (state - sender->framed), MESSAGE_CANCELLED);
 	return 0;
 }
 
@@ -584,112 +560,110 @@ void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket)
 	if (!op)
 		return;
 	settle_now(outbox, op, -ECONNRESET);
-	settle_delivered(outbox, ticket->channel);
+	settle_delivered(outbox, ticket->sender);
 }
 
 /* ---- what the daemon says -------------------------------------------------------------------- */
 
 /* Takes messages that are larger than the other side accepts out of the queue, now that we know what it
  * does. */
-static void drop_oversized(struct outbox *outbox, struct channel *channel)
+static void drop_oversized(struct outbox *outbox, struct sender *sender)
 {
-	uint64_t begin = channel->settled, removed = 0;
+	uint64_t begin = sender->settled, removed = 0;
 	uint32_t kept = 0;
 
-	for (uint32_t i = 0; i < channel->ops_count; i++) {
-		struct op op = *channel_op(channel, i);
-		uint64_t span = op.end - begin, at = begin - channel->framed;
+	for (uint32_t i = 0; i < sender->ops_count; i++) {
+		struct op op = *sender_op(sender, i);
+		uint64_t span = op.end - begin, at = begin - sender->framed;
 
-		if (begin >= channel->framed &&
-		    get_u32(fifo_front(&channel->queue) + at) > channel->max_message) {
+		if (begin >= sender->framed &&
+		    get_u32(fifo_front(&sender->queue) + at) > sender->max_message) {
 			settle(outbox, &op, -EMSGSIZE);
 			removed += span;
 		} else {
 			if (removed)
-				memmove(fifo_front(&channel->queue) + (at - removed),
-					fifo_front(&channel->queue) + at, span);
-			*channel_op(channel, kept) = op;
-			channel_op(channel, kept++)->end -= removed;
+				memmove(fifo_front(&sender->queue) + (at - removed),
+					fifo_front(&sender->queue) + at, span);
+			*sender_op(sender, kept) = op;
+			sender_op(sender, kept++)->end -= removed;
 		}
 		begin += span;
 	}
-	channel->ops_count = kept;
-	channel->accepted -= removed;
-	fifo_truncate(&channel->queue, (size_t)removed);
+	sender->ops_count = kept;
+	sender->accepted -= removed;
+	fifo_truncate(&sender->queue, (size_t)removed);
 }
 
-static int on_opened(struct outbox *outbox, struct channel *channel, const uint8_t *payload, uint32_t length)
+static int on_opened(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
 {
 	struct frame_opened opened;
 
-	if (frame_opened_decode(payload, length, &opened) < 0 || channel->state == CHANNEL_OPEN)
+	if (frame_opened_decode(payload, length, &opened) < 0 || sender->state == SENDER_OPEN)
 		return -EPROTO;
-	if (channel->state == CHANNEL_OPENING)
-		channel->state = CHANNEL_OPEN;
-	if (opened.limit > channel->limit)
-		channel->limit = opened.limit;
-	channel->max_message = opened.max_message;
-	channel->hold = UINT64_MAX;
-	drop_oversized(outbox, channel);
-	set_ready(outbox, channel);
+	if (sender->state == SENDER_OPENING)
+		sender->state = SENDER_OPEN;
+	if (opened.limit > sender->limit)
+		sender->limit = opened.limit;
+	sender->max_message = opened.max_message;
+	sender->hold = UINT64_MAX;
+	drop_oversized(outbox, sender);
+	set_ready(outbox, sender);
 	return 0;
 }
 
-static int on_credit(struct outbox *outbox, struct channel *channel, const uint8_t *payload, uint32_t length)
+static int on_credit(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
 {
 	struct frame_credit credit;
 
-	if (frame_credit_decode(payload, length, &credit) < 0 || credit.consumed > channel->framed)
+	if (frame_credit_decode(payload, length, &credit) < 0 || credit.consumed > sender->framed)
 		return -EPROTO;
-	if (credit.consumed > channel->consumed)
-		channel->consumed = credit.consumed;
-	if (credit.limit > channel->limit)
-		channel->limit = credit.limit;
-	settle_delivered(outbox, channel);
-	set_ready(outbox, channel);
+	if (credit.consumed > sender->consumed)
+		sender->consumed = credit.consumed;
+	if (credit.limit > sender->limit)
+		sender->limit = credit.limit;
+	settle_delivered(outbox, sender);
+	set_ready(outbox, sender);
 	return 0;
 }
 
-int outbox_reject(struct outbox *outbox, struct channel *channel, uint32_t error)
+int outbox_reject(struct outbox *outbox, struct sender *sender, uint32_t error)
 {
-	struct frame_reset reset = {
-		.error = error, .consumed = channel->calls.taken, .unsure = channel->calls.taken};
+	struct frame_reset reset = {.error = error, .consumed = sender->taken, .unsure = sender->taken};
 	uint8_t payload[FRAME_SMALL_MAX];
 
-	forget_address(outbox, channel);
-	outbox_detach(outbox, channel);
-	channel->state = CHANNEL_RESET_SENT;
+	forget_address(outbox, sender);
+	outbox_detach(outbox, sender);
+	sender->state = SENDER_RESET_SENT;
 	/* The other side's answer says nothing about what it may still take. */
-	settle_all(outbox, channel, UINT64_MAX, -ECONNRESET, -(int)error);
-	calls_channel_gone(outbox, channel);
-	return hop_control(outbox->hop, FRAME_RESET, channel->number, payload,
-			   frame_reset_encode(&reset, payload));
+	settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, -(int)error);
+	end_caller(outbox, sender);
+	return transport_control(outbox->transport, FRAME_RESET, sender->number, payload,
+				 frame_reset_encode(&reset, payload));
 }
 
-static int on_reset(struct outbox *outbox, struct channel *channel, const uint8_t *payload, uint32_t length)
+static int on_reset(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
 {
 	struct frame_reset reset;
 	uint8_t answer[FRAME_SMALL_MAX];
 	int error, r;
 
-	if (frame_reset_decode(payload, length, &reset) < 0 || reset.consumed > channel->framed)
+	if (frame_reset_decode(payload, length, &reset) < 0 || reset.consumed > sender->framed)
 		return -EPROTO;
-	error = reset.error > 0 && reset.error < 4096 ? -(int)reset.error : -EPROTO;
-	if (reset.consumed > channel->consumed)
-		channel->consumed = reset.consumed;
-	reset.consumed = reset.unsure = channel->calls.taken;
-	r = hop_control(outbox->hop, FRAME_RESET, channel->number, answer,
-			frame_reset_encode(&reset, answer));
+	error = frame_error(reset.error, -EPROTO);
+	if (reset.consumed > sender->consumed)
+		sender->consumed = reset.consumed;
+	reset.consumed = reset.unsure = sender->taken;
+	r = transport_control(outbox->transport, FRAME_RESET, sender->number, answer,
+			      frame_reset_encode(&reset, answer));
 	if (r < 0)
 		return r;
 	frame_reset_decode(payload, length, &reset);
-	settle_all(outbox, channel, reset.unsure, error, error);
-	remove_channel(outbox, channel);
+	settle_all(outbox, sender, reset.unsure, error, error);
+	remove_sender(outbox, sender);
 	return 0;
 }
 
-static int on_cancelled(struct outbox *outbox, struct channel *channel, const uint8_t *payload,
-			uint32_t length)
+static int on_cancelled(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
 {
 	struct frame_cancelled cancelled;
 	struct op *op;
@@ -697,7 +671,7 @@ static int on_cancelled(struct outbox *outbox, struct channel *channel, const ui
 
 	if (frame_cancelled_decode(payload, length, &cancelled) < 0)
 		return -EPROTO;
-	op = find_op(channel, cancelled.offset + MESSAGE_TRAILER_SIZE, &index);
+	op = find_op(sender, cancelled.offset + MESSAGE_TRAILER_SIZE, &index);
 	/* Perhaps we didn't want to wait for the answer. */
 	if (!op || !op->cancelling)
 		return 0;
@@ -705,47 +679,46 @@ static int on_cancelled(struct outbox *outbox, struct channel *channel, const ui
 		settle_now(outbox, op, 0);
 	else
 		settle_now(outbox, op, cancelled.result == ECANCELED ? -ETIMEDOUT : -ECONNRESET);
-	settle_delivered(outbox, channel);
+	settle_delivered(outbox, sender);
 	return 0;
+}
+
+struct sender *outbox_find(const struct outbox *outbox, uint32_t number)
+{
+	struct sender *sender = channel_table_find(&outbox->by_number, number);
+
+	return sender && sender->state != SENDER_RESET_SENT ? sender : NULL;
 }
 
 int outbox_frame(struct outbox *outbox, const struct frame_header *header, const uint8_t *payload)
 {
-	uint32_t place = header->channel / 2;
-	struct channel *channel = place < outbox->places ? outbox->by_number[place] : NULL;
+	struct sender *sender = channel_table_find(&outbox->by_number, header->channel);
 
-	/* Of a channel that has ended, frames may still be on their way; a RESET wants its answer. */
-	if (!channel)
-		return header->type == FRAME_RESET
-			       ? hop_control(outbox->hop, FRAME_RESET, header->channel, payload,
-					     header->length < FRAME_SMALL_MAX ? header->length
-									      : FRAME_SMALL_MAX)
-			       : 0;
-	if (channel->state == CHANNEL_RESET_SENT) {
+	if (!sender)
+		return transport_take_late(outbox->transport, header, payload);
+	if (sender->state == SENDER_RESET_SENT) {
 		if (header->type == FRAME_RESET)
-			remove_channel(outbox, channel);
+			remove_sender(outbox, sender);
 		return 0;
 	}
 	switch (header->type) {
-	case FRAME_DATA:
-		return call_answer_data(outbox, channel, payload, header->length);
 	case FRAME_OPENED:
-		return on_opened(outbox, channel, payload, header->length);
+		return on_opened(outbox, sender, payload, header->length);
 	case FRAME_CREDIT:
-		return on_credit(outbox, channel, payload, header->length);
+		return on_credit(outbox, sender, payload, header->length);
 	case FRAME_CANCELLED:
-		return on_cancelled(outbox, channel, payload, header->length);
+		return on_cancelled(outbox, sender, payload, header->length);
 	case FRAME_RESET:
-		return on_reset(outbox, channel, payload, header->length);
+		return on_reset(outbox, sender, payload, header->length);
 	case FRAME_FIN:
 		/* The other side of a channel of messages has nothing to say, so its FIN comes first or
 		 * answers ours. */
-		channel->fin_received = true;
-		if (channel->state == CHANNEL_CLOSING)
-			remove_channel(outbox, channel);
-		else if (channel->kind == CHANNEL_CALL)
+		sender->fin_received = true;
+		if (sender->state == SENDER_CLOSING)
+			remove_sender(outbox, sender);
+		else if (sender->kind == CHANNEL_CALL)
 			/* who answers no more can't be asked either */
-			return outbox_reject(outbox, channel, EPROTO);
+			return outbox_reject(outbox, sender, EPROTO);
 		return 0;
 	default:
 		return -EPROTO;

@@ -4,7 +4,7 @@
 
 /*
  * What the program sends: one channel of kind message and one of kind call for each address, opened at first
- * use and kept for the next message. What comes back on those for calls is call.c's. Each message is an `op`
+ * use and kept for the next message. What comes back on those for calls is calls.c's. Each message is an `op`
  * that waits in its channel, in the order of the stream, until the daemon's CREDIT has passed its end, or a
  * RESET decides over it (protocol.md, section 2.3). What has an outcome moves to the list of the settled,
  * from which outbox_run() calls the program back: so a callback may send, and no channel changes under the
@@ -23,13 +23,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "libclient/hop.h"
+#include "libclient/transport.h"
+#include "wire/channel_table.h"
 #include "xenmsg.h"
 
-struct call;
-struct channel;
+struct caller;
+struct sender;
 struct message_pieces;
-struct message_pool;
 struct op;
 
 struct settled {
@@ -38,37 +38,31 @@ struct settled {
 	int result;
 };
 
+/* A channel of kind call has ended, and its messages are settled. */
+typedef void (*outbox_ended)(struct caller *caller);
+
 struct outbox {
-	struct hop *hop;
+	struct transport *transport;
 	/* uthash; those that take new messages, and those that take new calls */
-	struct channel *by_address, *calls_by_address;
-	struct channel *last;	    /* the one used last: most programs talk to one address at a time */
-	struct channel **by_number; /* the half of its number is the place */
-	uint32_t places, next_place;
-	struct channel *ready; /* utlist: those that have bytes queued and credit for them */
-	unsigned channels;
-	uint64_t clock; /* counts posts, to tell which channel was used least recently */
+	struct sender *by_address, *calls_by_address;
+	struct sender *last;		/* the one used last: most programs talk to one address at a time */
+	struct channel_table by_number; /* ours are the even numbers */
+	struct sender *ready;		/* utlist: those that have bytes queued and credit for them */
+	uint64_t clock;			/* counts posts, to tell which channel was used least recently */
 	/* A ring: `outstanding` counts the ops that are to be reported in all, so there is always room for
 	 * those that settle. */
 	struct settled *settled;
 	uint32_t settled_head, settled_count, settled_capacity, outstanding;
-	/* of call.c */
-	struct call *completed; /* utlist: calls that are to be reported */
-	struct call *timed;	/* utlist: calls whose time will be up, the first one first */
-	/* without shared memory: channels with answers whose taking wasn't reported yet */
-	struct channel *unreported;
-	struct message_pool *pool; /* for the answers */
-	bool answered;		   /* the error reported last was the server's own */
-	bool withdrawn;		   /* the call that is being reported was taken, but not answered in time */
+	outbox_ended ended;
 };
 
 /* What is needed to withdraw a message again. Valid until its `done` was called. */
 struct outbox_ticket {
-	struct channel *channel;
+	struct sender *sender;
 	void *userdata;
 };
 
-void outbox_init(struct outbox *outbox, struct hop *hop);
+void outbox_init(struct outbox *outbox, struct transport *transport, outbox_ended ended);
 /* Calls no one back: outbox_fail() and outbox_run() come first. */
 void outbox_free(struct outbox *outbox);
 
@@ -84,24 +78,18 @@ void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket);
 
 /* The channel to an address, opened if there is none. -EINVAL, -ENOBUFS, -ENOMEM. */
 int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind,
-		   struct channel **channel);
+		   struct sender **sender);
 /* Puts a message on it, as outbox_post(). `op` says who wants to know; its `end` is filled in. */
-int outbox_put(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces,
+int outbox_put(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces,
 	       const struct op *op);
 /* Puts it on a stream of replies, where nobody waits for an outcome. */
-int outbox_put_reply(struct outbox *outbox, struct channel *channel, const struct message_pieces *pieces);
+int outbox_put_reply(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces);
 /* The stream may go further than before. */
-void outbox_credit(struct outbox *outbox, struct channel *channel, uint64_t limit);
+void outbox_credit(struct outbox *outbox, struct sender *sender, uint64_t limit);
 /* A stream of replies isn't to be sent any further. */
-void outbox_detach(struct outbox *outbox, struct channel *channel);
+void outbox_detach(struct outbox *outbox, struct sender *sender);
 /* We can't make sense of what comes on a channel: RESET. */
-int outbox_reject(struct outbox *outbox, struct channel *channel, uint32_t error);
-/* Whether outbox_run() or calls_run() have something to report. */
-static inline bool outbox_has_outcomes(const struct outbox *outbox)
-{
-	return outbox->settled_count > 0 || outbox->completed;
-}
-
+int outbox_reject(struct outbox *outbox, struct sender *sender, uint32_t error);
 /* Moves queued bytes to the ring. *want_space: how much room it waits for, 0 if it doesn't. */
 int outbox_flush(struct outbox *outbox, uint32_t *want_space);
 /* Calls `done` for up to `budget` of the settled. Returns for how many. */
@@ -112,7 +100,9 @@ void outbox_fail(struct outbox *outbox, int unsent);
 /* Sends FIN on every channel: an orderly end. */
 void outbox_finish(struct outbox *outbox);
 
-/* A frame about a channel that we opened. -EPROTO if it can't be. */
+/* The channel of this number, if it exists and wasn't rejected. */
+struct sender *outbox_find(const struct outbox *outbox, uint32_t number);
+/* A frame about a channel that we opened, DATA excepted. -EPROTO if it can't be. */
 int outbox_frame(struct outbox *outbox, const struct frame_header *header, const uint8_t *payload);
 
 #endif

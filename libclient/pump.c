@@ -7,7 +7,7 @@
  * was taken.
  */
 
-#include "libclient/stream.h"
+#include "libclient/pump.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include "wire/bytes.h"
+#include "wire/frame.h"
 
 #define RING_SIZE      (256u << 10)
 #define DELIVERIES_MAX (128u << 20)
@@ -27,8 +27,10 @@ struct private_ring {
 	uint8_t *data;
 };
 
-struct stream {
-	struct hop *hop;
+struct pump {
+	int socket, epoll;
+	struct ring_writer *program_out;
+	struct ring_reader *program_deliveries;
 	struct private_ring rings[LOCAL_RINGS];
 	struct ring_reader out;
 	struct ring_writer in, deliveries;
@@ -37,6 +39,7 @@ struct stream {
 	uint32_t interest; /* what epoll watches the socket for */
 	bool out_full;	   /* the socket took less than it was given */
 	bool in_full;	   /* a ring took less than was there */
+	bool closed;	   /* the other end is gone */
 };
 
 static int make_ring(struct private_ring *ring, struct ring_view *view)
@@ -48,84 +51,84 @@ static int make_ring(struct private_ring *ring, struct ring_view *view)
 	return 0;
 }
 
-int stream_new(struct stream **stream, struct hop *hop)
+int pump_new(struct pump **made, int socket, int epoll, struct ring_writer *out, struct ring_reader *in,
+	     struct ring_reader *deliveries)
 {
-	struct stream *s = calloc(1, sizeof(*s));
+	struct pump *pump = calloc(1, sizeof(*pump));
 	struct ring_view views[LOCAL_RINGS];
 
-	if (!s)
+	if (!pump)
 		return -ENOMEM;
-	s->hop = hop;
-	s->interest = EPOLLIN | EPOLLRDHUP;
-	s->staging = malloc(STAGING_SIZE);
-	if (!s->staging)
+	pump->socket = socket;
+	pump->epoll = epoll;
+	pump->program_out = out;
+	pump->program_deliveries = deliveries;
+	pump->interest = EPOLLIN | EPOLLRDHUP;
+	pump->staging = malloc(STAGING_SIZE);
+	if (!pump->staging)
 		goto no_memory;
 	for (unsigned i = 0; i < LOCAL_RINGS; i++)
-		if (make_ring(&s->rings[i], &views[i]) < 0)
+		if (make_ring(&pump->rings[i], &views[i]) < 0)
 			goto no_memory;
-	ring_writer_init(&hop->out, &views[LOCAL_RING_OUT], false);
-	ring_reader_init(&s->out, &views[LOCAL_RING_OUT], false);
-	ring_writer_init(&s->in, &views[LOCAL_RING_IN], false);
-	ring_reader_init(&hop->in, &views[LOCAL_RING_IN], false);
-	ring_writer_init(&s->deliveries, &views[LOCAL_RING_DELIVERIES], false);
-	ring_reader_init(&hop->deliveries, &views[LOCAL_RING_DELIVERIES], false);
-	*stream = s;
+	ring_writer_init(out, &views[LOCAL_RING_OUT], false);
+	ring_reader_init(&pump->out, &views[LOCAL_RING_OUT], false);
+	ring_writer_init(&pump->in, &views[LOCAL_RING_IN], false);
+	ring_reader_init(in, &views[LOCAL_RING_IN], false);
+	ring_writer_init(&pump->deliveries, &views[LOCAL_RING_DELIVERIES], false);
+	ring_reader_init(deliveries, &views[LOCAL_RING_DELIVERIES], false);
+	*made = pump;
 	return 0;
 no_memory:
-	stream_free(s);
+	pump_free(pump);
 	return -ENOMEM;
 }
 
-void stream_free(struct stream *stream)
+void pump_free(struct pump *pump)
 {
-	if (!stream)
+	if (!pump)
 		return;
 	for (unsigned i = 0; i < LOCAL_RINGS; i++)
-		free(stream->rings[i].data);
-	free(stream->staging);
-	free(stream);
+		free(pump->rings[i].data);
+	free(pump->staging);
+	free(pump);
 }
 
-bool stream_wants_flush(const struct stream *stream)
+bool pump_wants_flush(const struct pump *pump)
 {
-	const struct hop *hop = stream->hop;
-
-	return !stream->out_full && hop->out.published - stream->out.tail >= FLUSH_SIZE;
+	return !pump->out_full && pump->program_out->published - pump->out.tail >= FLUSH_SIZE;
 }
 
-void stream_pump_out(struct stream *stream)
+void pump_out(struct pump *pump)
 {
-	struct hop *hop = stream->hop;
-
-	stream->out_full = false;
+	pump->out_full = false;
 	for (;;) {
-		int ready = ring_reader_ready(&stream->out, UINT32_MAX);
+		int ready = ring_reader_ready(&pump->out, UINT32_MAX);
 		struct iovec pieces[2];
 		struct msghdr message = {.msg_iov = pieces};
 		ssize_t n;
 
-		if (ready <= 0 || hop->closed)
+		if (ready <= 0 || pump->closed)
 			return;
-		message.msg_iovlen = (size_t)ring_reader_peek(&stream->out, 0, (uint32_t)ready, pieces);
-		n = sendmsg(hop->socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+		message.msg_iovlen = (size_t)ring_reader_peek(&pump->out, 0, (uint32_t)ready, pieces);
+		n = sendmsg(pump->socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {
 			/* What the daemon said last may still be there to be read: that the socket is closed
 			 * is left for the reading side to find. */
-			stream->out_full = true;
+			pump->out_full = true;
 			return;
 		}
-		ring_reader_consume(&stream->out, (uint32_t)n);
-		ring_reader_release_quietly(&stream->out);
+		ring_reader_consume(&pump->out, (uint32_t)n);
+		ring_reader_release_quietly(&pump->out);
 	}
 }
 
 /* Twice the size. Indices run freely, so only the places of the bytes change. Both ends are ours. */
-static int grow_deliveries(struct stream *stream)
+static int grow_deliveries(struct pump *pump)
 {
-	struct ring_writer *writer = &stream->deliveries;
-	struct ring_reader *reader = &stream->hop->deliveries;
+	struct ring_writer *writer = &pump->deliveries;
+	struct ring_reader *reader = pump->program_deliveries;
 	uint32_t old_size = writer->ring.size, size = old_size * 2;
 	uint8_t *data;
 
@@ -145,23 +148,22 @@ static int grow_deliveries(struct stream *stream)
 		memcpy(data + to, writer->ring.data + from, n);
 		at += n;
 	}
-	free(stream->rings[LOCAL_RING_DELIVERIES].data);
-	stream->rings[LOCAL_RING_DELIVERIES].data = data;
+	free(pump->rings[LOCAL_RING_DELIVERIES].data);
+	pump->rings[LOCAL_RING_DELIVERIES].data = data;
 	writer->ring.data = reader->ring.data = data;
 	writer->ring.size = reader->ring.size = size;
 	return 1;
 }
 
 /* 1: the frame is in its ring; 0: there is no room. */
-static int route(struct stream *stream, const struct frame_header *header, const uint8_t *frame,
-		 uint32_t size)
+static int route(struct pump *pump, const struct frame_header *header, const uint8_t *frame, uint32_t size)
 {
 	/* The daemon's channels have odd numbers. */
 	bool delivery = header->type == FRAME_DATA && (header->channel & 1);
-	struct ring_writer *ring = delivery ? &stream->deliveries : &stream->in;
+	struct ring_writer *ring = delivery ? &pump->deliveries : &pump->in;
 
 	while (ring_writer_space(ring, size) < (int)size) {
-		int r = delivery ? grow_deliveries(stream) : 0;
+		int r = delivery ? grow_deliveries(pump) : 0;
 
 		if (r <= 0)
 			return r;
@@ -171,10 +173,10 @@ static int route(struct stream *stream, const struct frame_header *header, const
 	return 1;
 }
 
-static int route_staged(struct stream *stream)
+static int route_staged(struct pump *pump)
 {
-	while (stream->staged_to - stream->staged_from >= FRAME_HEADER_SIZE) {
-		const uint8_t *frame = stream->staging + stream->staged_from;
+	while (pump->staged_to - pump->staged_from >= FRAME_HEADER_SIZE) {
+		const uint8_t *frame = pump->staging + pump->staged_from;
 		struct frame_header header;
 		uint32_t size;
 		int r;
@@ -182,69 +184,64 @@ static int route_staged(struct stream *stream)
 		if (frame_header_decode(frame, &header) < 0)
 			return -EPROTO;
 		size = frame_size(header.length);
-		if (stream->staged_to - stream->staged_from < size)
+		if (pump->staged_to - pump->staged_from < size)
 			break;
-		r = route(stream, &header, frame, size);
+		r = route(pump, &header, frame, size);
 		if (r < 0)
 			return r;
 		if (r == 0) {
-			stream->in_full = true;
+			pump->in_full = true;
 			return 0;
 		}
-		stream->staged_from += size;
+		pump->staged_from += size;
 	}
-	stream->staged_to -= stream->staged_from;
-	memmove(stream->staging, stream->staging + stream->staged_from, stream->staged_to);
-	stream->staged_from = 0;
+	pump->staged_to -= pump->staged_from;
+	memmove(pump->staging, pump->staging + pump->staged_from, pump->staged_to);
+	pump->staged_from = 0;
 	return 0;
 }
 
-int stream_pump_in(struct stream *stream)
+int pump_in(struct pump *pump)
 {
-	struct hop *hop = stream->hop;
-
-	stream->in_full = false;
+	pump->in_full = false;
 	for (;;) {
-		int r = route_staged(stream);
-		size_t room = STAGING_SIZE - stream->staged_to;
+		int r = route_staged(pump);
+		size_t room = STAGING_SIZE - pump->staged_to;
 		ssize_t n;
 
-		if (r < 0 || stream->in_full || hop->closed)
-			return r;
-		n = recv(hop->socket, stream->staging + stream->staged_to, room, MSG_DONTWAIT);
+		if (r < 0 || pump->in_full || pump->closed)
+			return r < 0 ? r : pump->closed;
+		n = recv(pump->socket, pump->staging + pump->staged_to, room, MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
 			return 0;
-		if (n <= 0) {
-			hop->closed = true;
-			return 0;
-		}
-		stream->staged_to += (size_t)n;
+		if (n <= 0)
+			return pump->closed = true;
+		pump->staged_to += (size_t)n;
 		/* A short read has emptied the socket; asking again would be a system call for nothing. */
 		if ((size_t)n < room)
-			return route_staged(stream);
+			return route_staged(pump);
 	}
 }
 
-int stream_resume_in(struct stream *stream)
+int pump_resume_in(struct pump *pump)
 {
-	return stream->in_full ? stream_pump_in(stream) : 0;
+	return pump->in_full ? pump_in(pump) : 0;
 }
 
-void stream_arm(struct stream *stream)
+void pump_arm(struct pump *pump)
 {
-	struct hop *hop = stream->hop;
 	uint32_t interest = EPOLLRDHUP;
 
-	if (!stream->in_full)
+	if (!pump->in_full)
 		interest |= EPOLLIN;
-	if (ring_reader_ready(&stream->out, 1) > 0)
+	if (ring_reader_ready(&pump->out, 1) > 0)
 		interest |= EPOLLOUT;
-	if (interest != stream->interest) {
+	if (interest != pump->interest) {
 		struct epoll_event event = {.events = interest, .data.u32 = 1};
 
-		epoll_ctl(hop->epoll, EPOLL_CTL_MOD, hop->socket, &event);
-		stream->interest = interest;
+		epoll_ctl(pump->epoll, EPOLL_CTL_MOD, pump->socket, &event);
+		pump->interest = interest;
 	}
 }

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Calls, and the replies to them. */
+
+#include <errno.h>
+#include <string.h>
+
+#include "libclient/conn.h"
+#include "libclient/deadline.h"
+#include "libclient/wait.h"
+
+int xenmsg_answered(struct xenmsg *conn)
+{
+	return conn->calls.answered;
+}
+
+int xenmsg_call_post_timed(struct xenmsg *conn, const char *address, const void *data, size_t size,
+			   int timeout_ms, xenmsg_call_done done, void *userdata)
+{
+	struct call *call;
+	int r;
+
+	conn->reason[0] = '\0';
+	if (conn_pump(conn) < 0)
+		return -ENOTCONN;
+	r = conn_check(conn, calls_start(&conn->calls, address, data, size, done, userdata, &call));
+	if (r < 0)
+		return r;
+	if (timeout_ms >= 0)
+		call_expires(call, deadline_in(timeout_ms));
+	conn_push(conn);
+	return 0;
+}
+
+int xenmsg_call_post(struct xenmsg *conn, const char *address, const void *data, size_t size,
+		     xenmsg_call_done done, void *userdata)
+{
+	return xenmsg_call_post_timed(conn, address, data, size, -1, done, userdata);
+}
+
+struct answer {
+	const struct calls *calls;
+	/* the latter two: what `calls` said when it came; calls that end after it change that */
+	bool known, answered, withdrawn;
+	int result;
+	struct xenmsg_message *reply;
+};
+
+static void note_answer(void *userdata, int result, struct xenmsg_message *reply)
+{
+	struct answer *answer = userdata;
+
+	answer->known = true;
+	answer->answered = answer->calls->answered;
+	answer->withdrawn = answer->calls->withdrawn;
+	answer->result = result;
+	answer->reply = reply;
+}
+
+static int call_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size,
+			struct xenmsg_message **reply, int64_t deadline)
+{
+	struct answer answer = {.calls = &conn->calls, .result = -ECONNRESET};
+	struct call *call;
+	int r;
+
+	do
+		r = conn_check(conn,
+			       calls_start(&conn->calls, address, data, size, note_answer, &answer, &call));
+	while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
+	if (r == 0) {
+		if (deadline >= 0)
+			call_expires(call, deadline);
+		/* A call whose time is up has an answer, too. */
+		wait_for_outcome(conn, &answer.known, -1);
+		if (answer.withdrawn)
+			conn_set_reason(conn, CALL_TAKEN, strlen(CALL_TAKEN));
+		conn_remind(conn);
+		*reply = answer.reply;
+		r = answer.result;
+	}
+	conn->calls.answered = answer.answered;
+	return r;
+}
+
+int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size,
+		struct xenmsg_message **reply, int timeout_ms)
+{
+	int64_t deadline = deadline_in(timeout_ms);
+	struct again again = {0};
+	int r;
+
+	*reply = NULL;
+	conn->reason[0] = '\0';
+	conn->calls.answered = false;
+	if (conn_pump(conn) < 0)
+		return -ENOTCONN;
+	do
+		r = call_in_time(conn, address, data, size, reply, deadline);
+	while (r == -ENODATA && !conn->calls.answered && (r = wait_again(conn, &again, deadline)) == 0);
+	return r;
+}
+
+/* ---- replies --------------------------------------------------------------------------------- */
+
+int xenmsg_message_wants_reply(const struct xenmsg_message *message)
+{
+	return message->reply == REPLY_OWED;
+}
+
+static int answer(struct xenmsg_message *request, enum message_type type, uint16_t error, const void *data,
+		  size_t size)
+{
+	struct xenmsg *conn = request->pool->conn;
+
+	if (request->reply == REPLY_OWED)
+		conn_pump(conn); /* it may be lost meanwhile, or there may be credit */
+	switch (request->reply) {
+	case REPLY_NONE:
+		return -EINVAL;
+	case REPLY_SENT:
+		return -EALREADY;
+	case REPLY_LOST:
+		return -ECANCELED;
+	case REPLY_OWED:
+		break;
+	}
+	if (conn->dead)
+		return -ENOTCONN;
+	if (size > conn->transport.max_message)
+		return -EMSGSIZE;
+	return conn_reply(conn, request, type, error, data, size);
+}
+
+int xenmsg_reply(struct xenmsg_message *message, const void *data, size_t size)
+{
+	return answer(message, MESSAGE_REPLY, 0, data, size);
+}
+
+int xenmsg_reply_error(struct xenmsg_message *message, int error)
+{
+	if (error < 0)
+		error = -error;
+	if (error < 1 || error > 4095)
+		return -EINVAL;
+	return answer(message, MESSAGE_ERROR, (uint16_t)error, NULL, 0);
+}

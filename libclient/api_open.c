@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The connection as a program has it, and the loop that drives it. */
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#include "libclient/conn.h"
+#include "libclient/deadline.h"
+
+/* callbacks in one call of xenmsg_process(), so that a loop's other sources get their turn */
+#define BUDGET 1024
+
+static const char *default_path(void)
+{
+	const char *path = getenv("XENMSG_SOCKET");
+
+	return path && *path ? path : "/run/xenmsg/xenmsg.sock";
+}
+
+int xenmsg_open(struct xenmsg **opened, const char *socket_path)
+{
+	return conn_new(opened, socket_path ? socket_path : default_path());
+}
+
+void xenmsg_close(struct xenmsg *conn)
+{
+	if (!conn)
+		return;
+	if (!conn->dead) {
+		conn_pump(conn);
+		outbox_finish(&conn->outbox);
+		outbox_fail(&conn->outbox, -ECANCELED);
+		conn->dead = -ENOTCONN;
+	}
+	outbox_run(&conn->outbox, INT_MAX);
+	calls_run(&conn->calls, INT_MAX);
+	conn_free(conn);
+}
+
+int xenmsg_fd(struct xenmsg *conn)
+{
+	return conn->transport.epoll;
+}
+
+int xenmsg_events(struct xenmsg *conn)
+{
+	return POLLIN;
+}
+
+int xenmsg_timeout(struct xenmsg *conn)
+{
+	if (conn_has_outcomes(conn) || conn->requests.events)
+		return 0;
+	return conn->calls.timed ? deadline_left(conn->calls.timed->expires) : -1;
+}
+
+static int process(struct xenmsg *conn)
+{
+	int count = 0, r;
+
+	do {
+		conn_pump(conn);
+		r = conn_run(conn, BUDGET - count);
+		if (r < 0)
+			break;
+		count += r;
+		if (count >= BUDGET) {
+			transport_poke(&conn->transport);
+			break;
+		}
+		r = conn_arm(conn, true);
+	} while (r > 0);
+	if (count > 0 || r >= 0)
+		return count + (conn->recv_waits || conn->incoming.waiting);
+	return r;
+}
+
+int xenmsg_process(struct xenmsg *conn)
+{
+	conn->reason[0] = '\0';
+	if (!conn->dead)
+		while (conn_poll(conn, 0) == -EINTR)
+			;
+	return process(conn);
+}
+
+int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
+{
+	int64_t deadline = deadline_in(timeout_ms);
+
+	conn->reason[0] = '\0';
+	for (;;) {
+		int r;
+
+		/* Who answers after this returns notifies the daemon once, of the answer and of what was
+		 * taken. Who doesn't call us again soon is looked at by the daemon. */
+		conn->comes_back = true;
+		r = process(conn);
+		conn->comes_back = false;
+		if (r != 0)
+			return r;
+		r = conn_sleep(conn, deadline, true);
+		if (r == -EINTR || r == -ETIMEDOUT)
+			return r == -EINTR ? r : 0;
+	}
+}
+
+const char *xenmsg_reason(struct xenmsg *conn)
+{
+	return conn->calls.withdrawn ? CALL_TAKEN : conn->reason;
+}
+
+uint32_t xenmsg_domid(struct xenmsg *conn)
+{
+	return conn->transport.domid;
+}
+
+size_t xenmsg_max_message(struct xenmsg *conn)
+{
+	return (size_t)conn->transport.max_message;
+}

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* What a program asks its daemon: bind, listen, watch, query, ping. Each waits for its REPLY, while the rest of
+ * the connection goes on. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libclient/conn.h"
+#include "libclient/deadline.h"
+#include "wire/address.h"
+#include "wire/bytes.h"
+
+#define PATIENCE_MS 30000 /* the daemon answers these by itself, so this is long */
+
+/* Waits for the answer, or for its next piece, and removes the request. `interruptible`: -EINTR when a signal
+ * comes. A request that isn't waited for any longer stays until its answer comes, so that its number isn't
+ * used again before. */
+static int finish(struct xenmsg *conn, struct request *request, int timeout_ms, bool interruptible,
+		  struct fifo *body)
+{
+	int64_t deadline = deadline_in(timeout_ms);
+	size_t size = 0;
+	int r = 0;
+
+	conn_pump(conn);
+	while (!request->finished && (r >= 0 || (r == -EINTR && !interruptible)) && !conn->dead) {
+		if (fifo_size(&request->body) > size) {
+			size = fifo_size(&request->body);
+			deadline = deadline_in(timeout_ms);
+		}
+		r = conn_sleep(conn, deadline, false);
+		conn_pump(conn);
+	}
+	conn_remind(conn);
+	if (!request->finished)
+		return r;
+	r = request->error;
+	if (r < 0 && !conn->dead)
+		conn_set_reason(conn, fifo_front(&request->body), fifo_size(&request->body));
+	if (r == 0 && body) {
+		*body = request->body;
+		request->body = (struct fifo){0};
+	}
+	request_end(&conn->requests, request);
+	return r;
+}
+
+/* Before each request. */
+static int begin(struct xenmsg *conn)
+{
+	conn->reason[0] = '\0';
+	requests_sweep(&conn->requests);
+	return conn->dead;
+}
+
+static int ask(struct xenmsg *conn, uint8_t type, const void *payload, size_t size, int timeout_ms,
+	       bool interruptible, struct fifo *body)
+{
+	struct request *request;
+	int r = begin(conn);
+
+	if (r == 0)
+		r = conn_check(conn, request_start(&conn->requests, type, payload, size, &request));
+	return r < 0 ? r : finish(conn, request, timeout_ms, interruptible, body);
+}
+
+/* For these kinds of channels. */
+static int ask_to_bind(struct xenmsg *conn, const char *endpoint, uint32_t kinds)
+{
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct frame_bind bind = {.kinds = kinds, .endpoint = {.data = endpoint, .size = strlen(endpoint)}};
+
+	return ask(conn, FRAME_BIND, payload, frame_bind_encode(&bind, payload), PATIENCE_MS, false, NULL);
+}
+
+int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options, xenmsg_message_handler handler,
+		void *userdata)
+{
+	const unsigned known = XENMSG_BIND_MESSAGES | XENMSG_BIND_CALLS;
+	size_t size = strlen(endpoint);
+	struct binding *binding;
+	int r;
+
+	if ((options & ~known) || !endpoint_name_is_valid(endpoint, size))
+		return -EINVAL;
+	if (inbox_find(&conn->inbox, endpoint, size))
+		return -EEXIST;
+	/* Ours before the daemon's: a message may come right behind its answer. */
+	r = inbox_bind(&conn->inbox, endpoint, handler, userdata);
+	if (r < 0)
+		return r;
+	r = ask_to_bind(conn, endpoint, options ? options : known);
+	binding = inbox_find(&conn->inbox, endpoint, size);
+	if (r < 0 && binding)
+		inbox_unbind(&conn->inbox, binding);
+	return r;
+}
+
+int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
+{
+	size_t size = strlen(endpoint);
+	struct binding *binding = inbox_find(&conn->inbox, endpoint, size);
+	int r;
+
+	if (!binding && !incoming_forget(&conn->incoming, endpoint))
+		return -ENOENT;
+	if (conn->dead)
+		return conn->dead;
+	if (!binding) {
+		return ask(conn, FRAME_UNBIND, endpoint, size, PATIENCE_MS, false, NULL);
+	}
+	/* First what is there, so that all of it is told that nothing more was taken; what comes until the
+	 * daemon knows meets no binding. */
+	conn->recv_waits = false;
+	r = inbox_unbind(&conn->inbox, binding);
+	if (r < 0)
+		return conn_fail(conn, r);
+	return ask(conn, FRAME_UNBIND, endpoint, size, PATIENCE_MS, false, NULL);
+}
+
+int xenmsg_listen(struct xenmsg *conn, const char *endpoint, unsigned options)
+{
+	int r;
+
+	if (options != 0 || !endpoint_name_is_valid(endpoint, strlen(endpoint)))
+		return -EINVAL;
+	if (conn->dead)
+		return conn->dead;
+	r = incoming_listen(&conn->incoming, endpoint);
+	if (r < 0)
+		return r;
+	r = ask_to_bind(conn, endpoint, 1u << (CHANNEL_STREAM - 1));
+	if (r < 0)
+		incoming_forget(&conn->incoming, endpoint);
+	return r;
+}
+
+static bool pattern_is_possible(const char *pattern)
+{
+	const char *colon = strchr(pattern, ':');
+	size_t size = strlen(pattern);
+
+	if (size == 0 || size > DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX)
+		return false;
+	return !colon || (colon != pattern && colon[1] != '\0' && !strchr(colon + 1, ':'));
+}
+
+int xenmsg_watch(struct xenmsg *conn, const char *pattern, xenmsg_event_handler handler, void *userdata)
+{
+	struct request *request;
+	uint32_t number;
+	int r;
+
+	if (!pattern_is_possible(pattern) || !handler) {
+		conn->reason[0] = '\0';
+		return -EINVAL;
+	}
+	r = begin(conn);
+	if (r == 0)
+		r = conn_check(conn, requests_watch(&conn->requests, pattern, handler, userdata, &request));
+	if (r < 0)
+		return r;
+	number = request->number;
+	r = finish(conn, request, PATIENCE_MS, false, NULL);
+	if (r == 0)
+		return (int)number;
+	requests_unwatch(&conn->requests, number);
+	return r;
+}
+
+int xenmsg_unwatch(struct xenmsg *conn, int number)
+{
+	uint8_t payload[4];
+
+	if (!requests_unwatch(&conn->requests, (uint32_t)number))
+		return -ENOENT;
+	return ask(conn, FRAME_UNWATCH, payload, frame_u32_encode((uint32_t)number, payload), PATIENCE_MS,
+		   false, NULL);
+}
+
+int xenmsg_query(struct xenmsg *conn, const char *what, char **json)
+{
+	struct fifo body = {0};
+	size_t size;
+	int r;
+
+	r = ask(conn, FRAME_QUERY, what, strlen(what), PATIENCE_MS, true, &body);
+	if (r < 0)
+		return r;
+	size = fifo_size(&body);
+	*json = malloc(size + 1);
+	if (*json) {
+		if (size)
+			memcpy(*json, fifo_front(&body), size);
+		(*json)[size] = '\0';
+	}
+	fifo_free(&body);
+	return *json ? 0 : -ENOMEM;
+}
+
+int xenmsg_status(struct xenmsg *conn, char **json)
+{
+	return xenmsg_query(conn, "status", json);
+}
+
+int xenmsg_ping(struct xenmsg *conn, const char *domain, int timeout_ms, uint64_t *rtt_ns)
+{
+	struct fifo body = {0};
+	int r;
+
+	conn->reason[0] = '\0';
+	if (!domain_name_is_valid(domain, strlen(domain)))
+		return -EINVAL;
+	r = ask(conn, FRAME_PROBE, domain, strlen(domain), timeout_ms, true, &body);
+	if (r < 0)
+		return r;
+	if (fifo_size(&body) < 8)
+		r = -EPROTO;
+	else if (rtt_ns)
+		*rtt_ns = get_u64(fifo_front(&body));
+	fifo_free(&body);
+	return r;
+}

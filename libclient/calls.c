@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "libclient/calls.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "libclient/deadline.h"
+#include "libclient/sender.h"
+
+void calls_init(struct calls *calls, struct outbox *outbox, struct message_pool *pool)
+{
+	*calls = (struct calls){.outbox = outbox, .pool = pool};
+}
+
+/* ---- the life of a call ---------------------------------------------------------------------- */
+
+static void forget_time(struct call *call)
+{
+	if (call->expires >= 0)
+		DL_DELETE2(call->calls->timed, call, timed_prev, timed_next);
+	call->expires = -1;
+}
+
+/* The last one is mostly where it belongs: programs use one time-out, or a few. */
+void call_expires(struct call *call, int64_t expires)
+{
+	struct call *first = call->calls->timed, *before = first ? first->timed_prev : NULL;
+
+	call->expires = expires;
+	while (before && before->expires > expires)
+		before = before == first ? NULL : before->timed_prev;
+	if (before)
+		DL_APPEND_ELEM2(call->calls->timed, before, call, timed_prev, timed_next);
+	else
+		DL_PREPEND2(call->calls->timed, call, timed_prev, timed_next);
+}
+
+static void complete(struct call *call, int result, struct xenmsg_message *reply)
+{
+	forget_time(call);
+	if (call->caller) {
+		HASH_DEL(call->caller->waiting, call);
+		call->caller->sender->awaited--;
+	}
+	call->caller = NULL;
+	call->completed = true;
+	call->result = result;
+	call->reply = reply;
+	DL_APPEND(call->calls->completed, call);
+}
+
+/* What became of the request: the `done` of its op. */
+static void on_settled(void *userdata, int result)
+{
+	struct call *call = userdata;
+
+	call->unsettled = false;
+	if (call->reported)
+		free(call);
+	else if (!call->completed && result < 0)
+		complete(call, result, NULL);
+	else if (!call->completed && call->expired) {
+		/* taken after all: calls_expire() is to withdraw it, not somebody who is looking at its
+		 * channel */
+		forget_time(call);
+		call_expires(call, 0);
+	}
+}
+
+void calls_ended(struct caller *caller)
+{
+	struct call *call, *next;
+
+	HASH_ITER(hh, caller->waiting, call, next)
+		complete(call, -ECONNRESET, NULL);
+	if (caller->unreported)
+		DL_DELETE(caller->calls->unreported, caller);
+	assembly_drop(&caller->answer);
+	free(caller);
+}
+
+int calls_run(struct calls *calls, int budget)
+{
+	int count = 0;
+
+	while (calls->completed && count < budget) {
+		struct call *call = calls->completed;
+
+		DL_DELETE(calls->completed, call);
+		call->reported = true;
+		count++;
+		calls->answered = call->answered;
+		calls->withdrawn = call->withdrawn;
+		if (call->done)
+			call->done(call->userdata, call->result, call->reply);
+		else
+			xenmsg_message_free(call->reply);
+		calls->withdrawn = false;
+		if (!call->unsettled)
+			free(call);
+	}
+	return count;
+}
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+static int add_caller(struct calls *calls, struct sender *sender)
+{
+	struct caller *caller = calloc(1, sizeof(*caller));
+
+	if (!caller)
+		return -ENOMEM;
+	caller->calls = calls;
+	caller->sender = sender;
+	sender->caller = caller;
+	return 0;
+}
+
+static uint32_t unused_number(struct caller *caller)
+{
+	struct call *other;
+
+	do {
+		caller->last_number++;
+		HASH_FIND(hh, caller->waiting, &caller->last_number, sizeof(other->number), other);
+	} while (other);
+	return caller->last_number;
+}
+
+int calls_start(struct calls *calls, const char *address, const void *data, size_t size,
+		xenmsg_call_done done, void *userdata, struct call **started)
+{
+	struct message_pieces pieces;
+	struct sender *sender;
+	struct call *call;
+	struct op op;
+	int r;
+
+	if (size > calls->outbox->transport->max_message)
+		return -EMSGSIZE;
+	r = outbox_channel(calls->outbox, address, CHANNEL_CALL, &sender);
+	if (r == 0 && !sender->caller)
+		r = add_caller(calls, sender);
+	if (r < 0)
+		return r;
+	call = malloc(sizeof(*call));
+	if (!call)
+		return -ENOMEM;
+	*call = (struct call){.number = unused_number(sender->caller),
+			      .calls = calls,
+			      .caller = sender->caller,
+			      .done = done,
+			      .userdata = userdata,
+			      .unsettled = true,
+			      .expires = -1};
+	op = (struct op){.done = on_settled, .userdata = call, .internal = true};
+	pieces = message_pieces(data, size);
+	message_pieces_mark(&pieces, MESSAGE_REQUEST, 0, call->number);
+	r = outbox_put(calls->outbox, sender, &pieces, &op);
+	if (r < 0) {
+		free(call);
+		return r;
+	}
+	HASH_ADD(hh, sender->caller->waiting, number, sizeof(call->number), call);
+	sender->awaited++;
+	*started = call;
+	return 0;
+}
+
+/* It was taken and its time is up: completes it with -ETIMEDOUT and tells the server. */
+static int withdraw(struct call *call)
+{
+	struct sender *sender = call->caller->sender;
+	const struct op nobody = {.done = NULL};
+	struct message_pieces pieces = message_pieces(NULL, 0);
+	int r;
+
+	message_pieces_mark(&pieces, MESSAGE_WITHDRAWAL, 0, call->number);
+	call->withdrawn = true;
+	complete(call, -ETIMEDOUT, NULL);
+	r = outbox_put(call->calls->outbox, sender, &pieces, &nobody);
+	/* Without room for it, the server's answer comes for nothing, and that is all. */
+	return r == -EAGAIN || r == -ENOMEM ? 0 : r;
+}
+
+/* It wasn't taken yet, as far as we know. */
+static int cancel(struct call *call, const struct outbox_ticket *ticket, int64_t now)
+{
+	call->expired = true;
+	call_expires(call, now + CANCEL_PATIENCE);
+	return outbox_cancel(call->calls->outbox, ticket);
+}
+
+int calls_expire(struct calls *calls)
+{
+	int64_t now = calls->timed ? now_ms() : 0;
+	int r = 0;
+
+	while (r == 0 && calls->timed && calls->timed->expires <= now) {
+		struct call *call = calls->timed;
+		struct outbox_ticket ticket = {.sender = call->caller->sender, .userdata = call};
+
+		forget_time(call);
+		if (!call->unsettled)
+			r = withdraw(call);
+		else if (call->expired)
+			outbox_abandon(calls->outbox, &ticket);
+		else
+			r = cancel(call, &ticket, now);
+	}
+	return r;
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static void stamp_answer(const struct sender *sender, struct xenmsg_message *message)
+{
+	const char *endpoint = strchr(sender->address, ':') + 1;
+
+	message->origin = 0;
+	message->sender = (struct frame_identity){UINT32_MAX, UINT32_MAX, UINT32_MAX, 0};
+	message->sender_name[0] = '\0';
+	memcpy(message->endpoint, endpoint, strlen(endpoint) + 1);
+}
+
+static void finish_answer(struct caller *caller)
+{
+	const struct assembly *answer = &caller->answer;
+	struct xenmsg_message *message = assembly_take(&caller->answer);
+	uint32_t number = get_u32(answer->trailer + 4);
+	struct call *call;
+
+	HASH_FIND(hh, caller->waiting, &number, sizeof(number), call);
+	/* It was withdrawn, or never made. */
+	if (!call || get_u32(answer->trailer) == MESSAGE_CANCELLED) {
+		xenmsg_message_free(message);
+	} else if (assembly_type(answer) == MESSAGE_ERROR) {
+		xenmsg_message_free(message);
+		call->answered = true;
+		complete(call, frame_error(get_u16(answer->head + 6), -EPROTO), NULL);
+	} else if (!message) {
+		complete(call, -EMSGSIZE, NULL);
+	} else {
+		stamp_answer(caller->sender, message);
+		complete(call, 0, message);
+	}
+}
+
+/* Takes some of the bytes. Their number; 0: they make no sense; -ENOMEM. */
+static int64_t feed(struct caller *caller, const uint8_t *data, uint32_t size)
+{
+	const struct calls *calls = caller->calls;
+	struct assembly *answer = &caller->answer;
+	uint64_t wanted;
+	uint32_t n;
+	int r = 0;
+
+	if (answer->at < MESSAGE_HEAD_SIZE) {
+		n = MESSAGE_HEAD_SIZE - (uint32_t)answer->at;
+		if (n > size)
+			n = size;
+		memcpy(answer->head + answer->at, data, n);
+		answer->at += n;
+		if (answer->at < MESSAGE_HEAD_SIZE)
+			return n;
+		if (assembly_type(answer) != MESSAGE_REPLY && assembly_type(answer) != MESSAGE_ERROR)
+			return 0;
+		if (assembly_size(answer) > calls->outbox->transport->max_message)
+			assembly_skip(answer);
+		else
+			r = assembly_begin(answer, calls->pool, size - n);
+	} else if (answer->at < answer->trailer_at) {
+		wanted = assembly_wants(answer);
+		n = wanted < size ? (uint32_t)wanted : size;
+		r = assembly_add(answer, data, n);
+	} else {
+		wanted = answer->trailer_at + MESSAGE_TRAILER_SIZE - answer->at;
+		n = wanted < size ? (uint32_t)wanted : size;
+		memcpy(answer->trailer + (MESSAGE_TRAILER_SIZE - wanted), data, n);
+		answer->at += n;
+		if (n == wanted)
+			finish_answer(caller);
+	}
+	return r < 0 ? (int64_t)r : (int64_t)n;
+}
+
+int calls_frame(struct calls *calls, const struct frame_header *header, const uint8_t *payload)
+{
+	struct sender *sender = outbox_find(calls->outbox, header->channel);
+	uint32_t left = header->length;
+
+	/* Of a channel that has ended, frames may still be on their way. */
+	if (!sender)
+		return 0;
+	if (!sender->caller)
+		return -EPROTO;
+	while (left > 0) {
+		int64_t n = feed(sender->caller, payload, left);
+
+		if (n < 0)
+			return (int)n;
+		if (n == 0)
+			return outbox_reject(calls->outbox, sender, EPROTO);
+		sender->taken += (uint64_t)n;
+		payload += n;
+		left -= (uint32_t)n;
+	}
+	if (calls->outbox->transport->pump && !sender->caller->unreported) {
+		sender->caller->unreported = true;
+		DL_APPEND(calls->unreported, sender->caller);
+	}
+	return 0;
+}
+
+int calls_report(struct calls *calls)
+{
+	struct caller *caller;
+	int r = 0;
+
+	while ((caller = calls->unreported) && r == 0) {
+		struct frame_credit credit = {.consumed = caller->sender->taken, .limit = INT64_MAX};
+		uint8_t payload[FRAME_SMALL_MAX];
+
+		DL_DELETE(calls->unreported, caller);
+		caller->unreported = false;
+		r = transport_control(calls->outbox->transport, FRAME_CREDIT, caller->sender->number, payload,
+				      frame_credit_encode(&credit, payload));
+	}
+	return r;
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "libclient/replies.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "libclient/sender.h"
+
+/* What may wait for a caller who doesn't read: this, or twice the largest message. A program can't sleep
+ * until there is room for a reply and go on serving the others, so it is more than a sender's. */
+#define REPLIES_MIN (4u << 20)
+/* Errors are small and always taken, so that a request can always be ended. A caller who lets this many bytes
+ * of them pile up doesn't read its answers, and loses its channel. */
+#define ERRORS_MAX (1u << 20)
+
+struct replies *replies_new(struct outbox *outbox, uint32_t number)
+{
+	struct replies *replies = calloc(1, sizeof(*replies));
+
+	if (!replies)
+		return NULL;
+	replies->outbox = outbox;
+	replies->sender = sender_new("", number, CHANNEL_CALL);
+	if (!replies->sender) {
+		free(replies);
+		return NULL;
+	}
+	replies->sender->limit = 0; /* only the opener begins with credit */
+	return replies;
+}
+
+static void end_request(struct xenmsg_message *request, enum reply_state state)
+{
+	HASH_DEL(request->replies->requests, request);
+	request->reply = state;
+	request->replies = NULL;
+}
+
+void replies_free(struct replies *replies)
+{
+	struct xenmsg_message *request, *next;
+
+	if (!replies)
+		return;
+	HASH_ITER(hh, replies->requests, request, next)
+		end_request(request, REPLY_LOST);
+	outbox_detach(replies->outbox, replies->sender);
+	sender_free(replies->sender);
+	free(replies);
+}
+
+int replies_add(struct replies *replies, struct xenmsg_message *request, uint32_t number)
+{
+	struct xenmsg_message *other;
+
+	HASH_FIND(hh, replies->requests, &number, sizeof(number), other);
+	if (other)
+		return -EPROTO;
+	request->reply = REPLY_OWED;
+	request->number = number;
+	request->replies = replies;
+	HASH_ADD(hh, replies->requests, number, sizeof(request->number), request);
+	return 0;
+}
+
+void replies_withdraw(struct replies *replies, uint32_t number)
+{
+	struct xenmsg_message *request;
+
+	HASH_FIND(hh, replies->requests, &number, sizeof(number), request);
+	if (request)
+		end_request(request, REPLY_LOST);
+}
+
+bool replies_are_done(const struct replies *replies)
+{
+	return !replies->requests && fifo_size(&replies->sender->queue) == 0;
+}
+
+int replies_credit(struct replies *replies, uint64_t consumed, uint64_t limit)
+{
+	if (consumed > replies->sender->framed)
+		return -EPROTO;
+	outbox_credit(replies->outbox, replies->sender, limit);
+	return 0;
+}
+
+/* ---- answering ------------------------------------------------------------------------------- */
+
+int reply_put(struct xenmsg_message *request, enum message_type type, uint16_t error, const void *data,
+	      size_t size)
+{
+	struct replies *replies = request->replies;
+	struct message_pieces pieces = message_pieces(data, size);
+	uint64_t queued = fifo_size(&replies->sender->queue);
+	uint64_t most = 2 * replies->outbox->transport->max_message;
+	int r;
+
+	if (type == MESSAGE_REPLY && queued &&
+	    queued + message_span(size) > (most > REPLIES_MIN ? most : REPLIES_MIN))
+		return -EAGAIN;
+	if (queued > most + REPLIES_MIN + ERRORS_MAX)
+		return -ENOBUFS;
+	message_pieces_mark(&pieces, type, error, request->number);
+	r = outbox_put_reply(replies->outbox, replies->sender, &pieces);
+	if (r == 0)
+		end_request(request, REPLY_SENT);
+	return r;
+}
+
+void reply_lose(struct xenmsg_message *request)
+{
+	end_request(request, REPLY_LOST);
+}

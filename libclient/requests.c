@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "libclient/requests.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#define REPLY_MAX (256u << 20) /* more than any answer */
+
+struct watch {
+	struct watch *prev, *next;
+	uint32_t number; /* that of the WATCH request */
+	xenmsg_event_handler handler;
+	void *userdata;
+};
+
+struct pending_event {
+	struct pending_event *prev, *next;
+	uint32_t watch;
+	struct xenmsg_event event;
+	char name[];
+};
+
+void requests_init(struct requests *requests, struct transport *transport)
+{
+	*requests = (struct requests){.transport = transport};
+}
+
+void requests_free(struct requests *requests)
+{
+	struct watch *watch, *next_watch;
+	struct pending_event *event, *next_event;
+
+	requests_fail(requests, -ENOTCONN);
+	requests_sweep(requests);
+	DL_FOREACH_SAFE(requests->watches, watch, next_watch)
+		free(watch);
+	DL_FOREACH_SAFE(requests->events, event, next_event)
+		free(event);
+}
+
+/* ---- asking ---------------------------------------------------------------------------------- */
+
+static struct watch *find_watch(struct requests *requests, uint32_t number)
+{
+	struct watch *watch;
+
+	DL_SEARCH_SCALAR(requests->watches, watch, number, number);
+	return watch;
+}
+
+/* A positive int, since a watch's number goes to the program as one. */
+static uint32_t unused_number(struct requests *requests)
+{
+	struct request *request;
+
+	do {
+		requests->last_number = requests->last_number % INT_MAX + 1;
+		DL_SEARCH_SCALAR(requests->pending, request, number, requests->last_number);
+	} while (request || find_watch(requests, requests->last_number));
+	return requests->last_number;
+}
+
+int request_start(struct requests *requests, uint8_t type, const void *payload, size_t size,
+		  struct request **started)
+{
+	struct request *request;
+	int r;
+
+	if (size > FRAME_PAYLOAD_MAX)
+		return -EINVAL;
+	if (requests->count >= REQUESTS_MAX)
+		return -ENOBUFS;
+	request = calloc(1, sizeof(*request));
+	if (!request)
+		return -ENOMEM;
+	request->number = unused_number(requests);
+	r = transport_control(requests->transport, type, request->number, payload, (uint32_t)size);
+	if (r < 0) {
+		free(request);
+		return r;
+	}
+	DL_APPEND(requests->pending, request);
+	requests->count++;
+	*started = request;
+	return 0;
+}
+
+void request_end(struct requests *requests, struct request *request)
+{
+	DL_DELETE(requests->pending, request);
+	requests->count--;
+	fifo_free(&request->body);
+	free(request);
+}
+
+void requests_sweep(struct requests *requests)
+{
+	struct request *request, *next;
+
+	DL_FOREACH_SAFE(requests->pending, request, next)
+		if (request->finished)
+			request_end(requests, request);
+}
+
+void requests_fail(struct requests *requests, int error)
+{
+	struct request *request;
+
+	DL_FOREACH(requests->pending, request) {
+		request->finished = true;
+		request->error = error;
+	}
+}
+
+int requests_watch(struct requests *requests, const char *pattern, xenmsg_event_handler handler,
+		   void *userdata, struct request **started)
+{
+	struct watch *watch = malloc(sizeof(*watch));
+	int r;
+
+	if (!watch)
+		return -ENOMEM;
+	r = request_start(requests, FRAME_WATCH, pattern, strlen(pattern), started);
+	if (r < 0) {
+		free(watch);
+		return r;
+	}
+	*watch = (struct watch){.number = (*started)->number, .handler = handler, .userdata = userdata};
+	DL_APPEND(requests->watches, watch);
+	return 0;
+}
+
+bool requests_unwatch(struct requests *requests, uint32_t number)
+{
+	struct watch *watch = find_watch(requests, number);
+
+	if (!watch)
+		return false;
+	DL_DELETE(requests->watches, watch);
+	free(watch);
+	return true;
+}
+
+/* ---- answers and events ---------------------------------------------------------------------- */
+
+static int on_reply(struct requests *requests, const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_reply reply;
+	struct request *request;
+
+	if (frame_reply_decode(payload, header->length, &reply) < 0)
+		return -EPROTO;
+	DL_SEARCH_SCALAR(requests->pending, request, number, header->channel);
+	if (!request || request->finished || fifo_size(&request->body) + reply.body.size > REPLY_MAX)
+		return -EPROTO;
+	if (fifo_append(&request->body, reply.body.data, reply.body.size) < 0)
+		return -ENOMEM;
+	if (header->flags & FRAME_FLAG_MORE)
+		return 0;
+	request->finished = true;
+	if (reply.error)
+		request->error = frame_error(reply.error, -EPROTO);
+	return 0;
+}
+
+static int on_event(struct requests *requests, const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_event event;
+	struct pending_event *pending;
+	char *domain_name;
+
+	if (frame_event_decode(payload, header->length, &event) < 0)
+		return -EPROTO;
+	/* Kinds of a later minor version, and events that were on their way when the watch was ended. */
+	if (event.kind < EVENT_DOMAIN_UP || event.kind > EVENT_ENDPOINT_DOWN ||
+	    !find_watch(requests, header->channel))
+		return 0;
+	if (event.kind < EVENT_ENDPOINT_UP)
+		event.domain_name = event.text;
+	pending = calloc(1, sizeof(*pending) + event.text.size + 1 + event.domain_name.size + 1);
+	if (!pending)
+		return -ENOMEM;
+	domain_name = pending->name + event.text.size + 1;
+	memcpy(pending->name, event.text.data, event.text.size);
+	if (event.domain_name.size)
+		memcpy(domain_name, event.domain_name.data, event.domain_name.size);
+	pending->watch = header->channel;
+	pending->event = (struct xenmsg_event){.kind = (enum xenmsg_event_kind)event.kind,
+					       .domid = event.domid,
+					       .name = pending->name,
+					       .domain_name = domain_name};
+	DL_APPEND(requests->events, pending);
+	return 0;
+}
+
+int requests_frame(struct requests *requests, const struct frame_header *header, const uint8_t *payload)
+{
+	return header->type == FRAME_REPLY ? on_reply(requests, header, payload)
+					   : on_event(requests, header, payload);
+}
+
+int requests_run_events(struct requests *requests, int budget)
+{
+	int count = 0;
+
+	while (requests->events && count < budget) {
+		struct pending_event *pending = requests->events;
+		struct watch *watch = find_watch(requests, pending->watch);
+
+		DL_DELETE(requests->events, pending);
+		if (watch) {
+			count++;
+			watch->handler(watch->userdata, &pending->event);
+		}
+		free(pending);
+	}
+	return count;
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "libclient/sender.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/bytes.h"
+#include "wire/frame_ring.h"
+
+/* A frame for the last few bytes of space in the ring costs more than it brings, unless that is all there is
+ * to send. */
+#define WORTHWHILE 4096u
+#define SMALL_SPAN 512u
+
+struct sender *sender_new(const char *address, uint32_t number, enum channel_kind kind)
+{
+	struct sender *sender = calloc(1, sizeof(*sender));
+
+	if (!sender)
+		return NULL;
+	memcpy(sender->address, address, strlen(address) + 1);
+	sender->number = number;
+	sender->kind = kind;
+	sender->limit = CHANNEL_INITIAL_LIMIT;
+	sender->hold = UINT64_MAX;
+	return sender;
+}
+
+void sender_free(struct sender *sender)
+{
+	fifo_free(&sender->queue);
+	free(sender->ops);
+	free(sender);
+}
+
+int sender_grow_ops(struct sender *sender)
+{
+	uint32_t capacity = sender->ops_capacity ? sender->ops_capacity * 2 : 64;
+	struct op *ops = malloc(capacity * sizeof(*ops));
+
+	if (!ops)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < sender->ops_count; i++)
+		ops[i] = *sender_op(sender, i);
+	free(sender->ops);
+	sender->ops = ops;
+	sender->ops_head = 0;
+	sender->ops_capacity = capacity;
+	return 0;
+}
+
+uint16_t sender_count_framed(struct sender *sender)
+{
+	uint32_t before = sender->ops_framed, count;
+
+	while (sender->ops_framed < sender->ops_count &&
+	       sender_op(sender, sender->ops_framed)->end <= sender->framed)
+		sender->ops_framed++;
+	count = sender->ops_framed - before;
+	return count > UINT16_MAX ? 0 : (uint16_t)count;
+}
+
+/* Hands the bytes [from, from + size) of a message to `put`, piece by piece. */
+typedef void (*put_bytes)(void *to, const void *data, uint32_t size);
+
+static void put_range(const struct message_pieces *pieces, uint64_t from, uint64_t size, put_bytes put,
+		      void *to)
+{
+	const uint64_t head = htole64(pieces->head), padding = 0, trailer = htole64(pieces->trailer);
+	const struct {
+		const void *data;
+		uint64_t size;
+	} parts[] = {
+		{&head, MESSAGE_HEAD_SIZE},
+		{pieces->data, pieces->size},
+		{&padding, -pieces->size & 7u},
+		{&trailer, MESSAGE_TRAILER_SIZE},
+	};
+
+	for (unsigned i = 0; i < 4 && size > 0; i++) {
+		uint64_t n;
+
+		if (from >= parts[i].size) {
+			from -= parts[i].size;
+			continue;
+		}
+		n = parts[i].size - from < size ? parts[i].size - from : size;
+		put(to, (const uint8_t *)parts[i].data + from, (uint32_t)n);
+		size -= n;
+		from = 0;
+	}
+}
+
+static void put_in_ring(void *to, const void *data, uint32_t size)
+{
+	ring_writer_put(to, data, size);
+}
+
+static void put_in_queue(void *to, const void *data, uint32_t size)
+{
+	fifo_append(to, data, size);
+}
+
+/* The size of the next frame's payload for `left` bytes, or 0: then *want_space says for how much room to
+ * wait. */
+static int64_t next_chunk(struct transport *transport, uint64_t left, uint32_t *want_space)
+{
+	uint32_t most = transport->out.ring.size - FRAME_HEADER_SIZE;
+	uint64_t chunk = left < FRAME_PAYLOAD_MAX ? left : FRAME_PAYLOAD_MAX;
+	int space;
+
+	if (chunk > most)
+		chunk = most;
+	space = transport_space(transport, FRAME_HEADER_SIZE + (uint32_t)chunk);
+	if (space < 0)
+		return space;
+	if ((uint32_t)space >= FRAME_HEADER_SIZE + chunk)
+		return (int64_t)chunk;
+	if ((uint32_t)space >= FRAME_HEADER_SIZE + WORTHWHILE)
+		return ((uint32_t)space - FRAME_HEADER_SIZE) & ~7u;
+	*want_space = FRAME_HEADER_SIZE + (chunk < WORTHWHILE ? (uint32_t)chunk : WORTHWHILE);
+	return 0;
+}
+
+static struct frame_header data_header(const struct sender *sender, uint32_t length, uint16_t messages)
+{
+	return (struct frame_header){
+		.length = length, .type = FRAME_DATA, .channel = sender->number, .messages = messages};
+}
+
+static void write_frame(const struct sender *sender, const struct message_pieces *pieces, uint32_t span,
+			uint8_t *at)
+{
+	const struct frame_header header = data_header(sender, span, 1);
+
+	frame_header_encode(&header, at);
+	message_pieces_write(pieces, at + FRAME_HEADER_SIZE);
+}
+
+bool sender_frame_small(struct sender *sender, struct transport *transport,
+			const struct message_pieces *pieces)
+{
+	uint64_t span = message_span(pieces->size);
+	uint32_t size = FRAME_HEADER_SIZE + (uint32_t)span;
+	uint8_t *at;
+
+	if (span > SMALL_SPAN || span > sender_budget(sender) || fifo_size(&sender->queue) ||
+	    fifo_size(&transport->backlog) || ring_writer_space(&transport->out, size) < (int)size)
+		return false;
+	at = ring_writer_room(&transport->out, size);
+	if (at) {
+		write_frame(sender, pieces, (uint32_t)span, at);
+		ring_writer_advance(&transport->out, size);
+	} else { /* about the ring's end */
+		uint8_t frame[FRAME_HEADER_SIZE + SMALL_SPAN];
+
+		write_frame(sender, pieces, (uint32_t)span, frame);
+		ring_writer_put(&transport->out, frame, size);
+	}
+	sender->framed += span;
+	return true;
+}
+
+int64_t sender_frame_pieces(struct sender *sender, struct transport *transport,
+			    const struct message_pieces *pieces)
+{
+	uint64_t span = message_span(pieces->size), done = 0;
+	uint8_t raw[FRAME_HEADER_SIZE];
+	uint32_t want;
+
+	while (done < span) {
+		uint64_t budget = sender_budget(sender);
+		struct frame_header header;
+		int64_t chunk = next_chunk(transport, span - done < budget ? span - done : budget, &want);
+
+		if (chunk <= 0) {
+			if (chunk < 0)
+				return chunk;
+			break;
+		}
+		header = data_header(sender, (uint32_t)chunk, done + (uint64_t)chunk == span);
+		frame_header_encode(&header, raw);
+		ring_writer_put(&transport->out, raw, sizeof(raw));
+		put_range(pieces, done, (uint64_t)chunk, put_in_ring, &transport->out);
+		sender->framed += (uint64_t)chunk;
+		done += (uint64_t)chunk;
+		/* The daemon relays the first part while we copy the next. */
+		if (done < span)
+			transport_publish(transport);
+	}
+	return (int64_t)done;
+}
+
+void sender_queue_pieces(struct sender *sender, const struct message_pieces *pieces, uint64_t from)
+{
+	uint64_t span = message_span(pieces->size);
+
+	if (from == 0)
+		message_pieces_write(pieces, fifo_extend(&sender->queue, span));
+	else
+		put_range(pieces, from, span - from, put_in_queue, &sender->queue);
+}
+
+int sender_frame_queue(struct sender *sender, struct transport *transport, uint32_t *want_space)
+{
+	uint64_t left = fifo_size(&sender->queue), budget = sender_budget(sender);
+	int64_t chunk = next_chunk(transport, left < budget ? left : budget, want_space);
+	struct frame_header header;
+
+	if (chunk <= 0)
+		return (int)chunk;
+	sender->framed += (uint64_t)chunk;
+	header = data_header(sender, (uint32_t)chunk, sender_count_framed(sender));
+	frame_put(&transport->out, &header, fifo_front(&sender->queue));
+	fifo_drop(&sender->queue, (size_t)chunk);
+	return 1;
+}

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "libclient/transport.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "libclient/deadline.h"
+#include "libclient/handshake.h"
+#include "libclient/pump.h"
+#include "wire/bytes.h"
+#include "wire/frame_ring.h"
+#include "wire/local_ring.h"
+
+#define RING_MIN 8192u /* smaller ones would make the splitting of messages pointless */
+
+#ifndef F_GET_SEALS
+#define F_GET_SEALS   (1024 + 10)
+#define F_SEAL_SHRINK 0x0002
+#endif
+
+enum { FD_MEMORY, FD_KICK, FD_WAKE }; /* in the order in which they come */
+
+void transport_keep_reason(struct transport *transport, struct frame_text text)
+{
+	size_t size = text.size < sizeof(transport->reason) ? text.size : sizeof(transport->reason) - 1;
+
+	memcpy(transport->reason, text.data, size);
+	transport->reason[size] = '\0';
+}
+
+static int receive_welcome(struct transport *transport, struct frame_welcome *welcome, int fds[HANDSHAKE_FDS])
+{
+	struct handshake_answer answer;
+	int r = handshake_read(transport->socket, &answer, fds, deadline_in(HANDSHAKE_MS));
+
+	if (r < 0)
+		return r;
+	if (answer.header.type != FRAME_WELCOME ||
+	    frame_welcome_decode(answer.payload, answer.header.length, welcome) < 0)
+		return -EPROTO;
+	return welcome->major == PROTOCOL_MAJOR ? 0 : -EPROTONOSUPPORT;
+}
+
+/* The daemon places the rings; a place outside the memory would crash us. */
+static int place_ring(const struct transport *transport, const struct frame_ring_place *place,
+		      struct ring_view *view)
+{
+	if (place->size < RING_MIN || (place->size & (place->size - 1)) || place->size > (1u << 30))
+		return -EPROTO;
+	if (place->control % 64 || place->data % 64)
+		return -EPROTO;
+	if ((uint64_t)place->control + LOCAL_RING_CONTROL > transport->memory_size ||
+	    (uint64_t)place->data + place->size > transport->memory_size)
+		return -EPROTO;
+	*view = local_ring_view(transport->memory, place);
+	return 0;
+}
+
+/*
+ * The daemon has these descriptors too, and may be a hostile one. So nothing is read from them, and what is
+ * written or waited on must be of a kind that has no file system, terminal or socket behind it, which could
+ * keep us waiting: an eventfd to write, an eventfd or an epoll to wait on. Both have no file type, and a
+ * write to any other of these fails.
+ */
+static bool is_anonymous(int fd)
+{
+	struct stat status;
+
+	return fstat(fd, &status) == 0 && (status.st_mode & S_IFMT) == 0;
+}
+
+/* Maps the rings. -ENODATA: it can't be done here, try without. */
+static int map_rings(struct transport *transport, const struct frame_welcome *welcome, int fds[HANDSHAKE_FDS])
+{
+	struct ring_view views[LOCAL_RINGS];
+	struct stat memory;
+	int seals;
+
+	if (fds[FD_MEMORY] < 0 || fds[FD_KICK] < 0 || fds[FD_WAKE] < 0 ||
+	    fstat(fds[FD_MEMORY], &memory) < 0 || !is_anonymous(fds[FD_KICK]) || !is_anonymous(fds[FD_WAKE]))
+		return -EPROTO;
+	/* Memory that shrinks under us would be a SIGBUS. */
+	seals = fcntl(fds[FD_MEMORY], F_GET_SEALS);
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || memory.st_size <= 0 || memory.st_size > (off_t)1 << 31)
+		return -EPROTO;
+	transport->memory_size = (size_t)memory.st_size;
+	transport->memory =
+		mmap(NULL, transport->memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, fds[FD_MEMORY], 0);
+	if (transport->memory == MAP_FAILED) {
+		transport->memory = NULL;
+		return -ENODATA;
+	}
+	for (unsigned i = 0; i < LOCAL_RINGS; i++)
+		if (place_ring(transport, &welcome->rings[i], &views[i]) < 0)
+			return -EPROTO;
+	/* The daemon may have written before we looked, so its indices are adopted after a check. */
+	if (ring_writer_init(&transport->out, &views[LOCAL_RING_OUT], true) < 0 ||
+	    ring_reader_init(&transport->in, &views[LOCAL_RING_IN], true) < 0 ||
+	    ring_reader_init(&transport->deliveries, &views[LOCAL_RING_DELIVERIES], true) < 0)
+		return -EPROTO;
+	transport->kick = fds[FD_KICK];
+	transport->wake = fds[FD_WAKE];
+	fds[FD_KICK] = fds[FD_WAKE] = -1;
+	transport->shared = true;
+	return 0;
+}
+
+static int watch(const struct transport *transport, int fd, uint32_t events, uint32_t number)
+{
+	struct epoll_event event = {.events = events, .data.u32 = number};
+
+	return epoll_ctl(transport->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+/* What the daemon lets us wait on is an epoll, which serves as ours: another one around it would cost 0.4 us
+ * for each notification. A daemon of before gave an eventfd. */
+static int watch_daemon(struct transport *transport)
+{
+	int r;
+
+	transport->epoll = transport->wake;
+	transport->wake = -1;
+	r = watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, 1);
+	if (r != -EINVAL)
+		return r;
+	transport->wake = transport->epoll;
+	transport->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (transport->epoll < 0)
+		return -errno;
+	r = watch(transport, transport->wake, EPOLLIN | EPOLLET, 0);
+	return r < 0 ? r : watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, 1);
+}
+
+static int watch_descriptors(struct transport *transport)
+{
+	int r;
+
+	transport->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (transport->poke < 0)
+		return -errno;
+	if (transport->shared) {
+		r = watch_daemon(transport);
+	} else {
+		transport->epoll = epoll_create1(EPOLL_CLOEXEC);
+		r = transport->epoll < 0 ? -errno
+					 : watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, 1);
+	}
+	return r < 0 ? r : watch(transport, transport->poke, EPOLLIN | EPOLLET, 0);
+}
+
+static int open_once(struct transport *transport, const char *path, bool shared)
+{
+	struct frame_welcome welcome;
+	int fds[HANDSHAKE_FDS] = {-1, -1, -1};
+	int r;
+
+	*transport = (struct transport){.socket = -1, .epoll = -1, .wake = -1, .kick = -1, .poke = -1};
+	r = handshake_connect(path);
+	if (r < 0)
+		return r;
+	transport->socket = r;
+	r = handshake_hello(transport->socket, shared ? HELLO_SHARED_MEMORY : 0, NULL, 0);
+	if (r == 0)
+		r = receive_welcome(transport, &welcome, fds);
+	if (r == 0) {
+		transport->domid = welcome.domid;
+		transport->max_message = welcome.max_message;
+		if (welcome.flags & HELLO_SHARED_MEMORY)
+			r = shared ? map_rings(transport, &welcome, fds) : -EPROTO;
+	}
+	for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	if (r == 0)
+		r = watch_descriptors(transport);
+	if (r == 0 && !transport->shared)
+		r = pump_new(&transport->pump, transport->socket, transport->epoll, &transport->out,
+			     &transport->in, &transport->deliveries);
+	if (r == 0) {
+		r = transport_arm(transport, true, 0);
+		if (r > 0)
+			transport_poke(transport);
+	}
+	if (r < 0) {
+		transport->closed = true;
+		transport_close(transport);
+		return r;
+	}
+	return 0;
+}
+
+int transport_open(struct transport *transport, const char *path)
+{
+	const char *without = getenv("XENMSG_NO_SHARED_MEMORY");
+	bool shared = !without || strcmp(without, "1") != 0;
+	int r = open_once(transport, path, shared);
+
+	return r == -ENODATA ? open_once(transport, path, false) : r;
+}
+
+void transport_close(struct transport *transport)
+{
+	bool blocked;
+
+	/* Who says goodbye takes nothing more, so the senders of what is still unread needn't be in doubt. */
+	if (!transport->closed) {
+		uint8_t payload[4];
+
+		transport_control(transport, FRAME_GOODBYE, 0, payload, frame_u32_encode(0, payload));
+		transport_flush_backlog(transport, &blocked);
+		transport_publish(transport);
+		if (transport->pump)
+			pump_out(transport->pump);
+	}
+	pump_free(transport->pump);
+	if (transport->memory)
+		munmap(transport->memory, transport->memory_size);
+	if (transport->epoll >= 0)
+		close(transport->epoll);
+	if (transport->wake >= 0)
+		close(transport->wake);
+	if (transport->kick >= 0)
+		close(transport->kick);
+	if (transport->poke >= 0)
+		close(transport->poke);
+	if (transport->socket >= 0)
+		close(transport->socket);
+	fifo_free(&transport->backlog);
+}
+
+int transport_space(struct transport *transport, uint32_t want)
+{
+	int space = ring_writer_space(&transport->out, want);
+
+	if (space >= 0 && (uint32_t)space < want && transport->pump) {
+		transport_publish(transport);
+		pump_out(transport->pump);
+		space = ring_writer_space(&transport->out, want);
+	}
+	return space;
+}
+
+int transport_control(struct transport *transport, uint8_t type, uint32_t channel, const void *payload,
+		      uint32_t length)
+{
+	const struct frame_header header = {.length = length, .type = type, .channel = channel};
+	uint32_t size = frame_size(length);
+	uint8_t *frame;
+	bool blocked;
+	int space, r;
+
+	r = transport_flush_backlog(transport, &blocked);
+	if (r < 0)
+		return r;
+	space = blocked ? 0 : transport_space(transport, size);
+	if (space < 0)
+		return space;
+	if ((uint32_t)space >= size) {
+		frame_put(&transport->out, &header, payload);
+		return 0;
+	}
+	r = fifo_reserve(&transport->backlog, size);
+	if (r < 0)
+		return r;
+	frame = fifo_extend(&transport->backlog, size);
+	if (length)
+		memcpy(frame + FRAME_HEADER_SIZE, payload, length);
+	frame_wrap(frame, &header);
+	return 0;
+}
+
+int transport_take_late(struct transport *transport, const struct frame_header *header,
+			const uint8_t *payload)
+{
+	uint32_t length = header->length < FRAME_SMALL_MAX ? header->length : FRAME_SMALL_MAX;
+
+	return header->type == FRAME_RESET
+		       ? transport_control(transport, FRAME_RESET, header->channel, payload, length)
+		       : 0;
+}
+
+int transport_flush_backlog(struct transport *transport, bool *blocked)
+{
+	while (fifo_size(&transport->backlog) > 0) {
+		uint32_t size = frame_size(get_u32(fifo_front(&transport->backlog)));
+		int space = transport_space(transport, size);
+
+		if (space < 0)
+			return space;
+		if ((uint32_t)space < size)
+			break;
+		ring_writer_put(&transport->out, fifo_front(&transport->backlog), size);
+		fifo_drop(&transport->backlog, size);
+	}
+	*blocked = fifo_size(&transport->backlog) > 0;
+	return 0;
+}
+
+static void notify(int fd)
+{
+	uint64_t one = 1;
+	ssize_t n;
+
+	do
+		n = write(fd, &one, sizeof(one));
+	while (n < 0 && errno == EINTR);
+}
+
+/* A daemon that has made its eventfd blocking would let us wait for it as long as it likes. */
+static void kick(struct transport *transport)
+{
+	int flags = fcntl(transport->kick, F_GETFL);
+
+	if (flags >= 0 && (flags & O_NONBLOCK)) {
+		notify(transport->kick);
+		return;
+	}
+	transport->closed = true;
+	transport_poke(transport);
+}
+
+void transport_notify_of_output(struct transport *transport)
+{
+	if (transport->shared) {
+		/* The daemon looks at what was taken as well: who answers a message needn't notify it
+		 * twice. */
+		ring_reader_take_request(&transport->deliveries);
+		kick(transport);
+	}
+}
+
+void transport_publish_to_pump(struct transport *transport)
+{
+	if (pump_wants_flush(transport->pump))
+		pump_out(transport->pump);
+}
+
+void transport_release_in(struct transport *transport)
+{
+	if (ring_reader_release(&transport->in) && transport->shared)
+		kick(transport);
+}
+
+void transport_release_deliveries(struct transport *transport, bool quietly)
+{
+	if (quietly)
+		ring_reader_release_quietly(&transport->deliveries);
+	else if (ring_reader_release(&transport->deliveries) && transport->shared)
+		kick(transport);
+}
+
+void transport_poke(struct transport *transport)
+{
+	if (transport->poked)
+		return;
+	transport->poked = true;
+	notify(transport->poke);
+}
+
+/* With shared memory the socket only says that the daemon is gone, perhaps with a GOODBYE first. */
+static void read_farewell(struct transport *transport)
+{
+	uint8_t buffer[FRAME_HEADER_SIZE + 1024];
+	struct frame_header header;
+	struct frame_goodbye goodbye;
+	ssize_t n = recv(transport->socket, buffer, sizeof(buffer), MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	transport->closed = true;
+	if (n >= (ssize_t)FRAME_HEADER_SIZE && frame_header_decode(buffer, &header) == 0 &&
+	    header.type == FRAME_GOODBYE && header.length <= (uint32_t)n - FRAME_HEADER_SIZE &&
+	    frame_goodbye_decode(buffer + FRAME_HEADER_SIZE, header.length, &goodbye) == 0)
+		transport_keep_reason(transport, goodbye.text);
+}
+
+int transport_poll(struct transport *transport, int timeout_ms)
+{
+	struct epoll_event events[3];
+	int n = epoll_wait(transport->epoll, events, 3, timeout_ms), r;
+
+	if (n < 0)
+		return -errno;
+	transport->poked = false;
+	if (transport->pump) {
+		pump_out(transport->pump);
+		r = pump_in(transport->pump);
+		transport->closed |= r > 0;
+		return r < 0 ? r : n > 0;
+	}
+	for (int i = 0; i < n; i++)
+		if (events[i].data.u32 == 1)
+			read_farewell(transport);
+	return n > 0;
+}
+
+int transport_arm(struct transport *transport, bool deliveries, uint32_t want_space)
+{
+	int r;
+
+	if (transport->pump) {
+		pump_out(transport->pump);
+		r = pump_resume_in(transport->pump);
+		transport->closed |= r > 0;
+		if (r < 0)
+			return r;
+		pump_arm(transport->pump);
+		r = ring_reader_ready(&transport->in, FRAME_HEADER_SIZE);
+		if (r == 0 && deliveries)
+			r = ring_reader_ready(&transport->deliveries, FRAME_HEADER_SIZE);
+		return r > 0 ? 1 : r;
+	}
+	r = ring_reader_arm(&transport->in, FRAME_HEADER_SIZE);
+	if (r == 0 && deliveries)
+		r = ring_reader_arm(&transport->deliveries, FRAME_HEADER_SIZE);
+	if (r == 0 && want_space)
+		r = transport_arm_space(transport, want_space);
+	return r;
+}
+
+int transport_arm_space(struct transport *transport, uint32_t want_space)
+{
+	return transport->pump ? 0 : ring_writer_arm(&transport->out, want_space);
+}
