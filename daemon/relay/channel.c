@@ -23,6 +23,12 @@ static void mark_urgent(struct channel_end *end)
 	hop_mark_dirty(end->hop);
 }
 
+static void owe(struct channel_end *end, enum channel_owed frame)
+{
+	end->owed |= (uint8_t)frame;
+	mark_urgent(end);
+}
+
 static void mark_backlog(struct channel_end *end)
 {
 	if (!end->hop)
@@ -64,18 +70,60 @@ static void end_gone(struct channel_end *end)
 	}
 }
 
-bool channel_is_reset(const struct channel_end *end)
+/* --- states ----------------------------------------------------------------------------------- */
+
+enum change {
+	FIN_CAME,
+	RESET_CAME,
+	OPEN_SENT,
+	FIN_SENT,
+	RESET_DECIDED,
+	RESET_SENT,
+};
+
+/* The table in channel.h. False: it isn't possible in this state. */
+static bool move(struct channel_end *end, enum change change)
 {
-	return end->reset_out || (end->want_reset && !end->abort);
+	switch (change) {
+	case FIN_CAME:
+		if (end->in != IN_OPEN)
+			return false;
+		end->in = IN_FIN;
+		return true;
+	case RESET_CAME:
+		if (end->in == IN_RESET)
+			return false;
+		end->in = IN_RESET;
+		return true;
+	case OPEN_SENT:
+		end->out = OUT_OPEN;
+		return true;
+	case FIN_SENT:
+		end->out = OUT_FIN;
+		return true;
+	case RESET_DECIDED:
+		if (channel_is_reset(end))
+			return false;
+		end->owed = 0;
+		if (end->out == OUT_NEW) {
+			end->in = IN_RESET;
+			end->out = OUT_RESET;
+		} else {
+			end->out = OUT_RESETTING;
+		}
+		return true;
+	default:
+		end->owed = 0;
+		end->out = OUT_RESET;
+		return true;
+	}
 }
 
 static void reset_now(struct channel_end *end, int error, uint64_t consumed, uint64_t unsure)
 {
-	if (!end->hop || channel_is_reset(end))
+	if (!end->hop || !move(end, RESET_DECIDED))
 		return;
 	drop_queue(end);
-	end->want_reset = true;
-	end->abort = false;
 	end->reset_error = (uint32_t)error;
 	end->reset_consumed = consumed;
 	end->reset_unsure = unsure;
@@ -84,18 +132,17 @@ static void reset_now(struct channel_end *end, int error, uint64_t consumed, uin
 
 static void reset_behind_data(struct channel_end *end, int error)
 {
-	if (!end->hop || end->reset_out || end->want_reset)
+	if (!end->hop || channel_is_reset(end) || (end->owed & OWED_RESET))
 		return;
-	end->want_reset = true;
-	end->abort = true;
 	end->reset_error = (uint32_t)error;
-	mark_urgent(end);
+	owe(end, OWED_RESET);
 }
 
 /* The acceptor's side of the channel has ended. What a server answered before goes to its caller first. */
 static void reset_opener(struct channel_end *opener, int error, uint64_t consumed, uint64_t unsure)
 {
-	if (opener->channel->kind != CHANNEL_CALL || !channel_has_backlog(opener) || opener->want_reset) {
+	if (opener->channel->kind != CHANNEL_CALL || !channel_has_backlog(opener) ||
+	    (opener->owed & OWED_RESET)) {
 		reset_now(opener, error, consumed, unsure);
 		return;
 	}
@@ -118,6 +165,7 @@ int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 	channel->max_message = hop->relay->max_message;
 	channel->opener.channel = channel->acceptor.channel = channel;
 	channel->opener.is_opener = true;
+	channel->opener.out = OUT_OPEN;
 	channel->opener.granted = CHANNEL_INITIAL_LIMIT;
 	channel->opener.window = channel->acceptor.window = CHANNEL_INITIAL_LIMIT;
 	channel->opener.number = number;
@@ -159,14 +207,12 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 		return r;
 	end->hop = hop;
 	end->limit = CHANNEL_INITIAL_LIMIT;
-	end->want_open = true;
-	/* Only the daemon of the program that opened it knows how much may come back. */
-	end->want_credit = channel->kind != CHANNEL_MESSAGE && channel->opener.hop->kind == HOP_LOCAL;
 	mark_urgent(end);
-	if (hop->kind == HOP_LOCAL) {
-		channel->opener.want_opened = true;
-		mark_urgent(&channel->opener);
-	}
+	/* Only the daemon of the program that opened it knows how much may come back. */
+	if (channel->kind != CHANNEL_MESSAGE && channel->opener.hop->kind == HOP_LOCAL)
+		owe(end, OWED_CREDIT);
+	if (hop->kind == HOP_LOCAL)
+		owe(&channel->opener, OWED_OPENED);
 	return 0;
 }
 
@@ -179,11 +225,9 @@ bool channel_was_refused(struct channel *channel, int *error)
 {
 	struct channel_end *end = &channel->opener;
 
-	if (!end->want_reset || end->abort || channel->acceptor.hop || channel->charge.held[QUOTA_CHANNELS])
+	if (end->out != OUT_RESETTING || channel->acceptor.hop || channel->charge.held[QUOTA_CHANNELS])
 		return false;
 	*error = (int)end->reset_error;
-	end->want_reset = false;
-	end->reset_in = end->reset_out = true;
 	end_gone(end);
 	return true;
 }
@@ -208,7 +252,7 @@ int channel_data(struct channel_end *end, const struct ring_reader *reader, uint
 
 	if (channel_is_reset(end))
 		return (int)length;
-	if (end->fin_in || end->received + length > end->granted)
+	if (end->in != IN_OPEN || end->received + length > end->granted)
 		return -EPROTO;
 	if (!out->hop || channel_is_reset(out)) {
 		end->received += length;
@@ -245,8 +289,8 @@ bool channel_append(struct channel_end *end, const void *data, uint32_t length, 
 {
 	struct channel_end *out = channel_other(end);
 
-	if (channel_is_reset(end) || end->fin_in || length > end->granted - end->received || !out->hop ||
-	    channel_is_reset(out) || channel_has_backlog(out) ||
+	if (channel_is_reset(end) || end->in != IN_OPEN || length > end->granted - end->received ||
+	    !out->hop || channel_is_reset(out) || channel_has_backlog(out) ||
 	    !hop_append(out->hop, out, data, length, messages))
 		return false;
 	end->received += length;
@@ -263,8 +307,7 @@ int channel_opened(struct channel_end *end, const struct frame_opened *opened)
 		end->limit = opened->limit;
 	if (opened->max_message < end->channel->max_message)
 		end->channel->max_message = opened->max_message;
-	end->channel->opener.want_opened = true;
-	mark_urgent(&end->channel->opener);
+	owe(&end->channel->opener, OWED_OPENED);
 	return 0;
 }
 
@@ -286,9 +329,8 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 		end->window *= 2;
 	}
 	end->consumed = offset;
-	source->want_credit = true;
-	mark_urgent(source);
-	if (end->abort || (end->fin_in && end->fin_out))
+	owe(source, OWED_CREDIT);
+	if ((end->owed & OWED_RESET) || (end->in == IN_FIN && end->out == OUT_FIN))
 		mark_urgent(end);
 }
 
@@ -300,8 +342,7 @@ int channel_credit(struct channel_end *end, const struct frame_credit *credit)
 		return -EPROTO;
 	if (end->hop->kind == HOP_LINK && credit->limit > end->limit) {
 		end->limit = credit->limit;
-		channel_other(end)->want_credit = true;
-		mark_urgent(channel_other(end));
+		owe(channel_other(end), OWED_CREDIT);
 	}
 	channel_taken(end, credit->consumed);
 	channel_check_ended(end);
@@ -314,11 +355,9 @@ int channel_fin(struct channel_end *end, uint64_t total)
 
 	if (channel_is_reset(end))
 		return 0;
-	if (end->fin_in || total != end->received)
+	if (total != end->received || !move(end, FIN_CAME))
 		return -EPROTO;
-	end->fin_in = true;
-	out->want_fin = true;
-	mark_urgent(out);
+	owe(out, OWED_FIN);
 	channel_check_ended(end);
 	return 0;
 }
@@ -329,9 +368,8 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 	int error = reset->error > 0 && reset->error < 4096 ? (int)reset->error : EPROTO;
 	uint64_t unsure;
 
-	if (end->reset_in)
+	if (!move(end, RESET_CAME))
 		return -EPROTO;
-	end->reset_in = true;
 	if (channel_is_reset(end)) {
 		/* That was the answer to ours, or ours, still to be sent, is its answer. */
 		channel_check_ended(end);
@@ -342,7 +380,6 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 	unsure = reset->unsure < end->consumed ? end->consumed : reset->unsure;
 	if (unsure > end->sent)
 		unsure = end->sent;
-	end->abort = end->want_reset = false;
 	/* What the opener sent goes on to the acceptor before the RESET does; what the acceptor sent is
 	 * dropped where it waits. */
 	reset_now(end, error, out->consumed, end->is_opener ? end->received : out->sent);
@@ -383,6 +420,7 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 			(struct frame_text){end->channel->domain_name, strlen(end->channel->domain_name)};
 	frame->type = FRAME_OPEN;
 	frame->length = frame_open_encode(&open, frame->payload);
+	move(end, OPEN_SENT);
 }
 
 static void make_reset(struct channel_end *end, struct channel_frame *frame)
@@ -393,68 +431,82 @@ static void make_reset(struct channel_end *end, struct channel_frame *frame)
 		.unsure = end->reset_unsure,
 	};
 
-	if (end->abort && !end->is_opener) {
+	if (end->out != OUT_RESETTING && !end->is_opener) {
 		reset.consumed = channel_other(end)->consumed;
 		reset.unsure = channel_other(end)->sent;
 	}
 	frame->type = FRAME_RESET;
 	frame->length = frame_reset_encode(&reset, frame->payload);
-	end->want_reset = end->abort = false;
-	end->want_credit = end->want_fin = end->want_opened = false;
-	end->reset_out = true;
+	move(end, RESET_SENT);
+}
+
+static void make_opened(struct channel_end *end, struct channel_frame *frame)
+{
+	struct frame_opened opened = {.limit = grant(end), .max_message = end->channel->max_message};
+
+	frame->type = FRAME_OPENED;
+	frame->length = frame_opened_encode(&opened, frame->payload);
+}
+
+static void make_credit(struct channel_end *end, struct channel_frame *frame)
+{
+	struct frame_credit credit = {.consumed = channel_other(end)->consumed, .limit = grant(end)};
+
+	end->told_consumed = credit.consumed;
+	frame->type = FRAME_CREDIT;
+	frame->length = frame_credit_encode(&credit, frame->payload);
+}
+
+static void make_fin(struct channel_end *end, struct channel_frame *frame)
+{
+	frame->type = FRAME_FIN;
+	frame->length = frame_u64_encode(end->sent, frame->payload);
+	move(end, FIN_SENT);
+}
+
+/* Of what is owed, the one that comes next; 0: none, or it has to wait. */
+static unsigned next_owed(const struct channel_end *end)
+{
+	unsigned owed = end->owed;
+
+	if (channel_has_backlog(end))
+		owed &= OWED_OPENED | OWED_CREDIT;
+	if (end->hop->kind != HOP_LINK && end->consumed != end->sent)
+		owed &= ~(unsigned)OWED_RESET;
+	return owed & -owed;
 }
 
 bool channel_next_control(struct channel_end *end, struct channel_frame *frame)
 {
-	if (end->want_reset && !end->abort) {
-		if (end->want_open) {
-			/* Nobody on this hop has heard of the channel: nothing to say, no answer to wait
-			 * for. */
-			end->want_open = end->want_reset = false;
-			end->reset_out = end->reset_in = true;
-			return false;
-		}
-		make_reset(end, frame);
-		return true;
-	}
-	if (end->want_open) {
-		end->want_open = false;
+	unsigned owed;
+
+	if (end->out == OUT_NEW) {
 		make_open(end, frame);
 		return true;
 	}
-	if (end->reset_out)
-		return false;
-	if (end->want_opened) {
-		struct frame_opened opened = {.limit = grant(end), .max_message = end->channel->max_message};
-
-		end->want_opened = false;
-		frame->type = FRAME_OPENED;
-		frame->length = frame_opened_encode(&opened, frame->payload);
-		return true;
-	}
-	if (end->want_credit) {
-		struct frame_credit credit = {.consumed = channel_other(end)->consumed, .limit = grant(end)};
-
-		end->want_credit = false;
-		end->told_consumed = credit.consumed;
-		frame->type = FRAME_CREDIT;
-		frame->length = frame_credit_encode(&credit, frame->payload);
-		return true;
-	}
-	if (channel_has_backlog(end))
-		return false;
-	if (end->want_fin) {
-		end->want_fin = false;
-		end->fin_out = true;
-		frame->type = FRAME_FIN;
-		frame->length = frame_u64_encode(end->sent, frame->payload);
-		return true;
-	}
-	if (end->want_reset && (end->hop->kind == HOP_LINK || end->consumed == end->sent)) {
+	if (end->out == OUT_RESETTING) {
 		make_reset(end, frame);
 		return true;
 	}
-	return false;
+	if (end->out == OUT_RESET)
+		return false;
+	owed = next_owed(end);
+	end->owed &= (uint8_t)~owed;
+	switch (owed) {
+	case OWED_OPENED:
+		make_opened(end, frame);
+		break;
+	case OWED_CREDIT:
+		make_credit(end, frame);
+		break;
+	case OWED_FIN:
+		make_fin(end, frame);
+		break;
+	case OWED_RESET:
+		make_reset(end, frame);
+		break;
+	}
+	return owed != 0;
 }
 
 bool channel_has_backlog(const struct channel_end *end)
@@ -486,7 +538,7 @@ bool channel_send_backlog(struct channel_end *end, uint32_t quantum)
 	evbuffer_drain(end->queue, done);
 	if (done == queued) {
 		end->queued_messages = 0;
-		if (end->want_fin || end->want_reset)
+		if (end->owed & (OWED_FIN | OWED_RESET))
 			mark_urgent(end);
 	}
 	return done > 0;
@@ -498,9 +550,9 @@ void channel_check_ended(struct channel_end *end)
 {
 	if (!end->hop)
 		return;
-	if (end->reset_in && end->reset_out)
+	if (end->in == IN_RESET && end->out == OUT_RESET)
 		end_gone(end);
-	else if (end->fin_in && end->fin_out && end->consumed == end->sent &&
+	else if (end->in == IN_FIN && end->out == OUT_FIN && end->consumed == end->sent &&
 		 end->told_consumed == end->received)
 		end_gone(end);
 }
@@ -512,7 +564,7 @@ void channel_lost(struct channel_end *end, int error, bool unsure)
 	if (!channel_is_reset(end) && out->hop) {
 		if (out->is_opener)
 			reset_opener(out, error, end->consumed, unsure ? end->sent : end->consumed);
-		else if (!end->fin_in || end->channel->kind != CHANNEL_MESSAGE)
+		else if (end->in != IN_FIN || end->channel->kind != CHANNEL_MESSAGE)
 			reset_behind_data(out, ECONNRESET); /* who sends messages may go when all is said */
 	}
 	end_gone(end);

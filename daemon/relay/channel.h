@@ -17,10 +17,19 @@
  * RESET each way. It may outlive the other end, then only to finish this handshake. A channel is freed when
  * both ends are gone, at the end of the turn.
  *
- * State of an end, as flags, since the two directions end independently:
- *   fin_in   the hop's other side has sent FIN             fin_out   we have sent it
- *   reset_in it has sent RESET                             reset_out we have sent it
- * Once reset_out is set and until reset_in is, everything else that comes for the channel is ignored.
+ * Its two directions end independently, so it has two states, which channel.c's move() moves on: `in`, what the
+ * hop's other side has said, and `out`, what we have.
+ *
+ *   in           FIN comes   RESET comes       out          OPEN sent   FIN sent   we reset it   RESET sent
+ *   IN_OPEN      IN_FIN      IN_RESET          OUT_NEW      OUT_OPEN               OUT_RESET *
+ *   IN_FIN       violation   IN_RESET          OUT_OPEN                 OUT_FIN    OUT_RESETTING
+ *   IN_RESET     violation   violation         OUT_FIN                             OUT_RESETTING
+ *                                              OUT_RESETTING                                     OUT_RESET
+ *
+ *   * and IN_RESET: nobody on this hop has heard of it, so there is nothing to say and no answer to wait for.
+ *
+ * From OUT_RESETTING on, everything that comes for the channel is ignored, but for a RESET. Which frames are
+ * to be sent besides is not a state but a set, `owed`.
  */
 
 #include <stdbool.h>
@@ -37,6 +46,28 @@ struct hop;
 struct relay;
 
 #define CHANNEL_WINDOW_MAX 1048576u /* how far a sender may run ahead of what the receiver has taken */
+
+enum channel_in {
+	IN_OPEN,
+	IN_FIN,
+	IN_RESET,
+};
+
+enum channel_out {
+	OUT_NEW, /* the acceptor's, whose OPEN is to be sent */
+	OUT_OPEN,
+	OUT_FIN,
+	OUT_RESETTING, /* RESET comes next, before all that waits */
+	OUT_RESET,
+};
+
+/* Frames to be sent when the time comes; the last two behind the data that waits. */
+enum channel_owed {
+	OWED_OPENED = 1,
+	OWED_CREDIT = 2,
+	OWED_FIN = 4,
+	OWED_RESET = 8, /* by a program, the data must have been taken, too */
+};
 
 struct channel_end {
 	struct channel *channel;
@@ -58,11 +89,9 @@ struct channel_end {
 	uint32_t queued_messages;
 	uint32_t newest_handed; /* ledger.h: the entry of what went out last */
 
-	bool fin_in, fin_out, reset_in, reset_out;
-
-	/* what is to be sent here */
-	bool want_open, want_opened, want_credit, want_fin, want_reset;
-	bool abort; /* want_reset only when all before it has gone and, by a program, been taken */
+	enum channel_in in;
+	enum channel_out out;
+	uint8_t owed; /* enum channel_owed */
 	uint32_t reset_error;
 	uint64_t reset_consumed, reset_unsure;
 
@@ -91,7 +120,16 @@ static inline struct channel_end *channel_other(struct channel_end *end)
 }
 
 /* From here on nothing that comes in at this end counts. */
-bool channel_is_reset(const struct channel_end *end);
+static inline bool channel_is_reset(const struct channel_end *end)
+{
+	return end->out >= OUT_RESETTING;
+}
+
+/* What has to be said here before any data. */
+static inline bool channel_is_unannounced(const struct channel_end *end)
+{
+	return end->out == OUT_NEW || (end->owed & OWED_OPENED);
+}
 
 /* A channel with an opener's end at `number` of `hop`, entered in the hop's table. -ENOBUFS, -ENOMEM; -EPROTO
  * if the number is in use. */

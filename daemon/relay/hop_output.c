@@ -328,7 +328,7 @@ uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec 
 	hop_mark_dirty(hop);
 	hop->emit_from = hop->relay->turns.spent;
 	/* they come before all DATA */
-	if ((end->want_open || end->want_opened) && !(emit_control(hop) && emit_urgent(hop)))
+	if (channel_is_unannounced(end) && !(emit_control(hop) && emit_urgent(hop)))
 		return 0;
 	if (hop->backlog || must_wait(hop, end))
 		return 0;
@@ -359,7 +359,7 @@ uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struc
 {
 	uint32_t done;
 
-	if (end->want_open || end->want_opened)
+	if (channel_is_unannounced(end))
 		return 0;
 	done = write_pieces(hop, end, pieces, count, length, messages);
 	relay_spend(hop->relay, end->channel->charge.account, COST_FRAME + COST_BYTES(done));
