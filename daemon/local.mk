@@ -22,6 +22,7 @@ libdaemon_la_SOURCES = \
 	daemon/base/ini_line.c daemon/base/ini_line.h \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
 	daemon/relay/ledger.c daemon/relay/ledger.h \
+	daemon/relay/traits.c daemon/relay/traits.h \
 	daemon/link/link.c daemon/link/link.h \
 	daemon/local/local.c daemon/local/local.h \
 	daemon/base/log.c daemon/base/log.h daemon/base/log_limit.c daemon/base/log_limit.h \

@@ -499,7 +499,7 @@ void links_ping_cancel(struct links *links, const void *userdata)
 void links_connected(struct links *links, uint32_t domid, struct vchan *vchan)
 {
 	struct link *link = link_get(links, domid);
-	struct hop_rings rings = {.outlets = 1, .whole_frames = true};
+	struct hop_rings rings = {0};
 	int r;
 
 	if (!link) {

@@ -455,7 +455,7 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 	session->options = *options;
 	session->ops = ops;
 	session->userdata = userdata;
-	if (hop_init(&session->hop, relay, HOP_LOCAL, &hop_ops, session, 1, options->channels_max) < 0)
+	if (hop_init(&session->hop, relay, HOP_SOCKET, &hop_ops, session, 1, options->channels_max) < 0)
 		goto fail;
 	if (program_socket_init(fd) < 0 ||
 	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &session->credentials, &size) < 0)

@@ -50,7 +50,7 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome,
 	const uint32_t sizes[LOCAL_RINGS] = {session->options.ring_size, IN_RING_SIZE,
 					     session->options.ring_size};
 	uint32_t at = MEMORY_HEAD;
-	struct hop_rings rings = {.outlets = HOP_OUTLETS, .whole_frames = true, .release_means_taken = true};
+	struct hop_rings rings = {0};
 	int fd;
 
 	for (unsigned i = 0; i < LOCAL_RINGS; i++) {
@@ -83,6 +83,7 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome,
 	rings.out[OUTLET_DELIVERIES] =
 		local_ring_view(session->memory, &welcome->rings[LOCAL_RING_DELIVERIES]);
 	*memory_fd = fd;
+	hop_set_kind(&session->hop, HOP_SHARED);
 	return hop_attach(&session->hop, &rings);
 fail:
 	close(fd);

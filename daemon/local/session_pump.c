@@ -112,7 +112,7 @@ static void on_writable(int fd, short what, void *userdata)
 
 int session_pump_socket(struct session *session)
 {
-	struct hop_rings rings = {.outlets = 1};
+	struct hop_rings rings = {0};
 	struct ring_view in, out;
 
 	session->from_socket = calloc(1, sizeof(*session->from_socket));

@@ -483,7 +483,7 @@ _Static_assert(sizeof(struct stream) + 3 * sizeof(struct private_ring) < STREAM_
 static int stream_new(struct stream **out, struct relay *relay, const struct stream_ops *ops, void *userdata)
 {
 	struct stream *stream = calloc(1, sizeof(*stream));
-	struct hop_rings rings = {.outlets = 2, .data_apart = true, .whole_frames = true};
+	struct hop_rings rings = {0};
 
 	if (!stream)
 		return -ENOMEM;
@@ -491,7 +491,7 @@ static int stream_new(struct stream **out, struct relay *relay, const struct str
 	stream->ops = ops;
 	stream->userdata = userdata;
 	stream->fd = -1;
-	if (hop_init(&stream->hop, relay, HOP_LOCAL, &hop_ops, stream, 1, 1) < 0) {
+	if (hop_init(&stream->hop, relay, HOP_STREAM, &hop_ops, stream, 1, 1) < 0) {
 		free(stream);
 		return -ENOMEM;
 	}

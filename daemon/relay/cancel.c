@@ -212,7 +212,7 @@ static void cancel_beyond(struct channel *channel, uint64_t offset)
 
 	if (find_cancel(channel, offset)) /* asked twice, it is answered once */
 		return;
-	if (out->hop->release_means_taken)
+	if (out->hop->traits->release_means_taken)
 		r = hop_handed_word(out->hop, out, offset, &word);
 	if (r == 0) {
 		answer_cancel(&channel->opener, offset, cancel_word(word));

@@ -209,9 +209,9 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 	end->limit = CHANNEL_INITIAL_LIMIT;
 	mark_urgent(end);
 	/* Only the daemon of the program that opened it knows how much may come back. */
-	if (channel->kind != CHANNEL_MESSAGE && channel->opener.hop->kind == HOP_LOCAL)
+	if (channel->kind != CHANNEL_MESSAGE && !channel->opener.hop->traits->is_daemon)
 		owe(end, OWED_CREDIT);
-	if (hop->kind == HOP_LOCAL)
+	if (!hop->traits->is_daemon)
 		owe(&channel->opener, OWED_OPENED);
 	return 0;
 }
@@ -264,7 +264,7 @@ int channel_data(struct channel_end *end, const struct ring_reader *reader, uint
 	end->received += done;
 	if (done == length)
 		return (int)done;
-	if (may_wait && out->hop->kind == HOP_LINK && !out->hop->stuck && !channel_has_backlog(out))
+	if (may_wait && out->hop->traits->is_daemon && !out->hop->stuck && !channel_has_backlog(out))
 		return (int)done;
 	if (!out->queue)
 		out->queue = evbuffer_new();
@@ -301,7 +301,7 @@ int channel_opened(struct channel_end *end, const struct frame_opened *opened)
 {
 	if (channel_is_reset(end))
 		return 0;
-	if (end->is_opener || end->hop->kind != HOP_LINK)
+	if (end->is_opener || !end->hop->traits->is_daemon)
 		return -EPROTO;
 	if (opened->limit > end->limit)
 		end->limit = opened->limit;
@@ -336,11 +336,11 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 
 int channel_credit(struct channel_end *end, const struct frame_credit *credit)
 {
-	if (channel_is_reset(end) || end->hop->release_means_taken)
+	if (channel_is_reset(end) || end->hop->traits->release_means_taken)
 		return 0;
 	if (credit->consumed > end->sent)
 		return -EPROTO;
-	if (end->hop->kind == HOP_LINK && credit->limit > end->limit) {
+	if (end->hop->traits->is_daemon && credit->limit > end->limit) {
 		end->limit = credit->limit;
 		owe(channel_other(end), OWED_CREDIT);
 	}
@@ -399,7 +399,7 @@ static uint64_t grant(struct channel_end *end)
 	struct channel_end *out = channel_other(end);
 	uint64_t limit = out->consumed + out->window;
 
-	if (out->hop && out->hop->kind == HOP_LINK && limit > out->limit)
+	if (out->hop && out->hop->traits->is_daemon && limit > out->limit)
 		limit = out->limit;
 	if (limit > end->granted)
 		end->granted = limit;
@@ -415,7 +415,7 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 	};
 
 	/* Another daemon knows by itself who we are, and wouldn't believe it. */
-	if (end->hop->kind == HOP_LOCAL && end->channel->domain_name)
+	if (!end->hop->traits->is_daemon && end->channel->domain_name)
 		open.domain_name =
 			(struct frame_text){end->channel->domain_name, strlen(end->channel->domain_name)};
 	frame->type = FRAME_OPEN;
@@ -471,7 +471,7 @@ static unsigned next_owed(const struct channel_end *end)
 
 	if (channel_has_backlog(end))
 		owed &= OWED_OPENED | OWED_CREDIT;
-	if (end->hop->kind != HOP_LINK && end->consumed != end->sent)
+	if (!end->hop->traits->is_daemon && end->consumed != end->sent)
 		owed &= ~(unsigned)OWED_RESET;
 	return owed & -owed;
 }

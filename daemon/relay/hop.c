@@ -24,7 +24,7 @@ int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const str
 {
 	*hop = (struct hop){
 		.relay = relay,
-		.kind = kind,
+		.traits = &hop_traits[kind],
 		.ops = ops,
 		.owner = owner,
 		.parity = parity,
@@ -43,6 +43,11 @@ int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const str
 	return -ENOMEM;
 }
 
+void hop_set_kind(struct hop *hop, enum hop_kind kind)
+{
+	hop->traits = &hop_traits[kind];
+}
+
 void hop_set_account(struct hop *hop, struct account *account)
 {
 	hop->account = account;
@@ -53,7 +58,7 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings)
 {
 	int r = ring_reader_init(&hop->in, &rings->in, rings->adopt);
 
-	for (unsigned i = 0; i < rings->outlets && r == 0; i++) {
+	for (unsigned i = 0; i < hop->traits->outlets && r == 0; i++) {
 		struct outlet *outlet = &hop->out[i];
 
 		*outlet = (struct outlet){0};
@@ -63,10 +68,6 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings)
 	}
 	if (r < 0)
 		return r;
-	hop->outlets = rings->outlets;
-	hop->whole_frames = rings->whole_frames;
-	hop->release_means_taken = rings->release_means_taken;
-	hop->data_apart = rings->data_apart;
 	hop->in_progress = 0;
 	hop->in_sequence = hop->out_sequence = 0;
 	hop->in_position = hop->out_position = 0;
@@ -90,11 +91,10 @@ void hop_detach(struct hop *hop)
 	hop->refused = NULL;
 	hop->attached = false;
 	hop->stuck = true;
-	for (unsigned i = 0; i < hop->outlets; i++) {
+	for (unsigned i = 0; i < hop->traits->outlets; i++) {
 		ledger_free(&hop->out[i].ledger);
 		hop->out[i] = (struct outlet){0};
 	}
-	hop->outlets = 0;
 	hop_stop_waiting(hop);
 	hop_forget_notification(hop);
 	task_cancel(&hop->input);
@@ -109,8 +109,7 @@ void hop_detach(struct hop *hop)
 
 void hop_reset_channels(struct hop *hop, int error)
 {
-	bool certain =
-		hop->kind == HOP_LOCAL && hop->said_goodbye && (!hop->error || hop->error == -ECONNRESET);
+	bool certain = hop->said_goodbye && (!hop->error || hop->error == -ECONNRESET);
 	struct channel_end *end;
 	uint32_t number = 0;
 

@@ -45,6 +45,7 @@
 
 #include "daemon/relay/ledger.h"
 #include "daemon/base/quota.h"
+#include "daemon/relay/traits.h"
 #include "daemon/base/turns.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
@@ -83,11 +84,6 @@ void relay_cleanup(struct relay *relay);
 /* Counts work that `account` has caused (NULL: nobody). */
 void relay_spend(struct relay *relay, struct account *account, uint64_t units);
 
-enum hop_kind {
-	HOP_LOCAL,
-	HOP_LINK,
-};
-
 /* Given by the owner of a hop (session.c, link.c). Called with `owner`. */
 struct hop_ops {
 	/* A frame that is not about a channel; the payload is a private copy. Below zero: the session ends
@@ -122,10 +118,6 @@ struct outlet {
 	uint32_t taken_upto;  /* what the program had released at the last snapshot */
 };
 
-#define HOP_OUTLETS	  2
-#define OUTLET_MAIN	  0 /* a link's only ring; a program's "in" */
-#define OUTLET_DELIVERIES 1
-
 struct hop_stats {
 	uint64_t frames, bytes, messages, notifications;
 };
@@ -134,13 +126,9 @@ struct hop {
 	struct relay *relay;
 	const struct hop_ops *ops;
 	void *owner;
-	enum hop_kind kind;
+	const struct hop_traits *traits;
 	bool attached;
-	/* an incomplete frame in the ring is a violation (else: wait for the rest) */
-	bool whole_frames;
-	bool release_means_taken; /* else the other end reports by CREDIT */
-	bool data_apart;	  /* all DATA goes to the second outlet, not only that of deliveries */
-	bool stuck;		  /* has been full for long: what is for it is spilled */
+	bool stuck; /* has been full for long: what is for it is spilled */
 	bool is_dirty, is_awake, has_failed, is_to_notify;
 	bool has_asked;	   /* for a notification of input, which hasn't come yet */
 	bool must_not_ask; /* its owner looks by itself (hop_dont_ask) */
@@ -156,7 +144,6 @@ struct hop {
 	 * it had released (taken_upto) counts only once all that it had sent by then has been read. */
 	bool taken_pending;
 	uint32_t taken_mark; /* position in `in` */
-	unsigned outlets;
 	struct ring_reader in;
 	struct outlet out[HOP_OUTLETS];
 	uint32_t in_progress; /* bytes of the DATA frame at the head of `in` that have gone on already */
@@ -207,6 +194,8 @@ struct hop {
 
 int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_ops *ops, void *owner,
 	     uint32_t parity, uint32_t channels_max);
+/* How a program wants to be spoken to, when it has said so. Before it is attached. */
+void hop_set_kind(struct hop *hop, enum hop_kind kind);
 /* Who pays for what comes in here: takes over the reference. Before it is attached. */
 void hop_set_account(struct hop *hop, struct account *account);
 /* Resets every channel (see hop_reset_channels) and frees what the hop holds. */
@@ -214,12 +203,8 @@ void hop_cleanup(struct hop *hop);
 
 struct hop_rings {
 	struct ring_view in;
-	struct ring_view out[HOP_OUTLETS];
-	unsigned outlets;
-	bool whole_frames;
-	bool release_means_taken;
-	bool data_apart;
-	bool adopt; /* indices are what the rings say, not zero */
+	struct ring_view out[HOP_OUTLETS]; /* as many as its traits say */
+	bool adopt;			   /* indices are what the rings say, not zero */
 };
 /* -EPROTO: impossible indices. */
 int hop_attach(struct hop *hop, const struct hop_rings *rings);

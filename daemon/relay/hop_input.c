@@ -18,8 +18,6 @@
 #include "daemon/relay/hop_internal.h"
 #include "daemon/base/timer.h"
 
-/* bytes after which the other side gets to see, or gets back, what was done */
-#define CHUNK 32768u
 /* of work, and then it's the turn of the account's other programs: 256 KiB of large frames */
 #define PIECE_UNITS  2048u
 #define SMALL	     1024u /* a payload that is worth a shorter way */
@@ -61,9 +59,9 @@ static void mark_input(struct hop *hop)
 
 static void snapshot_taken(struct hop *hop)
 {
-	if (hop->taken_pending || !(hop->release_means_taken || hop->finishing))
+	if (hop->taken_pending || !(hop->traits->release_means_taken || hop->finishing))
 		return;
-	for (unsigned i = 0; hop->release_means_taken && i < hop->outlets; i++) {
+	for (unsigned i = 0; hop->traits->release_means_taken && i < hop->traits->outlets; i++) {
 		struct outlet *outlet = &hop->out[i];
 
 		if (ring_writer_unread(&outlet->writer) < 0)
@@ -107,7 +105,7 @@ static bool count_taken(struct hop *hop, struct outlet *outlet, const struct pie
  * in the next turn. */
 static bool apply_taken(struct hop *hop, const struct piece *piece)
 {
-	for (unsigned i = 0; hop->release_means_taken && i < hop->outlets; i++)
+	for (unsigned i = 0; hop->traits->release_means_taken && i < hop->traits->outlets; i++)
 		if (!count_taken(hop, &hop->out[i], piece))
 			return false;
 	hop->taken_pending = false;
@@ -151,12 +149,12 @@ int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, u
 
 void hop_forget_end(struct hop *hop, struct channel_end *end)
 {
-	for (unsigned i = 0; i < hop->outlets; i++) {
+	for (unsigned i = 0; i < hop->traits->outlets; i++) {
 		struct outlet *outlet = &hop->out[i];
 
 		if (outlet->filling == end)
 			hop_close_frame(hop, outlet);
-		if (hop->release_means_taken)
+		if (hop->traits->release_means_taken)
 			spend(hop, ledger_forget(&outlet->ledger, end));
 	}
 }
@@ -262,7 +260,7 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 	if (open.kind < CHANNEL_MESSAGE || open.kind > CHANNEL_STREAM)
 		return -EPROTO;
 	spend(hop, COST_OPEN);
-	if (hop->release_means_taken && hop_find(hop, header->channel))
+	if (hop->traits->release_means_taken && hop_find(hop, header->channel))
 		count_released(hop, hop_find(hop, header->channel));
 	r = channel_new(hop, header->channel, open.kind, &open.identity, &channel);
 	if (r < 0)
@@ -353,8 +351,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	default:
 		if (header->type >= FRAME_OPTIONAL)
 			return 0;
-		if (hop->kind == HOP_LOCAL)
-			spend(hop, COST_REQUEST);
+		spend(hop, hop->traits->request_cost);
 		return hop->ops->control(hop->owner, header, payload);
 	}
 }
@@ -373,7 +370,7 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 		return -EPROTO;
 	r = channel_data(end, &hop->in, FRAME_HEADER_SIZE + hop->in_progress,
 			 header->length - hop->in_progress, header->messages,
-			 hop->kind == HOP_LOCAL && !hop->finishing);
+			 !hop->traits->is_daemon && !hop->finishing);
 	if (r < 0)
 		return r;
 	if (r > 0)
@@ -417,7 +414,7 @@ static void take_run(struct hop *hop, uint32_t number)
 	struct channel_end *end = hop_find(hop, number);
 	unsigned count = 0;
 
-	while (end && hop->unreleased < CHUNK) {
+	while (end && hop->unreleased < HOP_CHUNK) {
 		int ready = ring_reader_ready(&hop->in, FRAME_HEADER_SIZE + SMALL);
 		uint8_t encoded[FRAME_HEADER_SIZE];
 		struct frame_header header;
@@ -453,7 +450,7 @@ static int take_next(struct hop *hop, uint32_t *missing)
 	}
 	*missing = (uint32_t)ready + 1;
 	if (ready < (int)FRAME_HEADER_SIZE) {
-		if (ready == 0 || !hop->whole_frames)
+		if (ready == 0 || !hop->traits->whole_frames)
 			return 0;
 		hop_fail(hop, -EPROTO, "an incomplete frame in the ring");
 		return -EPROTO;
@@ -472,12 +469,12 @@ static int take_next(struct hop *hop, uint32_t *missing)
 	}
 	*missing = (uint32_t)ready + 1;
 	if ((uint32_t)ready < total) {
-		if (!hop->whole_frames)
+		if (!hop->traits->whole_frames)
 			return 0;
 		hop_fail(hop, -EPROTO, "an incomplete frame in the ring");
 		return -EPROTO;
 	}
-	if (hop->kind == HOP_LINK && header.sequence != hop->in_sequence) {
+	if (hop->traits->numbers_frames && header.sequence != hop->in_sequence) {
 		hop_fail(hop, -EPROTO, "frame %u came where %u was expected", header.sequence,
 			 hop->in_sequence);
 		return -EPROTO;
@@ -498,7 +495,7 @@ static int take_next(struct hop *hop, uint32_t *missing)
 	if (!hop->attached)
 		return 0;
 	finish_frame(hop, &header);
-	if (hop->kind == HOP_LOCAL && header.type == FRAME_DATA)
+	if (!hop->traits->is_daemon && header.type == FRAME_DATA)
 		take_run(hop, header.channel);
 	return 1;
 }
@@ -534,7 +531,7 @@ static bool read_frames(struct hop *hop, const struct piece *piece)
 		}
 		if (r <= 0)
 			break;
-		if (hop->unreleased >= CHUNK)
+		if (hop->unreleased >= HOP_CHUNK)
 			give_back(hop);
 		if (piece_is_over(piece))
 			break;

@@ -22,10 +22,6 @@
 #include "daemon/relay/hop_internal.h"
 #include "daemon/base/timer.h"
 
-/* bytes after which the other side gets to see, or gets back, what was done */
-#define CHUNK 32768u
-/* the same, if it sleeps: its waking up takes longer than our filling the rest */
-#define FIRST_CHUNK 8192u
 #define QUANTUM	    16384u   /* bytes of one channel's backlog before the next one's turn */
 #define PIECE_MIN   256u     /* a longer payload isn't cut into pieces smaller than this */
 #define CONTROL_MAX 4194304u /* bytes of session frames that may wait for a reader */
@@ -49,7 +45,7 @@ void hop_close_frame(struct hop *hop, struct outlet *outlet)
 	struct frame_header header = {
 		.length = length,
 		.type = FRAME_DATA,
-		.sequence = hop->kind == HOP_LINK ? hop->out_sequence : 0,
+		.sequence = hop->traits->numbers_frames ? hop->out_sequence : 0,
 	};
 	uint8_t encoded[FRAME_HEADER_SIZE];
 
@@ -61,7 +57,7 @@ void hop_close_frame(struct hop *hop, struct outlet *outlet)
 	ring_writer_put(&outlet->writer, zeros, -length & 7u);
 	frame_header_encode(&header, encoded);
 	ring_writer_patch(&outlet->writer, outlet->filling_at, encoded, FRAME_HEADER_SIZE);
-	if (hop->release_means_taken &&
+	if (hop->traits->release_means_taken &&
 	    ledger_push(&outlet->ledger, outlet->filling, outlet->filling->sent - length,
 			outlet->filling_at + FRAME_HEADER_SIZE, length) < 0)
 		hop_fail(hop, -ENOMEM, "out of memory");
@@ -76,7 +72,7 @@ static void publish_all(struct hop *hop)
 {
 	bool wanted = false;
 
-	for (unsigned i = 0; i < hop->outlets; i++) {
+	for (unsigned i = 0; i < hop->traits->outlets; i++) {
 		hop_close_frame(hop, &hop->out[i]);
 		wanted |= ring_writer_publish(&hop->out[i].writer);
 	}
@@ -111,7 +107,7 @@ static void put_frame(struct hop *hop, struct account *account, uint8_t type, ui
 
 	hop_close_frame(hop, outlet);
 	relay_spend(hop->relay, account, COST_CONTROL + COST_BYTES(length));
-	if (hop->kind == HOP_LINK)
+	if (hop->traits->numbers_frames)
 		header.sequence = hop->out_sequence;
 	frame_header_encode(&header, encoded);
 	ring_writer_put(&outlet->writer, encoded, FRAME_HEADER_SIZE);
@@ -145,7 +141,7 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	/* Nothing waits on a link but for room, and each 64 KiB from it have their ACK: in a busy stream the
 	 * queue would take memory for each. A program's answers do wait, so that it is seen whether it reads
 	 * them. */
-	if (hop->kind == HOP_LINK && hop->attached && !hop_has_unsent(hop) &&
+	if (hop->traits->is_daemon && hop->attached && !hop_has_unsent(hop) &&
 	    space_for(hop, &hop->out[OUTLET_MAIN], frame_size(length))) {
 		put_frame(hop, hop->account, type, flags, channel, payload, length);
 		hop_mark_dirty(hop);
@@ -232,14 +228,15 @@ static bool emit_urgent(struct hop *hop)
 
 struct outlet *hop_outlet(struct hop *hop, const struct channel_end *end)
 {
-	return &hop->out[hop->outlets > 1 && (!end->is_opener || hop->data_apart) ? OUTLET_DELIVERIES
-										  : OUTLET_MAIN];
+	return &hop->out[end->is_opener ? hop->traits->opened_outlet : hop->traits->accepted_outlet];
 }
 
 /* After how many bytes the reader gets to see what it was written. */
 static uint32_t chunk_for(const struct hop *hop, const struct outlet *outlet)
 {
-	return hop->kind == HOP_LINK && ring_writer_is_awaited(&outlet->writer) ? FIRST_CHUNK : CHUNK;
+	return hop->traits->first_chunk < HOP_CHUNK && ring_writer_is_awaited(&outlet->writer)
+		       ? hop->traits->first_chunk
+		       : HOP_CHUNK;
 }
 
 /* Puts bytes of a stream out as far as there is space, filling up the DATA frame that is open if it is this
@@ -259,7 +256,7 @@ static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const str
 		if (outlet->filling != end || (outlet->filling_length & 7) ||
 		    outlet->filling_length >= FRAME_PAYLOAD_MAX) {
 			hop_close_frame(hop, outlet);
-			if (hop->release_means_taken && ledger_is_full(&outlet->ledger))
+			if (hop->traits->release_means_taken && ledger_is_full(&outlet->ledger))
 				break; /* what is taken makes room in it */
 			if (left < smallest)
 				smallest = left;
@@ -451,7 +448,7 @@ void hop_emit(struct hop *hop)
 		return;
 	hop->emit_from = hop->relay->turns.spent;
 	relay_spend(hop->relay, hop->account, COST_FRAME);
-	for (unsigned i = 0; i < hop->outlets; i++)
+	for (unsigned i = 0; i < hop->traits->outlets; i++)
 		hop->out[i].wanted = 0;
 	if (emit_control(hop) && emit_urgent(hop)) {
 		emit_backlog(hop);
@@ -476,9 +473,9 @@ void hop_emit(struct hop *hop)
 static void ask_for_taken(struct hop *hop)
 {
 	/* While the last snapshot waits for the input that it came with, another one is of no use. */
-	if (!hop->release_means_taken || hop->taken_pending)
+	if (!hop->traits->release_means_taken || hop->taken_pending)
 		return;
-	for (unsigned i = 0; i < hop->outlets; i++) {
+	for (unsigned i = 0; i < hop->traits->outlets; i++) {
 		struct outlet *outlet = &hop->out[i];
 		int r;
 
@@ -516,7 +513,7 @@ void hop_ask(struct hop *hop)
 	if (hop_ask_for_input(hop))
 		hop_due(hop);
 	ask_for_taken(hop);
-	for (unsigned i = 0; i < hop->outlets; i++)
+	for (unsigned i = 0; i < hop->traits->outlets; i++)
 		if (hop->out[i].wanted && ask_for_space(hop, &hop->out[i], hop->out[i].wanted))
 			hop_mark_dirty(hop);
 	if (hop->waiters && !hop->granted && !hop_has_output(hop) &&

@@ -57,9 +57,9 @@ static void notify_now(struct hop *hop)
 {
 	/* On one CPU the program runs at once, and takes what it got, and may answer, before we go on. It
 	 * needn't notify us: we look. */
-	if (hop->release_means_taken) {
+	if (hop->traits->release_means_taken) {
 		ring_reader_disarm(&hop->in);
-		for (unsigned i = 0; i < hop->outlets; i++)
+		for (unsigned i = 0; i < hop->traits->outlets; i++)
 			ring_writer_disarm(&hop->out[i].writer);
 		hop->has_asked = false;
 		hop_due(hop);
@@ -71,7 +71,7 @@ static void notify_now(struct hop *hop)
 
 void hop_notify(struct hop *hop)
 {
-	if (hop->kind == HOP_LINK) {
+	if (hop->traits->is_daemon) {
 		notify_now(hop);
 	} else if (!hop->is_to_notify) {
 		hop->is_to_notify = true;

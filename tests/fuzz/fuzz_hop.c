@@ -71,14 +71,13 @@ static const struct hop_ops ops = {
 
 static void end_start(struct end *end, struct relay *relay, enum hop_kind kind)
 {
-	struct hop_rings rings = {.whole_frames = true, .release_means_taken = kind == HOP_LOCAL};
+	struct hop_rings rings = {0};
 
 	for (unsigned i = 0; i < 3; i++)
 		end->views[i] = ring_words_view(&end->rings[i].words, end->rings[i].data, RING);
 	rings.in = end->views[0];
 	rings.out[0] = end->views[1];
 	rings.out[1] = end->views[2];
-	rings.outlets = kind == HOP_LOCAL ? 2 : 1;
 	if (hop_init(&end->hop, relay, kind, &ops, end, 1, 16) < 0 || hop_attach(&end->hop, &rings) < 0)
 		abort();
 	ring_writer_init(&end->writer, &end->views[0], false);
@@ -109,7 +108,7 @@ static size_t put(struct end *end, const uint8_t *record, size_t size)
 		length = size - 4;
 	/* Mostly what the fields can be, so that the input gets somewhere. */
 	header.length = (uint32_t)length - (record[0] & 0x40 && length ? 1 : 0);
-	header.sequence = end->hop.kind == HOP_LINK ? end->sequence++ : 0;
+	header.sequence = end->hop.traits->numbers_frames ? end->sequence++ : 0;
 	if (record[0] & 0x80)
 		header.length ^= 0x10000u;
 	frame_header_encode(&header, frame);
@@ -131,7 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	relay.cancel_ms = 0;
 	for (unsigned i = 0; i < HOPS; i++) {
-		end_start(&ends[i], &relay, i == 1 ? HOP_LINK : HOP_LOCAL);
+		end_start(&ends[i], &relay, i == 1 ? HOP_LINK : HOP_SHARED);
 		ends[i].acceptor = &ends[i == 2 ? 1 : 2];
 	}
 	while (size >= 4) {

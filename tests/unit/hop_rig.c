@@ -85,7 +85,7 @@ static void check_party(struct party *party)
 		assert_true(*in->wants_data & in->wants_data_bit);
 	if (hop->taken_pending)
 		assert_true(hop->blocked_on || hop->input.is_due);
-	for (unsigned i = 0; i < hop->outlets; i++) {
+	for (unsigned i = 0; i < hop->traits->outlets; i++) {
 		struct outlet *outlet = &hop->out[i];
 
 		assert_int_equal(outlet->writer.published, outlet->writer.head);
@@ -99,7 +99,7 @@ static void check_party(struct party *party)
 	if (hop->backlog) {
 		bool asked = false;
 
-		for (unsigned i = 0; i < hop->outlets; i++)
+		for (unsigned i = 0; i < hop->traits->outlets; i++)
 			asked |= *hop->out[i].writer.ring.wants_space != 0;
 		assert_true(asked);
 	}
@@ -250,7 +250,7 @@ static void on_failed(void *owner, int error, const char *why)
 	party->error = error;
 	snprintf(party->why, sizeof(party->why), "%s", why);
 	hop_detach(&party->hop);
-	hop_reset_channels(&party->hop, party->hop.kind == HOP_LINK ? EHOSTDOWN : ENOENT);
+	hop_reset_channels(&party->hop, party->hop.traits->is_daemon ? EHOSTDOWN : ENOENT);
 }
 
 static const struct hop_ops hop_ops = {
@@ -262,21 +262,17 @@ static const struct hop_ops hop_ops = {
 
 void party_attach(struct party *party)
 {
-	bool is_local = party->hop.kind == HOP_LOCAL;
 	struct hop_rings rings = {
 		.in = party->to_daemon->view,
-		.outlets = party->from_daemon[1] ? 2 : 1,
-		.whole_frames = !party->lenient,
-		.release_means_taken = is_local && !party->lenient,
 		.adopt = true,
 	};
 
-	for (unsigned i = 0; i < rings.outlets; i++)
+	for (unsigned i = 0; i < party->hop.traits->outlets; i++)
 		rings.out[i] = party->from_daemon[i]->view;
 	assert_int_equal(hop_attach(&party->hop, &rings), 0);
 	if (!party->wired) {
 		assert_int_equal(ring_writer_init(&party->out, &party->to_daemon->view, true), 0);
-		for (unsigned i = 0; i < rings.outlets; i++)
+		for (unsigned i = 0; i < party->hop.traits->outlets; i++)
 			assert_int_equal(ring_reader_init(&party->in[i], &party->from_daemon[i]->view, true),
 					 0);
 	}
@@ -289,7 +285,6 @@ static struct party *party_alloc(struct rig *rig, const struct rig_options *opti
 
 	assert_non_null(party);
 	party->rig = rig;
-	party->lenient = options->lenient;
 	party->queue = evbuffer_new();
 	assert_non_null(party->queue);
 	assert_int_equal(hop_init(&party->hop, &rig->relay[options->daemon], options->kind, &hop_ops, party,
@@ -307,7 +302,7 @@ struct party *party_new(struct rig *rig, const struct rig_options *options)
 	index &= ~7u;
 	party->to_daemon = ring_new(options->out_ring ? options->out_ring : options->ring, index);
 	party->from_daemon[0] = ring_new(options->ring, index);
-	if (options->kind == HOP_LOCAL && !options->lenient)
+	if (party->hop.traits->outlets > 1)
 		party->from_daemon[1] = ring_new(options->ring, index);
 	if (!options->detached)
 		party_attach(party);
@@ -358,7 +353,7 @@ static bool put_now(struct party *party, uint8_t type, uint32_t channel, const v
 		assert_true(ring_writer_arm(&party->out, party->out.ring.size) >= 0);
 		return false;
 	}
-	if (party->hop.kind == HOP_LINK)
+	if (party->hop.traits->numbers_frames)
 		header.sequence = party->out_sequence++;
 	frame_header_encode(&header, encoded);
 	ring_writer_put(&party->out, encoded, sizeof(encoded));
@@ -415,7 +410,8 @@ bool party_get(struct party *party, unsigned outlet, struct party_frame *frame)
 	assert_true(ring_reader_ready(in, frame_size(frame->header.length)) >=
 		    (int)frame_size(frame->header.length));
 	ring_reader_copy(in, FRAME_HEADER_SIZE, frame->payload, frame->header.length);
-	assert_int_equal(frame->header.sequence, party->hop.kind == HOP_LINK ? party->in_sequence++ : 0);
+	assert_int_equal(frame->header.sequence,
+			 party->hop.traits->numbers_frames ? party->in_sequence++ : 0);
 	ring_reader_consume(in, frame_size(frame->header.length));
 	return true;
 }
@@ -550,7 +546,7 @@ static void send_credit(struct party *party, uint32_t number)
 	struct party_channel *channel = party_channel(party, number);
 
 	if (party->no_auto_answer || channel->is_opener || channel->reset_out || channel->ended ||
-	    !(party->lenient || party->hop.kind == HOP_LINK) || channel->credit_sent == channel->taken)
+	    party->hop.traits->release_means_taken || channel->credit_sent == channel->taken)
 		return;
 	channel->credit_sent = channel->taken;
 	party_credit(party, number, channel->taken, channel->taken + CHANNEL_INITIAL_LIMIT);
@@ -695,7 +691,7 @@ static uint32_t read_outlet(struct party *party, unsigned outlet, uint32_t budge
 				assert_int_equal(outlet, OUTLET_DELIVERIES);
 				break;
 			}
-			if (party->hop.kind == HOP_LINK)
+			if (party->hop.traits->numbers_frames)
 				assert_int_equal(header.sequence, party->in_sequence++);
 			assert_true(ring_reader_ready(in, frame_size(header.length)) >=
 				    (int)frame_size(header.length));

@@ -63,7 +63,6 @@ struct party {
 	struct party *wired;
 	struct rig_ring *to_daemon, *from_daemon[HOP_OUTLETS];
 	bool shared; /* with wired: the rings belong to it */
-	bool lenient;
 	bool kicked; /* the daemon's end has been notified */
 	uint32_t woken;
 	uint32_t woken_at;	 /* rig->woken then, the last time */
@@ -99,7 +98,6 @@ struct rig_options {
 	enum hop_kind kind;
 	uint32_t ring;	   /* size of each */
 	uint32_t out_ring; /* towards the daemon, if another size */
-	bool lenient;	   /* as the socket's pump: frames in pieces, CREDIT instead of releasing */
 	unsigned daemon;
 	uint32_t parity;
 	uint32_t channels_max;

@@ -28,12 +28,11 @@ static void scene_start(struct scene *scene, bool b_is_lenient, uint32_t link_ri
 {
 	rig_start(&scene->rig, 1);
 	scene->a =
-		party_new(&scene->rig, &(struct rig_options){.kind = HOP_LOCAL, .ring = 65536, .parity = 1});
+		party_new(&scene->rig, &(struct rig_options){.kind = HOP_SHARED, .ring = 65536, .parity = 1});
 	scene->b = party_new(&scene->rig, &(struct rig_options){
-						  .kind = HOP_LOCAL,
+						  .kind = b_is_lenient ? HOP_SOCKET : HOP_SHARED,
 						  .ring = b_is_lenient ? 131072 : 4096,
 						  .out_ring = 65536,
-						  .lenient = b_is_lenient,
 						  .parity = 1,
 					  });
 	scene->link = party_new(

@@ -35,12 +35,11 @@ static void scene_with(struct scene *scene, uint32_t link_ring, bool b_is_lenien
 {
 	rig_start(&scene->rig, 1);
 	scene->a =
-		party_new(&scene->rig, &(struct rig_options){.kind = HOP_LOCAL, .ring = RING, .parity = 1});
+		party_new(&scene->rig, &(struct rig_options){.kind = HOP_SHARED, .ring = RING, .parity = 1});
 	scene->b = party_new(&scene->rig, &(struct rig_options){
-						  .kind = HOP_LOCAL,
+						  .kind = b_is_lenient ? HOP_SOCKET : HOP_SHARED,
 						  .ring = b_is_lenient ? 131072 : RING,
 						  .parity = 1,
-						  .lenient = b_is_lenient,
 					  });
 	scene->link = party_new(&scene->rig, &(struct rig_options){
 						     .kind = HOP_LINK,
@@ -165,7 +164,7 @@ static void reset_before_a_release_wins_also_if_the_input_is_long(void **state)
 	scene_start(&scene);
 	b = party_new(
 		&scene.rig,
-		&(struct rig_options){.kind = HOP_LOCAL, .ring = RING, .out_ring = 1u << 20, .parity = 1});
+		&(struct rig_options){.kind = HOP_SHARED, .ring = RING, .out_ring = 1u << 20, .parity = 1});
 	/* to_b() is the second one of the rig */
 	scene.rig.parties->next = b;
 	scene.link->next = scene.b;

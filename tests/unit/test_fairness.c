@@ -32,7 +32,7 @@ static void scene_start(struct scene *scene, uint32_t link_ring, uint32_t progra
 	rig_start(&scene->rig, 1);
 	for (int i = 0; i < 4; i++) {
 		scene->programs[i] = party_new(&scene->rig, &(struct rig_options){
-								    .kind = HOP_LOCAL,
+								    .kind = HOP_SHARED,
 								    .ring = program_ring,
 								    .out_ring = 1u << 20,
 								    .parity = 1,

@@ -43,9 +43,8 @@ static uint64_t seed_of_run(void)
 static struct party *program_new(struct rig *rig, uint32_t ring, bool lenient, unsigned daemon)
 {
 	return party_new(rig, &(struct rig_options){
-				      .kind = HOP_LOCAL,
+				      .kind = lenient ? HOP_SOCKET : HOP_SHARED,
 				      .ring = ring,
-				      .lenient = lenient,
 				      .daemon = daemon,
 				      .parity = 1,
 				      .adopt_indices = true,
@@ -232,8 +231,8 @@ struct hostile {
 static void hostile_start(struct hostile *hostile, enum hop_kind kind)
 {
 	rig_start(&hostile->rig, 1);
-	programs[0] = hostile->bad = kind == HOP_LOCAL ? program_new(&hostile->rig, 65536, false, 0)
-						       : peer_new(&hostile->rig, 65536);
+	programs[0] = hostile->bad = kind == HOP_SHARED ? program_new(&hostile->rig, 65536, false, 0)
+							: peer_new(&hostile->rig, 65536);
 	programs[1] = hostile->good = program_new(&hostile->rig, 65536, false, 0);
 	programs[2] = hostile->receiver = program_new(&hostile->rig, 65536, false, 0);
 	for (unsigned i = 0; i < 3; i++)
@@ -254,7 +253,7 @@ static void only_the_bad_one_is_cut_off(struct hostile *hostile, int error)
 	rig_stop(&hostile->rig);
 }
 
-static const enum hop_kind kinds[] = {HOP_LOCAL, HOP_LINK};
+static const enum hop_kind kinds[] = {HOP_SHARED, HOP_LINK};
 
 static void wake(struct party *party)
 {
@@ -385,7 +384,7 @@ static void impossible_producer_index_ends_the_session(void **state)
 static void impossible_consumer_index_ends_the_session(void **state)
 {
 	for (unsigned k = 0; k < 2; k++)
-		for (unsigned outlet = 0; outlet < (kinds[k] == HOP_LOCAL ? 2u : 1u); outlet++) {
+		for (unsigned outlet = 0; outlet < (kinds[k] == HOP_SHARED ? 2u : 1u); outlet++) {
 			struct hostile hostile;
 
 			hostile_start(&hostile, kinds[k]);
@@ -429,9 +428,9 @@ static void frames_that_cannot_be_end_the_session(void **state)
 		bad_frame(kind, FRAME_DATA, 6, 8, 24, 0, -EPROTO);	   /* no such channel */
 		bad_frame(kind, FRAME_DATA, 0xffffffffu, 8, 24, 0, -EPROTO);
 		bad_frame(kind, FRAME_OPEN, 70000, 24, 40, 0, -EPROTO);
-		bad_frame(kind, FRAME_OPEN, kind == HOP_LOCAL ? 3 : 2, 24, 40, 0, -EPROTO); /* our numbers */
-		bad_frame(kind, FRAME_OPEN, kind == HOP_LOCAL ? 2 : 3, 24, 40, 0, -EPROTO); /* no kind */
-		bad_frame(kind, FRAME_OPEN, kind == HOP_LOCAL ? 2 : 3, 19, 40, 0, -EPROTO);
+		bad_frame(kind, FRAME_OPEN, kind == HOP_SHARED ? 3 : 2, 24, 40, 0, -EPROTO); /* our numbers */
+		bad_frame(kind, FRAME_OPEN, kind == HOP_SHARED ? 2 : 3, 24, 40, 0, -EPROTO); /* no kind */
+		bad_frame(kind, FRAME_OPEN, kind == HOP_SHARED ? 2 : 3, 19, 40, 0, -EPROTO);
 	}
 	bad_frame(HOP_LINK, FRAME_OPTIONAL, 0, 0, 16, 1, -EPROTO); /* out of sequence */
 }
@@ -455,7 +454,7 @@ static void number_in_use_cannot_be_opened_again(void **state)
 {
 	for (unsigned k = 0; k < 2; k++) {
 		struct hostile hostile;
-		uint32_t number = kinds[k] == HOP_LOCAL ? 0 : 1;
+		uint32_t number = kinds[k] == HOP_SHARED ? 0 : 1;
 
 		hostile_start(&hostile, kinds[k]);
 		party_open(hostile.bad, number, "p2_9");
@@ -469,7 +468,7 @@ static void bytes_beyond_the_credit_end_the_session(void **state)
 {
 	for (unsigned k = 0; k < 2; k++) {
 		struct hostile hostile;
-		uint32_t number = kinds[k] == HOP_LOCAL ? 0 : 1;
+		uint32_t number = kinds[k] == HOP_SHARED ? 0 : 1;
 
 		hostile_start(&hostile, kinds[k]);
 		hostile.receiver->never_reads_deliveries = true;
@@ -631,7 +630,7 @@ static void program_that_is_cut_off_is_not_notified(void **state)
 	struct hostile hostile;
 	uint32_t woken;
 
-	hostile_start(&hostile, HOP_LOCAL);
+	hostile_start(&hostile, HOP_SHARED);
 	party_open(hostile.bad, 0, "p2_9");
 	rig_settle(&hostile.rig);
 	assert_int_equal(ring_writer_arm(&hostile.bad->out, 65536), 1);

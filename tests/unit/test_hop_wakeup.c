@@ -300,7 +300,7 @@ static void end(void)
 /* A channel that is open, a daemon that sleeps, and a program that has something to say. */
 static void start(void)
 {
-	struct hop_rings rings = {.outlets = HOP_OUTLETS, .whole_frames = true, .release_means_taken = true};
+	struct hop_rings rings = {0};
 	struct frame_open open = {.kind = CHANNEL_MESSAGE, .name = {"1:self", 6}};
 	struct hop *hop = &scene.session.hop;
 	uint8_t payload[FRAME_SMALL_MAX];
@@ -311,7 +311,7 @@ static void start(void)
 	scene.base = event_base_new();
 	assert_int_equal(relay_init(&scene.relay, scene.base, 1u << 20), 0);
 	scene.session = (struct session){.relay = &scene.relay};
-	assert_int_equal(hop_init(hop, &scene.relay, HOP_LOCAL, &scene_ops, &scene.session, 1, 16), 0);
+	assert_int_equal(hop_init(hop, &scene.relay, HOP_SHARED, &scene_ops, &scene.session, 1, 16), 0);
 	for (unsigned i = 0; i < LOCAL_RINGS; i++)
 		views[i] = view_of(i);
 	ring_writer_init(&scene.out, &views[LOCAL_RING_OUT], false);

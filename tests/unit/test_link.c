@@ -247,7 +247,7 @@ static void scene_start_with(struct scene *scene, uint32_t domid)
 	scene->base = event_base_new();
 	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
 	assert_int_equal(links_new(&scene->links, &scene->relay, &options, &callbacks, scene), 0);
-	assert_int_equal(hop_init(&scene->program, &scene->relay, HOP_LOCAL, &program_ops, scene, 1, 16), 0);
+	assert_int_equal(hop_init(&scene->program, &scene->relay, HOP_SHARED, &program_ops, scene, 1, 16), 0);
 }
 
 static void scene_start(struct scene *scene)

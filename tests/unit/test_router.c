@@ -102,7 +102,7 @@ static void scene_start(struct scene *scene)
 		.stream = take_stream,
 		.changed = on_changed,
 	};
-	struct rig_options program = {.kind = HOP_LOCAL, .ring = 65536, .parity = 1, .channels_max = 4};
+	struct rig_options program = {.kind = HOP_SHARED, .ring = 65536, .parity = 1, .channels_max = 4};
 	struct rig_options peer = {.kind = HOP_LINK, .ring = 65536, .parity = 0};
 
 	*scene = (struct scene){0};

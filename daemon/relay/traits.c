@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/relay/traits.h"
+
+#include "daemon/base/cost.h"
+
+const struct hop_traits hop_traits[HOP_KINDS] = {
+	[HOP_LINK] =
+		{
+			.outlets = 1,
+			.first_chunk = 8192, /* its waking up takes longer than our filling the rest */
+			.numbers_frames = true,
+			.whole_frames = true,
+			.is_daemon = true,
+		},
+	[HOP_SHARED] =
+		{
+			.outlets = 2,
+			.accepted_outlet = OUTLET_DELIVERIES,
+			.first_chunk = HOP_CHUNK,
+			.request_cost = COST_REQUEST,
+			.whole_frames = true,
+			.release_means_taken = true,
+		},
+	[HOP_SOCKET] =
+		{
+			.outlets = 1,
+			.first_chunk = HOP_CHUNK,
+			.request_cost = COST_REQUEST,
+		},
+	[HOP_STREAM] =
+		{
+			.outlets = 2,
+			.accepted_outlet = OUTLET_DELIVERIES,
+			.opened_outlet = OUTLET_DELIVERIES,
+			.first_chunk = HOP_CHUNK,
+			.request_cost = COST_REQUEST,
+			.whole_frames = true,
+		},
+};
