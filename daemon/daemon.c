@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -41,23 +40,6 @@
 #define COST_ADVERTISE_NAME 10u
 /* not below the largest ring of a link: a smaller one cost up to two thirds of the throughput */
 #define LOCAL_RING_SIZE 1048576u
-
-/* --- who we are ------------------------------------------------------------------------------- */
-
-static int make_instance(struct daemon *daemon)
-{
-	const uint8_t *id = daemon->instance;
-
-	if (getrandom(daemon->instance, sizeof(daemon->instance), 0) != sizeof(daemon->instance))
-		return -EIO;
-	daemon->instance[6] = (uint8_t)((id[6] & 0x0f) | 0x40); /* RFC 4122, version 4 */
-	daemon->instance[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
-	snprintf(daemon->instance_text, sizeof(daemon->instance_text),
-		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", id[0], id[1], id[2],
-		 id[3], id[4], id[5], id[6], id[7], id[8], id[9], id[10], id[11], id[12], id[13], id[14],
-		 id[15]);
-	return 0;
-}
 
 /* --- the modules' callbacks ------------------------------------------------------------------- */
 
@@ -155,7 +137,7 @@ static void endpoints_changed(void *userdata, const struct endpoint *endpoint, b
 {
 	struct daemon *daemon = userdata;
 
-	watches_endpoint(daemon->watches, daemon->domid, endpoint->name, bound);
+	watches_endpoint(daemon->watches, daemon->self.domid, endpoint->name, bound);
 	if (!daemon->stopping)
 		task_due(&daemon->advertise);
 }
@@ -165,8 +147,7 @@ static void on_advertise(struct task *task)
 {
 	struct daemon *daemon = (struct daemon *)((char *)task - offsetof(struct daemon, advertise));
 
-	if (daemon->peers) /* NULL where a restore has failed */
-		daemon_advertise(daemon);
+	daemon_advertise(daemon);
 	turns_spend(task->turns, task->line,
 		    COST_ADVERTISE + COST_ADVERTISE_NAME * router_endpoints(daemon->router));
 }
@@ -235,8 +216,7 @@ static void want_domain_0(void *userdata)
 	struct daemon *daemon = userdata;
 	int error;
 
-	if (daemon->links)				    /* NULL where a restore has failed */
-		links_want(daemon->links, 0, NULL, &error); /* tried again if nothing comes of it */
+	links_want(daemon->links, 0, NULL, &error); /* tried again if nothing comes of it */
 }
 
 /* What is advertised to it depends on who it is. */
@@ -245,8 +225,7 @@ static void domain_changed(void *userdata, uint32_t domid, const char *old_name,
 	struct daemon *daemon = userdata;
 
 	watches_renamed(daemon->watches, domid, name);
-	if (daemon->peers) /* NULL during a restore */
-		peers_advertise_to(daemon->peers, domid);
+	peers_advertise_to(daemon->peers, domid);
 }
 
 static void recheck_session(void *userdata, struct session *session)
@@ -376,7 +355,7 @@ static int start_base(struct daemon *daemon)
 	if (!daemon->term || !daemon->interrupt || !daemon->hangup || event_add(daemon->term, NULL) < 0 ||
 	    event_add(daemon->interrupt, NULL) < 0)
 		return -ENOMEM;
-	return make_instance(daemon);
+	return self_new_instance(&daemon->self);
 }
 
 static int start_directory(struct daemon *daemon)
@@ -388,12 +367,12 @@ static int start_directory(struct daemon *daemon)
 		.changed = domain_changed,
 		.flush = directory_flush,
 	};
-	const struct directory_options options = {.domid = daemon->domid, .believed_ms = NAMES_BELIEVED_MS};
+	const struct directory_options options = {.self = &daemon->self, .believed_ms = NAMES_BELIEVED_MS};
 
 	return directory_new(&daemon->directory, daemon->base, daemon->store, &options, &callbacks, daemon);
 }
 
-int daemon_start_peers(struct daemon *daemon)
+static int start_peers(struct daemon *daemon)
 {
 	static const struct peers_callbacks callbacks = {
 		.presence = peer_presence,
@@ -404,8 +383,8 @@ int daemon_start_peers(struct daemon *daemon)
 		.visible = is_visible,
 	};
 	const struct config *config = &daemon->config;
-	struct peers_options options = {
-		.domid = daemon->domid,
+	const struct peers_options options = {
+		.self = &daemon->self,
 		.ring_size = config->ring_size,
 		.min_ring_size = config->min_ring_size,
 		.map = config->map == CONFIG_MAP_YES  ? PEERS_MAP_YES
@@ -419,7 +398,6 @@ int daemon_start_peers(struct daemon *daemon)
 		.quota = daemon->quota,
 	};
 
-	snprintf(options.instance, sizeof(options.instance), "%s", daemon->instance_text);
 	return peers_new(&daemon->peers, daemon->base, daemon->store, daemon->host, &options, &callbacks,
 			 daemon);
 }
@@ -476,7 +454,7 @@ static int start_relay(struct daemon *daemon)
 	return 0;
 }
 
-int daemon_start_links(struct daemon *daemon)
+static int start_links(struct daemon *daemon)
 {
 	static const struct links_callbacks callbacks = {
 		.connect = connect_peer,
@@ -487,8 +465,8 @@ int daemon_start_links(struct daemon *daemon)
 		.directory = directory_came,
 	};
 	const struct config *config = &daemon->config;
-	struct links_options options = {
-		.domid = daemon->domid,
+	const struct links_options options = {
+		.self = &daemon->self,
 		.heartbeat_ms = config->heartbeat_ms,
 		.busy_poll_ns = config->busy_poll_us * UINT64_C(1000),
 		.dead_after_ms = config->dead_after_ms,
@@ -496,7 +474,6 @@ int daemon_start_links(struct daemon *daemon)
 		.channels_max = CHANNEL_NUMBERS / 2, /* how many there may be is up to the accounts */
 	};
 
-	memcpy(options.instance, daemon->instance, sizeof(options.instance));
 	return links_new(&daemon->links, &daemon->relay, &options, &callbacks, daemon);
 }
 
@@ -504,7 +481,8 @@ int daemon_start_links(struct daemon *daemon)
 static bool may_learn_of(void *userdata, const struct session *session, const char *endpoint)
 {
 	struct daemon *daemon = userdata;
-	struct frame_identity program = {.domid = daemon->domid, .uid = session_credentials(session)->uid};
+	struct frame_identity program = {.domid = daemon->self.domid,
+					 .uid = session_credentials(session)->uid};
 
 	return access_still_allowed(daemon->access, &program, endpoint) == 0 ||
 	       viewer_of(session, daemon->administrators).sees_all;
@@ -522,24 +500,24 @@ static int start_router(struct daemon *daemon)
 	};
 
 	task_init(&daemon->advertise, &daemon->relay.turns, NULL, on_advertise);
-	daemon->watches = watches_new(&daemon->relay.turns, daemon->domid, name_of, daemon);
+	daemon->watches = watches_new(&daemon->relay.turns, &daemon->self, name_of, daemon);
 	if (!daemon->watches)
 		return -ENOMEM;
 	watches_restrict(daemon->watches, may_learn_of);
-	watches_domain(daemon->watches, daemon->domid, true);
+	watches_domain(daemon->watches, daemon->self.domid, true);
 	daemon->queries = queries_new(&daemon->relay, &requests_queries_ops, daemon);
 	if (!daemon->queries)
 		return -ENOMEM;
 	daemon->streams = streams_new(&daemon->relay, route_stream, daemon);
 	if (!daemon->streams)
 		return -ENOMEM;
-	return router_new(&daemon->router, daemon->domid, &callbacks, daemon);
+	return router_new(&daemon->router, &daemon->self, &callbacks, daemon);
 }
 
 /* What is wrong with the policy mends no other start. */
 static int start_access(struct daemon *daemon)
 {
-	int r = access_new(&daemon->access, daemon->domid, daemon->config.policy_dir, domain_names, daemon);
+	int r = access_new(&daemon->access, &daemon->self, daemon->config.policy_dir, domain_names, daemon);
 
 	return r < 0 && r != -ENOMEM ? -EBADMSG : r;
 }
@@ -565,21 +543,20 @@ static void describe(void *userdata, char *text, size_t size)
 	const char *error = access_error(daemon->access);
 	unsigned links = 0, programs = 0;
 
-	if (daemon->links) /* NULL during a restore */
-		links_each(daemon->links, count_link, &links);
+	links_each(daemon->links, count_link, &links);
 	local_each(daemon->local, count_session, &programs);
-	snprintf(text, size, "Serving domain %u: programs: %u, endpoints: %u, links: %u%s%s", daemon->domid,
-		 programs, router_endpoints(daemon->router), links,
+	snprintf(text, size, "Serving domain %u: programs: %u, endpoints: %u, links: %u%s%s",
+		 daemon->self.domid, programs, router_endpoints(daemon->router), links,
 		 error ? "; older rules are in force: " : "", error ? error : "");
 }
 
 static int start_local(struct daemon *daemon)
 {
-	struct local_options options = {
+	const struct local_options options = {
 		.socket_path = daemon->config.socket,
 		.session =
 			{
-				.domid = daemon->domid,
+				.self = &daemon->self,
 				.ring_size = LOCAL_RING_SIZE,
 				.channels_max = CHANNEL_NUMBERS / 2,
 				.greeting_ms = GREETING_MS,
@@ -587,7 +564,6 @@ static int start_local(struct daemon *daemon)
 	};
 	int r;
 
-	memcpy(options.session.instance, daemon->instance, sizeof(daemon->instance));
 	r = local_new(&daemon->local, &daemon->relay, &options, &requests_session_ops, daemon);
 	if (r == -EBADF)
 		log_error("the service manager must hand over one listening Unix stream socket");
@@ -624,9 +600,9 @@ int daemon_new(struct daemon **out, const struct config *config)
 	if (r == 0)
 		r = start_directory(daemon);
 	if (r == 0)
-		r = daemon_start_links(daemon);
+		r = start_links(daemon);
 	if (r == 0)
-		r = daemon_start_peers(daemon);
+		r = start_peers(daemon);
 	if (r == 0)
 		r = startup_await_presence(daemon);
 	if (r == 0)
@@ -654,7 +630,7 @@ int daemon_new(struct daemon **out, const struct config *config)
 
 int daemon_run(struct daemon *daemon)
 {
-	log_info("domain %u: listening on %s", daemon->domid, local_path(daemon->local));
+	log_info("domain %u: listening on %s", daemon->self.domid, local_path(daemon->local));
 	notify_ready(daemon->notify);
 	do
 		if (event_base_loop(daemon->base, links_poll(daemon->links) ? EVLOOP_ONCE | EVLOOP_NONBLOCK

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "daemon/base/config.h"
+#include "daemon/base/self.h"
 #include "daemon/relay/hop.h"
 #include "daemon/peers/peers.h"
 #include "daemon/local/session.h"
@@ -20,6 +21,7 @@ struct event;
 struct event_base;
 
 struct daemon {
+	struct self self;
 	struct config config;
 	struct event_base *base;
 	struct event *term, *interrupt, *hangup;
@@ -40,9 +42,6 @@ struct daemon {
 	struct notify *notify;
 	struct task advertise; /* endpoints have been bound or unbound */
 
-	uint32_t domid;
-	uint8_t instance[16];
-	char instance_text[37];
 	uint64_t started_ms;
 	gid_t administrators; /* or VIEWER_NO_GROUP */
 	int singleton;	      /* the descriptor, or -1 */
@@ -74,8 +73,6 @@ void restore_on_port_retired(void *userdata);
 /* Reads the policy again; as access_reload(). What comes of it goes out in the next pass of the loop. */
 int daemon_reload(struct daemon *daemon);
 void daemon_advertise(struct daemon *daemon);
-int daemon_start_links(struct daemon *daemon);
-int daemon_start_peers(struct daemon *daemon);
 /* The sender's domain by name, for the OPEN that its channel's receiver gets. */
 void daemon_stamp_name(struct daemon *daemon, struct channel *channel);
 

@@ -48,6 +48,7 @@ libdaemon_la_SOURCES = \
 	daemon/restore.c \
 	daemon/router.c daemon/router.h \
 	daemon/local/session.c daemon/local/session.h daemon/local/session_internal.h daemon/local/session_memory.c daemon/local/session_pump.c \
+	daemon/base/self.c daemon/base/self.h \
 	daemon/xen/singleton.c daemon/xen/singleton.h \
 	daemon/startup.c daemon/startup.h \
 	daemon/status.c daemon/status.h \

@@ -92,7 +92,7 @@ static bool may_ask_policy(struct daemon *daemon, struct session *session, uint3
 	struct viewer viewer = viewer_of(session, daemon->administrators);
 	const struct endpoint *endpoint = router_find(daemon->router, to);
 
-	return viewer.sees_all || (domid == daemon->domid && uid == viewer.uid) ||
+	return viewer.sees_all || (domid == daemon->self.domid && uid == viewer.uid) ||
 	       (endpoint && endpoint->uid == viewer.uid);
 }
 
@@ -172,9 +172,9 @@ static void get_sources(void *userdata, struct status_sources *sources)
 
 	*sources = (struct status_sources){
 		.config = &daemon->config,
-		.domid = daemon->domid,
+		.domid = daemon->self.domid,
 		.directory = daemon->directory,
-		.instance = daemon->instance_text,
+		.instance = daemon->self.instance_text,
 		.started_ms = daemon->started_ms,
 		.access = daemon->access,
 		.links = daemon->links,
@@ -227,7 +227,7 @@ static struct report *begin_answer(void *userdata, struct session *session, uint
 	} else if (!strncmp(query, "endpoints ", 10)) {
 		int r = router_resolve(daemon->router, query + 10, &domid);
 
-		if (r < 0 || (domid != daemon->domid && !peers_is_up(daemon->peers, domid))) {
+		if (r < 0 || (domid != daemon->self.domid && !peers_is_up(daemon->peers, domid))) {
 			reply_error(session, request, EHOSTDOWN,
 				    r < 0 ? why_unknown(daemon) : why_not(EHOSTDOWN));
 			return NULL;
@@ -282,7 +282,7 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 		domain[text.size] = '\0';
 		r = router_resolve(daemon->router, domain, &domid);
 	}
-	if (r == 0 && domid == daemon->domid) {
+	if (r == 0 && domid == daemon->self.domid) {
 		on_ping_result(session, request, 0);
 		return;
 	}
@@ -357,7 +357,7 @@ static int open_from_program(void *userdata, struct session *session, struct cha
 	const struct ucred *credentials = session_credentials(session);
 
 	channel->identity = (struct frame_identity){
-		.domid = daemon->domid,
+		.domid = daemon->self.domid,
 		.uid = credentials->uid,
 		.gid = credentials->gid,
 		.pid = (uint32_t)credentials->pid,
@@ -372,7 +372,7 @@ static void stream_from_program(void *userdata, struct session *session, int fd,
 	struct daemon *daemon = userdata;
 	const struct ucred *credentials = session_credentials(session);
 	struct frame_identity identity = {
-		.domid = daemon->domid,
+		.domid = daemon->self.domid,
 		.uid = credentials->uid,
 		.gid = credentials->gid,
 		.pid = (uint32_t)credentials->pid,
@@ -399,8 +399,7 @@ static void session_gone(void *userdata, struct session *session)
 	streams_forget_session(daemon->streams, session);
 	watches_remove_session(daemon->watches, session);
 	queries_forget_session(daemon->queries, session);
-	if (daemon->links) /* NULL where a restore has failed */
-		links_ping_cancel(daemon->links, session);
+	links_ping_cancel(daemon->links, session);
 	local_remove(daemon->local, session);
 }
 

@@ -6,75 +6,33 @@
  */
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <event2/event.h>
 
-#include "daemon/policy/access.h"
 #include "daemon/daemon_internal.h"
 #include "daemon/peers/directory.h"
 #include "daemon/link/link.h"
-#include "daemon/local/local.h"
 #include "daemon/base/log.h"
 #include "daemon/peers/peers.h"
-#include "daemon/router.h"
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/local/watches.h"
 #include "wire/address.h"
 
-struct domid_list {
-	uint32_t *domids;
-	unsigned count, room;
-};
-
-static void collect_domid(struct domid_list *list, uint32_t domid)
-{
-	if (list->count == list->room) {
-		unsigned room = list->room ? list->room * 2 : 16;
-		uint32_t *grown = realloc(list->domids, room * sizeof(*grown));
-
-		if (!grown)
-			return;
-		list->domids = grown;
-		list->room = room;
-	}
-	list->domids[list->count++] = domid;
-}
-
-static void collect_link(void *userdata, const struct link_info *info)
-{
-	collect_domid(userdata, info->domid);
-}
-
-static void collect_peer(void *userdata, const struct peer_info *info)
-{
-	if (info->up)
-		collect_domid(userdata, info->domid);
-}
-
-/* Nobody on the old host, or of the old number, can be reached any more: channels end, and those who watch
- * are told. */
+/* Nobody on the old host, or of the old number, can be reached any more: who watches them is told. */
 static void leave_peers(struct daemon *daemon)
 {
 	static const char *const none[] = {NULL};
-	struct domid_list links = {0}, peers = {0};
+	struct peer_info info;
 
-	links_each(daemon->links, collect_link, &links);
-	for (unsigned i = 0; i < links.count; i++)
-		links_lost(daemon->links, links.domids[i], "this domain was restored or migrated");
-	peers_each(daemon->peers, collect_peer, &peers);
-	for (unsigned i = 0; i < peers.count; i++) {
-		watches_endpoints(daemon->watches, peers.domids[i], none, 0);
-		watches_domain(daemon->watches, peers.domids[i], false);
+	for (int64_t at = -1; peers_next(daemon->peers, at, &info); at = info.domid) {
+		if (!info.up)
+			continue;
+		watches_endpoints(daemon->watches, info.domid, none, 0);
+		watches_domain(daemon->watches, info.domid, false);
 	}
-	free(links.domids);
-	free(peers.domids);
-	links_free(daemon->links);
-	daemon->links = NULL;
-	peers_free(daemon->peers);
-	daemon->peers = NULL;
+	peers_stop(daemon->peers);
 }
 
 /* Programs and their endpoints stay; everything that Xen knew of us by the old number is made anew. */
@@ -84,20 +42,15 @@ static int begin_anew(struct daemon *daemon, uint32_t domid)
 
 	if (r < 0)
 		return r;
+	links_restart(daemon->links);
 	leave_peers(daemon);
-	daemon->domid = domid;
-	router_renumber(daemon->router, domid);
-	access_renumber(daemon->access, domid);
-	watches_renumber(daemon->watches, domid);
-	local_renumber(daemon->local, domid);
-	directory_renumber(daemon->directory, domid);
-	r = daemon_start_links(daemon);
+	daemon->self.domid = domid;
+	watches_restart(daemon->watches);
+	directory_restart(daemon->directory);
+	r = peers_start(daemon->peers);
 	if (r == 0)
-		r = daemon_start_peers(daemon);
-	if (r < 0)
-		return r;
-	daemon_advertise(daemon);
-	return 0;
+		daemon_advertise(daemon);
+	return r;
 }
 
 static void on_own_leaf(void *userdata, int error, const char *value, size_t size)
@@ -106,8 +59,7 @@ static void on_own_leaf(void *userdata, int error, const char *value, size_t siz
 	char path[PEERS_OWN_LEAF_SIZE];
 
 	/* A migration may lead to the same number, but never with our nodes. */
-	if (error == -ENOENT && daemon->peers && peers_own_leaf(daemon->peers, path) &&
-	    !strcmp(path, daemon->own_leaf))
+	if (error == -ENOENT && peers_own_leaf(daemon->peers, path) && !strcmp(path, daemon->own_leaf))
 		daemon->leaf_lost = true;
 }
 
@@ -115,13 +67,13 @@ static void check_domid(struct daemon *daemon);
 
 static void conclude_domid(struct daemon *daemon, uint32_t domid)
 {
-	if (domid == daemon->domid && !daemon->leaf_lost) {
+	if (domid == daemon->self.domid && !daemon->leaf_lost) {
 		vchan_host_unbind_retired(daemon->host);
 		return;
 	}
 	log_warning(
 		"this domain was restored or migrated: it was domain %u and is domain %u; all links begin anew",
-		daemon->domid, domid);
+		daemon->self.domid, domid);
 	if (begin_anew(daemon, domid) < 0) {
 		log_error("can't go on after the restore; stopping");
 		daemon->failed = true;
@@ -137,7 +89,7 @@ static void on_domid_again(void *userdata, int error, const char *untrusted_valu
 	if (!error && domid_parse(untrusted_value, size, &domid))
 		conclude_domid(daemon, domid);
 	daemon->checking_domid = daemon->leaf_lost = false;
-	if (daemon->check_domid_again && !daemon->failed)
+	if (daemon->check_domid_again)
 		check_domid(daemon);
 }
 
@@ -145,8 +97,7 @@ static void on_domid_again(void *userdata, int error, const char *untrusted_valu
 static void check_domid(struct daemon *daemon)
 {
 	daemon->check_domid_again = daemon->checking_domid;
-	/* without peers a restore has failed, and we are stopping */
-	if (daemon->checking_domid || !daemon->peers)
+	if (daemon->checking_domid || daemon->failed)
 		return;
 	daemon->checking_domid = true;
 	if (peers_own_leaf(daemon->peers, daemon->own_leaf))
@@ -170,6 +121,6 @@ void restore_on_port_retired(void *userdata)
 {
 	struct daemon *daemon = userdata;
 
-	if (!daemon->stopping && !daemon->failed)
+	if (!daemon->stopping)
 		check_domid(daemon);
 }

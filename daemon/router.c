@@ -5,32 +5,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/base/self.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
 
 struct router {
-	uint32_t domid;
+	const struct self *self;
 	struct router_callbacks callbacks;
 	void *userdata;
 	struct endpoint *endpoints;
 };
 
-int router_new(struct router **out, uint32_t domid, const struct router_callbacks *callbacks, void *userdata)
+int router_new(struct router **out, const struct self *self, const struct router_callbacks *callbacks,
+	       void *userdata)
 {
 	struct router *router = calloc(1, sizeof(*router));
 
 	if (!router)
 		return -ENOMEM;
-	router->domid = domid;
+	router->self = self;
 	router->callbacks = *callbacks;
 	router->userdata = userdata;
 	*out = router;
 	return 0;
-}
-
-void router_renumber(struct router *router, uint32_t domid)
-{
-	router->domid = domid;
 }
 
 void router_free(struct router *router)
@@ -139,7 +136,7 @@ int router_resolve(struct router *router, const char *domain, uint32_t *domid)
 	if (domid_parse(domain, strlen(domain), domid))
 		return 0;
 	if (!strcmp(domain, "self")) {
-		*domid = router->domid;
+		*domid = router->self->domid;
 		return 0;
 	}
 	return router->callbacks.resolve(router->userdata, domain, domid);
@@ -204,7 +201,7 @@ int router_open_address(struct router *router, struct channel *channel, struct f
 		channel_refuse(channel, -r);
 		return 0;
 	}
-	if (domid == router->domid)
+	if (domid == router->self->domid)
 		return router_open_endpoint(router, channel,
 					    (struct frame_text){address.endpoint, strlen(address.endpoint)});
 	hop = router->callbacks.link(router->userdata, domid, channel->opener.hop->account, &r);

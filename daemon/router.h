@@ -20,6 +20,7 @@
 struct channel;
 struct hop;
 struct router;
+struct self;
 
 struct endpoint {
 	char name[ENDPOINT_NAME_MAX + 1];
@@ -49,11 +50,9 @@ struct router_callbacks {
 	void (*changed)(void *userdata, const struct endpoint *endpoint, bool bound);
 };
 
-int router_new(struct router **router, uint32_t domid, const struct router_callbacks *callbacks,
+int router_new(struct router **router, const struct self *self, const struct router_callbacks *callbacks,
 	       void *userdata);
 void router_free(struct router *router);
-/* This domain has another number now. */
-void router_renumber(struct router *router, uint32_t domid);
 
 /* -EEXIST: somebody (also this hop) has it; -EINVAL: not a name, or no kinds; -ENOBUFS: the user has too
  * many. */

@@ -34,7 +34,7 @@ static void on_domid(void *userdata, int error, const char *untrusted_value, siz
 	struct daemon *daemon = userdata;
 
 	daemon->domid_error = error;
-	if (!error && !domid_parse(untrusted_value, size, &daemon->domid))
+	if (!error && !domid_parse(untrusted_value, size, &daemon->self.domid))
 		daemon->domid_error = -EPROTO;
 	answered(daemon);
 }

@@ -19,6 +19,7 @@
 #include "daemon/base/log.h"
 #include "daemon/link/patience.h"
 #include "daemon/base/quota.h"
+#include "daemon/base/self.h"
 #include "daemon/base/timer.h"
 #include "daemon/xen/vchan.h"
 
@@ -159,7 +160,7 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 	}
 	if (r < 0)
 		return r;
-	if (link->domid < link->links->options.domid)
+	if (link->domid < link->links->options.self->domid)
 		memcpy(link->token, hello.token, sizeof(link->token));
 	copy_plain(link->version, sizeof(link->version), hello.version, '!');
 	set_state(link, LINK_UP);
@@ -389,9 +390,9 @@ static int send_hello(struct link *link)
 	};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
-	memcpy(hello.instance, options->instance, sizeof(hello.instance));
+	memcpy(hello.instance, options->self->instance, sizeof(hello.instance));
 	memset(link->token, 0, sizeof(link->token));
-	if (options->domid < link->domid) {
+	if (options->self->domid < link->domid) {
 		if (getrandom(link->token, sizeof(link->token), 0) != sizeof(link->token))
 			return -EIO;
 		memcpy(hello.token, link->token, sizeof(hello.token));
@@ -408,7 +409,7 @@ static struct link *link_get(struct links *links, uint32_t domid)
 {
 	struct link *link;
 
-	if (domid == links->options.domid)
+	if (domid == links->options.self->domid)
 		return NULL;
 	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
 	if (link)
@@ -420,8 +421,8 @@ static struct link *link_get(struct links *links, uint32_t domid)
 	link->links = links;
 	link->since = (uint64_t)time(NULL);
 	/* The lower domid takes even channel numbers. */
-	if (hop_init(&link->hop, links->relay, HOP_LINK, &hop_ops, link, links->options.domid < domid ? 0 : 1,
-		     links->options.channels_max) < 0) {
+	if (hop_init(&link->hop, links->relay, HOP_LINK, &hop_ops, link,
+		     links->options.self->domid < domid ? 0 : 1, links->options.channels_max) < 0) {
 		free(link);
 		return NULL;
 	}
@@ -443,7 +444,7 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 {
 	struct link *link = link_find(links, domid);
 
-	*error = domid == links->options.domid ? -EHOSTDOWN : 0;
+	*error = domid == links->options.self->domid ? -EHOSTDOWN : 0;
 	/* Also when somebody else has asked already: whoever's turn comes first will have it looked up. */
 	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))
 		*error = links->callbacks.connect(links->userdata, domid, account);
@@ -590,7 +591,7 @@ void links_lost(struct links *links, uint32_t domid, const char *reason)
 static void beat(struct link *link, uint64_t now)
 {
 	const struct links_options *options = &link->links->options;
-	bool carries_directory = link->domid == 0 || options->domid == 0;
+	bool carries_directory = link->domid == 0 || options->self->domid == 0;
 
 	if (link->state != LINK_UP && link->state != LINK_GREETING)
 		return;
@@ -659,17 +660,28 @@ int links_new(struct links **out, struct relay *relay, const struct links_option
 	return 0;
 }
 
-void links_free(struct links *links)
+static void end_all(struct links *links, const char *why)
 {
 	struct link *link, *next;
 
-	if (!links)
-		return;
 	HASH_ITER(hh, links->links, link, next) {
 		drop_vchan(link, 0, "");
-		end_session(link, EHOSTUNREACH, "this daemon stops");
+		end_session(link, EHOSTUNREACH, why);
 		link_free(link);
 	}
+}
+
+void links_restart(struct links *links)
+{
+	end_all(links, "this domain was restored or migrated");
+	links->failures_count = 0;
+}
+
+void links_free(struct links *links)
+{
+	if (!links)
+		return;
+	end_all(links, "this daemon stops");
 	if (links->heartbeat)
 		event_free(links->heartbeat);
 	free(links);

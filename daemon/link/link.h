@@ -24,6 +24,7 @@
 
 struct link;
 struct links;
+struct self;
 struct vchan;
 
 enum link_state {
@@ -34,8 +35,7 @@ enum link_state {
 };
 
 struct links_options {
-	uint32_t domid;
-	uint8_t instance[16];
+	const struct self *self;
 	uint32_t heartbeat_ms, dead_after_ms, idle_close_ms;
 	uint32_t channels_max;
 	uint64_t busy_poll_ns; /* how long to look for what comes before sleeping; 0: not at all */
@@ -57,6 +57,8 @@ struct links_callbacks {
 
 int links_new(struct links **links, struct relay *relay, const struct links_options *options,
 	      const struct links_callbacks *callbacks, void *userdata);
+/* This domain was restored or migrated: all links end, and begin anew when they are wanted. */
+void links_restart(struct links *links);
 /* Says goodbye to each peer. */
 void links_free(struct links *links);
 

@@ -233,11 +233,6 @@ void local_remove(struct local *local, struct session *session)
 	free(member);
 }
 
-void local_renumber(struct local *local, uint32_t domid)
-{
-	local->options.session.domid = domid;
-}
-
 void local_free(struct local *local)
 {
 	if (!local)

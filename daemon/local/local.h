@@ -26,8 +26,6 @@ int local_new(struct local **local, struct relay *relay, const struct local_opti
 	      const struct session_ops *ops, void *userdata);
 /* Ends all sessions and removes the socket's file. */
 void local_free(struct local *local);
-/* This domain has another number now, which programs that connect from now on are told. */
-void local_renumber(struct local *local, uint32_t domid);
 /* Where it listens. */
 const char *local_path(const struct local *local);
 /* The group of the socket's file. */

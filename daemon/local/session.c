@@ -13,6 +13,7 @@
 
 #include "daemon/base/cost.h"
 #include "daemon/base/log.h"
+#include "daemon/base/self.h"
 #include "daemon/local/program_socket.h"
 #include "daemon/local/session_internal.h"
 #include "daemon/base/timer.h"
@@ -134,6 +135,20 @@ static const struct hop_ops hop_ops = {
 
 /* --- greeting --------------------------------------------------------------------------------- */
 
+static struct frame_welcome welcome_of(const struct session *session)
+{
+	const struct self *self = session->options.self;
+	struct frame_welcome welcome = {
+		.major = PROTOCOL_MAJOR,
+		.minor = PROTOCOL_MINOR,
+		.domid = self->domid,
+		.max_message = session->relay->max_message,
+	};
+
+	memcpy(welcome.instance, self->instance, sizeof(welcome.instance));
+	return welcome;
+}
+
 static int send_welcome(struct session *session, const struct frame_welcome *welcome, int memory_fd)
 {
 	int fds[3] = {memory_fd, session->wake_daemon, session->program_waits};
@@ -219,16 +234,10 @@ static bool pay_for_memory(struct session *session, bool *shared)
 
 static void start_running(struct session *session, const struct frame_hello_local *hello)
 {
-	struct frame_welcome welcome = {
-		.major = PROTOCOL_MAJOR,
-		.minor = PROTOCOL_MINOR,
-		.domid = session->options.domid,
-		.max_message = session->relay->max_message,
-	};
+	struct frame_welcome welcome = welcome_of(session);
 	bool shared = hello->flags & HELLO_SHARED_MEMORY;
 	int memory_fd = -1, r;
 
-	memcpy(welcome.instance, session->options.instance, sizeof(welcome.instance));
 	if (!pay_for_memory(session, &shared))
 		return;
 	if (shared) {
@@ -296,15 +305,9 @@ static int gather_frame(struct session *session, struct frame_header *header, co
 /* False: it is over already. */
 static bool start_stream(struct session *session)
 {
-	struct frame_welcome welcome = {
-		.major = PROTOCOL_MAJOR,
-		.minor = PROTOCOL_MINOR,
-		.domid = session->options.domid,
-		.max_message = session->relay->max_message,
-	};
+	struct frame_welcome welcome = welcome_of(session);
 	int r;
 
-	memcpy(welcome.instance, session->options.instance, sizeof(welcome.instance));
 	session->state = STREAM;
 	session->greeted = 0;
 	r = send_welcome(session, &welcome, -1);

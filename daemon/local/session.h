@@ -22,6 +22,7 @@ struct ucred;
 
 #include "daemon/relay/hop.h"
 
+struct self;
 struct session;
 
 struct session_ops {
@@ -41,8 +42,7 @@ struct session_ops {
 };
 
 struct session_options {
-	uint32_t domid;
-	uint8_t instance[16];
+	const struct self *self;
 	uint32_t ring_size; /* of the rings for payload */
 	uint32_t channels_max;
 	uint32_t greeting_ms;

@@ -11,6 +11,7 @@
 #include <utlist.h>
 
 #include "daemon/relay/hop.h"
+#include "daemon/base/self.h"
 #include "daemon/local/session.h"
 #include "daemon/base/turns.h"
 #include "wire/address.h"
@@ -90,7 +91,7 @@ struct watcher {
 
 struct watches {
 	struct turns *turns;
-	uint32_t own;
+	const struct self *self;
 	struct domain *domains;
 	struct watcher *watchers; /* by session */
 	bool all_are_due;
@@ -112,7 +113,7 @@ static struct domain *domain_new(struct watches *watches, uint32_t domid, const 
 	if (!domain)
 		return NULL;
 	domain->domid = domid;
-	domain->is_own = domid == watches->own;
+	domain->is_own = domid == watches->self->domid;
 	domain->is_listed = true;
 	domain->serial = ++watches->last_serial;
 	snprintf(domain->name, sizeof(domain->name), "%s", name);
@@ -556,7 +557,7 @@ static void on_turn(struct task *task)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-struct watches *watches_new(struct turns *turns, uint32_t domid,
+struct watches *watches_new(struct turns *turns, const struct self *self,
 			    const char *(*name_of)(void *userdata, uint32_t domid), void *userdata)
 {
 	struct watches *watches = calloc(1, sizeof(*watches));
@@ -564,7 +565,7 @@ struct watches *watches_new(struct turns *turns, uint32_t domid,
 	if (!watches)
 		return NULL;
 	watches->turns = turns;
-	watches->own = domid;
+	watches->self = self;
 	watches->name_of = name_of;
 	watches->userdata = userdata;
 	return watches;
@@ -680,11 +681,12 @@ void watches_endpoint(struct watches *watches, uint32_t domid, const char *text,
 	tidy(watches);
 }
 
-/* What there is of `before` goes, and comes as what there is of `after`; `renamed`: it is the same. */
+/* What there is of `before` goes, and comes as what there is of `after`; `renamed`: it is the same. NULL when
+ * memory is short: it only goes. */
 static void replace(struct watches *watches, struct domain *before, struct domain *after, bool renamed)
 {
 	struct record *record, *self = before->self && before->self->up ? before->self : NULL;
-	struct record **names = calloc(HASH_COUNT(before->names) + 1, sizeof(*names));
+	struct record **names = after ? calloc(HASH_COUNT(before->names) + 1, sizeof(*names)) : NULL;
 	unsigned count = 0;
 
 	for (record = before->names; names && record; record = record->hh.next)
@@ -709,26 +711,25 @@ static void replace(struct watches *watches, struct domain *before, struct domai
 		record_change(watches, new, true);
 	}
 	free(names);
+	if (after)
+		domain_put(watches, after);
 }
 
-void watches_renumber(struct watches *watches, uint32_t domid)
+void watches_restart(struct watches *watches)
 {
-	struct domain *before = domain_find(watches, watches->own), *after;
+	struct domain *before = watches->domains, *after;
 
-	watches->own = domid;
+	while (before && !before->is_own)
+		before = before->hh.next;
 	if (!before)
 		return;
-	before->references++; /* it stays until it has been replaced */
-	domain_unlist(watches, before);
-	after = domain_get(watches, domid);
-	if (after) {
+	domain_unlist(watches, domain_ref(before));
+	after = domain_get(watches, watches->self->domid);
+	if (after) { /* may have been another domain's number */
 		after->is_own = true;
 		after->serial = ++watches->last_serial;
-		replace(watches, before, after, false);
-		domain_put(watches, after);
-	} else {
-		set_all_down(watches, before);
 	}
+	replace(watches, before, after, false);
 	domain_unref(watches, before);
 	tidy(watches);
 }
@@ -739,17 +740,13 @@ void watches_renamed(struct watches *watches, uint32_t domid, const char *name)
 
 	if (!before || !strcmp(before->name, name))
 		return;
-	before->references++;
-	domain_unlist(watches, before);
+	domain_unlist(watches, domain_ref(before));
 	after = domain_new(watches, domid, name);
 	if (after) {
 		after->before = domain_ref(before);
 		after->began = watches->last_change;
-		replace(watches, before, after, true);
-		domain_put(watches, after);
-	} else {
-		set_all_down(watches, before);
 	}
+	replace(watches, before, after, true);
 	domain_unref(watches, before);
 	tidy(watches);
 }

@@ -30,20 +30,22 @@
 
 #define WATCHES_GONE_MAX 8192u
 
+struct self;
 struct session;
 struct turns;
 struct watches;
 
 /* `name_of`: a domain's name as it is now, "" if unknown. */
-struct watches *watches_new(struct turns *turns, uint32_t domid,
+struct watches *watches_new(struct turns *turns, const struct self *self,
 			    const char *(*name_of)(void *userdata, uint32_t domid), void *userdata);
 /* From now on a program is told of those endpoints of this domain only that it may learn of, by what `sees`
  * says at that moment. */
 void watches_restrict(struct watches *watches,
 		      bool (*sees)(void *userdata, const struct session *session, const char *endpoint));
 void watches_free(struct watches *watches);
-/* This domain has another number now: its watchers see the old one go and the new one come. */
-void watches_renumber(struct watches *watches, uint32_t domid);
+/* This domain was restored or migrated, and may have another number now: who watches it sees the old one go
+ * and the new one come. */
+void watches_restart(struct watches *watches);
 
 /* `number` is that of the WATCH request, which this answers. */
 void watches_add(struct watches *watches, struct session *session, uint32_t number,

@@ -191,7 +191,7 @@ bool directory_knows(struct directory *directory, uint32_t domid)
 
 const char *directory_why_unknown(struct directory *directory, uint32_t domid)
 {
-	if (directory->own == 0 || directory->own == domid)
+	if (directory->self->domid == 0 || directory->self->domid == domid)
 		return "XenStore hasn't told it yet";
 	if (directory->served)
 		return "domain 0 hasn't told it; a [see] there may hide it";
@@ -201,7 +201,7 @@ const char *directory_why_unknown(struct directory *directory, uint32_t domid)
 
 bool directory_is_served(const struct directory *directory)
 {
-	return directory->own == 0 || directory->served;
+	return directory->self->domid == 0 || directory->served;
 }
 
 static void on_gathered(evutil_socket_t fd, short what, void *userdata)
@@ -224,7 +224,7 @@ void directory_refresh(struct directory *directory)
 
 void directory_link(struct directory *directory, uint32_t domid, bool up)
 {
-	if (directory->own != 0)
+	if (directory->self->domid != 0)
 		believe_link(directory, domid, up);
 	else if (up)
 		serve_guest_came(directory, domid);
@@ -232,17 +232,17 @@ void directory_link(struct directory *directory, uint32_t domid, bool up)
 		serve_guest_left(directory, domid);
 }
 
-void directory_renumber(struct directory *directory, uint32_t domid)
+void directory_restart(struct directory *directory)
 {
+	uint32_t own = directory->self->domid;
 	struct domain *domain, *next;
 
 	HASH_ITER(hh, directory->domains, domain, next)
 		directory_forget_domain(directory, domain);
-	directory->own = domid;
 	believe_reset(directory);
-	if (!directory_get(directory, domid))
+	if (!directory_get(directory, own))
 		log_error("directory: out of memory: this domain's name is unknown");
-	follow_read(directory, domid);
+	follow_read(directory, own);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -256,14 +256,14 @@ int directory_new(struct directory **out, struct event_base *base, struct store 
 	if (!directory)
 		return -ENOMEM;
 	directory->store = store;
-	directory->own = options->domid;
+	directory->self = options->self;
 	directory->believed_ms = options->believed_ms;
 	directory->callbacks = *callbacks;
 	directory->userdata = userdata;
 	directory->gather = evtimer_new(base, on_gathered, directory);
 	directory->resend = evtimer_new(base, on_gathered, directory);
 	if (!directory->gather || !directory->resend || believe_init(directory, base) < 0 ||
-	    (options->domid != 0 && !directory_get(directory, options->domid))) {
+	    (options->self->domid != 0 && !directory_get(directory, options->self->domid))) {
 		directory_free(directory);
 		return -ENOMEM;
 	}

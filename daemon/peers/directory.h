@@ -24,10 +24,11 @@
 
 struct directory;
 struct event_base;
+struct self;
 struct store;
 
 struct directory_options {
-	uint32_t domid;
+	const struct self *self;
 	/* How long a guest believes what it was told when domain 0's daemon has gone: longer than its upgrade
 	 * takes, shorter than it takes domids to come around. */
 	unsigned believed_ms;
@@ -70,9 +71,9 @@ const char *directory_why_unknown(struct directory *directory, uint32_t domid);
 /* Whether others than this domain can be known at all: this is domain 0, or its daemon serves us. */
 bool directory_is_served(const struct directory *directory);
 
-/* In a guest that was restored or migrated: it has this number now, and all that it knew may be of another
+/* In a guest that was restored or migrated and may have another number now: all that it knew may be of another
  * host. */
-void directory_renumber(struct directory *directory, uint32_t domid);
+void directory_restart(struct directory *directory);
 /* In a guest: domain 0's daemon has come or gone. */
 void directory_presence(struct directory *directory, bool up);
 /* A link has come up or ended. */

@@ -17,7 +17,7 @@ static void forget_others(struct directory *directory, bool all)
 	struct domain *domain, *next;
 
 	HASH_ITER(hh, directory->domains, domain, next)
-		if (domain->domid != directory->own && (all || !domain->seen))
+		if (domain->domid != directory->self->domid && (all || !domain->seen))
 			directory_forget_domain(directory, domain);
 }
 
@@ -46,7 +46,7 @@ static void on_want(evutil_socket_t fd, short what, void *userdata)
 
 void directory_presence(struct directory *directory, bool up)
 {
-	if (directory->own == 0)
+	if (directory->self->domid == 0)
 		return;
 	directory->present = up;
 	evtimer_del(directory->want);
@@ -76,7 +76,7 @@ static void take_entry(struct directory *directory, const struct frame_directory
 	struct domain *domain;
 	char name[DOMAIN_NAME_MAX + 1] = "";
 
-	if (entry->domid == directory->own) /* of that we know as much at first hand */
+	if (entry->domid == directory->self->domid) /* of that we know as much at first hand */
 		return;
 	if (entry->state == DIRECTORY_REMOVED) {
 		domain = directory_find(directory, entry->domid);
@@ -103,7 +103,7 @@ int directory_take(struct directory *directory, const uint8_t *payload, uint32_t
 	struct domain *domain;
 	int r = frame_directory_decode(payload, length, &frame);
 
-	if (r < 0 || directory->own == 0)
+	if (r < 0 || directory->self->domid == 0)
 		return -EPROTO;
 	/* All of it is checked before any of it is believed. */
 	unchecked = frame;

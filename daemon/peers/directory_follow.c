@@ -98,7 +98,7 @@ static void on_value(void *userdata, int error, const char *untrusted_value, siz
 		*(request->is_uuid ? &domain->uuid_read : &domain->name_read) = true;
 		if (domain->name_read && domain->uuid_read)
 			directory_set_known(directory, domain);
-		if (error == -ENOENT && !request->is_uuid && directory->own == 0)
+		if (error == -ENOENT && !request->is_uuid && directory->self->domid == 0)
 			list_domains(directory); /* it may have gone */
 	}
 	request_done(request);
@@ -117,7 +117,7 @@ static void read_node(struct directory *directory, uint32_t domid, const char *n
 	if (!request)
 		return;
 	snprintf(path, sizeof(path), "/local/domain/%u/%s", domid, node);
-	store_read(directory->store, directory->own == 0 ? path : node, on_value, request);
+	store_read(directory->store, directory->self->domid == 0 ? path : node, on_value, request);
 }
 
 /* In a guest its own, relative to its home: of others it may not read them. */
@@ -221,12 +221,12 @@ static void on_own_name_changed(void *userdata, const char *untrusted_path)
 {
 	struct directory *directory = userdata;
 
-	follow_read(directory, directory->own);
+	follow_read(directory, directory->self->domid);
 }
 
 static void watch(struct directory *directory)
 {
-	if (directory->own == 0) {
+	if (directory->self->domid == 0) {
 		store_watch(directory->store, "@introduceDomain", on_domains_changed, directory, NULL);
 		store_watch(directory->store, "@releaseDomain", on_domains_changed, directory, NULL);
 	} else {
@@ -238,7 +238,7 @@ static void unwatch(struct directory *directory)
 {
 	struct domain *domain;
 
-	if (directory->own != 0) {
+	if (directory->self->domid != 0) {
 		store_unwatch(directory->store, "name", on_own_name_changed, directory);
 		return;
 	}

@@ -14,6 +14,7 @@
 #include <event2/event.h>
 #include <uthash.h>
 
+#include "daemon/base/self.h"
 #include "daemon/peers/directory.h"
 #include "wire/address.h"
 
@@ -36,7 +37,7 @@ struct domain {
 
 struct directory {
 	struct store *store;
-	uint32_t own;
+	const struct self *self;
 	struct directory_callbacks callbacks;
 	void *userdata;
 	struct domain *domains;

@@ -146,8 +146,8 @@ void peers_subtree(uint32_t domid, char path[PEERS_ROOT_SIZE])
 
 void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const char *rest)
 {
-	snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u%s", peer->peers->options.domid,
-		 peer->domid, rest);
+	snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u%s",
+		 peer->peers->options.self->domid, peer->domid, rest);
 }
 
 bool peer_hello_is_current(const struct peer *peer)
@@ -181,11 +181,39 @@ static void on_vchan_freed(void *userdata)
 		event_active(peers->pages, EV_TIMEOUT, 0);
 }
 
+int peers_start(struct peers *peers)
+{
+	const struct peers_options *options = &peers->options;
+
+	peers->may_map = rendezvous_may_map(options);
+	peers_subtree(options->self->domid, peers->root);
+	peers->pages = event_new(peers->base, -1, 0, on_pages, peers);
+	if (!peers->pages || advertise_init(peers) < 0)
+		return -ENOMEM;
+	vchan_host_set_freed(peers->host, on_vchan_freed, peers);
+
+	/* What an earlier daemon left must be gone before the new presence is seen, and answers to that must
+	 * find us watching. */
+	remove_tree(peers);
+	presence_watch(peers);
+	advertise_presence(peers);
+	for (unsigned i = 0; options->presence_private && i < options->allowed_count; i++)
+		if (options->allowed[i] != options->self->domid && options->allowed[i] <= DOMID_MAX) {
+			struct peer *peer = peer_get(peers, options->allowed[i]);
+
+			if (!peer)
+				return -ENOMEM;
+			advertise_to(peer);
+			presence_look_up(peer);
+		}
+	return 0;
+}
+
 int peers_new(struct peers **result, struct event_base *base, struct store *store, struct vchan_host *host,
 	      const struct peers_options *options, const struct peers_callbacks *callbacks, void *userdata)
 {
 	struct peers *peers = calloc(1, sizeof(*peers));
-	uint32_t *allowed = NULL;
+	int r;
 
 	if (!peers)
 		return -ENOMEM;
@@ -193,52 +221,21 @@ int peers_new(struct peers **result, struct event_base *base, struct store *stor
 	peers->store = store;
 	peers->host = host;
 	peers->options = *options;
-	peers->options.allowed = NULL;
 	peers->callbacks = *callbacks;
 	peers->userdata = userdata;
-	peers->may_map = rendezvous_may_map(options);
-	peers_subtree(options->domid, peers->root);
-	if (options->allowed_count) {
-		allowed = malloc(options->allowed_count * sizeof(*allowed));
-		if (!allowed)
-			goto fail;
-		memcpy(allowed, options->allowed, options->allowed_count * sizeof(*allowed));
-		peers->options.allowed = allowed;
-	}
-	peers->pages = event_new(base, -1, 0, on_pages, peers);
-	if (!peers->pages || advertise_init(peers) < 0)
-		goto fail;
-	vchan_host_set_freed(host, on_vchan_freed, peers);
-
-	/* What an earlier daemon left must be gone before the new presence is seen, and answers to that must
-	 * find us watching. */
-	remove_tree(peers);
-	presence_watch(peers);
-	advertise_presence(peers);
-	if (options->presence_private)
-		for (unsigned i = 0; i < options->allowed_count; i++)
-			if (allowed[i] != options->domid && allowed[i] <= DOMID_MAX) {
-				struct peer *peer = peer_get(peers, allowed[i]);
-
-				if (!peer)
-					goto fail;
-				advertise_to(peer);
-				presence_look_up(peer);
-			}
-	*result = peers;
-	return 0;
-fail:
-	peers_free(peers);
-	return -ENOMEM;
+	r = peers_start(peers);
+	if (r < 0)
+		peers_free(peers);
+	else
+		*result = peers;
+	return r;
 }
 
-void peers_free(struct peers *peers)
+void peers_stop(struct peers *peers)
 {
 	struct peers_request *request, *next_request;
 	struct peer *peer, *next;
 
-	if (!peers)
-		return;
 	presence_unwatch(peers);
 	lookups_destroy(peers);
 	vchan_host_set_freed(peers->host, NULL, NULL);
@@ -260,7 +257,22 @@ void peers_free(struct peers *peers)
 	if (peers->pages)
 		event_free(peers->pages);
 	advertise_destroy(peers);
-	free((void *)(uintptr_t)peers->options.allowed);
+	/* What it was made of stays, and nothing else. */
+	*peers = (struct peers){
+		.base = peers->base,
+		.store = peers->store,
+		.host = peers->host,
+		.options = peers->options,
+		.callbacks = peers->callbacks,
+		.userdata = peers->userdata,
+	};
+}
+
+void peers_free(struct peers *peers)
+{
+	if (!peers)
+		return;
+	peers_stop(peers);
 	free(peers);
 }
 

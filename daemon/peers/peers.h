@@ -35,6 +35,7 @@
 struct account;
 struct event_base;
 struct quota;
+struct self;
 struct store;
 struct turns;
 struct vchan;
@@ -42,14 +43,13 @@ struct vchan_host;
 struct peers;
 
 struct peers_options {
-	uint32_t domid;		/* ours */
-	char instance[37];	/* our daemon's UUID as text */
+	const struct self *self;
 	uint32_t ring_size;	/* each way, for vchans that we grant */
 	uint32_t min_ring_size; /* when pages run out: smaller ones, down to this */
 	enum { PEERS_MAP_AUTO, PEERS_MAP_YES, PEERS_MAP_NO } map;
 	/* write a leaf of our own that nobody may read instead; only `allowed` peers see us */
 	bool presence_private;
-	const uint32_t *allowed; /* with presence_private; copied */
+	const uint32_t *allowed; /* with presence_private; stays the caller's, for as long */
 	unsigned allowed_count;
 	uint32_t setup_timeout_ms;
 	struct turns *turns;
@@ -79,6 +79,10 @@ int peers_new(struct peers **peers, struct event_base *base, struct store *store
 	      const struct peers_options *options, const struct peers_callbacks *callbacks, void *userdata);
 /* Removes our subtree (best effort; the store gets the request before it is freed). */
 void peers_free(struct peers *peers);
+/* Around a change of this domain's number: as if it was freed, and made anew. In between there are no peers,
+ * and nothing is called back. -ENOMEM: it stays like that. */
+void peers_stop(struct peers *peers);
+int peers_start(struct peers *peers);
 
 /* Wants a vchan with the peer, for `account`. Answers by `connected` or `failed`, never before it returns. A
  * peer of which nothing is known is looked up in XenStore, for which the account pays and waits its turn

@@ -99,7 +99,7 @@ void advertise_to(struct peer *peer)
 	peer->advertising = true;
 	peer->advertised = true;
 	peer_our_path(peer, path, "/endpoints");
-	store_write(peers->store, path, value, peers->options.domid, (int)peer->domid, on_advertised,
+	store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid, on_advertised,
 		    peers_request_new(peers, peer->domid));
 }
 
@@ -125,8 +125,8 @@ void advertise_presence(struct peers *peers)
 		return;
 	peers->presence_written = true; /* on its way */
 	snprintf(path, sizeof(path), "%s/%s", peers->root, peers_own_leaf_name(peers));
-	snprintf(value, sizeof(value), "%d %s", PEERS_MAJOR, peers->options.instance);
-	store_write(peers->store, path, value, peers->options.domid,
+	snprintf(value, sizeof(value), "%d %s", PEERS_MAJOR, peers->options.self->instance_text);
+	store_write(peers->store, path, value, peers->options.self->domid,
 		    peers->options.presence_private ? STORE_NOBODY : STORE_EVERYONE, on_presence_written,
 		    peers);
 }

@@ -39,6 +39,7 @@
 #include "daemon/peers/peers_lookups.h"
 #include "daemon/peers/peers_parse.h"
 #include "daemon/base/quota.h"
+#include "daemon/base/self.h"
 #include "daemon/xen/store.h"
 #include "daemon/base/turns.h"
 #include "daemon/xen/vchan.h"

@@ -27,7 +27,7 @@ static void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PE
 		[LEAF_RING_REF] = "ring-ref",
 		[LEAF_EVENT_CHANNEL] = "event-channel",
 	};
-	uint32_t us = peer->peers->options.domid;
+	uint32_t us = peer->peers->options.self->domid;
 
 	if (leaf == LEAF_PRESENCE)
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/presence", peer->domid);
@@ -58,7 +58,7 @@ static void watch_leaf(struct peer *peer)
 						     : LEAF_HELLO;
 	char path[PEERS_PATH_SIZE];
 
-	if (peers->options.domid == 0 || leaf == peer->leaf_watched)
+	if (peers->options.self->domid == 0 || leaf == peer->leaf_watched)
 		return;
 	if (peer->leaf_watched != LEAVES) {
 		leaf_path(peer, peer->leaf_watched, path);
@@ -318,8 +318,8 @@ static void on_change(void *userdata, const char *untrusted_path)
 	struct peers *peers = userdata;
 	struct peer *peer, *next;
 	char nonce[PEERS_NONCE_SIZE];
-	uint32_t domid = peers->options.domid;
-	enum peers_path path = peers_path_parse(untrusted_path, peers->options.domid, &domid, nonce);
+	uint32_t domid = peers->options.self->domid;
+	enum peers_path path = peers_path_parse(untrusted_path, peers->options.self->domid, &domid, nonce);
 	bool known;
 
 	if (path == PEERS_PATH_ALL) {
@@ -327,7 +327,7 @@ static void on_change(void *userdata, const char *untrusted_path)
 		HASH_ITER(hh, peers->peers, peer, next)
 			presence_look_up(peer);
 	}
-	if (path == PEERS_PATH_ALL || path == PEERS_PATH_OTHER || domid == peers->options.domid)
+	if (path == PEERS_PATH_ALL || path == PEERS_PATH_OTHER || domid == peers->options.self->domid)
 		return;
 	absent_forget(peers, domid);
 	known = (peer = peer_find(peers, domid)) != NULL;
@@ -370,7 +370,7 @@ static void on_watched(void *userdata, int error, const char *value, size_t size
 	if (error < 0)
 		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR,
 			    "peers: domain %u can't watch its peers in XenStore: %s; some will not be seen",
-			    peers->options.domid, strerror(-error));
+			    peers->options.self->domid, strerror(-error));
 }
 
 static void on_domains_listed(void *userdata, int error, char *const *untrusted_names, unsigned count)
@@ -391,7 +391,7 @@ static void on_domains_listed(void *userdata, int error, char *const *untrusted_
 		peer->gone = true;
 	for (unsigned i = 0; i < count; i++) {
 		if (!domid_parse(untrusted_names[i], strlen(untrusted_names[i]), &domid) ||
-		    domid == peers->options.domid || (peer = peer_get(peers, domid)) == NULL)
+		    domid == peers->options.self->domid || (peer = peer_get(peers, domid)) == NULL)
 			continue;
 		peer->gone = false;
 		if (peer->watched)
@@ -415,7 +415,7 @@ static void on_domains_changed(void *userdata, const char *untrusted_path)
 
 void presence_watch(struct peers *peers)
 {
-	if (peers->options.domid == 0) {
+	if (peers->options.self->domid == 0) {
 		store_watch(peers->store, "@introduceDomain", on_domains_changed, peers, on_watched);
 		store_watch(peers->store, "@releaseDomain", on_domains_changed, peers, on_watched);
 	} else {

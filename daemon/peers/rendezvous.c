@@ -34,7 +34,7 @@ bool rendezvous_may_map(const struct peers_options *options)
 
 	if (options->map != PEERS_MAP_AUTO)
 		return options->map == PEERS_MAP_YES;
-	if (options->domid == 0)
+	if (options->self->domid == 0)
 		return true; /* never saved */
 	file = fopen("/sys/hypervisor/guest_type", "re");
 	if (!file)
@@ -210,8 +210,8 @@ static void publish(struct peer *peer)
 	snprintf(values[0], sizeof(values[0]), "%u", vchan_ring_ref(rendezvous->vchan));
 	snprintf(values[1], sizeof(values[1]), "%u", vchan_port(rendezvous->vchan));
 	rendezvous->published = true;
-	store_write_leaves(peers->store, leaves, 2, peers->options.domid, (int)peer->domid, on_published,
-			   request);
+	store_write_leaves(peers->store, leaves, 2, peers->options.self->domid, (int)peer->domid,
+			   on_published, request);
 }
 
 /* Rings of the configured size, or the largest smaller ones that there are pages for. */
@@ -370,7 +370,7 @@ static void begin(struct peer *peer)
 		return;
 	}
 	snprintf(rendezvous->our_nonce, sizeof(rendezvous->our_nonce), "%08x", random);
-	snprintf(value, sizeof(value), "%d %s %s %d", PEERS_MAJOR, peers->options.instance,
+	snprintf(value, sizeof(value), "%d %s %s %d", PEERS_MAJOR, peers->options.self->instance_text,
 		 rendezvous->our_nonce, peers->may_map);
 	peer_our_path(peer, path, "/hello");
 	request = peers_request_new(peers, peer->domid);
@@ -378,7 +378,7 @@ static void begin(struct peer *peer)
 	rendezvous->hello_written = true;
 	rendezvous->node_retries = 0;
 	rendezvous->state = RENDEZVOUS_HELLO;
-	store_write(peers->store, path, value, peers->options.domid, (int)peer->domid, on_hello_written,
+	store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid, on_hello_written,
 		    request);
 	if (!event_pending(rendezvous->timer, EV_TIMEOUT, NULL))
 		timer_set(rendezvous->timer, peers->options.setup_timeout_ms);
@@ -387,7 +387,7 @@ static void begin(struct peer *peer)
 /* Of two that are willing dom0 maps, else the lower domid. 0: neither is. */
 static int who_maps(const struct peer *peer, bool *we_map)
 {
-	uint32_t us = peer->peers->options.domid, them = peer->domid;
+	uint32_t us = peer->peers->options.self->domid, them = peer->domid;
 	bool we_may = peer->peers->may_map, they_may = peer->hello.map;
 
 	if (!we_may && !they_may)
@@ -409,7 +409,7 @@ static void refuse(struct peer *peer)
 	snprintf(
 		reason, sizeof(reason),
 		"neither domain %u nor domain %u may map the other's pages: set map = yes under [links] in one of them",
-		peers->options.domid, peer->domid);
+		peers->options.self->domid, peer->domid);
 	peers->callbacks.failed(peers->userdata, peer->domid, -EHOSTUNREACH, reason);
 }
 
@@ -444,7 +444,7 @@ static void advance_idle(struct peer *peer)
 	if (!rendezvous->wanted) {
 		if (peer_hello_is_current(peer) && strcmp(peer->hello.nonce, rendezvous->tried_nonce))
 			begin(peer);
-	} else if (peer->domid == peer->peers->options.domid) {
+	} else if (peer->domid == peer->peers->options.self->domid) {
 		fail(peer, -EHOSTUNREACH, "a domain has no link with itself");
 	} else if (peer->domid > DOMID_MAX) {
 		fail(peer, -EHOSTDOWN, "there is no domain %u", peer->domid);

@@ -12,10 +12,11 @@
 #include "daemon/policy/denied.h"
 #include "daemon/base/log.h"
 #include "daemon/base/peer_groups.h"
+#include "daemon/base/self.h"
 #include "daemon/policy/policy.h"
 
 struct access {
-	uint32_t domid;
+	const struct self *self;
 	char *directory;
 	struct policy *policy;
 	uint64_t since; /* when it was read, in seconds since 1970 */
@@ -78,7 +79,7 @@ bool access_needs_names(const struct access *access)
 	return policy_needs_names(access->policy);
 }
 
-int access_new(struct access **out, uint32_t domid, const char *directory, access_names_fn names,
+int access_new(struct access **out, const struct self *self, const char *directory, access_names_fn names,
 	       void *userdata)
 {
 	struct access *access = calloc(1, sizeof(*access));
@@ -86,7 +87,7 @@ int access_new(struct access **out, uint32_t domid, const char *directory, acces
 
 	if (!access)
 		return -ENOMEM;
-	access->domid = domid;
+	access->self = self;
 	access->names = names;
 	access->userdata = userdata;
 	access->directory = strdup(directory);
@@ -99,11 +100,6 @@ int access_new(struct access **out, uint32_t domid, const char *directory, acces
 	}
 	*out = access;
 	return 0;
-}
-
-void access_renumber(struct access *access, uint32_t domid)
-{
-	access->domid = domid;
 }
 
 void access_free(struct access *access)
@@ -121,7 +117,7 @@ static struct policy_subject subject_of(struct access *access, uint32_t domid, u
 {
 	struct policy_subject subject = {
 		.domid = domid,
-		.is_self = domid == access->domid,
+		.is_self = domid == access->self->domid,
 		.name = "",
 		.uuid = "",
 		.uid = uid,
@@ -157,7 +153,7 @@ static void count_undecided(struct access *access, const struct frame_identity *
 	access->undecided++;
 	log_limited(
 		LOG_UNDECIDED,
-		from->domid == access->domid ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid),
+		from->domid == access->self->domid ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid),
 		LOG_LEVEL_WARNING,
 		"not decided yet: domain %u, uid %u to %s: %s:%u needs the domain's name, which isn't known: %s",
 		from->domid, from->uid, endpoint, decision->file, decision->line,
@@ -171,7 +167,7 @@ int access_reach(struct access *access, const struct frame_identity *from, const
 	if (decision.undecided)
 		count_undecided(access, from, endpoint, &decision);
 	else if (!decision.allow)
-		denied_add(access->denied, from, from->domid == access->domid, endpoint, decision.file,
+		denied_add(access->denied, from, from->domid == access->self->domid, endpoint, decision.file,
 			   decision.line);
 	return result_of(&decision);
 }
@@ -185,7 +181,7 @@ int access_still_allowed(struct access *access, const struct frame_identity *fro
 
 int access_bind(struct access *access, int fd, uid_t uid, gid_t gid, const char *endpoint, gid_t socket_group)
 {
-	struct policy_subject who = {.domid = access->domid, .is_self = true, .uid = uid, .gid = gid};
+	struct policy_subject who = {.domid = access->self->domid, .is_self = true, .uid = uid, .gid = gid};
 	struct policy_decision decision;
 	gid_t *groups;
 	int r = peer_groups(fd, &groups, &who.group_count);
@@ -238,7 +234,7 @@ static void add_shown(void *userdata, const char *domain, bool allow)
 
 struct json_object *access_visible_to(struct access *access, const char *endpoint)
 {
-	struct policy_subject self = subject_of(access, access->domid, 0);
+	struct policy_subject self = subject_of(access, access->self->domid, 0);
 	struct json_object *shown = json_object_new_array();
 
 	policy_shown_to(access->policy, &self, endpoint, add_shown, shown);

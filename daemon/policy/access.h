@@ -18,16 +18,15 @@
 struct access;
 struct denied;
 struct json_object;
+struct self;
 
 /* A domain's name and UUID, "" if it has none. NULL; or why they aren't known, in words for people. */
 typedef const char *(*access_names_fn)(void *userdata, uint32_t domid, const char **name, const char **uuid);
 
 /* Loads the policy; what is wrong with it has been logged. */
-int access_new(struct access **access, uint32_t domid, const char *directory, access_names_fn names,
+int access_new(struct access **access, const struct self *self, const char *directory, access_names_fn names,
 	       void *userdata);
 void access_free(struct access *access);
-/* This domain has another number now. */
-void access_renumber(struct access *access, uint32_t domid);
 /* -EINVAL: the files have a mistake; else why they can't be read. It has been logged, and the rules stay as
  * they were. */
 int access_reload(struct access *access);

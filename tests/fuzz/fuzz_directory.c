@@ -12,6 +12,7 @@
 
 #include <event2/event.h>
 
+#include "daemon/base/self.h"
 #include "daemon/peers/directory.h"
 #include "tests/unit/fake_store.h"
 #include "wire/address.h"
@@ -75,7 +76,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct directory_callbacks callbacks = {visible, send_nothing, want_nothing, changed,
 							     flush};
-	static const struct directory_options options = {.domid = OWN, .believed_ms = 1000};
+	static const struct self self = {.domid = OWN};
+	static const struct directory_options options = {.self = &self, .believed_ms = 1000};
 	static struct event_base *base;
 	struct directory *directory;
 	struct store store = {NULL, NULL, NULL};

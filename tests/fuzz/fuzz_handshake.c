@@ -16,6 +16,7 @@
 
 #include <event2/event.h>
 
+#include "daemon/base/self.h"
 #include "daemon/relay/channel.h"
 #include "daemon/base/log.h"
 #include "daemon/local/session.h"
@@ -107,8 +108,9 @@ static const struct hop_ops hop_ops = {.control = no_control, .failed = no_failu
 
 static struct session *connect_program(struct world *world, unsigned who)
 {
+	static const struct self self = {.domid = 5};
 	struct session_options options = {
-		.domid = 5, .ring_size = 65536, .channels_max = 16, .greeting_ms = 3600000};
+		.self = &self, .ring_size = 65536, .channels_max = 16, .greeting_ms = 3600000};
 	struct session *session;
 	int pair[2];
 

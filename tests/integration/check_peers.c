@@ -11,6 +11,7 @@
  * Events: "up N", "down N", "endpoints N NAME…", "connected N granted|mapped PAGES", "failed N ERRNO REASON",
  * "lost N REASON". After "lost" the vchan is closed, as its owner must.
  */
+#include "daemon/base/self.h"
 #include "daemon/peers/peers.h"
 #include "daemon/xen/store.h"
 #include "daemon/base/turns.h"
@@ -34,6 +35,7 @@ struct tool {
 	struct vchan_host *host;
 	struct peers *peers;
 	struct turns turns;
+	struct self self;
 	struct peers_options options;
 	uint32_t allowed[16];
 	struct link links[MAX_LINKS];
@@ -249,11 +251,11 @@ static void on_domid(void *userdata, int error, const char *untrusted_value, siz
 	struct tool *tool = userdata;
 
 	if (error == 0) {
-		tool->options.domid = (uint32_t)atoi(untrusted_value);
+		tool->self.domid = (uint32_t)atoi(untrusted_value);
 		error = peers_new(&tool->peers, tool->lines.base, tool->store, tool->host, &tool->options,
 				  &callbacks, tool);
 	}
-	lines_result(&tool->lines, error < 0 ? error : (long)tool->options.domid);
+	lines_result(&tool->lines, error < 0 ? error : (long)tool->self.domid);
 }
 
 static bool parse_option(struct tool *tool, char *text)
@@ -275,7 +277,7 @@ static bool parse_option(struct tool *tool, char *text)
 	else if (!strcmp(text, "timeout"))
 		options->setup_timeout_ms = (uint32_t)atoi(value);
 	else if (!strcmp(text, "instance"))
-		snprintf(options->instance, sizeof(options->instance), "%s", value);
+		snprintf(tool->self.instance_text, sizeof(tool->self.instance_text), "%s", value);
 	else if (!strcmp(text, "private") && options->allowed_count < 16) {
 		options->presence_private = true;
 		tool->allowed[options->allowed_count++] = (uint32_t)atoi(value);
@@ -297,9 +299,10 @@ int main(int argc, char **argv)
 	FILE *uuid = fopen("/proc/sys/kernel/random/uuid", "re");
 	int r;
 
-	if (!uuid || !fgets(tool.options.instance, sizeof(tool.options.instance), uuid))
+	if (!uuid || !fgets(tool.self.instance_text, sizeof(tool.self.instance_text), uuid))
 		return 1;
 	fclose(uuid);
+	tool.options.self = &tool.self;
 	tool.options.allowed = tool.allowed;
 	for (int i = 1; i < argc; i++)
 		if (!parse_option(&tool, argv[i]))

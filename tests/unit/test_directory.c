@@ -3,6 +3,7 @@
  * The directory in its two lives: domain 0's on a XenStore in memory, and guests' that get its frames, so
  * that what a guest knows is what domain 0 lets it know.
  */
+#include "daemon/base/self.h"
 #include "daemon/peers/directory.h"
 
 #include <errno.h>
@@ -29,7 +30,7 @@ struct rig;
 /* One daemon's directory. */
 struct place {
 	struct rig *rig;
-	uint32_t domid;
+	struct self self;
 	struct directory *directory;
 	struct store store;
 	unsigned wants, flushes, changes;
@@ -126,10 +127,10 @@ static void open_place(struct rig *rig, struct place *place, uint32_t domid)
 		.changed = on_changed,
 		.flush = on_flush,
 	};
-	const struct directory_options options = {.domid = domid, .believed_ms = BELIEVED_MS};
+	const struct directory_options options = {.self = &place->self, .believed_ms = BELIEVED_MS};
 
 	place->rig = rig;
-	place->domid = domid;
+	place->self.domid = domid;
 	assert_int_equal(
 		directory_new(&place->directory, rig->base, &place->store, &options, &callbacks, place), 0);
 }
@@ -659,7 +660,8 @@ static void a_guest_knows_of_others_what_it_was_told(void **state)
 	assert_int_equal(TAKE(one, 0, {2, DIRECTORY_REMOVED, ""}), 0);
 	assert_false(directory_knows(directory, 2));
 	assert_int_equal(one->changes, changes + 2);
-	directory_renumber(directory, 9);
+	one->self.domid = 9;
+	directory_restart(directory);
 	assert_false(directory_knows(directory, 1) || directory_knows(directory, 9));
 	until(directory_knows(directory, 9));
 }
@@ -802,7 +804,8 @@ static void after_a_restore_nothing_of_the_old_host_is_believed(void **state)
 	until(resolve(one, "two") == 2);
 	directory_presence(one->directory, true);
 	directory_link(one->directory, 0, false);
-	directory_renumber(one->directory, 9);
+	one->self.domid = 9;
+	directory_restart(one->directory);
 	assert_int_equal(resolve(one, "two"), -EHOSTDOWN);
 	assert_int_equal(resolve(one, "one"), -EHOSTDOWN);
 	assert_false(directory_is_served(one->directory));

@@ -17,6 +17,7 @@
 
 #include <event2/event.h>
 
+#include "daemon/base/self.h"
 #include "daemon/relay/channel.h"
 #include "daemon/base/clock.h"
 #include "daemon/link/link.h"
@@ -233,9 +234,9 @@ static void scene_start_with(struct scene *scene, uint32_t domid)
 		.changed = on_changed,
 		.directory = on_directory,
 	};
+	static const struct self self = {.domid = OWN, .instance = "instance of us"};
 	struct links_options options = {
-		.domid = OWN,
-		.instance = "instance of us",
+		.self = &self,
 		.heartbeat_ms = HEARTBEAT_MS,
 		.dead_after_ms = DEAD_AFTER_MS,
 		.idle_close_ms = IDLE_CLOSE_MS,

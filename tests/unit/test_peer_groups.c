@@ -15,10 +15,13 @@
 #include "daemon/policy/access.h"
 #include "daemon/base/log.h"
 #include "daemon/base/peer_groups.h"
+#include "daemon/base/self.h"
 
 #define FIRST	100000u
 #define MEMBERS 20001u
 #define OWN	99999u
+
+static const struct self domain_0 = {.domid = 0};
 
 static const char *no_names(void *userdata, uint32_t domid, const char **name, const char **uuid)
 {
@@ -40,7 +43,7 @@ static struct access *access_that_denies(char *directory, const char *uid)
 		"[bind]\nname = *\nuid = %s\naction = deny\n[bind]\nname = *\nuid = *\naction = allow\n",
 		uid);
 	fclose(file);
-	assert_int_equal(access_new(&access, 0, directory, no_names, NULL), 0);
+	assert_int_equal(access_new(&access, &domain_0, directory, no_names, NULL), 0);
 	unlink(path);
 	rmdir(directory);
 	return access;

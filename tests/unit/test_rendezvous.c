@@ -9,6 +9,7 @@
 
 #include <event2/event.h>
 
+#include "daemon/base/self.h"
 #include "daemon/peers/peers.h"
 #include "daemon/peers/peers_lookups.h"
 #include "daemon/base/quota.h"
@@ -208,6 +209,7 @@ static void settle(struct scene *scene)
  * yet. */
 static void scene_start(struct scene *scene)
 {
+	static const struct self us = {.domid = 1, .instance_text = INSTANCE};
 	static const struct peers_callbacks callbacks = {
 		.presence = on_presence,
 		.endpoints = on_endpoints,
@@ -222,8 +224,7 @@ static void scene_start(struct scene *scene)
 	};
 	struct peers_options options = {
 		.turns = &scene->turns,
-		.domid = 1,
-		.instance = INSTANCE,
+		.self = &us,
 		.ring_size = 65536,
 		.min_ring_size = 1024,
 		.map = PEERS_MAP_YES,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/base/self.h"
 #include "daemon/base/quota.h"
 #include "daemon/router.h"
 
@@ -14,6 +15,7 @@
 
 struct scene {
 	struct rig rig;
+	struct self self;
 	struct router *router;
 	struct party *a, *b, *link; /* two programs and a peer's daemon */
 	int link_error, stream_error;
@@ -105,10 +107,10 @@ static void scene_start(struct scene *scene)
 	struct rig_options program = {.kind = HOP_SHARED, .ring = 65536, .parity = 1, .channels_max = 4};
 	struct rig_options peer = {.kind = HOP_LINK, .ring = 65536, .parity = 0};
 
-	*scene = (struct scene){0};
+	*scene = (struct scene){.self.domid = OWN};
 	the_scene = scene;
 	rig_start(&scene->rig, 1);
-	assert_int_equal(router_new(&scene->router, OWN, &callbacks, scene), 0);
+	assert_int_equal(router_new(&scene->router, &scene->self, &callbacks, scene), 0);
 	scene->a = party_new(&scene->rig, &program);
 	scene->b = party_new(&scene->rig, &program);
 	scene->link = party_new(&scene->rig, &peer);
@@ -374,7 +376,7 @@ static void number_of_this_domain_may_change(void **state)
 
 	scene_start(&scene);
 	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
-	router_renumber(scene.router, 7);
+	scene.self.domid = 7;
 	open_kind(scene.a, 0, CHANNEL_MESSAGE, "7:inbox", 7);
 	expect_open(scene.b, "inbox");
 	open_kind(scene.a, 2, CHANNEL_MESSAGE, "self:inbox", 10);

@@ -13,6 +13,7 @@
 
 #include <event2/event.h>
 
+#include "daemon/base/self.h"
 #include "daemon/relay/channel.h"
 #include "daemon/base/log.h"
 #include "daemon/local/session.h"
@@ -74,8 +75,9 @@ static const struct session_ops ops = {.request = on_request, .open = on_open, .
 
 static void scene_start(struct scene *scene, uint32_t greeting_ms)
 {
+	static const struct self self = {.domid = 5};
 	struct session_options options = {
-		.domid = 5, .ring_size = 65536, .channels_max = 16, .greeting_ms = greeting_ms};
+		.self = &self, .ring_size = 65536, .channels_max = 16, .greeting_ms = greeting_ms};
 	int pair[2];
 
 	memset(scene, 0, sizeof(*scene));

@@ -11,6 +11,7 @@
 
 #include <event2/event.h>
 
+#include "daemon/base/self.h"
 #include "daemon/relay/hop.h"
 #include "daemon/base/quota.h"
 #include "daemon/local/session.h"
@@ -109,6 +110,7 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 
 struct scene {
 	struct event_base *base;
+	struct self self;
 	struct turns turns;
 	unsigned passes;
 	struct watches *watches;
@@ -149,9 +151,9 @@ static void settle(struct scene *scene)
 
 static void scene_start(struct scene *scene)
 {
-	*scene = (struct scene){.base = event_base_new()};
+	*scene = (struct scene){.base = event_base_new(), .self.domid = OWN};
 	assert_int_equal(turns_init(&scene->turns, scene->base, pass, scene), 0);
-	scene->watches = watches_new(&scene->turns, OWN, name_of, scene);
+	scene->watches = watches_new(&scene->turns, &scene->self, name_of, scene);
 	assert_non_null(scene->watches);
 	strcpy(scene->names[7], "work");
 	strcpy(scene->names[OWN], "home");
@@ -444,7 +446,8 @@ static void own_domain_with_another_number_goes_and_comes(void **state)
 	assert_int_equal(watch(&scene, &scene.a, 2, "5"), 0);
 	assert_int_equal(watch(&scene, &scene.a, 3, "9:*"), 0);
 	expect(&scene, &scene.a, "1+5(home) 2+5(home) 1+5:inbox(home) 2+5:inbox(home) ");
-	watches_renumber(scene.watches, 9);
+	scene.self.domid = 9;
+	watches_restart(scene.watches);
 	expect(&scene, &scene.a,
 	       "1-5:inbox(home) 2-5:inbox(home) 1-5(home) 2-5(home) 1+9(home) 1+9:inbox(home) 3+9:inbox(home) ");
 	/* From then on it is known under the new one. */
