@@ -34,63 +34,19 @@
 #include "daemon/viewer.h"
 #include "daemon/local/watches.h"
 
-#define GREETING_MS	    10000
-#define NAMES_BELIEVED_MS   60000
-#define COST_ADVERTISE	    20u /* units (turns.h) */
-#define COST_ADVERTISE_NAME 10u
+#define GREETING_MS	  10000
+#define NAMES_BELIEVED_MS 60000
 /* not below the largest ring of a link: a smaller one cost up to two thirds of the throughput */
 #define LOCAL_RING_SIZE 1048576u
 
 /* --- the modules' callbacks ------------------------------------------------------------------- */
 
-static struct hop *wanted_link(void *userdata, uint32_t domid, struct account *account, int *error)
-{
-	struct daemon *daemon = userdata;
-
-	return links_want(daemon->links, domid, account, error);
-}
-
-static int resolve(void *userdata, const char *domain, uint32_t *domid)
-{
-	struct daemon *daemon = userdata;
-
-	return directory_resolve(daemon->directory, domain, domid);
-}
-
-/* What a program hears of the sender's domain besides its domid. */
-void daemon_stamp_name(struct daemon *daemon, struct channel *channel)
-{
-	channel_set_domain_name(channel, directory_name(daemon->directory, channel->identity.domid));
-}
-
 static int route_stream(void *userdata, struct channel *channel, const struct frame_open *open)
 {
 	struct daemon *daemon = userdata;
 
-	daemon_stamp_name(daemon, channel);
-	return router_open_address(daemon->router, channel, open->name);
-}
-
-/* The session of the program behind an endpoint owns the endpoint's hop. */
-static int incoming_stream(void *userdata, const struct endpoint *endpoint, struct channel *channel)
-{
-	struct daemon *daemon = userdata;
-
-	return streams_incoming(daemon->streams, channel, endpoint->name, endpoint->hop->owner);
-}
-
-static int may_reach(void *userdata, const struct frame_identity *from, const char *endpoint)
-{
-	struct daemon *daemon = userdata;
-
-	return access_reach(daemon->access, from, endpoint);
-}
-
-static int still_allowed(void *userdata, const struct frame_identity *from, const char *endpoint)
-{
-	struct daemon *daemon = userdata;
-
-	return access_still_allowed(daemon->access, from, endpoint);
+	router_open_address(daemon->router, channel, open->name);
+	return 0;
 }
 
 static bool is_visible(void *userdata, uint32_t domid, const char *name)
@@ -110,91 +66,11 @@ static const char *domain_names(void *userdata, uint32_t domid, const char **nam
 							 : directory_why_unknown(daemon->directory, domid);
 }
 
-struct name_list {
-	const char **names;
-	unsigned count;
-};
-
-static void collect_name(void *userdata, const struct endpoint *endpoint)
-{
-	struct name_list *list = userdata;
-
-	list->names[list->count++] = endpoint->name;
-}
-
-void daemon_advertise(struct daemon *daemon)
-{
-	struct name_list list = {.names = calloc(router_endpoints(daemon->router) + 1, sizeof(char *))};
-
-	if (!list.names)
-		return;
-	router_each(daemon->router, collect_name, &list);
-	peers_advertise(daemon->peers, list.names, list.count);
-	free(list.names);
-}
-
-static void endpoints_changed(void *userdata, const struct endpoint *endpoint, bool bound)
+static void open_from_peer(void *userdata, struct channel *channel, const struct frame_open *open)
 {
 	struct daemon *daemon = userdata;
 
-	watches_endpoint(daemon->watches, daemon->self.domid, endpoint->name, bound);
-	if (!daemon->stopping)
-		task_due(&daemon->advertise);
-}
-
-/* Once for all that was bound in a turn of the loop: all names are gathered. */
-static void on_advertise(struct task *task)
-{
-	struct daemon *daemon = (struct daemon *)((char *)task - offsetof(struct daemon, advertise));
-
-	daemon_advertise(daemon);
-	turns_spend(task->turns, task->line,
-		    COST_ADVERTISE + COST_ADVERTISE_NAME * router_endpoints(daemon->router));
-}
-
-static int connect_peer(void *userdata, uint32_t domid, struct account *account)
-{
-	struct daemon *daemon = userdata;
-
-	return peers_connect(daemon->peers, domid, account);
-}
-
-static void disconnect_peer(void *userdata, uint32_t domid)
-{
-	struct daemon *daemon = userdata;
-
-	peers_disconnect(daemon->peers, domid);
-}
-
-static bool peer_is_up(void *userdata, uint32_t domid)
-{
-	struct daemon *daemon = userdata;
-
-	return peers_is_up(daemon->peers, domid);
-}
-
-static int open_from_peer(void *userdata, struct link *link, struct channel *channel,
-			  const struct frame_open *open)
-{
-	struct daemon *daemon = userdata;
-
-	daemon_stamp_name(daemon, channel);
-	return router_open_endpoint(daemon->router, channel, open->name);
-}
-
-static void link_changed(void *userdata, uint32_t domid, bool up)
-{
-	struct daemon *daemon = userdata;
-
-	if (!daemon->stopping)
-		directory_link(daemon->directory, domid, up);
-}
-
-static int directory_came(void *userdata, const uint8_t *payload, uint32_t length)
-{
-	struct daemon *daemon = userdata;
-
-	return directory_take(daemon->directory, payload, length);
+	router_open_endpoint(daemon->router, channel, open->name);
 }
 
 static bool domain_visible(void *userdata, uint32_t guest, uint32_t other)
@@ -250,13 +126,6 @@ static void directory_flush(void *userdata, bool changed)
 
 	if (changed && access_needs_names(daemon->access))
 		recheck_channels(daemon);
-}
-
-static const char *name_of(void *userdata, uint32_t domid)
-{
-	struct daemon *daemon = userdata;
-
-	return daemon->directory ? directory_name(daemon->directory, domid) : "";
 }
 
 /* With a private presence only those in `peers` see that there is a daemon here. */
@@ -328,7 +197,7 @@ int daemon_reload(struct daemon *daemon)
 	r = access_reload(daemon->access);
 	if (r == 0) {
 		recheck_channels(daemon);
-		daemon_advertise(daemon);
+		router_advertise(daemon->router);
 		directory_refresh(daemon->directory);
 	}
 	notify_ready(daemon->notify);
@@ -456,14 +325,6 @@ static int start_relay(struct daemon *daemon)
 
 static int start_links(struct daemon *daemon)
 {
-	static const struct links_callbacks callbacks = {
-		.connect = connect_peer,
-		.disconnect = disconnect_peer,
-		.peer_is_up = peer_is_up,
-		.open = open_from_peer,
-		.changed = link_changed,
-		.directory = directory_came,
-	};
 	const struct config *config = &daemon->config;
 	const struct links_options options = {
 		.self = &daemon->self,
@@ -474,7 +335,8 @@ static int start_links(struct daemon *daemon)
 		.channels_max = CHANNEL_NUMBERS / 2, /* how many there may be is up to the accounts */
 	};
 
-	return links_new(&daemon->links, &daemon->relay, &options, &callbacks, daemon);
+	return links_new(&daemon->links, &daemon->relay, daemon->peers, daemon->directory, &options,
+			 open_from_peer, daemon);
 }
 
 /* Of an endpoint here: as in status. */
@@ -488,30 +350,30 @@ static bool may_learn_of(void *userdata, const struct session *session, const ch
 	       viewer_of(session, daemon->administrators).sees_all;
 }
 
-static int start_router(struct daemon *daemon)
+static int start_watches(struct daemon *daemon)
 {
-	static const struct router_callbacks callbacks = {
-		.link = wanted_link,
-		.resolve = resolve,
-		.may_reach = may_reach,
-		.still_allowed = still_allowed,
-		.stream = incoming_stream,
-		.changed = endpoints_changed,
-	};
-
-	task_init(&daemon->advertise, &daemon->relay.turns, NULL, on_advertise);
-	daemon->watches = watches_new(&daemon->relay.turns, &daemon->self, name_of, daemon);
+	daemon->watches =
+		watches_new(&daemon->relay.turns, &daemon->self, daemon->directory, may_learn_of, daemon);
 	if (!daemon->watches)
 		return -ENOMEM;
-	watches_restrict(daemon->watches, may_learn_of);
 	watches_domain(daemon->watches, daemon->self.domid, true);
-	daemon->queries = queries_new(&daemon->relay, &requests_queries_ops, daemon);
-	if (!daemon->queries)
-		return -ENOMEM;
-	daemon->streams = streams_new(&daemon->relay, route_stream, daemon);
-	if (!daemon->streams)
-		return -ENOMEM;
-	return router_new(&daemon->router, &daemon->self, &callbacks, daemon);
+	return 0;
+}
+
+static int start_router(struct daemon *daemon)
+{
+	struct router_collaborators collaborators = {
+		.self = &daemon->self,
+		.turns = &daemon->relay.turns,
+		.access = daemon->access,
+		.directory = daemon->directory,
+		.peers = daemon->peers,
+		.links = daemon->links,
+		.watches = daemon->watches,
+	};
+
+	collaborators.streams = daemon->streams = streams_new(&daemon->relay, route_stream, daemon);
+	return daemon->streams ? router_new(&daemon->router, &collaborators) : -ENOMEM;
 }
 
 /* What is wrong with the policy mends no other start. */
@@ -522,32 +384,15 @@ static int start_access(struct daemon *daemon)
 	return r < 0 && r != -ENOMEM ? -EBADMSG : r;
 }
 
-static void count_link(void *userdata, const struct link_info *info)
-{
-	unsigned *count = userdata;
-
-	++*count;
-}
-
-static void count_session(void *userdata, struct session *session)
-{
-	unsigned *count = userdata;
-
-	++*count;
-}
-
 /* For `systemctl status`. */
 static void describe(void *userdata, char *text, size_t size)
 {
 	struct daemon *daemon = userdata;
 	const char *error = access_error(daemon->access);
-	unsigned links = 0, programs = 0;
 
-	links_each(daemon->links, count_link, &links);
-	local_each(daemon->local, count_session, &programs);
 	snprintf(text, size, "Serving domain %u: programs: %u, endpoints: %u, links: %u%s%s",
-		 daemon->self.domid, programs, router_endpoints(daemon->router), links,
-		 error ? "; older rules are in force: " : "", error ? error : "");
+		 daemon->self.domid, local_count(daemon->local), router_endpoints(daemon->router),
+		 links_count(daemon->links), error ? "; older rules are in force: " : "", error ? error : "");
 }
 
 static int start_local(struct daemon *daemon)
@@ -577,6 +422,27 @@ static int start_local(struct daemon *daemon)
 	return r;
 }
 
+static int start_queries(struct daemon *daemon)
+{
+	daemon->sources = (struct status_sources){
+		.config = &daemon->config,
+		.self = &daemon->self,
+		.directory = daemon->directory,
+		.started_ms = daemon->started_ms,
+		.access = daemon->access,
+		.links = daemon->links,
+		.local = daemon->local,
+		.quota = daemon->quota,
+		.peers = daemon->peers,
+		.router = daemon->router,
+		.store = daemon->store,
+		.turns = &daemon->relay.turns,
+		.host = daemon->host,
+	};
+	daemon->queries = queries_new(&daemon->relay, &daemon->sources, requests_begin_answer, daemon);
+	return daemon->queries ? 0 : -ENOMEM;
+}
+
 int daemon_new(struct daemon **out, const struct config *config)
 {
 	struct daemon *daemon = calloc(1, sizeof(*daemon));
@@ -594,19 +460,23 @@ int daemon_new(struct daemon **out, const struct config *config)
 	if (r == 0)
 		r = start_relay(daemon);
 	if (r == 0)
-		r = start_router(daemon);
-	if (r == 0)
 		r = start_access(daemon);
 	if (r == 0)
 		r = start_directory(daemon);
 	if (r == 0)
-		r = start_links(daemon);
+		r = start_watches(daemon);
 	if (r == 0)
 		r = start_peers(daemon);
+	if (r == 0)
+		r = start_links(daemon);
+	if (r == 0)
+		r = start_router(daemon);
 	if (r == 0)
 		r = startup_await_presence(daemon);
 	if (r == 0)
 		r = start_local(daemon);
+	if (r == 0)
+		r = start_queries(daemon);
 	if (r == 0)
 		r = notify_new(&daemon->notify, daemon->base, describe, daemon);
 	if (r == 0)
@@ -646,17 +516,16 @@ void daemon_free(struct daemon *daemon)
 	if (!daemon)
 		return;
 	daemon->stopping = true;
-	task_cancel(&daemon->advertise); /* whom it would be advertised to goes before the last pass */
 	local_free(daemon->local);
 	streams_free(daemon->streams);
 	notify_free(daemon->notify);
+	router_free(daemon->router);
 	links_free(daemon->links);
 	peers_free(daemon->peers);
 	if (daemon->has_relay)
 		relay_cleanup(&daemon->relay);
 	closer_free(daemon->closer);
 	quota_free(daemon->quota);
-	router_free(daemon->router);
 	directory_free(daemon->directory);
 	watches_free(daemon->watches);
 	queries_free(daemon->queries);

@@ -16,6 +16,7 @@
 #include "daemon/relay/hop.h"
 #include "daemon/peers/peers.h"
 #include "daemon/local/session.h"
+#include "daemon/status.h"
 
 struct event;
 struct event_base;
@@ -40,7 +41,7 @@ struct daemon {
 	struct local *local;
 	struct streams *streams;
 	struct notify *notify;
-	struct task advertise; /* endpoints have been bound or unbound */
+	struct status_sources sources;
 
 	uint64_t started_ms;
 	gid_t administrators; /* or VIEWER_NO_GROUP */
@@ -61,8 +62,9 @@ struct daemon {
 
 /* requests.c: what sessions call. */
 extern const struct session_ops requests_session_ops;
-/* requests.c: what the questions that wait are answered by. */
-extern const struct queries_ops requests_queries_ops;
+/* requests.c: a question's turn has come (queries_begin_fn). */
+struct report *requests_begin_answer(void *userdata, struct session *session, uint32_t request,
+				     struct frame_text text);
 
 /* restore.c: the watch on our own `domid`. */
 void restore_on_domid_changed(void *userdata, const char *untrusted_path);
@@ -72,8 +74,5 @@ void restore_on_port_retired(void *userdata);
 /* daemon.c */
 /* Reads the policy again; as access_reload(). What comes of it goes out in the next pass of the loop. */
 int daemon_reload(struct daemon *daemon);
-void daemon_advertise(struct daemon *daemon);
-/* The sender's domain by name, for the OPEN that its channel's receiver gets. */
-void daemon_stamp_name(struct daemon *daemon, struct channel *channel);
 
 #endif

@@ -13,7 +13,6 @@
 #include "daemon/relay/hop.h"
 #include "daemon/report.h"
 #include "daemon/local/session.h"
-#include "daemon/status.h"
 
 #define PIECE		  32768u /* bytes that are sent at once; less than hop_send() keeps for nothing */
 #define BEGIN_UNITS	  500u	 /* to read a question, or to answer it at once */
@@ -40,7 +39,8 @@ struct asker {
 
 struct queries {
 	struct relay *relay;
-	const struct queries_ops *ops;
+	const struct status_sources *sources;
+	queries_begin_fn begin;
 	void *userdata;
 	struct asker *askers; /* by session */
 };
@@ -82,14 +82,14 @@ static void forget_asker(struct asker *asker)
 	free(asker);
 }
 
-static void begin(struct asker *asker)
+static void begin_answer(struct asker *asker)
 {
 	struct queries *queries = asker->queries;
 	struct query *query = asker->waiting;
 	struct frame_text text = {.data = query->text, .size = query->size};
 
 	turns_spend(&queries->relay->turns, line_of(asker), BEGIN_UNITS);
-	asker->report = queries->ops->begin(queries->userdata, asker->session, query->request, text);
+	asker->report = queries->begin(queries->userdata, asker->session, query->request, text);
 	if (!asker->report)
 		end_query(asker);
 }
@@ -97,12 +97,10 @@ static void begin(struct asker *asker)
 static int add_to_text(struct asker *asker)
 {
 	struct queries *queries = asker->queries;
-	struct status_sources sources;
 	uint64_t units = 0;
 	int r;
 
-	queries->ops->sources(queries->userdata, &sources);
-	r = report_more(asker->report, &sources, asker->text, &units);
+	r = report_more(asker->report, queries->sources, asker->text, &units);
 	turns_spend(&queries->relay->turns, line_of(asker), units);
 	asker->is_complete = r == 0;
 	return r;
@@ -145,7 +143,7 @@ static void on_turn(struct task *task)
 	if (asker->report)
 		answer(asker);
 	else
-		begin(asker);
+		begin_answer(asker);
 	if (asker->waiting)
 		task_due(task);
 	else
@@ -162,14 +160,16 @@ void queries_go_on(struct queries *queries, struct session *session)
 
 /* --- asking ----------------------------------------------------------------------------------- */
 
-struct queries *queries_new(struct relay *relay, const struct queries_ops *ops, void *userdata)
+struct queries *queries_new(struct relay *relay, const struct status_sources *sources, queries_begin_fn begin,
+			    void *userdata)
 {
 	struct queries *queries = calloc(1, sizeof(*queries));
 
 	if (!queries)
 		return NULL;
 	queries->relay = relay;
-	queries->ops = ops;
+	queries->sources = sources;
+	queries->begin = begin;
 	queries->userdata = userdata;
 	return queries;
 }

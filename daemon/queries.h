@@ -28,16 +28,14 @@ struct report;
 struct session;
 struct status_sources;
 
-struct queries_ops {
-	/* A question's turn has come: its report, which is to be sent in pieces; or NULL: it has been
-	 * answered by session_reply(). */
-	struct report *(*begin)(void *userdata, struct session *session, uint32_t request,
-				struct frame_text text);
-	/* What reports are about, as it is now. */
-	void (*sources)(void *userdata, struct status_sources *sources);
-};
+/* A question's turn has come: its report, which is to be sent in pieces; or NULL: it has been answered by
+ * session_reply(). */
+typedef struct report *(*queries_begin_fn)(void *userdata, struct session *session, uint32_t request,
+					   struct frame_text text);
 
-struct queries *queries_new(struct relay *relay, const struct queries_ops *ops, void *userdata);
+/* `sources` are what reports are about. */
+struct queries *queries_new(struct relay *relay, const struct status_sources *sources, queries_begin_fn begin,
+			    void *userdata);
 /* Those that wait are never answered. NULL is allowed. */
 void queries_free(struct queries *queries);
 /* Copies the text. -ENOBUFS: too many questions of this program wait already; -ENOMEM. */

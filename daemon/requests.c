@@ -20,7 +20,6 @@
 #include "daemon/queries.h"
 #include "daemon/report.h"
 #include "daemon/router.h"
-#include "daemon/status.h"
 #include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
 #include "daemon/viewer.h"
@@ -47,8 +46,7 @@ static void bind_endpoint(struct daemon *daemon, struct session *session, uint32
 				name, local_group(daemon->local));
 	}
 	if (r == 0)
-		r = router_bind(daemon->router, session_hop(session), bind->endpoint, bind->kinds,
-				credentials->uid, credentials->pid);
+		r = router_bind(daemon->router, session, bind->endpoint, bind->kinds);
 	if (r == -ENOBUFS)
 		account_explain(session_hop(session)->account, QUOTA_ENDPOINTS, 1, why, sizeof(why));
 	if (r == -EACCES)
@@ -93,7 +91,7 @@ static bool may_ask_policy(struct daemon *daemon, struct session *session, uint3
 	const struct endpoint *endpoint = router_find(daemon->router, to);
 
 	return viewer.sees_all || (domid == daemon->self.domid && uid == viewer.uid) ||
-	       (endpoint && endpoint->uid == viewer.uid);
+	       (endpoint && session_credentials(endpoint->session)->uid == viewer.uid);
 }
 
 /* FROM is DOMAIN or DOMAIN/UID, TO an endpoint here. */
@@ -166,28 +164,6 @@ static const char *why_not(int error)
 
 /* --- questions about the daemon --------------------------------------------------------------- */
 
-static void get_sources(void *userdata, struct status_sources *sources)
-{
-	struct daemon *daemon = userdata;
-
-	*sources = (struct status_sources){
-		.config = &daemon->config,
-		.domid = daemon->self.domid,
-		.directory = daemon->directory,
-		.instance = daemon->self.instance_text,
-		.started_ms = daemon->started_ms,
-		.access = daemon->access,
-		.links = daemon->links,
-		.local = daemon->local,
-		.quota = daemon->quota,
-		.peers = daemon->peers,
-		.router = daemon->router,
-		.store = daemon->store,
-		.turns = &daemon->relay.turns,
-		.host = daemon->host,
-	};
-}
-
 static struct report *begin_report(struct daemon *daemon, struct session *session, uint32_t request,
 				   struct report_question question)
 {
@@ -200,8 +176,8 @@ static struct report *begin_report(struct daemon *daemon, struct session *sessio
 	return report;
 }
 
-static struct report *begin_answer(void *userdata, struct session *session, uint32_t request,
-				   struct frame_text text)
+struct report *requests_begin_answer(void *userdata, struct session *session, uint32_t request,
+				     struct frame_text text)
 {
 	struct report_question question = {.kind = REPORT_STATUS, .domid = -1};
 	struct daemon *daemon = userdata;
@@ -241,11 +217,6 @@ static struct report *begin_answer(void *userdata, struct session *session, uint
 	}
 	return begin_report(daemon, session, request, question);
 }
-
-const struct queries_ops requests_queries_ops = {
-	.begin = begin_answer,
-	.sources = get_sources,
-};
 
 static void ask(struct daemon *daemon, struct session *session, uint32_t request, struct frame_text text)
 {
@@ -326,7 +297,7 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		bind_endpoint(daemon, session, header->channel, &bind);
 		return 0;
 	case FRAME_UNBIND:
-		r = router_unbind(daemon->router, session_hop(session), text);
+		r = router_unbind(daemon->router, session, text);
 		if (r == 0)
 			streams_each_waiting(daemon->streams, session, end_unfetched, &text);
 		reply_error(session, header->channel, -r, r ? "this program has not bound it" : "");
@@ -350,33 +321,33 @@ static int on_request(void *userdata, struct session *session, const struct fram
 	}
 }
 
-static int open_from_program(void *userdata, struct session *session, struct channel *channel,
-			     const struct frame_open *open)
+static struct frame_identity identity_of(const struct daemon *daemon, const struct session *session)
 {
-	struct daemon *daemon = userdata;
 	const struct ucred *credentials = session_credentials(session);
 
-	channel->identity = (struct frame_identity){
+	return (struct frame_identity){
 		.domid = daemon->self.domid,
 		.uid = credentials->uid,
 		.gid = credentials->gid,
 		.pid = (uint32_t)credentials->pid,
 	};
-	daemon_stamp_name(daemon, channel);
-	return router_open_address(daemon->router, channel, open->name);
+}
+
+static int open_from_program(void *userdata, struct session *session, struct channel *channel,
+			     const struct frame_open *open)
+{
+	struct daemon *daemon = userdata;
+
+	channel->identity = identity_of(daemon, session);
+	router_open_address(daemon->router, channel, open->name);
+	return 0;
 }
 
 static void stream_from_program(void *userdata, struct session *session, int fd,
 				const struct frame_header *header, const uint8_t *payload)
 {
 	struct daemon *daemon = userdata;
-	const struct ucred *credentials = session_credentials(session);
-	struct frame_identity identity = {
-		.domid = daemon->self.domid,
-		.uid = credentials->uid,
-		.gid = credentials->gid,
-		.pid = (uint32_t)credentials->pid,
-	};
+	struct frame_identity identity = identity_of(daemon, session);
 
 	if (header->type == FRAME_ACCEPT)
 		streams_fetch(daemon->streams, fd, payload, header->length);
@@ -395,7 +366,7 @@ static void session_gone(void *userdata, struct session *session)
 {
 	struct daemon *daemon = userdata;
 
-	router_unbind_all(daemon->router, session_hop(session));
+	router_unbind_all(daemon->router, session);
 	streams_forget_session(daemon->streams, session);
 	watches_remove_session(daemon->watches, session);
 	queries_forget_session(daemon->queries, session);

@@ -15,6 +15,7 @@
 #include "daemon/link/link.h"
 #include "daemon/base/log.h"
 #include "daemon/peers/peers.h"
+#include "daemon/router.h"
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/local/watches.h"
@@ -49,7 +50,7 @@ static int begin_anew(struct daemon *daemon, uint32_t domid)
 	directory_restart(daemon->directory);
 	r = peers_start(daemon->peers);
 	if (r == 0)
-		daemon_advertise(daemon);
+		router_advertise(daemon->router);
 	return r;
 }
 

@@ -2,30 +2,70 @@
 #include "daemon/router.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/base/self.h"
+#include "daemon/base/turns.h"
+#include "daemon/link/link.h"
+#include "daemon/local/session.h"
+#include "daemon/local/streams.h"
+#include "daemon/local/watches.h"
+#include "daemon/peers/directory.h"
+#include "daemon/peers/peers.h"
+#include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
 
+#define COST_ADVERTISE	    20u /* units (turns.h) */
+#define COST_ADVERTISE_NAME 10u
+
 struct router {
-	const struct self *self;
-	struct router_callbacks callbacks;
-	void *userdata;
-	struct endpoint *endpoints;
+	struct router_collaborators with;
+	struct endpoint *endpoints; /* in the order of their names */
+	struct task advertise;	    /* some have been bound or unbound */
 };
 
-int router_new(struct router **out, const struct self *self, const struct router_callbacks *callbacks,
-	       void *userdata)
+/* --- names ------------------------------------------------------------------------------------ */
+
+void router_advertise(struct router *router)
+{
+	unsigned count = HASH_COUNT(router->endpoints), i = 0;
+	const char **names = calloc(count + 1, sizeof(*names));
+	const struct endpoint *endpoint;
+
+	for (endpoint = router->endpoints; names && endpoint; endpoint = endpoint->hh.next)
+		names[i++] = endpoint->name;
+	if (names)
+		peers_advertise(router->with.peers, names, count);
+	free(names);
+}
+
+/* Once for all that was bound in a turn of the loop: all names are gathered. */
+static void on_advertise(struct task *task)
+{
+	struct router *router = (struct router *)((char *)task - offsetof(struct router, advertise));
+
+	router_advertise(router);
+	turns_spend(task->turns, task->line,
+		    COST_ADVERTISE + COST_ADVERTISE_NAME * HASH_COUNT(router->endpoints));
+}
+
+static void tell(struct router *router, const struct endpoint *endpoint, bool bound)
+{
+	watches_endpoint(router->with.watches, router->with.self->domid, endpoint->name, bound);
+	task_due(&router->advertise);
+}
+
+int router_new(struct router **out, const struct router_collaborators *collaborators)
 {
 	struct router *router = calloc(1, sizeof(*router));
 
 	if (!router)
 		return -ENOMEM;
-	router->self = self;
-	router->callbacks = *callbacks;
-	router->userdata = userdata;
+	router->with = *collaborators;
+	task_init(&router->advertise, router->with.turns, NULL, on_advertise);
 	*out = router;
 	return 0;
 }
@@ -36,6 +76,7 @@ void router_free(struct router *router)
 
 	if (!router)
 		return;
+	task_cancel(&router->advertise);
 	HASH_ITER(hh, router->endpoints, endpoint, next) {
 		HASH_DEL(router->endpoints, endpoint);
 		charge_end(&endpoint->charge);
@@ -57,8 +98,7 @@ static int by_name(const struct endpoint *a, const struct endpoint *b)
 	return strcmp(a->name, b->name);
 }
 
-int router_bind(struct router *router, struct hop *hop, struct frame_text name, uint32_t kinds, uid_t uid,
-		pid_t pid)
+int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds)
 {
 	struct endpoint *endpoint;
 	int r;
@@ -70,7 +110,7 @@ int router_bind(struct router *router, struct hop *hop, struct frame_text name, 
 	endpoint = calloc(1, sizeof(*endpoint));
 	if (!endpoint)
 		return -ENOMEM;
-	charge_init(&endpoint->charge, hop->account);
+	charge_init(&endpoint->charge, session_hop(session)->account);
 	r = charge_add(&endpoint->charge, QUOTA_ENDPOINTS, 1);
 	if (r < 0) {
 		charge_end(&endpoint->charge);
@@ -79,116 +119,123 @@ int router_bind(struct router *router, struct hop *hop, struct frame_text name, 
 	}
 	memcpy(endpoint->name, name.data, name.size);
 	endpoint->kinds = kinds;
-	endpoint->hop = hop;
-	endpoint->uid = uid;
-	endpoint->pid = pid;
+	endpoint->session = session;
 	HASH_ADD_KEYPTR_INORDER(hh, router->endpoints, endpoint->name, name.size, endpoint, by_name);
-	router->callbacks.changed(router->userdata, endpoint, true);
+	tell(router, endpoint, true);
 	return 0;
 }
 
 static void remove_endpoint(struct router *router, struct endpoint *endpoint)
 {
 	HASH_DEL(router->endpoints, endpoint);
-	router->callbacks.changed(router->userdata, endpoint, false);
+	tell(router, endpoint, false);
 	charge_end(&endpoint->charge);
 	free(endpoint);
 }
 
-void router_end_channels(struct hop *hop, struct frame_text name)
+/* The next channel that this hop has accepted for an endpoint; NULL: there is none. */
+static struct channel *next_accepted(const struct hop *hop, uint32_t *number)
 {
 	struct channel_end *end;
+
+	while ((end = hop_next(hop, number)))
+		if (!end->is_opener && end->channel->endpoint)
+			return end->channel;
+	return NULL;
+}
+
+void router_end_channels(struct hop *hop, struct frame_text name)
+{
+	struct channel *channel;
 	uint32_t number = 0;
 
 	/* Measured: half a nanosecond for an empty place of the table, 6 for a channel. */
 	relay_spend(hop->relay, hop->account, hop->table_pages + hop->channels);
-	while ((end = hop_next(hop, &number))) {
-		const char *endpoint = end->is_opener ? NULL : end->channel->endpoint;
+	while ((channel = next_accepted(hop, &number)))
+		if (strlen(channel->endpoint) == name.size &&
+		    !memcmp(channel->endpoint, name.data, name.size))
+			channel_forbid(channel, ENOENT);
+}
 
-		if (endpoint && strlen(endpoint) == name.size && !memcmp(endpoint, name.data, name.size))
-			channel_forbid(end->channel, ENOENT);
+void router_recheck_hop(struct router *router, struct hop *hop)
+{
+	struct channel *channel;
+	uint32_t number = 0;
+	int r;
+
+	while ((channel = next_accepted(hop, &number))) {
+		r = access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
+		if (r < 0)
+			channel_forbid(channel, -r);
 	}
 }
 
-int router_unbind(struct router *router, struct hop *hop, struct frame_text name)
+int router_unbind(struct router *router, struct session *session, struct frame_text name)
 {
 	struct endpoint *endpoint = find(router, name.data, name.size);
 
-	if (!endpoint || endpoint->hop != hop)
+	if (!endpoint || endpoint->session != session)
 		return -ENOENT;
-	router_end_channels(hop, name);
+	router_end_channels(session_hop(session), name);
 	remove_endpoint(router, endpoint);
 	return 0;
 }
 
-void router_unbind_all(struct router *router, struct hop *hop)
+void router_unbind_all(struct router *router, struct session *session)
 {
 	struct endpoint *endpoint, *next;
 
 	HASH_ITER(hh, router->endpoints, endpoint, next) {
-		if (endpoint->hop == hop)
+		if (endpoint->session == session)
 			remove_endpoint(router, endpoint);
 	}
 }
+
+/* --- addresses -------------------------------------------------------------------------------- */
 
 int router_resolve(struct router *router, const char *domain, uint32_t *domid)
 {
 	if (domid_parse(domain, strlen(domain), domid))
 		return 0;
 	if (!strcmp(domain, "self")) {
-		*domid = router->self->domid;
+		*domid = router->with.self->domid;
 		return 0;
 	}
-	return router->callbacks.resolve(router->userdata, domain, domid);
+	return directory_resolve(router->with.directory, domain, domid);
 }
 
-/* An error of ours ends the channel, not the session of who opened it. */
-static int or_refuse(struct channel *channel, int r)
+/* The sender's domain by name, for the OPEN that the receiver gets. */
+static void stamp_name(struct router *router, struct channel *channel)
 {
-	if (r < 0)
-		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
-	return 0;
+	channel_set_domain_name(channel, directory_name(router->with.directory, channel->identity.domid));
 }
 
-static int accept_or_refuse(struct channel *channel, struct hop *hop, const char *name)
+/* Who takes it: a program here, or the link with its domain. */
+static int lead_to_endpoint(struct router *router, struct channel *channel, struct frame_text name)
 {
-	return or_refuse(channel, channel_accept(channel, hop, name));
-}
-
-static int stream_or_refuse(struct router *router, struct channel *channel, const struct endpoint *endpoint)
-{
-	return or_refuse(channel, router->callbacks.stream(router->userdata, endpoint, channel));
-}
-
-int router_open_endpoint(struct router *router, struct channel *channel, struct frame_text name)
-{
-	struct endpoint *endpoint = NULL;
+	struct endpoint *endpoint;
 	char text[ENDPOINT_NAME_MAX + 1];
 	int r;
 
-	if (endpoint_name_is_valid(name.data, name.size)) {
-		memcpy(text, name.data, name.size);
-		text[name.size] = '\0';
-		/* Asked first: who may not reach it doesn't learn whether it exists. */
-		r = router->callbacks.may_reach(router->userdata, &channel->identity, text);
-		if (r < 0) {
-			channel_refuse(channel, -r);
-			return 0;
-		}
-		endpoint = find(router, name.data, name.size);
-	}
+	if (!endpoint_name_is_valid(name.data, name.size))
+		return -ENOENT;
+	memcpy(text, name.data, name.size);
+	text[name.size] = '\0';
+	/* Asked first: who may not reach it doesn't learn whether it exists. */
+	r = access_reach(router->with.access, &channel->identity, text);
+	if (r < 0)
+		return r;
+	endpoint = find(router, name.data, name.size);
 	if (!endpoint)
-		channel_refuse(channel, ENOENT);
-	else if (!(endpoint->kinds & (1u << (channel->kind - 1))))
-		channel_refuse(channel, EPROTOTYPE);
-	else if (channel->kind == CHANNEL_STREAM)
-		return stream_or_refuse(router, channel, endpoint);
-	else
-		return accept_or_refuse(channel, endpoint->hop, endpoint->name);
-	return 0;
+		return -ENOENT;
+	if (!(endpoint->kinds & (1u << (channel->kind - 1))))
+		return -EPROTOTYPE;
+	if (channel->kind == CHANNEL_STREAM)
+		return streams_incoming(router->with.streams, channel, endpoint->name, endpoint->session);
+	return channel_accept(channel, session_hop(endpoint->session), endpoint->name);
 }
 
-int router_open_address(struct router *router, struct channel *channel, struct frame_text text)
+static int lead_to_address(struct router *router, struct channel *channel, struct frame_text text)
 {
 	struct address address;
 	struct hop *hop;
@@ -197,50 +244,39 @@ int router_open_address(struct router *router, struct channel *channel, struct f
 
 	if (r == 0)
 		r = router_resolve(router, address.domain, &domid);
-	if (r < 0) {
-		channel_refuse(channel, -r);
-		return 0;
-	}
-	if (domid == router->self->domid)
-		return router_open_endpoint(router, channel,
-					    (struct frame_text){address.endpoint, strlen(address.endpoint)});
-	hop = router->callbacks.link(router->userdata, domid, channel->opener.hop->account, &r);
-	if (!hop) {
-		channel_refuse(channel, -r);
-		return 0;
-	}
-	return accept_or_refuse(channel, hop, address.endpoint);
+	if (r < 0)
+		return r;
+	if (domid == router->with.self->domid)
+		return lead_to_endpoint(router, channel,
+					(struct frame_text){address.endpoint, strlen(address.endpoint)});
+	hop = links_want(router->with.links, domid, channel->opener.hop->account, &r);
+	return hop ? channel_accept(channel, hop, address.endpoint) : r;
 }
 
-void router_recheck_hop(struct router *router, struct hop *hop)
+/* That nobody takes it ends the channel, and not the session of who opened it. */
+static void refuse_unless_taken(struct channel *channel, int r)
 {
-	struct channel_end *end;
-	uint32_t number = 0;
-
-	while ((end = hop_next(hop, &number))) {
-		int r;
-
-		if (end->is_opener || !end->channel->endpoint)
-			continue;
-		r = router->callbacks.still_allowed(router->userdata, &end->channel->identity,
-						    end->channel->endpoint);
-		if (r < 0)
-			channel_forbid(end->channel, -r);
-	}
+	if (r < 0)
+		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
 }
+
+void router_open_endpoint(struct router *router, struct channel *channel, struct frame_text name)
+{
+	stamp_name(router, channel);
+	refuse_unless_taken(channel, lead_to_endpoint(router, channel, name));
+}
+
+void router_open_address(struct router *router, struct channel *channel, struct frame_text address)
+{
+	stamp_name(router, channel);
+	refuse_unless_taken(channel, lead_to_address(router, channel, address));
+}
+
+/* --- listings --------------------------------------------------------------------------------- */
 
 unsigned router_endpoints(const struct router *router)
 {
 	return HASH_COUNT(router->endpoints);
-}
-
-void router_each(struct router *router, void (*each)(void *userdata, const struct endpoint *endpoint),
-		 void *userdata)
-{
-	struct endpoint *endpoint, *next;
-
-	HASH_ITER(hh, router->endpoints, endpoint, next)
-		each(userdata, endpoint);
 }
 
 const struct endpoint *router_next(const struct router *router, const char *after)

@@ -19,6 +19,7 @@
 #include "daemon/local/local.h"
 #include "daemon/peers/peers.h"
 #include "daemon/base/quota.h"
+#include "daemon/base/self.h"
 #include "daemon/router.h"
 #include "daemon/xen/store.h"
 #include "daemon/base/turns.h"
@@ -185,6 +186,11 @@ static bool is_own(const struct status_walk *walk, uid_t uid)
 	return walk->viewer.sees_all || walk->viewer.uid == uid;
 }
 
+static uid_t owner_of(const struct endpoint *endpoint)
+{
+	return session_credentials(endpoint->session)->uid;
+}
+
 static bool next_endpoint(struct status_walk *walk)
 {
 	walk->endpoint = router_next(walk->sources->router, walk->name);
@@ -199,9 +205,9 @@ static bool next_endpoint(struct status_walk *walk)
 /* Who may not reach it doesn't learn that it is there, as by OPEN. */
 static bool endpoint_is_visible(struct status_walk *walk)
 {
-	const struct frame_identity viewer = {.domid = walk->sources->domid, .uid = walk->viewer.uid};
+	const struct frame_identity viewer = {.domid = walk->sources->self->domid, .uid = walk->viewer.uid};
 
-	if (is_own(walk, walk->endpoint->uid))
+	if (is_own(walk, owner_of(walk->endpoint)))
 		return true;
 	walk->units += POLICY_UNITS;
 	return access_still_allowed(walk->sources->access, &viewer, walk->endpoint->name) == 0;
@@ -209,9 +215,9 @@ static bool endpoint_is_visible(struct status_walk *walk)
 
 static unsigned rank_of_endpoint(struct status_walk *walk)
 {
-	const struct hop *hop = walk->endpoint->hop;
+	const struct hop *hop = session_hop(walk->endpoint->session);
 
-	if (!is_own(walk, walk->endpoint->uid))
+	if (!is_own(walk, owner_of(walk->endpoint)))
 		return 0;
 	return rank_of(hop->channels, traffic_of(&hop->tx, &hop->rx));
 }
@@ -220,14 +226,15 @@ static struct json_object *describe_endpoint(struct status_walk *walk)
 {
 	struct json_object *object = json_object_new_object();
 	const struct endpoint *endpoint = walk->endpoint;
+	const struct ucred *credentials = session_credentials(endpoint->session);
 
 	add_text(object, "name", endpoint->name);
 	add_text(object, "kind", kind_name(endpoint->kinds));
-	if (!is_own(walk, endpoint->uid))
+	if (!is_own(walk, owner_of(endpoint)))
 		return object;
-	add_number(object, "uid", endpoint->uid);
-	add_number(object, "pid", (uint64_t)endpoint->pid);
-	add_number(object, "queued", queued_for(walk, endpoint->hop));
+	add_number(object, "uid", credentials->uid);
+	add_number(object, "pid", (uint64_t)credentials->pid);
+	add_number(object, "queued", queued_for(walk, session_hop(endpoint->session)));
 	json_object_object_add(object, "visible_to",
 			       access_visible_to(walk->sources->access, endpoint->name));
 	return object;
@@ -352,7 +359,7 @@ static struct json_object *describe_name(const struct status_walk *walk, uint32_
 
 static bool next_name_here(struct status_walk *walk)
 {
-	return (walk->only < 0 || walk->only == walk->sources->domid) && next_endpoint(walk);
+	return (walk->only < 0 || walk->only == walk->sources->self->domid) && next_endpoint(walk);
 }
 
 static struct json_object *describe_name_here(struct status_walk *walk)
@@ -360,9 +367,9 @@ static struct json_object *describe_name_here(struct status_walk *walk)
 	const struct endpoint *endpoint = walk->endpoint;
 	struct json_object *visible_to = NULL;
 
-	if (is_own(walk, endpoint->uid))
+	if (is_own(walk, owner_of(endpoint)))
 		visible_to = access_visible_to(walk->sources->access, endpoint->name);
-	return describe_name(walk, walk->sources->domid, endpoint->name, visible_to);
+	return describe_name(walk, walk->sources->self->domid, endpoint->name, visible_to);
 }
 
 /* The name of the peer at this index. NULL: it has no more. */
@@ -608,9 +615,9 @@ struct json_object *status_head(const struct status_sources *sources, const stru
 	struct failures failures = {.sources = sources, .array = json_object_new_array()};
 
 	add_text(head, "version", PACKAGE_VERSION);
-	add_text(head, "instance", sources->instance);
-	add_number(head, "domid", sources->domid);
-	add_text(head, "name", directory_name(sources->directory, sources->domid));
+	add_text(head, "instance", sources->self->instance_text);
+	add_number(head, "domid", sources->self->domid);
+	add_text(head, "name", directory_name(sources->directory, sources->self->domid));
 	add_number(head, "uptime_s", (clock_ms() - sources->started_ms) / 1000);
 	add_text(head, "socket", local_path(sources->local));
 	json_object_object_add(head, "partial", json_object_new_boolean(!viewer->sees_all));

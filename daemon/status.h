@@ -27,15 +27,15 @@ struct local;
 struct peers;
 struct quota;
 struct router;
+struct self;
 struct store;
 struct turns;
 struct vchan_host;
 
 struct status_sources {
 	const struct config *config;
-	uint32_t domid;
+	const struct self *self;
 	struct directory *directory;
-	const char *instance;
 	uint64_t started_ms; /* as of clock_ms() */
 	struct access *access;
 	struct links *links;

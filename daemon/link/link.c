@@ -18,6 +18,8 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/link/patience.h"
+#include "daemon/peers/directory.h"
+#include "daemon/peers/peers.h"
 #include "daemon/base/quota.h"
 #include "daemon/base/self.h"
 #include "daemon/base/timer.h"
@@ -54,8 +56,10 @@ struct links {
 	struct link_failure failures[LINKS_FAILURES_MAX]; /* circular */
 	unsigned failures_next, failures_count;
 	struct relay *relay;
+	struct peers *peers;
+	struct directory *directory;
 	struct links_options options;
-	struct links_callbacks callbacks;
+	links_open_fn open;
 	void *userdata;
 	struct link *links;
 	struct event *heartbeat;
@@ -101,7 +105,7 @@ static void drop_vchan(struct link *link, int error, const char *why)
 	hop_detach(&link->hop);
 	vchan_close(link->vchan);
 	link->vchan = NULL;
-	link->links->callbacks.disconnect(link->links->userdata, link->domid);
+	peers_disconnect(link->links->peers, link->domid);
 }
 
 /* The session is over: with `error` for what never left. */
@@ -111,13 +115,13 @@ static void end_session(struct link *link, int error, const char *why)
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
 	if (link->state == LINK_CONNECTING)
-		link->links->callbacks.disconnect(link->links->userdata, link->domid);
+		peers_disconnect(link->links->peers, link->domid);
 	set_state(link, LINK_IDLE);
 	hop_detach(&link->hop);
 	hop_reset_channels(&link->hop, error);
 	pings_fail(&link->pings, -error);
 	if (was_up)
-		link->links->callbacks.changed(link->links->userdata, link->domid, false);
+		directory_link(link->links->directory, link->domid, false);
 	if (was_wanted)
 		log_limited(LOG_UNREACHABLE,
 			    error == EHOSTDOWN ? link->wanted_by : LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
@@ -126,8 +130,7 @@ static void end_session(struct link *link, int error, const char *why)
 
 static int error_now(struct link *link)
 {
-	return link->links->callbacks.peer_is_up(link->links->userdata, link->domid) ? EHOSTUNREACH
-										     : EHOSTDOWN;
+	return peers_is_up(link->links->peers, link->domid) ? EHOSTUNREACH : EHOSTDOWN;
 }
 
 /* --- as the owner of the hop ------------------------------------------------------------------ */
@@ -167,7 +170,7 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO, "domain %u: link is up, xenmsgd %s",
 		    link->domid, link->version);
 	pings_send(&link->pings, &link->hop);
-	link->links->callbacks.changed(link->links->userdata, link->domid, true);
+	directory_link(link->links->directory, link->domid, true);
 	return 0;
 }
 
@@ -192,7 +195,7 @@ static int take_directory(struct link *link, const struct frame_header *header, 
 		return -EINVAL;
 	if (link->domid != 0)
 		return -EPROTO;
-	return link->links->callbacks.directory(link->links->userdata, payload, header->length);
+	return directory_take(link->links->directory, payload, header->length);
 }
 
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
@@ -244,7 +247,8 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 	if (link->state != LINK_UP)
 		return -EINVAL;
 	channel->identity.domid = link->domid; /* the hypervisor's word, not the peer's */
-	return link->links->callbacks.open(link->links->userdata, link, channel, open);
+	link->links->open(link->links->userdata, channel, open);
+	return 0;
 }
 
 static void on_notify(void *owner)
@@ -447,13 +451,13 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 	*error = domid == links->options.self->domid ? -EHOSTDOWN : 0;
 	/* Also when somebody else has asked already: whoever's turn comes first will have it looked up. */
 	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))
-		*error = links->callbacks.connect(links->userdata, domid, account);
+		*error = peers_connect(links->peers, domid, account);
 	if (*error < 0)
 		return NULL;
 	if (!link)
 		link = link_get(links, domid);
 	if (!link) {
-		links->callbacks.disconnect(links->userdata, domid);
+		peers_disconnect(links->peers, domid);
 		*error = -ENOMEM;
 		return NULL;
 	}
@@ -505,7 +509,7 @@ void links_connected(struct links *links, uint32_t domid, struct vchan *vchan)
 
 	if (!link) {
 		vchan_close(vchan);
-		links->callbacks.disconnect(links->userdata, domid);
+		peers_disconnect(links->peers, domid);
 		return;
 	}
 	if (link->vchan) {
@@ -559,7 +563,7 @@ static void forget_if_absent(struct link *link, int error, const char *reason)
 	struct links *links = link->links;
 
 	if (link->state != LINK_IDLE || link->hop.channels || link->pings.list ||
-	    links->callbacks.peer_is_up(links->userdata, link->domid))
+	    peers_is_up(links->peers, link->domid))
 		return;
 	if (error != -EHOSTDOWN)
 		remember_failure(links, link->domid, reason);
@@ -630,8 +634,7 @@ static void on_heartbeat(int fd, short what, void *userdata)
 	uint64_t now = clock_ms();
 
 	HASH_ITER(hh, links->links, link, next) {
-		if (is_forgotten(link, now) &&
-		    !link->links->callbacks.peer_is_up(links->userdata, link->domid))
+		if (is_forgotten(link, now) && !peers_is_up(links->peers, link->domid))
 			link_free(link);
 		else
 			beat(link, now);
@@ -640,16 +643,18 @@ static void on_heartbeat(int fd, short what, void *userdata)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-int links_new(struct links **out, struct relay *relay, const struct links_options *options,
-	      const struct links_callbacks *callbacks, void *userdata)
+int links_new(struct links **out, struct relay *relay, struct peers *peers, struct directory *directory,
+	      const struct links_options *options, links_open_fn open, void *userdata)
 {
 	struct links *links = calloc(1, sizeof(*links));
 
 	if (!links)
 		return -ENOMEM;
 	links->relay = relay;
+	links->peers = peers;
+	links->directory = directory;
 	links->options = *options;
-	links->callbacks = *callbacks;
+	links->open = open;
 	links->userdata = userdata;
 	links->heartbeat = event_new(relay->base, -1, EV_PERSIST, on_heartbeat, links);
 	if (!links->heartbeat || timer_set(links->heartbeat, options->heartbeat_ms) < 0) {
@@ -709,16 +714,9 @@ static void fill_info(struct link *link, struct link_info *info)
 	};
 }
 
-void links_each(struct links *links, void (*each)(void *userdata, const struct link_info *info),
-		void *userdata)
+unsigned links_count(const struct links *links)
 {
-	struct link *link, *next;
-	struct link_info info;
-
-	HASH_ITER(hh, links->links, link, next) {
-		fill_info(link, &info);
-		each(userdata, &info);
-	}
+	return HASH_COUNT(links->links);
 }
 
 bool links_next(struct links *links, int64_t after, struct link_info *info)

@@ -22,8 +22,10 @@
 #include "daemon/link/pings.h"
 #include "daemon/base/quota.h"
 
+struct directory;
 struct link;
 struct links;
+struct peers;
 struct self;
 struct vchan;
 
@@ -41,22 +43,12 @@ struct links_options {
 	uint64_t busy_poll_ns; /* how long to look for what comes before sleeping; 0: not at all */
 };
 
-struct links_callbacks {
-	/* A vchan with the peer is wanted, or not any more (peers_connect, peers_disconnect). */
-	int (*connect)(void *userdata, uint32_t domid, struct account *account);
-	void (*disconnect)(void *userdata, uint32_t domid);
-	bool (*peer_is_up)(void *userdata, uint32_t domid);
-	/* The peer opens a channel to one of our endpoints. */
-	int (*open)(void *userdata, struct link *link, struct channel *channel,
-		    const struct frame_open *open);
-	/* A session with the peer has begun, or ended. */
-	void (*changed)(void *userdata, uint32_t domid, bool up);
-	/* The payload of a DIRECTORY frame from domain 0. Below zero: a violation. */
-	int (*directory)(void *userdata, const uint8_t *payload, uint32_t length);
-};
+/* A peer opens a channel to one of our endpoints. */
+typedef void (*links_open_fn)(void *userdata, struct channel *channel, const struct frame_open *open);
 
-int links_new(struct links **links, struct relay *relay, const struct links_options *options,
-	      const struct links_callbacks *callbacks, void *userdata);
+/* Peers and directory must outlive the links. */
+int links_new(struct links **links, struct relay *relay, struct peers *peers, struct directory *directory,
+	      const struct links_options *options, links_open_fn open, void *userdata);
 /* This domain was restored or migrated: all links end, and begin anew when they are wanted. */
 void links_restart(struct links *links);
 /* Says goodbye to each peer. */
@@ -101,9 +93,7 @@ struct link_info {
 	uint64_t since;		       /* seconds since 1970 */
 	const char *version, *last_error;
 };
-/* In the order of their domids. */
-void links_each(struct links *links, void (*each)(void *userdata, const struct link_info *info),
-		void *userdata);
+unsigned links_count(const struct links *links);
 /* By domid, the first one behind `after` (-1: of all), which may have gone; false: there is no more. */
 bool links_next(struct links *links, int64_t after, struct link_info *info);
 bool links_info(struct links *links, uint32_t domid, struct link_info *info);

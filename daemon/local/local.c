@@ -257,6 +257,11 @@ void local_free(struct local *local)
 	free(local);
 }
 
+unsigned local_count(const struct local *local)
+{
+	return HASH_COUNT(local->members);
+}
+
 void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata)
 {
 	struct member *member, *next;

@@ -32,6 +32,7 @@ const char *local_path(const struct local *local);
 gid_t local_group(const struct local *local);
 /* A session is over: frees it. */
 void local_remove(struct local *local, struct session *session);
+unsigned local_count(const struct local *local);
 void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata);
 
 /* How far a listing has come. Zeroed: not yet at the first one. */

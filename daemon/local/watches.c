@@ -13,6 +13,7 @@
 #include "daemon/relay/hop.h"
 #include "daemon/base/self.h"
 #include "daemon/local/session.h"
+#include "daemon/peers/directory.h"
 #include "daemon/base/turns.h"
 #include "wire/address.h"
 
@@ -99,8 +100,8 @@ struct watches {
 	struct slot *slots; /* in the order of changes */
 	size_t slots_used, slots_room;
 	size_t records, gone; /* of `records` those that aren't there any more */
-	const char *(*name_of)(void *userdata, uint32_t domid);
-	bool (*sees)(void *userdata, const struct session *session, const char *endpoint); /* NULL: all */
+	struct directory *directory;
+	watches_sees_fn sees;
 	void *userdata;
 };
 
@@ -133,7 +134,7 @@ static struct domain *domain_get(struct watches *watches, uint32_t domid)
 {
 	struct domain *domain = domain_find(watches, domid);
 
-	return domain ? domain : domain_new(watches, domid, watches->name_of(watches->userdata, domid));
+	return domain ? domain : domain_new(watches, domid, directory_name(watches->directory, domid));
 }
 
 static void domain_unlist(struct watches *watches, struct domain *domain)
@@ -557,8 +558,8 @@ static void on_turn(struct task *task)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-struct watches *watches_new(struct turns *turns, const struct self *self,
-			    const char *(*name_of)(void *userdata, uint32_t domid), void *userdata)
+struct watches *watches_new(struct turns *turns, const struct self *self, struct directory *directory,
+			    watches_sees_fn sees, void *userdata)
 {
 	struct watches *watches = calloc(1, sizeof(*watches));
 
@@ -566,15 +567,10 @@ struct watches *watches_new(struct turns *turns, const struct self *self,
 		return NULL;
 	watches->turns = turns;
 	watches->self = self;
-	watches->name_of = name_of;
+	watches->directory = directory;
+	watches->sees = sees;
 	watches->userdata = userdata;
 	return watches;
-}
-
-void watches_restrict(struct watches *watches,
-		      bool (*sees)(void *userdata, const struct session *session, const char *endpoint))
-{
-	watches->sees = sees;
 }
 
 static void watcher_free(struct watcher *watcher)

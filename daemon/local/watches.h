@@ -30,18 +30,18 @@
 
 #define WATCHES_GONE_MAX 8192u
 
+struct directory;
 struct self;
 struct session;
 struct turns;
 struct watches;
 
-/* `name_of`: a domain's name as it is now, "" if unknown. */
-struct watches *watches_new(struct turns *turns, const struct self *self,
-			    const char *(*name_of)(void *userdata, uint32_t domid), void *userdata);
-/* From now on a program is told of those endpoints of this domain only that it may learn of, by what `sees`
- * says at that moment. */
-void watches_restrict(struct watches *watches,
-		      bool (*sees)(void *userdata, const struct session *session, const char *endpoint));
+/* May this program learn of that endpoint of this domain? NULL: of all. Asked whenever it would be told. */
+typedef bool (*watches_sees_fn)(void *userdata, const struct session *session, const char *endpoint);
+
+/* The directory says what domains are called, and must outlive this. */
+struct watches *watches_new(struct turns *turns, const struct self *self, struct directory *directory,
+			    watches_sees_fn sees, void *userdata);
 void watches_free(struct watches *watches);
 /* This domain was restored or migrated, and may have another number now: who watches it sees the old one go
  * and the new one come. */

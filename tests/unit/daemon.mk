@@ -48,6 +48,7 @@ tests_unit_test_fairness_SOURCES = tests/unit/test_fairness.c $(hop_rig)
 tests_unit_test_fairness_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_fairness_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
+# Has sessions, streams, links, peers, a directory, policy and watches of its own.
 tests_unit_test_router_SOURCES = tests/unit/test_router.c $(hop_rig)
 tests_unit_test_router_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_router_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
@@ -103,7 +104,7 @@ tests_unit_test_watches_SOURCES = tests/unit/test_watches.c tests/unit/unit.h
 tests_unit_test_watches_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_watches_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-# Has vchans of its own in place of daemon/xen/vchan.c.
+# Has vchans, peers and a directory of its own.
 tests_unit_test_link_SOURCES = tests/unit/test_link.c tests/unit/unit.h
 tests_unit_test_link_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_link_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Sessions with the daemons of other domains, in each state and with all that a peer can do wrong there. The
- * vchan is one of the test's own in place of daemon/xen/vchan.c, the peer's end of it is played by the test,
- * and time goes by when the test says so.
+ * vchan is one of the test's own in place of daemon/xen/vchan.c, and so are the peers and the directory; the
+ * peer's end is played by the test, and time goes by when the test says so.
  */
 #include "tests/unit/unit.h"
 
@@ -23,6 +23,8 @@
 #include "daemon/link/link.h"
 #include "daemon/base/log.h"
 #include "daemon/link/patience.h"
+#include "daemon/peers/directory.h"
+#include "daemon/peers/peers.h"
 #include "daemon/relay/private_ring.h"
 #include "daemon/xen/vchan.h"
 #include "wire/bytes.h"
@@ -158,29 +160,45 @@ struct scene {
 	struct peer peer;
 };
 
-static int on_connect(void *userdata, uint32_t domid, struct account *account)
+/* Stands in for the peers, and for the directory. */
+int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
 {
-	struct scene *scene = userdata;
+	struct scene *scene = (struct scene *)(void *)peers;
 
 	assert_int_equal(domid, scene->peer.domid);
 	scene->connects++;
 	return scene->connect_error;
 }
 
-static void on_disconnect(void *userdata, uint32_t domid)
+void peers_disconnect(struct peers *peers, uint32_t domid)
 {
-	struct scene *scene = userdata;
+	struct scene *scene = (struct scene *)(void *)peers;
 
 	assert_int_equal(domid, scene->peer.domid);
 	scene->disconnects++;
 }
 
-static bool peer_is_up(void *userdata, uint32_t domid)
+bool peers_is_up(struct peers *peers, uint32_t domid)
 {
-	return ((struct scene *)userdata)->is_up;
+	return ((struct scene *)(void *)peers)->is_up;
 }
 
-static int on_open(void *userdata, struct link *link, struct channel *channel, const struct frame_open *open)
+void directory_link(struct directory *directory, uint32_t domid, bool up)
+{
+	struct scene *scene = (struct scene *)(void *)directory;
+
+	*(up ? &scene->ups : &scene->downs) += 1;
+}
+
+int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length)
+{
+	struct scene *scene = (struct scene *)(void *)directory;
+
+	scene->directories++;
+	return scene->directory_result;
+}
+
+static void on_open(void *userdata, struct channel *channel, const struct frame_open *open)
 {
 	struct scene *scene = userdata;
 
@@ -188,22 +206,6 @@ static int on_open(void *userdata, struct link *link, struct channel *channel, c
 	assert_int_equal(channel->identity.domid, scene->peer.domid);
 	scene->opens++;
 	channel_refuse(channel, ENOENT);
-	return 0;
-}
-
-static void on_changed(void *userdata, uint32_t domid, bool up)
-{
-	struct scene *scene = userdata;
-
-	*(up ? &scene->ups : &scene->downs) += 1;
-}
-
-static int on_directory(void *userdata, const uint8_t *payload, uint32_t length)
-{
-	struct scene *scene = userdata;
-
-	scene->directories++;
-	return scene->directory_result;
 }
 
 static void on_pong(void *userdata, uint32_t request, int64_t result)
@@ -226,14 +228,6 @@ static uint64_t busy_poll_ns;
 
 static void scene_start_with(struct scene *scene, uint32_t domid)
 {
-	static const struct links_callbacks callbacks = {
-		.connect = on_connect,
-		.disconnect = on_disconnect,
-		.peer_is_up = peer_is_up,
-		.open = on_open,
-		.changed = on_changed,
-		.directory = on_directory,
-	};
 	static const struct self self = {.domid = OWN, .instance = "instance of us"};
 	struct links_options options = {
 		.self = &self,
@@ -247,7 +241,9 @@ static void scene_start_with(struct scene *scene, uint32_t domid)
 	*scene = (struct scene){.is_up = true, .peer.domid = domid};
 	scene->base = event_base_new();
 	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
-	assert_int_equal(links_new(&scene->links, &scene->relay, &options, &callbacks, scene), 0);
+	assert_int_equal(links_new(&scene->links, &scene->relay, (void *)scene, (void *)scene, &options,
+				   on_open, scene),
+			 0);
 	assert_int_equal(hop_init(&scene->program, &scene->relay, HOP_SHARED, &program_ops, scene, 1, 16), 0);
 }
 
@@ -467,11 +463,6 @@ static void collect_failure(void *userdata, const struct link_failure *failure)
 	assert_string_equal(failure->reason, "it isn't there");
 }
 
-static void count_link(void *userdata, const struct link_info *info)
-{
-	++*(unsigned *)userdata;
-}
-
 /* The program lets go of the channel that it was told the end of. */
 static void forget_program_channel(struct scene *scene)
 {
@@ -502,14 +493,6 @@ static void link_is_made_when_it_is_wanted(void **state)
 	scene_stop(&scene);
 }
 
-static unsigned count_links(struct scene *scene)
-{
-	unsigned count = 0;
-
-	links_each(scene->links, count_link, &count);
-	return count;
-}
-
 static void what_is_not_there_leaves_nothing_behind(void **state)
 {
 	struct failures failures = {0};
@@ -522,7 +505,7 @@ static void what_is_not_there_leaves_nothing_behind(void **state)
 	scene.connect_error = -EHOSTDOWN;
 	assert_null(links_want(scene.links, 7, NULL, &error));
 	assert_int_equal(error, -EHOSTDOWN);
-	assert_int_equal(count_links(&scene), 0);
+	assert_int_equal(links_count(scene.links), 0);
 	scene.connect_error = 0;
 	for (uint32_t domid = 1000; domid < 3000; domid++) {
 		scene.peer.domid = domid;
@@ -530,7 +513,7 @@ static void what_is_not_there_leaves_nothing_behind(void **state)
 		assert_int_equal(links_ping(scene.links, domid, NULL, on_pong, &scene, 77), 0);
 		links_failed(scene.links, domid, domid < 2000 ? -EHOSTDOWN : -EHOSTUNREACH, "it isn't there");
 		assert_int_equal(scene.pong, domid < 2000 ? -EHOSTDOWN : -EHOSTUNREACH);
-		assert_int_equal(count_links(&scene), 0);
+		assert_int_equal(links_count(scene.links), 0);
 		forget_program_channel(&scene);
 	}
 	assert_int_equal(scene.pongs, 2000);
@@ -543,7 +526,7 @@ static void what_is_not_there_leaves_nothing_behind(void **state)
 	scene.peer.domid = 7;
 	assert_non_null(links_want(scene.links, 7, NULL, &error));
 	links_failed(scene.links, 7, -EHOSTUNREACH, "neither may map");
-	assert_int_equal(count_links(&scene), 1);
+	assert_int_equal(links_count(scene.links), 1);
 	assert_string_equal(info_of(&scene).last_error, "neither may map");
 	scene_stop(&scene);
 }

@@ -8,10 +8,22 @@
 
 #include "daemon/base/self.h"
 #include "daemon/base/quota.h"
+#include "daemon/link/link.h"
+#include "daemon/local/session.h"
+#include "daemon/local/streams.h"
+#include "daemon/local/watches.h"
+#include "daemon/peers/directory.h"
+#include "daemon/peers/peers.h"
+#include "daemon/policy/access.h"
 #include "daemon/router.h"
 
 #define OWN	 5
 #define ANY_KIND 7u
+
+/* The program of a party. */
+struct session {
+	struct party *party;
+};
 
 struct scene {
 	struct rig rig;
@@ -25,13 +37,23 @@ struct scene {
 	int why_taken_back;
 	unsigned asked, links, streams, bound, unbound, resolved;
 	char last[64]; /* name that changed last */
+	unsigned advertised;
+	char names[256]; /* that were advertised last */
+	struct session program_a, program_b;
 };
 
 static struct scene *the_scene; /* of the running test: parties have no userdata */
 
-static struct hop *get_link(void *userdata, uint32_t domid, struct account *account, int *error)
+/* --- whom the router asks and tells ----------------------------------------------------------- */
+
+struct hop *session_hop(struct session *session)
 {
-	struct scene *scene = userdata;
+	return &session->party->hop;
+}
+
+struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error)
+{
+	struct scene *scene = (struct scene *)(void *)links;
 
 	assert_int_equal(domid, 7);
 	scene->links++;
@@ -39,18 +61,23 @@ static struct hop *get_link(void *userdata, uint32_t domid, struct account *acco
 	return scene->link_error ? NULL : &scene->link->hop;
 }
 
-static int resolve(void *userdata, const char *domain, uint32_t *domid)
+int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid)
 {
-	struct scene *scene = userdata;
+	struct scene *scene = (struct scene *)(void *)directory;
 
 	scene->resolved++;
 	*domid = strcmp(domain, "work") == 0 ? 7 : OWN;
 	return strcmp(domain, "work") == 0 || strcmp(domain, "home") == 0 ? 0 : -EHOSTDOWN;
 }
 
-static int may_reach(void *userdata, const struct frame_identity *from, const char *endpoint)
+const char *directory_name(struct directory *directory, uint32_t domid)
 {
-	struct scene *scene = userdata;
+	return "";
+}
+
+int access_reach(struct access *access, const struct frame_identity *from, const char *endpoint)
+{
+	struct scene *scene = (struct scene *)(void *)access;
 
 	scene->asked++;
 	if (scene->undecided && strcmp(endpoint, scene->undecided) == 0)
@@ -58,51 +85,70 @@ static int may_reach(void *userdata, const struct frame_identity *from, const ch
 	return scene->denied && strcmp(endpoint, scene->denied) == 0 ? -EACCES : 0;
 }
 
-static int still_allowed(void *userdata, const struct frame_identity *from, const char *endpoint)
+int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint)
 {
-	struct scene *scene = userdata;
+	struct scene *scene = (struct scene *)(void *)access;
 
 	return scene->taken_back && strcmp(endpoint, scene->taken_back) == 0 ? -scene->why_taken_back : 0;
 }
 
-static int take_stream(void *userdata, const struct endpoint *endpoint, struct channel *channel)
+int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint,
+		     struct session *session)
 {
-	struct scene *scene = userdata;
+	struct scene *scene = (struct scene *)(void *)streams;
 
 	scene->streams++;
 	assert_int_equal(channel->kind, CHANNEL_STREAM);
 	if (scene->stream_error)
 		return scene->stream_error;
-	return channel_accept(channel, endpoint->hop, endpoint->name);
+	return channel_accept(channel, session_hop(session), endpoint);
 }
 
-static void on_changed(void *userdata, const struct endpoint *endpoint, bool bound)
+void watches_endpoint(struct watches *watches, uint32_t domid, const char *name, bool up)
 {
-	struct scene *scene = userdata;
+	struct scene *scene = (struct scene *)(void *)watches;
 
-	*(bound ? &scene->bound : &scene->unbound) += 1;
-	snprintf(scene->last, sizeof(scene->last), "%s", endpoint->name);
+	*(up ? &scene->bound : &scene->unbound) += 1;
+	snprintf(scene->last, sizeof(scene->last), "%s", name);
 }
+
+void peers_advertise(struct peers *peers, const char *const *names, unsigned count)
+{
+	struct scene *scene = (struct scene *)(void *)peers;
+
+	scene->advertised++;
+	scene->names[0] = '\0';
+	for (unsigned i = 0; i < count; i++) {
+		strcat(scene->names, names[i]);
+		strcat(scene->names, " ");
+	}
+}
+
+/* --- the scene -------------------------------------------------------------------------------- */
 
 static int open_by_program(struct party *party, struct channel *channel, const struct frame_open *open)
 {
-	return router_open_address(the_scene->router, channel, open->name);
+	router_open_address(the_scene->router, channel, open->name);
+	return 0;
 }
 
 static int open_by_peer(struct party *party, struct channel *channel, const struct frame_open *open)
 {
-	return router_open_endpoint(the_scene->router, channel, open->name);
+	router_open_endpoint(the_scene->router, channel, open->name);
+	return 0;
 }
 
 static void scene_start(struct scene *scene)
 {
-	static const struct router_callbacks callbacks = {
-		.link = get_link,
-		.resolve = resolve,
-		.may_reach = may_reach,
-		.still_allowed = still_allowed,
-		.stream = take_stream,
-		.changed = on_changed,
+	struct router_collaborators collaborators = {
+		.self = &scene->self,
+		.turns = &scene->rig.relay[0].turns,
+		.access = (void *)scene,
+		.directory = (void *)scene,
+		.peers = (void *)scene,
+		.links = (void *)scene,
+		.streams = (void *)scene,
+		.watches = (void *)scene,
 	};
 	struct rig_options program = {.kind = HOP_SHARED, .ring = 65536, .parity = 1, .channels_max = 4};
 	struct rig_options peer = {.kind = HOP_LINK, .ring = 65536, .parity = 0};
@@ -110,29 +156,37 @@ static void scene_start(struct scene *scene)
 	*scene = (struct scene){.self.domid = OWN};
 	the_scene = scene;
 	rig_start(&scene->rig, 1);
-	assert_int_equal(router_new(&scene->router, &scene->self, &callbacks, scene), 0);
+	assert_int_equal(router_new(&scene->router, &collaborators), 0);
 	scene->a = party_new(&scene->rig, &program);
 	scene->b = party_new(&scene->rig, &program);
 	scene->link = party_new(&scene->rig, &peer);
+	scene->program_a.party = scene->a;
+	scene->program_b.party = scene->b;
 	scene->a->open = scene->b->open = open_by_program;
 	scene->link->open = open_by_peer;
 }
 
 static void scene_stop(struct scene *scene)
 {
-	rig_stop(&scene->rig);
 	router_free(scene->router);
+	rig_stop(&scene->rig);
+}
+
+static struct session *session_of(struct scene *scene, const struct party *party)
+{
+	return party == scene->a ? &scene->program_a : &scene->program_b;
 }
 
 static int bind_name(struct scene *scene, struct party *party, const char *name, uint32_t kinds)
 {
-	return router_bind(scene->router, &party->hop, (struct frame_text){name, strlen(name)}, kinds, 1000,
-			   77);
+	return router_bind(scene->router, session_of(scene, party), (struct frame_text){name, strlen(name)},
+			   kinds);
 }
 
 static int unbind_name(struct scene *scene, struct party *party, const char *name)
 {
-	return router_unbind(scene->router, &party->hop, (struct frame_text){name, strlen(name)});
+	return router_unbind(scene->router, session_of(scene, party),
+			     (struct frame_text){name, strlen(name)});
 }
 
 static void open_kind(struct party *party, uint32_t number, enum channel_kind kind, const char *name,
@@ -231,7 +285,7 @@ static void names_go_with_their_program(void **state)
 	assert_int_equal(bind_name(&scene, scene.a, "one", ANY_KIND), 0);
 	assert_int_equal(bind_name(&scene, scene.b, "two", ANY_KIND), 0);
 	assert_int_equal(bind_name(&scene, scene.a, "three", ANY_KIND), 0);
-	router_unbind_all(scene.router, &scene.a->hop);
+	router_unbind_all(scene.router, &scene.program_a);
 	assert_int_equal(scene.unbound, 2);
 	assert_int_equal(router_endpoints(scene.router), 1);
 	refused(&scene, "5:one", ENOENT);
@@ -240,22 +294,19 @@ static void names_go_with_their_program(void **state)
 	scene_stop(&scene);
 }
 
-static void collect(void *userdata, const struct endpoint *endpoint)
-{
-	strcat(userdata, endpoint->name);
-	strcat(userdata, " ");
-}
-
 static void names_are_listed_in_order(void **state)
 {
 	static const char *const names[] = {"print", "a", "inbox", "printer", "Z", "b-1"};
 	char list[256] = "";
+	const struct endpoint *endpoint;
 	struct scene scene;
 
 	scene_start(&scene);
 	for (unsigned i = 0; i < sizeof(names) / sizeof(*names); i++)
 		assert_int_equal(bind_name(&scene, i & 1 ? scene.a : scene.b, names[i], ANY_KIND), 0);
-	router_each(scene.router, collect, list);
+	for (endpoint = router_next(scene.router, ""); endpoint;
+	     endpoint = router_next(scene.router, endpoint->name))
+		strcat(strcat(list, endpoint->name), " ");
 	assert_string_equal(list, "Z a b-1 inbox print printer ");
 	scene_stop(&scene);
 }
@@ -285,6 +336,27 @@ static void walk_over_names_goes_on_where_one_has_gone(void **state)
 	scene_stop(&scene);
 }
 
+/* However many come and go in a turn of the loop. */
+static void other_domains_are_told_of_all_names_at_once(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.a, "one", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.b, "two", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.a, "three", ANY_KIND), 0);
+	assert_int_equal(unbind_name(&scene, scene.a, "one"), 0);
+	assert_int_equal(scene.advertised, 0);
+	rig_settle(&scene.rig);
+	assert_int_equal(scene.advertised, 1);
+	assert_string_equal(scene.names, "three two ");
+	router_unbind_all(scene.router, &scene.program_b);
+	rig_settle(&scene.rig);
+	assert_int_equal(scene.advertised, 2);
+	assert_string_equal(scene.names, "three ");
+	scene_stop(&scene);
+}
+
 static void no_account(void *userdata, const struct account *account)
 {
 	fail_msg("the account of %u is still held", account_id(account));
@@ -306,7 +378,7 @@ static void endpoint_is_paid_for_until_it_goes(void **state)
 	assert_int_equal(account_usage(scene.a->hop.account, QUOTA_ENDPOINTS).used, 2);
 	assert_int_equal(unbind_name(&scene, scene.a, "one"), 0);
 	assert_int_equal(bind_name(&scene, scene.a, "three", ANY_KIND), 0);
-	router_unbind_all(scene.router, &scene.a->hop);
+	router_unbind_all(scene.router, &scene.program_a);
 	assert_int_equal(account_usage(scene.a->hop.account, QUOTA_ENDPOINTS).used, 0);
 	assert_int_equal(bind_name(&scene, scene.a, "left", ANY_KIND), 0);
 	scene_stop(&scene);
@@ -489,7 +561,7 @@ static void what_the_rules_forbid_from_now_on_ends_for_both(void **state)
 	rig_settle(&scene.rig);
 	assert_int_equal(scene.b->hop.channels, 3);
 	/* It may have outlived the endpoint's name. */
-	router_unbind_all(scene.router, &scene.b->hop);
+	router_unbind_all(scene.router, &scene.program_b);
 	scene.taken_back = "secret";
 	scene.why_taken_back = EACCES;
 	router_recheck_hop(scene.router, &scene.b->hop);
@@ -578,6 +650,7 @@ int main(void)
 		cmocka_unit_test(names_go_with_their_program),
 		cmocka_unit_test(names_are_listed_in_order),
 		cmocka_unit_test(walk_over_names_goes_on_where_one_has_gone),
+		cmocka_unit_test(other_domains_are_told_of_all_names_at_once),
 		cmocka_unit_test(endpoint_is_paid_for_until_it_goes),
 		cmocka_unit_test(address_of_this_domain_leads_to_the_program_here),
 		cmocka_unit_test(address_of_another_domain_leads_to_its_link),
