@@ -177,7 +177,7 @@ struct hv {
 
 /* hv_main.c: ready_fd gets one byte when the host runs. Ends by hv_stop (0) or a failure to start (a line on
  * stderr). */
-int hv_run(const char *dir, unsigned domains, int ready_fd);
+int hv_run(const char *dir, unsigned domains, enum sim_store_flavour flavour, int ready_fd);
 void hv_stop(struct hv *hv);
 void hv_log(struct hv *hv, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A domain's kernel would have died or complained: kept for `list --json`. */
