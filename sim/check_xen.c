@@ -298,8 +298,9 @@ static void xs_size(struct tool *tool)
 {
 	char *value = calloc(1, (size_t)tool->number[2] + 1);
 
-	memset(value, 'x', (size_t)tool->number[2]);
-	result(xs_write(tool->xs, XBT_NULL, tool->word[1], value, (unsigned)tool->number[2]) ? 0 : -1);
+	if (value)
+		memset(value, 'x', (size_t)tool->number[2]);
+	result(value && xs_write(tool->xs, XBT_NULL, tool->word[1], value, (unsigned)tool->number[2]) ? 0 : -1);
 	free(value);
 }
 

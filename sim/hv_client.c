@@ -93,7 +93,7 @@ static bool send_answer(struct hv_client *client, struct answer *answer, uint32_
 
 		message.msg_control = control.buffer;
 		message.msg_controllen = CMSG_SPACE(answer->fd_count * sizeof(int));
-		c = CMSG_FIRSTHDR(&message);
+		c = &control.align; /* CMSG_FIRSTHDR() of it */
 		c->cmsg_level = SOL_SOCKET;
 		c->cmsg_type = SCM_RIGHTS;
 		c->cmsg_len = CMSG_LEN(answer->fd_count * sizeof(int));

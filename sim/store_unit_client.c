@@ -62,6 +62,7 @@ static int set_up(void **state)
 	struct fixture *f = calloc(1, sizeof(*f));
 	char path[64];
 
+	assert_non_null(f);
 	signal(SIGPIPE, SIG_IGN);
 	strcpy(f->dir, "/tmp/xenmsg-store-XXXXXX");
 	assert_non_null(mkdtemp(f->dir));

@@ -221,14 +221,14 @@ static void many_requests_in_one_piece_are_answered_in_order(void **state)
 {
 	struct unit_fixture *f = *state;
 	struct xsd_sockmsg header = {.type = XS_READ, .len = 5};
-	char *messages = malloc(21 * 2000);
+	char messages[21 * 2000];
 
 	for (uint32_t i = 0; i < 2000; i++) {
 		header.req_id = i;
 		memcpy(messages + 21 * i, &header, sizeof(header));
 		memcpy(messages + 21 * i + sizeof(header), "name", 5);
 	}
-	unit_send(f->one, messages, 21 * 2000);
+	unit_send(f->one, messages, sizeof(messages));
 	assert_true(unit_receive(f->one));
 	assert_int_equal(f->one->input_len, 21 * 2000);
 	for (uint32_t i = 0; i < 2000; i++) {
@@ -237,14 +237,13 @@ static void many_requests_in_one_piece_are_answered_in_order(void **state)
 		assert_memory_equal(f->one->input + 21 * i + sizeof(header), "guest", 5);
 	}
 	f->one->input_len = 0;
-	free(messages);
 }
 
 static void who_asks_without_reading_waits_alone(void **state)
 {
 	struct unit_fixture *f = *state;
 	struct xsd_sockmsg header = {.type = XS_READ, .len = 7};
-	char value[2001], *flood = malloc(23 * 4000);
+	char value[2001], flood[23 * 4000];
 	size_t total = 0;
 
 	memset(value, 'v', 2000);
@@ -267,7 +266,6 @@ static void who_asks_without_reading_waits_alone(void **state)
 		f->one->input_len = 0;
 	}
 	assert_int_equal(total, 2016 * 2000);
-	free(flood);
 }
 
 static void who_never_reads_its_events_is_cut_off_in_the_end(void **state)
