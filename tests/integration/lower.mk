@@ -10,7 +10,8 @@ check_own_vchan_LDADD = libdaemon.la
 check_peers_SOURCES = tests/integration/check_peers.c tests/integration/check_lines.h
 check_peers_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS)
 check_peers_LDADD = libdaemon.la
-integration_tests += tests/integration/test_peers.py tests/integration/test_store.py tests/integration/test_vchan_stock.py
+integration_tests += tests/integration/lower_half.py tests/integration/test_peers.py tests/integration/test_peers_hostile.py \
+	tests/integration/test_rendezvous.py tests/integration/test_store.py tests/integration/test_vchan_stock.py
 
 # Preloaded by test_steady.py and test_busy_poll.py. With -rpath, or libtool makes no shared library of what isn't installed.
 check_LTLIBRARIES = libcount-allocations.la libkeep-cpu.la

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How two daemons get a vchan (daemon/peers/rendezvous.c), with programs that are a daemon's lower half."""
+
+import errno
+
+import pytest
+
+from conftest import wait_for
+from lower_half import INSTANCE, Mapper, Node, Tree, exchange, link, settle
+
+# --- rendezvous ---
+
+@pytest.mark.parametrize("asker, answerer, mapper", [(1, 2, 1), (2, 1, 1), (0, 2, 0), (3, 0, 0), (2, 3, 2)])
+def test_roles_are_as_specified(host, asker, answerer, mapper):
+    nodes = {asker: Node(host, asker), answerer: Node(host, answerer)}
+    for one, other in ((asker, answerer), (answerer, asker)):
+        nodes[one].await_event(f"up {other}")
+    link(nodes[asker], nodes[answerer])
+    mapped = {domid: host.domain(domid)["mapped_pages"] for domid in nodes}
+    granted = {domid: host.domain(domid)["grants"]["used_pages"] for domid in nodes}
+    granter = answerer if mapper == asker else asker
+    assert mapped == {mapper: 33, granter: 0} and granted == {mapper: 0, granter: 33}
+    exchange(nodes[asker], nodes[answerer])
+
+
+@pytest.mark.parametrize("low, high, mapper", [("yes", "yes", 1), ("no", "yes", 2), ("yes", "no", 1)])
+def test_map_setting_decides_who_maps(host, low, high, mapper):
+    one, two = Node(host, 1, f"map={low}"), Node(host, 2, f"map={high}")
+    one.await_event("up 2")
+    said = link(one, two)
+    assert said[mapper - 1].split()[2] == "mapped" and said[2 - mapper].split()[2] == "granted"
+    exchange(one, two)
+
+
+def test_dom0_that_may_not_map_grants(host):
+    zero, two = Node(host, 0, "map=no"), Node(host, 2)
+    zero.await_event("up 2")
+    said = link(zero, two)
+    assert said[0].split()[2] == "granted"
+    exchange(zero, two)
+
+
+def test_where_neither_may_map_the_error_names_the_setting(host):
+    one, two = Node(host, 1, "map=no", "timeout=1000"), Node(host, 2, "map=no", "timeout=600000")
+    one.await_event("up 2")
+    for _ in range(2):
+        one.connect(2)
+        failed = one.await_event("failed 2")
+        assert failed.startswith(f"failed 2 {errno.EHOSTUNREACH} ") and "map = yes" in failed and "[links]" in failed
+    one.await_state(2, "idle")
+    two.await_state(1, "idle")
+    assert two.talk.ok("granted") == 0
+
+
+def test_pv_guests_do_not_map_by_themselves(host):
+    host.sim("create", "--name", "pv-a", "--type", "pv")
+    host.sim("create", "--name", "pv-b", "--type", "pv")
+    domids = {domain["name"]: domain["domid"] for domain in host.list()["domains"]}
+    a, b = Node(host, domids["pv-a"]), Node(host, domids["pv-b"])
+    two = Node(host, 2)
+    a.await_event(f"up {b.domid}")
+    a.connect(b.domid)
+    assert "map = yes" in a.await_event(f"failed {b.domid}")
+    a.await_event("up 2")
+    said = link(a, two)
+    assert said[0].split()[2] == "granted"
+
+
+def test_both_ask_at_once(host):
+    one, two = Node(host, 1), Node(host, 2)
+    one.await_event("up 2")
+    two.await_event("up 1")
+    one.connect(2)
+    two.connect(1)
+    one.await_event("connected 2")
+    two.await_event("connected 1")
+    exchange(one, two)
+
+
+def test_a_link_with_oneself_does_not_exist(host):
+    one = Node(host, 1)
+    one.connect(1)
+    assert one.await_event("failed 1").startswith(f"failed 1 {errno.EHOSTUNREACH} ")
+
+
+@pytest.mark.parametrize("domid", [3, 99, 32751, 32752, 4294967295])
+def test_missing_domain_or_daemon_is_told_at_once(host, domid):
+    one = Node(host, 1, "timeout=600000")
+    one.connect(domid)
+    assert one.await_event(f"failed {domid}").startswith(f"failed {domid} {errno.EHOSTDOWN} ")
+    assert one.state(domid) == "unknown"
+    # dom0 sees every domain, and says the same.
+    zero = Node(host, 0, "timeout=600000")
+    zero.connect(domid)
+    assert zero.await_event(f"failed {domid}").startswith(f"failed {domid} {errno.EHOSTDOWN} ")
+
+
+@pytest.mark.parametrize("closer", [1, 2])
+def test_a_closed_link_is_lost_to_the_other_and_can_be_made_again(host, closer):
+    nodes = {1: Node(host, 1), 2: Node(host, 2)}
+    nodes[1].await_event("up 2")
+    nodes[2].await_event("up 1")
+    other = 3 - closer
+    for asker in (1, 2, closer):
+        link(nodes[asker], nodes[3 - asker])
+        exchange(nodes[1], nodes[2])
+        nodes[closer].close(other)
+        nodes[other].await_event(f"lost {closer}")
+        for domid in (1, 2):
+            wait_for(lambda domid=domid: host.domain(domid)["event_channels"]["used"] == 0, "the ports to be closed")
+
+
+@pytest.mark.parametrize("closer", [1, 2])
+def test_a_link_closed_and_asked_for_in_one_breath_comes_again(host, closer):
+    nodes = {1: Node(host, 1), 2: Node(host, 2)}
+    nodes[1].await_event("up 2")
+    nodes[2].await_event("up 1")
+    other = 3 - closer
+    link(nodes[1], nodes[2])
+    for _ in range(20):
+        nodes[closer].close(other)
+        nodes[closer].connect(other)
+        nodes[other].await_event(f"lost {closer}")
+        nodes[closer].await_event(f"connected {other}")
+        nodes[other].await_event(f"connected {closer}")
+        exchange(nodes[1], nodes[2])
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_a_killed_daemons_link_is_made_again_by_the_next(host, killed):
+    nodes = {1: Node(host, 1), 2: Node(host, 2)}
+    other = 3 - killed
+    nodes[1].await_event("up 2")
+    link(nodes[1], nodes[2])
+    nodes[killed].talk.kill()
+    nodes[killed] = Node(host, killed)
+    nodes[other].await_event(f"lost {killed}")
+    nodes[other].await_event(f"up {killed}")
+    link(nodes[other], nodes[killed])
+    exchange(nodes[1], nodes[2])
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_a_daemon_that_died_without_notice_is_reported(host, killed):
+    """Its leaves stay: only time tells. Then the next daemon is found."""
+    nodes = {1: Node(host, 1, "timeout=300"), 2: Node(host, 2, "timeout=300")}
+    other = 3 - killed
+    nodes[1].await_event("up 2")
+    nodes[2].await_event("up 1")
+    nodes[killed].talk.kill()
+    nodes[other].connect(killed)
+    assert nodes[other].await_event(f"failed {killed}").startswith(f"failed {killed} {errno.EHOSTUNREACH} ")
+    nodes[killed] = Node(host, killed)
+    nodes[other].await_event(f"down {killed}")
+    nodes[other].await_event(f"up {killed}")
+    link(nodes[other], nodes[killed])
+    assert nodes[other].talk.ok("granted") in (0, 33)
+
+
+def test_a_peer_that_goes_while_a_link_is_made_is_told_at_once(host):
+    one = Node(host, 1, "timeout=600000")
+    two = Tree(host, 2)
+    two.write("presence", f"1 {INSTANCE}")
+    one.await_event("up 2")
+    one.connect(2)
+    two.write("to/1/hello", f"1 {INSTANCE} 0123abcd 0", 1)
+    one.await_state(2, "await")
+    two.remove()
+    assert one.await_event("failed 2").startswith(f"failed 2 {errno.EHOSTDOWN} ")
+    one.await_event("down 2")
+
+
+def test_a_stalled_xenstore_is_told_by_the_timeout(host):
+    one, two = Node(host, 1, "timeout=300"), Node(host, 2)
+    one.await_event("up 2")
+    host.fault("stall-store", 1, "on")
+    one.connect(2)
+    assert one.await_event("failed 2").startswith(f"failed 2 {errno.EHOSTUNREACH} ")
+    host.fault("stall-store", 1, "off")
+    link(two, one)
+
+
+# --- pages ---
+
+def test_short_pages_make_smaller_rings(host):
+    one, two = Node(host, 1), Node(host, 2)
+    host.fault("grant-limit", 2, 20)
+    one.await_event("up 2")
+    said = link(one, two)
+    assert said == ("connected 2 mapped 17", "connected 1 granted 17")
+    exchange(one, two)
+
+
+def test_the_last_page_makes_the_single_page_layout(host):
+    one, two = Node(host, 1), Node(host, 2)
+    host.fault("grant-limit", 2, 1)
+    one.await_event("up 2")
+    assert link(one, two)[1] == "connected 1 granted 1"
+    exchange(one, two)
+
+
+def test_links_wait_in_turn_for_pages(host):
+    """Domain 3 grants to 0, 1 and 2."""
+    three = Node(host, 3, "min=65536", "timeout=60000")
+    others = [Node(host, domid) for domid in (0, 1, 2)]
+    for other in others:
+        three.await_event(f"up {other.domid}")
+        other.await_event("up 3")
+    host.fault("grant-limit", 3, 40)
+    link(three, others[0])
+    for other in others[1:]:
+        three.connect(other.domid)
+        three.await_state(other.domid, "pages")
+    assert three.talk.ok("granted") == 33
+    three.close(0)
+    three.await_event("connected 1")
+    others[1].await_event("connected 3")
+    assert three.state(2) == "pages"
+    three.close(1)
+    three.await_event("connected 2")
+    exchange(three, others[2])
+
+
+def test_without_pages_the_link_fails_and_says_so(host):
+    three, one = Node(host, 3, "timeout=300"), Node(host, 1)
+    three.await_event("up 1")
+    host.fault("grant-limit", 3, 0)
+    three.connect(1)
+    assert three.await_event("failed 1") == f"failed 1 {errno.EHOSTUNREACH} no grant pages free"
+    host.fault("grant-limit", 3, 1024)
+    link(three, one)
+
+
+# --- the table of states in daemon/peers/peers_internal.h, cells that the tests above leave out ---
+
+def test_idle_answers_a_hello_once_and_takes_its_own_back_with_it(host):
+    peer = Mapper(host, "timeout=600000")
+    peer.hello("00000001")
+    peer.await_state("granted")
+    wait_for(lambda: peer.ours("hello") and peer.ours("00000001/ring-ref"), "our leaves")
+    first = peer.ours("hello")
+    peer.tree.remove("to/3/hello")
+    peer.await_state("idle")
+    wait_for(lambda: peer.ours("hello") is None and peer.ours("00000001/ring-ref") is None, "our leaves to be removed")
+    assert peer.node.talk.ok("granted") == 0
+    peer.hello("00000002")
+    peer.await_state("granted")
+    wait_for(lambda: peer.ours("hello") not in (None, first), "our new hello")
+
+
+def test_granted_begins_again_for_a_new_nonce(host):
+    peer = Mapper(host, "timeout=600000")
+    peer.node.connect(2)
+    peer.await_state("hello")
+    peer.hello("00000001")
+    peer.await_state("granted")
+    peer.hello("00000002")
+    wait_for(lambda: peer.ours("00000002/ring-ref") and not peer.ours("00000001/ring-ref"), "the new nodes")
+    assert peer.node.talk.ok("granted") == 33
+
+
+def test_granted_goes_back_to_hello_when_the_peers_vanishes(host):
+    peer = Mapper(host, "timeout=600000")
+    peer.node.connect(2)
+    peer.hello("00000001")
+    peer.await_state("granted")
+    peer.tree.remove("to/3/hello")
+    peer.await_state("hello")
+    assert peer.node.talk.ok("granted") == 0 and peer.ours("hello")
+
+
+def test_granted_times_out(host):
+    peer = Mapper(host, "timeout=300")
+    peer.node.connect(2)
+    peer.hello("00000001")
+    assert peer.node.await_event("failed 2").startswith(f"failed 2 {errno.EHOSTUNREACH} ")
+    assert peer.node.talk.ok("granted") == 0
+    wait_for(lambda: peer.ours("hello") is None, "our hello to be withdrawn")
+    # The same hello is not answered again by itself, but it is when a link is wanted.
+    settle(peer.node)
+    assert peer.node.state(2) == "idle"
+    peer.node.connect(2)
+    peer.await_state("granted")
+
+
+def test_granted_fails_when_the_peer_is_gone(host):
+    peer = Mapper(host, "timeout=600000")
+    peer.node.connect(2)
+    peer.hello("00000001")
+    peer.await_state("granted")
+    peer.tree.remove("presence")
+    peer.tree.remove()
+    assert peer.node.await_event("failed 2").startswith(f"failed 2 {errno.EHOSTDOWN} ")
+    assert peer.node.talk.ok("granted") == 0
+
+
+def test_a_peer_that_waits_for_pages_and_goes_leaves_the_queue(host):
+    peer = Mapper(host, "min=65536", "timeout=600000")
+    one = Node(host, 1)
+    peer.node.await_event("up 1")
+    host.fault("grant-limit", 3, 0)
+    peer.hello("00000001")
+    peer.await_state("pages")
+    peer.node.connect(1)
+    peer.node.await_state(1, "pages")
+    peer.tree.remove("to/3/hello")
+    peer.await_state("idle")
+    host.fault("grant-limit", 3, 1024)
+    peer.node.await_event("connected 1")
+    exchange(peer.node, one)
+
+
+def test_disconnecting_ends_an_attempt_in_silence(host):
+    peer = Mapper(host, "timeout=600000")
+    peer.node.connect(2)
+    peer.hello("00000001")
+    peer.await_state("granted")
+    assert peer.node.talk.ok("disconnect", 2) == 0
+    assert peer.node.state(2) == "idle" and peer.node.talk.ok("granted") == 0
+    settle(peer.node)
+    assert peer.node.state(2) == "idle" and peer.ours("hello") is None
+    assert not [event for event in peer.node.passed_over if event.startswith("failed 2")]
+
+
+@pytest.mark.parametrize("change", ["nonce", "instance", "gone", "bad"])
+def test_connected_is_lost_when_the_peers_hello_changes(host, change):
+    peer = Mapper(host, "timeout=600000")
+    peer.hello("00000001")
+    ref = wait_for(lambda: peer.ours("00000001/ring-ref"), "the first node")
+    port = wait_for(lambda: peer.ours("00000001/event-channel"), "the second node")
+    own = host.converse(2, "check-own-vchan", "none")
+    assert own.ok("map", 3, ref, port) == 0
+    peer.node.await_event("connected 2")
+    if change == "nonce":
+        peer.hello("00000002")
+    elif change == "instance":
+        peer.tree.write("presence", f"1 {INSTANCE[:-1]}0")
+    elif change == "gone":
+        peer.tree.remove("to/3/hello")
+    else:
+        peer.tree.write("to/3/hello", "%ff", 3)
+    peer.node.await_event("lost 2")
+    assert own.ok("awaitstate", 2) == 0
+    if change == "nonce":
+        peer.await_state("granted")
