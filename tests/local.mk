@@ -41,6 +41,8 @@ hostile_program_SOURCES = \
 	tests/integration/hostile_program.c \
 	tests/integration/hostile_program.h \
 	tests/integration/hostile_random.c \
+	tests/integration/hostile_random.h \
+	tests/integration/hostile_random_streams.c \
 	tests/integration/hostile_session.c \
 	tests/integration/hostile_sockets.c
 hostile_program_LDADD = libwire.la

@@ -15,24 +15,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "tests/descriptors.h"
-#include "tests/integration/hostile_program.h"
+#include "tests/integration/hostile_random.h"
 
 #define ILLEGAL	  100 /* one in so many steps isn't legal, with most seeds far fewer */
 #define OWN	  48  /* numbers of channels that a session uses */
-#define ERRNOS	  256
-#define TOKENS	  64
 #define PIECE_MAX 4096u
-
-enum channel_state {
-	FREE,
-	OPENED_BY_US,
-	FIN_SENT,
-	RESET_SENT,
-	OPENED_BY_THEM,
-	FIN_CAME,
-	STATES,
-};
 
 static const char *const state_names[STATES] = {"free",	      "opened",	  "fin-sent",
 						"reset-sent", "accepted", "fin-came"};
@@ -48,19 +35,14 @@ struct memory {
 	uint32_t requests;
 };
 
-static struct coverage {
-	uint64_t sent[256], got[256], illegal, came, left, cut_off;
-	uint64_t goodbyes[ERRNOS], resets[ERRNOS], replies[ERRNOS], cancelled[ERRNOS];
-	uint64_t states[STATES], stream_answers[ERRNOS], stream_ends[ERRNOS], stream_bytes;
-} coverage;
+struct coverage coverage;
+struct tokens tokens;
 
 static uint64_t random_state;
 static uint32_t illegal_in;
 static struct memory *memories;
-static uint64_t tokens[TOKENS];
-static unsigned token_first, token_count;
 
-static uint32_t dice(uint32_t bound) /* splitmix64 */
+uint32_t dice(uint32_t bound) /* splitmix64 */
 {
 	uint64_t z = random_state += 0x9e3779b97f4a7c15u;
 
@@ -69,7 +51,7 @@ static uint32_t dice(uint32_t bound) /* splitmix64 */
 	return (uint32_t)((z ^ (z >> 31)) % bound);
 }
 
-static void count_errno(uint64_t *counts, uint32_t error)
+void count_errno(uint64_t *counts, uint32_t error)
 {
 	counts[error < ERRNOS ? error : ERRNOS - 1]++;
 }
@@ -203,7 +185,7 @@ static void on_random_frame(struct attacker *attacker, struct session *session,
 			count_errno(coverage.goodbyes, goodbye.error);
 	} else if (header->type == FRAME_INCOMING) {
 		if (frame_incoming_decode(payload, header->length, &incoming) == 0)
-			tokens[(token_first + (token_count < TOKENS ? token_count++ : 0)) % TOKENS] =
+			tokens.list[(tokens.first + (tokens.count < TOKENS ? tokens.count++ : 0)) % TOKENS] =
 				incoming.token;
 	} else if (header->type >= FRAME_OPEN && header->type <= FRAME_CANCELLED) {
 		if (channel)
@@ -216,7 +198,7 @@ static void on_random_frame(struct attacker *attacker, struct session *session,
 /* --- what is legal ---------------------------------------------------------------------------- */
 
 /* Mostly one that is there. */
-static int choose_address(const struct attacker *attacker, char *text, size_t size)
+int choose_address(const struct attacker *attacker, char *text, size_t size)
 {
 	static const char *const odd[] = {"nobody",   "1:",	 ":",	    "work:x", "99999:n1",
 					  "65000:n0", "2:../n0", "dom1:n1", "2:n0 "};
@@ -421,117 +403,6 @@ static void do_wrong(struct attacker *attacker, struct session *session)
 	}
 }
 
-/* --- streams ---------------------------------------------------------------------------------- */
-
-static void stream_over(struct session *session, int error)
-{
-	count_errno(coverage.stream_ends, (uint32_t)error);
-	close(session->fd);
-	session->fd = -1;
-	session->step = 0;
-}
-
-static unsigned stream_begins(struct attacker *attacker, struct session *session)
-{
-	const struct frame_hello_local hello = {.major = PROTOCOL_MAJOR, .flags = HELLO_STREAM};
-	uint8_t frames[2 * (FRAME_HEADER_SIZE + FRAME_SMALL_MAX)] = {0}, *second;
-	struct frame_header header = {.type = FRAME_HELLO};
-	char address[80];
-	struct frame_open open = {
-		.kind = CHANNEL_STREAM,
-		.name = {address, (size_t)choose_address(attacker, address, sizeof(address))}};
-	uint32_t size;
-
-	session->fd = session_connect(attacker->path);
-	if (session->fd < 0)
-		return 0;
-	coverage.came++;
-	header.length = frame_hello_local_encode(&hello, frames + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, frames);
-	size = frame_size(header.length);
-	second = frames + size;
-	if (token_count && dice(4)) {
-		header = (struct frame_header){.type = FRAME_ACCEPT};
-		header.length = frame_u64_encode(tokens[token_first], second + FRAME_HEADER_SIZE);
-		token_first = (token_first + 1) % TOKENS;
-		token_count--;
-	} else {
-		open.kind = (uint8_t)(dice(50) ? CHANNEL_STREAM : dice(5));
-		header = (struct frame_header){.type = FRAME_OPEN};
-		header.length = frame_open_encode(&open, second + FRAME_HEADER_SIZE);
-	}
-	frame_header_encode(&header, second);
-	coverage.sent[header.type]++;
-	size += frame_size(header.length) + 1;
-	if (send(session->fd, frames, dice(50) ? size : dice(size), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		stream_over(session, errno);
-	return 1;
-}
-
-/* The WELCOME and the REPLY; then bytes. */
-static void stream_read(struct session *session)
-{
-	uint8_t bytes[16384];
-	ssize_t size =
-		recv(session->fd, bytes, session->step < 2 ? FRAME_HEADER_SIZE : sizeof(bytes), MSG_DONTWAIT);
-	struct frame_header header;
-	struct frame_reply reply;
-
-	if (size == 0 || (size < 0 && errno != EAGAIN)) {
-		stream_over(session, size == 0 ? 0 : errno);
-		return;
-	}
-	if (size < 0)
-		return;
-	if (session->step >= 2) {
-		coverage.stream_bytes += (uint64_t)size;
-		return;
-	}
-	if (size < (ssize_t)FRAME_HEADER_SIZE || frame_header_decode(bytes, &header) < 0 ||
-	    recv(session->fd, bytes, frame_size(header.length) - FRAME_HEADER_SIZE, MSG_DONTWAIT) <= 0) {
-		stream_over(session, EPROTO);
-		return;
-	}
-	coverage.got[header.type]++;
-	if (header.type == FRAME_REPLY && frame_reply_decode(bytes, header.length, &reply) == 0)
-		count_errno(coverage.stream_answers, reply.error);
-	session->step++;
-}
-
-/* A byte with a descriptor breaks the stream. */
-static void stream_breaks(struct session *session)
-{
-	send_descriptor(session->fd, "x", 1, session->fd, MSG_DONTWAIT);
-}
-
-static unsigned turn_stream(struct attacker *attacker, struct session *session)
-{
-	static const uint8_t bytes[65536];
-
-	if (session->fd < 0)
-		return dice(8) ? 0 : stream_begins(attacker, session);
-	if (dice(2))
-		stream_read(session);
-	if (session->fd < 0)
-		return 1;
-	switch (dice(200)) {
-	case 0:
-		shutdown(session->fd, (int)dice(3));
-		break;
-	case 1:
-		stream_breaks(session);
-		break;
-	case 2:
-		stream_over(session, 0);
-		break;
-	default:
-		if (dice(3) == 0)
-			send(session->fd, bytes, 1 + dice(sizeof(bytes)), MSG_NOSIGNAL | MSG_DONTWAIT);
-		break;
-	}
-	return 1;
-}
-
 /* --- turns ------------------------------------------------------------------------------------ */
 
 static void step(struct attacker *attacker, struct session *session, struct memory *memory)
@@ -615,7 +486,7 @@ static unsigned turn_random(struct attacker *attacker, struct session *session)
 	if (!memories)
 		return 0;
 	if (index % 4 == 3)
-		return turn_stream(attacker, session);
+		return random_stream_turn(attacker, session);
 	memory = &memories[index];
 	if (session->fd < 0) {
 		if (dice(50) || session_open(attacker, session, dice(3) > 0) < 0)
