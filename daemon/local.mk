@@ -5,6 +5,7 @@ libdaemon_la_SOURCES = \
 	daemon/policy/access.c daemon/policy/access.h \
 	daemon/relay/cancel.c daemon/relay/cancel.h \
 	daemon/relay/channel.c daemon/relay/channel.h \
+	daemon/local/changes.c daemon/local/changes.h \
 	daemon/base/clock.h \
 	daemon/local/closer.c daemon/local/closer.h \
 	daemon/base/config.c daemon/base/config.h \

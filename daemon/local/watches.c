@@ -11,9 +11,8 @@
 #include <utlist.h>
 
 #include "daemon/relay/hop.h"
-#include "daemon/base/self.h"
+#include "daemon/local/changes.h"
 #include "daemon/local/session.h"
-#include "daemon/peers/directory.h"
 #include "daemon/base/turns.h"
 #include "wire/address.h"
 
@@ -25,42 +24,6 @@
 #define COST_MATCH(pattern_size, text_size) ((uint64_t)(pattern_size) * (text_size) / 8)
 /* of work of one program's watches, then another's turn comes */
 #define PIECE 4096u
-
-/* A domain under one name: when it gets another one, it is another one, and what there was is there under
- * both for a while. */
-struct domain {
-	uint32_t domid;
-	bool is_own;
-	bool is_listed; /* in watches.domains, by its domid: not when it has got another name or number */
-	uint64_t serial;
-	unsigned references;   /* of records, and of what it is called now */
-	struct domain *before; /* what it was called until this change; NULL: nobody needs to know */
-	uint64_t began;	       /* with the changes after this one */
-	char name[DOMAIN_NAME_MAX + 1];
-	struct record *self;
-	struct record *names;
-	UT_hash_handle hh;
-};
-
-/* That a domain or an endpoint is there; or that it was, for who hasn't heard of its end. */
-struct record {
-	struct domain *domain;
-	struct domain *to; /* after it was renamed, with this endpoint */
-	bool up, seen;
-	/* Numbers of changes: when it came first, under whatever name of the domain and under this one; since
-	 * when it has been up, under whatever name; when it went last; when it changed last. */
-	uint64_t first, born, since, went, changed;
-	size_t slot;
-	size_t size;
-	UT_hash_handle hh;
-	char text[]; /* "": the domain itself */
-};
-
-/* Each record once, by its last change. */
-struct slot {
-	uint64_t changed;
-	struct record *record; /* NULL: it has changed since, or gone */
-};
 
 struct watch {
 	uint32_t number;
@@ -92,193 +55,24 @@ struct watcher {
 
 struct watches {
 	struct turns *turns;
-	const struct self *self;
-	struct domain *domains;
+	struct changes changes;
 	struct watcher *watchers; /* by session */
+	uint64_t woken_for;	  /* the last change of which they were made due */
 	bool all_are_due;
-	uint64_t last_change, last_serial;
-	struct slot *slots; /* in the order of changes */
-	size_t slots_used, slots_room;
-	size_t records, gone; /* of `records` those that aren't there any more */
-	struct directory *directory;
 	watches_sees_fn sees;
 	void *userdata;
 };
-
-/* --- what is there ---------------------------------------------------------------------------- */
-
-static struct domain *domain_new(struct watches *watches, uint32_t domid, const char *name)
-{
-	struct domain *domain = calloc(1, sizeof(*domain));
-
-	if (!domain)
-		return NULL;
-	domain->domid = domid;
-	domain->is_own = domid == watches->self->domid;
-	domain->is_listed = true;
-	domain->serial = ++watches->last_serial;
-	snprintf(domain->name, sizeof(domain->name), "%s", name);
-	HASH_ADD(hh, watches->domains, domid, sizeof(domain->domid), domain);
-	return domain;
-}
-
-static struct domain *domain_find(const struct watches *watches, uint32_t domid)
-{
-	struct domain *domain;
-
-	HASH_FIND(hh, watches->domains, &domid, sizeof(domid), domain);
-	return domain;
-}
-
-static struct domain *domain_get(struct watches *watches, uint32_t domid)
-{
-	struct domain *domain = domain_find(watches, domid);
-
-	return domain ? domain : domain_new(watches, domid, directory_name(watches->directory, domid));
-}
-
-static void domain_unlist(struct watches *watches, struct domain *domain)
-{
-	if (domain->is_listed)
-		HASH_DEL(watches->domains, domain);
-	domain->is_listed = false;
-}
-
-static void domain_unref(struct watches *watches, struct domain *domain)
-{
-	while (domain && --domain->references == 0) {
-		struct domain *before = domain->before;
-
-		domain_unlist(watches, domain);
-		free(domain);
-		domain = before;
-	}
-}
-
-static struct domain *domain_ref(struct domain *domain)
-{
-	if (domain)
-		domain->references++;
-	return domain;
-}
-
-static struct record *record_find(const struct domain *domain, const char *text)
-{
-	struct record *record;
-
-	if (!*text)
-		return domain->self;
-	HASH_FIND_STR(domain->names, text, record);
-	return record;
-}
-
-/* Not there yet. */
-static struct record *record_new(struct watches *watches, struct domain *domain, const char *text)
-{
-	size_t size = strlen(text);
-	struct record *record = calloc(1, sizeof(*record) + size + 1);
-
-	if (!record)
-		return NULL;
-	memcpy(record->text, text, size + 1);
-	record->size = size;
-	record->domain = domain_ref(domain);
-	record->slot = SIZE_MAX;
-	if (size)
-		HASH_ADD_KEYPTR(hh, domain->names, record->text, size, record);
-	else
-		domain->self = record;
-	watches->records++;
-	watches->gone++;
-	return record;
-}
-
-static void record_free(struct watches *watches, struct record *record)
-{
-	struct domain *domain = record->domain;
-
-	if (record->slot != SIZE_MAX)
-		watches->slots[record->slot].record = NULL;
-	if (record->size)
-		HASH_DEL(domain->names, record);
-	else
-		domain->self = NULL;
-	watches->records--;
-	watches->gone -= !record->up;
-	domain_unref(watches, record->to);
-	domain_unref(watches, domain);
-	free(record);
-}
 
 static void wake_all(struct watches *watches)
 {
 	struct watcher *watcher;
 
-	if (watches->all_are_due)
+	if (watches->all_are_due || watches->woken_for == watches->changes.last)
 		return;
+	watches->woken_for = watches->changes.last;
 	watches->all_are_due = true;
 	for (watcher = watches->watchers; watcher; watcher = watcher->hh.next)
 		task_due(&watcher->task);
-}
-
-static bool has_room(struct watches *watches)
-{
-	size_t room = watches->slots_room ? 2 * watches->slots_room : 64;
-	struct slot *slots;
-
-	if (watches->slots_used < watches->slots_room)
-		return true;
-	slots = realloc(watches->slots, room * sizeof(*slots));
-	if (!slots)
-		return false;
-	watches->slots = slots;
-	watches->slots_room = room;
-	return true;
-}
-
-/* It comes or goes. When memory is short nobody hears of it. */
-static void record_change(struct watches *watches, struct record *record, bool up)
-{
-	uint64_t number;
-
-	if (record->up == up)
-		return;
-	number = ++watches->last_change;
-	record->up = up;
-	watches->gone += up ? (size_t)-1 : 1;
-	record->changed = number;
-	if (!record->first)
-		record->first = number;
-	if (up && (record->born || !record->since)) /* else it was up before it was renamed */
-		record->since = number;
-	if (!record->born)
-		record->born = number;
-	if (!up)
-		record->went = number;
-	if (record->slot != SIZE_MAX)
-		watches->slots[record->slot].record = NULL;
-	record->slot = SIZE_MAX;
-	if (!has_room(watches))
-		return;
-	record->slot = watches->slots_used;
-	watches->slots[watches->slots_used++] = (struct slot){number, record};
-	wake_all(watches);
-}
-
-/* The place of the first change after this one. */
-static size_t slot_after(const struct watches *watches, uint64_t change)
-{
-	size_t low = 0, high = watches->slots_used;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (watches->slots[middle].changed <= change)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
 }
 
 /* --- what is forgotten ------------------------------------------------------------------------ */
@@ -286,7 +80,7 @@ static size_t slot_after(const struct watches *watches, uint64_t change)
 /* `known`: not only on their present walk. */
 static uint64_t heard_by_all(const struct watches *watches, bool known)
 {
-	uint64_t heard = watches->last_change;
+	uint64_t heard = watches->changes.last;
 	const struct watcher *watcher;
 	const struct watch *watch;
 
@@ -299,35 +93,6 @@ static uint64_t heard_by_all(const struct watches *watches, bool known)
 				heard = known ? watch->known : watch->heard;
 	}
 	return heard;
-}
-
-/* What has gone, and everybody knows; the places that are empty; and names that nobody was told of last. */
-static void sweep(struct watches *watches)
-{
-	uint64_t heard = heard_by_all(watches, false), known = heard_by_all(watches, true);
-	struct domain *domain;
-	size_t used = 0;
-
-	for (domain = watches->domains; domain; domain = domain->hh.next) {
-		if (domain->began >= known)
-			continue;
-		domain_unref(watches, domain->before);
-		domain->before = NULL;
-	}
-
-	for (size_t i = 0; i < watches->slots_used; i++) {
-		struct slot slot = watches->slots[i];
-
-		if (!slot.record)
-			continue;
-		if (!slot.record->up && slot.changed <= heard) {
-			record_free(watches, slot.record);
-			continue;
-		}
-		slot.record->slot = used;
-		watches->slots[used++] = slot;
-	}
-	watches->slots_used = used;
 }
 
 /* Whoever hasn't heard of this change by now. */
@@ -350,27 +115,26 @@ static void cut_off_before(struct watches *watches, uint64_t change)
 	}
 }
 
+/* What everybody knows. */
+static void forget(struct watches *watches)
+{
+	changes_forget(&watches->changes, heard_by_all(watches, false), heard_by_all(watches, true));
+}
+
 /* At the end of what changes something: not while records are walked over. */
 static void tidy(struct watches *watches)
 {
-	size_t left = watches->records - watches->gone, gone = 0;
+	const struct changes *changes = &watches->changes;
 
-	if (watches->slots_used > 2 * left + 64)
-		sweep(watches);
-	if (watches->gone <= WATCHES_GONE_MAX)
+	if (changes_are_sparse(changes))
+		forget(watches);
+	if (changes->gone <= WATCHES_GONE_MAX)
 		return;
-	sweep(watches);
-	if (watches->gone <= WATCHES_GONE_MAX / 2)
+	forget(watches);
+	if (changes->gone <= WATCHES_GONE_MAX / 2)
 		return;
-	for (size_t i = 0; i < watches->slots_used; i++) {
-		const struct slot *slot = &watches->slots[i];
-
-		if (slot->record && !slot->record->up && ++gone + WATCHES_GONE_MAX / 2 == watches->gone) {
-			cut_off_before(watches, slot->changed);
-			break;
-		}
-	}
-	sweep(watches);
+	cut_off_before(watches, changes_until_gone(changes, changes->gone - WATCHES_GONE_MAX / 2));
+	forget(watches);
 }
 
 /* --- who is told ------------------------------------------------------------------------------ */
@@ -481,16 +245,6 @@ static uint64_t visit(struct watcher *watcher, struct watch *watch, const struct
 	return cost;
 }
 
-/* The change after those that one watch, or all, have heard; NULL: there is none up to `upto`. */
-static struct record *next_change(const struct watches *watches, uint64_t heard, uint64_t upto)
-{
-	for (size_t i = slot_after(watches, heard);
-	     i < watches->slots_used && watches->slots[i].changed <= upto; i++)
-		if (watches->slots[i].record)
-			return watches->slots[i].record;
-	return NULL;
-}
-
 /* New watches are told what the others know. False: the piece is over. */
 static bool catch_up(struct watcher *watcher, uint64_t *cost)
 {
@@ -500,7 +254,7 @@ static bool catch_up(struct watcher *watcher, uint64_t *cost)
 
 	DL_FOREACH(watcher->list, watch) {
 		while (watch->heard < watcher->heard &&
-		       (record = next_change(watches, watch->heard, watcher->heard)) != NULL) {
+		       (record = changes_next(&watches->changes, watch->heard, watcher->heard)) != NULL) {
 			*cost += visit(watcher, watch, record);
 			if (*cost >= PIECE)
 				return false;
@@ -518,7 +272,7 @@ static bool go_on(struct watcher *watcher, uint64_t *cost)
 	struct record *record;
 	struct watch *watch;
 
-	while ((record = next_change(watches, watcher->heard, UINT64_MAX)) != NULL) {
+	while ((record = changes_next(&watches->changes, watcher->heard, UINT64_MAX)) != NULL) {
 		uint64_t change = record->changed;
 
 		DL_FOREACH(watcher->list, watch) {
@@ -544,14 +298,14 @@ static void on_turn(struct task *task)
 		return;
 	DL_FOREACH(watcher->list, watch)
 		if (watch->heard == watch->known)
-			watch->walk = watches->last_change;
+			watch->walk = watches->changes.last;
 	if (!catch_up(watcher, &cost) || !go_on(watcher, &cost)) {
 		task_due(&watcher->task);
 	} else {
 		watches->all_are_due = false;
-		watcher->heard = watches->last_change;
+		watcher->heard = watches->changes.last;
 		DL_FOREACH(watcher->list, watch)
-			watch->heard = watch->known = watches->last_change;
+			watch->heard = watch->known = watches->changes.last;
 	}
 	turns_spend(watches->turns, watcher->task.line, cost);
 }
@@ -566,8 +320,7 @@ struct watches *watches_new(struct turns *turns, const struct self *self, struct
 	if (!watches)
 		return NULL;
 	watches->turns = turns;
-	watches->self = self;
-	watches->directory = directory;
+	changes_init(&watches->changes, self, directory);
 	watches->sees = sees;
 	watches->userdata = userdata;
 	return watches;
@@ -591,160 +344,46 @@ void watches_free(struct watches *watches)
 		return;
 	while (watches->watchers)
 		watcher_free(watches->watchers);
-	for (size_t i = 0; i < watches->slots_used; i++)
-		if (watches->slots[i].record)
-			record_free(watches, watches->slots[i].record);
-	free(watches->slots);
+	changes_destroy(&watches->changes);
 	free(watches);
 }
 
 /* --- what comes and goes ---------------------------------------------------------------------- */
 
-static void set_up(struct watches *watches, struct domain *domain, const char *text)
+static void changed(struct watches *watches)
 {
-	struct record *record = record_find(domain, text);
-
-	if (!record)
-		record = record_new(watches, domain, text);
-	if (!record)
-		return;
-	record_change(watches, record, true);
-	record->seen = true;
-}
-
-/* Endpoints before their domain. */
-static void set_all_down(struct watches *watches, struct domain *domain)
-{
-	struct record *record;
-
-	for (record = domain->names; record; record = record->hh.next)
-		record_change(watches, record, false);
-	if (domain->self)
-		record_change(watches, domain->self, false);
-}
-
-/* A domain of which nothing was recorded, as for lack of memory. */
-static void domain_put(struct watches *watches, struct domain *domain)
-{
-	domain->references++;
-	domain_unref(watches, domain);
+	wake_all(watches);
+	tidy(watches);
 }
 
 void watches_domain(struct watches *watches, uint32_t domid, bool up)
 {
-	struct domain *domain = up ? domain_get(watches, domid) : domain_find(watches, domid);
-
-	if (!domain)
-		return;
-	if (up)
-		set_up(watches, domain, "");
-	else
-		set_all_down(watches, domain);
-	domain_put(watches, domain);
-	tidy(watches);
+	changes_domain(&watches->changes, domid, up);
+	changed(watches);
 }
 
 void watches_endpoints(struct watches *watches, uint32_t domid, const char *const *names, unsigned count)
 {
-	struct domain *domain = count ? domain_get(watches, domid) : domain_find(watches, domid);
-	struct record *record;
-
-	if (!domain)
-		return;
-	for (record = domain->names; record; record = record->hh.next)
-		record->seen = false;
-	for (unsigned i = 0; i < count; i++)
-		set_up(watches, domain, names[i]);
-	for (record = domain->names; record; record = record->hh.next)
-		if (!record->seen)
-			record_change(watches, record, false);
-	domain_put(watches, domain);
-	tidy(watches);
+	changes_endpoints(&watches->changes, domid, names, count);
+	changed(watches);
 }
 
-void watches_endpoint(struct watches *watches, uint32_t domid, const char *text, bool up)
+void watches_endpoint(struct watches *watches, uint32_t domid, const char *name, bool up)
 {
-	struct domain *domain = up ? domain_get(watches, domid) : domain_find(watches, domid);
-	struct record *record;
-
-	if (!domain)
-		return;
-	if (up)
-		set_up(watches, domain, text);
-	else if ((record = record_find(domain, text)) != NULL)
-		record_change(watches, record, false);
-	domain_put(watches, domain);
-	tidy(watches);
-}
-
-/* What there is of `before` goes, and comes as what there is of `after`; `renamed`: it is the same. NULL when
- * memory is short: it only goes. */
-static void replace(struct watches *watches, struct domain *before, struct domain *after, bool renamed)
-{
-	struct record *record, *self = before->self && before->self->up ? before->self : NULL;
-	struct record **names = after ? calloc(HASH_COUNT(before->names) + 1, sizeof(*names)) : NULL;
-	unsigned count = 0;
-
-	for (record = before->names; names && record; record = record->hh.next)
-		if (record->up)
-			names[count++] = record;
-	if (names && self)
-		names[count++] = self; /* goes last, and comes first */
-	set_all_down(watches, before);
-	for (unsigned i = 0; i < count; i++) {
-		struct record *old = names[self ? (i + count - 1) % count : i];
-		struct record *new = record_find(after, old->text);
-
-		if (!new)
-			new = record_new(watches, after, old->text);
-		if (!new)
-			continue;
-		if (renamed) {
-			old->to = domain_ref(after);
-			new->since = old->since;
-			new->first = old->first;
-		}
-		record_change(watches, new, true);
-	}
-	free(names);
-	if (after)
-		domain_put(watches, after);
-}
-
-void watches_restart(struct watches *watches)
-{
-	struct domain *before = watches->domains, *after;
-
-	while (before && !before->is_own)
-		before = before->hh.next;
-	if (!before)
-		return;
-	domain_unlist(watches, domain_ref(before));
-	after = domain_get(watches, watches->self->domid);
-	if (after) { /* may have been another domain's number */
-		after->is_own = true;
-		after->serial = ++watches->last_serial;
-	}
-	replace(watches, before, after, false);
-	domain_unref(watches, before);
-	tidy(watches);
+	changes_endpoint(&watches->changes, domid, name, up);
+	changed(watches);
 }
 
 void watches_renamed(struct watches *watches, uint32_t domid, const char *name)
 {
-	struct domain *before = domain_find(watches, domid), *after;
+	changes_renamed(&watches->changes, domid, name);
+	changed(watches);
+}
 
-	if (!before || !strcmp(before->name, name))
-		return;
-	domain_unlist(watches, domain_ref(before));
-	after = domain_new(watches, domid, name);
-	if (after) {
-		after->before = domain_ref(before);
-		after->began = watches->last_change;
-	}
-	replace(watches, before, after, true);
-	domain_unref(watches, before);
-	tidy(watches);
+void watches_restart(struct watches *watches)
+{
+	changes_restart(&watches->changes);
+	changed(watches);
 }
 
 /* --- who watches ------------------------------------------------------------------------------ */

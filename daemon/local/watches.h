@@ -12,15 +12,11 @@
  *
  * Nobody is told at once: a change makes the watches of each session due, as a task of the account that
  * watches (turns.h), which compares them with what has changed, in bounded pieces. So who has many watches
- * waits for them himself. What there is lies in the order of its last change, each thing once, and a watch
- * knows up to which change it has heard; a new one begins before the first:
- *
- *   there ──goes──▶ gone: kept until all have heard of it ──▶ forgotten
- *     ▲───comes─────┘
- *
- * So nothing is lost, what a watch hears is in the order of the changes, and who is late hears of what came
- * and went meanwhile only how it ended. When more than WATCHES_GONE_MAX things that have gone are kept for
- * those who are late, these are cut off.
+ * waits for them himself. What there is lies in the order of its last change, each thing once (changes.h), and
+ * a watch knows up to which change it has heard; a new one begins before the first. So nothing is lost, what a
+ * watch hears is in the order of the changes, and who is late hears of what came and went meanwhile only how
+ * it ended. When more than WATCHES_GONE_MAX things that have gone are kept for those who are late, these are
+ * cut off.
  */
 
 #include <stdbool.h>
