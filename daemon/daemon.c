@@ -49,13 +49,6 @@ static int route_stream(void *userdata, struct channel *channel, const struct fr
 	return 0;
 }
 
-static bool is_visible(void *userdata, uint32_t domid, const char *name)
-{
-	struct daemon *daemon = userdata;
-
-	return access_visible(daemon->access, domid, name);
-}
-
 static const char *domain_names(void *userdata, uint32_t domid, const char **name, const char **uuid)
 {
 	struct daemon *daemon = userdata;
@@ -71,13 +64,6 @@ static void open_from_peer(void *userdata, struct channel *channel, const struct
 	struct daemon *daemon = userdata;
 
 	router_open_endpoint(daemon->router, channel, open->name);
-}
-
-static bool domain_visible(void *userdata, uint32_t guest, uint32_t other)
-{
-	struct daemon *daemon = userdata;
-
-	return access_sees(daemon->access, guest, other);
 }
 
 static int directory_send(void *userdata, uint32_t guest, const void *payload, uint32_t length)
@@ -230,13 +216,13 @@ static int start_base(struct daemon *daemon)
 static int start_directory(struct daemon *daemon)
 {
 	static const struct directory_callbacks callbacks = {
-		.visible = domain_visible,
 		.send = directory_send,
 		.want_link = want_domain_0,
 		.changed = domain_changed,
 		.flush = directory_flush,
 	};
-	const struct directory_options options = {.self = &daemon->self, .believed_ms = NAMES_BELIEVED_MS};
+	const struct directory_options options = {
+		.self = &daemon->self, .access = daemon->access, .believed_ms = NAMES_BELIEVED_MS};
 
 	return directory_new(&daemon->directory, daemon->base, daemon->store, &options, &callbacks, daemon);
 }
@@ -249,11 +235,11 @@ static int start_peers(struct daemon *daemon)
 		.connected = peer_connected,
 		.failed = peer_failed,
 		.lost = peer_lost,
-		.visible = is_visible,
 	};
 	const struct config *config = &daemon->config;
 	const struct peers_options options = {
 		.self = &daemon->self,
+		.access = daemon->access,
 		.ring_size = config->ring_size,
 		.min_ring_size = config->min_ring_size,
 		.map = config->map == CONFIG_MAP_YES  ? PEERS_MAP_YES

@@ -257,6 +257,7 @@ int directory_new(struct directory **out, struct event_base *base, struct store 
 		return -ENOMEM;
 	directory->store = store;
 	directory->self = options->self;
+	directory->access = options->access;
 	directory->believed_ms = options->believed_ms;
 	directory->callbacks = *callbacks;
 	directory->userdata = userdata;

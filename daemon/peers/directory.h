@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct access;
 struct directory;
 struct event_base;
 struct self;
@@ -29,15 +30,14 @@ struct store;
 
 struct directory_options {
 	const struct self *self;
+	/* says in domain 0 which domains a guest may know of; of itself and of domain 0 it does in any case */
+	struct access *access;
 	/* How long a guest believes what it was told when domain 0's daemon has gone: longer than its upgrade
 	 * takes, shorter than it takes domids to come around. */
 	unsigned believed_ms;
 };
 
 struct directory_callbacks {
-	/* In domain 0: may this guest know of that domain? (Of itself and of domain 0 it does in any
-	 * case.) */
-	bool (*visible)(void *userdata, uint32_t guest, uint32_t other);
 	/* In domain 0: a DIRECTORY frame's payload for the link with the guest. Below zero: it can't be had
 	 * now. */
 	int (*send)(void *userdata, uint32_t guest, const void *payload, uint32_t length);
@@ -80,7 +80,7 @@ void directory_presence(struct directory *directory, bool up);
 void directory_link(struct directory *directory, uint32_t domid, bool up);
 /* In a guest: a DIRECTORY frame from domain 0. -EPROTO: it isn't one; nothing of it was believed. */
 int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length);
-/* In domain 0: the answers of `visible` may have changed. */
+/* In domain 0: policy may say something else now about who may know of whom. */
 void directory_refresh(struct directory *directory);
 
 #endif

@@ -38,6 +38,7 @@ struct domain {
 struct directory {
 	struct store *store;
 	const struct self *self;
+	struct access *access;
 	struct directory_callbacks callbacks;
 	void *userdata;
 	struct domain *domains;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/peers/directory_internal.h"
+#include "daemon/policy/access.h"
 #include "daemon/base/log.h"
 #include "daemon/base/timer.h"
 #include "wire/frame.h"
@@ -90,7 +91,7 @@ static bool may_see(struct directory *directory, const struct guest *guest, cons
 	if (domain->removed || !domain->known)
 		return false;
 	return domain->domid == 0 || domain->domid == guest->domid ||
-	       directory->callbacks.visible(directory->userdata, guest->domid, domain->domid);
+	       access_sees(directory->access, guest->domid, domain->domid);
 }
 
 static int tell_all(struct directory *directory, struct guest *guest)

@@ -32,6 +32,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct access;
 struct account;
 struct event_base;
 struct quota;
@@ -44,6 +45,7 @@ struct peers;
 
 struct peers_options {
 	const struct self *self;
+	struct access *access;	/* says which endpoints a domain is to know of; NULL: of all */
 	uint32_t ring_size;	/* each way, for vchans that we grant */
 	uint32_t min_ring_size; /* when pages run out: smaller ones, down to this */
 	enum { PEERS_MAP_AUTO, PEERS_MAP_YES, PEERS_MAP_NO } map;
@@ -61,8 +63,6 @@ struct peers_callbacks {
 	void (*presence)(void *userdata, uint32_t domid, bool up);
 	/* What the peer's endpoints leaf for us says now: a NULL-terminated list of valid names. */
 	void (*endpoints)(void *userdata, uint32_t domid, const char *const *names, unsigned count);
-	/* Is this endpoint of ours to be advertised to that domain? NULL: all are. */
-	bool (*visible)(void *userdata, uint32_t domid, const char *name);
 	/* A vchan with the peer is connected; it now belongs to the owner, who sets its event callback by
 	 * vchan_set_event(), and calls peers_disconnect() after closing it. */
 	void (*connected)(void *userdata, uint32_t domid, struct vchan *vchan);
@@ -92,12 +92,12 @@ int peers_connect(struct peers *peers, uint32_t domid, struct account *account);
 /* The vchan with this peer is closed or not wanted any more: withdraws our hello. */
 void peers_disconnect(struct peers *peers, uint32_t domid);
 
-/* The endpoints that there are here; each peer gets those that `visible` says. Also to be called when that
+/* The endpoints that there are here; each peer gets those that policy lets it know of. Also to be called when that
  * changes. Writes are coalesced and bounded to what a XenStore value can hold; the names that don't fit are
  * left out, and ` +N` at the end counts them. */
 void peers_advertise(struct peers *peers, const char *const *names, unsigned count);
 
-/* The same for one peer, for which `visible` says something else now. */
+/* The same for one peer, for which policy says something else now. */
 void peers_advertise_to(struct peers *peers, uint32_t domid);
 
 /* For listings. `each` may not change the peers. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "daemon/peers/peers_internal.h"
+#include "daemon/policy/access.h"
 #include "daemon/base/timer.h"
 
 #define ADVERTISE_DELAY_MS 10 /* a program that binds ten endpoints in a row makes one write */
@@ -65,14 +66,14 @@ void advertise_anew(struct peer *peer)
 static bool format_for(struct peer *peer, char value[PEERS_ADVERTISE_SIZE])
 {
 	struct peers *peers = peer->peers;
+	struct access *access = peers->options.access;
 	const char **names = calloc(peers->names_count + 1, sizeof(*names));
 	unsigned count = 0;
 
 	if (!names)
 		return false;
 	for (unsigned i = 0; i < peers->names_count; i++)
-		if (!peers->callbacks.visible ||
-		    peers->callbacks.visible(peers->userdata, peer->domid, peers->names[i]))
+		if (!access || access_visible(access, peer->domid, peers->names[i]))
 			names[count++] = peers->names[i];
 	endpoints_format(names, count, value, PEERS_ADVERTISE_SIZE);
 	free(names);

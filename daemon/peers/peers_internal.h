@@ -152,7 +152,7 @@ struct peers {
 	struct event *advertise;	/* coalesces writes of endpoints, retries failed ones */
 	struct task advertise_next;	/* for one peer after the other */
 	unsigned advertise_failures;
-	char **names; /* what we advertise, as far as `visible` says */
+	char **names; /* what we advertise, as far as policy lets a peer know */
 	unsigned names_count;
 	uint64_t advertised;   /* its version, from 1 */
 	bool presence_written; /* or the private one in its place; or it's on its way */

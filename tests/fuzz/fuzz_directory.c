@@ -14,6 +14,7 @@
 
 #include "daemon/base/self.h"
 #include "daemon/peers/directory.h"
+#include "daemon/policy/access.h"
 #include "tests/unit/fake_store.h"
 #include "wire/address.h"
 
@@ -27,7 +28,7 @@ static void require(int truth)
 		abort();
 }
 
-static bool visible(void *userdata, uint32_t guest, uint32_t other)
+bool access_sees(struct access *access, uint32_t guest, uint32_t other)
 {
 	return guest != other;
 }
@@ -74,8 +75,7 @@ static void look(struct directory *directory)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct directory_callbacks callbacks = {visible, send_nothing, want_nothing, changed,
-							     flush};
+	static const struct directory_callbacks callbacks = {send_nothing, want_nothing, changed, flush};
 	static const struct self self = {.domid = OWN};
 	static const struct directory_options options = {.self = &self, .believed_ms = 1000};
 	static struct event_base *base;

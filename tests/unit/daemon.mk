@@ -109,7 +109,7 @@ tests_unit_test_link_SOURCES = tests/unit/test_link.c tests/unit/unit.h
 tests_unit_test_link_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_link_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-# Has a XenStore of its own in place of daemon/xen/store.c.
+# Has a XenStore of its own in place of daemon/xen/store.c, and a policy.
 tests_unit_test_directory_SOURCES = tests/unit/test_directory.c tests/unit/fake_store.h tests/unit/unit.h
 tests_unit_test_directory_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_directory_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
@@ -119,7 +119,7 @@ tests_unit_test_vchan_SOURCES = tests/unit/test_vchan.c tests/unit/unit.h
 tests_unit_test_vchan_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_vchan_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-# Has a XenStore and vchans of its own.
+# Has a XenStore, vchans and a policy of its own.
 tests_unit_test_rendezvous_SOURCES = tests/unit/test_rendezvous.c tests/unit/fake_store.h tests/unit/unit.h
 tests_unit_test_rendezvous_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_rendezvous_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)

@@ -12,6 +12,7 @@
 #include "daemon/base/self.h"
 #include "daemon/peers/peers.h"
 #include "daemon/peers/peers_lookups.h"
+#include "daemon/policy/access.h"
 #include "daemon/base/quota.h"
 #include "daemon/base/turns.h"
 #include "daemon/xen/vchan.h"
@@ -170,7 +171,7 @@ static void on_lost(void *userdata, uint32_t domid, const char *reason)
 }
 
 /* What begins with "hidden" isn't for the peer. */
-static bool is_visible(void *userdata, uint32_t domid, const char *name)
+bool access_visible(struct access *access, uint32_t domid, const char *name)
 {
 	return strncmp(name, "hidden", 6) != 0;
 }
@@ -216,7 +217,6 @@ static void scene_start(struct scene *scene)
 		.connected = on_connected,
 		.failed = on_failed,
 		.lost = on_lost,
-		.visible = is_visible,
 	};
 	const struct quota_limits limits = {
 		.pool = {[QUOTA_BYTES] = 1000 * LOOKUP_BYTES},
@@ -225,6 +225,7 @@ static void scene_start(struct scene *scene)
 	struct peers_options options = {
 		.turns = &scene->turns,
 		.self = &us,
+		.access = (void *)scene,
 		.ring_size = 65536,
 		.min_ring_size = 1024,
 		.map = PEERS_MAP_YES,
