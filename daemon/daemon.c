@@ -39,55 +39,15 @@
 /* not below the largest ring of a link: a smaller one cost up to two thirds of the throughput */
 #define LOCAL_RING_SIZE 1048576u
 
-/* --- the modules' callbacks ------------------------------------------------------------------- */
+/* --- signals ---------------------------------------------------------------------------------- */
 
-static int route_stream(void *userdata, struct channel *channel, const struct frame_open *open)
+static void on_stop_signal(int number, short what, void *userdata)
 {
 	struct daemon *daemon = userdata;
 
-	router_open_address(daemon->router, channel, open->name);
-	return 0;
-}
-
-static const char *domain_names(void *userdata, uint32_t domid, const char **name, const char **uuid)
-{
-	struct daemon *daemon = userdata;
-
-	*name = directory_name(daemon->directory, domid);
-	*uuid = directory_uuid(daemon->directory, domid);
-	return directory_knows(daemon->directory, domid) ? NULL
-							 : directory_why_unknown(daemon->directory, domid);
-}
-
-static void open_from_peer(void *userdata, struct channel *channel, const struct frame_open *open)
-{
-	struct daemon *daemon = userdata;
-
-	router_open_endpoint(daemon->router, channel, open->name);
-}
-
-static int directory_send(void *userdata, uint32_t guest, const void *payload, uint32_t length)
-{
-	struct daemon *daemon = userdata;
-
-	return links_send(daemon->links, guest, FRAME_DIRECTORY, payload, length);
-}
-
-static void want_domain_0(void *userdata)
-{
-	struct daemon *daemon = userdata;
-	int error;
-
-	links_want(daemon->links, 0, NULL, &error); /* tried again if nothing comes of it */
-}
-
-/* What is advertised to it depends on who it is. */
-static void domain_changed(void *userdata, uint32_t domid, const char *old_name, const char *name)
-{
-	struct daemon *daemon = userdata;
-
-	watches_renamed(daemon->watches, domid, name);
-	peers_advertise_to(daemon->peers, domid);
+	log_info("stopping: %s", strsignal(number));
+	daemon->stop_asked = true;
+	event_base_loopbreak(daemon->base);
 }
 
 static void recheck_session(void *userdata, struct session *session)
@@ -104,75 +64,6 @@ static void recheck_channels(struct daemon *daemon)
 {
 	local_each(daemon->local, recheck_session, daemon->router);
 	streams_each(daemon->streams, recheck_stream, daemon->router);
-}
-
-static void directory_flush(void *userdata, bool changed)
-{
-	struct daemon *daemon = userdata;
-
-	if (changed && access_needs_names(daemon->access))
-		recheck_channels(daemon);
-}
-
-/* With a private presence only those in `peers` see that there is a daemon here. */
-static bool domain_0_may_see_us(const struct daemon *daemon)
-{
-	const struct config *config = &daemon->config;
-
-	for (unsigned i = 0; config->presence_private && i < config->peer_count; i++)
-		if (config->peers[i] == 0)
-			return true;
-	return !config->presence_private;
-}
-
-static void peer_presence(void *userdata, uint32_t domid, bool up)
-{
-	struct daemon *daemon = userdata;
-
-	log_limited(LOG_PRESENCE, LOG_BY_DOMAIN(domid), LOG_LEVEL_INFO, "domain %u: its daemon is %s", domid,
-		    up ? "there" : "gone");
-	watches_domain(daemon->watches, domid, up);
-	if (domid == 0)
-		directory_presence(daemon->directory, up && domain_0_may_see_us(daemon));
-}
-
-static void peer_endpoints(void *userdata, uint32_t domid, const char *const *names, unsigned count)
-{
-	struct daemon *daemon = userdata;
-
-	watches_endpoints(daemon->watches, domid, names, count);
-}
-
-static void peer_connected(void *userdata, uint32_t domid, struct vchan *vchan)
-{
-	struct daemon *daemon = userdata;
-
-	links_connected(daemon->links, domid, vchan);
-}
-
-static void peer_failed(void *userdata, uint32_t domid, int error, const char *reason)
-{
-	struct daemon *daemon = userdata;
-
-	links_failed(daemon->links, domid, error, reason);
-}
-
-static void peer_lost(void *userdata, uint32_t domid, const char *reason)
-{
-	struct daemon *daemon = userdata;
-
-	links_lost(daemon->links, domid, reason);
-}
-
-/* --- starting and stopping -------------------------------------------------------------------- */
-
-static void on_stop_signal(int number, short what, void *userdata)
-{
-	struct daemon *daemon = userdata;
-
-	log_info("stopping: %s", strsignal(number));
-	daemon->stop_asked = true;
-	event_base_loopbreak(daemon->base);
 }
 
 int daemon_reload(struct daemon *daemon)
@@ -213,49 +104,7 @@ static int start_base(struct daemon *daemon)
 	return self_new_instance(&daemon->self);
 }
 
-static int start_directory(struct daemon *daemon)
-{
-	static const struct directory_callbacks callbacks = {
-		.send = directory_send,
-		.want_link = want_domain_0,
-		.changed = domain_changed,
-		.flush = directory_flush,
-	};
-	const struct directory_options options = {
-		.self = &daemon->self, .access = daemon->access, .believed_ms = NAMES_BELIEVED_MS};
-
-	return directory_new(&daemon->directory, daemon->base, daemon->store, &options, &callbacks, daemon);
-}
-
-static int start_peers(struct daemon *daemon)
-{
-	static const struct peers_callbacks callbacks = {
-		.presence = peer_presence,
-		.endpoints = peer_endpoints,
-		.connected = peer_connected,
-		.failed = peer_failed,
-		.lost = peer_lost,
-	};
-	const struct config *config = &daemon->config;
-	const struct peers_options options = {
-		.self = &daemon->self,
-		.access = daemon->access,
-		.ring_size = config->ring_size,
-		.min_ring_size = config->min_ring_size,
-		.map = config->map == CONFIG_MAP_YES  ? PEERS_MAP_YES
-		       : config->map == CONFIG_MAP_NO ? PEERS_MAP_NO
-						      : PEERS_MAP_AUTO,
-		.presence_private = config->presence_private,
-		.allowed = config->peers,
-		.allowed_count = config->peer_count,
-		.setup_timeout_ms = config->setup_timeout_ms,
-		.turns = &daemon->relay.turns,
-		.quota = daemon->quota,
-	};
-
-	return peers_new(&daemon->peers, daemon->base, daemon->store, daemon->host, &options, &callbacks,
-			 daemon);
-}
+/* --- the relay, and who may have how much ----------------------------------------------------- */
 
 static int start_relay(struct daemon *daemon)
 {
@@ -309,21 +158,75 @@ static int start_relay(struct daemon *daemon)
 	return 0;
 }
 
-static int start_links(struct daemon *daemon)
-{
-	const struct config *config = &daemon->config;
-	const struct links_options options = {
-		.self = &daemon->self,
-		.heartbeat_ms = config->heartbeat_ms,
-		.busy_poll_ns = config->busy_poll_us * UINT64_C(1000),
-		.dead_after_ms = config->dead_after_ms,
-		.idle_close_ms = config->idle_close_ms,
-		.channels_max = CHANNEL_NUMBERS / 2, /* how many there may be is up to the accounts */
-	};
+/* --- policy ----------------------------------------------------------------------------------- */
 
-	return links_new(&daemon->links, &daemon->relay, daemon->peers, daemon->directory, &options,
-			 open_from_peer, daemon);
+static const char *domain_names(void *userdata, uint32_t domid, const char **name, const char **uuid)
+{
+	struct daemon *daemon = userdata;
+
+	*name = directory_name(daemon->directory, domid);
+	*uuid = directory_uuid(daemon->directory, domid);
+	return directory_knows(daemon->directory, domid) ? NULL
+							 : directory_why_unknown(daemon->directory, domid);
 }
+
+/* What is wrong with the policy mends no other start. */
+static int start_access(struct daemon *daemon)
+{
+	int r = access_new(&daemon->access, &daemon->self, daemon->config.policy_dir, domain_names, daemon);
+
+	return r < 0 && r != -ENOMEM ? -EBADMSG : r;
+}
+
+/* --- names of domains ------------------------------------------------------------------------- */
+
+static int directory_send(void *userdata, uint32_t guest, const void *payload, uint32_t length)
+{
+	struct daemon *daemon = userdata;
+
+	return links_send(daemon->links, guest, FRAME_DIRECTORY, payload, length);
+}
+
+static void want_domain_0(void *userdata)
+{
+	struct daemon *daemon = userdata;
+	int error;
+
+	links_want(daemon->links, 0, NULL, &error); /* tried again if nothing comes of it */
+}
+
+/* What is advertised to it depends on who it is. */
+static void domain_changed(void *userdata, uint32_t domid, const char *old_name, const char *name)
+{
+	struct daemon *daemon = userdata;
+
+	watches_renamed(daemon->watches, domid, name);
+	peers_advertise_to(daemon->peers, domid);
+}
+
+static void directory_flush(void *userdata, bool changed)
+{
+	struct daemon *daemon = userdata;
+
+	if (changed && access_needs_names(daemon->access))
+		recheck_channels(daemon);
+}
+
+static int start_directory(struct daemon *daemon)
+{
+	static const struct directory_callbacks callbacks = {
+		.send = directory_send,
+		.want_link = want_domain_0,
+		.changed = domain_changed,
+		.flush = directory_flush,
+	};
+	const struct directory_options options = {
+		.self = &daemon->self, .access = daemon->access, .believed_ms = NAMES_BELIEVED_MS};
+
+	return directory_new(&daemon->directory, daemon->base, daemon->store, &options, &callbacks, daemon);
+}
+
+/* --- who watches ------------------------------------------------------------------------------ */
 
 /* Of an endpoint here: as in status. */
 static bool may_learn_of(void *userdata, const struct session *session, const char *endpoint)
@@ -346,6 +249,121 @@ static int start_watches(struct daemon *daemon)
 	return 0;
 }
 
+/* --- other domains ---------------------------------------------------------------------------- */
+
+/* With a private presence only those in `peers` see that there is a daemon here. */
+static bool domain_0_may_see_us(const struct daemon *daemon)
+{
+	const struct config *config = &daemon->config;
+
+	for (unsigned i = 0; config->presence_private && i < config->peer_count; i++)
+		if (config->peers[i] == 0)
+			return true;
+	return !config->presence_private;
+}
+
+static void peer_presence(void *userdata, uint32_t domid, bool up)
+{
+	struct daemon *daemon = userdata;
+
+	log_limited(LOG_PRESENCE, LOG_BY_DOMAIN(domid), LOG_LEVEL_INFO, "domain %u: its daemon is %s", domid,
+		    up ? "there" : "gone");
+	watches_domain(daemon->watches, domid, up);
+	if (domid == 0)
+		directory_presence(daemon->directory, up && domain_0_may_see_us(daemon));
+}
+
+static void peer_endpoints(void *userdata, uint32_t domid, const char *const *names, unsigned count)
+{
+	struct daemon *daemon = userdata;
+
+	watches_endpoints(daemon->watches, domid, names, count);
+}
+
+static void peer_connected(void *userdata, uint32_t domid, struct vchan *vchan)
+{
+	struct daemon *daemon = userdata;
+
+	links_connected(daemon->links, domid, vchan);
+}
+
+static void peer_failed(void *userdata, uint32_t domid, int error, const char *reason)
+{
+	struct daemon *daemon = userdata;
+
+	links_failed(daemon->links, domid, error, reason);
+}
+
+static void peer_lost(void *userdata, uint32_t domid, const char *reason)
+{
+	struct daemon *daemon = userdata;
+
+	links_lost(daemon->links, domid, reason);
+}
+
+static int start_peers(struct daemon *daemon)
+{
+	static const struct peers_callbacks callbacks = {
+		.presence = peer_presence,
+		.endpoints = peer_endpoints,
+		.connected = peer_connected,
+		.failed = peer_failed,
+		.lost = peer_lost,
+	};
+	const struct config *config = &daemon->config;
+	const struct peers_options options = {
+		.self = &daemon->self,
+		.access = daemon->access,
+		.ring_size = config->ring_size,
+		.min_ring_size = config->min_ring_size,
+		.map = config->map == CONFIG_MAP_YES  ? PEERS_MAP_YES
+		       : config->map == CONFIG_MAP_NO ? PEERS_MAP_NO
+						      : PEERS_MAP_AUTO,
+		.presence_private = config->presence_private,
+		.allowed = config->peers,
+		.allowed_count = config->peer_count,
+		.setup_timeout_ms = config->setup_timeout_ms,
+		.turns = &daemon->relay.turns,
+		.quota = daemon->quota,
+	};
+
+	return peers_new(&daemon->peers, daemon->base, daemon->store, daemon->host, &options, &callbacks,
+			 daemon);
+}
+
+static void open_from_peer(void *userdata, struct channel *channel, const struct frame_open *open)
+{
+	struct daemon *daemon = userdata;
+
+	router_open_endpoint(daemon->router, channel, open->name);
+}
+
+static int start_links(struct daemon *daemon)
+{
+	const struct config *config = &daemon->config;
+	const struct links_options options = {
+		.self = &daemon->self,
+		.heartbeat_ms = config->heartbeat_ms,
+		.busy_poll_ns = config->busy_poll_us * UINT64_C(1000),
+		.dead_after_ms = config->dead_after_ms,
+		.idle_close_ms = config->idle_close_ms,
+		.channels_max = CHANNEL_NUMBERS / 2, /* how many there may be is up to the accounts */
+	};
+
+	return links_new(&daemon->links, &daemon->relay, daemon->peers, daemon->directory, &options,
+			 open_from_peer, daemon);
+}
+
+/* --- endpoints here --------------------------------------------------------------------------- */
+
+static int route_stream(void *userdata, struct channel *channel, const struct frame_open *open)
+{
+	struct daemon *daemon = userdata;
+
+	router_open_address(daemon->router, channel, open->name);
+	return 0;
+}
+
 static int start_router(struct daemon *daemon)
 {
 	struct router_collaborators collaborators = {
@@ -362,24 +380,7 @@ static int start_router(struct daemon *daemon)
 	return daemon->streams ? router_new(&daemon->router, &collaborators) : -ENOMEM;
 }
 
-/* What is wrong with the policy mends no other start. */
-static int start_access(struct daemon *daemon)
-{
-	int r = access_new(&daemon->access, &daemon->self, daemon->config.policy_dir, domain_names, daemon);
-
-	return r < 0 && r != -ENOMEM ? -EBADMSG : r;
-}
-
-/* For `systemctl status`. */
-static void describe(void *userdata, char *text, size_t size)
-{
-	struct daemon *daemon = userdata;
-	const char *error = access_error(daemon->access);
-
-	snprintf(text, size, "Serving domain %u: programs: %u, endpoints: %u, links: %u%s%s",
-		 daemon->self.domid, local_count(daemon->local), router_endpoints(daemon->router),
-		 links_count(daemon->links), error ? "; older rules are in force: " : "", error ? error : "");
-}
+/* --- programs --------------------------------------------------------------------------------- */
 
 static int start_local(struct daemon *daemon)
 {
@@ -393,9 +394,8 @@ static int start_local(struct daemon *daemon)
 				.greeting_ms = GREETING_MS,
 			},
 	};
-	int r;
+	int r = local_new(&daemon->local, &daemon->relay, &options, &requests_session_ops, daemon);
 
-	r = local_new(&daemon->local, &daemon->relay, &options, &requests_session_ops, daemon);
 	if (r == -EBADF)
 		log_error("the service manager must hand over one listening Unix stream socket");
 	else if (r == -EADDRINUSE)
@@ -429,10 +429,57 @@ static int start_queries(struct daemon *daemon)
 	return daemon->queries ? 0 : -ENOMEM;
 }
 
+/* For `systemctl status`. */
+static void describe(void *userdata, char *text, size_t size)
+{
+	struct daemon *daemon = userdata;
+	const char *error = access_error(daemon->access);
+
+	snprintf(text, size, "Serving domain %u: programs: %u, endpoints: %u, links: %u%s%s",
+		 daemon->self.domid, local_count(daemon->local), router_endpoints(daemon->router),
+		 links_count(daemon->links), error ? "; older rules are in force: " : "", error ? error : "");
+}
+
+static int start_notify(struct daemon *daemon)
+{
+	return notify_new(&daemon->notify, daemon->base, describe, daemon);
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+static int follow_own_domid(struct daemon *daemon)
+{
+	store_watch(daemon->store, "domid", restore_on_domid_changed, daemon, NULL);
+	return 0;
+}
+
+static int become_user(struct daemon *daemon)
+{
+	const char *user = daemon->config.user;
+	int r = user ? privileges_drop(user) : 0;
+
+	if (r < 0)
+		log_error("can't become %s: %s", user, r == -ESRCH ? "there is no such user" : strerror(-r));
+	return r;
+}
+
+/* Before this, a reload would find nothing to apply itself to; the default action would end us. */
+static int hear_hangup(struct daemon *daemon)
+{
+	return event_add(daemon->hangup, NULL) < 0 ? -ENOMEM : 0;
+}
+
 int daemon_new(struct daemon **out, const struct config *config)
 {
+	/* Each needs those before it. Programs come last: who is served is served with everything. */
+	static int (*const steps[])(struct daemon * daemon) = {
+		start_base,    startup_xen,   start_relay,  start_access,     start_directory,
+		start_watches, start_peers,   start_links,  start_router,     startup_await_presence,
+		start_local,   start_queries, start_notify, follow_own_domid, become_user,
+		hear_hangup,
+	};
 	struct daemon *daemon = calloc(1, sizeof(*daemon));
-	int r;
+	int r = 0;
 
 	if (!daemon)
 		return -ENOMEM;
@@ -440,48 +487,13 @@ int daemon_new(struct daemon **out, const struct config *config)
 	daemon->started_ms = clock_ms();
 	daemon->config = *config;
 	daemon->administrators = viewer_group(config->admin_group);
-	r = start_base(daemon);
-	if (r == 0)
-		r = startup_xen(daemon);
-	if (r == 0)
-		r = start_relay(daemon);
-	if (r == 0)
-		r = start_access(daemon);
-	if (r == 0)
-		r = start_directory(daemon);
-	if (r == 0)
-		r = start_watches(daemon);
-	if (r == 0)
-		r = start_peers(daemon);
-	if (r == 0)
-		r = start_links(daemon);
-	if (r == 0)
-		r = start_router(daemon);
-	if (r == 0)
-		r = startup_await_presence(daemon);
-	if (r == 0)
-		r = start_local(daemon);
-	if (r == 0)
-		r = start_queries(daemon);
-	if (r == 0)
-		r = notify_new(&daemon->notify, daemon->base, describe, daemon);
-	if (r == 0)
-		store_watch(daemon->store, "domid", restore_on_domid_changed, daemon, NULL);
-	if (r == 0 && config->user) {
-		r = privileges_drop(config->user);
-		if (r < 0)
-			log_error("can't become %s: %s", config->user,
-				  r == -ESRCH ? "there is no such user" : strerror(-r));
-	}
-	/* Before this, a reload would find nothing to apply itself to; the default action would end us. */
-	if (r == 0 && event_add(daemon->hangup, NULL) < 0)
-		r = -ENOMEM;
-	if (r < 0) {
+	for (size_t i = 0; r == 0 && i < sizeof(steps) / sizeof(*steps); i++)
+		r = steps[i](daemon);
+	if (r < 0)
 		daemon_free(daemon);
-		return r;
-	}
-	*out = daemon;
-	return 0;
+	else
+		*out = daemon;
+	return r;
 }
 
 int daemon_run(struct daemon *daemon)
@@ -502,20 +514,20 @@ void daemon_free(struct daemon *daemon)
 	if (!daemon)
 		return;
 	daemon->stopping = true;
-	local_free(daemon->local);
-	streams_free(daemon->streams);
 	notify_free(daemon->notify);
+	local_free(daemon->local); /* whose sessions take back what they have asked for */
+	queries_free(daemon->queries);
 	router_free(daemon->router);
+	streams_free(daemon->streams);
 	links_free(daemon->links);
 	peers_free(daemon->peers);
+	watches_free(daemon->watches);
+	directory_free(daemon->directory);
+	access_free(daemon->access);
 	if (daemon->has_relay)
 		relay_cleanup(&daemon->relay);
 	closer_free(daemon->closer);
 	quota_free(daemon->quota);
-	directory_free(daemon->directory);
-	watches_free(daemon->watches);
-	queries_free(daemon->queries);
-	access_free(daemon->access);
 	store_free(daemon->store);
 	vchan_host_free(daemon->host);
 	if (daemon->singleton >= 0) /* not before XenStore is as it was */

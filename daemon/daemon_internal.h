@@ -3,8 +3,13 @@
 #define XENMSG_DAEMON_DAEMON_INTERNAL_H
 
 /*
- * The daemon's own parts: startup.c finds out where it is, daemon.c makes and wires the modules, requests.c
- * answers programs, restore.c begins anew when the domain has another number. Nobody else includes this.
+ * What the daemon's own parts share. Nobody else includes this.
+ *
+ *   startup.c   finds out where it is: the devices, no other daemon, the domain's number
+ *   daemon.c    makes the modules, each behind what those below it tell it; runs; takes them down
+ *   requests.c  does what programs ask; what costs much to answer waits in queries.c, is made in pieces by
+ *               report.c, of what status.c has to say, as far as it is for this viewer.c
+ *   restore.c   begins anew when the domain has another number
  */
 
 #include <stdbool.h>

@@ -315,7 +315,7 @@ static int on_request(void *userdata, struct session *session, const struct fram
 	case FRAME_QUERY:
 		ask(daemon, session, header->channel, text);
 		return 0;
-	default:
+	default: /* FRAME_PROBE */
 		ping_domain(daemon, session, header->channel, text);
 		return 0;
 	}
