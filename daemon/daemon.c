@@ -17,6 +17,7 @@
 #include "daemon/daemon_internal.h"
 #include "daemon/base/descriptors.h"
 #include "daemon/peers/directory.h"
+#include "daemon/peers/domains.h"
 #include "daemon/link/link.h"
 #include "daemon/local/local.h"
 #include "daemon/base/log.h"
@@ -212,6 +213,11 @@ static void directory_flush(void *userdata, bool changed)
 		recheck_channels(daemon);
 }
 
+static int start_domains(struct daemon *daemon)
+{
+	return daemon->self.domid == 0 ? domains_new(&daemon->domains, daemon->store) : 0;
+}
+
 static int start_directory(struct daemon *daemon)
 {
 	static const struct directory_callbacks callbacks = {
@@ -220,8 +226,10 @@ static int start_directory(struct daemon *daemon)
 		.changed = domain_changed,
 		.flush = directory_flush,
 	};
-	const struct directory_options options = {
-		.self = &daemon->self, .access = daemon->access, .believed_ms = NAMES_BELIEVED_MS};
+	const struct directory_options options = {.self = &daemon->self,
+						  .access = daemon->access,
+						  .domains = daemon->domains,
+						  .believed_ms = NAMES_BELIEVED_MS};
 
 	return directory_new(&daemon->directory, daemon->base, daemon->store, &options, &callbacks, daemon);
 }
@@ -323,6 +331,7 @@ static int start_peers(struct daemon *daemon)
 		.allowed = config->peers,
 		.allowed_count = config->peer_count,
 		.setup_timeout_ms = config->setup_timeout_ms,
+		.domains = daemon->domains,
 		.turns = &daemon->relay.turns,
 		.quota = daemon->quota,
 	};
@@ -449,8 +458,7 @@ static int start_notify(struct daemon *daemon)
 
 static int follow_own_domid(struct daemon *daemon)
 {
-	store_watch(daemon->store, "domid", restore_on_domid_changed, daemon, NULL);
-	return 0;
+	return store_watch(daemon->store, "domid", restore_on_domid_changed, daemon, NULL, NULL);
 }
 
 static int become_user(struct daemon *daemon)
@@ -473,9 +481,22 @@ int daemon_new(struct daemon **out, const struct config *config)
 {
 	/* Each needs those before it. Programs come last: who is served is served with everything. */
 	static int (*const steps[])(struct daemon * daemon) = {
-		start_base,    startup_xen,   start_relay,  start_access,     start_directory,
-		start_watches, start_peers,   start_links,  start_router,     startup_await_presence,
-		start_local,   start_queries, start_notify, follow_own_domid, become_user,
+		start_base,
+		startup_xen,
+		start_relay,
+		start_access,
+		start_domains,
+		start_directory,
+		start_watches,
+		start_peers,
+		start_links,
+		start_router,
+		startup_await_presence,
+		start_local,
+		start_queries,
+		start_notify,
+		follow_own_domid,
+		become_user,
 		hear_hangup,
 	};
 	struct daemon *daemon = calloc(1, sizeof(*daemon));
@@ -523,6 +544,7 @@ void daemon_free(struct daemon *daemon)
 	peers_free(daemon->peers);
 	watches_free(daemon->watches);
 	directory_free(daemon->directory);
+	domains_free(daemon->domains);
 	access_free(daemon->access);
 	if (daemon->has_relay)
 		relay_cleanup(&daemon->relay);

@@ -38,6 +38,7 @@ struct daemon {
 	struct closer *closer;
 	struct access *access;
 	struct directory *directory;
+	struct domains *domains; /* in domain 0, else NULL */
 	struct watches *watches;
 	struct queries *queries;
 	struct router *router;

@@ -66,6 +66,13 @@ static void on_own_leaf(void *userdata, int error, const char *value, size_t siz
 
 static void check_domid(struct daemon *daemon);
 
+static void fail(struct daemon *daemon)
+{
+	log_error("can't go on after the restore; stopping");
+	daemon->failed = true;
+	event_base_loopbreak(daemon->base);
+}
+
 static void conclude_domid(struct daemon *daemon, uint32_t domid)
 {
 	if (domid == daemon->self.domid && !daemon->leaf_lost) {
@@ -75,11 +82,8 @@ static void conclude_domid(struct daemon *daemon, uint32_t domid)
 	log_warning(
 		"this domain was restored or migrated: it was domain %u and is domain %u; all links begin anew",
 		daemon->self.domid, domid);
-	if (begin_anew(daemon, domid) < 0) {
-		log_error("can't go on after the restore; stopping");
-		daemon->failed = true;
-		event_base_loopbreak(daemon->base);
-	}
+	if (begin_anew(daemon, domid) < 0)
+		fail(daemon);
 }
 
 static void on_domid_again(void *userdata, int error, const char *untrusted_value, size_t size)
@@ -97,13 +101,18 @@ static void on_domid_again(void *userdata, int error, const char *untrusted_valu
 /* One check at a time: the second's requests come behind the writes that the first one has led to. */
 static void check_domid(struct daemon *daemon)
 {
+	int r = 0;
+
 	daemon->check_domid_again = daemon->checking_domid;
 	if (daemon->checking_domid || daemon->failed)
 		return;
 	daemon->checking_domid = true;
 	if (peers_own_leaf(daemon->peers, daemon->own_leaf))
-		store_read(daemon->store, daemon->own_leaf, on_own_leaf, daemon);
-	store_read(daemon->store, "domid", on_domid_again, daemon);
+		r = store_read(daemon->store, daemon->own_leaf, on_own_leaf, daemon, NULL);
+	if (r == 0)
+		r = store_read(daemon->store, "domid", on_domid_again, daemon, NULL);
+	if (r < 0)
+		fail(daemon); /* or the links would stay those of the other host */
 }
 
 /* The kernel sets all watches again after a restore, and each fires. */

@@ -51,16 +51,20 @@ static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
 static int await_store(struct daemon *daemon, void (*done)(void *, int, const char *, size_t))
 {
 	struct event *limit = evtimer_new(daemon->base, on_no_answer, daemon);
+	int r;
 
 	if (!limit)
 		return -ENOMEM;
 	daemon->store_answered = false;
 	daemon->awaiting_store = true;
-	store_read(daemon->store, "domid", done, daemon);
 	timer_set(limit, STORE_ANSWER_MS);
-	event_base_dispatch(daemon->base);
+	r = store_read(daemon->store, "domid", done, daemon, NULL);
+	if (r == 0)
+		event_base_dispatch(daemon->base);
 	daemon->awaiting_store = false;
 	event_free(limit);
+	if (r < 0)
+		return r;
 	if (daemon->stop_asked)
 		return -EINTR;
 	return daemon->store_answered ? 0 : -ETIMEDOUT;

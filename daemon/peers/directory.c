@@ -36,6 +36,7 @@ struct domain *directory_get(struct directory *directory, uint32_t domid)
 	domain = calloc(1, sizeof(*domain));
 	if (!domain)
 		return NULL;
+	domain->directory = directory;
 	domain->domid = domid;
 	HASH_ADD(hh, directory->domains, domid, sizeof(domain->domid), domain);
 	return domain;
@@ -43,6 +44,7 @@ struct domain *directory_get(struct directory *directory, uint32_t domid)
 
 void directory_drop(struct directory *directory, struct domain *domain)
 {
+	follow_end(domain);
 	HASH_DEL(directory->domains, domain);
 	free(domain);
 }
@@ -242,7 +244,7 @@ void directory_restart(struct directory *directory)
 	believe_reset(directory);
 	if (!directory_get(directory, own))
 		log_error("directory: out of memory: this domain's name is unknown");
-	follow_read(directory, own);
+	follow_own(directory);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -258,17 +260,18 @@ int directory_new(struct directory **out, struct event_base *base, struct store 
 	directory->store = store;
 	directory->self = options->self;
 	directory->access = options->access;
+	directory->following = options->domains;
 	directory->believed_ms = options->believed_ms;
 	directory->callbacks = *callbacks;
 	directory->userdata = userdata;
 	directory->gather = evtimer_new(base, on_gathered, directory);
 	directory->resend = evtimer_new(base, on_gathered, directory);
 	if (!directory->gather || !directory->resend || believe_init(directory, base) < 0 ||
-	    (options->self->domid != 0 && !directory_get(directory, options->self->domid))) {
+	    (options->self->domid != 0 && !directory_get(directory, options->self->domid)) ||
+	    follow_start(directory) < 0) {
 		directory_free(directory);
 		return -ENOMEM;
 	}
-	follow_start(directory);
 	*out = directory;
 	return 0;
 }

@@ -24,6 +24,7 @@
 
 struct access;
 struct directory;
+struct domains;
 struct event_base;
 struct self;
 struct store;
@@ -32,6 +33,7 @@ struct directory_options {
 	const struct self *self;
 	/* says in domain 0 which domains a guest may know of; of itself and of domain 0 it does in any case */
 	struct access *access;
+	struct domains *domains; /* in domain 0, else NULL; outlives the directory */
 	/* How long a guest believes what it was told when domain 0's daemon has gone: longer than its upgrade
 	 * takes, shorter than it takes domids to come around. */
 	unsigned believed_ms;

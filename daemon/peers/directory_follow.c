@@ -6,54 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "daemon/peers/directory_internal.h"
 #include "daemon/base/log.h"
 #include "daemon/xen/store.h"
 #include "daemon/base/timer.h"
-#include "wire/address.h"
 
 #define DOMAIN_PATH_MAX 64
 
-/* What the store will call back about. */
-struct request {
-	struct directory *directory;
-	uint32_t domid;
-	bool is_uuid;
-	struct request *prev, *next;
-};
-
-static void list_domains(struct directory *directory);
-
-static void request_free(struct request *request)
+static void check_complete(struct directory *directory)
 {
-	DL_DELETE(request->directory->requests, request);
-	free(request);
-}
-
-/* NULL when memory is short: not read, until the next change. */
-static struct request *request_new(struct directory *directory, uint32_t domid, bool is_uuid)
-{
-	struct request *request = calloc(1, sizeof(*request));
-
-	if (!request) {
-		log_error("directory: out of memory: the name of a domain isn't read");
-		return NULL;
-	}
-	request->directory = directory;
-	request->domid = domid;
-	request->is_uuid = is_uuid;
-	DL_APPEND(directory->requests, request);
-	return request;
-}
-
-static void request_done(struct request *request)
-{
-	struct directory *directory = request->directory;
-
-	request_free(request);
-	if (!directory->listed || directory->complete || directory->requests)
+	if (!directory->following || directory->complete || directory->reading ||
+	    !domains_are_listed(directory->following))
 		return;
 	directory->complete = true;
 	timer_start(directory->gather, 0);
@@ -83,25 +46,44 @@ static void take_name(struct directory *directory, struct domain *domain, const 
 	directory_set_name(directory, domain, usable ? untrusted_value : "", usable ? size : 0);
 }
 
-static void on_value(void *userdata, int error, const char *untrusted_value, size_t size)
+/* If XenStore is broken, that says nothing about the domain: its watches fire when it is back. */
+static bool is_answer(int error)
 {
-	struct request *request = userdata;
-	struct directory *directory = request->directory;
-	struct domain *domain = directory_find(directory, request->domid);
+	return error == 0 || error == -ENOENT;
+}
 
-	/* If XenStore is broken, that says nothing about the domain: its watches fire when it is back. */
-	if (domain && !domain->removed && (error == 0 || error == -ENOENT)) {
-		if (request->is_uuid)
-			take_uuid(directory, domain, untrusted_value, size);
-		else
-			take_name(directory, domain, untrusted_value, size);
-		*(request->is_uuid ? &domain->uuid_read : &domain->name_read) = true;
-		if (domain->name_read && domain->uuid_read)
-			directory_set_known(directory, domain);
-		if (error == -ENOENT && !request->is_uuid && directory->self->domid == 0)
-			list_domains(directory); /* it may have gone */
+static void has_read(struct domain *domain)
+{
+	struct directory *directory = domain->directory;
+
+	if (domain->name_read && domain->uuid_read)
+		directory_set_known(directory, domain);
+	directory->reading--;
+	check_complete(directory);
+}
+
+static void on_name(void *userdata, int error, const char *untrusted_value, size_t size)
+{
+	struct domain *domain = userdata;
+
+	if (is_answer(error)) {
+		take_name(domain->directory, domain, untrusted_value, size);
+		domain->name_read = true;
+		if (error == -ENOENT && domain->directory->following)
+			domains_list(domain->directory->following); /* it may have gone */
 	}
-	request_done(request);
+	has_read(domain);
+}
+
+static void on_uuid(void *userdata, int error, const char *untrusted_value, size_t size)
+{
+	struct domain *domain = userdata;
+
+	if (is_answer(error)) {
+		take_uuid(domain->directory, domain, untrusted_value, size);
+		domain->uuid_read = true;
+	}
+	has_read(domain);
 }
 
 static void name_path(uint32_t domid, char path[DOMAIN_PATH_MAX])
@@ -109,69 +91,70 @@ static void name_path(uint32_t domid, char path[DOMAIN_PATH_MAX])
 	snprintf(path, DOMAIN_PATH_MAX, "/local/domain/%u/name", domid);
 }
 
-static void read_node(struct directory *directory, uint32_t domid, const char *node)
+static void stop_reading(struct domain *domain)
 {
-	struct request *request = request_new(directory, domid, !strcmp(node, "vm"));
-	char path[DOMAIN_PATH_MAX];
-
-	if (!request)
-		return;
-	snprintf(path, sizeof(path), "/local/domain/%u/%s", domid, node);
-	store_read(directory->store, directory->self->domid == 0 ? path : node, on_value, request);
+	domain->directory->reading -= (domain->name_reading != NULL) + (domain->uuid_reading != NULL);
+	store_cancel(&domain->name_reading);
+	store_cancel(&domain->uuid_reading);
 }
 
-/* In a guest its own, relative to its home: of others it may not read them. */
-void follow_read(struct directory *directory, uint32_t domid)
+/* In a guest its own, relative to its home: of others it may not read them. What is being read may be out of
+ * date. */
+static void read_domain(struct domain *domain)
 {
-	read_node(directory, domid, "name");
-	read_node(directory, domid, "vm");
+	struct directory *directory = domain->directory;
+	char name[DOMAIN_PATH_MAX] = "name", vm[DOMAIN_PATH_MAX] = "vm";
+	int r;
+
+	if (directory->following) {
+		name_path(domain->domid, name);
+		snprintf(vm, sizeof(vm), "/local/domain/%u/vm", domain->domid);
+	}
+	stop_reading(domain);
+	r = store_read(directory->store, name, on_name, domain, &domain->name_reading);
+	if (r == 0)
+		r = store_read(directory->store, vm, on_uuid, domain, &domain->uuid_reading);
+	directory->reading += (domain->name_reading != NULL) + (domain->uuid_reading != NULL);
+	if (r < 0)
+		log_error("directory: the name of domain %u isn't read before it changes: %s", domain->domid,
+			  strerror(-r));
 }
 
 static void on_name_changed(void *userdata, const char *untrusted_path)
 {
-	struct directory *directory = userdata;
-	unsigned domid;
-	char path[DOMAIN_PATH_MAX];
-
-	/* It comes back as it was registered, and as nothing else. */
-	if (sscanf(untrusted_path, "/local/domain/%5u/name", &domid) != 1 || domid > DOMID_MAX)
-		return;
-	name_path(domid, path);
-	if (!strcmp(path, untrusted_path) && directory_find(directory, domid))
-		follow_read(directory, domid);
+	read_domain(userdata);
 }
 
-static void add_domain(struct directory *directory, uint32_t domid)
+static void on_there(void *userdata, uint32_t domid)
 {
-	struct domain *domain = directory_find(directory, domid);
+	struct directory *directory = userdata;
+	struct domain *domain = directory_get(directory, domid);
 	char path[DOMAIN_PATH_MAX];
 
-	if (domain && !domain->removed) {
-		domain->seen = true;
-		return;
-	}
-	domain = directory_get(directory, domid);
-	if (!domain)
+	if (!domain || domain->watch)
 		return;
 	domain->removed = false;
-	domain->seen = true;
 	name_path(domid, path);
-	store_watch(directory->store, path, on_name_changed, directory, NULL);
+	if (store_watch(directory->store, path, on_name_changed, domain, NULL, &domain->watch) < 0)
+		log_error("directory: out of memory: the name of domain %u isn't watched", domid);
 	/* The watch fires at once too, but this is what `complete` waits for. */
-	follow_read(directory, domid);
+	read_domain(domain);
 }
 
-static void unwatch_domain(struct directory *directory, const struct domain *domain)
+void follow_end(struct domain *domain)
 {
-	char path[DOMAIN_PATH_MAX];
-
-	name_path(domain->domid, path);
-	store_unwatch(directory->store, path, on_name_changed, directory);
+	stop_reading(domain);
+	store_unwatch(domain->directory->store, &domain->watch);
 }
 
-static void remove_domain(struct directory *directory, struct domain *domain)
+static void on_gone(void *userdata, uint32_t domid)
 {
-	unwatch_domain(directory, domain);
+	struct directory *directory = userdata;
+	struct domain *domain = directory_find(directory, domid);
+
+	if (!domain)
+		return;
+	follow_end(domain);
 	domain->removed = true;
 	domain->known = domain->name_read = domain->uuid_read = false;
 	directory_set_name(directory, domain, "", 0);
@@ -179,90 +162,42 @@ static void remove_domain(struct directory *directory, struct domain *domain)
 	directory_has_changed(directory, domain);
 }
 
-static void on_listed(void *userdata, int error, char *const *untrusted_names, unsigned count)
+static void on_listed(void *userdata)
 {
-	struct request *request = userdata;
-	struct directory *directory = request->directory;
-	struct domain *domain, *next;
-	uint32_t domid;
-
-	if (error < 0) {
-		log_error("directory: can't list the domains: %s", strerror(-error));
-		request_free(request);
-		return;
-	}
-	HASH_ITER(hh, directory->domains, domain, next)
-		domain->seen = false;
-	for (unsigned i = 0; i < count; i++)
-		if (domid_parse(untrusted_names[i], strlen(untrusted_names[i]), &domid))
-			add_domain(directory, domid);
-	HASH_ITER(hh, directory->domains, domain, next)
-		if (!domain->seen && !domain->removed)
-			remove_domain(directory, domain);
-	directory->listed = true;
-	request_done(request);
+	check_complete(userdata);
 }
 
-static void list_domains(struct directory *directory)
-{
-	struct request *request = request_new(directory, 0, false);
+/* --- a guest, which follows its own name --- */
 
-	if (request)
-		store_list(directory->store, "/local/domain", on_listed, request);
+void follow_own(struct directory *directory)
+{
+	struct domain *domain = directory_find(directory, directory->self->domid);
+
+	if (domain)
+		read_domain(domain);
 }
 
-static void on_domains_changed(void *userdata, const char *untrusted_path)
-{
-	list_domains(userdata);
-}
-
-/* A guest follows its own name. */
 static void on_own_name_changed(void *userdata, const char *untrusted_path)
 {
-	struct directory *directory = userdata;
-
-	follow_read(directory, directory->self->domid);
+	follow_own(userdata);
 }
 
-static void watch(struct directory *directory)
-{
-	if (directory->self->domid == 0) {
-		store_watch(directory->store, "@introduceDomain", on_domains_changed, directory, NULL);
-		store_watch(directory->store, "@releaseDomain", on_domains_changed, directory, NULL);
-	} else {
-		store_watch(directory->store, "name", on_own_name_changed, directory, NULL);
-	}
-}
+/* --- life --- */
 
-static void unwatch(struct directory *directory)
+int follow_start(struct directory *directory)
 {
-	struct domain *domain;
-
-	if (directory->self->domid != 0) {
-		store_unwatch(directory->store, "name", on_own_name_changed, directory);
-		return;
-	}
-	store_unwatch(directory->store, "@introduceDomain", on_domains_changed, directory);
-	store_unwatch(directory->store, "@releaseDomain", on_domains_changed, directory);
-	for (domain = directory->domains; domain; domain = domain->hh.next)
-		if (!domain->removed)
-			unwatch_domain(directory, domain);
-}
-
-void follow_start(struct directory *directory)
-{
-	watch(directory);
-	directory->watching = true;
+	if (!directory->following)
+		return store_watch(directory->store, "name", on_own_name_changed, directory, NULL,
+				   &directory->own_watch);
+	directory->follower = (struct domains_follower){
+		.there = on_there, .gone = on_gone, .listed = on_listed, .userdata = directory};
+	domains_follow(directory->following, &directory->follower);
+	return 0;
 }
 
 void follow_stop(struct directory *directory)
 {
-	struct request *request, *next;
-
-	if (directory->watching)
-		unwatch(directory);
-	DL_FOREACH_SAFE(directory->requests, request, next) {
-		store_forget(directory->store, request);
-		request_free(request);
-	}
+	if (directory->following)
+		domains_leave(directory->following, &directory->follower);
+	store_unwatch(directory->store, &directory->own_watch);
 }

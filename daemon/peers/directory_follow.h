@@ -4,18 +4,19 @@
 
 /*
  * What XenStore says of names and UUIDs: in domain 0 those of all domains, in a guest its own. A part of
- * directory.c: it owns the requests to the store and the watches, one for each domain that is listed.
+ * directory.c: it owns the requests to the store and the watches, which end with their domain.
  *
- *   domain 0: listed ──▶ each new domain watched and read ──the last answer of the start──▶ complete: the guests may be told
+ *   domain 0: listed (domains.h) ──▶ each new domain watched and read ──the last answer of the start──▶ complete: the guests may be told
  */
 
-#include <stdint.h>
-
 struct directory;
+struct domain;
 
-void follow_start(struct directory *directory);
+int follow_start(struct directory *directory);
 void follow_stop(struct directory *directory);
-/* Reads the name and the UUID of a domain. */
-void follow_read(struct directory *directory, uint32_t domid);
+/* Nothing of this domain is read or watched any more. */
+void follow_end(struct domain *domain);
+/* Reads this guest's own name and UUID. */
+void follow_own(struct directory *directory);
 
 #endif

@@ -16,12 +16,14 @@
 
 #include "daemon/base/self.h"
 #include "daemon/peers/directory.h"
+#include "daemon/peers/domains.h"
 #include "wire/address.h"
 
 #define DIRECTORY_UUID_TEXT_SIZE 37
 
 /* A domain that something is known of. */
 struct domain {
+	struct directory *directory;
 	uint32_t domid;
 	char name[DOMAIN_NAME_MAX + 1];
 	uint8_t uuid[16]; /* zero: unknown */
@@ -31,7 +33,9 @@ struct domain {
 	bool known;		   /* both, or domain 0 has told of it */
 	bool changed;		   /* domain 0: since the guests were told last */
 	bool removed;		   /* domain 0: kept until the guests have been told */
-	bool seen;		   /* in the list that is being gone through */
+	bool seen;		   /* a guest: in the list that is being gone through */
+	struct store_watch *watch; /* domain 0: of the name */
+	struct store_request *name_reading, *uuid_reading;
 	UT_hash_handle hh;
 };
 
@@ -43,17 +47,19 @@ struct directory {
 	void *userdata;
 	struct domain *domains;
 	uint64_t clock;
-	struct request *requests;
+	unsigned reading;     /* names and UUIDs under way */
 	struct event *gather; /* changes are told, to the guests or by a flush */
 	bool changed;	      /* since the last flush */
-	bool watching;
 
 	/* domain 0 */
+	struct domains *following;
+	struct domains_follower follower;
 	struct guest *guests;
 	struct event *resend;
-	bool listed, complete; /* all domains that there were at the start have been read */
+	bool complete; /* all domains that there were at the start have been read */
 
 	/* a guest */
+	struct store_watch *own_watch;
 	bool present, linked; /* domain 0's daemon, and the link with it */
 	bool served, listing; /* a complete list has come, is coming */
 	struct event *want, *forget;

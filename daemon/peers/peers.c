@@ -18,26 +18,6 @@
 #define COST_TURN 50u
 #define COST_STEP 20000u /* towards a link: pages are granted or mapped, leaves are written */
 
-struct peers_request *peers_request_new(struct peers *peers, uint32_t domid)
-{
-	struct peers_request *request = calloc(1, sizeof(*request));
-
-	if (!request) {
-		log_error("peers: out of memory");
-		abort();
-	}
-	request->peers = peers;
-	request->domid = domid;
-	DL_APPEND(peers->requests, request);
-	return request;
-}
-
-void peers_request_free(struct peers_request *request)
-{
-	DL_DELETE(request->peers->requests, request);
-	free(request);
-}
-
 /* --- peers --- */
 
 struct peer *peer_find(struct peers *peers, uint32_t domid)
@@ -61,12 +41,12 @@ static bool is_allowed(const struct peers *peers, uint32_t domid)
 static void peer_free(struct peer *peer)
 {
 	rendezvous_destroy(peer);
+	presence_destroy(peer);
+	store_cancel(&peer->advertising);
 	lookups_done(peer);
 	task_cancel(&peer->task);
 	account_unref(peer->account);
 	HASH_DEL(peer->peers->peers, peer);
-	for (unsigned leaf = 0; leaf < LEAVES; leaf++)
-		free(peer->read[leaf].untrusted_value);
 	free(peer->endpoints);
 	free(peer->advertised_value);
 	free(peer);
@@ -91,7 +71,7 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 	peer->peers = peers;
 	peer->domid = domid;
 	peer->allowed = is_allowed(peers, domid);
-	peer->leaf_watched = LEAVES;
+	presence_init(peer);
 	if (peers->options.quota)
 		peer->account = quota_account(peers->options.quota, QUOTA_PEER, domid);
 	task_init(&peer->task, peers->options.turns, account_line(peer->account), on_turn);
@@ -107,7 +87,7 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 static bool is_forgettable(const struct peer *peer)
 {
 	return !peer->up && !peer->kicked && !peer->stale && !peer->reading && !peer->came && !peer->asked &&
-	       !peer->advertising && !peer->watched && !peer->hello_seen && !peer->presence_major &&
+	       !peer->advertising && !peer->watch && !peer->hello_seen && !peer->presence_major &&
 	       !peer->hello_major && peer->rendezvous.state == RENDEZVOUS_IDLE && !peer->rendezvous.wanted &&
 	       !(peer->peers->options.presence_private && peer->allowed);
 }
@@ -158,14 +138,23 @@ bool peer_hello_is_current(const struct peer *peer)
 
 /* --- life --- */
 
+void peers_remove(struct peers *peers, const char *path)
+{
+	int r = store_remove(peers->store, path, NULL, NULL, NULL);
+
+	if (r < 0)
+		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING, "peers: can't remove %s: %s", path,
+			    strerror(-r));
+}
+
 /* First the leaf by itself: the removal of the directory, which they may not read, is hidden from others. */
 static void remove_tree(struct peers *peers)
 {
 	char path[PEERS_PATH_SIZE];
 
 	snprintf(path, sizeof(path), "%s/presence", peers->root);
-	store_remove(peers->store, path, NULL, NULL);
-	store_remove(peers->store, peers->root, NULL, NULL);
+	peers_remove(peers, path);
+	peers_remove(peers, peers->root);
 }
 
 static void on_pages(evutil_socket_t fd, short what, void *userdata)
@@ -195,7 +184,8 @@ int peers_start(struct peers *peers)
 	/* What an earlier daemon left must be gone before the new presence is seen, and answers to that must
 	 * find us watching. */
 	remove_tree(peers);
-	presence_watch(peers);
+	if (presence_watch(peers) < 0)
+		return -ENOMEM;
 	advertise_presence(peers);
 	for (unsigned i = 0; options->presence_private && i < options->allowed_count; i++)
 		if (options->allowed[i] != options->self->domid && options->allowed[i] <= DOMID_MAX) {
@@ -233,7 +223,6 @@ int peers_new(struct peers **result, struct event_base *base, struct store *stor
 
 void peers_stop(struct peers *peers)
 {
-	struct peers_request *request, *next_request;
 	struct peer *peer, *next;
 
 	presence_unwatch(peers);
@@ -244,16 +233,11 @@ void peers_stop(struct peers *peers)
 			char path[PEERS_PATH_SIZE];
 
 			peer_our_path(peer, path, "/endpoints");
-			store_remove(peers->store, path, NULL, NULL);
+			peers_remove(peers, path);
 		}
 		peer_free(peer);
 	}
 	remove_tree(peers);
-	store_forget(peers->store, peers);
-	DL_FOREACH_SAFE(peers->requests, request, next_request) {
-		store_forget(peers->store, request);
-		peers_request_free(request);
-	}
 	if (peers->pages)
 		event_free(peers->pages);
 	advertise_destroy(peers);

@@ -34,6 +34,7 @@
 
 struct access;
 struct account;
+struct domains;
 struct event_base;
 struct quota;
 struct self;
@@ -54,6 +55,7 @@ struct peers_options {
 	const uint32_t *allowed; /* with presence_private; stays the caller's, for as long */
 	unsigned allowed_count;
 	uint32_t setup_timeout_ms;
+	struct domains *domains; /* in domain 0, else NULL; outlives the peers */
 	struct turns *turns;
 	struct quota *quota; /* NULL: nobody pays */
 };

@@ -34,25 +34,20 @@ bool advertise_is_wanted(const struct peer *peer)
 
 static void on_advertised(void *userdata, int error, const char *value, size_t size)
 {
-	struct peers_request *request = userdata;
-	struct peers *peers = request->peers;
-	struct peer *peer = peer_find(peers, request->domid);
+	struct peer *peer = userdata;
+	struct peers *peers = peer->peers;
 
-	if (peer)
-		peer->advertising = false;
 	if (error < 0) {
-		log_limited(LOG_STORE, LOG_BY_DOMAIN(request->domid), LOG_LEVEL_WARNING,
+		log_limited(LOG_STORE, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
 			    "peers: can't write our endpoints for domain %u: %s; trying again later",
-			    request->domid, strerror(-error));
-		if (peer)
-			advertise_anew(peer);
+			    peer->domid, strerror(-error));
+		advertise_anew(peer);
 		retry_advertising(peers);
 	} else {
 		peers->advertise_failures = 0;
-		if (peer && peer->advertised_version != peers->advertised)
+		if (peer->advertised_version != peers->advertised)
 			timer_start(peers->advertise, 0);
 	}
-	peers_request_free(request);
 }
 
 void advertise_anew(struct peer *peer)
@@ -87,6 +82,7 @@ void advertise_to(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
 	char path[PEERS_PATH_SIZE], value[PEERS_ADVERTISE_SIZE];
+	int r;
 
 	if (!format_for(peer, value)) {
 		retry_advertising(peers);
@@ -97,11 +93,12 @@ void advertise_to(struct peer *peer)
 		return;
 	free(peer->advertised_value);
 	peer->advertised_value = strdup(value); /* NULL: it is written once more than it must be */
-	peer->advertising = true;
 	peer->advertised = true;
 	peer_our_path(peer, path, "/endpoints");
-	store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid, on_advertised,
-		    peers_request_new(peers, peer->domid));
+	r = store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid,
+			on_advertised, peer, &peer->advertising);
+	if (r < 0)
+		on_advertised(peer, r, NULL, 0);
 }
 
 static void on_presence_written(void *userdata, int error, const char *value, size_t size)
@@ -121,15 +118,18 @@ static void on_presence_written(void *userdata, int error, const char *value, si
 void advertise_presence(struct peers *peers)
 {
 	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + 16];
+	int r;
 
 	if (peers->presence_written)
 		return;
 	peers->presence_written = true; /* on its way */
 	snprintf(path, sizeof(path), "%s/%s", peers->root, peers_own_leaf_name(peers));
 	snprintf(value, sizeof(value), "%d %s", PEERS_MAJOR, peers->options.self->instance_text);
-	store_write(peers->store, path, value, peers->options.self->domid,
-		    peers->options.presence_private ? STORE_NOBODY : STORE_EVERYONE, on_presence_written,
-		    peers);
+	r = store_write(peers->store, path, value, peers->options.self->domid,
+			peers->options.presence_private ? STORE_NOBODY : STORE_EVERYONE, on_presence_written,
+			peers, &peers->presence_request);
+	if (r < 0)
+		on_presence_written(peers, r, NULL, 0);
 }
 
 /* For one peer in each turn: policy is asked about each name, and programs bind as often as they like. */
@@ -198,7 +198,7 @@ void advertise_withdraw(struct peer *peer)
 	peer->advertised = false;
 	advertise_anew(peer);
 	peer_our_path(peer, path, "");
-	store_remove(peer->peers->store, path, NULL, NULL);
+	peers_remove(peer->peers, path);
 }
 
 int advertise_init(struct peers *peers)
@@ -212,6 +212,7 @@ int advertise_init(struct peers *peers)
 void advertise_destroy(struct peers *peers)
 {
 	free_names(peers);
+	store_cancel(&peers->presence_request);
 	if (peers->advertise_next.turns)
 		task_cancel(&peers->advertise_next);
 	if (peers->advertise)

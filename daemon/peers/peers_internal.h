@@ -35,6 +35,7 @@
 #include <uthash.h>
 
 #include "daemon/base/log.h"
+#include "daemon/peers/domains.h"
 #include "daemon/peers/peers.h"
 #include "daemon/peers/peers_lookups.h"
 #include "daemon/peers/peers_parse.h"
@@ -85,6 +86,7 @@ struct rendezvous {
 	struct event *timer;		    /* setup_timeout_ms */
 	struct event *retry;		    /* the second node of a transaction isn't visible yet */
 	struct peer *wait_prev, *wait_next; /* PAGES: in peers.waiting */
+	struct store_request *hello_request, *publish_request;
 };
 
 struct peer {
@@ -97,15 +99,16 @@ struct peer {
 	struct task task;
 	struct lookup *lookup;	     /* somebody asks whether it is there */
 	unsigned asked;		     /* look-ups of it, that one and those that wait */
-	bool watched;		     /* dom0: its subtree is */
-	bool gone;		     /* dom0: not in the last listing; else unused */
-	enum peer_leaf leaf_watched; /* a guest: this leaf of it is, by itself; LEAVES: none */
+	struct store_watch *watch;   /* dom0: of its subtree; a guest: of */
+	enum peer_leaf leaf_watched; /* this leaf of it, by itself; LEAVES: none */
 
 	/* The leaves as last read. */
 	unsigned stale;		  /* bit masks: is to be read, */
 	unsigned reading, reread; /* is being read, and what is read may be out of date, */
 	unsigned came;		  /* and was read, but not looked at */
 	struct leaf_read {
+		struct peer *peer;
+		struct store_request *request;
 		int error;
 		char *untrusted_value;
 		size_t size;
@@ -122,8 +125,8 @@ struct peer {
 	bool up; /* as told to the owner */
 	char instance[PEERS_INSTANCE_SIZE];
 
-	bool advertising;	     /* our endpoints leaf for it is being written */
-	bool advertised;	     /* it stands there */
+	struct store_request *advertising; /* our endpoints leaf for it is being written */
+	bool advertised;		   /* it stands there */
 	uint64_t advertised_version; /* of peers.advertised; 0: must be compared with what stands there */
 	char *advertised_value;	     /* what stands there or is on its way; NULL: must be written */
 
@@ -148,33 +151,24 @@ struct peers {
 		uint32_t domid;
 		uint64_t until_ms;
 	} absent[ABSENT_MAX];
-	struct peers_request *requests; /* what the store will call back about */
-	struct event *advertise;	/* coalesces writes of endpoints, retries failed ones */
-	struct task advertise_next;	/* for one peer after the other */
+	struct domains_follower follower; /* dom0 */
+	struct store_watch *all_watch;	  /* a guest: of /local/domain */
+	struct event *reread;		  /* what there was no memory to ask for */
+	struct event *advertise;	  /* coalesces writes of endpoints, retries failed ones */
+	struct task advertise_next;	  /* for one peer after the other */
 	unsigned advertise_failures;
 	char **names; /* what we advertise, as far as policy lets a peer know */
 	unsigned names_count;
 	uint64_t advertised;   /* its version, from 1 */
 	bool presence_written; /* or the private one in its place; or it's on its way */
+	struct store_request *presence_request;
 
 	struct peer *waiting; /* for grant pages, first come first served */
 	struct event *pages;  /* pages may have come back */
 };
 
-/* A request to the store of which the answer isn't there yet: who asked may be gone by then. */
-struct peers_request {
-	struct peers *peers;
-	uint32_t domid;
-	enum peer_leaf leaf;
-	uint64_t version;
-	char nonce[PEERS_NONCE_SIZE];
-	struct peers_request *prev, *next;
-};
 /* "presence", or what stands in its place while that is private. */
 const char *peers_own_leaf_name(const struct peers *peers);
-
-struct peers_request *peers_request_new(struct peers *peers, uint32_t domid);
-void peers_request_free(struct peers_request *request);
 
 /* /local/domain/<domid>/data/xenmsg */
 void peers_subtree(uint32_t domid, char path[PEERS_ROOT_SIZE]);
@@ -184,6 +178,8 @@ struct peer *peer_get(struct peers *peers, uint32_t domid);
 void peer_kick(struct peer *peer);
 /* The leaf is to be read; once more if it is already being read. */
 void peer_read(struct peer *peer, enum peer_leaf leaf);
+/* Removes what we have written. Best effort: at the latest it goes with our subtree. */
+void peers_remove(struct peers *peers, const char *path);
 /* Our own path to/<peer>/<rest>. */
 void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const char *rest);
 /* The peer's hello is there, of our version, and no earlier daemon's. */

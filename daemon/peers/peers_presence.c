@@ -8,6 +8,7 @@
 
 #include "daemon/peers/peers_advertise.h"
 #include "daemon/peers/peers_internal.h"
+#include "daemon/base/timer.h"
 #include "wire/address.h"
 
 /* In units (turns.h). */
@@ -15,6 +16,8 @@
 #define COST_LEAF 200u	/* what was read is parsed, */
 /* and the names that are in it, of two bytes at least, are looked for among those that are known */
 #define COST_BYTE 10u
+
+#define REREAD_MS 1000
 
 static void on_change(void *userdata, const char *untrusted_path);
 
@@ -57,17 +60,19 @@ static void watch_leaf(struct peer *peer)
 			      : peer->endpoints_seen ? LEAF_ENDPOINTS
 						     : LEAF_HELLO;
 	char path[PEERS_PATH_SIZE];
+	int r = 0;
 
-	if (peers->options.self->domid == 0 || leaf == peer->leaf_watched)
+	if (peers->options.domains || leaf == peer->leaf_watched)
 		return;
-	if (peer->leaf_watched != LEAVES) {
-		leaf_path(peer, peer->leaf_watched, path);
-		store_unwatch(peers->store, path, on_change, peers);
-	}
+	store_unwatch(peers->store, &peer->watch);
 	peer->leaf_watched = leaf;
 	if (leaf != LEAVES) {
 		leaf_path(peer, leaf, path);
-		store_watch(peers->store, path, on_change, peers, on_leaf_watched);
+		r = store_watch(peers->store, path, on_change, peers, on_leaf_watched, &peer->watch);
+	}
+	if (r < 0) {
+		peer->leaf_watched = LEAVES; /* tried again with the next change */
+		on_leaf_watched(peers, r, NULL, 0);
 	}
 }
 
@@ -197,16 +202,11 @@ static void take_endpoints(struct peer *peer, const char *untrusted_value, size_
 
 static void on_leaf(void *userdata, int error, const char *untrusted_value, size_t size)
 {
-	struct peers_request *request = userdata;
-	struct peer *peer = peer_find(request->peers, request->domid);
-	enum peer_leaf leaf = request->leaf;
-	struct leaf_read *read;
+	struct leaf_read *read = userdata;
+	struct peer *peer = read->peer;
 
-	peers_request_free(request);
-	if (!peer)
-		return;
-	read = &peer->read[leaf];
-	*read = (struct leaf_read){.error = error, .size = size};
+	read->error = error;
+	read->size = size;
 	if (untrusted_value) {
 		read->untrusted_value = malloc(size + 1);
 		if (read->untrusted_value)
@@ -214,7 +214,7 @@ static void on_leaf(void *userdata, int error, const char *untrusted_value, size
 		else
 			read->error = -ENOMEM;
 	}
-	peer->came |= 1u << leaf;
+	peer->came |= 1u << (read - peer->read);
 	task_due(&peer->task);
 }
 
@@ -263,7 +263,7 @@ uint64_t presence_take(struct peer *peer)
 		if (!(peer->came & 1u << leaf))
 			continue;
 		peer->came &= ~(1u << leaf);
-		peer->read[leaf] = (struct leaf_read){0};
+		peer->read[leaf].untrusted_value = NULL;
 		cost += COST_LEAF + read.size * COST_BYTE;
 		take(peer, leaf, read.error, read.untrusted_value, read.size);
 		free(read.untrusted_value);
@@ -286,22 +286,49 @@ void peer_read(struct peer *peer, enum peer_leaf leaf)
 uint64_t presence_read(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
-	struct peers_request *request;
 	char path[PEERS_PATH_SIZE];
 	uint64_t cost = 0;
 
 	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
+		struct leaf_read *read = &peer->read[leaf];
+
 		if (!(peer->stale & 1u << leaf))
 			continue;
+		cost += COST_READ;
+		leaf_path(peer, leaf, path);
+		if (store_read(peers->store, path, on_leaf, read, &read->request) < 0) {
+			timer_start(peers->reread, REREAD_MS); /* it stays stale until then */
+			continue;
+		}
 		peer->stale &= ~(1u << leaf);
 		peer->reading |= 1u << leaf;
-		request = peers_request_new(peers, peer->domid);
-		request->leaf = leaf;
-		leaf_path(peer, leaf, path);
-		store_read(peers->store, path, on_leaf, request);
-		cost += COST_READ;
 	}
 	return cost;
+}
+
+static void on_reread(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peers *peers = userdata;
+
+	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next)
+		if (peer->stale)
+			task_due(&peer->task);
+}
+
+void presence_init(struct peer *peer)
+{
+	peer->leaf_watched = LEAVES;
+	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
+		peer->read[leaf].peer = peer;
+}
+
+void presence_destroy(struct peer *peer)
+{
+	store_unwatch(peer->peers->store, &peer->watch);
+	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
+		store_cancel(&peer->read[leaf].request);
+		free(peer->read[leaf].untrusted_value);
+	}
 }
 
 void presence_look_up(struct peer *peer)
@@ -350,19 +377,6 @@ static void on_change(void *userdata, const char *untrusted_path)
 	}
 }
 
-/* --- dom0, which no watch tells of everything: it lists the domains and watches each --- */
-
-static void domain_is_gone(struct peer *peer)
-{
-	char path[PEERS_ROOT_SIZE];
-
-	peers_subtree(peer->domid, path);
-	store_unwatch(peer->peers->store, path, on_change, peer->peers);
-	peer->watched = false;
-	presence_look_up(peer); /* its home has been removed */
-	peer_kick(peer);
-}
-
 static void on_watched(void *userdata, int error, const char *value, size_t size)
 {
 	struct peers *peers = userdata;
@@ -373,72 +387,55 @@ static void on_watched(void *userdata, int error, const char *value, size_t size
 			    peers->options.self->domid, strerror(-error));
 }
 
-static void on_domains_listed(void *userdata, int error, char *const *untrusted_names, unsigned count)
-{
-	struct peers_request *request = userdata;
-	struct peers *peers = request->peers;
-	struct peer *peer, *next;
-	char path[PEERS_ROOT_SIZE];
-	uint32_t domid;
+/* --- dom0, which no watch tells of everything: it watches each domain --- */
 
-	peers_request_free(request);
-	if (error < 0) {
-		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR, "peers: can't list the domains: %s",
-			    strerror(-error));
-		return;
-	}
-	HASH_ITER(hh, peers->peers, peer, next)
-		peer->gone = true;
-	for (unsigned i = 0; i < count; i++) {
-		if (!domid_parse(untrusted_names[i], strlen(untrusted_names[i]), &domid) ||
-		    domid == peers->options.self->domid || (peer = peer_get(peers, domid)) == NULL)
-			continue;
-		peer->gone = false;
-		if (peer->watched)
-			continue;
-		peer->watched = true;
-		peers_subtree(domid, path);
-		/* fires at once: it is looked up */
-		store_watch(peers->store, path, on_change, peers, on_watched);
-	}
-	HASH_ITER(hh, peers->peers, peer, next)
-		if (peer->gone && peer->watched)
-			domain_is_gone(peer);
-}
-
-static void on_domains_changed(void *userdata, const char *untrusted_path)
+static void on_domain_gone(void *userdata, uint32_t domid)
 {
 	struct peers *peers = userdata;
+	struct peer *peer = peer_find(peers, domid);
 
-	store_list(peers->store, "/local/domain", on_domains_listed, peers_request_new(peers, 0));
+	if (!peer)
+		return;
+	store_unwatch(peers->store, &peer->watch);
+	presence_look_up(peer); /* its home has been removed */
+	peer_kick(peer);
 }
 
-void presence_watch(struct peers *peers)
+static void on_domain_there(void *userdata, uint32_t domid)
 {
-	if (peers->options.self->domid == 0) {
-		store_watch(peers->store, "@introduceDomain", on_domains_changed, peers, on_watched);
-		store_watch(peers->store, "@releaseDomain", on_domains_changed, peers, on_watched);
-	} else {
-		store_watch(peers->store, "/local/domain", on_change, peers, on_watched);
-	}
+	struct peers *peers = userdata;
+	struct peer *peer = domid == peers->options.self->domid ? NULL : peer_get(peers, domid);
+	char path[PEERS_ROOT_SIZE];
+	int r;
+
+	if (!peer || peer->watch)
+		return;
+	peers_subtree(domid, path);
+	/* fires at once: it is looked up */
+	r = store_watch(peers->store, path, on_change, peers, on_watched, &peer->watch);
+	if (r < 0)
+		on_watched(peers, r, NULL, 0);
+}
+
+int presence_watch(struct peers *peers)
+{
+	peers->reread = evtimer_new(peers->base, on_reread, peers);
+	if (!peers->reread)
+		return -ENOMEM;
+	if (!peers->options.domains)
+		return store_watch(peers->store, "/local/domain", on_change, peers, on_watched,
+				   &peers->all_watch);
+	peers->follower = (struct domains_follower){
+		.there = on_domain_there, .gone = on_domain_gone, .userdata = peers};
+	domains_follow(peers->options.domains, &peers->follower);
+	return 0;
 }
 
 void presence_unwatch(struct peers *peers)
 {
-	struct peer *peer, *next;
-	char path[PEERS_ROOT_SIZE];
-
-	store_unwatch(peers->store, "@introduceDomain", on_domains_changed, peers);
-	store_unwatch(peers->store, "@releaseDomain", on_domains_changed, peers);
-	store_unwatch(peers->store, "/local/domain", on_change, peers);
-	HASH_ITER(hh, peers->peers, peer, next) {
-		if (peer->watched) {
-			peers_subtree(peer->domid, path);
-			store_unwatch(peers->store, path, on_change, peers);
-		}
-		if (peer->leaf_watched != LEAVES) {
-			peer->up = false;
-			watch_leaf(peer);
-		}
-	}
+	if (peers->options.domains)
+		domains_leave(peers->options.domains, &peers->follower);
+	store_unwatch(peers->store, &peers->all_watch);
+	if (peers->reread)
+		event_free(peers->reread);
 }

@@ -19,8 +19,10 @@
 struct peer;
 struct peers;
 
-void presence_watch(struct peers *peers);
+int presence_watch(struct peers *peers);
 void presence_unwatch(struct peers *peers);
+void presence_init(struct peer *peer);
+void presence_destroy(struct peer *peer);
 /* All that tells whether it is there is to be read. */
 void presence_look_up(struct peer *peer);
 /* In a turn of the peer's: draws the conclusions from what has been read; and asks for what is to be read.

@@ -68,9 +68,10 @@ static void unpublish(struct peer *peer)
 	if (!rendezvous->published)
 		return;
 	rendezvous->published = false;
+	store_cancel(&rendezvous->publish_request);
 	snprintf(rest, sizeof(rest), "/%s", rendezvous->grant_nonce);
 	peer_our_path(peer, path, rest);
-	store_remove(peer->peers->store, path, NULL, NULL);
+	peers_remove(peer->peers, path);
 }
 
 /* Leaves PAGES, GRANTED or AWAIT. */
@@ -103,8 +104,9 @@ static void withdraw(struct peer *peer)
 	if (!rendezvous->hello_written)
 		return;
 	rendezvous->hello_written = false;
+	store_cancel(&rendezvous->hello_request);
 	peer_our_path(peer, path, "/hello");
-	store_remove(peer->peers->store, path, NULL, NULL);
+	peers_remove(peer->peers, path);
 }
 
 static void __attribute__((format(printf, 3, 4))) fail(struct peer *peer, int error, const char *format, ...)
@@ -150,6 +152,7 @@ static void hand_over(struct peer *peer, struct vchan *vchan)
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
 	unpublish(peer);
+	store_cancel(&rendezvous->hello_request); /* it was read: so it was written */
 	event_del(rendezvous->timer);
 	event_del(rendezvous->retry);
 	rendezvous->state = RENDEZVOUS_CONNECTED;
@@ -184,14 +187,11 @@ static void on_granted_event(struct vchan *vchan, void *userdata)
 
 static void on_published(void *userdata, int error, const char *value, size_t size)
 {
-	struct peers_request *request = userdata;
-	struct peer *peer = peer_find(request->peers, request->domid);
+	struct peer *peer = userdata;
 
-	if (peer && error < 0 && peer->rendezvous.state == RENDEZVOUS_GRANTED &&
-	    !strcmp(peer->rendezvous.grant_nonce, request->nonce))
+	if (error < 0)
 		fail(peer, -EHOSTUNREACH, "can't publish the rings for domain %u in XenStore: %s",
 		     peer->domid, strerror(-error));
-	peers_request_free(request);
 }
 
 static void publish(struct peer *peer)
@@ -200,9 +200,8 @@ static void publish(struct peer *peer)
 	struct rendezvous *rendezvous = &peer->rendezvous;
 	char paths[2][PEERS_PATH_SIZE], values[2][16], rest[PEERS_NONCE_SIZE + 16];
 	struct store_leaf leaves[2] = {{paths[0], values[0]}, {paths[1], values[1]}};
-	struct peers_request *request = peers_request_new(peers, peer->domid);
+	int r;
 
-	memcpy(request->nonce, rendezvous->grant_nonce, sizeof(request->nonce));
 	snprintf(rest, sizeof(rest), "/%s/ring-ref", rendezvous->grant_nonce);
 	peer_our_path(peer, paths[0], rest);
 	snprintf(rest, sizeof(rest), "/%s/event-channel", rendezvous->grant_nonce);
@@ -210,8 +209,10 @@ static void publish(struct peer *peer)
 	snprintf(values[0], sizeof(values[0]), "%u", vchan_ring_ref(rendezvous->vchan));
 	snprintf(values[1], sizeof(values[1]), "%u", vchan_port(rendezvous->vchan));
 	rendezvous->published = true;
-	store_write_leaves(peers->store, leaves, 2, peers->options.self->domid, (int)peer->domid,
-			   on_published, request);
+	r = store_write_leaves(peers->store, leaves, 2, peers->options.self->domid, (int)peer->domid,
+			       on_published, peer, &rendezvous->publish_request);
+	if (r < 0)
+		on_published(peer, r, NULL, 0);
 }
 
 /* Rings of the configured size, or the largest smaller ones that there are pages for. */
@@ -346,15 +347,11 @@ void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrust
 
 static void on_hello_written(void *userdata, int error, const char *value, size_t size)
 {
-	struct peers_request *request = userdata;
-	struct peer *peer = peer_find(request->peers, request->domid);
+	struct peer *peer = userdata;
 
-	if (peer && error < 0 && peer->rendezvous.hello_written &&
-	    !strcmp(peer->rendezvous.our_nonce, request->nonce) &&
-	    peer->rendezvous.state != RENDEZVOUS_CONNECTED)
+	if (error < 0)
 		fail(peer, -EHOSTUNREACH, "can't write to XenStore for domain %u: %s", peer->domid,
 		     strerror(-error));
-	peers_request_free(request);
 }
 
 static void begin(struct peer *peer)
@@ -362,8 +359,8 @@ static void begin(struct peer *peer)
 	struct peers *peers = peer->peers;
 	struct rendezvous *rendezvous = &peer->rendezvous;
 	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + PEERS_NONCE_SIZE + 16];
-	struct peers_request *request;
 	uint32_t random = 0;
+	int r;
 
 	if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
 		fail(peer, -EHOSTUNREACH, "no random numbers: %s", strerror(errno));
@@ -373,13 +370,15 @@ static void begin(struct peer *peer)
 	snprintf(value, sizeof(value), "%d %s %s %d", PEERS_MAJOR, peers->options.self->instance_text,
 		 rendezvous->our_nonce, peers->may_map);
 	peer_our_path(peer, path, "/hello");
-	request = peers_request_new(peers, peer->domid);
-	memcpy(request->nonce, rendezvous->our_nonce, sizeof(request->nonce));
 	rendezvous->hello_written = true;
 	rendezvous->node_retries = 0;
 	rendezvous->state = RENDEZVOUS_HELLO;
-	store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid, on_hello_written,
-		    request);
+	r = store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid,
+			on_hello_written, peer, &rendezvous->hello_request);
+	if (r < 0) {
+		on_hello_written(peer, r, NULL, 0);
+		return;
+	}
 	if (!event_pending(rendezvous->timer, EV_TIMEOUT, NULL))
 		timer_set(rendezvous->timer, peers->options.setup_timeout_ms);
 }
@@ -572,6 +571,7 @@ void rendezvous_destroy(struct peer *peer)
 
 	if (rendezvous->state != RENDEZVOUS_IDLE && rendezvous->state != RENDEZVOUS_CONNECTED)
 		step_back(peer, RENDEZVOUS_IDLE);
+	store_cancel(&rendezvous->hello_request);
 	if (rendezvous->timer)
 		event_free(rendezvous->timer);
 	if (rendezvous->retry)

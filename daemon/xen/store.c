@@ -21,12 +21,13 @@
 #define FREE_MS 500
 #define AT_ONCE 64 /* callbacks in one turn of the loop */
 
-struct store_subscription {
-	unsigned watch;
-	char *path;
+struct store_watch {
+	unsigned number;
 	store_watch_fn event;
 	void *userdata;
-	struct store_subscription *prev, *next;
+	struct store_request *set; /* under way */
+	struct store_request *end; /* made with it, so that to end it needs no memory */
+	struct store_watch *prev, *next;
 };
 
 struct store {
@@ -36,38 +37,31 @@ struct store {
 	struct event *more;    /* of what was taken over from the worker something is left */
 	struct store_request *taken_results;
 	struct store_event *taken_events;
-	struct store_request *requests; /* every one that has not called back */
-	struct store_subscription *subscriptions;
-	unsigned watches;
+	struct store_watch *watches;
+	unsigned watches_count;
 	unsigned last_watch;
 };
 
-static void call_back(struct store *store, struct store_request *request)
+static void call_back(struct store_request *request)
 {
+	if (request->handle)
+		*request->handle = NULL;
 	if (request->listed)
 		request->listed(request->userdata, request->error, request->names, request->names_count);
 	else if (request->done)
 		request->done(request->userdata, request->error, request->value, request->size);
-	DL_DELETE2(store->requests, request, all_prev, all_next);
 	store_request_free(request);
-}
-
-static struct store_subscription *find_subscription(struct store *store, unsigned watch)
-{
-	struct store_subscription *subscription;
-
-	DL_SEARCH_SCALAR(store->subscriptions, subscription, watch, watch);
-	return subscription;
 }
 
 static void event_fires(struct store *store, struct store_event *event)
 {
-	/* Looked up each time: a callback may have ended the watch. */
-	struct store_subscription *subscription =
-		event->fires ? find_subscription(store, event->watch) : NULL;
+	struct store_watch *watch = NULL;
 
-	if (subscription)
-		subscription->event(subscription->userdata, event->path);
+	/* Looked up each time: a callback may have ended the watch. */
+	if (event->fires)
+		DL_SEARCH_SCALAR(store->watches, watch, number, event->watch);
+	if (watch)
+		watch->event(watch->userdata, event->path);
 	store_event_free(event);
 }
 
@@ -89,7 +83,7 @@ static void call_back_some(struct store *store)
 	for (unsigned i = 0; i < AT_ONCE; i++) {
 		if ((request = store->taken_results) != NULL) {
 			DL_DELETE(store->taken_results, request);
-			call_back(store, request);
+			call_back(request);
 		} else if ((event = store->taken_events) != NULL) {
 			HASH_DEL(store->taken_events, event);
 			event_fires(store, event);
@@ -171,9 +165,7 @@ static void kick(struct store_worker *worker)
 void store_free(struct store *store)
 {
 	struct store_worker *worker;
-	struct store_subscription *subscription, *next;
-	struct store_request *request, *next_request;
-	struct store_event *event, *next_event;
+	struct store_watch *watch, *next;
 	struct timespec deadline;
 	bool finished;
 
@@ -205,147 +197,162 @@ void store_free(struct store *store)
 	}
 	store_worker_unref(worker);
 
-	DL_FOREACH_SAFE(store->taken_results, request, next_request)
-		store_request_free(request);
-	HASH_ITER(hh, store->taken_events, event, next_event) {
-		HASH_DEL(store->taken_events, event);
-		store_event_free(event);
-	}
-	DL_FOREACH_SAFE(store->subscriptions, subscription, next) {
-		free(subscription->path);
-		free(subscription);
+	store_requests_free(&store->taken_results);
+	store_events_free(&store->taken_events);
+	DL_FOREACH_SAFE(store->watches, watch, next) {
+		store_request_free(watch->end);
+		free(watch);
 	}
 	free(store);
 }
 
-/* Memory for a request is the one thing that nobody could be told the lack of: there would be no callback. */
-static void *must(void *memory)
+/* With a path, and a value where there is to be one, for each leaf. NULL: no memory. */
+static struct store_request *request_new(enum store_kind kind, const struct store_leaf *leaves,
+					 unsigned count)
 {
-	if (!memory) {
-		log_error("store: out of memory");
-		abort();
-	}
-	return memory;
-}
+	struct store_request *request = calloc(1, sizeof(*request));
 
-static struct store_request *request_new(enum store_kind kind, unsigned count, store_done_fn done,
-					 void *userdata)
-{
-	struct store_request *request = must(calloc(1, sizeof(*request)));
-
+	if (!request)
+		return NULL;
 	request->kind = kind;
 	request->count = count;
-	request->paths = must(calloc(count, sizeof(*request->paths)));
-	if (kind == STORE_WRITE)
-		request->values = must(calloc(count, sizeof(*request->values)));
-	request->done = done;
-	request->userdata = userdata;
+	request->paths = calloc(count, sizeof(*request->paths));
+	request->values = kind == STORE_WRITE ? calloc(count, sizeof(*request->values)) : NULL;
+	if (!request->paths || (kind == STORE_WRITE && !request->values))
+		goto fail;
+	for (unsigned i = 0; i < count; i++) {
+		request->paths[i] = strdup(leaves[i].path);
+		if (request->values)
+			request->values[i] = strdup(leaves[i].value);
+		if (!request->paths[i] || (request->values && !request->values[i]))
+			goto fail;
+	}
 	return request;
+fail:
+	store_request_free(request);
+	return NULL;
 }
 
-static void submit(struct store *store, struct store_request *request)
+static void submit(struct store *store, struct store_request *request, struct store_request **handle)
 {
 	struct store_worker *worker = store->worker;
 
-	DL_APPEND2(store->requests, request, all_prev, all_next);
+	request->handle = handle;
+	if (handle)
+		*handle = request;
 	pthread_mutex_lock(&worker->lock);
 	DL_APPEND(worker->queue, request);
 	pthread_mutex_unlock(&worker->lock);
 	kick(worker);
 }
 
-void store_read(struct store *store, const char *path, store_done_fn done, void *userdata)
+/* What has one path and no value. */
+static int ask(struct store *store, enum store_kind kind, const char *path, store_done_fn done,
+	       store_list_fn listed, void *userdata, struct store_request **handle)
 {
-	struct store_request *request = request_new(STORE_READ, 1, done, userdata);
+	struct store_request *request = request_new(kind, &(struct store_leaf){.path = path}, 1);
 
-	request->paths[0] = must(strdup(path));
-	submit(store, request);
+	if (!request)
+		return -ENOMEM;
+	request->done = done;
+	request->listed = listed;
+	request->userdata = userdata;
+	submit(store, request, handle);
+	return 0;
 }
 
-void store_list(struct store *store, const char *path, store_list_fn done, void *userdata)
+int store_read(struct store *store, const char *path, store_done_fn done, void *userdata,
+	       struct store_request **handle)
 {
-	struct store_request *request = request_new(STORE_LIST, 1, NULL, userdata);
-
-	request->listed = done;
-	request->paths[0] = must(strdup(path));
-	submit(store, request);
+	return ask(store, STORE_READ, path, done, NULL, userdata, handle);
 }
 
-void store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner,
-			int reader, store_done_fn done, void *userdata)
+int store_list(struct store *store, const char *path, store_list_fn done, void *userdata,
+	       struct store_request **handle)
 {
-	struct store_request *request = request_new(STORE_WRITE, count, done, userdata);
+	return ask(store, STORE_LIST, path, NULL, done, userdata, handle);
+}
 
-	for (unsigned i = 0; i < count; i++) {
-		request->paths[i] = must(strdup(leaves[i].path));
-		request->values[i] = must(strdup(leaves[i].value));
-	}
+int store_remove(struct store *store, const char *path, store_done_fn done, void *userdata,
+		 struct store_request **handle)
+{
+	return ask(store, STORE_REMOVE, path, done, NULL, userdata, handle);
+}
+
+int store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner,
+		       int reader, store_done_fn done, void *userdata, struct store_request **handle)
+{
+	struct store_request *request = request_new(STORE_WRITE, leaves, count);
+
+	if (!request)
+		return -ENOMEM;
+	request->done = done;
+	request->userdata = userdata;
 	request->owner = owner;
 	request->reader = reader;
-	submit(store, request);
+	submit(store, request, handle);
+	return 0;
 }
 
-void store_write(struct store *store, const char *path, const char *value, uint32_t owner, int reader,
-		 store_done_fn done, void *userdata)
+int store_write(struct store *store, const char *path, const char *value, uint32_t owner, int reader,
+		store_done_fn done, void *userdata, struct store_request **handle)
 {
-	struct store_leaf leaf = {path, value};
-
-	store_write_leaves(store, &leaf, 1, owner, reader, done, userdata);
+	return store_write_leaves(store, &(struct store_leaf){path, value}, 1, owner, reader, done, userdata,
+				  handle);
 }
 
-void store_remove(struct store *store, const char *path, store_done_fn done, void *userdata)
+void store_cancel(struct store_request **handle)
 {
-	struct store_request *request = request_new(STORE_REMOVE, 1, done, userdata);
+	struct store_request *request = *handle;
 
-	request->paths[0] = must(strdup(path));
-	submit(store, request);
-}
-
-void store_watch(struct store *store, const char *path, store_watch_fn event, void *userdata,
-		 store_done_fn done)
-{
-	struct store_request *request = request_new(STORE_WATCH, 1, done, userdata);
-	struct store_subscription *subscription = must(calloc(1, sizeof(*subscription)));
-
-	subscription->watch = request->watch = ++store->last_watch;
-	subscription->path = must(strdup(path));
-	subscription->event = event;
-	subscription->userdata = userdata;
-	DL_APPEND(store->subscriptions, subscription);
-	store->watches++;
-	request->paths[0] = must(strdup(path));
-	submit(store, request);
-}
-
-void store_unwatch(struct store *store, const char *path, store_watch_fn event, void *userdata)
-{
-	struct store_subscription *subscription;
-	struct store_request *request;
-
-	DL_FOREACH(store->subscriptions, subscription)
-		if (subscription->event == event && subscription->userdata == userdata &&
-		    !strcmp(subscription->path, path))
-			break;
-	if (!subscription)
+	if (!request)
 		return;
-	request = request_new(STORE_UNWATCH, 1, NULL, NULL);
-	request->watch = subscription->watch;
-	request->paths[0] = subscription->path;
-	DL_DELETE(store->subscriptions, subscription);
-	store->watches--;
-	free(subscription);
-	submit(store, request);
+	request->done = NULL;
+	request->listed = NULL;
+	request->handle = NULL;
+	*handle = NULL;
 }
 
-void store_forget(struct store *store, void *userdata)
+int store_watch(struct store *store, const char *path, store_watch_fn event, void *userdata,
+		store_done_fn done, struct store_watch **handle)
 {
-	struct store_request *request;
+	const struct store_leaf leaf = {.path = path};
+	struct store_watch *watch = calloc(1, sizeof(*watch));
+	struct store_request *set = request_new(STORE_WATCH, &leaf, 1);
+	struct store_request *end = request_new(STORE_UNWATCH, &leaf, 1);
 
-	DL_FOREACH2(store->requests, request, all_next)
-	if (request->userdata == userdata) {
-		request->done = NULL;
-		request->listed = NULL;
+	if (!watch || !set || !end) {
+		free(watch);
+		store_request_free(set);
+		store_request_free(end);
+		return -ENOMEM;
 	}
+	watch->number = set->watch = end->watch = ++store->last_watch;
+	watch->event = event;
+	watch->userdata = userdata;
+	watch->end = end;
+	DL_APPEND(store->watches, watch);
+	store->watches_count++;
+	set->done = done;
+	set->userdata = userdata;
+	submit(store, set, &watch->set);
+	if (handle)
+		*handle = watch;
+	return 0;
+}
+
+void store_unwatch(struct store *store, struct store_watch **handle)
+{
+	struct store_watch *watch = *handle;
+
+	if (!watch)
+		return;
+	*handle = NULL;
+	store_cancel(&watch->set);
+	submit(store, watch->end, NULL);
+	DL_DELETE(store->watches, watch);
+	store->watches_count--;
+	free(watch);
 }
 
 bool store_is_connected(const struct store *store)
@@ -362,5 +369,5 @@ uint64_t store_stalled_ms(const struct store *store)
 
 unsigned store_watches(const struct store *store)
 {
-	return store->watches;
+	return store->watches_count;
 }

@@ -30,8 +30,11 @@
 
 void store_request_free(struct store_request *request)
 {
+	if (!request)
+		return;
 	for (unsigned i = 0; i < request->count; i++) {
-		free(request->paths[i]);
+		if (request->paths)
+			free(request->paths[i]);
 		if (request->values)
 			free(request->values[i]);
 	}
@@ -46,6 +49,25 @@ void store_event_free(struct store_event *event)
 {
 	free(event->key);
 	free(event);
+}
+
+void store_requests_free(struct store_request **requests)
+{
+	struct store_request *request, *next;
+
+	DL_FOREACH_SAFE(*requests, request, next)
+		store_request_free(request);
+	*requests = NULL;
+}
+
+void store_events_free(struct store_event **events)
+{
+	struct store_event *event, *next;
+
+	HASH_ITER(hh, *events, event, next) {
+		HASH_DEL(*events, event);
+		store_event_free(event);
+	}
 }
 
 int store_worker_new(struct store_worker **result)
@@ -84,9 +106,7 @@ fail:
 
 void store_worker_unref(struct store_worker *worker)
 {
-	struct store_request *request, *next_request;
-	struct store_event *event, *next_event;
-	struct store_watched *watched, *next_watched;
+	struct store_watched *watched, *next;
 	bool last;
 
 	pthread_mutex_lock(&worker->lock);
@@ -95,15 +115,10 @@ void store_worker_unref(struct store_worker *worker)
 	if (!last)
 		return;
 
-	DL_FOREACH_SAFE(worker->queue, request, next_request)
-		store_request_free(request);
-	DL_FOREACH_SAFE(worker->results, request, next_request)
-		store_request_free(request);
-	HASH_ITER(hh, worker->events, event, next_event) {
-		HASH_DEL(worker->events, event);
-		store_event_free(event);
-	}
-	DL_FOREACH_SAFE(worker->watched, watched, next_watched) {
+	store_requests_free(&worker->queue);
+	store_requests_free(&worker->results);
+	store_events_free(&worker->events);
+	DL_FOREACH_SAFE(worker->watched, watched, next) {
 		free(watched->path);
 		free(watched);
 	}

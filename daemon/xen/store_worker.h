@@ -7,7 +7,7 @@
  *
  * Two parties share a worker: the store on the event loop and the thread. `lock` guards the queue, the
  * results, the watch events and `stopping`. A request belongs to the thread while it is queued, then to the
- * store with the results; its callback and its place in the store's own list are the store's all the time.
+ * store with the results; its callback and its owner's handle are the store's all the time.
  * The last of the two parties frees the worker: when xenstored never answers, that is the thread, long after
  * the store has gone.
  */
@@ -53,7 +53,7 @@ struct store_request {
 	store_done_fn done;
 	store_list_fn listed;
 	void *userdata;
-	struct store_request *all_prev, *all_next;
+	struct store_request **handle; /* its owner's; NULL: there is none, or it was cancelled */
 };
 
 #define STORE_BELOW_MAX 32 /* paths below a domain's directory that wait for one watch */
@@ -109,6 +109,9 @@ struct store_worker {
 
 void store_event_free(struct store_event *event);
 void store_request_free(struct store_request *request);
+/* All that are there. */
+void store_events_free(struct store_event **events);
+void store_requests_free(struct store_request **requests);
 
 /* Connects and prepares; the thread runs store_worker_run() with it. -errno. */
 int store_worker_new(struct store_worker **worker);

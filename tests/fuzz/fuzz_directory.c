@@ -80,7 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const struct directory_options options = {.self = &self, .believed_ms = 1000};
 	static struct event_base *base;
 	struct directory *directory;
-	struct store store = {NULL, NULL, NULL};
+	struct store store = {0};
 
 	if (!base)
 		base = event_base_new();

@@ -170,7 +170,7 @@ static void on_ring_ref(void *userdata, int error, const char *untrusted_value, 
 	}
 	tool->ring_ref = (uint32_t)atoi(untrusted_value);
 	snprintf(path, sizeof(path), "%s/event-channel", tool->path);
-	store_read(tool->store, path, on_port, tool);
+	store_read(tool->store, path, on_port, tool, NULL);
 }
 
 static void on_own_domid(void *userdata, int error, const char *untrusted_value, size_t size)
@@ -188,7 +188,7 @@ static void on_own_domid(void *userdata, int error, const char *untrusted_value,
 	snprintf(values[0], sizeof(values[0]), "%u", vchan_ring_ref(tool->vchan));
 	snprintf(values[1], sizeof(values[1]), "%u", vchan_port(tool->vchan));
 	store_write_leaves(tool->store, leaves, 2, (uint32_t)atoi(untrusted_value), (int)tool->domid,
-			   on_published, tool);
+			   on_published, tool, NULL);
 }
 
 static void await(struct tool *tool, int what, const char *argument)
@@ -271,11 +271,11 @@ static int begin(struct tool *tool, int argc, char **argv)
 		if (r == 0)
 			r = take_rings(tool);
 		if (r == 0)
-			store_read(tool->store, "domid", on_own_domid, tool);
+			store_read(tool->store, "domid", on_own_domid, tool, NULL);
 		return r;
 	}
 	snprintf(path, sizeof(path), "%s/ring-ref", tool->path);
-	store_read(tool->store, path, on_ring_ref, tool);
+	store_read(tool->store, path, on_ring_ref, tool, NULL);
 	return 0;
 }
 

@@ -12,6 +12,7 @@
  * "lost N REASON". After "lost" the vchan is closed, as its owner must.
  */
 #include "daemon/base/self.h"
+#include "daemon/peers/domains.h"
 #include "daemon/peers/peers.h"
 #include "daemon/xen/store.h"
 #include "daemon/base/turns.h"
@@ -252,9 +253,12 @@ static void on_domid(void *userdata, int error, const char *untrusted_value, siz
 
 	if (error == 0) {
 		tool->self.domid = (uint32_t)atoi(untrusted_value);
+		if (tool->self.domid == 0)
+			error = domains_new(&tool->options.domains, tool->store);
+	}
+	if (error == 0)
 		error = peers_new(&tool->peers, tool->lines.base, tool->store, tool->host, &tool->options,
 				  &callbacks, tool);
-	}
 	lines_result(&tool->lines, error < 0 ? error : (long)tool->self.domid);
 }
 
@@ -315,7 +319,7 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = vchan_host_new(&tool.host, base, &what);
 	if (r == 0) {
-		store_read(tool.store, "domid", on_domid, &tool);
+		store_read(tool.store, "domid", on_domid, &tool, NULL);
 		event_base_dispatch(base);
 	} else {
 		fprintf(stderr, "%s: %s\n", what, strerror(-r));
@@ -324,6 +328,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < MAX_LINKS; i++)
 		vchan_close(tool.links[i].vchan);
 	peers_free(tool.peers);
+	domains_free(tool.options.domains);
 	turns_cleanup(&tool.turns);
 	vchan_host_free(tool.host);
 	store_free(tool.store);

@@ -5,7 +5,7 @@
  *
  * 	read PATH | write PATH OWNER READER VALUE… | pair PATH1 PATH2 OWNER READER VALUE1 VALUE2 | remove PATH | list PATH
  * 	watch PATH | unwatch PATH | event (waits for the next) | stalled | connected | watches
- * 	async PATH (reads, and answers at once) | async-watch PATH (likewise) | quit (without end of input: as the daemon stops)
+ * 	cancelled PATH (reads, cancels that, and answers at once) | async PATH (reads, and answers at once) | async-watch PATH (likewise) | quit (without end of input: as the daemon stops)
  *
  * In a value %XX stands for a byte.
  */
@@ -18,6 +18,11 @@ struct tool {
 	char *events[256];
 	unsigned events_first, events_count;
 	bool event_awaited;
+	struct watched {
+		char *path;
+		struct store_watch *watch;
+	} watched[256];
+	unsigned watched_count;
 };
 
 static void answer_event(struct tool *tool)
@@ -82,13 +87,32 @@ static void decode(const char *text, char *value, size_t size)
 	value[used] = '\0';
 }
 
+static void watch(struct tool *tool, const char *path, store_done_fn done)
+{
+	struct watched *watched = &tool->watched[tool->watched_count++];
+
+	if (tool->watched_count > 256)
+		abort();
+	watched->path = strdup(path);
+	store_watch(tool->store, path, on_event, tool, done, &watched->watch);
+}
+
+static void unwatch(struct tool *tool, const char *path)
+{
+	for (unsigned i = 0; i < tool->watched_count; i++)
+		if (tool->watched[i].watch && !strcmp(tool->watched[i].path, path)) {
+			store_unwatch(tool->store, &tool->watched[i].watch);
+			return;
+		}
+}
+
 static void command(void *userdata, char *words[LINES_WORDS], int count)
 {
 	struct tool *tool = userdata;
 	const char *name = words[0], *path = words[1];
 
 	if (!strcmp(name, "read") && count == 2) {
-		store_read(tool->store, path, on_done, tool);
+		store_read(tool->store, path, on_done, tool, NULL);
 	} else if (!strcmp(name, "write") && count >= 4) {
 		char value[16384] = "";
 
@@ -97,30 +121,36 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 				decode(" ", value, sizeof(value));
 			decode(words[i], value, sizeof(value));
 		}
-		store_write(tool->store, path, value, (uint32_t)atoi(words[2]), atoi(words[3]), on_done,
-			    tool);
+		store_write(tool->store, path, value, (uint32_t)atoi(words[2]), atoi(words[3]), on_done, tool,
+			    NULL);
 	} else if (!strcmp(name, "pair") && count == 7) {
 		struct store_leaf leaves[2] = {{words[1], words[5]}, {words[2], words[6]}};
 
 		store_write_leaves(tool->store, leaves, 2, (uint32_t)atoi(words[3]), atoi(words[4]), on_done,
-				   tool);
+				   tool, NULL);
 	} else if (!strcmp(name, "remove") && count == 2) {
-		store_remove(tool->store, path, on_done, tool);
+		store_remove(tool->store, path, on_done, tool, NULL);
 	} else if (!strcmp(name, "list") && count == 2) {
-		store_list(tool->store, path, on_list, tool);
+		store_list(tool->store, path, on_list, tool, NULL);
 	} else if (!strcmp(name, "watch") && count == 2) {
-		store_watch(tool->store, path, on_event, tool, on_done);
+		watch(tool, path, on_done);
 	} else if (!strcmp(name, "unwatch") && count == 2) {
-		store_unwatch(tool->store, path, on_event, tool);
+		unwatch(tool, path);
 		lines_result(&tool->lines, 0);
 	} else if (!strcmp(name, "event")) {
 		tool->event_awaited = true;
 		answer_event(tool);
+	} else if (!strcmp(name, "cancelled") && count == 2) {
+		struct store_request *request;
+
+		store_read(tool->store, path, on_done, tool, &request);
+		store_cancel(&request);
+		lines_result(&tool->lines, request ? -EINVAL : 0);
 	} else if (!strcmp(name, "async") && count == 2) {
-		store_read(tool->store, path, NULL, NULL);
+		store_read(tool->store, path, NULL, NULL, NULL);
 		lines_result(&tool->lines, 0);
 	} else if (!strcmp(name, "async-watch") && count == 2) {
-		store_watch(tool->store, path, on_event, tool, NULL);
+		watch(tool, path, NULL);
 		lines_result(&tool->lines, 0);
 	} else if (!strcmp(name, "stalled")) {
 		lines_result(&tool->lines, (long)store_stalled_ms(tool->store));
@@ -146,6 +176,8 @@ int main(void)
 	if (r == 0)
 		event_base_dispatch(base);
 	store_free(tool.store);
+	while (tool.watched_count)
+		free(tool.watched[--tool.watched_count].path);
 	while (tool.events_count) {
 		free(tool.events[tool.events_first]);
 		tool.events_first = (tool.events_first + 1) % 256;

@@ -174,6 +174,19 @@ def test_a_stalled_xenstore_delays_requests_and_nothing_else(host, store):
     assert store.ok("write", f"{HOME}/x", 1, -2, "y") == 0
 
 
+def test_a_cancelled_request_calls_nobody_back(host, store):
+    """Neither one that still waits for XenStore, nor one that XenStore has answered."""
+    store.ok("write", f"{HOME}/x", 1, -2, "y")
+    store.ok("cancelled", f"{HOME}/nothing")
+    assert store.ask("read", f"{HOME}/x") == "ok y"
+    host.fault("stall-store", 1, "on")
+    for _ in range(10):
+        store.ok("cancelled", f"{HOME}/nothing")
+    host.fault("stall-store", 1, "off")
+    assert store.ask("read", f"{HOME}/x") == "ok y"
+    assert not store.answers_within(0.2)
+
+
 def test_stopping_does_not_wait_for_a_stalled_xenstore(host, store):
     host.fault("stall-store", 1, "on")
     store.ok("async", f"{HOME}/x")

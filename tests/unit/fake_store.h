@@ -22,26 +22,28 @@ struct fake_node {
 	struct fake_node *prev, *next;
 };
 
-struct fake_watch {
+struct store_watch {
 	char *path;
 	store_watch_fn event;
 	void *userdata;
 	bool fires;
-	struct fake_watch *prev, *next;
+	struct store_watch *prev, *next;
 };
 
-struct fake_request {
+struct store_request {
 	char *path;
 	store_done_fn done;
 	store_list_fn listed;
 	void *userdata;
-	struct fake_request *prev, *next;
+	struct store_request **handle;
+	struct store_request *prev, *next;
 };
 
 struct store {
 	struct fake_node *nodes;
-	struct fake_watch *watches;
-	struct fake_request *requests;
+	struct store_watch *watches;
+	struct store_request *requests;
+	bool out_of_memory; /* requests fail */
 };
 
 static inline struct fake_node *fake_find(struct store *store, const char *path)
@@ -56,7 +58,7 @@ static inline struct fake_node *fake_find(struct store *store, const char *path)
 
 static inline void fake_fire(struct store *store, const char *path)
 {
-	struct fake_watch *watch;
+	struct store_watch *watch;
 
 	DL_FOREACH(store->watches, watch)
 		if (!strcmp(watch->path, path))
@@ -92,32 +94,33 @@ static inline void fake_write(struct store *store, const char *path, const char 
 
 static inline unsigned fake_watches(struct store *store)
 {
-	struct fake_watch *watch;
+	struct store_watch *watch;
 	unsigned count;
 
 	DL_COUNT(store->watches, watch, count);
 	return count;
 }
 
-void store_watch(struct store *store, const char *path, store_watch_fn event, void *userdata,
-		 store_done_fn done)
+int store_watch(struct store *store, const char *path, store_watch_fn event, void *userdata,
+		store_done_fn done, struct store_watch **handle)
 {
-	struct fake_watch *watch = calloc(1, sizeof(*watch));
+	struct store_watch *watch = calloc(1, sizeof(*watch));
 
 	watch->path = strdup(path);
 	watch->event = event;
 	watch->userdata = userdata;
 	watch->fires = true;
 	DL_APPEND(store->watches, watch);
+	if (handle)
+		*handle = watch;
+	return 0;
 }
 
-void store_unwatch(struct store *store, const char *path, store_watch_fn event, void *userdata)
+void store_unwatch(struct store *store, struct store_watch **handle)
 {
-	struct fake_watch *watch;
+	struct store_watch *watch = *handle;
 
-	DL_FOREACH(store->watches, watch)
-		if (!strcmp(watch->path, path) && watch->event == event && watch->userdata == userdata)
-			break;
+	*handle = NULL;
 	if (!watch)
 		return;
 	DL_DELETE(store->watches, watch);
@@ -125,39 +128,48 @@ void store_unwatch(struct store *store, const char *path, store_watch_fn event, 
 	free(watch);
 }
 
-static inline struct fake_request *fake_request(struct store *store, const char *path, void *userdata)
+static inline struct store_request *fake_request(struct store *store, const char *path, void *userdata,
+						 struct store_request **handle)
 {
-	struct fake_request *request = calloc(1, sizeof(*request));
+	struct store_request *request = calloc(1, sizeof(*request));
 
 	request->path = strdup(path);
 	request->userdata = userdata;
+	request->handle = handle;
+	if (handle)
+		*handle = request;
 	DL_APPEND(store->requests, request);
 	return request;
 }
 
-void store_read(struct store *store, const char *path, store_done_fn done, void *userdata)
+int store_read(struct store *store, const char *path, store_done_fn done, void *userdata,
+	       struct store_request **handle)
 {
-	fake_request(store, path, userdata)->done = done;
+	if (store->out_of_memory)
+		return -ENOMEM;
+	fake_request(store, path, userdata, handle)->done = done;
+	return 0;
 }
 
-void store_list(struct store *store, const char *path, store_list_fn done, void *userdata)
+int store_list(struct store *store, const char *path, store_list_fn done, void *userdata,
+	       struct store_request **handle)
 {
-	fake_request(store, path, userdata)->listed = done;
+	fake_request(store, path, userdata, handle)->listed = done;
+	return 0;
 }
 
-void store_forget(struct store *store, void *userdata)
+void store_cancel(struct store_request **handle)
 {
-	struct fake_request *request;
-
-	DL_FOREACH(store->requests, request)
-		if (request->userdata == userdata) {
-			request->done = NULL;
-			request->listed = NULL;
-		}
+	if (!*handle)
+		return;
+	(*handle)->done = NULL;
+	(*handle)->listed = NULL;
+	(*handle)->handle = NULL;
+	*handle = NULL;
 }
 
 /* The directories below /local/domain: those of which there is a node. */
-static inline void fake_list(struct store *store, struct fake_request *request)
+static inline void fake_list(struct store *store, struct store_request *request)
 {
 	char *names[256] = {NULL};
 	struct fake_node *node;
@@ -183,13 +195,15 @@ static inline void fake_list(struct store *store, struct fake_request *request)
 /* Answers one request, or lets one watch fire. False: there is nothing to do. */
 static inline bool fake_store_step(struct store *store)
 {
-	struct fake_request *request = store->requests;
-	struct fake_watch *watch;
+	struct store_request *request = store->requests;
+	struct store_watch *watch;
 
 	if (request) {
 		struct fake_node *node = fake_find(store, request->path);
 
 		DL_DELETE(store->requests, request);
+		if (request->handle)
+			*request->handle = NULL;
 		if (request->listed)
 			fake_list(store, request);
 		else if (request->done)
@@ -211,14 +225,14 @@ static inline bool fake_store_step(struct store *store)
 static inline void fake_store_clear(struct store *store)
 {
 	while (store->requests) {
-		struct fake_request *request = store->requests;
+		struct store_request *request = store->requests;
 
 		DL_DELETE(store->requests, request);
 		free(request->path);
 		free(request);
 	}
 	while (store->watches)
-		store_unwatch(store, store->watches->path, store->watches->event, store->watches->userdata);
+		store_unwatch(store, &(struct store_watch *){store->watches});
 	while (store->nodes)
 		fake_remove(store, store->nodes->path);
 }

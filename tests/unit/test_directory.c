@@ -5,6 +5,7 @@
  */
 #include "daemon/base/self.h"
 #include "daemon/peers/directory.h"
+#include "daemon/peers/domains.h"
 #include "daemon/policy/access.h"
 
 #include <errno.h>
@@ -33,6 +34,7 @@ struct place {
 	struct rig *rig;
 	struct self self;
 	struct directory *directory;
+	struct domains *domains;
 	struct store store;
 	unsigned wants, flushes, changes;
 	bool has_changed;
@@ -128,11 +130,14 @@ static void open_place(struct rig *rig, struct place *place, uint32_t domid)
 		.changed = on_changed,
 		.flush = on_flush,
 	};
-	const struct directory_options options = {
+	struct directory_options options = {
 		.self = &place->self, .access = (void *)place, .believed_ms = BELIEVED_MS};
 
 	place->rig = rig;
 	place->self.domid = domid;
+	if (domid == 0)
+		assert_int_equal(domains_new(&place->domains, &place->store), 0);
+	options.domains = place->domains;
 	assert_int_equal(
 		directory_new(&place->directory, rig->base, &place->store, &options, &callbacks, place), 0);
 }
@@ -165,6 +170,7 @@ static int tear_down(void **state)
 
 	for (unsigned i = 0; i < 3; i++) {
 		directory_free(places[i]->directory);
+		domains_free(places[i]->domains);
 		assert_int_equal(fake_watches(&places[i]->store), 0);
 		fake_store_clear(&places[i]->store);
 	}

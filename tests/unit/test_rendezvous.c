@@ -28,23 +28,27 @@
 
 static unsigned writes; /* of our endpoints for domain 2 */
 
-void store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner,
-			int reader, store_done_fn done, void *userdata)
+int store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner,
+		       int reader, store_done_fn done, void *userdata, struct store_request **handle)
 {
+	if (store->out_of_memory)
+		return -ENOMEM;
 	for (unsigned i = 0; i < count; i++) {
 		fake_write(store, leaves[i].path, leaves[i].value);
 		writes += !strcmp(leaves[i].path, OURS "/to/2/endpoints");
 	}
-	store_read(store, leaves[0].path, done, userdata);
+	return store_read(store, leaves[0].path, done, userdata, handle);
 }
 
-void store_write(struct store *store, const char *path, const char *value, uint32_t owner, int reader,
-		 store_done_fn done, void *userdata)
+int store_write(struct store *store, const char *path, const char *value, uint32_t owner, int reader,
+		store_done_fn done, void *userdata, struct store_request **handle)
 {
-	store_write_leaves(store, &(struct store_leaf){path, value}, 1, owner, reader, done, userdata);
+	return store_write_leaves(store, &(struct store_leaf){path, value}, 1, owner, reader, done, userdata,
+				  handle);
 }
 
-void store_remove(struct store *store, const char *path, store_done_fn done, void *userdata)
+int store_remove(struct store *store, const char *path, store_done_fn done, void *userdata,
+		 struct store_request **handle)
 {
 	struct fake_node *node, *next;
 
@@ -55,6 +59,7 @@ void store_remove(struct store *store, const char *path, store_done_fn done, voi
 			fake_remove(store, below);
 		free(below);
 	}
+	return 0;
 }
 
 bool store_is_connected(const struct store *store)
@@ -179,7 +184,7 @@ bool access_visible(struct access *access, uint32_t domid, const char *name)
 /* The watch on /local/domain tells of this path. */
 static void fire(struct scene *scene, const char *path)
 {
-	struct fake_watch *watch;
+	struct store_watch *watch;
 
 	DL_FOREACH(scene->store.watches, watch)
 		if (!strcmp(watch->path, "/local/domain")) {
@@ -368,7 +373,7 @@ static void what_a_peer_may_not_see_writes_nothing_for_it(void **state)
 
 static unsigned requests(struct scene *scene)
 {
-	struct fake_request *request;
+	struct store_request *request;
 	unsigned count;
 
 	DL_COUNT(scene->store.requests, request, count);
@@ -441,6 +446,49 @@ static void absence_is_believed_for_a_moment_unless_something_appears(void **sta
 	scene_stop(&scene);
 }
 
+static void what_there_is_no_memory_to_ask_for_is_asked_later(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	scene.store.out_of_memory = true;
+	fake_write(&scene.store, "/local/domain/3/data/xenmsg/presence", "1 " INSTANCE);
+	fire(&scene, "/local/domain/3/data/xenmsg/presence");
+	settle(&scene);
+	assert_false(peers_is_up(scene.peers, 3));
+	scene.store.out_of_memory = false;
+	for (int i = 0; i < PATIENCE_MS && !peers_is_up(scene.peers, 3); i++) {
+		struct timeval pause = {.tv_usec = 1000};
+
+		event_base_loopexit(scene.base, &pause);
+		event_base_dispatch(scene.base);
+		settle(&scene);
+	}
+	assert_true(peers_is_up(scene.peers, 3));
+	scene_stop(&scene);
+}
+
+/* A link is given up, with the reason, when there is no memory to write for it. */
+static void link_without_memory_for_its_hello_fails(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	fake_write(&scene.store, "/local/domain/3/data/xenmsg/presence", "1 " INSTANCE);
+	fire(&scene, "/local/domain/3/data/xenmsg/presence");
+	settle(&scene);
+	scene.failures = 0;
+	scene.store.out_of_memory = true;
+	assert_int_equal(peers_connect(scene.peers, 3, NULL), 0);
+	settle(&scene);
+	assert_int_equal(scene.failures, 1);
+	scene.store.out_of_memory = false;
+	assert_int_equal(peers_connect(scene.peers, 3, NULL), 0);
+	settle(&scene);
+	assert_non_null(fake_find(&scene.store, OURS "/to/3/hello"));
+	scene_stop(&scene);
+}
+
 /* What a peer does costs its own account, however often it does it. */
 static void peer_pays_for_what_it_writes(void **state)
 {
@@ -466,6 +514,8 @@ int main(void)
 		cmocka_unit_test(what_a_peer_may_not_see_writes_nothing_for_it),
 		cmocka_unit_test(look_ups_wait_in_the_line_of_who_asks_and_are_charged),
 		cmocka_unit_test(absence_is_believed_for_a_moment_unless_something_appears),
+		cmocka_unit_test(what_there_is_no_memory_to_ask_for_is_asked_later),
+		cmocka_unit_test(link_without_memory_for_its_hello_fails),
 		cmocka_unit_test(peer_pays_for_what_it_writes),
 		cmocka_unit_test(second_node_is_looked_for_though_nothing_tells_of_it),
 	};
