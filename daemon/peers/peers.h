@@ -8,7 +8,7 @@
  * peer` for each domain that we have heard of or were asked about. What it finds it tells its owner through
  * the callbacks; links and channels are not its business.
  *
- * Rendezvous of one peer (each state with each event: the table in peers_internal.h):
+ * Rendezvous of one peer (each state with each event: the table in rendezvous_step.h):
  *
  *   IDLE ──peers_connect(), or the peer's hello appears──▶ HELLO (our hello is written, the peer's awaited)
  *   HELLO ──peer's hello there, we grant──▶ GRANTED (vchan made and published; the client is awaited)

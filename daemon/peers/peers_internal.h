@@ -8,24 +8,9 @@
  * told by rendezvous_advance() that facts have changed. Peers.c itself owns `struct peer`.
  *
  * The facts (leaves as last read, whether a link is wanted) and the steps are kept apart: whoever learns a
- * fact stores it and calls peer_kick(), and rendezvous_advance() later takes the steps that the facts allow,
- * in a turn of the peer's account (turns.h) and with nobody else on the stack. So the order in which facts
+ * fact stores it and calls peer_kick(), and rendezvous_advance() later takes the steps that the facts allow
+ * (rendezvous_step.h has the table), in a turn of the peer's account (turns.h) and with nobody else on the stack. So the order in which facts
  * arrive doesn't matter, and callbacks may call back in.
- *
- *  state      wanted, up    wanted, down  hello there          hello new/gone       timer     vchan event
- *  IDLE       →HELLO        failed        new nonce: →HELLO    -                    -         -
- *  HELLO      -             failed        map: AWAIT;          gone, unwanted:      failed    -
- *                                         grant: GRANTED/PAGES →IDLE
- *                                         neither: failed, but
- *                                         HELLO until it's gone
- *  PAGES      -             failed        -                    →HELLO               failed    - (pages free: GRANTED)
- *  GRANTED    -             failed        -                    →HELLO               failed    live 1: CONNECTED
- *                                                                                             live 0 or bad: →HELLO
- *  AWAIT      -             failed        nodes: CONNECTED     gone: →HELLO         failed    -
- *  CONNECTED  -             lost          -                    lost                 -         the owner's
- *
- * "failed" leads to IDLE, silently where no link was wanted here; "lost" stays CONNECTED until
- * peers_disconnect().
  */
 
 #include <stdbool.h>
@@ -39,6 +24,7 @@
 #include "daemon/peers/peers.h"
 #include "daemon/peers/peers_lookups.h"
 #include "daemon/peers/peers_parse.h"
+#include "daemon/peers/rendezvous_step.h"
 #include "daemon/base/quota.h"
 #include "daemon/base/self.h"
 #include "daemon/xen/store.h"
@@ -58,15 +44,6 @@ enum peer_leaf {
 	LEAVES,
 };
 #define LEAVES_LOOKED_UP (1u << LEAF_PRESENCE | 1u << LEAF_ENDPOINTS | 1u << LEAF_HELLO)
-
-enum rendezvous_state {
-	RENDEZVOUS_IDLE,
-	RENDEZVOUS_HELLO,
-	RENDEZVOUS_PAGES, /* we grant, but no page is free */
-	RENDEZVOUS_GRANTED,
-	RENDEZVOUS_AWAIT,
-	RENDEZVOUS_CONNECTED,
-};
 
 struct rendezvous {
 	enum rendezvous_state state;

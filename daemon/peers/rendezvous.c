@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * How two daemons that know of each other get a vchan between them: doc/protocol.md section 5.1. The table of
- * states is in peers_internal.h.
+ * states is in rendezvous_step.h: that decides, and what it decides is done here.
  *
  * Nonces make each attempt another one. The mapping side's nonce names the place where the granting side
  * publishes, so nodes that lie there are never an earlier attempt's. The granting side grants once for each
@@ -57,6 +57,8 @@ const char *rendezvous_state_name(const struct peer *peer)
 
 	return names[peer->rendezvous.state];
 }
+
+static void step(struct peer *peer, enum rendezvous_event event);
 
 /* --- steps back --- */
 
@@ -175,13 +177,7 @@ static void on_granted_event(struct vchan *vchan, void *userdata)
 		return;
 	/* Somebody was there: nothing more is granted for this nonce. */
 	memcpy(rendezvous->spent_nonce, rendezvous->grant_nonce, sizeof(rendezvous->spent_nonce));
-	if (state == VCHAN_CONNECTED) {
-		memcpy(rendezvous->connected_nonce, rendezvous->grant_nonce,
-		       sizeof(rendezvous->connected_nonce));
-		hand_over(peer, vchan);
-	} else {
-		step_back(peer, RENDEZVOUS_HELLO);
-	}
+	step(peer, state == VCHAN_CONNECTED ? RENDEZVOUS_LIVE : RENDEZVOUS_CLOSED);
 	peer_kick(peer);
 }
 
@@ -268,22 +264,6 @@ static void grant(struct peer *peer)
 	memcpy(rendezvous->tried_nonce, peer->hello.nonce, sizeof(rendezvous->tried_nonce));
 	rendezvous->state = RENDEZVOUS_GRANTED;
 	publish(peer);
-}
-
-void rendezvous_pages_freed(struct peers *peers)
-{
-	struct peer *peer;
-
-	while ((peer = peers->waiting) != NULL) {
-		/* If its hello has just gone, rendezvous_advance() comes for it; the pages go to the next one
-		 * then. */
-		if (peer_hello_is_current(peer))
-			grant(peer);
-		if (peers->waiting == peer)
-			break;
-	}
-	if (peers->waiting)
-		timer_set(peers->pages, PAGES_RETRY_MS);
 }
 
 static void read_nodes(struct peer *peer)
@@ -383,18 +363,6 @@ static void begin(struct peer *peer)
 		timer_set(rendezvous->timer, peers->options.setup_timeout_ms);
 }
 
-/* Of two that are willing dom0 maps, else the lower domid. 0: neither is. */
-static int who_maps(const struct peer *peer, bool *we_map)
-{
-	uint32_t us = peer->peers->options.self->domid, them = peer->domid;
-	bool we_may = peer->peers->may_map, they_may = peer->hello.map;
-
-	if (!we_may && !they_may)
-		return 0;
-	*we_map = we_may && (!they_may || us < them); /* 0 is the lowest */
-	return 1;
-}
-
 /* Our hello stays until the peer has withdrawn its own, since it's what tells the peer why there is no
  * link. */
 static void refuse(struct peer *peer)
@@ -402,8 +370,6 @@ static void refuse(struct peer *peer)
 	struct peers *peers = peer->peers;
 	char reason[160];
 
-	if (!peer->rendezvous.wanted)
-		return;
 	peer->rendezvous.wanted = false;
 	snprintf(
 		reason, sizeof(reason),
@@ -412,140 +378,175 @@ static void refuse(struct peer *peer)
 	peers->callbacks.failed(peers->userdata, peer->domid, -EHOSTUNREACH, reason);
 }
 
-static void answer_hello(struct peer *peer)
+static void fail_timeout(struct peer *peer)
 {
-	struct rendezvous *rendezvous = &peer->rendezvous;
-	bool we_map;
+	static const char *const missing[RENDEZVOUS_STATES] = {
+		[RENDEZVOUS_HELLO] = "did not answer",
+		[RENDEZVOUS_GRANTED] = "did not connect",
+		[RENDEZVOUS_AWAIT] = "offered no rings",
+	};
+	enum rendezvous_state state = peer->rendezvous.state;
+	unsigned ms = peer->peers->options.setup_timeout_ms;
 
-	memcpy(rendezvous->tried_nonce, peer->hello.nonce, sizeof(rendezvous->tried_nonce));
-	if (!who_maps(peer, &we_map)) {
+	if (state == RENDEZVOUS_IDLE)
+		fail(peer, -EHOSTUNREACH, "XenStore did not answer within %u ms", ms);
+	else if (state == RENDEZVOUS_PAGES)
+		fail(peer, -EHOSTUNREACH, "no grant pages free");
+	else
+		fail(peer, -EHOSTUNREACH, "the daemon of domain %u %s within %u ms", peer->domid,
+		     missing[state], ms);
+}
+
+/* --- the steps --- */
+
+static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_event event)
+{
+	const struct rendezvous *rendezvous = &peer->rendezvous;
+	const char *nonce = peer->hello.nonce;
+	bool connected = rendezvous->state == RENDEZVOUS_CONNECTED;
+
+	return (struct rendezvous_facts){
+		.event = event,
+		.wanted = rendezvous->wanted,
+		.self = peer->domid == peer->peers->options.self->domid,
+		.no_domid = peer->domid > DOMID_MAX,
+		.up = peer->up,
+		.looked = (peer->looked & LEAVES_LOOKED_UP) == LEAVES_LOOKED_UP,
+		.looking = peer->asked || (peer->stale | peer->reading | peer->came) & LEAVES_LOOKED_UP,
+		.store_down = !store_is_connected(peer->peers->store),
+		.other_presence = peer->presence_major,
+		.other_hello = peer->hello_major,
+		.hello = peer_hello_is_current(peer),
+		.tried = !strcmp(nonce, rendezvous->tried_nonce),
+		.spent = !strcmp(nonce, rendezvous->spent_nonce),
+		.same = !strcmp(nonce, connected ? rendezvous->connected_nonce : rendezvous->grant_nonce),
+		.we_may_map = peer->peers->may_map,
+		.they_may_map = peer->hello.map,
+		.we_are_lower = peer->peers->options.self->domid < peer->domid,
+		.nodes = rendezvous->ring_ref && rendezvous->port,
+	};
+}
+
+static void note(struct peer *peer)
+{
+	memcpy(peer->rendezvous.tried_nonce, peer->hello.nonce, sizeof(peer->rendezvous.tried_nonce));
+}
+
+static void step(struct peer *peer, enum rendezvous_event event)
+{
+	const struct rendezvous_facts facts = gather(peer, event);
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	switch (rendezvous_step(rendezvous->state, &facts)) {
+	case RENDEZVOUS_NOTHING:
+		break;
+	case RENDEZVOUS_LOOK_UP:
+		presence_look_up(peer);
+		break;
+	case RENDEZVOUS_BEGIN:
+		begin(peer);
+		break;
+	case RENDEZVOUS_NOTE:
+		note(peer);
+		break;
+	case RENDEZVOUS_REFUSE:
+		note(peer);
 		refuse(peer);
-	} else if (we_map) {
+		break;
+	case RENDEZVOUS_EXPECT:
+		note(peer);
 		rendezvous->state = RENDEZVOUS_AWAIT;
 		rendezvous->ring_ref = rendezvous->port = 0;
 		read_nodes(peer);
-	} else if (strcmp(peer->hello.nonce, rendezvous->spent_nonce)) {
+		break;
+	case RENDEZVOUS_GRANT:
+		note(peer);
 		grant(peer);
-	}
-}
-
-static void fail_absent(struct peer *peer)
-{
-	absent_note(peer->peers, peer->domid);
-	fail(peer, -EHOSTDOWN, "there is no domain %u, or no daemon in it", peer->domid);
-}
-
-static void advance_idle(struct peer *peer)
-{
-	const struct rendezvous *rendezvous = &peer->rendezvous;
-	unsigned major = peer->presence_major ? peer->presence_major : peer->hello_major;
-
-	if (!rendezvous->wanted) {
-		if (peer_hello_is_current(peer) && strcmp(peer->hello.nonce, rendezvous->tried_nonce))
-			begin(peer);
-	} else if (peer->domid == peer->peers->options.self->domid) {
+		break;
+	case RENDEZVOUS_MAP:
+		note(peer);
+		map(peer);
+		break;
+	case RENDEZVOUS_TAKE:
+		memcpy(rendezvous->connected_nonce, rendezvous->grant_nonce,
+		       sizeof(rendezvous->connected_nonce));
+		hand_over(peer, rendezvous->vchan);
+		break;
+	case RENDEZVOUS_BACK:
+		step_back(peer, RENDEZVOUS_HELLO);
+		break;
+	case RENDEZVOUS_WITHDRAW:
+		withdraw(peer);
+		break;
+	case RENDEZVOUS_FAIL_SELF:
 		fail(peer, -EHOSTUNREACH, "a domain has no link with itself");
-	} else if (peer->domid > DOMID_MAX) {
+		break;
+	case RENDEZVOUS_FAIL_DOMID:
 		fail(peer, -EHOSTDOWN, "there is no domain %u", peer->domid);
-	} else if (peer->up) {
-		begin(peer);
-	} else if ((peer->looked & LEAVES_LOOKED_UP) == LEAVES_LOOKED_UP) {
-		if (major)
-			fail_version(peer, major);
-		else if (!store_is_connected(peer->peers->store))
-			fail(peer, -EHOSTUNREACH, "no connection to XenStore");
-		else
-			fail_absent(peer);
-	} else if (!peer->asked && !((peer->stale | peer->reading | peer->came) & LEAVES_LOOKED_UP)) {
-		/* it is our own want, or what we knew of it when somebody asked is true no more */
-		presence_look_up(peer);
+		break;
+	case RENDEZVOUS_FAIL_VERSION:
+		fail_version(peer, peer->presence_major ? peer->presence_major : peer->hello_major);
+		break;
+	case RENDEZVOUS_FAIL_STORE:
+		fail(peer, -EHOSTUNREACH, "no connection to XenStore");
+		break;
+	case RENDEZVOUS_FAIL_ABSENT:
+		absent_note(peer->peers, peer->domid);
+		fail(peer, -EHOSTDOWN, "there is no domain %u, or no daemon in it", peer->domid);
+		break;
+	case RENDEZVOUS_FAIL_GONE:
+		fail(peer, -EHOSTDOWN, "domain %u or its daemon has gone", peer->domid);
+		break;
+	case RENDEZVOUS_FAIL_TIMEOUT:
+		fail_timeout(peer);
+		break;
+	case RENDEZVOUS_LOSE_WITHDRAWN:
+		lose(peer, "the peer has withdrawn its hello");
+		break;
+	case RENDEZVOUS_LOSE_ANEW:
+		lose(peer, "the peer has begun anew");
+		break;
+	case RENDEZVOUS_LOSE_GONE:
+		lose(peer, "the peer or its daemon has gone");
+		break;
+	case RENDEZVOUS_LOSE_REPLACED:
+		lose(peer, "the peer's daemon was restarted");
+		break;
 	}
 }
 
+/* Who has come to HELLO may find its answer there already. */
 void rendezvous_advance(struct peer *peer)
 {
-	struct rendezvous *rendezvous = &peer->rendezvous;
-	bool hello = peer_hello_is_current(peer);
+	enum rendezvous_state before;
 
-	if (rendezvous->state == RENDEZVOUS_IDLE)
-		advance_idle(peer);
-	/* What rested on a hello that isn't there any more falls with it. */
-	if ((rendezvous->state == RENDEZVOUS_PAGES || rendezvous->state == RENDEZVOUS_AWAIT) && !hello)
-		step_back(peer, RENDEZVOUS_HELLO);
-	if (rendezvous->state == RENDEZVOUS_GRANTED &&
-	    (!hello || strcmp(peer->hello.nonce, rendezvous->grant_nonce)))
-		step_back(peer, RENDEZVOUS_HELLO);
-
-	switch (rendezvous->state) {
-	case RENDEZVOUS_HELLO:
-		if (hello)
-			answer_hello(peer);
-		else if (peer->hello_major)
-			fail_version(peer, peer->hello_major);
-		else if (!rendezvous->wanted)
-			withdraw(peer);
-		break;
-	case RENDEZVOUS_AWAIT:
-		memcpy(rendezvous->tried_nonce, peer->hello.nonce, sizeof(rendezvous->tried_nonce));
-		if (rendezvous->ring_ref && rendezvous->port)
-			map(peer);
-		break;
-	case RENDEZVOUS_CONNECTED:
-		if (!hello)
-			lose(peer, "the peer has withdrawn its hello");
-		else if (strcmp(peer->hello.nonce, rendezvous->connected_nonce))
-			lose(peer, "the peer has begun anew");
-		break;
-	case RENDEZVOUS_IDLE:
-	case RENDEZVOUS_PAGES:
-	case RENDEZVOUS_GRANTED:
-		break;
-	}
+	do {
+		before = peer->rendezvous.state;
+		step(peer, RENDEZVOUS_NO_EVENT);
+	} while (peer->rendezvous.state == RENDEZVOUS_HELLO && before != RENDEZVOUS_HELLO);
 }
 
 void rendezvous_peer_gone(struct peer *peer, bool replaced)
 {
-	switch (peer->rendezvous.state) {
-	case RENDEZVOUS_IDLE:
-		break;
-	case RENDEZVOUS_CONNECTED:
-		lose(peer, replaced ? "the peer's daemon was restarted" : "the peer or its daemon has gone");
-		break;
-	default:
-		if (replaced) /* the new daemon finds our hello */
-			step_back(peer, RENDEZVOUS_HELLO);
-		else
-			fail(peer, -EHOSTDOWN, "domain %u or its daemon has gone", peer->domid);
+	step(peer, replaced ? RENDEZVOUS_REPLACED : RENDEZVOUS_GONE);
+}
+
+void rendezvous_pages_freed(struct peers *peers)
+{
+	struct peer *peer;
+
+	while ((peer = peers->waiting) != NULL) {
+		step(peer, RENDEZVOUS_PAGES_FREE);
+		if (peers->waiting == peer)
+			break;
 	}
+	if (peers->waiting)
+		timer_set(peers->pages, PAGES_RETRY_MS);
 }
 
 static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 {
-	struct peer *peer = userdata;
-	unsigned ms = peer->peers->options.setup_timeout_ms;
-
-	switch (peer->rendezvous.state) {
-	case RENDEZVOUS_IDLE:
-		fail(peer, -EHOSTUNREACH, "XenStore did not answer within %u ms", ms);
-		break;
-	case RENDEZVOUS_HELLO:
-		fail(peer, -EHOSTUNREACH, "the daemon of domain %u did not answer within %u ms", peer->domid,
-		     ms);
-		break;
-	case RENDEZVOUS_PAGES:
-		fail(peer, -EHOSTUNREACH, "no grant pages free");
-		break;
-	case RENDEZVOUS_GRANTED:
-		fail(peer, -EHOSTUNREACH, "the daemon of domain %u did not connect within %u ms", peer->domid,
-		     ms);
-		break;
-	case RENDEZVOUS_AWAIT:
-		fail(peer, -EHOSTUNREACH, "the daemon of domain %u offered no rings within %u ms",
-		     peer->domid, ms);
-		break;
-	case RENDEZVOUS_CONNECTED:
-		break;
-	}
+	step(userdata, RENDEZVOUS_TIMEOUT);
 }
 
 static void on_retry(evutil_socket_t fd, short what, void *userdata)

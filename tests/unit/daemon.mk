@@ -18,6 +18,7 @@ unit_tests += \
 	tests/unit/test_program_socket \
 	tests/unit/test_pings \
 	tests/unit/test_rendezvous \
+	tests/unit/test_rendezvous_step \
 	tests/unit/test_router \
 	tests/unit/test_session \
 	tests/unit/test_singleton \
@@ -123,3 +124,7 @@ tests_unit_test_vchan_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_
 tests_unit_test_rendezvous_SOURCES = tests/unit/test_rendezvous.c tests/unit/fake_store.h tests/unit/unit.h
 tests_unit_test_rendezvous_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_rendezvous_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_rendezvous_step_SOURCES = tests/unit/test_rendezvous_step.c tests/unit/unit.h
+tests_unit_test_rendezvous_step_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_rendezvous_step_LDADD = libdaemon.la $(CMOCKA_LIBS)
