@@ -15,11 +15,11 @@ struct domains {
 	struct store *store;
 	struct store_watch *introduced, *released;
 	struct store_request *listing;
-	bool again;   /* to be listed once more, after that */
-	bool listed;  /* at least once */
-	bool *there;  /* by domid */
-	bool *missed; /* likewise: not in the list that is being gone through */
+	bool again;  /* to be listed once more, after that */
+	bool listed; /* at least once */
 	struct domains_follower *followers;
+	bool there[DOMID_MAX + 1];
+	bool missed[DOMID_MAX + 1]; /* not in the list that is being gone through */
 };
 
 static void tell(struct domains *domains, uint32_t domid, bool there)
@@ -46,7 +46,7 @@ static void on_listed(void *userdata, int error, char *const *untrusted_names, u
 			    strerror(-error));
 		return;
 	}
-	memcpy(domains->missed, domains->there, (DOMID_MAX + 1) * sizeof(*domains->missed));
+	memcpy(domains->missed, domains->there, sizeof(domains->missed));
 	for (unsigned i = 0; i < count; i++) {
 		if (!domid_parse(untrusted_names[i], strlen(untrusted_names[i]), &domid))
 			continue;
@@ -96,18 +96,17 @@ static void on_watched(void *userdata, int error, const char *value, size_t size
 int domains_new(struct domains **out, struct store *store)
 {
 	struct domains *domains = calloc(1, sizeof(*domains));
+	int r;
 
 	if (!domains)
 		return -ENOMEM;
 	domains->store = store;
-	domains->there = calloc(DOMID_MAX + 1, sizeof(*domains->there));
-	domains->missed = calloc(DOMID_MAX + 1, sizeof(*domains->missed));
-	if (!domains->there || !domains->missed ||
-	    store_watch(store, "@introduceDomain", on_changed, domains, on_watched, &domains->introduced) <
-		    0 ||
-	    store_watch(store, "@releaseDomain", on_changed, domains, on_watched, &domains->released) < 0) {
+	r = store_watch(store, "@introduceDomain", on_changed, domains, on_watched, &domains->introduced);
+	if (r == 0)
+		r = store_watch(store, "@releaseDomain", on_changed, domains, on_watched, &domains->released);
+	if (r < 0) {
 		domains_free(domains);
-		return -ENOMEM;
+		return r;
 	}
 	*out = domains;
 	return 0;
@@ -120,8 +119,6 @@ void domains_free(struct domains *domains)
 	store_cancel(&domains->listing);
 	store_unwatch(domains->store, &domains->introduced);
 	store_unwatch(domains->store, &domains->released);
-	free(domains->there);
-	free(domains->missed);
 	free(domains);
 }
 
