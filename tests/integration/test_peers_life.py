@@ -260,9 +260,9 @@ def test_a_daemon_that_waits_for_pages_looks_for_them_once_a_second(nodes, host)
     before = sleeps(two)
     time.sleep(1)  # what has to be seen is that next to nothing happens
     assert sleeps(two) - before < 100
-    host.fault("grant-limit", 2, 1024)
     with Connection(two.socket) as receiver:
         assert receiver.bind("inbox") == 0
+        host.fault("grant-limit", 2, 1024)
         assert receiver.receive().data == b"x"
     assert sender.wait(20) == 0
 
