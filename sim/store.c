@@ -296,24 +296,6 @@ int sim_store_write(struct sim_store *store, const char *path, const char *value
 	return rc;
 }
 
-int sim_store_set_perms(struct sim_store *store, const char *path, const struct sim_perm *perms,
-			unsigned nperms)
-{
-	char absolute[SIM_PATH_SIZE];
-	struct sim_changes changes = {0};
-	struct sim_node *old_root;
-	int rc = resolve(store, path, absolute);
-
-	if (rc < 0)
-		return rc;
-	old_root = sim_node_ref(store->tree.root);
-	rc = sim_tree_set_perms(&store->tree, &toolstack, absolute, perms, nperms);
-	if (rc == 0)
-		sim_changes_add(&changes, XS_SET_PERMS, absolute);
-	fire(store, &changes, old_root);
-	return rc;
-}
-
 int sim_store_rm(struct sim_store *store, const char *path)
 {
 	char absolute[SIM_PATH_SIZE];
@@ -331,41 +313,11 @@ int sim_store_rm(struct sim_store *store, const char *path)
 	return rc < 0 ? rc : 0;
 }
 
-static const struct sim_node *look_up(const struct sim_store *store, const char *path)
-{
-	char absolute[SIM_PATH_SIZE];
-	int rc = resolve(store, path, absolute);
-	const struct sim_node *node;
-
-	if (rc < 0) {
-		errno = -rc;
-		return NULL;
-	}
-	node = sim_node_find(store->tree.root, absolute);
-	if (!node)
-		errno = ENOENT;
-	return node;
-}
-
-char *sim_store_read(struct sim_store *store, const char *path, size_t *length)
-{
-	const struct sim_node *node = look_up(store, path);
-	char *copy;
-
-	if (!node)
-		return NULL;
-	copy = sim_must(malloc(node->value_len + 1));
-	if (node->value_len)
-		memcpy(copy, node->value, node->value_len);
-	copy[node->value_len] = '\0';
-	if (length)
-		*length = node->value_len;
-	return copy;
-}
-
 bool sim_store_exists(struct sim_store *store, const char *path)
 {
-	return look_up(store, path) != NULL;
+	char absolute[SIM_PATH_SIZE];
+
+	return resolve(store, path, absolute) == 0 && sim_node_find(store->tree.root, absolute);
 }
 
 void sim_store_introduce(struct sim_store *store, unsigned domid)

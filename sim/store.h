@@ -13,8 +13,8 @@
  *	unlisten: all of it gone
  *
  * Everything happens in the event loop that sim_store_new was given, from one thread. The caller ignores
- * SIGPIPE. The store copies what is passed to it; returned strings belong to the caller (free). Functions
- * return 0 or a negative errno unless it says otherwise.
+ * SIGPIPE. The store copies what is passed to it. Functions return 0 or a negative errno unless it says
+ * otherwise.
  */
 #ifndef XENMSG_SIM_STORE_H
 #define XENMSG_SIM_STORE_H
@@ -90,13 +90,8 @@ void sim_store_fire_all(struct sim_store *store, unsigned domid);
  * perms, no watcher ever sees the node without them. */
 int sim_store_write(struct sim_store *store, const char *path, const char *value,
 		    const struct sim_perm *perms, unsigned nperms);
-int sim_store_set_perms(struct sim_store *store, const char *path, const struct sim_perm *perms,
-			unsigned nperms);
 /* Removes the node and all below it; absence is no error as long as the parent exists (else -ENOENT). */
 int sim_store_rm(struct sim_store *store, const char *path);
-/* NULL with errno set if it doesn't exist. The value is followed by a NUL that *length (may be NULL) doesn't
- * count. */
-char *sim_store_read(struct sim_store *store, const char *path, size_t *length);
 bool sim_store_exists(struct sim_store *store, const char *path);
 
 /* A domain begins and ends in XenStore's eyes. Each fires its special watch, @introduceDomain or

@@ -617,11 +617,6 @@ bool stream_is_waiting(const struct stream *stream)
 	return stream->state == WAITING;
 }
 
-const struct frame_identity *stream_identity(const struct stream *stream)
-{
-	return &stream->identity;
-}
-
 struct hop *stream_hop(struct stream *stream)
 {
 	return &stream->hop;

@@ -51,7 +51,6 @@ bool stream_is_waiting(const struct stream *stream);
 int stream_take_socket(struct stream *stream, int fd);
 void stream_free(struct stream *stream);
 
-const struct frame_identity *stream_identity(const struct stream *stream);
 struct hop *stream_hop(struct stream *stream);
 /* Who pays for it. */
 const struct account *stream_account(const struct stream *stream);
