@@ -107,11 +107,6 @@ static int load(struct config *config, const struct arguments *arguments)
 	if (r < 0)
 		log_error("%s", error ? error : strerror(-r));
 	free(error);
-	if (r == 0 && config->max_ring_size_line && config->max_ring_size != config->ring_size)
-		log_warning(
-			"%s:%u: max-ring-size has no effect: in this version links keep the ring-size that they begin with",
-			arguments->config ? arguments->config : CONFIG_DEFAULT_PATH,
-			config->max_ring_size_line);
 	return r;
 }
 

@@ -59,7 +59,6 @@ enum key_index {
 	KEY_ADMIN_GROUP,
 	KEY_RING_SIZE,
 	KEY_MIN_RING_SIZE,
-	KEY_MAX_RING_SIZE,
 	KEY_MAP,
 	KEY_RELAY,
 	KEY_PRESENCE,
@@ -99,8 +98,6 @@ static const struct key keys[KEYS] = {
 			     "the name of a group, which need not exist"},
 	[KEY_RING_SIZE] = {"links", "ring-size", VALUE_RING, AT(ring_size), KIB, MIB, RING_ALLOWED},
 	[KEY_MIN_RING_SIZE] = {"links", "min-ring-size", VALUE_RING, AT(min_ring_size), KIB, MIB,
-			       RING_ALLOWED},
-	[KEY_MAX_RING_SIZE] = {"links", "max-ring-size", VALUE_RING, AT(max_ring_size), KIB, MIB,
 			       RING_ALLOWED},
 	[KEY_MAP] = {"links", "map", VALUE_MAP, AT(map), 0, 0, "auto, yes or no"},
 	[KEY_RELAY] = {"links", "relay", VALUE_RELAY, 0, 0, 0,
@@ -163,7 +160,6 @@ int config_init(struct config *config)
 		.log_level = LOG_LEVEL_INFO,
 		.ring_size = 64 * KIB,
 		.min_ring_size = KIB,
-		.max_ring_size = MIB,
 		.map = CONFIG_MAP_AUTO,
 		.heartbeat_ms = 10000,
 		.busy_poll_us = 100,
@@ -495,10 +491,6 @@ static void check_together(struct reading *reading)
 		fail(reading, later(reading, KEY_MIN_RING_SIZE, KEY_RING_SIZE),
 		     "min-ring-size (%u bytes) is larger than ring-size (%u bytes)", config->min_ring_size,
 		     config->ring_size);
-	if (config->ring_size > config->max_ring_size)
-		fail(reading, later(reading, KEY_RING_SIZE, KEY_MAX_RING_SIZE),
-		     "ring-size (%u bytes) is larger than max-ring-size (%u bytes)", config->ring_size,
-		     config->max_ring_size);
 	if (config->dead_after_ms < 2 * (uint64_t)config->heartbeat_ms)
 		fail(reading, later(reading, KEY_HEARTBEAT, KEY_DEAD_AFTER),
 		     "dead-after (%u ms) must be at least twice heartbeat (%u ms), or a living peer is taken "
@@ -534,7 +526,6 @@ int config_load_stream(struct config *config, FILE *file, const char *path, char
 		reading.result = -ENOMEM;
 	}
 	check_together(&reading);
-	config->max_ring_size_line = reading.lines[KEY_MAX_RING_SIZE];
 	*error = reading.error;
 	return reading.result;
 }

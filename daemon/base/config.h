@@ -39,8 +39,7 @@ struct config {
 	char *admin_group; /* which need not exist */
 
 	/* [links] sizes in bytes, each way; times in milliseconds */
-	uint32_t ring_size, min_ring_size, max_ring_size;
-	unsigned max_ring_size_line; /* where the file sets it, 0: it doesn't */
+	uint32_t ring_size, min_ring_size;
 	enum config_map map;
 	bool presence_private;
 	uint32_t *peers; /* with presence_private: who may see this daemon */

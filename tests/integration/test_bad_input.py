@@ -122,17 +122,6 @@ def test_a_good_configuration_is_checked_without_starting(nodes, tmp_path):
     assert one.run_command(tool("xenmsgd"), "--check-config", "--config", path).returncode == 0
 
 
-def test_a_setting_without_effect_is_warned_of(nodes, tmp_path):
-    one = nodes(1, start=False)[1]
-    path = tmp_path / "rings.conf"
-    for text, warned in (("", False), ("max-ring-size = 64K", False), ("max-ring-size = 512K", True),
-                         ("ring-size = 512K\nmax-ring-size = 512K", False)):
-        path.write_text("[links]\n" + text + "\n")
-        done = one.run_command(tool("xenmsgd"), "--check-config", "--config", path)
-        assert done.returncode == 0
-        assert (f"{path}:2: max-ring-size has no effect" in done.stderr.decode()) == warned, done.stderr
-
-
 # ---- local programs ----
 
 def test_garbage_instead_of_hello_ends_the_session(pair):

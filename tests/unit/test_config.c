@@ -94,7 +94,6 @@ static void the_defaults_are_the_documented_ones(void **state)
 	assert_string_equal(config->admin_group, "xenmsg-admin");
 	assert_int_equal(config->ring_size, 65536);
 	assert_int_equal(config->min_ring_size, 1024);
-	assert_int_equal(config->max_ring_size, 1048576);
 	assert_int_equal(config->map, CONFIG_MAP_AUTO);
 	assert_false(config->presence_private);
 	assert_int_equal(config->peer_count, 0);
@@ -122,7 +121,7 @@ static void every_key_is_taken(void **state)
 		     "admin-group = wheel\n"
 		     "\n"
 		     "[links]\n"
-		     "ring-size = 128K\nmin-ring-size = 2048\nmax-ring-size = 512K\n"
+		     "ring-size = 128K\nmin-ring-size = 2048\n"
 		     "map = no\nrelay = no\npresence = private\npeers = 3, 7,0\n"
 		     "heartbeat = 500ms\ndead-after = 2 s\nidle-close = 1h\nsetup-timeout = 1min\nbusy-poll = 5ms\n"
 		     "[limits]\n"
@@ -141,8 +140,6 @@ static void every_key_is_taken(void **state)
 	assert_string_equal(config->admin_group, "wheel");
 	assert_int_equal(config->ring_size, 131072);
 	assert_int_equal(config->min_ring_size, 2048);
-	assert_int_equal(config->max_ring_size, 524288);
-	assert_int_equal(config->max_ring_size_line, 12);
 	assert_int_equal(config->map, CONFIG_MAP_NO);
 	assert_true(config->presence_private);
 	assert_int_equal(config->peer_count, 3);
@@ -304,7 +301,6 @@ static void settings_that_do_not_go_together_are_refused(void **state)
 {
 	refuse(*state, "[links]\nmin-ring-size = 128K\n", 2,
 	       "min-ring-size (131072 bytes) is larger than ring-size");
-	refuse(*state, "[links]\nring-size = 512K\nmax-ring-size = 256K\n", 3, "larger than max-ring-size");
 	refuse(*state, "[links]\ndead-after = 15s\n", 2, "at least twice heartbeat (10000 ms)");
 	refuse(*state, "[links]\npeers = 3\n", 2, "only for presence = private");
 }
