@@ -57,7 +57,6 @@ struct daemon {
 
 	/* startup.c's, while starting */
 	int domid_error;
-	bool awaiting_store, store_answered;
 	bool stop_asked;
 
 	/* for a restore */

@@ -22,13 +22,6 @@
 
 /* --- XenStore's answer ------------------------------------------------------------------------ */
 
-static void answered(struct daemon *daemon)
-{
-	daemon->store_answered = true;
-	if (daemon->awaiting_store) /* else it comes too late, and the loop is the daemon's own */
-		event_base_loopbreak(daemon->base);
-}
-
 static void on_domid(void *userdata, int error, const char *untrusted_value, size_t size)
 {
 	struct daemon *daemon = userdata;
@@ -36,7 +29,7 @@ static void on_domid(void *userdata, int error, const char *untrusted_value, siz
 	daemon->domid_error = error;
 	if (!error && !domid_parse(untrusted_value, size, &daemon->self.domid))
 		daemon->domid_error = -EPROTO;
-	answered(daemon);
+	event_base_loopbreak(daemon->base);
 }
 
 static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
@@ -51,23 +44,20 @@ static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
 static int await_store(struct daemon *daemon, void (*done)(void *, int, const char *, size_t))
 {
 	struct event *limit = evtimer_new(daemon->base, on_no_answer, daemon);
+	struct store_request *request = NULL;
 	int r;
 
 	if (!limit)
 		return -ENOMEM;
-	daemon->store_answered = false;
-	daemon->awaiting_store = true;
 	timer_set(limit, STORE_ANSWER_MS);
-	r = store_read(daemon->store, "domid", done, daemon, NULL);
+	r = store_read(daemon->store, "domid", done, daemon, &request);
 	if (r == 0)
 		event_base_dispatch(daemon->base);
-	daemon->awaiting_store = false;
 	event_free(limit);
-	if (r < 0)
-		return r;
-	if (daemon->stop_asked)
-		return -EINTR;
-	return daemon->store_answered ? 0 : -ETIMEDOUT;
+	if (r == 0 && request)
+		r = -ETIMEDOUT;
+	store_cancel(&request);
+	return daemon->stop_asked ? -EINTR : r;
 }
 
 /* Nothing can be done before we know our own number. */
@@ -170,7 +160,9 @@ int startup_xen(struct daemon *daemon)
 
 static void on_settled(void *userdata, int error, const char *untrusted_value, size_t size)
 {
-	answered(userdata);
+	struct daemon *daemon = userdata;
+
+	event_base_loopbreak(daemon->base);
 }
 
 int startup_await_presence(struct daemon *daemon)
