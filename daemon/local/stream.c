@@ -19,6 +19,7 @@
 #include "daemon/relay/private_ring.h"
 #include "daemon/local/program_socket.h"
 #include "daemon/base/quota.h"
+#include "wire/frame_ring.h"
 
 #define PIECE_MAX 32768u
 #define CALLS_MAX 16 /* of the socket in a turn */
@@ -68,16 +69,11 @@ static void spend(struct stream *stream, uint64_t units)
 
 static bool put_frame(struct stream *stream, uint8_t type, const void *payload, uint32_t length)
 {
-	static const uint8_t zeros[8];
-	struct frame_header header = {.length = length, .type = type, .channel = stream->number};
-	uint8_t encoded[FRAME_HEADER_SIZE];
+	const struct frame_header header = {.length = length, .type = type, .channel = stream->number};
 
 	if (ring_writer_space(&stream->writer, frame_size(length)) < (int)frame_size(length))
 		return false;
-	frame_header_encode(&header, encoded);
-	ring_writer_put(&stream->writer, encoded, FRAME_HEADER_SIZE);
-	ring_writer_put(&stream->writer, payload, length);
-	ring_writer_put(&stream->writer, zeros, -length & 7u);
+	frame_put(&stream->writer, &header, payload);
 	ring_writer_publish(&stream->writer);
 	return true;
 }
@@ -257,13 +253,12 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 /* What there is for the program, as far as its socket takes it, and the end behind it. */
 static int write_data(struct stream *stream)
 {
-	uint8_t encoded[FRAME_HEADER_SIZE];
 	struct frame_header header;
+	uint32_t ready;
 	int r = 1, calls = 0;
 
-	while (r > 0 && ring_reader_ready(&stream->data_reader, FRAME_HEADER_SIZE) > 0) {
-		ring_reader_copy(&stream->data_reader, 0, encoded, FRAME_HEADER_SIZE);
-		if (frame_header_decode(encoded, &header) < 0 || header.type != FRAME_DATA)
+	while (r > 0 && (r = frame_next(&stream->data_reader, &header, &ready)) > 0) {
+		if (header.type != FRAME_DATA)
 			return -EPROTO;
 		r = write_frame(stream, header.length, &calls);
 		if (r > 0)
@@ -338,19 +333,19 @@ static int take_frame(struct stream *stream, const struct frame_header *header)
 static int take_frames(struct stream *stream)
 {
 	uint64_t before = stream->taken;
-	uint8_t encoded[FRAME_HEADER_SIZE], payload[FRAME_SMALL_MAX];
+	uint8_t payload[FRAME_SMALL_MAX];
 	struct frame_header header;
-	int r = 0;
+	uint32_t ready;
+	int r = 0, next = 0;
 
-	while (r == 0 && stream->state != OVER && ring_reader_ready(&stream->reader, FRAME_HEADER_SIZE) > 0) {
-		ring_reader_copy(&stream->reader, 0, encoded, FRAME_HEADER_SIZE);
-		if (frame_header_decode(encoded, &header) < 0)
-			return -EPROTO;
+	while (r == 0 && stream->state != OVER && (next = frame_next(&stream->reader, &header, &ready)) > 0) {
 		r = take_frame(stream, &header);
 		spend(stream, COST_CONTROL);
 		ring_reader_consume(&stream->reader, frame_size(header.length));
 	}
 	ring_reader_release(&stream->reader);
+	if (next < 0)
+		return next;
 	if (r == 0 && stream->state == FLOWING)
 		r = write_data(stream);
 	if (stream->state != OVER && stream->taken != before) {
