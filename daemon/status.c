@@ -170,7 +170,7 @@ static uint64_t queued_for(struct status_walk *walk, const struct hop *hop)
 	struct channel_end *end;
 	uint32_t number = 0;
 
-	walk->units += hop->table_pages + hop->channels;
+	walk->units += hop->table.page_count + hop->channels;
 	while ((end = hop_next(hop, &number)))
 		queued += end->sent - end->consumed + channel_queued(end);
 	return queued;

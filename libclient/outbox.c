@@ -56,6 +56,7 @@ static void remove_sender(struct outbox *outbox, struct sender *sender)
 	end_caller(outbox, sender);
 	outbox_detach(outbox, sender);
 	channel_table_remove(&outbox->by_number, sender->number);
+	outbox->channels--;
 	sender_free(sender);
 }
 
@@ -229,9 +230,9 @@ static int open_channel(struct outbox *outbox, const char *address, enum channel
 	r = address_parse(address, strlen(address), &parsed, NULL);
 	if (r < 0)
 		return r;
-	if (outbox->by_number.used >= CHANNELS_KEPT)
+	if (outbox->channels >= CHANNELS_KEPT)
 		close_least_recently_used(outbox);
-	r = channel_table_number(&outbox->by_number, 0, &number);
+	r = channel_table_number(&outbox->by_number, 0, outbox->channels, &number);
 	if (r < 0)
 		return r;
 	sender = sender_new(address, number, kind);
@@ -246,6 +247,7 @@ static int open_channel(struct outbox *outbox, const char *address, enum channel
 		sender_free(sender);
 		return r;
 	}
+	outbox->channels++;
 	sender->max_message = outbox->transport->max_message;
 	if (kind == CHANNEL_CALL)
 		HASH_ADD_STR(outbox->calls_by_address, address, sender);

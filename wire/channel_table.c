@@ -28,7 +28,7 @@ void *channel_table_next(const struct channel_table *table, uint32_t *number)
 	return NULL;
 }
 
-int channel_table_number(struct channel_table *table, uint32_t parity, uint32_t *number)
+int channel_table_number(struct channel_table *table, uint32_t parity, uint32_t used, uint32_t *number)
 {
 	for (uint32_t tries = 0; tries < CHANNEL_NUMBERS / 2; tries++) {
 		uint32_t candidate = table->next % 2 == parity ? table->next : parity;
@@ -37,7 +37,7 @@ int channel_table_number(struct channel_table *table, uint32_t parity, uint32_t 
 		 * arrived by then. But not round all of them while a few do, so that tables stay small. */
 		table->next = candidate + 2;
 		if (table->next >= CHANNEL_NUMBERS ||
-		    (table->next >= NUMBERS_ROUND && table->used < table->next / 4))
+		    (table->next >= NUMBERS_ROUND && used < table->next / 4))
 			table->next = parity;
 		if (!channel_table_find(table, candidate)) {
 			*number = candidate;
@@ -76,7 +76,6 @@ int channel_table_put(struct channel_table *table, uint32_t number, void *entry)
 	if (table->pages[page][number % CHANNEL_TABLE_PAGE])
 		return -EPROTO;
 	table->pages[page][number % CHANNEL_TABLE_PAGE] = entry;
-	table->used++;
 	return 0;
 }
 
@@ -89,16 +88,16 @@ static void free_empty_page(struct channel_table *table, uint32_t page)
 	table->pages[page] = NULL;
 }
 
-void channel_table_remove(struct channel_table *table, uint32_t number)
+bool channel_table_remove(struct channel_table *table, uint32_t number)
 {
 	uint32_t page = number / CHANNEL_TABLE_PAGE;
 
 	if (!channel_table_find(table, number))
-		return;
+		return false;
 	table->pages[page][number % CHANNEL_TABLE_PAGE] = NULL;
-	table->used--;
 	if (page >= PAGES_KEPT)
 		free_empty_page(table, page);
+	return true;
 }
 
 void channel_table_free(struct channel_table *table)

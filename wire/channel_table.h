@@ -7,6 +7,7 @@
  * as they are used. All zero is an empty one.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,7 +16,6 @@
 struct channel_table {
 	void ***pages;
 	uint32_t page_count;
-	uint32_t used; /* how many numbers are */
 	uint32_t next; /* to be tried by channel_table_number() */
 };
 
@@ -32,12 +32,13 @@ static inline void *channel_table_find(const struct channel_table *table, uint32
 /* The first at or behind *number, which becomes the number behind it; NULL: there is none. What was returned
  * may be removed in between. */
 void *channel_table_next(const struct channel_table *table, uint32_t *number);
-/* A number of this parity that isn't used: what was used last comes again late. -ENOBUFS. */
-int channel_table_number(struct channel_table *table, uint32_t parity, uint32_t *number);
+/* A number of this parity that isn't used: what was used last comes again late. `used`: how many are, for which
+ * the caller has a limit of its own. -ENOBUFS: all. */
+int channel_table_number(struct channel_table *table, uint32_t parity, uint32_t used, uint32_t *number);
 /* `entry` isn't NULL; the number is below CHANNEL_NUMBERS. -ENOMEM; -EPROTO: the number is used already. */
 int channel_table_put(struct channel_table *table, uint32_t number, void *entry);
-/* Does nothing for a number that isn't used. */
-void channel_table_remove(struct channel_table *table, uint32_t number);
+/* False: the number isn't used. */
+bool channel_table_remove(struct channel_table *table, uint32_t number);
 /* The entries are the caller's. */
 void channel_table_free(struct channel_table *table);
 

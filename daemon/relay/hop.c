@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <event2/buffer.h>
 #include <event2/event.h>
@@ -14,8 +13,6 @@
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/base/quota.h"
-
-#define NUMBERS_ROUND 4096u
 
 /* --- life ------------------------------------------------------------------------------------- */
 
@@ -28,7 +25,6 @@ int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const str
 		.ops = ops,
 		.owner = owner,
 		.parity = parity,
-		.next_number = parity,
 		.channels_max = channels_max,
 		.poll_ms = HOP_POLL_FIRST_MS,
 		.stuck = true, /* detached: nothing may wait for it */
@@ -139,13 +135,9 @@ void hop_cleanup(struct hop *hop)
 	task_cancel(&hop->input);
 	account_unref(hop->account);
 	hop->account = NULL;
-	for (uint32_t i = 0; i < hop->table_pages; i++)
-		free(hop->table[i]);
-	free(hop->table);
+	channel_table_free(&hop->table);
 	hop->control = NULL;
 	hop->stuck_timer = hop->poll_timer = NULL;
-	hop->table = NULL;
-	hop->table_pages = 0;
 }
 
 uint32_t hop_unacknowledged(struct hop *hop)
@@ -157,105 +149,32 @@ uint32_t hop_unacknowledged(struct hop *hop)
 
 /* --- the table of channels -------------------------------------------------------------------- */
 
-#define TABLE_PAGE 64u /* numbers */
-/* stay when they are empty: honest programs use low numbers. Who uses all of them pays for one channel at a
- * time. */
-#define PAGES_KEPT 16u
-
 struct channel_end *hop_find(struct hop *hop, uint32_t number)
 {
-	uint32_t page = number / TABLE_PAGE;
-
-	return page < hop->table_pages && hop->table[page] ? hop->table[page][number % TABLE_PAGE] : NULL;
+	return channel_table_find(&hop->table, number);
 }
 
 struct channel_end *hop_next(const struct hop *hop, uint32_t *number)
 {
-	while (*number / TABLE_PAGE < hop->table_pages) {
-		struct channel_end *end, **page = hop->table[*number / TABLE_PAGE];
-
-		if (!page) {
-			*number = (*number / TABLE_PAGE + 1) * TABLE_PAGE;
-			continue;
-		}
-		end = page[(*number)++ % TABLE_PAGE];
-		if (end)
-			return end;
-	}
-	return NULL;
-}
-
-static int grow_table(struct hop *hop, uint32_t page)
-{
-	uint32_t pages = hop->table_pages ? hop->table_pages : 4;
-	struct channel_end ***grown;
-
-	while (pages <= page)
-		pages *= 2;
-	grown = realloc(hop->table, pages * sizeof(*grown));
-	if (!grown)
-		return -ENOMEM;
-	memset(grown + hop->table_pages, 0, (pages - hop->table_pages) * sizeof(*grown));
-	hop->table = grown;
-	hop->table_pages = pages;
-	return 0;
+	return channel_table_next(&hop->table, number);
 }
 
 int hop_enter(struct hop *hop, uint32_t number, struct channel_end *end)
 {
-	uint32_t page = number / TABLE_PAGE;
+	int r = channel_table_put(&hop->table, number, end);
 
-	if (page >= hop->table_pages && grow_table(hop, page) < 0)
-		return -ENOMEM;
-	if (!hop->table[page])
-		hop->table[page] = calloc(TABLE_PAGE, sizeof(**hop->table));
-	if (!hop->table[page])
-		return -ENOMEM;
-	if (hop->table[page][number % TABLE_PAGE])
-		return -EPROTO;
-	hop->table[page][number % TABLE_PAGE] = end;
-	hop->channels++;
-	return 0;
+	hop->channels += r == 0;
+	return r;
 }
 
 int hop_number(struct hop *hop, uint32_t *number)
 {
-	if (hop->channels >= hop->channels_max)
-		return -ENOBUFS;
-	for (uint32_t tries = 0; tries < CHANNEL_NUMBERS / 2; tries++) {
-		uint32_t candidate = hop->next_number;
-
-		/* Going round, so that a number comes again late: what crossed the end of its old channel has
-		 * arrived by then. But not round all of them while a few do, so that tables stay small. */
-		hop->next_number += 2;
-		if (hop->next_number >= CHANNEL_NUMBERS ||
-		    (hop->next_number >= NUMBERS_ROUND && hop->channels < hop->next_number / 4))
-			hop->next_number = hop->parity;
-		if (!hop_find(hop, candidate)) {
-			*number = candidate;
-			return 0;
-		}
-	}
-	return -ENOBUFS;
-}
-
-static void free_empty_page(struct hop *hop, uint32_t page)
-{
-	for (uint32_t i = 0; i < TABLE_PAGE; i++)
-		if (hop->table[page][i])
-			return;
-	free(hop->table[page]);
-	hop->table[page] = NULL;
+	return hop->channels < hop->channels_max
+		       ? channel_table_number(&hop->table, hop->parity, hop->channels, number)
+		       : -ENOBUFS;
 }
 
 void hop_remove(struct hop *hop, uint32_t number)
 {
-	uint32_t page = number / TABLE_PAGE;
-
-	if (!hop_find(hop, number))
-		return;
-	hop->table[page][number % TABLE_PAGE] = NULL;
-	hop->channels--;
-	if (page >= PAGES_KEPT)
-		free_empty_page(hop, page);
+	hop->channels -= channel_table_remove(&hop->table, number);
 }

@@ -47,6 +47,7 @@
 #include "daemon/base/quota.h"
 #include "daemon/relay/traits.h"
 #include "daemon/base/turns.h"
+#include "wire/channel_table.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
 
@@ -155,10 +156,8 @@ struct hop {
 	uint64_t emit_from; /* turns.spent when this piece of output was begun */
 
 	/* by number, in pages, so that a high one costs no more than a low one */
-	struct channel_end ***table;
-	uint32_t table_pages;
+	struct channel_table table;
 	uint32_t parity; /* of the numbers that we give out */
-	uint32_t next_number;
 	uint32_t channels, channels_max;
 	/* a bit for each number that was refused and not yet let go: a channel would cost a program
 	 * nothing */

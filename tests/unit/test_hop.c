@@ -173,7 +173,7 @@ static void two_daemons_that_flood_each_other_always_make_progress(void **state)
 static void open_and_close(struct rig *rig, unsigned way)
 {
 	/* The party has fewer numbers than a hop goes through. */
-	programs[1]->hop.next_number = programs[1]->hop.parity;
+	programs[1]->hop.table.next = programs[1]->hop.parity;
 	if (way == 0) {
 		flow_start(programs[0], 0, "p1", 1, 64);
 		flows_run(rig, 64, 4096);

@@ -3,6 +3,7 @@
 if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_address \
+	tests/unit/test_channel_table \
 	tests/unit/test_frame \
 	tests/unit/test_ring \
 	tests/unit/test_ring_attack \
@@ -15,6 +16,10 @@ endif
 tests_unit_test_address_SOURCES = tests/unit/test_address.c tests/unit/unit.h
 tests_unit_test_address_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_address_LDADD = libwire.la $(CMOCKA_LIBS)
+
+tests_unit_test_channel_table_SOURCES = tests/unit/test_channel_table.c tests/unit/unit.h
+tests_unit_test_channel_table_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_channel_table_LDADD = libwire.la $(CMOCKA_LIBS)
 
 tests_unit_test_frame_SOURCES = tests/unit/test_frame.c tests/unit/unit.h
 tests_unit_test_frame_CFLAGS = $(UNIT_CFLAGS)
