@@ -66,13 +66,19 @@ static int ask(struct xenmsg *conn, uint8_t type, const void *payload, size_t si
 	return r < 0 ? r : finish(conn, request, timeout_ms, interruptible, body);
 }
 
+/* Asks for something of which nothing but the outcome matters. */
+static int tell(struct xenmsg *conn, uint8_t type, const void *payload, size_t size)
+{
+	return ask(conn, type, payload, size, PATIENCE_MS, false, NULL);
+}
+
 /* For these kinds of channels. */
 static int ask_to_bind(struct xenmsg *conn, const char *endpoint, uint32_t kinds)
 {
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct frame_bind bind = {.kinds = kinds, .endpoint = {.data = endpoint, .size = strlen(endpoint)}};
 
-	return ask(conn, FRAME_BIND, payload, frame_bind_encode(&bind, payload), PATIENCE_MS, false, NULL);
+	return tell(conn, FRAME_BIND, payload, frame_bind_encode(&bind, payload));
 }
 
 int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options, xenmsg_message_handler handler,
@@ -108,16 +114,15 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 		return -ENOENT;
 	if (conn->dead)
 		return conn->dead;
-	if (!binding) {
-		return ask(conn, FRAME_UNBIND, endpoint, size, PATIENCE_MS, false, NULL);
-	}
+	if (!binding)
+		return tell(conn, FRAME_UNBIND, endpoint, size);
 	/* First what is there, so that all of it is told that nothing more was taken; what comes until the
 	 * daemon knows meets no binding. */
 	conn->recv_waits = false;
 	r = inbox_unbind(&conn->inbox, binding);
 	if (r < 0)
 		return conn_fail(conn, r);
-	return ask(conn, FRAME_UNBIND, endpoint, size, PATIENCE_MS, false, NULL);
+	return tell(conn, FRAME_UNBIND, endpoint, size);
 }
 
 int xenmsg_listen(struct xenmsg *conn, const char *endpoint, unsigned options)
@@ -176,8 +181,7 @@ int xenmsg_unwatch(struct xenmsg *conn, int number)
 
 	if (!requests_unwatch(&conn->requests, (uint32_t)number))
 		return -ENOENT;
-	return ask(conn, FRAME_UNWATCH, payload, frame_u32_encode((uint32_t)number, payload), PATIENCE_MS,
-		   false, NULL);
+	return tell(conn, FRAME_UNWATCH, payload, frame_u32_encode((uint32_t)number, payload));
 }
 
 int xenmsg_query(struct xenmsg *conn, const char *what, char **json)

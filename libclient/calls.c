@@ -320,13 +320,9 @@ int calls_report(struct calls *calls)
 	int r = 0;
 
 	while ((caller = calls->unreported) && r == 0) {
-		struct frame_credit credit = {.consumed = caller->sender->taken, .limit = INT64_MAX};
-		uint8_t payload[FRAME_SMALL_MAX];
-
 		DL_DELETE(calls->unreported, caller);
 		caller->unreported = false;
-		r = transport_control(calls->outbox->transport, FRAME_CREDIT, caller->sender->number, payload,
-				      frame_credit_encode(&credit, payload));
+		r = transport_credit(calls->outbox->transport, caller->sender->number, caller->sender->taken);
 	}
 	return r;
 }

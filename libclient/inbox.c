@@ -103,12 +103,8 @@ struct binding *inbox_find(struct inbox *inbox, const char *endpoint, size_t siz
 /* Whatever wasn't taken up to here never will be. */
 static int send_reset(struct inbox *inbox, uint32_t number, uint64_t taken, uint32_t error)
 {
-	struct frame_reset reset = {.error = error, .consumed = taken, .unsure = taken};
-	uint8_t payload[FRAME_SMALL_MAX];
-
 	inbox->reset_sent = true;
-	return transport_control(inbox->transport, FRAME_RESET, number, payload,
-				 frame_reset_encode(&reset, payload));
+	return transport_reset(inbox->transport, number, error, taken);
 }
 
 static int reset_receiver(struct inbox *inbox, struct receiver *receiver, uint32_t error)
@@ -189,7 +185,6 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 /* Our FIN says that all was taken, so it follows the report of that: the ring's consumer index, or CREDIT. */
 static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
 {
-	uint8_t payload[8];
 	int r;
 
 	if (receiver->state != RECEIVER_OPEN || !receiver->fin || receiver->taken < receiver->total ||
@@ -202,9 +197,8 @@ static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
 		return 0;
 	}
 	transport_release_deliveries(inbox->transport, true);
-	r = transport_control(
-		inbox->transport, FRAME_FIN, receiver->number, payload,
-		frame_u64_encode(receiver->replies ? receiver->replies->sender->framed : 0, payload));
+	r = transport_offset(inbox->transport, FRAME_FIN, receiver->number,
+			     receiver->replies ? receiver->replies->sender->framed : 0);
 	remove_receiver(inbox, receiver);
 	return r;
 }
@@ -611,14 +605,10 @@ int inbox_release(struct inbox *inbox, bool now)
 	if (quietly || !inbox->dirty)
 		return 0;
 	DL_FOREACH_SAFE(inbox->dirty, receiver, next) {
-		struct frame_credit credit = {.consumed = receiver->taken, .limit = INT64_MAX};
-		uint8_t payload[FRAME_SMALL_MAX];
-
 		DL_DELETE(inbox->dirty, receiver);
 		receiver->dirty = false;
 		if (receiver->state == RECEIVER_OPEN && r == 0)
-			r = transport_control(inbox->transport, FRAME_CREDIT, receiver->number, payload,
-					      frame_credit_encode(&credit, payload));
+			r = transport_credit(inbox->transport, receiver->number, receiver->taken);
 		if (r == 0)
 			r = end_if_finished(inbox, receiver);
 	}

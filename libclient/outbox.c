@@ -176,10 +176,7 @@ void outbox_fail(struct outbox *outbox, int unsent)
 
 static void send_fin(struct outbox *outbox, struct sender *sender)
 {
-	uint8_t payload[8];
-
-	transport_control(outbox->transport, FRAME_FIN, sender->number, payload,
-			  frame_u64_encode(sender->accepted, payload));
+	transport_offset(outbox->transport, FRAME_FIN, sender->number, sender->accepted);
 	sender->state = SENDER_CLOSING;
 	forget_address(outbox, sender);
 	if (sender->fin_received && sender->ops_count == 0)
@@ -525,7 +522,6 @@ int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
 {
 	struct sender *sender = ticket->sender;
 	uint64_t begin, state;
-	uint8_t payload[8];
 	uint32_t index;
 	struct op *op = find_ticket(ticket, &index);
 
@@ -535,8 +531,7 @@ int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
 	begin = index > 0 ? sender_op(sender, index - 1)->end : sender->settled;
 	if (state < sender->framed) {
 		op->cancelling = true;
-		return transport_control(outbox->transport, FRAME_CANCEL, sender->number, payload,
-					 frame_u64_encode(state, payload));
+		return transport_offset(outbox->transport, FRAME_CANCEL, sender->number, state);
 	}
 	settle_now(outbox, op, -ETIMEDOUT);
 	if (begin >= sender->framed && index == sender->ops_count - 1) {
@@ -630,23 +625,18 @@ static int on_credit(struct outbox *outbox, struct sender *sender, const uint8_t
 
 int outbox_reject(struct outbox *outbox, struct sender *sender, uint32_t error)
 {
-	struct frame_reset reset = {.error = error, .consumed = sender->taken, .unsure = sender->taken};
-	uint8_t payload[FRAME_SMALL_MAX];
-
 	forget_address(outbox, sender);
 	outbox_detach(outbox, sender);
 	sender->state = SENDER_RESET_SENT;
 	/* The other side's answer says nothing about what it may still take. */
 	settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, -(int)error);
 	end_caller(outbox, sender);
-	return transport_control(outbox->transport, FRAME_RESET, sender->number, payload,
-				 frame_reset_encode(&reset, payload));
+	return transport_reset(outbox->transport, sender->number, error, sender->taken);
 }
 
 static int on_reset(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
 {
 	struct frame_reset reset;
-	uint8_t answer[FRAME_SMALL_MAX];
 	int error, r;
 
 	if (frame_reset_decode(payload, length, &reset) < 0 || reset.consumed > sender->framed)
@@ -654,12 +644,9 @@ static int on_reset(struct outbox *outbox, struct sender *sender, const uint8_t 
 	error = frame_error(reset.error, -EPROTO);
 	if (reset.consumed > sender->consumed)
 		sender->consumed = reset.consumed;
-	reset.consumed = reset.unsure = sender->taken;
-	r = transport_control(outbox->transport, FRAME_RESET, sender->number, answer,
-			      frame_reset_encode(&reset, answer));
+	r = transport_reset(outbox->transport, sender->number, reset.error, sender->taken);
 	if (r < 0)
 		return r;
-	frame_reset_decode(payload, length, &reset);
 	settle_all(outbox, sender, reset.unsure, error, error);
 	remove_sender(outbox, sender);
 	return 0;

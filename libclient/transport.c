@@ -156,6 +156,13 @@ static int watch_descriptors(struct transport *transport)
 	return r < 0 ? r : watch(transport, transport->poke, EPOLLIN | EPOLLET, 0);
 }
 
+static void close_all(const int *fds, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
 static int open_once(struct transport *transport, const char *path, bool shared)
 {
 	struct frame_welcome welcome;
@@ -176,9 +183,7 @@ static int open_once(struct transport *transport, const char *path, bool shared)
 		if (welcome.flags & HELLO_SHARED_MEMORY)
 			r = shared ? map_rings(transport, &welcome, fds) : -EPROTO;
 	}
-	for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
+	close_all(fds, HANDSHAKE_FDS);
 	if (r == 0)
 		r = watch_descriptors(transport);
 	if (r == 0 && !transport->shared)
@@ -208,6 +213,8 @@ int transport_open(struct transport *transport, const char *path)
 
 void transport_close(struct transport *transport)
 {
+	const int fds[] = {transport->epoll, transport->wake, transport->kick, transport->poke,
+			   transport->socket};
 	bool blocked;
 
 	/* Who says goodbye takes nothing more, so the senders of what is still unread needn't be in doubt. */
@@ -223,16 +230,7 @@ void transport_close(struct transport *transport)
 	pump_free(transport->pump);
 	if (transport->memory)
 		munmap(transport->memory, transport->memory_size);
-	if (transport->epoll >= 0)
-		close(transport->epoll);
-	if (transport->wake >= 0)
-		close(transport->wake);
-	if (transport->kick >= 0)
-		close(transport->kick);
-	if (transport->poke >= 0)
-		close(transport->poke);
-	if (transport->socket >= 0)
-		close(transport->socket);
+	close_all(fds, sizeof(fds) / sizeof(*fds));
 	fifo_free(&transport->backlog);
 }
 
@@ -275,6 +273,31 @@ int transport_control(struct transport *transport, uint8_t type, uint32_t channe
 		memcpy(frame + FRAME_HEADER_SIZE, payload, length);
 	frame_wrap(frame, &header);
 	return 0;
+}
+
+int transport_offset(struct transport *transport, uint8_t type, uint32_t channel, uint64_t offset)
+{
+	uint8_t payload[8];
+
+	return transport_control(transport, type, channel, payload, frame_u64_encode(offset, payload));
+}
+
+int transport_credit(struct transport *transport, uint32_t channel, uint64_t taken)
+{
+	const struct frame_credit credit = {.consumed = taken, .limit = INT64_MAX};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	return transport_control(transport, FRAME_CREDIT, channel, payload,
+				 frame_credit_encode(&credit, payload));
+}
+
+int transport_reset(struct transport *transport, uint32_t channel, uint32_t error, uint64_t taken)
+{
+	const struct frame_reset reset = {.error = error, .consumed = taken, .unsure = taken};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	return transport_control(transport, FRAME_RESET, channel, payload,
+				 frame_reset_encode(&reset, payload));
 }
 
 int transport_take_late(struct transport *transport, const struct frame_header *header,

@@ -10,8 +10,8 @@
  * The descriptor `epoll` is readable whenever there may be something to do. It holds what the daemon notifies
  * us by and what we notify ourselves by, edge-triggered, so that no read is needed to clear them, and the
  * socket. For a sleeper to be woken, at any time when nobody drains the rings either the requests in them are
- * armed or an edge is pending: who calls transport_poll(), which takes the edge, drains and then calls transport_arm()
- * until that finds nothing.
+ * armed or an edge is pending: after transport_poll(), which takes the edge, the rings are drained and then
+ * transport_arm() is called until it finds nothing.
  */
 
 #include <stdbool.h>
@@ -56,6 +56,11 @@ int transport_space(struct transport *transport, uint32_t want);
 /* Sends a control frame, behind earlier ones; it may wait in the backlog. -ENOMEM, -EPROTO. */
 int transport_control(struct transport *transport, uint8_t type, uint32_t channel, const void *payload,
 		      uint32_t length);
+/* The same for frames about channels, FIN and CANCEL; CREDIT, when `taken` bytes of its stream were; RESET, when
+ * nothing beyond them was or will be. */
+int transport_offset(struct transport *transport, uint8_t type, uint32_t channel, uint64_t offset);
+int transport_credit(struct transport *transport, uint32_t channel, uint64_t taken);
+int transport_reset(struct transport *transport, uint32_t channel, uint32_t error, uint64_t taken);
 /* A frame of a channel that has ended was still on its way: a RESET wants its answer. As
  * transport_control(). */
 int transport_take_late(struct transport *transport, const struct frame_header *header,
