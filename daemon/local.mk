@@ -24,6 +24,7 @@ libdaemon_la_SOURCES = \
 	daemon/base/ini_line.c daemon/base/ini_line.h \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
 	daemon/relay/ledger.c daemon/relay/ledger.h \
+	daemon/relay/outlet.c daemon/relay/outlet.h \
 	daemon/relay/traits.c daemon/relay/traits.h \
 	daemon/link/link.c daemon/link/link.h \
 	daemon/local/local.c daemon/local/local.h \

@@ -233,7 +233,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 			link->rtt_ns = rtt_ns;
 		return 0;
 	default:
-		if (number > link->hop.out_position || number < link->acked_by_peer)
+		if (number > link->hop.out[OUTLET_MAIN].position || number < link->acked_by_peer)
 			return -EPROTO;
 		link->acked_by_peer = number;
 		return 0;

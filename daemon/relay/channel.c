@@ -260,7 +260,7 @@ int channel_data(struct channel_end *end, const struct ring_reader *reader, uint
 	}
 	count = (unsigned)ring_reader_peek(reader, offset, length, pieces);
 	if (!channel_has_backlog(out))
-		done = hop_write(out->hop, out, pieces, count, length, messages);
+		done = hop_write(out->hop, out, pieces, length, messages);
 	end->received += done;
 	if (done == length)
 		return (int)done;
@@ -283,18 +283,6 @@ int channel_data(struct channel_end *end, const struct ring_reader *reader, uint
 	out->queued_messages += messages;
 	mark_backlog(out);
 	return (int)length;
-}
-
-bool channel_append(struct channel_end *end, const void *data, uint32_t length, uint32_t messages)
-{
-	struct channel_end *out = channel_other(end);
-
-	if (channel_is_reset(end) || end->in != IN_OPEN || length > end->granted - end->received ||
-	    !out->hop || channel_is_reset(out) || channel_has_backlog(out) ||
-	    !hop_append(out->hop, out, data, length, messages))
-		return false;
-	end->received += length;
-	return true;
 }
 
 int channel_opened(struct channel_end *end, const struct frame_opened *opened)
@@ -418,8 +406,8 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 	if (!end->hop->traits->is_daemon && end->channel->domain_name)
 		open.domain_name =
 			(struct frame_text){end->channel->domain_name, strlen(end->channel->domain_name)};
-	frame->type = FRAME_OPEN;
-	frame->length = frame_open_encode(&open, frame->payload);
+	frame->header.type = FRAME_OPEN;
+	frame->header.length = frame_open_encode(&open, frame->payload);
 	move(end, OPEN_SENT);
 }
 
@@ -435,8 +423,8 @@ static void make_reset(struct channel_end *end, struct channel_frame *frame)
 		reset.consumed = channel_other(end)->consumed;
 		reset.unsure = channel_other(end)->sent;
 	}
-	frame->type = FRAME_RESET;
-	frame->length = frame_reset_encode(&reset, frame->payload);
+	frame->header.type = FRAME_RESET;
+	frame->header.length = frame_reset_encode(&reset, frame->payload);
 	move(end, RESET_SENT);
 }
 
@@ -444,8 +432,8 @@ static void make_opened(struct channel_end *end, struct channel_frame *frame)
 {
 	struct frame_opened opened = {.limit = grant(end), .max_message = end->channel->max_message};
 
-	frame->type = FRAME_OPENED;
-	frame->length = frame_opened_encode(&opened, frame->payload);
+	frame->header.type = FRAME_OPENED;
+	frame->header.length = frame_opened_encode(&opened, frame->payload);
 }
 
 static void make_credit(struct channel_end *end, struct channel_frame *frame)
@@ -453,14 +441,14 @@ static void make_credit(struct channel_end *end, struct channel_frame *frame)
 	struct frame_credit credit = {.consumed = channel_other(end)->consumed, .limit = grant(end)};
 
 	end->told_consumed = credit.consumed;
-	frame->type = FRAME_CREDIT;
-	frame->length = frame_credit_encode(&credit, frame->payload);
+	frame->header.type = FRAME_CREDIT;
+	frame->header.length = frame_credit_encode(&credit, frame->payload);
 }
 
 static void make_fin(struct channel_end *end, struct channel_frame *frame)
 {
-	frame->type = FRAME_FIN;
-	frame->length = frame_u64_encode(end->sent, frame->payload);
+	frame->header.type = FRAME_FIN;
+	frame->header.length = frame_u64_encode(end->sent, frame->payload);
 	move(end, FIN_SENT);
 }
 
@@ -480,6 +468,7 @@ bool channel_next_control(struct channel_end *end, struct channel_frame *frame)
 {
 	unsigned owed;
 
+	frame->header = (struct frame_header){.channel = end->number};
 	if (end->out == OUT_NEW) {
 		make_open(end, frame);
 		return true;
@@ -533,7 +522,7 @@ bool channel_send_backlog(struct channel_end *end, uint32_t quantum)
 	}
 	if (length < queued)
 		length &= ~7u;
-	done = hop_write_backlog(end->hop, end, (struct iovec *)pieces, (unsigned)count, length,
+	done = hop_write_backlog(end->hop, end, (struct iovec *)pieces, length,
 				 length == queued ? end->queued_messages : 0);
 	evbuffer_drain(end->queue, done);
 	if (done == queued) {

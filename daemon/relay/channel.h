@@ -155,9 +155,6 @@ void channel_forbid(struct channel *channel, int error);
  * forwarded or kept; fewer than that: the rest waits for channel_other(end)->hop. Below zero: a violation. */
 int channel_data(struct channel_end *end, const struct ring_reader *reader, uint32_t offset, uint32_t length,
 		 uint32_t messages, bool may_wait);
-/* The same for a small piece, if there is nothing about it: it goes right behind what went on before. False:
- * it wasn't touched. */
-bool channel_append(struct channel_end *end, const void *data, uint32_t length, uint32_t messages);
 /* Frames about the channel came in at `end`. Below zero: a violation, the hop's session ends. */
 int channel_opened(struct channel_end *end, const struct frame_opened *opened);
 int channel_credit(struct channel_end *end, const struct frame_credit *credit);
@@ -173,8 +170,7 @@ void channel_lost(struct channel_end *end, int error, bool unsure);
 
 /* Control frames that `end` wants sent: fills in the next one. False: nothing (more) can be sent now. */
 struct channel_frame {
-	uint8_t type;
-	uint32_t length;
+	struct frame_header header;
 	uint8_t payload[FRAME_SMALL_MAX];
 };
 bool channel_next_control(struct channel_end *end, struct channel_frame *frame);

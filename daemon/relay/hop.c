@@ -54,19 +54,13 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings)
 {
 	int r = ring_reader_init(&hop->in, &rings->in, rings->adopt);
 
-	for (unsigned i = 0; i < hop->traits->outlets && r == 0; i++) {
-		struct outlet *outlet = &hop->out[i];
-
-		*outlet = (struct outlet){0};
-		r = ring_writer_init(&outlet->writer, &rings->out[i], rings->adopt);
-		outlet->taken_upto = outlet->writer.tail;
-		ledger_init(&outlet->ledger, rings->out[i].size);
-	}
+	for (unsigned i = 0; i < hop->traits->outlets && r == 0; i++)
+		r = outlet_attach(&hop->out[i], &rings->out[i], hop->traits, &hop->tx, rings->adopt);
 	if (r < 0)
 		return r;
 	hop->in_progress = 0;
-	hop->in_sequence = hop->out_sequence = 0;
-	hop->in_position = hop->out_position = 0;
+	hop->in_sequence = 0;
+	hop->in_position = 0;
 	hop->unreleased = 0;
 	hop->missing = 1;
 	hop->finishing = 0;
@@ -87,10 +81,8 @@ void hop_detach(struct hop *hop)
 	hop->refused = NULL;
 	hop->attached = false;
 	hop->stuck = true;
-	for (unsigned i = 0; i < hop->traits->outlets; i++) {
-		ledger_free(&hop->out[i].ledger);
-		hop->out[i] = (struct outlet){0};
-	}
+	for (unsigned i = 0; i < hop->traits->outlets; i++)
+		outlet_detach(&hop->out[i]);
 	hop_stop_waiting(hop);
 	hop_forget_notification(hop);
 	task_cancel(&hop->input);

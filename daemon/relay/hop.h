@@ -43,7 +43,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "daemon/relay/ledger.h"
+#include "daemon/relay/outlet.h"
 #include "daemon/base/quota.h"
 #include "daemon/relay/traits.h"
 #include "daemon/base/turns.h"
@@ -107,22 +107,6 @@ struct hop_ops {
 	void (*failed)(void *owner, int error, const char *why);
 };
 
-/* One ring out, and the DATA frame that is being filled in it. */
-struct outlet {
-	struct ring_writer writer;
-	struct channel_end *filling; /* whose DATA frame is open, or NULL */
-	uint32_t filling_at;	     /* position of its header */
-	uint32_t filling_length;
-	uint32_t filling_messages;
-	struct ledger ledger; /* only where releasing means taking */
-	uint32_t wanted;      /* bytes of space that the next thing to write lacks; 0: nothing does */
-	uint32_t taken_upto;  /* what the program had released at the last snapshot */
-};
-
-struct hop_stats {
-	uint64_t frames, bytes, messages, notifications;
-};
-
 struct hop {
 	struct relay *relay;
 	const struct hop_ops *ops;
@@ -148,8 +132,8 @@ struct hop {
 	struct ring_reader in;
 	struct outlet out[HOP_OUTLETS];
 	uint32_t in_progress; /* bytes of the DATA frame at the head of `in` that have gone on already */
-	uint32_t in_sequence, out_sequence;
-	uint64_t in_position, out_position; /* bytes of frames in this session */
+	uint32_t in_sequence;
+	uint64_t in_position; /* bytes of frames in this session */
 	uint32_t unreleased;
 	uint32_t missing;   /* bytes that must be there before it's worth looking again */
 	struct task input;  /* due: there may be some */
@@ -174,7 +158,7 @@ struct hop {
 	struct hop *granted;	   /* the one of them that goes on now, before all others */
 	struct hop *granted_by;	   /* who lets us go on */
 	struct event *stuck_timer; /* runs while somebody waits */
-	uint64_t stuck_from;	   /* out_position when it was started */
+	uint64_t stuck_from;	   /* the main outlet's position when it was started */
 	struct event *poll_timer;  /* looks what a program has taken that doesn't wake us */
 	uint32_t poll_ms;
 
@@ -257,15 +241,11 @@ int hop_enter(struct hop *hop, uint32_t number, struct channel_end *end);
 int hop_number(struct hop *hop, uint32_t *number);
 void hop_remove(struct hop *hop, uint32_t number);
 /* Bytes of a stream go out at `end`: as many as can go at once without overtaking; returns how many. */
-uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec *pieces, unsigned count,
-		   uint32_t length, uint32_t messages);
-/* The same for a small piece that goes into the frame which is being filled for `end`, and fits. False: it
- * wasn't touched. */
-bool hop_append(struct hop *hop, struct channel_end *end, const void *data, uint32_t length,
-		uint32_t messages);
+uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec *pieces, uint32_t length,
+		   uint32_t messages);
 /* The same for what has waited in the channel's queue: it is the channel's turn. */
 uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struct iovec *pieces,
-			   unsigned count, uint32_t length, uint32_t messages);
+			   uint32_t length, uint32_t messages);
 /* The word of the stream at `offset` in the ring of a program. -EALREADY: the program has released it;
  * -ENOENT: it isn't there as one word. */
 int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, uint32_t **word);

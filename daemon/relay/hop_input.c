@@ -20,7 +20,6 @@
 
 /* of work, and then it's the turn of the account's other programs: 256 KiB of large frames */
 #define PIECE_UNITS  2048u
-#define SMALL	     1024u /* a payload that is worth a shorter way */
 #define STUCK_MS     10
 #define STUCK_BYTES  16384u /* less than this in that time: stuck */
 #define POLL_LAST_MS 1024
@@ -62,12 +61,10 @@ static void snapshot_taken(struct hop *hop)
 	if (hop->taken_pending || !(hop->traits->release_means_taken || hop->finishing))
 		return;
 	for (unsigned i = 0; hop->traits->release_means_taken && i < hop->traits->outlets; i++) {
-		struct outlet *outlet = &hop->out[i];
+		int r = outlet_see_taken(&hop->out[i]);
 
-		if (ring_writer_unread(&outlet->writer) < 0)
-			hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
-		else
-			outlet->taken_upto = outlet->writer.tail;
+		if (r < 0)
+			hop_outlet_failed(hop, r);
 	}
 	mark_input(hop);
 }
@@ -123,47 +120,28 @@ void hop_on_poll(int fd, short what, void *userdata)
 
 int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, uint32_t **word)
 {
-	struct outlet *outlet = hop_outlet(hop, end);
-	const struct handed *handed;
-	uint32_t position;
+	int r;
 
 	if (!hop->attached || hop->has_failed)
 		return -ENOENT;
-	hop_close_frame(hop, outlet);
-	if (ring_writer_unread(&outlet->writer) < 0) {
-		hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
-		return -ENOENT;
-	}
-	handed = ledger_find(&outlet->ledger, end, offset);
-	if (!handed || offset - handed->offset + 4 > handed->length)
-		return -ENOENT;
-	position = handed->position + (uint32_t)(offset - handed->offset);
-	if (position & 3)
-		return -ENOENT; /* its sender doesn't send whole words */
-	/* What was released may have been overwritten by us, though it isn't yet counted as taken. */
-	if ((int32_t)(position - outlet->writer.tail) < 0)
-		return -EALREADY;
-	*word = ring_writer_word(&outlet->writer, position);
-	return 0;
+	r = outlet_find_word(hop_outlet(hop, end), end, offset, word);
+	if (r != -EPROTO)
+		return r;
+	hop_outlet_failed(hop, r);
+	return -ENOENT;
 }
 
 void hop_forget_end(struct hop *hop, struct channel_end *end)
 {
-	for (unsigned i = 0; i < hop->traits->outlets; i++) {
-		struct outlet *outlet = &hop->out[i];
-
-		if (outlet->filling == end)
-			hop_close_frame(hop, outlet);
-		if (hop->traits->release_means_taken)
-			spend(hop, ledger_forget(&outlet->ledger, end));
-	}
+	for (unsigned i = 0; i < hop->traits->outlets; i++)
+		spend(hop, outlet_forget(&hop->out[i], end));
 }
 
 static void watch_stuck(struct hop *hop)
 {
 	if (evtimer_pending(hop->stuck_timer, NULL))
 		return;
-	hop->stuck_from = hop->out_position;
+	hop->stuck_from = hop->out[OUTLET_MAIN].position;
 	timer_start(hop->stuck_timer, STUCK_MS);
 }
 
@@ -173,7 +151,7 @@ void hop_on_stuck(int fd, short what, void *userdata)
 
 	if (!hop->waiters)
 		return;
-	if (hop->out_position - hop->stuck_from >= STUCK_BYTES) {
+	if (hop->out[OUTLET_MAIN].position - hop->stuck_from >= STUCK_BYTES) {
 		watch_stuck(hop); /* busy, not stuck */
 		return;
 	}
@@ -217,12 +195,13 @@ void hop_stop_waiting(struct hop *hop)
  * come to count that. */
 static void count_released(struct hop *hop, struct channel_end *end)
 {
-	struct outlet *outlet = hop_outlet(hop, end);
+	uint64_t offset;
+	int r = outlet_find_released(hop_outlet(hop, end), end, &offset);
 
-	if (ring_writer_unread(&outlet->writer) < 0)
-		hop_fail(hop, -EPROTO, "impossible consumer index in the ring");
+	if (r < 0)
+		hop_outlet_failed(hop, r);
 	else
-		channel_taken(end, ledger_released(&outlet->ledger, end, outlet->writer.tail));
+		channel_taken(end, offset);
 	channel_check_ended(end);
 }
 
@@ -407,34 +386,6 @@ static void finish_frame(struct hop *hop, const struct frame_header *header)
 		hop->rx.messages += header->messages;
 }
 
-/* Small pieces of a stream, right behind one that has gone on: up to the first about which there is more to
- * say. */
-static void take_run(struct hop *hop, uint32_t number)
-{
-	struct channel_end *end = hop_find(hop, number);
-	unsigned count = 0;
-
-	while (end && hop->unreleased < HOP_CHUNK) {
-		int ready = ring_reader_ready(&hop->in, FRAME_HEADER_SIZE + SMALL);
-		uint8_t encoded[FRAME_HEADER_SIZE];
-		struct frame_header header;
-		struct iovec pieces[2];
-
-		if (ready < (int)FRAME_HEADER_SIZE)
-			break;
-		ring_reader_copy(&hop->in, 0, encoded, FRAME_HEADER_SIZE);
-		if (frame_header_decode(encoded, &header) < 0 || header.type != FRAME_DATA ||
-		    header.channel != number || header.length > SMALL ||
-		    frame_size(header.length) > (uint32_t)ready ||
-		    ring_reader_peek(&hop->in, FRAME_HEADER_SIZE, header.length, pieces) != 1 ||
-		    !channel_append(end, pieces[0].iov_base, header.length, header.messages))
-			break;
-		finish_frame(hop, &header);
-		count++;
-	}
-	spend(hop, count * COST_FRAME);
-}
-
 /* Deals with the frame at the head of the ring. 1: dealt with; 0: there is none, or it waits; below zero:
  * failed. */
 static int take_next(struct hop *hop, uint32_t *missing)
@@ -495,8 +446,6 @@ static int take_next(struct hop *hop, uint32_t *missing)
 	if (!hop->attached)
 		return 0;
 	finish_frame(hop, &header);
-	if (!hop->traits->is_daemon && header.type == FRAME_DATA)
-		take_run(hop, header.channel);
 	return 1;
 }
 

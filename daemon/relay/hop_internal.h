@@ -24,8 +24,8 @@ void hop_forget_notification(struct hop *hop);
 void hop_mark_awake(struct hop *hop);
 
 /* hop_output.c */
-/* Ends the DATA frame that is being filled. */
-void hop_close_frame(struct hop *hop, struct outlet *outlet);
+/* An error of an outlet ends the session. */
+void hop_outlet_failed(struct hop *hop, int error);
 struct outlet *hop_outlet(struct hop *hop, const struct channel_end *end);
 /* All whose input waits for our output go on: what finds no room is spilled. */
 void hop_release_waiters(struct hop *hop);

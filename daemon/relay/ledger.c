@@ -87,6 +87,11 @@ static uint32_t next_jump(const struct ledger *ledger, uint32_t number, const st
 	return last->depth - jumped->depth == jumped->depth - again->depth ? jumped->jump : number;
 }
 
+int ledger_reserve(struct ledger *ledger)
+{
+	return ledger->count == ledger->room ? grow(ledger) : 0;
+}
+
 int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset, uint32_t position,
 		uint32_t length)
 {
@@ -101,7 +106,7 @@ int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset,
 		.jump = number,
 	};
 
-	if (ledger->count == ledger->room && grow(ledger) < 0)
+	if (ledger_reserve(ledger) < 0)
 		return -ENOMEM;
 	last = newest(ledger, end);
 	if (last) {

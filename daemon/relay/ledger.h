@@ -40,6 +40,8 @@ void ledger_init(struct ledger *ledger, uint32_t ring_size);
 uint64_t ledger_memory(uint32_t ring_size);
 void ledger_free(struct ledger *ledger);
 bool ledger_is_full(const struct ledger *ledger);
+/* -ENOMEM; else the next ledger_push() can't fail. The ledger isn't full. */
+int ledger_reserve(struct ledger *ledger);
 /* -ENOMEM. The ledger isn't full. */
 int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset, uint32_t position,
 		uint32_t length);

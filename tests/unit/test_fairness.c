@@ -221,7 +221,8 @@ static void busy_link_is_not_taken_for_a_stuck_one(void **state)
 		if (a->hop.blocked_on) {
 			/* The timer that was started 10 ms ago comes to its end: meanwhile, half a ring has
 			 * gone. */
-			scene.link->hop.stuck_from = scene.link->hop.out_position - LINK_RING / 2;
+			scene.link->hop.stuck_from =
+				scene.link->hop.out[OUTLET_MAIN].position - LINK_RING / 2;
 			rig_fire_stuck(scene.link);
 		}
 		assert_false(scene.link->hop.stuck);
@@ -323,14 +324,14 @@ static void turn_ends_though_the_other_ends_keep_pace(void **state)
 	party_read(scene.link, 0);
 	drain_at_once(NULL);
 	for (int round = 0; round < 20; round++) {
-		uint64_t before = eager->hop.out_position;
+		uint64_t before = eager->hop.out[OUTLET_MAIN].position;
 
 		for (int k = 0; k < 3; k++)
 			party_data(scene.programs[k], 0, 65536, false);
 		hop_event(&scene.programs[0]->hop);
 		relay_pass(scene.programs[0]->hop.relay);
-		if (eager->hop.out_position - before > most)
-			most = eager->hop.out_position - before;
+		if (eager->hop.out[OUTLET_MAIN].position - before > most)
+			most = eager->hop.out[OUTLET_MAIN].position - before;
 		rig_settle(&scene.rig);
 	}
 	assert_true(most > 0);

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/relay/outlet.h"
+
+#include <errno.h>
+
+#include "daemon/relay/channel.h"
+
+#define PIECE_MIN 256u /* a longer payload isn't cut into pieces smaller than this */
+#define ROOM_MIN  (FRAME_HEADER_SIZE + PIECE_MIN)
+
+static uint32_t padded(uint32_t length)
+{
+	return (length + 7u) & ~7u;
+}
+
+int outlet_attach(struct outlet *outlet, const struct ring_view *ring, const struct hop_traits *traits,
+		  struct hop_stats *tx, bool adopt)
+{
+	int r;
+
+	*outlet = (struct outlet){.traits = traits, .tx = tx};
+	r = ring_writer_init(&outlet->writer, ring, adopt);
+	outlet->taken_upto = outlet->writer.tail;
+	ledger_init(&outlet->ledger, ring->size);
+	return r;
+}
+
+void outlet_detach(struct outlet *outlet)
+{
+	ledger_free(&outlet->ledger);
+	*outlet = (struct outlet){0};
+}
+
+/* --- frames ----------------------------------------------------------------------------------- */
+
+int outlet_has_room(struct outlet *outlet, uint32_t size)
+{
+	int space = ring_writer_space(&outlet->writer, size);
+
+	if (space < 0 || (uint32_t)space >= size)
+		return space < 0 ? space : 1;
+	if (outlet->wanted < size)
+		outlet->wanted = size;
+	return 0;
+}
+
+static void encode_header(struct outlet *outlet, const struct frame_header *header,
+			  uint8_t encoded[FRAME_HEADER_SIZE])
+{
+	struct frame_header numbered = *header;
+	uint32_t size = frame_size(header->length);
+
+	numbered.sequence = outlet->traits->numbers_frames ? outlet->sequence : 0;
+	frame_header_encode(&numbered, encoded);
+	outlet->sequence++;
+	outlet->position += size;
+	outlet->tx->frames++;
+	outlet->tx->bytes += size;
+}
+
+static void put_padding(struct outlet *outlet, uint32_t length)
+{
+	static const uint8_t zeros[8];
+
+	ring_writer_put(&outlet->writer, zeros, -length & 7u);
+}
+
+void outlet_put(struct outlet *outlet, const struct frame_header *header, const void *payload)
+{
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	outlet_close(outlet);
+	encode_header(outlet, header, encoded);
+	ring_writer_put(&outlet->writer, encoded, FRAME_HEADER_SIZE);
+	ring_writer_put(&outlet->writer, payload, header->length);
+	put_padding(outlet, header->length);
+}
+
+void outlet_close(struct outlet *outlet)
+{
+	struct channel_end *end = outlet->filling;
+	uint32_t length = outlet->filling_length;
+	struct frame_header header = {.length = length, .type = FRAME_DATA};
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	if (!end)
+		return;
+	header.channel = end->number;
+	header.messages =
+		(uint16_t)(outlet->filling_messages > UINT16_MAX ? UINT16_MAX : outlet->filling_messages);
+	outlet->tx->messages += outlet->filling_messages;
+	put_padding(outlet, length);
+	encode_header(outlet, &header, encoded);
+	ring_writer_patch(&outlet->writer, outlet->filling_at, encoded, FRAME_HEADER_SIZE);
+	if (outlet->traits->release_means_taken) /* open_frame() has reserved the room */
+		ledger_push(&outlet->ledger, end, end->sent - length, outlet->filling_at + FRAME_HEADER_SIZE,
+			    length);
+	outlet->filling = NULL;
+}
+
+/* 1; 0: no room in the ring or the ledger, where what is taken makes room in both. Or an error. */
+static int open_frame(struct outlet *outlet, struct channel_end *end, uint32_t length)
+{
+	int r;
+
+	outlet_close(outlet);
+	if (outlet->traits->release_means_taken) {
+		if (ledger_is_full(&outlet->ledger))
+			return 0;
+		r = ledger_reserve(&outlet->ledger);
+		if (r < 0)
+			return r;
+	}
+	r = outlet_has_room(outlet, FRAME_HEADER_SIZE + padded(length < PIECE_MIN ? length : PIECE_MIN));
+	if (r <= 0)
+		return r;
+	outlet->filling = end;
+	outlet->filling_at = outlet->writer.head;
+	outlet->filling_length = outlet->filling_messages = 0;
+	ring_writer_advance(&outlet->writer, FRAME_HEADER_SIZE);
+	return 1;
+}
+
+/* After how many bytes the reader gets to see what it was written. */
+static uint32_t chunk_for(const struct outlet *outlet)
+{
+	uint32_t first = outlet->traits->first_chunk;
+
+	return first < HOP_CHUNK && ring_writer_is_awaited(&outlet->writer) ? first : HOP_CHUNK;
+}
+
+bool outlet_is_due(const struct outlet *outlet)
+{
+	return outlet->writer.head - outlet->writer.published >= chunk_for(outlet);
+}
+
+static void put_pieces(struct outlet *outlet, struct outgoing *data, uint32_t size)
+{
+	data->left -= size;
+	while (size) {
+		uint32_t here = (uint32_t)data->pieces->iov_len - data->done;
+
+		if (here > size)
+			here = size;
+		ring_writer_put(&outlet->writer, (uint8_t *)data->pieces->iov_base + data->done, here);
+		data->done += here;
+		size -= here;
+		if (data->done == data->pieces->iov_len && data->left + size) {
+			data->pieces++;
+			data->done = 0;
+		}
+	}
+}
+
+int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing *data)
+{
+	uint32_t size = data->left;
+	int r;
+
+	if (outlet->filling != end || (outlet->filling_length & 7) ||
+	    outlet->filling_length == FRAME_PAYLOAD_MAX) {
+		r = open_frame(outlet, end, size);
+		if (r <= 0)
+			return r;
+	}
+	if (size > FRAME_PAYLOAD_MAX - outlet->filling_length)
+		size = FRAME_PAYLOAD_MAX - outlet->filling_length;
+	if (size > outlet->traits->first_chunk && size > chunk_for(outlet))
+		size = chunk_for(outlet);
+	r = ring_writer_space(&outlet->writer, padded(size));
+	if (r < 0)
+		return r;
+	/* An odd consumer index leaves an odd space: the padding has to fit as well. */
+	if (padded(size) > (uint32_t)r)
+		size = (uint32_t)r & ~7u;
+	if (size == 0) {
+		outlet->wanted = ROOM_MIN;
+		return 0;
+	}
+	put_pieces(outlet, data, size);
+	end->sent += size;
+	outlet->filling_length += size;
+	if (!data->left)
+		outlet->filling_messages += data->messages;
+	return (int)size;
+}
+
+bool outlet_publish(struct outlet *outlet)
+{
+	outlet_close(outlet);
+	return ring_writer_publish(&outlet->writer);
+}
+
+/* --- room ------------------------------------------------------------------------------------- */
+
+/* What is worth waking up for. At most the ring, so that a reader who has read it all has made it so. */
+static uint32_t worthwhile(const struct outlet *outlet, uint32_t wanted)
+{
+	uint32_t size = outlet->writer.ring.size, least = size / 4 > ROOM_MIN ? size / 4 : ROOM_MIN;
+
+	if (wanted < least)
+		wanted = least;
+	return wanted < size ? wanted : size;
+}
+
+int outlet_ask_for_room(struct outlet *outlet, uint32_t wanted)
+{
+	return ring_writer_arm(&outlet->writer, worthwhile(outlet, wanted));
+}
+
+bool outlet_has_ample_room(struct outlet *outlet)
+{
+	uint32_t want = worthwhile(outlet, 0);
+
+	return ring_writer_space(&outlet->writer, want) >= (int)want;
+}
+
+/* --- what was taken --------------------------------------------------------------------------- */
+
+int outlet_see_taken(struct outlet *outlet)
+{
+	int r = ring_writer_unread(&outlet->writer);
+
+	outlet->taken_upto = outlet->writer.tail;
+	return r < 0 ? r : 0;
+}
+
+int outlet_ask_for_taken(struct outlet *outlet)
+{
+	/* Not asked for what has come already: the request would stay, and cost a notification later. */
+	int r = ring_writer_unread(&outlet->writer);
+
+	if (r >= 0 && outlet->writer.tail == outlet->taken_upto)
+		r = ring_writer_arm(&outlet->writer, outlet->writer.ring.size);
+	return r < 0 ? r : outlet->writer.tail != outlet->taken_upto;
+}
+
+int outlet_find_word(struct outlet *outlet, struct channel_end *end, uint64_t offset, uint32_t **word)
+{
+	const struct handed *handed;
+	uint32_t position;
+	int r;
+
+	outlet_close(outlet);
+	r = ring_writer_unread(&outlet->writer);
+	if (r < 0)
+		return r;
+	handed = ledger_find(&outlet->ledger, end, offset);
+	if (!handed || offset - handed->offset + 4 > handed->length)
+		return -ENOENT;
+	position = handed->position + (uint32_t)(offset - handed->offset);
+	if (position & 3)
+		return -ENOENT; /* its sender doesn't send whole words */
+	/* What was released may have been overwritten by us, though it isn't yet counted as taken. */
+	if ((int32_t)(position - outlet->writer.tail) < 0)
+		return -EALREADY;
+	*word = ring_writer_word(&outlet->writer, position);
+	return 0;
+}
+
+int outlet_find_released(struct outlet *outlet, const struct channel_end *end, uint64_t *offset)
+{
+	int r = ring_writer_unread(&outlet->writer);
+
+	*offset = ledger_released(&outlet->ledger, end, outlet->writer.tail);
+	return r < 0 ? r : 0;
+}
+
+uint32_t outlet_forget(struct outlet *outlet, struct channel_end *end)
+{
+	if (outlet->filling == end)
+		outlet_close(outlet);
+	return ledger_forget(&outlet->ledger, end);
+}

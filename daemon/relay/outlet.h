@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_OUTLET_H
+#define XENMSG_DAEMON_OUTLET_H
+
+/*
+ * One ring out of a hop, and the DATA frame that is being filled in it. Frames are filled in place, right in
+ * the ring: consecutive pieces of one channel become one frame, so that a thousand small messages cost the
+ * next daemon one header.
+ *
+ *             outlet_write()                    outlet_close(), or what closes it:
+ *   closed ───────────────────▶ filling ──┐     another channel's data, a frame that isn't DATA, no room in
+ *     ▲                           ▲ │     │     it, a length that isn't a multiple of 8, outlet_publish()
+ *     │      the same channel's   └─┘     │
+ *     └───────────────────────────────────┘     its header is written, and it is entered in the ledger
+ *
+ * The reader sees nothing of it before outlet_publish(). Where releasing means taking (traits.h), the ledger
+ * says what lies in the ring. An outlet belongs to its hop, which attaches it to a ring and takes the ring
+ * away again; the ends that it names are those of channels, which outlet_forget() before they go.
+ *
+ * Errors: -EPROTO, the reader's index is impossible; -ENOMEM. Either ends the session of the hop.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/relay/ledger.h"
+#include "daemon/relay/traits.h"
+#include "wire/frame.h"
+#include "wire/ring.h"
+
+struct channel_end;
+
+struct hop_stats {
+	uint64_t frames, bytes, messages, notifications;
+};
+
+struct outlet {
+	struct ring_writer writer;
+	const struct hop_traits *traits;
+	struct hop_stats *tx;	     /* the hop's */
+	struct channel_end *filling; /* whose DATA frame is open, or NULL */
+	uint32_t filling_at;	     /* position of its header */
+	uint32_t filling_length;
+	uint32_t filling_messages;
+	uint32_t sequence;    /* of the next frame */
+	uint64_t position;    /* bytes of frames in this session */
+	uint32_t wanted;      /* bytes of space that the next thing to write lacks; 0: nothing does */
+	uint32_t taken_upto;  /* what the reader had released when outlet_see_taken() looked */
+	struct ledger ledger; /* only where releasing means taking */
+};
+
+/* Bytes of a stream on their way out: what is left of them. */
+struct outgoing {
+	const struct iovec *pieces;
+	uint32_t done; /* of the first piece */
+	uint32_t left;
+	uint32_t messages; /* that end in them */
+};
+
+int outlet_attach(struct outlet *outlet, const struct ring_view *ring, const struct hop_traits *traits,
+		  struct hop_stats *tx, bool adopt);
+void outlet_detach(struct outlet *outlet);
+/* 1: there is room for a frame of `size` bytes; 0: there isn't, and it is noted that it is wanted. Or an
+ * error. */
+int outlet_has_room(struct outlet *outlet, uint32_t size);
+/* A whole frame that isn't DATA, for which there is room. */
+void outlet_put(struct outlet *outlet, const struct frame_header *header, const void *payload);
+/* Puts bytes of `end`'s stream out, a chunk at most. Returns how many; 0: there is no room. Or an error. */
+int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing *data);
+/* So much has been written that the reader should see it: on two CPUs it works on the first chunk while we
+ * copy the second. */
+bool outlet_is_due(const struct outlet *outlet);
+void outlet_close(struct outlet *outlet);
+/* Closes it, and lets the reader see all. True: the reader asks to be notified. */
+bool outlet_publish(struct outlet *outlet);
+/* Asks to be notified of room for `wanted` bytes, and for as much as is worth waking up for. 1: it is there.
+ * Or an error. */
+int outlet_ask_for_room(struct outlet *outlet, uint32_t wanted);
+/* There is as much as outlet_ask_for_room() would ask for. */
+bool outlet_has_ample_room(struct outlet *outlet);
+/* Asks to be notified when more is taken. 1: more has been taken already. Or an error. */
+int outlet_ask_for_taken(struct outlet *outlet);
+/* Notes what the reader has released by now. Or an error. */
+int outlet_see_taken(struct outlet *outlet);
+/* The word of the stream at `offset`, as it lies in the ring. -EALREADY: it was released; -ENOENT: it isn't
+ * there as one word. Or an error. */
+int outlet_find_word(struct outlet *outlet, struct channel_end *end, uint64_t offset, uint32_t **word);
+/* How far the end's stream was released, as outlet_see_taken() doesn't know yet. 0: unknown. Or an error. */
+int outlet_find_released(struct outlet *outlet, const struct channel_end *end, uint64_t *offset);
+/* The end goes. Returns how many entries in the ledger it had. */
+uint32_t outlet_forget(struct outlet *outlet, struct channel_end *end);
+
+#endif
