@@ -25,6 +25,8 @@ libdaemon_la_SOURCES = \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
 	daemon/relay/ledger.c daemon/relay/ledger.h \
 	daemon/relay/outlet.c daemon/relay/outlet.h \
+	daemon/relay/refused.h \
+	daemon/relay/marks.c daemon/relay/waiting.c daemon/relay/control.c \
 	daemon/relay/traits.c daemon/relay/traits.h \
 	daemon/link/link.c daemon/link/link.h \
 	daemon/local/local.c daemon/local/local.h \

@@ -138,7 +138,7 @@ static struct channel *next_accepted(const struct hop *hop, uint32_t *number)
 {
 	struct channel_end *end;
 
-	while ((end = hop_next(hop, number)))
+	while ((end = channel_table_next(&hop->channels, number)))
 		if (!end->is_opener && end->channel->endpoint)
 			return end->channel;
 	return NULL;
@@ -150,7 +150,7 @@ void router_end_channels(struct hop *hop, struct frame_text name)
 	uint32_t number = 0;
 
 	/* Measured: half a nanosecond for an empty place of the table, 6 for a channel. */
-	relay_spend(hop->relay, hop->account, hop->table.page_count + hop->channels);
+	relay_spend(hop->relay, hop->account, hop->channels.page_count + hop->channels.count);
 	while ((channel = next_accepted(hop, &number)))
 		if (strlen(channel->endpoint) == name.size &&
 		    !memcmp(channel->endpoint, name.data, name.size))

@@ -170,8 +170,8 @@ static uint64_t queued_for(struct status_walk *walk, const struct hop *hop)
 	struct channel_end *end;
 	uint32_t number = 0;
 
-	walk->units += hop->table.page_count + hop->channels;
-	while ((end = hop_next(hop, &number)))
+	walk->units += hop->channels.page_count + hop->channels.count;
+	while ((end = channel_table_next(&hop->channels, &number)))
 		queued += end->sent - end->consumed + channel_queued(end);
 	return queued;
 }
@@ -219,7 +219,7 @@ static unsigned rank_of_endpoint(struct status_walk *walk)
 
 	if (!is_own(walk, owner_of(walk->endpoint)))
 		return 0;
-	return rank_of(hop->channels, traffic_of(&hop->tx, &hop->rx));
+	return rank_of(hop->channels.count, traffic_of(&hop->tx, &hop->rx));
 }
 
 static struct json_object *describe_endpoint(struct status_walk *walk)
@@ -255,7 +255,7 @@ static unsigned rank_of_client(struct status_walk *walk)
 {
 	const struct hop *hop = session_hop(walk->session);
 
-	return rank_of(hop->channels, traffic_of(&hop->tx, &hop->rx));
+	return rank_of(hop->channels.count, traffic_of(&hop->tx, &hop->rx));
 }
 
 static struct json_object *describe_client(struct status_walk *walk)
@@ -267,7 +267,7 @@ static struct json_object *describe_client(struct status_walk *walk)
 	add_number(object, "uid", credentials->uid);
 	add_number(object, "pid", (uint64_t)credentials->pid);
 	add_text(object, "comm", session_comm(walk->session));
-	add_number(object, "channels", hop->channels);
+	add_number(object, "channels", hop->channels.count);
 	add_number(object, "bytes_queued", queued_for(walk, hop));
 	json_object_object_add(object, "shared_memory",
 			       json_object_new_boolean(session_shares_memory(walk->session)));

@@ -42,6 +42,7 @@ void inbox_init(struct inbox *inbox, struct transport *transport, struct outbox 
 		struct message_pool *pool)
 {
 	*inbox = (struct inbox){.transport = transport, .outbox = outbox, .pool = pool};
+	channel_table_init(&inbox->by_number, 1, CHANNEL_NUMBERS / 2);
 }
 
 static void remove_receiver(struct inbox *inbox, struct receiver *receiver)

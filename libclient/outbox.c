@@ -15,6 +15,7 @@
 void outbox_init(struct outbox *outbox, struct transport *transport, outbox_ended ended)
 {
 	*outbox = (struct outbox){.transport = transport, .ended = ended};
+	channel_table_init(&outbox->by_number, 0, CHANNEL_NUMBERS / 2);
 }
 
 static void forget_address(struct outbox *outbox, struct sender *sender)
@@ -56,7 +57,6 @@ static void remove_sender(struct outbox *outbox, struct sender *sender)
 	end_caller(outbox, sender);
 	outbox_detach(outbox, sender);
 	channel_table_remove(&outbox->by_number, sender->number);
-	outbox->channels--;
 	sender_free(sender);
 }
 
@@ -227,9 +227,9 @@ static int open_channel(struct outbox *outbox, const char *address, enum channel
 	r = address_parse(address, strlen(address), &parsed, NULL);
 	if (r < 0)
 		return r;
-	if (outbox->channels >= CHANNELS_KEPT)
+	if (outbox->by_number.count >= CHANNELS_KEPT)
 		close_least_recently_used(outbox);
-	r = channel_table_number(&outbox->by_number, 0, outbox->channels, &number);
+	r = channel_table_number(&outbox->by_number, &number);
 	if (r < 0)
 		return r;
 	sender = sender_new(address, number, kind);
@@ -244,7 +244,6 @@ static int open_channel(struct outbox *outbox, const char *address, enum channel
 		sender_free(sender);
 		return r;
 	}
-	outbox->channels++;
 	sender->max_message = outbox->transport->max_message;
 	if (kind == CHANNEL_CALL)
 		HASH_ADD_STR(outbox->calls_by_address, address, sender);

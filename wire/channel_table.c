@@ -12,6 +12,11 @@
  * channel at a time. */
 #define PAGES_KEPT 16u
 
+void channel_table_init(struct channel_table *table, uint32_t parity, uint32_t max)
+{
+	*table = (struct channel_table){.parity = parity, .next = parity, .max = max};
+}
+
 void *channel_table_next(const struct channel_table *table, uint32_t *number)
 {
 	while (*number / CHANNEL_TABLE_PAGE < table->page_count) {
@@ -28,17 +33,19 @@ void *channel_table_next(const struct channel_table *table, uint32_t *number)
 	return NULL;
 }
 
-int channel_table_number(struct channel_table *table, uint32_t parity, uint32_t used, uint32_t *number)
+int channel_table_number(struct channel_table *table, uint32_t *number)
 {
+	if (table->count >= table->max)
+		return -ENOBUFS;
 	for (uint32_t tries = 0; tries < CHANNEL_NUMBERS / 2; tries++) {
-		uint32_t candidate = table->next % 2 == parity ? table->next : parity;
+		uint32_t candidate = table->next;
 
 		/* Going round, so that a number comes again late: what crossed the end of its old channel has
 		 * arrived by then. But not round all of them while a few do, so that tables stay small. */
-		table->next = candidate + 2;
+		table->next += 2;
 		if (table->next >= CHANNEL_NUMBERS ||
-		    (table->next >= NUMBERS_ROUND && used < table->next / 4))
-			table->next = parity;
+		    (table->next >= NUMBERS_ROUND && table->count < table->next / 4))
+			table->next = table->parity;
 		if (!channel_table_find(table, candidate)) {
 			*number = candidate;
 			return 0;
@@ -76,6 +83,7 @@ int channel_table_put(struct channel_table *table, uint32_t number, void *entry)
 	if (table->pages[page][number % CHANNEL_TABLE_PAGE])
 		return -EPROTO;
 	table->pages[page][number % CHANNEL_TABLE_PAGE] = entry;
+	table->count++;
 	return 0;
 }
 
@@ -95,6 +103,7 @@ bool channel_table_remove(struct channel_table *table, uint32_t number)
 	if (!channel_table_find(table, number))
 		return false;
 	table->pages[page][number % CHANNEL_TABLE_PAGE] = NULL;
+	table->count--;
 	if (page >= PAGES_KEPT)
 		free_empty_page(table, page);
 	return true;

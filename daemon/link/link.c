@@ -111,7 +111,7 @@ static void drop_vchan(struct link *link, int error, const char *why)
 /* The session is over: with `error` for what never left. */
 static void end_session(struct link *link, int error, const char *why)
 {
-	bool was_wanted = link->hop.channels || link->pings.list, was_up = link->state == LINK_UP;
+	bool was_wanted = link->hop.channels.count || link->pings.list, was_up = link->state == LINK_UP;
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
 	if (link->state == LINK_CONNECTING)
@@ -562,7 +562,7 @@ static void forget_if_absent(struct link *link, int error, const char *reason)
 {
 	struct links *links = link->links;
 
-	if (link->state != LINK_IDLE || link->hop.channels || link->pings.list ||
+	if (link->state != LINK_IDLE || link->hop.channels.count || link->pings.list ||
 	    peers_is_up(links->peers, link->domid))
 		return;
 	if (error != -EHOSTDOWN)
@@ -602,7 +602,7 @@ static void beat(struct link *link, uint64_t now)
 	/* Who was asked to wake us does it once, so after an event that was lost nobody would. And a peer
 	 * isn't dead whose words lie there unread, since it was we who stood still. */
 	hop_look(&link->hop);
-	if (link->hop.channels || link->pings.list)
+	if (link->hop.channels.count || link->pings.list)
 		link->used_ms = now;
 	if (now - link->heard_ms >= options->dead_after_ms && !hop_has_input(&link->hop)) {
 		hop_fail(&link->hop, -ETIMEDOUT, "nothing has come from it for %u s",
@@ -622,7 +622,7 @@ static void beat(struct link *link, uint64_t now)
 /* What is remembered of a link that was lost, but not for ever. */
 static bool is_forgotten(const struct link *link, uint64_t now)
 {
-	return link->state == LINK_IDLE && !link->hop.channels && !link->pings.list &&
+	return link->state == LINK_IDLE && !link->hop.channels.count && !link->pings.list &&
 	       now - link->used_ms >= link->links->options.dead_after_ms;
 }
 
@@ -702,7 +702,7 @@ static void fill_info(struct link *link, struct link_info *info)
 		.granter = link->vchan && vchan_is_granter(link->vchan),
 		.ring_bytes = link->vchan ? link->ring_bytes : 0,
 		.pages = link->vchan ? vchan_pages(link->vchan) : 0,
-		.channels = link->hop.channels,
+		.channels = link->hop.channels.count,
 		.unacknowledged = hop_unacknowledged(&link->hop),
 		.rtt_ns = link->rtt_ns,
 		.tx = link->hop.tx,

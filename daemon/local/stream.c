@@ -368,7 +368,7 @@ static uint32_t progress(const struct stream *stream)
 /* Both directions have ended and everything was handed over. */
 static void finish_if_done(struct stream *stream)
 {
-	if (stream->end_read && stream->end_written && !stream->hop.channels)
+	if (stream->end_read && stream->end_written && !stream->hop.channels.count)
 		finish(stream, true);
 }
 

@@ -13,7 +13,7 @@
 #include "daemon/relay/channel.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/cost.h"
-#include "daemon/relay/hop.h"
+#include "daemon/relay/hop_internal.h"
 #include "daemon/base/timer.h"
 
 #define CANCELS_MAX 4096 /* of a channel, not yet answered */

@@ -9,7 +9,7 @@
 #include <utlist.h>
 
 #include "daemon/relay/cancel.h"
-#include "daemon/relay/hop.h"
+#include "daemon/relay/hop_internal.h"
 #include "daemon/base/quota.h"
 
 static void mark_urgent(struct channel_end *end)
@@ -29,7 +29,7 @@ static void owe(struct channel_end *end, enum channel_owed frame)
 	mark_urgent(end);
 }
 
-static void mark_backlog(struct channel_end *end)
+void channel_mark_backlog(struct channel_end *end)
 {
 	if (!end->hop)
 		return;
@@ -61,7 +61,7 @@ static void end_gone(struct channel_end *end)
 	if (end->in_urgent)
 		DL_DELETE2(end->hop->urgent, end, urgent_prev, urgent_next);
 	end->in_urgent = false;
-	hop_remove(end->hop, end->number);
+	channel_table_remove(&end->hop->channels, end->number);
 	end->hop = NULL;
 	if (!channel_other(end)->hop && !channel->ended) {
 		channel->ended = true;
@@ -169,7 +169,7 @@ int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 	channel->opener.granted = CHANNEL_INITIAL_LIMIT;
 	channel->opener.window = channel->acceptor.window = CHANNEL_INITIAL_LIMIT;
 	channel->opener.number = number;
-	r = hop_enter(hop, number, &channel->opener);
+	r = channel_table_put(&hop->channels, number, &channel->opener);
 	if (r < 0) {
 		free(channel);
 		return r;
@@ -192,7 +192,7 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 	/* What may wait here at most: both windows, or the one that is used. */
 	uint64_t windows =
 		channel->kind == CHANNEL_MESSAGE ? CHANNEL_INITIAL_LIMIT : 2 * CHANNEL_INITIAL_LIMIT;
-	int r = hop_number(hop, &end->number);
+	int r = channel_table_number(&hop->channels, &end->number);
 
 	if (r == 0)
 		r = charge_all(&channel->charge,
@@ -202,7 +202,7 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 	channel->endpoint = strdup(endpoint);
 	if (!channel->endpoint)
 		return -ENOMEM;
-	r = hop_enter(hop, end->number, end);
+	r = channel_table_put(&hop->channels, end->number, end);
 	if (r < 0)
 		return r;
 	end->hop = hop;
@@ -240,49 +240,6 @@ void channel_forbid(struct channel *channel, int error)
 
 	reset_now(&channel->opener, error, consumed, unsure);
 	reset_now(&channel->acceptor, error, channel->opener.consumed, channel->opener.consumed);
-}
-
-int channel_data(struct channel_end *end, const struct ring_reader *reader, uint32_t offset, uint32_t length,
-		 uint32_t messages, bool may_wait)
-{
-	struct channel_end *out = channel_other(end);
-	struct iovec pieces[2];
-	uint32_t done = 0, skip;
-	unsigned count;
-
-	if (channel_is_reset(end))
-		return (int)length;
-	if (end->in != IN_OPEN || end->received + length > end->granted)
-		return -EPROTO;
-	if (!out->hop || channel_is_reset(out)) {
-		end->received += length;
-		return (int)length;
-	}
-	count = (unsigned)ring_reader_peek(reader, offset, length, pieces);
-	if (!channel_has_backlog(out))
-		done = hop_write(out->hop, out, pieces, length, messages);
-	end->received += done;
-	if (done == length)
-		return (int)done;
-	if (may_wait && out->hop->traits->is_daemon && !out->hop->stuck && !channel_has_backlog(out))
-		return (int)done;
-	if (!out->queue)
-		out->queue = evbuffer_new();
-	if (!out->queue)
-		return -ENOMEM;
-	skip = done;
-	for (unsigned i = 0; i < count; i++) {
-		uint32_t size = (uint32_t)pieces[i].iov_len;
-		uint32_t from = skip < size ? skip : size;
-
-		if (evbuffer_add(out->queue, (uint8_t *)pieces[i].iov_base + from, size - from))
-			return -ENOMEM;
-		skip -= from;
-	}
-	end->received += length - done;
-	out->queued_messages += messages;
-	mark_backlog(out);
-	return (int)length;
 }
 
 int channel_opened(struct channel_end *end, const struct frame_opened *opened)
@@ -498,39 +455,11 @@ bool channel_next_control(struct channel_end *end, struct channel_frame *frame)
 	return owed != 0;
 }
 
-bool channel_has_backlog(const struct channel_end *end)
+void channel_backlog_gone(struct channel_end *end)
 {
-	return end->queue && evbuffer_get_length(end->queue);
-}
-
-bool channel_send_backlog(struct channel_end *end, uint32_t quantum)
-{
-	struct evbuffer_iovec pieces[8];
-	uint32_t length = 0, done;
-	size_t queued = end->queue ? evbuffer_get_length(end->queue) : 0;
-	int count;
-
-	if (!queued)
-		return false;
-	count = evbuffer_peek(end->queue, quantum, NULL, pieces, 8);
-	if (count > 8)
-		count = 8;
-	for (int i = 0; i < count; i++) {
-		if (pieces[i].iov_len > quantum - length)
-			pieces[i].iov_len = quantum - length;
-		length += (uint32_t)pieces[i].iov_len;
-	}
-	if (length < queued)
-		length &= ~7u;
-	done = hop_write_backlog(end->hop, end, (struct iovec *)pieces, length,
-				 length == queued ? end->queued_messages : 0);
-	evbuffer_drain(end->queue, done);
-	if (done == queued) {
-		end->queued_messages = 0;
-		if (end->owed & (OWED_FIN | OWED_RESET))
-			mark_urgent(end);
-	}
-	return done > 0;
+	end->queued_messages = 0;
+	if (end->owed & (OWED_FIN | OWED_RESET))
+		mark_urgent(end);
 }
 
 /* --- end of life ------------------------------------------------------------------------------ */
@@ -566,9 +495,4 @@ void channel_free(struct channel *channel)
 	free(channel->endpoint);
 	free(channel->domain_name);
 	free(channel);
-}
-
-uint64_t channel_queued(const struct channel_end *end)
-{
-	return end->queue ? evbuffer_get_length(end->queue) : 0;
 }

@@ -35,12 +35,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <event2/buffer.h>
+
 #include "daemon/base/quota.h"
 #include "wire/frame.h"
-#include "wire/ring.h"
 
 struct channel_cancels;
-struct evbuffer;
 struct event;
 struct hop;
 struct relay;
@@ -125,6 +125,17 @@ static inline bool channel_is_reset(const struct channel_end *end)
 	return end->out >= OUT_RESETTING;
 }
 
+/* Bytes that wait for room here. */
+static inline size_t channel_queued(const struct channel_end *end)
+{
+	return end->queue ? evbuffer_get_length(end->queue) : 0;
+}
+
+static inline bool channel_has_backlog(const struct channel_end *end)
+{
+	return channel_queued(end) > 0;
+}
+
 /* What has to be said here before any data. */
 static inline bool channel_is_unannounced(const struct channel_end *end)
 {
@@ -151,10 +162,6 @@ bool channel_was_refused(struct channel *channel, int *error);
  * taken. */
 void channel_forbid(struct channel *channel, int error);
 
-/* DATA came in at `end` and lies at `offset` of the reader. Returns how many of the `length` bytes have been
- * forwarded or kept; fewer than that: the rest waits for channel_other(end)->hop. Below zero: a violation. */
-int channel_data(struct channel_end *end, const struct ring_reader *reader, uint32_t offset, uint32_t length,
-		 uint32_t messages, bool may_wait);
 /* Frames about the channel came in at `end`. Below zero: a violation, the hop's session ends. */
 int channel_opened(struct channel_end *end, const struct frame_opened *opened);
 int channel_credit(struct channel_end *end, const struct frame_credit *credit);
@@ -174,14 +181,11 @@ struct channel_frame {
 	uint8_t payload[FRAME_SMALL_MAX];
 };
 bool channel_next_control(struct channel_end *end, struct channel_frame *frame);
-/* True while `end` has spilled data or something that comes behind it. */
-bool channel_has_backlog(const struct channel_end *end);
-/* Sends a piece of the backlog. True: something has gone. */
-bool channel_send_backlog(struct channel_end *end, uint32_t quantum);
+/* It has spilled data, which its hop sends when there is room. */
+void channel_mark_backlog(struct channel_end *end);
+/* All of that has gone. */
+void channel_backlog_gone(struct channel_end *end);
 void channel_check_ended(struct channel_end *end);
 void channel_free(struct channel *channel);
-
-/* What the sender of the stream may have on its way at most, for status. */
-uint64_t channel_queued(const struct channel_end *end);
 
 #endif

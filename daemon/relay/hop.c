@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* A hop's life and its table of channels. */
+/* A hop's life. */
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include <event2/buffer.h>
 #include <event2/event.h>
@@ -14,8 +13,6 @@
 #include "daemon/relay/hop_internal.h"
 #include "daemon/base/quota.h"
 
-/* --- life ------------------------------------------------------------------------------------- */
-
 int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_ops *ops, void *owner,
 	     uint32_t parity, uint32_t channels_max)
 {
@@ -24,11 +21,10 @@ int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const str
 		.traits = &hop_traits[kind],
 		.ops = ops,
 		.owner = owner,
-		.parity = parity,
-		.channels_max = channels_max,
 		.poll_ms = HOP_POLL_FIRST_MS,
 		.stuck = true, /* detached: nothing may wait for it */
 	};
+	channel_table_init(&hop->channels, parity, channels_max);
 	task_init(&hop->input, &relay->turns, NULL, hop_on_turn);
 	hop->control = evbuffer_new();
 	hop->stuck_timer = evtimer_new(relay->base, hop_on_stuck, hop);
@@ -77,8 +73,7 @@ void hop_detach(struct hop *hop)
 	if (hop->has_failed)
 		LL_DELETE2(hop->relay->failed, hop, failed_next);
 	hop->has_failed = false; /* the session that it was about is over */
-	free(hop->refused);
-	hop->refused = NULL;
+	refused_clear(&hop->refused);
 	hop->attached = false;
 	hop->stuck = true;
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
@@ -101,7 +96,7 @@ void hop_reset_channels(struct hop *hop, int error)
 	struct channel_end *end;
 	uint32_t number = 0;
 
-	while ((end = hop_next(hop, &number)))
+	while ((end = channel_table_next(&hop->channels, &number)))
 		channel_lost(end, error, !certain);
 }
 
@@ -121,13 +116,12 @@ void hop_cleanup(struct hop *hop)
 		event_free(hop->stuck_timer);
 	if (hop->poll_timer)
 		event_free(hop->poll_timer);
-	free(hop->refused);
-	hop->refused = NULL;
+	channel_table_free(&hop->channels);
+	refused_clear(&hop->refused);
 	charge_end(&hop->queued);
 	task_cancel(&hop->input);
 	account_unref(hop->account);
 	hop->account = NULL;
-	channel_table_free(&hop->table);
 	hop->control = NULL;
 	hop->stuck_timer = hop->poll_timer = NULL;
 }
@@ -137,36 +131,4 @@ uint32_t hop_unacknowledged(struct hop *hop)
 	int unread = hop->attached ? ring_writer_unread(&hop->out[OUTLET_MAIN].writer) : 0;
 
 	return unread < 0 ? 0 : (uint32_t)unread;
-}
-
-/* --- the table of channels -------------------------------------------------------------------- */
-
-struct channel_end *hop_find(struct hop *hop, uint32_t number)
-{
-	return channel_table_find(&hop->table, number);
-}
-
-struct channel_end *hop_next(const struct hop *hop, uint32_t *number)
-{
-	return channel_table_next(&hop->table, number);
-}
-
-int hop_enter(struct hop *hop, uint32_t number, struct channel_end *end)
-{
-	int r = channel_table_put(&hop->table, number, end);
-
-	hop->channels += r == 0;
-	return r;
-}
-
-int hop_number(struct hop *hop, uint32_t *number)
-{
-	return hop->channels < hop->channels_max
-		       ? channel_table_number(&hop->table, hop->parity, hop->channels, number)
-		       : -ENOBUFS;
-}
-
-void hop_remove(struct hop *hop, uint32_t number)
-{
-	hop->channels -= channel_table_remove(&hop->table, number);
 }

@@ -45,6 +45,7 @@
 
 #include "daemon/relay/outlet.h"
 #include "daemon/base/quota.h"
+#include "daemon/relay/refused.h"
 #include "daemon/relay/traits.h"
 #include "daemon/base/turns.h"
 #include "wire/channel_table.h"
@@ -139,13 +140,9 @@ struct hop {
 	struct task input;  /* due: there may be some */
 	uint64_t emit_from; /* turns.spent when this piece of output was begun */
 
-	/* by number, in pages, so that a high one costs no more than a low one */
-	struct channel_table table;
-	uint32_t parity; /* of the numbers that we give out */
-	uint32_t channels, channels_max;
-	/* a bit for each number that was refused and not yet let go: a channel would cost a program
-	 * nothing */
-	uint8_t *refused;
+	struct channel_table channels;
+	/* a bit for each number that was refused and not yet let go: a channel would cost a program nothing */
+	struct refused refused;
 	struct account *account; /* who pays for what is opened here; a reference */
 
 	struct channel_end *urgent;  /* ends with control frames to send */
@@ -229,26 +226,5 @@ void hop_reset_channels(struct hop *hop, int error);
 
 /* Bytes that were sent to the other end and that it hasn't taken out of the ring. */
 uint32_t hop_unacknowledged(struct hop *hop);
-
-struct channel_end *hop_find(struct hop *hop, uint32_t number);
-/* The channel with the lowest number that isn't below *number, and puts *number behind it. NULL: there is
- * none. */
-struct channel_end *hop_next(const struct hop *hop, uint32_t *number);
-
-/* For channel.c */
-int hop_enter(struct hop *hop, uint32_t number, struct channel_end *end);
-/* A free number of our parity; -ENOBUFS. */
-int hop_number(struct hop *hop, uint32_t *number);
-void hop_remove(struct hop *hop, uint32_t number);
-/* Bytes of a stream go out at `end`: as many as can go at once without overtaking; returns how many. */
-uint32_t hop_write(struct hop *hop, struct channel_end *end, const struct iovec *pieces, uint32_t length,
-		   uint32_t messages);
-/* The same for what has waited in the channel's queue: it is the channel's turn. */
-uint32_t hop_write_backlog(struct hop *hop, struct channel_end *end, const struct iovec *pieces,
-			   uint32_t length, uint32_t messages);
-/* The word of the stream at `offset` in the ring of a program. -EALREADY: the program has released it;
- * -ENOENT: it isn't there as one word. */
-int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, uint32_t **word);
-void hop_forget_end(struct hop *hop, struct channel_end *end);
 
 #endif

@@ -20,8 +20,6 @@
 
 /* of work, and then it's the turn of the account's other programs: 256 KiB of large frames */
 #define PIECE_UNITS  2048u
-#define STUCK_MS     10
-#define STUCK_BYTES  16384u /* less than this in that time: stuck */
 #define POLL_LAST_MS 1024
 
 /* --- what a program has taken ----------------------------------------------------------------- */
@@ -118,79 +116,6 @@ void hop_on_poll(int fd, short what, void *userdata)
 	hop_look(hop);
 }
 
-int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, uint32_t **word)
-{
-	int r;
-
-	if (!hop->attached || hop->has_failed)
-		return -ENOENT;
-	r = outlet_find_word(hop_outlet(hop, end), end, offset, word);
-	if (r != -EPROTO)
-		return r;
-	hop_outlet_failed(hop, r);
-	return -ENOENT;
-}
-
-void hop_forget_end(struct hop *hop, struct channel_end *end)
-{
-	for (unsigned i = 0; i < hop->traits->outlets; i++)
-		spend(hop, outlet_forget(&hop->out[i], end));
-}
-
-static void watch_stuck(struct hop *hop)
-{
-	if (evtimer_pending(hop->stuck_timer, NULL))
-		return;
-	hop->stuck_from = hop->out[OUTLET_MAIN].position;
-	timer_start(hop->stuck_timer, STUCK_MS);
-}
-
-void hop_on_stuck(int fd, short what, void *userdata)
-{
-	struct hop *hop = userdata;
-
-	if (!hop->waiters)
-		return;
-	if (hop->out[OUTLET_MAIN].position - hop->stuck_from >= STUCK_BYTES) {
-		watch_stuck(hop); /* busy, not stuck */
-		return;
-	}
-	hop->stuck = true;
-	hop_release_waiters(hop);
-	hop_mark_dirty(hop);
-}
-
-static void wait_for(struct hop *hop, struct hop *output)
-{
-	hop->blocked_on = output;
-	/* Who was let go on and found no room stays the first. */
-	if (hop->granted_by == output && !hop->has_moved)
-		DL_PREPEND2(output->waiters, hop, waiter_prev, waiter_next);
-	else
-		DL_APPEND2(output->waiters, hop, waiter_prev, waiter_next);
-	watch_stuck(output);
-	hop_mark_dirty(output); /* so that it asks for space */
-}
-
-void hop_end_grant(struct hop *hop)
-{
-	struct hop *output = hop->granted_by;
-
-	if (!output)
-		return;
-	hop->granted_by = output->granted = NULL;
-	hop_mark_dirty(output); /* which lets the next one go on */
-}
-
-void hop_stop_waiting(struct hop *hop)
-{
-	hop_end_grant(hop);
-	if (!hop->blocked_on)
-		return;
-	DL_DELETE2(hop->blocked_on->waiters, hop, waiter_prev, waiter_next);
-	hop->blocked_on = NULL;
-}
-
 /* The program uses the number of a channel again: it had released the last of it before, though we haven't
  * come to count that. */
 static void count_released(struct hop *hop, struct channel_end *end)
@@ -205,24 +130,15 @@ static void count_released(struct hop *hop, struct channel_end *end)
 	channel_check_ended(end);
 }
 
-static bool is_refused(const struct hop *hop, uint32_t number)
-{
-	return hop->refused && number < CHANNEL_NUMBERS && (hop->refused[number / 8] & (1u << (number % 8)));
-}
-
-/* The number stays in use until the opener has answered; a bit is all that it costs us, since it costs the
- * opener no more. */
+/* The number stays in use until the opener has answered. */
 static int refuse(struct hop *hop, uint32_t number, int error)
 {
 	const struct frame_reset reset = {.error = (uint32_t)error};
 	uint8_t payload[FRAME_SMALL_MAX];
+	int r = refused_add(&hop->refused, number);
 
-	if (!hop->refused)
-		hop->refused = calloc(CHANNEL_NUMBERS / 8, 1);
-	if (!hop->refused)
-		return -ENOMEM;
-	hop->refused[number / 8] |= (uint8_t)(1u << (number % 8));
-	return hop_send(hop, FRAME_RESET, 0, number, payload, frame_reset_encode(&reset, payload));
+	return r < 0 ? r
+		     : hop_send(hop, FRAME_RESET, 0, number, payload, frame_reset_encode(&reset, payload));
 }
 
 static int take_open(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
@@ -233,18 +149,18 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 
 	if (r < 0)
 		return r;
-	if (header->channel >= CHANNEL_NUMBERS || (header->channel & 1) == hop->parity ||
-	    is_refused(hop, header->channel))
+	if (header->channel >= CHANNEL_NUMBERS || (header->channel & 1) == hop->channels.parity ||
+	    refused_has(&hop->refused, header->channel))
 		return -EPROTO;
 	if (open.kind < CHANNEL_MESSAGE || open.kind > CHANNEL_STREAM)
 		return -EPROTO;
 	spend(hop, COST_OPEN);
-	if (hop->traits->release_means_taken && hop_find(hop, header->channel))
-		count_released(hop, hop_find(hop, header->channel));
+	if (hop->traits->release_means_taken && channel_table_find(&hop->channels, header->channel))
+		count_released(hop, channel_table_find(&hop->channels, header->channel));
 	r = channel_new(hop, header->channel, open.kind, &open.identity, &channel);
 	if (r < 0)
 		return r;
-	if (hop->channels > hop->channels_max)
+	if (hop->channels.count > hop->channels.max)
 		channel_refuse(channel, ENOBUFS);
 	else
 		r = hop->ops->open(hop->owner, channel, &open);
@@ -316,12 +232,12 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	case FRAME_RESET:
 	case FRAME_CANCEL:
 	case FRAME_CANCELLED:
-		end = hop_find(hop, header->channel);
+		end = channel_table_find(&hop->channels, header->channel);
 		if (end)
 			return take_channel_frame(end, header, payload);
-		if (is_refused(hop, header->channel)) {
+		if (refused_has(&hop->refused, header->channel)) {
 			if (header->type == FRAME_RESET)
-				hop->refused[header->channel / 8] &= (uint8_t) ~(1u << (header->channel % 8));
+				refused_remove(&hop->refused, header->channel);
 			return 0;
 		}
 		/* The channel has ended here while this was on its way. Who sends a RESET waits for the
@@ -338,18 +254,18 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 /* How much of the DATA frame at the head of the ring has been dealt with, or below zero. */
 static int take_data(struct hop *hop, const struct frame_header *header)
 {
-	struct channel_end *end = hop_find(hop, header->channel);
+	struct channel_end *end = channel_table_find(&hop->channels, header->channel);
 	int r;
 
-	if (!end && is_refused(hop, header->channel)) {
+	if (!end && refused_has(&hop->refused, header->channel)) {
 		hop->in_progress = header->length;
 		return 0;
 	}
 	if (!end)
 		return -EPROTO;
-	r = channel_data(end, &hop->in, FRAME_HEADER_SIZE + hop->in_progress,
-			 header->length - hop->in_progress, header->messages,
-			 !hop->traits->is_daemon && !hop->finishing);
+	r = hop_forward(end, &hop->in, FRAME_HEADER_SIZE + hop->in_progress,
+			header->length - hop->in_progress, header->messages,
+			!hop->traits->is_daemon && !hop->finishing);
 	if (r < 0)
 		return r;
 	if (r > 0)
@@ -357,7 +273,7 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 	hop->in_progress += (uint32_t)r;
 	spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
 	if (hop->in_progress < header->length)
-		wait_for(hop, channel_other(end)->hop);
+		hop_wait_for(hop, channel_other(end)->hop);
 	return (int)hop->in_progress;
 }
 
@@ -386,50 +302,75 @@ static void finish_frame(struct hop *hop, const struct frame_header *header)
 		hop->rx.messages += header->messages;
 }
 
-/* Deals with the frame at the head of the ring. 1: dealt with; 0: there is none, or it waits; below zero:
- * failed. */
-static int take_next(struct hop *hop, uint32_t *missing)
+/* The frame at the head of the ring. 1: it is there; 0: not yet; below zero: failed. */
+static int next_frame(struct hop *hop, struct frame_header *header)
 {
 	uint8_t encoded[FRAME_HEADER_SIZE];
-	struct frame_header header;
-	uint32_t total;
-	int r, ready = ring_reader_ready(&hop->in, FRAME_HEADER_SIZE);
+	int ready = ring_reader_ready(&hop->in, FRAME_HEADER_SIZE);
+	uint32_t total = FRAME_HEADER_SIZE;
 
+	if (ready >= (int)FRAME_HEADER_SIZE) {
+		ring_reader_copy(&hop->in, 0, encoded, FRAME_HEADER_SIZE);
+		if (frame_header_decode(encoded, header) < 0 ||
+		    frame_size(header->length) > hop->in.ring.size) {
+			hop_fail(hop, -EPROTO, "a frame of %u bytes is too long", header->length);
+			return -EPROTO;
+		}
+		total = frame_size(header->length);
+		ready = ring_reader_ready(&hop->in, total);
+	}
 	if (ready < 0) {
 		hop_fail(hop, ready, "impossible producer index in the ring");
 		return ready;
 	}
-	*missing = (uint32_t)ready + 1;
-	if (ready < (int)FRAME_HEADER_SIZE) {
+	if ((uint32_t)ready < total) {
+		hop->missing = (uint32_t)ready + 1;
 		if (ready == 0 || !hop->traits->whole_frames)
 			return 0;
 		hop_fail(hop, -EPROTO, "an incomplete frame in the ring");
 		return -EPROTO;
 	}
-	ring_reader_copy(&hop->in, 0, encoded, FRAME_HEADER_SIZE);
-	r = frame_header_decode(encoded, &header);
-	total = frame_size(header.length);
-	if (r < 0 || total > hop->in.ring.size) {
-		hop_fail(hop, -EPROTO, "a frame of %u bytes is too long", header.length);
-		return -EPROTO;
-	}
-	ready = ring_reader_ready(&hop->in, total);
-	if (ready < 0) {
-		hop_fail(hop, ready, "impossible producer index in the ring");
-		return ready;
-	}
-	*missing = (uint32_t)ready + 1;
-	if ((uint32_t)ready < total) {
-		if (!hop->traits->whole_frames)
-			return 0;
-		hop_fail(hop, -EPROTO, "an incomplete frame in the ring");
-		return -EPROTO;
-	}
-	if (hop->traits->numbers_frames && header.sequence != hop->in_sequence) {
-		hop_fail(hop, -EPROTO, "frame %u came where %u was expected", header.sequence,
+	if (hop->traits->numbers_frames && header->sequence != hop->in_sequence) {
+		hop_fail(hop, -EPROTO, "frame %u came where %u was expected", header->sequence,
 			 hop->in_sequence);
 		return -EPROTO;
 	}
+	return 1;
+}
+
+/* Short pieces of a stream, right behind one that has gone on: nothing that was decided for that has
+ * changed. */
+static void take_run(struct hop *hop, uint32_t number)
+{
+	struct channel_end *end = channel_table_find(&hop->channels, number);
+	struct outlet *outlet = end ? hop_way_out(end) : NULL;
+	struct frame_header header;
+	struct iovec pieces[2];
+	unsigned count = 0;
+
+	while (outlet && hop->unreleased < HOP_CHUNK && next_frame(hop, &header) > 0) {
+		if (header.type != FRAME_DATA || header.channel != number ||
+		    header.length > end->granted - end->received ||
+		    ring_reader_peek(&hop->in, FRAME_HEADER_SIZE, header.length, pieces) != 1 ||
+		    !outlet_append(outlet, channel_other(end), pieces[0].iov_base, header.length,
+				   header.messages))
+			break;
+		end->received += header.length;
+		finish_frame(hop, &header);
+		count++;
+	}
+	spend(hop, count * COST_FRAME);
+}
+
+/* Deals with the frame at the head of the ring. 1: dealt with; 0: there is none, or it waits; below zero:
+ * failed. */
+static int take_next(struct hop *hop)
+{
+	struct frame_header header;
+	int r = next_frame(hop, &header);
+
+	if (r <= 0)
+		return r;
 	if (header.type == FRAME_DATA && hop->in_progress > header.length) {
 		hop_fail(hop, -EPROTO, "a frame changed while it was being read");
 		return -EPROTO;
@@ -446,6 +387,8 @@ static int take_next(struct hop *hop, uint32_t *missing)
 	if (!hop->attached)
 		return 0;
 	finish_frame(hop, &header);
+	if (header.type == FRAME_DATA && hop->in.head != hop->in.tail) /* more was there when we looked */
+		take_run(hop, header.channel);
 	return 1;
 }
 
@@ -470,7 +413,7 @@ static bool read_frames(struct hop *hop, const struct piece *piece)
 
 	hop->missing = 1;
 	while (hop->attached && !hop->has_failed && !hop->blocked_on) {
-		r = take_next(hop, &hop->missing);
+		r = take_next(hop);
 		/* More may come while we look: the longer we read on, the less often those are woken who get
 		 * it. */
 		if (r == 0 && !hop->blocked_on && !hop->was_woken) {
@@ -536,11 +479,6 @@ void hop_on_turn(struct task *task)
 	if (hop->waiters || hop_has_output(hop))
 		hop_mark_dirty(hop); /* there may be room now */
 	hop_mark_awake(hop);
-}
-
-void hop_due(struct hop *hop)
-{
-	task_due(&hop->input);
 }
 
 void hop_look(struct hop *hop)

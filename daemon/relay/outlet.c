@@ -121,17 +121,49 @@ static int open_frame(struct outlet *outlet, struct channel_end *end, uint32_t l
 	return 1;
 }
 
+/* How many more bytes of the end's stream the open frame takes; 0: it isn't the end's, or is full. */
+static uint32_t frame_left(const struct outlet *outlet, const struct channel_end *end)
+{
+	return outlet->filling == end && !(outlet->filling_length & 7)
+		       ? FRAME_PAYLOAD_MAX - outlet->filling_length
+		       : 0;
+}
+
 /* After how many bytes the reader gets to see what it was written. */
-static uint32_t chunk_for(const struct outlet *outlet)
+static uint32_t chunk_size(const struct outlet *outlet)
 {
 	uint32_t first = outlet->traits->first_chunk;
 
 	return first < HOP_CHUNK && ring_writer_is_awaited(&outlet->writer) ? first : HOP_CHUNK;
 }
 
+static uint32_t unpublished(const struct outlet *outlet)
+{
+	return outlet->writer.head - outlet->writer.published;
+}
+
 bool outlet_is_due(const struct outlet *outlet)
 {
-	return outlet->writer.head - outlet->writer.published >= chunk_for(outlet);
+	return unpublished(outlet) >= chunk_size(outlet);
+}
+
+/* What was put into the open frame. */
+static void note_put(struct outlet *outlet, uint32_t length, uint32_t messages)
+{
+	outlet->filling->sent += length;
+	outlet->filling_length += length;
+	outlet->filling_messages += messages;
+}
+
+bool outlet_append(struct outlet *outlet, struct channel_end *end, const void *data, uint32_t length,
+		   uint32_t messages)
+{
+	if (length > frame_left(outlet, end) || unpublished(outlet) + length >= chunk_size(outlet) ||
+	    ring_writer_space(&outlet->writer, length + 7) < (int)length + 7)
+		return false;
+	ring_writer_put(&outlet->writer, data, length);
+	note_put(outlet, length, messages);
+	return true;
 }
 
 static void put_pieces(struct outlet *outlet, struct outgoing *data, uint32_t size)
@@ -157,16 +189,15 @@ int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing
 	uint32_t size = data->left;
 	int r;
 
-	if (outlet->filling != end || (outlet->filling_length & 7) ||
-	    outlet->filling_length == FRAME_PAYLOAD_MAX) {
+	if (!frame_left(outlet, end)) {
 		r = open_frame(outlet, end, size);
 		if (r <= 0)
 			return r;
 	}
-	if (size > FRAME_PAYLOAD_MAX - outlet->filling_length)
-		size = FRAME_PAYLOAD_MAX - outlet->filling_length;
-	if (size > outlet->traits->first_chunk && size > chunk_for(outlet))
-		size = chunk_for(outlet);
+	if (size > frame_left(outlet, end))
+		size = frame_left(outlet, end);
+	if (size > chunk_size(outlet))
+		size = chunk_size(outlet);
 	r = ring_writer_space(&outlet->writer, padded(size));
 	if (r < 0)
 		return r;
@@ -178,10 +209,7 @@ int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing
 		return 0;
 	}
 	put_pieces(outlet, data, size);
-	end->sent += size;
-	outlet->filling_length += size;
-	if (!data->left)
-		outlet->filling_messages += data->messages;
+	note_put(outlet, size, data->left ? 0 : data->messages);
 	return (int)size;
 }
 

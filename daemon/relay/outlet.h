@@ -67,6 +67,9 @@ int outlet_has_room(struct outlet *outlet, uint32_t size);
 void outlet_put(struct outlet *outlet, const struct frame_header *header, const void *payload);
 /* Puts bytes of `end`'s stream out, a chunk at most. Returns how many; 0: there is no room. Or an error. */
 int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing *data);
+/* The same for one short piece, if it goes into the frame that is open. False: it wasn't touched. */
+bool outlet_append(struct outlet *outlet, struct channel_end *end, const void *data, uint32_t length,
+		   uint32_t messages);
 /* So much has been written that the reader should see it: on two CPUs it works on the first chunk while we
  * copy the second. */
 bool outlet_is_due(const struct outlet *outlet);

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The hops of one event loop together: the phases of a pass, faults, and the end of what has ended. */
+/* The hops of one event loop together: the phases of a pass, and the end of what has ended. */
 
 #include <errno.h>
 #include <sched.h>
-#include <stdarg.h>
-#include <stdio.h>
 
 #include <event2/event.h>
 #include <utlist.h>
@@ -17,76 +15,6 @@
 
 #define CANCEL_MS   2000
 #define LAST_PASSES 100 /* when the daemon stops */
-
-/* --- marks ------------------------------------------------------------------------------------ */
-
-void hop_mark_dirty(struct hop *hop)
-{
-	if (hop->is_dirty)
-		return;
-	hop->is_dirty = true;
-	DL_APPEND2(hop->relay->dirty, hop, dirty_prev, dirty_next);
-	turns_want(&hop->relay->turns);
-}
-
-void hop_mark_awake(struct hop *hop)
-{
-	if (hop->is_awake)
-		return;
-	hop->is_awake = true;
-	DL_APPEND2(hop->relay->awake, hop, awake_prev, awake_next);
-	turns_want(&hop->relay->turns);
-}
-
-void hop_fail(struct hop *hop, int error, const char *format, ...)
-{
-	va_list args;
-
-	if (hop->has_failed)
-		return;
-	hop->has_failed = true;
-	hop->error = error;
-	va_start(args, format);
-	vsnprintf(hop->why, sizeof(hop->why), format, args);
-	va_end(args);
-	LL_APPEND2(hop->relay->failed, hop, failed_next);
-	turns_want(&hop->relay->turns);
-}
-
-static void notify_now(struct hop *hop)
-{
-	/* On one CPU the program runs at once, and takes what it got, and may answer, before we go on. It
-	 * needn't notify us: we look. */
-	if (hop->traits->release_means_taken) {
-		ring_reader_disarm(&hop->in);
-		for (unsigned i = 0; i < hop->traits->outlets; i++)
-			ring_writer_disarm(&hop->out[i].writer);
-		hop->has_asked = false;
-		hop_due(hop);
-	}
-	hop->tx.notifications++;
-	relay_spend(hop->relay, hop->account, COST_SYSCALL);
-	hop->ops->notify(hop->owner);
-}
-
-void hop_notify(struct hop *hop)
-{
-	if (hop->traits->is_daemon) {
-		notify_now(hop);
-	} else if (!hop->is_to_notify) {
-		hop->is_to_notify = true;
-		DL_APPEND2(hop->relay->to_notify, hop, notify_prev, notify_next);
-		turns_want(&hop->relay->turns);
-	}
-}
-
-void hop_forget_notification(struct hop *hop)
-{
-	if (!hop->is_to_notify)
-		return;
-	hop->is_to_notify = false;
-	DL_DELETE2(hop->relay->to_notify, hop, notify_prev, notify_next);
-}
 
 /* --- a pass ----------------------------------------------------------------------------------- */
 
@@ -114,7 +42,7 @@ static void tell_of_failures(struct relay *relay)
 	while ((hop = relay->failed) && !turns_are_over(&relay->turns)) {
 		LL_DELETE2(relay->failed, hop, failed_next);
 		hop->has_failed = false;
-		relay_spend(relay, hop->account, COST_CONNECTION + hop->channels * COST_CHANNEL_END);
+		relay_spend(relay, hop->account, COST_CONNECTION + hop->channels.count * COST_CHANNEL_END);
 		hop->ops->failed(hop->owner, hop->error, hop->why);
 	}
 }
@@ -125,7 +53,7 @@ static void notify_programs(struct relay *relay)
 
 	while ((hop = relay->to_notify) && !turns_are_over(&relay->turns)) {
 		hop_forget_notification(hop);
-		notify_now(hop);
+		hop_notify_now(hop);
 	}
 }
 
@@ -149,6 +77,15 @@ static void let_programs_go_on(struct relay *relay)
 	}
 }
 
+static void ask(struct hop *hop)
+{
+	if (!hop->attached || hop->has_failed || hop->input.is_due || hop->is_dirty)
+		return; /* its turn comes */
+	if (hop_ask_for_input(hop))
+		hop_due(hop);
+	hop_ask_for_output(hop);
+}
+
 /* Before the loop looks elsewhere, and perhaps sleeps. Who has moved meanwhile is due again. */
 static void ask_for_notifications(struct relay *relay)
 {
@@ -157,7 +94,7 @@ static void ask_for_notifications(struct relay *relay)
 	while ((hop = relay->awake)) {
 		DL_DELETE2(relay->awake, hop, awake_prev, awake_next);
 		hop->is_awake = hop->was_woken = false;
-		hop_ask(hop);
+		ask(hop);
 	}
 	relay->woken = false;
 }
@@ -207,11 +144,6 @@ static bool pass(void *userdata)
 void relay_pass(struct relay *relay)
 {
 	turns_pass(&relay->turns);
-}
-
-void relay_spend(struct relay *relay, struct account *account, uint64_t units)
-{
-	turns_spend(&relay->turns, account_line(account), units);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */

@@ -301,7 +301,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	hop_reset_channels(&world->unconnected, EHOSTDOWN);
 	relay_pass(&world->relay);
-	if (world->unconnected.channels)
+	if (world->unconnected.channels.count)
 		abort();
 	streams_free(world->streams);
 	hop_cleanup(&world->unconnected);

@@ -171,7 +171,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		hop_reset_channels(&ends[i].hop, EHOSTDOWN);
 	relay_pass(&relay);
 	for (unsigned i = 0; i < HOPS; i++) {
-		if (ends[i].hop.channels)
+		if (ends[i].hop.channels.count)
 			abort();
 		hop_cleanup(&ends[i].hop);
 	}

@@ -74,9 +74,9 @@ static void read_all(struct scene *scene)
 static void nothing_is_left(struct scene *scene)
 {
 	read_all(scene);
-	assert_int_equal(scene->a->hop.channels, 0);
-	assert_int_equal(scene->b->hop.channels, 0);
-	assert_int_equal(scene->link->hop.channels, 0);
+	assert_int_equal(scene->a->hop.channels.count, 0);
+	assert_int_equal(scene->b->hop.channels.count, 0);
+	assert_int_equal(scene->link->hop.channels.count, 0);
 	assert_null(scene->a->hop.urgent);
 	assert_null(scene->b->hop.backlog);
 	assert_null(scene->link->hop.backlog);
@@ -486,7 +486,7 @@ static void resets_that_cross_need_no_answer(void **state)
 	rig_settle(&scene.rig);
 	assert_true(party_expect(scene.a, FRAME_RESET, &frame));
 	assert_false(party_expect(scene.a, FRAME_RESET, &frame));
-	assert_int_equal(scene.a->hop.channels, 0);
+	assert_int_equal(scene.a->hop.channels.count, 0);
 	nothing_is_left(&scene);
 }
 

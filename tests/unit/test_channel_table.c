@@ -14,7 +14,7 @@ static char entries[CHANNEL_NUMBERS];
 
 static int set_up(void **state)
 {
-	table = (struct channel_table){0};
+	channel_table_init(&table, 0, CHANNEL_NUMBERS);
 	return 0;
 }
 
@@ -59,10 +59,11 @@ static void a_number_that_was_used_comes_again_late(void **state)
 {
 	uint32_t number, distance = 0;
 
-	assert_int_equal(channel_table_number(&table, 1, 0, &number), 0);
+	channel_table_init(&table, 1, 100);
+	assert_int_equal(channel_table_number(&table, &number), 0);
 	assert_int_equal(number, 1);
 	do {
-		assert_int_equal(channel_table_number(&table, 1, 0, &number), 0);
+		assert_int_equal(channel_table_number(&table, &number), 0);
 		assert_int_equal(number % 2, 1);
 		distance++;
 	} while (number != 1);
@@ -74,14 +75,26 @@ static void all_numbers_of_a_parity_can_be_used(void **state)
 	uint32_t number;
 
 	for (uint32_t used = 0; used < CHANNEL_NUMBERS / 2; used++) {
-		assert_int_equal(channel_table_number(&table, 0, used, &number), 0);
+		assert_int_equal(channel_table_number(&table, &number), 0);
 		assert_true(number < CHANNEL_NUMBERS && number % 2 == 0);
 		assert_int_equal(channel_table_put(&table, number, &entries[number]), 0);
 	}
-	assert_int_equal(channel_table_number(&table, 0, CHANNEL_NUMBERS / 2, &number), -ENOBUFS);
+	assert_int_equal(table.count, CHANNEL_NUMBERS / 2);
+	assert_int_equal(channel_table_number(&table, &number), -ENOBUFS);
 	assert_true(channel_table_remove(&table, 4242));
-	assert_int_equal(channel_table_number(&table, 0, CHANNEL_NUMBERS / 2 - 1, &number), 0);
+	assert_int_equal(channel_table_number(&table, &number), 0);
 	assert_int_equal(number, 4242);
+}
+
+static void no_more_are_given_out_than_the_most(void **state)
+{
+	uint32_t number;
+
+	channel_table_init(&table, 0, 1);
+	assert_int_equal(channel_table_put(&table, 1, &entries[1]), 0); /* the other end's counts as well */
+	assert_int_equal(channel_table_number(&table, &number), -ENOBUFS);
+	assert_true(channel_table_remove(&table, 1));
+	assert_int_equal(channel_table_number(&table, &number), 0);
 }
 
 int main(void)
@@ -91,6 +104,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(numbers_from_the_wire_may_be_anything, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_number_that_was_used_comes_again_late, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(all_numbers_of_a_parity_can_be_used, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(no_more_are_given_out_than_the_most, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

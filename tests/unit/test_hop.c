@@ -62,7 +62,7 @@ static void no_channel_is_left(struct rig *rig)
 	struct party *party;
 
 	for (party = rig->parties; party; party = party->next)
-		assert_int_equal(party->hop.channels, 0);
+		assert_int_equal(party->hop.channels.count, 0);
 }
 
 static void local_to_local(uint64_t seed, uint32_t ring, bool lenient_from, bool lenient_to)
@@ -173,7 +173,7 @@ static void two_daemons_that_flood_each_other_always_make_progress(void **state)
 static void open_and_close(struct rig *rig, unsigned way)
 {
 	/* The party has fewer numbers than a hop goes through. */
-	programs[1]->hop.table.next = programs[1]->hop.parity;
+	programs[1]->hop.channels.next = programs[1]->hop.channels.parity;
 	if (way == 0) {
 		flow_start(programs[0], 0, "p1", 1, 64);
 		flows_run(rig, 64, 4096);
@@ -210,8 +210,8 @@ static void channels_that_come_and_go_leave_nothing_behind(void **state)
 		if (i == CYCLES_BEFORE)
 			before = mallinfo2().uordblks;
 		open_and_close(&rig, i % 3);
-		assert_int_equal(programs[0]->hop.channels + programs[1]->hop.channels, 0);
-		assert_int_equal(link_of[0]->hop.channels + link_of[1]->hop.channels, 0);
+		assert_int_equal(programs[0]->hop.channels.count + programs[1]->hop.channels.count, 0);
+		assert_int_equal(link_of[0]->hop.channels.count + link_of[1]->hop.channels.count, 0);
 	}
 	/* Tables have the size by then that they need; 0 where another allocator counts nothing. */
 	assert_in_range(mallinfo2().uordblks, 0, before + 4096);
@@ -245,7 +245,7 @@ static void only_the_bad_one_is_cut_off(struct hostile *hostile, int error)
 	rig_settle(&hostile->rig);
 	assert_true(hostile->bad->failed);
 	assert_int_equal(hostile->bad->error, error);
-	assert_int_equal(hostile->bad->hop.channels, 0);
+	assert_int_equal(hostile->bad->hop.channels.count, 0);
 	hostile->bad->hop.attached = false;
 	flows_run(&hostile->rig, 5000, 5000);
 	assert_false(hostile->good->failed);

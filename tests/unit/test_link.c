@@ -974,7 +974,7 @@ static void end_at_any_state_ends_the_channels_and_leaves_it_idle(void **state)
 			if (!possible)
 				continue;
 			reach(&scene, moment, true);
-			assert_int_equal(scene.program.channels, 1);
+			assert_int_equal(scene.program.channels.count, 1);
 			assert_int_equal(info_of(&scene).channels, 1);
 			switch (end) {
 			case FAILED:
@@ -1085,7 +1085,7 @@ static void new_vchan_of_the_peer_takes_the_place_of_the_old_one(void **state)
 	assert_true(old->closed);
 	assert_int_equal(scene.downs, 1);
 	/* the end at the program waits to be told */
-	assert_int_equal(scene.program.channels + info_of(&scene).channels, 1);
+	assert_int_equal(scene.program.channels.count + info_of(&scene).channels, 1);
 	expect_state(&scene, LINK_GREETING);
 	expect(&scene, FRAME_HELLO);
 	say_hello(&scene, PROTOCOL_MAJOR);

@@ -218,7 +218,7 @@ static void refused(struct scene *scene, const char *address, uint32_t error)
 {
 	open_kind(scene->a, 0, CHANNEL_MESSAGE, address, strlen(address));
 	expect_refusal(scene->a, 0, error);
-	assert_int_equal(scene->a->hop.channels, 0);
+	assert_int_equal(scene->a->hop.channels.count, 0);
 }
 
 /* The party gets an OPEN for this endpoint. */
@@ -417,7 +417,7 @@ static void address_of_another_domain_leads_to_its_link(void **state)
 		open_kind(scene.a, 0, CHANNEL_MESSAGE, addresses[i], strlen(addresses[i]));
 		expect_open(scene.link, "inbox");
 		assert_int_equal(scene.links, 1);
-		assert_int_equal(scene.b->hop.channels, 0);
+		assert_int_equal(scene.b->hop.channels.count, 0);
 		scene_stop(&scene);
 	}
 }
@@ -559,7 +559,7 @@ static void what_the_rules_forbid_from_now_on_ends_for_both(void **state)
 	expect_open(scene.link, "secret");
 	router_recheck_hop(scene.router, &scene.b->hop);
 	rig_settle(&scene.rig);
-	assert_int_equal(scene.b->hop.channels, 3);
+	assert_int_equal(scene.b->hop.channels.count, 3);
 	/* It may have outlived the endpoint's name. */
 	router_unbind_all(scene.router, &scene.program_b);
 	scene.taken_back = "secret";
@@ -573,8 +573,8 @@ static void what_the_rules_forbid_from_now_on_ends_for_both(void **state)
 	assert_int_equal(reset.error, EACCES);
 	party_reset(scene.b, number, 0, 0, 0);
 	rig_settle(&scene.rig);
-	assert_int_equal(scene.b->hop.channels, 2);
-	assert_int_equal(scene.link->hop.channels, 2);
+	assert_int_equal(scene.b->hop.channels.count, 2);
+	assert_int_equal(scene.link->hop.channels.count, 2);
 	scene_stop(&scene);
 }
 
@@ -637,8 +637,8 @@ static void channels_of_an_unbound_endpoint_end(void **state)
 	assert_int_equal(reset.error, ENOENT);
 	party_reset(scene.b, number, 0, 0, 0);
 	rig_settle(&scene.rig);
-	assert_int_equal(scene.b->hop.channels, 2);
-	assert_int_equal(scene.link->hop.channels, 2);
+	assert_int_equal(scene.b->hop.channels.count, 2);
+	assert_int_equal(scene.link->hop.channels.count, 2);
 	scene_stop(&scene);
 }
 

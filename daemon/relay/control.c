@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Frames that aren't DATA: of the session itself, which may have to wait, and what all output needs. */
+
+#include <errno.h>
+
+#include <event2/buffer.h>
+
+#include "daemon/base/cost.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/hop_internal.h"
+
+#define CONTROL_MAX 4194304u /* bytes of session frames that may wait for a reader */
+/* of these, what is charged to nobody, and the step in which the rest is; larger than a frame */
+#define CONTROL_FREE 262144u
+#define EMIT_UNITS   2048u /* of work, and then others have their turns */
+
+void hop_outlet_failed(struct hop *hop, int error)
+{
+	hop_fail(hop, error, error == -ENOMEM ? "out of memory" : "impossible consumer index in the ring");
+}
+
+void hop_publish(struct hop *hop)
+{
+	bool wanted = false;
+
+	for (unsigned i = 0; i < hop->traits->outlets; i++)
+		wanted |= outlet_publish(&hop->out[i]);
+	if (wanted)
+		hop_notify(hop);
+}
+
+bool hop_has_room(struct hop *hop, uint32_t size)
+{
+	int r = outlet_has_room(&hop->out[OUTLET_MAIN], size);
+
+	if (r < 0)
+		hop_outlet_failed(hop, r);
+	return r > 0;
+}
+
+void hop_put_frame(struct hop *hop, struct account *account, const struct frame_header *header,
+		   const void *payload)
+{
+	relay_spend(hop->relay, account, COST_CONTROL + COST_BYTES(header->length));
+	outlet_put(&hop->out[OUTLET_MAIN], header, payload);
+}
+
+/* Before the queue grows to `size` bytes. -ENOBUFS. */
+static int charge_queue(struct hop *hop, size_t size)
+{
+	if (size <= CONTROL_FREE + hop->queued.held[QUOTA_BYTES])
+		return 0;
+	if (!hop->queued.account)
+		charge_init(&hop->queued, hop->account);
+	return charge_add(&hop->queued, QUOTA_BYTES, CONTROL_FREE);
+}
+
+bool hop_has_unsent(const struct hop *hop)
+{
+	return evbuffer_get_length(hop->control) > 0;
+}
+
+int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
+	     uint32_t length)
+{
+	static const uint8_t zeros[8];
+	struct frame_header header = {.length = length, .type = type, .flags = flags, .channel = channel};
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	/* Nothing waits on a link but for room, and each 64 KiB from it have their ACK: in a busy stream the
+	 * queue would take memory for each. A program's answers do wait, so that it is seen whether it reads
+	 * them. */
+	if (hop->traits->is_daemon && hop->attached && !hop_has_unsent(hop) &&
+	    hop_has_room(hop, frame_size(length))) {
+		hop_put_frame(hop, hop->account, &header, payload);
+		hop_mark_dirty(hop);
+		return 0;
+	}
+	if (evbuffer_get_length(hop->control) > CONTROL_MAX ||
+	    charge_queue(hop, evbuffer_get_length(hop->control) + frame_size(length)) < 0)
+		return -ENOBUFS;
+	frame_header_encode(&header, encoded);
+	if (evbuffer_add(hop->control, encoded, FRAME_HEADER_SIZE) ||
+	    evbuffer_add(hop->control, payload, length) || evbuffer_add(hop->control, zeros, -length & 7u))
+		return -ENOMEM;
+	hop_mark_dirty(hop);
+	return 0;
+}
+
+void hop_farewell(struct hop *hop, const void *payload, uint32_t length)
+{
+	struct frame_header header = {.length = length, .type = FRAME_GOODBYE};
+
+	if (hop_has_room(hop, frame_size(length)))
+		hop_put_frame(hop, hop->account, &header, payload);
+	hop_publish(hop);
+}
+
+bool hop_emit_is_over(const struct hop *hop)
+{
+	const struct turns *turns = &hop->relay->turns;
+
+	return turns_are_over(turns) || turns->spent - hop->emit_from >= EMIT_UNITS;
+}
+
+bool hop_emit_control(struct hop *hop)
+{
+	uint8_t encoded[FRAME_HEADER_SIZE], payload[FRAME_PAYLOAD_MAX + 8];
+	struct frame_header header;
+
+	if (!hop_has_unsent(hop))
+		return true;
+	while (evbuffer_get_length(hop->control)) {
+		uint32_t padded;
+
+		if (hop_emit_is_over(hop))
+			return false;
+
+		evbuffer_copyout(hop->control, encoded, FRAME_HEADER_SIZE);
+		if (frame_header_decode(encoded, &header) < 0) {
+			hop_fail(hop, -EIO, "internal: bad frame in the queue");
+			return false;
+		}
+		if (!hop_has_room(hop, frame_size(header.length)))
+			return false;
+		padded = frame_size(header.length) - FRAME_HEADER_SIZE;
+		evbuffer_drain(hop->control, FRAME_HEADER_SIZE);
+		evbuffer_remove(hop->control, payload, padded);
+		hop_put_frame(hop, hop->account, &header, payload);
+	}
+	charge_end(&hop->queued);
+	if (hop->ops->drained)
+		hop->ops->drained(hop->owner);
+	return true;
+}
+
+int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, uint32_t **word)
+{
+	int r;
+
+	if (!hop->attached || hop->has_failed)
+		return -ENOENT;
+	r = outlet_find_word(hop_outlet(hop, end), end, offset, word);
+	if (r != -EPROTO)
+		return r;
+	hop_outlet_failed(hop, r);
+	return -ENOENT;
+}
+
+void hop_forget_end(struct hop *hop, struct channel_end *end)
+{
+	for (unsigned i = 0; i < hop->traits->outlets; i++)
+		relay_spend(hop->relay, hop->account, outlet_forget(&hop->out[i], end));
+}
