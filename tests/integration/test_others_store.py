@@ -73,6 +73,7 @@ def memory(node):
         return int(next(line for line in file if line.startswith("VmRSS:")).split()[1])
 
 
+@pytest.mark.slow
 def test_what_is_not_there_leaves_nothing_behind(nodes):
     one, two = nodes(1, 2).values()
     works(one, two)

@@ -267,6 +267,7 @@ def memory(node):
         return int(file.read().split()[1]) * resource.getpagesize() >> 20
 
 
+@pytest.mark.slow
 def test_an_answer_of_many_megabytes_arrives_and_takes_no_room(nodes, valid):
     """More than may wait for a program, and more than a program's user may let wait."""
     names = 4000
