@@ -11,6 +11,7 @@ unit_tests += \
 	tests/unit/test_hop \
 	tests/unit/test_hop_wakeup \
 	tests/unit/test_ledger \
+	tests/unit/test_outlet \
 	tests/unit/test_link \
 	tests/unit/test_log \
 	tests/unit/test_peer_groups \
@@ -85,8 +86,12 @@ tests_unit_test_singleton_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_singleton_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 tests_unit_test_ledger_SOURCES = tests/unit/test_ledger.c tests/unit/unit.h
-tests_unit_test_ledger_CFLAGS = $(UNIT_CFLAGS)
-tests_unit_test_ledger_LDADD = libdaemon.la libwire.la $(CMOCKA_LIBS)
+tests_unit_test_ledger_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_ledger_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_outlet_SOURCES = tests/unit/test_outlet.c tests/unit/unit.h
+tests_unit_test_outlet_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_outlet_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_turns_SOURCES = tests/unit/test_turns.c tests/unit/unit.h
 tests_unit_test_turns_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)

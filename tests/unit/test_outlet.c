@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One ring out, against what a reader finds in it: every byte in its order, each frame whole. */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/relay/channel.h"
+#include "daemon/relay/outlet.h"
+
+#define RING  4096u
+#define ENDS  3u
+#define STEPS 40000
+
+struct scene {
+	struct ring_words words;
+	uint8_t data[RING];
+	struct ring_view view;
+	struct outlet outlet;
+	struct ring_reader reader;
+	struct hop_stats tx;
+	struct channel_end ends[ENDS];
+	uint64_t received[ENDS], messages, messages_received;
+	uint32_t sequence;
+};
+
+static uint64_t seed;
+
+static uint32_t any(uint32_t below)
+{
+	seed = seed * 6364136223846793005u + 1442695040888963407u;
+	return (uint32_t)(seed >> 33) % below;
+}
+
+static void start(struct scene *scene, enum hop_kind kind)
+{
+	memset(scene, 0, sizeof(*scene));
+	scene->words.producer = scene->words.consumer = 0u - RING / 2; /* near its wrap */
+	scene->view = ring_words_view(&scene->words, scene->data, RING);
+	for (uint32_t i = 0; i < ENDS; i++)
+		scene->ends[i].number = i;
+	assert_int_equal(outlet_attach(&scene->outlet, &scene->view, &hop_traits[kind], &scene->tx, true), 0);
+	assert_int_equal(ring_reader_init(&scene->reader, &scene->view, true), 0);
+}
+
+/* The byte of a stream, by channel and offset. */
+static uint8_t pattern(uint32_t number, uint64_t offset)
+{
+	return (uint8_t)(offset * 7 + offset / 251 + number * 101);
+}
+
+/* Data of one channel in up to two pieces, of which as much as there is room for goes. */
+static uint32_t put(struct scene *scene, uint32_t number, uint32_t length)
+{
+	struct channel_end *end = &scene->ends[number];
+	struct outgoing data = {.left = length, .messages = 1};
+	struct iovec pieces[2];
+	uint8_t bytes[2 * RING];
+	uint32_t first = any(2) ? length : any(length);
+	int r = 1;
+
+	for (uint32_t i = 0; i < length; i++)
+		bytes[i] = pattern(number, end->sent + i);
+	if (outlet_append(&scene->outlet, end, bytes, length, 1)) {
+		scene->messages++;
+		return length;
+	}
+	pieces[0] = (struct iovec){bytes, first ? first : length};
+	pieces[1] = (struct iovec){bytes + first, length - first};
+	data.pieces = pieces;
+	while (data.left && r > 0)
+		r = outlet_write(&scene->outlet, end, &data);
+	assert_true(r >= 0);
+	if (data.left)
+		assert_true(scene->outlet.wanted > 0 || ledger_is_full(&scene->outlet.ledger));
+	else
+		scene->messages++;
+	return length - data.left;
+}
+
+/* Takes frames of at most `budget` bytes out of the ring and checks what is in them. */
+static void take(struct scene *scene, uint32_t budget)
+{
+	while (ring_reader_ready(&scene->reader, FRAME_HEADER_SIZE) >= (int)FRAME_HEADER_SIZE) {
+		uint8_t encoded[FRAME_HEADER_SIZE], payload[RING];
+		struct frame_header header;
+		uint32_t size;
+
+		ring_reader_copy(&scene->reader, 0, encoded, sizeof(encoded));
+		assert_int_equal(frame_header_decode(encoded, &header), 0);
+		size = frame_size(header.length);
+		assert_true(ring_reader_ready(&scene->reader, size) >= (int)size);
+		if (size > budget)
+			break;
+		budget -= size;
+		assert_int_equal(header.sequence,
+				 scene->outlet.traits->numbers_frames ? scene->sequence++ : 0);
+		ring_reader_copy(&scene->reader, FRAME_HEADER_SIZE, payload, header.length);
+		if (header.type == FRAME_DATA) {
+			for (uint32_t i = 0; i < header.length; i++)
+				assert_int_equal(payload[i],
+						 pattern(header.channel, scene->received[header.channel]++));
+			scene->messages_received += header.messages;
+		} else {
+			assert_int_equal(header.type, FRAME_PING);
+			assert_int_equal(header.length, 13);
+		}
+		ring_reader_consume(&scene->reader, size);
+	}
+	ring_reader_release(&scene->reader);
+}
+
+static void all_arrives_in_order(enum hop_kind kind)
+{
+	static struct scene scene;
+	struct frame_header ping = {.length = 13, .type = FRAME_PING};
+
+	start(&scene, kind);
+	for (unsigned step = 0; step < STEPS; step++) {
+		switch (any(8)) {
+		case 0:
+			if (outlet_has_room(&scene.outlet, frame_size(ping.length)) > 0)
+				outlet_put(&scene.outlet, &ping, "thirteen byte");
+			break;
+		case 1:
+			take(&scene, any(RING));
+			assert_int_equal(outlet_see_taken(&scene.outlet), 0);
+			assert_int_equal(scene.outlet.taken_upto, scene.reader.released);
+			while (ledger_front(&scene.outlet.ledger) &&
+			       (int32_t)(scene.outlet.taken_upto -
+					 ledger_front(&scene.outlet.ledger)->position) > 0)
+				ledger_pop(&scene.outlet.ledger);
+			break;
+		case 2:
+			outlet_publish(&scene.outlet);
+			assert_null(scene.outlet.filling);
+			break;
+		default:
+			put(&scene, any(ENDS), any(4) ? 8 * (1 + any(12)) : 1 + any(2 * RING - 1));
+		}
+	}
+	outlet_publish(&scene.outlet);
+	take(&scene, UINT32_MAX);
+	for (uint32_t i = 0; i < ENDS; i++)
+		assert_int_equal(scene.received[i], scene.ends[i].sent);
+	assert_int_equal(scene.messages_received, scene.messages);
+	assert_int_equal(scene.tx.messages, scene.messages);
+	assert_int_equal(scene.tx.bytes, scene.outlet.position);
+	assert_int_equal(scene.tx.frames, scene.outlet.sequence);
+	outlet_detach(&scene.outlet);
+}
+
+static void bytes_of_each_channel_arrive_in_order(void **state)
+{
+	seed = 1;
+	for (unsigned kind = 0; kind < HOP_KINDS; kind++)
+		all_arrives_in_order(kind);
+}
+
+static void small_pieces_become_one_frame_that_is_shown_at_the_end(void **state)
+{
+	static struct scene scene;
+
+	start(&scene, HOP_LINK);
+	for (unsigned i = 0; i < 20; i++)
+		assert_int_equal(put(&scene, 1, 64), 64);
+	assert_int_equal(ring_reader_ready(&scene.reader, 1), 0);
+	outlet_publish(&scene.outlet);
+	assert_int_equal(ring_reader_ready(&scene.reader, RING), frame_size(20 * 64));
+	assert_int_equal(scene.tx.frames, 1);
+	assert_int_equal(scene.tx.messages, 20);
+	outlet_detach(&scene.outlet);
+}
+
+static void reader_that_sleeps_is_shown_a_smaller_chunk_on_a_link(void **state)
+{
+	static uint8_t bytes[FRAME_PAYLOAD_MAX], memory[1u << 18];
+	struct ring_words words = {0};
+	struct ring_view view = ring_words_view(&words, memory, sizeof(memory));
+
+	for (unsigned awaited = 0; awaited < 2; awaited++) {
+		struct iovec piece = {bytes, sizeof(bytes)};
+		struct outgoing data = {.pieces = &piece, .left = sizeof(bytes), .messages = 1};
+		struct channel_end end = {0};
+		struct hop_stats tx = {0};
+		struct outlet outlet;
+
+		words = (struct ring_words){.wants_data = (uint8_t)awaited};
+		assert_int_equal(outlet_attach(&outlet, &view, &hop_traits[HOP_LINK], &tx, false), 0);
+		assert_int_equal(outlet_write(&outlet, &end, &data),
+				 awaited ? hop_traits[HOP_LINK].first_chunk : HOP_CHUNK);
+		assert_true(outlet_is_due(&outlet));
+		assert_int_equal(outlet_publish(&outlet), awaited);
+		assert_false(outlet_is_due(&outlet));
+		outlet_detach(&outlet);
+	}
+}
+
+static void word_is_found_until_it_is_released(void **state)
+{
+	static struct scene scene;
+	uint32_t *word;
+
+	start(&scene, HOP_SHARED);
+	put(&scene, 1, 64);
+	put(&scene, 2, 64);
+	put(&scene, 1, 64);
+	assert_int_equal(outlet_find_word(&scene.outlet, &scene.ends[1], 72, &word), 0);
+	outlet_publish(&scene.outlet);
+	assert_int_equal(outlet_find_word(&scene.outlet, &scene.ends[1], 72, &word), 0);
+	assert_int_equal(*(uint8_t *)word, pattern(1, 72));
+	assert_int_equal(outlet_find_word(&scene.outlet, &scene.ends[1], 74, &word), -ENOENT);
+	assert_int_equal(outlet_find_word(&scene.outlet, &scene.ends[1], 128, &word), -ENOENT);
+	take(&scene, frame_size(64));
+	assert_int_equal(outlet_find_word(&scene.outlet, &scene.ends[1], 8, &word), -EALREADY);
+	assert_int_equal(outlet_find_word(&scene.outlet, &scene.ends[1], 72, &word), 0);
+	assert_int_equal(outlet_forget(&scene.outlet, &scene.ends[1]), 2);
+	assert_int_equal(outlet_find_word(&scene.outlet, &scene.ends[1], 72, &word), -ENOENT);
+	outlet_detach(&scene.outlet);
+}
+
+static void impossible_index_is_an_error_of_each(void **state)
+{
+	static struct scene scene;
+	struct iovec piece = {scene.data, 64};
+	struct outgoing data = {.pieces = &piece, .left = 64};
+	uint64_t offset;
+	uint32_t *word;
+
+	start(&scene, HOP_SHARED);
+	while (outlet_has_room(&scene.outlet, RING / 2))
+		put(&scene, 1, 64);
+	outlet_publish(&scene.outlet);
+	scene.words.consumer = scene.outlet.writer.head + 8;
+	assert_int_equal(outlet_has_room(&scene.outlet, RING), -EPROTO);
+	assert_int_equal(outlet_see_taken(&scene.outlet), -EPROTO);
+	assert_int_equal(outlet_ask_for_room(&scene.outlet, RING), -EPROTO);
+	assert_int_equal(outlet_ask_for_taken(&scene.outlet), -EPROTO);
+	assert_int_equal(outlet_find_word(&scene.outlet, &scene.ends[1], 8, &word), -EPROTO);
+	assert_int_equal(outlet_find_released(&scene.outlet, &scene.ends[1], &offset), -EPROTO);
+	while ((uint32_t)outlet_write(&scene.outlet, &scene.ends[1], &data) == 64)
+		data = (struct outgoing){.pieces = &piece, .left = 64};
+	assert_int_equal(outlet_write(&scene.outlet, &scene.ends[1], &data), -EPROTO);
+	outlet_detach(&scene.outlet);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(bytes_of_each_channel_arrive_in_order),
+		cmocka_unit_test(small_pieces_become_one_frame_that_is_shown_at_the_end),
+		cmocka_unit_test(reader_that_sleeps_is_shown_a_smaller_chunk_on_a_link),
+		cmocka_unit_test(word_is_found_until_it_is_released),
+		cmocka_unit_test(impossible_index_is_an_error_of_each),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
