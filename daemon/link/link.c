@@ -219,7 +219,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		return r;
 	switch (header->type) {
 	case FRAME_PING:
-		link->acked = link->hop.in_position;
+		link->acked = link->hop.in.position;
 		r = hop_send(&link->hop, FRAME_PONG, 0, 0, payload, 8);
 		if (r == 0) {
 			uint8_t ack[8];
@@ -281,9 +281,9 @@ static void send_due_ack(struct link *link)
 {
 	uint8_t payload[8];
 
-	if (link->state != LINK_UP || link->hop.in_position - link->acked < ACK_BYTES)
+	if (link->state != LINK_UP || link->hop.in.position - link->acked < ACK_BYTES)
 		return;
-	link->acked = link->hop.in_position;
+	link->acked = link->hop.in.position;
 	hop_send(&link->hop, FRAME_ACK, 0, 0, payload, frame_u64_encode(link->acked, payload));
 }
 

@@ -60,7 +60,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	case FRAME_UNWATCH:
 	case FRAME_QUERY:
 	case FRAME_PROBE:
-		if (session->hop.finishing)
+		if (session->hop.finishing.left)
 			return 0; /* nobody is there to be answered, and there may be thousands */
 		session->unanswered++;
 		return session->ops->request(session->userdata, session, header, payload);

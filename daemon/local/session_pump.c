@@ -43,7 +43,7 @@ bool session_refill(struct session *session)
 	int space;
 	ssize_t size;
 
-	if (!session->may_have_more || session->hop.blocked_on)
+	if (!session->may_have_more || session->hop.waiting.blocked_on)
 		return false;
 	space = ring_writer_space(&session->pump_in, PRIVATE_RING_SIZE);
 	if (space <= 0)

@@ -20,7 +20,7 @@ static void mark_urgent(struct channel_end *end)
 		end->in_urgent = true;
 		DL_APPEND2(end->hop->urgent, end, urgent_prev, urgent_next);
 	}
-	hop_mark_dirty(end->hop);
+	hop_mark(end->hop, MARK_DIRTY);
 }
 
 static void owe(struct channel_end *end, enum channel_owed frame)
@@ -37,7 +37,7 @@ void channel_mark_backlog(struct channel_end *end)
 		end->in_backlog = true;
 		DL_APPEND2(end->hop->backlog, end, backlog_prev, backlog_next);
 	}
-	hop_mark_dirty(end->hop);
+	hop_mark(end->hop, MARK_DIRTY);
 }
 
 static void drop_queue(struct channel_end *end)

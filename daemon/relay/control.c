@@ -74,7 +74,7 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	if (hop->traits->is_daemon && hop->attached && !hop_has_unsent(hop) &&
 	    hop_has_room(hop, frame_size(length))) {
 		hop_put_frame(hop, hop->account, &header, payload);
-		hop_mark_dirty(hop);
+		hop_mark(hop, MARK_DIRTY);
 		return 0;
 	}
 	if (evbuffer_get_length(hop->control) > CONTROL_MAX ||
@@ -84,7 +84,7 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	if (evbuffer_add(hop->control, encoded, FRAME_HEADER_SIZE) ||
 	    evbuffer_add(hop->control, payload, length) || evbuffer_add(hop->control, zeros, -length & 7u))
 		return -ENOMEM;
-	hop_mark_dirty(hop);
+	hop_mark(hop, MARK_DIRTY);
 	return 0;
 }
 
@@ -139,7 +139,7 @@ int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, u
 {
 	int r;
 
-	if (!hop->attached || hop->has_failed)
+	if (!hop_is_up(hop))
 		return -ENOENT;
 	r = outlet_find_word(hop_outlet(hop, end), end, offset, word);
 	if (r != -EPROTO)

@@ -21,15 +21,15 @@ int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const str
 		.traits = &hop_traits[kind],
 		.ops = ops,
 		.owner = owner,
-		.poll_ms = HOP_POLL_FIRST_MS,
-		.stuck = true, /* detached: nothing may wait for it */
+		.taken.poll_ms = HOP_POLL_FIRST_MS,
+		.waiting.stuck = true, /* detached: nothing may wait for it */
 	};
 	channel_table_init(&hop->channels, parity, channels_max);
 	task_init(&hop->input, &relay->turns, NULL, hop_on_turn);
 	hop->control = evbuffer_new();
-	hop->stuck_timer = evtimer_new(relay->base, hop_on_stuck, hop);
-	hop->poll_timer = evtimer_new(relay->base, hop_on_poll, hop);
-	if (hop->control && hop->stuck_timer && hop->poll_timer)
+	hop->waiting.stuck_timer = evtimer_new(relay->base, hop_on_stuck, hop);
+	hop->taken.timer = evtimer_new(relay->base, hop_on_poll, hop);
+	if (hop->control && hop->waiting.stuck_timer && hop->taken.timer)
 		return 0;
 	hop_cleanup(hop);
 	return -ENOMEM;
@@ -48,21 +48,18 @@ void hop_set_account(struct hop *hop, struct account *account)
 
 int hop_attach(struct hop *hop, const struct hop_rings *rings)
 {
-	int r = ring_reader_init(&hop->in, &rings->in, rings->adopt);
+	int r;
 
+	hop->in = (struct inlet){.missing = 1};
+	r = ring_reader_init(&hop->in.reader, &rings->in, rings->adopt);
 	for (unsigned i = 0; i < hop->traits->outlets && r == 0; i++)
 		r = outlet_attach(&hop->out[i], &rings->out[i], hop->traits, &hop->tx, rings->adopt);
 	if (r < 0)
 		return r;
-	hop->in_progress = 0;
-	hop->in_sequence = 0;
-	hop->in_position = 0;
-	hop->unreleased = 0;
-	hop->missing = 1;
-	hop->finishing = 0;
-	hop->stuck = hop->taken_pending = hop->has_asked = hop->must_not_ask = hop->was_woken = false;
+	hop->finishing.left = 0;
+	hop->waiting.stuck = hop->taken.pending = false;
 	hop->attached = true;
-	hop_mark_dirty(hop);
+	hop_mark(hop, MARK_DIRTY);
 	return 0;
 }
 
@@ -70,23 +67,19 @@ void hop_detach(struct hop *hop)
 {
 	if (!hop->attached)
 		return;
-	if (hop->has_failed)
-		LL_DELETE2(hop->relay->failed, hop, failed_next);
-	hop->has_failed = false; /* the session that it was about is over */
+	hop_unmark(hop, MARK_FAILED); /* the session that it was about is over */
 	refused_clear(&hop->refused);
 	hop->attached = false;
-	hop->stuck = true;
+	hop->waiting.stuck = true;
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
 		outlet_detach(&hop->out[i]);
 	hop_stop_waiting(hop);
-	hop_forget_notification(hop);
+	hop_unmark(hop, MARK_TO_NOTIFY);
 	task_cancel(&hop->input);
-	if (hop->is_awake)
-		DL_DELETE2(hop->relay->awake, hop, awake_prev, awake_next);
-	hop->is_awake = false;
+	hop_unmark(hop, MARK_AWAKE);
 	evbuffer_drain(hop->control, evbuffer_get_length(hop->control));
 	charge_end(&hop->queued);
-	evtimer_del(hop->poll_timer);
+	evtimer_del(hop->taken.timer);
 	hop_release_waiters(hop);
 }
 
@@ -104,18 +97,14 @@ void hop_cleanup(struct hop *hop)
 {
 	hop_detach(hop);
 	hop_reset_channels(hop, ECONNRESET);
-	if (hop->is_dirty)
-		DL_DELETE2(hop->relay->dirty, hop, dirty_prev, dirty_next);
-	hop->is_dirty = false;
-	if (hop->has_failed)
-		LL_DELETE2(hop->relay->failed, hop, failed_next);
-	hop->has_failed = false;
+	hop_unmark(hop, MARK_DIRTY);
+	hop_unmark(hop, MARK_FAILED);
 	if (hop->control)
 		evbuffer_free(hop->control);
-	if (hop->stuck_timer)
-		event_free(hop->stuck_timer);
-	if (hop->poll_timer)
-		event_free(hop->poll_timer);
+	if (hop->waiting.stuck_timer)
+		event_free(hop->waiting.stuck_timer);
+	if (hop->taken.timer)
+		event_free(hop->taken.timer);
 	channel_table_free(&hop->channels);
 	refused_clear(&hop->refused);
 	charge_end(&hop->queued);
@@ -123,7 +112,7 @@ void hop_cleanup(struct hop *hop)
 	account_unref(hop->account);
 	hop->account = NULL;
 	hop->control = NULL;
-	hop->stuck_timer = hop->poll_timer = NULL;
+	hop->waiting.stuck_timer = hop->taken.timer = NULL;
 }
 
 uint32_t hop_unacknowledged(struct hop *hop)

@@ -61,13 +61,19 @@ struct evbuffer;
 struct hop;
 struct quota;
 
+/* What is to be done for a hop, in the order of the phases. */
+enum hop_mark {
+	MARK_DIRTY,	/* something was written or is to be written */
+	MARK_FAILED,	/* its owner is to be told */
+	MARK_TO_NOTIFY, /* its program asked for it */
+	MARK_AWAKE,	/* it is to be asked for notifications before the loop sleeps */
+	HOP_MARKS
+};
+
 struct relay {
 	struct event_base *base;
 	struct turns turns;
-	struct hop *dirty;     /* something was written or is to be written */
-	struct hop *awake;     /* to be asked for notifications before the loop sleeps */
-	struct hop *failed;    /* to be told to their owners */
-	struct hop *to_notify; /* programs that asked for it */
+	struct hop *marked[HOP_MARKS];
 	struct channel *ended; /* to be freed */
 	struct quota *quota;   /* NULL: nothing is limited */
 	struct closer *closer; /* NULL: descriptors that programs send can hold the loop */
@@ -108,64 +114,80 @@ struct hop_ops {
 	void (*failed)(void *owner, int error, const char *why);
 };
 
+/* The ring in, and how far it was read. */
+struct inlet {
+	struct ring_reader reader;
+	uint32_t progress; /* bytes of the DATA frame at its head that have gone on already */
+	uint32_t sequence;
+	uint64_t position; /* bytes of frames in this session */
+	uint32_t unreleased;
+	uint32_t missing;  /* bytes that must be there before it's worth looking again */
+	bool has_asked;	   /* for a notification of input, which hasn't come yet */
+	bool must_not_ask; /* its owner looks by itself (hop_dont_ask) */
+	bool has_moved;	   /* in this turn, input has gone on */
+	bool was_woken;	   /* by its program, which is let go on before we ask for more */
+};
+
+/* A program sends the RESET of a channel before it releases bytes of it that weren't taken. So what it had
+ * released when we looked (outlet.taken_upto) counts only once all that it had sent by then has been read. */
+struct taken {
+	bool pending;
+	uint32_t mark;	     /* position in the ring in */
+	struct event *timer; /* looks what a program has taken that doesn't wake us */
+	uint32_t poll_ms;
+};
+
+/* The other end has gone: its input waits for nobody, and so often what it took is still to be noted; then
+ * the session ends. */
+struct finishing {
+	unsigned left;
+	int error;
+	char why[160];
+};
+
+/* waiting.c: a hop's input waits for room in the output of a link. */
+struct waiting {
+	struct hop *blocked_on; /* whose output our input waits for */
+	struct hop *granted_by; /* who lets us go on */
+	struct hop *prev, *next;
+	struct hop *waiters;	   /* whose input waits for our output; the first one's turn is next */
+	struct hop *granted;	   /* the one of them that goes on now, before all others */
+	struct event *stuck_timer; /* runs while somebody waits */
+	uint64_t stuck_from;	   /* the main outlet's position when it was started */
+	bool stuck;		   /* has been full for long: what is for it is spilled */
+};
+
 struct hop {
 	struct relay *relay;
 	const struct hop_ops *ops;
 	void *owner;
 	const struct hop_traits *traits;
-	bool attached;
-	bool stuck; /* has been full for long: what is for it is spilled */
-	bool is_dirty, is_awake, has_failed, is_to_notify;
-	bool has_asked;	   /* for a notification of input, which hasn't come yet */
-	bool must_not_ask; /* its owner looks by itself (hop_dont_ask) */
-	bool has_moved;	   /* in this turn, input has gone on */
-	bool was_woken;	   /* by its program, which is let go on before we ask for more */
-	bool said_goodbye; /* a program that took its leave: it has told what it took, and takes no more */
-	/* the other end has gone: its input waits for nobody, and so often what it took is still to be
-	 * noted */
-	unsigned finishing;
-	int finish_error; /* how it ends then */
-	char finish_why[160];
-	/* A program sends the RESET of a channel before it releases bytes of it that weren't taken. So what
-	 * it had released (taken_upto) counts only once all that it had sent by then has been read. */
-	bool taken_pending;
-	uint32_t taken_mark; /* position in `in` */
-	struct ring_reader in;
-	struct outlet out[HOP_OUTLETS];
-	uint32_t in_progress; /* bytes of the DATA frame at the head of `in` that have gone on already */
-	uint32_t in_sequence;
-	uint64_t in_position; /* bytes of frames in this session */
-	uint32_t unreleased;
-	uint32_t missing;   /* bytes that must be there before it's worth looking again */
-	struct task input;  /* due: there may be some */
-	uint64_t emit_from; /* turns.spent when this piece of output was begun */
-
-	struct channel_table channels;
-	/* a bit for each number that was refused and not yet let go: a channel would cost a program nothing */
-	struct refused refused;
 	struct account *account; /* who pays for what is opened here; a reference */
+	struct {
+		bool is_set;
+		struct hop *prev, *next;
+	} marks[HOP_MARKS];
+	struct task input; /* due: there may be some */
+	struct inlet in;
+	struct outlet out[HOP_OUTLETS];
+	struct channel_table channels;
+	struct refused refused;
+	struct taken taken;
+	struct waiting waiting;
+	struct finishing finishing;
+	bool attached;
+	bool said_goodbye; /* a program that took its leave: it has told what it took, and takes no more */
 
+	uint64_t emit_from;	     /* turns.spent when this piece of output was begun */
 	struct channel_end *urgent;  /* ends with control frames to send */
 	struct channel_end *backlog; /* ends with spilled data (or a FIN behind it) */
 	struct evbuffer *control;    /* frames of the session itself */
 	/* of the account, for what waits in `control` beyond what everybody may let wait */
 	struct charge queued;
-	struct hop *blocked_on;	   /* our input waits for that hop's output */
-	struct hop *waiters;	   /* hops whose input waits for our output; the first one's turn is next */
-	struct hop *granted;	   /* the one of them that goes on now, before all others */
-	struct hop *granted_by;	   /* who lets us go on */
-	struct event *stuck_timer; /* runs while somebody waits */
-	uint64_t stuck_from;	   /* the main outlet's position when it was started */
-	struct event *poll_timer;  /* looks what a program has taken that doesn't wake us */
-	uint32_t poll_ms;
 
 	int error; /* why it has failed */
 	char why[160];
 	struct hop_stats tx, rx;
-
-	struct hop *dirty_prev, *dirty_next, *failed_next, *awake_prev, *awake_next;
-	struct hop *waiter_prev, *waiter_next;
-	struct hop *notify_prev, *notify_next;
 };
 
 /* What a program's hop may take beside its rings, its ledgers and its channels: 256 KiB of frames that it
@@ -214,7 +236,17 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 bool hop_has_unsent(const struct hop *hop);
 /* Ends the session at the end of this turn. Only the first reason counts. */
 void hop_fail(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
-void hop_mark_dirty(struct hop *hop);
+void hop_mark(struct hop *hop, enum hop_mark mark);
+void hop_unmark(struct hop *hop, enum hop_mark mark);
+static inline bool hop_is_marked(const struct hop *hop, enum hop_mark mark)
+{
+	return hop->marks[mark].is_set;
+}
+/* It has rings, and no fault was found. */
+static inline bool hop_is_up(const struct hop *hop)
+{
+	return hop->attached && !hop_is_marked(hop, MARK_FAILED);
+}
 
 /* A GOODBYE with this payload at once, behind all that was written, if there is room: the hop is about to be
  * detached. */

@@ -48,15 +48,15 @@ static void spend(struct hop *hop, uint64_t units)
 static void mark_input(struct hop *hop)
 {
 	/* Only now: a RESET was sent before the release that we have just seen. */
-	if (ring_reader_ready(&hop->in, UINT32_MAX) < 0)
+	if (ring_reader_ready(&hop->in.reader, UINT32_MAX) < 0)
 		hop_fail(hop, -EPROTO, "impossible producer index in the ring");
-	hop->taken_mark = hop->in.head;
-	hop->taken_pending = true;
+	hop->taken.mark = hop->in.reader.head;
+	hop->taken.pending = true;
 }
 
 static void snapshot_taken(struct hop *hop)
 {
-	if (hop->taken_pending || !(hop->traits->release_means_taken || hop->finishing))
+	if (hop->taken.pending || !(hop->traits->release_means_taken || hop->finishing.left))
 		return;
 	for (unsigned i = 0; hop->traits->release_means_taken && i < hop->traits->outlets; i++) {
 		int r = outlet_see_taken(&hop->out[i]);
@@ -82,7 +82,7 @@ static bool count_taken(struct hop *hop, struct outlet *outlet, const struct pie
 			break;
 		if (piece_is_over(piece))
 			return false;
-		hop->poll_ms = HOP_POLL_FIRST_MS;
+		hop->taken.poll_ms = HOP_POLL_FIRST_MS;
 		relay_spend(hop->relay, handed->end ? handed->end->channel->charge.account : hop->account,
 			    COST_TAKEN);
 		if (handed->end)
@@ -92,7 +92,7 @@ static bool count_taken(struct hop *hop, struct outlet *outlet, const struct pie
 		ledger_pop(&outlet->ledger);
 	}
 	if (was_full && !ledger_is_full(&outlet->ledger))
-		hop_mark_dirty(hop);
+		hop_mark(hop, MARK_DIRTY);
 	return true;
 }
 
@@ -103,7 +103,7 @@ static bool apply_taken(struct hop *hop, const struct piece *piece)
 	for (unsigned i = 0; hop->traits->release_means_taken && i < hop->traits->outlets; i++)
 		if (!count_taken(hop, &hop->out[i], piece))
 			return false;
-	hop->taken_pending = false;
+	hop->taken.pending = false;
 	return true;
 }
 
@@ -111,8 +111,8 @@ void hop_on_poll(int fd, short what, void *userdata)
 {
 	struct hop *hop = userdata;
 
-	if (hop->poll_ms < POLL_LAST_MS)
-		hop->poll_ms *= 2;
+	if (hop->taken.poll_ms < POLL_LAST_MS)
+		hop->taken.poll_ms *= 2;
 	hop_look(hop);
 }
 
@@ -221,7 +221,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	struct channel_end *end;
 
-	ring_reader_copy(&hop->in, FRAME_HEADER_SIZE, payload, header->length);
+	ring_reader_copy(&hop->in.reader, FRAME_HEADER_SIZE, payload, header->length);
 	spend(hop, COST_CONTROL + COST_BYTES(header->length));
 	switch (header->type) {
 	case FRAME_OPEN:
@@ -258,31 +258,31 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 	int r;
 
 	if (!end && refused_has(&hop->refused, header->channel)) {
-		hop->in_progress = header->length;
+		hop->in.progress = header->length;
 		return 0;
 	}
 	if (!end)
 		return -EPROTO;
-	r = hop_forward(end, &hop->in, FRAME_HEADER_SIZE + hop->in_progress,
-			header->length - hop->in_progress, header->messages,
-			!hop->traits->is_daemon && !hop->finishing);
+	r = hop_forward(end, &hop->in.reader, FRAME_HEADER_SIZE + hop->in.progress,
+			header->length - hop->in.progress, header->messages,
+			!hop->traits->is_daemon && !hop->finishing.left);
 	if (r < 0)
 		return r;
 	if (r > 0)
-		hop->has_moved = true;
-	hop->in_progress += (uint32_t)r;
+		hop->in.has_moved = true;
+	hop->in.progress += (uint32_t)r;
 	spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
-	if (hop->in_progress < header->length)
+	if (hop->in.progress < header->length)
 		hop_wait_for(hop, channel_other(end)->hop);
-	return (int)hop->in_progress;
+	return (int)hop->in.progress;
 }
 
 static void give_back(struct hop *hop)
 {
-	if (!hop->attached || !hop->unreleased)
+	if (!hop->attached || !hop->in.unreleased)
 		return;
-	hop->unreleased = 0;
-	if (ring_reader_release(&hop->in))
+	hop->in.unreleased = 0;
+	if (ring_reader_release(&hop->in.reader))
 		hop_notify(hop);
 }
 
@@ -291,11 +291,11 @@ static void finish_frame(struct hop *hop, const struct frame_header *header)
 {
 	uint32_t total = frame_size(header->length);
 
-	ring_reader_consume(&hop->in, total);
-	hop->in_sequence++;
-	hop->in_position += total;
-	hop->unreleased += total;
-	hop->has_moved = true;
+	ring_reader_consume(&hop->in.reader, total);
+	hop->in.sequence++;
+	hop->in.position += total;
+	hop->in.unreleased += total;
+	hop->in.has_moved = true;
 	hop->rx.frames++;
 	hop->rx.bytes += total;
 	if (header->type == FRAME_DATA)
@@ -306,33 +306,33 @@ static void finish_frame(struct hop *hop, const struct frame_header *header)
 static int next_frame(struct hop *hop, struct frame_header *header)
 {
 	uint8_t encoded[FRAME_HEADER_SIZE];
-	int ready = ring_reader_ready(&hop->in, FRAME_HEADER_SIZE);
+	int ready = ring_reader_ready(&hop->in.reader, FRAME_HEADER_SIZE);
 	uint32_t total = FRAME_HEADER_SIZE;
 
 	if (ready >= (int)FRAME_HEADER_SIZE) {
-		ring_reader_copy(&hop->in, 0, encoded, FRAME_HEADER_SIZE);
+		ring_reader_copy(&hop->in.reader, 0, encoded, FRAME_HEADER_SIZE);
 		if (frame_header_decode(encoded, header) < 0 ||
-		    frame_size(header->length) > hop->in.ring.size) {
+		    frame_size(header->length) > hop->in.reader.ring.size) {
 			hop_fail(hop, -EPROTO, "a frame of %u bytes is too long", header->length);
 			return -EPROTO;
 		}
 		total = frame_size(header->length);
-		ready = ring_reader_ready(&hop->in, total);
+		ready = ring_reader_ready(&hop->in.reader, total);
 	}
 	if (ready < 0) {
 		hop_fail(hop, ready, "impossible producer index in the ring");
 		return ready;
 	}
 	if ((uint32_t)ready < total) {
-		hop->missing = (uint32_t)ready + 1;
+		hop->in.missing = (uint32_t)ready + 1;
 		if (ready == 0 || !hop->traits->whole_frames)
 			return 0;
 		hop_fail(hop, -EPROTO, "an incomplete frame in the ring");
 		return -EPROTO;
 	}
-	if (hop->traits->numbers_frames && header->sequence != hop->in_sequence) {
+	if (hop->traits->numbers_frames && header->sequence != hop->in.sequence) {
 		hop_fail(hop, -EPROTO, "frame %u came where %u was expected", header->sequence,
-			 hop->in_sequence);
+			 hop->in.sequence);
 		return -EPROTO;
 	}
 	return 1;
@@ -348,10 +348,10 @@ static void take_run(struct hop *hop, uint32_t number)
 	struct iovec pieces[2];
 	unsigned count = 0;
 
-	while (outlet && hop->unreleased < HOP_CHUNK && next_frame(hop, &header) > 0) {
+	while (outlet && hop->in.unreleased < HOP_CHUNK && next_frame(hop, &header) > 0) {
 		if (header.type != FRAME_DATA || header.channel != number ||
 		    header.length > end->granted - end->received ||
-		    ring_reader_peek(&hop->in, FRAME_HEADER_SIZE, header.length, pieces) != 1 ||
+		    ring_reader_peek(&hop->in.reader, FRAME_HEADER_SIZE, header.length, pieces) != 1 ||
 		    !outlet_append(outlet, channel_other(end), pieces[0].iov_base, header.length,
 				   header.messages))
 			break;
@@ -371,7 +371,7 @@ static int take_next(struct hop *hop)
 
 	if (r <= 0)
 		return r;
-	if (header.type == FRAME_DATA && hop->in_progress > header.length) {
+	if (header.type == FRAME_DATA && hop->in.progress > header.length) {
 		hop_fail(hop, -EPROTO, "a frame changed while it was being read");
 		return -EPROTO;
 	}
@@ -381,13 +381,14 @@ static int take_next(struct hop *hop)
 			 header.channel, strerror(-r));
 		return r;
 	}
-	if (hop->blocked_on)
+	if (hop->waiting.blocked_on)
 		return 0;
-	hop->in_progress = 0;
+	hop->in.progress = 0;
 	if (!hop->attached)
 		return 0;
 	finish_frame(hop, &header);
-	if (header.type == FRAME_DATA && hop->in.head != hop->in.tail) /* more was there when we looked */
+	if (header.type == FRAME_DATA &&
+	    hop->in.reader.head != hop->in.reader.tail) /* more was there when we looked */
 		take_run(hop, header.channel);
 	return 1;
 }
@@ -396,12 +397,12 @@ bool hop_ask_for_input(struct hop *hop)
 {
 	int r;
 
-	if (hop->has_asked || hop->must_not_ask || hop->blocked_on)
+	if (hop->in.has_asked || hop->in.must_not_ask || hop->waiting.blocked_on)
 		return false;
-	r = ring_reader_arm(&hop->in, hop->missing);
+	r = ring_reader_arm(&hop->in.reader, hop->in.missing);
 	if (r < 0)
 		hop_fail(hop, -EPROTO, "impossible producer index in the ring");
-	hop->has_asked = r == 0;
+	hop->in.has_asked = r == 0;
 	return r > 0;
 }
 
@@ -411,39 +412,39 @@ static bool read_frames(struct hop *hop, const struct piece *piece)
 {
 	int r = 0;
 
-	hop->missing = 1;
-	while (hop->attached && !hop->has_failed && !hop->blocked_on) {
+	hop->in.missing = 1;
+	while (hop_is_up(hop) && !hop->waiting.blocked_on) {
 		r = take_next(hop);
 		/* More may come while we look: the longer we read on, the less often those are woken who get
 		 * it. */
-		if (r == 0 && !hop->blocked_on && !hop->was_woken) {
+		if (r == 0 && !hop->waiting.blocked_on && !hop->in.was_woken) {
 			give_back(hop);
 			if (hop_ask_for_input(hop))
 				continue;
 		}
 		if (r <= 0)
 			break;
-		if (hop->unreleased >= HOP_CHUNK)
+		if (hop->in.unreleased >= HOP_CHUNK)
 			give_back(hop);
 		if (piece_is_over(piece))
 			break;
 	}
-	if (hop->attached && !hop->has_failed)
+	if (hop_is_up(hop))
 		give_back(hop);
-	return r > 0 && hop->attached && !hop->has_failed && !hop->blocked_on;
+	return r > 0 && hop_is_up(hop) && !hop->waiting.blocked_on;
 }
 
 static bool has_reached_mark(const struct hop *hop)
 {
-	return (int32_t)(hop->in.tail - hop->taken_mark) >= 0;
+	return (int32_t)(hop->in.reader.tail - hop->taken.mark) >= 0;
 }
 
 /* The other end has gone, and what it left up to the mark is dealt with (an incomplete frame at its end never
  * will be). */
 static void go_on_finishing(struct hop *hop)
 {
-	if (--hop->finishing == 0)
-		hop_fail(hop, hop->finish_error, "%s", hop->finish_why);
+	if (--hop->finishing.left == 0)
+		hop_fail(hop, hop->finishing.error, "%s", hop->finishing.why);
 	else
 		hop_due(hop);
 }
@@ -452,40 +453,40 @@ void hop_on_turn(struct task *task)
 {
 	struct hop *hop = (struct hop *)((char *)task - offsetof(struct hop, input));
 	struct piece piece = piece_begin(hop);
-	uint64_t position = hop->in_position;
+	uint64_t position = hop->in.position;
 	bool more, may_refill;
 
-	if (!hop->attached || hop->has_failed)
+	if (!hop_is_up(hop))
 		return;
-	hop->has_moved = false;
+	hop->in.has_moved = false;
 	may_refill = hop->ops->refill && hop->ops->refill(hop->owner);
 	snapshot_taken(hop);
 	more = read_frames(hop, &piece);
-	if (hop->attached && !hop->has_failed && hop->ops->after_turn)
-		hop->ops->after_turn(hop->owner, hop->in_position != position, more);
-	if (!hop->attached || hop->has_failed)
+	if (hop_is_up(hop) && hop->ops->after_turn)
+		hop->ops->after_turn(hop->owner, hop->in.position != position, more);
+	if (!hop_is_up(hop))
 		return;
 	hop_end_grant(hop);
-	if (hop->taken_pending && (has_reached_mark(hop) || (hop->finishing && !more))) {
+	if (hop->taken.pending && (has_reached_mark(hop) || (hop->finishing.left && !more))) {
 		/* of its own: who sends without end would never have taken anything */
 		piece = piece_begin(hop);
 		if (!apply_taken(hop, &piece))
 			more = true;
-		else if (hop->finishing)
+		else if (hop->finishing.left)
 			go_on_finishing(hop);
 	}
-	if (more || (may_refill && !hop->blocked_on))
+	if (more || (may_refill && !hop->waiting.blocked_on))
 		hop_due(hop);
-	if (hop->waiters || hop_has_output(hop))
-		hop_mark_dirty(hop); /* there may be room now */
-	hop_mark_awake(hop);
+	if (hop->waiting.waiters || hop_has_output(hop))
+		hop_mark(hop, MARK_DIRTY); /* there may be room now */
+	hop_mark(hop, MARK_AWAKE);
 }
 
 void hop_look(struct hop *hop)
 {
-	if (!hop->attached || hop->has_failed)
+	if (!hop_is_up(hop))
 		return;
-	hop->has_asked = hop->must_not_ask = false;
+	hop->in.has_asked = hop->in.must_not_ask = false;
 	hop_due(hop);
 }
 
@@ -493,20 +494,20 @@ void hop_dont_ask(struct hop *hop)
 {
 	if (!hop->attached)
 		return;
-	hop->must_not_ask = true;
-	hop->has_asked = false;
-	ring_reader_disarm(&hop->in);
+	hop->in.must_not_ask = true;
+	hop->in.has_asked = false;
+	ring_reader_disarm(&hop->in.reader);
 }
 
 /* What is impossible is for hop_look() to find, too. */
 bool hop_has_input(struct hop *hop)
 {
-	return hop->attached && ring_reader_ready(&hop->in, 1) != 0;
+	return hop->attached && ring_reader_ready(&hop->in.reader, 1) != 0;
 }
 
 void hop_event(struct hop *hop)
 {
-	if (hop->attached && !hop->has_failed)
+	if (hop_is_up(hop))
 		hop->rx.notifications++;
 	hop_look(hop);
 }
@@ -514,22 +515,22 @@ void hop_event(struct hop *hop)
 void hop_woken(struct hop *hop)
 {
 	hop_event(hop);
-	hop->was_woken = hop->relay->woken = true;
-	hop_mark_awake(hop);
+	hop->in.was_woken = hop->relay->woken = true;
+	hop_mark(hop, MARK_AWAKE);
 }
 
 void hop_finish(struct hop *hop, int error, const char *format, ...)
 {
 	va_list args;
 
-	if (!hop->attached || hop->has_failed || hop->finishing)
+	if (!hop_is_up(hop) || hop->finishing.left)
 		return;
-	hop->finish_error = error;
+	hop->finishing.error = error;
 	va_start(args, format);
-	vsnprintf(hop->finish_why, sizeof(hop->finish_why), format, args);
+	vsnprintf(hop->finishing.why, sizeof(hop->finishing.why), format, args);
 	va_end(args);
 	/* Twice, if the snapshot of an earlier turn is pending: a new one can only be made behind it. */
-	hop->finishing = hop->taken_pending ? 2 : 1;
+	hop->finishing.left = hop->taken.pending ? 2 : 1;
 	hop_stop_waiting(hop);
 	hop_look(hop);
 }

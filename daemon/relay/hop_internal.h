@@ -18,14 +18,10 @@
 
 #define HOP_POLL_FIRST_MS 2 /* then less and less often: what a program has taken that doesn't wake us */
 
-/* --- marks.c: beside hop_fail() and hop_mark_dirty() */
+/* --- marks.c: beside hop_fail() and hop_mark(, MARK_DIRTY) */
 /* The other end asked for it: a daemon is notified now, a program after all output. */
 void hop_notify(struct hop *hop);
 void hop_notify_now(struct hop *hop);
-/* It is detached: nobody is notified of what is gone. */
-void hop_forget_notification(struct hop *hop);
-/* Asks for notifications before the loop sleeps. */
-void hop_mark_awake(struct hop *hop);
 /* The input is due. */
 static inline void hop_due(struct hop *hop)
 {
@@ -48,7 +44,7 @@ void hop_on_stuck(int fd, short what, void *userdata);
 /* Those who wait for room come first, one after the other. */
 static inline bool hop_must_wait(const struct hop *output, const struct hop *hop)
 {
-	return (output->waiters || output->granted) && output->granted != hop;
+	return (output->waiting.waiters || output->waiting.granted) && output->waiting.granted != hop;
 }
 
 /* --- control.c: beside hop_send() and hop_farewell() */

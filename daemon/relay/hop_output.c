@@ -76,8 +76,7 @@ static enum way way_of(struct channel_end *end)
 		return VIOLATED;
 	if (!out->hop || channel_is_reset(out))
 		return DROPPED;
-	if (!out->hop->attached || out->hop->has_failed || out->hop->backlog ||
-	    hop_must_wait(out->hop, end->hop))
+	if (!hop_is_up(out->hop) || out->hop->backlog || hop_must_wait(out->hop, end->hop))
 		return BLOCKED;
 	return FREE;
 }
@@ -92,7 +91,7 @@ struct outlet *hop_way_out(struct channel_end *end)
 static uint32_t write_now(struct hop *hop, struct channel_end *end, const struct iovec *pieces,
 			  uint32_t length, uint32_t messages)
 {
-	hop_mark_dirty(hop);
+	hop_mark(hop, MARK_DIRTY);
 	hop->emit_from = hop->relay->turns.spent;
 	if (channel_is_unannounced(end) && !(hop_emit_control(hop) && emit_urgent(hop)))
 		return 0;
@@ -139,8 +138,8 @@ int hop_forward(struct channel_end *end, const struct ring_reader *reader, uint3
 	if (way == FREE)
 		done = write_now(out->hop, out, pieces, length, messages);
 	end->received += done;
-	if (done == length ||
-	    (may_wait && out->hop->traits->is_daemon && !out->hop->stuck && !channel_has_backlog(out)))
+	if (done == length || (may_wait && out->hop->traits->is_daemon && !out->hop->waiting.stuck &&
+			       !channel_has_backlog(out)))
 		return (int)done;
 	if (spill(out, pieces, count, done) < 0)
 		return -ENOMEM;
@@ -183,7 +182,7 @@ static bool emit_backlog(struct hop *hop)
 {
 	bool all = true, progress = true;
 
-	while (progress && hop->backlog && !hop->has_failed) {
+	while (progress && hop->backlog && !hop_is_marked(hop, MARK_FAILED)) {
 		struct channel_end *last = hop->backlog->backlog_prev, *end, *next;
 
 		progress = false;
@@ -214,7 +213,7 @@ bool hop_has_output(const struct hop *hop)
 
 void hop_emit(struct hop *hop)
 {
-	if (!hop->attached || hop->has_failed)
+	if (!hop_is_up(hop))
 		return;
 	hop->emit_from = hop->relay->turns.spent;
 	relay_spend(hop->relay, hop->account, COST_FRAME);
@@ -224,16 +223,16 @@ void hop_emit(struct hop *hop)
 		emit_backlog(hop);
 		emit_urgent(hop); /* what comes behind the backlog */
 	}
-	if (!hop_has_output(hop) && !hop->waiters)
-		hop->stuck = false;
+	if (!hop_has_output(hop) && !hop->waiting.waiters)
+		hop->waiting.stuck = false;
 	hop_publish(hop);
-	if (hop->has_failed)
+	if (hop_is_marked(hop, MARK_FAILED))
 		return;
 	if (hop_has_output(hop) && hop_emit_is_over(hop))
-		hop_mark_dirty(hop);
-	if (hop->waiters && !hop_has_output(hop) && outlet_has_ample_room(&hop->out[OUTLET_MAIN]))
+		hop_mark(hop, MARK_DIRTY);
+	if (hop->waiting.waiters && !hop_has_output(hop) && outlet_has_ample_room(&hop->out[OUTLET_MAIN]))
 		hop_grant_next(hop);
-	hop_mark_awake(hop);
+	hop_mark(hop, MARK_AWAKE);
 }
 
 /* --- before the loop sleeps ------------------------------------------------------------------- */
@@ -242,7 +241,7 @@ void hop_emit(struct hop *hop)
 static void ask_for_taken(struct hop *hop)
 {
 	/* While the last snapshot waits for the input that it came with, another one is of no use. */
-	if (!hop->traits->release_means_taken || hop->taken_pending)
+	if (!hop->traits->release_means_taken || hop->taken.pending)
 		return;
 	for (unsigned i = 0; i < hop->traits->outlets; i++) {
 		int r;
@@ -256,7 +255,7 @@ static void ask_for_taken(struct hop *hop)
 		}
 		if (r > 0)
 			hop_due(hop);
-		timer_start(hop->poll_timer, hop->poll_ms);
+		timer_start(hop->taken.timer, hop->taken.poll_ms);
 	}
 }
 
@@ -268,7 +267,7 @@ static void ask_for_room(struct hop *hop, struct outlet *outlet, uint32_t wanted
 	if (r < 0)
 		hop_outlet_failed(hop, r);
 	if (r > 0)
-		hop_mark_dirty(hop);
+		hop_mark(hop, MARK_DIRTY);
 }
 
 void hop_ask_for_output(struct hop *hop)
@@ -277,6 +276,6 @@ void hop_ask_for_output(struct hop *hop)
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
 		if (hop->out[i].wanted)
 			ask_for_room(hop, &hop->out[i], hop->out[i].wanted);
-	if (hop->waiters && !hop->granted && !hop_has_output(hop))
+	if (hop->waiting.waiters && !hop->waiting.granted && !hop_has_output(hop))
 		ask_for_room(hop, &hop->out[OUTLET_MAIN], 0);
 }

@@ -11,37 +11,34 @@
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
 
-void hop_mark_dirty(struct hop *hop)
+void hop_mark(struct hop *hop, enum hop_mark mark)
 {
-	if (hop->is_dirty)
+	if (hop_is_marked(hop, mark))
 		return;
-	hop->is_dirty = true;
-	DL_APPEND2(hop->relay->dirty, hop, dirty_prev, dirty_next);
+	hop->marks[mark].is_set = true;
+	DL_APPEND2(hop->relay->marked[mark], hop, marks[mark].prev, marks[mark].next);
 	turns_want(&hop->relay->turns);
 }
 
-void hop_mark_awake(struct hop *hop)
+void hop_unmark(struct hop *hop, enum hop_mark mark)
 {
-	if (hop->is_awake)
+	if (!hop_is_marked(hop, mark))
 		return;
-	hop->is_awake = true;
-	DL_APPEND2(hop->relay->awake, hop, awake_prev, awake_next);
-	turns_want(&hop->relay->turns);
+	hop->marks[mark].is_set = false;
+	DL_DELETE2(hop->relay->marked[mark], hop, marks[mark].prev, marks[mark].next);
 }
 
 void hop_fail(struct hop *hop, int error, const char *format, ...)
 {
 	va_list args;
 
-	if (hop->has_failed)
+	if (hop_is_marked(hop, MARK_FAILED))
 		return;
-	hop->has_failed = true;
 	hop->error = error;
 	va_start(args, format);
 	vsnprintf(hop->why, sizeof(hop->why), format, args);
 	va_end(args);
-	LL_APPEND2(hop->relay->failed, hop, failed_next);
-	turns_want(&hop->relay->turns);
+	hop_mark(hop, MARK_FAILED);
 }
 
 void hop_notify_now(struct hop *hop)
@@ -49,10 +46,10 @@ void hop_notify_now(struct hop *hop)
 	/* On one CPU the program runs at once, and takes what it got, and may answer, before we go on. It
 	 * needn't notify us: we look. */
 	if (hop->traits->release_means_taken) {
-		ring_reader_disarm(&hop->in);
+		ring_reader_disarm(&hop->in.reader);
 		for (unsigned i = 0; i < hop->traits->outlets; i++)
 			ring_writer_disarm(&hop->out[i].writer);
-		hop->has_asked = false;
+		hop->in.has_asked = false;
 		hop_due(hop);
 	}
 	hop->tx.notifications++;
@@ -62,21 +59,10 @@ void hop_notify_now(struct hop *hop)
 
 void hop_notify(struct hop *hop)
 {
-	if (hop->traits->is_daemon) {
+	if (hop->traits->is_daemon)
 		hop_notify_now(hop);
-	} else if (!hop->is_to_notify) {
-		hop->is_to_notify = true;
-		DL_APPEND2(hop->relay->to_notify, hop, notify_prev, notify_next);
-		turns_want(&hop->relay->turns);
-	}
-}
-
-void hop_forget_notification(struct hop *hop)
-{
-	if (!hop->is_to_notify)
-		return;
-	hop->is_to_notify = false;
-	DL_DELETE2(hop->relay->to_notify, hop, notify_prev, notify_next);
+	else
+		hop_mark(hop, MARK_TO_NOTIFY);
 }
 
 void relay_spend(struct relay *relay, struct account *account, uint64_t units)

@@ -22,13 +22,13 @@
  * come to it, does so after the next input. */
 static void write_output(struct relay *relay)
 {
-	struct hop *hop, *last = relay->dirty ? relay->dirty->dirty_prev : NULL;
+	struct hop *hop, *first = relay->marked[MARK_DIRTY],
+			 *last = first ? first->marks[MARK_DIRTY].prev : NULL;
 	uint64_t from = relay->turns.spent;
 
-	while ((hop = relay->dirty) && !turns_are_over(&relay->turns) &&
+	while ((hop = relay->marked[MARK_DIRTY]) && !turns_are_over(&relay->turns) &&
 	       relay->turns.spent - from < TURNS_PIECE) {
-		DL_DELETE2(relay->dirty, hop, dirty_prev, dirty_next);
-		hop->is_dirty = false;
+		hop_unmark(hop, MARK_DIRTY);
 		hop_emit(hop);
 		if (hop == last)
 			break;
@@ -39,9 +39,8 @@ static void tell_of_failures(struct relay *relay)
 {
 	struct hop *hop;
 
-	while ((hop = relay->failed) && !turns_are_over(&relay->turns)) {
-		LL_DELETE2(relay->failed, hop, failed_next);
-		hop->has_failed = false;
+	while ((hop = relay->marked[MARK_FAILED]) && !turns_are_over(&relay->turns)) {
+		hop_unmark(hop, MARK_FAILED);
 		relay_spend(relay, hop->account, COST_CONNECTION + hop->channels.count * COST_CHANNEL_END);
 		hop->ops->failed(hop->owner, hop->error, hop->why);
 	}
@@ -51,8 +50,8 @@ static void notify_programs(struct relay *relay)
 {
 	struct hop *hop;
 
-	while ((hop = relay->to_notify) && !turns_are_over(&relay->turns)) {
-		hop_forget_notification(hop);
+	while ((hop = relay->marked[MARK_TO_NOTIFY]) && !turns_are_over(&relay->turns)) {
+		hop_unmark(hop, MARK_TO_NOTIFY);
 		hop_notify_now(hop);
 	}
 }
@@ -69,17 +68,17 @@ static void let_programs_go_on(struct relay *relay)
 
 	relay->woken = false;
 	sched_yield();
-	DL_FOREACH2(relay->awake, hop, awake_next)
+	DL_FOREACH2(relay->marked[MARK_AWAKE], hop, marks[MARK_AWAKE].next)
 	{
-		if (hop->was_woken)
+		if (hop->in.was_woken)
 			hop_due(hop);
-		hop->was_woken = false;
+		hop->in.was_woken = false;
 	}
 }
 
 static void ask(struct hop *hop)
 {
-	if (!hop->attached || hop->has_failed || hop->input.is_due || hop->is_dirty)
+	if (!hop_is_up(hop) || hop->input.is_due || hop_is_marked(hop, MARK_DIRTY))
 		return; /* its turn comes */
 	if (hop_ask_for_input(hop))
 		hop_due(hop);
@@ -91,9 +90,9 @@ static void ask_for_notifications(struct relay *relay)
 {
 	struct hop *hop;
 
-	while ((hop = relay->awake)) {
-		DL_DELETE2(relay->awake, hop, awake_prev, awake_next);
-		hop->is_awake = hop->was_woken = false;
+	while ((hop = relay->marked[MARK_AWAKE])) {
+		hop_unmark(hop, MARK_AWAKE);
+		hop->in.was_woken = false;
 		ask(hop);
 	}
 	relay->woken = false;
@@ -111,7 +110,11 @@ static void free_ended(struct relay *relay)
 
 bool relay_is_busy(const struct relay *relay)
 {
-	return relay->turns.due || relay->dirty || relay->awake || relay->failed || relay->to_notify;
+	bool is_marked = false;
+
+	for (unsigned i = 0; i < HOP_MARKS; i++)
+		is_marked |= relay->marked[i] != NULL;
+	return relay->turns.due || is_marked;
 }
 
 /* The phases. False: there is nothing left to do, or it waits for the next pass. */

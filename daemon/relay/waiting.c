@@ -14,84 +14,84 @@
 
 static void watch_stuck(struct hop *hop)
 {
-	if (evtimer_pending(hop->stuck_timer, NULL))
+	if (evtimer_pending(hop->waiting.stuck_timer, NULL))
 		return;
-	hop->stuck_from = hop->out[OUTLET_MAIN].position;
-	timer_start(hop->stuck_timer, STUCK_MS);
+	hop->waiting.stuck_from = hop->out[OUTLET_MAIN].position;
+	timer_start(hop->waiting.stuck_timer, STUCK_MS);
 }
 
 void hop_on_stuck(int fd, short what, void *userdata)
 {
 	struct hop *hop = userdata;
 
-	if (!hop->waiters)
+	if (!hop->waiting.waiters)
 		return;
-	if (hop->out[OUTLET_MAIN].position - hop->stuck_from >= STUCK_BYTES) {
+	if (hop->out[OUTLET_MAIN].position - hop->waiting.stuck_from >= STUCK_BYTES) {
 		watch_stuck(hop); /* busy, not stuck */
 		return;
 	}
-	hop->stuck = true;
+	hop->waiting.stuck = true;
 	hop_release_waiters(hop);
-	hop_mark_dirty(hop);
+	hop_mark(hop, MARK_DIRTY);
 }
 
 void hop_wait_for(struct hop *hop, struct hop *output)
 {
-	hop->blocked_on = output;
+	hop->waiting.blocked_on = output;
 	/* Who was let go on and found no room stays the first. */
-	if (hop->granted_by == output && !hop->has_moved)
-		DL_PREPEND2(output->waiters, hop, waiter_prev, waiter_next);
+	if (hop->waiting.granted_by == output && !hop->in.has_moved)
+		DL_PREPEND2(output->waiting.waiters, hop, waiting.prev, waiting.next);
 	else
-		DL_APPEND2(output->waiters, hop, waiter_prev, waiter_next);
+		DL_APPEND2(output->waiting.waiters, hop, waiting.prev, waiting.next);
 	watch_stuck(output);
-	hop_mark_dirty(output); /* so that it asks for space */
+	hop_mark(output, MARK_DIRTY); /* so that it asks for space */
 }
 
 void hop_end_grant(struct hop *hop)
 {
-	struct hop *output = hop->granted_by;
+	struct hop *output = hop->waiting.granted_by;
 
 	if (!output)
 		return;
-	hop->granted_by = output->granted = NULL;
-	hop_mark_dirty(output); /* which lets the next one go on */
+	hop->waiting.granted_by = output->waiting.granted = NULL;
+	hop_mark(output, MARK_DIRTY); /* which lets the next one go on */
 }
 
 void hop_stop_waiting(struct hop *hop)
 {
 	hop_end_grant(hop);
-	if (!hop->blocked_on)
+	if (!hop->waiting.blocked_on)
 		return;
-	DL_DELETE2(hop->blocked_on->waiters, hop, waiter_prev, waiter_next);
-	hop->blocked_on = NULL;
+	DL_DELETE2(hop->waiting.blocked_on->waiting.waiters, hop, waiting.prev, waiting.next);
+	hop->waiting.blocked_on = NULL;
 }
 
 void hop_grant_next(struct hop *hop)
 {
-	struct hop *waiter = hop->waiters;
+	struct hop *waiter = hop->waiting.waiters;
 
-	if (!waiter || hop->granted)
+	if (!waiter || hop->waiting.granted)
 		return;
-	DL_DELETE2(hop->waiters, waiter, waiter_prev, waiter_next);
-	waiter->blocked_on = NULL;
-	waiter->granted_by = hop;
-	hop->granted = waiter;
+	DL_DELETE2(hop->waiting.waiters, waiter, waiting.prev, waiting.next);
+	waiter->waiting.blocked_on = NULL;
+	waiter->waiting.granted_by = hop;
+	hop->waiting.granted = waiter;
 	hop_due(waiter);
-	if (!hop->waiters)
-		evtimer_del(hop->stuck_timer);
+	if (!hop->waiting.waiters)
+		evtimer_del(hop->waiting.stuck_timer);
 }
 
 void hop_release_waiters(struct hop *hop)
 {
 	struct hop *waiter;
 
-	if (hop->granted)
-		hop->granted->granted_by = NULL;
-	hop->granted = NULL;
-	while ((waiter = hop->waiters)) {
-		DL_DELETE2(hop->waiters, waiter, waiter_prev, waiter_next);
-		waiter->blocked_on = NULL;
+	if (hop->waiting.granted)
+		hop->waiting.granted->waiting.granted_by = NULL;
+	hop->waiting.granted = NULL;
+	while ((waiter = hop->waiting.waiters)) {
+		DL_DELETE2(hop->waiting.waiters, waiter, waiting.prev, waiting.next);
+		waiter->waiting.blocked_on = NULL;
 		hop_due(waiter);
 	}
-	evtimer_del(hop->stuck_timer);
+	evtimer_del(hop->waiting.stuck_timer);
 }

@@ -142,7 +142,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			take(end, data[1] * 32u);
 			break;
 		case 1:
-			event_active(end->hop.stuck_timer, EV_TIMEOUT, 0);
+			event_active(end->hop.waiting.stuck_timer, EV_TIMEOUT, 0);
 			break;
 		case 2:
 			end->rings[data[1] % 3].words.producer += data[2];

@@ -65,7 +65,7 @@ static void kick(struct party *party)
 
 static bool is_hungry(struct party *party)
 {
-	return party->hop.attached && !party->hop.has_failed;
+	return hop_is_up(&party->hop);
 }
 
 /* Whoever has something to do has asked for what lets it do it. */
@@ -76,25 +76,25 @@ static void check_party(struct party *party)
 
 	if (!is_hungry(party))
 		return;
-	in = &hop->in.ring;
-	assert_false(hop->is_dirty);
-	if (hop->blocked_on)
-		assert_true(hop->blocked_on->out[OUTLET_MAIN].writer.ring.wants_space[0] &
-			    hop->blocked_on->out[OUTLET_MAIN].writer.ring.wants_space_bit);
+	in = &hop->in.reader.ring;
+	assert_false(hop_is_marked(hop, MARK_DIRTY));
+	if (hop->waiting.blocked_on)
+		assert_true(hop->waiting.blocked_on->out[OUTLET_MAIN].writer.ring.wants_space[0] &
+			    hop->waiting.blocked_on->out[OUTLET_MAIN].writer.ring.wants_space_bit);
 	else if (!hop->input.is_due)
 		assert_true(*in->wants_data & in->wants_data_bit);
-	if (hop->taken_pending)
-		assert_true(hop->blocked_on || hop->input.is_due);
+	if (hop->taken.pending)
+		assert_true(hop->waiting.blocked_on || hop->input.is_due);
 	for (unsigned i = 0; i < hop->traits->outlets; i++) {
 		struct outlet *outlet = &hop->out[i];
 
 		assert_int_equal(outlet->writer.published, outlet->writer.head);
 		assert_null(outlet->filling);
 		/* While a snapshot is pending, it is the input that has to go on first. */
-		if (outlet->ledger.count && !hop->taken_pending)
+		if (outlet->ledger.count && !hop->taken.pending)
 			assert_true(*outlet->writer.ring.wants_space & outlet->writer.ring.wants_space_bit);
 	}
-	if (hop->urgent || evbuffer_get_length(hop->control) || hop->waiters)
+	if (hop->urgent || evbuffer_get_length(hop->control) || hop->waiting.waiters)
 		assert_true(*hop->out[OUTLET_MAIN].writer.ring.wants_space);
 	if (hop->backlog) {
 		bool asked = false;
@@ -131,8 +131,8 @@ void rig_settle(struct rig *rig)
 		for (unsigned i = 0; i < 2; i++)
 			relay_pass(&rig->relay[i]);
 		LL_FOREACH(rig->parties, party) {
-			evtimer_del(party->hop.stuck_timer);
-			evtimer_del(party->hop.poll_timer);
+			evtimer_del(party->hop.waiting.stuck_timer);
+			evtimer_del(party->hop.taken.timer);
 		}
 		for (unsigned i = 0; i < 2; i++) {
 			if (relay_is_busy(&rig->relay[i])) {
@@ -147,7 +147,7 @@ void rig_settle(struct rig *rig)
 
 void rig_fire_stuck(struct party *party)
 {
-	event_active(party->hop.stuck_timer, EV_TIMEOUT, 0);
+	event_active(party->hop.waiting.stuck_timer, EV_TIMEOUT, 0);
 	event_base_loop(party->rig->base, EVLOOP_NONBLOCK);
 	rig_settle(party->rig);
 }
@@ -188,8 +188,8 @@ void rig_stop(struct rig *rig)
 	for (unsigned i = 0; i < 2; i++) {
 		relay_pass(&rig->relay[i]);
 		assert_null(rig->relay[i].ended);
-		assert_null(rig->relay[i].dirty);
-		assert_null(rig->relay[i].failed);
+		assert_null(rig->relay[i].marked[MARK_DIRTY]);
+		assert_null(rig->relay[i].marked[MARK_FAILED]);
 		assert_int_equal(rig->relay[i].turns.due, 0);
 		relay_cleanup(&rig->relay[i]);
 	}

@@ -177,8 +177,8 @@ static void cancel_of_a_released_message_harms_no_other(void **state)
 	send_messages(&scene, 0, 160); /* the ring is full */
 	hop = &scene.b->hop;
 	/* It is in the midst of a turn, with a snapshot from before. */
-	hop->taken_pending = true;
-	hop->taken_mark = hop->in.tail + 8;
+	hop->taken.pending = true;
+	hop->taken.mark = hop->in.reader.tail + 8;
 	party_read(scene.b, 1u << 30);
 	scene.b->kicked = false;
 	for (int i = 0; i < 60; i++) {
@@ -197,7 +197,7 @@ static void cancel_of_a_released_message_harms_no_other(void **state)
 	party_read(scene.a, 1u << 30);
 	assert_int_equal(party_channel(scene.a, 0)->cancelled_count, 0);
 	/* When the release is counted, it was taken. */
-	hop->taken_pending = false;
+	hop->taken.pending = false;
 	scene.b->kicked = true;
 	rig_settle(&scene.rig);
 	expect_answer(&scene, 1, 3, 0);
@@ -396,8 +396,8 @@ static void release_until(struct scene *scene, unsigned messages)
 	struct hop *hop = &scene->b->hop;
 
 	send_messages(scene, 0, messages);
-	hop->taken_pending = true;
-	hop->taken_mark = hop->in.tail + 8;
+	hop->taken.pending = true;
+	hop->taken.mark = hop->in.reader.tail + 8;
 	party_read(scene->b, 1u << 30);
 	scene->b->kicked = false;
 }
@@ -427,7 +427,7 @@ static void only_what_is_taken_of_those_that_are_asked_for_costs_time(void **sta
 	assert_int_equal(account_time(scene.a->hop.account)->spent, spent);
 	channel_taken(out, state_of(20) + 8);
 	assert_true(account_time(scene.a->hop.account)->spent >= spent + 80);
-	scene.b->hop.taken_pending = false;
+	scene.b->hop.taken.pending = false;
 	relay_pass(scene.a->hop.relay);
 	party_read(scene.a, 1u << 30);
 	assert_int_equal(channel->cancelled_count, 1);

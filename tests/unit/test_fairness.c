@@ -90,7 +90,7 @@ static void large_stream_does_not_hold_up_small_messages(void **state)
 		rig_settle(&scene.rig);
 		party_read(a, 1u << 30);
 		party_read(b, 1u << 30);
-		assert_false(scene.link->hop.stuck);
+		assert_false(scene.link->hop.waiting.stuck);
 	}
 	assert_true(party_channel(b, 0)->confirmed > 64 * 50);
 	scene_stop(&scene);
@@ -187,13 +187,13 @@ static void full_link_makes_programs_wait_and_a_stuck_one_does_not(void **state)
 	party_data(a, 2, 64, false);
 	rig_settle(&scene.rig);
 	/* Back-pressure on the one who causes it: its bytes are still in its own ring. */
-	assert_ptr_equal(a->hop.blocked_on, &scene.link->hop);
+	assert_ptr_equal(a->hop.waiting.blocked_on, &scene.link->hop);
 	assert_int_equal(channel_queued(&a->last_channel->acceptor), 0);
 	party_read(b, 1u << 30);
 	assert_true(!party_accepted(b, 2) || party_accepted(b, 2)->taken == 0);
 	/* Its other channels go on once the link has been stuck for a while. */
 	rig_fire_stuck(scene.link);
-	assert_null(a->hop.blocked_on);
+	assert_null(a->hop.waiting.blocked_on);
 	party_read(b, 1u << 30);
 	assert_int_equal(party_accepted(b, 2)->taken, 64);
 	scene.link->never_reads = false;
@@ -202,7 +202,7 @@ static void full_link_makes_programs_wait_and_a_stuck_one_does_not(void **state)
 		rig_settle(&scene.rig);
 	}
 	assert_int_equal(party_accepted(scene.link, 1)->taken, 60000);
-	assert_false(scene.link->hop.stuck);
+	assert_false(scene.link->hop.waiting.stuck);
 	scene_stop(&scene);
 }
 
@@ -218,14 +218,14 @@ static void busy_link_is_not_taken_for_a_stuck_one(void **state)
 		party_data(a, 0, 1u << 20, false);
 		rig_settle(&scene.rig);
 		party_read(scene.link, LINK_RING / 2);
-		if (a->hop.blocked_on) {
+		if (a->hop.waiting.blocked_on) {
 			/* The timer that was started 10 ms ago comes to its end: meanwhile, half a ring has
 			 * gone. */
-			scene.link->hop.stuck_from =
+			scene.link->hop.waiting.stuck_from =
 				scene.link->hop.out[OUTLET_MAIN].position - LINK_RING / 2;
 			rig_fire_stuck(scene.link);
 		}
-		assert_false(scene.link->hop.stuck);
+		assert_false(scene.link->hop.waiting.stuck);
 		rig_settle(&scene.rig);
 		party_read(a, 1u << 30);
 	}

@@ -201,7 +201,7 @@ static void channels_that_come_and_go_leave_nothing_behind(void **state)
 	link_of[0]->route = link_of[1]->route = to_program;
 	/* The frames' numbers come around on the way, as they do after years. */
 	for (unsigned i = 0; i < 2; i++)
-		link_of[i]->hop.out[OUTLET_MAIN].sequence = link_of[1 - i]->hop.in_sequence = 0u - CYCLES;
+		link_of[i]->hop.out[OUTLET_MAIN].sequence = link_of[1 - i]->hop.in.sequence = 0u - CYCLES;
 	for (unsigned i = 0; i < 2; i++) {
 		programs[i] = program_new(&rig, 65536, false, i);
 		programs[i]->route = over_link;

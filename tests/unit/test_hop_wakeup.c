@@ -158,9 +158,7 @@ static void wake_without_asking(int fd, short what, void *userdata)
 	struct hop *hop = &scene.session.hop;
 
 	run_turns();
-	if (hop->is_awake)
-		DL_DELETE2(scene.relay.awake, hop, awake_prev, awake_next);
-	hop->is_awake = false;
+	hop_unmark(hop, MARK_AWAKE);
 }
 
 /* Broken: whose request was taken back, when it was notified, is neither looked at nor asked again. */
@@ -176,7 +174,7 @@ static void wake_without_due_look(int fd, short what, void *userdata)
 			continue;
 		scene.notifications = hop->tx.notifications;
 		task_cancel(&hop->input);
-		hop->has_asked = true;
+		hop->in.has_asked = true;
 	}
 	ask_for_notifications(&scene.relay);
 }
