@@ -34,7 +34,8 @@ struct link {
 	enum link_state state;
 	struct hop hop;
 	struct vchan *vchan;
-	uint8_t token[16]; /* of the session */
+	struct vchan *next; /* the peer has made a new one, while the last words of `vchan` are read */
+	uint8_t token[16];  /* of the session */
 	uint32_t ring_bytes;
 	uint64_t acked;		/* position that our last ACK said */
 	uint64_t acked_by_peer; /* position that the peer's last ACK said */
@@ -105,7 +106,15 @@ static void drop_vchan(struct link *link, int error, const char *why)
 	hop_detach(&link->hop);
 	vchan_close(link->vchan);
 	link->vchan = NULL;
-	peers_disconnect(link->links->peers, link->domid);
+	if (!link->next) /* else it is connected anew already */
+		peers_disconnect(link->links->peers, link->domid);
+}
+
+static void drop_next(struct link *link)
+{
+	if (link->next)
+		vchan_close(link->next);
+	link->next = NULL;
 }
 
 /* The session is over: with `error` for what never left. */
@@ -260,6 +269,8 @@ static void on_notify(void *owner)
 		hop_fail(&link->hop, r, "notifying it: %s", strerror(-r));
 }
 
+static void begin_session(struct link *link);
+
 static void on_failed(void *owner, int error, const char *why)
 {
 	struct link *link = owner;
@@ -273,6 +284,8 @@ static void on_failed(void *owner, int error, const char *why)
 		    link->domid, reason);
 	drop_vchan(link, error == -ECONNRESET ? 0 : -error, reason);
 	end_session(link, error_now(link), reason);
+	if (link->next)
+		begin_session(link);
 }
 
 /* --- the vchan -------------------------------------------------------------------------------- */
@@ -404,6 +417,31 @@ static int send_hello(struct link *link)
 	return hop_send(&link->hop, FRAME_HELLO, 0, 0, payload, frame_hello_link_encode(&hello, payload));
 }
 
+/* Over the vchan that is next. */
+static void begin_session(struct link *link)
+{
+	struct vchan *vchan = link->next;
+	struct hop_rings rings = {0};
+	int r;
+
+	link->next = NULL;
+	vchan_read_view(vchan, &rings.in);
+	vchan_write_view(vchan, &rings.out[OUTLET_MAIN]);
+	link->vchan = vchan;
+	link->ring_bytes = rings.out[OUTLET_MAIN].size;
+	link->acked = link->acked_by_peer = 0;
+	link->heard_ms = link->used_ms = clock_ms();
+	patience_init(&link->patience, link->links->options.busy_poll_ns);
+	set_state(link, LINK_GREETING);
+	vchan_set_event(vchan, on_vchan, link);
+	r = hop_attach(&link->hop, &rings);
+	if (r == 0)
+		r = send_hello(link);
+	if (r < 0)
+		hop_fail(&link->hop, r, "setting it up: %s", strerror(-r));
+	on_vchan(vchan, link); /* the peer may have been quicker */
+}
+
 static int by_domid(const struct link *a, const struct link *b)
 {
 	return (a->domid > b->domid) - (a->domid < b->domid);
@@ -504,33 +542,18 @@ void links_ping_cancel(struct links *links, const void *userdata)
 void links_connected(struct links *links, uint32_t domid, struct vchan *vchan)
 {
 	struct link *link = link_get(links, domid);
-	struct hop_rings rings = {0};
-	int r;
 
 	if (!link) {
 		vchan_close(vchan);
 		peers_disconnect(links->peers, domid);
 		return;
 	}
-	if (link->vchan) {
-		drop_vchan(link, 0, "");
-		end_session(link, error_now(link), "the peer has made a new one");
-	}
-	vchan_read_view(vchan, &rings.in);
-	vchan_write_view(vchan, &rings.out[OUTLET_MAIN]);
-	link->vchan = vchan;
-	link->ring_bytes = rings.out[OUTLET_MAIN].size;
-	link->acked = link->acked_by_peer = 0;
-	link->heard_ms = link->used_ms = clock_ms();
-	patience_init(&link->patience, links->options.busy_poll_ns);
-	set_state(link, LINK_GREETING);
-	vchan_set_event(vchan, on_vchan, link);
-	r = hop_attach(&link->hop, &rings);
-	if (r == 0)
-		r = send_hello(link);
-	if (r < 0)
-		hop_fail(&link->hop, r, "setting it up: %s", strerror(-r));
-	hop_event(&link->hop); /* the peer may have been quicker */
+	drop_next(link);
+	link->next = vchan;
+	if (link->vchan)
+		hop_finish(&link->hop, -ECONNRESET, "the peer has made a new one");
+	else
+		begin_session(link);
 }
 
 static void link_free(struct link *link)
@@ -586,8 +609,10 @@ void links_lost(struct links *links, uint32_t domid, const char *reason)
 	struct link *link;
 
 	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
-	if (link && link->vchan)
-		hop_finish(&link->hop, -ECONNRESET, "%s", reason);
+	if (!link || !link->vchan)
+		return;
+	drop_next(link);
+	hop_finish(&link->hop, -ECONNRESET, "%s", reason);
 }
 
 /* --- heartbeat -------------------------------------------------------------------------------- */
@@ -670,6 +695,7 @@ static void end_all(struct links *links, const char *why)
 	struct link *link, *next;
 
 	HASH_ITER(hh, links->links, link, next) {
+		drop_next(link);
 		drop_vchan(link, 0, "");
 		end_session(link, EHOSTUNREACH, why);
 		link_free(link);

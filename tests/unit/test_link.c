@@ -304,7 +304,7 @@ static void pass(struct scene *scene, uint64_t ms)
 
 /* --- the peer --------------------------------------------------------------------------------- */
 
-static void connect_peer(struct scene *scene)
+static void bring_vchan(struct scene *scene)
 {
 	struct peer *peer = &scene->peer;
 	uint32_t domid = peer->domid;
@@ -320,6 +320,11 @@ static void connect_peer(struct scene *scene)
 	view = private_ring_view(&peer->vchan->out);
 	ring_reader_init(&peer->in, &view, false);
 	links_connected(scene->links, domid, peer->vchan);
+}
+
+static void connect_peer(struct scene *scene)
+{
+	bring_vchan(scene);
 	settle(scene);
 }
 
@@ -1094,6 +1099,54 @@ static void new_vchan_of_the_peer_takes_the_place_of_the_old_one(void **state)
 	scene_stop(&scene);
 }
 
+static void what_was_said_over_the_old_vchan_counts_though_there_is_a_new_one(void **state)
+{
+	struct scene scene;
+	uint8_t payload[8];
+	struct vchan *old;
+
+	up(&scene);
+	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	relay_pass(&scene.relay);
+	expect(&scene, FRAME_PING);
+	put(&scene, FRAME_PONG, 0, payload, frame_u64_encode(get_u64(scene.peer.payload), payload));
+	old = scene.peer.vchan;
+	scene.peer.vchan = NULL;
+	connect_peer(&scene);
+	relay_pass(&scene.relay);
+	assert_int_equal(scene.pongs, 1);
+	assert_true(scene.pong > 0);
+	assert_true(old->closed);
+	expect_state(&scene, LINK_GREETING);
+	free(old);
+	scene_stop(&scene);
+}
+
+static void new_vchan_goes_with_the_link_while_the_old_one_is_read(void **state)
+{
+	struct scene scene;
+	struct vchan *old;
+
+	for (int moment = 0; moment < 2; moment++) {
+		up(&scene);
+		old = scene.peer.vchan;
+		scene.peer.vchan = NULL;
+		bring_vchan(&scene);
+		if (moment) {
+			links_lost(scene.links, 7, "it has gone again");
+			settle(&scene);
+			expect_state(&scene, LINK_IDLE);
+		} else {
+			links_free(scene.links);
+			scene.links = NULL;
+		}
+		assert_true(old->closed);
+		assert_true(scene.peer.vchan->closed);
+		free(old);
+		scene_stop(&scene);
+	}
+}
+
 static void link_that_cannot_be_notified_ends(void **state)
 {
 	struct scene scene;
@@ -1461,6 +1514,8 @@ int main(void)
 		cmocka_unit_test(reason_in_a_goodbye_is_kept_as_plain_text),
 		cmocka_unit_test(peer_that_stops_is_told_by_a_goodbye),
 		cmocka_unit_test(new_vchan_of_the_peer_takes_the_place_of_the_old_one),
+		cmocka_unit_test(what_was_said_over_the_old_vchan_counts_though_there_is_a_new_one),
+		cmocka_unit_test(new_vchan_goes_with_the_link_while_the_old_one_is_read),
 		cmocka_unit_test(link_that_cannot_be_notified_ends),
 		cmocka_unit_test(peer_that_answers_lives),
 		cmocka_unit_test(silent_peer_is_dead_after_its_time_and_not_before),
