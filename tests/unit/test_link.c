@@ -147,6 +147,7 @@ struct peer {
 };
 
 struct scene {
+	struct self self;
 	struct event_base *base;
 	struct relay relay;
 	struct links *links;
@@ -228,9 +229,8 @@ static uint64_t busy_poll_ns;
 
 static void scene_start_with(struct scene *scene, uint32_t domid)
 {
-	static const struct self self = {.domid = OWN, .instance = "instance of us"};
 	struct links_options options = {
-		.self = &self,
+		.self = &scene->self,
 		.heartbeat_ms = HEARTBEAT_MS,
 		.dead_after_ms = DEAD_AFTER_MS,
 		.idle_close_ms = IDLE_CLOSE_MS,
@@ -239,6 +239,7 @@ static void scene_start_with(struct scene *scene, uint32_t domid)
 	};
 
 	*scene = (struct scene){.is_up = true, .peer.domid = domid};
+	scene->self = (struct self){.domid = OWN, .instance = "instance of us"};
 	scene->base = event_base_new();
 	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
 	assert_int_equal(links_new(&scene->links, &scene->relay, (void *)scene, (void *)scene, &options,
@@ -533,6 +534,41 @@ static void what_is_not_there_leaves_nothing_behind(void **state)
 	links_failed(scene.links, 7, -EHOSTUNREACH, "neither may map");
 	assert_int_equal(links_count(scene.links), 1);
 	assert_string_equal(info_of(&scene).last_error, "neither may map");
+	scene_stop(&scene);
+}
+
+static void after_a_restore_links_begin_anew_under_the_new_number(void **state)
+{
+	struct failures failures = {0};
+	struct scene scene;
+	struct hop *hop;
+	int error;
+
+	scene_start(&scene);
+	scene.is_up = false;
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	links_failed(scene.links, 7, -EHOSTUNREACH, "neither may map");
+	scene.is_up = true;
+	greet(&scene);
+	hop = links_want(scene.links, 7, NULL, &error);
+	assert_int_equal(hop->parity, 0); /* the lower number of the two has the even ones */
+	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	links_restart(scene.links);
+	settle(&scene);
+	assert_int_equal(links_count(scene.links), 0);
+	assert_int_equal(scene.downs, 1);
+	assert_int_equal(scene.pong, -EHOSTUNREACH);
+	assert_true(scene.peer.vchan->closed);
+	/* Those reasons are the old host's. */
+	links_each_failure(scene.links, collect_failure, &failures);
+	assert_int_equal(failures.count, 0);
+	scene.self.domid = 9;
+	assert_null(links_want(scene.links, 9, NULL, &error));
+	assert_int_equal(error, -EHOSTDOWN);
+	hop = links_want(scene.links, 7, NULL, &error);
+	assert_non_null(hop);
+	assert_int_equal(hop->parity, 1);
+	greet(&scene);
 	scene_stop(&scene);
 }
 
@@ -1486,6 +1522,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(link_is_made_when_it_is_wanted),
 		cmocka_unit_test(what_is_not_there_leaves_nothing_behind),
+		cmocka_unit_test(after_a_restore_links_begin_anew_under_the_new_number),
 		cmocka_unit_test(hello_comes_first_and_says_who_we_are),
 		cmocka_unit_test(channel_that_was_opened_before_goes_out_behind_hello),
 		cmocka_unit_test(version_of_the_peer_is_plain_text),

@@ -141,6 +141,7 @@ void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata)
 /* --- the scene -------------------------------------------------------------------------------- */
 
 struct scene {
+	struct self self;
 	struct event_base *base;
 	struct turns turns;
 	struct store store;
@@ -215,7 +216,6 @@ static void settle(struct scene *scene)
  * yet. */
 static void scene_start(struct scene *scene)
 {
-	static const struct self us = {.domid = 1, .instance_text = INSTANCE};
 	static const struct peers_callbacks callbacks = {
 		.presence = on_presence,
 		.endpoints = on_endpoints,
@@ -229,7 +229,7 @@ static void scene_start(struct scene *scene)
 	};
 	struct peers_options options = {
 		.turns = &scene->turns,
-		.self = &us,
+		.self = &scene->self,
 		.access = (void *)scene,
 		.ring_size = 65536,
 		.min_ring_size = 1024,
@@ -238,7 +238,7 @@ static void scene_start(struct scene *scene)
 	};
 	struct fake_node *hello;
 
-	*scene = (struct scene){.base = event_base_new()};
+	*scene = (struct scene){.base = event_base_new(), .self = {.domid = 1, .instance_text = INSTANCE}};
 	assert_int_equal(turns_init(&scene->turns, scene->base, pass, scene), 0);
 	options.quota = scene->quota = quota_new(&limits);
 	scene->user = quota_account(scene->quota, QUOTA_UID, 1000);
@@ -368,6 +368,37 @@ static void what_a_peer_may_not_see_writes_nothing_for_it(void **state)
 	fire(&scene, THEIRS "/presence");
 	settle(&scene);
 	assert_int_equal(writes, 2);
+	scene_stop(&scene);
+}
+
+static void under_another_number_we_are_shown_anew_and_as_before_nowhere(void **state)
+{
+	const char *all[] = {"inbox"};
+	struct scene scene;
+
+	scene_start(&scene);
+	advertise(&scene, all, 1);
+	assert_non_null(fake_find(&scene.store, OURS "/presence"));
+	assert_non_null(fake_find(&scene.store, OURS "/to/2/hello"));
+	peers_stop(scene.peers);
+	assert_null(fake_find(&scene.store, OURS "/presence"));
+	assert_null(fake_find(&scene.store, OURS "/to/2/hello"));
+	assert_null(advertised(&scene));
+	assert_int_equal(fake_watches(&scene.store), 0);
+	assert_false(peers_is_up(scene.peers, 2));
+	scene.self.domid = 3;
+	assert_int_equal(peers_start(scene.peers), 0);
+	settle(&scene);
+	assert_string_equal(fake_find(&scene.store, "/local/domain/3/data/xenmsg/presence")->value,
+			    "1 " INSTANCE);
+	fire(&scene, THEIRS "/presence");
+	settle(&scene);
+	assert_true(peers_is_up(scene.peers, 2));
+	assert_int_equal(scene.ups, 2);
+	advertise(&scene, all, 1);
+	assert_string_equal(fake_find(&scene.store, "/local/domain/3/data/xenmsg/to/2/endpoints")->value,
+			    "inbox");
+	assert_null(fake_find(&scene.store, OURS "/presence"));
 	scene_stop(&scene);
 }
 
@@ -512,6 +543,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_a_peer_may_not_see_writes_nothing_for_it),
+		cmocka_unit_test(under_another_number_we_are_shown_anew_and_as_before_nowhere),
 		cmocka_unit_test(look_ups_wait_in_the_line_of_who_asks_and_are_charged),
 		cmocka_unit_test(absence_is_believed_for_a_moment_unless_something_appears),
 		cmocka_unit_test(what_there_is_no_memory_to_ask_for_is_asked_later),
