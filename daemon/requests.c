@@ -20,7 +20,6 @@
 #include "daemon/queries.h"
 #include "daemon/report.h"
 #include "daemon/router.h"
-#include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
 #include "daemon/viewer.h"
 #include "daemon/local/watches.h"
@@ -270,16 +269,6 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 		reply_error(session, request, -r, why_not(-r));
 }
 
-/* Of an endpoint that is unbound: one that was fetched is the program's own, as a connection of a socket that
- * listened. */
-static void end_unfetched(void *userdata, struct stream *stream)
-{
-	const struct frame_text *name = userdata;
-
-	if (stream_is_waiting(stream))
-		router_end_channels(stream_hop(stream), *name);
-}
-
 static int on_request(void *userdata, struct session *session, const struct frame_header *header,
 		      const uint8_t *payload)
 {
@@ -298,8 +287,6 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		return 0;
 	case FRAME_UNBIND:
 		r = router_unbind(daemon->router, session, text);
-		if (r == 0)
-			streams_each_waiting(daemon->streams, session, end_unfetched, &text);
 		reply_error(session, header->channel, -r, r ? "this program has not bound it" : "");
 		return 0;
 	case FRAME_WATCH:

@@ -10,6 +10,7 @@
 #include "daemon/base/turns.h"
 #include "daemon/link/link.h"
 #include "daemon/local/session.h"
+#include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
 #include "daemon/local/watches.h"
 #include "daemon/peers/directory.h"
@@ -144,7 +145,7 @@ static struct channel *next_accepted(const struct hop *hop, uint32_t *number)
 	return NULL;
 }
 
-void router_end_channels(struct hop *hop, struct frame_text name)
+static void end_channels(struct hop *hop, struct frame_text name)
 {
 	struct channel *channel;
 	uint32_t number = 0;
@@ -170,13 +171,22 @@ void router_recheck_hop(struct router *router, struct hop *hop)
 	}
 }
 
+static void end_stream(void *userdata, struct stream *stream)
+{
+	const struct frame_text *name = userdata;
+
+	if (stream_is_waiting(stream))
+		end_channels(stream_hop(stream), *name);
+}
+
 int router_unbind(struct router *router, struct session *session, struct frame_text name)
 {
 	struct endpoint *endpoint = find(router, name.data, name.size);
 
 	if (!endpoint || endpoint->session != session)
 		return -ENOENT;
-	router_end_channels(session_hop(session), name);
+	end_channels(session_hop(session), name);
+	streams_each_waiting(router->with.streams, session, end_stream, &name);
 	remove_endpoint(router, endpoint);
 	return 0;
 }

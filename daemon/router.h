@@ -57,10 +57,9 @@ void router_free(struct router *router);
  * many. */
 int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds);
 /* -ENOENT: this program hasn't bound it. Its channels end with ENOENT, as far as the program hasn't reset them
- * itself. */
+ * itself, and so do streams that it hasn't fetched. Those that it has are its own, as connections of a socket
+ * that listened. */
 int router_unbind(struct router *router, struct session *session, struct frame_text name);
-/* What this hop has accepted for the endpoint ends with ENOENT. */
-void router_end_channels(struct hop *hop, struct frame_text name);
 void router_unbind_all(struct router *router, struct session *session);
 /* Tells the peers what is bound here: when policy says something else now about who may see it, or they begin
  * anew. What is bound and unbound is told by itself. */

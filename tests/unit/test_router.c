@@ -104,6 +104,11 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	return channel_accept(channel, session_hop(session), endpoint);
 }
 
+void streams_each_waiting(struct streams *streams, const struct session *session,
+			  void (*each)(void *userdata, struct stream *stream), void *userdata)
+{
+}
+
 void watches_endpoint(struct watches *watches, uint32_t domid, const char *name, bool up)
 {
 	struct scene *scene = (struct scene *)(void *)watches;
