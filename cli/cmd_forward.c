@@ -31,7 +31,7 @@ static const char help[] =
 	"Accepts connections at SOURCE and carries each to a connection of its own to TARGET, until it is stopped. Each is\n"
 	"\n"
 	"  unix:PATH       a Unix socket\n"
-	"  tcp:HOST:PORT   a TCP socket; an IPv6 address stands in brackets\n"
+	"  tcp:HOST:PORT   a TCP socket; an IPv6 address stands in brackets. SOURCE with port 0: any, which is then told\n"
 	"  xen:ADDRESS     a byte stream: as SOURCE an endpoint of this domain (xen:ENDPOINT), as TARGET DOMAIN:ENDPOINT\n"
 	"\n"
 	"for example: xenmsg forward tcp:127.0.0.1:5432 xen:db:postgres\n"
@@ -81,6 +81,9 @@ static const char *parse_tcp(struct place *place, const char *text)
 		text++;
 		size -= 2;
 	}
+	/* getaddrinfo() takes any number, and the kernel its lower 16 bits. */
+	if (strspn(colon + 1, "0123456789") == strlen(colon + 1) && strtoul(colon + 1, NULL, 10) > UINT16_MAX)
+		return "a port is at most 65535";
 	place->kind = PLACE_TCP;
 	place->path = strndup(text, size);
 	place->port = strdup(colon + 1);
@@ -112,6 +115,11 @@ static const char *parse_place(struct place *place, const char *text, bool is_so
 			       : "as a source, xen: takes an endpoint of this domain";
 	address_parse(text + 4, strlen(text + 4), &address, &why);
 	return why;
+}
+
+static bool is_port_0(const struct place *place)
+{
+	return place->kind == PLACE_TCP && strspn(place->port, "0") == strlen(place->port);
 }
 
 static void free_place(struct place *place)
@@ -326,6 +334,18 @@ static bool nobody_listens(const struct place *place)
 	return fd == -ECONNREFUSED;
 }
 
+/* Who asked for port 0 can't know otherwise. */
+static void tell_port(const struct forward *forward)
+{
+	struct sockaddr_storage address;
+	socklen_t size = sizeof(address);
+	char port[8];
+
+	if (getsockname(evconnlistener_get_fd(forward->listener), (struct sockaddr *)&address, &size) == 0 &&
+	    getnameinfo((struct sockaddr *)&address, size, NULL, 0, port, sizeof(port), NI_NUMERICSERV) == 0)
+		cli_note(forward->cli, "forward: %s listens on port %s", forward->source.text, port);
+}
+
 static int listen_socket(struct forward *forward)
 {
 	const unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE;
@@ -357,6 +377,8 @@ static int listen_socket(struct forward *forward)
 		cli_complain("forward: can't listen on %s: %s", source->text, strerror(-error));
 		return EXIT_OTHER;
 	}
+	if (is_port_0(source))
+		tell_port(forward);
 	return 0;
 }
 
@@ -409,6 +431,8 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 	if (why)
 		return cli_usage("forward", "SOURCE '%s': %s", argv[optind], why);
 	why = parse_place(&forward.target, argv[optind + 1], false);
+	if (!why && is_port_0(&forward.target))
+		why = "nothing listens on port 0";
 	if (why)
 		return cli_usage("forward", "TARGET '%s': %s", argv[optind + 1], why);
 	forward.code = start(&forward);

@@ -66,6 +66,7 @@ integration_tests = \
 	tests/integration/test_chaos_checks.py \
 	tests/integration/test_cli_messages.py \
 	tests/integration/test_cli_queries.py \
+	tests/integration/test_cli_streams.py \
 	tests/integration/test_conformance.py \
 	tests/integration/test_delivery.py \
 	tests/integration/test_doctor.py \

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""xenmsg connect, listen, run and forward, as people and scripts use them."""
+
+import contextlib
+import re
+import socket
+
+import pytest
+
+from messaging import EXIT_USAGE
+
+
+@pytest.fixture(name="one")
+def one_node(nodes):
+    return nodes(1)[1]
+
+
+# ---- forward ----
+
+@pytest.mark.parametrize("arguments", [("tcp:127.0.0.1:99999", "xen:self:x"), ("tcp:127.0.0.1:65536", "xen:self:x"),
+                                       ("xen:x", "tcp:127.0.0.1:99999"), ("xen:x", "tcp:127.0.0.1:0"),
+                                       ("tcp:127.0.0.1:99999999999999999999999", "xen:self:x")])
+def test_a_port_that_cannot_be_is_refused(one, arguments):
+    done = one.xenmsg("forward", *arguments)
+    assert done.returncode == EXIT_USAGE and b" port" in done.stderr and done.stderr.count(b"\n") == 1
+    assert one.endpoints() == []
+
+
+def test_which_port_was_chosen_is_told(one):
+    forward = one.popen("forward", "tcp:127.0.0.1:0", "xen:self:none")
+    told = re.fullmatch(r"xenmsg: forward: tcp:127.0.0.1:0 listens on port (\d+)\n", forward.stderr.readline().decode())
+    with socket.create_connection(("127.0.0.1", int(told[1]))) as client:
+        with contextlib.suppress(ConnectionResetError):  # nobody has bound the target
+            assert client.recv(1) == b""
+    assert b"xen:self:none can't be reached" in forward.stderr.readline()
