@@ -85,7 +85,8 @@ int cli_usage(const char *command, const char *format, ...)
 	r = vasprintf(&text, format, arguments);
 	va_end(arguments);
 	if (r >= 0)
-		cli_complain("%s; try 'xenmsg %s%s--help'", text, command, *command ? " " : "");
+		cli_complain("%s%s 'xenmsg %s%s--help'", text, r > 0 && text[r - 1] == '?' ? " Try" : "; try",
+			     command, *command ? " " : "");
 	free(r >= 0 ? text : NULL);
 	return EXIT_USAGE;
 }

@@ -359,7 +359,8 @@ XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
 /*
  * Asks the daemon something and waits for its answer.
  * what  "status" (doc/status.schema.json; of each list the entries that matter most), "status all" (every one), "peers",
- * 	 "endpoints", "endpoints DOMAIN" or "policy FROM TO"; others are in doc/protocol.md
+ * 	 "endpoints", "endpoints DOMAIN", or "policy FROM TO": which rule decides whether FROM (a domain, or DOMAIN/UID) may reach TO, an
+ * 	 endpoint here, as xenmsg policy check asks; others are in doc/protocol.md
  * json  [out] text, free(3) it
  * Who isn't root nor an administrator (admin-group in xenmsgd.conf(5)) is told what is his own and
  * what isn't about anybody. Returns 0, or -EINVAL (unknown question), -EHOSTDOWN (no such domain),
