@@ -113,6 +113,17 @@ int cli_seconds(const char *command, const char *option, const char *text, int l
 			 least_ms / 1000.0, SECONDS_MAX, text);
 }
 
+char **cli_command(int *argc, char **argv)
+{
+	for (int i = 1; i < *argc; i++)
+		if (strcmp(argv[i], "--") == 0) {
+			argv[i] = NULL;
+			*argc = i;
+			return argv[i + 1] ? argv + i + 1 : NULL;
+		}
+	return NULL;
+}
+
 bool cli_parse_count(const char *text, uint64_t *count)
 {
 	char *end;

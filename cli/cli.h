@@ -56,6 +56,9 @@ int cli_usage(const char *command, const char *format, ...) __attribute__((forma
 /* An option's seconds, perhaps with a fraction, as milliseconds: 0, or EXIT_USAGE when it was said why
  * not. */
 int cli_seconds(const char *command, const char *option, const char *text, int least_ms, int *ms);
+/* The command to be run, which stands behind the first "--", and ends with NULL; NULL: there is none. What is
+ * before it is left in `argv`, and *argc counts it: so options are options wherever they stand there. */
+char **cli_command(int *argc, char **argv);
 bool cli_parse_count(const char *text, uint64_t *count);
 
 /* Connects, or says why not: returns 0, else an exit code. */

@@ -158,29 +158,29 @@ static int serve(struct xenmsg *conn, const char *endpoint, char **command)
 
 int cmd_listen(struct cli *cli, int argc, char **argv)
 {
+	char **command = cli_command(&argc, argv);
 	struct xenmsg *conn;
 	const char *endpoint;
 	int option, code, r, stream;
 
-	while ((option = getopt_long(argc, argv, "+" CLI_SHORT, listen_options, NULL)) != -1)
+	while ((option = getopt_long(argc, argv, CLI_SHORT, listen_options, NULL)) != -1)
 		if (!cli_option(cli, option, "listen", listen_help, &code))
 			return code;
 	if (argc == optind)
 		return cli_usage("listen", "on which ENDPOINT?");
 	endpoint = argv[optind++];
-	if (optind < argc && strcmp(argv[optind], "--") == 0)
-		optind++;
-	if (optind < argc && !command_can_be_run(argv[optind]))
-		return cli_usage("listen", "the command '%s' can't be run: %s", argv[optind],
-				 strerror(errno));
+	if (optind < argc)
+		return cli_usage("listen", "'%s' is too much: a command stands behind --", argv[optind]);
+	if (command && !command_can_be_run(command[0]))
+		return cli_usage("listen", "the command '%s' can't be run: %s", command[0], strerror(errno));
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;
 	r = xenmsg_listen(conn, endpoint, 0);
 	if (r < 0)
 		code = cli_error(conn, "listen on", endpoint, r);
-	else if (optind < argc)
-		code = serve(conn, endpoint, argv + optind);
+	else if (command)
+		code = serve(conn, endpoint, command);
 	else if ((stream = xenmsg_accept(conn, NULL, -1)) < 0)
 		code = cli_error(conn, "listen on", endpoint, stream);
 	else

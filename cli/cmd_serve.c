@@ -367,7 +367,8 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
 	struct serve serve = {.cli = cli, .jobs_max = cpus(), .code = EXIT_DONE};
 	int option, code, r;
 
-	while ((option = getopt_long(argc, argv, "+" CLI_SHORT, options, NULL)) != -1) {
+	serve.command = cli_command(&argc, argv);
+	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
 		if (option == OPTION_JOBS) {
 			if (!cli_parse_count(optarg, &serve.jobs_max))
 				return cli_usage("serve", "--jobs takes a number above 0, not '%s'", optarg);
@@ -378,11 +379,10 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
 	if (optind >= argc)
 		return cli_usage("serve", "on which endpoint?");
 	serve.endpoint = argv[optind++];
-	if (optind < argc && strcmp(argv[optind], "--") == 0)
-		optind++;
-	if (optind >= argc)
-		return cli_usage("serve", "which command?");
-	serve.command = argv + optind;
+	if (optind < argc)
+		return cli_usage("serve", "'%s' is too much: the command stands behind --", argv[optind]);
+	if (!serve.command)
+		return cli_usage("serve", "which command? It stands behind --");
 	if (!command_can_be_run(serve.command[0]))
 		return cli_usage("serve", "the command '%s' can't be run: %s", serve.command[0],
 				 strerror(errno));

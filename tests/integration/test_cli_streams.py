@@ -7,12 +7,30 @@ import socket
 
 import pytest
 
-from messaging import EXIT_USAGE
+from messaging import EXIT_USAGE, eventually
 
 
 @pytest.fixture(name="one")
 def one_node(nodes):
     return nodes(1)[1]
+
+
+@pytest.mark.parametrize("command", ["serve", "listen"])
+def test_options_are_options_until_the_command_and_the_command_s_own_behind(one, command, tmp_path):
+    out = tmp_path / "out"
+    more = ["--jobs", "1"] if command == "serve" else []
+    one.popen(command, "t", *more, "--quiet", "--", "sh", "-c", f'echo "$@" >{out}', "--", "--jobs", "-v", "--")
+    eventually(lambda: "t" in one.endpoints(), "t is bound")
+    one.xenmsg("call" if command == "serve" else "connect", "self:t")
+    eventually(lambda: out.exists() and out.read_text() == "--jobs -v --\n", "the command got its own options")
+
+
+@pytest.mark.parametrize("arguments", [["serve", "t", "true"], ["serve", "t", "--jobs", "1", "true"], ["serve", "t", "--"], ["serve", "t"],
+                                       ["serve", "--", "true"], ["listen", "t", "cat"], ["listen", "--", "cat"]])
+def test_a_command_stands_behind_two_dashes(one, arguments):
+    done = one.xenmsg(*arguments)
+    assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1, done
+    assert one.endpoints() == []
 
 
 # ---- forward ----
