@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <event2/event.h>
+#include <utlist.h>
 
 #include "cli/cli.h"
 #include "cli/command.h"
@@ -110,56 +111,158 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 
 /* ---- listen ---------------------------------------------------------------------------------- */
 
+struct listener {
+	struct cli *cli;
+	struct xenmsg *conn;
+	const char *endpoint;
+	char **command;
+	struct event_base *base;
+	struct event *on_conn, *on_child, *stop[2];
+	struct child *children;
+	int code;
+	int signal; /* that ended it; 0: none did */
+};
+
+/* A command that runs for a stream. */
+struct child {
+	pid_t pid;
+	uint32_t domid;
+	struct child *prev, *next;
+};
+
 /* The command in a process of its own, with the stream as its standard input and output. */
-static int run_for(int stream, const struct xenmsg_peer *peer, char **command)
+static int run_for(struct listener *listener, int stream, const struct xenmsg_peer *peer)
 {
-	pid_t pid = fork();
+	struct child *child = malloc(sizeof(*child));
+	pid_t pid = child ? fork() : -1;
 
 	if (pid != 0) {
 		int error = errno;
 
 		close(stream);
-		return pid < 0 ? -error : 0;
+		if (pid < 0) {
+			free(child);
+			return -error;
+		}
+		*child = (struct child){.pid = pid, .domid = peer->domid};
+		DL_APPEND(listener->children, child);
+		return 0;
 	}
 	signal(SIGPIPE, SIG_DFL);
-	signal(SIGCHLD, SIG_DFL);
-	interrupt_restore();
 	command_set_sender(peer->domid, peer->domain_name, peer->uid, peer->pid);
 	if (dup2(stream, STDIN_FILENO) >= 0 && dup2(stream, STDOUT_FILENO) >= 0)
-		execvp(command[0], command);
-	cli_complain("listen: %s: %s", command[0], strerror(errno));
+		execvp(listener->command[0], listener->command);
+	cli_complain("listen: %s: %s", listener->command[0], strerror(errno));
 	_exit(127);
 }
 
-static int serve(struct xenmsg *conn, const char *endpoint, char **command)
+static void on_child(evutil_socket_t number, short what, void *userdata)
 {
-	struct xenmsg_peer peer;
-	int r;
+	struct listener *listener = userdata;
+	struct child *child, *next;
+	char words[32];
+	int status;
 
-	signal(SIGCHLD, SIG_IGN); /* nobody waits for the commands */
-	interrupt_catch();
-	while (!interrupt_came()) {
-		int stream = xenmsg_accept(conn, &peer, 0);
-
-		if (stream == -EAGAIN) {
-			r = interrupt_wait(conn, -1);
-			if (r < 0 && r != -EINTR)
-				return cli_error(conn, "listen on", endpoint, r);
+	DL_FOREACH_SAFE(listener->children, child, next) {
+		if (waitpid(child->pid, &status, WNOHANG) != child->pid)
 			continue;
-		}
-		if (stream < 0)
-			return cli_error(conn, "listen on", endpoint, stream);
-		r = run_for(stream, &peer, command);
-		if (r < 0)
-			cli_complain("listen on %s: can't start a process: %s", endpoint, strerror(-r));
+		if (status != 0)
+			cli_note(listener->cli, "listen on %s: a stream from domain %u: the command %s",
+				 listener->endpoint, child->domid, command_end(status, words));
+		DL_DELETE(listener->children, child);
+		free(child);
 	}
-	return EXIT_DONE;
+}
+
+static void take_streams(struct listener *listener)
+{
+	int r = xenmsg_process(listener->conn);
+
+	while (r >= 0) {
+		struct xenmsg_peer peer;
+		int stream = xenmsg_accept(listener->conn, &peer, 0);
+
+		if (stream == -EAGAIN)
+			return;
+		if (stream == -EINTR) /* a command has ended */
+			continue;
+		r = stream;
+		if (stream >= 0 && (stream = run_for(listener, stream, &peer)) < 0)
+			cli_complain("listen on %s: can't start a process: %s", listener->endpoint,
+				     strerror(-stream));
+	}
+	listener->code = cli_error(listener->conn, "listen on", listener->endpoint, r);
+	event_base_loopbreak(listener->base);
+}
+
+static void on_conn(evutil_socket_t fd, short what, void *userdata)
+{
+	take_streams(userdata);
+}
+
+static void on_stop(evutil_socket_t number, short what, void *userdata)
+{
+	struct listener *listener = userdata;
+
+	listener->signal = (int)number;
+	event_base_loopbreak(listener->base);
+}
+
+static int start_listener(struct listener *listener)
+{
+	static const int signals[] = {SIGINT, SIGTERM};
+
+	listener->base = event_base_new();
+	if (!listener->base)
+		return -ENOMEM;
+	listener->on_conn =
+		event_new(listener->base, xenmsg_fd(listener->conn), EV_READ | EV_PERSIST, on_conn, listener);
+	listener->on_child = evsignal_new(listener->base, SIGCHLD, on_child, listener);
+	if (!listener->on_conn || event_add(listener->on_conn, NULL) < 0 || !listener->on_child ||
+	    event_add(listener->on_child, NULL) < 0)
+		return -ENOMEM;
+	for (int i = 0; i < 2; i++) {
+		listener->stop[i] = evsignal_new(listener->base, signals[i], on_stop, listener);
+		if (!listener->stop[i] || event_add(listener->stop[i], NULL) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static void end_listener(struct listener *listener)
+{
+	struct event *events[] = {listener->on_conn, listener->on_child, listener->stop[0],
+				  listener->stop[1]};
+	struct child *child, *next;
+
+	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
+		if (events[i])
+			event_free(events[i]);
+	if (listener->base)
+		event_base_free(listener->base);
+	DL_FOREACH_SAFE(listener->children, child, next)
+		free(child); /* it goes on */
+}
+
+static int serve(struct listener *listener)
+{
+	int r = start_listener(listener);
+
+	if (r < 0) {
+		listener->code = cli_error(listener->conn, "listen on", listener->endpoint, r);
+	} else {
+		take_streams(listener);
+		event_base_dispatch(listener->base);
+	}
+	end_listener(listener);
+	return listener->code;
 }
 
 int cmd_listen(struct cli *cli, int argc, char **argv)
 {
 	char **command = cli_command(&argc, argv);
 	struct xenmsg *conn;
+	struct listener listener = {.cli = cli, .command = command};
 	const char *endpoint;
 	int option, code, r, stream;
 
@@ -176,15 +279,18 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;
+	listener.conn = conn;
+	listener.endpoint = endpoint;
 	r = xenmsg_listen(conn, endpoint, 0);
 	if (r < 0)
 		code = cli_error(conn, "listen on", endpoint, r);
 	else if (command)
-		code = serve(conn, endpoint, command);
+		code = serve(&listener);
 	else if ((stream = xenmsg_accept(conn, NULL, -1)) < 0)
 		code = cli_error(conn, "listen on", endpoint, stream);
 	else
 		code = carry_stdio(conn, stream, "listen on", endpoint);
 	xenmsg_close(conn);
+	interrupt_die_of(listener.signal);
 	return code;
 }

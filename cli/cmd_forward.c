@@ -22,6 +22,7 @@
 #include <event2/listener.h>
 
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "cli/pump.h"
 #include "wire/address.h"
 
@@ -59,6 +60,7 @@ struct forward {
 	int pipe[2];
 	unsigned dials;
 	int code;
+	int signal; /* that ended it; 0: none did */
 };
 
 struct dial {
@@ -306,7 +308,10 @@ static void on_incoming(evutil_socket_t fd, short what, void *userdata)
 
 static void on_stop(evutil_socket_t number, short what, void *userdata)
 {
-	event_base_loopbreak(((struct forward *)userdata)->base);
+	struct forward *forward = userdata;
+
+	forward->signal = number;
+	event_base_loopbreak(forward->base);
 }
 
 /* ---- starting -------------------------------------------------------------------------------- */
@@ -440,5 +445,6 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 		event_base_dispatch(forward.base);
 	code = forward.code;
 	end(&forward);
+	interrupt_die_of(forward.signal);
 	return code;
 }

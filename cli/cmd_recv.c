@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/payload.h"
 #include "cli/writer.h"
@@ -65,14 +66,6 @@ static int print_json(struct recv *recv, struct xenmsg_message *message)
 	return writer_end_row(recv->writer);
 }
 
-static void set_number(const char *name, uint32_t value)
-{
-	char text[16];
-
-	snprintf(text, sizeof(text), "%u", value);
-	setenv(name, text, 1);
-}
-
 /* The payload lies in a file in memory, so that a CMD which doesn't read it holds up nothing. */
 static int payload_file(struct xenmsg_message *message)
 {
@@ -100,6 +93,7 @@ static int payload_file(struct xenmsg_message *message)
 static int run_command(struct recv *recv, struct xenmsg_message *message)
 {
 	int fd = payload_file(message), status = 0;
+	char words[32];
 	pid_t pid = fd < 0 ? -1 : fork();
 
 	if (pid == 0) {
@@ -107,11 +101,9 @@ static int run_command(struct recv *recv, struct xenmsg_message *message)
 		interrupt_restore();
 		dup2(fd, STDIN_FILENO);
 		setenv("XENMSG_ENDPOINT", xenmsg_message_endpoint(message), 1);
-		setenv("XENMSG_SENDER_NAME", xenmsg_message_sender_name(message), 1);
-		set_number("XENMSG_SENDER_DOMID", xenmsg_message_sender_domid(message));
-		set_number("XENMSG_SENDER_UID", xenmsg_message_sender_uid(message));
-		set_number("XENMSG_SENDER_GID", xenmsg_message_sender_gid(message));
-		set_number("XENMSG_SENDER_PID", xenmsg_message_sender_pid(message));
+		command_set_sender(xenmsg_message_sender_domid(message), xenmsg_message_sender_name(message),
+				   xenmsg_message_sender_uid(message), xenmsg_message_sender_pid(message));
+		command_set_number("XENMSG_SENDER_GID", xenmsg_message_sender_gid(message));
 		execl("/bin/sh", "sh", "-c", recv->exec, (char *)NULL);
 		cli_complain("/bin/sh: %s", strerror(errno));
 		_exit(127);
@@ -124,10 +116,8 @@ static int run_command(struct recv *recv, struct xenmsg_message *message)
 		return EXIT_OTHER;
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
-		cli_note(recv->cli, "'%s' ended with status %d", recv->exec, WEXITSTATUS(status));
-	else if (WIFSIGNALED(status))
-		cli_note(recv->cli, "'%s' died of signal %d", recv->exec, WTERMSIG(status));
+	if (status != 0)
+		cli_note(recv->cli, "'%s' %s", recv->exec, command_end(status, words));
 	return EXIT_DONE;
 }
 

@@ -18,6 +18,7 @@
 
 #include "cli/cli.h"
 #include "cli/command.h"
+#include "cli/interrupt.h"
 
 static const char help[] =
 	"Usage: xenmsg serve [OPTIONS] ENDPOINT -- COMMAND [ARGUMENT...]\n"
@@ -41,6 +42,7 @@ struct serve {
 	struct event_base *base;
 	struct event *on_conn;
 	int code;
+	int signal; /* that ended it; 0: none did */
 };
 
 /*
@@ -110,12 +112,12 @@ static bool answer(struct job *job)
 	return true;
 }
 
-static void fail_job(struct job *job, int error, const char *what, int detail)
+static void fail_job(struct job *job, int error, const char *what, const char *detail)
 {
 	if (!job->error)
 		job->error = error;
 	if (!job->told_to_stop)
-		cli_note(job->serve->cli, "serve %s: a call from domain %u: %s %d", job->serve->endpoint,
+		cli_note(job->serve->cli, "serve %s: a call from domain %u: %s %s", job->serve->endpoint,
 			 xenmsg_message_sender_domid(job->request), what, detail);
 }
 
@@ -173,6 +175,7 @@ static void on_out(int fd, short what, void *userdata)
 static void on_end(int fd, short what, void *userdata)
 {
 	struct job *job = userdata;
+	char words[32];
 	int status = 0;
 
 	if (waitpid(job->pid, &status, WNOHANG) != job->pid)
@@ -184,10 +187,8 @@ static void on_end(int fd, short what, void *userdata)
 	drop_event(&job->on_in, &job->in);
 	drop_event(&job->on_out, &job->out);
 	drop_event(&job->on_end, &job->pidfd);
-	if (WIFSIGNALED(status))
-		fail_job(job, EIO, "the command was killed by signal", WTERMSIG(status));
-	else if (WEXITSTATUS(status) != 0)
-		fail_job(job, EIO, "the command ended with status", WEXITSTATUS(status));
+	if (status != 0)
+		fail_job(job, EIO, "the command", command_end(status, words));
 	if (job->size > xenmsg_max_message(job->serve->conn) && !job->error)
 		job->error = EMSGSIZE;
 	if (answer(job)) {
@@ -267,7 +268,7 @@ static void start_job(struct serve *serve, struct xenmsg_message *request)
 	r = start_command(job);
 	if (r == 0)
 		return;
-	fail_job(job, -r, "the command can't be started: error", -r);
+	fail_job(job, -r, "the command can't be started:", strerror(-r));
 	stop_command(job);
 	if (job->pid > 0)
 		waitpid(job->pid, NULL, 0);
@@ -316,7 +317,10 @@ static void on_conn(int fd, short what, void *userdata)
 
 static void on_signal(int number, short what, void *userdata)
 {
-	event_base_loopbreak(userdata);
+	struct serve *serve = userdata;
+
+	serve->signal = number;
+	event_base_loopbreak(serve->base);
 }
 
 static int serve_calls(struct serve *serve)
@@ -328,8 +332,8 @@ static int serve_calls(struct serve *serve)
 	if (!serve->base)
 		return cli_error(serve->conn, "serve", serve->endpoint, -ENOMEM);
 	serve->on_conn = event_new(serve->base, xenmsg_fd(serve->conn), EV_READ | EV_PERSIST, on_conn, serve);
-	stop[0] = evsignal_new(serve->base, SIGINT, on_signal, serve->base);
-	stop[1] = evsignal_new(serve->base, SIGTERM, on_signal, serve->base);
+	stop[0] = evsignal_new(serve->base, SIGINT, on_signal, serve);
+	stop[1] = evsignal_new(serve->base, SIGTERM, on_signal, serve);
 	if (serve->on_conn && stop[0] && stop[1]) {
 		event_add(serve->on_conn, NULL);
 		event_add(stop[0], NULL);
@@ -392,5 +396,6 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
 	r = xenmsg_bind(serve.conn, serve.endpoint, XENMSG_BIND_CALLS, NULL, NULL);
 	code = r < 0 ? cli_error(serve.conn, "serve", serve.endpoint, r) : serve_calls(&serve);
 	xenmsg_close(serve.conn);
+	interrupt_die_of(serve.signal);
 	return code;
 }

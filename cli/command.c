@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static bool file_can_be_run(const char *file)
@@ -39,7 +40,16 @@ bool command_can_be_run(const char *command)
 	return found;
 }
 
-static void set_number(const char *name, uint32_t value)
+const char *command_end(int status, char text[32])
+{
+	if (WIFSIGNALED(status))
+		snprintf(text, 32, "was killed by signal %d", WTERMSIG(status));
+	else
+		snprintf(text, 32, "ended with status %d", WEXITSTATUS(status));
+	return text;
+}
+
+void command_set_number(const char *name, uint32_t value)
 {
 	char text[16];
 
@@ -49,9 +59,9 @@ static void set_number(const char *name, uint32_t value)
 
 void command_set_sender(uint32_t domid, const char *name, uint32_t uid, uint32_t pid)
 {
-	set_number("XENMSG_SENDER_DOMID", domid);
-	set_number("XENMSG_SENDER_UID", uid);
-	set_number("XENMSG_SENDER_PID", pid);
+	command_set_number("XENMSG_SENDER_DOMID", domid);
+	command_set_number("XENMSG_SENDER_UID", uid);
+	command_set_number("XENMSG_SENDER_PID", pid);
 	if (name)
 		setenv("XENMSG_SENDER_NAME", name, 1);
 }

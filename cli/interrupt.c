@@ -63,14 +63,20 @@ bool interrupt_came(void)
 	return state.caught != 0;
 }
 
-void interrupt_die(void)
+void interrupt_die_of(int number)
 {
 	struct sigaction action = {.sa_handler = SIG_DFL};
-	int number = state.caught;
 
+	if (!number)
+		return;
 	sigaction(number, &action, NULL);
 	raise(number);
 	sigprocmask(SIG_UNBLOCK, &state.ours, NULL);
+}
+
+void interrupt_die(void)
+{
+	interrupt_die_of(state.caught);
 }
 
 void interrupt_restore(void)

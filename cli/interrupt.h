@@ -24,6 +24,8 @@ void interrupt_catch(void);
 bool interrupt_came(void);
 /* Dies of it as if it had never been caught, so that the shell sees it. Only after interrupt_came(). */
 void interrupt_die(void);
+/* The same for a signal that somebody else has caught (an event loop). 0: none, and nothing happens. */
+void interrupt_die_of(int number);
 /* In a child, before it becomes another program: signals are as they were. */
 void interrupt_restore(void);
 

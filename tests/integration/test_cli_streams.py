@@ -3,6 +3,7 @@
 
 import contextlib
 import re
+import signal
 import socket
 
 import pytest
@@ -31,6 +32,26 @@ def test_a_command_stands_behind_two_dashes(one, arguments):
     done = one.xenmsg(*arguments)
     assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1, done
     assert one.endpoints() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("arguments", [["serve", "t", "--", "cat"], ["listen", "t", "--", "cat"], ["forward", "xen:t", "tcp:127.0.0.1:9"]])
+def test_what_runs_until_it_is_stopped_dies_of_the_signal_that_does(one, arguments, number):
+    process = one.popen(*arguments)
+    eventually(lambda: "t" in one.endpoints(), "t is bound")
+    process.send_signal(number)
+    assert process.wait(timeout=30) in (-number, 128 + number)
+    eventually(lambda: "t" not in one.endpoints(), "the endpoint is gone")
+    assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("command, words", [("exit 5", b"ended with status 5"), ("kill -9 $$", b"was killed by signal 9")])
+def test_listen_says_how_its_commands_ended(one, command, words):
+    listener = one.popen("listen", "t", "--", "sh", "-c", command)
+    eventually(lambda: "t" in one.endpoints(), "t is bound")
+    for _ in range(2):
+        one.xenmsg("connect", "self:t")
+        assert listener.stderr.readline() == b"xenmsg: listen on t: a stream from domain 1: the command " + words + b"\n"
 
 
 # ---- forward ----
