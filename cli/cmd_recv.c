@@ -136,17 +136,23 @@ static int print_message(struct recv *recv, struct xenmsg_message *message)
 	return cli_flush();
 }
 
-/* The next message. Whoever is interrupted has taken none. */
-static int next_message(struct xenmsg *conn, struct xenmsg_message **message, int timeout_ms)
+/* The next message. None was taken by who is interrupted (-EINTR), nor for a reader who has gone (-EPIPE). */
+static int next_message(const struct recv *recv, struct xenmsg *conn, struct xenmsg_message **message,
+			int timeout_ms)
 {
 	int64_t deadline = interrupt_deadline(timeout_ms);
 
 	for (;;) {
-		int r = interrupt_came() ? -EINTR : xenmsg_recv(conn, message, 0);
+		int r;
 
+		if (interrupt_came())
+			return -EINTR;
+		if (!recv->exec && interrupt_output_is_gone())
+			return -EPIPE;
+		r = xenmsg_recv(conn, message, 0);
 		if (r != -EAGAIN)
 			return r;
-		r = interrupt_wait(conn, deadline);
+		r = recv->exec ? interrupt_wait(conn, deadline) : interrupt_wait_for_reader(conn, deadline);
 		if (r == 0)
 			return -ETIMEDOUT;
 		if (r < 0 && r != -EINTR)
@@ -161,13 +167,19 @@ static int receive(struct recv *recv, struct xenmsg *conn, const char *endpoint,
 
 	while (endless || count-- > 0) {
 		struct xenmsg_message *message;
-		int code, r = next_message(conn, &message, timeout_ms);
+		int code, r = next_message(recv, conn, &message, timeout_ms);
 
 		if (r == -EINTR)
 			return EXIT_DONE;
 		if (r == -ETIMEDOUT) {
 			cli_complain("recv on %s: no message within %.3g s", endpoint, timeout_ms / 1000.0);
 			return EXIT_TIMED_OUT;
+		}
+		if (r == -EPIPE) {
+			cli_note(recv->cli,
+				 "recv on %s: nobody reads standard output any more, so no more is taken",
+				 endpoint);
+			return EXIT_OTHER;
 		}
 		if (r < 0)
 			return cli_error(conn, "recv on", endpoint, r);

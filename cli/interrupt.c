@@ -11,6 +11,8 @@
 
 #include "xenmsg.h"
 
+#define GONE (POLLERR | POLLHUP)
+
 /* A handler can be given nothing. */
 static struct {
 	bool catching;
@@ -110,10 +112,10 @@ int64_t interrupt_deadline(int timeout_ms)
 	return timeout_ms < 0 ? -1 : now_ms() + timeout_ms;
 }
 
-static int sleep_on(struct pollfd *what, int timeout_ms)
+static int sleep_on(struct pollfd *what, nfds_t count, int timeout_ms)
 {
 	struct timespec time = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000L};
-	int r = ppoll(what, 1, timeout_ms < 0 ? NULL : &time, state.catching ? &state.asleep : NULL);
+	int r = ppoll(what, count, timeout_ms < 0 ? NULL : &time, state.catching ? &state.asleep : NULL);
 
 	return r < 0 ? -errno : r;
 }
@@ -122,7 +124,7 @@ int interrupt_sleep(int fd, int timeout_ms)
 {
 	struct pollfd what = {.fd = fd, .events = POLLIN};
 
-	return sleep_on(&what, timeout_ms);
+	return sleep_on(&what, 1, timeout_ms);
 }
 
 /* The nearer one of what is left and what the library asks for; -1: none. */
@@ -135,9 +137,10 @@ static int time_to_sleep(struct xenmsg *conn, int64_t left)
 	return own >= 0 && own < left ? own : (int)left;
 }
 
-int interrupt_wait(struct xenmsg *conn, int64_t deadline)
+static int wait_for(struct xenmsg *conn, int64_t deadline, bool for_reader)
 {
 	for (;;) {
+		struct pollfd what[2] = {{.fd = xenmsg_fd(conn), .events = POLLIN}, {.fd = STDOUT_FILENO}};
 		int r = xenmsg_process(conn);
 		int64_t left = deadline < 0 ? -1 : deadline - now_ms();
 
@@ -145,17 +148,36 @@ int interrupt_wait(struct xenmsg *conn, int64_t deadline)
 			return r;
 		if (deadline >= 0 && left <= 0)
 			return 0;
-		r = interrupt_sleep(xenmsg_fd(conn), time_to_sleep(conn, left));
+		r = sleep_on(what, for_reader ? 2 : 1, time_to_sleep(conn, left));
 		if (r < 0)
 			return r;
+		if (what[1].revents & GONE)
+			return -EPIPE;
 	}
+}
+
+int interrupt_wait(struct xenmsg *conn, int64_t deadline)
+{
+	return wait_for(conn, deadline, false);
+}
+
+int interrupt_wait_for_reader(struct xenmsg *conn, int64_t deadline)
+{
+	return wait_for(conn, deadline, true);
+}
+
+bool interrupt_output_is_gone(void)
+{
+	struct pollfd what = {.fd = STDOUT_FILENO};
+
+	return poll(&what, 1, 0) == 1 && (what.revents & GONE);
 }
 
 bool interrupt_output_ready(void)
 {
 	struct pollfd what = {.fd = STDOUT_FILENO, .events = POLLOUT};
 
-	while (state.catching && sleep_on(&what, -1) == -EINTR)
+	while (state.catching && sleep_on(&what, 1, -1) == -EINTR)
 		if (interrupt_came())
 			return false;
 	return true;

@@ -40,6 +40,11 @@ int64_t interrupt_deadline(int timeout_ms);
 /* Sleeps until the connection has something to do, and does it. As xenmsg_wait(): above zero if there was
  * something, 0: the time is up, -EINTR: a signal has come. */
 int interrupt_wait(struct xenmsg *conn, int64_t deadline);
+/* The same, which also ends, with -EPIPE, when nobody reads standard output any more: nor will what comes
+ * now. */
+int interrupt_wait_for_reader(struct xenmsg *conn, int64_t deadline);
+/* Nobody reads standard output any more: a pipe or a socket whose other end is closed. */
+bool interrupt_output_is_gone(void);
 /* Sleeps until the descriptor can be read. As ppoll(2), but returns -EINTR for every signal. */
 int interrupt_sleep(int fd, int timeout_ms);
 

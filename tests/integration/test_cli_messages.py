@@ -2,6 +2,7 @@
 """xenmsg send and recv, as people and scripts use them."""
 
 import array
+import errno
 import fcntl
 import json
 import os
@@ -15,7 +16,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, eventually, stopped, tool
+from messaging import EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, eventually, stopped, tool
 
 
 @pytest.fixture(name="one")
@@ -215,13 +216,29 @@ def test_an_interrupted_ping_sums_up(one):
     assert ping.stdout.read().startswith(b"1 of 1 answered; least ")
 
 
-def test_recv_ends_quietly_when_nobody_reads_it(one):
+@pytest.mark.parametrize("how", [[], ["--raw"], ["--json"]])
+def test_recv_takes_nothing_that_nobody_will_read(one, how):
+    inbox = one.receiver("inbox", *how)
+    one.send("self:inbox", "read")
+    assert b"read" in os.read(inbox.process.stdout.fileno(), 4096)
+    outcomes = []
+    with Connection(one.socket) as sender:
+        with stopped(inbox.process.pid):
+            sender.post("self:inbox", b"late", outcomes.append)
+            inbox.process.stdout.close()
+        eventually(lambda: sender.wait(100) >= 0 and outcomes, "it has an outcome")
+    assert outcomes == [-errno.ENOENT]
+    assert inbox.process.wait(timeout=30) == 1
+    assert b"recv on inbox: nobody reads standard output any more" in inbox.process.stderr.read()
+    inbox.process.stdout = None
+
+
+def test_recv_ends_when_its_reader_does(one):
     inbox = one.receiver("inbox")
     inbox.process.stdout.close()
-    one.send("self:inbox", "nobody reads this")
-    assert inbox.process.wait(timeout=30) == 1
-    assert inbox.process.stderr.read() == b""
+    assert inbox.process.wait(timeout=30) == 1  # though nothing comes
     inbox.process.stdout = None
+    one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
 
 
 def test_recv_tells_when_the_daemon_goes(one):
