@@ -13,7 +13,7 @@
 static const char help[] =
 	"Usage: xenmsg call [OPTIONS] ADDRESS [MESSAGE]\n"
 	"\n"
-	"Calls ADDRESS (DOMAIN:ENDPOINT, for example 5:clock, work:print) with MESSAGE, or what comes on standard input, as the\n"
+	"Calls ADDRESS (DOMAIN:ENDPOINT, for example 5:clock, work:print) with MESSAGE, or what comes on standard input (also for -), as the\n"
 	"request, and prints the reply as it is.\n"
 	"\n"
 	"      --file FILE     the contents of FILE are the request\n"
@@ -102,6 +102,8 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 		message = argv[optind++];
 	if (optind < argc)
 		return cli_usage("call", "too many arguments: quote a message of several words");
+	if (message && strcmp(message, "-") == 0)
+		message = NULL; /* as without it: standard input */
 	if (message && file)
 		return cli_usage("call", "MESSAGE and --file exclude each other");
 	if (address_parse(address, strlen(address), &parsed, &why) < 0)
@@ -109,6 +111,8 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;
+	if (file && strcmp(file, "-") == 0)
+		file = NULL;
 	code = message ? call(conn, address, message, strlen(message), timeout_ms)
 		       : call_with_file(conn, address, file, timeout_ms);
 	xenmsg_close(conn);

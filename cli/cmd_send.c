@@ -15,7 +15,7 @@
 static const char help[] =
 	"Usage: xenmsg send [OPTIONS] ADDRESS [MESSAGE]\n"
 	"\n"
-	"Sends MESSAGE, or what comes on standard input, to ADDRESS (DOMAIN:ENDPOINT, for example 5:inbox, work:print,\n"
+	"Sends MESSAGE, or what comes on standard input (also for -), to ADDRESS (DOMAIN:ENDPOINT, for example 5:inbox, work:print,\n"
 	"self:log), and waits until the receiving program has taken it.\n"
 	"\n"
 	"      --file FILE     send the contents of FILE as one message\n"
@@ -83,12 +83,16 @@ static int send_one(struct send *send, const void *data, size_t size, bool progr
 
 static int send_file(struct send *send, const char *path)
 {
-	bool progress = path && !send->cli->quiet && isatty(STDERR_FILENO);
-	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO, code, r;
+	bool progress;
+	int fd, code, r;
 	struct stat info;
 	char *data;
 	size_t size;
 
+	if (path && strcmp(path, "-") == 0)
+		path = NULL;
+	progress = path && !send->cli->quiet && isatty(STDERR_FILENO);
+	fd = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
 	if (fd < 0) {
 		cli_complain("%s: %s", path, strerror(errno));
 		return EXIT_OTHER;
@@ -305,6 +309,8 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 		message = argv[optind++];
 	if (optind < argc)
 		return cli_usage("send", "too many arguments: quote a message of several words");
+	if (message && strcmp(message, "-") == 0)
+		message = NULL; /* as without it: standard input */
 	if ((message != NULL) + (file != NULL) + lines > 1)
 		return cli_usage("send", "MESSAGE, --file and --lines exclude each other");
 	if (timed && no_wait)

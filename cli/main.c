@@ -33,7 +33,7 @@ static const char help_head[] =
 	"\n"
 	"Messages between Xen domains, by way of the local xenmsgd.\n"
 	"\n"
-	"Commands ('xenmsg COMMAND --help' says more):\n";
+	"Commands ('xenmsg help COMMAND' says more):\n";
 static const char help_tail[] =
 	"\n"
 	"Options of every command:\n"
@@ -56,6 +56,68 @@ static void make_help(char *help, size_t size)
 	snprintf(help + used, size - used, "%s", help_tail);
 }
 
+/* How many letters have to be added, left out or replaced to make one of the other; at most `most` + 1. */
+static size_t distance(const char *one, const char *other, size_t most)
+{
+	size_t left_out, added, replaced, least;
+
+	if (!*one || !*other || !most) {
+		size_t rest = *one && *other && strcmp(one, other) == 0 ? 0 : strlen(one) + strlen(other);
+
+		return rest > most ? most + 1 : rest;
+	}
+	if (*one == *other)
+		return distance(one + 1, other + 1, most);
+	left_out = 1 + distance(one + 1, other, most - 1);
+	added = 1 + distance(one, other + 1, most - 1);
+	replaced = 1 + distance(one + 1, other + 1, most - 1);
+	least = left_out < added ? left_out : added;
+	return least < replaced ? least : replaced;
+}
+
+static int unknown_command(const char *name)
+{
+	size_t least = strlen(name) > 3 ? 2 : 1; /* further off it's another word */
+	const char *meant = NULL;
+
+	for (size_t i = 0; i < COMMANDS; i++) {
+		size_t far = distance(name, commands[i].name, least);
+
+		if (far < least || (far == least && !meant)) {
+			least = far;
+			meant = commands[i].name;
+		}
+	}
+	if (meant)
+		return cli_usage("", "there is no command '%s'; did you mean '%s'?", name, meant);
+	return cli_usage("", "there is no command '%s'", name);
+}
+
+/* `argv` begins with the command's name. */
+static int run(struct cli *cli, int argc, char **argv)
+{
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (strcmp(argv[0], commands[i].name) == 0) {
+			optind = 0; /* getopt begins anew */
+			cli->argv = argv;
+			return commands[i].run(cli, argc, argv);
+		}
+	return unknown_command(argv[0]);
+}
+
+/* `argv` begins with "help". */
+static int run_help(struct cli *cli, int argc, char **argv, const char *help)
+{
+	char option[] = "--help", *of[] = {argc > 1 ? argv[1] : NULL, option, NULL};
+
+	if (argc > 2)
+		return cli_usage("", "help takes one command");
+	if (argc == 2)
+		return run(cli, 2, of);
+	fputs(help, stdout);
+	return cli_flush();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {CLI_OPTIONS};
@@ -73,14 +135,7 @@ int main(int argc, char **argv)
 			return code;
 	if (optind >= argc)
 		return cli_usage("", "which command?");
-	for (size_t i = 0; i < COMMANDS; i++)
-		if (strcmp(argv[optind], commands[i].name) == 0) {
-			char **rest = argv + optind;
-			int count = argc - optind;
-
-			optind = 0; /* getopt begins anew */
-			cli.argv = rest;
-			return commands[i].run(&cli, count, rest);
-		}
-	return cli_usage("", "there is no command '%s'", argv[optind]);
+	if (strcmp(argv[optind], "help") == 0)
+		return run_help(&cli, argc - optind, argv + optind, help);
+	return run(&cli, argc - optind, argv + optind);
 }

@@ -90,6 +90,20 @@ def test_a_file_of_every_size_arrives_whole(one, tmp_path):
     assert (tmp_path / "received").read_bytes() == expected
 
 
+@pytest.mark.parametrize("arguments", [["self:inbox", "-"], ["self:inbox", "--file", "-"], ["--lines", "self:inbox", "-"]])
+def test_a_dash_is_standard_input(one, arguments):
+    inbox = one.receiver("inbox", "--count", "1")
+    assert one.xenmsg("send", *arguments, data=b"from there").returncode == 0
+    assert inbox.output() == b"from there\n"
+
+
+@pytest.mark.parametrize("arguments", [["self:echo", "-"], ["self:echo", "--file", "-"]])
+def test_a_dash_is_standard_input_for_a_call_too(one, arguments):
+    one.popen("serve", "echo", "--", "cat")
+    eventually(lambda: "echo" in one.endpoints(), "it is bound")
+    assert one.xenmsg("call", *arguments, data=b"from there").stdout == b"from there"
+
+
 def test_a_missing_file_is_named(one, tmp_path):
     done = one.xenmsg("send", "--file", tmp_path / "missing", "self:inbox")
     assert done.returncode == 1 and b"missing: No such file" in done.stderr

@@ -127,6 +127,25 @@ def test_every_command_has_help_and_version_without_a_daemon(command):
     assert done.stdout.startswith(b"xenmsg ") and done.returncode == 0
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, None])
+def test_help_is_a_command_too(command):
+    words = [command] if command else []
+    done, option = (subprocess.run([tool("xenmsg"), *arguments], capture_output=True, check=False)
+                    for arguments in (["help", *words], [*words, "--help"]))
+    assert done.returncode == 0 and done.stderr == b"" and done.stdout == option.stdout != b""
+
+
+@pytest.mark.parametrize("typed, meant", [("sned", "send"), ("recieve", None), ("rcv", "recv"), ("stauts", "status"), ("endpoint", "endpoints"),
+                                          ("pign", "ping"), ("peer", "peers"), ("xyzzy", None), ("", None), ("s" * 5000, None)])
+def test_who_mistypes_a_command_is_told_the_nearest(typed, meant):
+    for words in ([typed], ["help", typed]):
+        done = subprocess.run([tool("xenmsg"), *words], capture_output=True, check=False)
+        assert done.returncode == EXIT_USAGE and done.stdout == b"" and done.stderr.count(b"\n") == 1
+        said = done.stderr.decode()
+        assert f"there is no command '{typed}'" in said
+        assert (f"did you mean '{meant}'? Try" in said) if meant else "did you mean" not in said
+
+
 @pytest.mark.parametrize("command", [["send", "self:x", "y"], ["recv", "x"], ["peers"], ["endpoints"], ["ping", "2"],
                                      ["watch"], ["status"]])
 def test_without_a_daemon_every_command_says_so(tmp_path, command):
