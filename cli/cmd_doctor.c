@@ -22,6 +22,7 @@
 
 #include "cli/cli.h"
 #include "cli/fields.h"
+#include "cli/writer.h"
 #include "wire/address.h"
 
 #define STORE_ANSWER_MS 5000
@@ -33,32 +34,69 @@ static const char help[] =
 	"Tries each step from the device nodes to the daemon of DOMAIN (of all that are there, if none is named), and says what\n"
 	"came back and how to mend what failed. As root it can try everything. Exit status 0: nothing failed.\n"
 	"\n"
+	"      --json          one JSON object a line: step, result (ok, failed or left out), text, mend\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-static const struct option options[] = {CLI_OPTIONS};
+enum { OPTION_JSON = 256 };
+
+static const struct option options[] = {
+	{"json", no_argument, NULL, OPTION_JSON},
+	CLI_OPTIONS,
+};
 
 struct doctor {
 	struct cli *cli;
 	int code; /* of the first step that failed */
 	unsigned failed;
+	struct writer *json;  /* NULL: in words */
 	char store_domid[16]; /* what XenStore says we are; "": unknown */
 };
+
+/* One step's result: "ok", "FAIL" or "-", what came back, and how to mend it (else NULL). */
+static void __attribute__((format(printf, 5, 0)))
+result(const struct doctor *doctor, const char *result, const char *step, const char *mend,
+       const char *format, va_list args)
+{
+	char *text = NULL;
+
+	if (vasprintf(&text, format, args) < 0)
+		return;
+	if (doctor->json) {
+		writer_text(doctor->json, "step", step);
+		writer_text(doctor->json, "result",
+			    *result == '-'   ? "left out"
+			    : *result == 'o' ? "ok"
+					     : "failed");
+		writer_text(doctor->json, "text", text);
+		if (mend)
+			writer_text(doctor->json, "mend", mend);
+		writer_end_row(doctor->json);
+	} else {
+		printf("%-5s %-12s %s\n", result, step, text);
+		if (mend)
+			printf("%18s mend: %s\n", "", mend);
+	}
+	free(text);
+}
 
 static void __attribute__((format(printf, 3, 4)))
 well(const struct doctor *doctor, const char *step, const char *format, ...)
 {
 	va_list args;
 
-	printf("ok    %-12s ", step);
 	va_start(args, format);
-	vprintf(format, args);
+	result(doctor, "ok", step, NULL, format, args);
 	va_end(args);
-	putchar('\n');
 }
 
-static void left_out(const char *step, const char *why)
+static void __attribute__((format(printf, 3, 4)))
+left_out(const struct doctor *doctor, const char *step, const char *format, ...)
 {
-	printf("-     %-12s %s\n", step, why);
+	va_list args;
+
+	va_start(args, format);
+	result(doctor, "-", step, NULL, format, args);
+	va_end(args);
 }
 
 static void __attribute__((format(printf, 5, 6)))
@@ -66,11 +104,9 @@ ill(struct doctor *doctor, int code, const char *step, const char *mend, const c
 {
 	va_list args;
 
-	printf("FAIL  %-12s ", step);
 	va_start(args, format);
-	vprintf(format, args);
+	result(doctor, "FAIL", step, mend, format, args);
 	va_end(args);
-	printf("\n%18s mend: %s\n", "", mend);
 	if (!doctor->failed++)
 		doctor->code = code;
 }
@@ -105,7 +141,7 @@ static void device_failed(struct doctor *doctor, const char *step, const char *p
 	char mend[256];
 
 	if ((error == EACCES || error == EPERM) && geteuid() != 0) {
-		left_out(step, "only root may try it");
+		left_out(doctor, step, "only root may try it");
 		return;
 	}
 	if (error == ENOENT || access(path, F_OK) < 0)
@@ -202,7 +238,7 @@ static void ask_store(int out)
 static void store_failed(struct doctor *doctor, int error)
 {
 	if ((error == EACCES || error == EPERM) && geteuid() != 0)
-		left_out("xenstore", "only root may try it");
+		left_out(doctor, "xenstore", "only root may try it");
 	else
 		ill(doctor, EXIT_OTHER, "xenstore",
 		    "in domain 0: systemctl start xenstored; in a guest: is there /dev/xen/xenbus, or /proc/xen mounted?",
@@ -368,7 +404,7 @@ static void check_peers(struct doctor *doctor, struct xenmsg *conn, char **domai
 	peers = json_tokener_parse(text);
 	free(text);
 	if (!json_object_is_type(peers, json_type_array) || json_object_array_length(peers) == 0)
-		left_out("peers", "no other domain has a daemon that shows itself here");
+		left_out(doctor, "peers", "no other domain has a daemon that shows itself here");
 	else
 		for (size_t i = 0; i < json_object_array_length(peers); i++)
 			check_peer(doctor, conn, text_or(json_object_array_get_idx(peers, i), "domid", ""));
@@ -379,30 +415,38 @@ int cmd_doctor(struct cli *cli, int argc, char **argv)
 {
 	struct doctor doctor = {.cli = cli};
 	struct xenmsg *conn;
+	bool json = false;
 	int option, code;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1)
-		if (!cli_option(cli, option, "doctor", help, &code))
+	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
+		if (option == OPTION_JSON)
+			json = true;
+		else if (!cli_option(cli, option, "doctor", help, &code))
 			return code;
+	}
 	for (int i = optind; i < argc; i++)
 		if (!domain_name_is_valid(argv[i], strlen(argv[i])))
 			return cli_usage("doctor", "'%s' can't be a domain; write a domid, a name or self",
 					 argv[i]);
+	if (json)
+		doctor.json = writer_new(WRITER_JSON_LINES);
 	if (check_xen(&doctor)) {
 		check_events(&doctor);
 		check_grants(&doctor);
 		check_maps(&doctor);
 		check_store(&doctor);
 	} else {
-		left_out("devices", "without Xen there are none");
-		left_out("xenstore", "without Xen there is none");
+		left_out(&doctor, "devices", "without Xen there are none");
+		left_out(&doctor, "xenstore", "without Xen there is none");
 	}
 	if (check_daemon(&doctor, &conn)) {
 		check_peers(&doctor, conn, argv + optind, argc - optind);
 		xenmsg_close(conn);
 	} else {
-		left_out("peers", "without a daemon they can't be reached");
+		left_out(&doctor, "peers", "without a daemon they can't be reached");
 	}
+	if (json)
+		writer_free(doctor.json);
 	code = cli_flush();
 	return code ? code : doctor.code;
 }

@@ -17,7 +17,7 @@ static const char peers_help[] =
 	"Lists the domains that the local daemon knows of: domid, name, UUID, version of their daemon, state of the link,\n"
 	"and its last round-trip time in microseconds.\n"
 	"\n"
-	"      --json          the same as a JSON array\n"
+	"      --json          the same as JSON, one object a line\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
 static const char endpoints_help[] =
@@ -26,7 +26,7 @@ static const char endpoints_help[] =
 	"Lists the endpoints that can be reached from here, in all domains or in DOMAIN (domid, name, UUID or self).\n"
 	"VISIBLE_TO: of those here, which other domains may reach them by policy; !DOMAIN before * is left out.\n"
 	"\n"
-	"      --json          the same as a JSON array\n"
+	"      --json          the same as JSON, one object a line\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
 enum { OPTION_JSON = 256 };
@@ -118,8 +118,10 @@ static int list(struct cli *cli, const char *command, const char *subject, const
 		cli_complain("%s: the daemon's answer is no JSON list", command);
 		code = EXIT_OTHER;
 	} else if (as_json) {
-		puts(json_object_to_json_string_ext(entries, JSON_C_TO_STRING_PRETTY |
-								     JSON_C_TO_STRING_NOSLASHESCAPE));
+		for (size_t i = 0; i < json_object_array_length(entries); i++)
+			puts(json_object_to_json_string_ext(json_object_array_get_idx(entries, i),
+							    JSON_C_TO_STRING_PLAIN |
+								    JSON_C_TO_STRING_NOSLASHESCAPE));
 		code = cli_flush();
 	} else {
 		code = print_table(entries, columns);

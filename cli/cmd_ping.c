@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/writer.h"
 #include "wire/address.h"
 
 static const char help[] =
@@ -17,13 +18,15 @@ static const char help[] =
 	"      --count N       how many (4)\n"
 	"      --interval S    seconds between them (0.5)\n"
 	"      --timeout S     seconds to wait for each (10)\n"
+	"      --json          one JSON object a line: domain, number, rtt_us (null: no answer in time)\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_COUNT = 256, OPTION_INTERVAL, OPTION_TIMEOUT };
+enum { OPTION_COUNT = 256, OPTION_INTERVAL, OPTION_TIMEOUT, OPTION_JSON };
 
 struct ping {
 	uint64_t count;
 	int interval_ms, timeout_ms;
+	struct writer *json; /* NULL: in words */
 };
 
 /* What came so far. */
@@ -43,9 +46,9 @@ static void count_answer(struct pings *pings, double rtt)
 		pings->most = rtt;
 }
 
-static void sum_up(struct pings *pings)
+static void sum_up(const struct ping *ping, struct pings *pings)
 {
-	if (pings->answered)
+	if (pings->answered && !ping->json)
 		snprintf(pings->summary, sizeof(pings->summary),
 			 "%llu of %llu answered; least %.1f us, mean %.1f us, most %.1f us\n",
 			 (unsigned long long)pings->answered, (unsigned long long)pings->tried, pings->least,
@@ -67,6 +70,22 @@ static int ping_once(struct xenmsg *conn, const char *domain, const struct ping 
 	return r;
 }
 
+static int tell(const struct ping *ping, const char *domain, uint64_t tried, bool answered, double rtt)
+{
+	if (!ping->json) {
+		if (answered)
+			printf("%s: %.1f us\n", domain, rtt);
+		return cli_flush();
+	}
+	writer_text(ping->json, "domain", domain);
+	writer_number(ping->json, "number", (int64_t)tried);
+	if (answered)
+		writer_real(ping->json, "rtt_us", rtt, 1);
+	else
+		writer_json(ping->json, "rtt_us", NULL);
+	return writer_end_row(ping->json);
+}
+
 /* As long as one answer came the domain is reachable; else the last error decides. */
 static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain, const struct ping *ping)
 {
@@ -80,16 +99,14 @@ static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain,
 		pings.tried++;
 		if (r == 0)
 			count_answer(&pings, (double)rtt_ns / 1e3);
-		sum_up(&pings);
+		sum_up(ping, &pings);
 		if (r < 0) {
 			error = r;
 			if (r != -ETIMEDOUT)
 				break;
 			cli_note(cli, "ping %s: no answer within %.3g s", domain, ping->timeout_ms / 1000.0);
-			continue;
 		}
-		printf("%s: %.1f us\n", domain, (double)rtt_ns / 1e3);
-		code = cli_flush();
+		code = tell(ping, domain, pings.tried, r == 0, r == 0 ? (double)rtt_ns / 1e3 : 0);
 		if (code)
 			return code;
 	}
@@ -111,11 +128,13 @@ int cmd_ping(struct cli *cli, int argc, char **argv)
 		{"count", required_argument, NULL, OPTION_COUNT},
 		{"interval", required_argument, NULL, OPTION_INTERVAL},
 		{"timeout", required_argument, NULL, OPTION_TIMEOUT},
+		{"json", no_argument, NULL, OPTION_JSON},
 		CLI_OPTIONS,
 	};
 	struct ping ping = {.count = 4, .interval_ms = 500, .timeout_ms = 10000};
 	struct xenmsg *conn;
 	const char *domain;
+	bool json = false;
 	int option, code;
 
 	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
@@ -134,6 +153,9 @@ int cmd_ping(struct cli *cli, int argc, char **argv)
 			if (code)
 				return code;
 			break;
+		case OPTION_JSON:
+			json = true;
+			break;
 		default:
 			if (!cli_option(cli, option, "ping", help, &code))
 				return code;
@@ -147,8 +169,12 @@ int cmd_ping(struct cli *cli, int argc, char **argv)
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;
+	if (json)
+		ping.json = writer_new(WRITER_JSON_LINES);
 	interrupt_catch();
 	code = ping_domain(cli, conn, domain, &ping);
+	if (json)
+		writer_free(ping.json);
 	xenmsg_close(conn);
 	if (interrupt_came())
 		interrupt_die();

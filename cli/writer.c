@@ -97,7 +97,7 @@ int writer_end_row(struct writer *writer)
 	int code = 0;
 
 	writer->row = json_object_new_object();
-	if (writer->format == WRITER_TABLE || writer->format == WRITER_JSON_ARRAY) {
+	if (writer->format == WRITER_TABLE) {
 		json_object_array_add(writer->rows, row);
 		return 0;
 	}
@@ -158,8 +158,5 @@ int writer_finish(struct writer *writer)
 {
 	if (writer->format == WRITER_TABLE)
 		write_table(writer->rows);
-	else if (writer->format == WRITER_JSON_ARRAY)
-		puts(json_object_to_json_string_ext(writer->rows, JSON_C_TO_STRING_PRETTY |
-									  JSON_C_TO_STRING_NOSLASHESCAPE));
 	return cli_flush();
 }

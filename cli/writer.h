@@ -9,7 +9,6 @@
  *   WRITER_TABLE       columns under a heading, written at the end, when their widths are known
  *   WRITER_LINES       the values of a row on a line, at once
  *   WRITER_JSON_LINES  an object on a line, at once
- *   WRITER_JSON_ARRAY  an array of objects, at the end
  */
 
 #include <stdint.h>
@@ -21,7 +20,6 @@ enum writer_format {
 	WRITER_TABLE,
 	WRITER_LINES,
 	WRITER_JSON_LINES,
-	WRITER_JSON_ARRAY,
 };
 
 struct writer *writer_new(enum writer_format format);

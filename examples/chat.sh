@@ -11,8 +11,8 @@ recv=$!
 trap 'kill "$recv"' EXIT
 
 while IFS= read -r line; do
-	xenmsg peers --json | grep -o '"domid": *[0-9]*' | grep -o '[0-9]*$' | while read -r domid; do
-		xenmsg endpoints "$domid" --json 2>/dev/null | grep -q "\"name\": *\"$room\"" || continue
+	xenmsg peers --json | grep -o '"domid":[0-9]*' | grep -o '[0-9]*$' | while read -r domid; do
+		xenmsg endpoints "$domid" --json 2>/dev/null | grep -q "\"name\":\"$room\"" || continue
 		xenmsg send "$domid:$room" "$line" || echo "domain $domid didn't get that" >&2
 	done
 done

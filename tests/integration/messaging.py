@@ -169,6 +169,12 @@ class Node:
     def popen(self, *arguments, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL):
         return self.popen_command(tool("xenmsg"), *arguments, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
 
+    def json(self, *arguments):
+        """What a command prints with --json: an object a line."""
+        done = self.xenmsg(*arguments, "--json")
+        assert done.returncode == EXIT_OK, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
     def send(self, address, message=None, *options, exit_code=EXIT_OK, data=b""):
         """Sends and holds the command to its exit code; an error is one line that names the address."""
         arguments = ["send", *options, address] + ([message] if message is not None else [])

@@ -21,10 +21,10 @@ def test_peers_lists_who_is_there(nodes):
     eventually(lambda: b"\n2 " in one.xenmsg("peers").stdout, "domain 2 is listed")
     heading = one.xenmsg("peers").stdout.decode().splitlines()[0].split()
     assert heading == ["DOMID", "NAME", "UUID", "VERSION", "LINK", "RTT_US"]
-    peers = {peer["domid"]: peer for peer in json.loads(one.xenmsg("peers", "--json").stdout)}
+    peers = {peer["domid"]: peer for peer in one.json("peers")}
     assert peers[2]["link"] == "up"
     two.stop()
-    eventually(lambda: not [peer for peer in json.loads(one.xenmsg("peers", "--json").stdout) if peer["up"]],
+    eventually(lambda: not [peer for peer in one.json("peers") if peer["up"]],
                "domain 2 is gone")
 
 
@@ -32,7 +32,7 @@ def test_listings_are_in_the_order_of_the_domids(nodes):
     one, *others = nodes(1, 3, 0, 2).values()
 
     def domids(listing):
-        return [entry["domid"] for entry in json.loads(one.xenmsg(listing, "--json").stdout)]
+        return [entry["domid"] for entry in one.json(listing)]
 
     with contextlib.ExitStack() as programs:
         for other in others:
@@ -52,9 +52,7 @@ def test_endpoints_lists_what_can_be_reached(nodes):
     one.receiver("log")
 
     def listed(*domain):
-        done = one.xenmsg("endpoints", "--json", *domain)
-        assert done.returncode == 0, done.stderr
-        return sorted((entry["domid"], entry["name"]) for entry in json.loads(done.stdout))
+        return sorted((entry["domid"], entry["name"]) for entry in one.json("endpoints", *domain))
 
     eventually(lambda: listed() == [(1, "log"), (2, "print"), (2, "scan")], "all three are listed")
     assert listed("2") == [(2, "print"), (2, "scan")]

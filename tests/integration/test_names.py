@@ -56,7 +56,7 @@ def test_guests_reach_each_other_by_name_and_uuid(nodes, host):
 def test_the_listings_show_names_and_uuids(nodes, host):
     one, two = nodes(0, 1, 2)[1], nodes.by_domid[2]
     knows(one, {0: "Domain-0", 1: "dom1", 2: "dom2"})
-    peers = {peer["domid"]: peer for peer in json.loads(one.xenmsg("peers", "--json").stdout)}
+    peers = {peer["domid"]: peer for peer in one.json("peers")}
     assert (peers[2]["name"], peers[2]["uuid"]) == ("dom2", uuid_of(host, 2))
     assert peers[0]["name"] == "Domain-0"
     status = one.status()
@@ -65,7 +65,7 @@ def test_the_listings_show_names_and_uuids(nodes, host):
     assert one.link(0)["peer"]["name"] == "Domain-0"
     with Holder(two, "print"):
         eventually(lambda: b"print" in one.xenmsg("endpoints").stdout, "the endpoint is advertised")
-        listed = json.loads(one.xenmsg("endpoints", "dom2", "--json").stdout)
+        listed = one.json("endpoints", "dom2")
         assert {"domid": 2, "domain": "dom2", "name": "print", "visible_to": None} in listed
         assert b"dom2" in one.xenmsg("endpoints").stdout
     assert one.xenmsg("ping", "--count", "1", "dom2").returncode == EXIT_OK

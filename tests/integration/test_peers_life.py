@@ -388,7 +388,7 @@ def test_watch_reports_daemons_and_endpoints_that_come_and_go(nodes):
 def test_peers_and_ping(nodes):
     one, two = nodes(1, 2).values()
     works(one, two)
-    peers = json.loads(one.xenmsg("peers", "--json").stdout)
+    peers = one.json("peers")
     assert 2 in [peer["domid"] for peer in peers]
     done = one.xenmsg("ping", "2", "--count", "3")
     assert done.returncode == 0 and len(done.stdout.splitlines()) >= 3

@@ -223,8 +223,7 @@ def test_what_is_forgotten_is_not_decided_any_more(with_policies, nodes, host):
 
 def seen(node, domid):
     """The endpoints of a domain that another one sees."""
-    done = node.xenmsg("endpoints", "--json", str(domid))
-    return {entry["name"]: entry["visible_to"] for entry in json.loads(done.stdout)}
+    return {entry["name"]: entry["visible_to"] for entry in node.json("endpoints", str(domid))}
 
 
 def test_status_and_endpoints_say_who_may_reach_an_endpoint(with_policies):
@@ -307,9 +306,7 @@ def test_each_domain_sees_the_endpoints_that_it_may_reach(with_policies):
     one, two, three = with_policies({1: rule("2", "print, scan*"), 2: None, 3: None})
 
     def seen_by(node):
-        done = node.xenmsg("endpoints", "1", "--json")
-        assert done.returncode == 0, done
-        return sorted(endpoint["name"] for endpoint in json.loads(done.stdout))
+        return sorted(endpoint["name"] for endpoint in node.json("endpoints", "1"))
     for name in ("print", "scan1", "secret"):
         one.receiver(name)
     eventually(lambda: seen_by(two) == ["print", "scan1"], "domain 2 sees what it may reach")

@@ -258,7 +258,7 @@ def test_the_endpoints_that_were_left_out_are_counted(nodes, user):
     whole = one.xenmsg("status", "--all").stdout.decode()
     assert "more endpoints" not in whole
     assert len([line for line in whole.splitlines() if line.startswith("name")]) == MANY
-    assert len(json.loads(one.xenmsg("endpoints", "--json").stdout)) == MANY
+    assert len(one.json("endpoints")) == MANY
 
 
 def memory(node):

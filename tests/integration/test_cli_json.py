@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the commands print with --json is one object a line, and as doc/commands.schema.json says."""
+
+import json
+import os
+
+import jsonschema
+import pytest
+
+from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_UNREACHABLE, eventually, stopped
+
+SCHEMA = os.path.join(os.path.dirname(__file__), "../../doc/commands.schema.json")
+
+
+@pytest.fixture(name="valid")
+def validator():
+    with open(SCHEMA, encoding="utf-8") as file:
+        schema = json.load(file)
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+    def valid(command, lines):
+        """The objects of these lines, each of which is one."""
+        found = [json.loads(line) for line in lines]
+        for one in found:
+            jsonschema.Draft202012Validator({"$ref": f"#/$defs/{command}", "$defs": schema["$defs"]}).validate(one)
+        return found
+    return valid
+
+
+def printed(node, *arguments, code=0):
+    done = node.xenmsg(*arguments, "--json")
+    assert done.returncode == code, done
+    return done.stdout.splitlines()
+
+
+def test_lists(nodes, valid):
+    one, two = nodes(1, 2).values()
+    assert valid("peers", printed(one, "peers"))[0]["domid"] == 2
+    one.receiver("log")
+    two.receiver("print")
+    eventually(lambda: len(printed(one, "endpoints")) == 2, "both are listed")
+    assert {entry["name"] for entry in valid("endpoints", printed(one, "endpoints"))} == {"log", "print"}
+    one.xenmsg("ping", "2", "--count", "1")
+    assert valid("peers", printed(one, "peers"))[0]["rtt_us"] > 0
+    assert printed(nodes(3)[3], "endpoints", "self") == []
+
+
+def test_round_trips(nodes, valid):
+    one, two = nodes(1, 2).values()
+    trips = valid("ping", printed(one, "ping", "2", "--count", "3", "--interval", "0"))
+    assert [(trip["domain"], trip["number"]) for trip in trips] == [("2", 1), ("2", 2), ("2", 3)]
+    assert all(trip["rtt_us"] > 0 for trip in trips)
+    with stopped(two.pid):
+        trips = valid("ping", printed(one, "ping", "2", "--count", "2", "--interval", "0", "--timeout", "0.1", code=EXIT_TIMEOUT))
+    assert [trip["rtt_us"] for trip in trips] == [None, None]
+
+
+def test_the_doctor(nodes, valid):
+    one = nodes(1, 2)[1]
+    steps = valid("doctor", printed(one, "doctor"))
+    assert {step["step"]: step["result"] for step in steps}["peer 2"] == "ok"
+    steps = valid("doctor", printed(one, "doctor", "77", code=EXIT_UNREACHABLE))
+    assert [step["step"] for step in steps if step["result"] == "failed"] == ["peer 77"]
+
+
+def test_decisions(nodes, valid):
+    one = nodes(1)[1]
+    assert valid("policy", printed(one, "policy", "check", "2", "x"))[0]["allow"]
+    one.write_policy("")
+    assert one.xenmsg("policy", "reload").returncode == 0
+    assert not valid("policy", printed(one, "policy", "check", "2", "x", code=EXIT_DENIED))[0]["allow"]
+
+
+def test_messages_and_events(nodes, valid):
+    one, two = nodes(1, 2).values()
+    watch = one.popen("watch", "--json")
+    assert valid("watch", [watch.stdout.readline()])[0]["domid"] in (1, 2)
+    inbox = two.receiver("inbox", "--json", "--count", "2")
+    one.send("2:inbox", "text")
+    one.send("2:inbox", None, data=b"\xff")
+    assert [set(message) & {"text", "base64"} for message in valid("recv", inbox.output().splitlines())] == [{"text"}, {"base64"}]
+    seen = []
+
+    def comes_and_goes():
+        seen.extend(valid("watch", [watch.stdout.readline()]))
+        return [event["event"] for event in seen if event.get("name") == "inbox"] == ["up", "down"]
+    eventually(comes_and_goes, "it is seen to come and to go")
