@@ -9,9 +9,11 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
@@ -24,21 +26,19 @@ void log_set_level(enum log_level level)
 	__atomic_store_n(&threshold, level, __ATOMIC_RELAXED);
 }
 
+static const char *const level_names[] = {
+	[LOG_LEVEL_ERROR] = "error",
+	[LOG_LEVEL_WARNING] = "warning",
+	[LOG_LEVEL_INFO] = "info",
+	[LOG_LEVEL_DEBUG] = "debug",
+};
+#define LEVEL_NAMES (sizeof(level_names) / sizeof(*level_names))
+
 int log_level_parse(const char *text, enum log_level *level)
 {
-	static const struct {
-		const char *name;
-		enum log_level level;
-	} names[] = {
-		{"error", LOG_LEVEL_ERROR},
-		{"warning", LOG_LEVEL_WARNING},
-		{"info", LOG_LEVEL_INFO},
-		{"debug", LOG_LEVEL_DEBUG},
-	};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-		if (!strcmp(text, names[i].name)) {
-			*level = names[i].level;
+	for (size_t i = 0; i < LEVEL_NAMES; i++)
+		if (level_names[i] && !strcmp(text, level_names[i])) {
+			*level = (enum log_level)i;
 			return 0;
 		}
 	return -EINVAL;
@@ -55,9 +55,19 @@ static struct {
 	dev_t device;
 	ino_t inode;
 	int own; /* WAY_OWN: stderr, opened once more and non-blocking */
-	bool is_terminal;
+	bool is_journal;
 	unsigned long lost;
 } out = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* systemd.exec(5): the journal, if stderr is still what the service manager has made it. */
+static bool leads_to_journal(const struct stat *status)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long device, inode;
+
+	return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && device == status->st_dev &&
+	       inode == status->st_ino;
+}
 
 static void choose_way(void)
 {
@@ -71,7 +81,7 @@ static void choose_way(void)
 		close(out.own);
 	out.device = status.st_dev;
 	out.inode = status.st_ino;
-	out.is_terminal = isatty(STDERR_FILENO);
+	out.is_journal = leads_to_journal(&status);
 	out.way = S_ISSOCK(status.st_mode) ? WAY_SOCKET : WAY_FILE;
 	if (!S_ISFIFO(status.st_mode) && !S_ISCHR(status.st_mode))
 		return;
@@ -108,11 +118,24 @@ static int put(const char *text, size_t size)
 /* As one piece, and no more than PIPE_BUF: all of it, or nothing. */
 static int put_line(enum log_level level, const char *line)
 {
-	char text[LINE_MAX_SIZE + 16];
-	int size = out.is_terminal ? snprintf(text, sizeof(text), "xenmsgd: %s\n", line)
-				   : snprintf(text, sizeof(text), "<%d>%s\n", (int)level, line);
+	char text[LINE_MAX_SIZE + 48];
+	int size;
 
 	_Static_assert(sizeof(text) <= PIPE_BUF, "a write of more may be torn");
+	if (out.is_journal) {
+		size = snprintf(text, sizeof(text), "<%d>%s\n", (int)level, line);
+	} else {
+		char when[24] = "";
+		struct timespec now;
+		struct tm parts;
+
+		/* UTC, since to know the local time a file may have to be read. */
+		clock_gettime(CLOCK_REALTIME, &now);
+		if (gmtime_r(&now.tv_sec, &parts))
+			strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &parts);
+		size = snprintf(text, sizeof(text), "%s.%03dZ %s: %s\n", when, (int)(now.tv_nsec / 1000000),
+				level_names[level], line);
+	}
 	return put(text, (size_t)size);
 }
 

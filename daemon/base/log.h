@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_LOG_H
 
 /*
- * The daemon's log: lines on stderr, each with the priority prefix that journald reads (sd-daemon(3)) when
- * stderr is not a terminal. The level and the limits are the process's, as stderr is. A line says what
+ * The daemon's log: lines on stderr. To the journal (JOURNAL_STREAM) each has the priority prefix that journald
+ * reads (sd-daemon(3)), to anything else the time (UTC) and the level in words. The level and the limits are the process's, as stderr is. A line says what
  * failed, for which peer, endpoint or path, and what happens next; errors that a peer or program can cause at
  * will go through log_limited().
  *

@@ -198,7 +198,7 @@ def test_what_is_not_one_socket_for_it_is_refused(one, tmp_path, kind, more):
         if process.poll() is None:
             process.kill()
             process.wait()
-    assert "<3>the service manager must hand over one listening Unix stream socket" in log.read_text()
+    assert " error: the service manager must hand over one listening Unix stream socket" in log.read_text()
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze") or not os.path.exists(UNITS), reason="no systemd-analyze")

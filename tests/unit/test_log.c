@@ -63,13 +63,53 @@ static unsigned count_lines(const char *text)
 	return count;
 }
 
+/* Where the line begins behind what stands before it: to the journal a priority, else the time and the level.
+ * NULL: something else stands there. */
+static const char *line_of(const char *text, unsigned level, bool journal)
+{
+	static const char *const names[] = {[4] = " warning: ", [6] = " info: "};
+	static const char form[] = "dddd-dd-ddTdd:dd:dd.dddZ";
+	char prefix[8];
+
+	if (journal) {
+		snprintf(prefix, sizeof(prefix), "<%u>", level);
+		return strncmp(text, prefix, 3) == 0 ? text + 3 : NULL;
+	}
+	for (const char *c = form; *c; c++, text++)
+		if (*c == 'd' ? *text < '0' || *text > '9' : *text != *c)
+			return NULL;
+	return strncmp(text, names[level], strlen(names[level])) == 0 ? text + strlen(names[level]) : NULL;
+}
+
+static bool is_line(const char *text, unsigned level, bool journal, const char *begin)
+{
+	const char *line = line_of(text, level, journal);
+
+	return line && strncmp(line, begin, strlen(begin)) == 0;
+}
+
+/* As the service manager tells a service that the journal is its stderr. */
+static void call_it_journal(int fd)
+{
+	struct stat status;
+	char text[64];
+
+	assert_int_equal(fstat(fd, &status), 0);
+	snprintf(text, sizeof(text), "%llu:%llu", (unsigned long long)status.st_dev,
+		 (unsigned long long)status.st_ino);
+	setenv("JOURNAL_STREAM", text, 1);
+}
+
 /* In a process of its own, whose stderr it is. 0, or what was wrong. */
-static int log_to(int ends[2], bool as_nobody)
+static int log_to(int ends[2], bool as_nobody, bool journal)
 {
 	unsigned long lost = 0;
 	unsigned came;
-	char *text, *told;
+	const char *told;
+	char *text;
 
+	if (journal)
+		call_it_journal(ends[1]);
 	alarm(SECONDS);
 	if (as_nobody && (fchmod(ends[1], 0) < 0 || setgid(65534) < 0 || setuid(65534) < 0))
 		return 77;
@@ -80,23 +120,24 @@ static int log_to(int ends[2], bool as_nobody)
 		return 2; /* that isn't ours to set */
 	text = read_all(ends[0]);
 	came = count_lines(text);
-	if (came == 0 || came >= LINES || strncmp(text, "<6>line 0,", 10) || text[strlen(text) - 1] != '\n')
+	if (came == 0 || came >= LINES || !is_line(text, 6, journal, "line 0,") ||
+	    text[strlen(text) - 1] != '\n')
 		return 3;
 	free(text);
 	log_info("there is room again");
 	text = read_all(ends[0]);
-	told = strstr(text, "<4>log: ");
-	if (!told || sscanf(told, "<4>log: %lu lines are lost", &lost) != 1 || lost != LINES - came)
+	told = strchr(text, '\n') ? line_of(text, 4, journal) : NULL;
+	if (!told || sscanf(told, "log: %lu lines are lost", &lost) != 1 || lost != LINES - came)
 		return 4;
-	if (!strstr(told, "\n<6>there is room again\n"))
+	if (!is_line(strchr(told, '\n') + 1, 6, journal, "there is room again\n"))
 		return 5;
 	free(text);
 	log_info("and now it goes on");
 	text = read_all(ends[0]);
-	return strcmp(text, "<6>and now it goes on\n") ? 6 : 0;
+	return is_line(text, 6, journal, "and now it goes on\n") && count_lines(text) == 1 ? 0 : 6;
 }
 
-static void nothing_waits(void (*make)(int ends[2]), bool as_nobody)
+static void nothing_waits(void (*make)(int ends[2]), bool as_nobody, bool journal)
 {
 	int ends[2], status = 0;
 	pid_t child;
@@ -105,7 +146,7 @@ static void nothing_waits(void (*make)(int ends[2]), bool as_nobody)
 	child = fork();
 	assert_true(child >= 0);
 	if (child == 0)
-		_exit(log_to(ends, as_nobody));
+		_exit(log_to(ends, as_nobody, journal));
 	close(ends[0]);
 	close(ends[1]);
 	assert_int_equal(waitpid(child, &status, 0), child);
@@ -115,19 +156,19 @@ static void nothing_waits(void (*make)(int ends[2]), bool as_nobody)
 
 static void full_pipe_holds_nobody(void **state)
 {
-	nothing_waits(make_pipe, false);
+	nothing_waits(make_pipe, false, false);
 }
 
 static void full_pipe_of_another_user_holds_nobody(void **state)
 {
 	if (geteuid() != 0)
 		skip();
-	nothing_waits(make_pipe, true);
+	nothing_waits(make_pipe, true, false);
 }
 
 static void stalled_journal_holds_nobody(void **state)
 {
-	nothing_waits(make_socket, false);
+	nothing_waits(make_socket, false, true);
 }
 
 /* A file that others write, too, is neither overwritten nor emptied. */
@@ -137,6 +178,7 @@ static void file_gets_all_lines_behind_what_is_there(void **state)
 	int fd = mkstemp(path), before = dup(STDERR_FILENO);
 
 	assert_true(fd >= 0 && before >= 0);
+	call_it_journal(before); /* and so not the file */
 	unlink(path);
 	assert_int_equal(write(fd, "first\n", 6), 6);
 	assert_true(dup2(fd, STDERR_FILENO) >= 0);
@@ -145,7 +187,8 @@ static void file_gets_all_lines_behind_what_is_there(void **state)
 	close(before);
 	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
 	text = read_all(fd);
-	assert_memory_equal(text, "first\n<6>line 0,", 16);
+	assert_memory_equal(text, "first\n", 6);
+	assert_true(is_line(text + 6, 6, false, "line 0,"));
 	assert_int_equal(count_lines(text), 1 + LINES);
 	free(text);
 	close(fd);
