@@ -21,7 +21,7 @@ static const char help[] =
 	"      --file FILE     send the contents of FILE as one message\n"
 	"      --lines         send each line of standard input as a message, without its newline\n"
 	"      --timeout S     give up after S seconds (with --lines: for each line); then it is certainly not delivered\n"
-	"      --no-wait       only hand it to the daemon, and don't ask what becomes of it; up to 64 KiB\n"
+	"      --no-wait       only hand it to the daemon, and don't ask what becomes of it; up to 65520 bytes\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
 enum { OPTION_FILE = 256, OPTION_LINES, OPTION_TIMEOUT, OPTION_NO_WAIT };
@@ -76,6 +76,11 @@ static int send_one(struct send *send, const void *data, size_t size, bool progr
 		cli_complain(
 			"send to %s: the message has %zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
 			send->address, size, xenmsg_max_message(send->conn));
+		return EXIT_LIMIT;
+	}
+	if (r == -EMSGSIZE && send->timeout_ms == 0 && size > XENMSG_AT_ONCE_MAX) {
+		cli_complain("send to %s: the message has %zu bytes, --no-wait takes %d; leave it out",
+			     send->address, size, XENMSG_AT_ONCE_MAX);
 		return EXIT_LIMIT;
 	}
 	return r < 0 ? cli_error(send->conn, "send to", send->address, r) : EXIT_DONE;

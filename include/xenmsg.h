@@ -185,13 +185,16 @@ XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
 /* A message's outcome: 0, or one of the errors listed at the top. */
 typedef void (*xenmsg_done)(void *userdata, int result);
 
+/* The largest message that can be sent without waiting for anything. */
+#define XENMSG_AT_ONCE_MAX 65520
+
 /*
  * Sends a message and waits for its outcome.
  * address     DOMAIN:ENDPOINT
  * data        may be NULL if size is 0
  * timeout_ms  when it is not taken by then, it is withdrawn; to settle that may take up to 2 s more.
  *             0: hands it to the daemon if that is possible at once, and returns 0 without knowing the outcome; else -EAGAIN, and it
- *             was not sent.
+ *             was not sent. So at most XENMSG_AT_ONCE_MAX bytes; more are -EMSGSIZE.
  * Meanwhile only outcomes of other sends and calls are told; messages aren't handled. So two
  * programs that send to each other like this take nothing from each other, and neither does one
  * that sends to itself: those post. Returns the outcome; or -EINVAL (the address is malformed),

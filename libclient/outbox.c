@@ -442,6 +442,11 @@ int outbox_post(struct outbox *outbox, const char *address, const void *data, si
 
 	if (size > outbox->transport->max_message)
 		return -EMSGSIZE;
+	/* A new channel never takes more at once, so trying again would be in vain. */
+	_Static_assert(XENMSG_AT_ONCE_MAX + MESSAGE_HEAD_SIZE + MESSAGE_TRAILER_SIZE == CHANNEL_INITIAL_LIMIT,
+		       "what the header promises");
+	if (at_once && size > XENMSG_AT_ONCE_MAX)
+		return -EMSGSIZE;
 	r = outbox_channel(outbox, address, CHANNEL_MESSAGE, &sender);
 	if (r < 0)
 		return r;

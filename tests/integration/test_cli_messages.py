@@ -139,6 +139,17 @@ def test_no_wait_refuses_what_can_not_be_handed_over(one, tmp_path):
     one.send("self:inbox", None, "--no-wait", "--file", large, exit_code=EXIT_LIMIT)
 
 
+@pytest.mark.parametrize("size, exit_code", [(65520, 0), (65521, EXIT_LIMIT), (65536, EXIT_LIMIT)])
+def test_no_wait_takes_what_always_fits_and_says_so_of_more(one, size, exit_code):
+    inbox = one.receiver("inbox", "--raw", "--count", "1")
+    said = one.send("self:inbox", None, "--no-wait", data=b"x" * size, exit_code=exit_code)
+    if exit_code:
+        assert f"{size} bytes, --no-wait takes 65520" in said
+        inbox.stop()
+    else:
+        assert inbox.output() == b"x" * size
+
+
 def test_recv_ends_with_a_time_out_of_its_own(one):
     done = one.xenmsg("recv", "--timeout", "0.2", "inbox")
     assert done.returncode == EXIT_TIMEOUT and b"inbox" in done.stderr and done.stdout == b""
