@@ -429,6 +429,7 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 	for (;;) {
 		struct receiver *receiver;
 		struct assembly *part;
+		bool whole = false; /* it lies in this frame */
 		int r;
 
 		if (inbox->frame_left == 0) {
@@ -461,28 +462,21 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 				return r;
 			if (r == 0)
 				continue;
-			if (message_span(assembly_size(part)) <= inbox->frame_left) {
-				if (assembly_type(part) == MESSAGE_WITHDRAWAL) {
-					r = take_withdrawal(inbox, receiver, MESSAGE_HEAD_SIZE);
-					if (r < 0)
-						return r;
-					continue;
-				}
-				*front = (struct inbox_front){receiver, receiver->binding,
-							      assembly_size(part)};
-				return 1;
+			whole = message_span(assembly_size(part)) <= inbox->frame_left;
+			if (!whole) {
+				if (assembly_begin(part, inbox->pool, inbox->frame_left - MESSAGE_HEAD_SIZE) <
+				    0)
+					return -ENOMEM;
+				consume(inbox, receiver, MESSAGE_HEAD_SIZE);
 			}
-			if (assembly_begin(part, inbox->pool, inbox->frame_left - MESSAGE_HEAD_SIZE) < 0)
-				return -ENOMEM;
-			consume(inbox, receiver, MESSAGE_HEAD_SIZE);
 		}
-		r = continue_part(inbox, receiver);
+		r = whole ? 1 : continue_part(inbox, receiver);
 		if (r > 0 && assembly_type(part) != MESSAGE_WITHDRAWAL) {
 			*front = (struct inbox_front){receiver, receiver->binding, assembly_size(part)};
 			return 1;
 		}
 		if (r > 0)
-			r = take_withdrawal(inbox, receiver, 0);
+			r = take_withdrawal(inbox, receiver, whole ? MESSAGE_HEAD_SIZE : 0);
 		if (r < 0)
 			return r;
 	}
