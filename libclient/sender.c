@@ -61,11 +61,9 @@ uint16_t sender_count_framed(struct sender *sender)
 	return count > UINT16_MAX ? 0 : (uint16_t)count;
 }
 
-/* Hands the bytes [from, from + size) of a message to `put`, piece by piece. */
-typedef void (*put_bytes)(void *to, const void *data, uint32_t size);
-
-static void put_range(const struct message_pieces *pieces, uint64_t from, uint64_t size, put_bytes put,
-		      void *to)
+/* Puts the bytes [from, from + size) of a message into the ring, or, if that is NULL, into the queue. */
+static void put_range(const struct message_pieces *pieces, uint64_t from, uint64_t size,
+		      struct ring_writer *ring, struct fifo *queue)
 {
 	const uint64_t head = htole64(pieces->head), padding = 0, trailer = htole64(pieces->trailer);
 	const struct {
@@ -79,27 +77,22 @@ static void put_range(const struct message_pieces *pieces, uint64_t from, uint64
 	};
 
 	for (unsigned i = 0; i < 4 && size > 0; i++) {
+		const uint8_t *at;
 		uint64_t n;
 
 		if (from >= parts[i].size) {
 			from -= parts[i].size;
 			continue;
 		}
+		at = (const uint8_t *)parts[i].data + from;
 		n = parts[i].size - from < size ? parts[i].size - from : size;
-		put(to, (const uint8_t *)parts[i].data + from, (uint32_t)n);
+		if (ring)
+			ring_writer_put(ring, at, (uint32_t)n);
+		else
+			fifo_append(queue, at, n);
 		size -= n;
 		from = 0;
 	}
-}
-
-static void put_in_ring(void *to, const void *data, uint32_t size)
-{
-	ring_writer_put(to, data, size);
-}
-
-static void put_in_queue(void *to, const void *data, uint32_t size)
-{
-	fifo_append(to, data, size);
 }
 
 /* The size of the next frame's payload for `left` bytes, or 0: then *want_space says for how much room to
@@ -182,7 +175,7 @@ int64_t sender_frame_pieces(struct sender *sender, struct transport *transport,
 		header = data_header(sender, (uint32_t)chunk, done + (uint64_t)chunk == span);
 		frame_header_encode(&header, raw);
 		ring_writer_put(&transport->out, raw, sizeof(raw));
-		put_range(pieces, done, (uint64_t)chunk, put_in_ring, &transport->out);
+		put_range(pieces, done, (uint64_t)chunk, &transport->out, NULL);
 		sender->framed += (uint64_t)chunk;
 		done += (uint64_t)chunk;
 		/* The daemon relays the first part while we copy the next. */
@@ -199,7 +192,7 @@ void sender_queue_pieces(struct sender *sender, const struct message_pieces *pie
 	if (from == 0)
 		message_pieces_write(pieces, fifo_extend(&sender->queue, span));
 	else
-		put_range(pieces, from, span - from, put_in_queue, &sender->queue);
+		put_range(pieces, from, span - from, NULL, &sender->queue);
 }
 
 int sender_frame_queue(struct sender *sender, struct transport *transport, uint32_t *want_space)
