@@ -143,6 +143,7 @@ static int refuse(struct hop *hop, uint32_t number, int error)
 
 static int take_open(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
 {
+	struct channel_end *before;
 	struct frame_open open;
 	struct channel *channel;
 	int r = frame_open_decode(payload, header->length, &open), error;
@@ -155,8 +156,9 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 	if (open.kind < CHANNEL_MESSAGE || open.kind > CHANNEL_STREAM)
 		return -EPROTO;
 	spend(hop, COST_OPEN);
-	if (hop->traits->release_means_taken && channel_table_find(&hop->channels, header->channel))
-		count_released(hop, channel_table_find(&hop->channels, header->channel));
+	before = channel_table_find(&hop->channels, header->channel);
+	if (hop->traits->release_means_taken && before)
+		count_released(hop, before);
 	r = channel_new(hop, header->channel, open.kind, &open.identity, &channel);
 	if (r < 0)
 		return r;
