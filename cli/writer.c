@@ -44,6 +44,14 @@ void writer_number(struct writer *writer, const char *name, int64_t value)
 	json_object_object_add(writer->row, name, json_object_new_int64(value));
 }
 
+void writer_real(struct writer *writer, const char *name, double value, int digits)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "%.*f", digits, value);
+	json_object_object_add(writer->row, name, json_object_new_double_s(value, text));
+}
+
 void writer_json(struct writer *writer, const char *name, struct json_object *value)
 {
 	json_object_object_add(writer->row, name, value);
