@@ -217,6 +217,17 @@ XENMSG_API XENMSG_CHECK int xenmsg_send(struct xenmsg *conn, const char *address
 XENMSG_API XENMSG_CHECK int xenmsg_post(struct xenmsg *conn, const char *address, const void *data,
 					size_t size, xenmsg_done done, void *userdata);
 
+/*
+ * Withdraws what was posted and has no outcome yet. `done` is called as ever, exactly once and with the truth:
+ * -ETIMEDOUT if it was not taken and never will be; 0 if it was taken meanwhile; of a call that was taken what
+ * xenmsg_call_post_timed() says. To settle that may take up to 2 s. Not called from within this call.
+ * address   that it was posted to
+ * userdata  that it was posted with, which must not be NULL. Of several the one posted last
+ * Returns 0, or -ENOENT (nothing there without an outcome: it has been told, or will be by the next
+ * xenmsg_process()), -ENOTCONN.
+ */
+XENMSG_API int xenmsg_withdraw(struct xenmsg *conn, const char *address, const void *userdata);
+
 /* ---- calls ----------------------------------------------------------------------------------- */
 
 /*

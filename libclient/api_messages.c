@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* xenmsg_post(), xenmsg_send() and xenmsg_recv(). */
+/* xenmsg_post(), xenmsg_withdraw(), xenmsg_send() and xenmsg_recv(). */
 
 #include <errno.h>
 #include <stdbool.h>
@@ -22,6 +22,25 @@ int xenmsg_post(struct xenmsg *conn, const char *address, const void *data, size
 		return r;
 	conn_push(conn);
 	return 0;
+}
+
+int xenmsg_withdraw(struct xenmsg *conn, const char *address, const void *userdata)
+{
+	int r;
+
+	conn->reason[0] = '\0';
+	if (conn_pump(conn) < 0)
+		return -ENOTCONN;
+	r = outbox_withdraw(&conn->outbox, address, userdata);
+	if (r == -ENOENT)
+		r = calls_withdraw(&conn->calls, address, userdata);
+	if (r < 0 && r != -ENOENT) {
+		conn_fail(conn, r);
+		return -ENOTCONN;
+	}
+	conn_push(conn);
+	conn_remind(conn);
+	return r;
 }
 
 struct outcome {

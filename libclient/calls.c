@@ -213,6 +213,25 @@ int calls_expire(struct calls *calls)
 	return r;
 }
 
+int calls_withdraw(struct calls *calls, const char *address, const void *userdata)
+{
+	const struct sender *sender = outbox_lookup(calls->outbox, address, CHANNEL_CALL);
+	struct call *call, *next, *last = NULL;
+
+	if (!sender || !sender->caller)
+		return -ENOENT;
+	HASH_ITER(hh, sender->caller->waiting, call, next)
+		if (call->done && call->userdata == userdata)
+			last = call;
+	if (!last)
+		return -ENOENT;
+	if (last->expired)
+		return 0; /* it is being given up already */
+	forget_time(last);
+	call_expires(last, 0);
+	return calls_expire(calls);
+}
+
 /* ---- answers --------------------------------------------------------------------------------- */
 
 static void stamp_answer(const struct sender *sender, struct xenmsg_message *message)

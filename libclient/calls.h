@@ -82,6 +82,9 @@ void call_expires(struct call *call, int64_t expires);
  * nobody can tell about in time is abandoned. -EPROTO. */
 int calls_expire(struct calls *calls);
 
+/* Gives up the one that was posted last with this userdata, as if its time were up. -ENOENT, -EPROTO. */
+int calls_withdraw(struct calls *calls, const char *address, const void *userdata);
+
 /* DATA came on a channel that we opened: bytes of answers. -ENOMEM, -EPROTO. */
 int calls_frame(struct calls *calls, const struct frame_header *header, const uint8_t *payload);
 /* Without shared memory: says how far answers were taken. */

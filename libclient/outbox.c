@@ -253,10 +253,18 @@ static int open_channel(struct outbox *outbox, const char *address, enum channel
 	return 0;
 }
 
+struct sender *outbox_lookup(const struct outbox *outbox, const char *address, enum channel_kind kind)
+{
+	struct sender *sender;
+
+	HASH_FIND_STR(kind == CHANNEL_CALL ? outbox->calls_by_address : outbox->by_address, address, sender);
+	return sender;
+}
+
 static int find_channel(struct outbox *outbox, const char *address, enum channel_kind kind,
 			struct sender **sender)
 {
-	HASH_FIND_STR(kind == CHANNEL_CALL ? outbox->calls_by_address : outbox->by_address, address, *sender);
+	*sender = outbox_lookup(outbox, address, kind);
 	if (!*sender) {
 		int r = open_channel(outbox, address, kind, sender);
 
@@ -551,6 +559,15 @@ int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
 	 * it. */
 	put_u32(fifo_front(&sender->queue) + (state - sender->framed), MESSAGE_CANCELLED);
 	return 0;
+}
+
+int outbox_withdraw(struct outbox *outbox, const char *address, const void *userdata)
+{
+	struct outbox_ticket ticket = {.sender = outbox_lookup(outbox, address, CHANNEL_MESSAGE),
+				       .userdata = userdata};
+	uint32_t index;
+
+	return ticket.sender && find_ticket(&ticket, &index) ? outbox_cancel(outbox, &ticket) : -ENOENT;
 }
 
 void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket)

@@ -59,7 +59,7 @@ struct outbox {
 /* What is needed to withdraw a message again. Valid until its `done` was called. */
 struct outbox_ticket {
 	struct sender *sender;
-	void *userdata;
+	const void *userdata;
 };
 
 void outbox_init(struct outbox *outbox, struct transport *transport, outbox_ended ended);
@@ -73,10 +73,14 @@ int outbox_post(struct outbox *outbox, const char *address, const void *data, si
 /* Gives up a message that has no outcome. It gets one: -ETIMEDOUT at once if its end hasn't been handed to
  * the daemon, else after a CANCEL was answered. */
 int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket);
+/* The same for the message posted last with this userdata. -ENOENT: there is none without an outcome. */
+int outbox_withdraw(struct outbox *outbox, const char *address, const void *userdata);
 /* The answer to a CANCEL doesn't come: -ECONNRESET. */
 void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket);
 
-/* The channel to an address, opened if there is none. -EINVAL, -ENOBUFS, -ENOMEM. */
+/* The channel to an address; NULL: there is none. */
+struct sender *outbox_lookup(const struct outbox *outbox, const char *address, enum channel_kind kind);
+/* The same, opened if there is none. -EINVAL, -ENOBUFS, -ENOMEM. */
 int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind,
 		   struct sender **sender);
 /* Puts a message on it, as outbox_post(). `op` says who wants to know; its `end` is filled in. */

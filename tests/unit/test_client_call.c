@@ -490,6 +490,37 @@ static void post_until_its_time_is_up(void (*script)(struct fake *daemon), struc
 	assert_int_equal(one->result, -ETIMEDOUT);
 }
 
+/* Posts a call without an end and withdraws it, while the daemon does something. */
+static void post_and_withdraw(void (*script)(struct fake *daemon), struct outcome *one)
+{
+	fake_meanwhile(&fake, script);
+	assert_int_equal(xenmsg_call_post(fake.conn, "2:work", "x", 1, note, one), 0);
+	assert_int_equal(xenmsg_withdraw(fake.conn, "2:work", one), 0);
+	assert_int_equal(xenmsg_withdraw(fake.conn, "2:work", one), 0);
+	assert_int_equal(one->count, 0);
+	loop_until(one);
+	fake_join(&fake);
+	assert_int_equal(one->result, -ETIMEDOUT);
+	assert_int_equal(xenmsg_withdraw(fake.conn, "2:work", one), -ENOENT);
+}
+
+static void a_posted_call_is_withdrawn_before_it_was_taken(void **state)
+{
+	struct outcome one = {0};
+
+	post_and_withdraw(say_cancelled, &one);
+	assert_string_equal(one.reason, "");
+	assert_int_equal(xenmsg_timeout(fake.conn), -1);
+}
+
+static void a_posted_call_is_withdrawn_while_it_is_taken(void **state)
+{
+	struct outcome one = {0};
+
+	post_and_withdraw(say_taken, &one);
+	assert_non_null(strstr(one.reason, "may have been carried out"));
+}
+
 static void a_posted_call_that_was_not_taken_in_time_is_cancelled(void **state)
 {
 	struct outcome one = {0};
@@ -903,6 +934,8 @@ int main(void)
 		BOTH(a_posted_call_that_was_not_taken_in_time_is_cancelled),
 		BOTH(a_posted_call_that_was_taken_is_withdrawn_when_its_time_is_up),
 		BOTH(a_posted_call_that_is_taken_while_it_is_cancelled_is_withdrawn),
+		BOTH(a_posted_call_is_withdrawn_before_it_was_taken),
+		BOTH(a_posted_call_is_withdrawn_while_it_is_taken),
 		BOTH(posted_calls_time_out_each_in_its_time),
 		BOTH(the_death_of_the_daemon_ends_every_call),
 		BOTH(closing_ends_every_call),

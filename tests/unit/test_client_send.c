@@ -319,6 +319,54 @@ static void a_send_that_is_never_decided_says_so_when_its_time_is_up(void **stat
 	free(answer);
 }
 
+static void a_post_that_is_withdrawn_ends_as_its_cancel_is_answered(void **state)
+{
+	static const struct {
+		uint32_t answer;
+		int result;
+	} cases[] = {{ECANCELED, -ETIMEDOUT}, {0, 0}, {ECONNRESET, -ECONNRESET}};
+	uint8_t data[64] = {0};
+	static int result;
+
+	for (int i = 0; i < 3; i++) {
+		char address[16] = "5:inbox0";
+
+		address[7] = (char)('0' + i);
+		cancel_answer = cases[i].answer;
+		post(address, data, sizeof(data), &result);
+		assert_int_equal(xenmsg_withdraw(fake.conn, "5:other", &result), -ENOENT);
+		assert_int_equal(xenmsg_withdraw(fake.conn, address, &cases), -ENOENT);
+		fake_meanwhile(&fake, answer_cancel);
+		assert_int_equal(xenmsg_withdraw(fake.conn, address, &result), 0);
+		/* Once more changes nothing, and nothing is told from within. */
+		assert_int_equal(xenmsg_withdraw(fake.conn, address, &result), 0);
+		assert_int_equal(result, PENDING);
+		assert_int_equal(outcome_of(&result), cases[i].result);
+		fake_join(&fake);
+		assert_int_equal(xenmsg_withdraw(fake.conn, address, &result), -ENOENT);
+	}
+}
+
+static void a_post_that_never_left_is_withdrawn(void **state)
+{
+	uint8_t *large = calloc(1, 100000), stream[SPAN_64], data[64] = {7};
+	static int gone, result;
+	uint32_t channel;
+
+	post("5:inbox", large, 100000, &gone);
+	assert_int_equal(xenmsg_withdraw(fake.conn, "5:inbox", &gone), 0);
+	assert_int_equal(gone, PENDING);
+	/* A loop is told of it. */
+	assert_int_equal(xenmsg_timeout(fake.conn), 0);
+	assert_int_equal(outcome_of(&gone), -ETIMEDOUT);
+	channel = expect_open("5:inbox");
+	post("5:inbox", data, sizeof(data), &result);
+	read_stream(channel, stream, sizeof(stream));
+	assert_int_equal(get_u32(stream), 64);
+	assert_memory_equal(stream + 8, data, 64);
+	free(large);
+}
+
 static void a_send_that_never_left_is_withdrawn(void **state)
 {
 	uint8_t *large = calloc(1, 100000), stream[SPAN_64], data[64] = {7};
@@ -839,6 +887,8 @@ int main(void)
 		BOTH(a_send_that_is_not_decided_yet_is_tried_again_in_its_time),
 		BOTH(a_send_that_is_never_decided_says_so_when_its_time_is_up),
 		BOTH(a_send_that_never_left_is_withdrawn),
+		BOTH(a_post_that_is_withdrawn_ends_as_its_cancel_is_answered),
+		BOTH(a_post_that_never_left_is_withdrawn),
 		BOTH(a_message_cancelled_half_way_is_marked_and_completed),
 		BOTH(the_death_of_the_daemon_ends_every_send_once),
 		BOTH(close_ends_every_send_once),
