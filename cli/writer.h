@@ -29,8 +29,8 @@ void writer_free(struct writer *writer);
  * text. */
 void writer_text(struct writer *writer, const char *name, const char *value);
 void writer_number(struct writer *writer, const char *name, int64_t value);
-/* Takes the value over; in text, its JSON. */
 void writer_real(struct writer *writer, const char *name, double value, int digits);
+/* Takes the value over; in text, its JSON. */
 void writer_json(struct writer *writer, const char *name, struct json_object *value);
 /* Each returns 0 or an exit code (standard output is gone). */
 int writer_end_row(struct writer *writer);
