@@ -551,7 +551,7 @@ static void after_a_restore_links_begin_anew_under_the_new_number(void **state)
 	scene.is_up = true;
 	greet(&scene);
 	hop = links_want(scene.links, 7, NULL, &error);
-	assert_int_equal(hop->parity, 0); /* the lower number of the two has the even ones */
+	assert_int_equal(hop->channels.parity, 0); /* the lower number of the two has the even ones */
 	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
 	links_restart(scene.links);
 	settle(&scene);
@@ -567,7 +567,7 @@ static void after_a_restore_links_begin_anew_under_the_new_number(void **state)
 	assert_int_equal(error, -EHOSTDOWN);
 	hop = links_want(scene.links, 7, NULL, &error);
 	assert_non_null(hop);
-	assert_int_equal(hop->parity, 1);
+	assert_int_equal(hop->channels.parity, 1);
 	greet(&scene);
 	scene_stop(&scene);
 }
