@@ -41,4 +41,5 @@ dist_example_DATA = \
 	examples/rendezvous.c \
 	examples/request-reply.c \
 	examples/sdevent.c
-dist_example_SCRIPTS = examples/chat.sh examples/kv.sh examples/rendezvous.sh examples/request-reply.sh
+dist_example_SCRIPTS = examples/chat.sh examples/kv.sh examples/loop.py examples/rendezvous.sh examples/request-reply.py \
+	examples/request-reply.sh

@@ -79,6 +79,7 @@ integration_tests = \
 	tests/integration/test_peers_life.py \
 	tests/integration/test_printed.py \
 	tests/integration/test_policy.py \
+	tests/integration/test_python.py \
 	tests/integration/test_report.py \
 	tests/integration/test_restore.py \
 	tests/integration/test_shares.py \
@@ -105,7 +106,7 @@ if HAVE_PYTEST
 installcheck-local: $(check_PROGRAMS) $(check_LTLIBRARIES)
 	XENMSG_BINDIR="$(DESTDIR)$(bindir)" XENMSG_SBINDIR="$(DESTDIR)$(sbindir)" \
 	XENMSG_BUILDDIR="$(abs_top_builddir)" XENMSG_SRCDIR="$(abs_top_srcdir)" \
-	XENSIM_LIBRARY="$(DESTDIR)$(pkglibdir)/libxensim.so" LD_LIBRARY_PATH="$(DESTDIR)$(libdir):$$LD_LIBRARY_PATH" \
+	XENMSG_PYTHONDIR="$(DESTDIR)$(pyexecdir)" XENSIM_LIBRARY="$(DESTDIR)$(pkglibdir)/libxensim.so" LD_LIBRARY_PATH="$(DESTDIR)$(libdir):$$LD_LIBRARY_PATH" \
 	$(PYTHON3) -m pytest -p no:cacheprovider $(PYTEST_FLAGS) $(PYTEST_TESTS)
 endif
 

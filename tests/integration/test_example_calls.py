@@ -8,12 +8,17 @@ import pytest
 
 from messaging import BINDIR, BUILDDIR, eventually
 
+PYTHON = os.environ.get("XENMSG_PYTHONDIR", "")
 SOURCE = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "../.."))
 
 
 def example(name, language):
     if language == "shell":
         return ["env", f"PATH={BINDIR}:{os.environ['PATH']}", "sh", os.path.join(SOURCE, "examples", name + ".sh")]
+    if language == "python":
+        if not os.path.exists(os.path.join(PYTHON, "xenmsg", "_core.so")):
+            pytest.skip("built without the Python module")
+        return ["env", f"PYTHONPATH={PYTHON}", os.path.join(SOURCE, "examples", name + ".py")]
     program = os.path.join(BUILDDIR, "examples", name)
     if not os.access(program, os.X_OK):
         pytest.fail(f"{program} is not there: make check builds it")
@@ -28,7 +33,7 @@ def serve(node, endpoint, *command):
 LANGUAGES = pytest.mark.parametrize("server, client", [("c", "c"), ("c", "shell"), ("shell", "c"), ("shell", "shell")])
 
 
-@LANGUAGES
+@pytest.mark.parametrize("server, client", [*LANGUAGES.args[1], ("python", "c"), ("c", "python"), ("python", "shell")])
 def test_request_and_reply(nodes, server, client):
     one, two = nodes(1, 2).values()
     one.sees(two)

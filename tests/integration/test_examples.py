@@ -10,12 +10,15 @@ from messaging import BINDIR, BUILDDIR, eventually
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 PATH = {"PATH": f"{BINDIR}:{os.environ['PATH']}"}
+PYTHON = os.environ.get("XENMSG_PYTHONDIR", "")
 
 
 def example(name):
-    path = os.path.join(SOURCES if name.endswith(".sh") else BUILDDIR, "examples", name)
+    path = os.path.join(SOURCES if name.endswith((".py", ".sh")) else BUILDDIR, "examples", name)
     if name == "glib" and not os.path.exists(path):
         pytest.skip("built without GLib")
+    if name.endswith(".py") and not os.path.exists(os.path.join(PYTHON, "xenmsg", "_core.so")):
+        pytest.skip("built without the Python module")
     return path
 
 
@@ -25,7 +28,7 @@ class Run:
     def __init__(self, node, tmp_path, name, *arguments):
         self.path = tmp_path / f"{name}-{node.domid}.out"
         with open(self.path, "wb") as file:
-            command = node.command("env", f"PATH={PATH['PATH']}", example(name), *arguments)
+            command = node.command("env", f"PATH={PATH['PATH']}", f"PYTHONPATH={PYTHON}", example(name), *arguments)
             self.process = subprocess.Popen(command, env=node.environment, stdin=subprocess.PIPE, stdout=file,
                                             stderr=subprocess.STDOUT)
         node.children.append(self.process)
@@ -48,7 +51,7 @@ class Run:
         return self.text()
 
 
-@pytest.mark.parametrize("name", ["loop", "sdevent", "glib"])
+@pytest.mark.parametrize("name", ["loop", "sdevent", "glib", "loop.py"])
 def test_messages_go_both_ways_in_a_loop(nodes, tmp_path, name):
     both = nodes(1, 2)
     receiver = both[2].receiver("there", "--count", "2")

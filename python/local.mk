@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# The Python module: its C part by libtool, like everything here, the rest as it is. Without make: pip install python/.
+EXTRA_DIST += python/pyproject.toml python/setup.py
+xenmsg_python_sources = \
+	python/xenmsg/__init__.py \
+	python/xenmsg/_core.pyi \
+	python/xenmsg/_errors.py \
+	python/xenmsg/_types.py \
+	python/xenmsg/aio.py \
+	python/xenmsg/blocking.py \
+	python/xenmsg/py.typed
+if ENABLE_PYTHON
+xenmsgpythondir = $(pyexecdir)/xenmsg
+dist_xenmsgpython_DATA = $(xenmsg_python_sources)
+xenmsgpython_LTLIBRARIES = _core.la
+_core_la_SOURCES = python/xenmsg/_core.c
+_core_la_CFLAGS = $(AM_CFLAGS) $(PYTHON_DEV_CFLAGS)
+_core_la_LDFLAGS = -module -avoid-version -shared -export-symbols-regex '^PyInit_'
+_core_la_LIBADD = libxenmsg.la
+else
+EXTRA_DIST += $(xenmsg_python_sources) python/xenmsg/_core.c
+endif

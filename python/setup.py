@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Builds xenmsg._core on an installed libxenmsg, which pkg-config finds (PKG_CONFIG_PATH, if it is somewhere else)."""
+
+import os
+import shlex
+import subprocess
+
+from setuptools import Extension, setup
+
+
+def pkg_config(what):
+    return shlex.split(subprocess.check_output([os.environ.get("PKG_CONFIG", "pkg-config"), what, "xenmsg"], text=True))
+
+
+setup(ext_modules=[Extension("xenmsg._core", ["xenmsg/_core.c"], extra_compile_args=["-std=gnu11", *pkg_config("--cflags")],
+                             extra_link_args=pkg_config("--libs"))])

@@ -1,0 +1,1175 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * xenmsg._core: libxenmsg as Python sees it, one method for one function. What waits, retries and awaits is in
+ * Python, in blocking.py and aio.py.
+ *
+ * No Python runs within the library's callbacks: they note what has come, and the method that has called the
+ * library hands it on when the library has returned. So nothing calls back into a connection from within, no
+ * exception is lost in C, and the callbacks need no GIL.
+ *
+ * Threads: a connection and its messages belong to one thread at a time (xenmsg.h). The GIL sees to that but
+ * where a method gives it up to wait: meanwhile the connection is `busy`, other methods raise, and messages that
+ * are dropped are freed later.
+ *
+ * Fork: the child has the parent's rings, so it may neither use nor close the parent's connections.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <structmember.h>
+
+#include "xenmsg.h"
+
+#define COPIED_WITH_GIL 65536 /* bytes; more are copied while other threads run */
+
+static PyTypeObject message_type, outcome_type, connection_type;
+static PyObject *make_error; /* of _errors.py */
+static unsigned forks;	     /* how many lie between the first process and this one */
+
+static void count_fork(void)
+{
+	forks++;
+}
+
+/* ---- what a connection and its messages share ------------------------------------------------- */
+
+/* Lives until the connection and all of its messages are gone. */
+struct shared {
+	size_t references;
+	struct xenmsg *conn;		 /* NULL: closed */
+	bool busy;			 /* a thread is in the library without the GIL */
+	unsigned forks;			 /* as it was when this was opened */
+	struct xenmsg_message **dropped; /* while it was busy */
+	size_t dropped_count, dropped_capacity;
+};
+
+static void shared_release(struct shared *shared)
+{
+	if (--shared->references > 0)
+		return;
+	free(shared->dropped);
+	free(shared);
+}
+
+static int check_usable(const struct shared *shared)
+{
+	if (shared->forks != forks) {
+		PyErr_SetString(PyExc_RuntimeError,
+				"the connection was opened before fork(), by another process");
+		return -1;
+	}
+	if (shared->busy) {
+		PyErr_SetString(PyExc_RuntimeError, "the connection is in use by another thread");
+		return -1;
+	}
+	return 0;
+}
+
+static void drop_message(struct shared *shared, struct xenmsg_message *message)
+{
+	if (shared->forks != forks)
+		return;
+	if (!shared->busy) {
+		xenmsg_message_free(message);
+		return;
+	}
+	if (shared->dropped_count == shared->dropped_capacity) {
+		size_t capacity = shared->dropped_capacity ? shared->dropped_capacity * 2 : 16;
+		struct xenmsg_message **dropped = realloc(shared->dropped, capacity * sizeof(*dropped));
+
+		if (!dropped)
+			return; /* lost: freeing it now would be worse */
+		shared->dropped = dropped;
+		shared->dropped_capacity = capacity;
+	}
+	shared->dropped[shared->dropped_count++] = message;
+}
+
+/* Between these, the library runs without the GIL. */
+static PyThreadState *unlock(struct shared *shared)
+{
+	shared->busy = true;
+	return PyEval_SaveThread();
+}
+
+static void lock(struct shared *shared, PyThreadState *state)
+{
+	PyEval_RestoreThread(state);
+	shared->busy = false;
+	while (shared->dropped_count > 0)
+		xenmsg_message_free(shared->dropped[--shared->dropped_count]);
+}
+
+/* ---- errors ----------------------------------------------------------------------------------- */
+
+/* Raises xenmsg.Error(errno, reason, answered, address). `reason` and `address` may be NULL. */
+static PyObject *raise_words(int error, const char *reason, bool answered, const char *address)
+{
+	PyObject *exception =
+		PyObject_CallFunction(make_error, "isOz", error < 0 ? -error : error, reason ? reason : "",
+				      answered ? Py_True : Py_False, address);
+
+	if (exception) {
+		PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+		Py_DECREF(exception);
+	}
+	return NULL;
+}
+
+static PyObject *raise_error(struct shared *shared, int error, const char *address)
+{
+	if (error == -ENOMEM)
+		return PyErr_NoMemory();
+	return raise_words(error, shared->conn ? xenmsg_reason(shared->conn) : "", false, address);
+}
+
+static PyObject *none_or_error(struct shared *shared, int result, const char *address)
+{
+	if (result < 0)
+		return raise_error(shared, result, address);
+	Py_RETURN_NONE;
+}
+
+/* ---- messages --------------------------------------------------------------------------------- */
+
+struct message {
+	PyObject_HEAD struct shared *shared;
+	struct xenmsg_message *message;
+};
+
+/* Takes over the message, also if it fails. */
+static PyObject *message_wrap(struct shared *shared, struct xenmsg_message *message)
+{
+	struct message *self = PyObject_New(struct message, &message_type);
+
+	if (!self) {
+		drop_message(shared, message);
+		return NULL;
+	}
+	self->message = message;
+	self->shared = shared;
+	shared->references++;
+	return (PyObject *)self;
+}
+
+static void message_dealloc(PyObject *object)
+{
+	struct message *self = (struct message *)object;
+
+	drop_message(self->shared, self->message);
+	shared_release(self->shared);
+	PyObject_Free(self);
+}
+
+/* Read-only: several may look at it. */
+static int message_get_buffer(PyObject *object, Py_buffer *view, int flags)
+{
+	struct xenmsg_message *message = ((struct message *)object)->message;
+
+	return PyBuffer_FillInfo(view, object, xenmsg_message_data(message),
+				 (Py_ssize_t)xenmsg_message_size(message), 1, flags);
+}
+
+static Py_ssize_t message_length(PyObject *object)
+{
+	return (Py_ssize_t)xenmsg_message_size(((struct message *)object)->message);
+}
+
+static int message_bool(PyObject *object)
+{
+	return 1;
+}
+
+static PyObject *message_data(PyObject *object, void *closure)
+{
+	return PyMemoryView_FromObject(object);
+}
+
+static PyObject *message_endpoint(PyObject *object, void *closure)
+{
+	return PyUnicode_FromString(xenmsg_message_endpoint(((struct message *)object)->message));
+}
+
+static PyObject *message_sender_name(PyObject *object, void *closure)
+{
+	return PyUnicode_DecodeUTF8(
+		xenmsg_message_sender_name(((struct message *)object)->message),
+		(Py_ssize_t)strlen(xenmsg_message_sender_name(((struct message *)object)->message)),
+		"replace");
+}
+
+typedef uint32_t (*message_number)(const struct xenmsg_message *message);
+
+static PyObject *message_sender(PyObject *object, void *closure)
+{
+	static const message_number numbers[] = {xenmsg_message_sender_domid, xenmsg_message_sender_uid,
+						 xenmsg_message_sender_gid, xenmsg_message_sender_pid};
+
+	return PyLong_FromUnsignedLong(numbers[(uintptr_t)closure](((struct message *)object)->message));
+}
+
+static PyObject *message_wants_reply(PyObject *object, void *closure)
+{
+	struct message *self = (struct message *)object;
+
+	if (check_usable(self->shared) < 0)
+		return NULL;
+	return PyBool_FromLong(xenmsg_message_wants_reply(self->message));
+}
+
+static PyObject *message_reply(PyObject *object, PyObject *argument)
+{
+	struct message *self = (struct message *)object;
+	Py_buffer data;
+	int r;
+
+	if (check_usable(self->shared) < 0 || PyObject_GetBuffer(argument, &data, PyBUF_SIMPLE) < 0)
+		return NULL;
+	if (data.len > COPIED_WITH_GIL) {
+		PyThreadState *state = unlock(self->shared);
+
+		r = xenmsg_reply(self->message, data.buf, (size_t)data.len);
+		lock(self->shared, state);
+	} else {
+		r = xenmsg_reply(self->message, data.buf, (size_t)data.len);
+	}
+	PyBuffer_Release(&data);
+	return r == -ENOMEM ? PyErr_NoMemory()
+	       : r < 0	    ? raise_words(r, NULL, false, NULL)
+			    : Py_NewRef(Py_None);
+}
+
+static PyObject *message_reply_error(PyObject *object, PyObject *argument)
+{
+	struct message *self = (struct message *)object;
+	long error = PyLong_AsLong(argument);
+	int r;
+
+	if (PyErr_Occurred() || check_usable(self->shared) < 0)
+		return NULL;
+	/* 0 is no error, and is refused as what is out of range. */
+	r = xenmsg_reply_error(self->message, error > -4096 && error < 4096 ? (int)error : 0);
+	return r == -ENOMEM ? PyErr_NoMemory()
+	       : r < 0	    ? raise_words(r, NULL, false, NULL)
+			    : Py_NewRef(Py_None);
+}
+
+static PyObject *message_repr(PyObject *object)
+{
+	struct xenmsg_message *message = ((struct message *)object)->message;
+
+	return PyUnicode_FromFormat(
+		"<xenmsg.Message to %s from domain %u, %zu bytes>", xenmsg_message_endpoint(message),
+		(unsigned)xenmsg_message_sender_domid(message), xenmsg_message_size(message));
+}
+
+static PyGetSetDef message_properties[] = {
+	{"data", message_data, NULL,
+	 "The payload, a read-only memoryview of the message itself: nothing is copied.", NULL},
+	{"endpoint", message_endpoint, NULL, "The endpoint that it was sent to.", NULL},
+	{"sender_domid", message_sender, NULL, "The sender's domain, as the hypervisor says.", (void *)0},
+	{"sender_uid", message_sender, NULL,
+	 "The sender's uid, as his daemon says; worth what that domain is worth.", (void *)1},
+	{"sender_gid", message_sender, NULL, "The sender's gid, likewise.", (void *)2},
+	{"sender_pid", message_sender, NULL, "The sender's process, likewise.", (void *)3},
+	{"sender_name", message_sender_name, NULL, "The sender's domain by name, \"\" if unknown.", NULL},
+	{"wants_reply", message_wants_reply, NULL,
+	 "Whether it is a call, and somebody still waits for its answer.", NULL},
+	{NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef message_methods[] = {
+	{"reply", message_reply, METH_O,
+	 "reply(data)\n--\n\nAnswers the call with bytes, which are copied. Raises Error: EALREADY (answered before), "
+	 "ECANCELED (nobody waits for it any more), EINVAL (no call), EMSGSIZE, EAGAIN (the caller doesn't read; the "
+	 "endpoint's reply() waits for him), ENOTCONN."},
+	{"reply_error", message_reply_error, METH_O,
+	 "reply_error(errno)\n--\n\nAnswers the call with an error, which the caller's call() raises. Raises as reply()."},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyBufferProcs message_buffer = {message_get_buffer, NULL};
+static PySequenceMethods message_sequence = {.sq_length = message_length};
+static PyNumberMethods message_number_methods = {.nb_bool = message_bool};
+
+static PyTypeObject message_type = {
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "xenmsg.Message",
+	.tp_doc =
+		"A received message, or the reply to a call. It is a bytes-like object: bytes(message) copies it, "
+		"message.data is a memoryview of it. Freed with the last reference to it or to its data; a call that "
+		"wasn't answered by then is answered with ECANCELED.",
+	.tp_basicsize = sizeof(struct message),
+	.tp_flags = Py_TPFLAGS_DEFAULT,
+	.tp_dealloc = message_dealloc,
+	.tp_repr = message_repr,
+	.tp_as_buffer = &message_buffer,
+	.tp_as_sequence = &message_sequence,
+	.tp_as_number = &message_number_methods,
+	.tp_getset = message_properties,
+	.tp_methods = message_methods,
+};
+
+/* ---- outcomes --------------------------------------------------------------------------------- */
+
+struct connection;
+
+/* A message or call that was posted. Until it has ended, the connection holds a reference and is in `connection`. */
+struct outcome {
+	PyObject_HEAD struct connection *connection;
+	struct outcome *prev, *next; /* of those that have not ended, or have and are to be handed on */
+	PyObject *address;
+	PyObject *waiter;		  /* whatever Python wants to be told with */
+	PyObject *reply;		  /* Message */
+	struct xenmsg_message *raw_reply; /* as it came, until there is the GIL */
+	char *reason;
+	int result;
+	bool ended, answered, seen;
+};
+
+struct list {
+	struct outcome *first, *last;
+};
+
+static void list_add(struct list *list, struct outcome *outcome)
+{
+	outcome->prev = list->last;
+	outcome->next = NULL;
+	if (list->last)
+		list->last->next = outcome;
+	else
+		list->first = outcome;
+	list->last = outcome;
+}
+
+static void list_remove(struct list *list, struct outcome *outcome)
+{
+	if (outcome->prev)
+		outcome->prev->next = outcome->next;
+	else
+		list->first = outcome->next;
+	if (outcome->next)
+		outcome->next->prev = outcome->prev;
+	else
+		list->last = outcome->prev;
+	outcome->prev = outcome->next = NULL;
+}
+
+/* An event of a watch that has come. */
+struct event {
+	struct event *next;
+	enum xenmsg_event_kind kind;
+	uint32_t domid;
+	char *domain_name; /* in `name`, behind its end */
+	char name[];
+};
+
+struct connection {
+	PyObject_HEAD struct shared *shared;
+	PyObject *outcome_class; /* what post() makes: a subclass of Outcome */
+	struct list pending, ended;
+	size_t pending_count;
+	PyObject *failed; /* the first Outcome with an error that nobody has looked at */
+	struct event *events, **last_event;
+	bool events_lost;
+	PyObject *weak_references;
+};
+
+static int outcome_traverse(PyObject *object, visitproc visit, void *arg)
+{
+	struct outcome *self = (struct outcome *)object;
+
+	Py_VISIT(self->waiter);
+	Py_VISIT(self->connection);
+	return 0;
+}
+
+static int outcome_clear(PyObject *object)
+{
+	struct outcome *self = (struct outcome *)object;
+
+	Py_CLEAR(self->waiter);
+	return 0;
+}
+
+static void outcome_dealloc(PyObject *object)
+{
+	struct outcome *self = (struct outcome *)object;
+
+	PyObject_GC_UnTrack(object);
+	outcome_clear(object);
+	Py_XDECREF(self->connection);
+	Py_XDECREF(self->reply);
+	Py_XDECREF(self->address);
+	free(self->reason);
+	/* a subclass's own deallocator, which calls this one, sees to the type */
+	Py_TYPE(object)->tp_free(object);
+}
+
+/* None, the reply, or the error raised. */
+static PyObject *outcome_result(PyObject *object, PyObject *ignored)
+{
+	struct outcome *self = (struct outcome *)object;
+
+	if (!self->ended) {
+		PyErr_SetString(PyExc_RuntimeError, "the outcome is not known yet");
+		return NULL;
+	}
+	self->seen = true;
+	if (self->result < 0)
+		return raise_words(self->result, self->reason, self->answered,
+				   PyUnicode_AsUTF8(self->address));
+	return Py_NewRef(self->reply ? self->reply : Py_None);
+}
+
+static PyObject *outcome_done(PyObject *object, PyObject *ignored)
+{
+	return PyBool_FromLong(((struct outcome *)object)->ended);
+}
+
+static PyObject *outcome_withdraw(PyObject *object, PyObject *ignored)
+{
+	struct outcome *self = (struct outcome *)object;
+	struct shared *shared;
+	int r;
+
+	if (self->ended || !self->connection)
+		Py_RETURN_FALSE;
+	shared = self->connection->shared;
+	if (check_usable(shared) < 0)
+		return NULL;
+	if (!shared->conn)
+		Py_RETURN_FALSE;
+	r = xenmsg_withdraw(shared->conn, PyUnicode_AsUTF8(self->address), self);
+	if (r < 0 && r != -ENOENT && r != -ENOTCONN)
+		return raise_error(shared, r, NULL);
+	return PyBool_FromLong(r == 0);
+}
+
+static PyObject *outcome_get_error(PyObject *object, void *closure)
+{
+	struct outcome *self = (struct outcome *)object;
+
+	if (!self->ended)
+		Py_RETURN_NONE;
+	return PyLong_FromLong(-self->result);
+}
+
+static PyMemberDef outcome_members[] = {
+	{"address", T_OBJECT, offsetof(struct outcome, address), READONLY, "Where it was sent to."},
+	{"waiter", T_OBJECT, offsetof(struct outcome, waiter), 0, "Belongs to who waits for it."},
+	{NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef outcome_properties[] = {
+	{"errno", outcome_get_error, NULL, "None: not known yet; 0: delivered or answered; else the error.",
+	 NULL},
+	{NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef outcome_methods[] = {
+	{"done", outcome_done, METH_NOARGS, "done()\n--\n\nWhether it is known."},
+	{"result", outcome_result, METH_NOARGS,
+	 "result()\n--\n\nNone, or a call's reply; raises Error if it has failed, RuntimeError if it isn't known yet."},
+	{"withdraw", outcome_withdraw, METH_NOARGS,
+	 "withdraw()\n--\n\nGives it up. Its outcome follows within 2 s: ETIMEDOUT if it was not taken and never will be. "
+	 "False: it is too late for that."},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject outcome_type = {
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "xenmsg._core.Outcome",
+	.tp_doc = "What becomes of a message or call that was posted.",
+	.tp_basicsize = sizeof(struct outcome),
+	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE |
+		    Py_TPFLAGS_DISALLOW_INSTANTIATION,
+	.tp_dealloc = outcome_dealloc,
+	.tp_traverse = outcome_traverse,
+	.tp_clear = outcome_clear,
+	.tp_members = outcome_members,
+	.tp_getset = outcome_properties,
+	.tp_methods = outcome_methods,
+};
+
+/* ---- the library's callbacks: perhaps without the GIL ------------------------------------------ */
+
+static void end(struct outcome *outcome, int result)
+{
+	struct connection *connection = outcome->connection;
+
+	outcome->result = result;
+	list_remove(&connection->pending, outcome);
+	connection->pending_count--;
+	list_add(&connection->ended, outcome);
+}
+
+static void on_sent(void *userdata, int result)
+{
+	end(userdata, result);
+}
+
+static void on_answered(void *userdata, int result, struct xenmsg_message *reply)
+{
+	struct outcome *outcome = userdata;
+	struct xenmsg *conn = outcome->connection->shared->conn;
+
+	outcome->raw_reply = reply;
+	/* Within xenmsg_close() there are no words, but errors that need none. */
+	if (result < 0 && conn) {
+		outcome->answered = xenmsg_answered(conn);
+		if (*xenmsg_reason(conn))
+			outcome->reason = strdup(xenmsg_reason(conn));
+	}
+	end(outcome, result);
+}
+
+static void on_event(void *userdata, const struct xenmsg_event *come)
+{
+	struct connection *connection = userdata;
+	size_t name = strlen(come->name) + 1, domain = strlen(come->domain_name) + 1;
+	struct event *event = malloc(sizeof(*event) + name + domain);
+
+	if (!event) {
+		connection->events_lost = true;
+		return;
+	}
+	event->next = NULL;
+	event->kind = come->kind;
+	event->domid = come->domid;
+	memcpy(event->name, come->name, name);
+	event->domain_name = event->name + name;
+	memcpy(event->domain_name, come->domain_name, domain);
+	*connection->last_event = event;
+	connection->last_event = &event->next;
+}
+
+/* ---- connections ------------------------------------------------------------------------------ */
+
+/* Hands on what has ended: a list of those for which somebody waits. NULL: an error. */
+static PyObject *collect(struct connection *self)
+{
+	PyObject *waited_for = PyList_New(0);
+	struct outcome *outcome;
+
+	if (!waited_for)
+		return NULL;
+	while ((outcome = self->ended.first)) {
+		list_remove(&self->ended, outcome);
+		if (outcome->raw_reply)
+			outcome->reply = message_wrap(self->shared, outcome->raw_reply);
+		if (outcome->raw_reply && !outcome->reply) {
+			PyErr_Clear();
+			outcome->result = -ENOMEM;
+		}
+		outcome->raw_reply = NULL;
+		outcome->ended = true;
+		Py_CLEAR(outcome->connection);
+		if (outcome->waiter && PyList_Append(waited_for, (PyObject *)outcome) < 0)
+			PyErr_Clear();
+		if (outcome->result < 0 && !outcome->waiter &&
+		    (!self->failed || ((struct outcome *)self->failed)->seen))
+			Py_XSETREF(self->failed, Py_NewRef((PyObject *)outcome));
+		Py_DECREF(outcome);
+	}
+	return waited_for;
+}
+
+static struct xenmsg *usable(PyObject *object)
+{
+	struct connection *self = (struct connection *)object;
+
+	if (check_usable(self->shared) < 0)
+		return NULL;
+	if (!self->shared->conn)
+		raise_words(-ENOTCONN, "the connection is closed", false, NULL);
+	return self->shared->conn;
+}
+
+static PyObject *connection_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+{
+	static char *names[] = {"path", "outcome_class", NULL};
+	PyObject *given = Py_None, *path = NULL, *outcome_class = (PyObject *)&outcome_type;
+	struct connection *self;
+	struct shared *shared;
+	PyThreadState *state;
+	int r;
+
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|OO!", names, &given, &PyType_Type,
+					 &outcome_class))
+		return NULL;
+	if (given != Py_None && !PyUnicode_FSConverter(given, &path))
+		return NULL;
+	shared = calloc(1, sizeof(*shared));
+	self = shared ? (struct connection *)type->tp_alloc(type, 0) : NULL;
+	if (!self) {
+		free(shared);
+		Py_XDECREF(path);
+		return PyErr_NoMemory();
+	}
+	shared->references = 1;
+	shared->forks = forks;
+	self->shared = shared;
+	self->outcome_class = Py_NewRef(outcome_class);
+	self->last_event = &self->events;
+	state = unlock(shared);
+	r = xenmsg_open(&shared->conn, path ? PyBytes_AS_STRING(path) : NULL);
+	lock(shared, state);
+	if (r < 0) {
+		shared->conn = NULL;
+		raise_words(r, NULL, false, path ? PyBytes_AS_STRING(path) : NULL);
+		Py_CLEAR(self);
+	}
+	Py_XDECREF(path);
+	return (PyObject *)self;
+}
+
+/* Everything gets its outcome; somebody may still hand them on. */
+static void shut(struct connection *self)
+{
+	struct shared *shared = self->shared;
+	struct xenmsg *conn = shared->conn;
+
+	if (!conn || shared->forks != forks)
+		return;
+	shared->conn = NULL;
+	xenmsg_close(conn);
+}
+
+static PyObject *connection_close(PyObject *object, PyObject *ignored)
+{
+	struct connection *self = (struct connection *)object;
+
+	if (self->shared->forks != forks)
+		return PyList_New(0);
+	if (check_usable(self->shared) < 0)
+		return NULL;
+	shut(self);
+	return collect(self);
+}
+
+static int connection_traverse(PyObject *object, visitproc visit, void *arg)
+{
+	struct connection *self = (struct connection *)object;
+
+	Py_VISIT(self->outcome_class);
+	Py_VISIT(self->failed);
+	/* A thread in the library may change the list at any time. It holds a reference, so this is no garbage. */
+	if (!self->shared->busy)
+		for (struct outcome *outcome = self->pending.first; outcome; outcome = outcome->next)
+			Py_VISIT(outcome);
+	return 0;
+}
+
+static int connection_clear(PyObject *object)
+{
+	struct connection *self = (struct connection *)object;
+	PyObject *waited_for;
+
+	shut(self);
+	waited_for = collect(self);
+	Py_XDECREF(waited_for);
+	PyErr_Clear();
+	Py_CLEAR(self->outcome_class);
+	Py_CLEAR(self->failed);
+	return 0;
+}
+
+static void connection_dealloc(PyObject *object)
+{
+	struct connection *self = (struct connection *)object;
+	PyObject *type, *value, *trace;
+
+	PyObject_GC_UnTrack(object);
+	if (self->weak_references)
+		PyObject_ClearWeakRefs(object);
+	PyErr_Fetch(&type, &value, &trace);
+	connection_clear(object);
+	PyErr_Restore(type, value, trace);
+	while (self->events) {
+		struct event *event = self->events;
+
+		self->events = event->next;
+		free(event);
+	}
+	shared_release(self->shared);
+	Py_TYPE(object)->tp_free(object);
+}
+
+static PyObject *connection_fileno(PyObject *object, PyObject *ignored)
+{
+	struct xenmsg *conn = usable(object);
+
+	return conn ? PyLong_FromLong(xenmsg_fd(conn)) : NULL;
+}
+
+static PyObject *connection_timeout(PyObject *object, PyObject *ignored)
+{
+	struct xenmsg *conn = usable(object);
+
+	return conn ? PyLong_FromLong(xenmsg_timeout(conn)) : NULL;
+}
+
+/* What both return: the outcomes for which somebody waits. A lost connection has told all outcomes first. */
+static PyObject *after_work(struct connection *self, int result)
+{
+	PyObject *waited_for = collect(self);
+
+	if (!waited_for || result >= 0 || result == -EINTR || PyList_GET_SIZE(waited_for) > 0)
+		return waited_for;
+	Py_DECREF(waited_for);
+	return raise_error(self->shared, result, NULL);
+}
+
+static PyObject *connection_process(PyObject *object, PyObject *ignored)
+{
+	struct connection *self = (struct connection *)object;
+	struct xenmsg *conn = usable(object);
+	PyThreadState *state;
+	int r;
+
+	if (!conn)
+		return NULL;
+	state = unlock(self->shared);
+	r = xenmsg_process(conn);
+	lock(self->shared, state);
+	return after_work(self, r);
+}
+
+static PyObject *connection_wait(PyObject *object, PyObject *argument)
+{
+	struct connection *self = (struct connection *)object;
+	struct xenmsg *conn = usable(object);
+	long timeout = PyLong_AsLong(argument);
+	PyThreadState *state;
+	PyObject *waited_for;
+	int r;
+
+	if (!conn || PyErr_Occurred())
+		return NULL;
+	state = unlock(self->shared);
+	r = xenmsg_wait(conn, timeout > INT_MAX ? INT_MAX : (int)timeout);
+	lock(self->shared, state);
+	waited_for = after_work(self, r);
+	if (waited_for && PyErr_CheckSignals() < 0)
+		Py_CLEAR(waited_for);
+	return waited_for;
+}
+
+static PyObject *connection_take_failed(PyObject *object, PyObject *ignored)
+{
+	struct connection *self = (struct connection *)object;
+	PyObject *failed = self->failed;
+
+	self->failed = NULL;
+	if (failed && ((struct outcome *)failed)->seen)
+		Py_CLEAR(failed);
+	return failed ? failed : Py_NewRef(Py_None);
+}
+
+static PyObject *connection_endpoint(PyObject *object, const char *endpoint,
+				     int (*what)(struct xenmsg *conn, const char *endpoint))
+{
+	struct connection *self = (struct connection *)object;
+	struct xenmsg *conn = usable(object);
+	PyThreadState *state;
+	int r;
+
+	if (!conn || !endpoint)
+		return NULL;
+	state = unlock(self->shared);
+	r = what(conn, endpoint);
+	lock(self->shared, state);
+	return none_or_error(self->shared, r, endpoint);
+}
+
+static int bind_both(struct xenmsg *conn, const char *endpoint)
+{
+	return xenmsg_bind(conn, endpoint, 0, NULL, NULL);
+}
+
+static int bind_messages(struct xenmsg *conn, const char *endpoint)
+{
+	return xenmsg_bind(conn, endpoint, XENMSG_BIND_MESSAGES, NULL, NULL);
+}
+
+static int bind_calls(struct xenmsg *conn, const char *endpoint)
+{
+	return xenmsg_bind(conn, endpoint, XENMSG_BIND_CALLS, NULL, NULL);
+}
+
+static int listen_plain(struct xenmsg *conn, const char *endpoint)
+{
+	return xenmsg_listen(conn, endpoint, 0);
+}
+
+static PyObject *connection_bind(PyObject *object, PyObject *arguments)
+{
+	int messages, calls;
+	const char *endpoint;
+
+	if (!PyArg_ParseTuple(arguments, "spp", &endpoint, &messages, &calls))
+		return NULL;
+	if (!messages && !calls) {
+		PyErr_SetString(PyExc_ValueError, "an endpoint takes messages, calls, or both");
+		return NULL;
+	}
+	return connection_endpoint(object, endpoint,
+				   !calls      ? bind_messages
+				   : !messages ? bind_calls
+					       : bind_both);
+}
+
+static PyObject *connection_unbind(PyObject *object, PyObject *endpoint)
+{
+	return connection_endpoint(object, PyUnicode_AsUTF8(endpoint), xenmsg_unbind);
+}
+
+static PyObject *connection_listen(PyObject *object, PyObject *endpoint)
+{
+	return connection_endpoint(object, PyUnicode_AsUTF8(endpoint), listen_plain);
+}
+
+static PyObject *connection_recv(PyObject *object, PyObject *argument)
+{
+	struct connection *self = (struct connection *)object;
+	struct xenmsg *conn = usable(object);
+	struct xenmsg_message *message = NULL;
+	long timeout = PyLong_AsLong(argument);
+	int r;
+
+	if (!conn || PyErr_Occurred())
+		return NULL;
+	if (timeout == 0) {
+		r = xenmsg_recv(conn, &message, 0);
+	} else {
+		PyThreadState *state = unlock(self->shared);
+
+		r = xenmsg_recv(conn, &message, timeout > INT_MAX ? INT_MAX : (int)timeout);
+		lock(self->shared, state);
+	}
+	if (r == 0)
+		return message_wrap(self->shared, message);
+	if (r == -EINTR && PyErr_CheckSignals() < 0)
+		return NULL;
+	if (r == -EAGAIN || r == -ETIMEDOUT || r == -EINTR)
+		Py_RETURN_NONE;
+	return raise_error(self->shared, r, NULL);
+}
+
+static struct outcome *outcome_new(struct connection *self, PyObject *address)
+{
+	PyTypeObject *type = (PyTypeObject *)self->outcome_class;
+	struct outcome *outcome = (struct outcome *)type->tp_alloc(type, 0);
+
+	if (!outcome)
+		return NULL;
+	outcome->address = Py_NewRef(address);
+	outcome->connection = (struct connection *)Py_NewRef((PyObject *)self);
+	return outcome;
+}
+
+/* post(address, data) and call_post(address, data) */
+static PyObject *post(PyObject *object, PyObject *const *arguments, Py_ssize_t count, bool call)
+{
+	struct connection *self = (struct connection *)object;
+	struct xenmsg *conn = usable(object);
+	PyThreadState *state = NULL;
+	struct outcome *outcome;
+	const char *address;
+	Py_buffer data;
+	int r;
+
+	if (!conn)
+		return NULL;
+	if (count != 2) {
+		PyErr_SetString(PyExc_TypeError, "an address and data");
+		return NULL;
+	}
+	address = PyUnicode_AsUTF8(arguments[0]);
+	if (!address || PyObject_GetBuffer(arguments[1], &data, PyBUF_SIMPLE) < 0)
+		return NULL;
+	outcome = outcome_new(self, arguments[0]);
+	if (!outcome) {
+		PyBuffer_Release(&data);
+		return NULL;
+	}
+	if (data.len > COPIED_WITH_GIL)
+		state = unlock(self->shared);
+	r = call ? xenmsg_call_post(conn, address, data.buf, (size_t)data.len, on_answered, outcome)
+		 : xenmsg_post(conn, address, data.buf, (size_t)data.len, on_sent, outcome);
+	if (r == 0) {
+		list_add(&self->pending, outcome);
+		self->pending_count++;
+	}
+	if (state)
+		lock(self->shared, state);
+	PyBuffer_Release(&data);
+	if (r == 0)
+		return Py_NewRef((PyObject *)outcome);
+	Py_DECREF(outcome);
+	if (r == -EAGAIN)
+		Py_RETURN_NONE;
+	return raise_error(self->shared, r, address);
+}
+
+static PyObject *connection_post(PyObject *object, PyObject *const *arguments, Py_ssize_t count)
+{
+	return post(object, arguments, count, false);
+}
+
+static PyObject *connection_call_post(PyObject *object, PyObject *const *arguments, Py_ssize_t count)
+{
+	return post(object, arguments, count, true);
+}
+
+static PyObject *connection_connect(PyObject *object, PyObject *arguments)
+{
+	struct connection *self = (struct connection *)object;
+	struct xenmsg *conn = usable(object);
+	PyThreadState *state;
+	const char *address;
+	int timeout, r;
+
+	if (!conn || !PyArg_ParseTuple(arguments, "si", &address, &timeout))
+		return NULL;
+	state = unlock(self->shared);
+	r = xenmsg_connect(conn, address, timeout);
+	lock(self->shared, state);
+	return r < 0 ? raise_error(self->shared, r, address) : PyLong_FromLong(r);
+}
+
+static PyObject *connection_accept(PyObject *object, PyObject *argument)
+{
+	struct connection *self = (struct connection *)object;
+	struct xenmsg *conn = usable(object);
+	long timeout = PyLong_AsLong(argument);
+	struct xenmsg_peer peer;
+	PyThreadState *state;
+	int r;
+
+	if (!conn || PyErr_Occurred())
+		return NULL;
+	state = unlock(self->shared);
+	r = xenmsg_accept(conn, &peer, timeout > INT_MAX ? INT_MAX : (int)timeout);
+	lock(self->shared, state);
+	if (r == -EINTR && PyErr_CheckSignals() < 0)
+		return NULL;
+	if (r == -EAGAIN || r == -ETIMEDOUT || r == -EINTR)
+		Py_RETURN_NONE;
+	if (r < 0)
+		return raise_error(self->shared, r, NULL);
+	return Py_BuildValue("iIIIIss", r, peer.domid, peer.uid, peer.gid, peer.pid, peer.endpoint,
+			     peer.domain_name);
+}
+
+static PyObject *connection_watch(PyObject *object, PyObject *argument)
+{
+	struct connection *self = (struct connection *)object;
+	const char *pattern = PyUnicode_AsUTF8(argument);
+	struct xenmsg *conn = usable(object);
+	PyThreadState *state;
+	int r;
+
+	if (!conn || !pattern)
+		return NULL;
+	state = unlock(self->shared);
+	r = xenmsg_watch(conn, pattern, on_event, self);
+	lock(self->shared, state);
+	return none_or_error(self->shared, r, pattern);
+}
+
+/* The next event as a tuple, None: there is none. */
+static PyObject *connection_event(PyObject *object, PyObject *ignored)
+{
+	struct connection *self = (struct connection *)object;
+	struct event *event = self->events;
+	PyObject *result;
+
+	if (check_usable(self->shared) < 0)
+		return NULL;
+	if (!event) {
+		if (self->events_lost)
+			return PyErr_NoMemory();
+		Py_RETURN_NONE;
+	}
+	result = Py_BuildValue("iIss", (int)event->kind, event->domid, event->name, event->domain_name);
+	self->events = event->next;
+	if (!self->events)
+		self->last_event = &self->events;
+	free(event);
+	return result;
+}
+
+static PyObject *connection_query(PyObject *object, PyObject *argument)
+{
+	struct connection *self = (struct connection *)object;
+	const char *what = PyUnicode_AsUTF8(argument);
+	struct xenmsg *conn = usable(object);
+	PyThreadState *state;
+	char *json = NULL;
+	PyObject *text;
+	int r;
+
+	if (!conn || !what)
+		return NULL;
+	do {
+		state = unlock(self->shared);
+		r = xenmsg_query(conn, what, &json);
+		lock(self->shared, state);
+	} while (r == -EINTR && PyErr_CheckSignals() == 0);
+	if (PyErr_Occurred())
+		return NULL;
+	if (r < 0)
+		return raise_error(self->shared, r, what);
+	text = PyUnicode_DecodeUTF8(json, (Py_ssize_t)strlen(json), "replace");
+	free(json);
+	return text;
+}
+
+static PyObject *connection_ping(PyObject *object, PyObject *arguments)
+{
+	struct connection *self = (struct connection *)object;
+	struct xenmsg *conn = usable(object);
+	PyThreadState *state;
+	const char *domain;
+	uint64_t rtt_ns = 0;
+	int timeout, r;
+
+	if (!conn || !PyArg_ParseTuple(arguments, "si", &domain, &timeout))
+		return NULL;
+	do {
+		state = unlock(self->shared);
+		r = xenmsg_ping(conn, domain, timeout, &rtt_ns);
+		lock(self->shared, state);
+	} while (r == -EINTR && PyErr_CheckSignals() == 0);
+	if (PyErr_Occurred())
+		return NULL;
+	return r < 0 ? raise_error(self->shared, r, domain) : PyFloat_FromDouble((double)rtt_ns / 1e9);
+}
+
+static PyObject *connection_get(PyObject *object, void *closure)
+{
+	struct connection *self = (struct connection *)object;
+	struct xenmsg *conn;
+
+	switch ((uintptr_t)closure) {
+	case 0:
+		return PyBool_FromLong(!self->shared->conn);
+	case 1:
+		return PyLong_FromSize_t(self->pending_count);
+	default:
+		conn = usable(object);
+		if (!conn)
+			return NULL;
+		return (uintptr_t)closure == 2 ? PyLong_FromUnsignedLong(xenmsg_domid(conn))
+					       : PyLong_FromSize_t(xenmsg_max_message(conn));
+	}
+}
+
+static PyGetSetDef connection_properties[] = {
+	{"closed", connection_get, NULL, "Whether close() was called.", (void *)0},
+	{"pending", connection_get, NULL, "How many posted messages and calls have no outcome yet.",
+	 (void *)1},
+	{"domid", connection_get, NULL, "The domain that this program runs in, as the daemon says.",
+	 (void *)2},
+	{"max_message", connection_get, NULL,
+	 "The largest message that the local daemon lets pass, in bytes.", (void *)3},
+	{NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef connection_members[] = {
+	{"__weaklistoffset__", T_PYSSIZET, offsetof(struct connection, weak_references), READONLY, NULL},
+	{NULL, 0, 0, 0, NULL},
+};
+
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef connection_methods[] = {
+	{"close", connection_close, METH_NOARGS,
+	 "Ends everything; returns the outcomes for which somebody waits."},
+	{"fileno", connection_fileno, METH_NOARGS, "What a loop watches for reading."},
+	{"timeout", connection_timeout, METH_NOARGS, "How many ms a loop may sleep; -1: for ever."},
+	{"process", connection_process, METH_NOARGS,
+	 "xenmsg_process(); returns the outcomes for which somebody waits."},
+	{"wait", connection_wait, METH_O, "xenmsg_wait(timeout_ms), likewise."},
+	{"take_failed", connection_take_failed, METH_NOARGS,
+	 "The first outcome that has failed and that nobody has seen."},
+	{"bind", connection_bind, METH_VARARGS, "bind(endpoint, messages, calls)"},
+	{"unbind", connection_unbind, METH_O, "unbind(endpoint)"},
+	{"recv", connection_recv, METH_O,
+	 "recv(timeout_ms): a Message, or None: none there, the time is up, or a signal came"},
+	{"post", FAST(connection_post), METH_FASTCALL,
+	 "post(address, data): an Outcome, or None: no room now"},
+	{"call_post", FAST(connection_call_post), METH_FASTCALL,
+	 "call_post(address, data): the same for a call"},
+	{"connect", connection_connect, METH_VARARGS, "connect(address, timeout_ms): a descriptor"},
+	{"listen", connection_listen, METH_O, "listen(endpoint)"},
+	{"accept", connection_accept, METH_O,
+	 "accept(timeout_ms): (descriptor, domid, uid, gid, pid, endpoint, domain_name), or None as recv()"},
+	{"watch", connection_watch, METH_O, "watch(pattern)"},
+	{"event", connection_event, METH_NOARGS, "The next event (kind, domid, name, domain_name), or None."},
+	{"query", connection_query, METH_O, "query(what): JSON text"},
+	{"ping", connection_ping, METH_VARARGS, "ping(domain, timeout_ms): seconds"},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject connection_type = {
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "xenmsg._core.Connection",
+	.tp_doc = "A struct xenmsg.",
+	.tp_basicsize = sizeof(struct connection),
+	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+	.tp_new = connection_new,
+	.tp_dealloc = connection_dealloc,
+	.tp_traverse = connection_traverse,
+	.tp_clear = connection_clear,
+	.tp_weaklistoffset = offsetof(struct connection, weak_references),
+	.tp_members = connection_members,
+	.tp_getset = connection_properties,
+	.tp_methods = connection_methods,
+};
+
+/* ---- the module ------------------------------------------------------------------------------- */
+
+static PyObject *break_stream(PyObject *module, PyObject *argument)
+{
+	long fd = PyLong_AsLong(argument);
+
+	if (PyErr_Occurred())
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS xenmsg_break((int)fd);
+	Py_END_ALLOW_THREADS Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+	{"break_stream", break_stream, METH_O,
+	 "Closes a stream's descriptor so that the other side reads ECONNRESET."},
+	{NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module_definition = {
+	PyModuleDef_HEAD_INIT, .m_name = "xenmsg._core", .m_doc = "libxenmsg",
+	.m_size = -1,	       .m_methods = functions,
+};
+
+PyMODINIT_FUNC PyInit__core(void);
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+	PyObject *module, *errors = PyImport_ImportModule("xenmsg._errors");
+
+	make_error = errors ? PyObject_GetAttrString(errors, "make_error") : NULL;
+	Py_XDECREF(errors);
+	if (!make_error || pthread_atfork(NULL, NULL, count_fork) != 0)
+		return make_error ? PyErr_NoMemory() : NULL;
+	module = PyModule_Create(&module_definition);
+	if (!module || PyModule_AddType(module, &message_type) < 0 ||
+	    PyModule_AddType(module, &outcome_type) < 0 || PyModule_AddType(module, &connection_type) < 0)
+		Py_CLEAR(module);
+	return module;
+}

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Errors, as exceptions."""
+
+from __future__ import annotations
+
+import asyncio
+import errno as _errno
+import os
+from typing import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from . import _core
+
+# What waits for the daemon's answer to a withdrawal, which comes within 2 s, waits no longer than this.
+PATIENCE = 5.0
+
+
+class Error(OSError):
+    """What failed: `errno` (one of those in xenmsg.h), `strerror` (what that means), and
+
+    reason    the daemon's words, "" if it had none
+    address   the address, endpoint, pattern or question, if there was one
+    answered  the error is the answer of the program that was called
+    """
+
+    def __init__(self, errno: int, reason: str = "", answered: bool = False, address: Optional[str] = None):
+        super().__init__(errno, os.strerror(errno))
+        self.reason = reason
+        self.answered = answered
+        self.address = address
+
+    @property
+    def definite(self) -> bool:
+        """Whether it is certain that a message was not delivered, or a call not carried out, and never will be."""
+        if self.answered:
+            return True
+        return self.errno != _errno.ECONNRESET and not (self.errno == _errno.ETIMEDOUT and self.reason)
+
+    def __str__(self) -> str:
+        words = self.strerror if not self.reason or self.reason == self.strerror else f"{self.strerror}: {self.reason}"
+        return f"{self.address}: {words}" if self.address else str(words)
+
+
+class TimedOut(Error, TimeoutError):
+    """An Error with ETIMEDOUT."""
+
+
+class Cancelled(asyncio.CancelledError):
+    """A task was cancelled in send() or call(), and this is what became of the message: `outcome`.
+
+    `delivered` is False if it was withdrawn or failed, and never will be delivered; True if it was delivered, or answered,
+    before it could be withdrawn; None if nobody can know: then it may have been, or still be.
+    """
+
+    def __init__(self, outcome: Optional[_core.Outcome] = None):
+        super().__init__()
+        self.outcome = outcome
+
+    @property
+    def delivered(self) -> Optional[bool]:
+        if self.outcome is None:
+            return False
+        if not self.outcome.done():
+            return None
+        try:
+            self.outcome.result()
+        except Error as error:
+            return False if error.definite else None
+        return True
+
+
+def make_error(errno: int, reason: str, answered: bool, address: Optional[str]) -> Error:
+    return (TimedOut if errno == _errno.ETIMEDOUT else Error)(errno, reason, answered, address)
+
+
+class Again:
+    """What isn't decided yet (ENODATA) is tried again, as xenmsg_send() does: after pauses that grow, until the time is up,
+    30 s where there is no end."""
+
+    def __init__(self) -> None:
+        self.pause = 0.0
+        self.until = 0.0
+
+    def next_pause(self, now: float, deadline: Optional[float]) -> Optional[float]:
+        """Seconds until the next try, None: it would come too late."""
+        if not self.pause:
+            self.until = now + 30 if deadline is None else deadline
+        self.pause = min(self.pause * 2 or 0.02, 1.0, (self.until - now) / 2)
+        return None if self.pause < 0.01 else self.pause

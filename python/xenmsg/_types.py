@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What both kinds of connections give out."""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import NamedTuple, Optional, Tuple, Union
+
+Data = Union[bytes, bytearray, memoryview]
+
+
+class Peer(NamedTuple):
+    """Who is at the other end of a stream. The domid comes from the hypervisor; uid, gid and pid are worth what that domain
+    is worth. `endpoint` is the one that it was opened to, `name` the domain's, "" if unknown."""
+
+    domid: int
+    uid: int
+    gid: int
+    pid: int
+    endpoint: str
+    name: str
+
+
+class EventKind(enum.IntEnum):
+    DOMAIN_UP = 1
+    DOMAIN_DOWN = 2
+    ENDPOINT_UP = 3
+    ENDPOINT_DOWN = 4
+
+
+class Event(NamedTuple):
+    """Somebody came or went. `name` is the endpoint, or of a domain its name; `domain_name` always the domain's; "" if
+    unknown."""
+
+    kind: EventKind
+    domid: int
+    name: str
+    domain_name: str
+
+
+def make_event(raw: Tuple[int, int, str, str]) -> Event:
+    return Event(EventKind(raw[0]), *raw[1:])
+
+
+def milliseconds(seconds: Optional[float]) -> int:
+    """As the library has it; None: for ever."""
+    return -1 if seconds is None else max(0, min(math.ceil(seconds * 1000), 2**31 - 1))

@@ -1,0 +1,591 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Connections for asyncio. What may wait for the daemon (to open, bind, listen, watch, connect, ask) is done in a thread of the
+loop's executor, on a connection of its own; everything else in the loop, without waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import socket
+import warnings
+import weakref
+from types import TracebackType
+from typing import (Any, AsyncIterator, Awaitable, Callable, Generator, Generic, List, NamedTuple, Optional, Set, Type, TypeVar,
+                    cast)
+
+from . import _core
+from ._core import Message
+from ._errors import PATIENCE, Again, Cancelled, Error, make_error
+from ._types import Data, Event, Peer, make_event, milliseconds
+
+T = TypeVar("T")
+BURST = 64  # what a task takes at most without letting others run
+
+
+def _set(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """A result that comes after the task was cancelled is dropped, which closes it."""
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise
+
+
+class _OnReadable:
+    """What the loop calls. It keeps a link alive only while somebody waits for something there, so one that was forgotten is
+    closed in spite of the loop."""
+
+    def __init__(self, link: _Link):
+        self.link = weakref.ref(link)
+        self.kept: Optional[_Link] = None
+
+    def __call__(self) -> None:
+        link = self.link()
+        if link:
+            link.process()
+
+
+def _remove(loop: asyncio.AbstractEventLoop, fd: int, core: _core.Connection) -> None:
+    """The descriptor is the core's, so it comes out of the loop first."""
+    loop.remove_reader(fd)
+    core.close()
+
+
+class _Link:
+    """A connection of the library's in the event loop."""
+
+    def __init__(self, core: _core.Connection, forgettable: bool = False):
+        self.core = core
+        self.forgettable = forgettable
+        self.loop = asyncio.get_running_loop()
+        self.pid = os.getpid()
+        self.fd = core.fileno()
+        self.on_readable = _OnReadable(self)
+        self.waiting: List[asyncio.Future[None]] = []
+        self.timer: Optional[asyncio.TimerHandle] = None
+        self.due = False  # the loop will call process() in its next round
+        self.lost = False
+        self.loop.add_reader(self.fd, self.on_readable)
+
+    def __del__(self) -> None:
+        if self.core.closed or self.loop.is_closed() or self.pid != os.getpid():
+            return
+        if not self.forgettable:
+            warnings.warn("a xenmsg connection was not closed", ResourceWarning, source=self)
+        self.loop.call_soon_threadsafe(_remove, self.loop, self.fd, self.core)
+
+    def close(self) -> None:
+        if self.core.closed:
+            return
+        if not self.lost:
+            self.loop.remove_reader(self.fd)
+        if self.timer:
+            self.timer.cancel()
+        self.tell(self.core.close())
+        self.on_readable.kept = None
+
+    def tell(self, outcomes: List[Outcome]) -> None:
+        for outcome in outcomes:
+            waiting, outcome.waiter = outcome.waiter, None
+            for future in waiting:
+                _set(future)
+        waiting, self.waiting = self.waiting, []
+        for future in waiting:
+            _set(future)
+
+    def process(self) -> None:
+        if self.core.closed:
+            return
+        self.due = False
+        if self.timer:
+            self.timer.cancel()
+            self.timer = None
+        try:
+            outcomes = self.core.process()
+        except Error:
+            # Every outcome was told, and the others find out when they try again.
+            self.lost = True
+            self.loop.remove_reader(self.fd)
+            outcomes = []
+        self.tell(outcomes)
+        self.plan()
+
+    def plan(self) -> None:
+        """After everything that may have changed how long the loop may sleep, and for whom."""
+        busy = not self.lost and (self.waiting or self.core.pending)
+        self.on_readable.kept = self if busy else None
+        timeout = -1 if self.lost or self.due else self.core.timeout()
+        if timeout < 0:
+            return
+        if timeout == 0:
+            self.due = True
+            self.loop.call_soon(self.on_readable)
+            return
+        when = self.loop.time() + timeout / 1000
+        if self.timer and self.timer.when() <= when:
+            return
+        if self.timer:
+            self.timer.cancel()
+        self.timer = self.loop.call_at(when, self.on_readable)
+
+    async def change(self, until: Optional[float] = None) -> None:
+        """Returns when something has happened, or the time is up."""
+        if self.lost:
+            self.core.process()  # which raises
+        future: asyncio.Future[None] = self.loop.create_future()
+        timer = None if until is None else self.loop.call_at(until, _set, future)
+        self.waiting.append(future)
+        self.plan()
+        try:
+            await future
+        finally:
+            if future in self.waiting:
+                self.waiting.remove(future)
+            if timer:
+                timer.cancel()
+
+
+class Outcome(_core.Outcome):
+    """What becomes of a message that post() has accepted. Await it: it returns None when the message was delivered, and raises
+    Error if it wasn't. Who is cancelled meanwhile only stops to wait; withdraw() gives the message up."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, Optional[Message]]:
+        yield from self._known(None).__await__()
+        return self.result()
+
+    async def _known(self, until: Optional[float]) -> bool:
+        if self.done():
+            return True
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        timer = None if until is None else loop.call_at(until, _set, future)
+        self.waiter = (self.waiter or []) + [future]
+        try:
+            await future
+        finally:
+            if timer:
+                timer.cancel()
+            if self.waiter:
+                self.waiter = [other for other in self.waiter if other is not future] or None
+        return self.done()
+
+
+class _Opened(Generic[T]):
+    """Something that is opened by `async with`, or by `await`, and then belongs to the caller to close."""
+
+    def __init__(self, make: Callable[[], Awaitable[T]]):
+        self._make = make
+        self._made: Optional[T] = None
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._make().__await__()
+
+    async def __aenter__(self) -> T:
+        self._made = await self._make()
+        return self._made
+
+    async def __aexit__(self, kind: Optional[Type[BaseException]], value: Optional[BaseException],
+                        trace: Optional[TracebackType]) -> None:
+        cast(Any, self._made).close()
+
+
+class _Lazy(Generic[T]):
+    """One endpoint, listener or watch: opened by `async with`, `await`, or the first use, closed by close() or when it is
+    forgotten. It has a connection to the daemon of its own, so what it doesn't take holds up nothing else."""
+
+    def __init__(self, path: Optional[str], start: Callable[[_core.Connection], None]):
+        self._path = path
+        self._start = start
+        self._link: Optional[_Link] = None
+        self._opening = asyncio.Lock()
+        self._closed = False
+        self._burst = 0
+
+    async def _open(self) -> _Link:
+        async with self._opening:
+            if self._closed:
+                raise make_error(errno.ENOTCONN, "it is closed", False, None)
+            if not self._link:
+                path, start = self._path, self._start
+
+                def work() -> _core.Connection:
+                    core = _core.Connection(path)
+                    start(core)
+                    return core
+                core = await _in_thread(work)
+                if self._closed:
+                    core.close()
+                    raise make_error(errno.ENOTCONN, "it is closed", False, None)
+                self._link = _Link(core, forgettable=True)
+            return self._link
+
+    def close(self) -> None:
+        """Ends it. What was not taken is not delivered; its senders are told."""
+        self._closed = True
+        if self._link:
+            waiting = self._link.waiting
+            self._link.close()
+            for future in waiting:
+                _set(future)
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def _take(self, core: _core.Connection) -> Optional[T]:
+        raise NotImplementedError
+
+    async def _next(self, timeout: Optional[float]) -> T:
+        link = self._link or await self._open()
+        until = None if timeout is None else link.loop.time() + timeout
+        if self._burst >= BURST:
+            self._burst = 0
+            await asyncio.sleep(0)
+        self._burst += 1
+        while True:
+            if self._closed:
+                raise make_error(errno.ENOTCONN, "it is closed", False, None)
+            # Taken and returned without a pause, in which it could be lost by cancelling.
+            taken = self._take(link.core)
+            if taken is not None:
+                return taken
+            if until is not None and link.loop.time() >= until:
+                raise make_error(errno.ETIMEDOUT, "", False, None)
+            self._burst = 0
+            await link.change(until)
+
+    async def __anext__(self) -> T:
+        try:
+            return await self._next(None)
+        except Error:
+            if self._closed:
+                raise StopAsyncIteration from None
+            raise
+
+    def __aiter__(self: Any) -> Any:
+        return self
+
+
+class Endpoint(_Lazy[Message]):
+    """An endpoint that messages and calls come to: `async for message in conn.bind("inbox")`. With taking a message it is
+    delivered; what isn't taken waits, and holds its senders back."""
+
+    def _take(self, core: _core.Connection) -> Optional[Message]:
+        return core.recv(0)
+
+    async def recv(self, timeout: Optional[float] = None) -> Message:
+        """The next message. Raises TimedOut after that many seconds; ENOTCONN when it is closed or the daemon gone."""
+        return await self._next(timeout)
+
+    async def reply(self, message: Message, data: Data) -> None:
+        """message.reply(), which here waits while the caller doesn't read."""
+        link = await self._open()
+        while True:
+            try:
+                return message.reply(data)
+            except Error as error:
+                if error.errno != errno.EAGAIN:
+                    raise
+            await link.change()
+
+    async def __aenter__(self) -> Endpoint:
+        await self._open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __await__(self) -> Generator[Any, None, Endpoint]:
+        yield from self._open().__await__()
+        return self
+
+
+class Accepted(NamedTuple):
+    """A stream that came to a listener: asyncio's reader and writer, and who opened it."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    peer: Peer
+
+
+class _Listening(_Lazy["tuple[socket.socket, Peer]"]):
+    def _take(self, core: _core.Connection) -> Optional[tuple[socket.socket, Peer]]:
+        come = core.accept(0)
+        return come and (socket.socket(fileno=come[0]), Peer(*come[1:]))
+
+
+class Listener:
+    """An endpoint that streams come to: `async for reader, writer, peer in conn.listen("shell")`."""
+
+    def __init__(self, path: Optional[str], endpoint: str):
+        self._listening = _Listening(path, lambda core: core.listen(endpoint))
+
+    async def accept(self, timeout: Optional[float] = None) -> Accepted:
+        """The next stream. Raises as Endpoint.recv()."""
+        stream, peer = await self._listening._next(timeout)
+        return Accepted(*await asyncio.open_unix_connection(sock=stream), peer)
+
+    def close(self) -> None:
+        """Ends it; streams that were accepted live on."""
+        self._listening.close()
+
+    def __aiter__(self) -> AsyncIterator[Accepted]:
+        return self
+
+    async def __anext__(self) -> Accepted:
+        stream, peer = await self._listening.__anext__()
+        return Accepted(*await asyncio.open_unix_connection(sock=stream), peer)
+
+    async def __aenter__(self) -> Listener:
+        await self._listening._open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __await__(self) -> Generator[Any, None, Listener]:
+        yield from self._listening._open().__await__()
+        return self
+
+
+class Watch(_Lazy[Event]):
+    """Comings and goings: `async for event in conn.watch("*:print")`. First, as if they just came, those who are there."""
+
+    def _take(self, core: _core.Connection) -> Optional[Event]:
+        event = core.event()
+        return make_event(event) if event else None
+
+    async def next(self, timeout: Optional[float] = None) -> Event:
+        """The next event. Raises as Endpoint.recv()."""
+        return await self._next(timeout)
+
+    async def __aenter__(self) -> Watch:
+        await self._open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __await__(self) -> Generator[Any, None, Watch]:
+        yield from self._open().__await__()
+        return self
+
+
+class Connection:
+    """A connection to the local daemon; see open(). Time-outs are in seconds, None is for ever."""
+
+    def __init__(self, core: _core.Connection, path: Optional[str]):
+        self._path = path
+        self._core = core
+        self._link = _Link(core)
+
+    @property
+    def domid(self) -> int:
+        """The domain that this program runs in, as the daemon says."""
+        return self._core.domid
+
+    @property
+    def max_message(self) -> int:
+        """The largest message that the local daemon lets pass, in bytes. The receiving side may accept less."""
+        return self._core.max_message
+
+    @property
+    def pending(self) -> int:
+        """How many messages and calls have no outcome yet."""
+        return self._core.pending
+
+    @property
+    def closed(self) -> bool:
+        return self._core.closed
+
+    def close(self) -> None:
+        """Ends the connection. Sends without an outcome end here: with ECANCELED if nothing had left, else with ECONNRESET;
+        flush() before waits for them."""
+        self._link.close()
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- sending ----
+
+    async def _post(self, post: Callable[[str, Data], Optional[Outcome]], address: str, data: Data,
+                    until: Optional[float]) -> Outcome:
+        while True:
+            outcome = post(address, data)
+            if outcome is not None:
+                link = self._link
+                if link.on_readable.kept is None or (not link.due and self._core.timeout() >= 0):
+                    link.plan()
+                return outcome
+            if until is not None and self._link.loop.time() >= until:
+                raise make_error(errno.ETIMEDOUT, "", False, address)
+            await self._link.change(until)
+
+    def _withdraw(self, outcome: Outcome) -> None:
+        if not self._core.closed:
+            outcome.withdraw()
+            self._link.plan()
+
+    async def _settle(self, outcome: Outcome, until: Optional[float]) -> None:
+        try:
+            if await outcome._known(until):
+                return
+            self._withdraw(outcome)
+            if not await outcome._known(self._link.loop.time() + PATIENCE):
+                raise make_error(errno.ECONNRESET, "the local daemon doesn't answer", False, outcome.address)
+        except asyncio.CancelledError:
+            self._withdraw(outcome)
+            try:
+                await outcome._known(self._link.loop.time() + PATIENCE)
+            except asyncio.CancelledError:
+                pass  # once more: then it isn't known
+            raise Cancelled(outcome) from None
+
+    async def _send(self, post: Callable[[str, Data], Optional[Outcome]], address: str, data: Data,
+                    timeout: Optional[float]) -> Optional[Message]:
+        now = self._link.loop.time
+        until = None if timeout is None else now() + timeout
+        again = Again()
+        try:
+            while True:
+                outcome = await self._post(post, address, data, until)
+                await self._settle(outcome, until)
+                pause = again.next_pause(now(), until) if outcome.errno == errno.ENODATA else None
+                if pause is None:
+                    return outcome.result()
+                await asyncio.sleep(pause)
+        except Cancelled:
+            raise
+        except asyncio.CancelledError:
+            raise Cancelled() from None
+
+    async def send(self, address: str, data: Data, *, timeout: Optional[float] = None) -> None:
+        """Sends a message and returns when it was delivered, that is, taken by the receiving program; raises Error with its
+        outcome if it wasn't (the table is in xenmsg.h). What is not taken in time is withdrawn: TimedOut says that it never
+        will be. So is what is cancelled: the task ends with Cancelled, which tells what became of the message; that may take
+        up to 2 s."""
+        await self._send(self._core.post, address, data, timeout)
+
+    async def post(self, address: str, data: Data) -> Outcome:
+        """Sends a message without waiting for its outcome: waits only while too much waits for this address. Await what it
+        returns, or flush(), for the outcome. Cancelled here, nothing was sent. Messages to one address arrive in the order in
+        which they were posted."""
+        return await self._post(self._core.post, address, data, None)
+
+    async def flush(self) -> None:
+        """Returns when every message and call that was posted has its outcome; raises the first error among those for whose
+        outcome nobody waited."""
+        while self._core.pending:
+            await self._link.change()
+        failed = self._core.take_failed()
+        if failed:
+            failed.result()
+
+    async def call(self, address: str, data: Data, *, timeout: Optional[float] = None) -> Message:
+        """Calls a program and returns its reply. Raises Error: as send(), EPROTOTYPE (it takes no calls), or the server's own
+        (`answered` is True). With ETIMEDOUT and ECONNRESET `definite` says whether the request may have been carried out.
+        Cancelled, the request is withdrawn as a message is."""
+        return cast(Message, await self._send(self._core.call_post, address, data, timeout))
+
+    # ---- receiving ----
+
+    def bind(self, endpoint: str, *, messages: bool = True, calls: bool = True) -> Endpoint:
+        """An endpoint. It is bound when it is entered, awaited or iterated over, until it is closed or forgotten; that raises
+        Error: EINVAL, EEXIST (somebody has it), EACCES, ENOBUFS, ENOTCONN, ETIMEDOUT."""
+        return Endpoint(self._path, lambda core: core.bind(endpoint, messages, calls))
+
+    async def serve(self, endpoint: str, handler: Callable[[Message], Awaitable[Optional[Data]]], *,
+                    concurrency: int = 64) -> None:
+        """Answers calls with what `await handler(message)` returns, None is b"", up to so many at a time, until it is
+        cancelled. A handler that raises an OSError (Error is one) answers with its errno; another exception goes to the
+        loop's exception handler, and the caller gets EIO."""
+        tasks: Set[asyncio.Task[None]] = set()
+        async with self.bind(endpoint, messages=False) as inbox:
+            try:
+                while True:
+                    while len(tasks) >= concurrency:
+                        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                    task = asyncio.create_task(_answer(inbox, await inbox.recv(), handler))
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- streams, and who is there ----
+
+    async def connect(self, address: str, *,
+                      timeout: Optional[float] = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A byte stream to an endpoint that a program listens on. writer.write_eof() ends one direction; if something between
+        the two dies, reading gives what came before and then raises ConnectionResetError. Needs the connection no longer."""
+        path = self._path
+
+        def work() -> socket.socket:
+            return socket.socket(fileno=_core.Connection(path).connect(address, milliseconds(timeout)))
+        return await asyncio.open_unix_connection(sock=await _in_thread(work))
+
+    def listen(self, endpoint: str) -> Listener:
+        """An endpoint for streams; as bind()."""
+        return Listener(self._path, endpoint)
+
+    def watch(self, pattern: str) -> Watch:
+        """Comings and goings: "DOMAIN" of domains and their endpoints, "DOMAIN:ENDPOINT" of endpoints, both shell patterns."""
+        return Watch(self._path, lambda core: core.watch(pattern))
+
+    async def query(self, what: str) -> Any:
+        """Asks the daemon (xenmsg_query() in xenmsg.h says what) and returns what its JSON says."""
+        path = self._path
+        return json.loads(await _in_thread(lambda: _core.Connection(path).query(what)))
+
+    async def status(self) -> Any:
+        """The daemon's account of itself, as doc/status.schema.json has it."""
+        return await self.query("status")
+
+    async def ping(self, domain: str, *, timeout: Optional[float] = None) -> float:
+        """Seconds of a round trip between the local daemon and that of a domain."""
+        path = self._path
+        return await _in_thread(lambda: _core.Connection(path).ping(domain, milliseconds(timeout)))
+
+
+async def _answer(inbox: Endpoint, message: Message, handler: Callable[[Message], Awaitable[Optional[Data]]]) -> None:
+    try:
+        try:
+            await inbox.reply(message, await handler(message) or b"")
+        except OSError as error:
+            if message.wants_reply:
+                message.reply_error(error.errno or errno.EIO)
+        except Exception as error:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"the handler of {message.endpoint} failed", "exception": error})
+            message.reply_error(errno.EIO)
+    except Error:
+        pass  # nobody waits for the answer any more
+
+
+def open(path: Optional[str] = None) -> _Opened[Connection]:
+    """Connects to the local daemon: `async with xenmsg.open() as conn`, or `conn = await xenmsg.open()`, to be closed by
+    conn.close(). `path` is that of its socket, else $XENMSG_SOCKET, else /run/xenmsg/xenmsg.sock. Raises Error: ECONNREFUSED,
+    ENOENT (no daemon there), EACCES and others (xenmsg_open() in xenmsg.h)."""
+    async def make() -> Connection:
+        return Connection(await _in_thread(lambda: _core.Connection(path, Outcome)), path)
+    return _Opened(make)
+
+
+async def break_stream(writer: asyncio.StreamWriter) -> None:
+    """Closes a stream so that the other side reads ECONNRESET behind what came before, and not an orderly end."""
+    fd = os.dup(writer.get_extra_info("socket").fileno())
+    writer.transport.abort()
+    await _in_thread(lambda: _core.break_stream(fd))

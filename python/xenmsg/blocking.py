@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The same for programs without asyncio: what asyncio's side awaits, this one waits for.
+
+A connection, and each endpoint, listener and watch (which have connections of their own), belongs to one thread at a time: what
+another thread does with it while it waits raises RuntimeError. Signals are handled while anything waits: after Ctrl-C in send()
+or call() what was sent is withdrawn before KeyboardInterrupt goes on.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+import time
+from typing import Any, Callable, Generic, Optional, Tuple, TypeVar, cast
+
+from . import _core
+from ._core import Message
+from ._errors import PATIENCE, Again, Error, make_error
+from ._types import Data, Event, Peer, make_event, milliseconds
+
+T = TypeVar("T")
+SelfT = TypeVar("SelfT", bound="_Source[Any]")
+
+
+def _until(timeout: Optional[float]) -> Optional[float]:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _left(until: Optional[float]) -> int:
+    return milliseconds(None if until is None else until - time.monotonic())
+
+
+class Outcome(_core.Outcome):
+    """What becomes of a message that post() has accepted: done(), result(), withdraw(), and wait()."""
+
+    __slots__ = ()
+
+
+class _Source(Generic[T]):
+    """One endpoint, listener or watch, with a connection to the daemon of its own, so what it doesn't take holds up nothing
+    else. Closed by close(), `with`, or when it is forgotten."""
+
+    def __init__(self, path: Optional[str], start: Callable[[_core.Connection], None]):
+        self._core = _core.Connection(path)
+        start(self._core)
+
+    def fileno(self) -> int:
+        """What a selector watches for reading, and then takes with timeout=0 until TimedOut."""
+        return self._core.fileno()
+
+    def close(self) -> None:
+        """Ends it. What was not taken is not delivered; its senders are told."""
+        self._core.close()
+
+    def _take(self, timeout_ms: int) -> Optional[T]:
+        raise NotImplementedError
+
+    def _next(self, timeout: Optional[float]) -> T:
+        until = _until(timeout)
+        while True:
+            taken = self._take(_left(until) if until is not None else -1)
+            if taken is not None:
+                return taken
+            if until is not None and time.monotonic() >= until:
+                raise make_error(errno.ETIMEDOUT, "", False, None)
+
+    def __iter__(self: SelfT) -> SelfT:
+        return self
+
+    def __next__(self) -> T:
+        if self._core.closed:
+            raise StopIteration
+        return self._next(None)
+
+    def __enter__(self: SelfT) -> SelfT:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Endpoint(_Source[Message]):
+    """An endpoint that messages and calls come to: `for message in conn.bind("inbox")`. With taking a message it is delivered;
+    what isn't taken waits, and holds its senders back."""
+
+    def _take(self, timeout_ms: int) -> Optional[Message]:
+        return self._core.recv(timeout_ms)
+
+    def recv(self, timeout: Optional[float] = None) -> Message:
+        """The next message. Raises TimedOut after that many seconds; ENOTCONN when the daemon is gone."""
+        return self._next(timeout)
+
+    def reply(self, message: Message, data: Data) -> None:
+        """message.reply(), which here waits while the caller doesn't read."""
+        while True:
+            try:
+                return message.reply(data)
+            except Error as error:
+                if error.errno != errno.EAGAIN:
+                    raise
+            # Not wait(): messages that lie there for recv() would end it at once.
+            self._core.process()
+            time.sleep(0.001)
+
+
+class Listener(_Source[Tuple[socket.socket, Peer]]):
+    """An endpoint that streams come to: `for stream, peer in conn.listen("shell")`; a stream is a connected socket."""
+
+    def _take(self, timeout_ms: int) -> Optional[Tuple[socket.socket, Peer]]:
+        come = self._core.accept(timeout_ms)
+        return (socket.socket(fileno=come[0]), Peer(*come[1:])) if come else None
+
+    def accept(self, timeout: Optional[float] = None) -> Tuple[socket.socket, Peer]:
+        """The next stream and who opened it. Raises as Endpoint.recv()."""
+        return self._next(timeout)
+
+
+class Watch(_Source[Event]):
+    """Comings and goings: `for event in conn.watch("*:print")`. First, as if they just came, those who are there."""
+
+    def _take(self, timeout_ms: int) -> Optional[Event]:
+        event = self._core.event()
+        if event is None:
+            self._core.wait(timeout_ms)
+            event = self._core.event()
+        return make_event(event) if event else None
+
+    def next(self, timeout: Optional[float] = None) -> Event:
+        """The next event. Raises as Endpoint.recv()."""
+        return self._next(timeout)
+
+
+class Connection:
+    """A connection to the local daemon; see open(). Time-outs are in seconds, None is for ever."""
+
+    def __init__(self, path: Optional[str] = None):
+        self._path = path
+        self._core = _core.Connection(path, Outcome)
+
+    @property
+    def domid(self) -> int:
+        """The domain that this program runs in, as the daemon says."""
+        return self._core.domid
+
+    @property
+    def max_message(self) -> int:
+        """The largest message that the local daemon lets pass, in bytes. The receiving side may accept less."""
+        return self._core.max_message
+
+    @property
+    def pending(self) -> int:
+        """How many messages and calls have no outcome yet."""
+        return self._core.pending
+
+    @property
+    def closed(self) -> bool:
+        return self._core.closed
+
+    def close(self) -> None:
+        """Ends the connection. Sends without an outcome end here: with ECANCELED if nothing had left, else with ECONNRESET;
+        flush() before waits for them."""
+        self._core.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- sending ----
+
+    def _post(self, post: Callable[[str, Data], Optional[Outcome]], address: str, data: Data,
+              until: Optional[float]) -> Outcome:
+        while True:
+            outcome = post(address, data)
+            if outcome is not None:
+                return outcome
+            if until is not None and time.monotonic() >= until:
+                raise make_error(errno.ETIMEDOUT, "", False, address)
+            self._core.wait(_left(until))
+
+    def _known(self, outcome: Outcome, until: Optional[float]) -> bool:
+        while not outcome.done() and (until is None or time.monotonic() < until):
+            self._core.wait(_left(until))
+        return outcome.done()
+
+    def _settle(self, outcome: Outcome, until: Optional[float]) -> None:
+        try:
+            if self._known(outcome, until):
+                return
+        except BaseException:  # KeyboardInterrupt, or what a signal's handler has raised
+            if not self._core.closed and outcome.withdraw():
+                self._known(outcome, time.monotonic() + PATIENCE)
+            raise
+        outcome.withdraw()
+        if not self._known(outcome, time.monotonic() + PATIENCE):
+            raise make_error(errno.ECONNRESET, "the local daemon doesn't answer", False, outcome.address)
+
+    def _send(self, post: Callable[[str, Data], Optional[Outcome]], address: str, data: Data,
+              timeout: Optional[float]) -> Optional[Message]:
+        until = _until(timeout)
+        again = Again()
+        while True:
+            outcome = self._post(post, address, data, until)
+            outcome.waiter = True  # so flush() doesn't tell of it, too
+            self._settle(outcome, until)
+            pause = again.next_pause(time.monotonic(), until) if outcome.errno == errno.ENODATA else None
+            if pause is None:
+                return outcome.result()
+            time.sleep(pause)
+
+    def send(self, address: str, data: Data, *, timeout: Optional[float] = None) -> None:
+        """Sends a message and returns when it was delivered, that is, taken by the receiving program; raises Error with its
+        outcome if it wasn't (the table is in xenmsg.h). What is not taken in time is withdrawn: TimedOut says that it never
+        will be."""
+        self._send(self._core.post, address, data, timeout)
+
+    def post(self, address: str, data: Data) -> Outcome:
+        """Sends a message without waiting for its outcome: waits only while too much waits for this address. flush(), or
+        wait() with what it returns, waits for the outcome. Messages to one address arrive in the order in which they were
+        posted."""
+        return self._post(self._core.post, address, data, None)
+
+    def wait(self, outcome: Outcome, timeout: Optional[float] = None) -> None:
+        """Waits for the outcome of what was posted here; returns if it was delivered, else raises its Error. When the time is
+        up, TimedOut, and it stays posted: outcome.done() is False then."""
+        if not self._known(outcome, _until(timeout)):
+            raise make_error(errno.ETIMEDOUT, "it isn't delivered yet", False, outcome.address)
+        outcome.result()
+
+    def flush(self, timeout: Optional[float] = None) -> None:
+        """Waits until every message that was posted has its outcome; raises the first error among those that nobody has looked
+        at, or TimedOut."""
+        until = _until(timeout)
+        while self._core.pending:
+            if until is not None and time.monotonic() >= until:
+                raise make_error(errno.ETIMEDOUT, "not all is delivered yet", False, None)
+            self._core.wait(_left(until))
+        failed = self._core.take_failed()
+        if failed:
+            failed.result()
+
+    def call(self, address: str, data: Data, *, timeout: Optional[float] = None) -> Message:
+        """Calls a program and returns its reply. Raises Error: as send(), EPROTOTYPE (it takes no calls), or the server's own
+        (`answered` is True). With ETIMEDOUT and ECONNRESET `definite` says whether the request may have been carried out."""
+        return cast(Message, self._send(self._core.call_post, address, data, timeout))
+
+    # ---- receiving ----
+
+    def bind(self, endpoint: str, *, messages: bool = True, calls: bool = True) -> Endpoint:
+        """An endpoint, until it is closed or forgotten. Raises Error: EINVAL, EEXIST (somebody has it), EACCES, ENOBUFS,
+        ENOTCONN, ETIMEDOUT."""
+        return Endpoint(self._path, lambda core: core.bind(endpoint, messages, calls))
+
+    def serve(self, endpoint: str, handler: Callable[[Message], Optional[Data]]) -> None:
+        """Answers calls, one after the other, with what handler(message) returns, None is b"". A handler that raises an OSError
+        (Error is one) answers with its errno; another exception ends this, and the caller gets ECANCELED."""
+        with self.bind(endpoint, messages=False) as inbox:
+            for message in inbox:
+                try:
+                    inbox.reply(message, handler(message) or b"")
+                except OSError as error:
+                    try:
+                        if message.wants_reply:
+                            message.reply_error(error.errno or errno.EIO)
+                    except Error:
+                        pass  # nobody waits for the answer any more
+                del message  # or it would live until the next one comes
+
+    # ---- streams, and who is there ----
+
+    def connect(self, address: str, *, timeout: Optional[float] = None) -> socket.socket:
+        """A byte stream to an endpoint that a program listens on, as a connected socket, which needs the connection no longer.
+        shutdown() ends one direction; if something between the two dies, reading gives what came before and then raises
+        ConnectionResetError."""
+        return socket.socket(fileno=self._core.connect(address, milliseconds(timeout)))
+
+    def listen(self, endpoint: str) -> Listener:
+        """An endpoint for streams; as bind()."""
+        return Listener(self._path, lambda core: core.listen(endpoint))
+
+    def watch(self, pattern: str) -> Watch:
+        """Comings and goings: "DOMAIN" of domains and their endpoints, "DOMAIN:ENDPOINT" of endpoints, both shell patterns."""
+        return Watch(self._path, lambda core: core.watch(pattern))
+
+    def query(self, what: str) -> Any:
+        """Asks the daemon (xenmsg_query() in xenmsg.h says what) and returns what its JSON says."""
+        return json.loads(self._core.query(what))
+
+    def status(self) -> Any:
+        """The daemon's account of itself, as doc/status.schema.json has it."""
+        return self.query("status")
+
+    def ping(self, domain: str, *, timeout: Optional[float] = None) -> float:
+        """Seconds of a round trip between the local daemon and that of a domain."""
+        return self._core.ping(domain, milliseconds(timeout))
+
+
+def open(path: Optional[str] = None) -> Connection:
+    """Connects to the local daemon: `with xenmsg.blocking.open() as conn`. `path` is that of its socket, else $XENMSG_SOCKET,
+    else /run/xenmsg/xenmsg.sock. Raises Error: ECONNREFUSED, ENOENT (no daemon there), EACCES and others (xenmsg_open() in
+    xenmsg.h)."""
+    return Connection(path)
+
+
+def break_stream(stream: socket.socket) -> None:
+    """Closes a stream so that the other side reads ECONNRESET behind what came before, and not an orderly end. May wait while
+    the other side doesn't read."""
+    _core.break_stream(stream.detach())

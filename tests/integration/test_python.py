@@ -1,0 +1,706 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The Python module keeps the library's promises: each message one outcome, nothing lost and nothing twice, whatever is cancelled,
+dropped, forked or interrupted."""
+
+import asyncio
+import errno
+import gc
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from messaging import PATIENCE, eventually
+
+DIRECTORY = os.environ.get("XENMSG_PYTHONDIR", "")
+SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
+if not os.path.exists(os.path.join(DIRECTORY, "xenmsg", "_core.so")):
+    pytest.skip("built without the Python module", allow_module_level=True)
+sys.path.insert(0, DIRECTORY)
+import xenmsg  # noqa: E402  pylint: disable=wrong-import-position
+
+LONG = 20 * PATIENCE
+# Who is to be withdrawn must have waited for a while, whatever the machine does meanwhile.
+SHORT = 0.1
+
+
+def run(coroutine):
+    async def main():
+        return await asyncio.wait_for(coroutine, 3 * LONG)
+    return asyncio.run(main(), debug=True)
+
+
+def python(*arguments):
+    """A Python of its own, with warnings."""
+    return "env", f"PYTHONPATH={DIRECTORY}", sys.executable, "-X", "dev", *arguments
+
+
+async def soon(condition, what):
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, what
+        await asyncio.sleep(0.01)
+
+
+async def raises(number, awaitable):
+    with pytest.raises(xenmsg.Error) as caught:
+        await awaitable
+    assert caught.value.errno == number, caught.value
+    return caught.value
+
+
+# ---- messages ----
+
+def test_each_message_arrives_once_and_in_order(nodes):
+    one, two = nodes(1, 2).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, xenmsg.open(two.socket) as other, other.bind("inbox") as inbox:
+            async def take():
+                got = []
+                async for message in inbox:
+                    assert (message.sender_domid, message.endpoint, message.wants_reply) == (1, "inbox", False)
+                    assert (message.sender_pid, message.sender_uid) == (os.getpid(), os.getuid())
+                    got.append(int(bytes(message)))
+                    if got[-1] == 4999:
+                        return got
+            taking = asyncio.create_task(take())
+            outcomes = [await conn.post("2:inbox", b"%d" % number) for number in range(5000)]
+            assert await taking == list(range(5000))
+            await conn.flush()
+            assert conn.pending == 0 and [await outcome for outcome in outcomes[::100]] == [None] * 50
+            assert all(outcome.errno == 0 for outcome in outcomes)
+    run(main())
+
+
+def test_the_same_without_asyncio(nodes):
+    one, two = nodes(1, 2).values()
+    got = []
+
+    def take():
+        with xenmsg.blocking.open(two.socket) as conn, conn.bind("inbox") as inbox:
+            for message in inbox:
+                got.append(int(bytes(message)))
+                if got[-1] == 4999:
+                    return
+    thread = threading.Thread(target=take)
+    thread.start()
+    eventually(lambda: "inbox" in two.endpoints(), "inbox is bound")
+    with xenmsg.blocking.open(one.socket) as conn:
+        for number in range(4999):
+            conn.post("2:inbox", b"%d" % number)
+        conn.flush(LONG)
+        conn.send("2:inbox", b"4999", timeout=LONG)
+    thread.join(LONG)
+    assert got == list(range(5000))
+
+
+def test_a_large_message_is_seen_where_it_lies_and_outlives_its_connection(nodes):
+    one, two = nodes(1, 2).values()
+    large = os.urandom(8 << 20)
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, xenmsg.open(two.socket) as other, other.bind("inbox") as inbox:
+            sending = asyncio.create_task(conn.send("2:inbox", memoryview(large), timeout=LONG))
+            message = await inbox.recv(LONG)
+            await sending
+            return message
+    message = run(main())
+    view = message.data
+    assert len(message) == len(view) == len(large) and view.readonly and view.obj is message
+    del message
+    gc.collect()
+    assert view == large
+
+
+def test_messages_are_freed(nodes):
+    one, = nodes(1).values()
+
+    def resident():
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    with xenmsg.blocking.open(one.socket) as conn, conn.bind("inbox") as inbox:
+        def send():
+            for _ in range(60):
+                conn.send("self:inbox", bytes(4 << 20), timeout=LONG)
+        begin = resident()
+        thread = threading.Thread(target=send)
+        thread.start()
+        for _ in range(60):
+            assert len(inbox.recv(LONG)) == 4 << 20
+        thread.join(LONG)
+        assert resident() - begin < 100 << 20
+
+
+def test_errors_carry_errno_and_words(nodes, tmp_path):
+    one, two = nodes(1, 2).values()
+    two.write_policy("[rule]\nfrom = *\nto = secret\naction = deny\n", "10-secret.conf")
+    assert two.xenmsg("policy", "reload").returncode == 0
+
+    async def main():
+        missing = await raises(errno.ENOENT, xenmsg.open(str(tmp_path / "none")))
+        assert isinstance(missing, OSError) and str(tmp_path) in str(missing)
+        async with xenmsg.open(one.socket) as conn:
+            assert conn.domid == 1 and conn.max_message == 16 << 20
+            nobody = await raises(errno.ENOENT, conn.send("2:nobody", b""))
+            assert str(nobody) == "2:nobody: No such file or directory" and nobody.definite and nobody.address == "2:nobody"
+            await raises(errno.EHOSTDOWN, conn.send("99:nobody", b""))
+            await raises(errno.EINVAL, conn.send("nowhere", b""))
+            await raises(errno.EMSGSIZE, conn.send("2:nobody", bytes((16 << 20) + 1)))
+            await raises(errno.EACCES, conn.send("2:secret", b""))
+            words = await raises(errno.EINVAL, conn.query("nonsense"))
+            assert words.reason and words.reason in str(words)
+            with pytest.raises(TypeError):
+                await conn.send("2:nobody", "text")
+            async with conn.bind("mine"):
+                await raises(errno.EEXIST, conn.bind("mine"))
+            # What nobody waits for is told by flush(), once.
+            await conn.post("2:nobody", b"")
+            assert (await raises(errno.ENOENT, conn.flush())).address == "2:nobody"
+            await conn.flush()
+        await raises(errno.ENOTCONN, conn.send("2:nobody", b""))
+    run(main())
+
+
+# ---- giving up ----
+
+def test_a_send_that_is_cancelled_is_withdrawn_and_says_so(nodes):
+    one, two = nodes(1, 2).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, xenmsg.open(two.socket) as other, other.bind("inbox") as inbox:
+            task = asyncio.create_task(conn.send("2:inbox", b"never"))
+            await asyncio.sleep(SHORT)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await task
+            assert isinstance(caught.value, xenmsg.Cancelled) and caught.value.delivered is False
+            with pytest.raises(TimeoutError) as timed:
+                await asyncio.wait_for(conn.send("2:inbox", bytes(1000)), SHORT)
+            assert timed.value.__cause__.delivered is False
+            with pytest.raises(xenmsg.TimedOut) as late:
+                await conn.send("2:inbox", b"never", timeout=SHORT)
+            assert late.value.definite
+            outcome = await conn.post("2:inbox", b"never")
+            assert outcome.withdraw()
+            await raises(errno.ETIMEDOUT, outcome)
+            assert not outcome.withdraw()
+            marker = await conn.post("2:inbox", b"marker")
+            assert bytes(await inbox.recv(LONG)) == b"marker"
+            assert await marker is None and conn.pending == 0
+    run(main())
+
+
+def test_a_cancelled_send_that_was_delivered_says_so(nodes):
+    """Cancelled in the same moment as the message is taken."""
+    one, = nodes(1).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, conn.bind("inbox") as inbox:
+            for number in range(50):
+                task = asyncio.create_task(conn.send("self:inbox", b"%d" % number))
+                while not conn.pending:
+                    await asyncio.sleep(0)
+                message = await inbox.recv(LONG)
+                task.cancel()
+                try:
+                    await task
+                except xenmsg.Cancelled as cancelled:
+                    assert cancelled.delivered is True
+                assert bytes(message) == b"%d" % number
+    run(main())
+
+
+def test_cancelled_while_there_is_no_room_nothing_is_sent(nodes):
+    one, = nodes(1).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, conn.bind("inbox") as inbox:
+            async def fill():
+                while True:
+                    await conn.post("self:inbox", bytes(10000))
+                    fill.count += 1
+            fill.count = 0
+            task = asyncio.create_task(fill())
+            last = -1
+            while last != fill.count:
+                last = fill.count
+                await asyncio.sleep(SHORT)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            sent, taken = fill.count, 0
+            marker = asyncio.create_task(conn.send("self:inbox", b"marker", timeout=LONG))
+            async for message in inbox:
+                if len(message) == 6:
+                    break
+                taken += 1
+            await marker
+            assert taken == sent and sent > 5
+    run(main())
+
+
+def test_a_receiver_that_is_cancelled_loses_nothing(nodes):
+    one, two = nodes(1, 2).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, xenmsg.open(two.socket) as other, other.bind("inbox") as inbox:
+            async def send():
+                for number in range(500):
+                    await conn.send("2:inbox", b"%d" % number, timeout=LONG)
+            sending = asyncio.create_task(send())
+            got = []
+            while len(got) < 500:
+                waiting = asyncio.create_task(inbox.recv())
+                for _ in range(len(got) % 7):
+                    await asyncio.sleep(0)
+                waiting.cancel()
+                try:
+                    got.append(int(bytes(await waiting)))
+                except asyncio.CancelledError:
+                    await asyncio.sleep(0)
+                    try:
+                        got.append(int(bytes(await inbox.recv(0.001))))
+                    except xenmsg.TimedOut:
+                        pass
+            await sending
+            assert got == list(range(500))
+    run(main())
+
+
+def test_a_signal_ends_a_blocking_send_which_is_withdrawn(nodes):
+    one, two = nodes(1, 2).values()
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_):
+        raise Interrupted
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with xenmsg.blocking.open(one.socket) as conn, xenmsg.blocking.open(two.socket) as other, \
+                other.bind("inbox") as inbox:
+            for action in (lambda: conn.send("2:inbox", b"never"), inbox.recv, lambda: conn.call("2:inbox", b"never")):
+                signal.setitimer(signal.ITIMER_REAL, SHORT)
+                with pytest.raises(Interrupted):
+                    action()
+            conn.post("2:inbox", b"marker")
+            assert bytes(inbox.recv(LONG)) == b"marker"
+            conn.flush(LONG)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# ---- calls ----
+
+def test_calls_get_their_replies(nodes):
+    one, two = nodes(1, 2).values()
+
+    async def handler(message):
+        text = bytes(message)
+        if text == b"denied":
+            raise PermissionError(errno.EPERM, "no")
+        if text == b"broken":
+            raise ValueError("as the test wants it")
+        await asyncio.sleep(0)
+        return text[::-1]
+
+    async def main():
+        failures = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
+        async with xenmsg.open(one.socket) as conn, xenmsg.open(two.socket) as other:
+            serving = asyncio.create_task(other.serve("turn", handler, concurrency=8))
+            await soon(lambda: "turn" in two.endpoints(), "turn is bound")
+            replies = await asyncio.gather(*(conn.call("2:turn", b"%d" % number, timeout=LONG) for number in range(10, 300)))
+            assert [bytes(reply) for reply in replies] == [(b"%d" % number)[::-1] for number in range(10, 300)]
+            assert (await raises(errno.EPERM, conn.call("2:turn", b"denied"))).answered
+            assert (await raises(errno.EIO, conn.call("2:turn", b"broken"))).answered
+            assert [type(failure) for failure in failures] == [ValueError]
+            await raises(errno.EPROTOTYPE, conn.send("2:turn", b"no call"))
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            await raises(errno.ENOENT, conn.call("2:turn", b""))
+    run(main())
+
+
+def test_calls_without_asyncio(nodes):
+    one, two = nodes(1, 2).values()
+
+    def serve():
+        with xenmsg.blocking.open(two.socket) as conn, pytest.raises(xenmsg.Error, match="not connected"):
+            conn.serve("turn", lambda message: bytes(message)[::-1] if len(message) else os.stat("/nonexistent"))
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    eventually(lambda: "turn" in two.endpoints(), "turn is bound")
+    with xenmsg.blocking.open(one.socket) as conn:
+        assert bytes(conn.call("2:turn", b"stressed", timeout=LONG)) == b"desserts"
+        with pytest.raises(xenmsg.Error) as caught:
+            conn.call("2:turn", b"", timeout=LONG)
+        assert (caught.value.errno, caught.value.answered) == (errno.ENOENT, True)
+    two.stop()  # which ends the server
+    thread.join(LONG)
+    assert not thread.is_alive()
+
+
+def test_a_call_is_answered_once_or_by_being_dropped(nodes):
+    one, = nodes(1).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, conn.bind("work") as work:
+            call = asyncio.create_task(conn.call("self:work", b"x"))
+            message = await work.recv(LONG)
+            assert message.wants_reply and call.done() is False
+            message.reply(b"once")
+            with pytest.raises(xenmsg.Error) as again:
+                message.reply(b"twice")
+            assert again.value.errno == errno.EALREADY and bytes(await call) == b"once"
+            call = asyncio.create_task(conn.call("self:work", b"x"))
+            message = await work.recv(LONG)
+            del message
+            assert (await raises(errno.ECANCELED, call)).answered
+            # Taken, but given up: the server is told, and the caller that it may have been carried out.
+            call = asyncio.create_task(conn.call("self:work", b"x"))
+            message = await work.recv(LONG)
+            await asyncio.sleep(SHORT)
+            call.cancel()
+            with pytest.raises(xenmsg.Cancelled) as cancelled:
+                await call
+            assert cancelled.value.delivered is None
+            with pytest.raises(xenmsg.TimedOut):
+                await work.recv(SHORT)  # which reads that it was withdrawn
+            assert not message.wants_reply
+            call = asyncio.create_task(conn.call("self:work", b"x", timeout=SHORT))
+            message = await work.recv(LONG)
+            late = await raises(errno.ETIMEDOUT, call)
+            assert not late.definite and "may have been carried out" in str(late)
+    run(main())
+
+
+# ---- streams, and who is there ----
+
+def test_streams_are_those_of_asyncio(nodes):
+    one, two = nodes(1, 2).values()
+    data = os.urandom(3 << 20)
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, xenmsg.open(two.socket) as other:
+            async with other.listen("echo") as listener:
+                async def serve():
+                    async for reader, writer, peer in listener:
+                        assert (peer.domid, peer.pid, peer.endpoint) == (1, os.getpid(), "echo")
+                        come = await reader.read()
+                        writer.write(come)
+                        await writer.drain()
+                        if come == b"break":
+                            await xenmsg.break_stream(writer)
+                        else:
+                            writer.close()
+                serving = asyncio.create_task(serve())
+                reader, writer = await conn.connect("2:echo", timeout=LONG)
+                writer.write(data)
+                writer.write_eof()
+                assert await reader.read() == data
+                writer.close()
+                reader, writer = await conn.connect("2:echo", timeout=LONG)
+                writer.write(b"break")
+                writer.write_eof()
+                assert await reader.readexactly(5) == b"break"
+                with pytest.raises(ConnectionResetError):
+                    await reader.read()
+                writer.close()
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
+            await raises(errno.ENOENT, conn.connect("2:echo"))
+    run(main())
+
+
+def test_streams_without_asyncio_are_sockets(nodes):
+    one, two = nodes(1, 2).values()
+    with xenmsg.blocking.open(one.socket) as conn, xenmsg.blocking.open(two.socket) as other, other.listen("shell") as listener:
+        with pytest.raises(xenmsg.TimedOut):
+            listener.accept(timeout=0)
+        opened = []
+        thread = threading.Thread(target=lambda: opened.append(conn.connect("2:shell", timeout=LONG)))
+        thread.start()
+        stream, peer = listener.accept(timeout=LONG)
+        thread.join(LONG)
+        assert peer.domid == 1
+        with stream, opened[0]:
+            opened[0].sendall(b"hello")
+            opened[0].shutdown(socket.SHUT_WR)
+            assert stream.makefile("rb").read() == b"hello"
+
+
+def test_comings_and_goings_are_told(nodes):
+    one, two = nodes(1, 2).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, xenmsg.open(two.socket) as other, conn.watch("2:print*") as watch:
+            async with other.bind("printer"):
+                event = await watch.next(LONG)
+                assert event == (xenmsg.EventKind.ENDPOINT_UP, 2, "printer", event.domain_name)
+            assert (await watch.next(LONG)).kind == xenmsg.EventKind.ENDPOINT_DOWN
+            with pytest.raises(TimeoutError):
+                await watch.next(0.01)
+            status, again = await conn.status(), await conn.query("status")
+            assert status["domid"] == again["domid"] == 1
+            assert 0 < await conn.ping("2", timeout=LONG) < LONG
+            await raises(errno.EHOSTDOWN, conn.ping("99", timeout=LONG))
+    run(main())
+    with xenmsg.blocking.open(one.socket) as conn, xenmsg.blocking.open(two.socket) as other, conn.watch("2:print*") as watch:
+        with other.bind("printer"):
+            assert watch.next(LONG).name == "printer"
+        assert watch.next(LONG).kind == xenmsg.EventKind.ENDPOINT_DOWN
+        assert conn.ping("2", timeout=LONG) > 0 and conn.status()["domid"] == 1
+
+
+# ---- ends ----
+
+def test_the_death_of_the_daemon_ends_everything_once(nodes):
+    one, = nodes(1).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, conn.bind("inbox") as inbox, conn.watch("*") as watch:
+            async def rest():
+                async for _ in watch:
+                    pass
+            watching = asyncio.create_task(rest())
+            posted = [await conn.post("self:inbox", b"x") for _ in range(100)]
+            sending = asyncio.create_task(conn.send("self:inbox", b"x"))
+            await inbox.recv(LONG)
+            receiving = asyncio.create_task(inbox.recv())
+            while not receiving.done():  # those that have come already
+                try:
+                    await asyncio.wait_for(asyncio.shield(receiving), SHORT)
+                    receiving = asyncio.create_task(inbox.recv())
+                except TimeoutError:
+                    break
+            again = [await conn.post("self:elsewhere", b"x")]
+            one.kill()
+            results = await asyncio.gather(sending, receiving, watching, *posted, *again, return_exceptions=True)
+            assert [getattr(result, "errno", None) for result in results[1:3]] == [errno.ENOTCONN] * 2, results[:3]
+            for result in results[3:]:
+                assert result is None or result.errno in (errno.ECONNRESET, errno.ENOTCONN, errno.ENOENT), result
+            assert conn.pending == 0
+            await raises(errno.ENOTCONN, conn.send("self:inbox", b""))
+            await raises(errno.ENOTCONN, inbox.recv())
+    run(main())
+    one.start()
+
+
+def test_close_ends_what_is_on_its_way(nodes):
+    one, = nodes(1).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, conn.bind("inbox") as inbox:
+            sending = asyncio.create_task(conn.send("self:inbox", b"x"))
+            receiving = asyncio.create_task(inbox.__anext__())
+            await soon(receiving.done, "the first comes")
+            await sending
+            sending = [asyncio.create_task(conn.send("self:inbox", bytes(1000))) for _ in range(3)]
+            while conn.pending < 3:
+                await asyncio.sleep(0)
+            conn.close()
+            results = await asyncio.gather(*sending, return_exceptions=True)
+            assert {result.errno for result in results} <= {errno.ECANCELED, errno.ECONNRESET}
+            async def iterate():
+                async for _ in inbox:
+                    pass
+            iterating = asyncio.create_task(iterate())
+            await asyncio.sleep(0.01)
+            inbox.close()
+            await iterating
+            inbox.close()
+            conn.close()
+    run(main())
+
+
+def test_what_is_forgotten_is_closed(nodes, recwarn):
+    one, = nodes(1).values()
+
+    async def main():
+        before = len(os.listdir("/proc/self/fd"))
+        conn = await xenmsg.open(one.socket)
+        async def send():
+            await soon(lambda: "inbox" in one.endpoints(), "inbox is bound")
+            await conn.send("self:inbox", b"x")
+        sending = asyncio.create_task(send())
+        async for message in conn.bind("inbox"):
+            assert bytes(message) == b"x"
+            break
+        await sending
+        await soon(lambda: "inbox" not in one.endpoints(), "the endpoint is gone with its loop")
+        # Posted and forgotten: it stays until the outcome is known, and no longer.
+        inbox = await conn.bind("later")
+        await conn.post("self:later", b"y")
+        del conn
+        gc.disable()
+        try:
+            assert bytes(await inbox.recv(LONG)) == b"y"
+            inbox.close()
+            await soon(lambda: len(os.listdir("/proc/self/fd")) <= before, "no descriptor is left, without the collector")
+        finally:
+            gc.enable()
+    run(main())
+    assert any("not closed" in str(warning.message) for warning in recwarn.list)
+
+
+def test_a_cycle_holds_no_connection(nodes):
+    one, = nodes(1).values()
+    before = len(os.listdir("/proc/self/fd"))
+    conn = xenmsg.blocking.open(one.socket)
+    inbox = conn.bind("inbox")
+    outcome = conn.post("self:inbox", b"x")
+    outcome.waiter = [conn, outcome]
+    del conn, outcome, inbox
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_child_leaves_the_parents_connection_alone(nodes):
+    one, = nodes(1).values()
+    with xenmsg.blocking.open(one.socket) as conn, conn.bind("inbox") as inbox:
+        outcome = conn.post("self:inbox", b"x")
+        message = inbox.recv(LONG)
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                for action in (lambda: conn.post("self:inbox", b"y"), lambda: inbox.recv(0), lambda: message.reply(b"")):
+                    with pytest.raises(RuntimeError, match="fork"):
+                        action()
+                conn.close()
+                copy = bytes(message)
+                del message, conn, inbox, outcome
+                gc.collect()
+                with xenmsg.blocking.open(one.socket) as own:
+                    own.post("self:inbox", copy + b" of the child")
+                    own.flush(LONG)
+                status = 0
+            finally:
+                os._exit(status)
+        assert bytes(inbox.recv(LONG)) == b"x of the child"
+        assert os.waitpid(child, 0)[1] == 0
+        conn.wait(outcome, LONG)
+        conn.post("self:inbox", b"z")
+        assert bytes(inbox.recv(LONG)) == b"z"
+        conn.flush(LONG)
+
+
+def test_a_connection_belongs_to_one_thread_at_a_time(nodes):
+    one, = nodes(1).values()
+    with xenmsg.blocking.open(one.socket) as conn, conn.bind("inbox") as inbox:
+        conn.post("self:inbox", b"first")
+        first = inbox.recv(LONG)
+        second = []
+        thread = threading.Thread(target=lambda: second.append(inbox.recv(LONG)))
+        thread.start()
+
+        def refused():
+            try:
+                inbox.fileno()
+            except RuntimeError as error:
+                return "another thread" in str(error)
+            return False
+        eventually(refused, "the thread waits")
+        with pytest.raises(RuntimeError, match="another thread"):
+            first.reply(b"")
+        assert bytes(first) == b"first"
+        del first  # freed when the thread is back
+        conn.post("self:inbox", b"second")
+        thread.join(LONG)
+        assert bytes(second[0]) == b"second"
+        conn.flush(LONG)
+
+
+def test_the_end_of_the_interpreter_is_quiet(nodes):
+    one, = nodes(1).values()
+    program = """if True:
+        import asyncio, threading, xenmsg
+        conn = xenmsg.blocking.open()
+        inbox = conn.bind("inbox")
+        conn.post("self:inbox", b"x"); conn.post("self:inbox", b"y")
+        message = inbox.recv()
+        other = conn.bind("other")
+        threading.Thread(target=other.recv, daemon=True).start()
+        async def main():
+            async with xenmsg.open() as conn, conn.bind("third") as third:
+                await conn.post("self:third", b"z")
+                asyncio.create_task(third.recv())
+                asyncio.create_task(conn.send("self:other", b""))
+                await asyncio.sleep(0.05)
+        asyncio.run(main())
+        print("done")
+    """
+    done = one.run_command(*python("-c", program))
+    assert (done.returncode, done.stdout) == (0, b"done\n"), done.stderr
+    assert b"Fatal" not in done.stderr and b"Traceback" not in done.stderr, done.stderr
+
+
+# ---- the package ----
+
+def test_what_the_manual_prints_works(nodes, tmp_path):
+    one, two = nodes(1, 2).values()
+    with open(os.path.join(SOURCES, "doc", "python.md"), encoding="utf-8") as file:
+        program, = re.findall(r"```python\n(.*?)```", file.read(), re.DOTALL)
+    assert program.count('"5:inbox"') == program.count('"db:kv"') == 1
+    receiver = two.receiver("inbox", "--count", "1")
+    two.popen("serve", "kv", "--", "tr", "a-z", "A-Z")
+    eventually(lambda: "kv" in two.endpoints(), "kv is bound")
+    with open(tmp_path / "out", "wb") as out:
+        one.popen_command(*python("-u", "-c", program.replace('"5:inbox"', '"2:inbox"').replace('"db:kv"', '"2:kv"')), stdout=out)
+        assert receiver.output() == b"hello\n"
+        eventually(lambda: "inbox" in one.endpoints(), "inbox is bound")
+        two.send("1:inbox", "to the manual")
+        eventually(lambda: (tmp_path / "out").read_text() == "GET COLOUR\n2 b'to the manual'\n", "it prints what came")
+
+
+def test_the_types_are_sound(tmp_path):
+    if not importlib.util.find_spec("mypy"):
+        pytest.skip("no mypy")
+    user = tmp_path / "user.py"
+    user.write_text("""
+import asyncio, xenmsg
+async def main() -> bytes:
+    async with xenmsg.open() as conn:
+        await conn.send("5:inbox", b"")
+        async for message in conn.bind("inbox"):
+            print(message.sender_domid)
+        async for reader, writer, peer in conn.listen("x"):
+            print(await reader.read(), peer.domid)
+        event: xenmsg.Event = await conn.watch("*").next()
+        return bytes(await conn.call("5:turn", memoryview(b"")))
+asyncio.run(main())
+with xenmsg.blocking.open() as conn, conn.bind("inbox") as inbox:
+    for message in inbox:
+        conn.post("5:inbox", message.data)
+""")
+    done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(user),
+                           os.path.join(DIRECTORY, "xenmsg"), *(os.path.join(SOURCES, "examples", name) for name in ("loop.py", "request-reply.py"))],
+                          env=dict(os.environ, MYPYPATH=DIRECTORY), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_pip_installs_it_from_the_source_tree(tmp_path):
+    if not all(map(importlib.util.find_spec, ("pip", "setuptools", "wheel"))):
+        pytest.skip("no pip, setuptools or wheel")
+    # pip leaves its work in the tree
+    shutil.copytree(os.path.join(SOURCES, "python"), tmp_path / "source")
+    prefix = os.path.dirname(os.environ["XENMSG_BINDIR"])
+    done = subprocess.run([sys.executable, "-m", "pip", "install", "--no-index", "--no-build-isolation", "--no-deps",
+                           "--disable-pip-version-check", "--target", str(tmp_path / "target"), str(tmp_path / "source")],
+                          env=dict(os.environ, PKG_CONFIG_PATH=os.path.join(prefix, "lib", "pkgconfig")),
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run([sys.executable, "-c", "import xenmsg; print(xenmsg.__file__, xenmsg.Message)"], cwd=tmp_path,
+                          env=dict(os.environ, PYTHONPATH=str(tmp_path / "target")), capture_output=True, text=True, check=False)
+    assert done.stdout.startswith(str(tmp_path / "target")) and "xenmsg.Message" in done.stdout, done.stderr
+    assert (tmp_path / "target" / "xenmsg" / "py.typed").exists()
