@@ -570,11 +570,12 @@ static PyObject *collect(struct connection *self)
 		outcome->raw_reply = NULL;
 		outcome->ended = true;
 		Py_CLEAR(outcome->connection);
-		if (outcome->waiter && PyList_Append(waited_for, (PyObject *)outcome) < 0)
-			PyErr_Clear();
-		if (outcome->result < 0 && !outcome->waiter &&
-		    (!self->failed || ((struct outcome *)self->failed)->seen))
+		if (outcome->waiter && outcome->waiter != Py_None) {
+			if (PyList_Append(waited_for, (PyObject *)outcome) < 0)
+				PyErr_Clear();
+		} else if (outcome->result < 0 && (!self->failed || ((struct outcome *)self->failed)->seen)) {
 			Py_XSETREF(self->failed, Py_NewRef((PyObject *)outcome));
+		}
 		Py_DECREF(outcome);
 	}
 	return waited_for;

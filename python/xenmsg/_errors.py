@@ -45,16 +45,24 @@ class TimedOut(Error, TimeoutError):
     """An Error with ETIMEDOUT."""
 
 
-class Cancelled(asyncio.CancelledError):
-    """A task was cancelled in send() or call(), and this is what became of the message: `outcome`.
+class Cancelled(Exception):
+    """A task was cancelled in send() or call(), and this is what became of the message: the cause of its CancelledError, which
+    itself must be a plain one, or asyncio.timeout() wouldn't know it. Cancelled.of(error) finds it.
 
     `delivered` is False if it was withdrawn or failed, and never will be delivered; True if it was delivered, or answered,
     before it could be withdrawn; None if nobody can know: then it may have been, or still be.
     """
 
     def __init__(self, outcome: Optional[_core.Outcome] = None):
-        super().__init__()
+        super().__init__(f"what was sent to {outcome.address} was withdrawn" if outcome else "nothing was sent")
         self.outcome = outcome
+
+    @staticmethod
+    def of(error: Optional[BaseException]) -> Optional[Cancelled]:
+        """The one behind a CancelledError, or behind the TimeoutError that asyncio makes of it; None: there is none."""
+        while isinstance(error, (asyncio.CancelledError, asyncio.TimeoutError)):
+            error = error.__cause__ or error.__context__
+        return error if isinstance(error, Cancelled) else None
 
     @property
     def delivered(self) -> Optional[bool]:

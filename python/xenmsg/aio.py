@@ -444,14 +444,17 @@ class Connection:
                 return
             self._withdraw(outcome)
             if not await outcome._known(self._link.loop.time() + PATIENCE):
+                outcome.waiter = []  # so flush() doesn't tell of it, too
                 raise make_error(errno.ECONNRESET, "the local daemon doesn't answer", False, outcome.address)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             self._withdraw(outcome)
             try:
                 await outcome._known(self._link.loop.time() + PATIENCE)
             except asyncio.CancelledError:
                 pass  # once more: then it isn't known
-            raise Cancelled(outcome) from None
+            if not outcome.done():
+                outcome.waiter = []
+            raise asyncio.CancelledError(*cancelled.args) from Cancelled(outcome)
 
     async def _send(self, post: Callable[[str, Data], Optional[Outcome]], address: str, data: Data,
                     timeout: Optional[float]) -> Optional[Message]:
@@ -466,16 +469,16 @@ class Connection:
                 if pause is None:
                     return outcome.result()
                 await asyncio.sleep(pause)
-        except Cancelled:
-            raise
-        except asyncio.CancelledError:
-            raise Cancelled() from None
+        except asyncio.CancelledError as cancelled:
+            if Cancelled.of(cancelled):
+                raise
+            raise asyncio.CancelledError(*cancelled.args) from Cancelled()
 
     async def send(self, address: str, data: Data, *, timeout: Optional[float] = None) -> None:
         """Sends a message and returns when it was delivered, that is, taken by the receiving program; raises Error with its
         outcome if it wasn't (the table is in xenmsg.h). What is not taken in time is withdrawn: TimedOut says that it never
-        will be. So is what is cancelled: the task ends with Cancelled, which tells what became of the message; that may take
-        up to 2 s."""
+        will be. So is what is cancelled: the task ends up to 2 s later, and Cancelled.of(its CancelledError) tells what
+        became of the message."""
         await self._send(self._core.post, address, data, timeout)
 
     async def post(self, address: str, data: Data) -> Outcome:

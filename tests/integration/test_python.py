@@ -18,7 +18,7 @@ import time
 
 import pytest
 
-from messaging import PATIENCE, eventually
+from messaging import PATIENCE, eventually, stopped
 
 DIRECTORY = os.environ.get("XENMSG_PYTHONDIR", "")
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -182,10 +182,14 @@ def test_a_send_that_is_cancelled_is_withdrawn_and_says_so(nodes):
             task.cancel()
             with pytest.raises(asyncio.CancelledError) as caught:
                 await task
-            assert isinstance(caught.value, xenmsg.Cancelled) and caught.value.delivered is False
+            assert xenmsg.Cancelled.of(caught.value).delivered is False
             with pytest.raises(TimeoutError) as timed:
                 await asyncio.wait_for(conn.send("2:inbox", bytes(1000)), SHORT)
-            assert timed.value.__cause__.delivered is False
+            assert xenmsg.Cancelled.of(timed.value).delivered is False
+            with pytest.raises(TimeoutError) as timed:
+                async with asyncio.timeout(SHORT):
+                    await conn.send("2:inbox", b"never")
+            assert xenmsg.Cancelled.of(timed.value).delivered is False
             with pytest.raises(xenmsg.TimedOut) as late:
                 await conn.send("2:inbox", b"never", timeout=SHORT)
             assert late.value.definite
@@ -213,9 +217,33 @@ def test_a_cancelled_send_that_was_delivered_says_so(nodes):
                 task.cancel()
                 try:
                     await task
-                except xenmsg.Cancelled as cancelled:
-                    assert cancelled.delivered is True
+                except asyncio.CancelledError as cancelled:
+                    assert xenmsg.Cancelled.of(cancelled).delivered is True
                 assert bytes(message) == b"%d" % number
+    run(main())
+
+
+def test_calls_that_are_given_up_at_any_moment_leave_nothing(nodes):
+    one, = nodes(1).values()
+
+    async def handler(message):
+        return bytes(message)
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn:
+            serving = asyncio.create_task(conn.serve("turn", handler))
+            await soon(lambda: "turn" in one.endpoints(), "turn is bound")
+
+            async def call(number):
+                try:
+                    async with asyncio.timeout(number % 7 / 1000):
+                        return bytes(await conn.call("self:turn", b"%d" % number)) == b"%d" % number
+                except TimeoutError as error:
+                    return xenmsg.Cancelled.of(error).delivered is not True or "answered"
+            assert all(await asyncio.gather(*(call(number) for number in range(200))))
+            assert conn.pending == 0 and bytes(await conn.call("self:turn", b"last")) == b"last"
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
     run(main())
 
 
@@ -299,6 +327,17 @@ def test_a_signal_ends_a_blocking_send_which_is_withdrawn(nodes):
         signal.signal(signal.SIGALRM, before)
 
 
+def test_a_daemon_that_stands_still_holds_nobody_for_ever(nodes):
+    one, = nodes(1).values()
+
+    async def main():
+        async with xenmsg.open(one.socket) as conn, conn.bind("inbox"):
+            with stopped(one.pid):
+                unknown = await raises(errno.ECONNRESET, conn.send("self:inbox", b"x", timeout=SHORT))
+                assert not unknown.definite and "daemon" in str(unknown)
+    run(main())
+
+
 # ---- calls ----
 
 def test_calls_get_their_replies(nodes):
@@ -371,9 +410,9 @@ def test_a_call_is_answered_once_or_by_being_dropped(nodes):
             message = await work.recv(LONG)
             await asyncio.sleep(SHORT)
             call.cancel()
-            with pytest.raises(xenmsg.Cancelled) as cancelled:
+            with pytest.raises(asyncio.CancelledError) as cancelled:
                 await call
-            assert cancelled.value.delivered is None
+            assert xenmsg.Cancelled.of(cancelled.value).delivered is None
             with pytest.raises(xenmsg.TimedOut):
                 await work.recv(SHORT)  # which reads that it was withdrawn
             assert not message.wants_reply
