@@ -137,6 +137,19 @@ static PyObject *none_or_error(struct shared *shared, int result, const char *ad
 	Py_RETURN_NONE;
 }
 
+/* Text for the library; NULL: raised. */
+static const char *text_of(PyObject *object)
+{
+	Py_ssize_t size;
+	const char *text = PyUnicode_AsUTF8AndSize(object, &size);
+
+	if (text && strlen(text) != (size_t)size) {
+		PyErr_SetString(PyExc_ValueError, "embedded null character");
+		return NULL;
+	}
+	return text;
+}
+
 /* ---- messages --------------------------------------------------------------------------------- */
 
 struct message {
@@ -828,12 +841,12 @@ static PyObject *connection_bind(PyObject *object, PyObject *arguments)
 
 static PyObject *connection_unbind(PyObject *object, PyObject *endpoint)
 {
-	return connection_endpoint(object, PyUnicode_AsUTF8(endpoint), xenmsg_unbind);
+	return connection_endpoint(object, text_of(endpoint), xenmsg_unbind);
 }
 
 static PyObject *connection_listen(PyObject *object, PyObject *endpoint)
 {
-	return connection_endpoint(object, PyUnicode_AsUTF8(endpoint), listen_plain);
+	return connection_endpoint(object, text_of(endpoint), listen_plain);
 }
 
 static PyObject *connection_recv(PyObject *object, PyObject *argument)
@@ -892,7 +905,7 @@ static PyObject *post(PyObject *object, PyObject *const *arguments, Py_ssize_t c
 		PyErr_SetString(PyExc_TypeError, "an address and data");
 		return NULL;
 	}
-	address = PyUnicode_AsUTF8(arguments[0]);
+	address = text_of(arguments[0]);
 	if (!address || PyObject_GetBuffer(arguments[1], &data, PyBUF_SIMPLE) < 0)
 		return NULL;
 	outcome = outcome_new(self, arguments[0]);
@@ -972,7 +985,7 @@ static PyObject *connection_accept(PyObject *object, PyObject *argument)
 static PyObject *connection_watch(PyObject *object, PyObject *argument)
 {
 	struct connection *self = (struct connection *)object;
-	const char *pattern = PyUnicode_AsUTF8(argument);
+	const char *pattern = text_of(argument);
 	struct xenmsg *conn = usable(object);
 	PyThreadState *state;
 	int r;
@@ -1010,7 +1023,7 @@ static PyObject *connection_event(PyObject *object, PyObject *ignored)
 static PyObject *connection_query(PyObject *object, PyObject *argument)
 {
 	struct connection *self = (struct connection *)object;
-	const char *what = PyUnicode_AsUTF8(argument);
+	const char *what = text_of(argument);
 	struct xenmsg *conn = usable(object);
 	PyThreadState *state;
 	char *json = NULL;

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import json
+import select
 import socket
 import time
 from typing import Any, Callable, Generic, Optional, Tuple, TypeVar, cast
@@ -101,7 +102,9 @@ class Endpoint(_Source[Message]):
                     raise
             # Not wait(): messages that lie there for recv() would end it at once.
             self._core.process()
-            time.sleep(0.001)
+            room = select.poll()
+            room.register(self._core.fileno(), select.POLLIN)
+            room.poll(1000)
 
 
 class Listener(_Source[Tuple[socket.socket, Peer]]):

@@ -160,6 +160,8 @@ def test_errors_carry_errno_and_words(nodes, tmp_path):
             assert words.reason and words.reason in str(words)
             with pytest.raises(TypeError):
                 await conn.send("2:nobody", "text")
+            with pytest.raises(ValueError):
+                await conn.send("2:nobody\0", b"")
             async with conn.bind("mine"):
                 await raises(errno.EEXIST, conn.bind("mine"))
             # What nobody waits for is told by flush(), once.
