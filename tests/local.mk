@@ -76,6 +76,7 @@ integration_tests = \
 	tests/integration/test_names.py \
 	tests/integration/test_no_xen.py \
 	tests/integration/test_others_store.py \
+	tests/integration/test_packages.py \
 	tests/integration/test_peers_life.py \
 	tests/integration/test_printed.py \
 	tests/integration/test_policy.py \
