@@ -74,6 +74,7 @@ struct relay {
 	struct event_base *base;
 	struct turns turns;
 	struct hop *marked[HOP_MARKS];
+	unsigned marks;	       /* in all of these */
 	struct channel *ended; /* to be freed */
 	struct quota *quota;   /* NULL: nothing is limited */
 	struct closer *closer; /* NULL: descriptors that programs send can hold the loop */
@@ -236,12 +237,17 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 bool hop_has_unsent(const struct hop *hop);
 /* Ends the session at the end of this turn. Only the first reason counts. */
 void hop_fail(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
-void hop_mark(struct hop *hop, enum hop_mark mark);
-void hop_unmark(struct hop *hop, enum hop_mark mark);
 static inline bool hop_is_marked(const struct hop *hop, enum hop_mark mark)
 {
 	return hop->marks[mark].is_set;
 }
+void hop_mark_anew(struct hop *hop, enum hop_mark mark);
+static inline void hop_mark(struct hop *hop, enum hop_mark mark)
+{
+	if (!hop_is_marked(hop, mark))
+		hop_mark_anew(hop, mark);
+}
+void hop_unmark(struct hop *hop, enum hop_mark mark);
 /* It has rings, and no fault was found. */
 static inline bool hop_is_up(const struct hop *hop)
 {

@@ -11,11 +11,10 @@
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
 
-void hop_mark(struct hop *hop, enum hop_mark mark)
+void hop_mark_anew(struct hop *hop, enum hop_mark mark)
 {
-	if (hop_is_marked(hop, mark))
-		return;
 	hop->marks[mark].is_set = true;
+	hop->relay->marks++;
 	DL_APPEND2(hop->relay->marked[mark], hop, marks[mark].prev, marks[mark].next);
 	turns_want(&hop->relay->turns);
 }
@@ -25,6 +24,7 @@ void hop_unmark(struct hop *hop, enum hop_mark mark)
 	if (!hop_is_marked(hop, mark))
 		return;
 	hop->marks[mark].is_set = false;
+	hop->relay->marks--;
 	DL_DELETE2(hop->relay->marked[mark], hop, marks[mark].prev, marks[mark].next);
 }
 

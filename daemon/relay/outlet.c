@@ -33,17 +33,6 @@ void outlet_detach(struct outlet *outlet)
 
 /* --- frames ----------------------------------------------------------------------------------- */
 
-int outlet_has_room(struct outlet *outlet, uint32_t size)
-{
-	int space = ring_writer_space(&outlet->writer, size);
-
-	if (space < 0 || (uint32_t)space >= size)
-		return space < 0 ? space : 1;
-	if (outlet->wanted < size)
-		outlet->wanted = size;
-	return 0;
-}
-
 static void encode_header(struct outlet *outlet, const struct frame_header *header,
 			  uint8_t encoded[FRAME_HEADER_SIZE])
 {

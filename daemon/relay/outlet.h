@@ -62,7 +62,16 @@ int outlet_attach(struct outlet *outlet, const struct ring_view *ring, const str
 void outlet_detach(struct outlet *outlet);
 /* 1: there is room for a frame of `size` bytes; 0: there isn't, and it is noted that it is wanted. Or an
  * error. */
-int outlet_has_room(struct outlet *outlet, uint32_t size);
+static inline int outlet_has_room(struct outlet *outlet, uint32_t size)
+{
+	int space = ring_writer_space(&outlet->writer, size);
+
+	if (space < 0 || (uint32_t)space >= size)
+		return space < 0 ? space : 1;
+	if (outlet->wanted < size)
+		outlet->wanted = size;
+	return 0;
+}
 /* A whole frame that isn't DATA, for which there is room. */
 void outlet_put(struct outlet *outlet, const struct frame_header *header, const void *payload);
 /* Puts bytes of `end`'s stream out, a chunk at most. Returns how many; 0: there is no room. Or an error. */

@@ -110,11 +110,7 @@ static void free_ended(struct relay *relay)
 
 bool relay_is_busy(const struct relay *relay)
 {
-	bool is_marked = false;
-
-	for (unsigned i = 0; i < HOP_MARKS; i++)
-		is_marked |= relay->marked[i] != NULL;
-	return relay->turns.due || is_marked;
+	return relay->turns.due || relay->marks;
 }
 
 /* The phases. False: there is nothing left to do, or it waits for the next pass. */
