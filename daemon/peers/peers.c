@@ -306,19 +306,6 @@ static void fill_info(const struct peer *peer, struct peer_info *info)
 	};
 }
 
-void peers_each(struct peers *peers, void (*each)(void *userdata, const struct peer_info *info),
-		void *userdata)
-{
-	struct peer *peer, *next;
-	struct peer_info info;
-
-	HASH_ITER(hh, peers->peers, peer, next) {
-		fill_info(peer, &info);
-		if (is_listed(peer))
-			each(userdata, &info);
-	}
-}
-
 bool peers_next(struct peers *peers, int64_t after, struct peer_info *info)
 {
 	struct peer *peer = after < 0 ? NULL : peer_find(peers, (uint32_t)after);

@@ -102,7 +102,7 @@ void peers_advertise(struct peers *peers, const char *const *names, unsigned cou
 /* The same for one peer, for which policy says something else now. */
 void peers_advertise_to(struct peers *peers, uint32_t domid);
 
-/* For listings. `each` may not change the peers. */
+/* For listings. What it points to is the peer's, until the peers change. */
 struct peer_info {
 	uint32_t domid;
 	bool up;	      /* its daemon is there */
@@ -110,11 +110,8 @@ struct peer_info {
 	const char *state;    /* of the rendezvous: "idle", "hello", "granted", "await", "connected" */
 	const char *const *endpoints; /* NULL-terminated, may be NULL */
 };
-/* In the order of their domids. */
-void peers_each(struct peers *peers, void (*each)(void *userdata, const struct peer_info *info),
-		void *userdata);
-/* In the same order, the first one behind `after` (-1: of all), which may have gone; false: there is no
- * more. */
+/* In the order of their domids, the first one behind `after` (-1: of all), which may have gone; false: there is
+ * no more. */
 bool peers_next(struct peers *peers, int64_t after, struct peer_info *info);
 bool peers_is_up(struct peers *peers, uint32_t domid);
 /* Domains that somebody waits to have looked up. */

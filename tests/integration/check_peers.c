@@ -44,8 +44,6 @@ struct tool {
 	unsigned first, count;
 	bool event_awaited;
 	struct link *receiving;
-	const char *wanted_state;
-	uint32_t wanted_domid;
 };
 
 static void answer_event(struct tool *tool)
@@ -180,12 +178,12 @@ static void on_lost(void *userdata, uint32_t domid, const char *reason)
 	close_link(userdata, domid);
 }
 
-static void find_state(void *userdata, const struct peer_info *info)
+static const char *state_of(struct tool *tool, uint32_t domid)
 {
-	struct tool *tool = userdata;
+	struct peer_info info;
 
-	if (info->domid == tool->wanted_domid)
-		tool->wanted_state = info->state;
+	return peers_next(tool->peers, (int64_t)domid - 1, &info) && info.domid == domid ? info.state
+											 : "unknown";
 }
 
 static void command(void *userdata, char *words[LINES_WORDS], int count)
@@ -210,10 +208,7 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 		peers_advertise(tool->peers, (const char *const *)&words[1], (unsigned)count - 1);
 		lines_result(lines, 0);
 	} else if (!strcmp(name, "state")) {
-		tool->wanted_state = "unknown";
-		tool->wanted_domid = domid;
-		peers_each(tool->peers, find_state, tool);
-		lines_answer(lines, "ok %s", tool->wanted_state);
+		lines_answer(lines, "ok %s", state_of(tool, domid));
 	} else if (!strcmp(name, "nodes")) {
 		lines_result(lines, peers_nodes_written(tool->peers));
 	} else if (!strcmp(name, "granted")) {
