@@ -175,7 +175,7 @@ static void put_pieces(struct outlet *outlet, struct outgoing *data, uint32_t si
 
 int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing *data)
 {
-	uint32_t size = data->left;
+	uint32_t size = data->left, chunk = chunk_size(outlet); /* once: the reader may begin to wait */
 	int r;
 
 	if (!frame_left(outlet, end)) {
@@ -185,8 +185,8 @@ int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing
 	}
 	if (size > frame_left(outlet, end))
 		size = frame_left(outlet, end);
-	if (size > chunk_size(outlet))
-		size = chunk_size(outlet);
+	if (size > chunk)
+		size = chunk;
 	r = ring_writer_space(&outlet->writer, padded(size));
 	if (r < 0)
 		return r;

@@ -3,8 +3,10 @@
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/relay/channel.h"
 #include "daemon/relay/outlet.h"
@@ -197,6 +199,46 @@ static void reader_that_sleeps_is_shown_a_smaller_chunk_on_a_link(void **state)
 	}
 }
 
+static void *ask_and_withdraw(void *words)
+{
+	uint8_t *wants_data = &((struct ring_words *)words)->wants_data;
+
+	while (__atomic_load_n(wants_data, __ATOMIC_RELAXED) != 2)
+		__atomic_fetch_xor(wants_data, 1, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+/* The request is in memory that the reader has, too: between two looks it may be another. */
+static void reader_that_asks_meanwhile_makes_nothing_longer_than_it_is(void **state)
+{
+	static uint8_t bytes[HOP_CHUNK - 8], memory[1u << 16];
+	struct ring_words words = {0};
+	struct ring_view view = ring_words_view(&words, memory, sizeof(memory));
+	struct channel_end end = {0};
+	struct hop_stats tx = {0};
+	struct outlet outlet;
+	pthread_t reader;
+
+	assert_int_equal(outlet_attach(&outlet, &view, &hop_traits[HOP_LINK], &tx, false), 0);
+	assert_int_equal(pthread_create(&reader, NULL, ask_and_withdraw, &words), 0);
+	alarm(120); /* it would go on for ever */
+	for (unsigned i = 0; i < 2000000; i++) {
+		struct iovec piece = {bytes, sizeof(bytes)};
+		struct outgoing data = {.pieces = &piece, .left = sizeof(bytes), .messages = 1};
+		int r = outlet_write(&outlet, &end, &data);
+
+		assert_in_range(r, 1, sizeof(bytes));
+		assert_int_equal(data.left, sizeof(bytes) - (uint32_t)r);
+		outlet_publish(&outlet);
+		__atomic_store_n(&words.consumer, words.producer, __ATOMIC_RELAXED); /* read at once */
+	}
+	alarm(0);
+	while (__atomic_load_n(&words.wants_data, __ATOMIC_RELAXED) != 2)
+		__atomic_store_n(&words.wants_data, 2, __ATOMIC_RELAXED);
+	pthread_join(reader, NULL);
+	outlet_detach(&outlet);
+}
+
 static void word_is_found_until_it_is_released(void **state)
 {
 	static struct scene scene;
@@ -251,6 +293,7 @@ int main(void)
 		cmocka_unit_test(bytes_of_each_channel_arrive_in_order),
 		cmocka_unit_test(small_pieces_become_one_frame_that_is_shown_at_the_end),
 		cmocka_unit_test(reader_that_sleeps_is_shown_a_smaller_chunk_on_a_link),
+		cmocka_unit_test(reader_that_asks_meanwhile_makes_nothing_longer_than_it_is),
 		cmocka_unit_test(word_is_found_until_it_is_released),
 		cmocka_unit_test(impossible_index_is_an_error_of_each),
 	};
