@@ -47,8 +47,8 @@ struct outbox {
 	struct sender *by_address, *calls_by_address;
 	struct sender *last;		/* the one used last: most programs talk to one address at a time */
 	struct channel_table by_number; /* ours are the even numbers */
-	struct sender *ready; /* utlist: those that have bytes queued and credit for them */
-	uint64_t clock;	      /* counts posts, to tell which channel was used least recently */
+	struct sender *ready;		/* utlist: those that have bytes queued and credit for them */
+	uint64_t clock;			/* counts posts, to tell which channel was used least recently */
 	/* A ring: `outstanding` counts the ops that are to be reported in all, so there is always room for
 	 * those that settle. */
 	struct settled *settled;
