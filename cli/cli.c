@@ -181,9 +181,20 @@ static const struct cause *cause_of(int error)
 
 int cli_open(struct cli *cli, struct xenmsg **conn)
 {
-	const char *path = socket_path(cli), *text;
-	int code = EXIT_NO_DAEMON, r = xenmsg_open(conn, path);
+	int for_ever = -1;
 
+	return cli_open_timed(cli, conn, &for_ever);
+}
+
+int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms)
+{
+	const char *path = socket_path(cli), *text;
+	int64_t deadline = interrupt_deadline(*timeout_ms);
+	int code = EXIT_NO_DAEMON;
+	int r = *timeout_ms <= 0 ? xenmsg_open(conn, path) : xenmsg_open_timed(conn, path, *timeout_ms);
+
+	if (*timeout_ms > 0)
+		*timeout_ms = interrupt_left(deadline);
 	if (r == 0) {
 		if (cli->verbose)
 			cli_note(cli, "connected to the xenmsgd of domain %u at %s", xenmsg_domid(*conn),

@@ -63,6 +63,8 @@ bool cli_parse_count(const char *text, uint64_t *count);
 
 /* Connects, or says why not: returns 0, else an exit code. */
 int cli_open(struct cli *cli, struct xenmsg **conn);
+/* The same within *timeout_ms (not above 0: as cli_open()), of which what it took is taken off. */
+int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms);
 /* Says on stderr, in one line, what failed, about what (an address, an endpoint), why and what to do. Returns
  * the exit code for it. */
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error);

@@ -108,7 +108,7 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 		return cli_usage("call", "MESSAGE and --file exclude each other");
 	if (address_parse(address, strlen(address), &parsed, &why) < 0)
 		return cli_usage("call", "bad address '%s': %s", address, why);
-	code = cli_open(cli, &conn);
+	code = cli_open_timed(cli, &conn, &timeout_ms);
 	if (code)
 		return code;
 	if (file && strcmp(file, "-") == 0)

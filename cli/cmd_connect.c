@@ -99,7 +99,7 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 	}
 	if (argc - optind != 1)
 		return cli_usage("connect", argc == optind ? "to which ADDRESS?" : "it takes one ADDRESS");
-	code = cli_open(cli, &conn);
+	code = cli_open_timed(cli, &conn, &timeout_ms);
 	if (code)
 		return code;
 	stream = xenmsg_connect(conn, argv[optind], timeout_ms);

@@ -283,7 +283,7 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 	const char *file = NULL, *message = NULL, *why;
 	bool lines = false, no_wait = false, timed = false;
 	struct address parsed;
-	int option, code;
+	int option, code, left_ms;
 
 	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
 		switch (option) {
@@ -322,12 +322,14 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 		return cli_usage("send", "--timeout and --no-wait exclude each other");
 	if (address_parse(send.address, strlen(send.address), &parsed, &why) < 0)
 		return cli_usage("send", "bad address '%s': %s", send.address, why);
-	if (no_wait)
-		send.timeout_ms = 0;
-
-	code = cli_open(cli, &send.conn);
+	left_ms = send.timeout_ms;
+	code = cli_open_timed(cli, &send.conn, &left_ms);
 	if (code)
 		return code;
+	if (no_wait)
+		send.timeout_ms = 0;
+	else if (!lines)
+		send.timeout_ms = left_ms;
 	if (lines)
 		code = send_lines(&send);
 	else if (message)

@@ -112,6 +112,13 @@ int64_t interrupt_deadline(int timeout_ms)
 	return timeout_ms < 0 ? -1 : now_ms() + timeout_ms;
 }
 
+int interrupt_left(int64_t deadline)
+{
+	int64_t left = deadline < 0 ? -1 : deadline - now_ms();
+
+	return deadline >= 0 && left < 1 ? 1 : (int)left;
+}
+
 static int sleep_on(struct pollfd *what, nfds_t count, int timeout_ms)
 {
 	struct timespec time = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000L};

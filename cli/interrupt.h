@@ -37,6 +37,8 @@ void interrupt_forbid(void);
 
 /* A point in time after so many milliseconds, for interrupt_wait(); negative: never. */
 int64_t interrupt_deadline(int timeout_ms);
+/* How many milliseconds are left, at least 1; -1: for ever. */
+int interrupt_left(int64_t deadline);
 /* Sleeps until the connection has something to do, and does it. As xenmsg_wait(): above zero if there was
  * something, 0: the time is up, -EINTR: a signal has come. */
 int interrupt_wait(struct xenmsg *conn, int64_t deadline);

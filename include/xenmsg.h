@@ -29,7 +29,8 @@
  *   -ETIMEDOUT     not taken in time, and never will be: this was settled with the other end
  *   -ECANCELED     given up by xenmsg_close() before it had left the program
  *   -ENOTCONN      the daemon went away before the message had left the program
- *   -ECONNRESET    the receiver or a daemon died, and nobody can know whether it was taken
+ *   -ECONNRESET    the receiver or a daemon died or doesn't answer, and nobody can know whether it
+ *                  was taken
  *
  * All errors but -ECONNRESET are definite: the message was not delivered and never will be. Others
  * may join the list.
@@ -76,6 +77,9 @@ struct xenmsg_message;
  * the environment no memory is shared with the daemon, which is slower.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_open(struct xenmsg **conn, const char *socket_path);
+/* The same, but waits for the daemon for timeout_ms instead of 10 s. Negative: for ever. */
+XENMSG_API XENMSG_CHECK int xenmsg_open_timed(struct xenmsg **conn, const char *socket_path,
+					      int timeout_ms);
 
 /*
  * Ends the connection; NULL is allowed. Sends that have no outcome yet end here: their `done` is
@@ -192,9 +196,11 @@ typedef void (*xenmsg_done)(void *userdata, int result);
  * Sends a message and waits for its outcome.
  * address     DOMAIN:ENDPOINT
  * data        may be NULL if size is 0
- * timeout_ms  when it is not taken by then, it is withdrawn; to settle that may take up to 2 s more.
- *             0: hands it to the daemon if that is possible at once, and returns 0 without knowing the outcome; else -EAGAIN, and it
- *             was not sent. So at most XENMSG_AT_ONCE_MAX bytes; more are -EMSGSIZE.
+ * timeout_ms  when it is not taken by then, it is withdrawn; to settle that may take a tenth of it
+ *             more (from 0.25 s to 2 s), if the other side doesn't answer: then the outcome is
+ *             -ECONNRESET.
+ *             0: hands it to the daemon if that is possible at once, and returns 0 without knowing
+ *             the outcome; else -EAGAIN, and it was not sent. So at most XENMSG_AT_ONCE_MAX bytes; more are -EMSGSIZE.
  * Meanwhile only outcomes of other sends and calls are told; messages aren't handled. So two
  * programs that send to each other like this take nothing from each other, and neither does one
  * that sends to itself: those post. Returns the outcome; or -EINVAL (the address is malformed),
@@ -235,11 +241,13 @@ XENMSG_API int xenmsg_withdraw(struct xenmsg *conn, const char *address, const v
  * address     DOMAIN:ENDPOINT
  * reply       [out] free it with xenmsg_message_free(); NULL unless this returns 0. Its sender isn't stamped: what answers is what was
  *             called.
- * timeout_ms  when there is no answer by then, the request is withdrawn; to settle that may take up to 2 s more
+ * timeout_ms  when there is no answer by then, the request is withdrawn; to settle that may take a
+ *             tenth of it more (from 0.25 s to 2 s), if the other side doesn't answer
  * Returns 0, or an error of those listed at the top, and with the same certainty, but for two of
  * them:
  *   -ETIMEDOUT   the request was not taken and never will be; or it was taken (xenmsg_reason() says so), and may have been carried out
- *   -ECONNRESET  the server or a daemon died before the answer came; the request may have been carried out
+ *   -ECONNRESET  the server or a daemon died before the answer came, or doesn't answer; the request
+ *                may have been carried out
  * or -EPROTOTYPE (that endpoint takes no calls), -EMSGSIZE (also: the reply is larger than is
  * accepted here), an error that the server answered with, or -EINVAL, -EAGAIN, -EINTR, -ENOTCONN,
  * -ENOMEM as xenmsg_send(). Other messages aren't handled meanwhile: two programs that call each
@@ -267,8 +275,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_call_post(struct xenmsg *conn, const char *ad
  * The same with a time-out: when there is no answer by then, the request is withdrawn, and `done`
  * gets -ETIMEDOUT, which leaves open what xenmsg_call() says of it: within `done` xenmsg_reason()
  * tells a request that was taken (it has words then) from one that never will be (""). To settle
- * that may take up to 2 s more. The time is up only where this connection is processed:
- * xenmsg_timeout() says when.
+ * that may take a tenth of it more (from 0.25 s to 2 s). The time is up only where this connection
+ * is processed: xenmsg_timeout() says when.
  * timeout_ms  negative: for ever
  */
 XENMSG_API XENMSG_CHECK int xenmsg_call_post_timed(struct xenmsg *conn, const char *address,

@@ -27,7 +27,7 @@ int xenmsg_call_post_timed(struct xenmsg *conn, const char *address, const void 
 	if (r < 0)
 		return r;
 	if (timeout_ms >= 0)
-		call_expires(call, deadline_in(timeout_ms));
+		call_expires(call, deadline_in(timeout_ms), timeout_ms);
 	conn_push(conn);
 	return 0;
 }
@@ -58,7 +58,7 @@ static void note_answer(void *userdata, int result, struct xenmsg_message *reply
 }
 
 static int call_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size,
-			struct xenmsg_message **reply, int64_t deadline)
+			struct xenmsg_message **reply, int timeout_ms, int64_t deadline)
 {
 	struct answer answer = {.calls = &conn->calls, .result = -ECONNRESET};
 	struct call *call;
@@ -70,11 +70,13 @@ static int call_in_time(struct xenmsg *conn, const char *address, const void *da
 	while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
 	if (r == 0) {
 		if (deadline >= 0)
-			call_expires(call, deadline);
+			call_expires(call, deadline, timeout_ms);
 		/* A call whose time is up has an answer, too. */
 		wait_for_outcome(conn, &answer.known, -1);
 		if (answer.withdrawn)
 			conn_set_reason(conn, CALL_TAKEN, strlen(CALL_TAKEN));
+		else if (answer.result == -ECONNRESET && deadline_left(deadline) == 0)
+			conn_set_reason(conn, OUTBOX_UNSETTLED, strlen(OUTBOX_UNSETTLED));
 		conn_remind(conn);
 		*reply = answer.reply;
 		r = answer.result;
@@ -96,7 +98,7 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
 	do
-		r = call_in_time(conn, address, data, size, reply, deadline);
+		r = call_in_time(conn, address, data, size, reply, timeout_ms, deadline);
 	while (r == -ENODATA && !conn->calls.answered && (r = wait_again(conn, &again, deadline)) == 0);
 	return r;
 }

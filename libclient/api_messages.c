@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
@@ -67,7 +68,7 @@ static int send_at_once(struct xenmsg *conn, const char *address, const void *da
 }
 
 static int send_in_time(struct xenmsg *conn, const char *address, const void *data, size_t size,
-			int64_t deadline)
+			int timeout_ms, int64_t deadline)
 {
 	struct outcome outcome = {.known = false, .result = -ECONNRESET};
 	struct outbox_ticket ticket;
@@ -83,7 +84,9 @@ static int send_in_time(struct xenmsg *conn, const char *address, const void *da
 			r = outbox_cancel(&conn->outbox, &ticket);
 			if (r < 0)
 				conn_fail(conn, r);
-			wait_for_outcome(conn, &outcome.known, deadline_in(CANCEL_PATIENCE));
+			wait_for_outcome(conn, &outcome.known, deadline_in(outbox_settle_ms(timeout_ms)));
+			if (!outcome.known || outcome.result == -ECONNRESET)
+				conn_set_reason(conn, OUTBOX_UNSETTLED, strlen(OUTBOX_UNSETTLED));
 		}
 		if (!outcome.known) {
 			outbox_abandon(&conn->outbox, &ticket);
@@ -108,7 +111,7 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 		return send_at_once(conn, address, data, size);
 	deadline = deadline_in(timeout_ms);
 	do
-		r = send_in_time(conn, address, data, size, deadline);
+		r = send_in_time(conn, address, data, size, timeout_ms, deadline);
 	while (r == -ENODATA && (r = wait_again(conn, &again, deadline)) == 0);
 	return r;
 }

@@ -9,6 +9,7 @@
 
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
+#include "libclient/handshake.h"
 
 /* callbacks in one call of xenmsg_process(), so that a loop's other sources get their turn */
 #define BUDGET 1024
@@ -22,7 +23,12 @@ static const char *default_path(void)
 
 int xenmsg_open(struct xenmsg **opened, const char *socket_path)
 {
-	return conn_new(opened, socket_path ? socket_path : default_path());
+	return xenmsg_open_timed(opened, socket_path, HANDSHAKE_MS);
+}
+
+int xenmsg_open_timed(struct xenmsg **opened, const char *socket_path, int timeout_ms)
+{
+	return conn_new(opened, socket_path ? socket_path : default_path(), deadline_in(timeout_ms));
 }
 
 void xenmsg_close(struct xenmsg *conn)

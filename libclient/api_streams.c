@@ -32,7 +32,7 @@ static int dial(struct xenmsg *conn)
 
 	if (getpeername(conn->transport.socket, (struct sockaddr *)&address, &size) < 0)
 		return -ENOTCONN;
-	return handshake_connect(address.sun_path);
+	return handshake_connect(address.sun_path, deadline_in(HANDSHAKE_MS));
 }
 
 /* WELCOME, then the REPLY that says whether there is a stream. */

@@ -24,7 +24,7 @@ static void forget_time(struct call *call)
 }
 
 /* The last one is mostly where it belongs: programs use one time-out, or a few. */
-void call_expires(struct call *call, int64_t expires)
+static void set_expiry(struct call *call, int64_t expires)
 {
 	struct call *first = call->calls->timed, *before = first ? first->timed_prev : NULL;
 
@@ -35,6 +35,12 @@ void call_expires(struct call *call, int64_t expires)
 		DL_APPEND_ELEM2(call->calls->timed, before, call, timed_prev, timed_next);
 	else
 		DL_PREPEND2(call->calls->timed, call, timed_prev, timed_next);
+}
+
+void call_expires(struct call *call, int64_t deadline, int timeout_ms)
+{
+	call->settle_ms = outbox_settle_ms(timeout_ms);
+	set_expiry(call, deadline);
 }
 
 static void complete(struct call *call, int result, struct xenmsg_message *reply)
@@ -65,7 +71,7 @@ static void on_settled(void *userdata, int result)
 		/* taken after all: calls_expire() is to withdraw it, not somebody who is looking at its
 		 * channel */
 		forget_time(call);
-		call_expires(call, 0);
+		set_expiry(call, 0);
 	}
 }
 
@@ -154,7 +160,8 @@ int calls_start(struct calls *calls, const char *address, const void *data, size
 			      .done = done,
 			      .userdata = userdata,
 			      .unsettled = true,
-			      .expires = -1};
+			      .expires = -1,
+			      .settle_ms = outbox_settle_ms(-1)};
 	op = (struct op){.done = on_settled, .userdata = call, .internal = true};
 	pieces = message_pieces(data, size);
 	message_pieces_mark(&pieces, MESSAGE_REQUEST, 0, call->number);
@@ -189,7 +196,7 @@ static int withdraw(struct call *call)
 static int cancel(struct call *call, const struct outbox_ticket *ticket, int64_t now)
 {
 	call->expired = true;
-	call_expires(call, now + CANCEL_PATIENCE);
+	set_expiry(call, now + call->settle_ms);
 	return outbox_cancel(call->calls->outbox, ticket);
 }
 
@@ -228,7 +235,7 @@ int calls_withdraw(struct calls *calls, const char *address, const void *userdat
 	if (last->expired)
 		return 0; /* it is being given up already */
 	forget_time(last);
-	call_expires(last, 0);
+	set_expiry(last, 0);
 	return calls_expire(calls);
 }
 

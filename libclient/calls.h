@@ -23,9 +23,6 @@
 #include "wire/frame.h"
 #include "xenmsg.h"
 
-/* ms; the daemon answers a CANCEL within 2 s, even if the other end doesn't */
-#define CANCEL_PATIENCE 5000
-
 /* What xenmsg_reason() says when the time of a call was up that the server had. */
 #define CALL_TAKEN "timed out; the request was taken, and may have been carried out"
 
@@ -62,6 +59,7 @@ struct call {
 	bool withdrawn;	 /* it was taken, and may have been carried out */
 	bool expired;	 /* its time is up, and it is being cancelled */
 	int64_t expires; /* its deadline, -1: none; then the one for the answer to a CANCEL */
+	int settle_ms;	 /* how long that answer may take */
 	int result;
 	struct xenmsg_message *reply;
 	struct call *prev, *next;	      /* in calls->completed */
@@ -76,8 +74,8 @@ void calls_ended(struct caller *caller);
 /* Posts a request; the errors are those of xenmsg_call_post(). */
 int calls_start(struct calls *calls, const char *address, const void *data, size_t size,
 		xenmsg_call_done done, void *userdata, struct call **started);
-/* From now on its time runs out at the deadline. */
-void call_expires(struct call *call, int64_t expires);
+/* From now on its time runs out at the deadline, which its time-out of so many milliseconds has made. */
+void call_expires(struct call *call, int64_t deadline, int timeout_ms);
 /* Gives up those of which the time is up: what wasn't taken is cancelled, what was is withdrawn, and what
  * nobody can tell about in time is abandoned. -EPROTO. */
 int calls_expire(struct calls *calls);

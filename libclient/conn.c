@@ -323,7 +323,7 @@ static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-int conn_new(struct xenmsg **made, const char *socket_path)
+int conn_new(struct xenmsg **made, const char *socket_path, int64_t deadline)
 {
 	struct xenmsg *conn = calloc(1, sizeof(*conn));
 	struct message_pool *pool;
@@ -334,7 +334,7 @@ int conn_new(struct xenmsg **made, const char *socket_path)
 	pool = message_pool_new(conn, abandon);
 	conn->scratch = malloc(FRAME_PAYLOAD_MAX);
 	if (pool && conn->scratch)
-		r = transport_open(&conn->transport, socket_path);
+		r = transport_open(&conn->transport, socket_path, deadline);
 	if (r < 0) {
 		message_pool_close(pool);
 		free(conn->scratch);

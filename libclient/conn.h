@@ -39,8 +39,8 @@ struct xenmsg {
 	char reason[512];
 };
 
-/* Connects; the errors are those of xenmsg_open(). */
-int conn_new(struct xenmsg **made, const char *socket_path);
+/* Connects, until the deadline; the errors are those of xenmsg_open(). */
+int conn_new(struct xenmsg **made, const char *socket_path, int64_t deadline);
 /* Every outcome was reported. */
 void conn_free(struct xenmsg *conn);
 

@@ -12,10 +12,21 @@
 
 #include "libclient/deadline.h"
 
-int handshake_connect(const char *path)
+/* A daemon whose queue of connections is full makes connect() wait: not beyond the deadline. */
+static void limit_connect(int fd, int64_t deadline)
+{
+	int left = deadline_left(deadline);
+	struct timeval limit = {.tv_sec = left / 1000, .tv_usec = left % 1000 * 1000};
+
+	if (left == 0)
+		limit.tv_usec = 1; /* 0 would be for ever */
+	if (left >= 0)
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+}
+
+int handshake_connect(const char *path, int64_t deadline)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct timeval patience = {.tv_sec = HANDSHAKE_MS / 1000};
 	int fd, r;
 
 	if (strlen(path) >= sizeof(address.sun_path))
@@ -24,11 +35,10 @@ int handshake_connect(const char *path)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	/* A daemon whose queue of connections is full makes connect() wait: not for ever. */
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	do
+	do {
+		limit_connect(fd, deadline);
 		r = connect(fd, (struct sockaddr *)&address, sizeof(address));
-	while (r < 0 && errno == EINTR);
+	} while (r < 0 && errno == EINTR);
 	if (r < 0) {
 		r = errno == EAGAIN ? -ETIMEDOUT : -errno;
 		close(fd);

@@ -8,7 +8,7 @@
 
 #include "wire/frame.h"
 
-#define HANDSHAKE_MS  10000 /* what a daemon gets for it */
+#define HANDSHAKE_MS  10000 /* what a daemon gets for it, unless the program says */
 #define HANDSHAKE_FDS 3	    /* the descriptors that may come with WELCOME */
 
 struct handshake_answer {
@@ -17,9 +17,9 @@ struct handshake_answer {
 	struct frame_text reason; /* in `payload`: why the daemon says no; empty: it doesn't say */
 };
 
-/* Connects to the daemon's socket. Returns the non-blocking descriptor, or as connect(2); -ETIMEDOUT,
- * -ENAMETOOLONG. */
-int handshake_connect(const char *path);
+/* Connects to the daemon's socket, until the deadline. Returns the non-blocking descriptor, or as connect(2);
+ * -ETIMEDOUT, -ENAMETOOLONG. */
+int handshake_connect(const char *path, int64_t deadline);
 /* Sends HELLO, and behind it `size` bytes more, at most 544. 0, or as send(2); also 0 if the daemon has closed
  * the connection. */
 int handshake_hello(int fd, uint32_t flags, const void *more, uint32_t size);

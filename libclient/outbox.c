@@ -570,6 +570,13 @@ int outbox_withdraw(struct outbox *outbox, const char *address, const void *user
 	return ticket.sender && find_ticket(&ticket, &index) ? outbox_cancel(outbox, &ticket) : -ENOENT;
 }
 
+int outbox_settle_ms(int timeout_ms)
+{
+	int tenth = timeout_ms / 10;
+
+	return timeout_ms < 0 || tenth > 2000 ? 2000 : tenth < 250 ? 250 : tenth;
+}
+
 void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket)
 {
 	uint32_t index;

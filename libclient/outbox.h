@@ -27,6 +27,10 @@
 #include "wire/channel_table.h"
 #include "xenmsg.h"
 
+/* What xenmsg_reason() says when nobody answers for what was withdrawn. */
+#define OUTBOX_UNSETTLED                                                                                     \
+	"timed out, and the other side doesn't say whether it was taken: whether it was delivered can't be known"
+
 struct caller;
 struct sender;
 struct message_pieces;
@@ -75,6 +79,9 @@ int outbox_post(struct outbox *outbox, const char *address, const void *data, si
 int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket);
 /* The same for the message posted last with this userdata. -ENOENT: there is none without an outcome. */
 int outbox_withdraw(struct outbox *outbox, const char *address, const void *userdata);
+/* For how many milliseconds to wait for that answer, after a time-out of so many (negative: there was none). Most
+ * come within a round trip; the daemon gives one after 2 s, even if the other end doesn't. */
+int outbox_settle_ms(int timeout_ms);
 /* The answer to a CANCEL doesn't come: -ECONNRESET. */
 void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket);
 

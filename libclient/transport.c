@@ -12,7 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "libclient/deadline.h"
 #include "libclient/handshake.h"
 #include "libclient/pump.h"
 #include "wire/bytes.h"
@@ -36,10 +35,11 @@ void transport_keep_reason(struct transport *transport, struct frame_text text)
 	transport->reason[size] = '\0';
 }
 
-static int receive_welcome(struct transport *transport, struct frame_welcome *welcome, int fds[HANDSHAKE_FDS])
+static int receive_welcome(struct transport *transport, struct frame_welcome *welcome, int fds[HANDSHAKE_FDS],
+			   int64_t deadline)
 {
 	struct handshake_answer answer;
-	int r = handshake_read(transport->socket, &answer, fds, deadline_in(HANDSHAKE_MS));
+	int r = handshake_read(transport->socket, &answer, fds, deadline);
 
 	if (r < 0)
 		return r;
@@ -163,20 +163,20 @@ static void close_all(const int *fds, size_t count)
 			close(fds[i]);
 }
 
-static int open_once(struct transport *transport, const char *path, bool shared)
+static int open_once(struct transport *transport, const char *path, bool shared, int64_t deadline)
 {
 	struct frame_welcome welcome;
 	int fds[HANDSHAKE_FDS] = {-1, -1, -1};
 	int r;
 
 	*transport = (struct transport){.socket = -1, .epoll = -1, .wake = -1, .kick = -1, .poke = -1};
-	r = handshake_connect(path);
+	r = handshake_connect(path, deadline);
 	if (r < 0)
 		return r;
 	transport->socket = r;
 	r = handshake_hello(transport->socket, shared ? HELLO_SHARED_MEMORY : 0, NULL, 0);
 	if (r == 0)
-		r = receive_welcome(transport, &welcome, fds);
+		r = receive_welcome(transport, &welcome, fds, deadline);
 	if (r == 0) {
 		transport->domid = welcome.domid;
 		transport->max_message = welcome.max_message;
@@ -202,13 +202,13 @@ static int open_once(struct transport *transport, const char *path, bool shared)
 	return 0;
 }
 
-int transport_open(struct transport *transport, const char *path)
+int transport_open(struct transport *transport, const char *path, int64_t deadline)
 {
 	const char *without = getenv("XENMSG_NO_SHARED_MEMORY");
 	bool shared = !without || strcmp(without, "1") != 0;
-	int r = open_once(transport, path, shared);
+	int r = open_once(transport, path, shared, deadline);
 
-	return r == -ENODATA ? open_once(transport, path, false) : r;
+	return r == -ENODATA ? open_once(transport, path, false, deadline) : r;
 }
 
 void transport_close(struct transport *transport)

@@ -43,8 +43,8 @@ struct transport {
 	char reason[256]; /* the daemon's last words */
 };
 
-/* Connects and shakes hands, within 10 s. The errors are those of xenmsg_open(). */
-int transport_open(struct transport *transport, const char *path);
+/* Connects and shakes hands, until the deadline. The errors are those of xenmsg_open(). */
+int transport_open(struct transport *transport, const char *path, int64_t deadline);
 /* Lets the daemon have what was sent, as far as it takes it at once. */
 void transport_close(struct transport *transport);
 

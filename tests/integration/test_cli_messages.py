@@ -16,7 +16,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, eventually, stopped, tool
+from messaging import EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, eventually, stopped, tool
 
 
 @pytest.fixture(name="one")
@@ -123,6 +123,30 @@ def test_a_time_out_is_definite(one, shared):
         one.send("self:inbox", "after")
         assert inbox.output() == b"after\n"
     inbox.stop()
+
+
+@pytest.mark.parametrize("command", ["send", "call"])
+def test_a_time_out_is_kept_though_the_other_domain_stands_still(nodes, command):
+    one, two = nodes(1, 2).values()
+    two.popen("serve", "inbox", "--", "cat") if command == "call" else two.receiver("inbox")
+    eventually(lambda: "inbox" in two.endpoints(), "it is bound")
+    assert one.xenmsg(command, "2:inbox", "taken").returncode == 0
+    with stopped(two.pid):
+        started = time.monotonic()
+        done = one.xenmsg(command, "2:inbox", "late", "--timeout", "1")
+        took = time.monotonic() - started
+    assert done.returncode == EXIT_UNKNOWN and 1 <= took < 2 * PATIENCE
+    assert b"timed out" in done.stderr and b"can't be known" in done.stderr and b"died" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["send", "call", "connect"])
+def test_a_time_out_is_kept_though_the_local_daemon_stands_still(one, command):
+    with stopped(one.pid):
+        started = time.monotonic()
+        done = one.xenmsg(command, "self:inbox", "--timeout", "1")
+        took = time.monotonic() - started
+    assert done.returncode == EXIT_TIMEOUT and 1 <= took < 3 * PATIENCE
+    assert b"xenmsgd doesn't answer" in done.stderr
 
 
 def test_no_wait_hands_over_and_ends(one):

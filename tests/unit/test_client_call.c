@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "tests/unit/client_fake.h"
 #include "wire/bytes.h"
@@ -406,6 +407,28 @@ static void a_call_that_was_not_taken_in_time_is_cancelled(void **state)
 	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 500), -ETIMEDOUT);
 	fake_join(&fake);
 	assert_string_equal(xenmsg_reason(fake.conn), "");
+	assert_null(reply);
+}
+
+static void leave_cancel_unanswered(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_OPEN);
+	fake_expect(daemon, FRAME_DATA);
+	fake_expect(daemon, FRAME_CANCEL);
+}
+
+static void a_call_ends_soon_though_its_cancel_is_not_answered(void **state)
+{
+	struct timespec before, after;
+	struct xenmsg_message *reply;
+
+	fake_meanwhile(&fake, leave_cancel_unanswered);
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 30), -ECONNRESET);
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	fake_join(&fake);
+	assert_true(after.tv_sec - before.tv_sec < 2);
+	assert_non_null(strstr(xenmsg_reason(fake.conn), "can't be known"));
 	assert_null(reply);
 }
 
@@ -929,6 +952,7 @@ int main(void)
 		BOTH(a_call_that_is_not_decided_yet_is_tried_again),
 		BOTH(what_answered_a_blocking_call_is_told_whatever_ends_after_it),
 		BOTH(a_call_that_was_not_taken_in_time_is_cancelled),
+		BOTH(a_call_ends_soon_though_its_cancel_is_not_answered),
 		BOTH(a_call_that_was_taken_is_withdrawn_when_its_time_is_up),
 		BOTH(a_call_that_is_taken_while_it_is_cancelled_is_withdrawn),
 		BOTH(a_posted_call_that_was_not_taken_in_time_is_cancelled),

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "tests/unit/client_fake.h"
 #include "wire/bytes.h"
@@ -241,6 +242,28 @@ static void a_timed_out_send_ends_as_its_cancel_is_answered(void **state)
 		assert_int_equal(xenmsg_send(fake.conn, address, data, sizeof(data), 30), cases[i].result);
 		fake_join(&fake);
 	}
+}
+
+static void leave_cancel_unanswered(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_OPEN);
+	fake_expect(daemon, FRAME_DATA);
+	fake_opened(daemon, daemon->header.channel, 65536, FAKE_MAX_MESSAGE);
+	fake_expect(daemon, FRAME_CANCEL);
+}
+
+static void a_timed_out_send_ends_soon_though_its_cancel_is_not_answered(void **state)
+{
+	struct timespec before, after;
+	uint8_t data[64] = {0};
+
+	fake_meanwhile(&fake, leave_cancel_unanswered);
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 30), -ECONNRESET);
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	fake_join(&fake);
+	assert_true(after.tv_sec - before.tv_sec < 2);
+	assert_non_null(strstr(xenmsg_reason(fake.conn), "can't be known"));
 }
 
 /* Domain 0's daemon isn't there yet, so the receiver's doesn't know whom its rules are about. */
@@ -884,6 +907,7 @@ int main(void)
 		BOTH(a_large_message_does_not_hold_up_a_small_one),
 		BOTH(a_reset_settles_each_message_by_the_rule),
 		BOTH(a_timed_out_send_ends_as_its_cancel_is_answered),
+		BOTH(a_timed_out_send_ends_soon_though_its_cancel_is_not_answered),
 		BOTH(a_send_that_is_not_decided_yet_is_tried_again_in_its_time),
 		BOTH(a_send_that_is_never_decided_says_so_when_its_time_is_up),
 		BOTH(a_send_that_never_left_is_withdrawn),
