@@ -19,10 +19,13 @@
  *   0              delivered: the receiving program took it
  *   -ENOENT        no such endpoint there
  *   -EACCES        a policy denies it
- *   -ENODATA       not decided by policy yet: a rule there names a domain, and who is called so isn't known there at the moment (names
- *                  need a daemon in domain 0). xenmsg_send(), xenmsg_call() and xenmsg_connect() try again until their time is up, for 30 s
- *                  where it has no end; messages that are posted meanwhile may overtake theirs
- *   -EHOSTDOWN     no such domain, or no daemon in it; no domain of that name is known (names need a daemon in domain 0)
+ *   -ENODATA       not decided by policy yet: a rule there names a domain, and who is called so
+ *                  isn't known there at the moment (names need a daemon in domain 0).
+ *                  xenmsg_send(), xenmsg_call() and xenmsg_connect() try again until their time is
+ *                  up, for 30 s where it has no end; messages that are posted meanwhile may
+ *                  overtake theirs
+ *   -EHOSTDOWN     no such domain, or no daemon in it; no domain of that name is known (names need
+ *                  a daemon in domain 0)
  *   -EHOSTUNREACH  a link to that domain can't be made
  *   -ENOBUFS       over a quota
  *   -EMSGSIZE      larger than the receiving side accepts
@@ -139,7 +142,8 @@ typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *me
 /*
  * Makes an endpoint, which lives until xenmsg_unbind() or xenmsg_close(). Waits for the daemon's
  * answer.
- * options   0: it takes messages and calls, which come as messages that want a reply; or XENMSG_BIND_MESSAGES, XENMSG_BIND_CALLS
+ * options   0: it takes messages and calls, which come as messages that want a reply; or
+ *           XENMSG_BIND_MESSAGES, XENMSG_BIND_CALLS
  * handler   called for every message; NULL: messages are taken with xenmsg_recv()
  * Returns 0, or -EINVAL (not a name for an endpoint, or an unknown option), -EEXIST (bound already,
  * here or by another program), -EACCES (a policy denies it), -ENOBUFS (over a quota), -ENOTCONN,
@@ -200,7 +204,8 @@ typedef void (*xenmsg_done)(void *userdata, int result);
  *             more (from 0.25 s to 2 s), if the other side doesn't answer: then the outcome is
  *             -ECONNRESET.
  *             0: hands it to the daemon if that is possible at once, and returns 0 without knowing
- *             the outcome; else -EAGAIN, and it was not sent. So at most XENMSG_AT_ONCE_MAX bytes; more are -EMSGSIZE.
+ *             the outcome; else -EAGAIN, and it was not sent. So at most XENMSG_AT_ONCE_MAX bytes;
+ *             more are -EMSGSIZE.
  * Meanwhile only outcomes of other sends and calls are told; messages aren't handled. So two
  * programs that send to each other like this take nothing from each other, and neither does one
  * that sends to itself: those post. Returns the outcome; or -EINVAL (the address is malformed),
@@ -214,7 +219,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_send(struct xenmsg *conn, const char *address
 /*
  * Sends a message without waiting. What doesn't fit into the daemon's ring is copied and follows
  * when there is room, so a large message doesn't hold up those to other addresses.
- * done  called exactly once with the outcome if this returned 0, else never; never from within this call. NULL: the outcome is of no interest
+ * done  called exactly once with the outcome if this returned 0, else never; never from within this
+ *       call. NULL: the outcome is of no interest
  * Messages to one address arrive in the order in which they were sent, as long as each ends in 0.
  * Returns 0: accepted; or -EAGAIN (too much is waiting for this address: let xenmsg_process() or
  * xenmsg_wait() run first), and -EINVAL, -EMSGSIZE, -ENOBUFS, -ENOTCONN, -ENOMEM as for
@@ -224,9 +230,10 @@ XENMSG_API XENMSG_CHECK int xenmsg_post(struct xenmsg *conn, const char *address
 					size_t size, xenmsg_done done, void *userdata);
 
 /*
- * Withdraws what was posted and has no outcome yet. `done` is called as ever, exactly once and with the truth:
- * -ETIMEDOUT if it was not taken and never will be; 0 if it was taken meanwhile; of a call that was taken what
- * xenmsg_call_post_timed() says. To settle that may take up to 2 s. Not called from within this call.
+ * Withdraws what was posted and has no outcome yet. `done` is called as ever, exactly once and with
+ * the truth: -ETIMEDOUT if it was not taken and never will be; 0 if it was taken meanwhile; of a
+ * call that was taken what xenmsg_call_post_timed() says. To settle that may take up to 2 s. Not
+ * called from within this call.
  * address   that it was posted to
  * userdata  that it was posted with, which must not be NULL. Of several the one posted last
  * Returns 0, or -ENOENT (nothing there without an outcome: it has been told, or will be by the next
@@ -239,13 +246,14 @@ XENMSG_API int xenmsg_withdraw(struct xenmsg *conn, const char *address, const v
 /*
  * Calls a program: sends it a request and waits for its reply.
  * address     DOMAIN:ENDPOINT
- * reply       [out] free it with xenmsg_message_free(); NULL unless this returns 0. Its sender isn't stamped: what answers is what was
- *             called.
+ * reply       [out] free it with xenmsg_message_free(); NULL unless this returns 0. Its sender
+ *             isn't stamped: what answers is what was called.
  * timeout_ms  when there is no answer by then, the request is withdrawn; to settle that may take a
  *             tenth of it more (from 0.25 s to 2 s), if the other side doesn't answer
  * Returns 0, or an error of those listed at the top, and with the same certainty, but for two of
  * them:
- *   -ETIMEDOUT   the request was not taken and never will be; or it was taken (xenmsg_reason() says so), and may have been carried out
+ *   -ETIMEDOUT   the request was not taken and never will be; or it was taken (xenmsg_reason() says
+ *                so), and may have been carried out
  *   -ECONNRESET  the server or a daemon died before the answer came, or doesn't answer; the request
  *                may have been carried out
  * or -EPROTOTYPE (that endpoint takes no calls), -EMSGSIZE (also: the reply is larger than is
@@ -265,7 +273,8 @@ typedef void (*xenmsg_call_done)(void *userdata, int result, struct xenmsg_messa
 /*
  * Calls without waiting; thousands may be outstanding. Each waits for as long as there is a server
  * that hasn't answered.
- * done  called exactly once if this returned 0, else never; never from within this call. NULL: the answer is of no interest
+ * done  called exactly once if this returned 0, else never; never from within this call. NULL: the
+ *       answer is of no interest
  * Returns 0, or the errors of xenmsg_post().
  */
 XENMSG_API XENMSG_CHECK int xenmsg_call_post(struct xenmsg *conn, const char *address,
@@ -288,10 +297,12 @@ XENMSG_API XENMSG_CHECK int xenmsg_call_post_timed(struct xenmsg *conn, const ch
  * the message stays to be freed. Returns 0: the reply is on its way, and whether it arrives is
  * known to the caller alone. Or
  *   -EALREADY   it was answered before
- *   -ECANCELED  nobody waits for the answer any more: the caller's time was up, or it has died, or the endpoint was unbound
+ *   -ECANCELED  nobody waits for the answer any more: the caller's time was up, or it has died, or
+ *               the endpoint was unbound
  *   -EINVAL     the message wants no reply
  *   -EMSGSIZE   larger than a message may be: answer something else
- *   -EAGAIN     too much waits for this caller, who doesn't read it: let xenmsg_process() run, and try again
+ *   -EAGAIN     too much waits for this caller, who doesn't read it: let xenmsg_process() run, and
+ *               try again
  *   -ENOTCONN, -ENOMEM
  */
 XENMSG_API XENMSG_CHECK int xenmsg_reply(struct xenmsg_message *message, const void *data,
@@ -368,8 +379,8 @@ typedef void (*xenmsg_event_handler)(void *userdata, const struct xenmsg_event *
 
 /*
  * Reports comings and goings, and first, as if they just came, those who are there already.
- * pattern  DOMAIN: of domains and all of their endpoints; DOMAIN:ENDPOINT: of those endpoints. Each may be a shell pattern: "*",
- *          "*:print", "3:scan*"
+ * pattern  DOMAIN: of domains and all of their endpoints; DOMAIN:ENDPOINT: of those endpoints. Each
+ *          may be a shell pattern: "*", "*:print", "3:scan*"
  * Returns a positive number for xenmsg_unwatch(), or -EINVAL (malformed pattern), -ENOBUFS (over a
  * quota), -ENOTCONN, -ETIMEDOUT, -ENOMEM.
  */
@@ -380,9 +391,10 @@ XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
 
 /*
  * Asks the daemon something and waits for its answer.
- * what  "status" (doc/status.schema.json; of each list the entries that matter most), "status all" (every one), "peers",
- * 	 "endpoints", "endpoints DOMAIN", or "policy FROM TO": which rule decides whether FROM (a domain, or DOMAIN/UID) may reach TO, an
- * 	 endpoint here, as xenmsg policy check asks; others are in doc/protocol.md
+ * what  "status" (doc/status.schema.json; of each list the entries that matter most), "status all"
+ *       (every one), "peers", "endpoints", "endpoints DOMAIN", or "policy FROM TO": which rule
+ *       decides whether FROM (a domain, or DOMAIN/UID) may reach TO, an endpoint here, as xenmsg
+ *       policy check asks; others are in doc/protocol.md
  * json  [out] text, free(3) it
  * Who isn't root nor an administrator (admin-group in xenmsgd.conf(5)) is told what is his own and
  * what isn't about anybody. Returns 0, or -EINVAL (unknown question), -EHOSTDOWN (no such domain),
