@@ -25,14 +25,14 @@
 #define GUARD 1 /* the byte behind the handshake that the daemon leaves unread */
 
 /* The daemon that the session is with. */
-static int dial(struct xenmsg *conn)
+static int dial(struct xenmsg *conn, int64_t deadline)
 {
 	struct sockaddr_un address = {0};
 	socklen_t size = sizeof(address) - 1;
 
 	if (getpeername(conn->transport.socket, (struct sockaddr *)&address, &size) < 0)
 		return -ENOTCONN;
-	return handshake_connect(address.sun_path, deadline_in(HANDSHAKE_MS));
+	return handshake_connect(address.sun_path, deadline);
 }
 
 /* WELCOME, then the REPLY that says whether there is a stream. */
@@ -61,7 +61,7 @@ static int await_stream(struct xenmsg *conn, int fd, int64_t deadline)
  * Returns the descriptor. */
 static int open_stream(struct xenmsg *conn, uint8_t *request, uint32_t size, int64_t deadline)
 {
-	int fd = dial(conn), r;
+	int fd = dial(conn, deadline), r;
 
 	if (fd < 0)
 		return fd;

@@ -27,6 +27,7 @@ static void limit_connect(int fd, int64_t deadline)
 int handshake_connect(const char *path, int64_t deadline)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const struct timeval for_ever = {0};
 	int fd, r;
 
 	if (strlen(path) >= sizeof(address.sun_path))
@@ -44,7 +45,9 @@ int handshake_connect(const char *path, int64_t deadline)
 		close(fd);
 		return r;
 	}
-	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
+	/* A stream becomes the program's own, and blocks. */
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &for_ever, sizeof(for_ever)) < 0 ||
+	    fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
 		r = -errno;
 		close(fd);
 		return r;

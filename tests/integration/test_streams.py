@@ -168,6 +168,17 @@ def test_a_reader_that_stops_bounds_the_writer(nodes):
             os.close(stream)
 
 
+def test_a_write_to_a_stream_waits_for_its_reader_without_an_end(nodes):
+    one, two = nodes(1, 2).values()
+    with Connection(one.socket) as client, Connection(two.socket) as server:
+        assert server.listen("slow") == 0
+        for descriptor in client.connect("2:slow"), server.accept():
+            assert descriptor >= 0
+            with socket.socket(fileno=descriptor) as stream:
+                for option in socket.SO_SNDTIMEO, socket.SO_RCVTIMEO:
+                    assert struct.unpack("ll", stream.getsockopt(socket.SOL_SOCKET, option, 16)) == (0, 0)
+
+
 def test_many_streams_at_once_are_kept_apart(nodes):
     one, two = nodes(1, 2).values()
     listen(two, "echo", "cat")
