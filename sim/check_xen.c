@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 #include <xenevtchn.h>
 #include <xengnttab.h>
@@ -426,6 +427,22 @@ static void fork_holder(struct tool *tool)
 	result(pid);
 }
 
+static long difference_ms(clockid_t one, clockid_t other)
+{
+	struct timespec a, b;
+
+	clock_gettime(one, &a);
+	clock_gettime(other, &b);
+	return (a.tv_sec - b.tv_sec) * 1000 + (a.tv_nsec - b.tv_nsec) / 1000000;
+}
+
+/* clocks: by how many milliseconds two clocks that go on while the domain is saved are before two that don't */
+static void clocks(struct tool *tool)
+{
+	printf("ok %ld %ld\n", difference_ms(CLOCK_BOOTTIME, CLOCK_MONOTONIC),
+	       difference_ms(CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE));
+}
+
 /* file PATH: its first word */
 static void read_file(struct tool *tool)
 {
@@ -480,6 +497,7 @@ static const struct command commands[] = {
 	{"xs-transactions", 2, xs_transactions},
 	{"bind-many", 4, bind_many},
 	{"fork", 1, fork_holder},
+	{"clocks", 1, clocks},
 	{"file", 2, read_file},
 };
 

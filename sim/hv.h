@@ -67,11 +67,13 @@ struct hv_share {
 	uint32_t refs;	 /* pages that still have a reference; with the last one the share leaves its domid */
 	uint32_t mapped; /* pages mapped, each as often as it is */
 	int fd, fd_read_only;
+	uint8_t *before; /* while the domain is saved: the pages, copied before it was stopped */
 	uint32_t notify_offset;
 	struct hv_port *notify_port;
 	struct hv_page {
 		uint32_t ref; /* 0: taken back */
 		uint32_t maps;
+		bool written_here; /* the image has it as it is: the domain's own writes are tracked */
 	} page[];
 };
 
@@ -171,6 +173,7 @@ struct hv {
 	bool orphans_watched; /* a timer runs */
 	bool stopping;	      /* zombies are freed with all others */
 	struct evconnlistener *admin;
+	struct event *silence; /* after a restore, XenStore says nothing until then */
 	FILE *log;
 	char *kernel_log; /* what the kernels of domains would have complained about, a line each */
 };
@@ -192,8 +195,17 @@ struct hv_domain *hv_domain_by_id(struct hv *hv, uint32_t domid);
 void hv_domain_destroy(struct hv_domain *domain);
 void hv_domain_pause(struct hv_domain *domain);
 void hv_domain_unpause(struct hv_domain *domain);
-int hv_domain_suspend(struct hv_domain *domain);
-int hv_domain_resume(struct hv_domain *domain);
+/* What a save or restore does that others don't do alike. */
+struct hv_save_options {
+	uint32_t stale_ms; /* so long before the stop, what others write into the domain's pages is copied */
+	uint32_t seed;	   /* which of it is copied once more, in part or as a whole */
+};
+struct hv_restore_options {
+	uint32_t unaware_ms; /* so long XenStore says nothing */
+	uint32_t clock_ms;   /* by which the clocks show it */
+};
+int hv_domain_suspend(struct hv_domain *domain, const struct hv_save_options *options);
+int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *options);
 int hv_domain_rename(struct hv_domain *domain, const char *name);
 /* Lets go of a zombie that nobody maps any longer. */
 void hv_domain_reap(struct hv_domain *domain);
@@ -232,6 +244,9 @@ void hv_grant_domid_gone(struct hv_domain *domain);
 /* The domain is saved: what it maps is unmapped at the granters, without a notice. Returns the number of
  * pages. */
 unsigned hv_grant_drop_mappings(struct hv_client *client);
+/* A save: the first copy of what the domain grants, while it runs; then, when it has stopped, the image. -ENOMEM, -EIO. */
+int hv_grant_copy(struct hv_domain *domain);
+int hv_grant_make_image(struct hv_domain *domain, uint32_t seed);
 uint32_t hv_grant_limit(const struct hv_domain *domain);
 int hv_grant_set_limit(const struct hv_domain *domain, uint32_t limit);
 uint32_t hv_grant_mapped_pages(const struct hv_client *client);

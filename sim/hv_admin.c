@@ -166,23 +166,61 @@ static int run_unpause(struct command_context *context)
 	return EXIT_DONE;
 }
 
+/* Options with numbers behind the domain: up to `most` of each. */
+struct number_option {
+	const char *name;
+	uint32_t most;
+	uint32_t *value;
+};
+
+static int parse_options(struct command_context *context, const struct number_option *options, size_t count)
+{
+	for (int i = 2; i < context->count; i += 2) {
+		const char *value = i + 1 < context->count ? context->word[i + 1] : "";
+		const struct number_option *option = options;
+
+		while (option < options + count && strcmp(option->name, context->word[i]) != 0)
+			option++;
+		if (option == options + count)
+			return answer(context, EXIT_USAGE, "%s: unknown option '%s'", context->word[0],
+				      context->word[i]);
+		if (parse_number(value, option->value) < 0 || *option->value > option->most)
+			return answer(context, EXIT_USAGE, "%s: %s takes a number up to %u, not '%s'",
+				      context->word[0], option->name, option->most, value);
+	}
+	return EXIT_DONE;
+}
+
 static int run_suspend(struct command_context *context)
 {
-	struct hv_domain *domain = named_domain(context, context->word[1], true);
+	struct hv_save_options options = {.stale_ms = 0, .seed = 1};
+	const struct number_option known[] = {{"--stale", 10000, &options.stale_ms},
+					      {"--seed", UINT32_MAX, &options.seed}};
+	struct hv_domain *domain;
+	int status = parse_options(context, known, 2);
 
-	return domain ? finish(context, "suspend", hv_domain_suspend(domain)) : EXIT_ERROR;
+	if (status != EXIT_DONE)
+		return status;
+	domain = named_domain(context, context->word[1], true);
+	return domain ? finish(context, "suspend", hv_domain_suspend(domain, &options)) : EXIT_ERROR;
 }
 
 static int run_resume(struct command_context *context)
 {
-	struct hv_domain *domain = hv_domain_find(context->hv, context->word[1], true);
-	int r;
+	struct hv_restore_options options = {.unaware_ms = 0, .clock_ms = 200};
+	const struct number_option known[] = {{"--unaware", 60000, &options.unaware_ms},
+					      {"--clock", 1000000000, &options.clock_ms}};
+	struct hv_domain *domain;
+	int r = parse_options(context, known, 2);
 
+	if (r != EXIT_DONE)
+		return r;
+	domain = hv_domain_find(context->hv, context->word[1], true);
 	if (!domain)
 		return answer(context, EXIT_ERROR,
 			      "no suspended domain %s: `xensim list` shows those that there are",
 			      context->word[1]);
-	r = hv_domain_resume(domain);
+	r = hv_domain_resume(domain, &options);
 	return r < 0 ? finish(context, "resume", r) : answer(context, EXIT_DONE, "%u\n", domain->domid);
 }
 
@@ -370,8 +408,8 @@ static const struct command commands[] = {
 	{"destroy", "destroy DOMID", 1, 1, run_destroy},
 	{"pause", "pause DOMID", 1, 1, run_pause},
 	{"unpause", "unpause DOMID", 1, 1, run_unpause},
-	{"suspend", "suspend DOMID", 1, 1, run_suspend},
-	{"resume", "resume DOMID", 1, 1, run_resume},
+	{"suspend", "suspend DOMID [--stale MS] [--seed N]", 1, 5, run_suspend},
+	{"resume", "resume DOMID [--unaware MS] [--clock MS]", 1, 5, run_resume},
 	{"rename", "rename DOMID NAME", 2, 2, run_rename},
 	{"list", "list [--json]", 0, 1, run_list},
 	{"fault", "fault KIND DOMID [VALUE]", 2, 3, run_fault},

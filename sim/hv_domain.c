@@ -5,6 +5,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <event2/event.h>
 #include <event2/listener.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -393,15 +395,38 @@ void hv_domain_unpause(struct hv_domain *domain)
 	hv_processes_signal(domain, SIGCONT);
 }
 
-int hv_domain_suspend(struct hv_domain *domain)
+/* Nothing else goes on in the hypervisor process meanwhile; notifications and the rings need none of it. */
+static void wait_ms(uint32_t milliseconds)
+{
+	struct timespec left = {.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000L};
+
+	while (nanosleep(&left, &left) < 0 && errno == EINTR)
+		;
+}
+
+int hv_domain_suspend(struct hv_domain *domain, const struct hv_save_options *options)
 {
 	struct hv *hv = domain->hv;
 	struct hv_domain *zombie = domain_new(hv, domain->domid, "(null)", domain->type);
 	struct hv_client *client;
+	int r = 0;
 
 	if (!zombie)
 		return -ENOMEM;
+	if (options->stale_ms) {
+		r = hv_grant_copy(domain);
+		wait_ms(options->stale_ms);
+	}
 	hv_processes_signal(domain, SIGSTOP);
+	if (r == 0)
+		r = hv_grant_make_image(domain, options->seed);
+	if (r < 0) {
+		hv_processes_signal(domain, SIGCONT);
+		free(zombie->name);
+		free(zombie->path);
+		free(zombie);
+		return r;
+	}
 	DL_FOREACH(domain->clients, client) {
 		unsigned pages = hv_grant_drop_mappings(client);
 
@@ -421,6 +446,7 @@ int hv_domain_suspend(struct hv_domain *domain)
 	hv_grant_domid_dies(domain);
 	hv_grant_move(domain, zombie);
 	HASH_ADD(hh, hv->domains, domid, sizeof(zombie->domid), zombie);
+	sim_store_save_domain(hv->store, domain->domid);
 	remove_home(domain);
 	become_zombie(zombie);
 	return 0;
@@ -447,7 +473,28 @@ static int move_directory(struct hv_domain *domain, uint32_t domid)
 	return 0;
 }
 
-int hv_domain_resume(struct hv_domain *domain)
+static void on_silence_over(evutil_socket_t fd, short events, void *userdata)
+{
+	struct hv *hv = userdata;
+
+	if (!hv->store_stalled)
+		sim_store_stall(hv->store, false);
+}
+
+/* The processes run on before any watch reaches them. One xenstored serves all domains, so it says nothing to anyone. */
+static void be_silent(struct hv *hv, uint32_t milliseconds)
+{
+	const struct timeval time = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
+
+	if (!hv->silence)
+		hv->silence = evtimer_new(hv->base, on_silence_over, hv);
+	if (!hv->silence || !milliseconds)
+		return;
+	sim_store_stall(hv->store, true);
+	evtimer_add(hv->silence, &time);
+}
+
+int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *options)
 {
 	struct hv *hv = domain->hv;
 	struct hv_client *client, *next;
@@ -465,6 +512,7 @@ int hv_domain_resume(struct hv_domain *domain)
 	domain->domid = domid;
 	domain->state = HV_RUNNING;
 	HASH_ADD(hh, hv->domains, domid, sizeof(domain->domid), domain);
+	be_silent(hv, options->unaware_ms);
 	r = write_home(domain);
 	sim_store_introduce(hv->store, domid);
 	if (r == 0)
@@ -472,8 +520,12 @@ int hv_domain_resume(struct hv_domain *domain)
 	hv_log(hv, "d%u: restored, was d%u", domid, old_domid);
 
 	DL_FOREACH_SAFE(domain->clients, client, next) {
-		if (client->lost_mappings)
-			kill(client->pid, domain->type == HV_PV ? SIGKILL : SIM_SIGNAL_RESTORED);
+		const union sigval moved = {.sival_int = (int)options->clock_ms};
+
+		if (client->lost_mappings && domain->type == HV_PV)
+			kill(client->pid, SIGKILL);
+		else
+			sigqueue(client->pid, SIM_SIGNAL_RESTORED, moved);
 		client->lost_mappings = false;
 	}
 	hv_processes_signal(domain, SIGCONT);

@@ -89,6 +89,7 @@ static void share_free(struct hv_share *share)
 {
 	for (uint32_t i = 0; i < share->count; i++)
 		drop_ref(share, i);
+	free(share->before);
 	if (share->fd >= 0)
 		close(share->fd);
 	if (share->fd_read_only >= 0)
@@ -362,6 +363,129 @@ unsigned hv_grant_drop_mappings(struct hv_client *client)
 		unmap_pages(client, mapping);
 	}
 	return pages;
+}
+
+/* --- a save ----------------------------------------------------------------------------------- */
+
+static size_t share_bytes(const struct hv_share *share)
+{
+	return (size_t)share->count * SIM_PAGE_SIZE;
+}
+
+static uint8_t *read_pages(const struct hv_share *share)
+{
+	uint8_t *pages = malloc(share_bytes(share));
+
+	if (pages && pread(share->fd, pages, share_bytes(share), 0) == (ssize_t)share_bytes(share))
+		return pages;
+	free(pages);
+	return NULL;
+}
+
+int hv_grant_copy(struct hv_domain *domain)
+{
+	struct hv_client *client;
+	struct hv_share *share;
+
+	DL_FOREACH(domain->clients, client) {
+		DL_FOREACH(client->shares, share) {
+			free(share->before);
+			share->before = read_pages(share);
+			if (!share->before)
+				return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+static uint32_t le16_at(const uint8_t *bytes)
+{
+	return bytes[0] | (uint32_t)bytes[1] << 8;
+}
+
+/*
+ * Xen copies a page once more if the domain wrote to it, not if others did by their mapping. Who writes where, a vchan's first page
+ * says (xen/io/libxenvchan.h): both into this one, the client into the ring "left", whose pages come first, and the server, which
+ * grants, into "right".
+ */
+static void mark_ring_pages(struct hv_domain *domain, struct hv_share *share)
+{
+	uint8_t *page = read_pages(share);
+	uint32_t left, right, number;
+	struct hv_ref *ref;
+
+	share->page[0].written_here = true;
+	if (!page)
+		return;
+	left = le16_at(page + 16);
+	right = le16_at(page + 18);
+	left = left >= 12 && left <= 20 ? 1u << (left - 12) : 0;
+	right = right >= 12 && right <= 20 ? 1u << (right - 12) : 0;
+	for (uint32_t i = left; i < left + right && 24 + 4 * i + 4 <= SIM_PAGE_SIZE; i++) {
+		memcpy(&number, page + 24 + 4 * i, sizeof(number));
+		HASH_FIND(hh, domain->refs, &number, sizeof(number), ref);
+		if (ref)
+			ref->share->page[ref->index].written_here = true;
+	}
+	free(page);
+}
+
+/* The same for the same seed, on every machine (xorshift). */
+static uint32_t next_random(uint32_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 17;
+	*state ^= *state << 5;
+	return *state;
+}
+
+/* Of eight pages that others write, five are as they were, two are torn and one happens to be right. */
+static void mix_page(uint8_t *now, const uint8_t *before, uint32_t random)
+{
+	uint32_t bytes = SIM_PAGE_SIZE;
+
+	if (random % 8 == 0)
+		return;
+	if (random % 8 < 3)
+		bytes = 64 * (1 + random / 8 % (SIM_PAGE_SIZE / 64 - 1));
+	memcpy(now + SIM_PAGE_SIZE - bytes, before + SIM_PAGE_SIZE - bytes, bytes);
+}
+
+static int make_image_of(struct hv_share *share, uint32_t *random)
+{
+	uint8_t *pages = read_pages(share);
+	int r = pages ? 0 : -ENOMEM;
+
+	for (uint32_t i = 0; pages && share->before && i < share->count; i++)
+		if (!share->page[i].written_here)
+			mix_page(pages + (size_t)i * SIM_PAGE_SIZE, share->before + (size_t)i * SIM_PAGE_SIZE,
+				 next_random(random));
+	if (r == 0 && (ftruncate(share->fd, 2 * (off_t)share_bytes(share)) < 0 ||
+		       pwrite(share->fd, pages, share_bytes(share), (off_t)share_bytes(share)) !=
+			       (ssize_t)share_bytes(share)))
+		r = -EIO;
+	free(pages);
+	free(share->before);
+	share->before = NULL;
+	return r;
+}
+
+int hv_grant_make_image(struct hv_domain *domain, uint32_t seed)
+{
+	uint32_t random = seed * 2654435761u | 1;
+	struct hv_client *client;
+	struct hv_share *share;
+	int r = 0;
+
+	DL_FOREACH(domain->clients, client)
+		DL_FOREACH(client->shares, share)
+			if (share->notify_port)
+				mark_ring_pages(domain, share);
+	DL_FOREACH(domain->clients, client)
+		DL_FOREACH(client->shares, share)
+			if (r == 0 && share->domain == domain)
+				r = make_image_of(share, &random);
+	return r;
 }
 
 uint32_t hv_grant_mapped_pages(const struct hv_client *client)

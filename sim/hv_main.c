@@ -129,6 +129,8 @@ static int remove_entry(const char *path, const struct stat *status, int type, s
 
 static void finish(struct hv *hv)
 {
+	if (hv->silence)
+		event_free(hv->silence);
 	if (hv->admin)
 		evconnlistener_free(hv->admin);
 	hv_domains_free(hv);

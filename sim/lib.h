@@ -7,6 +7,7 @@
  *	lib_gnt.c     granting, mapping, and munmap
  *	lib_evtchn.c  event channels
  *	lib_path.c    paths of Xen's files
+ *	lib_clock.c   clocks, which a restore moves
  *
  * As the stand-in for a kernel it has state of its own per process, unlike anything else in this project.
  *
@@ -43,6 +44,10 @@ void sim_fds_close(struct sim_fds *fds);
 
 /* Hooks around fork, called in this order by lib_conn.c, for the locks and the child's copy of each part's
  * state. */
+/* Once, before the hypervisor process knows of this process and may send it the signal. */
+void sim_gnt_expect_restores(void);
+/* The clocks that go on while a domain is saved move on by so much. From a signal handler, too. */
+void sim_clock_move(int milliseconds);
 void sim_gnt_before_fork(void);
 void sim_gnt_after_fork(bool child);
 void sim_evtchn_before_fork(void);

@@ -46,6 +46,7 @@ static void after_fork_in_child(void)
 static void install_fork_hooks(void)
 {
 	pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+	sim_gnt_expect_restores();
 }
 
 static int connect_locked(void)

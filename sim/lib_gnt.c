@@ -38,12 +38,12 @@ struct region {
 	size_t ids;
 	uint32_t *id; /* what the hypervisor calls it: one share, or one mapping for each SIM_MAX_MAP pages */
 	unsigned char *gone; /* one for each page */
+	char *image;	     /* of a share: the pages that a restore puts in their place; NULL after that */
 };
 
 static struct {
 	pthread_mutex_t lock;
 	struct region *regions;
-	bool handler_installed;
 	/* Set when the signal found the lock taken: whoever unlocks does its work. */
 	_Atomic bool restored;
 	/* All regions lie within: munmap of anything else needs no lock. */
@@ -69,6 +69,25 @@ static void blank_mappings(void)
 	}
 }
 
+/* A restored granter has copies of its pages, made while the peer went on writing (hv_grant.c), and the peer has the old ones. */
+static void take_images(void)
+{
+	struct region *region;
+
+	DL_FOREACH(gnt.regions, region) {
+		for (size_t i = 0; region->image && i < region->pages; i++) {
+			char *copy = region->image + i * SIM_PAGE_SIZE;
+
+			if (region->gone[i])
+				syscall(SYS_munmap, copy, (size_t)SIM_PAGE_SIZE);
+			else
+				mremap(copy, SIM_PAGE_SIZE, SIM_PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
+				       region->start + i * SIM_PAGE_SIZE);
+		}
+		region->image = NULL;
+	}
+}
+
 static void lock_regions(void)
 {
 	pthread_mutex_lock(&gnt.lock);
@@ -76,14 +95,18 @@ static void lock_regions(void)
 
 static void unlock_regions(void)
 {
-	if (atomic_exchange(&gnt.restored, false))
+	if (atomic_exchange(&gnt.restored, false)) {
 		blank_mappings();
+		take_images();
+	}
 	pthread_mutex_unlock(&gnt.lock);
 }
 
-static void on_restored(int signal_number)
+static void on_restored(int signal_number, siginfo_t *info, void *context)
 {
 	int error = errno;
+
+	sim_clock_move(info->si_value.sival_int);
 
 	atomic_store(&gnt.restored, true);
 	if (pthread_mutex_trylock(&gnt.lock) == 0)
@@ -91,13 +114,11 @@ static void on_restored(int signal_number)
 	errno = error;
 }
 
-static void install_handler(void)
+void sim_gnt_expect_restores(void)
 {
-	struct sigaction action = {.sa_handler = on_restored, .sa_flags = SA_RESTART};
+	struct sigaction action = {.sa_sigaction = on_restored, .sa_flags = SA_RESTART | SA_SIGINFO};
 
-	if (!gnt.handler_installed)
-		sigaction(SIM_SIGNAL_RESTORED, &action, NULL);
-	gnt.handler_installed = true;
+	sigaction(SIM_SIGNAL_RESTORED, &action, NULL);
 }
 
 void sim_gnt_before_fork(void)
@@ -163,9 +184,9 @@ static void region_list(struct region *region)
 	uintptr_t start = (uintptr_t)region->start, end = start + region->pages * SIM_PAGE_SIZE;
 
 	madvise(region->start, region->pages * SIM_PAGE_SIZE, MADV_DONTFORK);
+	if (region->image)
+		madvise(region->image, region->pages * SIM_PAGE_SIZE, MADV_DONTFORK);
 	lock_regions();
-	if (region->is_map)
-		install_handler();
 	DL_APPEND(gnt.regions, region);
 	if (start < atomic_load(&gnt.low))
 		atomic_store(&gnt.low, start);
@@ -177,6 +198,8 @@ static void region_list(struct region *region)
 /* Tells the hypervisor, which then applies the unmap notification, and frees what it can. */
 static void region_release(struct region *region)
 {
+	if (region->image)
+		syscall(SYS_munmap, region->image, region->pages * SIM_PAGE_SIZE);
 	for (size_t i = 0; i < region->ids; i++) {
 		struct sim_request request = {.op = region->is_map ? SIM_OP_UNMAP : SIM_OP_UNSHARE,
 					      .id = region->id[i]};
@@ -327,6 +350,14 @@ static void *share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable
 		r = -EIO;
 	else
 		memcpy(refs, reply->values, count * sizeof(uint32_t));
+	if (r == 0) {
+		/* Behind the end of the file: it grows when the domain is saved. */
+		void *image = mmap(NULL, count * SIM_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fds.fd[0],
+				   (off_t)count * SIM_PAGE_SIZE);
+
+		region->image = image == MAP_FAILED ? NULL : image;
+		r = region->image ? 0 : -EIO;
+	}
 	sim_fds_close(&fds);
 	free(reply);
 	if (r < 0)

@@ -21,6 +21,7 @@ pkglib_LTLIBRARIES += libxensim.la
 libxensim_la_SOURCES = \
 	sim/evtchn_page.h sim/proto.h \
 	sim/lib.h \
+	sim/lib_clock.c \
 	sim/lib_conn.c \
 	sim/lib_evtchn.c \
 	sim/lib_gnt.c \

@@ -31,8 +31,8 @@
 #define SIM_ENV_DOMID	"XENSIM_DOMID"	 /* the domid at the time of exec; a restore changes the real one */
 #define SIM_ENV_UUID	"XENSIM_UUID"	 /* by which the hypervisor finds the processes of a domain */
 
-/* Sent to the processes of a restored domain before they go on: what they map of others is gone (lib_gnt.c).
- */
+/* Sent to the processes of a restored domain before they go on: what they map of others is gone, and what they granted are copies
+ * (lib_gnt.c). Its value is by how many milliseconds clocks have moved (lib_clock.c). */
 #define SIM_SIGNAL_RESTORED (SIGRTMIN + 13)
 
 enum sim_op {

@@ -224,6 +224,11 @@ static void domain_resumed(struct sim_domain *domain)
 	}
 }
 
+void sim_store_save_domain(struct sim_store *store, unsigned domid)
+{
+	sim_domain_get(store, domid)->saved = true;
+}
+
 int sim_store_rename_domain(struct sim_store *store, unsigned domid, unsigned new_domid)
 {
 	struct sim_domain *domain = sim_domain_find(store, domid), *other = sim_domain_find(store, new_domid),
@@ -237,6 +242,7 @@ int sim_store_rename_domain(struct sim_store *store, unsigned domid, unsigned ne
 	introduced = domain->introduced;
 	HASH_DEL(store->domains, domain);
 	domain->domid = new_domid;
+	domain->saved = false;
 	domain->introduced = other && other->introduced;
 	if (other)
 		domain_free(other);

@@ -78,6 +78,8 @@ int sim_store_attach(struct sim_store *store, unsigned domid, int fd);
 /* The domain is gone: closes and removes its socket and connections, drops its watches and transactions. */
 void sim_store_unlisten(struct sim_store *store, unsigned domid);
 
+/* The domain is saved: what happens until it is restored, its own end first, its watches never tell. */
+void sim_store_save_domain(struct sim_store *store, unsigned domid);
 /* Save and restore: the connections, watches and socket of domid now belong to new_domid. Relative paths mean
  * the new home, every watch fires once, open transactions end in EAGAIN. -ENOENT: no such domain, -EEXIST:
  * new_domid has a socket already. The trees of both homes are the caller's to write and remove. */

@@ -56,6 +56,7 @@ struct sim_domain {
 	unsigned domid;
 	int target;
 	bool introduced;
+	bool saved; /* no event reaches it */
 	uint32_t next_transaction;
 	struct evconnlistener *listener;
 	char *socket_path;

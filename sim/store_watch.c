@@ -63,7 +63,7 @@ static void send_event(struct sim_connection *connection, const struct sim_watch
 	size_t path_size = strlen(path) + 1, token_size = strlen(watch->token) + 1;
 
 	/* Xen can't send a longer one either. */
-	if (path_size + token_size > sizeof(payload))
+	if (connection->domain->saved || path_size + token_size > sizeof(payload))
 		return;
 	memcpy(payload, path, path_size);
 	memcpy(payload + path_size, watch->token, token_size);

@@ -2,8 +2,11 @@
 """Save and restore on xensim: what XEN-FACTS.md says of a suspended guest and of its peers."""
 
 import signal
+import subprocess
 
-from conftest import wait_for
+import pytest
+
+from conftest import program, wait_for
 
 
 def saved_and_restored(host, domid):
@@ -188,3 +191,86 @@ def test_a_suspended_domain_can_be_destroyed(host):
     host.sim("destroy", 1)
     assert xen.process.wait(timeout=10) == -signal.SIGKILL
     assert host.domain(1) is None
+
+
+PAGES = 32
+
+
+def saved_under_writes(host, granter, *options):
+    """Pages of a guest that domain 0 writes to without a pause, first and last byte of each, while the guest is saved."""
+    one, zero = host.xen(granter), host.xen(0)
+    memory, first, *_ = one.ok("share", 0, PAGES, 1)
+    mapped = zero.ok("map", granter, first, PAGES, 1)
+    saving, count = None, 0
+    while saving is None or saving.poll() is None:
+        count += 1
+        for offset in range(0, PAGES * 4096, 4096):
+            zero.ok("poke", mapped, offset, count % 256), zero.ok("poke", mapped, offset + 4095, count % 256)
+        if saving is None:
+            saving = subprocess.Popen([program("xensim"), "suspend", str(granter), *options], env=host.environment)
+    assert saving.wait() == 0
+    return one, memory, count
+
+
+def kinds(xen, memory, count):
+    """What a restored guest finds in each of these pages: as new as the newest of them, or older, by up to 255 rounds."""
+    ages = [[(count - xen.ok("peek", memory, offset + end)) % 256 for end in (0, 4095)] for offset in range(0, PAGES * 4096, 4096)]
+    newest = min(min(pair) for pair in ages)
+    return ["".join("new" if age <= newest + 1 else "old" for age in pair) for pair in ages]
+
+
+def test_pages_that_the_peer_wrote_are_stale_and_torn_the_same_for_the_same_seed(host):
+    seen = []
+    for domid in (1, 2):
+        one, memory, count = saved_under_writes(host, domid, "--stale", "150", "--seed", "7")
+        host.sim("resume", domid)
+        seen.append(kinds(one, memory, count))
+    assert seen[0] == seen[1]
+    assert {"oldold", "newold", "newnew"} == set(seen[0])
+
+
+def test_without_the_option_the_image_is_of_one_moment(host):
+    one, memory, count = saved_under_writes(host, 1)
+    host.sim("resume", 1)
+    assert set(kinds(one, memory, count)) == {"newnew"}
+
+
+def test_what_the_peer_writes_after_the_save_does_not_arrive_and_the_other_way_round(host):
+    one, two, server_port, client_port, memory, mapped, ref = channel(host, 1, 2)
+    host.sim("suspend", 1)
+    two.ok("poke", mapped, 100, 43)
+    host.sim("resume", 1)
+    assert one.ok("peek", memory, 100) == 42
+    one.ok("poke", memory, 101, 7)
+    assert two.ok("peek", mapped, 101) == 0 and two.ok("peek", mapped, 100) == 43
+
+
+def test_a_process_reads_stale_data_before_any_watch_tells_it(host):
+    watcher = host.xen(1)
+    watcher.ok("xs-watch", "domid")
+    assert watcher.ask("xs-event", 5000) == "ok domid"
+    one, memory, count = saved_under_writes(host, 1, "--stale", "150", "--seed", "7")
+    host.sim("resume", 1, "--unaware", "60000")
+    assert "oldold" in kinds(one, memory, count)
+    assert watcher.ask("xs-event", 0) == "ok none"
+    host.fault("stall-store", 0, "off")  # or the test would take that long
+    assert watcher.ask("xs-event", 5000) == "ok domid"
+
+
+@pytest.mark.parametrize("options, jump", [((), 200), (("--clock", "5000"), 5000), (("--clock", "0"), 0)], ids=["default", "long", "set-back"])
+def test_the_clocks_show_a_restore_unless_the_hosts_was_set_back(host, options, jump):
+    one = host.xen(1)
+    before = one.ok("clocks")
+    host.sim("suspend", 1)
+    host.sim("resume", 1, *options)
+    after = one.ok("clocks")
+    # The coarse clocks tick, so a pair of readings may be apart by one.
+    assert all(jump - 20 <= new - old <= jump + 20 for new, old in zip(after, before)), (before, after)
+
+
+@pytest.mark.parametrize("words", [("suspend", 1, "--stale"), ("suspend", 1, "--stale", "x"), ("suspend", 1, "--seeds", 1),
+                                   ("resume", 1, "--clock", -1)])
+def test_a_bad_option_is_refused(host, words):
+    done = host.sim(*words, check=False)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert host.domain(1)["state"] == "running"
