@@ -73,15 +73,23 @@ def peer_pid(path):
             return None
 
 
-def stands_still(pid):
-    """Whether all threads of a process are stopped."""
+def all_threads_are(pid, wanted):
+    """Whether all threads of a process are in this state of proc(5)."""
     def state(thread):
         try:
             with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8", errors="replace") as file:
                 return file.read().rsplit(")", 1)[1].split()[0]
         except (FileNotFoundError, ProcessLookupError):
             return "ended"
-    return all(state(thread) == "T" for thread in os.listdir(f"/proc/{pid}/task"))
+    return all(state(thread) == wanted for thread in os.listdir(f"/proc/{pid}/task"))
+
+
+def stands_still(pid):
+    return all_threads_are(pid, "T")
+
+
+def sleeps(pid):
+    return all_threads_are(pid, "S")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ import time
 import pytest
 
 from library import Connection
-from messaging import EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, eventually, stopped, tool
+from messaging import (EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, eventually,
+                       sleeps, stopped, tool)
 
 
 @pytest.fixture(name="one")
@@ -271,6 +272,8 @@ def test_recv_takes_nothing_that_nobody_will_read(one, how):
     one.send("self:inbox", "read")
     assert b"read" in os.read(inbox.process.stdout.fileno(), 4096)
     outcomes = []
+    # Between its look at the reader and the end of its look for messages it takes one.
+    eventually(lambda: sleeps(inbox.process.pid), "it waits for the next message")
     with Connection(one.socket) as sender:
         with stopped(inbox.process.pid):
             sender.post("self:inbox", b"late", outcomes.append)
