@@ -32,3 +32,11 @@ xenmsg_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(LIBEVENT_CFLAGS) $(XENSTORE_CFLAG
 	$(NCURSES_CFLAGS)
 xenmsg_LDADD = libcli.la libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) \
 	$(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(NCURSES_LIBS) -lm
+
+# Each shell looks for its completion there.
+bashcompletiondir = $(datadir)/bash-completion/completions
+zshcompletiondir = $(datadir)/zsh/site-functions
+fishcompletiondir = $(datadir)/fish/vendor_completions.d
+dist_bashcompletion_DATA = cli/completion/bash/xenmsg
+dist_zshcompletion_DATA = cli/completion/_xenmsg
+dist_fishcompletion_DATA = cli/completion/xenmsg.fish

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# fish completion for xenmsg. Commands and options are what its help says, domains and endpoints what the daemon says now.
+function __xenmsg_commands
+    echo help
+    xenmsg help 2>/dev/null | sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p'
+end
+function __xenmsg_options
+    set -l words (commandline -opc)
+    echo --socket
+    xenmsg help $words[2] 2>/dev/null | grep -oE -- '--[a-z][a-z-]*'
+end
+function __xenmsg_domains
+    echo self
+    timeout 2 xenmsg peers 2>/dev/null | awk 'NR > 1 { print $1; if ($2 != "-") print $2 }'
+end
+function __xenmsg_addresses
+    timeout 2 xenmsg endpoints 2>/dev/null | awk 'NR > 1 { print $1 ":" $3; if ($2 != "-") print $2 ":" $3 }'
+end
+complete -c xenmsg -n 'not __fish_seen_subcommand_from (__xenmsg_commands)' -f -a '(__xenmsg_commands)'
+complete -c xenmsg -n '__fish_seen_subcommand_from help' -f -a '(__xenmsg_commands)'
+complete -c xenmsg -n '__fish_seen_subcommand_from (__xenmsg_commands); and string match -q -- "-*" (commandline -ct)' -a '(__xenmsg_options)'
+complete -c xenmsg -n '__fish_seen_subcommand_from send call connect' -a '(__xenmsg_addresses)'
+complete -c xenmsg -n '__fish_seen_subcommand_from ping doctor endpoints watch policy' -f -a '(__xenmsg_domains)'
+complete -c xenmsg -n '__fish_seen_subcommand_from policy' -f -a 'check reload'

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the shells offer to complete: what there is to type, and who is there now."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from messaging import eventually, tool
+
+SCRIPTS = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", "..")), "cli/completion")
+OFFER = """PATH=$(dirname "$2"):$PATH; . "$1"; COMP_LINE=$3; COMP_POINT=${#3}; _xenmsg; printf '%s\\n' "${COMPREPLY[@]}" """
+
+
+def offered(node, line):
+    done = node.run_command("bash", "-c", OFFER, "bash", os.path.join(SCRIPTS, "bash/xenmsg"), tool("xenmsg"), line)
+    assert done.returncode == 0 and done.stderr == b"", done
+    return set(done.stdout.decode().split())
+
+
+def test_bash_offers_commands_options_domains_and_endpoints(nodes):
+    one, two = nodes(1, 2).values()
+    assert {"help", "send", "recv", "status", "top"} <= offered(one, "xenmsg ")
+    assert offered(one, "xenmsg se") == {"send", "serve"} and offered(one, "xenmsg help se") == {"send", "serve"}
+    assert offered(one, "xenmsg send --t") == {"--timeout"} and "--confirm" in offered(one, "xenmsg recv --")
+    two.receiver("inbox")
+    eventually(lambda: "2:inbox" in offered(one, "xenmsg send "), "the endpoint is offered")
+    assert offered(one, "xenmsg send 2:i") == {"inbox"}  # behind the colon
+    assert {"2", "self"} <= offered(one, "xenmsg ping ") and offered(one, "xenmsg policy c") == {"check"}
+    one.kill()
+    assert offered(one, "xenmsg send ") == set()
+
+
+@pytest.mark.parametrize("shell, script", [("bash", "bash/xenmsg"), ("zsh", "_xenmsg"), ("fish", "xenmsg.fish")])
+def test_each_shell_can_read_its_own(shell, script):
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not there")
+    done = subprocess.run([shell, "-n", os.path.join(SCRIPTS, script)], capture_output=True, check=False)
+    assert done.returncode == 0 and done.stderr == b""
