@@ -23,7 +23,7 @@ def test_bash_offers_commands_options_domains_and_endpoints(nodes):
     one, two = nodes(1, 2).values()
     assert {"help", "send", "recv", "status", "top"} <= offered(one, "xenmsg ")
     assert offered(one, "xenmsg se") == {"send", "serve"} and offered(one, "xenmsg help se") == {"send", "serve"}
-    assert offered(one, "xenmsg send --t") == {"--timeout"} and "--confirm" in offered(one, "xenmsg recv --")
+    assert offered(one, "xenmsg send --t") == {"--timeout"} and "--exec" in offered(one, "xenmsg recv --")
     two.receiver("inbox")
     eventually(lambda: "2:inbox" in offered(one, "xenmsg send "), "the endpoint is offered")
     assert offered(one, "xenmsg send 2:i") == {"inbox"}  # behind the colon
