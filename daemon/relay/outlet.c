@@ -147,7 +147,10 @@ static void note_put(struct outlet *outlet, uint32_t length, uint32_t messages)
 bool outlet_append(struct outlet *outlet, struct channel_end *end, const void *data, uint32_t length,
 		   uint32_t messages)
 {
-	if (length > frame_left(outlet, end) || unpublished(outlet) + length >= chunk_size(outlet) ||
+	uint32_t left = frame_left(outlet, end);
+
+	/* Also nothing at all goes only into a frame that is open. */
+	if (!left || length > left || unpublished(outlet) + length >= chunk_size(outlet) ||
 	    ring_writer_space(&outlet->writer, length + 7) < (int)length + 7)
 		return false;
 	ring_writer_put(&outlet->writer, data, length);
