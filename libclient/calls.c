@@ -95,7 +95,6 @@ int calls_run(struct calls *calls, int budget)
 		struct call *call = calls->completed;
 
 		DL_DELETE(calls->completed, call);
-		call->reported = true;
 		count++;
 		calls->answered = call->answered;
 		calls->withdrawn = call->withdrawn;
@@ -104,6 +103,8 @@ int calls_run(struct calls *calls, int budget)
 		else
 			xenmsg_message_free(call->reply);
 		calls->withdrawn = false;
+		/* Not before: the program may have read meanwhile what became of the request. */
+		call->reported = true;
 		if (!call->unsettled)
 			free(call);
 	}

@@ -247,6 +247,38 @@ static void an_answer_may_overtake_the_receipt(void **state)
 	assert_int_equal(one.count + two.count, 2);
 }
 
+static uint32_t channel_to_confirm;
+
+/* What the program does while it is told of an answer may read the receipt of the same call's request. */
+static void note_and_hear_of_the_receipt(void *userdata, int result, struct xenmsg_message *reply)
+{
+	note(userdata, result, reply);
+	fake_credit(&fake, channel_to_confirm, 24, 65536);
+	assert_int_equal(xenmsg_send(fake.conn, "2:log", "x", 1, 0), 0);
+	assert_int_equal(xenmsg_send(fake.conn, "2:log", "x", 1, 0), 0);
+}
+
+static void a_receipt_may_come_while_the_answer_is_told(void **state)
+{
+	struct outcome one = {0}, two = {0};
+	uint32_t number;
+
+	assert_int_equal(xenmsg_call_post(fake.conn, "2:work", "one", 3, note_and_hear_of_the_receipt, &one),
+			 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_OPEN);
+	channel_to_confirm = fake.header.channel;
+	expect_data(channel_to_confirm);
+	number = get_u32(fake.payload + fake.header.length - 4);
+	send_one(channel_to_confirm, MESSAGE_REPLY, 0, number, "quick");
+	wait_for(&one);
+	assert_string_equal(one.text, "quick");
+	assert_int_equal(xenmsg_call_post(fake.conn, "2:work", "two", 3, note, &two), 0);
+	fake_reset(&fake, channel_to_confirm, ENOENT, 24, 24);
+	wait_for(&two);
+	assert_int_equal(one.count + two.count, 2);
+}
+
 static void the_end_of_the_channel_tells_taken_calls_from_others(void **state)
 {
 	struct outcome one = {0}, two = {0}, three = {0};
@@ -945,6 +977,7 @@ int main(void)
 		 stop, NULL},
 		BOTH(an_answer_that_is_too_large_fails_its_call_alone),
 		BOTH(an_answer_may_overtake_the_receipt),
+		BOTH(a_receipt_may_come_while_the_answer_is_told),
 		BOTH(the_end_of_the_channel_tells_taken_calls_from_others),
 		BOTH(an_answer_that_makes_no_sense_ends_its_channel_alone),
 		BOTH(answers_on_a_channel_of_messages_end_the_connection),
