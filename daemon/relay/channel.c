@@ -246,8 +246,10 @@ int channel_opened(struct channel_end *end, const struct frame_opened *opened)
 {
 	if (channel_is_reset(end))
 		return 0;
-	if (end->is_opener || !end->hop->traits->is_daemon)
+	/* A second one would go on to the opener, and be a violation of ours there. */
+	if (end->is_opener || !end->hop->traits->is_daemon || end->channel->opened)
 		return -EPROTO;
+	end->channel->opened = true;
 	if (opened->limit > end->limit)
 		end->limit = opened->limit;
 	if (opened->max_message < end->channel->max_message)

@@ -110,6 +110,7 @@ struct channel {
 	struct charge charge; /* of who opened it, for the channel and its windows */
 	/* cancel.h: asked of the acceptor's hop, not yet answered; NULL: none ever was */
 	struct channel_cancels *cancels;
+	bool opened; /* the acceptor's daemon has said so */
 	bool ended;
 	struct channel *ended_next;
 };

@@ -600,6 +600,7 @@ static void take_frame(struct party *party, const struct party_frame *frame)
 	case FRAME_OPENED:
 		assert_int_equal(frame_opened_decode(frame->payload, header->length, &opened), 0);
 		assert_true(opened.limit >= channel->limit);
+		assert_false(channel->opened);
 		channel->opened = true;
 		channel->limit = opened.limit;
 		break;

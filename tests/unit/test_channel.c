@@ -613,6 +613,34 @@ static void credit_for_bytes_that_were_never_sent_is_a_violation(void **state)
 	nothing_is_left(&scene);
 }
 
+/* The opener, who believes its daemon, takes a second one for the end of the session. */
+static void peer_that_says_twice_that_it_accepts_is_cut_off_alone(void **state)
+{
+	for (int at_once = 0; at_once < 2; at_once++) {
+		struct scene scene;
+		struct party_frame frame;
+		uint8_t payload[16];
+
+		scene_start(&scene);
+		party_open(scene.a, 0, "x_1");
+		assert_true(party_expect(scene.link, FRAME_OPEN, &frame));
+		frame_opened_encode(&(struct frame_opened){.limit = 1u << 20, .max_message = 1u << 20},
+				    payload);
+		party_put(scene.link, FRAME_OPENED, frame.header.channel, payload, 16);
+		if (!at_once)
+			rig_settle(&scene.rig);
+		party_put(scene.link, FRAME_OPENED, frame.header.channel, payload, 16);
+		rig_settle(&scene.rig);
+		assert_true(scene.link->failed);
+		assert_int_equal(scene.link->error, -EPROTO);
+		assert_false(scene.a->failed);
+		/* fails the test at a second OPENED */
+		read_all(&scene);
+		assert_true(party_channel(scene.a, 0)->reset_in);
+		nothing_is_left(&scene);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -635,6 +663,7 @@ int main(void)
 		cmocka_unit_test(limit_never_falls_and_the_window_is_bounded),
 		cmocka_unit_test(enormous_limit_of_a_peer_does_not_fill_our_memory),
 		cmocka_unit_test(credit_for_bytes_that_were_never_sent_is_a_violation),
+		cmocka_unit_test(peer_that_says_twice_that_it_accepts_is_cut_off_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
