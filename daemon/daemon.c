@@ -403,7 +403,7 @@ static int start_local(struct daemon *daemon)
 				.greeting_ms = GREETING_MS,
 			},
 	};
-	int r = local_new(&daemon->local, &daemon->relay, &options, &requests_session_ops, daemon);
+	int r = local_new(&daemon->local, &daemon->relay, &options, &requests_session_callbacks, daemon);
 
 	if (r == -EBADF)
 		log_error("the service manager must hand over one listening Unix stream socket");

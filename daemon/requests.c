@@ -361,7 +361,7 @@ static void session_gone(void *userdata, struct session *session)
 	local_remove(daemon->local, session);
 }
 
-const struct session_ops requests_session_ops = {
+const struct session_callbacks requests_session_callbacks = {
 	.request = on_request,
 	.open = open_from_program,
 	.stream = stream_from_program,

@@ -349,7 +349,7 @@ static void after_turn(void *owner, bool took_in, bool more)
 		start_polling(link);
 }
 
-static const struct hop_ops hop_ops = {
+static const struct hop_callbacks hop_callbacks = {
 	.control = on_control,
 	.open = on_open,
 	.notify = on_notify,
@@ -463,7 +463,7 @@ static struct link *link_get(struct links *links, uint32_t domid)
 	link->links = links;
 	link->since = (uint64_t)time(NULL);
 	/* The lower domid takes even channel numbers. */
-	if (hop_init(&link->hop, links->relay, HOP_LINK, &hop_ops, link,
+	if (hop_init(&link->hop, links->relay, HOP_LINK, &hop_callbacks, link,
 		     links->options.self->domid < domid ? 0 : 1, links->options.channels_max) < 0) {
 		free(link);
 		return NULL;

@@ -33,7 +33,7 @@ struct local {
 	struct relay *relay;
 	struct local_options options;
 	char *path;
-	const struct session_ops *ops;
+	const struct session_callbacks *callbacks;
 	void *userdata;
 	int fd;
 	bool is_handed_over; /* by the service manager, whose file it is */
@@ -52,7 +52,7 @@ static void add_session(struct local *local, int fd)
 		program_socket_close(local->relay, fd, NULL);
 		return;
 	}
-	r = session_new(&member->session, local->relay, fd, &local->options.session, local->ops,
+	r = session_new(&member->session, local->relay, fd, &local->options.session, local->callbacks,
 			local->userdata);
 	if (r < 0) {
 		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_WARNING, "a program can't be served: %s",
@@ -176,7 +176,7 @@ static int take_over(struct local *local)
 }
 
 int local_new(struct local **out, struct relay *relay, const struct local_options *options,
-	      const struct session_ops *ops, void *userdata)
+	      const struct session_callbacks *callbacks, void *userdata)
 {
 	struct local *local = calloc(1, sizeof(*local));
 	int r;
@@ -185,7 +185,7 @@ int local_new(struct local **out, struct relay *relay, const struct local_option
 		return -ENOMEM;
 	local->relay = relay;
 	local->options = *options;
-	local->ops = ops;
+	local->callbacks = callbacks;
 	local->userdata = userdata;
 	local->fd = -1;
 	local->path = strdup(options->socket_path);
@@ -240,7 +240,7 @@ void local_free(struct local *local)
 	while (local->members) {
 		struct session *session = local->members->session;
 
-		local->ops->gone(local->userdata, session);
+		local->callbacks->gone(local->userdata, session);
 	}
 	if (local->accept_event)
 		event_free(local->accept_event);

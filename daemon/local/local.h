@@ -21,9 +21,9 @@ struct local_options {
 
 /* -EBADF: what the service manager has handed over is no listening Unix socket, or more than one;
  * -EADDRINUSE: another daemon serves this path; -ENOTSOCK: something else is there; else as socket(2),
- * bind(2), listen(2). `ops` as for session_new(). */
+ * bind(2), listen(2). `callbacks` as for session_new(). */
 int local_new(struct local **local, struct relay *relay, const struct local_options *options,
-	      const struct session_ops *ops, void *userdata);
+	      const struct session_callbacks *callbacks, void *userdata);
 /* Ends all sessions and removes the socket's file. */
 void local_free(struct local *local);
 /* Where it listens. */

@@ -24,7 +24,7 @@
 static void end_session(struct session *session)
 {
 	session->state = OVER;
-	session->ops->gone(session->userdata, session);
+	session->callbacks->gone(session->userdata, session);
 }
 
 /* The last word, as far as the socket takes it at once. */
@@ -63,7 +63,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		if (session->hop.finishing.left)
 			return 0; /* nobody is there to be answered, and there may be thousands */
 		session->unanswered++;
-		return session->ops->request(session->userdata, session, header, payload);
+		return session->callbacks->request(session->userdata, session, header, payload);
 	case FRAME_GOODBYE:
 		session->hop.said_goodbye = true;
 		return 0; /* the end of file follows; ending here would forget what was taken */
@@ -76,7 +76,7 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 {
 	struct session *session = owner;
 
-	return session->ops->open(session->userdata, session, channel, open);
+	return session->callbacks->open(session->userdata, session, channel, open);
 }
 
 /* Neither can block: nobody else has this descriptor of the eventfd, nor of the socket
@@ -103,8 +103,8 @@ static void on_drained(void *owner)
 {
 	struct session *session = owner;
 
-	if (session->ops->drained)
-		session->ops->drained(session->userdata, session);
+	if (session->callbacks->drained)
+		session->callbacks->drained(session->userdata, session);
 }
 
 static void on_failed(void *owner, int error, const char *why)
@@ -124,7 +124,7 @@ static void on_failed(void *owner, int error, const char *why)
 	end_session(session);
 }
 
-static const struct hop_ops hop_ops = {
+static const struct hop_callbacks hop_callbacks = {
 	.control = on_control,
 	.open = on_open,
 	.notify = on_notify,
@@ -328,7 +328,8 @@ static void hand_over_stream(struct session *session, const struct frame_header 
 	event_del(session->socket_event);
 	session->fd = -1;
 	charge_end(&session->charge); /* the stream pays for the socket from here on */
-	session->ops->stream(session->userdata, session, fd, header, session->greeting + FRAME_HEADER_SIZE);
+	session->callbacks->stream(session->userdata, session, fd, header,
+				   session->greeting + FRAME_HEADER_SIZE);
 	end_session(session);
 }
 
@@ -443,7 +444,7 @@ static void read_comm(struct session *session)
 }
 
 int session_new(struct session **out, struct relay *relay, int fd, const struct session_options *options,
-		const struct session_ops *ops, void *userdata)
+		const struct session_callbacks *callbacks, void *userdata)
 {
 	struct session *session = calloc(1, sizeof(*session));
 	socklen_t size = sizeof(session->credentials);
@@ -456,9 +457,9 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 	session->wake_daemon = session->wake_program = session->program_waits = -1;
 	session->relay = relay;
 	session->options = *options;
-	session->ops = ops;
+	session->callbacks = callbacks;
 	session->userdata = userdata;
-	if (hop_init(&session->hop, relay, HOP_SOCKET, &hop_ops, session, 1, options->channels_max) < 0)
+	if (hop_init(&session->hop, relay, HOP_SOCKET, &hop_callbacks, session, 1, options->channels_max) < 0)
 		goto fail;
 	if (program_socket_init(fd) < 0 ||
 	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &session->credentials, &size) < 0)

@@ -25,7 +25,7 @@ struct ucred;
 struct self;
 struct session;
 
-struct session_ops {
+struct session_callbacks {
 	/* A request: the answer goes out by one session_reply(), now or later. Below zero: a violation. */
 	int (*request)(void *userdata, struct session *session, const struct frame_header *header,
 		       const uint8_t *payload);
@@ -50,7 +50,7 @@ struct session_options {
 
 /* Takes over the connected socket `fd`, also on failure. */
 int session_new(struct session **session, struct relay *relay, int fd, const struct session_options *options,
-		const struct session_ops *ops, void *userdata);
+		const struct session_callbacks *callbacks, void *userdata);
 /* Ends it without a word to `gone`. */
 void session_free(struct session *session);
 /* Charges its user with one more program. -ENOBUFS: refuse it, with the reason in `why`. */

@@ -46,7 +46,7 @@ struct session {
 	struct hop hop;
 	struct relay *relay;
 	struct session_options options;
-	const struct session_ops *ops;
+	const struct session_callbacks *callbacks;
 	void *userdata;
 	enum state state;
 	int fd;

@@ -37,7 +37,7 @@ enum state {
 struct stream {
 	struct hop hop;
 	struct relay *relay;
-	const struct stream_ops *ops;
+	const struct stream_callbacks *callbacks;
 	void *userdata;
 	enum state state;
 	struct frame_identity identity;
@@ -400,7 +400,7 @@ static void on_turn(struct task *task)
 	struct stream *stream = (struct stream *)((char *)task - offsetof(struct stream, turn));
 
 	if (stream->state == OVER)
-		stream->ops->gone(stream->userdata, stream);
+		stream->callbacks->gone(stream->userdata, stream);
 	else
 		run(stream);
 }
@@ -422,7 +422,7 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 	struct stream *stream = owner;
 
 	channel->identity = stream->identity;
-	return stream->ops->open(stream->userdata, stream, channel, open);
+	return stream->callbacks->open(stream->userdata, stream, channel, open);
 }
 
 static void on_notify(void *owner)
@@ -445,7 +445,7 @@ static void on_failed(void *owner, int error, const char *why)
 	finish(stream, false);
 }
 
-static const struct hop_ops hop_ops = {
+static const struct hop_callbacks hop_callbacks = {
 	.control = on_control,
 	.open = on_open,
 	.notify = on_notify,
@@ -475,7 +475,8 @@ static int watch_socket(struct stream *stream, int fd)
 _Static_assert(sizeof(struct stream) + 3 * sizeof(struct private_ring) < STREAM_MEMORY,
 	       "that is what is charged");
 
-static int stream_new(struct stream **out, struct relay *relay, const struct stream_ops *ops, void *userdata)
+static int stream_new(struct stream **out, struct relay *relay, const struct stream_callbacks *callbacks,
+		      void *userdata)
 {
 	struct stream *stream = calloc(1, sizeof(*stream));
 	struct hop_rings rings = {0};
@@ -483,10 +484,10 @@ static int stream_new(struct stream **out, struct relay *relay, const struct str
 	if (!stream)
 		return -ENOMEM;
 	stream->relay = relay;
-	stream->ops = ops;
+	stream->callbacks = callbacks;
 	stream->userdata = userdata;
 	stream->fd = -1;
-	if (hop_init(&stream->hop, relay, HOP_STREAM, &hop_ops, stream, 1, 1) < 0) {
+	if (hop_init(&stream->hop, relay, HOP_STREAM, &hop_callbacks, stream, 1, 1) < 0) {
 		free(stream);
 		return -ENOMEM;
 	}
@@ -511,12 +512,13 @@ static int stream_new(struct stream **out, struct relay *relay, const struct str
 }
 
 int stream_connect(struct stream **out, struct relay *relay, int fd, const struct frame_identity *identity,
-		   struct charge *charge, const char *address, const struct stream_ops *ops, void *userdata)
+		   struct charge *charge, const char *address, const struct stream_callbacks *callbacks,
+		   void *userdata)
 {
 	struct frame_open open = {.kind = CHANNEL_STREAM, .name = {address, strlen(address)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	struct stream *stream;
-	int r = stream_new(&stream, relay, ops, userdata);
+	int r = stream_new(&stream, relay, callbacks, userdata);
 
 	if (r < 0) {
 		program_socket_close(relay, fd, charge);
@@ -540,10 +542,10 @@ int stream_connect(struct stream **out, struct relay *relay, int fd, const struc
 }
 
 int stream_wait(struct stream **out, struct relay *relay, struct channel *channel, const char *endpoint,
-		const struct stream_ops *ops, void *userdata)
+		const struct stream_callbacks *callbacks, void *userdata)
 {
 	struct stream *stream;
-	int r = stream_new(&stream, relay, ops, userdata);
+	int r = stream_new(&stream, relay, callbacks, userdata);
 
 	if (r < 0)
 		return r;

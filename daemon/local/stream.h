@@ -29,7 +29,7 @@ struct stream;
 /* bytes that one takes at most: three rings (private_ring.h), and what it notes */
 #define STREAM_MEMORY 409600u
 
-struct stream_ops {
+struct stream_callbacks {
 	/* The stream's OPEN has come in at its hop: route it. */
 	int (*open)(void *userdata, struct stream *stream, struct channel *channel,
 		    const struct frame_open *open);
@@ -39,12 +39,13 @@ struct stream_ops {
 
 /* A program asks for a stream to `address`. Takes over the socket and the charge for it, also on failure. */
 int stream_connect(struct stream **stream, struct relay *relay, int fd, const struct frame_identity *identity,
-		   struct charge *charge, const char *address, const struct stream_ops *ops, void *userdata);
+		   struct charge *charge, const char *address, const struct stream_callbacks *callbacks,
+		   void *userdata);
 /* A peer's program has opened `channel` to `endpoint` here: the stream waits, under a number that nobody can
  * guess, for the program that has bound it. Who has opened the channel pays for the descriptor that it will
  * need. */
 int stream_wait(struct stream **stream, struct relay *relay, struct channel *channel, const char *endpoint,
-		const struct stream_ops *ops, void *userdata);
+		const struct stream_callbacks *callbacks, void *userdata);
 uint64_t stream_token(const struct stream *stream);
 bool stream_is_waiting(const struct stream *stream);
 /* The program has come for it. Takes over the socket. */

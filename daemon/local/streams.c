@@ -229,7 +229,7 @@ static void on_gone(void *userdata, struct stream *stream)
 	remove_entry(userdata);
 }
 
-static const struct stream_ops ops = {
+static const struct stream_callbacks callbacks = {
 	.open = on_open,
 	.gone = on_gone,
 };
@@ -297,7 +297,8 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 		refuse(streams, fd, ENOBUFS, "the daemon has no memory left");
 		return;
 	}
-	if (stream_connect(&entry->stream, streams->relay, fd, identity, &charge, address, &ops, entry) < 0)
+	if (stream_connect(&entry->stream, streams->relay, fd, identity, &charge, address, &callbacks,
+			   entry) < 0)
 		remove_entry(entry);
 }
 
@@ -333,7 +334,7 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	entry = add_entry(streams);
 	if (!entry)
 		return -ENOMEM;
-	r = stream_wait(&entry->stream, streams->relay, channel, endpoint, &ops, entry);
+	r = stream_wait(&entry->stream, streams->relay, channel, endpoint, &callbacks, entry);
 	if (r == 0)
 		r = wait_for(entry, session);
 	if (r < 0) {

@@ -130,8 +130,8 @@ bool hop_emit_control(struct hop *hop)
 		hop_put_frame(hop, hop->account, &header, payload);
 	}
 	charge_end(&hop->queued);
-	if (hop->ops->drained)
-		hop->ops->drained(hop->owner);
+	if (hop->callbacks->drained)
+		hop->callbacks->drained(hop->owner);
 	return true;
 }
 

@@ -13,13 +13,13 @@
 #include "daemon/relay/hop_internal.h"
 #include "daemon/base/quota.h"
 
-int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_ops *ops, void *owner,
-	     uint32_t parity, uint32_t channels_max)
+int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_callbacks *callbacks,
+	     void *owner, uint32_t parity, uint32_t channels_max)
 {
 	*hop = (struct hop){
 		.relay = relay,
 		.traits = &hop_traits[kind],
-		.ops = ops,
+		.callbacks = callbacks,
 		.owner = owner,
 		.taken.poll_ms = HOP_POLL_FIRST_MS,
 		.waiting.stuck = true, /* detached: nothing may wait for it */

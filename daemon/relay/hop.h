@@ -94,7 +94,7 @@ void relay_cleanup(struct relay *relay);
 void relay_spend(struct relay *relay, struct account *account, uint64_t units);
 
 /* Given by the owner of a hop (session.c, link.c). Called with `owner`. */
-struct hop_ops {
+struct hop_callbacks {
 	/* A frame that is not about a channel; the payload is a private copy. Below zero: the session ends
 	 * with that error. */
 	int (*control)(void *owner, const struct frame_header *header, const uint8_t *payload);
@@ -160,7 +160,7 @@ struct waiting {
 
 struct hop {
 	struct relay *relay;
-	const struct hop_ops *ops;
+	const struct hop_callbacks *callbacks;
 	void *owner;
 	const struct hop_traits *traits;
 	struct account *account; /* who pays for what is opened here; a reference */
@@ -195,8 +195,8 @@ struct hop {
  * leaves unread, the questions that wait, the table of channels, and what was refused. */
 #define HOP_MEMORY 393216u
 
-int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_ops *ops, void *owner,
-	     uint32_t parity, uint32_t channels_max);
+int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_callbacks *callbacks,
+	     void *owner, uint32_t parity, uint32_t channels_max);
 /* How a program wants to be spoken to, when it has said so. Before it is attached. */
 void hop_set_kind(struct hop *hop, enum hop_kind kind);
 /* Who pays for what comes in here: takes over the reference. Before it is attached. */

@@ -165,7 +165,7 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 	if (hop->channels.count > hop->channels.max)
 		channel_refuse(channel, ENOBUFS);
 	else
-		r = hop->ops->open(hop->owner, channel, &open);
+		r = hop->callbacks->open(hop->owner, channel, &open);
 	if (r == 0 && channel_was_refused(channel, &error))
 		r = refuse(hop, header->channel, error);
 	return r;
@@ -249,7 +249,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 		if (header->type >= FRAME_OPTIONAL)
 			return 0;
 		spend(hop, hop->traits->request_cost);
-		return hop->ops->control(hop->owner, header, payload);
+		return hop->callbacks->control(hop->owner, header, payload);
 	}
 }
 
@@ -461,11 +461,11 @@ void hop_on_turn(struct task *task)
 	if (!hop_is_up(hop))
 		return;
 	hop->in.has_moved = false;
-	may_refill = hop->ops->refill && hop->ops->refill(hop->owner);
+	may_refill = hop->callbacks->refill && hop->callbacks->refill(hop->owner);
 	snapshot_taken(hop);
 	more = read_frames(hop, &piece);
-	if (hop_is_up(hop) && hop->ops->after_turn)
-		hop->ops->after_turn(hop->owner, hop->in.position != position, more);
+	if (hop_is_up(hop) && hop->callbacks->after_turn)
+		hop->callbacks->after_turn(hop->owner, hop->in.position != position, more);
 	if (!hop_is_up(hop))
 		return;
 	hop_end_grant(hop);

@@ -54,7 +54,7 @@ void hop_notify_now(struct hop *hop)
 	}
 	hop->tx.notifications++;
 	relay_spend(hop->relay, hop->account, COST_SYSCALL);
-	hop->ops->notify(hop->owner);
+	hop->callbacks->notify(hop->owner);
 }
 
 void hop_notify(struct hop *hop)

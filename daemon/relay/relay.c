@@ -42,7 +42,7 @@ static void tell_of_failures(struct relay *relay)
 	while ((hop = relay->marked[MARK_FAILED]) && !turns_are_over(&relay->turns)) {
 		hop_unmark(hop, MARK_FAILED);
 		relay_spend(relay, hop->account, COST_CONNECTION + hop->channels.count * COST_CHANNEL_END);
-		hop->ops->failed(hop->owner, hop->error, hop->why);
+		hop->callbacks->failed(hop->owner, hop->error, hop->why);
 	}
 }
 

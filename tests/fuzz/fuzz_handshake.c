@@ -77,7 +77,7 @@ static void on_gone(void *userdata, struct session *session)
 	session_free(session);
 }
 
-static const struct session_ops session_ops = {
+static const struct session_callbacks session_callbacks = {
 	.request = on_request, .open = on_open, .stream = on_stream, .gone = on_gone};
 
 static int route(void *userdata, struct channel *channel, const struct frame_open *open)
@@ -104,7 +104,7 @@ static void no_failure(void *owner, int error, const char *why)
 {
 }
 
-static const struct hop_ops hop_ops = {.control = no_control, .failed = no_failure};
+static const struct hop_callbacks hop_callbacks = {.control = no_control, .failed = no_failure};
 
 static struct session *connect_program(struct world *world, unsigned who)
 {
@@ -115,7 +115,7 @@ static struct session *connect_program(struct world *world, unsigned who)
 	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0 ||
-	    session_new(&session, &world->relay, pair[1], &options, &session_ops, world) < 0)
+	    session_new(&session, &world->relay, pair[1], &options, &session_callbacks, world) < 0)
 		abort();
 	world->fds[who] = pair[0];
 	world->sessions++;
@@ -274,7 +274,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!world || !(world->base = event_base_new()) ||
 	    relay_init(&world->relay, world->base, 1u << 20) < 0 ||
 	    !(world->streams = streams_new(&world->relay, route, world)) ||
-	    hop_init(&world->unconnected, &world->relay, HOP_LINK, &hop_ops, world, 0, 16) < 0)
+	    hop_init(&world->unconnected, &world->relay, HOP_LINK, &hop_callbacks, world, 0, 16) < 0)
 		abort();
 	for (unsigned i = 0; i < PROGRAMS; i++)
 		connect_program(world, i);

@@ -66,7 +66,7 @@ static void on_failed(void *owner, int error, const char *why)
 	hop_reset_channels(&end->hop, EHOSTDOWN);
 }
 
-static const struct hop_ops ops = {
+static const struct hop_callbacks callbacks = {
 	.control = on_control, .open = on_open, .notify = on_notify, .failed = on_failed};
 
 static void end_start(struct end *end, struct relay *relay, enum hop_kind kind)
@@ -78,7 +78,7 @@ static void end_start(struct end *end, struct relay *relay, enum hop_kind kind)
 	rings.in = end->views[0];
 	rings.out[0] = end->views[1];
 	rings.out[1] = end->views[2];
-	if (hop_init(&end->hop, relay, kind, &ops, end, 1, 16) < 0 || hop_attach(&end->hop, &rings) < 0)
+	if (hop_init(&end->hop, relay, kind, &callbacks, end, 1, 16) < 0 || hop_attach(&end->hop, &rings) < 0)
 		abort();
 	ring_writer_init(&end->writer, &end->views[0], false);
 	for (unsigned i = 0; i < 2; i++)

@@ -253,7 +253,7 @@ static void on_failed(void *owner, int error, const char *why)
 	hop_reset_channels(&party->hop, party->hop.traits->is_daemon ? EHOSTDOWN : ENOENT);
 }
 
-static const struct hop_ops hop_ops = {
+static const struct hop_callbacks hop_callbacks = {
 	.control = on_control,
 	.open = on_open,
 	.notify = on_notify,
@@ -287,8 +287,9 @@ static struct party *party_alloc(struct rig *rig, const struct rig_options *opti
 	party->rig = rig;
 	party->queue = evbuffer_new();
 	assert_non_null(party->queue);
-	assert_int_equal(hop_init(&party->hop, &rig->relay[options->daemon], options->kind, &hop_ops, party,
-				  options->parity, options->channels_max ? options->channels_max : 200),
+	assert_int_equal(hop_init(&party->hop, &rig->relay[options->daemon], options->kind, &hop_callbacks,
+				  party, options->parity,
+				  options->channels_max ? options->channels_max : 200),
 			 0);
 	LL_APPEND(rig->parties, party);
 	return party;

@@ -309,15 +309,15 @@ static void drain_at_once(void *owner)
 
 static void turn_ends_though_the_other_ends_keep_pace(void **state)
 {
-	struct hop_ops ops;
+	struct hop_callbacks callbacks;
 	struct scene scene;
 	uint64_t most = 0;
 
 	scene_start(&scene, LINK_RING, 65536);
 	eager = scene.link;
-	ops = *eager->hop.ops;
-	ops.notify = drain_at_once;
-	eager->hop.ops = &ops;
+	callbacks = *eager->hop.callbacks;
+	callbacks.notify = drain_at_once;
+	eager->hop.callbacks = &callbacks;
 	for (int i = 0; i < 3; i++)
 		party_open(scene.programs[i], 0, (const char *[]){"x_0", "x_1", "x_2"}[i]);
 	rig_settle(&scene.rig);
@@ -336,7 +336,7 @@ static void turn_ends_though_the_other_ends_keep_pace(void **state)
 	}
 	assert_true(most > 0);
 	assert_true(most < 8u << 20);
-	eager->hop.ops = scene.programs[0]->hop.ops;
+	eager->hop.callbacks = scene.programs[0]->hop.callbacks;
 	party_kill(scene.link);
 	rig_stop(&scene.rig);
 }

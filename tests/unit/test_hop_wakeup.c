@@ -122,7 +122,7 @@ static void on_failed(void *owner, int error, const char *why)
 	check(false);
 }
 
-static const struct hop_ops scene_ops = {
+static const struct hop_callbacks scene_callbacks = {
 	.control = on_control,
 	.open = on_open,
 	.notify = on_notify,
@@ -311,7 +311,7 @@ static void start(void)
 	scene.base = event_base_new();
 	assert_int_equal(relay_init(&scene.relay, scene.base, 1u << 20), 0);
 	scene.session = (struct session){.relay = &scene.relay};
-	assert_int_equal(hop_init(hop, &scene.relay, HOP_SHARED, &scene_ops, &scene.session, 1, 16), 0);
+	assert_int_equal(hop_init(hop, &scene.relay, HOP_SHARED, &scene_callbacks, &scene.session, 1, 16), 0);
 	for (unsigned i = 0; i < LOCAL_RINGS; i++)
 		views[i] = view_of(i);
 	ring_writer_init(&scene.out, &views[LOCAL_RING_OUT], false);

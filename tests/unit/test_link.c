@@ -223,7 +223,7 @@ static int no_control(void *owner, const struct frame_header *header, const uint
 	return -EPROTO;
 }
 
-static const struct hop_ops program_ops = {.control = no_control};
+static const struct hop_callbacks program_callbacks = {.control = no_control};
 
 static uint64_t busy_poll_ns;
 
@@ -245,7 +245,8 @@ static void scene_start_with(struct scene *scene, uint32_t domid)
 	assert_int_equal(links_new(&scene->links, &scene->relay, (void *)scene, (void *)scene, &options,
 				   on_open, scene),
 			 0);
-	assert_int_equal(hop_init(&scene->program, &scene->relay, HOP_SHARED, &program_ops, scene, 1, 16), 0);
+	assert_int_equal(
+		hop_init(&scene->program, &scene->relay, HOP_SHARED, &program_callbacks, scene, 1, 16), 0);
 }
 
 static void scene_start(struct scene *scene)

@@ -71,7 +71,7 @@ static void on_gone(void *userdata, struct session *session)
 	session_free(session);
 }
 
-static const struct session_ops ops = {.request = on_request, .open = on_open, .gone = on_gone};
+static const struct session_callbacks callbacks = {.request = on_request, .open = on_open, .gone = on_gone};
 
 static void scene_start(struct scene *scene, uint32_t greeting_ms)
 {
@@ -86,7 +86,8 @@ static void scene_start(struct scene *scene, uint32_t greeting_ms)
 	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
 	scene->fd = pair[0];
-	assert_int_equal(session_new(&scene->session, &scene->relay, pair[1], &options, &ops, scene), 0);
+	assert_int_equal(session_new(&scene->session, &scene->relay, pair[1], &options, &callbacks, scene),
+			 0);
 }
 
 static void scene_stop(struct scene *scene)

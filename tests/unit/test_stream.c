@@ -51,7 +51,7 @@ static void on_gone(void *userdata, struct stream *stream)
 	stream_free(stream);
 }
 
-static const struct stream_ops ops = {.open = on_open, .gone = on_gone};
+static const struct stream_callbacks callbacks = {.open = on_open, .gone = on_gone};
 
 static int on_open(void *userdata, struct stream *stream, struct channel *channel,
 		   const struct frame_open *open)
@@ -68,8 +68,9 @@ static int on_open(void *userdata, struct stream *stream, struct channel *channe
 	else if (scene->peer)
 		assert_int_equal(channel_accept(channel, &scene->peer->hop, "inbox"), 0);
 	else
-		assert_int_equal(stream_wait(&scene->acceptor, channel->relay, channel, "inbox", &ops, scene),
-				 0);
+		assert_int_equal(
+			stream_wait(&scene->acceptor, channel->relay, channel, "inbox", &callbacks, scene),
+			0);
 	return 0;
 }
 
@@ -107,7 +108,7 @@ static void call(struct scene *scene)
 	charge_init(&charge, NULL);
 	scene->at_a = new_socket(&scene->a);
 	assert_int_equal(stream_connect(&scene->caller, &scene->rig.relay[0], scene->at_a, &identity, &charge,
-					"2:inbox", &ops, scene),
+					"2:inbox", &callbacks, scene),
 			 0);
 	run(scene);
 }
