@@ -221,7 +221,7 @@ void channel_refuse(struct channel *channel, int error)
 	reset_now(&channel->opener, error, 0, 0);
 }
 
-bool channel_was_refused(struct channel *channel, int *error)
+bool channel_drop_if_refused(struct channel *channel, int *error)
 {
 	struct channel_end *end = &channel->opener;
 

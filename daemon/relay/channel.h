@@ -155,9 +155,9 @@ void channel_set_domain_name(struct channel *channel, const char *name);
 /* Ends it for its opener: nothing was taken. */
 void channel_refuse(struct channel *channel, int error);
 
-/* If it was refused before anybody heard of it, and all that is left is to say so: frees it, and the caller
- * says it with `error`. */
-bool channel_was_refused(struct channel *channel, int *error);
+/* Ends a channel that was refused before its acceptor heard of it, so that only the refusal is left to be sent.
+ * True: it has ended, and the caller sends `error`; false: nothing was changed. */
+bool channel_drop_if_refused(struct channel *channel, int *error);
 
 /* It may not go on, by policy or because its endpoint is gone: ends it on both sides, `error` for what wasn't
  * taken. */

@@ -166,7 +166,7 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 		channel_refuse(channel, ENOBUFS);
 	else
 		r = hop->callbacks->open(hop->owner, channel, &open);
-	if (r == 0 && channel_was_refused(channel, &error))
+	if (r == 0 && channel_drop_if_refused(channel, &error))
 		r = refuse(hop, header->channel, error);
 	return r;
 }
