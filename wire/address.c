@@ -19,7 +19,7 @@ bool endpoint_name_is_valid(const char *name, size_t size)
 	return true;
 }
 
-/* What xl accepts as a name, as far as it can stand before a colon on a command line. */
+/* Accepts what xl accepts as a name, as far as it can stand before a colon on a command line. */
 bool domain_name_is_valid(const char *name, size_t size)
 {
 	if (size == 0 || size > DOMAIN_NAME_MAX)

@@ -3,15 +3,15 @@
 #define XENMSG_WIRE_ADDRESS_H
 
 /*
- * Addresses, as people type them: DOMAIN:ENDPOINT. DOMAIN is a domid, `self`, or the domain's name or UUID,
- * of which only the directory knows what they stand for.
+ * Addresses as people type them: DOMAIN:ENDPOINT. DOMAIN is a domid, `self`, or the domain's name or UUID;
+ * only the directory knows which domain has that name or UUID.
  */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* [A-Za-z0-9][A-Za-z0-9_-]{0,62}: what XenStore allows in a path, less what isn't readable */
+/* [A-Za-z0-9][A-Za-z0-9_-]{0,62}: what XenStore allows in a path, without what is hard to read */
 #define ENDPOINT_NAME_MAX 63
 #define DOMAIN_NAME_MAX	  127
 #define DOMID_MAX	  0x7FEF /* below DOMID_FIRST_RESERVED (0x7FF0), xen/xen.h */
@@ -24,11 +24,11 @@ struct address {
 bool endpoint_name_is_valid(const char *name, size_t size);
 bool domain_name_is_valid(const char *name, size_t size);
 
-/* Splits and checks. -EINVAL, and *why (may be NULL) says what is wrong with it in a few words, a constant
- * string. */
+/* Splits an address and checks its parts. Returns 0 or -EINVAL; then *why (may be NULL) says in a few words
+ * what is wrong, as a constant string. */
 int address_parse(const char *text, size_t size, struct address *address, const char **why);
 
-/* True if `text` is a domid, i.e. only digits and at most DOMID_MAX. */
+/* Returns true if `text` is a domid, that is, only digits and at most DOMID_MAX. */
 bool domid_parse(const char *text, size_t size, uint32_t *domid);
 
 #endif

@@ -2,7 +2,7 @@
 #ifndef XENMSG_WIRE_BYTES_H
 #define XENMSG_WIRE_BYTES_H
 
-/* Little-endian numbers at any alignment. */
+/* Reads and writes little-endian numbers at any alignment. */
 
 #include <endian.h>
 #include <stdint.h>

@@ -8,8 +8,8 @@
 #include "wire/frame.h"
 
 #define NUMBERS_ROUND 4096u
-/* These stay when they are empty, since honest programs use low numbers. Who uses all of them pays for one
- * channel at a time. */
+/* The first pages stay allocated when they are empty, since honest programs use low numbers. They are few,
+ * since an opener that uses the numbers of all pages in turn is charged for one channel at a time. */
 #define PAGES_KEPT 16u
 
 void channel_table_init(struct channel_table *table, uint32_t parity, uint32_t max)
@@ -40,8 +40,9 @@ int channel_table_number(struct channel_table *table, uint32_t *number)
 	for (uint32_t tries = 0; tries < CHANNEL_NUMBERS / 2; tries++) {
 		uint32_t candidate = table->next;
 
-		/* Going round, so that a number comes again late: what crossed the end of its old channel has
-		 * arrived by then. But not round all of them while a few do, so that tables stay small. */
+		/* Numbers are given out in rotation, so that a number is reused late: frames that were in
+		 * flight when its old channel ended have arrived by then. But while few channels exist, the
+		 * rotation doesn't run through all numbers, so that tables stay small. */
 		table->next += 2;
 		if (table->next >= CHANNEL_NUMBERS ||
 		    (table->next >= NUMBERS_ROUND && table->count < table->next / 4))

@@ -3,30 +3,30 @@
 #define XENMSG_WIRE_CHANNEL_TABLE_H
 
 /*
- * The channels of one end of a hop, by number: in pages, made as they are used, so that a high number costs no
- * more than a low one. The numbers of one parity are given out here, those of the other by the other end.
- * Numbers lie below CHANNEL_NUMBERS.
+ * The channels of one end of a hop, by number. The table is made of pages, which are allocated as they are
+ * used, so that a high number costs no more than a low one. This end gives out the numbers of one parity, the
+ * other end those of the other. Numbers are below CHANNEL_NUMBERS.
  */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define CHANNEL_TABLE_PAGE 64u /* numbers */
+#define CHANNEL_TABLE_PAGE 64u /* numbers in a page */
 
 struct channel_table {
 	void ***pages;
 	uint32_t page_count;
-	uint32_t parity;     /* of the numbers that we give out */
-	uint32_t next;	     /* to be tried by channel_table_number() */
-	uint32_t count, max; /* channels */
+	uint32_t parity;     /* of the numbers that this end gives out */
+	uint32_t next;	     /* the number that channel_table_number() tries next */
+	uint32_t count, max; /* channels: there are, may be */
 };
 
 void channel_table_init(struct channel_table *table, uint32_t parity, uint32_t max);
-/* The entries are the caller's. The table is an empty one again. */
+/* Frees the pages and leaves an empty table. The entries stay the caller's. */
 void channel_table_free(struct channel_table *table);
 
-/* What was put in there; NULL: nothing. Any number may be asked for. */
+/* Returns the entry of a number, NULL if it has none. Accepts any number. */
 static inline void *channel_table_find(const struct channel_table *table, uint32_t number)
 {
 	uint32_t page = number / CHANNEL_TABLE_PAGE;
@@ -36,13 +36,15 @@ static inline void *channel_table_find(const struct channel_table *table, uint32
 		       : NULL;
 }
 
-/* The first at or behind *number, which becomes the number behind it; NULL: there is none. What was returned
- * may be removed in between. */
+/* Returns the first entry whose number is *number or above, and sets *number to the one after it. Returns
+ * NULL if there is none. The caller may remove the returned entry between two calls. */
 void *channel_table_next(const struct channel_table *table, uint32_t *number);
-/* A number of our parity that isn't used: what was used last comes again late. -ENOBUFS: there are `max`. */
+/* Chooses an unused number of this end's parity; the one used last comes again late. Returns 0, or -ENOBUFS
+ * if there are `max` channels. */
 int channel_table_number(struct channel_table *table, uint32_t *number);
-/* `entry` isn't NULL; the number is below CHANNEL_NUMBERS. -ENOMEM; -EPROTO: the number is used already. */
+/* Enters `entry`, which isn't NULL, under a number below CHANNEL_NUMBERS. Returns 0, -ENOMEM, or -EPROTO if
+ * the number is in use. */
 int channel_table_put(struct channel_table *table, uint32_t number, void *entry);
-/* False: the number isn't used. */
+/* Removes an entry. Returns false if the number isn't in use. */
 bool channel_table_remove(struct channel_table *table, uint32_t number);
 #endif

@@ -6,7 +6,8 @@
 
 #include "wire/bytes.h"
 
-/* A cursor over a payload: every read is bounded, and one that runs over the end marks the whole as bad. */
+/* A cursor over a payload. Each read is bounded, and one that runs past the end marks the whole payload as
+ * bad. */
 struct cursor {
 	const uint8_t *at;
 	const uint8_t *end;
@@ -109,7 +110,7 @@ static uint8_t *put_text(uint8_t *at, const uint8_t *start, struct frame_text te
 	return at + text.size;
 }
 
-/* Behind another text. */
+/* Appends a text behind those already written. */
 static uint8_t *put_more_text(uint8_t *at, const uint8_t *start, struct frame_text text)
 {
 	if (!text.size || at - start >= FRAME_PAYLOAD_MAX)

@@ -3,10 +3,10 @@
 #define XENMSG_WIRE_FRAME_H
 
 /*
- * Frames, as doc/protocol.md specifies them: encoders and decoders side by side. A decoder takes a payload
+ * Frames, as doc/protocol.md specifies them, with each encoder next to its decoder. A decoder takes a payload
  * that was copied out of untrusted memory and returns 0, or -EPROTO if the payload can't be that frame; it
- * accepts longer payloads than it knows. Text in a decoded frame points into the payload and is not
- * terminated.
+ * accepts payloads that are longer than it expects. Text in a decoded frame points into the payload and is
+ * not terminated.
  */
 
 #include <errno.h>
@@ -23,9 +23,9 @@
 #define PROTOCOL_MAJOR 1
 #define PROTOCOL_MINOR 0
 
-#define CHANNEL_NUMBERS	      65536u /* channel numbers of a hop lie below */
-#define CHANNEL_INITIAL_LIMIT 65536u /* what the opener may send before it hears from the acceptor */
-#define REQUESTS_MAX	      64u    /* outstanding requests of a program */
+#define CHANNEL_NUMBERS	      65536u /* channel numbers of a hop are below this */
+#define CHANNEL_INITIAL_LIMIT 65536u /* bytes that the opener may send before it hears from the acceptor */
+#define REQUESTS_MAX	      64u    /* requests of a program that may be outstanding */
 
 enum frame_type {
 	FRAME_HELLO = 1,
@@ -53,7 +53,7 @@ enum frame_type {
 	FRAME_REPLY = 39,
 	FRAME_ACCEPT = 40,
 	FRAME_INCOMING = 41,
-	FRAME_OPTIONAL = 128, /* types from here on may be skipped by who doesn't know them */
+	FRAME_OPTIONAL = 128, /* receivers may skip types from here on if they don't know them */
 };
 
 enum channel_kind {
@@ -116,14 +116,14 @@ struct frame_ring_place {
 
 enum {
 	LOCAL_RING_OUT,	       /* program to daemon */
-	LOCAL_RING_IN,	       /* daemon to program: about the program's requests and channels */
+	LOCAL_RING_IN,	       /* daemon to program: frames about the program's requests and channels */
 	LOCAL_RING_DELIVERIES, /* daemon to program: DATA for the program's endpoints */
 	LOCAL_RINGS,
 };
 
 struct frame_welcome {
 	uint16_t major, minor;
-	uint32_t flags; /* HELLO_SHARED_MEMORY: `rings` are meant */
+	uint32_t flags; /* HELLO_SHARED_MEMORY: `rings` is valid */
 	uint32_t domid;
 	uint64_t max_message;
 	uint8_t instance[16];
@@ -149,7 +149,7 @@ struct frame_open {
 	uint8_t kind;
 	struct frame_identity identity;
 	struct frame_text name; /* address from a program to its daemon, else endpoint */
-	/* of the sender, behind a zero in what a daemon sends to a program: frame_text_split() */
+	/* domain of the sender; in what a daemon sends to a program it follows a zero: frame_text_split() */
 	struct frame_text domain_name;
 };
 
@@ -179,16 +179,16 @@ struct frame_bind {
 struct frame_event {
 	uint32_t kind;
 	uint32_t domid;
-	struct frame_text text;	       /* the endpoint, or the domain's name */
+	struct frame_text text;	       /* the endpoint, or the name of the domain */
 	struct frame_text domain_name; /* with an endpoint; empty where unknown */
 };
 
-/* Which domains there are, from domain 0's daemon. A complete list may take several frames. */
+/* The domains that exist, as domain 0's daemon lists them. A complete list may take several frames. */
 #define DIRECTORY_REPLACES 0x1u /* begins a complete list */
-#define DIRECTORY_MORE	   0x2u /* which goes on in the next frame */
+#define DIRECTORY_MORE	   0x2u /* the list continues in the next frame */
 struct frame_directory {
 	uint32_t flags;
-	uint32_t count;		 /* entries that follow, or are left to take */
+	uint32_t count;		 /* entries that follow, or that are still to be read */
 	const uint8_t *at, *end; /* decoding only */
 };
 
@@ -218,7 +218,7 @@ struct frame_reply {
 	struct frame_text body;
 };
 
-/* What a frame with this payload takes in a ring: header, payload, padding. */
+/* Returns the size of a frame with this payload in a ring: header, payload, padding. */
 static inline uint32_t frame_size(uint32_t length)
 {
 	return FRAME_HEADER_SIZE + ((length + 7u) & ~7u);
@@ -234,7 +234,7 @@ static inline void frame_header_encode(const struct frame_header *header, uint8_
 	put_u32(out + 12, header->sequence);
 }
 
-/* Any 16 bytes decode; -EPROTO if the length is over FRAME_PAYLOAD_MAX. */
+/* Decodes any 16 bytes. Returns 0, or -EPROTO if the length exceeds FRAME_PAYLOAD_MAX. */
 static inline int frame_header_decode(const uint8_t in[FRAME_HEADER_SIZE], struct frame_header *header)
 {
 	header->length = get_u32(in);
@@ -246,8 +246,8 @@ static inline int frame_header_decode(const uint8_t in[FRAME_HEADER_SIZE], struc
 	return header->length > FRAME_PAYLOAD_MAX ? -EPROTO : 0;
 }
 
-/* Makes a frame of a payload that was written to frame + FRAME_HEADER_SIZE: the header before it and the
- * padding behind it, for which there is room. Returns its size. */
+/* Completes a frame whose payload was written to frame + FRAME_HEADER_SIZE: writes the header before it and
+ * the padding behind it, for which the buffer must have room. Returns the size of the frame. */
 static inline uint32_t frame_wrap(uint8_t *frame, const struct frame_header *header)
 {
 	frame_header_encode(header, frame);
@@ -255,7 +255,7 @@ static inline uint32_t frame_wrap(uint8_t *frame, const struct frame_header *hea
 	return frame_size(header->length);
 }
 
-/* An error that a frame names, as a negative errno; `otherwise` if it can't be one. */
+/* Returns the error that a frame names as a negative errno, or `otherwise` if it can't be an errno. */
 static inline int frame_error(uint32_t error, int otherwise)
 {
 	return error > 0 && error < 4096 ? -(int)error : otherwise;
@@ -263,8 +263,8 @@ static inline int frame_error(uint32_t error, int otherwise)
 
 const char *frame_type_name(uint8_t type);
 
-/* Each encoder writes a payload into `out`, which has room for FRAME_PAYLOAD_MAX bytes or, where the frame
- * has no text, for FRAME_SMALL_MAX, and returns its length. Text that wouldn't fit is cut. */
+/* Each encoder writes a payload into `out` and returns its length. `out` has room for FRAME_PAYLOAD_MAX
+ * bytes, or for FRAME_SMALL_MAX if the frame has no text. Text that doesn't fit is cut. */
 #define FRAME_SMALL_MAX 256u /* OPEN to a program: 20, an endpoint's name, a zero, a domain's name */
 uint32_t frame_hello_local_encode(const struct frame_hello_local *hello, uint8_t *out);
 int frame_hello_local_decode(const uint8_t *payload, uint32_t length, struct frame_hello_local *hello);
@@ -276,7 +276,7 @@ uint32_t frame_goodbye_encode(const struct frame_goodbye *goodbye, uint8_t *out)
 int frame_goodbye_decode(const uint8_t *payload, uint32_t length, struct frame_goodbye *goodbye);
 uint32_t frame_open_encode(const struct frame_open *open, uint8_t *out);
 int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open *open);
-/* Divides a text at its first zero, and ends the second one at the next. */
+/* Splits a text at its first zero; the second text ends at the next zero. */
 void frame_text_split(struct frame_text *text, struct frame_text *second);
 uint32_t frame_opened_encode(const struct frame_opened *opened, uint8_t *out);
 int frame_opened_decode(const uint8_t *payload, uint32_t length, struct frame_opened *opened);
@@ -294,13 +294,13 @@ uint32_t frame_reply_encode(const struct frame_reply *reply, uint8_t *out);
 int frame_reply_decode(const uint8_t *payload, uint32_t length, struct frame_reply *reply);
 uint32_t frame_incoming_encode(const struct frame_incoming *incoming, uint8_t *out);
 int frame_incoming_decode(const uint8_t *payload, uint32_t length, struct frame_incoming *incoming);
-/* Writes the head; the entries are put behind it by the other one, which returns what each takes
- * (DIRECTORY_ENTRY_MAX at most). */
+/* Writes the head of a DIRECTORY frame. frame_directory_entry_encode() writes each entry behind it and
+ * returns the size of the entry (at most DIRECTORY_ENTRY_MAX). */
 uint32_t frame_directory_encode(const struct frame_directory *directory, uint8_t *out);
 uint32_t frame_directory_entry_encode(const struct frame_directory_entry *entry, uint8_t *out);
 int frame_directory_decode(const uint8_t *payload, uint32_t length, struct frame_directory *directory);
-/* Takes the next entry. 1: here it is; 0: that was the last one; -EPROTO: cut off, or not a domid, a state or
- * a name. */
+/* Reads the next entry. Returns 1 if there was one, 0 at the end of the list, -EPROTO if the entry is cut off
+ * or has an invalid domid, state or name. */
 int frame_directory_next(struct frame_directory *directory, struct frame_directory_entry *entry);
 /* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH: a single u32. */
 uint32_t frame_u64_encode(uint64_t value, uint8_t *out);

@@ -2,12 +2,12 @@
 #ifndef XENMSG_WIRE_FRAME_RING_H
 #define XENMSG_WIRE_FRAME_RING_H
 
-/* Whole frames in a ring: header, payload, padding. */
+/* Reads and writes whole frames in a ring: header, payload, padding. */
 
 #include "wire/frame.h"
 #include "wire/ring.h"
 
-/* Puts a frame out. The caller has seen that there is space for frame_size(header->length) bytes. */
+/* Writes a frame. The caller has checked that frame_size(header->length) bytes are free. */
 static inline void frame_put(struct ring_writer *ring, const struct frame_header *header, const void *payload)
 {
 	static const uint8_t zeros[8];
@@ -19,10 +19,11 @@ static inline void frame_put(struct ring_writer *ring, const struct frame_header
 	ring_writer_put(ring, zeros, -header->length & 7u);
 }
 
-/* Looks at the frame at the front of a ring, which stays there. 1: all of it has come, *header is its header,
- * and the payload lies FRAME_HEADER_SIZE bytes behind the front. 0: not all of it, only `ready` bytes: a
- * violation where the other end shows whole frames only, unless it is none at all. -EPROTO: an impossible
- * index, or a frame that is too long for this ring or any. */
+/* Looks at the frame at the front of a ring without consuming it. Returns 1 if the whole frame has
+ * arrived: *header is its header, and its payload is FRAME_HEADER_SIZE bytes behind the front. Returns 0
+ * if only `ready` bytes of it have; if `ready` isn't 0, that is a violation where the other end publishes
+ * whole frames only. Returns -EPROTO if the index is impossible, or the frame is too long for this ring or
+ * for any. */
 static inline int frame_next(struct ring_reader *ring, struct frame_header *header, uint32_t *ready)
 {
 	uint8_t encoded[FRAME_HEADER_SIZE];

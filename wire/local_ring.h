@@ -2,15 +2,15 @@
 #ifndef XENMSG_WIRE_LOCAL_RING_H
 #define XENMSG_WIRE_LOCAL_RING_H
 
-/* Where a ring of the local hop lies in the memory that a program shares with its daemon: doc/protocol.md,
- * section 4. Each of the fields of its control block has a cache line of its own. */
+/* Layout of a ring of the local hop in the memory that a program shares with its daemon: doc/protocol.md,
+ * section 4. Each field of its control block has a cache line of its own. */
 
 #include "wire/frame.h"
 #include "wire/ring.h"
 
-#define LOCAL_RING_CONTROL 256u /* bytes of a control block */
+#define LOCAL_RING_CONTROL 256u /* size of a control block in bytes */
 
-/* The caller has seen that the place lies within the memory, and is aligned. */
+/* Returns the view of a ring. The caller has checked that the place is inside the memory and aligned. */
 static inline struct ring_view local_ring_view(uint8_t *memory, const struct frame_ring_place *place)
 {
 	uint8_t *control = memory + place->control;

@@ -3,14 +3,14 @@
 #define XENMSG_WIRE_RING_INLINE_H
 
 /*
- * Memory order. The writer's store of `producer` is a release, the reader's load an acquire: who sees the
- * index sees the bytes; the same for `consumer` and the space. Sleeping needs more: "store my index, then
- * load your request" on one side and "store my request, then load your index" on the other must not both see
- * the old value, hence a full fence between the two on each side. The request is cleared by an atomic AND, as
- * libxenvchan does, because on a vchan both requests of one side share a byte; a plain load comes first,
- * since a locked operation for each message costs as much as a small message.
+ * Memory order. The writer's store of `producer` is a release, the reader's load an acquire: a reader that
+ * sees the index sees the bytes; the same holds for `consumer` and the space. Sleeping needs more: "store my
+ * index, then load your request" on one side and "store my request, then load your index" on the other must
+ * not both see the old value, hence a full fence between the two on each side. The request is cleared by an
+ * atomic AND, as libxenvchan does, because on a vchan both requests of one side share a byte; a plain load
+ * comes first, since a locked operation for each message costs as much as a small message.
  *
- * Inline, because a small message passes a dozen of these.
+ * The functions are inline because a small message passes a dozen of them.
  */
 
 #include <errno.h>
@@ -45,7 +45,7 @@ static inline void ring_withdraw_request(uint8_t *shared, uint8_t bit)
 		__atomic_fetch_and(shared, (uint8_t)~bit, __ATOMIC_RELAXED);
 }
 
-/* True if the other end asked; the request is taken with it. */
+/* Takes the other end's request. Returns whether there was one. */
 static inline bool ring_take_request(uint8_t *shared, uint8_t bit)
 {
 	ring_fence();
@@ -84,8 +84,8 @@ static inline void ring_copy_in(const struct ring_view *ring, uint32_t position,
 	memcpy(ring->data, (const uint8_t *)data + first, size - first);
 }
 
-/* Takes over the reader's index if it is one that an honest reader can have: between what we last saw and
- * what we have published. */
+/* Adopts the reader's index if an honest reader could have it: it lies between what was last seen and what
+ * was published. */
 static inline int ring_see_tail(struct ring_writer *writer)
 {
 	uint32_t untrusted_tail = ring_load(writer->ring.consumer);
@@ -96,8 +96,8 @@ static inline int ring_see_tail(struct ring_writer *writer)
 	return 0;
 }
 
-/* The same for the writer's index: not behind what we last saw, and no more than a ringful ahead of what we
- * released. */
+/* Does the same for the writer's index: it isn't behind what was last seen, and at most the ring's size ahead
+ * of what was released. */
 static inline int ring_see_head(struct ring_reader *reader)
 {
 	uint32_t untrusted_head = ring_load(reader->ring.producer);
