@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Calls, and the replies to them. */
+/* Calls and the replies to them. */
 
 #include <errno.h>
 #include <string.h>
@@ -40,7 +40,8 @@ int xenmsg_call_post(struct xenmsg *conn, const char *address, const void *data,
 
 struct answer {
 	const struct calls *calls;
-	/* the latter two: what `calls` said when it came; calls that end after it change that */
+	/* the latter two: copies of what `calls` said when the answer came, since calls that end later change
+	 * it */
 	bool known, answered, withdrawn;
 	int result;
 	struct xenmsg_message *reply;
@@ -71,7 +72,7 @@ static int call_in_time(struct xenmsg *conn, const char *address, const void *da
 	if (r == 0) {
 		if (deadline >= 0)
 			call_expires(call, deadline, timeout_ms);
-		/* A call whose time is up has an answer, too. */
+		/* A call whose time is up gets an answer, too. */
 		wait_for_outcome(conn, &answer.known, -1);
 		if (answer.withdrawn)
 			conn_set_reason(conn, CALL_TAKEN, strlen(CALL_TAKEN));
@@ -116,7 +117,7 @@ static int answer(struct xenmsg_message *request, enum message_type type, uint16
 	struct xenmsg *conn = request->pool->conn;
 
 	if (request->reply == REPLY_OWED)
-		conn_pump(conn); /* it may be lost meanwhile, or there may be credit */
+		conn_pump(conn); /* the call may have been lost meanwhile, or credit may have come */
 	switch (request->reply) {
 	case REPLY_NONE:
 		return -EINVAL;

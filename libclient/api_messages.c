@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* xenmsg_post(), xenmsg_withdraw(), xenmsg_send() and xenmsg_recv(). */
+/* Implements xenmsg_post(), xenmsg_withdraw(), xenmsg_send() and xenmsg_recv(). */
 
 #include <errno.h>
 #include <stdbool.h>
@@ -130,7 +130,7 @@ int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message, int timeou
 			conn_run_outcomes(conn, RUN_BUDGET);
 			return conn->dead;
 		}
-		/* Those for handlers that lie before it come first; there may be none of either. */
+		/* Messages for handlers that lie before it come first; there may be none of either. */
 		r = conn_run(conn, RUN_BUDGET);
 		if (r >= RUN_BUDGET)
 			continue;
@@ -144,7 +144,7 @@ int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message, int timeou
 				return 0;
 			continue;
 		}
-		/* The clock is read only by those who have to wait. */
+		/* The clock is read only when there is nothing to return yet. */
 		if (!timed) {
 			deadline = timeout_ms == 0 ? 0 : deadline_in(timeout_ms);
 			timed = true;

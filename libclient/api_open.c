@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The connection as a program has it, and the loop that drives it. */
+/* The connection as the program sees it, and the loop that drives it. */
 
 #include <errno.h>
 #include <limits.h>
@@ -11,7 +11,7 @@
 #include "libclient/deadline.h"
 #include "libclient/handshake.h"
 
-/* callbacks in one call of xenmsg_process(), so that a loop's other sources get their turn */
+/* callbacks in one call of xenmsg_process(), so that the loop's other sources get their turn */
 #define BUDGET 1024
 
 static const char *default_path(void)
@@ -101,8 +101,8 @@ int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
 	for (;;) {
 		int r;
 
-		/* Who answers after this returns notifies the daemon once, of the answer and of what was
-		 * taken. Who doesn't call us again soon is looked at by the daemon. */
+		/* A program that answers after this returns notifies the daemon once, of the answer and of
+		 * what was taken. If the program doesn't call again soon, the daemon looks by itself. */
 		conn->comes_back = true;
 		r = process(conn);
 		conn->comes_back = false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What a program asks its daemon: bind, listen, watch, query, ping. Each waits for its REPLY, while the rest of
- * the connection goes on. */
+/* What a program asks its daemon: bind, listen, watch, query, ping. Each function waits for its REPLY while
+ * the rest of the connection goes on. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -12,11 +12,11 @@
 #include "wire/address.h"
 #include "wire/bytes.h"
 
-#define PATIENCE_MS 30000 /* the daemon answers these by itself, so this is long */
+#define PATIENCE_MS 30000 /* the daemon answers these by itself, so this is ample */
 
-/* Waits for the answer, or for its next piece, and removes the request. `interruptible`: -EINTR when a signal
- * comes. A request that isn't waited for any longer stays until its answer comes, so that its number isn't
- * used again before. */
+/* Waits for the answer, or for its next piece, and removes the request. Returns -EINTR at a signal if
+ * `interruptible`. A request that nobody waits for any longer stays until its answer comes, so that its
+ * number isn't reused before. */
 static int finish(struct xenmsg *conn, struct request *request, int timeout_ms, bool interruptible,
 		  struct fifo *body)
 {
@@ -47,7 +47,7 @@ static int finish(struct xenmsg *conn, struct request *request, int timeout_ms, 
 	return r;
 }
 
-/* Before each request. */
+/* Prepares the connection for a request. */
 static int begin(struct xenmsg *conn)
 {
 	conn->reason[0] = '\0';
@@ -66,13 +66,13 @@ static int ask(struct xenmsg *conn, uint8_t type, const void *payload, size_t si
 	return r < 0 ? r : finish(conn, request, timeout_ms, interruptible, body);
 }
 
-/* Asks for something of which nothing but the outcome matters. */
+/* Sends a request of which only the outcome matters, and waits for it. */
 static int tell(struct xenmsg *conn, uint8_t type, const void *payload, size_t size)
 {
 	return ask(conn, type, payload, size, PATIENCE_MS, false, NULL);
 }
 
-/* For these kinds of channels. */
+/* Sends BIND for these kinds of channels. */
 static int ask_to_bind(struct xenmsg *conn, const char *endpoint, uint32_t kinds)
 {
 	uint8_t payload[FRAME_SMALL_MAX];
@@ -93,7 +93,8 @@ int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options, xen
 		return -EINVAL;
 	if (inbox_find(&conn->inbox, endpoint, size))
 		return -EEXIST;
-	/* Ours before the daemon's: a message may come right behind its answer. */
+	/* The library enters the binding before the daemon does: a message may follow right behind its
+	 * answer. */
 	r = inbox_bind(&conn->inbox, endpoint, handler, userdata);
 	if (r < 0)
 		return r;
@@ -116,8 +117,8 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 		return conn->dead;
 	if (!binding)
 		return tell(conn, FRAME_UNBIND, endpoint, size);
-	/* First what is there, so that all of it is told that nothing more was taken; what comes until the
-	 * daemon knows meets no binding. */
+	/* First refuses what has arrived, so that every sender of it learns that nothing more was taken; what
+	 * arrives until the daemon knows finds no binding. */
 	conn->recv_waits = false;
 	r = inbox_unbind(&conn->inbox, binding);
 	if (r < 0)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Byte streams (doc/protocol.md, section 6). Each is a connection to the daemon of its own, which after a
- * handshake carries nothing but the stream's bytes, so that what the program gets is a plain socket. The
- * session of the program only tells it of streams that come in.
+ * Byte streams (doc/protocol.md, section 6). Each stream has a connection to the daemon of its own, which
+ * after a handshake carries nothing but the stream's bytes, so that the program gets a plain socket. The
+ * session of the program only announces incoming streams.
  */
 
 #include <errno.h>
@@ -22,9 +22,9 @@
 #include "libclient/wait.h"
 #include "wire/address.h"
 
-#define GUARD 1 /* the byte behind the handshake that the daemon leaves unread */
+#define GUARD 1 /* size of the guard: the byte behind the handshake that the daemon leaves unread */
 
-/* The daemon that the session is with. */
+/* Connects to the daemon of the session. */
 static int dial(struct xenmsg *conn, int64_t deadline)
 {
 	struct sockaddr_un address = {0};
@@ -35,7 +35,7 @@ static int dial(struct xenmsg *conn, int64_t deadline)
 	return handshake_connect(address.sun_path, deadline);
 }
 
-/* WELCOME, then the REPLY that says whether there is a stream. */
+/* Reads WELCOME, then the REPLY that says whether there is a stream. */
 static int await_stream(struct xenmsg *conn, int fd, int64_t deadline)
 {
 	struct handshake_answer answer;
@@ -57,8 +57,8 @@ static int await_stream(struct xenmsg *conn, int fd, int64_t deadline)
 	return frame_error(reply.error, -EPROTO);
 }
 
-/* HELLO for a stream, the frame that says which one, which has room for the guard behind it, and the guard.
- * Returns the descriptor. */
+/* Sends HELLO for a stream, the frame that says which stream (its buffer has room for the guard behind it),
+ * and the guard. Returns the descriptor. */
 static int open_stream(struct xenmsg *conn, uint8_t *request, uint32_t size, int64_t deadline)
 {
 	int fd = dial(conn, deadline), r;
@@ -81,7 +81,7 @@ static int open_stream(struct xenmsg *conn, uint8_t *request, uint32_t size, int
 int xenmsg_connect(struct xenmsg *conn, const char *address, int timeout_ms)
 {
 	struct frame_open open = {.kind = CHANNEL_STREAM, .name = {.data = address, .size = strlen(address)}};
-	uint8_t request[512]; /* an address that was checked is at most 191 bytes long */
+	uint8_t request[512]; /* a checked address has at most 191 bytes */
 	struct address parsed;
 	int64_t deadline = deadline_in(timeout_ms);
 	struct again again = {0};
@@ -105,7 +105,7 @@ int xenmsg_connect(struct xenmsg *conn, const char *address, int timeout_ms)
 	}
 }
 
-/* The daemon takes bytes that come with a descriptor for the wish to break the stream. */
+/* The daemon takes bytes that come with a descriptor as the request to break the stream. */
 void xenmsg_break(int stream)
 {
 	uint8_t mark = 0;
@@ -126,7 +126,7 @@ void xenmsg_break(int stream)
 	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(cmsg), &stream, sizeof(int));
 	sent = sendmsg(stream, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-	/* Without room for it the other program is slow: then this waits for it, as a write would. */
+	/* There is no room for it because the other program is slow: wait as a write would. */
 	if (sent < 0 && errno == EAGAIN && fcntl(stream, F_SETFL, 0) == 0)
 		sendmsg(stream, &message, MSG_NOSIGNAL);
 	close(stream);
@@ -134,7 +134,7 @@ void xenmsg_break(int stream)
 
 /* ---- streams that come in -------------------------------------------------------------------- */
 
-/* Fetches the first stream that waits. -ENOENT: it has ended meanwhile. */
+/* Fetches the first waiting stream. Returns its descriptor, or -ENOENT if it has ended meanwhile. */
 static int fetch(struct xenmsg *conn, struct xenmsg_peer *peer)
 {
 	const struct arrival *arrival = conn->incoming.waiting;
@@ -146,7 +146,7 @@ static int fetch(struct xenmsg *conn, struct xenmsg_peer *peer)
 
 	if (fd >= 0 && peer)
 		*peer = arrival->peer;
-	/* Without descriptors for it, it can still be had later. */
+	/* If descriptors have run out, the stream can still be fetched later. */
 	if (fd != -EMFILE && fd != -ENFILE)
 		incoming_drop(&conn->incoming);
 	return fd;

@@ -3,11 +3,11 @@
 #define XENMSG_LIBCLIENT_ASSEMBLY_H
 
 /*
- * A message that is put together from the bytes of a stream as they arrive (protocol.md, section 2.1): head,
+ * A message that is assembled from the bytes of a stream as they arrive (protocol.md, section 2.1): head,
  * payload with padding, trailer. All zero: none has begun.
  *
- * Who has filled `head` begins the message, if the head makes sense; then come the bytes up to the trailer, and
- * the trailer, unless that stays where it is.
+ * The caller fills `head` and begins the message, if the head makes sense. Then it adds the bytes up to the
+ * trailer, and the trailer, unless that stays where it is.
  */
 
 #include <stdint.h>
@@ -21,7 +21,7 @@ struct assembly {
 	uint8_t head[MESSAGE_HEAD_SIZE], trailer[MESSAGE_TRAILER_SIZE];
 };
 
-/* These are known when the head is there. */
+/* These are valid once the head is complete. */
 static inline uint32_t assembly_size(const struct assembly *assembly)
 {
 	return get_u32(assembly->head);
@@ -32,21 +32,22 @@ static inline uint8_t assembly_type(const struct assembly *assembly)
 	return assembly->head[4];
 }
 
-/* The head is there, and the payload is kept in a message that grows as the bytes arrive, so that a head alone
- * costs nothing; `here` of them have come already. -ENOMEM: it hasn't begun. */
+/* Begins a message whose head is complete. Its payload is kept in a message that grows as the bytes arrive,
+ * so that a head alone costs nothing; `here` bytes of it have arrived already. Returns 0, or -ENOMEM if it
+ * couldn't begin. */
 int assembly_begin(struct assembly *assembly, struct message_pool *pool, uint32_t here);
-/* The same, if the payload isn't to be kept. */
+/* Begins a message whose payload isn't kept. */
 void assembly_skip(struct assembly *assembly);
 
-/* How many bytes are missing up to the trailer. */
+/* Returns how many bytes are missing up to the trailer. */
 static inline uint64_t assembly_wants(const struct assembly *assembly)
 {
 	return assembly->trailer_at - assembly->at;
 }
 
-/* The next bytes, no more than it wants. -ENOMEM. */
+/* Adds the next bytes, no more than assembly_wants(). Returns 0 or -ENOMEM. */
 int assembly_add(struct assembly *assembly, const void *data, uint32_t size);
-/* Gives the message to the caller, and is ready for the next one. */
+/* Gives the message to the caller, and gets ready for the next one. */
 static inline struct xenmsg_message *assembly_take(struct assembly *assembly)
 {
 	struct xenmsg_message *message = assembly->message;

@@ -23,7 +23,8 @@ static void forget_time(struct call *call)
 	call->expires = -1;
 }
 
-/* The last one is mostly where it belongs: programs use one time-out, or a few. */
+/* Searches from the end of the list, where a new call usually belongs: programs use one time-out, or a
+ * few. */
 static void set_expiry(struct call *call, int64_t expires)
 {
 	struct call *first = call->calls->timed, *before = first ? first->timed_prev : NULL;
@@ -57,7 +58,7 @@ static void complete(struct call *call, int result, struct xenmsg_message *reply
 	DL_APPEND(call->calls->completed, call);
 }
 
-/* What became of the request: the `done` of its op. */
+/* Notes what became of the request: the `done` of its op. */
 static void on_settled(void *userdata, int result)
 {
 	struct call *call = userdata;
@@ -68,8 +69,8 @@ static void on_settled(void *userdata, int result)
 	else if (!call->completed && result < 0)
 		complete(call, result, NULL);
 	else if (!call->completed && call->expired) {
-		/* taken after all: calls_expire() is to withdraw it, not somebody who is looking at its
-		 * channel */
+		/* It was taken after all. calls_expire() is to withdraw it, not a function that is working on
+		 * its channel. */
 		forget_time(call);
 		set_expiry(call, 0);
 	}
@@ -177,7 +178,7 @@ int calls_start(struct calls *calls, const char *address, const void *data, size
 	return 0;
 }
 
-/* It was taken and its time is up: completes it with -ETIMEDOUT and tells the server. */
+/* Ends a call that was taken and whose time is up: completes it with -ETIMEDOUT and tells the server. */
 static int withdraw(struct call *call)
 {
 	struct sender *sender = call->caller->sender;
@@ -189,11 +190,11 @@ static int withdraw(struct call *call)
 	call->withdrawn = true;
 	complete(call, -ETIMEDOUT, NULL);
 	r = outbox_put(call->calls->outbox, sender, &pieces, &nobody);
-	/* Without room for it, the server's answer comes for nothing, and that is all. */
+	/* If there is no room for it, the server answers in vain, which does no harm. */
 	return r == -EAGAIN || r == -ENOMEM ? 0 : r;
 }
 
-/* It wasn't taken yet, as far as we know. */
+/* Cancels a request that wasn't taken yet, as far as is known. */
 static int cancel(struct call *call, const struct outbox_ticket *ticket, int64_t now)
 {
 	call->expired = true;
@@ -234,7 +235,7 @@ int calls_withdraw(struct calls *calls, const char *address, const void *userdat
 	if (!last)
 		return -ENOENT;
 	if (last->expired)
-		return 0; /* it is being given up already */
+		return 0; /* it is being cancelled already */
 	forget_time(last);
 	set_expiry(last, 0);
 	return calls_expire(calls);
@@ -260,7 +261,7 @@ static void finish_answer(struct caller *caller)
 	struct call *call;
 
 	HASH_FIND(hh, caller->waiting, &number, sizeof(number), call);
-	/* It was withdrawn, or never made. */
+	/* The call was withdrawn, or never made. */
 	if (!call || get_u32(answer->trailer) == MESSAGE_CANCELLED) {
 		xenmsg_message_free(message);
 	} else if (assembly_type(answer) == MESSAGE_ERROR) {
@@ -275,7 +276,7 @@ static void finish_answer(struct caller *caller)
 	}
 }
 
-/* Takes some of the bytes. Their number; 0: they make no sense; -ENOMEM. */
+/* Consumes some of the bytes. Returns how many; 0 if they make no sense; -ENOMEM. */
 static int64_t feed(struct caller *caller, const uint8_t *data, uint32_t size)
 {
 	const struct calls *calls = caller->calls;
@@ -318,7 +319,7 @@ int calls_frame(struct calls *calls, const struct frame_header *header, const ui
 	struct sender *sender = outbox_find(calls->outbox, header->channel);
 	uint32_t left = header->length;
 
-	/* Of a channel that has ended, frames may still be on their way. */
+	/* Frames of a channel that has ended may still be in flight. */
 	if (!sender)
 		return 0;
 	if (!sender->caller)

@@ -4,8 +4,8 @@
 
 /*
  * The caller's side of calls: requests that wait for their answer, and the stream of answers on each channel
- * of kind call, put together as its bytes arrive (protocol.md, section 2.3). A request is a message of the
- * outbox, and its op tells whether it was taken.
+ * of kind call, assembled as its bytes arrive (protocol.md, section 2.3). A request is a message of the
+ * outbox, and its op says whether it was taken.
  *
  *   posted ──taken──▶ taken ──answer──▶ completed ──done called──▶ gone
  *      │                └──channel ends (ECONNRESET), time is up (ETIMEDOUT, withdrawn)──▶ completed
@@ -23,24 +23,24 @@
 #include "wire/frame.h"
 #include "xenmsg.h"
 
-/* What xenmsg_reason() says when the time of a call was up that the server had. */
+/* What xenmsg_reason() says of a call that the server took, but didn't answer in time. */
 #define CALL_TAKEN "timed out; the request was taken, and may have been carried out"
 
 struct calls {
 	struct outbox *outbox;
 	struct message_pool *pool;
-	struct call *completed;	   /* utlist: those that are to be reported */
-	struct call *timed;	   /* utlist: those whose time will be up, the first one first */
-	struct caller *unreported; /* utlist; without shared memory: whose taking wasn't reported yet */
+	struct call *completed;	   /* utlist: calls to be reported */
+	struct call *timed;	   /* utlist: calls with a deadline, the earliest first */
+	struct caller *unreported; /* utlist; without shared memory: callers with progress to report */
 	bool answered;		   /* the error reported last was the server's own */
-	bool withdrawn;		   /* the call that is being reported was taken, but not answered in time */
+	bool withdrawn;		   /* the call being reported was taken, but not answered in time */
 };
 
-/* Our end of a channel of kind call. */
+/* The library's end of a channel of kind call. */
 struct caller {
 	struct calls *calls;
 	struct sender *sender;
-	struct call *waiting; /* uthash by number: those without an answer */
+	struct call *waiting; /* uthash by number: calls without an answer */
 	uint32_t last_number;
 	struct assembly answer;
 	bool unreported;
@@ -50,15 +50,15 @@ struct caller {
 struct call {
 	uint32_t number;
 	struct calls *calls;
-	struct caller *caller; /* NULL: it has ended, or nobody waits for an answer any more */
+	struct caller *caller; /* NULL: it has ended, or its answer is no longer wanted */
 	xenmsg_call_done done;
 	void *userdata;
-	bool unsettled; /* its op has no outcome */
+	bool unsettled; /* its op has no outcome yet */
 	bool completed, reported;
 	bool answered;	 /* the error is the server's own */
 	bool withdrawn;	 /* it was taken, and may have been carried out */
 	bool expired;	 /* its time is up, and it is being cancelled */
-	int64_t expires; /* its deadline, -1: none; then the one for the answer to a CANCEL */
+	int64_t expires; /* its deadline, -1: none; then the deadline for the answer to a CANCEL */
 	int settle_ms;	 /* how long that answer may take */
 	int result;
 	struct xenmsg_message *reply;
@@ -68,26 +68,27 @@ struct call {
 };
 
 void calls_init(struct calls *calls, struct outbox *outbox, struct message_pool *pool);
-/* A channel has ended, and its ops are settled: for outbox_init(). */
+/* Ends the calls of a channel that has ended and whose ops are settled. For outbox_init(). */
 void calls_ended(struct caller *caller);
 
-/* Posts a request; the errors are those of xenmsg_call_post(). */
+/* Posts a request. Returns as xenmsg_call_post(). */
 int calls_start(struct calls *calls, const char *address, const void *data, size_t size,
 		xenmsg_call_done done, void *userdata, struct call **started);
-/* From now on its time runs out at the deadline, which its time-out of so many milliseconds has made. */
+/* Sets the call's deadline, which was made from a time-out of timeout_ms milliseconds. */
 void call_expires(struct call *call, int64_t deadline, int timeout_ms);
-/* Gives up those of which the time is up: what wasn't taken is cancelled, what was is withdrawn, and what
- * nobody can tell about in time is abandoned. -EPROTO. */
+/* Gives up calls whose time is up: cancels those that weren't taken, withdraws those that were, and abandons
+ * those whose CANCEL wasn't answered in time. Returns 0 or -EPROTO. */
 int calls_expire(struct calls *calls);
 
-/* Gives up the one that was posted last with this userdata, as if its time were up. -ENOENT, -EPROTO. */
+/* Gives up the call that was posted last with this userdata, as if its time were up. Returns 0, -ENOENT or
+ * -EPROTO. */
 int calls_withdraw(struct calls *calls, const char *address, const void *userdata);
 
-/* DATA came on a channel that we opened: bytes of answers. -ENOMEM, -EPROTO. */
+/* Takes DATA of a channel that this end opened: bytes of answers. Returns 0, -ENOMEM or -EPROTO. */
 int calls_frame(struct calls *calls, const struct frame_header *header, const uint8_t *payload);
-/* Without shared memory: says how far answers were taken. */
+/* Reports how far answers were taken, without shared memory. */
 int calls_report(struct calls *calls);
-/* Calls `done` for up to `budget` of the completed. Returns for how many. */
+/* Calls `done` for up to `budget` completed calls. Returns for how many. */
 int calls_run(struct calls *calls, int budget);
 
 #endif

@@ -15,7 +15,7 @@ void conn_set_reason(struct xenmsg *conn, const void *text, size_t size)
 {
 	if (size >= sizeof(conn->reason))
 		size = sizeof(conn->reason) - 1;
-	if (size) /* no text has no place */
+	if (size) /* memcpy() mustn't get the NULL of an empty text */
 		memcpy(conn->reason, text, size);
 	conn->reason[size] = '\0';
 }
@@ -63,7 +63,7 @@ static int dispatch(struct xenmsg *conn, const struct frame_header *header, cons
 	}
 }
 
-/* Returns the number of frames read. */
+/* Returns the number of frames read, or a negative errno. */
 static int read_in(struct xenmsg *conn)
 {
 	struct ring_reader *in = &conn->transport.in;
@@ -90,7 +90,7 @@ static int read_in(struct xenmsg *conn)
 	return frames;
 }
 
-/* What the daemon had said before it went still counts: messages may have been delivered. */
+/* Frames that the daemon sent before it went still count: messages may have been delivered. */
 int conn_fail(struct xenmsg *conn, int error)
 {
 	if (conn->dead)
@@ -127,8 +127,8 @@ void conn_push_all(struct xenmsg *conn)
 	while (conn_flush(conn) == 0 && conn->want_space &&
 	       transport_arm_space(&conn->transport, conn->want_space) > 0)
 		;
-	/* Without shared memory our own reading may have taken away what made the descriptor readable, and
-	 * sending may need it. */
+	/* Without shared memory, reading here may have cleared what made the descriptor readable, and sending
+	 * may need it. */
 	if (conn->transport.pump)
 		transport_poke(&conn->transport);
 }
@@ -157,7 +157,7 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 	return count + requests_run_events(&conn->requests, budget - count);
 }
 
-/* The daemon may see what was taken from now on; `r`: how the taking went. */
+/* Lets the daemon see what was taken; `r` is the result of taking it. */
 static int finish_take(struct xenmsg *conn, int r, struct xenmsg_message **message)
 {
 	if (r >= 0)
@@ -187,7 +187,7 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 		r = inbox_front(&conn->inbox, &front, &unknown);
 		if (!unknown)
 			break;
-		/* The OPEN was put into `in` before the DATA was put here. */
+		/* The daemon put the OPEN into `in` before it put the DATA here. */
 		r = read_in(conn);
 		if (r < 0)
 			break;
@@ -202,7 +202,7 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 		return conn_fail(conn, r);
 	conn->recv_waits = r > 0 && !front.binding->handler;
 	if (r == 0 || conn->recv_waits != recv) {
-		/* What was put together from pieces is given back even if its end is still to come. */
+		/* Pieces of a message are given back even if its end is still to come. */
 		int s = inbox_release(&conn->inbox, r == 0 && !conn->comes_back);
 
 		if (s < 0)
@@ -276,7 +276,7 @@ int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries)
 	int64_t until = deadline;
 	int r;
 
-	conn->comes_back = false; /* a handler that waits for something isn't on its way back */
+	conn->comes_back = false; /* a handler that waits for something isn't about to return */
 	r = conn_arm(conn, deliveries);
 	if (r != 0)
 		return r;
@@ -305,14 +305,14 @@ int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message
 	if (r < 0)
 		return r;
 	conn_push(conn);
-	/* Also without shared memory at once, unlike what is posted: a server may be busy with something else
-	 * for long after its reply. */
+	/* Without shared memory, too, a reply is sent at once, unlike a message that was posted: the server
+	 * may be busy for long afterwards. */
 	if (conn->transport.pump && !conn->dead)
 		pump_out(conn->transport.pump);
 	return 0;
 }
 
-/* No reading here: it would be a surprise in a function that frees. */
+/* Doesn't read, which would be a surprise in a function that frees. */
 static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
 {
 	if (!conn->dead)

@@ -3,11 +3,11 @@
 #define XENMSG_LIBCLIENT_CONN_H
 
 /*
- * A connection: the transport to the daemon, the outbox, calls, the inbox, requests and streams that come in,
- * and what drives them. Frames go from the transport to these, and from them to the program's callbacks; none
- * of them knows the connection.
+ * A connection: the transport to the daemon, the outbox, calls, the inbox, requests and incoming streams, and
+ * the functions that drive them. Frames go from the transport to these parts, and from there to the program's
+ * callbacks; none of the parts knows the connection.
  *
- * conn_pump() reads what the daemon said and sends what waits, and calls nobody back; conn_run() calls the
+ * conn_pump() reads what the daemon said and sends what waits, without any callback; conn_run() calls the
  * program back. A connection that has failed stays so: `dead` is the error that every later call returns.
  */
 
@@ -31,7 +31,7 @@ struct xenmsg {
 	struct requests requests;
 	struct incoming incoming;
 	int dead;
-	uint32_t want_space; /* that the outbox waits for, 0 if it doesn't */
+	uint32_t want_space; /* how much room the outbox waits for; 0: it doesn't wait */
 	/* the program is in xenmsg_wait(): what it took is reported with what it does next */
 	bool comes_back;
 	bool recv_waits;  /* at the front of the deliveries lies a message for xenmsg_recv() */
@@ -39,50 +39,50 @@ struct xenmsg {
 	char reason[512];
 };
 
-/* Connects, until the deadline; the errors are those of xenmsg_open(). */
+/* Connects, until the deadline. Returns 0, or the errors of xenmsg_open(). */
 int conn_new(struct xenmsg **made, const char *socket_path, int64_t deadline);
-/* Every outcome was reported. */
+/* Frees a connection of which every outcome was reported. */
 void conn_free(struct xenmsg *conn);
 
-/* What was just put out goes on its way; what doesn't fit waits for room, of which the daemon has to tell
- * us. */
+/* Sends what was just written. What doesn't fit waits for room, and the daemon is asked to notify. */
 static inline void conn_push(struct xenmsg *conn);
-/* Reads `in`, sends what can be sent. Returns 0 or conn->dead. */
+/* Reads `in` and sends what can be sent. Returns 0 or conn->dead. */
 static inline int conn_pump(struct xenmsg *conn);
-/* Sends what can be sent and shows it. */
+/* Sends what can be sent and publishes it. */
 int conn_flush(struct xenmsg *conn);
-/* Whether sends or calls are to be reported. */
+/* Returns whether outcomes of sends or calls are to be reported. */
 static inline bool conn_has_outcomes(const struct xenmsg *conn)
 {
 	return conn->outbox.settled_count > 0 || conn->calls.completed;
 }
-/* Calls back for what has come, up to `budget` times. Returns how often, or conn->dead if nothing was left to
- * call. */
+/* Calls back for what has come, up to `budget` times. Returns how often, or conn->dead if nothing is left to
+ * report. */
 int conn_run(struct xenmsg *conn, int budget);
-/* The same for sends, calls and events, not for messages. */
+/* Does the same for sends, calls and events, but not for messages. */
 int conn_run_outcomes(struct xenmsg *conn, int budget);
-/* Sleeps until something comes that conn_pump() or, with `deliveries`, conn_run() can work on. Without,
- * messages that lie there disturb nobody's sleep. 1: there may be something; -ETIMEDOUT: the deadline has come,
- * and nothing else; -EINTR; conn->dead. */
+/* Sleeps until there is work for conn_pump() or, with `deliveries`, for conn_run(). Without `deliveries`,
+ * messages that lie there don't end the sleep. Returns 1 if there may be work, -ETIMEDOUT if there is none at
+ * the deadline, -EINTR, or conn->dead. */
 int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries);
-/* Takes note of what the descriptors say, sleeping as poll() does. 1: something; 0; -EINTR; conn->dead. */
+/* Polls the descriptors and notes what they say. Returns 1 if something happened, else 0; -EINTR;
+ * conn->dead. */
 int conn_poll(struct xenmsg *conn, int timeout_ms);
-/* Arms the notifications, after a last look: 1: there was something. 0; conn->dead. */
+/* Arms the notifications and looks once more. Returns 1 if there was something, else 0; or conn->dead. */
 int conn_arm(struct xenmsg *conn, bool deliveries);
-/* After a call that may have taken the edge which told of it: makes the descriptor readable if something is
- * left to be called back for. */
+/* Makes the descriptor readable if callbacks are still due. Called after a function that may have consumed
+ * the edge. */
 void conn_remind(struct xenmsg *conn);
-/* Takes the next message. 1: it is in *message, or was cancelled (then NULL). 0: there is none. `recv`: only
- * one for which there is no handler; otherwise only one with a handler. */
+/* Takes the next message: with `recv` only one that has no handler, otherwise only one that has a handler.
+ * Returns 1 with *message set (NULL if it was cancelled), 0 if there is none, or a negative errno. */
 int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message,
 	      const struct binding **binding);
-/* Sends the reply that is owed to a request. The errors are those of xenmsg_reply(). */
+/* Sends the reply that is owed to a request. Returns as xenmsg_reply(). */
 int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message_type type, uint16_t error,
 	       const void *data, size_t size);
-/* The end, with every outcome settled (not yet reported). Returns conn->dead. */
+/* Ends the session and settles every outcome, without reporting it. Returns conn->dead. */
 int conn_fail(struct xenmsg *conn, int error);
-/* What a part has answered to something that the program wants: -EPROTO isn't about that, but the end of the
- * session, and -ENOTCONN for the program. Returns any other answer as it is. */
+/* Checks what a part has returned to a function that the program called. -EPROTO isn't about that function:
+ * it ends the session, and the program gets -ENOTCONN. Returns any other result unchanged. */
 static inline int conn_check(struct xenmsg *conn, int r)
 {
 	if (r != -EPROTO)
@@ -92,11 +92,12 @@ static inline int conn_check(struct xenmsg *conn, int r)
 }
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size);
 
-/* Of conn_pump() and conn_push(). */
+/* The rest of conn_pump() and conn_push(). */
 int conn_pump_all(struct xenmsg *conn);
 void conn_push_all(struct xenmsg *conn);
 
-/* A small message costs less than finding out in detail that nothing else is to be done. */
+/* Returns whether nothing else is to be done. The check is coarse, since a small message costs less than
+ * finding out in detail. */
 static inline bool conn_is_quiet(struct xenmsg *conn)
 {
 	return conn->transport.shared && !conn->dead && ring_reader_ready(&conn->transport.in, 1) == 0 &&

@@ -2,7 +2,7 @@
 #ifndef XENMSG_LIBCLIENT_DEADLINE_H
 #define XENMSG_LIBCLIENT_DEADLINE_H
 
-/* Points in time: milliseconds of CLOCK_MONOTONIC; negative: never. */
+/* Points in time: milliseconds of CLOCK_MONOTONIC; a negative one is never reached. */
 
 #include <limits.h>
 #include <stdint.h>
@@ -21,7 +21,7 @@ static inline int64_t deadline_in(int timeout_ms)
 	return timeout_ms < 0 ? -1 : now_ms() + timeout_ms;
 }
 
-/* Milliseconds until then, at least 0; -1: for ever. As poll() takes them. */
+/* Returns the milliseconds until the deadline, at least 0, or -1 for ever, as poll() takes them. */
 static inline int deadline_left(int64_t deadline)
 {
 	int64_t left;

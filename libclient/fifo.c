@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEEP_CAPACITY (1u << 20) /* an empty one keeps this much, so that steady traffic doesn't allocate */
+#define KEEP_CAPACITY (1u << 20) /* an empty queue keeps this much, so that steady traffic doesn't allocate */
 
 void fifo_free(struct fifo *fifo)
 {
@@ -20,17 +20,17 @@ int fifo_reserve(struct fifo *fifo, size_t size)
 
 	if (fifo->capacity - fifo->end >= size)
 		return 0;
-	/* Moving the rest to the front is cheap only if it is the smaller part; else each append might move
-	 * all of it. */
+	/* Moving the rest to the front is cheap only if the rest is the smaller part; else each append might
+	 * move all of it. */
 	if (fifo->capacity - used >= size && used <= fifo->start) {
 		memmove(fifo->data, fifo_front(fifo), used);
 		fifo->start = 0;
 		fifo->end = used;
 		return 0;
 	}
-	/* Twice what is in it: then the rest is the smaller part whenever the end is reached, and a queue
-	 * that never empties takes no more memory once it has found its size. The first is often the only
-	 * one, and large. */
+	/* The new capacity is twice the content: then the rest is the smaller part whenever the end is
+	 * reached, and a queue that never empties needs no more memory once it has found its size. The first
+	 * allocation is exact, since it is often the only one, and large. */
 	capacity = used ? 2 * (used + size) : size;
 	if (capacity < 4096)
 		capacity = 4096;

@@ -12,14 +12,14 @@
 
 #include "libclient/deadline.h"
 
-/* A daemon whose queue of connections is full makes connect() wait: not beyond the deadline. */
+/* Keeps connect() within the deadline: it waits while the daemon's queue of connections is full. */
 static void limit_connect(int fd, int64_t deadline)
 {
 	int left = deadline_left(deadline);
 	struct timeval limit = {.tv_sec = left / 1000, .tv_usec = left % 1000 * 1000};
 
 	if (left == 0)
-		limit.tv_usec = 1; /* 0 would be for ever */
+		limit.tv_usec = 1; /* 0 would mean for ever */
 	if (left >= 0)
 		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 }
@@ -45,7 +45,7 @@ int handshake_connect(const char *path, int64_t deadline)
 		close(fd);
 		return r;
 	}
-	/* A stream becomes the program's own, and blocks. */
+	/* The socket of a stream becomes the program's own, and blocks. */
 	if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &for_ever, sizeof(for_ever)) < 0 ||
 	    fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
 		r = -errno;
@@ -67,8 +67,8 @@ int handshake_hello(int fd, uint32_t flags, const void *more, uint32_t size)
 	if (size)
 		memcpy(frames + used, more, size);
 	used += size;
-	/* An empty socket takes this at once. A daemon that has refused us already has closed its end, behind
-	 * a GOODBYE that says why: that is for who reads. */
+	/* An empty socket takes this at once. A daemon that has refused the connection already has closed its
+	 * end, behind a GOODBYE that says why, which the caller reads. */
 	return send(fd, frames, used, MSG_NOSIGNAL) == (ssize_t)used || errno == EPIPE ? 0 : -errno;
 }
 
@@ -93,7 +93,7 @@ static void keep_descriptors(struct msghdr *message, int fds[HANDSHAKE_FDS])
 	}
 }
 
-/* Reads exactly `size` bytes: what follows belongs to the pump. */
+/* Reads exactly `size` bytes, since what follows belongs to the pump. */
 static int read_exactly(int fd, void *buffer, size_t size, int fds[HANDSHAKE_FDS], int64_t deadline)
 {
 	size_t got = 0;

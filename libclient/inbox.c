@@ -25,16 +25,16 @@ struct receiver {
 	bool dirty, ending;
 	enum receiver_state state;
 	uint32_t number;
-	uint64_t origin;	 /* for its messages */
-	struct replies *replies; /* a channel of kind call */
+	uint64_t origin;	 /* marks messages that were filled in from this receiver */
+	struct replies *replies; /* NULL: it isn't a channel of kind call */
 	struct binding *binding; /* NULL once RESET was sent */
 	struct frame_identity sender;
 	char sender_name[DOMAIN_NAME_MAX + 1];
-	uint64_t taken; /* offset in the stream that was consumed */
-	bool fin;	/* no more comes beyond: */
+	uint64_t taken; /* offset in the stream up to which it was consumed */
+	bool fin;	/* the stream ends at: */
 	uint64_t total;
-	struct assembly part; /* a message that is spread over frames; its trailer stays in the ring */
-	uint64_t *cancelled;  /* offsets of state words of messages that are to be skipped */
+	struct assembly part; /* a message that spans frames; its trailer stays in the ring */
+	uint64_t *cancelled;  /* offsets of state words of messages to be skipped */
 	uint32_t cancelled_count;
 };
 
@@ -101,7 +101,7 @@ struct binding *inbox_find(struct inbox *inbox, const char *endpoint, size_t siz
 	return binding;
 }
 
-/* Whatever wasn't taken up to here never will be. */
+/* Tells the daemon that nothing beyond `taken` will be taken. */
 static int send_reset(struct inbox *inbox, uint32_t number, uint64_t taken, uint32_t error)
 {
 	inbox->reset_sent = true;
@@ -141,7 +141,7 @@ int inbox_unbind(struct inbox *inbox, struct binding *binding)
 
 /* ---- frames about channels ------------------------------------------------------------------- */
 
-/* The sender's domain by name, if the daemon knows it. */
+/* Keeps the name of the sender's domain, if the daemon knows it. */
 static void keep_sender_name(struct receiver *receiver, struct frame_text name)
 {
 	if (name.size > 0 && domain_name_is_valid(name.data, name.size))
@@ -178,12 +178,13 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 	}
 	if (open.kind != CHANNEL_MESSAGE)
 		return reset_receiver(inbox, receiver, EPROTONOSUPPORT);
-	/* The daemon answers the opener for us: it knows our endpoints, and nothing but the ring limits what
-	 * it may send here. */
+	/* The daemon answers the opener for this program: it knows our endpoints, and nothing but the ring
+	 * limits what it may send here. */
 	return 0;
 }
 
-/* Our FIN says that all was taken, so it follows the report of that: the ring's consumer index, or CREDIT. */
+/* Sends FIN when all was taken and answered. FIN says that all was taken, so it follows the report of that:
+ * the ring's consumer index, or CREDIT. */
 static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
 {
 	int r;
@@ -268,7 +269,7 @@ static int on_credit(struct receiver *receiver, const uint8_t *payload, uint32_t
 
 	if (frame_credit_decode(payload, length, &credit) < 0)
 		return -EPROTO;
-	/* On a channel of messages we send nothing. */
+	/* This end sends nothing on a channel of messages. */
 	return receiver->replies ? replies_credit(receiver->replies, credit.consumed, credit.limit) : 0;
 }
 
@@ -305,7 +306,7 @@ static void mark_dirty(struct inbox *inbox, struct receiver *receiver)
 	DL_APPEND(inbox->dirty, receiver);
 }
 
-/* Bytes of the frame at the front are done with. */
+/* Consumes bytes of the frame at the front. */
 static void consume(struct inbox *inbox, struct receiver *receiver, uint32_t size)
 {
 	ring_reader_consume(&inbox->transport->deliveries, size);
@@ -328,7 +329,7 @@ void inbox_skip_frame(struct inbox *inbox)
 		consume(inbox, NULL, inbox->frame_left);
 }
 
-/* Goes to the next frame. 1: there is one, with at least one byte. */
+/* Goes to the next frame. Returns 1 if there is one, with at least one byte; 0; or a negative errno. */
 static int next_frame(struct inbox *inbox)
 {
 	struct ring_reader *ring = &inbox->transport->deliveries;
@@ -338,7 +339,7 @@ static int next_frame(struct inbox *inbox)
 		uint32_t ready, size;
 		int r = frame_next(ring, &header, &ready);
 
-		/* A writer shows no half frames. */
+		/* A writer publishes whole frames only. */
 		if (r <= 0)
 			return r < 0 || ready == 0 ? r : -EPROTO;
 		if (header.type != FRAME_DATA && header.type < FRAME_OPTIONAL)
@@ -360,7 +361,7 @@ static int next_frame(struct inbox *inbox)
 	}
 }
 
-/* Mostly an unused message was one of the same channel before. */
+/* Fills in who sent it. Usually an unused message was one of the same channel before and has all of it. */
 static void fill_in(const struct receiver *receiver, struct xenmsg_message *message)
 {
 	if (message->origin == receiver->origin)
@@ -371,8 +372,8 @@ static void fill_in(const struct receiver *receiver, struct xenmsg_message *mess
 	memcpy(message->sender_name, receiver->sender_name, sizeof(message->sender_name));
 }
 
-/* Adds what the frame has of it, or as much as lies there in one piece. 1: all but the trailer is there; 0:
- * more is to come; -ENOMEM. */
+/* Adds the bytes of the frame to the message, or as many as lie in one piece. Returns 1 if only the trailer
+ * is missing, 0 if more is to come, or -ENOMEM. */
 static int continue_part(struct inbox *inbox, struct receiver *receiver)
 {
 	uint64_t wanted = assembly_wants(&receiver->part);
@@ -398,7 +399,8 @@ static bool head_is_possible(const struct receiver *receiver, uint8_t type, uint
 	return type == MESSAGE_REQUEST || (type == MESSAGE_WITHDRAWAL && size == 0);
 }
 
-/* The head goes to where the message may be put together. 1: it can be; 0: the channel was reset. */
+/* Copies the head to where the message may be assembled. Returns 1 if it makes sense, 0 if the channel was
+ * reset, or a negative errno. */
 static int read_head(struct inbox *inbox, struct receiver *receiver)
 {
 	struct assembly *part = &receiver->part;
@@ -411,7 +413,7 @@ static int read_head(struct inbox *inbox, struct receiver *receiver)
 	return 1;
 }
 
-/* The caller doesn't wait for an answer any longer. `before` bytes of the frame lie before the trailer. */
+/* Notes that the caller no longer waits for an answer. `before` bytes of the frame lie before the trailer. */
 static int take_withdrawal(struct inbox *inbox, struct receiver *receiver, uint32_t before)
 {
 	uint8_t number[4];
@@ -429,7 +431,7 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 	for (;;) {
 		struct receiver *receiver;
 		struct assembly *part;
-		bool whole = false; /* it lies in this frame */
+		bool whole = false; /* the message lies in this frame as a whole */
 		int r;
 
 		if (inbox->frame_left == 0) {
@@ -448,7 +450,7 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 			inbox_skip_frame(inbox);
 			continue;
 		}
-		/* Frames carry multiples of 8, so that a state word never straddles anything. */
+		/* Frames carry multiples of 8 bytes, so a state word never straddles two of them. */
 		if (inbox->frame_left % 8 != 0) {
 			r = reset_receiver(inbox, receiver, EPROTO);
 			if (r < 0)
@@ -562,7 +564,7 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 	consume(inbox, receiver, before + MESSAGE_TRAILER_SIZE);
 	if (!mine) {
 		xenmsg_message_free(message);
-		/* Neither sent nor cancelled: whoever wrote this has lost the thread. */
+		/* The state is neither sent nor cancelled: the writer has violated the protocol. */
 		if (sent != htole32(MESSAGE_SENT) && sent != htole32(MESSAGE_CANCELLED))
 			return reset_receiver(inbox, receiver, EPROTO);
 	} else if (receiver->replies && replies_add(receiver->replies, message, get_u32(number)) < 0) {
@@ -583,8 +585,8 @@ int inbox_release(struct inbox *inbox, bool now)
 
 	if (inbox->unreported == 0)
 		return 0;
-	/* What is released counts as taken, unless the channel was reset before: the daemon must see that
-	 * first. */
+	/* What is released counts as taken, unless the channel was reset before, so the daemon must see the
+	 * RESET first. */
 	if (inbox->reset_sent) {
 		bool blocked;
 

@@ -4,15 +4,15 @@
 
 /*
  * What the program receives: its bindings, and one `receiver` for each channel that the daemon has opened to
- * them. Frames about them come in the ring `in`; their DATA lies in `deliveries` until the program takes the
- * messages, in that order. A message that lies in one frame is copied straight from the ring; one that is
- * spread over several is put together in private memory, which grows as the bytes arrive, so that a header
- * alone costs nothing.
+ * them. Frames about the channels come in the ring `in`; their DATA lies in `deliveries` until the program
+ * takes the messages, in that order. A message that lies in one frame is copied straight from the ring; one
+ * that spans several is assembled in private memory, which grows as the bytes arrive, so that a header alone
+ * costs nothing.
  *
- * A request is a message too; the replies on its channel are replies.c's.
+ * A request is a message, too; replies.c sends the replies on its channel.
  *
  * Taking a message is a compare-and-swap of its state word from sent to taken (in the ring, where the daemon
- * may be cancelling it at the same time); when it fails the message is skipped.
+ * may be cancelling it at the same time); if that fails, the message is skipped.
  *
  * States of a receiver:
  *
@@ -31,7 +31,7 @@
 #include "wire/channel_table.h"
 #include "xenmsg.h"
 
-/* bytes taken after which a sleeping daemon is woken to refill, though more is there to take */
+/* bytes taken after which a sleeping daemon is woken to refill the ring, though more is there to take */
 #define INBOX_RELEASE_AFTER 262144u
 
 struct receiver;
@@ -49,9 +49,9 @@ struct inbox {
 	struct message_pool *pool;
 	struct binding *bindings;	/* uthash */
 	struct channel_table by_number; /* the odd numbers */
-	struct receiver *ending; /* utlist: those that had FIN, and wait for the program to answer requests */
-	struct receiver *dirty;	 /* utlist; without shared memory: those whose progress wasn't reported yet */
-	/* the frame at the front of `deliveries`: what of it is left */
+	struct receiver *ending; /* utlist: receivers that had FIN and wait for replies of the program */
+	struct receiver *dirty;	 /* utlist; without shared memory: receivers with progress to report */
+	/* what is left of the frame at the front of `deliveries` */
 	uint32_t frame_channel, frame_left, frame_padding;
 	struct receiver *receiver; /* of its channel; NULL: not looked up yet, or there is none */
 	bool frame_stale;	   /* its channel has ended meanwhile */
@@ -60,44 +60,46 @@ struct inbox {
 	uint32_t unreported; /* bytes taken since the daemon was last offered a notification */
 };
 
-/* The pool is closed with it. */
+/* Initializes the inbox, which closes the pool when it is freed. */
 void inbox_init(struct inbox *inbox, struct transport *transport, struct outbox *outbox,
 		struct message_pool *pool);
 void inbox_free(struct inbox *inbox);
 
-/* The program's bindings; the daemon has agreed already. -ENOMEM. */
+/* Enters a binding of the program, before the daemon is asked. Returns 0 or -ENOMEM. */
 int inbox_bind(struct inbox *inbox, const char *endpoint, xenmsg_message_handler handler, void *userdata);
 struct binding *inbox_find(struct inbox *inbox, const char *endpoint, size_t size);
-/* Ends the channels to the endpoint, before the daemon is told. */
+/* Ends the channels to the endpoint and removes its binding, before the daemon is told. */
 int inbox_unbind(struct inbox *inbox, struct binding *binding);
 
-/* Ends a channel that exists. */
+/* Ends an existing channel with RESET. */
 int inbox_reset(struct inbox *inbox, uint32_t number, uint32_t error);
-/* Ends those of inbox->ending that have been answered. */
+/* Ends those channels of inbox->ending on which every request has been answered. */
 int inbox_end_answered(struct inbox *inbox);
-/* A frame about a channel that the daemon opened, DATA excepted. -EPROTO, -ENOMEM. */
+/* Handles a frame about a channel that the daemon opened, except DATA. Returns 0, -EPROTO or -ENOMEM. */
 int inbox_frame(struct inbox *inbox, const struct frame_header *header, const uint8_t *payload);
 
-/* The message at the front of `deliveries`. It stays there. */
+/* The message at the front of `deliveries`, which stays there. */
 struct inbox_front {
 	struct receiver *receiver;
 	const struct binding *binding;
 	uint32_t size; /* of the payload, if it lies in the ring as a whole */
 };
-/* 1: there is one; 0: none yet; -EPROTO, -ENOMEM. `unknown_channel`: DATA came of which the OPEN is still
- * unread in `in`. */
+/* Finds the message at the front. Returns 1 if there is one, 0 if there is none yet, -EPROTO or -ENOMEM. Sets
+ * *unknown_channel if DATA has come whose OPEN is still unread in `in`. */
 int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_channel);
-/* Throws away the frame of a channel that doesn't exist, after all of `in` was read. */
+/* Discards the frame of a channel that doesn't exist, after all of `in` was read. */
 void inbox_skip_frame(struct inbox *inbox);
-/* Both at once, for most messages: a plain one that lies in the ring in one piece, for which there is a
- * handler or, with `recv`, none. False: nothing was touched, go the long way. */
+/* Finds and takes a message at once, in the most frequent case: a plain message that lies in the ring in one
+ * piece, and has a handler or, with `recv`, none. Returns false if nothing was done: the caller uses the
+ * other two. */
 bool inbox_take_simple(struct inbox *inbox, bool recv, struct xenmsg_message **message,
 		       const struct binding **binding);
-/* Takes it. 1: the message is the caller's; 0: it had been cancelled; -ENOMEM (it stays). */
+/* Takes the message at the front. Returns 1 with *message the caller's, 0 if it had been cancelled, -ENOMEM
+ * (it stays) or -EPROTO. */
 int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenmsg_message **message);
-/* Tells the daemon what was taken: at once, or, if not `now`, when enough has come together. */
+/* Tells the daemon what was taken: with `now` at once, else when enough has come together. */
 int inbox_release(struct inbox *inbox, bool now);
-/* Lets the daemon see it, without waking it. */
+/* Lets the daemon see what was taken, without waking it. */
 static inline int inbox_release_quietly(struct inbox *inbox)
 {
 	if (inbox->reset_sent || inbox->dirty || inbox->unreported >= INBOX_RELEASE_AFTER)

@@ -13,25 +13,25 @@
 #include "xenmsg.h"
 
 struct arrival {
-	uint64_t token; /* what the daemon is told to have it */
+	uint64_t token; /* by which the daemon is asked for the stream */
 	struct xenmsg_peer peer;
 	struct arrival *prev, *next;
 };
 
-/* All zero: none. */
+/* All zero: there are none. */
 struct incoming {
 	struct arrival *waiting;     /* utlist, the first one first */
 	struct listening *listening; /* utlist */
 };
 
 void incoming_free(struct incoming *incoming);
-/* Remembers an endpoint that is listened at. -ENOMEM. */
+/* Remembers an endpoint at which the program listens. Returns 0 or -ENOMEM. */
 int incoming_listen(struct incoming *incoming, const char *endpoint);
-/* It isn't listened at any more. False: it never was. */
+/* Forgets an endpoint. Returns false if the program didn't listen at it. */
 bool incoming_forget(struct incoming *incoming, const char *endpoint);
-/* Frame INCOMING. -EPROTO, -ENOMEM. */
+/* Takes the frame INCOMING. Returns 0, -EPROTO or -ENOMEM. */
 int incoming_frame(struct incoming *incoming, const struct frame_header *header, const uint8_t *payload);
-/* Removes the first that waits. */
+/* Removes the first waiting stream. */
 void incoming_drop(struct incoming *incoming);
 
 #endif

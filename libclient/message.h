@@ -3,7 +3,7 @@
 #define XENMSG_LIBCLIENT_MESSAGE_H
 
 /*
- * Received messages, and the pool that keeps them for the next use, so that steady traffic allocates nothing.
+ * Received messages, and the pool that keeps freed ones for reuse, so that steady traffic allocates nothing.
  * The pool outlives the connection until the program has freed its last message.
  */
 
@@ -18,21 +18,21 @@
 struct replies;
 
 /*
- * Whether a message that the program holds is a request of a call, and what became of its reply:
+ * Says whether a message that the program holds is the request of a call, and what became of its reply:
  *
  *   OWED ──reply or error (also that of freeing it)──▶ SENT
  *   OWED ──withdrawn by the caller, the channel or the connection ends──▶ LOST
  *
- * Only while it is OWED does the message refer to its connection; so a request may outlive that.
+ * The message refers to its connection only while the reply is OWED, so a request may outlive the connection.
  */
 enum reply_state {
-	REPLY_NONE, /* it is a message, to which there is no reply */
+	REPLY_NONE, /* it is a plain message, which has no reply */
 	REPLY_OWED,
 	REPLY_SENT,
 	REPLY_LOST,
 };
 
-/* The program frees a request while the reply is owed: afterwards it isn't any more. */
+/* Called when the program frees a request whose reply is owed; afterwards it is owed no more. */
 typedef void (*message_abandon)(struct xenmsg *conn, struct xenmsg_message *request);
 
 struct message_pool {
@@ -47,7 +47,7 @@ struct xenmsg_message {
 	struct xenmsg_message *next; /* in the pool */
 	uint8_t *data;
 	size_t size, capacity;
-	uint64_t origin; /* of whom the following is known, as a number of its owner's; 0: nobody */
+	uint64_t origin; /* the owner's number for the sender that the following fields describe; 0: none */
 	struct frame_identity sender;
 	char endpoint[ENDPOINT_NAME_MAX + 1];
 	char sender_name[DOMAIN_NAME_MAX + 1];
@@ -57,17 +57,19 @@ struct xenmsg_message {
 	UT_hash_handle hh;	 /* in replies->requests */
 };
 
-/* NULL: no memory. */
+/* Makes a pool. Returns NULL if memory has run out. */
 struct message_pool *message_pool_new(struct xenmsg *conn, message_abandon abandon);
-/* Messages that are still out there stay valid. */
+/* Detaches the pool from the connection. Messages that the program still holds stay valid. */
 void message_pool_close(struct message_pool *pool);
 
-/* An empty message with room for `capacity` bytes. It still has its origin. NULL: no memory. */
+/* Returns an empty message with room for `capacity` bytes, or NULL if memory has run out. It keeps its
+ * origin. */
 static inline struct xenmsg_message *message_new(struct message_pool *pool, size_t capacity);
-/* Makes room for `size` bytes, of `most` in the end; what is there is kept. -ENOMEM. */
+/* Makes room for `size` bytes, of `most` in the end, and keeps the content. Returns 0 or -ENOMEM. */
 static inline int message_grow(struct xenmsg_message *message, size_t size, size_t most);
 
-/* Of message_new(), where none is unused or that one has no room; and of message_grow(). */
+/* The slow path of message_new(), when no message is unused or that one is too small, and of
+ * message_grow(). */
 struct xenmsg_message *message_make(struct message_pool *pool, size_t capacity);
 int message_enlarge(struct xenmsg_message *message, size_t size, size_t most);
 

@@ -10,7 +10,7 @@
 #include "wire/bytes.h"
 
 #define CHANNELS_KEPT 256u    /* idle channels beyond this many are closed */
-#define QUEUE_MAX     262144u /* what may be queued for an address besides a single message of any size */
+#define QUEUE_MAX     262144u /* limit of the queue of an address; a single message may exceed it */
 
 void outbox_init(struct outbox *outbox, struct transport *transport, outbox_ended ended)
 {
@@ -89,7 +89,7 @@ static int grow_settled(struct outbox *outbox)
 	return 0;
 }
 
-/* Whether its outcome goes through the list of the settled. */
+/* Returns whether the outcome goes to the list of settled messages. */
 static bool is_reported(const struct op *op)
 {
 	return op->done && !op->internal;
@@ -123,7 +123,8 @@ int outbox_run(struct outbox *outbox, int budget)
 	return count;
 }
 
-/* Everything that `consumed` has passed is delivered, up to a message that is being cancelled. */
+/* Settles as delivered everything up to `consumed`, except a message that is being cancelled and those behind
+ * it. */
 static void settle_delivered(struct outbox *outbox, struct sender *sender)
 {
 	uint32_t count = 0;
@@ -139,8 +140,8 @@ static void settle_delivered(struct outbox *outbox, struct sender *sender)
 	sender_drop_ops(sender, count);
 }
 
-/* The channel has ended: protocol.md, section 2.3. What isn't in the ring was certainly not delivered,
- * whatever the other end says. */
+/* Settles all messages of a channel that has ended: protocol.md, section 2.3. A message that isn't in the
+ * ring was certainly not delivered, whatever the other end says. */
 static void settle_all(struct outbox *outbox, struct sender *sender, uint64_t unsure, int error, int unsent)
 {
 	settle_delivered(outbox, sender);
@@ -218,7 +219,7 @@ static int open_channel(struct outbox *outbox, const char *address, enum channel
 			struct sender **opened)
 {
 	struct frame_open open = {.kind = (uint8_t)kind, .name = {.data = address, .size = strlen(address)}};
-	uint8_t payload[512]; /* an address that was checked is at most 191 bytes long */
+	uint8_t payload[512]; /* a checked address has at most 191 bytes */
 	struct address parsed;
 	struct sender *sender;
 	uint32_t number;
@@ -290,7 +291,8 @@ int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
-/* A little, so that a sender needn't be woken for every piece of room; more would only be copied twice. */
+/* Returns whether the queue has room. It is short: long enough that a sender needn't be woken for every piece
+ * of room; any more would only be copied twice. */
 static bool queue_has_room(const struct sender *sender, uint64_t span)
 {
 	uint64_t queued = fifo_size(&sender->queue);
@@ -298,7 +300,8 @@ static bool queue_has_room(const struct sender *sender, uint64_t span)
 	return queued == 0 || queued + span <= QUEUE_MAX;
 }
 
-/* Whether a message can go into the ring as a whole, each of its frames with a header: 0, -EAGAIN, -EPROTO. */
+/* Checks whether the whole message fits into the ring, each of its frames with a header. Returns 0, -EAGAIN
+ * or -EPROTO. */
 static int fits_at_once(struct outbox *outbox, struct sender *sender, uint64_t span)
 {
 	uint64_t need = span + FRAME_HEADER_SIZE * (span / FRAME_PAYLOAD_MAX + 1);
@@ -314,8 +317,8 @@ static int fits_at_once(struct outbox *outbox, struct sender *sender, uint64_t s
 	return r < 0 ? r : r >= (int)need ? 0 : -EAGAIN;
 }
 
-/* Into the ring as far as it goes, the rest into the queue; `accepted` is the caller's. -ENOMEM: nothing of
- * it was taken; -EPROTO: the session is over. */
+/* Puts as much of the message as possible into the ring, the rest into the queue; the caller updates
+ * `accepted`. Returns 0; -ENOMEM if nothing was accepted; -EPROTO if the session is over. */
 static int frame_or_queue(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces)
 {
 	uint64_t span = message_span(pieces->size);
@@ -336,7 +339,7 @@ static int frame_or_queue(struct outbox *outbox, struct sender *sender, const st
 	return 0;
 }
 
-/* Room to remember the message, and for its outcome. */
+/* Reserves room to remember the message, and for its outcome. */
 static inline int reserve_op(struct outbox *outbox, struct sender *sender, const struct op *op)
 {
 	int r = sender_has_room_for_op(sender) ? 0 : sender_grow_ops(sender);
@@ -346,7 +349,7 @@ static inline int reserve_op(struct outbox *outbox, struct sender *sender, const
 	return r;
 }
 
-/* The message was accepted. */
+/* Adds the op of an accepted message. */
 static inline void push_op(struct outbox *outbox, struct sender *sender, const struct op *op, uint64_t span)
 {
 	struct op *pushed = sender_op(sender, sender->ops_count++);
@@ -358,7 +361,7 @@ static inline void push_op(struct outbox *outbox, struct sender *sender, const s
 	outbox->outstanding += is_reported(op);
 }
 
-/* One that is large, or that others stand before. */
+/* Sends a message that is large or that waits behind others. */
 static int put_slowly(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces,
 		      bool at_once)
 {
@@ -378,7 +381,7 @@ static int put_slowly(struct outbox *outbox, struct sender *sender, const struct
 	return r;
 }
 
-/* Inline, so that what makes up `op` goes from registers to its place. */
+/* Inline, so that the values that make up `op` go from registers to their place. */
 static inline __attribute__((always_inline)) int put(struct outbox *outbox, struct sender *sender,
 						     const struct message_pieces *pieces, bool at_once,
 						     const struct op *op)
@@ -450,7 +453,7 @@ int outbox_post(struct outbox *outbox, const char *address, const void *data, si
 
 	if (size > outbox->transport->max_message)
 		return -EMSGSIZE;
-	/* A new channel never takes more at once, so trying again would be in vain. */
+	/* A new channel never takes more at once, so another try would be in vain. */
 	_Static_assert(XENMSG_AT_ONCE_MAX + MESSAGE_HEAD_SIZE + MESSAGE_TRAILER_SIZE == CHANNEL_INITIAL_LIMIT,
 		       "what the header promises");
 	if (at_once && size > XENMSG_AT_ONCE_MAX)
@@ -484,7 +487,7 @@ int outbox_flush(struct outbox *outbox, uint32_t *want_space)
 		if (r <= 0)
 			return r;
 		transport_publish(outbox->transport);
-		/* To the end of the line. */
+		/* Move it to the end of the queue. */
 		DL_DELETE(outbox->ready, sender);
 		sender->ready = false;
 		set_ready(outbox, sender);
@@ -509,7 +512,7 @@ static struct op *find_op(struct sender *sender, uint64_t end, uint32_t *index)
 	return NULL;
 }
 
-/* By the program's word for it: offsets may move while a message waits in the queue. */
+/* Finds it by the program's userdata, since offsets may change while a message waits in the queue. */
 static struct op *find_ticket(const struct outbox_ticket *ticket, uint32_t *index)
 {
 	for (uint32_t i = ticket->sender->ops_count; i > 0; i--) {
@@ -555,8 +558,8 @@ int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
 		set_ready(outbox, sender);
 		return 0;
 	}
-	/* Its beginning is on the way, or others stand behind it: the stream goes on, and the receiver skips
-	 * it. */
+	/* Its beginning is in the ring, or other messages are queued behind it: the stream goes on, and the
+	 * receiver skips it. */
 	put_u32(fifo_front(&sender->queue) + (state - sender->framed), MESSAGE_CANCELLED);
 	return 0;
 }
@@ -590,8 +593,8 @@ void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket)
 
 /* ---- what the daemon says -------------------------------------------------------------------- */
 
-/* Takes messages that are larger than the other side accepts out of the queue, now that we know what it
- * does. */
+/* Removes messages from the queue that are larger than the other side accepts, now that its limit is
+ * known. */
 static void drop_oversized(struct outbox *outbox, struct sender *sender)
 {
 	uint64_t begin = sender->settled, removed = 0;
@@ -656,7 +659,7 @@ int outbox_reject(struct outbox *outbox, struct sender *sender, uint32_t error)
 	forget_address(outbox, sender);
 	outbox_detach(outbox, sender);
 	sender->state = SENDER_RESET_SENT;
-	/* The other side's answer says nothing about what it may still take. */
+	/* The reason for the rejection says nothing about what the other side may still take. */
 	settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, -(int)error);
 	end_caller(outbox, sender);
 	return transport_reset(outbox->transport, sender->number, error, sender->taken);
@@ -689,7 +692,7 @@ static int on_cancelled(struct outbox *outbox, struct sender *sender, const uint
 	if (frame_cancelled_decode(payload, length, &cancelled) < 0)
 		return -EPROTO;
 	op = find_op(sender, cancelled.offset + MESSAGE_TRAILER_SIZE, &index);
-	/* Perhaps we didn't want to wait for the answer. */
+	/* This end may have given up waiting for the answer. */
 	if (!op || !op->cancelling)
 		return 0;
 	if (cancelled.result == 0)
@@ -728,13 +731,13 @@ int outbox_frame(struct outbox *outbox, const struct frame_header *header, const
 	case FRAME_RESET:
 		return on_reset(outbox, sender, payload, header->length);
 	case FRAME_FIN:
-		/* The other side of a channel of messages has nothing to say, so its FIN comes first or
-		 * answers ours. */
+		/* The other side of a channel of messages sends nothing, so its FIN comes first or answers
+		 * ours. */
 		sender->fin_received = true;
 		if (sender->state == SENDER_CLOSING)
 			remove_sender(outbox, sender);
 		else if (sender->kind == CHANNEL_CALL)
-			/* who answers no more can't be asked either */
+			/* a server that answers no more can't be called either */
 			return outbox_reject(outbox, sender, EPROTO);
 		return 0;
 	default:

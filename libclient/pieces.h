@@ -2,8 +2,8 @@
 #ifndef XENMSG_LIBCLIENT_PIECES_H
 #define XENMSG_LIBCLIENT_PIECES_H
 
-/* A message as it lies in a channel's stream (protocol.md, section 2.1), with its payload still where the
- * program has it. */
+/* A message as it lies in a channel's stream (protocol.md, section 2.1), with its payload still in the
+ * program's memory. */
 
 #include <stdint.h>
 #include <string.h>
@@ -18,7 +18,7 @@ struct message_pieces {
 	uint64_t trailer;
 };
 
-/* What one message takes in the stream. */
+/* Returns the size of a message in the stream. */
 static inline uint64_t message_span(uint64_t size)
 {
 	return MESSAGE_HEAD_SIZE + ((size + 7) & ~(uint64_t)7) + MESSAGE_TRAILER_SIZE;
@@ -29,7 +29,7 @@ static inline struct message_pieces message_pieces(const void *data, size_t size
 	return (struct message_pieces){.head = size, .data = data, .size = size, .trailer = MESSAGE_SENT};
 }
 
-/* Makes it one of a call: `error` only with MESSAGE_ERROR. */
+/* Marks the message as part of a call. `error` is only for MESSAGE_ERROR. */
 static inline void message_pieces_mark(struct message_pieces *pieces, enum message_type type, uint16_t error,
 				       uint32_t number)
 {
@@ -37,12 +37,12 @@ static inline void message_pieces_mark(struct message_pieces *pieces, enum messa
 	pieces->trailer |= (uint64_t)number << 32;
 }
 
-/* The whole of it, message_span() bytes, to memory that may be shared: nothing is read back. */
+/* Writes the whole message, message_span() bytes, to memory that may be shared: nothing is read back. */
 static inline void message_pieces_write(const struct message_pieces *pieces, uint8_t *at)
 {
 	uint8_t *trailer = at + message_span(pieces->size) - MESSAGE_TRAILER_SIZE;
 
-	put_u64(trailer - 8, 0); /* the padding, with what lies before it in the same word */
+	put_u64(trailer - 8, 0); /* writes the padding, together with the bytes before it in the same word */
 	put_u64(at, pieces->head);
 	if (pieces->size)
 		memcpy(at + MESSAGE_HEAD_SIZE, pieces->data, pieces->size);

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * `out` and `in` are drained whenever the library is called, so their size only says how much goes in one
- * batch. Deliveries wait for the program, and meanwhile the socket must be read for the sake of all other
- * frames: that ring grows, up to a bound that the daemon keeps far below, since it sees by our CREDIT what
- * was taken.
+ * `out` and `in` are drained whenever the library is called, so their size only limits a batch. Deliveries
+ * wait for the program, and meanwhile the socket must be read for the sake of all other frames: that ring
+ * grows, up to a bound that the daemon stays far below, since our CREDIT tells it what was taken.
  */
 
 #include "libclient/pump.h"
@@ -34,11 +33,11 @@ struct pump {
 	struct private_ring rings[LOCAL_RINGS];
 	struct ring_reader out;
 	struct ring_writer in, deliveries;
-	uint8_t *staging; /* bytes read from the socket that are no whole frame yet, or found no room */
+	uint8_t *staging; /* bytes read from the socket that aren't a whole frame yet or found no room */
 	size_t staged_from, staged_to;
 	uint32_t interest; /* what epoll watches the socket for */
-	bool out_full;	   /* the socket took less than it was given */
-	bool in_full;	   /* a ring took less than was there */
+	bool out_full;	   /* the socket took less than it was offered */
+	bool in_full;	   /* a ring had less room than was needed */
 	bool closed;	   /* the other end is gone */
 };
 
@@ -114,8 +113,8 @@ void pump_out(struct pump *pump)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {
-			/* What the daemon said last may still be there to be read: that the socket is closed
-			 * is left for the reading side to find. */
+			/* The daemon's last frames may still be there to read, so the reading side finds out
+			 * that the socket is closed. */
 			pump->out_full = true;
 			return;
 		}
@@ -124,7 +123,8 @@ void pump_out(struct pump *pump)
 	}
 }
 
-/* Twice the size. Indices run freely, so only the places of the bytes change. Both ends are ours. */
+/* Doubles the ring. Indices run freely, so only the places of the bytes change. Both ends belong to this
+ * process. */
 static int grow_deliveries(struct pump *pump)
 {
 	struct ring_writer *writer = &pump->deliveries;
@@ -155,7 +155,7 @@ static int grow_deliveries(struct pump *pump)
 	return 1;
 }
 
-/* 1: the frame is in its ring; 0: there is no room. */
+/* Puts a frame into its ring. Returns 1, or 0 if there is no room. */
 static int route(struct pump *pump, const struct frame_header *header, const uint8_t *frame, uint32_t size)
 {
 	/* The daemon's channels have odd numbers. */
@@ -219,7 +219,7 @@ int pump_in(struct pump *pump)
 		if (n <= 0)
 			return pump->closed = true;
 		pump->staged_to += (size_t)n;
-		/* A short read has emptied the socket; asking again would be a system call for nothing. */
+		/* A short read has emptied the socket; another read would be a system call in vain. */
 		if ((size_t)n < room)
 			return route_staged(pump);
 	}

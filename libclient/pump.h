@@ -3,8 +3,8 @@
 #define XENMSG_LIBCLIENT_PUMP_H
 
 /*
- * The local hop without shared memory: the same three rings, but in private memory, and a pump between them
- * and the socket that moves many frames by each system call.
+ * The local hop without shared memory: the same three rings, but in private memory. A pump moves frames
+ * between them and the socket, many with each system call.
  */
 
 #include <stdbool.h>
@@ -13,23 +13,23 @@
 
 struct pump;
 
-/* Makes the rings, of which the program gets these ends. The socket is registered with the epoll already, for
- * reading. -ENOMEM. */
+/* Makes the rings and gives the program its ends of them. The socket is already registered with the epoll,
+ * for reading. Returns 0 or -ENOMEM. */
 int pump_new(struct pump **pump, int socket, int epoll, struct ring_writer *out, struct ring_reader *in,
 	     struct ring_reader *deliveries);
 void pump_free(struct pump *pump);
 
-/* True if so much waits in `out` that it is worth a system call. */
+/* Returns true if enough waits in `out` to be worth a system call. */
 bool pump_wants_flush(const struct pump *pump);
-/* Moves bytes from `out` to the socket; what the socket doesn't take waits until it is writable. */
+/* Moves bytes from `out` to the socket. What the socket doesn't take waits until it is writable. */
 void pump_out(struct pump *pump);
-/* Moves frames from the socket into the rings, as far as there is room. 0; 1: the other end is gone, and what
- * it had said is in the rings; -EPROTO, -ENOMEM. */
+/* Moves frames from the socket into the rings, as far as there is room. Returns 0; 1 if the other end has
+ * closed and its frames are in the rings; -EPROTO or -ENOMEM. */
 int pump_in(struct pump *pump);
-/* The same after the rings were read: what found no room in them goes on. Nothing else would wake us for
- * it. */
+/* Does the same after the rings were read: moves the frames that found no room before. No event would wake
+ * the program for them. */
 int pump_resume_in(struct pump *pump);
-/* Registers what the pump waits for. */
+/* Registers the events that the pump waits for. */
 void pump_arm(struct pump *pump);
 
 #endif

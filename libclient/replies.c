@@ -6,11 +6,11 @@
 
 #include "libclient/sender.h"
 
-/* What may wait for a caller who doesn't read: this, or twice the largest message. A program can't sleep
- * until there is room for a reply and go on serving the others, so it is more than a sender's. */
+/* Limit of what waits for a caller that doesn't read: this, or twice the largest message. It is higher than a
+ * sender's, since a program can't sleep until there is room for one reply and go on serving other callers. */
 #define REPLIES_MIN (4u << 20)
-/* Errors are small and always taken, so that a request can always be ended. A caller who lets this many bytes
- * of them pile up doesn't read its answers, and loses its channel. */
+/* Errors are small and always accepted, so that a request can always be ended. A caller that lets this many
+ * bytes of them pile up doesn't read its answers, and loses its channel. */
 #define ERRORS_MAX (1u << 20)
 
 struct replies *replies_new(struct outbox *outbox, uint32_t number)
@@ -25,7 +25,7 @@ struct replies *replies_new(struct outbox *outbox, uint32_t number)
 		free(replies);
 		return NULL;
 	}
-	replies->sender->limit = 0; /* only the opener begins with credit */
+	replies->sender->limit = 0; /* only the opener starts with credit */
 	return replies;
 }
 

@@ -7,11 +7,11 @@
 #include <string.h>
 #include <utlist.h>
 
-#define REPLY_MAX (256u << 20) /* more than any answer */
+#define REPLY_MAX (256u << 20) /* larger than any answer */
 
 struct watch {
 	struct watch *prev, *next;
-	uint32_t number; /* that of the WATCH request */
+	uint32_t number; /* number of the WATCH request */
 	xenmsg_event_handler handler;
 	void *userdata;
 };
@@ -51,7 +51,7 @@ static struct watch *find_watch(struct requests *requests, uint32_t number)
 	return watch;
 }
 
-/* A positive int, since a watch's number goes to the program as one. */
+/* Chooses a number that fits into a positive int, since the program gets a watch's number as one. */
 static uint32_t unused_number(struct requests *requests)
 {
 	struct request *request;
@@ -174,7 +174,7 @@ static int on_event(struct requests *requests, const struct frame_header *header
 
 	if (frame_event_decode(payload, header->length, &event) < 0)
 		return -EPROTO;
-	/* Kinds of a later minor version, and events that were on their way when the watch was ended. */
+	/* Skips kinds of a later minor version, and events that were in flight when the watch was ended. */
 	if (event.kind < EVENT_DOMAIN_UP || event.kind > EVENT_ENDPOINT_DOWN ||
 	    !find_watch(requests, header->channel))
 		return 0;

@@ -8,8 +8,8 @@
 #include "wire/bytes.h"
 #include "wire/frame_ring.h"
 
-/* A frame for the last few bytes of space in the ring costs more than it brings, unless that is all there is
- * to send. */
+/* The least payload for which the last space in the ring is used, unless less is left to send: a frame for a
+ * few bytes costs more than it gains. */
 #define WORTHWHILE 4096u
 #define SMALL_SPAN 512u
 
@@ -61,7 +61,7 @@ uint16_t sender_count_framed(struct sender *sender)
 	return count > UINT16_MAX ? 0 : (uint16_t)count;
 }
 
-/* Puts the bytes [from, from + size) of a message into the ring, or, if that is NULL, into the queue. */
+/* Puts the bytes [from, from + size) of a message into the ring or, if `ring` is NULL, into the queue. */
 static void put_range(const struct message_pieces *pieces, uint64_t from, uint64_t size,
 		      struct ring_writer *ring, struct fifo *queue)
 {
@@ -95,8 +95,8 @@ static void put_range(const struct message_pieces *pieces, uint64_t from, uint64
 	}
 }
 
-/* The size of the next frame's payload for `left` bytes, or 0: then *want_space says for how much room to
- * wait. */
+/* Returns the size of the next frame's payload, for `left` bytes; 0 if there is no room: then *want_space is
+ * how much room to wait for; or -EPROTO. */
 static int64_t next_chunk(struct transport *transport, uint64_t left, uint32_t *want_space)
 {
 	uint32_t most = transport->out.ring.size - FRAME_HEADER_SIZE;
@@ -145,7 +145,7 @@ bool sender_frame_small(struct sender *sender, struct transport *transport,
 	if (at) {
 		write_frame(sender, pieces, (uint32_t)span, at);
 		ring_writer_advance(&transport->out, size);
-	} else { /* about the ring's end */
+	} else { /* the frame wraps at the ring's end */
 		uint8_t frame[FRAME_HEADER_SIZE + SMALL_SPAN];
 
 		write_frame(sender, pieces, (uint32_t)span, frame);
@@ -178,7 +178,7 @@ int64_t sender_frame_pieces(struct sender *sender, struct transport *transport,
 		put_range(pieces, done, (uint64_t)chunk, &transport->out, NULL);
 		sender->framed += (uint64_t)chunk;
 		done += (uint64_t)chunk;
-		/* The daemon relays the first part while we copy the next. */
+		/* The daemon relays the first part while the next is copied. */
 		if (done < span)
 			transport_publish(transport);
 	}

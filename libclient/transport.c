@@ -18,14 +18,14 @@
 #include "wire/frame_ring.h"
 #include "wire/local_ring.h"
 
-#define RING_MIN 8192u /* smaller ones would make the splitting of messages pointless */
+#define RING_MIN 8192u /* in smaller rings messages would be split into useless pieces */
 
 #ifndef F_GET_SEALS
 #define F_GET_SEALS   (1024 + 10)
 #define F_SEAL_SHRINK 0x0002
 #endif
 
-enum { FD_MEMORY, FD_KICK, FD_WAKE }; /* in the order in which they come */
+enum { FD_MEMORY, FD_KICK, FD_WAKE }; /* in the order in which the daemon sends them */
 
 void transport_keep_reason(struct transport *transport, struct frame_text text)
 {
@@ -49,7 +49,8 @@ static int receive_welcome(struct transport *transport, struct frame_welcome *we
 	return welcome->major == PROTOCOL_MAJOR ? 0 : -EPROTONOSUPPORT;
 }
 
-/* The daemon places the rings; a place outside the memory would crash us. */
+/* Checks the place of a ring, which the daemon chooses, since a place outside the memory would crash the
+ * program. */
 static int place_ring(const struct transport *transport, const struct frame_ring_place *place,
 		      struct ring_view *view)
 {
@@ -65,10 +66,10 @@ static int place_ring(const struct transport *transport, const struct frame_ring
 }
 
 /*
- * The daemon has these descriptors too, and may be a hostile one. So nothing is read from them, and what is
- * written or waited on must be of a kind that has no file system, terminal or socket behind it, which could
- * keep us waiting: an eventfd to write, an eventfd or an epoll to wait on. Both have no file type, and a
- * write to any other of these fails.
+ * Returns whether the descriptor is of an anonymous kind. The daemon has these descriptors, too, and may be
+ * hostile. So nothing is read from them, and a descriptor that is written to or waited on must have no file
+ * system, terminal or socket behind it, which could block us: an eventfd to write, an eventfd or an epoll to
+ * wait on. Both have no file type, and a write to any other descriptor without one fails.
  */
 static bool is_anonymous(int fd)
 {
@@ -77,7 +78,8 @@ static bool is_anonymous(int fd)
 	return fstat(fd, &status) == 0 && (status.st_mode & S_IFMT) == 0;
 }
 
-/* Maps the rings. -ENODATA: it can't be done here, try without. */
+/* Maps the rings. Returns 0, or -ENODATA if that isn't possible here: the caller tries without shared
+ * memory. */
 static int map_rings(struct transport *transport, const struct frame_welcome *welcome, int fds[HANDSHAKE_FDS])
 {
 	struct ring_view views[LOCAL_RINGS];
@@ -87,7 +89,7 @@ static int map_rings(struct transport *transport, const struct frame_welcome *we
 	if (fds[FD_MEMORY] < 0 || fds[FD_KICK] < 0 || fds[FD_WAKE] < 0 ||
 	    fstat(fds[FD_MEMORY], &memory) < 0 || !is_anonymous(fds[FD_KICK]) || !is_anonymous(fds[FD_WAKE]))
 		return -EPROTO;
-	/* Memory that shrinks under us would be a SIGBUS. */
+	/* Memory that shrinks while it is mapped would raise SIGBUS. */
 	seals = fcntl(fds[FD_MEMORY], F_GET_SEALS);
 	if (seals < 0 || !(seals & F_SEAL_SHRINK) || memory.st_size <= 0 || memory.st_size > (off_t)1 << 31)
 		return -EPROTO;
@@ -101,7 +103,7 @@ static int map_rings(struct transport *transport, const struct frame_welcome *we
 	for (unsigned i = 0; i < LOCAL_RINGS; i++)
 		if (place_ring(transport, &welcome->rings[i], &views[i]) < 0)
 			return -EPROTO;
-	/* The daemon may have written before we looked, so its indices are adopted after a check. */
+	/* The daemon may have written already, so its indices are adopted after a check. */
 	if (ring_writer_init(&transport->out, &views[LOCAL_RING_OUT], true) < 0 ||
 	    ring_reader_init(&transport->in, &views[LOCAL_RING_IN], true) < 0 ||
 	    ring_reader_init(&transport->deliveries, &views[LOCAL_RING_DELIVERIES], true) < 0)
@@ -120,8 +122,8 @@ static int watch(const struct transport *transport, int fd, uint32_t events, uin
 	return epoll_ctl(transport->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-/* What the daemon lets us wait on is an epoll, which serves as ours: another one around it would cost 0.4 us
- * for each notification. A daemon of before gave an eventfd. */
+/* Watches the descriptor that the daemon gave. It is an epoll, which serves as ours, since another one around
+ * it would cost 0.4 us for each notification. Older daemons give an eventfd. */
 static int watch_daemon(struct transport *transport)
 {
 	int r;
@@ -217,7 +219,8 @@ void transport_close(struct transport *transport)
 			   transport->socket};
 	bool blocked;
 
-	/* Who says goodbye takes nothing more, so the senders of what is still unread needn't be in doubt. */
+	/* After GOODBYE this end takes nothing more, so the senders of unread messages needn't be left in
+	 * doubt. */
 	if (!transport->closed) {
 		uint8_t payload[4];
 
@@ -337,7 +340,8 @@ static void notify(int fd)
 	while (n < 0 && errno == EINTR);
 }
 
-/* A daemon that has made its eventfd blocking would let us wait for it as long as it likes. */
+/* Notifies the daemon. If it has made its eventfd blocking, it could let the program wait as long as it
+ * likes, so the connection is closed instead. */
 static void kick(struct transport *transport)
 {
 	int flags = fcntl(transport->kick, F_GETFL);
@@ -353,8 +357,8 @@ static void kick(struct transport *transport)
 void transport_notify_of_output(struct transport *transport)
 {
 	if (transport->shared) {
-		/* The daemon looks at what was taken as well: who answers a message needn't notify it
-		 * twice. */
+		/* The daemon also looks at what was taken, so a program that answers a message needn't notify
+		 * it twice. */
 		ring_reader_take_request(&transport->deliveries);
 		kick(transport);
 	}
@@ -388,7 +392,8 @@ void transport_poke(struct transport *transport)
 	notify(transport->poke);
 }
 
-/* With shared memory the socket only says that the daemon is gone, perhaps with a GOODBYE first. */
+/* Reads the end of the connection: with shared memory the socket only says that the daemon is gone, perhaps
+ * after a GOODBYE. */
 static void read_farewell(struct transport *transport)
 {
 	uint8_t buffer[FRAME_HEADER_SIZE + 1024];

@@ -4,14 +4,14 @@
 
 /*
  * The program's end of the local hop (doc/protocol.md, section 4): three rings of frames, in memory that is
- * shared with the daemon, or, where that can't be, in private memory and pumped through the socket by
- * pump.c. Whoever writes and reads frames needn't know which.
+ * shared with the daemon, or, where that isn't possible, in private memory and pumped through the socket by
+ * pump.c. Code that writes and reads frames needn't know which.
  *
- * The descriptor `epoll` is readable whenever there may be something to do. It holds what the daemon notifies
- * us by and what we notify ourselves by, edge-triggered, so that no read is needed to clear them, and the
- * socket. For a sleeper to be woken, at any time when nobody drains the rings either the requests in them are
- * armed or an edge is pending: after transport_poll(), which takes the edge, the rings are drained and then
- * transport_arm() is called until it finds nothing.
+ * The descriptor `epoll` is readable whenever there may be something to do. It watches the descriptors by
+ * which the daemon notifies us and by which we notify ourselves, both edge-triggered, so that no read is
+ * needed to clear them, and the socket. For a sleeping program to be woken, either the requests in the rings
+ * are armed or an edge is pending, at any time when nothing drains the rings: after transport_poll(), which
+ * consumes the edge, the rings are drained and then transport_arm() is called until it finds nothing.
  */
 
 #include <stdbool.h>
@@ -26,68 +26,69 @@ struct pump;
 
 struct transport {
 	int socket, epoll;
-	int wake; /* becomes readable when the daemon notifies us; -1 where that is `epoll` itself */
-	int kick; /* eventfd: us to the daemon; -1 without shared memory */
-	int poke; /* eventfd: ourselves to us */
+	int wake; /* becomes readable when the daemon notifies the program; -1: `epoll` itself does */
+	int kick; /* eventfd: notifies the daemon; -1 without shared memory */
+	int poke; /* eventfd: notifies this program itself */
 	bool shared;
-	bool poked;  /* we have notified ourselves and not polled since */
+	bool poked;  /* `poke` was notified, and not polled since */
 	bool closed; /* the daemon has closed the socket */
 	void *memory;
 	size_t memory_size;
 	struct ring_writer out;
 	struct ring_reader in, deliveries;
-	struct pump *pump;   /* without shared memory */
+	struct pump *pump;   /* only without shared memory */
 	struct fifo backlog; /* control frames that found no room in `out` */
 	uint32_t domid;
 	uint64_t max_message;
 	char reason[256]; /* the daemon's last words */
 };
 
-/* Connects and shakes hands, until the deadline. The errors are those of xenmsg_open(). */
+/* Connects and shakes hands, until the deadline. Returns 0, or the errors of xenmsg_open(). */
 int transport_open(struct transport *transport, const char *path, int64_t deadline);
-/* Lets the daemon have what was sent, as far as it takes it at once. */
+/* Closes the connection, after it has sent as much as the daemon takes at once. */
 void transport_close(struct transport *transport);
 
-/* Keeps what the daemon says at the end. */
+/* Keeps the reason that the daemon gives at the end. */
 void transport_keep_reason(struct transport *transport, struct frame_text text);
 
-/* Bytes free in `out`, looking afresh if it seems less than `want`. -EPROTO. */
+/* Returns the number of bytes free in `out`, or -EPROTO. Looks again if there seem to be less than `want`. */
 int transport_space(struct transport *transport, uint32_t want);
-/* Sends a control frame, behind earlier ones; it may wait in the backlog. -ENOMEM, -EPROTO. */
+/* Sends a control frame, behind earlier ones; it may wait in the backlog. Returns 0, -ENOMEM or -EPROTO. */
 int transport_control(struct transport *transport, uint8_t type, uint32_t channel, const void *payload,
 		      uint32_t length);
-/* The same for frames about channels, FIN and CANCEL; CREDIT, when `taken` bytes of its stream were; RESET, when
- * nothing beyond them was or will be. */
+/* Each of these sends a frame about a channel in the same way: FIN or CANCEL; CREDIT, when `taken` bytes of
+ * its stream were taken; RESET, when nothing beyond them was or will be taken. */
 int transport_offset(struct transport *transport, uint8_t type, uint32_t channel, uint64_t offset);
 int transport_credit(struct transport *transport, uint32_t channel, uint64_t taken);
 int transport_reset(struct transport *transport, uint32_t channel, uint32_t error, uint64_t taken);
-/* A frame of a channel that has ended was still on its way: a RESET wants its answer. As
+/* Handles a frame of a channel that has ended, which was in flight: a RESET must be answered. Returns as
  * transport_control(). */
 int transport_take_late(struct transport *transport, const struct frame_header *header,
 			const uint8_t *payload);
-/* Moves the backlog to `out`. True in *blocked: it is not empty, and nothing else may be put into `out`.
- * -EPROTO. */
+/* Moves the backlog to `out`. Sets *blocked if some of it is left: then nothing else may be put into `out`.
+ * Returns 0 or -EPROTO. */
 int transport_flush_backlog(struct transport *transport, bool *blocked);
-/* Shows the daemon what was put into `out`. */
+/* Publishes what was put into `out`. */
 static inline void transport_publish(struct transport *transport);
 void transport_release_in(struct transport *transport);
-/* Gives back what was taken from `deliveries`; quietly: without a notification, to be followed by another
- * that isn't. */
+/* Releases what was consumed from `deliveries`. With `quietly` it doesn't notify, and the caller must later
+ * release without it. */
 void transport_release_deliveries(struct transport *transport, bool quietly);
 
 /* Makes `epoll` readable. */
 void transport_poke(struct transport *transport);
-/* Sleeps for up to timeout_ms (negative: for ever) for something to happen, and takes note of it. 1:
- * something did; 0: the time is up; -EINTR, -EPROTO. What was left in the rings is still to be read if
- * transport->closed is set. */
+/* Sleeps up to timeout_ms (negative: for ever) until something happens, and notes it. Returns 1 if something
+ * did, 0 if the time is up, -EINTR or -EPROTO. If it has set transport->closed, what is left in the rings is
+ * still to be read. */
 int transport_poll(struct transport *transport, int timeout_ms);
-/* Asks for notifications: of frames in `in`, in `deliveries` if asked, of `want_space` bytes free in `out`
- * unless 0. 1: there is something already. 0: everything is armed. -EPROTO. */
+/* Asks for notifications: of frames in `in`, of frames in `deliveries` if that is true, and of `want_space`
+ * free bytes in `out` unless that is 0. Returns 1 if there is something already, 0 if everything is armed, or
+ * -EPROTO. */
 int transport_arm(struct transport *transport, bool deliveries, uint32_t want_space);
-/* Only the last of these. */
+/* Asks only for the notification of free space in `out`. */
 int transport_arm_space(struct transport *transport, uint32_t want_space);
 
-/* Of transport_publish(). */
+/* The rest of transport_publish(). */
 void transport_notify_of_output(struct transport *transport);
 void transport_publish_to_pump(struct transport *transport);
 

@@ -7,7 +7,7 @@
 
 #define AGAIN_FIRST_MS	  20
 #define AGAIN_LAST_MS	  1000
-#define AGAIN_PATIENCE_MS 30000 /* longer than a restart of domain 0's daemon takes */
+#define AGAIN_PATIENCE_MS 30000 /* longer than a restart of domain 0's daemon */
 
 int wait_for_room(struct xenmsg *conn, int64_t deadline)
 {
@@ -42,7 +42,7 @@ int again_pause(struct again *again, int64_t deadline)
 	again->pause_ms = again->pause_ms ? 2 * again->pause_ms : AGAIN_FIRST_MS;
 	if (again->pause_ms > AGAIN_LAST_MS)
 		again->pause_ms = AGAIN_LAST_MS;
-	/* So that there is time for the try itself. */
+	/* A shorter pause leaves time for the try itself. */
 	if (again->pause_ms > (again->until - now) / 2)
 		again->pause_ms = (int)((again->until - now) / 2);
 	return again->pause_ms < AGAIN_FIRST_MS / 2 ? -ENODATA : again->pause_ms;
