@@ -51,8 +51,8 @@ bool cli_option(struct cli *cli, int option, const char *command, const char *he
 	}
 }
 
-/* One line, whatever stands in it: addresses, paths, the words of a daemon or of a peer. Nothing unprintable
- * gets to the terminal. */
+/* Prints one line, even if a text in it (an address, a path, the words of a daemon or of a peer) has several.
+ * Nothing unprintable reaches the terminal. */
 static void complain(const char *format, va_list arguments)
 {
 	char *text = NULL;
@@ -91,7 +91,7 @@ int cli_usage(const char *command, const char *format, ...)
 	return EXIT_USAGE;
 }
 
-/* Perhaps with a fraction. */
+/* Parses seconds, which may have a fraction. */
 static bool parse_seconds(const char *text, int *ms)
 {
 	char *end;
@@ -240,7 +240,7 @@ int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms)
 	return code;
 }
 
-/* Whether the peer of a link in the daemon's status is the domain before the colon of an address. */
+/* Returns whether a peer in the daemon's status is the domain before the colon of an address. */
 static bool is_meant(struct json_object *peer, const char *address)
 {
 	static const char *const ways[] = {"domid", "name", "uuid"};
@@ -260,7 +260,7 @@ static bool is_meant(struct json_object *peer, const char *address)
 	return false;
 }
 
-/* What the list has as last_error for the domain. */
+/* Returns a copy of last_error of the domain in this list, or NULL. */
 static char *last_error_in(struct json_object *status, const char *list, const char *address)
 {
 	struct json_object *links, *peer, *value;
@@ -294,8 +294,8 @@ char *cli_why_no_link(struct xenmsg *conn, const char *address)
 	return why;
 }
 
-/* An error says only that a name led nowhere; the daemon knows whether it is the name or the domain. Else
- * NULL. */
+/* Returns the daemon's words if it is the domain that isn't known, else NULL. The error itself doesn't say
+ * whether it is the domain or the endpoint. */
 static const char *why_unknown(struct xenmsg *conn, const char *address)
 {
 	size_t size = strcspn(address, ":");
@@ -322,7 +322,7 @@ int cli_error(struct xenmsg *conn, const char *what, const char *subject, int er
 		reason = why;
 	else if (conn && !*reason && error == -EHOSTDOWN && (name_text = why_unknown(conn, subject)))
 		reason = name_text;
-	/* The daemon's own words say more than ours. */
+	/* The daemon's own words say more than this list. */
 	if (!*reason)
 		reason = cause ? cause->text : strerror(-error);
 	cli_complain("%s%s%s: %s", what, *subject ? " " : "", subject, reason);
@@ -341,7 +341,7 @@ void cli_note(const struct cli *cli, const char *format, ...)
 	va_end(arguments);
 }
 
-/* Who reads from us and has enough needs no complaint. */
+/* Complains, except about a closed pipe: its reader has had enough. */
 static int output_failed(void)
 {
 	if (errno != EPIPE)

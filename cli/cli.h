@@ -30,10 +30,10 @@ struct cli {
 	const char *socket; /* NULL: the library's default */
 	bool quiet;
 	int verbose;
-	char **argv; /* what getopt works on, to say which option it doesn't know */
+	char **argv; /* what getopt works on, so that a complaint can name the unknown option */
 };
 
-/* Options that every command takes. Their values lie above those of the commands' own. */
+/* Options of every command. Their values lie above those of a command's own options. */
 enum {
 	OPTION_SOCKET = 1000,
 	OPTION_VERSION,
@@ -47,36 +47,36 @@ enum {
 	}
 #define CLI_SHORT ":hqv"
 
-/* Handles an option that isn't the command's own. True: go on; false: end with *code. */
+/* Handles an option that isn't the command's own. Returns true to go on, false to end with *code. */
 bool cli_option(struct cli *cli, int option, const char *command, const char *help, int *code);
-/* One line on stderr, without anything unprintable, whatever stands in the arguments. */
+/* Prints one line on stderr, with unprintable characters replaced. */
 void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* The same, about how the command was misused. Returns EXIT_USAGE. */
+/* Does the same about a misused command. Returns EXIT_USAGE. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* An option's seconds, perhaps with a fraction, as milliseconds: 0, or EXIT_USAGE when it was said why
- * not. */
+/* Converts an option's seconds, which may have a fraction, to milliseconds. Returns 0, or EXIT_USAGE after a
+ * complaint. */
 int cli_seconds(const char *command, const char *option, const char *text, int least_ms, int *ms);
-/* The command to be run, which stands behind the first "--", and ends with NULL; NULL: there is none. What is
- * before it is left in `argv`, and *argc counts it: so options are options wherever they stand there. */
+/* Finds the command to be run, which follows the first "--" and ends with NULL; returns NULL if there is
+ * none. Leaves in `argv` what is before it, counted in *argc, so that getopt finds options anywhere there. */
 char **cli_command(int *argc, char **argv);
 bool cli_parse_count(const char *text, uint64_t *count);
 
-/* Connects, or says why not: returns 0, else an exit code. */
+/* Connects. Returns 0, or an exit code after a complaint. */
 int cli_open(struct cli *cli, struct xenmsg **conn);
-/* The same within *timeout_ms (not above 0: as cli_open()), of which what it took is taken off. */
+/* Does the same within *timeout_ms (not above 0: as cli_open()), and subtracts the time that it took. */
 int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms);
 /* Says on stderr, in one line, what failed, about what (an address, an endpoint), why and what to do. Returns
- * the exit code for it. */
+ * the exit code for the error. */
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error);
-/* Why the daemon could make no link to the domain of this address (or to this domain), in its own words; else
- * NULL. To be freed. */
+/* Returns why the daemon could make no link to the domain of this address (or to this domain), in its own
+ * words, or NULL. The caller frees it. */
 char *cli_why_no_link(struct xenmsg *conn, const char *address);
-/* A note on stderr, unless quiet. */
+/* Prints a note on stderr, unless quiet. */
 void cli_note(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Writes out what is buffered for stdout. Returns 0 or an exit code, with the reason told. Silent if a signal
- * that is caught (interrupt.h) comes while nobody reads it; this is sure for up to 4096 bytes. */
+/* Writes out what is buffered for stdout. Returns 0, or an exit code after a complaint. Doesn't complain if a
+ * caught signal (interrupt.h) comes while nobody reads the output; this is certain for up to 4096 bytes. */
 int cli_flush(void);
-/* The same for any size. */
+/* Writes data of any size to stdout. Returns 0, or an exit code after a complaint. */
 int cli_output(const char *data, size_t size);
 
 int cmd_send(struct cli *cli, int argc, char **argv);

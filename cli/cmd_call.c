@@ -103,7 +103,7 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 	if (optind < argc)
 		return cli_usage("call", "too many arguments: quote a message of several words");
 	if (message && strcmp(message, "-") == 0)
-		message = NULL; /* as without it: standard input */
+		message = NULL; /* "-" means the same as no argument: standard input */
 	if (message && file)
 		return cli_usage("call", "MESSAGE and --file exclude each other");
 	if (address_parse(address, strlen(address), &parsed, &why) < 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* connect and listen: byte streams on standard input and output, or a command for each. */
+/* connect and listen: connect byte streams to standard input and output, or to a command for each. */
 
 #include <errno.h>
 #include <signal.h>
@@ -120,17 +120,17 @@ struct listener {
 	struct event *on_conn, *on_child, *stop[2];
 	struct child *children;
 	int code;
-	int signal; /* that ended it; 0: none did */
+	int signal; /* the signal that ended it; 0: none did */
 };
 
-/* A command that runs for a stream. */
+/* A command that runs for one stream. */
 struct child {
 	pid_t pid;
 	uint32_t domid;
 	struct child *prev, *next;
 };
 
-/* The command in a process of its own, with the stream as its standard input and output. */
+/* Runs the command in a process of its own, with the stream as its standard input and output. */
 static int run_for(struct listener *listener, int stream, const struct xenmsg_peer *peer)
 {
 	struct child *child = malloc(sizeof(*child));
@@ -241,7 +241,7 @@ static void end_listener(struct listener *listener)
 	if (listener->base)
 		event_base_free(listener->base);
 	DL_FOREACH_SAFE(listener->children, child, next)
-		free(child); /* it goes on */
+		free(child); /* the command goes on */
 }
 
 static int serve(struct listener *listener)

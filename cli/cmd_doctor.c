@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * doctor: each step on the way of a message, from the device nodes to the other domain's daemon, tried for
- * itself: what was tried, what came back, how to mend it. A step that needs one that failed is left out.
+ * doctor: tries each step of a message's way by itself, from the device nodes to the other domain's daemon,
+ * and says what was tried, what came back, and how to mend it. A step that depends on one that failed is left
+ * out.
  */
 
 #include <errno.h>
@@ -46,13 +47,13 @@ static const struct option options[] = {
 
 struct doctor {
 	struct cli *cli;
-	int code; /* of the first step that failed */
+	int code; /* exit code of the first step that failed */
 	unsigned failed;
-	struct writer *json;  /* NULL: in words */
-	char store_domid[16]; /* what XenStore says we are; "": unknown */
+	struct writer *json;  /* NULL: prints words */
+	char store_domid[16]; /* this domain's number in XenStore; "": unknown */
 };
 
-/* One step's result: "ok", "FAIL" or "-", what came back, and how to mend it (else NULL). */
+/* Prints one step's result: "ok", "FAIL" or "-", what came back, and how to mend it (may be NULL). */
 static void __attribute__((format(printf, 5, 0)))
 result(const struct doctor *doctor, const char *result, const char *step, const char *mend,
        const char *format, va_list args)
@@ -217,8 +218,8 @@ static void check_maps(struct doctor *doctor)
 	xengnttab_close(handle);
 }
 
-/* In a process of its own, since libxenstore waits for ever: its exit status is an errno, its output our
- * domid. */
+/* Reads this domain's number from XenStore, in a child process, since libxenstore may wait for ever. Its exit
+ * status is an errno, its output the number. */
 static void ask_store(int out)
 {
 	struct xs_handle *store;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * forward: what connects to SOURCE is carried to TARGET, any number of connections at once. To reach a target
- * may take a while (a name to look up, a link to be made), so each is dialled by a thread of its own, which
- * hands the descriptor to the event loop through a pipe.
+ * forward: carries each connection to SOURCE to TARGET, any number of them at once. Reaching a target may
+ * take a while (a name is looked up, a link is made), so each is dialled by a thread of its own, which hands
+ * the descriptor to the event loop through a pipe.
  */
 
 #include <errno.h>
@@ -41,11 +41,11 @@ static const char help[] =
 
 static const struct option options[] = {CLI_OPTIONS};
 
-#define DIALS_MAX 256 /* threads at once; more connections wait for one to end */
+#define DIALS_MAX 256 /* threads at once; further connections wait until one of them ends */
 
 struct place {
 	enum { PLACE_UNIX, PLACE_TCP, PLACE_XEN } kind;
-	const char *text; /* as it was typed */
+	const char *text; /* as the user typed it */
 	char *path;	  /* or the host, or the address */
 	char *port;
 };
@@ -54,24 +54,24 @@ struct forward {
 	struct cli *cli;
 	struct event_base *base;
 	struct place source, target;
-	struct xenmsg *conn; /* of a source xen: */
+	struct xenmsg *conn; /* for a source xen: only */
 	struct evconnlistener *listener;
 	struct event *incoming, *dialled, *stop[2];
 	int pipe[2];
 	unsigned dials;
 	int code;
-	int signal; /* that ended it; 0: none did */
+	int signal; /* the signal that ended it; 0: none did */
 };
 
 struct dial {
 	struct forward *forward;
 	int source;
-	int target; /* or a negative errno */
+	int target; /* the target's descriptor, or a negative errno */
 };
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
-/* NULL, or what is wrong with it. */
+/* Parses HOST:PORT. Returns NULL, or what is wrong with it. */
 static const char *parse_tcp(struct place *place, const char *text)
 {
 	const char *colon = strrchr(text, ':');
@@ -83,7 +83,7 @@ static const char *parse_tcp(struct place *place, const char *text)
 		text++;
 		size -= 2;
 	}
-	/* getaddrinfo() takes any number, and the kernel its lower 16 bits. */
+	/* Check the port here: getaddrinfo() takes any number, and the kernel its lower 16 bits. */
 	if (strspn(colon + 1, "0123456789") == strlen(colon + 1) && strtoul(colon + 1, NULL, 10) > UINT16_MAX)
 		return "a port is at most 65535";
 	place->kind = PLACE_TCP;
@@ -202,7 +202,7 @@ static void *dial_target(void *userdata)
 	default:
 		dial->target = dial_xen(forward);
 	}
-	/* A pointer is below PIPE_BUF: it goes whole. */
+	/* A pointer is smaller than PIPE_BUF, so it is written as a whole. */
 	if (write(forward->pipe[1], &dial, sizeof(dial)) != sizeof(dial))
 		abort();
 	return NULL;
@@ -222,7 +222,7 @@ static void pause_source(struct forward *forward, bool paused)
 		event_add(forward->incoming, NULL);
 }
 
-/* A TCP socket is reset by this; of a Unix socket nobody can tell. */
+/* Closes a socket so that its other end sees a broken connection. TCP can tell that; a Unix socket can't. */
 static void reset(int fd)
 {
 	struct linger now = {.l_onoff = 1};
@@ -339,7 +339,7 @@ static bool nobody_listens(const struct place *place)
 	return fd == -ECONNREFUSED;
 }
 
-/* Who asked for port 0 can't know otherwise. */
+/* Prints the port that the kernel chose for port 0. */
 static void tell_port(const struct forward *forward)
 {
 	struct sockaddr_storage address;
@@ -368,7 +368,8 @@ static int listen_socket(struct forward *forward)
 							found->ai_addr, (int)found->ai_addrlen);
 	} else {
 		strncpy(path.sun_path, source->path, sizeof(path.sun_path) - 1);
-		/* What an earlier run has left; with a listener behind it, bind() says so. */
+		/* Removes a socket that an earlier run has left. If another process listens on it, bind()
+		 * reports that. */
 		if (stat(source->path, &status) == 0 && S_ISSOCK(status.st_mode) && nobody_listens(source))
 			unlink(source->path);
 		forward->listener = evconnlistener_new_bind(forward->base, on_socket, forward, flags, -1,
@@ -417,12 +418,12 @@ static void end(struct forward *forward)
 	xenmsg_close(forward->conn);
 	free_place(&forward->source);
 	free_place(&forward->target);
-	/* Threads may still be dialling: what they use ends with the process. */
+	/* Threads may still be dialling: the memory that they use ends with the process. */
 }
 
 int cmd_forward(struct cli *cli, int argc, char **argv)
 {
-	static struct forward forward; /* outlives this function, for the threads */
+	static struct forward forward; /* static, as threads may use it after this function has returned */
 	const char *why;
 	int option, code;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* peers and endpoints: what the daemon answers as JSON, as a table or as it is. */
+/* peers and endpoints: print the daemon's JSON answer as a table, or as it is. */
 
 #include <json-c/json.h>
 #include <stdio.h>
@@ -36,7 +36,7 @@ static const struct option list_options[] = {
 	CLI_OPTIONS,
 };
 
-/* The list itself, which may be the only member of an object. */
+/* Returns the list in an answer, which is the answer itself or the only member of an object. */
 static struct json_object *list_in(struct json_object *answer)
 {
 	if (json_object_is_type(answer, json_type_array))
@@ -51,7 +51,7 @@ static struct json_object *list_in(struct json_object *answer)
 	return NULL;
 }
 
-/* A list of names as one text, which the caller puts; other values as they are. */
+/* Makes a list of names one text, which the caller puts; returns other values as they are. */
 static struct json_object *text_for_table(struct json_object *value)
 {
 	struct json_object *text;
@@ -74,7 +74,7 @@ static struct json_object *text_for_table(struct json_object *value)
 	return text;
 }
 
-/* Prints these members of each object in the list. */
+/* Prints a table of the list, with these members of each object as columns. */
 static int print_table(struct json_object *list, const char *const *columns)
 {
 	struct writer *writer = writer_new(WRITER_TABLE);

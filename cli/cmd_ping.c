@@ -26,14 +26,14 @@ enum { OPTION_COUNT = 256, OPTION_INTERVAL, OPTION_TIMEOUT, OPTION_JSON };
 struct ping {
 	uint64_t count;
 	int interval_ms, timeout_ms;
-	struct writer *json; /* NULL: in words */
+	struct writer *json; /* NULL: prints words */
 };
 
-/* What came so far. */
+/* The results so far. */
 struct pings {
 	uint64_t answered, tried;
 	double least, most, sum; /* us */
-	char summary[200];	 /* in words; also said by who is interrupted */
+	char summary[200];	 /* in words; also printed when a signal interrupts the command */
 };
 
 static void count_answer(struct pings *pings, double rtt)
@@ -86,7 +86,7 @@ static int tell(const struct ping *ping, const char *domain, uint64_t tried, boo
 	return writer_end_row(ping->json);
 }
 
-/* As long as one answer came the domain is reachable; else the last error decides. */
+/* The domain counts as reachable if a single answer came; else the last error decides. */
 static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain, const struct ping *ping)
 {
 	struct pings pings = {.summary = ""};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* policy check: which rule decides about a sender and an endpoint here. policy reload: the daemon reads its
- * rules again. */
+/* policy check: asks which rule decides about a sender and an endpoint here. policy reload: lets the daemon
+ * read its rules again. */
 
 #include <json-c/json.h>
 #include <errno.h>
@@ -39,7 +39,7 @@ static const char *text_of(struct json_object *answer, const char *key)
 	return text ? text : "";
 }
 
-/* On one line. */
+/* Prints the decision on one line. */
 static void print_words(struct json_object *answer, const char *decision)
 {
 	if (!json_object_object_get(answer, "file"))
@@ -109,7 +109,7 @@ static int reload(struct cli *cli)
 	r = xenmsg_query(conn, "reload", &text);
 	if (r == 0) {
 		free(text);
-	} else if (r == -EINVAL) { /* what is wrong, with file and line */
+	} else if (r == -EINVAL) { /* the reason has what is wrong, with file and line */
 		cli_complain("policy reload: %s; the old rules stay in force", xenmsg_reason(conn));
 		code = EXIT_USAGE;
 	} else if (r == -EPERM) {

@@ -66,7 +66,7 @@ static int print_json(struct recv *recv, struct xenmsg_message *message)
 	return writer_end_row(recv->writer);
 }
 
-/* The payload lies in a file in memory, so that a CMD which doesn't read it holds up nothing. */
+/* Writes the payload to a file in memory, so that a CMD that doesn't read it blocks nothing. */
 static int payload_file(struct xenmsg_message *message)
 {
 	const char *data = xenmsg_message_data(message);
@@ -136,7 +136,8 @@ static int print_message(struct recv *recv, struct xenmsg_message *message)
 	return cli_flush();
 }
 
-/* The next message. None was taken by who is interrupted (-EINTR), nor for a reader who has gone (-EPIPE). */
+/* Waits for the next message. Takes none if a signal has come (-EINTR), or if the reader of standard output
+ * is gone (-EPIPE). */
 static int next_message(const struct recv *recv, struct xenmsg *conn, struct xenmsg_message **message,
 			int timeout_ms)
 {

@@ -31,7 +31,7 @@ struct send {
 	struct xenmsg *conn;
 	const char *address;
 	int timeout_ms;
-	/* --lines */
+	/* only with --lines */
 	uint64_t outstanding, sent, failed;
 	int error;
 	uint64_t error_line;
@@ -42,7 +42,7 @@ static void note_result(void *userdata, int result)
 	*(int *)userdata = result;
 }
 
-/* Waits on a terminal's behalf: tells it how long it has been. */
+/* Sends, and shows on a terminal how long that takes. */
 static int send_with_progress(struct send *send, const void *data, size_t size)
 {
 	const int pending = 1;
@@ -185,7 +185,7 @@ static int post_line(struct send *send, const char *data, size_t size)
 	return 0;
 }
 
-/* Sends the whole lines in the buffer, at the end of input also the rest. */
+/* Sends the whole lines in the buffer, and at the end of input the rest, too. */
 static int post_lines(struct send *send, char *data, size_t *size, bool end)
 {
 	size_t from = 0;
@@ -315,7 +315,7 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 	if (optind < argc)
 		return cli_usage("send", "too many arguments: quote a message of several words");
 	if (message && strcmp(message, "-") == 0)
-		message = NULL; /* as without it: standard input */
+		message = NULL; /* "-" means the same as no argument: standard input */
 	if ((message != NULL) + (file != NULL) + lines > 1)
 		return cli_usage("send", "MESSAGE, --file and --lines exclude each other");
 	if (timed && no_wait)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* serve: a command for each call. A request is taken only when there is a job for it, so one that nobody has
- * begun can still be withdrawn for certain. */
+/* serve: runs a command for each call. A request is taken only when there is room for a job, so one that
+ * waits can still be withdrawn for certain. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,12 +42,12 @@ struct serve {
 	struct event_base *base;
 	struct event *on_conn;
 	int code;
-	int signal; /* that ended it; 0: none did */
+	int signal; /* the signal that ended it; 0: none did */
 };
 
 /*
  * One call: the command runs ──ends──▶ its answer is given ──▶ gone. The answer may have to wait for a caller
- * who doesn't read what he was answered before.
+ * that doesn't read its earlier answers.
  */
 struct job {
 	struct job *prev, *next;
@@ -56,10 +56,10 @@ struct job {
 	pid_t pid;
 	int pidfd, in, out;
 	struct event *on_in, *on_out, *on_end;
-	size_t written; /* of the request */
+	size_t written; /* how much of the request the command got */
 	char *reply;
 	size_t size, capacity;
-	int error; /* to be answered instead of the reply */
+	int error; /* sent instead of the reply; 0: none */
 	bool ended, told_to_stop;
 };
 
@@ -94,7 +94,7 @@ static void stop_command(struct job *job)
 	job->told_to_stop = true;
 }
 
-/* False: the caller has to read first. */
+/* Answers the caller. Returns false if the caller has to read first. */
 static bool answer(struct job *job)
 {
 	int r;
@@ -106,7 +106,7 @@ static bool answer(struct job *job)
 	r = xenmsg_reply(job->request, job->reply, job->size);
 	if (r == -EAGAIN)
 		return false;
-	/* The caller is told; that he has gone isn't worth a word. */
+	/* Tell the caller what went wrong here. That a caller is gone isn't worth a word. */
 	if (r == -EMSGSIZE || r == -ENOMEM)
 		xenmsg_reply_error(job->request, -r);
 	return true;
@@ -132,12 +132,12 @@ static void on_in(int fd, short what, void *userdata)
 
 	if (n > 0)
 		job->written += (size_t)n;
-	/* A command need not read all that it is given. */
+	/* A command need not read all of its input. */
 	if (job->written == size || (n < 0 && errno != EAGAIN && errno != EINTR))
 		drop_event(&job->on_in, &job->in);
 }
 
-/* What the command has written. False: that was the end, or can't be kept. */
+/* Reads what the command has written. Returns false at the end, or if the data can't be kept. */
 static bool read_reply(struct job *job)
 {
 	size_t most = xenmsg_max_message(job->serve->conn);
@@ -181,7 +181,7 @@ static void on_end(int fd, short what, void *userdata)
 	if (waitpid(job->pid, &status, WNOHANG) != job->pid)
 		return;
 	job->ended = true;
-	/* Its children may still hold the pipe: what counts is what is there now. */
+	/* Its children may still hold the pipe: only what is there now counts. */
 	if (job->out >= 0)
 		read_reply(job);
 	drop_event(&job->on_in, &job->in);
@@ -233,7 +233,7 @@ static int start_command(struct job *job)
 		job->pid = 0;
 		return r;
 	}
-	setpgid(job->pid, job->pid); /* whoever comes first */
+	setpgid(job->pid, job->pid); /* the child does the same, whichever comes first */
 	fcntl(job->in, F_SETFL, O_NONBLOCK);
 	fcntl(job->out, F_SETFL, O_NONBLOCK);
 	job->pidfd = pidfd_open(job->pid, 0);
@@ -341,7 +341,7 @@ static int serve_calls(struct serve *serve)
 		take_calls(serve);
 		event_base_dispatch(serve->base);
 	}
-	/* Whose call isn't answered by now gets an error. */
+	/* Calls that aren't answered by now get an error. */
 	DL_FOREACH_SAFE(serve->jobs, job, next) {
 		stop_command(job);
 		job_free(job);

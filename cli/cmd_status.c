@@ -74,7 +74,7 @@ static int write_endpoints(struct json_object *endpoints)
 	return code;
 }
 
-/* What it has of something, and what it might have of it now. */
+/* Writes how much of a resource the account uses, and how much it could have now. */
 static void write_use(struct writer *writer, struct json_object *account, const char *name, int64_t *refused)
 {
 	struct json_object *resource = at(account, name);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* top: the daemon's account of itself, live, in a terminal. Each round asks for the status; rates are the
- * differences. */
+/* top: shows the daemon's status live in a terminal. Each round asks for it; rates are the differences
+ * between rounds. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -38,7 +38,7 @@ static const struct option options[] = {
 
 #define LINE_MAX_BYTES 256
 #define DELAY_MIN_MS   100
-#define HEAD_LINES     2 /* that don't scroll */
+#define HEAD_LINES     2 /* lines that don't scroll */
 
 struct line {
 	char text[LINE_MAX_BYTES];
@@ -47,12 +47,12 @@ struct line {
 
 struct top {
 	struct cli *cli;
-	struct xenmsg *conn; /* NULL: the daemon is gone, and looked for each round */
+	struct xenmsg *conn; /* NULL: the daemon is gone, and each round looks for it */
 	struct json_object *now, *before;
 	double now_s, before_s;
 	struct line *lines;
 	size_t count, room;
-	size_t first; /* below the head */
+	size_t first; /* the first line shown below the head */
 	bool paused;
 	char trouble[LINE_MAX_BYTES];
 };
@@ -64,7 +64,7 @@ static size_t length_of(struct json_object *list)
 	return json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
 }
 
-/* The element of a list whose `key` is the same as that of `like`. */
+/* Returns the element of a list with the same `key` as `like`. */
 static struct json_object *same(struct json_object *list, const char *key, struct json_object *like)
 {
 	for (size_t i = 0; i < length_of(list); i++) {
@@ -76,7 +76,7 @@ static struct json_object *same(struct json_object *list, const char *key, struc
 	return NULL;
 }
 
-/* Per second since the round before; nothing is known about what wasn't there then. */
+/* Returns the rate per second since the last round; 0 for what wasn't there then. */
 static double rate(const struct top *top, struct json_object *now, struct json_object *before,
 		   const char *name)
 {
@@ -86,7 +86,7 @@ static double rate(const struct top *top, struct json_object *now, struct json_o
 	return before && seconds > 0 && more > 0 ? (double)more / seconds : 0;
 }
 
-/* In at most 6 characters: 999, 9.99k, 123M. */
+/* Formats a number in at most 6 characters: 999, 9.99k, 123M. */
 static const char *short_number(double value, char *buffer, size_t size)
 {
 	static const char units[] = " kMGTPE";
@@ -125,13 +125,13 @@ add_line(struct top *top, bool is_title, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(line->text, sizeof(line->text), format, args);
 	va_end(args);
-	/* Programs choose their names: nothing of them may reach the terminal as a command. */
+	/* Programs choose their names: no control character in them may reach the terminal. */
 	for (char *c = line->text; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
 }
 
-/* What was left out of a list. */
+/* Adds a line for what was left out of a list. */
 static void add_rest(struct top *top, const char *list)
 {
 	size_t more = total_of(top->now, list) - listed_in(top->now, list);
@@ -292,7 +292,7 @@ static double seconds_now(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* Asks the daemon; what it said before stays on the screen if it is gone. */
+/* Asks the daemon. If it is gone, its last answer stays on the screen. */
 static void look(struct top *top)
 {
 	struct json_object *status;
@@ -322,7 +322,7 @@ static void look(struct top *top)
 	top->now_s = seconds_now();
 }
 
-/* False: it's over. */
+/* Returns false if the user wants to quit. */
 static bool on_key(struct top *top, int key)
 {
 	size_t page = (size_t)(LINES > HEAD_LINES + 1 ? LINES - HEAD_LINES - 1 : 1);
@@ -397,7 +397,7 @@ int cmd_top(struct cli *cli, int argc, char **argv)
 	noecho();
 	keypad(stdscr, TRUE);
 	curs_set(0);
-	timeout(0); /* the sleep is before */
+	timeout(0); /* don't wait here: poll() sleeps */
 	watch_it(&top, delay_ms);
 	endwin();
 	delscreen(screen);

@@ -2,8 +2,8 @@
 #ifndef XENMSG_CLI_FIELDS_H
 #define XENMSG_CLI_FIELDS_H
 
-/* Members of the daemon's JSON, which may be another version's: what isn't there, or not in an object, is
- * absent and no fault. */
+/* Reads members of the daemon's JSON, which may come from another version: a missing member, or a value that
+ * isn't an object, is absent and no error. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,7 +15,7 @@ static inline struct json_object *at(struct json_object *object, const char *nam
 	return json_object_is_type(object, json_type_object) ? json_object_object_get(object, name) : NULL;
 }
 
-/* Whatever it is, as text. It belongs to the object. */
+/* Returns a member as text, whatever its type. The text belongs to the object. */
 static inline const char *text_or(struct json_object *object, const char *name, const char *absent)
 {
 	const char *text = json_object_get_string(at(object, name));
@@ -23,7 +23,7 @@ static inline const char *text_or(struct json_object *object, const char *name, 
 	return text ? text : absent;
 }
 
-/* For a table. */
+/* Returns a member as text for a table. */
 static inline const char *text_at(struct json_object *object, const char *name)
 {
 	return text_or(object, name, "-");
@@ -34,8 +34,8 @@ static inline int64_t number_at(struct json_object *object, const char *name)
 	return json_object_get_int64(at(object, name));
 }
 
-/* How many entries this list of a status has, and how many it would have if it hadn't ended with those that
- * matter most. */
+/* Returns how many entries this list of a status has, and how many it would have if it weren't cut to those
+ * that matter most. */
 static inline size_t listed_in(struct json_object *status, const char *list)
 {
 	struct json_object *value = at(status, list);
@@ -51,7 +51,7 @@ static inline size_t total_of(struct json_object *status, const char *list)
 	return total > 0 && (size_t)total > listed ? (size_t)total : listed;
 }
 
-/* Who asked may not see what is others'. */
+/* Returns whether the daemon has left out what the caller may not see of others. */
 static inline bool is_partial(struct json_object *status)
 {
 	return json_object_get_boolean(at(status, "partial"));

@@ -13,14 +13,14 @@
 
 #define GONE (POLLERR | POLLHUP)
 
-/* A handler can be given nothing. */
+/* A global, because a signal handler gets no argument. */
 static struct {
 	bool catching;
 	volatile sig_atomic_t caught;
 	const char *volatile words;
 	sigset_t ours;	   /* SIGINT and SIGTERM */
-	sigset_t original; /* what was blocked before */
-	sigset_t asleep;   /* the same without ours */
+	sigset_t original; /* signals blocked before */
+	sigset_t asleep;   /* `original` without `ours` */
 } state;
 
 static void on_signal(int number)
@@ -31,7 +31,7 @@ static void on_signal(int number)
 	if (!words)
 		return;
 	if (write(STDOUT_FILENO, words, strlen(words)) < 0)
-		state.words = NULL; /* nobody reads it; what is there to do? */
+		state.words = NULL; /* nobody reads it, so nothing can be done */
 	interrupt_die();
 }
 
@@ -134,7 +134,7 @@ int interrupt_sleep(int fd, int timeout_ms)
 	return sleep_on(&what, 1, timeout_ms);
 }
 
-/* The nearer one of what is left and what the library asks for; -1: none. */
+/* Returns the earlier of the caller's and the library's time-out; -1: none. */
 static int time_to_sleep(struct xenmsg *conn, int64_t left)
 {
 	int own = xenmsg_timeout(conn);

@@ -3,8 +3,8 @@
 #define XENMSG_CLI_INTERRUPT_H
 
 /*
- * Ending at SIGINT and SIGTERM without losing what was taken, and without missing a signal that comes just
- * before a sleep:
+ * Ends the command at SIGINT and SIGTERM without losing what was taken, and without missing a signal that
+ * comes just before a sleep:
  *
  *   not caught ──interrupt_catch()──▶ blocked: a signal stays pending while the program works, and is let in by ppoll() only
  *                                     where the program sleeps below, which then says so
@@ -18,40 +18,43 @@
 
 struct xenmsg;
 
-/* From now on SIGINT and SIGTERM are blocked. */
+/* Blocks SIGINT and SIGTERM from now on. */
 void interrupt_catch(void);
-/* Has one come? */
+/* Returns whether a signal has come. */
 bool interrupt_came(void);
-/* Dies of it as if it had never been caught, so that the shell sees it. Only after interrupt_came(). */
+/* Dies of the signal as if it had never been caught, so that the shell sees it. Only after
+ * interrupt_came(). */
 void interrupt_die(void);
-/* The same for a signal that somebody else has caught (an event loop). 0: none, and nothing happens. */
+/* Does the same for a signal that something else has caught (an event loop). Does nothing for 0, no
+ * signal. */
 void interrupt_die_of(int number);
-/* In a child, before it becomes another program: signals are as they were. */
+/* Restores the signals in a child before it executes another program. */
 void interrupt_restore(void);
 
-/* Around calls that block by themselves: a signal that comes between these two writes `words`, which stay
- * until the second, to standard output and kills. Without words it only interrupts what sleeps, unless it
- * comes just before that. */
+/* Encloses calls that block by themselves, until the second function. A signal that comes in between writes
+ * `words`, which stay valid until then, to standard output and kills the process. With NULL it only
+ * interrupts a sleep, unless it comes just before that. */
 void interrupt_allow(const char *words);
 void interrupt_forbid(void);
 
-/* A point in time after so many milliseconds, for interrupt_wait(); negative: never. */
+/* Returns the point in time after so many milliseconds, for interrupt_wait(); negative: never. */
 int64_t interrupt_deadline(int timeout_ms);
-/* How many milliseconds are left, at least 1; -1: for ever. */
+/* Returns how many milliseconds are left, at least 1; -1: for ever. */
 int interrupt_left(int64_t deadline);
-/* Sleeps until the connection has something to do, and does it. As xenmsg_wait(): above zero if there was
- * something, 0: the time is up, -EINTR: a signal has come. */
+/* Sleeps until the connection has something to do, and does it. Returns as xenmsg_wait(): above zero if there
+ * was something, 0 if the time is up, -EINTR if a signal has come. */
 int interrupt_wait(struct xenmsg *conn, int64_t deadline);
-/* The same, which also ends, with -EPIPE, when nobody reads standard output any more: nor will what comes
+/* Does the same, but also returns -EPIPE when the reader of standard output is gone: it won't read what comes
  * now. */
 int interrupt_wait_for_reader(struct xenmsg *conn, int64_t deadline);
-/* Nobody reads standard output any more: a pipe or a socket whose other end is closed. */
+/* Returns whether the reader of standard output is gone: it is a pipe or a socket whose other end is
+ * closed. */
 bool interrupt_output_is_gone(void);
-/* Sleeps until the descriptor can be read. As ppoll(2), but returns -EINTR for every signal. */
+/* Sleeps until the descriptor can be read. Returns as ppoll(2), but -EINTR for every signal. */
 int interrupt_sleep(int fd, int timeout_ms);
 
-/* Until standard output takes 4096 bytes without blocking; false: a signal came first. True at once if none
- * are caught. */
+/* Waits until standard output takes 4096 bytes without blocking. Returns false if a signal came first, and
+ * true at once if no signal is caught. */
 bool interrupt_output_ready(void);
 
 #endif

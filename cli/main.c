@@ -56,7 +56,8 @@ static void make_help(char *help, size_t size)
 	snprintf(help + used, size - used, "%s", help_tail);
 }
 
-/* How many letters have to be added, left out or replaced to make one of the other; at most `most` + 1. */
+/* Returns how many letters have to be added, left out or replaced to turn one into the other, at most `most`
+ * + 1. */
 static size_t distance(const char *one, const char *other, size_t most)
 {
 	size_t left_out, added, replaced, least;
@@ -77,7 +78,7 @@ static size_t distance(const char *one, const char *other, size_t most)
 
 static int unknown_command(const char *name)
 {
-	size_t least = strlen(name) > 3 ? 2 : 1; /* further off it's another word */
+	size_t least = strlen(name) > 3 ? 2 : 1; /* a name that is further off is another word */
 	const char *meant = NULL;
 
 	for (size_t i = 0; i < COMMANDS; i++) {
@@ -93,19 +94,19 @@ static int unknown_command(const char *name)
 	return cli_usage("", "there is no command '%s'", name);
 }
 
-/* `argv` begins with the command's name. */
+/* Runs a command, whose name is argv[0]. */
 static int run(struct cli *cli, int argc, char **argv)
 {
 	for (size_t i = 0; i < COMMANDS; i++)
 		if (strcmp(argv[0], commands[i].name) == 0) {
-			optind = 0; /* getopt begins anew */
+			optind = 0; /* getopt starts anew */
 			cli->argv = argv;
 			return commands[i].run(cli, argc, argv);
 		}
 	return unknown_command(argv[0]);
 }
 
-/* `argv` begins with "help". */
+/* Prints the help of a command; `argv` begins with "help". */
 static int run_help(struct cli *cli, int argc, char **argv, const char *help)
 {
 	char option[] = "--help", *of[] = {argc > 1 ? argv[1] : NULL, option, NULL};
@@ -125,7 +126,7 @@ int main(int argc, char **argv)
 	char help[4096];
 	int option, code;
 
-	/* A reader that goes away is an error of write(), found where it happens. */
+	/* A closed output is an error of write(), handled where it happens. */
 	signal(SIGPIPE, SIG_IGN);
 	make_help(help, sizeof(help));
 	opterr = 0;

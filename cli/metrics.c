@@ -9,11 +9,11 @@
 
 #include "cli/fields.h"
 
-/* Prometheus wants all samples of a name together, so they are collected first. */
+/* One metric with its samples, collected first, since Prometheus wants all samples of a name together. */
 struct metric {
 	char *name;
 	bool counter;
-	char *samples; /* lines */
+	char *samples; /* complete lines of text */
 	size_t size;
 	UT_hash_handle hh;
 };
@@ -21,10 +21,10 @@ struct metric {
 struct metrics {
 	struct json_object *status;
 	struct metric *by_name;
-	bool is_cut; /* a list has more entries */
+	bool is_cut; /* the daemon has left out entries of a list */
 };
 
-/* Which members identify an element of which list. Nested ones are found by their path. */
+/* The members that identify an element of a list. Nested lists are named by their path. */
 static const struct {
 	const char *list;
 	const char *path, *label;
@@ -37,7 +37,7 @@ static const struct {
 };
 #define LABELS (sizeof(labels) / sizeof(labels[0]))
 
-/* What only ever grows. */
+/* Names of values that only grow. */
 static const char *const traffic_counters[] = {"messages", "bytes", "frames", "notifications", NULL};
 static const char *const counters[] = {"resumes", "count", "units", "passes", "undecided", NULL};
 
@@ -69,7 +69,7 @@ static struct json_object *member(struct json_object *object, const char *path)
 	return object && json_object_is_type(object, json_type_object) ? member(object, dot + 1) : NULL;
 }
 
-/* A label's value, with what the format wants escaped. */
+/* Escapes a label's value as the format wants it. */
 static char *quoted(const char *text)
 {
 	char *out = must(malloc(strlen(text) * 2 + 1)), *at = out;
@@ -88,7 +88,7 @@ static char *quoted(const char *text)
 	return out;
 }
 
-/* `name="value",…` for an element of a list. */
+/* Returns `name="value",…` for an element of a list. */
 static char *labels_of(const char *list, struct json_object *element)
 {
 	char *text = must(strdup(""));
@@ -132,7 +132,7 @@ static bool is_one_of(const char *const *names, const char *name)
 
 static bool is_counter(const char *path, const char *name)
 {
-	/* A link's ring_bytes or a queue's bytes are no counters: of these only what is under tx and rx. */
+	/* A link's ring_bytes and a queue's bytes are no counters: these names count only under tx and rx. */
 	if ((strstr(path, "_tx") || strstr(path, "_rx")) && is_one_of(traffic_counters, name))
 		return true;
 	return is_one_of(counters, name);
@@ -186,7 +186,7 @@ static void walk_list(struct metrics *metrics, const char *path, const char *nam
 		if (!json_object_is_type(element, json_type_object))
 			continue;
 		label = labels_of(name, element);
-		/* Without anything to tell the elements apart their samples would be duplicates. */
+		/* Without a label that tells the elements apart, their samples would be duplicates. */
 		if (*label)
 			walk(metrics, deeper, name, label, element);
 		free(label);
@@ -211,7 +211,7 @@ static void walk(struct metrics *metrics, const char *path, const char *list, co
 			add_sample(metrics, path, name, label, json_object_get_string(value));
 			break;
 		case json_type_object:
-			/* The totals are the numbers of the lists. */
+			/* Skip the totals, whose numbers are those of the lists. */
 			if (strcmp(name, list ? "peer" : "totals") == 0)
 				break;
 			deeper = join(path, "_", name);

@@ -12,7 +12,7 @@ bool payload_is_utf8(const void *data, size_t size)
 
 	while (at < end) {
 		uint8_t lead = *at++;
-		uint8_t low = 0x80, high = 0xbf; /* bounds of the second byte */
+		uint8_t low = 0x80, high = 0xbf; /* limits of the second byte */
 		int more;
 
 		if (lead < 0x80)

@@ -19,9 +19,9 @@ struct direction {
 	bool from_left;
 	bool to_is_socket;
 	struct event *readable, *writable;
-	size_t start, size; /* of what is in the buffer */
-	bool ended;	    /* nothing more comes */
-	bool closed;	    /* and that was passed on */
+	size_t start, size; /* the part of the buffer with data */
+	bool ended;	    /* the input has ended */
+	bool closed;	    /* the end was passed on */
 	char buffer[BUFFER_SIZE];
 };
 
@@ -77,7 +77,8 @@ static void pass_on_end(struct direction *direction)
 		finish(pump, 0, false);
 }
 
-/* A pipe may block although it is said to be writable, if more than PIPE_BUF is written. */
+/* Writes what the output takes; at most PIPE_BUF to a pipe, since a larger write may block although the pipe
+ * is writable. */
 static ssize_t write_some(struct direction *direction)
 {
 	const char *at = direction->buffer + direction->start;

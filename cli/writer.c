@@ -9,7 +9,7 @@
 
 #include "cli/cli.h"
 
-/* Every format collects a row as a JSON object, which keeps the order of the names. */
+/* A writer, which collects a row as a JSON object in every format, since that keeps the order of names. */
 struct writer {
 	enum writer_format format;
 	struct json_object *rows, *row;
@@ -119,7 +119,7 @@ int writer_end_row(struct writer *writer)
 	return code;
 }
 
-/* The columns are those of the first row; all rows of a command have the same. */
+/* Prints the table. The first row decides the columns, since all rows of a command have the same. */
 static void write_table(struct json_object *rows)
 {
 	size_t count = json_object_array_length(rows);

@@ -3,8 +3,8 @@
 #define XENMSG_CLI_WRITER_H
 
 /*
- * Rows of named values, written as people or as programs want them. Commands say what the values are, and the
- * format decides about the rest:
+ * Writes rows of named values as people or as programs want them. Commands say what the values are, and the
+ * format decides the rest:
  *
  *   WRITER_TABLE       columns under a heading, written at the end, when their widths are known
  *   WRITER_LINES       the values of a row on a line, at once
@@ -25,14 +25,14 @@ enum writer_format {
 struct writer *writer_new(enum writer_format format);
 void writer_free(struct writer *writer);
 
-/* Values of the current row. Control characters don't get to a terminal. NULL text: not known, "-" in
- * text. */
+/* Each adds a value to the current row. Control characters don't reach a terminal. A NULL text is unknown,
+ * and "-" in a table or line. */
 void writer_text(struct writer *writer, const char *name, const char *value);
 void writer_number(struct writer *writer, const char *name, int64_t value);
 void writer_real(struct writer *writer, const char *name, double value, int digits);
-/* Takes the value over; in text, its JSON. */
+/* Adds a value, which the writer puts; as text it is its JSON. */
 void writer_json(struct writer *writer, const char *name, struct json_object *value);
-/* Each returns 0 or an exit code (standard output is gone). */
+/* Each returns 0, or an exit code if standard output is gone. */
 int writer_end_row(struct writer *writer);
 int writer_finish(struct writer *writer);
 
