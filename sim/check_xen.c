@@ -301,7 +301,8 @@ static void xs_size(struct tool *tool)
 
 	if (value)
 		memset(value, 'x', (size_t)tool->number[2]);
-	result(value && xs_write(tool->xs, XBT_NULL, tool->word[1], value, (unsigned)tool->number[2]) ? 0 : -1);
+	result(value && xs_write(tool->xs, XBT_NULL, tool->word[1], value, (unsigned)tool->number[2]) ? 0
+												      : -1);
 	free(value);
 }
 
