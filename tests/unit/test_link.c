@@ -153,6 +153,7 @@ struct scene {
 	struct links *links;
 	bool is_up; /* the peers, according to XenStore */
 	int connect_error;
+	bool is_connected; /* has handed over a vchan, and wasn't told that it ended */
 	unsigned connects, disconnects, ups, downs, directories, opens;
 	int directory_result;
 	int64_t pong;
@@ -177,6 +178,7 @@ void peers_disconnect(struct peers *peers, uint32_t domid)
 
 	assert_int_equal(domid, scene->peer.domid);
 	scene->disconnects++;
+	scene->is_connected = false;
 }
 
 bool peers_is_up(struct peers *peers, uint32_t domid)
@@ -321,6 +323,7 @@ static void bring_vchan(struct scene *scene)
 	ring_writer_init(&peer->out, &view, false);
 	view = private_ring_view(&peer->vchan->out);
 	ring_reader_init(&peer->in, &view, false);
+	scene->is_connected = true;
 	links_connected(scene->links, domid, peer->vchan);
 }
 
@@ -1518,6 +1521,115 @@ static void nothing_is_looked_for_if_that_is_switched_off(void **state)
 	scene_stop(&scene);
 }
 
+/* --- in any order ----------------------------------------------------------------------------- */
+
+#define STEPS 80
+
+/* One thing that the peer, XenStore or a program may do at any time. */
+static void do_something(struct scene *scene, unsigned what)
+{
+	struct vchan *vchan = scene->peer.vchan;
+	uint8_t payload[64] = {0};
+	int error = 0;
+
+	switch (what) {
+	case 0:
+	case 1:
+		bring_vchan(scene);
+		break;
+	case 2:
+		links_lost(scene->links, 7, "it is lost");
+		break;
+	case 3:
+		links_failed(scene->links, 7, -EHOSTUNREACH, "it has failed");
+		break;
+	case 4:
+		links_want(scene->links, 7, NULL, &error);
+		break;
+	case 5:
+		assert_int_equal(links_ping(scene->links, 7, NULL, on_pong, scene, 77), 0);
+		break;
+	case 6:
+		relay_pass(&scene->relay);
+		break;
+	case 7:
+		if (!scene->program.channels.count)
+			open_channel(scene);
+		break;
+	case 8:
+		forget_program_channel(scene);
+		break;
+	case 9:
+		links_restart(scene->links);
+		break;
+	case 10:
+		scene->is_up = !scene->is_up;
+		break;
+	case 11:
+		time_passed_ms += DEAD_AFTER_MS;
+		event_base_loop(scene->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+		break;
+	case 12:
+		if (vchan)
+			vchan->state = VCHAN_CLOSED;
+		break;
+	default:
+		if (!vchan || vchan->closed)
+			break;
+		if (what == 13)
+			say_hello(scene, PROTOCOL_MAJOR);
+		else if (what == 14)
+			put(scene, FRAME_PING, 0, payload, 8);
+		else if (what == 15)
+			put(scene, FRAME_GOODBYE, 0, payload, 6);
+		else if (vchan->event)
+			vchan->event(vchan, vchan->userdata);
+	}
+}
+
+static uint64_t next_random(uint64_t *random)
+{
+	*random ^= *random << 13;
+	*random ^= *random >> 7;
+	*random ^= *random << 17;
+	return *random >> 20;
+}
+
+/* Those of before the last one are closed when nothing is to be done any more, each once (vchan_close() looks),
+ * and the rendezvous knows whether the last one is. */
+static void each_vchan_is_closed_once_whatever_happens_when(void **state)
+{
+	uint64_t random = 88172645463325252u;
+
+	for (unsigned run = 0; run < 3000; run++) {
+		struct vchan *vchans[STEPS] = {NULL};
+		struct scene scene;
+		unsigned count = 0;
+
+		scene_start(&scene);
+		for (unsigned step = 0; step < STEPS; step++) {
+			unsigned what = (unsigned)(next_random(&random) % 17);
+
+			if (what < 2 && scene.peer.vchan) {
+				vchans[count++] = scene.peer.vchan;
+				scene.peer.vchan = NULL;
+			}
+			do_something(&scene, what);
+			if (next_random(&random) % 4)
+				continue;
+			settle(&scene);
+			for (unsigned i = 0; i < count; i++)
+				assert_true(vchans[i]->closed);
+			assert_int_equal(scene.is_connected, scene.peer.vchan && !scene.peer.vchan->closed);
+		}
+		scene_stop(&scene);
+		for (unsigned i = 0; i < count; i++) {
+			assert_true(vchans[i]->closed);
+			free(vchans[i]);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1577,6 +1689,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(slow_link_is_never_looked_at, with_busy_poll,
 						without_busy_poll),
 		cmocka_unit_test(nothing_is_looked_for_if_that_is_switched_off),
+		cmocka_unit_test(each_vchan_is_closed_once_whatever_happens_when),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);
