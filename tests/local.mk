@@ -119,3 +119,5 @@ include tests/fuzz/client.mk
 include tests/fuzz/lower.mk
 include tests/fuzz/surface.mk
 include tests/xen/local.mk
+
+EXTRA_DIST += tests/model/run tests/model/session.pml

@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A session that outlives its vchans, as doc/protocol.md ("Resuming a session") has it: what is lost, twice or wrong if a
+ * rule is left out. tests/model/run checks it, and that it finds the mistake when a rule is left out (WITHOUT_…).
+ *
+ * Three ends: the granting guest, the mapping daemon (domain 0, or a guest that maps), and an image of the granting guest,
+ * saved at any time and started at any later one, whatever the guest has done meanwhile. A restored end is the same process
+ * with another memory: what its peer wrote there may be stale, what it wrote itself is right, and it goes on until it hears
+ * of the restore.
+ *
+ * A message stands for any number of a session's bytes, and its number for their position. What it carries beside that is who
+ * made it: the same position, sent once by the guest and once by its image, are two things.
+ *
+ * A vchan is a pair of channels. They hold no positions of their own: who reads believes that what comes next is what comes
+ * next, as with a ring. Losses come at any time; each end notices them at any later time.
+ *
+ * What is left out: HELLO's versions; credit and channels (the session carries them); the kinds of content. "Copy, look,
+ * commit" is one step here where the look is the last of them: what was copied before a freeze was right.
+ */
+
+/* How much of everything: more of it makes more states, not other ones. */
+#ifndef MESSAGES
+#define MESSAGES 2 /* in each direction */
+#endif
+#ifndef LOSSES
+#define LOSSES 0
+#endif
+#ifndef MOVES
+#define MOVES 0
+#endif
+#ifndef RESTORES
+#define RESTORES 0 /* of the guest, in its place */
+#endif
+#ifndef MAPPER_RESTORES
+#define MAPPER_RESTORES 0 /* the mapping end is a guest, too */
+#endif
+#ifndef IMAGES
+#define IMAGES 0 /* 0 or 1 */
+#endif
+#ifndef STRANGERS
+#define STRANGERS 0
+#endif
+#ifndef GIVE_UPS
+#define GIVE_UPS 0 /* resume-for is over */
+#endif
+
+#define ROOM 2 /* messages in a ring */
+
+/* ends */
+#define GRANTER	 0
+#define MAPPER	 1
+#define IMAGE	 2
+#define STRANGER 3
+
+#define VCHANS 4
+#define NONE   7
+
+/* The states of a session (its first vchan is there already), and of an attempt to get another one. */
+mtype = { ABSENT, UP, AWAY, ENDED };
+mtype = { NOTHING, PROVING, RESUMING };
+/* Frames. PING stands for the first frame of an epoch. */
+mtype = { PROVE, RESUME, PING, DATA, MOVE, GOODBYE };
+
+#define content(who, position) ((who) * 8 + (position))
+#define position_of(c)	       ((c) % 8)
+
+/* --- a session, at each end: this is what an image holds --- */
+mtype state[3] = ABSENT;
+mtype attempt[3] = NOTHING;
+byte current[3] = NONE; /* vchan that is written to, and read if there is no old one */
+byte old[3] = NONE;	/* vchan that is read up to its MOVE */
+byte next[3] = NONE;	/* vchan of the attempt */
+byte epoch[3];
+byte confirmed[3];   /* the last epoch in which the peer was heard */
+bool heard[3];	     /* ... and that is the present one */
+byte peer_epoch[3];
+byte sent[3];	     /* positions given out: they are kept from `acked` on */
+byte put[3];	     /* ... and written into the present ring */
+byte acked[3];	     /* the peer has processed them: delivered, as far as this end knows */
+byte received[3];    /* processed here */
+byte made[12];	     /* [end * 4 + position]: who made what was sent */
+
+/* --- a restore --- */
+bool thawed[3];	   /* restored, and not aware of it */
+bool blind[3];	   /* the clocks don't show it */
+bool dirty[3];	   /* what the peer wrote is stale */
+byte visible[3];   /* what the restored producer index claims */
+bool dead[3];
+bool saving;	   /* the toolstack has written control/shutdown, and the mapper has seen it */
+
+/* --- vchans --- */
+chan ring[8] = [8] of { mtype, byte, byte }; /* [vchan * 2 + writer]: 0 the far end, 1 the mapper */
+bool used[VCHANS], moving[VCHANS], lost[VCHANS], left[8];
+byte far[VCHANS];      /* the other end than the mapper */
+byte consumed[8];      /* [vchan * 2 + reader]: the consumer index, as a position */
+
+/* --- what really happened --- */
+byte taken[4];	       /* by the mapper's programs: content + 1 */
+bool taken_by_guest[4];
+
+byte losses = LOSSES, moves = MOVES, restores = RESTORES, mapper_restores = MAPPER_RESTORES, images = IMAGES;
+byte strangers = STRANGERS, give_ups = GIVE_UPS, saves = RESTORES + IMAGES;
+bool gave_up, image_exists;
+
+#define side(s)	     ((s) == MAPPER -> 1 : 0)
+#define out(s, v)    ring[(v) * 2 + side(s)]
+#define in(s, v)     ring[(v) * 2 + 1 - side(s)]
+#define far_left(s, v) left[(v) * 2 + 1 - side(s)]
+
+/* In the guest: a look at the clocks between copying and committing. */
+#ifdef WITHOUT_LOOK_AT_INPUT
+#define input_shows_restore(s) false
+#else
+#define input_shows_restore(s) (thawed[s] && !blind[s])
+#endif
+#ifdef WITHOUT_LOOK_AT_OUTPUT
+#define output_shows_restore(s) false
+#else
+#define output_shows_restore(s) (thawed[s] && !blind[s])
+#endif
+
+inline leave(s, v)
+{
+	if
+	:: v != NONE && used[v] ->
+		left[v * 2 + side(s)] = true;
+		if
+		:: far_left(s, v) ->
+			do
+			:: nempty(ring[v * 2]) -> ring[v * 2] ? _, _, _
+			:: nempty(ring[v * 2 + 1]) -> ring[v * 2 + 1] ? _, _, _
+			:: empty(ring[v * 2]) && empty(ring[v * 2 + 1]) -> break
+			od;
+			used[v] = false; moving[v] = false; lost[v] = false; far[v] = 0;
+			left[v * 2] = false; left[v * 2 + 1] = false;
+			consumed[v * 2] = 0; consumed[v * 2 + 1] = 0
+		:: else
+		fi
+	:: else
+	fi
+}
+
+inline leave_attempt(s)
+{
+	leave(s, next[s]);
+	next[s] = NONE; attempt[s] = NOTHING; peer_epoch[s] = 0
+}
+
+/* The old vchan's frames aren't read any more: who sent them sends them again. */
+inline go_away(s)
+{
+	leave(s, current[s]); leave(s, old[s]);
+	current[s] = NONE; old[s] = NONE;
+	state[s] = AWAY
+}
+
+inline end_session(s)
+{
+	leave(s, current[s]); leave(s, old[s]); leave_attempt(s);
+	current[s] = NONE; old[s] = NONE; put[s] = 0;
+	state[s] = ENDED;
+	assert(gave_up || image_exists) /* else nothing was wrong */
+}
+
+/* The watch on domid, or a look at the clocks. */
+inline hear_of_restore(s)
+{
+	thawed[s] = false; blind[s] = false; dirty[s] = false; visible[s] = 0;
+	if
+	:: s == IMAGE -> /* its rings were the guest's */
+		current[s] = NONE; old[s] = NONE; next[s] = NONE; attempt[s] = NOTHING; peer_epoch[s] = 0;
+		state[s] = AWAY
+	:: else ->
+		leave_attempt(s);
+		if
+		:: state[s] == UP -> go_away(s)
+		:: else
+		fi
+	fi
+}
+
+/* Whatever this end believes to be delivered was taken, and what was taken is what this end sent. */
+inline check_delivered(s, upto)
+{
+	d_step {
+		i = 0;
+		do
+		:: i < upto ->
+			if
+			:: s == MAPPER -> assert(taken_by_guest[i])
+			:: else -> assert(taken[i] == content(made[s * 4 + i], i) + 1)
+			fi;
+			i++
+		:: else -> break
+		od;
+		i = 0
+	}
+}
+
+inline take_data(s, c)
+{
+	assert(position_of(c) == received[s]); /* nothing lost, twice or out of order */
+	if
+	:: s == MAPPER -> taken[received[s]] = c + 1
+	:: else -> taken_by_guest[received[s]] = true
+	fi;
+	received[s]++
+}
+
+inline begin_epoch(s)
+{
+#ifdef WITHOUT_RAISING_AT_ONCE
+	epoch[s] = (epoch[s] > peer_epoch[s] -> epoch[s] : peer_epoch[s]) + 1;
+#endif
+	heard[s] = false;
+	current[s] = next[s]; next[s] = NONE; attempt[s] = NOTHING; peer_epoch[s] = 0;
+	state[s] = UP;
+	assert(epoch[s] < 16); /* no end of it */
+	out(s, current[s]) ! PING, 0, 0
+}
+
+#if defined(WITHOUT_EPOCHS)
+#define epoch_is_older(s, e) false
+#elif defined(WITHOUT_CONFIRMING)
+#define epoch_is_older(s, e) ((e) + 1 < epoch[s])
+#elif defined(WITHOUT_SECOND_CHANCE)
+#define epoch_is_older(s, e) ((e) < epoch[s])
+#else
+#define epoch_is_older(s, e) ((e) < confirmed[s])
+#endif
+
+inline on_prove(s, secret, e)
+{
+	if
+#ifndef WITHOUT_PROOF
+	:: !secret -> leave_attempt(s)
+#endif
+	:: else ->
+		if
+		:: epoch_is_older(s, e) -> out(s, next[s]) ! GOODBYE, 0, 0; leave_attempt(s)
+		:: else ->
+			if
+			:: moving[next[s]] && state[s] != UP -> leave_attempt(s)
+			:: !moving[next[s]] && state[s] == UP -> go_away(s)
+			:: else
+			fi;
+			if
+			:: attempt[s] != NOTHING ->
+				assert(far[next[s]] != STRANGER); /* it learns nothing, and takes nothing from anyone */
+				/* Already now: no later attempt may have this number, whatever becomes of this one. */
+#ifdef WITHOUT_RAISING_AT_ONCE
+				peer_epoch[s] = e;
+#else
+				epoch[s] = (epoch[s] > e -> epoch[s] : e) + 1;
+#endif
+				attempt[s] = RESUMING;
+				out(s, next[s]) ! RESUME, received[s], 0
+#ifdef WITHOUT_WAITING_FOR_RESUME
+				; put[s] = acked[s]; begin_epoch(s)
+#endif
+			:: else
+			fi
+		fi
+	fi
+}
+
+inline on_resume(s, position)
+{
+	if
+	:: moving[next[s]] ->
+		if
+		:: state[s] == UP ->
+			old[s] = current[s];
+#ifndef WITHOUT_MOVE
+			out(s, old[s]) ! MOVE, 0, 0;
+#endif
+			begin_epoch(s)
+#ifdef WITHOUT_MOVE
+			; leave(s, old[s]); old[s] = NONE
+#endif
+		:: else -> leave_attempt(s)
+		fi
+#ifndef WITHOUT_POSITIONS
+	:: !moving[next[s]] && position > sent[s] -> end_session(s) /* this end is the older one */
+	:: !moving[next[s]] && position < acked[s] -> out(s, next[s]) ! GOODBYE, 0, 0; leave_attempt(s) /* that one is */
+	:: !moving[next[s]] && position >= acked[s] && position <= sent[s] ->
+#else
+	:: !moving[next[s]] ->
+#endif
+#ifdef WITHOUT_RESUMED_POSITION
+		put[s] = sent[s];
+#else
+		acked[s] = position; put[s] = position;
+#endif
+		check_delivered(s, acked[s]);
+		begin_epoch(s)
+	fi
+}
+
+#define is_confirmed(s) heard[s]
+#define reads(s)     (old[s] != NONE -> old[s] : current[s])
+#define ring_room(s) (len(out(s, current[s])) < ROOM)
+/* A restored guest has the ring for itself, and as it was, if the peer had let go of it before. */
+#define may_read(s) (!dead[s] && (!thawed[s] || (s == GRANTER && !dirty[s])))
+
+proctype session(byte s)
+{
+	byte c, i;
+	bool looked;
+
+end:	do
+	/* A program's message gets its position. */
+	:: atomic { !dead[s] && state[s] == UP && sent[s] < MESSAGES && !thawed[s] && put[s] == sent[s] && ring_room(s) ->
+		made[s * 4 + sent[s]] = s;
+		out(s, current[s]) ! DATA, content(s, sent[s]), 0;
+		sent[s]++; put[s]++ }
+	:: atomic { !dead[s] && state[s] == UP && sent[s] < MESSAGES && thawed[s] ->
+		if
+		:: output_shows_restore(s) -> hear_of_restore(s)
+		:: else -> made[s * 4 + sent[s]] = s; sent[s]++ /* into pages that are its own now: nobody sees it */
+		fi }
+	/* What the peer hasn't processed goes out again. */
+	:: atomic { !dead[s] && state[s] == UP && !thawed[s] && put[s] < sent[s] && ring_room(s) ->
+		out(s, current[s]) ! DATA, content(made[s * 4 + put[s]], put[s]), 0; put[s]++ }
+	/* The consumer index. */
+	:: atomic { !dead[s] && state[s] == UP && !thawed[s] && consumed[current[s] * 2 + 1 - side(s)] > acked[s] ->
+		acked[s] = consumed[current[s] * 2 + 1 - side(s)]; check_delivered(s, acked[s]) }
+
+	/* Input. */
+	:: atomic { may_read(s) && state[s] == UP && in(s, reads(s)) ? [DATA, c, i] ->
+		in(s, reads(s)) ? DATA, c, i;
+		take_data(s, c); c = 0;
+		consumed[reads(s) * 2 + side(s)] = received[s] }
+	:: atomic { may_read(s) && state[s] == UP && in(s, reads(s)) ? [PING, c, i] ->
+		in(s, reads(s)) ? PING, c, i; confirmed[s] = epoch[s]; heard[s] = true;
+		consumed[reads(s) * 2 + side(s)] = received[s] } /* which says that all of the old ring was read, too */
+	:: atomic { may_read(s) && state[s] == UP && old[s] != NONE && in(s, old[s]) ? [MOVE, c, i] ->
+		in(s, old[s]) ? MOVE, c, i; leave(s, old[s]); old[s] = NONE }
+	/* Stale input. */
+	:: atomic { !dead[s] && thawed[s] && dirty[s] && state[s] == UP && visible[s] > received[s] && !input_shows_restore(s) ->
+		assert(false) }
+	:: atomic { !dead[s] && s == IMAGE && thawed[s] && !dirty[s] && blind[s] && state[s] == UP && visible[s] > received[s] ->
+		take_data(s, content(MAPPER, received[s])) }
+#ifdef WITH_LOOK_BEFORE_COPY
+	:: atomic { !dead[s] && !thawed[s] && !looked -> looked = true }
+	:: atomic { !dead[s] && thawed[s] && dirty[s] && state[s] == UP && visible[s] > received[s] && looked -> assert(false) }
+#endif
+#ifdef WITHOUT_LOOK_BEFORE_COMPLAINT
+	:: atomic { !dead[s] && thawed[s] && dirty[s] && state[s] == UP -> end_session(s) } /* an index that went backwards */
+#endif
+	:: atomic { !dead[s] && thawed[s] -> hear_of_restore(s) }
+
+	/* The attempt. */
+	:: atomic { may_read(s) && attempt[s] == PROVING && in(s, next[s]) ? [PROVE, c, i] ->
+		in(s, next[s]) ? PROVE, c, i; on_prove(s, c, i); c = 0; i = 0 }
+	:: atomic { may_read(s) && attempt[s] == RESUMING && in(s, next[s]) ? [RESUME, c, i] ->
+		in(s, next[s]) ? RESUME, c, i; on_resume(s, c); c = 0; i = 0 }
+	:: atomic { may_read(s) && attempt[s] != NOTHING && in(s, next[s]) ? [GOODBYE, c, i] -> end_session(s) }
+	/* This end began the epoch, and the other one then found it to be the older. */
+	:: atomic { may_read(s) && state[s] == UP && in(s, current[s]) ? [GOODBYE, c, i] -> end_session(s) }
+#ifdef WITHOUT_WAITING_FOR_RESUME
+	:: atomic { may_read(s) && state[s] == UP && in(s, reads(s)) ? [RESUME, c, i] ->
+		in(s, reads(s)) ? RESUME, c, i; c = 0 }
+#endif
+
+	/* Losses. */
+	:: atomic { !dead[s] && !thawed[s] && attempt[s] != NOTHING &&
+		    (lost[next[s]] || (far_left(s, next[s]) && empty(in(s, next[s])))) -> leave_attempt(s) }
+	:: atomic { !dead[s] && !thawed[s] && state[s] == UP && (lost[current[s]] ||
+		    (far_left(s, current[s]) && !(in(s, current[s]) ?? [GOODBYE, c, i]))) -> go_away(s) }
+	:: atomic { !dead[s] && !thawed[s] && state[s] == UP && old[s] != NONE && lost[old[s]] -> go_away(s) }
+	:: atomic { !dead[s] && !thawed[s] && state[s] == AWAY && give_ups -> give_ups--; gave_up = true; end_session(s) }
+	od
+}
+
+inline free_vchan()
+{
+	v = 0;
+	do
+	:: v < VCHANS && used[v] -> v++
+	:: else -> break
+	od;
+	assert(v < VCHANS)
+}
+
+/* Both ends have found each other through XenStore, and a vchan is there. */
+inline begin_attempt(f, to_move)
+{
+	free_vchan();
+	used[v] = true; far[v] = f; moving[v] = to_move;
+	next[f] = v; next[MAPPER] = v;
+	attempt[f] = PROVING; attempt[MAPPER] = PROVING;
+	ring[v * 2] ! PROVE, 1, epoch[f];
+	ring[v * 2 + 1] ! PROVE, 1, epoch[MAPPER];
+	v = 0
+}
+
+/* The mapper answers one at a time, and begins no epoch while the last one may still fail or succeed. */
+#ifdef WITHOUT_WAITING_FOR_CONFIRMATION
+#define mapper_answers (!thawed[MAPPER] && attempt[MAPPER] == NOTHING && (state[MAPPER] == AWAY || state[MAPPER] == UP))
+#else
+#define mapper_answers (!thawed[MAPPER] && attempt[MAPPER] == NOTHING && \
+			(state[MAPPER] == AWAY || (state[MAPPER] == UP && is_confirmed(MAPPER))))
+#endif
+#define asks(f) (!dead[f] && state[f] == AWAY && !thawed[f] && attempt[f] == NOTHING)
+
+inline mapper_lets_go()
+{
+	if
+	:: next[MAPPER] != NONE && far[next[MAPPER]] == GRANTER -> leave_attempt(MAPPER)
+	:: else
+	fi;
+	if
+	:: state[MAPPER] == UP && far[current[MAPPER]] == GRANTER -> go_away(MAPPER)
+	:: else
+	fi;
+#ifdef WITHOUT_TAKING_OUT
+	acked[MAPPER] = sent[MAPPER]
+#endif
+}
+
+/* Which of the two defences there is: domain 0 let go in time, or the clocks show it. */
+inline freeze(s)
+{
+	thawed[s] = true;
+	visible[s] = (state[s] == UP -> put[MAPPER] : 0);
+	dirty[s] = !saving;
+	if
+	:: saving -> blind[s] = true
+#ifdef WITHOUT_GIVING_UP_AT_SUSPEND
+	:: blind[s] = true
+#endif
+	:: blind[s] = false
+	fi;
+	saving = false
+}
+
+inline make_image()
+{
+	d_step {
+		state[IMAGE] = state[GRANTER]; attempt[IMAGE] = attempt[GRANTER]; current[IMAGE] = current[GRANTER];
+		old[IMAGE] = old[GRANTER]; next[IMAGE] = next[GRANTER]; epoch[IMAGE] = epoch[GRANTER];
+		confirmed[IMAGE] = confirmed[GRANTER]; peer_epoch[IMAGE] = peer_epoch[GRANTER]; heard[IMAGE] = heard[GRANTER];
+		sent[IMAGE] = sent[GRANTER]; put[IMAGE] = put[GRANTER]; acked[IMAGE] = acked[GRANTER];
+		received[IMAGE] = received[GRANTER];
+		v = 0;
+		do
+		:: v < MESSAGES -> made[IMAGE * 4 + v] = made[GRANTER * 4 + v]; v++
+		:: else -> break
+		od;
+		v = 0
+	}
+}
+
+inline destroy_guest()
+{
+	leave(GRANTER, current[GRANTER]); leave(GRANTER, old[GRANTER]); leave(GRANTER, next[GRANTER]);
+	dead[GRANTER] = true
+}
+
+#define all_delivered(s) (state[s] == UP && sent[s] == MESSAGES && received[s] == MESSAGES && acked[s] == MESSAGES)
+
+/* Nothing more can happen. */
+inline judge()
+{
+	if
+	:: gave_up -> assert(state[MAPPER] != UP || state[far[current[MAPPER]]] == UP)
+	:: !gave_up && !image_exists -> assert(all_delivered(GRANTER) && all_delivered(MAPPER))
+	:: !gave_up && image_exists ->
+		/* at most one goes on, and one does if the guest is still there; the others know that they don't */
+		if
+		:: state[MAPPER] == UP ->
+			v = far[current[MAPPER]];
+			assert(all_delivered(MAPPER) && all_delivered(v));
+			assert(v == GRANTER || dead[GRANTER] || state[GRANTER] == ENDED);
+			assert(v == IMAGE || dead[IMAGE] || state[IMAGE] == ENDED)
+		:: else ->
+			assert(state[MAPPER] == AWAY && dead[GRANTER] && (dead[IMAGE] || state[IMAGE] == ENDED))
+		fi
+	fi
+}
+
+proctype world()
+{
+	byte v, i;
+	bool calm, started;
+
+end:	do
+	:: atomic { mapper_answers && !saving && asks(GRANTER) -> begin_attempt(GRANTER, false) }
+	:: atomic { mapper_answers && !saving && asks(IMAGE) -> begin_attempt(IMAGE, false) }
+	:: atomic { state[MAPPER] == ENDED && asks(GRANTER) -> end_session(GRANTER) } /* it has no such session */
+	:: atomic { state[MAPPER] == ENDED && asks(IMAGE) -> end_session(IMAGE) }
+	:: atomic { saving -> saving = false } /* the save failed */
+
+	:: atomic { !calm && moves && state[MAPPER] == UP && is_confirmed(MAPPER) && attempt[MAPPER] == NOTHING && old[MAPPER] == NONE &&
+		    !thawed[MAPPER] && !saving && !lost[current[MAPPER]] ->
+		moves--;
+		i = far[current[MAPPER]];
+		if
+		:: !dead[i] && !thawed[i] && state[i] == UP && current[i] == current[MAPPER] && attempt[i] == NOTHING &&
+		   old[i] == NONE && is_confirmed(i) -> begin_attempt(i, true)
+		:: else
+		fi;
+		i = 0 }
+	:: atomic { !calm && losses ->
+		losses--;
+		if
+		:: used[0] && far[0] != STRANGER -> lost[0] = true
+		:: used[1] && far[1] != STRANGER -> lost[1] = true
+		:: used[2] && far[2] != STRANGER -> lost[2] = true
+		:: else
+		fi }
+	:: atomic { !calm && strangers && attempt[MAPPER] == NOTHING && state[MAPPER] != ENDED && !thawed[MAPPER] ->
+		strangers--;
+		free_vchan();
+		used[v] = true; far[v] = STRANGER; left[v * 2] = true;
+		next[MAPPER] = v; attempt[MAPPER] = PROVING;
+		ring[v * 2] ! PROVE, 0, epoch[MAPPER];
+		ring[v * 2] ! RESUME, sent[MAPPER], 0;
+		ring[v * 2 + 1] ! PROVE, 1, epoch[MAPPER];
+		v = 0 }
+
+	:: atomic { !calm && saves && !saving && !dead[GRANTER] && !thawed[GRANTER] && state[MAPPER] != ENDED ->
+		saves--; saving = true; mapper_lets_go() }
+	:: atomic { !calm && restores && !dead[GRANTER] && !thawed[GRANTER] && state[GRANTER] != ENDED ->
+		restores--; freeze(GRANTER) }
+	:: atomic { !calm && mapper_restores && !thawed[MAPPER] && state[MAPPER] != ENDED ->
+		mapper_restores--;
+		thawed[MAPPER] = true; dirty[MAPPER] = true; /* it reads 0xff, which shows by itself */
+#ifdef WITHOUT_PRIVATE_COPY
+		acked[MAPPER] = sent[MAPPER];
+#endif
+		visible[MAPPER] = MESSAGES }
+	:: atomic { !calm && images && !dead[GRANTER] && !thawed[GRANTER] && state[GRANTER] != ENDED ->
+		images--; image_exists = true;
+		make_image(); freeze(IMAGE) }
+	:: atomic { !calm && image_exists && !dead[GRANTER] -> destroy_guest() }
+	:: atomic { !calm && image_exists && !started -> started = true; dead[IMAGE] = false }
+	:: atomic { !calm -> calm = true; losses = 0; moves = 0; restores = 0; mapper_restores = 0; images = 0; strangers = 0; saves = 0;
+		give_ups = 0 }
+	:: atomic { timeout -> judge(); break }
+	od
+}
+
+init {
+	atomic {
+		dead[IMAGE] = true;
+		used[0] = true;
+		state[GRANTER] = UP; state[MAPPER] = UP;
+		current[GRANTER] = 0; current[MAPPER] = 0;
+		epoch[GRANTER] = 1; epoch[MAPPER] = 1;
+		ring[0] ! PING, 0, 0; ring[1] ! PING, 0, 0;
+		run session(GRANTER); run session(MAPPER);
+#if IMAGES
+		run session(IMAGE);
+#endif
+		run world()
+	}
+}
