@@ -73,7 +73,7 @@ byte next[3] = NONE;	/* vchan of the attempt */
 byte epoch[3];
 byte confirmed[3];   /* the last epoch in which the peer was heard */
 bool heard[3];	     /* ... and that is the present one */
-byte peer_epoch[3];
+byte peer_epoch[3];  /* what its RESUME said */
 byte sent[3];	     /* positions given out: they are kept from `acked` on */
 byte put[3];	     /* ... and written into the present ring */
 byte acked[3];	     /* the peer has processed them: delivered, as far as this end knows */
@@ -210,7 +210,9 @@ inline take_data(s, c)
 inline begin_epoch(s)
 {
 #ifdef WITHOUT_RAISING_AT_ONCE
-	epoch[s] = (epoch[s] > peer_epoch[s] -> epoch[s] : peer_epoch[s]) + 1;
+	epoch[s] = (s == MAPPER -> epoch[s] : peer_epoch[s]) + 1;
+#else
+	epoch[s] = (s == MAPPER -> epoch[s] : peer_epoch[s]);
 #endif
 	heard[s] = false;
 	current[s] = next[s]; next[s] = NONE; attempt[s] = NOTHING; peer_epoch[s] = 0;
@@ -247,14 +249,12 @@ inline on_prove(s, secret, e)
 			if
 			:: attempt[s] != NOTHING ->
 				assert(far[next[s]] != STRANGER); /* it learns nothing, and takes nothing from anyone */
-				/* Already now: no later attempt may have this number, whatever becomes of this one. */
-#ifdef WITHOUT_RAISING_AT_ONCE
-				peer_epoch[s] = e;
-#else
-				epoch[s] = (epoch[s] > e -> epoch[s] : e) + 1;
+#ifndef WITHOUT_RAISING_AT_ONCE
+				/* The mapper numbers them, and already now: no later attempt has this number, whatever becomes of this one. */
+				epoch[s] = epoch[s] + (s == MAPPER -> 1 : 0);
 #endif
 				attempt[s] = RESUMING;
-				out(s, next[s]) ! RESUME, received[s], 0
+				out(s, next[s]) ! RESUME, received[s], epoch[s]
 #ifdef WITHOUT_WAITING_FOR_RESUME
 				; put[s] = acked[s]; begin_epoch(s)
 #endif
@@ -354,7 +354,7 @@ end:	do
 	:: atomic { may_read(s) && attempt[s] == PROVING && in(s, next[s]) ? [PROVE, c, i] ->
 		in(s, next[s]) ? PROVE, c, i; on_prove(s, c, i); c = 0; i = 0 }
 	:: atomic { may_read(s) && attempt[s] == RESUMING && in(s, next[s]) ? [RESUME, c, i] ->
-		in(s, next[s]) ? RESUME, c, i; on_resume(s, c); c = 0; i = 0 }
+		in(s, next[s]) ? RESUME, c, i; peer_epoch[s] = i; i = 0; on_resume(s, c); c = 0; i = 0 }
 	:: atomic { may_read(s) && attempt[s] != NOTHING && in(s, next[s]) ? [GOODBYE, c, i] -> end_session(s) }
 	/* This end began the epoch, and the other one then found it to be the older. */
 	:: atomic { may_read(s) && state[s] == UP && in(s, current[s]) ? [GOODBYE, c, i] -> end_session(s) }
