@@ -16,15 +16,15 @@
 #include "daemon/relay/hop_internal.h"
 #include "daemon/base/timer.h"
 
-#define CANCELS_MAX 4096 /* of a channel, not yet answered */
-#define AT_ONCE	    64	 /* are given up in one turn */
-#define CHARGE	    160u /* bytes for each, with what the hash and malloc need for it */
-#define WALK_COST   2u	 /* an entry that is looked at */
+#define CANCELS_MAX 4096 /* without an answer, for each channel */
+#define AT_ONCE	    64	 /* cancellations given up in one turn */
+#define CHARGE	    160u /* bytes for each, including what the hash and malloc need */
+#define WALK_COST   2u	 /* for each entry looked at */
 
 struct channel_cancel {
 	uint64_t offset;
 	uint64_t deadline_ms;
-	bool released; /* the program has let go of it: it was taken unless a RESET comes */
+	bool released; /* the program has released it: it was taken unless a RESET comes */
 	struct channel_cancel *prev, *next;
 	UT_hash_handle hh;
 };
@@ -32,13 +32,14 @@ struct channel_cancel {
 struct channel_cancels {
 	struct channel *channel;
 	struct channel_cancel *all;	 /* by offset, and oldest first */
-	struct channel_cancel *released; /* those of them that are */
-	uint64_t lowest;		 /* offset of these */
-	struct event *timer;		 /* of the oldest one's deadline */
+	struct channel_cancel *released; /* those of `all` that are released */
+	uint64_t lowest;		 /* lowest offset in `released` */
+	struct event *timer;		 /* until the oldest one's deadline */
 	struct task overdue;
 };
 
-/* Called while a frame of another hop is dealt with: what goes wrong here is this end's fault alone. */
+/* Answers the opener. This happens while a frame of another hop is handled, so an error here ends only the
+ * opener's session. */
 static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
 {
 	struct frame_cancelled cancelled = {.offset = offset, .result = (uint32_t)result};
@@ -63,7 +64,8 @@ static void settle(struct channel_cancels *cancels, struct channel_cancel *cance
 	free(cancel);
 }
 
-/* Is called for whatever is taken of the stream; so as long as nothing is to be found it doesn't look. */
+/* Called whenever part of the stream is taken, so it walks the list only when there is something to
+ * settle. */
 void cancels_taken(struct channel *channel, uint64_t taken)
 {
 	struct channel_cancels *cancels = channel->cancels;
@@ -83,7 +85,7 @@ void cancels_taken(struct channel *channel, uint64_t taken)
 	relay_spend(channel->relay, channel->charge.account, walked * WALK_COST);
 }
 
-/* What the next hop doesn't say in time, nobody knows. */
+/* Gives up cancellations that the next hop hasn't answered in time: nobody knows their outcome. */
 static void give_up_some(struct task *task)
 {
 	struct channel_cancels *cancels =
@@ -139,8 +141,8 @@ static struct channel_cancel *find_cancel(const struct channel *channel, uint64_
 	return cancel;
 }
 
-/* Waits for an answer about the message. NULL: too many wait already, for this channel or at its opener's
- * cost, or no memory. */
+/* Adds a cancellation that waits for its answer. NULL: too many wait already, for this channel or at its
+ * opener's cost, or there is no memory. */
 static struct channel_cancel *await_answer(struct channel *channel, uint64_t offset, bool released)
 {
 	struct channel_cancels *cancels = cancels_of(channel);
@@ -179,7 +181,7 @@ static int cancel_word(uint32_t *word)
 	return expected == MESSAGE_CANCELLED ? ECANCELED : 0;
 }
 
-/* The word may lie across two pieces of the queue. */
+/* Marks a message in the queue as cancelled. Its state word may lie across two pieces of the queue. */
 static int cancel_queued(struct channel_end *out, uint64_t position)
 {
 	struct evbuffer_iovec pieces[sizeof(uint32_t)];
@@ -201,7 +203,7 @@ static int cancel_queued(struct channel_end *out, uint64_t position)
 	return ECANCELED;
 }
 
-/* The state lies on the other side of the acceptor's hop. */
+/* Cancels a message whose state word lies on the other side of the acceptor's hop. */
 static void cancel_beyond(struct channel *channel, uint64_t offset)
 {
 	struct channel_end *out = &channel->acceptor;
@@ -210,7 +212,7 @@ static void cancel_beyond(struct channel *channel, uint64_t offset)
 	uint8_t payload[8];
 	int r = -EINPROGRESS;
 
-	if (find_cancel(channel, offset)) /* asked twice, it is answered once */
+	if (find_cancel(channel, offset)) /* a second request gets no second answer */
 		return;
 	if (out->hop->traits->release_means_taken)
 		r = hop_handed_word(out->hop, out, offset, &word);
@@ -245,7 +247,7 @@ int channel_cancel(struct channel_end *end, uint64_t offset)
 	else if (offset >= out->sent)
 		answer_cancel(end, offset, cancel_queued(out, offset - out->sent));
 	else if (out->sent - offset < MESSAGE_TRAILER_SIZE)
-		answer_cancel(end, offset, ECONNRESET); /* torn in two, by who sends half words */
+		answer_cancel(end, offset, ECONNRESET); /* torn in two by a sender of half words */
 	else
 		cancel_beyond(end->channel, offset);
 	return 0;
@@ -261,7 +263,7 @@ int channel_cancelled(struct channel_end *end, const struct frame_cancelled *can
 	if (end->is_opener)
 		return -EPROTO;
 	cancel = find_cancel(channel, cancelled->offset);
-	/* Else we have answered already that nobody knows. */
+	/* Otherwise we have already answered that the outcome is unknown. */
 	if (cancel && !cancel->released)
 		settle(channel->cancels, cancel, result);
 	return 0;

@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_CANCEL_H
 
 /*
- * Messages of a channel that its opener wants back (doc/protocol.md, section 2.2). Where the message lies
- * decides who answers:
+ * Cancelling messages of a channel, as its opener asks (doc/protocol.md, section 2.2). The place of the
+ * message decides who answers:
  *
  *   taken already ─────────────────────────────▶ 0
  *   in our queue ───────────────────────────────▶ ECANCELED, it is marked there
@@ -12,8 +12,8 @@
  *   released there, not yet counted as taken ───▶ 0 when it is; ECONNRESET after a while
  *   beyond a link or a socket ──CANCEL──▶ asked ─▶ what is answered there; ECONNRESET after a while
  *
- * Those that wait are the channel's, and paid for by its opener; only this module looks into them. They are
- * bounded: further ones are answered ECONNRESET at once.
+ * Cancellations that wait belong to the channel, and its opener pays for them; only this module looks into
+ * them. Their number is bounded: further ones are answered ECONNRESET at once.
  */
 
 #include <stdint.h>
@@ -23,12 +23,14 @@
 struct channel;
 struct channel_end;
 
-/* The frames that came in at `end`. Below zero: a violation, the hop's session ends. */
+/* Handle CANCEL and CANCELLED that came in at `end`. Negative errno: a violation, which ends the hop's
+ * session. */
 int channel_cancel(struct channel_end *end, uint64_t offset);
 int channel_cancelled(struct channel_end *end, const struct frame_cancelled *cancelled);
 
-/* The acceptor's program has taken the stream so far. */
+/* Settles the cancellations below offset `taken`, up to which the acceptor's program has taken the stream. */
 void cancels_taken(struct channel *channel, uint64_t taken);
+/* Frees the cancellations without answering them. */
 void cancels_free(struct channel *channel);
 
 #endif

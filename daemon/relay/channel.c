@@ -51,7 +51,8 @@ static void drop_queue(struct channel_end *end)
 	end->in_backlog = false;
 }
 
-/* Nothing more will be said about the channel on this end's hop. */
+/* Removes the end from its hop, where no frame about the channel is sent any more. When both ends are gone,
+ * the channel is to be freed. */
 static void end_gone(struct channel_end *end)
 {
 	struct channel *channel = end->channel;
@@ -81,7 +82,7 @@ enum change {
 	RESET_SENT,
 };
 
-/* The table in channel.h. False: it isn't possible in this state. */
+/* Changes the state by the table in channel.h. False: the change isn't possible in this state. */
 static bool move(struct channel_end *end, enum change change)
 {
 	switch (change) {
@@ -138,7 +139,8 @@ static void reset_behind_data(struct channel_end *end, int error)
 	owe(end, OWED_RESET);
 }
 
-/* The acceptor's side of the channel has ended. What a server answered before goes to its caller first. */
+/* Ends the opener's side, since the acceptor's has ended. The answers that a server sent before go to its
+ * caller first. */
 static void reset_opener(struct channel_end *opener, int error, uint64_t consumed, uint64_t unsure)
 {
 	if (opener->channel->kind != CHANNEL_CALL || !channel_has_backlog(opener) ||
@@ -183,13 +185,13 @@ int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 void channel_set_domain_name(struct channel *channel, const char *name)
 {
 	free(channel->domain_name);
-	channel->domain_name = name[0] ? strdup(name) : NULL; /* without memory it is unknown */
+	channel->domain_name = name[0] ? strdup(name) : NULL; /* without memory the name is unknown */
 }
 
 int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint)
 {
 	struct channel_end *end = &channel->acceptor;
-	/* What may wait here at most: both windows, or the one that is used. */
+	/* The most that may wait here: both windows, or the one that is used. */
 	uint64_t windows =
 		channel->kind == CHANNEL_MESSAGE ? CHANNEL_INITIAL_LIMIT : 2 * CHANNEL_INITIAL_LIMIT;
 	int r = channel_table_number(&hop->channels, &end->number);
@@ -208,7 +210,7 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 	end->hop = hop;
 	end->limit = CHANNEL_INITIAL_LIMIT;
 	mark_urgent(end);
-	/* Only the daemon of the program that opened it knows how much may come back. */
+	/* Only the daemon of the opening program knows how much may come back. */
 	if (channel->kind != CHANNEL_MESSAGE && !channel->opener.hop->traits->is_daemon)
 		owe(end, OWED_CREDIT);
 	if (!hop->traits->is_daemon)
@@ -235,7 +237,8 @@ bool channel_drop_if_refused(struct channel *channel, int *error)
 void channel_forbid(struct channel *channel, int error)
 {
 	uint64_t consumed = channel->acceptor.consumed;
-	/* What lies in a program's ring may be taken at this moment; over a link, more than we know of. */
+	/* What lies in a program's ring may be taken at this moment; over a link, more may have been than we
+	 * know of. */
 	uint64_t unsure = channel->acceptor.sent;
 
 	reset_now(&channel->opener, error, consumed, unsure);
@@ -268,8 +271,8 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 		return;
 	if (end->channel->cancels && !end->is_opener)
 		cancels_taken(end->channel, offset);
-	/* The sender has filled half of its window before the first of it was taken: a larger one lets it go
-	 * on. */
+	/* The sender had filled half of its window before the first byte was taken: a larger window keeps it
+	 * going. */
 	if (end->window < CHANNEL_WINDOW_MAX && source->received - end->consumed >= end->window / 2 &&
 	    charge_fits(&end->channel->charge, QUOTA_BYTES, end->window)) {
 		charge_add(&end->channel->charge, QUOTA_BYTES, end->window);
@@ -318,7 +321,7 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 	if (!move(end, RESET_CAME))
 		return -EPROTO;
 	if (channel_is_reset(end)) {
-		/* That was the answer to ours, or ours, still to be sent, is its answer. */
+		/* It answers our RESET, or ours, still to be sent, answers it. */
 		channel_check_ended(end);
 		return 0;
 	}
@@ -339,8 +342,8 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 
 /* --- output ----------------------------------------------------------------------------------- */
 
-/* How far the sender at `end` may go: a program's window, or what the peer's daemon allows, as far as we want
- * to keep it. */
+/* Returns how far the sender at `end` may go: a program's window, or what the peer's daemon allows, as far as
+ * we are willing to keep it. */
 static uint64_t grant(struct channel_end *end)
 {
 	struct channel_end *out = channel_other(end);
@@ -361,7 +364,7 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 		.name = {.data = end->channel->endpoint, .size = strlen(end->channel->endpoint)},
 	};
 
-	/* Another daemon knows by itself who we are, and wouldn't believe it. */
+	/* Another daemon finds our name itself, and wouldn't believe it from us. */
 	if (!end->hop->traits->is_daemon && end->channel->domain_name)
 		open.domain_name =
 			(struct frame_text){end->channel->domain_name, strlen(end->channel->domain_name)};
@@ -411,7 +414,7 @@ static void make_fin(struct channel_end *end, struct channel_frame *frame)
 	move(end, FIN_SENT);
 }
 
-/* Of what is owed, the one that comes next; 0: none, or it has to wait. */
+/* Returns the owed frame to send next; 0: none is owed, or it has to wait. */
 static unsigned next_owed(const struct channel_end *end)
 {
 	unsigned owed = end->owed;
@@ -485,7 +488,8 @@ void channel_lost(struct channel_end *end, int error, bool unsure)
 		if (out->is_opener)
 			reset_opener(out, error, end->consumed, unsure ? end->sent : end->consumed);
 		else if (end->in != IN_FIN || end->channel->kind != CHANNEL_MESSAGE)
-			reset_behind_data(out, ECONNRESET); /* who sends messages may go when all is said */
+			reset_behind_data(
+				out, ECONNRESET); /* the sender of messages may leave when all are sent */
 	}
 	end_gone(end);
 }

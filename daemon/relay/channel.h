@@ -5,20 +5,20 @@
 /*
  * A channel as it passes through this daemon: in at one hop, out at another (doc/protocol.md, section 2). It
  * has two ends, the opener's and the acceptor's; each lies on a hop, under a number of that hop. The daemon
- * doesn't look into the streams. Offsets count the bytes of a stream; for the stream that comes in at an end
+ * doesn't look into the streams. Offsets count the bytes of a stream. For the stream that comes in at an end
  * and goes out at the other one,
  *
  *    taken by the receiver  ≤  sent out  ≤  received  ≤  granted to the sender
  *      other->consumed         other->sent   end->received   end->granted
  *
- * and what was received but not sent out lies in other->queue.
+ * and the bytes that were received but not sent out lie in other->queue.
  *
  * An end lives from its OPEN until the channel has ended on that hop: both FINs and everything taken, or a
- * RESET each way. It may outlive the other end, then only to finish this handshake. A channel is freed when
+ * RESET each way. It may outlive the other end, but only to finish this handshake. A channel is freed when
  * both ends are gone, at the end of the turn.
  *
- * Its two directions end independently, so it has two states, which channel.c's move() moves on: `in`, what the
- * hop's other side has said, and `out`, what we have.
+ * Its two directions end independently, so it has two states, which move() in channel.c changes: `in`, what
+ * the hop's other side has sent, and `out`, what we have sent.
  *
  *   in           FIN comes   RESET comes       out          OPEN sent   FIN sent   we reset it   RESET sent
  *   IN_OPEN      IN_FIN      IN_RESET          OUT_NEW      OUT_OPEN               OUT_RESET *
@@ -26,10 +26,10 @@
  *   IN_RESET     violation   violation         OUT_FIN                             OUT_RESETTING
  *                                              OUT_RESETTING                                     OUT_RESET
  *
- *   * and IN_RESET: nobody on this hop has heard of it, so there is nothing to say and no answer to wait for.
+ *   * and IN_RESET: the hop's other side doesn't know the channel, so nothing is sent and no answer awaited.
  *
- * From OUT_RESETTING on, everything that comes for the channel is ignored, but for a RESET. Which frames are
- * to be sent besides is not a state but a set, `owed`.
+ * From OUT_RESETTING on, everything that comes for the channel is ignored, except a RESET. The other frames
+ * that are to be sent are not a state but a set, `owed`.
  */
 
 #include <stdbool.h>
@@ -54,40 +54,40 @@ enum channel_in {
 };
 
 enum channel_out {
-	OUT_NEW, /* the acceptor's, whose OPEN is to be sent */
+	OUT_NEW, /* of the acceptor: its OPEN is still to be sent */
 	OUT_OPEN,
 	OUT_FIN,
-	OUT_RESETTING, /* RESET comes next, before all that waits */
+	OUT_RESETTING, /* RESET is sent next, before everything that waits */
 	OUT_RESET,
 };
 
-/* Frames to be sent when the time comes; the last two behind the data that waits. */
+/* Frames that are to be sent; the last two behind the data that waits. */
 enum channel_owed {
 	OWED_OPENED = 1,
 	OWED_CREDIT = 2,
 	OWED_FIN = 4,
-	OWED_RESET = 8, /* by a program, the data must have been taken, too */
+	OWED_RESET = 8, /* a program must have taken the data, too */
 };
 
 struct channel_end {
 	struct channel *channel;
-	struct hop *hop; /* NULL: gone */
+	struct hop *hop; /* NULL: the end is gone */
 	uint32_t number;
 	bool is_opener;
 
 	/* the stream that comes in here */
 	uint64_t received;
 	uint64_t granted;
-	uint64_t told_consumed; /* what our last CREDIT said */
+	uint64_t told_consumed; /* what our last CREDIT reported */
 
 	/* the stream that goes out here */
 	uint64_t sent;
-	uint64_t limit; /* the other side's credit (links; for a program it is the window that bounds) */
+	uint64_t limit; /* the other side's credit (links; a program is bounded by the window) */
 	uint64_t consumed;
 	uint32_t window;
 	struct evbuffer *queue;
 	uint32_t queued_messages;
-	uint32_t newest_handed; /* ledger.h: the entry of what went out last */
+	uint32_t newest_handed; /* ledger.h: the entry of the bytes that were sent out last */
 
 	enum channel_in in;
 	enum channel_out out;
@@ -103,12 +103,12 @@ struct channel {
 	struct relay *relay;
 	enum channel_kind kind;
 	struct frame_identity identity;
-	char *endpoint;	   /* the name that goes into OPEN */
+	char *endpoint;	   /* sent in OPEN */
 	char *domain_name; /* of the sender, for programs; NULL: unknown */
 	uint64_t max_message;
 	struct channel_end opener, acceptor;
-	struct charge charge; /* of who opened it, for the channel and its windows */
-	/* cancel.h: asked of the acceptor's hop, not yet answered; NULL: none ever was */
+	struct charge charge; /* the opener pays, for the channel and its windows */
+	/* cancel.h: cancellations without an answer from the acceptor's hop; NULL: there never was one */
 	struct channel_cancels *cancels;
 	bool opened; /* the acceptor's daemon has said so */
 	bool ended;
@@ -120,13 +120,13 @@ static inline struct channel_end *channel_other(struct channel_end *end)
 	return end->is_opener ? &end->channel->acceptor : &end->channel->opener;
 }
 
-/* From here on nothing that comes in at this end counts. */
+/* Whether the channel is reset at this end, so that whatever comes in there is ignored. */
 static inline bool channel_is_reset(const struct channel_end *end)
 {
 	return end->out >= OUT_RESETTING;
 }
 
-/* Bytes that wait for room here. */
+/* Returns how many bytes wait for room at this end. */
 static inline size_t channel_queued(const struct channel_end *end)
 {
 	return end->queue ? evbuffer_get_length(end->queue) : 0;
@@ -137,55 +137,58 @@ static inline bool channel_has_backlog(const struct channel_end *end)
 	return channel_queued(end) > 0;
 }
 
-/* What has to be said here before any data. */
+/* Whether OPEN or OPENED must be sent here before any data. */
 static inline bool channel_is_unannounced(const struct channel_end *end)
 {
 	return end->out == OUT_NEW || (end->owed & OWED_OPENED);
 }
 
-/* A channel with an opener's end at `number` of `hop`, entered in the hop's table. -ENOBUFS, -ENOMEM; -EPROTO
- * if the number is in use. */
+/* Makes a channel whose opener's end has `number` on `hop`, and enters it in the hop's table. -ENOBUFS;
+ * -ENOMEM; -EPROTO: the number is in use. */
 int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 		const struct frame_identity *identity, struct channel **channel);
-/* Gives it its other end on `hop`, where `endpoint` is. -ENOBUFS: the hop has no number left, or the opener's
- * account no room. */
+/* Gives the channel its acceptor's end on `hop`, for `endpoint`. -ENOBUFS: the hop has no number left, or the
+ * opener's account has no room; -ENOMEM. */
 int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint);
-/* The sender's domain by name ("" if unknown), before it is accepted. */
+/* Sets the name of the sender's domain ("": unknown), before channel_accept(). */
 void channel_set_domain_name(struct channel *channel, const char *name);
-/* Ends it for its opener: nothing was taken. */
+/* Ends the channel for its opener, with the positive errno `error`: nothing was taken. */
 void channel_refuse(struct channel *channel, int error);
 
-/* Ends a channel that was refused before its acceptor heard of it, so that only the refusal is left to be sent.
- * True: it has ended, and the caller sends `error`; false: nothing was changed. */
+/* Ends a channel that was refused before its acceptor heard of it, so that only the refusal is left to send.
+ * True: it has ended, and the caller sends *error, a positive errno; false: nothing was changed. */
 bool channel_drop_if_refused(struct channel *channel, int *error);
 
-/* It may not go on, by policy or because its endpoint is gone: ends it on both sides, `error` for what wasn't
- * taken. */
+/* Ends the channel on both sides, because policy forbids it or its endpoint is gone. `error`, a positive
+ * errno, is for messages that weren't taken. */
 void channel_forbid(struct channel *channel, int error);
 
-/* Frames about the channel came in at `end`. Below zero: a violation, the hop's session ends. */
+/* Handle frames about the channel that came in at `end`. Negative errno: a violation, which ends the hop's
+ * session. */
 int channel_opened(struct channel_end *end, const struct frame_opened *opened);
 int channel_credit(struct channel_end *end, const struct frame_credit *credit);
 int channel_fin(struct channel_end *end, uint64_t total);
 int channel_reset(struct channel_end *end, const struct frame_reset *reset);
 
-/* The other side of end->hop has taken its stream up to `offset`. */
+/* Notes that the other side of end->hop has taken the stream up to `offset`. */
 void channel_taken(struct channel_end *end, uint64_t offset);
-/* The hop of `end` is gone. `unsure`: bytes that were sent out there may have been taken without our knowing,
- * over a link, or by a program that died between taking and saying so; else only what was reported taken has
- * been. `error` is for what certainly wasn't. */
+/* Ends the channel at `end`, whose hop is gone. `unsure`: bytes that were sent out there may have been taken
+ * without our knowing, over a link, or by a program that died between taking and reporting it; otherwise only
+ * what was reported as taken has been. `error`, a positive errno, is for messages that certainly weren't
+ * taken. */
 void channel_lost(struct channel_end *end, int error, bool unsure);
 
-/* Control frames that `end` wants sent: fills in the next one. False: nothing (more) can be sent now. */
+/* Fills in the next control frame that `end` has to send. False: no (further) frame can be sent now. */
 struct channel_frame {
 	struct frame_header header;
 	uint8_t payload[FRAME_SMALL_MAX];
 };
 bool channel_next_control(struct channel_end *end, struct channel_frame *frame);
-/* It has spilled data, which its hop sends when there is room. */
+/* Marks that the end has spilled data, which its hop sends when there is room. */
 void channel_mark_backlog(struct channel_end *end);
-/* All of that has gone. */
+/* Notes that all spilled data has been sent. */
 void channel_backlog_gone(struct channel_end *end);
+/* Removes the end from its hop if the channel has ended there. */
 void channel_check_ended(struct channel_end *end);
 void channel_free(struct channel *channel);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Frames that aren't DATA: of the session itself, which may have to wait, and what all output needs. */
+/* Frames that aren't DATA: those of the session itself, which may have to wait, and what all output needs. */
 
 #include <errno.h>
 
@@ -11,9 +11,9 @@
 #include "daemon/relay/hop_internal.h"
 
 #define CONTROL_MAX 4194304u /* bytes of session frames that may wait for a reader */
-/* of these, what is charged to nobody, and the step in which the rest is; larger than a frame */
+/* the part of it that is charged to nobody, and the step in which the rest is charged; larger than a frame */
 #define CONTROL_FREE 262144u
-#define EMIT_UNITS   2048u /* of work, and then others have their turns */
+#define EMIT_UNITS   2048u /* units of work, before others have their turns */
 
 void hop_outlet_failed(struct hop *hop, int error)
 {
@@ -46,7 +46,7 @@ void hop_put_frame(struct hop *hop, struct account *account, const struct frame_
 	outlet_put(&hop->out[OUTLET_MAIN], header, payload);
 }
 
-/* Before the queue grows to `size` bytes. -ENOBUFS. */
+/* Charges for a queue that grows to `size` bytes. -ENOBUFS. */
 static int charge_queue(struct hop *hop, size_t size)
 {
 	if (size <= CONTROL_FREE + hop->queued.held[QUOTA_BYTES])
@@ -68,9 +68,9 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	struct frame_header header = {.length = length, .type = type, .flags = flags, .channel = channel};
 	uint8_t encoded[FRAME_HEADER_SIZE];
 
-	/* Nothing waits on a link but for room, and each 64 KiB from it have their ACK: in a busy stream the
-	 * queue would take memory for each. A program's answers do wait, so that it is seen whether it reads
-	 * them. */
+	/* A frame for a link waits only if there is no room, and every 64 KiB from the link need an ACK: in a
+	 * busy stream the queue would allocate memory for each. A program's answers always go through the
+	 * queue, so that it shows whether the program reads them. */
 	if (hop->traits->is_daemon && hop->attached && !hop_has_unsent(hop) &&
 	    hop_has_room(hop, frame_size(length))) {
 		hop_put_frame(hop, hop->account, &header, payload);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* A hop's life. */
+/* Making, attaching, detaching and freeing a hop. */
 
 #include <errno.h>
 
@@ -22,7 +22,7 @@ int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const str
 		.callbacks = callbacks,
 		.owner = owner,
 		.taken.poll_ms = HOP_POLL_FIRST_MS,
-		.waiting.stuck = true, /* detached: nothing may wait for it */
+		.waiting.stuck = true, /* while detached, nothing may wait for it */
 	};
 	channel_table_init(&hop->channels, parity, channels_max);
 	task_init(&hop->input, &relay->turns, NULL, hop_on_turn);
@@ -67,7 +67,7 @@ void hop_detach(struct hop *hop)
 {
 	if (!hop->attached)
 		return;
-	hop_unmark(hop, MARK_FAILED); /* the session that it was about is over */
+	hop_unmark(hop, MARK_FAILED); /* the session that failed is over */
 	refused_clear(&hop->refused);
 	hop->attached = false;
 	hop->waiting.stuck = true;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What comes in at a hop: frames, and what a program has taken of its own. */
+/* Input of a hop: its frames, and what a program has taken out of its own rings. */
 
 #include <errno.h>
 #include <stdarg.h>
@@ -18,13 +18,13 @@
 #include "daemon/relay/hop_internal.h"
 #include "daemon/base/timer.h"
 
-/* of work, and then it's the turn of the account's other programs: 256 KiB of large frames */
+/* units of work, before the account's other programs get their turns: 256 KiB of large frames */
 #define PIECE_UNITS  2048u
 #define POLL_LAST_MS 1024
 
 /* --- what a program has taken ----------------------------------------------------------------- */
 
-/* Has this turn had its part? Counted is all that the input has caused, whoever pays for it. */
+/* One turn's piece of work. It counts everything that the input has caused, whoever pays for it. */
 struct piece {
 	const struct turns *turns;
 	uint64_t start;
@@ -47,7 +47,7 @@ static void spend(struct hop *hop, uint64_t units)
 
 static void mark_input(struct hop *hop)
 {
-	/* Only now: a RESET was sent before the release that we have just seen. */
+	/* Reads the producer index only now: a RESET was sent before the release that we have just seen. */
 	if (ring_reader_ready(&hop->in.reader, UINT32_MAX) < 0)
 		hop_fail(hop, -EPROTO, "impossible producer index in the ring");
 	hop->taken.mark = hop->in.reader.head;
@@ -67,7 +67,7 @@ static void snapshot_taken(struct hop *hop)
 	mark_input(hop);
 }
 
-/* Counts what was taken out of one ring. False: there is more, this piece is over. */
+/* Counts what was taken out of one ring. False: there is more, but this piece is over. */
 static bool count_taken(struct hop *hop, struct outlet *outlet, const struct piece *piece)
 {
 	bool was_full = ledger_is_full(&outlet->ledger);
@@ -96,8 +96,8 @@ static bool count_taken(struct hop *hop, struct outlet *outlet, const struct pie
 	return true;
 }
 
-/* When all has been read that the program had sent before it released what the snapshot says. False: goes on
- * in the next turn. */
+/* Counts what the snapshot says was released, once everything has been read that the program had sent before
+ * that. False: it goes on in the next turn. */
 static bool apply_taken(struct hop *hop, const struct piece *piece)
 {
 	for (unsigned i = 0; hop->traits->release_means_taken && i < hop->traits->outlets; i++)
@@ -116,8 +116,8 @@ void hop_on_poll(int fd, short what, void *userdata)
 	hop_look(hop);
 }
 
-/* The program uses the number of a channel again: it had released the last of it before, though we haven't
- * come to count that. */
+/* Counts what was released of a channel whose number the program uses again: it had released the last of it
+ * before, though we haven't counted that yet. */
 static void count_released(struct hop *hop, struct channel_end *end)
 {
 	uint64_t offset;
@@ -130,7 +130,7 @@ static void count_released(struct hop *hop, struct channel_end *end)
 	channel_check_ended(end);
 }
 
-/* The number stays in use until the opener has answered. */
+/* Refuses a channel. The number stays in use until the opener has answered. */
 static int refuse(struct hop *hop, uint32_t number, int error)
 {
 	const struct frame_reset reset = {.error = (uint32_t)error};
@@ -171,7 +171,7 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 	return r;
 }
 
-/* A frame about a channel, but neither OPEN nor DATA. */
+/* Handles a frame about a channel that is neither OPEN nor DATA. */
 static int take_channel_frame(struct channel_end *end, const struct frame_header *header,
 			      const uint8_t *payload)
 {
@@ -206,7 +206,7 @@ static int take_channel_frame(struct channel_end *end, const struct frame_header
 	}
 }
 
-/* Encoded anew: a longer one of a later version might not fit into the ring. */
+/* Answers a RESET. It is encoded anew: a longer one of a later version might not fit into the ring. */
 static int answer_reset(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
 {
 	uint8_t answer[FRAME_SMALL_MAX];
@@ -242,7 +242,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 				refused_remove(&hop->refused, header->channel);
 			return 0;
 		}
-		/* The channel has ended here while this was on its way. Who sends a RESET waits for the
+		/* The channel ended here while the frame was on its way. The sender of a RESET waits for an
 		 * answer. */
 		return header->type == FRAME_RESET ? answer_reset(hop, header, payload) : 0;
 	default:
@@ -253,7 +253,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	}
 }
 
-/* How much of the DATA frame at the head of the ring has been dealt with, or below zero. */
+/* Returns how much of the DATA frame at the head of the ring has been handled, or a negative errno. */
 static int take_data(struct hop *hop, const struct frame_header *header)
 {
 	struct channel_end *end = channel_table_find(&hop->channels, header->channel);
@@ -288,7 +288,7 @@ static void give_back(struct hop *hop)
 		hop_notify(hop);
 }
 
-/* The frame at the head of the ring was dealt with. */
+/* Consumes the frame at the head of the ring, which has been handled. */
 static void finish_frame(struct hop *hop, const struct frame_header *header)
 {
 	uint32_t total = frame_size(header->length);
@@ -304,7 +304,8 @@ static void finish_frame(struct hop *hop, const struct frame_header *header)
 		hop->rx.messages += header->messages;
 }
 
-/* The frame at the head of the ring. 1: it is there; 0: not yet; below zero: failed. */
+/* Decodes the header of the frame at the head of the ring. 1: the whole frame is there; 0: not yet; negative
+ * errno: the session has failed. */
 static int next_frame(struct hop *hop, struct frame_header *header)
 {
 	uint8_t encoded[FRAME_HEADER_SIZE];
@@ -340,8 +341,8 @@ static int next_frame(struct hop *hop, struct frame_header *header)
 	return 1;
 }
 
-/* Short pieces of a stream, right behind one that has gone on: nothing that was decided for that has
- * changed. */
+/* Takes short pieces of a stream right behind one that was forwarded, for which nothing that was decided for
+ * that one has changed. */
 static void take_run(struct hop *hop, uint32_t number)
 {
 	struct channel_end *end = channel_table_find(&hop->channels, number);
@@ -364,8 +365,8 @@ static void take_run(struct hop *hop, uint32_t number)
 	spend(hop, count * COST_FRAME);
 }
 
-/* Deals with the frame at the head of the ring. 1: dealt with; 0: there is none, or it waits; below zero:
- * failed. */
+/* Handles the frame at the head of the ring. 1: handled; 0: there is none, or it waits; negative errno: the
+ * session has failed. */
 static int take_next(struct hop *hop)
 {
 	struct frame_header header;
@@ -390,7 +391,7 @@ static int take_next(struct hop *hop)
 		return 0;
 	finish_frame(hop, &header);
 	if (header.type == FRAME_DATA &&
-	    hop->in.reader.head != hop->in.reader.tail) /* more was there when we looked */
+	    hop->in.reader.head != hop->in.reader.tail) /* there was more when we looked */
 		take_run(hop, header.channel);
 	return 1;
 }
@@ -408,8 +409,8 @@ bool hop_ask_for_input(struct hop *hop)
 	return r > 0;
 }
 
-/* True: there may be more, but this piece is over. False: all was read, or it waits, or the session is
- * over. */
+/* Reads frames. True: there may be more, but this piece is over. False: all were read, or the next one waits,
+ * or the session is over. */
 static bool read_frames(struct hop *hop, const struct piece *piece)
 {
 	int r = 0;
@@ -417,8 +418,8 @@ static bool read_frames(struct hop *hop, const struct piece *piece)
 	hop->in.missing = 1;
 	while (hop_is_up(hop) && !hop->waiting.blocked_on) {
 		r = take_next(hop);
-		/* More may come while we look: the longer we read on, the less often those are woken who get
-		 * it. */
+		/* More may come while we look: the longer we read on, the less often the receivers are
+		 * woken. */
 		if (r == 0 && !hop->waiting.blocked_on && !hop->in.was_woken) {
 			give_back(hop);
 			if (hop_ask_for_input(hop))
@@ -441,8 +442,8 @@ static bool has_reached_mark(const struct hop *hop)
 	return (int32_t)(hop->in.reader.tail - hop->taken.mark) >= 0;
 }
 
-/* The other end has gone, and what it left up to the mark is dealt with (an incomplete frame at its end never
- * will be). */
+/* Continues hop_finish(): what the other end left up to the mark has been handled (an incomplete frame at its
+ * end never will be). */
 static void go_on_finishing(struct hop *hop)
 {
 	if (--hop->finishing.left == 0)
@@ -470,7 +471,8 @@ void hop_on_turn(struct task *task)
 		return;
 	hop_end_grant(hop);
 	if (hop->taken.pending && (has_reached_mark(hop) || (hop->finishing.left && !more))) {
-		/* of its own: who sends without end would never have taken anything */
+		/* a piece of its own: otherwise a program that sends without end would never have taken
+		 * anything */
 		piece = piece_begin(hop);
 		if (!apply_taken(hop, &piece))
 			more = true;
@@ -501,7 +503,7 @@ void hop_dont_ask(struct hop *hop)
 	ring_reader_disarm(&hop->in.reader);
 }
 
-/* What is impossible is for hop_look() to find, too. */
+/* An impossible index counts as input, so that hop_look() finds it. */
 bool hop_has_input(struct hop *hop)
 {
 	return hop->attached && ring_reader_ready(&hop->in.reader, 1) != 0;
@@ -531,7 +533,7 @@ void hop_finish(struct hop *hop, int error, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(hop->finishing.why, sizeof(hop->finishing.why), format, args);
 	va_end(args);
-	/* Twice, if the snapshot of an earlier turn is pending: a new one can only be made behind it. */
+	/* Twice if the snapshot of an earlier turn is pending: a new one can only be made after it. */
 	hop->finishing.left = hop->taken.pending ? 2 : 1;
 	hop_stop_waiting(hop);
 	hop_look(hop);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What goes out at a hop: frames about its channels, their data as it comes in elsewhere, and what had to wait. */
+/* Output of a hop: frames about its channels, their data as it comes in elsewhere, and what had to wait. */
 
 #include <errno.h>
 
@@ -37,7 +37,7 @@ static bool emit_urgent(struct hop *hop)
 	return true;
 }
 
-/* Puts bytes of a stream out as far as there is room. */
+/* Writes bytes of a stream as far as there is room. Returns how many. */
 static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const struct iovec *pieces,
 			     uint32_t length, uint32_t messages)
 {
@@ -60,9 +60,9 @@ static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const str
 /* What becomes of data that comes in at an end. */
 enum way {
 	IGNORED,  /* the channel is reset there */
-	VIOLATED, /* it can't come any more */
-	DROPPED,  /* nobody is there to get it */
-	BLOCKED,  /* others come first */
+	VIOLATED, /* no data may come any more */
+	DROPPED,  /* there is no receiver */
+	BLOCKED,  /* others come first, or the hop is down */
 	FREE,
 };
 
@@ -148,7 +148,7 @@ int hop_forward(struct channel_end *end, const struct ring_reader *reader, uint3
 	return (int)length;
 }
 
-/* It is the channel's turn to send a piece of what has waited. True: something has gone. */
+/* Sends a piece of what has waited at a channel, whose turn it is. True: some was sent. */
 static bool send_backlog(struct hop *hop, struct channel_end *end)
 {
 	struct evbuffer_iovec pieces[8];
@@ -177,7 +177,7 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 	return done > 0;
 }
 
-/* Round robin over the channels with a backlog; false if one of them still has something that didn't fit. */
+/* Sends the backlogs of channels, round robin. False: one of them still has something that didn't fit. */
 static bool emit_backlog(struct hop *hop)
 {
 	bool all = true, progress = true;
@@ -221,7 +221,7 @@ void hop_emit(struct hop *hop)
 		hop->out[i].wanted = 0;
 	if (hop_emit_control(hop) && emit_urgent(hop)) {
 		emit_backlog(hop);
-		emit_urgent(hop); /* what comes behind the backlog */
+		emit_urgent(hop); /* the frames that come behind the backlog */
 	}
 	if (!hop_has_output(hop) && !hop->waiting.waiters)
 		hop->waiting.stuck = false;
@@ -240,7 +240,7 @@ void hop_emit(struct hop *hop)
 /* Asks to be woken when the program has taken something. */
 static void ask_for_taken(struct hop *hop)
 {
-	/* While the last snapshot waits for the input that it came with, another one is of no use. */
+	/* While the last snapshot waits for the input that it was made with, another one is of no use. */
 	if (!hop->traits->release_means_taken || hop->taken.pending)
 		return;
 	for (unsigned i = 0; i < hop->traits->outlets; i++) {
@@ -259,7 +259,7 @@ static void ask_for_taken(struct hop *hop)
 	}
 }
 
-/* Where room is there already, the output goes on. */
+/* Asks to be notified of room. Where there is some already, the output goes on. */
 static void ask_for_room(struct hop *hop, struct outlet *outlet, uint32_t wanted)
 {
 	int r = outlet_ask_for_room(outlet, wanted);

@@ -46,7 +46,7 @@ static bool is_there(const struct ledger *ledger, uint32_t number)
 	return number - ledger->first < ledger->count;
 }
 
-/* The newest entry of a channel; NULL: it has none. */
+/* Returns the newest entry of a channel; NULL: it has none. */
 static struct handed *newest(const struct ledger *ledger, const struct channel_end *end)
 {
 	struct handed *entry;
@@ -72,8 +72,8 @@ static int grow(struct ledger *ledger)
 	return 0;
 }
 
-/* How far back the jump of the next entry behind `last` leads: as far again as the two jumps before, if they
- * were equally long. */
+/* Returns where the jump of the entry behind `last` leads: as far again as the two jumps before, if they were
+ * equally long. */
 static uint32_t next_jump(const struct ledger *ledger, uint32_t number, const struct handed *last)
 {
 	const struct handed *jumped, *again;
@@ -131,7 +131,7 @@ void ledger_pop(struct ledger *ledger)
 	ledger->count--;
 }
 
-/* The channel's entry before this one; NULL: there is none any more. */
+/* Returns the channel's entry before this one; NULL: it has been removed, or never was. */
 static const struct handed *before(const struct ledger *ledger, const struct handed *entry)
 {
 	const struct handed *back = is_there(ledger, entry->back) ? at(ledger, entry->back) : NULL;

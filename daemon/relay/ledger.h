@@ -4,14 +4,14 @@
 
 /*
  * What was handed out in a program's ring: which bytes of which channel lie where. What the program releases
- * there is what it has taken, so entries go in the order in which they came:
+ * there is what it has taken, so entries leave in the order in which they came:
  *
- *   ledger_push() ──▶ the oldest, ..., the newest ──▶ ledger_front(), ledger_pop() once its bytes were released
+ *   ledger_push() ──▶ the newest, ..., the oldest ──▶ ledger_front(), ledger_pop() once it is released
  *
- * A channel that ends is forgotten, its entries stay until their bytes are released. The size is bounded; who
- * finds the ledger full waits as for a full ring. Each entry leads back to the one before of the same
- * channel, and by a longer jump to one further back (jump pointers as in Myers, "An applicative random-access
- * stack", 1983), so finding an offset takes time logarithmic in the channel's entries.
+ * A channel that ends is forgotten, but its entries stay until their bytes are released. The size is bounded;
+ * a writer that finds the ledger full waits as for a full ring. Each entry leads back to the previous one of
+ * the same channel, and by a longer jump to one further back (jump pointers as in Myers, "An applicative
+ * random-access stack", 1983), so finding an offset takes time logarithmic in the channel's entries.
  */
 
 #include <stdbool.h>
@@ -20,12 +20,12 @@
 struct channel_end;
 
 struct handed {
-	struct channel_end *end; /* NULL: forgotten */
+	struct channel_end *end; /* NULL: the channel was forgotten */
 	uint64_t offset;	 /* in the stream, of the first byte */
 	uint32_t position;	 /* in the ring, of the first byte of payload */
 	uint32_t length;
-	uint32_t depth;	     /* entries of the channel that came before, while there were any */
-	uint32_t back, jump; /* to the one before, and further; itself at the channel's first */
+	uint32_t depth;	     /* entries of the channel before it, counted since it last had none */
+	uint32_t back, jump; /* to the previous entry, and further; itself at the channel's first */
 };
 
 struct ledger {
@@ -34,26 +34,28 @@ struct ledger {
 	uint32_t room, max;
 };
 
-/* Of an outlet with a ring of this size. */
+/* Prepares the ledger of an outlet whose ring has `ring_size` bytes. */
 void ledger_init(struct ledger *ledger, uint32_t ring_size);
-/* The most that it takes. */
+/* Returns the most memory that such a ledger takes, in bytes. */
 uint64_t ledger_memory(uint32_t ring_size);
 void ledger_free(struct ledger *ledger);
 bool ledger_is_full(const struct ledger *ledger);
-/* -ENOMEM; else the next ledger_push() can't fail. The ledger isn't full. */
+/* Reserves memory for one entry, so that the next ledger_push() can't fail. The ledger isn't full.
+ * -ENOMEM. */
 int ledger_reserve(struct ledger *ledger);
-/* -ENOMEM. The ledger isn't full. */
+/* Adds the newest entry. The ledger isn't full. -ENOMEM. */
 int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset, uint32_t position,
 		uint32_t length);
-/* The oldest entry; NULL: there is none. */
+/* Returns the oldest entry; NULL: there is none. */
 struct handed *ledger_front(struct ledger *ledger);
+/* Removes the oldest entry, which must exist. */
 void ledger_pop(struct ledger *ledger);
-/* The entry with the byte at `offset` of the channel's stream; NULL: it isn't there. */
+/* Returns the entry with the byte at `offset` of the channel's stream; NULL: it isn't there. */
 const struct handed *ledger_find(const struct ledger *ledger, const struct channel_end *end, uint64_t offset);
-/* Where the stream stood when the ring had been released up to `position`, as far as the ledger knows: 0 if
- * it doesn't. */
+/* Returns the offset of the stream at which the ring had been released up to `position`, as far as the ledger
+ * knows: 0 if it doesn't. */
 uint64_t ledger_released(const struct ledger *ledger, const struct channel_end *end, uint32_t position);
-/* The channel goes. Returns how many entries it had. */
+/* Forgets the channel, which is about to go. Returns how many entries it had. */
 uint32_t ledger_forget(struct ledger *ledger, struct channel_end *end);
 
 #endif

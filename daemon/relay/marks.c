@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What is to be done for a hop, in the phase of a pass that does such things (relay.c). */
+/* Marks of what is to be done for a hop, in the phase of a pass that does it (relay.c). */
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -44,7 +44,7 @@ void hop_fail(struct hop *hop, int error, const char *format, ...)
 void hop_notify_now(struct hop *hop)
 {
 	/* On one CPU the program runs at once, and takes what it got, and may answer, before we go on. It
-	 * needn't notify us: we look. */
+	 * needn't notify us, since we look. */
 	if (hop->traits->release_means_taken) {
 		ring_reader_disarm(&hop->in.reader);
 		for (unsigned i = 0; i < hop->traits->outlets; i++)

@@ -81,13 +81,14 @@ void outlet_close(struct outlet *outlet)
 	put_padding(outlet, length);
 	encode_header(outlet, &header, encoded);
 	ring_writer_patch(&outlet->writer, outlet->filling_at, encoded, FRAME_HEADER_SIZE);
-	if (outlet->traits->release_means_taken) /* open_frame() has reserved the room */
+	if (outlet->traits->release_means_taken) /* open_frame() has reserved the memory */
 		ledger_push(&outlet->ledger, end, end->sent - length, outlet->filling_at + FRAME_HEADER_SIZE,
 			    length);
 	outlet->filling = NULL;
 }
 
-/* 1; 0: no room in the ring or the ledger, where what is taken makes room in both. Or an error. */
+/* Opens a DATA frame for `end`. 1: it is open; 0: there is no room in the ring or in the ledger, and what is
+ * taken makes room in both; or an error. */
 static int open_frame(struct outlet *outlet, struct channel_end *end, uint32_t length)
 {
 	int r;
@@ -110,7 +111,8 @@ static int open_frame(struct outlet *outlet, struct channel_end *end, uint32_t l
 	return 1;
 }
 
-/* How many more bytes of the end's stream the open frame takes; 0: it isn't the end's, or is full. */
+/* Returns how many more bytes of the end's stream the open frame takes; 0: the frame isn't the end's, or is
+ * full. */
 static uint32_t frame_left(const struct outlet *outlet, const struct channel_end *end)
 {
 	return outlet->filling == end && !(outlet->filling_length & 7)
@@ -118,7 +120,7 @@ static uint32_t frame_left(const struct outlet *outlet, const struct channel_end
 		       : 0;
 }
 
-/* After how many bytes the reader gets to see what it was written. */
+/* Returns after how many bytes the reader gets to see what was written for it. */
 static uint32_t chunk_size(const struct outlet *outlet)
 {
 	uint32_t first = outlet->traits->first_chunk;
@@ -136,7 +138,7 @@ bool outlet_is_due(const struct outlet *outlet)
 	return unpublished(outlet) >= chunk_size(outlet);
 }
 
-/* What was put into the open frame. */
+/* Counts what was put into the open frame. */
 static void note_put(struct outlet *outlet, uint32_t length, uint32_t messages)
 {
 	outlet->filling->sent += length;
@@ -178,7 +180,7 @@ static void put_pieces(struct outlet *outlet, struct outgoing *data, uint32_t si
 
 int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing *data)
 {
-	uint32_t size = data->left, chunk = chunk_size(outlet); /* once: the reader may begin to wait */
+	uint32_t size = data->left, chunk = chunk_size(outlet); /* read once: the reader may begin to wait */
 	int r;
 
 	if (!frame_left(outlet, end)) {
@@ -213,7 +215,8 @@ bool outlet_publish(struct outlet *outlet)
 
 /* --- room ------------------------------------------------------------------------------------- */
 
-/* What is worth waking up for. At most the ring, so that a reader who has read it all has made it so. */
+/* Returns how much room is worth a wake-up. It is at most the ring, so that a reader that has read everything
+ * has made as much. */
 static uint32_t worthwhile(const struct outlet *outlet, uint32_t wanted)
 {
 	uint32_t size = outlet->writer.ring.size, least = size / 4 > ROOM_MIN ? size / 4 : ROOM_MIN;
@@ -247,7 +250,8 @@ int outlet_see_taken(struct outlet *outlet)
 
 int outlet_ask_for_taken(struct outlet *outlet)
 {
-	/* Not asked for what has come already: the request would stay, and cost a notification later. */
+	/* Doesn't ask for what has been taken already: the request would stay, and cost a notification
+	 * later. */
 	int r = ring_writer_unread(&outlet->writer);
 
 	if (r >= 0 && outlet->writer.tail == outlet->taken_upto)
@@ -271,7 +275,7 @@ int outlet_find_word(struct outlet *outlet, struct channel_end *end, uint64_t of
 	position = handed->position + (uint32_t)(offset - handed->offset);
 	if (position & 3)
 		return -ENOENT; /* its sender doesn't send whole words */
-	/* What was released may have been overwritten by us, though it isn't yet counted as taken. */
+	/* We may have overwritten what was released, though it isn't counted as taken yet. */
 	if ((int32_t)(position - outlet->writer.tail) < 0)
 		return -EALREADY;
 	*word = ring_writer_word(&outlet->writer, position);

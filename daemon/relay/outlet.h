@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_OUTLET_H
 
 /*
- * One ring out of a hop, and the DATA frame that is being filled in it. Frames are filled in place, right in
- * the ring: consecutive pieces of one channel become one frame, so that a thousand small messages cost the
+ * One ring out of a hop, and the DATA frame that is being filled in it. Frames are filled in place, in the
+ * ring itself: consecutive pieces of one channel become one frame, so that a thousand small messages cost the
  * next daemon one header.
  *
  *             outlet_write()                    outlet_close(), or what closes it:
@@ -13,11 +13,12 @@
  *     │      the same channel's   └─┘     │
  *     └───────────────────────────────────┘     its header is written, and it is entered in the ledger
  *
- * The reader sees nothing of it before outlet_publish(). Where releasing means taking (traits.h), the ledger
- * says what lies in the ring. An outlet belongs to its hop, which attaches it to a ring and takes the ring
- * away again; the ends that it names are those of channels, which outlet_forget() before they go.
+ * The reader sees nothing of the frame before outlet_publish(). Where releasing means taking (traits.h), the
+ * ledger records what lies in the ring. An outlet belongs to its hop, which attaches it to a ring and
+ * detaches it again; the ends that it names are those of channels, which must call outlet_forget() before
+ * they go.
  *
- * Errors: -EPROTO, the reader's index is impossible; -ENOMEM. Either ends the session of the hop.
+ * Errors: -EPROTO, the reader's index is impossible; -ENOMEM. Both end the session of the hop.
  */
 
 #include <stdbool.h>
@@ -38,30 +39,30 @@ struct outlet {
 	struct ring_writer writer;
 	const struct hop_traits *traits;
 	struct hop_stats *tx;	     /* the hop's */
-	struct channel_end *filling; /* whose DATA frame is open, or NULL */
+	struct channel_end *filling; /* the channel end whose DATA frame is open, or NULL */
 	uint32_t filling_at;	     /* position of its header */
 	uint32_t filling_length;
 	uint32_t filling_messages;
 	uint32_t sequence;    /* of the next frame */
 	uint64_t position;    /* bytes of frames in this session */
-	uint32_t wanted;      /* bytes of space that the next thing to write lacks; 0: nothing does */
-	uint32_t taken_upto;  /* what the reader had released when outlet_see_taken() looked */
+	uint32_t wanted;      /* bytes of space that the next thing to write lacks; 0: none */
+	uint32_t taken_upto;  /* what the reader had released at the last outlet_see_taken() */
 	struct ledger ledger; /* only where releasing means taking */
 };
 
-/* Bytes of a stream on their way out: what is left of them. */
+/* Bytes of a stream that are still to be sent out. */
 struct outgoing {
 	const struct iovec *pieces;
-	uint32_t done; /* of the first piece */
+	uint32_t done; /* bytes of the first piece already sent */
 	uint32_t left;
-	uint32_t messages; /* that end in them */
+	uint32_t messages; /* messages that end in these bytes */
 };
 
 int outlet_attach(struct outlet *outlet, const struct ring_view *ring, const struct hop_traits *traits,
 		  struct hop_stats *tx, bool adopt);
 void outlet_detach(struct outlet *outlet);
-/* 1: there is room for a frame of `size` bytes; 0: there isn't, and it is noted that it is wanted. Or an
- * error. */
+/* Whether there is room for a frame of `size` bytes. 1: there is; 0: there isn't, and `wanted` records it; or
+ * an error. */
 static inline int outlet_has_room(struct outlet *outlet, uint32_t size)
 {
 	int space = ring_writer_space(&outlet->writer, size);
@@ -72,34 +73,36 @@ static inline int outlet_has_room(struct outlet *outlet, uint32_t size)
 		outlet->wanted = size;
 	return 0;
 }
-/* A whole frame that isn't DATA, for which there is room. */
+/* Writes a whole frame that isn't DATA, for which there is room. */
 void outlet_put(struct outlet *outlet, const struct frame_header *header, const void *payload);
-/* Puts bytes of `end`'s stream out, a chunk at most. Returns how many; 0: there is no room. Or an error. */
+/* Writes bytes of `end`'s stream, a chunk at most. Returns how many, 0 if there is no room, or an error. */
 int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing *data);
-/* The same for one short piece, if it goes into the frame that is open. False: it wasn't touched. */
+/* Appends one short piece to the open frame, if it is `end`'s and takes it. False: nothing was written. */
 bool outlet_append(struct outlet *outlet, struct channel_end *end, const void *data, uint32_t length,
 		   uint32_t messages);
-/* So much has been written that the reader should see it: on two CPUs it works on the first chunk while we
- * copy the second. */
+/* Whether so much has been written that the reader should see it: on two CPUs it works on the first chunk
+ * while we copy the second. */
 bool outlet_is_due(const struct outlet *outlet);
+/* Closes the open frame, if there is one. */
 void outlet_close(struct outlet *outlet);
-/* Closes it, and lets the reader see all. True: the reader asks to be notified. */
+/* Closes the open frame, and lets the reader see everything. True: the reader asks to be notified. */
 bool outlet_publish(struct outlet *outlet);
-/* Asks to be notified of room for `wanted` bytes, and for as much as is worth waking up for. 1: it is there.
- * Or an error. */
+/* Asks to be notified of room for `wanted` bytes, or of as much as is worth a wake-up. 1: there is room
+ * already; or an error. */
 int outlet_ask_for_room(struct outlet *outlet, uint32_t wanted);
-/* There is as much as outlet_ask_for_room() would ask for. */
+/* Whether there is as much room as outlet_ask_for_room() would ask for. */
 bool outlet_has_ample_room(struct outlet *outlet);
-/* Asks to be notified when more is taken. 1: more has been taken already. Or an error. */
+/* Asks to be notified when more is taken. 1: more has been taken already; or an error. */
 int outlet_ask_for_taken(struct outlet *outlet);
-/* Notes what the reader has released by now. Or an error. */
+/* Notes what the reader has released by now. 0 or an error. */
 int outlet_see_taken(struct outlet *outlet);
-/* The word of the stream at `offset`, as it lies in the ring. -EALREADY: it was released; -ENOENT: it isn't
- * there as one word. Or an error. */
+/* Finds the word of the stream at `offset`, as it lies in the ring. -EALREADY: it was released; -ENOENT: it
+ * isn't there as one word; or an error. */
 int outlet_find_word(struct outlet *outlet, struct channel_end *end, uint64_t offset, uint32_t **word);
-/* How far the end's stream was released, as outlet_see_taken() doesn't know yet. 0: unknown. Or an error. */
+/* Finds how far the end's stream was released, even since the last outlet_see_taken(). 0 in *offset: unknown.
+ * 0 or an error. */
 int outlet_find_released(struct outlet *outlet, const struct channel_end *end, uint64_t *offset);
-/* The end goes. Returns how many entries in the ledger it had. */
+/* Forgets the end, which is about to go. Returns how many entries it had in the ledger. */
 uint32_t outlet_forget(struct outlet *outlet, struct channel_end *end);
 
 #endif

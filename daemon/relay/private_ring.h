@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_PRIVATE_RING_H
 
 /*
- * A ring in the daemon's own memory: between a hop and what speaks frames, or only bytes, for a program that
- * shares no memory with the daemon. It begins as zeros (calloc), both ends are ours, and whoever allocated it
- * frees it after the hop was detached.
+ * A ring in the daemon's own memory, between a hop and the part that speaks frames, or only bytes, for a
+ * program that shares no memory with the daemon. It begins as zeros (calloc), both ends are ours, and its
+ * allocator frees it after the hop was detached.
  */
 
 #include <stdint.h>

@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_REFUSED_H
 
 /*
- * The numbers of channels that were refused, until their opener has answered: a bit each, since a channel kept
- * for it would cost the opener nothing. All zero: none.
+ * The numbers of refused channels, until their opener has answered. Each takes one bit, since a channel kept
+ * for it would cost the opener nothing. All bits zero: there are none.
  */
 
 #include <errno.h>
@@ -18,7 +18,7 @@ struct refused {
 	uint8_t *bits;
 };
 
-/* -ENOMEM. */
+/* Adds a number below CHANNEL_NUMBERS. -ENOMEM. */
 static inline int refused_add(struct refused *refused, uint32_t number)
 {
 	if (!refused->bits)
@@ -29,20 +29,20 @@ static inline int refused_add(struct refused *refused, uint32_t number)
 	return 0;
 }
 
-/* Any number may be asked for. */
+/* Whether the number was refused; it may be any number. */
 static inline bool refused_has(const struct refused *refused, uint32_t number)
 {
 	return refused->bits && number < CHANNEL_NUMBERS &&
 	       (refused->bits[number / 8] & (1u << (number % 8)));
 }
 
-/* Its opener has answered. The number is one of them. */
+/* Removes a number whose opener has answered; it must be in the set. */
 static inline void refused_remove(struct refused *refused, uint32_t number)
 {
 	refused->bits[number / 8] &= (uint8_t) ~(1u << (number % 8));
 }
 
-/* The session is over: no answers come any more. */
+/* Removes all numbers: the session is over, and no answers come any more. */
 static inline void refused_clear(struct refused *refused)
 {
 	free(refused->bits);

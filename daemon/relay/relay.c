@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The hops of one event loop together: the phases of a pass, and the end of what has ended. */
+/* The hops of one event loop together: the phases of a pass, and the freeing of ended channels. */
 
 #include <errno.h>
 #include <sched.h>
@@ -18,8 +18,8 @@
 
 /* --- a pass ----------------------------------------------------------------------------------- */
 
-/* A piece of each, one after the other, up to what a task may do in a turn: who has more to write, or hasn't
- * come to it, does so after the next input. */
+/* Writes a piece of each dirty hop's output, one after the other, up to what a task may do in a turn. A hop
+ * that has more to write, or isn't reached, writes after the next input. */
 static void write_output(struct relay *relay)
 {
 	struct hop *hop, *first = relay->marked[MARK_DIRTY],
@@ -58,9 +58,9 @@ static void notify_programs(struct relay *relay)
 
 /*
  * On one CPU a program has been interrupted by its own notification. If we asked for the next one at once, it
- * would be interrupted again by its next message, and so on. So it is let go on, until it has nothing more to
- * say or no room, and then there is a second look before we ask. Measured: 64-byte messages 5.9 -> 11.2 M/s
- * through the whole chain.
+ * would be interrupted again by its next message, and so on. So we let it go on until it has nothing more to
+ * send or no room, and look a second time before we ask. Measured: 64-byte messages 5.9 -> 11.2 M/s through
+ * the whole chain.
  */
 static void let_programs_go_on(struct relay *relay)
 {
@@ -79,13 +79,14 @@ static void let_programs_go_on(struct relay *relay)
 static void ask(struct hop *hop)
 {
 	if (!hop_is_up(hop) || hop->input.is_due || hop_is_marked(hop, MARK_DIRTY))
-		return; /* its turn comes */
+		return; /* it gets a turn anyway */
 	if (hop_ask_for_input(hop))
 		hop_due(hop);
 	hop_ask_for_output(hop);
 }
 
-/* Before the loop looks elsewhere, and perhaps sleeps. Who has moved meanwhile is due again. */
+/* Asks for notifications before the loop looks elsewhere, and perhaps sleeps. A hop that has moved meanwhile
+ * is made due again. */
 static void ask_for_notifications(struct relay *relay)
 {
 	struct hop *hop;
@@ -113,7 +114,7 @@ bool relay_is_busy(const struct relay *relay)
 	return relay->turns.due || relay->marks;
 }
 
-/* The phases. False: there is nothing left to do, or it waits for the next pass. */
+/* Runs the phases once. False: there is nothing left to do, or it waits for the next pass. */
 static bool take_turn(struct relay *relay)
 {
 	bool took_input = turns_run(&relay->turns);
@@ -155,7 +156,8 @@ int relay_init(struct relay *relay, struct event_base *base, uint64_t max_messag
 
 void relay_cleanup(struct relay *relay)
 {
-	/* What ends now is told and freed; what others' work there is left is nobody's any more. */
+	/* The owners of what ends now are told, and it is freed. Work that others have left there is
+	 * dropped. */
 	for (int passes = 0; passes < LAST_PASSES && (passes == 0 || relay_is_busy(relay)); passes++)
 		relay_pass(relay);
 	turns_cleanup(&relay->turns);

@@ -7,7 +7,7 @@ const struct hop_traits hop_traits[HOP_KINDS] = {
 	[HOP_LINK] =
 		{
 			.outlets = 1,
-			.first_chunk = 8192, /* its waking up takes longer than our filling the rest */
+			.first_chunk = 8192, /* waking it up takes longer than filling the rest */
 			.numbers_frames = true,
 			.whole_frames = true,
 			.is_daemon = true,

@@ -2,7 +2,7 @@
 #ifndef XENMSG_DAEMON_TRAITS_H
 #define XENMSG_DAEMON_TRAITS_H
 
-/* In what the kinds of hops differ: all of it, so that nobody asks which kind a hop is. */
+/* The differences between the kinds of hops, all of them, so that no code asks for the kind of a hop. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,7 +15,7 @@ enum hop_kind {
 	HOP_KINDS
 };
 
-/* bytes after which the other side gets to see, or gets back, what was done */
+/* bytes after which written data is published, or read data is released */
 #define HOP_CHUNK 32768u
 
 #define HOP_OUTLETS	  2
@@ -24,16 +24,16 @@ enum hop_kind {
 
 struct hop_traits {
 	unsigned outlets;
-	/* where the DATA goes of a channel whose acceptor is there, and of one whose opener is */
+	/* the outlet for the DATA of a channel whose acceptor is on the hop, and of one whose opener is */
 	unsigned accepted_outlet, opened_outlet;
-	uint32_t first_chunk;  /* bytes that a reader who sleeps is woken for */
-	uint64_t request_cost; /* of a frame of the session itself, besides its bytes */
+	uint32_t first_chunk;  /* bytes for which a sleeping reader is woken */
+	uint64_t request_cost; /* of a session frame, besides its bytes */
 	bool numbers_frames;   /* in sequence */
 	bool whole_frames;     /* an incomplete frame in the ring is a violation (else: wait for the rest) */
-	bool release_means_taken; /* else the other end reports by CREDIT */
-	/* The other end is a daemon, which forwards: it says how far it goes along, and by OPENED that the
-	 * channel is accepted. What comes from it never waits in its ring; what is for it may wait in a
-	 * program's. It is notified at once. */
+	bool release_means_taken; /* otherwise the other end reports by CREDIT */
+	/* The other end is a daemon, which forwards: it grants credit as it proceeds, and reports by OPENED
+	 * that the channel is accepted. What comes from it never waits in its ring; what is for it may wait
+	 * in a program's. It is notified at once. */
 	bool is_daemon;
 };
 

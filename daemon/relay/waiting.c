@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Who waits for room in whose output (waiting.h). */
+/* Which hop waits for room in the output of which other (struct waiting in hop.h). */
 
 #include <event2/event.h>
 #include <utlist.h>
@@ -10,7 +10,7 @@
 #include "daemon/base/timer.h"
 
 #define STUCK_MS    10
-#define STUCK_BYTES 16384u /* less than this in that time: stuck */
+#define STUCK_BYTES 16384u /* fewer bytes than this in that time: stuck */
 
 static void watch_stuck(struct hop *hop)
 {
@@ -38,13 +38,13 @@ void hop_on_stuck(int fd, short what, void *userdata)
 void hop_wait_for(struct hop *hop, struct hop *output)
 {
 	hop->waiting.blocked_on = output;
-	/* Who was let go on and found no room stays the first. */
+	/* A hop that was let go on and found no room stays the first. */
 	if (hop->waiting.granted_by == output && !hop->in.has_moved)
 		DL_PREPEND2(output->waiting.waiters, hop, waiting.prev, waiting.next);
 	else
 		DL_APPEND2(output->waiting.waiters, hop, waiting.prev, waiting.next);
 	watch_stuck(output);
-	hop_mark(output, MARK_DIRTY); /* so that it asks for space */
+	hop_mark(output, MARK_DIRTY); /* so that it asks for room */
 }
 
 void hop_end_grant(struct hop *hop)
@@ -54,7 +54,7 @@ void hop_end_grant(struct hop *hop)
 	if (!output)
 		return;
 	hop->waiting.granted_by = output->waiting.granted = NULL;
-	hop_mark(output, MARK_DIRTY); /* which lets the next one go on */
+	hop_mark(output, MARK_DIRTY); /* so that it lets the next one go on */
 }
 
 void hop_stop_waiting(struct hop *hop)
