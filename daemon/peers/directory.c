@@ -79,7 +79,7 @@ bool directory_uuid_parse(const char *text, size_t size, uint8_t uuid[16])
 	return true;
 }
 
-/* "" for none. */
+/* Writes the UUID as text, "" for none. */
 static void uuid_print(const uint8_t uuid[16], char text[DIRECTORY_UUID_TEXT_SIZE])
 {
 	char *at = text;

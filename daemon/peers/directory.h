@@ -3,20 +3,21 @@
 #define XENMSG_DAEMON_DIRECTORY_H
 
 /*
- * Who is who: the names and UUIDs of domains. A guest can't read those of others, and what a guest says of
- * itself is worth nothing, so they come from domain 0: its daemon reads them from XenStore, where only domain
+ * The directory: the names and UUIDs of domains. A guest can't read those of others, and what a guest says of
+ * itself can't be trusted, so they come from domain 0: its daemon reads them from XenStore, where only domain
  * 0 writes them, and serves them to the guests' daemons over their links by DIRECTORY frames
- * (doc/protocol.md, section 5.6). So this module has two lives:
+ * (doc/protocol.md, section 5.6). So this module has two roles:
  *
- *   in domain 0  follows the domains in XenStore; each guest whose link is up gets first the complete list of those that it
- *                may see, then every change, gathered for some milliseconds
- *   in a guest   follows its own name in XenStore, and for the others what domain 0 says. While domain 0's daemon is there it
- *                wants a link to it: presence ──▶ wants ──link up──▶ complete list ──▶ served
- *                When that daemon goes, what it said last is believed for a while, so that it can be restarted.
+ *   in domain 0  follows the domains in XenStore; it sends each guest whose link is up first the complete
+ *                list of those that it may see, then every change, gathered for some milliseconds
+ *   in a guest   follows its own name in XenStore, and for the others what domain 0 says. While domain 0's daemon
+ *                runs it wants a link to it: presence ──▶ wants ──link up──▶ complete list ──▶ served
+ *                When that daemon goes, the guest believes what it said last for a while, so that it can be
+ *                restarted.
  *
- * A name is unique among the domains of a host; while XenStore has two (a migration within the host), the one
- * that was learned last is meant. Owns all that it knows; calls back from its own timers or from within the
- * calls below.
+ * A name is unique among the domains of a host; while XenStore has two (a migration within the host), the
+ * name stands for the one that was learned last. The module owns all that it knows, and calls back from its
+ * own timers or from within the calls below.
  */
 
 #include <stdbool.h>
@@ -31,7 +32,7 @@ struct store;
 
 struct directory_options {
 	const struct self *self;
-	/* says in domain 0 which domains a guest may know of; of itself and of domain 0 it does in any case */
+	/* in domain 0: decides which domains a guest may know of, besides itself and domain 0 */
 	struct access *access;
 	struct domains *domains; /* in domain 0, else NULL; outlives the directory */
 	/* How long a guest believes what it was told when domain 0's daemon has gone: longer than its upgrade
@@ -40,17 +41,17 @@ struct directory_options {
 };
 
 struct directory_callbacks {
-	/* In domain 0: a DIRECTORY frame's payload for the link with the guest. Below zero: it can't be had
-	 * now. */
+	/* In domain 0: sends a DIRECTORY frame's payload over the link with the guest. Returns 0, or a
+	 * negative errno if it can't be sent now. */
 	int (*send)(void *userdata, uint32_t guest, const void *payload, uint32_t length);
-	/* In a guest: a link with domain 0 is wanted. */
+	/* In a guest: asks for a link with domain 0. */
 	void (*want_link)(void *userdata);
-	/* Another name or UUID than before is known of this domain ("" where it has none), or for the first
-	 * time that it has none, or nothing any more. */
+	/* The name or UUID known of this domain has changed ("": it has none), or it is known for the first
+	 * time that it has none, or nothing is known any more. */
 	void (*changed)(void *userdata, uint32_t domid, const char *old_name, const char *name);
-	/* The end of a turn, some milliseconds after the first change, not within any of the calls below:
-	 * what was sent is to go. With `changed` for some domain meanwhile, rules about names may say
-	 * something else now. */
+	/* Ends a turn, some milliseconds after the first change, not within any of the calls below: sends
+	 * what was queued. `changed`: something has changed for some domain, so rules about names may decide
+	 * differently now. */
 	void (*flush)(void *userdata, bool changed);
 };
 
@@ -59,30 +60,31 @@ int directory_new(struct directory **directory, struct event_base *base, struct 
 		  void *userdata);
 void directory_free(struct directory *directory);
 
-/* A name or a UUID stands for which domain? -EHOSTDOWN: none that is known here. */
+/* Finds the domain that a name or a UUID stands for. Returns 0, or -EHOSTDOWN: none that is known here. */
 int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid);
-/* "" if unknown. Valid until the event loop's next turn. */
+/* Returns the domain's name, "" if unknown. It is valid until the event loop's next turn. */
 const char *directory_name(struct directory *directory, uint32_t domid);
-/* The UUID as text, likewise. */
+/* Returns the UUID as text, likewise. */
 const char *directory_uuid(struct directory *directory, uint32_t domid);
-/* Whether what the two say of this domain is all that there is to say, even if it is "". Not so before its
- * nodes were read or domain 0 has told of it, and of what domain 0 hides from us never. */
+/* Returns whether what the two functions above return is complete, even if it is "". It isn't before the
+ * domain's nodes were read or domain 0 has told of it, and never for a domain that domain 0 hides from us. */
 bool directory_knows(struct directory *directory, uint32_t domid);
-/* Why it doesn't, in words for people. */
+/* Returns the reason why it isn't known, for people. */
 const char *directory_why_unknown(struct directory *directory, uint32_t domid);
-/* Whether others than this domain can be known at all: this is domain 0, or its daemon serves us. */
+/* Returns whether other domains can be known at all: this is domain 0, or its daemon serves us. */
 bool directory_is_served(const struct directory *directory);
 
-/* In a guest that was restored or migrated and may have another number now: all that it knew may be of another
- * host. */
+/* Starts over in a guest that was restored or migrated and may have another domid now: forgets all that it
+ * knew, which may be of another host. */
 void directory_restart(struct directory *directory);
-/* In a guest: domain 0's daemon has come or gone. */
+/* In a guest: notes that domain 0's daemon has come or gone. */
 void directory_presence(struct directory *directory, bool up);
-/* A link has come up or ended. */
+/* Notes that a link has come up or ended. */
 void directory_link(struct directory *directory, uint32_t domid, bool up);
-/* In a guest: a DIRECTORY frame from domain 0. -EPROTO: it isn't one; nothing of it was believed. */
+/* In a guest: takes a DIRECTORY frame's payload (`length` bytes) from domain 0. Returns 0, or -EPROTO if it
+ * is malformed; then none of it was used. */
 int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length);
-/* In domain 0: policy may say something else now about who may know of whom. */
+/* In domain 0: asks policy again which guest may know of which domains. */
 void directory_refresh(struct directory *directory);
 
 #endif

@@ -9,7 +9,7 @@
 #include "daemon/base/timer.h"
 #include "wire/frame.h"
 
-#define WANT_FIRST_MS 250 /* tries for a link with domain 0: a failed one costs both sides a rendezvous */
+#define WANT_FIRST_MS 250 /* between attempts to link: a failed one costs both sides a rendezvous */
 #define WANT_LAST_MS  60000
 
 static void forget_others(struct directory *directory, bool all)
@@ -31,8 +31,8 @@ static void on_forget(evutil_socket_t fd, short what, void *userdata)
 	forget_others(directory, true);
 }
 
-/* Tried until the link is up or domain 0's daemon has gone; while one try is under way, the next has no
- * effect. */
+/* Asks for the link until it is up or domain 0's daemon has gone; while one attempt is under way, the next
+ * has no effect. */
 static void on_want(evutil_socket_t fd, short what, void *userdata)
 {
 	struct directory *directory = userdata;
@@ -76,7 +76,7 @@ static void take_entry(struct directory *directory, const struct frame_directory
 	struct domain *domain;
 	char name[DOMAIN_NAME_MAX + 1] = "";
 
-	if (entry->domid == directory->self->domid) /* of that we know as much at first hand */
+	if (entry->domid == directory->self->domid) /* we read our own nodes ourselves */
 		return;
 	if (entry->state == DIRECTORY_REMOVED) {
 		domain = directory_find(directory, entry->domid);
@@ -105,7 +105,7 @@ int directory_take(struct directory *directory, const uint8_t *payload, uint32_t
 
 	if (r < 0 || directory->self->domid == 0)
 		return -EPROTO;
-	/* All of it is checked before any of it is believed. */
+	/* The whole frame is checked before any of it is used. */
 	unchecked = frame;
 	do
 		r = frame_directory_next(&unchecked, &entry);

@@ -22,7 +22,7 @@ static void check_complete(struct directory *directory)
 	timer_start(directory->gather, 0);
 }
 
-/* The node `vm` holds "/vm/<uuid>". */
+/* Takes the UUID from the node `vm`, which holds "/vm/<uuid>". */
 static void take_uuid(struct directory *directory, struct domain *domain, const char *untrusted_value,
 		      size_t size)
 {
@@ -46,7 +46,8 @@ static void take_name(struct directory *directory, struct domain *domain, const 
 	directory_set_name(directory, domain, usable ? untrusted_value : "", usable ? size : 0);
 }
 
-/* If XenStore is broken, that says nothing about the domain: its watches fire when it is back. */
+/* Returns whether the result says something about the domain. A broken XenStore says nothing: its watches
+ * fire when it is back. */
 static bool is_answer(int error)
 {
 	return error == 0 || error == -ENOENT;
@@ -98,8 +99,8 @@ static void stop_reading(struct domain *domain)
 	store_cancel(&domain->uuid_reading);
 }
 
-/* In a guest its own, relative to its home: of others it may not read them. What is being read may be out of
- * date. */
+/* Reads the name and UUID again, since a read under way may return old ones. A guest reads only its own,
+ * relative to its home: it may not read those of others. */
 static void read_domain(struct domain *domain)
 {
 	struct directory *directory = domain->directory;

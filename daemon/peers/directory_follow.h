@@ -3,10 +3,11 @@
 #define XENMSG_DAEMON_DIRECTORY_FOLLOW_H
 
 /*
- * What XenStore says of names and UUIDs: in domain 0 those of all domains, in a guest its own. A part of
- * directory.c: it owns the requests to the store and the watches, which end with their domain.
+ * Reads names and UUIDs from XenStore: in domain 0 those of all domains, in a guest its own. It is a part of
+ * directory.c and owns the requests to the store and the watches, which end with their domain.
  *
- *   domain 0: listed (domains.h) ──▶ each new domain watched and read ──the last answer of the start──▶ complete: the guests may be told
+ *   domain 0: listed (domains.h) ──▶ each new domain watched and read
+ *             ──the last answer of the start──▶ complete: the guests may be told
  */
 
 struct directory;
@@ -14,7 +15,7 @@ struct domain;
 
 int follow_start(struct directory *directory);
 void follow_stop(struct directory *directory);
-/* Nothing of this domain is read or watched any more. */
+/* Cancels the domain's reads and its watch. */
 void follow_end(struct domain *domain);
 /* Reads this guest's own name and UUID. */
 void follow_own(struct directory *directory);

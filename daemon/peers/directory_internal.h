@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_DIRECTORY_INTERNAL_H
 
 /*
- * What the parts of directory.c share. It owns what is known of the domains; directory_follow.c learns it
- * from XenStore, directory_serve.c tells it to guests (in domain 0), directory_believe.c is told it by domain
- * 0 (in a guest).
+ * What the parts of directory.c share. Directory.c owns what is known of the domains; directory_follow.c
+ * reads it from XenStore, directory_serve.c sends it to guests (in domain 0), directory_believe.c receives it
+ * from domain 0 (in a guest).
  */
 
 #include <stdbool.h>
@@ -21,7 +21,7 @@
 
 #define DIRECTORY_UUID_TEXT_SIZE 37
 
-/* A domain that something is known of. */
+/* A domain of which something is known. */
 struct domain {
 	struct directory *directory;
 	uint32_t domid;
@@ -47,8 +47,8 @@ struct directory {
 	void *userdata;
 	struct domain *domains;
 	uint64_t clock;
-	unsigned reading;     /* names and UUIDs under way */
-	struct event *gather; /* changes are told, to the guests or by a flush */
+	unsigned reading;     /* reads of names and UUIDs under way */
+	struct event *gather; /* gathers changes, then tells guests or flushes */
 	bool changed;	      /* since the last flush */
 
 	/* domain 0 */
@@ -67,23 +67,24 @@ struct directory {
 };
 
 struct domain *directory_find(struct directory *directory, uint32_t domid);
-/* NULL when memory is short: it stays unknown until its next change. */
+/* Returns the domain's entry, made if there was none. NULL: out of memory; it stays unknown until its next
+ * change. */
 struct domain *directory_get(struct directory *directory, uint32_t domid);
-/* In silence. */
+/* Frees the domain without notifying anyone. */
 void directory_drop(struct directory *directory, struct domain *domain);
-/* It is gone, and this is told. */
+/* Frees the domain, which has gone, and notifies the owner. */
 void directory_forget_domain(struct directory *directory, struct domain *domain);
 
-/* Each tells of the change if it is one. Zero, or a size of 0: unknown. */
+/* Each sets a value and notifies the owner if it has changed. A UUID of zeros, or a size of 0: unknown. */
 void directory_set_name(struct directory *directory, struct domain *domain, const char *name, size_t size);
 void directory_set_uuid(struct directory *directory, struct domain *domain, const uint8_t uuid[16]);
-/* From now on what it has neither name nor UUID of, it hasn't. */
+/* Notes that all is known of the domain: a name or UUID that is missing now doesn't exist. */
 void directory_set_known(struct directory *directory, struct domain *domain);
 void directory_has_changed(struct directory *directory, struct domain *domain);
 
-/* One that can stand in an address or a rule and means nothing else there. */
+/* Returns whether the name can stand in an address or a rule and means nothing else there. */
 bool directory_name_is_usable(const char *name, size_t size);
-/* 8-4-4-4-12 hexadecimal digits. */
+/* Parses 8-4-4-4-12 hexadecimal digits. Returns false if the text has another form. */
 bool directory_uuid_parse(const char *text, size_t size, uint8_t uuid[16]);
 
 #endif

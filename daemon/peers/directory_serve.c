@@ -10,15 +10,15 @@
 #include "daemon/base/timer.h"
 #include "wire/frame.h"
 
-#define RESEND_MS     1000 /* a guest that didn't take its list */
+#define RESEND_MS     1000 /* to a guest whose link had no room for its list */
 #define FRAME_PAYLOAD 496u /* with its header in half of the smallest ring */
 
-/* Domain 0: a guest whose link is up. */
+/* In domain 0: a guest whose link is up. */
 struct guest {
 	uint32_t domid;
 	bool wants_all;
 	bool is_in_doubt; /* what it may see */
-	/* of which domains it knows by us, so that nothing is said of the others */
+	/* a bit for each domain that it knows from us, so that it isn't told of the end of others */
 	uint8_t told[DOMID_MAX / 8 + 1];
 	UT_hash_handle hh;
 };
@@ -87,7 +87,7 @@ static void set_told(struct guest *guest, uint32_t domid, bool told)
 
 static bool may_see(struct directory *directory, const struct guest *guest, const struct domain *domain)
 {
-	/* What wasn't read yet would pass for a domain without a name. */
+	/* A domain that wasn't read yet would look like one without a name. */
 	if (domain->removed || !domain->known)
 		return false;
 	return domain->domid == 0 || domain->domid == guest->domid ||
@@ -114,7 +114,7 @@ static int tell_all(struct directory *directory, struct guest *guest)
 static int tell_changes(struct directory *directory, struct guest *guest)
 {
 	const struct domain *domain, *own = directory_find(directory, guest->domid);
-	bool is_another = own && own->changed; /* what it may see hangs on its own name, too */
+	bool is_another = own && own->changed; /* what it may see depends on its own name, too */
 	struct batch batch;
 
 	batch_begin(&batch, directory, guest, 0);
@@ -144,7 +144,7 @@ void serve_tell(struct directory *directory)
 	for (guest = directory->guests; guest; guest = guest->hh.next) {
 		int r = guest->wants_all ? tell_all(directory, guest) : tell_changes(directory, guest);
 
-		/* What got lost is unknown here: all of it once more. */
+		/* Which frames were lost is unknown here, so the whole list is sent once more. */
 		guest->wants_all = r < 0;
 		guest->is_in_doubt = false;
 		again = again || r < 0;
@@ -162,7 +162,7 @@ void serve_refresh(struct directory *directory)
 {
 	struct guest *guest;
 
-	/* Only what is new for a guest is told to it: it isn't told that policy has been looked at. */
+	/* A guest is told only what is new for it: it doesn't learn that policy was checked again. */
 	for (guest = directory->guests; guest; guest = guest->hh.next)
 		guest->is_in_doubt = true;
 }

@@ -3,11 +3,14 @@
 #define XENMSG_DAEMON_DIRECTORY_SERVE_H
 
 /*
- * Domain 0's side of the directory: tells the guests' daemons who the other domains are, as far as they may
- * know. A part of directory.c: it owns `guests`, one for each link that is up, with what each was told.
+ * Domain 0's side of the directory: tells the guests' daemons the names of the other domains, as far as they
+ * may know. It is a part of directory.c and owns `guests`, one for each link that is up, with what each was
+ * told.
  *
- *   came ──tell──▶ told all ──a domain changed, tell──▶ told the change     any ──it couldn't be sent──▶ all of it, once more
- *   any ──what it may see has changed──▶ all of it                          any ──link lost──▶ left
+ *   came ──tell──▶ told all ──a domain changed, tell──▶ told the change
+ *   any ──it couldn't be sent──▶ all of it, once more
+ *   any ──what it may see has changed──▶ all of it
+ *   any ──link lost──▶ left
  */
 
 #include <stdint.h>
@@ -16,11 +19,11 @@ struct directory;
 
 void serve_guest_came(struct directory *directory, uint32_t domid);
 void serve_guest_left(struct directory *directory, uint32_t domid);
-/* What they may see has changed. */
+/* Notes that what the guests may see may have changed. */
 void serve_refresh(struct directory *directory);
-/* All of them leave. */
+/* Removes all guests. */
 void serve_stop(struct directory *directory);
-/* What has changed goes to each guest; domains that have gone are forgotten then. */
+/* Tells each guest what has changed, then forgets the domains that have gone. */
 void serve_tell(struct directory *directory);
 
 #endif

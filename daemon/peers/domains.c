@@ -15,7 +15,7 @@ struct domains {
 	struct store *store;
 	struct store_watch *introduced, *released;
 	struct store_request *listing;
-	bool again;  /* to be listed once more, after that */
+	bool again;  /* list them once more after that */
 	bool listed; /* at least once */
 	struct domains_follower *followers;
 	bool there[DOMID_MAX + 1];
@@ -134,7 +134,7 @@ void domains_follow(struct domains *domains, struct domains_follower *follower)
 
 void domains_leave(struct domains *domains, struct domains_follower *follower)
 {
-	if (!follower->prev) /* utlist's head has its tail there */
+	if (!follower->prev) /* it isn't on the list: the list's head, too, has a `prev`, its tail */
 		return;
 	DL_DELETE(domains->followers, follower);
 	follower->prev = follower->next = NULL;

@@ -16,7 +16,7 @@
 
 /* In units (turns.h). */
 #define COST_TURN 50u
-#define COST_STEP 20000u /* towards a link: pages are granted or mapped, leaves are written */
+#define COST_STEP 20000u /* towards a link: grants or maps pages, writes leaves */
 
 /* --- peers --- */
 
@@ -83,7 +83,7 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 	return peer;
 }
 
-/* Nothing is known of it that XenStore wouldn't tell again. */
+/* Returns whether nothing is known of the peer that XenStore wouldn't tell again. */
 static bool is_forgettable(const struct peer *peer)
 {
 	return !peer->up && !peer->kicked && !peer->stale && !peer->reading && !peer->came && !peer->asked &&
@@ -98,7 +98,7 @@ void peer_kick(struct peer *peer)
 	task_due(&peer->task);
 }
 
-/* What has come of it, what is to be read of it, and the steps that this allows. */
+/* Takes in what has been read of the peer, reads what is stale, and takes the steps that this allows. */
 static void on_turn(struct task *task)
 {
 	struct peer *peer = (struct peer *)((char *)task - offsetof(struct peer, task));
@@ -147,7 +147,8 @@ void peers_remove(struct peers *peers, const char *path)
 			    strerror(-r));
 }
 
-/* First the leaf by itself: the removal of the directory, which they may not read, is hidden from others. */
+/* Removes the leaf by itself first: other domains may not read the directory, so its removal is hidden from
+ * them. */
 static void remove_tree(struct peers *peers)
 {
 	char path[PEERS_PATH_SIZE];
@@ -241,7 +242,7 @@ void peers_stop(struct peers *peers)
 	if (peers->pages)
 		event_free(peers->pages);
 	advertise_destroy(peers);
-	/* What it was made of stays, and nothing else. */
+	/* Keeps what it was created with, and nothing else. */
 	*peers = (struct peers){
 		.base = peers->base,
 		.store = peers->store,
@@ -289,7 +290,7 @@ int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
 
 /* --- listings --- */
 
-/* Is there anything to say of it? */
+/* Returns whether there is anything to list of the peer. */
 static bool is_listed(const struct peer *peer)
 {
 	return peer->up || peer->rendezvous.state != RENDEZVOUS_IDLE;

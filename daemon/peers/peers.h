@@ -15,18 +15,19 @@
  *                                     └──▶ PAGES (none is free: first come, first served) ──▶ GRANTED
  *   HELLO ──peer's hello there, we map──▶ AWAIT (the peer's nodes are awaited) ──nodes readable──▶ mapped
  *   GRANTED, AWAIT ──connected──▶ CONNECTED: the vchan is handed to the owner with callback `connected`
- *   any ──setup-timeout, error──▶ IDLE with callback `failed` if a link was asked for here (the owner asks again if it
- *                                 still wants it); a link that only the peer wanted ends in silence
+ *   any ──setup-timeout, error──▶ IDLE with callback `failed` if a link was asked for here (the owner asks again
+ *                                 if it still wants it), without one if only the peer wanted the link
  *   CONNECTED ──the peer's hello vanishes, or has a new nonce or instance──▶ callback `lost`, then as in IDLE
  *
- * Who is there: a daemon shows itself by its presence, or, if that is private, by what it writes for us. Who
- * starts is seen by its presence and answered by our endpoints leaf for it, which it alone may read. A guest
- * has one watch on /local/domain, which tells of all that appears, and one on a leaf of each peer, which
- * tells of the end of its domain; dom0 watches each domain's subtree. So a guest with more than about 90
- * peers learns of some ends only by the links' heartbeats.
+ * Presence: a daemon shows itself by its presence leaf, or, if that is private, by what it writes for us. We
+ * see a daemon start by its presence and answer by our endpoints leaf for it, which it alone may read. A
+ * guest has one watch on /local/domain, which fires for all that appears, and one on a leaf of each peer,
+ * which fires at the end of its domain; dom0 watches each domain's subtree. So a guest with more than about
+ * 90 peers learns of some ends only by the links' heartbeats.
  *
- * Every value read from XenStore is a peer's: too long, not a number, not ASCII, of another major version: it
- * is logged (rate-limited) and taken for absent; for another version the failure says so.
+ * Every value read from XenStore is a peer's. One that is too long, not a number, not ASCII or of another
+ * major version is logged (rate-limited) and treated as absent; a failure that another version has caused
+ * says so.
  */
 
 #include <stdbool.h>
@@ -46,7 +47,7 @@ struct peers;
 
 struct peers_options {
 	const struct self *self;
-	struct access *access;	/* says which endpoints a domain is to know of; NULL: of all */
+	struct access *access;	/* decides which endpoints a domain may know of; NULL: of all */
 	uint32_t ring_size;	/* each way, for vchans that we grant */
 	uint32_t min_ring_size; /* when pages run out: smaller ones, down to this */
 	enum { PEERS_MAP_AUTO, PEERS_MAP_YES, PEERS_MAP_NO } map;
@@ -65,7 +66,7 @@ struct peers_callbacks {
 	void (*presence)(void *userdata, uint32_t domid, bool up);
 	/* What the peer's endpoints leaf for us says now: a NULL-terminated list of valid names. */
 	void (*endpoints)(void *userdata, uint32_t domid, const char *const *names, unsigned count);
-	/* A vchan with the peer is connected; it now belongs to the owner, who sets its event callback by
+	/* A vchan with the peer is connected. It now belongs to the callee, which sets its event callback by
 	 * vchan_set_event(), and calls peers_disconnect() after closing it. */
 	void (*connected)(void *userdata, uint32_t domid, struct vchan *vchan);
 	/* A connection that was asked for can't be made: -EHOSTDOWN no such domain or no daemon there,
@@ -76,33 +77,34 @@ struct peers_callbacks {
 	void (*lost)(void *userdata, uint32_t domid, const char *reason);
 };
 
-/* Clears what a previous daemon left in our subtree, watches, writes presence. */
+/* Clears what a previous daemon left in our subtree, sets the watches, writes presence. Returns 0 or a
+ * negative errno. */
 int peers_new(struct peers **peers, struct event_base *base, struct store *store, struct vchan_host *host,
 	      const struct peers_options *options, const struct peers_callbacks *callbacks, void *userdata);
 /* Removes our subtree (best effort; the store gets the request before it is freed). */
 void peers_free(struct peers *peers);
-/* Around a change of this domain's number: as if it was freed, and made anew. In between there are no peers,
- * and nothing is called back. -ENOMEM: it stays like that. */
+/* Called before and after a change of this domain's number, as if it was freed and made anew. In between
+ * there are no peers and no callbacks. -ENOMEM: it stays like that. */
 void peers_stop(struct peers *peers);
 int peers_start(struct peers *peers);
 
-/* Wants a vchan with the peer, for `account`. Answers by `connected` or `failed`, never before it returns. A
- * peer of which nothing is known is looked up in XenStore, for which the account pays and waits its turn
- * (NULL: the daemon's own want). Below zero, and nothing is wanted: -EHOSTDOWN it wasn't there a moment ago,
- * -ENOBUFS the account has no room for a look-up, -ENOMEM. */
+/* Asks for a vchan with the peer, for `account`. Answers by `connected` or `failed`, never before it returns.
+ * A peer of which nothing is known is looked up in XenStore, for which the account pays and waits its turn
+ * (NULL: the daemon asks for itself). Returns 0 or a negative errno, and then no answer comes: -EHOSTDOWN it
+ * wasn't there a moment ago, -ENOBUFS the account has no room for a look-up, -ENOMEM. */
 int peers_connect(struct peers *peers, uint32_t domid, struct account *account);
-/* The vchan with this peer is closed or not wanted any more: withdraws our hello. */
+/* Withdraws our hello: the vchan with this peer is closed or not wanted any more. */
 void peers_disconnect(struct peers *peers, uint32_t domid);
 
-/* The endpoints that there are here; each peer gets those that policy lets it know of. Also to be called when that
- * changes. Writes are coalesced and bounded to what a XenStore value can hold; the names that don't fit are
- * left out, and ` +N` at the end counts them. */
+/* Advertises the endpoints of this domain, to each peer those that policy lets it know of. Call it also when
+ * policy changes. Writes are coalesced and bounded to what a XenStore value can hold; names that don't fit
+ * are left out, and ` +N` at the end counts them. */
 void peers_advertise(struct peers *peers, const char *const *names, unsigned count);
 
-/* The same for one peer, for which policy says something else now. */
+/* Does the same for one peer, for which policy decides differently now. */
 void peers_advertise_to(struct peers *peers, uint32_t domid);
 
-/* For listings. What it points to is the peer's, until the peers change. */
+/* One peer in a listing. What it points to belongs to the peer, and is valid until the peers change. */
 struct peer_info {
 	uint32_t domid;
 	bool up;	      /* its daemon is there */
@@ -110,16 +112,16 @@ struct peer_info {
 	const char *state;    /* of the rendezvous: "idle", "hello", "granted", "await", "connected" */
 	const char *const *endpoints; /* NULL-terminated, may be NULL */
 };
-/* In the order of their domids, the first one behind `after` (-1: of all), which may have gone; false: there is
- * no more. */
+/* Returns in *info the first peer, by domid, behind `after` (-1: the first of all), which may have gone.
+ * False: there is no more. */
 bool peers_next(struct peers *peers, int64_t after, struct peer_info *info);
 bool peers_is_up(struct peers *peers, uint32_t domid);
-/* Domains that somebody waits to have looked up. */
+/* Returns the number of domains whose look-up an account waits for. */
 unsigned peers_lookups(const struct peers *peers);
-/* Peers whose vchan waits for grant pages to come free. */
+/* Returns the number of peers whose vchan waits for grant pages to come free. */
 unsigned peers_waiting(const struct peers *peers);
-/* The leaf that stands in XenStore as long as we are here, relative to our home. False: it couldn't be
- * written. */
+/* Writes the path of the leaf that stands in XenStore as long as we run, relative to our home, to `path`.
+ * Returns false if the leaf couldn't be written. */
 #define PEERS_OWN_LEAF_SIZE 48
 bool peers_own_leaf(const struct peers *peers, char path[PEERS_OWN_LEAF_SIZE]);
 unsigned peers_nodes_written(const struct peers *peers);

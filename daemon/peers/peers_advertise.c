@@ -57,7 +57,7 @@ void advertise_anew(struct peer *peer)
 	peer->advertised_value = NULL;
 }
 
-/* False: no memory. */
+/* Formats the endpoints that the peer may know of. Returns false if memory is short. */
 static bool format_for(struct peer *peer, char value[PEERS_ADVERTISE_SIZE])
 {
 	struct peers *peers = peer->peers;
@@ -76,8 +76,8 @@ static bool format_for(struct peer *peer, char value[PEERS_ADVERTISE_SIZE])
 }
 
 /* The endpoints leaf is also how a daemon that has just started learns of those that run: it alone may read
- * it. What stands there already isn't written again: each write fires a watch of the peer's, who would see
- * that something goes on here. */
+ * it. A value that stands there already isn't written again: each write fires a watch of the peer's, which
+ * would show it that something goes on here. */
 void advertise_to(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
@@ -92,7 +92,7 @@ void advertise_to(struct peer *peer)
 	if (peer->advertised_value && !strcmp(peer->advertised_value, value))
 		return;
 	free(peer->advertised_value);
-	peer->advertised_value = strdup(value); /* NULL: it is written once more than it must be */
+	peer->advertised_value = strdup(value); /* NULL: it is written once more than needed */
 	peer->advertised = true;
 	peer_our_path(peer, path, "/endpoints");
 	r = store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid,
@@ -132,7 +132,8 @@ void advertise_presence(struct peers *peers)
 		on_presence_written(peers, r, NULL, 0);
 }
 
-/* For one peer in each turn: policy is asked about each name, and programs bind as often as they like. */
+/* Advertises to one peer in each turn, since policy is asked about each name, and programs bind as often as
+ * they like. */
 static void on_turn(struct task *task)
 {
 	struct peers *peers = (struct peers *)((char *)task - offsetof(struct peers, advertise_next));

@@ -3,15 +3,17 @@
 #define XENMSG_DAEMON_PEERS_ADVERTISE_H
 
 /*
- * What we show to others in XenStore: our presence leaf, and for each peer that is there the endpoints that
- * it may reach. A part of peers.c: it owns `names`, `advertise...` and `presence_written` of struct peers,
- * and `advertis...` of struct peer.
+ * Writes what we show to others in XenStore: our presence leaf, and for each peer that is up the endpoints
+ * that it may reach. It is a part of peers.c and owns `names`, `advertise...` and `presence_written` of
+ * struct peers, and `advertis...` of struct peer.
  *
  * One peer's leaf, by advertised_version, which is compared with the version of what there is to say:
  *
  *   old or 0 ──the peer is there──▶ compared with what stands there ──the same──▶ current: nothing is written
- *                                             └──another, or a new daemon──▶ advertising (the write is under way) ──written──▶ current
- *   advertising ──other endpoints meanwhile──▶ written once more     advertising ──error──▶ 0, and again after a growing pause
+ *                                  └──another, or a new daemon──▶ advertising (the write is under way)
+ *   advertising ──written──▶ current
+ *   advertising ──other endpoints meanwhile──▶ written once more
+ *   advertising ──error──▶ 0, and again after a growing pause
  *   any ──the peer has gone──▶ withdrawn: the leaves for it are removed
  */
 
@@ -23,12 +25,12 @@ struct peers;
 int advertise_init(struct peers *peers);
 void advertise_destroy(struct peers *peers);
 
-/* Writes the presence leaf if there is to be one and it doesn't stand there. */
+/* Writes the presence leaf if there should be one and it isn't there. */
 void advertise_presence(struct peers *peers);
-/* The peer may know of us, is there, and hasn't been told the latest. */
+/* Returns whether the peer may know of us, is up, and hasn't got our latest endpoints. */
 bool advertise_is_wanted(const struct peer *peer);
 void advertise_to(struct peer *peer);
-/* What stands there doesn't count: it is written when it's its turn, even if it is the same. */
+/* Makes the peer's next turn write the leaf even if it hasn't changed. */
 void advertise_anew(struct peer *peer);
 /* Removes what stands there for a peer that has gone. */
 void advertise_withdraw(struct peer *peer);

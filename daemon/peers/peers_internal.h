@@ -3,14 +3,14 @@
 #define XENMSG_DAEMON_PEERS_INTERNAL_H
 
 /*
- * What the parts of peers.c share: peers_presence.c (who is there) reads the leaves, peers_advertise.c writes
- * what we show, and rendezvous.c (how two daemons find together) owns the fields below `rendezvous` and is
- * told by rendezvous_advance() that facts have changed. Peers.c itself owns `struct peer`.
+ * What the parts of peers.c share: peers_presence.c (which peers are up) reads the leaves, peers_advertise.c
+ * writes what we show, and rendezvous.c (how two daemons find each other) owns the fields below `rendezvous`
+ * and learns by rendezvous_advance() that facts have changed. Peers.c itself owns `struct peer`.
  *
- * The facts (leaves as last read, whether a link is wanted) and the steps are kept apart: whoever learns a
+ * The facts (leaves as last read, whether a link is wanted) and the steps are kept apart: code that learns a
  * fact stores it and calls peer_kick(), and rendezvous_advance() later takes the steps that the facts allow
- * (rendezvous_step.h has the table), in a turn of the peer's account (turns.h) and with nobody else on the stack. So the order in which facts
- * arrive doesn't matter, and callbacks may call back in.
+ * (rendezvous_step.h has the table), in a turn of the peer's account (turns.h) and with no other code of the
+ * peers on the stack. So the order in which facts arrive doesn't matter, and callbacks may call back in.
  */
 
 #include <stdbool.h>
@@ -47,7 +47,7 @@ enum peer_leaf {
 
 struct rendezvous {
 	enum rendezvous_state state;
-	bool wanted;	    /* peers_connect() was called and is not answered yet */
+	bool wanted;	    /* peers_connect() was called and not answered yet */
 	bool lost_told;	    /* CONNECTED, and `lost` was called */
 	bool hello_written; /* ours stands in XenStore, or is on its way there */
 	bool published;	    /* so do the nodes under grant_nonce */
@@ -56,7 +56,7 @@ struct rendezvous {
 	char connected_nonce[PEERS_NONCE_SIZE]; /* the peer's when we got CONNECTED */
 	/* the peer's last one that we have answered: not again on our own account */
 	char tried_nonce[PEERS_NONCE_SIZE];
-	char spent_nonce[PEERS_NONCE_SIZE]; /* the peer has connected under it: it will make a new one */
+	char spent_nonce[PEERS_NONCE_SIZE]; /* the peer has connected under it, and will make a new one */
 	uint32_t ring_ref, port;	    /* as read in AWAIT, else 0 */
 	unsigned node_retries;
 	struct vchan *vchan;		    /* GRANTED only: afterwards it is the owner's */
@@ -71,10 +71,10 @@ struct peer {
 	uint32_t domid;
 	bool allowed; /* may know that we are here */
 	bool kicked;
-	struct account *account; /* who pays for what it makes us do; NULL: nobody */
-	/* of its account: what has come of it is taken in, what is stale read, and the next step taken */
+	struct account *account; /* charged for what it makes us do; NULL: none */
+	/* of its account: takes in what was read of it, reads what is stale, takes the next step */
 	struct task task;
-	struct lookup *lookup;	     /* somebody asks whether it is there */
+	struct lookup *lookup;	     /* under way, asking whether it is there */
 	unsigned asked;		     /* look-ups of it, that one and those that wait */
 	struct store_watch *watch;   /* dom0: of its subtree; a guest: of */
 	enum peer_leaf leaf_watched; /* this leaf of it, by itself; LEAVES: none */
@@ -90,7 +90,7 @@ struct peer {
 		char *untrusted_value;
 		size_t size;
 	} read[LEAVES];
-	unsigned looked;		    /* bit mask: was read since somebody asked */
+	unsigned looked;		    /* bit mask: was read since the last request */
 	char presence[PEERS_INSTANCE_SIZE]; /* "" if absent */
 	bool hello_seen;
 	struct hello hello;
@@ -103,7 +103,7 @@ struct peer {
 	char instance[PEERS_INSTANCE_SIZE];
 
 	struct store_request *advertising; /* our endpoints leaf for it is being written */
-	bool advertised;		   /* it stands there */
+	bool advertised;		   /* it was written */
 	uint64_t advertised_version; /* of peers.advertised; 0: must be compared with what stands there */
 	char *advertised_value;	     /* what stands there or is on its way; NULL: must be written */
 
@@ -122,7 +122,7 @@ struct peers {
 	bool may_map;
 
 	struct peer *peers;   /* by domid */
-	struct asker *askers; /* who waits for look-ups, by account */
+	struct asker *askers; /* accounts that wait for look-ups */
 	unsigned lookups;
 	struct absent {
 		uint32_t domid;
@@ -130,7 +130,7 @@ struct peers {
 	} absent[ABSENT_MAX];
 	struct domains_follower follower; /* dom0 */
 	struct store_watch *all_watch;	  /* a guest: of /local/domain */
-	struct event *reread;		  /* what there was no memory to ask for */
+	struct event *reread;		  /* asks again for what there was no memory to ask for */
 	struct event *advertise;	  /* coalesces writes of endpoints, retries failed ones */
 	struct task advertise_next;	  /* for one peer after the other */
 	unsigned advertise_failures;
@@ -144,30 +144,30 @@ struct peers {
 	struct event *pages;  /* pages may have come back */
 };
 
-/* "presence", or what stands in its place while that is private. */
+/* Returns "presence", or the name of the leaf that replaces it while presence is private. */
 const char *peers_own_leaf_name(const struct peers *peers);
 
 /* /local/domain/<domid>/data/xenmsg */
 void peers_subtree(uint32_t domid, char path[PEERS_ROOT_SIZE]);
 struct peer *peer_find(struct peers *peers, uint32_t domid);
-/* NULL when memory is short: the peer stays unknown, until its next change. */
+/* Returns the peer, made if there was none. NULL: out of memory; it stays unknown until its next change. */
 struct peer *peer_get(struct peers *peers, uint32_t domid);
 void peer_kick(struct peer *peer);
-/* The leaf is to be read; once more if it is already being read. */
+/* Marks the leaf to be read; once more if it is already being read. */
 void peer_read(struct peer *peer, enum peer_leaf leaf);
-/* Removes what we have written. Best effort: at the latest it goes with our subtree. */
+/* Removes what we have written. Best effort: it goes at the latest with our subtree. */
 void peers_remove(struct peers *peers, const char *path);
-/* Our own path to/<peer>/<rest>. */
+/* Writes our own path to/<peer>/<rest>. */
 void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const char *rest);
-/* The peer's hello is there, of our version, and no earlier daemon's. */
+/* Returns whether the peer's hello is there, of our version, and not an earlier daemon's. */
 bool peer_hello_is_current(const struct peer *peer);
 
 int rendezvous_init(struct peer *peer);
 void rendezvous_destroy(struct peer *peer);
 void rendezvous_advance(struct peer *peer);
-/* The peer's daemon has gone, or was `replaced`. */
+/* Notes that the peer's daemon has gone, or was `replaced`. */
 void rendezvous_peer_gone(struct peer *peer, bool replaced);
-/* A node was read: its value or NULL. */
+/* Takes the value of a node that was read, or NULL if there is none. */
 void rendezvous_node(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value, size_t size);
 void rendezvous_pages_freed(struct peers *peers);
 const char *rendezvous_state_name(const struct peer *peer);

@@ -73,7 +73,7 @@ static bool is_to_be_looked_up(const struct peer *peer)
 	       !peer->lookup;
 }
 
-/* The next one that is waiting. What it cost. */
+/* Begins the next look-up that waits. Returns what it cost. */
 static uint64_t begin_one(struct asker *asker)
 {
 	struct lookup *lookup = asker->waiting;
@@ -159,7 +159,7 @@ void lookups_done(struct peer *peer)
 	asker_check(asker);
 }
 
-/* Before the peers go. */
+/* Called before the peers are freed. */
 void lookups_destroy(struct peers *peers)
 {
 	struct asker *asker, *next_asker;

@@ -3,16 +3,16 @@
 #define XENMSG_DAEMON_PEERS_LOOKUPS_H
 
 /*
- * Look-ups: of a domain that nothing is known of, XenStore is asked whether it is there. A program can ask
- * for any number, so who asks pays, in bytes for what is remembered meanwhile and in turns for the work, and
- * only a few look-ups of one account lie in the store thread's queue at a time. Two accounts that ask for the
- * same domain both wait for it, each in its own line, and whoever's turn comes first looks it up for both.
+ * Look-ups: asks XenStore whether a domain of which nothing is known is there. A program can ask for any
+ * number, so its account pays, in bytes for what is remembered meanwhile and in turns for the work, and only
+ * a few look-ups of one account lie in the store thread's queue at a time. Two accounts that ask for the same
+ * domain both wait for it, each in its own queue, and the one whose turn comes first looks it up for both.
  *
- *   waiting (a task of its account) ──its turn──▶ under way (in peer.lookup) ──the leaves were read, or the time is up──▶ gone
+ *   waiting (a task of its account) ──its turn──▶ under way (in peer.lookup) ──leaves read or time up──▶ gone
  *      └──not wanted any more, or known by now, or another's is under way──▶ gone
  *
- * That a domain isn't there is believed for a moment, unless something of it appears. A part of peers.c: it
- * owns `askers`, `absent` and `lookups` of struct peers, and `lookup` and `asked` of struct peer.
+ * That a domain isn't there is remembered for a moment, unless something of it appears. This is a part of
+ * peers.c and owns `askers`, `absent` and `lookups` of struct peers, and `lookup` and `asked` of struct peer.
  */
 
 #include <stdbool.h>
@@ -27,16 +27,17 @@ struct peers;
 #define ABSENT_MS	1000u
 #define ABSENT_MAX	256u
 
-/* The peer is wanted, and must be looked up. -ENOBUFS: the account has no room. */
+/* Queues a look-up of the peer, for the account. Returns 0, -ENOMEM, or -ENOBUFS: the account has no room. */
 int lookups_add(struct peer *peer, struct account *account);
-/* The peer's look-up, if there is one, is over. */
+/* Ends the peer's look-up, if there is one. */
 void lookups_done(struct peer *peer);
 void lookups_destroy(struct peers *peers);
 
-/* It was looked up and isn't there; was it, a moment ago? */
+/* Notes that the domain was looked up and isn't there. */
 void absent_note(struct peers *peers, uint32_t domid);
+/* Returns whether that was noted a moment ago. */
 bool absent_is_known(const struct peers *peers, uint32_t domid);
-/* Something of it has appeared; or of any. */
+/* Forgets that note, since something of the domain has appeared. */
 void absent_forget(struct peers *peers, uint32_t domid);
 void absent_forget_all(struct peers *peers);
 

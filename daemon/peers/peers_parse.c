@@ -8,13 +8,13 @@
 
 #include "wire/address.h"
 
-/* The fields of a value, one after the other. */
+/* A cursor over the fields of a value. */
 struct fields {
 	const char *at, *end;
 	bool more; /* there is a field at `at` */
 };
 
-/* Printable ASCII only, and of a size that XenStore allows. */
+/* Begins with a value's first field. -EINVAL: it isn't printable ASCII of a size that XenStore allows. */
 static int fields_begin(struct fields *fields, const char *untrusted_value, size_t size)
 {
 	if (size > PEERS_VALUE_MAX)
@@ -26,7 +26,7 @@ static int fields_begin(struct fields *fields, const char *untrusted_value, size
 	return 0;
 }
 
-/* -ENOENT at the end, -EINVAL for an empty field. */
+/* Takes the next field. Returns 0, -ENOENT at the end, -EINVAL for an empty field. */
 static int fields_next(struct fields *fields, const char **field, size_t *size)
 {
 	const char *space;
@@ -90,7 +90,7 @@ static int nonce_parse(const char *text, size_t size, char nonce[PEERS_NONCE_SIZ
 	return 0;
 }
 
-/* The major version and the instance, which begin both values. */
+/* Parses the major version and the instance, which begin both values. */
 static int head_parse(struct fields *fields, unsigned *major, char instance[PEERS_INSTANCE_SIZE])
 {
 	const char *field;
@@ -157,7 +157,7 @@ int endpoints_parse(const char *untrusted_value, size_t size, char ***names, uns
 	*count = 0;
 	while ((r = fields_next(&fields, &field, &field_size)) == 0) {
 		if (*field == '+' && !fields.more)
-			continue; /* how many were left out */
+			continue; /* the number of names left out */
 		if (!endpoint_name_is_valid(field, field_size)) {
 			r = -EINVAL;
 			break;
@@ -204,7 +204,7 @@ int node_number_parse(const char *untrusted_value, size_t size, uint32_t *number
 	return r < 0 || *number == 0 ? -EINVAL : 0;
 }
 
-/* The next component of a path, if it is there: "/name". */
+/* Takes the next component of a path, "/name", if there is one. */
 static bool component_next(const char **path, const char **name, size_t *size)
 {
 	if (**path != '/')

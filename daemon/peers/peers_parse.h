@@ -3,10 +3,10 @@
 #define XENMSG_DAEMON_PEERS_PARSE_H
 
 /*
- * What other domains write into XenStore for us, read with distrust: paths of watch events and the values of
- * doc/protocol.md section 5.1. Each decoder takes (pointer, length), looks at nothing else and can be fuzzed
- * alone. Values are ASCII fields separated by one space; unknown fields at the end are skipped, anything else
- * that isn't exactly right is -EINVAL.
+ * Parses what other domains write into XenStore for us, none of which is trusted: paths of watch events and
+ * the values of doc/protocol.md section 5.1. Each decoder takes (pointer, length), reads nothing else and can
+ * be fuzzed alone. Values are ASCII fields separated by one space; unknown fields at the end are skipped,
+ * anything else that isn't exactly right is -EINVAL.
  */
 
 #include <stdbool.h>
@@ -18,7 +18,8 @@
 #define PEERS_NONCE_SIZE    9  /* 8 hexadecimal digits and the NUL */
 #define PEERS_VALUE_MAX	    2048
 
-/* -EPROTONOSUPPORT: of another major version, which *major is set to; nothing else is known of it then. */
+/* Returns 0, -EINVAL, or -EPROTONOSUPPORT: it is of another major version, which is in *major, and nothing
+ * else is set. */
 int presence_parse(const char *untrusted_value, size_t size, unsigned *major,
 		   char instance[PEERS_INSTANCE_SIZE]);
 
@@ -29,12 +30,12 @@ struct hello {
 };
 int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struct hello *hello);
 
-/* One allocation (free) with a NULL-terminated list of valid names. */
+/* Returns in *names one allocation, which the caller frees, with a NULL-terminated list of valid names. */
 int endpoints_parse(const char *untrusted_value, size_t size, char ***names, unsigned *count);
-/* The value for these names: those that fit into `size` bytes, then "+N" for the N that don't. */
+/* Writes the value for these names: those that fit into `size` bytes, then "+N" for the N that don't. */
 void endpoints_format(const char *const *names, unsigned count, char *value, size_t size);
 
-/* A grant reference or a port: decimal, not 0. */
+/* Parses a grant reference or a port: decimal, not 0. */
 int node_number_parse(const char *untrusted_value, size_t size, uint32_t *number);
 
 enum peers_path {

@@ -13,15 +13,15 @@
 
 /* In units (turns.h). */
 #define COST_READ 1000u /* a request to XenStore, of which its thread has the most */
-#define COST_LEAF 200u	/* what was read is parsed, */
-/* and the names that are in it, of two bytes at least, are looked for among those that are known */
+#define COST_LEAF 200u	/* to parse what was read, */
+/* and to look for the names in it, of two bytes at least, among those that are known */
 #define COST_BYTE 10u
 
 #define REREAD_MS 1000
 
 static void on_change(void *userdata, const char *untrusted_path);
 
-/* A leaf of the peer's. */
+/* Writes the path of a leaf of the peer's. */
 static void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PEERS_PATH_SIZE])
 {
 	static const char *const names[] = {
@@ -50,8 +50,9 @@ static void on_leaf_watched(void *userdata, int error, const char *value, size_t
 			    strerror(-error));
 }
 
-/* The watch on /local/domain tells of a leaf that is removed, but not of one that goes with a directory above
- * it, which we may not read: so ends a domain. A watch on the leaf itself tells of that too. */
+/* Watches the leaf itself. The watch on /local/domain fires for a leaf that is removed, but not for one that
+ * goes with a directory above it, which we may not read; and that is how a domain ends. A watch on the leaf
+ * fires then, too. */
 static void watch_leaf(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
@@ -71,7 +72,7 @@ static void watch_leaf(struct peer *peer)
 		r = store_watch(peers->store, path, on_change, peers, on_leaf_watched, &peer->watch);
 	}
 	if (r < 0) {
-		peer->leaf_watched = LEAVES; /* tried again with the next change */
+		peer->leaf_watched = LEAVES; /* retried at the next change */
 		on_leaf_watched(peers, r, NULL, 0);
 	}
 }
@@ -92,8 +93,8 @@ static void set_endpoints(struct peer *peer, char **names, unsigned count)
 					   names ? (const char *const *)names : none, count);
 }
 
-/* Draws the conclusion from what the leaves say: up, down, or another daemon than before. A daemon that
- * writes no presence shows itself by what it writes for us. */
+/* Decides from the leaves whether the peer is up, down, or another daemon than before. A daemon that writes
+ * no presence shows itself by what it writes for us. */
 static void conclude_presence(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
@@ -108,7 +109,7 @@ static void conclude_presence(struct peer *peer)
 		peer->up = false;
 		rendezvous_peer_gone(peer, replaced);
 		set_endpoints(peer, NULL, 0);
-		if (replaced) /* who hears of its end takes them for gone; the new daemon's may be the same */
+		if (replaced) /* the owner forgets them at its end; the new daemon's may be the same */
 			peer_read(peer, LEAF_ENDPOINTS);
 		else
 			advertise_withdraw(peer);
@@ -118,7 +119,7 @@ static void conclude_presence(struct peer *peer)
 		snprintf(peer->instance, sizeof(peer->instance), "%s", up ? instance : "");
 	if (up && !peer->up) {
 		peer->up = true;
-		advertise_anew(peer); /* also when it stands there: the new daemon waits for it to change */
+		advertise_anew(peer); /* even if it stands there: the new daemon waits for it to change */
 		if (advertise_is_wanted(peer))
 			advertise_to(peer);
 		peers->callbacks.presence(peers->userdata, peer->domid, true);
@@ -158,7 +159,7 @@ static void take_presence(struct peer *peer, const char *untrusted_value, size_t
 		if (r == 0)
 			memcpy(peer->presence, instance, sizeof(peer->presence));
 	}
-	/* nothing tells of the others if they have gone with their directory */
+	/* no watch fires for the other leaves if they have gone with their directory */
 	if (was_there && !peer->presence[0]) {
 		peer_read(peer, LEAF_HELLO);
 		peer_read(peer, LEAF_ENDPOINTS);
@@ -397,7 +398,7 @@ static void on_domain_gone(void *userdata, uint32_t domid)
 	if (!peer)
 		return;
 	store_unwatch(peers->store, &peer->watch);
-	presence_look_up(peer); /* its home has been removed */
+	presence_look_up(peer); /* its home was removed */
 	peer_kick(peer);
 }
 
@@ -411,7 +412,7 @@ static void on_domain_there(void *userdata, uint32_t domid)
 	if (!peer || peer->watch)
 		return;
 	peers_subtree(domid, path);
-	/* fires at once: it is looked up */
+	/* fires at once, so the domain is looked up */
 	r = store_watch(peers->store, path, on_change, peers, on_watched, &peer->watch);
 	if (r < 0)
 		on_watched(peers, r, NULL, 0);

@@ -3,15 +3,15 @@
 #define XENMSG_DAEMON_PEERS_PRESENCE_H
 
 /*
- * Who is there: watches XenStore, reads the leaves of the peers, and draws the conclusion from them. A part
- * of peers.c: it owns the leaves as last read in struct peer, whether it is up, and its watches. What it
- * reads is a peer's until it has been parsed.
+ * Presence: watches XenStore, reads the leaves of the peers, and decides from them which peers are up. It is
+ * a part of peers.c and owns the leaves as last read in struct peer, whether it is up, and its watches. What
+ * it reads is untrusted until it has been parsed.
  *
- *   unknown ──a leaf of it appears──▶ looked up ──presence, or leaves for us──▶ up ──none of them left──▶ down
+ *   unknown ──a leaf of it appears──▶ looked up ──presence, or leaves for us──▶ up ──none is left──▶ down
  *   up ──the leaves name another instance──▶ down, then up: it was replaced
  *
- * A leaf is read by one request at a time: a change meanwhile (`reread`) has it read once more, and only then
- * is it believed.
+ * A leaf is read by one request at a time: after a change meanwhile (`reread`) it is read once more, and only
+ * then used.
  */
 
 #include <stdint.h>
@@ -23,10 +23,10 @@ int presence_watch(struct peers *peers);
 void presence_unwatch(struct peers *peers);
 void presence_init(struct peer *peer);
 void presence_destroy(struct peer *peer);
-/* All that tells whether it is there is to be read. */
+/* Reads all the leaves that show whether the peer is up. */
 void presence_look_up(struct peer *peer);
-/* In a turn of the peer's: draws the conclusions from what has been read; and asks for what is to be read.
- * Returns what it cost. */
+/* In a turn of the peer's: decides from what has been read, and asks for what is stale. Returns what it
+ * cost. */
 uint64_t presence_take(struct peer *peer);
 uint64_t presence_read(struct peer *peer);
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * How two daemons that know of each other get a vchan between them: doc/protocol.md section 5.1. The table of
- * states is in rendezvous_step.h: that decides, and what it decides is done here.
+ * states is in rendezvous_step.h, which decides; this file acts.
  *
- * Nonces make each attempt another one. The mapping side's nonce names the place where the granting side
- * publishes, so nodes that lie there are never an earlier attempt's. The granting side grants once for each
- * nonce that a client has come under (`spent`): a hello that outlived its daemon, or a peer that connects and
- * goes in a loop, gets nothing more. Who merely answers does so once for each nonce (`tried`), or two daemons
+ * Nonces tell attempts apart. The mapping side's nonce names the place where the granting side publishes, so
+ * nodes that lie there are never an earlier attempt's. The granting side grants once for each nonce that a
+ * client has come under (`spent`): a hello that outlived its daemon, or a peer that connects and goes in a
+ * loop, gets nothing more. A daemon that only answers does so once for each nonce (`tried`), or two daemons
  * that can't connect would go on for ever.
  */
 #include <errno.h>
@@ -84,7 +84,7 @@ static void step_back(struct peer *peer, enum rendezvous_state state)
 
 	if (rendezvous->state == RENDEZVOUS_PAGES) {
 		DL_DELETE2(peer->peers->waiting, peer, rendezvous.wait_prev, rendezvous.wait_next);
-		event_active(peer->peers->pages, EV_TIMEOUT, 0); /* the next one's turn */
+		event_active(peer->peers->pages, EV_TIMEOUT, 0); /* it is the next one's turn */
 	}
 	unpublish(peer);
 	event_del(rendezvous->retry);
@@ -154,7 +154,7 @@ static void hand_over(struct peer *peer, struct vchan *vchan)
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
 	unpublish(peer);
-	store_cancel(&rendezvous->hello_request); /* it was read: so it was written */
+	store_cancel(&rendezvous->hello_request); /* the peer has read it, so it was written */
 	event_del(rendezvous->timer);
 	event_del(rendezvous->retry);
 	rendezvous->state = RENDEZVOUS_CONNECTED;
@@ -175,7 +175,7 @@ static void on_granted_event(struct vchan *vchan, void *userdata)
 
 	if (state == VCHAN_WAITING)
 		return;
-	/* Somebody was there: nothing more is granted for this nonce. */
+	/* A client has connected: nothing more is granted for this nonce. */
 	memcpy(rendezvous->spent_nonce, rendezvous->grant_nonce, sizeof(rendezvous->spent_nonce));
 	step(peer, state == VCHAN_CONNECTED ? RENDEZVOUS_LIVE : RENDEZVOUS_CLOSED);
 	peer_kick(peer);
@@ -211,7 +211,7 @@ static void publish(struct peer *peer)
 		on_published(peer, r, NULL, 0);
 }
 
-/* Rings of the configured size, or the largest smaller ones that there are pages for. */
+/* Grants rings of the configured size, or the largest smaller ones that there are pages for. */
 static int grant_something(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
@@ -238,7 +238,7 @@ static void grant(struct peer *peer)
 	struct peers *peers = peer->peers;
 	struct rendezvous *rendezvous = &peer->rendezvous;
 	bool in_queue = rendezvous->state == RENDEZVOUS_PAGES;
-	/* Who came earlier gets the pages first. */
+	/* Peers that came earlier get the pages first. */
 	int r = peers->waiting && peers->waiting != peer ? -ENOSPC : grant_something(peer);
 
 	if (r == -ENOSPC) {
@@ -363,8 +363,8 @@ static void begin(struct peer *peer)
 		timer_set(rendezvous->timer, peers->options.setup_timeout_ms);
 }
 
-/* Our hello stays until the peer has withdrawn its own, since it's what tells the peer why there is no
- * link. */
+/* Fails our attempt. Our hello stays until the peer has withdrawn its own, since it tells the peer why there
+ * is no link. */
 static void refuse(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
@@ -515,7 +515,8 @@ static void step(struct peer *peer, enum rendezvous_event event)
 	}
 }
 
-/* Who has come to HELLO may find its answer there already. */
+/* Takes the steps that the facts allow. A peer that has just come to HELLO may find its answer there
+ * already. */
 void rendezvous_advance(struct peer *peer)
 {
 	enum rendezvous_state before;

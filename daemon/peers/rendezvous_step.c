@@ -11,7 +11,7 @@ static enum rendezvous_action step_idle(const struct rendezvous_facts *facts)
 		return RENDEZVOUS_FAIL_DOMID;
 	if (facts->up)
 		return RENDEZVOUS_BEGIN;
-	if (!facts->looked) /* it is our own want, or what we knew when somebody asked is true no more */
+	if (!facts->looked) /* the daemon itself asks, or what was known at the request has changed */
 		return facts->looking ? RENDEZVOUS_NOTHING : RENDEZVOUS_LOOK_UP;
 	if (facts->other_presence || facts->other_hello)
 		return RENDEZVOUS_FAIL_VERSION;
@@ -36,7 +36,7 @@ static enum rendezvous_action step_hello(const struct rendezvous_facts *facts)
 	return facts->wanted ? RENDEZVOUS_NOTHING : RENDEZVOUS_WITHDRAW;
 }
 
-/* What rested on a hello that isn't there any more falls with it. */
+/* Decides without an event. Whatever depends on a hello that has gone ends with it. */
 static enum rendezvous_action step_on(enum rendezvous_state state, const struct rendezvous_facts *facts)
 {
 	switch (state) {
@@ -77,7 +77,7 @@ enum rendezvous_action rendezvous_step(enum rendezvous_state state, const struct
 			return connected ? RENDEZVOUS_LOSE_REPLACED : RENDEZVOUS_BACK;
 		return connected ? RENDEZVOUS_LOSE_GONE : RENDEZVOUS_FAIL_GONE;
 	case RENDEZVOUS_PAGES_FREE:
-		/* Without the hello it waits no more, and the pages go to the next one. */
+		/* Without the hello it stops waiting, and the pages go to the next one. */
 		if (state == RENDEZVOUS_PAGES)
 			return facts->hello ? RENDEZVOUS_GRANT : RENDEZVOUS_BACK;
 		return RENDEZVOUS_NOTHING;

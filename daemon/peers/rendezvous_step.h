@@ -3,21 +3,21 @@
 #define XENMSG_DAEMON_RENDEZVOUS_STEP_H
 
 /*
- * What is to be done next about a link with one peer: of the state and the facts alone, with no input or
- * output, so that each case can be looked at (tests/unit/test_rendezvous_step.c has all of them). Rendezvous.c
- * gathers the facts, takes the action, and is the only one to change the state. Owns nothing.
+ * Decides what to do next about a link with one peer, from the state and the facts alone, with no input or
+ * output, so that each case can be tested (tests/unit/test_rendezvous_step.c has all of them). Rendezvous.c
+ * gathers the facts, takes the action, and is the only one to change the state. It owns nothing.
  *
- *  state      wanted, up    wanted, down  hello there            hello new/gone    timer     vchan event
- *  IDLE       →HELLO        failed        new nonce: →HELLO      -                 failed    -
- *  HELLO      -             failed        map: AWAIT;            gone, unwanted:   failed    -
- *                                         grant: GRANTED/PAGES;  →IDLE
- *                                         neither: failed, but
- *                                         HELLO until it's gone
- *  PAGES      -             failed        -                      gone: →HELLO      failed    - (pages free: GRANTED)
- *  GRANTED    -             failed        -                      →HELLO            failed    live 1: CONNECTED
- *                                                                                            live 0 or bad: →HELLO
- *  AWAIT      -             failed        nodes: CONNECTED       gone: →HELLO      failed    -
- *  CONNECTED  -             lost          -                      lost              -         the owner's
+ *  state      wanted, up  wanted, down  hello there            hello new/gone   timer   vchan event
+ *  IDLE       →HELLO      failed        new nonce: →HELLO      -                failed  -
+ *  HELLO      -           failed        map: AWAIT;            gone, unwanted:  failed  -
+ *                                       grant: GRANTED/PAGES;  →IDLE
+ *                                       neither: failed, but
+ *                                       HELLO until it's gone
+ *  PAGES      -           failed        -                      gone: →HELLO     failed  - (pages free: GRANTED)
+ *  GRANTED    -           failed        -                      →HELLO           failed  live 1: CONNECTED
+ *                                                                                       live 0 or bad: →HELLO
+ *  AWAIT      -           failed        nodes: CONNECTED       gone: →HELLO     failed  -
+ *  CONNECTED  -           lost          -                      lost             -       the owner's
  *
  * "wanted, down" is the event that its daemon has gone, but in IDLE, where it is what a look-up has found. A
  * daemon that was replaced finds our hello: PAGES, GRANTED and AWAIT then go back to HELLO. "failed" leads to
@@ -37,26 +37,26 @@ enum rendezvous_state {
 };
 #define RENDEZVOUS_STATES (RENDEZVOUS_CONNECTED + 1)
 
-/* What has just happened, besides that facts may have changed. */
+/* What has just happened; facts may have changed as well. */
 enum rendezvous_event {
 	RENDEZVOUS_NO_EVENT,
 	RENDEZVOUS_TIMEOUT,
-	RENDEZVOUS_GONE, /* the peer's daemon, */
+	RENDEZVOUS_GONE, /* the peer's daemon is gone, */
 	RENDEZVOUS_REPLACED,
-	RENDEZVOUS_PAGES_FREE, /* perhaps, and it is this peer's turn */
-	RENDEZVOUS_LIVE,       /* the client has come to the vchan that we granted, */
-	RENDEZVOUS_CLOSED,     /* has gone already, or has spoilt it */
+	RENDEZVOUS_PAGES_FREE, /* pages may be free, and it is this peer's turn */
+	RENDEZVOUS_LIVE,       /* the client has connected to the vchan that we granted, */
+	RENDEZVOUS_CLOSED,     /* it has gone already, or has broken the vchan */
 };
 #define RENDEZVOUS_EVENTS (RENDEZVOUS_CLOSED + 1)
 
 struct rendezvous_facts {
 	enum rendezvous_event event;
-	bool wanted : 1; /* a link was asked for here, and that isn't answered yet */
+	bool wanted : 1; /* a link was asked for here, and the request isn't answered yet */
 	bool self : 1;	 /* the peer is this domain, */
 	bool no_domid : 1;
-	bool up : 1;	  /* its daemon is there */
-	bool looked : 1;  /* all that would show it has been read since somebody asked, */
-	bool looking : 1; /* or is being, or waits for its turn to be */
+	bool up : 1;	  /* its daemon runs */
+	bool looked : 1;  /* all that would show it was read since the request, */
+	bool looking : 1; /* or is being read, or waits for its turn */
 	bool store_down : 1;
 	bool other_presence : 1; /* is of another major version, */
 	bool other_hello : 1;	 /* likewise */
@@ -74,14 +74,14 @@ enum rendezvous_action {
 	RENDEZVOUS_LOOK_UP,   /* read all that would show the peer */
 	RENDEZVOUS_BEGIN,     /* write a hello with a new nonce: HELLO */
 	RENDEZVOUS_NOTE,      /* the hello's nonce counts as tried, as in the next three */
-	RENDEZVOUS_REFUSE,    /* neither may map: tell who wanted a link */
+	RENDEZVOUS_REFUSE,    /* neither may map: fail the request for a link */
 	RENDEZVOUS_EXPECT,    /* we map: AWAIT */
 	RENDEZVOUS_GRANT,     /* GRANTED, or PAGES while none is free */
 	RENDEZVOUS_MAP,	      /* CONNECTED */
 	RENDEZVOUS_TAKE,      /* the granted vchan: CONNECTED */
 	RENDEZVOUS_BACK,      /* give up what was granted or awaited: HELLO */
 	RENDEZVOUS_WITHDRAW,  /* our hello: IDLE */
-	RENDEZVOUS_FAIL_SELF, /* withdraw it, and tell who wanted a link why */
+	RENDEZVOUS_FAIL_SELF, /* withdraw it, and fail the request with the reason */
 	RENDEZVOUS_FAIL_DOMID,
 	RENDEZVOUS_FAIL_VERSION,
 	RENDEZVOUS_FAIL_STORE,
