@@ -26,7 +26,7 @@
 #include "daemon/xen/vchan.h"
 
 #define ACK_BYTES 65536u
-#define YIELD_NS  20000u /* others had the CPU for longer than this while we let them: they need it */
+#define YIELD_NS  20000u /* if others had the CPU for longer than this while we yielded, they need it */
 
 struct link {
 	uint32_t domid;
@@ -34,11 +34,11 @@ struct link {
 	enum link_state state;
 	struct hop hop;
 	struct vchan *vchan;
-	struct vchan *next; /* the peer has made a new one, while the last words of `vchan` are read */
+	struct vchan *next; /* the peer has made a new one, while the last frames of `vchan` are read */
 	uint8_t token[16];  /* of the session */
 	uint32_t ring_bytes;
-	uint64_t acked;		/* position that our last ACK said */
-	uint64_t acked_by_peer; /* position that the peer's last ACK said */
+	uint64_t acked;		/* position in our last ACK */
+	uint64_t acked_by_peer; /* position in the peer's last ACK */
 	uint64_t heard_ms;	/* when something last arrived */
 	uint64_t heard_frames;
 	uint64_t used_ms; /* when it last had a channel */
@@ -46,10 +46,10 @@ struct link {
 	uint64_t since;
 	struct pings pings;
 	struct patience patience;
-	bool was_polled; /* what comes in next was found by looking */
+	bool was_polled; /* what comes in next was found by polling */
 	char version[32];
 	char last_error[200];
-	struct log_source wanted_by; /* who asked for it last */
+	struct log_source wanted_by; /* the account that asked for it last */
 	UT_hash_handle hh;
 };
 
@@ -64,7 +64,7 @@ struct links {
 	void *userdata;
 	struct link *links;
 	struct event *heartbeat;
-	struct link *polled; /* the one that we look at instead of waiting for its notification, or NULL */
+	struct link *polled; /* the one that we poll instead of waiting for its notification, or NULL */
 	uint64_t polled_until;
 };
 
@@ -91,7 +91,7 @@ static const char *state_name(enum link_state state)
 
 /* --- a session's end -------------------------------------------------------------------------- */
 
-/* Puts a last frame into the ring, if there is room, and lets the vchan go. */
+/* Puts a last frame into the ring, if there is room, and closes the vchan. */
 static void drop_vchan(struct link *link, int error, const char *why)
 {
 	struct frame_goodbye goodbye = {.error = (uint32_t)error, .text = {why, strlen(why)}};
@@ -117,7 +117,7 @@ static void drop_next(struct link *link)
 	link->next = NULL;
 }
 
-/* The session is over: with `error` for what never left. */
+/* Ends the session: what was never sent ends with `error`. */
 static void end_session(struct link *link, int error, const char *why)
 {
 	bool was_wanted = link->hop.channels.count || link->pings.list, was_up = link->state == LINK_UP;
@@ -144,8 +144,8 @@ static int error_now(struct link *link)
 
 /* --- as the owner of the hop ------------------------------------------------------------------ */
 
-/* A peer's text goes into the log, into JSON and to terminals: ASCII from `lowest` on stays, the rest becomes
- * '?'. */
+/* Copies a peer's text, which goes into the log, into JSON and to terminals: keeps ASCII from `lowest` on,
+ * and makes the rest '?'. */
 static void copy_plain(char *to, size_t room, struct frame_text text, char lowest)
 {
 	size_t size = text.size < room - 1 ? text.size : room - 1;
@@ -197,7 +197,7 @@ static int take_goodbye(struct link *link, const struct frame_header *header, co
 	return 0;
 }
 
-/* Names come from domain 0 and from nobody else. */
+/* Takes a DIRECTORY frame. Only domain 0 may send names. */
 static int take_directory(struct link *link, const struct frame_header *header, const uint8_t *payload)
 {
 	if (link->state != LINK_UP)
@@ -300,7 +300,7 @@ static void send_due_ack(struct link *link)
 	hop_send(&link->hop, FRAME_ACK, 0, 0, payload, frame_u64_encode(link->acked, payload));
 }
 
-/* What was taken in says that the peer lives. */
+/* Notes that something was taken in, so the peer lives. */
 static void note_heard(struct link *link, uint64_t now)
 {
 	if (link->hop.rx.frames == link->heard_frames)
@@ -309,7 +309,7 @@ static void note_heard(struct link *link, uint64_t now)
 	link->heard_ms = now;
 }
 
-/* While answers come quickly, the next one is looked for instead of waited for (patience.h). */
+/* Polls for the next answer instead of waiting for it, while answers come quickly (patience.h). */
 static void start_polling(struct link *link)
 {
 	struct links *links = link->links;
@@ -331,7 +331,7 @@ static void stop_polling(struct links *links)
 
 	links->polled = NULL;
 	patience_in_vain(&link->patience);
-	hop_look(&link->hop); /* which asks again */
+	hop_look(&link->hop); /* which asks for a notification again */
 }
 
 static void after_turn(void *owner, bool took_in, bool more)
@@ -360,7 +360,7 @@ static const struct hop_callbacks hop_callbacks = {
 static void on_vchan(struct vchan *vchan, void *userdata)
 {
 	struct link *link = userdata;
-	/* The state is looked at first: what the peer wrote before it closed is then in the ring. */
+	/* Read the state first: what the peer wrote before it closed is then in the ring. */
 	enum vchan_state state = vchan_state(vchan);
 
 	if (link->links->polled == link)
@@ -417,7 +417,7 @@ static int send_hello(struct link *link)
 	return hop_send(&link->hop, FRAME_HELLO, 0, 0, payload, frame_hello_link_encode(&hello, payload));
 }
 
-/* Over the vchan that is next. */
+/* Begins a session over the next vchan. */
 static void begin_session(struct link *link)
 {
 	struct vchan *vchan = link->next;
@@ -487,7 +487,7 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 	struct link *link = link_find(links, domid);
 
 	*error = domid == links->options.self->domid ? -EHOSTDOWN : 0;
-	/* Also when somebody else has asked already: whoever's turn comes first will have it looked up. */
+	/* Ask even if another account has asked already: the one whose turn comes first has it looked up. */
 	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))
 		*error = peers_connect(links->peers, domid, account);
 	if (*error < 0)
@@ -563,7 +563,7 @@ static void link_free(struct link *link)
 	free(link);
 }
 
-/* The words for it; that a domain isn't there needs none. */
+/* Remembers the reason why a link couldn't be made. That a domain isn't there needs none. */
 static void remember_failure(struct links *links, uint32_t domid, const char *reason)
 {
 	struct link_failure *failure = NULL;
@@ -580,7 +580,8 @@ static void remember_failure(struct links *links, uint32_t domid, const char *re
 	snprintf(failure->reason, sizeof(failure->reason), "%s", reason);
 }
 
-/* Else a program could fill our memory with numbers of domains that don't exist. */
+/* Forgets the link if its domain isn't there, or a program could fill our memory with numbers of domains that
+ * don't exist. */
 static void forget_if_absent(struct link *link, int error, const char *reason)
 {
 	struct links *links = link->links;
@@ -624,8 +625,8 @@ static void beat(struct link *link, uint64_t now)
 
 	if (link->state != LINK_UP && link->state != LINK_GREETING)
 		return;
-	/* Who was asked to wake us does it once, so after an event that was lost nobody would. And a peer
-	 * isn't dead whose words lie there unread, since it was we who stood still. */
+	/* Look into the ring: a peer that was asked to notify us does it once, so after an event was lost no
+	 * other comes. And a peer whose frames lie there unread isn't dead: it was we who stood still. */
 	hop_look(&link->hop);
 	if (link->hop.channels.count || link->pings.list)
 		link->used_ms = now;
@@ -644,14 +645,14 @@ static void beat(struct link *link, uint64_t now)
 		pings_send(&link->pings, &link->hop);
 }
 
-/* What is remembered of a link that was lost, but not for ever. */
+/* Returns whether what is remembered of a lost link is old enough to be dropped. */
 static bool is_forgotten(const struct link *link, uint64_t now)
 {
 	return link->state == LINK_IDLE && !link->hop.channels.count && !link->pings.list &&
 	       now - link->used_ms >= link->links->options.dead_after_ms;
 }
 
-/* All links at once, so that an idle daemon wakes up once an interval. */
+/* Handles all links at once, so that an idle daemon wakes up once an interval. */
 static void on_heartbeat(int fd, short what, void *userdata)
 {
 	struct links *links = userdata;

@@ -3,16 +3,16 @@
 #define XENMSG_DAEMON_LINK_H
 
 /*
- * Links: the sessions with the daemons of other domains (doc/protocol.md, section 5). One `struct link` for
- * each peer that a link is wanted with or was; it outlives the vchans under it, and its hop keeps channels
- * that were opened before there was one. Of a domain that isn't there nothing is left but, of the last
- * LINKS_FAILURES_MAX, why no link could be made.
+ * Links: the sessions with the daemons of other domains (doc/protocol.md, section 5). There is one `struct
+ * link` for each peer with which a link is wanted or was; it outlives the vchans under it, and its hop keeps
+ * channels that were opened before there was one. For a domain that isn't there only the reason why no link
+ * could be made is kept, for the last LINKS_FAILURES_MAX.
  *
  *   IDLE ──first channel, ping──▶ CONNECTING ──vchan connected──▶ GREETING ──HELLO──▶ UP
  *   IDLE ──the peer makes one──▶ GREETING
- *   CONNECTING ──failed──▶ IDLE: its channels end with the error; if no daemon is there, the link is forgotten
+ *   CONNECTING ──failed──▶ IDLE: its channels end with the error; without a daemon the link is forgotten
  *   GREETING, UP ──closed, died, silent for dead-after, violation──▶ IDLE: its channels end (protocol.md 2.4)
- *   UP ──no channel for idle-close──▶ IDLE; not the links with domain 0, over which the directory keeps its guests informed
+ *   UP ──no channel for idle-close──▶ IDLE; but links with domain 0 stay, for its directory
  */
 
 #include <stdbool.h>
@@ -40,47 +40,49 @@ struct links_options {
 	const struct self *self;
 	uint32_t heartbeat_ms, dead_after_ms, idle_close_ms;
 	uint32_t channels_max;
-	uint64_t busy_poll_ns; /* how long to look for what comes before sleeping; 0: not at all */
+	uint64_t busy_poll_ns; /* how long to poll before sleeping; 0: not at all */
 };
 
-/* A peer opens a channel to one of our endpoints. */
+/* Called when a peer opens a channel to one of our endpoints. */
 typedef void (*links_open_fn)(void *userdata, struct channel *channel, const struct frame_open *open);
 
 /* Peers and directory must outlive the links. */
 int links_new(struct links **links, struct relay *relay, struct peers *peers, struct directory *directory,
 	      const struct links_options *options, links_open_fn open, void *userdata);
-/* This domain was restored or migrated: all links end, and begin anew when they are wanted. */
+/* Ends all links, after this domain was restored or migrated; they begin anew when they are wanted. */
 void links_restart(struct links *links);
-/* Says goodbye to each peer. */
+/* Sends each peer a GOODBYE, and frees all links. */
 void links_free(struct links *links);
 
-/* The hop of the link with `domid`, which is asked for if it isn't up, at the cost of `account` (NULL:
- * nobody's). NULL: -ENOMEM, -ENOBUFS (of the account), -EHOSTDOWN (no daemon was there a moment ago; and a
- * domain has no link with itself). */
+/* Returns the hop of the link with `domid`, and asks for the link if it isn't up, at the cost of `account`
+ * (NULL: none). The hop stays the link's. NULL with *error: -ENOMEM, -ENOBUFS (of the account), -EHOSTDOWN
+ * (no daemon was there a moment ago; and a domain has no link with itself). */
 struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error);
 
-/* A frame about neither a channel nor the link itself. -ENOTCONN: there is no session with the peer;
- * -ENOBUFS: it doesn't take what was sent before. Goes out with the next pass of the loop. */
+/* Sends a frame about neither a channel nor the link itself, with the next pass of the loop. Returns 0,
+ * -ENOTCONN: there is no session with the peer, -ENOBUFS: it hasn't taken what was sent before. */
 int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length);
 
-/* From peers.h. */
+/* The callbacks of peers.h. */
 void links_connected(struct links *links, uint32_t domid, struct vchan *vchan);
 void links_failed(struct links *links, uint32_t domid, int error, const char *reason);
 void links_lost(struct links *links, uint32_t domid, const char *reason);
 
 /*
- * Before each turn of the event loop: looks for what has come over the link that is being polled
- * (patience.h), since its peer was not asked to notify us. True: the loop must not sleep in this turn.
+ * Called before each turn of the event loop: takes what has come over the link that is being polled
+ * (patience.h), since its peer was not asked to notify us. Returns true if the loop must not sleep in this
+ * turn.
  */
 bool links_poll(struct links *links);
 
 /* Asks the peer's daemon for an answer. `done` is called once, not before this returns: round trip in ns, or
- * a negative errno. links_ping_cancel() forgets all that were asked for with this userdata. */
+ * a negative errno. Returns 0 or a negative errno. links_ping_cancel() forgets all pings with this
+ * userdata. */
 int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
 	       uint32_t request);
 void links_ping_cancel(struct links *links, const void *userdata);
 
-/* For status. */
+/* One link in the daemon's status. */
 struct link_info {
 	uint32_t domid;
 	enum link_state state;
@@ -89,15 +91,16 @@ struct link_info {
 	uint32_t ring_bytes, pages, channels, unacknowledged;
 	uint64_t rtt_ns; /* 0: not measured */
 	struct hop_stats tx, rx;
-	const struct account *account; /* what the peer is charged for */
+	const struct account *account; /* the peer's */
 	uint64_t since;		       /* seconds since 1970 */
 	const char *version, *last_error;
 };
 unsigned links_count(const struct links *links);
-/* By domid, the first one behind `after` (-1: of all), which may have gone; false: there is no more. */
+/* Returns in *info the first link, by domid, behind `after` (-1: the first of all), which may have gone.
+ * False: there is no more. */
 bool links_next(struct links *links, int64_t after, struct link_info *info);
 bool links_info(struct links *links, uint32_t domid, struct link_info *info);
-/* Why links with domains that aren't known any more couldn't be made; the latest first. */
+/* Why links with domains that aren't known any more couldn't be made, the latest first. */
 #define LINKS_FAILURES_MAX 16u
 struct link_failure {
 	uint32_t domid;

@@ -3,26 +3,27 @@
 #define XENMSG_DAEMON_PATIENCE_H
 
 /*
- * Whether it is worth looking at a ring again and again for the next thing to come, instead of sleeping until
- * it is notified of. Notifying a domain that sleeps and waking up take longer together than many an answer:
- * then both sides are spared them. But looking uses a CPU that somebody else may need, so it is only done
- * while what comes, comes quickly, and where it was in vain it is tried less and less.
+ * Decides whether to poll a ring for the next frame instead of sleeping until a notification comes. To notify
+ * a domain that sleeps and to wake up take longer together than many an answer; polling spares both sides
+ * that. But polling uses a CPU that others may need, so it is only done while frames come quickly, and after
+ * polls in vain it is tried less and less.
  *
- *   came: something was taken in; idle: there is nothing more, so a wait begins; in_vain: this wait was spent looking
+ *   came: something was taken in; idle: there is nothing more, so a wait begins;
+ *   in_vain: this wait was spent polling
  *
- * Pure arithmetic: the caller has the clock and does the looking. Times are in ns, of any clock.
+ * This is pure arithmetic: the caller has the clock and does the polling. Times are in ns, of any clock.
  */
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PATIENCE_QUICK_WAITS 4u /* so many in a row make it worth trying */
+#define PATIENCE_QUICK_WAITS 4u /* so many in a row make polling worth trying */
 
 struct patience {
-	uint64_t limit;	     /* a wait that is longer isn't quick; 0: never look */
+	uint64_t limit;	     /* a wait that is longer isn't quick; 0: never poll */
 	uint64_t idle_since; /* 0: no wait goes on */
 	uint32_t quick;	     /* quick waits in a row */
-	uint32_t needed;     /* of them before the next try */
+	uint32_t needed;     /* quick waits before the next poll */
 };
 
 static inline void patience_init(struct patience *patience, uint64_t limit)
@@ -30,7 +31,7 @@ static inline void patience_init(struct patience *patience, uint64_t limit)
 	*patience = (struct patience){.limit = limit, .needed = PATIENCE_QUICK_WAITS};
 }
 
-/* `polled`: it was found by looking, which was worth it. */
+/* Notes that something was taken in. `polled`: it was found by polling, which was worth it. */
 static inline void patience_came(struct patience *patience, uint64_t now, bool polled)
 {
 	if (polled)
@@ -44,7 +45,7 @@ static inline void patience_came(struct patience *patience, uint64_t now, bool p
 	patience->idle_since = 0;
 }
 
-/* True: look, until `now` + limit. */
+/* Notes that nothing is there. Returns true if the caller should poll, until `now` + limit. */
 static inline bool patience_idle(struct patience *patience, uint64_t now)
 {
 	if (!patience->limit)

@@ -79,7 +79,7 @@ void pings_send(struct pings *pings, struct hop *hop)
 	uint8_t payload[8];
 	struct ping *ping;
 
-	/* They are sent in the order of the list, so those that wait are its last ones. */
+	/* Pings are sent in the order of the list, so those that wait are its last ones. */
 	for (ping = pings->list ? pings->list->prev : NULL; ping && !ping->token && ping != pings->list;
 	     ping = ping->prev)
 		;
@@ -93,7 +93,7 @@ void pings_send(struct pings *pings, struct hop *hop)
 	}
 }
 
-/* Frees it, and who has no other. */
+/* Frees the ping, and its pinger if that has no other. */
 static void remove_ping(struct pings *pings, struct ping *ping)
 {
 	struct pinger *pinger = ping->pinger;
@@ -113,7 +113,7 @@ static void remove_ping(struct pings *pings, struct ping *ping)
 	free(ping);
 }
 
-/* Its last word. It is gone by then: the callee may ask again. */
+/* Frees the ping, then tells its result: the callee may ask again. */
 static void finish(struct pings *pings, struct ping *ping, int64_t result)
 {
 	void *userdata = ping->pinger ? ping->pinger->userdata : NULL;
@@ -154,7 +154,7 @@ void pings_forget(struct pings *pings, const void *userdata)
 
 	if (!pinger)
 		return;
-	/* The last one frees who has asked. */
+	/* Removing the last one frees the pinger. */
 	for (ping = pinger->own; ping; ping = next) {
 		next = ping->own_next;
 		remove_ping(pings, ping);

@@ -3,14 +3,14 @@
 #define XENMSG_DAEMON_PINGS_H
 
 /*
- * What is asked of one peer's daemon to hear that it lives: by programs, which want to know how long the
- * answer took, and by the heartbeat of the link. Zeroed memory is a good beginning.
+ * The pings of one peer's daemon: of programs, which want to know how long the answer took, and of the link's
+ * heartbeat. A struct pings begins zeroed.
  *
  *   waiting ──the link is up: PING──▶ sent ──PONG──▶ answered
  *      └─────────────────────────────────┴──the session ends──▶ answered with its error
- *      └─────────────────────────────────┴──who asked has gone──▶ forgotten
+ *      └─────────────────────────────────┴──the pinger has gone──▶ forgotten
  *
- * How many a program may have is up to who takes its requests.
+ * The module that takes a program's requests limits how many it may have.
  */
 
 #include <stdbool.h>
@@ -20,24 +20,24 @@ struct hop;
 struct ping;
 struct pinger;
 
-/* Round trip in ns, or a negative errno. */
+/* Called with the round trip in ns, or a negative errno. */
 typedef void (*ping_fn)(void *userdata, uint32_t request, int64_t result);
 
 struct pings {
-	struct ping *list; /* NULL: nobody waits for an answer */
-	/* those of them that were, by token: a peer may answer what was never asked, as often as it likes */
+	struct ping *list; /* NULL: none waits for an answer */
+	/* those that were sent, by token: a peer may answer what was never asked, as often as it likes */
 	struct ping *sent;
-	struct pinger *pingers; /* who has some on the list, by `userdata` */
-	bool own_is_out;	/* the heartbeat's */
+	struct pinger *pingers; /* those that have pings on the list, by `userdata` */
+	bool own_is_out;	/* the heartbeat's ping is on the list */
 	uint64_t last_token;
 };
 
-/* `done` is called once, by pings_take_pong() or pings_fail(); NULL: the heartbeat asks, of which one at a
- * time is enough. */
+/* Adds a ping. `done` is called once, by pings_take_pong() or pings_fail(); NULL: it is the heartbeat's, of
+ * which one at a time is enough. Returns 0 or a negative errno. */
 int pings_add(struct pings *pings, ping_fn done, void *userdata, uint32_t request);
-/* The session is up: those that wait go out. */
+/* Sends the pings that wait: the session is up. */
 void pings_send(struct pings *pings, struct hop *hop);
-/* The round trip in ns, or 0 for what answers nothing. */
+/* Takes an answer. Returns the round trip in ns, or 0 if it answers no ping. */
 uint64_t pings_take_pong(struct pings *pings, uint64_t token);
 void pings_fail(struct pings *pings, int error);
 void pings_forget(struct pings *pings, const void *userdata);

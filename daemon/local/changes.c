@@ -8,7 +8,7 @@
 #include "daemon/base/self.h"
 #include "daemon/peers/directory.h"
 
-/* Each record once, by its last change. */
+/* The place of a record, which has only one, by its last change. */
 struct slot {
 	uint64_t changed;
 	struct record *record; /* NULL: it has changed since, or gone */
@@ -81,7 +81,7 @@ static struct record *record_find(const struct domain *domain, const char *text)
 	return record;
 }
 
-/* Of what isn't there yet. */
+/* Makes a record of something that isn't there yet. */
 static struct record *record_new(struct changes *changes, struct domain *domain, const char *text)
 {
 	size_t size = strlen(text);
@@ -134,7 +134,7 @@ static bool has_room(struct changes *changes)
 	return true;
 }
 
-/* It comes or goes. When memory is short nobody hears of it. */
+/* Notes that the thing comes or goes. When memory is short no watch is told. */
 static void record_change(struct changes *changes, struct record *record, bool up)
 {
 	uint64_t number;
@@ -164,7 +164,7 @@ static void record_change(struct changes *changes, struct record *record, bool u
 
 /* --- in their order --------------------------------------------------------------------------- */
 
-/* The place of the first change after this one. */
+/* Returns the place of the first change after this one. */
 static size_t slot_after(const struct changes *changes, uint64_t change)
 {
 	size_t low = 0, high = changes->slots_used;
@@ -194,7 +194,7 @@ bool changes_are_sparse(const struct changes *changes)
 	return changes->slots_used > 2 * (changes->records - changes->gone) + 64;
 }
 
-/* The places that are empty go, too. */
+/* Removes the empty places, too. */
 void changes_forget(struct changes *changes, uint64_t heard, uint64_t known)
 {
 	struct domain *domain;
@@ -247,7 +247,7 @@ static void set_up(struct changes *changes, struct domain *domain, const char *t
 	record->seen = true;
 }
 
-/* Endpoints before their domain. */
+/* Notes that the domain and its endpoints go, endpoints first. */
 static void set_all_down(struct changes *changes, struct domain *domain)
 {
 	struct record *record;
@@ -309,8 +309,8 @@ void changes_endpoint(struct changes *changes, uint32_t domid, const char *text,
 	domain_put(changes, domain);
 }
 
-/* What there is of `before` goes, and comes as what there is of `after`; `renamed`: it is the same. NULL when
- * memory is short: it only goes. */
+/* Takes down the domain `before` with all of its endpoints, and puts them up again under `after`; `renamed`:
+ * it is the same domain. `after` is NULL when memory is short: they only go. */
 static void replace(struct changes *changes, struct domain *before, struct domain *after, bool renamed)
 {
 	struct record *record, *self = before->self && before->self->up ? before->self : NULL;
@@ -353,7 +353,7 @@ void changes_restart(struct changes *changes)
 		return;
 	domain_unlist(changes, domain_ref(before));
 	after = domain_get(changes, changes->self->domid);
-	if (after) { /* may have been another domain's number */
+	if (after) { /* another domain may have had this number */
 		after->is_own = true;
 		after->serial = ++changes->last_serial;
 	}

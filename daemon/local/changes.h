@@ -3,14 +3,14 @@
 #define XENMSG_DAEMON_CHANGES_H
 
 /*
- * What there is: domains and endpoints. Each is a record, and the records lie in the order of their last
- * change, each once; who knows up to which change he has heard finds what he hasn't behind it. What has gone
- * stays until changes_forget() is told that all have heard of it:
+ * The domains and endpoints that exist. Each is a record, and the records lie in the order of their last
+ * change, each once; a reader that knows up to which change it has read finds the rest behind it. The record
+ * of something that has gone stays until changes_forget() is told that all readers have passed it:
  *
  *   there ──goes──▶ gone: kept until all have heard of it ──▶ forgotten
  *     ▲───comes─────┘
  *
- * Who is told is the business of watches.c, which reads the records.
+ * Watches.c reads the records and decides which program is told.
  */
 
 #include <stdbool.h>
@@ -24,15 +24,15 @@
 struct directory;
 struct self;
 
-/* A domain under one name: when it gets another one, it is another one, and what there was is there under
- * both for a while. */
+/* A domain under one name. When it gets another name, it becomes another struct domain, and its records exist
+ * under both for a while. */
 struct domain {
 	uint32_t domid;
 	bool is_own;
 	bool is_listed; /* in changes.domains, by its domid: not when it has got another name or number */
 	uint64_t serial;
 	unsigned references;   /* of records, and of what it is called now */
-	struct domain *before; /* what it was called until this change; NULL: nobody needs to know */
+	struct domain *before; /* what it was called until this change; NULL: no watch needs it */
 	uint64_t began;	       /* with the changes after this one */
 	char name[DOMAIN_NAME_MAX + 1];
 	struct record *self;
@@ -40,7 +40,7 @@ struct domain {
 	UT_hash_handle hh;
 };
 
-/* That a domain or an endpoint is there; or that it was, for who hasn't heard of its end. */
+/* A domain or an endpoint that is there, or that was, for watches that haven't been told of its end. */
 struct record {
 	struct domain *domain;
 	struct domain *to; /* after it was renamed, with this endpoint */
@@ -61,28 +61,28 @@ struct changes {
 	uint64_t last, last_serial;
 	struct slot *slots; /* in the order of changes */
 	size_t slots_used, slots_room;
-	size_t records, gone; /* of `records` those that aren't there any more */
+	size_t records, gone; /* the records of things that aren't there any more */
 };
 
 void changes_init(struct changes *changes, const struct self *self, struct directory *directory);
 void changes_destroy(struct changes *changes);
 
-/* As the functions of watches.h with these names. */
+/* These do what the functions of watches.h with these names say. */
 void changes_domain(struct changes *changes, uint32_t domid, bool up);
 void changes_endpoints(struct changes *changes, uint32_t domid, const char *const *names, unsigned count);
 void changes_endpoint(struct changes *changes, uint32_t domid, const char *name, bool up);
 void changes_renamed(struct changes *changes, uint32_t domid, const char *name);
 void changes_restart(struct changes *changes);
 
-/* The record that changed next after `heard`; NULL: none has, up to `upto`. */
+/* Returns the record that changed next after `heard`. NULL: none has, up to `upto`. */
 struct record *changes_next(const struct changes *changes, uint64_t heard, uint64_t upto);
 
-/* So much has gone, or changed again, that forgetting is worth a walk. */
+/* Returns whether so much has gone, or changed again, that forgetting is worth a walk. */
 bool changes_are_sparse(const struct changes *changes);
 /* Forgets what has gone up to the change `heard`, and which names domains had before the change `known`.
  * Records that a caller holds may go. */
 void changes_forget(struct changes *changes, uint64_t heard, uint64_t known);
-/* The change by which this many of those that have gone had gone; 0: there are fewer. */
+/* Returns the change by which this many of the things that have gone had gone; 0: fewer have. */
 uint64_t changes_until_gone(const struct changes *changes, size_t count);
 
 #endif

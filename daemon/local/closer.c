@@ -23,7 +23,7 @@
 #include "daemon/base/timer.h"
 
 #define BATCH_MAX 64
-#define RETRY_MS  100  /* where no thread could be had */
+#define RETRY_MS  100  /* when no thread could be made */
 #define FREE_MS	  1000 /* for the thread's first steps */
 
 /* A socket that the loop still has open. */
@@ -33,8 +33,8 @@ struct parting {
 	struct parting *prev, *next;
 };
 
-/* The thread's from when it is started until it says that it is done, but for `fds`; then the loop's until it
- * says `go`. */
+/* A batch belongs to the thread from its start until it reports `done`, but for `fds`; then to the loop until
+ * it posts `go`. */
 struct batch {
 	pid_t pid;
 	int done; /* an eventfd */
@@ -54,7 +54,7 @@ struct closer {
 
 /* --- the thread ------------------------------------------------------------------------------- */
 
-/* In place of the table of all threads one with nothing in it but `done`. */
+/* Replaces the descriptor table that all threads share by one that holds nothing but `done`. */
 static int own_table(int done)
 {
 	if (close_range((unsigned)done + 1, ~0u, CLOSE_RANGE_UNSHARE) < 0)
@@ -64,7 +64,7 @@ static int own_table(int done)
 	return 0;
 }
 
-/* Takes what the process's first thread has under these numbers. */
+/* Takes over the descriptors that the process's first thread has under these numbers. */
 static int take(struct batch *batch)
 {
 	int process = (int)syscall(SYS_pidfd_open, batch->pid, 0);
@@ -86,7 +86,7 @@ static void *hold_and_end(void *argument)
 	if (batch->error == 0)
 		batch->error = take(batch);
 	if (write(batch->done, &one, sizeof(one)) < 0)
-		abort(); /* a counter that nobody else has: it never waits, nor fails */
+		abort(); /* no other process has this counter: the write never waits, nor fails */
 	while (sem_wait(&batch->go) < 0)
 		;
 	sem_destroy(&batch->go);
@@ -103,7 +103,7 @@ static int start_thread(struct batch *batch)
 	pthread_t thread;
 	int r;
 
-	sigfillset(&all); /* signals are the event loop's */
+	sigfillset(&all); /* the event loop handles signals */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pthread_attr_init(&attributes);
 	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -162,7 +162,7 @@ static void forget(struct closer *closer, struct parting *parting)
 	free(parting);
 }
 
-/* The thread has them, so these closes are not the last. */
+/* Closes what the thread has, too, so these closes are not the last. */
 static void close_held(struct closer *closer)
 {
 	struct batch *batch = closer->batch;
@@ -220,7 +220,7 @@ static bool await_thread(struct closer *closer)
 	return closer->batch && poll(&poll_fd, 1, FREE_MS) > 0;
 }
 
-/* Lets a thread take an eventfd, as it will sockets. */
+/* Tests whether a thread can take an eventfd, as it will take sockets. */
 static int try_out(struct closer *closer)
 {
 	int fd = eventfd(0, EFD_CLOEXEC), r;

@@ -36,7 +36,7 @@ struct local {
 	const struct session_callbacks *callbacks;
 	void *userdata;
 	int fd;
-	bool is_handed_over; /* by the service manager, whose file it is */
+	bool is_handed_over; /* by the service manager, which owns the file */
 	struct event *accept_event, *retry_timer;
 	struct member *members; /* by session, in the order of their numbers */
 	uint64_t last_number;
@@ -67,8 +67,8 @@ static void add_session(struct local *local, int fd)
 		session_refuse(member->session, r, why);
 }
 
-/* Without descriptors left, accept() would fail at once again and again: others need a moment to close
- * some. */
+/* Stops accepting for a moment. Without descriptors left, accept() would fail again and again until some are
+ * closed. */
 static void pause_accepting(struct local *local)
 {
 	event_del(local->accept_event);
@@ -102,8 +102,8 @@ static void on_accept(int fd, short what, void *userdata)
 	}
 }
 
-/* A file that a killed daemon has left is in the way of bind(); one with a listener behind it isn't ours to
- * remove. */
+/* Removes a socket file that a killed daemon has left, so that bind() works; one with a listener isn't ours
+ * to remove. */
 static int remove_stale(const struct sockaddr_un *address)
 {
 	struct stat status;
@@ -116,7 +116,7 @@ static int remove_stale(const struct sockaddr_un *address)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	/* EAGAIN: there is a listener, with more programs waiting than it lets */
+	/* EAGAIN: there is a listener, and its backlog is full */
 	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
 		r = -EADDRINUSE;
 	else if (errno == ECONNREFUSED)
@@ -140,7 +140,7 @@ static int listen_at(struct local *local)
 	local->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (local->fd < 0)
 		return -errno;
-	/* Everybody may connect: what one may do is decided by who one is. */
+	/* Every user may connect; policy decides later what each may do. */
 	mask = umask(0111);
 	r = bind(local->fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
 	umask(mask);
@@ -149,7 +149,8 @@ static int listen_at(struct local *local)
 	return r;
 }
 
-/* 1: the service manager has handed over a socket; 0: it hasn't. */
+/* Takes over the service manager's socket. Returns 1 if there is one, 0 if there is none, or a negative
+ * errno. */
 static int take_over(struct local *local)
 {
 	struct sockaddr_un address = {0};
@@ -246,12 +247,12 @@ void local_free(struct local *local)
 		event_free(local->accept_event);
 	if (local->retry_timer)
 		event_free(local->retry_timer);
-	/* The service manager has its socket still, for the next daemon: it isn't ours to shut down. */
+	/* The service manager keeps its socket for the next daemon, so it isn't ours to shut down. */
 	if (local->is_handed_over) {
 		close(local->fd);
 	} else {
 		unlink(local->path);
-		program_socket_close(local->relay, local->fd, NULL); /* with those who wait to be accepted */
+		program_socket_close(local->relay, local->fd, NULL); /* ends what waits to be accepted, too */
 	}
 	free(local->path);
 	free(local);

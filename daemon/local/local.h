@@ -3,9 +3,8 @@
 #define XENMSG_DAEMON_LOCAL_H
 
 /*
- * The Unix socket that local programs connect to, and the set of their sessions. A socket file that nobody
- * listens on any more is replaced; one that another daemon listens on is an error, and so is a file of
- * another kind.
+ * The Unix socket that local programs connect to, and the set of their sessions. A socket file without a
+ * listener is replaced; one on which another daemon listens is an error, and so is a file of another kind.
  */
 
 #include <stdint.h>
@@ -19,28 +18,28 @@ struct local_options {
 	struct session_options session;
 };
 
-/* -EBADF: what the service manager has handed over is no listening Unix socket, or more than one;
- * -EADDRINUSE: another daemon serves this path; -ENOTSOCK: something else is there; else as socket(2),
- * bind(2), listen(2). `callbacks` as for session_new(). */
+/* Returns 0, or -EBADF: the service manager has handed over more than one socket, or none that is a listening
+ * Unix socket; -EADDRINUSE: another daemon serves this path; -ENOTSOCK: another kind of file is there; else
+ * as socket(2), bind(2), listen(2). `callbacks` as for session_new(). */
 int local_new(struct local **local, struct relay *relay, const struct local_options *options,
 	      const struct session_callbacks *callbacks, void *userdata);
 /* Ends all sessions and removes the socket's file. */
 void local_free(struct local *local);
-/* Where it listens. */
+/* Returns the path where it listens. */
 const char *local_path(const struct local *local);
-/* The group of the socket's file. */
+/* Returns the group of the socket's file. */
 gid_t local_group(const struct local *local);
-/* A session is over: frees it. */
+/* Frees a session that is over. */
 void local_remove(struct local *local, struct session *session);
 unsigned local_count(const struct local *local);
 void local_each(struct local *local, void (*each)(void *userdata, struct session *session), void *userdata);
 
-/* How far a listing has come. Zeroed: not yet at the first one. */
+/* How far a listing has come. Zeroed: before the first one. */
 struct local_place {
-	const struct session *session; /* which may have gone, so it is only compared */
+	const struct session *session; /* it may have gone, so it is only compared */
 	uint64_t number;
 };
-/* The next one, in the order in which they came; NULL: there is no more. */
+/* Returns the next session, in the order in which they came. NULL: there is no more. */
 struct session *local_next(struct local *local, struct local_place *place);
 
 #endif

@@ -11,14 +11,14 @@
 #include "daemon/local/closer.h"
 #include "daemon/relay/hop.h"
 
-#define UNREAD_MAX 4096 /* bytes that are looked through before the loop closes a socket */
+#define UNREAD_MAX 4096 /* bytes that are searched before the loop closes a socket */
 
 int program_socket_init(int fd)
 {
 	const int yes = 1;
 
-	/* Else a byte that was sent out of band isn't seen by who peeks, and is dropped by who reads, with
-	 * its descriptors. */
+	/* Otherwise a peek doesn't see a byte that was sent out of band, and a read drops it, with its
+	 * descriptors. */
 	return setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &yes, sizeof(yes)) < 0 ? -errno : 0;
 }
 
@@ -58,14 +58,14 @@ ssize_t program_socket_read(int fd, struct iovec *pieces, unsigned count)
 	return size > 0 ? program_socket_take(fd, pieces, count, (size_t)size) : size;
 }
 
-/* Are there no descriptors in it, nor can any come? */
+/* Returns whether the socket holds no descriptors, and none can come. */
 static bool has_only_bytes(int fd)
 {
 	char bytes[UNREAD_MAX];
 	struct iovec piece = {bytes, sizeof(bytes)};
 	int unread;
 
-	/* From here on the program can't send. A listening socket is one that can't be asked. */
+	/* From here on the program can't send. A listening socket can't be asked. */
 	if (shutdown(fd, SHUT_RD) < 0 || ioctl(fd, FIONREAD, &unread) < 0)
 		return false;
 	return unread == 0 || program_socket_peek(fd, &piece, 1) == unread;

@@ -3,17 +3,17 @@
 #define XENMSG_DAEMON_PROGRAM_SOCKET_H
 
 /*
- * Reading from a program's socket, and closing it, so that nothing which the program has sent can make that
- * wait. Bytes may come with descriptors (SCM_RIGHTS). Who reads such bytes has them closed, if he doesn't
- * want them, and who closes the socket closes all that lie unread in it; a close that is the last one of a
- * descriptor may wait for as long as its sender likes.
+ * Reads from a program's socket, and closes it, so that nothing which the program has sent can make that
+ * wait. Bytes may come with descriptors (SCM_RIGHTS). A read of such bytes closes the descriptors that it
+ * doesn't want, and a close of the socket closes all that lie unread in it; the last close of a descriptor
+ * may wait for as long as its sender likes.
  *
- * So here bytes are peeked at before they are read. The kernel then says whether descriptors came with them,
- * or with what lies behind them (MSG_CTRUNC), and drops none: the queue has them still. From then on the
- * socket isn't read any more. What is in it stays for the close, and that is for a thread (closer.h).
+ * So bytes are peeked at before they are read. The kernel then says whether descriptors came with them, or
+ * with what lies behind them (MSG_CTRUNC), and drops none: they stay in the queue. From then on the socket
+ * isn't read any more. What is in it is left for the close, which a thread does (closer.h).
  *
- * (SO_PASSRIGHTS, by which a socket takes no descriptors, is younger than the kernels that this is for, and a
- * program that breaks its stream has to send one: doc/protocol.md, section 6.)
+ * (SO_PASSRIGHTS, by which a socket refuses descriptors, is younger than the kernels that this supports, and
+ * a program that breaks its stream must send one: doc/protocol.md, section 6.)
  */
 
 #include <sys/types.h>
@@ -24,17 +24,17 @@ struct relay;
 
 #define PROGRAM_SOCKET_PIECES 3
 
-/* Once, before the first of the following. */
+/* Prepares the socket, once, before any of the following. Returns 0 or a negative errno. */
 int program_socket_init(int fd);
-/* Copies bytes that are there, and leaves them. Returns how many; 0: the program sends no more; -EAGAIN:
- * none; -EBADMSG: descriptors came with some of them, or with what lies behind them. Up to
+/* Copies bytes that are there, and leaves them. Returns how many; 0: the program sends no more; -EAGAIN: none
+ * are there; -EBADMSG: descriptors came with some of them, or with what lies behind them. There may be up to
  * PROGRAM_SOCKET_PIECES pieces. */
 ssize_t program_socket_peek(int fd, struct iovec *pieces, unsigned count);
 /* Reads `size` bytes that were peeked at. */
 ssize_t program_socket_take(int fd, const struct iovec *pieces, unsigned count, size_t size);
-/* Both, of all that there is room for. */
+/* Peeks, then reads all that there is room for. Errors as above. */
 ssize_t program_socket_read(int fd, struct iovec *pieces, unsigned count);
-/* Who pays for the socket has a descriptor in `charge` (NULL: nobody has). */
+/* Closes the socket. `charge` holds the descriptor that the socket's account pays for (NULL: none pays). */
 void program_socket_close(struct relay *relay, int fd, struct charge *charge);
 
 #endif

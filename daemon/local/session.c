@@ -27,7 +27,7 @@ static void end_session(struct session *session)
 	session->callbacks->gone(session->userdata, session);
 }
 
-/* The last word, as far as the socket takes it at once. */
+/* Sends a GOODBYE, as far as the socket takes it at once. */
 static void send_goodbye(struct session *session, int error, const char *why)
 {
 	struct frame_goodbye goodbye = {.error = (uint32_t)-error, .text = {why, strlen(why)}};
@@ -38,7 +38,7 @@ static void send_goodbye(struct session *session, int error, const char *why)
 		goodbye.text.size = 240;
 	header.length = frame_goodbye_encode(&goodbye, frame + FRAME_HEADER_SIZE);
 	frame_header_encode(&header, frame);
-	/* Not into the middle of another frame. */
+	/* Don't write into the middle of another frame. */
 	if (session->to_socket && ring_reader_ready(&session->pump_out, 1) > 0)
 		return;
 	if (send(session->fd, frame, frame_size(header.length), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
@@ -61,12 +61,12 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	case FRAME_QUERY:
 	case FRAME_PROBE:
 		if (session->hop.finishing.left)
-			return 0; /* nobody is there to be answered, and there may be thousands */
+			return 0; /* no program is there to be answered, and there may be thousands */
 		session->unanswered++;
 		return session->callbacks->request(session->userdata, session, header, payload);
 	case FRAME_GOODBYE:
 		session->hop.said_goodbye = true;
-		return 0; /* the end of file follows; ending here would forget what was taken */
+		return 0; /* the end of file follows; ending here would lose what the program has taken */
 	default:
 		return -EPROTO;
 	}
@@ -79,8 +79,8 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 	return session->callbacks->open(session->userdata, session, channel, open);
 }
 
-/* Neither can block: nobody else has this descriptor of the eventfd, nor of the socket
- * (session_internal.h). */
+/* Notifies the program. Neither call can block: no other process has this descriptor of the eventfd, nor of
+ * the socket (session_internal.h). */
 static void on_notify(void *owner)
 {
 	struct session *session = owner;
@@ -118,7 +118,7 @@ static void on_failed(void *owner, int error, const char *why)
 			    "%s (pid %d, uid %u) is cut off: %s", session->comm, session->credentials.pid,
 			    session->credentials.uid, why);
 		if (session->to_socket)
-			session_pump(session); /* what it was answered before */
+			session_pump(session); /* send the answers so far */
 		send_goodbye(session, error, why);
 	}
 	end_session(session);
@@ -182,7 +182,7 @@ static int send_welcome(struct session *session, const struct frame_welcome *wel
 
 void session_refuse(struct session *session, int error, const char *why)
 {
-	if (error != -ECONNRESET && error != -EPIPE) /* the program has gone, which is no refusal */
+	if (error != -ECONNRESET && error != -EPIPE) /* a program that has gone isn't a refused one */
 		log_limited(LOG_ACCEPTING, LOG_BY_UID(session->credentials.uid), LOG_LEVEL_WARNING,
 			    "%s (pid %d, uid %u) is refused: %s", session->comm, session->credentials.pid,
 			    session->credentials.uid, why);
@@ -192,8 +192,9 @@ void session_refuse(struct session *session, int error, const char *why)
 
 static void on_socket(int fd, short what, void *userdata);
 
-/* Of its user's part the last quarter is for programs that share no memory: they take less than a quarter. So
- * he can always have more programs, slower ones, after those that take most. */
+/* Returns whether its user's share has room for shared memory. The last quarter is for programs that share no
+ * memory, which take less than a quarter of what others take. So a user can always run more programs, slower
+ * ones, after those that take most. */
 static bool may_share_memory(const struct session *session, uint64_t needed)
 {
 	uint64_t used = account_usage(session->charge.account, QUOTA_MEMORY).used;
@@ -201,7 +202,7 @@ static bool may_share_memory(const struct session *session, uint64_t needed)
 	return charge_fits(&session->charge, QUOTA_MEMORY, needed + used / 3);
 }
 
-/* False: it has been refused. */
+/* Charges the session's user. Returns false if the session was refused. */
 static bool pay_for(struct session *session, enum quota_resource resource, uint64_t amount)
 {
 	char why[160];
@@ -213,7 +214,8 @@ static bool pay_for(struct session *session, enum quota_resource resource, uint6
 	return false;
 }
 
-/* The kind of memory that it can have. False: none, it has been refused. */
+/* Pays for the kind of memory that the session can have. Returns false if there is none and the session was
+ * refused. */
 static bool pay_for_memory(struct session *session, bool *shared)
 {
 	uint64_t needed = HOP_MEMORY + session_shared_memory(session);
@@ -262,12 +264,12 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	}
 	session->state = RUNNING;
 	evtimer_del(session->greeting_timer);
-	/* Asks to be notified of the first frame. */
+	/* This asks to be notified of the first frame. */
 	hop_event(&session->hop);
 }
 
-/* Gathers one frame and not a byte more. 1: complete; 0: not yet; below zero: not that frame, or the program
- * has gone. */
+/* Gathers one frame and not a byte more. Returns 1: complete, 0: not yet, or a negative errno: it isn't that
+ * frame, or the program has gone. */
 static int gather_frame(struct session *session, struct frame_header *header, const char **why)
 {
 	for (;;) {
@@ -302,7 +304,7 @@ static int gather_frame(struct session *session, struct frame_header *header, co
 	}
 }
 
-/* False: it is over already. */
+/* Turns the session into a stream's handshake. Returns false if the session has ended. */
 static bool start_stream(struct session *session)
 {
 	struct frame_welcome welcome = welcome_of(session);
@@ -333,7 +335,7 @@ static void hand_over_stream(struct session *session, const struct frame_header 
 	end_session(session);
 }
 
-/* True: the session goes on as something else, or is over. */
+/* Takes one step of the greeting. Returns true if the session goes on as something else, or is over. */
 static bool greet_once(struct session *session)
 {
 	struct frame_hello_local hello;
@@ -371,7 +373,7 @@ static bool greet_once(struct session *session)
 
 static void greet(struct session *session)
 {
-	/* A program may send HELLO and the frame behind it at once. */
+	/* A program may send HELLO and the next frame together. */
 	if (greet_once(session))
 		greet_once(session);
 }
@@ -385,7 +387,7 @@ static void on_greeting_turn(struct task *task)
 		greet(session);
 }
 
-/* While memory is shared, the socket has nothing to say but that the program has gone. */
+/* Watches the socket for its end: while memory is shared, the program sends nothing over it. */
 static void listen_for_end(struct session *session)
 {
 	uint8_t bytes[FRAME_HEADER_SIZE];
@@ -394,7 +396,7 @@ static void listen_for_end(struct session *session)
 
 	if (size == -EAGAIN)
 		return;
-	/* What it wrote before it went is still to be delivered; what it has taken counts. */
+	/* What it wrote before it went must still be delivered, and what it has taken counts as delivered. */
 	if (size == -EBADMSG)
 		hop_fail(&session->hop, -EPROTO, SESSION_DESCRIPTORS);
 	else if (size <= 0)
@@ -405,7 +407,7 @@ static void listen_for_end(struct session *session)
 		hop_fail(&session->hop, -EPROTO, "bytes on the socket of a session that shares memory");
 }
 
-/* Edge-triggered: who has been heard is heard again only when there is more. */
+/* Edge-triggered: called again only when more has arrived. */
 static void on_socket(int fd, short what, void *userdata)
 {
 	struct session *session = userdata;
@@ -435,7 +437,7 @@ static void read_comm(struct session *session)
 	if (!file || !fgets(session->comm, sizeof(session->comm), file))
 		snprintf(session->comm, sizeof(session->comm), "?");
 	session->comm[strcspn(session->comm, "\n")] = '\0';
-	/* Its own choice, and it goes into logs and into JSON. */
+	/* The program chooses its name, which goes into logs and into JSON. */
 	for (char *c = session->comm; *c; c++)
 		if (*c < ' ' || *c >= 0x7f)
 			*c = '?';
@@ -535,7 +537,7 @@ void session_cut_off(struct session *session, int error, const char *why)
 	hop_fail(&session->hop, error, "%s", why);
 }
 
-/* `more` comes by further calls. */
+/* Sends a piece of an answer. `more`: further calls send the rest. */
 static int reply(struct session *session, uint32_t request, int error, const void *body, size_t size,
 		 bool more)
 {

@@ -11,7 +11,7 @@
  * GREETING: the bytes of the first frame are gathered from the socket, within a time limit. RUNNING: frames
  * go through the hop's rings: in memory shared with the program, or, for one that can't share memory, in
  * private rings that are pumped from and to the socket. The program isn't trusted: whatever it does wrong
- * ends its own session, with a GOODBYE that says what it was.
+ * ends its own session, with a GOODBYE that says why.
  */
 
 #include <stdbool.h>
@@ -26,18 +26,19 @@ struct self;
 struct session;
 
 struct session_callbacks {
-	/* A request: the answer goes out by one session_reply(), now or later. Below zero: a violation. */
+	/* Takes a request, to be answered by one session_reply(), now or later. Returns 0, or a negative
+	 * errno for a violation, which ends the session. */
 	int (*request)(void *userdata, struct session *session, const struct frame_header *header,
 		       const uint8_t *payload);
 	int (*open)(void *userdata, struct session *session, struct channel *channel,
 		    const struct frame_open *open);
-	/* The connection is to become a stream: to the address of an OPEN, or the one that waits under the
-	 * token of an ACCEPT. The socket is the callee's; the session ends after this. */
+	/* Turns the connection into a stream: to the address of an OPEN, or the one that waits under the
+	 * token of an ACCEPT. The callee owns the socket; the session ends after this. */
 	void (*stream)(void *userdata, struct session *session, int fd, const struct frame_header *header,
 		       const uint8_t *payload);
-	/* Nothing waits any more of what it was told (session_has_unread). NULL: nobody wants to know. */
+	/* The program has read all that it was told (session_has_unread). May be NULL. */
 	void (*drained)(void *userdata, struct session *session);
-	/* The program is gone or was cut off: forget it, and free the session. */
+	/* The program has gone or was cut off: the callee forgets and frees the session. */
 	void (*gone)(void *userdata, struct session *session);
 };
 
@@ -48,21 +49,23 @@ struct session_options {
 	uint32_t greeting_ms;
 };
 
-/* Takes over the connected socket `fd`, also on failure. */
+/* Takes over the connected socket `fd`, also on failure. Returns 0 or a negative errno. */
 int session_new(struct session **session, struct relay *relay, int fd, const struct session_options *options,
 		const struct session_callbacks *callbacks, void *userdata);
-/* Ends it without a word to `gone`. */
+/* Ends and frees the session without calling `gone`. */
 void session_free(struct session *session);
-/* Charges its user with one more program. -ENOBUFS: refuse it, with the reason in `why`. */
+/* Charges its user with one more program. Returns 0, or -ENOBUFS: the caller refuses it, with the reason in
+ * `why`. */
 int session_admit(struct session *session, char *why, size_t size);
-/* For one that has just been made: says why not and ends it, calling `gone`. */
+/* Refuses a session that has just been made: tells the program why and ends it, calling `gone`. */
 void session_refuse(struct session *session, int error, const char *why);
-/* Tells the program why, and ends it at the end of the turn. */
+/* Tells the program why, and ends the session at the end of the turn. */
 void session_cut_off(struct session *session, int error, const char *why);
 
-/* The answer to the request with this number: `body` may be of any size. `error` is positive, or 0. */
+/* Answers the request with this number. `body` is copied and may be of any size; `error` is 0 or a positive
+ * errno. Returns 0 or a negative errno. */
 int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size);
-/* A piece of it, before the last one by session_reply(). */
+/* Sends a piece of the answer, before session_reply() sends the last one. */
 int session_reply_more(struct session *session, uint32_t request, const void *body, size_t size);
 
 struct hop *session_hop(struct session *session);
@@ -71,10 +74,11 @@ int session_socket(const struct session *session);
 const char *session_comm(const struct session *session);
 bool session_is_running(const struct session *session);
 bool session_shares_memory(const struct session *session);
-/* Something that it was told, or answered, waits until it has read what came before. */
+/* Returns whether something that it was told, or answered, waits until the program has read what came
+ * before. */
 bool session_has_unread(const struct session *session);
-/* Requests without their session_reply(), the one that has just come among them. REQUESTS_MAX are allowed; it
- * is up to the callee of `request` to hold the program to it with those that it doesn't answer at once. */
+/* Returns the number of requests not yet answered, including the one that has just come. REQUESTS_MAX are
+ * allowed; the callee of `request` enforces that for those that it doesn't answer at once. */
 unsigned session_unanswered(const struct session *session);
 
 #endif

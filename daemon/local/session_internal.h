@@ -4,21 +4,24 @@
 
 /*
  * No descriptor that the program holds too can make a call of ours block, whatever it does to its flags, its
- * counter, its locks or its size: of those that it gets we call nothing but close(), and wait for them by
- * epoll, which sets no lock of theirs. Those that it sends are never taken, nor closed by the loop.
+ * counter, its locks or its size: on those that it gets we only call close(), and wait for them by epoll,
+ * which takes none of their locks. Those that it sends are never received, nor closed by the loop.
  *
- *   the socket        each has an end of his own; ours is only used with MSG_DONTWAIT, and read and closed by program_socket.h alone
- *   what is sent      SCM_RIGHTS: the last close of such a one may wait. They stay in the socket's queue, and a thread closes it.
- *   the memory        sealed against resizing, and mapped; its descriptor is closed here once it was handed over
- *   wake_daemon       an eventfd that the program writes; edge-triggered, so we never read it
- *   wake_program      an eventfd that we write, and that nobody else has: the program could make it blocking and fill its counter.
- *                     It gets an epoll that watches it instead (program_waits), and whose only other descriptor is closed here.
- *                     Measured: 0.2 us more for each notification; a pipe costs the same, and its lock is held while its reader's
- *                     memory is paged in, for as long as that reader likes; a byte over the socket costs 1.2 us more.
+ *   the socket    each side has an end of its own; ours is only used with MSG_DONTWAIT, and only
+ *                 program_socket.h reads and closes it
+ *   what is sent  SCM_RIGHTS: the last close of such a descriptor may wait. They stay in the socket's queue,
+ *                 and a thread closes it.
+ *   the memory    sealed against resizing, and mapped; we close its descriptor once it was passed on
+ *   wake_daemon   an eventfd that the program writes; edge-triggered, so we never read it
+ *   wake_program  an eventfd that we write, and that no other process has: the program could make it blocking
+ *                 and fill its counter. It gets an epoll that watches it instead (program_waits), and whose
+ *                 only other descriptor is closed here. Measured: 0.2 us more for each notification; a pipe
+ *                 costs the same, and its lock is held while its reader's memory is paged in, for as long as
+ *                 that reader likes; a byte over the socket costs 1.2 us more.
  *
- * What the parts of a session know of each other: session.c its life and its greeting, session_memory.c the
- * rings that the program shares, session_pump.c the rings of our own between the hop and the socket of a
- * program that doesn't. A session has the parts of one of them, from when it begins to run.
+ * The parts of a session: session.c has its life and its greeting, session_memory.c the rings that the
+ * program shares, session_pump.c our own rings between the hop and the socket of a program that shares none.
+ * A session uses one of the last two, from when it begins to run.
  */
 
 #include <stdbool.h>
@@ -33,7 +36,7 @@
 #include "daemon/local/session.h"
 
 #define GREETING_FRAME_MAX  256u
-#define SESSION_DESCRIPTORS "descriptors came over the socket" /* why it is cut off */
+#define SESSION_DESCRIPTORS "descriptors came over the socket" /* why the session is cut off */
 
 enum state {
 	GREETING,
@@ -54,7 +57,7 @@ struct session {
 	struct charge charge; /* of its user, for the program and its descriptors */
 	char comm[17];
 	struct event *socket_event, *greeting_timer;
-	struct task greeting_turn; /* something came before it runs */
+	struct task greeting_turn; /* takes what came before it runs */
 	uint8_t greeting[GREETING_FRAME_MAX];
 	size_t greeted;
 	unsigned unanswered; /* requests */
@@ -70,25 +73,25 @@ struct session {
 	struct ring_writer pump_in;
 	struct ring_reader pump_out;
 	struct event *write_event;
-	bool may_have_more; /* the socket, to be read */
+	bool may_have_more; /* the socket may hold unread bytes */
 	bool is_deaf;	    /* the program reads no more */
-	ssize_t last_words; /* bytes that are still read from it then */
+	ssize_t last_words; /* bytes that are still read from a deaf program */
 };
 
 /* session_memory.c: makes the memory, says in `welcome` where the rings lie, attaches the hop to them. The
- * descriptor is to be handed over and closed. */
+ * caller passes the descriptor on and closes it. Returns 0 or a negative errno. */
 int session_share_memory(struct session *session, struct frame_welcome *welcome, int *memory_fd);
 
-/* How much it takes at most, with what the daemon notes about it. */
+/* Returns how many bytes it takes at most, with what the daemon notes about it. */
 uint64_t session_shared_memory(const struct session *session);
 
-/* session_pump.c: attaches the hop to rings of our own. */
+/* session_pump.c: attaches the hop to rings of our own. Returns 0 or a negative errno. */
 int session_pump_socket(struct session *session);
-/* The socket has become readable. */
+/* Called when the socket has become readable. */
 void session_on_socket(struct session *session);
-/* The hop's turn: reads what there is room for. True: there may be more. */
+/* Reads what there is room for, in the hop's turn. Returns true if there may be more. */
 bool session_refill(struct session *session);
-/* The hop has written something, or made room. */
+/* Called when the hop has written something, or made room. */
 void session_pump(struct session *session);
 
 #endif

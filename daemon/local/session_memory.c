@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* A session whose rings lie in memory that the program shares. */
+/* Sessions whose rings lie in memory that the program shares. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@ static void on_wake(int fd, short what, void *userdata)
 	hop_woken(&session->hop);
 }
 
-/* An epoll that becomes readable whenever we write the eventfd (session_internal.h says what for). */
+/* Makes the epoll that becomes readable whenever we write the eventfd (session_internal.h says what for). */
 static int make_program_wait(struct session *session)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
@@ -43,7 +43,7 @@ uint64_t session_shared_memory(const struct session *session)
 	       ledger_memory(session->options.ring_size);
 }
 
-/* The daemon makes the memory, so that its size is certain: nobody can shrink it under us, nor let it
+/* The daemon makes the memory, so that its size is certain: no program can shrink it under us, nor let it
  * grow. */
 int session_share_memory(struct session *session, struct frame_welcome *welcome, int *memory_fd)
 {

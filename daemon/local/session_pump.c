@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* A session without shared memory: rings of our own, and a pump between them and the socket. */
+/* Sessions without shared memory: they have rings of our own, and a pump between them and the socket. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 #include "daemon/local/program_socket.h"
 #include "daemon/local/session_internal.h"
 
-/* bytes of a program that has shut down only one direction, and may write on and on */
+/* bytes read from a program that has shut down only one direction, and may write without end */
 #define LAST_WORDS_MAX 1048576u
 
 static void spend(struct session *session, uint64_t units)
@@ -20,15 +20,16 @@ static void spend(struct session *session, uint64_t units)
 	relay_spend(session->relay, session->hop.account, units);
 }
 
-/* The program writes no more: what it wrote before is still to be delivered, and what it has taken counts. */
+/* Ends the input: the program writes no more. What it wrote before must still be delivered, and what it has
+ * taken counts as delivered. */
 static void end_input(struct session *session)
 {
 	session->may_have_more = false;
 	hop_finish(&session->hop, -ECONNRESET, "the program has gone");
 }
 
-/* It reads no more, so it has gone, but for what it wrote before. It may have shut down that direction alone
- * and write on, so there is an end to it. */
+/* Reads on for what the program wrote before: it reads no more, so it has gone. The amount is limited, since
+ * it may have shut down that direction alone and write on. */
 static void hear_last_words(struct session *session)
 {
 	session->is_deaf = session->may_have_more = true;
@@ -66,7 +67,8 @@ bool session_refill(struct session *session)
 	return session->may_have_more;
 }
 
-/* One call moves all that there is, or all that the socket takes: the ring is emptied here alone. */
+/* Moves with one call all that there is, or all that the socket takes: only this function empties the
+ * ring. */
 static void pump_out(struct session *session)
 {
 	struct iovec pieces[2];
@@ -95,7 +97,7 @@ void session_pump(struct session *session)
 		return;
 	pump_out(session);
 	if (ring_reader_release(&session->pump_out))
-		hop_look(&session->hop); /* it waits for room */
+		hop_look(&session->hop); /* the hop waits for room */
 	ring_reader_arm(&session->pump_out, PRIVATE_RING_SIZE + 1);
 }
 

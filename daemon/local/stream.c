@@ -23,7 +23,7 @@
 
 #define PIECE_MAX 32768u
 #define CALLS_MAX 16 /* of the socket in a turn */
-/* what may lie unread at a clean end: the guard, and what came behind a refused handshake */
+/* what may lie unread at a clean end: the guard byte, and what came behind a refused handshake */
 #define DRAIN_BYTES 4096u
 #define DRAIN_CALLS 8
 
@@ -46,7 +46,7 @@ struct stream {
 	struct charge charge; /* for the descriptor and the memory */
 	struct event *socket_event;
 	struct task turn;
-	/* The hop's DATA has a ring of its own, so that CREDIT and RESET get past what the program doesn't
+	/* The hop's DATA has a ring of its own, so that CREDIT and RESET overtake what the program doesn't
 	 * read. */
 	struct private_ring *to_hop, *from_hop, *data_from_hop;
 	struct ring_writer writer; /* frames that we write for the hop to read */
@@ -56,7 +56,7 @@ struct stream {
 	uint64_t sent, limit; /* of the stream from the program */
 	uint64_t taken;	      /* of the stream to the program: written to its socket */
 	uint32_t written;     /* of the DATA frame at the head of data_reader */
-	uint64_t total;	      /* with fin_came: all that there is for the program */
+	uint64_t total;	      /* with fin_came: the size of the stream to the program */
 	bool fin_came;
 	bool end_read; /* the program has shut down, and FIN is sent */
 	bool end_written;
@@ -80,8 +80,8 @@ static bool put_frame(struct stream *stream, uint8_t type, const void *payload, 
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
-/* `clean`: the program sees the end of the stream; else ECONNRESET, thanks to the byte that is left
- * unread. */
+/* Closes the socket. `clean`: the program sees the end of the stream; else ECONNRESET, by the byte that is
+ * left unread. */
 static void close_socket(struct stream *stream, bool clean)
 {
 	uint8_t bytes[DRAIN_BYTES];
@@ -89,7 +89,7 @@ static void close_socket(struct stream *stream, bool clean)
 
 	if (stream->fd < 0)
 		return;
-	/* Who writes on all the same gets ECONNRESET. */
+	/* A program that writes on all the same gets ECONNRESET. */
 	for (int i = 0; clean && i < DRAIN_CALLS; i++) {
 		spend(stream, 2 * COST_SYSCALL);
 		if (program_socket_read(stream->fd, &piece, 1) <= 0)
@@ -108,7 +108,7 @@ static void finish(struct stream *stream, bool clean)
 		return;
 	stream->state = OVER;
 	close_socket(stream, clean);
-	task_due(&stream->turn); /* the owner hears of it when nothing on the stack uses the stream */
+	task_due(&stream->turn); /* the owner is told when nothing on the stack uses the stream */
 }
 
 static void send_reply(struct stream *stream, int error)
@@ -125,7 +125,8 @@ static void send_reply(struct stream *stream, int error)
 
 /* --- from the program ------------------------------------------------------------------------- */
 
-/* 1: it has shut down or closed its end; -ECONNRESET: it has gone without reading what was there for it. */
+/* Returns 0, 1: the program has shut down or closed its end, or -ECONNRESET: it has gone without reading what
+ * was there for it. */
 static int program_has_ended(struct stream *stream)
 {
 	struct pollfd poll_fd = {.fd = stream->fd, .events = POLLRDHUP};
@@ -140,8 +141,8 @@ static int program_has_ended(struct stream *stream)
 	return 1;
 }
 
-/* It has closed its socket, or shut it down both ways; that it has said all that it wants to say is no reason
- * to stop calling. */
+/* Returns whether the program has closed its socket, or shut it down both ways. One that only has nothing
+ * more to send may still wait for its call. */
 static bool caller_has_left(struct stream *stream)
 {
 	struct pollfd poll_fd = {.fd = stream->fd};
@@ -163,7 +164,7 @@ static int read_piece(struct stream *stream, uint32_t size)
 	ring_writer_advance(&behind_header, FRAME_HEADER_SIZE);
 	count = 1 + (unsigned)ring_writer_reserve(&behind_header, size, pieces + 1);
 	there = program_socket_peek(stream->fd, pieces, count);
-	/* Where a descriptor came with the bytes, the program breaks the stream. */
+	/* A descriptor that came with the bytes breaks the stream. */
 	if (there <= 1 || program_socket_take(stream->fd, pieces, count, (size_t)there - 1) != there - 1)
 		return -ECONNRESET;
 	header.length = (uint32_t)there - 1;
@@ -182,7 +183,7 @@ static int read_program(struct stream *stream)
 	uint8_t payload[8];
 
 	for (int calls = 0; !stream->end_read; calls++) {
-		/* looked at first: what it sent before is then there to be read */
+		/* checked first: what it sent before is then there to be read */
 		int ended = program_has_ended(stream);
 		int available = 0, space = ring_writer_space(&stream->writer, PRIVATE_RING_SIZE), r;
 		uint32_t size;
@@ -220,7 +221,8 @@ static int read_program(struct stream *stream)
 
 /* --- to the program --------------------------------------------------------------------------- */
 
-/* Writes the DATA frame at the head of the ring, behind what was written of it. 1: all of it. */
+/* Writes the rest of the DATA frame at the head of the ring. Returns 1 if all of it was written, 0 if not, or
+ * -ECONNRESET. */
 static int write_frame(struct stream *stream, uint32_t length, int *calls)
 {
 	while (stream->written < length) {
@@ -250,7 +252,7 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 	return 1;
 }
 
-/* What there is for the program, as far as its socket takes it, and the end behind it. */
+/* Writes what there is for the program, as far as its socket takes it, and the end behind it. */
 static int write_data(struct stream *stream)
 {
 	struct frame_header header;
@@ -278,7 +280,7 @@ static void reset_came(struct stream *stream, const uint8_t *payload, uint32_t l
 
 	frame_reset_decode(payload, length, &reset);
 	if (stream->state == FLOWING)
-		write_data(stream); /* what came before, as far as it gets */
+		write_data(stream); /* what came before, as far as the socket takes it */
 	put_frame(stream, FRAME_RESET, payload, length);
 	hop_event(&stream->hop);
 	if (stream->state == CALLING) {
@@ -289,7 +291,7 @@ static void reset_came(struct stream *stream, const uint8_t *payload, uint32_t l
 	}
 }
 
-/* One frame of the hop's that isn't DATA. */
+/* Takes one frame of the hop's that isn't DATA. */
 static int take_frame(struct stream *stream, const struct frame_header *header)
 {
 	uint8_t payload[FRAME_SMALL_MAX];
@@ -359,13 +361,13 @@ static int take_frames(struct stream *stream)
 
 /* --- turns ------------------------------------------------------------------------------------ */
 
-/* What the hop has to deal with: frames that we wrote, and room that we made. */
+/* Returns a counter of what the hop must look at: frames that we wrote, and room that we made. */
 static uint32_t progress(const struct stream *stream)
 {
 	return stream->writer.published + stream->reader.released + stream->data_reader.released;
 }
 
-/* Both directions have ended and everything was handed over. */
+/* Ends the stream if both directions have ended and everything was delivered. */
 static void finish_if_done(struct stream *stream)
 {
 	if (stream->end_read && stream->end_written && !stream->hop.channels.count)
@@ -453,7 +455,7 @@ static const struct hop_callbacks hop_callbacks = {
 	.failed = on_failed,
 };
 
-/* Who pays, in memory and in time. */
+/* Sets the account that pays, in memory and in time. */
 static void set_account(struct stream *stream, struct account *account)
 {
 	hop_set_account(&stream->hop, account_ref(account));

@@ -8,7 +8,7 @@
  * its own; it speaks frames on the program's behalf, so credit, limits and ends are those of every channel.
  *
  *   connecting:  CALLING ──OPENED──▶ FLOWING ──both directions ended──▶ gone
- *                CALLING ──RESET──▶ the program is told the error, gone
+ *                CALLING ──RESET──▶ the program gets the error, gone
  *   accepting:   WAITING (for the program to fetch it) ──stream_take_socket()──▶ FLOWING
  *   any ──channel reset, program gone, listener gone──▶ gone
  *
@@ -26,34 +26,35 @@
 struct charge;
 struct stream;
 
-/* bytes that one takes at most: three rings (private_ring.h), and what it notes */
+/* bytes that a stream takes at most: three rings (private_ring.h), and its records */
 #define STREAM_MEMORY 409600u
 
 struct stream_callbacks {
-	/* The stream's OPEN has come in at its hop: route it. */
+	/* Routes the stream's OPEN, which has come in at its hop. */
 	int (*open)(void *userdata, struct stream *stream, struct channel *channel,
 		    const struct frame_open *open);
-	/* It is over, and the socket closed: forget it, and free it. */
+	/* The stream is over, and its socket closed: the callee forgets and frees it. */
 	void (*gone)(void *userdata, struct stream *stream);
 };
 
-/* A program asks for a stream to `address`. Takes over the socket and the charge for it, also on failure. */
+/* Makes the stream to `address` that a program asks for. Takes over the socket and the charge for it, also on
+ * failure. Returns 0 or a negative errno. */
 int stream_connect(struct stream **stream, struct relay *relay, int fd, const struct frame_identity *identity,
 		   struct charge *charge, const char *address, const struct stream_callbacks *callbacks,
 		   void *userdata);
-/* A peer's program has opened `channel` to `endpoint` here: the stream waits, under a number that nobody can
- * guess, for the program that has bound it. Who has opened the channel pays for the descriptor that it will
- * need. */
+/* Makes a stream for `channel`, which a peer's program has opened to `endpoint` here. It waits, under a token
+ * that can't be guessed, for the program that has bound the endpoint. The account that has opened the channel
+ * pays for the descriptor that it will need. */
 int stream_wait(struct stream **stream, struct relay *relay, struct channel *channel, const char *endpoint,
 		const struct stream_callbacks *callbacks, void *userdata);
 uint64_t stream_token(const struct stream *stream);
 bool stream_is_waiting(const struct stream *stream);
-/* The program has come for it. Takes over the socket. */
+/* Connects a waiting stream to the program that fetches it. Takes over the socket. */
 int stream_take_socket(struct stream *stream, int fd);
 void stream_free(struct stream *stream);
 
 struct hop *stream_hop(struct stream *stream);
-/* Who pays for it. */
+/* Returns the account that pays for the stream. */
 const struct account *stream_account(const struct stream *stream);
 
 #endif

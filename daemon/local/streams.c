@@ -17,13 +17,13 @@
 #include "daemon/local/stream.h"
 #include "wire/address.h"
 
-/* For one program, as a backlog of listen(2). It goes in shares, so that one peer's streams can't keep out
- * another's: with one peer or user only, half of it. */
+/* Streams that wait for one program, like a backlog of listen(2). It is divided in shares, so that one peer's
+ * streams can't keep out another's: a single peer or user gets half of it. */
 #define WAITING_MAX 256
 
-#define REST_BYTES 4096u /* the guard, and what a program sends behind it at once */
+#define REST_BYTES 4096u /* the guard byte, and what a program sends behind it at once */
 
-/* How many of a program's waiting streams an account pays for. */
+/* The number of a program's waiting streams that an account pays for. */
 struct share {
 	const struct account *account; /* to which the streams hold references */
 	unsigned waiting;
@@ -42,7 +42,7 @@ struct listener {
 struct entry {
 	struct streams *streams;
 	struct stream *stream;
-	struct listener *listener; /* who is to fetch it, else NULL; then it has the following */
+	struct listener *listener; /* the program that should fetch it, and then the following; else NULL */
 	uint64_t token;
 	struct share *share;
 	struct entry *waiting_prev, *waiting_next;
@@ -56,7 +56,7 @@ struct streams {
 	void *userdata;
 	struct entry *list;
 	unsigned count;
-	struct entry *waiting;	    /* those that are to be fetched, by token */
+	struct entry *waiting;	    /* streams to be fetched, by token */
 	struct listener *listeners; /* by session */
 };
 
@@ -133,7 +133,7 @@ static struct share *share_of(struct listener *listener, const struct account *a
 	return share;
 }
 
-/* May another stream that this account pays for wait for the program? */
+/* Returns whether another stream that this account pays for may wait for the program. */
 static bool has_room(const struct streams *streams, const struct session *session,
 		     const struct account *account)
 {
@@ -146,7 +146,7 @@ static bool has_room(const struct streams *streams, const struct session *sessio
 	       quota_share(WAITING_MAX - waiting, accounts + (share == NULL), share ? share->waiting : 0) > 0;
 }
 
-/* -ENOMEM. */
+/* Makes the stream wait for the program. Returns 0 or -ENOMEM. */
 static int wait_for(struct entry *entry, struct session *session)
 {
 	struct streams *streams = entry->streams;
@@ -183,7 +183,7 @@ static void wait_no_more(struct entry *entry)
 
 /* --- all of them ------------------------------------------------------------------------------ */
 
-/* Also of one whose stream has never come to be. */
+/* Removes an entry, also one whose stream was never made. */
 static void remove_entry(struct entry *entry)
 {
 	struct streams *streams = entry->streams;
@@ -234,8 +234,9 @@ static const struct stream_callbacks callbacks = {
 	.gone = on_gone,
 };
 
-/* An answer to a connection that doesn't become a stream. What lies there unread would reset it before the
- * answer is read; who writes on all the same has nobody else to blame. */
+/* Answers a connection that doesn't become a stream. Reads what lies there before the close: left unread, it
+ * would reset the connection before the program reads the answer. A program that writes on all the same may
+ * lose it. */
 static void refuse(struct streams *streams, int fd, int error, const char *why)
 {
 	struct frame_reply reply = {.error = (uint32_t)error, .body = {why, strlen(why)}};
@@ -313,7 +314,7 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 	}
 	HASH_FIND(hh, streams->waiting, &token, sizeof(token), entry);
 	if (!entry || !stream_is_waiting(entry->stream)) {
-		refuse(streams, fd, ENOENT, ""); /* it has ended meanwhile */
+		refuse(streams, fd, ENOENT, ""); /* the stream has ended meanwhile */
 		return;
 	}
 	wait_no_more(entry);
@@ -357,7 +358,7 @@ void streams_forget_session(struct streams *streams, struct session *session)
 	struct listener *listener = find_listener(streams, session);
 	struct entry *entry, *next;
 
-	/* The last one frees the listener. */
+	/* Removing the last one frees the listener. */
 	for (entry = listener ? listener->waiting : NULL; entry; entry = next) {
 		next = entry->waiting_next;
 		remove_entry(entry);

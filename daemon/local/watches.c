@@ -22,18 +22,18 @@
 #define COST_VISIT			    4u
 #define COST_TELL			    30u
 #define COST_MATCH(pattern_size, text_size) ((uint64_t)(pattern_size) * (text_size) / 8)
-/* of work of one program's watches, then another's turn comes */
+/* units of work of one program's watches, then another's turn comes */
 #define PIECE 4096u
 
 struct watch {
 	uint32_t number;
-	/* It walks over the changes, and they go on meanwhile: all up to `known` was told; of what changed
-	 * later than `walk`, when it began, the walk may have met an earlier change; and `heard` is how far
-	 * it is. */
+	/* A watch walks over the changes while they go on. It was told of all up to `known`; of records that
+	 * changed after `walk`, where the walk began, it may have met an earlier change; `heard` is its
+	 * position. */
 	uint64_t known, walk, heard;
 	char domain[DOMAIN_NAME_MAX + 1];
 	char endpoint[2 * ENDPOINT_NAME_MAX + 1];
-	bool endpoints; /* only endpoints, those that match; else the domain and all of its endpoints */
+	bool endpoints; /* means matching endpoints only; else the domain and all of its endpoints */
 	size_t domain_size, endpoint_size;
 	uint64_t met; /* the serial of the domain that it was compared with last, and the answer */
 	bool met_is_meant;
@@ -48,7 +48,7 @@ struct watcher {
 	struct task task;
 	struct watch *list;
 	unsigned count;
-	uint64_t heard; /* by all of its watches but those that are new */
+	uint64_t heard; /* the position of all of its watches but the new ones */
 	bool is_cut_off;
 	UT_hash_handle hh;
 };
@@ -57,7 +57,7 @@ struct watches {
 	struct turns *turns;
 	struct changes changes;
 	struct watcher *watchers; /* by session */
-	uint64_t woken_for;	  /* the last change of which they were made due */
+	uint64_t woken_for;	  /* the last change for which they were made due */
 	bool all_are_due;
 	watches_sees_fn sees;
 	void *userdata;
@@ -77,7 +77,7 @@ static void wake_all(struct watches *watches)
 
 /* --- what is forgotten ------------------------------------------------------------------------ */
 
-/* `known`: not only on their present walk. */
+/* Returns the change that all watches have passed. `known`: not only on their present walk. */
 static uint64_t heard_by_all(const struct watches *watches, bool known)
 {
 	uint64_t heard = watches->changes.last;
@@ -87,7 +87,7 @@ static uint64_t heard_by_all(const struct watches *watches, bool known)
 	for (watcher = watches->watchers; watcher; watcher = watcher->hh.next) {
 		if (watcher->is_cut_off)
 			continue;
-		/* A new watch was never told of what has gone before it has heard anything. */
+		/* A new watch that has heard nothing yet was never told of what has gone. */
 		DL_FOREACH(watcher->list, watch)
 			if (watch->heard && (known ? watch->known : watch->heard) < heard)
 				heard = known ? watch->known : watch->heard;
@@ -95,7 +95,7 @@ static uint64_t heard_by_all(const struct watches *watches, bool known)
 	return heard;
 }
 
-/* Whoever hasn't heard of this change by now. */
+/* Cuts off the programs that haven't been told of this change by now. */
 static void cut_off_before(struct watches *watches, uint64_t change)
 {
 	struct watcher *watcher;
@@ -115,13 +115,13 @@ static void cut_off_before(struct watches *watches, uint64_t change)
 	}
 }
 
-/* What everybody knows. */
+/* Forgets what all watches know. */
 static void forget(struct watches *watches)
 {
 	changes_forget(&watches->changes, heard_by_all(watches, false), heard_by_all(watches, true));
 }
 
-/* At the end of what changes something: not while records are walked over. */
+/* Frees records that no watch needs. Called at the end of a change, never while records are walked over. */
 static void tidy(struct watches *watches)
 {
 	const struct changes *changes = &watches->changes;
@@ -139,7 +139,7 @@ static void tidy(struct watches *watches)
 
 /* --- who is told ------------------------------------------------------------------------------ */
 
-/* What it cost is added to *cost. */
+/* Compares a text with a pattern. Adds what that cost to *cost. */
 static bool matches(const char *pattern, size_t pattern_size, const char *text, size_t text_size,
 		    uint64_t *cost)
 {
@@ -164,7 +164,7 @@ static bool means_domain(struct watch *watch, const struct domain *domain, uint6
 	return watch->met_is_meant;
 }
 
-/* The record's own part of the pattern. */
+/* Compares the record with its own part of the pattern. */
 static bool means_record(const struct watch *watch, const struct record *record, uint64_t *cost)
 {
 	if (!watch->endpoints)
@@ -204,7 +204,8 @@ static void tell(struct watcher *watcher, const struct watch *watch, const struc
 	session_cut_off(watcher->session, -ENOBUFS, "the program doesn't read its events");
 }
 
-/* Has it been meant under each of its names since the one that the watch knows it by? */
+/* Returns whether the watch has meant the domain under each of its names since the one by which it knows
+ * it. */
 static bool meant_before(struct watch *watch, const struct domain *domain, uint64_t *cost)
 {
 	for (const struct domain *before = domain->before; before && means_domain(watch, before, cost);
@@ -215,9 +216,9 @@ static bool meant_before(struct watch *watch, const struct domain *domain, uint6
 }
 
 /*
- * Tells the watch what it must hear of the record's changes after those that it has heard. What came and went
- * since, it needn't hear; of what went and came, it hears both, since it may be another one. Where it isn't
- * certain that it was told of it, it may hear twice that something has gone.
+ * Tells the watch what it must hear of the record's changes after those that it has heard. It needn't hear of
+ * what came and went since; of what went and came, it hears both, since that may be another thing. Where it
+ * isn't certain what the watch was told, it may hear twice that something has gone.
  */
 static uint64_t visit(struct watcher *watcher, struct watch *watch, const struct record *record)
 {
@@ -245,7 +246,7 @@ static uint64_t visit(struct watcher *watcher, struct watch *watch, const struct
 	return cost;
 }
 
-/* New watches are told what the others know. False: the piece is over. */
+/* Tells new watches what the others know. Returns false when the piece is over. */
 static bool catch_up(struct watcher *watcher, uint64_t *cost)
 {
 	struct watches *watches = watcher->watches;
@@ -265,7 +266,8 @@ static bool catch_up(struct watcher *watcher, uint64_t *cost)
 	return true;
 }
 
-/* All of its watches are told what has changed: in the order in which it did. */
+/* Tells all of its watches what has changed, in the order of the changes. Returns false when the piece is
+ * over. */
 static bool go_on(struct watcher *watcher, uint64_t *cost)
 {
 	struct watches *watches = watcher->watches;
@@ -413,7 +415,7 @@ static struct watcher *watcher_get(struct watches *watches, struct session *sess
 	return watcher;
 }
 
-/* No name has other characters, and log lines hold patterns. */
+/* Returns whether a pattern is printable: no name has other characters, and patterns go into log lines. */
 static bool is_printable(struct frame_text text)
 {
 	for (size_t i = 0; i < text.size; i++)
