@@ -3,7 +3,8 @@
 /*
  * Frames that arrive at hops, from a program and from a peer, in any order and form: the first byte of the
  * input says who speaks, and each record that follows is { u8 who and what, u8 type, u8 channel, u8 length in
- * words, payload }. A third hop accepts what is opened, and its reader takes what comes. Whatever happens,
+ * words, payload }; more records come before the hop looks, if bit 5 of the first byte or bit 0 of the last one
+ * says so. A third hop accepts what is opened, and its reader takes what comes. Whatever happens,
  * the hops end when they are told to, and nothing is left.
  */
 
@@ -135,6 +136,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	while (size >= 4) {
 		struct end *end = &ends[data[0] % HOPS];
+		bool at_once = data[0] & 0x20;
 		size_t used = 4;
 
 		switch ((data[0] >> 2) & 7) {
@@ -155,8 +157,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		}
 		data += used;
 		size -= used;
-		if (data[-1] & 1)
-			continue; /* several at once */
+		if (at_once || (data[-1] & 1))
+			continue;
 		hop_event(&end->hop);
 		relay_pass(&relay);
 		event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
