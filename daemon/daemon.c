@@ -110,7 +110,7 @@ static int start_base(struct daemon *daemon)
 static int start_relay(struct daemon *daemon)
 {
 	const struct config *config = &daemon->config;
-	/* A peer has no clients here, and of its endpoints we keep what fits into its XenStore leaf. */
+	/* A peer has no clients here, and we keep of its endpoints what fits into its XenStore leaf. */
 	const struct quota_limits limits = {
 		.pool =
 			{
@@ -171,7 +171,7 @@ static const char *domain_names(void *userdata, uint32_t domid, const char **nam
 							 : directory_why_unknown(daemon->directory, domid);
 }
 
-/* What is wrong with the policy mends no other start. */
+/* Returns -EBADMSG for a bad policy, which a restart doesn't mend. */
 static int start_access(struct daemon *daemon)
 {
 	int r = access_new(&daemon->access, &daemon->self, daemon->config.policy_dir, domain_names, daemon);
@@ -193,10 +193,10 @@ static void want_domain_0(void *userdata)
 	struct daemon *daemon = userdata;
 	int error;
 
-	links_want(daemon->links, 0, NULL, &error); /* tried again if nothing comes of it */
+	links_want(daemon->links, 0, NULL, &error); /* the directory retries if this fails */
 }
 
-/* What is advertised to it depends on who it is. */
+/* Tells watches the new name, and advertises anew to the domain: what it may see depends on its name. */
 static void domain_changed(void *userdata, uint32_t domid, const char *old_name, const char *name)
 {
 	struct daemon *daemon = userdata;
@@ -236,7 +236,7 @@ static int start_directory(struct daemon *daemon)
 
 /* --- who watches ------------------------------------------------------------------------------ */
 
-/* Of an endpoint here: as in status. */
+/* Returns whether a program may learn of an endpoint here, by the same rule as in status. */
 static bool may_learn_of(void *userdata, const struct session *session, const char *endpoint)
 {
 	struct daemon *daemon = userdata;
@@ -259,7 +259,7 @@ static int start_watches(struct daemon *daemon)
 
 /* --- other domains ---------------------------------------------------------------------------- */
 
-/* With a private presence only those in `peers` see that there is a daemon here. */
+/* Returns whether domain 0 may see us. With a private presence only the domains in `peers` do. */
 static bool domain_0_may_see_us(const struct daemon *daemon)
 {
 	const struct config *config = &daemon->config;
@@ -356,7 +356,7 @@ static int start_links(struct daemon *daemon)
 		.busy_poll_ns = config->busy_poll_us * UINT64_C(1000),
 		.dead_after_ms = config->dead_after_ms,
 		.idle_close_ms = config->idle_close_ms,
-		.channels_max = CHANNEL_NUMBERS / 2, /* how many there may be is up to the accounts */
+		.channels_max = CHANNEL_NUMBERS / 2, /* the accounts limit how many there are */
 	};
 
 	return links_new(&daemon->links, &daemon->relay, daemon->peers, daemon->directory, &options,
@@ -438,7 +438,7 @@ static int start_queries(struct daemon *daemon)
 	return daemon->queries ? 0 : -ENOMEM;
 }
 
-/* For `systemctl status`. */
+/* Writes the line for `systemctl status`. */
 static void describe(void *userdata, char *text, size_t size)
 {
 	struct daemon *daemon = userdata;
@@ -471,7 +471,8 @@ static int become_user(struct daemon *daemon)
 	return r;
 }
 
-/* Before this, a reload would find nothing to apply itself to; the default action would end us. */
+/* Handles SIGHUP from here on: before, a reload would find nothing to apply to, and the default action would
+ * end us. */
 static int hear_hangup(struct daemon *daemon)
 {
 	return event_add(daemon->hangup, NULL) < 0 ? -ENOMEM : 0;
@@ -479,7 +480,7 @@ static int hear_hangup(struct daemon *daemon)
 
 int daemon_new(struct daemon **out, const struct config *config)
 {
-	/* Each needs those before it. Programs come last: who is served is served with everything. */
+	/* Each step needs those before it. Programs come last: a program that is served finds everything. */
 	static int (*const steps[])(struct daemon * daemon) = {
 		start_base,
 		startup_xen,
@@ -536,7 +537,7 @@ void daemon_free(struct daemon *daemon)
 		return;
 	daemon->stopping = true;
 	notify_free(daemon->notify);
-	local_free(daemon->local); /* whose sessions take back what they have asked for */
+	local_free(daemon->local); /* its sessions cancel what they have asked for */
 	queries_free(daemon->queries);
 	router_free(daemon->router);
 	streams_free(daemon->streams);
@@ -552,7 +553,7 @@ void daemon_free(struct daemon *daemon)
 	quota_free(daemon->quota);
 	store_free(daemon->store);
 	vchan_host_free(daemon->host);
-	if (daemon->singleton >= 0) /* not before XenStore is as it was */
+	if (daemon->singleton >= 0) /* not before our nodes are out of XenStore */
 		close(daemon->singleton);
 	if (daemon->term)
 		event_free(daemon->term);

@@ -3,19 +3,18 @@
 #define XENMSG_DAEMON_DAEMON_H
 
 /*
- * The daemon as a whole: makes the modules, wires their callbacks together, runs the event loop until it is
- * told to stop, and takes everything down in reverse order. It has no business of its own but the answers to
- * requests.
+ * The daemon as a whole: makes the modules, connects their callbacks, runs the event loop until it is told to
+ * stop, and takes everything down in reverse order. Its only task of its own is to answer requests.
  */
 
 #include "daemon/base/config.h"
 
 struct daemon;
 
-/* Starts everything. On failure -errno, and what failed has been logged, with what to do about it; -EBADMSG:
- * the policy can't be read; -EINTR: asked to stop meanwhile. */
+/* Starts everything. Returns 0, or a negative errno after logging what failed and what to do about it;
+ * -EBADMSG: the policy can't be read; -EINTR: asked to stop meanwhile. */
 int daemon_new(struct daemon **daemon, const struct config *config);
-/* Until SIGTERM or SIGINT. */
+/* Runs the event loop until SIGTERM or SIGINT. Returns 0 or a negative errno. */
 int daemon_run(struct daemon *daemon);
 void daemon_free(struct daemon *daemon);
 

@@ -3,13 +3,13 @@
 #define XENMSG_DAEMON_DAEMON_INTERNAL_H
 
 /*
- * What the daemon's own parts share. Nobody else includes this.
+ * What the daemon's own parts share. No other file includes this.
  *
- *   startup.c   finds out where it is: the devices, no other daemon, the domain's number
- *   daemon.c    makes the modules, each behind what those below it tell it; runs; takes them down
- *   requests.c  does what programs ask; what costs much to answer waits in queries.c, is made in pieces by
- *               report.c, of what status.c has to say, as far as it is for this viewer.c
- *   restore.c   begins anew when the domain has another number
+ *   startup.c   opens the devices, checks that no other daemon runs, learns the domain's number
+ *   daemon.c    makes the modules, connects their callbacks, runs, takes them down
+ *   requests.c  answers requests of programs. A costly answer waits in queries.c and is made in pieces by
+ *               report.c from the entries of status.c, those that viewer.c lets the program see
+ *   restore.c   starts over when the domain has another number
  */
 
 #include <stdbool.h>
@@ -66,18 +66,19 @@ struct daemon {
 };
 
 /* requests.c: what sessions call. */
-extern const struct session_callbacks requests_session_callbacks;
-/* requests.c: a question's turn has come (queries_begin_fn). */
+extern const struct session_callbacks requests_session_ops;
+/* requests.c: begins the answer to a question whose turn has come (queries_begin_fn). */
 struct report *requests_begin_answer(void *userdata, struct session *session, uint32_t request,
 				     struct frame_text text);
 
-/* restore.c: the watch on our own `domid`. */
+/* restore.c: called by the watch on our own `domid`. */
 void restore_on_domid_changed(void *userdata, const char *untrusted_path);
-/* Ports of closed vchans are to be unbound, unless they are from before a restore. */
+/* Unbinds the ports of closed vchans, unless they are from before a restore. */
 void restore_on_port_retired(void *userdata);
 
 /* daemon.c */
-/* Reads the policy again; as access_reload(). What comes of it goes out in the next pass of the loop. */
+/* Reads the policy again; returns what access_reload() does. Its consequences are sent in the next pass of
+ * the loop. */
 int daemon_reload(struct daemon *daemon);
 
 #endif

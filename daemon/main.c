@@ -16,7 +16,7 @@ enum {
 	EXIT_OK = 0,
 	EXIT_ERROR = 1,
 	EXIT_USAGE = 2,
-	EXIT_NO_XEN = 3, /* the unit doesn't start it again after this one and EXIT_USAGE */
+	EXIT_NO_XEN = 3, /* the unit doesn't restart the daemon after this one and EXIT_USAGE */
 };
 
 struct arguments {
@@ -39,7 +39,7 @@ static void print_help(void)
 	       "See xenmsgd(8) and xenmsgd.conf(5).\n");
 }
 
-/* Below zero: go on; else the exit status. */
+/* Returns the exit status, or a negative number to go on. */
 static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 {
 	static const struct option options[] = {
@@ -78,7 +78,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 	return -1;
 }
 
-/* Only whether it could be read. */
+/* Checks only whether the policy can be read. */
 static int check_policy(const struct config *config)
 {
 	struct policy *policy = NULL;

@@ -25,15 +25,15 @@ struct query {
 	char text[];
 };
 
-/* A program that has asked something. */
+/* A program that has asked questions. */
 struct asker {
 	struct queries *queries;
 	struct session *session;
 	struct task task;
-	struct query *waiting; /* the first one's turn is next, or it is being answered */
-	struct report *report; /* NULL: it isn't */
+	struct query *waiting; /* the first one is next, or is being answered */
+	struct report *report; /* of the question that is being answered, or NULL */
 	struct evbuffer *text; /* of the report, not yet sent */
-	bool is_complete;      /* the report is, nothing will be added to the text */
+	bool is_complete;      /* the report has ended: nothing will be added to the text */
 	UT_hash_handle hh;
 };
 

@@ -3,19 +3,19 @@
 #define XENMSG_DAEMON_QUERIES_H
 
 /*
- * Questions of programs that cost much to answer. The daemon's account of itself has an entry for each
- * program, so answers grow with the programs that ask: a question is 24 bytes, and its answer may be
- * millions. So it is made in pieces (report.h), and flows:
+ * Questions of programs that cost much to answer. The daemon's status has an entry for each program, so
+ * answers grow with the programs that ask: a question is 24 bytes, and its answer may be millions. So an
+ * answer is made and sent in pieces (report.h):
  *
  *   waiting ──the program's questions before it are answered──▶ answering ──the last piece──▶ answered
  *      │                                                         │     ▲
- *      │                                                     a piece   the account's turn, and the program has read
+ *      │                                                     a piece   the account's turn, and all was read
  *      │                                                         └─────┘
  *      └──the program has gone, also while answering: forgotten
  *
- * The making is a task of the account that asks (turns.h), one for each program: who asks without end delays
- * his own programs. Of what a program doesn't read one piece is kept, which is charged to nobody since it is
- * so little.
+ * Making answers is a task of the account that asks (turns.h), one for each program: a user that asks without
+ * end delays only its own programs. At most one piece is kept that a program hasn't read; it is so small that
+ * no account is charged.
  */
 
 #include <stdint.h>
@@ -28,19 +28,20 @@ struct report;
 struct session;
 struct status_sources;
 
-/* A question's turn has come: its report, which is to be sent in pieces; or NULL: it has been answered by
- * session_reply(). */
+/* Begins the answer to a question whose turn has come. Returns its report, which the caller sends in pieces
+ * and frees, or NULL: session_reply() has answered it. */
 typedef struct report *(*queries_begin_fn)(void *userdata, struct session *session, uint32_t request,
 					   struct frame_text text);
 
-/* `sources` are what reports are about. */
+/* Returns NULL when memory is short. `sources` are what reports describe; they outlive the queries. */
 struct queries *queries_new(struct relay *relay, const struct status_sources *sources, queries_begin_fn begin,
 			    void *userdata);
-/* Those that wait are never answered. NULL is allowed. */
+/* Frees all questions; those that wait are never answered. NULL is allowed. */
 void queries_free(struct queries *queries);
-/* Copies the text. -ENOBUFS: too many questions of this program wait already; -ENOMEM. */
+/* Queues a question; copies the text. Returns 0, -ENOMEM, or -ENOBUFS: too many questions of this program
+ * wait already. */
 int queries_add(struct queries *queries, struct session *session, uint32_t request, struct frame_text text);
-/* The program has read what it was told. */
+/* Goes on: the program has read what it was sent. */
 void queries_go_on(struct queries *queries, struct session *session);
 void queries_forget_session(struct queries *queries, struct session *session);
 

@@ -10,7 +10,7 @@
 
 #include "daemon/status.h"
 
-#define PIECE_UNITS 4096u /* after so many a piece is done */
+#define PIECE_UNITS 4096u /* a piece ends after so many */
 #define STEP_UNITS  5u	  /* of one entry, listed or not */
 /* For each byte of JSON: the objects of it, its text, and its way to the program. Measured: 25 to 32 ns. */
 #define TEXT_UNITS(bytes) ((bytes)*3)
@@ -28,11 +28,11 @@ struct report {
 	const struct status_list *list;
 	struct status_walk walk;
 	struct json_object *totals;
-	uint64_t ranks[STATUS_RANKS]; /* of the list: how many entries have it */
+	uint64_t ranks[STATUS_RANKS]; /* of the list: how many entries have each rank */
 	unsigned lowest;	      /* rank that is listed */
 	uint64_t room;		      /* for entries of the lowest rank */
 	uint64_t total, listed;	      /* of the list, so far */
-	bool any;		      /* something stands in the array already */
+	bool any;		      /* the array isn't empty */
 };
 
 struct report *report_new(const struct report_question *question)
@@ -68,7 +68,7 @@ static int add_text(struct evbuffer *text, const char *words)
 	return evbuffer_add(text, words, strlen(words)) ? -ENOMEM : 0;
 }
 
-/* All but the last `without` bytes of it; it is put. */
+/* Adds the object's text but for its last `without` bytes, and puts the object. */
 static int add_json(struct report *report, struct evbuffer *text, struct json_object *object, size_t without)
 {
 	size_t size = 0;
@@ -90,7 +90,7 @@ static bool is_status(const struct report *report)
 
 /* --- lists ------------------------------------------------------------------------------------ */
 
-/* The walk begins at the first entry. */
+/* Puts the walk before the first entry. */
 static void rewind_walk(struct report *report)
 {
 	report->walk = (struct status_walk){
@@ -161,7 +161,7 @@ static int end_report(struct report *report, struct evbuffer *text)
 	return r < 0 ? r : add_text(text, "}");
 }
 
-/* Which are the first REPORT_ENTRIES. */
+/* Chooses the ranks of the first REPORT_ENTRIES entries. */
 static void choose(struct report *report)
 {
 	uint64_t left = REPORT_ENTRIES;

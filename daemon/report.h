@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_REPORT_H
 
 /*
- * The answer to a question about the daemon, a JSON text that is made in pieces: it may be of any size, and
- * neither its making holds the event loop for longer than a piece, nor does it take more memory than that.
+ * The answer to a question about the daemon, a JSON text of any size. It is made in pieces, so that making it
+ * neither holds the event loop nor uses memory for more than one piece.
  *
  *   head ──▶ for each list: ranking ──▶ listing ──▶ end
  *
@@ -12,8 +12,8 @@
  * second lists the first REPORT_ENTRIES by rank; of a report of everything all are listed, and there is no
  * first walk.
  *
- * So it is no picture of one moment: each entry is true of the moment when it was written. One that is there
- * from the first piece to the last is listed once; one that comes or goes meanwhile, once or not at all.
+ * So it doesn't show one moment: each entry is true of the moment when it was written. One that is there from
+ * the first piece to the last is listed once; one that comes or goes meanwhile, once or not at all.
  */
 
 #include <stdbool.h>
@@ -35,16 +35,16 @@ enum report_kind {
 
 struct report_question {
 	enum report_kind kind;
-	bool all;      /* REPORT_STATUS: every entry */
+	bool all;      /* REPORT_STATUS: list every entry */
 	int64_t domid; /* REPORT_ENDPOINTS: of this domain; below zero: of all */
 	struct viewer viewer;
 };
 
-/* NULL: out of memory. */
+/* Returns the report, which the caller frees, or NULL: out of memory. */
 struct report *report_new(const struct report_question *question);
 void report_free(struct report *report);
-/* Adds a piece to `text`; the sources are those of now. 1: there is more to come; 0: that was all; -ENOMEM.
- * *units: what it cost, as in turns.h. */
+/* Adds a piece to `text`, from what the sources hold now. Returns 1: there is more to come, 0: that was all,
+ * or -ENOMEM. *units: what it cost, as in turns.h. */
 int report_more(struct report *report, const struct status_sources *sources, struct evbuffer *text,
 		uint64_t *units);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What programs ask of the daemon, and what it answers. */
+/* Answers the requests of programs. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -81,8 +81,8 @@ static const char *why_unknown(const struct daemon *daemon)
 		       : "no domain of that name is known here; names need xenmsgd in domain 0";
 }
 
-/* What it may reach itself, and who may reach what it has bound: it could find out. The rest is between
- * others. */
+/* Returns whether the program may ask: what it may reach itself, and who may reach what it has bound, since
+ * it could find that out anyway. The rest concerns others only. */
 static bool may_ask_policy(struct daemon *daemon, struct session *session, uint32_t domid, uint32_t uid,
 			   const char *to)
 {
@@ -93,7 +93,7 @@ static bool may_ask_policy(struct daemon *daemon, struct session *session, uint3
 	       (endpoint && session_credentials(endpoint->session)->uid == viewer.uid);
 }
 
-/* FROM is DOMAIN or DOMAIN/UID, TO an endpoint here. */
+/* Answers a policy question: FROM is DOMAIN or DOMAIN/UID, TO an endpoint here. */
 static void explain_policy(struct daemon *daemon, struct session *session, uint32_t request, char *query)
 {
 	char *to = strchr(query, ' '), *slash, *end = "";
@@ -123,7 +123,8 @@ static void explain_policy(struct daemon *daemon, struct session *session, uint3
 		reply_json(session, request, access_explain(daemon->access, domid, (uint32_t)uid, to));
 }
 
-/* For root, and for who could send us a signal anyway. The text says what is wrong with the rules. */
+/* Reloads the policy, for root, and for users who could send us a signal anyway. The answer's text says what
+ * is wrong with the rules. */
 static void reload_policy(struct daemon *daemon, struct session *session, uint32_t request)
 {
 	struct json_object *object;
@@ -146,7 +147,8 @@ static void reload_policy(struct daemon *daemon, struct session *session, uint32
 	reply_json(session, request, object);
 }
 
-/* For a link that can't be made the status has the words, which may be a peer's. */
+/* Returns the reason for an error. The status has the reason why a link can't be made, which may be a peer's
+ * text. */
 static const char *why_not(int error)
 {
 	switch (error) {

@@ -21,7 +21,8 @@
 #include "daemon/local/watches.h"
 #include "wire/address.h"
 
-/* Nobody on the old host, or of the old number, can be reached any more: who watches them is told. */
+/* Leaves all peers, and tells their watches: on the old host, or by the old number, none can be reached any
+ * more. */
 static void leave_peers(struct daemon *daemon)
 {
 	static const char *const none[] = {NULL};
@@ -36,7 +37,7 @@ static void leave_peers(struct daemon *daemon)
 	peers_stop(daemon->peers);
 }
 
-/* Programs and their endpoints stay; everything that Xen knew of us by the old number is made anew. */
+/* Makes everything anew that Xen knew of us by the old number. Programs and their endpoints stay. */
 static int begin_anew(struct daemon *daemon, uint32_t domid)
 {
 	int r = vchan_host_renew(daemon->host);
@@ -98,7 +99,8 @@ static void on_domid_again(void *userdata, int error, const char *untrusted_valu
 		check_domid(daemon);
 }
 
-/* One check at a time: the second's requests come behind the writes that the first one has led to. */
+/* Checks our domid, once at a time: the second check's requests come behind the writes that the first has
+ * caused. */
 static void check_domid(struct daemon *daemon)
 {
 	int r = 0;
@@ -112,7 +114,7 @@ static void check_domid(struct daemon *daemon)
 	if (r == 0)
 		r = store_read(daemon->store, "domid", on_domid_again, daemon, NULL);
 	if (r < 0)
-		fail(daemon); /* or the links would stay those of the other host */
+		fail(daemon); /* otherwise the links would stay those of the other host */
 }
 
 /* The kernel sets all watches again after a restore, and each fires. */

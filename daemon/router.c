@@ -25,7 +25,7 @@
 struct router {
 	struct router_collaborators with;
 	struct endpoint *endpoints; /* in the order of their names */
-	struct task advertise;	    /* some have been bound or unbound */
+	struct task advertise;	    /* due when some were bound or unbound */
 };
 
 /* --- names ------------------------------------------------------------------------------------ */
@@ -43,7 +43,7 @@ void router_advertise(struct router *router)
 	free(names);
 }
 
-/* Once for all that was bound in a turn of the loop: all names are gathered. */
+/* Advertises once for all that was bound in a turn of the loop, since it gathers all names. */
 static void on_advertise(struct task *task)
 {
 	struct router *router = (struct router *)((char *)task - offsetof(struct router, advertise));
@@ -134,7 +134,7 @@ static void remove_endpoint(struct router *router, struct endpoint *endpoint)
 	free(endpoint);
 }
 
-/* The next channel that this hop has accepted for an endpoint; NULL: there is none. */
+/* Returns the next channel that this hop has accepted for an endpoint. NULL: there is none. */
 static struct channel *next_accepted(const struct hop *hop, uint32_t *number)
 {
 	struct channel_end *end;
@@ -214,13 +214,13 @@ int router_resolve(struct router *router, const char *domain, uint32_t *domid)
 	return directory_resolve(router->with.directory, domain, domid);
 }
 
-/* The sender's domain by name, for the OPEN that the receiver gets. */
+/* Adds the name of the sender's domain to the OPEN that the receiver gets. */
 static void stamp_name(struct router *router, struct channel *channel)
 {
 	channel_set_domain_name(channel, directory_name(router->with.directory, channel->identity.domid));
 }
 
-/* Who takes it: a program here, or the link with its domain. */
+/* Leads the channel to an endpoint here: to its program, or to a stream. */
 static int lead_to_endpoint(struct router *router, struct channel *channel, struct frame_text name)
 {
 	struct endpoint *endpoint;
@@ -231,7 +231,7 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 		return -ENOENT;
 	memcpy(text, name.data, name.size);
 	text[name.size] = '\0';
-	/* Asked first: who may not reach it doesn't learn whether it exists. */
+	/* Asked first: a sender that may not reach the endpoint doesn't learn whether it exists. */
 	r = access_reach(router->with.access, &channel->identity, text);
 	if (r < 0)
 		return r;
@@ -263,7 +263,8 @@ static int lead_to_address(struct router *router, struct channel *channel, struc
 	return hop ? channel_accept(channel, hop, address.endpoint) : r;
 }
 
-/* That nobody takes it ends the channel, and not the session of who opened it. */
+/* Refuses a channel that wasn't accepted (`r` below zero). The session of the program that opened it goes
+ * on. */
 static void refuse_unless_taken(struct channel *channel, int r)
 {
 	if (r < 0)

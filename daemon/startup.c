@@ -39,7 +39,7 @@ static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
 	event_base_loopbreak(daemon->base);
 }
 
-/* Reads `domid` and waits for the answer, which comes behind those to all that was asked before. Not by
+/* Reads `domid` and waits for the answer, which comes behind those to all earlier requests. It doesn't use
  * event_base_loopexit(), which would end the daemon's loop later on. */
 static int await_store(struct daemon *daemon, void (*done)(void *, int, const char *, size_t))
 {
@@ -60,7 +60,7 @@ static int await_store(struct daemon *daemon, void (*done)(void *, int, const ch
 	return daemon->stop_asked ? -EINTR : r;
 }
 
-/* Nothing can be done before we know our own number. */
+/* Learns our own number, without which nothing else can start. */
 static int learn_domid(struct daemon *daemon)
 {
 	int r = await_store(daemon, on_domid);
@@ -70,7 +70,7 @@ static int learn_domid(struct daemon *daemon)
 
 /* --- devices, and no other daemon ------------------------------------------------------------- */
 
-/* What a device that can't be opened means, and what to do. */
+/* Logs why a device can't be opened, and what to do. */
 static void explain_device(const char *device, int error)
 {
 	char module[32] = "xen-";
@@ -99,8 +99,8 @@ static void explain_device(const char *device, int error)
 		log_error("can't open %s: %s", device, strerror(-error));
 }
 
-/* One that is just stopping is waited for, so that a restart by hand works too. It still takes its nodes out
- * of XenStore. */
+/* Makes sure that no other daemon runs. Waits for one that is just stopping, which still takes its nodes out
+ * of XenStore, so that a restart by hand works too. */
 static int be_the_only_one(struct daemon *daemon)
 {
 	struct event *timer = evtimer_new(daemon->base, on_no_answer, daemon);

@@ -3,19 +3,20 @@
 #define XENMSG_DAEMON_STARTUP_H
 
 /*
- * The start's dealings with Xen: it opens the devices, sees that no other daemon runs in this domain, and
- * asks XenStore which domain this is. Where it waits, it runs the event loop until an answer has come, a
- * limit has passed, or SIGTERM or SIGINT asks to stop. What is made here is the daemon's to free. What failed
- * has been logged, with what to do about it.
+ * The part of the start that needs Xen: opens the devices, checks that no other daemon runs in this domain,
+ * and asks XenStore which domain this is. While it waits, it runs the event loop until an answer has come, a
+ * time limit has passed, or SIGTERM or SIGINT asks to stop. The daemon frees what is made here. Functions log
+ * what failed, with what to do about it.
  */
 
 struct daemon;
 
-/* Makes daemon->host, singleton and store, and fills in domid. -ENODEV: what no new attempt will mend;
- * -EINTR: asked to stop. */
+/* Makes daemon->host, singleton and store, and fills in domid. Returns 0 or a negative errno; -ENODEV: a new
+ * attempt won't help; -EINTR: asked to stop. */
 int startup_xen(struct daemon *daemon);
-/* Who finds us listening may count on other domains' finding us too, so our presence is written before the
- * socket is there. -EINTR as above; a XenStore that doesn't answer is no error. */
+/* Waits until our presence is written, before the socket is made: a program that finds us listening may
+ * expect that other domains find us too. Returns 0 or -EINTR, as above; a XenStore that doesn't answer is no
+ * error. */
 int startup_await_presence(struct daemon *daemon);
 
 #endif

@@ -50,14 +50,14 @@ static void add_rtt(struct json_object *object, uint64_t rtt_ns)
 {
 	char text[32];
 
-	/* As many digits as were measured, and not those of the binary fraction. */
+	/* Print as many digits as were measured, and not those of the binary fraction. */
 	snprintf(text, sizeof(text), "%llu.%03llu", (unsigned long long)rtt_ns / 1000,
 		 (unsigned long long)rtt_ns % 1000);
 	json_object_object_add(object, "rtt_us",
 			       rtt_ns ? json_object_new_double_s((double)rtt_ns / 1000, text) : NULL);
 }
 
-/* Who the domain is, as far as domain 0 has told. */
+/* Adds the domain's name and UUID, as far as domain 0 has told them. */
 static void add_domain(struct json_object *object, const struct status_sources *sources, uint32_t domid)
 {
 	add_number(object, "domid", domid);
@@ -67,7 +67,7 @@ static void add_domain(struct json_object *object, const struct status_sources *
 
 /* --- ranks ------------------------------------------------------------------------------------ */
 
-/* What lives comes first, then what has had more traffic, by powers of two. */
+/* Returns an entry's rank: live ones first, then those with more traffic, by powers of two. */
 static unsigned rank_of(bool lives, uint64_t traffic)
 {
 	return (lives ? STATUS_RANKS / 2 : 0) + (traffic ? 63u - (unsigned)__builtin_clzll(traffic) : 0);
@@ -80,7 +80,7 @@ static uint64_t traffic_of(const struct hop_stats *tx, const struct hop_stats *r
 
 /* --- links ------------------------------------------------------------------------------------ */
 
-/* Of the whole uid or peer, not of this program alone. */
+/* Adds the usage of the whole uid or peer, not of this program alone. */
 static void add_usage(struct json_object *usage, const struct account *account)
 {
 	uint64_t refused = 0;
@@ -104,13 +104,13 @@ static unsigned rank_of_link(struct status_walk *walk)
 {
 	const struct link_info *info = &walk->link;
 
-	/* What isn't shown doesn't decide what is, either. */
+	/* What isn't shown must not affect the order, either. */
 	if (!walk->viewer.sees_all)
 		return rank_of(info->state == LINK_UP, 0);
 	return rank_of(info->state == LINK_UP || info->channels, traffic_of(&info->tx, &info->rx));
 }
 
-/* What tells who uses it, and how much. */
+/* Adds what shows who uses the link, and how much. */
 static void add_link_use(struct json_object *link, const struct link_info *info)
 {
 	struct json_object *usage = json_object_new_object();
@@ -163,7 +163,7 @@ static void add_failure(void *userdata, const struct link_failure *failure)
 
 /* --- endpoints and clients -------------------------------------------------------------------- */
 
-/* Bytes that wait in the daemon for the program behind this hop. */
+/* Returns the number of bytes that wait in the daemon for the program behind this hop. */
 static uint64_t queued_for(struct status_walk *walk, const struct hop *hop)
 {
 	uint64_t queued = 0;
@@ -200,9 +200,9 @@ static bool next_endpoint(struct status_walk *walk)
 	return true;
 }
 
-#define POLICY_UNITS 100u /* to ask it once, with few rules */
+#define POLICY_UNITS 100u /* to ask policy once, with few rules */
 
-/* Who may not reach it doesn't learn that it is there, as by OPEN. */
+/* Hides an endpoint from a program that may not reach it, as OPEN does. */
 static bool endpoint_is_visible(struct status_walk *walk)
 {
 	const struct frame_identity viewer = {.domid = walk->sources->self->domid, .uid = walk->viewer.uid};
@@ -317,7 +317,7 @@ static struct json_object *describe_peer(struct status_walk *walk)
 	return peer;
 }
 
-/* For `xenmsg peers`. */
+/* Returns whether `xenmsg peers` lists the peer. */
 static bool peer_is_listed(struct status_walk *walk)
 {
 	walk->link = (struct link_info){.state_name = "idle", .version = ""};
@@ -344,7 +344,8 @@ const struct status_list status_peers_lists[] = {
 
 /* --- endpoints, here and there ---------------------------------------------------------------- */
 
-/* `visible_to`: NULL for those who may not know, and where only the daemon there knows. */
+/* Describes an endpoint by its name. `visible_to`: NULL for viewers who may not know, and where only the
+ * daemon there knows. */
 static struct json_object *describe_name(const struct status_walk *walk, uint32_t domid, const char *name,
 					 struct json_object *visible_to)
 {
@@ -372,7 +373,7 @@ static struct json_object *describe_name_here(struct status_walk *walk)
 	return describe_name(walk, walk->sources->self->domid, endpoint->name, visible_to);
 }
 
-/* The name of the peer at this index. NULL: it has no more. */
+/* Returns the peer's name at this index. NULL: it has no more. */
 static const char *name_of_peer(const struct peer_info *info, unsigned index)
 {
 	const char *const *name = info->up ? info->endpoints : NULL;
@@ -384,7 +385,7 @@ static const char *name_of_peer(const struct peer_info *info, unsigned index)
 	return name ? *name : NULL;
 }
 
-/* Looks at the peer of before again, which may have other names by now, then at those behind it. */
+/* Goes on with the last peer, which may have other names by now, then with those behind it. */
 static bool next_name_there(struct status_walk *walk)
 {
 	int64_t after = walk->domid - 1;
@@ -454,7 +455,7 @@ static bool next_denied(struct status_walk *walk)
 	return search.found != NULL;
 }
 
-/* The latest come first. */
+/* Gives all refusals one rank: the walk has the latest first. */
 static unsigned rank_of_denied(struct status_walk *walk)
 {
 	return 0;
@@ -596,7 +597,7 @@ static struct json_object *store_of(const struct status_sources *sources)
 	return store;
 }
 
-/* What is wrong with the rules may quote them, so it isn't for everybody. */
+/* Describes the policy. Errors may quote the rules, so not every viewer gets them. */
 static struct json_object *policy_of(const struct status_sources *sources, const struct viewer *viewer)
 {
 	struct json_object *policy = access_status(sources->access);

@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_STATUS_H
 
 /*
- * The daemon's account of itself as JSON (doc/status.schema.json), and the shorter lists for `xenmsg peers`
- * and `xenmsg endpoints`: what there is to say of each thing, and to whom. report.h makes one text of it.
- * Reads the other modules and changes nothing.
+ * The daemon's status as JSON (doc/status.schema.json), and the shorter lists for `xenmsg peers` and `xenmsg
+ * endpoints`: describes each entry, and decides who may see it. Report.h makes one text of them. This reads
+ * the other modules and changes nothing.
  */
 
 #include <stdbool.h>
@@ -48,13 +48,13 @@ struct status_sources {
 	struct vchan_host *host;
 };
 
-/* How far a list has been walked, which outlives its entries, and the entry at which the walk is. Zeroed, but
- * for `domid`: it is before the first one. */
+/* A walk over a list: how far it is, which outlives the entries, and its current entry. Zeroed, but for
+ * `domid`: before the first one. */
 struct status_walk {
 	const struct status_sources *sources;
 	struct viewer viewer;
 	int64_t only;	/* endpoints of this domain; below zero: of all */
-	uint64_t units; /* what it costs, as in turns.h; steps and texts are counted by who walks */
+	uint64_t units; /* what it costs, as in turns.h; the caller counts steps and texts */
 
 	bool begun;
 	struct account_key account_key;
@@ -63,7 +63,7 @@ struct status_walk {
 	char name[ENDPOINT_NAME_MAX + 1];
 	struct local_place place;
 
-	/* of the list's kind; only until the event loop goes on */
+	/* of the list's kind; valid until the event loop goes on */
 	const struct account *account;
 	const struct endpoint *endpoint;
 	const struct denied_entry *denied;
@@ -77,18 +77,18 @@ struct status_walk {
 
 struct status_list {
 	const char *name;					   /* NULL: behind the last one */
-	bool of_others;						   /* only for those who may see all */
+	bool of_others;						   /* only for viewers that see all */
 	bool (*next)(struct status_walk *walk);			   /* false: there is no more */
 	bool (*is_visible)(struct status_walk *walk);		   /* NULL: every entry */
 	unsigned (*rank)(struct status_walk *walk);		   /* NULL: every entry is listed */
-	struct json_object *(*describe)(struct status_walk *walk); /* a new object that the caller puts */
+	struct json_object *(*describe)(struct status_walk *walk); /* a new object, the caller's */
 };
 
-/* Each ends with one without a name. Those of `status` are members of its object, the others' entries one
- * array. */
+/* Each array ends with a list without a name. Those of `status` are members of its object; the others'
+ * entries form one array. */
 extern const struct status_list status_lists[], status_peers_lists[], status_endpoints_lists[];
 
-/* What isn't a list. The caller puts it. */
+/* Returns an object with what isn't a list. The caller puts it. */
 struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer);
 
 #endif

@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_VIEWER_H
 
 /*
- * Who asks about the daemon, and whether he may see what others do. Root may, the daemon's own user, and
- * members of the administrators' group (admin-group in xenmsgd.conf). Everybody else sees what is his own,
- * and what isn't about anybody.
+ * The user who asks about the daemon, and whether they may see what others do. Root may, the daemon's own
+ * user, and members of the administrators' group (admin-group in xenmsgd.conf). Others see what is their own,
+ * and what concerns no user.
  */
 
 #include <stdbool.h>
@@ -20,10 +20,10 @@ struct viewer {
 	bool sees_all;
 };
 
-/* The group of that name; VIEWER_NO_GROUP: there is none. It may read files and ask other programs: not for
- * the event loop. */
+/* Returns the group of that name, or VIEWER_NO_GROUP: there is none. It may read files and ask other
+ * programs, so don't call it from the event loop. */
 gid_t viewer_group(const char *name);
-/* By the kernel's word for who was at the other end of the session's socket when it connected. */
+/* Returns the viewer: the user that connected the session's socket, as the kernel says. */
 struct viewer viewer_of(const struct session *session, gid_t administrators);
 
 #endif
