@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The same through the whole chain, program → daemon → ring → daemon → program, with libxenmsg: one
- * xenmsg_post() a message.
+ * Measures the whole chain, program → daemon → ring → daemon → program, with libxenmsg: one xenmsg_post() for
+ * each message. bench/raw.c measures the same without it.
  *
- * 	bench-chain server                               binds `bench` and echoes what came to `bench-echo`
+ * 	bench-chain server                               binds `bench`, and `bench-echo`, which echoes
  * 	bench-chain client PEER rtt|stream SIZE SECONDS  prints "MESSAGES NANOSECONDS"
  *
  * A stream ends when the last message was reported delivered, that is, taken by the server.
@@ -118,7 +118,7 @@ static void measure(struct client *client, const char *peer, bool stream, size_t
 	r = xenmsg_bind(client->conn, "bench-reply", 0, replied, client);
 	if (r < 0)
 		fail("bind", r);
-	/* One for the link and the channels to be there. */
+	/* The first message makes the link and the channels. */
 	post(client, address, data, size);
 	while (client->delivered < 1 || (!stream && client->replies < 1))
 		wait_once(client);

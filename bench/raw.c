@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The yardstick: stock libxenvchan between two programs, one vchan, one libxenvchan_send() a message, as a
- * program of today would do it.
+ * Measures the yardstick: stock libxenvchan between two programs, with one vchan and one libxenvchan_send()
+ * for each message, as a program of today would do it.
  *
- * 	bench-raw server PEER PATH RING            serves one client: echoes or takes what it is told to
+ * 	bench-raw server PEER PATH RING            serves one client: echoes its messages or only takes them
  * 	bench-raw client PEER PATH rtt|stream SIZE SECONDS
  *
  * The client prints "MESSAGES NANOSECONDS". A stream ends with an answer from the server, so that all of it
@@ -19,7 +19,7 @@
 
 #include "bench/clock.h"
 
-/* What the client says first, and before each batch of a stream how many messages follow (0: the end). */
+/* The client's first message, and one before each batch of a stream, with its number of messages (0: end). */
 struct order {
 	uint32_t stream;
 	uint32_t size;
@@ -33,7 +33,7 @@ static void fail(const char *what)
 
 static void send_all(struct libxenvchan *vchan, const void *data, size_t size, size_t ring)
 {
-	/* What is no larger than the ring goes as one; a larger message has to go in parts. */
+	/* A message larger than the ring has to go in parts. */
 	int n = size <= ring ? libxenvchan_send(vchan, data, size) : libxenvchan_write(vchan, data, size);
 
 	if (n != (int)size)
@@ -72,7 +72,7 @@ static int serve(int peer, const char *path, size_t ring)
 	if (!vchan)
 		fail("libxenvchan_server_init");
 	vchan->blocking = -1;
-	/* until the first client has come */
+	/* wait for the first client */
 	while (libxenvchan_is_open(vchan) == 2)
 		if (libxenvchan_wait(vchan) < 0)
 			fail("libxenvchan_wait");
@@ -99,7 +99,7 @@ static int serve(int peer, const char *path, size_t ring)
 		} while (last);
 	}
 	send_all(vchan, "", 1, ring);
-	/* The client closes first, so that it has read the answer. */
+	/* The client closes first, after it has read the answer. */
 	while (libxenvchan_is_open(vchan))
 		if (libxenvchan_wait(vchan) < 0)
 			break;
@@ -128,7 +128,7 @@ static int ask(int peer, const char *path, struct order order, double seconds)
 		if (!order.stream)
 			receive_all(vchan, data, order.size, ring);
 		messages++;
-		/* The clock costs as much as a small message: look at it now and then. */
+		/* Reading the clock costs as much as a small message, so it is read now and then only. */
 		if ((!order.stream || messages % 64 == 0 || order.size > 4096) && now_ns() - start > limit)
 			break;
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A chat between domains: each line of standard input goes to everybody who has the room open, in whichever
- * domain. Who comes and goes is told by a watch, so there is no server and no list of members.
+ * A chat between domains: each line of standard input goes to everybody who has the room open, in any domain.
+ * A watch tells who comes and goes, so there is no server and no list of members.
  *
  *   chat [ROOM]
  *
@@ -88,7 +88,7 @@ static void say(struct chat *chat, const char *text, size_t size)
 	}
 }
 
-/* 0: the end of standard input. */
+/* Returns 0 at the end of standard input. */
 static int take_input(struct chat *chat)
 {
 	ssize_t n = read(STDIN_FILENO, chat->line + chat->filled, sizeof(chat->line) - chat->filled);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Copies a file of any size from domain to domain over a byte stream, and shows how far it is.
+ * Copies a file of any size from domain to domain over a byte stream, and shows its progress.
  *
  *   copy --receive ENDPOINT FILE      in domain 5, say: copy --receive files picture.jpg
  *   copy FILE ADDRESS                 in domain 3:      copy picture.jpg 5:files
  *
  * In the shell: `xenmsg listen files >picture.jpg` and `xenmsg connect 5:files <picture.jpg` (with `pv`
- * before it for the progress). The bytes are preceded by their number, so that the receiver knows whether it
- * has got them all, and it says so at the end: with that the sender knows that the file has been written.
+ * before it for the progress). The size goes before the bytes, so that the receiver knows whether it has got
+ * them all. It confirms that at the end, which tells the sender that the file has been written.
  *
  *   cc copy.c $(pkg-config --cflags --libs xenmsg) -o copy
  */
@@ -37,7 +37,7 @@ static int write_all(int fd, const void *data, size_t size)
 	return 0;
 }
 
-/* 0: all of it; -ECONNABORTED: the other end stopped before. */
+/* Reads `size` bytes. Returns 0, -ECONNABORTED if the other end stopped before, or another negative errno. */
 static int read_all(int fd, void *data, size_t size)
 {
 	for (size_t done = 0; done < size;) {

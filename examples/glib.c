@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * libxenmsg in a GLib main loop: prints what comes to ENDPOINT, and sends each line of standard input to
- * ADDRESS, without ever blocking. A source of its own knows the library's time-outs; it works in any GTK or
+ * libxenmsg in a GLib main loop: prints the messages to ENDPOINT, and sends each line of standard input to
+ * ADDRESS, without ever blocking. Its own GSource respects the library's time-outs; it works in any GTK or
  * GLib program.
  *
  *   glib ENDPOINT ADDRESS
@@ -50,7 +50,7 @@ static gboolean check(GSource *source)
 	return g_source_query_unix_fd(source, self->tag) != 0 || xenmsg_timeout(self->conn) == 0;
 }
 
-/* The callback is called only when the daemon has gone. */
+/* Calls the callback only when the daemon is gone. */
 static gboolean dispatch(GSource *source, GSourceFunc callback, gpointer userdata)
 {
 	if (xenmsg_process(((struct xenmsg_source *)source)->conn) >= 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A service that keeps values by key, for all domains that the policy lets in, and its client. In the shell:
+ * A service that keeps values by key, for all domains that the policy admits, and its client. In the shell:
  * kv.sh.
  *
  *   kv serve ENDPOINT                     in domain 2, say:   kv serve kv
@@ -11,8 +11,8 @@
  *   kv ADDRESS list
  *
  * A request is "get KEY", "set KEY VALUE", "delete KEY" or "list"; a key has no spaces, a value is any bytes.
- * Each sender's domain has keys of its own: who a sender is can't be forged. Errors are those of errno:
- * ENOENT for a key that isn't there, EINVAL.
+ * Each sender's domain has keys of its own: a sender can't forge its identity. Errors are those of errno:
+ * ENOENT for a key that doesn't exist, EINVAL for a request that makes no sense.
  *
  *   cc kv.c $(pkg-config --cflags --libs xenmsg) -o kv
  */
@@ -27,20 +27,20 @@
 
 struct entry {
 	struct entry *next;
-	uint32_t domid; /* whose it is */
+	uint32_t domid; /* its owner */
 	char *key;
 	void *value;
 	size_t size;
 };
 
-/* What a request says. The parts point into it. */
+/* A parsed request. Its parts point into the message. */
 struct request {
 	uint32_t domid;
 	const char *verb, *key, *value;
 	size_t verb_size, key_size, value_size;
 };
 
-/* Up to the next space; *rest is what comes behind it. */
+/* Takes the word up to the next space off *rest. Returns its size. */
 static size_t next_word(const char **rest, size_t *left)
 {
 	const char *space = *left ? memchr(*rest, ' ', *left) : NULL;

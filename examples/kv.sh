@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# kv.c in the shell: the values are files in a directory, one for each key, apart for each domain that calls.
+# kv.c in the shell. The values are files, one for each key, in a directory for each domain that calls.
 #
 #   kv.sh serve ENDPOINT DIRECTORY
 #   kv.sh ADDRESS get|set|delete|list [KEY [VALUE]]
@@ -9,7 +9,7 @@ fail() {
 	exit 1
 }
 
-# One call: the request is on standard input, and what is printed is the reply.
+# Handles one call: the request is on standard input, and the output is the reply.
 answer() {
 	request=$(cat && printf x)
 	request=${request%x}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * libxenmsg in a libevent loop: prints what comes to ENDPOINT, and sends each line of standard input to
+ * libxenmsg in a libevent loop: prints the messages to ENDPOINT, and sends each line of standard input to
  * ADDRESS, without ever blocking.
  *
  *   loop ENDPOINT ADDRESS
@@ -53,7 +53,7 @@ static void on_done(void *userdata, int result)
 	stop_if_finished(loop);
 }
 
-/* The library says how long the loop may sleep; mostly that is for ever. */
+/* Sets the timer to how long the library lets the loop sleep, which usually is for ever. */
 static void watch_again(struct loop *loop)
 {
 	int timeout = xenmsg_timeout(loop->conn);

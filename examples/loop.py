@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""xenmsg in an asyncio loop: prints what comes to ENDPOINT, and sends each line of standard input to ADDRESS.
+"""xenmsg in an asyncio loop: prints messages to ENDPOINT, and sends each line of standard input to ADDRESS.
 
     loop.py ENDPOINT ADDRESS
 

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Round trips between two programs, by two messages each, with the blocking calls.
+ * Measures round trips between two programs, of two messages each, with the blocking calls.
  *
- *   ping ECHO-ENDPOINT                        answers whatever comes; run it in domain 2, say:     ping echo
- *   ping ADDRESS REPLY-ADDRESS [COUNT]        sends there and waits; in domain 1:                  ping 2:echo 1:pong
+ *   ping ECHO-ENDPOINT                        answers every message; in domain 2, say:    ping echo
+ *   ping ADDRESS REPLY-ADDRESS [COUNT]        sends there and waits; in domain 1:         ping 2:echo 1:pong
  *
- * A message carries the address that its answer goes to, as its text up to the first zero.
+ * A message carries the address for its answer, as its text up to the first zero.
  *
- * In the shell a message to and fro is rendezvous.sh, and a call, which needs no address for its answer,
- * request-reply.sh.
+ * In the shell, rendezvous.sh sends a message and one back, and request-reply.sh makes a call, which needs no
+ * address for its answer.
  *
  *   cc ping.c $(pkg-config --cflags --libs xenmsg) -o ping
  */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Notifications back and forth between two programs that know nothing of each other but a name: started in
- * two domains, in any order, they find each other by the endpoint that both bind. The one in the lower domid
- * begins.
+ * Sends notifications back and forth between two programs that know nothing of each other but a name. Started
+ * in two domains, in any order, they find each other by the endpoint that both bind. The one with the lower
+ * domid begins.
  *
  *   rendezvous NAME [COUNT]
  *

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Notifications back and forth between two domains that know nothing of each other but a name, as rendezvous.c.
+# Sends notifications back and forth between two domains that know only a name, as rendezvous.c.
 #
 #   rendezvous.sh wait NAME            in one domain: answers each notification, until it is interrupted
 #   rendezvous.sh begin NAME [COUNT]   in the other one: waits until NAME is bound in some other domain, and begins
@@ -18,7 +18,7 @@ mkfifo "$directory/events" "$directory/answers"
 xenmsg watch --json "*:$name" >"$directory/events" &
 watch=$!
 read -r event <"$directory/events"
-kill "$watch" 2>/dev/null || true # it may have died of the closed pipe
+kill "$watch" 2>/dev/null || true # the closed pipe may have ended it
 domid=$(echo "$event" | sed 's/.*"domid": *\([0-9]*\).*/\1/')
 echo "found $name in domain $domid"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A service that turns texts around, and its client: the smallest request and reply. In the shell:
+ * A service that reverses texts, and its client: the smallest request and reply. In the shell:
  * request-reply.sh.
  *
  *   request-reply serve ENDPOINT          in domain 2, say:   request-reply serve turn
@@ -38,8 +38,8 @@ static int serve(struct xenmsg *conn, const char *endpoint)
 			break;
 		printf("a call from domain %u\n", xenmsg_message_sender_domid(request));
 		turn_around(xenmsg_message_data(request), xenmsg_message_size(request));
-		/* That this caller has gone meanwhile is no reason to stop. What isn't answered gets an error
-		 * by being freed. */
+		/* An error only means that this caller is gone, so the service goes on. Freeing a request
+		 * that wasn't answered sends an error. */
 		if (xenmsg_reply(request, xenmsg_message_data(request), xenmsg_message_size(request)) < 0)
 			printf("nobody waits for the answer\n");
 		xenmsg_message_free(request);

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A service that turns texts around, and its client: the smallest request and reply, without asyncio.
+"""A service that reverses texts, and its client: the smallest request and reply, without asyncio.
 
     request-reply.py serve ENDPOINT        in domain 2, say:   request-reply.py serve turn
     request-reply.py call ADDRESS TEXT     in domain 1:        request-reply.py call 2:turn hello

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# A service that turns texts around, and its client: request-reply.c in the shell.
+# A service that reverses texts, and its client: request-reply.c in the shell.
 #
 #   request-reply.sh serve ENDPOINT
 #   request-reply.sh call ADDRESS TEXT

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * libxenmsg in an sd-event loop: prints what comes to ENDPOINT, and sends each line of standard input to
+ * libxenmsg in an sd-event loop: prints the messages to ENDPOINT, and sends each line of standard input to
  * ADDRESS, without ever blocking. Ends on SIGTERM, or when the input has ended and every line has had its
  * outcome.
  *
@@ -55,7 +55,7 @@ static void on_done(void *userdata, int result)
 	exit_if_finished(loop);
 }
 
-/* The library says how long the loop may sleep; mostly that is for ever. */
+/* Sets the timer to how long the library lets the loop sleep, which usually is for ever. */
 static int set_timer(struct loop *loop)
 {
 	int timeout = xenmsg_timeout(loop->conn);
@@ -122,11 +122,11 @@ static int run(struct loop *loop, const char *endpoint)
 	if (r >= 0)
 		r = sd_event_default(&loop->event);
 	if (r >= 0)
-		r = sd_event_add_signal(loop->event, NULL, SIGTERM, NULL, NULL); /* leaves the loop */
+		r = sd_event_add_signal(loop->event, NULL, SIGTERM, NULL, NULL); /* exits the loop */
 	if (r >= 0)
 		r = sd_event_add_time_relative(loop->event, &loop->timer, CLOCK_MONOTONIC, 0, 0, on_timer,
 					       loop);
-	if (r >= 0) /* what xenmsg_events() says is POLLIN */
+	if (r >= 0) /* xenmsg_events() returns POLLIN */
 		r = sd_event_add_io(loop->event, NULL, xenmsg_fd(loop->conn), EPOLLIN, on_xenmsg, loop);
 	if (r >= 0)
 		r = sd_event_add_io(loop->event, NULL, STDIN_FILENO, EPOLLIN, on_input, loop);
