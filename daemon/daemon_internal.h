@@ -66,7 +66,7 @@ struct daemon {
 };
 
 /* requests.c: what sessions call. */
-extern const struct session_callbacks requests_session_ops;
+extern const struct session_callbacks requests_session_callbacks;
 /* requests.c: begins the answer to a question whose turn has come (queries_begin_fn). */
 struct report *requests_begin_answer(void *userdata, struct session *session, uint32_t request,
 				     struct frame_text text);

@@ -12,7 +12,13 @@ unit_tests += \
 	tests/unit/test_hop_wakeup \
 	tests/unit/test_ledger \
 	tests/unit/test_outlet \
-	tests/unit/test_link \
+	tests/unit/test_link_handshake \
+	tests/unit/test_link_violations \
+	tests/unit/test_link_pings \
+	tests/unit/test_link_loss \
+	tests/unit/test_link_heartbeat \
+	tests/unit/test_link_polling \
+	tests/unit/test_link_orders \
 	tests/unit/test_log \
 	tests/unit/test_peer_groups \
 	tests/unit/test_log_limit \
@@ -111,9 +117,35 @@ tests_unit_test_watches_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_watches_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has vchans, peers and a directory of its own.
-tests_unit_test_link_SOURCES = tests/unit/test_link.c tests/unit/unit.h
-tests_unit_test_link_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
-tests_unit_test_link_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+link_rig = tests/unit/link_rig.c tests/unit/link_rig.h tests/unit/unit.h
+
+tests_unit_test_link_handshake_SOURCES = tests/unit/test_link_handshake.c $(link_rig)
+tests_unit_test_link_handshake_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_link_handshake_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_link_violations_SOURCES = tests/unit/test_link_violations.c $(link_rig)
+tests_unit_test_link_violations_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_link_violations_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_link_pings_SOURCES = tests/unit/test_link_pings.c $(link_rig)
+tests_unit_test_link_pings_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_link_pings_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_link_loss_SOURCES = tests/unit/test_link_loss.c $(link_rig)
+tests_unit_test_link_loss_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_link_loss_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_link_heartbeat_SOURCES = tests/unit/test_link_heartbeat.c $(link_rig)
+tests_unit_test_link_heartbeat_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_link_heartbeat_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_link_orders_SOURCES = tests/unit/test_link_orders.c $(link_rig)
+tests_unit_test_link_orders_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_link_orders_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_link_polling_SOURCES = tests/unit/test_link_polling.c $(link_rig)
+tests_unit_test_link_polling_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_link_polling_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has a XenStore of its own in place of daemon/xen/store.c, and a policy.
 tests_unit_test_directory_SOURCES = tests/unit/test_directory.c tests/unit/fake_store.h tests/unit/unit.h

@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tests/unit/link_rig.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/peers/directory.h"
+#include "daemon/peers/peers.h"
+#include "wire/bytes.h"
+
+/* --- time ------------------------------------------------------------------------------------- */
+
+uint64_t time_passed_ms;
+static uint64_t looks_at_the_clock;
+
+/* Stands before the C library's, for libevent too: time stands still but for what the test says, and a little
+ * for each look. */
+__attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct timespec *now)
+{
+	uint64_t ns = 1000 * UINT64_C(1000000000) + time_passed_ms * 1000000 + looks_at_the_clock++ * 100;
+
+	if (id != CLOCK_MONOTONIC && id != CLOCK_MONOTONIC_COARSE)
+		return (int)syscall(SYS_clock_gettime, id, now);
+	*now = (struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+	return 0;
+}
+
+uint64_t yield_takes_ms;
+
+__attribute__((visibility("default"))) int sched_yield(void)
+{
+	time_passed_ms += yield_takes_ms;
+	return 0;
+}
+
+/* --- a vchan without Xen ---------------------------------------------------------------------- */
+
+enum vchan_state vchan_state(const struct vchan *vchan)
+{
+	return vchan->state;
+}
+
+void vchan_read_view(const struct vchan *vchan, struct ring_view *view)
+{
+	*view = private_ring_view((struct private_ring *)(uintptr_t)&vchan->in);
+}
+
+void vchan_write_view(const struct vchan *vchan, struct ring_view *view)
+{
+	*view = private_ring_view((struct private_ring *)(uintptr_t)&vchan->out);
+}
+
+void vchan_set_event(struct vchan *vchan, vchan_event_fn event, void *userdata)
+{
+	vchan->event = event;
+	vchan->userdata = userdata;
+}
+
+int vchan_notify(struct vchan *vchan)
+{
+	vchan->notified++;
+	return vchan->notify_error;
+}
+
+void vchan_close(struct vchan *vchan)
+{
+	assert_false(vchan->closed);
+	vchan->closed = true; /* its memory is the peer's too, who reads on */
+	vchan->event = NULL;
+}
+
+bool vchan_is_granter(const struct vchan *vchan)
+{
+	return true;
+}
+
+uint32_t vchan_pages(const struct vchan *vchan)
+{
+	return 65;
+}
+
+/* --- the scene -------------------------------------------------------------------------------- */
+
+/* Stands in for the peers, and for the directory. */
+int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
+{
+	struct scene *scene = (struct scene *)(void *)peers;
+
+	assert_int_equal(domid, scene->peer.domid);
+	scene->connects++;
+	return scene->connect_error;
+}
+
+void peers_disconnect(struct peers *peers, uint32_t domid)
+{
+	struct scene *scene = (struct scene *)(void *)peers;
+
+	assert_int_equal(domid, scene->peer.domid);
+	scene->disconnects++;
+	scene->is_connected = false;
+}
+
+bool peers_is_up(struct peers *peers, uint32_t domid)
+{
+	return ((struct scene *)(void *)peers)->is_up;
+}
+
+void directory_link(struct directory *directory, uint32_t domid, bool up)
+{
+	struct scene *scene = (struct scene *)(void *)directory;
+
+	*(up ? &scene->ups : &scene->downs) += 1;
+}
+
+int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length)
+{
+	struct scene *scene = (struct scene *)(void *)directory;
+
+	scene->directories++;
+	return scene->directory_result;
+}
+
+static void on_open(void *userdata, struct channel *channel, const struct frame_open *open)
+{
+	struct scene *scene = userdata;
+
+	/* The hypervisor's word, not what the frame says. */
+	assert_int_equal(channel->identity.domid, scene->peer.domid);
+	scene->opens++;
+	channel_refuse(channel, ENOENT);
+}
+
+void on_pong(void *userdata, uint32_t request, int64_t result)
+{
+	struct scene *scene = userdata;
+
+	assert_int_equal(request, 77);
+	scene->pong = result;
+	scene->pongs++;
+}
+
+static int no_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+{
+	return -EPROTO;
+}
+
+static const struct hop_callbacks program_callbacks = {.control = no_control};
+uint64_t busy_poll_ns;
+
+void scene_start_with(struct scene *scene, uint32_t domid)
+{
+	struct links_options options = {
+		.self = &scene->self,
+		.heartbeat_ms = HEARTBEAT_MS,
+		.dead_after_ms = DEAD_AFTER_MS,
+		.idle_close_ms = IDLE_CLOSE_MS,
+		.channels_max = 16,
+		.busy_poll_ns = busy_poll_ns,
+	};
+
+	*scene = (struct scene){.is_up = true, .peer.domid = domid};
+	scene->self = (struct self){.domid = OWN, .instance = "instance of us"};
+	scene->base = event_base_new();
+	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
+	assert_int_equal(links_new(&scene->links, &scene->relay, (void *)scene, (void *)scene, &options,
+				   on_open, scene),
+			 0);
+	assert_int_equal(
+		hop_init(&scene->program, &scene->relay, HOP_SHARED, &program_callbacks, scene, 1, 16), 0);
+}
+
+void scene_start(struct scene *scene)
+{
+	scene_start_with(scene, 7);
+}
+
+void scene_stop(struct scene *scene)
+{
+	links_free(scene->links);
+	hop_cleanup(&scene->program);
+	relay_cleanup(&scene->relay);
+	event_base_free(scene->base);
+	if (scene->peer.vchan)
+		assert_true(scene->peer.vchan->closed);
+	free(scene->peer.vchan);
+	/* Every session that began has ended. */
+	assert_int_equal(scene->ups, scene->downs);
+}
+
+void settle(struct scene *scene)
+{
+	while (relay_is_busy(&scene->relay))
+		relay_pass(&scene->relay);
+}
+
+struct link_info info_of(struct scene *scene)
+{
+	struct link_info info;
+
+	settle(scene);
+	assert_true(links_info(scene->links, scene->peer.domid, &info));
+	return info;
+}
+
+void expect_state(struct scene *scene, enum link_state state)
+{
+	assert_int_equal(info_of(scene).state, state);
+}
+
+void expect_last_error(struct scene *scene, const char *part)
+{
+	const char *text = info_of(scene).last_error;
+
+	if (!strstr(text, part))
+		fail_msg("\"%s\" doesn't say \"%s\"", text, part);
+}
+
+void pass(struct scene *scene, uint64_t ms)
+{
+	time_passed_ms += ms;
+	event_base_loop(scene->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	settle(scene);
+}
+
+/* --- the peer --------------------------------------------------------------------------------- */
+
+void bring_vchan(struct scene *scene)
+{
+	struct peer *peer = &scene->peer;
+	uint32_t domid = peer->domid;
+	struct ring_view view;
+
+	free(peer->vchan);
+	*peer = (struct peer){.domid = domid};
+	peer->vchan = calloc(1, sizeof(*peer->vchan));
+	assert_non_null(peer->vchan);
+	peer->vchan->state = VCHAN_CONNECTED;
+	view = private_ring_view(&peer->vchan->in);
+	ring_writer_init(&peer->out, &view, false);
+	view = private_ring_view(&peer->vchan->out);
+	ring_reader_init(&peer->in, &view, false);
+	scene->is_connected = true;
+	links_connected(scene->links, domid, peer->vchan);
+}
+
+void connect_peer(struct scene *scene)
+{
+	bring_vchan(scene);
+	settle(scene);
+}
+
+void notify(struct scene *scene)
+{
+	struct vchan *vchan = scene->peer.vchan;
+
+	if (vchan->event)
+		vchan->event(vchan, vchan->userdata);
+	settle(scene);
+}
+
+void put(struct scene *scene, uint8_t type, uint32_t channel, const void *payload, uint32_t length)
+{
+	struct peer *peer = &scene->peer;
+	struct frame_header header = {
+		.type = type, .channel = channel, .length = length, .sequence = peer->sequence++};
+	uint8_t frame[FRAME_HEADER_SIZE + 65536 + 8] = {0};
+
+	frame_header_encode(&header, frame);
+	memcpy(frame + FRAME_HEADER_SIZE, payload, length);
+	assert_true(ring_writer_space(&peer->out, frame_size(length)) >= (int)frame_size(length));
+	ring_writer_put(&peer->out, frame, frame_size(length));
+	ring_writer_publish(&peer->out);
+	peer->put += frame_size(length);
+}
+
+void say(struct scene *scene, uint8_t type, const void *payload, uint32_t length)
+{
+	put(scene, type, 0, payload, length);
+	notify(scene);
+}
+
+void say_u64(struct scene *scene, uint8_t type, uint64_t value)
+{
+	uint8_t payload[8];
+
+	say(scene, type, payload, frame_u64_encode(value, payload));
+}
+
+void say_hello(struct scene *scene, uint16_t major)
+{
+	struct frame_hello_link hello = {.major = major,
+					 .max_message = 1u << 20,
+					 .instance = "instance of it",
+					 .version = {"1.2 \033[1m", 8}};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	say(scene, FRAME_HELLO, payload, frame_hello_link_encode(&hello, payload));
+}
+
+bool hear(struct scene *scene)
+{
+	struct peer *peer = &scene->peer;
+	uint8_t encoded[FRAME_HEADER_SIZE];
+
+	settle(scene);
+	if (ring_reader_ready(&peer->in, FRAME_HEADER_SIZE) < (int)FRAME_HEADER_SIZE)
+		return false;
+	ring_reader_copy(&peer->in, 0, encoded, sizeof(encoded));
+	assert_int_equal(frame_header_decode(encoded, &peer->header), 0);
+	assert_int_equal(peer->header.sequence, peer->heard_sequence++);
+	ring_reader_copy(&peer->in, FRAME_HEADER_SIZE, peer->payload, peer->header.length);
+	ring_reader_consume(&peer->in, frame_size(peer->header.length));
+	ring_reader_release(&peer->in);
+	return true;
+}
+
+void expect(struct scene *scene, uint8_t type)
+{
+	assert_true(hear(scene));
+	assert_int_equal(scene->peer.header.type, type);
+}
+
+void expect_silence(struct scene *scene)
+{
+	assert_false(hear(scene));
+}
+
+void greet(struct scene *scene)
+{
+	connect_peer(scene);
+	expect_state(scene, LINK_GREETING);
+	expect(scene, FRAME_HELLO);
+	say_hello(scene, PROTOCOL_MAJOR);
+	expect_state(scene, LINK_UP);
+}
+
+void up(struct scene *scene)
+{
+	scene_start(scene);
+	greet(scene);
+}
+
+void expect_violation(struct scene *scene, uint32_t error)
+{
+	bool said = false;
+
+	while (hear(scene))
+		said = scene->peer.header.type == FRAME_GOODBYE;
+	assert_true(said);
+	assert_int_equal(get_u32(scene->peer.payload), error);
+	assert_true(scene->peer.vchan->closed);
+	assert_int_equal(scene->disconnects, 1);
+	expect_state(scene, LINK_IDLE);
+	assert_int_equal(scene->ups, scene->downs);
+	/* And can be had again. */
+	greet(scene);
+	scene_stop(scene);
+}
+
+struct channel *open_channel(struct scene *scene)
+{
+	struct frame_identity identity = {.domid = OWN};
+	struct channel *channel;
+	int error = 0;
+	struct hop *hop = links_want(scene->links, scene->peer.domid, NULL, &error);
+
+	assert_non_null(hop);
+	assert_int_equal(channel_new(&scene->program, 0, CHANNEL_MESSAGE, &identity, &channel), 0);
+	assert_int_equal(channel_accept(channel, hop, "inbox"), 0);
+	relay_pass(&scene->relay);
+	return channel;
+}
+
+void collect_failure(void *userdata, const struct link_failure *failure)
+{
+	struct failures *failures = userdata;
+
+	if (failures->count++ == 0)
+		failures->first = failure->domid;
+	assert_string_equal(failure->reason, "it isn't there");
+}
+
+void forget_program_channel(struct scene *scene)
+{
+	hop_reset_channels(&scene->program, ENOENT);
+	relay_pass(&scene->relay);
+}
+
+/* --- ends ------------------------------------------------------------------------------------- */
+
+void reach(struct scene *scene, enum moment moment, bool with_channel)
+{
+	int error;
+
+	scene_start(scene);
+	if (with_channel)
+		open_channel(scene);
+	else
+		assert_non_null(links_want(scene->links, 7, NULL, &error));
+	if (moment == RUNNING)
+		greet(scene);
+	else if (moment == GREETING)
+		connect_peer(scene);
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_TESTS_LINK_RIG_H
+#define XENMSG_TESTS_LINK_RIG_H
+
+/*
+ * A link with the daemon of another domain, whose end the test plays. The vchan is the rig's own in place
+ * of daemon/xen/vchan.c, and so are the peers and the directory; time goes by when the test says so.
+ */
+
+#include "tests/unit/unit.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <event2/event.h>
+
+#include "daemon/base/self.h"
+#include "daemon/link/link.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/private_ring.h"
+#include "daemon/xen/vchan.h"
+
+#define OWN	      5
+#define HEARTBEAT_MS  10000
+#define DEAD_AFTER_MS 30000
+#define IDLE_CLOSE_MS 600000
+
+/* What the test lets go by. */
+extern uint64_t time_passed_ms;
+/* Others have the CPU for so long when we let them. */
+extern uint64_t yield_takes_ms;
+
+struct vchan {
+	struct private_ring in, out; /* as seen from the daemon */
+	enum vchan_state state;
+	vchan_event_fn event;
+	void *userdata;
+	unsigned notified;
+	int notify_error;
+	bool closed;
+};
+
+struct peer {
+	uint32_t domid;
+	struct vchan *vchan;
+	struct ring_writer out;
+	struct ring_reader in;
+	uint32_t sequence, heard_sequence;
+	uint64_t put;				/* bytes of frames */
+	uint8_t payload[FRAME_PAYLOAD_MAX + 8]; /* of the last frame heard */
+	struct frame_header header;
+};
+
+struct scene {
+	struct self self;
+	struct event_base *base;
+	struct relay relay;
+	struct links *links;
+	bool is_up; /* the peers, according to XenStore */
+	int connect_error;
+	bool is_connected; /* has handed over a vchan, and wasn't told that it ended */
+	unsigned connects, disconnects, ups, downs, directories, opens;
+	int directory_result;
+	int64_t pong;
+	unsigned pongs;
+	struct hop program; /* who opens channels */
+	struct peer peer;
+};
+
+void on_pong(void *userdata, uint32_t request, int64_t result);
+
+/* For the scenes that are started from now on. */
+extern uint64_t busy_poll_ns;
+
+void scene_start_with(struct scene *scene, uint32_t domid);
+void scene_start(struct scene *scene);
+void scene_stop(struct scene *scene);
+/* What the loop would do next. */
+void settle(struct scene *scene);
+struct link_info info_of(struct scene *scene);
+void expect_state(struct scene *scene, enum link_state state);
+void expect_last_error(struct scene *scene, const char *part);
+/* Time goes by. */
+void pass(struct scene *scene, uint64_t ms);
+
+void bring_vchan(struct scene *scene);
+void connect_peer(struct scene *scene);
+void notify(struct scene *scene);
+void put(struct scene *scene, uint8_t type, uint32_t channel, const void *payload, uint32_t length);
+/* The peer says this. */
+void say(struct scene *scene, uint8_t type, const void *payload, uint32_t length);
+void say_u64(struct scene *scene, uint8_t type, uint64_t value);
+void say_hello(struct scene *scene, uint16_t major);
+/* What the daemon has said next. */
+bool hear(struct scene *scene);
+void expect(struct scene *scene, uint8_t type);
+void expect_silence(struct scene *scene);
+void greet(struct scene *scene);
+void up(struct scene *scene);
+/* The peer has done wrong: it is told so by the last frame, and the link is idle. */
+void expect_violation(struct scene *scene, uint32_t error);
+/* A program opens a channel to the peer; it is refused by the opener's side if it can't be. */
+struct channel *open_channel(struct scene *scene);
+
+struct failures {
+	unsigned count;
+	uint32_t first;
+};
+
+void collect_failure(void *userdata, const struct link_failure *failure);
+/* The program lets go of the channel that it was told the end of. */
+void forget_program_channel(struct scene *scene);
+
+enum moment {
+	CONNECTING,
+	GREETING,
+	RUNNING,
+	MOMENTS,
+};
+
+void reach(struct scene *scene, enum moment moment, bool with_channel);
+
+#endif

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * How a link begins: when it is made, what HELLO says, who is believed to be at the other end, and what a
+ * restore leaves of it.
+ */
+#include "tests/unit/link_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/log.h"
+#include "wire/bytes.h"
+
+static void link_is_made_when_it_is_wanted(void **state)
+{
+	struct scene scene;
+	int error = 0;
+
+	scene_start(&scene);
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	expect_state(&scene, LINK_CONNECTING);
+	/* Somebody else may have to ask as well, until it is there. */
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	assert_int_equal(scene.connects, 2);
+	greet(&scene);
+	assert_int_equal(scene.ups, 1);
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	assert_int_equal(scene.connects, 2);
+	/* Nobody has one with itself. */
+	assert_null(links_want(scene.links, OWN, NULL, &error));
+	assert_int_equal(error, -EHOSTDOWN);
+	scene_stop(&scene);
+}
+
+static void what_is_not_there_leaves_nothing_behind(void **state)
+{
+	struct failures failures = {0};
+	struct scene scene;
+	int error;
+
+	scene_start(&scene);
+	scene.is_up = false;
+	/* It isn't even begun where that is known. */
+	scene.connect_error = -EHOSTDOWN;
+	assert_null(links_want(scene.links, 7, NULL, &error));
+	assert_int_equal(error, -EHOSTDOWN);
+	assert_int_equal(links_count(scene.links), 0);
+	scene.connect_error = 0;
+	for (uint32_t domid = 1000; domid < 3000; domid++) {
+		scene.peer.domid = domid;
+		open_channel(&scene);
+		assert_int_equal(links_ping(scene.links, domid, NULL, on_pong, &scene, 77), 0);
+		links_failed(scene.links, domid, domid < 2000 ? -EHOSTDOWN : -EHOSTUNREACH, "it isn't there");
+		assert_int_equal(scene.pong, domid < 2000 ? -EHOSTDOWN : -EHOSTUNREACH);
+		assert_int_equal(links_count(scene.links), 0);
+		forget_program_channel(&scene);
+	}
+	assert_int_equal(scene.pongs, 2000);
+	/* Why, as far as a number doesn't say it. */
+	links_each_failure(scene.links, collect_failure, &failures);
+	assert_int_equal(failures.count, LINKS_FAILURES_MAX);
+	assert_int_equal(failures.first, 2999);
+	/* One that is there stays, with its reason. */
+	scene.is_up = true;
+	scene.peer.domid = 7;
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	links_failed(scene.links, 7, -EHOSTUNREACH, "neither may map");
+	assert_int_equal(links_count(scene.links), 1);
+	assert_string_equal(info_of(&scene).last_error, "neither may map");
+	scene_stop(&scene);
+}
+
+static void after_a_restore_links_begin_anew_under_the_new_number(void **state)
+{
+	struct failures failures = {0};
+	struct scene scene;
+	struct hop *hop;
+	int error;
+
+	scene_start(&scene);
+	scene.is_up = false;
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	links_failed(scene.links, 7, -EHOSTUNREACH, "neither may map");
+	scene.is_up = true;
+	greet(&scene);
+	hop = links_want(scene.links, 7, NULL, &error);
+	assert_int_equal(hop->channels.parity, 0); /* the lower number of the two has the even ones */
+	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	links_restart(scene.links);
+	settle(&scene);
+	assert_int_equal(links_count(scene.links), 0);
+	assert_int_equal(scene.downs, 1);
+	assert_int_equal(scene.pong, -EHOSTUNREACH);
+	assert_true(scene.peer.vchan->closed);
+	/* Those reasons are the old host's. */
+	links_each_failure(scene.links, collect_failure, &failures);
+	assert_int_equal(failures.count, 0);
+	scene.self.domid = 9;
+	assert_null(links_want(scene.links, 9, NULL, &error));
+	assert_int_equal(error, -EHOSTDOWN);
+	hop = links_want(scene.links, 7, NULL, &error);
+	assert_non_null(hop);
+	assert_int_equal(hop->channels.parity, 1);
+	greet(&scene);
+	scene_stop(&scene);
+}
+
+static void hello_comes_first_and_says_who_we_are(void **state)
+{
+	struct frame_hello_link hello;
+	struct scene scene;
+	static const uint8_t zeros[16];
+
+	for (uint32_t domid = 3; domid <= 7; domid += 4) {
+		scene_start_with(&scene, domid);
+		open_channel(&scene);
+		connect_peer(&scene);
+		expect(&scene, FRAME_HELLO);
+		assert_int_equal(
+			frame_hello_link_decode(scene.peer.payload, scene.peer.header.length, &hello), 0);
+		assert_int_equal(hello.major, PROTOCOL_MAJOR);
+		assert_int_equal(hello.max_message, 1u << 20);
+		assert_memory_equal(hello.instance, "instance of us", 14);
+		/* The lower domid chooses the token. */
+		assert_int_equal(memcmp(hello.token, zeros, sizeof(zeros)) != 0, OWN < domid);
+		scene_stop(&scene);
+	}
+}
+
+static void channel_that_was_opened_before_goes_out_behind_hello(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	open_channel(&scene);
+	connect_peer(&scene);
+	expect(&scene, FRAME_HELLO);
+	expect(&scene, FRAME_OPEN);
+	assert_int_equal(scene.peer.header.channel & 1, 0); /* the lower domid takes even numbers */
+	scene_stop(&scene);
+}
+
+static void version_of_the_peer_is_plain_text(void **state)
+{
+	struct scene scene;
+
+	up(&scene);
+	assert_string_equal(info_of(&scene).version, "1.2??[1m");
+	scene_stop(&scene);
+}
+
+static void peers_hello_may_be_there_before_we_look(void **state)
+{
+	struct scene scene;
+	struct vchan *vchan;
+	struct frame_hello_link hello = {.major = PROTOCOL_MAJOR};
+	uint8_t payload[FRAME_SMALL_MAX], frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+	struct ring_writer out;
+	struct ring_view view;
+	uint32_t length;
+
+	scene_start(&scene);
+	vchan = calloc(1, sizeof(*vchan));
+	assert_non_null(vchan);
+	vchan->state = VCHAN_CONNECTED;
+	scene.peer.vchan = vchan;
+	length = frame_hello_link_encode(&hello, payload);
+	frame_header_encode(&(struct frame_header){.type = FRAME_HELLO, .length = length}, frame);
+	memcpy(frame + FRAME_HEADER_SIZE, payload, length);
+	view = private_ring_view(&vchan->in);
+	ring_writer_init(&out, &view, false);
+	ring_writer_put(&out, frame, frame_size(length));
+	ring_writer_publish(&out);
+	links_connected(scene.links, 7, vchan);
+	expect_state(&scene, LINK_UP);
+	scene_stop(&scene);
+}
+
+static void sender_is_the_domain_at_the_other_end_whatever_it_claims(void **state)
+{
+	struct frame_open open = {
+		.kind = CHANNEL_MESSAGE, .identity = {.domid = 0, .uid = 0}, .name = {"inbox", 5}};
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct scene scene;
+
+	up(&scene);
+	put(&scene, FRAME_OPEN, 1, payload, frame_open_encode(&open, payload));
+	notify(&scene);
+	assert_int_equal(scene.opens, 1); /* on_open() has looked at it */
+	expect(&scene, FRAME_RESET);
+	scene_stop(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(link_is_made_when_it_is_wanted),
+		cmocka_unit_test(what_is_not_there_leaves_nothing_behind),
+		cmocka_unit_test(after_a_restore_links_begin_anew_under_the_new_number),
+		cmocka_unit_test(hello_comes_first_and_says_who_we_are),
+		cmocka_unit_test(channel_that_was_opened_before_goes_out_behind_hello),
+		cmocka_unit_test(version_of_the_peer_is_plain_text),
+		cmocka_unit_test(peers_hello_may_be_there_before_we_look),
+		cmocka_unit_test(sender_is_the_domain_at_the_other_end_whatever_it_claims),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

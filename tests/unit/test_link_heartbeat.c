@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What tells a link that is alive from one that is dead, and when an idle one is closed.
+ */
+#include "tests/unit/link_rig.h"
+
+#include <errno.h>
+
+#include "daemon/base/log.h"
+#include "wire/bytes.h"
+
+static unsigned heard_pings(struct scene *scene, bool answer)
+{
+	unsigned count = 0;
+
+	while (hear(scene)) {
+		if (scene->peer.header.type != FRAME_PING)
+			continue;
+		count++;
+		if (answer)
+			say_u64(scene, FRAME_PONG, get_u64(scene->peer.payload));
+	}
+	return count;
+}
+
+static void peer_that_answers_lives(void **state)
+{
+	struct scene scene;
+
+	up(&scene);
+	for (int i = 0; i < 20; i++) {
+		pass(&scene, HEARTBEAT_MS);
+		assert_int_equal(heard_pings(&scene, true), 1);
+	}
+	expect_state(&scene, LINK_UP);
+	scene_stop(&scene);
+}
+
+static void silent_peer_is_dead_after_its_time_and_not_before(void **state)
+{
+	struct scene scene;
+
+	for (int greeted = 0; greeted < 2; greeted++) {
+		scene_start(&scene);
+		if (greeted)
+			greet(&scene);
+		else
+			connect_peer(&scene);
+		pass(&scene, HEARTBEAT_MS);
+		assert_int_equal(heard_pings(&scene, false), greeted ? 1 : 0);
+		pass(&scene, HEARTBEAT_MS);
+		/* One question is enough. */
+		assert_int_equal(heard_pings(&scene, false), 0);
+		expect_state(&scene, greeted ? LINK_UP : LINK_GREETING);
+		pass(&scene, HEARTBEAT_MS);
+		pass(&scene, HEARTBEAT_MS);
+		expect_state(&scene, LINK_IDLE);
+		expect_last_error(&scene, "nothing has come from it for 30 s");
+		scene_stop(&scene);
+	}
+}
+
+static void any_frame_is_a_sign_of_life(void **state)
+{
+	struct scene scene;
+
+	up(&scene);
+	for (int i = 0; i < 20; i++) {
+		pass(&scene, HEARTBEAT_MS);
+		say(&scene, FRAME_OPTIONAL, "", 0);
+	}
+	expect_state(&scene, LINK_UP);
+	/* A notification without one is none. */
+	for (int i = 0; i < 4; i++) {
+		pass(&scene, HEARTBEAT_MS);
+		notify(&scene);
+	}
+	expect_state(&scene, LINK_IDLE);
+	scene_stop(&scene);
+}
+
+/* Else a lost event, or a daemon that stood still itself, would cost the link. */
+static void what_lies_unread_is_a_sign_of_life(void **state)
+{
+	struct scene scene;
+
+	up(&scene);
+	for (int i = 0; i < 20; i++) {
+		put(&scene, FRAME_OPTIONAL, 0, "", 0);
+		pass(&scene, HEARTBEAT_MS);
+	}
+	expect_state(&scene, LINK_UP);
+	put(&scene, FRAME_OPTIONAL, 0, "", 0);
+	pass(&scene, 2 * DEAD_AFTER_MS);
+	expect_state(&scene, LINK_UP);
+	scene_stop(&scene);
+}
+
+static void idle_link_is_closed_and_one_with_a_channel_is_not(void **state)
+{
+	struct scene scene;
+
+	for (int with_channel = 0; with_channel < 2; with_channel++) {
+		reach(&scene, RUNNING, with_channel);
+		for (uint64_t ms = 0; ms < IDLE_CLOSE_MS - HEARTBEAT_MS; ms += HEARTBEAT_MS) {
+			pass(&scene, HEARTBEAT_MS);
+			heard_pings(&scene, true);
+		}
+		expect_state(&scene, LINK_UP);
+		/* Our own heartbeats are no use that is made of it. */
+		pass(&scene, HEARTBEAT_MS);
+		pass(&scene, HEARTBEAT_MS);
+		expect_state(&scene, with_channel ? LINK_UP : LINK_IDLE);
+		if (!with_channel) {
+			while (hear(&scene))
+				;
+			assert_int_equal(scene.peer.header.type, FRAME_GOODBYE);
+			assert_int_equal(get_u32(scene.peer.payload), 0);
+		}
+		scene_stop(&scene);
+	}
+}
+
+static void link_with_domain_0_is_not_closed_for_being_idle(void **state)
+{
+	struct scene scene;
+
+	scene_start_with(&scene, 0);
+	greet(&scene);
+	for (uint64_t ms = 0; ms < 2 * IDLE_CLOSE_MS; ms += HEARTBEAT_MS) {
+		pass(&scene, HEARTBEAT_MS);
+		heard_pings(&scene, true);
+	}
+	expect_state(&scene, LINK_UP);
+	scene_stop(&scene);
+}
+
+static void domains_that_never_were_are_forgotten(void **state)
+{
+	struct link_info info;
+	struct scene scene;
+
+	for (int is_up = 0; is_up < 2; is_up++) {
+		reach(&scene, CONNECTING, false);
+		scene.is_up = is_up;
+		links_failed(scene.links, 7, -EHOSTDOWN, "no such domain");
+		pass(&scene, HEARTBEAT_MS);
+		assert_int_equal(links_info(scene.links, 7, &info), is_up);
+		pass(&scene, DEAD_AFTER_MS);
+		pass(&scene, HEARTBEAT_MS);
+		assert_int_equal(links_info(scene.links, 7, &info), is_up);
+		scene_stop(&scene);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(peer_that_answers_lives),
+		cmocka_unit_test(silent_peer_is_dead_after_its_time_and_not_before),
+		cmocka_unit_test(any_frame_is_a_sign_of_life),
+		cmocka_unit_test(what_lies_unread_is_a_sign_of_life),
+		cmocka_unit_test(idle_link_is_closed_and_one_with_a_channel_is_not),
+		cmocka_unit_test(link_with_domain_0_is_not_closed_for_being_idle),
+		cmocka_unit_test(domains_that_never_were_are_forgotten),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * How a link ends, in each state: nothing is left of it, and it can be had again.
+ */
+#include "tests/unit/link_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "daemon/base/log.h"
+#include "wire/bytes.h"
+
+static void end_at_any_state_ends_the_channels_and_leaves_it_idle(void **state)
+{
+	enum { FAILED, LOST, CLOSED, BROKEN, GOODBYE, STOPPED, ENDS };
+	struct scene scene;
+
+	for (enum moment moment = 0; moment < MOMENTS; moment++) {
+		for (int end = FAILED; end < ENDS; end++) {
+			bool possible = end == STOPPED || (moment == CONNECTING) == (end == FAILED);
+
+			if (!possible)
+				continue;
+			reach(&scene, moment, true);
+			assert_int_equal(scene.program.channels.count, 1);
+			assert_int_equal(info_of(&scene).channels, 1);
+			switch (end) {
+			case FAILED:
+				links_failed(scene.links, 7, -EHOSTUNREACH, "the setting map forbids it");
+				expect_last_error(&scene, "the setting map forbids it");
+				break;
+			case LOST:
+				links_lost(scene.links, 7, "the domain is gone");
+				settle(&scene);
+				expect_last_error(&scene, "the domain is gone");
+				break;
+			case CLOSED:
+				scene.peer.vchan->state = VCHAN_CLOSED;
+				notify(&scene);
+				expect_last_error(&scene, "the peer's daemon has gone");
+				break;
+			case BROKEN:
+				scene.peer.vchan->state = VCHAN_BROKEN;
+				notify(&scene);
+				expect_last_error(&scene, "impossible state");
+				break;
+			case GOODBYE:
+				say(&scene, FRAME_GOODBYE, "\0\0\0\0", 4);
+				expect_last_error(&scene, "the peer has closed it");
+				break;
+			default:
+				links_free(scene.links);
+				scene.links = NULL;
+				assert_int_equal(scene.disconnects, 1);
+				scene_stop(&scene);
+				continue;
+			}
+			expect_state(&scene, LINK_IDLE);
+			assert_int_equal(info_of(&scene).channels, 0);
+			assert_false(info_of(&scene).has_vchan);
+			/* rendezvous knows of its own failure */
+			assert_int_equal(scene.disconnects, end == FAILED ? 0 : 1);
+			assert_int_equal(scene.ups, moment == RUNNING);
+			assert_int_equal(scene.downs, scene.ups);
+			/* It can be had again. */
+			greet(&scene);
+			scene_stop(&scene);
+		}
+	}
+}
+
+static void what_the_peer_said_last_counts_though_it_has_gone(void **state)
+{
+	struct scene scene;
+	uint8_t payload[8];
+
+	up(&scene);
+	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	relay_pass(&scene.relay);
+	expect(&scene, FRAME_PING);
+	put(&scene, FRAME_PONG, 0, payload, frame_u64_encode(get_u64(scene.peer.payload), payload));
+	scene.peer.vchan->state = VCHAN_CLOSED;
+	notify(&scene);
+	assert_int_equal(scene.pongs, 1);
+	assert_true(scene.pong > 0);
+	expect_state(&scene, LINK_IDLE);
+	scene_stop(&scene);
+}
+
+static void reason_in_a_goodbye_is_kept_as_plain_text(void **state)
+{
+	struct scene scene;
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct frame_goodbye goodbye = {.error = EPROTO, .text = {"\033]0;no\n\xff\xc3", 9}};
+
+	up(&scene);
+	say(&scene, FRAME_GOODBYE, payload, frame_goodbye_encode(&goodbye, payload));
+	expect_state(&scene, LINK_IDLE);
+	expect_last_error(&scene, "the peer says goodbye: ");
+	/* It goes into JSON and to terminals. */
+	for (const char *c = info_of(&scene).last_error; *c; c++)
+		assert_true(*c >= ' ' && *c < 0x7f);
+	scene_stop(&scene);
+}
+
+static void peer_that_stops_is_told_by_a_goodbye(void **state)
+{
+	struct scene scene;
+
+	for (int moment = 0; moment < 2; moment++) {
+		reach(&scene, moment ? RUNNING : GREETING, false);
+		links_free(scene.links);
+		scene.links = NULL;
+		while (hear(&scene))
+			;
+		assert_int_equal(scene.peer.header.type, FRAME_GOODBYE);
+		assert_int_equal(get_u32(scene.peer.payload), 0);
+		assert_true(scene.peer.vchan->closed);
+		scene_stop(&scene);
+	}
+}
+
+static void new_vchan_of_the_peer_takes_the_place_of_the_old_one(void **state)
+{
+	struct scene scene;
+	struct vchan *old;
+
+	up(&scene);
+	open_channel(&scene);
+	old = scene.peer.vchan;
+	scene.peer.vchan = NULL;
+	connect_peer(&scene);
+	assert_true(old->closed);
+	assert_int_equal(scene.downs, 1);
+	/* the end at the program waits to be told */
+	assert_int_equal(scene.program.channels.count + info_of(&scene).channels, 1);
+	expect_state(&scene, LINK_GREETING);
+	expect(&scene, FRAME_HELLO);
+	say_hello(&scene, PROTOCOL_MAJOR);
+	assert_int_equal(scene.ups, 2);
+	free(old);
+	scene_stop(&scene);
+}
+
+static void what_was_said_over_the_old_vchan_counts_though_there_is_a_new_one(void **state)
+{
+	struct scene scene;
+	uint8_t payload[8];
+	struct vchan *old;
+
+	up(&scene);
+	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	relay_pass(&scene.relay);
+	expect(&scene, FRAME_PING);
+	put(&scene, FRAME_PONG, 0, payload, frame_u64_encode(get_u64(scene.peer.payload), payload));
+	old = scene.peer.vchan;
+	scene.peer.vchan = NULL;
+	connect_peer(&scene);
+	relay_pass(&scene.relay);
+	assert_int_equal(scene.pongs, 1);
+	assert_true(scene.pong > 0);
+	assert_true(old->closed);
+	expect_state(&scene, LINK_GREETING);
+	free(old);
+	scene_stop(&scene);
+}
+
+static void new_vchan_goes_with_the_link_while_the_old_one_is_read(void **state)
+{
+	struct scene scene;
+	struct vchan *old;
+
+	for (int moment = 0; moment < 2; moment++) {
+		up(&scene);
+		old = scene.peer.vchan;
+		scene.peer.vchan = NULL;
+		bring_vchan(&scene);
+		if (moment) {
+			links_lost(scene.links, 7, "it has gone again");
+			settle(&scene);
+			expect_state(&scene, LINK_IDLE);
+		} else {
+			links_free(scene.links);
+			scene.links = NULL;
+		}
+		assert_true(old->closed);
+		assert_true(scene.peer.vchan->closed);
+		free(old);
+		scene_stop(&scene);
+	}
+}
+
+static void link_that_cannot_be_notified_ends(void **state)
+{
+	struct scene scene;
+
+	up(&scene);
+	scene.peer.vchan->notify_error = -EIO;
+	ring_reader_arm(&scene.peer.in, 1);
+	say_u64(&scene, FRAME_PING, 1);
+	expect_state(&scene, LINK_IDLE);
+	expect_last_error(&scene, "notifying it");
+	scene_stop(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(end_at_any_state_ends_the_channels_and_leaves_it_idle),
+		cmocka_unit_test(what_the_peer_said_last_counts_though_it_has_gone),
+		cmocka_unit_test(reason_in_a_goodbye_is_kept_as_plain_text),
+		cmocka_unit_test(peer_that_stops_is_told_by_a_goodbye),
+		cmocka_unit_test(new_vchan_of_the_peer_takes_the_place_of_the_old_one),
+		cmocka_unit_test(what_was_said_over_the_old_vchan_counts_though_there_is_a_new_one),
+		cmocka_unit_test(new_vchan_goes_with_the_link_while_the_old_one_is_read),
+		cmocka_unit_test(link_that_cannot_be_notified_ends),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

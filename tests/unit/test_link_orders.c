@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Links, whatever the peer, XenStore and programs do in whatever order. */
+#include "tests/unit/link_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define STEPS 80
+
+/* One thing that the peer, XenStore or a program may do at any time. */
+static void do_something(struct scene *scene, unsigned what)
+{
+	struct vchan *vchan = scene->peer.vchan;
+	uint8_t payload[64] = {0};
+	int error = 0;
+
+	switch (what) {
+	case 0:
+	case 1:
+		bring_vchan(scene);
+		break;
+	case 2:
+		links_lost(scene->links, 7, "it is lost");
+		break;
+	case 3:
+		links_failed(scene->links, 7, -EHOSTUNREACH, "it has failed");
+		break;
+	case 4:
+		links_want(scene->links, 7, NULL, &error);
+		break;
+	case 5:
+		assert_int_equal(links_ping(scene->links, 7, NULL, on_pong, scene, 77), 0);
+		break;
+	case 6:
+		relay_pass(&scene->relay);
+		break;
+	case 7:
+		if (!scene->program.channels.count)
+			open_channel(scene);
+		break;
+	case 8:
+		forget_program_channel(scene);
+		break;
+	case 9:
+		links_restart(scene->links);
+		break;
+	case 10:
+		scene->is_up = !scene->is_up;
+		break;
+	case 11:
+		time_passed_ms += DEAD_AFTER_MS;
+		event_base_loop(scene->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+		break;
+	case 12:
+		if (vchan)
+			vchan->state = VCHAN_CLOSED;
+		break;
+	default:
+		if (!vchan || vchan->closed)
+			break;
+		if (what == 13)
+			say_hello(scene, PROTOCOL_MAJOR);
+		else if (what == 14)
+			put(scene, FRAME_PING, 0, payload, 8);
+		else if (what == 15)
+			put(scene, FRAME_GOODBYE, 0, payload, 6);
+		else if (vchan->event)
+			vchan->event(vchan, vchan->userdata);
+	}
+}
+
+static uint64_t next_random(uint64_t *random)
+{
+	*random ^= *random << 13;
+	*random ^= *random >> 7;
+	*random ^= *random << 17;
+	return *random >> 20;
+}
+
+/* Those of before the last one are closed when nothing is to be done any more, each once (vchan_close() looks),
+ * and the rendezvous knows whether the last one is. */
+static void each_vchan_is_closed_once_whatever_happens_when(void **state)
+{
+	uint64_t random = 88172645463325252u;
+
+	for (unsigned run = 0; run < 3000; run++) {
+		struct vchan *vchans[STEPS] = {NULL};
+		struct scene scene;
+		unsigned count = 0;
+
+		scene_start(&scene);
+		for (unsigned step = 0; step < STEPS; step++) {
+			unsigned what = (unsigned)(next_random(&random) % 17);
+
+			if (what < 2 && scene.peer.vchan) {
+				vchans[count++] = scene.peer.vchan;
+				scene.peer.vchan = NULL;
+			}
+			do_something(&scene, what);
+			if (next_random(&random) % 4)
+				continue;
+			settle(&scene);
+			for (unsigned i = 0; i < count; i++)
+				assert_true(vchans[i]->closed);
+			assert_int_equal(scene.is_connected, scene.peer.vchan && !scene.peer.vchan->closed);
+		}
+		scene_stop(&scene);
+		for (unsigned i = 0; i < count; i++) {
+			assert_true(vchans[i]->closed);
+			free(vchans[i]);
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_vchan_is_closed_once_whatever_happens_when),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

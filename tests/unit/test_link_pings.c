@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Pings and acknowledgements on a link, and the frames of others that go out over it.
+ */
+#include "tests/unit/link_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "daemon/base/log.h"
+#include "wire/bytes.h"
+
+/* --- memory ----------------------------------------------------------------------------------- */
+
+static unsigned long allocations;
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define COUNTS_ALLOCATIONS 1
+void *__libc_malloc(size_t size);
+
+/* Stands before the C library's, for libevent too. */
+__attribute__((visibility("default"))) void *malloc(size_t size)
+{
+	allocations++;
+	return __libc_malloc(size);
+}
+#else
+#define COUNTS_ALLOCATIONS 0
+#endif
+
+/* --- pings and acknowledgements --------------------------------------------------------------- */
+
+static void ping_is_answered_with_what_was_read(void **state)
+{
+	struct scene scene;
+	uint64_t before;
+
+	up(&scene);
+	before = scene.peer.put;
+	say_u64(&scene, FRAME_PING, 0x1122334455667788u);
+	expect(&scene, FRAME_PONG);
+	assert_int_equal(get_u64(scene.peer.payload), 0x1122334455667788u);
+	expect(&scene, FRAME_ACK);
+	assert_true(get_u64(scene.peer.payload) >= before && get_u64(scene.peer.payload) <= scene.peer.put);
+	scene_stop(&scene);
+}
+
+static void what_was_read_is_acknowledged_every_64_kib(void **state)
+{
+	uint8_t skipped[8192] = {0};
+	struct scene scene;
+	unsigned acks = 0;
+
+	up(&scene);
+	for (int i = 0; i < 100; i++) {
+		say(&scene, FRAME_OPTIONAL, skipped, sizeof(skipped));
+		while (hear(&scene)) {
+			assert_int_equal(scene.peer.header.type, FRAME_ACK);
+			assert_true(get_u64(scene.peer.payload) <= scene.peer.put);
+			assert_true(scene.peer.put - get_u64(scene.peer.payload) <= 65536);
+			acks++;
+		}
+	}
+	assert_in_range(acks, 800 / 64 - 1, 800 / 64 + 1);
+	scene_stop(&scene);
+}
+
+static void acknowledging_takes_no_memory(void **state)
+{
+	uint8_t skipped[8192] = {0};
+	struct scene scene;
+	unsigned acks = 0;
+
+	up(&scene);
+	for (int i = 0; i < 200; i++) {
+		if (i == 100)
+			allocations = 0;
+		say(&scene, FRAME_OPTIONAL, skipped, sizeof(skipped));
+		while (hear(&scene))
+			acks++;
+	}
+	assert_true(acks > 10);
+	if (COUNTS_ALLOCATIONS)
+		assert_int_equal(allocations, 0);
+	scene_stop(&scene);
+}
+
+static void ping_is_answered_once_when_the_pong_comes(void **state)
+{
+	struct scene scene;
+	uint64_t token;
+
+	scene_start(&scene);
+	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(scene.connects, 1);
+	greet(&scene); /* it goes out as soon as there is somebody to hear it */
+	expect(&scene, FRAME_PING);
+	token = get_u64(scene.peer.payload);
+	say_u64(&scene, FRAME_PONG, token + 1);
+	assert_int_equal(scene.pongs, 0);
+	say_u64(&scene, FRAME_PONG, token);
+	assert_int_equal(scene.pongs, 1);
+	assert_true(scene.pong > 0);
+	assert_int_equal(info_of(&scene).rtt_ns, scene.pong);
+	say_u64(&scene, FRAME_PONG, token);
+	assert_int_equal(scene.pongs, 1);
+	scene_stop(&scene);
+}
+
+static void each_ping_is_sent_once(void **state)
+{
+	struct scene scene;
+	uint64_t tokens[2];
+
+	up(&scene);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+		relay_pass(&scene.relay);
+		expect(&scene, FRAME_PING);
+		tokens[i] = get_u64(scene.peer.payload);
+		expect_silence(&scene);
+	}
+	assert_true(tokens[0] != tokens[1]);
+	for (int i = 1; i >= 0; i--) {
+		say_u64(&scene, FRAME_PONG, tokens[i]);
+		assert_int_equal(scene.pongs, 2 - i);
+	}
+	scene_stop(&scene);
+}
+
+static void ping_ends_with_the_error_that_the_link_ends_with(void **state)
+{
+	static const struct {
+		bool reachable;
+		int error;
+	} ends[] = {{true, EHOSTUNREACH}, {false, EHOSTDOWN}};
+	struct scene scene;
+
+	for (unsigned i = 0; i < 2; i++) {
+		scene_start(&scene);
+		assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+		links_failed(scene.links, 7, -EACCES, "neither may map");
+		assert_int_equal(scene.pongs, 1);
+		assert_int_equal(scene.pong, -EACCES);
+		assert_string_equal(info_of(&scene).last_error, "neither may map");
+		greet(&scene);
+		assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+		scene.is_up = ends[i].reachable;
+		links_lost(scene.links, 7, "its daemon has gone");
+		settle(&scene);
+		assert_int_equal(scene.pongs, 2);
+		assert_int_equal(scene.pong, -ends[i].error);
+		scene_stop(&scene);
+	}
+}
+
+static void cancelled_ping_is_never_answered(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	links_ping_cancel(scene.links, &scene);
+	greet(&scene);
+	expect_silence(&scene);
+	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
+	links_ping_cancel(scene.links, &scene);
+	links_lost(scene.links, 7, "its daemon has gone");
+	settle(&scene);
+	assert_int_equal(scene.pongs, 0);
+	scene_stop(&scene);
+}
+
+static void frames_of_others_go_out_only_in_a_session(void **state)
+{
+	struct scene scene;
+	int error;
+
+	scene_start(&scene);
+	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
+	connect_peer(&scene);
+	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), -ENOTCONN);
+	expect(&scene, FRAME_HELLO);
+	say_hello(&scene, PROTOCOL_MAJOR);
+	assert_int_equal(links_send(scene.links, 7, FRAME_DIRECTORY, "12345678", 8), 0);
+	relay_pass(&scene.relay);
+	expect(&scene, FRAME_DIRECTORY);
+	scene_stop(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(ping_is_answered_with_what_was_read),
+		cmocka_unit_test(what_was_read_is_acknowledged_every_64_kib),
+		cmocka_unit_test(acknowledging_takes_no_memory),
+		cmocka_unit_test(ping_is_answered_once_when_the_pong_comes),
+		cmocka_unit_test(each_ping_is_sent_once),
+		cmocka_unit_test(ping_ends_with_the_error_that_the_link_ends_with),
+		cmocka_unit_test(cancelled_ping_is_never_answered),
+		cmocka_unit_test(frames_of_others_go_out_only_in_a_session),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

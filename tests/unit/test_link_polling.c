@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A link that is looked at for a while, instead of waiting to be notified.
+ */
+#include "tests/unit/link_rig.h"
+
+#include "daemon/base/log.h"
+#include "daemon/link/patience.h"
+
+#define BUSY_POLL_MS 100000u /* long, so that what a test does at once is quick on any machine */
+
+static int with_busy_poll(void **state)
+{
+	busy_poll_ns = BUSY_POLL_MS * UINT64_C(1000000);
+	yield_takes_ms = 0;
+	return 0;
+}
+
+static int without_busy_poll(void **state)
+{
+	busy_poll_ns = yield_takes_ms = 0;
+	return 0;
+}
+
+static bool we_ask_to_be_notified(struct scene *scene)
+{
+	settle(scene);
+	return ring_writer_is_awaited(&scene->peer.out);
+}
+
+static void expect_answer(struct scene *scene)
+{
+	expect(scene, FRAME_PONG);
+	expect(scene, FRAME_ACK);
+}
+
+static void say_quickly(struct scene *scene, unsigned times)
+{
+	while (times--) {
+		say_u64(scene, FRAME_PING, times);
+		expect_answer(scene);
+	}
+}
+
+/* Until the link is looked at. Returns how many quick frames that took. */
+static unsigned say_until_polled(struct scene *scene)
+{
+	unsigned times = 0;
+
+	while (we_ask_to_be_notified(scene)) {
+		assert_true(times++ < 10000);
+		assert_false(links_poll(scene->links));
+		say_quickly(scene, 1);
+	}
+	return times;
+}
+
+static void what_comes_quickly_is_looked_for_without_being_notified_of(void **state)
+{
+	struct scene scene;
+
+	up(&scene);
+	assert_true(say_until_polled(&scene) >= PATIENCE_QUICK_WAITS);
+	for (int i = 0; i < 100; i++) {
+		uint8_t payload[8];
+
+		assert_true(links_poll(scene.links));
+		put(&scene, FRAME_PING, 0, payload, frame_u64_encode(1, payload));
+		assert_true(links_poll(scene.links));
+		expect_answer(&scene);
+		assert_false(we_ask_to_be_notified(&scene));
+	}
+	scene_stop(&scene);
+}
+
+static void looking_in_vain_ends_by_asking_and_is_tried_less(void **state)
+{
+	struct scene scene;
+	unsigned times, before = 0;
+
+	up(&scene);
+	for (int i = 0; i < 5; i++) {
+		times = say_until_polled(&scene);
+		assert_true(times > before);
+		before = times;
+		assert_true(links_poll(scene.links));
+		time_passed_ms += BUSY_POLL_MS;
+		assert_false(links_poll(scene.links));
+		assert_true(we_ask_to_be_notified(&scene));
+	}
+	scene_stop(&scene);
+}
+
+static void what_came_before_the_last_look_is_taken_in(void **state)
+{
+	struct scene scene;
+	uint8_t payload[8];
+
+	up(&scene);
+	say_until_polled(&scene);
+	time_passed_ms += BUSY_POLL_MS;
+	put(&scene, FRAME_PING, 0, payload, frame_u64_encode(1, payload));
+	links_poll(scene.links);
+	expect_answer(&scene);
+	scene_stop(&scene);
+}
+
+static void looking_ends_when_others_need_the_cpu(void **state)
+{
+	struct scene scene;
+
+	up(&scene);
+	say_until_polled(&scene);
+	assert_true(links_poll(scene.links));
+	yield_takes_ms = 1000;
+	assert_false(links_poll(scene.links));
+	assert_true(we_ask_to_be_notified(&scene));
+	scene_stop(&scene);
+}
+
+static void link_that_ends_is_not_looked_at(void **state)
+{
+	struct scene scene;
+
+	up(&scene);
+	say_until_polled(&scene);
+	scene.peer.vchan->state = VCHAN_CLOSED;
+	notify(&scene);
+	expect_state(&scene, LINK_IDLE);
+	assert_false(links_poll(scene.links));
+	greet(&scene);
+	assert_true(we_ask_to_be_notified(&scene));
+	say_until_polled(&scene);
+	scene_stop(&scene);
+}
+
+/* Not by what is found in its ring: somebody else knows that it is over. */
+static void link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more(void **state)
+{
+	struct scene scene;
+
+	up(&scene);
+	say_until_polled(&scene);
+	links_lost(scene.links, scene.peer.domid, "its daemon is gone");
+	settle(&scene);
+	expect_state(&scene, LINK_IDLE);
+	assert_false(links_poll(scene.links));
+	greet(&scene);
+	assert_true(we_ask_to_be_notified(&scene));
+	say_until_polled(&scene);
+	assert_true(links_poll(scene.links));
+	scene_stop(&scene);
+}
+
+/* A few quick answers in between make no difference. */
+static void slow_link_is_never_looked_at(void **state)
+{
+	struct scene scene;
+
+	up(&scene);
+	for (int i = 0; i < 100; i++) {
+		time_passed_ms += BUSY_POLL_MS;
+		say_quickly(&scene, PATIENCE_QUICK_WAITS);
+		assert_true(we_ask_to_be_notified(&scene));
+		assert_false(links_poll(scene.links));
+	}
+	scene_stop(&scene);
+}
+
+static void nothing_is_looked_for_if_that_is_switched_off(void **state)
+{
+	struct scene scene;
+
+	up(&scene);
+	for (int i = 0; i < 100; i++) {
+		say_quickly(&scene, 1);
+		assert_true(we_ask_to_be_notified(&scene));
+		assert_false(links_poll(scene.links));
+	}
+	scene_stop(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(what_comes_quickly_is_looked_for_without_being_notified_of,
+						with_busy_poll, without_busy_poll),
+		cmocka_unit_test_setup_teardown(looking_in_vain_ends_by_asking_and_is_tried_less,
+						with_busy_poll, without_busy_poll),
+		cmocka_unit_test_setup_teardown(what_came_before_the_last_look_is_taken_in, with_busy_poll,
+						without_busy_poll),
+		cmocka_unit_test_setup_teardown(looking_ends_when_others_need_the_cpu, with_busy_poll,
+						without_busy_poll),
+		cmocka_unit_test_setup_teardown(link_that_ends_is_not_looked_at, with_busy_poll,
+						without_busy_poll),
+		cmocka_unit_test_setup_teardown(link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more,
+						with_busy_poll, without_busy_poll),
+		cmocka_unit_test_setup_teardown(slow_link_is_never_looked_at, with_busy_poll,
+						without_busy_poll),
+		cmocka_unit_test(nothing_is_looked_for_if_that_is_switched_off),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
