@@ -120,4 +120,4 @@ include tests/fuzz/lower.mk
 include tests/fuzz/surface.mk
 include tests/xen/local.mk
 
-EXTRA_DIST += tests/model/run tests/model/session.pml
+EXTRA_DIST += tests/model/README.md tests/model/run tests/model/session.pml

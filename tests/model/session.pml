@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A session that outlives its vchans, as doc/protocol.md ("Resuming a session") has it: what is lost, twice or wrong if a
- * rule is left out. tests/model/run checks it, and that it finds the mistake when a rule is left out (WITHOUT_…).
+ * rule is left out. tests/model/run checks it, and that it finds the mistake when a rule is left out.
  *
  * Three ends: the granting guest, the mapping daemon (domain 0, or a guest that maps), and an image of the granting guest,
  * saved at any time and started at any later one, whatever the guest has done meanwhile. A restored end is the same process
@@ -18,31 +18,51 @@
  * commit" is one step here where the look is the last of them: what was copied before a freeze was right.
  */
 
-/* How much of everything: more of it makes more states, not other ones. */
-#ifndef MESSAGES
-#define MESSAGES 2 /* in each direction */
-#endif
-#ifndef LOSSES
-#define LOSSES 0
-#endif
-#ifndef MOVES
-#define MOVES 0
-#endif
-#ifndef RESTORES
-#define RESTORES 0 /* of the guest, in its place */
-#endif
-#ifndef MAPPER_RESTORES
-#define MAPPER_RESTORES 0 /* the mapping end is a guest, too */
-#endif
-#ifndef IMAGES
-#define IMAGES 0 /* 0 or 1 */
-#endif
-#ifndef STRANGERS
-#define STRANGERS 0
-#endif
-#ifndef GIVE_UPS
-#define GIVE_UPS 0 /* resume-for is over */
-#endif
+/*
+ * How much of everything, and without which rule: a case of tests/model/run. Settings of one program, since compiling takes
+ * longer than most searches. More of anything makes more states.
+ */
+c_decl {
+	\#include <stdlib.h>
+	static unsigned char setting(const char *name)
+	{
+		const char *value = getenv(name);
+		return value ? (unsigned char)atoi(value) : 0;
+	}
+}
+byte messages; /* in each direction */
+byte losses, moves;
+byte restores;	      /* of the guest, in its place */
+byte mapper_restores; /* the mapping end is a guest, too */
+byte images;	      /* 0 or 1 */
+byte strangers;
+byte give_ups; /* resume-for is over */
+byte saves;
+byte deaths; /* of the guest that has an image */
+byte starts; /* of the image */
+byte without; /* the number of a rule, or 0 */
+
+/* The rules. */
+#define PROOF                    1
+#define WAITING_FOR_RESUME       2
+#define RAISING_AT_ONCE          3
+#define EPOCHS                   4
+#define CONFIRMING               5
+#define SECOND_CHANCE            6
+#define WAITING_FOR_CONFIRMATION 7
+#define LATE_GOODBYE             8
+#define POSITIONS                9
+#define RESUMED_POSITION         10
+#define LOOK_AT_INPUT            11
+#define LOOK_AFTER_COPY          12
+#define LOOK_AT_OUTPUT           13
+#define LOOK_BEFORE_COMPLAINT    14
+#define GIVING_UP_AT_SUSPEND     15
+#define TAKING_OUT               16
+#define PRIVATE_COPY             17
+#define MOVE_FRAME               18
+#define FIRST_RECEIPT            19
+#define TELLING                  20
 
 #define ROOM 2 /* messages in a ring */
 
@@ -98,8 +118,6 @@ byte consumed[8];      /* [vchan * 2 + reader]: the consumer index, as a positio
 byte taken[4];	       /* by the mapper's programs: content + 1 */
 bool taken_by_guest[4];
 
-byte losses = LOSSES, moves = MOVES, restores = RESTORES, mapper_restores = MAPPER_RESTORES, images = IMAGES;
-byte strangers = STRANGERS, give_ups = GIVE_UPS, saves = RESTORES + IMAGES;
 bool gave_up, image_exists;
 
 #define side(s)	     ((s) == MAPPER -> 1 : 0)
@@ -108,16 +126,9 @@ bool gave_up, image_exists;
 #define far_left(s, v) left[(v) * 2 + 1 - side(s)]
 
 /* In the guest: a look at the clocks between copying and committing. */
-#ifdef WITHOUT_LOOK_AT_INPUT
-#define input_shows_restore(s) false
-#else
-#define input_shows_restore(s) (thawed[s] && !blind[s])
-#endif
-#ifdef WITHOUT_LOOK_AT_OUTPUT
-#define output_shows_restore(s) false
-#else
-#define output_shows_restore(s) (thawed[s] && !blind[s])
-#endif
+#define shows_restore(s) (thawed[s] && !blind[s])
+#define input_shows_restore(s) (shows_restore(s) && without != LOOK_AT_INPUT)
+#define output_shows_restore(s) (shows_restore(s) && without != LOOK_AT_OUTPUT)
 
 inline leave(s, v)
 {
@@ -154,10 +165,18 @@ inline go_away(s)
 	state[s] = AWAY
 }
 
+/* What doesn't count any more makes no states. */
+inline forget(s)
+{
+	epoch[s] = 0; confirmed[s] = 0; heard[s] = false; sent[s] = 0; put[s] = 0; acked[s] = 0; received[s] = 0;
+	thawed[s] = false; blind[s] = false; dirty[s] = false; visible[s] = 0
+}
+
 inline end_session(s)
 {
 	leave(s, current[s]); leave(s, old[s]); leave_attempt(s);
-	current[s] = NONE; old[s] = NONE; put[s] = 0;
+	current[s] = NONE; old[s] = NONE;
+	forget(s);
 	state[s] = ENDED;
 	assert(gave_up || image_exists) /* else nothing was wrong */
 }
@@ -209,11 +228,7 @@ inline take_data(s, c)
 
 inline begin_epoch(s)
 {
-#ifdef WITHOUT_RAISING_AT_ONCE
-	epoch[s] = (s == MAPPER -> epoch[s] : peer_epoch[s]) + 1;
-#else
-	epoch[s] = (s == MAPPER -> epoch[s] : peer_epoch[s]);
-#endif
+	epoch[s] = (s == MAPPER -> epoch[s] : peer_epoch[s]) + (without == RAISING_AT_ONCE -> 1 : 0);
 	heard[s] = false;
 	current[s] = next[s]; next[s] = NONE; attempt[s] = NOTHING; peer_epoch[s] = 0;
 	state[s] = UP;
@@ -221,25 +236,22 @@ inline begin_epoch(s)
 	out(s, current[s]) ! PING, 0, 0
 }
 
-#if defined(WITHOUT_EPOCHS)
-#define epoch_is_older(s, e) false
-#elif defined(WITHOUT_CONFIRMING)
-#define epoch_is_older(s, e) ((e) + 1 < epoch[s])
-#elif defined(WITHOUT_SECOND_CHANCE)
-#define epoch_is_older(s, e) ((e) < epoch[s])
-#else
-#define epoch_is_older(s, e) ((e) < confirmed[s])
-#endif
+#define epoch_is_older(s, e) \
+	(without == EPOCHS -> false : (without == CONFIRMING -> (e) + 1 < epoch[s] : \
+	(without == SECOND_CHANCE -> (e) < epoch[s] : (e) < confirmed[s])))
 
 inline on_prove(s, secret, e)
 {
 	if
-#ifndef WITHOUT_PROOF
-	:: !secret -> leave_attempt(s)
-#endif
+	:: !secret && without != PROOF -> leave_attempt(s)
 	:: else ->
 		if
-		:: epoch_is_older(s, e) -> out(s, next[s]) ! GOODBYE, 0, 0; leave_attempt(s)
+		:: epoch_is_older(s, e) ->
+			if
+			:: without != TELLING -> out(s, next[s]) ! GOODBYE, 0, 0
+			:: else
+			fi;
+			leave_attempt(s)
 		:: else ->
 			if
 			:: moving[next[s]] && state[s] != UP -> leave_attempt(s)
@@ -249,15 +261,17 @@ inline on_prove(s, secret, e)
 			if
 			:: attempt[s] != NOTHING ->
 				assert(far[next[s]] != STRANGER); /* it learns nothing, and takes nothing from anyone */
-#ifndef WITHOUT_RAISING_AT_ONCE
 				/* The mapper numbers them, and already now: no later attempt has this number, whatever becomes of this one. */
-				epoch[s] = epoch[s] + (s == MAPPER -> 1 : 0);
-#endif
+				epoch[s] = epoch[s] + (s == MAPPER && without != RAISING_AT_ONCE -> 1 : 0);
 				attempt[s] = RESUMING;
-				out(s, next[s]) ! RESUME, received[s], epoch[s]
-#ifdef WITHOUT_WAITING_FOR_RESUME
-				; put[s] = acked[s]; begin_epoch(s)
-#endif
+				out(s, next[s]) ! RESUME, received[s], epoch[s];
+				if
+				:: without == WAITING_FOR_RESUME ->
+					put[s] = acked[s];
+					peer_epoch[s] = epoch[s] + 1; /* both count */
+					begin_epoch(s)
+				:: else
+				fi
 			:: else
 			fi
 		fi
@@ -271,27 +285,25 @@ inline on_resume(s, position)
 		if
 		:: state[s] == UP ->
 			old[s] = current[s];
-#ifndef WITHOUT_MOVE
-			out(s, old[s]) ! MOVE, 0, 0;
-#endif
-			begin_epoch(s)
-#ifdef WITHOUT_MOVE
-			; leave(s, old[s]); old[s] = NONE
-#endif
+			if
+			:: without != MOVE_FRAME -> out(s, old[s]) ! MOVE, 0, 0
+			:: else
+			fi;
+			begin_epoch(s);
+			if
+			:: without == MOVE_FRAME -> leave(s, old[s]); old[s] = NONE
+			:: else
+			fi
 		:: else -> leave_attempt(s)
 		fi
-#ifndef WITHOUT_POSITIONS
-	:: !moving[next[s]] && position > sent[s] -> end_session(s) /* this end is the older one */
-	:: !moving[next[s]] && position < acked[s] -> out(s, next[s]) ! GOODBYE, 0, 0; leave_attempt(s) /* that one is */
-	:: !moving[next[s]] && position >= acked[s] && position <= sent[s] ->
-#else
-	:: !moving[next[s]] ->
-#endif
-#ifdef WITHOUT_RESUMED_POSITION
-		put[s] = sent[s];
-#else
-		acked[s] = position; put[s] = position;
-#endif
+	:: !moving[next[s]] && without != POSITIONS && position > sent[s] -> end_session(s) /* this end is the older one */
+	:: !moving[next[s]] && without != POSITIONS && position < acked[s] -> /* that one is */
+		out(s, next[s]) ! GOODBYE, 0, 0; leave_attempt(s)
+	:: !moving[next[s]] && (without == POSITIONS || (position >= acked[s] && position <= sent[s])) ->
+		if
+		:: without != RESUMED_POSITION -> acked[s] = position; put[s] = position
+		:: else -> put[s] = sent[s]
+		fi;
 		check_delivered(s, acked[s]);
 		begin_epoch(s)
 	fi
@@ -310,11 +322,11 @@ proctype session(byte s)
 
 end:	do
 	/* A program's message gets its position. */
-	:: atomic { !dead[s] && state[s] == UP && sent[s] < MESSAGES && !thawed[s] && put[s] == sent[s] && ring_room(s) ->
+	:: atomic { !dead[s] && state[s] == UP && sent[s] < messages && !thawed[s] && put[s] == sent[s] && ring_room(s) ->
 		made[s * 4 + sent[s]] = s;
 		out(s, current[s]) ! DATA, content(s, sent[s]), 0;
 		sent[s]++; put[s]++ }
-	:: atomic { !dead[s] && state[s] == UP && sent[s] < MESSAGES && thawed[s] ->
+	:: atomic { !dead[s] && state[s] == UP && sent[s] < messages && thawed[s] ->
 		if
 		:: output_shows_restore(s) -> hear_of_restore(s)
 		:: else -> made[s * 4 + sent[s]] = s; sent[s]++ /* into pages that are its own now: nobody sees it */
@@ -333,7 +345,7 @@ end:	do
 		consumed[reads(s) * 2 + side(s)] = received[s] }
 	:: atomic { may_read(s) && state[s] == UP && in(s, reads(s)) ? [PING, c, i] ->
 		in(s, reads(s)) ? PING, c, i; confirmed[s] = epoch[s]; heard[s] = true;
-		consumed[reads(s) * 2 + side(s)] = received[s] } /* which says that all of the old ring was read, too */
+		consumed[reads(s) * 2 + side(s)] = (without == FIRST_RECEIPT -> 0 : received[s]) } /* which says that all of the old ring was read, too */
 	:: atomic { may_read(s) && state[s] == UP && old[s] != NONE && in(s, old[s]) ? [MOVE, c, i] ->
 		in(s, old[s]) ? MOVE, c, i; leave(s, old[s]); old[s] = NONE }
 	/* Stale input. */
@@ -341,13 +353,10 @@ end:	do
 		assert(false) }
 	:: atomic { !dead[s] && s == IMAGE && thawed[s] && !dirty[s] && blind[s] && state[s] == UP && visible[s] > received[s] ->
 		take_data(s, content(MAPPER, received[s])) }
-#ifdef WITH_LOOK_BEFORE_COPY
-	:: atomic { !dead[s] && !thawed[s] && !looked -> looked = true }
-	:: atomic { !dead[s] && thawed[s] && dirty[s] && state[s] == UP && visible[s] > received[s] && looked -> assert(false) }
-#endif
-#ifdef WITHOUT_LOOK_BEFORE_COMPLAINT
-	:: atomic { !dead[s] && thawed[s] && dirty[s] && state[s] == UP -> end_session(s) } /* an index that went backwards */
-#endif
+	:: atomic { without == LOOK_AFTER_COPY && !dead[s] && !thawed[s] && !looked -> looked = true }
+	:: atomic { looked && !dead[s] && thawed[s] && dirty[s] && state[s] == UP && visible[s] > received[s] -> assert(false) }
+	:: atomic { without == LOOK_BEFORE_COMPLAINT && !dead[s] && thawed[s] && dirty[s] && state[s] == UP ->
+		end_session(s) } /* an index that went backwards */
 	:: atomic { !dead[s] && thawed[s] -> hear_of_restore(s) }
 
 	/* The attempt. */
@@ -357,17 +366,15 @@ end:	do
 		in(s, next[s]) ? RESUME, c, i; peer_epoch[s] = i; i = 0; on_resume(s, c); c = 0; i = 0 }
 	:: atomic { may_read(s) && attempt[s] != NOTHING && in(s, next[s]) ? [GOODBYE, c, i] -> end_session(s) }
 	/* This end began the epoch, and the other one then found it to be the older. */
-	:: atomic { may_read(s) && state[s] == UP && in(s, current[s]) ? [GOODBYE, c, i] -> end_session(s) }
-#ifdef WITHOUT_WAITING_FOR_RESUME
-	:: atomic { may_read(s) && state[s] == UP && in(s, reads(s)) ? [RESUME, c, i] ->
-		in(s, reads(s)) ? RESUME, c, i; c = 0 }
-#endif
+	:: atomic { may_read(s) && state[s] == UP && without != LATE_GOODBYE && in(s, current[s]) ? [GOODBYE, c, i] -> end_session(s) }
+	:: atomic { without == WAITING_FOR_RESUME && may_read(s) && state[s] == UP && in(s, reads(s)) ? [RESUME, c, i] ->
+		in(s, reads(s)) ? RESUME, c, i; c = 0; i = 0 }
 
 	/* Losses. */
 	:: atomic { !dead[s] && !thawed[s] && attempt[s] != NOTHING &&
 		    (lost[next[s]] || (far_left(s, next[s]) && empty(in(s, next[s])))) -> leave_attempt(s) }
 	:: atomic { !dead[s] && !thawed[s] && state[s] == UP && (lost[current[s]] ||
-		    (far_left(s, current[s]) && !(in(s, current[s]) ?? [GOODBYE, c, i]))) -> go_away(s) }
+		    (far_left(s, current[s]) && (without == LATE_GOODBYE || !(in(s, current[s]) ?? [GOODBYE, c, i])))) -> go_away(s) }
 	:: atomic { !dead[s] && !thawed[s] && state[s] == UP && old[s] != NONE && lost[old[s]] -> go_away(s) }
 	:: atomic { !dead[s] && !thawed[s] && state[s] == AWAY && give_ups -> give_ups--; gave_up = true; end_session(s) }
 	od
@@ -396,12 +403,9 @@ inline begin_attempt(f, to_move)
 }
 
 /* The mapper answers one at a time, and begins no epoch while the last one may still fail or succeed. */
-#ifdef WITHOUT_WAITING_FOR_CONFIRMATION
-#define mapper_answers (!thawed[MAPPER] && attempt[MAPPER] == NOTHING && (state[MAPPER] == AWAY || state[MAPPER] == UP))
-#else
-#define mapper_answers (!thawed[MAPPER] && attempt[MAPPER] == NOTHING && \
-			(state[MAPPER] == AWAY || (state[MAPPER] == UP && is_confirmed(MAPPER))))
-#endif
+#define mapper_answers \
+	(!thawed[MAPPER] && attempt[MAPPER] == NOTHING && \
+	 (state[MAPPER] == AWAY || (state[MAPPER] == UP && (is_confirmed(MAPPER) || without == WAITING_FOR_CONFIRMATION))))
 #define asks(f) (!dead[f] && state[f] == AWAY && !thawed[f] && attempt[f] == NOTHING)
 
 inline mapper_lets_go()
@@ -414,9 +418,10 @@ inline mapper_lets_go()
 	:: state[MAPPER] == UP && far[current[MAPPER]] == GRANTER -> go_away(MAPPER)
 	:: else
 	fi;
-#ifdef WITHOUT_TAKING_OUT
-	acked[MAPPER] = sent[MAPPER]
-#endif
+	if
+	:: without == TAKING_OUT -> acked[MAPPER] = sent[MAPPER]
+	:: else
+	fi
 }
 
 /* Which of the two defences there is: domain 0 let go in time, or the clocks show it. */
@@ -426,10 +431,7 @@ inline freeze(s)
 	visible[s] = (state[s] == UP -> put[MAPPER] : 0);
 	dirty[s] = !saving;
 	if
-	:: saving -> blind[s] = true
-#ifdef WITHOUT_GIVING_UP_AT_SUSPEND
-	:: blind[s] = true
-#endif
+	:: saving || without == GIVING_UP_AT_SUSPEND -> blind[s] = true
 	:: blind[s] = false
 	fi;
 	saving = false
@@ -445,7 +447,7 @@ inline make_image()
 		received[IMAGE] = received[GRANTER];
 		v = 0;
 		do
-		:: v < MESSAGES -> made[IMAGE * 4 + v] = made[GRANTER * 4 + v]; v++
+		:: v < messages -> made[IMAGE * 4 + v] = made[GRANTER * 4 + v]; v++
 		:: else -> break
 		od;
 		v = 0
@@ -455,10 +457,13 @@ inline make_image()
 inline destroy_guest()
 {
 	leave(GRANTER, current[GRANTER]); leave(GRANTER, old[GRANTER]); leave(GRANTER, next[GRANTER]);
+	current[GRANTER] = NONE; old[GRANTER] = NONE; next[GRANTER] = NONE;
+	state[GRANTER] = ENDED; attempt[GRANTER] = NOTHING; peer_epoch[GRANTER] = 0;
+	forget(GRANTER);
 	dead[GRANTER] = true
 }
 
-#define all_delivered(s) (state[s] == UP && sent[s] == MESSAGES && received[s] == MESSAGES && acked[s] == MESSAGES)
+#define all_delivered(s) (state[s] == UP && sent[s] == messages && received[s] == messages && acked[s] == messages)
 
 /* Nothing more can happen. */
 inline judge()
@@ -483,7 +488,6 @@ inline judge()
 proctype world()
 {
 	byte v, i;
-	bool calm, started;
 
 end:	do
 	:: atomic { mapper_answers && !saving && asks(GRANTER) -> begin_attempt(GRANTER, false) }
@@ -492,7 +496,7 @@ end:	do
 	:: atomic { state[MAPPER] == ENDED && asks(IMAGE) -> end_session(IMAGE) }
 	:: atomic { saving -> saving = false } /* the save failed */
 
-	:: atomic { !calm && moves && state[MAPPER] == UP && is_confirmed(MAPPER) && attempt[MAPPER] == NOTHING && old[MAPPER] == NONE &&
+	:: atomic { moves && state[MAPPER] == UP && is_confirmed(MAPPER) && attempt[MAPPER] == NOTHING && old[MAPPER] == NONE &&
 		    !thawed[MAPPER] && !saving && !lost[current[MAPPER]] ->
 		moves--;
 		i = far[current[MAPPER]];
@@ -502,7 +506,7 @@ end:	do
 		:: else
 		fi;
 		i = 0 }
-	:: atomic { !calm && losses ->
+	:: atomic { losses ->
 		losses--;
 		if
 		:: used[0] && far[0] != STRANGER -> lost[0] = true
@@ -510,7 +514,7 @@ end:	do
 		:: used[2] && far[2] != STRANGER -> lost[2] = true
 		:: else
 		fi }
-	:: atomic { !calm && strangers && attempt[MAPPER] == NOTHING && state[MAPPER] != ENDED && !thawed[MAPPER] ->
+	:: atomic { strangers && attempt[MAPPER] == NOTHING && state[MAPPER] != ENDED && !thawed[MAPPER] ->
 		strangers--;
 		free_vchan();
 		used[v] = true; far[v] = STRANGER; left[v * 2] = true;
@@ -520,30 +524,40 @@ end:	do
 		ring[v * 2 + 1] ! PROVE, 1, epoch[MAPPER];
 		v = 0 }
 
-	:: atomic { !calm && saves && !saving && !dead[GRANTER] && !thawed[GRANTER] && state[MAPPER] != ENDED ->
+	:: atomic { saves && !saving && !dead[GRANTER] && !thawed[GRANTER] && state[MAPPER] != ENDED ->
 		saves--; saving = true; mapper_lets_go() }
-	:: atomic { !calm && restores && !dead[GRANTER] && !thawed[GRANTER] && state[GRANTER] != ENDED ->
+	:: atomic { restores && !dead[GRANTER] && !thawed[GRANTER] && state[GRANTER] != ENDED ->
 		restores--; freeze(GRANTER) }
-	:: atomic { !calm && mapper_restores && !thawed[MAPPER] && state[MAPPER] != ENDED ->
+	:: atomic { mapper_restores && !thawed[MAPPER] && state[MAPPER] != ENDED ->
 		mapper_restores--;
 		thawed[MAPPER] = true; dirty[MAPPER] = true; /* it reads 0xff, which shows by itself */
-#ifdef WITHOUT_PRIVATE_COPY
-		acked[MAPPER] = sent[MAPPER];
-#endif
-		visible[MAPPER] = MESSAGES }
-	:: atomic { !calm && images && !dead[GRANTER] && !thawed[GRANTER] && state[GRANTER] != ENDED ->
-		images--; image_exists = true;
+		if
+		:: without == PRIVATE_COPY -> acked[MAPPER] = sent[MAPPER]
+		:: else
+		fi;
+		visible[MAPPER] = messages }
+	:: atomic { images && !dead[GRANTER] && !thawed[GRANTER] && state[GRANTER] != ENDED ->
+		images--; image_exists = true; deaths = 1; starts = 1;
 		make_image(); freeze(IMAGE) }
-	:: atomic { !calm && image_exists && !dead[GRANTER] -> destroy_guest() }
-	:: atomic { !calm && image_exists && !started -> started = true; dead[IMAGE] = false }
-	:: atomic { !calm -> calm = true; losses = 0; moves = 0; restores = 0; mapper_restores = 0; images = 0; strangers = 0; saves = 0;
-		give_ups = 0 }
+	:: atomic { deaths && !dead[GRANTER] -> deaths--; destroy_guest() }
+	:: atomic { starts -> starts--; dead[IMAGE] = false }
+	/* Nothing more goes wrong. */
+	:: atomic { losses + moves + restores + mapper_restores + images + strangers + saves + give_ups + deaths + starts ->
+		losses = 0; moves = 0; restores = 0; mapper_restores = 0; images = 0; strangers = 0; saves = 0; give_ups = 0;
+		deaths = 0; starts = 0 }
 	:: atomic { timeout -> judge(); break }
 	od
 }
 
 init {
 	atomic {
+		c_code {
+			now.messages = setting("MESSAGES"); now.losses = setting("LOSSES"); now.moves = setting("MOVES");
+			now.restores = setting("RESTORES"); now.mapper_restores = setting("MAPPER_RESTORES");
+			now.images = setting("IMAGES"); now.strangers = setting("STRANGERS"); now.give_ups = setting("GIVE_UPS");
+			now.without = setting("WITHOUT");
+		}
+		saves = restores + images;
 		dead[IMAGE] = true;
 		used[0] = true;
 		state[GRANTER] = UP; state[MAPPER] = UP;
@@ -551,9 +565,10 @@ init {
 		epoch[GRANTER] = 1; epoch[MAPPER] = 1;
 		ring[0] ! PING, 0, 0; ring[1] ! PING, 0, 0;
 		run session(GRANTER); run session(MAPPER);
-#if IMAGES
-		run session(IMAGE);
-#endif
+		if
+		:: images -> run session(IMAGE)
+		:: else
+		fi;
 		run world()
 	}
 }
