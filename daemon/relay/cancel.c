@@ -38,11 +38,11 @@ struct channel_cancels {
 	struct task overdue;
 };
 
-/* Answers the opener. This happens while a frame of another hop is handled, so an error here ends only the
- * opener's session. */
+/* Answers the opener with 0 or a negative errno. This happens while a frame of another hop is handled, so an
+ * error here ends only the opener's session. */
 static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
 {
-	struct frame_cancelled cancelled = {.offset = offset, .result = (uint32_t)result};
+	struct frame_cancelled cancelled = {.offset = offset, .result = (uint32_t)-result};
 	uint8_t payload[FRAME_SMALL_MAX];
 	int r;
 
@@ -95,7 +95,7 @@ static void give_up_some(struct task *task)
 
 	for (unsigned i = 0; i < AT_ONCE && cancels->all && cancels->all->deadline_ms <= now; i++) {
 		relay_spend(channel->relay, channel->charge.account, COST_CANCEL);
-		settle(cancels, cancels->all, ECONNRESET);
+		settle(cancels, cancels->all, -ECONNRESET);
 	}
 	if (!cancels->all)
 		return;
@@ -177,8 +177,8 @@ static int cancel_word(uint32_t *word)
 
 	if (__atomic_compare_exchange_n(word, &expected, MESSAGE_CANCELLED, false, __ATOMIC_SEQ_CST,
 					__ATOMIC_SEQ_CST))
-		return ECANCELED;
-	return expected == MESSAGE_CANCELLED ? ECANCELED : 0;
+		return -ECANCELED;
+	return expected == MESSAGE_CANCELLED ? -ECANCELED : 0;
 }
 
 /* Marks a message in the queue as cancelled. Its state word may lie across two pieces of the queue. */
@@ -192,7 +192,7 @@ static int cancel_queued(struct channel_end *out, uint64_t position)
 
 	if (!out->queue || evbuffer_ptr_set(out->queue, &at, position, EVBUFFER_PTR_SET) < 0 ||
 	    evbuffer_peek(out->queue, (ev_ssize_t)left, &at, pieces, sizeof(uint32_t)) < 1)
-		return ECONNRESET;
+		return -ECONNRESET;
 	for (unsigned i = 0; left > 0; i++) {
 		size_t size = pieces[i].iov_len < left ? pieces[i].iov_len : left;
 
@@ -200,7 +200,7 @@ static int cancel_queued(struct channel_end *out, uint64_t position)
 		from += size;
 		left -= size;
 	}
-	return ECANCELED;
+	return -ECANCELED;
 }
 
 /* Cancels a message whose state word lies on the other side of the acceptor's hop. */
@@ -222,14 +222,14 @@ static void cancel_beyond(struct channel *channel, uint64_t offset)
 	}
 	cancel = r == -ENOENT ? NULL : await_answer(channel, offset, r == -EALREADY);
 	if (!cancel) {
-		answer_cancel(&channel->opener, offset, ECONNRESET);
+		answer_cancel(&channel->opener, offset, -ECONNRESET);
 		return;
 	}
 	if (cancel->released)
 		return;
 	r = hop_send(out->hop, FRAME_CANCEL, 0, out->number, payload, frame_u64_encode(offset, payload));
 	if (r < 0)
-		settle(channel->cancels, cancel, ECONNRESET);
+		settle(channel->cancels, cancel, -ECONNRESET);
 }
 
 int channel_cancel(struct channel_end *end, uint64_t offset)
@@ -247,7 +247,7 @@ int channel_cancel(struct channel_end *end, uint64_t offset)
 	else if (offset >= out->sent)
 		answer_cancel(end, offset, cancel_queued(out, offset - out->sent));
 	else if (out->sent - offset < MESSAGE_TRAILER_SIZE)
-		answer_cancel(end, offset, ECONNRESET); /* torn in two by a sender of half words */
+		answer_cancel(end, offset, -ECONNRESET); /* torn in two by a sender of half words */
 	else
 		cancel_beyond(end->channel, offset);
 	return 0;
@@ -257,8 +257,8 @@ int channel_cancelled(struct channel_end *end, const struct frame_cancelled *can
 {
 	struct channel *channel = end->channel;
 	struct channel_cancel *cancel;
-	int result = cancelled->result == 0 || cancelled->result == ECANCELED ? (int)cancelled->result
-									      : ECONNRESET;
+	int result = cancelled->result == 0 || cancelled->result == ECANCELED ? -(int)cancelled->result
+									      : -ECONNRESET;
 
 	if (end->is_opener)
 		return -EPROTO;
