@@ -2,7 +2,7 @@
 #ifndef XENMSG_DAEMON_CLOCK_H
 #define XENMSG_DAEMON_CLOCK_H
 
-/* The time that deadlines and ages are counted in: it only goes forward, and begins anywhere. */
+/* The clock of deadlines and ages: it only goes forward, and begins anywhere. */
 
 #include <stdint.h>
 #include <time.h>

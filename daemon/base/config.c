@@ -25,7 +25,7 @@ enum value_kind {
 	VALUE_GROUP,
 	VALUE_LOG_LEVEL,
 	VALUE_RING, /* a size that is a power of two */
-	VALUE_SIZE, /* 32 bits of it */
+	VALUE_SIZE, /* a size of 32 bits */
 	VALUE_SIZE64,
 	VALUE_DURATION,
 	VALUE_SHORT_DURATION, /* in microseconds */
@@ -41,7 +41,7 @@ struct key {
 	enum value_kind kind;
 	size_t offset;
 	uint64_t min, max;
-	const char *allowed; /* continues "must be ..." */
+	const char *allowed; /* completes "must be ..." */
 };
 
 #define AT(field)      offsetof(struct config, field)
@@ -136,7 +136,7 @@ static const struct key keys[KEYS] = {
 					 AT(max_descriptors_per_uid), 1, 65536, COUNT_ALLOWED},
 	[KEY_MAX_DESCRIPTORS_PER_PEER] = {"limits", "max-descriptors-per-peer", VALUE_COUNT,
 					  AT(max_descriptors_per_peer), 1, 65536, COUNT_ALLOWED},
-	/* Below these nobody's share would be anything. */
+	/* With smaller pools everybody's share would be nothing. */
 	[KEY_MAX_CLIENTS] = {"limits", "max-clients", VALUE_COUNT, AT(max_clients), 2, POOL_MAX,
 			     POOL_ALLOWED},
 	[KEY_MAX_ENDPOINTS] = {"limits", "max-endpoints", VALUE_COUNT, AT(max_endpoints), 2, POOL_MAX,
@@ -197,14 +197,14 @@ void config_free(struct config *config)
 	*config = (struct config){0};
 }
 
-/* Digits, then the unit: a factor from the list of pairs, or none. */
+/* A suffix of a number, and its factor. */
 struct unit {
 	const char *name;
 	uint64_t factor;
 };
 
 static const struct unit size_units[] = {{"", 1}, {"K", KIB}, {"M", MIB}, {"G", GIB}, {NULL, 0}};
-/* A bare number of a duration would leave the reader guessing, so it has no unit only if it is 0. */
+/* A duration without a unit would leave its reader guessing, so only 0 may have none. */
 static const struct unit duration_units[] = {
 	{"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}, {NULL, 0}};
 static const struct unit short_duration_units[] = {{"us", 1}, {"ms", 1000}, {NULL, 0}};
@@ -308,7 +308,7 @@ static int replace_string(char **field, const char *value)
 	return 0;
 }
 
-/* -EINVAL: not what key->allowed says. */
+/* Parses a value into its field. -EINVAL: it isn't what key->allowed says; -ENOMEM. */
 static int parse_value(struct config *config, const struct key *key, const char *text)
 {
 	static const char *const map_words[] = {"auto", "yes", "no", NULL};
@@ -371,16 +371,16 @@ static int parse_value(struct config *config, const struct key *key, const char 
 	return -EINVAL;
 }
 
-/* What goes through libinih while it reads one file. */
+/* State of reading one file by libinih. */
 struct reading {
 	struct config *config;
 	FILE *file;
 	const char *path;
-	unsigned line;	      /* the one that libinih was given last */
-	unsigned lines[KEYS]; /* where each key was set; 0: it wasn't */
+	unsigned line;	      /* the line that libinih was given last */
+	unsigned lines[KEYS]; /* the line that set each key; 0: none did */
 	int result;
-	int read_error; /* the file can't be read */
-	char *error;	/* the first */
+	int read_error; /* negative errno: the file can't be read */
+	char *error;	/* the first error */
 	unsigned error_line;
 };
 
@@ -477,7 +477,8 @@ static int take_value(void *userdata, const char *section, const char *name, con
 	return r == 0;
 }
 
-/* The line to blame for two settings that don't go together: the later one, 0 if neither is in the file. */
+/* Returns the line to blame for two settings that don't go together: the later one, 0 if neither is in the
+ * file. */
 static unsigned later(const struct reading *reading, enum key_index a, enum key_index b)
 {
 	return reading->lines[a] > reading->lines[b] ? reading->lines[a] : reading->lines[b];
@@ -508,8 +509,8 @@ int config_load_stream(struct config *config, FILE *file, const char *path, char
 	int parsed;
 
 	parsed = ini_parse_stream(read_line, &reading, take_value, &reading);
-	/* libinih goes on behind a line that it can't read; what is found further down may only come of
-	 * that. */
+	/* libinih continues after a line that it can't parse; what is found further down may only be its
+	 * consequence. */
 	if (reading.result == -EINVAL && parsed > 0 && (unsigned)parsed < reading.error_line) {
 		free(reading.error);
 		reading.error = NULL;

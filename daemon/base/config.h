@@ -7,11 +7,11 @@
  *
  * A `struct config` begins with the defaults (config_init), takes what the file says (config_load) and then
  * doesn't change until config_free. It owns the strings and lists in it. Every value in it has been checked,
- * alone and against the others: who reads it needs no checks of its own.
+ * alone and against the others: its readers need no checks of their own.
  *
- * A file is taken whole or not at all: unknown sections and keys, a key that comes twice, bad numbers and
- * values that don't go together are errors, which name the file, the line, the value and what is allowed. A
- * daemon that ignores a misspelt limit runs without it.
+ * A file is taken whole or not at all. Unknown sections and keys, a key that comes twice, bad numbers and
+ * values that contradict each other are errors, which name the file, the line, the value and what is allowed:
+ * a daemon that ignores a misspelt limit runs without it.
  */
 
 #include <stdbool.h>
@@ -36,13 +36,13 @@ struct config {
 	char *policy_dir;
 	enum log_level log_level;
 	char *user;	   /* NULL: no user was named */
-	char *admin_group; /* which need not exist */
+	char *admin_group; /* the group need not exist */
 
-	/* [links] sizes in bytes, each way; times in milliseconds */
+	/* [links] sizes in bytes, for each direction; times in milliseconds */
 	uint32_t ring_size, min_ring_size;
 	enum config_map map;
 	bool presence_private;
-	uint32_t *peers; /* with presence_private: who may see this daemon */
+	uint32_t *peers; /* domids that may see this daemon, with presence_private */
 	unsigned peer_count;
 	uint32_t heartbeat_ms, dead_after_ms;
 	uint32_t idle_close_ms; /* 0: never */
@@ -55,22 +55,22 @@ struct config {
 	uint64_t max_queued_bytes_per_uid, max_memory_per_uid;
 	uint32_t max_channels_per_peer, max_descriptors_per_peer;
 	uint64_t max_queued_bytes_per_peer, max_memory_per_peer;
-	/* of all together; for descriptors it is what the process may open */
+	/* limits of all together; for descriptors it is what the process may open */
 	uint32_t max_clients, max_endpoints, max_channels;
 	uint64_t max_queued_bytes, max_memory;
 };
 
-/* The defaults. -ENOMEM. */
+/* Sets the defaults. 0 or -ENOMEM. */
 int config_init(struct config *config);
 
-/* Adds what the file says. `path` NULL means CONFIG_DEFAULT_PATH, which need not exist; a file that was asked
- * for must. On error *error is a sentence for people, to be freed by the caller, and the config is good for
- * config_free only. -EINVAL: the file has a mistake; -ENOMEM; else why it can't be read. */
+/* Adds what the file says. `path` NULL means CONFIG_DEFAULT_PATH, which need not exist; a file that was named
+ * must. On error *error is a sentence for people, which the caller frees, and the config may only be passed
+ * to config_free(). -EINVAL: the file has a mistake; -ENOMEM; else why it can't be read. */
 int config_load(struct config *config, const char *path, char **error);
-/* The same from an open file; `path` names it in errors. The caller closes it. */
+/* Does the same with an open file, which the caller closes; `path` names it in errors. */
 int config_load_stream(struct config *config, FILE *file, const char *path, char **error);
 
-/* The socket's path from the command line, which beats the file's. -EINVAL and *error as above. */
+/* Sets the socket's path from the command line, which overrides the file's. -EINVAL and *error as above. */
 int config_set_socket(struct config *config, const char *path, char **error);
 
 void config_free(struct config *config);

@@ -28,6 +28,6 @@ uint64_t descriptors_pool(void)
 				    strerror(errno));
 	}
 	count = limit.rlim_cur < ENOUGH ? limit.rlim_cur : ENOUGH;
-	/* With very few, half of them still have to do for the daemon. */
+	/* With very few descriptors, half of them have to be enough for the daemon. */
 	return count - (count / 2 < RESERVE ? count / 2 : RESERVE);
 }

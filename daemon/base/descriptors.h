@@ -5,12 +5,12 @@
 /*
  * How many descriptors this process may have open, and how many of them are for programs and peers. The rest
  * is the daemon's own: devices, XenStore, the loop and the socket, the files that it reads now and then, and
- * the connection of somebody who is to be told that he can't have one.
+ * the connection of a program that is to be told that it can't have one.
  */
 
 #include <stdint.h>
 
-/* Raises the limit as far as it may be raised, and returns those for programs and peers. */
+/* Raises the process's limit as far as it may be raised, and returns how many are for programs and peers. */
 uint64_t descriptors_pool(void);
 
 #endif

@@ -25,7 +25,7 @@ int ini_line_read(FILE *file, char *buffer, int size, unsigned *line, char why[I
 		}
 		buffer[length++] = (char)c;
 	}
-	if (ferror(file)) /* such as a directory */
+	if (ferror(file)) /* a directory, for example */
 		return errno ? -errno : -EIO;
 	buffer[length] = '\0';
 	if (length == 0)

@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_INI_LINE_H
 
 /*
- * Lines for libinih, which by itself would give values that nobody wrote: it cuts long lines in two, takes an
- * indented one for the continuation of the one before, ends one at a NUL byte, and overlooks what stands
- * behind a [section].
+ * Reads lines for libinih, which on its own would return values that nobody wrote: it cuts long lines in two,
+ * takes an indented line as the continuation of the one before, ends a line at a NUL byte, and ignores what
+ * follows a [section].
  */
 
 #include <stdbool.h>
@@ -14,15 +14,15 @@
 
 #define INI_LINE_WHY 64
 
-/* The next line without its indent, or, in the first one, a byte order mark; *line counts them. 1: it is in
- * the buffer. 0: that was all. -EINVAL: line *line has a mistake, told in `why`. Else why the file can't be
- * read. */
+/* Reads the next line without its indent, and without the byte order mark in the first one; *line counts
+ * them. 1: it is in the buffer; 0: there are no more; -EINVAL: line *line has a mistake, which `why` tells;
+ * else why the file can't be read. */
 int ini_line_read(FILE *file, char *buffer, int size, unsigned *line, char why[INI_LINE_WHY]);
 
-/* The [name] that the line begins with: what is between the brackets, *size bytes. NULL: none, or it has no
- * end (that libinih says). */
+/* Returns the section's name if the line begins with "[name]", with its size in *size. NULL: it doesn't, or
+ * the bracket isn't closed (which libinih reports). */
 const char *ini_line_section(const char *line, size_t *size);
-/* Whether behind it there is nothing but a comment. */
+/* Whether nothing but a comment follows the section's name. */
 bool ini_line_section_ends(const char *line);
 
 #endif

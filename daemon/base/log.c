@@ -48,9 +48,9 @@ int log_level_parse(const char *text, enum log_level *level)
 
 #define LINE_MAX_SIZE 1024
 
-/* Where stderr leads, as long as it is the same. The process's, as stderr is. */
+/* How stderr is written to, as long as it leads to the same file. It is the process's, as stderr is. */
 static struct {
-	pthread_mutex_t lock; /* nothing that may wait is done under it */
+	pthread_mutex_t lock; /* nothing that may block is done under it */
 	enum { WAY_NONE, WAY_SOCKET, WAY_OWN, WAY_POLLED, WAY_FILE } way;
 	dev_t device;
 	ino_t inode;
@@ -59,7 +59,7 @@ static struct {
 	unsigned long lost;
 } out = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* systemd.exec(5): the journal, if stderr is still what the service manager has made it. */
+/* Whether stderr leads to the journal, as the service manager has set it up (systemd.exec(5)). */
 static bool leads_to_journal(const struct stat *status)
 {
 	const char *stream = getenv("JOURNAL_STREAM");
@@ -89,7 +89,8 @@ static void choose_way(void)
 	out.way = out.own >= 0 ? WAY_OWN : WAY_POLLED;
 }
 
-/* -EAGAIN: nobody reads. Nothing else is worth telling, nor is there anybody to be told. */
+/* Writes the text. -EAGAIN: nobody reads. No other error is worth reporting, nor is there anybody to report
+ * it to. */
 static int put(const char *text, size_t size)
 {
 	struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
@@ -115,7 +116,7 @@ static int put(const char *text, size_t size)
 	return written < 0 && errno == EAGAIN ? -EAGAIN : 0;
 }
 
-/* As one piece, and no more than PIPE_BUF: all of it, or nothing. */
+/* Writes the line as one piece of at most PIPE_BUF: all of it, or nothing. */
 static int put_line(enum log_level level, const char *line)
 {
 	char text[LINE_MAX_SIZE + 48];
@@ -129,7 +130,7 @@ static int put_line(enum log_level level, const char *line)
 		struct timespec now;
 		struct tm parts;
 
-		/* UTC, since to know the local time a file may have to be read. */
+		/* The time is UTC, since for the local time a file may have to be read. */
 		clock_gettime(CLOCK_REALTIME, &now);
 		if (gmtime_r(&now.tv_sec, &parts))
 			strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &parts);
@@ -161,7 +162,7 @@ log_vline(enum log_level level, const char *format, va_list args)
 	size = vsnprintf(line, sizeof(line), format, args);
 	if (size < 0)
 		return;
-	for (char *c = line; *c; c++) /* one line a message, whatever text of others is in it */
+	for (char *c = line; *c; c++) /* a message stays one line, whatever text of others is in it */
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
 	pthread_mutex_lock(&out.lock);

@@ -3,19 +3,19 @@
 #define XENMSG_DAEMON_LOG_H
 
 /*
- * The daemon's log: lines on stderr. To the journal (JOURNAL_STREAM) each has the priority prefix that journald
- * reads (sd-daemon(3)), to anything else the time (UTC) and the level in words. The level and the limits are the process's, as stderr is. A line says what
- * failed, for which peer, endpoint or path, and what happens next; errors that a peer or program can cause at
- * will go through log_limited().
+ * The daemon's log: lines on stderr. To the journal (JOURNAL_STREAM) each has the priority prefix that
+ * journald reads (sd-daemon(3)), to anything else the time (UTC) and the level in words. The level and the
+ * limits are the process's, as stderr is. A line says what failed, for which peer, endpoint or path, and what
+ * happens next; errors that a peer or program can cause at will go through log_limited().
  *
- * No line waits for who reads it, since the event loop would wait along: while the journal is stalled or a
- * pipe full, lines are lost, and how many is said when there is room again. stderr's description is shared
- * with others, so it isn't made non-blocking:
+ * No line waits for its reader, since the event loop would wait along: while the journal is stalled or a pipe
+ * is full, lines are lost, and their number is logged when there is room again. stderr's description is
+ * shared with others, so it isn't made non-blocking:
  *
  *   a socket (journald's)   send(MSG_DONTWAIT)
- *   a pipe, a terminal      is opened once more, by /proc/self/fd, to have a non-blocking description of our own
- *   one that we may not     poll() without waiting, and a write of less than PIPE_BUF: it waits only if somebody else who has the same
- *   open (another user's)   pipe fills it in between
+ *   a pipe, a terminal      is opened once more, by /proc/self/fd, for a non-blocking description of our own
+ *   one that we may not     poll() without waiting, and a write of less than PIPE_BUF: it waits only if
+ *   open (another user's)   another process that has the same pipe fills it in between
  *   a file                  write()
  */
 
@@ -29,11 +29,11 @@ enum log_level {
 };
 
 void log_set_level(enum log_level level);
-/* "error", "warning", "info", "debug"; -EINVAL for anything else. */
+/* Parses "error", "warning", "info" or "debug"; -EINVAL for anything else. */
 int log_level_parse(const char *text, enum log_level *level);
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Who caused a line, and by what: each has a limit of its own (log_limit.h). */
+/* What caused a line, and which source: each has a limit of its own (log_limit.h). */
 enum log_cause {
 	LOG_ACCEPTING, /* of programs */
 	LOG_BAD_VALUE, /* in XenStore */
@@ -62,7 +62,7 @@ struct log_source {
 #define LOG_BY_UID(uid)	     ((struct log_source){LOG_UID, (uid)})
 #define LOG_BY_DOMAIN(domid) ((struct log_source){LOG_DOMAIN, (domid)})
 
-/* For the event loop's thread only. */
+/* Logs a line unless its source's limit is reached. For the event loop's thread only. */
 void log_limited(enum log_cause cause, struct log_source source, enum log_level level, const char *format,
 		 ...) __attribute__((format(printf, 4, 5)));
 

@@ -3,14 +3,16 @@
 #define XENMSG_DAEMON_LOG_LIMIT_H
 
 /*
- * How many lines of the log others may cause: in each window of 30 s
+ * Limits how many lines of the log others may cause: in each window of 30 s
  *
  *   10      of one source for one cause, so that what it does all the time doesn't hide what else it does;
- *   200     of one source for all causes, and 400 of all sources: it may take no more than its share of what is left, by the rule
- *           of quota.h. So one source doesn't hide another's lines, nor do many together fill the disk.
+ *   200     of one source for all causes, and 400 of all sources: a source may take no more than its share of
+ *           what is left, by the rule of quota.h. So one source doesn't hide another's lines, nor do many
+ *           together fill the disk.
  *
- * What was held back is counted for each source and told when the window is over and there is a line to
- * write. Of more sources than LOG_SOURCES in one window no lines are written; they are counted together.
+ * Lines that were held back are counted for each source, and reported when the window is over and the next
+ * line is written. Of more sources than LOG_SOURCES in one window no lines are written; those are counted
+ * together.
  */
 
 #include <stdbool.h>
@@ -28,18 +30,19 @@ struct log_speaker;
 
 struct log_limits {
 	uint64_t since_ms;
-	uint64_t written; /* lines of this window */
-	uint64_t writers; /* sources of which there are some */
-	uint64_t others;  /* held back of sources that there was no room for */
+	uint64_t written; /* lines written in this window */
+	uint64_t writers; /* sources that wrote some of them */
+	uint64_t others;  /* lines held back of sources for which there was no room */
 	struct log_speaker *speakers;
 };
 
-/* May it be written? Counts it either way. */
+/* Whether the line may be written. It is counted either way. */
 bool log_limits_allow(struct log_limits *limits, enum log_cause cause, struct log_source source);
-/* If the window is over: calls `report` for what was held back in it, with a NULL source for what no source
- * is named for, and begins a new one. */
+/* If the window is over, calls `report` for each source that had lines held back, and with a NULL source for
+ * those of all others, and begins a new window. */
 void log_limits_turn(struct log_limits *limits, uint64_t now_ms,
 		     void (*report)(const struct log_source *source, uint64_t held_back));
+/* Frees what the limits hold, without reporting. */
 void log_limits_clear(struct log_limits *limits);
 
 #endif

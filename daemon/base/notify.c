@@ -24,7 +24,7 @@ struct notify {
 	char told[512];
 };
 
-/* The text only when it has changed: the manager writes each into its own state. */
+/* Sends the text only when it has changed: the manager writes each into its own state. */
 static void tell_text(struct notify *notify)
 {
 	char text[sizeof(notify->told)] = "";
@@ -91,7 +91,7 @@ void notify_ready(struct notify *notify)
 
 void notify_reloading(struct notify *notify)
 {
-	/* Type=notify-reload needs the time of it. */
+	/* Type=notify-reload needs the time of the reload. */
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_ns() / 1000);
 }
 

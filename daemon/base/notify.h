@@ -3,9 +3,9 @@
 #define XENMSG_DAEMON_NOTIFY_H
 
 /*
- * What the service manager is told (sd_notify(3)): that the daemon is ready, reloads, stops; a line on how it
- * does; and, if the unit has a watchdog, that its event loop still turns. The sign of life comes from a timer
- * of that loop, so a daemon that hangs stops giving it. Without a service manager nothing happens.
+ * Tells the service manager (sd_notify(3)) that the daemon is ready, reloads or stops, with a line on its
+ * condition; and, if the unit has a watchdog, that its event loop still runs. That notification comes from a
+ * timer of the loop, so a daemon that hangs stops sending it. Without a service manager nothing happens.
  */
 
 #include <stddef.h>
@@ -13,12 +13,13 @@
 struct event_base;
 struct notify;
 
-/* Writes a short text on how the daemon does. */
+/* Writes a short text on the daemon's condition. */
 typedef void (*notify_text_fn)(void *userdata, char *text, size_t size);
 
 int notify_new(struct notify **notify, struct event_base *base, notify_text_fn text, void *userdata);
 void notify_free(struct notify *notify);
-/* Ready for the first time, or again after a reload. From now on there are signs of life. */
+/* Reports that the daemon is ready, for the first time or again after a reload. From now on the watchdog is
+ * notified. */
 void notify_ready(struct notify *notify);
 void notify_reloading(struct notify *notify);
 void notify_stopping(struct notify *notify);

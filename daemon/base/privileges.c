@@ -16,7 +16,7 @@ int privileges_drop(const char *user)
 		return errno ? -errno : -ESRCH;
 	if (entry->pw_uid == geteuid() && entry->pw_uid == getuid())
 		return 0;
-	/* glibc does each of these for all threads, the one of XenStore among them. */
+	/* glibc does each of these for all threads, including that of XenStore. */
 	if (initgroups(user, entry->pw_gid) < 0 ||
 	    setresgid(entry->pw_gid, entry->pw_gid, entry->pw_gid) < 0 ||
 	    setresuid(entry->pw_uid, entry->pw_uid, entry->pw_uid) < 0)

@@ -2,8 +2,9 @@
 #ifndef XENMSG_DAEMON_PRIVILEGES_H
 #define XENMSG_DAEMON_PRIVILEGES_H
 
-/* Becomes `user`, with his groups, for good. The devices, XenStore and the socket must be open before. Does
- * nothing for the user that we are already. -errno: -ESRCH no such user, -EPERM not root. */
+/* Makes the process run as `user`, with its groups, for good. The devices, XenStore and the socket must be
+ * open before. Does nothing if that is the user already. -ESRCH: no such user; -EPERM: the process isn't
+ * root's; other negative errno. */
 int privileges_drop(const char *user);
 
 #endif

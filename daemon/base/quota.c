@@ -13,7 +13,7 @@
 static const struct resource {
 	const char *name;
 	const char *words;
-	const char *max[QUOTA_KINDS]; /* the settings */
+	const char *max[QUOTA_KINDS]; /* the names of the settings */
 	const char *pool;
 } resources[QUOTA_RESOURCES] = {
 	[QUOTA_CLIENTS] = {"clients", "clients", {"max-clients-per-uid", ""}, "max-clients"},
@@ -177,13 +177,13 @@ static uint64_t max_of(const struct account *account, enum quota_resource resour
 	return account->quota->limits.max[account->key.kind][resource];
 }
 
-/* The rest of its maximum. */
+/* Returns what is left of the account's maximum. */
 static uint64_t below_max(const struct account *account, enum quota_resource resource)
 {
 	return max_of(account, resource) - account->used[resource];
 }
 
-/* The rest of its share. */
+/* Returns what is left of the account's share. */
 static uint64_t of_share(const struct account *account, enum quota_resource resource)
 {
 	const struct quota_pool *pool = &account->quota->pools[resource];
@@ -248,7 +248,7 @@ static void refuse(struct account *account, enum quota_resource resource, uint64
 {
 	char why[160];
 
-	/* Once for each account; how often it goes on trying is counted in status. */
+	/* Logged once for each account; status has the number of refusals. */
 	if (account->refused[resource]++ > 0)
 		return;
 	account_explain(account, resource, amount, why, sizeof(why));

@@ -14,8 +14,7 @@ static inline struct timeval timer_ms(uint64_t ms)
 	return (struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
 }
 
-/* From now on, whether it runs already or not. With EV_PERSIST it goes off again and again. Below zero: no
- * memory. */
+/* Starts the timer, or restarts it if it runs. With EV_PERSIST it fires repeatedly. Negative: no memory. */
 static inline int timer_set(struct event *timer, uint64_t ms)
 {
 	struct timeval delay = timer_ms(ms);
@@ -23,7 +22,7 @@ static inline int timer_set(struct event *timer, uint64_t ms)
 	return event_add(timer, &delay);
 }
 
-/* Unless it runs already. */
+/* Starts the timer unless it runs already. */
 static inline void timer_start(struct event *timer, uint64_t ms)
 {
 	if (!evtimer_pending(timer, NULL))

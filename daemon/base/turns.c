@@ -15,7 +15,7 @@ static void line_enter(struct turns *turns, struct line *line)
 	if (line->turns)
 		return;
 	line->turns = turns;
-	/* Of before, when nobody was kept waiting by it. */
+	/* Credit isn't kept, nor a debt from before an idle moment, when nobody was kept waiting by it. */
 	if (line->credit > 0 || line->idle != turns->idle)
 		line->credit = 0;
 	line->credit += TURNS_QUANTUM;
@@ -39,7 +39,8 @@ void line_end(struct line *line)
 		line_leave(line);
 }
 
-/* The next line with something to do and credit for it comes to the front. */
+/* Brings the next line that has something to do, and credit for it, to the front, and returns it; NULL:
+ * none. */
 static struct line *next_line(struct turns *turns)
 {
 	struct line *line;
@@ -108,7 +109,7 @@ void turns_pass(struct turns *turns)
 		turns->longest_pass = turns->spent - before;
 	while (!turns->due && turns->lines)
 		line_leave(turns->lines);
-	/* By a timer: the loop looks at all descriptors before it comes to that. */
+	/* A timer lets the loop look at all descriptors before the next pass. */
 	if (turns->asked)
 		timer_set(turns->event, 0);
 }
@@ -137,7 +138,7 @@ void turns_want(struct turns *turns)
 	if (turns->asked || turns->in_pass)
 		return;
 	turns->asked = true;
-	/* Behind the events that wait already: they are heard first. */
+	/* The pass comes after the events that wait already. */
 	event_active(turns->event, EV_TIMEOUT, 0);
 }
 

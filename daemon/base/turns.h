@@ -3,27 +3,27 @@
 #define XENMSG_DAEMON_TURNS_H
 
 /*
- * Whose turn it is: the daemon's time is divided as its memory is (quota.h), between accounts and not between
- * their programs.
+ * Turns: the daemon's time is divided like its memory (quota.h), between accounts and not between their
+ * programs.
  *
- * Work is counted in *units* of about 10 ns, by what it costs and not by how many bytes asked for it
- * (TURNS_COST_*, and constants of the same kind beside the code that they measure). Whatever others can make
- * the daemon do, and that can wait, is a *task*: the input of a program or of a peer, a query, a look-up. It
- * waits in the *line* of the account that causes it.
+ * Work is counted in *units* of about 10 ns, by what it costs and not by how many bytes asked for it (cost.h,
+ * and constants of the same kind beside the code that they measure). Whatever others can make the daemon do,
+ * and that can wait, is a *task*: the input of a program or of a peer, a query, a look-up. It waits in the
+ * *line* of the account that causes it.
  *
  *   idle ──task_due()──▶ due ──its line's turn, and its turn within the line──▶ run() ──▶ idle
  *                         ▲                                    more to do: task_due() │
  *                         └───────────────────────────────────────────────────────────┘
  *
- * Lines take turns by deficit round robin: a line may work while it has credit; without, it goes to the end
- * and gets TURNS_QUANTUM more. A task does a bounded piece of its work, counts it by turns_spend(), and calls
- * task_due() again if there is more. What a piece cost beyond the credit is a debt: the line is passed over
- * until it is paid, for as long as others want their turn. Within a line, tasks take turns as well. So 60
- * programs of one user have together the time of one program of another.
+ * Lines take turns by deficit round robin: a line may work while it has credit; a line without goes to the
+ * end and gets TURNS_QUANTUM more. A task does a bounded piece of its work, counts it by turns_spend(), and
+ * calls task_due() again if there is more. What a piece cost beyond the credit is a debt: the line is passed
+ * over until it is paid, as long as other lines want their turn. Within a line, tasks take turns as well. So
+ * 60 programs of one user together have the time of one program of another.
  *
- * All of it happens in *passes*: one pass of the event loop hears all events, which only make tasks due, and
- * then calls `pass`, which runs tasks (turns_run()) up to TURNS_PASS units. What is left waits until the loop
- * has heard everybody else again.
+ * All of it happens in *passes*. One pass of the event loop handles all events, which only make tasks due,
+ * and then calls `pass`, which runs tasks (turns_run()) up to TURNS_PASS units. What is left waits until the
+ * loop has handled all events again.
  *
  * Hence with n lines that have something to do, a task that becomes due in an idle line runs after at most
  *
@@ -40,17 +40,17 @@ struct task;
 /* units: about 20 us, and no more than a piece: what one line makes due in another must not wait long */
 #define TURNS_QUANTUM 2048u
 #define TURNS_PIECE   8192u  /* units: no task does more than this in one turn; most do a quarter */
-#define TURNS_PASS    65536u /* units: how long nobody else is heard */
+#define TURNS_PASS    65536u /* units: how long no other events are handled */
 
 struct line {
-	/* in whose list it is; NULL: in none. An empty line stays there until it would be its turn. */
+	/* the turns in whose list the line is; NULL: none. An empty line stays there until its next turn. */
 	struct turns *turns;
 	struct task *due; /* the first one's turn is next */
 	int64_t credit;	  /* below 0: debt */
-	/* turns.idle when it left the list: a debt of before the last idle moment is forgotten */
+	/* turns.idle when the line left the list: a debt from before the last idle moment is forgotten */
 	uint64_t idle;
 	uint64_t spent;	       /* units, ever */
-	uint64_t longest_wait; /* units that others had between a task's becoming due and its turn, at most */
+	uint64_t longest_wait; /* the most units that others had between a task's becoming due and its turn */
 	struct line *prev, *next;
 };
 
@@ -59,16 +59,16 @@ struct task {
 	struct line *line;
 	void (*run)(struct task *task);
 	bool is_due;
-	uint64_t due_at; /* turns.spent then, less what its own line had */
+	uint64_t due_at; /* turns.spent when it became due, less what its own line had */
 	struct task *prev, *next;
 };
 
 struct turns {
-	struct line *lines;		      /* that have something to do; the first one's turn is next */
-	struct line own;		      /* of tasks that nobody pays for */
+	struct line *lines;		      /* lines with something to do; the first one's turn is next */
+	struct line own;		      /* line of tasks that no account pays for */
 	unsigned due;			      /* tasks */
-	int64_t left;			      /* units of this pass */
-	uint64_t idle;			      /* how often nobody had anything to do */
+	int64_t left;			      /* units left of this pass */
+	uint64_t idle;			      /* how often no line had anything to do */
 	uint64_t spent, passes, longest_pass; /* units, ever; passes; units of the longest one */
 	bool asked, in_pass;
 	struct event *event;
@@ -76,29 +76,30 @@ struct turns {
 	void *userdata;
 };
 
-/* `pass` is called once in each pass of the loop in which something is due; true: it left something to do
- * that isn't a task. -ENOMEM. */
+/* Prepares the turns. `pass` is called once in each pass of the loop in which something is due; it returns
+ * true if it left something to do that isn't a task. -ENOMEM. */
 int turns_init(struct turns *turns, struct event_base *base, bool (*pass)(void *userdata), void *userdata);
 void turns_cleanup(struct turns *turns);
-/* A pass is wanted: after the events that the loop has heard already. For what isn't a task, too; but a pass
- * itself says by what it returns whether there must be another one. */
+/* Asks for a pass after the events that the loop has found already, also for work that isn't a task; but
+ * `pass` itself asks for the next one by its return value. */
 void turns_want(struct turns *turns);
-/* A pass now, instead of the one that was asked for. */
+/* Runs a pass now, instead of the one that was asked for. */
 void turns_pass(struct turns *turns);
 /* Runs the task whose turn it is. False: none is due, or this pass has had its units. */
 bool turns_run(struct turns *turns);
-/* Has this pass had its units? */
+/* Whether this pass has had its units. */
 bool turns_are_over(const struct turns *turns);
-/* Counts work that was done for `line` (NULL: for nobody), in a task of its or outside of one. */
+/* Counts work that was done for `line` (NULL: for nobody), in one of its tasks or outside of them. */
 void turns_spend(struct turns *turns, struct line *line, uint64_t units);
 
-/* Not yet due. `line` (account_line() in quota.h) outlives the task; NULL: the daemon's own. */
+/* Prepares a task that isn't due yet. `line` (account_line() in quota.h) must outlive the task; NULL: the
+ * daemon's own. */
 void task_init(struct task *task, struct turns *turns, struct line *line, void (*run)(struct task *task));
-/* Its run() is called when it's its turn. Once, however often this was called before. */
+/* Makes the task due: its run() is called once in its turn, however often this was called before. */
 void task_due(struct task *task);
-/* It isn't due any more: before it goes. */
+/* Makes the task not due any more; must be called before it goes. */
 void task_cancel(struct task *task);
-/* Before a line goes; none of its tasks is due any more. */
+/* Takes a line out of the list; must be called before it goes, when none of its tasks is due. */
 void line_end(struct line *line);
 
 #endif
