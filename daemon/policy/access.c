@@ -19,17 +19,17 @@ struct access {
 	const struct self *self;
 	char *directory;
 	struct policy *policy;
-	uint64_t since; /* when it was read, in seconds since 1970 */
-	char *error;	/* what is wrong with the files that were read last; NULL: nothing */
+	uint64_t since; /* when the policy was read, in seconds since 1970 */
+	char *error;	/* what was wrong with the files that were read last; NULL: nothing */
 	uint64_t error_since;
-	uint64_t undecided; /* how often somebody was told to try again */
+	uint64_t undecided; /* how often a sender was told to try again */
 	struct denied *denied;
 	access_names_fn names;
 	void *userdata;
 };
 
-/* The moment of the first failure stays. What a file holds may be quoted, and goes into JSON and to
- * systemd. */
+/* Keeps the error, and the time of the first failure. The text may quote what a file holds, and goes into
+ * JSON and to systemd, so only printable ASCII is kept. */
 static void keep_error(struct access *access, char *error)
 {
 	for (char *c = error; c && *c; c++)

@@ -5,8 +5,8 @@
 /*
  * The policy in force: loads and reloads it, asks it who may do what, and counts what it refused.
  *
- * While the name of a domain isn't known that a rule hangs on, nothing is decided: that is -ENODATA, which
- * asks for another try.
+ * While a rule depends on the name of a domain that isn't known, nothing is decided: the answer is -ENODATA,
+ * which asks for another try.
  */
 
 #include <stdbool.h>
@@ -20,38 +20,40 @@ struct denied;
 struct json_object;
 struct self;
 
-/* A domain's name and UUID, "" if it has none. NULL; or why they aren't known, in words for people. */
+/* Gets a domain's name and UUID, "" if it has none. Returns NULL, or in words for people why they aren't
+ * known. */
 typedef const char *(*access_names_fn)(void *userdata, uint32_t domid, const char **name, const char **uuid);
 
-/* Loads the policy; what is wrong with it has been logged. */
+/* Loads the policy; mistakes in it have been logged. 0 or a negative errno. */
 int access_new(struct access **access, const struct self *self, const char *directory, access_names_fn names,
 	       void *userdata);
 void access_free(struct access *access);
-/* -EINVAL: the files have a mistake; else why they can't be read. It has been logged, and the rules stay as
- * they were. */
+/* Loads the policy again. -EINVAL: the files have a mistake; else why they can't be read. On error, which has
+ * been logged, the rules stay as they were. */
 int access_reload(struct access *access);
-/* What the last reload found wrong, so that older rules are in force; NULL: nothing. */
+/* Returns what was wrong in the last reload, so that older rules are in force; NULL: nothing. */
 const char *access_error(const struct access *access);
 unsigned access_rules(const struct access *access);
 /* Whether some rule names domains. */
 bool access_needs_names(const struct access *access);
 
-/* 0; -EACCES or -ENODATA, which are counted and logged. */
+/* Decides whether the sender may reach the endpoint. 0; -EACCES or -ENODATA, which are counted and logged. */
 int access_reach(struct access *access, const struct frame_identity *from, const char *endpoint);
-/* The same for what was allowed before; nothing is counted. */
+/* Decides the same for a sender that was allowed before; nothing is counted. */
 int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint);
-/* The program at the other end of this socket wants to bind the name. */
+/* Decides whether the program at the other end of `socket` may bind the name. 0; -EACCES, which is logged. */
 int access_bind(struct access *access, int socket, uid_t uid, gid_t gid, const char *endpoint,
 		gid_t socket_group);
-/* May this domain learn the other one's name? */
+/* Whether the domain may learn the other one's name. */
 bool access_sees(struct access *access, uint32_t domid, uint32_t other);
+/* Whether the endpoint is advertised to the domain. */
 bool access_visible(struct access *access, uint32_t domid, const char *endpoint);
-/* The same of all other domains: an array of text as in status, `visible_to`. The caller puts it. */
+/* Returns the same for all other domains: an array of text as in status, `visible_to`. The caller puts it. */
 struct json_object *access_visible_to(struct access *access, const char *endpoint);
-/* The rules in force, since when, and what is wrong with those that aren't: `policy` in status. The caller
+/* Returns the rules in force, since when, and what is wrong with newer ones: `policy` in status. The caller
  * puts it. */
 struct json_object *access_status(const struct access *access);
-/* What would be decided, and by which rule: for `xenmsg policy check`. The caller puts it. */
+/* Returns what would be decided, and by which rule: for `xenmsg policy check`. The caller puts it. */
 struct json_object *access_explain(struct access *access, uint32_t domid, uint32_t uid, const char *endpoint);
 
 struct denied *access_denied(struct access *access);

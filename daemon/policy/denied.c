@@ -52,13 +52,13 @@ static unsigned pairs_of(const struct denied *denied, struct log_source source)
 	return count;
 }
 
-/* The oldest pair of whoever has the most, were `source` to get one more. */
+/* Returns the oldest pair of the source that would have the most if `source` got one more. */
 static struct pair *give_way(const struct denied *denied, struct log_source source)
 {
 	struct pair *pair, *oldest = NULL;
 	unsigned count, most = pairs_of(denied, source) + 1;
 
-	/* The list's end first: so it is the oldest one of its source. */
+	/* It begins at the list's end, so it finds the oldest pair of each source. */
 	for (pair = denied->pairs->prev;; pair = pair->prev) {
 		if (is_same(pair->source, source)) {
 			if (!oldest)
@@ -73,7 +73,8 @@ static struct pair *give_way(const struct denied *denied, struct log_source sour
 	return oldest ? oldest : denied->pairs->prev;
 }
 
-/* The pair's place in the list, or a new one. */
+/* Takes the pair out of the list, or returns a new one, for which another gives way if the list is full.
+ * NULL: no memory. */
 static struct pair *place_for(struct denied *denied, uint32_t domid, struct log_source source,
 			      const char *endpoint)
 {

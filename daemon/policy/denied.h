@@ -3,9 +3,10 @@
 #define XENMSG_DAEMON_DENIED_H
 
 /*
- * What policy has refused: counted for each pair of sender's domain and endpoint, logged with a limit, shown
- * in status. A hostile domain can try any name, so DENIED_MAX pairs are kept; a new one takes the place of
- * the oldest one of whoever has the most, domain or local user, so that nobody's refusals push out another's.
+ * Counts what policy has refused, for each pair of sender's domain and endpoint: logged with a limit, and
+ * shown in status. A hostile domain can try any name, so DENIED_MAX pairs are kept; a new one replaces the
+ * oldest one of the source, domain or local user, that has the most, so that one source's refusals don't
+ * displace another's.
  */
 
 #include <stdbool.h>
@@ -19,7 +20,7 @@ struct denied;
 
 struct denied *denied_new(void);
 void denied_free(struct denied *denied);
-/* `file` and `line` of the rule that decided; NULL: no rule allows it. */
+/* Counts a refusal. `file` and `line` are those of the rule that decided; NULL: no rule allows it. */
 void denied_add(struct denied *denied, const struct frame_identity *from, bool is_local, const char *endpoint,
 		const char *file, unsigned line);
 
@@ -29,6 +30,7 @@ struct denied_entry {
 	uint64_t count;
 	uint64_t last; /* seconds since 1970 */
 };
+/* Calls `each` for each pair, the latest refused first. */
 void denied_each(struct denied *denied, void (*each)(void *userdata, const struct denied_entry *entry),
 		 void *userdata);
 

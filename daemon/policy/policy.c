@@ -73,7 +73,7 @@ bool policy_needs_names(const struct policy *policy)
 
 enum match {
 	MATCH_NO,
-	MATCH_MAYBE, /* it hangs on a name that isn't known */
+	MATCH_MAYBE, /* it depends on a name that isn't known */
 	MATCH_YES,
 };
 
@@ -115,7 +115,7 @@ static enum match domain_matches(const struct item *items, const struct policy_s
 	return best;
 }
 
-/* What a match means where the answer must be yes or no: a rule that may match denies, and doesn't allow. */
+/* Whether a rule counts where the answer must be yes or no: one that may match denies, and doesn't allow. */
 static bool matches_at_worst(enum match match, const struct rule *rule)
 {
 	return match == MATCH_YES || (match == MATCH_MAYBE && !rule->allow);
@@ -175,7 +175,7 @@ static struct policy_decision decided_by(const struct rule *rule)
 	return (struct policy_decision){.allow = rule->allow, .file = rule->file, .line = rule->line};
 }
 
-/* The first rule that matches; NULL: none. */
+/* Returns the first rule that matches; NULL: none. */
 static const struct rule *find_rule(const struct policy *policy, const struct policy_subject *from,
 				    const char *endpoint,
 				    bool (*matches)(enum match match, const struct rule *rule))
@@ -196,7 +196,7 @@ static struct policy_decision decide(const struct rule *rule, const struct polic
 	return rule ? decided_by(rule) : (struct policy_decision){.allow = from->is_self};
 }
 
-/* Where names are unknown, it is decided if the worst that they can be comes to the same as the best. */
+/* Where names are unknown, it is decided if their worst case has the same result as their best. */
 struct policy_decision policy_reach(const struct policy *policy, const struct policy_subject *from,
 				    const char *endpoint)
 {
@@ -207,7 +207,7 @@ struct policy_decision policy_reach(const struct policy *policy, const struct po
 		return decision;
 	best = find_rule(policy, from, endpoint, matches_at_best);
 	if (!decide(best, from).allow)
-		return decide(best, from); /* this one denies for sure */
+		return decide(best, from); /* this rule denies in any case */
 	decision = decided_by(worst && domain_matches(worst->from, from) == MATCH_MAYBE ? worst : best);
 	decision.allow = false;
 	decision.undecided = true;
@@ -231,13 +231,13 @@ bool policy_shows(const struct policy *policy, const struct policy_subject *from
 	return from->is_self;
 }
 
-/* What the rules say of some domains, while it is gathered. */
+/* What the rules say about a domain, while it is gathered. */
 struct shown {
 	const struct item *item;
 	bool allow;
 };
 
-/* Its own domain isn't spoken of. */
+/* Whether the item is about other domains than our own. */
 static bool is_said_of_others(const struct item *item, const struct policy_subject *self)
 {
 	return item->kind == ITEM_ANY || item_matches(item, self) != MATCH_YES;
@@ -253,15 +253,15 @@ static bool is_among(const struct shown *shown, size_t count, const struct item 
 	return false;
 }
 
-/* Would another entry behind this one say something else of the same domain? A name and a number may mean the
- * same one. */
+/* Whether an entry is needed, since a later one says something else about the same domain. A name and a
+ * number may mean the same domain. */
 static bool is_needed(const struct shown *shown, size_t at, size_t count)
 {
 	for (size_t i = at + 1; i < count; i++)
 		if (shown[i].allow != shown[at].allow &&
 		    (shown[i].item->kind != ITEM_NUMBER || shown[at].item->kind != ITEM_NUMBER))
 			return true;
-	/* An allowed one is said by a "*" at the end if nothing between them denies. */
+	/* An allowed domain is covered by a "*" at the end if nothing in between denies. */
 	return shown[at].allow && (at + 1 == count || shown[count - 1].item->kind != ITEM_ANY);
 }
 
@@ -301,7 +301,7 @@ static size_t gather_shown(const struct policy *policy, const struct policy_subj
 
 static void tell_shown(const struct shown *shown, policy_shown_fn each, void *userdata)
 {
-	char domid[16]; /* without zeros that a rule may have before it */
+	char domid[16]; /* without leading zeros, which a rule may have */
 
 	snprintf(domid, sizeof(domid), "%u", shown->item->number);
 	each(userdata, shown->item->kind == ITEM_NUMBER ? domid : shown->item->text, shown->allow);

@@ -3,18 +3,18 @@
 #define XENMSG_DAEMON_POLICY_H
 
 /*
- * Who may reach which endpoint here, and who may bind which name: the files `*.conf` of the policy directory,
- * in lexical order, rules in order, the first that matches decides (xenmsg-policy(5)). With no matching rule:
- * within the domain allow, between domains deny; binding is allowed to root and to the members of the
- * socket's group.
+ * Decides who may reach which endpoint here, and who may bind which name, by the files `*.conf` of the policy
+ * directory: files in lexical order, rules in order, the first that matches decides (xenmsg-policy(5)). With
+ * no matching rule, senders in the same domain are allowed and those in others denied; binding is allowed to
+ * root and to the members of the socket's group.
  *
  * A policy is read whole or not at all, and never changes: a reload makes a new one, and on any mistake the
- * old one stays. It owns its strings. A decision names the rule that made it, by file and line of its
+ * old one stays. It owns its strings. A decision names the rule that made it, by the file and line of its
  * [section].
  *
- * Rules may name domains, and names may be unknown for a while. Of such a domain nobody knows whether a name
- * or a UUID in a rule means it: what then depends on that isn't decided, and whatever asks for a yes or no
- * gets the answer that gives away less.
+ * Rules may name domains, and names may be unknown for a while. Whether a name or UUID in a rule means such a
+ * domain is then unknown, too: what depends on that isn't decided, and functions that must return yes or no
+ * return the answer that gives away less.
  */
 
 #include <stdbool.h>
@@ -24,23 +24,23 @@
 
 struct policy;
 
-/* An empty or missing directory is a policy without rules. -EINVAL: a file has a mistake; else why it can't
- * be read. *error is a sentence for people with file and line, to be freed by the caller. */
+/* Reads a policy; an empty or missing directory is one without rules. -EINVAL: a file has a mistake; else why
+ * it can't be read. *error is a sentence for people with file and line, which the caller frees. */
 int policy_load(struct policy **policy, const char *directory, char **error);
-/* The same for a policy of one file; `path` is what to call it. */
+/* Does the same for a policy of one file; errors call it `path`. */
 int policy_load_stream(struct policy **policy, FILE *file, const char *path, char **error);
 void policy_free(struct policy *policy);
 unsigned policy_rules(const struct policy *policy);
-/* Whether some of them name domains, by name or UUID. */
+/* Whether some rules name domains, by name or UUID. */
 bool policy_needs_names(const struct policy *policy);
 
-/* Who wants something. */
+/* The program or domain that a decision is about. */
 struct policy_subject {
 	uint32_t domid;
 	bool is_self;	    /* a program of this domain */
 	const char *name;   /* the domain's, "" if unknown */
 	const char *uuid;   /* likewise */
-	bool names_unknown; /* it may have any: `name` and `uuid` say nothing */
+	bool names_unknown; /* it may have any name: `name` and `uuid` mean nothing */
 	uid_t uid;
 	/* for binding only */
 	gid_t gid;
@@ -56,21 +56,23 @@ struct policy_decision {
 	unsigned line;
 };
 
+/* Decides whether `from` may reach the endpoint. */
 struct policy_decision policy_reach(const struct policy *policy, const struct policy_subject *from,
 				    const char *endpoint);
-/* Whether some user of that domain may reach it: then it is advertised there. from->uid doesn't matter. */
+/* Whether some user of that domain may reach the endpoint, so that it is advertised there. from->uid is
+ * ignored. */
 bool policy_shows(const struct policy *policy, const struct policy_subject *from, const char *endpoint);
-/* To which other domains policy_shows() would show it, as the rules call them: `each` is told domids, names,
- * UUIDs and "*", of which the first that means a domain decides; what comes last and isn't mentioned is
- * denied. No more than are needed for this, so "*" comes alone unless some are left out. `self` is this
- * domain. */
+/* Calls `each` for the other domains to which policy_shows() would show the endpoint, as the rules name them:
+ * domids, names, UUIDs and "*", of which the first that means a domain decides; a domain that none means is
+ * denied. No more are passed than are needed, so "*" comes alone unless some domains are excluded. `self` is
+ * this domain. */
 typedef void (*policy_shown_fn)(void *userdata, const char *domain, bool allow);
 void policy_shown_to(const struct policy *policy, const struct policy_subject *self, const char *endpoint,
 		     policy_shown_fn each, void *userdata);
-/* Whether domain 0's daemon tells `from` the name of `other`. With no matching [see]: yes. */
+/* Whether domain 0's daemon tells `from` the name of `other`. With no matching [see] it does. */
 bool policy_sees(const struct policy *policy, const struct policy_subject *from,
 		 const struct policy_subject *other);
-/* `socket_group`: whose members may bind what no rule speaks of. */
+/* Decides whether `who` may bind the endpoint. Members of `socket_group` may bind what no rule covers. */
 struct policy_decision policy_bind(const struct policy *policy, const struct policy_subject *who,
 				   const char *endpoint, gid_t socket_group);
 

@@ -9,7 +9,7 @@
 
 struct item {
 	char *text;
-	uint32_t number; /* of a domid, uid or gid */
+	uint32_t number; /* a domid, uid or gid */
 	enum {
 		ITEM_ANY,
 		ITEM_NUMBER,
@@ -23,15 +23,15 @@ struct item {
 enum list_kind {
 	LIST_NONE,
 	LIST_DOMAINS,
-	LIST_UIDS,  /* of anybody's domain */
-	LIST_USERS, /* of this one */
+	LIST_UIDS,  /* of any domain */
+	LIST_USERS, /* of this domain */
 	LIST_PATTERNS,
 };
 
-/* What a kind of section is called and has. */
+/* A kind of section: its name and its keys. */
 struct section {
 	const char *name;
-	const char *to; /* the key of what it is about */
+	const char *to; /* the key that names its objects */
 	enum list_kind to_kind, uid_kind;
 	bool has_from, needs_uid;
 	const char *keys;
@@ -48,7 +48,7 @@ extern const struct section policy_sections[SECTIONS];
 
 struct rule {
 	const struct section *section;
-	/* `to` are the names of a [bind], the domains of a [see]; no uid: any */
+	/* `to` has the names of a [bind], the domains of a [see]; no uid: any */
 	struct item *from, *uid, *to;
 	bool has_action, allow;
 	char *file;

@@ -27,19 +27,19 @@ const struct section policy_sections[SECTIONS] = {
 	[SECTION_SEE] = {"see", "domain", LIST_DOMAINS, LIST_NONE, true, false, "from, domain and action"},
 };
 
-/* While a file is read: inih doesn't tell where a section begins, and [rule] comes many times, so the lines
- * are looked at as inih fetches them. */
+/* State of reading one file. inih doesn't tell where a section begins, and [rule] comes many times, so the
+ * lines are looked at as inih fetches them. */
 struct reader {
 	struct policy *policy;
 	FILE *file;
 	const char *path;
 	unsigned line;
 	unsigned section_line;
-	struct rule *rule; /* of the section that is being read */
-	int read_error;	   /* an errno */
+	struct rule *rule; /* the rule of the section that is being read */
+	int read_error;	   /* a negative errno, or 0 */
 	char **error;
 	bool failed;
-	unsigned noticed; /* how far it was read when it had failed */
+	unsigned noticed; /* the line that had been read when it failed */
 };
 
 static int __attribute__((format(printf, 3, 4)))
@@ -59,7 +59,7 @@ complain(struct reader *reader, unsigned line, const char *format, ...)
 	if (asprintf(reader->error, "%s:%u: %s", reader->path, line, what ? what : "bad line") < 0)
 		*reader->error = NULL;
 	free(what);
-	return 0; /* what inih's handlers return for an error */
+	return 0; /* inih's handlers return 0 for an error */
 }
 
 /* --- lists ------------------------------------------------------------------------------------ */
@@ -178,7 +178,7 @@ static int add_list(struct reader *reader, struct item **list, const char *key, 
 
 /* --- files ------------------------------------------------------------------------------------ */
 
-/* The section that was read last is complete. */
+/* Checks and adds the rule of the section that was read last, which is complete. */
 static bool close_rule(struct reader *reader)
 {
 	struct rule *rule = reader->rule;
@@ -246,7 +246,7 @@ static char *read_line(char *buffer, int size, void *stream)
 	if (r == -EINVAL)
 		complain(reader, reader->line, "%s", why);
 	else if (r < 0)
-		reader->read_error = -r;
+		reader->read_error = r;
 	if (r <= 0)
 		return NULL;
 	if (*buffer == '[')
@@ -288,7 +288,7 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 			section->keys);
 }
 
-/* No line of it is to blame. */
+/* Reports an error that no line of the file is to blame for. */
 static int unreadable(const char *path, int r, char **error)
 {
 	free(*error);
@@ -303,11 +303,11 @@ static int load_stream(struct policy *policy, FILE *file, const char *path, char
 	int r = ini_parse_stream(read_line, &reader, on_key, &reader);
 
 	if (!reader.failed && reader.read_error)
-		return unreadable(path, -reader.read_error, error);
+		return unreadable(path, reader.read_error, error);
 	if (r < 0)
 		return unreadable(path, -ENOMEM, error);
-	/* libinih goes on behind a line that it can't read; what is found further down may only come of
-	 * that. */
+	/* libinih continues after a line that it can't parse; what is found further down may only be its
+	 * consequence. */
 	if (r > 0 && (!reader.failed || (unsigned)r < reader.noticed)) {
 		free(*error);
 		*error = NULL;
@@ -350,7 +350,7 @@ static void free_names(char **names, unsigned count)
 	free(names);
 }
 
-/* The paths of the directory's files in lexical order. A missing directory has none. */
+/* Lists the paths of the directory's files in lexical order. A missing directory has none. */
 static int list_files(const char *directory, char ***names, unsigned *count)
 {
 	DIR *dir = opendir(directory);
