@@ -14,8 +14,9 @@
 
 #include "daemon/base/log.h"
 
-#define KEPT_FD	  3
-#define ANSWER_MS 10000 /* the service has to be started first; a fraction of the unit's WatchdogSec= */
+#define KEPT_FD 3
+#define ANSWER_MS                                                                                            \
+	10000 /* in ms: the service has to be started first; a fraction of the unit's WatchdogSec= */
 
 /* --- the service's keeper --------------------------------------------------------------------- */
 
@@ -61,8 +62,8 @@ static int send_descriptor(int socket, int fd)
 	return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
-/* Until its answer, what was sent may be lost with the connection: so our own descriptor stays open for as
- * long. */
+/* Waits for the keeper's answer. Until then, what was sent may be lost with the connection, so our own
+ * descriptor stays open. */
 static int await_answer(int socket)
 {
 	struct pollfd poll_fd = {.fd = socket, .events = POLLIN};
@@ -70,7 +71,7 @@ static int await_answer(int socket)
 	ssize_t got;
 	int r;
 
-	do /* a signal begins the time anew: few come, and none twice */
+	do /* a signal restarts the time: few come, and none twice */
 		r = poll(&poll_fd, 1, ANSWER_MS);
 	while (r < 0 && errno == EINTR);
 	if (r <= 0)
@@ -96,8 +97,8 @@ static int hand_over(const char *path, int fd)
 
 /* --- our own ---------------------------------------------------------------------------------- */
 
-/* In the child of a process with threads: nothing here but what is safe after fork(). It must not end,
- * whatever fails: the handle is in it already. */
+/* Runs in the child of a process with threads: nothing here but what is safe after fork(). It must not end,
+ * whatever fails: it already has the handle open. */
 static _Noreturn void become_keeper(int fd)
 {
 	static char *const arguments[] = {"@xenmsg-keeper", NULL};
@@ -115,7 +116,7 @@ static _Noreturn void become_keeper(int fd)
 	close_range(KEPT_FD + 1, ~0u, 0);
 	if (chdir("/") == 0)
 		execv(PKGLIBEXECDIR "/xenmsg-keeper", arguments);
-	for (;;) /* as a copy of the daemon it keeps just as well, only in more memory */
+	for (;;) /* a copy of the daemon keeps the handle just as well, only in more memory */
 		pause();
 }
 
@@ -128,7 +129,7 @@ static int fork_keeper(int fd)
 
 	if (pipe2(gate, O_CLOEXEC) < 0)
 		return -errno;
-	/* They stay blocked in it for ever, so that none ends it. */
+	/* Signals stay blocked in the child for ever, so that none ends it. */
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
 	pid = fork();
@@ -136,8 +137,8 @@ static int fork_keeper(int fd)
 		become_keeper(fd);
 	error = errno;
 	sigprocmask(SIG_SETMASK, &before, NULL);
-	/* Not before the child has closed its copies of everything else: else, if we were killed now, the
-	 * next daemon would find our socket alive. */
+	/* We wait until the child has closed its copies of everything else: otherwise, if we were killed now,
+	 * the next daemon would find our socket alive. */
 	close(gate[1]);
 	while (read(gate[0], &byte, sizeof(byte)) < 0 && errno == EINTR)
 		;

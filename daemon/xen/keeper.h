@@ -8,20 +8,21 @@
  * the end of the process that has it open. Such a handle is parked with a keeper: a process that holds it,
  * sleeps, and outlives the daemon.
  *
- * It has to outlive everything. At the end of the system systemd kills what is left, and waits for the ends
- * of those it has killed: only a process of root's whose name begins with "@" is passed by. A daemon that
- * isn't root can't make one. So there are two:
+ * The keeper has to outlive everything. When the system goes down, systemd kills the processes that are left,
+ * and waits until they have ended: it passes by only a process of root's whose name begins with "@". A daemon
+ * that isn't root can't make one. So there are two:
  *
- *   the service's   xenmsg-keeper.service, root's, which systemd starts when somebody comes to its socket, named by
- *                   $XENMSG_KEEPER. One process keeps the handles of all restores. A connection carries one byte with one
- *                   descriptor; the answer, one byte, says that it is kept.
- *   our own         a child of the daemon, for each restore, where there is no such service or it doesn't answer.
+ *   the service's   xenmsg-keeper.service, root's, which systemd starts when a client connects to its socket,
+ *                   named by $XENMSG_KEEPER. One process keeps the handles of all restores. A connection
+ *                   carries one byte with one descriptor; the answer, one byte, says that it is kept.
+ *   our own         a child of the daemon, for each restore, where there is no such service or it doesn't
+ *                   answer.
  */
 
 #define KEEPER_ENVIRONMENT "XENMSG_KEEPER" /* the path of the service's socket */
 
-/* Makes a keeper hold a duplicate of `fd`. Afterwards the caller may close its own. 0, or -errno: then it may
- * not. It may take some seconds if the service manager is slow, which happens at most once in each restore,
+/* Makes a keeper hold a duplicate of `fd`. On 0 the caller may close its own; on a negative errno it may not.
+ * This may block for some seconds if the service manager is slow, which happens at most once in each restore,
  * when no link works anyway. */
 int keeper_hold(int fd);
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * xenmsg-keeper: holds the event-channel handles of daemons whose domain was saved and restored
- * (daemon/xen/keeper.h), until the system goes down. Nothing ends it: all signals are blocked, and whatever
- * fails, it goes on. What it keeps is never used.
+ * (daemon/xen/keeper.h), until the system goes down. Nothing ends it: all signals are blocked, and it goes on
+ * whatever fails. It never uses the handles.
  *
- * Without arguments it is xenmsgd's child: the handle is the descriptor that it was born with. With --listen
- * it is the service: descriptor 3 is a socket, and who connects hands over one handle.
+ * Without arguments it is xenmsgd's child: the handle is a descriptor that it inherits. With --listen it is
+ * the service: descriptor 3 is a socket, and each client hands over one handle.
  */
 #include <errno.h>
 #include <signal.h>
@@ -19,7 +19,8 @@
 #define PATIENCE_S     5
 #define OUT_OF_FILES_S 1
 
-/* The descriptor that came is ours now, and never closed; of more than one the kernel leaves out the rest. */
+/* Receives a descriptor, which is ours from now on and never closed; if there are more, the kernel drops the
+ * rest. */
 static bool take_handle(int connection)
 {
 	union {
@@ -32,8 +33,8 @@ static bool take_handle(int connection)
 		.msg_iov = &data,
 		.msg_iovlen = 1,
 		.msg_control = &control,
-		.msg_controllen =
-			CMSG_LEN(sizeof(int)), /* what CMSG_SPACE would add has room for a second one */
+		.msg_controllen = CMSG_LEN(
+			sizeof(int)), /* the padding of CMSG_SPACE would have room for a second one */
 	};
 	const struct cmsghdr *header;
 
@@ -54,7 +55,7 @@ static void serve(void)
 			sleep(OUT_OF_FILES_S);
 		return;
 	}
-	/* Who connects and says nothing is no reason to stand still. */
+	/* A client that connects and sends nothing must not stop the service. */
 	if (setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0 &&
 	    take_handle(connection))
 		send(connection, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -7,7 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Who was in it before may still have it open, and locked; new ones don't come in. */
+/* Shuts others out of the directory. A process that was in it before may still have it open, and locked; new
+ * ones can't enter. */
 static int close_to_others(int directory)
 {
 	struct stat status;

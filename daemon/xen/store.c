@@ -16,7 +16,7 @@
 #include "daemon/xen/store_worker.h"
 #include "daemon/base/timer.h"
 
-/* How long store_free() lets the thread finish what others can see (removing our nodes) before abandoning
+/* How long store_free() lets the thread finish what others can see (removing our nodes) before it abandons
  * it. */
 #define FREE_MS 500
 #define AT_ONCE 64 /* callbacks in one turn of the loop */
@@ -26,7 +26,7 @@ struct store_watch {
 	store_watch_fn event;
 	void *userdata;
 	struct store_request *set; /* under way */
-	struct store_request *end; /* made with it, so that to end it needs no memory */
+	struct store_request *end; /* made with the watch, so that ending it needs no memory */
 	struct store_watch *prev, *next;
 };
 
@@ -34,7 +34,7 @@ struct store {
 	struct store_worker *worker;
 	pthread_t thread;
 	struct event *results; /* the worker's result_fd is readable */
-	struct event *more;    /* of what was taken over from the worker something is left */
+	struct event *more;    /* something is left of what was taken over from the worker */
 	struct store_request *taken_results;
 	struct store_event *taken_events;
 	struct store_watch *watches;
@@ -57,7 +57,7 @@ static void event_fires(struct store *store, struct store_event *event)
 {
 	struct store_watch *watch = NULL;
 
-	/* Looked up each time: a callback may have ended the watch. */
+	/* The watch is looked up each time, since a callback may have removed it. */
 	if (event->fires)
 		DL_SEARCH_SCALAR(store->watches, watch, number, event->watch);
 	if (watch)
@@ -65,7 +65,7 @@ static void event_fires(struct store *store, struct store_event *event)
 	store_event_free(event);
 }
 
-/* What came first is done first, a bounded part of it in each turn of the loop: others fill it. */
+/* Calls back in order of arrival, a bounded number in each turn of the loop, since others fill the queue. */
 static void call_back_some(struct store *store)
 {
 	struct store_worker *worker = store->worker;
@@ -91,8 +91,7 @@ static void call_back_some(struct store *store)
 			return;
 		}
 	}
-	/* By a timer: the loop looks at all descriptors before it comes to that. There may be more than was
-	 * taken. */
+	/* A timer lets the loop look at all descriptors first. There may be more than was taken over. */
 	timer_start(store->more, 0);
 }
 
@@ -108,7 +107,7 @@ static void on_results(evutil_socket_t fd, short what, void *userdata)
 
 	if (read(fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
 		log_error("store: can't read the result descriptor: %s", strerror(errno));
-	/* What is left of before comes first, and what is new behind it: on_more() takes it. */
+	/* What is left from before comes first, and what is new after it: on_more() takes it. */
 	if (store->taken_results || store->taken_events)
 		timer_start(store->more, 0);
 	else
@@ -132,7 +131,7 @@ int store_new(struct store **result, struct event_base *base)
 	if (!store->results || !store->more || event_add(store->results, NULL) < 0)
 		goto fail;
 
-	sigfillset(&all); /* signals are the event loop's */
+	sigfillset(&all); /* the event loop handles signals */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	store->worker->references++;
 	r = -pthread_create(&store->thread, NULL, store_worker_run, store->worker);
@@ -206,7 +205,7 @@ void store_free(struct store *store)
 	free(store);
 }
 
-/* With a path, and a value where there is to be one, for each leaf. NULL: no memory. */
+/* Makes a request with a path for each leaf, and a value if leaves have any. NULL: no memory. */
 static struct store_request *request_new(enum store_kind kind, const struct store_leaf *leaves,
 					 unsigned count)
 {
@@ -246,7 +245,7 @@ static void submit(struct store *store, struct store_request *request, struct st
 	kick(worker);
 }
 
-/* What has one path and no value. */
+/* Queues a request with one path and no value. */
 static int ask(struct store *store, enum store_kind kind, const char *path, store_done_fn done,
 	       store_list_fn listed, void *userdata, struct store_request **handle)
 {

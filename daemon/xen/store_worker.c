@@ -18,8 +18,8 @@
 #include "daemon/base/log.h"
 #include "daemon/xen/store_write.h"
 
-/* Conflicts and quotas pass within milliseconds when others are busy at start-up; who waits behind us in the
- * queue waits along, so it ends after about a second and a half. */
+/* Conflicts and exhausted quotas pass within milliseconds when others are busy at start-up. The requests
+ * behind ours in the queue wait along, so it gives up after about a second and a half. */
 #define TRIES	       16
 #define QUOTA_TRIES    8
 #define BACKOFF_MAX_MS 200
@@ -161,8 +161,8 @@ static bool is_stopping(struct store_worker *worker)
 	return stopping;
 }
 
-/* Waits before a retry, but not for somebody who wants to stop. New requests don't end it, so the descriptor
- * that they wake us with is left alone, and the wait is cut into short pieces instead. */
+/* Waits before a retry, unless the worker is to stop. New requests don't end the wait, so the descriptor that
+ * they signal is left alone, and the wait is cut into short pieces instead. */
 static void back_off(struct store_worker *worker, unsigned attempt)
 {
 	unsigned ms = attempt < 8 ? 1u << attempt : BACKOFF_MAX_MS;
@@ -184,7 +184,8 @@ static bool is_temporary(int error)
 	return error == -EAGAIN || error == -EDQUOT || error == -EBUSY || error == -ENOSPC;
 }
 
-/* Of the first `length` bytes of the path, made if it isn't there; NULL: no memory. */
+/* Returns the event of the first `length` bytes of the path, and makes it if there is none; NULL: no
+ * memory. */
 static struct store_event *event_of(struct store_worker *worker, unsigned watch, const char *path,
 				    size_t length)
 {
@@ -210,7 +211,7 @@ static struct store_event *event_of(struct store_worker *worker, unsigned watch,
 	return event;
 }
 
-/* How long "/local/domain/N" is at the beginning of a path below it; 0: it isn't one. */
+/* Returns the length of "/local/domain/N" at the beginning of a path below it; 0: the path isn't one. */
 static size_t domain_of(const char *path)
 {
 	static const char root[] = "/local/domain/";
@@ -252,9 +253,9 @@ static void push_event(struct store_worker *worker, char **untrusted_event)
 	signal_fd(worker->result_fd);
 }
 
-/* Hands on what the watches say. False if the connection is gone: libxenstore closes its descriptor when it
- * breaks, but shows that only here, by EINVAL instead of EAGAIN when no event is there. Others make events,
- * so requests have their turn in between. */
+/* Passes on the watch events. False if the connection is gone: libxenstore closes its descriptor when it
+ * breaks, but shows that only here, by EINVAL instead of EAGAIN when there is no event. Others cause events,
+ * so the number is bounded and requests have their turn in between. */
 static bool drain_events(struct store_worker *worker)
 {
 	char **untrusted_event;
@@ -308,7 +309,7 @@ static int set_watch(struct store_worker *worker, const struct store_watched *wa
  *
  * A guest's processes share one quota, so others can use it up. And the kernel's /dev/xen/xenbus fails the
  * write of a refused watch, after which libxenstore closes its descriptor: the connection is gone with all
- * watches. To ask for the same one again on each new connection would go on for ever. So what was refused
+ * watches. Asking for the same watch again on each new connection would go on for ever. So a refused watch
  * waits, and the connection is made anew without it. */
 
 static bool is_refusal(int error)
@@ -333,11 +334,11 @@ static void refuse(struct store_worker *worker, struct store_watched *watched)
 	try_refused_at(worker, RETRY_MIN_MS);
 }
 
-/* After a watch was refused: whether the connection is still there. */
+/* Whether the connection is still there after a watch was refused. */
 static bool outlives_refusal(struct store_worker *worker)
 {
 	worker->refused_at_ms = clock_ms();
-	free(xs_read(worker->xs, XBT_NULL, "domid", NULL)); /* libxenstore may not have seen the end yet */
+	free(xs_read(worker->xs, XBT_NULL, "domid", NULL)); /* libxenstore may not have noticed the end yet */
 	return drain_events(worker);
 }
 
@@ -445,7 +446,7 @@ static void set_connected(struct store_worker *worker, bool connected)
 	if (worker->connected == connected)
 		return;
 	__atomic_store_n(&worker->connected, connected, __ATOMIC_RELAXED);
-	if (!connected) /* only because of a refused watch? then it was said why */
+	if (!connected) /* if only because of a refused watch, that has been logged */
 		worker->reconnect_now =
 			worker->refused_at_ms && clock_ms() - worker->refused_at_ms < RECONNECT_MS;
 	if (worker->reconnect_now)
@@ -493,13 +494,13 @@ static void reconnect(struct store_worker *worker)
 	mark_idle(worker);
 }
 
-/* While stopping only what others can see is still done. */
+/* Whether the request is carried out: while stopping, only what others can see is. */
 static bool is_needed(const struct store_request *request, bool stopping)
 {
 	return !stopping || request->kind == STORE_WRITE || request->kind == STORE_REMOVE;
 }
 
-/* One request, so that watch events are looked at between two. False if there was none. */
+/* Carries out one request, so that watch events are handled between two. False: there was none. */
 static bool serve_one(struct store_worker *worker)
 {
 	struct store_request *request;
@@ -532,7 +533,7 @@ static bool serve_one(struct store_worker *worker)
 	return true;
 }
 
-/* How long the thread may sleep when nobody wants anything of it. */
+/* Returns how long the thread may sleep if nothing wakes it, in ms; -1: for ever. */
 static int next_turn_ms(const struct store_worker *worker)
 {
 	uint64_t now = clock_ms();
@@ -564,7 +565,7 @@ void *store_worker_run(void *userdata)
 			reconnect(worker);
 		if (worker->connected && worker->refused_watches > 0 && clock_ms() >= worker->retry_at_ms)
 			try_refused(worker);
-		/* What was lost only by a refused watch is made anew before anything else is asked. */
+		/* A connection that was lost only by a refused watch is made anew before the next request. */
 		do
 			if (worker->connected && !drain_events(worker))
 				set_connected(worker, false);

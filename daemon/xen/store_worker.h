@@ -3,13 +3,13 @@
 #define XENMSG_DAEMON_STORE_WORKER_H
 
 /*
- * The thread behind `struct store` (store.h), which alone touches libxenstore.
+ * The thread behind `struct store` (store.h), the only one that calls libxenstore.
  *
  * Two parties share a worker: the store on the event loop and the thread. `lock` guards the queue, the
  * results, the watch events and `stopping`. A request belongs to the thread while it is queued, then to the
- * store with the results; its callback and its owner's handle are the store's all the time.
- * The last of the two parties frees the worker: when xenstored never answers, that is the thread, long after
- * the store has gone.
+ * store with the results; its callback and its owner's handle are the store's all the time. The last of the
+ * two parties frees the worker: when xenstored never answers, that is the thread, long after the store was
+ * freed.
  */
 
 #include <pthread.h>
@@ -21,7 +21,7 @@
 
 #include "daemon/xen/store.h"
 
-#define STORE_PATH_MAX 1024 /* none that concerns us is longer */
+#define STORE_PATH_MAX 1024 /* none of ours is longer */
 
 enum store_kind {
 	STORE_READ,
@@ -49,7 +49,7 @@ struct store_request {
 
 	struct store_request *prev, *next; /* in the queue or the results */
 
-	/* The store's own, not looked at by the thread. */
+	/* The store's own, which the thread doesn't touch. */
 	store_done_fn done;
 	store_list_fn listed;
 	void *userdata;
@@ -59,15 +59,16 @@ struct store_request {
 #define STORE_BELOW_MAX 32 /* paths below a domain's directory that wait for one watch */
 
 /*
- * A watch has fired. The same path of the same watch is kept once, so that nobody fills our memory by
- * changing a node. Nor by making up names: each domain's directory counts what waits below it, and where that
- * is too much it fires itself, in place of all that comes then. It means: look at this domain anew.
+ * A fired watch. The same path of the same watch is kept once, so that nobody fills our memory by changing a
+ * node. Making up names doesn't either: each domain's directory counts what waits below it, and when that is
+ * too much it fires itself, in place of everything that comes then. That means: read this domain's nodes
+ * anew.
  */
 struct store_event {
 	char *key; /* "<watch> <path>" */
 	unsigned watch;
 	const char *path; /* into key */
-	bool fires;	  /* else it only counts */
+	bool fires;	  /* otherwise it only counts */
 	unsigned below;
 	UT_hash_handle hh;
 };
@@ -75,7 +76,7 @@ struct store_event {
 struct store_watched {
 	unsigned watch;
 	char *path;
-	bool refused; /* by the quota: tried again later */
+	bool refused; /* by the quota; tried again later */
 	struct store_watched *prev, *next;
 };
 
@@ -93,7 +94,7 @@ struct store_worker {
 	int command_fd;		    /* eventfd: the queue or `stopping` has changed */
 	int result_fd;		    /* eventfd: there are results or events */
 
-	/* Written by the thread, read by anybody, atomically. */
+	/* Written by the thread, read by both, atomically. */
 	uint64_t busy_since_ms; /* 0: not in a call to xenstored */
 	bool connected;
 
@@ -101,19 +102,19 @@ struct store_worker {
 	struct xs_handle *xs;
 	struct store_watched *watched;
 	unsigned refused_watches;
-	uint64_t refused_at_ms; /* the last one; 0: none yet */
-	uint64_t retry_at_ms;	/* the refused watches */
+	uint64_t refused_at_ms; /* of the last one; 0: none yet */
+	uint64_t retry_at_ms;	/* of the refused watches */
 	unsigned retry_after_ms;
 	bool reconnect_now; /* the connection is lost only by a refused watch */
 };
 
 void store_event_free(struct store_event *event);
 void store_request_free(struct store_request *request);
-/* All that are there. */
+/* Free the whole list. */
 void store_events_free(struct store_event **events);
 void store_requests_free(struct store_request **requests);
 
-/* Connects and prepares; the thread runs store_worker_run() with it. -errno. */
+/* Connects and prepares a worker, with which the thread runs store_worker_run(). Negative errno. */
 int store_worker_new(struct store_worker **worker);
 void store_worker_unref(struct store_worker *worker);
 void *store_worker_run(void *worker);

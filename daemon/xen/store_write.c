@@ -47,7 +47,7 @@ static int make_directories(struct xs_handle *xs, xs_transaction_t transaction, 
 		return 0;
 	if (length >= sizeof(directory))
 		return -ENAMETOOLONG;
-	/* Up to the deepest one that exists, usually the parent itself; then down again. */
+	/* The search goes up to the deepest one that exists, usually the parent itself; then down again. */
 	for (first = length;;) {
 		memcpy(directory, path, first);
 		directory[first] = '\0';

@@ -3,20 +3,20 @@
 #define XENMSG_DAEMON_STORE_WRITE_H
 
 /*
- * Leaves written in one transaction, so that nobody sees them before they have their permissions, with the
- * directories above them, which nobody else may read. For the thread behind `struct store`; whether to try
- * again is up to that.
+ * Writes leaves in one transaction, so that nobody sees them before they have their permissions, with the
+ * directories above them, which nobody else may read. Used by the thread behind `struct store`, which decides
+ * whether to try again.
  */
 
 struct store_request;
 struct xs_handle;
 
-/* A STORE_WRITE. -EAGAIN: somebody else has changed what it read; -EDQUOT, -EBUSY, -ENOSPC: a quota, or the
- * connection is gone. */
+/* Carries out a STORE_WRITE, once. -EAGAIN: another client has changed what it read; -EDQUOT, -EBUSY,
+ * -ENOSPC: a quota, or the connection is gone. */
 int store_write_once(struct xs_handle *xs, const struct store_request *request);
 
-/* What a failed call of libxenstore means. It reports the quotas as EINVAL (it doesn't know EQUOTA's name),
- * and a transaction that couldn't be started sometimes with no errno at all. */
+/* Returns the negative errno for a failed call of libxenstore, which reports the quotas as EINVAL (it doesn't
+ * know EQUOTA's name), and a transaction that couldn't be started sometimes with no errno at all. */
 int store_error(int saved_errno);
 
 #endif

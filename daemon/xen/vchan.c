@@ -22,20 +22,21 @@
 #define LIVE_CLOSED	   0
 #define LIVE_CONNECTED	   1
 #define LIVE_WAITING	   2
-#define EVENTS_PER_WAKE_UP 64 /* then others on the loop get their turn */
+#define EVENTS_PER_WAKE_UP 64 /* then other events of the loop have their turn */
 
 struct vchan_host {
-	xentoollog_logger logger; /* what Xen's libraries say, instead of lines of their own on stderr */
+	xentoollog_logger logger; /* takes what Xen's libraries log, which would otherwise go to stderr */
 	xengntshr_handle *gntshr;
 	xengnttab_handle *gnttab;
 	xenevtchn_handle *evtchn;
 	struct event *events;
 	struct vchan *vchans; /* by local port */
 	uint32_t pages_granted;
-	bool ports_short; /* there was none for somebody, who waits for `freed` */
+	bool ports_short; /* vchan_grant() found no port, and its caller waits for `freed` */
 	void (*freed)(void *userdata);
 	void *freed_userdata;
-	/* Ports of closed vchans, to be unbound once it's sure that they are not from before a restore. */
+	/* Ports of closed vchans, which are unbound once it is certain that they aren't from before a
+	 * restore. */
 	uint32_t *retired;
 	unsigned retired_count, retired_room;
 	void (*retired_notify)(void *userdata);
@@ -44,22 +45,22 @@ struct vchan_host {
 
 struct vchan {
 	struct vchan_host *host;
-	/* The fields of libxenvchan's own structure, which the peer's may be; `ring`, the buffers and `shr`
-	 * lead into shared memory, everything else is ours. */
+	/* The fields of libxenvchan's own structure, since the peer may use that; `ring`, the buffers and
+	 * `shr` lead into shared memory, everything else is ours. */
 	struct libxenvchan control;
 	uint32_t port; /* the local one, the key in vchan_host.vchans */
 	uint32_t domid;
 	uint32_t ring_ref;
 	uint32_t pages;
 	bool was_connected; /* the peer's live byte has been 1 */
-	bool is_stale;	    /* from before a restore: its port is not ours to touch */
+	bool is_stale;	    /* from before a restore: its port must not be touched */
 	vchan_event_fn event;
 	void *userdata;
 	uint64_t sent, received;
 	UT_hash_handle hh;
 };
 
-/* The errno of a failed call into Xen's libraries, which now and then leave none. */
+/* Returns the negative errno of a failed call into Xen's libraries, which sometimes set none. */
 static int failure(void)
 {
 	return errno ? -errno : -EIO;
@@ -83,9 +84,10 @@ static void on_events(evutil_socket_t fd, short what, void *userdata)
 			break;
 		key = (uint32_t)port;
 		HASH_FIND(hh, host->vchans, &key, sizeof(key), vchan);
-		if (!vchan) /* it came while the port was being closed */
+		if (!vchan) /* the event came while the port was being closed */
 			continue;
-		/* Unmasked before anybody looks at the rings: what happens from now on makes a new event. */
+		/* The port is unmasked before anybody looks at the rings, so that whatever happens from now
+		 * on makes a new event. */
 		xenevtchn_unmask(host->evtchn, key);
 		vchan->received++;
 		if (vchan_state(vchan) == VCHAN_CONNECTED)
@@ -95,7 +97,8 @@ static void on_events(evutil_socket_t fd, short what, void *userdata)
 	}
 }
 
-/* Running out of pages is no error here, and every other one is returned: so for the curious only. */
+/* Logs the libraries' messages for debugging only: running out of pages is no error here, and every other one
+ * is returned. */
 static void __attribute__((format(printf, 5, 0)))
 log_of_library(xentoollog_logger *logger, xentoollog_level level, int error, const char *context,
 	       const char *format, va_list args)
@@ -193,7 +196,7 @@ int vchan_host_renew(struct vchan_host *host)
 	r = keeper_hold(xenevtchn_fd(host->evtchn));
 	if (r == 0)
 		xenevtchn_close(host->evtchn);
-	else /* it stays open: the longer this process lives, the better */
+	else /* the old handle stays open: the longer this process lives, the better */
 		log_error(
 			"no keeper for the event channels from before the restore: %s; stopping this daemon will be a "
 			"kernel BUG: see running-on-xen.md",
@@ -223,8 +226,8 @@ void vchan_host_unbind_retired(struct vchan_host *host)
 
 	while (host->retired_count)
 		xenevtchn_unbind(host->evtchn, host->retired[--host->retired_count]);
-	/* Not for who had a port and lacks pages: each of its attempts retires one, so it would go on for
-	 * ever. */
+	/* A caller that had a port and lacks pages isn't called: each of its attempts retires one, so that
+	 * would go on for ever. */
 	if (!awaited)
 		return;
 	host->ports_short = false;
@@ -243,7 +246,7 @@ static void retire_port(struct vchan_host *host, uint32_t port)
 		uint32_t *grown = realloc(host->retired, room * sizeof(*grown));
 
 		if (!grown)
-			return; /* a port less is better than a kernel BUG */
+			return; /* losing a port is better than a kernel BUG */
 		host->retired = grown;
 		host->retired_room = room;
 	}
@@ -256,7 +259,7 @@ static bool is_server(const struct vchan *vchan)
 	return vchan->control.is_server != 0;
 }
 
-/* Gives back whatever of it there is: every step of set-up may have been the last. */
+/* Gives back whatever parts there are: every step of set-up may have been the last. */
 static void tear_down(struct vchan *vchan)
 {
 	struct libxenvchan *control = &vchan->control;
@@ -272,7 +275,7 @@ static void tear_down(struct vchan *vchan)
 		else
 			xengnttab_unmap(control->gnttab, rings[i]->buffer, pages);
 	}
-	/* The kernel's unmap notification goes through the port, so that is unbound last. */
+	/* The kernel's unmap notification goes through the port, so the port is unbound last. */
 	if (control->ring) {
 		if (is_server(vchan))
 			xengntshr_unshare(control->gntshr, control->ring, 1);
@@ -314,7 +317,7 @@ static int take_port(struct vchan *vchan, xenevtchn_port_or_error_t port)
 		return failure();
 	vchan->port = vchan->control.event_port = (uint32_t)port;
 	HASH_ADD(hh, vchan->host->vchans, port, sizeof(vchan->port), vchan);
-	/* a new port needs none, but libxenvchan does so too */
+	/* a new port needs no unmasking, but libxenvchan does so too */
 	xenevtchn_unmask(vchan->host->evtchn, vchan->port);
 	return 0;
 }
@@ -390,7 +393,7 @@ fail:
 	return r;
 }
 
-/* `refs` is our own copy: the list in the page may change while the library goes through it. */
+/* Maps a ring. `refs` is our own copy: the list in the page may change while the library goes through it. */
 static int map_ring(struct vchan *vchan, struct libxenvchan_ring *ring, uint32_t *refs, int protection)
 {
 	uint32_t pages = layout_pages(ring->order);
@@ -484,7 +487,8 @@ enum vchan_state vchan_state(const struct vchan *vchan)
 	}
 }
 
-/* The request bits that we set lie in the byte that the other side looks at: the server's in cli_notify. */
+/* Returns the byte with the request bits that we set, which the other side looks at: the server's are in
+ * cli_notify. */
 static uint8_t *our_requests(const struct vchan *vchan)
 {
 	return is_server(vchan) ? &vchan->control.ring->cli_notify : &vchan->control.ring->srv_notify;
@@ -575,8 +579,8 @@ void vchan_close(struct vchan *vchan)
 	host = vchan->host;
 	ring = vchan->control.ring;
 	granted = is_server(vchan);
-	/* The byte first, then the event, so that whoever it wakes sees it. The kernel does both again at the
-	 * unmapping. */
+	/* The byte is written first, then the event sent, so that the peer sees the byte when it wakes. The
+	 * kernel does both again at the unmapping. */
 	__atomic_store_n(granted ? &ring->srv_live : &ring->cli_live, LIVE_CLOSED, __ATOMIC_SEQ_CST);
 	vchan_notify(vchan);
 	if (granted)

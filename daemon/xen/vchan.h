@@ -15,8 +15,8 @@
  * (live byte 1) → CLOSED by the peer (live byte 0). A vchan that we mapped starts as CONNECTED. Any other
  * live byte is a hostile peer's.
  *
- * The shared page is the peer's to scribble on at any time: orders are copied once and checked; nothing that
- * was validated is read from it again. Nothing here blocks but the system calls for granting and mapping
+ * The peer may overwrite the shared page at any time: orders are copied once and checked; nothing that was
+ * validated is read from it again. Nothing here blocks but the system calls for granting and mapping
  * themselves.
  */
 
@@ -29,29 +29,30 @@ struct event_base;
 struct vchan_host;
 struct vchan;
 
-/* Opens the handles. -errno of what can't be opened, and *what (a constant string) names it. */
+/* Opens the handles. Negative errno of the one that can't be opened, and *what (a constant string) names
+ * it. */
 int vchan_host_new(struct vchan_host **host, struct event_base *base, const char **what);
-/* All vchans must be closed before. */
+/* Frees the host. All vchans must be closed before. */
 void vchan_host_free(struct vchan_host *host);
 
 /*
- * After the domain was saved and restored, perhaps on another host: the ports lead nowhere, and the kernel
- * takes it badly when they are closed. Parks the old event-channel handle with a keeper and opens a new one.
- * Every vchan is CLOSED from now on; vchan_close() gives back its memory and leaves its port alone. -errno:
- * nothing can be bound any more.
+ * Renews the event-channel handle after the domain was saved and restored, perhaps on another host: the ports
+ * lead nowhere, and closing them is a kernel BUG. Parks the old handle with a keeper and opens a new one.
+ * Every vchan is CLOSED from now on; vchan_close() gives back its memory and leaves its port alone. Negative
+ * errno: nothing can be bound any more.
  */
 int vchan_host_renew(struct vchan_host *host);
 
 /*
- * After a restore vchans may be closed before anybody knows of the restore (their peers have gone), and
- * unbinding their ports then is a kernel BUG. So a closed vchan's port only retires: `retired` is called,
- * finds out whether there was a restore, and calls vchan_host_renew() or else vchan_host_unbind_retired().
- * Without this callback a port is unbound at once.
+ * After a restore, vchans may be closed before the restore is noticed (their peers have gone), and unbinding
+ * their ports then is a kernel BUG. So the port of a closed vchan only retires: `retired` is called, finds
+ * out whether there was a restore, and calls vchan_host_renew() or else vchan_host_unbind_retired(). Without
+ * this callback a port is unbound at once.
  */
 void vchan_host_set_retired(struct vchan_host *host, void (*retired)(void *userdata), void *userdata);
 void vchan_host_unbind_retired(struct vchan_host *host);
 
-/* Called on the event loop when the peer notified, or closed, or died. The callee looks at the rings and
+/* Called on the event loop when the peer has notified us, closed, or died. The callee looks at the rings and
  * vchan_state(). It may close the vchan. */
 typedef void (*vchan_event_fn)(struct vchan *vchan, void *userdata);
 
@@ -63,12 +64,12 @@ typedef void (*vchan_event_fn)(struct vchan *vchan, void *userdata);
  */
 int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size,
 		vchan_event_fn event, void *userdata, struct vchan **vchan);
-/* What the peer needs to connect: the nodes ring-ref and event-channel. Only for a granted vchan. */
+/* Return what the peer needs to connect: the nodes ring-ref and event-channel. Only for a granted vchan. */
 uint32_t vchan_ring_ref(const struct vchan *vchan);
 uint32_t vchan_port(const struct vchan *vchan);
 
-/* Maps what `domid` has granted and binds to its port, tells it so (live byte, notification). -EPROTO:
- * impossible orders. */
+/* Maps what `domid` has granted, binds to its port, and tells it so (live byte, notification). -EPROTO:
+ * impossible orders; else as the drivers say. */
 int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32_t port, vchan_event_fn event,
 	      void *userdata, struct vchan **vchan);
 
@@ -81,7 +82,7 @@ enum vchan_state {
 };
 enum vchan_state vchan_state(const struct vchan *vchan);
 
-/* Where the rings are, as seen from here. */
+/* Set where the rings are, as seen from here. */
 void vchan_read_view(const struct vchan *vchan, struct ring_view *view);
 void vchan_write_view(const struct vchan *vchan, struct ring_view *view);
 
@@ -96,14 +97,15 @@ uint32_t vchan_pages(const struct vchan *vchan); /* granted or mapped here */
 uint64_t vchan_notifications_sent(const struct vchan *vchan);
 uint64_t vchan_notifications_received(const struct vchan *vchan);
 
-/* Clears our live byte, tells the peer, gives everything back. NULL is fine. */
+/* Clears our live byte, tells the peer, and gives everything back. NULL is fine. */
 void vchan_close(struct vchan *vchan);
 
-/* Tells when pages have come back, after a granted vchan was closed; or ports, for which vchan_grant() had
- * none. The callee may grant, but not close. */
+/* Sets a callback for when pages have come back, after a granted vchan was closed, or ports, if vchan_grant()
+ * had found none. The callee may grant, but not close. */
 void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata);
 
-/* For status: pages granted now by this process, and gntalloc's limit where it can be read, else 0. */
+/* For status: the pages that this process has granted now, and gntalloc's limit where it can be read, else
+ * 0. */
 uint32_t vchan_host_pages_granted(const struct vchan_host *host);
 uint32_t vchan_host_pages_limit(const struct vchan_host *host);
 
