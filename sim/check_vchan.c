@@ -28,7 +28,7 @@ static void result(long value)
 		ok_number(value);
 }
 
-/* Bytes that say where in the stream they are, so that the reader can check each. */
+/* Fills in bytes that tell their position in the stream, so that the reader can check each. */
 static void fill(unsigned char *data, size_t size, unsigned long *position)
 {
 	for (size_t i = 0; i < size; i++, ++*position)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Xen's libraries, one call a line, for tests: commands on stdin, one answer a line, "ok ..." or "error
- * ERRNO". Objects are named by the number that their making answered. Links nothing of this project.
+ * Calls Xen's libraries for tests: takes one command a line on stdin, and answers each with one line, "ok"
+ * and the results, or "error ERRNO". Objects are named by the number that the answer to their making gave. It
+ * links nothing of this project.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -294,7 +295,7 @@ static void xs_list(struct tool *tool)
 	free(names);
 }
 
-/* xs-size PATH BYTES: writes a value as long as that */
+/* xs-size PATH BYTES: writes a value of that length */
 static void xs_size(struct tool *tool)
 {
 	char *value = calloc(1, (size_t)tool->number[2] + 1);
@@ -306,8 +307,7 @@ static void xs_size(struct tool *tool)
 	free(value);
 }
 
-/* What is done again and again until it fails: the errno then is the answer; "ok" when the number was
- * reached. */
+/* Repeats an attempt until it fails, and answers the errno; "ok" when the limit was reached. */
 static void until_it_fails(struct tool *tool, bool (*attempt)(struct tool *tool, long i), long limit)
 {
 	for (long i = 0; i < limit; i++) {
@@ -324,7 +324,7 @@ static bool write_one_more(struct tool *tool, long i)
 {
 	char path[1100];
 
-	/* A hundred in a directory: C xenstored bounds what a directory may hold, too. */
+	/* Put a hundred into each directory: C xenstored bounds what a directory may hold, too. */
 	snprintf(path, sizeof(path), "%s/%ld/%ld", tool->word[1], i / 100, i);
 	return xs_write(tool->xs, XBT_NULL, path, "", 0);
 }
@@ -377,7 +377,7 @@ static void xs_transactions(struct tool *tool)
 	until_it_fails(tool, begin_one_more, tool->number[1]);
 }
 
-/* xs-watches-room PREFIX: how many can be set until one is refused, which costs a guest's program its
+/* xs-watches-room PREFIX: how many watches can be set until one is refused, which costs a guest's program its
  * connection */
 static void xs_watches_room(struct tool *tool)
 {
@@ -412,13 +412,13 @@ static void xs_event_on(struct tool *tool)
 	printf("ok none\n");
 }
 
-/* A child that holds what it has inherited, and does nothing else. */
+/* Forks a child that holds what it has inherited, and does nothing else. */
 static void fork_holder(struct tool *tool)
 {
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		/* Not our conversation. */
+		/* The child takes no part in our dialogue. */
 		close(STDIN_FILENO);
 		close(STDOUT_FILENO);
 		close(STDERR_FILENO);
@@ -437,7 +437,8 @@ static long difference_ms(clockid_t one, clockid_t other)
 	return (a.tv_sec - b.tv_sec) * 1000 + (a.tv_nsec - b.tv_nsec) / 1000000;
 }
 
-/* clocks: by how many milliseconds two clocks that go on while the domain is saved are before two that don't */
+/* clocks: by how many milliseconds two clocks that go on while the domain is saved are before two that
+ * don't */
 static void clocks(struct tool *tool)
 {
 	printf("ok %ld %ld\n", difference_ms(CLOCK_BOOTTIME, CLOCK_MONOTONIC),

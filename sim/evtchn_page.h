@@ -8,10 +8,11 @@
  *	0 ──notify──► PENDING ──taken by pending()──► MASKED ──unmask──► 0
  *	                                              MASKED ──notify──► MASKED|PENDING ──unmask──► PENDING
  *
- * Whoever moves a port to exactly PENDING issues one token: he sets the port's bit in ready[] and then adds 1
- * to the handle's eventfd, which is a semaphore. Who takes a port has first read a token. So the descriptor is
- * readable if and only if a port can be taken, without any spurious wake-up (a stock program that polls and
- * then calls the blocking libxenvchan_wait depends on it), and O_NONBLOCK and blocking reads need no code.
+ * The process that moves a port to exactly PENDING issues one token: it sets the port's bit in ready[] and
+ * then adds 1 to the handle's eventfd, which is a semaphore. A process reads a token before it takes a port.
+ * So the descriptor is readable if and only if a port can be taken, without any spurious wake-up (a stock
+ * program that polls and then calls the blocking libxenvchan_wait depends on it), and O_NONBLOCK and blocking
+ * reads need no code.
  *
  * The page belongs to the receiving handle and is mapped by the receiver, the hypervisor and by each peer.
  */
@@ -31,15 +32,15 @@
 #define SIM_PORT_MASKED	 2u
 
 struct sim_evtchn_page {
-	/* Fault injection: so many notifications are dropped. */
+	/* Fault injection: the number of notifications to drop. */
 	_Atomic uint32_t lose;
 	/* One above the highest port ever bound: where a search for a ready port may end. */
 	_Atomic uint32_t end;
 	uint8_t pad[56];
 	_Atomic uint64_t ready[SIM_MAX_PORTS / 64];
 	_Atomic uint32_t port[SIM_MAX_PORTS];
-	/* Moved on by the hypervisor when the port's peer changes: the owner then asks anew whom to notify.
-	 */
+	/* The hypervisor increments it when the port's peer changes; the owner then asks again where to
+	 * notify. */
 	_Atomic uint32_t sequence[SIM_MAX_PORTS];
 };
 
@@ -73,14 +74,14 @@ static inline void sim_evtchn_unmask(struct sim_evtchn_page *page, int eventfd, 
 		sim_evtchn_token(page, eventfd, port);
 }
 
-/* Takes a ready port, masked from here on, for a token that was read. -1: there is none (its port was
- * unbound). */
+/* Takes a ready port, which is masked from here on, for a token that was read. Returns the port, or -1: there
+ * is none (its port was unbound). */
 static inline int sim_evtchn_take(struct sim_evtchn_page *page, uint32_t first)
 {
 	uint32_t words = (atomic_load(&page->end) + 63) / 64;
 
 	for (uint32_t i = 0; i <= words; i++) {
-		/* Begins behind the port taken last, so that a busy one can't starve the others. */
+		/* Begin behind the port taken last, so that a busy one can't starve the others. */
 		uint32_t word = (first / 64 + i) % (words ? words : 1);
 		uint64_t bits = atomic_load(&page->ready[word]);
 
@@ -108,7 +109,7 @@ static inline void sim_evtchn_reset_port(struct sim_evtchn_page *page, int event
 	const uint64_t bit = UINT64_C(1) << (port % 64);
 	uint64_t value;
 
-	/* The bit says that there is a token, and taking it away that it's ours. */
+	/* The bit says that there is a token; clearing it makes the token ours. */
 	if (atomic_fetch_and(&page->ready[port / 64], ~bit) & bit) {
 		struct pollfd pollfd = {.fd = eventfd, .events = POLLIN};
 
@@ -118,8 +119,7 @@ static inline void sim_evtchn_reset_port(struct sim_evtchn_page *page, int event
 	atomic_store(&page->port[port], 0);
 }
 
-/* The sender was killed in the midst of it: does what it left undone, given the number of tokens that are
- * out. */
+/* Completes a notification whose sender was killed midway, given the number of tokens that are out. */
 static inline void sim_evtchn_complete(struct sim_evtchn_page *page, int eventfd, uint32_t port,
 				       uint64_t tokens)
 {

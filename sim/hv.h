@@ -16,7 +16,7 @@
  *
  *	          create                 pause               suspend
  *	(nothing) ──────► RUNNING ◄─────────────► PAUSED     RUNNING, PAUSED ──► SUSPENDED ──resume──► RUNNING
- *	                                                                                         with a new domid
+ *	                                                                        with a new domid
  *	destroy of any of these: DYING ──► ZOMBIE, as long as others map its pages ──► (nothing)
  *	suspend leaves a ZOMBIE with the old domid likewise
  */
@@ -54,8 +54,8 @@ enum hv_type { HV_DOM0, HV_PVH, HV_PV };
 
 enum hv_state { HV_RUNNING, HV_PAUSED, HV_SUSPENDED, HV_DYING, HV_ZOMBIE };
 
-/* One call's worth of granted pages. On its owner's list while that has it mapped; after that only references
- * and mappings lead here, and it ends with the last of these. */
+/* The pages granted by one call. A share is on its owner's list while the owner has it mapped; after that
+ * only references and mappings lead here, and it ends with the last of these. */
 struct hv_share {
 	struct hv_share *prev, *next;
 	struct hv_domain *domain; /* where its references live; NULL once there are none */
@@ -73,11 +73,11 @@ struct hv_share {
 	struct hv_page {
 		uint32_t ref; /* 0: taken back */
 		uint32_t maps;
-		bool written_here; /* the image has it as it is: the domain's own writes are tracked */
+		bool written_here; /* the image has its last state: Xen tracks the domain's own writes */
 	} page[];
 };
 
-/* A reference of a domain: where it leads. */
+/* Where a domain's reference leads. */
 struct hv_ref {
 	uint32_t ref;
 	uint32_t index;
@@ -131,7 +131,7 @@ struct hv_client {
 	struct hv_handle *handles;
 };
 
-/* A process as such: its number alone may soon be another one's. */
+/* Identifies a process, since its number alone may soon be another one's. */
 struct hv_starting {
 	pid_t pid;
 	unsigned long long started; /* field 22 of /proc/PID/stat */
@@ -156,7 +156,7 @@ struct hv_domain {
 	uint32_t foreign_maps; /* pages of this domain that other domains map */
 	struct hv_port *port[SIM_MAX_PORTS];
 	uint32_t port_count, port_limit;
-	/* Faults: so many calls fail, UINT32_MAX for all. */
+	/* Faults: the number of calls that fail, UINT32_MAX for all. */
 	uint32_t refuse_grants, refuse_maps;
 	struct hv_starting *starting; /* `xensim exec` while it isn't yet the command */
 	size_t starting_count;
@@ -171,43 +171,44 @@ struct hv {
 	uint32_t next_domid;
 	bool store_stalled;
 	bool orphans_watched; /* a timer runs */
-	bool stopping;	      /* zombies are freed with all others */
+	bool stopping;	      /* zombies are freed with all other domains */
 	struct evconnlistener *admin;
-	struct event *silence; /* after a restore, XenStore says nothing until then */
+	struct event *silence; /* after a restore, XenStore says nothing until it fires */
 	FILE *log;
 	char *kernel_log; /* what the kernels of domains would have complained about, a line each */
 };
 
-/* hv_main.c: ready_fd gets one byte when the host runs. Ends by hv_stop (0) or a failure to start (a line on
- * stderr). */
+/* hv_main.c: runs the host, and writes one byte to ready_fd when it is up. Returns 0 after hv_stop, or a
+ * negative errno after a failure to start, with a line on stderr. */
 int hv_run(const char *dir, unsigned domains, enum sim_store_flavour flavour, int ready_fd);
 void hv_stop(struct hv *hv);
 void hv_log(struct hv *hv, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* A domain's kernel would have died or complained: kept for `list --json`. */
+/* Notes that a domain's kernel would have died or complained, for `list --json`. */
 void hv_kernel_log(struct hv_domain *domain, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* hv_domain.c; all return 0 or a negative errno. */
 int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type type,
 		     struct hv_domain **domain);
-/* A domid, or a name. NULL: no such domain. Suspended ones are found if `suspended`, else the others. */
+/* Finds a domain by domid or name, among the suspended ones if `suspended`, else among the others. NULL: no
+ * such domain. */
 struct hv_domain *hv_domain_find(struct hv *hv, const char *what, bool suspended);
 struct hv_domain *hv_domain_by_id(struct hv *hv, uint32_t domid);
 void hv_domain_destroy(struct hv_domain *domain);
 void hv_domain_pause(struct hv_domain *domain);
 void hv_domain_unpause(struct hv_domain *domain);
-/* What a save or restore does that others don't do alike. */
+/* Options of a save and restore. */
 struct hv_save_options {
-	uint32_t stale_ms; /* so long before the stop, what others write into the domain's pages is copied */
+	uint32_t stale_ms; /* what others write into the domain's pages is copied this long before the stop */
 	uint32_t seed;	   /* which of it is copied once more, in part or as a whole */
 };
 struct hv_restore_options {
-	uint32_t unaware_ms; /* so long XenStore says nothing */
-	uint32_t clock_ms;   /* by which the clocks show it */
+	uint32_t unaware_ms; /* XenStore says nothing for this long */
+	uint32_t clock_ms;   /* by which the clocks move */
 };
 int hv_domain_suspend(struct hv_domain *domain, const struct hv_save_options *options);
 int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *options);
 int hv_domain_rename(struct hv_domain *domain, const char *name);
-/* Lets go of a zombie that nobody maps any longer. */
+/* Frees a zombie that no other domain maps any longer. */
 void hv_domain_reap(struct hv_domain *domain);
 void hv_domains_free(struct hv *hv);
 const char *hv_type_name(enum hv_type type);
@@ -219,15 +220,15 @@ size_t hv_processes(struct hv_domain *domain, pid_t **pids); /* the caller frees
 void hv_processes_signal(struct hv_domain *domain, int signal_number);
 void hv_processes_kill(struct hv_domain *domain); /* returns when all are dead */
 void hv_processes_add(struct hv_domain *domain, pid_t pid);
-/* Whether a process of the domain that isn't at the sending end of it has this eventfd open. */
+/* Returns whether a process of the domain has this eventfd open, other than as its sender. */
 bool hv_eventfd_is_held(struct hv_domain *domain, const struct hv_handle *handle);
 
 /* hv_client.c */
 int hv_client_listen(struct hv_domain *domain);
-/* silent: nothing of it shows at the other side, as when a whole domain dies. */
+/* silent: the other side sees nothing of it, as when a whole domain dies. */
 void hv_client_free(struct hv_client *client, bool silent);
 
-/* hv_grant.c: requests are checked in here. Descriptors stay the hypervisor's. */
+/* hv_grant.c: checks the requests. Descriptors stay the hypervisor's. */
 int hv_grant_share(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
 		   int *fd);
 int hv_grant_unshare(struct hv_client *client, uint32_t id);
@@ -235,22 +236,23 @@ int hv_grant_map(struct hv_client *client, const struct sim_request *request, st
 		 int *fds, unsigned *fd_count);
 int hv_grant_unmap(struct hv_client *client, uint32_t id);
 void hv_grant_client_gone(struct hv_client *client, bool silent);
-/* The domid dies: only references to pages that are mapped stay. */
+/* Handles the death of the domid: only references to mapped pages stay. */
 void hv_grant_domid_dies(struct hv_domain *domain);
-/* What is granted under this domid now belongs to that record of it. */
+/* Moves what is granted under this domid to its zombie. */
 void hv_grant_move(struct hv_domain *domain, struct hv_domain *zombie);
-/* The domid is gone. */
+/* Handles the end of the domid. */
 void hv_grant_domid_gone(struct hv_domain *domain);
-/* The domain is saved: what it maps is unmapped at the granters, without a notice. Returns the number of
- * pages. */
+/* For a save: unmaps what the domain maps, without notifying the granters. Returns the number of pages. */
 unsigned hv_grant_drop_mappings(struct hv_client *client);
-/* A save: the first copy of what the domain grants, while it runs; then, when it has stopped, the image. -ENOMEM, -EIO. */
+/* For a save: makes the first copy of what the domain grants, while it runs; then, when it has stopped, the
+ * image. Both return 0, -ENOMEM or -EIO. */
 int hv_grant_copy(struct hv_domain *domain);
 int hv_grant_make_image(struct hv_domain *domain, uint32_t seed);
 uint32_t hv_grant_limit(const struct hv_domain *domain);
 int hv_grant_set_limit(const struct hv_domain *domain, uint32_t limit);
 uint32_t hv_grant_mapped_pages(const struct hv_client *client);
-/* Fault: overwrites the index at this byte offset in the ring pages that the domain grants or maps. */
+/* Injects a fault: overwrites the index at this byte offset in the ring pages that the domain grants or
+ * maps. */
 unsigned hv_grant_corrupt(struct hv_domain *domain, uint32_t offset, uint32_t value);
 
 /* hv_evtchn.c */
@@ -264,17 +266,16 @@ int hv_evtchn_unbind(struct hv_client *client, const struct sim_request *request
 int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
 		   int fds[2], unsigned *fd_count);
 void hv_evtchn_client_gone(struct hv_client *client, bool silent);
-/* Before that: notifications in the midst of which the process was killed still arrive, as a hypercall
- * would. */
+/* Called before that: completes notifications during which the process was killed, as a hypercall would. */
 void hv_evtchn_complete(struct hv_client *client);
-/* All ports of the domain end, with no sign at the other side. */
+/* Ends all ports of the domain; the other side sees nothing of it. */
 void hv_evtchn_domain_gone(struct hv_domain *domain);
 void hv_evtchn_orphans_check(struct hv_domain *domain);
 void hv_evtchn_orphans_free(struct hv_domain *domain);
 struct hv_port *hv_evtchn_hold(struct hv_domain *domain, uint32_t number);
 /* Ends a notification's hold on the port, after sending it if `fire`. */
 void hv_evtchn_release(struct hv_port *port, bool fire);
-void hv_evtchn_fire(struct hv_port *port); /* at the other end of it */
+void hv_evtchn_fire(struct hv_port *port); /* at its other end */
 void hv_evtchn_lose(struct hv_domain *domain, uint32_t events);
 
 /* hv_admin.c: a command is its words, each followed by a NUL, to the end of input; the answer is the exit

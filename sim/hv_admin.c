@@ -58,7 +58,7 @@ static int finish(struct command_context *context, const char *what, int error)
 		       : answer(context, EXIT_ERROR, "%s %s: %s", what, context->word[1], strerror(-error));
 }
 
-/* The domain named by the first word, or NULL with the answer given. Only a guest if `guest`. */
+/* Returns the domain named by the first word, or NULL with the answer given. Only a guest if `guest`. */
 static struct hv_domain *named_domain(struct command_context *context, const char *name, bool guest)
 {
 	struct hv_domain *domain = hv_domain_find(context->hv, name, false);
@@ -166,7 +166,7 @@ static int run_unpause(struct command_context *context)
 	return EXIT_DONE;
 }
 
-/* Options with numbers behind the domain: up to `most` of each. */
+/* An option with a number behind the domain, which is at most `most`. */
 struct number_option {
 	const char *name;
 	uint32_t most;
@@ -260,7 +260,8 @@ static int run_list(struct command_context *context)
 	return EXIT_DONE;
 }
 
-/* What `xensim exec` needs to become a process of the domain: settings of the environment, a line each. */
+/* Answers what `xensim exec` needs to become a process of the domain: settings of the environment, a line
+ * each. */
 static int run_exec(struct command_context *context)
 {
 	struct hv_domain *domain = named_domain(context, context->word[1], false);
@@ -285,7 +286,7 @@ static int run_stop(struct command_context *context)
 	return EXIT_DONE;
 }
 
-/* Faults. The domain is the second word, its value the third. */
+/* Faults. The second word is the domain, the third the value. */
 
 static int fault_stall_store(struct command_context *context, struct hv_domain *domain, const char *value)
 {
@@ -471,7 +472,7 @@ static void on_input_end(struct session *session)
 		session_free(session);
 		return;
 	}
-	/* A copy, since nothing can be added to a bufferevent's input, not even the terminating NUL. */
+	/* Make a copy, since nothing can be added to a bufferevent's input, not even the terminating NUL. */
 	evbuffer_remove(input, text, length);
 	text[length] = 0;
 	for (size_t i = 0; i < length && context.count < MAX_WORDS; i += strlen(text + i) + 1)

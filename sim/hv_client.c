@@ -17,7 +17,7 @@
 #define MAX_REQUEST (sizeof(struct sim_request) + 2 * SIM_MAX_MAP * sizeof(uint32_t))
 #define MAX_REPLY   (sizeof(struct sim_reply) + SIM_MAX_SHARE * sizeof(uint32_t))
 
-/* A reply on its way, with the descriptors that go with it (they stay ours). */
+/* A reply on its way, with its descriptors (they stay ours). */
 struct answer {
 	union {
 		struct sim_reply reply;
@@ -30,7 +30,7 @@ struct answer {
 void hv_client_free(struct hv_client *client, bool silent)
 {
 	hv_evtchn_complete(client);
-	/* The order of a process's end: first its memory, then its descriptors. */
+	/* A process ends in this order: first its memory, then its descriptors. */
 	hv_grant_client_gone(client, silent);
 	hv_evtchn_client_gone(client, silent);
 	DL_DELETE(client->domain->clients, client);
@@ -99,7 +99,7 @@ static bool send_answer(struct hv_client *client, struct answer *answer, uint32_
 		c->cmsg_len = CMSG_LEN(answer->fd_count * sizeof(int));
 		memcpy(CMSG_DATA(c), answer->fds, answer->fd_count * sizeof(int));
 	}
-	/* Who doesn't read the answer to his only request is no client. */
+	/* A client that doesn't read the answer to its only request is cut off. */
 	return sendmsg(client->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)iov.iov_len;
 }
 
@@ -163,7 +163,7 @@ static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, stru
 	client->pid = credentials.pid;
 	DL_APPEND(domain->clients, client);
 	event_add(client->event, NULL);
-	/* A process that a paused domain started at the last moment. */
+	/* A paused domain may have started the process at the last moment. */
 	if (domain->state == HV_PAUSED || domain->state == HV_SUSPENDED)
 		kill(client->pid, SIGSTOP);
 }

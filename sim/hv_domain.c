@@ -118,7 +118,7 @@ static int write_file(const struct hv_domain *domain, const char *name, mode_t m
 	return r;
 }
 
-/* As an empty /run: what a daemon makes there is its own. */
+/* Makes a directory like an empty /run, for what a daemon makes there. */
 static int make_run(const struct hv_domain *domain)
 {
 	char *path = NULL;
@@ -216,7 +216,7 @@ static int write_home(struct hv_domain *domain)
 		r = write_node(domain, base, "device", "", false);
 	for (size_t i = 0; r == 0 && i < sizeof(owned) / sizeof(owned[0]); i++)
 		r = write_node(domain, base, owned[i], "", true);
-	/* Last: a restored guest that watches its domid then finds all of its home. */
+	/* Write this last: a restored guest that watches its domid then finds all of its home. */
 	if (r == 0)
 		r = write_node(domain, base, "domid", domid, false);
 	return r;
@@ -395,7 +395,7 @@ void hv_domain_unpause(struct hv_domain *domain)
 	hv_processes_signal(domain, SIGCONT);
 }
 
-/* Nothing else goes on in the hypervisor process meanwhile; notifications and the rings need none of it. */
+/* Waits. The hypervisor process does nothing else meanwhile; notifications and the rings don't need it. */
 static void wait_ms(uint32_t milliseconds)
 {
 	struct timespec left = {.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000L};
@@ -430,7 +430,7 @@ int hv_domain_suspend(struct hv_domain *domain, const struct hv_save_options *op
 	DL_FOREACH(domain->clients, client) {
 		unsigned pages = hv_grant_drop_mappings(client);
 
-		/* Tried with kernel 6.1: gntdev falls over at resume, whatever the process does. */
+		/* Tried with kernel 6.1: gntdev crashes at resume, whatever the process does. */
 		if (pages && domain->type == HV_PV)
 			hv_kernel_log(domain, "oops: process %d mapped %u pages when its PV domain was saved",
 				      (int)client->pid, pages);
@@ -442,7 +442,7 @@ int hv_domain_suspend(struct hv_domain *domain, const struct hv_save_options *op
 	LL_PREPEND2(hv->suspended, domain, next_suspended);
 	hv_log(hv, "d%u: saved", domain->domid);
 
-	/* The domid dies as in a destroy, while its pages may be mapped by others. */
+	/* The domid dies as in a destroy, while others may map its pages. */
 	hv_grant_domid_dies(domain);
 	hv_grant_move(domain, zombie);
 	HASH_ADD(hh, hv->domains, domid, sizeof(zombie->domid), zombie);
@@ -452,8 +452,8 @@ int hv_domain_suspend(struct hv_domain *domain, const struct hv_save_options *op
 	return 0;
 }
 
-/* Processes go on with the paths that they were started with: the old directory's name leads to the new one.
- */
+/* Moves the domain's directory. Processes keep the paths that they were started with, so the old name leads
+ * to the new one. */
 static int move_directory(struct hv_domain *domain, uint32_t domid)
 {
 	char *path, name[32];
@@ -481,7 +481,8 @@ static void on_silence_over(evutil_socket_t fd, short events, void *userdata)
 		sim_store_stall(hv->store, false);
 }
 
-/* The processes run on before any watch reaches them. One xenstored serves all domains, so it says nothing to anyone. */
+/* Silences XenStore, so that the processes run on before any watch fires. One xenstored serves all domains,
+ * so it is silent to all. */
 static void be_silent(struct hv *hv, uint32_t milliseconds)
 {
 	const struct timeval time = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
@@ -558,7 +559,7 @@ void hv_domains_free(struct hv *hv)
 	hv->stopping = true;
 	while (hv->suspended)
 		hv_domain_destroy(hv->suspended);
-	/* All at once, so that nobody reacts to the other's death. */
+	/* Kill all at once, so that no process reacts to another's death. */
 	HASH_ITER(hh, hv->domains, domain, next)
 		if (domain->state != HV_ZOMBIE)
 			hv_processes_signal(domain, SIGSTOP);

@@ -61,7 +61,7 @@ static struct hv_handle *find_handle(struct hv_client *client, uint32_t id)
 	return NULL;
 }
 
-/* The port's user asks anew at its next notification. */
+/* Makes the port's user ask for its peer again at its next notification. */
 static void peer_changed(struct hv_port *port)
 {
 	if (port->handle)
@@ -109,7 +109,7 @@ void hv_evtchn_complete(struct hv_client *client)
 	}
 }
 
-/* What Xen does when a port closes: the other end is unbound again, and hears nothing of it. */
+/* Closes a port as Xen does: the other end is unbound again, and isn't notified. */
 static void port_free(struct hv_port *port)
 {
 	struct hv_domain *domain = port->domain;
@@ -149,7 +149,8 @@ void hv_evtchn_release(struct hv_port *port, bool fire)
 {
 	if (fire)
 		hv_evtchn_fire(port);
-	/* A port of a domain that was saved since belongs to nobody: domain_gone took it out of its table. */
+	/* A port of a domain that was saved since has no owner: hv_evtchn_domain_gone took it out of its
+	 * table. */
 	if (--port->notifications == 0 && !port->handle) {
 		if (port->domain)
 			port_free(port);
@@ -236,7 +237,8 @@ int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_reques
 	return 0;
 }
 
-/* The kernel that was restored doesn't know the port any longer and stumbles over it. */
+/* Returns whether the handle had ports when its domain was saved; the restored kernel, which doesn't know
+ * them any longer, complains then. */
 static bool is_stale(struct hv_handle *handle, const char *what)
 {
 	if (handle->stale)
@@ -285,8 +287,7 @@ static void on_orphan_timer(evutil_socket_t fd, short events, void *userdata)
 	}
 }
 
-/* Nothing tells when the last descriptor of an eventfd is closed, so someone has to look, as long as there
- * are any. */
+/* Polls the orphans while there are any, since nothing notifies of the last close of an eventfd. */
 static void watch_orphans(struct hv *hv)
 {
 	const struct timeval second = {.tv_sec = 1};
@@ -296,7 +297,7 @@ static void watch_orphans(struct hv *hv)
 			event_base_once(hv->base, -1, EV_TIMEOUT, on_orphan_timer, hv, &second) == 0;
 }
 
-/* The process lets go of the handle; another one may hold its descriptor, and so the open file. */
+/* Releases a process's handle; another process may hold its descriptor, and so the open file. */
 static void handle_release(struct hv_handle *handle)
 {
 	DL_DELETE(handle->client->handles, handle);
@@ -328,7 +329,7 @@ void hv_evtchn_client_gone(struct hv_client *client, bool silent)
 			handle_release(handle);
 			continue;
 		}
-		/* Its domain dies, and with it the kernel that might complain. */
+		/* Its domain dies, and with it the kernel that could complain. */
 		handle->stale = false;
 		DL_DELETE(client->handles, handle);
 		handle_close(handle);
@@ -358,7 +359,8 @@ void hv_evtchn_orphans_free(struct hv_domain *domain)
 	}
 }
 
-/* Ports that an unmap notification holds lose their domain, and end with the notification. */
+/* Ends the domain's ports. Those that an unmap notification holds lose their domain, and end with the
+ * notification. */
 void hv_evtchn_domain_gone(struct hv_domain *domain)
 {
 	for (uint32_t i = 0; i < SIM_MAX_PORTS; i++) {
@@ -393,7 +395,7 @@ int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, 
 
 	if (!handle || request->port >= SIM_MAX_PORTS)
 		return -EINVAL;
-	/* Stale or unbound: nobody, which is an answer as well. */
+	/* A stale or unbound port has no peer, which is an answer as well. */
 	reply->sequence = atomic_load(&handle->page->sequence[request->port]);
 	port = client->domain->port[request->port];
 	if (!port || port->handle != handle || !port->peer || !port->peer->handle)

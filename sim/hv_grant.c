@@ -22,7 +22,7 @@ static char *limit_path(const struct hv_domain *domain)
 												     : path;
 }
 
-/* Writable to root in the domain, as on Xen, so the file is what counts. */
+/* Returns the limit from the file, since root in the domain may write it, as on Xen. */
 uint32_t hv_grant_limit(const struct hv_domain *domain)
 {
 	char *path = limit_path(domain);
@@ -77,7 +77,8 @@ static void drop_ref(struct hv_share *share, uint32_t index)
 		share->domain = NULL;
 }
 
-/* What is mapped stays granted until it's unmapped, like the kernel's deferred end of foreign access. */
+/* Ends the references to pages that aren't mapped. Mapped ones stay granted until they are unmapped, like the
+ * kernel's deferred end of foreign access. */
 static void drop_unmapped_refs(struct hv_share *share)
 {
 	for (uint32_t i = 0; i < share->count; i++)
@@ -202,7 +203,7 @@ static void clear_byte(const struct hv_share *share, uint32_t index, uint32_t of
 		hv_log(share->domain->hv, "clearing a live byte failed: %m");
 }
 
-/* The owner no longer has it mapped. */
+/* Ends the owner's mapping of the share. */
 static void share_end(struct hv_share *share, bool silent)
 {
 	if (!silent)
@@ -229,8 +230,8 @@ int hv_grant_unshare(struct hv_client *client, uint32_t id)
 	return 0;
 }
 
-/* Xen refuses a reference that doesn't exist, is another domain's, or is read-only: gntdev says EINVAL to
- * all. */
+/* Xen refuses a reference that doesn't exist, is another domain's, or is read-only: gntdev answers EINVAL to
+ * all of these. */
 static int find_page(struct hv_client *client, uint32_t domid, uint32_t number, bool writable,
 		     struct hv_mapped *page)
 {
@@ -404,9 +405,10 @@ static uint32_t le16_at(const uint8_t *bytes)
 }
 
 /*
- * Xen copies a page once more if the domain wrote to it, not if others did by their mapping. Who writes where, a vchan's first page
- * says (xen/io/libxenvchan.h): both into this one, the client into the ring "left", whose pages come first, and the server, which
- * grants, into "right".
+ * Marks the pages that the domain itself writes. Xen copies a page once more if the domain wrote to it, not
+ * if others did through their mapping. A vchan's first page tells who writes where (xen/io/libxenvchan.h):
+ * both write to that page, the client to the ring "left", whose pages come first, and the server, which
+ * grants, to "right".
  */
 static void mark_ring_pages(struct hv_domain *domain, struct hv_share *share)
 {
@@ -430,7 +432,7 @@ static void mark_ring_pages(struct hv_domain *domain, struct hv_share *share)
 	free(page);
 }
 
-/* The same for the same seed, on every machine (xorshift). */
+/* Returns the next number, the same for the same seed on every machine (xorshift). */
 static uint32_t next_random(uint32_t *state)
 {
 	*state ^= *state << 13;
@@ -439,7 +441,8 @@ static uint32_t next_random(uint32_t *state)
 	return *state;
 }
 
-/* Of eight pages that others write, five are as they were, two are torn and one happens to be right. */
+/* Makes a page of the image: of eight pages that others write, five are stale, two torn and one happens to be
+ * right. */
 static void mix_page(uint8_t *now, const uint8_t *before, uint32_t random)
 {
 	uint32_t bytes = SIM_PAGE_SIZE;
@@ -527,7 +530,7 @@ void hv_grant_domid_gone(struct hv_domain *domain)
 		drop_ref(ref->share, ref->index);
 }
 
-/* A ring page: one page with an unmap notification, as each vchan has it. */
+/* Overwrites an index of a ring page: one page with an unmap notification, as each vchan has it. */
 static bool corrupt_page(const struct hv_share *share, uint32_t index, uint32_t offset, uint32_t value)
 {
 	return pwrite(share->fd, &value, sizeof(value), (off_t)index * SIM_PAGE_SIZE + offset) ==

@@ -78,7 +78,7 @@ static int complain(const char *what, int error)
 	return error;
 }
 
-/* Each granted page set and each event channel handle costs descriptors here. */
+/* Raises the limit: each set of granted pages and each event channel handle costs descriptors here. */
 static void raise_descriptor_limit(void)
 {
 	struct rlimit limit;
@@ -164,8 +164,8 @@ int hv_run(const char *dir, unsigned domains, enum sim_store_flavour flavour, in
 			event_add(terminate, NULL);
 			event_add(interrupt, NULL);
 		}
-		/* Whoever waits for the end of our caller's output mustn't wait for us; a sanitizer still
-		 * finds a place. */
+		/* Let go of the caller's stderr, so that a reader waiting for its end doesn't wait for us; a
+		 * sanitizer still finds a file to write to. */
 		if (dup2(fileno(hv.log), STDERR_FILENO) >= 0 && write(ready_fd, "", 1) == 1) {
 			close(ready_fd);
 			event_base_dispatch(hv.base);

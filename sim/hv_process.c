@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Which processes live in a domain. There is no container around a simulated domain (that would need
+ * Finds the processes that live in a domain. There is no container around a simulated domain (that would need
  * privileges), so they are found by what they can't easily lose: the domain's UUID in the environment they
  * were started with, a connection to the hypervisor, or a parent that has one of these.
  */
@@ -30,7 +30,7 @@ struct table {
 	size_t count, size;
 };
 
-/* Reads at most size - 1 bytes. Returns their number, 0 if there is nothing to read. */
+/* Reads at most size - 1 bytes and adds a NUL. Returns their number, 0 if there is nothing to read. */
 static size_t read_file(const char *path, char *buffer, size_t size)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -46,7 +46,8 @@ static size_t read_file(const char *path, char *buffer, size_t size)
 	return length;
 }
 
-/* The parent, or -1 for a process that is dead or gone; and when it was started (may be NULL). */
+/* Returns the parent, or -1 for a process that is dead or gone; *started, unless NULL, tells when it was
+ * started. */
 static pid_t parent_of(pid_t pid, unsigned long long *started)
 {
 	char path[64], text[1024], state;
@@ -128,7 +129,7 @@ static void scan(struct hv_domain *domain, struct table *table)
 	DIR *proc = opendir("/proc");
 	struct dirent *entry;
 
-	/* The directory belongs to it, since domain 0 has the same UUID on every host. */
+	/* The directory is a part of it, since domain 0 has the same UUID on every host. */
 	if (asprintf(&setting, SIM_ENV_UUID "=%s@%s", domain->uuid, domain->hv->dir) < 0)
 		setting = NULL;
 	while (setting && buffer && proc && (entry = readdir(proc))) {
@@ -186,7 +187,7 @@ void hv_processes_add(struct hv_domain *domain, pid_t pid)
 	domain->starting = starting;
 }
 
-/* Until a scan finds nobody new: a process may fork while it's being looked for. */
+/* Signals processes until a scan finds no new one: a process may fork while it is being searched for. */
 void hv_processes_signal(struct hv_domain *domain, int signal_number)
 {
 	size_t count = 0, before;
@@ -220,7 +221,7 @@ void hv_processes_kill(struct hv_domain *domain)
 	size_t count;
 	int rounds = 0;
 
-	/* Stopped first, so that nobody sees others die and reacts. */
+	/* Stop them first, so that none sees others die and reacts. */
 	hv_processes_signal(domain, SIGSTOP);
 	do {
 		pid_t *pids;
@@ -240,7 +241,7 @@ void hv_processes_kill(struct hv_domain *domain)
 	} while (count && ++rounds < 10);
 }
 
-/* The kernel's number of an eventfd, the same for all descriptors of it. */
+/* Returns the kernel's number of an eventfd, the same for all descriptors of it. */
 static int eventfd_id(const char *fdinfo_path)
 {
 	char text[512];
@@ -253,7 +254,7 @@ static int eventfd_id(const char *fdinfo_path)
 	return line && sscanf(line, "eventfd-id: %d", &id) == 1 ? id : -1;
 }
 
-/* Peers hold it to send; what they have isn't the open device. */
+/* Returns whether the process only holds the eventfd to send: peers do, and that isn't the open device. */
 static bool is_peer(const struct hv_domain *domain, const struct hv_handle *handle, pid_t pid)
 {
 	for (uint32_t i = 0; i < SIM_MAX_PORTS; i++) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What `xensim list` says. Tests look here for anything left over. */
+/* Reports what `xensim list` prints. Tests search it for anything left over. */
 #include "config.h"
 
 #include "sim/hv.h"

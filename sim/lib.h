@@ -9,7 +9,7 @@
  *	lib_path.c    paths of Xen's files
  *	lib_clock.c   clocks, which a restore moves
  *
- * As the stand-in for a kernel it has state of its own per process, unlike anything else in this project.
+ * As it replaces a kernel, it has global state per process, unlike anything else in this project.
  *
  * Fork and exec: all descriptors are CLOEXEC. A forked child has a connection of its own from its first call
  * on; the parent's grants and mappings aren't mapped in it (gntdev does the same), and event channel handles
@@ -32,21 +32,21 @@ struct sim_fds {
 };
 
 /*
- * Asks the hypervisor process and waits for its answer. reply_size bytes at reply are filled in; fds may be
- * NULL when none are expected. Returns 0, or a negative errno: the one that the hypervisor answered, or
- * ENOENT if this process isn't in a simulated domain, or EIO if the host has gone. Thread-safe.
+ * Asks the hypervisor process and waits for its answer. Fills in reply_size bytes at reply; fds may be NULL
+ * when none are expected. Returns 0, or a negative errno: the one that the hypervisor answered, or ENOENT if
+ * this process isn't in a simulated domain, or EIO if the host has gone. Thread-safe.
  */
 int sim_lib_call(const struct sim_request *request, size_t request_size, struct sim_reply *reply,
 		 size_t reply_size, struct sim_fds *fds);
-/* Opens the connection if there is none; same errors. */
+/* Opens the connection if there is none. Same errors. */
 int sim_lib_connect(void);
 void sim_fds_close(struct sim_fds *fds);
 
 /* Hooks around fork, called in this order by lib_conn.c, for the locks and the child's copy of each part's
  * state. */
-/* Once, before the hypervisor process knows of this process and may send it the signal. */
+/* Called once, before the hypervisor process knows of this process and may send it the signal. */
 void sim_gnt_expect_restores(void);
-/* The clocks that go on while a domain is saved move on by so much. From a signal handler, too. */
+/* Moves the clocks that go on while a domain is saved. Called from a signal handler, too. */
 void sim_clock_move(int milliseconds);
 void sim_gnt_before_fork(void);
 void sim_gnt_after_fork(bool child);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Clocks. On Xen the monotonic clock stands still while a domain is saved, and the clocks of the boot time and of the day go on:
- * from the difference a process sees that it was restored. Here the monotonic clock is the machine's, which goes on, so the others
- * are moved forward at a restore; or they aren't, as if the host's clock had been set back meanwhile (xensim resume --clock).
+ * Moves clocks. On Xen the monotonic clock stands still while a domain is saved, and the clocks of the boot
+ * time and of the day go on: a process sees by the difference that it was restored. Here the monotonic clock
+ * is the machine's, which goes on, so the others are moved forward at a restore; or they aren't, as if the
+ * host's clock had been set back meanwhile (xensim resume --clock).
  */
 #include "config.h"
 

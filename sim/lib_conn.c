@@ -17,8 +17,8 @@ static struct {
 	int fd;
 } conn = {.lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT, .fd = -1};
 
-/* A child must not talk on its parent's connection: replies would go to whoever reads first, and the
- * hypervisor process would take the parent for alive as long as the child holds it. */
+/* A child must not talk on its parent's connection: replies would go to the first reader, and the hypervisor
+ * process would believe the parent alive as long as the child holds the connection. */
 static void before_fork(void)
 {
 	sim_evtchn_before_fork();
@@ -157,7 +157,8 @@ int sim_lib_call(const struct sim_request *request, size_t request_size, struct 
 	if (r == 0) {
 		r = exchange(request, request_size, reply, reply_size, fds);
 		if (r < 0) {
-			/* The host has gone, or closed on us; a later host may listen at the same place. */
+			/* The host has gone, or has closed our connection; a later host may listen at the
+			 * same path. */
 			close(conn.fd);
 			conn.fd = -1;
 		}

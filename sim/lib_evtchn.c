@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * libxenevtchn's functions. Binding and closing go through the hypervisor process; notify, pending and unmask
- * work on shared memory and eventfds alone (evtchn_page.h).
+ * libxenevtchn's functions. Bind and close ask the hypervisor process; notify, pending and unmask use only
+ * shared memory and eventfds (evtchn_page.h).
  *
  * A sender keeps the receiver's page and eventfd for each of its ports. When the port's other end comes, goes
- * or changes, the hypervisor moves the port's sequence number in the sender's own page, and the next
+ * or changes, the hypervisor increments the port's sequence number in the sender's own page, and the next
  * notification asks again. Errors are those of Linux's evtchn driver.
  */
 #include "config.h"
@@ -27,13 +27,13 @@
 struct port {
 	pthread_mutex_t lock;
 	bool bound;
-	uint32_t sequence; /* that peer_page and peer_eventfd belong to */
+	uint32_t sequence; /* of peer_page and peer_eventfd */
 	uint32_t remote_port;
-	struct sim_evtchn_page *peer_page; /* NULL: nobody is there, notifications lead nowhere */
+	struct sim_evtchn_page *peer_page; /* NULL: there is no peer, and notifications lead nowhere */
 	int peer_eventfd;
 };
 
-/* What stands behind a descriptor: handles made by xenevtchn_fdopen share it. */
+/* The open device behind a descriptor; handles made by xenevtchn_fdopen share it. */
 struct channel_device {
 	struct channel_device *prev, *next;
 	unsigned handles;
@@ -86,7 +86,7 @@ static int simple_call(enum sim_op op, const struct channel_device *device, uint
 	return sim_lib_call(&request, sizeof(request), reply, sizeof(*reply), NULL);
 }
 
-/* Memory straight from the kernel: a table of 32 KiB of which few pages are ever touched. */
+/* Allocates straight from the kernel: a table of 32 KiB of which few pages are ever touched. */
 static struct channel_device *device_new(void)
 {
 	struct channel_device *device =
@@ -209,7 +209,7 @@ SIM_EXPORT xenevtchn_handle *xenevtchn_fdopen(struct xentoollog_logger *logger, 
 		if (device->fd == fd)
 			break;
 	if (!device && (device = device_new())) {
-		/* Inherited over exec: it can be held, polled and closed. */
+		/* It was inherited over exec, and can be held, polled and closed. */
 		device->fd = fd;
 		device->inherited = true;
 		DL_APPEND(evtchn.devices, device);
@@ -237,7 +237,8 @@ SIM_EXPORT int xenevtchn_close(xenevtchn_handle *handle)
 		DL_DELETE(evtchn.devices, device);
 	pthread_mutex_unlock(&evtchn.lock);
 	if (last) {
-		/* First the descriptor: the hypervisor looks whether another process still holds it. */
+		/* Close the descriptor first: the hypervisor checks whether another process still holds
+		 * it. */
 		r = close(device->fd);
 		if (!device->inherited)
 			simple_call(SIM_OP_EVTCHN_CLOSE, device, 0, 0, &reply);
@@ -253,8 +254,8 @@ SIM_EXPORT int xenevtchn_fd(xenevtchn_handle *handle)
 
 SIM_EXPORT int xenevtchn_restrict(xenevtchn_handle *handle, domid_t domid)
 {
-	/* The driver allows it to the privileged domain's handles before their first bind; no user here needs
-	 * it. */
+	/* The driver allows this to the privileged domain's handles before their first bind; no program here
+	 * needs it. */
 	return fail(EACCES);
 }
 
@@ -264,7 +265,7 @@ static struct port *find_port(const struct channel_device *device, evtchn_port_t
 				      : NULL;
 }
 
-/* The port is the hypervisor's new word for this handle; makes our record of it. */
+/* Makes our record of a port that the hypervisor has bound to this handle. */
 static int adopt_port(struct channel_device *device, uint32_t number)
 {
 	struct port *port = find_port(device, number);
@@ -283,7 +284,7 @@ static int adopt_port(struct channel_device *device, uint32_t number)
 	pthread_mutex_lock(&port->lock);
 	forget_peer(port);
 	port->bound = true;
-	/* Another number than the page's: the first notification asks for the peer. */
+	/* Set another number than the page's, so that the first notification asks for the peer. */
 	port->sequence = atomic_load(&device->page->sequence[number]) - 1;
 	pthread_mutex_unlock(&port->lock);
 	atomic_store_explicit(&device->port[number], port, memory_order_release);
@@ -341,7 +342,7 @@ SIM_EXPORT int xenevtchn_unbind(xenevtchn_handle *handle, evtchn_port_t number)
 	return r < 0 ? fail(-r) : 0;
 }
 
-/* Called with the port locked, when its sequence number has moved. */
+/* Asks for the port's peer. Called with the port locked, when its sequence number has changed. */
 static void find_peer(const struct channel_device *device, struct port *port, uint32_t number)
 {
 	struct sim_request request = {.op = SIM_OP_PEER, .id = device->id, .port = number};

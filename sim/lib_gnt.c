@@ -24,7 +24,7 @@
 #include <utlist.h>
 #include <xengnttab.h>
 
-/* Both kinds of handle are one type in Xen's header. Grants don't hang on it. */
+/* Xen's header has one type for both kinds of handle. Grants don't depend on it. */
 struct xengntdev_handle {
 	int fd; /* for xengnttab_fd and xengntshr_fd: nothing can be done with it, as with the real one */
 };
@@ -36,7 +36,7 @@ struct region {
 	size_t live; /* pages still mapped */
 	bool is_map; /* else a share */
 	size_t ids;
-	uint32_t *id; /* what the hypervisor calls it: one share, or one mapping for each SIM_MAX_MAP pages */
+	uint32_t *id;	     /* the hypervisor's: of one share, or of a mapping for each SIM_MAX_MAP pages */
 	unsigned char *gone; /* one for each page */
 	char *image;	     /* of a share: the pages that a restore puts in their place; NULL after that */
 };
@@ -44,14 +44,14 @@ struct region {
 static struct {
 	pthread_mutex_t lock;
 	struct region *regions;
-	/* Set when the signal found the lock taken: whoever unlocks does its work. */
+	/* Set when the signal found the lock taken: the thread that unlocks does its work. */
 	_Atomic bool restored;
 	/* All regions lie within: munmap of anything else needs no lock. */
 	_Atomic uintptr_t low, high;
 } gnt = {.lock = PTHREAD_MUTEX_INITIALIZER, .low = UINTPTR_MAX};
 
-/* A mapping of another domain's pages leads nowhere after a restore: a PVH guest then reads 0xff everywhere.
- */
+/* Blanks mappings of other domains' pages, which lead nowhere after a restore: a PVH guest then reads 0xff
+ * everywhere. */
 static void blank_mappings(void)
 {
 	struct region *region;
@@ -69,7 +69,8 @@ static void blank_mappings(void)
 	}
 }
 
-/* A restored granter has copies of its pages, made while the peer went on writing (hv_grant.c), and the peer has the old ones. */
+/* Replaces granted pages by the copies that a restored granter has, made while the peer went on writing
+ * (hv_grant.c); the peer keeps the old ones. */
 static void take_images(void)
 {
 	struct region *region;
@@ -131,7 +132,7 @@ void sim_gnt_after_fork(bool child)
 	struct region *region, *next;
 
 	if (child) {
-		/* MADV_DONTFORK: they aren't mapped here. */
+		/* They aren't mapped in the child, by MADV_DONTFORK. */
 		DL_FOREACH_SAFE(gnt.regions, region, next) {
 			DL_DELETE(gnt.regions, region);
 			free(region->id);
@@ -153,7 +154,7 @@ static void region_free(struct region *region)
 	free(region);
 }
 
-/* Address space for so many pages, and the record of it, not yet listed. NULL: ENOMEM. */
+/* Reserves address space for so many pages, and makes its record, not yet listed. NULL: ENOMEM. */
 static struct region *region_new(size_t pages, size_t ids, bool is_map)
 {
 	struct region *region = calloc(1, sizeof(*region));
@@ -195,7 +196,7 @@ static void region_list(struct region *region)
 	unlock_regions();
 }
 
-/* Tells the hypervisor, which then applies the unmap notification, and frees what it can. */
+/* Frees the region, and tells the hypervisor, which applies the unmap notification. */
 static void region_release(struct region *region)
 {
 	if (region->image)
@@ -205,14 +206,15 @@ static void region_release(struct region *region)
 					      .id = region->id[i]};
 		struct sim_reply reply;
 
-		/* No way to fail: without a hypervisor there is nothing left to free. */
+		/* A failure doesn't matter: without a hypervisor there is nothing left to free. */
 		if (sim_lib_call(&request, sizeof(request), &reply, sizeof(reply), NULL) < 0)
 			continue;
 	}
 	region_free(region);
 }
 
-/* Marks the pages of all regions within the range, and takes those that have none left off the list. */
+/* Marks the pages of all regions within the range as unmapped, and takes regions without any left off the
+ * list. */
 static struct region *take_unmapped(uintptr_t start, uintptr_t end)
 {
 	struct region *ended = NULL, *region, *next;
@@ -250,7 +252,7 @@ SIM_EXPORT int munmap(void *address, size_t length)
 	struct region *ended, *region, *next;
 	int r;
 
-	/* Straight to the kernel: this may run before libc is set up, and from handlers of signals. */
+	/* Call the kernel directly: this may run before libc is set up, and from signal handlers. */
 	if (start >= atomic_load_explicit(&gnt.high, memory_order_relaxed) ||
 	    end <= atomic_load_explicit(&gnt.low, memory_order_relaxed))
 		return (int)syscall(SYS_munmap, address, length);
@@ -303,7 +305,7 @@ static int handle_close(struct xengntdev_handle *handle)
 	return r;
 }
 
-/* The hypervisor takes it back: the share or mapping that failed half-way. */
+/* Undoes, at the hypervisor too, a share or mapping that failed midway. */
 static void *fail_region(struct region *region, int error)
 {
 	syscall(SYS_munmap, region->start, region->pages * SIM_PAGE_SIZE);
@@ -351,7 +353,7 @@ static void *share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable
 	else
 		memcpy(refs, reply->values, count * sizeof(uint32_t));
 	if (r == 0) {
-		/* Behind the end of the file: it grows when the domain is saved. */
+		/* This lies behind the end of the file, which grows when the domain is saved. */
 		void *image = mmap(NULL, count * SIM_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fds.fd[0],
 				   (off_t)count * SIM_PAGE_SIZE);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The files that Linux has under Xen: /sys/hypervisor, /sys/module/xen_*, /dev/xen and /proc/xen are looked
- * for in the domain's own root directory instead, and so are /etc/xenmsg and /run/xenmsgd: each domain is set
- * up on its own, and has a daemon of its own. All other paths go to libc untouched.
+ * Redirects the files that Linux has under Xen: /sys/hypervisor, /sys/module/xen_*, /dev/xen and /proc/xen
+ * are looked for in the domain's own root directory instead, and so are /etc/xenmsg and /run/xenmsgd: each
+ * domain is set up on its own, and has a daemon of its own. All other paths go to libc unchanged.
  */
 #include "config.h"
 
@@ -46,7 +46,7 @@ static bool is_xen_path(const char *path)
 	return strncmp(path, "/sys/module/xen_", 16) == 0;
 }
 
-/* The path to use; buffer holds PATH_MAX bytes. */
+/* Returns the path to use; buffer holds PATH_MAX bytes. */
 static const char *redirect(const char *path, char *buffer)
 {
 	const char *root;
@@ -61,8 +61,7 @@ static const char *redirect(const char *path, char *buffer)
 	return length > 0 && length < PATH_MAX ? buffer : path;
 }
 
-/* The function that we stand before. Looked up each time that it's first needed; all threads find the same.
- */
+/* Returns the function that ours replaces. Looks it up when it is first needed; all threads find the same. */
 static void *next_function(_Atomic(void *) *cache, const char *name)
 {
 	void *function = atomic_load_explicit(cache, memory_order_relaxed);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a process inside a simulated domain (through libxensim) and the hypervisor process say to each other:
+ * The protocol between a process inside a simulated domain (through libxensim) and the hypervisor process:
  * one request, one reply, each one packet of a SOCK_SEQPACKET Unix socket. The socket that a process
  * connected to says which domain it belongs to, so no request names its own domain. Descriptors travel as
  * SCM_RIGHTS of the reply.
@@ -31,8 +31,9 @@
 #define SIM_ENV_DOMID	"XENSIM_DOMID"	 /* the domid at the time of exec; a restore changes the real one */
 #define SIM_ENV_UUID	"XENSIM_UUID"	 /* by which the hypervisor finds the processes of a domain */
 
-/* Sent to the processes of a restored domain before they go on: what they map of others is gone, and what they granted are copies
- * (lib_gnt.c). Its value is by how many milliseconds clocks have moved (lib_clock.c). */
+/* Sent to the processes of a restored domain before they go on: what they map of others is gone, and what
+ * they granted are copies (lib_gnt.c). Its value tells by how many milliseconds clocks have moved
+ * (lib_clock.c). */
 #define SIM_SIGNAL_RESTORED (SIGRTMIN + 13)
 
 enum sim_op {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The store as a whole: domains and their sockets, and the toolstack's own hand. See store.h. */
+/* The store as a whole: domains and their sockets, and the toolstack's own calls. See store.h. */
 #include "sim/store.h"
 
 #include <stdio.h>
@@ -84,7 +84,7 @@ static void domain_free(struct sim_domain *domain)
 	free(domain);
 }
 
-/* Frees who was found to be gone while others were being served. */
+/* Frees connections that were found to be gone while others were being served. */
 static void on_reap(evutil_socket_t fd, short what, void *data)
 {
 	struct sim_store *store = data;
@@ -158,7 +158,7 @@ static int bind_socket(const char *path)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	/* Nobody can listen behind a socket that an earlier simulator left here. */
+	/* A socket that an earlier simulator left here has no listener. */
 	if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode))
 		unlink(path);
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
@@ -270,7 +270,7 @@ static int resolve(const struct sim_store *store, const char *path, char absolut
 						: -EINVAL;
 }
 
-/* Fires what has happened since old_root, and lets go of it. */
+/* Fires the watches for all changes since old_root, and releases it. */
 static void fire(struct sim_store *store, struct sim_changes *changes, struct sim_node *old_root)
 {
 	sim_watch_fire_changes(store, changes, old_root, store->tree.root);
@@ -294,7 +294,7 @@ int sim_store_write(struct sim_store *store, const char *path, const char *value
 		sim_changes_add(&changes, XS_WRITE, absolute);
 	if (rc == 0 && perms) {
 		rc = sim_tree_set_perms(&store->tree, &toolstack, absolute, perms, nperms);
-		/* Watchers of an older node may lose it by this. */
+		/* Watches of an existing node may lose their right to read it. */
 		if (rc == 0 && sim_node_find(old_root, absolute))
 			sim_changes_add(&changes, XS_SET_PERMS, absolute);
 	}
@@ -336,7 +336,7 @@ void sim_store_release(struct sim_store *store, unsigned domid)
 {
 	struct sim_domain *domain = sim_domain_find(store, domid);
 
-	/* The C daemon removes what the domain owned before the eyes of watchers, oxenstored silently. */
+	/* The C daemon fires watches when it removes what the domain owned; oxenstored doesn't. */
 	if (store->options.flavour == SIM_STORE_XENSTORED) {
 		unsigned before;
 

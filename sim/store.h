@@ -3,18 +3,18 @@
  * XenStore, as a simulated host's domains see it: the tree with its permissions and quotas, watches and
  * transactions, served over XenStore's own wire protocol (xen/io/xs_wire.h) to the unmodified libxenstore.
  *
- * Each domain has one Unix stream socket; who connects there speaks as that domain. Domain 0's socket behaves
- * as xenstored's own, a guest's as /dev/xen/xenbus, where the guest's kernel stands between: all processes of
- * a guest share one set of quotas, the same watch may be set twice, and after a resume the kernel sets every
- * watch again and fails the transactions that were open.
+ * Each domain has one Unix stream socket; a client that connects there speaks as that domain. Domain 0's
+ * socket behaves as xenstored's own, a guest's as /dev/xen/xenbus, behind the guest's kernel: all processes
+ * of a guest share one set of quotas, the same watch may be set twice, and after a resume the kernel sets
+ * every watch again and fails the transactions that were open.
  *
  *	listen ──► connections ──► requests ──► tree ──► watch events
- *	rename_domain: the same connections, another domid (what a guest lives through in save and restore)
+ *	rename_domain: the same connections, another domid (as in a guest's save and restore)
  *	unlisten: all of it gone
  *
- * Everything happens in the event loop that sim_store_new was given, from one thread. The caller ignores
- * SIGPIPE. The store copies what is passed to it. Functions return 0 or a negative errno unless it says
- * otherwise.
+ * Everything runs in the event loop that sim_store_new was given, in one thread. The caller must ignore
+ * SIGPIPE. The store copies what is passed to it. Functions return 0 or a negative errno unless their comment
+ * says otherwise.
  */
 #ifndef XENMSG_SIM_STORE_H
 #define XENMSG_SIM_STORE_H
@@ -25,7 +25,7 @@
 struct event_base;
 struct sim_store;
 
-/* Debian ships both daemons; where users can see the difference, the store behaves like the one chosen. */
+/* Debian ships both daemons; where users can see a difference, the store behaves like the one chosen. */
 enum sim_store_flavour {
 	SIM_STORE_OXENSTORED, /* the default on Debian */
 	SIM_STORE_XENSTORED,  /* the one in C */
@@ -63,47 +63,50 @@ struct sim_store_options {
 /* Fills in the defaults of a flavour, to be changed before sim_store_new. */
 void sim_store_options_init(struct sim_store_options *options, enum sim_store_flavour flavour);
 
-/* options may be NULL: oxenstored's. Returns NULL when memory runs out. The new tree holds what a xenstored
- * makes at start (/local, /tool/xenstored, the special nodes); homes of domains are the toolstack's to write.
- */
+/* Makes a store. options may be NULL: oxenstored's. Returns NULL when memory runs out. The new tree holds
+ * what a xenstored makes at start (/local, /tool/xenstored, the special nodes); the toolstack writes the
+ * homes of domains. */
 struct sim_store *sim_store_new(struct event_base *base, const struct sim_store_options *options);
 void sim_store_free(struct sim_store *store);
 
-/* Who connects to socket_path is domid. A stale socket file is replaced. A domain has one socket: -EEXIST for
- * a second, -ENAMETOOLONG for a path that doesn't fit into sun_path, or what bind says. */
+/* Listens on socket_path for clients of domid, and replaces a stale socket file. A domain has one socket:
+ * -EEXIST for a second, -ENAMETOOLONG for a path that doesn't fit into sun_path, or an error of bind. */
 int sim_store_listen(struct sim_store *store, unsigned domid, const char *socket_path);
-/* One connection more for this domain on a connected stream socket, which the store then owns (also on
+/* Adds a connection for this domain on a connected stream socket, which the store then owns (also on
  * failure). */
 int sim_store_attach(struct sim_store *store, unsigned domid, int fd);
-/* The domain is gone: closes and removes its socket and connections, drops its watches and transactions. */
+/* Removes a domain that has gone: closes and removes its socket and connections, drops its watches and
+ * transactions. */
 void sim_store_unlisten(struct sim_store *store, unsigned domid);
 
-/* The domain is saved: what happens until it is restored, its own end first, its watches never tell. */
+/* Notes that the domain is saved: until it is restored, its watches report nothing, beginning with its own
+ * end. */
 void sim_store_save_domain(struct sim_store *store, unsigned domid);
-/* Save and restore: the connections, watches and socket of domid now belong to new_domid. Relative paths mean
- * the new home, every watch fires once, open transactions end in EAGAIN. -ENOENT: no such domain, -EEXIST:
- * new_domid has a socket already. The trees of both homes are the caller's to write and remove. */
+/* Moves the connections, watches and socket of domid to new_domid, after a save and restore. Relative paths
+ * then mean the new home, every watch fires once, open transactions end in EAGAIN. -ENOENT: no such domain,
+ * -EEXIST: new_domid has a socket already. The caller writes and removes the trees of both homes. */
 int sim_store_rename_domain(struct sim_store *store, unsigned domid, unsigned new_domid);
-/* The same for a resume that keeps the domid (a save that was cancelled). */
+/* Does the same for a resume that keeps the domid (a save that was cancelled). */
 void sim_store_fire_all(struct sim_store *store, unsigned domid);
 
-/* The toolstack's own hand: domain 0's rights, absolute paths, watches fire. */
-/* perms may be NULL: inherited from the parent (new node) or left as they are. Missing parents are made. With
- * perms, no watcher ever sees the node without them. */
+/* The toolstack's own calls have domain 0's rights, take absolute paths, and fire watches. */
+/* Writes a node, and makes missing parents. perms may be NULL: inherited from the parent (new node) or left
+ * as they are. With perms, no watch ever sees the node without them. */
 int sim_store_write(struct sim_store *store, const char *path, const char *value,
 		    const struct sim_perm *perms, unsigned nperms);
 /* Removes the node and all below it; absence is no error as long as the parent exists (else -ENOENT). */
 int sim_store_rm(struct sim_store *store, const char *path);
 bool sim_store_exists(struct sim_store *store, const char *path);
 
-/* A domain begins and ends in XenStore's eyes. Each fires its special watch, @introduceDomain or
- * @releaseDomain. Release also removes what the domain owned and strikes it from permission lists, as
+/* These begin and end a domain for XenStore. Each fires its special watch, @introduceDomain or
+ * @releaseDomain. Release also removes what the domain owned and its entries in permission lists, as
  * xenstored does for a dead domid; a toolstack removes /local/domain/N before, since only that reaches the
  * peers' watches. */
 void sim_store_introduce(struct sim_store *store, unsigned domid);
 void sim_store_release(struct sim_store *store, unsigned domid);
 
-/* Fault: while stalled, requests queue up and nothing is answered or reported; connecting still works. */
+/* Injects a fault: while stalled, requests queue up and nothing is answered or reported; connecting still
+ * works. */
 void sim_store_stall(struct sim_store *store, bool stalled);
 
 struct sim_store_stats {

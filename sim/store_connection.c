@@ -2,7 +2,7 @@
 /*
  * One client: requests in, replies and watch events out.
  *
- * Nobody waits for anybody: a client that doesn't read gets no more requests served once OUTPUT_ENOUGH bytes
+ * No client waits for another: one that doesn't read gets no more requests served once OUTPUT_ENOUGH bytes
  * wait for it, and is cut off when the events of others have piled up to OUTPUT_LIMIT.
  */
 #include <inttypes.h>
@@ -126,7 +126,7 @@ static int serve_own(struct sim_connection *connection, const struct sim_request
 		rc = sim_watch_remove(connection, request->untrusted_path, request->token);
 		break;
 	case XS_RESET_WATCHES:
-		/* A guest has one connection, its kernel's, whoever of its processes asks. */
+		/* A guest has one connection, its kernel's, for all of its processes. */
 		DL_FOREACH(domain->connections, other) {
 			if (domain->domid != 0 || other == connection) {
 				sim_watch_remove_all(other);
@@ -166,7 +166,7 @@ static void serve_tree(struct sim_connection *connection, const struct sim_reque
 	struct sim_changes changes = {0};
 
 	sim_request_execute(&store->tree, &who, request, reply, &changes);
-	/* The reply first: a client may count on having it before the event that its own request made. */
+	/* Send the reply first: a client may expect it before the event that its own request causes. */
 	send_reply(connection, request, reply);
 	sim_watch_fire_changes(store, &changes, old_root, store->tree.root);
 	sim_changes_clear(&changes);
@@ -187,14 +187,13 @@ static void serve_transaction_end(struct sim_connection *connection, struct sim_
 	sim_transaction_committed_clear(&committed);
 }
 
-/* What an id that names no transaction is answered: a guest's kernel and the C daemon know the word for it.
- */
+/* Returns the error for an id that names no transaction: a guest's kernel and the C daemon say ENOENT. */
 static int unknown_transaction(const struct sim_domain *domain)
 {
 	return domain->domid == 0 && domain->store->options.flavour == SIM_STORE_OXENSTORED ? -EIO : -ENOENT;
 }
 
-/* True if the reply is still to be sent. */
+/* Serves one request. Returns true if the reply must still be sent. */
 static bool serve(struct sim_connection *connection, const struct sim_request *request, const void *message,
 		  size_t len, int decoded, struct sim_reply *reply)
 {
@@ -213,8 +212,8 @@ static bool serve(struct sim_connection *connection, const struct sim_request *r
 			reply->error = serve_toolstack(domain->store, request, reply);
 		return true;
 	}
-	/* A watch belongs to no transaction, whatever its header says; a start in one is refused by itself.
-	 */
+	/* A watch belongs to no transaction, whatever its header says; a start within one is refused
+	 * elsewhere. */
 	if (request->header.tx_id != 0 && type != XS_WATCH && type != XS_UNWATCH &&
 	    type != XS_TRANSACTION_START) {
 		transaction = sim_transaction_find(connection, request->header.tx_id);
@@ -276,7 +275,7 @@ void sim_connection_process(struct sim_connection *connection)
 		int len = sim_wire_message_length(&header, copied < 0 ? 0 : (size_t)copied);
 
 		if (len < 0) {
-			/* There is no way back to the beginning of a message. */
+			/* The beginning of the next message can't be found any more. */
 			sim_connection_doom(connection);
 			return;
 		}
@@ -294,7 +293,7 @@ static void on_readable(struct bufferevent *bev, void *data)
 	sim_connection_process(data);
 }
 
-/* All is written: requests that had to wait for that go on. */
+/* Serves the requests that had to wait until all was written. */
 static void on_written(struct bufferevent *bev, void *data)
 {
 	struct sim_connection *connection = data;
@@ -318,7 +317,7 @@ void sim_connection_apply_stall(struct sim_connection *connection)
 		bufferevent_disable(connection->bev, EV_READ | EV_WRITE);
 	} else {
 		bufferevent_enable(connection->bev, EV_READ | EV_WRITE);
-		/* From the loop, where requests that came before the stall are served like new ones. */
+		/* Run from the loop, which serves requests that came before the stall like new ones. */
 		bufferevent_trigger(connection->bev, EV_READ,
 				    BEV_TRIG_IGNORE_WATERMARKS | BEV_OPT_DEFER_CALLBACKS);
 	}

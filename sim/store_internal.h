@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What the parts of the simulated XenStore share: who holds what.
+ * What the parts of the simulated XenStore share, and what each object owns.
  *
  *	sim_store ─┬─ domains (by domid) ─┬─ listener (one socket)
  *	           │                      └─ connections ─┬─ watches
@@ -29,7 +29,7 @@ struct sim_watch {
 	struct sim_watch *prev, *next;
 };
 
-/* A request of a transaction and what it was answered. */
+/* A request of a transaction and its answer. */
 struct sim_logged {
 	void *message;
 	size_t len;
@@ -56,7 +56,7 @@ struct sim_domain {
 	unsigned domid;
 	int target;
 	bool introduced;
-	bool saved; /* no event reaches it */
+	bool saved; /* no event is sent to it */
 	uint32_t next_transaction;
 	struct evconnlistener *listener;
 	char *socket_path;
@@ -69,7 +69,7 @@ struct sim_connection {
 	struct bufferevent *bev;	 /* NULL when fed by hand, as the fuzzer does */
 	struct evbuffer *input, *output; /* bev's, or our own */
 	bool doomed;
-	bool ending; /* when what was answered is written */
+	bool ending; /* ends when the answers are written */
 	struct sim_watch *watches;
 	struct sim_transaction *transactions;
 	struct sim_connection *prev, *next;
@@ -91,28 +91,28 @@ struct sim_domain *sim_domain_get(struct sim_store *store, unsigned domid);
 struct sim_credentials sim_domain_credentials(const struct sim_domain *domain);
 
 /* store_connection.c */
-/* fd -1: without a socket, to be fed through input and sim_connection_process. */
+/* Makes a connection. fd -1: it has no socket, and is fed through input and sim_connection_process. */
 struct sim_connection *sim_connection_new(struct sim_domain *domain, int fd);
 void sim_connection_free(struct sim_connection *connection);
 /* Serves what has arrived completely. */
 void sim_connection_process(struct sim_connection *connection);
-/* Ends it as soon as the loop comes round. */
+/* Ends the connection in the loop's next turn. */
 void sim_connection_doom(struct sim_connection *connection);
 void sim_connection_send(struct sim_connection *connection, const struct xsd_sockmsg *header,
 			 const void *data, size_t len);
-/* After store->stalled has changed. */
+/* Called after store->stalled has changed. */
 void sim_connection_apply_stall(struct sim_connection *connection);
 
 /* store_watch.c */
 int sim_watch_add(struct sim_connection *connection, const char *untrusted_path, const char *token);
-/* The event that every new watch begins with. */
+/* Sends the event with which every new watch begins. */
 void sim_watch_fire_first(struct sim_connection *connection);
 int sim_watch_remove(struct sim_connection *connection, const char *untrusted_path, const char *token);
 void sim_watch_remove_all(struct sim_connection *connection);
-/* After the domain has got another domid, or has been resumed: as its kernel would set them again. */
+/* Sets the watches again, as the domain's kernel would, after it has got another domid or was resumed. */
 void sim_watch_set_again(struct sim_connection *connection);
 unsigned sim_watch_count(const struct sim_connection *connection);
-/* Tells everybody who may know. */
+/* Fires the watches that may know of the changes. */
 void sim_watch_fire_changes(struct sim_store *store, const struct sim_changes *changes,
 			    const struct sim_node *old_root, const struct sim_node *new_root);
 void sim_watch_fire_special(struct sim_store *store, const char *name);
@@ -123,8 +123,9 @@ struct sim_transaction *sim_transaction_find(const struct sim_connection *connec
 void sim_transaction_execute(struct sim_connection *connection, struct sim_transaction *transaction,
 			     const struct sim_request *request, const void *message, size_t len,
 			     struct sim_reply *reply);
-/* Ends and frees it. After a commit that changed something, *committed is what watches have to hear of; the
- * caller fires them behind its reply and then clears it with sim_transaction_committed_clear. */
+/* Ends and frees the transaction. After a commit that changed something, *committed holds the changes to
+ * report; the caller fires the watches behind its reply and then clears it with
+ * sim_transaction_committed_clear. */
 struct sim_committed {
 	struct sim_changes changes;
 	struct sim_node *old_root, *new_root;

@@ -5,8 +5,8 @@
  *	guests 1 and 2:  store_record 1        and  store_record 2
  *	dom0:            store_record 0 store_unit_xen.txt >answers
  *
- * Domain 0 reads the commands, ignores the answers that stand there, performs its own and sends the guests
- * theirs through /store_record/N, and prints all with what was answered now.
+ * Domain 0 reads the commands, ignores the answers in the file, runs its own commands, sends the guests
+ * theirs through /store_record/N, and prints all with the new answers.
  */
 #include "config.h"
 
@@ -22,7 +22,7 @@
 #include <xenstore.h>
 
 #define RESULT_SIZE   2000 /* fits into a node */
-#define SETTLE_MS     700  /* after which no more events are expected, under an emulated CPU too */
+#define SETTLE_MS     700  /* no more events are expected after this, under an emulated CPU too */
 #define ANSWER_WITHIN 120  /* seconds */
 
 struct recorder {
@@ -227,7 +227,7 @@ static void perform(struct recorder *r, char *command)
 	}
 }
 
-/* Waits until the node begins with another number than last; the caller frees it. */
+/* Waits until the node begins with another number than last. Returns its value, which the caller frees. */
 static char *next_message(struct recorder *r, const char *path, unsigned long last, unsigned seconds)
 {
 	time_t end = time(NULL) + seconds;

@@ -59,7 +59,7 @@ bool sim_request_is_for_tree(uint32_t type)
 	}
 }
 
-/* The names below a node, each with its NUL. The C daemon keeps the special nodes out of its root. */
+/* Appends the names below a node, each with its NUL. The C daemon keeps the special nodes out of its root. */
 static void append_names(struct sim_reply *reply, const struct sim_node *node, bool with_special)
 {
 	for (unsigned i = 0; i < node->n_children; i++) {
@@ -70,8 +70,8 @@ static void append_names(struct sim_reply *reply, const struct sim_node *node, b
 	}
 }
 
-/* A piece of a long directory: the node's generation, then names from the offset on; an empty name ends the
- * list. */
+/* Answers with a piece of a long directory: the node's generation, then names from the offset on; an empty
+ * name ends the list. */
 static void directory_part(struct sim_reply *reply, const struct sim_node *node, unsigned offset)
 {
 	struct sim_reply names = {0};
@@ -144,7 +144,8 @@ static int change(struct sim_tree *tree, const struct sim_credentials *who, cons
 	}
 }
 
-/* The C daemon knows special paths in watches and permissions only. */
+/* Returns whether the request takes the path: the C daemon knows special paths in watches and permissions
+ * only. */
 static bool path_fits_type(const char *path, uint32_t type, bool is_c)
 {
 	return path[0] != '@' || !is_c || type == XS_SET_PERMS;
@@ -166,7 +167,7 @@ void sim_request_execute(struct sim_tree *tree, const struct sim_credentials *wh
 		sim_reply_append(reply, path, (size_t)len + 1);
 		return;
 	}
-	/* oxenstored 4.17 hasn't got it. */
+	/* oxenstored 4.17 doesn't have this request. */
 	if (type == XS_DIRECTORY_PART && !is_c) {
 		reply->error = -ENOSYS;
 		return;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a request does to a tree and what it is answered, whoever sent it and wherever the tree came from: the
- * live one, a transaction's, or one on which a transaction is tried again.
+ * Runs a request on a tree and makes its answer, for any client and any tree: the live one, a transaction's,
+ * or one on which a transaction is tried again.
  */
 #ifndef XENMSG_SIM_STORE_REQUEST_H
 #define XENMSG_SIM_STORE_REQUEST_H
@@ -18,7 +18,7 @@ void sim_reply_append(struct sim_reply *reply, const void *data, size_t len);
 void sim_reply_clear(struct sim_reply *reply);
 bool sim_reply_equal(const struct sim_reply *a, const struct sim_reply *b);
 
-/* What watches have to be told of, in order. */
+/* A change to report to watches, in order. */
 struct sim_change {
 	uint32_t type; /* XS_WRITE, XS_MKDIR, XS_RM or XS_SET_PERMS */
 	char *path;
@@ -32,7 +32,7 @@ struct sim_changes {
 void sim_changes_add(struct sim_changes *changes, uint32_t type, const char *path);
 void sim_changes_clear(struct sim_changes *changes);
 
-/* True for the requests below: those that read or change a tree. */
+/* Returns true for requests that read or change a tree, which the functions below take. */
 bool sim_request_is_for_tree(uint32_t type);
 void sim_request_execute(struct sim_tree *tree, const struct sim_credentials *who,
 			 const struct sim_request *request, struct sim_reply *reply,

@@ -26,7 +26,7 @@ unsigned sim_transaction_count(const struct sim_connection *connection)
 	const struct sim_transaction *transaction;
 	unsigned count = 0;
 
-	/* The daemon knows nothing of the stale ones. */
+	/* The daemon doesn't know the stale ones. */
 	DL_FOREACH(connection->transactions, transaction)
 		count += !transaction->stale;
 	return count;
@@ -105,7 +105,8 @@ void sim_transaction_execute(struct sim_connection *connection, struct sim_trans
 		sim_reply_append(&logged->reply, reply->data, reply->len);
 }
 
-/* Has a node that the request touched, or the one below which it would have been, changed since we began? */
+/* Returns whether a node that the request touched, or the one below which it would have been, has changed
+ * since the transaction began. */
 static bool touched_by_others(const struct sim_store *store, const struct sim_transaction *transaction,
 			      const struct sim_request *request, unsigned domid)
 {
@@ -118,14 +119,14 @@ static bool touched_by_others(const struct sim_store *store, const struct sim_tr
 		return false;
 	old = sim_node_nearest(transaction->old_root, path, &old_exact);
 	now = sim_node_nearest(store->tree.root, path, &now_exact);
-	/* A removal touches all below, so there even the copy of an unchanged node says that something
+	/* A removal touches all below its node, so even the copy of an unchanged node says that something
 	 * changed. */
 	if (request->header.type == XS_RM)
 		return old != now;
 	return old_exact != now_exact || old->generation != now->generation;
 }
 
-/* The requests once more on the live tree; -EAGAIN leaves it as it was. */
+/* Runs the requests once more on the live tree. Returns 0, or -EAGAIN, which leaves the tree as it was. */
 static int replay(struct sim_connection *connection, struct sim_transaction *transaction)
 {
 	struct sim_store *store = connection->domain->store;
@@ -142,7 +143,7 @@ static int replay(struct sim_connection *connection, struct sim_transaction *tra
 		struct sim_reply reply = {0};
 
 		if (sim_wire_decode(request, logged->message, logged->len) < 0)
-			abort(); /* it was logged because it could be decoded */
+			abort(); /* only requests that could be decoded are logged */
 		if (is_c && touched_by_others(store, transaction, request, who.domid))
 			rc = -EAGAIN;
 		sim_request_execute(&tree, &who, request, &reply, &changes);
@@ -161,7 +162,8 @@ static int replay(struct sim_connection *connection, struct sim_transaction *tra
 	return 0;
 }
 
-/* The C daemon reports what became of each node in the end, once, and nothing of those that came and went. */
+/* Merges the changes as the C daemon reports them: once for each node, as it is in the end, and not for those
+ * that came and went. */
 static struct sim_changes merge_changes(const struct sim_transaction *transaction)
 {
 	struct sim_changes merged = {0};
@@ -175,7 +177,7 @@ static struct sim_changes merge_changes(const struct sim_transaction *transactio
 		while (seen < merged.count && strcmp(merged.list[seen].path, path) != 0)
 			seen++;
 		if (seen == merged.count && (was || is))
-			/* As XS_SET_PERMS it is told to those who could read the node before, too. */
+			/* XS_SET_PERMS is reported also to domains that could read the node before. */
 			sim_changes_add(&merged, !is ? XS_RM : was ? XS_SET_PERMS : XS_WRITE, path);
 	}
 	return merged;
@@ -191,12 +193,12 @@ int sim_transaction_end(struct sim_connection *connection, struct sim_transactio
 		rc = commit ? -EAGAIN : 0;
 		commit = false;
 	}
-	/* One that has only read ends well, whatever happened meanwhile; the C daemon checks what was read.
-	 */
+	/* A transaction that has only read commits, whatever happened meanwhile; the C daemon checks what was
+	 * read. */
 	if (commit && transaction->changes.count == 0 && store->options.flavour == SIM_STORE_OXENSTORED)
 		commit = false;
 	if (commit) {
-		/* Untouched since: changes make a copy of every node that we hold, so the live root would be
+		/* Nothing has changed since: changes copy every node that we hold, so the live root would be
 		 * another. */
 		if (store->tree.root == transaction->old_root) {
 			struct sim_tree tree;

@@ -14,8 +14,8 @@ static bool is_c(const struct sim_tree *tree)
 	return tree->options->flavour == SIM_STORE_XENSTORED;
 }
 
-/* A fresh number for every change in the tree and its snapshots, so that equal generations mean the same
- * state. */
+/* Gives the node a new number for each change in the tree and its snapshots, so that equal generations mean
+ * the same state. */
 static void touch(const struct sim_tree *tree, struct sim_node *node)
 {
 	node->generation = ++*tree->last_generation;
@@ -67,7 +67,7 @@ void sim_node_unref(struct sim_node *node)
 
 static void node_set_value(struct sim_node *node, const void *value, size_t len)
 {
-	/* One byte more, so that an empty value isn't NULL and a reader may add its NUL. */
+	/* Allocate one byte more, so that an empty value isn't NULL and a reader may add its NUL. */
 	char *copy = sim_must(malloc(len + 1));
 
 	if (len)
@@ -78,7 +78,7 @@ static void node_set_value(struct sim_node *node, const void *value, size_t len)
 	node->value_len = len;
 }
 
-/* The node in this slot for us alone, so that it may be changed. */
+/* Returns the node in this slot, copied if others hold it, so that it may be changed. */
 static struct sim_node *node_own(struct sim_node **slot)
 {
 	struct sim_node *shared = *slot, *own;
@@ -100,7 +100,7 @@ static struct sim_node *node_own(struct sim_node **slot)
 	return own;
 }
 
-/* Where the child of this name is (true) or belongs (false). */
+/* Finds the position of the child of this name, or where it belongs. Returns whether it exists. */
 static bool child_position(const struct sim_node *node, const char *name, size_t len, unsigned *position)
 {
 	unsigned low = 0, high = node->n_children;
@@ -157,7 +157,7 @@ bool sim_node_permits(const struct sim_node *node, const struct sim_credentials 
 			return true;
 		listed = true;
 	}
-	/* Who is listed is not "everyone else". */
+	/* A domain that is listed is not "everyone else". */
 	return !listed && (node->perms[0].access & access) == access;
 }
 
@@ -205,7 +205,7 @@ const struct sim_node *sim_node_parent(const struct sim_node *root, const char *
 	return root;
 }
 
-/* The slot's node at an existing path, owned all the way down. */
+/* Returns the node at an existing path, with all nodes on the way copied if others hold them. */
 static struct sim_node *own_path(struct sim_tree *tree, const char *path, size_t path_len)
 {
 	struct sim_node *node = node_own(&tree->root);
@@ -215,7 +215,7 @@ static struct sim_node *own_path(struct sim_tree *tree, const char *path, size_t
 
 	while (rest < path + path_len && sim_path_next(&rest, &name, &len)) {
 		if (!child_position(node, name, len, &position))
-			abort(); /* the callers have looked before */
+			abort(); /* the callers have checked this */
 		node = node_own(&node->children[position]);
 	}
 	return node;
@@ -254,9 +254,8 @@ static void discharge(struct sim_tree *tree, const struct sim_node *node)
 		discharge(tree, node->children[i]);
 }
 
-/* The C daemon holds a node, its header, permissions, value and the names of its children, against one limit:
- * beside one permission there is room for 2015 bytes of value, or for 503 children with names of three
- * letters. */
+/* The C daemon has one limit for a node's header, permissions, value and names of children together: with one
+ * permission there is room for 2015 bytes of value, or for 503 children with names of three letters. */
 #define C_NODE_HEADER 24
 
 static bool c_size_fits(const struct sim_tree *tree, const struct sim_credentials *who, size_t n_perms,
@@ -297,7 +296,7 @@ void sim_tree_clear(struct sim_tree *tree)
 	*tree = (struct sim_tree){.options = tree->options, .last_generation = tree->last_generation};
 }
 
-/* What a missing node is answered with: the C daemon hides absence from those who couldn't see presence. */
+/* Returns the error for a missing node: the C daemon hides its absence from domains that couldn't read it. */
 static int missing(const struct sim_tree *tree, const struct sim_credentials *who,
 		   const struct sim_node *nearest, enum sim_perm_access access)
 {
@@ -347,7 +346,7 @@ static int add_child(struct sim_tree *tree, const struct sim_credentials *who, c
 	return 0;
 }
 
-/* Creates what is missing of the path, the leaf only if asked for. */
+/* Creates the missing nodes of the path, and the leaf if `leaf`. */
 static int create(struct sim_tree *tree, const struct sim_credentials *who, const char *path, bool leaf)
 {
 	const struct sim_node *node = tree->root;
@@ -381,8 +380,8 @@ static void set_value(struct sim_tree *tree, const char *path, const void *value
 	touch(tree, node);
 }
 
-/* The C daemon makes all of a path or none of it, and checks before that the nearest ancestor may be written.
- */
+/* Creates a path as the C daemon does: all of it or none, after checking that the nearest ancestor may be
+ * written. */
 static int c_create(struct sim_tree *tree, const struct sim_credentials *who, const char *path)
 {
 	struct sim_tree saved;
@@ -432,12 +431,12 @@ int sim_tree_write(struct sim_tree *tree, const struct sim_credentials *who, con
 	if (is_c(tree))
 		return c_write(tree, who, path, value, len);
 
-	/* oxenstored makes the parents first, and they stay when the leaf is then refused. */
+	/* oxenstored makes the parents first, which stay when the leaf is then refused. */
 	rc = create(tree, who, path, false);
 	if (rc < 0)
 		return rc;
 	if (len > tree->options->limits.value_bytes)
-		return -E2BIG; /* for domain 0 as well */
+		return -E2BIG; /* for domain 0, too */
 	node = sim_node_find(tree->root, path);
 	if (!node) {
 		rc = create(tree, who, path, true);
@@ -471,7 +470,7 @@ int sim_tree_rm(struct sim_tree *tree, const struct sim_credentials *who, const 
 	if (!parent)
 		return missing(tree, who, sim_node_nearest(tree->root, path, &(bool){false}), SIM_PERM_WRITE);
 	if (!child_position(parent, name, strlen(name), &position)) {
-		/* oxenstored doesn't ask whether who removes nothing might have. */
+		/* oxenstored doesn't check permissions when nothing is removed. */
 		return is_c(tree) && !sim_node_permits(parent, who, SIM_PERM_WRITE) ? -EACCES : 1;
 	}
 	node = parent->children[position];
@@ -501,7 +500,7 @@ int sim_tree_set_perms(struct sim_tree *tree, const struct sim_credentials *who,
 		return missing(tree, who, node, SIM_PERM_WRITE);
 	if (!privileged && !acts_as(who, node->perms[0].domid))
 		return -EACCES;
-	/* An owner can't give a node away, since it would then be charged to somebody else. */
+	/* An owner can't give a node away, since another domain would then be charged for it. */
 	if (!privileged && perms[0].domid != node->perms[0].domid)
 		return is_c(tree) ? -EPERM : -EACCES;
 	if (is_c(tree) && !c_size_fits(tree, who, n_perms, node->value_len, node, 0))
@@ -546,7 +545,7 @@ void sim_tree_forget_domain(struct sim_tree *tree, unsigned domid)
 {
 	struct sim_node *root = node_own(&tree->root);
 
-	/* The root can't go. */
+	/* The root can't be removed. */
 	if (root->perms[0].domid == domid) {
 		owner_add(tree, domid, -1);
 		owner_add(tree, 0, 1);

@@ -81,7 +81,7 @@ int unit_teardown(void **state)
 	return 0;
 }
 
-/* A request takes a round to be read and a round to be answered; a few more do no harm. */
+/* Runs the loop. A request takes a round to be read and a round to be answered; a few more do no harm. */
 void unit_run(struct unit_host *host)
 {
 	for (int i = 0; i < 10; i++)
@@ -123,7 +123,7 @@ void unit_send(struct unit_client *client, const void *data, size_t len)
 			continue;
 		}
 		if (sent < 0)
-			return; /* cut off: the test looks at what comes back */
+			return; /* cut off: the test checks what comes back */
 		rest += sent;
 		len -= (size_t)sent;
 	}
@@ -137,7 +137,7 @@ static void keep_event(struct unit_client *client, const char *payload)
 	client->n_events++;
 }
 
-/* Takes one message from what has come; true if it was a reply. */
+/* Takes one message from the input. Returns true if it was a reply. */
 static bool take_message(struct unit_client *client, struct xsd_sockmsg *header, bool *taken)
 {
 	size_t len;
@@ -301,7 +301,7 @@ void unit_collect_events(struct unit_client *client)
 
 	unit_receive(client);
 	do {
-		assert_false(take_message(client, &header, &taken)); /* a reply that nobody asked for */
+		assert_false(take_message(client, &header, &taken)); /* a reply without a request */
 	} while (taken);
 }
 

@@ -27,7 +27,7 @@ struct unit_host {
 struct unit_client {
 	struct unit_host *host;
 	int fd;
-	char input[1 << 20]; /* what has come and isn't looked at yet */
+	char input[1 << 20]; /* received and not yet parsed */
 	size_t input_len;
 	char reply[XENSTORE_PAYLOAD_MAX + 1];
 	size_t reply_len;
@@ -35,13 +35,13 @@ struct unit_client {
 	unsigned n_events;
 };
 
-/* A host with homes for the domains 1 to 3, as a toolstack makes them: the guest owns its data and reads the
- * rest. */
+/* Makes a host with homes for the domains 1 to 3, as a toolstack makes them: the guest owns its data and
+ * reads the rest. */
 struct unit_host *unit_host_new(enum sim_store_flavour flavour);
 void unit_host_free(struct unit_host *host);
 void unit_run(struct unit_host *host);
 
-/* What most tests begin with, as their state: every such test runs against either flavour. */
+/* The state with which most tests begin; each of them runs against both flavours. */
 struct unit_fixture {
 	enum sim_store_flavour flavour;
 	struct unit_host *host;
@@ -61,30 +61,31 @@ int unit_teardown(void **state);
 struct unit_client *unit_connect(struct unit_host *host, unsigned domid);
 void unit_close(struct unit_client *client);
 void unit_send(struct unit_client *client, const void *data, size_t len);
-/* Reads all there is. True while the connection stands. */
+/* Reads all there is. Returns true while the connection stands. */
 bool unit_receive(struct unit_client *client);
-/* One request and its reply: 0 or the negative errno of its name (EQUOTA is EDQUOT). */
+/* Sends a request and waits for its reply. Returns 0 or the negative errno that it names (EQUOTA is
+ * EDQUOT). */
 int unit_ask(struct unit_client *client, uint32_t type, uint32_t transaction, const void *payload,
 	     size_t len);
 
 int unit_write(struct unit_client *client, uint32_t transaction, const char *path, const char *value);
-/* The value, "" too; NULL after an error that errno then names. */
+/* Returns the value, which may be ""; NULL after an error, which is in errno. */
 const char *unit_read(struct unit_client *client, uint32_t transaction, const char *path);
 int unit_simple(struct unit_client *client, uint32_t type, uint32_t transaction, const char *path);
-/* perms separated by blanks: "n1 r2" */
+/* Sets permissions, separated by blanks: "n1 r2". */
 int unit_set_perms(struct unit_client *client, uint32_t transaction, const char *path, const char *perms);
-/* The same form back. */
+/* Returns permissions in the same form. */
 const char *unit_get_perms(struct unit_client *client, const char *path);
 int unit_watch(struct unit_client *client, const char *path, const char *token);
-/* Watches and swallows the first event. */
+/* Sets a watch and discards its first event. */
 void unit_watch_quietly(struct unit_client *client, const char *path, const char *token);
 int unit_unwatch(struct unit_client *client, const char *path, const char *token);
 int unit_start(struct unit_client *client, uint32_t *transaction);
 int unit_end(struct unit_client *client, uint32_t transaction, bool commit);
 
-/* Moves what has come into events. */
+/* Moves what has been received into events. */
 void unit_collect_events(struct unit_client *client);
-/* The oldest event not looked at yet is this one. */
+/* Asserts that the oldest unread event is this one. */
 void unit_expect_event(struct unit_client *client, const char *path, const char *token);
 void unit_expect_silence(struct unit_client *client);
 

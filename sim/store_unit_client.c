@@ -111,7 +111,7 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* The next event within a generous time. */
+/* Asserts that the next event, within a generous time, is this one. */
 static void expect_event(struct xs_handle *handle, const char *path, const char *token)
 {
 	struct pollfd pollfd = {.fd = xs_fileno(handle), .events = POLLIN};

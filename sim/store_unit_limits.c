@@ -18,7 +18,7 @@ static void the_node_quota_counts_what_a_guest_owns(void **state)
 	int rc;
 
 	sim_store_stats(f->host->store, 1, &stats);
-	/* In several directories, since the C daemon limits the length of one. */
+	/* Use several directories, since the C daemon limits the length of one. */
 	do {
 		snprintf(path, sizeof(path), "data/d%u/n%u", made / 100, made % 100);
 		rc = unit_write(f->one, 0, path, "x");
@@ -27,7 +27,7 @@ static void the_node_quota_counts_what_a_guest_owns(void **state)
 	assert_int_equal(rc, is_oxenstored(f) ? -EDQUOT : -ENOSPC);
 	sim_store_stats(f->host->store, 1, &stats);
 	assert_int_equal(stats.nodes, 1000);
-	/* What is there can still be changed, others and domain 0 aren't concerned, and room comes back. */
+	/* Existing nodes can still be changed, others and domain 0 aren't affected, and room comes back. */
 	assert_int_equal(unit_write(f->one, 0, "data/d0/n0", "y"), 0);
 	assert_int_equal(unit_write(f->two, 0, "data/x", "x"), 0);
 	assert_int_equal(unit_write(f->dom0, 0, "/local/domain/1/data/by-dom0", "x"), 0);
@@ -47,7 +47,7 @@ static void the_watch_quota_is_one_for_all_processes_of_a_guest(void **state)
 		snprintf(token, sizeof(token), "%u", i);
 		unit_watch_quietly(i % 2 ? f->one : second, "data", token);
 	}
-	for (unsigned i = 0; i < 2; i++) { /* who is refused has lost his connection */
+	for (unsigned i = 0; i < 2; i++) { /* a refused client has lost its connection */
 		struct unit_client *refused = unit_connect(f->host, 1);
 
 		assert_int_equal(unit_watch(refused, "data", "more"), is_oxenstored(f) ? -EDQUOT : -E2BIG);
@@ -185,7 +185,7 @@ static void an_impossible_length_ends_that_connection_alone(void **state)
 	struct xsd_sockmsg header = {.type = XS_READ, .len = XENSTORE_PAYLOAD_MAX + 1};
 	char payload[XENSTORE_PAYLOAD_MAX] = "data";
 
-	/* The longest is fine. */
+	/* The longest path is allowed. */
 	assert_int_equal(unit_ask(second, XS_READ, 0, payload, sizeof(payload)), -EINVAL);
 	unit_watch_quietly(second, "data", "t");
 	unit_send(second, &header, sizeof(header));
@@ -212,7 +212,7 @@ static void a_request_may_come_byte_by_byte(void **state)
 	}
 	assert_int_equal(f->one->input_len, sizeof(header) + 5);
 	f->one->input_len = 0;
-	/* And half a one stays without consequence for others. */
+	/* Half a message has no effect on others. */
 	unit_send(f->one, message, 20);
 	assert_string_equal(unit_read(f->two, 0, "name"), "guest");
 }
@@ -258,7 +258,7 @@ static void who_asks_without_reading_waits_alone(void **state)
 	unit_send(f->one, flood, 23 * 2000);
 	for (int i = 0; i < 10; i++)
 		assert_string_equal(unit_read(f->two, 0, "name"), "guest");
-	/* As soon as it reads, all of it comes. */
+	/* As soon as the client reads, all answers come. */
 	while (total < 2016 * 2000) {
 		assert_true(unit_receive(f->one));
 		assert_true(f->one->input_len > 0);
@@ -286,7 +286,7 @@ static void who_never_reads_its_events_is_cut_off_in_the_end(void **state)
 		sim_store_stats(f->host->store, 1, &stats);
 		assert_true(++writes < 10000);
 	} while (stats.connections == 2);
-	/* It could lag far behind before. */
+	/* The client could lag far behind before it was cut off. */
 	assert_true(writes > 100);
 	assert_int_equal(stats.watches, 0);
 	unit_close(deaf);

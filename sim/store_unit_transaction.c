@@ -105,7 +105,7 @@ static void a_value_that_changed_under_a_reader_is_a_conflict(void **state)
 	assert_null(unit_read(f->one, 0, "data/result"));
 	assert_string_equal(unit_read(f->one, 0, "data/count"), "2");
 	unit_expect_silence(f->one);
-	/* It is over: the id is gone, and a second attempt works. */
+	/* The transaction is over: its id is gone, and a second attempt works. */
 	assert_int_equal(unit_end(f->one, t, true), -ENOENT);
 	assert_int_equal(unit_start(f->one, &t), 0);
 	assert_string_equal(unit_read(f->one, t, "data/count"), "2");
@@ -143,7 +143,7 @@ static void two_blind_writers_conflict_on_c_alone(void **state)
 	assert_int_equal(unit_write(f->one, t, "data/a", "1"), 0);
 	assert_int_equal(unit_write(f->one, u, "data/a", "2"), 0);
 	assert_int_equal(unit_end(f->one, t, true), 0);
-	/* The answer would be the same, which is what oxenstored goes by. */
+	/* The answer would be the same, which is what oxenstored compares. */
 	assert_int_equal(unit_end(f->one, u, true), f->flavour == SIM_STORE_OXENSTORED ? 0 : -EAGAIN);
 	assert_string_equal(unit_read(f->one, 0, "data/a"), f->flavour == SIM_STORE_OXENSTORED ? "2" : "1");
 }

@@ -48,7 +48,7 @@ static void paths_out_of_the_ordinary_are_refused(void **state)
 		assert_int_equal(errno, EINVAL);
 		assert_int_equal(unit_write(f->dom0, 0, bad[i], "x"), -EINVAL);
 	}
-	/* What lies below the home counts, relative or not. */
+	/* The part below the home counts, relative or not. */
 	memset(longest, 'x', sizeof(longest));
 	memcpy(longest, "data/", 5);
 	longest[limit] = '\0';
@@ -85,7 +85,7 @@ static void only_the_permission_of_the_leaf_counts(void **state)
 	assert_string_equal(unit_read(f->two, 0, "/local/domain/1/data/private/leaf"), "x");
 	assert_null(unit_read(f->two, 0, "/local/domain/1/data/private"));
 	assert_int_equal(errno, EACCES);
-	/* Read only, for the one who is listed, not for others. */
+	/* The listed domain may only read, and others may not. */
 	assert_int_equal(unit_write(f->two, 0, "/local/domain/1/data/private/leaf", "y"), -EACCES);
 	assert_int_equal(unit_set_perms(f->one, 0, "data/private/leaf", "r1 n2"), 0);
 	assert_null(unit_read(f->two, 0, "/local/domain/1/data/private/leaf"));
@@ -113,7 +113,8 @@ static void a_new_node_takes_its_parents_permissions(void **state)
 	assert_int_equal(unit_set_perms(f->one, 0, "data", "n1 b2 r3"), 0);
 	assert_int_equal(unit_write(f->one, 0, "data/mine", "x"), 0);
 	assert_string_equal(unit_get_perms(f->one, "data/mine"), "n1 b2 r3");
-	/* Made by another domain: it stays the parent's owner's on oxenstored, and is the maker's on C. */
+	/* A node made by another domain belongs to the parent's owner on oxenstored, and to its maker on
+	 * C. */
 	assert_int_equal(unit_write(f->two, 0, "/local/domain/1/data/theirs", "x"), 0);
 	assert_string_equal(unit_get_perms(f->dom0, "/local/domain/1/data/theirs"),
 			    f->flavour == SIM_STORE_OXENSTORED ? "n1 b2 r3" : "n2 b2 r3");

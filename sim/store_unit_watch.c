@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which events come, in which words, and to whom. */
+/* Which events are sent, with which paths, and to whom. */
 #include "sim/store_unit.h"
 
 #include <stdio.h>
@@ -11,7 +11,7 @@ static void a_watch_fires_once_when_it_is_set(void **state)
 	assert_int_equal(unit_watch(f->one, "data", "t"), 0);
 	unit_expect_event(f->one, "data", "t");
 	unit_expect_silence(f->one);
-	/* Also where there is nothing, or nothing to be read. */
+	/* A watch can be set where there is nothing, or nothing readable. */
 	unit_watch_quietly(f->one, "data/missing/node", "t");
 	unit_watch_quietly(f->one, "/local/domain/2/data", "t");
 	unit_watch_quietly(f->one, "@releaseDomain", "t");
@@ -34,7 +34,7 @@ static void events_name_the_path_as_it_was_registered(void **state)
 	unit_expect_event(f->one, "data", "relative");
 	unit_expect_event(f->one, "/local/domain/1/data", "absolute");
 	unit_expect_event(f->dom0, "/local/domain/1/data", "above");
-	/* A name that only begins alike is another node. */
+	/* A name that only begins the same is another node. */
 	assert_int_equal(unit_write(f->dom0, 0, "/local/domain/1/database", "x"), 0);
 	unit_expect_event(f->dom0, "/local/domain/1/database", "above");
 	unit_expect_silence(f->one);
@@ -81,7 +81,7 @@ static void one_watch_above_finds_every_readable_node(void **state)
 	unit_expect_event(f->two, "/local/domain/1/data/xenmsg/presence", "t");
 	assert_int_equal(unit_write(f->one, 0, "data/xenmsg/to/3", "secret"), 0);
 	unit_expect_silence(f->two);
-	/* Who loses the right to read hears of that once, and then no more. */
+	/* A domain that loses the right to read gets one event for that, and then no more. */
 	assert_int_equal(unit_set_perms(f->one, 0, "data/xenmsg/presence", "n1"), 0);
 	unit_expect_event(f->two, "/local/domain/1/data/xenmsg/presence", "t");
 	assert_int_equal(unit_write(f->one, 0, "data/xenmsg/presence", "3"), 0);
@@ -132,8 +132,7 @@ static void a_removed_home_is_heard_of_at_the_readable_leaf_only(void **state)
 	unit_watch_quietly(f->two, "/local/domain", "above");
 	unit_watch_quietly(f->two, "/local/domain/1/data/xenmsg/presence", "leaf");
 	assert_int_equal(sim_store_rm(f->host->store, "/local/domain/1"), 0);
-	/* The top that was removed isn't readable to others, and what lies below is no event to a watch
-	 * above. */
+	/* Others can't read the top that was removed, and a removal below it is no event to a watch above. */
 	unit_expect_event(f->two, "/local/domain/1/data/xenmsg/presence", "leaf");
 	unit_expect_silence(f->two);
 }
@@ -182,7 +181,8 @@ static void the_same_watch_twice(void **state)
 {
 	struct unit_fixture *f = *state;
 
-	/* On xenstored's own socket it is refused, and the other spelling of the path is the same watch. */
+	/* On xenstored's own socket a second watch is refused, and the other spelling of the path is the same
+	 * watch. */
 	unit_watch_quietly(f->dom0, "data", "t");
 	assert_int_equal(unit_watch(f->dom0, "data", "t"), -EEXIST);
 	assert_int_equal(unit_watch(f->dom0, "/local/domain/0/data", "t"), -EEXIST);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The simulated XenStore against what real ones answered: store_unit_xen.txt was recorded with libxenstore in
- * dom0 and two guests on Xen 4.17 (Debian 12), under oxenstored and under xenstored, and is replayed here.
+ * Compares the simulated XenStore with the answers of real ones: store_unit_xen.txt was recorded with
+ * libxenstore in dom0 and two guests on Xen 4.17 (Debian 12), under oxenstored and under xenstored, and is
+ * replayed here.
  *
  *	DOMID COMMAND -> RESULT                     the same under both
  *	DOMID COMMAND -> RESULT || RESULT           oxenstored, xenstored
@@ -24,7 +25,7 @@ struct replay {
 	char result[RESULT_SIZE];
 };
 
-/* What libxenstore makes of an error: it knows no EQUOTA. */
+/* Prints the error as libxenstore reports it, which knows no EQUOTA. */
 static void say(struct replay *r, int rc)
 {
 	if (rc == 0)
@@ -101,7 +102,7 @@ static void read_long(struct replay *r, struct unit_client *client, size_t len)
 	say(r, -errno);
 }
 
-/* Starts until one is refused. */
+/* Starts transactions until one is refused. */
 static void start_many(struct replay *r, struct unit_client *client)
 {
 	unsigned count = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Who hears of what. A watch hears of its path and of all below it, as far as its domain may read the node or
- * its parent, before or after the change. Of a removed tree only the top is an event; a watch within it hears
- * of its own path instead.
+ * Decides which watch hears of what. A watch hears of its path and of all below it, as far as its domain may
+ * read the node or its parent, before or after the change. Of a removed tree only the top is an event; a
+ * watch within it hears of its own path instead.
  */
 #include <stdio.h>
 #include <string.h>
@@ -31,10 +31,11 @@ unsigned sim_watch_count(const struct sim_connection *connection)
 	return count;
 }
 
-/* What a guest's kernel watches for itself, counted on Linux 6.1 in a PV guest. */
+/* The watches of a guest's kernel itself, counted on Linux 6.1 in a PV guest. */
 #define KERNEL_WATCHES 6
 
-/* A guest's processes share the kernel's one connection, so its quota counts all; domain 0 has none. */
+/* Returns whether the watch quota is reached. A guest's processes share the kernel's one connection, so its
+ * quota counts them all; domain 0 has none. */
 static bool quota_reached(const struct sim_domain *domain)
 {
 	const struct sim_connection *connection;
@@ -160,7 +161,7 @@ static bool may_know(const struct sim_node *root, const char *path, const struct
 	return parent && sim_node_permits(parent, who, SIM_PERM_READ);
 }
 
-/* How a watch names an event at or below its path: as it was registered, relative or not. */
+/* Returns the path of an event as its watch names it: as it was registered, relative or not. */
 static const char *as_registered(const struct sim_watch *watch, const char *path)
 {
 	if (watch->path[0] == '/' || watch->path[0] == '@')
@@ -196,7 +197,8 @@ void sim_watch_fire_changes(struct sim_store *store, const struct sim_changes *c
 
 	for (size_t i = 0; i < changes->count; i++) {
 		const struct sim_change *change = &changes->list[i];
-		/* Who could read before a change of permissions or a removal hears of it, though not now. */
+		/* A domain that could read before a change of permissions or a removal hears of it, even if
+		 * it can't now. */
 		bool looks_back = change->type == XS_SET_PERMS || change->type == XS_RM;
 
 		/* A special watch hears of domains, not of changes to the node that carries its

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What is left of a payload. */
+/* The rest of a payload. */
 struct cursor {
 	const char *at;
 	size_t left;
@@ -23,7 +23,7 @@ int sim_wire_message_length(const void *data, size_t len)
 	return (int)(sizeof(header) + header.len);
 }
 
-/* The next string, which must end within the payload. */
+/* Takes the next string, which must end within the payload. */
 static const char *take_string(struct cursor *cursor)
 {
 	const char *string = cursor->at;
@@ -168,7 +168,7 @@ int sim_wire_decode(struct sim_request *request, const void *message, size_t len
 
 const char *sim_wire_error_name(int error)
 {
-	/* Not in the table: libxenstore says EINVAL to a name that it doesn't know. */
+	/* It isn't in the table: libxenstore turns a name that it doesn't know into EINVAL. */
 	if (error == -EDQUOT)
 		return "EQUOTA";
 	for (size_t i = 0; i < sizeof(xsd_errors) / sizeof(xsd_errors[0]); i++)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * XenStore's wire protocol (xen/io/xs_wire.h, docs/misc/xenstore.txt): a header of four native integers and
- * at most 4096 bytes of strings. Requests are decoded here and nowhere else; nothing of them is trusted
- * before.
+ * at most 4096 bytes of strings. Requests are decoded only here, and are untrusted before.
  */
 #ifndef XENMSG_SIM_STORE_WIRE_H
 #define XENMSG_SIM_STORE_WIRE_H
@@ -15,7 +14,8 @@
 
 #define SIM_WIRE_PERMS_MAX (XENSTORE_PAYLOAD_MAX / 3) /* "n0" and its NUL */
 
-/* Pointers lead into the message and live as long as that. Which fields are set depends on the type. */
+/* A decoded request. Pointers lead into the message and are valid as long as it is. The type decides which
+ * fields are set. */
 struct sim_request {
 	struct xsd_sockmsg header;
 	const char *untrusted_path;
@@ -30,20 +30,20 @@ struct sim_request {
 	bool commit;
 };
 
-/* The length of the message that begins here: 0 while its header is incomplete, -EMSGSIZE if it is too long
- * to be answered at all. */
+/* Returns the length of the message that begins here, 0 while its header is incomplete, or -EMSGSIZE if it is
+ * too long to be answered at all. */
 int sim_wire_message_length(const void *data, size_t len);
 
-/* Decodes one complete message. -EINVAL: arguments don't have the form of this type; -ENOSYS: no such type.
- * The header is valid in any case. */
+/* Decodes one complete message. Returns 0, -EINVAL: arguments don't have the form of this type, -ENOSYS: no
+ * such type. The header is valid in any case. */
 int sim_wire_decode(struct sim_request *request, const void *message, size_t len);
 
-/* The protocol's name of a negative errno. */
+/* Returns the protocol's name of a negative errno. */
 const char *sim_wire_error_name(int error);
 
-/* Reads "r5" and the like; false if it isn't one. */
+/* Parses "r5" and the like. Returns false if it isn't a permission. */
 bool sim_wire_parse_perm(const char *text, struct sim_perm *perm);
-/* Writes it, with its NUL; returns the length without. */
+/* Prints a permission, with its NUL. Returns the length without it. */
 int sim_wire_print_perm(char text[16], const struct sim_perm *perm);
 
 #endif

@@ -51,7 +51,7 @@ static int usage_error(const char *message, const char *what)
 	return EXIT_USAGE;
 }
 
-/* Where the host lives. The caller frees it. */
+/* Returns the host's directory, which the caller frees. */
 static char *host_dir(void)
 {
 	const char *dir = getenv("XENSIM_DIR"), *runtime = getenv("XDG_RUNTIME_DIR");
@@ -84,7 +84,7 @@ static int connect_host(const char *dir)
 	return -errno;
 }
 
-/* Sends the words; the answer's text in *text (the caller frees it), its exit status as the result. */
+/* Sends the words. Returns the answer's exit status, and its text in *text, which the caller frees. */
 static int ask_host(int count, char **words, char **text)
 {
 	char *dir = host_dir(), buffer[4096];
@@ -141,7 +141,7 @@ static int pass_on(int count, char **words)
 	return status;
 }
 
-/* Until the host has gone, and its directory with it. */
+/* Stops the host, and waits until it has gone, and its directory with it. */
 static int command_stop(int count, char **words)
 {
 	char *dir = host_dir();
@@ -157,7 +157,8 @@ static int command_stop(int count, char **words)
 	return status;
 }
 
-/* Beside this program when it runs from its build tree, else where it was installed. */
+/* Returns the library's path: beside this program when it runs from its build tree, else where it was
+ * installed. */
 static char *library_path(void)
 {
 	const char *path = getenv("XENSIM_LIBRARY");
@@ -236,7 +237,7 @@ static int command_exec(int count, char **words)
 	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
 }
 
-/* A directory that a dead host left is taken over; the lock says whether one lives there. */
+/* Takes over a directory that a dead host left; the lock says whether a host runs there. */
 static int claim_dir(const char *dir)
 {
 	struct stat status;
@@ -284,7 +285,7 @@ static int start_host(const char *dir, unsigned domains, enum sim_store_flavour 
 
 	if (lock < 0)
 		return EXIT_FAILURE;
-	/* Only what an earlier host left, never anything else that lives there. */
+	/* Remove only what an earlier host left, never anything else in the directory. */
 	snprintf(command, sizeof(command), "%s/xensim.sock", dir);
 	if (access(command, F_OK) == 0)
 		unlink(command);
@@ -309,7 +310,7 @@ static int start_host(const char *dir, unsigned domains, enum sim_store_flavour 
 	return EXIT_SUCCESS;
 }
 
-/* What leaves room for the longest socket in it. */
+/* The longest directory with room for the longest socket path in it. */
 #define DIR_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - sizeof("/dom-32751/xenstored.sock"))
 
 static int command_start(int count, char **words)
@@ -325,7 +326,7 @@ static int command_start(int count, char **words)
 	bool made;
 	int option, status;
 
-	/* getopt's complaints begin with it. */
+	/* getopt's messages begin with it. */
 	words[0] = name;
 	while ((option = getopt_long(count, words, "", options, NULL)) != -1) {
 		switch (option) {
