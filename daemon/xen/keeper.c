@@ -14,9 +14,8 @@
 
 #include "daemon/base/log.h"
 
-#define KEPT_FD 3
-#define ANSWER_MS                                                                                            \
-	10000 /* in ms: the service has to be started first; a fraction of the unit's WatchdogSec= */
+#define KEPT_FD	  3
+#define ANSWER_MS 10000 /* ms: the service has to be started first; a fraction of the unit's WatchdogSec= */
 
 /* --- the service's keeper --------------------------------------------------------------------- */
 
