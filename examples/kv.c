@@ -94,14 +94,14 @@ static int set(struct entry **entries, const struct request *request)
 	struct entry **place = find(entries, request), *entry = calloc(1, sizeof(*entry));
 
 	if (!entry)
-		return ENOMEM;
+		return -ENOMEM;
 	entry->domid = request->domid;
 	entry->key = calloc(1, request->key_size + 1);
 	entry->value = malloc(request->value_size + 1);
 	entry->size = request->value_size;
 	if (!entry->key || !entry->value) {
 		drop(&entry);
-		return ENOMEM;
+		return -ENOMEM;
 	}
 	memcpy(entry->key, request->key, request->key_size);
 	memcpy(entry->value, request->value, request->value_size);
@@ -120,11 +120,11 @@ static int list(const struct entry *entries, const struct request *request, stru
 	int r;
 
 	if (!out)
-		return xenmsg_reply_error(message, ENOMEM);
+		return xenmsg_reply_error(message, -ENOMEM);
 	for (; entries; entries = entries->next)
 		if (entries->domid == request->domid)
 			fprintf(out, "%s\n", entries->key);
-	r = fclose(out) == 0 ? xenmsg_reply(message, text, size) : xenmsg_reply_error(message, ENOMEM);
+	r = fclose(out) == 0 ? xenmsg_reply(message, text, size) : xenmsg_reply_error(message, -ENOMEM);
 	free(text);
 	return r;
 }
@@ -139,17 +139,17 @@ static int answer(struct entry **entries, struct xenmsg_message *message)
 	if (is(&request, "list"))
 		return list(*entries, &request, message);
 	if (request.key_size == 0 || memchr(request.key, '\0', request.key_size))
-		return xenmsg_reply_error(message, EINVAL);
+		return xenmsg_reply_error(message, -EINVAL);
 	place = find(entries, &request);
 	if (is(&request, "get"))
 		return *place ? xenmsg_reply(message, (*place)->value, (*place)->size)
-			      : xenmsg_reply_error(message, ENOENT);
+			      : xenmsg_reply_error(message, -ENOENT);
 	if (is(&request, "set"))
 		error = set(entries, &request);
 	else if (is(&request, "delete"))
-		error = *place ? 0 : ENOENT;
+		error = *place ? 0 : -ENOENT;
 	else
-		error = EINVAL;
+		error = -EINVAL;
 	if (error)
 		return xenmsg_reply_error(message, error);
 	if (is(&request, "delete"))
