@@ -8,16 +8,17 @@ unit_tests += \
 	tests/unit/test_client_steady
 endif
 client_fake = tests/unit/client_fake.c tests/unit/client_fake.h tests/unit/unit.h
+client_fixture = tests/unit/client_fixture.c tests/unit/client_fixture.h $(client_fake)
 
-tests_unit_test_client_call_SOURCES = tests/unit/test_client_call.c $(client_fake)
+tests_unit_test_client_call_SOURCES = tests/unit/test_client_call.c $(client_fixture)
 tests_unit_test_client_call_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_client_call_LDADD = libclient.la $(CMOCKA_LIBS)
 
-tests_unit_test_client_recv_SOURCES = tests/unit/test_client_recv.c $(client_fake)
+tests_unit_test_client_recv_SOURCES = tests/unit/test_client_recv.c $(client_fixture)
 tests_unit_test_client_recv_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_client_recv_LDADD = libclient.la $(CMOCKA_LIBS)
 
-tests_unit_test_client_send_SOURCES = tests/unit/test_client_send.c $(client_fake)
+tests_unit_test_client_send_SOURCES = tests/unit/test_client_send.c $(client_fixture)
 tests_unit_test_client_send_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_client_send_LDADD = libclient.la $(CMOCKA_LIBS)
 

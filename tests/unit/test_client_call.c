@@ -3,7 +3,7 @@
 /* What libxenmsg promises about calls, to the caller and to the server, whatever the daemon and the other
  * side say. */
 
-#include "tests/unit/unit.h"
+#include "tests/unit/client_fixture.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -12,10 +12,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "tests/unit/client_fake.h"
 #include "wire/bytes.h"
 
-static struct fake fake;
 static uint8_t stream[FRAME_PAYLOAD_MAX * 8];
 
 /* A message of a call as it stands in a stream. Returns its span. */
@@ -943,38 +941,13 @@ static void an_endpoint_takes_what_its_options_say(void **state)
 	}
 }
 
-static int start_shared(void **state)
-{
-	fake_start(&fake, true);
-	return 0;
-}
-
-static int start_socket(void **state)
-{
-	fake_start(&fake, false);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	fake_stop(&fake);
-	return 0;
-}
-
-#define BOTH(test)                                                                                           \
-	{#test " (shared memory)", test, start_shared, stop, NULL},                                          \
-	{                                                                                                    \
-#test " (socket)", test, start_socket, stop, NULL                                            \
-	}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOTH(each_call_gets_its_own_answer),
 		BOTH(what_the_caller_took_of_the_answers_is_reported),
 		BOTH(an_answer_may_come_in_any_pieces),
-		{"answers_come_whole_however_fast (socket)", answers_come_whole_however_fast, start_socket,
-		 stop, NULL},
+		SOCKET(answers_come_whole_however_fast),
 		BOTH(an_answer_that_is_too_large_fails_its_call_alone),
 		BOTH(an_answer_may_overtake_the_receipt),
 		BOTH(a_receipt_may_come_while_the_answer_is_told),

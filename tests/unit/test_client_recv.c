@@ -3,7 +3,7 @@
 /* What libxenmsg promises about messages that a program receives, about requests and events, and about
  * connecting. */
 
-#include "tests/unit/unit.h"
+#include "tests/unit/client_fixture.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -14,18 +14,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "tests/unit/client_fake.h"
 #include "wire/address.h"
 #include "wire/bytes.h"
 
-static struct fake fake;
 static uint8_t stream[FRAME_PAYLOAD_MAX * 4];
-
-static void fill(uint8_t *data, size_t size, uint32_t seed)
-{
-	for (size_t i = 0; i < size; i++)
-		data[i] = (uint8_t)((i * 2654435761u + seed) >> 13);
-}
 
 /* A frame with messages of the given texts. */
 static void deliver(uint32_t channel, const char *const *texts)
@@ -1036,34 +1028,6 @@ static void what_is_no_daemon_is_told(void **state)
 	frame_header_encode(&header, frame);
 	assert_int_equal(open_with_greeting(frame, FRAME_HEADER_SIZE + header.length), -EPROTO);
 }
-
-static int set_up_shared(void **state)
-{
-	fake_start(&fake, true);
-	return 0;
-}
-
-static int set_up_socket(void **state)
-{
-	fake_start(&fake, false);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	fake_stop(&fake);
-	return 0;
-}
-
-#define SHARED(test)                                                                                         \
-	{                                                                                                    \
-#test " (shared memory)", test, set_up_shared, tear_down, NULL                               \
-	}
-#define BOTH(test)                                                                                           \
-	SHARED(test),                                                                                        \
-	{                                                                                                    \
-#test " (socket)", test, set_up_socket, tear_down, NULL                                      \
-	}
 
 int main(void)
 {

@@ -3,7 +3,7 @@
 /* What libxenmsg promises about messages that a program sends, against a daemon that does what the test
  * says. */
 
-#include "tests/unit/unit.h"
+#include "tests/unit/client_fixture.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -13,13 +13,10 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "tests/unit/client_fake.h"
 #include "wire/bytes.h"
 
 #define PENDING 12345
 #define SPAN_64 (8u + 64u + 8u)
-
-static struct fake fake;
 
 static void note(void *userdata, int result)
 {
@@ -73,12 +70,6 @@ static uint32_t expect_open(const char *address)
 	assert_memory_equal(open.name.data, address, open.name.size);
 	assert_int_equal(fake.header.channel % 2, 0);
 	return fake.header.channel;
-}
-
-static void fill(uint8_t *data, size_t size, uint32_t seed)
-{
-	for (size_t i = 0; i < size; i++)
-		data[i] = (uint8_t)((i * 2654435761u + seed) >> 13);
 }
 
 static void messages_go_out_before_the_channel_is_opened(void **state)
@@ -867,34 +858,6 @@ static void an_impossible_index_ends_the_connection_whoever_finds_it(void **stat
 	assert_int_equal(xenmsg_process(fake.conn), -EPROTO);
 	fake_stop(&fake);
 }
-
-static int set_up_shared(void **state)
-{
-	fake_start(&fake, true);
-	return 0;
-}
-
-static int set_up_socket(void **state)
-{
-	fake_start(&fake, false);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	fake_stop(&fake);
-	return 0;
-}
-
-#define SHARED(test)                                                                                         \
-	{                                                                                                    \
-#test " (shared memory)", test, set_up_shared, tear_down, NULL                               \
-	}
-#define BOTH(test)                                                                                           \
-	SHARED(test),                                                                                        \
-	{                                                                                                    \
-#test " (socket)", test, set_up_socket, tear_down, NULL                                      \
-	}
 
 static int whats[14], finders[8];
 

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tests/unit/client_fixture.h"
+
+struct fake fake;
+
+int set_up_shared(void **state)
+{
+	fake_start(&fake, true);
+	return 0;
+}
+
+int set_up_socket(void **state)
+{
+	fake_start(&fake, false);
+	return 0;
+}
+
+int tear_down(void **state)
+{
+	fake_stop(&fake);
+	return 0;
+}
+
+void fill(uint8_t *data, size_t size, uint32_t seed)
+{
+	for (size_t i = 0; i < size; i++)
+		data[i] = (uint8_t)((i * 2654435761u + seed) >> 13);
+}
