@@ -4,6 +4,10 @@ if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_client_call \
 	tests/unit/test_client_recv \
+	tests/unit/test_client_handlers \
+	tests/unit/test_client_requests \
+	tests/unit/test_client_recv_small \
+	tests/unit/test_client_connect \
 	tests/unit/test_client_send \
 	tests/unit/test_client_steady
 endif
@@ -14,9 +18,27 @@ tests_unit_test_client_call_SOURCES = tests/unit/test_client_call.c $(client_fix
 tests_unit_test_client_call_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_client_call_LDADD = libclient.la $(CMOCKA_LIBS)
 
-tests_unit_test_client_recv_SOURCES = tests/unit/test_client_recv.c $(client_fixture)
+client_recv_rig = tests/unit/client_recv_rig.c tests/unit/client_recv_rig.h $(client_fixture)
+
+tests_unit_test_client_recv_SOURCES = tests/unit/test_client_recv.c $(client_recv_rig)
 tests_unit_test_client_recv_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_client_recv_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_client_handlers_SOURCES = tests/unit/test_client_handlers.c $(client_recv_rig)
+tests_unit_test_client_handlers_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_client_handlers_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_client_requests_SOURCES = tests/unit/test_client_requests.c $(client_recv_rig)
+tests_unit_test_client_requests_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_client_requests_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_client_recv_small_SOURCES = tests/unit/test_client_recv_small.c $(client_recv_rig)
+tests_unit_test_client_recv_small_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_client_recv_small_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_client_connect_SOURCES = tests/unit/test_client_connect.c $(client_recv_rig)
+tests_unit_test_client_connect_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_client_connect_LDADD = libclient.la $(CMOCKA_LIBS)
 
 tests_unit_test_client_send_SOURCES = tests/unit/test_client_send.c $(client_fixture)
 tests_unit_test_client_send_CFLAGS = $(UNIT_CFLAGS)

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tests/unit/client_recv_rig.h"
+
+#include <errno.h>
+#include <string.h>
+
+uint8_t stream[FRAME_PAYLOAD_MAX * 4];
+
+void deliver(uint32_t channel, const char *const *texts)
+{
+	uint32_t size = 0;
+
+	for (; *texts; texts++)
+		size += fake_message(stream + size, *texts, (uint32_t)strlen(*texts), MESSAGE_SENT);
+	fake_send(&fake, FRAME_DATA, 0, channel, stream, size);
+}
+
+void expect_message(const char *text)
+{
+	struct xenmsg_message *message;
+
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+	assert_int_equal(xenmsg_message_size(message), strlen(text));
+	assert_memory_equal(xenmsg_message_data(message), text, strlen(text));
+	xenmsg_message_free(message);
+}
+
+void expect_nothing(void)
+{
+	struct xenmsg_message *message;
+
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 0), -EAGAIN);
+}
+
+void expect_reset(uint32_t channel, uint32_t error, uint64_t consumed)
+{
+	struct frame_reset reset;
+
+	fake_expect(&fake, FRAME_RESET);
+	assert_int_equal(fake.header.channel, channel);
+	assert_int_equal(frame_reset_decode(fake.payload, fake.header.length, &reset), 0);
+	assert_int_equal(reset.error, error);
+	assert_int_equal(reset.consumed, consumed);
+	assert_int_equal(reset.unsure, consumed);
+}
+
+void expect_taken(uint32_t channel, uint64_t consumed)
+{
+	struct frame_credit credit;
+
+	if (fake.shared) {
+		int unread = ring_writer_unread(&fake.deliveries);
+
+		assert_int_equal(fake.deliveries.head - (uint32_t)unread, FRAME_HEADER_SIZE + consumed);
+		return;
+	}
+	fake_expect(&fake, FRAME_CREDIT);
+	assert_int_equal(fake.header.channel, channel);
+	assert_int_equal(frame_credit_decode(fake.payload, fake.header.length, &credit), 0);
+	assert_int_equal(credit.consumed, consumed);
+}
+
+int handled;
+
+void handle(void *userdata, struct xenmsg_message *message)
+{
+	assert_ptr_equal(userdata, &fake);
+	assert_int_equal(xenmsg_message_size(message), 3);
+	handled++;
+	xenmsg_message_free(message);
+}
+
+void answer(void *userdata, struct xenmsg_message *message)
+{
+	struct fake *to = userdata;
+
+	assert_int_equal(xenmsg_post(to->conn, "2:x", "yes", 3, NULL, NULL), 0);
+	xenmsg_message_free(message);
+}

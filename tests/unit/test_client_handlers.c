@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What libxenmsg promises about handlers: when they run, and what is reported for them, and with which
+ * notification.
+ */
+#include "tests/unit/client_recv_rig.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <unistd.h>
+
+/* How often the library has notified the daemon since it was last asked. */
+static uint64_t notifications(void)
+{
+	struct pollfd wait = {.fd = fake.wake_daemon, .events = POLLIN};
+	uint64_t count = 0;
+
+	if (poll(&wait, 1, 0) == 1)
+		assert_int_equal(read(fake.wake_daemon, &count, sizeof(count)), sizeof(count));
+	return count;
+}
+
+static void an_answer_and_what_was_taken_for_it_cost_one_notification(void **state)
+{
+	if (!fake.shared)
+		skip();
+	fake_bind(&fake, "inbox", answer, &fake);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one");
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_OPEN);
+	fake_expect(&fake, FRAME_DATA);
+	fake_opened(&fake, 0, 1u << 20, 1u << 20);
+	xenmsg_process(fake.conn);
+	notifications();
+	assert_int_equal(ring_writer_arm(&fake.deliveries, FAKE_RING_SIZE + 1), 0);
+	assert_int_equal(ring_reader_arm(&fake.out, 1), 0);
+	DELIVER(1, "two");
+	xenmsg_process(fake.conn);
+	assert_int_equal(ring_writer_unread(&fake.deliveries), 0);
+	assert_int_equal(notifications(), 1);
+	fake_expect(&fake, FRAME_DATA);
+	/* The daemon has looked, and asks again for what it still waits for. */
+	assert_int_equal(ring_writer_arm(&fake.deliveries, FAKE_RING_SIZE + 1), 0);
+	DELIVER(1, "three");
+	fake_be_busy(&fake);
+	xenmsg_process(fake.conn);
+	assert_int_equal(notifications(), 1);
+}
+
+static void drop(void *userdata, struct xenmsg_message *message)
+{
+	xenmsg_message_free(message);
+}
+
+/* Fresh out of xenmsg_wait(), a program is about to do something that the daemon will be told of anyway. */
+static void who_waits_reports_what_it_took_with_what_it_does_next(void **state)
+{
+	if (!fake.shared)
+		skip();
+	fake_bind(&fake, "inbox", drop, NULL);
+	fake_open(&fake, 1, "inbox");
+	xenmsg_process(fake.conn);
+	notifications();
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(ring_reader_arm(&fake.out, 1), 0);
+		assert_int_equal(ring_writer_arm(&fake.deliveries, FAKE_RING_SIZE + 1), 0);
+		DELIVER(1, "one");
+		assert_int_equal(xenmsg_wait(fake.conn, 10000), 1);
+		assert_int_equal(ring_writer_unread(&fake.deliveries), 0);
+		assert_int_equal(notifications(), 0);
+		if (i == 0)
+			assert_int_equal(xenmsg_post(fake.conn, "2:x", "yes", 3, NULL, NULL), 0);
+		else
+			assert_int_equal(xenmsg_wait(fake.conn, 0), 0);
+		assert_int_equal(notifications(), 1);
+		while (i == 0 && fake_has_frame(&fake))
+			fake_read(&fake);
+	}
+}
+
+/* More messages come than one xenmsg_process() handles, again and again. */
+static void what_is_said_under_a_flood_is_shown_with_the_next_process(void **state)
+{
+	uint32_t size = 0;
+	uint8_t payload[8];
+
+	if (!fake.shared)
+		skip();
+	fake_bind(&fake, "inbox", drop, NULL);
+	fake_open(&fake, 1, "inbox");
+	fake_open(&fake, 3, "inbox");
+	DELIVER(1, "the last one");
+	while (size < 24 * 1000)
+		size += fake_message(stream + size, "x", 1, MESSAGE_SENT);
+	for (int i = 0; i < 4; i++)
+		fake_send(&fake, FRAME_DATA, 0, 3, stream, size);
+	fake_send(&fake, FRAME_FIN, 0, 1, payload, frame_u64_encode(32, payload));
+	assert_int_equal(xenmsg_process(fake.conn), 1024);
+	assert_int_equal(xenmsg_process(fake.conn), 1024);
+	assert_true(fake_has_frame(&fake));
+	fake_expect(&fake, FRAME_FIN);
+	assert_int_equal(fake.header.channel, 1);
+}
+
+static void handlers_run_in_process_and_the_descriptor_tells_when(void **state)
+{
+	struct pollfd wait;
+
+	handled = 0;
+	fake_bind(&fake, "inbox", handle, &fake);
+	wait = (struct pollfd){.fd = xenmsg_fd(fake.conn), .events = (short)xenmsg_events(fake.conn)};
+	xenmsg_process(fake.conn);
+	assert_int_equal(poll(&wait, 1, 0), 0);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one", "two");
+	assert_int_equal(poll(&wait, 1, 10000), 1);
+	while (handled < 2)
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	xenmsg_process(fake.conn);
+	assert_int_equal(poll(&wait, 1, 0), 0);
+	DELIVER(1, "tri");
+	assert_int_equal(poll(&wait, 1, 10000), 1);
+	assert_int_equal(xenmsg_process(fake.conn), 1);
+}
+
+static void consent_to_unbind(struct fake *daemon)
+{
+	expect_reset(1, ENOENT, 24);
+	fake_expect(daemon, FRAME_UNBIND);
+	fake_reset(daemon, 1, ENOENT, 0, 0);
+	fake_reply(daemon, daemon->header.channel, 0, "", false);
+}
+
+static void unbinding_tells_the_senders_first(void **state)
+{
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one", "two");
+	expect_message("one");
+	if (!fake.shared) {
+		xenmsg_process(fake.conn);
+		expect_taken(1, 24);
+	}
+	fake_meanwhile(&fake, consent_to_unbind);
+	assert_int_equal(xenmsg_unbind(fake.conn, "inbox"), 0);
+	fake_join(&fake);
+	expect_nothing();
+	assert_int_equal(xenmsg_unbind(fake.conn, "inbox"), -ENOENT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BOTH(who_waits_reports_what_it_took_with_what_it_does_next),
+		BOTH(what_is_said_under_a_flood_is_shown_with_the_next_process),
+		BOTH(an_answer_and_what_was_taken_for_it_cost_one_notification),
+		BOTH(handlers_run_in_process_and_the_descriptor_tells_when),
+		BOTH(unbinding_tells_the_senders_first),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What libxenmsg promises about what a program asks the daemon for: endpoints, answers and events, and what
+ * ends them.
+ */
+#include "tests/unit/client_recv_rig.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/address.h"
+#include "wire/bytes.h"
+
+static void refuse_bind(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_BIND);
+	fake_reply(daemon, daemon->header.channel, EEXIST, "pid 17 has bound it", false);
+}
+
+static void refuse_bind_without_words(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_BIND);
+	fake_reply(daemon, daemon->header.channel, EHOSTUNREACH, "", false);
+}
+
+static void a_refusal_may_come_without_words(void **state)
+{
+	fake_meanwhile(&fake, refuse_bind_without_words);
+	assert_int_equal(xenmsg_bind(fake.conn, "inbox", 0, NULL, NULL), -EHOSTUNREACH);
+	fake_join(&fake);
+	assert_string_equal(xenmsg_reason(fake.conn), "");
+}
+
+static void a_refusal_comes_with_its_reason(void **state)
+{
+	char longest[ENDPOINT_NAME_MAX + 2];
+
+	fake_meanwhile(&fake, refuse_bind);
+	assert_int_equal(xenmsg_bind(fake.conn, "inbox", 0, NULL, NULL), -EEXIST);
+	fake_join(&fake);
+	assert_string_equal(xenmsg_reason(fake.conn), "pid 17 has bound it");
+	memset(longest, 'a', sizeof(longest));
+	longest[ENDPOINT_NAME_MAX + 1] = '\0';
+	assert_int_equal(xenmsg_bind(fake.conn, longest, 0, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_bind(fake.conn, "", 0, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_bind(fake.conn, "a.b", 0, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_bind(fake.conn, "fine", 4, NULL, NULL), -EINVAL);
+	longest[ENDPOINT_NAME_MAX] = '\0';
+	fake_bind(&fake, longest, NULL, NULL);
+}
+
+static void answer_query(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_QUERY);
+	assert_int_equal(daemon->header.length, 5);
+	assert_memory_equal(daemon->payload, "peers", 5);
+	fake_reply(daemon, daemon->header.channel, 0, "[1,", true);
+	fake_reply(daemon, daemon->header.channel, 0, "2]", false);
+}
+
+static void answer_ping(struct fake *daemon)
+{
+	uint8_t payload[16] = {0};
+
+	fake_expect(daemon, FRAME_PROBE);
+	put_u64(payload + 8, 123456);
+	fake_send(daemon, FRAME_REPLY, 0, daemon->header.channel, payload, 16);
+}
+
+static void answers_may_come_in_pieces_and_late(void **state)
+{
+	uint64_t rtt;
+	char *json;
+
+	fake_meanwhile(&fake, answer_query);
+	assert_int_equal(xenmsg_query(fake.conn, "peers", &json), 0);
+	fake_join(&fake);
+	assert_string_equal(json, "[1,2]");
+	free(json);
+	assert_int_equal(xenmsg_ping(fake.conn, "2", 20, &rtt), -ETIMEDOUT);
+	fake_expect(&fake, FRAME_PROBE);
+	fake_reply(&fake, fake.header.channel, EHOSTDOWN, "too late", false);
+	fake_meanwhile(&fake, answer_ping);
+	assert_int_equal(xenmsg_ping(fake.conn, "2", 10000, &rtt), 0);
+	fake_join(&fake);
+	assert_int_equal(rtt, 123456);
+}
+
+static void deliver_and_answer(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_QUERY);
+	fake_reply(daemon, daemon->header.channel, 0, "[]", false);
+}
+
+static void a_request_leaves_the_descriptor_telling_of_what_comes_next(void **state)
+{
+	struct pollfd wait;
+	char *json;
+
+	handled = 0;
+	fake_bind(&fake, "inbox", handle, &fake);
+	wait = (struct pollfd){.fd = xenmsg_fd(fake.conn), .events = (short)xenmsg_events(fake.conn)};
+	fake_meanwhile(&fake, deliver_and_answer);
+	assert_int_equal(xenmsg_query(fake.conn, "peers", &json), 0);
+	fake_join(&fake);
+	free(json);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one");
+	assert_int_equal(poll(&wait, 1, 10000), 1);
+	while (handled < 1)
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+}
+
+static uint32_t watch_number;
+static char seen[256];
+
+static void on_event(void *userdata, const struct xenmsg_event *event)
+{
+	size_t used = strlen(seen);
+
+	snprintf(seen + used, sizeof(seen) - used, "%d:%u:%s ", event->kind, event->domid, event->name);
+}
+
+static void send_event(struct fake *daemon, uint32_t kind, uint32_t domid, const char *name)
+{
+	struct frame_event event = {.kind = kind, .domid = domid, .text = {name, strlen(name)}};
+	uint8_t payload[256];
+
+	fake_send(daemon, FRAME_EVENT, 0, watch_number, payload, frame_event_encode(&event, payload));
+}
+
+static void answer_watch(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_WATCH);
+	watch_number = daemon->header.channel;
+	fake_reply(daemon, watch_number, 0, "", false);
+	send_event(daemon, EVENT_DOMAIN_UP, 2, "");
+}
+
+static void answer_unwatch(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_UNWATCH);
+	assert_int_equal(get_u32(daemon->payload), watch_number);
+	send_event(daemon, EVENT_DOMAIN_DOWN, 2, "");
+	fake_reply(daemon, daemon->header.channel, 0, "", false);
+}
+
+static void events_are_reported_until_unwatch(void **state)
+{
+	int watch;
+
+	seen[0] = '\0';
+	fake_meanwhile(&fake, answer_watch);
+	watch = xenmsg_watch(fake.conn, "*", on_event, NULL);
+	fake_join(&fake);
+	assert_true(watch > 0);
+	send_event(&fake, EVENT_ENDPOINT_UP, 2, "print");
+	send_event(&fake, 99, 2, "of a later version");
+	while (!strchr(seen, 't'))
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	assert_string_equal(seen, "1:2: 3:2:print ");
+	fake_meanwhile(&fake, answer_unwatch);
+	assert_int_equal(xenmsg_unwatch(fake.conn, watch), 0);
+	fake_join(&fake);
+	xenmsg_process(fake.conn);
+	assert_string_equal(seen, "1:2: 3:2:print ");
+	assert_int_equal(xenmsg_unwatch(fake.conn, watch), -ENOENT);
+	assert_int_equal(xenmsg_watch(fake.conn, "", on_event, NULL), -EINVAL);
+	assert_int_equal(xenmsg_watch(fake.conn, "2:", on_event, NULL), -EINVAL);
+}
+
+static void die(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_QUERY);
+	fake_die(daemon);
+}
+
+static void the_death_of_the_daemon_ends_what_waits(void **state)
+{
+	struct xenmsg_message *message;
+	char *json;
+
+	fake_meanwhile(&fake, die);
+	assert_int_equal(xenmsg_query(fake.conn, "status", &json), -ENOTCONN);
+	fake_join(&fake);
+	assert_int_equal(xenmsg_recv(fake.conn, &message, -1), -ENOTCONN);
+	assert_int_equal(xenmsg_bind(fake.conn, "inbox", 0, NULL, NULL), -ENOTCONN);
+	assert_int_equal(xenmsg_wait(fake.conn, -1), -ENOTCONN);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BOTH(a_refusal_may_come_without_words),
+		BOTH(a_refusal_comes_with_its_reason),
+		BOTH(answers_may_come_in_pieces_and_late),
+		BOTH(a_request_leaves_the_descriptor_telling_of_what_comes_next),
+		BOTH(events_are_reported_until_unwatch),
+		BOTH(the_death_of_the_daemon_ends_what_waits),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
