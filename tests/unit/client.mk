@@ -3,6 +3,8 @@
 if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_client_call \
+	tests/unit/test_client_call_timeout \
+	tests/unit/test_client_serve \
 	tests/unit/test_client_recv \
 	tests/unit/test_client_handlers \
 	tests/unit/test_client_requests \
@@ -14,9 +16,19 @@ endif
 client_fake = tests/unit/client_fake.c tests/unit/client_fake.h tests/unit/unit.h
 client_fixture = tests/unit/client_fixture.c tests/unit/client_fixture.h $(client_fake)
 
-tests_unit_test_client_call_SOURCES = tests/unit/test_client_call.c $(client_fixture)
+client_call_rig = tests/unit/client_call_rig.c tests/unit/client_call_rig.h $(client_fixture)
+
+tests_unit_test_client_call_SOURCES = tests/unit/test_client_call.c $(client_call_rig)
 tests_unit_test_client_call_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_client_call_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_client_call_timeout_SOURCES = tests/unit/test_client_call_timeout.c $(client_call_rig)
+tests_unit_test_client_call_timeout_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_client_call_timeout_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_client_serve_SOURCES = tests/unit/test_client_serve.c $(client_call_rig)
+tests_unit_test_client_serve_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_client_serve_LDADD = libclient.la $(CMOCKA_LIBS)
 
 client_recv_rig = tests/unit/client_recv_rig.c tests/unit/client_recv_rig.h $(client_fixture)
 

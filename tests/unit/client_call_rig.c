@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tests/unit/client_call_rig.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "wire/bytes.h"
+
+uint8_t stream[FRAME_PAYLOAD_MAX * 8];
+
+uint32_t put(uint8_t *at, uint8_t type, uint16_t error, uint32_t number, const void *data, uint32_t size)
+{
+	uint32_t span = fake_message(at, data, size, MESSAGE_SENT);
+
+	at[4] = type;
+	put_u16(at + 6, error);
+	put_u32(at + span - 4, number);
+	return span;
+}
+
+void send_one(uint32_t channel, uint8_t type, uint16_t error, uint32_t number, const char *text)
+{
+	uint32_t size = put(stream, type, error, number, text, (uint32_t)strlen(text));
+
+	fake_send(&fake, FRAME_DATA, 0, channel, stream, size);
+}
+
+void expect_data(uint32_t channel)
+{
+	do
+		fake_read(&fake);
+	while (fake.header.type == FRAME_CREDIT);
+	assert_string_equal(frame_type_name(fake.header.type), "DATA");
+	assert_int_equal(fake.header.channel, channel);
+}
+
+int noted;
+
+void note(void *userdata, int result, struct xenmsg_message *reply)
+{
+	struct outcome *outcome = userdata;
+
+	outcome->count++;
+	outcome->result = result;
+	outcome->answered = xenmsg_answered(fake.conn);
+	outcome->order = ++noted;
+	snprintf(outcome->reason, sizeof(outcome->reason), "%s", xenmsg_reason(fake.conn));
+	assert_int_equal(result == 0, reply != NULL);
+	if (reply) {
+		outcome->size = xenmsg_message_size(reply);
+		memcpy(outcome->text, xenmsg_message_data(reply), outcome->size < 63 ? outcome->size : 63);
+	}
+	xenmsg_message_free(reply);
+}
+
+void wait_for(const struct outcome *outcome)
+{
+	while (!outcome->count)
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+}

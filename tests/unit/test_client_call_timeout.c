@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What libxenmsg promises to a caller whose time is up: the call is cancelled, or withdrawn where it was
+ * taken.
+ */
+#include "tests/unit/client_call_rig.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <time.h>
+
+#include "wire/bytes.h"
+
+static void say_cancelled(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_OPEN);
+	fake_expect(daemon, FRAME_DATA);
+	fake_expect(daemon, FRAME_CANCEL);
+	fake_cancelled(daemon, daemon->header.channel, 16, ECANCELED);
+}
+
+static void a_call_that_was_not_taken_in_time_is_cancelled(void **state)
+{
+	struct xenmsg_message *reply;
+
+	fake_meanwhile(&fake, say_cancelled);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 500), -ETIMEDOUT);
+	fake_join(&fake);
+	assert_string_equal(xenmsg_reason(fake.conn), "");
+	assert_null(reply);
+}
+
+static void leave_cancel_unanswered(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_OPEN);
+	fake_expect(daemon, FRAME_DATA);
+	fake_expect(daemon, FRAME_CANCEL);
+}
+
+static void a_call_ends_soon_though_its_cancel_is_not_answered(void **state)
+{
+	struct timespec before, after;
+	struct xenmsg_message *reply;
+
+	fake_meanwhile(&fake, leave_cancel_unanswered);
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 30), -ECONNRESET);
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	fake_join(&fake);
+	assert_true(after.tv_sec - before.tv_sec < 2);
+	assert_non_null(strstr(xenmsg_reason(fake.conn), "can't be known"));
+	assert_null(reply);
+}
+
+static void expect_withdrawal(struct fake *daemon, uint32_t channel, uint32_t number)
+{
+	fake_expect(daemon, FRAME_DATA);
+	assert_int_equal(daemon->header.channel, channel);
+	assert_int_equal(daemon->header.length, 16);
+	assert_int_equal(get_u32(daemon->payload), 0);
+	assert_int_equal(daemon->payload[4], MESSAGE_WITHDRAWAL);
+	assert_int_equal(get_u32(daemon->payload + 12), number);
+}
+
+static void take_and_keep_silent(struct fake *daemon)
+{
+	uint32_t channel, number;
+
+	fake_expect(daemon, FRAME_OPEN);
+	channel = daemon->header.channel;
+	fake_expect(daemon, FRAME_DATA);
+	number = get_u32(daemon->payload + daemon->header.length - 4);
+	fake_credit(daemon, channel, 24, 65536);
+	expect_withdrawal(daemon, channel, number);
+	send_one(channel, MESSAGE_REPLY, 0, number, "too late");
+}
+
+static void a_call_that_was_taken_is_withdrawn_when_its_time_is_up(void **state)
+{
+	struct xenmsg_message *reply;
+
+	fake_meanwhile(&fake, take_and_keep_silent);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 500), -ETIMEDOUT);
+	fake_join(&fake);
+	assert_non_null(strstr(xenmsg_reason(fake.conn), "may have been carried out"));
+	/* The answer that crossed it is nobody's. */
+	assert_int_equal(xenmsg_process(fake.conn), 0);
+}
+
+static void say_taken(struct fake *daemon)
+{
+	uint32_t channel, number;
+
+	fake_expect(daemon, FRAME_OPEN);
+	channel = daemon->header.channel;
+	fake_expect(daemon, FRAME_DATA);
+	number = get_u32(daemon->payload + daemon->header.length - 4);
+	fake_expect(daemon, FRAME_CANCEL);
+	fake_cancelled(daemon, channel, 16, 0);
+	expect_withdrawal(daemon, channel, number);
+}
+
+static void a_call_that_is_taken_while_it_is_cancelled_is_withdrawn(void **state)
+{
+	struct xenmsg_message *reply;
+
+	fake_meanwhile(&fake, say_taken);
+	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, &reply, 500), -ETIMEDOUT);
+	fake_join(&fake);
+	assert_non_null(strstr(xenmsg_reason(fake.conn), "may have been carried out"));
+}
+
+/* As a loop does it, which relies on the descriptor and xenmsg_timeout(). */
+static void loop_until(const struct outcome *outcome)
+{
+	while (!outcome->count) {
+		struct pollfd what = {.fd = xenmsg_fd(fake.conn), .events = (short)xenmsg_events(fake.conn)};
+		int timeout = xenmsg_timeout(fake.conn);
+
+		assert_true(timeout >= 0 && timeout <= 10000);
+		assert_true(poll(&what, 1, timeout) >= 0);
+		assert_true(xenmsg_process(fake.conn) >= 0);
+	}
+}
+
+/* Posts a call with a time-out while the daemon does something, until it has ended for want of time. */
+static void post_until_its_time_is_up(void (*script)(struct fake *daemon), struct outcome *one)
+{
+	fake_meanwhile(&fake, script);
+	assert_int_equal(xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, 500, note, one), 0);
+	loop_until(one);
+	fake_join(&fake);
+	assert_int_equal(one->result, -ETIMEDOUT);
+}
+
+/* Posts a call without an end and withdraws it, while the daemon does something. */
+static void post_and_withdraw(void (*script)(struct fake *daemon), struct outcome *one)
+{
+	fake_meanwhile(&fake, script);
+	assert_int_equal(xenmsg_call_post(fake.conn, "2:work", "x", 1, note, one), 0);
+	assert_int_equal(xenmsg_withdraw(fake.conn, "2:work", one), 0);
+	assert_int_equal(xenmsg_withdraw(fake.conn, "2:work", one), 0);
+	assert_int_equal(one->count, 0);
+	loop_until(one);
+	fake_join(&fake);
+	assert_int_equal(one->result, -ETIMEDOUT);
+	assert_int_equal(xenmsg_withdraw(fake.conn, "2:work", one), -ENOENT);
+}
+
+static void a_posted_call_is_withdrawn_before_it_was_taken(void **state)
+{
+	struct outcome one = {0};
+
+	post_and_withdraw(say_cancelled, &one);
+	assert_string_equal(one.reason, "");
+	assert_int_equal(xenmsg_timeout(fake.conn), -1);
+}
+
+static void a_posted_call_is_withdrawn_while_it_is_taken(void **state)
+{
+	struct outcome one = {0};
+
+	post_and_withdraw(say_taken, &one);
+	assert_non_null(strstr(one.reason, "may have been carried out"));
+}
+
+static void a_posted_call_that_was_not_taken_in_time_is_cancelled(void **state)
+{
+	struct outcome one = {0};
+
+	post_until_its_time_is_up(say_cancelled, &one);
+	assert_string_equal(one.reason, "");
+	assert_int_equal(xenmsg_timeout(fake.conn), -1);
+}
+
+static void a_posted_call_that_was_taken_is_withdrawn_when_its_time_is_up(void **state)
+{
+	struct outcome one = {0};
+
+	post_until_its_time_is_up(take_and_keep_silent, &one);
+	assert_non_null(strstr(one.reason, "may have been carried out"));
+	assert_string_equal(xenmsg_reason(fake.conn), "");
+	assert_int_equal(xenmsg_process(fake.conn), 0);
+	assert_int_equal(one.count, 1);
+}
+
+static void a_posted_call_that_is_taken_while_it_is_cancelled_is_withdrawn(void **state)
+{
+	struct outcome one = {0};
+
+	post_until_its_time_is_up(say_taken, &one);
+	assert_non_null(strstr(one.reason, "may have been carried out"));
+}
+
+static void posted_calls_time_out_each_in_its_time(void **state)
+{
+	static const int times[] = {10000, 900, 500, 700, -1, 300};
+	struct outcome outcomes[6] = {0};
+	uint32_t channel = 0, answered = 0;
+
+	noted = 0;
+	for (unsigned i = 0; i < 6; i++) {
+		assert_int_equal(
+			xenmsg_call_post_timed(fake.conn, "2:work", "x", 1, times[i], note, &outcomes[i]), 0);
+		xenmsg_process(fake.conn);
+		if (i == 0) {
+			fake_expect(&fake, FRAME_OPEN);
+			channel = fake.header.channel;
+		}
+		expect_data(channel);
+		if (i == 0)
+			answered = get_u32(fake.payload + fake.header.length - 4);
+		fake_credit(&fake, channel, 24 * (i + 1), 65536);
+	}
+	while (!outcomes[1].count)
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	assert_int_equal(outcomes[5].order, 1);
+	assert_int_equal(outcomes[2].order, 2);
+	assert_int_equal(outcomes[3].order, 3);
+	assert_int_equal(outcomes[1].order, 4);
+	send_one(channel, MESSAGE_REPLY, 0, answered, "in time");
+	wait_for(&outcomes[0]);
+	assert_int_equal(outcomes[0].result, 0);
+	assert_int_equal(outcomes[4].count, 0);
+	assert_int_equal(xenmsg_timeout(fake.conn), -1);
+	xenmsg_close(fake.conn);
+	fake.conn = NULL;
+	assert_int_equal(outcomes[4].result, -ECONNRESET);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BOTH(a_call_that_was_not_taken_in_time_is_cancelled),
+		BOTH(a_call_ends_soon_though_its_cancel_is_not_answered),
+		BOTH(a_call_that_was_taken_is_withdrawn_when_its_time_is_up),
+		BOTH(a_call_that_is_taken_while_it_is_cancelled_is_withdrawn),
+		BOTH(a_posted_call_that_was_not_taken_in_time_is_cancelled),
+		BOTH(a_posted_call_that_was_taken_is_withdrawn_when_its_time_is_up),
+		BOTH(a_posted_call_that_is_taken_while_it_is_cancelled_is_withdrawn),
+		BOTH(a_posted_call_is_withdrawn_before_it_was_taken),
+		BOTH(a_posted_call_is_withdrawn_while_it_is_taken),
+		BOTH(posted_calls_time_out_each_in_its_time),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What libxenmsg promises to a server: each request is answered once, whatever the daemon and the caller
+ * say.
+ */
+#include "tests/unit/client_call_rig.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "wire/bytes.h"
+
+static void open_calls(uint32_t channel, uint64_t limit)
+{
+	fake_open_kind(&fake, channel, CHANNEL_CALL, "work");
+	if (limit)
+		fake_credit(&fake, channel, 0, limit);
+}
+
+static struct xenmsg_message *take(const char *text)
+{
+	struct xenmsg_message *message;
+
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+	assert_int_equal(xenmsg_message_size(message), strlen(text));
+	assert_memory_equal(xenmsg_message_data(message), text, strlen(text));
+	return message;
+}
+
+static void expect_answer(uint32_t channel, uint8_t type, uint16_t error, uint32_t number, const char *text)
+{
+	expect_data(channel);
+	assert_int_equal(get_u32(fake.payload), strlen(text));
+	assert_int_equal(fake.payload[4], type);
+	assert_int_equal(get_u16(fake.payload + 6), error);
+	assert_memory_equal(fake.payload + MESSAGE_HEAD_SIZE, text, strlen(text));
+	assert_int_equal(get_u32(fake.payload + fake.header.length - 4), number);
+	assert_int_equal(get_u32(fake.payload + fake.header.length - 8), MESSAGE_SENT);
+}
+
+static void a_request_is_answered_once(void **state)
+{
+	struct xenmsg_message *one, *two;
+
+	fake_bind(&fake, "work", NULL, NULL);
+	open_calls(1, 65536);
+	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
+	send_one(1, MESSAGE_REQUEST, 0, 72, "two");
+	one = take("one");
+	two = take("two");
+	assert_true(xenmsg_message_wants_reply(one));
+	assert_int_equal(xenmsg_message_sender_uid(one), 1000);
+	assert_int_equal(xenmsg_reply(two, "zwei", 4), 0);
+	expect_answer(1, MESSAGE_REPLY, 0, 72, "zwei");
+	assert_int_equal(xenmsg_reply_error(one, 0), -EINVAL);
+	assert_int_equal(xenmsg_reply_error(one, 4096), -EINVAL);
+	assert_int_equal(xenmsg_reply_error(one, -EDOM), 0);
+	expect_answer(1, MESSAGE_ERROR, EDOM, 71, "");
+	assert_int_equal(xenmsg_reply(one, "", 0), -EALREADY);
+	assert_int_equal(xenmsg_reply_error(two, EIO), -EALREADY);
+	assert_false(xenmsg_message_wants_reply(two));
+	xenmsg_message_free(one);
+	xenmsg_message_free(two);
+}
+
+static void a_request_that_is_freed_is_answered_with_an_error(void **state)
+{
+	fake_bind(&fake, "work", NULL, NULL);
+	open_calls(1, 65536);
+	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
+	xenmsg_message_free(take("one"));
+	expect_answer(1, MESSAGE_ERROR, ECANCELED, 71, "");
+}
+
+static void a_message_wants_no_reply(void **state)
+{
+	struct xenmsg_message *message;
+
+	fake_bind(&fake, "work", NULL, NULL);
+	fake_open(&fake, 1, "work");
+	send_one(1, MESSAGE_PLAIN, 0, 0, "plain");
+	message = take("plain");
+	assert_false(xenmsg_message_wants_reply(message));
+	assert_int_equal(xenmsg_reply(message, "", 0), -EINVAL);
+	assert_int_equal(xenmsg_reply_error(message, EIO), -EINVAL);
+	xenmsg_message_free(message);
+}
+
+static void a_withdrawn_request_can_not_be_answered(void **state)
+{
+	struct xenmsg_message *one, *two, *none;
+
+	fake_bind(&fake, "work", NULL, NULL);
+	open_calls(1, 65536);
+	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
+	send_one(1, MESSAGE_REQUEST, 0, 72, "two");
+	one = take("one");
+	two = take("two");
+	send_one(1, MESSAGE_WITHDRAWAL, 0, 71, "");
+	send_one(1, MESSAGE_WITHDRAWAL, 0, 4711, "");
+	/* In two pieces. */
+	put(stream, MESSAGE_WITHDRAWAL, 0, 72, "", 0);
+	fake_send(&fake, FRAME_DATA, 0, 1, stream, 8);
+	fake_send(&fake, FRAME_DATA, 0, 1, stream + 8, 8);
+	assert_int_equal(xenmsg_recv(fake.conn, &none, 0), -EAGAIN);
+	assert_false(xenmsg_message_wants_reply(one) || xenmsg_message_wants_reply(two));
+	assert_int_equal(xenmsg_reply(one, "late", 4), -ECANCELED);
+	assert_int_equal(xenmsg_reply(two, "late", 4), -ECANCELED);
+	xenmsg_message_free(one);
+	xenmsg_message_free(two);
+	/* It was consumed like a message. */
+	if (fake.shared)
+		assert_int_equal(ring_writer_unread(&fake.deliveries), 0);
+}
+
+static void the_end_of_the_channel_ends_its_requests(void **state)
+{
+	struct xenmsg_message *one;
+
+	fake_bind(&fake, "work", NULL, NULL);
+	open_calls(1, 65536);
+	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
+	one = take("one");
+	fake_reset(&fake, 1, ECONNRESET, 0, 0);
+	for (int i = 0; i < 100 && xenmsg_message_wants_reply(one); i++)
+		xenmsg_wait(fake.conn, 100);
+	assert_int_equal(xenmsg_reply(one, "late", 4), -ECANCELED);
+	xenmsg_message_free(one);
+}
+
+static void a_request_outlives_its_connection(void **state)
+{
+	struct xenmsg_message *one;
+
+	fake_bind(&fake, "work", NULL, NULL);
+	open_calls(1, 65536);
+	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
+	one = take("one");
+	xenmsg_close(fake.conn);
+	fake.conn = NULL;
+	assert_false(xenmsg_message_wants_reply(one));
+	assert_int_equal(xenmsg_reply(one, "late", 4), -ECANCELED);
+	xenmsg_message_free(one);
+}
+
+static void replies_keep_to_the_callers_credit(void **state)
+{
+	static char data[1000];
+	struct xenmsg_message *one;
+	uint32_t got = 0;
+
+	memset(data, 'r', sizeof(data));
+	fake_bind(&fake, "work", NULL, NULL);
+	open_calls(1, 0);
+	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
+	one = take("one");
+	assert_int_equal(xenmsg_reply(one, data, sizeof(data)), 0);
+	xenmsg_message_free(one);
+	xenmsg_process(fake.conn);
+	while (fake_has_frame(&fake))
+		fake_expect(&fake, FRAME_CREDIT);
+	for (uint64_t limit = 408; got < 1016; limit += 400) {
+		fake_credit(&fake, 1, 0, limit);
+		xenmsg_process(fake.conn);
+		expect_data(1);
+		got += fake.header.length;
+		assert_true(got <= limit);
+	}
+	assert_int_equal(got, 1016);
+	/* More can't have been taken than was sent. */
+	fake_credit(&fake, 1, 1024, 65536);
+	while (xenmsg_wait(fake.conn, 10000) >= 0)
+		;
+	assert_int_equal(xenmsg_process(fake.conn), -EPROTO);
+}
+
+static void the_end_is_answered_when_every_request_is(void **state)
+{
+	struct xenmsg_message *one, *none;
+	uint8_t payload[8];
+	uint64_t total;
+
+	fake_bind(&fake, "work", NULL, NULL);
+	open_calls(1, 65536);
+	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
+	one = take("one");
+	fake_send(&fake, FRAME_FIN, 0, 1, payload, frame_u64_encode(24, payload));
+	assert_int_equal(xenmsg_recv(fake.conn, &none, 0), -EAGAIN);
+	while (fake_has_frame(&fake))
+		fake_expect(&fake, FRAME_CREDIT);
+	assert_int_equal(xenmsg_reply(one, "eins", 4), 0);
+	expect_answer(1, MESSAGE_REPLY, 0, 71, "eins");
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_FIN);
+	assert_int_equal(frame_u64_decode(fake.payload, fake.header.length, &total), 0);
+	assert_int_equal(total, 24);
+	xenmsg_message_free(one);
+}
+
+static void a_malformed_stream_of_requests_ends_its_channel_alone(void **state)
+{
+	static const struct {
+		uint8_t type;
+		const char *text;
+	} cases[] = {{MESSAGE_PLAIN, "x"},
+		     {MESSAGE_REPLY, "x"},
+		     {MESSAGE_ERROR, ""},
+		     {MESSAGE_WITHDRAWAL, "x"},
+		     {9, ""}};
+	struct xenmsg_message *none, *good;
+
+	fake_bind(&fake, "work", NULL, NULL);
+	for (uint32_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		open_calls(2 * i + 1, 65536);
+		send_one(2 * i + 1, cases[i].type, 0, 1, cases[i].text);
+		assert_int_equal(xenmsg_recv(fake.conn, &none, 0), -EAGAIN);
+		fake_expect(&fake, FRAME_RESET);
+		fake_reset(&fake, 2 * i + 1, EPROTO, 0, 0);
+	}
+	/* A number that is outstanding. */
+	open_calls(101, 65536);
+	send_one(101, MESSAGE_REQUEST, 0, 5, "good");
+	send_one(101, MESSAGE_REQUEST, 0, 5, "evil");
+	good = take("good");
+	assert_int_equal(xenmsg_recv(fake.conn, &none, 0), -EAGAIN);
+	do
+		fake_read(&fake);
+	while (fake.header.type == FRAME_CREDIT);
+	assert_string_equal(frame_type_name(fake.header.type), "RESET");
+	assert_int_equal(xenmsg_reply(good, "", 0), -ECANCELED);
+	xenmsg_message_free(good);
+	open_calls(103, 65536);
+	send_one(103, MESSAGE_REQUEST, 0, 5, "fine");
+	good = take("fine");
+	assert_int_equal(xenmsg_reply(good, "", 0), 0);
+	xenmsg_message_free(good);
+}
+
+static struct xenmsg_message *kept;
+
+static void keep(void *userdata, struct xenmsg_message *message)
+{
+	kept = message;
+}
+
+static void a_handler_may_answer_later(void **state)
+{
+	fake_bind(&fake, "work", keep, NULL);
+	open_calls(1, 65536);
+	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
+	while (!kept)
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	assert_int_equal(xenmsg_reply(kept, "eins", 4), 0);
+	xenmsg_message_free(kept);
+	kept = NULL;
+	expect_answer(1, MESSAGE_REPLY, 0, 71, "eins");
+}
+
+static void agree(struct fake *daemon)
+{
+	struct frame_bind bind;
+
+	fake_expect(daemon, FRAME_BIND);
+	assert_int_equal(frame_bind_decode(daemon->payload, daemon->header.length, &bind), 0);
+	fake_reply(daemon, daemon->header.channel, 0, "", false);
+	assert_int_equal(bind.kinds, bind.endpoint.data[0] == 'b' ? 3 : bind.endpoint.data[0] == 'm' ? 1 : 2);
+}
+
+static void an_endpoint_takes_what_its_options_say(void **state)
+{
+	static const struct {
+		const char *name;
+		unsigned options;
+	} cases[] = {{"both", 0}, {"messages", XENMSG_BIND_MESSAGES}, {"calls", XENMSG_BIND_CALLS}};
+
+	for (unsigned i = 0; i < 3; i++) {
+		fake_meanwhile(&fake, agree);
+		assert_int_equal(xenmsg_bind(fake.conn, cases[i].name, cases[i].options, NULL, NULL), 0);
+		fake_join(&fake);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BOTH(a_request_is_answered_once),
+		BOTH(a_request_that_is_freed_is_answered_with_an_error),
+		BOTH(a_message_wants_no_reply),
+		BOTH(a_withdrawn_request_can_not_be_answered),
+		BOTH(the_end_of_the_channel_ends_its_requests),
+		BOTH(a_request_outlives_its_connection),
+		BOTH(replies_keep_to_the_callers_credit),
+		BOTH(the_end_is_answered_when_every_request_is),
+		BOTH(a_malformed_stream_of_requests_ends_its_channel_alone),
+		BOTH(a_handler_may_answer_later),
+		BOTH(an_endpoint_takes_what_its_options_say),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
