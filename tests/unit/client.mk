@@ -11,6 +11,9 @@ unit_tests += \
 	tests/unit/test_client_recv_small \
 	tests/unit/test_client_connect \
 	tests/unit/test_client_send \
+	tests/unit/test_client_send_timeout \
+	tests/unit/test_client_send_small \
+	tests/unit/test_client_violations \
 	tests/unit/test_client_steady
 endif
 client_fake = tests/unit/client_fake.c tests/unit/client_fake.h tests/unit/unit.h
@@ -52,9 +55,23 @@ tests_unit_test_client_connect_SOURCES = tests/unit/test_client_connect.c $(clie
 tests_unit_test_client_connect_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_client_connect_LDADD = libclient.la $(CMOCKA_LIBS)
 
-tests_unit_test_client_send_SOURCES = tests/unit/test_client_send.c $(client_fixture)
+client_send_rig = tests/unit/client_send_rig.c tests/unit/client_send_rig.h $(client_fixture)
+
+tests_unit_test_client_send_SOURCES = tests/unit/test_client_send.c $(client_send_rig)
 tests_unit_test_client_send_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_client_send_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_client_send_timeout_SOURCES = tests/unit/test_client_send_timeout.c $(client_send_rig)
+tests_unit_test_client_send_timeout_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_client_send_timeout_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_client_send_small_SOURCES = tests/unit/test_client_send_small.c $(client_send_rig)
+tests_unit_test_client_send_small_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_client_send_small_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_client_violations_SOURCES = tests/unit/test_client_violations.c $(client_send_rig)
+tests_unit_test_client_violations_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_client_violations_LDADD = libclient.la $(CMOCKA_LIBS)
 
 tests_unit_test_client_steady_SOURCES = tests/unit/test_client_steady.c $(client_fake)
 tests_unit_test_client_steady_CFLAGS = $(UNIT_CFLAGS)

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_TESTS_CLIENT_SEND_RIG_H
+#define XENMSG_TESTS_CLIENT_SEND_RIG_H
+
+/*
+ * What a program posts, how each of it ends, and what the daemon gets to see of it.
+ */
+
+#include "tests/unit/client_fixture.h"
+
+#include <stdint.h>
+
+#define PENDING 12345
+#define SPAN_64 (8u + 64u + 8u)
+
+/* Lets the library work until this outcome is known. */
+int outcome_of(const int *result);
+void post(const char *address, const void *data, size_t size, int *result);
+/* Reads DATA frames of a channel until `size` bytes of its stream are there; the library gets to run in
+ * between. */
+void read_stream(uint32_t channel, uint8_t *stream, uint64_t size);
+uint32_t expect_open(const char *address);
+
+#endif

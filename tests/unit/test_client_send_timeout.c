@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What libxenmsg promises to a sender whose time is up, or who withdraws what it posted.
+ */
+#include "tests/unit/client_send_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "wire/bytes.h"
+
+static uint32_t cancel_answer;
+
+static void answer_cancel(struct fake *daemon)
+{
+	uint64_t offset;
+	uint32_t channel;
+
+	fake_expect(daemon, FRAME_OPEN);
+	channel = daemon->header.channel;
+	fake_expect(daemon, FRAME_DATA);
+	fake_opened(daemon, channel, 65536, FAKE_MAX_MESSAGE);
+	fake_expect(daemon, FRAME_CANCEL);
+	assert_int_equal(frame_u64_decode(daemon->payload, daemon->header.length, &offset), 0);
+	assert_int_equal(offset, SPAN_64 - 8);
+	/* `consumed` passes a skipped message as well as a taken one: it is no answer. */
+	fake_credit(daemon, channel, SPAN_64, 65536);
+	fake_cancelled(daemon, channel, offset, cancel_answer);
+}
+
+static void a_timed_out_send_ends_as_its_cancel_is_answered(void **state)
+{
+	static const struct {
+		uint32_t answer;
+		int result;
+	} cases[] = {{ECANCELED, -ETIMEDOUT}, {0, 0}, {ECONNRESET, -ECONNRESET}};
+	uint8_t data[64] = {0};
+
+	for (int i = 0; i < 3; i++) {
+		char address[16] = "5:inbox0";
+
+		address[7] = (char)('0' + i);
+		cancel_answer = cases[i].answer;
+		fake_meanwhile(&fake, answer_cancel);
+		assert_int_equal(xenmsg_send(fake.conn, address, data, sizeof(data), 30), cases[i].result);
+		fake_join(&fake);
+	}
+}
+
+static void leave_cancel_unanswered(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_OPEN);
+	fake_expect(daemon, FRAME_DATA);
+	fake_opened(daemon, daemon->header.channel, 65536, FAKE_MAX_MESSAGE);
+	fake_expect(daemon, FRAME_CANCEL);
+}
+
+static void a_timed_out_send_ends_soon_though_its_cancel_is_not_answered(void **state)
+{
+	struct timespec before, after;
+	uint8_t data[64] = {0};
+
+	fake_meanwhile(&fake, leave_cancel_unanswered);
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 30), -ECONNRESET);
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	fake_join(&fake);
+	assert_true(after.tv_sec - before.tv_sec < 2);
+	assert_non_null(strstr(xenmsg_reason(fake.conn), "can't be known"));
+}
+
+/* Domain 0's daemon isn't there yet, so the receiver's doesn't know whom its rules are about. */
+static void names_are_unknown(struct fake *daemon, unsigned tries)
+{
+	for (unsigned i = 0; i < tries; i++) {
+		uint32_t channel;
+
+		fake_expect(daemon, FRAME_OPEN);
+		channel = daemon->header.channel;
+		fake_expect(daemon, FRAME_DATA);
+		fake_reset(daemon, channel, ENODATA, 0, 0);
+		fake_expect(daemon, FRAME_RESET);
+		assert_int_equal(daemon->header.channel, channel);
+	}
+}
+
+static void names_become_known(struct fake *daemon)
+{
+	names_are_unknown(daemon, 2);
+	fake_expect(daemon, FRAME_OPEN);
+	fake_opened(daemon, daemon->header.channel, 65536, FAKE_MAX_MESSAGE);
+	fake_expect(daemon, FRAME_DATA);
+	fake_credit(daemon, daemon->header.channel, SPAN_64, 65536);
+}
+
+static void names_stay_unknown(struct fake *daemon)
+{
+	names_are_unknown(daemon, 2);
+}
+
+static void a_send_that_is_not_decided_yet_is_tried_again_in_its_time(void **state)
+{
+	uint8_t data[64] = {0};
+	static int result;
+
+	fake_meanwhile(&fake, names_become_known);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 60000), 0);
+	fake_join(&fake);
+	fake_meanwhile(&fake, names_become_known);
+	assert_int_equal(xenmsg_send(fake.conn, "5:other", data, sizeof(data), -1), 0);
+	fake_join(&fake);
+	/* Who doesn't wait has it told. */
+	post("5:third", data, sizeof(data), &result);
+	fake_meanwhile(&fake, names_stay_unknown);
+	while (result == PENDING)
+		xenmsg_wait(fake.conn, 1000);
+	assert_int_equal(result, -ENODATA);
+	post("5:third", data, sizeof(data), &result);
+	assert_int_equal(outcome_of(&result), -ENODATA);
+	fake_join(&fake);
+}
+
+/* Refused for as long as it asks. */
+static void refuse_all(struct fake *daemon)
+{
+	for (;;) {
+		fake_read(daemon);
+		if (daemon->header.type == FRAME_OPEN)
+			fake_reset(daemon, daemon->header.channel, ENODATA, 0, 0);
+		else if (daemon->header.type == FRAME_QUERY)
+			break;
+	}
+	fake_reply(daemon, daemon->header.channel, 0, "", false);
+}
+
+static void a_send_that_is_never_decided_says_so_when_its_time_is_up(void **state)
+{
+	uint8_t data[64] = {0};
+	char *answer;
+
+	fake_meanwhile(&fake, refuse_all);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), 300), -ENODATA);
+	assert_int_equal(xenmsg_query(fake.conn, "end", &answer), 0);
+	fake_join(&fake);
+	free(answer);
+}
+
+static void a_post_that_is_withdrawn_ends_as_its_cancel_is_answered(void **state)
+{
+	static const struct {
+		uint32_t answer;
+		int result;
+	} cases[] = {{ECANCELED, -ETIMEDOUT}, {0, 0}, {ECONNRESET, -ECONNRESET}};
+	uint8_t data[64] = {0};
+	static int result;
+
+	for (int i = 0; i < 3; i++) {
+		char address[16] = "5:inbox0";
+
+		address[7] = (char)('0' + i);
+		cancel_answer = cases[i].answer;
+		post(address, data, sizeof(data), &result);
+		assert_int_equal(xenmsg_withdraw(fake.conn, "5:other", &result), -ENOENT);
+		assert_int_equal(xenmsg_withdraw(fake.conn, address, &cases), -ENOENT);
+		fake_meanwhile(&fake, answer_cancel);
+		assert_int_equal(xenmsg_withdraw(fake.conn, address, &result), 0);
+		/* Once more changes nothing, and nothing is told from within. */
+		assert_int_equal(xenmsg_withdraw(fake.conn, address, &result), 0);
+		assert_int_equal(result, PENDING);
+		assert_int_equal(outcome_of(&result), cases[i].result);
+		fake_join(&fake);
+		assert_int_equal(xenmsg_withdraw(fake.conn, address, &result), -ENOENT);
+	}
+}
+
+static void a_post_that_never_left_is_withdrawn(void **state)
+{
+	uint8_t *large = calloc(1, 100000), stream[SPAN_64], data[64] = {7};
+	static int gone, result;
+	uint32_t channel;
+
+	post("5:inbox", large, 100000, &gone);
+	assert_int_equal(xenmsg_withdraw(fake.conn, "5:inbox", &gone), 0);
+	assert_int_equal(gone, PENDING);
+	/* A loop is told of it. */
+	assert_int_equal(xenmsg_timeout(fake.conn), 0);
+	assert_int_equal(outcome_of(&gone), -ETIMEDOUT);
+	channel = expect_open("5:inbox");
+	post("5:inbox", data, sizeof(data), &result);
+	read_stream(channel, stream, sizeof(stream));
+	assert_int_equal(get_u32(stream), 64);
+	assert_memory_equal(stream + 8, data, 64);
+	free(large);
+}
+
+static void a_send_that_never_left_is_withdrawn(void **state)
+{
+	uint8_t *large = calloc(1, 100000), stream[SPAN_64], data[64] = {7};
+	uint32_t channel;
+	static int result;
+
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, 100000, 30), -ETIMEDOUT);
+	channel = expect_open("5:inbox");
+	post("5:inbox", data, sizeof(data), &result);
+	/* No CANCEL, no byte of it: the stream begins with the next message. */
+	read_stream(channel, stream, sizeof(stream));
+	assert_int_equal(get_u32(stream), 64);
+	assert_memory_equal(stream + 8, data, 64);
+	free(large);
+}
+
+static void a_message_cancelled_half_way_is_marked_and_completed(void **state)
+{
+	size_t size = 100000, span = 16 + size;
+	uint8_t *large = calloc(1, size), *stream = malloc(span);
+	uint32_t channel;
+
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, 0, 0), 0);
+	channel = expect_open("5:inbox");
+	read_stream(channel, stream, 16);
+	fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", large, size, 30), -ETIMEDOUT);
+	read_stream(channel, stream, 65536 - 16);
+	fake_credit(&fake, channel, 16, 1 << 20);
+	read_stream(channel, stream + 65536 - 16, span - (65536 - 16));
+	assert_int_equal(get_u32(stream), size);
+	assert_int_equal(get_u32(stream + span - 8), MESSAGE_CANCELLED);
+	free(large);
+	free(stream);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BOTH(a_timed_out_send_ends_as_its_cancel_is_answered),
+		BOTH(a_timed_out_send_ends_soon_though_its_cancel_is_not_answered),
+		BOTH(a_send_that_is_not_decided_yet_is_tried_again_in_its_time),
+		BOTH(a_send_that_is_never_decided_says_so_when_its_time_is_up),
+		BOTH(a_send_that_never_left_is_withdrawn),
+		BOTH(a_post_that_is_withdrawn_ends_as_its_cancel_is_answered),
+		BOTH(a_post_that_never_left_is_withdrawn),
+		BOTH(a_message_cancelled_half_way_is_marked_and_completed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

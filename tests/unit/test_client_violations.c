@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A daemon that breaks the protocol: the session is over, every send has its end, and the program is told.
+ */
+#include "tests/unit/client_send_rig.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+static void garbage_from_the_daemon_ends_the_connection(void **state)
+{
+	static const uint8_t zeros[64];
+	uint8_t stream[SPAN_64], data[64] = {0};
+	static int result;
+	int what = *(int *)*state;
+	uint32_t channel;
+
+	fake_start(&fake, what % 2);
+	post("5:inbox", data, sizeof(data), &result);
+	channel = expect_open("5:inbox");
+	read_stream(channel, stream, sizeof(stream));
+	switch (what / 2) {
+	case 0: /* a type that must not be skipped */
+		fake_send(&fake, 99, 0, 0, zeros, 8);
+		break;
+	case 1: /* more consumed than was sent */
+		fake_credit(&fake, channel, SPAN_64 + 8, 65536);
+		break;
+	case 2: /* too short for its type */
+		fake_send(&fake, FRAME_CREDIT, 0, channel, zeros, 8);
+		break;
+	case 3: /* a channel with a number of ours */
+		fake_open(&fake, 1000, "inbox");
+		break;
+	case 4: /* opened twice */
+		fake_opened(&fake, channel, 65536, 1);
+		fake_opened(&fake, channel, 65536, 1);
+		break;
+	case 5: /* an answer to nothing */
+		fake_reply(&fake, 77, 0, "", false);
+		break;
+	case 6: /* a length that no frame has */
+		if (fake.shared) {
+			uint8_t raw[FRAME_HEADER_SIZE] = {0, 0, 0, 0xff, FRAME_CREDIT};
+
+			ring_writer_put(&fake.in, raw, sizeof(raw));
+			ring_writer_publish(&fake.in);
+		} else {
+			uint8_t raw[FRAME_HEADER_SIZE] = {0, 0, 0, 0xff, FRAME_CREDIT};
+
+			assert_int_equal(send(fake.fd, raw, sizeof(raw), MSG_NOSIGNAL), sizeof(raw));
+		}
+		break;
+	}
+	for (int i = 0; i < 100 && result == PENDING; i++)
+		xenmsg_wait(fake.conn, 100);
+	assert_int_equal(result, -ECONNRESET);
+	assert_int_equal(xenmsg_process(fake.conn), -EPROTO);
+	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", data, 64, NULL, NULL), -ENOTCONN);
+	fake_stop(&fake);
+}
+
+/* Whatever the program does when the library comes upon it: the session is over, and that is what it hears. */
+static void an_impossible_index_ends_the_connection_whoever_finds_it(void **state)
+{
+	int which = *(int *)*state, pending = PENDING, r = 0;
+	struct xenmsg_message *reply;
+	char *json;
+
+	fake_start(&fake, true);
+	post("5:inbox", NULL, 0, &pending);
+	fake_opened(&fake, expect_open("5:inbox"), 1ull << 40, FAKE_MAX_MESSAGE);
+	xenmsg_process(fake.conn);
+	while (r == 0)
+		r = xenmsg_send(fake.conn, "5:inbox", NULL, 0, 0);
+	assert_int_equal(r, -EAGAIN); /* the ring is full, so the next one looks how much was taken */
+	*fake.out.ring.consumer = *fake.out.ring.producer + 8;
+	switch (which) {
+	case 0:
+		r = xenmsg_send(fake.conn, "5:inbox", NULL, 0, 0);
+		break;
+	case 1:
+		r = xenmsg_send(fake.conn, "5:other", NULL, 0, 0);
+		break;
+	case 2:
+		r = xenmsg_send(fake.conn, "5:other", NULL, 0, 1000);
+		break;
+	case 3:
+		r = xenmsg_post(fake.conn, "5:other", NULL, 0, NULL, NULL);
+		break;
+	case 4:
+		r = xenmsg_call(fake.conn, "5:other", NULL, 0, &reply, 1000);
+		break;
+	case 5:
+		r = xenmsg_call_post(fake.conn, "5:other", NULL, 0, NULL, NULL);
+		break;
+	case 6:
+		r = xenmsg_query(fake.conn, "status", &json);
+		break;
+	case 7:
+		r = xenmsg_bind(fake.conn, "mine", 0, NULL, NULL);
+		break;
+	}
+	assert_int_equal(r, -ENOTCONN);
+	assert_int_equal(outcome_of(&pending), -ECONNRESET);
+	assert_int_equal(xenmsg_process(fake.conn), -EPROTO);
+	fake_stop(&fake);
+}
+
+static int whats[14], finders[8];
+
+int main(void)
+{
+	struct CMUnitTest garbage[14], impossible[8];
+	int failed;
+
+	for (int i = 0; i < 14; i++) {
+		whats[i] = i;
+		garbage[i] = (struct CMUnitTest){.name = "garbage_from_the_daemon_ends_the_connection",
+						 .test_func = garbage_from_the_daemon_ends_the_connection,
+						 .initial_state = &whats[i]};
+	}
+	for (int i = 0; i < 8; i++) {
+		finders[i] = i;
+		impossible[i] = (struct CMUnitTest){
+			.name = "an_impossible_index_ends_the_connection_whoever_finds_it",
+			.test_func = an_impossible_index_ends_the_connection_whoever_finds_it,
+			.initial_state = &finders[i]};
+	}
+	failed = cmocka_run_group_tests(garbage, NULL, NULL);
+	return failed + cmocka_run_group_tests(impossible, NULL, NULL);
+}
