@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The tests of the relay: hops and channels with a party at every other end, and what stands around them.
+fake_store = tests/unit/fake_store.c tests/unit/fake_store.h
 hop_rig = tests/unit/hop_rig.c tests/unit/hop_rig.h tests/unit/unit.h
 if HAVE_CMOCKA
 unit_tests += \
@@ -148,7 +149,7 @@ tests_unit_test_link_polling_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_link_polling_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has a XenStore of its own in place of daemon/xen/store.c, and a policy.
-tests_unit_test_directory_SOURCES = tests/unit/test_directory.c tests/unit/fake_store.h tests/unit/unit.h
+tests_unit_test_directory_SOURCES = tests/unit/test_directory.c $(fake_store) tests/unit/unit.h
 tests_unit_test_directory_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_directory_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
@@ -158,7 +159,7 @@ tests_unit_test_vchan_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_vchan_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has a XenStore, vchans and a policy of its own.
-tests_unit_test_rendezvous_SOURCES = tests/unit/test_rendezvous.c tests/unit/fake_store.h tests/unit/unit.h
+tests_unit_test_rendezvous_SOURCES = tests/unit/test_rendezvous.c $(fake_store) tests/unit/unit.h
 tests_unit_test_rendezvous_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_rendezvous_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 

@@ -4,16 +4,11 @@
 
 /*
  * XenStore for a module that is tested alone: a few nodes in memory behind the functions of
- * daemon/xen/store.h that daemon/peers/directory.c calls. Requests are answered in order, and watches fire,
- * when fake_store_run() is called.
+ * daemon/xen/store.h that daemon/peers/ calls. Requests are answered in order, and watches fire,
+ * when fake_store_step() is called.
  */
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <utlist.h>
+#include <stdbool.h>
 
 #include "daemon/xen/store.h"
 
@@ -46,195 +41,13 @@ struct store {
 	bool out_of_memory; /* requests fail */
 };
 
-static inline struct fake_node *fake_find(struct store *store, const char *path)
-{
-	struct fake_node *node;
-
-	DL_FOREACH(store->nodes, node)
-		if (!strcmp(node->path, path))
-			return node;
-	return NULL;
-}
-
-static inline void fake_fire(struct store *store, const char *path)
-{
-	struct store_watch *watch;
-
-	DL_FOREACH(store->watches, watch)
-		if (!strcmp(watch->path, path))
-			watch->fires = true;
-}
-
-static inline void fake_remove(struct store *store, const char *path)
-{
-	struct fake_node *node = fake_find(store, path);
-
-	if (!node)
-		return;
-	DL_DELETE(store->nodes, node);
-	free(node->path);
-	free(node->value);
-	free(node);
-	fake_fire(store, path);
-}
-
-static inline void fake_write(struct store *store, const char *path, const char *value)
-{
-	struct fake_node *node = fake_find(store, path);
-
-	if (!node) {
-		node = calloc(1, sizeof(*node));
-		node->path = strdup(path);
-		DL_APPEND(store->nodes, node);
-	}
-	free(node->value);
-	node->value = strdup(value);
-	fake_fire(store, path);
-}
-
-static inline unsigned fake_watches(struct store *store)
-{
-	struct store_watch *watch;
-	unsigned count;
-
-	DL_COUNT(store->watches, watch, count);
-	return count;
-}
-
-int store_watch(struct store *store, const char *path, store_watch_fn event, void *userdata,
-		store_done_fn done, struct store_watch **handle)
-{
-	struct store_watch *watch = calloc(1, sizeof(*watch));
-
-	watch->path = strdup(path);
-	watch->event = event;
-	watch->userdata = userdata;
-	watch->fires = true;
-	DL_APPEND(store->watches, watch);
-	if (handle)
-		*handle = watch;
-	return 0;
-}
-
-void store_unwatch(struct store *store, struct store_watch **handle)
-{
-	struct store_watch *watch = *handle;
-
-	*handle = NULL;
-	if (!watch)
-		return;
-	DL_DELETE(store->watches, watch);
-	free(watch->path);
-	free(watch);
-}
-
-static inline struct store_request *fake_request(struct store *store, const char *path, void *userdata,
-						 struct store_request **handle)
-{
-	struct store_request *request = calloc(1, sizeof(*request));
-
-	request->path = strdup(path);
-	request->userdata = userdata;
-	request->handle = handle;
-	if (handle)
-		*handle = request;
-	DL_APPEND(store->requests, request);
-	return request;
-}
-
-int store_read(struct store *store, const char *path, store_done_fn done, void *userdata,
-	       struct store_request **handle)
-{
-	if (store->out_of_memory)
-		return -ENOMEM;
-	fake_request(store, path, userdata, handle)->done = done;
-	return 0;
-}
-
-int store_list(struct store *store, const char *path, store_list_fn done, void *userdata,
-	       struct store_request **handle)
-{
-	fake_request(store, path, userdata, handle)->listed = done;
-	return 0;
-}
-
-void store_cancel(struct store_request **handle)
-{
-	if (!*handle)
-		return;
-	(*handle)->done = NULL;
-	(*handle)->listed = NULL;
-	(*handle)->handle = NULL;
-	*handle = NULL;
-}
-
-/* The directories below /local/domain: those of which there is a node. */
-static inline void fake_list(struct store *store, struct store_request *request)
-{
-	char *names[256] = {NULL};
-	struct fake_node *node;
-	unsigned count = 0;
-
-	DL_FOREACH(store->nodes, node) {
-		unsigned domid, i;
-		char name[16];
-
-		if (sscanf(node->path, "/local/domain/%u/", &domid) != 1)
-			continue;
-		snprintf(name, sizeof(name), "%u", domid);
-		for (i = 0; i < count && strcmp(names[i], name); i++)
-			;
-		if (i == count && count < 256)
-			names[count++] = strdup(name);
-	}
-	request->listed(request->userdata, 0, names, count);
-	while (count)
-		free(names[--count]);
-}
-
+struct fake_node *fake_find(struct store *store, const char *path);
+void fake_fire(struct store *store, const char *path);
+void fake_remove(struct store *store, const char *path);
+void fake_write(struct store *store, const char *path, const char *value);
+unsigned fake_watches(struct store *store);
 /* Answers one request, or lets one watch fire. False: there is nothing to do. */
-static inline bool fake_store_step(struct store *store)
-{
-	struct store_request *request = store->requests;
-	struct store_watch *watch;
-
-	if (request) {
-		struct fake_node *node = fake_find(store, request->path);
-
-		DL_DELETE(store->requests, request);
-		if (request->handle)
-			*request->handle = NULL;
-		if (request->listed)
-			fake_list(store, request);
-		else if (request->done)
-			request->done(request->userdata, node ? 0 : -ENOENT, node ? node->value : NULL,
-				      node ? strlen(node->value) : 0);
-		free(request->path);
-		free(request);
-		return true;
-	}
-	DL_FOREACH(store->watches, watch)
-		if (watch->fires) {
-			watch->fires = false;
-			watch->event(watch->userdata, watch->path);
-			return true;
-		}
-	return false;
-}
-
-static inline void fake_store_clear(struct store *store)
-{
-	while (store->requests) {
-		struct store_request *request = store->requests;
-
-		DL_DELETE(store->requests, request);
-		free(request->path);
-		free(request);
-	}
-	while (store->watches)
-		store_unwatch(store, &(struct store_watch *){store->watches});
-	while (store->nodes)
-		fake_remove(store, store->nodes->path);
-}
+bool fake_store_step(struct store *store);
+void fake_store_clear(struct store *store);
 
 #endif

@@ -7,7 +7,13 @@
  */
 #include "tests/unit/unit.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include <event2/event.h>
+#include <utlist.h>
 
 #include "daemon/base/self.h"
 #include "daemon/peers/peers.h"
