@@ -7,7 +7,8 @@ unit_tests += \
 	tests/unit/test_cancel \
 	tests/unit/test_channel \
 	tests/unit/test_denied \
-	tests/unit/test_directory \
+	tests/unit/test_directory_told \
+	tests/unit/test_directory_believed \
 	tests/unit/test_fairness \
 	tests/unit/test_hop \
 	tests/unit/test_hop_wakeup \
@@ -149,9 +150,15 @@ tests_unit_test_link_polling_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_link_polling_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has a XenStore of its own in place of daemon/xen/store.c, and a policy.
-tests_unit_test_directory_SOURCES = tests/unit/test_directory.c $(fake_store) tests/unit/unit.h
-tests_unit_test_directory_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
-tests_unit_test_directory_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+directory_rig = tests/unit/directory_rig.c tests/unit/directory_rig.h $(fake_store) tests/unit/unit.h
+
+tests_unit_test_directory_told_SOURCES = tests/unit/test_directory_told.c $(directory_rig)
+tests_unit_test_directory_told_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_directory_told_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_directory_believed_SOURCES = tests/unit/test_directory_believed.c $(directory_rig)
+tests_unit_test_directory_believed_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_directory_believed_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has Xen's libraries of its own.
 tests_unit_test_vchan_SOURCES = tests/unit/test_vchan.c tests/unit/unit.h

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_TESTS_DIRECTORY_RIG_H
+#define XENMSG_TESTS_DIRECTORY_RIG_H
+
+/*
+ * The directory in its two lives: domain 0's on a XenStore in memory, and guests' that get its frames, so
+ * that what a guest knows is what domain 0 lets it know.
+ */
+
+#include "tests/unit/unit.h"
+#include "tests/unit/fake_store.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include <event2/event.h>
+
+#include "daemon/base/self.h"
+
+#define BELIEVED_MS 100
+#define UUID_A	    "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+#define UUID_B	    "12345678-9abc-4def-8012-3456789abcde"
+#define PATIENCE_MS 20000
+
+struct rig;
+
+/* One daemon's directory. */
+struct place {
+	struct rig *rig;
+	struct self self;
+	struct directory *directory;
+	struct domains *domains;
+	struct store store;
+	unsigned wants, flushes, changes;
+	bool has_changed;
+	char last_change[300];
+};
+
+struct rig {
+	struct event_base *base;
+	struct place zero, guests[2]; /* domains 0, 1 and 2 */
+	bool hidden[16];	      /* from guest 1 */
+	int send_error;
+	unsigned frames, entries, removed;
+	uint32_t longest;
+};
+
+struct place *guest(struct rig *rig, uint32_t domid);
+uint64_t now_ms(void);
+
+int set_up(void **state);
+int tear_down(void **state);
+void turn(struct rig *rig);
+
+#define until(condition)                                                                                     \
+	do {                                                                                                 \
+		uint64_t end_ms = now_ms() + PATIENCE_MS;                                                    \
+		while (!(condition)) {                                                                       \
+			if (now_ms() > end_ms)                                                               \
+				fail_msg("waited in vain: %s", #condition);                                  \
+			turn(rig);                                                                           \
+			nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);                              \
+		}                                                                                            \
+	} while (0)
+
+int resolve(struct place *place, const char *name);
+bool is_named(struct place *place, uint32_t domid, const char *name);
+void link_up(struct rig *rig, uint32_t domid);
+/* All that was to be told has been told: a domain that was renamed just now is known by its name. */
+void settle(struct rig *rig, uint32_t domid);
+void introduce(struct rig *rig, uint32_t domid, const char *name, const char *uuid);
+void release(struct rig *rig, uint32_t domid);
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+#endif

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a guest's directory believes: what it was told, while domain 0's daemon is there, and for a while
+ * without it.
+ */
+#include "tests/unit/directory_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/peers/directory.h"
+#include "wire/address.h"
+#include "wire/bytes.h"
+#include "wire/frame.h"
+
+struct entry {
+	uint32_t domid;
+	enum directory_state state;
+	const char *name;
+};
+
+static int take(struct place *place, uint32_t flags, const struct entry *entries, uint32_t count)
+{
+	const struct frame_directory head = {.flags = flags, .count = count};
+	uint8_t *payload = malloc(FRAME_PAYLOAD_MAX), *exact;
+	uint32_t length = frame_directory_encode(&head, payload);
+	int r;
+
+	for (uint32_t i = 0; i < count; i++) {
+		const struct frame_directory_entry entry = {
+			.domid = entries[i].domid,
+			.state = entries[i].state,
+			.name = {entries[i].name, strlen(entries[i].name)},
+		};
+
+		length += frame_directory_entry_encode(&entry, payload + length);
+	}
+	exact = malloc(length);
+	memcpy(exact, payload, length);
+	free(payload);
+	r = directory_take(place->directory, exact, length);
+	free(exact);
+	return r;
+}
+
+#define TAKE(place, flags, ...)                                                                              \
+	take(place, flags, (const struct entry[]){__VA_ARGS__},                                              \
+	     (uint32_t)(sizeof((const struct entry[]){__VA_ARGS__}) / sizeof(struct entry)))
+
+static void a_guest_knows_its_own_name_by_itself(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+
+	until(resolve(one, "one") == 1);
+	assert_int_equal(resolve(one, UUID_A), 1);
+	assert_false(directory_is_served(one->directory));
+	assert_true(directory_is_served(rig->zero.directory));
+	fake_write(&one->store, "name", "first");
+	until(resolve(one, "first") == 1);
+	/* And doesn't need to be told. */
+	assert_int_equal(
+		TAKE(one, DIRECTORY_REPLACES, {1, DIRECTORY_PRESENT, "other"}, {2, DIRECTORY_PRESENT, "two"}),
+		0);
+	assert_int_equal(TAKE(one, 0, {1, DIRECTORY_REMOVED, ""}), 0);
+	assert_int_equal(resolve(one, "first"), 1);
+	assert_int_equal(resolve(one, "other"), -EHOSTDOWN);
+	assert_int_equal(resolve(one, "two"), 2);
+}
+
+static void a_guest_knows_of_others_what_it_was_told(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+	struct directory *directory = one->directory;
+	unsigned changes;
+
+	assert_false(directory_knows(directory, 1));
+	assert_string_equal(directory_why_unknown(directory, 1), "XenStore hasn't told it yet");
+	until(directory_knows(directory, 1)); /* by itself */
+	assert_false(directory_knows(directory, 2));
+	assert_string_equal(directory_why_unknown(directory, 2),
+			    "no xenmsgd is seen in domain 0, which tells the names");
+	directory_presence(directory, true);
+	assert_string_equal(directory_why_unknown(directory, 2),
+			    "xenmsgd in domain 0 hasn't told the names yet");
+	changes = one->changes;
+	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, ""}), 0);
+	assert_true(directory_knows(directory, 2)); /* that it has no name */
+	assert_int_equal(one->changes, changes + 1);
+	assert_false(directory_knows(directory, 3));
+	assert_string_equal(directory_why_unknown(directory, 3),
+			    "domain 0 hasn't told it; a [see] there may hide it");
+	assert_int_equal(TAKE(one, 0, {2, DIRECTORY_REMOVED, ""}), 0);
+	assert_false(directory_knows(directory, 2));
+	assert_int_equal(one->changes, changes + 2);
+	one->self.domid = 9;
+	directory_restart(directory);
+	assert_false(directory_knows(directory, 1) || directory_knows(directory, 9));
+	until(directory_knows(directory, 9));
+}
+
+static void a_complete_list_replaces_what_was_known_when_it_is_complete(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+
+	assert_int_equal(
+		TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}, {3, DIRECTORY_PRESENT, "three"}),
+		0);
+	assert_int_equal(TAKE(one, DIRECTORY_REPLACES | DIRECTORY_MORE, {2, DIRECTORY_PRESENT, "work"}), 0);
+	assert_int_equal(resolve(one, "work"), 2);
+	assert_int_equal(resolve(one, "three"), 3); /* it may be in the rest */
+	assert_int_equal(TAKE(one, DIRECTORY_MORE, {4, DIRECTORY_PRESENT, "four"}), 0);
+	assert_int_equal(resolve(one, "three"), 3);
+	assert_int_equal(TAKE(one, 0, {5, DIRECTORY_PRESENT, "five"}), 0);
+	assert_int_equal(resolve(one, "three"), -EHOSTDOWN);
+	assert_int_equal(resolve(one, "four"), 4);
+	assert_int_equal(TAKE(one, 0, {4, DIRECTORY_REMOVED, ""}, {9, DIRECTORY_REMOVED, ""}), 0);
+	assert_int_equal(resolve(one, "four"), -EHOSTDOWN);
+	assert_int_equal(resolve(one, "five"), 5);
+	assert_int_equal(take(one, DIRECTORY_REPLACES, NULL, 0), 0);
+	assert_int_equal(resolve(one, "five"), -EHOSTDOWN);
+}
+
+static void a_list_that_broke_off_takes_nothing_away(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+
+	directory_link(one->directory, 0, true);
+	assert_int_equal(
+		TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}, {3, DIRECTORY_PRESENT, "three"}),
+		0);
+	assert_int_equal(TAKE(one, DIRECTORY_REPLACES | DIRECTORY_MORE, {2, DIRECTORY_PRESENT, "two"}), 0);
+	directory_link(one->directory, 0, false);
+	directory_link(one->directory, 0, true);
+	assert_int_equal(TAKE(one, 0, {4, DIRECTORY_PRESENT, "four"}), 0);
+	assert_int_equal(resolve(one, "three"), 3);
+}
+
+static void of_a_bad_frame_nothing_is_believed(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+
+	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}), 0);
+	assert_int_equal(
+		TAKE(one, DIRECTORY_REPLACES, {3, DIRECTORY_PRESENT, "three"}, {4, DIRECTORY_PRESENT, "a:b"}),
+		-EPROTO);
+	assert_int_equal(
+		TAKE(one, 0, {3, DIRECTORY_PRESENT, "three"}, {DOMID_MAX + 1, DIRECTORY_PRESENT, "x"}),
+		-EPROTO);
+	assert_int_equal(directory_take(one->directory, (const uint8_t *)"\1\0\0", 3), -EPROTO);
+	assert_int_equal(directory_take(one->directory, (const uint8_t *)"\1\0\0\0\1\0\0\0", 8), -EPROTO);
+	assert_int_equal(resolve(one, "three"), -EHOSTDOWN);
+	assert_int_equal(resolve(one, "two"), 2);
+	/* Domain 0 is told by nobody. */
+	assert_int_equal(TAKE(&rig->zero, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "evil"}), -EPROTO);
+	assert_int_equal(resolve(&rig->zero, "evil"), -EHOSTDOWN);
+}
+
+static void a_link_is_wanted_while_dom0s_daemon_is_there(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+	uint64_t first;
+
+	turn(rig);
+	assert_int_equal(one->wants, 0);
+	directory_presence(one->directory, true);
+	until(one->wants == 1);
+	first = now_ms();
+	until(one->wants == 3);
+	assert_true(now_ms() - first >= 700); /* 250 ms and 500 ms, less what timers round */
+	directory_link(one->directory, 0, true);
+	directory_link(one->directory, 0, false);
+	until(one->wants == 4);
+	directory_presence(one->directory, false);
+	directory_link(one->directory, 3, false);
+	assert_int_equal(event_base_get_num_events(rig->base, EVENT_BASE_COUNT_ADDED), 0);
+	directory_presence(one->directory, true);
+	until(one->wants == 5);
+	/* A new daemon's presence while the link with the old one is being given up. */
+	directory_link(one->directory, 0, true);
+	directory_presence(one->directory, false);
+	directory_presence(one->directory, true);
+	directory_link(one->directory, 0, false);
+	until(one->wants == 6);
+	/* Domain 0 wants none. */
+	directory_presence(rig->zero.directory, true);
+	turn(rig);
+	assert_int_equal(rig->zero.wants, 0);
+}
+
+static void names_are_believed_for_a_while_without_dom0s_daemon(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+	uint64_t from;
+
+	until(resolve(one, "one") == 1);
+	link_up(rig, 1);
+	until(resolve(one, "two") == 2);
+	from = now_ms();
+	directory_link(one->directory, 0, false);
+	assert_int_equal(resolve(one, "two"), 2);
+	until(resolve(one, "two") == -EHOSTDOWN);
+	assert_true(now_ms() - from >= BELIEVED_MS - 20); /* libevent looks at a coarse clock */
+	assert_false(directory_is_served(one->directory));
+	assert_int_equal(resolve(one, "one"), 1);
+	until(one->has_changed);
+}
+
+static void names_stay_when_dom0s_daemon_comes_back_in_time(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+	uint64_t end;
+
+	link_up(rig, 1);
+	until(resolve(one, "two") == 2);
+	directory_link(one->directory, 0, false);
+	directory_link(one->directory, 0, true);
+	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}), 0);
+	end = now_ms() + 2 * BELIEVED_MS;
+	until(now_ms() > end);
+	assert_int_equal(resolve(one, "two"), 2);
+}
+
+static void after_a_restore_nothing_of_the_old_host_is_believed(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+
+	until(resolve(one, "one") == 1);
+	link_up(rig, 1);
+	until(resolve(one, "two") == 2);
+	directory_presence(one->directory, true);
+	directory_link(one->directory, 0, false);
+	one->self.domid = 9;
+	directory_restart(one->directory);
+	assert_int_equal(resolve(one, "two"), -EHOSTDOWN);
+	assert_int_equal(resolve(one, "one"), -EHOSTDOWN);
+	assert_false(directory_is_served(one->directory));
+	until(resolve(one, "one") == 9);
+	assert_int_equal(resolve(one, UUID_A), 9);
+	assert_int_equal(one->wants, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_guest_knows_its_own_name_by_itself),
+		TEST(a_guest_knows_of_others_what_it_was_told),
+		TEST(a_complete_list_replaces_what_was_known_when_it_is_complete),
+		TEST(a_list_that_broke_off_takes_nothing_away),
+		TEST(of_a_bad_frame_nothing_is_believed),
+		TEST(a_link_is_wanted_while_dom0s_daemon_is_there),
+		TEST(names_are_believed_for_a_while_without_dom0s_daemon),
+		TEST(names_stay_when_dom0s_daemon_comes_back_in_time),
+		TEST(after_a_restore_nothing_of_the_old_host_is_believed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What domain 0's directory tells each guest of the others: all that it may know, and nothing else.
+ */
+#include "tests/unit/directory_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/peers/directory.h"
+#include "wire/address.h"
+#include "wire/frame.h"
+
+/* --- domain 0 and its guests --- */
+
+static void a_guest_gets_the_complete_list_when_its_link_is_up(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+
+	link_up(rig, 1);
+	until(directory_is_served(one->directory));
+	assert_int_equal(resolve(one, "Domain-0"), 0);
+	assert_int_equal(resolve(one, "one"), 1);
+	assert_int_equal(resolve(one, "two"), 2);
+	assert_int_equal(resolve(one, UUID_B), 2);
+	assert_int_equal(resolve(one, "12345678-9ABC-4DEF-8012-3456789ABCDE"), 2);
+	assert_string_equal(directory_uuid(one->directory, 2), UUID_B);
+	assert_string_equal(directory_uuid(one->directory, 0), "");
+	assert_int_equal(resolve(one, "three"), -EHOSTDOWN);
+	assert_int_equal(resolve(one, ""), -EHOSTDOWN);
+	assert_int_equal(resolve(one, "00000000-0000-0000-0000-000000000000"), -EHOSTDOWN);
+	assert_int_equal(rig->frames, 1);
+}
+
+/* Or a daemon that starts again would take from the guests what the one before had told them. */
+static void nothing_is_told_before_all_domains_have_been_read(void **state)
+{
+	struct rig *rig = *state;
+
+	link_up(rig, 1);
+	for (unsigned i = 0; i < 40; i++) {
+		event_base_loop(rig->base, EVLOOP_NONBLOCK);
+		if (rig->frames)
+			assert_null(rig->zero.store.requests);
+		fake_store_step(&rig->zero.store);
+	}
+	until(rig->frames);
+	assert_int_equal(resolve(guest(rig, 1), "two"), 2);
+}
+
+static void a_rename_is_told_as_one_change(void **state)
+{
+	struct rig *rig = *state;
+	unsigned entries;
+
+	link_up(rig, 1);
+	link_up(rig, 2);
+	until(directory_is_served(guest(rig, 1)->directory) && directory_is_served(guest(rig, 2)->directory));
+	entries = rig->entries;
+	fake_write(&rig->zero.store, "/local/domain/2/name", "work");
+	until(is_named(guest(rig, 1), 2, "work"));
+	assert_int_equal(resolve(guest(rig, 1), "two"), -EHOSTDOWN);
+	assert_int_equal(resolve(guest(rig, 1), "work"), 2);
+	assert_string_equal(guest(rig, 1)->last_change, "2 two>work");
+	until(guest(rig, 1)->has_changed);
+	assert_int_equal(rig->entries, entries + 2); /* one for each guest */
+}
+
+static void new_and_removed_domains_are_told(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+	unsigned watches;
+
+	link_up(rig, 1);
+	until(directory_is_served(one->directory));
+	watches = fake_watches(&rig->zero.store);
+	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
+	until(is_named(one, 7, "seven"));
+	assert_int_equal(resolve(one, "77777777-0000-4000-8000-000000000007"), 7);
+	assert_int_equal(fake_watches(&rig->zero.store), watches + 1);
+	release(rig, 7);
+	until(is_named(one, 7, ""));
+	assert_int_equal(resolve(one, "seven"), -EHOSTDOWN);
+	assert_int_equal(resolve(one, "77777777-0000-4000-8000-000000000007"), -EHOSTDOWN);
+	assert_int_equal(resolve(&rig->zero, "seven"), -EHOSTDOWN);
+	until(fake_watches(&rig->zero.store) == watches);
+	/* A domid that is used again is another domain. */
+	introduce(rig, 7, "other", "77777777-0000-4000-8000-000000000008");
+	until(is_named(one, 7, "other"));
+	assert_string_equal(directory_uuid(one->directory, 7), "77777777-0000-4000-8000-000000000008");
+}
+
+static void a_domain_that_is_replaced_between_two_looks_has_the_new_ones_name_and_uuid(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+
+	link_up(rig, 1);
+	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
+	until(is_named(one, 7, "seven"));
+	release(rig, 7);
+	introduce(rig, 7, "other", "77777777-0000-4000-8000-000000000008");
+	until(is_named(one, 7, "other"));
+	settle(rig, 1);
+	assert_string_equal(directory_uuid(one->directory, 7), "77777777-0000-4000-8000-000000000008");
+	assert_int_equal(resolve(one, "seven"), -EHOSTDOWN);
+}
+
+static void hidden_domains_are_never_told(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1), *two = guest(rig, 2);
+	unsigned removed;
+
+	rig->hidden[0] = rig->hidden[1] = rig->hidden[2] = rig->hidden[5] = true;
+	link_up(rig, 1);
+	link_up(rig, 2);
+	introduce(rig, 5, "five", UUID_A);
+	until(is_named(two, 5, "five"));
+	settle(rig, 1);
+	assert_int_equal(resolve(one, "two"), -EHOSTDOWN);
+	assert_int_equal(resolve(one, "five"), -EHOSTDOWN);
+	assert_int_equal(resolve(one, "one"), 1);
+	removed = rig->removed;
+	fake_write(&rig->zero.store, "/local/domain/5/name", "fifth");
+	until(is_named(two, 5, "fifth"));
+	release(rig, 5);
+	until(is_named(two, 5, ""));
+	settle(rig, 1);
+	assert_int_equal(rig->removed, removed + 1); /* to the other guest: to this one not even that */
+}
+
+static void what_is_hidden_later_is_taken_back(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+
+	link_up(rig, 1);
+	until(resolve(one, "two") == 2);
+	rig->hidden[2] = true;
+	directory_refresh(rig->zero.directory);
+	until(resolve(one, "two") == -EHOSTDOWN);
+	rig->hidden[2] = false;
+	directory_refresh(rig->zero.directory);
+	until(resolve(one, "two") == 2);
+	/* Also where it is the rename that hides it. */
+	rig->hidden[2] = true;
+	fake_write(&rig->zero.store, "/local/domain/2/name", "secret");
+	until(resolve(one, "two") == -EHOSTDOWN);
+	assert_int_equal(resolve(one, "secret"), -EHOSTDOWN);
+}
+
+/* By rules that say its name, and now say something else. */
+static void what_a_guest_may_see_follows_its_own_name(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+
+	rig->hidden[2] = true;
+	link_up(rig, 1);
+	until(directory_is_served(one->directory));
+	assert_int_equal(resolve(one, "two"), -EHOSTDOWN);
+	rig->hidden[2] = false;
+	fake_write(&rig->zero.store, "/local/domain/1/name", "friend");
+	until(resolve(one, "two") == 2);
+	rig->hidden[2] = true;
+	fake_write(&rig->zero.store, "/local/domain/1/name", "stranger");
+	until(resolve(one, "two") == -EHOSTDOWN);
+}
+
+static void domain_0_knows_a_domain_when_its_name_and_uuid_were_read(void **state)
+{
+	struct rig *rig = *state;
+	struct directory *zero = rig->zero.directory;
+	unsigned changes;
+
+	assert_false(directory_knows(zero, 0));
+	assert_string_equal(directory_why_unknown(zero, 1), "XenStore hasn't told it yet");
+	until(directory_knows(zero, 0) && directory_knows(zero, 1));
+	assert_true(is_named(&rig->zero, 1, "one"));
+	assert_string_equal(directory_uuid(zero, 1), UUID_A);
+	/* One that has neither is known too, and whoever waits for that is told. */
+	changes = rig->zero.changes;
+	fake_write(&rig->zero.store, "/local/domain/7/memory", "1");
+	fake_fire(&rig->zero.store, "@introduceDomain");
+	assert_false(directory_knows(zero, 7));
+	until(directory_knows(zero, 7));
+	assert_true(is_named(&rig->zero, 7, ""));
+	assert_int_equal(rig->zero.changes, changes + 1);
+	fake_remove(&rig->zero.store, "/local/domain/7/memory");
+	fake_fire(&rig->zero.store, "@releaseDomain");
+	until(!directory_knows(zero, 7));
+}
+
+/* A guest isn't told that domain 0's policy was read again, where that changes nothing for it. */
+static void new_rules_that_change_nothing_for_a_guest_tell_it_nothing(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+	unsigned entries;
+
+	link_up(rig, 1);
+	until(resolve(one, "two") == 2);
+	settle(rig, 1);
+	entries = rig->entries;
+	directory_refresh(rig->zero.directory);
+	settle(rig, 1);
+	assert_int_equal(rig->entries, entries + 1); /* by which it is settled */
+	/* What does, is told, and no more. */
+	rig->hidden[2] = true;
+	entries = rig->entries;
+	directory_refresh(rig->zero.directory);
+	until(resolve(one, "two") == -EHOSTDOWN);
+	settle(rig, 1);
+	assert_int_equal(rig->entries, entries + 2);
+}
+
+static void many_domains_take_several_small_frames(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+	char name[DOMAIN_NAME_MAX + 1], uuid[64];
+
+	for (unsigned i = 100; i < 300; i++) {
+		memset(name, 'x', sizeof(name));
+		snprintf(name + DOMAIN_NAME_MAX - 4, 5, "-%u", i);
+		snprintf(uuid, sizeof(uuid), "00000000-0000-4000-8000-%012u", i);
+		introduce(rig, i, name, uuid);
+	}
+	until(resolve(&rig->zero, name) == 299);
+	link_up(rig, 1);
+	until(directory_is_served(one->directory));
+	for (unsigned i = 100; i < 300; i++) {
+		snprintf(name + DOMAIN_NAME_MAX - 4, 5, "-%u", i);
+		assert_int_equal(resolve(one, name), i);
+	}
+	assert_in_range(rig->frames, 50, 100);
+	assert_in_range(frame_size(rig->longest), 1, 512); /* half of the smallest ring */
+	/* And go as they came. */
+	for (unsigned i = 100; i < 300; i++)
+		release(rig, i);
+	until(resolve(one, name) == -EHOSTDOWN);
+	settle(rig, 1);
+	for (unsigned i = 100; i < 300; i++)
+		assert_true(is_named(one, i, ""));
+}
+
+static void a_guest_that_could_not_take_a_change_gets_everything_again(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+	unsigned flushes;
+
+	link_up(rig, 1);
+	until(directory_is_served(one->directory));
+	rig->send_error = -ENOBUFS;
+	fake_write(&rig->zero.store, "/local/domain/2/name", "work");
+	flushes = rig->zero.flushes;
+	until(rig->zero.flushes > flushes);
+	assert_true(is_named(one, 2, "two"));
+	rig->send_error = 0;
+	until(is_named(one, 2, "work"));
+}
+
+static void a_guest_without_a_link_is_told_nothing(void **state)
+{
+	struct rig *rig = *state;
+
+	link_up(rig, 1);
+	until(directory_is_served(guest(rig, 1)->directory));
+	directory_link(rig->zero.directory, 1, false);
+	rig->frames = 0;
+	fake_write(&rig->zero.store, "/local/domain/2/name", "work");
+	until(is_named(&rig->zero, 2, "work") && rig->zero.has_changed);
+	introduce(rig, 5, "five", UUID_A);
+	until(is_named(&rig->zero, 5, "five"));
+	assert_int_equal(rig->frames, 0);
+}
+
+static void names_that_mean_something_else_are_none(void **state)
+{
+	static const char *const names[] = {
+		"17",  "0",	   "self", "a:b", "a b",
+		"a/b", "\xc3\xa4", UUID_A, "",	  "123456789012345678901234567890"};
+	struct rig *rig = *state;
+	char longest[DOMAIN_NAME_MAX + 2] = {0};
+
+	link_up(rig, 1);
+	until(directory_is_served(guest(rig, 1)->directory));
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		fake_write(&rig->zero.store, "/local/domain/2/name", names[i]);
+		until(is_named(&rig->zero, 2, ""));
+		settle(rig, 1);
+		assert_true(is_named(guest(rig, 1), 2, ""));
+		fake_write(&rig->zero.store, "/local/domain/2/name", "two");
+		until(is_named(guest(rig, 1), 2, "two"));
+	}
+	memset(longest, 'n', DOMAIN_NAME_MAX);
+	fake_write(&rig->zero.store, "/local/domain/2/name", longest);
+	until(resolve(guest(rig, 1), longest) == 2);
+	longest[DOMAIN_NAME_MAX] = 'n';
+	fake_write(&rig->zero.store, "/local/domain/2/name", longest);
+	until(is_named(guest(rig, 1), 2, ""));
+	assert_int_equal(resolve(guest(rig, 1), UUID_B), 2);
+}
+
+static void bad_uuids_are_none(void **state)
+{
+	static const char *const values[] = {"",
+					     "/vm/",
+					     UUID_A,
+					     "/vm/" UUID_A "0",
+					     "/vm/gaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee",
+					     "/vm/aaaaaaaaabbbb-4ccc-8ddd-eeeeeeeeeeee",
+					     "/vm/00000000-0000-0000-0000-000000000000"};
+	struct rig *rig = *state;
+
+	for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "name-%zu", i);
+		fake_write(&rig->zero.store, "/local/domain/2/vm", values[i]);
+		fake_write(&rig->zero.store, "/local/domain/2/name", name);
+		until(is_named(&rig->zero, 2, name));
+		turn(rig);
+		assert_string_equal(directory_uuid(rig->zero.directory, 2), "");
+	}
+}
+
+static void of_two_domains_with_a_name_the_later_one_is_meant(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+
+	link_up(rig, 1);
+	until(directory_is_served(one->directory));
+	fake_write(&rig->zero.store, "/local/domain/2/name", "work");
+	until(resolve(one, "work") == 2);
+	introduce(rig, 5, "work", UUID_B);
+	until(resolve(one, "work") == 5 && resolve(&rig->zero, "work") == 5);
+	assert_int_equal(resolve(one, UUID_B), 5);
+	release(rig, 5);
+	until(resolve(one, "work") == 2 && resolve(&rig->zero, "work") == 2);
+}
+
+/* --- a guest alone --- */
+
+/* Whatever happens in XenStore, in the end each guest knows of each domain what it may, and nothing else. */
+static void guests_know_what_xenstore_says_after_any_changes(void **state)
+{
+	struct rig *rig = *state;
+	unsigned seed = 20260727;
+	bool linked = true;
+
+	link_up(rig, 1);
+	link_up(rig, 2);
+	for (unsigned round = 0; round < 60; round++) {
+		for (unsigned i = 0; i < 12; i++) {
+			unsigned what = (unsigned)rand_r(&seed) % 8, domid = 3 + (unsigned)rand_r(&seed) % 12;
+			char path[64], name[32], uuid[64];
+
+			snprintf(path, sizeof(path), "/local/domain/%u/name", domid);
+			snprintf(name, sizeof(name), "n%u", (unsigned)rand_r(&seed) % 1000);
+			snprintf(uuid, sizeof(uuid), "00000000-0000-4000-8000-%012u",
+				 (unsigned)rand_r(&seed) % 1000);
+			if (what < 3)
+				introduce(rig, domid, name, uuid);
+			else if (what < 5)
+				release(rig, domid);
+			else if (what == 5 && fake_find(&rig->zero.store, path))
+				fake_write(&rig->zero.store, path, name);
+			else if (what == 6) {
+				rig->hidden[domid] = !rig->hidden[domid];
+				directory_refresh(rig->zero.directory);
+			} else if (what == 7) {
+				linked = !linked;
+				directory_link(rig->zero.directory, 1, linked);
+				directory_link(guest(rig, 1)->directory, 0, linked);
+			}
+			if (rand_r(&seed) % 2)
+				fake_store_step(&rig->zero.store);
+			if (rand_r(&seed) % 3 == 0)
+				turn(rig);
+		}
+		if (!linked)
+			link_up(rig, 1);
+		linked = true;
+		settle(rig, 1);
+		settle(rig, 2);
+		for (uint32_t domid = 3; domid < 15; domid++) {
+			char path[64];
+			struct fake_node *node;
+			const char *name;
+
+			snprintf(path, sizeof(path), "/local/domain/%u/name", domid);
+			node = fake_find(&rig->zero.store, path);
+			name = node ? node->value : "";
+			assert_string_equal(directory_name(rig->zero.directory, domid), name);
+			assert_string_equal(directory_name(guest(rig, 2)->directory, domid), name);
+			assert_string_equal(directory_name(guest(rig, 1)->directory, domid),
+					    rig->hidden[domid] ? "" : name);
+			snprintf(path, sizeof(path), "/local/domain/%u/vm", domid);
+			node = fake_find(&rig->zero.store, path);
+			assert_string_equal(directory_uuid(guest(rig, 2)->directory, domid),
+					    node ? node->value + 4 : "");
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_guest_gets_the_complete_list_when_its_link_is_up),
+		TEST(nothing_is_told_before_all_domains_have_been_read),
+		TEST(a_rename_is_told_as_one_change),
+		TEST(new_and_removed_domains_are_told),
+		TEST(a_domain_that_is_replaced_between_two_looks_has_the_new_ones_name_and_uuid),
+		TEST(hidden_domains_are_never_told),
+		TEST(what_is_hidden_later_is_taken_back),
+		TEST(what_a_guest_may_see_follows_its_own_name),
+		TEST(domain_0_knows_a_domain_when_its_name_and_uuid_were_read),
+		TEST(new_rules_that_change_nothing_for_a_guest_tell_it_nothing),
+		TEST(many_domains_take_several_small_frames),
+		TEST(a_guest_that_could_not_take_a_change_gets_everything_again),
+		TEST(a_guest_without_a_link_is_told_nothing),
+		TEST(names_that_mean_something_else_are_none),
+		TEST(bad_uuids_are_none),
+		TEST(of_two_domains_with_a_name_the_later_one_is_meant),
+		TEST(guests_know_what_xenstore_says_after_any_changes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
