@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The tests of the relay: hops and channels with a party at every other end, and what stands around them.
 fake_store = tests/unit/fake_store.c tests/unit/fake_store.h
-hop_rig = tests/unit/hop_rig.c tests/unit/hop_rig.h tests/unit/unit.h
+hop_rig = tests/unit/hop_rig.c tests/unit/hop_party.c tests/unit/hop_flow.c tests/unit/hop_rig.h \
+	tests/unit/unit.h
 if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_cancel \

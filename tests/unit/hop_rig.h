@@ -122,6 +122,9 @@ void rig_settle(struct rig *rig);
 void rig_check(struct rig *rig);
 void rig_fire_stuck(struct party *party);
 
+/* The daemon's end is notified: it has its turn with the next rig_settle(). */
+void party_kick(struct party *party);
+
 /* The party's side. */
 bool party_put(struct party *party, uint8_t type, uint32_t channel, const void *payload, uint32_t length);
 void party_put_raw(struct party *party, const void *bytes, uint32_t size);
