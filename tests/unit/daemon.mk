@@ -35,7 +35,8 @@ unit_tests += \
 	tests/unit/test_stream \
 	tests/unit/test_turns \
 	tests/unit/test_vchan \
-	tests/unit/test_watches
+	tests/unit/test_watches \
+	tests/unit/test_watches_late
 endif
 
 tests_unit_test_hop_SOURCES = tests/unit/test_hop.c $(hop_rig)
@@ -115,9 +116,15 @@ tests_unit_test_log_limit_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_log_limit_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 # Has sessions of its own in place of daemon/local/session.c and what sends to them.
-tests_unit_test_watches_SOURCES = tests/unit/test_watches.c tests/unit/unit.h
+watches_rig = tests/unit/watches_rig.c tests/unit/watches_rig.h tests/unit/unit.h
+
+tests_unit_test_watches_SOURCES = tests/unit/test_watches.c $(watches_rig)
 tests_unit_test_watches_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_watches_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_watches_late_SOURCES = tests/unit/test_watches_late.c $(watches_rig)
+tests_unit_test_watches_late_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_watches_late_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has vchans, peers and a directory of its own.
 link_rig = tests/unit/link_rig.c tests/unit/link_rig.h tests/unit/unit.h

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tests/unit/watches_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/local/session.h"
+#include "daemon/local/watches.h"
+#include "daemon/peers/directory.h"
+
+/* --- sessions that only keep what they are told ----------------------------------------------- */
+
+struct hop *session_hop(struct session *session)
+{
+	return &session->hop;
+}
+
+int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size)
+{
+	assert_true(error == 0 || (size > 0 && memchr(body, '\0', size) == NULL)); /* an error says why */
+	assert_int_equal(session->reply, -1);
+	assert_int_equal(strlen(session->heard), session->heard_before); /* it comes before the first event */
+	session->reply = error;
+	session->replied_to = request;
+	return 0;
+}
+
+void session_cut_off(struct session *session, int error, const char *why)
+{
+	session->cut_off = error;
+}
+
+int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
+	     uint32_t length)
+{
+	struct session *session = (struct session *)(void *)hop;
+	size_t used = strlen(session->heard);
+	struct frame_event event;
+
+	assert_int_equal(type, FRAME_EVENT);
+	assert_int_equal(flags, 0);
+	if (session->full)
+		return -ENOBUFS;
+	assert_int_equal(frame_event_decode(payload, length, &event), 0);
+	if (session->model) {
+		bool of_endpoint = event.kind == EVENT_ENDPOINT_UP || event.kind == EVENT_ENDPOINT_DOWN;
+		char text[8] = "";
+		unsigned which;
+
+		if (of_endpoint)
+			memcpy(text, event.text.data + 1, event.text.size - 1);
+		which = of_endpoint ? (unsigned)atoi(text) + 1 : 0;
+		assert_true(which <= MODEL_NAMES && channel < MODEL_WATCHES);
+		session->model[channel * (MODEL_NAMES + 1) + which] =
+			event.kind == EVENT_ENDPOINT_UP || event.kind == EVENT_DOMAIN_UP;
+		return 0;
+	}
+	if (session->counts) {
+		session->events++;
+		session->up += event.kind == EVENT_ENDPOINT_UP	   ? 1
+			       : event.kind == EVENT_ENDPOINT_DOWN ? -1
+								   : 0;
+		return 0;
+	}
+	if (event.kind == EVENT_ENDPOINT_UP || event.kind == EVENT_ENDPOINT_DOWN)
+		snprintf(session->heard + used, HEARD_MAX - used, "%u%c%u:%.*s(%.*s) ", channel,
+			 event.kind == EVENT_ENDPOINT_UP ? '+' : '-', event.domid, (int)event.text.size,
+			 event.text.data, (int)event.domain_name.size,
+			 event.domain_name.data ? event.domain_name.data : "");
+	else
+		snprintf(session->heard + used, HEARD_MAX - used, "%u%c%u(%.*s) ", channel,
+			 event.kind == EVENT_DOMAIN_UP ? '+' : '-', event.domid, (int)event.text.size,
+			 event.text.data);
+	return 0;
+}
+
+/* --- the scene -------------------------------------------------------------------------------- */
+
+/* Stands in for the directory. */
+const char *directory_name(struct directory *directory, uint32_t domid)
+{
+	const struct scene *scene = (struct scene *)(void *)directory;
+
+	return domid < 16 ? scene->names[domid] : "";
+}
+
+static bool sees(void *userdata, const struct session *session, const char *endpoint)
+{
+	struct scene *scene = userdata;
+
+	return !scene->keeps_secrets || session == &scene->a || strncmp(endpoint, "secret", 6) != 0;
+}
+
+static bool pass(void *userdata)
+{
+	struct scene *scene = userdata;
+
+	scene->passes++;
+	while (turns_run(&scene->turns))
+		;
+	return false;
+}
+
+void one_pass(struct scene *scene)
+{
+	event_base_loop(scene->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+}
+
+void settle(struct scene *scene)
+{
+	do
+		one_pass(scene);
+	while (scene->turns.due);
+}
+
+void scene_start(struct scene *scene)
+{
+	*scene = (struct scene){.base = event_base_new(), .self.domid = OWN};
+	assert_int_equal(turns_init(&scene->turns, scene->base, pass, scene), 0);
+	scene->watches = watches_new(&scene->turns, &scene->self, (void *)scene, sees, scene);
+	assert_non_null(scene->watches);
+	strcpy(scene->names[7], "work");
+	strcpy(scene->names[OWN], "home");
+}
+
+void scene_stop(struct scene *scene)
+{
+	watches_free(scene->watches);
+	turns_cleanup(&scene->turns);
+	event_base_free(scene->base);
+}
+
+int watch(struct scene *scene, struct session *session, uint32_t number, const char *pattern)
+{
+	session->reply = -1;
+	session->heard_before = strlen(session->heard);
+	watches_add(scene->watches, session, number, (struct frame_text){pattern, strlen(pattern)});
+	assert_int_equal(session->replied_to, number);
+	assert_true(session->reply >= 0);
+	return session->reply;
+}
+
+void expect(struct scene *scene, struct session *session, const char *what)
+{
+	settle(scene);
+	assert_string_equal(session->heard, what);
+	session->heard[0] = '\0';
+}
+
+void endpoints(struct scene *scene, uint32_t domid, const char *list)
+{
+	char text[256];
+	const char *names[16];
+	unsigned count = 0;
+
+	snprintf(text, sizeof(text), "%s", list);
+	for (char *name = strtok(text, " "); name; name = strtok(NULL, " "))
+		names[count++] = name;
+	watches_endpoints(scene->watches, domid, names, count);
+}
+
+/* --- promises --------------------------------------------------------------------------------- */
+
+void rename_domain(struct scene *scene, uint32_t domid, const char *name)
+{
+	strcpy(scene->names[domid], name);
+	watches_renamed(scene->watches, domid, name);
+}

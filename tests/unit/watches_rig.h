@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_TESTS_WATCHES_RIG_H
+#define XENMSG_TESTS_WATCHES_RIG_H
+
+/*
+ * Watches of sessions that only keep what they are told: the rig's own in place of daemon/local/session.c
+ * and of what sends to them.
+ */
+
+#include "tests/unit/unit.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <event2/event.h>
+
+#include "daemon/base/self.h"
+#include "daemon/base/turns.h"
+#include "daemon/relay/hop.h"
+
+#define OWN	      5
+#define HEARD_MAX     4096
+#define MODEL_NAMES   300u
+#define MODEL_WATCHES 8u
+
+struct session {
+	struct hop hop;
+	/* "1+7(work) 1+7:inbox(work) ...": number of the watch, event, domid, endpoint, name */
+	char heard[HEARD_MAX];
+	size_t heard_before; /* this WATCH */
+	int reply;	     /* the last one's error; -1: none */
+	uint32_t replied_to;
+	bool full;   /* takes no more */
+	bool counts; /* keeps the number of events, and the names that are up, and not all that it heard */
+	unsigned long events;
+	long up;
+	/* keeps what is up as it hears of it: of each watch the domain, and the endpoints "n<number>" */
+	unsigned char *model;
+	int cut_off;
+};
+
+struct scene {
+	struct event_base *base;
+	struct self self;
+	bool keeps_secrets; /* from all but `a` */
+	struct turns turns;
+	unsigned passes;
+	struct watches *watches;
+	struct session a, b;
+	char names[16][32]; /* of domains, as they are now */
+	char patterns[MODEL_WATCHES][32];
+};
+
+void one_pass(struct scene *scene);
+/* Everybody has heard everything. */
+void settle(struct scene *scene);
+void scene_start(struct scene *scene);
+void scene_stop(struct scene *scene);
+int watch(struct scene *scene, struct session *session, uint32_t number, const char *pattern);
+/* Exactly this was said since the last time. */
+void expect(struct scene *scene, struct session *session, const char *what);
+void endpoints(struct scene *scene, uint32_t domid, const char *list);
+
+void rename_domain(struct scene *scene, uint32_t domid, const char *name);
+
+#endif
