@@ -3,12 +3,24 @@
 if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_policy \
+	tests/unit/test_policy_who \
+	tests/unit/test_policy_mistakes \
 	tests/unit/test_quota
 endif
 
-tests_unit_test_policy_SOURCES = tests/unit/test_policy.c tests/unit/unit.h
+policy_rig = tests/unit/policy_rig.c tests/unit/policy_rig.h tests/unit/unit.h
+
+tests_unit_test_policy_SOURCES = tests/unit/test_policy.c $(policy_rig)
 tests_unit_test_policy_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_policy_LDADD = libdaemon.la $(CMOCKA_LIBS)
+
+tests_unit_test_policy_who_SOURCES = tests/unit/test_policy_who.c $(policy_rig)
+tests_unit_test_policy_who_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_policy_who_LDADD = libdaemon.la $(CMOCKA_LIBS)
+
+tests_unit_test_policy_mistakes_SOURCES = tests/unit/test_policy_mistakes.c $(policy_rig)
+tests_unit_test_policy_mistakes_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_policy_mistakes_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 tests_unit_test_quota_SOURCES = tests/unit/test_quota.c tests/unit/unit.h
 tests_unit_test_quota_CFLAGS = $(UNIT_CFLAGS)

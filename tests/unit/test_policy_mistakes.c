@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * How each mistake in policy files is reported, and what is none.
+ */
+#include "tests/unit/policy_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define REFUSE_BYTES(fixture, text, line, message)                                                           \
+	refuse_bytes(fixture, text, sizeof(text) - 1, line, message)
+
+static void unknown_sections_and_keys_are_errors(void **state)
+{
+	struct fixture *fixture = *state;
+
+	refuse(fixture, "[rules]\nfrom = 3\n", 1, "only the sections [rule], [bind] and [see]");
+	refuse(fixture, "\n[RULE]\n", 2, "only the sections [rule], [bind] and [see]");
+	refuse(fixture, "[rule]\nform = 3\n", 2, "[rule] has no key 'form'; it has from, uid, to and action");
+	refuse(fixture, "[bind]\nto = print\n", 2, "[bind] has no key 'to'; it has name, uid and action");
+	refuse(fixture, "[rule]\nname = print\n", 2, "[rule] has no key 'name'");
+	refuse(fixture, "from = 3\n[rule]\n", 1, "from stands outside of a [rule], [bind] or [see]");
+	refuse(fixture, "[rule] from = 3\nto = *\naction = allow\n", 1, "behind [rule]");
+	refuse(fixture, "[rule]]\nfrom = 3\nto = *\naction = allow\n", 1, "behind [rule]");
+}
+
+static void lines_that_are_not_ini_are_errors(void **state)
+{
+	struct fixture *fixture = *state;
+	char text[600];
+
+	refuse(fixture, "[rule]\nfrom = 3\nto print\naction = allow\n", 3,
+	       "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "[rule\nfrom = 3\n", 1, "");
+	/* It is to blame, and not what is missing or wrong further down because of it. */
+	refuse(fixture, "[rule]\nfrom 3\nto = print\naction = allow\n", 2,
+	       "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "[rule]\nfrom 3\nto = print\naction = allow\n[rule]\n", 2,
+	       "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "[rule]\nfrom 3\nto = print\naction = alow\n", 2,
+	       "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "# first\n[rule]\nfrom 3\nto = print\n[end]\n", 3,
+	       "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "from 3\n[rule]\n", 1, "neither a [section] nor KEY = VALUE");
+	refuse(fixture, "[rule]\nfrom = 3\nto = print\naction = allow\n[bind\nname = a\n", 5, "");
+	refuse(fixture, "[rule]\nfrom = a b\nto print\n", 2, "'a b'");
+	REFUSE_BYTES(fixture, "[rule]\nfrom = 3\nto = print\naction = al\0low\n", 4, "NUL");
+	REFUSE_BYTES(fixture, "[rule]\nfrom = 3\nto = print\naction = allow\0", 4, "NUL");
+	REFUSE_BYTES(fixture, "[rule]\n\0from = 3\nto = print\naction = allow\n", 2, "NUL");
+	snprintf(text, sizeof(text), "[rule]\nfrom = %0500d\n", 3);
+	refuse(fixture, text, 2, "too long");
+}
+
+static void what_a_rule_lacks_is_named_with_its_line(void **state)
+{
+	struct fixture *fixture = *state;
+
+	refuse(fixture, "\n[rule]\nto = print\naction = allow\n", 2, "this [rule] has no from");
+	refuse(fixture, "[rule]\nfrom = 3\naction = allow\n[rule]\n", 1, "this [rule] has no to");
+	refuse(fixture, "[rule]\nfrom = 3\nto = print\n", 1, "this [rule] has no action");
+	refuse(fixture, "[bind]\nuid = 0\naction = allow\n", 1, "this [bind] has no name");
+	refuse(fixture, "[bind]\nname = print\naction = allow\n", 1, "this [bind] has no uid");
+	refuse(fixture, "[rule]\nfrom = 3\nto = a\naction = deny\n[rule]", 5, "this [rule] has no from");
+}
+
+static void keys_that_come_twice_are_errors(void **state)
+{
+	struct fixture *fixture = *state;
+
+	refuse(fixture, "[rule]\nfrom = 3\nfrom = 4\n", 3, "from comes twice");
+	refuse(fixture, "[rule]\nto = 3\nto = 4\n", 3, "to comes twice");
+	refuse(fixture, "[rule]\nuid = 3\nuid = 4\n", 3, "uid comes twice");
+	refuse(fixture, "[rule]\naction = deny\naction = deny\n", 3, "action comes twice");
+}
+
+static void bad_entries_of_lists_are_quoted(void **state)
+{
+	struct fixture *fixture = *state;
+
+	refuse(fixture, "[rule]\nfrom = 3, 32752\n", 2, "'32752': a domain is a domid from 0 to 32751");
+	refuse(fixture, "[rule]\nfrom = 3,,4\n", 2, "from: an empty entry");
+	refuse(fixture, "[rule]\nfrom =\n", 2, "from: an empty entry");
+	refuse(fixture, "[rule]\nfrom = a b\n", 2, "'a b'");
+	refuse(fixture, "[rule]\nuid = root\n", 2, "'root': a uid of another domain is a number");
+	refuse(fixture, "[rule]\nuid = -1\n", 2, "'-1'");
+	refuse(fixture, "[rule]\nuid = 4294967295\n", 2, "a uid is below 4294967295");
+	refuse(fixture, "[rule]\nuid = 99999999999\n", 2, "'99999999999'");
+	refuse(fixture, "[rule]\nuid = @root\n", 2, "'@root'");
+	refuse(fixture, "[bind]\nuid = @no-such-group\n", 2, "'@no-such-group': there is no such group");
+	refuse(fixture, "[bind]\nuid = no-such-user\n", 2, "'no-such-user'");
+	refuse(fixture, "[rule]\nto = a.b\n", 2, "'a.b': an endpoint is a name or shell pattern");
+	refuse(fixture, "[rule]\nto = a b\n", 2, "'a b'");
+	refuse(fixture, "[rule]\naction = Allow\n", 2, "action 'Allow': must be allow or deny");
+	refuse(fixture, "[rule]\naction =\n", 2, "action '': must be allow or deny");
+}
+
+static void comments_and_spaces_do_no_harm(void **state)
+{
+	struct fixture *fixture = *state;
+
+	rules(fixture,
+	      "; a comment\n# another one\n"
+	      "[rule]   ; with one\n"
+	      "from=3,4 ; the workers\n"
+	      "\tto\t=\tprint\t\n"
+	      "  action : allow\n"
+	      "  [rule] # indented\n"
+	      "  from = 5\n  to = x\n  action = allow");
+	assert_int_equal(policy_rules(fixture->policy), 2);
+	assert_true(allowed(fixture, &guest, "print"));
+	assert_int_equal(reach(fixture, &guest, "print").line, 3);
+	rules(fixture, "[rule]\r\nfrom = 3\r\nto = print\r\naction = allow\r\n");
+	assert_true(allowed(fixture, &guest, "print"));
+	rules(fixture, "\xEF\xBB\xBF[rule]\nfrom = 3\nto = print\naction = allow\n");
+	assert_true(allowed(fixture, &guest, "print"));
+	rules(fixture, "");
+	assert_int_equal(policy_rules(fixture->policy), 0);
+}
+
+static void an_unreadable_file_is_an_error(void **state)
+{
+	struct fixture *fixture = *state;
+	char path[96];
+
+	snprintf(path, sizeof(path), "%s/50-gone.conf", fixture->directory);
+	assert_int_equal(symlink("/nonexistent/file", path), 0);
+	strcpy(fixture->files[fixture->count++], path);
+	assert_int_equal(load(fixture), -ENOENT);
+	assert_non_null(strstr(fixture->error, path));
+	assert_null(fixture->policy);
+	unlink(path);
+	assert_int_equal(symlink("/tmp", path), 0);
+	assert_true(load(fixture) < 0);
+	assert_non_null(strstr(fixture->error, path));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(unknown_sections_and_keys_are_errors),	TEST(lines_that_are_not_ini_are_errors),
+		TEST(what_a_rule_lacks_is_named_with_its_line), TEST(keys_that_come_twice_are_errors),
+		TEST(bad_entries_of_lists_are_quoted),		TEST(comments_and_spaces_do_no_harm),
+		TEST(an_unreadable_file_is_an_error),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
