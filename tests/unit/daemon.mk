@@ -32,7 +32,9 @@ unit_tests += \
 	tests/unit/test_router \
 	tests/unit/test_session \
 	tests/unit/test_singleton \
-	tests/unit/test_stream \
+	tests/unit/test_stream_calls \
+	tests/unit/test_stream_bytes \
+	tests/unit/test_stream_ends \
 	tests/unit/test_turns \
 	tests/unit/test_vchan \
 	tests/unit/test_watches \
@@ -73,9 +75,19 @@ tests_unit_test_session_SOURCES = tests/unit/test_session.c tests/unit/unit.h
 tests_unit_test_session_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_session_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-tests_unit_test_stream_SOURCES = tests/unit/test_stream.c $(hop_rig)
-tests_unit_test_stream_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
-tests_unit_test_stream_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+stream_rig = tests/unit/stream_rig.c tests/unit/stream_rig.h $(hop_rig)
+
+tests_unit_test_stream_calls_SOURCES = tests/unit/test_stream_calls.c $(stream_rig)
+tests_unit_test_stream_calls_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_stream_calls_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_stream_bytes_SOURCES = tests/unit/test_stream_bytes.c $(stream_rig)
+tests_unit_test_stream_bytes_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_stream_bytes_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_stream_ends_SOURCES = tests/unit/test_stream_ends.c $(stream_rig)
+tests_unit_test_stream_ends_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_stream_ends_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has a group of its own in place of those of the system.
 tests_unit_test_peer_groups_SOURCES = tests/unit/test_peer_groups.c tests/unit/unit.h

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tests/unit/stream_rig.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/base/quota.h"
+#include "daemon/local/stream.h"
+#include "wire/bytes.h"
+
+#define GUARD	    'G'
+#define SOCKET_ROOM 8192
+#define FAR_MAX	    (4u << 20) /* more than all that lies between two programs */
+
+static const struct frame_identity identity = {.domid = 5, .uid = 1000, .gid = 1000, .pid = 77};
+
+static int on_open(void *userdata, struct stream *stream, struct channel *channel,
+		   const struct frame_open *open);
+
+static void on_gone(void *userdata, struct stream *stream)
+{
+	struct scene *scene = userdata;
+
+	assert_true(stream == scene->caller || stream == scene->acceptor);
+	*(stream == scene->caller ? &scene->caller : &scene->acceptor) = NULL;
+	scene->gone++;
+	stream_free(stream);
+}
+
+static const struct stream_callbacks ops = {.open = on_open, .gone = on_gone};
+
+static int on_open(void *userdata, struct stream *stream, struct channel *channel,
+		   const struct frame_open *open)
+{
+	struct scene *scene = userdata;
+
+	assert_ptr_equal(stream, scene->caller);
+	assert_int_equal(channel->kind, CHANNEL_STREAM);
+	assert_int_equal(channel->identity.pid, identity.pid);
+	assert_int_equal(open->name.size, 7);
+	assert_memory_equal(open->name.data, "2:inbox", 7);
+	if (scene->refuse_with)
+		channel_refuse(channel, scene->refuse_with);
+	else if (scene->peer)
+		assert_int_equal(channel_accept(channel, &scene->peer->hop, "inbox"), 0);
+	else
+		assert_int_equal(stream_wait(&scene->acceptor, channel->relay, channel, "inbox", &ops, scene),
+				 0);
+	return 0;
+}
+
+void run(struct scene *scene)
+{
+	for (int i = 0; i < 20; i++) {
+		event_base_loop(scene->rig.base, EVLOOP_NONBLOCK);
+		rig_settle(&scene->rig);
+	}
+}
+
+int new_socket(int *program)
+{
+	int pair[2], room = SOCKET_ROOM;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
+	*program = pair[0];
+	assert_int_equal(send(*program, &(char){GUARD}, 1, 0), 1);
+	return pair[1];
+}
+
+void scene_start(struct scene *scene)
+{
+	*scene = (struct scene){.a = -1, .b = -1};
+	rig_start(&scene->rig, 1);
+}
+
+void call(struct scene *scene)
+{
+	struct charge charge;
+
+	charge_init(&charge, NULL);
+	scene->at_a = new_socket(&scene->a);
+	assert_int_equal(stream_connect(&scene->caller, &scene->rig.relay[0], scene->at_a, &identity, &charge,
+					"2:inbox", &ops, scene),
+			 0);
+	run(scene);
+}
+
+void hang_up(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void scene_stop(struct scene *scene)
+{
+	stream_free(scene->caller);
+	stream_free(scene->acceptor);
+	rig_stop(&scene->rig);
+	hang_up(&scene->a);
+	hang_up(&scene->b);
+}
+
+void expect_gone(struct scene *scene, unsigned count)
+{
+	run(scene);
+	assert_int_equal(scene->gone, count);
+	assert_null(scene->caller);
+	assert_null(scene->acceptor);
+	scene_stop(scene);
+}
+
+void expect_reply(int fd, uint32_t error)
+{
+	uint8_t bytes[FRAME_HEADER_SIZE + 8];
+	struct frame_header header;
+
+	assert_int_equal(recv(fd, bytes, sizeof(bytes), 0), sizeof(bytes));
+	assert_int_equal(frame_header_decode(bytes, &header), 0);
+	assert_int_equal(header.type, FRAME_REPLY);
+	assert_int_equal(get_u32(bytes + FRAME_HEADER_SIZE), error);
+}
+
+void expect_nothing(int fd)
+{
+	char byte;
+
+	assert_int_equal(recv(fd, &byte, 1, 0), -1);
+	assert_int_equal(errno, EAGAIN);
+}
+
+void expect_end(int fd)
+{
+	char byte;
+
+	assert_int_equal(recv(fd, &byte, 1, 0), 0);
+}
+
+void expect_broken(int fd)
+{
+	char byte;
+
+	assert_int_equal(recv(fd, &byte, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+}
+
+void expect_text(int fd, const char *text)
+{
+	char bytes[256];
+
+	assert_int_equal(recv(fd, bytes, sizeof(bytes), 0), strlen(text));
+	assert_memory_equal(bytes, text, strlen(text));
+}
+
+void write_text(struct scene *scene, int fd, const char *text)
+{
+	assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+	run(scene);
+}
+
+static void fetch(struct scene *scene)
+{
+	assert_true(stream_is_waiting(scene->acceptor));
+	scene->at_b = new_socket(&scene->b);
+	assert_int_equal(stream_take_socket(scene->acceptor, scene->at_b), 0);
+	run(scene);
+	expect_reply(scene->b, 0);
+}
+
+void join(struct scene *scene)
+{
+	scene_start(scene);
+	call(scene);
+	expect_reply(scene->a, 0);
+	fetch(scene);
+}
+
+/* --- the other end in the hands of the test --------------------------------------------------- */
+
+bool hear(struct scene *scene, uint8_t type, struct party_frame *frame)
+{
+	for (;;) {
+		run(scene);
+		if (!party_get(scene->peer, OUTLET_MAIN, frame))
+			return false;
+		party_release(scene->peer, OUTLET_MAIN);
+		if (frame->header.type == FRAME_DATA)
+			scene->received += frame->header.length;
+		if (frame->header.type == type)
+			return true;
+	}
+}
+
+void opened(struct scene *scene, uint64_t limit)
+{
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	party_put(scene->peer, FRAME_OPENED, scene->number, payload,
+		  frame_opened_encode(&(struct frame_opened){.limit = limit, .max_message = 1u << 20},
+				      payload));
+	run(scene);
+}
+
+void call_peer(struct scene *scene)
+{
+	static struct party_frame frame;
+
+	scene_start(scene);
+	scene->peer =
+		party_new(&scene->rig, &(struct rig_options){.kind = HOP_LINK, .ring = 262144, .parity = 0});
+	scene->peer->no_auto_answer = true;
+	call(scene);
+	assert_true(hear(scene, FRAME_OPEN, &frame));
+	scene->number = frame.header.channel;
+}
+
+void join_peer(struct scene *scene, uint64_t limit)
+{
+	call_peer(scene);
+	opened(scene, limit);
+	expect_reply(scene->a, 0);
+}
+
+/* --- bytes ------------------------------------------------------------------------------------ */
+
+uint8_t byte_at(uint64_t at)
+{
+	return (uint8_t)(at * 131 + (at >> 8) * 7 + (at >> 16) * 13);
+}
+
+uint64_t write_all_that_goes(struct scene *scene, int fd, uint64_t at)
+{
+	uint64_t start = at;
+	uint8_t bytes[5000];
+
+	for (int idle = 0; idle < 3;) {
+		size_t size = rig_random(&scene->rig, sizeof(bytes)) + 1;
+		ssize_t sent;
+
+		for (size_t i = 0; i < size; i++)
+			bytes[i] = byte_at(at + i);
+		sent = send(fd, bytes, size, MSG_NOSIGNAL);
+		if (sent < 0)
+			assert_int_equal(errno, EAGAIN);
+		idle = sent < 0 ? idle + 1 : 0;
+		at += sent < 0 ? 0 : (uint64_t)sent;
+		assert_true(at - start < FAR_MAX);
+		run(scene);
+	}
+	return at;
+}
+
+uint64_t read_all(struct scene *scene, int fd, uint64_t at)
+{
+	uint8_t bytes[7000];
+
+	for (int idle = 0; idle < 3;) {
+		ssize_t got = recv(fd, bytes, rig_random(&scene->rig, sizeof(bytes)) + 1, 0);
+
+		for (ssize_t i = 0; i < got; i++)
+			if (bytes[i] != byte_at(at + (uint64_t)i))
+				fail_msg("byte %llu is wrong",
+					 (unsigned long long)at + (unsigned long long)i);
+		idle = got <= 0 ? idle + 1 : 0;
+		at += got <= 0 ? 0 : (uint64_t)got;
+		run(scene);
+	}
+	return at;
+}
+
+uint64_t put_data(struct scene *scene, uint64_t at, uint64_t upto)
+{
+	uint8_t bytes[1024];
+
+	while (at < upto) {
+		uint32_t size = upto - at < sizeof(bytes) ? (uint32_t)(upto - at) : (uint32_t)sizeof(bytes);
+
+		for (uint32_t i = 0; i < size; i++)
+			bytes[i] = byte_at(at + i);
+		assert_true(party_put(scene->peer, FRAME_DATA, scene->number, bytes, size));
+		at += size;
+	}
+	return at;
+}

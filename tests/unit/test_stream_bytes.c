@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What passes through a stream: all bytes, within the credit and as fast as the other program reads.
+ */
+#include "tests/unit/stream_rig.h"
+
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/base/log.h"
+#include "wire/bytes.h"
+
+static void guard_is_no_part_of_the_stream_and_stays_unread(void **state)
+{
+	struct scene scene;
+	int unread;
+
+	join(&scene);
+	for (int i = 0; i < 3; i++) {
+		write_text(&scene, scene.a, i ? "x" : "several");
+		expect_text(scene.b, i ? "x" : "several");
+		assert_int_equal(ioctl(scene.at_a, FIONREAD, &unread), 0);
+		assert_int_equal(unread, 1);
+	}
+	expect_nothing(scene.b);
+	scene_stop(&scene);
+}
+
+static void program_that_does_not_read_holds_back_the_one_that_writes(void **state)
+{
+	struct scene scene;
+
+	join(&scene);
+	for (int way = 0; way < 2; way++) {
+		int from = way ? scene.b : scene.a, to = way ? scene.a : scene.b;
+		uint64_t written = write_all_that_goes(&scene, from, 0), read = 0, before;
+
+		/* As soon as it reads, it goes on, and nothing was lost. */
+		for (int i = 0; i < 4; i++) {
+			read = read_all(&scene, to, read);
+			assert_int_equal(read, written);
+			before = written;
+			written = write_all_that_goes(&scene, from, written);
+			assert_true(written > before);
+		}
+		shutdown(from, SHUT_WR);
+		read = read_all(&scene, to, read);
+		assert_int_equal(read, written);
+		expect_end(to);
+	}
+	hang_up(&scene.a);
+	hang_up(&scene.b);
+	expect_gone(&scene, 2);
+}
+
+static void nothing_is_sent_beyond_the_credit(void **state)
+{
+	static struct party_frame frame;
+	const uint64_t steps[] = {CHANNEL_INITIAL_LIMIT + 1, CHANNEL_INITIAL_LIMIT + 1000,
+				  CHANNEL_INITIAL_LIMIT + 100000};
+	struct scene scene;
+	uint64_t written;
+
+	join_peer(&scene, 10); /* a limit never falls: without an answer it is already more */
+	written = write_all_that_goes(&scene, scene.a, 0);
+	assert_true(written > CHANNEL_INITIAL_LIMIT);
+	while (hear(&scene, FRAME_DATA, &frame))
+		;
+	assert_int_equal(scene.received, CHANNEL_INITIAL_LIMIT);
+	for (unsigned i = 0; i < 3; i++) {
+		party_credit(scene.peer, scene.number, scene.received, steps[i]);
+		run(&scene);
+		written = write_all_that_goes(&scene, scene.a, written);
+		while (hear(&scene, FRAME_DATA, &frame))
+			;
+		assert_int_equal(scene.received, steps[i]);
+	}
+	scene_stop(&scene);
+}
+
+static uint64_t consumed_at_peer(struct scene *scene, uint64_t before)
+{
+	static struct party_frame frame;
+
+	while (hear(scene, FRAME_CREDIT, &frame)) {
+		assert_true(get_u64(frame.payload) >= before);
+		before = get_u64(frame.payload);
+	}
+	return before;
+}
+
+static void consumed_is_what_the_programs_socket_has_taken(void **state)
+{
+	struct scene scene;
+	uint64_t consumed;
+	int unread;
+
+	join_peer(&scene, 65536);
+	assert_int_equal(consumed_at_peer(&scene, 0), 0);
+	put_data(&scene, 0, 60000);
+	consumed = consumed_at_peer(&scene, 0);
+	assert_int_equal(ioctl(scene.a, FIONREAD, &unread), 0);
+	assert_true(unread > 0 && unread < 60000);
+	assert_true(consumed <= (uint64_t)unread);
+	assert_int_equal(read_all(&scene, scene.a, 0), 60000);
+	/* CREDIT may lag behind by less than what makes it worth a frame; the FIN makes it exact. */
+	assert_true(consumed_at_peer(&scene, consumed) > consumed);
+	scene_stop(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(guard_is_no_part_of_the_stream_and_stays_unread),
+		cmocka_unit_test(program_that_does_not_read_holds_back_the_one_that_writes),
+		cmocka_unit_test(nothing_is_sent_beyond_the_credit),
+		cmocka_unit_test(consumed_is_what_the_programs_socket_has_taken),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

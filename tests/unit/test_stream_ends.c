@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * How a stream ends: each direction by itself and behind all bytes, or broken, and never mistaken for the
+ * other.
+ */
+#include "tests/unit/stream_rig.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/base/log.h"
+#include "daemon/local/stream.h"
+#include "wire/bytes.h"
+
+static void each_direction_ends_by_itself(void **state)
+{
+	struct scene scene;
+
+	for (int order = 0; order < 2; order++) {
+		int *first, *second;
+
+		join(&scene);
+		first = order ? &scene.b : &scene.a;
+		second = order ? &scene.a : &scene.b;
+		write_text(&scene, *first, "the last of it");
+		shutdown(*first, SHUT_WR);
+		run(&scene);
+		expect_text(*second, "the last of it");
+		expect_end(*second);
+		/* The other way goes on. */
+		for (int i = 0; i < 3; i++) {
+			write_text(&scene, *second, "but there is more");
+			expect_text(*first, "but there is more");
+			expect_nothing(*first);
+		}
+		assert_int_equal(scene.gone, 0);
+		shutdown(*second, SHUT_WR);
+		run(&scene);
+		expect_end(*first);
+		expect_gone(&scene, 2);
+	}
+}
+
+static void end_comes_behind_all_bytes(void **state)
+{
+	struct scene scene;
+	uint64_t written;
+
+	join(&scene);
+	written = write_all_that_goes(&scene, scene.a, 0);
+	hang_up(&scene.a); /* and not only half of it */
+	run(&scene);
+	assert_int_equal(read_all(&scene, scene.b, 0), written);
+	expect_end(scene.b);
+	hang_up(&scene.b);
+	expect_gone(&scene, 2);
+}
+
+static void both_may_end_at_once(void **state)
+{
+	struct scene scene;
+
+	join(&scene);
+	shutdown(scene.a, SHUT_WR);
+	shutdown(scene.b, SHUT_WR);
+	run(&scene);
+	expect_end(scene.a);
+	expect_end(scene.b);
+	expect_gone(&scene, 2);
+}
+
+static void closing_over_unread_bytes_breaks_the_stream(void **state)
+{
+	struct scene scene;
+
+	join(&scene);
+	write_text(&scene, scene.b, "said before");
+	expect_text(scene.a, "said before");
+	write_text(&scene, scene.a, "nobody reads this");
+	hang_up(&scene.b);
+	run(&scene);
+	expect_broken(scene.a);
+	expect_gone(&scene, 2);
+}
+
+static void descriptor_breaks_the_stream_behind_what_came_before(void **state)
+{
+	struct scene scene;
+	uint8_t mark = 0;
+	struct iovec piece = {&mark, 1};
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = control.space,
+				 .msg_controllen = sizeof(control.space)};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
+
+	join(&scene);
+	write_text(&scene, scene.a, "as far as it got");
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &scene.a, sizeof(int));
+	assert_int_equal(sendmsg(scene.a, &message, MSG_NOSIGNAL), 1);
+	hang_up(&scene.a);
+	run(&scene);
+	expect_text(scene.b, "as far as it got");
+	expect_broken(scene.b);
+	expect_gone(&scene, 2);
+}
+
+static void stream_that_is_cut_off_is_never_mistaken_for_one_that_ended(void **state)
+{
+	struct scene scene;
+
+	/* Whatever has been moved on or said by then. */
+	for (int moment = 0; moment < 4; moment++) {
+		join(&scene);
+		if (moment >= 1)
+			write_text(&scene, scene.a, "to b");
+		if (moment >= 2)
+			write_text(&scene, scene.b, "to a");
+		if (moment >= 3) {
+			shutdown(scene.b, SHUT_WR);
+			run(&scene);
+		}
+		stream_free(scene.caller);
+		scene.caller = NULL;
+		run(&scene);
+		if (moment >= 1)
+			expect_text(scene.b, "to b");
+		expect_broken(scene.b);
+		if (moment >= 2)
+			expect_text(scene.a, "to a");
+		expect_broken(scene.a);
+		expect_gone(&scene, 1);
+	}
+}
+
+static void reset_comes_behind_the_data_before_it(void **state)
+{
+	static struct party_frame frame;
+	struct scene scene;
+
+	join_peer(&scene, 65536);
+	/* Nothing runs between: the data wait in the rings when the RESET comes. */
+	put_data(&scene, 0, 1000);
+	party_reset(scene.peer, scene.number, ECONNRESET, 0, 0);
+	assert_true(hear(&scene, FRAME_RESET, &frame));
+	assert_int_equal(read_all(&scene, scene.a, 0), 1000);
+	expect_gone(&scene, 1);
+}
+
+static void reset_does_not_wait_for_a_program_that_reads_nothing(void **state)
+{
+	static struct party_frame frame;
+	struct scene scene;
+	uint64_t read;
+	char byte;
+
+	join_peer(&scene, 0);
+	write_text(&scene, scene.a, "no credit for this"); /* data wait in this direction too */
+	put_data(&scene, 0, 60000);
+	run(&scene);
+	party_reset(scene.peer, scene.number, ECONNRESET, 0, 0);
+	assert_true(hear(&scene, FRAME_RESET, &frame));
+	run(&scene);
+	assert_int_equal(scene.gone, 1);
+	/* What its socket had taken is still there, in order, and then comes the error, which is asked for
+	 * but once. */
+	for (read = 0; recv(scene.a, &byte, 1, 0) == 1; read++)
+		assert_int_equal((uint8_t)byte, byte_at(read));
+	assert_int_equal(errno, ECONNRESET);
+	assert_true(read > 0 && read < 60000);
+	expect_gone(&scene, 1);
+}
+
+static void lost_link_breaks_the_stream(void **state)
+{
+	struct scene scene;
+
+	join_peer(&scene, 65536);
+	put_data(&scene, 0, 7);
+	run(&scene);
+	party_kill(scene.peer);
+	run(&scene);
+	assert_int_equal(recv(scene.a, (char[8]){0}, 8, 0), 7);
+	expect_broken(scene.a);
+	expect_gone(&scene, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_direction_ends_by_itself),
+		cmocka_unit_test(end_comes_behind_all_bytes),
+		cmocka_unit_test(both_may_end_at_once),
+		cmocka_unit_test(closing_over_unread_bytes_breaks_the_stream),
+		cmocka_unit_test(descriptor_breaks_the_stream_behind_what_came_before),
+		cmocka_unit_test(stream_that_is_cut_off_is_never_mistaken_for_one_that_ended),
+		cmocka_unit_test(reset_comes_behind_the_data_before_it),
+		cmocka_unit_test(reset_does_not_wait_for_a_program_that_reads_nothing),
+		cmocka_unit_test(lost_link_breaks_the_stream),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
