@@ -29,7 +29,9 @@ unit_tests += \
 	tests/unit/test_pings \
 	tests/unit/test_rendezvous \
 	tests/unit/test_rendezvous_step \
-	tests/unit/test_router \
+	tests/unit/test_router_names \
+	tests/unit/test_router_addresses \
+	tests/unit/test_router_access \
 	tests/unit/test_session \
 	tests/unit/test_singleton \
 	tests/unit/test_stream_calls \
@@ -63,9 +65,19 @@ tests_unit_test_fairness_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_fairness_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has sessions, streams, links, peers, a directory, policy and watches of its own.
-tests_unit_test_router_SOURCES = tests/unit/test_router.c $(hop_rig)
-tests_unit_test_router_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
-tests_unit_test_router_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+router_rig = tests/unit/router_rig.c tests/unit/router_rig.h $(hop_rig)
+
+tests_unit_test_router_names_SOURCES = tests/unit/test_router_names.c $(router_rig)
+tests_unit_test_router_names_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_router_names_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_router_addresses_SOURCES = tests/unit/test_router_addresses.c $(router_rig)
+tests_unit_test_router_addresses_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_router_addresses_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_router_access_SOURCES = tests/unit/test_router_access.c $(router_rig)
+tests_unit_test_router_access_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_router_access_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_program_socket_SOURCES = tests/descriptors.h tests/unit/test_program_socket.c tests/unit/unit.h
 tests_unit_test_program_socket_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)

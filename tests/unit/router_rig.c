@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tests/unit/router_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/link/link.h"
+#include "daemon/local/session.h"
+#include "daemon/local/streams.h"
+#include "daemon/local/watches.h"
+#include "daemon/peers/directory.h"
+#include "daemon/peers/peers.h"
+#include "daemon/policy/access.h"
+#include "daemon/router.h"
+
+#define OWN 5
+
+static struct scene *the_scene; /* of the running test: parties have no userdata */
+
+/* --- whom the router asks and tells ----------------------------------------------------------- */
+
+struct hop *session_hop(struct session *session)
+{
+	return &session->party->hop;
+}
+
+struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error)
+{
+	struct scene *scene = (struct scene *)(void *)links;
+
+	assert_int_equal(domid, 7);
+	scene->links++;
+	*error = scene->link_error;
+	return scene->link_error ? NULL : &scene->link->hop;
+}
+
+int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid)
+{
+	struct scene *scene = (struct scene *)(void *)directory;
+
+	scene->resolved++;
+	*domid = strcmp(domain, "work") == 0 ? 7 : OWN;
+	return strcmp(domain, "work") == 0 || strcmp(domain, "home") == 0 ? 0 : -EHOSTDOWN;
+}
+
+const char *directory_name(struct directory *directory, uint32_t domid)
+{
+	return "";
+}
+
+int access_reach(struct access *access, const struct frame_identity *from, const char *endpoint)
+{
+	struct scene *scene = (struct scene *)(void *)access;
+
+	scene->asked++;
+	if (scene->undecided && strcmp(endpoint, scene->undecided) == 0)
+		return -ENODATA;
+	return scene->denied && strcmp(endpoint, scene->denied) == 0 ? -EACCES : 0;
+}
+
+int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint)
+{
+	struct scene *scene = (struct scene *)(void *)access;
+
+	return scene->taken_back && strcmp(endpoint, scene->taken_back) == 0 ? -scene->why_taken_back : 0;
+}
+
+int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint,
+		     struct session *session)
+{
+	struct scene *scene = (struct scene *)(void *)streams;
+
+	scene->streams++;
+	assert_int_equal(channel->kind, CHANNEL_STREAM);
+	if (scene->stream_error)
+		return scene->stream_error;
+	return channel_accept(channel, session_hop(session), endpoint);
+}
+
+void streams_each_waiting(struct streams *streams, const struct session *session,
+			  void (*each)(void *userdata, struct stream *stream), void *userdata)
+{
+}
+
+void watches_endpoint(struct watches *watches, uint32_t domid, const char *name, bool up)
+{
+	struct scene *scene = (struct scene *)(void *)watches;
+
+	*(up ? &scene->bound : &scene->unbound) += 1;
+	snprintf(scene->last, sizeof(scene->last), "%s", name);
+}
+
+void peers_advertise(struct peers *peers, const char *const *names, unsigned count)
+{
+	struct scene *scene = (struct scene *)(void *)peers;
+
+	scene->advertised++;
+	scene->names[0] = '\0';
+	for (unsigned i = 0; i < count; i++) {
+		strcat(scene->names, names[i]);
+		strcat(scene->names, " ");
+	}
+}
+
+/* --- the scene -------------------------------------------------------------------------------- */
+
+static int open_by_program(struct party *party, struct channel *channel, const struct frame_open *open)
+{
+	router_open_address(the_scene->router, channel, open->name);
+	return 0;
+}
+
+static int open_by_peer(struct party *party, struct channel *channel, const struct frame_open *open)
+{
+	router_open_endpoint(the_scene->router, channel, open->name);
+	return 0;
+}
+
+void scene_start(struct scene *scene)
+{
+	struct router_collaborators collaborators = {
+		.self = &scene->self,
+		.turns = &scene->rig.relay[0].turns,
+		.access = (void *)scene,
+		.directory = (void *)scene,
+		.peers = (void *)scene,
+		.links = (void *)scene,
+		.streams = (void *)scene,
+		.watches = (void *)scene,
+	};
+	struct rig_options program = {.kind = HOP_SHARED, .ring = 65536, .parity = 1, .channels_max = 4};
+	struct rig_options peer = {.kind = HOP_LINK, .ring = 65536, .parity = 0};
+
+	*scene = (struct scene){.self.domid = OWN};
+	the_scene = scene;
+	rig_start(&scene->rig, 1);
+	assert_int_equal(router_new(&scene->router, &collaborators), 0);
+	scene->a = party_new(&scene->rig, &program);
+	scene->b = party_new(&scene->rig, &program);
+	scene->link = party_new(&scene->rig, &peer);
+	scene->program_a.party = scene->a;
+	scene->program_b.party = scene->b;
+	scene->a->open = scene->b->open = open_by_program;
+	scene->link->open = open_by_peer;
+}
+
+void scene_stop(struct scene *scene)
+{
+	router_free(scene->router);
+	rig_stop(&scene->rig);
+}
+
+static struct session *session_of(struct scene *scene, const struct party *party)
+{
+	return party == scene->a ? &scene->program_a : &scene->program_b;
+}
+
+int bind_name(struct scene *scene, struct party *party, const char *name, uint32_t kinds)
+{
+	return router_bind(scene->router, session_of(scene, party), (struct frame_text){name, strlen(name)},
+			   kinds);
+}
+
+int unbind_name(struct scene *scene, struct party *party, const char *name)
+{
+	return router_unbind(scene->router, session_of(scene, party),
+			     (struct frame_text){name, strlen(name)});
+}
+
+void open_kind(struct party *party, uint32_t number, enum channel_kind kind, const char *name, size_t size)
+{
+	struct frame_open open = {.kind = (uint8_t)kind, .name = {name, size}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	party_put(party, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
+}
+
+void expect_refusal(struct party *party, uint32_t number, uint32_t error)
+{
+	static struct party_frame frame;
+	struct frame_reset reset;
+
+	assert_true(party_expect(party, FRAME_RESET, &frame));
+	assert_int_equal(frame.header.channel, number);
+	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
+	assert_int_equal(reset.error, error);
+	assert_int_equal(reset.unsure, 0);
+	party_reset(party, number, 0, 0, 0);
+	rig_settle(party->rig);
+	assert_false(party->failed);
+}
+
+void refused(struct scene *scene, const char *address, uint32_t error)
+{
+	open_kind(scene->a, 0, CHANNEL_MESSAGE, address, strlen(address));
+	expect_refusal(scene->a, 0, error);
+	assert_int_equal(scene->a->hop.channels.count, 0);
+}
+
+uint32_t expect_open(struct party *party, const char *name)
+{
+	static struct party_frame frame;
+	struct frame_open open;
+
+	assert_true(party_expect(party, FRAME_OPEN, &frame));
+	assert_int_equal(frame_open_decode(frame.payload, frame.header.length, &open), 0);
+	frame_text_split(&open.name, &open.domain_name);
+	assert_int_equal(open.name.size, strlen(name));
+	assert_memory_equal(open.name.data, name, strlen(name));
+	return frame.header.channel;
+}

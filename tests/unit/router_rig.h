@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_TESTS_ROUTER_RIG_H
+#define XENMSG_TESTS_ROUTER_RIG_H
+
+/*
+ * A router between programs and a peer, with sessions, streams, links, peers, a directory, policy and
+ * watches that are the rig's own.
+ */
+
+#include "tests/unit/hop_rig.h"
+
+#include <stdint.h>
+
+#include "daemon/base/self.h"
+
+#define ANY_KIND 7u
+
+/* The program of a party. */
+struct session {
+	struct party *party;
+};
+
+struct scene {
+	struct rig rig;
+	struct self self;
+	struct router *router;
+	struct party *a, *b, *link; /* two programs and a peer's daemon */
+	int link_error, stream_error;
+	const char *denied;	/* endpoint that nobody may reach */
+	const char *undecided;	/* endpoint of which nobody can tell yet who may reach it */
+	const char *taken_back; /* endpoint that was allowed and isn't any more */
+	int why_taken_back;
+	unsigned asked, links, streams, bound, unbound, resolved;
+	char last[64]; /* name that changed last */
+	unsigned advertised;
+	char names[256]; /* that were advertised last */
+	struct session program_a, program_b;
+};
+
+void scene_start(struct scene *scene);
+void scene_stop(struct scene *scene);
+int bind_name(struct scene *scene, struct party *party, const char *name, uint32_t kinds);
+int unbind_name(struct scene *scene, struct party *party, const char *name);
+void open_kind(struct party *party, uint32_t number, enum channel_kind kind, const char *name, size_t size);
+/* The channel that was opened with this number is refused, and that is said with this error. */
+void expect_refusal(struct party *party, uint32_t number, uint32_t error);
+void refused(struct scene *scene, const char *address, uint32_t error);
+/* The party gets an OPEN for this endpoint. */
+uint32_t expect_open(struct party *party, const char *name);
+
+#endif

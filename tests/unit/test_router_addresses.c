@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Where an address leads, or why it leads nowhere.
+ */
+#include "tests/unit/router_rig.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void address_of_this_domain_leads_to_the_program_here(void **state)
+{
+	static const char *const addresses[] = {"5:inbox", "self:inbox", "home:inbox"};
+	struct scene scene;
+
+	for (unsigned i = 0; i < 3; i++) {
+		scene_start(&scene);
+		assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+		open_kind(scene.a, 0, CHANNEL_MESSAGE, addresses[i], strlen(addresses[i]));
+		expect_open(scene.b, "inbox");
+		assert_int_equal(scene.links, 0);
+		assert_int_equal(scene.resolved, i == 2);
+		scene_stop(&scene);
+	}
+}
+
+static void address_of_another_domain_leads_to_its_link(void **state)
+{
+	static const char *const addresses[] = {"7:inbox", "work:inbox"};
+	struct scene scene;
+
+	for (unsigned i = 0; i < 2; i++) {
+		scene_start(&scene);
+		/* ours is none of its business, */
+		assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+		scene.denied = "inbox"; /* nor is our policy */
+		open_kind(scene.a, 0, CHANNEL_MESSAGE, addresses[i], strlen(addresses[i]));
+		expect_open(scene.link, "inbox");
+		assert_int_equal(scene.links, 1);
+		assert_int_equal(scene.b->hop.channels.count, 0);
+		scene_stop(&scene);
+	}
+}
+
+static void address_that_leads_nowhere_says_why(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	refused(&scene, "", EINVAL);
+	refused(&scene, "inbox", EINVAL);
+	refused(&scene, "5:", EINVAL);
+	refused(&scene, ":inbox", EINVAL);
+	refused(&scene, "5:in:box", EINVAL);
+	refused(&scene, "5:in box", EINVAL);
+	refused(&scene, "nobody:inbox", EHOSTDOWN);
+	refused(&scene, "5:inbox", ENOENT);
+	scene.link_error = -EHOSTUNREACH;
+	refused(&scene, "7:inbox", EHOSTUNREACH);
+	scene.link_error = -EHOSTDOWN;
+	refused(&scene, "7:inbox", EHOSTDOWN);
+	scene_stop(&scene);
+}
+
+static void number_of_this_domain_may_change(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+	scene.self.domid = 7;
+	open_kind(scene.a, 0, CHANNEL_MESSAGE, "7:inbox", 7);
+	expect_open(scene.b, "inbox");
+	open_kind(scene.a, 2, CHANNEL_MESSAGE, "self:inbox", 10);
+	expect_open(scene.b, "inbox");
+	assert_int_equal(scene.links, 0);
+	scene_stop(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(address_of_this_domain_leads_to_the_program_here),
+		cmocka_unit_test(address_of_another_domain_leads_to_its_link),
+		cmocka_unit_test(address_that_leads_nowhere_says_why),
+		cmocka_unit_test(number_of_this_domain_may_change),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The names of endpoints: each has one owner, is paid for, and goes with its program.
+ */
+#include "tests/unit/router_rig.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/base/quota.h"
+#include "daemon/router.h"
+
+static void name_has_one_owner_at_a_time(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.a, "inbox", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), -EEXIST);
+	assert_int_equal(bind_name(&scene, scene.a, "inbox", ANY_KIND), -EEXIST);
+	assert_int_equal(unbind_name(&scene, scene.b, "inbox"), -ENOENT);
+	assert_int_equal(unbind_name(&scene, scene.a, "other"), -ENOENT);
+	assert_int_equal(router_endpoints(scene.router), 1);
+	assert_int_equal(scene.bound, 1);
+	assert_int_equal(scene.unbound, 0);
+	assert_int_equal(unbind_name(&scene, scene.a, "inbox"), 0);
+	assert_int_equal(scene.unbound, 1);
+	assert_string_equal(scene.last, "inbox");
+	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+	scene_stop(&scene);
+}
+
+static void what_is_no_name_cannot_be_bound(void **state)
+{
+	static const char *const bad[] = {"",
+					  "no/name",
+					  "no name",
+					  "-x",
+					  "a:b",
+					  "\xc3\xa4",
+					  "1234567890123456789012345678901234567890123456789012345678901234"};
+	struct scene scene;
+
+	scene_start(&scene);
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		assert_int_equal(bind_name(&scene, scene.a, bad[i], ANY_KIND), -EINVAL);
+	assert_int_equal(bind_name(&scene, scene.a, "inbox", 0), -EINVAL); /* for nothing */
+	assert_int_equal(bind_name(&scene, scene.a, bad[6] + 1, ANY_KIND), 0);
+	assert_int_equal(scene.bound, 1);
+	scene_stop(&scene);
+}
+
+static void names_go_with_their_program(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.a, "one", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.b, "two", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.a, "three", ANY_KIND), 0);
+	router_unbind_all(scene.router, &scene.program_a);
+	assert_int_equal(scene.unbound, 2);
+	assert_int_equal(router_endpoints(scene.router), 1);
+	refused(&scene, "5:one", ENOENT);
+	open_kind(scene.a, 0, CHANNEL_MESSAGE, "5:two", 5);
+	expect_open(scene.b, "two");
+	scene_stop(&scene);
+}
+
+static void names_are_listed_in_order(void **state)
+{
+	static const char *const names[] = {"print", "a", "inbox", "printer", "Z", "b-1"};
+	char list[256] = "";
+	const struct endpoint *endpoint;
+	struct scene scene;
+
+	scene_start(&scene);
+	for (unsigned i = 0; i < sizeof(names) / sizeof(*names); i++)
+		assert_int_equal(bind_name(&scene, i & 1 ? scene.a : scene.b, names[i], ANY_KIND), 0);
+	for (endpoint = router_next(scene.router, ""); endpoint;
+	     endpoint = router_next(scene.router, endpoint->name))
+		strcat(strcat(list, endpoint->name), " ");
+	assert_string_equal(list, "Z a b-1 inbox print printer ");
+	scene_stop(&scene);
+}
+
+static void walk_over_names_goes_on_where_one_has_gone(void **state)
+{
+	static const char *const names[] = {"a", "b", "c", "d"};
+	const struct endpoint *endpoint;
+	char at[ENDPOINT_NAME_MAX + 1] = "";
+	struct scene scene;
+
+	scene_start(&scene);
+	assert_null(router_next(scene.router, ""));
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(bind_name(&scene, scene.a, names[i], ANY_KIND), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		endpoint = router_next(scene.router, at);
+		assert_non_null(endpoint);
+		assert_string_equal(endpoint->name, names[i]);
+		assert_ptr_equal(router_find(scene.router, names[i]), endpoint);
+		strcpy(at, names[i]);
+		if (i & 1)
+			assert_int_equal(unbind_name(&scene, scene.a, names[i]), 0);
+	}
+	assert_null(router_next(scene.router, at));
+	assert_null(router_find(scene.router, at));
+	scene_stop(&scene);
+}
+
+/* However many come and go in a turn of the loop. */
+static void other_domains_are_told_of_all_names_at_once(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.a, "one", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.b, "two", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.a, "three", ANY_KIND), 0);
+	assert_int_equal(unbind_name(&scene, scene.a, "one"), 0);
+	assert_int_equal(scene.advertised, 0);
+	rig_settle(&scene.rig);
+	assert_int_equal(scene.advertised, 1);
+	assert_string_equal(scene.names, "three two ");
+	router_unbind_all(scene.router, &scene.program_b);
+	rig_settle(&scene.rig);
+	assert_int_equal(scene.advertised, 2);
+	assert_string_equal(scene.names, "three ");
+	scene_stop(&scene);
+}
+
+static void no_account(void *userdata, const struct account *account)
+{
+	fail_msg("the account of %u is still held", account_id(account));
+}
+
+static void endpoint_is_paid_for_until_it_goes(void **state)
+{
+	struct quota_limits limits = {.pool[QUOTA_ENDPOINTS] = 100, .max[QUOTA_UID][QUOTA_ENDPOINTS] = 2};
+	struct quota *quota = quota_new(&limits);
+	struct scene scene;
+
+	assert_non_null(quota);
+	scene_start(&scene);
+	hop_set_account(&scene.a->hop, quota_account(quota, QUOTA_UID, 1000));
+	assert_int_equal(bind_name(&scene, scene.a, "one", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.a, "two", ANY_KIND), 0);
+	assert_int_equal(bind_name(&scene, scene.a, "three", ANY_KIND), -ENOBUFS);
+	assert_int_equal(bind_name(&scene, scene.a, "two", ANY_KIND), -EEXIST); /* which costs nothing */
+	assert_int_equal(account_usage(scene.a->hop.account, QUOTA_ENDPOINTS).used, 2);
+	assert_int_equal(unbind_name(&scene, scene.a, "one"), 0);
+	assert_int_equal(bind_name(&scene, scene.a, "three", ANY_KIND), 0);
+	router_unbind_all(scene.router, &scene.program_a);
+	assert_int_equal(account_usage(scene.a->hop.account, QUOTA_ENDPOINTS).used, 0);
+	assert_int_equal(bind_name(&scene, scene.a, "left", ANY_KIND), 0);
+	scene_stop(&scene);
+	quota_each(quota, no_account, NULL);
+	quota_free(quota);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(name_has_one_owner_at_a_time),
+		cmocka_unit_test(what_is_no_name_cannot_be_bound),
+		cmocka_unit_test(names_go_with_their_program),
+		cmocka_unit_test(names_are_listed_in_order),
+		cmocka_unit_test(walk_over_names_goes_on_where_one_has_gone),
+		cmocka_unit_test(other_domains_are_told_of_all_names_at_once),
+		cmocka_unit_test(endpoint_is_paid_for_until_it_goes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
