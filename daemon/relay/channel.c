@@ -249,7 +249,7 @@ int channel_opened(struct channel_end *end, const struct frame_opened *opened)
 {
 	if (channel_is_reset(end))
 		return 0;
-	/* A second one would go on to the opener, and be a violation of ours there. */
+	/* A second OPENED would be forwarded to the opener, where it would be our violation. */
 	if (end->is_opener || !end->hop->traits->is_daemon || end->channel->opened)
 		return -EPROTO;
 	end->channel->opened = true;

@@ -110,7 +110,7 @@ struct channel {
 	struct charge charge; /* the opener pays, for the channel and its windows */
 	/* cancel.h: cancellations without an answer from the acceptor's hop; NULL: there never was one */
 	struct channel_cancels *cancels;
-	bool opened; /* the acceptor's daemon has said so */
+	bool opened; /* the acceptor's daemon has sent OPENED */
 	bool ended;
 	struct channel *ended_next;
 };

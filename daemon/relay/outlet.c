@@ -151,7 +151,7 @@ bool outlet_append(struct outlet *outlet, struct channel_end *end, const void *d
 {
 	uint32_t left = frame_left(outlet, end);
 
-	/* Also nothing at all goes only into a frame that is open. */
+	/* Even an empty piece goes only into an open frame. */
 	if (!left || length > left || unpublished(outlet) + length >= chunk_size(outlet) ||
 	    ring_writer_space(&outlet->writer, length + 7) < (int)length + 7)
 		return false;
