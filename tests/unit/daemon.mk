@@ -7,6 +7,7 @@ if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_cancel \
 	tests/unit/test_channel \
+	tests/unit/test_channel_loss \
 	tests/unit/test_denied \
 	tests/unit/test_directory_told \
 	tests/unit/test_directory_believed \
@@ -52,9 +53,15 @@ tests_unit_test_hop_wakeup_SOURCES = tests/unit/test_hop_wakeup.c tests/unit/int
 tests_unit_test_hop_wakeup_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_hop_wakeup_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-tests_unit_test_channel_SOURCES = tests/unit/test_channel.c $(hop_rig)
+channel_rig = tests/unit/channel_rig.c tests/unit/channel_rig.h $(hop_rig)
+
+tests_unit_test_channel_SOURCES = tests/unit/test_channel.c $(channel_rig)
 tests_unit_test_channel_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_channel_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_channel_loss_SOURCES = tests/unit/test_channel_loss.c $(channel_rig)
+tests_unit_test_channel_loss_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_channel_loss_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_cancel_SOURCES = tests/unit/test_cancel.c $(hop_rig)
 tests_unit_test_cancel_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)

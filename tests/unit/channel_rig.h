@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_TESTS_CHANNEL_RIG_H
+#define XENMSG_TESTS_CHANNEL_RIG_H
+
+/*
+ * A channel from one program to another, or over a link.
+ */
+
+#include "tests/unit/hop_rig.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define RING 65536u
+
+/* Two programs and a peer's daemon. */
+struct scene {
+	struct rig rig;
+	struct party *a, *b, *link;
+};
+
+struct party *to_b(struct party *party, const char *name);
+void scene_with(struct scene *scene, uint32_t link_ring, bool b_is_lenient, bool detached);
+void scene_start(struct scene *scene);
+/* Everybody reads all there is, until nothing moves. */
+void read_all(struct scene *scene);
+void nothing_is_left(struct scene *scene);
+void send_bytes(struct party *party, uint32_t number, uint32_t size);
+const struct party_channel *expect_reset(struct party *party, uint32_t number, uint32_t error,
+					 uint64_t consumed, uint64_t unsure);
+
+#endif

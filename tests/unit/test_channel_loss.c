@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * How a channel ends: what its opener is told, and what becomes of it when either end dies, in whatever
+ * state.
+ */
+#include "tests/unit/channel_rig.h"
+
+#include <errno.h>
+
+/* --- what the opener is told ------------------------------------------------------------------ */
+
+static void an_endpoint_that_is_not_there_refuses_with_nothing_taken(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	scene.a->route = NULL;
+	party_open(scene.a, 0, "p_1");
+	party_data(scene.a, 0, 1000, false);
+	expect_reset(scene.a, 0, ENOENT, 0, 0);
+	nothing_is_left(&scene);
+}
+
+static void what_the_opener_sent_before_its_reset_is_delivered_and_so_unsure(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	party_open(scene.a, 0, "p_1");
+	send_bytes(scene.a, 0, 104);
+	party_reset(scene.a, 0, EPIPE, 0, 0);
+	expect_reset(scene.a, 0, EPIPE, 0, 104);
+	read_all(&scene);
+	assert_int_equal(party_accepted(scene.b, 1)->taken, 104);
+	assert_true(party_accepted(scene.b, 1)->reset_in);
+	nothing_is_left(&scene);
+}
+
+static void reset_before_a_release_wins_over_it(void **state)
+{
+	struct scene scene;
+	struct party_frame frame;
+
+	scene_start(&scene);
+	scene.b->no_auto_answer = true;
+	party_open(scene.a, 0, "p_1");
+	send_bytes(scene.a, 0, 104);
+	party_read(scene.b, 0);
+	assert_true(party_get(scene.b, OUTLET_MAIN, &frame));
+	assert_true(party_get(scene.b, OUTLET_DELIVERIES, &frame));
+	party_channel(scene.b, frame.header.channel)->used = true;
+	party_reset(scene.b, frame.header.channel, ENOENT, 0, 0);
+	party_release(scene.b, OUTLET_MAIN);
+	party_release(scene.b, OUTLET_DELIVERIES);
+	expect_reset(scene.a, 0, ENOENT, 0, 0);
+	rig_settle(&scene.rig);
+	scene.b->no_auto_answer = false;
+	nothing_is_left(&scene);
+}
+
+/* The daemon reads the program's input in parts, and the RESET lies behind the first part. */
+static void reset_before_a_release_wins_also_if_the_input_is_long(void **state)
+{
+	struct scene scene;
+	struct party_frame frame;
+	struct party *b;
+
+	scene_start(&scene);
+	b = party_new(
+		&scene.rig,
+		&(struct rig_options){.kind = HOP_SHARED, .ring = RING, .out_ring = 1u << 20, .parity = 1});
+	/* to_b() is the second one of the rig */
+	scene.rig.parties->next = b;
+	scene.link->next = scene.b;
+	scene.b->next = NULL;
+	b->next = scene.link;
+	b->no_auto_answer = true;
+	party_open(scene.a, 0, "p_1");
+	send_bytes(scene.a, 0, 104);
+	assert_true(party_get(b, OUTLET_MAIN, &frame));
+	assert_true(party_get(b, OUTLET_DELIVERIES, &frame));
+	for (int i = 0; i < 400; i++)
+		party_put(b, FRAME_OPTIONAL, 0, frame.payload, 2000);
+	party_channel(b, frame.header.channel)->used = true;
+	party_reset(b, frame.header.channel, ENOENT, 0, 0);
+	party_release(b, OUTLET_MAIN);
+	party_release(b, OUTLET_DELIVERIES);
+	expect_reset(scene.a, 0, ENOENT, 0, 0);
+	nothing_is_left(&scene);
+}
+
+static void consumed_is_what_the_program_has_released_also_within_a_frame(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	party_open(scene.a, 0, "p_1");
+	send_bytes(scene.a, 0, 1000);
+	party_read(scene.b, 504);
+	rig_settle(&scene.rig);
+	party_read(scene.a, 1u << 30);
+	assert_int_equal(party_accepted(scene.b, 1)->taken, party_channel(scene.a, 0)->confirmed);
+	assert_int_equal(party_channel(scene.a, 0)->confirmed, 504);
+	send_bytes(scene.a, 0, 16);
+	party_read(scene.b, 256);
+	rig_settle(&scene.rig);
+	party_read(scene.a, 1u << 30);
+	assert_int_equal(party_channel(scene.a, 0)->confirmed, 760);
+	party_kill(scene.b);
+	expect_reset(scene.a, 0, ENOENT, 760, 1016);
+	nothing_is_left(&scene);
+}
+
+/* --- whoever dies, in whatever state ---------------------------------------------------------- */
+
+enum moment {
+	OPEN_NOT_SENT,
+	NOT_OPENED,
+	DATA_QUEUED,
+	DATA_HANDED,
+	DATA_PARTLY_TAKEN,
+	FIN_SENT,
+	FIN_ANSWERED,
+	RESET_PENDING,
+	MOMENTS,
+};
+
+/* Brings a channel of A's to the moment; the acceptor is B or the peer. Returns what was handed to the
+ * acceptor. */
+static uint64_t bring_to(struct scene *scene, enum moment moment, bool over_link)
+{
+	struct party *to = over_link ? scene->link : scene->b;
+	struct channel *channel;
+
+	party_open(scene->a, 0, over_link ? "x_1" : "p_1");
+	if (moment == NOT_OPENED || moment == OPEN_NOT_SENT) {
+		send_bytes(scene->a, 0, 800);
+		return moment == NOT_OPENED ? 800 : 0;
+	}
+	rig_settle(&scene->rig);
+	channel = scene->a->last_channel;
+	if (moment == DATA_QUEUED) {
+		/* more than a ring holds */
+		send_bytes(scene->a, 0, 60000);
+		if (over_link)
+			rig_fire_stuck(scene->link);
+		send_bytes(scene->a, 0, 5536);
+		if (over_link)
+			rig_fire_stuck(scene->link);
+		return channel->acceptor.sent;
+	}
+	send_bytes(scene->a, 0, 800);
+	if (moment == DATA_HANDED)
+		return 800;
+	if (moment == DATA_PARTLY_TAKEN) {
+		while (party_accepted(to, 1) == NULL || party_accepted(to, 1)->taken == 0)
+			assert_true(party_read(to, 200) > 0);
+		rig_settle(&scene->rig);
+		return 800;
+	}
+	if (moment == RESET_PENDING) {
+		party_reset(scene->a, 0, EPIPE, 0, 0);
+		rig_settle(&scene->rig);
+		return 800;
+	}
+	party_fin(scene->a, 0);
+	rig_settle(&scene->rig);
+	if (moment == FIN_ANSWERED) {
+		party_read(to, 1u << 30);
+		rig_settle(&scene->rig);
+	}
+	return 800;
+}
+
+static void acceptor_dies(enum moment moment, bool over_link)
+{
+	struct scene scene;
+	struct party_channel *channel;
+	uint64_t handed, taken;
+	bool detached = moment == OPEN_NOT_SENT;
+
+	if (detached && !over_link)
+		return;
+	scene_with(&scene, moment == DATA_QUEUED ? 1024 : RING, false, detached);
+	handed = bring_to(&scene, moment, over_link);
+	if (over_link && detached) {
+		hop_reset_channels(&scene.link->hop, EHOSTDOWN);
+		relay_pass(scene.link->hop.relay);
+	} else {
+		party_kill(over_link ? scene.link : scene.b);
+	}
+	channel = party_channel(scene.a, 0);
+	taken = party_accepted(over_link ? scene.link : scene.b, 1)
+			? party_accepted(over_link ? scene.link : scene.b, 1)->taken
+			: 0;
+	rig_settle(&scene.rig);
+	party_read(scene.a, 1u << 30);
+	if (moment == FIN_ANSWERED) {
+		assert_true(channel->fin_in);
+		assert_false(channel->reset_in);
+		assert_int_equal(channel->confirmed, 800);
+	} else {
+		assert_true(channel->reset_in);
+		if (moment == RESET_PENDING) {
+			assert_int_equal(channel->reset.error, EPIPE);
+		} else {
+			assert_int_equal(channel->reset.error, over_link ? EHOSTDOWN : ENOENT);
+			assert_int_equal(channel->reset.consumed, taken);
+			assert_int_equal(channel->reset.unsure, handed);
+		}
+	}
+	nothing_is_left(&scene);
+}
+
+static void opener_dies(enum moment moment, bool over_link)
+{
+	struct scene scene;
+	struct party *to;
+	struct party_channel *channel;
+	uint64_t sent;
+
+	if (moment == OPEN_NOT_SENT)
+		return;
+	scene_with(&scene, moment == DATA_QUEUED ? 1024 : RING, false, false);
+	to = over_link ? scene.link : scene.b;
+	bring_to(&scene, moment, over_link);
+	sent = party_channel(scene.a, 0)->sent;
+	party_kill(scene.a);
+	read_all(&scene);
+	channel = party_accepted(to, 1);
+	assert_non_null(channel);
+	/* What it said before it died is heard. */
+	assert_int_equal(channel->taken, sent);
+	if (moment == FIN_SENT || moment == FIN_ANSWERED) {
+		assert_true(channel->fin_in);
+		assert_false(channel->reset_in);
+	} else {
+		assert_true(channel->reset_in);
+		assert_int_equal(channel->reset.error, moment == RESET_PENDING ? EPIPE : ECONNRESET);
+	}
+	nothing_is_left(&scene);
+}
+
+static void death_of_the_acceptor_ends_a_channel_in_every_state(void **state)
+{
+	for (enum moment moment = 0; moment < MOMENTS; moment++) {
+		acceptor_dies(moment, false);
+		acceptor_dies(moment, true);
+	}
+}
+
+static void death_of_the_opener_ends_a_channel_behind_its_data(void **state)
+{
+	for (enum moment moment = 0; moment < MOMENTS; moment++) {
+		opener_dies(moment, false);
+		opener_dies(moment, true);
+	}
+}
+
+static void both_ends_in_one_session_die_together(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	party_open(scene.b, 0, "p_1");
+	send_bytes(scene.b, 0, 800);
+	party_kill(scene.b);
+	nothing_is_left(&scene);
+}
+
+static void what_a_program_took_before_it_died_was_delivered(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	party_open(scene.a, 0, "p_1");
+	send_bytes(scene.a, 0, 800);
+	/* It takes everything, and then the end of its socket is seen first. */
+	party_read(scene.b, 1u << 30);
+	scene.b->kicked = false;
+	hop_finish(&scene.b->hop, -ECONNRESET, "the program has gone");
+	relay_pass(scene.b->hop.relay);
+	expect_reset(scene.a, 0, ENOENT, 800, 800);
+	nothing_is_left(&scene);
+}
+
+static void who_takes_its_leave_leaves_no_doubt(void **state)
+{
+	struct scene scene;
+	uint8_t payload[8] = {0};
+
+	scene_start(&scene);
+	party_open(scene.a, 0, "p_1");
+	send_bytes(scene.a, 0, 800);
+	party_read(scene.b, 400);
+	party_put(scene.b, FRAME_GOODBYE, 0, payload, 4);
+	party_kill(scene.b);
+	expect_reset(scene.a, 0, ENOENT, party_accepted(scene.b, 1)->taken,
+		     party_accepted(scene.b, 1)->taken);
+	nothing_is_left(&scene);
+}
+
+static void what_a_program_sent_before_it_died_goes_on(void **state)
+{
+	struct scene scene;
+
+	scene_with(&scene, 1024, false, false);
+	party_open(scene.a, 0, "x_1");
+	send_bytes(scene.a, 0, 50000); /* the link is full: most of it waits in the program's ring */
+	scene.a->kicked = false;
+	hop_finish(&scene.a->hop, -ECONNRESET, "the program has gone");
+	relay_pass(scene.a->hop.relay);
+	read_all(&scene);
+	assert_int_equal(party_accepted(scene.link, 1)->taken, 50000);
+	nothing_is_left(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_endpoint_that_is_not_there_refuses_with_nothing_taken),
+		cmocka_unit_test(what_the_opener_sent_before_its_reset_is_delivered_and_so_unsure),
+		cmocka_unit_test(reset_before_a_release_wins_over_it),
+		cmocka_unit_test(reset_before_a_release_wins_also_if_the_input_is_long),
+		cmocka_unit_test(consumed_is_what_the_program_has_released_also_within_a_frame),
+		cmocka_unit_test(death_of_the_acceptor_ends_a_channel_in_every_state),
+		cmocka_unit_test(death_of_the_opener_ends_a_channel_behind_its_data),
+		cmocka_unit_test(both_ends_in_one_session_die_together),
+		cmocka_unit_test(what_a_program_took_before_it_died_was_delivered),
+		cmocka_unit_test(who_takes_its_leave_leaves_no_doubt),
+		cmocka_unit_test(what_a_program_sent_before_it_died_goes_on),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
