@@ -13,6 +13,9 @@ unit_tests += \
 	tests/unit/test_directory_believed \
 	tests/unit/test_fairness \
 	tests/unit/test_hop \
+	tests/unit/test_hop_hostile \
+	tests/unit/test_hop_notifications \
+	tests/unit/test_hop_small \
 	tests/unit/test_hop_wakeup \
 	tests/unit/test_ledger \
 	tests/unit/test_outlet \
@@ -44,9 +47,23 @@ unit_tests += \
 	tests/unit/test_watches_late
 endif
 
-tests_unit_test_hop_SOURCES = tests/unit/test_hop.c $(hop_rig)
+hop_programs = tests/unit/hop_programs.c tests/unit/hop_programs.h $(hop_rig)
+
+tests_unit_test_hop_SOURCES = tests/unit/test_hop.c $(hop_programs)
 tests_unit_test_hop_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_hop_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_hop_hostile_SOURCES = tests/unit/test_hop_hostile.c $(hop_programs)
+tests_unit_test_hop_hostile_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_hop_hostile_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_hop_notifications_SOURCES = tests/unit/test_hop_notifications.c $(hop_programs)
+tests_unit_test_hop_notifications_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_hop_notifications_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_hop_small_SOURCES = tests/unit/test_hop_small.c $(hop_programs)
+tests_unit_test_hop_small_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_hop_small_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has the relay compiled into it, with steps in place of the atomic operations.
 tests_unit_test_hop_wakeup_SOURCES = tests/unit/test_hop_wakeup.c tests/unit/interleave.h tests/unit/unit.h

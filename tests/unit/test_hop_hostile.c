@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A program or a peer that breaks the protocol of its hop is cut off, and nobody else.
+ */
+#include "tests/unit/hop_programs.h"
+
+#include <errno.h>
+
+#include "daemon/base/quota.h"
+
+static const enum hop_kind kinds[] = {HOP_SHARED, HOP_LINK};
+
+static void answers_that_nobody_reads_are_charged_to_their_reader(void **state)
+{
+	const struct quota_limits limits = {.pool = {[QUOTA_BYTES] = 1u << 20},
+					    .max = {[QUOTA_UID] = {[QUOTA_BYTES] = 1u << 20}}};
+	struct quota *quota = quota_new(&limits);
+	struct account *account = quota_account(quota, QUOTA_UID, 1000);
+	static const uint8_t payload[1000];
+	struct party_frame frame;
+	struct party *program;
+	uint64_t queued = 0;
+	struct rig rig;
+	int r;
+
+	rig_start(&rig, 1);
+	program = program_new(&rig, 4096, false, 0);
+	hop_set_account(&program->hop, account_ref(account));
+	while ((r = hop_send(&program->hop, FRAME_REPLY, 0, 1, payload, sizeof(payload))) == 0)
+		queued += frame_size(sizeof(payload));
+	assert_int_equal(r, -ENOBUFS);
+	/* What is free, and its share: a half, while it is alone. */
+	assert_in_range(queued, (256 + 512 - 2) * 1024, (256 + 512) * 1024);
+	assert_int_equal(account_usage(account, QUOTA_BYTES).used, 512 * 1024);
+	rig_settle(&rig);
+	while (queued) {
+		assert_true(party_get(program, OUTLET_MAIN, &frame));
+		queued -= frame_size(frame.header.length);
+		party_release(program, OUTLET_MAIN);
+		rig_settle(&rig);
+	}
+	assert_int_equal(account_usage(account, QUOTA_BYTES).used, 0);
+	rig_stop(&rig);
+	account_unref(account);
+	quota_free(quota);
+}
+
+static void impossible_producer_index_ends_the_session(void **state)
+{
+	static const int32_t wrong[] = {-8, 65536 + 8, INT32_MIN, -1};
+
+	for (unsigned k = 0; k < 2; k++)
+		for (unsigned i = 0; i < 4; i++) {
+			struct hostile hostile;
+
+			hostile_start(&hostile, kinds[k]);
+			hostile.bad->to_daemon->words.producer += (uint32_t)wrong[i];
+			party_kick(hostile.bad);
+			only_the_bad_one_is_cut_off(&hostile, -EPROTO);
+		}
+}
+
+static void impossible_consumer_index_ends_the_session(void **state)
+{
+	for (unsigned k = 0; k < 2; k++)
+		for (unsigned outlet = 0; outlet < (kinds[k] == HOP_SHARED ? 2u : 1u); outlet++) {
+			struct hostile hostile;
+
+			hostile_start(&hostile, kinds[k]);
+			flow_start(hostile.good, 2, "p0", 2, 0);
+			party_data(hostile.good, 2, 60000, true);
+			rig_settle(&hostile.rig);
+			hostile.bad->from_daemon[outlet]->words.consumer += 1u << 20;
+			party_kick(hostile.bad);
+			party_data(hostile.good, 2, 5536, false);
+			rig_settle(&hostile.rig);
+			assert_true(hostile.bad->failed);
+			assert_int_equal(hostile.bad->error, -EPROTO);
+			rig_stop(&hostile.rig);
+		}
+}
+
+static void bad_frame(enum hop_kind kind, uint8_t type, uint32_t channel, uint32_t length, uint32_t put,
+		      uint32_t sequence, int error)
+{
+	struct frame_header header = {
+		.type = type, .channel = channel, .length = length, .sequence = sequence};
+	uint8_t bytes[65536] = {0};
+	struct hostile hostile;
+
+	hostile_start(&hostile, kind);
+	frame_header_encode(&header, bytes);
+	party_put_raw(hostile.bad, bytes, put);
+	only_the_bad_one_is_cut_off(&hostile, error);
+}
+
+static void frames_that_cannot_be_end_the_session(void **state)
+{
+	for (unsigned k = 0; k < 2; k++) {
+		enum hop_kind kind = kinds[k];
+
+		bad_frame(kind, FRAME_OPTIONAL, 0, 0xffffffffu, 64, 0, -EPROTO); /* 4 GiB */
+		bad_frame(kind, FRAME_OPTIONAL, 0, 65537, 64, 0, -EPROTO);
+		bad_frame(kind, FRAME_OPTIONAL, 0, 65536, 64, 0, -EPROTO); /* larger than the ring */
+		bad_frame(kind, FRAME_OPTIONAL, 0, 100, 64, 0, -EPROTO);   /* incomplete */
+		bad_frame(kind, FRAME_OPTIONAL, 0, 0, 8, 0, -EPROTO);	   /* half a header */
+		bad_frame(kind, FRAME_DATA, 6, 8, 24, 0, -EPROTO);	   /* no such channel */
+		bad_frame(kind, FRAME_DATA, 0xffffffffu, 8, 24, 0, -EPROTO);
+		bad_frame(kind, FRAME_OPEN, 70000, 24, 40, 0, -EPROTO);
+		bad_frame(kind, FRAME_OPEN, kind == HOP_SHARED ? 3 : 2, 24, 40, 0, -EPROTO); /* our numbers */
+		bad_frame(kind, FRAME_OPEN, kind == HOP_SHARED ? 2 : 3, 24, 40, 0, -EPROTO); /* no kind */
+		bad_frame(kind, FRAME_OPEN, kind == HOP_SHARED ? 2 : 3, 19, 40, 0, -EPROTO);
+	}
+	bad_frame(HOP_LINK, FRAME_OPTIONAL, 0, 0, 16, 1, -EPROTO); /* out of sequence */
+}
+
+static void unknown_frames_are_skipped_if_they_may_be(void **state)
+{
+	struct hostile hostile;
+
+	hostile_start(&hostile, HOP_LINK);
+	party_put(hostile.bad, 255, 0, "abc", 3);
+	party_put(hostile.bad, FRAME_OPTIONAL, 99, "", 0);
+	rig_settle(&hostile.rig);
+	assert_false(hostile.bad->failed);
+	assert_int_equal(hostile.bad->controls, 0);
+	hostile.bad->control_result = -EPROTO; /* as the owners do for a type that they don't know */
+	party_put(hostile.bad, 127, 0, "", 0);
+	only_the_bad_one_is_cut_off(&hostile, -EPROTO);
+}
+
+static void number_in_use_cannot_be_opened_again(void **state)
+{
+	for (unsigned k = 0; k < 2; k++) {
+		struct hostile hostile;
+		uint32_t number = kinds[k] == HOP_SHARED ? 0 : 1;
+
+		hostile_start(&hostile, kinds[k]);
+		party_open(hostile.bad, number, "p2_9");
+		rig_settle(&hostile.rig);
+		party_open(hostile.bad, number, "p2_9");
+		only_the_bad_one_is_cut_off(&hostile, -EPROTO);
+	}
+}
+
+static void bytes_beyond_the_credit_end_the_session(void **state)
+{
+	for (unsigned k = 0; k < 2; k++) {
+		struct hostile hostile;
+		uint32_t number = kinds[k] == HOP_SHARED ? 0 : 1;
+
+		hostile_start(&hostile, kinds[k]);
+		hostile.receiver->never_reads_deliveries = true;
+		party_open(hostile.bad, number, "p2_9");
+		rig_settle(&hostile.rig);
+		for (int i = 0; i < 2; i++) {
+			party_data(hostile.bad, number, 32768, true);
+			rig_settle(&hostile.rig);
+		}
+		assert_false(hostile.bad->failed);
+		party_data(hostile.bad, number, 1, true);
+		rig_settle(&hostile.rig);
+		hostile.receiver->never_reads_deliveries = false;
+		only_the_bad_one_is_cut_off(&hostile, -EPROTO);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(answers_that_nobody_reads_are_charged_to_their_reader),
+		cmocka_unit_test(impossible_producer_index_ends_the_session),
+		cmocka_unit_test(impossible_consumer_index_ends_the_session),
+		cmocka_unit_test(frames_that_cannot_be_end_the_session),
+		cmocka_unit_test(unknown_frames_are_skipped_if_they_may_be),
+		cmocka_unit_test(number_in_use_cannot_be_opened_again),
+		cmocka_unit_test(bytes_beyond_the_credit_end_the_session),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

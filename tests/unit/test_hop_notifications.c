@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * When a hop notifies the other end: once for what one turn has for it, and another domain first.
+ */
+#include "tests/unit/hop_programs.h"
+
+static void two_rings_that_fill_in_one_turn_cost_one_notification(void **state)
+{
+	struct rig rig;
+	struct party *peer;
+	uint32_t woken;
+
+	rig_start(&rig, 1);
+	programs[0] = program_new(&rig, 4096, false, 0);
+	peer = peer_new(&rig, 4096);
+	peer->route = to_program;
+	rig_settle(&rig);
+	woken = programs[0]->woken;
+	for (unsigned i = 0; i < HOP_OUTLETS; i++)
+		assert_int_equal(ring_reader_arm(&programs[0]->in[i], 1), 0);
+	party_open(peer, 1, "p0_1");
+	party_data(peer, 1, 64, false);
+	rig_settle(&rig);
+	for (unsigned i = 0; i < HOP_OUTLETS; i++)
+		assert_true(ring_reader_ready(&programs[0]->in[i], 1) > 0);
+	assert_int_equal(programs[0]->woken - woken, 1);
+	rig_stop(&rig);
+}
+
+/* On one CPU a program that is woken runs at once, and everybody else waits for it. */
+static void another_domain_hears_what_it_waits_for_before_a_program_is_woken(void **state)
+{
+	struct rig rig;
+	struct party *peer;
+	uint32_t woken;
+
+	rig_start(&rig, 1);
+	programs[0] = program_new(&rig, 65536, false, 0);
+	peer = peer_new(&rig, 65536);
+	peer->route = to_program;
+	party_open(peer, 1, "p0_1");
+	rig_settle(&rig);
+	assert_int_equal(ring_reader_arm(&programs[0]->in[OUTLET_DELIVERIES], 1), 0);
+	assert_int_equal(party_data(peer, 1, 60000, false), 60000);
+	assert_int_equal(ring_writer_arm(&peer->out, 65536), 0);
+	woken = programs[0]->woken;
+	rig_settle(&rig);
+	assert_int_equal(programs[0]->woken - woken, 1);
+	assert_int_equal(ring_writer_space(&peer->out, 65536), 65536);
+	assert_true(peer->woken_at < programs[0]->woken_at);
+	rig_stop(&rig);
+}
+
+/* Waking up takes longer than copying. */
+static void a_domain_that_sleeps_is_woken_for_the_first_part(void **state)
+{
+	struct rig rig;
+	struct party *peer;
+
+	rig_start(&rig, 1);
+	programs[0] = program_new(&rig, 65536, false, 0);
+	programs[0]->route = over_link;
+	peer = link_of[0] = peer_new(&rig, 65536);
+	party_open(programs[0], 0, "x_1");
+	rig_settle(&rig);
+	party_read(peer, 65536); /* OPEN, which it answers */
+	rig_settle(&rig);
+	peer->readable_when_woken = 0;
+	assert_int_equal(ring_reader_arm(&peer->in[0], 1), 0);
+	assert_int_equal(party_data(programs[0], 0, 60000, false), 60000);
+	rig_settle(&rig);
+	assert_true(peer->readable_when_woken > 0);
+	assert_true(peer->readable_when_woken < 20000);
+	assert_true(ring_reader_ready(&peer->in[0], UINT32_MAX) > 60000);
+	rig_stop(&rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(two_rings_that_fill_in_one_turn_cost_one_notification),
+		cmocka_unit_test(another_domain_hears_what_it_waits_for_before_a_program_is_woken),
+		cmocka_unit_test(a_domain_that_sleeps_is_woken_for_the_first_part),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
