@@ -2,7 +2,7 @@
 # The tests of the relay: hops and channels with a party at every other end, and what stands around them.
 fake_store = tests/unit/fake_store.c tests/unit/fake_store.h
 hop_rig = tests/unit/hop_rig.c tests/unit/hop_party.c tests/unit/hop_flow.c tests/unit/hop_rig.h \
-	tests/unit/unit.h
+	tests/unit/random.h tests/unit/unit.h
 if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_cancel \
@@ -103,11 +103,13 @@ tests_unit_test_router_access_SOURCES = tests/unit/test_router_access.c $(router
 tests_unit_test_router_access_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_router_access_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-tests_unit_test_program_socket_SOURCES = tests/descriptors.h tests/unit/test_program_socket.c tests/unit/unit.h
+tests_unit_test_program_socket_SOURCES = tests/descriptors.h tests/unit/test_program_socket.c \
+	tests/unit/own_process.h tests/unit/unit.h
 tests_unit_test_program_socket_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_program_socket_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-tests_unit_test_session_SOURCES = tests/unit/test_session.c tests/unit/unit.h
+tests_unit_test_session_SOURCES = tests/descriptors.h tests/unit/test_session.c tests/unit/own_process.h \
+	tests/unit/unit.h
 tests_unit_test_session_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_session_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
@@ -121,7 +123,7 @@ tests_unit_test_stream_bytes_SOURCES = tests/unit/test_stream_bytes.c $(stream_r
 tests_unit_test_stream_bytes_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_stream_bytes_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-tests_unit_test_stream_ends_SOURCES = tests/unit/test_stream_ends.c $(stream_rig)
+tests_unit_test_stream_ends_SOURCES = tests/descriptors.h tests/unit/test_stream_ends.c $(stream_rig)
 tests_unit_test_stream_ends_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_stream_ends_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
@@ -143,11 +145,11 @@ tests_unit_test_singleton_SOURCES = tests/unit/test_singleton.c tests/unit/unit.
 tests_unit_test_singleton_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_singleton_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
-tests_unit_test_ledger_SOURCES = tests/unit/test_ledger.c tests/unit/unit.h
+tests_unit_test_ledger_SOURCES = tests/unit/test_ledger.c tests/unit/random.h tests/unit/unit.h
 tests_unit_test_ledger_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_ledger_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-tests_unit_test_outlet_SOURCES = tests/unit/test_outlet.c tests/unit/unit.h
+tests_unit_test_outlet_SOURCES = tests/unit/test_outlet.c tests/unit/random.h tests/unit/unit.h
 tests_unit_test_outlet_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_outlet_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 

@@ -10,6 +10,7 @@
 #include <event2/event.h>
 #include <utlist.h>
 
+#include "tests/unit/random.h"
 #include "wire/bytes.h"
 
 /* --- the rig ---------------------------------------------------------------------------------- */
@@ -25,8 +26,7 @@ void rig_start(struct rig *rig, uint64_t seed)
 
 uint32_t rig_random(struct rig *rig, uint32_t below)
 {
-	rig->random = rig->random * 6364136223846793005u + 1442695040888963407u;
-	return below ? (uint32_t)(rig->random >> 33) % below : 0;
+	return random_below(&rig->random, below);
 }
 
 static struct rig_ring *ring_new(uint32_t size, uint32_t index)

@@ -13,8 +13,6 @@
 #include "wire/address.h"
 #include "wire/frame.h"
 
-/* --- domain 0 and its guests --- */
-
 static void a_guest_gets_the_complete_list_when_its_link_is_up(void **state)
 {
 	struct rig *rig = *state;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The ledger of what was handed out: against a plain list, with channels that come and go, and numbers near
  * their wrap. */
+#include "tests/unit/random.h"
 #include "tests/unit/unit.h"
 
 #include <stdlib.h>
@@ -18,12 +19,6 @@ struct model {
 };
 
 static uint64_t seed;
-
-static uint32_t any(uint32_t below)
-{
-	seed = seed * 6364136223846793005u + 1442695040888963407u;
-	return (uint32_t)(seed >> 33) % below;
-}
 
 static const struct handed *model_find(const struct model *model, const struct channel_end *end,
 				       uint64_t offset)
@@ -54,8 +49,8 @@ static void compare(struct ledger *ledger, const struct model *model, struct cha
 		    uint32_t position)
 {
 	struct handed *front = ledger_front(ledger);
-	struct channel_end *end = &ends[any(ENDS)];
-	uint64_t offset = end->sent ? any((uint32_t)end->sent + 8) : 0;
+	struct channel_end *end = &ends[random_below(&seed, ENDS)];
+	uint64_t offset = end->sent ? random_below(&seed, (uint32_t)end->sent + 8) : 0;
 	const struct handed *found = ledger_find(ledger, end, offset),
 			    *expected = model_find(model, end, offset);
 
@@ -64,7 +59,7 @@ static void compare(struct ledger *ledger, const struct model *model, struct cha
 		assert_int_equal(found->position, expected->position);
 		assert_int_equal(found->offset, expected->offset);
 	}
-	position -= any(4096);
+	position -= random_below(&seed, 4096);
 	assert_int_equal(ledger_released(ledger, end, position), model_released(model, end, position));
 	assert_int_equal(front != NULL, model->count > 0);
 	if (front)
@@ -84,8 +79,8 @@ static void ledger_is_as_a_plain_list(void **state)
 		ledger_init(&ledger, 131072);
 		ledger.first = UINT32_MAX - 1000;
 		for (int step = 0; step < STEPS; step++) {
-			struct channel_end *end = &ends[any(ENDS)];
-			uint32_t length = 1 + any(100), what = any(1000);
+			struct channel_end *end = &ends[random_below(&seed, ENDS)];
+			uint32_t length = 1 + random_below(&seed, 100), what = random_below(&seed, 1000);
 
 			if (what == 0) { /* the channel ends, another one has its memory */
 				uint32_t own = 0;

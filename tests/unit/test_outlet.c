@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* One ring out, against what a reader finds in it: every byte in its order, each frame whole. */
+#include "tests/unit/random.h"
 #include "tests/unit/unit.h"
 
 #include <errno.h>
@@ -29,12 +30,6 @@ struct scene {
 
 static uint64_t seed;
 
-static uint32_t any(uint32_t below)
-{
-	seed = seed * 6364136223846793005u + 1442695040888963407u;
-	return (uint32_t)(seed >> 33) % below;
-}
-
 static void start(struct scene *scene, enum hop_kind kind)
 {
 	memset(scene, 0, sizeof(*scene));
@@ -59,7 +54,7 @@ static uint32_t put(struct scene *scene, uint32_t number, uint32_t length)
 	struct outgoing data = {.left = length, .messages = 1};
 	struct iovec pieces[2];
 	uint8_t bytes[2 * RING];
-	uint32_t first = any(2) ? length : any(length);
+	uint32_t first = random_below(&seed, 2) ? length : random_below(&seed, length);
 	int r = 1;
 
 	for (uint32_t i = 0; i < length; i++)
@@ -120,13 +115,13 @@ static void all_arrives_in_order(enum hop_kind kind)
 
 	start(&scene, kind);
 	for (unsigned step = 0; step < STEPS; step++) {
-		switch (any(8)) {
+		switch (random_below(&seed, 8)) {
 		case 0:
 			if (outlet_has_room(&scene.outlet, frame_size(ping.length)) > 0)
 				outlet_put(&scene.outlet, &ping, "thirteen byte");
 			break;
 		case 1:
-			take(&scene, any(RING));
+			take(&scene, random_below(&seed, RING));
 			assert_int_equal(outlet_see_taken(&scene.outlet), 0);
 			assert_int_equal(scene.outlet.taken_upto, scene.reader.released);
 			while (ledger_front(&scene.outlet.ledger) &&
@@ -139,7 +134,9 @@ static void all_arrives_in_order(enum hop_kind kind)
 			assert_null(scene.outlet.filling);
 			break;
 		default:
-			put(&scene, any(ENDS), any(4) ? 8 * (1 + any(12)) : 1 + any(2 * RING - 1));
+			put(&scene, random_below(&seed, ENDS),
+			    random_below(&seed, 4) ? 8 * (1 + random_below(&seed, 12))
+						   : 1 + random_below(&seed, 2 * RING - 1));
 		}
 	}
 	outlet_publish(&scene.outlet);

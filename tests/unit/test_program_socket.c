@@ -6,7 +6,6 @@
  */
 #include "tests/unit/unit.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +21,7 @@
 #include "daemon/local/program_socket.h"
 #include "daemon/base/quota.h"
 #include "tests/descriptors.h"
+#include "tests/unit/own_process.h"
 
 #define ALARM_S 60
 
@@ -34,28 +34,6 @@ struct scene {
 	int peer; /* of the last lingering socket: it doesn't read */
 	unsigned descriptors, threads;
 };
-
-static unsigned count_in(const char *path)
-{
-	DIR *dir = opendir(path);
-	unsigned count = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir))
-		count++;
-	closedir(dir);
-	return count;
-}
-
-static unsigned open_descriptors(void)
-{
-	return count_in("/proc/self/fd");
-}
-
-static unsigned threads(void)
-{
-	return count_in("/proc/self/task");
-}
 
 static void new_pair(struct scene *scene)
 {
@@ -255,7 +233,7 @@ static void nothing_comes_between_the_look_and_the_close(void **state)
 static void descriptors_that_linger_are_closed_by_threads_that_do_not(void **state)
 {
 	struct scene scene;
-	unsigned before = threads();
+	unsigned before = running_threads();
 
 	scene_start(&scene);
 	for (unsigned i = 0; i < 200; i++) {
@@ -276,7 +254,7 @@ static void descriptors_that_linger_are_closed_by_threads_that_do_not(void **sta
 	}
 	/* They are gone, and with them what they had: the peer hears of it as soon as it has read
 	 * everything. */
-	while (threads() > before)
+	while (running_threads() > before)
 		usleep(1000);
 	while (recv(scene.peer, (uint8_t[65536]){0}, 65536, 0) > 0)
 		;

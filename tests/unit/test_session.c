@@ -2,7 +2,6 @@
 /* Greetings good and bad, and what is left of a session when it is over: nothing. */
 #include "tests/unit/unit.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,8 @@
 #include "daemon/relay/channel.h"
 #include "daemon/base/log.h"
 #include "daemon/local/session.h"
+#include "tests/descriptors.h"
+#include "tests/unit/own_process.h"
 #include "wire/bytes.h"
 
 struct scene {
@@ -31,18 +32,6 @@ struct scene {
 	size_t size;
 	bool closed;
 };
-
-static unsigned open_descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned count = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir))
-		count++;
-	closedir(dir);
-	return count;
-}
 
 static int on_request(void *userdata, struct session *session, const struct frame_header *header,
 		      const uint8_t *payload)
@@ -314,22 +303,7 @@ static void bytes_on_the_socket_beside_shared_memory_are_a_violation(void **stat
 
 static void say_with_descriptor(struct scene *scene, const void *bytes, size_t size)
 {
-	struct iovec piece = {(void *)(uintptr_t)bytes, size};
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct msghdr message = {.msg_iov = &piece,
-				 .msg_iovlen = 1,
-				 .msg_control = control.space,
-				 .msg_controllen = sizeof(control.space)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
-
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &(int){STDERR_FILENO}, sizeof(int));
-	assert_int_equal(sendmsg(scene->fd, &message, MSG_NOSIGNAL), size);
+	assert_int_equal(send_descriptor(scene->fd, bytes, size, STDERR_FILENO, 0), size);
 	run(scene);
 }
 

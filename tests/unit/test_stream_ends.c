@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "daemon/base/log.h"
+#include "tests/descriptors.h"
 #include "daemon/local/stream.h"
 #include "wire/bytes.h"
 
@@ -89,24 +90,10 @@ static void descriptor_breaks_the_stream_behind_what_came_before(void **state)
 {
 	struct scene scene;
 	uint8_t mark = 0;
-	struct iovec piece = {&mark, 1};
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct msghdr message = {.msg_iov = &piece,
-				 .msg_iovlen = 1,
-				 .msg_control = control.space,
-				 .msg_controllen = sizeof(control.space)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
 
 	join(&scene);
 	write_text(&scene, scene.a, "as far as it got");
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &scene.a, sizeof(int));
-	assert_int_equal(sendmsg(scene.a, &message, MSG_NOSIGNAL), 1);
+	assert_int_equal(send_descriptor(scene.a, &mark, 1, scene.a, 0), 1);
 	hang_up(&scene.a);
 	run(&scene);
 	expect_text(scene.b, "as far as it got");
