@@ -262,7 +262,8 @@ static void word_is_found_until_it_is_released(void **state)
 static void impossible_index_is_an_error_of_each(void **state)
 {
 	static struct scene scene;
-	struct iovec piece = {scene.data, 64};
+	uint8_t bytes[64] = {0};
+	struct iovec piece = {bytes, sizeof(bytes)};
 	struct outgoing data = {.pieces = &piece, .left = 64};
 	uint64_t offset;
 	uint32_t *word;
