@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "daemon/relay/channel.h"
+#include "wire/frame_ring.h"
 
 #define PIECE_MIN 256u /* a longer payload isn't cut into pieces smaller than this */
 #define ROOM_MIN  (FRAME_HEADER_SIZE + PIECE_MIN)
@@ -33,43 +34,25 @@ void outlet_detach(struct outlet *outlet)
 
 /* --- frames ----------------------------------------------------------------------------------- */
 
-static void encode_header(struct outlet *outlet, const struct frame_header *header,
-			  uint8_t encoded[FRAME_HEADER_SIZE])
+/* Numbers a frame that is complete, and counts it. */
+static void number_frame(struct outlet *outlet, struct frame_header *header)
 {
-	struct frame_header numbered = *header;
 	uint32_t size = frame_size(header->length);
 
-	numbered.sequence = outlet->traits->numbers_frames ? outlet->sequence : 0;
-	frame_header_encode(&numbered, encoded);
+	header->sequence = outlet->traits->numbers_frames ? outlet->sequence : 0;
 	outlet->sequence++;
 	outlet->position += size;
 	outlet->tx->frames++;
 	outlet->tx->bytes += size;
 }
 
-static void put_padding(struct outlet *outlet, uint32_t length)
-{
-	static const uint8_t zeros[8];
-
-	ring_writer_put(&outlet->writer, zeros, -length & 7u);
-}
-
-void outlet_put(struct outlet *outlet, const struct frame_header *header, const void *payload)
-{
-	uint8_t encoded[FRAME_HEADER_SIZE];
-
-	outlet_close(outlet);
-	encode_header(outlet, header, encoded);
-	ring_writer_put(&outlet->writer, encoded, FRAME_HEADER_SIZE);
-	ring_writer_put(&outlet->writer, payload, header->length);
-	put_padding(outlet, header->length);
-}
-
-void outlet_close(struct outlet *outlet)
+/* Closes the open frame, if there is one. */
+static void close_frame(struct outlet *outlet)
 {
 	struct channel_end *end = outlet->filling;
 	uint32_t length = outlet->filling_length;
 	struct frame_header header = {.length = length, .type = FRAME_DATA};
+	static const uint8_t zeros[8];
 	uint8_t encoded[FRAME_HEADER_SIZE];
 
 	if (!end)
@@ -78,13 +61,23 @@ void outlet_close(struct outlet *outlet)
 	header.messages =
 		(uint16_t)(outlet->filling_messages > UINT16_MAX ? UINT16_MAX : outlet->filling_messages);
 	outlet->tx->messages += outlet->filling_messages;
-	put_padding(outlet, length);
-	encode_header(outlet, &header, encoded);
+	ring_writer_put(&outlet->writer, zeros, -length & 7u);
+	number_frame(outlet, &header);
+	frame_header_encode(&header, encoded);
 	ring_writer_patch(&outlet->writer, outlet->filling_at, encoded, FRAME_HEADER_SIZE);
 	if (outlet->traits->release_means_taken) /* open_frame() has reserved the memory */
 		ledger_push(&outlet->ledger, end, end->sent - length, outlet->filling_at + FRAME_HEADER_SIZE,
 			    length);
 	outlet->filling = NULL;
+}
+
+void outlet_put(struct outlet *outlet, const struct frame_header *header, const void *payload)
+{
+	struct frame_header numbered = *header;
+
+	close_frame(outlet);
+	number_frame(outlet, &numbered);
+	frame_put(&outlet->writer, &numbered, payload);
 }
 
 /* Opens a DATA frame for `end`. 1: it is open; 0: there is no room in the ring or in the ledger, and what is
@@ -93,7 +86,7 @@ static int open_frame(struct outlet *outlet, struct channel_end *end, uint32_t l
 {
 	int r;
 
-	outlet_close(outlet);
+	close_frame(outlet);
 	if (outlet->traits->release_means_taken) {
 		if (ledger_is_full(&outlet->ledger))
 			return 0;
@@ -209,7 +202,7 @@ int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing
 
 bool outlet_publish(struct outlet *outlet)
 {
-	outlet_close(outlet);
+	close_frame(outlet);
 	return ring_writer_publish(&outlet->writer);
 }
 
@@ -265,7 +258,7 @@ int outlet_find_word(struct outlet *outlet, struct channel_end *end, uint64_t of
 	uint32_t position;
 	int r;
 
-	outlet_close(outlet);
+	close_frame(outlet);
 	r = ring_writer_unread(&outlet->writer);
 	if (r < 0)
 		return r;
@@ -293,6 +286,6 @@ int outlet_find_released(struct outlet *outlet, const struct channel_end *end, u
 uint32_t outlet_forget(struct outlet *outlet, struct channel_end *end)
 {
 	if (outlet->filling == end)
-		outlet_close(outlet);
+		close_frame(outlet);
 	return ledger_forget(&outlet->ledger, end);
 }

@@ -7,7 +7,7 @@
  * ring itself: consecutive pieces of one channel become one frame, so that a thousand small messages cost the
  * next daemon one header.
  *
- *             outlet_write()                    outlet_close(), or what closes it:
+ *             outlet_write()                    closed by:
  *   closed ───────────────────▶ filling ──┐     another channel's data, a frame that isn't DATA, no room in
  *     ▲                           ▲ │     │     it, a length that isn't a multiple of 8, outlet_publish()
  *     │      the same channel's   └─┘     │
@@ -83,8 +83,6 @@ bool outlet_append(struct outlet *outlet, struct channel_end *end, const void *d
 /* Whether so much has been written that the reader should see it: on two CPUs it works on the first chunk
  * while we copy the second. */
 bool outlet_is_due(const struct outlet *outlet);
-/* Closes the open frame, if there is one. */
-void outlet_close(struct outlet *outlet);
 /* Closes the open frame, and lets the reader see everything. True: the reader asks to be notified. */
 bool outlet_publish(struct outlet *outlet);
 /* Asks to be notified of room for `wanted` bytes, or of as much as is worth a wake-up. 1: there is room
