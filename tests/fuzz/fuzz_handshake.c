@@ -21,6 +21,7 @@
 #include "daemon/base/log.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
+#include "tests/descriptors.h"
 #include "wire/bytes.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -201,26 +202,9 @@ static void fetch(struct world *world, unsigned who, uint8_t change)
 
 static void say_with_descriptor(struct world *world, unsigned who, const uint8_t *bytes, size_t size)
 {
-	struct iovec piece = {(void *)(uintptr_t)bytes, size};
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct msghdr message = {.msg_iov = &piece,
-				 .msg_iovlen = 1,
-				 .msg_control = control.space,
-				 .msg_controllen = sizeof(control.space)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
-	int any = STDIN_FILENO;
-
-	if (world->fds[who] < 0 || size == 0)
-		return;
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
 	/* not the socket itself, which would keep it open while nobody reads */
-	memcpy(CMSG_DATA(cmsg), &any, sizeof(int));
-	sendmsg(world->fds[who], &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (world->fds[who] >= 0 && size > 0)
+		send_descriptor(world->fds[who], bytes, size, STDIN_FILENO, MSG_DONTWAIT);
 }
 
 static void act(struct world *world, unsigned what, unsigned who, const uint8_t *payload, size_t size)
