@@ -7,7 +7,34 @@ import enum
 import math
 from typing import NamedTuple, Optional, Tuple, Union
 
+from . import _core
+
 Data = Union[bytes, bytearray, memoryview]
+
+
+class ConnectionState:
+    """What a connection of either kind says of itself."""
+
+    _core: _core.Connection
+
+    @property
+    def domid(self) -> int:
+        """The domain that this program runs in, as the daemon says."""
+        return self._core.domid
+
+    @property
+    def max_message(self) -> int:
+        """The largest message that the local daemon lets pass, in bytes. The receiving side may accept less."""
+        return self._core.max_message
+
+    @property
+    def pending(self) -> int:
+        """How many messages and calls have no outcome yet."""
+        return self._core.pending
+
+    @property
+    def closed(self) -> bool:
+        return self._core.closed
 
 
 class Peer(NamedTuple):

@@ -18,7 +18,7 @@ from typing import Any, Callable, Generic, Optional, Tuple, TypeVar, cast
 from . import _core
 from ._core import Message
 from ._errors import PATIENCE, Again, Error, make_error
-from ._types import Data, Event, Peer, make_event, milliseconds
+from ._types import ConnectionState, Data, Event, Peer, make_event, milliseconds
 
 T = TypeVar("T")
 SelfT = TypeVar("SelfT", bound="_Source[Any]")
@@ -134,31 +134,12 @@ class Watch(_Source[Event]):
         return self._next(timeout)
 
 
-class Connection:
+class Connection(ConnectionState):
     """A connection to the local daemon; see open(). Time-outs are in seconds, None is for ever."""
 
     def __init__(self, path: Optional[str] = None):
         self._path = path
         self._core = _core.Connection(path, Outcome)
-
-    @property
-    def domid(self) -> int:
-        """The domain that this program runs in, as the daemon says."""
-        return self._core.domid
-
-    @property
-    def max_message(self) -> int:
-        """The largest message that the local daemon lets pass, in bytes. The receiving side may accept less."""
-        return self._core.max_message
-
-    @property
-    def pending(self) -> int:
-        """How many messages and calls have no outcome yet."""
-        return self._core.pending
-
-    @property
-    def closed(self) -> bool:
-        return self._core.closed
 
     def close(self) -> None:
         """Ends the connection. Sends without an outcome end here: with ECANCELED if nothing had left, else with ECONNRESET;
