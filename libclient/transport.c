@@ -15,6 +15,7 @@
 #include "libclient/handshake.h"
 #include "libclient/pump.h"
 #include "wire/bytes.h"
+#include "wire/doorbell.h"
 #include "wire/frame_ring.h"
 #include "wire/local_ring.h"
 
@@ -67,9 +68,8 @@ static int place_ring(const struct transport *transport, const struct frame_ring
 
 /*
  * Returns whether the descriptor is of an anonymous kind. The daemon has these descriptors, too, and may be
- * hostile. So nothing is read from them, and a descriptor that is written to or waited on must have no file
- * system, terminal or socket behind it, which could block us: an eventfd to write, an eventfd or an epoll to
- * wait on. Both have no file type, and a write to any other descriptor without one fails.
+ * hostile. So one that is waited on must have no file system, terminal or socket behind it, which could block
+ * us. Eventfds have no file type.
  */
 static bool is_anonymous(int fd)
 {
@@ -87,7 +87,7 @@ static int map_rings(struct transport *transport, const struct frame_welcome *we
 	int seals;
 
 	if (fds[FD_MEMORY] < 0 || fds[FD_KICK] < 0 || fds[FD_WAKE] < 0 ||
-	    fstat(fds[FD_MEMORY], &memory) < 0 || !is_anonymous(fds[FD_KICK]) || !is_anonymous(fds[FD_WAKE]))
+	    fstat(fds[FD_MEMORY], &memory) < 0 || !is_anonymous(fds[FD_WAKE]))
 		return -EPROTO;
 	/* Memory that shrinks while it is mapped would raise SIGBUS. */
 	seals = fcntl(fds[FD_MEMORY], F_GET_SEALS);
@@ -122,39 +122,17 @@ static int watch(const struct transport *transport, int fd, uint32_t events, uin
 	return epoll_ctl(transport->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-/* Watches the descriptor that the daemon gave. It is an epoll, which serves as ours, since another one around
- * it would cost 0.4 us for each notification. Older daemons give an eventfd. */
-static int watch_daemon(struct transport *transport)
-{
-	int r;
-
-	transport->epoll = transport->wake;
-	transport->wake = -1;
-	r = watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, 1);
-	if (r != -EINVAL)
-		return r;
-	transport->wake = transport->epoll;
-	transport->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (transport->epoll < 0)
-		return -errno;
-	r = watch(transport, transport->wake, EPOLLIN | EPOLLET, 0);
-	return r < 0 ? r : watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, 1);
-}
-
 static int watch_descriptors(struct transport *transport)
 {
 	int r;
 
 	transport->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (transport->poke < 0)
+	transport->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (transport->poke < 0 || transport->epoll < 0)
 		return -errno;
-	if (transport->shared) {
-		r = watch_daemon(transport);
-	} else {
-		transport->epoll = epoll_create1(EPOLL_CLOEXEC);
-		r = transport->epoll < 0 ? -errno
-					 : watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, 1);
-	}
+	r = watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, 1);
+	if (r == 0 && transport->shared)
+		r = watch(transport, transport->wake, EPOLLOUT | EPOLLET, 0);
 	return r < 0 ? r : watch(transport, transport->poke, EPOLLIN | EPOLLET, 0);
 }
 
@@ -330,26 +308,12 @@ int transport_flush_backlog(struct transport *transport, bool *blocked)
 	return 0;
 }
 
-static void notify(int fd)
-{
-	uint64_t one = 1;
-	ssize_t n;
-
-	do
-		n = write(fd, &one, sizeof(one));
-	while (n < 0 && errno == EINTR);
-}
-
-/* Notifies the daemon. If it has made its eventfd blocking, it could let the program wait as long as it
- * likes, so the connection is closed instead. */
+/* Notifies the daemon. It has made the doorbell and keeps it in order; if it doesn't, it can't be reached any
+ * longer, so the connection is over. */
 static void kick(struct transport *transport)
 {
-	int flags = fcntl(transport->kick, F_GETFL);
-
-	if (flags >= 0 && (flags & O_NONBLOCK)) {
-		notify(transport->kick);
+	if (doorbell_ring(transport->kick) == 0)
 		return;
-	}
 	transport->closed = true;
 	transport_poke(transport);
 }
@@ -386,10 +350,15 @@ void transport_release_deliveries(struct transport *transport, bool quietly)
 
 void transport_poke(struct transport *transport)
 {
+	const uint64_t one = 1;
+	ssize_t n;
+
 	if (transport->poked)
 		return;
 	transport->poked = true;
-	notify(transport->poke);
+	do
+		n = write(transport->poke, &one, sizeof(one));
+	while (n < 0 && errno == EINTR);
 }
 
 /* Reads the end of the connection: with shared memory the socket only says that the daemon is gone, perhaps

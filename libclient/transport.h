@@ -26,8 +26,8 @@ struct pump;
 
 struct transport {
 	int socket, epoll;
-	int wake; /* becomes readable when the daemon notifies the program; -1: `epoll` itself does */
-	int kick; /* eventfd: notifies the daemon; -1 without shared memory */
+	int wake; /* doorbell: the daemon notifies the program; -1 without shared memory */
+	int kick; /* doorbell: the program notifies the daemon; -1 without shared memory */
 	int poke; /* eventfd: notifies this program itself */
 	bool shared;
 	bool poked;  /* `poke` was notified, and not polled since */

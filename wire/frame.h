@@ -107,7 +107,7 @@ struct frame_hello_local {
 	uint16_t major, minor;
 	uint32_t flags;
 };
-#define HELLO_SHARED_MEMORY 0x1u
+#define HELLO_SHARED_MEMORY 0x4u
 #define HELLO_STREAM	    0x2u /* this connection is to become a stream */
 
 struct frame_ring_place {

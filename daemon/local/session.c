@@ -17,9 +17,10 @@
 #include "daemon/local/program_socket.h"
 #include "daemon/local/session_internal.h"
 #include "daemon/base/timer.h"
+#include "wire/doorbell.h"
 
-/* two eventfds; and, until they are handed over, the memory and what the program waits on */
-#define MEMORY_DESCRIPTORS 4u
+/* two doorbells; and, until it is handed over, the memory */
+#define MEMORY_DESCRIPTORS 3
 
 static void end_session(struct session *session)
 {
@@ -79,17 +80,15 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 	return session->callbacks->open(session->userdata, session, channel, open);
 }
 
-/* Notifies the program. Neither call can block: no other process has this descriptor of the eventfd, nor of
- * the socket (session_internal.h). */
+/* Notifies the program. Neither call can block (session_internal.h). */
 static void on_notify(void *owner)
 {
 	struct session *session = owner;
-	const uint64_t one = 1;
 
 	if (session->to_socket)
 		session_pump(session);
-	else if (write(session->wake_program, &one, sizeof(one)) < 0)
-		log_debug("waking pid %d: %s", session->credentials.pid, strerror(errno));
+	else
+		doorbell_ring(session->wake_program); /* who spoils it sleeps */
 }
 
 static bool on_refill(void *owner)
@@ -151,7 +150,7 @@ static struct frame_welcome welcome_of(const struct session *session)
 
 static int send_welcome(struct session *session, const struct frame_welcome *welcome, int memory_fd)
 {
-	int fds[3] = {memory_fd, session->wake_daemon, session->program_waits};
+	int fds[3] = {memory_fd, session->wake_daemon, session->wake_program};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 	struct frame_header header = {.type = FRAME_WELCOME};
 	struct iovec piece = {.iov_base = frame};
@@ -237,7 +236,7 @@ static bool pay_for_memory(struct session *session, bool *shared)
 static void start_running(struct session *session, const struct frame_hello_local *hello)
 {
 	struct frame_welcome welcome = welcome_of(session);
-	bool shared = hello->flags & HELLO_SHARED_MEMORY;
+	bool shared = hello->flags & HELLO_SHARED_MEMORY && session_can_share_memory();
 	int memory_fd = -1, r;
 
 	if (!pay_for_memory(session, &shared))
@@ -252,9 +251,7 @@ static void start_running(struct session *session, const struct frame_hello_loca
 		r = send_welcome(session, &welcome, memory_fd);
 	if (memory_fd >= 0) {
 		close(memory_fd);
-		close(session->program_waits);
-		session->program_waits = -1;
-		charge_release(&session->charge, QUOTA_DESCRIPTORS, 2);
+		charge_release(&session->charge, QUOTA_DESCRIPTORS, 1);
 	}
 	if (r < 0) {
 		session_refuse(session, r,
@@ -456,7 +453,7 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 		return -ENOMEM;
 	}
 	session->fd = fd;
-	session->wake_daemon = session->wake_program = session->program_waits = -1;
+	session->wake_daemon = session->wake_program = -1;
 	session->relay = relay;
 	session->options = *options;
 	session->callbacks = callbacks;
@@ -510,8 +507,6 @@ void session_free(struct session *session)
 		close(session->wake_daemon);
 	if (session->wake_program >= 0)
 		close(session->wake_program);
-	if (session->program_waits >= 0)
-		close(session->program_waits);
 	free(session->from_socket);
 	free(session->to_socket);
 	if (session->fd >= 0)

@@ -4,20 +4,17 @@
 
 /*
  * No descriptor that the program holds too can make a call of ours block, whatever it does to its flags, its
- * counter, its locks or its size: on those that it gets we only call close(), and wait for them by epoll,
- * which takes none of their locks. Those that it sends are never received, nor closed by the loop.
+ * counter, its locks or its size: on those that it gets we only call close() and doorbell_ring(), and wait for
+ * them by epoll, which takes none of their locks. Those that it sends are never received, nor closed by the
+ * loop.
  *
  *   the socket    each side has an end of its own; ours is only used with MSG_DONTWAIT, and only
  *                 program_socket.h reads and closes it
  *   what is sent  SCM_RIGHTS: the last close of such a descriptor may wait. They stay in the socket's queue,
  *                 and a thread closes it.
  *   the memory    sealed against resizing, and mapped; we close its descriptor once it was passed on
- *   wake_daemon   an eventfd that the program writes; edge-triggered, so we never read it
- *   wake_program  an eventfd that we write, and that no other process has: the program could make it blocking
- *                 and fill its counter. It gets an epoll that watches it instead (program_waits), and whose
- *                 only other descriptor is closed here. Measured: 0.2 us more for each notification; a pipe
- *                 costs the same, and its lock is held while its reader's memory is paged in, for as long as
- *                 that reader likes; a byte over the socket costs 1.2 us more.
+ *   wake_daemon   a doorbell (wire/doorbell.h) that the program rings
+ *   wake_program  a doorbell that we ring
  *
  * The parts of a session: session.c has its life and its greeting, session_memory.c the rings that the
  * program shares, session_pump.c our own rings between the hop and the socket of a program that shares none.
@@ -65,7 +62,7 @@ struct session {
 	/* shared memory */
 	uint8_t *memory;
 	size_t memory_size;
-	int wake_daemon, wake_program, program_waits;
+	int wake_daemon, wake_program; /* doorbells */
 	struct event *wake_event;
 
 	/* socket */
@@ -78,7 +75,9 @@ struct session {
 	ssize_t last_words; /* bytes that are still read from a deaf program */
 };
 
-/* session_memory.c: makes the memory, says in `welcome` where the rings lie, attaches the hop to them. The
+/* session_memory.c: returns whether this kernel has what it takes. */
+bool session_can_share_memory(void);
+/* Makes the memory, says in `welcome` where the rings lie, attaches the hop to them. The
  * caller passes the descriptor on and closes it. Returns 0 or a negative errno. */
 int session_share_memory(struct session *session, struct frame_welcome *welcome, int *memory_fd);
 

@@ -4,14 +4,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
 #include "daemon/local/session_internal.h"
+#include "wire/doorbell.h"
 #include "wire/local_ring.h"
 
 #define IN_RING_SIZE 262144u
@@ -24,17 +23,20 @@ static void on_wake(int fd, short what, void *userdata)
 	hop_woken(&session->hop);
 }
 
-/* Makes the epoll that becomes readable whenever we write the eventfd (session_internal.h says what for). */
-static int make_program_wait(struct session *session)
+bool session_can_share_memory(void)
 {
-	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+	int fd = doorbell_new();
 
-	session->wake_program = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	session->program_waits = epoll_create1(EPOLL_CLOEXEC);
-	if (session->wake_program < 0 || session->program_waits < 0 ||
-	    epoll_ctl(session->program_waits, EPOLL_CTL_ADD, session->wake_program, &event) < 0)
-		return -errno;
-	return 0;
+	if (fd >= 0)
+		close(fd);
+	return fd != -EOPNOTSUPP;
+}
+
+static int make_doorbells(struct session *session)
+{
+	session->wake_daemon = doorbell_new();
+	session->wake_program = doorbell_new();
+	return session->wake_daemon < 0 ? session->wake_daemon : session->wake_program;
 }
 
 uint64_t session_shared_memory(const struct session *session)
@@ -51,7 +53,7 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome,
 					     session->options.ring_size};
 	uint32_t at = MEMORY_HEAD;
 	struct hop_rings rings = {0};
-	int fd;
+	int fd, r;
 
 	for (unsigned i = 0; i < LOCAL_RINGS; i++) {
 		welcome->rings[i] = (struct frame_ring_place){
@@ -70,12 +72,13 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome,
 		goto fail;
 	}
 	session->memory_size = at;
-	session->wake_daemon = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (session->wake_daemon < 0 || make_program_wait(session) < 0)
+	r = make_doorbells(session);
+	if (r < 0) {
+		errno = -r;
 		goto fail;
-	/* Edge-triggered: each write is an event, and nothing has to be read to clear it. */
+	}
 	session->wake_event = event_new(session->relay->base, session->wake_daemon,
-					EV_READ | EV_PERSIST | EV_ET, on_wake, session);
+					EV_WRITE | EV_PERSIST | EV_ET, on_wake, session);
 	if (!session->wake_event || event_add(session->wake_event, NULL) < 0)
 		goto fail;
 	rings.in = local_ring_view(session->memory, &welcome->rings[LOCAL_RING_OUT]);

@@ -19,6 +19,7 @@
 
 #include "tests/descriptors.h"
 #include "tests/integration/hostile_program.h"
+#include "wire/doorbell.h"
 
 #define ANSWER_MS 20 /* how long it is waited for, which may not come */
 
@@ -78,19 +79,6 @@ static void spoil_socket(int fd)
 	shutdown(fd, SHUT_RD);
 }
 
-/* Its own end is spoilt as well, so for this it takes what is in it, and never waits. */
-static void notify(int fd)
-{
-	const uint64_t one = 1;
-	uint64_t value;
-	int flags = fcntl(fd, F_GETFL);
-
-	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-	if (read(fd, &value, sizeof(value)) < 0 || write(fd, &one, sizeof(one)) < 0)
-		write(fd, &one, sizeof(one));
-	fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
-}
-
 static pid_t daemon_of(int fd)
 {
 	struct ucred peer = {0};
@@ -113,7 +101,7 @@ static unsigned turn_descriptors(struct attacker *attacker, struct session *sess
 	ring_reader_arm(&session->deliveries, 1);
 	for (unsigned i = 0; i < 8; i++)
 		session_put(attacker, session, FRAME_QUERY, i, "peers", 5);
-	notify(session->wake_daemon);
+	doorbell_ring(session->wake_daemon);
 	for (unsigned i = 0; i < ANSWER_MS && ring_reader_ready(&session->in, 1) <= 0; i++)
 		poll(NULL, 0, 1);
 	if (ring_reader_ready(&session->in, 1) > 0)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "tests/integration/hostile_program.h"
+#include "wire/doorbell.h"
 #include "wire/local_ring.h"
 
 #define SOCKET_BUFFER (4u * FRAME_PAYLOAD_MAX)
@@ -266,9 +267,8 @@ uint32_t session_release_deliveries(struct session *session)
 
 int session_notify(struct attacker *attacker, struct session *session)
 {
-	const uint64_t one = 1;
 	uint8_t byte;
-	int space;
+	int space, r;
 
 	if (!session->is_shared) {
 		flush_output(attacker, session);
@@ -283,8 +283,9 @@ int session_notify(struct attacker *attacker, struct session *session)
 		session->unread = (uint32_t)unread;
 		session->put_bytes = 0;
 	}
-	if (session->is_noted && write(session->wake_daemon, &one, sizeof(one)) < 0 && errno != EAGAIN)
-		return -errno;
+	r = session->is_noted ? doorbell_ring(session->wake_daemon) : 0;
+	if (r < 0 && r != -EAGAIN)
+		return r;
 	session->is_noted = false;
 	if (space < 0 || recv(session->fd, &byte, 1, MSG_DONTWAIT) >= 0 ||
 	    (errno != EAGAIN && errno != EINTR))

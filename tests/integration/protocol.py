@@ -18,7 +18,7 @@ BIND, UNBIND, WATCH, UNWATCH, EVENT, QUERY, PROBE, REPLY = range(32, 40)
 
 HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
 MORE = 1
-SHARED_MEMORY = 1
+SHARED_MEMORY = 4
 MESSAGE = 1  # a kind of channel
 PAYLOAD_MAX = 65536
 INITIAL_LIMIT = 65536
@@ -172,7 +172,8 @@ class Program:
          self.instance) = struct.unpack_from("<HHIIIQ16s", self.welcome.payload)
         if self.flags & SHARED_MEMORY:
             assert len(self.descriptors) == 3
-            self.wakeups = select.epoll.fromfd(self.descriptors.pop())  # which closes it
+            self.wakeups = select.epoll()
+            self.wakeups.register(self.descriptors[2], select.EPOLLOUT | select.EPOLLET)
             self.memory = mmap.mmap(self.descriptors[0], os.fstat(self.descriptors[0]).st_size)
             self.rings = [Ring(self.memory, *struct.unpack_from("<III", self.welcome.payload, 40 + 16 * i))
                           for i in range(3)]
@@ -195,7 +196,7 @@ class Program:
         self.notify()
 
     def notify(self):
-        os.write(self.descriptors[1], struct.pack("<Q", 1))
+        os.preadv(self.descriptors[1], [bytearray(8)], -1, os.RWF_NOWAIT)
 
     def wait(self, seconds):
         """Until the daemon notifies, or for a while; Closed if it has gone."""

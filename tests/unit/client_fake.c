@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -15,6 +15,7 @@
 
 #include "tests/unit/unit.h"
 #include "wire/bytes.h"
+#include "wire/doorbell.h"
 
 #define PATIENCE_MS 20000
 
@@ -58,6 +59,7 @@ static int share_memory(struct fake *fake, struct frame_welcome *welcome)
 {
 	size_t size = 4096 + LOCAL_RINGS * FAKE_RING_SIZE;
 	int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct epoll_event rung = {.events = EPOLLOUT | EPOLLET};
 	struct ring_view view;
 
 	assert_true(fd >= 0);
@@ -74,8 +76,11 @@ static int share_memory(struct fake *fake, struct frame_welcome *welcome)
 	ring_writer_init(&fake->in, &view, false);
 	view = view_of(fake, &welcome->rings[LOCAL_RING_DELIVERIES]);
 	ring_writer_init(&fake->deliveries, &view, false);
-	fake->wake_daemon = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	fake->wake_program = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	fake->wake_daemon = doorbell_new();
+	fake->wake_program = doorbell_new();
+	fake->sleeping = epoll_create1(EPOLL_CLOEXEC);
+	assert_true(fake->wake_daemon >= 0 && fake->wake_program >= 0 && fake->sleeping >= 0);
+	assert_int_equal(epoll_ctl(fake->sleeping, EPOLL_CTL_ADD, fake->wake_daemon, &rung), 0);
 	ring_reader_arm(&fake->out, 1);
 	return fd;
 }
@@ -173,6 +178,7 @@ void fake_stop(struct fake *fake)
 	if (fake->wake_daemon >= 0) {
 		close(fake->wake_daemon);
 		close(fake->wake_program);
+		close(fake->sleeping);
 	}
 	unlink(fake->path);
 	rmdir(fake->directory);
@@ -180,9 +186,26 @@ void fake_stop(struct fake *fake)
 
 static void notify_program(struct fake *fake)
 {
-	uint64_t one = 1;
+	assert_int_equal(doorbell_ring(fake->wake_program), 0);
+}
 
-	assert_int_equal(write(fake->wake_program, &one, sizeof(one)), sizeof(one));
+uint64_t fake_notifications(struct fake *fake)
+{
+	uint64_t before = fake->rung;
+	char path[64], line[128];
+	FILE *file;
+
+	/* Each has taken 1 from the doorbell's counter. */
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fake->wake_daemon);
+	file = fopen(path, "r");
+	assert_non_null(file);
+	fake->rung = 0;
+	while (fgets(line, sizeof(line), file))
+		if (strncmp(line, "eventfd-count:", 14) == 0)
+			fake->rung = strtoull(line + 14, NULL, 16);
+	fclose(file);
+	assert_true(fake->rung);
+	return before - fake->rung;
 }
 
 bool fake_has_frame(struct fake *fake)
@@ -196,11 +219,9 @@ bool fake_has_frame(struct fake *fake)
 static void wait_for_ring(struct fake *fake)
 {
 	while (ring_reader_arm(&fake->out, FRAME_HEADER_SIZE) == 0) {
-		struct pollfd wait = {.fd = fake->wake_daemon, .events = POLLIN};
-		uint64_t count;
+		struct epoll_event event;
 
-		assert_int_equal(poll(&wait, 1, PATIENCE_MS), 1);
-		assert_int_equal(read(fake->wake_daemon, &count, sizeof(count)), sizeof(count));
+		assert_int_equal(epoll_wait(fake->sleeping, &event, 1, PATIENCE_MS), 1);
 	}
 }
 

@@ -21,7 +21,8 @@
 
 struct fake {
 	bool shared;
-	int fd, wake_daemon, wake_program;
+	int fd, wake_daemon, wake_program, sleeping;
+	uint64_t rung; /* what was left in wake_daemon when its notifications were last asked for */
 	uint8_t *memory;
 	struct ring_reader out;
 	struct ring_writer in, deliveries;
@@ -46,6 +47,8 @@ void fake_read(struct fake *fake);
 void fake_expect(struct fake *fake, uint8_t type);
 /* Whether there is one, for a library that has nothing left to do. */
 bool fake_has_frame(struct fake *fake);
+/* Returns how often the library has notified the daemon since this was last asked. */
+uint64_t fake_notifications(struct fake *fake);
 
 /* With shared memory: from now on the daemon doesn't ask to be notified, and looks by itself. */
 void fake_be_busy(struct fake *fake);

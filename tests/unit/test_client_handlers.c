@@ -9,17 +9,6 @@
 #include <poll.h>
 #include <unistd.h>
 
-/* How often the library has notified the daemon since it was last asked. */
-static uint64_t notifications(void)
-{
-	struct pollfd wait = {.fd = fake.wake_daemon, .events = POLLIN};
-	uint64_t count = 0;
-
-	if (poll(&wait, 1, 0) == 1)
-		assert_int_equal(read(fake.wake_daemon, &count, sizeof(count)), sizeof(count));
-	return count;
-}
-
 static void an_answer_and_what_was_taken_for_it_cost_one_notification(void **state)
 {
 	if (!fake.shared)
@@ -32,20 +21,20 @@ static void an_answer_and_what_was_taken_for_it_cost_one_notification(void **sta
 	fake_expect(&fake, FRAME_DATA);
 	fake_opened(&fake, 0, 1u << 20, 1u << 20);
 	xenmsg_process(fake.conn);
-	notifications();
+	fake_notifications(&fake);
 	assert_int_equal(ring_writer_arm(&fake.deliveries, FAKE_RING_SIZE + 1), 0);
 	assert_int_equal(ring_reader_arm(&fake.out, 1), 0);
 	DELIVER(1, "two");
 	xenmsg_process(fake.conn);
 	assert_int_equal(ring_writer_unread(&fake.deliveries), 0);
-	assert_int_equal(notifications(), 1);
+	assert_int_equal(fake_notifications(&fake), 1);
 	fake_expect(&fake, FRAME_DATA);
 	/* The daemon has looked, and asks again for what it still waits for. */
 	assert_int_equal(ring_writer_arm(&fake.deliveries, FAKE_RING_SIZE + 1), 0);
 	DELIVER(1, "three");
 	fake_be_busy(&fake);
 	xenmsg_process(fake.conn);
-	assert_int_equal(notifications(), 1);
+	assert_int_equal(fake_notifications(&fake), 1);
 }
 
 static void drop(void *userdata, struct xenmsg_message *message)
@@ -61,19 +50,19 @@ static void who_waits_reports_what_it_took_with_what_it_does_next(void **state)
 	fake_bind(&fake, "inbox", drop, NULL);
 	fake_open(&fake, 1, "inbox");
 	xenmsg_process(fake.conn);
-	notifications();
+	fake_notifications(&fake);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(ring_reader_arm(&fake.out, 1), 0);
 		assert_int_equal(ring_writer_arm(&fake.deliveries, FAKE_RING_SIZE + 1), 0);
 		DELIVER(1, "one");
 		assert_int_equal(xenmsg_wait(fake.conn, 10000), 1);
 		assert_int_equal(ring_writer_unread(&fake.deliveries), 0);
-		assert_int_equal(notifications(), 0);
+		assert_int_equal(fake_notifications(&fake), 0);
 		if (i == 0)
 			assert_int_equal(xenmsg_post(fake.conn, "2:x", "yes", 3, NULL, NULL), 0);
 		else
 			assert_int_equal(xenmsg_wait(fake.conn, 0), 0);
-		assert_int_equal(notifications(), 1);
+		assert_int_equal(fake_notifications(&fake), 1);
 		while (i == 0 && fake_has_frame(&fake))
 			fake_read(&fake);
 	}

@@ -256,7 +256,7 @@ static void second_hello_is_busy(void **state)
 {
 	struct scene scene;
 
-	for (uint32_t flags = 0; flags <= HELLO_SHARED_MEMORY; flags++) {
+	for (uint32_t flags = 0; flags <= HELLO_SHARED_MEMORY; flags += HELLO_SHARED_MEMORY) {
 		scene_start(&scene, 10000);
 		say_hello(&scene, 1, flags);
 		expect(&scene, FRAME_WELCOME);
@@ -264,6 +264,18 @@ static void second_hello_is_busy(void **state)
 		say_hello(&scene, 1, flags);
 		expect_goodbye(&scene, EBUSY);
 	}
+}
+
+/* What an old library asks for. */
+static void earlier_kind_of_shared_memory_is_not_given(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene, 10000);
+	say_hello(&scene, 1, 1);
+	expect(&scene, FRAME_WELCOME);
+	assert_int_equal(scene.fd_count, 0);
+	scene_stop(&scene);
 }
 
 static void goodbye_comes_behind_the_answers(void **state)
@@ -487,6 +499,7 @@ int main(void)
 		cmocka_unit_test(half_a_frame_and_then_silence_ends_by_the_greeting_timeout),
 		cmocka_unit_test(hello_may_come_byte_by_byte),
 		cmocka_unit_test(second_hello_is_busy),
+		cmocka_unit_test(earlier_kind_of_shared_memory_is_not_given),
 		cmocka_unit_test(goodbye_comes_behind_the_answers),
 		cmocka_unit_test(bytes_on_the_socket_beside_shared_memory_are_a_violation),
 		cmocka_unit_test(descriptors_are_a_violation_at_any_time),

@@ -4,6 +4,7 @@ if HAVE_CMOCKA
 unit_tests += \
 	tests/unit/test_address \
 	tests/unit/test_channel_table \
+	tests/unit/test_doorbell \
 	tests/unit/test_frame \
 	tests/unit/test_ring \
 	tests/unit/test_ring_attack \
@@ -28,6 +29,10 @@ tests_unit_test_frame_LDADD = libwire.la $(CMOCKA_LIBS)
 tests_unit_test_ring_SOURCES = tests/unit/test_ring.c tests/unit/ring_fixture.h tests/unit/unit.h
 tests_unit_test_ring_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_ring_LDADD = libwire.la $(CMOCKA_LIBS)
+
+tests_unit_test_doorbell_SOURCES = tests/unit/test_doorbell.c tests/unit/unit.h
+tests_unit_test_doorbell_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_doorbell_LDADD = libwire.la $(CMOCKA_LIBS)
 
 tests_unit_test_ring_hostile_SOURCES = tests/unit/test_ring_hostile.c tests/unit/ring_fixture.h tests/unit/unit.h
 tests_unit_test_ring_hostile_CFLAGS = $(UNIT_CFLAGS)

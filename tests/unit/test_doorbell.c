@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Doorbells: a ring wakes, and never waits, whatever another holder of the descriptor does to it. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tests/unit/unit.h"
+#include "wire/doorbell.h"
+
+#define STUCK_S 60 /* then a call that waits ends the test */
+
+static int watch(int fd)
+{
+	struct epoll_event event = {.events = EPOLLOUT | EPOLLET};
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+	assert_true(epoll >= 0);
+	assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), 0);
+	return epoll;
+}
+
+static int edges(int epoll)
+{
+	struct epoll_event event;
+
+	return epoll_wait(epoll, &event, 1, 0);
+}
+
+static void each_ring_is_an_edge(void **state)
+{
+	int fd = doorbell_new(), epoll = watch(fd);
+
+	edges(epoll); /* that it can be waited for is one as well */
+	for (int i = 0; i < 1000; i++) {
+		assert_int_equal(edges(epoll), 0);
+		assert_int_equal(doorbell_ring(fd), 0);
+		assert_int_equal(edges(epoll), 1);
+	}
+	close(epoll);
+	close(fd);
+}
+
+static void set_flags(int fd, int flags)
+{
+	assert_int_equal(fcntl(fd, F_SETFL, flags), 0);
+}
+
+/* The other holder fills the counter, and makes reads and writes wait. */
+static void a_full_one_still_rings(void **state)
+{
+	const uint64_t rest = UINT64_MAX - 1 - ((uint64_t)1 << 63);
+	int fd = doorbell_new(), epoll;
+
+	assert_true(fd >= 0);
+	while (write(fd, &rest, sizeof(rest)) < 0 && errno == EAGAIN)
+		assert_int_equal(doorbell_ring(fd), 0);
+	set_flags(fd, 0);
+	epoll = watch(fd);
+	edges(epoll);
+	assert_int_equal(doorbell_ring(fd), 0);
+	assert_int_equal(edges(epoll), 1);
+	close(epoll);
+	close(fd);
+}
+
+static void an_empty_one_says_so_and_does_not_wait(void **state)
+{
+	int fd = eventfd(3, EFD_CLOEXEC | EFD_SEMAPHORE); /* which would wait */
+
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(doorbell_ring(fd), 0);
+	assert_int_equal(doorbell_ring(fd), -EAGAIN);
+	close(fd);
+}
+
+/* Whoever made the descriptor may have passed another one. */
+static void what_is_no_doorbell_does_not_make_it_wait(void **state)
+{
+	char path[] = "/tmp/xenmsg-doorbell.XXXXXX";
+	int pipes[2], sockets[2], file = mkstemp(path);
+
+	assert_true(file >= 0);
+	unlink(path);
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+	assert_true(doorbell_ring(pipes[0]) < 0);
+	assert_true(doorbell_ring(pipes[1]) < 0);
+	assert_true(doorbell_ring(sockets[0]) < 0);
+	doorbell_ring(file); /* at its end, which is no error */
+	assert_int_equal(doorbell_ring(-1), -EBADF);
+	for (int i = 0; i < 2; i++) {
+		close(pipes[i]);
+		close(sockets[i]);
+	}
+	close(file);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_ring_is_an_edge),
+		cmocka_unit_test(a_full_one_still_rings),
+		cmocka_unit_test(an_empty_one_says_so_and_does_not_wait),
+		cmocka_unit_test(what_is_no_doorbell_does_not_make_it_wait),
+	};
+
+	alarm(STUCK_S);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
