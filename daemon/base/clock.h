@@ -15,9 +15,14 @@ static inline uint64_t clock_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static inline uint64_t clock_ms_of(uint64_t ns)
+{
+	return ns / 1000000;
+}
+
 static inline uint64_t clock_ms(void)
 {
-	return clock_ns() / 1000000;
+	return clock_ms_of(clock_ns());
 }
 
 #endif

@@ -310,19 +310,18 @@ static void note_heard(struct link *link, uint64_t now)
 }
 
 /* Polls for the next answer instead of waiting for it, while answers come quickly (patience.h). */
-static void start_polling(struct link *link)
+static void poll_or_ask(struct link *link, uint64_t now)
 {
 	struct links *links = link->links;
-	uint64_t now;
 
-	if (!link->patience.limit || link->state != LINK_UP || links->polled)
-		return;
-	now = clock_ns();
-	if (!patience_idle(&link->patience, now))
-		return;
-	links->polled = link;
-	links->polled_until = now + link->patience.limit;
-	hop_dont_ask(&link->hop);
+	if (link->patience.limit && link->state == LINK_UP && !links->polled &&
+	    patience_idle(&link->patience, now)) {
+		links->polled = link;
+		links->polled_until = now + link->patience.limit;
+		hop_dont_ask(&link->hop);
+	} else {
+		hop_may_ask(&link->hop);
+	}
 }
 
 static void stop_polling(struct links *links)
@@ -337,16 +336,17 @@ static void stop_polling(struct links *links)
 static void after_turn(void *owner, bool took_in, bool more)
 {
 	struct link *link = owner;
+	uint64_t now = clock_ns();
 
 	if (took_in) {
 		if (link->patience.idle_since)
-			patience_came(&link->patience, clock_ns(), link->was_polled);
-		note_heard(link, clock_ms());
+			patience_came(&link->patience, now, link->was_polled);
+		note_heard(link, clock_ms_of(now));
 		send_due_ack(link);
 	}
 	link->was_polled = false;
 	if (!more)
-		start_polling(link);
+		poll_or_ask(link, now);
 }
 
 static const struct hop_callbacks hop_callbacks = {
@@ -382,7 +382,7 @@ bool links_poll(struct links *links)
 	if (hop_has_input(&link->hop)) {
 		links->polled = NULL;
 		link->was_polled = true;
-		hop_look(&link->hop);
+		hop_polled(&link->hop);
 		relay_pass(links->relay);
 		return links->polled != NULL;
 	}

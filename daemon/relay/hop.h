@@ -228,10 +228,12 @@ void hop_look(struct hop *hop);
 /* Does the same after a program's own notification: the program may have more to send, and is let go on
  * before we ask for the next notification. */
 void hop_woken(struct hop *hop);
-/* Asks the other end not to notify us of what it writes, until the next hop_event() or hop_look(): the caller
- * polls hop_has_input(). */
+/* Asks the other end not to notify us of what it writes, until the next hop_event(), hop_look() or
+ * hop_may_ask(): the caller polls hop_has_input(), and calls hop_polled() when there is some. */
 void hop_dont_ask(struct hop *hop);
+void hop_may_ask(struct hop *hop);
 bool hop_has_input(struct hop *hop);
+void hop_polled(struct hop *hop);
 /* Takes in everything that the other end wrote before it went, and notes what it had taken; then the session
  * ends as by hop_fail(). */
 void hop_finish(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));

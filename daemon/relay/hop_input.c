@@ -496,11 +496,22 @@ void hop_look(struct hop *hop)
 
 void hop_dont_ask(struct hop *hop)
 {
-	if (!hop->attached)
+	if (!hop->attached || hop->in.must_not_ask)
 		return;
 	hop->in.must_not_ask = true;
 	hop->in.has_asked = false;
 	ring_reader_disarm(&hop->in.reader);
+}
+
+void hop_may_ask(struct hop *hop)
+{
+	hop->in.must_not_ask = false;
+	hop_mark(hop, MARK_AWAKE);
+}
+
+void hop_polled(struct hop *hop)
+{
+	hop_due(hop);
 }
 
 /* An impossible index counts as input, so that hop_look() finds it. */

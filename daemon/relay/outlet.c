@@ -113,12 +113,15 @@ static uint32_t frame_left(const struct outlet *outlet, const struct channel_end
 		       : 0;
 }
 
-/* Returns after how many bytes the reader gets to see what was written for it. */
-static uint32_t chunk_size(const struct outlet *outlet)
+/* Returns after how many bytes the reader gets to see what was written for it, if that is less than `size`, or
+ * else anything that is more. It looks at what the reader shares only if need be: the reader may be polling
+ * there, and each look takes the cache line away from it. */
+static uint32_t chunk_size(const struct outlet *outlet, uint32_t size)
 {
 	uint32_t first = outlet->traits->first_chunk;
 
-	return first < HOP_CHUNK && ring_writer_is_awaited(&outlet->writer) ? first : HOP_CHUNK;
+	return size >= first && first < HOP_CHUNK && ring_writer_is_awaited(&outlet->writer) ? first
+											     : HOP_CHUNK;
 }
 
 static uint32_t unpublished(const struct outlet *outlet)
@@ -128,7 +131,9 @@ static uint32_t unpublished(const struct outlet *outlet)
 
 bool outlet_is_due(const struct outlet *outlet)
 {
-	return unpublished(outlet) >= chunk_size(outlet);
+	uint32_t size = unpublished(outlet);
+
+	return size >= chunk_size(outlet, size);
 }
 
 /* Counts what was put into the open frame. */
@@ -142,10 +147,10 @@ static void note_put(struct outlet *outlet, uint32_t length, uint32_t messages)
 bool outlet_append(struct outlet *outlet, struct channel_end *end, const void *data, uint32_t length,
 		   uint32_t messages)
 {
-	uint32_t left = frame_left(outlet, end);
+	uint32_t left = frame_left(outlet, end), size = unpublished(outlet) + length;
 
 	/* Even an empty piece goes only into an open frame. */
-	if (!left || length > left || unpublished(outlet) + length >= chunk_size(outlet) ||
+	if (!left || length > left || size >= chunk_size(outlet, size) ||
 	    ring_writer_space(&outlet->writer, length + 7) < (int)length + 7)
 		return false;
 	ring_writer_put(&outlet->writer, data, length);
@@ -173,7 +178,7 @@ static void put_pieces(struct outlet *outlet, struct outgoing *data, uint32_t si
 
 int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing *data)
 {
-	uint32_t size = data->left, chunk = chunk_size(outlet); /* read once: the reader may begin to wait */
+	uint32_t size = data->left, chunk = chunk_size(outlet, size); /* once: the reader may begin to wait */
 	int r;
 
 	if (!frame_left(outlet, end)) {

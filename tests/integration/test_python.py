@@ -596,6 +596,7 @@ def test_what_is_forgotten_is_closed(nodes, recwarn):
 
 def test_a_cycle_holds_no_connection(nodes):
     one, = nodes(1).values()
+    gc.collect()  # what other tests have left
     before = len(os.listdir("/proc/self/fd"))
     conn = xenmsg.blocking.open(one.socket)
     inbox = conn.bind("inbox")
