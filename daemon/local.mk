@@ -38,7 +38,7 @@ libdaemon_la_SOURCES = \
 	daemon/peers/peers_advertise.c daemon/peers/peers_advertise.h \
 	daemon/peers/peers_parse.c daemon/peers/peers_parse.h \
 	daemon/peers/peers_presence.c daemon/peers/peers_presence.h \
-	daemon/link/pings.c daemon/link/patience.h daemon/link/pings.h \
+	daemon/link/pings.c daemon/link/patience.h daemon/link/pings.h daemon/link/round_trips.h \
 	daemon/peers/rendezvous.c daemon/peers/rendezvous_step.c daemon/peers/rendezvous_step.h \
 	daemon/policy/policy.c daemon/policy/policy.h daemon/policy/policy_internal.h \
 	daemon/policy/policy_read.c \

@@ -57,6 +57,26 @@ static void add_rtt(struct json_object *object, uint64_t rtt_ns)
 			       rtt_ns ? json_object_new_double_s((double)rtt_ns / 1000, text) : NULL);
 }
 
+/* Adds how many round trips took how long; each bucket has those of the ones before it, too. */
+static void add_round_trips(struct json_object *object, const struct round_trips *trips)
+{
+	struct json_object *histogram = json_object_new_object(), *buckets = json_object_new_array();
+	uint64_t up_to = 0;
+
+	for (unsigned i = 0; i < ROUND_TRIP_BOUNDS; i++) {
+		struct json_object *bucket = json_object_new_object();
+
+		up_to += trips->buckets[i];
+		add_number(bucket, "up_to_us", round_trip_bounds[i] / 1000);
+		add_number(bucket, "count", up_to);
+		json_object_array_add(buckets, bucket);
+	}
+	json_object_object_add(histogram, "buckets", buckets);
+	add_number(histogram, "count", trips->count);
+	add_number(histogram, "sum_us", trips->sum_ns / 1000);
+	json_object_object_add(object, "round_trips", histogram);
+}
+
 /* Adds the domain's name and UUID, as far as domain 0 has told them. */
 static void add_domain(struct json_object *object, const struct status_sources *sources, uint32_t domid)
 {
@@ -119,6 +139,7 @@ static void add_link_use(struct json_object *link, const struct link_info *info)
 	add_traffic(link, "tx", &info->tx);
 	add_traffic(link, "rx", &info->rx);
 	add_number(link, "unacked", info->unacknowledged);
+	add_round_trips(link, &info->round_trips);
 	add_usage(usage, info->account);
 	json_object_object_add(link, "usage", usage);
 }

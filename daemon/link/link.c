@@ -43,6 +43,7 @@ struct link {
 	uint64_t heard_frames;
 	uint64_t used_ms; /* when it last had a channel */
 	uint64_t rtt_ns;
+	struct round_trips round_trips;
 	uint64_t since;
 	struct pings pings;
 	struct patience patience;
@@ -238,8 +239,10 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		return r;
 	case FRAME_PONG:
 		rtt_ns = pings_take_pong(&link->pings, number);
-		if (rtt_ns)
+		if (rtt_ns) {
 			link->rtt_ns = rtt_ns;
+			round_trips_add(&link->round_trips, rtt_ns);
+		}
 		return 0;
 	default:
 		if (number > link->hop.out[OUTLET_MAIN].position || number < link->acked_by_peer)
@@ -732,6 +735,7 @@ static void fill_info(struct link *link, struct link_info *info)
 		.channels = link->hop.channels.count,
 		.unacknowledged = hop_unacknowledged(&link->hop),
 		.rtt_ns = link->rtt_ns,
+		.round_trips = link->round_trips,
 		.tx = link->hop.tx,
 		.rx = link->hop.rx,
 		.account = link->hop.account,

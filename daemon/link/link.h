@@ -20,6 +20,7 @@
 
 #include "daemon/relay/hop.h"
 #include "daemon/link/pings.h"
+#include "daemon/link/round_trips.h"
 #include "daemon/base/quota.h"
 
 struct directory;
@@ -89,7 +90,8 @@ struct link_info {
 	const char *state_name;
 	bool has_vchan, granter;
 	uint32_t ring_bytes, pages, channels, unacknowledged;
-	uint64_t rtt_ns; /* 0: not measured */
+	uint64_t rtt_ns;		/* the last one; 0: not measured */
+	struct round_trips round_trips; /* of all sessions with this peer */
 	struct hop_stats tx, rx;
 	const struct account *account; /* the peer's */
 	uint64_t since;		       /* seconds since 1970 */

@@ -68,6 +68,11 @@ def test_status_under_traffic_is_valid_and_true(nodes, valid):
         assert {link["role"], other["role"]} == {"grants", "maps"}
         assert link["ring_bytes"] == 65536 and link["pages"] == 33
         assert link["channels"] == 1
+        assert one.xenmsg("ping", "2", "--count", "3", "--interval", "0").returncode == 0
+        trips = one.link(2)["round_trips"]
+        assert trips["count"] >= 3 and trips["sum_us"] > 0
+        counts = [bucket["count"] for bucket in trips["buckets"]]
+        assert counts == sorted(counts) and counts[-1] <= trips["count"]
         status = two.status()
         endpoint, = status["endpoints"]
         assert (endpoint["name"], endpoint["pid"], endpoint["uid"]) == ("inbox", os.getpid(), os.getuid())

@@ -104,7 +104,24 @@ static void ping_is_answered_once_when_the_pong_comes(void **state)
 	assert_int_equal(info_of(&scene).rtt_ns, scene.pong);
 	say_u64(&scene, FRAME_PONG, token);
 	assert_int_equal(scene.pongs, 1);
+	/* What answers no ping is no round trip. */
+	assert_int_equal(info_of(&scene).round_trips.count, 1);
+	assert_int_equal(info_of(&scene).round_trips.sum_ns, scene.pong);
 	scene_stop(&scene);
+}
+
+static void round_trips_fall_into_the_bucket_up_to_whose_bound_they_took(void **state)
+{
+	struct round_trips trips = {.count = 0};
+
+	round_trips_add(&trips, 0);
+	for (unsigned i = 0; i < ROUND_TRIP_BOUNDS; i++) {
+		round_trips_add(&trips, round_trip_bounds[i]);
+		round_trips_add(&trips, round_trip_bounds[i] + 1);
+	}
+	for (unsigned i = 0; i < ROUND_TRIP_BOUNDS; i++)
+		assert_int_equal(trips.buckets[i], 2);
+	assert_int_equal(trips.count, 2 * ROUND_TRIP_BOUNDS + 1);
 }
 
 static void each_ping_is_sent_once(void **state)
@@ -197,6 +214,7 @@ int main(void)
 		cmocka_unit_test(what_was_read_is_acknowledged_every_64_kib),
 		cmocka_unit_test(acknowledging_takes_no_memory),
 		cmocka_unit_test(ping_is_answered_once_when_the_pong_comes),
+		cmocka_unit_test(round_trips_fall_into_the_bucket_up_to_whose_bound_they_took),
 		cmocka_unit_test(each_ping_is_sent_once),
 		cmocka_unit_test(ping_ends_with_the_error_that_the_link_ends_with),
 		cmocka_unit_test(cancelled_ping_is_never_answered),
