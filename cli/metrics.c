@@ -3,59 +3,113 @@
 
 #include <json-c/json.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
 #include "cli/fields.h"
 
-/* One metric with its samples, collected first, since Prometheus wants all samples of a name together. */
-struct metric {
-	char *name;
-	bool counter;
-	char *samples; /* complete lines of text */
-	size_t size;
-	UT_hash_handle hh;
+enum type {
+	COUNTER,
+	GAUGE,
+	INFO, /* a gauge of 1, whose labels are the news */
+	HISTOGRAM,
 };
 
-struct metrics {
-	struct json_object *status;
-	struct metric *by_name;
-	bool is_cut; /* the daemon has left out entries of a list */
+static const char *const type_names[] = {"counter", "gauge", "gauge", "histogram"};
+
+/* The members of an element that become labels. */
+static const struct label {
+	const char *path, *name;
+} domid_label[] = {{"peer.domid", "domid"}, {0}}, endpoint_label[] = {{"name", "endpoint"}, {0}},
+  account_labels[] = {{"kind", "kind"}, {"id", "id"}, {0}},
+  link_labels[] = {{"peer.domid", "domid"},
+		   {"peer.name", "name"},
+		   {"peer.version", "version"},
+		   {"role", "role"},
+		   {0}},
+  version_label[] = {{"version", "version"}, {"domid", "domid"}, {"name", "name"}, {0}};
+
+static const struct metric {
+	const char *name;
+	enum type type;
+	const char *help;
+	const char *list; /* of the status; NULL: the status itself */
+	const char
+		*path; /* of the value in it, or in an element of the list; ends with '*': in each of them */
+	const struct label *labels;
+	const char *is; /* the value is 1 if the member is this text, else 0 */
+} metrics[] = {
+#define PER_LINK(name, type, help, path)                                                                     \
+	{                                                                                                    \
+		"xenmsg_link_" name, type, help, "links", path, domid_label, NULL                            \
+	}
+#define PER_ENDPOINT(name, type, help, path)                                                                 \
+	{                                                                                                    \
+		"xenmsg_endpoint_" name, type, help, "endpoints", path, endpoint_label, NULL                 \
+	}
+#define PER_ACCOUNT(name, type, help, path)                                                                  \
+	{                                                                                                    \
+		"xenmsg_account_" name, type, help, "accounts", path, account_labels, NULL                   \
+	}
+#define ONE(name, type, help, path)                                                                          \
+	{                                                                                                    \
+		"xenmsg_" name, type, help, NULL, path, NULL, NULL                                           \
+	}
+	{"xenmsg_info", INFO, "The daemon's version, and the domain that it serves.", NULL, "version",
+	 version_label, NULL},
+	ONE("partial", GAUGE,
+	    "1 if what belongs to others is left out, because who asks is no administrator of the daemon.",
+	    "partial"),
+	ONE("uptime_seconds", GAUGE, "How long the daemon has run.", "uptime_s"),
+	ONE("store_connected", GAUGE, "1 if the daemon is connected to XenStore.", "store.connected"),
+	ONE("store_stalled_seconds", GAUGE, "For how long XenStore hasn't answered.", "store.stalled_s"),
+	ONE("store_lookups", GAUGE, "Domains that programs wait to have looked up.", "store.lookups"),
+	ONE("grant_pages", GAUGE, "Pages that are granted to other domains.", "grants.used_pages"),
+	ONE("grant_limit_pages", GAUGE, "Pages that the kernel lets be granted, 0 if unknown.",
+	    "grants.limit_pages"),
+	ONE("links_waiting_for_pages", GAUGE, "Links that can't be made for want of pages.",
+	    "grants.waiting_links"),
+	ONE("policy_rules", GAUGE, "Rules in force.", "policy.rules"),
+	ONE("policy_undecided_total", COUNTER,
+	    "Requests that were told to try again, for want of a domain's name.", "policy.undecided"),
+	ONE("work_units_total", COUNTER, "The daemon's work, in units of about 10 ns.", "time.units"),
+	ONE("work_passes_total", COUNTER, "Passes of the daemon's event loop.", "time.passes"),
+	{"xenmsg_links", GAUGE, "Links with other domains, also those that are down.", NULL, "totals.links",
+	 NULL, NULL},
+	ONE("endpoints", GAUGE, "Endpoints that are bound here.", "totals.endpoints"),
+	ONE("clients", GAUGE, "Programs that are connected.", "totals.clients"),
+	ONE("peers", GAUGE, "Domains that have or had a daemon.", "totals.peers"),
+	ONE("pool_size", GAUGE,
+	    "How much there is for all accounts, by resource (in bytes where it says so).", "pools.*size"),
+	ONE("pool_used", GAUGE, "How much of it is used.", "pools.*used"),
+	{"xenmsg_link_info", INFO,
+	 "Names of the link's domain, its daemon's version, and whose memory it is.", "links", "peer",
+	 link_labels, NULL},
+	{"xenmsg_link_up", GAUGE, "1 if the link is up.", "links", "state", domid_label, "up"},
+	PER_LINK("channels", GAUGE, "Channels that are open over the link.", "channels"),
+	PER_LINK("sent_bytes_total", COUNTER, "Bytes of frames sent to the domain.", "tx.bytes"),
+	PER_LINK("received_bytes_total", COUNTER, "Bytes of frames received from the domain.", "rx.bytes"),
+	PER_LINK("sent_messages_total", COUNTER, "Messages sent to the domain.", "tx.messages"),
+	PER_LINK("received_messages_total", COUNTER, "Messages received from the domain.", "rx.messages"),
+	PER_LINK("sent_frames_total", COUNTER, "Frames sent to the domain.", "tx.frames"),
+	PER_LINK("received_frames_total", COUNTER, "Frames received from the domain.", "rx.frames"),
+	PER_LINK("queue_bytes", GAUGE, "Bytes sent that the domain's daemon hasn't processed yet.",
+		 "unacked"),
+	PER_LINK("refusals_total", COUNTER, "Requests of the domain that were over a limit.",
+		 "usage.refused"),
+	PER_LINK("round_trip_seconds", HISTOGRAM, "Time until the domain's daemon answered a ping.",
+		 "round_trips"),
+	PER_ENDPOINT("queue_bytes", GAUGE, "Bytes that wait for the program that has bound the endpoint.",
+		     "queued"),
+	PER_ACCOUNT("used", GAUGE, "How much of a resource a user (kind uid) or a domain (kind peer) holds.",
+		    "*used"),
+	PER_ACCOUNT("available", GAUGE, "How much more of it the account could have now.", "*available"),
+	PER_ACCOUNT("refusals_total", COUNTER, "Requests of the account that were over a limit.", "*refused"),
+	PER_ACCOUNT("work_units_total", COUNTER, "The daemon's work for it, in units of about 10 ns.",
+		    "time.units"),
 };
+#define METRICS (sizeof(metrics) / sizeof(metrics[0]))
 
-/* The members that identify an element of a list. Nested lists are named by their path. */
-static const struct {
-	const char *list;
-	const char *path, *label;
-} labels[] = {
-	{"links", "peer.domid", "domid"}, {"links", "peer.name", "name"}, {"endpoints", "name", "endpoint"},
-	{"endpoints", "uid", "uid"},	  {"endpoints", "pid", "pid"},	  {"clients", "uid", "uid"},
-	{"clients", "pid", "pid"},	  {"clients", "comm", "comm"},	  {"peers", "domid", "domid"},
-	{"peers", "name", "name"},	  {"denied", "from", "from"},	  {"denied", "to", "to"},
-	{"accounts", "kind", "kind"},	  {"accounts", "id", "id"},
-};
-#define LABELS (sizeof(labels) / sizeof(labels[0]))
-
-/* Names of values that only grow. */
-static const char *const traffic_counters[] = {"messages", "bytes", "frames", "notifications", NULL};
-static const char *const counters[] = {"resumes", "count", "units", "passes", "undecided", NULL};
-
-static void *must(void *memory)
-{
-	if (!memory)
-		abort();
-	return memory;
-}
-
-static char *join(const char *a, const char *between, const char *b)
-{
-	size_t size = strlen(a) + strlen(between) + strlen(b) + 1;
-	char *text = must(malloc(size));
-
-	snprintf(text, size, "%s%s%s", a, between, b);
-	return text;
-}
+#define UP_HELP "1 if the daemon has answered."
 
 static struct json_object *member(struct json_object *object, const char *path)
 {
@@ -63,198 +117,184 @@ static struct json_object *member(struct json_object *object, const char *path)
 	char first[32];
 
 	if (!dot)
-		return json_object_object_get(object, path);
+		return at(object, path);
 	snprintf(first, sizeof(first), "%.*s", (int)(dot - path), path);
-	object = json_object_object_get(object, first);
-	return object && json_object_is_type(object, json_type_object) ? member(object, dot + 1) : NULL;
+	return member(at(object, first), dot + 1);
 }
 
-/* Escapes a label's value as the format wants it. */
-static char *quoted(const char *text)
+/* Writes a label's value as the format wants it. */
+static void write_escaped(const char *text, FILE *out)
 {
-	char *out = must(malloc(strlen(text) * 2 + 1)), *at = out;
-
 	for (; *text; text++) {
 		if (*text == '\\' || *text == '"')
-			*at++ = '\\';
-		if (*text == '\n') {
-			*at++ = '\\';
-			*at++ = 'n';
-		} else {
-			*at++ = *text;
-		}
+			fputc('\\', out);
+		if (*text == '\n')
+			fputs("\\n", out);
+		else
+			fputc(*text, out);
 	}
-	*at = '\0';
-	return out;
 }
 
-/* Returns `name="value",…` for an element of a list. */
-static char *labels_of(const char *list, struct json_object *element)
+static void write_label(const char *name, const char *value, bool *first, FILE *out)
 {
-	char *text = must(strdup(""));
+	fprintf(out, "%s%s=\"", *first ? "{" : ",", name);
+	write_escaped(value, out);
+	fputc('"', out);
+	*first = false;
+}
 
-	for (size_t i = 0; i < LABELS; i++) {
-		struct json_object *value;
-		char *escaped, *label, *longer;
+/* One value with what it is labelled with: an element's labels, and those of the sample alone. */
+struct sample {
+	const struct metric *metric;
+	struct json_object *element;
+	const char *suffix;	     /* of the name */
+	const char *label, *labeled; /* NULL: none */
+};
 
-		if (strcmp(labels[i].list, list) != 0)
-			continue;
-		value = member(element, labels[i].path);
-		if (!value)
-			continue;
-		escaped = quoted(json_object_get_string(value));
-		label = join(labels[i].label, "=\"", escaped);
-		longer = join(text, *text ? "," : "", label);
-		free(escaped);
-		free(label);
-		free(text);
-		text = join(longer, "\"", "");
-		free(longer);
+static void write_sample(const struct sample *sample, const char *value, FILE *out)
+{
+	bool first = true;
+
+	fprintf(out, "%s%s", sample->metric->name, sample->suffix);
+	for (const struct label *label = sample->metric->labels; label && label->name; label++) {
+		const char *text = json_object_get_string(member(sample->element, label->path));
+
+		write_label(label->name, text ? text : "", &first, out);
 	}
+	if (sample->label)
+		write_label(sample->label, sample->labeled, &first, out);
+	fprintf(out, "%s %s\n", first ? "" : "}", value);
+}
+
+/* Writes a whole number of microseconds as seconds. */
+static const char *seconds(struct json_object *us, char text[32])
+{
+	snprintf(text, 32, "%.9g", (double)json_object_get_int64(us) / 1e6);
 	return text;
 }
 
-static bool is_label(const char *list, const char *name)
+static void write_histogram(struct sample sample, struct json_object *value, FILE *out)
 {
-	for (size_t i = 0; list && i < LABELS; i++)
-		if (strcmp(labels[i].list, list) == 0 && strcmp(labels[i].path, name) == 0)
+	struct json_object *buckets = at(value, "buckets"), *count = at(value, "count");
+	char text[32];
+
+	if (!json_object_is_type(buckets, json_type_array) || !count)
+		return;
+	sample.suffix = "_bucket";
+	sample.label = "le";
+	for (size_t i = 0; i < json_object_array_length(buckets); i++) {
+		struct json_object *bucket = json_object_array_get_idx(buckets, i);
+
+		sample.labeled = seconds(at(bucket, "up_to_us"), text);
+		write_sample(&sample, text_or(bucket, "count", "0"), out);
+	}
+	sample.labeled = "+Inf";
+	write_sample(&sample, json_object_get_string(count), out);
+	sample.label = NULL;
+	sample.suffix = "_sum";
+	write_sample(&sample, seconds(at(value, "sum_us"), text), out);
+	sample.suffix = "_count";
+	write_sample(&sample, json_object_get_string(count), out);
+}
+
+static void write_value(const struct sample *sample, struct json_object *value, FILE *out)
+{
+	const struct metric *metric = sample->metric;
+
+	if (!value)
+		return;
+	if (metric->type == HISTOGRAM)
+		write_histogram(*sample, value, out);
+	else if (metric->type == INFO)
+		write_sample(sample, "1", out);
+	else if (metric->is)
+		write_sample(sample, strcmp(json_object_get_string(value), metric->is) ? "0" : "1", out);
+	else if (json_object_is_type(value, json_type_boolean))
+		write_sample(sample, json_object_get_boolean(value) ? "1" : "0", out);
+	else if (json_object_is_type(value, json_type_int) || json_object_is_type(value, json_type_double))
+		write_sample(sample, json_object_get_string(value), out);
+}
+
+/* Writes a value for each resource: for "*used" of an account, account.clients.used, .endpoints.used... */
+static void write_resources(struct sample *sample, struct json_object *resources, const char *name, FILE *out)
+{
+	if (!json_object_is_type(resources, json_type_object))
+		return;
+	sample->label = "resource";
+	json_object_object_foreach(resources, key, resource) {
+		sample->labeled = key;
+		write_value(sample, at(resource, name), out);
+	}
+}
+
+static void write_of(const struct metric *metric, struct json_object *element, FILE *out)
+{
+	struct sample sample = {.metric = metric, .element = element, .suffix = ""};
+	const char *star = strchr(metric->path, '*');
+	char before[32];
+
+	if (!json_object_is_type(element, json_type_object))
+		return;
+	if (!star) {
+		write_value(&sample, member(element, metric->path), out);
+		return;
+	}
+	if (star == metric->path) {
+		write_resources(&sample, element, star + 1, out);
+		return;
+	}
+	snprintf(before, sizeof(before), "%.*s", (int)(star - metric->path) - 1, metric->path);
+	write_resources(&sample, member(element, before), star + 1, out);
+}
+
+static void write_head(const char *name, const char *help, const char *type, FILE *out)
+{
+	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static bool is_cut(struct json_object *status)
+{
+	static const char *const lists[] = {"links", "endpoints", "accounts"};
+
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+		if (total_of(status, lists[i]) > listed_in(status, lists[i]))
 			return true;
 	return false;
-}
-
-static bool is_one_of(const char *const *names, const char *name)
-{
-	for (; *names; names++)
-		if (strcmp(*names, name) == 0)
-			return true;
-	return false;
-}
-
-static bool is_counter(const char *path, const char *name)
-{
-	/* A link's ring_bytes and a queue's bytes are no counters: these names count only under tx and rx. */
-	if ((strstr(path, "_tx") || strstr(path, "_rx")) && is_one_of(traffic_counters, name))
-		return true;
-	return is_one_of(counters, name);
-}
-
-static void add_sample(struct metrics *metrics, const char *path, const char *name, const char *label,
-		       const char *value)
-{
-	bool counter = is_counter(path, name);
-	char *plain = join(path, "_", name), *full = join(plain, counter ? "_total" : "", "");
-	struct metric *metric;
-	char line[1024];
-	int size;
-
-	HASH_FIND_STR(metrics->by_name, full, metric);
-	if (!metric) {
-		metric = must(calloc(1, sizeof(*metric)));
-		metric->name = must(strdup(full));
-		metric->counter = counter;
-		HASH_ADD_KEYPTR(hh, metrics->by_name, metric->name, strlen(metric->name), metric);
-	}
-	if (*label)
-		size = snprintf(line, sizeof(line), "%s{%s} %s\n", full, label, value);
-	else
-		size = snprintf(line, sizeof(line), "%s %s\n", full, value);
-	if (size > 0 && (size_t)size < sizeof(line)) {
-		metric->samples = must(realloc(metric->samples, metric->size + (size_t)size + 1));
-		memcpy(metric->samples + metric->size, line, (size_t)size + 1);
-		metric->size += (size_t)size;
-	}
-	free(plain);
-	free(full);
-}
-
-static void walk(struct metrics *metrics, const char *path, const char *list, const char *label,
-		 struct json_object *object);
-
-static void walk_list(struct metrics *metrics, const char *path, const char *name, struct json_object *array)
-{
-	char *deeper = join(path, "_", name);
-	char count[32];
-
-	snprintf(count, sizeof(count), "%zu", total_of(metrics->status, name));
-	add_sample(metrics, deeper, "number", "", count);
-	if (total_of(metrics->status, name) > json_object_array_length(array))
-		metrics->is_cut = true;
-	for (size_t i = 0; i < json_object_array_length(array); i++) {
-		struct json_object *element = json_object_array_get_idx(array, i);
-		char *label;
-
-		if (!json_object_is_type(element, json_type_object))
-			continue;
-		label = labels_of(name, element);
-		/* Without a label that tells the elements apart, their samples would be duplicates. */
-		if (*label)
-			walk(metrics, deeper, name, label, element);
-		free(label);
-	}
-	free(deeper);
-}
-
-static void walk(struct metrics *metrics, const char *path, const char *list, const char *label,
-		 struct json_object *object)
-{
-	json_object_object_foreach(object, name, value) {
-		char *deeper;
-
-		if (is_label(list, name))
-			continue;
-		switch (json_object_get_type(value)) {
-		case json_type_boolean:
-			add_sample(metrics, path, name, label, json_object_get_boolean(value) ? "1" : "0");
-			break;
-		case json_type_int:
-		case json_type_double:
-			add_sample(metrics, path, name, label, json_object_get_string(value));
-			break;
-		case json_type_object:
-			/* Skip the totals, whose numbers are those of the lists. */
-			if (strcmp(name, list ? "peer" : "totals") == 0)
-				break;
-			deeper = join(path, "_", name);
-			walk(metrics, deeper, list, label, value);
-			free(deeper);
-			break;
-		case json_type_array:
-			if (!list)
-				walk_list(metrics, path, name, value);
-			break;
-		default:
-			if (list && strcmp(name, "state") == 0) {
-				char *escaped = quoted(json_object_get_string(value));
-				char *state = join("state=\"", escaped, "\""), *all = join(label, ",", state);
-
-				add_sample(metrics, path, "state", all, "1");
-				free(escaped);
-				free(state);
-				free(all);
-			}
-		}
-	}
 }
 
 void metrics_write(struct json_object *status, FILE *out)
 {
-	struct metrics metrics = {.status = status};
-	struct metric *metric, *next;
-
-	if (is_partial(status))
+	if (status && is_partial(status))
 		fputs("# Only what is the asker's, and what isn't about anybody: the rest is for " WHO_SEES_ALL
 		      ".\n",
 		      out);
-	if (json_object_is_type(status, json_type_object))
-		walk(&metrics, "xenmsg", NULL, "", status);
-	if (metrics.is_cut)
+	if (status && is_cut(status))
 		fputs("# Of each list the 100 entries that matter most; --all has every one.\n", out);
-	HASH_ITER(hh, metrics.by_name, metric, next) {
-		fprintf(out, "# TYPE %s %s\n%s", metric->name, metric->counter ? "counter" : "gauge",
-			metric->samples ? metric->samples : "");
-		HASH_DEL(metrics.by_name, metric);
-		free(metric->name);
-		free(metric->samples);
-		free(metric);
+	write_head("xenmsg_up", UP_HELP, "gauge", out);
+	fprintf(out, "xenmsg_up %d\n", status != NULL);
+	for (size_t i = 0; i < METRICS && status; i++) {
+		const struct metric *metric = &metrics[i];
+		struct json_object *list = metric->list ? at(status, metric->list) : NULL;
+
+		write_head(metric->name, metric->help, type_names[metric->type], out);
+		if (!metric->list)
+			write_of(metric, status, out);
+		for (size_t j = 0; j < listed_in(status, metric->list ? metric->list : ""); j++)
+			write_of(metric, json_object_array_get_idx(list, j), out);
+	}
+}
+
+void metrics_write_table(FILE *out)
+{
+	fputs("| metric | type | labels | meaning |\n|---|---|---|---|\n", out);
+	fputs("| `xenmsg_up` | gauge | | " UP_HELP " |\n", out);
+	for (size_t i = 0; i < METRICS; i++) {
+		const struct metric *metric = &metrics[i];
+
+		fprintf(out, "| `%s` | %s |", metric->name, type_names[metric->type]);
+		for (const struct label *label = metric->labels; label && label->name; label++)
+			fprintf(out, " %s", label->name);
+		fprintf(out, "%s%s | %s |\n", strchr(metric->path, '*') ? " resource" : "",
+			metric->type == HISTOGRAM ? " le" : "", metric->help);
 	}
 }

@@ -3,15 +3,18 @@
 #define XENMSG_CLI_METRICS_H
 
 /*
- * The daemon's status as Prometheus text (exposition format 0.0.4). Each number and boolean in the JSON
- * becomes a sample: its path makes the name (links[].tx.bytes: xenmsg_links_tx_bytes_total), and the strings
- * and ids that tell the elements of a list apart make the labels.
+ * The daemon's status as Prometheus text (exposition format 0.0.4), by one table of metrics, which
+ * doc/metrics.md shows. Labels are what there is little of: domids, uids, names of endpoints that are bound
+ * here. What a peer or a sender chooses freely, pids and programs' names are no labels.
  */
 
 #include <stdio.h>
 
 struct json_object;
 
+/* Writes all metrics that the status has. NULL: the daemon doesn't answer, which is all that is written. */
 void metrics_write(struct json_object *status, FILE *out);
+/* Writes the table itself in Markdown. */
+void metrics_write_table(FILE *out);
 
 #endif

@@ -3,6 +3,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 import threading
 
 import jsonschema
@@ -136,7 +138,7 @@ def test_the_accounts_say_who_has_what_and_what_he_might_have(nodes, valid):
         assert ["ACCOUNT", "CLIENTS", "ENDPOINTS", "CHANNELS", "QUEUED_BYTES", "DESCRIPTORS", "MEMORY", "REFUSED"] in lines, lines
         row, = (line for line in lines if line[:2] == ["domain", "1"])
         assert row[2:5] == ["-", "-", "1/20"], row
-        assert one.xenmsg("status", "--metrics").stdout.count(b'xenmsg_accounts_channels_available{kind="uid",id="0"} 49\n') == 1
+        assert one.xenmsg("status", "--metrics").stdout.count(b'xenmsg_account_available{kind="uid",id="0",resource="channels"} 49\n') == 1
 
 
 def test_a_stalled_xenstore_is_shown_and_stops_no_established_link(nodes, host):
@@ -169,6 +171,9 @@ def test_metrics_are_prometheus_text(nodes):
     inbox.output()
     done = one.xenmsg("status", "--metrics")
     assert done.returncode == 0, done.stderr
+    if shutil.which("promtool"):
+        linted = subprocess.run(["promtool", "check", "metrics"], input=done.stdout, capture_output=True, check=False)
+        assert linted.returncode == 0 and not linted.stderr, linted.stderr.decode()
     names = set()
     for line in done.stdout.decode().splitlines():
         if line.startswith("#"):

@@ -187,7 +187,7 @@ def test_the_commands_say_when_they_show_only_a_part(scene):
     assert row[1:] == ["-", "-", "-"], row
     metrics = run("status", "--metrics").stdout.decode()
     assert metrics.startswith("# Only what is the asker's") and "xenmsg_partial 1" in metrics
-    assert "xenmsg_links_tx" not in metrics
+    assert "xenmsg_link_sent_bytes_total{" not in metrics
     assert json.loads(run("status", "--json").stdout)["partial"] is True
     assert "only what is yours" not in one.xenmsg("status").stdout.decode()
     assert "xenmsg_partial 0" in one.xenmsg("status", "--metrics").stdout.decode()
@@ -241,9 +241,7 @@ def test_lists_end_with_what_matters_and_the_rest_is_counted(nodes, user, valid)
         assert len(cut["clients"]) == 100 and len(whole["clients"]) == MANY + 2
         assert len(cut["accounts"]) == cut["totals"]["accounts"]
         metrics = one.xenmsg("status", "--metrics").stdout.decode()
-        assert f"xenmsg_clients_number {MANY + 2}\n" in metrics and "# Of each list the 100 entries" in metrics
-        assert metrics.count("xenmsg_clients_channels{") == 100
-        assert one.xenmsg("status", "--metrics", "--all").stdout.count(b"xenmsg_clients_channels{") == MANY + 2
+        assert f"xenmsg_clients {MANY + 2}\n" in metrics  # and no labels of any of them
         assert len(json.loads(one.xenmsg("status", "--json", "--all").stdout)["clients"]) == MANY + 2
 
 

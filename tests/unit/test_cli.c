@@ -78,25 +78,81 @@ static char *metrics_of(const char *json)
 	return text;
 }
 
-static void every_number_becomes_a_sample_with_its_labels(void **state)
+static void metrics_have_their_help_type_and_labels(void **state)
 {
 	char *text = metrics_of(
-		"{\"version\":\"0.1.0\",\"uptime_s\":7,\"store\":{\"connected\":true},\"links\":["
-		"{\"peer\":{\"domid\":2,\"name\":\"a\\\"b\\\\\"},\"state\":\"up\",\"ring_bytes\":65536,\"tx\":{\"bytes\":10}},"
-		"{\"peer\":{\"domid\":3,\"name\":\"\"},\"state\":\"idle\",\"ring_bytes\":0,\"tx\":{\"bytes\":20}}]}");
+		"{\"version\":\"0.1.0\",\"uptime_s\":7,\"store\":{\"connected\":true},"
+		"\"clients\":[{\"pid\":4711,\"comm\":\"program\",\"channels\":3}],\"links\":["
+		"{\"peer\":{\"domid\":2,\"name\":\"a\\\"b\\\\\"},\"state\":\"up\",\"tx\":{\"bytes\":10},"
+		"\"round_trips\":{\"buckets\":[{\"up_to_us\":25,\"count\":1}],\"count\":3,\"sum_us\":1500}},"
+		"{\"peer\":{\"domid\":3,\"name\":\"\"},\"state\":\"idle\",\"tx\":{\"bytes\":20}}],"
+		"\"accounts\":[{\"kind\":\"uid\",\"id\":0,\"channels\":{\"used\":5,\"refused\":1}}]}");
+	static const char *const parts[] = {
+		"xenmsg_up 1\n",
+		"# TYPE xenmsg_uptime_seconds gauge\nxenmsg_uptime_seconds 7\n",
+		"\nxenmsg_store_connected 1\n",
+		/* All samples of a name stand together, behind its type. */
+		"# TYPE xenmsg_link_sent_bytes_total counter\n"
+		"xenmsg_link_sent_bytes_total{domid=\"2\"} 10\n"
+		"xenmsg_link_sent_bytes_total{domid=\"3\"} 20\n",
+		"xenmsg_link_info{domid=\"2\",name=\"a\\\"b\\\\\",",
+		"xenmsg_link_up{domid=\"2\"} 1\nxenmsg_link_up{domid=\"3\"} 0\n",
+		"xenmsg_link_round_trip_seconds_bucket{domid=\"2\",le=\"2.5e-05\"} 1\n"
+		"xenmsg_link_round_trip_seconds_bucket{domid=\"2\",le=\"+Inf\"} 3\n"
+		"xenmsg_link_round_trip_seconds_sum{domid=\"2\"} 0.0015\n"
+		"xenmsg_link_round_trip_seconds_count{domid=\"2\"} 3\n",
+		"xenmsg_account_refusals_total{kind=\"uid\",id=\"0\",resource=\"channels\"} 1\n",
+	};
 
-	assert_non_null(strstr(text, "# TYPE xenmsg_uptime_s gauge\nxenmsg_uptime_s 7\n"));
-	assert_non_null(strstr(text, "xenmsg_store_connected 1\n"));
-	assert_non_null(strstr(text, "xenmsg_links_number 2\n"));
-	/* All samples of a name stand together, behind its type. */
-	assert_non_null(strstr(text,
-			       "# TYPE xenmsg_links_tx_bytes_total counter\n"
-			       "xenmsg_links_tx_bytes_total{domid=\"2\",name=\"a\\\"b\\\\\"} 10\n"
-			       "xenmsg_links_tx_bytes_total{domid=\"3\",name=\"\"} 20\n"));
-	assert_non_null(strstr(text, "# TYPE xenmsg_links_ring_bytes gauge\n"));
-	assert_non_null(strstr(text, ",state=\"up\"} 1\n"));
-	assert_null(strstr(text, "0.1.0"));
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		assert_non_null(strstr(text, parts[i]));
+	assert_null(strstr(text, "4711"));
+	assert_null(strstr(text, "program\""));
 	free(text);
+}
+
+static void a_daemon_without_an_answer_is_down(void **state)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	metrics_write(NULL, out);
+	fclose(out);
+	assert_non_null(strstr(text, "# TYPE xenmsg_up gauge\nxenmsg_up 0\n"));
+	assert_null(strstr(text, "xenmsg_link"));
+	free(text);
+}
+
+/* Returns the file's text. The caller frees it. */
+static char *read_source(const char *name)
+{
+	const char *srcdir = getenv("srcdir");
+	char path[512], *text = NULL;
+	size_t size = 0;
+	FILE *in;
+
+	snprintf(path, sizeof(path), "%s/%s", srcdir ? srcdir : ".", name);
+	in = fopen(path, "r");
+	if (!in)
+		fail_msg("%s can't be read", path);
+	assert_true(getdelim(&text, &size, '\0', in) > 0);
+	fclose(in);
+	return text;
+}
+
+static void the_document_has_the_table_of_all_metrics(void **state)
+{
+	char *document = read_source("doc/metrics.md"), *table = NULL;
+	size_t size;
+	FILE *out = open_memstream(&table, &size);
+
+	metrics_write_table(out);
+	fclose(out);
+	if (!strstr(document, table))
+		fail_msg("doc/metrics.md must have this table:\n%s", table);
+	free(document);
+	free(table);
 }
 
 static void an_odd_status_breaks_nothing(void **state)
@@ -117,7 +173,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_valid_utf8_is_text),
 		cmocka_unit_test(base64_is_that_of_the_rfc),
-		cmocka_unit_test(every_number_becomes_a_sample_with_its_labels),
+		cmocka_unit_test(metrics_have_their_help_type_and_labels),
+		cmocka_unit_test(a_daemon_without_an_answer_is_down),
+		cmocka_unit_test(the_document_has_the_table_of_all_metrics),
 		cmocka_unit_test(an_odd_status_breaks_nothing),
 	};
 
