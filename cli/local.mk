@@ -13,6 +13,7 @@ xenmsg_SOURCES = \
 	cli/cmd_call.c \
 	cli/cmd_connect.c \
 	cli/cmd_doctor.c \
+	cli/cmd_exporter.c \
 	cli/cmd_forward.c \
 	cli/cmd_list.c \
 	cli/cmd_ping.c \
@@ -30,7 +31,7 @@ xenmsg_SOURCES = \
 	cli/writer.c cli/writer.h
 xenmsg_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(LIBEVENT_CFLAGS) $(XENSTORE_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS) \
 	$(NCURSES_CFLAGS)
-xenmsg_LDADD = libcli.la libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) \
+xenmsg_LDADD = libcli.la libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) $(LIBEVENT_EXTRA_LIBS) \
 	$(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(NCURSES_LIBS) -lm
 
 # Each shell looks for its completion there.

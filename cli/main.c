@@ -25,6 +25,7 @@ static const struct command {
 	{"doctor", cmd_doctor, "try each step to the other domains, and say how to mend what fails"},
 	{"status", cmd_status, "show the local daemon's account of itself"},
 	{"top", cmd_top, "the same, live, in a terminal"},
+	{"exporter", cmd_exporter, "the same for Prometheus, by HTTP"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

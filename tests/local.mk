@@ -73,6 +73,7 @@ integration_tests = \
 	tests/integration/test_delivery.py \
 	tests/integration/test_doctor.py \
 	tests/integration/test_example_calls.py \
+	tests/integration/test_exporter.py \
 	tests/integration/test_limits.py \
 	tests/integration/test_names.py \
 	tests/integration/test_no_xen.py \

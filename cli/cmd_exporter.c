@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * exporter: answers GET /metrics with the daemon's status as Prometheus text. It asks the daemon anew for
+ * each request, one after the other, as whoever runs it: what that user may not see isn't there.
+ */
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <arpa/inet.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+#include <json-c/json.h>
+
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+#include "cli/metrics.h"
+
+static const char help[] =
+	"Usage: xenmsg exporter --listen unix:PATH|tcp:ADDRESS:PORT\n"
+	"\n"
+	"Serves the local daemon's status to Prometheus at /metrics, until it is stopped (doc/metrics.md lists what).\n"
+	"\n"
+	"      --listen WHERE  a Unix socket, for its owner and group; or a TCP socket of this machine alone, like\n"
+	"                      tcp:127.0.0.1:9470 or tcp:[::1]:9470 (port 0: any, which is then told)\n"
+	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+
+enum { OPTION_LISTEN = 256 };
+
+#define DAEMON_MS    5000 /* how long the daemon may take to accept us */
+#define REQUEST_S    10	  /* how long a client may take to send its request, and to read the answer */
+#define HEADERS_MAX  8192
+#define BODY_MAX     1024
+#define CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
+#define METHODS	     (EVHTTP_REQ_GET | EVHTTP_REQ_HEAD)
+#define OTHER_METHODS                                                                                        \
+	(EVHTTP_REQ_POST | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH)
+
+struct exporter {
+	struct cli *cli;
+	const char *where; /* as the user typed it */
+	union {
+		struct sockaddr any;
+		struct sockaddr_un path;
+		struct sockaddr_in ip;
+		struct sockaddr_in6 ip6;
+	} address;
+	socklen_t size;
+	struct event_base *base;
+	struct evhttp *http;
+	struct event *stop[2];
+	int fd;
+	bool bound;
+	int signal; /* the signal that ended it; 0: none did */
+};
+
+/* ---- where to listen ------------------------------------------------------------------------- */
+
+/* Parses ADDRESS:PORT. Returns NULL, or what is wrong with it. */
+static const char *parse_tcp(struct exporter *exporter, const char *text)
+{
+	const char *colon = strrchr(text, ':');
+	char host[64];
+	size_t size;
+	unsigned long port;
+
+	if (!colon || colon == text || !colon[1])
+		return "tcp: takes ADDRESS:PORT";
+	if (strspn(colon + 1, "0123456789") != strlen(colon + 1))
+		return "a port is a number";
+	port = strtoul(colon + 1, NULL, 10);
+	if (port > UINT16_MAX)
+		return "a port is at most 65535";
+	size = (size_t)(colon - text);
+	if (text[0] == '[' && text[size - 1] == ']') {
+		text++;
+		size -= 2;
+	}
+	snprintf(host, sizeof(host), "%.*s", (int)(size < sizeof(host) ? size : sizeof(host) - 1), text);
+	if (inet_pton(AF_INET, host, &exporter->address.ip.sin_addr) == 1) {
+		exporter->address.ip.sin_family = AF_INET;
+		exporter->address.ip.sin_port = htons((uint16_t)port);
+		exporter->size = sizeof(exporter->address.ip);
+		if (ntohl(exporter->address.ip.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET)
+			return NULL;
+	} else if (inet_pton(AF_INET6, host, &exporter->address.ip6.sin6_addr) == 1) {
+		exporter->address.ip6.sin6_family = AF_INET6;
+		exporter->address.ip6.sin6_port = htons((uint16_t)port);
+		exporter->size = sizeof(exporter->address.ip6);
+		if (IN6_IS_ADDR_LOOPBACK(&exporter->address.ip6.sin6_addr))
+			return NULL;
+	} else {
+		return "an address is a number like 127.0.0.1 or [::1]";
+	}
+	/* It knows no passwords; what serves others asks for some and forwards. */
+	return "only this machine's own addresses, 127.0.0.1 or [::1], can be listened on";
+}
+
+static const char *parse_where(struct exporter *exporter, const char *text)
+{
+	struct sockaddr_un *path = &exporter->address.path;
+
+	exporter->where = text;
+	if (strncmp(text, "tcp:", 4) == 0)
+		return parse_tcp(exporter, text + 4);
+	if (strncmp(text, "unix:", 5) != 0)
+		return "it must begin with unix: or tcp:";
+	if (!text[5])
+		return "unix: takes a PATH";
+	if (strlen(text + 5) >= sizeof(path->sun_path))
+		return "the path of a Unix socket has at most 107 bytes";
+	path->sun_family = AF_UNIX;
+	strcpy(path->sun_path, text + 5);
+	exporter->size = sizeof(*path);
+	return NULL;
+}
+
+static bool is_unix(const struct exporter *exporter)
+{
+	return exporter->address.any.sa_family == AF_UNIX;
+}
+
+/* Removes a socket that an earlier run has left. If another process listens on it, bind() reports that. */
+static void remove_left_socket(const struct exporter *exporter)
+{
+	const char *path = exporter->address.path.sun_path;
+	struct stat status;
+	int fd;
+
+	if (stat(path, &status) < 0 || !S_ISSOCK(status.st_mode))
+		return;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return;
+	if (connect(fd, &exporter->address.any, exporter->size) < 0 && errno == ECONNREFUSED)
+		unlink(path);
+	close(fd);
+}
+
+/* Listens. Returns false with errno set. */
+static bool listen_there(struct exporter *exporter)
+{
+	mode_t before;
+	int on = 1, r;
+
+	exporter->fd = socket(exporter->address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (exporter->fd < 0)
+		return false;
+	if (is_unix(exporter))
+		remove_left_socket(exporter);
+	else
+		setsockopt(exporter->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	before = umask(0117);
+	r = bind(exporter->fd, &exporter->address.any, exporter->size);
+	umask(before);
+	if (r < 0)
+		return false;
+	exporter->bound = true;
+	return listen(exporter->fd, 16) == 0;
+}
+
+static void tell_port(const struct exporter *exporter)
+{
+	struct sockaddr_in6 address; /* IPv4 has its port at the same place */
+	socklen_t size = sizeof(address);
+
+	if (!is_unix(exporter) && exporter->address.ip.sin_port == 0 &&
+	    getsockname(exporter->fd, (struct sockaddr *)&address, &size) == 0)
+		cli_note(exporter->cli, "exporter: %s listens on port %u", exporter->where,
+			 ntohs(address.sin6_port));
+}
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+/* Returns the daemon's status, or NULL with the reason on stderr. The caller frees it. */
+static struct json_object *ask(struct exporter *exporter)
+{
+	struct json_object *status = NULL;
+	struct xenmsg *conn;
+	char *text;
+	int timeout_ms = DAEMON_MS, r;
+
+	if (cli_open_timed(exporter->cli, &conn, &timeout_ms))
+		return NULL;
+	r = xenmsg_query(conn, "status all", &text);
+	if (r < 0) {
+		cli_error(conn, "exporter", "", r);
+	} else {
+		status = json_tokener_parse(text);
+		free(text);
+		if (!status)
+			cli_complain("exporter: the daemon's answer is no JSON");
+	}
+	xenmsg_close(conn);
+	return status;
+}
+
+static void reply(struct evhttp_request *request, int code, const char *reason, const char *text, size_t size)
+{
+	struct evbuffer *body = evbuffer_new();
+
+	if (body)
+		evbuffer_add(body, text, size);
+	evhttp_send_reply(request, code, reason, body);
+	if (body)
+		evbuffer_free(body);
+}
+
+static void refuse(struct evhttp_request *request, int code, const char *reason, const char *text)
+{
+	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", "text/plain");
+	reply(request, code, reason, text, strlen(text));
+}
+
+static void on_request(struct evhttp_request *request, void *userdata)
+{
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
+	const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
+	struct json_object *status;
+	char *text = NULL;
+	size_t size;
+	FILE *out;
+
+	if (!path || strcmp(path, "/metrics") != 0) {
+		refuse(request, HTTP_NOTFOUND, "Not Found", "There is only /metrics.\n");
+		return;
+	}
+	if (!(evhttp_request_get_command(request) & METHODS)) {
+		evhttp_add_header(headers, "Allow", "GET, HEAD");
+		refuse(request, HTTP_BADMETHOD, "Method Not Allowed", "Metrics can only be read, by GET.\n");
+		return;
+	}
+	out = open_memstream(&text, &size);
+	if (!out) {
+		refuse(request, HTTP_SERVUNAVAIL, "Service Unavailable", "Out of memory.\n");
+		return;
+	}
+	status = ask(userdata);
+	metrics_write(status, out);
+	json_object_put(status);
+	fclose(out);
+	evhttp_add_header(headers, "Content-Type", CONTENT_TYPE);
+	reply(request, HTTP_OK, "OK", text, size);
+	free(text);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void on_stop(evutil_socket_t number, short what, void *userdata)
+{
+	struct exporter *exporter = userdata;
+
+	exporter->signal = number;
+	event_base_loopbreak(exporter->base);
+}
+
+static int start(struct exporter *exporter)
+{
+	const int signals[] = {SIGINT, SIGTERM};
+
+	exporter->base = event_base_new();
+	exporter->http = exporter->base ? evhttp_new(exporter->base) : NULL;
+	if (!exporter->http)
+		return EXIT_OTHER;
+	for (int i = 0; i < 2; i++) {
+		exporter->stop[i] = evsignal_new(exporter->base, signals[i], on_stop, exporter);
+		if (!exporter->stop[i] || event_add(exporter->stop[i], NULL) < 0)
+			return EXIT_OTHER;
+	}
+	evhttp_set_allowed_methods(exporter->http, METHODS | OTHER_METHODS);
+	evhttp_set_max_headers_size(exporter->http, HEADERS_MAX);
+	evhttp_set_max_body_size(exporter->http, BODY_MAX);
+	evhttp_set_timeout(exporter->http, REQUEST_S);
+	evhttp_set_gencb(exporter->http, on_request, exporter);
+	if (!listen_there(exporter)) {
+		cli_complain("exporter: can't listen on %s: %s", exporter->where, strerror(errno));
+		return EXIT_OTHER;
+	}
+	if (evhttp_accept_socket(exporter->http, exporter->fd) < 0)
+		return EXIT_OTHER;
+	tell_port(exporter);
+	return 0;
+}
+
+static void end(struct exporter *exporter)
+{
+	for (int i = 0; i < 2; i++)
+		if (exporter->stop[i])
+			event_free(exporter->stop[i]);
+	if (exporter->http)
+		evhttp_free(exporter->http); /* closes the socket */
+	if (exporter->base)
+		event_base_free(exporter->base);
+	if (exporter->bound && is_unix(exporter))
+		unlink(exporter->address.path.sun_path);
+}
+
+int cmd_exporter(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"listen", required_argument, NULL, OPTION_LISTEN},
+		CLI_OPTIONS,
+	};
+	struct exporter exporter = {.cli = cli, .fd = -1};
+	const char *where = NULL, *why;
+	int option, code;
+
+	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
+		if (option == OPTION_LISTEN)
+			where = optarg;
+		else if (!cli_option(cli, option, "exporter", help, &code))
+			return code;
+	}
+	if (optind < argc)
+		return cli_usage("exporter", "it takes no arguments");
+	if (!where)
+		return cli_usage("exporter", "it needs --listen unix:PATH or --listen tcp:127.0.0.1:PORT");
+	why = parse_where(&exporter, where);
+	if (why)
+		return cli_usage("exporter", "--listen '%s': %s", where, why);
+	code = start(&exporter);
+	if (code == 0)
+		event_base_dispatch(exporter.base);
+	end(&exporter);
+	interrupt_die_of(exporter.signal);
+	return code;
+}

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""xenmsg exporter: what a scraper gets, and what everybody else gets."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import urllib.parse
+import urllib.request
+
+import pytest
+
+from messaging import EXIT_USAGE, eventually
+
+SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
+
+
+def stop(process):
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) in (-signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+@pytest.fixture(name="exporter")
+def an_exporter_on_tcp(nodes):
+    one, two = nodes(1, 2).values()
+    inbox = two.receiver("inbox")
+    one.send("2:inbox", "x")
+    process = one.popen("exporter", "--listen", "tcp:127.0.0.1:0")
+    told = process.stderr.readline().decode()
+    process.port = int(re.search(r"listens on port (\d+)", told).group(1))
+    process.node = one
+    yield process
+    stop(process)
+    inbox.stop()
+
+
+def ask(exporter, method="GET", path="/metrics", headers=None, body=None):
+    connection = http.client.HTTPConnection("127.0.0.1", exporter.port, timeout=30)
+    try:
+        connection.request(method, path, body=body, headers=headers or {})
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_a_scrape_is_what_status_prints(exporter):
+    status, headers, text = ask(exporter)
+    assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert "xenmsg_up 1\n" in text and 'xenmsg_link_up{domid="2"} 1\n' in text
+    printed = exporter.node.xenmsg("status", "--metrics").stdout.decode()
+    assert re.findall("^# (.*)", text, re.M) == re.findall("^# (.*)", printed, re.M)
+    assert ask(exporter, path="/metrics?x=1")[0] == 200
+    assert ask(exporter, method="HEAD")[::2] == (200, "")
+
+
+def test_other_requests_are_refused_in_words(exporter):
+    status, _, text = ask(exporter, path="/")
+    assert status == 404 and "/metrics" in text
+    assert ask(exporter, path="/metrics/")[0] == 404
+    for method in ("POST", "PUT", "DELETE"):
+        status, headers, text = ask(exporter, method=method, body=b"x" if method != "DELETE" else None)
+        assert status == 405 and headers["Allow"] == "GET, HEAD" and "GET" in text
+    assert ask(exporter, method="TRACE")[0] in (405, 501)
+    assert ask(exporter, headers={"X-Long": "x" * 9000})[0] in (400, 431)
+    assert ask(exporter, path="/" + "x" * 9000)[0] in (400, 414)
+    assert ask(exporter, method="POST", body=b"x" * 2000)[0] == 413
+    with socket.create_connection(("127.0.0.1", exporter.port), timeout=30) as raw:
+        raw.sendall(b"\0\1\2 nonsense\r\n\r\n")
+        answer = raw.recv(4096)
+        assert not answer or re.match(rb"HTTP/1\.[01] [45]", answer), answer
+    assert ask(exporter)[0] == 200
+
+
+def test_a_daemon_that_is_gone_is_down(exporter):
+    exporter.node.stop()
+    status, _, text = ask(exporter)
+    assert status == 200 and "\nxenmsg_up 0\n" in text and "xenmsg_link" not in text
+
+
+def test_a_unix_socket_is_its_owners_and_groups_and_goes_with_the_exporter(nodes, tmp_path):
+    one = nodes(1)[1]
+    path = tmp_path / "metrics.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))  # as after a crash: nobody listens
+    process = one.popen("exporter", "--listen", f"unix:{path}")
+
+    def scraped():
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(30)
+            try:
+                client.connect(str(path))
+            except (ConnectionRefusedError, FileNotFoundError):
+                return False
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            return b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert b"xenmsg_up 1" in eventually(scraped, "it listens")
+    assert path.stat().st_mode & 0o777 == 0o660
+    taken = one.xenmsg("exporter", "--listen", f"unix:{path}")
+    assert taken.returncode == 1 and b"Address already in use" in taken.stderr
+    assert path.exists()
+    stop(process)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("where, words", [
+    ("tcp:127.0.0.1:65536", b"at most 65535"), ("tcp:127.0.0.1:99999999999999999999", b"port"),
+    ("tcp:127.0.0.1:x", b"a port is a number"), ("tcp:127.0.0.1", b"ADDRESS:PORT"), ("tcp::80", b"ADDRESS:PORT"),
+    ("tcp:0.0.0.0:9470", b"only this machine's own"), ("tcp:[::]:9470", b"only this machine's own"),
+    ("tcp:localhost:9470", b"a number like"), ("unix:", b"takes a PATH"), ("unix:/" + "x" * 107, b"at most 107"),
+    ("9470", b"must begin with"), ("", b"must begin with")])
+def test_a_bad_place_is_refused_in_words(nodes, where, words):
+    done = nodes(1, start=False)[1].xenmsg("exporter", "--listen", where)
+    assert done.returncode == EXIT_USAGE and words in done.stderr, done.stderr
+
+
+def test_it_must_be_told_where_to_listen(nodes):
+    one = nodes(1, start=False)[1]
+    for words in ([], ["--listen", "tcp:127.0.0.1:0", "more"]):
+        assert one.xenmsg("exporter", *words).returncode == EXIT_USAGE
+
+
+@pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not installed")
+def test_prometheus_scrapes_it(exporter, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = tmp_path / "prometheus.yml"
+    config.write_text("global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
+                      f"scrape_configs: [{{job_name: xenmsg, static_configs: [{{targets: ['127.0.0.1:{exporter.port}']}}]}}]\n")
+    log = open(tmp_path / "prometheus.log", "wb")
+    with log, subprocess.Popen(["prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}",
+                                f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log) as prometheus:
+        def value(query):
+            url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": query})
+            try:
+                with urllib.request.urlopen(url, timeout=30) as answer:
+                    found = json.load(answer)["data"]["result"]
+            except OSError:
+                return None
+            return found and found[0]["value"][1]
+
+        try:
+            assert eventually(lambda: value('up{job="xenmsg"} == 1'), "it was scraped") == "1"
+            assert eventually(lambda: value("xenmsg_up"), "and read") == "1"
+            assert int(value('xenmsg_link_sent_messages_total{domid="2"}')) >= 1
+            assert value('xenmsg_link_round_trip_seconds_bucket{domid="2",le="+Inf"}')
+        finally:
+            prometheus.terminate()
+            prometheus.wait(30)
