@@ -153,3 +153,30 @@ def test_prometheus_scrapes_it(exporter, tmp_path):
         finally:
             prometheus.terminate()
             prometheus.wait(30)
+
+
+def monitoring(name):
+    return os.path.join(SOURCES, "monitoring", name)
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+def test_the_alerts_come_when_they_should():
+    for words in (["check", "rules", monitoring("xenmsg.rules.yml")], ["test", "rules", monitoring("xenmsg.rules.test.yml")]):
+        done = subprocess.run(["promtool", *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_rules_and_dashboard_use_metrics_that_there_are():
+    with open(os.path.join(SOURCES, "doc", "metrics.md"), encoding="utf-8") as document:
+        known = {}
+        for name, kind in re.findall(r"^\| `(\w+)` \| (\w+) \|", document.read(), re.M):
+            for suffix in ("_bucket", "_sum", "_count") if kind == "histogram" else ("",):
+                known[name + suffix] = kind
+    with open(monitoring("xenmsg-dashboard.json"), encoding="utf-8") as file:
+        dashboard = json.load(file)
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    with open(monitoring("xenmsg.rules.yml"), encoding="utf-8") as file:
+        queries += re.findall("expr: (.*)", file.read())
+    used = {name for query in queries for name in re.findall(r"\bxenmsg_\w+", query)}
+    assert len(used) > 10 and used <= known.keys(), used - known.keys()

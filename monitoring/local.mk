@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# What a Prometheus and a Grafana are given for the metrics.
+monitoringdir = $(docdir)/monitoring
+dist_monitoring_DATA = \
+	monitoring/xenmsg.rules.yml \
+	monitoring/xenmsg-dashboard.json
+EXTRA_DIST += monitoring/xenmsg.rules.test.yml
