@@ -17,10 +17,11 @@ static const char help[] =
 	"request, and prints the reply as it is.\n"
 	"\n"
 	"      --file FILE     the contents of FILE are the request\n"
+	"      --exit-status   end with the exit status of the command that 'xenmsg serve' ran, and with 255 if there is none\n"
 	"      --timeout S     give up after S seconds; the error says whether the request had been taken\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_FILE = 256, OPTION_TIMEOUT };
+enum { OPTION_FILE = 256, OPTION_TIMEOUT, OPTION_EXIT_STATUS };
 
 static int print_reply(struct xenmsg_message *reply)
 {
@@ -43,7 +44,12 @@ static int call(struct xenmsg *conn, const char *address, const void *data, size
 	if (r == 0)
 		return print_reply(reply);
 	if (xenmsg_answered(conn)) {
-		cli_complain("call %s: the server answered with an error: %s", address, strerror(-r));
+		if (xenmsg_exit_status(conn))
+			cli_complain(
+				"call %s: the server answered with an error: %s; its command's exit status is %d",
+				address, strerror(-r), xenmsg_exit_status(conn));
+		else
+			cli_complain("call %s: the server answered with an error: %s", address, strerror(-r));
 		return EXIT_OTHER;
 	}
 	return cli_error(conn, "call", address, r);
@@ -73,12 +79,14 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 	static const struct option options[] = {
 		{"file", required_argument, NULL, OPTION_FILE},
 		{"timeout", required_argument, NULL, OPTION_TIMEOUT},
+		{"exit-status", no_argument, NULL, OPTION_EXIT_STATUS},
 		CLI_OPTIONS,
 	};
 	const char *file = NULL, *message = NULL, *address, *why;
 	struct xenmsg *conn;
 	struct address parsed;
 	int option, code, timeout_ms = -1;
+	bool exit_status = false;
 
 	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
 		switch (option) {
@@ -89,6 +97,9 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 			code = cli_seconds("call", "--timeout", optarg, 1, &timeout_ms);
 			if (code)
 				return code;
+			break;
+		case OPTION_EXIT_STATUS:
+			exit_status = true;
 			break;
 		default:
 			if (!cli_option(cli, option, "call", help, &code))
@@ -110,11 +121,13 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 		return cli_usage("call", "bad address '%s': %s", address, why);
 	code = cli_open_timed(cli, &conn, &timeout_ms);
 	if (code)
-		return code;
+		return exit_status ? EXIT_NO_STATUS : code;
 	if (file && strcmp(file, "-") == 0)
 		file = NULL;
 	code = message ? call(conn, address, message, strlen(message), timeout_ms)
 		       : call_with_file(conn, address, file, timeout_ms);
+	if (exit_status && code)
+		code = xenmsg_exit_status(conn) ? xenmsg_exit_status(conn) : EXIT_NO_STATUS;
 	xenmsg_close(conn);
 	return code;
 }

@@ -24,8 +24,8 @@ static const char help[] =
 	"Usage: xenmsg serve [OPTIONS] ENDPOINT -- COMMAND [ARGUMENT...]\n"
 	"\n"
 	"Answers calls to ENDPOINT: runs the command for each, with the request as its standard input; what it writes to\n"
-	"standard output is the reply, once it has ended with status 0, else the caller gets an error. Who called is in its\n"
-	"environment: XENMSG_SENDER_DOMID, _NAME, _UID and _PID. A command whose caller has given up gets SIGTERM.\n"
+	"standard output is the reply, once it has ended with status 0, else the caller gets an error with its exit status. Who\n"
+	"called is in its environment: XENMSG_SENDER_DOMID, _NAME, _UID and _PID. A command whose caller has given up gets SIGTERM.\n"
 	"\n"
 	"      --jobs N        run at most N commands at a time (else: as many as there are CPUs)\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
@@ -59,7 +59,8 @@ struct job {
 	size_t written; /* how much of the request the command got */
 	char *reply;
 	size_t size, capacity;
-	int error; /* sent instead of the reply; 0: none */
+	int error;	 /* sent instead of the reply; 0: none */
+	int exit_status; /* of the command, sent with EIO; 0: it succeeded, or something else failed */
 	bool ended, told_to_stop;
 };
 
@@ -100,7 +101,10 @@ static bool answer(struct job *job)
 	int r;
 
 	if (job->error) {
-		xenmsg_reply_error(job->request, job->error);
+		if (job->exit_status)
+			xenmsg_reply_exit_status(job->request, job->exit_status);
+		else
+			xenmsg_reply_error(job->request, job->error);
 		return true;
 	}
 	r = xenmsg_reply(job->request, job->reply, job->size);
@@ -187,8 +191,11 @@ static void on_end(int fd, short what, void *userdata)
 	drop_event(&job->on_in, &job->in);
 	drop_event(&job->on_out, &job->out);
 	drop_event(&job->on_end, &job->pidfd);
-	if (status != 0)
+	if (status != 0) {
+		if (!job->error)
+			job->exit_status = command_exit_status(status);
 		fail_job(job, EIO, "the command", command_end(status, words));
+	}
 	if (job->size > xenmsg_max_message(job->serve->conn) && !job->error)
 		job->error = EMSGSIZE;
 	if (answer(job)) {

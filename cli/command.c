@@ -49,6 +49,11 @@ const char *command_end(int status, char text[32])
 	return text;
 }
 
+int command_exit_status(int status)
+{
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
 void command_set_number(const char *name, uint32_t value)
 {
 	char text[16];

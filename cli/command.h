@@ -11,6 +11,8 @@
 bool command_can_be_run(const char *command);
 /* Writes in words how a command ended, from wait(2)'s status: "ended with status 5". Returns `text`. */
 const char *command_end(int status, char text[32]);
+/* Returns that status as shells count it: the exit status, or 128 and the number of the signal. */
+int command_exit_status(int status);
 /* Sets XENMSG_SENDER_* in the environment of this process. `name` is the domain's, NULL if it isn't known
  * here. */
 void command_set_sender(uint32_t domid, const char *name, uint32_t uid, uint32_t pid);

@@ -266,6 +266,9 @@ XENMSG_API XENMSG_CHECK int xenmsg_call(struct xenmsg *conn, const char *address
 /* Returns 1 if the error that the last xenmsg_call() returned, or with which the running
  * xenmsg_call_done was called, is the server's own, from xenmsg_reply_error(); else 0. */
 XENMSG_API int xenmsg_answered(struct xenmsg *conn);
+/* Returns the exit status, 1 to 255, that came with that error, from xenmsg_reply_exit_status(); 0:
+ * none did. */
+XENMSG_API int xenmsg_exit_status(struct xenmsg *conn);
 
 /* Called with a call's outcome, as xenmsg_call() returns it, and with 0 the reply, which the
  * callback frees. */
@@ -310,6 +313,12 @@ XENMSG_API XENMSG_CHECK int xenmsg_reply(struct xenmsg_message *message, const v
 /* Answers a call with an error, which the caller's xenmsg_call() returns. `error` is an errno of
  * either sign. Returns as xenmsg_reply(), or -EINVAL if `error` is no errno; never -EAGAIN. */
 XENMSG_API int xenmsg_reply_error(struct xenmsg_message *message, int error);
+/* Answers a call with how the command that was run for it ended: the caller's xenmsg_call() returns
+ * -EIO, and its xenmsg_exit_status() returns `status`. (A caller with an older library gets only
+ * the error.)
+ * status  1 to 255; by custom 128 and the number of the signal that killed the command
+ * Returns as xenmsg_reply_error(), with -EINVAL for another status. */
+XENMSG_API int xenmsg_reply_exit_status(struct xenmsg_message *message, int status);
 
 /* ---- byte streams ---------------------------------------------------------------------------- */
 

@@ -14,6 +14,11 @@ int xenmsg_answered(struct xenmsg *conn)
 	return conn->calls.answered;
 }
 
+int xenmsg_exit_status(struct xenmsg *conn)
+{
+	return conn->calls.exit_status;
+}
+
 int xenmsg_call_post_timed(struct xenmsg *conn, const char *address, const void *data, size_t size,
 			   int timeout_ms, xenmsg_call_done done, void *userdata)
 {
@@ -40,9 +45,10 @@ int xenmsg_call_post(struct xenmsg *conn, const char *address, const void *data,
 
 struct answer {
 	const struct calls *calls;
-	/* the latter two: copies of what `calls` said when the answer came, since calls that end later change
+	/* all but `known`: copies of what `calls` said when the answer came, since calls that end later change
 	 * it */
 	bool known, answered, withdrawn;
+	uint8_t exit_status;
 	int result;
 	struct xenmsg_message *reply;
 };
@@ -53,6 +59,7 @@ static void note_answer(void *userdata, int result, struct xenmsg_message *reply
 
 	answer->known = true;
 	answer->answered = answer->calls->answered;
+	answer->exit_status = answer->calls->exit_status;
 	answer->withdrawn = answer->calls->withdrawn;
 	answer->result = result;
 	answer->reply = reply;
@@ -83,6 +90,7 @@ static int call_in_time(struct xenmsg *conn, const char *address, const void *da
 		r = answer.result;
 	}
 	conn->calls.answered = answer.answered;
+	conn->calls.exit_status = answer.exit_status;
 	return r;
 }
 
@@ -96,6 +104,7 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 	*reply = NULL;
 	conn->reason[0] = '\0';
 	conn->calls.answered = false;
+	conn->calls.exit_status = 0;
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
 	do
@@ -111,8 +120,8 @@ int xenmsg_message_wants_reply(const struct xenmsg_message *message)
 	return message->reply == REPLY_OWED;
 }
 
-static int answer(struct xenmsg_message *request, enum message_type type, uint16_t error, const void *data,
-		  size_t size)
+static int answer(struct xenmsg_message *request, enum message_type type, struct message_error error,
+		  const void *data, size_t size)
 {
 	struct xenmsg *conn = request->pool->conn;
 
@@ -137,7 +146,7 @@ static int answer(struct xenmsg_message *request, enum message_type type, uint16
 
 int xenmsg_reply(struct xenmsg_message *message, const void *data, size_t size)
 {
-	return answer(message, MESSAGE_REPLY, 0, data, size);
+	return answer(message, MESSAGE_REPLY, (struct message_error){0}, data, size);
 }
 
 int xenmsg_reply_error(struct xenmsg_message *message, int error)
@@ -146,5 +155,13 @@ int xenmsg_reply_error(struct xenmsg_message *message, int error)
 		error = -error;
 	if (error < 1 || error > 4095)
 		return -EINVAL;
-	return answer(message, MESSAGE_ERROR, (uint16_t)error, NULL, 0);
+	return answer(message, MESSAGE_ERROR, (struct message_error){.number = (uint16_t)error}, NULL, 0);
+}
+
+int xenmsg_reply_exit_status(struct xenmsg_message *message, int status)
+{
+	if (status < 1 || status > UINT8_MAX)
+		return -EINVAL;
+	return answer(message, MESSAGE_ERROR,
+		      (struct message_error){.number = EIO, .exit_status = (uint8_t)status}, NULL, 0);
 }

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "libclient/message.h"
+#include "libclient/pieces.h"
 
 struct assembly {
 	uint64_t at;			/* how many bytes have come */
@@ -30,6 +31,12 @@ static inline uint32_t assembly_size(const struct assembly *assembly)
 static inline uint8_t assembly_type(const struct assembly *assembly)
 {
 	return assembly->head[4];
+}
+
+static inline struct message_error assembly_error(const struct assembly *assembly)
+{
+	return (struct message_error){.number = get_u16(assembly->head + 6),
+				      .exit_status = assembly->head[5]};
 }
 
 /* Begins a message whose head is complete. Its payload is kept in a message that grows as the bytes arrive,

@@ -98,6 +98,7 @@ int calls_run(struct calls *calls, int budget)
 		DL_DELETE(calls->completed, call);
 		count++;
 		calls->answered = call->answered;
+		calls->exit_status = call->exit_status;
 		calls->withdrawn = call->withdrawn;
 		if (call->done)
 			call->done(call->userdata, call->result, call->reply);
@@ -166,7 +167,7 @@ int calls_start(struct calls *calls, const char *address, const void *data, size
 			      .settle_ms = outbox_settle_ms(-1)};
 	op = (struct op){.done = on_settled, .userdata = call, .internal = true};
 	pieces = message_pieces(data, size);
-	message_pieces_mark(&pieces, MESSAGE_REQUEST, 0, call->number);
+	message_pieces_mark(&pieces, MESSAGE_REQUEST, (struct message_error){0}, call->number);
 	r = outbox_put(calls->outbox, sender, &pieces, &op);
 	if (r < 0) {
 		free(call);
@@ -186,7 +187,7 @@ static int withdraw(struct call *call)
 	struct message_pieces pieces = message_pieces(NULL, 0);
 	int r;
 
-	message_pieces_mark(&pieces, MESSAGE_WITHDRAWAL, 0, call->number);
+	message_pieces_mark(&pieces, MESSAGE_WITHDRAWAL, (struct message_error){0}, call->number);
 	call->withdrawn = true;
 	complete(call, -ETIMEDOUT, NULL);
 	r = outbox_put(call->calls->outbox, sender, &pieces, &nobody);
@@ -267,7 +268,8 @@ static void finish_answer(struct caller *caller)
 	} else if (assembly_type(answer) == MESSAGE_ERROR) {
 		xenmsg_message_free(message);
 		call->answered = true;
-		complete(call, frame_error(get_u16(answer->head + 6), -EPROTO), NULL);
+		call->exit_status = assembly_error(answer).exit_status;
+		complete(call, frame_error(assembly_error(answer).number, -EPROTO), NULL);
 	} else if (!message) {
 		complete(call, -EMSGSIZE, NULL);
 	} else {

@@ -33,6 +33,7 @@ struct calls {
 	struct call *timed;	   /* utlist: calls with a deadline, the earliest first */
 	struct caller *unreported; /* utlist; without shared memory: callers with progress to report */
 	bool answered;		   /* the error reported last was the server's own */
+	uint8_t exit_status;	   /* which came with it; 0: none */
 	bool withdrawn;		   /* the call being reported was taken, but not answered in time */
 };
 
@@ -55,11 +56,12 @@ struct call {
 	void *userdata;
 	bool unsettled; /* its op has no outcome yet */
 	bool completed, reported;
-	bool answered;	 /* the error is the server's own */
-	bool withdrawn;	 /* it was taken, and may have been carried out */
-	bool expired;	 /* its time is up, and it is being cancelled */
-	int64_t expires; /* its deadline, -1: none; then the deadline for the answer to a CANCEL */
-	int settle_ms;	 /* how long that answer may take */
+	bool answered;	     /* the error is the server's own */
+	uint8_t exit_status; /* which came with it; 0: none */
+	bool withdrawn;	     /* it was taken, and may have been carried out */
+	bool expired;	     /* its time is up, and it is being cancelled */
+	int64_t expires;     /* its deadline, -1: none; then the deadline for the answer to a CANCEL */
+	int settle_ms;	     /* how long that answer may take */
 	int result;
 	struct xenmsg_message *reply;
 	struct call *prev, *next;	      /* in calls->completed */

@@ -290,8 +290,8 @@ int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries)
 
 /* ---- replies --------------------------------------------------------------------------------- */
 
-int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message_type type, uint16_t error,
-	       const void *data, size_t size)
+int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message_type type,
+	       struct message_error error, const void *data, size_t size)
 {
 	uint32_t channel = request->replies->sender->number;
 	int r = reply_put(request, type, error, data, size);
@@ -316,7 +316,8 @@ int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message
 static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
 {
 	if (!conn->dead)
-		conn_reply(conn, request, MESSAGE_ERROR, ECANCELED, NULL, 0);
+		conn_reply(conn, request, MESSAGE_ERROR, (struct message_error){.number = ECANCELED}, NULL,
+			   0);
 	if (request->reply == REPLY_OWED)
 		reply_lose(request);
 }

@@ -77,8 +77,8 @@ void conn_remind(struct xenmsg *conn);
 int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message,
 	      const struct binding **binding);
 /* Sends the reply that is owed to a request. Returns as xenmsg_reply(). */
-int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message_type type, uint16_t error,
-	       const void *data, size_t size);
+int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message_type type,
+	       struct message_error error, const void *data, size_t size);
 /* Ends the session and settles every outcome, without reporting it. Returns conn->dead. */
 int conn_fail(struct xenmsg *conn, int error);
 /* Checks what a part has returned to a function that the program called. -EPROTO isn't about that function:

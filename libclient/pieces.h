@@ -29,11 +29,18 @@ static inline struct message_pieces message_pieces(const void *data, size_t size
 	return (struct message_pieces){.head = size, .data = data, .size = size, .trailer = MESSAGE_SENT};
 }
 
-/* Marks the message as part of a call. `error` is only for MESSAGE_ERROR. */
-static inline void message_pieces_mark(struct message_pieces *pieces, enum message_type type, uint16_t error,
-				       uint32_t number)
+/* What MESSAGE_ERROR says; all zero in other messages. */
+struct message_error {
+	uint16_t number;
+	uint8_t exit_status; /* of the command that was run for the call; 0: none */
+};
+
+/* Marks the message as part of a call. */
+static inline void message_pieces_mark(struct message_pieces *pieces, enum message_type type,
+				       struct message_error error, uint32_t number)
 {
-	pieces->head |= (uint64_t)type << 32 | (uint64_t)error << 48;
+	pieces->head |=
+		(uint64_t)type << 32 | (uint64_t)error.exit_status << 40 | (uint64_t)error.number << 48;
 	pieces->trailer |= (uint64_t)number << 32;
 }
 

@@ -87,8 +87,8 @@ int replies_credit(struct replies *replies, uint64_t consumed, uint64_t limit)
 
 /* ---- answering ------------------------------------------------------------------------------- */
 
-int reply_put(struct xenmsg_message *request, enum message_type type, uint16_t error, const void *data,
-	      size_t size)
+int reply_put(struct xenmsg_message *request, enum message_type type, struct message_error error,
+	      const void *data, size_t size)
 {
 	struct replies *replies = request->replies;
 	struct message_pieces pieces = message_pieces(data, size);

@@ -12,6 +12,7 @@
 
 #include "libclient/message.h"
 #include "libclient/outbox.h"
+#include "libclient/pieces.h"
 
 struct replies {
 	struct outbox *outbox;
@@ -35,8 +36,8 @@ int replies_credit(struct replies *replies, uint64_t consumed, uint64_t limit);
 /* Sends the reply that is owed to a request, MESSAGE_REPLY or MESSAGE_ERROR. Returns 0 if it is SENT; -EAGAIN
  * if too much waits for this caller already; -ENOBUFS if so many errors wait that the channel is to be reset;
  * -ENOMEM or -EPROTO. */
-int reply_put(struct xenmsg_message *request, enum message_type type, uint16_t error, const void *data,
-	      size_t size);
+int reply_put(struct xenmsg_message *request, enum message_type type, struct message_error error,
+	      const void *data, size_t size);
 /* Notes that there will be no reply. */
 void reply_lose(struct xenmsg_message *request);
 

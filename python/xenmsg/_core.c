@@ -109,12 +109,13 @@ static void lock(struct shared *shared, PyThreadState *state)
 
 /* ---- errors ----------------------------------------------------------------------------------- */
 
-/* Raises xenmsg.Error(errno, reason, answered, address). `reason` and `address` may be NULL. */
-static PyObject *raise_words(int error, const char *reason, bool answered, const char *address)
+/* Raises xenmsg.Error(errno, reason, answered, address, exit_status). `reason` and `address` may be NULL. */
+static PyObject *raise_words(int error, const char *reason, bool answered, const char *address,
+			     int exit_status)
 {
 	PyObject *exception =
-		PyObject_CallFunction(make_error, "isOz", error < 0 ? -error : error, reason ? reason : "",
-				      answered ? Py_True : Py_False, address);
+		PyObject_CallFunction(make_error, "isOzi", error < 0 ? -error : error, reason ? reason : "",
+				      answered ? Py_True : Py_False, address, exit_status);
 
 	if (exception) {
 		PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
@@ -127,7 +128,7 @@ static PyObject *raise_error(struct shared *shared, int error, const char *addre
 {
 	if (error == -ENOMEM)
 		return PyErr_NoMemory();
-	return raise_words(error, shared->conn ? xenmsg_reason(shared->conn) : "", false, address);
+	return raise_words(error, shared->conn ? xenmsg_reason(shared->conn) : "", false, address, 0);
 }
 
 static PyObject *none_or_error(struct shared *shared, int result, const char *address)
@@ -255,7 +256,7 @@ static PyObject *message_reply(PyObject *object, PyObject *argument)
 	}
 	PyBuffer_Release(&data);
 	return r == -ENOMEM ? PyErr_NoMemory()
-	       : r < 0	    ? raise_words(r, NULL, false, NULL)
+	       : r < 0	    ? raise_words(r, NULL, false, NULL, 0)
 			    : Py_NewRef(Py_None);
 }
 
@@ -270,7 +271,21 @@ static PyObject *message_reply_error(PyObject *object, PyObject *argument)
 	/* 0 is no error, and is refused as what is out of range. */
 	r = xenmsg_reply_error(self->message, error > -4096 && error < 4096 ? (int)error : 0);
 	return r == -ENOMEM ? PyErr_NoMemory()
-	       : r < 0	    ? raise_words(r, NULL, false, NULL)
+	       : r < 0	    ? raise_words(r, NULL, false, NULL, 0)
+			    : Py_NewRef(Py_None);
+}
+
+static PyObject *message_reply_exit_status(PyObject *object, PyObject *argument)
+{
+	struct message *self = (struct message *)object;
+	long status = PyLong_AsLong(argument);
+	int r;
+
+	if (PyErr_Occurred() || check_usable(self->shared) < 0)
+		return NULL;
+	r = xenmsg_reply_exit_status(self->message, status > 0 && status < 256 ? (int)status : 0);
+	return r == -ENOMEM ? PyErr_NoMemory()
+	       : r < 0	    ? raise_words(r, NULL, false, NULL, 0)
 			    : Py_NewRef(Py_None);
 }
 
@@ -305,6 +320,9 @@ static PyMethodDef message_methods[] = {
 	 "endpoint's reply() waits for him), ENOTCONN."},
 	{"reply_error", message_reply_error, METH_O,
 	 "reply_error(errno)\n--\n\nAnswers the call with an error, which the caller's call() raises. Raises as reply()."},
+	{"reply_exit_status", message_reply_exit_status, METH_O,
+	 "reply_exit_status(status)\n--\n\nAnswers the call with EIO and the exit status, 1 to 255, of the command that was "
+	 "run for it, which is exit_status of the caller's Error. Raises as reply(), and EINVAL for another status."},
 	{NULL, NULL, 0, NULL},
 };
 
@@ -342,7 +360,7 @@ struct outcome {
 	PyObject *reply;		  /* Message */
 	struct xenmsg_message *raw_reply; /* as it came, until there is the GIL */
 	char *reason;
-	int result;
+	int result, exit_status;
 	bool ended, answered, seen;
 };
 
@@ -437,7 +455,7 @@ static PyObject *outcome_result(PyObject *object, PyObject *ignored)
 	self->seen = true;
 	if (self->result < 0)
 		return raise_words(self->result, self->reason, self->answered,
-				   PyUnicode_AsUTF8(self->address));
+				   PyUnicode_AsUTF8(self->address), self->exit_status);
 	return Py_NewRef(self->reply ? self->reply : Py_None);
 }
 
@@ -536,6 +554,7 @@ static void on_answered(void *userdata, int result, struct xenmsg_message *reply
 	/* Within xenmsg_close() there are no words, but errors that need none. */
 	if (result < 0 && conn) {
 		outcome->answered = xenmsg_answered(conn);
+		outcome->exit_status = xenmsg_exit_status(conn);
 		if (*xenmsg_reason(conn))
 			outcome->reason = strdup(xenmsg_reason(conn));
 	}
@@ -601,7 +620,7 @@ static struct xenmsg *usable(PyObject *object)
 	if (check_usable(self->shared) < 0)
 		return NULL;
 	if (!self->shared->conn)
-		raise_words(-ENOTCONN, "the connection is closed", false, NULL);
+		raise_words(-ENOTCONN, "the connection is closed", false, NULL, 0);
 	return self->shared->conn;
 }
 
@@ -636,7 +655,7 @@ static PyObject *connection_new(PyTypeObject *type, PyObject *arguments, PyObjec
 	lock(shared, state);
 	if (r < 0) {
 		shared->conn = NULL;
-		raise_words(r, NULL, false, path ? PyBytes_AS_STRING(path) : NULL);
+		raise_words(r, NULL, false, path ? PyBytes_AS_STRING(path) : NULL, 0);
 		Py_CLEAR(self);
 	}
 	Py_XDECREF(path);

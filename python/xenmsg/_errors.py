@@ -21,13 +21,16 @@ class Error(OSError):
     reason    the daemon's words, "" if it had none
     address   the address, endpoint, pattern or question, if there was one
     answered  the error is the answer of the program that was called
+    exit_status  of the command that was run for a call, if that failed; else 0
     """
 
-    def __init__(self, errno: int, reason: str = "", answered: bool = False, address: Optional[str] = None):
+    def __init__(self, errno: int, reason: str = "", answered: bool = False, address: Optional[str] = None,
+                 exit_status: int = 0):
         super().__init__(errno, os.strerror(errno))
         self.reason = reason
         self.answered = answered
         self.address = address
+        self.exit_status = exit_status
 
     @property
     def definite(self) -> bool:
@@ -77,8 +80,8 @@ class Cancelled(Exception):
         return True
 
 
-def make_error(errno: int, reason: str, answered: bool, address: Optional[str]) -> Error:
-    return (TimedOut if errno == _errno.ETIMEDOUT else Error)(errno, reason, answered, address)
+def make_error(errno: int, reason: str, answered: bool, address: Optional[str], exit_status: int = 0) -> Error:
+    return (TimedOut if errno == _errno.ETIMEDOUT else Error)(errno, reason, answered, address, exit_status)
 
 
 class Again:

@@ -31,6 +31,7 @@ def load():
             ("call_post", ctypes.c_int, [pointer, text, text, size, CALL_DONE, pointer]),
             ("call_post_timed", ctypes.c_int, [pointer, text, text, size, ctypes.c_int, CALL_DONE, pointer]),
             ("answered", ctypes.c_int, [pointer]),
+            ("exit_status", ctypes.c_int, [pointer]),
             ("reason", text, [pointer]),
             ("message_wants_reply", ctypes.c_int, [pointer]),
             ("reply", ctypes.c_int, [pointer, text, size]),
@@ -158,6 +159,9 @@ class Connection:
                                                      None)
         self.wait(0)  # without shared memory it goes out when the connection is processed
         return result
+
+    def exit_status(self):
+        return self.library.xenmsg_exit_status(self.conn)
 
     def answered(self):
         return bool(self.library.xenmsg_answered(self.conn))

@@ -97,19 +97,44 @@ def test_the_command_is_told_who_calls(nodes):
     assert name != "[unset]"
 
 
-@pytest.mark.parametrize("command, says", [
-    (["sh", "-c", "echo partial; exit 3"], "status 3"),
-    (["sh", "-c", "kill -KILL $$"], "signal 9"),
+@pytest.mark.parametrize("command, says, status", [
+    (["sh", "-c", "echo partial; exit 3"], "status 3", 3),
+    (["sh", "-c", "exit 255"], "status 255", 255),
+    (["sh", "-c", "kill -KILL $$"], "signal 9", 128 + signal.SIGKILL),
 ])
-def test_a_command_that_fails_is_the_callers_error(nodes, command, says):
+def test_a_command_that_fails_is_the_callers_error_with_its_exit_status(nodes, command, says, status):
     node = nodes(1)[1]
     server = Server(node, "fail", *command)
+    done = node.xenmsg("call", "--exit-status", "self:fail", "x")
+    assert (done.returncode, done.stdout) == (status, b"")
+    with Connection(node.socket) as caller:
+        results = []
+        assert caller.call_post("self:fail", b"x", lambda result: results.append((result, caller.exit_status())) or None) == 0
+        eventually(lambda: caller.wait(50) and results, "it is answered")
+        assert results == [(-errno.EIO, status)]
     done = node.xenmsg("call", "self:fail", "x")
     assert (done.returncode, done.stdout) == (EXIT_ERROR, b"")
-    assert b"the server answered with an error: Input/output error" in done.stderr
+    assert b"the server answered with an error: Input/output error; its command's exit status is %d\n" % status in done.stderr
     _, err, code = server.stop()
     assert says in err.decode() and "domain 1" in err.decode()
     assert code in (-signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+def test_without_an_exit_status_it_is_255_and_0_if_all_went_well(nodes):
+    node = nodes(1)[1]
+    Server(node, "fine", "cat")
+    done = node.xenmsg("call", "--exit-status", "self:fine", "x")
+    assert (done.returncode, done.stdout) == (EXIT_OK, b"x")
+    assert node.xenmsg("call", "--exit-status", "self:none", "x").returncode == 255
+    assert node.xenmsg("call", "--exit-status", "--socket", "/nowhere", "self:fine", "x").returncode == 255
+    assert node.xenmsg("call", "--exit-status").returncode == EXIT_USAGE
+    with Connection(node.socket) as server:
+        assert server.bind("own") == 0
+        calling = node.popen("call", "--exit-status", "self:own", "x")
+        request = server.take()
+        assert request.reply_error(errno.EDOM) == 0
+        assert calling.wait(timeout=30) == 255
+        request.free()
 
 
 def test_a_command_that_can_not_be_run_is_an_error_at_the_start(nodes, tmp_path):

@@ -349,6 +349,9 @@ def test_calls_get_their_replies(nodes):
         text = bytes(message)
         if text == b"denied":
             raise PermissionError(errno.EPERM, "no")
+        if text == b"failed":
+            message.reply_exit_status(7)
+            return None
         if text == b"broken":
             raise ValueError("as the test wants it")
         await asyncio.sleep(0)
@@ -364,6 +367,8 @@ def test_calls_get_their_replies(nodes):
             assert [bytes(reply) for reply in replies] == [(b"%d" % number)[::-1] for number in range(10, 300)]
             assert (await raises(errno.EPERM, conn.call("2:turn", b"denied"))).answered
             assert (await raises(errno.EIO, conn.call("2:turn", b"broken"))).answered
+            failed = await raises(errno.EIO, conn.call("2:turn", b"failed"))
+            assert failed.answered and failed.exit_status == 7
             assert [type(failure) for failure in failures] == [ValueError]
             await raises(errno.EPROTOTYPE, conn.send("2:turn", b"no call"))
             serving.cancel()

@@ -38,6 +38,23 @@ static void expect_answer(uint32_t channel, uint8_t type, uint16_t error, uint32
 	assert_int_equal(get_u32(fake.payload + fake.header.length - 8), MESSAGE_SENT);
 }
 
+static void an_exit_status_comes_with_an_error(void **state)
+{
+	struct xenmsg_message *one;
+
+	fake_bind(&fake, "work", NULL, NULL);
+	open_calls(1, 65536);
+	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
+	one = take("one");
+	assert_int_equal(xenmsg_reply_exit_status(one, 0), -EINVAL);
+	assert_int_equal(xenmsg_reply_exit_status(one, 256), -EINVAL);
+	assert_int_equal(xenmsg_reply_exit_status(one, 255), 0);
+	expect_answer(1, MESSAGE_ERROR, EIO, 71, "");
+	assert_int_equal(fake.payload[5], 255);
+	assert_int_equal(xenmsg_reply_exit_status(one, 1), -EALREADY);
+	xenmsg_message_free(one);
+}
+
 static void a_request_is_answered_once(void **state)
 {
 	struct xenmsg_message *one, *two;
@@ -284,6 +301,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOTH(a_request_is_answered_once),
+		BOTH(an_exit_status_comes_with_an_error),
 		BOTH(a_request_that_is_freed_is_answered_with_an_error),
 		BOTH(a_message_wants_no_reply),
 		BOTH(a_withdrawn_request_can_not_be_answered),
