@@ -22,8 +22,9 @@ static const char connect_help[] =
 	"Usage: xenmsg connect [OPTIONS] ADDRESS\n"
 	"\n"
 	"Opens a byte stream to ADDRESS (DOMAIN:ENDPOINT) and carries it on standard input and output. The end of standard\n"
-	"input ends only that direction.\n"
+	"input ends only that direction; the command ends when the other side has ended.\n"
 	"\n"
+	"      --keep-open     go on sending standard input, until its end, when the other side has ended only its direction\n"
 	"      --timeout S     give up after S seconds if there is no stream by then\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
@@ -36,10 +37,11 @@ static const char listen_help[] =
 	"\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_TIMEOUT = 256 };
+enum { OPTION_TIMEOUT = 256, OPTION_KEEP_OPEN };
 
 static const struct option connect_options[] = {
 	{"timeout", required_argument, NULL, OPTION_TIMEOUT},
+	{"keep-open", no_argument, NULL, OPTION_KEEP_OPEN},
 	CLI_OPTIONS,
 };
 
@@ -62,7 +64,8 @@ static void on_done(void *userdata, struct pump *pump, int error, bool at_left)
 	event_base_loopbreak(stdio->base);
 }
 
-static int carry_stdio(struct xenmsg *conn, int stream, const char *command, const char *subject)
+static int carry_stdio(struct xenmsg *conn, int stream, const char *command, const char *subject,
+		       bool keep_open)
 {
 	struct stdio stdio = {.base = pump_base_new()};
 	struct pump_end left = {STDIN_FILENO, STDOUT_FILENO, NULL}, right = {stream, stream, xenmsg_break};
@@ -71,6 +74,8 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 
 	if (!pump)
 		return cli_error(conn, command, subject, -ENOMEM);
+	if (!keep_open)
+		pump_ends_with_right(pump);
 	event_base_dispatch(stdio.base);
 	if (stdio.error && stdio.at_stream) {
 		code = cli_error(conn, command, subject, stdio.error == EPIPE ? -ECONNRESET : -stdio.error);
@@ -87,12 +92,15 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 {
 	struct xenmsg *conn;
 	int option, code, timeout_ms = -1, stream;
+	bool keep_open = false;
 
 	while ((option = getopt_long(argc, argv, CLI_SHORT, connect_options, NULL)) != -1) {
 		if (option == OPTION_TIMEOUT) {
 			code = cli_seconds("connect", "--timeout", optarg, 0, &timeout_ms);
 			if (code)
 				return code;
+		} else if (option == OPTION_KEEP_OPEN) {
+			keep_open = true;
 		} else if (!cli_option(cli, option, "connect", connect_help, &code)) {
 			return code;
 		}
@@ -104,7 +112,7 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 		return code;
 	stream = xenmsg_connect(conn, argv[optind], timeout_ms);
 	code = stream < 0 ? cli_error(conn, "connect to", argv[optind], stream)
-			  : carry_stdio(conn, stream, "connect to", argv[optind]);
+			  : carry_stdio(conn, stream, "connect to", argv[optind], keep_open);
 	xenmsg_close(conn);
 	return code;
 }
@@ -289,7 +297,7 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 	else if ((stream = xenmsg_accept(conn, NULL, -1)) < 0)
 		code = cli_error(conn, "listen on", endpoint, stream);
 	else
-		code = carry_stdio(conn, stream, "listen on", endpoint);
+		code = carry_stdio(conn, stream, "listen on", endpoint, true);
 	xenmsg_close(conn);
 	interrupt_die_of(listener.signal);
 	return code;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -31,6 +32,7 @@ struct pump {
 	pump_done_fn done;
 	void *userdata;
 	bool is_done, broken;
+	bool ends_with_right;
 };
 
 struct event_base *pump_base_new(void)
@@ -50,7 +52,8 @@ static void finish(struct pump *pump, int error, bool at_left)
 	if (pump->is_done)
 		return;
 	pump->is_done = true;
-	pump->broken = error != 0;
+	/* Who reads at the right must not take a part for the whole. */
+	pump->broken = error != 0 || !pump->there.closed;
 	event_del(pump->there.readable);
 	event_del(pump->there.writable);
 	event_del(pump->back.readable);
@@ -64,6 +67,16 @@ static void close_output(struct pump_end *end)
 	end->out = -1;
 }
 
+/* Ends a pump whose right end has ended, unless there is more to be read at the left now, or its end: that is
+ * carried as ever. */
+static void look_left(struct pump *pump)
+{
+	struct pollfd left = {.fd = pump->left.in, .events = POLLIN};
+
+	if (pump->there.size == 0 && poll(&left, 1, 0) == 0)
+		finish(pump, 0, false);
+}
+
 static void pass_on_end(struct direction *direction)
 {
 	struct pump *pump = direction->pump;
@@ -75,6 +88,8 @@ static void pass_on_end(struct direction *direction)
 		close_output(direction->from_left ? &pump->right : &pump->left);
 	if (pump->there.closed && pump->back.closed)
 		finish(pump, 0, false);
+	else if (pump->ends_with_right && pump->back.closed)
+		look_left(pump);
 }
 
 /* Writes what the output takes; at most PIPE_BUF to a pipe, since a larger write may block although the pipe
@@ -105,8 +120,9 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 		event_add(direction->writable, NULL);
 	else if (direction->ended)
 		pass_on_end(direction);
-	else
-		event_add(direction->readable, NULL);
+	else if (event_add(direction->readable, NULL) == 0 && direction->pump->ends_with_right &&
+		 direction->pump->back.closed)
+		look_left(direction->pump);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *userdata)
@@ -167,6 +183,11 @@ struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump
 		return NULL;
 	}
 	return pump;
+}
+
+void pump_ends_with_right(struct pump *pump)
+{
+	pump->ends_with_right = true;
 }
 
 static void close_end(struct pump_end *end, bool broken)

@@ -2,9 +2,12 @@
 """xenmsg connect, listen, run and forward, as people and scripts use them."""
 
 import contextlib
+import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -52,6 +55,54 @@ def test_listen_says_how_its_commands_ended(one, command, words):
     for _ in range(2):
         one.xenmsg("connect", "self:t")
         assert listener.stderr.readline() == b"xenmsg: listen on t: a stream from domain 1: the command " + words + b"\n"
+
+
+# ---- the end of a stream ----
+
+def test_connect_ends_when_the_other_side_does(one):
+    one.popen("listen", "t", "--", "sh", "-c", "read line; echo got $line")
+    eventually(lambda: "t" in one.endpoints(), "t is bound")
+    connect = one.popen("connect", "self:t", stdin=subprocess.PIPE)
+    connect.stdin.write(b"one\n")
+    connect.stdin.flush()
+    assert connect.wait(timeout=30) == 0  # though standard input is still open
+    assert connect.stdout.read() == b"got one\n" and connect.stderr.read() == b""
+
+
+def test_a_receiver_takes_no_part_for_the_whole_when_connect_ends(one):
+    half = "import socket, sys; s = socket.socket(fileno=0); s.recv(3); s.shutdown(socket.SHUT_WR); print(s.recv(9))"
+    listener = one.popen("listen", "t", "--", sys.executable, "-c", half)
+    eventually(lambda: "t" in one.endpoints(), "t is bound")
+    connect = one.popen("connect", "self:t", stdin=subprocess.PIPE)
+    connect.stdin.write(b"one")
+    connect.stdin.flush()
+    assert connect.wait(timeout=30) == 0
+    eventually(lambda: b"ConnectionResetError" in listener.stderr.readline(), "it was told")
+
+
+def test_connect_sends_a_file_to_a_side_that_says_nothing(one, tmp_path):
+    data = os.urandom(3_000_000)
+    (tmp_path / "in").write_bytes(data)
+    with open(tmp_path / "out", "wb") as output, open(tmp_path / "in", "rb") as file:
+        listener = one.popen("listen", "t", stdout=output)  # its standard input has ended
+        eventually(lambda: "t" in one.endpoints(), "t is bound")
+        assert one.popen("connect", "self:t", stdin=file).wait(timeout=30) == 0
+        assert listener.wait(timeout=30) == 0
+    assert (tmp_path / "out").read_bytes() == data
+
+
+def test_connect_keeps_open_what_the_other_side_has_ended_halfway(one):
+    half = "import socket, sys; s = socket.socket(fileno=0); s.shutdown(socket.SHUT_WR); data = s.recv(99, socket.MSG_WAITALL);" \
+           " print(data, file=sys.stderr)"
+    listener = one.popen("listen", "t", "--", sys.executable, "-c", half)
+    eventually(lambda: "t" in one.endpoints(), "t is bound")
+    connect = one.popen("connect", "--keep-open", "self:t", stdin=subprocess.PIPE)
+    assert connect.stdout.read() == b""  # it has ended
+    assert connect.poll() is None
+    connect.stdin.write(b"later")
+    connect.stdin.close()
+    assert connect.wait(timeout=30) == 0
+    assert listener.stderr.readline() == b"b'later'\n"
 
 
 # ---- forward ----
