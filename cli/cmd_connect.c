@@ -17,6 +17,7 @@
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/pump.h"
+#include "cli/run_server.h"
 
 static const char connect_help[] =
 	"Usage: xenmsg connect [OPTIONS] ADDRESS\n"
@@ -35,9 +36,11 @@ static const char listen_help[] =
 	"the command with the stream as its standard input and output, and who opened it in XENMSG_SENDER_DOMID, _NAME, _UID and\n"
 	"_PID in its environment.\n"
 	"\n"
+	"      --run           for 'xenmsg run': its caller also gets the command's standard error and exit status\n"
+	"      --args          with --run: the command gets the caller's arguments, behind its own\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_TIMEOUT = 256, OPTION_KEEP_OPEN };
+enum { OPTION_TIMEOUT = 256, OPTION_KEEP_OPEN, OPTION_RUN, OPTION_ARGS };
 
 static const struct option connect_options[] = {
 	{"timeout", required_argument, NULL, OPTION_TIMEOUT},
@@ -45,7 +48,11 @@ static const struct option connect_options[] = {
 	CLI_OPTIONS,
 };
 
-static const struct option listen_options[] = {CLI_OPTIONS};
+static const struct option listen_options[] = {
+	{"run", no_argument, NULL, OPTION_RUN},
+	{"args", no_argument, NULL, OPTION_ARGS},
+	CLI_OPTIONS,
+};
 
 /* ---- one stream on standard input and output ------------------------------------------------- */
 
@@ -127,6 +134,8 @@ struct listener {
 	struct event_base *base;
 	struct event *on_conn, *on_child, *stop[2];
 	struct child *children;
+	bool runs, takes_arguments;
+	struct run_server *run_server; /* NULL: the streams are the commands' own */
 	int code;
 	int signal; /* the signal that ended it; 0: none did */
 };
@@ -142,7 +151,7 @@ struct child {
 static int run_for(struct listener *listener, int stream, const struct xenmsg_peer *peer)
 {
 	struct child *child = malloc(sizeof(*child));
-	pid_t pid = child ? fork() : -1;
+	pid_t pid = child ? command_fork() : -1;
 
 	if (pid != 0) {
 		int error = errno;
@@ -156,7 +165,6 @@ static int run_for(struct listener *listener, int stream, const struct xenmsg_pe
 		DL_APPEND(listener->children, child);
 		return 0;
 	}
-	signal(SIGPIPE, SIG_DFL);
 	command_set_sender(peer->domid, peer->domain_name, peer->uid, peer->pid);
 	if (dup2(stream, STDIN_FILENO) >= 0 && dup2(stream, STDOUT_FILENO) >= 0)
 		execvp(listener->command[0], listener->command);
@@ -182,6 +190,16 @@ static void on_child(evutil_socket_t number, short what, void *userdata)
 	}
 }
 
+static void serve_run(struct listener *listener, int stream, const struct xenmsg_peer *peer)
+{
+	int r = run_server_take(listener->run_server, stream, peer);
+
+	if (r < 0)
+		cli_note(listener->cli, "listen on %s: a stream from domain %u is refused: %s",
+			 listener->endpoint, peer->domid,
+			 r == -EMFILE ? "it has too many at once" : strerror(-r));
+}
+
 static void take_streams(struct listener *listener)
 {
 	int r = xenmsg_process(listener->conn);
@@ -195,7 +213,9 @@ static void take_streams(struct listener *listener)
 		if (stream == -EINTR) /* a command has ended */
 			continue;
 		r = stream;
-		if (stream >= 0 && (stream = run_for(listener, stream, &peer)) < 0)
+		if (stream >= 0 && listener->run_server)
+			serve_run(listener, stream, &peer);
+		else if (stream >= 0 && (stream = run_for(listener, stream, &peer)) < 0)
 			cli_complain("listen on %s: can't start a process: %s", listener->endpoint,
 				     strerror(-stream));
 	}
@@ -223,6 +243,12 @@ static int start_listener(struct listener *listener)
 	listener->base = event_base_new();
 	if (!listener->base)
 		return -ENOMEM;
+	if (listener->runs) {
+		listener->run_server = run_server_new(listener->base, listener->cli, listener->endpoint,
+						      listener->command, listener->takes_arguments);
+		if (!listener->run_server)
+			return -ENOMEM;
+	}
 	listener->on_conn =
 		event_new(listener->base, xenmsg_fd(listener->conn), EV_READ | EV_PERSIST, on_conn, listener);
 	listener->on_child = evsignal_new(listener->base, SIGCHLD, on_child, listener);
@@ -246,6 +272,7 @@ static void end_listener(struct listener *listener)
 	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
 		if (events[i])
 			event_free(events[i]);
+	run_server_free(listener->run_server);
 	if (listener->base)
 		event_base_free(listener->base);
 	DL_FOREACH_SAFE(listener->children, child, next)
@@ -274,14 +301,23 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 	const char *endpoint;
 	int option, code, r, stream;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, listen_options, NULL)) != -1)
-		if (!cli_option(cli, option, "listen", listen_help, &code))
+	while ((option = getopt_long(argc, argv, CLI_SHORT, listen_options, NULL)) != -1) {
+		if (option == OPTION_RUN)
+			listener.runs = true;
+		else if (option == OPTION_ARGS)
+			listener.takes_arguments = true;
+		else if (!cli_option(cli, option, "listen", listen_help, &code))
 			return code;
+	}
 	if (argc == optind)
 		return cli_usage("listen", "on which ENDPOINT?");
 	endpoint = argv[optind++];
 	if (optind < argc)
 		return cli_usage("listen", "'%s' is too much: a command stands behind --", argv[optind]);
+	if (listener.runs && !command)
+		return cli_usage("listen", "--run which command? It stands behind --");
+	if (listener.takes_arguments && !listener.runs)
+		return cli_usage("listen", "--args goes with --run");
 	if (command && !command_can_be_run(command[0]))
 		return cli_usage("listen", "the command '%s' can't be run: %s", command[0], strerror(errno));
 	code = cli_open(cli, &conn);

@@ -212,7 +212,6 @@ static void run_command(struct job *job, const int in[2], const int out[2])
 	char **command = job->serve->command;
 
 	setpgid(0, 0);
-	signal(SIGPIPE, SIG_DFL);
 	command_set_sender(xenmsg_message_sender_domid(request), xenmsg_message_sender_name(request),
 			   xenmsg_message_sender_uid(request), xenmsg_message_sender_pid(request));
 	if (dup2(in[0], STDIN_FILENO) >= 0 && dup2(out[1], STDOUT_FILENO) >= 0)
@@ -226,7 +225,7 @@ static int start_command(struct job *job)
 	struct event_base *base = job->serve->base;
 	int in[2] = {-1, -1}, out[2] = {-1, -1}, r = 0;
 
-	if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || (job->pid = fork()) < 0)
+	if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || (job->pid = command_fork()) < 0)
 		r = -errno;
 	else if (job->pid == 0)
 		run_command(job, in, out);

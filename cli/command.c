@@ -2,6 +2,7 @@
 #include "cli/command.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,24 @@ bool command_can_be_run(const char *command)
 	if (!found)
 		errno = ENOENT;
 	return found;
+}
+
+pid_t command_fork(void)
+{
+	static const int caught[] = {SIGINT, SIGTERM, SIGCHLD, SIGPIPE};
+	sigset_t all, before;
+	pid_t pid;
+	int error;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	pid = fork();
+	error = errno;
+	for (size_t i = 0; pid == 0 && i < sizeof(caught) / sizeof(caught[0]); i++)
+		signal(caught[i], SIG_DFL);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	errno = error;
+	return pid;
 }
 
 const char *command_end(int status, char text[32])

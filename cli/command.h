@@ -6,9 +6,13 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* Checks a command before any peer comes. Returns false with errno set. */
 bool command_can_be_run(const char *command);
+/* Forks for a command, whose signals are as if none had ever been caught: until it executes, a signal to it
+ * would otherwise be taken by the event loop that it shares with its parent. Returns as fork(2). */
+pid_t command_fork(void);
 /* Writes in words how a command ended, from wait(2)'s status: "ended with status 5". Returns `text`. */
 const char *command_end(int status, char text[32]);
 /* Returns that status as shells count it: the exit status, or 128 and the number of the signal. */

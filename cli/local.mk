@@ -3,7 +3,8 @@
 noinst_LTLIBRARIES += libcli.la
 libcli_la_SOURCES = \
 	cli/metrics.c cli/metrics.h \
-	cli/payload.c cli/payload.h
+	cli/payload.c cli/payload.h \
+	cli/run_record.c cli/run_record.h
 libcli_la_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS)
 libcli_la_LIBADD = $(JSONC_LIBS)
 
@@ -19,6 +20,7 @@ xenmsg_SOURCES = \
 	cli/cmd_ping.c \
 	cli/cmd_policy.c \
 	cli/cmd_recv.c \
+	cli/cmd_run.c \
 	cli/cmd_send.c \
 	cli/cmd_serve.c \
 	cli/cmd_status.c \
@@ -28,6 +30,8 @@ xenmsg_SOURCES = \
 	cli/interrupt.c cli/interrupt.h \
 	cli/main.c \
 	cli/pump.c cli/pump.h \
+	cli/run_server.c cli/run_server.h \
+	cli/run_session.c cli/run_session.h \
 	cli/writer.c cli/writer.h
 xenmsg_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(LIBEVENT_CFLAGS) $(XENSTORE_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS) \
 	$(NCURSES_CFLAGS)

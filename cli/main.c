@@ -14,6 +14,7 @@ static const struct command {
 	{"recv", cmd_recv, "bind an endpoint and print what comes"},
 	{"connect", cmd_connect, "open a byte stream on standard input and output"},
 	{"listen", cmd_listen, "accept byte streams, one or with a command for each"},
+	{"run", cmd_run, "run a command in another domain, with its streams and exit status"},
 	{"forward", cmd_forward, "carry connections between Unix, TCP and Xen addresses"},
 	{"call", cmd_call, "send a request and print the reply"},
 	{"serve", cmd_serve, "answer calls with a command"},

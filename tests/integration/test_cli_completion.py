@@ -26,6 +26,7 @@ def test_bash_offers_commands_options_domains_and_endpoints(nodes):
     assert offered(one, "xenmsg send --t") == {"--timeout"} and "--exec" in offered(one, "xenmsg recv --")
     two.receiver("inbox")
     eventually(lambda: "2:inbox" in offered(one, "xenmsg send "), "the endpoint is offered")
+    assert "2:inbox" in offered(one, "xenmsg run ")
     assert offered(one, "xenmsg send 2:i") == {"inbox"}  # behind the colon
     assert {"2", "self"} <= offered(one, "xenmsg ping ") and offered(one, "xenmsg policy c") == {"check"}
     one.kill()

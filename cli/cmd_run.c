@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* run: a command in another domain, with its standard input, output, error and exit status. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "cli/cli.h"
+#include "cli/pump.h"
+#include "cli/run_session.h"
+
+static const char help[] =
+	"Usage: xenmsg run [OPTIONS] ADDRESS [ARGUMENT...]\n"
+	"\n"
+	"Runs the command of 'xenmsg listen --run' at ADDRESS (DOMAIN:ENDPOINT), with the standard input, output and error of\n"
+	"this one, and ends with its exit status. It gets the arguments only if it is served with --args. If xenmsg itself\n"
+	"fails or the connection is lost, the exit status is 255. When this command dies, the other one gets SIGTERM.\n"
+	"\n"
+	"      --timeout S     give up after S seconds if there is no connection by then\n"
+	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+
+enum { OPTION_TIMEOUT = 256 };
+
+struct run {
+	struct event_base *base;
+	struct run_session *session;
+	const char *address;
+	bool ready, over;
+	int code; /* the exit status, once it is over */
+};
+
+static void end_if_done(struct run *run)
+{
+	if (run->over && run_session_sinks_ended(run->session))
+		event_base_loopbreak(run->base);
+}
+
+static int on_record(void *userdata, const struct run_record *record)
+{
+	struct run *run = userdata;
+
+	if (run->over)
+		return -EPROTO;
+	if (record->type == RUN_READY && !run->ready) {
+		run->ready = true;
+		return run_session_source(run->session, STDIN_FILENO, STDIN_FILENO);
+	}
+	if (record->type == RUN_REFUSED) {
+		cli_complain("run %s: refused: %.*s", run->address, record->size, (const char *)record->body);
+		run->over = true;
+		event_base_loopbreak(run->base);
+		return 0;
+	}
+	if (record->type != RUN_EXIT || !run->ready)
+		return -EPROTO;
+	run->over = true;
+	run->code = (int)record->value;
+	/* The other side may go; what has come is still to be written. */
+	run_session_hang_up(run->session);
+	end_if_done(run);
+	return 0;
+}
+
+static void on_ended(void *userdata)
+{
+	end_if_done(userdata);
+}
+
+static void on_lost(void *userdata, int error)
+{
+	struct run *run = userdata;
+
+	if (run->over)
+		return;
+	if (!run->ready && (error == EPROTO || !error))
+		cli_complain("run %s: that endpoint isn't served by 'xenmsg listen --run'", run->address);
+	else if (error == EPROTO)
+		cli_complain("run %s: the other side breaks the protocol; are both of the same version?",
+			     run->address);
+	else
+		cli_complain("run %s: the connection is lost; how the command ended can't be known",
+			     run->address);
+	event_base_loopbreak(run->base);
+}
+
+/* Returns the size of START's body, or -E2BIG. */
+static int make_start(char body[RUN_BODY_MAX], char **arguments)
+{
+	size_t size = RUN_GREETING_SIZE;
+
+	memcpy(body, RUN_GREETING, RUN_GREETING_SIZE);
+	for (; *arguments; arguments++) {
+		size_t more = strlen(*arguments) + 1;
+
+		if (more > RUN_BODY_MAX - size)
+			return -E2BIG;
+		memcpy(body + size, *arguments, more);
+		size += more;
+	}
+	return (int)size;
+}
+
+static void run_command(struct run *run, int stream, const char *start, size_t size)
+{
+	static const struct run_handler handler = {on_record, on_ended, on_lost};
+	int error;
+
+	run->base = pump_base_new();
+	if (!run->base) {
+		close(stream);
+		return;
+	}
+	run->session = run_session_new(run->base, stream, &handler, run);
+	if (run->session && run_session_sink(run->session, STDOUT_FILENO, STDOUT_FILENO) == 0 &&
+	    run_session_sink(run->session, STDERR_FILENO, dup(STDERR_FILENO)) == 0) {
+		run_session_send(run->session, RUN_START, 0, start, size);
+		event_base_dispatch(run->base);
+		error = run_session_sink_error(run->session);
+		if (error) {
+			cli_complain("run %s: standard output or error: %s", run->address, strerror(error));
+			run->code = EXIT_NO_STATUS;
+		}
+	} else {
+		cli_complain("run %s: %s", run->address, strerror(ENOMEM));
+	}
+	run_session_free(run->session);
+	event_base_free(run->base);
+}
+
+int cmd_run(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"timeout", required_argument, NULL, OPTION_TIMEOUT},
+		CLI_OPTIONS,
+	};
+	struct run run = {.code = EXIT_NO_STATUS};
+	char start[RUN_BODY_MAX];
+	struct xenmsg *conn;
+	int option, code, timeout_ms = -1, stream, size;
+
+	/* What follows the address are the other command's arguments, whatever they look like. */
+	while ((option = getopt_long(argc, argv, "+" CLI_SHORT, options, NULL)) != -1) {
+		if (option == OPTION_TIMEOUT) {
+			code = cli_seconds("run", "--timeout", optarg, 0, &timeout_ms);
+			if (code)
+				return code;
+		} else if (!cli_option(cli, option, "run", help, &code)) {
+			return code;
+		}
+	}
+	if (optind == argc)
+		return cli_usage("run", "at which ADDRESS?");
+	run.address = argv[optind];
+	size = make_start(start, argv + optind + 1);
+	if (size < 0)
+		return cli_usage("run", "the arguments are too long: at most %d bytes",
+				 RUN_BODY_MAX - RUN_GREETING_SIZE);
+	if (cli_open_timed(cli, &conn, &timeout_ms))
+		return EXIT_NO_STATUS;
+	stream = xenmsg_connect(conn, run.address, timeout_ms);
+	if (stream < 0)
+		cli_error(conn, "run", run.address, stream);
+	else
+		run_command(&run, stream, start, (size_t)size);
+	xenmsg_close(conn);
+	return run.code;
+}

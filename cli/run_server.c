@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/run_server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "cli/command.h"
+#include "cli/run_session.h"
+
+/* A stream costs its descriptor, three pipes and a pidfd, and for a moment the other ends of the pipes. */
+#define DESCRIPTORS_EACH 8
+#define DESCRIPTORS_OWN	 32
+
+struct run_server {
+	struct event_base *base;
+	const struct cli *cli;
+	const char *endpoint;
+	char **command;
+	bool takes_arguments;
+	unsigned count, most;
+	struct run_job *jobs;
+};
+
+/*
+ * One stream:
+ *
+ *   greeting ──START──▶ running ──command and its outputs have ended, EXIT is sent──▶ answered ──opener closes──▶ gone
+ *      └──the command can't run, REFUSED is sent───────────────────────────────────────▲
+ *
+ * An opener that goes while the command runs ends it: running ──▶ ending (SIGTERM) ──command has ended──▶ gone
+ */
+struct run_job {
+	struct run_job *prev, *next;
+	struct run_server *server;
+	struct run_session *session;
+	struct xenmsg_peer peer;
+	struct event *on_end, *gone;
+	pid_t pid;
+	int pidfd, status;
+	bool started, ended, answered, lost;
+};
+
+static void free_job(struct run_job *job)
+{
+	DL_DELETE(job->server->jobs, job);
+	job->server->count--;
+	if (job->pid > 0 && !job->ended)
+		kill(-job->pid, SIGTERM);
+	if (job->on_end)
+		event_free(job->on_end);
+	if (job->gone)
+		event_free(job->gone);
+	if (job->pidfd >= 0)
+		close(job->pidfd);
+	run_session_free(job->session);
+	free(job);
+}
+
+static void on_gone(evutil_socket_t fd, short what, void *userdata)
+{
+	free_job(userdata);
+}
+
+/* Frees it from the loop, not from within its session. */
+static void leave(struct run_job *job)
+{
+	event_active(job->gone, EV_TIMEOUT, 0);
+}
+
+static void answer_if_done(struct run_job *job)
+{
+	uint8_t status = (uint8_t)command_exit_status(job->status);
+
+	if (!job->ended || job->answered || job->lost || !run_session_sources_ended(job->session))
+		return;
+	job->answered = true;
+	run_session_send(job->session, RUN_EXIT, 0, &status, 1);
+}
+
+static void on_end(evutil_socket_t fd, short what, void *userdata)
+{
+	struct run_job *job = userdata;
+
+	if (waitpid(job->pid, &job->status, WNOHANG) != job->pid)
+		return;
+	job->ended = true;
+	event_del(job->on_end);
+	if (job->lost) {
+		leave(job);
+		return;
+	}
+	run_session_finish_sources(job->session);
+	answer_if_done(job);
+}
+
+static void refuse(struct run_job *job, const char *why)
+{
+	job->answered = true;
+	cli_note(job->server->cli, "listen on %s: a stream from domain %u: %s", job->server->endpoint,
+		 job->peer.domid, why);
+	run_session_send(job->session, RUN_REFUSED, 0, why, strlen(why));
+}
+
+/* ---- the command ----------------------------------------------------------------------------- */
+
+/* Returns the command with the arguments behind it; it and what it points to lives as long as they do. The
+ * caller frees it. NULL: memory has run out. */
+static char **with_arguments(char **command, const struct run_record *start)
+{
+	const char *at = (const char *)start->body + RUN_GREETING_SIZE;
+	const char *end = (const char *)start->body + start->size;
+	size_t count = 0, own = 0;
+	char **all;
+
+	while (command[own])
+		own++;
+	for (const char *c = at; c < end; c++)
+		count += *c == 0;
+	all = calloc(own + count + 1, sizeof(*all));
+	if (!all)
+		return NULL;
+	memcpy(all, command, own * sizeof(*all));
+	for (; at < end; at += strlen(at) + 1)
+		all[own++] = (char *)(uintptr_t)at;
+	return all;
+}
+
+static void execute(struct run_job *job, char **command, int pipes[RUN_STREAMS][2])
+{
+	int own_stderr = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+
+	setpgid(0, 0);
+	command_set_sender(job->peer.domid, job->peer.domain_name, job->peer.uid, job->peer.pid);
+	if (dup2(pipes[0][0], 0) >= 0 && dup2(pipes[1][1], 1) >= 0 && dup2(pipes[2][1], 2) >= 0)
+		execvp(command[0], command);
+	/* The path of a command here is nothing to tell the other domain. */
+	dup2(own_stderr, STDERR_FILENO);
+	cli_complain("listen: %s: %s", command[0], strerror(errno));
+	_exit(127);
+}
+
+static int start_command(struct run_job *job, char **command)
+{
+	int pipes[RUN_STREAMS][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, r = 0;
+
+	for (int i = 0; i < RUN_STREAMS && r == 0; i++)
+		r = pipe2(pipes[i], O_CLOEXEC) < 0 ? -errno : 0;
+	if (r == 0 && (job->pid = command_fork()) < 0)
+		r = -errno;
+	if (r == 0 && job->pid == 0)
+		execute(job, command, pipes);
+	for (int i = 0; i < RUN_STREAMS; i++) {
+		int own = pipes[i][i == 0 ? 1 : 0], other = pipes[i][i == 0 ? 0 : 1];
+
+		if (other >= 0)
+			close(other);
+		if (r == 0)
+			r = i == 0 ? run_session_sink(job->session, 0, own)
+				   : run_session_source(job->session, (unsigned)i, own);
+		if (r < 0 && own >= 0)
+			close(own);
+	}
+	if (job->pid <= 0)
+		return r;
+	setpgid(job->pid, job->pid); /* the child does the same, whichever comes first */
+	job->pidfd = pidfd_open(job->pid, 0);
+	job->on_end = job->pidfd < 0
+			      ? NULL
+			      : event_new(job->server->base, job->pidfd, EV_READ | EV_PERSIST, on_end, job);
+	return job->on_end && event_add(job->on_end, NULL) == 0 ? r : -ENOMEM;
+}
+
+static int on_record(void *userdata, const struct run_record *record)
+{
+	struct run_job *job = userdata;
+	char **command;
+	int r = -ENOMEM;
+
+	if (record->type != RUN_START || job->started)
+		return -EPROTO;
+	job->started = true;
+	if (record->size > RUN_GREETING_SIZE && !job->server->takes_arguments) {
+		refuse(job, "it takes no arguments");
+		return 0;
+	}
+	run_session_send(job->session, RUN_READY, 0, RUN_GREETING, RUN_GREETING_SIZE);
+	command = with_arguments(job->server->command, record);
+	if (command)
+		r = start_command(job, command);
+	free(command);
+	if (r < 0)
+		refuse(job, "the command can't be started");
+	return 0;
+}
+
+/* ---- streams --------------------------------------------------------------------------------- */
+
+static void on_stream_ended(void *userdata)
+{
+	answer_if_done(userdata);
+}
+
+static void on_lost(void *userdata, int error)
+{
+	struct run_job *job = userdata;
+
+	job->lost = true;
+	if (!job->answered && error == EPROTO)
+		cli_note(job->server->cli, "listen on %s: a stream from domain %u isn't from 'xenmsg run'",
+			 job->server->endpoint, job->peer.domid);
+	if (job->pid > 0 && !job->ended)
+		kill(-job->pid, SIGTERM);
+	else
+		leave(job);
+}
+
+int run_server_take(struct run_server *server, int stream, const struct xenmsg_peer *peer)
+{
+	static const struct run_handler handler = {on_record, on_stream_ended, on_lost};
+	struct run_job *job;
+	unsigned same = 0;
+
+	DL_FOREACH(server->jobs, job)
+		same += job->peer.domid == peer->domid;
+	/* So there is always some room for a domain that has none. */
+	if (same >= server->most - server->count) {
+		xenmsg_break(stream);
+		return -EMFILE;
+	}
+	job = calloc(1, sizeof(*job));
+	if (!job) {
+		close(stream);
+		return -ENOMEM;
+	}
+	job->server = server;
+	job->peer = *peer;
+	job->pidfd = -1;
+	DL_APPEND(server->jobs, job);
+	server->count++;
+	job->gone = event_new(server->base, -1, 0, on_gone, job);
+	job->session = run_session_new(server->base, stream, &handler, job);
+	if (!job->gone || !job->session) {
+		free_job(job);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+struct run_server *run_server_new(struct event_base *base, const struct cli *cli, const char *endpoint,
+				  char **command, bool takes_arguments)
+{
+	struct run_server *server = calloc(1, sizeof(*server));
+	struct rlimit files = {.rlim_cur = 1024};
+
+	if (!server)
+		return NULL;
+	getrlimit(RLIMIT_NOFILE, &files);
+	if (files.rlim_cur > 65536)
+		files.rlim_cur = 65536;
+	*server = (struct run_server){.base = base,
+				      .cli = cli,
+				      .endpoint = endpoint,
+				      .command = command,
+				      .takes_arguments = takes_arguments,
+				      .most = files.rlim_cur < DESCRIPTORS_OWN + 2 * DESCRIPTORS_EACH
+						      ? 2
+						      : (unsigned)(files.rlim_cur - DESCRIPTORS_OWN) /
+								DESCRIPTORS_EACH};
+	return server;
+}
+
+void run_server_free(struct run_server *server)
+{
+	struct run_job *job, *next;
+
+	if (!server)
+		return;
+	DL_FOREACH_SAFE(server->jobs, job, next)
+		free_job(job);
+	free(server);
+}

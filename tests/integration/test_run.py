@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""xenmsg run: a command in another domain, with its standard input, output, error and exit status."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from library import Connection
+from messaging import EXIT_USAGE, eventually
+
+LOST = 255
+
+
+@pytest.fixture(name="pair")
+def two_nodes(nodes):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    return one, two
+
+
+def serve(node, *command, options=()):
+    listener = node.popen("listen", "--run", *options, "t", "--", *command)
+    eventually(lambda: "t" in node.endpoints(), "t is bound")
+    return listener
+
+
+@pytest.mark.parametrize("command, status", [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 128 + 9)])
+def test_the_exit_status_travels_with_all_three_streams(pair, command, status):
+    one, two = pair
+    serve(two, "sh", "-c", f"cat; echo problem >&2; {command}")
+    done = one.xenmsg("run", "2:t", data=b"data")
+    assert (done.returncode, done.stdout, done.stderr) == (status, b"data", b"problem\n")
+
+
+def test_megabytes_go_both_ways_and_on_both_outputs(pair):
+    one, two = pair
+    serve(two, "sh", "-c", "tee /dev/stderr")
+    data = os.urandom(5_000_001)
+    done = one.xenmsg("run", "2:t", data=data, timeout=120)
+    assert done.returncode == 0 and done.stdout == data and done.stderr == data
+
+
+def test_a_stream_that_nobody_reads_does_not_hold_the_others(pair):
+    """The command blocks on its standard output and reads no input; what it says on standard error arrives all the same."""
+    one, two = pair
+    serve(two, "sh", "-c", "head -c 3000000 /dev/zero & head -c 500000 /dev/zero >&2; exec 2>&-; wait; cat >/dev/null")
+    with open("/dev/zero", "rb") as endless:
+        caller = one.popen("run", "2:t", stdin=endless)
+        assert len(caller.stderr.read(500000)) == 500000
+        read = 0
+        while read < 3000000:
+            read += len(caller.stdout.read(100000))
+        assert caller.poll() is None
+
+
+def test_the_end_of_input_is_passed_on_and_the_end_of_the_command_is_not_waited_for_by_input(pair):
+    one, two = pair
+    serve(two, "sh", "-c", "read line; echo $line; exit 3")
+    caller = one.popen("run", "2:t", stdin=subprocess.PIPE)
+    caller.stdin.write(b"word\n")
+    caller.stdin.flush()
+    assert caller.wait(timeout=30) == 3  # though standard input is still open
+    assert caller.stdout.read() == b"word\n"
+    assert one.xenmsg("run", "2:t").stdout == b"\n"  # the end of file
+
+
+def test_a_child_that_holds_the_outputs_does_not_hold_the_caller(pair):
+    one, two = pair
+    serve(two, "sh", "-c", "sleep 1000 & echo done; exit 4")
+    done = one.xenmsg("run", "2:t")
+    assert (done.returncode, done.stdout) == (4, b"done\n")
+
+
+def test_a_reader_that_goes_ends_the_command_as_in_a_pipe(pair):
+    one, two = pair
+    serve(two, "yes")
+    caller = one.popen("run", "2:t")
+    assert caller.stdout.read(2) == b"y\n"
+    caller.stdout.close()
+    assert caller.wait(timeout=30) in (1, 128 + signal.SIGPIPE)
+
+
+def test_when_the_caller_dies_the_command_is_told(pair, tmp_path):
+    one, two = pair
+    serve(two, "sh", "-c", f"trap 'echo told >{tmp_path}/end; exit' TERM; echo up; while :; do sleep 0.05; done")
+    with subprocess.Popen(["true"]):
+        caller = one.popen("run", "2:t")
+        assert caller.stdout.readline() == b"up\n"
+        caller.send_signal(signal.SIGINT)
+        assert caller.wait(timeout=30) in (-signal.SIGINT, 128 + signal.SIGINT)
+    eventually((tmp_path / "end").exists, "the command got SIGTERM")
+
+
+def test_arguments_are_passed_as_they_are_and_only_if_it_says_so(pair):
+    one, two = pair
+    listener = serve(two, "printf", "[%s]", options=["--args"])
+    odd = ["-v", "--", "$(id)", "a b", "", "--timeout", "ä\n"]
+    done = one.xenmsg("run", "2:t", *odd)
+    assert (done.returncode, done.stdout.decode()) == (0, "".join(f"[{one}]" for one in odd))
+    listener.terminate()
+    listener.wait(timeout=30)
+    eventually(lambda: "t" not in two.endpoints(), "t is free")
+    serve(two, "printf", "[%s]")
+    done = one.xenmsg("run", "2:t", "word")
+    assert (done.returncode, done.stdout, done.stderr) == (LOST, b"", b"xenmsg: run 2:t: refused: it takes no arguments\n")
+    assert one.xenmsg("run", "2:t").stdout == b"[]"
+    assert one.xenmsg("run", "2:t", "x" * 20000).returncode == EXIT_USAGE
+
+
+def test_what_fails_is_255_with_the_reason(pair):
+    one, two = pair
+    two.popen("listen", "plain", "--", "cat")
+    eventually(lambda: "plain" in two.endpoints(), "it is bound")
+    for address, words in (("2:none", b"no such endpoint"), ("2:plain", b"isn't served by 'xenmsg listen --run'")):
+        done = one.xenmsg("run", address)
+        assert done.returncode == LOST and words in done.stderr and done.stderr.count(b"\n") == 1, done
+    assert one.xenmsg("run").returncode == EXIT_USAGE
+    assert two.xenmsg("listen", "--args", "t", "--", "cat").returncode == EXIT_USAGE
+    assert two.xenmsg("listen", "--run", "t").returncode == EXIT_USAGE
+
+
+def test_a_lost_connection_is_255(pair):
+    one, two = pair
+    listener = serve(two, "sh", "-c", "echo up; exec sleep 1000")
+    caller = one.popen("run", "2:t", stdin=subprocess.PIPE)
+    assert caller.stdout.readline() == b"up\n"
+    listener.terminate()
+    assert caller.wait(timeout=30) == LOST
+    assert b"the connection is lost" in caller.stderr.read()
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.0\r\n\r\n", b"\1\0\6\0xrun\2\0", b"\1\0\6\0xrun\1\0" * 2, b"\3\1\1\0x",
+                                  b"\1\0\6\0xrun\1\0" + b"\4\1\4\0\1\0\0\0", b"\1\0\6\0xrun\1\0" + b"\6\0\1\0\0"])
+def test_who_speaks_otherwise_harms_only_himself(pair, data):
+    one, two = pair
+    listener = serve(two, "cat")
+    with Connection(one.socket) as conn:
+        stream = conn.connect("2:t")
+        assert stream >= 0
+        os.write(stream, data)
+        try:
+            while os.read(stream, 4096):
+                pass
+        except ConnectionResetError:
+            pass
+        os.close(stream)
+    done = one.xenmsg("run", "2:t", data=b"x")
+    assert (done.returncode, done.stdout) == (0, b"x"), (done, listener.poll())
