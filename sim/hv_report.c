@@ -42,9 +42,9 @@ static void measure(struct hv_domain *domain, struct usage *usage)
 	sim_store_stats(domain->hv->store, domain->domid, &usage->store);
 }
 
-static void add_number(struct json_object *object, const char *key, unsigned value)
+static void add_number(struct json_object *object, const char *key, unsigned long value)
 {
-	json_object_object_add(object, key, json_object_new_int64(value));
+	json_object_object_add(object, key, json_object_new_int64((int64_t)value));
 }
 
 static struct json_object *domain_json(struct hv_domain *domain)
@@ -75,6 +75,9 @@ static struct json_object *domain_json(struct hv_domain *domain)
 	add_number(part, "watches", usage.store.watches);
 	add_number(part, "transactions", usage.store.transactions);
 	add_number(part, "connections", usage.store.connections);
+	add_number(part, "requests", usage.store.requests);
+	add_number(part, "writes", usage.store.writes);
+	add_number(part, "events", usage.store.events);
 	json_object_object_add(object, "xenstore", part);
 	return object;
 }
@@ -123,10 +126,10 @@ static void print_domain(FILE *out, struct hv_domain *domain)
 	struct usage usage;
 
 	measure(domain, &usage);
-	fprintf(out, "%5u  %-16s %-5s %-9s %9u %6u/%-6u %6u %6u/%-5u %6u %7u\n", domain->domid, domain->name,
-		hv_type_name(domain->type), hv_state_name(domain->state), usage.processes, usage.granted,
-		usage.limit, usage.mappings, usage.ports, usage.port_limit, usage.store.nodes,
-		usage.store.watches);
+	fprintf(out, "%5u  %-16s %-5s %-9s %9u %6u/%-6u %6u %6u/%-5u %6u %7u %8lu %7lu\n", domain->domid,
+		domain->name, hv_type_name(domain->type), hv_state_name(domain->state), usage.processes,
+		usage.granted, usage.limit, usage.mappings, usage.ports, usage.port_limit, usage.store.nodes,
+		usage.store.watches, usage.store.requests, usage.store.events);
 }
 
 char *hv_report_text(struct hv *hv)
@@ -140,7 +143,7 @@ char *hv_report_text(struct hv *hv)
 		return NULL;
 	fprintf(out,
 		"domid  name             type  state     processes  granted/limit  mapped  ports/limit  "
-		"nodes watches\n");
+		"nodes watches requests  events\n");
 	HASH_SORT(hv->domains, by_domid);
 	HASH_ITER(hh, hv->domains, domain, next)
 		print_domain(out, domain);

@@ -384,6 +384,9 @@ void sim_store_stats(const struct sim_store *store, unsigned domid, struct sim_s
 	*stats = (struct sim_store_stats){.nodes = sim_tree_owned(&store->tree, domid)};
 	if (!domain)
 		return;
+	stats->requests = domain->requests;
+	stats->writes = domain->writes;
+	stats->events = domain->events;
 	DL_FOREACH(domain->connections, connection) {
 		if (connection->doomed)
 			continue;

@@ -114,6 +114,10 @@ struct sim_store_stats {
 	unsigned watches;
 	unsigned transactions;
 	unsigned connections;
+	/* Since the domain began, of all its programs. A restored domain goes on counting. */
+	unsigned long requests; /* of any kind, */
+	unsigned long writes;	/* and of these, how many wrote a value */
+	unsigned long events;	/* that its watches reported */
 };
 
 void sim_store_stats(const struct sim_store *store, unsigned domid, struct sim_store_stats *stats);

@@ -252,6 +252,8 @@ static void serve_message(struct sim_connection *connection, const void *message
 	struct sim_reply reply = {0};
 	int decoded = sim_wire_decode(&request, message, len);
 
+	connection->domain->requests++;
+	connection->domain->writes += request.header.type == XS_WRITE;
 	if (serve(connection, &request, message, len, decoded, &reply)) {
 		send_reply(connection, &request, &reply);
 		if (request.header.type == XS_WATCH && !reply.error)

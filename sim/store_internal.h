@@ -22,11 +22,23 @@
 
 struct sim_connection;
 
+/* The watches of one path, in a tree of all paths that are watched: so a change finds those that it concerns
+ * without looking at the others, as in oxenstored. A node goes with its last watch and child. */
+struct sim_watch_node {
+	char *name; /* NULL: a root */
+	struct sim_watch_node *parent, *children;
+	struct sim_watch *watches; /* the oldest first */
+	UT_hash_handle hh;
+};
+
 struct sim_watch {
 	char *path; /* as registered, and as it is reported */
 	char *absolute;
 	char *token;
-	struct sim_watch *prev, *next;
+	struct sim_connection *connection;
+	struct sim_watch_node *node;
+	struct sim_watch *prev, *next;		 /* of its connection */
+	struct sim_watch *node_prev, *node_next; /* of its path */
 };
 
 /* A request of a transaction and its answer. */
@@ -56,7 +68,8 @@ struct sim_domain {
 	unsigned domid;
 	int target;
 	bool introduced;
-	bool saved; /* no event is sent to it */
+	bool saved;				/* no event is sent to it */
+	unsigned long requests, writes, events; /* since it began; writes are requests, too */
 	uint32_t next_transaction;
 	struct evconnlistener *listener;
 	char *socket_path;
@@ -80,6 +93,7 @@ struct sim_store {
 	struct sim_store_options options;
 	uint64_t last_generation;
 	struct sim_tree tree;
+	struct sim_watch_node watches, special_watches; /* roots */
 	struct sim_domain *domains;
 	struct event *reap;
 	bool stalled;

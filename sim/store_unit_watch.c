@@ -266,8 +266,8 @@ static void after_a_restore_every_watch_fires_and_relative_paths_mean_the_new_ho
 	assert_int_equal(sim_store_write(store, "/local/domain/7/domid", "7",
 					 (struct sim_perm[]){{0, 0}, {7, SIM_PERM_READ}}, 2),
 			 0);
-	unit_expect_event(f->one, "domid", "a");
 	unit_expect_event(f->one, "/local/domain/7/domid", "b");
+	unit_expect_event(f->one, "domid", "a");
 	assert_string_equal(unit_read(f->one, 0, "domid"), "7");
 	assert_int_equal(unit_write(f->one, 0, "data/x", "x"), 0);
 	unit_expect_event(f->one, "/local/domain/7/data/x", "b");
@@ -294,6 +294,59 @@ static void a_node_written_with_permissions_is_never_seen_without(void **state)
 	assert_string_equal(unit_get_perms(f->one, "data/open/x"), "n1");
 }
 
+/* The watches of a change are found from the root downwards, as oxenstored finds them; those of one path, and
+ * what is below a removed one, are all found, whoever watches, and none twice. */
+static void a_change_finds_the_watches_above_and_a_removal_those_below(void **state)
+{
+	struct unit_fixture *f = *state;
+
+	assert_int_equal(unit_write(f->one, 0, "data/a/b/c", "x"), 0);
+	unit_watch_quietly(f->one, "data/a/b/c", "deep");
+	unit_watch_quietly(f->one, "data/a", "shallow");
+	unit_watch_quietly(f->one, "data/a", "again");
+	unit_watch_quietly(f->one, "data/ab", "beside");
+	unit_watch_quietly(f->dom0, "/", "all");
+	assert_int_equal(unit_write(f->one, 0, "data/a/b", "x"), 0);
+	unit_expect_event(f->one, "data/a/b", "shallow");
+	unit_expect_event(f->one, "data/a/b", "again");
+	unit_expect_event(f->dom0, "/local/domain/1/data/a/b", "all");
+	assert_int_equal(unit_simple(f->one, XS_RM, 0, "data/a/b"), 0);
+	unit_expect_event(f->one, "data/a/b", "shallow");
+	unit_expect_event(f->one, "data/a/b", "again");
+	unit_expect_event(f->one, "data/a/b/c", "deep");
+	unit_expect_event(f->dom0, "/local/domain/1/data/a/b", "all");
+	unit_expect_silence(f->one);
+	/* A watch that has gone is found no more, and the others of its path still are. */
+	assert_int_equal(unit_unwatch(f->one, "data/a", "shallow"), 0);
+	assert_int_equal(unit_unwatch(f->one, "data/a/b/c", "deep"), 0);
+	assert_int_equal(unit_write(f->one, 0, "data/a/b/c", "x"), 0);
+	unit_expect_event(f->one, "data/a/b/c", "again");
+	unit_expect_silence(f->one);
+}
+
+static void requests_and_events_are_counted_by_domain(void **state)
+{
+	struct unit_fixture *f = *state;
+	struct sim_store_stats one, two;
+
+	unit_watch_quietly(f->two, "/local/domain", "t");
+	sim_store_stats(f->host->store, 2, &two);
+	assert_int_equal(two.requests, 1);
+	assert_int_equal(two.writes, 0);
+	assert_int_equal(two.events, 1);
+	assert_int_equal(unit_write(f->one, 0, "data/x", "1"), 0);
+	assert_int_equal(unit_write(f->one, 0, "data/x", "2"), 0);
+	assert_int_equal(unit_set_perms(f->one, 0, "data/x", "r1"), 0);
+	unit_expect_event(f->two, "/local/domain/1/data/x", "t");
+	sim_store_stats(f->host->store, 1, &one);
+	assert_int_equal(one.requests, 3);
+	assert_int_equal(one.writes, 2);
+	assert_int_equal(one.events, 0);
+	sim_store_stats(f->host->store, 2, &two);
+	assert_int_equal(two.requests, 1);
+	assert_int_equal(two.events, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -309,6 +362,8 @@ int main(void)
 		unit_test_on_both(an_unwatched_path_is_silent),
 		unit_test_on_both(malformed_watches_are_refused),
 		unit_test_on_both(a_closed_connection_takes_its_watches_along),
+		unit_test_on_both(a_change_finds_the_watches_above_and_a_removal_those_below),
+		unit_test_on_both(requests_and_events_are_counted_by_domain),
 		unit_test_on_both(after_a_restore_every_watch_fires_and_relative_paths_mean_the_new_home),
 		unit_test_on_both(a_node_written_with_permissions_is_never_seen_without),
 	};

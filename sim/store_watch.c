@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Decides which watch hears of what. A watch hears of its path and of all below it, as far as its domain may
+ * Decides which watch hears of what, and finds the watches by their paths. A watch hears of its path and of all below it, as far as its domain may
  * read the node or its parent, before or after the change. Of a removed tree only the top is an event; a
  * watch within it hears of its own path instead.
  */
@@ -14,8 +14,72 @@ static bool is_c(const struct sim_store *store)
 	return store->options.flavour == SIM_STORE_XENSTORED;
 }
 
+/* ---- the tree of watched paths --------------------------------------------------------------- */
+
+static struct sim_watch_node *tree_root(struct sim_store *store, const char *absolute)
+{
+	return absolute[0] == '@' ? &store->special_watches : &store->watches;
+}
+
+static struct sim_watch_node *tree_child(const struct sim_watch_node *node, const char *name, size_t len)
+{
+	struct sim_watch_node *child;
+
+	HASH_FIND(hh, node->children, name, len, child);
+	return child;
+}
+
+/* Returns the node of a path. NULL: nobody watches it, or anything below. */
+static struct sim_watch_node *tree_find(struct sim_store *store, const char *absolute)
+{
+	struct sim_watch_node *node = tree_root(store, absolute);
+	const char *rest = absolute, *name;
+	size_t len;
+
+	while (node && sim_path_next(&rest, &name, &len))
+		node = tree_child(node, name, len);
+	return node;
+}
+
+static void tree_add(struct sim_watch *watch)
+{
+	struct sim_watch_node *node = tree_root(watch->connection->domain->store, watch->absolute), *child;
+	const char *rest = watch->absolute, *name;
+	size_t len;
+
+	while (sim_path_next(&rest, &name, &len)) {
+		child = tree_child(node, name, len);
+		if (!child) {
+			child = sim_must(calloc(1, sizeof(*child)));
+			child->name = sim_must(strndup(name, len));
+			child->parent = node;
+			HASH_ADD_KEYPTR(hh, node->children, child->name, len, child);
+		}
+		node = child;
+	}
+	watch->node = node;
+	DL_APPEND2(node->watches, watch, node_prev, node_next);
+}
+
+static void tree_remove(struct sim_watch *watch)
+{
+	struct sim_watch_node *node = watch->node, *parent;
+
+	DL_DELETE2(node->watches, watch, node_prev, node_next);
+	for (; node->parent && !node->watches && !node->children; node = parent) {
+		parent = node->parent;
+		HASH_DEL(parent->children, node);
+		free(node->name);
+		free(node);
+	}
+}
+
+/* ---- watches --------------------------------------------------------------------------------- */
+
 static void watch_free(struct sim_watch *watch)
 {
+	tree_remove(watch);
+	DL_DELETE(watch->connection->watches, watch);
 	free(watch->path);
 	free(watch->absolute);
 	free(watch->token);
@@ -49,16 +113,20 @@ static bool quota_reached(const struct sim_domain *domain)
 static struct sim_watch *watch_find(const struct sim_connection *connection, const char *absolute,
 				    const char *token)
 {
+	const struct sim_watch_node *node = tree_find(connection->domain->store, absolute);
 	struct sim_watch *watch;
 
-	DL_FOREACH(connection->watches, watch)
-		if (strcmp(watch->absolute, absolute) == 0 && strcmp(watch->token, token) == 0)
-			return watch;
+	if (!node)
+		return NULL;
+	DL_FOREACH2(node->watches, watch, node_next)
+	if (watch->connection == connection && strcmp(watch->token, token) == 0)
+		return watch;
 	return NULL;
 }
 
-static void send_event(struct sim_connection *connection, const struct sim_watch *watch, const char *path)
+static void send_event(const struct sim_watch *watch, const char *path)
 {
+	struct sim_connection *connection = watch->connection;
 	const struct xsd_sockmsg header = {.type = XS_WATCH_EVENT};
 	char payload[XENSTORE_PAYLOAD_MAX];
 	size_t path_size = strlen(path) + 1, token_size = strlen(watch->token) + 1;
@@ -68,6 +136,7 @@ static void send_event(struct sim_connection *connection, const struct sim_watch
 		return;
 	memcpy(payload, path, path_size);
 	memcpy(payload + path_size, watch->token, token_size);
+	connection->domain->events++;
 	sim_connection_send(connection, &header, payload, path_size + token_size);
 }
 
@@ -91,7 +160,9 @@ int sim_watch_add(struct sim_connection *connection, const char *untrusted_path,
 	watch->path = sim_must(strdup(untrusted_path));
 	watch->absolute = sim_must(strdup(absolute));
 	watch->token = sim_must(strdup(token));
+	watch->connection = connection;
 	DL_APPEND(connection->watches, watch);
+	tree_add(watch);
 	return 0;
 }
 
@@ -99,7 +170,7 @@ void sim_watch_fire_first(struct sim_connection *connection)
 {
 	const struct sim_watch *newest = connection->watches->prev;
 
-	send_event(connection, newest, newest->path);
+	send_event(newest, newest->path);
 }
 
 int sim_watch_remove(struct sim_connection *connection, const char *untrusted_path, const char *token)
@@ -116,7 +187,6 @@ int sim_watch_remove(struct sim_connection *connection, const char *untrusted_pa
 	/* A guest's kernel answers by itself, and never says no. */
 	if (!watch)
 		return domain->domid == 0 ? -ENOENT : 0;
-	DL_DELETE(connection->watches, watch);
 	watch_free(watch);
 	return 0;
 }
@@ -125,10 +195,8 @@ void sim_watch_remove_all(struct sim_connection *connection)
 {
 	struct sim_watch *watch, *next;
 
-	DL_FOREACH_SAFE(connection->watches, watch, next) {
-		DL_DELETE(connection->watches, watch);
+	DL_FOREACH_SAFE(connection->watches, watch, next)
 		watch_free(watch);
-	}
 }
 
 void sim_watch_set_again(struct sim_connection *connection)
@@ -137,28 +205,39 @@ void sim_watch_set_again(struct sim_connection *connection)
 	char absolute[SIM_PATH_SIZE];
 	struct sim_watch *watch;
 
+	/* All of them move, so that those of one path stay in their order. */
 	DL_FOREACH(connection->watches, watch) {
+		tree_remove(watch);
 		/* It was valid before, and the length of a home doesn't count. */
 		if (sim_path_resolve(absolute, watch->path, domain->domid, &domain->store->options.limits) ==
 		    0) {
 			free(watch->absolute);
 			watch->absolute = sim_must(strdup(absolute));
 		}
-		send_event(connection, watch, watch->path);
+		tree_add(watch);
+		send_event(watch, watch->path);
 	}
 }
 
-static bool may_know(const struct sim_node *root, const char *path, const struct sim_credentials *who)
-{
-	const struct sim_node *parent, *node;
+/* ---- events ---------------------------------------------------------------------------------- */
 
-	if (!root)
-		return false;
-	node = sim_node_find(root, path);
-	if (node && sim_node_permits(node, who, SIM_PERM_READ))
-		return true;
-	parent = sim_node_parent(root, path);
-	return parent && sim_node_permits(parent, who, SIM_PERM_READ);
+/* A node and its parent, as far as they exist: who may read either may know of the node. */
+struct sight {
+	const struct sim_node *node, *parent;
+};
+
+static struct sight sight_of(const struct sim_node *root, const char *path)
+{
+	return root ? (struct sight){sim_node_find(root, path), sim_node_parent(root, path)}
+		    : (struct sight){NULL, NULL};
+}
+
+static bool may_know(const struct sight *sight, const struct sim_watch *watch)
+{
+	struct sim_credentials who = sim_domain_credentials(watch->connection->domain);
+
+	return (sight->node && sim_node_permits(sight->node, &who, SIM_PERM_READ)) ||
+	       (sight->parent && sim_node_permits(sight->parent, &who, SIM_PERM_READ));
 }
 
 /* Returns the path of an event as its watch names it: as it was registered, relative or not. */
@@ -169,67 +248,78 @@ static const char *as_registered(const struct sim_watch *watch, const char *path
 	return path + strlen(watch->absolute) - strlen(watch->path);
 }
 
-static void fire_change(struct sim_connection *connection, const struct sim_change *change,
-			const struct sim_node *before, const struct sim_node *after)
+static void fire_node(const struct sim_watch_node *node, const char *path, const struct sight *before,
+		      const struct sight *after)
 {
-	struct sim_credentials who = sim_domain_credentials(connection->domain);
-	bool removed = change->type == XS_RM, known;
 	const struct sim_watch *watch;
 
-	known = may_know(removed ? NULL : after, change->path, &who) || may_know(before, change->path, &who);
-	DL_FOREACH(connection->watches, watch) {
-		if (sim_path_is_below(change->path, watch->absolute)) {
-			if (known)
-				send_event(connection, watch, as_registered(watch, change->path));
-		} else if (removed && sim_path_is_below(watch->absolute, change->path)) {
-			if (is_c(connection->domain->store) && !sim_node_find(before, watch->absolute))
-				continue;
-			if (may_know(before, watch->absolute, &who))
-				send_event(connection, watch, watch->path);
+	DL_FOREACH2(node->watches, watch, node_next)
+	if (may_know(after, watch) || may_know(before, watch))
+		send_event(watch, as_registered(watch, path));
+}
+
+/* Fires the watches below a node that was removed, each for its own path. */
+static void fire_below(const struct sim_store *store, const struct sim_watch_node *node,
+		       const struct sim_node *before)
+{
+	const struct sim_watch_node *child, *next;
+
+	HASH_ITER(hh, node->children, child, next) {
+		const struct sim_watch *watch;
+
+		DL_FOREACH2(child->watches, watch, node_next)
+		{
+			struct sight sight = sight_of(before, watch->absolute);
+
+			if (may_know(&sight, watch) && (sight.node || !is_c(store)))
+				send_event(watch, watch->path);
 		}
+		fire_below(store, child, before);
 	}
+}
+
+static void fire_change(const struct sim_store *store, const struct sim_change *change,
+			const struct sim_node *old_root, const struct sim_node *new_root)
+{
+	bool removed = change->type == XS_RM;
+	/* A domain that could read before a change of permissions or a removal hears of it, even if it can't
+	 * now. */
+	struct sight before =
+		sight_of(removed || change->type == XS_SET_PERMS ? old_root : NULL, change->path);
+	struct sight after = sight_of(removed ? NULL : new_root, change->path);
+	const struct sim_watch_node *node = &store->watches;
+	const char *rest = change->path, *name;
+	size_t len;
+
+	fire_node(node, change->path, &before, &after);
+	while (sim_path_next(&rest, &name, &len)) {
+		node = tree_child(node, name, len);
+		if (!node)
+			return;
+		fire_node(node, change->path, &before, &after);
+	}
+	if (removed)
+		fire_below(store, node, old_root);
 }
 
 void sim_watch_fire_changes(struct sim_store *store, const struct sim_changes *changes,
 			    const struct sim_node *old_root, const struct sim_node *new_root)
 {
-	struct sim_domain *domain, *next;
-
-	for (size_t i = 0; i < changes->count; i++) {
-		const struct sim_change *change = &changes->list[i];
-		/* A domain that could read before a change of permissions or a removal hears of it, even if
-		 * it can't now. */
-		bool looks_back = change->type == XS_SET_PERMS || change->type == XS_RM;
-
-		/* A special watch hears of domains, not of changes to the node that carries its
-		 * permissions. */
-		if (change->path[0] == '@')
-			continue;
-		HASH_ITER(hh, store->domains, domain, next) {
-			struct sim_connection *connection;
-
-			DL_FOREACH(domain->connections, connection)
-				fire_change(connection, change, looks_back ? old_root : NULL, new_root);
-		}
-	}
+	/* A special watch hears of domains, not of changes to the node that carries its permissions. */
+	for (size_t i = 0; i < changes->count; i++)
+		if (changes->list[i].path[0] != '@')
+			fire_change(store, &changes->list[i], old_root, new_root);
 }
 
 void sim_watch_fire_special(struct sim_store *store, const char *name)
 {
-	struct sim_domain *domain, *next;
+	const struct sim_watch_node *node = tree_find(store, name);
+	struct sight sight = sight_of(store->tree.root, name);
+	const struct sim_watch *watch;
 
-	HASH_ITER(hh, store->domains, domain, next) {
-		struct sim_credentials who = sim_domain_credentials(domain);
-		struct sim_connection *connection;
-
-		if (!may_know(store->tree.root, name, &who))
-			continue;
-		DL_FOREACH(domain->connections, connection) {
-			const struct sim_watch *watch;
-
-			DL_FOREACH(connection->watches, watch)
-				if (strcmp(watch->absolute, name) == 0)
-					send_event(connection, watch, watch->path);
-		}
-	}
+	if (!node)
+		return;
+	DL_FOREACH2(node->watches, watch, node_next)
+	if (may_know(&sight, watch))
+		send_event(watch, watch->path);
 }
