@@ -309,6 +309,21 @@ static void peer_lost(void *userdata, uint32_t domid, const char *reason)
 	links_lost(daemon->links, domid, reason);
 }
 
+static void all_peers_known(void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	if (daemon->queries)
+		queries_try_again(daemon->queries);
+}
+
+static bool all_peers_watched(void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	return watches_others(daemon->watches);
+}
+
 static int start_peers(struct daemon *daemon)
 {
 	static const struct peers_callbacks callbacks = {
@@ -317,6 +332,8 @@ static int start_peers(struct daemon *daemon)
 		.connected = peer_connected,
 		.failed = peer_failed,
 		.lost = peer_lost,
+		.all_known = all_peers_known,
+		.all_watched = all_peers_watched,
 	};
 	const struct config *config = &daemon->config;
 	const struct peers_options options = {
@@ -434,7 +451,8 @@ static int start_queries(struct daemon *daemon)
 		.turns = &daemon->relay.turns,
 		.host = daemon->host,
 	};
-	daemon->queries = queries_new(&daemon->relay, &daemon->sources, requests_begin_answer, daemon);
+	daemon->queries = queries_new(&daemon->relay, &daemon->sources, requests_is_ready,
+				      requests_begin_answer, daemon);
 	return daemon->queries ? 0 : -ENOMEM;
 }
 

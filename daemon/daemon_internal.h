@@ -67,6 +67,8 @@ struct daemon {
 
 /* requests.c: what sessions call. */
 extern const struct session_callbacks requests_session_callbacks;
+/* Returns whether the question can be answered now: a list of all domains has to be asked for first. */
+bool requests_is_ready(void *userdata, struct frame_text text);
 /* requests.c: begins the answer to a question whose turn has come (queries_begin_fn). */
 struct report *requests_begin_answer(void *userdata, struct session *session, uint32_t request,
 				     struct frame_text text);

@@ -36,6 +36,7 @@ libdaemon_la_SOURCES = \
 	daemon/peers/peers_lookups.c daemon/peers/peers_lookups.h \
 	daemon/peers/peers.c daemon/peers/peers.h daemon/peers/peers_internal.h \
 	daemon/peers/peers_advertise.c daemon/peers/peers_advertise.h \
+	daemon/peers/peers_all.c daemon/peers/peers_all.h \
 	daemon/peers/peers_parse.c daemon/peers/peers_parse.h \
 	daemon/peers/peers_presence.c daemon/peers/peers_presence.h \
 	daemon/link/pings.c daemon/link/patience.h daemon/link/pings.h daemon/link/round_trips.h \

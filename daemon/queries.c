@@ -40,6 +40,7 @@ struct asker {
 struct queries {
 	struct relay *relay;
 	const struct status_sources *sources;
+	queries_ready_fn ready;
 	queries_begin_fn begin;
 	void *userdata;
 	struct asker *askers; /* by session */
@@ -80,6 +81,14 @@ static void forget_asker(struct asker *asker)
 	HASH_DEL(asker->queries->askers, asker);
 	evbuffer_free(asker->text);
 	free(asker);
+}
+
+static bool is_ready(const struct asker *asker)
+{
+	const struct query *query = asker->waiting;
+	struct frame_text text = {.data = query->text, .size = query->size};
+
+	return asker->report || asker->queries->ready(asker->queries->userdata, text);
 }
 
 static void begin_answer(struct asker *asker)
@@ -140,6 +149,8 @@ static void on_turn(struct task *task)
 
 	if (session_has_unread(asker->session))
 		return; /* until queries_go_on() */
+	if (!is_ready(asker))
+		return; /* until queries_try_again() */
 	if (asker->report)
 		answer(asker);
 	else
@@ -158,10 +169,16 @@ void queries_go_on(struct queries *queries, struct session *session)
 		task_due(&asker->task);
 }
 
+void queries_try_again(struct queries *queries)
+{
+	for (struct asker *asker = queries->askers; asker; asker = asker->hh.next)
+		task_due(&asker->task);
+}
+
 /* --- asking ----------------------------------------------------------------------------------- */
 
-struct queries *queries_new(struct relay *relay, const struct status_sources *sources, queries_begin_fn begin,
-			    void *userdata)
+struct queries *queries_new(struct relay *relay, const struct status_sources *sources, queries_ready_fn ready,
+			    queries_begin_fn begin, void *userdata)
 {
 	struct queries *queries = calloc(1, sizeof(*queries));
 
@@ -169,6 +186,7 @@ struct queries *queries_new(struct relay *relay, const struct status_sources *so
 		return NULL;
 	queries->relay = relay;
 	queries->sources = sources;
+	queries->ready = ready;
 	queries->begin = begin;
 	queries->userdata = userdata;
 	return queries;

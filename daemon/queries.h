@@ -7,7 +7,7 @@
  * answers grow with the programs that ask: a question is 24 bytes, and its answer may be millions. So an
  * answer is made and sent in pieces (report.h):
  *
- *   waiting ──the program's questions before it are answered──▶ answering ──the last piece──▶ answered
+ *   waiting ──the program's questions before it are answered, and it can be──▶ answering ──the last piece──▶ answered
  *      │                                                         │     ▲
  *      │                                                     a piece   the account's turn, and all was read
  *      │                                                         └─────┘
@@ -33,9 +33,13 @@ struct status_sources;
 typedef struct report *(*queries_begin_fn)(void *userdata, struct session *session, uint32_t request,
 					   struct frame_text text);
 
+/* Returns whether a question whose turn has come can be answered now. If not, it waits until
+ * queries_try_again(). */
+typedef bool (*queries_ready_fn)(void *userdata, struct frame_text text);
+
 /* Returns NULL when memory is short. `sources` are what reports describe; they outlive the queries. */
-struct queries *queries_new(struct relay *relay, const struct status_sources *sources, queries_begin_fn begin,
-			    void *userdata);
+struct queries *queries_new(struct relay *relay, const struct status_sources *sources, queries_ready_fn ready,
+			    queries_begin_fn begin, void *userdata);
 /* Frees all questions; those that wait are never answered. NULL is allowed. */
 void queries_free(struct queries *queries);
 /* Queues a question; copies the text. Returns 0, -ENOMEM, or -ENOBUFS: too many questions of this program
@@ -43,6 +47,8 @@ void queries_free(struct queries *queries);
 int queries_add(struct queries *queries, struct session *session, uint32_t request, struct frame_text text);
 /* Goes on: the program has read what it was sent. */
 void queries_go_on(struct queries *queries, struct session *session);
+/* Goes on with questions that couldn't be answered. */
+void queries_try_again(struct queries *queries);
 void queries_forget_session(struct queries *queries, struct session *session);
 
 #endif

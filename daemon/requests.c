@@ -177,6 +177,16 @@ static struct report *begin_report(struct daemon *daemon, struct session *sessio
 	return report;
 }
 
+bool requests_is_ready(void *userdata, struct frame_text text)
+{
+	struct daemon *daemon = userdata;
+	bool lists = (text.size == 5 && !memcmp(text.data, "peers", 5)) ||
+		     (text.size >= 9 && !memcmp(text.data, "endpoints", 9) &&
+		      !(text.size == 14 && !memcmp(text.data, "endpoints self", 14)));
+
+	return !lists || peers_want_all(daemon->peers);
+}
+
 struct report *requests_begin_answer(void *userdata, struct session *session, uint32_t request,
 				     struct frame_text text)
 {
@@ -293,6 +303,8 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		return 0;
 	case FRAME_WATCH:
 		watches_add(daemon->watches, session, header->channel, text);
+		if (watches_others(daemon->watches))
+			peers_want_all(daemon->peers);
 		return 0;
 	case FRAME_UNWATCH:
 		r = frame_u32_decode(payload, header->length, &number);

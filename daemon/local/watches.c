@@ -57,6 +57,7 @@ struct watches {
 	struct turns *turns;
 	struct changes changes;
 	struct watcher *watchers; /* by session */
+	size_t others;		  /* watches that may mean other domains */
 	uint64_t woken_for;	  /* the last change for which they were made due */
 	bool all_are_due;
 	watches_sees_fn sees;
@@ -328,12 +329,25 @@ struct watches *watches_new(struct turns *turns, const struct self *self, struct
 	return watches;
 }
 
+static bool means_others(const struct watch *watch)
+{
+	return watch->domain_size != 4 || memcmp(watch->domain, "self", 4) != 0;
+}
+
+static void watch_free(struct watcher *watcher, struct watch *watch)
+{
+	DL_DELETE(watcher->list, watch);
+	watcher->count--;
+	watcher->watches->others -= means_others(watch);
+	free(watch);
+}
+
 static void watcher_free(struct watcher *watcher)
 {
 	struct watch *watch, *next;
 
 	DL_FOREACH_SAFE(watcher->list, watch, next)
-		free(watch);
+		watch_free(watcher, watch);
 	HASH_DEL(watcher->watches->watchers, watcher);
 	task_cancel(&watcher->task);
 	account_unref(watcher->account);
@@ -461,8 +475,14 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 	watch->endpoint_size = endpoint_size;
 	DL_APPEND(watcher->list, watch);
 	watcher->count++;
+	watches->others += means_others(watch);
 	session_reply(session, number, 0, "", 0);
 	task_due(&watcher->task);
+}
+
+bool watches_others(const struct watches *watches)
+{
+	return watches->others > 0;
 }
 
 int watches_remove(struct watches *watches, struct session *session, uint32_t number)
@@ -474,9 +494,8 @@ int watches_remove(struct watches *watches, struct session *session, uint32_t nu
 		DL_SEARCH_SCALAR(watcher->list, watch, number, number);
 	if (!watch)
 		return -ENOENT;
-	DL_DELETE(watcher->list, watch);
-	free(watch);
-	if (--watcher->count == 0)
+	watch_free(watcher, watch);
+	if (watcher->count == 0)
 		watcher_free(watcher);
 	return 0;
 }

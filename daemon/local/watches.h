@@ -48,6 +48,8 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 		 struct frame_text pattern);
 /* Removes a watch. Returns 0, or -ENOENT: the session has none with this number. */
 int watches_remove(struct watches *watches, struct session *session, uint32_t number);
+/* Returns whether some watch may mean another domain than this one. */
+bool watches_others(const struct watches *watches);
 void watches_remove_session(struct watches *watches, struct session *session);
 
 void watches_domain(struct watches *watches, uint32_t domid, bool up);

@@ -9,6 +9,7 @@
 #include <utlist.h>
 
 #include "daemon/peers/peers_advertise.h"
+#include "daemon/peers/peers_all.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_presence.h"
 #include "daemon/base/timer.h"
@@ -178,7 +179,7 @@ int peers_start(struct peers *peers)
 	peers->may_map = rendezvous_may_map(options);
 	peers_subtree(options->self->domid, peers->root);
 	peers->pages = event_new(peers->base, -1, 0, on_pages, peers);
-	if (!peers->pages || advertise_init(peers) < 0)
+	if (!peers->pages || advertise_init(peers) < 0 || all_init(peers) < 0)
 		return -ENOMEM;
 	vchan_host_set_freed(peers->host, on_vchan_freed, peers);
 
@@ -197,6 +198,7 @@ int peers_start(struct peers *peers)
 			advertise_to(peer);
 			presence_look_up(peer);
 		}
+	all_start(peers);
 	return 0;
 }
 
@@ -242,6 +244,7 @@ void peers_stop(struct peers *peers)
 	if (peers->pages)
 		event_free(peers->pages);
 	advertise_destroy(peers);
+	all_destroy(peers);
 	/* Keeps what it was created with, and nothing else. */
 	*peers = (struct peers){
 		.base = peers->base,

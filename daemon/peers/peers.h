@@ -19,11 +19,13 @@
  *                                 if it still wants it), without one if only the peer wanted the link
  *   CONNECTED ──the peer's hello vanishes, or has a new nonce or instance──▶ callback `lost`, then as in IDLE
  *
- * Presence: a daemon shows itself by its presence leaf, or, if that is private, by what it writes for us. We
- * see a daemon start by its presence and answer by our endpoints leaf for it, which it alone may read. A
- * guest has one watch on /local/domain, which fires for all that appears, and one on a leaf of each peer,
- * which fires at the end of its domain; dom0 watches each domain's subtree. So a guest with more than about
- * 90 peers learns of some ends only by the links' heartbeats.
+ * Presence: a daemon shows itself by its presence leaf, or, if that is private, by what it writes for us. A
+ * peer becomes known when somebody here asks for it, when it writes something for us or asks who is there,
+ * and, while peers_want_all() is in force, when it starts; we then write our endpoints leaf for it, which it
+ * alone may read. Nothing is read, written or watched of a domain that isn't known. A guest has one watch on
+ * /local/domain, which fires for all that appears, and one on a leaf of each peer, which fires at the end of
+ * its domain; dom0 knows all and watches each domain's subtree. So a guest with more than about 90 peers
+ * learns of some ends only by the links' heartbeats.
  *
  * Every value read from XenStore is a peer's. One that is too long, not a number, not ASCII or of another
  * major version is logged (rate-limited) and treated as absent; a failure that another version has caused
@@ -75,6 +77,10 @@ struct peers_callbacks {
 	/* The peer has given up the connected vchan, or is gone. The owner closes the vchan and calls
 	 * peers_disconnect(). */
 	void (*lost)(void *userdata, uint32_t domid, const char *reason);
+	/* Those daemons that ran when peers_want_all() was called first have answered. May be NULL. */
+	void (*all_known)(void *userdata);
+	/* Returns whether somebody goes on wanting to know all peers. NULL: nobody does. */
+	bool (*all_watched)(void *userdata);
 };
 
 /* Clears what a previous daemon left in our subtree, sets the watches, writes presence. Returns 0 or a
@@ -103,6 +109,11 @@ void peers_advertise(struct peers *peers, const char *const *names, unsigned cou
 
 /* Does the same for one peer, for which policy decides differently now. */
 void peers_advertise_to(struct peers *peers, uint32_t domid);
+
+/* Makes all peers known for a minute, and for as long as callback `all_watched` says so; this costs each of
+ * them some requests to XenStore. Returns whether those that run are known now; else callback `all_known`
+ * comes, not before this returns, and within some seconds. */
+bool peers_want_all(struct peers *peers);
 
 /* One peer in a listing. What it points to belongs to the peer, and is valid until the peers change. */
 struct peer_info {

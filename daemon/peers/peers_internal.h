@@ -130,9 +130,15 @@ struct peers {
 	} absent[ABSENT_MAX];
 	struct domains_follower follower; /* dom0 */
 	struct store_watch *all_watch;	  /* a guest: of /local/domain */
-	struct event *reread;		  /* asks again for what there was no memory to ask for */
-	struct event *advertise;	  /* coalesces writes of endpoints, retries failed ones */
-	struct task advertise_next;	  /* for one peer after the other */
+	bool all, all_known;		  /* peers are to be known; those that ran have answered */
+	bool all_heard;			  /* something of a peer has come since all_settle was set */
+	bool all_failed;		  /* `asks` couldn't be written */
+	unsigned all_settling;		  /* how often all_settle may still be set again */
+	struct event *all_settle, *all_end;
+	struct store_request *asking;
+	struct event *reread;	    /* asks again for what there was no memory to ask for */
+	struct event *advertise;    /* coalesces writes of endpoints, retries failed ones */
+	struct task advertise_next; /* for one peer after the other */
 	unsigned advertise_failures;
 	char **names; /* what we advertise, as far as policy lets a peer know */
 	unsigned names_count;

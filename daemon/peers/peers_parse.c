@@ -250,6 +250,8 @@ enum peers_path peers_path_parse(const char *untrusted_path, uint32_t me, uint32
 		return PEERS_PATH_OTHER;
 	if (component_is(name, size, "presence"))
 		return *at == '\0' ? PEERS_PATH_PRESENCE : PEERS_PATH_OTHER;
+	if (component_is(name, size, "asks"))
+		return *at == '\0' ? PEERS_PATH_ASKS : PEERS_PATH_OTHER;
 	if (!component_is(name, size, "to"))
 		return PEERS_PATH_OTHER;
 	if (*at == '\0')

@@ -43,6 +43,7 @@ enum peers_path {
 	PEERS_PATH_ALL,	   /* /local/domain: anything may have changed */
 	PEERS_PATH_DOMAIN, /* a directory of domain *domid above its leaves: they may have gone */
 	PEERS_PATH_PRESENCE,
+	PEERS_PATH_ASKS,
 	PEERS_PATH_HELLO, /* for `me`, as all that follow */
 	PEERS_PATH_ENDPOINTS,
 	PEERS_PATH_NODES, /* under `nonce` */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "daemon/peers/peers_advertise.h"
+#include "daemon/peers/peers_all.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/base/timer.h"
 #include "wire/address.h"
@@ -340,7 +341,8 @@ void presence_look_up(struct peer *peer)
 	peer_read(peer, LEAF_ENDPOINTS);
 }
 
-/* A guest watches /local/domain, dom0 each domain's subtree. */
+/* A guest watches /local/domain, dom0 each domain's subtree. A guest hears of everybody's presence, but takes
+ * no notice of a domain that it has nothing to do with, unless all are to be known. */
 static void on_change(void *userdata, const char *untrusted_path)
 {
 	struct peers *peers = userdata;
@@ -354,10 +356,12 @@ static void on_change(void *userdata, const char *untrusted_path)
 		absent_forget_all(peers);
 		HASH_ITER(hh, peers->peers, peer, next)
 			presence_look_up(peer);
+		all_again(peers);
 	}
 	if (path == PEERS_PATH_ALL || path == PEERS_PATH_OTHER || domid == peers->options.self->domid)
 		return;
 	absent_forget(peers, domid);
+	all_heard(peers);
 	known = (peer = peer_find(peers, domid)) != NULL;
 	if (path == PEERS_PATH_NODES) {
 		if (known && peer->rendezvous.state == RENDEZVOUS_AWAIT &&
@@ -369,7 +373,12 @@ static void on_change(void *userdata, const char *untrusted_path)
 		if (known)
 			presence_look_up(peer);
 	} else if (!known) {
+		if (path == PEERS_PATH_PRESENCE && !all_follows(peers, domid))
+			return;
 		if ((peer = peer_get(peers, domid)) != NULL)
+			presence_look_up(peer);
+	} else if (path == PEERS_PATH_ASKS) {
+		if (!peer->up) /* else it was answered when it came up */
 			presence_look_up(peer);
 	} else {
 		peer_read(peer, path == PEERS_PATH_PRESENCE ? LEAF_PRESENCE

@@ -3,9 +3,12 @@
  * The daemon's lower half without the rest: daemon/peers/peers.h, driven by commands a line each. Its first
  * answer is its domid.
  *
- * 	check-peers [map=yes|no|auto] [ring=BYTES] [min=BYTES] [timeout=MS] [instance=UUID] [private=DOMID]…
+ * 	check-peers [map=yes|no|auto] [ring=BYTES] [min=BYTES] [timeout=MS] [instance=UUID] [private=DOMID]… [few=yes]
+ *
+ * It wants to know all peers, unless few=yes.
  *
  * 	next (waits for the next event) | connect N | disconnect N | close N | advertise NAME… | state N | nodes | granted
+ * 	all (whether all are known)
  * 	send N TEXT | receive N (waits for 8 bytes at most) | events (how many wait)
  *
  * Events: "up N", "down N", "endpoints N NAME…", "connected N granted|mapped PAGES", "failed N ERRNO REASON",
@@ -44,6 +47,7 @@ struct tool {
 	unsigned first, count;
 	bool event_awaited;
 	struct link *receiving;
+	bool few;
 };
 
 static void answer_event(struct tool *tool)
@@ -178,6 +182,11 @@ static void on_lost(void *userdata, uint32_t domid, const char *reason)
 	close_link(userdata, domid);
 }
 
+static void on_all_known(void *userdata)
+{
+	add_event(userdata, "all");
+}
+
 static const char *state_of(struct tool *tool, uint32_t domid)
 {
 	struct peer_info info;
@@ -209,6 +218,8 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 		lines_result(lines, 0);
 	} else if (!strcmp(name, "state")) {
 		lines_answer(lines, "ok %s", state_of(tool, domid));
+	} else if (!strcmp(name, "all")) {
+		lines_result(lines, peers_want_all(tool->peers));
 	} else if (!strcmp(name, "nodes")) {
 		lines_result(lines, peers_nodes_written(tool->peers));
 	} else if (!strcmp(name, "granted")) {
@@ -243,6 +254,7 @@ static void on_domid(void *userdata, int error, const char *untrusted_value, siz
 		.connected = on_connected,
 		.failed = on_failed,
 		.lost = on_lost,
+		.all_known = on_all_known,
 	};
 	struct tool *tool = userdata;
 
@@ -254,6 +266,8 @@ static void on_domid(void *userdata, int error, const char *untrusted_value, siz
 	if (error == 0)
 		error = peers_new(&tool->peers, tool->lines.base, tool->store, tool->host, &tool->options,
 				  &callbacks, tool);
+	if (error == 0 && !tool->few)
+		peers_want_all(tool->peers);
 	lines_result(&tool->lines, error < 0 ? error : (long)tool->self.domid);
 }
 
@@ -280,7 +294,9 @@ static bool parse_option(struct tool *tool, char *text)
 	else if (!strcmp(text, "private") && options->allowed_count < 16) {
 		options->presence_private = true;
 		tool->allowed[options->allowed_count++] = (uint32_t)atoi(value);
-	} else
+	} else if (!strcmp(text, "few"))
+		tool->few = !strcmp(value, "yes");
+	else
 		return false;
 	return true;
 }

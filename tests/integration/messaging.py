@@ -314,8 +314,14 @@ class Node:
     def instance(self):
         return self.status()["instance"]
 
+    def status_with_all_peers(self):
+        """A daemon knows only those that it has to do with, until somebody asks it for all."""
+        with Program(self.socket) as program:
+            program.query("peers")
+            return json.loads(program.query("status all"))
+
     def peers(self):
-        return [peer["instance"] for peer in self.status()["peers"] if peer["up"]]
+        return [peer["instance"] for peer in self.status_with_all_peers()["peers"] if peer["up"]]
 
     # ---- XenStore ----
 

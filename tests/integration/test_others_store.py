@@ -30,6 +30,7 @@ def hand(host, domid):
 
 def test_a_guest_that_comes_and_goes_all_the_time_writes_few_lines_and_hides_nobody_else(host, nodes):
     one = nodes(1)[1]
+    assert one.peers() == []  # from now on it follows all
     write = hand(host, 2)
     last = None
     for _ in range(100):

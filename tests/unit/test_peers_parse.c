@@ -191,6 +191,8 @@ static void a_path_is_ours_or_none_of_our_business(void **state)
 		{"/local/domain/5/data/xenmsg/to", PEERS_PATH_DOMAIN},
 		{"/local/domain/5/data/xenmsg/to/3", PEERS_PATH_DOMAIN},
 		{"/local/domain/5/data/xenmsg/presence", PEERS_PATH_PRESENCE},
+		{"/local/domain/5/data/xenmsg/asks", PEERS_PATH_ASKS},
+		{"/local/domain/5/data/xenmsg/asks/x", PEERS_PATH_OTHER},
 		{"/local/domain/5/data/xenmsg/to/3/hello", PEERS_PATH_HELLO},
 		{"/local/domain/5/data/xenmsg/to/3/endpoints", PEERS_PATH_ENDPOINTS},
 		{"/local/domain/5/data/xenmsg/to/3/0123abcd", PEERS_PATH_NODES},

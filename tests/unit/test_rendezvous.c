@@ -251,6 +251,7 @@ static void scene_start(struct scene *scene)
 	scene->other = quota_account(scene->quota, QUOTA_UID, 1001);
 	assert_int_equal(
 		peers_new(&scene->peers, scene->base, &scene->store, NULL, &options, &callbacks, scene), 0);
+	peers_want_all(scene->peers);
 	settle(scene);
 	fake_write(&scene->store, THEIRS "/presence", "1 " INSTANCE);
 	fire(scene, THEIRS "/presence");
@@ -394,6 +395,7 @@ static void under_another_number_we_are_shown_anew_and_as_before_nowhere(void **
 	assert_false(peers_is_up(scene.peers, 2));
 	scene.self.domid = 3;
 	assert_int_equal(peers_start(scene.peers), 0);
+	peers_want_all(scene.peers);
 	settle(&scene);
 	assert_string_equal(fake_find(&scene.store, "/local/domain/3/data/xenmsg/presence")->value,
 			    "1 " INSTANCE);

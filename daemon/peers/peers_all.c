@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/peers/peers_all.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/peers/peers_internal.h"
+#include "daemon/base/timer.h"
+
+#define ALL_MS	     60000 /* so long all peers are followed after somebody wanted it last */
+#define SETTLE_MS    100   /* who runs has answered when nothing has come for so long, */
+#define SETTLE_TIMES 20	   /* or after so many times that */
+
+static void ask(struct peers *peers);
+
+static void on_all_end(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peers *peers = userdata;
+
+	if (peers->callbacks.all_watched && peers->callbacks.all_watched(peers->userdata)) {
+		timer_set(peers->all_end, ALL_MS);
+		if (peers->all_failed)
+			ask(peers);
+		return;
+	}
+	peers->all = peers->all_known = false;
+	event_del(peers->all_settle);
+}
+
+static bool is_busy(const struct peers *peers)
+{
+	const struct peer *peer;
+
+	for (peer = peers->peers; peer; peer = peer->hh.next)
+		if (peer->stale || peer->reading || peer->came || peer->kicked)
+			return true;
+	return false;
+}
+
+static void on_settle(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peers *peers = userdata;
+
+	if ((peers->all_heard || is_busy(peers)) && --peers->all_settling) {
+		peers->all_heard = false;
+		timer_set(peers->all_settle, SETTLE_MS);
+		return;
+	}
+	peers->all_known = true;
+	if (peers->callbacks.all_known)
+		peers->callbacks.all_known(peers->userdata);
+}
+
+static void on_asked(void *userdata, int error, const char *value, size_t size)
+{
+	struct peers *peers = userdata;
+
+	peers->all_failed = error < 0;
+	if (error < 0)
+		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
+			    "peers: can't write %s/asks: %s; daemons that ran before may not be listed",
+			    peers->root, strerror(-error));
+	peers->all_heard = false;
+	peers->all_settling = SETTLE_TIMES;
+	timer_set(peers->all_settle, SETTLE_MS);
+}
+
+static void ask(struct peers *peers)
+{
+	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + 16];
+	int r;
+
+	peers->all_known = peers->options.presence_private;
+	if (peers->options.presence_private)
+		return;
+	event_del(peers->all_settle);
+	store_cancel(&peers->asking);
+	snprintf(path, sizeof(path), "%s/asks", peers->root);
+	snprintf(value, sizeof(value), "%d %s", PEERS_MAJOR, peers->options.self->instance_text);
+	r = store_write(peers->store, path, value, peers->options.self->domid, STORE_EVERYONE, on_asked,
+			peers, &peers->asking);
+	if (r < 0)
+		on_asked(peers, r, NULL, 0);
+}
+
+bool peers_want_all(struct peers *peers)
+{
+	if (peers->options.domains)
+		return true;
+	timer_set(peers->all_end, ALL_MS);
+	if (!peers->all) {
+		peers->all = true;
+		ask(peers);
+	}
+	return peers->all_known;
+}
+
+void all_start(struct peers *peers)
+{
+	if (peers->callbacks.all_watched && peers->callbacks.all_watched(peers->userdata))
+		peers_want_all(peers);
+}
+
+bool all_follows(const struct peers *peers, uint32_t domid)
+{
+	return peers->all || peers->options.domains || domid == 0;
+}
+
+void all_heard(struct peers *peers)
+{
+	peers->all_heard = true;
+}
+
+void all_again(struct peers *peers)
+{
+	if (peers->all)
+		ask(peers);
+}
+
+int all_init(struct peers *peers)
+{
+	peers->all_settle = evtimer_new(peers->base, on_settle, peers);
+	peers->all_end = evtimer_new(peers->base, on_all_end, peers);
+	return peers->all_settle && peers->all_end ? 0 : -ENOMEM;
+}
+
+void all_destroy(struct peers *peers)
+{
+	store_cancel(&peers->asking);
+	if (peers->all_settle)
+		event_free(peers->all_settle);
+	if (peers->all_end)
+		event_free(peers->all_end);
+}

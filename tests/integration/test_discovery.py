@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What it costs to be there: in XenStore, each domain pays for what it has to do with, and nothing for all the others."""
+
+import json
+import time
+
+import pytest
+
+from lower_half import Node, Tree, exchange, link
+from messaging import ALLOW_ALL, Nodes, eventually
+from protocol import Program
+
+
+def counted(host):
+    """What each domain has asked XenStore, and what it was told, once ten looks in a row have found the same."""
+    before, same = None, 0
+    while same < 10:
+        now = {domain["domid"]: domain["xenstore"] for domain in host.list()["domains"]}
+        same = same + 1 if now == before else 0
+        before = now
+        time.sleep(0.05)
+    return before
+
+
+def start_all(make_host, tmp_path, count, policy=None):
+    """A host whose daemons have all started at once and have their links with domain 0."""
+    host = make_host(count)
+    nodes = Nodes(host, tmp_path)
+    every = nodes(*range(count + 1), start=False)
+    for node in every.values():
+        node.policy = policy
+        node.start(wait=False)
+    for node in every.values():
+        node.wait_ready()
+    eventually(lambda: sum(one["state"] == "up" for one in every[0].status()["links"]) == count, "all are linked", 60)
+    return host, nodes, every
+
+
+@pytest.mark.parametrize("count", [25, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_domain_asks_xenstore_no_more_when_there_are_more_domains(make_host, tmp_path, count):
+    """Measured: 53 requests of each guest and 33 of domain 0 for each, from 10 guests to 200. It was 183 with 10 guests, 383 with
+    25, and 2676 with 100."""
+    host, nodes, _ = start_all(make_host, tmp_path, count)
+    try:
+        found = counted(host)
+        guests = [found[domid] for domid in range(1, count + 1)]
+        assert max(one["requests"] for one in guests) <= 70
+        assert max(one["writes"] for one in guests) <= 6
+        assert max(one["watches"] for one in guests) <= 6
+        assert max(one["nodes"] for one in guests) <= 14
+        assert found[0]["requests"] <= 45 * count + 70
+        # Each guest's watch hears of the presence of all, which costs it nothing more.
+        assert max(one["events"] for one in guests) <= 2 * count + 60
+    finally:
+        nodes.finish()
+
+
+def test_a_domain_that_joins_costs_the_others_an_event_and_is_reached_at_once(make_host, tmp_path):
+    host, nodes, every = start_all(make_host, tmp_path, 6, ALLOW_ALL)
+    try:
+        domid = int(host.sim("create").stdout)
+        before = counted(host)
+        late = nodes(domid, start=False)[domid].start()
+        eventually(lambda: every[0].link(domid) and every[0].link(domid)["state"] == "up", "it has its link with domain 0")
+        after = counted(host)
+        for guest in range(1, 7):
+            assert after[guest]["requests"] == before[guest]["requests"]
+            assert after[guest]["events"] - before[guest]["events"] <= 2
+        for one, other in ((late, every[3]), (every[4], late)):
+            inbox = other.receiver("inbox", "--count", "1")
+            one.send(f"{other.domid}:inbox", "hello")
+            assert inbox.output() == b"hello\n"
+    finally:
+        nodes.finish()
+
+
+def test_a_list_has_all_whoever_started_first(host, nodes):
+    one, two, three = nodes(1, 2, 3, start=False).values()
+    for node in (two, one, three):
+        node.start()
+    assert [peer["domid"] for peer in one.status()["peers"]] == []
+    for node in (one, two, three):
+        others = {1, 2, 3} - {node.domid}
+        assert {peer["domid"] for peer in node.json("peers") if peer["up"]} == others  # in its first answer
+    assert host.domain(1)["xenstore"]["requests"] < 150
+
+
+def test_a_list_of_endpoints_has_those_of_all_in_its_first_answer(nodes):
+    one, two, three = nodes(1, 2, 3, start=False).values()
+    for node in (two, three, one):
+        node.start()
+    with Program(two.socket) as early, Program(three.socket) as late:
+        early.bind("early")
+        late.bind("late")
+        with Program(one.socket) as program:
+            listed = program.query("endpoints")
+        assert '"early"' in listed and '"late"' in listed
+
+
+def test_a_watch_tells_of_those_that_run_and_of_those_that_come(host, nodes):
+    one, two, three = nodes(1, 2, 3, start=False).values()
+    two.start()
+    one.start()
+    watch = one.popen("watch", "*", "--json")
+    seen = {}
+
+    def see(domid, up):
+        while seen.get(domid) is not up:
+            event = json.loads(watch.stdout.readline())
+            if "endpoint" not in event or event["endpoint"] is None:
+                seen[event["domid"]] = event["event"] == "up"
+    see(2, True)
+    three.start()
+    see(3, True)
+    host.sim("destroy", 2)
+    two.kill()
+    see(2, False)
+    three.stop()
+    see(3, False)
+
+
+# --- between the lower halves alone ---
+
+def test_who_wants_nothing_knows_nobody_and_is_found_by_who_asks(host):
+    one, two, three = Node(host, 1, "few=yes"), Node(host, 2, "few=yes"), Node(host, 3, "few=yes")
+    for node in (one, two, three):
+        node.settle()
+        assert not any(event.startswith("up") for event in node.passed_over)
+        assert node.talk.ok("nodes") == 1
+    assert one.talk.ok("all") == 0
+    one.await_event("all")
+    assert {"up 2", "up 3"} <= set(one.passed_over)
+    assert one.talk.ok("all") == 1
+    two.await_event("up 1")
+    three.await_event("up 1")
+    assert "up 3" not in two.passed_over and "up 2" not in three.passed_over
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_a_link_needs_nobody_to_know_anybody(host, first):
+    second = 4 - first
+    nodes = {domid: Node(host, domid, "few=yes") for domid in (first, second)}
+    link(nodes[1], nodes[3])
+    exchange(nodes[1], nodes[3])
+
+
+def test_who_starts_later_is_known_to_who_wants_all_and_knows_it(host):
+    one = Node(host, 1)
+    two = Node(host, 2, "few=yes")
+    one.await_event("up 2")
+    two.await_event("up 1")
+    one.talk.ok("advertise", "inbox")
+    assert two.await_event("endpoints 1 inbox")
+    two.talk.ok("advertise", "print")
+    assert one.await_event("endpoints 2 print")
+
+
+def test_a_private_daemon_neither_asks_nor_answers(host):
+    hidden, two = Node(host, 1, "private=3"), Node(host, 2)
+    hidden.settle()
+    assert Tree(host, 2).read("/local/domain/1/data/xenmsg/asks") is None
+    two.settle()
+    assert "up 1" not in two.passed_over
+    assert Tree(host, 0).read("/local/domain/1/data/xenmsg/to/2/endpoints") is None
+
+
+def test_asking_again_and_again_makes_others_do_nothing_more(host):
+    """A peer that is known was answered already."""
+    two = Node(host, 2, "few=yes")
+    hand = Tree(host, 1)
+    hand.write("presence", "1 01234567-89ab-cdef-0123-456789abcdef", 32752)
+    hand.write("asks", "1 01234567-89ab-cdef-0123-456789abcdef", 2)
+    hand.write("presence", "1 01234567-89ab-cdef-0123-456789abcdef", 2)
+    hand.write("asks", "1", 2)
+    two.await_event("up 1")
+    two.settle()
+    before = host.domain(2)["xenstore"]["requests"]
+    for turn in range(200):
+        hand.write("asks", f"1 {turn}", 2)
+    two.settle()
+    assert host.domain(2)["xenstore"]["requests"] - before < 20
