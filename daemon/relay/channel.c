@@ -188,28 +188,56 @@ void channel_set_domain_name(struct channel *channel, const char *name)
 	channel->domain_name = name[0] ? strdup(name) : NULL; /* without memory the name is unknown */
 }
 
-int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint)
+/* Charges the opener, who pays, and names the endpoint. */
+static int prepare(struct channel *channel, const char *endpoint)
 {
-	struct channel_end *end = &channel->acceptor;
 	/* The most that may wait here: both windows, or the one that is used. */
 	uint64_t windows =
 		channel->kind == CHANNEL_MESSAGE ? CHANNEL_INITIAL_LIMIT : 2 * CHANNEL_INITIAL_LIMIT;
-	int r = channel_table_number(&hop->channels, &end->number);
+	int r = charge_all(&channel->charge,
+			   (uint64_t[QUOTA_RESOURCES]){[QUOTA_CHANNELS] = 1, [QUOTA_BYTES] = windows});
 
-	if (r == 0)
-		r = charge_all(&channel->charge,
-			       (uint64_t[QUOTA_RESOURCES]){[QUOTA_CHANNELS] = 1, [QUOTA_BYTES] = windows});
 	if (r < 0)
 		return r;
 	channel->endpoint = strdup(endpoint);
-	if (!channel->endpoint)
-		return -ENOMEM;
-	r = channel_table_put(&hop->channels, end->number, end);
+	return channel->endpoint ? 0 : -ENOMEM;
+}
+
+/* Takes the end out of the waiting room that it is in. Nothing was sent there. */
+static void leave_room(struct channel_end *end)
+{
+	struct hop *room = end->hop;
+
+	if (end->in_urgent)
+		DL_DELETE2(room->urgent, end, urgent_prev, urgent_next);
+	if (end->in_backlog)
+		DL_DELETE2(room->backlog, end, backlog_prev, backlog_next);
+	end->in_urgent = end->in_backlog = false;
+	channel_table_remove(&room->channels, end->number);
+}
+
+int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint)
+{
+	struct channel_end *end = &channel->acceptor;
+	uint32_t number;
+	int r = channel_table_number(&hop->channels, &number);
+
+	if (r == 0 && !channel_is_waiting(channel))
+		r = prepare(channel, endpoint);
+	if (r == 0)
+		r = channel_table_put(&hop->channels, number, end);
 	if (r < 0)
 		return r;
+	if (channel_is_waiting(channel))
+		leave_room(end);
+	end->number = number;
 	end->hop = hop;
 	end->limit = CHANNEL_INITIAL_LIMIT;
 	mark_urgent(end);
+	if (channel_has_backlog(end))
+		channel_mark_backlog(end);
+	if (hop->traits->is_room)
+		return 0;
 	/* Only the daemon of the opening program knows how much may come back. */
 	if (channel->kind != CHANNEL_MESSAGE && !channel->opener.hop->traits->is_daemon)
 		owe(end, OWED_CREDIT);
@@ -243,6 +271,19 @@ void channel_forbid(struct channel *channel, int error)
 
 	reset_now(&channel->opener, error, consumed, unsure);
 	reset_now(&channel->acceptor, error, channel->opener.consumed, channel->opener.consumed);
+	/* At once if the acceptor has never heard of it: a waiting room sends nothing. */
+	channel_check_ended(&channel->acceptor);
+}
+
+bool channel_is_waiting(const struct channel *channel)
+{
+	return channel->acceptor.hop && channel->acceptor.hop->traits->is_room;
+}
+
+bool channel_is_abandoned(const struct channel *channel)
+{
+	return channel->kind != CHANNEL_MESSAGE &&
+	       (!channel->opener.hop || channel_is_reset(&channel->opener));
 }
 
 int channel_opened(struct channel_end *end, const struct frame_opened *opened)

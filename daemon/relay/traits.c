@@ -36,4 +36,10 @@ const struct hop_traits hop_traits[HOP_KINDS] = {
 			.request_cost = COST_REQUEST,
 			.whole_frames = true,
 		},
+	[HOP_ROOM] =
+		{
+			.outlets = 1,
+			.first_chunk = HOP_CHUNK,
+			.is_room = true,
+		},
 };

@@ -12,6 +12,7 @@ enum hop_kind {
 	HOP_SHARED, /* to a program, by rings in a memfd */
 	HOP_SOCKET, /* to a program, pumped through private rings */
 	HOP_STREAM, /* to a byte stream (daemon/local/stream.h) */
+	HOP_ROOM,   /* to nobody: a waiting room (daemon/activation/activation.h), which is never attached */
 	HOP_KINDS
 };
 
@@ -35,6 +36,9 @@ struct hop_traits {
 	 * that the channel is accepted. What comes from it never waits in its ring; what is for it may wait
 	 * in a program's. It is notified at once. */
 	bool is_daemon;
+	/* Nobody is at the other end: channels wait here, with what comes for them, until they are moved to
+	 * another hop. */
+	bool is_room;
 };
 
 extern const struct hop_traits hop_traits[HOP_KINDS];

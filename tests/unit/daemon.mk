@@ -8,6 +8,7 @@ unit_tests += \
 	tests/unit/test_cancel \
 	tests/unit/test_channel \
 	tests/unit/test_channel_loss \
+	tests/unit/test_channel_room \
 	tests/unit/test_denied \
 	tests/unit/test_directory_told \
 	tests/unit/test_directory_believed \
@@ -79,6 +80,10 @@ tests_unit_test_channel_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCK
 tests_unit_test_channel_loss_SOURCES = tests/unit/test_channel_loss.c $(channel_rig)
 tests_unit_test_channel_loss_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_channel_loss_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_channel_room_SOURCES = tests/unit/test_channel_room.c $(hop_rig)
+tests_unit_test_channel_room_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_channel_room_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_cancel_SOURCES = tests/unit/test_cancel.c $(hop_rig)
 tests_unit_test_cancel_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Channels in a waiting room: they keep what comes, within the window, and lose nothing when they move. */
+#include "tests/unit/hop_rig.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define GOAL 200000u
+
+static struct channel *the_channel; /* that was opened last */
+static struct hop *the_room;
+
+static int into_the_room(struct party *party, struct channel *channel, const struct frame_open *open)
+{
+	char name[64] = "";
+
+	memcpy(name, open->name.data, open->name.size);
+	the_channel = channel;
+	return channel_accept(channel, the_room, name);
+}
+
+struct scene {
+	struct rig rig;
+	struct party *a, *b;
+	struct hop room;
+};
+
+static void on_failed(void *owner, int error, const char *why)
+{
+	fail_msg("the room failed: %s", why);
+}
+
+static void scene_start(struct scene *scene, enum hop_kind sender)
+{
+	static const struct hop_callbacks nobody = {.failed = on_failed};
+
+	rig_start(&scene->rig, 1);
+	scene->a = party_new(&scene->rig, &(struct rig_options){.kind = sender, .ring = 65536, .parity = 1});
+	scene->b =
+		party_new(&scene->rig, &(struct rig_options){.kind = HOP_SHARED, .ring = 65536, .parity = 1});
+	assert_int_equal(hop_init(&scene->room, &scene->rig.relay[0], HOP_ROOM, &nobody, scene, 0,
+				  CHANNEL_NUMBERS / 2),
+			 0);
+	the_room = &scene->room;
+	scene->a->open = into_the_room;
+}
+
+static void scene_stop(struct scene *scene)
+{
+	hop_cleanup(&scene->room);
+	party_kill(scene->a);
+	party_kill(scene->b);
+	rig_stop(&scene->rig);
+}
+
+static void what_waited_arrives_whole_and_in_order(void **state)
+{
+	static const enum hop_kind senders[] = {HOP_SHARED, HOP_LINK};
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct scene scene;
+
+		scene_start(&scene, senders[i]);
+		flow_start(scene.a, 0, "inbox", 1, GOAL);
+		while (party_data(scene.a, 0, 4096, false))
+			rig_settle(&scene.rig);
+		rig_settle(&scene.rig);
+		assert_true(channel_is_waiting(the_channel));
+		assert_int_equal(scene.room.channels.count, 1);
+		assert_int_equal(channel_queued(&the_channel->acceptor), CHANNEL_INITIAL_LIMIT);
+		assert_int_equal(party_channel(scene.a, 0)->confirmed, 0);
+		assert_int_equal(channel_accept(the_channel, &scene.b->hop, "inbox_1"), 0);
+		assert_false(channel_is_waiting(the_channel));
+		assert_int_equal(scene.room.channels.count, 0);
+		flows_run(&scene.rig, 4096, 8192);
+		assert_true(flow_is_done(scene.a, 0));
+		scene_stop(&scene);
+	}
+}
+
+static void opener_hears_nothing_until_it_moves(void **state)
+{
+	static struct party_frame frame;
+	struct scene scene;
+
+	scene_start(&scene, HOP_SHARED);
+	party_open(scene.a, 0, "inbox_1");
+	rig_settle(&scene.rig);
+	assert_false(party_get(scene.a, 0, &frame));
+	assert_int_equal(channel_accept(the_channel, &scene.b->hop, "inbox_1"), 0);
+	rig_settle(&scene.rig);
+	assert_true(party_expect(scene.a, FRAME_OPENED, &frame));
+	scene_stop(&scene);
+}
+
+static void channel_that_is_forbidden_leaves_the_room_at_once(void **state)
+{
+	static struct party_frame frame;
+	struct frame_reset reset;
+	struct scene scene;
+
+	scene_start(&scene, HOP_SHARED);
+	party_open(scene.a, 0, "inbox_1");
+	party_data(scene.a, 0, 4096, false);
+	rig_settle(&scene.rig);
+	channel_forbid(the_channel, EACCES);
+	assert_int_equal(scene.room.channels.count, 0);
+	rig_settle(&scene.rig);
+	assert_true(party_expect(scene.a, FRAME_RESET, &frame));
+	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
+	assert_int_equal(reset.error, EACCES);
+	assert_int_equal(reset.consumed, 0);
+	assert_int_equal(reset.unsure, 0);
+	party_reset(scene.a, 0, 0, 0, 0);
+	scene_stop(&scene);
+}
+
+static void what_a_sender_left_behind_arrives(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene, HOP_SHARED);
+	flow_start(scene.a, 0, "inbox", 1, 4096);
+	party_data(scene.a, 0, 4096, false);
+	party_fin(scene.a, 0);
+	rig_settle(&scene.rig);
+	party_kill(scene.a);
+	assert_false(channel_is_abandoned(the_channel));
+	assert_int_equal(channel_accept(the_channel, &scene.b->hop, "inbox_1"), 0);
+	rig_settle(&scene.rig);
+	party_read(scene.b, 1u << 20);
+	assert_int_equal(party_accepted(scene.b, 1)->received, 4096);
+	hop_cleanup(&scene.room);
+	party_kill(scene.b);
+	rig_stop(&scene.rig);
+}
+
+static void call_is_abandoned_with_its_caller(void **state)
+{
+	const struct frame_open open = {.kind = CHANNEL_CALL, .name = {"inbox_1", 7}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+	struct scene scene;
+
+	scene_start(&scene, HOP_SHARED);
+	party_put(scene.a, FRAME_OPEN, 0, payload, frame_open_encode(&open, payload));
+	rig_settle(&scene.rig);
+	assert_false(channel_is_abandoned(the_channel));
+	party_kill(scene.a);
+	assert_true(channel_is_abandoned(the_channel));
+	assert_int_equal(scene.room.channels.count, 1);
+	channel_forbid(the_channel, ENOENT);
+	assert_int_equal(scene.room.channels.count, 0);
+	hop_cleanup(&scene.room);
+	party_kill(scene.b);
+	rig_stop(&scene.rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_waited_arrives_whole_and_in_order),
+		cmocka_unit_test(opener_hears_nothing_until_it_moves),
+		cmocka_unit_test(channel_that_is_forbidden_leaves_the_room_at_once),
+		cmocka_unit_test(what_a_sender_left_behind_arrives),
+		cmocka_unit_test(call_is_abandoned_with_its_caller),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
