@@ -298,6 +298,29 @@ static void check_policy(struct doctor *doctor, struct json_object *policy)
 		    text_or(policy, "undecided", "0"));
 }
 
+/* Looks at what is started on demand. */
+static void check_activation(struct doctor *doctor, struct json_object *status)
+{
+	struct json_object *endpoints = at(status, "endpoints");
+	size_t count =
+		json_object_is_type(endpoints, json_type_array) ? json_object_array_length(endpoints) : 0;
+
+	if (json_object_get_string_len(at(at(status, "activation"), "error")) > 0)
+		ill(doctor, EXIT_OTHER, "activation", "correct it, then: xenmsg policy reload",
+		    "older files are in force, since the newer ones have a mistake: %s",
+		    text_or(at(status, "activation"), "error", ""));
+	for (size_t i = 0; i < count; i++) {
+		struct json_object *endpoint = json_object_array_get_idx(endpoints, i);
+		struct json_object *activation = at(endpoint, "activation");
+
+		if (!strcmp(text_or(activation, "state", ""), "failed"))
+			ill(doctor, EXIT_OTHER, "activation",
+			    "look at the program's own log; see xenmsg-activation(5)",
+			    "the program for %s couldn't be started: %s", text_or(endpoint, "name", ""),
+			    text_or(activation, "reason", ""));
+	}
+}
+
 static void check_status(struct doctor *doctor, struct json_object *status)
 {
 	struct json_object *grants = at(status, "grants"), *store = at(status, "store"),
@@ -325,6 +348,7 @@ static void check_status(struct doctor *doctor, struct json_object *status)
 	if (is_partial(status))
 		well(doctor, "policy", "whom it refuses is shown to " WHO_SEES_ALL " only");
 	check_policy(doctor, at(status, "policy"));
+	check_activation(doctor, status);
 	if (json_object_is_type(denied, json_type_array) && json_object_array_length(denied) > 0) {
 		struct json_object *last = json_object_array_get_idx(denied, 0);
 

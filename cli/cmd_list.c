@@ -25,6 +25,7 @@ static const char endpoints_help[] =
 	"\n"
 	"Lists the endpoints that can be reached from here, in all domains or in DOMAIN (domid, name, UUID or self).\n"
 	"VISIBLE_TO: of those here, which other domains may reach them by policy; !DOMAIN before * is left out.\n"
+	"STARTED: of those here that are started on demand, whether that is activatable, starting, running or failed.\n"
 	"\n"
 	"      --json          the same as JSON, one object a line\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
@@ -74,7 +75,15 @@ static struct json_object *text_for_table(struct json_object *value)
 	return text;
 }
 
-/* Prints a table of the list, with these members of each object as columns. */
+static bool some_have(struct json_object *list, const char *column)
+{
+	for (size_t i = 0; i < json_object_array_length(list); i++)
+		if (json_object_object_get_ex(json_object_array_get_idx(list, i), column, NULL))
+			return true;
+	return false;
+}
+
+/* Prints a table of the list, with these members as columns, but for those that no object has. */
 static int print_table(struct json_object *list, const char *const *columns)
 {
 	struct writer *writer = writer_new(WRITER_TABLE);
@@ -87,6 +96,8 @@ static int print_table(struct json_object *list, const char *const *columns)
 		for (const char *const *column = columns; *column; column++) {
 			struct json_object *value = json_object_object_get(entry, *column);
 
+			if (!some_have(list, *column))
+				continue;
 			writer_json(writer, *column, text_for_table(value));
 		}
 		writer_end_row(writer);
@@ -151,7 +162,7 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 
 int cmd_endpoints(struct cli *cli, int argc, char **argv)
 {
-	static const char *const columns[] = {"domid", "domain", "name", "visible_to", NULL};
+	static const char *const columns[] = {"domid", "domain", "name", "visible_to", "started", NULL};
 	char question[sizeof("endpoints ") + DOMAIN_NAME_MAX] = "endpoints";
 	const char *domain = "";
 	bool json = false;

@@ -10,6 +10,7 @@
 
 #include <event2/event.h>
 
+#include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/base/clock.h"
@@ -61,15 +62,21 @@ static void recheck_stream(void *userdata, struct stream *stream)
 	router_recheck_hop(userdata, stream_hop(stream));
 }
 
+static void recheck_room(void *userdata, struct hop *room)
+{
+	router_recheck_hop(userdata, room);
+}
+
 static void recheck_channels(struct daemon *daemon)
 {
+	activations_each_room(daemon->activations, recheck_room, daemon->router);
 	local_each(daemon->local, recheck_session, daemon->router);
 	streams_each(daemon->streams, recheck_stream, daemon->router);
 }
 
 int daemon_reload(struct daemon *daemon)
 {
-	int r;
+	int r, r2;
 
 	notify_reloading(daemon->notify);
 	r = access_reload(daemon->access);
@@ -78,8 +85,16 @@ int daemon_reload(struct daemon *daemon)
 		router_advertise(daemon->router);
 		directory_refresh(daemon->directory);
 	}
+	r2 = activations_reload(daemon->activations);
 	notify_ready(daemon->notify);
-	return r;
+	return r < 0 ? r : r2;
+}
+
+const char *daemon_reload_error(const struct daemon *daemon)
+{
+	const char *error = access_error(daemon->access);
+
+	return error ? error : activations_error(daemon->activations);
 }
 
 static void on_hangup(int number, short what, void *userdata)
@@ -406,6 +421,44 @@ static int start_router(struct daemon *daemon)
 	return daemon->streams ? router_new(&daemon->router, &collaborators) : -ENOMEM;
 }
 
+/* --- what is started on demand ---------------------------------------------------------------- */
+
+static int activation_added(void *userdata, struct activation *activation)
+{
+	return router_add_activation(((struct daemon *)userdata)->router, activation);
+}
+
+static void activation_removed(void *userdata, struct activation *activation)
+{
+	router_remove_activation(((struct daemon *)userdata)->router, activation);
+}
+
+static int lead_waiting(void *userdata, struct channel *channel, const char *endpoint)
+{
+	return router_lead(((struct daemon *)userdata)->router, channel, endpoint);
+}
+
+static int start_activations(struct daemon *daemon)
+{
+	static const struct activation_callbacks callbacks = {
+		.added = activation_added,
+		.removed = activation_removed,
+		.lead = lead_waiting,
+	};
+
+	return activations_new(&daemon->activations, &daemon->relay, daemon->config.activation_dir,
+			       daemon->config.socket, &callbacks, daemon);
+}
+
+/* Reads the files as the user that the daemon runs as. Returns -EBADMSG if they are bad, which a restart
+ * doesn't mend. */
+static int read_activations(struct daemon *daemon)
+{
+	int r = activations_reload(daemon->activations);
+
+	return r < 0 && r != -ENOMEM ? -EBADMSG : r;
+}
+
 /* --- programs --------------------------------------------------------------------------------- */
 
 static int start_local(struct daemon *daemon)
@@ -442,6 +495,7 @@ static int start_queries(struct daemon *daemon)
 		.directory = daemon->directory,
 		.started_ms = daemon->started_ms,
 		.access = daemon->access,
+		.activations = daemon->activations,
 		.links = daemon->links,
 		.local = daemon->local,
 		.quota = daemon->quota,
@@ -460,7 +514,7 @@ static int start_queries(struct daemon *daemon)
 static void describe(void *userdata, char *text, size_t size)
 {
 	struct daemon *daemon = userdata;
-	const char *error = access_error(daemon->access);
+	const char *error = daemon_reload_error(daemon);
 
 	snprintf(text, size, "Serving domain %u: programs: %u, endpoints: %u, links: %u%s%s",
 		 daemon->self.domid, local_count(daemon->local), router_endpoints(daemon->router),
@@ -500,23 +554,11 @@ int daemon_new(struct daemon **out, const struct config *config)
 {
 	/* Each step needs those before it. Programs come last: a program that is served finds everything. */
 	static int (*const steps[])(struct daemon * daemon) = {
-		start_base,
-		startup_xen,
-		start_relay,
-		start_access,
-		start_domains,
-		start_directory,
-		start_watches,
-		start_peers,
-		start_links,
-		start_router,
-		startup_await_presence,
-		start_local,
-		start_queries,
-		start_notify,
-		follow_own_domid,
-		become_user,
-		hear_hangup,
+		start_base,    startup_xen,	 start_relay,	    start_access,
+		start_domains, start_directory,	 start_watches,	    start_peers,
+		start_links,   start_router,	 start_activations, startup_await_presence,
+		start_local,   start_queries,	 start_notify,	    follow_own_domid,
+		become_user,   read_activations, hear_hangup,
 	};
 	struct daemon *daemon = calloc(1, sizeof(*daemon));
 	int r = 0;
@@ -558,6 +600,7 @@ void daemon_free(struct daemon *daemon)
 	local_free(daemon->local); /* its sessions cancel what they have asked for */
 	queries_free(daemon->queries);
 	router_free(daemon->router);
+	activations_free(daemon->activations);
 	streams_free(daemon->streams);
 	links_free(daemon->links);
 	peers_free(daemon->peers);

@@ -42,6 +42,7 @@ struct daemon {
 	struct watches *watches;
 	struct queries *queries;
 	struct router *router;
+	struct activations *activations;
 	struct links *links;
 	struct peers *peers;
 	struct local *local;
@@ -79,8 +80,11 @@ void restore_on_domid_changed(void *userdata, const char *untrusted_path);
 void restore_on_port_retired(void *userdata);
 
 /* daemon.c */
-/* Reads the policy again; returns what access_reload() does. Its consequences are sent in the next pass of
- * the loop. */
+/* Reads the policy and what is started on demand again. Each of them stays as it was if its files have a
+ * mistake; then it returns what access_reload() or activations_reload() does. The consequences are sent in
+ * the next pass of the loop. */
 int daemon_reload(struct daemon *daemon);
+/* Returns what was wrong in the last reload; NULL: nothing. */
+const char *daemon_reload_error(const struct daemon *daemon);
 
 #endif

@@ -3,6 +3,12 @@
 noinst_LTLIBRARIES += libdaemon.la
 libdaemon_la_SOURCES = \
 	daemon/policy/access.c daemon/policy/access.h \
+	daemon/activation/activation.c daemon/activation/activation.h \
+	daemon/activation/activation_read.c daemon/activation/activation_read.h \
+	daemon/activation/activation_step.c daemon/activation/activation_step.h \
+	daemon/activation/starter.c daemon/activation/starter.h \
+	daemon/activation/units.c daemon/activation/units.h \
+	daemon/base/conf_dir.c daemon/base/conf_dir.h \
 	daemon/relay/cancel.c daemon/relay/cancel.h \
 	daemon/relay/channel.c daemon/relay/channel.h \
 	daemon/local/changes.c daemon/local/changes.h \
@@ -70,7 +76,8 @@ libdaemon_la_SOURCES = \
 	daemon/viewer.c daemon/viewer.h \
 	daemon/local/watches.c daemon/local/watches.h
 libdaemon_la_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
-libdaemon_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS)
+libdaemon_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS) \
+	$(SYSTEMD_CFLAGS)
 libdaemon_la_LIBADD = libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
 	$(LIBEVENT_PTHREADS_LIBS) $(JSONC_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)
 

@@ -3,10 +3,13 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "daemon/activation/activation_read.h"
 #include "daemon/base/config.h"
 #include "daemon/daemon.h"
 #include "daemon/base/log.h"
@@ -33,7 +36,7 @@ static void print_help(void)
 	       "      --config FILE    read FILE instead of " CONFIG_DEFAULT_PATH
 	       "\n"
 	       "      --socket PATH    listen there, whatever the configuration says\n"
-	       "      --check-config   only check the configuration and the policy\n"
+	       "      --check-config   only check the configuration, the policy and what is started on demand\n"
 	       "  -h, --help           print this and exit\n"
 	       "      --version        print the version and exit\n\n"
 	       "See xenmsgd(8) and xenmsgd.conf(5).\n");
@@ -76,6 +79,28 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 		return EXIT_USAGE;
 	}
 	return -1;
+}
+
+/* Returns the user that the daemon would run as. */
+static uid_t runs_as(const struct config *config)
+{
+	const struct passwd *user = config->user ? getpwnam(config->user) : NULL;
+
+	return user ? user->pw_uid : geteuid();
+}
+
+/* Checks only whether what is started on demand can be read. */
+static int check_activation(const struct config *config)
+{
+	struct activation_settings *list;
+	char *error;
+	int r = activation_read(&list, config->activation_dir, runs_as(config), &error);
+
+	if (r < 0)
+		log_error("activation: %s", error ? error : strerror(-r));
+	free(error);
+	activation_settings_free(list);
+	return r < 0 ? EXIT_USAGE : EXIT_OK;
 }
 
 /* Checks only whether the policy can be read. */
@@ -125,6 +150,8 @@ int main(int argc, char **argv)
 	}
 	if (arguments.check_config) {
 		r = check_policy(&config);
+		if (r == EXIT_OK)
+			r = check_activation(&config);
 		config_free(&config);
 		return r;
 	}

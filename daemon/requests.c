@@ -10,6 +10,7 @@
 
 #include <json-c/json.h>
 
+#include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/daemon_internal.h"
@@ -36,13 +37,19 @@ static void bind_endpoint(struct daemon *daemon, struct session *session, uint32
 {
 	const struct ucred *credentials = session_credentials(session);
 	char name[ENDPOINT_NAME_MAX + 1], why[160];
+	const struct endpoint *endpoint;
 	int r = -EINVAL;
 
 	if (endpoint_name_is_valid(bind->endpoint.data, bind->endpoint.size)) {
 		memcpy(name, bind->endpoint.data, bind->endpoint.size);
 		name[bind->endpoint.size] = '\0';
-		r = access_bind(daemon->access, session_socket(session), credentials->uid, credentials->gid,
-				name, local_group(daemon->local));
+		endpoint = router_find(daemon->router, name);
+		/* Its file says who may, whatever the rules say. */
+		if (endpoint && endpoint->activation)
+			r = activation_may_bind(endpoint->activation, credentials->uid) ? 0 : -EPERM;
+		else
+			r = access_bind(daemon->access, session_socket(session), credentials->uid,
+					credentials->gid, name, local_group(daemon->local));
 	}
 	if (r == 0)
 		r = router_bind(daemon->router, session, bind->endpoint, bind->kinds);
@@ -52,6 +59,10 @@ static void bind_endpoint(struct daemon *daemon, struct session *session, uint32
 		reply_error(
 			session, request, EACCES,
 			"policy doesn't let this user bind it; root and the socket's group may, and who a [bind] allows");
+	else if (r == -EPERM)
+		reply_error(
+			session, request, EACCES,
+			"this endpoint is started on demand, and only the user that its file names may bind it");
 	else if (r == -ENOBUFS)
 		reply_error(session, request, ENOBUFS, why);
 	else if (r == -EEXIST)
@@ -90,7 +101,7 @@ static bool may_ask_policy(struct daemon *daemon, struct session *session, uint3
 	const struct endpoint *endpoint = router_find(daemon->router, to);
 
 	return viewer.sees_all || (domid == daemon->self.domid && uid == viewer.uid) ||
-	       (endpoint && session_credentials(endpoint->session)->uid == viewer.uid);
+	       (endpoint && endpoint->session && session_credentials(endpoint->session)->uid == viewer.uid);
 }
 
 /* Answers a policy question: FROM is DOMAIN or DOMAIN/UID, TO an endpoint here. */
@@ -138,8 +149,9 @@ static void reload_policy(struct daemon *daemon, struct session *session, uint32
 	}
 	r = daemon_reload(daemon);
 	if (r < 0) {
-		reply_error(session, request, r == -ENOMEM ? ENOMEM : EINVAL,
-			    access_error(daemon->access) ? access_error(daemon->access) : "");
+		const char *error = daemon_reload_error(daemon);
+
+		reply_error(session, request, r == -ENOMEM ? ENOMEM : EINVAL, error ? error : "");
 		return;
 	}
 	object = json_object_new_object();

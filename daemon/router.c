@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/activation/activation.h"
 #include "daemon/base/self.h"
 #include "daemon/base/turns.h"
 #include "daemon/link/link.h"
@@ -99,30 +100,45 @@ static int by_name(const struct endpoint *a, const struct endpoint *b)
 	return strcmp(a->name, b->name);
 }
 
+/* Adds an endpoint that no program has bound yet, and tells who watches. NULL: out of memory. */
+static struct endpoint *add_endpoint(struct router *router, const char *name, size_t size)
+{
+	struct endpoint *endpoint = calloc(1, sizeof(*endpoint));
+
+	if (!endpoint)
+		return NULL;
+	memcpy(endpoint->name, name, size);
+	HASH_ADD_KEYPTR_INORDER(hh, router->endpoints, endpoint->name, size, endpoint, by_name);
+	tell(router, endpoint, true);
+	return endpoint;
+}
+
 int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds)
 {
 	struct endpoint *endpoint;
+	struct charge charge;
 	int r;
 
 	if (!endpoint_name_is_valid(name.data, name.size) || !kinds)
 		return -EINVAL;
-	if (find(router, name.data, name.size))
+	endpoint = find(router, name.data, name.size);
+	if (endpoint && endpoint->session)
 		return -EEXIST;
-	endpoint = calloc(1, sizeof(*endpoint));
-	if (!endpoint)
-		return -ENOMEM;
-	charge_init(&endpoint->charge, session_hop(session)->account);
-	r = charge_add(&endpoint->charge, QUOTA_ENDPOINTS, 1);
+	charge_init(&charge, session_hop(session)->account);
+	r = charge_add(&charge, QUOTA_ENDPOINTS, 1);
+	if (r == 0 && !endpoint) {
+		endpoint = add_endpoint(router, name.data, name.size);
+		r = endpoint ? 0 : -ENOMEM;
+	}
 	if (r < 0) {
-		charge_end(&endpoint->charge);
-		free(endpoint);
+		charge_end(&charge);
 		return r;
 	}
-	memcpy(endpoint->name, name.data, name.size);
+	charge_move(&endpoint->charge, &charge);
 	endpoint->kinds = kinds;
 	endpoint->session = session;
-	HASH_ADD_KEYPTR_INORDER(hh, router->endpoints, endpoint->name, name.size, endpoint, by_name);
-	tell(router, endpoint, true);
+	if (endpoint->activation)
+		activation_bound(endpoint->activation);
 	return 0;
 }
 
@@ -132,6 +148,44 @@ static void remove_endpoint(struct router *router, struct endpoint *endpoint)
 	tell(router, endpoint, false);
 	charge_end(&endpoint->charge);
 	free(endpoint);
+}
+
+/* Takes the endpoint from its program. One that is started on demand stays there for all others. */
+static void release_endpoint(struct router *router, struct endpoint *endpoint)
+{
+	if (!endpoint->activation) {
+		remove_endpoint(router, endpoint);
+		return;
+	}
+	charge_end(&endpoint->charge);
+	endpoint->session = NULL;
+	endpoint->kinds = 0;
+	activation_unbound(endpoint->activation);
+}
+
+int router_add_activation(struct router *router, struct activation *activation)
+{
+	const char *name = activation_endpoint(activation);
+	struct endpoint *endpoint = find(router, name, strlen(name));
+
+	if (!endpoint)
+		endpoint = add_endpoint(router, name, strlen(name));
+	if (!endpoint)
+		return -ENOMEM;
+	endpoint->activation = activation;
+	if (endpoint->session)
+		activation_bound(activation);
+	return 0;
+}
+
+void router_remove_activation(struct router *router, struct activation *activation)
+{
+	const char *name = activation_endpoint(activation);
+	struct endpoint *endpoint = find(router, name, strlen(name));
+
+	endpoint->activation = NULL;
+	if (!endpoint->session)
+		remove_endpoint(router, endpoint);
 }
 
 /* Returns the next channel that this hop has accepted for an endpoint. NULL: there is none. */
@@ -187,7 +241,7 @@ int router_unbind(struct router *router, struct session *session, struct frame_t
 		return -ENOENT;
 	end_channels(session_hop(session), name);
 	streams_each_waiting(router->with.streams, session, end_stream, &name);
-	remove_endpoint(router, endpoint);
+	release_endpoint(router, endpoint);
 	return 0;
 }
 
@@ -197,7 +251,7 @@ void router_unbind_all(struct router *router, struct session *session)
 
 	HASH_ITER(hh, router->endpoints, endpoint, next) {
 		if (endpoint->session == session)
-			remove_endpoint(router, endpoint);
+			release_endpoint(router, endpoint);
 	}
 }
 
@@ -220,7 +274,24 @@ static void stamp_name(struct router *router, struct channel *channel)
 	channel_set_domain_name(channel, directory_name(router->with.directory, channel->identity.domid));
 }
 
-/* Leads the channel to an endpoint here: to its program, or to a stream. */
+/* Leads the channel to the program that has bound the endpoint, or to a stream of its. */
+static int lead_to_program(struct router *router, struct channel *channel, struct endpoint *endpoint)
+{
+	if (!(endpoint->kinds & (1u << (channel->kind - 1))))
+		return -EPROTOTYPE;
+	if (channel->kind == CHANNEL_STREAM)
+		return streams_incoming(router->with.streams, channel, endpoint->name, endpoint->session);
+	return channel_accept(channel, session_hop(endpoint->session), endpoint->name);
+}
+
+int router_lead(struct router *router, struct channel *channel, const char *name)
+{
+	struct endpoint *endpoint = find(router, name, strlen(name));
+
+	return endpoint && endpoint->session ? lead_to_program(router, channel, endpoint) : -ENOENT;
+}
+
+/* Leads the channel to an endpoint here: to its program, or to where it waits for one. */
 static int lead_to_endpoint(struct router *router, struct channel *channel, struct frame_text name)
 {
 	struct endpoint *endpoint;
@@ -238,11 +309,10 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 	endpoint = find(router, name.data, name.size);
 	if (!endpoint)
 		return -ENOENT;
-	if (!(endpoint->kinds & (1u << (channel->kind - 1))))
-		return -EPROTOTYPE;
-	if (channel->kind == CHANNEL_STREAM)
-		return streams_incoming(router->with.streams, channel, endpoint->name, endpoint->session);
-	return channel_accept(channel, session_hop(endpoint->session), endpoint->name);
+	/* What waits already comes first. */
+	if (!endpoint->session || (endpoint->activation && activation_has_waiting(endpoint->activation)))
+		return activation_wait(endpoint->activation, channel);
+	return lead_to_program(router, channel, endpoint);
 }
 
 static int lead_to_address(struct router *router, struct channel *channel, struct frame_text text)

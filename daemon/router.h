@@ -4,8 +4,10 @@
 
 /*
  * Endpoints of this domain, and where an address leads: to a program here, or to the link with another
- * domain. A name has one owner at a time, a program, and ends with it. Programs that watch are told of each
- * name that is bound or unbound; other domains are sent all names at most once in a turn of the loop.
+ * domain. A name has one owner at a time, a program, and ends with it, unless it is started on demand
+ * (daemon/activation/activation.h): then it stays, and what comes while no program has bound it waits.
+ * Programs that watch are told of each name that comes or goes; other domains are sent all names at most once
+ * in a turn of the loop.
  */
 
 #include <stdbool.h>
@@ -18,6 +20,7 @@
 #include "wire/frame.h"
 
 struct access;
+struct activation;
 struct channel;
 struct directory;
 struct hop;
@@ -32,9 +35,10 @@ struct watches;
 
 struct endpoint {
 	char name[ENDPOINT_NAME_MAX + 1];
-	uint32_t kinds; /* as in BIND */
-	struct session *session;
-	struct charge charge; /* of the user that has bound it */
+	uint32_t kinds;		       /* as in BIND */
+	struct session *session;       /* NULL: no program has bound it, and one can be started */
+	struct activation *activation; /* NULL: nothing is started for it */
+	struct charge charge;	       /* of the user that has bound it */
 	UT_hash_handle hh;
 };
 
@@ -61,6 +65,13 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
  * Returns 0, or -ENOENT: this program hasn't bound it. */
 int router_unbind(struct router *router, struct session *session, struct frame_text name);
 void router_unbind_all(struct router *router, struct session *session);
+/* Adds an endpoint that is started on demand; a program may have bound it already. 0 or -ENOMEM. */
+int router_add_activation(struct router *router, struct activation *activation);
+/* The endpoint isn't started on demand any more; a program that has bound it keeps it. */
+void router_remove_activation(struct router *router, struct activation *activation);
+/* Leads a channel that has waited to the program that has bound its endpoint. 0, or the negative errno that
+ * it is to end with. */
+int router_lead(struct router *router, struct channel *channel, const char *name);
 /* Tells the peers what is bound here. Call it when policy has changed who may see it, or the peers start
  * over; router_bind() and router_unbind() tell the peers themselves. */
 void router_advertise(struct router *router);
@@ -79,7 +90,7 @@ int router_resolve(struct router *router, const char *domain, uint32_t *domid);
 void router_recheck_hop(struct router *router, struct hop *hop);
 
 unsigned router_endpoints(const struct router *router);
-/* Returns the endpoint with this name. NULL: no program has bound it. */
+/* Returns the endpoint with this name. NULL: there is none. */
 const struct endpoint *router_find(const struct router *router, const char *name);
 /* Returns the first endpoint, by name, behind `after` ("": the first of all), which may have gone. NULL:
  * there is no more. */

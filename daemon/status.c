@@ -9,6 +9,7 @@
 
 #include <json-c/json.h>
 
+#include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/base/clock.h"
@@ -207,9 +208,13 @@ static bool is_own(const struct status_walk *walk, uid_t uid)
 	return walk->viewer.sees_all || walk->viewer.uid == uid;
 }
 
-static uid_t owner_of(const struct endpoint *endpoint)
+/* Whether the viewer may know all about the endpoint: its program's user may, or whose program would be
+ * started. */
+static bool is_owner(const struct status_walk *walk, const struct endpoint *endpoint)
 {
-	return session_credentials(endpoint->session)->uid;
+	if (endpoint->session)
+		return is_own(walk, session_credentials(endpoint->session)->uid);
+	return walk->viewer.sees_all || activation_may_bind(endpoint->activation, walk->viewer.uid);
 }
 
 static bool next_endpoint(struct status_walk *walk)
@@ -228,7 +233,7 @@ static bool endpoint_is_visible(struct status_walk *walk)
 {
 	const struct frame_identity viewer = {.domid = walk->sources->self->domid, .uid = walk->viewer.uid};
 
-	if (is_own(walk, owner_of(walk->endpoint)))
+	if (is_owner(walk, walk->endpoint))
 		return true;
 	walk->units += POLICY_UNITS;
 	return access_still_allowed(walk->sources->access, &viewer, walk->endpoint->name) == 0;
@@ -236,26 +241,47 @@ static bool endpoint_is_visible(struct status_walk *walk)
 
 static unsigned rank_of_endpoint(struct status_walk *walk)
 {
-	const struct hop *hop = session_hop(walk->endpoint->session);
+	const struct hop *hop;
 
-	if (!is_own(walk, owner_of(walk->endpoint)))
+	if (!is_owner(walk, walk->endpoint) || !walk->endpoint->session)
 		return 0;
+	hop = session_hop(walk->endpoint->session);
 	return rank_of(hop->channels.count, traffic_of(&hop->tx, &hop->rx));
+}
+
+/* Describes how the endpoint is started on demand. */
+static struct json_object *describe_activation(const struct activation *activation)
+{
+	const struct activation_info info = activation_info(activation);
+	struct json_object *object = json_object_new_object();
+
+	add_text(object, "state", info.state);
+	add_text(object, "user", info.user);
+	add_text(object, info.unit ? "unit" : "exec", info.unit ? info.unit : info.command);
+	add_number(object, "waiting", info.waiting);
+	add_number(object, "starts", info.starts);
+	add_text(object, "reason", info.why);
+	return object;
 }
 
 static struct json_object *describe_endpoint(struct status_walk *walk)
 {
 	struct json_object *object = json_object_new_object();
 	const struct endpoint *endpoint = walk->endpoint;
-	const struct ucred *credentials = session_credentials(endpoint->session);
+	const struct ucred *credentials;
 
 	add_text(object, "name", endpoint->name);
 	add_text(object, "kind", kind_name(endpoint->kinds));
-	if (!is_own(walk, owner_of(endpoint)))
+	if (!is_owner(walk, endpoint))
 		return object;
-	add_number(object, "uid", credentials->uid);
-	add_number(object, "pid", (uint64_t)credentials->pid);
-	add_number(object, "queued", queued_for(walk, session_hop(endpoint->session)));
+	if (endpoint->session) {
+		credentials = session_credentials(endpoint->session);
+		add_number(object, "uid", credentials->uid);
+		add_number(object, "pid", (uint64_t)credentials->pid);
+		add_number(object, "queued", queued_for(walk, session_hop(endpoint->session)));
+	}
+	if (endpoint->activation)
+		json_object_object_add(object, "activation", describe_activation(endpoint->activation));
 	json_object_object_add(object, "visible_to",
 			       access_visible_to(walk->sources->access, endpoint->name));
 	return object;
@@ -387,11 +413,14 @@ static bool next_name_here(struct status_walk *walk)
 static struct json_object *describe_name_here(struct status_walk *walk)
 {
 	const struct endpoint *endpoint = walk->endpoint;
-	struct json_object *visible_to = NULL;
+	struct json_object *visible_to = NULL, *object;
 
-	if (is_own(walk, owner_of(endpoint)))
+	if (is_owner(walk, endpoint))
 		visible_to = access_visible_to(walk->sources->access, endpoint->name);
-	return describe_name(walk, walk->sources->self->domid, endpoint->name, visible_to);
+	object = describe_name(walk, walk->sources->self->domid, endpoint->name, visible_to);
+	if (endpoint->activation)
+		add_text(object, "started", activation_info(endpoint->activation).state);
+	return object;
 }
 
 /* Returns the peer's name at this index. NULL: it has no more. */
@@ -631,6 +660,18 @@ static struct json_object *policy_of(const struct status_sources *sources, const
 	return policy;
 }
 
+/* Describes the files of what is started on demand; likewise. */
+static struct json_object *activation_of(const struct status_sources *sources, const struct viewer *viewer)
+{
+	struct json_object *object = json_object_new_object();
+	const char *error = activations_error(sources->activations);
+
+	if (error && !viewer->sees_all)
+		error = "the files that were read last have a mistake; an administrator sees which";
+	json_object_object_add(object, "error", error ? json_object_new_string(error) : NULL);
+	return object;
+}
+
 struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer)
 {
 	struct json_object *head = json_object_new_object();
@@ -644,6 +685,7 @@ struct json_object *status_head(const struct status_sources *sources, const stru
 	add_text(head, "socket", local_path(sources->local));
 	json_object_object_add(head, "partial", json_object_new_boolean(!viewer->sees_all));
 	json_object_object_add(head, "policy", policy_of(sources, viewer));
+	json_object_object_add(head, "activation", activation_of(sources, viewer));
 	json_object_object_add(head, "limits", limits_of(sources->config));
 	json_object_object_add(head, "pools", pools_of(sources->quota, viewer));
 	if (viewer->sees_all)

@@ -38,6 +38,7 @@ struct status_sources {
 	struct directory *directory;
 	uint64_t started_ms; /* as of clock_ms() */
 	struct access *access;
+	const struct activations *activations;
 	struct links *links;
 	struct local *local;
 	struct peers *peers;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-dist_man_MANS += doc/xenmsg.1 doc/xensim.1 doc/xenmsg.3 doc/xenmsg-policy.5 doc/xenmsgd.8 doc/xenmsgd.conf.5
+dist_man_MANS += doc/xenmsg.1 doc/xensim.1 doc/xenmsg.3 doc/xenmsg-policy.5 doc/xenmsg-activation.5 doc/xenmsgd.8 doc/xenmsgd.conf.5
 dist_doc_DATA += doc/architecture.md doc/metrics.md doc/protocol.md doc/python.md doc/run.md doc/xensim.md doc/running-on-xen.md doc/security.md doc/status.schema.json \
 	doc/commands.schema.json \
 	doc/way-of-a-message.svg

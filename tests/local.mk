@@ -59,6 +59,7 @@ integration_tests = \
 	tests/integration/library.py \
 	tests/integration/messaging.py \
 	tests/integration/protocol.py \
+	tests/integration/test_activation.py \
 	tests/integration/test_bad_input.py \
 	tests/integration/test_busy_poll.py \
 	tests/integration/test_calls.py \

@@ -54,6 +54,7 @@ struct key {
 enum key_index {
 	KEY_SOCKET,
 	KEY_POLICY_DIR,
+	KEY_ACTIVATION_DIR,
 	KEY_LOG_LEVEL,
 	KEY_USER,
 	KEY_ADMIN_GROUP,
@@ -91,6 +92,8 @@ static const struct key keys[KEYS] = {
 	[KEY_SOCKET] = {"daemon", "socket", VALUE_SOCKET, AT(socket), 0, 0,
 			"an absolute path of at most 107 bytes (a Unix socket's limit)"},
 	[KEY_POLICY_DIR] = {"daemon", "policy-dir", VALUE_PATH, AT(policy_dir), 0, 0, "an absolute path"},
+	[KEY_ACTIVATION_DIR] = {"daemon", "activation-dir", VALUE_PATH, AT(activation_dir), 0, 0,
+				"an absolute path"},
 	[KEY_LOG_LEVEL] = {"daemon", "log-level", VALUE_LOG_LEVEL, AT(log_level), 0, 0,
 			   "error, warning, info or debug"},
 	[KEY_USER] = {"daemon", "user", VALUE_USER, AT(user), 0, 0, "the name of a user that exists here"},
@@ -184,13 +187,15 @@ int config_init(struct config *config)
 		.max_memory = 1536 * MIB,
 	};
 	config->policy_dir = strdup("/etc/xenmsg/policy.d");
+	config->activation_dir = strdup("/etc/xenmsg/activation.d");
 	config->admin_group = strdup("xenmsg-admin");
-	return config->policy_dir && config->admin_group ? 0 : -ENOMEM;
+	return config->policy_dir && config->activation_dir && config->admin_group ? 0 : -ENOMEM;
 }
 
 void config_free(struct config *config)
 {
 	free(config->policy_dir);
+	free(config->activation_dir);
 	free(config->user);
 	free(config->admin_group);
 	free(config->peers);
@@ -250,6 +255,17 @@ static int parse_number(const char *text, const struct unit *units, const struct
 			return 0;
 		}
 	return -EINVAL;
+}
+
+int config_parse_duration(const char *text, uint32_t min, uint32_t max, uint32_t *ms)
+{
+	const struct key key = {.min = min, .max = max};
+	uint64_t number;
+	int r = parse_number(text, duration_units, &key, &number);
+
+	if (r == 0)
+		*ms = (uint32_t)number;
+	return r;
 }
 
 static int parse_word(const char *text, const char *const *words, unsigned *index)

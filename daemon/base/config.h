@@ -34,6 +34,7 @@ struct config {
 	/* [daemon] */
 	char socket[CONFIG_SOCKET_MAX];
 	char *policy_dir;
+	char *activation_dir;
 	enum log_level log_level;
 	char *user;	   /* NULL: no user was named */
 	char *admin_group; /* the group need not exist */
@@ -74,5 +75,8 @@ int config_load_stream(struct config *config, FILE *file, const char *path, char
 int config_set_socket(struct config *config, const char *path, char **error);
 
 void config_free(struct config *config);
+
+/* Reads a time as the settings have it ("30s") into *ms. -EINVAL: it isn't one, or not in `min` to `max`. */
+int config_parse_duration(const char *text, uint32_t min, uint32_t max, uint32_t *ms);
 
 #endif

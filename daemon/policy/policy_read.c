@@ -3,7 +3,6 @@
 #include "daemon/policy/policy.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <grp.h>
 #include <ini.h>
@@ -15,6 +14,7 @@
 
 #include <utlist.h>
 
+#include "daemon/base/conf_dir.h"
 #include "daemon/base/ini_line.h"
 #include "daemon/policy/policy_internal.h"
 #include "wire/address.h"
@@ -331,57 +331,6 @@ static int load_file(struct policy *policy, const char *path, char **error)
 	return r;
 }
 
-static bool is_conf(const char *name)
-{
-	size_t size = strlen(name);
-
-	return size > 5 && name[0] != '.' && !strcmp(name + size - 5, ".conf");
-}
-
-static int by_bytes(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static void free_names(char **names, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++)
-		free(names[i]);
-	free(names);
-}
-
-/* Lists the paths of the directory's files in lexical order. A missing directory has none. */
-static int list_files(const char *directory, char ***names, unsigned *count)
-{
-	DIR *dir = opendir(directory);
-	struct dirent *entry;
-	int r = 0;
-
-	*names = NULL;
-	*count = 0;
-	if (!dir)
-		return errno == ENOENT ? 0 : -errno;
-	while (r == 0 && (entry = readdir(dir)) != NULL) {
-		char **grown;
-
-		if (!is_conf(entry->d_name))
-			continue;
-		grown = realloc(*names, (*count + 1) * sizeof(char *));
-		if (grown)
-			*names = grown;
-		if (!grown || asprintf(&grown[*count], "%s/%s", directory, entry->d_name) < 0)
-			r = -ENOMEM;
-		else
-			++*count;
-	}
-	closedir(dir);
-	if (r < 0)
-		free_names(*names, *count);
-	else if (*count)
-		qsort(*names, *count, sizeof(char *), by_bytes);
-	return r;
-}
-
 int policy_load(struct policy **out, const char *directory, char **error)
 {
 	struct policy *policy = calloc(1, sizeof(*policy));
@@ -392,14 +341,14 @@ int policy_load(struct policy **out, const char *directory, char **error)
 	*error = NULL;
 	if (!policy)
 		return -ENOMEM;
-	r = list_files(directory, &names, &count);
+	r = conf_dir_list(directory, &names, &count);
 	if (r < 0) {
 		free(policy);
 		return unreadable(directory, r, error);
 	}
 	for (unsigned i = 0; i < count && r == 0; i++)
 		r = load_file(policy, names[i], error);
-	free_names(names, count);
+	conf_dir_free(names, count);
 	if (r < 0) {
 		policy_free(policy);
 		return r;

@@ -5,6 +5,7 @@ hop_rig = tests/unit/hop_rig.c tests/unit/hop_party.c tests/unit/hop_flow.c test
 	tests/unit/random.h tests/unit/unit.h
 if HAVE_CMOCKA
 unit_tests += \
+	tests/unit/test_activation_step \
 	tests/unit/test_cancel \
 	tests/unit/test_channel \
 	tests/unit/test_channel_loss \
@@ -80,6 +81,10 @@ tests_unit_test_channel_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCK
 tests_unit_test_channel_loss_SOURCES = tests/unit/test_channel_loss.c $(channel_rig)
 tests_unit_test_channel_loss_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_channel_loss_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_activation_step_SOURCES = tests/unit/test_activation_step.c tests/unit/unit.h
+tests_unit_test_activation_step_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_activation_step_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 tests_unit_test_channel_room_SOURCES = tests/unit/test_channel_room.c $(hop_rig)
 tests_unit_test_channel_room_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)

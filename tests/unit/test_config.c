@@ -116,6 +116,7 @@ static void every_key_is_taken(void **state)
 		     "[daemon]\n"
 		     "socket = /tmp/s ; and another\n"
 		     "policy-dir=/tmp/policy\n"
+		     "activation-dir=/tmp/activation\n"
 		     "   log-level = debug\n"
 		     "user = root\n"
 		     "admin-group = wheel\n"
@@ -135,6 +136,7 @@ static void every_key_is_taken(void **state)
 		0);
 	assert_string_equal(config->socket, "/tmp/s");
 	assert_string_equal(config->policy_dir, "/tmp/policy");
+	assert_string_equal(config->activation_dir, "/tmp/activation");
 	assert_int_equal(config->log_level, LOG_LEVEL_DEBUG);
 	assert_string_equal(config->user, "root");
 	assert_string_equal(config->admin_group, "wheel");

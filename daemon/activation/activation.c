@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/activation/activation.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "daemon/activation/activation_read.h"
+#include "daemon/activation/activation_step.h"
+#include "daemon/activation/starter.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/cost.h"
+#include "daemon/base/log.h"
+#include "daemon/base/quota.h"
+#include "daemon/base/timer.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop.h"
+
+#define LED_AT_ONCE 8u	  /* channels in one turn: each costs about as much as an OPEN, or a stream */
+#define COST_START  8192u /* a fork, or a request to systemd; the pauses bound how often */
+
+struct activation {
+	struct activations *activations;
+	struct activation_settings *settings; /* owned */
+	struct activation_progress progress;
+	struct hop room;
+	struct event *timer; /* of the start, or of the pause */
+	struct start *start; /* NULL: none under way */
+	struct task leading;
+	uint64_t starts;
+	char why[160];
+	bool stays; /* in a reload: its file is still there */
+	struct activation *next;
+};
+
+struct activations {
+	struct relay *relay;
+	const char *directory;
+	struct starter *starter;
+	const struct activation_callbacks *callbacks;
+	void *userdata;
+	struct activation *list;
+	char *error;
+};
+
+/* --- what waits ------------------------------------------------------------------------------- */
+
+static struct channel *first_waiting(const struct activation *activation, uint32_t *number)
+{
+	struct channel_end *end = channel_table_next(&activation->room.channels, number);
+
+	return end ? end->channel : NULL;
+}
+
+bool activation_has_waiting(const struct activation *activation)
+{
+	return activation->room.channels.count > 0;
+}
+
+/* Whether the opener may have another place. Accounts that hold some are few, since each gets a share of what
+ * is left: sixteen fill the room. */
+static bool has_place(struct activation *activation, const struct channel *channel)
+{
+	const struct account *holders[ACTIVATION_WAITING_MAX];
+	unsigned held = 0, count = 0, waiting;
+	struct channel *other;
+	uint32_t number = 0;
+
+	while ((other = first_waiting(activation, &number))) {
+		unsigned i;
+
+		if (channel_is_abandoned(other)) {
+			channel_forbid(other, ENOENT);
+			continue;
+		}
+		held += other->charge.account == channel->charge.account;
+		for (i = 0; i < count && holders[i] != other->charge.account; i++)
+			;
+		if (i == count)
+			holders[count++] = other->charge.account;
+	}
+	waiting = activation->room.channels.count;
+	relay_spend(activation->activations->relay, channel->charge.account, waiting);
+	return quota_share(ACTIVATION_WAITING_MAX - waiting, count + (held == 0), held) > 0;
+}
+
+/* Ends what waits: nothing of it was taken. */
+static void end_waiting(struct activation *activation, int error)
+{
+	relay_spend(activation->activations->relay, NULL, activation->room.channels.count * COST_CHANNEL_END);
+	hop_reset_channels(&activation->room, error);
+}
+
+static void on_leading(struct task *task)
+{
+	struct activation *activation =
+		(struct activation *)((char *)task - offsetof(struct activation, leading));
+	struct activations *activations = activation->activations;
+	struct channel *channel;
+	uint32_t number = 0;
+
+	for (unsigned i = 0; i < LED_AT_ONCE && activation->progress.state == ACTIVATION_RUNNING; i++) {
+		int r = -ENOENT;
+
+		channel = first_waiting(activation, &number);
+		if (!channel)
+			return;
+		relay_spend(activations->relay, channel->charge.account, COST_OPEN);
+		if (!channel_is_abandoned(channel))
+			r = activations->callbacks->lead(activations->userdata, channel,
+							 activation->settings->endpoint);
+		if (r < 0)
+			channel_forbid(channel, r == -ENOMEM ? ENOBUFS : -r);
+	}
+	if (activation_has_waiting(activation) && activation->progress.state == ACTIVATION_RUNNING)
+		task_due(task);
+}
+
+/* --- what the states mean --------------------------------------------------------------------- */
+
+static void happen(struct activation *activation, enum activation_event event);
+
+static void fail(struct activation *activation, const char *why)
+{
+	snprintf(activation->why, sizeof(activation->why), "%s", why);
+	happen(activation, ACTIVATION_FAILED);
+}
+
+static void on_start_failed(void *userdata, const char *why)
+{
+	struct activation *activation = userdata;
+
+	activation->start = NULL;
+	fail(activation, why);
+}
+
+static void on_timer(int fd, short what, void *userdata)
+{
+	struct activation *activation = userdata;
+	char why[96];
+
+	if (activation->progress.state == ACTIVATION_PAUSED) {
+		happen(activation, ACTIVATION_PAUSE_OVER);
+		return;
+	}
+	snprintf(why, sizeof(why), "the program hasn't bound the endpoint within %u ms",
+		 activation->settings->timeout_ms);
+	fail(activation, why);
+}
+
+static void start(struct activation *activation)
+{
+	const struct activation_settings *settings = activation->settings;
+	struct activations *activations = activation->activations;
+	char why[96];
+	int error;
+
+	activation->starts++;
+	relay_spend(activations->relay, NULL, COST_START);
+	log_info("endpoint %s: starting %s", settings->endpoint,
+		 settings->unit ? settings->unit : settings->words);
+	timer_set(activation->timer, settings->timeout_ms);
+	activation->start = start_new(activations->starter, settings, on_start_failed, activation, &error);
+	if (activation->start)
+		return;
+	snprintf(why, sizeof(why), "it can't be started: %s", strerror(-error));
+	fail(activation, why);
+}
+
+static void forget_start(struct activation *activation, bool stop)
+{
+	if (activation->start)
+		start_forget(activation->start, stop);
+	activation->start = NULL;
+}
+
+static void pause_starting(struct activation *activation)
+{
+	const struct activation_progress *progress = &activation->progress;
+
+	if (progress->in_storm)
+		snprintf(activation->why, sizeof(activation->why),
+			 "the program was started %u times within %u s and went each time", progress->starts,
+			 ACTIVATION_BURST_MS / 1000);
+	log_warning("endpoint %s: %s; what waited gets ENOENT, and nothing is started for %u s",
+		    activation->settings->endpoint, activation->why, progress->pause_ms / 1000);
+	timer_set(activation->timer, progress->pause_ms);
+}
+
+static void act(struct activation *activation, unsigned actions)
+{
+	if (actions & ACTIVATION_END)
+		end_waiting(activation, ENOENT);
+	if (actions & ACTIVATION_STOP)
+		forget_start(activation, true);
+	if (actions & ACTIVATION_START)
+		start(activation);
+	if (actions & ACTIVATION_LEAD)
+		task_due(&activation->leading);
+	if (actions & ACTIVATION_PAUSE)
+		pause_starting(activation);
+	if (actions & ACTIVATION_SETTLED) {
+		evtimer_del(activation->timer);
+		forget_start(activation, false);
+		activation->why[0] = '\0';
+	}
+}
+
+static void happen(struct activation *activation, enum activation_event event)
+{
+	act(activation,
+	    activation_step(&activation->progress, event, activation_has_waiting(activation), clock_ms()));
+}
+
+int activation_wait(struct activation *activation, struct channel *channel)
+{
+	struct activation_progress before = activation->progress;
+	unsigned actions;
+	int r = 0;
+
+	if (!has_place(activation, channel))
+		return -ENOBUFS;
+	actions = activation_step(&activation->progress, ACTIVATION_CAME, true, clock_ms());
+	if (actions & ACTIVATION_REFUSE)
+		r = -ENOENT;
+	if (r == 0)
+		r = channel_accept(channel, &activation->room, activation->settings->endpoint);
+	if (r < 0) {
+		activation->progress = before;
+		return r;
+	}
+	act(activation, actions);
+	return 0;
+}
+
+void activation_bound(struct activation *activation)
+{
+	happen(activation, ACTIVATION_BOUND);
+}
+
+void activation_unbound(struct activation *activation)
+{
+	task_cancel(&activation->leading);
+	happen(activation, ACTIVATION_UNBOUND);
+}
+
+bool activation_may_bind(const struct activation *activation, uid_t uid)
+{
+	return activation->settings->uid == uid;
+}
+
+const char *activation_endpoint(const struct activation *activation)
+{
+	return activation->settings->endpoint;
+}
+
+struct activation_info activation_info(const struct activation *activation)
+{
+	const struct activation_settings *settings = activation->settings;
+
+	return (struct activation_info){
+		.state = activation_state_name(activation->progress.state),
+		.user = settings->user,
+		.unit = settings->unit,
+		.command = settings->words,
+		.why = activation->why,
+		.waiting = activation->room.channels.count,
+		.starts = activation->starts,
+	};
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+/* A room is never attached, so it can't fail. */
+static void on_room_failed(void *owner, int error, const char *why)
+{
+}
+
+static const struct hop_callbacks room_callbacks = {.failed = on_room_failed};
+
+static void free_activation(struct activation *activation)
+{
+	forget_start(activation, true);
+	hop_cleanup(&activation->room);
+	task_cancel(&activation->leading);
+	if (activation->timer)
+		event_free(activation->timer);
+	activation_settings_free(activation->settings);
+	free(activation);
+}
+
+/* Takes over the settings, also on failure. */
+static int add(struct activations *activations, struct activation_settings *settings)
+{
+	struct activation *activation = calloc(1, sizeof(*activation));
+	struct relay *relay = activations->relay;
+	int r = -ENOMEM;
+
+	if (activation)
+		r = hop_init(&activation->room, relay, HOP_ROOM, &room_callbacks, activation, 0,
+			     ACTIVATION_WAITING_MAX);
+	if (r < 0) {
+		free(activation);
+		activation_settings_free(settings);
+		return r;
+	}
+	activation->activations = activations;
+	activation->settings = settings;
+	activation->stays = true;
+	task_init(&activation->leading, &relay->turns, NULL, on_leading);
+	activation->timer = evtimer_new(relay->base, on_timer, activation);
+	r = activation->timer ? activations->callbacks->added(activations->userdata, activation) : -ENOMEM;
+	if (r < 0)
+		free_activation(activation);
+	else
+		LL_PREPEND(activations->list, activation);
+	return r;
+}
+
+static void remove_activation(struct activations *activations, struct activation *activation)
+{
+	LL_DELETE(activations->list, activation);
+	end_waiting(activation, ENOENT);
+	activations->callbacks->removed(activations->userdata, activation);
+	free_activation(activation);
+}
+
+static struct activation *find(const struct activations *activations, const char *endpoint)
+{
+	struct activation *activation;
+
+	LL_FOREACH(activations->list, activation)
+		if (!strcmp(activation->settings->endpoint, endpoint))
+			return activation;
+	return NULL;
+}
+
+/* Makes the activations what the files say; takes over the settings. */
+static int apply(struct activations *activations, struct activation_settings *list)
+{
+	struct activation_settings *settings, *next_settings;
+	struct activation *activation, *next;
+	int r = 0, added;
+
+	LL_FOREACH(activations->list, activation)
+		activation->stays = false;
+	LL_FOREACH_SAFE(list, settings, next_settings)
+	{
+		settings->next = NULL;
+		activation = find(activations, settings->endpoint);
+		if (!activation) {
+			added = add(activations, settings);
+			if (added < 0)
+				r = added;
+			continue;
+		}
+		activation_settings_free(activation->settings);
+		activation->settings = settings;
+		activation->stays = true;
+	}
+	LL_FOREACH_SAFE(activations->list, activation, next)
+	if (!activation->stays)
+		remove_activation(activations, activation);
+	return r;
+}
+
+/* Keeps the error for status and systemd: it may quote what a file holds, so only printable ASCII is kept. */
+static void keep_error(struct activations *activations, char *error)
+{
+	for (char *c = error; c && *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	free(activations->error);
+	activations->error = error;
+}
+
+int activations_reload(struct activations *activations)
+{
+	struct activation_settings *list;
+	char *error;
+	int r = activation_read(&list, activations->directory, geteuid(), &error);
+
+	if (r == 0)
+		r = apply(activations, list);
+	if (r < 0) {
+		if (!error)
+			error = strdup(strerror(-r));
+		log_error("activation: %s%s", error ? error : strerror(-r),
+			  activations->list ? "; the old files stay in force" : "");
+	}
+	keep_error(activations, error);
+	return r;
+}
+
+const char *activations_error(const struct activations *activations)
+{
+	return activations->error;
+}
+
+void activations_each_room(struct activations *activations, void (*each)(void *userdata, struct hop *room),
+			   void *userdata)
+{
+	struct activation *activation;
+
+	LL_FOREACH(activations->list, activation)
+		each(userdata, &activation->room);
+}
+
+int activations_new(struct activations **out, struct relay *relay, const char *directory, const char *socket,
+		    const struct activation_callbacks *callbacks, void *userdata)
+{
+	struct activations *activations = calloc(1, sizeof(*activations));
+	int r;
+
+	if (!activations)
+		return -ENOMEM;
+	activations->relay = relay;
+	activations->directory = directory;
+	activations->callbacks = callbacks;
+	activations->userdata = userdata;
+	r = starter_new(&activations->starter, relay->base, socket);
+	if (r < 0)
+		free(activations);
+	else
+		*out = activations;
+	return r;
+}
+
+void activations_free(struct activations *activations)
+{
+	struct activation *activation, *next;
+
+	if (!activations)
+		return;
+	LL_FOREACH_SAFE(activations->list, activation, next)
+	free_activation(activation);
+	starter_free(activations->starter);
+	free(activations->error);
+	free(activations);
+}

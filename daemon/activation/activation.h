@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_ACTIVATION_H
+#define XENMSG_DAEMON_ACTIVATION_H
+
+/*
+ * Endpoints that are started on demand (xenmsg-activation(5)). Each is an `activation`, which has a waiting
+ * room: a hop to nobody, where the channels wait that come before the program has bound the endpoint. They
+ * are channels like any other there: their opener pays for them and for their windows, may cancel what it
+ * sent, reset them, or go. Of a room's ACTIVATION_WAITING_MAX places nobody gets more than a share (quota.h).
+ *
+ * An endpoint is reached by what policy allows, and only then anything is started; only the user that its
+ * file names may bind it. What waits ends with ENOENT when the program can't be started, ends, or hasn't bound
+ * the endpoint in time; activation_step.h has the states. When it has bound, the channels are led to it in
+ * the order in which they came, some in each turn.
+ *
+ * The router tells what is bound, and leads the channels. An activation lives until its file has gone; the
+ * router is told first, by `removed`, and forgets it.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define ACTIVATION_WAITING_MAX 256u
+
+struct activation;
+struct activations;
+struct channel;
+struct hop;
+struct relay;
+
+struct activation_callbacks {
+	/* The endpoint is started on demand from now on. -ENOMEM. */
+	int (*added)(void *userdata, struct activation *activation);
+	/* It isn't any more. */
+	void (*removed)(void *userdata, struct activation *activation);
+	/* Leads a channel that has waited to the program; an error ends it. */
+	int (*lead)(void *userdata, struct channel *channel, const char *endpoint);
+};
+
+/* `socket`: where programs find this daemon; `directory`, `socket` and the relay must outlive this. Reads
+ * nothing yet. 0 or -ENOMEM. */
+int activations_new(struct activations **activations, struct relay *relay, const char *directory,
+		    const char *socket, const struct activation_callbacks *callbacks, void *userdata);
+/* Ends what waits with ECONNRESET, and stops the commands that were started. `removed` isn't called. */
+void activations_free(struct activations *activations);
+/* Reads the files again. What has stayed keeps its state, and what has waited for one that has gone ends with
+ * ENOENT. -EINVAL: a file has a mistake; else why it can't be read. On error, which has been logged, the old
+ * ones stay. */
+int activations_reload(struct activations *activations);
+/* Returns what was wrong in the last reload, so that older files are in force; NULL: nothing. */
+const char *activations_error(const struct activations *activations);
+/* Calls `each` for the room of every endpoint. */
+void activations_each_room(struct activations *activations, void (*each)(void *userdata, struct hop *room),
+			   void *userdata);
+
+const char *activation_endpoint(const struct activation *activation);
+/* Makes the channel wait, and has the program started. -ENOENT: it failed a moment ago; -ENOBUFS: too many
+ * wait, or the opener has no room; -ENOMEM. */
+int activation_wait(struct activation *activation, struct channel *channel);
+/* Whether channels wait, also those that are still to be led to the program. */
+bool activation_has_waiting(const struct activation *activation);
+/* Whether a program of this user may bind the endpoint. */
+bool activation_may_bind(const struct activation *activation, uid_t uid);
+/* Called when a program has bound the endpoint, and when it has unbound it or gone. */
+void activation_bound(struct activation *activation);
+void activation_unbound(struct activation *activation);
+
+/* What status tells. The strings live as long as the activation, and until the next event. */
+struct activation_info {
+	const char *state; /* activatable, starting, running or failed */
+	const char *user;
+	const char *unit, *command; /* one of them; the other is NULL */
+	const char *why;	    /* the last failure, "": there was none since it last ran */
+	unsigned waiting;	    /* channels */
+	uint64_t starts;	    /* ever */
+};
+struct activation_info activation_info(const struct activation *activation);
+
+#endif

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/activation/activation_read.h"
+
+#include <errno.h>
+#include <ini.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "daemon/base/conf_dir.h"
+#include "daemon/base/config.h"
+#include "daemon/base/ini_line.h"
+
+#define TIMEOUT_MS     30000u
+#define TIMEOUT_MIN_MS 100u
+#define TIMEOUT_MAX_MS 600000u
+#define WORDS_MAX      64u /* of a command */
+#define UNIT_MAX       255u
+
+/* State of reading one file. The lines are looked at as inih fetches them, since it doesn't tell where a
+ * section begins. */
+struct reader {
+	struct activation_settings *settings;
+	FILE *file;
+	const char *path;
+	unsigned line, section_line;
+	bool has_timeout;
+	int read_error; /* a negative errno, or 0 */
+	char **error;
+	bool failed;
+	unsigned noticed; /* the line that had been read when it failed */
+};
+
+static int __attribute__((format(printf, 3, 4)))
+complain(struct reader *reader, unsigned line, const char *format, ...)
+{
+	char *what = NULL;
+	va_list args;
+
+	if (reader->failed)
+		return 0;
+	reader->failed = true;
+	reader->noticed = reader->line;
+	va_start(args, format);
+	if (vasprintf(&what, format, args) < 0)
+		what = NULL;
+	va_end(args);
+	if (asprintf(reader->error, "%s:%u: %s", reader->path, line, what ? what : "bad line") < 0)
+		*reader->error = NULL;
+	free(what);
+	return 0; /* inih's handlers return 0 for an error */
+}
+
+static char *read_line(char *buffer, int size, void *stream)
+{
+	struct reader *reader = stream;
+	char why[INI_LINE_WHY];
+	int r = reader->failed ? 0 : ini_line_read(reader->file, buffer, size, &reader->line, why);
+	const char *name;
+	size_t length = 0;
+
+	if (r == -EINVAL)
+		complain(reader, reader->line, "%s", why);
+	else if (r < 0)
+		reader->read_error = r;
+	if (r <= 0)
+		return NULL;
+	if (*buffer != '[')
+		return buffer;
+	name = ini_line_section(buffer, &length);
+	if (!name || length != strlen("activate") || strncmp(name, "activate", length))
+		complain(reader, reader->line, "such a file has only the section [activate]");
+	else if (!ini_line_section_ends(buffer))
+		complain(reader, reader->line, "behind [activate] there may only be a comment");
+	else if (reader->section_line)
+		complain(reader, reader->line, "a second [activate]; each endpoint has a file of its own");
+	reader->section_line = reader->line;
+	return buffer;
+}
+
+/* --- keys ------------------------------------------------------------------------------------- */
+
+static int out_of_memory(struct reader *reader)
+{
+	return complain(reader, reader->line, "out of memory");
+}
+
+static int set_endpoint(struct reader *reader, const char *value)
+{
+	if (!endpoint_name_is_valid(value, strlen(value)))
+		return complain(
+			reader, reader->line,
+			"endpoint = %s: must be 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
+			value);
+	strcpy(reader->settings->endpoint, value);
+	return 1;
+}
+
+static int set_user(struct reader *reader, const char *value)
+{
+	const struct passwd *entry = getpwnam(value);
+	char *end = NULL;
+	unsigned long uid = 0;
+
+	if (!entry && *value >= '0' && *value <= '9')
+		uid = strtoul(value, &end, 10);
+	if (!entry && (!end || *end || uid >= UINT32_MAX))
+		return complain(reader, reader->line, "user = %s: must be the name or uid of a user here",
+				value);
+	reader->settings->uid = entry ? entry->pw_uid : (uid_t)uid;
+	reader->settings->user = strdup(value);
+	return reader->settings->user ? 1 : out_of_memory(reader);
+}
+
+static int set_unit(struct reader *reader, const char *value)
+{
+	size_t size = strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:-_.\\@");
+	const char *suffix = strrchr(value, '.');
+
+	if (!size || value[size] || size > UNIT_MAX || !suffix || suffix == value || !suffix[1])
+		return complain(reader, reader->line,
+				"unit = %s: must be the name of a systemd unit, such as print.service",
+				value);
+	reader->settings->unit = strdup(value);
+	return reader->settings->unit ? 1 : out_of_memory(reader);
+}
+
+static int set_command(struct reader *reader, const char *value)
+{
+	struct activation_settings *settings = reader->settings;
+	char *rest, *word;
+	unsigned count = 0;
+
+	if (*value != '/')
+		return complain(reader, reader->line, "exec = %s: must begin with an absolute path", value);
+	settings->command = calloc(WORDS_MAX + 1, sizeof(char *));
+	settings->words = strdup(value);
+	rest = word = strdup(value);
+	/* The words lie in one piece of memory, which begins with the first one. */
+	if (settings->command && word)
+		settings->command[0] = word;
+	if (!settings->command || !settings->words || !word) {
+		if (!settings->command)
+			free(word);
+		return out_of_memory(reader);
+	}
+	while ((word = strsep(&rest, " \t")) != NULL) {
+		if (!*word)
+			continue;
+		if (count == WORDS_MAX)
+			return complain(reader, reader->line, "exec has more than %u words", WORDS_MAX);
+		settings->command[count++] = word;
+	}
+	return 1;
+}
+
+static int set_timeout(struct reader *reader, const char *value)
+{
+	reader->has_timeout = true;
+	if (config_parse_duration(value, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS, &reader->settings->timeout_ms) < 0)
+		return complain(reader, reader->line,
+				"timeout = %s: must be a time from 100ms to 10min, such as 30s", value);
+	return 1;
+}
+
+static int on_key(void *user, const char *section, const char *key, const char *value)
+{
+	struct reader *reader = user;
+	struct activation_settings *settings = reader->settings;
+	static const struct {
+		const char *name;
+		int (*set)(struct reader *reader, const char *value);
+	} keys[] = {
+		{"endpoint", set_endpoint}, {"user", set_user},	      {"unit", set_unit},
+		{"exec", set_command},	    {"timeout", set_timeout},
+	};
+	const bool is_set[] = {settings->endpoint[0], settings->user, settings->unit, settings->command,
+			       reader->has_timeout};
+
+	if (reader->failed)
+		return 0;
+	if (!reader->section_line)
+		return complain(reader, reader->line, "%s stands outside of [activate]", key);
+	for (unsigned i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
+		if (strcmp(key, keys[i].name))
+			continue;
+		if (is_set[i])
+			return complain(reader, reader->line, "%s comes twice", key);
+		return keys[i].set(reader, value);
+	}
+	return complain(reader, reader->line,
+			"[activate] has no key '%s'; it has endpoint, user, unit, exec and timeout", key);
+}
+
+/* --- files ------------------------------------------------------------------------------------ */
+
+static void check_user(struct reader *reader, uid_t runs_as)
+{
+	const struct activation_settings *settings = reader->settings;
+	unsigned line = reader->section_line;
+
+	if (settings->command && runs_as != 0 && runs_as != settings->uid)
+		complain(
+			reader, line,
+			"the command has to run as %s (uid %u), but the daemon runs as uid %u and can't become another user: name a unit instead",
+			settings->user, (unsigned)settings->uid, (unsigned)runs_as);
+	else if (settings->command && runs_as != settings->uid && !getpwuid(settings->uid))
+		complain(reader, line, "the command can't run as uid %u, which no user has here",
+			 (unsigned)settings->uid);
+}
+
+static void check_complete(struct reader *reader, const struct activation_settings *list, uid_t runs_as)
+{
+	const struct activation_settings *settings = reader->settings, *other;
+	unsigned line = reader->section_line ? reader->section_line : 1;
+
+	if (!reader->section_line)
+		complain(reader, line, "the file has no [activate]");
+	else if (!settings->endpoint[0] || !settings->user)
+		complain(reader, line, "this [activate] has no %s",
+			 settings->endpoint[0] ? "user" : "endpoint");
+	else if (!settings->unit == !settings->command)
+		complain(reader, line, "an [activate] has either unit or exec");
+	check_user(reader, runs_as);
+	LL_FOREACH(list, other)
+		if (other != settings && !strcmp(other->endpoint, settings->endpoint))
+			complain(reader, line, "the endpoint %s is in %s already", settings->endpoint,
+				 other->path);
+}
+
+/* Reports an error that no line of a file is to blame for. */
+static int unreadable(const char *path, int r, char **error)
+{
+	free(*error);
+	if (asprintf(error, "%s: can't be read: %s", path, strerror(-r)) < 0)
+		*error = NULL;
+	return r;
+}
+
+static int read_stream(struct activation_settings *list, struct activation_settings *settings, FILE *file,
+		       uid_t runs_as, char **error)
+{
+	struct reader reader = {.settings = settings, .path = settings->path, .error = error, .file = file};
+	int r = ini_parse_stream(read_line, &reader, on_key, &reader);
+
+	if (!reader.failed && reader.read_error)
+		return unreadable(settings->path, reader.read_error, error);
+	if (r < 0)
+		return unreadable(settings->path, -ENOMEM, error);
+	/* libinih continues after a line that it can't parse; what is found further down may only be its
+	 * consequence. */
+	if (r > 0 && (!reader.failed || (unsigned)r < reader.noticed)) {
+		free(*error);
+		*error = NULL;
+		reader.failed = false;
+		complain(&reader, (unsigned)r, "this is neither a [section] nor KEY = VALUE");
+	}
+	check_complete(&reader, list, runs_as);
+	return reader.failed ? -EINVAL : 0;
+}
+
+static int read_file(struct activation_settings **list, const char *path, uid_t runs_as, char **error)
+{
+	struct activation_settings *settings = calloc(1, sizeof(*settings));
+	FILE *file;
+	int r;
+
+	if (!settings)
+		return -ENOMEM;
+	LL_PREPEND(*list, settings);
+	settings->timeout_ms = TIMEOUT_MS;
+	settings->path = strdup(path);
+	if (!settings->path)
+		return -ENOMEM;
+	file = fopen(path, "re");
+	if (!file)
+		return unreadable(path, -errno, error);
+	r = read_stream(*list, settings, file, runs_as, error);
+	fclose(file);
+	return r;
+}
+
+int activation_read(struct activation_settings **list, const char *directory, uid_t runs_as, char **error)
+{
+	char **paths;
+	unsigned count;
+	int r = conf_dir_list(directory, &paths, &count);
+
+	*list = NULL;
+	*error = NULL;
+	if (r < 0)
+		return unreadable(directory, r, error);
+	for (unsigned i = 0; i < count && r == 0; i++)
+		r = read_file(list, paths[i], runs_as, error);
+	conf_dir_free(paths, count);
+	if (r < 0) {
+		activation_settings_free(*list);
+		*list = NULL;
+	}
+	return r;
+}
+
+void activation_settings_free(struct activation_settings *list)
+{
+	struct activation_settings *settings, *next;
+
+	LL_FOREACH_SAFE(list, settings, next)
+	{
+		if (settings->command)
+			free(settings->command[0]);
+		free(settings->command);
+		free(settings->words);
+		free(settings->user);
+		free(settings->unit);
+		free(settings->path);
+		free(settings);
+	}
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/activation/units.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+#include <systemd/sd-bus.h>
+#include <utlist.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/base/timer.h"
+
+#define SYSTEMD	     "org.freedesktop.systemd1"
+#define SYSTEMD_PATH "/org/freedesktop/systemd1"
+#define MANAGER	     SYSTEMD ".Manager"
+#define MESSAGES_MAX 32 /* handled at once */
+
+struct unit_start {
+	struct units *units;
+	sd_bus_slot *slot;
+	char *job; /* systemd's name of it; NULL: it hasn't answered */
+	unit_failed_fn failed;
+	void *userdata;
+	struct unit_start *prev, *next;
+};
+
+struct units {
+	struct event_base *base;
+	sd_bus *bus; /* NULL: not connected */
+	struct event *event;
+	struct unit_start *starts;
+};
+
+static void fail(struct unit_start *start, const char *why)
+{
+	unit_failed_fn failed = start->failed;
+	void *userdata = start->userdata;
+
+	unit_start_free(start);
+	failed(userdata, why);
+}
+
+static int on_answer(sd_bus_message *answer, void *userdata, sd_bus_error *error)
+{
+	struct unit_start *start = userdata;
+	const sd_bus_error *refused = sd_bus_message_get_error(answer);
+	const char *job;
+	char why[160];
+	int r;
+
+	if (refused) {
+		snprintf(why, sizeof(why), "systemd: %s",
+			 refused->message ? refused->message : refused->name);
+		fail(start, why);
+		return 0;
+	}
+	r = sd_bus_message_read(answer, "o", &job);
+	if (r >= 0)
+		start->job = strdup(job);
+	return 0;
+}
+
+/* A job is done, or failed: of the latter those are told that wait for it. */
+static int on_job_removed(sd_bus_message *signal, void *userdata, sd_bus_error *error)
+{
+	struct units *units = userdata;
+	struct unit_start *start, *next;
+	const char *job, *unit, *result;
+	char why[320];
+	uint32_t id;
+
+	if (sd_bus_message_read(signal, "uoss", &id, &job, &unit, &result) < 0 || !strcmp(result, "done"))
+		return 0;
+	snprintf(why, sizeof(why), "the job of %.200s ended with: %.64s", unit, result);
+	DL_FOREACH_SAFE(units->starts, start, next)
+		if (start->job && !strcmp(start->job, job))
+			fail(start, why);
+	return 0;
+}
+
+static void disconnect(struct units *units)
+{
+	if (units->event)
+		event_free(units->event);
+	units->event = NULL;
+	if (units->bus)
+		sd_bus_close(units->bus);
+	units->bus = sd_bus_unref(units->bus);
+}
+
+static void on_bus(int fd, short what, void *userdata);
+
+/* Waits for what sd-bus wants to wait for next. */
+static void wait_for_bus(struct units *units, bool more)
+{
+	int events = sd_bus_get_events(units->bus), fd = sd_bus_get_fd(units->bus);
+	uint64_t until = UINT64_MAX, now = clock_ms();
+	short what;
+
+	if (units->event)
+		event_free(units->event);
+	units->event = NULL;
+	if (events < 0 || fd < 0)
+		return;
+	what = (short)((events & POLLIN ? EV_READ : 0) | (events & POLLOUT ? EV_WRITE : 0));
+	units->event = event_new(units->base, fd, what, on_bus, units);
+	sd_bus_get_timeout(units->bus, &until);
+	if (!units->event)
+		log_error("out of memory: systemd's answers go unread");
+	else if (more)
+		timer_set(units->event, 0);
+	else if (until == UINT64_MAX)
+		event_add(units->event, NULL);
+	else
+		timer_set(units->event, until / 1000 > now ? until / 1000 - now + 1 : 0);
+}
+
+static void lose_connection(struct units *units, const char *why)
+{
+	disconnect(units);
+	while (units->starts)
+		fail(units->starts, why);
+}
+
+static void on_bus(int fd, short what, void *userdata)
+{
+	struct units *units = userdata;
+	int r = 1;
+
+	for (int i = 0; r > 0 && i < MESSAGES_MAX; i++)
+		r = sd_bus_process(units->bus, NULL);
+	if (r < 0 || !sd_bus_is_open(units->bus))
+		lose_connection(units, "the connection to D-Bus broke");
+	else
+		wait_for_bus(units, r > 0);
+}
+
+static int connect_bus(struct units *units)
+{
+	int r = sd_bus_open_system(&units->bus);
+
+	if (r >= 0)
+		r = sd_bus_match_signal_async(units->bus, NULL, SYSTEMD, SYSTEMD_PATH, MANAGER, "JobRemoved",
+					      on_job_removed, NULL, units);
+	/* Without it systemd may not send the signal; an error then shows by the time-out only. */
+	if (r >= 0)
+		r = sd_bus_call_method_async(units->bus, NULL, SYSTEMD, SYSTEMD_PATH, MANAGER, "Subscribe",
+					     NULL, NULL, "");
+	if (r < 0)
+		disconnect(units);
+	return r;
+}
+
+struct unit_start *unit_start_new(struct units *units, const char *unit, unit_failed_fn failed,
+				  void *userdata, int *error)
+{
+	struct unit_start *start = calloc(1, sizeof(*start));
+	int r = start ? 0 : -ENOMEM;
+
+	if (r == 0 && !units->bus)
+		r = connect_bus(units);
+	if (r >= 0)
+		r = sd_bus_call_method_async(units->bus, &start->slot, SYSTEMD, SYSTEMD_PATH, MANAGER,
+					     "StartUnit", on_answer, start, "ss", unit, "replace");
+	if (r < 0) {
+		free(start);
+		*error = r;
+		return NULL;
+	}
+	start->units = units;
+	start->failed = failed;
+	start->userdata = userdata;
+	DL_APPEND(units->starts, start);
+	wait_for_bus(units, false);
+	return start;
+}
+
+void unit_start_free(struct unit_start *start)
+{
+	DL_DELETE(start->units->starts, start);
+	sd_bus_slot_unref(start->slot);
+	free(start->job);
+	free(start);
+}
+
+int units_new(struct units **out, struct event_base *base)
+{
+	struct units *units = calloc(1, sizeof(*units));
+
+	if (!units)
+		return -ENOMEM;
+	units->base = base;
+	*out = units;
+	return 0;
+}
+
+void units_free(struct units *units)
+{
+	if (!units)
+		return;
+	while (units->starts)
+		unit_start_free(units->starts);
+	disconnect(units);
+	free(units);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_UNITS_H
+#define XENMSG_DAEMON_UNITS_H
+
+/*
+ * Asks systemd over D-Bus to start units (libsystemd's sd-bus, without waiting for any answer). The
+ * connection is made for the first start, since most daemons never need one, and anew when it broke.
+ */
+
+struct event_base;
+struct unit_start;
+struct units;
+
+/* Tells that systemd won't start the unit, or couldn't; the start is over then. */
+typedef void (*unit_failed_fn)(void *userdata, const char *why);
+
+/* 0 or -ENOMEM. */
+int units_new(struct units **units, struct event_base *base);
+/* Forgets all starts. */
+void units_free(struct units *units);
+/* Asks for the unit. NULL: that isn't possible, and *error is a negative errno. */
+struct unit_start *unit_start_new(struct units *units, const char *unit, unit_failed_fn failed,
+				  void *userdata, int *error);
+/* Forgets the start: `failed` isn't called any more. */
+void unit_start_free(struct unit_start *start);
+
+#endif

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Programs that are started on demand: what comes for them waits, arrives, or ends with one error."""
+
+import os
+import signal
+import stat
+import subprocess
+import time
+
+import pytest
+
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, eventually, tool
+
+
+class Activation:
+    """A domain with endpoints that are started on demand; `log` of each has a line for every start."""
+
+    def __init__(self, node, directory):
+        self.node = node
+        self.directory = directory / f"activation-{node.domid}"
+        self.directory.mkdir()
+        self.node.config += f"[daemon]\nactivation-dir = {self.directory}\n"
+
+    def script(self, name, text):
+        """A program that notes that it was started."""
+        path = self.directory / f"{name}.sh"
+        path.write_text(f"#!/bin/sh\necho $$ >> {self.directory}/{name}.log\n{text}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return path
+
+    def add(self, endpoint, text, user="root", timeout="20s"):
+        path = self.script(endpoint, text)
+        self.write(endpoint, f"user = {user}\nexec = {path}\ntimeout = {timeout}\n")
+
+    def write(self, endpoint, text):
+        (self.directory / f"{endpoint}.conf").write_text(f"[activate]\nendpoint = {endpoint}\n{text}")
+
+    def starts(self, name):
+        path = self.directory / f"{name}.log"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    def about(self, endpoint):
+        return {entry["name"]: entry for entry in self.node.status()["endpoints"]}[endpoint]["activation"]
+
+    def output(self, name):
+        return self.directory / f"{name}.out"
+
+
+@pytest.fixture(name="started")
+def with_activations(nodes, tmp_path):
+    def start(*domids, prepare):
+        all_nodes = nodes(*domids, start=False)
+        activation = Activation(all_nodes[1], tmp_path)
+        prepare(activation)
+        for node in all_nodes.values():
+            node.start(wait=False)
+        for node in all_nodes.values():
+            node.wait_ready()
+        for node in all_nodes.values():
+            node.sees(*all_nodes.values())
+        return activation, list(all_nodes.values())
+    return start
+
+
+def xenmsg(words):
+    return f"exec {tool('xenmsg')} {words}"
+
+
+def test_a_message_a_call_and_a_stream_start_their_programs_here_and_from_afar(started):
+    def prepare(activation):
+        activation.add("inbox", xenmsg(f"recv --count 2 inbox > {activation.output('inbox')}"))
+        activation.add("rev", xenmsg("serve rev -- rev"))
+        activation.add("echo", xenmsg("listen echo -- cat"))
+    activation, (one, two) = started(1, 2, prepare=prepare)
+    assert [activation.about(name)["state"] for name in ("inbox", "rev", "echo")] == ["activatable"] * 3
+    listed = {entry["name"]: entry for entry in two.json("endpoints", "1")}
+    assert {"inbox", "rev", "echo"} <= set(listed)
+    assert {entry["name"]: entry.get("started") for entry in one.json("endpoints", "self")}["rev"] == "activatable"
+    assert b"activatable" in one.xenmsg("endpoints").stdout
+    assert one.xenmsg("doctor").returncode == EXIT_OK
+    two.send("1:inbox", "from afar")
+    one.send("self:inbox", "from here")
+    eventually(lambda: activation.output("inbox").read_bytes().count(b"from") == 2, "both have arrived")
+    assert activation.starts("inbox") == 1
+    for node in (two, one):
+        done = node.xenmsg("call", "1:rev", data=b"abc")
+        assert (done.returncode, done.stdout.strip()) == (EXIT_OK, b"cba"), done.stderr
+        done = node.xenmsg("connect", "1:echo", data=b"stream")
+        assert (done.returncode, done.stdout) == (EXIT_OK, b"stream"), done.stderr
+    assert activation.starts("rev") == 1
+    eventually(lambda: activation.about("rev")["state"] == "running", "it runs")
+
+
+def test_a_large_message_waits_within_its_window_and_arrives_whole(started):
+    size = 1 << 20
+    activation, (_, two) = started(1, 2, prepare=lambda activation: activation.add(
+        "inbox", "while [ ! -e $0.go ]; do sleep 0.05; done\n" +
+        xenmsg(f"recv --raw --count 1 inbox > {activation.output('inbox')}")))
+    sender = two.popen("send", "1:inbox", stdin=subprocess.PIPE)
+    sender.stdin.write(bytes(range(256)) * (size // 256))
+    sender.stdin.close()
+    eventually(lambda: activation.about("inbox")["waiting"] == 1, "it waits")
+    assert activation.about("inbox")["state"] == "starting"
+    (activation.directory / "inbox.sh.go").touch()
+    assert sender.wait(30) == EXIT_OK, sender.stderr.read()
+    eventually(lambda: activation.output("inbox").read_bytes() == bytes(range(256)) * (size // 256), "it is whole")
+
+
+def test_a_program_that_never_binds_costs_an_enoent_and_a_pause(started):
+    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add(
+        "inbox", "exec sleep 1000", timeout="300ms"))
+    begun = time.monotonic()
+    two.send("1:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
+    assert time.monotonic() - begun < 10
+    about = activation.about("inbox")
+    assert about["state"] == "failed" and "within 300 ms" in about["reason"]
+    pid = int((activation.directory / "inbox.log").read_text())
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"), "it was stopped and reaped")
+    for _ in range(5):
+        one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
+    assert activation.starts("inbox") <= 2
+    eventually(lambda: activation.about("inbox")["state"] == "activatable", "the pause ends")
+
+
+def test_a_program_that_dies_is_not_started_in_a_storm(started):
+    activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add("inbox", "exit 3"))
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
+    assert activation.starts("inbox") <= 3
+    assert activation.about("inbox")["reason"] == "the command ended with status 3"
+    doctor = one.xenmsg("doctor")
+    assert doctor.returncode != EXIT_OK and b"inbox" in doctor.stdout + doctor.stderr
+
+
+def test_two_senders_at_once_start_it_once(started):
+    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add(
+        "inbox", "sleep 0.3\n" + xenmsg(f"recv --count 20 inbox > {activation.output('inbox')}")))
+    senders = [node.popen("send", "1:inbox", f"<{node.domid}.{i}>") for node in (one, two) for i in range(10)]
+    assert [sender.wait(30) for sender in senders] == [EXIT_OK] * 20
+    eventually(lambda: activation.output("inbox").read_text().count("<") == 20, "all have arrived")
+    assert activation.starts("inbox") == 1
+
+
+def test_a_reload_that_removes_it_ends_what_waits(started):
+    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add("inbox", "exec sleep 1000"))
+    senders = [node.popen("send", "1:inbox", "x") for node in (one, two)]
+    eventually(lambda: activation.about("inbox")["waiting"] == 2, "both wait")
+    pid = int((activation.directory / "inbox.log").read_text())
+    (activation.directory / "inbox.conf").unlink()
+    os.kill(one.pid, signal.SIGHUP)
+    assert [sender.wait(30) for sender in senders] == [EXIT_NO_ENDPOINT] * 2
+    assert "inbox" not in one.endpoints()
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"), "it was stopped and reaped")
+
+
+def test_a_bad_file_leaves_the_old_ones_in_force(started):
+    activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add("rev", xenmsg("serve rev -- rev")))
+    activation.write("other", "user = root\nunit = x.service\nexec = /bin/true\n")
+    done = one.xenmsg("policy", "reload")
+    assert done.returncode != EXIT_OK and b"other.conf:1: an [activate] has either unit or exec" in done.stderr
+    assert "either unit or exec" in one.status()["activation"]["error"]
+    assert one.xenmsg("call", "self:rev", data=b"ab").stdout.strip() == b"ba"
+    check = one.run_command(tool("xenmsgd"), "--config", activation.node.directory / "xenmsgd-1.conf", "--check-config")
+    assert check.returncode == 2 and b"either unit or exec" in check.stderr
+    (activation.directory / "other.conf").unlink()
+    assert one.xenmsg("policy", "reload").returncode == EXIT_OK
+
+
+def test_what_policy_denies_starts_nothing(nodes, tmp_path):
+    all_nodes = nodes(1, 2, start=False)
+    activation = Activation(all_nodes[1], tmp_path)
+    activation.add("inbox", "exit 0")
+    all_nodes[1].policy = "[rule]\nfrom = 2\nto = inbox\naction = deny\n[rule]\nfrom = *\nto = *\naction = allow\n"
+    for node in all_nodes.values():
+        node.start()
+    all_nodes[2].sees(all_nodes[1])
+    all_nodes[2].send("1:inbox", "x", exit_code=EXIT_DENIED)
+    assert activation.starts("inbox") == 0
+    assert activation.about("inbox")["starts"] == 0
+
+
+def test_only_the_named_user_may_bind_it(started):
+    def prepare(activation):
+        activation.add("theirs", "exit 0", user="nobody")
+    _, (one, _) = started(1, 2, prepare=prepare)
+    done = one.xenmsg("recv", "--count", "1", "theirs")
+    assert done.returncode == EXIT_DENIED and b"only the user" in done.stderr
+
+
+def test_a_sender_that_goes_or_gives_up_while_it_waits(started):
+    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add(
+        "rev", "while [ ! -e $0.go ]; do sleep 0.05; done\n" + xenmsg("serve rev -- rev")))
+    for node in (one, two):
+        begun = time.monotonic()
+        assert node.xenmsg("send", "--timeout", "0.3", "1:rev", "x").returncode != EXIT_OK
+        assert time.monotonic() - begun < 5
+        caller = node.popen("call", "1:rev", stdin=subprocess.PIPE)
+        caller.stdin.close()
+        eventually(lambda: activation.about("rev")["waiting"] > 0, "it waits")
+        caller.kill()
+        caller.wait()
+    (activation.directory / "rev.sh.go").touch()
+    assert one.xenmsg("call", "self:rev", data=b"ab").stdout.strip() == b"ba"
+    eventually(lambda: activation.about("rev")["waiting"] == 0, "nothing waits")
+    assert activation.starts("rev") == 1
+
+
+def test_a_program_that_lacks_the_kind_ends_what_waits_for_it(started):
+    _, (one, _) = started(1, 2, prepare=lambda activation: activation.add("rev", xenmsg("serve rev -- rev")))
+    one_way = one.xenmsg("send", "self:rev", "x")
+    assert one_way.returncode != EXIT_OK and b"not for this" in one_way.stderr
+
+
+def test_a_unit_without_systemd_fails_with_the_reason(nodes, tmp_path):
+    one = nodes(1, start=False)[1]
+    one.environment = dict(one.environment, DBUS_SYSTEM_BUS_ADDRESS=f"unix:path={tmp_path}/nobody")
+    activation = Activation(one, tmp_path)
+    activation.write("inbox", "user = root\nunit = inbox.service\n")
+    one.start()
+    one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
+    assert activation.about("inbox")["state"] == "failed" and activation.about("inbox")["reason"]

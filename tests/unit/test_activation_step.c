@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The table of endpoints that are started on demand, row by row, and how often a program is started. */
+#include "tests/unit/unit.h"
+
+#include "daemon/activation/activation_step.h"
+
+#define STOPPED (ACTIVATION_END | ACTIVATION_STOP | ACTIVATION_PAUSE)
+#define LED	(ACTIVATION_LEAD | ACTIVATION_SETTLED)
+
+static void each_event_leads_where_the_table_says(void **state)
+{
+	static const struct {
+		enum activation_state from;
+		enum activation_event event;
+		bool waiting;
+		enum activation_state to;
+		unsigned actions;
+	} rows[] = {
+		{ACTIVATION_IDLE, ACTIVATION_CAME, true, ACTIVATION_STARTING, ACTIVATION_START},
+		{ACTIVATION_IDLE, ACTIVATION_BOUND, false, ACTIVATION_RUNNING, LED},
+		{ACTIVATION_IDLE, ACTIVATION_UNBOUND, false, ACTIVATION_IDLE, 0},
+		{ACTIVATION_IDLE, ACTIVATION_FAILED, false, ACTIVATION_IDLE, 0},
+		{ACTIVATION_IDLE, ACTIVATION_PAUSE_OVER, false, ACTIVATION_IDLE, 0},
+		{ACTIVATION_STARTING, ACTIVATION_CAME, true, ACTIVATION_STARTING, 0},
+		{ACTIVATION_STARTING, ACTIVATION_BOUND, true, ACTIVATION_RUNNING, LED},
+		{ACTIVATION_STARTING, ACTIVATION_UNBOUND, true, ACTIVATION_STARTING, 0},
+		{ACTIVATION_STARTING, ACTIVATION_FAILED, true, ACTIVATION_PAUSED, STOPPED},
+		{ACTIVATION_STARTING, ACTIVATION_PAUSE_OVER, true, ACTIVATION_STARTING, 0},
+		{ACTIVATION_RUNNING, ACTIVATION_CAME, true, ACTIVATION_RUNNING, 0},
+		{ACTIVATION_RUNNING, ACTIVATION_BOUND, false, ACTIVATION_RUNNING, 0},
+		{ACTIVATION_RUNNING, ACTIVATION_UNBOUND, false, ACTIVATION_IDLE, 0},
+		{ACTIVATION_RUNNING, ACTIVATION_UNBOUND, true, ACTIVATION_STARTING, ACTIVATION_START},
+		{ACTIVATION_RUNNING, ACTIVATION_FAILED, false, ACTIVATION_RUNNING, 0},
+		{ACTIVATION_RUNNING, ACTIVATION_PAUSE_OVER, false, ACTIVATION_RUNNING, 0},
+		{ACTIVATION_PAUSED, ACTIVATION_CAME, true, ACTIVATION_PAUSED, ACTIVATION_REFUSE},
+		{ACTIVATION_PAUSED, ACTIVATION_BOUND, false, ACTIVATION_RUNNING, LED},
+		{ACTIVATION_PAUSED, ACTIVATION_UNBOUND, false, ACTIVATION_PAUSED, 0},
+		{ACTIVATION_PAUSED, ACTIVATION_FAILED, false, ACTIVATION_PAUSED, 0},
+		{ACTIVATION_PAUSED, ACTIVATION_PAUSE_OVER, false, ACTIVATION_IDLE, 0},
+	};
+
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct activation_progress progress = {.state = rows[i].from};
+
+		assert_int_equal(activation_step(&progress, rows[i].event, rows[i].waiting, 1000),
+				 rows[i].actions);
+		assert_int_equal(progress.state, rows[i].to);
+	}
+}
+
+static void pauses_grow_to_a_minute_and_a_bind_ends_them(void **state)
+{
+	static const uint32_t pauses[] = {1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000};
+	struct activation_progress progress = {0};
+	uint64_t now = 1;
+
+	for (unsigned i = 0; i < 40; i++) {
+		activation_step(&progress, ACTIVATION_CAME, true, now);
+		activation_step(&progress, ACTIVATION_FAILED, true, now);
+		assert_int_equal(progress.pause_ms, pauses[i < 8 ? i : 7]);
+		assert_false(progress.in_storm);
+		now += progress.pause_ms;
+		activation_step(&progress, ACTIVATION_PAUSE_OVER, false, now);
+	}
+	activation_step(&progress, ACTIVATION_CAME, true, now);
+	activation_step(&progress, ACTIVATION_BOUND, true, now);
+	activation_step(&progress, ACTIVATION_UNBOUND, false, now);
+	activation_step(&progress, ACTIVATION_CAME, true, now);
+	activation_step(&progress, ACTIVATION_FAILED, true, now);
+	assert_int_equal(progress.pause_ms, ACTIVATION_PAUSE_MS);
+}
+
+/* Runs a program that binds and goes at once, whenever something comes, and returns how often in a minute. */
+static unsigned starts_in_a_minute(unsigned every_ms)
+{
+	struct activation_progress progress = {0};
+	uint64_t paused_at = 0;
+	unsigned starts = 0;
+
+	for (uint64_t now = 1000; now < 61000; now += every_ms) {
+		if (progress.state == ACTIVATION_PAUSED && now - paused_at >= progress.pause_ms)
+			activation_step(&progress, ACTIVATION_PAUSE_OVER, false, now);
+		if (!(activation_step(&progress, ACTIVATION_CAME, true, now) & ACTIVATION_START))
+			continue;
+		starts++;
+		activation_step(&progress, ACTIVATION_BOUND, true, now);
+		activation_step(&progress, ACTIVATION_UNBOUND, false, now);
+		paused_at = now;
+	}
+	return starts;
+}
+
+static void program_that_comes_and_goes_is_started_once_a_second_at_most(void **state)
+{
+	assert_true(starts_in_a_minute(1) <= 60);
+	assert_int_equal(starts_in_a_minute(3000), 20); /* a quiet one is never refused */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_event_leads_where_the_table_says),
+		cmocka_unit_test(pauses_grow_to_a_minute_and_a_bind_ends_them),
+		cmocka_unit_test(program_that_comes_and_goes_is_started_once_a_second_at_most),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
