@@ -447,10 +447,11 @@ static int start_activations(struct daemon *daemon)
 	};
 
 	return activations_new(&daemon->activations, &daemon->relay, daemon->config.activation_dir,
-			       daemon->config.socket, &callbacks, daemon);
+			       privileges_uid(daemon->config.user), daemon->config.socket, &callbacks,
+			       daemon);
 }
 
-/* Reads the files as the user that the daemon runs as. Returns -EBADMSG if they are bad, which a restart
+/* Returns -EBADMSG if they are bad, which a restart
  * doesn't mend. */
 static int read_activations(struct daemon *daemon)
 {

@@ -3,16 +3,15 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "daemon/activation/activation_read.h"
 #include "daemon/base/config.h"
 #include "daemon/daemon.h"
 #include "daemon/base/log.h"
+#include "daemon/base/privileges.h"
 #include "daemon/policy/policy.h"
 
 enum {
@@ -81,20 +80,12 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 	return -1;
 }
 
-/* Returns the user that the daemon would run as. */
-static uid_t runs_as(const struct config *config)
-{
-	const struct passwd *user = config->user ? getpwnam(config->user) : NULL;
-
-	return user ? user->pw_uid : geteuid();
-}
-
 /* Checks only whether what is started on demand can be read. */
 static int check_activation(const struct config *config)
 {
 	struct activation_settings *list;
 	char *error;
-	int r = activation_read(&list, config->activation_dir, runs_as(config), &error);
+	int r = activation_read(&list, config->activation_dir, privileges_uid(config->user), &error);
 
 	if (r < 0)
 		log_error("activation: %s", error ? error : strerror(-r));

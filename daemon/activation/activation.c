@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <event2/event.h>
 #include <utlist.h>
@@ -42,6 +41,7 @@ struct activation {
 struct activations {
 	struct relay *relay;
 	const char *directory;
+	uid_t runs_as;
 	struct starter *starter;
 	const struct activation_callbacks *callbacks;
 	void *userdata;
@@ -384,7 +384,7 @@ int activations_reload(struct activations *activations)
 {
 	struct activation_settings *list;
 	char *error;
-	int r = activation_read(&list, activations->directory, geteuid(), &error);
+	int r = activation_read(&list, activations->directory, activations->runs_as, &error);
 
 	if (r == 0)
 		r = apply(activations, list);
@@ -412,8 +412,8 @@ void activations_each_room(struct activations *activations, void (*each)(void *u
 		each(userdata, &activation->room);
 }
 
-int activations_new(struct activations **out, struct relay *relay, const char *directory, const char *socket,
-		    const struct activation_callbacks *callbacks, void *userdata)
+int activations_new(struct activations **out, struct relay *relay, const char *directory, uid_t runs_as,
+		    const char *socket, const struct activation_callbacks *callbacks, void *userdata)
 {
 	struct activations *activations = calloc(1, sizeof(*activations));
 	int r;
@@ -422,6 +422,7 @@ int activations_new(struct activations **out, struct relay *relay, const char *d
 		return -ENOMEM;
 	activations->relay = relay;
 	activations->directory = directory;
+	activations->runs_as = runs_as;
 	activations->callbacks = callbacks;
 	activations->userdata = userdata;
 	r = starter_new(&activations->starter, relay->base, socket);

@@ -38,10 +38,11 @@ struct activation_callbacks {
 	int (*lead)(void *userdata, struct channel *channel, const char *endpoint);
 };
 
-/* `socket`: where programs find this daemon; `directory`, `socket` and the relay must outlive this. Reads
+/* `runs_as`: the user that the daemon runs as, or will; `socket`: where programs find it; `directory`, `socket` and the relay must outlive this. Reads
  * nothing yet. 0 or -ENOMEM. */
 int activations_new(struct activations **activations, struct relay *relay, const char *directory,
-		    const char *socket, const struct activation_callbacks *callbacks, void *userdata);
+		    uid_t runs_as, const char *socket, const struct activation_callbacks *callbacks,
+		    void *userdata);
 /* Ends what waits with ECONNRESET, and stops the commands that were started. `removed` isn't called. */
 void activations_free(struct activations *activations);
 /* Reads the files again. What has stayed keeps its state, and what has waited for one that has gone ends with

@@ -23,3 +23,10 @@ int privileges_drop(const char *user)
 		return -errno;
 	return 0;
 }
+
+uid_t privileges_uid(const char *user)
+{
+	const struct passwd *entry = user ? getpwnam(user) : NULL;
+
+	return entry ? entry->pw_uid : geteuid();
+}

@@ -220,3 +220,13 @@ def test_a_unit_without_systemd_fails_with_the_reason(nodes, tmp_path):
     one.start()
     one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
     assert activation.about("inbox")["state"] == "failed" and activation.about("inbox")["reason"]
+
+
+def test_a_command_of_another_user_needs_a_daemon_of_root(nodes, tmp_path):
+    one = nodes(1, start=False)[1]
+    activation = Activation(one, tmp_path)
+    activation.add("inbox", "exit 0")
+    config = tmp_path / "as-nobody.conf"
+    config.write_text(f"[daemon]\nuser = nobody\nactivation-dir = {activation.directory}\n")
+    check = one.run_command(tool("xenmsgd"), "--config", config, "--check-config")
+    assert check.returncode == 2 and b"can't become another user: name a unit" in check.stderr

@@ -439,7 +439,7 @@ def test_a_daemon_that_serves_as_another_user_is_reloaded_by_it(nodes, tmp_path)
     while len(str(path)) > len("/tmp"):
         os.chmod(path, 0o755)
         path = path.parent
-    one.config += f"[daemon]\nuser = nobody\npolicy-dir = {policies}\n"
+    one.config += f"[daemon]\nuser = nobody\npolicy-dir = {policies}\nactivation-dir = {tmp_path}/activation.d\n"
     one.start()
     open_to_others(one)
 
