@@ -48,7 +48,9 @@ static void peer_free(struct peer *peer)
 	task_cancel(&peer->task);
 	account_unref(peer->account);
 	HASH_DEL(peer->peers->peers, peer);
-	free(peer->endpoints);
+	free(peer->for_us.list);
+	free(peer->for_all.list);
+	free(peer->endpoints.list);
 	free(peer->advertised_value);
 	free(peer);
 }
@@ -306,7 +308,7 @@ static void fill_info(const struct peer *peer, struct peer_info *info)
 		.up = peer->up,
 		.instance = peer->instance,
 		.state = rendezvous_state_name(peer),
-		.endpoints = (const char *const *)peer->endpoints,
+		.endpoints = (const char *const *)peer->endpoints.list,
 	};
 }
 
@@ -342,7 +344,7 @@ bool peers_own_leaf(const struct peers *peers, char path[PEERS_OWN_LEAF_SIZE])
 
 unsigned peers_nodes_written(const struct peers *peers)
 {
-	unsigned nodes = peers->presence_written ? 1 : 0;
+	unsigned nodes = (peers->presence_written ? 1 : 0) + (peers->public_value ? 1 : 0);
 	const struct peer *peer;
 
 	for (peer = peers->peers; peer; peer = peer->hh.next)

@@ -16,6 +16,8 @@
 #define COST_TURN	    20u
 #define COST_WRITE	    1000u
 #define COST_NAME	    20u
+#define COST_PUBLIC_NAME    40u /* to look at all rules for it */
+#define PUBLIC_NAMES	    128 /* of them in one turn */
 #define ADVERTISE_RETRY_MAX 60000
 
 static void retry_advertising(struct peers *peers)
@@ -57,7 +59,7 @@ void advertise_anew(struct peer *peer)
 	peer->advertised_value = NULL;
 }
 
-/* Formats the endpoints that the peer may know of. Returns false if memory is short. */
+/* Formats the endpoints that the peer may know of, without those that it sees in the leaf for all. Returns false if memory is short. */
 static bool format_for(struct peer *peer, char value[PEERS_ADVERTISE_SIZE])
 {
 	struct peers *peers = peer->peers;
@@ -68,7 +70,8 @@ static bool format_for(struct peer *peer, char value[PEERS_ADVERTISE_SIZE])
 	if (!names)
 		return false;
 	for (unsigned i = 0; i < peers->names_count; i++)
-		if (!access || access_visible(access, peer->domid, peers->names[i]))
+		if (!(peer->reads_public && peers->names_public && peers->names_public[i]) &&
+		    (!access || access_visible(access, peer->domid, peers->names[i])))
 			names[count++] = peers->names[i];
 	endpoints_format(names, count, value, PEERS_ADVERTISE_SIZE);
 	free(names);
@@ -84,6 +87,10 @@ void advertise_to(struct peer *peer)
 	char path[PEERS_PATH_SIZE], value[PEERS_ADVERTISE_SIZE];
 	int r;
 
+	if (peers->public_version != peers->advertised) { /* what isn't in the leaf for all? */
+		task_due(&peers->advertise_next);
+		return;
+	}
 	if (!format_for(peer, value)) {
 		retry_advertising(peers);
 		return;
@@ -99,6 +106,85 @@ void advertise_to(struct peer *peer)
 			on_advertised, peer, &peer->advertising);
 	if (r < 0)
 		on_advertised(peer, r, NULL, 0);
+}
+
+static void on_published(void *userdata, int error, const char *value, size_t size)
+{
+	struct peers *peers = userdata;
+
+	if (error == 0)
+		return;
+	log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
+		    "peers: can't write our endpoints for all domains: %s; trying again later",
+		    strerror(-error));
+	free(peers->public_value);
+	peers->public_value = NULL;
+	peers->public_version = 0;
+	retry_advertising(peers);
+}
+
+/* Finds out which endpoints everyone may see, a piece of them in each turn. With a private presence there are
+ * none: the leaf would show that we are here. Returns how many it looked at, or -ENOMEM. */
+static int look_at_names(struct peers *peers)
+{
+	struct access *access = peers->options.access;
+	int looked = 0;
+
+	if (!peers->names_public)
+		peers->names_public = calloc(peers->names_count + 1, sizeof(*peers->names_public));
+	if (!peers->names_public)
+		return -ENOMEM;
+	for (; peers->names_looked < peers->names_count && looked < PUBLIC_NAMES; looked++) {
+		unsigned i = peers->names_looked++;
+
+		peers->names_public[i] = access && !peers->options.presence_private &&
+					 access_visible_to_all(access, peers->names[i]);
+	}
+	return looked;
+}
+
+/* Writes the endpoints that everyone may see, if they have changed. */
+static int advertise_to_all(struct peers *peers)
+{
+	char path[PEERS_PATH_SIZE], value[PEERS_ADVERTISE_SIZE];
+	const char **names = calloc(peers->names_count + 1, sizeof(*names));
+	unsigned count = 0;
+	int r;
+
+	if (!names)
+		return -ENOMEM;
+	for (unsigned i = 0; i < peers->names_count; i++)
+		if (peers->names_public[i])
+			names[count++] = peers->names[i];
+	endpoints_format(names, count, value, sizeof(value));
+	free(names);
+	peers->public_version = peers->advertised;
+	if (!strcmp(peers->public_value ? peers->public_value : "", value))
+		return 0;
+	free(peers->public_value);
+	peers->public_value = strdup(value); /* NULL: it is written once more than needed */
+	snprintf(path, sizeof(path), "%s/endpoints", peers->root);
+	store_cancel(&peers->public_request);
+	r = store_write(peers->store, path, value, peers->options.self->domid, STORE_EVERYONE, on_published,
+			peers, &peers->public_request);
+	if (r < 0)
+		on_published(peers, r, NULL, 0);
+	return 0;
+}
+
+/* Takes a turn for the leaf for all, which comes before those for each peer. Returns what it cost. */
+static uint64_t advertise_public(struct peers *peers)
+{
+	int looked = look_at_names(peers);
+	int r = looked;
+
+	if (r >= 0 && peers->names_looked == peers->names_count)
+		r = advertise_to_all(peers);
+	if (r < 0)
+		retry_advertising(peers);
+	else if (peers->names_looked < peers->names_count || peers->public_version == peers->advertised)
+		task_due(&peers->advertise_next); /* else it couldn't be written, and is retried */
+	return COST_WRITE + (looked > 0 ? (unsigned)looked : 0) * COST_PUBLIC_NAME;
 }
 
 static void on_presence_written(void *userdata, int error, const char *value, size_t size)
@@ -124,7 +210,8 @@ void advertise_presence(struct peers *peers)
 		return;
 	peers->presence_written = true; /* on its way */
 	snprintf(path, sizeof(path), "%s/%s", peers->root, peers_own_leaf_name(peers));
-	snprintf(value, sizeof(value), "%d %s", PEERS_MAJOR, peers->options.self->instance_text);
+	snprintf(value, sizeof(value), "%d %s %d", PEERS_MAJOR, peers->options.self->instance_text,
+		 PEERS_MINOR);
 	r = store_write(peers->store, path, value, peers->options.self->domid,
 			peers->options.presence_private ? STORE_NOBODY : STORE_EVERYONE, on_presence_written,
 			peers, &peers->presence_request);
@@ -140,6 +227,10 @@ static void on_turn(struct task *task)
 	uint64_t cost = COST_TURN;
 	struct peer *peer;
 
+	if (peers->public_version != peers->advertised) {
+		turns_spend(task->turns, task->line, advertise_public(peers));
+		return;
+	}
 	for (peer = peers->peers; peer && !advertise_is_wanted(peer); peer = peer->hh.next)
 		cost++;
 	if (peer) {
@@ -164,7 +255,10 @@ static void free_names(struct peers *peers)
 	for (unsigned i = 0; i < peers->names_count; i++)
 		free(peers->names[i]);
 	free(peers->names);
+	free(peers->names_public);
 	peers->names = NULL;
+	peers->names_public = NULL;
+	peers->names_looked = 0;
 	peers->names_count = 0;
 }
 
@@ -213,6 +307,8 @@ int advertise_init(struct peers *peers)
 void advertise_destroy(struct peers *peers)
 {
 	free_names(peers);
+	free(peers->public_value);
+	store_cancel(&peers->public_request);
 	store_cancel(&peers->presence_request);
 	if (peers->advertise_next.turns)
 		task_cancel(&peers->advertise_next);

@@ -3,9 +3,13 @@
 #define XENMSG_DAEMON_PEERS_ADVERTISE_H
 
 /*
- * Writes what we show to others in XenStore: our presence leaf, and for each peer that is up the endpoints
- * that it may reach. It is a part of peers.c and owns `names`, `advertise...` and `presence_written` of
- * struct peers, and `advertis...` of struct peer.
+ * Writes what we show to others in XenStore: our presence leaf, the endpoints that everyone may see, once for
+ * all, and for each peer that is up the others that it may reach (all, if it doesn't read the leaf for all).
+ * It is a part of peers.c and owns `names...`, `public...`, `advertise...` and `presence_written` of struct
+ * peers, and `advertis...` of struct peer.
+ *
+ * When the endpoints or the policy change, first it is found out which of them are for all, then that leaf is
+ * written, then those of the peers, each only if it says something else than before.
  *
  * One peer's leaf, by advertised_version, which is compared with the version of what there is to say:
  *

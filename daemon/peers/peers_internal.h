@@ -39,6 +39,7 @@ enum peer_leaf {
 	LEAF_PRESENCE,
 	LEAF_ENDPOINTS,
 	LEAF_HELLO,
+	LEAF_PUBLIC, /* endpoints that everyone may see */
 	LEAF_RING_REF,
 	LEAF_EVENT_CHANNEL,
 	LEAVES,
@@ -92,11 +93,15 @@ struct peer {
 	} read[LEAVES];
 	unsigned looked;		    /* bit mask: was read since the last request */
 	char presence[PEERS_INSTANCE_SIZE]; /* "" if absent */
+	bool reads_public;		    /* as its presence says */
 	bool hello_seen;
 	struct hello hello;
 	bool endpoints_seen;
-	char **endpoints; /* NULL or NULL-terminated */
-	unsigned endpoints_count;
+	/* of the leaf for us and of the public one; then both, as told to the owner: NULL or NULL-terminated */
+	struct names {
+		char **list;
+		unsigned count;
+	} for_us, for_all, endpoints;
 	unsigned presence_major, hello_major; /* of a leaf in another version, else 0 */
 
 	bool up; /* as told to the owner */
@@ -142,6 +147,11 @@ struct peers {
 	unsigned advertise_failures;
 	char **names; /* what we advertise, as far as policy lets a peer know */
 	unsigned names_count;
+	bool *names_public;	 /* everyone may see it, by its place in `names` */
+	unsigned names_looked;	 /* of them it is known */
+	uint64_t public_version; /* of `advertised`, for which names_public was found out */
+	char *public_value;	 /* what stands there for all or is on its way; NULL: nothing */
+	struct store_request *public_request;
 	uint64_t advertised;   /* its version, from 1 */
 	bool presence_written; /* or the private one in its place; or it's on its way */
 	struct store_request *presence_request;

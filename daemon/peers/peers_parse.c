@@ -107,13 +107,23 @@ static int head_parse(struct fields *fields, unsigned *major, char instance[PEER
 	return instance_parse(field, size, instance);
 }
 
-int presence_parse(const char *untrusted_value, size_t size, unsigned *major,
+int presence_parse(const char *untrusted_value, size_t size, unsigned *major, unsigned *minor,
 		   char instance[PEERS_INSTANCE_SIZE])
 {
 	struct fields fields;
+	const char *field;
+	size_t field_size;
+	uint32_t number;
 	int r = fields_begin(&fields, untrusted_value, size);
 
-	return r < 0 ? r : head_parse(&fields, major, instance);
+	if (r < 0)
+		return r;
+	r = head_parse(&fields, major, instance);
+	*minor = r == 0 && fields_next(&fields, &field, &field_size) == 0 &&
+				 number_parse(field, field_size, &number) == 0
+			 ? number
+			 : 0;
+	return r;
 }
 
 int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struct hello *hello)
@@ -250,6 +260,8 @@ enum peers_path peers_path_parse(const char *untrusted_path, uint32_t me, uint32
 		return PEERS_PATH_OTHER;
 	if (component_is(name, size, "presence"))
 		return *at == '\0' ? PEERS_PATH_PRESENCE : PEERS_PATH_OTHER;
+	if (component_is(name, size, "endpoints"))
+		return *at == '\0' ? PEERS_PATH_PUBLIC : PEERS_PATH_OTHER;
 	if (component_is(name, size, "asks"))
 		return *at == '\0' ? PEERS_PATH_ASKS : PEERS_PATH_OTHER;
 	if (!component_is(name, size, "to"))

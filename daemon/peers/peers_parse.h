@@ -14,13 +14,14 @@
 #include <stdint.h>
 
 #define PEERS_MAJOR	    1
+#define PEERS_MINOR	    1  /* of a daemon that reads others' public endpoints */
 #define PEERS_INSTANCE_SIZE 37 /* a UUID as text and its NUL */
 #define PEERS_NONCE_SIZE    9  /* 8 hexadecimal digits and the NUL */
 #define PEERS_VALUE_MAX	    2048
 
-/* Returns 0, -EINVAL, or -EPROTONOSUPPORT: it is of another major version, which is in *major, and nothing
- * else is set. */
-int presence_parse(const char *untrusted_value, size_t size, unsigned *major,
+/* Returns 0, -EINVAL, or -EPROTONOSUPPORT: it is of another major version, which is in *major, and of
+ * the rest only *minor is set, to 0, as it is where the value has none. */
+int presence_parse(const char *untrusted_value, size_t size, unsigned *major, unsigned *minor,
 		   char instance[PEERS_INSTANCE_SIZE]);
 
 struct hello {
@@ -44,7 +45,8 @@ enum peers_path {
 	PEERS_PATH_DOMAIN, /* a directory of domain *domid above its leaves: they may have gone */
 	PEERS_PATH_PRESENCE,
 	PEERS_PATH_ASKS,
-	PEERS_PATH_HELLO, /* for `me`, as all that follow */
+	PEERS_PATH_PUBLIC, /* the endpoints that everyone may see */
+	PEERS_PATH_HELLO,  /* for `me`, as all that follow */
 	PEERS_PATH_ENDPOINTS,
 	PEERS_PATH_NODES, /* under `nonce` */
 };

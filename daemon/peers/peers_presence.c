@@ -35,6 +35,8 @@ static void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PE
 
 	if (leaf == LEAF_PRESENCE)
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/presence", peer->domid);
+	else if (leaf == LEAF_PUBLIC)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/endpoints", peer->domid);
 	else if (leaf == LEAF_HELLO || leaf == LEAF_ENDPOINTS)
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s", peer->domid, us,
 			 names[leaf]);
@@ -78,20 +80,53 @@ static void watch_leaf(struct peer *peer)
 	}
 }
 
-static void set_endpoints(struct peer *peer, char **names, unsigned count)
+/* Puts the two lists together. Who moves a name from one to the other may have it in both for a moment. */
+static int join(const struct names *a, const struct names *b, struct names *all)
+{
+	size_t size = 0;
+	char *text;
+
+	*all = (struct names){.list = NULL};
+	if (!a->list && !b->list)
+		return 0;
+	for (unsigned i = 0; i < a->count + b->count; i++)
+		size += strlen(i < a->count ? a->list[i] : b->list[i - a->count]) + 1;
+	all->list = malloc((a->count + b->count + 1) * sizeof(*all->list) + size);
+	if (!all->list)
+		return -ENOMEM;
+	text = (char *)(all->list + a->count + b->count + 1);
+	for (unsigned i = 0; i < a->count + b->count; i++) {
+		all->list[all->count++] = text;
+		text = stpcpy(text, i < a->count ? a->list[i] : b->list[i - a->count]) + 1;
+	}
+	all->list[all->count] = NULL;
+	return 0;
+}
+
+static void tell_endpoints(struct peer *peer)
 {
 	static const char *const none[] = {NULL};
 	struct peers *peers = peer->peers;
-	bool same = count == peer->endpoints_count;
+	struct names all;
+	bool same;
 
-	for (unsigned i = 0; same && i < count; i++)
-		same = !strcmp(names[i], peer->endpoints[i]);
-	free(peer->endpoints);
-	peer->endpoints = names;
-	peer->endpoints_count = count;
+	if (join(&peer->for_us, &peer->for_all, &all) < 0)
+		return; /* as they were, until the next change */
+	same = all.count == peer->endpoints.count;
+	for (unsigned i = 0; same && i < all.count; i++)
+		same = !strcmp(all.list[i], peer->endpoints.list[i]);
+	free(peer->endpoints.list);
+	peer->endpoints = all;
 	if (!same)
 		peers->callbacks.endpoints(peers->userdata, peer->domid,
-					   names ? (const char *const *)names : none, count);
+					   all.list ? (const char *const *)all.list : none, all.count);
+}
+
+static void set_endpoints(struct peer *peer, struct names *which, char **list, unsigned count)
+{
+	free(which->list);
+	*which = (struct names){list, count};
+	tell_endpoints(peer);
 }
 
 /* Decides from the leaves whether the peer is up, down, or another daemon than before. A daemon that writes
@@ -109,7 +144,8 @@ static void conclude_presence(struct peer *peer)
 	if (peer->up && (!up || replaced)) {
 		peer->up = false;
 		rendezvous_peer_gone(peer, replaced);
-		set_endpoints(peer, NULL, 0);
+		set_endpoints(peer, &peer->for_us, NULL, 0);
+		set_endpoints(peer, &peer->for_all, NULL, 0);
 		if (replaced) /* the owner forgets them at its end; the new daemon's may be the same */
 			peer_read(peer, LEAF_ENDPOINTS);
 		else
@@ -145,14 +181,14 @@ static void complain(struct peer *peer, const char *what, int error, unsigned ma
 static void take_presence(struct peer *peer, const char *untrusted_value, size_t size)
 {
 	char instance[PEERS_INSTANCE_SIZE] = "";
-	bool was_there = peer->presence[0] != '\0';
-	unsigned major = 0;
+	bool was_there = peer->presence[0] != '\0', read_public = peer->reads_public;
+	unsigned major = 0, minor = 0;
 	int r;
 
 	peer->presence_major = 0;
 	peer->presence[0] = '\0';
 	if (untrusted_value) {
-		r = presence_parse(untrusted_value, size, &major, instance);
+		r = presence_parse(untrusted_value, size, &major, &minor, instance);
 		if (r < 0)
 			complain(peer, "presence", r, major);
 		if (r == -EPROTONOSUPPORT)
@@ -160,6 +196,13 @@ static void take_presence(struct peer *peer, const char *untrusted_value, size_t
 		if (r == 0)
 			memcpy(peer->presence, instance, sizeof(peer->presence));
 	}
+	peer->reads_public = peer->presence[0] && minor >= PEERS_MINOR;
+	if (peer->reads_public)
+		peer_read(peer, LEAF_PUBLIC);
+	else
+		set_endpoints(peer, &peer->for_all, NULL, 0);
+	if (peer->reads_public != read_public)
+		peers_advertise_to(peer->peers, peer->domid);
 	/* no watch fires for the other leaves if they have gone with their directory */
 	if (was_there && !peer->presence[0]) {
 		peer_read(peer, LEAF_HELLO);
@@ -186,20 +229,43 @@ static void take_hello(struct peer *peer, const char *untrusted_value, size_t si
 	conclude_presence(peer);
 }
 
-static void take_endpoints(struct peer *peer, const char *untrusted_value, size_t size)
+/* Parses a list of endpoints. Returns whether there is one. */
+static bool parse_endpoints(struct peer *peer, const char *untrusted_value, size_t size, char ***names,
+			    unsigned *count)
 {
-	char **names = NULL;
-	unsigned count = 0;
 	int r = -ENOENT;
 
+	*names = NULL;
+	*count = 0;
 	if (untrusted_value) {
-		r = endpoints_parse(untrusted_value, size, &names, &count);
+		r = endpoints_parse(untrusted_value, size, names, count);
 		if (r < 0)
 			complain(peer, "list of endpoints", r, 0);
 	}
-	peer->endpoints_seen = r == 0;
+	return r == 0;
+}
+
+static void take_public(struct peer *peer, const char *untrusted_value, size_t size)
+{
+	char **names;
+	unsigned count;
+
+	parse_endpoints(peer, untrusted_value, size, &names, &count);
+	if (peer->up) {
+		set_endpoints(peer, &peer->for_all, names, count);
+		return;
+	}
+	free(names);
+}
+
+static void take_endpoints(struct peer *peer, const char *untrusted_value, size_t size)
+{
+	char **names;
+	unsigned count;
+
+	peer->endpoints_seen = parse_endpoints(peer, untrusted_value, size, &names, &count);
 	conclude_presence(peer);
-	set_endpoints(peer, names, count);
+	set_endpoints(peer, &peer->for_us, names, count);
 }
 
 static void on_leaf(void *userdata, int error, const char *untrusted_value, size_t size)
@@ -245,6 +311,9 @@ static void take(struct peer *peer, enum peer_leaf leaf, int error, const char *
 		break;
 	case LEAF_ENDPOINTS:
 		take_endpoints(peer, untrusted_value, size);
+		break;
+	case LEAF_PUBLIC:
+		take_public(peer, untrusted_value, size);
 		break;
 	case LEAF_RING_REF:
 	case LEAF_EVENT_CHANNEL:
@@ -373,7 +442,7 @@ static void on_change(void *userdata, const char *untrusted_path)
 		if (known)
 			presence_look_up(peer);
 	} else if (!known) {
-		if (path == PEERS_PATH_PRESENCE && !all_follows(peers, domid))
+		if (path == PEERS_PATH_PUBLIC || (path == PEERS_PATH_PRESENCE && !all_follows(peers, domid)))
 			return;
 		if ((peer = peer_get(peers, domid)) != NULL)
 			presence_look_up(peer);
@@ -383,6 +452,7 @@ static void on_change(void *userdata, const char *untrusted_path)
 	} else {
 		peer_read(peer, path == PEERS_PATH_PRESENCE ? LEAF_PRESENCE
 				: path == PEERS_PATH_HELLO  ? LEAF_HELLO
+				: path == PEERS_PATH_PUBLIC ? LEAF_PUBLIC
 							    : LEAF_ENDPOINTS);
 	}
 }

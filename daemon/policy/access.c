@@ -224,6 +224,20 @@ bool access_visible(struct access *access, uint32_t domid, const char *endpoint)
 	return policy_shows(access->policy, &subject, endpoint);
 }
 
+static void count_shown(void *userdata, const char *domain, bool allow)
+{
+	*(int *)userdata += allow && !strcmp(domain, "*") ? 1 : 2;
+}
+
+bool access_visible_to_all(struct access *access, const char *endpoint)
+{
+	struct policy_subject self = subject_of(access, access->self->domid, 0);
+	int shown = 0;
+
+	policy_shown_to(access->policy, &self, endpoint, count_shown, &shown);
+	return shown == 1; /* "*" comes alone */
+}
+
 static void add_shown(void *userdata, const char *domain, bool allow)
 {
 	char text[256];

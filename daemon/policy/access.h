@@ -48,6 +48,8 @@ int access_bind(struct access *access, int socket, uid_t uid, gid_t gid, const c
 bool access_sees(struct access *access, uint32_t domid, uint32_t other);
 /* Whether the endpoint is advertised to the domain. */
 bool access_visible(struct access *access, uint32_t domid, const char *endpoint);
+/* Whether it is advertised to every other domain, whatever its name. Costs more than access_visible(). */
+bool access_visible_to_all(struct access *access, const char *endpoint);
 /* Returns the same for all other domains: an array of text as in status, `visible_to`. The caller puts it. */
 struct json_object *access_visible_to(struct access *access, const char *endpoint);
 /* Returns the rules in force, since when, and what is wrong with newer ones: `policy` in status. The caller

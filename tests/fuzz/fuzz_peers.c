@@ -62,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char instance[PEERS_INSTANCE_SIZE], *value;
 	struct hello hello;
-	unsigned major = 0;
+	unsigned major = 0, minor;
 	uint32_t number = 0;
 	unsigned what;
 	int r;
@@ -78,7 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		value[size - 1] = '\0';
 	switch (what) {
 	case 0:
-		r = presence_parse(value, size - 1, &major, instance);
+		r = presence_parse(value, size - 1, &major, &minor, instance);
 		if (r == 0)
 			check_hex(instance, PEERS_INSTANCE_SIZE - 1);
 		check(r != -EPROTONOSUPPORT || major != PEERS_MAJOR);

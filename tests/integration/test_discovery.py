@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lower_half import Node, Tree, exchange, link
+from lower_half import INSTANCE, Node, Tree, exchange, link
 from messaging import ALLOW_ALL, Nodes, eventually
 from protocol import Program
 
@@ -107,7 +107,7 @@ def test_a_watch_tells_of_those_that_run_and_of_those_that_come(host, nodes):
     def see(domid, up):
         while seen.get(domid) is not up:
             event = json.loads(watch.stdout.readline())
-            if "endpoint" not in event or event["endpoint"] is None:
+            if event["kind"] == "domain":
                 seen[event["domid"]] = event["event"] == "up"
     see(2, True)
     three.start()
@@ -168,14 +168,87 @@ def test_asking_again_and_again_makes_others_do_nothing_more(host):
     """A peer that is known was answered already."""
     two = Node(host, 2, "few=yes")
     hand = Tree(host, 1)
-    hand.write("presence", "1 01234567-89ab-cdef-0123-456789abcdef", 32752)
-    hand.write("asks", "1 01234567-89ab-cdef-0123-456789abcdef", 2)
-    hand.write("presence", "1 01234567-89ab-cdef-0123-456789abcdef", 2)
-    hand.write("asks", "1", 2)
+    hand.write("presence", f"1 {INSTANCE}")
+    hand.write("asks", f"1 {INSTANCE}")
     two.await_event("up 1")
     two.settle()
     before = host.domain(2)["xenstore"]["requests"]
     for turn in range(200):
-        hand.write("asks", f"1 {turn}", 2)
+        hand.write("asks", f"1 {turn}")
     two.settle()
     assert host.domain(2)["xenstore"]["requests"] - before < 20
+
+
+# --- endpoints for all, and for some ---
+
+FOR_ONE = "[rule]\nfrom = 2\nto = secret\naction = allow\n[rule]\nfrom = *\nto = public\naction = allow\n"
+
+
+def leaf(host, path):
+    return Tree(host, 0).read(f"/local/domain/{path}")
+
+
+def test_an_endpoint_for_all_costs_one_write_however_many_know_of_us(nodes, host):
+    every = nodes(0, 1, 2, 3)
+    one = every[1]
+    eventually(lambda: leaf(host, "1/data/xenmsg/to/3/endpoints") == "", "all have been answered")
+    before = counted(host)
+    with Program(one.socket) as program:
+        program.bind("public")
+        for other in (every[0], every[2], every[3]):
+            eventually(lambda other=other: "public" in str(other.status()["peers"]), f"domain {other.domid} sees it")
+        after = counted(host)
+        assert after[1]["writes"] - before[1]["writes"] == 1
+        assert after[3]["writes"] == before[3]["writes"]
+        assert leaf(host, "1/data/xenmsg/endpoints") == "public"
+        assert Tree(host, 3).read("/local/domain/1/data/xenmsg/endpoints") == "public"
+    eventually(lambda: "public" not in str(every[3].status()["peers"]), "it is seen going")
+
+
+def test_an_endpoint_for_one_is_in_no_leaf_that_others_read(nodes, host):
+    one, two, three = nodes(1, 2, 3, start=False).values()
+    one.policy = FOR_ONE
+    for node in (one, two, three):
+        node.start()
+    with Program(one.socket) as program:
+        program.bind("secret")
+        program.bind("public")
+        program.bind("hidden")
+        listed = {node.domid: {entry["name"] for entry in node.json("endpoints")} for node in (two, three)}
+        assert listed == {2: {"secret", "public"}, 3: {"public"}}
+        assert leaf(host, "1/data/xenmsg/endpoints") == "public"
+        assert leaf(host, "1/data/xenmsg/to/2/endpoints") == "secret"
+        assert leaf(host, "1/data/xenmsg/to/3/endpoints") == ""
+        # It becomes one for nobody else, and then for all.
+        one.write_policy("[rule]\nfrom = 2\nto = *\naction = allow\n")
+        assert one.xenmsg("policy", "reload").returncode == 0
+        eventually(lambda: leaf(host, "1/data/xenmsg/endpoints") == "", "nothing is for all")
+        eventually(lambda: not three.json("endpoints"), "domain 3 sees none")
+        eventually(lambda: len(two.json("endpoints")) == 3, "domain 2 sees all")
+        one.write_policy(ALLOW_ALL)
+        assert one.xenmsg("policy", "reload").returncode == 0
+        eventually(lambda: len(three.json("endpoints")) == 3 and len(two.json("endpoints")) == 3, "all see all")
+        eventually(lambda: leaf(host, "1/data/xenmsg/to/2/endpoints") == "", "nothing is for domain 2 alone")
+
+
+def test_a_daemon_that_reads_no_public_leaf_gets_all_in_its_own(nodes, host):
+    """As 0.1.0 was first built: its presence has no third field."""
+    one = nodes(1)[1]
+    hand = Tree(host, 2)
+    hand.write("presence", f"1 {INSTANCE}")
+    hand.write("to/1/endpoints", "old", 1)
+    with Program(one.socket) as program:
+        program.bind("public")
+        eventually(lambda: leaf(host, "1/data/xenmsg/to/2/endpoints") == "public", "it is told")
+        eventually(lambda: "old" in str(one.status()["peers"]), "it is seen")
+
+
+def test_a_private_daemon_has_no_leaf_for_all(nodes, host):
+    one, two = nodes(1, 2, start=False).values()
+    one.config += "presence = private\npeers = 2\n"
+    one.start()
+    two.start()
+    with Program(one.socket) as program:
+        program.bind("inbox")
+        eventually(lambda: leaf(host, "1/data/xenmsg/to/2/endpoints") == "inbox", "domain 2 is told")
+    assert leaf(host, "1/data/xenmsg/endpoints") is None

@@ -14,17 +14,23 @@
 static int presence(const char *text, unsigned *major)
 {
 	char instance[PEERS_INSTANCE_SIZE];
+	unsigned minor;
 
-	return presence_parse(text, strlen(text), major, instance);
+	return presence_parse(text, strlen(text), major, &minor, instance);
 }
 
 static void a_presence_is_a_version_and_an_instance(void **state)
 {
 	char instance[PEERS_INSTANCE_SIZE];
-	unsigned major = 0;
+	unsigned major = 0, minor = 7;
 
-	assert_int_equal(presence_parse("1 " UUID, 38, &major, instance), 0);
+	assert_int_equal(presence_parse("1 " UUID, 38, &major, &minor, instance), 0);
 	assert_int_equal(major, 1);
+	assert_int_equal(minor, 0);
+	assert_int_equal(presence_parse("1 " UUID " 1", 40, &major, &minor, instance), 0);
+	assert_int_equal(minor, 1);
+	assert_int_equal(presence_parse("1 " UUID " 1x", 41, &major, &minor, instance), 0);
+	assert_int_equal(minor, 0);
 	assert_string_equal(instance, UUID);
 	assert_int_equal(presence("1 " UUID " and fields of a later minor", &major), 0);
 }
@@ -62,18 +68,19 @@ static void a_bad_presence_is_refused(void **state)
 		"1 " UUID " \x80",
 	};
 	char huge[PEERS_VALUE_MAX + 64];
-	unsigned major;
+	unsigned major, minor;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		assert_int_equal(presence(bad[i], &major), -EINVAL);
 	memset(huge, '1', sizeof(huge));
 	memcpy(huge, "1 " UUID " ", 39);
-	assert_int_equal(
-		presence_parse(huge, PEERS_VALUE_MAX, &major, huge + sizeof(huge) - PEERS_INSTANCE_SIZE), 0);
-	assert_int_equal(
-		presence_parse(huge, PEERS_VALUE_MAX + 1, &major, huge + sizeof(huge) - PEERS_INSTANCE_SIZE),
-		-EINVAL);
-	assert_int_equal(presence_parse("1 " UUID "\0x", 40, &major, huge), -EINVAL);
+	assert_int_equal(presence_parse(huge, PEERS_VALUE_MAX, &major, &minor,
+					huge + sizeof(huge) - PEERS_INSTANCE_SIZE),
+			 0);
+	assert_int_equal(presence_parse(huge, PEERS_VALUE_MAX + 1, &major, &minor,
+					huge + sizeof(huge) - PEERS_INSTANCE_SIZE),
+			 -EINVAL);
+	assert_int_equal(presence_parse("1 " UUID "\0x", 40, &major, &minor, huge), -EINVAL);
 }
 
 static void a_hello_has_a_nonce_and_says_who_may_map(void **state)
@@ -192,6 +199,8 @@ static void a_path_is_ours_or_none_of_our_business(void **state)
 		{"/local/domain/5/data/xenmsg/to/3", PEERS_PATH_DOMAIN},
 		{"/local/domain/5/data/xenmsg/presence", PEERS_PATH_PRESENCE},
 		{"/local/domain/5/data/xenmsg/asks", PEERS_PATH_ASKS},
+		{"/local/domain/5/data/xenmsg/endpoints", PEERS_PATH_PUBLIC},
+		{"/local/domain/5/data/xenmsg/endpoints/x", PEERS_PATH_OTHER},
 		{"/local/domain/5/data/xenmsg/asks/x", PEERS_PATH_OTHER},
 		{"/local/domain/5/data/xenmsg/to/3/hello", PEERS_PATH_HELLO},
 		{"/local/domain/5/data/xenmsg/to/3/endpoints", PEERS_PATH_ENDPOINTS},

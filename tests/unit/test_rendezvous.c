@@ -188,6 +188,12 @@ bool access_visible(struct access *access, uint32_t domid, const char *name)
 	return strncmp(name, "hidden", 6) != 0;
 }
 
+/* What begins with "public" is for all. */
+bool access_visible_to_all(struct access *access, const char *name)
+{
+	return strncmp(name, "public", 6) == 0;
+}
+
 /* The watch on /local/domain tells of this path. */
 static void fire(struct scene *scene, const char *path)
 {
@@ -398,7 +404,7 @@ static void under_another_number_we_are_shown_anew_and_as_before_nowhere(void **
 	peers_want_all(scene.peers);
 	settle(&scene);
 	assert_string_equal(fake_find(&scene.store, "/local/domain/3/data/xenmsg/presence")->value,
-			    "1 " INSTANCE);
+			    "1 " INSTANCE " 1");
 	fire(&scene, THEIRS "/presence");
 	settle(&scene);
 	assert_true(peers_is_up(scene.peers, 2));
