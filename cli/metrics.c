@@ -104,6 +104,10 @@ static const struct metric {
 		    "*used"),
 	PER_ACCOUNT("available", GAUGE, "How much more of it the account could have now.", "*available"),
 	PER_ACCOUNT("refusals_total", COUNTER, "Requests of the account that were over a limit.", "*refused"),
+	PER_ACCOUNT("sent_bytes_total", COUNTER, "Bytes of frames that the account has sent to this daemon.",
+		    "sent.bytes"),
+	PER_ACCOUNT("sent_messages_total", COUNTER, "Messages that the account has sent to this daemon.",
+		    "sent.messages"),
 	PER_ACCOUNT("work_units_total", COUNTER, "The daemon's work for it, in units of about 10 ns.",
 		    "time.units"),
 };

@@ -551,6 +551,7 @@ static unsigned rank_of_account(struct status_walk *walk)
 static struct json_object *describe_account(struct status_walk *walk)
 {
 	struct json_object *object = json_object_new_object(), *time = json_object_new_object();
+	struct json_object *sent = json_object_new_object();
 	const struct account *account = walk->account;
 
 	add_text(object, "kind", account_kind(account) == QUOTA_UID ? "uid" : "peer");
@@ -569,6 +570,9 @@ static struct json_object *describe_account(struct status_walk *walk)
 		add_number(resource, "refused", usage.refused);
 		json_object_object_add(object, quota_resource_name(i), resource);
 	}
+	add_number(sent, "messages", account_sent(account).messages);
+	add_number(sent, "bytes", account_sent(account).bytes);
+	json_object_object_add(object, "sent", sent);
 	add_number(time, "units", account_time(account)->spent);
 	add_number(time, "longest_wait_units", account_time(account)->longest_wait);
 	json_object_object_add(object, "time", time);

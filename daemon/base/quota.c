@@ -42,6 +42,7 @@ struct account {
 	unsigned references;
 	uint64_t used[QUOTA_RESOURCES];
 	uint64_t refused[QUOTA_RESOURCES];
+	struct account_sent sent;
 	struct line line;
 	UT_hash_handle hh;
 };
@@ -224,6 +225,19 @@ struct quota_usage account_usage(const struct account *account, enum quota_resou
 		.available = available(account, resource),
 		.refused = account->refused[resource],
 	};
+}
+
+void account_note_sent(struct account *account, uint64_t bytes, uint64_t messages)
+{
+	if (!account)
+		return;
+	account->sent.bytes += bytes;
+	account->sent.messages += messages;
+}
+
+struct account_sent account_sent(const struct account *account)
+{
+	return account->sent;
 }
 
 void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text,

@@ -66,6 +66,11 @@ struct quota_usage {
 	uint64_t refused; /* how many charges didn't fit */
 };
 
+/* What an account's programs, or a peer's daemon, have sent to this daemon. */
+struct account_sent {
+	uint64_t bytes, messages; /* bytes of frames */
+};
+
 struct account_key {
 	uint32_t kind, id;
 };
@@ -113,6 +118,9 @@ struct line *account_line(struct account *account);
 /* Returns the same line, read only. */
 const struct line *account_time(const struct account *account);
 struct quota_usage account_usage(const struct account *account, enum quota_resource resource);
+/* Counts what has come from the account, and returns what has. */
+void account_note_sent(struct account *account, uint64_t bytes, uint64_t messages);
+struct account_sent account_sent(const struct account *account);
 /* Explains to the refused user why `amount` more doesn't fit: whose limit it is, and which. */
 void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text,
 		     size_t size);

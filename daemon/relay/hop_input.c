@@ -302,6 +302,7 @@ static void finish_frame(struct hop *hop, const struct frame_header *header)
 	hop->rx.bytes += total;
 	if (header->type == FRAME_DATA)
 		hop->rx.messages += header->messages;
+	account_note_sent(hop->account, total, header->type == FRAME_DATA ? header->messages : 0);
 }
 
 /* Decodes the header of the frame at the head of the ring. 1: the whole frame is there; 0: not yet; negative

@@ -130,10 +130,12 @@ def test_the_accounts_say_who_has_what_and_what_he_might_have(nodes, valid):
         # Of a share of half; the maximum is far above.
         assert user["id"] == 0 and user["channels"] == {"used": 1, "max": 4096, "available": 49, "refused": 0}
         assert user["queued_bytes"]["used"] == 65536
+        assert user["sent"]["messages"] == 1 and user["sent"]["bytes"] > 64
         assert user["descriptors"]["used"] == 4  # who asks doesn't share memory
         peer, = (each for each in two.status()["accounts"] if each["kind"] == "peer")
         assert peer["id"] == 1 and peer["channels"] == {"used": 1, "max": 20, "available": 19, "refused": 0}
-        assert "clients" not in peer
+        assert "clients" not in peer and peer["sent"]["messages"] == 1
+        assert peer["sent"]["bytes"] <= two.link(1)["rx"]["bytes"]
         lines = [line.split() for line in two.xenmsg("status").stdout.decode().splitlines()]
         assert ["ACCOUNT", "CLIENTS", "ENDPOINTS", "CHANNELS", "QUEUED_BYTES", "DESCRIPTORS", "MEMORY", "REFUSED"] in lines, lines
         row, = (line for line in lines if line[:2] == ["domain", "1"])
