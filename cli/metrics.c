@@ -100,6 +100,12 @@ static const struct metric {
 		 "round_trips"),
 	PER_ENDPOINT("queue_bytes", GAUGE, "Bytes that wait for the program that has bound the endpoint.",
 		     "queued"),
+	PER_ENDPOINT("opens_total", COUNTER,
+		     "Channels for messages, calls and streams that were opened to the endpoint.", "opened"),
+	PER_ENDPOINT(
+		"refusals_total", COUNTER,
+		"Channels to the endpoint that were refused, by policy, over a limit or as of the wrong kind.",
+		"refused"),
 	PER_ACCOUNT("used", GAUGE, "How much of a resource a user (kind uid) or a domain (kind peer) holds.",
 		    "*used"),
 	PER_ACCOUNT("available", GAUGE, "How much more of it the account could have now.", "*available"),

@@ -291,7 +291,8 @@ int router_lead(struct router *router, struct channel *channel, const char *name
 	return endpoint && endpoint->session ? lead_to_program(router, channel, endpoint) : -ENOENT;
 }
 
-/* Leads the channel to an endpoint here: to its program, or to where it waits for one. */
+/* Leads the channel to an endpoint here: to its program, or to where it waits for one. The
+ * endpoint counts it. */
 static int lead_to_endpoint(struct router *router, struct channel *channel, struct frame_text name)
 {
 	struct endpoint *endpoint;
@@ -304,15 +305,20 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 	text[name.size] = '\0';
 	/* Asked first: a sender that may not reach the endpoint doesn't learn whether it exists. */
 	r = access_reach(router->with.access, &channel->identity, text);
-	if (r < 0)
-		return r;
 	endpoint = find(router, name.data, name.size);
-	if (!endpoint)
-		return -ENOENT;
-	/* What waits already comes first. */
-	if (!endpoint->session || (endpoint->activation && activation_has_waiting(endpoint->activation)))
-		return activation_wait(endpoint->activation, channel);
-	return lead_to_program(router, channel, endpoint);
+	if (r == 0 && !endpoint)
+		r = -ENOENT;
+	else if (r == 0 && (!endpoint->session ||
+			    /* What waits already comes first. */
+			    (endpoint->activation && activation_has_waiting(endpoint->activation))))
+		r = activation_wait(endpoint->activation, channel);
+	else if (r == 0)
+		r = lead_to_program(router, channel, endpoint);
+	if (endpoint && r < 0)
+		endpoint->refused++;
+	else if (endpoint)
+		endpoint->opened++;
+	return r;
 }
 
 static int lead_to_address(struct router *router, struct channel *channel, struct frame_text text)

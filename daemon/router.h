@@ -38,6 +38,7 @@ struct endpoint {
 	uint32_t kinds;		       /* as in BIND */
 	struct session *session;       /* NULL: no program has bound it, and one can be started */
 	struct activation *activation; /* NULL: nothing is started for it */
+	uint64_t opened, refused;      /* channels to it, since it was bound */
 	struct charge charge;	       /* of the user that has bound it */
 	UT_hash_handle hh;
 };

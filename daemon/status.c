@@ -282,6 +282,10 @@ static struct json_object *describe_endpoint(struct status_walk *walk)
 	}
 	if (endpoint->activation)
 		json_object_object_add(object, "activation", describe_activation(endpoint->activation));
+	if (walk->viewer.sees_all) { /* as for the list of refusals */
+		add_number(object, "opened", endpoint->opened);
+		add_number(object, "refused", endpoint->refused);
+	}
 	json_object_object_add(object, "visible_to",
 			       access_visible_to(walk->sources->access, endpoint->name));
 	return object;

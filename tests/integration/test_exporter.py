@@ -14,7 +14,7 @@ import urllib.request
 
 import pytest
 
-from messaging import EXIT_USAGE, eventually
+from messaging import EXIT_DENIED, EXIT_USAGE, eventually
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 
@@ -56,6 +56,19 @@ def test_a_scrape_is_what_status_prints(exporter):
     assert re.findall("^# (.*)", text, re.M) == re.findall("^# (.*)", printed, re.M)
     assert ask(exporter, path="/metrics?x=1")[0] == 200
     assert ask(exporter, method="HEAD")[::2] == (200, "")
+
+
+def test_an_endpoint_counts_what_is_opened_to_it_and_what_is_refused(nodes):
+    one, two = nodes(1, 2).values()
+    inbox = two.receiver("inbox")
+    one.send("2:inbox", "x")
+    two.write_policy("[rule]\nfrom = 1\nto = inbox\naction = deny\n", name="00-deny.conf")
+    assert two.xenmsg("policy", "reload").returncode == 0
+    one.send("2:inbox", "x", exit_code=EXIT_DENIED)
+    text = two.xenmsg("status", "--metrics").stdout.decode()
+    assert 'xenmsg_endpoint_opens_total{endpoint="inbox"} 1\n' in text
+    assert int(re.search(r'xenmsg_endpoint_refusals_total\{endpoint="inbox"\} (\d+)', text).group(1)) >= 1
+    inbox.stop()
 
 
 def test_other_requests_are_refused_in_words(exporter):
