@@ -84,7 +84,8 @@ static void on_lost(void *userdata, int error)
 	else
 		cli_complain("run %s: the connection is lost; how the command ended can't be known",
 			     run->address);
-	event_base_loopbreak(run->base);
+	run->over = true;
+	end_if_done(run);
 }
 
 /* Returns the size of START's body, or -E2BIG. */

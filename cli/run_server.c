@@ -177,7 +177,14 @@ static int start_command(struct run_job *job, char **command)
 	job->on_end = job->pidfd < 0
 			      ? NULL
 			      : event_new(job->server->base, job->pidfd, EV_READ | EV_PERSIST, on_end, job);
-	return job->on_end && event_add(job->on_end, NULL) == 0 ? r : -ENOMEM;
+	if (r == 0 && (!job->on_end || event_add(job->on_end, NULL) < 0))
+		r = -ENOMEM;
+	if (r < 0) {
+		kill(-job->pid, SIGKILL);
+		waitpid(job->pid, NULL, 0);
+		job->pid = 0;
+	}
+	return r;
 }
 
 static int on_record(void *userdata, const struct run_record *record)

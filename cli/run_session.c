@@ -72,9 +72,15 @@ static void lose(struct run_session *session, int error)
 	session->lost = true;
 	if (session->connection)
 		bufferevent_disable(session->connection, EV_READ | EV_WRITE);
-	for (unsigned i = 0; i < RUN_STREAMS; i++)
-		if (session->streams[i].kind == SOURCE)
-			event_del(session->streams[i].ready);
+	for (unsigned i = 0; i < RUN_STREAMS; i++) {
+		struct carried *carried = &session->streams[i];
+
+		if (carried->kind == SOURCE)
+			event_del(carried->ready);
+		carried->complete = true; /* what has come is still written */
+		if (carried->kind == SINK && !evbuffer_get_length(carried->waiting))
+			end_carried(carried);
+	}
 	session->handler->lost(session->userdata, error);
 }
 

@@ -26,7 +26,8 @@ struct run_handler {
 	int (*record)(void *userdata, const struct run_record *record);
 	/* A source or a sink has ended. */
 	void (*ended)(void *userdata);
-	/* The connection is lost: 0 if the other side has closed it, else an errno. */
+	/* The connection is lost: 0 if the other side has closed it, else an errno. Sinks still write what has
+	 * come. */
 	void (*lost)(void *userdata, int error);
 };
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from library import Connection
-from messaging import EXIT_USAGE, eventually
+from messaging import EXIT_USAGE, eventually, tool
 
 LOST = 255
 
@@ -85,11 +85,10 @@ def test_a_reader_that_goes_ends_the_command_as_in_a_pipe(pair):
 def test_when_the_caller_dies_the_command_is_told(pair, tmp_path):
     one, two = pair
     serve(two, "sh", "-c", f"trap 'echo told >{tmp_path}/end; exit' TERM; echo up; while :; do sleep 0.05; done")
-    with subprocess.Popen(["true"]):
-        caller = one.popen("run", "2:t")
-        assert caller.stdout.readline() == b"up\n"
-        caller.send_signal(signal.SIGINT)
-        assert caller.wait(timeout=30) in (-signal.SIGINT, 128 + signal.SIGINT)
+    caller = one.popen("run", "2:t")
+    assert caller.stdout.readline() == b"up\n"
+    caller.send_signal(signal.SIGINT)
+    assert caller.wait(timeout=30) in (-signal.SIGINT, 128 + signal.SIGINT)
     eventually((tmp_path / "end").exists, "the command got SIGTERM")
 
 
@@ -119,6 +118,32 @@ def test_what_fails_is_255_with_the_reason(pair):
     assert one.xenmsg("run").returncode == EXIT_USAGE
     assert two.xenmsg("listen", "--args", "t", "--", "cat").returncode == EXIT_USAGE
     assert two.xenmsg("listen", "--run", "t").returncode == EXIT_USAGE
+
+
+def test_what_came_before_the_connection_was_lost_is_written(pair):
+    one, two = pair
+    listener = serve(two, "sh", "-c", "head -c 150000 /dev/zero; echo up >&2; exec sleep 1000")
+    caller = one.popen("run", "2:t", stdin=subprocess.PIPE)
+    assert caller.stderr.readline() == b"up\n"  # all else is in the pipe and in the caller
+    listener.terminate()
+    assert len(caller.stdout.read()) >= 150000 - 65536  # but for what the pipe there held
+    assert caller.wait(timeout=30) == LOST
+
+
+def test_a_domain_with_many_commands_leaves_room_for_others(pair):
+    one, two = pair
+    listener = two.popen_command("sh", "-c", 'ulimit -n 64; exec "$@"', "sh", tool("xenmsg"), "listen", "--run", "t", "--", "cat",
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    eventually(lambda: "t" in two.endpoints(), "t is bound")
+    callers = [one.popen("run", "2:t", stdin=subprocess.PIPE) for _ in range(3)]
+    eventually(lambda: [caller.poll() for caller in callers].count(LOST) == 1, "one is refused")
+    assert b"from domain 1 is refused: it has too many at once" in listener.stderr.readline()
+    assert two.xenmsg("run", "self:t", data=b"x").stdout == b"x"
+    for caller in callers:
+        if caller.poll() is None:
+            caller.stdin.close()
+            assert caller.wait(timeout=30) == 0
+    assert one.xenmsg("run", "2:t", data=b"x").stdout == b"x"
 
 
 def test_a_lost_connection_is_255(pair):
