@@ -23,7 +23,7 @@ static const char connect_help[] =
 	"Usage: xenmsg connect [OPTIONS] ADDRESS\n"
 	"\n"
 	"Opens a byte stream to ADDRESS (DOMAIN:ENDPOINT) and carries it on standard input and output. The end of standard\n"
-	"input ends only that direction; the command ends when the other side has ended.\n"
+	"input ends only that direction; the command ends when the other side has sent something and ended.\n"
 	"\n"
 	"      --keep-open     go on sending standard input, until its end, when the other side has ended only its direction\n"
 	"      --timeout S     give up after S seconds if there is no stream by then\n"

@@ -23,6 +23,7 @@ struct direction {
 	size_t start, size; /* the part of the buffer with data */
 	bool ended;	    /* the input has ended */
 	bool closed;	    /* the end was passed on */
+	bool used;	    /* it has carried something */
 	char buffer[BUFFER_SIZE];
 };
 
@@ -73,7 +74,8 @@ static void look_left(struct pump *pump)
 {
 	struct pollfd left = {.fd = pump->left.in, .events = POLLIN};
 
-	if (pump->there.size == 0 && poll(&left, 1, 0) == 0)
+	/* Who has said nothing may only take, and have no input of its own: `listen >FILE </dev/null`. */
+	if (pump->back.used && pump->there.size == 0 && poll(&left, 1, 0) == 0)
 		finish(pump, 0, false);
 }
 
@@ -145,6 +147,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 	}
 	direction->start = 0;
 	direction->size = (size_t)size;
+	direction->used = true;
 	on_writable(direction->to, 0, direction);
 }
 

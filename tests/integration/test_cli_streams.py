@@ -70,7 +70,7 @@ def test_connect_ends_when_the_other_side_does(one):
 
 
 def test_a_receiver_takes_no_part_for_the_whole_when_connect_ends(one):
-    half = "import socket, sys; s = socket.socket(fileno=0); s.recv(3); s.shutdown(socket.SHUT_WR); print(s.recv(9))"
+    half = "import socket, sys; s = socket.socket(fileno=0); s.recv(3); s.send(b'x'); s.shutdown(socket.SHUT_WR); print(s.recv(9))"
     listener = one.popen("listen", "t", "--", sys.executable, "-c", half)
     eventually(lambda: "t" in one.endpoints(), "t is bound")
     connect = one.popen("connect", "self:t", stdin=subprocess.PIPE)
@@ -91,13 +91,25 @@ def test_connect_sends_a_file_to_a_side_that_says_nothing(one, tmp_path):
     assert (tmp_path / "out").read_bytes() == data
 
 
+def test_connect_goes_on_sending_to_a_side_that_only_takes(one):
+    listener = one.popen("listen", "t")  # its standard input has ended
+    eventually(lambda: "t" in one.endpoints(), "t is bound")
+    connect = one.popen("connect", "self:t", stdin=subprocess.PIPE)
+    for word in b"one\n", b"two\n":
+        connect.stdin.write(word)
+        connect.stdin.flush()
+        assert listener.stdout.readline() == word
+    connect.stdin.close()
+    assert connect.wait(timeout=30) == listener.wait(timeout=30) == 0
+
+
 def test_connect_keeps_open_what_the_other_side_has_ended_halfway(one):
-    half = "import socket, sys; s = socket.socket(fileno=0); s.shutdown(socket.SHUT_WR); data = s.recv(99, socket.MSG_WAITALL);" \
+    half = "import socket, sys; s = socket.socket(fileno=0); s.send(b'x'); s.shutdown(socket.SHUT_WR); data = s.recv(99, socket.MSG_WAITALL);" \
            " print(data, file=sys.stderr)"
     listener = one.popen("listen", "t", "--", sys.executable, "-c", half)
     eventually(lambda: "t" in one.endpoints(), "t is bound")
     connect = one.popen("connect", "--keep-open", "self:t", stdin=subprocess.PIPE)
-    assert connect.stdout.read() == b""  # it has ended
+    assert connect.stdout.read() == b"x"  # it has ended
     assert connect.poll() is None
     connect.stdin.write(b"later")
     connect.stdin.close()

@@ -135,7 +135,7 @@ def test_an_empty_stream_ends_at_both_ends(nodes):
 def test_one_byte_arrives_without_a_second_one(nodes):
     one, two = nodes(1, 2).values()
     listener = listen(two, "pipe")
-    caller = one.popen("connect", "--keep-open", "2:pipe", stdin=subprocess.PIPE)
+    caller = one.popen("connect", "2:pipe", stdin=subprocess.PIPE)
     for byte in b"abc":
         caller.stdin.write(bytes([byte]))
         caller.stdin.flush()
