@@ -3,6 +3,7 @@
 
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -196,17 +197,20 @@ def test_a_suspended_domain_can_be_destroyed(host):
 PAGES = 32
 
 
-def saved_under_writes(host, granter, *options):
-    """Pages of a guest that domain 0 writes to without a pause, first and last byte of each, while the guest is saved."""
+def saved_under_writes(host, granter, seed=None):
+    """Pages of a guest that domain 0 writes to without a pause, first and last byte of each, while the guest is saved. With a
+    seed, what it wrote may be stale by some 40 rounds: after 256 it would look new again."""
     one, zero = host.xen(granter), host.xen(0)
     memory, first, *_ = one.ok("share", 0, PAGES, 1)
     mapped = zero.ok("map", granter, first, PAGES, 1)
     saving, count = None, 0
     while saving is None or saving.poll() is None:
-        count += 1
+        count, begun = count + 1, time.monotonic()
         for offset in range(0, PAGES * 4096, 4096):
             zero.ok("poke", mapped, offset, count % 256), zero.ok("poke", mapped, offset + 4095, count % 256)
         if saving is None:
+            stale = 1 + int(1000 * 40 * (time.monotonic() - begun))
+            options = [] if seed is None else ["--stale", str(stale), "--seed", str(seed)]
             saving = subprocess.Popen([program("xensim"), "suspend", str(granter), *options], env=host.environment)
     assert saving.wait() == 0
     return one, memory, count
@@ -222,7 +226,7 @@ def kinds(xen, memory, count):
 def test_pages_that_the_peer_wrote_are_stale_and_torn_the_same_for_the_same_seed(host):
     seen = []
     for domid in (1, 2):
-        one, memory, count = saved_under_writes(host, domid, "--stale", "150", "--seed", "7")
+        one, memory, count = saved_under_writes(host, domid, seed=7)
         host.sim("resume", domid)
         seen.append(kinds(one, memory, count))
     assert seen[0] == seen[1]
@@ -249,7 +253,7 @@ def test_a_process_reads_stale_data_before_any_watch_tells_it(host):
     watcher = host.xen(1)
     watcher.ok("xs-watch", "domid")
     assert watcher.ask("xs-event", 5000) == "ok domid"
-    one, memory, count = saved_under_writes(host, 1, "--stale", "150", "--seed", "7")
+    one, memory, count = saved_under_writes(host, 1, seed=7)
     host.sim("resume", 1, "--unaware", "60000")
     assert "oldold" in kinds(one, memory, count)
     assert watcher.ask("xs-event", 0) == "ok none"
