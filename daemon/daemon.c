@@ -559,7 +559,7 @@ int daemon_new(struct daemon **out, const struct config *config)
 		start_domains, start_directory,	 start_watches,	    start_peers,
 		start_links,   start_router,	 start_activations, startup_await_presence,
 		start_local,   start_queries,	 start_notify,	    follow_own_domid,
-		become_user,   read_activations, hear_hangup,
+		read_activations, become_user,   hear_hangup,
 	};
 	struct daemon *daemon = calloc(1, sizeof(*daemon));
 	int r = 0;
@@ -597,6 +597,7 @@ void daemon_free(struct daemon *daemon)
 	if (!daemon)
 		return;
 	daemon->stopping = true;
+	activations_stop(daemon->activations); /* whose programs go now */
 	notify_free(daemon->notify);
 	local_free(daemon->local); /* its sessions cancel what they have asked for */
 	queries_free(daemon->queries);

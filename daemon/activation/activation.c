@@ -47,6 +47,7 @@ struct activations {
 	void *userdata;
 	struct activation *list;
 	char *error;
+	bool stopping;
 };
 
 /* --- what waits ------------------------------------------------------------------------------- */
@@ -161,6 +162,8 @@ static void start(struct activation *activation)
 	char why[96];
 	int error;
 
+	if (activations->stopping)
+		return;
 	activation->starts++;
 	relay_spend(activations->relay, NULL, COST_START);
 	log_info("endpoint %s: starting %s", settings->endpoint,
@@ -431,6 +434,12 @@ int activations_new(struct activations **out, struct relay *relay, const char *d
 	else
 		*out = activations;
 	return r;
+}
+
+void activations_stop(struct activations *activations)
+{
+	if (activations)
+		activations->stopping = true;
 }
 
 void activations_free(struct activations *activations)

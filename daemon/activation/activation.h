@@ -43,6 +43,8 @@ struct activation_callbacks {
 int activations_new(struct activations **activations, struct relay *relay, const char *directory,
 		    uid_t runs_as, const char *socket, const struct activation_callbacks *callbacks,
 		    void *userdata);
+/* Starts nothing any more. NULL is allowed. */
+void activations_stop(struct activations *activations);
 /* Ends what waits with ECONNRESET, and stops the commands that were started. `removed` isn't called. */
 void activations_free(struct activations *activations);
 /* Reads the files again. What has stayed keeps its state, and what has waited for one that has gone ends with
