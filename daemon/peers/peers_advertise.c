@@ -119,6 +119,7 @@ static void on_published(void *userdata, int error, const char *value, size_t si
 		    strerror(-error));
 	free(peers->public_value);
 	peers->public_value = NULL;
+	peers->public_unknown = true;
 	peers->public_version = 0;
 	retry_advertising(peers);
 }
@@ -159,10 +160,11 @@ static int advertise_to_all(struct peers *peers)
 	endpoints_format(names, count, value, sizeof(value));
 	free(names);
 	peers->public_version = peers->advertised;
-	if (!strcmp(peers->public_value ? peers->public_value : "", value))
+	if (!peers->public_unknown && !strcmp(peers->public_value ? peers->public_value : "", value))
 		return 0;
 	free(peers->public_value);
-	peers->public_value = strdup(value); /* NULL: it is written once more than needed */
+	peers->public_value = strdup(value);
+	peers->public_unknown = !peers->public_value; /* it is written once more than needed */
 	snprintf(path, sizeof(path), "%s/endpoints", peers->root);
 	store_cancel(&peers->public_request);
 	r = store_write(peers->store, path, value, peers->options.self->domid, STORE_EVERYONE, on_published,

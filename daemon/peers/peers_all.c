@@ -25,7 +25,6 @@ static void on_all_end(evutil_socket_t fd, short what, void *userdata)
 		return;
 	}
 	peers->all = peers->all_known = false;
-	event_del(peers->all_settle);
 }
 
 static bool is_busy(const struct peers *peers)
@@ -47,7 +46,7 @@ static void on_settle(evutil_socket_t fd, short what, void *userdata)
 		timer_set(peers->all_settle, SETTLE_MS);
 		return;
 	}
-	peers->all_known = true;
+	peers->all_known = peers->all;
 	if (peers->callbacks.all_known)
 		peers->callbacks.all_known(peers->userdata);
 }
@@ -74,7 +73,8 @@ static void ask(struct peers *peers)
 	peers->all_known = peers->options.presence_private;
 	if (peers->options.presence_private)
 		return;
-	event_del(peers->all_settle);
+	peers->all_settling = 1; /* if XenStore doesn't answer */
+	timer_set(peers->all_settle, SETTLE_MS * SETTLE_TIMES);
 	store_cancel(&peers->asking);
 	snprintf(path, sizeof(path), "%s/asks", peers->root);
 	snprintf(value, sizeof(value), "%d %s", PEERS_MAJOR, peers->options.self->instance_text);

@@ -151,6 +151,7 @@ struct peers {
 	unsigned names_looked;	 /* of them it is known */
 	uint64_t public_version; /* of `advertised`, for which names_public was found out */
 	char *public_value;	 /* what stands there for all or is on its way; NULL: nothing */
+	bool public_unknown;	 /* or else something, since a write has failed */
 	struct store_request *public_request;
 	uint64_t advertised;   /* its version, from 1 */
 	bool presence_written; /* or the private one in its place; or it's on its way */

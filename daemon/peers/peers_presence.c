@@ -337,6 +337,8 @@ uint64_t presence_take(struct peer *peer)
 		peer->read[leaf].untrusted_value = NULL;
 		cost += COST_LEAF + read.size * COST_BYTE;
 		take(peer, leaf, read.error, read.untrusted_value, read.size);
+		if (leaf == LEAF_ENDPOINTS || leaf == LEAF_PUBLIC) /* both lists are compared */
+			cost += 2 * COST_BYTE * (uint64_t)(peer->for_us.count + peer->for_all.count);
 		free(read.untrusted_value);
 	}
 	return cost;

@@ -252,3 +252,12 @@ def test_a_private_daemon_has_no_leaf_for_all(nodes, host):
         program.bind("inbox")
         eventually(lambda: leaf(host, "1/data/xenmsg/to/2/endpoints") == "inbox", "domain 2 is told")
     assert leaf(host, "1/data/xenmsg/endpoints") is None
+
+
+def test_a_list_is_answered_though_xenstore_stands_still(host, nodes):
+    one = nodes(1)[1]
+    host.fault("stall-store", 1, "on")
+    try:
+        assert one.xenmsg("peers", timeout=20).returncode == 0
+    finally:
+        host.fault("stall-store", 1, "off")
