@@ -555,11 +555,11 @@ int daemon_new(struct daemon **out, const struct config *config)
 {
 	/* Each step needs those before it. Programs come last: a program that is served finds everything. */
 	static int (*const steps[])(struct daemon * daemon) = {
-		start_base,    startup_xen,	 start_relay,	    start_access,
-		start_domains, start_directory,	 start_watches,	    start_peers,
-		start_links,   start_router,	 start_activations, startup_await_presence,
-		start_local,   start_queries,	 start_notify,	    follow_own_domid,
-		read_activations, become_user,   hear_hangup,
+		start_base,	  startup_xen,	   start_relay,	      start_access,
+		start_domains,	  start_directory, start_watches,     start_peers,
+		start_links,	  start_router,	   start_activations, startup_await_presence,
+		start_local,	  start_queries,   start_notify,      follow_own_domid,
+		read_activations, become_user,	   hear_hangup,
 	};
 	struct daemon *daemon = calloc(1, sizeof(*daemon));
 	int r = 0;
