@@ -126,13 +126,11 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 		return -EEXIST;
 	charge_init(&charge, session_hop(session)->account);
 	r = charge_add(&charge, QUOTA_ENDPOINTS, 1);
-	if (r == 0 && !endpoint) {
+	if (r == 0 && !endpoint)
 		endpoint = add_endpoint(router, name.data, name.size);
-		r = endpoint ? 0 : -ENOMEM;
-	}
-	if (r < 0) {
+	if (r < 0 || !endpoint) {
 		charge_end(&charge);
-		return r;
+		return r < 0 ? r : -ENOMEM;
 	}
 	charge_move(&endpoint->charge, &charge);
 	endpoint->kinds = kinds;
