@@ -181,6 +181,8 @@ void router_remove_activation(struct router *router, struct activation *activati
 	const char *name = activation_endpoint(activation);
 	struct endpoint *endpoint = find(router, name, strlen(name));
 
+	if (!endpoint)
+		return; /* there was no memory for it */
 	endpoint->activation = NULL;
 	if (!endpoint->session)
 		remove_endpoint(router, endpoint);
