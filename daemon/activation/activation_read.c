@@ -2,9 +2,7 @@
 #include "daemon/activation/activation_read.h"
 
 #include <errno.h>
-#include <ini.h>
 #include <pwd.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +12,7 @@
 
 #include "daemon/base/conf_dir.h"
 #include "daemon/base/config.h"
+#include "daemon/base/ini_file.h"
 #include "daemon/base/ini_line.h"
 
 #define TIMEOUT_MS     30000u
@@ -22,79 +21,44 @@
 #define WORDS_MAX      64u /* of a command */
 #define UNIT_MAX       255u
 
-/* State of reading one file. The lines are looked at as inih fetches them, since it doesn't tell where a
- * section begins. */
+/* State of reading one file. */
 struct reader {
+	struct ini_file file; /* first: begin_section() gets it */
 	struct activation_settings *settings;
-	FILE *file;
-	const char *path;
-	unsigned line, section_line;
+	unsigned section_line;
 	bool has_timeout;
-	int read_error; /* a negative errno, or 0 */
-	char **error;
-	bool failed;
-	unsigned noticed; /* the line that had been read when it failed */
 };
 
-static int __attribute__((format(printf, 3, 4)))
-complain(struct reader *reader, unsigned line, const char *format, ...)
+static void begin_section(struct ini_file *file, const char *line)
 {
-	char *what = NULL;
-	va_list args;
-
-	if (reader->failed)
-		return 0;
-	reader->failed = true;
-	reader->noticed = reader->line;
-	va_start(args, format);
-	if (vasprintf(&what, format, args) < 0)
-		what = NULL;
-	va_end(args);
-	if (asprintf(reader->error, "%s:%u: %s", reader->path, line, what ? what : "bad line") < 0)
-		*reader->error = NULL;
-	free(what);
-	return 0; /* inih's handlers return 0 for an error */
-}
-
-static char *read_line(char *buffer, int size, void *stream)
-{
-	struct reader *reader = stream;
-	char why[INI_LINE_WHY];
-	int r = reader->failed ? 0 : ini_line_read(reader->file, buffer, size, &reader->line, why);
-	const char *name;
+	struct reader *reader = (struct reader *)file;
 	size_t length = 0;
+	const char *name = ini_line_section(line, &length);
 
-	if (r == -EINVAL)
-		complain(reader, reader->line, "%s", why);
-	else if (r < 0)
-		reader->read_error = r;
-	if (r <= 0)
-		return NULL;
-	if (*buffer != '[')
-		return buffer;
-	name = ini_line_section(buffer, &length);
 	if (!name || length != strlen("activate") || strncmp(name, "activate", length))
-		complain(reader, reader->line, "such a file has only the section [activate]");
-	else if (!ini_line_section_ends(buffer))
-		complain(reader, reader->line, "behind [activate] there may only be a comment");
+		ini_file_complain(&reader->file, reader->file.line,
+				  "such a file has only the section [activate]");
+	else if (!ini_line_section_ends(line))
+		ini_file_complain(&reader->file, reader->file.line,
+				  "behind [activate] there may only be a comment");
 	else if (reader->section_line)
-		complain(reader, reader->line, "a second [activate]; each endpoint has a file of its own");
-	reader->section_line = reader->line;
-	return buffer;
+		ini_file_complain(&reader->file, reader->file.line,
+				  "a second [activate]; each endpoint has a file of its own");
+	reader->section_line = reader->file.line;
 }
 
 /* --- keys ------------------------------------------------------------------------------------- */
 
 static int out_of_memory(struct reader *reader)
 {
-	return complain(reader, reader->line, "out of memory");
+	return ini_file_complain(&reader->file, reader->file.line, "out of memory");
 }
 
 static int set_endpoint(struct reader *reader, const char *value)
 {
 	if (!endpoint_name_is_valid(value, strlen(value)))
-		return complain(
-			reader, reader->line,
+		return ini_file_complain(
+			&reader->file, reader->file.line,
 			"endpoint = %s: must be 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
 			value);
 	strcpy(reader->settings->endpoint, value);
@@ -110,8 +74,8 @@ static int set_user(struct reader *reader, const char *value)
 	if (!entry && *value >= '0' && *value <= '9')
 		uid = strtoul(value, &end, 10);
 	if (!entry && (!end || *end || uid >= UINT32_MAX))
-		return complain(reader, reader->line, "user = %s: must be the name or uid of a user here",
-				value);
+		return ini_file_complain(&reader->file, reader->file.line,
+					 "user = %s: must be the name or uid of a user here", value);
 	reader->settings->uid = entry ? entry->pw_uid : (uid_t)uid;
 	reader->settings->user = strdup(value);
 	return reader->settings->user ? 1 : out_of_memory(reader);
@@ -123,9 +87,9 @@ static int set_unit(struct reader *reader, const char *value)
 	const char *suffix = strrchr(value, '.');
 
 	if (!size || value[size] || size > UNIT_MAX || !suffix || suffix == value || !suffix[1])
-		return complain(reader, reader->line,
-				"unit = %s: must be the name of a systemd unit, such as print.service",
-				value);
+		return ini_file_complain(
+			&reader->file, reader->file.line,
+			"unit = %s: must be the name of a systemd unit, such as print.service", value);
 	reader->settings->unit = strdup(value);
 	return reader->settings->unit ? 1 : out_of_memory(reader);
 }
@@ -137,7 +101,8 @@ static int set_command(struct reader *reader, const char *value)
 	unsigned count = 0;
 
 	if (*value != '/')
-		return complain(reader, reader->line, "exec = %s: must begin with an absolute path", value);
+		return ini_file_complain(&reader->file, reader->file.line,
+					 "exec = %s: must begin with an absolute path", value);
 	settings->command = calloc(WORDS_MAX + 1, sizeof(char *));
 	settings->words = strdup(value);
 	rest = word = strdup(value);
@@ -153,7 +118,8 @@ static int set_command(struct reader *reader, const char *value)
 		if (!*word)
 			continue;
 		if (count == WORDS_MAX)
-			return complain(reader, reader->line, "exec has more than %u words", WORDS_MAX);
+			return ini_file_complain(&reader->file, reader->file.line,
+						 "exec has more than %u words", WORDS_MAX);
 		settings->command[count++] = word;
 	}
 	return 1;
@@ -163,8 +129,9 @@ static int set_timeout(struct reader *reader, const char *value)
 {
 	reader->has_timeout = true;
 	if (config_parse_duration(value, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS, &reader->settings->timeout_ms) < 0)
-		return complain(reader, reader->line,
-				"timeout = %s: must be a time from 100ms to 10min, such as 30s", value);
+		return ini_file_complain(&reader->file, reader->file.line,
+					 "timeout = %s: must be a time from 100ms to 10min, such as 30s",
+					 value);
 	return 1;
 }
 
@@ -182,19 +149,21 @@ static int on_key(void *user, const char *section, const char *key, const char *
 	const bool is_set[] = {settings->endpoint[0], settings->user, settings->unit, settings->command,
 			       reader->has_timeout};
 
-	if (reader->failed)
+	if (reader->file.failed)
 		return 0;
 	if (!reader->section_line)
-		return complain(reader, reader->line, "%s stands outside of [activate]", key);
+		return ini_file_complain(&reader->file, reader->file.line, "%s stands outside of [activate]",
+					 key);
 	for (unsigned i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
 		if (strcmp(key, keys[i].name))
 			continue;
 		if (is_set[i])
-			return complain(reader, reader->line, "%s comes twice", key);
+			return ini_file_complain(&reader->file, reader->file.line, "%s comes twice", key);
 		return keys[i].set(reader, value);
 	}
-	return complain(reader, reader->line,
-			"[activate] has no key '%s'; it has endpoint, user, unit, exec and timeout", key);
+	return ini_file_complain(&reader->file, reader->file.line,
+				 "[activate] has no key '%s'; it has endpoint, user, unit, exec and timeout",
+				 key);
 }
 
 /* --- files ------------------------------------------------------------------------------------ */
@@ -205,13 +174,14 @@ static void check_user(struct reader *reader, uid_t runs_as)
 	unsigned line = reader->section_line;
 
 	if (settings->command && runs_as != 0 && runs_as != settings->uid)
-		complain(
-			reader, line,
+		ini_file_complain(
+			&reader->file, line,
 			"the command has to run as %s (uid %u), but the daemon runs as uid %u and can't become another user: name a unit instead",
 			settings->user, (unsigned)settings->uid, (unsigned)runs_as);
 	else if (settings->command && runs_as != settings->uid && !getpwuid(settings->uid))
-		complain(reader, line, "the command can't run as uid %u, which no user has here",
-			 (unsigned)settings->uid);
+		ini_file_complain(&reader->file, line,
+				  "the command can't run as uid %u, which no user has here",
+				  (unsigned)settings->uid);
 }
 
 static void check_complete(struct reader *reader, const struct activation_settings *list, uid_t runs_as)
@@ -220,48 +190,35 @@ static void check_complete(struct reader *reader, const struct activation_settin
 	unsigned line = reader->section_line ? reader->section_line : 1;
 
 	if (!reader->section_line)
-		complain(reader, line, "the file has no [activate]");
+		ini_file_complain(&reader->file, line, "the file has no [activate]");
 	else if (!settings->endpoint[0] || !settings->user)
-		complain(reader, line, "this [activate] has no %s",
-			 settings->endpoint[0] ? "user" : "endpoint");
+		ini_file_complain(&reader->file, line, "this [activate] has no %s",
+				  settings->endpoint[0] ? "user" : "endpoint");
 	else if (!settings->unit == !settings->command)
-		complain(reader, line, "an [activate] has either unit or exec");
+		ini_file_complain(&reader->file, line, "an [activate] has either unit or exec");
 	check_user(reader, runs_as);
 	LL_FOREACH(list, other)
 		if (other != settings && !strcmp(other->endpoint, settings->endpoint))
-			complain(reader, line, "the endpoint %s is in %s already", settings->endpoint,
-				 other->path);
-}
-
-/* Reports an error that no line of a file is to blame for. */
-static int unreadable(const char *path, int r, char **error)
-{
-	free(*error);
-	if (asprintf(error, "%s: can't be read: %s", path, strerror(-r)) < 0)
-		*error = NULL;
-	return r;
+			ini_file_complain(&reader->file, line, "the endpoint %s is in %s already",
+					  settings->endpoint, other->path);
 }
 
 static int read_stream(struct activation_settings *list, struct activation_settings *settings, FILE *file,
 		       uid_t runs_as, char **error)
 {
-	struct reader reader = {.settings = settings, .path = settings->path, .error = error, .file = file};
-	int r = ini_parse_stream(read_line, &reader, on_key, &reader);
+	struct reader reader = {
+		.file = {.stream = file,
+			 .path = settings->path,
+			 .error = error,
+			 .begin_section = begin_section},
+		.settings = settings,
+	};
+	int r = ini_file_parse(&reader.file, on_key, &reader);
 
-	if (!reader.failed && reader.read_error)
-		return unreadable(settings->path, reader.read_error, error);
 	if (r < 0)
-		return unreadable(settings->path, -ENOMEM, error);
-	/* libinih continues after a line that it can't parse; what is found further down may only be its
-	 * consequence. */
-	if (r > 0 && (!reader.failed || (unsigned)r < reader.noticed)) {
-		free(*error);
-		*error = NULL;
-		reader.failed = false;
-		complain(&reader, (unsigned)r, "this is neither a [section] nor KEY = VALUE");
-	}
+		return r;
 	check_complete(&reader, list, runs_as);
-	return reader.failed ? -EINVAL : 0;
+	return reader.file.failed ? -EINVAL : 0;
 }
 
 static int read_file(struct activation_settings **list, const char *path, uid_t runs_as, char **error)
@@ -279,7 +236,7 @@ static int read_file(struct activation_settings **list, const char *path, uid_t 
 		return -ENOMEM;
 	file = fopen(path, "re");
 	if (!file)
-		return unreadable(path, -errno, error);
+		return ini_file_unreadable(path, -errno, error);
 	r = read_stream(*list, settings, file, runs_as, error);
 	fclose(file);
 	return r;
@@ -294,7 +251,7 @@ int activation_read(struct activation_settings **list, const char *directory, ui
 	*list = NULL;
 	*error = NULL;
 	if (r < 0)
-		return unreadable(directory, r, error);
+		return ini_file_unreadable(directory, r, error);
 	for (unsigned i = 0; i < count && r == 0; i++)
 		r = read_file(list, paths[i], runs_as, error);
 	conf_dir_free(paths, count);

@@ -5,9 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <grp.h>
-#include <ini.h>
 #include <pwd.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +13,7 @@
 #include <utlist.h>
 
 #include "daemon/base/conf_dir.h"
+#include "daemon/base/ini_file.h"
 #include "daemon/base/ini_line.h"
 #include "daemon/policy/policy_internal.h"
 #include "wire/address.h"
@@ -27,40 +26,13 @@ const struct section policy_sections[SECTIONS] = {
 	[SECTION_SEE] = {"see", "domain", LIST_DOMAINS, LIST_NONE, true, false, "from, domain and action"},
 };
 
-/* State of reading one file. inih doesn't tell where a section begins, and [rule] comes many times, so the
- * lines are looked at as inih fetches them. */
+/* State of reading one file. */
 struct reader {
+	struct ini_file file; /* first: begin_section() gets it */
 	struct policy *policy;
-	FILE *file;
-	const char *path;
-	unsigned line;
 	unsigned section_line;
 	struct rule *rule; /* the rule of the section that is being read */
-	int read_error;	   /* a negative errno, or 0 */
-	char **error;
-	bool failed;
-	unsigned noticed; /* the line that had been read when it failed */
 };
-
-static int __attribute__((format(printf, 3, 4)))
-complain(struct reader *reader, unsigned line, const char *format, ...)
-{
-	char *what = NULL;
-	va_list args;
-
-	if (reader->failed)
-		return 0;
-	reader->failed = true;
-	reader->noticed = reader->line;
-	va_start(args, format);
-	if (vasprintf(&what, format, args) < 0)
-		what = NULL;
-	va_end(args);
-	if (asprintf(reader->error, "%s:%u: %s", reader->path, line, what ? what : "bad line") < 0)
-		*reader->error = NULL;
-	free(what);
-	return 0; /* inih's handlers return 0 for an error */
-}
 
 /* --- lists ------------------------------------------------------------------------------------ */
 
@@ -139,7 +111,7 @@ static int add_item(struct reader *reader, struct item **list, char *text, enum 
 
 	if (!item || !(item->text = strdup(text))) {
 		free(item);
-		return complain(reader, reader->line, "out of memory");
+		return ini_file_complain(&reader->file, reader->file.line, "out of memory");
 	}
 	LL_APPEND(*list, item);
 	why = kind == LIST_DOMAINS ? set_domain(item)
@@ -147,7 +119,7 @@ static int add_item(struct reader *reader, struct item **list, char *text, enum 
 	      : kind == LIST_USERS ? set_uid(item, true)
 				   : set_pattern(item);
 	if (why)
-		return complain(reader, reader->line, "'%s': %s", text, why);
+		return ini_file_complain(&reader->file, reader->file.line, "'%s': %s", text, why);
 	return 1;
 }
 
@@ -158,10 +130,11 @@ static int add_list(struct reader *reader, struct item **list, const char *key, 
 	int r = 1;
 
 	if (*list)
-		return complain(reader, reader->line, "%s comes twice in this section", key);
+		return ini_file_complain(&reader->file, reader->file.line, "%s comes twice in this section",
+					 key);
 	copy = rest = strdup(value);
 	if (!copy)
-		return complain(reader, reader->line, "out of memory");
+		return ini_file_complain(&reader->file, reader->file.line, "out of memory");
 	while (r && (part = strsep(&rest, ",")) != NULL) {
 		size_t size;
 
@@ -170,7 +143,8 @@ static int add_list(struct reader *reader, struct item **list, const char *key, 
 		for (size = strlen(part); size && isspace((unsigned char)part[size - 1]); size--)
 			part[size - 1] = '\0';
 		r = *part ? add_item(reader, list, part, kind)
-			  : complain(reader, reader->line, "%s: an empty entry in the list", key);
+			  : ini_file_complain(&reader->file, reader->file.line,
+					      "%s: an empty entry in the list", key);
 	}
 	free(copy);
 	return r;
@@ -196,7 +170,8 @@ static bool close_rule(struct reader *reader)
 	else if (!rule->has_action)
 		missing = "action";
 	if (missing)
-		complain(reader, rule->line, "this [%s] has no %s", rule->section->name, missing);
+		ini_file_complain(&reader->file, rule->line, "this [%s] has no %s", rule->section->name,
+				  missing);
 	return !missing;
 }
 
@@ -205,7 +180,7 @@ static struct rule *new_rule(struct reader *reader, const struct section *sectio
 	struct rule *rule = calloc(1, sizeof(*rule));
 
 	if (rule)
-		rule->file = strdup(reader->path);
+		rule->file = strdup(reader->file.path);
 	if (!rule || !rule->file) {
 		free(rule);
 		return NULL;
@@ -217,49 +192,37 @@ static struct rule *new_rule(struct reader *reader, const struct section *sectio
 	return rule;
 }
 
-static void open_section(struct reader *reader, const char *text)
+static void open_section(struct ini_file *file, const char *text)
 {
+	struct reader *reader = (struct reader *)file;
 	const struct section *section = NULL;
 	const char *name;
 	size_t size;
 
-	reader->section_line = reader->line;
+	reader->section_line = reader->file.line;
 	close_rule(reader);
 	name = ini_line_section(text, &size);
 	for (int i = 0; name && i < SECTIONS; i++)
 		if (strlen(policy_sections[i].name) == size && !strncmp(name, policy_sections[i].name, size))
 			section = &policy_sections[i];
 	if (!section)
-		complain(reader, reader->line, "a policy has only the sections [rule], [bind] and [see]");
+		ini_file_complain(&reader->file, reader->file.line,
+				  "a policy has only the sections [rule], [bind] and [see]");
 	else if (!ini_line_section_ends(text))
-		complain(reader, reader->line, "behind [%s] there may only be a comment", section->name);
+		ini_file_complain(&reader->file, reader->file.line, "behind [%s] there may only be a comment",
+				  section->name);
 	else if (!new_rule(reader, section))
-		complain(reader, reader->line, "out of memory");
-}
-
-static char *read_line(char *buffer, int size, void *stream)
-{
-	struct reader *reader = stream;
-	char why[INI_LINE_WHY];
-	int r = reader->failed ? 0 : ini_line_read(reader->file, buffer, size, &reader->line, why);
-
-	if (r == -EINVAL)
-		complain(reader, reader->line, "%s", why);
-	else if (r < 0)
-		reader->read_error = r;
-	if (r <= 0)
-		return NULL;
-	if (*buffer == '[')
-		open_section(reader, buffer);
-	return buffer;
+		ini_file_complain(&reader->file, reader->file.line, "out of memory");
 }
 
 static int set_action(struct reader *reader, struct rule *rule, const char *value)
 {
 	if (rule->has_action)
-		return complain(reader, reader->line, "action comes twice in this section");
+		return ini_file_complain(&reader->file, reader->file.line,
+					 "action comes twice in this section");
 	if (strcmp(value, "allow") && strcmp(value, "deny"))
-		return complain(reader, reader->line, "action '%s': must be allow or deny", value);
+		return ini_file_complain(&reader->file, reader->file.line,
+					 "action '%s': must be allow or deny", value);
 	rule->has_action = true;
 	rule->allow = !strcmp(value, "allow");
 	return 1;
@@ -271,10 +234,11 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 	struct rule *rule = reader->rule;
 	const struct section *section;
 
-	if (reader->failed)
+	if (reader->file.failed)
 		return 0;
 	if (!rule)
-		return complain(reader, reader->line, "%s stands outside of a [rule], [bind] or [see]", key);
+		return ini_file_complain(&reader->file, reader->file.line,
+					 "%s stands outside of a [rule], [bind] or [see]", key);
 	section = rule->section;
 	if (!strcmp(key, "action"))
 		return set_action(reader, rule, value);
@@ -284,39 +248,21 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 		return add_list(reader, &rule->from, key, value, LIST_DOMAINS);
 	if (!strcmp(key, section->to))
 		return add_list(reader, &rule->to, key, value, section->to_kind);
-	return complain(reader, reader->line, "[%s] has no key '%s'; it has %s", section->name, key,
-			section->keys);
-}
-
-/* Reports an error that no line of the file is to blame for. */
-static int unreadable(const char *path, int r, char **error)
-{
-	free(*error);
-	if (asprintf(error, "%s: can't be read: %s", path, strerror(-r)) < 0)
-		*error = NULL;
-	return r;
+	return ini_file_complain(&reader->file, reader->file.line, "[%s] has no key '%s'; it has %s",
+				 section->name, key, section->keys);
 }
 
 static int load_stream(struct policy *policy, FILE *file, const char *path, char **error)
 {
-	struct reader reader = {.policy = policy, .path = path, .error = error, .file = file};
-	int r = ini_parse_stream(read_line, &reader, on_key, &reader);
+	struct reader reader = {
+		.file = {.stream = file, .path = path, .error = error, .begin_section = open_section},
+		.policy = policy,
+	};
+	int r = ini_file_parse(&reader.file, on_key, &reader);
 
-	if (!reader.failed && reader.read_error)
-		return unreadable(path, reader.read_error, error);
-	if (r < 0)
-		return unreadable(path, -ENOMEM, error);
-	/* libinih continues after a line that it can't parse; what is found further down may only be its
-	 * consequence. */
-	if (r > 0 && (!reader.failed || (unsigned)r < reader.noticed)) {
-		free(*error);
-		*error = NULL;
-		reader.failed = false;
-		complain(&reader, (unsigned)r, "this is neither a [section] nor KEY = VALUE");
-	}
-	if (!reader.failed)
+	if (r == 0)
 		close_rule(&reader);
-	return reader.failed ? -EINVAL : 0;
+	return reader.file.failed ? -EINVAL : r;
 }
 
 static int load_file(struct policy *policy, const char *path, char **error)
@@ -325,7 +271,7 @@ static int load_file(struct policy *policy, const char *path, char **error)
 	int r;
 
 	if (!file)
-		return unreadable(path, -errno, error);
+		return ini_file_unreadable(path, -errno, error);
 	r = load_stream(policy, file, path, error);
 	fclose(file);
 	return r;
@@ -344,7 +290,7 @@ int policy_load(struct policy **out, const char *directory, char **error)
 	r = conf_dir_list(directory, &names, &count);
 	if (r < 0) {
 		free(policy);
-		return unreadable(directory, r, error);
+		return ini_file_unreadable(directory, r, error);
 	}
 	for (unsigned i = 0; i < count && r == 0; i++)
 		r = load_file(policy, names[i], error);
