@@ -25,6 +25,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/left_socket.h"
 #include "cli/metrics.h"
 
 static const char help[] =
@@ -131,23 +132,6 @@ static bool is_unix(const struct exporter *exporter)
 	return exporter->address.any.sa_family == AF_UNIX;
 }
 
-/* Removes a socket that an earlier run has left. If another process listens on it, bind() reports that. */
-static void remove_left_socket(const struct exporter *exporter)
-{
-	const char *path = exporter->address.path.sun_path;
-	struct stat status;
-	int fd;
-
-	if (stat(path, &status) < 0 || !S_ISSOCK(status.st_mode))
-		return;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return;
-	if (connect(fd, &exporter->address.any, exporter->size) < 0 && errno == ECONNREFUSED)
-		unlink(path);
-	close(fd);
-}
-
 /* Listens. Returns false with errno set. */
 static bool listen_there(struct exporter *exporter)
 {
@@ -158,7 +142,7 @@ static bool listen_there(struct exporter *exporter)
 	if (exporter->fd < 0)
 		return false;
 	if (is_unix(exporter))
-		remove_left_socket(exporter);
+		left_socket_remove(&exporter->address.path);
 	else
 		setsockopt(exporter->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	before = umask(0117);

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -23,6 +22,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/left_socket.h"
 #include "cli/pump.h"
 #include "wire/address.h"
 
@@ -330,15 +330,6 @@ static int listen_xen(struct forward *forward)
 	return forward->incoming && event_add(forward->incoming, NULL) == 0 ? 0 : EXIT_OTHER;
 }
 
-static bool nobody_listens(const struct place *place)
-{
-	int fd = dial_unix(place);
-
-	if (fd >= 0)
-		close(fd);
-	return fd == -ECONNREFUSED;
-}
-
 /* Prints the port that the kernel chose for port 0. */
 static void tell_port(const struct forward *forward)
 {
@@ -357,7 +348,6 @@ static int listen_socket(struct forward *forward)
 	const struct place *source = &forward->source;
 	struct sockaddr_un path = {.sun_family = AF_UNIX};
 	struct addrinfo *found = NULL;
-	struct stat status;
 	int error = 0;
 
 	if (source->kind == PLACE_TCP) {
@@ -368,10 +358,7 @@ static int listen_socket(struct forward *forward)
 							found->ai_addr, (int)found->ai_addrlen);
 	} else {
 		strncpy(path.sun_path, source->path, sizeof(path.sun_path) - 1);
-		/* Removes a socket that an earlier run has left. If another process listens on it, bind()
-		 * reports that. */
-		if (stat(source->path, &status) == 0 && S_ISSOCK(status.st_mode) && nobody_listens(source))
-			unlink(source->path);
+		left_socket_remove(&path);
 		forward->listener = evconnlistener_new_bind(forward->base, on_socket, forward, flags, -1,
 							    (struct sockaddr *)&path, sizeof(path));
 	}

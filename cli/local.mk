@@ -28,6 +28,7 @@ xenmsg_SOURCES = \
 	cli/cmd_watch.c \
 	cli/command.c cli/command.h \
 	cli/interrupt.c cli/interrupt.h \
+	cli/left_socket.c cli/left_socket.h \
 	cli/main.c \
 	cli/pump.c cli/pump.h \
 	cli/run_server.c cli/run_server.h \

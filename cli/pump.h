@@ -31,7 +31,8 @@ typedef void (*pump_done_fn)(void *userdata, struct pump *pump, int error, bool 
  * (they are closed). */
 struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump_end right, pump_done_fn done,
 		      void *userdata);
-/* Makes the pump end once the right end, which has sent something, has ended and nothing more can be read at the left without waiting.
+/* Makes the pump end once the right end, which has sent something, has ended and nothing more
+ * can be read at the left without waiting.
  * Unless the left end has ended, too, pump_free() then breaks what leads to the right. */
 void pump_ends_with_right(struct pump *pump);
 /* Closes the descriptors; after an error, both ends see a broken stream. May be called from `done`. */

@@ -38,8 +38,8 @@ struct activation_callbacks {
 	int (*lead)(void *userdata, struct channel *channel, const char *endpoint);
 };
 
-/* `runs_as`: the user that the daemon runs as, or will; `socket`: where programs find it; `directory`, `socket` and the relay must outlive this. Reads
- * nothing yet. 0 or -ENOMEM. */
+/* `runs_as`: the user that the daemon runs as, or will; `socket`: where programs find it; `directory`,
+ * `socket` and the relay must outlive this. Reads nothing yet. 0 or -ENOMEM. */
 int activations_new(struct activations **activations, struct relay *relay, const char *directory,
 		    uid_t runs_as, const char *socket, const struct activation_callbacks *callbacks,
 		    void *userdata);

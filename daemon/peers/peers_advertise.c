@@ -59,7 +59,8 @@ void advertise_anew(struct peer *peer)
 	peer->advertised_value = NULL;
 }
 
-/* Formats the endpoints that the peer may know of, without those that it sees in the leaf for all. Returns false if memory is short. */
+/* Formats the endpoints that the peer may know of, without those that it sees in the leaf for all. Returns
+ * false if memory is short. */
 static bool format_for(struct peer *peer, char value[PEERS_ADVERTISE_SIZE])
 {
 	struct peers *peers = peer->peers;
