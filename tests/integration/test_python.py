@@ -439,6 +439,8 @@ def test_streams_are_those_of_asyncio(nodes):
     async def main():
         async with xenmsg.open(one.socket) as conn, xenmsg.open(two.socket) as other:
             async with other.listen("echo") as listener:
+                was_read = asyncio.Event()   # asyncio throws away what it has read when a reset comes
+
                 async def serve():
                     async for reader, writer, peer in listener:
                         assert (peer.domid, peer.pid, peer.endpoint) == (1, os.getpid(), "echo")
@@ -446,6 +448,7 @@ def test_streams_are_those_of_asyncio(nodes):
                         writer.write(come)
                         await writer.drain()
                         if come == b"break":
+                            await was_read.wait()
                             await xenmsg.break_stream(writer)
                         else:
                             writer.close()
@@ -459,6 +462,7 @@ def test_streams_are_those_of_asyncio(nodes):
                 writer.write(b"break")
                 writer.write_eof()
                 assert await reader.readexactly(5) == b"break"
+                was_read.set()
                 with pytest.raises(ConnectionResetError):
                     await reader.read()
                 writer.close()
