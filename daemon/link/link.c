@@ -386,7 +386,7 @@ bool links_poll(struct links *links)
 		links->polled = NULL;
 		link->was_polled = true;
 		hop_polled(&link->hop);
-		relay_pass(links->relay);
+		relay_pass_quick(links->relay);
 		return links->polled != NULL;
 	}
 	before = clock_ns();

@@ -83,11 +83,15 @@ struct relay {
 	uint32_t cancel_ms; /* how long the next hop may take to say whether it could cancel a message */
 	/* a program that is awake has notified us: it is let go on before we ask for the next notification */
 	bool woken;
+	/* answers come quickly: a program that we notify in this pass is let go on too, and may answer */
+	bool quick;
 };
 
 int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message);
 /* Runs a pass now, for a caller that can't wait for the loop. */
 void relay_pass(struct relay *relay);
+/* The same for a caller that has polled, since answers come quickly. */
+void relay_pass_quick(struct relay *relay);
 /* Whether there is something for the next pass. */
 bool relay_is_busy(const struct relay *relay);
 /* Runs passes until what has ended is freed. The hops were cleaned up before. */

@@ -528,11 +528,16 @@ void hop_event(struct hop *hop)
 	hop_look(hop);
 }
 
+void hop_let_go_on(struct hop *hop)
+{
+	hop->in.was_woken = hop->relay->woken = true;
+	hop_mark(hop, MARK_AWAKE);
+}
+
 void hop_woken(struct hop *hop)
 {
 	hop_event(hop);
-	hop->in.was_woken = hop->relay->woken = true;
-	hop_mark(hop, MARK_AWAKE);
+	hop_let_go_on(hop);
 }
 
 void hop_finish(struct hop *hop, int error, const char *format, ...)

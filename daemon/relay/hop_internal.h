@@ -21,6 +21,7 @@
 /* --- marks.c: besides hop_fail() and hop_mark(, MARK_DIRTY) */
 /* Notifies the other end, which asked for it: a daemon now, a program after all output. */
 void hop_notify(struct hop *hop);
+void hop_let_go_on(struct hop *hop);
 void hop_notify_now(struct hop *hop);
 /* Makes the hop's input due. */
 static inline void hop_due(struct hop *hop)

@@ -77,6 +77,7 @@ static struct {
 	void (*wake)(int fd, short what, void *userdata);
 	enum taking taking;
 	bool in_turn; /* a message is sent when the one before it was delivered */
+	bool quick;   /* the daemon has polled, and lets a program that it notifies go on */
 	unsigned messages;
 	uint64_t notifications; /* of the program, when it was last looked at */
 	uint32_t sizes[LOCAL_RINGS];
@@ -141,7 +142,7 @@ static void daemon_side(struct side *side)
 		sleep_until_notified(side);
 		scene.wake(-1, 0, &scene.session);
 		while (relay_is_busy(&scene.relay))
-			relay_pass(&scene.relay);
+			(scene.quick ? relay_pass_quick : relay_pass)(&scene.relay);
 	}
 }
 
@@ -150,6 +151,12 @@ static void run_turns(void)
 	hop_event(&scene.session.hop);
 	while (take_turn(&scene.relay))
 		;
+}
+
+/* As when a link was polled: only those that are notified in the pass are let go on. */
+static void wake_without_letting_go_on(int fd, short what, void *userdata)
+{
+	hop_event(&scene.session.hop);
 }
 
 /* Broken: a pass that doesn't ask before it ends. */
@@ -338,7 +345,7 @@ static void start(void)
 
 struct game {
 	enum taking taking;
-	bool in_turn;
+	bool in_turn, quick;
 	unsigned messages, deviations;
 	uint32_t out_size, deliveries_size;
 	void (*wake)(int fd, short what, void *userdata);
@@ -350,6 +357,7 @@ static unsigned long explore(const struct game *game)
 
 	scene.taking = game->taking;
 	scene.in_turn = game->in_turn;
+	scene.quick = game->quick;
 	scene.messages = game->messages;
 	scene.sizes[LOCAL_RING_OUT] = game->out_size ? game->out_size : RING_ROOM;
 	scene.sizes[LOCAL_RING_IN] = RING_ROOM;
@@ -391,6 +399,18 @@ static void answers_to_answers_lose_no_wakeup(void **state)
 			.taking = taking, .messages = MESSAGES, .deviations = DEVIATIONS, .in_turn = true});
 }
 
+static void programs_let_go_on_lose_no_wakeup(void **state)
+{
+	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
+		for (unsigned in_turn = 0; in_turn < 2; in_turn++)
+			no_schedule_loses(&(struct game){.taking = taking,
+							 .messages = MESSAGES,
+							 .deviations = DEVIATIONS,
+							 .in_turn = in_turn,
+							 .quick = true,
+							 .wake = wake_without_letting_go_on});
+}
+
 static void full_ring_to_the_daemon_loses_no_wakeup(void **state)
 {
 	for (enum taking taking = RELEASES; taking <= RELEASES_QUIETLY; taking++)
@@ -430,6 +450,7 @@ int main(void)
 		cmocka_unit_test(message_and_its_receipt_lose_no_wakeup),
 		cmocka_unit_test(second_message_in_any_window_loses_no_wakeup),
 		cmocka_unit_test(answers_to_answers_lose_no_wakeup),
+		cmocka_unit_test(programs_let_go_on_lose_no_wakeup),
 		cmocka_unit_test(full_ring_to_the_daemon_loses_no_wakeup),
 		cmocka_unit_test(full_ring_of_deliveries_loses_no_wakeup),
 		cmocka_unit_test(the_search_finds_a_daemon_that_never_asks),
