@@ -181,9 +181,11 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 	*message = NULL;
 	if (conn->dead)
 		return conn->dead;
-	if (inbox_take_simple(&conn->inbox, recv, message, binding))
-		return finish_take(conn, 0, message);
 	for (;;) {
+		if (inbox_front_quick(&conn->inbox, &front)) {
+			r = 1;
+			break;
+		}
 		r = inbox_front(&conn->inbox, &front, &unknown);
 		if (!unknown)
 			break;

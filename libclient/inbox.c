@@ -484,43 +484,25 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 	}
 }
 
-bool inbox_take_simple(struct inbox *inbox, bool recv, struct xenmsg_message **taken,
-		       const struct binding **binding)
+bool inbox_front_quick(struct inbox *inbox, struct inbox_front *front)
 {
-	struct ring_reader *ring = &inbox->transport->deliveries;
 	struct receiver *receiver = inbox->receiver;
-	uint32_t sent = htole32(MESSAGE_SENT), size;
-	struct xenmsg_message *message;
 	const uint8_t *at;
-	uint64_t head, span;
+	uint64_t head;
+	uint32_t size;
 
 	if (inbox->frame_left < MESSAGE_HEAD_SIZE || inbox->frame_left % 8 || !receiver ||
-	    receiver->state != RECEIVER_OPEN || receiver->part.at || receiver->replies ||
-	    receiver->cancelled_count || receiver->fin || !receiver->binding->handler != recv)
+	    receiver->state != RECEIVER_OPEN || receiver->part.at)
 		return false;
-	at = ring_reader_piece(ring, MESSAGE_HEAD_SIZE);
+	at = ring_reader_piece(&inbox->transport->deliveries, MESSAGE_HEAD_SIZE);
 	if (!at)
 		return false;
 	head = get_u64(at);
 	size = (uint32_t)head;
-	span = message_span(size);
-	if (head >> 32 != MESSAGE_PLAIN || size > inbox->transport->max_message || span > inbox->frame_left ||
-	    !ring_reader_piece(ring, (uint32_t)span))
+	if (receiver->replies || head >> 32 != MESSAGE_PLAIN || size > inbox->transport->max_message ||
+	    message_span(size) > inbox->frame_left)
 		return false;
-	message = message_new(inbox->pool, size);
-	if (!message)
-		return false;
-	if (!__atomic_compare_exchange_n(ring_reader_word(ring, (uint32_t)span - MESSAGE_TRAILER_SIZE), &sent,
-					 htole32(MESSAGE_TAKEN), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-		xenmsg_message_free(message);
-		return false;
-	}
-	memcpy(message->data, at + MESSAGE_HEAD_SIZE, size);
-	message->size = size;
-	fill_in(receiver, message);
-	consume(inbox, receiver, (uint32_t)span);
-	*taken = message;
-	*binding = receiver->binding;
+	*front = (struct inbox_front){receiver, receiver->binding, size};
 	return true;
 }
 

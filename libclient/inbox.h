@@ -89,11 +89,9 @@ struct inbox_front {
 int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_channel);
 /* Discards the frame of a channel that doesn't exist, after all of `in` was read. */
 void inbox_skip_frame(struct inbox *inbox);
-/* Finds and takes a message at once, in the most frequent case: a plain message that lies in the ring in one
- * piece, and has a handler or, with `recv`, none. Returns false if nothing was done: the caller uses the
- * other two. */
-bool inbox_take_simple(struct inbox *inbox, bool recv, struct xenmsg_message **message,
-		       const struct binding **binding);
+/* Finds the message in the most frequent case: a plain one that lies in the ring as a whole, behind another in
+ * its frame. Returns false if it isn't that, and inbox_front() must look. */
+bool inbox_front_quick(struct inbox *inbox, struct inbox_front *front);
 /* Takes the message at the front. Returns 1 with *message the caller's, 0 if it had been cancelled, -ENOMEM
  * (it stays) or -EPROTO. */
 int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenmsg_message **message);
