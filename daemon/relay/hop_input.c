@@ -17,6 +17,7 @@
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/base/timer.h"
+#include "wire/frame_ring.h"
 
 /* units of work, before the account's other programs get their turns: 256 KiB of large frames */
 #define PIECE_UNITS  2048u
@@ -309,26 +310,15 @@ static void finish_frame(struct hop *hop, const struct frame_header *header)
  * errno: the session has failed. */
 static int next_frame(struct hop *hop, struct frame_header *header)
 {
-	uint8_t encoded[FRAME_HEADER_SIZE];
-	int ready = ring_reader_ready(&hop->in.reader, FRAME_HEADER_SIZE);
-	uint32_t total = FRAME_HEADER_SIZE;
+	uint32_t ready;
+	int r = frame_next(&hop->in.reader, header, &ready);
 
-	if (ready >= (int)FRAME_HEADER_SIZE) {
-		ring_reader_copy(&hop->in.reader, 0, encoded, FRAME_HEADER_SIZE);
-		if (frame_header_decode(encoded, header) < 0 ||
-		    frame_size(header->length) > hop->in.reader.ring.size) {
-			hop_fail(hop, -EPROTO, "a frame of %u bytes is too long", header->length);
-			return -EPROTO;
-		}
-		total = frame_size(header->length);
-		ready = ring_reader_ready(&hop->in.reader, total);
+	if (r < 0) {
+		hop_fail(hop, r, "an impossible producer index in the ring, or a frame that is too long");
+		return r;
 	}
-	if (ready < 0) {
-		hop_fail(hop, ready, "impossible producer index in the ring");
-		return ready;
-	}
-	if ((uint32_t)ready < total) {
-		hop->in.missing = (uint32_t)ready + 1;
+	if (r == 0) {
+		hop->in.missing = ready + 1;
 		if (ready == 0 || !hop->traits->whole_frames)
 			return 0;
 		hop_fail(hop, -EPROTO, "an incomplete frame in the ring");
