@@ -20,6 +20,7 @@
 #include "daemon/peers/directory.h"
 #include "daemon/peers/domains.h"
 #include "daemon/link/link.h"
+#include "daemon/link/via.h"
 #include "daemon/local/local.h"
 #include "daemon/base/log.h"
 #include "daemon/base/notify.h"
@@ -72,6 +73,7 @@ static void recheck_channels(struct daemon *daemon)
 	activations_each_room(daemon->activations, recheck_room, daemon->router);
 	local_each(daemon->local, recheck_session, daemon->router);
 	streams_each(daemon->streams, recheck_stream, daemon->router);
+	via_recheck(daemon->via);
 }
 
 int daemon_reload(struct daemon *daemon)
@@ -376,11 +378,43 @@ static void open_from_peer(void *userdata, struct channel *channel, const struct
 {
 	struct daemon *daemon = userdata;
 
-	router_open_endpoint(daemon->router, channel, open->name);
+	if (via_is_relayed(open))
+		via_open(daemon->via, channel, open);
+	else
+		router_open_endpoint(daemon->router, channel, open->name);
+}
+
+static void open_relayed(void *userdata, struct channel *channel, struct frame_text endpoint)
+{
+	struct daemon *daemon = userdata;
+
+	router_open_endpoint(daemon->router, channel, endpoint);
+}
+
+static int start_via(struct daemon *daemon)
+{
+	const struct via_collaborators collaborators = {
+		.self = &daemon->self,
+		.relay = &daemon->relay,
+		.access = daemon->access,
+	};
+
+	return via_new(&daemon->via, &collaborators, daemon->config.relay, open_relayed, daemon);
+}
+
+static void peer_unlinkable(void *userdata, uint32_t domid, struct hop *hop)
+{
+	struct daemon *daemon = userdata;
+
+	via_lead_waiting(daemon->via, domid, hop);
 }
 
 static int start_links(struct daemon *daemon)
 {
+	static const struct links_callbacks callbacks = {
+		.open = open_from_peer,
+		.unlinkable = peer_unlinkable,
+	};
 	const struct config *config = &daemon->config;
 	const struct links_options options = {
 		.self = &daemon->self,
@@ -389,10 +423,14 @@ static int start_links(struct daemon *daemon)
 		.dead_after_ms = config->dead_after_ms,
 		.idle_close_ms = config->idle_close_ms,
 		.channels_max = CHANNEL_NUMBERS / 2, /* the accounts limit how many there are */
+		.relays = config->relay,
 	};
+	int r = links_new(&daemon->links, &daemon->relay, daemon->peers, daemon->directory, &options,
+			  &callbacks, daemon);
 
-	return links_new(&daemon->links, &daemon->relay, daemon->peers, daemon->directory, &options,
-			 open_from_peer, daemon);
+	if (r == 0)
+		via_set_links(daemon->via, daemon->links);
+	return r;
 }
 
 /* --- endpoints here --------------------------------------------------------------------------- */
@@ -414,6 +452,7 @@ static int start_router(struct daemon *daemon)
 		.directory = daemon->directory,
 		.peers = daemon->peers,
 		.links = daemon->links,
+		.via = daemon->via,
 		.watches = daemon->watches,
 	};
 
@@ -555,11 +594,26 @@ int daemon_new(struct daemon **out, const struct config *config)
 {
 	/* Each step needs those before it. Programs come last: a program that is served finds everything. */
 	static int (*const steps[])(struct daemon * daemon) = {
-		start_base,	  startup_xen,	   start_relay,	      start_access,
-		start_domains,	  start_directory, start_watches,     start_peers,
-		start_links,	  start_router,	   start_activations, startup_await_presence,
-		start_local,	  start_queries,   start_notify,      follow_own_domid,
-		read_activations, become_user,	   hear_hangup,
+		start_base,
+		startup_xen,
+		start_relay,
+		start_access,
+		start_domains,
+		start_directory,
+		start_watches,
+		start_peers,
+		start_via,
+		start_links,
+		start_router,
+		start_activations,
+		startup_await_presence,
+		start_local,
+		start_queries,
+		start_notify,
+		follow_own_domid,
+		read_activations,
+		become_user,
+		hear_hangup,
 	};
 	struct daemon *daemon = calloc(1, sizeof(*daemon));
 	int r = 0;
@@ -604,6 +658,7 @@ void daemon_free(struct daemon *daemon)
 	router_free(daemon->router);
 	activations_free(daemon->activations);
 	streams_free(daemon->streams);
+	via_free(daemon->via);
 	links_free(daemon->links);
 	peers_free(daemon->peers);
 	watches_free(daemon->watches);

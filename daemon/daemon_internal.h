@@ -44,6 +44,7 @@ struct daemon {
 	struct router *router;
 	struct activations *activations;
 	struct links *links;
+	struct via *via;
 	struct peers *peers;
 	struct local *local;
 	struct streams *streams;

@@ -36,6 +36,7 @@ libdaemon_la_SOURCES = \
 	daemon/relay/marks.c daemon/relay/waiting.c daemon/relay/control.c \
 	daemon/relay/traits.c daemon/relay/traits.h \
 	daemon/link/link.c daemon/link/link.h \
+	daemon/link/via.c daemon/link/via.h \
 	daemon/local/local.c daemon/local/local.h \
 	daemon/base/log.c daemon/base/log.h daemon/base/log_limit.c daemon/base/log_limit.h \
 	daemon/base/notify.c daemon/base/notify.h \

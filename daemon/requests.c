@@ -258,6 +258,8 @@ static void on_ping_result(void *userdata, uint32_t request, int64_t result)
 	struct session *session = userdata;
 	uint8_t rtt[8];
 
+	if (result == -ENOLINK)
+		result = -EHOSTUNREACH;
 	if (result < 0)
 		reply_error(session, request, (int)-result, why_not((int)-result));
 	else
@@ -289,6 +291,8 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 	if (r == 0)
 		r = links_ping(daemon->links, domid, session_hop(session)->account, on_ping_result, session,
 			       request);
+	if (r == -ENOLINK)
+		r = -EHOSTUNREACH;
 	if (r < 0)
 		reply_error(session, request, -r, why_not(-r));
 }

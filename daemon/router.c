@@ -10,6 +10,7 @@
 #include "daemon/base/self.h"
 #include "daemon/base/turns.h"
 #include "daemon/link/link.h"
+#include "daemon/link/via.h"
 #include "daemon/local/session.h"
 #include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
@@ -336,6 +337,8 @@ static int lead_to_address(struct router *router, struct channel *channel, struc
 		return lead_to_endpoint(router, channel,
 					(struct frame_text){address.endpoint, strlen(address.endpoint)});
 	hop = links_want(router->with.links, domid, channel->opener.hop->account, &r);
+	if (r == -ENOLINK)
+		return via_lead(router->with.via, channel, domid, address.endpoint);
 	return hop ? channel_accept(channel, hop, address.endpoint) : r;
 }
 

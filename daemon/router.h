@@ -31,6 +31,7 @@ struct self;
 struct session;
 struct streams;
 struct turns;
+struct via;
 struct watches;
 
 struct endpoint {
@@ -50,7 +51,8 @@ struct router_collaborators {
 	struct access *access;	     /* decides who may reach what */
 	struct directory *directory; /* finds the domain that a name means */
 	struct peers *peers;	     /* advertises what is bound here */
-	struct links *links;	     /* lead to other domains */
+	struct links *links;	     /* lead to other domains, */
+	struct via *via;	     /* and where there can't be a link, this does */
 	struct streams *streams;     /* that programs here should fetch */
 	struct watches *watches;     /* are told what is bound and unbound */
 };

@@ -85,6 +85,7 @@ integration_tests = \
 	tests/integration/test_printed.py \
 	tests/integration/test_policy.py \
 	tests/integration/test_python.py \
+	tests/integration/test_relay.py \
 	tests/integration/test_report.py \
 	tests/integration/test_restore.py \
 	tests/integration/test_run.py \

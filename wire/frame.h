@@ -132,13 +132,16 @@ struct frame_welcome {
 
 struct frame_hello_link {
 	uint16_t major, minor;
-	uint32_t flags;
+	uint32_t flags; /* bits that aren't known mean nothing */
 	uint8_t instance[16];
 	uint8_t token[16];
 	uint64_t received;
 	uint64_t max_message;
 	struct frame_text version;
 };
+
+#define HELLO_RELAYS                                                                                         \
+	0x1u /* of a link: takes relayed OPENs (protocol.md, 5.8), and relayed PINGs in domain 0 */
 
 struct frame_goodbye {
 	uint32_t error;
@@ -148,7 +151,8 @@ struct frame_goodbye {
 struct frame_open {
 	uint8_t kind;
 	struct frame_identity identity;
-	struct frame_text name; /* address from a program to its daemon, else endpoint */
+	struct frame_text
+		name; /* address from a program to its daemon and in a relayed OPEN, else endpoint */
 	/* domain of the sender; in what a daemon sends to a program it follows a zero: frame_text_split() */
 	struct frame_text domain_name;
 };

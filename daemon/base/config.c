@@ -103,8 +103,7 @@ static const struct key keys[KEYS] = {
 	[KEY_MIN_RING_SIZE] = {"links", "min-ring-size", VALUE_RING, AT(min_ring_size), KIB, MIB,
 			       RING_ALLOWED},
 	[KEY_MAP] = {"links", "map", VALUE_MAP, AT(map), 0, 0, "auto, yes or no"},
-	[KEY_RELAY] = {"links", "relay", VALUE_RELAY, 0, 0, 0,
-		       "no (this version can't relay between other domains)"},
+	[KEY_RELAY] = {"links", "relay", VALUE_RELAY, 0, 0, 0, "auto, yes or no"},
 	[KEY_PRESENCE] = {"links", "presence", VALUE_PRESENCE, AT(presence_private), 0, 0,
 			  "public or private"},
 	[KEY_PEERS] = {"links", "peers", VALUE_PEERS, AT(peers), 0, DOMID_MAX,
@@ -164,6 +163,7 @@ int config_init(struct config *config)
 		.ring_size = 64 * KIB,
 		.min_ring_size = KIB,
 		.map = CONFIG_MAP_AUTO,
+		.relay = true,
 		.heartbeat_ms = 10000,
 		.busy_poll_us = 100,
 		.dead_after_ms = 30000,
@@ -375,7 +375,10 @@ static int parse_value(struct config *config, const struct key *key, const char 
 			config->map = (enum config_map)index;
 		return r;
 	case VALUE_RELAY:
-		return strcmp(text, "no") ? -EINVAL : 0;
+		r = parse_word(text, map_words, &index);
+		if (r == 0)
+			config->relay = index != CONFIG_MAP_NO;
+		return r;
 	case VALUE_PRESENCE:
 		r = parse_word(text, presence_words, &index);
 		if (r == 0)

@@ -42,6 +42,7 @@ struct config {
 	/* [links] sizes in bytes, for each direction; times in milliseconds */
 	uint32_t ring_size, min_ring_size;
 	enum config_map map;
+	bool relay; /* take part in relaying through domain 0 */
 	bool presence_private;
 	uint32_t *peers; /* domids that may see this daemon, with presence_private */
 	unsigned peer_count;

@@ -49,7 +49,8 @@ struct link {
 	struct patience patience;
 	bool was_polled; /* what comes in next was found by polling */
 	char version[32];
-	char last_error[200];
+	uint32_t flags; /* of the peer's HELLO */
+	char last_error[LINK_REASON_SIZE];
 	struct log_source wanted_by; /* the account that asked for it last */
 	UT_hash_handle hh;
 };
@@ -61,7 +62,7 @@ struct links {
 	struct peers *peers;
 	struct directory *directory;
 	struct links_options options;
-	links_open_fn open;
+	struct links_callbacks callbacks;
 	void *userdata;
 	struct link *links;
 	struct event *heartbeat;
@@ -176,6 +177,7 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 	if (link->domid < link->links->options.self->domid)
 		memcpy(link->token, hello.token, sizeof(link->token));
 	copy_plain(link->version, sizeof(link->version), hello.version, '!');
+	link->flags = hello.flags;
 	set_state(link, LINK_UP);
 	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO, "domain %u: link is up, xenmsgd %s",
 		    link->domid, link->version);
@@ -259,7 +261,7 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 	if (link->state != LINK_UP)
 		return -EINVAL;
 	channel->identity.domid = link->domid; /* the hypervisor's word, not the peer's */
-	link->links->open(link->links->userdata, channel, open);
+	link->links->callbacks.open(link->links->userdata, channel, open);
 	return 0;
 }
 
@@ -405,6 +407,7 @@ static int send_hello(struct link *link)
 	struct frame_hello_link hello = {
 		.major = PROTOCOL_MAJOR,
 		.minor = PROTOCOL_MINOR,
+		.flags = options->relays ? HELLO_RELAYS : 0,
 		.max_message = link->links->relay->max_message,
 		.version = {PACKAGE_VERSION, strlen(PACKAGE_VERSION)},
 	};
@@ -493,7 +496,7 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 	/* Ask even if another account has asked already: the one whose turn comes first has it looked up. */
 	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))
 		*error = peers_connect(links->peers, domid, account);
-	if (*error < 0)
+	if (*error < 0 && *error != -ENOLINK)
 		return NULL;
 	if (!link)
 		link = link_get(links, domid);
@@ -503,10 +506,37 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 		return NULL;
 	}
 	link->used_ms = clock_ms();
+	if (*error < 0)
+		return NULL;
 	link->wanted_by = account_source(account);
 	if (link->state == LINK_IDLE)
 		set_state(link, LINK_CONNECTING);
 	return &link->hop;
+}
+
+int links_relays(const struct links *links, uint32_t domid)
+{
+	const struct link *link = link_find(links, domid);
+
+	if (!link || link->state != LINK_UP)
+		return 0;
+	return link->flags & HELLO_RELAYS ? 1 : -EOPNOTSUPP;
+}
+
+void links_explain(struct links *links, uint32_t domid, const char *reason)
+{
+	struct link *link = link_find(links, domid);
+
+	if (link)
+		snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
+}
+
+void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop *hop), void *userdata)
+{
+	struct link *link, *next;
+
+	HASH_ITER(hh, links->links, link, next)
+		each(userdata, &link->hop);
 }
 
 int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length)
@@ -597,13 +627,30 @@ static void forget_if_absent(struct link *link, int error, const char *reason)
 	link_free(link);
 }
 
+/* Lets what waits for a link that can't be made go another way. */
+static void give_away(struct link *link, const char *reason)
+{
+	struct links *links = link->links;
+
+	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
+	if (links->callbacks.unlinkable)
+		links->callbacks.unlinkable(links->userdata, link->domid, &link->hop);
+	pings_fail(&link->pings, -ENOLINK);
+}
+
 void links_failed(struct links *links, uint32_t domid, int error, const char *reason)
 {
 	struct link *link = link_find(links, domid);
+	char why[LINK_REASON_SIZE];
 
 	if (!link || link->state != LINK_CONNECTING)
 		return;
 	set_state(link, LINK_IDLE);
+	if (error == -ENOLINK) {
+		give_away(link, reason);
+		error = -EHOSTUNREACH;
+		reason = memcpy(why, link->last_error, sizeof(why));
+	}
 	end_session(link, -error, reason);
 	forget_if_absent(link, error, reason);
 }
@@ -673,7 +720,7 @@ static void on_heartbeat(int fd, short what, void *userdata)
 /* --- life ------------------------------------------------------------------------------------- */
 
 int links_new(struct links **out, struct relay *relay, struct peers *peers, struct directory *directory,
-	      const struct links_options *options, links_open_fn open, void *userdata)
+	      const struct links_options *options, const struct links_callbacks *callbacks, void *userdata)
 {
 	struct links *links = calloc(1, sizeof(*links));
 
@@ -683,7 +730,7 @@ int links_new(struct links **out, struct relay *relay, struct peers *peers, stru
 	links->peers = peers;
 	links->directory = directory;
 	links->options = *options;
-	links->open = open;
+	links->callbacks = *callbacks;
 	links->userdata = userdata;
 	links->heartbeat = event_new(relay->base, -1, EV_PERSIST, on_heartbeat, links);
 	if (!links->heartbeat || timer_set(links->heartbeat, options->heartbeat_ms) < 0) {

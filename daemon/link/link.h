@@ -30,6 +30,8 @@ struct peers;
 struct self;
 struct vchan;
 
+#define LINK_REASON_SIZE 240
+
 enum link_state {
 	LINK_IDLE,
 	LINK_CONNECTING,
@@ -42,14 +44,20 @@ struct links_options {
 	uint32_t heartbeat_ms, dead_after_ms, idle_close_ms;
 	uint32_t channels_max;
 	uint64_t busy_poll_ns; /* how long to poll before sleeping; 0: not at all */
+	bool relays;	       /* HELLO says that we take part in relaying */
 };
 
-/* Called when a peer opens a channel to one of our endpoints. */
-typedef void (*links_open_fn)(void *userdata, struct channel *channel, const struct frame_open *open);
+struct links_callbacks {
+	/* A peer opens a channel. Its identity has the peer's domid. */
+	void (*open)(void *userdata, struct channel *channel, const struct frame_open *open);
+	/* There can't be a link with this domain: what waits on `hop` for one ends with EHOSTUNREACH, as far
+	 * as the callee doesn't lead it elsewhere. May be NULL. */
+	void (*unlinkable)(void *userdata, uint32_t domid, struct hop *hop);
+};
 
 /* Peers and directory must outlive the links. */
 int links_new(struct links **links, struct relay *relay, struct peers *peers, struct directory *directory,
-	      const struct links_options *options, links_open_fn open, void *userdata);
+	      const struct links_options *options, const struct links_callbacks *callbacks, void *userdata);
 /* Ends all links, after this domain was restored or migrated; they begin anew when they are wanted. */
 void links_restart(struct links *links);
 /* Sends each peer a GOODBYE, and frees all links. */
@@ -57,8 +65,16 @@ void links_free(struct links *links);
 
 /* Returns the hop of the link with `domid`, and asks for the link if it isn't up, at the cost of `account`
  * (NULL: none). The hop stays the link's. NULL with *error: -ENOMEM, -ENOBUFS (of the account), -EHOSTDOWN
- * (no daemon was there a moment ago; and a domain has no link with itself). */
+ * (no daemon was there a moment ago; and a domain has no link with itself), -ENOLINK (neither may map the
+ * other's pages). */
 struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error);
+/* Whether the link is up, and its peer takes part in relaying: 1; 0: it isn't up; -EOPNOTSUPP: it is, and the
+ * peer doesn't. */
+int links_relays(const struct links *links, uint32_t domid);
+/* Sets what is remembered as the reason why there is no link with this domain. */
+void links_explain(struct links *links, uint32_t domid, const char *reason);
+/* Calls `each` for the hop of each link. */
+void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop *hop), void *userdata);
 
 /* Sends a frame about neither a channel nor the link itself, with the next pass of the loop. Returns 0,
  * -ENOTCONN: there is no session with the peer, -ENOBUFS: it hasn't taken what was sent before. */
@@ -107,7 +123,7 @@ bool links_info(struct links *links, uint32_t domid, struct link_info *info);
 struct link_failure {
 	uint32_t domid;
 	uint64_t since;
-	char reason[200];
+	char reason[LINK_REASON_SIZE];
 };
 void links_each_failure(const struct links *links,
 			void (*each)(void *userdata, const struct link_failure *failure), void *userdata);

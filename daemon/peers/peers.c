@@ -280,6 +280,8 @@ int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
 	rendezvous = &peer->rendezvous;
 	if (rendezvous->state == RENDEZVOUS_CONNECTED)
 		return 0;
+	if (rendezvous->unlinkable && !rendezvous->wanted)
+		return -ENOLINK;
 	if (account && rendezvous->state == RENDEZVOUS_IDLE && !peer->up)
 		r = lookups_add(peer, account);
 	else if (!rendezvous->wanted && rendezvous->state == RENDEZVOUS_IDLE)
@@ -329,6 +331,13 @@ bool peers_is_up(struct peers *peers, uint32_t domid)
 	const struct peer *peer = peer_find(peers, domid);
 
 	return peer && peer->up;
+}
+
+bool peers_is_unlinkable(struct peers *peers, uint32_t domid)
+{
+	const struct peer *peer = peer_find(peers, domid);
+
+	return peer && peer->up && peer->rendezvous.unlinkable;
 }
 
 const char *peers_own_leaf_name(const struct peers *peers)

@@ -72,7 +72,8 @@ struct peers_callbacks {
 	 * vchan_set_event(), and calls peers_disconnect() after closing it. */
 	void (*connected)(void *userdata, uint32_t domid, struct vchan *vchan);
 	/* A connection that was asked for can't be made: -EHOSTDOWN no such domain or no daemon there,
-	 * -EHOSTUNREACH otherwise; `reason` is a sentence for people. */
+	 * -ENOLINK neither of the two domains may map, -EHOSTUNREACH otherwise; `reason` is a sentence for
+	 * people. */
 	void (*failed)(void *userdata, uint32_t domid, int error, const char *reason);
 	/* The peer has given up the connected vchan, or is gone. The owner closes the vchan and calls
 	 * peers_disconnect(). */
@@ -97,7 +98,8 @@ int peers_start(struct peers *peers);
 /* Asks for a vchan with the peer, for `account`. Answers by `connected` or `failed`, never before it returns.
  * A peer of which nothing is known is looked up in XenStore, for which the account pays and waits its turn
  * (NULL: the daemon asks for itself). Returns 0 or a negative errno, and then no answer comes: -EHOSTDOWN it
- * wasn't there a moment ago, -ENOBUFS the account has no room for a look-up, -ENOMEM. */
+ * wasn't there a moment ago, -ENOLINK peers_is_unlinkable(), -ENOBUFS the account has no room for a look-up,
+ * -ENOMEM. */
 int peers_connect(struct peers *peers, uint32_t domid, struct account *account);
 /* Withdraws our hello: the vchan with this peer is closed or not wanted any more. */
 void peers_disconnect(struct peers *peers, uint32_t domid);
@@ -127,6 +129,9 @@ struct peer_info {
  * False: there is no more. */
 bool peers_next(struct peers *peers, int64_t after, struct peer_info *info);
 bool peers_is_up(struct peers *peers, uint32_t domid);
+/* Whether neither this domain nor the peer may map the other's pages, as the hello of the daemon said that
+ * runs there now. */
+bool peers_is_unlinkable(struct peers *peers, uint32_t domid);
 /* Returns the number of domains whose look-up an account waits for. */
 unsigned peers_lookups(const struct peers *peers);
 /* Returns the number of peers whose vchan waits for grant pages to come free. */

@@ -52,6 +52,7 @@ struct rendezvous {
 	bool lost_told;	    /* CONNECTED, and `lost` was called */
 	bool hello_written; /* ours stands in XenStore, or is on its way there */
 	bool published;	    /* so do the nodes under grant_nonce */
+	bool unlinkable;    /* the peer's daemon has said that it may not map, and nor may we */
 	char our_nonce[PEERS_NONCE_SIZE];
 	char grant_nonce[PEERS_NONCE_SIZE];	/* the peer's, for which `vchan` was granted */
 	char connected_nonce[PEERS_NONCE_SIZE]; /* the peer's when we got CONNECTED */

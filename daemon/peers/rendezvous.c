@@ -371,11 +371,9 @@ static void refuse(struct peer *peer)
 	char reason[160];
 
 	peer->rendezvous.wanted = false;
-	snprintf(
-		reason, sizeof(reason),
-		"neither domain %u nor domain %u may map the other's pages: set map = yes under [links] in one of them",
-		peers->options.self->domid, peer->domid);
-	peers->callbacks.failed(peers->userdata, peer->domid, -EHOSTUNREACH, reason);
+	snprintf(reason, sizeof(reason), "neither domain %u nor domain %u may map the other's pages",
+		 peers->options.self->domid, peer->domid);
+	peers->callbacks.failed(peers->userdata, peer->domid, -ENOLINK, reason);
 }
 
 static void fail_timeout(struct peer *peer)
@@ -427,8 +425,10 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 	};
 }
 
+/* Notes what the peer's hello says. Whether it may map stays as it is until its daemon is another one. */
 static void note(struct peer *peer)
 {
+	peer->rendezvous.unlinkable = !peer->hello.map && !peer->peers->may_map;
 	memcpy(peer->rendezvous.tried_nonce, peer->hello.nonce, sizeof(peer->rendezvous.tried_nonce));
 }
 
@@ -529,6 +529,7 @@ void rendezvous_advance(struct peer *peer)
 
 void rendezvous_peer_gone(struct peer *peer, bool replaced)
 {
+	peer->rendezvous.unlinkable = false;
 	step(peer, replaced ? RENDEZVOUS_REPLACED : RENDEZVOUS_GONE);
 }
 

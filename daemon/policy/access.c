@@ -155,7 +155,7 @@ static void count_undecided(struct access *access, const struct frame_identity *
 		LOG_UNDECIDED,
 		from->domid == access->self->domid ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid),
 		LOG_LEVEL_WARNING,
-		"not decided yet: domain %u, uid %u to %s: %s:%u needs the domain's name, which isn't known: %s",
+		"not decided yet: domain %u, uid %u to %s: %s:%u needs a domain's name, which isn't known: %s",
 		from->domid, from->uid, endpoint, decision->file, decision->line,
 		why_unknown(access, from->domid));
 }
@@ -175,6 +175,33 @@ int access_reach(struct access *access, const struct frame_identity *from, const
 int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint)
 {
 	struct policy_decision decision = decide(access, from, endpoint);
+
+	return result_of(&decision);
+}
+
+static struct policy_decision decide_relay(struct access *access, const struct frame_identity *from,
+					   uint32_t to)
+{
+	struct policy_subject source = subject_of(access, from->domid, from->uid);
+	struct policy_subject destination = subject_of(access, to, 0);
+
+	return policy_relay(access->policy, &source, &destination);
+}
+
+int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address)
+{
+	struct policy_decision decision = decide_relay(access, from, to);
+
+	if (decision.undecided)
+		count_undecided(access, from, address, &decision);
+	else if (!decision.allow)
+		denied_add(access->denied, from, false, address, decision.file, decision.line);
+	return result_of(&decision);
+}
+
+int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to)
+{
+	struct policy_decision decision = decide_relay(access, from, to);
 
 	return result_of(&decision);
 }

@@ -41,6 +41,11 @@ bool access_needs_names(const struct access *access);
 int access_reach(struct access *access, const struct frame_identity *from, const char *endpoint);
 /* Decides the same for a sender that was allowed before; nothing is counted. */
 int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint);
+/* Decides whether domain 0 relays what the sender opens to an endpoint of domain `to`; `address` has both. 0;
+ * -EACCES or -ENODATA, which are counted and logged. */
+int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address);
+/* Decides the same for what is relayed already; nothing is counted. */
+int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to);
 /* Decides whether the program at the other end of `socket` may bind the name. 0; -EACCES, which is logged. */
 int access_bind(struct access *access, int socket, uid_t uid, gid_t gid, const char *endpoint,
 		gid_t socket_group);

@@ -26,7 +26,7 @@ void denied_add(struct denied *denied, const struct frame_identity *from, bool i
 
 struct denied_entry {
 	uint32_t domid;
-	char endpoint[64];
+	char endpoint[72]; /* or, of what wasn't relayed, the address */
 	uint64_t count;
 	uint64_t last; /* seconds since 1970 */
 };

@@ -63,8 +63,7 @@ bool policy_needs_names(const struct policy *policy)
 	const struct rule *rule;
 
 	LL_FOREACH(policy->rules, rule)
-		if (has_name(rule->from) ||
-		    (rule->section == &policy_sections[SECTION_SEE] && has_name(rule->to)))
+		if (has_name(rule->from) || (rule->section->to_kind == LIST_DOMAINS && has_name(rule->to)))
 			return true;
 	return false;
 }
@@ -322,23 +321,50 @@ void policy_shown_to(const struct policy *policy, const struct policy_subject *s
 	free(shown);
 }
 
-bool policy_sees(const struct policy *policy, const struct policy_subject *from,
-		 const struct policy_subject *other)
+/* Returns whether a rule about two domains is about these. */
+static enum match pair_matches(const struct rule *rule, const struct policy_subject *from,
+			       const struct policy_subject *to)
+{
+	enum match first = domain_matches(rule->from, from), second = domain_matches(rule->to, to);
+
+	return first < second ? first : second;
+}
+
+/* Returns the first rule of this section that matches; NULL: none. */
+static const struct rule *find_pair(const struct policy *policy, const struct section *section,
+				    const struct policy_subject *from, const struct policy_subject *to,
+				    bool (*matches)(enum match match, const struct rule *rule))
 {
 	const struct rule *rule;
 
-	LL_FOREACH(policy->rules, rule) {
-		enum match match;
+	LL_FOREACH(policy->rules, rule)
+		if (rule->section == section && matches(pair_matches(rule, from, to), rule))
+			return rule;
+	return NULL;
+}
 
-		if (rule->section != &policy_sections[SECTION_SEE])
-			continue;
-		match = domain_matches(rule->from, from);
-		if (match > domain_matches(rule->to, other))
-			match = domain_matches(rule->to, other);
-		if (matches_at_worst(match, rule))
-			return rule->allow;
-	}
-	return true;
+bool policy_sees(const struct policy *policy, const struct policy_subject *from,
+		 const struct policy_subject *other)
+{
+	const struct rule *rule =
+		find_pair(policy, &policy_sections[SECTION_SEE], from, other, matches_at_worst);
+
+	return !rule || rule->allow;
+}
+
+struct policy_decision policy_relay(const struct policy *policy, const struct policy_subject *from,
+				    const struct policy_subject *to)
+{
+	const struct section *section = &policy_sections[SECTION_RELAY];
+	const struct rule *worst = find_pair(policy, section, from, to, matches_at_worst);
+	const struct rule *best = find_pair(policy, section, from, to, matches_at_best);
+	struct policy_decision decision = {.allow = true};
+
+	if (worst)
+		decision = decided_by(worst);
+	/* Where names are unknown, it is decided if their worst case has the same result as their best. */
+	decision.undecided = !decision.allow && (!best || best->allow);
+	return decision;
 }
 
 struct policy_decision policy_bind(const struct policy *policy, const struct policy_subject *who,

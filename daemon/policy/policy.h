@@ -6,7 +6,8 @@
  * Decides who may reach which endpoint here, and who may bind which name, by the files `*.conf` of the policy
  * directory: files in lexical order, rules in order, the first that matches decides (xenmsg-policy(5)). With
  * no matching rule, senders in the same domain are allowed and those in others denied; binding is allowed to
- * root and to the members of the socket's group.
+ * root and to the members of the socket's group. In domain 0 rules also decide who learns which name, and
+ * between whom it relays.
  *
  * A policy is read whole or not at all, and never changes: a reload makes a new one, and on any mistake the
  * old one stays. It owns its strings. A decision names the rule that made it, by the file and line of its
@@ -72,6 +73,9 @@ void policy_shown_to(const struct policy *policy, const struct policy_subject *s
 /* Whether domain 0's daemon tells `from` the name of `other`. With no matching [see] it does. */
 bool policy_sees(const struct policy *policy, const struct policy_subject *from,
 		 const struct policy_subject *other);
+/* Decides whether domain 0's daemon relays what `from` opens to `to`. With no matching [relay] it does. */
+struct policy_decision policy_relay(const struct policy *policy, const struct policy_subject *from,
+				    const struct policy_subject *to);
 /* Decides whether `who` may bind the endpoint. Members of `socket_group` may bind what no rule covers. */
 struct policy_decision policy_bind(const struct policy *policy, const struct policy_subject *who,
 				   const char *endpoint, gid_t socket_group);

@@ -41,6 +41,7 @@ enum {
 	SECTION_RULE,
 	SECTION_BIND,
 	SECTION_SEE,
+	SECTION_RELAY,
 	SECTIONS,
 };
 
@@ -48,7 +49,7 @@ extern const struct section policy_sections[SECTIONS];
 
 struct rule {
 	const struct section *section;
-	/* `to` has the names of a [bind], the domains of a [see]; no uid: any */
+	/* `to` has the names of a [bind], the domains of a [see] or [relay]; no uid: any */
 	struct item *from, *uid, *to;
 	bool has_action, allow;
 	char *file;

@@ -24,6 +24,7 @@ const struct section policy_sections[SECTIONS] = {
 	[SECTION_RULE] = {"rule", "to", LIST_PATTERNS, LIST_UIDS, true, false, "from, uid, to and action"},
 	[SECTION_BIND] = {"bind", "name", LIST_PATTERNS, LIST_USERS, false, true, "name, uid and action"},
 	[SECTION_SEE] = {"see", "domain", LIST_DOMAINS, LIST_NONE, true, false, "from, domain and action"},
+	[SECTION_RELAY] = {"relay", "to", LIST_DOMAINS, LIST_NONE, true, false, "from, to and action"},
 };
 
 /* State of reading one file. */
@@ -207,7 +208,7 @@ static void open_section(struct ini_file *file, const char *text)
 			section = &policy_sections[i];
 	if (!section)
 		ini_file_complain(&reader->file, reader->file.line,
-				  "a policy has only the sections [rule], [bind] and [see]");
+				  "a policy has only the sections [rule], [bind], [see] and [relay]");
 	else if (!ini_line_section_ends(text))
 		ini_file_complain(&reader->file, reader->file.line, "behind [%s] there may only be a comment",
 				  section->name);
@@ -238,7 +239,7 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 		return 0;
 	if (!rule)
 		return ini_file_complain(&reader->file, reader->file.line,
-					 "%s stands outside of a [rule], [bind] or [see]", key);
+					 "%s stands outside of a [rule], [bind], [see] or [relay]", key);
 	section = rule->section;
 	if (!strcmp(key, "action"))
 		return set_action(reader, rule, value);

@@ -203,7 +203,26 @@ static int prepare(struct channel *channel, const char *endpoint)
 	return channel->endpoint ? 0 : -ENOMEM;
 }
 
-/* Takes the end out of the waiting room that it is in. Nothing was sent there. */
+void channel_charge_to(struct channel *channel, struct account *account)
+{
+	charge_end(&channel->charge);
+	charge_init(&channel->charge, account);
+}
+
+/* Gives a channel that waits another endpoint. */
+static int rename_endpoint(struct channel *channel, const char *endpoint)
+{
+	char *copy = strcmp(channel->endpoint, endpoint) ? strdup(endpoint) : channel->endpoint;
+
+	if (!copy)
+		return -ENOMEM;
+	if (copy != channel->endpoint)
+		free(channel->endpoint);
+	channel->endpoint = copy;
+	return 0;
+}
+
+/* Takes the end from the hop where it waits. Nothing was sent there. */
 static void leave_room(struct channel_end *end)
 {
 	struct hop *room = end->hop;
@@ -222,8 +241,9 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 	uint32_t number;
 	int r = channel_table_number(&hop->channels, &number);
 
-	if (r == 0 && !channel_is_waiting(channel))
-		r = prepare(channel, endpoint);
+	if (r == 0)
+		r = channel_is_waiting(channel) ? rename_endpoint(channel, endpoint)
+						: prepare(channel, endpoint);
 	if (r == 0)
 		r = channel_table_put(&hop->channels, number, end);
 	if (r < 0)
@@ -277,7 +297,7 @@ void channel_forbid(struct channel *channel, int error)
 
 bool channel_is_waiting(const struct channel *channel)
 {
-	return channel->acceptor.hop && channel->acceptor.hop->traits->is_room;
+	return channel->acceptor.hop && channel->acceptor.out == OUT_NEW && !channel->acceptor.hop->attached;
 }
 
 bool channel_is_abandoned(const struct channel *channel)

@@ -147,12 +147,16 @@ static inline bool channel_is_unannounced(const struct channel_end *end)
  * -ENOMEM; -EPROTO: the number is in use. */
 int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 		const struct frame_identity *identity, struct channel **channel);
-/* Gives the channel its acceptor's end on `hop`, for `endpoint`. If that is a waiting room (traits.h), the
- * opener isn't told that it was accepted, and a later call moves the channel, with all that has come, from
- * there to another hop; it keeps the name of its endpoint. -ENOBUFS: the hop has no number left, or the
+/* Gives the channel its acceptor's end on `hop`, for `endpoint` (or an address: protocol.md, 5.8). If that is
+ * a waiting room (traits.h), the opener isn't told that it was accepted. A later call moves a channel that
+ * waits, with all that has come, from there to another hop. -ENOBUFS: the hop has no number left, or the
  * opener's account has no room; -ENOMEM. On error a channel that waits goes on waiting. */
 int channel_accept(struct channel *channel, struct hop *hop, const char *endpoint);
-/* Whether the channel is in a waiting room. */
+/* Sets whose account pays for the channel, before channel_accept(): not that of the hop on which it was
+ * opened. */
+void channel_charge_to(struct channel *channel, struct account *account);
+/* Whether the channel waits where nothing of it was sent on: in a waiting room, or at a link that isn't
+ * there. */
 bool channel_is_waiting(const struct channel *channel);
 /* Whether it is a call or a stream whose opener has given up or gone, so that nobody wants what it would
  * bring. Messages that were sent are still wanted. */

@@ -323,7 +323,7 @@ def test_sends_during_the_death_of_a_link_all_end(nodes):
 
 
 def test_neither_may_map_names_the_setting(nodes):
-    nodes(0)  # it tells the names
+    nodes(0, config=FAST + "relay = no\n")  # it tells the names
     one, _ = nodes(1, 2, config=FAST + "map = no\n").values()
     eventually(lambda: any(peer["domid"] == 2 and peer["name"] == "dom2" and peer["uuid"] for peer in one.status()["peers"]),
                "domain 1 has been told the name of domain 2")

@@ -45,6 +45,7 @@ unit_tests += \
 	tests/unit/test_stream_ends \
 	tests/unit/test_turns \
 	tests/unit/test_vchan \
+	tests/unit/test_via \
 	tests/unit/test_watches \
 	tests/unit/test_watches_late
 endif
@@ -108,6 +109,10 @@ tests_unit_test_router_names_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(
 tests_unit_test_router_addresses_SOURCES = tests/unit/test_router_addresses.c $(router_rig)
 tests_unit_test_router_addresses_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_router_addresses_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_via_SOURCES = tests/unit/test_via.c $(hop_rig)
+tests_unit_test_via_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_via_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_router_access_SOURCES = tests/unit/test_router_access.c $(router_rig)
 tests_unit_test_router_access_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)

@@ -169,7 +169,7 @@ void scene_start_with(struct scene *scene, uint32_t domid)
 	scene->base = event_base_new();
 	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
 	assert_int_equal(links_new(&scene->links, &scene->relay, (void *)scene, (void *)scene, &options,
-				   on_open, scene),
+				   &(struct links_callbacks){.open = on_open}, scene),
 			 0);
 	assert_int_equal(
 		hop_init(&scene->program, &scene->relay, HOP_SHARED, &program_callbacks, scene, 1, 16), 0);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "daemon/link/link.h"
+#include "daemon/link/via.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
 #include "daemon/local/watches.h"
@@ -33,6 +34,16 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 	scene->links++;
 	*error = scene->link_error;
 	return scene->link_error ? NULL : &scene->link->hop;
+}
+
+int via_lead(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint)
+{
+	struct scene *scene = (struct scene *)(void *)via;
+
+	assert_int_equal(domid, 7);
+	scene->relayed++;
+	return scene->relay_error ? scene->relay_error
+				  : channel_accept(channel, &scene->link->hop, "7:inbox");
 }
 
 int directory_resolve(struct directory *directory, const char *domain, uint32_t *domid)
@@ -126,6 +137,7 @@ void scene_start(struct scene *scene)
 		.directory = (void *)scene,
 		.peers = (void *)scene,
 		.links = (void *)scene,
+		.via = (void *)scene,
 		.streams = (void *)scene,
 		.watches = (void *)scene,
 	};

@@ -25,12 +25,12 @@ struct scene {
 	struct self self;
 	struct router *router;
 	struct party *a, *b, *link; /* two programs and a peer's daemon */
-	int link_error, stream_error;
+	int link_error, relay_error, stream_error;
 	const char *denied;	/* endpoint that nobody may reach */
 	const char *undecided;	/* endpoint of which nobody can tell yet who may reach it */
 	const char *taken_back; /* endpoint that was allowed and isn't any more */
 	int why_taken_back;
-	unsigned asked, links, streams, bound, unbound, resolved;
+	unsigned asked, links, relayed, streams, bound, unbound, resolved;
 	char last[64]; /* name that changed last */
 	unsigned advertised;
 	char names[256]; /* that were advertised last */

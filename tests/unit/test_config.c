@@ -95,6 +95,7 @@ static void the_defaults_are_the_documented_ones(void **state)
 	assert_int_equal(config->ring_size, 65536);
 	assert_int_equal(config->min_ring_size, 1024);
 	assert_int_equal(config->map, CONFIG_MAP_AUTO);
+	assert_true(config->relay);
 	assert_false(config->presence_private);
 	assert_int_equal(config->peer_count, 0);
 	assert_int_equal(config->heartbeat_ms, 10000);
@@ -143,6 +144,7 @@ static void every_key_is_taken(void **state)
 	assert_int_equal(config->ring_size, 131072);
 	assert_int_equal(config->min_ring_size, 2048);
 	assert_int_equal(config->map, CONFIG_MAP_NO);
+	assert_false(config->relay);
 	assert_true(config->presence_private);
 	assert_int_equal(config->peer_count, 3);
 	assert_int_equal(config->peers[0], 3);
@@ -270,7 +272,7 @@ static void bad_words_are_refused_with_what_is_allowed(void **state)
 	refuse(*state, "[daemon]\nlog-level = loud\n", 2,
 	       "log-level = loud: must be error, warning, info or debug");
 	refuse(*state, "[links]\nmap = maybe\n", 2, "must be auto, yes or no");
-	refuse(*state, "[links]\nrelay = yes\n", 2, "must be no");
+	refuse(*state, "[links]\nrelay = sometimes\n", 2, "must be auto, yes or no");
 	refuse(*state, "[links]\npresence = hidden\n", 2, "must be public or private");
 	refuse(*state, "[daemon]\npolicy-dir = policy\n", 2, "must be an absolute path");
 	refuse(*state, "[links]\npresence = private\npeers = 3 7\n", 3, "must be domids");

@@ -123,6 +123,33 @@ static void a_see_section_hides_domains_and_nothing_else(void **state)
 	refuse(fixture, "[see]\nfrom = 3\naction = deny\n", 1, "this [see] has no domain");
 }
 
+static void a_relay_section_forbids_pairs_one_way(void **state)
+{
+	static const struct policy_subject tenant = {.domid = 5, .name = "tenant", .uuid = "", .uid = 0};
+	struct policy_decision decision;
+	struct fixture *fixture = *state;
+
+	rules(fixture, "[rule]\nfrom = *\nto = *\naction = deny\n");
+	decision = policy_relay(fixture->policy, &tenant, &guest);
+	assert_true(decision.allow); /* no rule matches */
+	rules(fixture,
+	      "[relay]\nfrom = tenant\nto = 3, 7\naction = deny\n"
+	      "[relay]\nfrom = *\nto = 5\naction = allow\n"
+	      "[rule]\nfrom = *\nto = *\naction = allow\n");
+	decision = policy_relay(fixture->policy, &tenant, &guest);
+	assert_false(decision.allow);
+	assert_false(decision.undecided);
+	assert_int_equal(decision.line, 1);
+	decision = policy_relay(fixture->policy, &guest, &tenant);
+	assert_true(decision.allow);
+	assert_int_equal(decision.line, 5);
+	assert_true(allowed(fixture, &tenant, "print"));
+	refuse(fixture, "[relay]\nfrom = 3\ndomain = 4\n", 3,
+	       "[relay] has no key 'domain'; it has from, to and action");
+	refuse(fixture, "[relay]\nfrom = 3\nuid = 0\n", 3, "[relay] has no key 'uid'");
+	refuse(fixture, "[relay]\nfrom = 3\naction = deny\n", 1, "this [relay] has no to");
+}
+
 static void files_come_in_lexical_order(void **state)
 {
 	struct fixture *fixture = *state;
@@ -292,6 +319,7 @@ int main(void)
 		TEST(a_directory_that_is_named_like_a_file_is_an_error_that_names_it),
 		TEST(the_first_rule_that_matches_decides),
 		TEST(a_see_section_hides_domains_and_nothing_else),
+		TEST(a_relay_section_forbids_pairs_one_way),
 		TEST(files_come_in_lexical_order),
 		TEST(one_bad_file_refuses_all),
 		TEST(bind_rules_name_users_and_groups),

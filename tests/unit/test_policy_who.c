@@ -137,6 +137,25 @@ static void what_might_be_hidden_is_not_shown_while_names_are_unknown(void **sta
 	assert_false(policy_sees(fixture->policy, &guest, &guest));
 }
 
+static void what_might_not_be_relayed_is_undecided_while_names_are_unknown(void **state)
+{
+	static const struct policy_subject unknown = {.domid = 4, .names_unknown = true};
+	struct fixture *fixture = *state;
+	struct policy_decision decision;
+
+	rules(fixture, "[relay]\nfrom = *\nto = secret\naction = deny\n");
+	assert_true(policy_needs_names(fixture->policy));
+	decision = policy_relay(fixture->policy, &guest, &unknown);
+	assert_false(decision.allow);
+	assert_true(decision.undecided);
+	assert_true(policy_relay(fixture->policy, &unknown, &guest).allow);
+	/* Denied whatever its name is. */
+	rules(fixture,
+	      "[relay]\nfrom = *\nto = secret\naction = deny\n[relay]\nfrom = *\nto = *\naction = deny\n");
+	decision = policy_relay(fixture->policy, &guest, &unknown);
+	assert_false(decision.allow || decision.undecided);
+}
+
 static void rules_about_self_are_about_this_domain(void **state)
 {
 	struct fixture *fixture = *state;
@@ -192,6 +211,7 @@ int main(void)
 		TEST(what_a_rule_might_allow_is_not_decided_while_names_are_unknown),
 		TEST(what_no_name_could_change_is_decided_without_names),
 		TEST(what_might_be_hidden_is_not_shown_while_names_are_unknown),
+		TEST(what_might_not_be_relayed_is_undecided_while_names_are_unknown),
 		TEST(rules_about_self_are_about_this_domain),
 		TEST(uids_narrow_a_rule),
 		TEST(endpoints_match_as_shell_patterns),

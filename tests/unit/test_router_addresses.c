@@ -41,6 +41,21 @@ static void address_of_another_domain_leads_to_its_link(void **state)
 	}
 }
 
+static void address_of_a_domain_without_a_link_is_relayed(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	scene.link_error = -ENOLINK;
+	open_kind(scene.a, 0, CHANNEL_MESSAGE, "work:inbox", 10);
+	expect_open(scene.link, "7:inbox");
+	assert_int_equal(scene.relayed, 1);
+	scene.relay_error = -EHOSTUNREACH;
+	open_kind(scene.a, 2, CHANNEL_MESSAGE, "7:inbox", 7);
+	expect_refusal(scene.a, 2, EHOSTUNREACH);
+	scene_stop(&scene);
+}
+
 static void address_that_leads_nowhere_says_why(void **state)
 {
 	struct scene scene;
@@ -81,6 +96,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(address_of_this_domain_leads_to_the_program_here),
 		cmocka_unit_test(address_of_another_domain_leads_to_its_link),
+		cmocka_unit_test(address_of_a_domain_without_a_link_is_relayed),
 		cmocka_unit_test(address_that_leads_nowhere_says_why),
 		cmocka_unit_test(number_of_this_domain_may_change),
 	};

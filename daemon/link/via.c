@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/link/via.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <uthash.h>
+
+#include "daemon/base/cost.h"
+#include "daemon/base/log.h"
+#include "daemon/base/quota.h"
+#include "daemon/base/self.h"
+#include "daemon/base/turns.h"
+#include "daemon/link/link.h"
+#include "daemon/policy/access.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop.h"
+#include "wire/address.h"
+
+#define LED_AT_ONCE  8u	 /* channels in one turn: each costs about as much as an OPEN */
+#define ADDRESS_SIZE 80u /* of a domid, a colon and an endpoint */
+
+/* Where channels wait for the HELLO of the daemon that is to take them. */
+struct room {
+	struct via *via;
+	uint32_t domid; /* the daemon's */
+	struct hop hop;
+	bool asked; /* a ping is on its way, whose answer tells that the link is up */
+	struct task leading;
+	UT_hash_handle hh;
+};
+
+struct via {
+	struct via_collaborators with;
+	struct links *links;
+	bool enabled;
+	via_open_fn open;
+	void *userdata;
+	struct room *rooms;
+};
+
+static bool in_domain_0(const struct via *via)
+{
+	return via->with.self->domid == 0;
+}
+
+/* Splits the address of a relayed OPEN. -EINVAL: it isn't a domid and an endpoint. */
+static int split(const char *text, size_t size, uint32_t *domid, char endpoint[ENDPOINT_NAME_MAX + 1])
+{
+	struct address address;
+	int r = address_parse(text, size, &address, NULL);
+
+	if (r < 0 || !domid_parse(address.domain, strlen(address.domain), domid))
+		return -EINVAL;
+	memcpy(endpoint, address.endpoint, ENDPOINT_NAME_MAX + 1);
+	return 0;
+}
+
+/* Gets the domain that a relayed channel leads to. */
+static uint32_t destination(const struct channel *channel)
+{
+	char endpoint[ENDPOINT_NAME_MAX + 1];
+	uint32_t domid = 0;
+
+	(void)split(channel->endpoint, strlen(channel->endpoint), &domid, endpoint);
+	return domid;
+}
+
+/* --- why it can't be ---------------------------------------------------------------------------- */
+
+/* Tells why no channel gets to this domain. In a guest that is what its programs are told of the link that
+ * isn't there; domain 0 writes it into its log, since it isn't its programs that ask. Returns the negative
+ * errno for the opener. */
+static int explain(struct via *via, uint32_t domid, uint32_t source, int error)
+{
+	uint32_t self = via->with.self->domid;
+	const char *missing = "domain 0 can't be reached: its log and 'xenmsg doctor 0' say why";
+	char why[LINK_REASON_SIZE];
+
+	if (error == -ENOBUFS || error == -ENOMEM)
+		return error;
+	if (in_domain_0(via)) {
+		if (error == -EHOSTDOWN)
+			return error;
+		log_limited(
+			LOG_UNREACHABLE, LOG_BY_DOMAIN(source), LOG_LEVEL_WARNING,
+			"domain %u: nothing is relayed to it for domain %u: %s", domid, source,
+			error == -EOPNOTSUPP
+				? "its xenmsgd takes nothing relayed: it is an older one, or has relay = no"
+				: "there is no link with it");
+		return -EHOSTUNREACH;
+	}
+	if (!via->enabled)
+		missing = "relay = no is set here";
+	else if (error == -EHOSTDOWN)
+		missing = "no xenmsgd runs in domain 0 that would relay: start it";
+	else if (error == -EOPNOTSUPP)
+		missing = "xenmsgd in domain 0 doesn't relay: it is an older one, or has relay = no";
+	snprintf(why, sizeof(why),
+		 "neither domain %u nor domain %u may map the other's pages, and %s, or set map = yes under "
+		 "[links] in one of the two",
+		 self, domid, missing);
+	links_explain(via->links, domid, why);
+	return -EHOSTUNREACH;
+}
+
+/* --- rooms -------------------------------------------------------------------------------------- */
+
+static struct room *find_room(const struct via *via, uint32_t domid)
+{
+	struct room *room;
+
+	HASH_FIND(hh, via->rooms, &domid, sizeof(domid), room);
+	return room;
+}
+
+static void free_room(struct room *room)
+{
+	HASH_DEL(room->via->rooms, room);
+	task_cancel(&room->leading);
+	hop_cleanup(&room->hop);
+	free(room);
+}
+
+/* Returns the next channel that waits, by its number there. NULL: there is no more. */
+static struct channel *next_waiting(const struct hop *hop, uint32_t *number)
+{
+	struct channel_end *end = channel_table_next(&hop->channels, number);
+
+	return end ? end->channel : NULL;
+}
+
+/* Ends everything that waits: nothing of it was sent on. */
+static void end_waiting(struct room *room, int error)
+{
+	struct via *via = room->via;
+	struct channel *channel;
+	uint32_t number = 0;
+
+	relay_spend(via->with.relay, NULL, room->hop.channels.count * COST_CHANNEL_END);
+	while ((channel = next_waiting(&room->hop, &number)))
+		channel_forbid(channel, -explain(via, destination(channel), channel->identity.domid, error));
+}
+
+/* Learns that the daemon that is to take the channels is there, or why not. */
+static void on_answer(void *userdata, uint32_t domid, int64_t result)
+{
+	struct room *room = find_room(userdata, domid);
+
+	if (!room)
+		return;
+	room->asked = false;
+	if (result >= 0) {
+		task_due(&room->leading);
+		return;
+	}
+	end_waiting(room, (int)result);
+	free_room(room);
+}
+
+static int ask(struct room *room, struct account *account)
+{
+	int r = 0;
+
+	if (!room->asked)
+		r = links_ping(room->via->links, room->domid, account, on_answer, room->via, room->domid);
+	room->asked = r == 0;
+	return r;
+}
+
+/* Leads some channels on; `more`: others still wait. */
+static int lead_some(struct room *room, bool *more)
+{
+	struct via *via = room->via;
+	struct channel *channel;
+	uint32_t number = 0;
+	struct hop *hop;
+	int r;
+
+	*more = false;
+	for (unsigned i = 0; (channel = next_waiting(&room->hop, &number)); i++) {
+		*more = i == LED_AT_ONCE;
+		if (*more)
+			return 0;
+		relay_spend(via->with.relay, channel->charge.account, COST_OPEN);
+		r = links_relays(via->links, room->domid);
+		if (r == 0) /* it was lost meanwhile */
+			return ask(room, channel->charge.account);
+		hop = r < 0 ? NULL : links_want(via->links, room->domid, channel->charge.account, &r);
+		if (channel_is_abandoned(channel))
+			r = -ECONNRESET;
+		else if (hop)
+			r = channel_accept(channel, hop, channel->endpoint);
+		if (r == -ECONNRESET || r == -ENOBUFS || r == -ENOMEM)
+			channel_forbid(channel, r == -ENOMEM ? ENOBUFS : -r);
+		else if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static void on_leading(struct task *task)
+{
+	struct room *room = (struct room *)((char *)task - offsetof(struct room, leading));
+	bool more;
+	int r = lead_some(room, &more);
+
+	if (r < 0)
+		end_waiting(room, r);
+	if (r == 0 && more)
+		task_due(task);
+	else if (!room->asked)
+		free_room(room);
+}
+
+/* A room is never attached, so it can't fail. */
+static void on_room_failed(void *owner, int error, const char *why)
+{
+}
+
+static struct room *get_room(struct via *via, uint32_t domid)
+{
+	static const struct hop_callbacks callbacks = {.failed = on_room_failed};
+	struct room *room = find_room(via, domid);
+
+	if (room)
+		return room;
+	room = calloc(1, sizeof(*room));
+	if (!room)
+		return NULL;
+	if (hop_init(&room->hop, via->with.relay, HOP_ROOM, &callbacks, room, 0, CHANNEL_NUMBERS / 2) < 0) {
+		free(room);
+		return NULL;
+	}
+	room->via = via;
+	room->domid = domid;
+	task_init(&room->leading, &via->with.relay->turns, NULL, on_leading);
+	HASH_ADD(hh, via->rooms, domid, sizeof(room->domid), room);
+	return room;
+}
+
+static int wait_in_room(struct via *via, struct channel *channel, uint32_t domid, const char *address)
+{
+	struct room *room = get_room(via, domid);
+	int r;
+
+	if (!room)
+		return -ENOMEM;
+	r = room->leading.is_due ? 0 : ask(room, channel->charge.account);
+	if (r == 0)
+		r = channel_accept(channel, &room->hop, address);
+	if (r < 0 && !room->asked && !room->hop.channels.count)
+		free_room(room);
+	return r;
+}
+
+/* Sends the channel to a daemon that takes it on its way to the address. */
+static int send_to(struct via *via, struct channel *channel, uint32_t domid, const char *address)
+{
+	struct hop *hop;
+	int r, relays;
+
+	hop = links_want(via->links, domid, channel->charge.account, &r);
+	if (!hop)
+		return r;
+	relays = links_relays(via->links, domid);
+	if (relays < 0)
+		return relays;
+	/* What waits already goes first. */
+	if (relays && !find_room(via, domid))
+		return channel_accept(channel, hop, address);
+	return wait_in_room(via, channel, domid, address);
+}
+
+/* --- from here ---------------------------------------------------------------------------------- */
+
+int via_lead(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint)
+{
+	char address[ADDRESS_SIZE];
+	int r = -EHOSTUNREACH;
+
+	/* There is none that would relay for domain 0, nor a way there. */
+	if (in_domain_0(via) || domid == 0)
+		return r;
+	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
+	if (via->enabled)
+		r = send_to(via, channel, 0, address);
+	return r < 0 ? explain(via, domid, via->with.self->domid, r) : 0;
+}
+
+void via_lead_waiting(struct via *via, uint32_t domid, struct hop *hop)
+{
+	struct channel *channel;
+	uint32_t number = 0;
+
+	while ((channel = next_waiting(hop, &number))) {
+		char endpoint[ENDPOINT_NAME_MAX + 1];
+		int r = -ECONNRESET;
+
+		relay_spend(via->with.relay, channel->charge.account, COST_CHANNEL_END);
+		snprintf(endpoint, sizeof(endpoint), "%s", channel->endpoint);
+		if (!channel_is_abandoned(channel))
+			r = via_lead(via, channel, domid, endpoint);
+		if (r < 0)
+			channel_forbid(channel, r == -ENOMEM ? ENOBUFS : -r);
+	}
+}
+
+/* --- from other domains ------------------------------------------------------------------------- */
+
+bool via_is_relayed(const struct frame_open *open)
+{
+	return memchr(open->name.data, ':', open->name.size) != NULL;
+}
+
+/* Forwards, in domain 0, what a guest opens to another one. */
+static int forward(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint)
+{
+	char address[ADDRESS_SIZE];
+	int r;
+
+	if (domid == 0 || domid == channel->identity.domid)
+		return -EINVAL;
+	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
+	r = access_relay(via->with.access, &channel->identity, domid, address);
+	if (r < 0)
+		return r;
+	r = via->enabled ? send_to(via, channel, domid, address) : -EHOSTUNREACH;
+	return r < 0 ? explain(via, domid, channel->identity.domid, r) : 0;
+}
+
+/* Takes what domain 0 has forwarded, with the identity that it vouches for. */
+static int take(struct via *via, struct channel *channel, const struct frame_open *open, uint32_t domid,
+		const char *endpoint)
+{
+	uint32_t source = open->identity.domid, self = via->with.self->domid;
+	struct account *account;
+
+	if (channel->identity.domid != 0 || !via->enabled) {
+		log_limited(LOG_DENIED, LOG_BY_DOMAIN(channel->identity.domid), LOG_LEVEL_WARNING,
+			    "denied: domain %u relays for domain %u, which only domain 0 may",
+			    channel->identity.domid, source);
+		return -EACCES;
+	}
+	if (domid != self || source == 0 || source == self || source > DOMID_MAX)
+		return -EPROTO;
+	if (via->with.relay->quota) {
+		account = quota_account(via->with.relay->quota, QUOTA_PEER, source);
+		if (!account)
+			return -ENOMEM;
+		channel_charge_to(channel, account);
+		account_unref(account);
+	}
+	channel->identity.domid = source;
+	via->open(via->userdata, channel, (struct frame_text){endpoint, strlen(endpoint)});
+	return 0;
+}
+
+void via_open(struct via *via, struct channel *channel, const struct frame_open *open)
+{
+	char endpoint[ENDPOINT_NAME_MAX + 1];
+	uint32_t domid;
+	int r = split(open->name.data, open->name.size, &domid, endpoint);
+
+	if (r == 0)
+		r = in_domain_0(via) ? forward(via, channel, domid, endpoint)
+				     : take(via, channel, open, domid, endpoint);
+	if (r < 0)
+		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
+}
+
+/* --- policy has changed ------------------------------------------------------------------------- */
+
+static void recheck_hop(void *userdata, struct hop *hop)
+{
+	struct via *via = userdata;
+	struct channel_end *end;
+	uint32_t number = 0;
+
+	relay_spend(via->with.relay, NULL, hop->channels.page_count + hop->channels.count);
+	while ((end = channel_table_next(&hop->channels, &number))) {
+		struct channel *channel = end->channel;
+		int r = 0;
+
+		if (!end->is_opener && channel->endpoint && strchr(channel->endpoint, ':'))
+			r = access_still_relayed(via->with.access, &channel->identity, destination(channel));
+		if (r < 0)
+			channel_forbid(channel, -r);
+	}
+}
+
+void via_recheck(struct via *via)
+{
+	struct room *room, *next;
+
+	if (!in_domain_0(via))
+		return;
+	links_each_hop(via->links, recheck_hop, via);
+	HASH_ITER(hh, via->rooms, room, next)
+		recheck_hop(via, &room->hop);
+}
+
+/* --- life --------------------------------------------------------------------------------------- */
+
+int via_new(struct via **out, const struct via_collaborators *collaborators, bool enabled, via_open_fn open,
+	    void *userdata)
+{
+	struct via *via = calloc(1, sizeof(*via));
+
+	if (!via)
+		return -ENOMEM;
+	via->with = *collaborators;
+	via->enabled = enabled;
+	via->open = open;
+	via->userdata = userdata;
+	*out = via;
+	return 0;
+}
+
+void via_set_links(struct via *via, struct links *links)
+{
+	via->links = links;
+}
+
+void via_free(struct via *via)
+{
+	struct room *room, *next;
+
+	if (!via)
+		return;
+	if (via->links)
+		links_ping_cancel(via->links, via);
+	HASH_ITER(hh, via->rooms, room, next)
+		free_room(room);
+	free(via);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_VIA_H
+#define XENMSG_DAEMON_VIA_H
+
+/*
+ * Channels between two domains of which neither may map, so that they have no link: they go through the daemon
+ * of domain 0, which has a link with both (doc/protocol.md, 5.8).
+ *
+ *   program ─ its daemon ══ link ══ domain 0's daemon ══ link ══ the other's daemon ─ program
+ *             via_lead()            via_open(): forwards          via_open(): takes
+ *
+ * To each daemon it is a channel like any other, in at one hop and out at another, so credit, cancelling and
+ * what is certain about a message hold end to end. What makes it a relayed one is the OPEN: it has an address,
+ * not an endpoint, and the identity of the true sender, which a guest believes from domain 0 alone. Such an
+ * OPEN is only sent to a daemon whose HELLO says that it takes part. Until that HELLO is there the channel
+ * waits in a room, of which there is one for each daemon that is to take channels.
+ *
+ * In domain 0 the account of the domain that opens a channel pays for it, and in the domain that it leads to,
+ * likewise the account of the true sender's domain, not domain 0's.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "wire/frame.h"
+
+struct access;
+struct account;
+struct channel;
+struct hop;
+struct links;
+struct relay;
+struct self;
+struct via;
+
+/* The modules that it calls. They outlive it, but for `links`, which is set later. */
+struct via_collaborators {
+	const struct self *self;
+	struct relay *relay;
+	struct access *access; /* decides, in domain 0, who may speak with whom */
+};
+
+/* Called for a channel that somebody opens to an endpoint here; its identity is the true sender's. */
+typedef void (*via_open_fn)(void *userdata, struct channel *channel, struct frame_text endpoint);
+
+/* `enabled`: takes part, as our HELLOs must say; otherwise everything is refused. -ENOMEM. */
+int via_new(struct via **via, const struct via_collaborators *collaborators, bool enabled, via_open_fn open,
+	    void *userdata);
+/* Sets the links. They call back, so they are made later than this. */
+void via_set_links(struct via *via, struct links *links);
+/* Ends what waits. Before links_free(). */
+void via_free(struct via *via);
+
+/* Leads a channel that was opened here to an endpoint of a domain with which there is no link. 0, or a
+ * negative errno: -EHOSTUNREACH domain 0 can't relay, and the link's last error says why; others as of
+ * channel_accept(). */
+int via_lead(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint);
+/* Does the same for all channels that wait at `hop`, which is the link's with this domain. */
+void via_lead_waiting(struct via *via, uint32_t domid, struct hop *hop);
+
+/* Whether the OPEN is a relayed one. */
+bool via_is_relayed(const struct frame_open *open);
+/* Takes a channel that a peer's daemon has opened by a relayed OPEN. Its identity has the peer's domid. */
+void via_open(struct via *via, struct channel *channel, const struct frame_open *open);
+
+/* Ends the channels that domain 0 forwards and that changed rules forbid now. */
+void via_recheck(struct via *via);
+
+#endif

@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Channels through domain 0: what each of the three daemons does with a relayed OPEN. Domains 1 and 2 have no
+ * link; the parties are programs and the daemons at the other ends of links.
+ */
+#include "tests/unit/hop_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/base/self.h"
+#include "daemon/link/link.h"
+#include "daemon/link/via.h"
+#include "daemon/policy/access.h"
+
+#define LINKS 3
+#define GOAL  500000u
+
+struct scene {
+	struct rig rig;
+	struct self self;
+	struct via *via;
+	struct party *program;
+	struct party *link[LINKS]; /* by domid; our own is NULL */
+
+	/* what the links say */
+	int relays, want_error;
+	char explained[LINK_REASON_SIZE];
+	unsigned pings;
+	ping_fn done;
+	uint32_t request;
+
+	/* what the policy says */
+	int denied, taken_back;
+
+	/* who has come to an endpoint here */
+	struct frame_identity came;
+	char endpoint[80];
+};
+
+static struct scene *the_scene;
+
+struct hop *links_want(struct links *links, uint32_t domid, struct account *account, int *error)
+{
+	*error = the_scene->want_error;
+	assert_in_range(domid, 0, LINKS - 1);
+	assert_int_not_equal(domid, the_scene->self.domid);
+	return *error ? NULL : &the_scene->link[domid]->hop;
+}
+
+int links_relays(const struct links *links, uint32_t domid)
+{
+	return the_scene->relays;
+}
+
+int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
+	       uint32_t request)
+{
+	assert_ptr_equal(userdata, the_scene->via);
+	the_scene->pings++;
+	the_scene->done = done;
+	the_scene->request = request;
+	return 0;
+}
+
+void links_ping_cancel(struct links *links, const void *userdata)
+{
+}
+
+void links_explain(struct links *links, uint32_t domid, const char *reason)
+{
+	assert_int_equal(domid, 2);
+	snprintf(the_scene->explained, sizeof(the_scene->explained), "%s", reason);
+}
+
+void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop *hop), void *userdata)
+{
+	for (unsigned i = 0; i < LINKS; i++)
+		if (the_scene->link[i])
+			each(userdata, &the_scene->link[i]->hop);
+}
+
+int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address)
+{
+	char expected[80];
+
+	snprintf(expected, sizeof(expected), "%u:inbox", to);
+	assert_memory_equal(address, expected, strlen(expected));
+	return the_scene->denied;
+}
+
+int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to)
+{
+	assert_int_equal(from->domid, 1);
+	assert_int_equal(to, 2);
+	return the_scene->taken_back;
+}
+
+/* --- the scene -------------------------------------------------------------------------------- */
+
+static void on_open(void *userdata, struct channel *channel, struct frame_text endpoint)
+{
+	struct scene *scene = userdata;
+
+	scene->came = channel->identity;
+	snprintf(scene->endpoint, sizeof(scene->endpoint), "%.*s", (int)endpoint.size, endpoint.data);
+	assert_int_equal(channel_accept(channel, &scene->program->hop, scene->endpoint), 0);
+}
+
+/* As the link does: the hypervisor's word for who it is. */
+static int open_by_peer(struct party *party, struct channel *channel, const struct frame_open *open)
+{
+	for (uint32_t i = 0; i < LINKS; i++)
+		if (the_scene->link[i] == party)
+			channel->identity.domid = i;
+	assert_true(via_is_relayed(open));
+	via_open(the_scene->via, channel, open);
+	return 0;
+}
+
+static int open_by_program(struct party *party, struct channel *channel, const struct frame_open *open)
+{
+	int r;
+
+	channel->identity = (struct frame_identity){the_scene->self.domid, 1000, 100, 42};
+	r = via_lead(the_scene->via, channel, 2, "inbox");
+	if (r < 0)
+		channel_refuse(channel, -r);
+	return 0;
+}
+
+static void scene_start(struct scene *scene, uint32_t domid, bool enabled)
+{
+	struct via_collaborators collaborators = {.self = &scene->self, .relay = &scene->rig.relay[0]};
+	struct rig_options program = {.kind = HOP_SHARED, .ring = 65536, .parity = 1, .channels_max = 64};
+	struct rig_options peer = {.kind = HOP_LINK, .ring = 65536, .parity = 0};
+
+	*scene = (struct scene){.self.domid = domid, .relays = 1};
+	the_scene = scene;
+	rig_start(&scene->rig, 1);
+	assert_int_equal(via_new(&scene->via, &collaborators, enabled, on_open, scene), 0);
+	via_set_links(scene->via, (void *)scene);
+	scene->program = party_new(&scene->rig, &program);
+	scene->program->open = open_by_program;
+	for (unsigned i = 0; i < LINKS; i++) {
+		if (i == domid)
+			continue;
+		scene->link[i] = party_new(&scene->rig, &peer);
+		scene->link[i]->open = open_by_peer;
+	}
+}
+
+static void scene_stop(struct scene *scene)
+{
+	via_free(scene->via);
+	rig_stop(&scene->rig);
+}
+
+static void open_as(struct party *party, uint32_t number, uint32_t domid, const char *name)
+{
+	struct frame_open open = {
+		.kind = CHANNEL_MESSAGE, .identity = {domid, 1000, 100, 42}, .name = {name, strlen(name)}};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	party_put(party, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
+	rig_settle(party->rig);
+}
+
+static void expect_open(struct party *party, const char *name, uint32_t domid)
+{
+	static struct party_frame frame;
+	struct frame_open open;
+
+	assert_true(party_expect(party, FRAME_OPEN, &frame));
+	assert_int_equal(frame_open_decode(frame.payload, frame.header.length, &open), 0);
+	frame_text_split(&open.name, &open.domain_name);
+	assert_int_equal(open.name.size, strlen(name));
+	assert_memory_equal(open.name.data, name, strlen(name));
+	assert_int_equal(open.identity.domid, domid);
+	assert_int_equal(open.identity.uid, 1000);
+	assert_int_equal(open.identity.pid, 42);
+}
+
+static void expect_refusal(struct party *party, uint32_t number, uint32_t error)
+{
+	static struct party_frame frame;
+	struct frame_reset reset;
+
+	assert_true(party_expect(party, FRAME_RESET, &frame));
+	assert_int_equal(frame.header.channel, number);
+	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
+	assert_int_equal(reset.error, error);
+	assert_int_equal(reset.unsure, 0);
+	party_reset(party, number, 0, 0, 0);
+	rig_settle(party->rig);
+	assert_false(party->failed);
+	assert_int_equal(party->hop.channels.count, 0);
+}
+
+static void refused_to(struct scene *scene, struct party *party, uint32_t domid, const char *name,
+		       uint32_t error)
+{
+	open_as(party, 1, domid, name);
+	expect_refusal(party, 1, error);
+	for (unsigned i = 0; i < LINKS; i++)
+		assert_true(!scene->link[i] || !scene->link[i]->hop.channels.count);
+	assert_int_equal(scene->program->hop.channels.count, 0);
+}
+
+/* --- where it begins -------------------------------------------------------------------------- */
+
+static void what_is_for_a_domain_without_a_link_goes_to_domain_0(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene, 1, true);
+	flow_start(scene.program, 0, "2:inbox", 1, 100000);
+	party_data(scene.program, 0, 4096, false);
+	rig_settle(&scene.rig);
+	expect_open(scene.link[0], "2:inbox", 1);
+	assert_int_equal(scene.pings, 0);
+	assert_int_equal(scene.link[2]->hop.channels.count, 0);
+	scene_stop(&scene);
+}
+
+static void it_waits_until_domain_0_has_said_that_it_relays(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene, 1, true);
+	scene.relays = 0;
+	for (uint32_t i = 0; i < 20; i++)
+		party_open(scene.program, 2 * i, "2:inbox");
+	rig_settle(&scene.rig);
+	assert_int_equal(scene.pings, 1);
+	assert_int_equal(scene.link[0]->hop.channels.count, 0);
+	scene.relays = 1;
+	scene.done(scene.via, scene.request, 1000);
+	/* What comes while they are led on comes behind them. */
+	party_open(scene.program, 40, "2:inbox");
+	rig_settle(&scene.rig);
+	assert_int_equal(scene.link[0]->hop.channels.count, 21);
+	for (unsigned i = 0; i < 21; i++)
+		expect_open(scene.link[0], "2:inbox", 1);
+	assert_int_equal(scene.pings, 1);
+	scene_stop(&scene);
+}
+
+static void link_that_is_lost_meanwhile_is_waited_for_again(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene, 1, true);
+	scene.relays = 0;
+	party_open(scene.program, 0, "2:inbox");
+	rig_settle(&scene.rig);
+	scene.done(scene.via, scene.request, 1000);
+	rig_settle(&scene.rig);
+	assert_int_equal(scene.pings, 2);
+	assert_int_equal(scene.link[0]->hop.channels.count, 0);
+	scene.done(scene.via, scene.request, -EHOSTDOWN);
+	rig_settle(&scene.rig);
+	expect_refusal(scene.program, 0, EHOSTUNREACH);
+	assert_non_null(strstr(scene.explained, "no xenmsgd runs in domain 0"));
+	assert_non_null(strstr(scene.explained, "map = yes under [links]"));
+	scene_stop(&scene);
+}
+
+static void what_is_missing_for_it_is_named(void **state)
+{
+	static const struct {
+		bool enabled;
+		int relays, want;
+		const char *text;
+	} cases[] = {
+		{false, 1, 0, "relay = no is set here"},
+		{true, -EOPNOTSUPP, 0, "xenmsgd in domain 0 doesn't relay"},
+		{true, 1, -EHOSTDOWN, "no xenmsgd runs in domain 0"},
+		{true, 1, -ENOLINK, "domain 0 can't be reached"},
+	};
+	struct scene scene;
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		scene_start(&scene, 1, cases[i].enabled);
+		scene.relays = cases[i].relays;
+		scene.want_error = cases[i].want;
+		party_open(scene.program, 0, "2:inbox");
+		rig_settle(&scene.rig);
+		expect_refusal(scene.program, 0, EHOSTUNREACH);
+		assert_non_null(strstr(scene.explained, cases[i].text));
+		assert_non_null(strstr(scene.explained, "neither domain 1 nor domain 2 may map"));
+		scene_stop(&scene);
+	}
+}
+
+static int open_to_link_2(struct party *party, struct channel *channel, const struct frame_open *open)
+{
+	return channel_accept(channel, &the_scene->link[2]->hop, "inbox_1");
+}
+
+static void what_waited_for_the_link_itself_goes_to_domain_0_whole(void **state)
+{
+	struct rig_options absent = {.kind = HOP_LINK, .ring = 65536, .parity = 0, .detached = true};
+	struct scene scene;
+
+	scene_start(&scene, 1, true);
+	scene.link[2] = party_new(&scene.rig, &absent);
+	scene.program->open = open_to_link_2;
+	flow_start(scene.program, 0, "2:inbox", 1, GOAL);
+	while (party_data(scene.program, 0, 4096, false))
+		rig_settle(&scene.rig);
+	assert_int_equal(scene.link[2]->hop.channels.count, 1);
+	via_lead_waiting(scene.via, 2, &scene.link[2]->hop);
+	assert_int_equal(scene.link[2]->hop.channels.count, 0);
+	flows_run(&scene.rig, 4096, 8192);
+	assert_true(flow_is_done(scene.program, 0));
+	assert_int_equal(party_accepted(scene.link[0], 1)->received, GOAL);
+	scene_stop(&scene);
+}
+
+/* --- domain 0 --------------------------------------------------------------------------------- */
+
+static void domain_0_forwards_the_true_source(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene, 0, true);
+	open_as(scene.link[1], 1, 77 /* what it says of itself counts for nothing */, "2:inbox");
+	expect_open(scene.link[2], "2:inbox", 1);
+	scene_stop(&scene);
+}
+
+/* Both ways at once, with credit, and until both ends have said FIN; first also through a room. */
+static void domain_0_forwards_every_byte(void **state)
+{
+	for (int relays = 0; relays < 2; relays++) {
+		struct scene scene;
+
+		scene_start(&scene, 0, true);
+		scene.relays = relays;
+		flow_start(scene.link[1], 1, "2:inbox", 1, GOAL);
+		while (party_data(scene.link[1], 1, 4096, false))
+			rig_settle(&scene.rig);
+		if (!relays) {
+			scene.relays = 1;
+			scene.done(scene.via, scene.request, 1000);
+		}
+		flow_start(scene.link[2], 1, "1:inbox", 2, GOAL);
+		flows_run(&scene.rig, 4096, 8192);
+		assert_true(flow_is_done(scene.link[1], 1) && flow_is_done(scene.link[2], 1));
+		assert_int_equal(party_accepted(scene.link[2], 1)->received, GOAL);
+		assert_int_equal(party_accepted(scene.link[1], 2)->received, GOAL);
+		scene_stop(&scene);
+	}
+}
+
+static void domain_0_refuses_what_leads_nowhere(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene, 0, true);
+	refused_to(&scene, scene.link[1], 1, "0:inbox", EINVAL); /* it isn't a way to itself, */
+	refused_to(&scene, scene.link[1], 1, "1:inbox", EINVAL); /* nor to the one that asks */
+	refused_to(&scene, scene.link[1], 1, "work:inbox", EINVAL);
+	refused_to(&scene, scene.link[1], 1, "2:", EINVAL);
+	refused_to(&scene, scene.link[1], 1, ":inbox", EINVAL);
+	refused_to(&scene, scene.link[1], 1, "2:in:box", EINVAL);
+	refused_to(&scene, scene.link[1], 1, "32752:inbox", EINVAL);
+	scene.denied = -EACCES;
+	refused_to(&scene, scene.link[1], 1, "2:inbox", EACCES);
+	scene.denied = -ENODATA;
+	refused_to(&scene, scene.link[1], 1, "2:inbox", ENODATA);
+	scene.denied = 0;
+	scene.want_error = -EHOSTDOWN;
+	refused_to(&scene, scene.link[1], 1, "2:inbox", EHOSTDOWN);
+	scene.want_error = -ENOLINK;
+	refused_to(&scene, scene.link[1], 1, "2:inbox", EHOSTUNREACH);
+	scene.want_error = 0;
+	scene.relays = -EOPNOTSUPP; /* an older daemon would take it for one of domain 0's */
+	refused_to(&scene, scene.link[1], 1, "2:inbox", EHOSTUNREACH);
+	scene_stop(&scene);
+	scene_start(&scene, 0, false);
+	refused_to(&scene, scene.link[1], 1, "2:inbox", EHOSTUNREACH);
+	scene_stop(&scene);
+}
+
+static void channels_that_new_rules_forbid_end(void **state)
+{
+	static struct party_frame frame;
+	struct frame_reset reset;
+	struct scene scene;
+
+	scene_start(&scene, 0, true);
+	open_as(scene.link[1], 1, 1, "2:inbox");
+	expect_open(scene.link[2], "2:inbox", 1);
+	via_recheck(scene.via);
+	rig_settle(&scene.rig);
+	assert_false(party_get(scene.link[2], 0, &frame));
+	scene.taken_back = -EACCES;
+	via_recheck(scene.via);
+	rig_settle(&scene.rig);
+	assert_true(party_expect(scene.link[1], FRAME_RESET, &frame));
+	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
+	assert_int_equal(reset.error, EACCES);
+	assert_true(party_expect(scene.link[2], FRAME_RESET, &frame));
+	scene_stop(&scene);
+}
+
+static void channels_that_wait_in_domain_0_end_by_new_rules_too(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene, 0, true);
+	scene.relays = 0;
+	open_as(scene.link[1], 1, 1, "2:inbox");
+	scene.taken_back = -EACCES;
+	via_recheck(scene.via);
+	rig_settle(&scene.rig);
+	expect_refusal(scene.link[1], 1, EACCES);
+	scene_stop(&scene);
+}
+
+/* --- where it ends ---------------------------------------------------------------------------- */
+
+static void domain_0_is_believed_who_the_sender_is(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene, 1, true);
+	open_as(scene.link[0], 1, 2, "1:inbox");
+	assert_string_equal(scene.endpoint, "inbox");
+	assert_int_equal(scene.came.domid, 2);
+	assert_int_equal(scene.came.uid, 1000);
+	expect_open(scene.program, "inbox", 2);
+	scene_stop(&scene);
+}
+
+static void nobody_else_is(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene, 1, true);
+	refused_to(&scene, scene.link[2], 0, "1:inbox", EACCES);
+	refused_to(&scene, scene.link[2], 2, "1:inbox", EACCES);
+	refused_to(&scene, scene.link[2], 7, "2:inbox", EACCES);
+	scene_stop(&scene);
+	scene_start(&scene, 1, false);
+	refused_to(&scene, scene.link[0], 2, "1:inbox", EACCES);
+	scene_stop(&scene);
+}
+
+static void what_was_relayed_is_not_relayed_again(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene, 1, true);
+	refused_to(&scene, scene.link[0], 2, "2:inbox", EPROTO);
+	refused_to(&scene, scene.link[0], 2, "0:inbox", EPROTO);
+	refused_to(&scene, scene.link[0], 2, "self:inbox", EINVAL);
+	/* Nor does domain 0 relay for itself, or us. */
+	refused_to(&scene, scene.link[0], 0, "1:inbox", EPROTO);
+	refused_to(&scene, scene.link[0], 1, "1:inbox", EPROTO);
+	refused_to(&scene, scene.link[0], DOMID_MAX + 1, "1:inbox", EPROTO);
+	scene_stop(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_for_a_domain_without_a_link_goes_to_domain_0),
+		cmocka_unit_test(it_waits_until_domain_0_has_said_that_it_relays),
+		cmocka_unit_test(link_that_is_lost_meanwhile_is_waited_for_again),
+		cmocka_unit_test(what_is_missing_for_it_is_named),
+		cmocka_unit_test(what_waited_for_the_link_itself_goes_to_domain_0_whole),
+		cmocka_unit_test(domain_0_forwards_the_true_source),
+		cmocka_unit_test(domain_0_forwards_every_byte),
+		cmocka_unit_test(domain_0_refuses_what_leads_nowhere),
+		cmocka_unit_test(channels_that_new_rules_forbid_end),
+		cmocka_unit_test(channels_that_wait_in_domain_0_end_by_new_rules_too),
+		cmocka_unit_test(domain_0_is_believed_who_the_sender_is),
+		cmocka_unit_test(nobody_else_is),
+		cmocka_unit_test(what_was_relayed_is_not_relayed_again),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
