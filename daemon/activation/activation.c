@@ -52,11 +52,21 @@ struct activations {
 
 /* --- what waits ------------------------------------------------------------------------------- */
 
-static struct channel *first_waiting(const struct activation *activation, uint32_t *number)
+static struct channel *next_waiting(const struct activation *activation, uint32_t *number)
 {
 	struct channel_end *end = channel_table_next(&activation->room.channels, number);
 
 	return end ? end->channel : NULL;
+}
+
+/* Returns what came first: numbers are given out in rotation, so it has the lowest one from the next to be
+ * given out, and only behind the highest the lowest of all. */
+static struct channel *first_waiting(const struct activation *activation)
+{
+	uint32_t number = activation->room.channels.next, lowest = 0;
+	struct channel *channel = next_waiting(activation, &number);
+
+	return channel ? channel : next_waiting(activation, &lowest);
 }
 
 bool activation_has_waiting(const struct activation *activation)
@@ -73,7 +83,7 @@ static bool has_place(struct activation *activation, const struct channel *chann
 	struct channel *other;
 	uint32_t number = 0;
 
-	while ((other = first_waiting(activation, &number))) {
+	while ((other = next_waiting(activation, &number))) {
 		unsigned i;
 
 		if (channel_is_abandoned(other)) {
@@ -104,12 +114,11 @@ static void on_leading(struct task *task)
 		(struct activation *)((char *)task - offsetof(struct activation, leading));
 	struct activations *activations = activation->activations;
 	struct channel *channel;
-	uint32_t number = 0;
 
 	for (unsigned i = 0; i < LED_AT_ONCE && activation->progress.state == ACTIVATION_RUNNING; i++) {
 		int r = -ENOENT;
 
-		channel = first_waiting(activation, &number);
+		channel = first_waiting(activation);
 		if (!channel)
 			return;
 		relay_spend(activations->relay, channel->charge.account, COST_OPEN);

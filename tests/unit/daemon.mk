@@ -5,6 +5,7 @@ hop_rig = tests/unit/hop_rig.c tests/unit/hop_party.c tests/unit/hop_flow.c test
 	tests/unit/random.h tests/unit/unit.h
 if HAVE_CMOCKA
 unit_tests += \
+	tests/unit/test_activation \
 	tests/unit/test_activation_step \
 	tests/unit/test_cancel \
 	tests/unit/test_channel \
@@ -117,6 +118,10 @@ tests_unit_test_via_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LI
 tests_unit_test_router_access_SOURCES = tests/unit/test_router_access.c $(router_rig)
 tests_unit_test_router_access_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_router_access_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_activation_SOURCES = tests/unit/test_activation.c $(router_rig)
+tests_unit_test_activation_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_activation_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_program_socket_SOURCES = tests/descriptors.h tests/unit/test_program_socket.c \
 	tests/unit/own_process.h tests/unit/unit.h

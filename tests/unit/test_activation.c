@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The waiting room of an endpoint that is started on demand: in which order what waits is led to the program,
+ * and whose it may be. The program is started, but the test's own one binds the endpoint.
+ */
+#include "tests/unit/router_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/activation/activation.h"
+#include "daemon/base/quota.h"
+#include "daemon/router.h"
+
+struct started {
+	struct scene scene;
+	struct activations *activations;
+	struct hop *room;
+	struct quota *quota;
+	char directory[64], path[80];
+};
+
+static int added(void *userdata, struct activation *activation)
+{
+	return router_add_activation(((struct started *)userdata)->scene.router, activation);
+}
+
+static void removed(void *userdata, struct activation *activation)
+{
+	router_remove_activation(((struct started *)userdata)->scene.router, activation);
+}
+
+static int lead(void *userdata, struct channel *channel, const char *endpoint)
+{
+	return router_lead(((struct started *)userdata)->scene.router, channel, endpoint);
+}
+
+static void note_room(void *userdata, struct hop *room)
+{
+	((struct started *)userdata)->room = room;
+}
+
+static struct account *account(struct started *started, enum quota_kind kind, uint32_t id)
+{
+	struct account *one = quota_account(started->quota, kind, id);
+
+	assert_non_null(one);
+	return one;
+}
+
+static void start(struct started *started)
+{
+	static const struct activation_callbacks callbacks = {added, removed, lead};
+	static struct quota_limits limits;
+	struct scene *scene = &started->scene;
+	FILE *file;
+
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
+		limits.pool[i] = UINT64_MAX;
+		for (unsigned k = 0; k < QUOTA_KINDS; k++)
+			limits.max[k][i] = UINT64_MAX;
+	}
+	scene_start(scene);
+	started->quota = quota_new(&limits);
+	assert_non_null(started->quota);
+	scene->a->hop.account = account(started, QUOTA_UID, 1000);
+	scene->b->hop.account = account(started, QUOTA_UID, 1001);
+	scene->link->hop.account = account(started, QUOTA_PEER, 7);
+	strcpy(started->directory, "/tmp/xenmsg-activation-XXXXXX");
+	assert_non_null(mkdtemp(started->directory));
+	snprintf(started->path, sizeof(started->path), "%s/inbox.conf", started->directory);
+	file = fopen(started->path, "w");
+	assert_non_null(file);
+	fprintf(file, "[activate]\nendpoint = inbox\nuser = %u\nexec = /bin/sleep 100\n",
+		(unsigned)geteuid());
+	fclose(file);
+	assert_int_equal(activations_new(&started->activations, &scene->rig.relay[0], started->directory,
+					 geteuid(), "/nowhere", &callbacks, started),
+			 0);
+	assert_int_equal(activations_reload(started->activations), 0);
+	activations_each_room(started->activations, note_room, started);
+	assert_non_null(started->room);
+}
+
+static void stop(struct started *started)
+{
+	struct scene *scene = &started->scene;
+	struct account *accounts[] = {scene->a->hop.account, scene->b->hop.account, scene->link->hop.account};
+
+	activations_free(started->activations);
+	scene_stop(scene);
+	for (unsigned i = 0; i < 3; i++)
+		account_unref(accounts[i]);
+	quota_free(started->quota);
+	unlink(started->path);
+	rmdir(started->directory);
+}
+
+static uint8_t expect_kind(struct party *party)
+{
+	static struct party_frame frame;
+	struct frame_open open;
+
+	assert_true(party_expect(party, FRAME_OPEN, &frame));
+	assert_int_equal(frame_open_decode(frame.payload, frame.header.length, &open), 0);
+	return open.kind;
+}
+
+static void what_waits_is_led_in_the_order_in_which_it_came(void **state)
+{
+	static const uint8_t kinds[] = {CHANNEL_STREAM, CHANNEL_CALL, CHANNEL_MESSAGE, CHANNEL_CALL};
+
+	/* Room numbers are even, and begin anew at 4096 while few channels wait. */
+	for (uint32_t next = 4096 - 2 * sizeof(kinds) - 2; next <= 4096 - 2; next += 2) {
+		struct started started = {0};
+		struct scene *scene = &started.scene;
+
+		start(&started);
+		started.room->channels.next = next;
+		for (unsigned i = 0; i < sizeof(kinds); i++)
+			open_kind(scene->link, 1 + 2 * i, kinds[i], "inbox", 5);
+		rig_settle(&scene->rig);
+		assert_int_equal(started.room->channels.count, sizeof(kinds));
+		assert_int_equal(bind_name(scene, scene->b, "inbox", ANY_KIND), 0);
+		for (unsigned i = 0; i < sizeof(kinds); i++)
+			assert_int_equal(expect_kind(scene->b), kinds[i]);
+		assert_int_equal(started.room->channels.count, 0);
+		stop(&started);
+	}
+}
+
+/* Opens as many as it may, and returns how many that are. */
+static unsigned fill(struct party *party, const char *address, unsigned most)
+{
+	static struct party_frame frame;
+	struct frame_reset reset;
+
+	for (unsigned i = 0; i < most; i++) {
+		open_kind(party, party->hop.channels.parity ? 2 * i : 2 * i + 1, CHANNEL_MESSAGE, address,
+			  strlen(address));
+		if (!party_expect(party, FRAME_RESET, &frame))
+			continue;
+		assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
+		assert_int_equal(reset.error, ENOBUFS);
+		return i;
+	}
+	return most;
+}
+
+static void nobody_gets_more_of_a_room_than_a_share(void **state)
+{
+	struct started started = {0};
+	struct scene *scene = &started.scene;
+
+	start(&started);
+	/* (256 - 2) / 3 of what the first one leaves; then the third still finds what it needs. */
+	assert_int_equal(fill(scene->a, "self:inbox", 2), 2);
+	assert_int_equal(fill(scene->link, "inbox", 120), 84);
+	assert_int_equal(fill(scene->b, "self:inbox", 4), 4);
+	assert_int_equal(started.room->channels.count, 2 + 84 + 4);
+	stop(&started);
+}
+
+static void room_of_one_account_is_half_of_it(void **state)
+{
+	struct started started = {0};
+
+	start(&started);
+	assert_int_equal(fill(started.scene.link, "inbox", 200), ACTIVATION_WAITING_MAX / 2);
+	stop(&started);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_waits_is_led_in_the_order_in_which_it_came),
+		cmocka_unit_test(nobody_gets_more_of_a_room_than_a_share),
+		cmocka_unit_test(room_of_one_account_is_half_of_it),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
