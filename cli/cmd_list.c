@@ -25,7 +25,7 @@ static const char endpoints_help[] =
 	"\n"
 	"Lists the endpoints that can be reached from here, in all domains or in DOMAIN (domid, name, UUID or self).\n"
 	"VISIBLE_TO: of those here, which other domains may reach them by policy; !DOMAIN before * is left out.\n"
-	"STARTED: of those here that are started on demand, whether that is activatable, starting, running or failed.\n"
+	"STARTED: of those here that are started on demand, activatable, starting, running, lingering or failed.\n"
 	"\n"
 	"      --json          the same as JSON, one object a line\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";

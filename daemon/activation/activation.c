@@ -30,7 +30,7 @@ struct activation {
 	struct activation_progress progress;
 	struct hop room;
 	struct event *timer; /* of the start, or of the pause */
-	struct start *start; /* NULL: none under way */
+	struct start *start; /* under way, or a command that lives; NULL: neither */
 	struct task leading;
 	uint64_t starts;
 	char why[160];
@@ -136,18 +136,32 @@ static void on_leading(struct task *task)
 
 static void happen(struct activation *activation, enum activation_event event);
 
+static bool command_lives(const struct activation *activation)
+{
+	return activation->start && start_lives(activation->start);
+}
+
+static struct activation_facts facts(const struct activation *activation)
+{
+	return (struct activation_facts){.waiting = activation_has_waiting(activation),
+					 .lives = command_lives(activation),
+					 .now_ms = clock_ms()};
+}
+
 static void fail(struct activation *activation, const char *why)
 {
 	snprintf(activation->why, sizeof(activation->why), "%s", why);
 	happen(activation, ACTIVATION_FAILED);
 }
 
-static void on_start_failed(void *userdata, const char *why)
+static void on_start_ended(void *userdata, const char *why)
 {
 	struct activation *activation = userdata;
 
 	activation->start = NULL;
-	fail(activation, why);
+	if (activation->progress.state == ACTIVATION_STARTING)
+		snprintf(activation->why, sizeof(activation->why), "%s", why);
+	happen(activation, ACTIVATION_ENDED);
 }
 
 static void on_timer(int fd, short what, void *userdata)
@@ -159,7 +173,9 @@ static void on_timer(int fd, short what, void *userdata)
 		happen(activation, ACTIVATION_PAUSE_OVER);
 		return;
 	}
-	snprintf(why, sizeof(why), "the program hasn't bound the endpoint within %u ms",
+	snprintf(why, sizeof(why), "the %s hasn't bound the endpoint%s within %u ms",
+		 command_lives(activation) ? "command" : "program",
+		 activation->progress.state == ACTIVATION_LINGERING ? " again" : "",
 		 activation->settings->timeout_ms);
 	fail(activation, why);
 }
@@ -178,18 +194,27 @@ static void start(struct activation *activation)
 	log_info("endpoint %s: starting %s", settings->endpoint,
 		 settings->unit ? settings->unit : settings->words);
 	timer_set(activation->timer, settings->timeout_ms);
-	activation->start = start_new(activations->starter, settings, on_start_failed, activation, &error);
+	activation->start = start_new(activations->starter, settings, on_start_ended, activation, &error);
 	if (activation->start)
 		return;
 	snprintf(why, sizeof(why), "it can't be started: %s", strerror(-error));
 	fail(activation, why);
 }
 
-static void forget_start(struct activation *activation, bool stop)
+static void forget_start(struct activation *activation)
 {
 	if (activation->start)
-		start_forget(activation->start, stop);
+		start_forget(activation->start);
 	activation->start = NULL;
+}
+
+/* A command is remembered until it has ended: until then no other is started. */
+static void stop_start(struct activation *activation)
+{
+	if (command_lives(activation))
+		start_stop(activation->start);
+	else
+		forget_start(activation);
 }
 
 static void pause_starting(struct activation *activation)
@@ -210,7 +235,7 @@ static void act(struct activation *activation, unsigned actions)
 	if (actions & ACTIVATION_END)
 		end_waiting(activation, ENOENT);
 	if (actions & ACTIVATION_STOP)
-		forget_start(activation, true);
+		stop_start(activation);
 	if (actions & ACTIVATION_START)
 		start(activation);
 	if (actions & ACTIVATION_LEAD)
@@ -219,15 +244,17 @@ static void act(struct activation *activation, unsigned actions)
 		pause_starting(activation);
 	if (actions & ACTIVATION_SETTLED) {
 		evtimer_del(activation->timer);
-		forget_start(activation, false);
+		if (!command_lives(activation))
+			forget_start(activation);
 		activation->why[0] = '\0';
 	}
+	if (actions & ACTIVATION_AWAIT && !evtimer_pending(activation->timer, NULL))
+		timer_set(activation->timer, activation->settings->timeout_ms);
 }
 
 static void happen(struct activation *activation, enum activation_event event)
 {
-	act(activation,
-	    activation_step(&activation->progress, event, activation_has_waiting(activation), clock_ms()));
+	act(activation, activation_step(&activation->progress, event, facts(activation)));
 }
 
 int activation_wait(struct activation *activation, struct channel *channel)
@@ -238,7 +265,7 @@ int activation_wait(struct activation *activation, struct channel *channel)
 
 	if (!has_place(activation, channel))
 		return -ENOBUFS;
-	actions = activation_step(&activation->progress, ACTIVATION_CAME, true, clock_ms());
+	actions = activation_step(&activation->progress, ACTIVATION_CAME, facts(activation));
 	if (actions & ACTIVATION_REFUSE)
 		r = -ENOENT;
 	if (r == 0)
@@ -298,7 +325,10 @@ static const struct hop_callbacks room_callbacks = {.failed = on_room_failed};
 
 static void free_activation(struct activation *activation)
 {
-	forget_start(activation, true);
+	/* A program that has bound the endpoint goes on, as one does that wasn't started on demand. */
+	if (activation->start && activation->progress.state != ACTIVATION_RUNNING)
+		start_stop(activation->start);
+	forget_start(activation);
 	hop_cleanup(&activation->room);
 	task_cancel(&activation->leading);
 	if (activation->timer)

@@ -71,7 +71,7 @@ void activation_unbound(struct activation *activation);
 
 /* What status tells. The strings live as long as the activation, and until the next event. */
 struct activation_info {
-	const char *state; /* activatable, starting, running or failed */
+	const char *state; /* as activation_state_name() */
 	const char *user;
 	const char *unit, *command; /* one of them; the other is NULL */
 	const char *why;	    /* the last failure, "": there was none since it last ran */

@@ -2,6 +2,7 @@
 #include "daemon/activation/activation_read.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@
 #define TIMEOUT_MAX_MS 600000u
 #define WORDS_MAX      64u /* of a command */
 #define UNIT_MAX       255u
+#define GROUPS_MAX     65536 /* of a user: Linux' own limit */
 
 /* State of reading one file. */
 struct reader {
@@ -65,6 +67,33 @@ static int set_endpoint(struct reader *reader, const char *value)
 	return 1;
 }
 
+/* Notes the user's groups, and what else the command's process needs. */
+static int keep_identity(struct reader *reader, const struct passwd *entry)
+{
+	struct activation_settings *settings = reader->settings;
+	int count = 0;
+
+	settings->gid = entry->pw_gid;
+	settings->user_name = strdup(entry->pw_name);
+	settings->home = strdup(entry->pw_dir);
+	if (!settings->user_name || !settings->home)
+		return out_of_memory(reader);
+	getgrouplist(settings->user_name, settings->gid, NULL, &count);
+	/* Some may be added meanwhile. */
+	for (count += 16; count <= GROUPS_MAX; count *= 2) {
+		free(settings->groups);
+		settings->groups = calloc((size_t)count, sizeof(gid_t));
+		settings->group_count = count;
+		if (!settings->groups)
+			return out_of_memory(reader);
+		if (getgrouplist(settings->user_name, settings->gid, settings->groups,
+				 &settings->group_count) >= 0)
+			return 1;
+	}
+	return ini_file_complain(&reader->file, reader->file.line, "user = %s: is in too many groups",
+				 settings->user);
+}
+
 static int set_user(struct reader *reader, const char *value)
 {
 	const struct passwd *entry = getpwnam(value);
@@ -78,7 +107,11 @@ static int set_user(struct reader *reader, const char *value)
 					 "user = %s: must be the name or uid of a user here", value);
 	reader->settings->uid = entry ? entry->pw_uid : (uid_t)uid;
 	reader->settings->user = strdup(value);
-	return reader->settings->user ? 1 : out_of_memory(reader);
+	if (!reader->settings->user)
+		return out_of_memory(reader);
+	if (!entry)
+		entry = getpwuid((uid_t)uid);
+	return entry ? keep_identity(reader, entry) : 1;
 }
 
 static int set_unit(struct reader *reader, const char *value)
@@ -178,7 +211,7 @@ static void check_user(struct reader *reader, uid_t runs_as)
 			&reader->file, line,
 			"the command has to run as %s (uid %u), but the daemon runs as uid %u and can't become another user: name a unit instead",
 			settings->user, (unsigned)settings->uid, (unsigned)runs_as);
-	else if (settings->command && runs_as != settings->uid && !getpwuid(settings->uid))
+	else if (settings->command && runs_as != settings->uid && !settings->user_name)
 		ini_file_complain(&reader->file, line,
 				  "the command can't run as uid %u, which no user has here",
 				  (unsigned)settings->uid);
@@ -273,6 +306,9 @@ void activation_settings_free(struct activation_settings *list)
 		free(settings->command);
 		free(settings->words);
 		free(settings->user);
+		free(settings->user_name);
+		free(settings->home);
+		free(settings->groups);
 		free(settings->unit);
 		free(settings->path);
 		free(settings);

@@ -16,8 +16,14 @@
 /* What one file says. */
 struct activation_settings {
 	char endpoint[ENDPOINT_NAME_MAX + 1];
-	uid_t uid;	/* who may bind it, and as whom the command runs */
-	char *user;	/* the same as the file has it */
+	uid_t uid;  /* who may bind it, and as whom the command runs */
+	char *user; /* the same as the file has it */
+	/* What the command's process needs to become that user, from when the file was read: a question to who
+	 * knows the users may take long. */
+	char *user_name, *home; /* NULL: no user has this uid here */
+	gid_t gid;
+	gid_t *groups;
+	int group_count;
 	char *unit;	/* of systemd; NULL: it is a command */
 	char **command; /* its words, the first an absolute path, with a NULL behind; NULL: it is a unit */
 	char *words;	/* the command as the file has it */

@@ -4,9 +4,8 @@
 const char *activation_state_name(enum activation_state state)
 {
 	static const char *const names[] = {
-		[ACTIVATION_IDLE] = "activatable",
-		[ACTIVATION_STARTING] = "starting",
-		[ACTIVATION_RUNNING] = "running",
+		[ACTIVATION_IDLE] = "activatable", [ACTIVATION_STARTING] = "starting",
+		[ACTIVATION_RUNNING] = "running",  [ACTIVATION_LINGERING] = "lingering",
 		[ACTIVATION_PAUSED] = "failed",
 	};
 
@@ -44,36 +43,51 @@ static unsigned bound(struct activation_progress *progress)
 	return ACTIVATION_LEAD | ACTIVATION_SETTLED;
 }
 
-static unsigned unbound(struct activation_progress *progress, bool waiting, uint64_t now_ms)
+/* Nothing is bound, and nothing keeps the next program from being started but a command that lives. */
+static unsigned be_idle(struct activation_progress *progress, struct activation_facts facts)
 {
-	if (progress->starts >= ACTIVATION_BURST && now_ms - progress->burst_ms < ACTIVATION_BURST_MS)
+	progress->state = facts.lives ? ACTIVATION_LINGERING : ACTIVATION_IDLE;
+	if (!facts.waiting)
+		return 0;
+	return facts.lives ? ACTIVATION_AWAIT : start(progress, facts.now_ms);
+}
+
+static unsigned unbound(struct activation_progress *progress, struct activation_facts facts)
+{
+	if (progress->starts >= ACTIVATION_BURST && facts.now_ms - progress->burst_ms < ACTIVATION_BURST_MS)
 		return pause_for(progress, true);
 	progress->failures = 0;
 	progress->in_storm = false;
-	progress->state = ACTIVATION_IDLE;
-	return waiting ? start(progress, now_ms) : 0;
+	return be_idle(progress, facts);
 }
 
-unsigned activation_step(struct activation_progress *progress, enum activation_event event, bool waiting,
-			 uint64_t now_ms)
+unsigned activation_step(struct activation_progress *progress, enum activation_event event,
+			 struct activation_facts facts)
 {
 	enum activation_state state = progress->state;
 
 	switch (event) {
 	case ACTIVATION_CAME:
 		if (state == ACTIVATION_IDLE)
-			return start(progress, now_ms);
+			return start(progress, facts.now_ms);
+		if (state == ACTIVATION_LINGERING)
+			return ACTIVATION_AWAIT;
 		return state == ACTIVATION_PAUSED ? ACTIVATION_REFUSE : 0;
 	case ACTIVATION_BOUND:
 		return state == ACTIVATION_RUNNING ? 0 : bound(progress);
 	case ACTIVATION_UNBOUND:
-		return state == ACTIVATION_RUNNING ? unbound(progress, waiting, now_ms) : 0;
+		return state == ACTIVATION_RUNNING ? unbound(progress, facts) : 0;
 	case ACTIVATION_FAILED:
+		if (state == ACTIVATION_LINGERING)
+			return ACTIVATION_END;
+		return state == ACTIVATION_STARTING ? pause_for(progress, false) : 0;
+	case ACTIVATION_ENDED:
+		if (state == ACTIVATION_LINGERING)
+			return facts.waiting ? be_idle(progress, facts)
+					     : be_idle(progress, facts) | ACTIVATION_SETTLED;
 		return state == ACTIVATION_STARTING ? pause_for(progress, false) : 0;
 	case ACTIVATION_PAUSE_OVER:
-		if (state == ACTIVATION_PAUSED)
-			progress->state = ACTIVATION_IDLE;
-		return 0;
+		return state == ACTIVATION_PAUSED ? be_idle(progress, facts) : 0;
 	}
 	return 0;
 }

@@ -6,11 +6,12 @@
  * The states of an endpoint that is started on demand, as a table without effects: activation.c tells what
  * has happened and does what the step says.
  *
- *   state      CAME           BOUND        UNBOUND                     FAILED         PAUSE_OVER
- *   IDLE       STARTING ¹     RUNNING      -                           -              -
- *   STARTING   (waits)        RUNNING ²    -                           PAUSED ³       -
- *   RUNNING    (waits) ⁴      -            IDLE ⁵, PAUSED ³ in a storm -              -
- *   PAUSED     refused        RUNNING ²    -                           -              IDLE
+ *   state      CAME           BOUND        UNBOUND                       FAILED         ENDED      PAUSE_OVER
+ *   IDLE       STARTING ¹     RUNNING      -                             -              -          -
+ *   STARTING   (waits)        RUNNING ²    -                             PAUSED ³       PAUSED ³   -
+ *   RUNNING    (waits) ⁴      -            IDLE ⁵ ⁶, PAUSED ³ in a storm -              -          -
+ *   LINGERING  (waits) ⁷      RUNNING ²    -                             (ENOENT) ⁷     IDLE ⁵     -
+ *   PAUSED     refused        RUNNING ²    -                             -              -          IDLE ⁶
  *
  *   ¹ the program is started; it has until its time-out to bind the endpoint
  *   ² what waits is led to the program
@@ -18,10 +19,12 @@
  *     long after each further one, a minute at most
  *   ⁴ only while what came before it is still being led to the program, so that it doesn't overtake
  *   ⁵ or STARTING, if something waits: the program went before all was led to it
+ *   ⁶ or LINGERING, if the command that was started lives: no second one is started beside it
+ *   ⁷ until the command binds again, or ends; what has waited for as long as its time-out ends with ENOENT
  *
- * FAILED is whatever keeps the program from binding: it can't be started, it ended, its time is up. A program
- * that binds and soon goes again, over and over, is a storm as well: after ACTIVATION_BURST starts within
- * ACTIVATION_BURST_MS there is a pause.
+ * FAILED says that the program can't be started, or that its time to bind is up; ENDED that the command that
+ * was started has ended. A program that binds and soon goes again, over and over, is a storm as well: after
+ * ACTIVATION_BURST starts within ACTIVATION_BURST_MS there is a pause.
  */
 
 #include <stdbool.h>
@@ -36,6 +39,7 @@ enum activation_state {
 	ACTIVATION_IDLE,
 	ACTIVATION_STARTING,
 	ACTIVATION_RUNNING,
+	ACTIVATION_LINGERING,
 	ACTIVATION_PAUSED,
 };
 
@@ -44,18 +48,20 @@ enum activation_event {
 	ACTIVATION_BOUND,   /* a program has bound the endpoint */
 	ACTIVATION_UNBOUND, /* and has unbound it, or gone */
 	ACTIVATION_FAILED,
+	ACTIVATION_ENDED,
 	ACTIVATION_PAUSE_OVER,
 };
 
 /* What is to be done, in this order. */
 enum activation_action {
-	ACTIVATION_REFUSE = 1,	/* what has come ends with ENOENT */
-	ACTIVATION_END = 2,	/* what waits ends with ENOENT */
-	ACTIVATION_STOP = 4,	/* the program that was started is stopped, or left alone if it can't be */
-	ACTIVATION_START = 8,	/* and the timer for its time-out */
-	ACTIVATION_LEAD = 16,	/* what waits is led to the program */
-	ACTIVATION_PAUSE = 32,	/* the timer is started with pause_ms */
-	ACTIVATION_SETTLED = 64 /* the timer is stopped */
+	ACTIVATION_REFUSE = 1,	 /* what has come ends with ENOENT */
+	ACTIVATION_END = 2,	 /* what waits ends with ENOENT */
+	ACTIVATION_STOP = 4,	 /* the program that was started is stopped, or left alone if it can't be */
+	ACTIVATION_START = 8,	 /* and the timer for its time-out */
+	ACTIVATION_LEAD = 16,	 /* what waits is led to the program */
+	ACTIVATION_PAUSE = 32,	 /* the timer is started with pause_ms */
+	ACTIVATION_SETTLED = 64, /* the timer is stopped */
+	ACTIVATION_AWAIT = 128,	 /* the timer for the time-out is started, unless it runs */
 };
 
 struct activation_progress {
@@ -67,9 +73,16 @@ struct activation_progress {
 	bool in_storm;	   /* the pause is for too many starts */
 };
 
-/* Moves on and returns the actions. `waiting`: some channels wait; `now_ms`: a monotonic clock. */
-unsigned activation_step(struct activation_progress *progress, enum activation_event event, bool waiting,
-			 uint64_t now_ms);
+/* What the step asks about. */
+struct activation_facts {
+	bool waiting; /* some channels wait */
+	bool lives;   /* a command that was started hasn't ended */
+	uint64_t now_ms;
+};
+
+/* Moves on and returns the actions. */
+unsigned activation_step(struct activation_progress *progress, enum activation_event event,
+			 struct activation_facts facts);
 /* Returns the state's name in status. */
 const char *activation_state_name(enum activation_state state);
 

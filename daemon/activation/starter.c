@@ -4,15 +4,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <pwd.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syslog.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <event2/event.h>
+#include <systemd/sd-journal.h>
 #include <utlist.h>
 
 #include "daemon/activation/activation_read.h"
@@ -20,15 +24,24 @@
 #include "daemon/base/log.h"
 #include "daemon/base/timer.h"
 
-#define STOP_MS	   5000u /* until a command that was asked to end is killed */
-#define GROUPS_MAX 256
+#define STOP_MS	      5000u /* until a command that was asked to end is killed */
+#define STOP_REST_MS  1000u /* once it has ended: until what is left of its process group is killed */
+#define STOP_LOOKS_MS 10    /* how often that is looked at when the daemon ends */
+#define FILES_SOFT    1024u /* the usual limit: what uses select(2) can't have more */
 
+/* A command:
+ *
+ *   lives ──it ends──▶ reaped
+ *     └──start_stop(), SIGTERM──▶ stopping ──it ends──▶ leaving ──STOP_REST_MS, SIGKILL──▶ reaped
+ *
+ * In `leaving` it is a zombie, so that the number of its process group can't be another's by then. */
 struct start {
 	struct starter *starter;
-	start_failed_fn failed; /* NULL: forgotten */
+	start_ended_fn ended; /* NULL: forgotten, or told */
 	void *userdata;
 	struct unit_start *unit; /* NULL: a command */
 	pid_t pid;
+	bool stopping, leaving;
 	struct event *kill_timer;
 	struct start *prev, *next;
 };
@@ -55,27 +68,44 @@ static void on_kill(int fd, short what, void *userdata)
 	struct start *start = userdata;
 
 	kill(-start->pid, SIGKILL);
+	if (!start->leaving)
+		return; /* it is reaped when it has ended by that */
+	waitpid(start->pid, NULL, WNOHANG);
+	free_command(start);
+}
+
+static void say_end(const siginfo_t *end, char *why, size_t size)
+{
+	if (end->si_code != CLD_EXITED)
+		snprintf(why, size, "the command was ended by signal %d", end->si_status);
+	else if (end->si_status == 127)
+		snprintf(why, size, "the command can't be run, or ended with status 127");
+	else
+		snprintf(why, size, "the command ended with status %d", end->si_status);
 }
 
 /* Reaps a command if it has ended, and tells its owner. */
 static void reap(struct start *start)
 {
-	start_failed_fn failed = start->failed;
+	start_ended_fn ended = start->ended;
 	void *userdata = start->userdata;
+	siginfo_t end = {0};
 	char why[96];
-	int status;
 
-	if (waitpid(start->pid, &status, WNOHANG) <= 0)
+	if (start->leaving || waitid(P_PID, (id_t)start->pid, &end, WEXITED | WNOHANG | WNOWAIT) < 0 ||
+	    end.si_pid == 0)
 		return;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-		snprintf(why, sizeof(why), "the command can't be run, or ended with status 127");
-	else if (WIFEXITED(status))
-		snprintf(why, sizeof(why), "the command ended with status %d", WEXITSTATUS(status));
-	else
-		snprintf(why, sizeof(why), "the command was ended by signal %d", WTERMSIG(status));
-	free_command(start);
-	if (failed)
-		failed(userdata, why);
+	say_end(&end, why, sizeof(why));
+	start->ended = NULL;
+	if (start->stopping) {
+		start->leaving = true;
+		timer_set(start->kill_timer, STOP_REST_MS);
+	} else {
+		waitpid(start->pid, NULL, WNOHANG);
+		free_command(start);
+	}
+	if (ended)
+		ended(userdata, why);
 }
 
 static void on_child(int number, short what, void *userdata)
@@ -90,20 +120,42 @@ static void on_child(int number, short what, void *userdata)
 
 /* Everything that the child needs, made before fork(): there only what is safe after it may be called. */
 struct child {
-	char *const *arguments;
+	const struct activation_settings *settings;
 	char **environment;
-	uid_t uid;
-	gid_t gid;
-	gid_t groups[GROUPS_MAX];
-	int group_count;
+	char *socket, *home, *user, *logname;
 	bool switches;
-	char socket[160], home[160], user[96], logname[96];
 };
 
+/* Whether a variable is about the daemon's own service or user, as systemd.exec(5) lists them. */
 static bool is_own_variable(const char *variable)
 {
-	static const char *const own[] = {"XENMSG_SOCKET=", "NOTIFY_SOCKET=", "LISTEN_",  "WATCHDOG_",
-					  "HOME=",	    "USER=",	      "LOGNAME=", "XENMSG_KEEPER="};
+	static const char *const own[] = {
+		"CACHE_DIRECTORY=",
+		"CONFIGURATION_DIRECTORY=",
+		"CREDENTIALS_",
+		"FDSTORE=",
+		"HOME=",
+		"INVOCATION_ID=",
+		"JOURNAL_STREAM=",
+		"LISTEN_",
+		"LOGNAME=",
+		"LOGS_DIRECTORY=",
+		"MAINPID=",
+		"MANAGERPID=",
+		"MEMORY_PRESSURE_",
+		"NOTIFY_SOCKET=",
+		"OLDPWD=",
+		"PWD=",
+		"RUNTIME_DIRECTORY=",
+		"SHELL=",
+		"STATE_DIRECTORY=",
+		"SYSTEMD_EXEC_PID=",
+		"USER=",
+		"WATCHDOG_",
+		"XDG_",
+		"XENMSG_KEEPER=",
+		"XENMSG_SOCKET=",
+	};
 
 	for (unsigned i = 0; i < sizeof(own) / sizeof(*own); i++)
 		if (!strncmp(variable, own[i], strlen(own[i])))
@@ -111,49 +163,86 @@ static bool is_own_variable(const char *variable)
 	return false;
 }
 
+/* Adds NAME=VALUE to the environment, unless the value is NULL. Returns what the caller frees. */
+static char *add_variable(char ***end, const char *name, const char *value, int *r)
+{
+	char *text = NULL;
+
+	if (!value)
+		return NULL;
+	if (asprintf(&text, "%s=%s", name, value) < 0) {
+		*r = -ENOMEM;
+		return NULL;
+	}
+	*(*end)++ = text;
+	return text;
+}
+
 static int prepare(struct child *child, const struct starter *starter,
 		   const struct activation_settings *settings)
 {
-	const struct passwd *entry = getpwuid(settings->uid);
-	unsigned count = 0, out = 0;
+	unsigned count = 0;
+	char **end;
+	int r = 0;
 
-	*child = (struct child){.arguments = settings->command, .uid = settings->uid};
-	child->switches = geteuid() != settings->uid;
-	if (child->switches && !entry)
-		return -ESRCH;
-	if (child->switches) {
-		child->gid = entry->pw_gid;
-		child->group_count = GROUPS_MAX;
-		if (getgrouplist(entry->pw_name, entry->pw_gid, child->groups, &child->group_count) < 0)
-			return -E2BIG;
-	}
+	*child = (struct child){.settings = settings, .switches = geteuid() != settings->uid};
 	while (environ[count])
 		count++;
-	child->environment = calloc(count + 5, sizeof(char *));
+	child->environment = end = calloc(count + 5, sizeof(char *));
 	if (!child->environment)
 		return -ENOMEM;
 	for (unsigned i = 0; i < count; i++)
 		if (!is_own_variable(environ[i]))
-			child->environment[out++] = environ[i];
-	snprintf(child->socket, sizeof(child->socket), "XENMSG_SOCKET=%s", starter->socket);
-	child->environment[out++] = child->socket;
-	if (!entry)
-		return 0;
-	snprintf(child->home, sizeof(child->home), "HOME=%s", entry->pw_dir);
-	snprintf(child->user, sizeof(child->user), "USER=%s", entry->pw_name);
-	snprintf(child->logname, sizeof(child->logname), "LOGNAME=%s", entry->pw_name);
-	child->environment[out++] = child->home;
-	child->environment[out++] = child->user;
-	child->environment[out++] = child->logname;
-	return 0;
+			*end++ = environ[i];
+	child->socket = add_variable(&end, "XENMSG_SOCKET", starter->socket, &r);
+	child->home = add_variable(&end, "HOME", settings->home, &r);
+	child->user = add_variable(&end, "USER", settings->user_name, &r);
+	child->logname = add_variable(&end, "LOGNAME", settings->user_name, &r);
+	return r;
+}
+
+static void clean_up(struct child *child)
+{
+	free(child->environment);
+	free(child->socket);
+	free(child->home);
+	free(child->user);
+	free(child->logname);
+}
+
+/* Returns a descriptor that leads where the daemon's log does, with a description of its own where it can
+ * have one: a program could make the daemon's non-blocking, or shut the journal's socket down. A file that
+ * isn't appended to is shared, since two offsets would overwrite each other's lines. */
+static int own_output(const char *name, int null)
+{
+	int flags = fcntl(STDERR_FILENO, F_GETFL) & O_APPEND, fd;
+	struct stat status;
+
+	if (fstat(STDERR_FILENO, &status) < 0)
+		return null;
+	if (S_ISREG(status.st_mode) && !flags)
+		return STDERR_FILENO;
+	if (S_ISSOCK(status.st_mode))
+		fd = sd_journal_stream_fd(name, LOG_INFO, 1); /* needs no memory and no lock */
+	else
+		fd = open("/proc/self/fd/2", O_WRONLY | O_NOCTTY | flags);
+	return fd >= 0 ? fd : null;
+}
+
+static bool become(const struct activation_settings *settings)
+{
+	return setgroups((size_t)settings->group_count, settings->groups) == 0 &&
+	       setresgid(settings->gid, settings->gid, settings->gid) == 0 &&
+	       setresuid(settings->uid, settings->uid, settings->uid) == 0;
 }
 
 /* Runs in the child of a process with threads: nothing here but what is safe after fork(). */
 static void __attribute__((noreturn)) run(const struct child *child)
 {
 	struct sigaction standard = {.sa_handler = SIG_DFL};
+	struct rlimit files;
 	sigset_t none;
-	int null;
+	int null, output;
 
 	for (int number = 1; number < NSIG; number++)
 		sigaction(number, &standard, NULL);
@@ -161,20 +250,26 @@ static void __attribute__((noreturn)) run(const struct child *child)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setpgid(0, 0);
 	null = open("/dev/null", O_RDWR);
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+	output = own_output(child->settings->endpoint, null);
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 ||
+	    dup2(output, STDERR_FILENO) < 0)
 		_exit(127);
-	close_range(STDERR_FILENO + 1, ~0u, 0);
-	if (child->switches && (setgroups((size_t)child->group_count, child->groups) < 0 ||
-				setresgid(child->gid, child->gid, child->gid) < 0 ||
-				setresuid(child->uid, child->uid, child->uid) < 0))
+	closefrom(STDERR_FILENO + 1);
+	/* The daemon has raised its own (daemon/base/descriptors.h). */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur > FILES_SOFT) {
+		files.rlim_cur = FILES_SOFT;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	if (child->switches && !become(child->settings))
 		_exit(127);
-	execve(child->arguments[0], child->arguments, child->environment);
+	execve(child->settings->command[0], child->settings->command, child->environment);
 	_exit(127);
 }
 
 static int start_command(struct start *start, const struct activation_settings *settings)
 {
 	struct child child;
+	sigset_t all, before;
 	int r;
 
 	start->kill_timer = evtimer_new(start->starter->base, on_kill, start);
@@ -182,12 +277,17 @@ static int start_command(struct start *start, const struct activation_settings *
 		return -ENOMEM;
 	r = prepare(&child, start->starter, settings);
 	if (r == 0) {
+		/* Until the child has its own signals, one to it would be taken by the event loop that it
+		 * shares with us. */
+		sigfillset(&all);
+		pthread_sigmask(SIG_SETMASK, &all, &before);
 		start->pid = fork();
+		r = start->pid < 0 ? -errno : 0;
 		if (start->pid == 0)
 			run(&child);
-		r = start->pid < 0 ? -errno : 0;
+		pthread_sigmask(SIG_SETMASK, &before, NULL);
 	}
-	free(child.environment);
+	clean_up(&child);
 	if (r < 0) {
 		event_free(start->kill_timer);
 		return r;
@@ -197,22 +297,55 @@ static int start_command(struct start *start, const struct activation_settings *
 	return 0;
 }
 
+/* Reaps what has ended. Returns whether the process group has anybody left. */
+static bool is_left(struct start *start)
+{
+	if (waitpid(start->pid, NULL, WNOHANG) == start->pid)
+		start->leaving = true;
+	return kill(-start->pid, 0) == 0;
+}
+
+/* Ends all commands at the daemon's end, when no loop runs any more. */
+static void stop_all(struct starter *starter)
+{
+	struct start *start, *next;
+	bool left = starter->commands != NULL;
+
+	DL_FOREACH(starter->commands, start)
+		kill(-start->pid, SIGTERM);
+	for (unsigned ms = 0; left && ms < STOP_MS; ms += STOP_LOOKS_MS) {
+		left = false;
+		DL_FOREACH_SAFE(starter->commands, start, next) {
+			if (is_left(start))
+				left = true;
+			else
+				free_command(start);
+		}
+		if (left)
+			poll(NULL, 0, STOP_LOOKS_MS);
+	}
+	DL_FOREACH_SAFE(starter->commands, start, next) {
+		kill(-start->pid, SIGKILL);
+		free_command(start);
+	}
+}
+
 /* --- units ------------------------------------------------------------------------------------ */
 
 static void on_unit_failed(void *userdata, const char *why)
 {
 	struct start *start = userdata;
-	start_failed_fn failed = start->failed;
+	start_ended_fn ended = start->ended;
 	void *owner = start->userdata;
 
 	free(start);
-	failed(owner, why);
+	ended(owner, why);
 }
 
 /* --- both ------------------------------------------------------------------------------------- */
 
 struct start *start_new(struct starter *starter, const struct activation_settings *settings,
-			start_failed_fn failed, void *userdata, int *error)
+			start_ended_fn ended, void *userdata, int *error)
 {
 	struct start *start = calloc(1, sizeof(*start));
 
@@ -220,7 +353,7 @@ struct start *start_new(struct starter *starter, const struct activation_setting
 	if (!start)
 		return NULL;
 	start->starter = starter;
-	start->failed = failed;
+	start->ended = ended;
 	start->userdata = userdata;
 	if (settings->command) {
 		*error = start_command(start, settings);
@@ -235,18 +368,27 @@ struct start *start_new(struct starter *starter, const struct activation_setting
 	return NULL;
 }
 
-void start_forget(struct start *start, bool stop)
+bool start_lives(const struct start *start)
 {
+	return !start->unit;
+}
+
+void start_stop(struct start *start)
+{
+	if (start->unit || start->stopping)
+		return;
+	start->stopping = true;
+	kill(-start->pid, SIGTERM);
+	timer_set(start->kill_timer, STOP_MS);
+}
+
+void start_forget(struct start *start)
+{
+	start->ended = NULL;
 	if (start->unit) {
 		unit_start_free(start->unit);
 		free(start);
-		return;
 	}
-	start->failed = NULL;
-	if (!stop)
-		return;
-	kill(-start->pid, SIGTERM);
-	timer_set(start->kill_timer, STOP_MS);
 }
 
 int starter_new(struct starter **out, struct event_base *base, const char *socket)
@@ -272,10 +414,7 @@ void starter_free(struct starter *starter)
 {
 	if (!starter)
 		return;
-	while (starter->commands) {
-		kill(-starter->commands->pid, SIGTERM);
-		free_command(starter->commands);
-	}
+	stop_all(starter);
 	units_free(starter->units);
 	if (starter->child_event)
 		event_free(starter->child_event);

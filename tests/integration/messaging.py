@@ -215,7 +215,7 @@ class Node:
         path = self.directory / f"xenmsgd-{self.domid}.conf"
         path.write_text(self.config)
         self.log = self.directory / f"xenmsgd-{self.domid}-{self.starts}.log"
-        with open(self.log, "wb") as log:
+        with open(self.log, "ab") as log:
             limited = ()
             if self.files:
                 limited = ("sh", "-c", 'ulimit -S -n %d && ulimit -H -n %d && exec "$@"' % self.files, "sh")

@@ -147,6 +147,83 @@ def test_two_senders_at_once_start_it_once(started):
     assert activation.starts("inbox") == 1
 
 
+def test_a_command_that_unbinds_and_lives_on_is_not_started_twice(started):
+    """It gets what has come meanwhile when it binds again, and when it ends, another is started."""
+    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add(
+        "inbox", f"{tool('xenmsg')} recv --count 1 inbox >> {activation.output('inbox')}\n"
+        "while [ ! -e $0.go ]; do sleep 0.05; done\n" + xenmsg(f"recv --count 1 inbox >> {activation.output('inbox')}")))
+    one.send("self:inbox", "first")
+    eventually(lambda: activation.about("inbox")["state"] == "lingering", "it has unbound, and lives")
+    sender = two.popen("send", "1:inbox", "second")
+    eventually(lambda: activation.about("inbox")["waiting"] == 1, "it waits")
+    (activation.directory / "inbox.sh.go").touch()
+    assert sender.wait(30) == EXIT_OK
+    assert activation.starts("inbox") == activation.about("inbox")["starts"] == 1
+    one.send("self:inbox", "third")
+    assert activation.starts("inbox") == 2
+    eventually(lambda: activation.output("inbox").read_text().split() == ["first", "second", "third"], "all have come")
+
+
+def test_what_waits_for_a_command_that_lives_on_ends_with_its_time_out(started):
+    activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add(
+        "inbox", f"{tool('xenmsg')} recv --count 1 inbox\nexec sleep 1000", timeout="2s"))
+    one.send("self:inbox", "first")
+    one.send("self:inbox", "second", exit_code=EXIT_NO_ENDPOINT)
+    about = activation.about("inbox")
+    assert about["state"] == "lingering" and about["reason"] == "the command hasn't bound the endpoint again within 2000 ms"
+    pid = int((activation.directory / "inbox.log").read_text())
+    assert os.path.exists(f"/proc/{pid}")  # it may still work on what it has taken
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: activation.about("inbox")["state"] == "activatable", "it has ended")
+    one.send("self:inbox", "third")
+
+
+def test_what_is_left_of_a_command_that_was_stopped_is_killed(started):
+    """Neither the command nor its child listens to SIGTERM."""
+    activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add(
+        "inbox", "trap '' TERM; sleep 1000 & echo $! >> $0.child; wait", timeout="300ms"))
+    one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
+    pids = [int((activation.directory / name).read_text()) for name in ("inbox.log", "inbox.sh.child")]
+    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "both are killed")
+
+
+def test_a_child_that_outlives_its_stopped_command_is_killed(started):
+    activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add(
+        "inbox", "(trap '' TERM; exec sleep 1000) & echo $! >> $0.child; wait", timeout="300ms"))
+    one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
+    pids = [int((activation.directory / name).read_text()) for name in ("inbox.log", "inbox.sh.child")]
+    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "both have gone")
+
+
+def test_commands_end_with_the_daemon(started):
+    activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add(
+        "inbox", f"{tool('xenmsg')} recv --count 1 inbox\n(trap '' TERM; exec sleep 1000) & echo $! >> $0.child; wait"))
+    one.send("self:inbox", "x")
+    eventually((activation.directory / "inbox.sh.child").exists, "it has a child")
+    pids = [int((activation.directory / name).read_text()) for name in ("inbox.log", "inbox.sh.child")]
+    one.stop()
+    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "both have gone")
+
+
+def test_a_command_inherits_nothing_of_the_daemon(nodes, tmp_path):
+    one = nodes(1, start=False)[1]
+    one.environment = dict(one.environment, INVOCATION_ID="x", STATE_DIRECTORY="/x", WATCHDOG_USEC="1", KEPT="1")
+    activation = Activation(one, tmp_path)
+    activation.add("inbox", "env > $0.env; ulimit -Sn > $0.files; ls /proc/self/fd > $0.fd\n"
+                   "python3 -c 'import os; os.set_blocking(2, False)'\n" + xenmsg("recv --count 1 inbox"))
+    one.start()
+    one.send("self:inbox", "x")
+    read = lambda name: (activation.directory / f"inbox.sh.{name}").read_text()
+    environment = dict(line.split("=", 1) for line in read("env").splitlines() if "=" in line)
+    assert not {"INVOCATION_ID", "STATE_DIRECTORY", "WATCHDOG_USEC"} & environment.keys()
+    assert environment["KEPT"] == "1" and environment["XENMSG_SOCKET"] and environment["USER"] == "root"
+    assert int(read("files")) <= 1024
+    assert read("fd").split() == ["0", "1", "2", "3"]  # the last is the folder that ls reads
+    with open(f"/proc/{one.pid}/fdinfo/2", encoding="ascii") as info:
+        flags = int(dict(line.split(":", 1) for line in info)["flags"], 8)
+    assert not flags & os.O_NONBLOCK
+
+
 def test_a_reload_that_removes_it_ends_what_waits(started):
     activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add("inbox", "exec sleep 1000"))
     senders = [node.popen("send", "1:inbox", "x") for node in (one, two)]

@@ -12,40 +12,63 @@ static void each_event_leads_where_the_table_says(void **state)
 	static const struct {
 		enum activation_state from;
 		enum activation_event event;
-		bool waiting;
+		bool waiting, lives;
 		enum activation_state to;
 		unsigned actions;
 	} rows[] = {
-		{ACTIVATION_IDLE, ACTIVATION_CAME, true, ACTIVATION_STARTING, ACTIVATION_START},
-		{ACTIVATION_IDLE, ACTIVATION_BOUND, false, ACTIVATION_RUNNING, LED},
-		{ACTIVATION_IDLE, ACTIVATION_UNBOUND, false, ACTIVATION_IDLE, 0},
-		{ACTIVATION_IDLE, ACTIVATION_FAILED, false, ACTIVATION_IDLE, 0},
-		{ACTIVATION_IDLE, ACTIVATION_PAUSE_OVER, false, ACTIVATION_IDLE, 0},
-		{ACTIVATION_STARTING, ACTIVATION_CAME, true, ACTIVATION_STARTING, 0},
-		{ACTIVATION_STARTING, ACTIVATION_BOUND, true, ACTIVATION_RUNNING, LED},
-		{ACTIVATION_STARTING, ACTIVATION_UNBOUND, true, ACTIVATION_STARTING, 0},
-		{ACTIVATION_STARTING, ACTIVATION_FAILED, true, ACTIVATION_PAUSED, STOPPED},
-		{ACTIVATION_STARTING, ACTIVATION_PAUSE_OVER, true, ACTIVATION_STARTING, 0},
-		{ACTIVATION_RUNNING, ACTIVATION_CAME, true, ACTIVATION_RUNNING, 0},
-		{ACTIVATION_RUNNING, ACTIVATION_BOUND, false, ACTIVATION_RUNNING, 0},
-		{ACTIVATION_RUNNING, ACTIVATION_UNBOUND, false, ACTIVATION_IDLE, 0},
-		{ACTIVATION_RUNNING, ACTIVATION_UNBOUND, true, ACTIVATION_STARTING, ACTIVATION_START},
-		{ACTIVATION_RUNNING, ACTIVATION_FAILED, false, ACTIVATION_RUNNING, 0},
-		{ACTIVATION_RUNNING, ACTIVATION_PAUSE_OVER, false, ACTIVATION_RUNNING, 0},
-		{ACTIVATION_PAUSED, ACTIVATION_CAME, true, ACTIVATION_PAUSED, ACTIVATION_REFUSE},
-		{ACTIVATION_PAUSED, ACTIVATION_BOUND, false, ACTIVATION_RUNNING, LED},
-		{ACTIVATION_PAUSED, ACTIVATION_UNBOUND, false, ACTIVATION_PAUSED, 0},
-		{ACTIVATION_PAUSED, ACTIVATION_FAILED, false, ACTIVATION_PAUSED, 0},
-		{ACTIVATION_PAUSED, ACTIVATION_PAUSE_OVER, false, ACTIVATION_IDLE, 0},
+		{ACTIVATION_IDLE, ACTIVATION_CAME, true, false, ACTIVATION_STARTING, ACTIVATION_START},
+		{ACTIVATION_IDLE, ACTIVATION_BOUND, false, false, ACTIVATION_RUNNING, LED},
+		{ACTIVATION_IDLE, ACTIVATION_UNBOUND, false, false, ACTIVATION_IDLE, 0},
+		{ACTIVATION_IDLE, ACTIVATION_FAILED, false, false, ACTIVATION_IDLE, 0},
+		{ACTIVATION_IDLE, ACTIVATION_PAUSE_OVER, false, false, ACTIVATION_IDLE, 0},
+		{ACTIVATION_STARTING, ACTIVATION_CAME, true, false, ACTIVATION_STARTING, 0},
+		{ACTIVATION_STARTING, ACTIVATION_BOUND, true, false, ACTIVATION_RUNNING, LED},
+		{ACTIVATION_STARTING, ACTIVATION_UNBOUND, true, false, ACTIVATION_STARTING, 0},
+		{ACTIVATION_STARTING, ACTIVATION_FAILED, true, false, ACTIVATION_PAUSED, STOPPED},
+		{ACTIVATION_STARTING, ACTIVATION_PAUSE_OVER, true, false, ACTIVATION_STARTING, 0},
+		{ACTIVATION_RUNNING, ACTIVATION_CAME, true, false, ACTIVATION_RUNNING, 0},
+		{ACTIVATION_RUNNING, ACTIVATION_BOUND, false, false, ACTIVATION_RUNNING, 0},
+		{ACTIVATION_RUNNING, ACTIVATION_UNBOUND, false, false, ACTIVATION_IDLE, 0},
+		{ACTIVATION_RUNNING, ACTIVATION_UNBOUND, true, false, ACTIVATION_STARTING, ACTIVATION_START},
+		{ACTIVATION_RUNNING, ACTIVATION_FAILED, false, false, ACTIVATION_RUNNING, 0},
+		{ACTIVATION_RUNNING, ACTIVATION_PAUSE_OVER, false, false, ACTIVATION_RUNNING, 0},
+		{ACTIVATION_PAUSED, ACTIVATION_CAME, true, false, ACTIVATION_PAUSED, ACTIVATION_REFUSE},
+		{ACTIVATION_PAUSED, ACTIVATION_BOUND, false, false, ACTIVATION_RUNNING, LED},
+		{ACTIVATION_PAUSED, ACTIVATION_UNBOUND, false, false, ACTIVATION_PAUSED, 0},
+		{ACTIVATION_PAUSED, ACTIVATION_FAILED, false, false, ACTIVATION_PAUSED, 0},
+		{ACTIVATION_PAUSED, ACTIVATION_PAUSE_OVER, false, false, ACTIVATION_IDLE, 0},
+		{ACTIVATION_IDLE, ACTIVATION_ENDED, false, false, ACTIVATION_IDLE, 0},
+		{ACTIVATION_STARTING, ACTIVATION_ENDED, true, false, ACTIVATION_PAUSED, STOPPED},
+		{ACTIVATION_RUNNING, ACTIVATION_ENDED, false, false, ACTIVATION_RUNNING, 0},
+		{ACTIVATION_PAUSED, ACTIVATION_ENDED, false, false, ACTIVATION_PAUSED, 0},
+		/* A command that lives on keeps another from being started. */
+		{ACTIVATION_RUNNING, ACTIVATION_UNBOUND, false, true, ACTIVATION_LINGERING, 0},
+		{ACTIVATION_RUNNING, ACTIVATION_UNBOUND, true, true, ACTIVATION_LINGERING, ACTIVATION_AWAIT},
+		{ACTIVATION_PAUSED, ACTIVATION_PAUSE_OVER, false, true, ACTIVATION_LINGERING, 0},
+		{ACTIVATION_LINGERING, ACTIVATION_CAME, true, true, ACTIVATION_LINGERING, ACTIVATION_AWAIT},
+		{ACTIVATION_LINGERING, ACTIVATION_BOUND, true, true, ACTIVATION_RUNNING, LED},
+		{ACTIVATION_LINGERING, ACTIVATION_UNBOUND, true, true, ACTIVATION_LINGERING, 0},
+		{ACTIVATION_LINGERING, ACTIVATION_FAILED, true, true, ACTIVATION_LINGERING, ACTIVATION_END},
+		{ACTIVATION_LINGERING, ACTIVATION_ENDED, false, false, ACTIVATION_IDLE, ACTIVATION_SETTLED},
+		{ACTIVATION_LINGERING, ACTIVATION_ENDED, true, false, ACTIVATION_STARTING, ACTIVATION_START},
+		{ACTIVATION_LINGERING, ACTIVATION_PAUSE_OVER, true, true, ACTIVATION_LINGERING, 0},
 	};
 
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
 		struct activation_progress progress = {.state = rows[i].from};
 
-		assert_int_equal(activation_step(&progress, rows[i].event, rows[i].waiting, 1000),
-				 rows[i].actions);
+		struct activation_facts facts = {rows[i].waiting, rows[i].lives, 1000};
+
+		assert_int_equal(activation_step(&progress, rows[i].event, facts), rows[i].actions);
 		assert_int_equal(progress.state, rows[i].to);
 	}
+}
+
+/* A step of a program that doesn't linger. */
+static unsigned step(struct activation_progress *progress, enum activation_event event, bool waiting,
+		     uint64_t now)
+{
+	return activation_step(progress, event, (struct activation_facts){waiting, false, now});
 }
 
 static void pauses_grow_to_a_minute_and_a_bind_ends_them(void **state)
@@ -55,18 +78,18 @@ static void pauses_grow_to_a_minute_and_a_bind_ends_them(void **state)
 	uint64_t now = 1;
 
 	for (unsigned i = 0; i < 40; i++) {
-		activation_step(&progress, ACTIVATION_CAME, true, now);
-		activation_step(&progress, ACTIVATION_FAILED, true, now);
+		step(&progress, ACTIVATION_CAME, true, now);
+		step(&progress, ACTIVATION_FAILED, true, now);
 		assert_int_equal(progress.pause_ms, pauses[i < 8 ? i : 7]);
 		assert_false(progress.in_storm);
 		now += progress.pause_ms;
-		activation_step(&progress, ACTIVATION_PAUSE_OVER, false, now);
+		step(&progress, ACTIVATION_PAUSE_OVER, false, now);
 	}
-	activation_step(&progress, ACTIVATION_CAME, true, now);
-	activation_step(&progress, ACTIVATION_BOUND, true, now);
-	activation_step(&progress, ACTIVATION_UNBOUND, false, now);
-	activation_step(&progress, ACTIVATION_CAME, true, now);
-	activation_step(&progress, ACTIVATION_FAILED, true, now);
+	step(&progress, ACTIVATION_CAME, true, now);
+	step(&progress, ACTIVATION_BOUND, true, now);
+	step(&progress, ACTIVATION_UNBOUND, false, now);
+	step(&progress, ACTIVATION_CAME, true, now);
+	step(&progress, ACTIVATION_FAILED, true, now);
 	assert_int_equal(progress.pause_ms, ACTIVATION_PAUSE_MS);
 }
 
@@ -79,12 +102,12 @@ static unsigned starts_in_a_minute(unsigned every_ms)
 
 	for (uint64_t now = 1000; now < 61000; now += every_ms) {
 		if (progress.state == ACTIVATION_PAUSED && now - paused_at >= progress.pause_ms)
-			activation_step(&progress, ACTIVATION_PAUSE_OVER, false, now);
-		if (!(activation_step(&progress, ACTIVATION_CAME, true, now) & ACTIVATION_START))
+			step(&progress, ACTIVATION_PAUSE_OVER, false, now);
+		if (!(step(&progress, ACTIVATION_CAME, true, now) & ACTIVATION_START))
 			continue;
 		starts++;
-		activation_step(&progress, ACTIVATION_BOUND, true, now);
-		activation_step(&progress, ACTIVATION_UNBOUND, false, now);
+		step(&progress, ACTIVATION_BOUND, true, now);
+		step(&progress, ACTIVATION_UNBOUND, false, now);
 		paused_at = now;
 	}
 	return starts;
