@@ -96,8 +96,8 @@ static void disconnect(struct units *units)
 
 static void on_bus(int fd, short what, void *userdata);
 
-/* Waits for what sd-bus wants to wait for next. */
-static void wait_for_bus(struct units *units, bool more)
+/* Waits for what sd-bus wants to wait for next. Returns 0, or a negative errno: nothing more will come. */
+static int wait_for_bus(struct units *units, bool more)
 {
 	int events = sd_bus_get_events(units->bus), fd = sd_bus_get_fd(units->bus);
 	uint64_t until = UINT64_MAX, now = clock_ms();
@@ -107,25 +107,26 @@ static void wait_for_bus(struct units *units, bool more)
 		event_free(units->event);
 	units->event = NULL;
 	if (events < 0 || fd < 0)
-		return;
+		return events < 0 ? events : fd;
 	what = (short)((events & POLLIN ? EV_READ : 0) | (events & POLLOUT ? EV_WRITE : 0));
 	units->event = event_new(units->base, fd, what, on_bus, units);
-	sd_bus_get_timeout(units->bus, &until);
 	if (!units->event)
-		log_error("out of memory: systemd's answers go unread");
-	else if (more)
+		return -ENOMEM;
+	sd_bus_get_timeout(units->bus, &until);
+	if (more)
 		timer_set(units->event, 0);
 	else if (until == UINT64_MAX)
 		event_add(units->event, NULL);
 	else
 		timer_set(units->event, until / 1000 > now ? until / 1000 - now + 1 : 0);
+	return 0;
 }
 
-static void lose_connection(struct units *units, const char *why)
+static void lose_connection(struct units *units)
 {
 	disconnect(units);
 	while (units->starts)
-		fail(units->starts, why);
+		fail(units->starts, "the connection to D-Bus broke");
 }
 
 static void on_bus(int fd, short what, void *userdata)
@@ -135,10 +136,8 @@ static void on_bus(int fd, short what, void *userdata)
 
 	for (int i = 0; r > 0 && i < MESSAGES_MAX; i++)
 		r = sd_bus_process(units->bus, NULL);
-	if (r < 0 || !sd_bus_is_open(units->bus))
-		lose_connection(units, "the connection to D-Bus broke");
-	else
-		wait_for_bus(units, r > 0);
+	if (r < 0 || !sd_bus_is_open(units->bus) || wait_for_bus(units, r > 0) < 0)
+		lose_connection(units);
 }
 
 static int connect_bus(struct units *units)
@@ -152,8 +151,24 @@ static int connect_bus(struct units *units)
 	if (r >= 0)
 		r = sd_bus_call_method_async(units->bus, NULL, SYSTEMD, SYSTEMD_PATH, MANAGER, "Subscribe",
 					     NULL, NULL, "");
-	if (r < 0)
-		disconnect(units);
+	return r;
+}
+
+/* Asks for the unit, by a new connection if there is none. After an error there is none again. */
+static int ask_for(struct unit_start *start, const char *unit)
+{
+	struct units *units = start->units;
+	int r = units->bus ? 0 : connect_bus(units);
+
+	if (r >= 0)
+		r = sd_bus_call_method_async(units->bus, &start->slot, SYSTEMD, SYSTEMD_PATH, MANAGER,
+					     "StartUnit", on_answer, start, "ss", unit, "replace");
+	if (r >= 0)
+		r = wait_for_bus(units, false);
+	if (r < 0) {
+		start->slot = sd_bus_slot_unref(start->slot);
+		lose_connection(units);
+	}
 	return r;
 }
 
@@ -161,23 +176,23 @@ struct unit_start *unit_start_new(struct units *units, const char *unit, unit_fa
 				  void *userdata, int *error)
 {
 	struct unit_start *start = calloc(1, sizeof(*start));
-	int r = start ? 0 : -ENOMEM;
+	bool was_connected = units->bus != NULL;
 
-	if (r == 0 && !units->bus)
-		r = connect_bus(units);
-	if (r >= 0)
-		r = sd_bus_call_method_async(units->bus, &start->slot, SYSTEMD, SYSTEMD_PATH, MANAGER,
-					     "StartUnit", on_answer, start, "ss", unit, "replace");
-	if (r < 0) {
-		free(start);
-		*error = r;
+	*error = -ENOMEM;
+	if (!start)
 		return NULL;
-	}
 	start->units = units;
 	start->failed = failed;
 	start->userdata = userdata;
+	*error = ask_for(start, unit);
+	/* It may have broken without a word since the last start. */
+	if (*error < 0 && was_connected)
+		*error = ask_for(start, unit);
+	if (*error < 0) {
+		free(start);
+		return NULL;
+	}
 	DL_APPEND(units->starts, start);
-	wait_for_bus(units, false);
 	return start;
 }
 

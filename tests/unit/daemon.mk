@@ -45,6 +45,7 @@ unit_tests += \
 	tests/unit/test_stream_bytes \
 	tests/unit/test_stream_ends \
 	tests/unit/test_turns \
+	tests/unit/test_units \
 	tests/unit/test_vchan \
 	tests/unit/test_via \
 	tests/unit/test_watches \
@@ -122,6 +123,11 @@ tests_unit_test_router_access_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $
 tests_unit_test_activation_SOURCES = tests/unit/test_activation.c $(router_rig)
 tests_unit_test_activation_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_activation_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+# Has an sd-bus of its own.
+tests_unit_test_units_SOURCES = tests/unit/test_units.c tests/unit/unit.h
+tests_unit_test_units_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS) $(SYSTEMD_CFLAGS)
+tests_unit_test_units_LDADD = libdaemon.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_program_socket_SOURCES = tests/descriptors.h tests/unit/test_program_socket.c \
 	tests/unit/own_process.h tests/unit/unit.h

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The connection to systemd: it is made anew after whatever has gone wrong with it. sd-bus is the test's own.
+ */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <systemd/sd-bus.h>
+
+#include "daemon/activation/units.h"
+
+static struct {
+	int opened, closed, calls;
+	int failing_call; /* the number of the call that fails; 0: none */
+	int events;	  /* what sd_bus_get_events() returns */
+	int process;
+	int fds[2];
+} bus;
+
+int sd_bus_open_system(sd_bus **out)
+{
+	bus.opened++;
+	*out = (sd_bus *)(void *)&bus;
+	return 0;
+}
+
+void sd_bus_close(sd_bus *it)
+{
+	bus.closed++;
+}
+
+sd_bus *sd_bus_unref(sd_bus *it)
+{
+	return NULL;
+}
+
+int sd_bus_match_signal_async(sd_bus *it, sd_bus_slot **slot, const char *sender, const char *path,
+			      const char *interface, const char *member, sd_bus_message_handler_t handler,
+			      sd_bus_message_handler_t installed, void *userdata)
+{
+	return 0;
+}
+
+int sd_bus_call_method_async(sd_bus *it, sd_bus_slot **slot, const char *destination, const char *path,
+			     const char *interface, const char *member, sd_bus_message_handler_t handler,
+			     void *userdata, const char *types, ...)
+{
+	return ++bus.calls == bus.failing_call ? -ENOTCONN : 0;
+}
+
+sd_bus_slot *sd_bus_slot_unref(sd_bus_slot *slot)
+{
+	return NULL;
+}
+
+int sd_bus_get_events(sd_bus *it)
+{
+	return bus.events;
+}
+
+int sd_bus_get_fd(sd_bus *it)
+{
+	return bus.fds[0];
+}
+
+int sd_bus_get_timeout(sd_bus *it, uint64_t *until)
+{
+	*until = UINT64_MAX;
+	return 0;
+}
+
+int sd_bus_process(sd_bus *it, sd_bus_message **message)
+{
+	return bus.process;
+}
+
+int sd_bus_is_open(sd_bus *it)
+{
+	return bus.process >= 0;
+}
+
+static void note_failure(void *userdata, const char *why)
+{
+	++*(int *)userdata;
+}
+
+struct scene {
+	struct event_base *base;
+	struct units *units;
+	int failures, error;
+};
+
+static void begin(struct scene *scene)
+{
+	memset(&bus, 0, sizeof(bus));
+	bus.events = POLLIN;
+	assert_int_equal(pipe(bus.fds), 0);
+	*scene = (struct scene){.base = event_base_new()};
+	assert_int_equal(units_new(&scene->units, scene->base), 0);
+}
+
+static struct unit_start *start(struct scene *scene)
+{
+	return unit_start_new(scene->units, "x.service", note_failure, &scene->failures, &scene->error);
+}
+
+static void end(struct scene *scene)
+{
+	units_free(scene->units);
+	event_base_free(scene->base);
+	close(bus.fds[0]);
+	close(bus.fds[1]);
+	assert_int_equal(bus.opened, bus.closed);
+}
+
+static void each_start_uses_the_same_connection(void **state)
+{
+	struct scene scene;
+
+	begin(&scene);
+	assert_non_null(start(&scene));
+	assert_non_null(start(&scene));
+	assert_int_equal(bus.opened, 1);
+	assert_int_equal(scene.failures, 0);
+	end(&scene);
+}
+
+static void connection_whose_first_call_fails_is_made_anew(void **state)
+{
+	struct scene scene;
+
+	for (int failing = 1; failing <= 2; failing++) { /* Subscribe, StartUnit */
+		begin(&scene);
+		bus.failing_call = failing;
+		assert_null(start(&scene));
+		assert_int_equal(scene.error, -ENOTCONN);
+		assert_int_equal(bus.closed, 1);
+		assert_non_null(start(&scene));
+		assert_int_equal(bus.opened, 2);
+		end(&scene);
+	}
+}
+
+static void connection_that_broke_unseen_is_made_anew_for_the_next_start(void **state)
+{
+	struct scene scene;
+
+	begin(&scene);
+	assert_non_null(start(&scene));
+	bus.failing_call = 3; /* the second StartUnit */
+	assert_non_null(start(&scene));
+	assert_int_equal(bus.opened, 2);
+	assert_int_equal(scene.failures, 1); /* of the first, whose answer can't come any more */
+	end(&scene);
+}
+
+static void connection_that_has_nothing_to_wait_for_fails_its_starts(void **state)
+{
+	struct scene scene;
+
+	begin(&scene);
+	bus.events = -ENOTCONN;
+	assert_null(start(&scene));
+	assert_int_equal(scene.error, -ENOTCONN);
+	bus.events = POLLIN;
+	assert_non_null(start(&scene));
+	assert_int_equal(bus.opened, 2);
+	end(&scene);
+}
+
+static void connection_that_breaks_fails_all_starts(void **state)
+{
+	struct scene scene;
+
+	begin(&scene);
+	assert_non_null(start(&scene));
+	assert_non_null(start(&scene));
+	bus.process = -ECONNRESET;
+	assert_int_equal(write(bus.fds[1], "x", 1), 1);
+	event_base_loop(scene.base, EVLOOP_ONCE);
+	assert_int_equal(scene.failures, 2);
+	assert_int_equal(bus.closed, 1);
+	bus.process = 0;
+	assert_non_null(start(&scene));
+	end(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_start_uses_the_same_connection),
+		cmocka_unit_test(connection_whose_first_call_fails_is_made_anew),
+		cmocka_unit_test(connection_that_broke_unseen_is_made_anew_for_the_next_start),
+		cmocka_unit_test(connection_that_has_nothing_to_wait_for_fails_its_starts),
+		cmocka_unit_test(connection_that_breaks_fails_all_starts),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
