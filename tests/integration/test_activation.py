@@ -304,6 +304,85 @@ def test_a_unit_without_systemd_fails_with_the_reason(nodes, tmp_path):
     assert activation.about("inbox")["state"] == "failed" and activation.about("inbox")["reason"]
 
 
+@pytest.fixture(name="systemd")
+def with_systemd(tmp_path):
+    """A D-Bus and what plays systemd on it; `folder` has the units' programs, `bus` is its address."""
+    class Systemd:
+        folder = tmp_path / "units"
+        address = f"unix:path={tmp_path}/bus"
+
+        def __init__(self):
+            self.folder.mkdir(exist_ok=True)
+            config = tmp_path / "bus.conf"
+            config.write_text(f"<busconfig><type>system</type><listen>{self.address}</listen><auth>EXTERNAL</auth>"
+                              "<policy context='default'><allow user='*'/><allow own='*'/><allow send_destination='*'/>"
+                              "<allow receive_sender='*'/></policy></busconfig>")
+            self.daemon = subprocess.Popen(["dbus-daemon", f"--config-file={config}", "--nofork", "--print-address"],
+                                           stdout=subprocess.PIPE)
+            assert self.daemon.stdout.readline()
+            self.manager = None
+
+        def start(self):
+            self.manager = subprocess.Popen([tool("fake-systemd"), self.folder], stdout=subprocess.PIPE, text=True,
+                                            env=dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=self.address))
+            assert self.manager.stdout.readline() == "ready\n"
+
+        def stop(self):
+            for process in (self.manager, self.daemon):
+                if process:
+                    process.kill()
+                    process.wait()
+            (tmp_path / "bus").unlink(missing_ok=True)
+    systemd = Systemd()
+    systemd.start()
+    yield systemd
+    systemd.stop()
+
+
+@pytest.fixture(name="with_unit")
+def node_with_a_unit(nodes, tmp_path, systemd):
+    one = nodes(1, start=False)[1]
+    one.environment = dict(one.environment, DBUS_SYSTEM_BUS_ADDRESS=systemd.address)
+    activation = Activation(one, tmp_path)
+    for name in ("inbox", "none", "broken"):
+        activation.write(name, f"user = root\nunit = {name}.service\ntimeout = 20s\n")
+    environment = "".join(f"export {key}={one.environment[key]}\n" for key in ("XENSIM_DIR", "LD_LIBRARY_PATH") if key in one.environment)
+    command = " ".join(one.command(tool("xenmsg"), "recv", "--count", "1", "inbox"))
+    unit = systemd.folder / "inbox.service"
+    unit.write_text(f"#!/bin/sh\n{environment}exec {command} >> {activation.output('inbox')}\n")
+    unit.chmod(0o755)
+    one.start()
+    return activation, one
+
+
+def test_a_unit_is_started_by_systemd(systemd, with_unit):
+    activation, one = with_unit
+    one.send("self:inbox", "by a unit")
+    assert systemd.manager.stdout.readline() == "inbox.service replace\n"
+    eventually(lambda: activation.output("inbox").read_text() == "by a unit\n", "it has arrived")
+    assert activation.about("inbox")["starts"] == 1
+
+
+def test_a_unit_that_is_not_there_or_fails_is_an_enoent_with_systemds_words(with_unit):
+    activation, one = with_unit
+    for name, words in (("none", "systemd: Unit none.service not found."), ("broken", "the job of broken.service ended with: failed")):
+        begun = time.monotonic()
+        one.send(f"self:{name}", "x", exit_code=EXIT_NO_ENDPOINT)
+        assert time.monotonic() - begun < 10
+        assert activation.about(name)["reason"] == words
+
+
+def test_a_bus_that_was_restarted_is_found_again(systemd, with_unit):
+    activation, one = with_unit
+    one.send("self:inbox", "first")
+    eventually(lambda: activation.about("inbox")["state"] == "activatable", "it has ended")
+    systemd.stop()
+    systemd.__init__()
+    systemd.start()
+    one.send("self:inbox", "second")
+    eventually(lambda: activation.output("inbox").read_text() == "first\nsecond\n", "both have arrived")
+
+
 def test_a_command_of_another_user_needs_a_daemon_of_root(nodes, tmp_path):
     one = nodes(1, start=False)[1]
     activation = Activation(one, tmp_path)
