@@ -55,7 +55,8 @@ static int on_record(void *userdata, const struct run_record *record)
 		event_base_loopbreak(run->base);
 		return 0;
 	}
-	if (record->type != RUN_EXIT || !run->ready)
+	/* What follows EXIT never comes: we would wait for the end of an output for ever. */
+	if (record->type != RUN_EXIT || !run->ready || !run_session_sinks_complete(run->session))
 		return -EPROTO;
 	run->over = true;
 	run->code = (int)record->value;

@@ -20,6 +20,9 @@
 /* A stream costs its descriptor, three pipes and a pidfd, and for a moment the other ends of the pipes. */
 #define DESCRIPTORS_EACH 8
 #define DESCRIPTORS_OWN	 32
+#define START_S		 5 /* how long an opener may take to say what it wants */
+#define STOP_S		 5 /* until a command that was asked to end is killed */
+#define STOP_REST_S	 1 /* once it has ended: until what is left of its process group is killed */
 
 struct run_server {
 	struct event_base *base;
@@ -37,7 +40,13 @@ struct run_server {
  *   greeting ──START──▶ running ──command and its outputs have ended, EXIT is sent──▶ answered ──opener closes──▶ gone
  *      └──the command can't run, REFUSED is sent───────────────────────────────────────▲
  *
- * An opener that goes while the command runs ends it: running ──▶ ending (SIGTERM) ──command has ended──▶ gone
+ * An opener that sends no START within START_S is broken off: greeting ──▶ gone. One that goes while the
+ * command runs ends it:
+ *
+ *   running ──SIGTERM──▶ ending ──command has ended──▶ leaving ──STOP_REST_S, SIGKILL──▶ gone
+ *                           └──STOP_S, SIGKILL─────────────▲
+ *
+ * In `leaving` the command is a zombie, so that the number of its process group can't be another's by then.
  */
 struct run_job {
 	struct run_job *prev, *next;
@@ -45,6 +54,7 @@ struct run_job {
 	struct run_session *session;
 	struct xenmsg_peer peer;
 	struct event *on_end, *gone;
+	struct event *deadline; /* for START, or of a command that is to end */
 	pid_t pid;
 	int pidfd, status;
 	bool started, ended, answered, lost;
@@ -60,6 +70,8 @@ static void free_job(struct run_job *job)
 		event_free(job->on_end);
 	if (job->gone)
 		event_free(job->gone);
+	if (job->deadline)
+		event_free(job->deadline);
 	if (job->pidfd >= 0)
 		close(job->pidfd);
 	run_session_free(job->session);
@@ -77,6 +89,32 @@ static void leave(struct run_job *job)
 	event_active(job->gone, EV_TIMEOUT, 0);
 }
 
+static void set_deadline(struct run_job *job, int seconds)
+{
+	struct timeval after = {.tv_sec = seconds};
+
+	event_add(job->deadline, &after);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *userdata)
+{
+	struct run_job *job = userdata;
+
+	if (!job->started) {
+		cli_note(job->server->cli,
+			 "listen on %s: a stream from domain %u is broken: nothing was asked for within %d s",
+			 job->server->endpoint, job->peer.domid, START_S);
+		free_job(job);
+		return;
+	}
+	kill(-job->pid, SIGKILL);
+	if (event_pending(job->on_end, EV_READ, NULL))
+		return; /* it ends by that */
+	waitpid(job->pid, NULL, WNOHANG);
+	job->ended = true;
+	free_job(job);
+}
+
 static void answer_if_done(struct run_job *job)
 {
 	uint8_t status = (uint8_t)command_exit_status(job->status);
@@ -91,14 +129,19 @@ static void on_end(evutil_socket_t fd, short what, void *userdata)
 {
 	struct run_job *job = userdata;
 
+	siginfo_t end = {0};
+
+	if (job->lost) {
+		if (waitid(P_PID, (id_t)job->pid, &end, WEXITED | WNOHANG | WNOWAIT) < 0 || !end.si_pid)
+			return;
+		event_del(job->on_end);
+		set_deadline(job, STOP_REST_S);
+		return;
+	}
 	if (waitpid(job->pid, &job->status, WNOHANG) != job->pid)
 		return;
 	job->ended = true;
 	event_del(job->on_end);
-	if (job->lost) {
-		leave(job);
-		return;
-	}
 	run_session_finish_sources(job->session);
 	answer_if_done(job);
 }
@@ -196,6 +239,7 @@ static int on_record(void *userdata, const struct run_record *record)
 	if (record->type != RUN_START || job->started)
 		return -EPROTO;
 	job->started = true;
+	event_del(job->deadline);
 	if (record->size > RUN_GREETING_SIZE && !job->server->takes_arguments) {
 		refuse(job, "it takes no arguments");
 		return 0;
@@ -225,10 +269,12 @@ static void on_lost(void *userdata, int error)
 	if (!job->answered && error == EPROTO)
 		cli_note(job->server->cli, "listen on %s: a stream from domain %u isn't from 'xenmsg run'",
 			 job->server->endpoint, job->peer.domid);
-	if (job->pid > 0 && !job->ended)
+	if (job->pid > 0 && !job->ended) {
 		kill(-job->pid, SIGTERM);
-	else
+		set_deadline(job, STOP_S);
+	} else {
 		leave(job);
+	}
 }
 
 int run_server_take(struct run_server *server, int stream, const struct xenmsg_peer *peer)
@@ -255,11 +301,13 @@ int run_server_take(struct run_server *server, int stream, const struct xenmsg_p
 	DL_APPEND(server->jobs, job);
 	server->count++;
 	job->gone = event_new(server->base, -1, 0, on_gone, job);
+	job->deadline = evtimer_new(server->base, on_deadline, job);
 	job->session = run_session_new(server->base, stream, &handler, job);
-	if (!job->gone || !job->session) {
+	if (!job->gone || !job->deadline || !job->session) {
 		free_job(job);
 		return -ENOMEM;
 	}
+	set_deadline(job, START_S);
 	return 0;
 }
 

@@ -370,6 +370,14 @@ bool run_session_sinks_ended(const struct run_session *session)
 	return none_is(session, SINK);
 }
 
+bool run_session_sinks_complete(const struct run_session *session)
+{
+	for (unsigned i = 0; i < RUN_STREAMS; i++)
+		if (session->streams[i].kind == SINK && !session->streams[i].complete)
+			return false;
+	return true;
+}
+
 int run_session_sink_error(const struct run_session *session)
 {
 	return session->sink_error;

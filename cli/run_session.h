@@ -51,6 +51,8 @@ void run_session_hang_up(struct run_session *session);
 /* Returns whether no source (or no sink) is open. */
 bool run_session_sources_ended(const struct run_session *session);
 bool run_session_sinks_ended(const struct run_session *session);
+/* Returns whether the end of every sink has come, or none of what comes is wanted: nothing more can come. */
+bool run_session_sinks_complete(const struct run_session *session);
 /* Returns what went wrong with writing to a sink, 0 if nothing did but that its reader has gone. */
 int run_session_sink_error(const struct run_session *session);
 

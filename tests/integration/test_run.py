@@ -173,3 +173,41 @@ def test_who_speaks_otherwise_harms_only_himself(pair, data):
         os.close(stream)
     done = one.xenmsg("run", "2:t", data=b"x")
     assert (done.returncode, done.stdout) == (0, b"x"), (done, listener.poll())
+
+
+def test_a_server_that_ends_without_the_ends_of_its_outputs_is_not_waited_for(pair):
+    one, two = pair
+    with Connection(two.socket) as server:
+        server.listen("t")
+        caller = one.popen("run", "2:t")
+        stream = server.accept(20000)
+        assert stream >= 0
+        os.write(stream, b"\2\0\6\0xrun\1\0" + b"\3\1\5\0words" + b"\3\2\0\0" + b"\6\0\1\0\0")
+        assert caller.wait(timeout=30) == LOST
+        assert caller.stdout.read() == b"words" and b"breaks the protocol" in caller.stderr.read()
+        os.close(stream)
+
+
+def test_who_asks_for_nothing_is_broken_off(pair):
+    one, two = pair
+    serve(two, "cat")
+    with Connection(one.socket) as conn:
+        stream = conn.connect("2:t")
+        os.write(stream, b"\1\0")
+        os.set_blocking(stream, True)
+        assert os.read(stream, 100) == b""  # after 5 s
+        os.close(stream)
+
+
+def test_a_command_that_does_not_listen_to_sigterm_is_killed(pair, tmp_path):
+    """So is a child of one that does, when it has gone."""
+    one, two = pair
+    trap, child = "trap '' TERM;", tmp_path / "child"
+    serve(two, "sh", "-c", f"case $XENMSG_SENDER_DOMID in 1) {trap} ;; esac; ({trap} exec sleep 1000) & echo $$ $! >{child}; echo up; wait")
+    for node in (one, two):
+        caller = node.popen("run", "2:t")
+        assert caller.stdout.readline() == b"up\n"
+        pids = child.read_text().split()
+        caller.kill()
+        caller.wait()
+        eventually(lambda pids=pids: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "both are killed")
