@@ -165,6 +165,8 @@ static const struct cause {
 	{ENOTCONN, EXIT_NO_DAEMON, "the local xenmsgd has gone away; start it again"},
 	{ECONNREFUSED, EXIT_NO_DAEMON, "no xenmsgd there"},
 	{ECANCELED, EXIT_OTHER, "given up; it was not delivered"},
+	{EIO, EXIT_OTHER,
+	 "the receiver has given it back, since it couldn't do what it does with it; it was not delivered"},
 	{EPROTOTYPE, EXIT_OTHER,
 	 "that endpoint is there, but not for this: it takes messages, calls or streams, not all of them"},
 	{EEXIST, EXIT_OTHER, "another program has bound it"},

@@ -19,7 +19,8 @@
 static const char help[] =
 	"Usage: xenmsg recv [OPTIONS] ENDPOINT\n"
 	"\n"
-	"Binds ENDPOINT in this domain and prints each message that comes, with a newline behind it.\n"
+	"Binds ENDPOINT in this domain and prints each message that comes, with a newline behind it. A message counts as\n"
+	"delivered when it was written.\n"
 	"\n"
 	"      --count N       end after N messages\n"
 	"      --timeout S     end with status 6 when no message comes for S seconds\n"
@@ -28,13 +29,16 @@ static const char help[] =
 	"      --raw           only the payloads, nothing between them\n"
 	"      --exec CMD      run CMD by the shell for each message, with the payload on its standard input and\n"
 	"                      XENMSG_ENDPOINT, XENMSG_SENDER_DOMID, _NAME, _UID, _GID and _PID in its environment\n"
+	"      --confirm       with --exec: a message counts as delivered only when CMD has ended with status 0, not before CMD\n"
+	"                      is run; else its sender gets an error\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_COUNT = 256, OPTION_TIMEOUT, OPTION_JSON, OPTION_RAW, OPTION_EXEC };
+enum { OPTION_COUNT = 256, OPTION_TIMEOUT, OPTION_JSON, OPTION_RAW, OPTION_EXEC, OPTION_CONFIRM };
 
 struct recv {
 	struct cli *cli;
 	bool json, raw;
+	bool confirm; /* a message is taken when the command has ended with 0 */
 	const char *exec;
 	struct writer *writer;
 };
@@ -90,7 +94,8 @@ static int payload_file(struct xenmsg_message *message)
 	return fd;
 }
 
-static int run_command(struct recv *recv, struct xenmsg_message *message)
+/* Returns an exit code, and in *failed whether the command did. */
+static int run_command(struct recv *recv, struct xenmsg_message *message, bool *failed)
 {
 	int fd = payload_file(message), status = 0;
 	char words[32];
@@ -116,8 +121,10 @@ static int run_command(struct recv *recv, struct xenmsg_message *message)
 		return EXIT_OTHER;
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
+	*failed = status != 0;
 	if (status != 0)
-		cli_note(recv->cli, "'%s' %s", recv->exec, command_end(status, words));
+		cli_note(recv->cli, "'%s' %s%s", recv->exec, command_end(status, words),
+			 recv->confirm ? "; the message is given back" : "");
 	return EXIT_DONE;
 }
 
@@ -125,8 +132,6 @@ static int print_message(struct recv *recv, struct xenmsg_message *message)
 {
 	int code;
 
-	if (recv->exec)
-		return run_command(recv, message);
 	if (recv->json)
 		return print_json(recv, message);
 	code = cli_output(xenmsg_message_data(message), xenmsg_message_size(message));
@@ -134,6 +139,36 @@ static int print_message(struct recv *recv, struct xenmsg_message *message)
 		return code;
 	putchar('\n');
 	return cli_flush();
+}
+
+/* Whether a message is taken before anything is done with it. */
+static bool takes_first(const struct recv *recv)
+{
+	return recv->exec && !recv->confirm;
+}
+
+/* Does what is to be done with a message, and then takes it or, if that failed, gives it back. */
+static int handle_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_message *message)
+{
+	bool failed = true;
+	int code, r;
+
+	if (recv->exec) {
+		code = run_command(recv, message, &failed);
+	} else {
+		code = print_message(recv, message);
+		failed = code != EXIT_DONE;
+	}
+	if (takes_first(recv))
+		return code;
+	r = failed ? xenmsg_refuse(conn, message, EIO) : xenmsg_take(conn, message);
+	if (r == -ECANCELED && !failed)
+		cli_note(recv->cli,
+			 "recv on %s: what was just %s was withdrawn meanwhile: its sender had given up",
+			 xenmsg_message_endpoint(message), recv->exec ? "handled" : "written");
+	else if (r < 0 && r != -ECANCELED && code == EXIT_DONE)
+		return cli_error(conn, "recv on", xenmsg_message_endpoint(message), r);
+	return code;
 }
 
 /* Waits for the next message. Takes none if a signal has come (-EINTR), or if the reader of standard output
@@ -150,7 +185,7 @@ static int next_message(const struct recv *recv, struct xenmsg *conn, struct xen
 			return -EINTR;
 		if (!recv->exec && interrupt_output_is_gone())
 			return -EPIPE;
-		r = xenmsg_recv(conn, message, 0);
+		r = takes_first(recv) ? xenmsg_recv(conn, message, 0) : xenmsg_peek(conn, message);
 		if (r != -EAGAIN)
 			return r;
 		r = recv->exec ? interrupt_wait(conn, deadline) : interrupt_wait_for_reader(conn, deadline);
@@ -184,7 +219,7 @@ static int receive(struct recv *recv, struct xenmsg *conn, const char *endpoint,
 		}
 		if (r < 0)
 			return cli_error(conn, "recv on", endpoint, r);
-		code = print_message(recv, message);
+		code = handle_message(recv, conn, message);
 		xenmsg_message_free(message);
 		if (code)
 			return code;
@@ -200,6 +235,7 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		{"json", no_argument, NULL, OPTION_JSON},
 		{"raw", no_argument, NULL, OPTION_RAW},
 		{"exec", required_argument, NULL, OPTION_EXEC},
+		{"confirm", no_argument, NULL, OPTION_CONFIRM},
 		CLI_OPTIONS,
 	};
 	struct recv recv = {.cli = cli};
@@ -228,6 +264,9 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		case OPTION_EXEC:
 			recv.exec = optarg;
 			break;
+		case OPTION_CONFIRM:
+			recv.confirm = true;
+			break;
 		default:
 			if (!cli_option(cli, option, "recv", help, &code))
 				return code;
@@ -237,6 +276,8 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		return cli_usage("recv", optind >= argc ? "on which endpoint?" : "one endpoint only");
 	if (recv.json + recv.raw + (recv.exec != NULL) > 1)
 		return cli_usage("recv", "--json, --raw and --exec exclude each other");
+	if (recv.confirm && !recv.exec)
+		return cli_usage("recv", "--confirm is for --exec");
 	endpoint = argv[optind];
 	if (!endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		return cli_usage(

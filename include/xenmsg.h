@@ -165,6 +165,26 @@ XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
 XENMSG_API XENMSG_CHECK int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message,
 					int timeout_ms);
 
+/*
+ * Copies the message that xenmsg_recv() would take, without taking it, for a program that does
+ * something with a message before it counts as delivered. xenmsg_take() or xenmsg_refuse() must
+ * follow, and nothing else that receives meanwhile; what comes waits behind it. Until then its
+ * sender may withdraw it.
+ * message  [out] a copy; free it with xenmsg_message_free()
+ * Returns 0, or -EAGAIN (none there; xenmsg_wait() says when), -EPROTOTYPE (a call: only messages
+ * of endpoints that take no calls can be copied), -ENOTCONN, -EPROTO, -ENOMEM.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message);
+/* Takes the message of which this is a copy, which makes it delivered. The copy stays to be freed.
+ * Returns 0, or -ECANCELED (it isn't there any more: its sender has withdrawn it or gone),
+ * -ENOTCONN, -EPROTO, -ENOMEM. */
+XENMSG_API XENMSG_CHECK int xenmsg_take(struct xenmsg *conn, const struct xenmsg_message *message);
+/* Gives it back: it isn't delivered, and its sender gets `error` (an errno of either sign), also for
+ * what it has sent behind it and wasn't taken. Of a message larger than 64 KiB, parts of which were
+ * released before, it gets -ECONNRESET. Returns as xenmsg_take(), or -EINVAL (no errno). */
+XENMSG_API XENMSG_CHECK int xenmsg_refuse(struct xenmsg *conn, const struct xenmsg_message *message,
+					  int error);
+
 /* Returns the payload, aligned to 8 bytes, without a terminator; never NULL. The program may write
  * to it, up to its size. */
 XENMSG_API void *xenmsg_message_data(struct xenmsg_message *message);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Implements xenmsg_post(), xenmsg_withdraw(), xenmsg_send() and xenmsg_recv(). */
+/* Implements xenmsg_post(), xenmsg_withdraw(), xenmsg_send(), xenmsg_recv() and xenmsg_peek(). */
 
 #include <errno.h>
 #include <stdbool.h>
@@ -155,4 +155,47 @@ int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message, int timeou
 		if (r == -EINTR || r == -ETIMEDOUT)
 			return r;
 	}
+}
+
+int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message)
+{
+	int r;
+
+	conn->reason[0] = '\0';
+	do {
+		if (conn_pump(conn) < 0) {
+			conn_run_outcomes(conn, RUN_BUDGET);
+			return conn->dead;
+		}
+		r = conn_run(conn, RUN_BUDGET);
+		if (r < 0)
+			return r;
+		/* What hasn't been run yet is still due. */
+		if (!conn->recv_waits) {
+			conn_remind(conn);
+			return conn->dead ? conn->dead : -EAGAIN;
+		}
+		r = conn_peek(conn, message);
+	} while (r == 0);
+	return r < 0 ? r : 0;
+}
+
+static int decide(struct xenmsg *conn, const struct xenmsg_message *message, int error)
+{
+	conn->reason[0] = '\0';
+	if (conn_pump(conn) < 0)
+		return conn->dead;
+	return conn_decide(conn, message, (uint32_t)error);
+}
+
+int xenmsg_take(struct xenmsg *conn, const struct xenmsg_message *message)
+{
+	return decide(conn, message, 0);
+}
+
+int xenmsg_refuse(struct xenmsg *conn, const struct xenmsg_message *message, int error)
+{
+	if (error < 0)
+		error = -error;
+	return error <= 0 || error >= 4096 ? -EINVAL : decide(conn, message, error);
 }

@@ -216,6 +216,50 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 	return r == -ENOMEM ? r : finish_take(conn, r, message);
 }
 
+int conn_peek(struct xenmsg *conn, struct xenmsg_message **copy)
+{
+	struct inbox_front front;
+	bool unknown;
+	int r;
+
+	*copy = NULL;
+	r = inbox_front(&conn->inbox, &front, &unknown);
+	if (r > 0)
+		r = inbox_peek(&conn->inbox, &front, copy);
+	if (r >= 0 || r == -ENOMEM || r == -EPROTOTYPE)
+		return r;
+	return conn_fail(conn, r);
+}
+
+int conn_decide(struct xenmsg *conn, const struct xenmsg_message *copy, uint32_t error)
+{
+	struct xenmsg_message *taken = NULL;
+	struct inbox_front front;
+	bool unknown;
+	int r;
+
+	r = inbox_front(&conn->inbox, &front, &unknown);
+	if (r >= 0 && (r == 0 || !inbox_is_front(&front, copy)))
+		return -ECANCELED;
+	if (r > 0 && error)
+		r = inbox_refuse(&conn->inbox, &front, error);
+	else if (r > 0)
+		r = inbox_take(&conn->inbox, &front, &taken);
+	if (r == -ENOMEM)
+		return r;
+	conn->recv_waits = false;
+	if (r >= 0 && !error)
+		r = inbox_release_quietly(&conn->inbox);
+	if (r < 0)
+		conn_fail(conn, r);
+	else if (error)
+		conn_arm(conn, true); /* sends the RESET */
+	xenmsg_message_free(taken);
+	if (conn->dead)
+		return conn->dead;
+	return error || taken ? 0 : -ECANCELED;
+}
+
 int conn_run(struct xenmsg *conn, int budget)
 {
 	int count = conn_run_outcomes(conn, budget);

@@ -76,6 +76,12 @@ void conn_remind(struct xenmsg *conn);
  * Returns 1 with *message set (NULL if it was cancelled), 0 if there is none, or a negative errno. */
 int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message,
 	      const struct binding **binding);
+/* Copies the message that conn_run() has left at the front for xenmsg_recv(). Returns 1, 0 if it was cancelled,
+ * or the errors of xenmsg_peek(). */
+int conn_peek(struct xenmsg *conn, struct xenmsg_message **copy);
+/* Takes the message that this is a copy of, or refuses it with an error. Returns 0, -ECANCELED if it isn't
+ * there any more, -ENOMEM or conn->dead. */
+int conn_decide(struct xenmsg *conn, const struct xenmsg_message *copy, uint32_t error);
 /* Sends the reply that is owed to a request. Returns as xenmsg_reply(). */
 int conn_reply(struct xenmsg *conn, struct xenmsg_message *request, enum message_type type,
 	       struct message_error error, const void *data, size_t size);

@@ -516,13 +516,19 @@ static bool was_cancelled(struct receiver *receiver, uint64_t state)
 	return false;
 }
 
+/* Returns how many bytes lie in the ring before the trailer of the message at the front. */
+static uint32_t before_trailer(const struct inbox_front *front)
+{
+	return front->receiver->part.message ? 0 : (uint32_t)message_span(front->size) - MESSAGE_TRAILER_SIZE;
+}
+
 int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenmsg_message **taken)
 {
 	struct receiver *receiver = front->receiver;
 	struct ring_reader *ring = &inbox->transport->deliveries;
 	struct xenmsg_message *message = receiver->part.message;
 	bool whole = !message;
-	uint32_t before = whole ? (uint32_t)message_span(front->size) - MESSAGE_TRAILER_SIZE : 0;
+	uint32_t before = before_trailer(front);
 	uint8_t number[4];
 	uint32_t sent = htole32(MESSAGE_SENT);
 	bool mine;
@@ -557,6 +563,48 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 	}
 	r = end_if_finished(inbox, receiver);
 	return r < 0 ? r : mine;
+}
+
+int inbox_peek(struct inbox *inbox, const struct inbox_front *front, struct xenmsg_message **copy)
+{
+	struct receiver *receiver = front->receiver;
+	struct ring_reader *ring = &inbox->transport->deliveries;
+	const struct xenmsg_message *part = receiver->part.message;
+	uint32_t before = before_trailer(front);
+	uint64_t offset = receiver->taken + before;
+	bool sent =
+		__atomic_load_n(ring_reader_word(ring, before), __ATOMIC_ACQUIRE) == htole32(MESSAGE_SENT);
+	struct xenmsg_message *message;
+
+	if (receiver->replies)
+		return -EPROTOTYPE;
+	for (uint32_t i = 0; i < receiver->cancelled_count; i++)
+		sent = sent && receiver->cancelled[i] != offset;
+	if (!sent)
+		return inbox_take(inbox, front, copy);
+	message = message_new(inbox->pool, front->size);
+	if (!message)
+		return -ENOMEM;
+	if (part)
+		memcpy(message->data, part->data, front->size);
+	else
+		ring_reader_copy(ring, MESSAGE_HEAD_SIZE, message->data, front->size);
+	message->size = front->size;
+	message->offset = offset;
+	fill_in(receiver, message);
+	*copy = message;
+	return 1;
+}
+
+bool inbox_is_front(const struct inbox_front *front, const struct xenmsg_message *copy)
+{
+	return front->receiver->origin == copy->origin &&
+	       front->receiver->taken + before_trailer(front) == copy->offset;
+}
+
+int inbox_refuse(struct inbox *inbox, const struct inbox_front *front, uint32_t error)
+{
+	return reset_receiver(inbox, front->receiver, error);
 }
 
 int inbox_release(struct inbox *inbox, bool now)

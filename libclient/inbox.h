@@ -95,6 +95,13 @@ bool inbox_front_quick(struct inbox *inbox, struct inbox_front *front);
 /* Takes the message at the front. Returns 1 with *message the caller's, 0 if it had been cancelled, -ENOMEM
  * (it stays) or -EPROTO. */
 int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenmsg_message **message);
+/* Copies the message at the front. Returns 1 with *copy the caller's, 0 if it had been cancelled and was
+ * skipped, -EPROTOTYPE if it is a request, -ENOMEM or -EPROTO. */
+int inbox_peek(struct inbox *inbox, const struct inbox_front *front, struct xenmsg_message **copy);
+/* Returns whether this copy is of the message at the front. */
+bool inbox_is_front(const struct inbox_front *front, const struct xenmsg_message *copy);
+/* Ends the channel of the message at the front: neither that nor what stands behind it there is taken. */
+int inbox_refuse(struct inbox *inbox, const struct inbox_front *front, uint32_t error);
 /* Tells the daemon what was taken: with `now` at once, else when enough has come together. */
 int inbox_release(struct inbox *inbox, bool now);
 /* Lets the daemon see what was taken, without waking it. */

@@ -53,6 +53,7 @@ struct xenmsg_message {
 	char sender_name[DOMAIN_NAME_MAX + 1];
 	enum reply_state reply;
 	uint32_t number;	 /* of the call */
+	uint64_t offset;	 /* of one that was only looked at: where its state word lies in the stream */
 	struct replies *replies; /* where the reply goes, while it is owed */
 	UT_hash_handle hh;	 /* in replies->requests */
 };

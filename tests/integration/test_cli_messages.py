@@ -16,7 +16,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import (EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, eventually,
+from messaging import (EXIT_ERROR, EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, eventually,
                        sleeps, stopped, tool)
 
 
@@ -319,6 +319,59 @@ def test_a_failing_exec_is_told_and_goes_on(one):
     assert inbox.process.stderr.read().count(b"status 7") == 2
 
 
+@pytest.mark.parametrize("how", [[], ["--raw"], ["--json"]])
+@pytest.mark.parametrize("size", [1, 1000000])
+def test_what_cannot_be_written_is_given_back(one, how, size):
+    with open("/dev/full", "wb") as full:
+        inbox = one.popen("recv", *how, "inbox", stdout=full)
+    eventually(lambda: "inbox" in one.endpoints(), "it is bound")
+    # Of what came in several frames some were released before: then it isn't for the sender to know.
+    one.send("self:inbox", None, data=b"x" * size, exit_code=EXIT_ERROR if size < 65536 else EXIT_UNKNOWN)
+    assert inbox.wait(timeout=30) == 1
+    assert b"can't write to standard output: No space left" in inbox.stderr.read()
+
+
+@pytest.mark.parametrize("size", [1, 1000000])
+def test_what_is_to_be_confirmed_is_delivered_when_the_command_has_ended_well(one, tmp_path, size):
+    seen, go = tmp_path / "seen", tmp_path / "go"
+    inbox = one.receiver("inbox", "--count", "2", "--confirm", "--exec",
+                         f"wc -c >{seen}; until [ -s {go} ]; do sleep 0.02; done; status=$(cat {go}); rm {go}; exit $status")
+    for status, result in (("7", -errno.EIO if size < 65536 else -errno.ECONNRESET), ("0", 0)):
+        outcomes = []
+        with Connection(one.socket) as sender:
+            sender.post("self:inbox", b"x" * size, outcomes.append)
+            eventually(lambda sender=sender: sender.wait(50) >= 0 and seen.exists() and seen.read_text().strip() == str(size),
+                       "the command has it")
+            assert not outcomes
+            go.write_text(f"{status}\n")
+            eventually(lambda sender=sender, outcomes=outcomes: sender.wait(50) >= 0 and outcomes, "it has an outcome")
+        assert outcomes == [result]
+        eventually(lambda: not go.exists(), "the command has seen it")
+        seen.unlink()
+    inbox.process.wait(timeout=30)
+    assert b"ended with status 7; the message is given back" in inbox.process.stderr.read()
+
+
+def test_what_is_given_back_is_told_to_its_sender_and_what_comes_later_is_taken(one):
+    inbox = one.receiver("inbox", "--confirm", "--exec", 'read -r line; [ "$line" = good ]')
+    for _ in range(2):
+        one.send("self:inbox", "good")
+        assert "given it back" in one.send("self:inbox", "bad", exit_code=EXIT_ERROR)
+    inbox.stop()
+
+
+def test_what_is_withdrawn_while_it_is_looked_at_is_not_delivered(one, tmp_path, shared):
+    seen, go = tmp_path / "seen", tmp_path / "go"
+    inbox = one.receiver("inbox", "--confirm", "--exec", f"echo >{seen}; until [ -s {go} ]; do sleep 0.02; done")
+    # Without shared memory only the program itself can give back what it has, and it waits for its command.
+    one.send("self:inbox", "x", "--timeout", "1", exit_code=EXIT_TIMEOUT if shared else EXIT_UNKNOWN)
+    assert seen.exists()
+    go.write_text("0\n")
+    if shared:
+        assert b"its sender had given up" in inbox.process.stderr.readline()
+    inbox.stop()
+
+
 def test_progress_is_for_terminals_only(one, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(bytes(2000000))
@@ -343,7 +396,7 @@ def test_progress_is_for_terminals_only(one, tmp_path):
     ["send", "--timeout", "soon", "self:x", "a"], ["send", "--timeout", "-1", "self:x", "a"],
     ["send", "--no-wait", "--timeout", "1", "self:x", "a"], ["send", "--nonsense"], ["send", "--file"],
     ["recv"], ["recv", "a", "b"], ["recv", "a.b"], ["recv", ""], ["recv", "x" * 64], ["recv", "--count", "0", "a"],
-    ["recv", "--count", "-1", "a"], ["recv", "--json", "--raw", "a"], ["nonsense"], []])
+    ["recv", "--count", "-1", "a"], ["recv", "--json", "--raw", "a"], ["recv", "--confirm", "a"], ["nonsense"], []])
 def test_wrong_usage_is_one_line_that_points_to_help(one, arguments):
     done = one.xenmsg(*arguments)
     assert done.returncode == EXIT_USAGE and done.stdout == b""
