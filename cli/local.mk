@@ -6,7 +6,7 @@ libcli_la_SOURCES = \
 	cli/payload.c cli/payload.h \
 	cli/run_record.c cli/run_record.h
 libcli_la_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS)
-libcli_la_LIBADD = $(JSONC_LIBS)
+libcli_la_LIBADD = $(JSONC_LIBS) $(RESOLV_LIBS)
 
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \

@@ -2,6 +2,7 @@
 #include "cli/payload.h"
 
 #include <errno.h>
+#include <resolv.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -46,25 +47,13 @@ bool payload_is_utf8(const void *data, size_t size)
 
 char *payload_base64(const void *data, size_t size)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	const uint8_t *in = data;
-	char *text = malloc((size + 2) / 3 * 4 + 1), *out = text;
+	size_t room = (size + 2) / 3 * 4 + 1;
+	char *text = malloc(room);
 
-	if (!text)
-		return NULL;
-	for (size_t i = 0; i < size; i += 3) {
-		uint32_t three = (uint32_t)in[i] << 16;
-
-		if (i + 1 < size)
-			three |= (uint32_t)in[i + 1] << 8;
-		if (i + 2 < size)
-			three |= in[i + 2];
-		*out++ = digits[three >> 18];
-		*out++ = digits[three >> 12 & 63];
-		*out++ = i + 1 < size ? digits[three >> 6 & 63] : '=';
-		*out++ = i + 2 < size ? digits[three & 63] : '=';
+	if (text && b64_ntop(data, size, text, room) < 0) {
+		free(text);
+		text = NULL;
 	}
-	*out = '\0';
 	return text;
 }
 
