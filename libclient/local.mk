@@ -2,6 +2,8 @@
 # libxenmsg. Its parts are a library of their own too, so that tests reach what the shared one doesn't export.
 include_HEADERS += include/xenmsg.h
 pkgconfig_DATA += libclient/xenmsg.pc
+cmakedir = $(libdir)/cmake/xenmsg
+cmake_DATA = libclient/xenmsg-config.cmake libclient/xenmsg-config-version.cmake
 EXTRA_DIST += libclient/libxenmsg.map
 
 noinst_LTLIBRARIES += libclient.la

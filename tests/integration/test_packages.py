@@ -1,13 +1,28 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""debian/ says what the build says: the packages that it needs, the library's symbols, and what is installed where."""
+"""
+debian/ and packaging/ say what the build says: the packages that it needs, the library's symbols, and the version; and what is
+installed can be found by other builds. The packages themselves are tested by tests/packages/run.
+"""
 
 import os
 import re
+import shutil
+import subprocess
+
+import pytest
+
+from messaging import BINDIR
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 
 # What debhelper brings along, or stands for.
 BY_DEBHELPER = {"build-essential", "autoconf", "automake", "libtool"}
+
+# What Fedora calls them, where that isn't the same with -devel; and what only it needs.
+IN_FEDORA = {"libevent-dev": "libevent-devel", "libinih-dev": "inih-devel", "libjson-c-dev": "json-c-devel", "libncurses-dev": "ncurses-devel",
+             "libsystemd-dev": "systemd-devel", "libxen-dev": "xen-devel", "pkg-config": "pkgconf-pkg-config",
+             "python3-dev": "python3-devel", "uthash-dev": "uthash-devel"}
+ONLY_IN_FEDORA = {"gcc", "make", "systemd-rpm-macros"}
 
 
 def read(*path):
@@ -34,6 +49,12 @@ def test_scripts_packages_and_control_agree():
             assert profile == "<!nocheck>" and package in section("check")
 
 
+def test_the_spec_needs_what_control_needs():
+    needed = set(re.findall(r"^BuildRequires: +(\S+)$", read("packaging", "xenmsg.spec"), re.MULTILINE))
+    always = {line for line in build_depends() if "<" not in line and not line.startswith(("debhelper", "dh-"))}
+    assert needed == {IN_FEDORA[package] for package in always} | ONLY_IN_FEDORA
+
+
 def test_the_symbols_file_names_what_the_library_exports():
     exported = set(re.findall(r"^\t(xenmsg_\w+);$", read("libclient", "libxenmsg.map"), re.MULTILINE))
     named = set(re.findall(r"^ (xenmsg_\w+)@XENMSG_0\.1 ", read("debian", "libxenmsg0.symbols"), re.MULTILINE))
@@ -44,3 +65,57 @@ def test_the_version_is_the_same_everywhere():
     version, = re.findall(r"^AC_INIT\(\[xenmsg\], \[([^]]*)\]", read("configure.ac"), re.MULTILINE)
     assert re.match(r"xenmsg \((.*?)\)", read("debian", "changelog")).group(1) == version
     assert re.search(r'^version = "(.*)"$', read("python", "pyproject.toml"), re.MULTILINE).group(1) == version
+    spec = read("packaging", "xenmsg.spec")
+    assert re.search(r"^Version: +(.*)$", spec, re.MULTILINE).group(1) == version
+    assert re.search(r"^%changelog\n\* .* - (.*)-\d+$", spec, re.MULTILINE).group(1) == version
+
+
+CMAKE_PROJECT = """
+cmake_minimum_required(VERSION 3.13)
+project(program C)
+find_package(xenmsg @VERSION@ REQUIRED)
+add_executable(program program.c)
+target_link_libraries(program xenmsg::xenmsg)
+"""
+PROGRAM = """
+#include <xenmsg.h>
+int main(void)
+{
+    struct xenmsg *conn;
+    int r = xenmsg_open(&conn, NULL);
+    if (r == 0)
+        r = xenmsg_send(conn, "self:inbox", "built by CMake", 14, 5000);
+    return -r;
+}
+"""
+
+
+def cmake(directory, version):
+    """Configures and builds the project against what is installed. Returns what it said, and whether it was a success."""
+    directory.mkdir()
+    (directory / "CMakeLists.txt").write_text(CMAKE_PROJECT.replace("@VERSION@", version))
+    (directory / "program.c").write_text(PROGRAM)
+    prefix = os.path.dirname(BINDIR)
+    said = ""
+    for step in (["-S", directory, "-B", directory / "build", f"-DCMAKE_PREFIX_PATH={prefix}"], ["--build", directory / "build"]):
+        done = subprocess.run(["cmake", *step], capture_output=True, text=True, check=False)
+        said += done.stdout + done.stderr
+        if done.returncode != 0:
+            return False, said
+    return True, said
+
+
+@pytest.mark.skipif(not BINDIR, reason="on what is installed")
+@pytest.mark.skipif(not shutil.which("cmake"), reason="cmake isn't there")
+def test_a_cmake_project_finds_the_library(nodes, tmp_path):
+    one = nodes(1)[1]
+    inbox = one.receiver("inbox", "--count", "1")
+    version, = re.findall(r"^AC_INIT\(\[xenmsg\], \[([^]]*)\]", read("configure.ac"), re.MULTILINE)
+    series = ".".join(version.split(".")[:2])
+    built, said = cmake(tmp_path / "project", series)
+    assert built, said
+    assert one.run_command(tmp_path / "project" / "build" / "program").returncode == 0
+    assert inbox.output() == b"built by CMake\n"
+    assert cmake(tmp_path / "any", "")[0] and cmake(tmp_path / "exact", f"{version} EXACT")[0]
+    built, said = cmake(tmp_path / "later", "99.0")
+    assert not built and version in said
