@@ -83,6 +83,25 @@ XENMSG_API XENMSG_CHECK int xenmsg_open(struct xenmsg **conn, const char *socket
 XENMSG_API XENMSG_CHECK int xenmsg_open_timed(struct xenmsg **conn, const char *socket_path,
 					      int timeout_ms);
 
+/* Called with the outcome of what was begun without waiting: 0, or an error; of a message one of
+ * those listed at the top. */
+typedef void (*xenmsg_done)(void *userdata, int result);
+
+/*
+ * Begins to connect to the local daemon, without waiting, for programs with a loop: they watch
+ * xenmsg_fd() and call xenmsg_process() as always, which calls `done` when the daemon has answered.
+ * Until then functions that need the daemon return -ENOTCONN, and xenmsg_domid() and
+ * xenmsg_max_message() 0.
+ * done  called exactly once if this returned 0, else never; never within this function: with 0, or
+ *       an error of xenmsg_open(), which xenmsg_reason() may explain and after which only
+ *       xenmsg_close() is left to call; or with -ECANCELED within xenmsg_close(). NULL: as soon as
+ *       xenmsg_domid() or a send works, it is open
+ * Returns 0; or -EAGAIN (too many programs are just connecting: try again later), -ECONNREFUSED,
+ * -ENOENT, -EACCES, -ENAMETOOLONG, -ENOMEM, -EMFILE as xenmsg_open().
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_open_post(struct xenmsg **conn, const char *socket_path,
+					     xenmsg_done done, void *userdata);
+
 /*
  * Ends the connection; NULL is allowed. Sends that have no outcome yet end here: their `done` is
  * called with -ECANCELED if nothing of the message had been handed to the daemon, else with
@@ -150,6 +169,20 @@ typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *me
  */
 XENMSG_API XENMSG_CHECK int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options,
 					xenmsg_message_handler handler, void *userdata);
+/*
+ * Does the same without waiting for the daemon's answer. Messages may be handled before `done` is
+ * called.
+ * done      called exactly once if this returned 0, else never; never within this function: with 0,
+ *           or an error of xenmsg_bind(), which xenmsg_reason() may explain: then there is no such
+ *           endpoint here; or with -ECANCELED within xenmsg_close(). NULL: the outcome is of no
+ *           interest
+ * userdata  of both `handler` and `done`
+ * Returns 0; or -EINVAL, -EEXIST (bound already, here), -ENOBUFS (64 questions to the daemon have no
+ * answer yet), -ENOTCONN, -ENOMEM.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_bind_post(struct xenmsg *conn, const char *endpoint,
+					     unsigned options, xenmsg_message_handler handler,
+					     xenmsg_done done, void *userdata);
 /* Removes an endpoint. Messages that were not taken are not delivered, and their senders are told.
  * Returns -ENOENT if it isn't bound here. */
 XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
@@ -210,9 +243,6 @@ XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
-/* Called with a message's outcome: 0, or one of the errors listed at the top. */
-typedef void (*xenmsg_done)(void *userdata, int result);
-
 /* The size of the largest message that can be sent without waiting for anything, in bytes. */
 #define XENMSG_AT_ONCE_MAX 65520
 
@@ -250,12 +280,25 @@ XENMSG_API XENMSG_CHECK int xenmsg_post(struct xenmsg *conn, const char *address
 					size_t size, xenmsg_done done, void *userdata);
 
 /*
+ * Does the same with a time-out: a message that is not taken by then is withdrawn. `done` gets
+ * -ETIMEDOUT if it was not taken and never will be, 0 if it was taken meanwhile, and -ECONNRESET if
+ * the other side doesn't say which; to settle that may take a tenth of the time-out more (from
+ * 0.25 s to 2 s). The time-out acts only while this connection is processed: xenmsg_timeout() says
+ * when.
+ * timeout_ms  negative: for ever
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_post_timed(struct xenmsg *conn, const char *address,
+					      const void *data, size_t size, int timeout_ms,
+					      xenmsg_done done, void *userdata);
+
+/*
  * Withdraws a message or call that was posted and has no outcome yet. `done` is called as always,
  * exactly once and with the truth: -ETIMEDOUT if it was not taken and never will be; 0 if it was
  * taken meanwhile; for a call that was taken, as xenmsg_call_post_timed() says. To settle that may
  * take up to 2 s. `done` is not called within this function.
  * address   to which it was posted
- * userdata  with which it was posted, not NULL. Of several, the one posted last is withdrawn
+ * userdata  with which it was posted, not NULL. Of several, the one posted last is withdrawn; those
+ *           with a time-out come after those without
  * Returns 0, or -ENOENT (none has no outcome: it has been reported, or the next xenmsg_process()
  * will report it), -ENOTCONN.
  */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Implements xenmsg_post(), xenmsg_withdraw(), xenmsg_send(), xenmsg_recv() and xenmsg_peek(). */
+/* Implements xenmsg_post() and xenmsg_post_timed(), xenmsg_withdraw(), xenmsg_send(), xenmsg_recv() and
+ * xenmsg_peek(). */
 
 #include <errno.h>
 #include <stdbool.h>
@@ -21,6 +22,26 @@ int xenmsg_post(struct xenmsg *conn, const char *address, const void *data, size
 	r = conn_check(conn, outbox_post(&conn->outbox, address, data, size, false, done, userdata, NULL));
 	if (r < 0)
 		return r;
+	conn_push(conn);
+	return 0;
+}
+
+int xenmsg_post_timed(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms,
+		      xenmsg_done done, void *userdata)
+{
+	struct call *message;
+	int r;
+
+	if (timeout_ms < 0)
+		return xenmsg_post(conn, address, data, size, done, userdata);
+	conn->reason[0] = '\0';
+	if (conn_pump(conn) < 0)
+		return -ENOTCONN;
+	r = conn_check(conn,
+		       calls_start_message(&conn->calls, address, data, size, done, userdata, &message));
+	if (r < 0)
+		return r;
+	call_expires(message, deadline_in(timeout_ms), timeout_ms);
 	conn_push(conn);
 	return 0;
 }

@@ -31,18 +31,30 @@ int xenmsg_open_timed(struct xenmsg **opened, const char *socket_path, int timeo
 	return conn_new(opened, socket_path ? socket_path : default_path(), deadline_in(timeout_ms));
 }
 
+int xenmsg_open_post(struct xenmsg **opened, const char *socket_path, xenmsg_done done, void *userdata)
+{
+	return conn_new_post(opened, socket_path ? socket_path : default_path(), done, userdata);
+}
+
 void xenmsg_close(struct xenmsg *conn)
 {
 	if (!conn)
 		return;
+	if (conn->opening.pending) {
+		conn->opening.pending = false;
+		if (conn->opening.done)
+			conn->opening.done(conn->opening.userdata, -ECANCELED);
+	}
 	if (!conn->dead) {
 		conn_pump(conn);
 		outbox_finish(&conn->outbox);
 		outbox_fail(&conn->outbox, -ECANCELED);
+		requests_fail(&conn->requests, -ECANCELED);
 		conn->dead = -ENOTCONN;
 	}
 	outbox_run(&conn->outbox, INT_MAX);
 	calls_run(&conn->calls, INT_MAX);
+	conn_run_answers(conn, INT_MAX);
 	conn_free(conn);
 }
 
@@ -58,6 +70,8 @@ int xenmsg_events(struct xenmsg *conn)
 
 int xenmsg_timeout(struct xenmsg *conn)
 {
+	if (conn->opening.pending)
+		return deadline_left(conn->opening.expires);
 	if (conn_has_outcomes(conn) || conn->requests.events)
 		return 0;
 	return conn->calls.timed ? deadline_left(conn->calls.timed->expires) : -1;
@@ -67,6 +81,11 @@ static int process(struct xenmsg *conn)
 {
 	int count = 0, r;
 
+	if (conn->opening.pending) {
+		count = conn_open_further(conn);
+		if (count == 0)
+			return 0;
+	}
 	do {
 		conn_pump(conn);
 		r = conn_run(conn, BUDGET - count);

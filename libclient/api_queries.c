@@ -72,37 +72,82 @@ static int tell(struct xenmsg *conn, uint8_t type, const void *payload, size_t s
 	return ask(conn, type, payload, size, PATIENCE_MS, false, NULL);
 }
 
+static uint32_t encode_bind(const char *endpoint, uint32_t kinds, uint8_t payload[FRAME_SMALL_MAX])
+{
+	struct frame_bind bind = {.kinds = kinds, .endpoint = {.data = endpoint, .size = strlen(endpoint)}};
+
+	return frame_bind_encode(&bind, payload);
+}
+
 /* Sends BIND for these kinds of channels. */
 static int ask_to_bind(struct xenmsg *conn, const char *endpoint, uint32_t kinds)
 {
 	uint8_t payload[FRAME_SMALL_MAX];
-	struct frame_bind bind = {.kinds = kinds, .endpoint = {.data = endpoint, .size = strlen(endpoint)}};
 
-	return tell(conn, FRAME_BIND, payload, frame_bind_encode(&bind, payload));
+	return tell(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload));
 }
 
-int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options, xenmsg_message_handler handler,
-		void *userdata)
+/* Checks the arguments and enters the binding, before the daemon does: a message may follow right behind its
+ * answer. Sets *kinds to those of BIND. */
+static int enter_binding(struct xenmsg *conn, const char *endpoint, unsigned options,
+			 xenmsg_message_handler handler, void *userdata, uint32_t *kinds)
 {
 	const unsigned known = XENMSG_BIND_MESSAGES | XENMSG_BIND_CALLS;
 	size_t size = strlen(endpoint);
-	struct binding *binding;
-	int r;
 
 	if ((options & ~known) || !endpoint_name_is_valid(endpoint, size))
 		return -EINVAL;
 	if (inbox_find(&conn->inbox, endpoint, size))
 		return -EEXIST;
-	/* The library enters the binding before the daemon does: a message may follow right behind its
-	 * answer. */
-	r = inbox_bind(&conn->inbox, endpoint, handler, userdata);
+	*kinds = options ? options : known;
+	return inbox_bind(&conn->inbox, endpoint, handler, userdata);
+}
+
+static void leave_binding(struct xenmsg *conn, const char *endpoint)
+{
+	struct binding *binding = inbox_find(&conn->inbox, endpoint, strlen(endpoint));
+
+	if (binding)
+		inbox_unbind(&conn->inbox, binding);
+}
+
+int xenmsg_bind(struct xenmsg *conn, const char *endpoint, unsigned options, xenmsg_message_handler handler,
+		void *userdata)
+{
+	uint32_t kinds;
+	int r = enter_binding(conn, endpoint, options, handler, userdata, &kinds);
+
 	if (r < 0)
 		return r;
-	r = ask_to_bind(conn, endpoint, options ? options : known);
-	binding = inbox_find(&conn->inbox, endpoint, size);
-	if (r < 0 && binding)
-		inbox_unbind(&conn->inbox, binding);
+	r = ask_to_bind(conn, endpoint, kinds);
+	if (r < 0)
+		leave_binding(conn, endpoint);
 	return r;
+}
+
+int xenmsg_bind_post(struct xenmsg *conn, const char *endpoint, unsigned options,
+		     xenmsg_message_handler handler, xenmsg_done done, void *userdata)
+{
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct request *request;
+	uint32_t kinds;
+	int r = begin(conn);
+
+	if (r < 0)
+		return -ENOTCONN;
+	r = enter_binding(conn, endpoint, options, handler, userdata, &kinds);
+	if (r < 0)
+		return r;
+	r = conn_check(conn, request_start(&conn->requests, FRAME_BIND, payload,
+					   encode_bind(endpoint, kinds, payload), &request));
+	if (r < 0) {
+		leave_binding(conn, endpoint);
+		return r;
+	}
+	request_post(request, done, userdata);
+	inbox_find(&conn->inbox, endpoint, strlen(endpoint))->asked = request->number;
+	conn_push(conn);
+	return 0;
 }
 
 int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)

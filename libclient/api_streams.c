@@ -38,7 +38,7 @@ static int dial(struct xenmsg *conn, int64_t deadline)
 /* Reads WELCOME, then the REPLY that says whether there is a stream. */
 static int await_stream(struct xenmsg *conn, int fd, int64_t deadline)
 {
-	struct handshake_answer answer;
+	struct handshake_answer answer = {.got = 0};
 	struct frame_reply reply;
 	int r = handshake_read(fd, &answer, NULL, deadline);
 

@@ -66,7 +66,7 @@ static void on_settled(void *userdata, int result)
 	call->unsettled = false;
 	if (call->reported)
 		free(call);
-	else if (!call->completed && result < 0)
+	else if (!call->completed && (result < 0 || call->message))
 		complete(call, result, NULL);
 	else if (!call->completed && call->expired) {
 		/* It was taken after all. calls_expire() is to withdraw it, not a function that is working on
@@ -100,7 +100,10 @@ int calls_run(struct calls *calls, int budget)
 		calls->answered = call->answered;
 		calls->exit_status = call->exit_status;
 		calls->withdrawn = call->withdrawn;
-		if (call->done)
+		if (call->message) {
+			if (call->message_done)
+				call->message_done(call->userdata, call->result);
+		} else if (call->done)
 			call->done(call->userdata, call->result, call->reply);
 		else
 			xenmsg_message_free(call->reply);
@@ -138,45 +141,71 @@ static uint32_t unused_number(struct caller *caller)
 	return caller->last_number;
 }
 
+/* Makes a call, or what is like one, and puts its message on the channel. */
+static int start(struct calls *calls, const struct call *like, const struct message_pieces *pieces,
+		 struct call **started)
+{
+	struct call *call = malloc(sizeof(*call));
+	struct op op;
+	int r;
+
+	if (!call)
+		return -ENOMEM;
+	*call = *like;
+	call->calls = calls;
+	call->unsettled = true;
+	call->expires = -1;
+	call->settle_ms = outbox_settle_ms(-1);
+	op = (struct op){.done = on_settled, .userdata = call, .internal = true};
+	r = outbox_put(calls->outbox, call->sender, pieces, &op);
+	if (r < 0)
+		free(call);
+	else
+		*started = call;
+	return r;
+}
+
 int calls_start(struct calls *calls, const char *address, const void *data, size_t size,
 		xenmsg_call_done done, void *userdata, struct call **started)
 {
+	struct call call = {.done = done, .userdata = userdata};
 	struct message_pieces pieces;
-	struct sender *sender;
-	struct call *call;
-	struct op op;
+	struct caller *caller;
 	int r;
 
 	if (size > calls->outbox->transport->max_message)
 		return -EMSGSIZE;
-	r = outbox_channel(calls->outbox, address, CHANNEL_CALL, &sender);
-	if (r == 0 && !sender->caller)
-		r = add_caller(calls, sender);
+	r = outbox_channel(calls->outbox, address, CHANNEL_CALL, &call.sender);
+	if (r == 0 && !call.sender->caller)
+		r = add_caller(calls, call.sender);
 	if (r < 0)
 		return r;
-	call = malloc(sizeof(*call));
-	if (!call)
-		return -ENOMEM;
-	*call = (struct call){.number = unused_number(sender->caller),
-			      .calls = calls,
-			      .caller = sender->caller,
-			      .done = done,
-			      .userdata = userdata,
-			      .unsettled = true,
-			      .expires = -1,
-			      .settle_ms = outbox_settle_ms(-1)};
-	op = (struct op){.done = on_settled, .userdata = call, .internal = true};
+	caller = call.caller = call.sender->caller;
+	call.number = unused_number(caller);
 	pieces = message_pieces(data, size);
-	message_pieces_mark(&pieces, MESSAGE_REQUEST, (struct message_error){0}, call->number);
-	r = outbox_put(calls->outbox, sender, &pieces, &op);
-	if (r < 0) {
-		free(call);
+	message_pieces_mark(&pieces, MESSAGE_REQUEST, (struct message_error){0}, call.number);
+	r = start(calls, &call, &pieces, started);
+	if (r < 0)
 		return r;
-	}
-	HASH_ADD(hh, sender->caller->waiting, number, sizeof(call->number), call);
-	sender->awaited++;
-	*started = call;
+	HASH_ADD(hh, caller->waiting, number, sizeof((*started)->number), *started);
+	caller->sender->awaited++;
 	return 0;
+}
+
+int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size,
+			xenmsg_done done, void *userdata, struct call **started)
+{
+	const struct message_pieces pieces = message_pieces(data, size);
+	struct call message = {.message = true, .message_done = done, .userdata = userdata};
+	int r;
+
+	if (size > calls->outbox->transport->max_message)
+		return -EMSGSIZE;
+	r = outbox_channel(calls->outbox, address, CHANNEL_MESSAGE, &message.sender);
+	if (r < 0)
+		return r;
+	message.number = ++calls->last_message;
+	return start(calls, &message, &pieces, started);
 }
 
 /* Ends a call that was taken and whose time is up: completes it with -ETIMEDOUT and tells the server. */
@@ -210,7 +239,7 @@ int calls_expire(struct calls *calls)
 
 	while (r == 0 && calls->timed && calls->timed->expires <= now) {
 		struct call *call = calls->timed;
-		struct outbox_ticket ticket = {.sender = call->caller->sender, .userdata = call};
+		struct outbox_ticket ticket = {.sender = call->sender, .userdata = call};
 
 		forget_time(call);
 		if (!call->unsettled)
@@ -223,16 +252,37 @@ int calls_expire(struct calls *calls)
 	return r;
 }
 
-int calls_withdraw(struct calls *calls, const char *address, const void *userdata)
+static struct call *find_message(const struct calls *calls, const char *address, const void *userdata)
+{
+	const struct sender *sender = outbox_lookup(calls->outbox, address, CHANNEL_MESSAGE);
+	struct call *call, *last = NULL;
+
+	DL_FOREACH2(calls->timed, call, timed_next)
+	if (call->message && call->sender == sender && call->message_done && call->userdata == userdata &&
+	    (!last || call->number > last->number))
+		last = call;
+	return last;
+}
+
+static struct call *find_call(const struct calls *calls, const char *address, const void *userdata)
 {
 	const struct sender *sender = outbox_lookup(calls->outbox, address, CHANNEL_CALL);
 	struct call *call, *next, *last = NULL;
 
 	if (!sender || !sender->caller)
-		return -ENOENT;
+		return NULL;
 	HASH_ITER(hh, sender->caller->waiting, call, next)
 		if (call->done && call->userdata == userdata)
 			last = call;
+	return last;
+}
+
+int calls_withdraw(struct calls *calls, const char *address, const void *userdata)
+{
+	struct call *last = find_message(calls, address, userdata);
+
+	if (!last)
+		last = find_call(calls, address, userdata);
 	if (!last)
 		return -ENOENT;
 	if (last->expired)

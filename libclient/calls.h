@@ -12,6 +12,9 @@
  *      ├──not taken, for the reason that the outbox says──▶ completed
  *      ├──time is up──▶ cancelled ──not taken (ETIMEDOUT)──▶ completed, or ──taken──▶ withdrawn, as above
  *      └──answer (the receipt is still on its way)──▶ completed ──done called──▶ waits for its op ──▶ gone
+ *
+ * A message that was posted with a time-out is kept here, too, as a call without an answer: what becomes of its
+ * op completes it.
  */
 
 #include <stdbool.h>
@@ -30,7 +33,8 @@ struct calls {
 	struct outbox *outbox;
 	struct message_pool *pool;
 	struct call *completed;	   /* utlist: calls to be reported */
-	struct call *timed;	   /* utlist: calls with a deadline, the earliest first */
+	struct call *timed;	   /* utlist: calls and messages with a deadline, the earliest first */
+	uint32_t last_message;	   /* counts messages with a time-out */
 	struct caller *unreported; /* utlist; without shared memory: callers with progress to report */
 	bool answered;		   /* the error reported last was the server's own */
 	uint8_t exit_status;	   /* which came with it; 0: none */
@@ -51,8 +55,11 @@ struct caller {
 struct call {
 	uint32_t number;
 	struct calls *calls;
-	struct caller *caller; /* NULL: it has ended, or its answer is no longer wanted */
+	struct sender *sender; /* valid while it is unsettled or has a caller */
+	struct caller *caller; /* NULL: it has ended, its answer is no longer wanted, or it is a message */
 	xenmsg_call_done done;
+	xenmsg_done message_done;
+	bool message;
 	void *userdata;
 	bool unsettled; /* its op has no outcome yet */
 	bool completed, reported;
@@ -76,14 +83,17 @@ void calls_ended(struct caller *caller);
 /* Posts a request. Returns as xenmsg_call_post(). */
 int calls_start(struct calls *calls, const char *address, const void *data, size_t size,
 		xenmsg_call_done done, void *userdata, struct call **started);
+/* Posts a message that is to have a deadline. Returns as xenmsg_post(). */
+int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size,
+			xenmsg_done done, void *userdata, struct call **started);
 /* Sets the call's deadline, which was made from a time-out of timeout_ms milliseconds. */
 void call_expires(struct call *call, int64_t deadline, int timeout_ms);
 /* Gives up calls whose time is up: cancels those that weren't taken, withdraws those that were, and abandons
  * those whose CANCEL wasn't answered in time. Returns 0 or -EPROTO. */
 int calls_expire(struct calls *calls);
 
-/* Gives up the call that was posted last with this userdata, as if its time were up. Returns 0, -ENOENT or
- * -EPROTO. */
+/* Gives up the call, or message with a time-out, that was posted last with this userdata, as if its time were
+ * up. Returns 0, -ENOENT or -EPROTO. */
 int calls_withdraw(struct calls *calls, const char *address, const void *userdata);
 
 /* Takes DATA of a channel that this end opened: bytes of answers. Returns 0, -ENOMEM or -EPROTO. */

@@ -2,10 +2,12 @@
 #include "libclient/conn.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "libclient/deadline.h"
+#include "libclient/handshake.h"
 #include "libclient/pump.h"
 #include "libclient/replies.h"
 #include "libclient/sender.h"
@@ -149,11 +151,34 @@ int conn_pump_all(struct xenmsg *conn)
 
 /* ---- what the program gets ------------------------------------------------------------------- */
 
+int conn_run_answers(struct xenmsg *conn, int budget)
+{
+	struct request *request;
+	int count = 0;
+
+	while (count < budget && (request = requests_take_answered(&conn->requests))) {
+		struct binding *binding =
+			request->error < 0 ? inbox_find_asked(&conn->inbox, request->number) : NULL;
+
+		/* The daemon hasn't bound it, so nothing has come for it. */
+		if (binding)
+			inbox_unbind(&conn->inbox, binding);
+		if (request->error < 0 && !conn->dead)
+			conn_set_reason(conn, fifo_front(&request->body), fifo_size(&request->body));
+		count++;
+		if (request->done)
+			request->done(request->userdata, request->error);
+		request_free(request);
+	}
+	return count;
+}
+
 int conn_run_outcomes(struct xenmsg *conn, int budget)
 {
 	int count = outbox_run(&conn->outbox, budget);
 
 	count += calls_run(&conn->calls, budget - count);
+	count += conn_run_answers(conn, budget - count);
 	return count + requests_run_events(&conn->requests, budget - count);
 }
 
@@ -312,9 +337,25 @@ int conn_poll(struct xenmsg *conn, int timeout_ms)
 
 void conn_remind(struct xenmsg *conn)
 {
+	/* One that has failed has reminded already, and one that is being opened has no rings yet. */
+	if (conn->dead)
+		return;
 	if (conn_has_outcomes(conn) || conn->requests.events || conn->incoming.waiting ||
 	    ring_reader_ready(&conn->transport.deliveries, 1) > 0 || conn_arm(conn, true) > 0)
 		transport_poke(&conn->transport);
+}
+
+/* Sleeps until the daemon may have answered a connection that is being opened. */
+static int sleep_while_opening(struct xenmsg *conn, int64_t deadline)
+{
+	struct pollfd answer = {.fd = conn->transport.epoll, .events = POLLIN};
+	int64_t until = conn->opening.expires;
+
+	if (deadline >= 0 && deadline < until)
+		until = deadline;
+	if (poll(&answer, 1, deadline_left(until)) < 0)
+		return -errno;
+	return answer.revents == 0 && deadline_left(deadline) == 0 ? -ETIMEDOUT : 1;
 }
 
 int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries)
@@ -322,6 +363,8 @@ int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries)
 	int64_t until = deadline;
 	int r;
 
+	if (conn->opening.pending)
+		return sleep_while_opening(conn, deadline);
 	conn->comes_back = false; /* a handler that waits for something isn't about to return */
 	r = conn_arm(conn, deliveries);
 	if (r != 0)
@@ -370,7 +413,8 @@ static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-int conn_new(struct xenmsg **made, const char *socket_path, int64_t deadline)
+/* Makes a connection, to which the daemon hasn't answered yet. */
+static int start(struct xenmsg **made, const char *socket_path, int64_t deadline)
 {
 	struct xenmsg *conn = calloc(1, sizeof(*conn));
 	struct message_pool *pool;
@@ -381,7 +425,7 @@ int conn_new(struct xenmsg **made, const char *socket_path, int64_t deadline)
 	pool = message_pool_new(conn, abandon);
 	conn->scratch = malloc(FRAME_PAYLOAD_MAX);
 	if (pool && conn->scratch)
-		r = transport_open(&conn->transport, socket_path, deadline);
+		r = transport_start(&conn->transport, socket_path, deadline);
 	if (r < 0) {
 		message_pool_close(pool);
 		free(conn->scratch);
@@ -394,6 +438,49 @@ int conn_new(struct xenmsg **made, const char *socket_path, int64_t deadline)
 	requests_init(&conn->requests, &conn->transport);
 	*made = conn;
 	return 0;
+}
+
+int conn_new(struct xenmsg **made, const char *socket_path, int64_t deadline)
+{
+	struct xenmsg *conn;
+	int r = start(&conn, socket_path, deadline);
+
+	if (r < 0)
+		return r;
+	r = transport_finish(&conn->transport, deadline);
+	if (r < 0)
+		conn_free(conn);
+	else
+		*made = conn;
+	return r;
+}
+
+int conn_new_post(struct xenmsg **made, const char *socket_path, xenmsg_done done, void *userdata)
+{
+	int r = start(made, socket_path, 0);
+
+	if (r < 0)
+		return r == -ETIMEDOUT ? -EAGAIN : r;
+	(*made)->dead = -ENOTCONN;
+	(*made)->opening = (struct opening){
+		.pending = true, .done = done, .userdata = userdata, .expires = deadline_in(HANDSHAKE_MS)};
+	return 0;
+}
+
+int conn_open_further(struct xenmsg *conn)
+{
+	int r = transport_finish(&conn->transport, 0);
+
+	if (r == -ETIMEDOUT && deadline_left(conn->opening.expires) > 0)
+		return 0;
+	conn->opening.pending = false;
+	if (r == 0)
+		conn->dead = 0;
+	else
+		conn_set_reason(conn, conn->transport.reason, strlen(conn->transport.reason));
+	if (conn->opening.done)
+		conn->opening.done(conn->opening.userdata, r);
+	return 1;
 }
 
 void conn_free(struct xenmsg *conn)

@@ -31,6 +31,13 @@ struct xenmsg {
 	struct requests requests;
 	struct incoming incoming;
 	int dead;
+	/* while it is being opened without waiting, `dead` is -ENOTCONN */
+	struct opening {
+		bool pending;
+		xenmsg_done done;
+		void *userdata;
+		int64_t expires;
+	} opening;
 	uint32_t want_space; /* how much room the outbox waits for; 0: it doesn't wait */
 	/* the program is in xenmsg_wait(): what it took is reported with what it does next */
 	bool comes_back;
@@ -41,6 +48,11 @@ struct xenmsg {
 
 /* Connects, until the deadline. Returns 0, or the errors of xenmsg_open(). */
 int conn_new(struct xenmsg **made, const char *socket_path, int64_t deadline);
+/* Begins to connect, without waiting. Returns 0, or the errors of xenmsg_open_post(). */
+int conn_new_post(struct xenmsg **made, const char *socket_path, xenmsg_done done, void *userdata);
+/* Looks whether the daemon has answered a connection that is being opened, or the time for it is up. Returns 0
+ * if it goes on waiting, 1 if it has called `done`. */
+int conn_open_further(struct xenmsg *conn);
 /* Frees a connection of which every outcome was reported. */
 void conn_free(struct xenmsg *conn);
 
@@ -50,15 +62,17 @@ static inline void conn_push(struct xenmsg *conn);
 static inline int conn_pump(struct xenmsg *conn);
 /* Sends what can be sent and publishes it. */
 int conn_flush(struct xenmsg *conn);
-/* Returns whether outcomes of sends or calls are to be reported. */
+/* Returns whether outcomes of sends, calls or posted requests are to be reported. */
 static inline bool conn_has_outcomes(const struct xenmsg *conn)
 {
-	return conn->outbox.settled_count > 0 || conn->calls.completed;
+	return conn->outbox.settled_count > 0 || conn->calls.completed || conn->requests.answered;
 }
+/* Reports posted requests that were answered, up to `budget`. Returns how many. */
+int conn_run_answers(struct xenmsg *conn, int budget);
 /* Calls back for what has come, up to `budget` times. Returns how often, or conn->dead if nothing is left to
  * report. */
 int conn_run(struct xenmsg *conn, int budget);
-/* Does the same for sends, calls and events, but not for messages. */
+/* Does the same for sends, calls, posted requests and events, but not for messages. */
 int conn_run_outcomes(struct xenmsg *conn, int budget);
 /* Sleeps until there is work for conn_pump() or, with `deliveries`, for conn_run(). Without `deliveries`,
  * messages that lie there don't end the sleep. Returns 1 if there may be work, -ETIMEDOUT if there is none at

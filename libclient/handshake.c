@@ -93,17 +93,16 @@ static void keep_descriptors(struct msghdr *message, int fds[HANDSHAKE_FDS])
 	}
 }
 
-/* Reads exactly `size` bytes, since what follows belongs to the pump. */
-static int read_exactly(int fd, void *buffer, size_t size, int fds[HANDSHAKE_FDS], int64_t deadline)
+/* Reads exactly `size` bytes, of which there are *got already, since what follows belongs to the pump. */
+static int read_exactly(int fd, void *buffer, size_t size, size_t *got, int fds[HANDSHAKE_FDS],
+			int64_t deadline)
 {
-	size_t got = 0;
-
-	while (got < size) {
+	while (*got < size) {
 		union {
 			struct cmsghdr align;
 			char space[CMSG_SPACE(HANDSHAKE_FDS * sizeof(int))];
 		} control;
-		struct iovec piece = {.iov_base = (char *)buffer + got, .iov_len = size - got};
+		struct iovec piece = {.iov_base = (char *)buffer + *got, .iov_len = size - *got};
 		struct msghdr message = {.msg_iov = &piece,
 					 .msg_iovlen = 1,
 					 .msg_control = control.space,
@@ -112,7 +111,7 @@ static int read_exactly(int fd, void *buffer, size_t size, int fds[HANDSHAKE_FDS
 
 		if (n > 0) {
 			keep_descriptors(&message, fds);
-			got += (size_t)n;
+			*got += (size_t)n;
 		} else if (n == 0) {
 			return -ECONNREFUSED;
 		} else if (errno == EAGAIN) {
@@ -131,21 +130,23 @@ static int read_exactly(int fd, void *buffer, size_t size, int fds[HANDSHAKE_FDS
 
 int handshake_read(int fd, struct handshake_answer *answer, int fds[HANDSHAKE_FDS], int64_t deadline)
 {
-	uint8_t raw[FRAME_HEADER_SIZE];
 	struct frame_goodbye goodbye;
 	uint32_t padded;
+	size_t got;
 	int r;
 
 	answer->reason = (struct frame_text){.data = NULL};
-	r = read_exactly(fd, raw, sizeof(raw), fds, deadline);
+	r = read_exactly(fd, answer->raw, sizeof(answer->raw), &answer->got, fds, deadline);
 	if (r < 0)
 		return r;
-	if (frame_header_decode(raw, &answer->header) < 0)
+	if (frame_header_decode(answer->raw, &answer->header) < 0)
 		return -EPROTO;
 	padded = frame_size(answer->header.length) - FRAME_HEADER_SIZE;
 	if (padded > sizeof(answer->payload))
 		return -EPROTO;
-	r = read_exactly(fd, answer->payload, padded, fds, deadline);
+	got = answer->got - sizeof(answer->raw);
+	r = read_exactly(fd, answer->payload, padded, &got, fds, deadline);
+	answer->got = r == 0 ? 0 : got + sizeof(answer->raw);
 	if (r < 0 || answer->header.type != FRAME_GOODBYE)
 		return r;
 	if (frame_goodbye_decode(answer->payload, answer->header.length, &goodbye) < 0)

@@ -11,7 +11,10 @@
 #define HANDSHAKE_MS  10000 /* the daemon's time for it, unless the program sets another */
 #define HANDSHAKE_FDS 3	    /* the descriptors that may come with WELCOME */
 
+/* A frame as far as it has come; zeroed before the first is read into it. */
 struct handshake_answer {
+	uint8_t raw[FRAME_HEADER_SIZE];
+	size_t got; /* bytes of header and payload */
 	struct frame_header header;
 	uint8_t payload[1024];
 	struct frame_text reason; /* in `payload`: why the daemon refuses; empty: it doesn't say */
@@ -23,7 +26,7 @@ int handshake_connect(const char *path, int64_t deadline);
 /* Sends HELLO and `size` more bytes behind it, at most 544. Returns 0, also if the daemon has closed the
  * connection, or an error of send(2). */
 int handshake_hello(int fd, uint32_t flags, const void *more, uint32_t size);
-/* Reads the next frame, until the deadline. Descriptors that come with it are stored in those `fds` that are
+/* Reads the next frame, until the deadline; after -ETIMEDOUT it goes on with the same frame. Descriptors that come with it are stored in those `fds` that are
  * -1, and closed if there is none, or if `fds` is NULL. Returns 0; for a GOODBYE the error that it names, or
  * -ECONNREFUSED; -ECONNREFUSED if the daemon has closed the connection, -EPROTO, -ETIMEDOUT, or an error of
  * recvmsg(2). */

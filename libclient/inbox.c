@@ -101,6 +101,16 @@ struct binding *inbox_find(struct inbox *inbox, const char *endpoint, size_t siz
 	return binding;
 }
 
+struct binding *inbox_find_asked(struct inbox *inbox, uint32_t asked)
+{
+	struct binding *binding, *next;
+
+	HASH_ITER(hh, inbox->bindings, binding, next)
+		if (binding->asked == asked)
+			return binding;
+	return NULL;
+}
+
 /* Tells the daemon that nothing beyond `taken` will be taken. */
 static int send_reset(struct inbox *inbox, uint32_t number, uint64_t taken, uint32_t error)
 {

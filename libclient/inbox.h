@@ -40,6 +40,7 @@ struct binding {
 	char endpoint[ENDPOINT_NAME_MAX + 1];
 	xenmsg_message_handler handler;
 	void *userdata;
+	uint32_t asked; /* number of the BIND that was posted for it, 0 if none was */
 	UT_hash_handle hh;
 };
 
@@ -68,6 +69,8 @@ void inbox_free(struct inbox *inbox);
 /* Enters a binding of the program, before the daemon is asked. Returns 0 or -ENOMEM. */
 int inbox_bind(struct inbox *inbox, const char *endpoint, xenmsg_message_handler handler, void *userdata);
 struct binding *inbox_find(struct inbox *inbox, const char *endpoint, size_t size);
+/* Finds the binding for which this BIND was posted; NULL: it has been removed. */
+struct binding *inbox_find_asked(struct inbox *inbox, uint32_t asked);
 /* Ends the channels to the endpoint and removes its binding, before the daemon is told. */
 int inbox_unbind(struct inbox *inbox, struct binding *binding);
 

@@ -32,9 +32,12 @@ void requests_free(struct requests *requests)
 {
 	struct watch *watch, *next_watch;
 	struct pending_event *event, *next_event;
+	struct request *request;
 
 	requests_fail(requests, -ENOTCONN);
 	requests_sweep(requests);
+	while ((request = requests_take_answered(requests)))
+		request_free(request);
 	DL_FOREACH_SAFE(requests->watches, watch, next_watch)
 		free(watch);
 	DL_FOREACH_SAFE(requests->events, event, next_event)
@@ -88,12 +91,48 @@ int request_start(struct requests *requests, uint8_t type, const void *payload, 
 	return 0;
 }
 
-void request_end(struct requests *requests, struct request *request)
+void request_post(struct request *request, xenmsg_done done, void *userdata)
+{
+	request->posted = true;
+	request->done = done;
+	request->userdata = userdata;
+}
+
+struct request *requests_take_answered(struct requests *requests)
+{
+	struct request *request = requests->answered;
+
+	if (request)
+		DL_DELETE(requests->answered, request);
+	return request;
+}
+
+void request_free(struct request *request)
+{
+	fifo_free(&request->body);
+	free(request);
+}
+
+static void leave_pending(struct requests *requests, struct request *request)
 {
 	DL_DELETE(requests->pending, request);
 	requests->count--;
-	fifo_free(&request->body);
-	free(request);
+}
+
+void request_end(struct requests *requests, struct request *request)
+{
+	leave_pending(requests, request);
+	request_free(request);
+}
+
+static void finish_request(struct requests *requests, struct request *request, int error)
+{
+	request->finished = true;
+	request->error = error;
+	if (request->posted) {
+		leave_pending(requests, request);
+		DL_APPEND(requests->answered, request);
+	}
 }
 
 void requests_sweep(struct requests *requests)
@@ -107,12 +146,10 @@ void requests_sweep(struct requests *requests)
 
 void requests_fail(struct requests *requests, int error)
 {
-	struct request *request;
+	struct request *request, *next;
 
-	DL_FOREACH(requests->pending, request) {
-		request->finished = true;
-		request->error = error;
-	}
+	DL_FOREACH_SAFE(requests->pending, request, next)
+		finish_request(requests, request, error);
 }
 
 int requests_watch(struct requests *requests, const char *pattern, xenmsg_event_handler handler,
@@ -160,9 +197,7 @@ static int on_reply(struct requests *requests, const struct frame_header *header
 		return -ENOMEM;
 	if (header->flags & FRAME_FLAG_MORE)
 		return 0;
-	request->finished = true;
-	if (reply.error)
-		request->error = frame_error(reply.error, -EPROTO);
+	finish_request(requests, request, reply.error ? frame_error(reply.error, -EPROTO) : 0);
 	return 0;
 }
 

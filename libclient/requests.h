@@ -19,11 +19,16 @@ struct request {
 	bool finished;
 	int error;	  /* negative errno, once finished */
 	struct fifo body; /* of the REPLY, as far as it has come */
+	/* nobody waits for it: when it has finished, it goes to requests->answered, and `done` is called */
+	bool posted;
+	xenmsg_done done;
+	void *userdata;
 };
 
 struct requests {
 	struct transport *transport;
-	struct request *pending; /* utlist */
+	struct request *pending;  /* utlist */
+	struct request *answered; /* utlist: posted ones that have finished, to be reported */
 	unsigned count;
 	uint32_t last_number;
 	struct watch *watches;	      /* utlist */
@@ -37,6 +42,12 @@ void requests_free(struct requests *requests);
  * -EPROTO. */
 int request_start(struct requests *requests, uint8_t type, const void *payload, size_t size,
 		  struct request **started);
+/* Makes a request that was just started a posted one. */
+void request_post(struct request *request, xenmsg_done done, void *userdata);
+/* Takes the next posted request that has finished, which the caller frees by request_free(); NULL: there is
+ * none. */
+struct request *requests_take_answered(struct requests *requests);
+void request_free(struct request *request);
 /* Removes a request and its body. */
 void request_end(struct requests *requests, struct request *request);
 /* Removes finished requests that were abandoned while they waited for their answer. */

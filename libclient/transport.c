@@ -28,6 +28,14 @@
 
 enum { FD_MEMORY, FD_KICK, FD_WAKE }; /* in the order in which the daemon sends them */
 
+/* What is kept until the daemon has answered. */
+struct hello {
+	char path[108]; /* as long as that of a socket may be */
+	bool shared;	/* shared memory is asked for */
+	struct handshake_answer answer;
+	int fds[HANDSHAKE_FDS]; /* those that came with it, -1: none */
+};
+
 void transport_keep_reason(struct transport *transport, struct frame_text text)
 {
 	size_t size = text.size < sizeof(transport->reason) ? text.size : sizeof(transport->reason) - 1;
@@ -36,16 +44,18 @@ void transport_keep_reason(struct transport *transport, struct frame_text text)
 	transport->reason[size] = '\0';
 }
 
-static int receive_welcome(struct transport *transport, struct frame_welcome *welcome, int fds[HANDSHAKE_FDS],
-			   int64_t deadline)
+static int receive_welcome(struct transport *transport, struct frame_welcome *welcome, int64_t deadline)
 {
-	struct handshake_answer answer;
-	int r = handshake_read(transport->socket, &answer, fds, deadline);
+	struct handshake_answer *answer = &transport->hello->answer;
+	int r = handshake_read(transport->socket, answer, transport->hello->fds, deadline);
 
-	if (r < 0)
+	if (r < 0) {
+		if (answer->reason.size)
+			transport_keep_reason(transport, answer->reason);
 		return r;
-	if (answer.header.type != FRAME_WELCOME ||
-	    frame_welcome_decode(answer.payload, answer.header.length, welcome) < 0)
+	}
+	if (answer->header.type != FRAME_WELCOME ||
+	    frame_welcome_decode(answer->payload, answer->header.length, welcome) < 0)
 		return -EPROTO;
 	return welcome->major == PROTOCOL_MAJOR ? 0 : -EPROTONOSUPPORT;
 }
@@ -122,20 +132,6 @@ static int watch(const struct transport *transport, int fd, uint32_t events, uin
 	return epoll_ctl(transport->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-static int watch_descriptors(struct transport *transport)
-{
-	int r;
-
-	transport->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	transport->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (transport->poke < 0 || transport->epoll < 0)
-		return -errno;
-	r = watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, 1);
-	if (r == 0 && transport->shared)
-		r = watch(transport, transport->wake, EPOLLOUT | EPOLLET, 0);
-	return r < 0 ? r : watch(transport, transport->poke, EPOLLIN | EPOLLET, 0);
-}
-
 static void close_all(const int *fds, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
@@ -143,52 +139,113 @@ static void close_all(const int *fds, size_t count)
 			close(fds[i]);
 }
 
-static int open_once(struct transport *transport, const char *path, bool shared, int64_t deadline)
+static int dial(struct transport *transport, int64_t deadline)
 {
-	struct frame_welcome welcome;
-	int fds[HANDSHAKE_FDS] = {-1, -1, -1};
-	int r;
+	const struct hello *hello = transport->hello;
+	int r = handshake_connect(hello->path, deadline);
 
-	*transport = (struct transport){.socket = -1, .epoll = -1, .wake = -1, .kick = -1, .poke = -1};
-	r = handshake_connect(path, deadline);
 	if (r < 0)
 		return r;
 	transport->socket = r;
-	r = handshake_hello(transport->socket, shared ? HELLO_SHARED_MEMORY : 0, NULL, 0);
+	r = watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, 1);
+	return r < 0 ? r
+		     : handshake_hello(transport->socket, hello->shared ? HELLO_SHARED_MEMORY : 0, NULL, 0);
+}
+
+static void forget_hello(struct transport *transport)
+{
+	if (transport->hello)
+		close_all(transport->hello->fds, HANDSHAKE_FDS);
+	free(transport->hello);
+	transport->hello = NULL;
+}
+
+int transport_start(struct transport *transport, const char *path, int64_t deadline)
+{
+	const char *without = getenv("XENMSG_NO_SHARED_MEMORY");
+	struct hello *hello = calloc(1, sizeof(*hello));
+	int r = 0;
+
+	*transport = (struct transport){.socket = -1,
+					.epoll = -1,
+					.wake = -1,
+					.kick = -1,
+					.poke = -1,
+					.closed = true,
+					.hello = hello};
+	if (!hello)
+		return -ENOMEM;
+	for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
+		hello->fds[i] = -1;
+	hello->shared = !without || strcmp(without, "1") != 0;
+	if (strlen(path) >= sizeof(hello->path))
+		r = -ENAMETOOLONG;
+	else
+		memcpy(hello->path, path, strlen(path) + 1);
+	transport->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	transport->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (r == 0 && (transport->poke < 0 || transport->epoll < 0))
+		r = -errno;
 	if (r == 0)
-		r = receive_welcome(transport, &welcome, fds, deadline);
-	if (r == 0) {
-		transport->domid = welcome.domid;
-		transport->max_message = welcome.max_message;
-		if (welcome.flags & HELLO_SHARED_MEMORY)
-			r = shared ? map_rings(transport, &welcome, fds) : -EPROTO;
-	}
-	close_all(fds, HANDSHAKE_FDS);
+		r = dial(transport, deadline);
+	if (r < 0)
+		transport_close(transport);
+	return r;
+}
+
+/* Takes what WELCOME says. Returns -ENODATA if the memory that came with it can't be mapped. */
+static int take_welcome(struct transport *transport, const struct frame_welcome *welcome)
+{
+	transport->domid = welcome->domid;
+	transport->max_message = welcome->max_message;
+	if (!(welcome->flags & HELLO_SHARED_MEMORY))
+		return 0;
+	return transport->hello->shared ? map_rings(transport, welcome, transport->hello->fds) : -EPROTO;
+}
+
+/* Makes the rings fit for use, and the descriptors tell of what happens in them. */
+static int begin_session(struct transport *transport)
+{
+	int r = transport->shared ? watch(transport, transport->wake, EPOLLOUT | EPOLLET, 0) : 0;
+
 	if (r == 0)
-		r = watch_descriptors(transport);
+		r = watch(transport, transport->poke, EPOLLIN | EPOLLET, 0);
 	if (r == 0 && !transport->shared)
 		r = pump_new(&transport->pump, transport->socket, transport->epoll, &transport->out,
 			     &transport->in, &transport->deliveries);
-	if (r == 0) {
+	if (r == 0)
 		r = transport_arm(transport, true, 0);
-		if (r > 0)
-			transport_poke(transport);
-	}
-	if (r < 0) {
-		transport->closed = true;
-		transport_close(transport);
-		return r;
-	}
-	return 0;
+	if (r > 0)
+		transport_poke(transport);
+	return r < 0 ? r : 0;
 }
 
-int transport_open(struct transport *transport, const char *path, int64_t deadline)
+int transport_finish(struct transport *transport, int64_t deadline)
 {
-	const char *without = getenv("XENMSG_NO_SHARED_MEMORY");
-	bool shared = !without || strcmp(without, "1") != 0;
-	int r = open_once(transport, path, shared, deadline);
+	struct frame_welcome welcome;
+	int r = receive_welcome(transport, &welcome, deadline);
 
-	return r == -ENODATA ? open_once(transport, path, false, deadline) : r;
+	if (r == -ETIMEDOUT)
+		return r;
+	if (r == 0)
+		r = take_welcome(transport, &welcome);
+	if (r == -ENODATA) {
+		/* Once more, without shared memory. */
+		close(transport->socket);
+		transport->socket = -1;
+		transport->hello->shared = false;
+		close_all(transport->hello->fds, HANDSHAKE_FDS);
+		for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
+			transport->hello->fds[i] = -1;
+		r = dial(transport, deadline);
+		return r < 0 ? r : transport_finish(transport, deadline);
+	}
+	forget_hello(transport);
+	if (r == 0)
+		r = begin_session(transport);
+	if (r == 0)
+		transport->closed = false;
+	return r;
 }
 
 void transport_close(struct transport *transport)
@@ -208,6 +265,7 @@ void transport_close(struct transport *transport)
 		if (transport->pump)
 			pump_out(transport->pump);
 	}
+	forget_hello(transport);
 	pump_free(transport->pump);
 	if (transport->memory)
 		munmap(transport->memory, transport->memory_size);

@@ -22,6 +22,7 @@
 #include "wire/frame.h"
 #include "wire/ring.h"
 
+struct hello;
 struct pump;
 
 struct transport {
@@ -36,6 +37,7 @@ struct transport {
 	size_t memory_size;
 	struct ring_writer out;
 	struct ring_reader in, deliveries;
+	struct hello *hello; /* only until the daemon has answered */
 	struct pump *pump;   /* only without shared memory */
 	struct fifo backlog; /* control frames that found no room in `out` */
 	uint32_t domid;
@@ -43,8 +45,12 @@ struct transport {
 	char reason[256]; /* the daemon's last words */
 };
 
-/* Connects and shakes hands, until the deadline. Returns 0, or the errors of xenmsg_open(). */
-int transport_open(struct transport *transport, const char *path, int64_t deadline);
+/* Connects, until the deadline, and sends HELLO. From now on `epoll` is readable when transport_finish() has
+ * something to do. Returns 0, or the errors of xenmsg_open(). */
+int transport_start(struct transport *transport, const char *path, int64_t deadline);
+/* Reads the daemon's answer, until the deadline. Returns 0, or the errors of xenmsg_open(); after -ETIMEDOUT it
+ * may be called again, after any other only transport_close(). */
+int transport_finish(struct transport *transport, int64_t deadline);
 /* Closes the connection, after it has sent as much as the daemon takes at once. */
 void transport_close(struct transport *transport);
 

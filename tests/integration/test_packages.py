@@ -95,7 +95,7 @@ def cmake(directory, version):
     directory.mkdir()
     (directory / "CMakeLists.txt").write_text(CMAKE_PROJECT.replace("@VERSION@", version))
     (directory / "program.c").write_text(PROGRAM)
-    prefix = os.path.dirname(BINDIR)
+    prefix = os.path.dirname(os.environ.get("XENMSG_LIBDIR") or BINDIR)
     said = ""
     for step in (["-S", directory, "-B", directory / "build", f"-DCMAKE_PREFIX_PATH={prefix}"], ["--build", directory / "build"]):
         done = subprocess.run(["cmake", *step], capture_output=True, text=True, check=False)

@@ -5,6 +5,8 @@
 #include "tests/unit/client_recv_rig.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,10 +87,150 @@ static void what_is_no_daemon_is_told(void **state)
 	assert_int_equal(open_with_greeting(frame, FRAME_HEADER_SIZE + header.length), -EPROTO);
 }
 
+/* ---- without waiting ------------------------------------------------------------------------- */
+
+struct opened {
+	struct xenmsg *conn;
+	int listener, fd;
+	char directory[32];
+	struct sockaddr_un address;
+	int outcomes, result;
+};
+
+static void note_opened(void *userdata, int result)
+{
+	struct opened *opened = userdata;
+
+	opened->outcomes++;
+	opened->result = result;
+}
+
+/* The program opens a connection, and the daemon, which is this test, has accepted it and read HELLO. */
+static void begin_to_open(struct opened *opened)
+{
+	char hello[24];
+
+	*opened = (struct opened){.directory = "/tmp/xenmsg-test.XXXXXX", .address.sun_family = AF_UNIX};
+	assert_non_null(mkdtemp(opened->directory));
+	snprintf(opened->address.sun_path, sizeof(opened->address.sun_path), "%s/s", opened->directory);
+	opened->listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	assert_int_equal(bind(opened->listener, (struct sockaddr *)&opened->address, sizeof(opened->address)),
+			 0);
+	assert_int_equal(listen(opened->listener, 1), 0);
+	assert_int_equal(xenmsg_open_post(&opened->conn, opened->address.sun_path, note_opened, opened), 0);
+	opened->fd = accept(opened->listener, NULL, NULL);
+	assert_int_equal(recv(opened->fd, hello, sizeof(hello), MSG_WAITALL), sizeof(hello));
+}
+
+static void end_opened(struct opened *opened)
+{
+	xenmsg_close(opened->conn);
+	close(opened->fd);
+	close(opened->listener);
+	unlink(opened->address.sun_path);
+	rmdir(opened->directory);
+}
+
+static bool is_readable(struct xenmsg *conn)
+{
+	struct pollfd wait = {.fd = xenmsg_fd(conn), .events = (short)xenmsg_events(conn)};
+
+	return poll(&wait, 1, 0) == 1;
+}
+
+static void opening_does_not_wait_for_the_daemon(void **state)
+{
+	const struct frame_welcome welcome = {.major = 1, .domid = 7, .max_message = 4096};
+	struct frame_header header = {.type = FRAME_WELCOME};
+	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+	struct xenmsg_message *message;
+	struct opened opened;
+	int fd;
+
+	begin_to_open(&opened);
+	fd = xenmsg_fd(opened.conn);
+	assert_false(is_readable(opened.conn));
+	assert_int_equal(xenmsg_process(opened.conn), 0);
+	assert_int_equal(xenmsg_wait(opened.conn, 1), 0);
+	assert_in_range(xenmsg_timeout(opened.conn), 1, 10000);
+	assert_int_equal(xenmsg_domid(opened.conn), 0);
+	assert_int_equal(xenmsg_post(opened.conn, "5:inbox", "x", 1, NULL, NULL), -ENOTCONN);
+	assert_int_equal(xenmsg_send(opened.conn, "5:inbox", "x", 1, -1), -ENOTCONN);
+	assert_int_equal(xenmsg_bind(opened.conn, "inbox", 0, NULL, NULL), -ENOTCONN);
+	assert_int_equal(xenmsg_recv(opened.conn, &message, -1), -ENOTCONN);
+	assert_int_equal(xenmsg_accept(opened.conn, NULL, -1), -ENOTCONN);
+
+	header.length = frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, frame);
+	for (uint32_t at = 0; at < frame_size(header.length); at++) {
+		assert_int_equal(opened.outcomes, 0);
+		assert_int_equal(send(opened.fd, frame + at, 1, MSG_NOSIGNAL), 1);
+		assert_true(is_readable(opened.conn));
+		assert_int_equal(xenmsg_process(opened.conn), at + 1 == frame_size(header.length));
+	}
+	assert_int_equal(opened.outcomes, 1);
+	assert_int_equal(opened.result, 0);
+	assert_int_equal(xenmsg_fd(opened.conn), fd);
+	assert_int_equal(xenmsg_timeout(opened.conn), -1);
+	assert_int_equal(xenmsg_domid(opened.conn), 7);
+	assert_int_equal(xenmsg_max_message(opened.conn), 4096);
+	assert_int_equal(xenmsg_post(opened.conn, "5:inbox", "x", 1, NULL, NULL), 0);
+	xenmsg_process(opened.conn);
+	assert_int_equal(recv(opened.fd, frame, FRAME_HEADER_SIZE, MSG_WAITALL), FRAME_HEADER_SIZE);
+	assert_int_equal(frame_header_decode(frame, &header), 0);
+	assert_int_equal(header.type, FRAME_OPEN);
+	end_opened(&opened);
+	assert_int_equal(opened.outcomes, 1);
+}
+
+static void a_refusal_is_the_outcome_of_opening(void **state)
+{
+	static const char words[] = "too many programs";
+	const struct frame_goodbye goodbye = {.error = ENOBUFS, .text = {words, strlen(words)}};
+	struct frame_header header = {.type = FRAME_GOODBYE};
+	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+	struct opened opened;
+
+	begin_to_open(&opened);
+	header.length = frame_goodbye_encode(&goodbye, frame + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, frame);
+	assert_int_equal(send(opened.fd, frame, frame_size(header.length), MSG_NOSIGNAL),
+			 frame_size(header.length));
+	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
+	assert_int_equal(opened.result, -ENOBUFS);
+	assert_string_equal(xenmsg_reason(opened.conn), words);
+	assert_int_equal(xenmsg_process(opened.conn), -ENOTCONN);
+	assert_int_equal(xenmsg_post(opened.conn, "5:inbox", "x", 1, NULL, NULL), -ENOTCONN);
+	end_opened(&opened);
+	assert_int_equal(opened.outcomes, 1);
+
+	begin_to_open(&opened);
+	shutdown(opened.fd, SHUT_RDWR);
+	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
+	assert_int_equal(opened.result, -ECONNREFUSED);
+	end_opened(&opened);
+}
+
+static void opening_can_be_given_up(void **state)
+{
+	struct opened opened;
+	struct xenmsg *conn;
+
+	begin_to_open(&opened);
+	end_opened(&opened);
+	assert_int_equal(opened.outcomes, 1);
+	assert_int_equal(opened.result, -ECANCELED);
+	assert_int_equal(xenmsg_open_post(&conn, "/nonexistent/socket", note_opened, &opened), -ENOENT);
+	assert_int_equal(opened.outcomes, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_no_daemon_is_told),
+		cmocka_unit_test(opening_does_not_wait_for_the_daemon),
+		cmocka_unit_test(a_refusal_is_the_outcome_of_opening),
+		cmocka_unit_test(opening_can_be_given_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

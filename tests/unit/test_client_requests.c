@@ -172,6 +172,99 @@ static void events_are_reported_until_unwatch(void **state)
 	assert_int_equal(xenmsg_watch(fake.conn, "2:", on_event, NULL), -EINVAL);
 }
 
+/* ---- without waiting ------------------------------------------------------------------------- */
+
+static int bind_outcomes[2];
+
+static void note_bound(void *userdata, int result)
+{
+	*(int *)userdata = result;
+}
+
+static void note_bound_and_handle(void *userdata, struct xenmsg_message *message)
+{
+	handled++;
+	xenmsg_message_free(message);
+}
+
+/* Lets the library work until this is known. */
+static void await_bound(const int *outcome)
+{
+	while (*outcome == 1)
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+}
+
+static int bind_post(const char *endpoint, int *outcome)
+{
+	*outcome = 1;
+	return xenmsg_bind_post(fake.conn, endpoint, 0, note_bound_and_handle, note_bound, outcome);
+}
+
+static void endpoints_can_be_bound_without_waiting(void **state)
+{
+	uint32_t first, second;
+
+	handled = 0;
+	assert_int_equal(bind_post("inbox", &bind_outcomes[0]), 0);
+	assert_int_equal(bind_post("taken", &bind_outcomes[1]), 0);
+	assert_int_equal(bind_post("inbox", &bind_outcomes[0]), -EEXIST);
+	assert_int_equal(bind_post("a.b", &bind_outcomes[0]), -EINVAL);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_BIND);
+	first = fake.header.channel;
+	fake_expect(&fake, FRAME_BIND);
+	second = fake.header.channel;
+	assert_int_equal(bind_outcomes[0], 1);
+	fake_reply(&fake, second, EEXIST, "pid 17 has bound it", false);
+	await_bound(&bind_outcomes[1]);
+	assert_int_equal(bind_outcomes[1], -EEXIST);
+	assert_string_equal(xenmsg_reason(fake.conn), "pid 17 has bound it");
+	fake_reply(&fake, first, 0, "", false);
+	await_bound(&bind_outcomes[0]);
+	assert_int_equal(bind_outcomes[0], 0);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one");
+	while (handled < 1)
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+
+	/* What was refused can be bound again, and an answer is about its own question only. */
+	assert_int_equal(bind_post("taken", &bind_outcomes[1]), 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_BIND);
+	fake_reply(&fake, fake.header.channel, 0, "", false);
+	await_bound(&bind_outcomes[1]);
+	assert_int_equal(bind_outcomes[1], 0);
+}
+
+static void every_bind_has_one_outcome(void **state)
+{
+	/* refused where nobody wants to know */
+	assert_int_equal(xenmsg_bind_post(fake.conn, "inbox", 0, NULL, NULL, NULL), 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_BIND);
+	fake_reply(&fake, fake.header.channel, EACCES, "", false);
+	assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	fake_bind(&fake, "inbox", NULL, NULL);
+
+	assert_int_equal(bind_post("late", &bind_outcomes[0]), 0);
+	assert_int_equal(bind_post("later", &bind_outcomes[1]), 0);
+	xenmsg_close(fake.conn);
+	fake.conn = NULL;
+	assert_int_equal(bind_outcomes[0], -ECANCELED);
+	assert_int_equal(bind_outcomes[1], -ECANCELED);
+}
+
+static void the_death_of_the_daemon_ends_a_bind(void **state)
+{
+	assert_int_equal(bind_post("inbox", &bind_outcomes[0]), 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_BIND);
+	fake_die(&fake);
+	await_bound(&bind_outcomes[0]);
+	assert_int_equal(bind_outcomes[0], -ENOTCONN);
+	assert_int_equal(bind_post("other", &bind_outcomes[1]), -ENOTCONN);
+}
+
 static void die(struct fake *daemon)
 {
 	fake_expect(daemon, FRAME_QUERY);
@@ -199,6 +292,9 @@ int main(void)
 		BOTH(answers_may_come_in_pieces_and_late),
 		BOTH(a_request_leaves_the_descriptor_telling_of_what_comes_next),
 		BOTH(events_are_reported_until_unwatch),
+		BOTH(endpoints_can_be_bound_without_waiting),
+		BOTH(every_bind_has_one_outcome),
+		BOTH(the_death_of_the_daemon_ends_a_bind),
 		BOTH(the_death_of_the_daemon_ends_what_waits),
 	};
 

@@ -231,6 +231,99 @@ static void a_message_cancelled_half_way_is_marked_and_completed(void **state)
 	free(stream);
 }
 
+static void note_result(void *userdata, int result)
+{
+	*(int *)userdata = result;
+}
+
+static int post_timed(const char *address, int timeout_ms, int *result)
+{
+	static const uint8_t data[64];
+
+	*result = PENDING;
+	return xenmsg_post_timed(fake.conn, address, data, sizeof(data), timeout_ms, note_result, result);
+}
+
+static void a_timed_post_ends_as_its_cancel_is_answered(void **state)
+{
+	static const struct {
+		uint32_t answer;
+		int result;
+	} cases[] = {{ECANCELED, -ETIMEDOUT}, {0, 0}, {ECONNRESET, -ECONNRESET}};
+
+	for (int i = 0; i < 3; i++) {
+		char address[16] = "5:inbox0";
+		int result;
+
+		address[7] = (char)('0' + i);
+		cancel_answer = cases[i].answer;
+		assert_int_equal(post_timed(address, 30, &result), 0);
+		assert_in_range(xenmsg_timeout(fake.conn), 0, 30);
+		fake_meanwhile(&fake, answer_cancel);
+		assert_int_equal(outcome_of(&result), cases[i].result);
+		fake_join(&fake);
+		assert_int_equal(xenmsg_timeout(fake.conn), -1);
+	}
+}
+
+static void a_timed_post_ends_soon_though_its_cancel_is_not_answered(void **state)
+{
+	int result;
+
+	assert_int_equal(post_timed("5:inbox", 30, &result), 0);
+	fake_meanwhile(&fake, leave_cancel_unanswered);
+	assert_int_equal(outcome_of(&result), -ECONNRESET);
+	fake_join(&fake);
+}
+
+static void a_timed_post_that_is_taken_in_time_is_delivered(void **state)
+{
+	int results[2], ever;
+	uint32_t channel;
+
+	assert_int_equal(post_timed("5:inbox", 60000, &results[0]), 0);
+	assert_int_equal(post_timed("5:inbox", 60000, &results[1]), 0);
+	assert_int_equal(post_timed("5:inbox", -1, &ever), 0);
+	xenmsg_process(fake.conn);
+	channel = expect_open("5:inbox");
+	for (int i = 0; i < 3; i++)
+		fake_expect(&fake, FRAME_DATA);
+	fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
+	fake_credit(&fake, channel, SPAN_64, 65536);
+	assert_int_equal(outcome_of(&results[0]), 0);
+	assert_int_equal(results[1], PENDING);
+	fake_reset(&fake, channel, EACCES, SPAN_64, SPAN_64);
+	assert_int_equal(outcome_of(&results[1]), -EACCES);
+	assert_int_equal(outcome_of(&ever), -EACCES);
+	assert_int_equal(xenmsg_timeout(fake.conn), -1);
+}
+
+/* It can be withdrawn sooner, and it is the one that was posted last. */
+static void a_timed_post_can_be_withdrawn(void **state)
+{
+	int first = 0, *same = &first;
+	uint64_t offset;
+	uint32_t channel;
+
+	assert_int_equal(post_timed("5:inbox", 50000, same), 0);
+	assert_int_equal(post_timed("5:inbox", 40000, same), 0);
+	xenmsg_process(fake.conn);
+	channel = expect_open("5:inbox");
+	fake_expect(&fake, FRAME_DATA);
+	fake_expect(&fake, FRAME_DATA);
+	assert_int_equal(xenmsg_withdraw(fake.conn, "5:other", same), -ENOENT);
+	assert_int_equal(xenmsg_withdraw(fake.conn, "5:inbox", same), 0);
+	fake_expect(&fake, FRAME_CANCEL);
+	assert_int_equal(frame_u64_decode(fake.payload, fake.header.length, &offset), 0);
+	assert_int_equal(offset, 2 * SPAN_64 - 8);
+	fake_cancelled(&fake, channel, offset, ECANCELED);
+	assert_int_equal(outcome_of(same), -ETIMEDOUT);
+	*same = PENDING;
+	xenmsg_close(fake.conn);
+	fake.conn = NULL;
+	assert_int_equal(*same, -ECONNRESET);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -242,6 +335,10 @@ int main(void)
 		BOTH(a_post_that_is_withdrawn_ends_as_its_cancel_is_answered),
 		BOTH(a_post_that_never_left_is_withdrawn),
 		BOTH(a_message_cancelled_half_way_is_marked_and_completed),
+		BOTH(a_timed_post_ends_as_its_cancel_is_answered),
+		BOTH(a_timed_post_ends_soon_though_its_cancel_is_not_answered),
+		BOTH(a_timed_post_that_is_taken_in_time_is_delivered),
+		BOTH(a_timed_post_can_be_withdrawn),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
