@@ -393,6 +393,49 @@ static void bind_many(struct tool *tool)
 	until_it_fails(tool, bind_one_more, tool->number[3]);
 }
 
+/* bind-and-unbind HANDLE DOMID PORT TIMES: each time leaves the event that comes with the binding */
+static void bind_and_unbind(struct tool *tool)
+{
+	int r = 0;
+
+	for (long i = 0; r == 0 && i < tool->number[4]; i++) {
+		int port = xenevtchn_bind_interdomain(handle(tool), (uint32_t)tool->number[2],
+						      (evtchn_port_t)tool->number[3]);
+
+		r = port < 0 ? -1 : xenevtchn_unbind(handle(tool), (evtchn_port_t)port);
+	}
+	result(r);
+}
+
+/* ping HANDLE PORT TIMES: notifies, and waits for an event before the next time */
+static void ping(struct tool *tool)
+{
+	evtchn_port_t port = (evtchn_port_t)tool->number[2];
+	long done = 0;
+
+	while (done < tool->number[3] && xenevtchn_notify(handle(tool), port) == 0 &&
+	       xenevtchn_pending(handle(tool)) == (xenevtchn_port_or_error_t)port &&
+	       xenevtchn_unmask(handle(tool), port) == 0)
+		done++;
+	result(done == tool->number[3] ? done : -1);
+}
+
+/* pong HANDLE TIMES: answers so many events, of whatever port, each by one */
+static void pong(struct tool *tool)
+{
+	long done = 0;
+
+	while (done < tool->number[2]) {
+		xenevtchn_port_or_error_t port = xenevtchn_pending(handle(tool));
+
+		if (port < 0 || xenevtchn_unmask(handle(tool), (evtchn_port_t)port) < 0 ||
+		    xenevtchn_notify(handle(tool), (evtchn_port_t)port) < 0)
+			break;
+		done++;
+	}
+	result(done == tool->number[2] ? done : -1);
+}
+
 /* xs-event-on WORD MILLISECONDS: the next event whose path has the word in it */
 static void xs_event_on(struct tool *tool)
 {
@@ -498,6 +541,9 @@ static const struct command commands[] = {
 	{"xs-watches-room", 2, xs_watches_room},
 	{"xs-transactions", 2, xs_transactions},
 	{"bind-many", 4, bind_many},
+	{"bind-and-unbind", 5, bind_and_unbind},
+	{"ping", 4, ping},
+	{"pong", 3, pong},
 	{"fork", 1, fork_holder},
 	{"clocks", 1, clocks},
 	{"file", 2, read_file},

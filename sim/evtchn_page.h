@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The shared memory of one event channel handle (one open /dev/xen/evtchn), and the few atomic steps by which
- * a notification goes straight from sender to receiver.
+ * a notification goes straight from sender to receiver. It is what Linux's evtchn driver has for each open
+ * file: whether a port is masked, and a ring of the ports whose interrupt has come.
  *
- * A port is one word with two bits:
+ *	0 ──notify──► MASKED, and the port is in the ring ──unmask──► 0
+ *	MASKED ──notify──► MASKED|PENDING ──unmask──► MASKED, and the port is in the ring once more
  *
- *	0 ──notify──► PENDING ──taken by pending()──► MASKED ──unmask──► 0
- *	                                              MASKED ──notify──► MASKED|PENDING ──unmask──► PENDING
+ * The ring gives ports back in the order in which they came. Reading one changes nothing about the port: so a
+ * notification while the port is in the ring comes again after the unmask, and a program that unmasks before
+ * it reads may find the port there twice. Unbinding a port leaves it in the ring, too. Since the ring has
+ * only as much room as the driver's, it overflows then: reads fail with EFBIG from there on.
  *
- * The process that moves a port to exactly PENDING issues one token: it sets the port's bit in ready[] and
- * then adds 1 to the handle's eventfd, which is a semaphore. A process reads a token before it takes a port.
- * So the descriptor is readable if and only if a port can be taken, without any spurious wake-up (a stock
- * program that polls and then calls the blocking libxenvchan_wait depends on it), and O_NONBLOCK and blocking
- * reads need no code.
+ * Any process may stop or die between two of these steps, so no lock protects the ring. Who finds a slot
+ * filled and its index not yet moved moves the index for the one who filled it. Each entry in the ring has a
+ * token in the handle's eventfd, which is a semaphore; a process reads a token before it takes an entry. So
+ * the descriptor is readable if and only if there is an entry, without any spurious wake-up (a stock program
+ * that polls and then calls the blocking libxenvchan_wait depends on it), and O_NONBLOCK and blocking reads
+ * need no code.
  *
  * The page belongs to the receiving handle and is mapped by the receiver, the hypervisor and by each peer.
  */
@@ -20,7 +25,6 @@
 #define XENMSG_SIM_EVTCHN_PAGE_H
 
 #include <errno.h>
-#include <poll.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,32 +34,121 @@
 
 #define SIM_PORT_PENDING 1u
 #define SIM_PORT_MASKED	 2u
+/* A sender has masked the port and hasn't yet put it into the ring, or hasn't yet issued the token: if it
+ * dies there, the hypervisor does the rest. */
+#define SIM_PORT_SENDING 4u
+
+/* The driver makes its first ring for so many ports, and doubles it when more than that are bound. */
+#define SIM_RING_FIRST 64u
+/* A ring of this size has room for all ports. */
+#define SIM_RING_SLOTS SIM_MAX_PORTS
 
 struct sim_evtchn_page {
 	/* Fault injection: the number of notifications to drop. */
 	_Atomic uint32_t lose;
-	/* One above the highest port ever bound: where a search for a ready port may end. */
+	/* One above the highest port ever bound. */
 	_Atomic uint32_t end;
-	uint8_t pad[56];
-	_Atomic uint64_t ready[SIM_MAX_PORTS / 64];
+	/* The driver's ring: how many entries it has room for, whether there was once one too many, and the
+	 * indices, which are free running. */
+	_Atomic uint32_t ring_size;
+	_Atomic uint32_t overflow;
+	_Atomic uint32_t producer, consumer;
+	uint8_t pad[40];
 	_Atomic uint32_t port[SIM_MAX_PORTS];
 	/* The hypervisor increments it when the port's peer changes; the owner then asks again where to
 	 * notify. */
 	_Atomic uint32_t sequence[SIM_MAX_PORTS];
+	/* The upper half says for which round of the indices the slot is; the lower one is the port + 1, or
+	 * 0 while the slot is free. */
+	_Atomic uint64_t ring[SIM_RING_SLOTS];
 };
 
-static inline void sim_evtchn_token(struct sim_evtchn_page *page, int eventfd, uint32_t port)
+/* A slot that is free for the entry with this index. */
+static inline uint64_t sim_ring_free_slot(uint32_t index)
+{
+	return (uint64_t)(index / SIM_RING_SLOTS) << 32;
+}
+
+static inline void sim_ring_advance(_Atomic uint32_t *index, uint32_t from)
+{
+	atomic_compare_exchange_strong(index, &from, from + 1);
+}
+
+static inline void sim_evtchn_token(int eventfd)
 {
 	const uint64_t one = 1;
 
-	atomic_fetch_or(&page->ready[port / 64], UINT64_C(1) << (port % 64));
 	while (write(eventfd, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
+}
+
+/* Puts a port into the ring. Returns false if there is no room. */
+static inline bool sim_ring_put(struct sim_evtchn_page *page, uint32_t port)
+{
+	for (;;) {
+		uint32_t index = atomic_load(&page->producer);
+		uint64_t slot = sim_ring_free_slot(index);
+		int32_t used = (int32_t)(index - atomic_load(&page->consumer));
+		bool put;
+
+		/* Less than none: others have put and taken entries since we looked at the producer. */
+		if (used < 0)
+			continue;
+		if ((uint32_t)used >= atomic_load(&page->ring_size))
+			return false;
+		put = atomic_compare_exchange_strong(&page->ring[index % SIM_RING_SLOTS], &slot,
+						     slot | (port + 1));
+		sim_ring_advance(&page->producer, index);
+		if (put)
+			return true;
+	}
+}
+
+/* Takes the oldest entry out of the ring, for a token that was read. Returns the port, or -1: there is
+ * none. */
+static inline int sim_evtchn_take(struct sim_evtchn_page *page)
+{
+	for (;;) {
+		uint32_t index = atomic_load(&page->consumer);
+		uint64_t slot = atomic_load(&page->ring[index % SIM_RING_SLOTS]);
+		uint32_t port = (uint32_t)slot - 1;
+		bool taken = false;
+
+		if (slot == sim_ring_free_slot(index)) {
+			/* It was taken and put once more around the ring if the index has moved since. */
+			if (index == atomic_load(&page->consumer))
+				return -1;
+			continue;
+		}
+		if (slot >> 32 == index / SIM_RING_SLOTS) {
+			/* Its producer may not have come to this yet. */
+			sim_ring_advance(&page->producer, index);
+			taken = atomic_compare_exchange_strong(&page->ring[index % SIM_RING_SLOTS], &slot,
+							       sim_ring_free_slot(index + SIM_RING_SLOTS));
+		}
+		sim_ring_advance(&page->consumer, index);
+		if (taken) {
+			if (port < SIM_MAX_PORTS)
+				atomic_fetch_and(&page->port[port], ~SIM_PORT_SENDING);
+			return (int)port;
+		}
+	}
+}
+
+/* The interrupt handler of a port that is masked now. */
+static inline void sim_evtchn_interrupt(struct sim_evtchn_page *page, int eventfd, uint32_t port)
+{
+	if (sim_ring_put(page, port))
+		sim_evtchn_token(eventfd);
+	else
+		atomic_store(&page->overflow, 1);
 }
 
 /* Sets the port pending; wakes the receiver if it was neither pending nor masked. */
 static inline void sim_evtchn_set_pending(struct sim_evtchn_page *page, int eventfd, uint32_t port)
 {
+	uint32_t state = 0;
+
 	if (atomic_load_explicit(&page->lose, memory_order_relaxed)) {
 		uint32_t lose = atomic_load(&page->lose);
 
@@ -64,78 +157,63 @@ static inline void sim_evtchn_set_pending(struct sim_evtchn_page *page, int even
 		if (lose)
 			return;
 	}
-	if (atomic_fetch_or(&page->port[port], SIM_PORT_PENDING) == 0)
-		sim_evtchn_token(page, eventfd, port);
+	while (!atomic_compare_exchange_weak(&page->port[port], &state,
+					     state & SIM_PORT_MASKED ? state | SIM_PORT_PENDING
+								     : SIM_PORT_MASKED | SIM_PORT_SENDING))
+		;
+	if (state & SIM_PORT_MASKED)
+		return;
+	sim_evtchn_interrupt(page, eventfd, port);
+	atomic_fetch_and(&page->port[port], ~SIM_PORT_SENDING);
 }
 
 static inline void sim_evtchn_unmask(struct sim_evtchn_page *page, int eventfd, uint32_t port)
 {
-	if (atomic_fetch_and(&page->port[port], ~SIM_PORT_MASKED) == (SIM_PORT_MASKED | SIM_PORT_PENDING))
-		sim_evtchn_token(page, eventfd, port);
-}
+	uint32_t state = atomic_load(&page->port[port]);
 
-/* Takes a ready port, which is masked from here on, for a token that was read. Returns the port, or -1: there
- * is none (its port was unbound). */
-static inline int sim_evtchn_take(struct sim_evtchn_page *page, uint32_t first)
-{
-	uint32_t words = (atomic_load(&page->end) + 63) / 64;
-
-	for (uint32_t i = 0; i <= words; i++) {
-		/* Begin behind the port taken last, so that a busy one can't starve the others. */
-		uint32_t word = (first / 64 + i) % (words ? words : 1);
-		uint64_t bits = atomic_load(&page->ready[word]);
-
-		if (i == 0)
-			bits &= ~UINT64_C(0) << (first % 64);
-		while (bits) {
-			uint32_t bit = (uint32_t)__builtin_ctzll(bits);
-			uint32_t port = word * 64 + bit;
-			uint32_t expected = SIM_PORT_PENDING;
-
-			bits &= bits - 1;
-			if (!(atomic_fetch_and(&page->ready[word], ~(UINT64_C(1) << bit)) & UINT64_C(1)
-												    << bit))
-				continue;
-			if (atomic_compare_exchange_strong(&page->port[port], &expected, SIM_PORT_MASKED))
-				return (int)port;
-		}
-	}
-	return -1;
-}
-
-/* Brings a port back to its first state when it is unbound, with the token that it may have out. */
-static inline void sim_evtchn_reset_port(struct sim_evtchn_page *page, int eventfd, uint32_t port)
-{
-	const uint64_t bit = UINT64_C(1) << (port % 64);
-	uint64_t value;
-
-	/* The bit says that there is a token; clearing it makes the token ours. */
-	if (atomic_fetch_and(&page->ready[port / 64], ~bit) & bit) {
-		struct pollfd pollfd = {.fd = eventfd, .events = POLLIN};
-
-		if (poll(&pollfd, 1, 0) == 1 && read(eventfd, &value, sizeof(value)) < 0)
+	do {
+		if (!(state & SIM_PORT_MASKED))
 			return;
-	}
+	} while (!atomic_compare_exchange_weak(&page->port[port], &state,
+					       state & SIM_PORT_PENDING ? SIM_PORT_MASKED : 0));
+	if (state & SIM_PORT_PENDING)
+		sim_evtchn_interrupt(page, eventfd, port);
+}
+
+/* Brings a port back to its first state when it is unbound. Its entry stays in the ring, as in the
+ * driver's. */
+static inline void sim_evtchn_reset_port(struct sim_evtchn_page *page, uint32_t port)
+{
 	atomic_store(&page->port[port], 0);
+}
+
+/* Makes room for so many bound ports. */
+static inline void sim_evtchn_make_room(struct sim_evtchn_page *page, uint32_t ports)
+{
+	uint32_t size = atomic_load(&page->ring_size);
+
+	if (ports > size)
+		atomic_store(&page->ring_size, size ? 2 * size : SIM_RING_FIRST);
 }
 
 /* Completes a notification whose sender was killed midway, given the number of tokens that are out. */
 static inline void sim_evtchn_complete(struct sim_evtchn_page *page, int eventfd, uint32_t port,
 				       uint64_t tokens)
 {
-	const uint64_t bit = UINT64_C(1) << (port % 64), one = 1;
-	unsigned ready = 0;
+	uint32_t producer = atomic_load(&page->producer), consumer = atomic_load(&page->consumer);
+	bool found = false;
 
-	if (atomic_load(&page->port[port]) != SIM_PORT_PENDING)
+	if (!(atomic_fetch_and(&page->port[port], ~SIM_PORT_SENDING) & SIM_PORT_SENDING))
 		return;
-	if (!(atomic_load(&page->ready[port / 64]) & bit)) {
-		sim_evtchn_token(page, eventfd, port);
-		return;
-	}
-	for (uint32_t i = 0; i < SIM_MAX_PORTS / 64; i++)
-		ready += (unsigned)__builtin_popcountll(atomic_load(&page->ready[i]));
-	while (tokens < ready && write(eventfd, &one, sizeof(one)) < 0 && errno == EINTR)
-		;
+	/* The producer may have died before it moved its index. */
+	if ((uint32_t)atomic_load(&page->ring[producer % SIM_RING_SLOTS]) != 0)
+		producer++;
+	for (uint32_t i = consumer; i != producer; i++)
+		found |= (uint32_t)atomic_load(&page->ring[i % SIM_RING_SLOTS]) == port + 1;
+	if (!found)
+		sim_evtchn_interrupt(page, eventfd, port);
+	else if (tokens < producer - consumer)
+		sim_evtchn_token(eventfd);
 }
 
 #endif

@@ -103,7 +103,7 @@ void hv_evtchn_complete(struct hv_client *client)
 
 		if (!peer || !peer->handle || !port->handle || port->handle->client != client)
 			continue;
-		if (atomic_load(&peer->handle->page->port[peer->number]) == SIM_PORT_PENDING)
+		if (atomic_load(&peer->handle->page->port[peer->number]) & SIM_PORT_SENDING)
 			sim_evtchn_complete(peer->handle->page, peer->handle->eventfd, peer->number,
 					    tokens(peer->handle));
 	}
@@ -128,7 +128,7 @@ static void port_unbind(struct hv_port *port)
 {
 	struct hv_handle *handle = port->handle;
 
-	sim_evtchn_reset_port(handle->page, handle->eventfd, port->number);
+	sim_evtchn_reset_port(handle->page, port->number);
 	handle->ports--;
 	port->handle = NULL;
 	if (port->notifications == 0)
@@ -180,7 +180,7 @@ static int port_new(struct hv_handle *handle, uint32_t remote_domid, struct hv_p
 	port->remote_domid = remote_domid;
 	domain->port[number] = port;
 	domain->port_count++;
-	handle->ports++;
+	sim_evtchn_make_room(handle->page, ++handle->ports);
 	if (atomic_load(&handle->page->end) <= number)
 		atomic_store(&handle->page->end, number + 1);
 	*new_port = port;

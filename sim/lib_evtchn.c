@@ -41,7 +41,6 @@ struct channel_device {
 			   ours */
 	uint32_t id;
 	int fd;
-	uint32_t next_port; /* where the search for a pending port goes on */
 	struct sim_evtchn_page *page;
 	_Atomic(struct port *) port[SIM_MAX_PORTS];
 };
@@ -388,18 +387,20 @@ SIM_EXPORT int xenevtchn_notify(xenevtchn_handle *handle, evtchn_port_t number)
 
 SIM_EXPORT xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *handle)
 {
-	struct channel_device *device = handle->device;
+	const struct channel_device *device = handle->device;
 	uint64_t token;
 	int number;
 
 	do {
+		/* The tokens of a ring that overflowed stay, so that the descriptor is readable for good. */
+		if (device->page && atomic_load(&device->page->overflow))
+			return fail(EFBIG);
 		if (read(device->fd, &token, sizeof(token)) != sizeof(token))
 			return -1;
 		if (!device->page)
 			return fail(EINVAL);
-		number = sim_evtchn_take(device->page, device->next_port);
+		number = sim_evtchn_take(device->page);
 	} while (number < 0);
-	device->next_port = (uint32_t)number + 1;
 	return number;
 }
 

@@ -74,6 +74,58 @@ case_event_channels() {
 	for tag in A B C; do end_program $tag; done
 }
 
+# What Linux's evtchn driver has for each open handle: the ring of ports whose interrupt has come.
+case_event_ring() {
+	local port other one two three i
+	program A u1
+	program B u2
+	{ ask A evtchn-open && ask B evtchn-open; } >/dev/null
+	port=$(word 2 "$(ask A bind-unbound 0 "$(domid u2)")")
+	other=$(word 2 "$(ask B bind-interdomain 0 "$(domid u1)" "$port")")
+	{ ask B pending 0 && ask B unmask 0 "$other"; } >/dev/null
+	show 'an event comes' "$(ask B notify 0 "$other") $(ask A poll 0 3000)"
+	show 'the next one, before it is read' "$(ask B notify 0 "$other")"
+	show 'the first is read, and no other comes' "$(word 1 "$(ask A pending 0)") $(ask A poll 0 300)"
+	show 'until the port is unmasked' "$(ask A unmask 0 "$port") $(ask A poll 0 3000)"
+	show 'there is no third' "$(word 1 "$(ask A pending 0)") $(ask A unmask 0 "$port") $(ask A poll 0 300)"
+	show 'five come' "$(ask B notify 0 "$other") $(ask A poll 0 3000)"
+	for i in 2 3 4 5; do ask B notify 0 "$other" >/dev/null; done
+	show 'they are two' "$(word 1 "$(ask A pending 0)") $(ask A unmask 0 "$port") $(ask A poll 0 3000)"
+	show 'and not three' "$(word 1 "$(ask A pending 0)") $(ask A unmask 0 "$port") $(ask A poll 0 300)"
+	show 'one comes' "$(ask B notify 0 "$other") $(ask A poll 0 3000)"
+	show 'and is unmasked before it is read' "$(ask A unmask 0 "$port")"
+	show 'so the next one is there beside it' "$(ask B notify 0 "$other") $(word 1 "$(ask A pending 0)") $(ask A poll 0 3000)"
+	show 'and is the last' "$(word 1 "$(ask A pending 0)") $(ask A unmask 0 "$port") $(ask A poll 0 300)"
+	show 'the port is unbound while it is in the ring' "$(ask B notify 0 "$other") $(ask A poll 0 3000) $(ask A unbind 0 "$port")"
+	show 'it stays there' "$(ask A poll 0 300)"
+	[ "$(ask A pending 0)" = "ok $port" ] && echo 'with its number'
+	show 'it is unmasked all the same' "$(ask A unmask 0 "$port")"
+
+	for i in one two three; do
+		port=$(word 2 "$(ask A bind-unbound 0 "$(domid u2)")")
+		other=$(word 2 "$(ask B bind-interdomain 0 "$(domid u1)" "$port")")
+		eval "$i=$port other_$i=$other"
+		{ ask B pending 0 && ask B unmask 0 "$other"; } >/dev/null
+	done
+	for i in two three one; do eval "ask B notify 0 \$other_$i" >/dev/null; done
+	show 'three ports are read in the order of their events' \
+		"$(for i in 1 2 3; do ask A pending 0; done | sed "s/^ok $one\$/one/; s/^ok $two\$/two/; s/^ok $three\$/three/" | tr '\n' ' ')"
+
+	ask B evtchn-open >/dev/null
+	port=$(word 2 "$(ask A bind-unbound 0 "$(domid u2)")")
+	show 'events are left in the ring by ports that have gone' "$(ask B bind-and-unbind 1 "$(domid u1)" "$port" 64) $(ask B poll 1 3000)"
+	show 'one is read' "$(word 1 "$(ask B pending 1)")"
+	show 'there is room for as many, and not for one more' "$(ask B bind-and-unbind 1 "$(domid u1)" "$port" 2) $(ask B poll 1 3000)"
+	show 'nothing is read any longer' "$(ask B pending 1) $(ask B pending 1)"
+	show 'the handle is closed' "$(ask B evtchn-close 1)"
+	ask B evtchn-open >/dev/null
+	show 'a handle with 65 ports' "$(ask B bind-many 2 "$(domid u1)" 65)"
+	show 'has a larger ring' "$(ask B bind-and-unbind 2 "$(domid u1)" "$port" 127) $(word 1 "$(ask B pending 2)")"
+	show 'of twice the size' "$(ask B bind-and-unbind 2 "$(domid u1)" "$port" 2) $(word 1 "$(ask B pending 2)")"
+	show 'and no more' "$(ask B bind-and-unbind 2 "$(domid u1)" "$port" 2) $(ask B pending 2)"
+	for tag in A B; do end_program $tag; done
+}
+
 # shared: A in u1 grants a page with an unmap notification to B in u2, who maps it with one of his own
 shared() {
 	local a
@@ -250,4 +302,4 @@ case_store_limits() {
 	end_program A
 }
 
-conformance_cases='grants grant_limit event_channels a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper store_permissions store_watches store_discovery store_limits'
+conformance_cases='grants grant_limit event_channels event_ring a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper store_permissions store_watches store_discovery store_limits'

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import random
 import signal
 
 from conftest import wait_for
@@ -53,12 +54,16 @@ def test_a_taken_port_is_masked_until_unmask(host):
     assert one.ok("poll", 0, 0) == 0
 
 
-def test_notifications_of_a_pending_port_are_one(host):
+def test_a_notification_of_a_port_that_is_not_read_yet_comes_again_after_the_unmask(host):
     one, two, server_port, client_port = pair(host)
     for _ in range(5):
         two.ok("notify", 0, client_port)
-    assert one.ok("pending", 0) == server_port
-    one.ok("unmask", 0, server_port)
+    # The first is in the ring; the others were sent while the port was masked, and are one.
+    for _ in range(2):
+        assert one.ok("poll", 0, 0) == 1
+        assert one.ok("pending", 0) == server_port
+        assert one.ok("poll", 0, 0) == 0
+        one.ok("unmask", 0, server_port)
     assert one.ok("poll", 0, 0) == 0
 
 
@@ -179,12 +184,59 @@ def test_a_port_whose_peer_left_can_be_bound_again(host):
     assert two.ok("pending", 0) == again
 
 
-def test_an_unbound_port_takes_its_event_with_it(host):
+def test_the_event_of_an_unbound_port_stays_in_the_ring(host):
     one, two, server_port, client_port = pair(host)
     two.ok("notify", 0, client_port)
+    two.ok("notify", 0, client_port)
     assert one.ok("unbind", 0, server_port) == 0
-    assert one.ok("poll", 0, QUIET_MS) == 0
+    assert one.ok("pending", 0) == server_port
+    one.ok("unmask", 0, server_port)
+    # What was pending has gone with the port.
+    assert one.ok("poll", 0, 0) == 0
     assert one.error("notify", 0, server_port) == errno.ENOTCONN
+
+
+def test_ports_are_read_in_the_order_of_their_events(host):
+    one, two = host.xen(1), host.xen(2)
+    one.ok("evtchn-open"), two.ok("evtchn-open")
+    servers = [one.ok("bind-unbound", 0, 2) for _ in range(200)]
+    clients = {port: two.ok("bind-interdomain", 0, 1, port) for port in servers}
+    random.Random(1).shuffle(servers)
+    for port in servers:
+        two.ok("notify", 0, clients[port])
+    assert [one.ok("pending", 0) for _ in servers] == servers
+
+
+def test_a_ring_that_is_too_full_is_never_read_again(host):
+    one, two = host.xen(1), host.xen(2)
+    one.ok("evtchn-open"), two.ok("evtchn-open")
+    port = one.ok("bind-unbound", 0, 2)
+    assert two.ok("bind-and-unbind", 0, 1, port, 64) == 0
+    assert two.ok("pending", 0) == two.ok("pending", 0)
+    assert two.ok("bind-and-unbind", 0, 1, port, 2) == 0
+    assert two.ok("pending", 0) > 0
+    assert two.ok("bind-and-unbind", 0, 1, port, 2) == 0
+    for _ in range(100):
+        assert two.error("pending", 0) == errno.EFBIG
+        assert two.ok("poll", 0, 0) == 1
+
+
+def test_no_event_is_lost_between_many_senders_and_a_reader(host):
+    """Each sender's event is read: each waits for an answer to it before it sends the next one."""
+    server = host.xen(1)
+    server.ok("evtchn-open")
+    ports = {}
+    for number in range(8):
+        sender = host.xen(2)
+        sender.ok("evtchn-open")
+        port = server.ok("bind-unbound", 0, 2)
+        ports[port] = (sender, sender.ok("bind-interdomain", 0, 1, port))
+    for port, (sender, client_port) in ports.items():
+        sender.ok("pending", 0)
+        sender.ok("unmask", 0, client_port)
+        sender.tell("ping", 0, client_port, 2000)
+    assert server.ok("pong", 0, 8 * 2000) == 8 * 2000
+    assert [sender.answer() for sender, _ in ports.values()] == ["ok 2000"] * 8
 
 
 def test_1016_ports_and_then_enospc(host):

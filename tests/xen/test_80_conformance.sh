@@ -35,6 +35,7 @@ test_conformance_grants() { conformance grants; }
 # Without the daemon, whose links take pages.
 test_conformance_grant_limit() { daemon_stop u1 && conformance grant_limit; }
 test_conformance_event_channels() { conformance event_channels; }
+test_conformance_event_ring() { conformance event_ring; }
 test_conformance_a_killed_mapper() { conformance a_killed_mapper; }
 test_conformance_a_killed_granter() { conformance a_killed_granter; }
 test_conformance_a_destroyed_granter() { conformance_with_the_spare a_destroyed_granter; }
