@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+#include <xenctrl.h>
 #include <xenevtchn.h>
 #include <xengnttab.h>
 #include <xenstore.h>
@@ -26,6 +27,7 @@ struct tool {
 	xengntshr_handle *gntshr;
 	xengnttab_handle *gnttab;
 	struct xs_handle *xs;
+	xc_interface *xc;
 	xenevtchn_handle *evtchn[64];
 	unsigned evtchn_count;
 	struct {
@@ -436,6 +438,93 @@ static void pong(struct tool *tool)
 	result(done == tool->number[2] ? done : -1);
 }
 
+/* For what libxenctrl says; opened when it is first needed. */
+static xc_interface *control(struct tool *tool)
+{
+	if (!tool->xc)
+		tool->xc = xc_interface_open(NULL, NULL, 0);
+	return tool->xc;
+}
+
+/* domains FIRST COUNT: the domids in the list from there on */
+static void domains(struct tool *tool)
+{
+	static xc_domaininfo_t info[64];
+	int count = control(tool) ? xc_domain_getinfolist(tool->xc, (uint32_t)tool->number[1],
+							  (unsigned)tool->number[2] % 65, info)
+				  : -1;
+
+	if (count < 0) {
+		result(-1);
+		return;
+	}
+	printf("ok");
+	for (int i = 0; i < count; i++)
+		printf(" %u", info[i].domain);
+	putchar('\n');
+}
+
+/* domain-state DOMID: of the first domain from that number on: domid, dying, paused, hvm */
+static void domain_state(struct tool *tool)
+{
+	xc_domaininfo_t info;
+	int count = control(tool) ? xc_domain_getinfolist(tool->xc, (uint32_t)tool->number[1], 1, &info) : -1;
+
+	if (count == 1)
+		printf("ok %u %u %u %u\n", info.domain, !!(info.flags & XEN_DOMINF_dying),
+		       !!(info.flags & XEN_DOMINF_paused), !!(info.flags & XEN_DOMINF_hvm_guest));
+	else
+		result(count);
+}
+
+/* domain-uuid DOMID */
+static void domain_uuid(struct tool *tool)
+{
+	xc_domaininfo_t info;
+
+	if (!control(tool) || xc_domain_getinfolist(tool->xc, (uint32_t)tool->number[1], 1, &info) != 1) {
+		result(-1);
+		return;
+	}
+	printf("ok ");
+	for (unsigned i = 0; i < sizeof(info.handle); i++)
+		printf("%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", info.handle[i]);
+	putchar('\n');
+}
+
+/* domain-single DOMID: what the version's function for a single domain says: the domid */
+static void domain_single(struct tool *tool)
+{
+#if XEN_DOMCTL_INTERFACE_VERSION > 0x15
+	xc_domaininfo_t info;
+
+	if (control(tool) && xc_domain_getinfo_single(tool->xc, (uint32_t)tool->number[1], &info) == 0)
+		printf("ok %u\n", info.domain);
+#else
+	xc_dominfo_t info;
+
+	if (control(tool) && xc_domain_getinfo(tool->xc, (uint32_t)tool->number[1], 1, &info) == 1)
+		printf("ok %u\n", info.domid);
+#endif
+	else
+		result(-1);
+}
+
+/* port-status DOMID PORT: closed, unbound or interdomain, and the other end */
+static void port_status(struct tool *tool)
+{
+	xc_evtchn_status_t status = {.dom = (domid_t)tool->number[1], .port = (evtchn_port_t)tool->number[2]};
+
+	if (!control(tool) || xc_evtchn_status(tool->xc, &status) < 0)
+		result(-1);
+	else if (status.status == EVTCHNSTAT_interdomain)
+		printf("ok interdomain %u %u\n", status.u.interdomain.dom, status.u.interdomain.port);
+	else if (status.status == EVTCHNSTAT_unbound)
+		printf("ok unbound %u\n", status.u.unbound.dom);
+	else
+		printf("ok %s\n", status.status == EVTCHNSTAT_closed ? "closed" : "other");
+}
+
 /* xs-event-on WORD MILLISECONDS: the next event whose path has the word in it */
 static void xs_event_on(struct tool *tool)
 {
@@ -543,6 +632,11 @@ static const struct command commands[] = {
 	{"bind-many", 4, bind_many},
 	{"bind-and-unbind", 5, bind_and_unbind},
 	{"ping", 4, ping},
+	{"domains", 3, domains},
+	{"domain-state", 2, domain_state},
+	{"domain-uuid", 2, domain_uuid},
+	{"domain-single", 2, domain_single},
+	{"port-status", 3, port_status},
 	{"pong", 3, pong},
 	{"fork", 1, fork_holder},
 	{"clocks", 1, clocks},
@@ -594,6 +688,8 @@ int main(void)
 	xengntshr_close(tool->gntshr);
 	xengnttab_close(tool->gnttab);
 	xs_close(tool->xs);
+	if (tool->xc)
+		xc_interface_close(tool->xc);
 	free(tool);
 	return 0;
 }

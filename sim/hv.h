@@ -8,6 +8,7 @@
  *	hv_client.c   the connections of these processes (proto.h)
  *	hv_grant.c    granted and mapped pages
  *	hv_evtchn.c   event channels
+ *	hv_call.c     what programs ask by hypercalls
  *	hv_admin.c    the commands of xensim(1), hv_report.c its list
  *
  * One thread, one event loop. The tree of ownership: host > domain > client > shares, mappings, channel
@@ -156,6 +157,7 @@ struct hv_domain {
 	uint32_t foreign_maps; /* pages of this domain that other domains map */
 	struct hv_port *port[SIM_MAX_PORTS];
 	uint32_t port_count, port_limit;
+	uint32_t port_end; /* one above the highest that was ever bound; the first ones are the kernel's */
 	/* Faults: the number of calls that fail, UINT32_MAX for all. */
 	uint32_t refuse_grants, refuse_maps;
 	struct hv_starting *starting; /* `xensim exec` while it isn't yet the command */
@@ -277,6 +279,10 @@ struct hv_port *hv_evtchn_hold(struct hv_domain *domain, uint32_t number);
 void hv_evtchn_release(struct hv_port *port, bool fire);
 void hv_evtchn_fire(struct hv_port *port); /* at its other end */
 void hv_evtchn_lose(struct hv_domain *domain, uint32_t events);
+
+/* hv_call.c */
+int hv_call_domain(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
+int hv_call_port_status(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
 
 /* hv_admin.c: a command is its words, each followed by a NUL, to the end of input; the answer is the exit
  * status in decimal, a newline, and the text for stdout (status 0) or stderr. */

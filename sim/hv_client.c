@@ -73,6 +73,10 @@ static int handle_request(struct hv_client *client, const struct sim_request *re
 		return hv_evtchn_unbind(client, request);
 	case SIM_OP_PEER:
 		return hv_evtchn_peer(client, request, reply, answer->fds, &answer->fd_count);
+	case SIM_OP_DOMAIN:
+		return hv_call_domain(client, request, reply);
+	case SIM_OP_PORT_STATUS:
+		return hv_call_port_status(client, request, reply);
 	default:
 		return -EBADMSG;
 	}

@@ -133,7 +133,7 @@ static int make_run(const struct hv_domain *domain)
 
 static int write_files(const struct hv_domain *domain)
 {
-	static const char *const devices[] = {"evtchn", "gntdev", "gntalloc", "xenbus"};
+	static const char *const devices[] = {"evtchn", "gntdev", "gntalloc", "privcmd", "xenbus"};
 	bool dom0 = domain->type == HV_DOM0;
 	int r = write_file(domain, "sys/hypervisor/type", 0444, "xen\n");
 
@@ -156,6 +156,8 @@ static int write_files(const struct hv_domain *domain)
 	if (r == 0)
 		r = write_file(domain, "sys/module/xen_gntalloc/parameters/limit", 0644, "%u\n",
 			       HV_GRANT_LIMIT);
+	if (r == 0)
+		r = write_file(domain, "sys/module/xen_privcmd/parameters/unrestricted", 0644, "N\n");
 	for (size_t i = 0; r == 0 && i < sizeof(devices) / sizeof(devices[0]); i++) {
 		char name[32];
 
@@ -277,6 +279,7 @@ static struct hv_domain *domain_new(struct hv *hv, uint32_t domid, const char *n
 	domain->hv = hv;
 	domain->domid = domid;
 	domain->type = type;
+	domain->port_end = HV_FIRST_PORT;
 	domain->port_limit = type == HV_DOM0 ? HV_DOM0_EVTCHN_LIMIT : HV_GUEST_EVTCHN_LIMIT;
 	domain->name = strdup(name);
 	if (domain->name && asprintf(&domain->path, "%s/dom-%u", hv->dir, domid) >= 0)

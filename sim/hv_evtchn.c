@@ -180,6 +180,8 @@ static int port_new(struct hv_handle *handle, uint32_t remote_domid, struct hv_p
 	port->remote_domid = remote_domid;
 	domain->port[number] = port;
 	domain->port_count++;
+	if (domain->port_end <= number)
+		domain->port_end = number + 1;
 	sim_evtchn_make_room(handle->page, ++handle->ports);
 	if (atomic_load(&handle->page->end) <= number)
 		atomic_store(&handle->page->end, number + 1);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * libxensim: the library that is preloaded into the processes of a simulated domain and stands in for what
- * lies below libxenvchan: libxengnttab, libxenevtchn, and the files under /sys/hypervisor and /dev/xen.
+ * lies below libxenvchan and libxenctrl: libxengnttab, libxenevtchn, libxencall, and the files under
+ * /sys/hypervisor and /dev/xen.
  *
  *	lib_conn.c    the process's one connection to the hypervisor process
  *	lib_gnt.c     granting, mapping, and munmap
  *	lib_evtchn.c  event channels
+ *	lib_call.c    hypercalls of programs: libxencall, below libxenctrl
  *	lib_path.c    paths of Xen's files
  *	lib_clock.c   clocks, which a restore moves
  *

@@ -5,6 +5,7 @@ xensim_SOURCES = \
 	sim/evtchn_page.h sim/proto.h \
 	sim/hv.h \
 	sim/hv_admin.c \
+	sim/hv_call.c \
 	sim/hv_client.c \
 	sim/hv_domain.c \
 	sim/hv_evtchn.c \
@@ -21,6 +22,7 @@ pkglib_LTLIBRARIES += libxensim.la
 libxensim_la_SOURCES = \
 	sim/evtchn_page.h sim/proto.h \
 	sim/lib.h \
+	sim/lib_call.c \
 	sim/lib_clock.c \
 	sim/lib_conn.c \
 	sim/lib_evtchn.c \
@@ -28,7 +30,7 @@ libxensim_la_SOURCES = \
 	sim/lib_path.c
 # It defines open and open64 side by side, which the large-file macros would make one.
 libxensim_la_CPPFLAGS = $(AM_CPPFLAGS) -U_FILE_OFFSET_BITS
-libxensim_la_CFLAGS = $(AM_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS)
+libxensim_la_CFLAGS = $(AM_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS) $(XENCONTROL_CFLAGS)
 libxensim_la_LDFLAGS = -module -avoid-version -shared $(LINK_DEFS)
 
 # Programs for the integration tests that know nothing but Xen's own libraries.
@@ -38,8 +40,8 @@ check_vchan_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS)
 check_vchan_LDADD = $(XENVCHAN_LIBS)
 check_PROGRAMS += check-xen
 check_xen_SOURCES = sim/check_xen.c
-check_xen_CFLAGS = $(AM_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS) $(XENSTORE_CFLAGS)
-check_xen_LDADD = $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(XENSTORE_LIBS)
+check_xen_CFLAGS = $(AM_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS) $(XENSTORE_CFLAGS) $(XENCONTROL_CFLAGS)
+check_xen_LDADD = $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(XENSTORE_LIBS) $(XENCONTROL_LIBS)
 
 # xensim's XenStore server: a library that the hypervisor process embeds.
 noinst_LTLIBRARIES += libsimstore.la

@@ -47,7 +47,27 @@ enum sim_op {
 	SIM_OP_BIND_INTERDOMAIN, /* -> port */
 	SIM_OP_UNBIND,
 	SIM_OP_PEER, /* where notifications of a port go now */
+	/* What Xen tells the toolstack. */
+	SIM_OP_DOMAIN,	    /* the first domain whose number is domid or above: a struct sim_domain */
+	SIM_OP_PORT_STATUS, /* of the port of domid: a struct sim_port */
 };
+
+/* Both are answers in the values of a reply. */
+struct sim_domain {
+	uint32_t domid;
+	uint32_t pvh; /* else it is a PV guest, or domain 0 */
+	uint32_t paused;
+	uint32_t dead; /* a zombie */
+	uint8_t uuid[16];
+};
+
+struct sim_port {
+	uint32_t state; /* enum sim_port_state */
+	uint32_t domid; /* the other end */
+	uint32_t port;	/* there; only of a port that is connected */
+};
+
+enum sim_port_state { SIM_PORT_CLOSED, SIM_PORT_UNBOUND, SIM_PORT_CONNECTED };
 
 /* One structure for all requests keeps the checks in one place. */
 struct sim_request {
@@ -69,7 +89,8 @@ struct sim_reply {
 	uint32_t port;	   /* of BIND_*; of PEER the remote port */
 	uint32_t sequence; /* PEER: the port's sequence number that this answer belongs to */
 	uint32_t count;
-	/* SHARE: count references. MAP: count pairs of (index of the descriptor, page offset in it). */
+	/* SHARE: count references. MAP: count pairs of (index of the descriptor, page offset in it). DOMAIN,
+	 * PORT_STATUS: a structure, of count words. */
 	uint32_t values[];
 };
 

@@ -195,6 +195,53 @@ case_a_destroyed_mapper() {
 	recreate u2
 }
 
+# What libxenctrl says of domains and ports, in domain 0 and in a guest.
+case_control() {
+	local first second port other
+	first=$(domid u1)
+	second=$(domid u2)
+	shared
+	program C dom0
+	show 'domain 0 asks for the list' "$(ask C domains "$first" 1 | sed "s/ $first\$/ U1/")"
+	show 'for one domain' "$(ask C domain-single "$first" | sed "s/ $first\$/ U1/")"
+	show 'for one that is not there, nor any above' "$(ask C domain-single 32000)"
+	show 'for a number that no domain has' "$(ask C domain-single 32752)"
+	show 'for the list from there on' "$(ask C domains 32752 1)"
+	show 'a domain that lives is neither dying nor paused' "$(ask C domain-state "$first" | cut -d' ' -f1,3,4)"
+	show 'for a port' "$(ask C port-status "$second" "$other" | sed "s/ $first $port\$/ U1 PORT/")"
+	show 'for a port of a domain that is not there' "$(ask C port-status 32000 1)"
+	show 'for a port beyond all' "$(ask C port-status "$second" 100000)"
+	show 'a guest asks for its port' "$(ask A port-status 32752 "$port")"
+	show 'for the list' "$(ask A domains 0 10)"
+	show 'for itself' "$(ask A domain-single "$first")"
+	show 'the other end is unbound, while its unmap notification holds it' "$(ask B unbind 0 "$other")"
+	show 'so the port is still connected' "$(ask C port-status "$first" "$port" | sed "s/ $second $other\$/ U2 PORT/")"
+	end_program B
+	show 'until the mapping ends, too' "$(ask C port-status "$first" "$port" | sed "s/ $second\$/ U2/")"
+	show 'and the other one is closed' "$(ask C port-status "$second" "$other")"
+	destroy u2
+	show 'its domain is destroyed, and has gone' "$(ask C domains "$second" 1 | grep -c " $second\$")"
+	for tag in A C; do end_program $tag; done
+	recreate u2
+}
+
+# A domain whose pages others map.
+case_control_zombie() {
+	local second ref
+	second=$(domid u2)
+	program A u2
+	program C dom0
+	ref=$(word 3 "$(ask A share 0 1 1)")
+	show_verdict 'domain 0 maps a page' "$(ask C map "$second" "$ref" 1 1)"
+	destroy u2
+	show 'the domain that granted it is dying and paused' "$(ask C domain-state "$second" | sed "s/ $second / U2 /" | cut -d' ' -f1-4)"
+	show 'its ports' "$(ask C port-status "$second" 1)"
+	show 'the page is unmapped' "$(ask C unmap 0)"
+	show 'and the domain has gone' "$(no_zombies_soon && ask C domains "$second" 1 | grep -c " $second\$")"
+	end_program C
+	recreate u2
+}
+
 case_store_permissions() {
 	local u1 u2
 	u1=$(domid u1)
@@ -302,4 +349,4 @@ case_store_limits() {
 	end_program A
 }
 
-conformance_cases='grants grant_limit event_channels event_ring a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper store_permissions store_watches store_discovery store_limits'
+conformance_cases='grants grant_limit event_channels event_ring a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper control control_zombie store_permissions store_watches store_discovery store_limits'

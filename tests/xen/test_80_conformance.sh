@@ -40,6 +40,8 @@ test_conformance_a_killed_mapper() { conformance a_killed_mapper; }
 test_conformance_a_killed_granter() { conformance a_killed_granter; }
 test_conformance_a_destroyed_granter() { conformance_with_the_spare a_destroyed_granter; }
 test_conformance_a_destroyed_mapper() { conformance_with_the_spare a_destroyed_mapper; }
+test_conformance_control() { conformance_with_the_spare control; }
+test_conformance_control_zombie() { conformance_with_the_spare control_zombie; }
 test_conformance_store_permissions() { conformance store_permissions; } # both
 test_conformance_store_watches() { conformance store_watches; } # both
 test_conformance_store_discovery() { conformance store_discovery; } # both

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What programs ask Xen by hypercalls (lib_call.c), about domains and about the state of event channels. The
+ * answers and the order of the checks are Xen's: domain 0 may ask all, a guest about its own ports only.
+ */
+#include "config.h"
+
+#include "sim/hv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DOMID_OF_CALLER 0x7ff0u
+
+/* The values of a reply have room for either structure, and are of words as these are. */
+static void answer(struct sim_reply *reply, const void *structure, size_t size)
+{
+	memcpy(reply->values, structure, size);
+	reply->count = (uint32_t)(size / sizeof(uint32_t));
+}
+
+static void parse_uuid(const char *text, uint8_t uuid[16])
+{
+	unsigned count = 0, byte;
+
+	while (count < 16 && sscanf(text, "%2x", &byte) == 1) {
+		uuid[count++] = (uint8_t)byte;
+		text += 2;
+		text += *text == '-';
+	}
+}
+
+int hv_call_domain(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
+{
+	struct hv_domain *domain, *next, *first = NULL;
+	struct sim_domain facts;
+
+	if (client->domain->type != HV_DOM0)
+		return -EPERM;
+	if (request->domid >= HV_FIRST_RESERVED_DOMID)
+		return -EINVAL;
+	HASH_ITER(hh, client->domain->hv->domains, domain, next)
+		if (domain->domid >= request->domid && (!first || domain->domid < first->domid))
+			first = domain;
+	if (!first)
+		return -ESRCH;
+	facts = (struct sim_domain){
+		.domid = first->domid,
+		.pvh = first->type == HV_PVH,
+		/* A domain that dies is paused first. */
+		.paused = first->state != HV_RUNNING,
+		.dead = first->state == HV_ZOMBIE,
+	};
+	parse_uuid(first->uuid, facts.uuid);
+	answer(reply, &facts, sizeof(facts));
+	return 0;
+}
+
+int hv_call_port_status(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
+{
+	struct hv_domain *domain = request->domid == DOMID_OF_CALLER
+					   ? client->domain
+					   : hv_domain_by_id(client->domain->hv, request->domid);
+	struct sim_port facts = {.state = SIM_PORT_CLOSED};
+	const struct hv_port *port;
+
+	if (!domain)
+		return -ESRCH;
+	if (request->port >= SIM_MAX_PORTS || request->port >= domain->port_end)
+		return -EINVAL;
+	if (domain != client->domain && client->domain->type != HV_DOM0)
+		return -EPERM;
+	port = domain->port[request->port];
+	if (port && port->peer) {
+		facts.state = SIM_PORT_CONNECTED;
+		facts.domid = port->peer->domain->domid;
+		facts.port = port->peer->number;
+	} else if (port) {
+		facts.state = SIM_PORT_UNBOUND;
+		facts.domid = port->remote_domid;
+	}
+	answer(reply, &facts, sizeof(facts));
+	return 0;
+}

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libxencall's functions, by which libxenctrl makes its hypercalls: so the real libxenctrl runs here, and
+ * what it is told is what the simulated host knows. These hypercalls have an answer:
+ *
+ *	domctl getdomaininfo, sysctl getdomaininfolist	the domains there are
+ *	sysctl physinfo					how many CPUs
+ *	event_channel_op status				whose port leads where
+ *	xen_version version				that of the host's files in /sys/hypervisor
+ *
+ * Any other is ENOSYS. Memory and CPU time aren't known, and are 0. As Xen, this speaks the
+ * version of the toolstack's interface that it was built with; libxenctrl of another Xen gets EACCES.
+ *
+ * In a guest Linux makes no hypercalls for its programs since the fix of XSA-482 (EPERM), unless the
+ * parameter "unrestricted" of its module says that Xen shall decide; that file is there as well.
+ */
+#include "config.h"
+
+#include "sim/lib.h"
+
+/* Declares what is for the toolstack alone. */
+#define __XEN_TOOLS__ 1
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <xen/event_channel.h>
+#include <xen/sysctl.h>
+#include <xen/version.h>
+#include <xen/xen.h>
+#include <xencall.h>
+
+/* Up to this version of the interface, getdomaininfo told of the next domain if there was none with that
+ * number. */
+#define LAST_THAT_GAVE_THE_NEXT 0x15
+
+#define UNRESTRICTED "/sys/module/xen_privcmd/parameters/unrestricted"
+
+struct xencall_handle {
+	int fd;
+};
+
+static int fail(int error)
+{
+	errno = error;
+	return -1;
+}
+
+SIM_EXPORT xencall_handle *xencall_open(struct xentoollog_logger *logger, unsigned flags)
+{
+	xencall_handle *handle = malloc(sizeof(*handle));
+
+	if (!handle)
+		return NULL;
+	handle->fd = open("/dev/xen/privcmd", O_RDWR | O_CLOEXEC);
+	if (handle->fd >= 0)
+		return handle;
+	free(handle);
+	return NULL;
+}
+
+SIM_EXPORT int xencall_close(xencall_handle *handle)
+{
+	if (!handle)
+		return 0;
+	close(handle->fd);
+	free(handle);
+	return 0;
+}
+
+SIM_EXPORT int xencall_fd(xencall_handle *handle)
+{
+	return handle->fd;
+}
+
+/* Buffers for arguments. */
+
+SIM_EXPORT void *xencall_alloc_buffer_pages(xencall_handle *handle, size_t pages)
+{
+	void *buffer = pages ? mmap(NULL, pages * SIM_PAGE_SIZE, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+			     : MAP_FAILED;
+
+	return buffer == MAP_FAILED ? NULL : buffer;
+}
+
+SIM_EXPORT void xencall_free_buffer_pages(xencall_handle *handle, void *buffer, size_t pages)
+{
+	if (buffer)
+		munmap(buffer, pages * SIM_PAGE_SIZE);
+}
+
+SIM_EXPORT void *xencall_alloc_buffer(xencall_handle *handle, size_t size)
+{
+	return calloc(1, size ? size : 1);
+}
+
+SIM_EXPORT void xencall_free_buffer(xencall_handle *handle, void *buffer)
+{
+	free(buffer);
+}
+
+SIM_EXPORT int xencall_buffers_never_fault(xencall_handle *handle)
+{
+	return 1;
+}
+
+/* The hypercalls return 0 or more, or a negative errno. */
+
+union answer {
+	struct sim_reply reply;
+	uint32_t words[(sizeof(struct sim_reply) + sizeof(struct sim_domain)) / sizeof(uint32_t)];
+};
+
+static int ask(enum sim_op op, uint32_t domid, uint32_t port, void *facts, size_t size)
+{
+	struct sim_request request = {.op = (uint32_t)op, .domid = domid, .port = port};
+	union answer answer;
+	int r = sim_lib_call(&request, sizeof(request), &answer.reply, sizeof(answer), NULL);
+
+	if (r == 0 && answer.reply.count * sizeof(uint32_t) != size)
+		r = -EIO;
+	if (r == 0)
+		memcpy(facts, answer.reply.values, size);
+	return r;
+}
+
+static void fill_in(struct xen_domctl_getdomaininfo *info, const struct sim_domain *domain)
+{
+	memset(info, 0, sizeof(*info));
+	info->domain = (domid_t)domain->domid;
+	info->nr_online_vcpus = 1;
+	info->flags = XEN_DOMINF_blocked;
+	if (domain->domid == 0) /* whose program asks */
+		info->flags = XEN_DOMINF_running;
+	if (domain->pvh)
+		info->flags |= XEN_DOMINF_hvm_guest | XEN_DOMINF_hap;
+	if (domain->paused)
+		info->flags |= XEN_DOMINF_paused;
+	if (domain->dead)
+		info->flags |= XEN_DOMINF_dying;
+	memcpy(info->handle, domain->uuid, sizeof(info->handle));
+}
+
+static long do_domctl(struct xen_domctl *call)
+{
+	struct sim_domain domain;
+	uint32_t domid = call->domain;
+	int r;
+
+	if (call->interface_version != XEN_DOMCTL_INTERFACE_VERSION)
+		return -EACCES;
+	if (call->cmd != XEN_DOMCTL_getdomaininfo)
+		return -ENOSYS;
+	r = ask(SIM_OP_DOMAIN, domid, 0, &domain, sizeof(domain));
+	if (r < 0)
+		return r;
+	if (domain.domid != domid && XEN_DOMCTL_INTERFACE_VERSION > LAST_THAT_GAVE_THE_NEXT)
+		return -ESRCH;
+	call->domain = (domid_t)domain.domid;
+	fill_in(&call->u.getdomaininfo, &domain);
+	return 0;
+}
+
+static long domain_list(struct xen_sysctl_getdomaininfolist *list)
+{
+	struct xen_domctl_getdomaininfo *info = list->buffer.p;
+	struct sim_domain domain;
+	uint32_t next = list->first_domain;
+	int r = 0;
+
+	list->num_domains = 0;
+	while (list->num_domains < list->max_domains) {
+		r = ask(SIM_OP_DOMAIN, next, 0, &domain, sizeof(domain));
+		if (r < 0)
+			break;
+		fill_in(&info[list->num_domains++], &domain);
+		next = domain.domid + 1;
+	}
+	/* The end of the list is no error. */
+	return r == -ESRCH || r == -EINVAL ? 0 : r;
+}
+
+static long physinfo(struct xen_sysctl_physinfo *info)
+{
+	struct sim_domain first;
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	int r = ask(SIM_OP_DOMAIN, 0, 0, &first, sizeof(first)); /* for who may ask at all */
+
+	if (r < 0)
+		return r;
+	memset(info, 0, sizeof(*info));
+	info->nr_cpus = cpus > 0 ? (uint32_t)cpus : 1;
+	info->max_cpu_id = info->nr_cpus - 1;
+	info->nr_nodes = info->threads_per_core = 1;
+	info->cores_per_socket = info->nr_cpus;
+	return 0;
+}
+
+static long do_sysctl(struct xen_sysctl *call)
+{
+	if (call->interface_version != XEN_SYSCTL_INTERFACE_VERSION)
+		return -EACCES;
+	switch (call->cmd) {
+	case XEN_SYSCTL_getdomaininfolist:
+		return domain_list(&call->u.getdomaininfolist);
+	case XEN_SYSCTL_physinfo:
+		return physinfo(&call->u.physinfo);
+	default:
+		return -ENOSYS;
+	}
+}
+
+static long evtchn_status(struct evtchn_status *status)
+{
+	struct sim_port port;
+	int r = ask(SIM_OP_PORT_STATUS, status->dom, status->port, &port, sizeof(port));
+
+	if (r < 0)
+		return r;
+	status->vcpu = 0;
+	switch (port.state) {
+	case SIM_PORT_UNBOUND:
+		status->status = EVTCHNSTAT_unbound;
+		status->u.unbound.dom = (domid_t)port.domid;
+		break;
+	case SIM_PORT_CONNECTED:
+		status->status = EVTCHNSTAT_interdomain;
+		status->u.interdomain.dom = (domid_t)port.domid;
+		status->u.interdomain.port = port.port;
+		break;
+	default:
+		status->status = EVTCHNSTAT_closed;
+	}
+	return 0;
+}
+
+/* Reads a file of the domain's kernel, of one short line. Returns false if it can't be read. */
+static bool read_line(const char *path, char *line, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, line, size - 1);
+
+	if (fd >= 0)
+		close(fd);
+	if (n < 0)
+		return false;
+	line[n] = 0;
+	return true;
+}
+
+static long xen_version(int command)
+{
+	char major[16], minor[16];
+
+	if (command != XENVER_version)
+		return -ENOSYS;
+	if (!read_line("/sys/hypervisor/version/major", major, sizeof(major)) ||
+	    !read_line("/sys/hypervisor/version/minor", minor, sizeof(minor)))
+		return -EIO;
+	return atol(major) << 16 | atol(minor);
+}
+
+/* Whether the kernel makes hypercalls for its programs. */
+static bool kernel_lets(void)
+{
+	char line[64];
+
+	if (read_line("/proc/xen/capabilities", line, sizeof(line)) && strstr(line, "control_d"))
+		return true;
+	return read_line(UNRESTRICTED, line, sizeof(line)) && strchr("Yy1", line[0]);
+}
+
+static long hypercall(unsigned op, uint64_t first, uint64_t second)
+{
+	if (!kernel_lets())
+		return -EPERM;
+	switch (op) {
+	case __HYPERVISOR_domctl:
+		return do_domctl((struct xen_domctl *)(uintptr_t)first);
+	case __HYPERVISOR_sysctl:
+		return do_sysctl((struct xen_sysctl *)(uintptr_t)first);
+	case __HYPERVISOR_event_channel_op:
+		return first == EVTCHNOP_status ? evtchn_status((struct evtchn_status *)(uintptr_t)second)
+						: -ENOSYS;
+	case __HYPERVISOR_xen_version:
+		return xen_version((int)first);
+	default:
+		return -ENOSYS;
+	}
+}
+
+SIM_EXPORT long xencall2L(xencall_handle *handle, unsigned op, uint64_t first, uint64_t second)
+{
+	long r = hypercall(op, first, second);
+
+	return r < 0 ? fail((int)-r) : r;
+}
+
+SIM_EXPORT int xencall0(xencall_handle *handle, unsigned op)
+{
+	return (int)xencall2L(handle, op, 0, 0);
+}
+
+SIM_EXPORT int xencall1(xencall_handle *handle, unsigned op, uint64_t first)
+{
+	return (int)xencall2L(handle, op, first, 0);
+}
+
+SIM_EXPORT int xencall2(xencall_handle *handle, unsigned op, uint64_t first, uint64_t second)
+{
+	return (int)xencall2L(handle, op, first, second);
+}
+
+/* No hypercall with more arguments has an answer here. */
+
+SIM_EXPORT int xencall3(xencall_handle *handle, unsigned op, uint64_t first, uint64_t second, uint64_t third)
+{
+	return (int)xencall2L(handle, op, first, second);
+}
+
+SIM_EXPORT int xencall4(xencall_handle *handle, unsigned op, uint64_t first, uint64_t second, uint64_t third,
+			uint64_t fourth)
+{
+	return (int)xencall2L(handle, op, first, second);
+}
+
+SIM_EXPORT int xencall5(xencall_handle *handle, unsigned op, uint64_t first, uint64_t second, uint64_t third,
+			uint64_t fourth, uint64_t fifth)
+{
+	return (int)xencall2L(handle, op, first, second);
+}
