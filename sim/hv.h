@@ -182,7 +182,7 @@ struct hv {
 
 /* hv_main.c: runs the host, and writes one byte to ready_fd when it is up. Returns 0 after hv_stop, or a
  * negative errno after a failure to start, with a line on stderr. */
-int hv_run(const char *dir, unsigned domains, enum sim_store_flavour flavour, int ready_fd);
+int hv_run(const char *dir, unsigned domains, int ready_fd);
 void hv_stop(struct hv *hv);
 void hv_log(struct hv *hv, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Notes that a domain's kernel would have died or complained, for `list --json`. */

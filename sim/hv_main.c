@@ -100,17 +100,15 @@ static int open_log(struct hv *hv)
 	return hv->log ? 0 : -errno;
 }
 
-static int start(struct hv *hv, unsigned domains, enum sim_store_flavour flavour)
+static int start(struct hv *hv, unsigned domains)
 {
-	struct sim_store_options options;
 	struct hv_domain *domain;
 	int r = open_log(hv);
 
 	if (r < 0)
 		return complain("cannot write the log", r);
 	hv->base = event_base_new();
-	sim_store_options_init(&options, flavour);
-	hv->store = hv->base ? sim_store_new(hv->base, &options) : NULL;
+	hv->store = hv->base ? sim_store_new(hv->base, NULL) : NULL;
 	if (!hv->store)
 		return complain("cannot start", -ENOMEM);
 	r = hv_domain_create(hv, true, NULL, HV_DOM0, &domain);
@@ -145,7 +143,7 @@ static void finish(struct hv *hv)
 	free(hv->dir);
 }
 
-int hv_run(const char *dir, unsigned domains, enum sim_store_flavour flavour, int ready_fd)
+int hv_run(const char *dir, unsigned domains, int ready_fd)
 {
 	struct hv hv = {.next_domid = 1};
 	struct event *terminate = NULL, *interrupt = NULL;
@@ -156,7 +154,7 @@ int hv_run(const char *dir, unsigned domains, enum sim_store_flavour flavour, in
 	hv.dir = strdup(dir);
 	if (!hv.dir)
 		return -ENOMEM;
-	r = start(&hv, domains, flavour);
+	r = start(&hv, domains);
 	if (r == 0) {
 		terminate = evsignal_new(hv.base, SIGTERM, on_signal, &hv);
 		interrupt = evsignal_new(hv.base, SIGINT, on_signal, &hv);

@@ -13,21 +13,17 @@
 
 static const struct sim_credentials toolstack = {.domid = 0, .target = -1};
 
-void sim_store_options_init(struct sim_store_options *options, enum sim_store_flavour flavour)
+void sim_store_options_init(struct sim_store_options *options)
 {
 	*options = (struct sim_store_options){
-		.flavour = flavour,
 		.limits =
 			{
 				.nodes = 1000,
-				/* oxenstored would allow 100, but a guest's kernel needs some of them anyway
-				 */
-				/* oxenstored: as Debian configures it */
-				.watches = flavour == SIM_STORE_OXENSTORED ? 100 : 128,
+				.watches = 100, /* as Debian configures it */
 				.transactions = 10,
 				.value_bytes = 2048,
 				.perms = 5,
-				.path = flavour == SIM_STORE_OXENSTORED ? 1024 : XENSTORE_REL_PATH_MAX,
+				.path = 1024,
 				.transaction_requests = 1024,
 			},
 	};
@@ -111,13 +107,13 @@ struct sim_store *sim_store_new(struct event_base *base, const struct sim_store_
 	if (options)
 		store->options = *options;
 	else
-		sim_store_options_init(&store->options, SIM_STORE_OXENSTORED);
+		sim_store_options_init(&store->options);
 	store->reap = event_new(base, -1, 0, on_reap, store);
 	if (!store->reap) {
 		free(store);
 		return NULL;
 	}
-	sim_tree_init(&store->tree, &store->options, &store->last_generation);
+	sim_tree_init(&store->tree, &store->options);
 	sim_tree_mkdir(&store->tree, &toolstack, "/local/domain");
 	sim_tree_mkdir(&store->tree, &toolstack, "/tool");
 	sim_tree_write(&store->tree, &toolstack, "/tool/xenstored", "xensim", strlen("xensim"));
@@ -336,21 +332,6 @@ void sim_store_release(struct sim_store *store, unsigned domid)
 {
 	struct sim_domain *domain = sim_domain_find(store, domid);
 
-	/* The C daemon fires watches when it removes what the domain owned; oxenstored doesn't. */
-	if (store->options.flavour == SIM_STORE_XENSTORED) {
-		unsigned before;
-
-		/* A name that no path leads to, such as a special one with a slash, stays for what
-		 * follows. */
-		do {
-			char *owned = sim_tree_first_owned(&store->tree, domid);
-
-			before = sim_tree_owned(&store->tree, domid);
-			if (owned)
-				sim_store_rm(store, owned);
-			free(owned);
-		} while (sim_tree_owned(&store->tree, domid) < before);
-	}
 	sim_tree_forget_domain(&store->tree, domid);
 	if (domain) {
 		domain->introduced = false;

@@ -25,16 +25,10 @@
 struct event_base;
 struct sim_store;
 
-/* Debian ships both daemons; where users can see a difference, the store behaves like the one chosen. */
-enum sim_store_flavour {
-	SIM_STORE_OXENSTORED, /* the default on Debian */
-	SIM_STORE_XENSTORED,  /* the one in C */
-};
-
 /* A guest's quotas; domain 0 is exempt, as on Xen. */
 struct sim_store_limits {
 	unsigned nodes;
-	unsigned watches; /* one more is let through, as by both daemons, but a guest's kernel uses six */
+	unsigned watches;      /* one more is let through, but a guest's kernel uses six */
 	unsigned transactions; /* one more is let through, likewise */
 	unsigned value_bytes;
 	unsigned perms;
@@ -56,14 +50,13 @@ struct sim_perm {
 };
 
 struct sim_store_options {
-	enum sim_store_flavour flavour;
 	struct sim_store_limits limits;
 };
 
-/* Fills in the defaults of a flavour, to be changed before sim_store_new. */
-void sim_store_options_init(struct sim_store_options *options, enum sim_store_flavour flavour);
+/* Fills in the defaults, to be changed before sim_store_new. */
+void sim_store_options_init(struct sim_store_options *options);
 
-/* Makes a store. options may be NULL: oxenstored's. Returns NULL when memory runs out. The new tree holds
+/* Makes a store. options may be NULL: the defaults. Returns NULL when memory runs out. The new tree holds
  * what a xenstored makes at start (/local, /tool/xenstored, the special nodes); the toolstack writes the
  * homes of domains. */
 struct sim_store *sim_store_new(struct event_base *base, const struct sim_store_options *options);

@@ -76,7 +76,6 @@ static int serve_toolstack(struct sim_store *store, const struct sim_request *re
 {
 	struct sim_domain *domain = sim_domain_find(store, request->domid);
 	bool introduced = domain && domain->introduced;
-	const int unknown = store->options.flavour == SIM_STORE_XENSTORED ? -ENOENT : -EINVAL;
 
 	switch (request->header.type) {
 	case XS_IS_DOMAIN_INTRODUCED:
@@ -88,12 +87,12 @@ static int serve_toolstack(struct sim_store *store, const struct sim_request *re
 		break;
 	case XS_RELEASE:
 		if (!introduced || request->domid == 0)
-			return unknown;
+			return -EINVAL;
 		sim_store_release(store, request->domid);
 		break;
 	case XS_RESUME:
 		if (!introduced)
-			return unknown;
+			return -EINVAL;
 		break;
 	case XS_SET_TARGET:
 		if (!introduced)
@@ -135,8 +134,6 @@ static int serve_own(struct sim_connection *connection, const struct sim_request
 		}
 		break;
 	case XS_CONTROL:
-		if (domain->domid != 0 && domain->store->options.flavour == SIM_STORE_XENSTORED)
-			return -EACCES;
 		break;
 	case XS_TRANSACTION_START:
 		if (request->header.tx_id != 0)
@@ -187,10 +184,10 @@ static void serve_transaction_end(struct sim_connection *connection, struct sim_
 	sim_transaction_committed_clear(&committed);
 }
 
-/* Returns the error for an id that names no transaction: a guest's kernel and the C daemon say ENOENT. */
+/* Returns the error for an id that names no transaction: a guest's kernel says ENOENT. */
 static int unknown_transaction(const struct sim_domain *domain)
 {
-	return domain->domid == 0 && domain->store->options.flavour == SIM_STORE_OXENSTORED ? -EIO : -ENOENT;
+	return domain->domid == 0 ? -EIO : -ENOENT;
 }
 
 /* Serves one request. Returns true if the reply must still be sent. */

@@ -91,7 +91,6 @@ struct sim_connection {
 struct sim_store {
 	struct event_base *base;
 	struct sim_store_options options;
-	uint64_t last_generation;
 	struct sim_tree tree;
 	struct sim_watch_node watches, special_watches; /* roots */
 	struct sim_domain *domains;

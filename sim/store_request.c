@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "sim/store_request.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,7 +44,6 @@ bool sim_request_is_for_tree(uint32_t type)
 {
 	switch (type) {
 	case XS_DIRECTORY:
-	case XS_DIRECTORY_PART:
 	case XS_READ:
 	case XS_GET_PERMS:
 	case XS_WRITE:
@@ -59,45 +57,18 @@ bool sim_request_is_for_tree(uint32_t type)
 	}
 }
 
-/* Appends the names below a node, each with its NUL. The C daemon keeps the special nodes out of its root. */
-static void append_names(struct sim_reply *reply, const struct sim_node *node, bool with_special)
+/* Appends the names below a node, each with its NUL. */
+static void append_names(struct sim_reply *reply, const struct sim_node *node)
 {
 	for (unsigned i = 0; i < node->n_children; i++) {
 		const char *name = node->children[i]->name;
 
-		if (name[0] != '@' || with_special)
-			sim_reply_append(reply, name, strlen(name) + 1);
+		sim_reply_append(reply, name, strlen(name) + 1);
 	}
-}
-
-/* Answers with a piece of a long directory: the node's generation, then names from the offset on; an empty
- * name ends the list. */
-static void directory_part(struct sim_reply *reply, const struct sim_node *node, unsigned offset)
-{
-	struct sim_reply names = {0};
-	char generation[24];
-	size_t generation_len, end = offset, room;
-
-	append_names(&names, node, false);
-	generation_len = (size_t)snprintf(generation, sizeof(generation), "%" PRIu64, node->generation) + 1;
-	sim_reply_append(reply, generation, generation_len);
-	room = XENSTORE_PAYLOAD_MAX - generation_len - 1;
-	while (end < names.len) {
-		size_t next = end + strlen(names.data + end) + 1;
-
-		if (next - offset > room)
-			break;
-		end = next;
-	}
-	if (end > offset)
-		sim_reply_append(reply, names.data + offset, end - offset);
-	if (end >= names.len)
-		sim_reply_append(reply, "", 1);
-	sim_reply_clear(&names);
 }
 
 static void reply_with_node(struct sim_reply *reply, const struct sim_request *request,
-			    const struct sim_node *node, bool is_c)
+			    const struct sim_node *node)
 {
 	char perm[16];
 
@@ -106,10 +77,7 @@ static void reply_with_node(struct sim_reply *reply, const struct sim_request *r
 		sim_reply_append(reply, node->value, node->value_len);
 		break;
 	case XS_DIRECTORY:
-		append_names(reply, node, !is_c);
-		break;
-	case XS_DIRECTORY_PART:
-		directory_part(reply, node, request->offset);
+		append_names(reply, node);
 		break;
 	case XS_GET_PERMS:
 		for (unsigned i = 0; i < node->n_perms; i++) {
@@ -144,18 +112,10 @@ static int change(struct sim_tree *tree, const struct sim_credentials *who, cons
 	}
 }
 
-/* Returns whether the request takes the path: the C daemon knows special paths in watches and permissions
- * only. */
-static bool path_fits_type(const char *path, uint32_t type, bool is_c)
-{
-	return path[0] != '@' || !is_c || type == XS_SET_PERMS;
-}
-
 void sim_request_execute(struct sim_tree *tree, const struct sim_credentials *who,
 			 const struct sim_request *request, struct sim_reply *reply,
 			 struct sim_changes *changes)
 {
-	const bool is_c = tree->options->flavour == SIM_STORE_XENSTORED;
 	const uint32_t type = request->header.type;
 	const struct sim_node *node;
 	char path[SIM_PATH_SIZE];
@@ -167,25 +127,17 @@ void sim_request_execute(struct sim_tree *tree, const struct sim_credentials *wh
 		sim_reply_append(reply, path, (size_t)len + 1);
 		return;
 	}
-	/* oxenstored 4.17 doesn't have this request. */
-	if (type == XS_DIRECTORY_PART && !is_c) {
-		reply->error = -ENOSYS;
-		return;
-	}
 	reply->error = sim_path_resolve(path, request->untrusted_path, who->domid, &tree->options->limits);
-	if (!reply->error && !path_fits_type(path, type, is_c))
-		reply->error = -EINVAL;
 	if (reply->error)
 		return;
 
 	switch (type) {
 	case XS_READ:
 	case XS_DIRECTORY:
-	case XS_DIRECTORY_PART:
 	case XS_GET_PERMS:
 		reply->error = sim_tree_get(tree, who, path, &node);
 		if (!reply->error)
-			reply_with_node(reply, request, node, is_c);
+			reply_with_node(reply, request, node);
 		return;
 	default:
 		rc = change(tree, who, request, path);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A transaction works on a snapshot and logs each request with its answer. If the live tree has changed
- * meanwhile, oxenstored tries the requests again on it: equal answers commit, any other ends in EAGAIN. The C
- * daemon is stricter: EAGAIN as soon as a node that a request touched has changed.
+ * meanwhile, oxenstored tries the requests again on it: equal answers commit, any other ends in EAGAIN.
  */
 #include <string.h>
 
@@ -66,7 +65,7 @@ int sim_transaction_start(struct sim_connection *connection, uint32_t *id)
 		DL_FOREACH(domain->connections, other)
 			count += sim_transaction_count(other);
 		if (count > store->options.limits.transactions)
-			return store->options.flavour == SIM_STORE_XENSTORED ? -ENOSPC : -EDQUOT;
+			return -EDQUOT;
 	}
 	do {
 		domain->next_transaction = domain->next_transaction % INT32_MAX + 1;
@@ -91,7 +90,7 @@ void sim_transaction_execute(struct sim_connection *connection, struct sim_trans
 
 	if (!sim_credentials_privileged(&who) &&
 	    transaction->n_logged >= options->limits.transaction_requests) {
-		reply->error = options->flavour == SIM_STORE_XENSTORED ? -ENOSPC : -EDQUOT;
+		reply->error = -EDQUOT;
 		return;
 	}
 	sim_request_execute(&transaction->tree, &who, request, reply, &transaction->changes);
@@ -105,33 +104,11 @@ void sim_transaction_execute(struct sim_connection *connection, struct sim_trans
 		sim_reply_append(&logged->reply, reply->data, reply->len);
 }
 
-/* Returns whether a node that the request touched, or the one below which it would have been, has changed
- * since the transaction began. */
-static bool touched_by_others(const struct sim_store *store, const struct sim_transaction *transaction,
-			      const struct sim_request *request, unsigned domid)
-{
-	const struct sim_node *old, *now;
-	char path[SIM_PATH_SIZE];
-	bool old_exact, now_exact;
-
-	if (!request->untrusted_path ||
-	    sim_path_resolve(path, request->untrusted_path, domid, &store->options.limits) < 0)
-		return false;
-	old = sim_node_nearest(transaction->old_root, path, &old_exact);
-	now = sim_node_nearest(store->tree.root, path, &now_exact);
-	/* A removal touches all below its node, so even the copy of an unchanged node says that something
-	 * changed. */
-	if (request->header.type == XS_RM)
-		return old != now;
-	return old_exact != now_exact || old->generation != now->generation;
-}
-
 /* Runs the requests once more on the live tree. Returns 0, or -EAGAIN, which leaves the tree as it was. */
 static int replay(struct sim_connection *connection, struct sim_transaction *transaction)
 {
 	struct sim_store *store = connection->domain->store;
 	struct sim_credentials who = sim_domain_credentials(connection->domain);
-	bool is_c = store->options.flavour == SIM_STORE_XENSTORED;
 	struct sim_request *request = sim_must(malloc(sizeof(*request)));
 	struct sim_changes changes = {0};
 	struct sim_tree tree;
@@ -144,8 +121,6 @@ static int replay(struct sim_connection *connection, struct sim_transaction *tra
 
 		if (sim_wire_decode(request, logged->message, logged->len) < 0)
 			abort(); /* only requests that could be decoded are logged */
-		if (is_c && touched_by_others(store, transaction, request, who.domid))
-			rc = -EAGAIN;
 		sim_request_execute(&tree, &who, request, &reply, &changes);
 		if (!sim_reply_equal(&reply, &logged->reply))
 			rc = -EAGAIN;
@@ -162,27 +137,6 @@ static int replay(struct sim_connection *connection, struct sim_transaction *tra
 	return 0;
 }
 
-/* Merges the changes as the C daemon reports them: once for each node, as it is in the end, and not for those
- * that came and went. */
-static struct sim_changes merge_changes(const struct sim_transaction *transaction)
-{
-	struct sim_changes merged = {0};
-
-	for (size_t i = 0; i < transaction->changes.count; i++) {
-		const char *path = transaction->changes.list[i].path;
-		bool was = sim_node_find(transaction->old_root, path);
-		bool is = sim_node_find(transaction->tree.root, path);
-		size_t seen = 0;
-
-		while (seen < merged.count && strcmp(merged.list[seen].path, path) != 0)
-			seen++;
-		if (seen == merged.count && (was || is))
-			/* XS_SET_PERMS is reported also to domains that could read the node before. */
-			sim_changes_add(&merged, !is ? XS_RM : was ? XS_SET_PERMS : XS_WRITE, path);
-	}
-	return merged;
-}
-
 int sim_transaction_end(struct sim_connection *connection, struct sim_transaction *transaction, bool commit,
 			struct sim_committed *committed)
 {
@@ -193,9 +147,8 @@ int sim_transaction_end(struct sim_connection *connection, struct sim_transactio
 		rc = commit ? -EAGAIN : 0;
 		commit = false;
 	}
-	/* A transaction that has only read commits, whatever happened meanwhile; the C daemon checks what was
-	 * read. */
-	if (commit && transaction->changes.count == 0 && store->options.flavour == SIM_STORE_OXENSTORED)
+	/* A transaction that has only read commits, whatever happened meanwhile. */
+	if (commit && transaction->changes.count == 0)
 		commit = false;
 	if (commit) {
 		/* Nothing has changed since: changes copy every node that we hold, so the live root would be
@@ -210,12 +163,6 @@ int sim_transaction_end(struct sim_connection *connection, struct sim_transactio
 			rc = replay(connection, transaction);
 		}
 		if (rc == 0) {
-			if (store->options.flavour == SIM_STORE_XENSTORED) {
-				struct sim_changes merged = merge_changes(transaction);
-
-				sim_changes_clear(&transaction->changes);
-				transaction->changes = merged;
-			}
 			*committed = (struct sim_committed){
 				.changes = transaction->changes,
 				.old_root = sim_node_ref(transaction->old_root),

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* See store_tree.h. Where oxenstored and xenstored differ, `is_c` picks; the rules were read from Xen 4.17's
- * source. */
+/* See store_tree.h. The rules were read from Xen 4.17's source. */
 #include "config.h"
 
 #include "sim/store_tree.h"
@@ -8,18 +7,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-static bool is_c(const struct sim_tree *tree)
-{
-	return tree->options->flavour == SIM_STORE_XENSTORED;
-}
-
-/* Gives the node a new number for each change in the tree and its snapshots, so that equal generations mean
- * the same state. */
-static void touch(const struct sim_tree *tree, struct sim_node *node)
-{
-	node->generation = ++*tree->last_generation;
-}
 
 bool sim_credentials_privileged(const struct sim_credentials *who)
 {
@@ -88,7 +75,6 @@ static struct sim_node *node_own(struct sim_node **slot)
 	own = node_new(shared->name, strlen(shared->name), shared->perms, shared->n_perms);
 	if (shared->value)
 		node_set_value(own, shared->value, shared->value_len);
-	own->generation = shared->generation;
 	if (shared->n_children) {
 		own->children = sim_must(malloc(shared->n_children * sizeof(struct sim_node *)));
 		for (unsigned i = 0; i < shared->n_children; i++)
@@ -254,29 +240,13 @@ static void discharge(struct sim_tree *tree, const struct sim_node *node)
 		discharge(tree, node->children[i]);
 }
 
-/* The C daemon has one limit for a node's header, permissions, value and names of children together: with one
- * permission there is room for 2015 bytes of value, or for 503 children with names of three letters. */
-#define C_NODE_HEADER 24
-
-static bool c_size_fits(const struct sim_tree *tree, const struct sim_credentials *who, size_t n_perms,
-			size_t value_len, const struct sim_node *with_children, size_t another_name)
-{
-	size_t size = C_NODE_HEADER + n_perms * sizeof(struct sim_perm) + value_len + another_name;
-
-	if (sim_credentials_privileged(who))
-		return true;
-	for (unsigned i = 0; with_children && i < with_children->n_children; i++)
-		size += strlen(with_children->children[i]->name) + 1;
-	return size < tree->options->limits.value_bytes;
-}
-
 /* ---- the tree -------------------------------------------------------------------------------- */
 
-void sim_tree_init(struct sim_tree *tree, const struct sim_store_options *options, uint64_t *last_generation)
+void sim_tree_init(struct sim_tree *tree, const struct sim_store_options *options)
 {
 	const struct sim_perm dom0 = {0, SIM_PERM_NONE};
 
-	*tree = (struct sim_tree){.options = options, .last_generation = last_generation};
+	*tree = (struct sim_tree){.options = options};
 	tree->root = node_new("", 0, &dom0, 1);
 	owner_add(tree, 0, 1);
 }
@@ -293,14 +263,7 @@ void sim_tree_clear(struct sim_tree *tree)
 {
 	sim_node_unref(tree->root);
 	free(tree->owners);
-	*tree = (struct sim_tree){.options = tree->options, .last_generation = tree->last_generation};
-}
-
-/* Returns the error for a missing node: the C daemon hides its absence from domains that couldn't read it. */
-static int missing(const struct sim_tree *tree, const struct sim_credentials *who,
-		   const struct sim_node *nearest, enum sim_perm_access access)
-{
-	return is_c(tree) && !sim_node_permits(nearest, who, access) ? -EACCES : -ENOENT;
+	*tree = (struct sim_tree){.options = tree->options};
 }
 
 int sim_tree_get(const struct sim_tree *tree, const struct sim_credentials *who, const char *path,
@@ -310,7 +273,7 @@ int sim_tree_get(const struct sim_tree *tree, const struct sim_credentials *who,
 	const struct sim_node *found = sim_node_nearest(tree->root, path, &exact);
 
 	if (!exact)
-		return missing(tree, who, found, SIM_PERM_READ);
+		return -ENOENT;
 	if (!sim_node_permits(found, who, SIM_PERM_READ))
 		return -EACCES;
 	*node = found;
@@ -325,23 +288,17 @@ static int add_child(struct sim_tree *tree, const struct sim_credentials *who, c
 	bool privileged = sim_credentials_privileged(who);
 	unsigned owner = parent->perms[0].domid, position;
 
-	if (is_c(tree) && !privileged)
-		owner = who->domid;
 	if (!privileged && owner > 0 && sim_tree_owned(tree, owner) >= tree->options->limits.nodes)
-		return is_c(tree) ? -ENOSPC : -EDQUOT;
+		return -EDQUOT;
 	if (!sim_node_permits(parent, who, SIM_PERM_WRITE))
 		return -EACCES;
-	if (is_c(tree) && !c_size_fits(tree, who, parent->n_perms, parent->value_len, parent, name_len + 1))
-		return -ENOSPC;
 
 	child = node_new(name, name_len, parent->perms, parent->n_perms);
 	node_set_value(child, "", 0);
 	child->perms[0].domid = owner;
-	touch(tree, child);
 	owner_add(tree, owner, 1);
 	child_position(parent, name, name_len, &position);
 	child_insert(parent, position, child);
-	touch(tree, parent);
 	*added = child;
 	return 0;
 }
@@ -377,49 +334,6 @@ static void set_value(struct sim_tree *tree, const char *path, const void *value
 	struct sim_node *node = own_path(tree, path, strlen(path));
 
 	node_set_value(node, value, len);
-	touch(tree, node);
-}
-
-/* Creates a path as the C daemon does: all of it or none, after checking that the nearest ancestor may be
- * written. */
-static int c_create(struct sim_tree *tree, const struct sim_credentials *who, const char *path)
-{
-	struct sim_tree saved;
-	bool exact;
-	int rc;
-
-	if (!sim_node_permits(sim_node_nearest(tree->root, path, &exact), who, SIM_PERM_WRITE))
-		return -EACCES;
-	sim_tree_snapshot(&saved, tree);
-	rc = create(tree, who, path, true);
-	if (rc < 0) {
-		sim_tree_clear(tree);
-		*tree = saved;
-		return rc;
-	}
-	sim_tree_clear(&saved);
-	return 0;
-}
-
-static int c_write(struct sim_tree *tree, const struct sim_credentials *who, const char *path,
-		   const void *value, size_t len)
-{
-	bool exact;
-	const struct sim_node *node = sim_node_nearest(tree->root, path, &exact);
-
-	if (exact && !sim_node_permits(node, who, SIM_PERM_WRITE))
-		return -EACCES;
-	/* A new node has its parent's number of permissions. */
-	if (!c_size_fits(tree, who, node->n_perms, len, exact ? node : NULL, 0))
-		return sim_node_permits(node, who, SIM_PERM_WRITE) ? -ENOSPC : -EACCES;
-	if (!exact) {
-		int rc = c_create(tree, who, path);
-
-		if (rc < 0)
-			return rc;
-	}
-	set_value(tree, path, value, len);
-	return 0;
 }
 
 int sim_tree_write(struct sim_tree *tree, const struct sim_credentials *who, const char *path,
@@ -427,9 +341,6 @@ int sim_tree_write(struct sim_tree *tree, const struct sim_credentials *who, con
 {
 	const struct sim_node *node;
 	int rc;
-
-	if (is_c(tree))
-		return c_write(tree, who, path, value, len);
 
 	/* oxenstored makes the parents first, which stay when the leaf is then refused. */
 	rc = create(tree, who, path, false);
@@ -455,7 +366,7 @@ int sim_tree_mkdir(struct sim_tree *tree, const struct sim_credentials *who, con
 
 	if (node)
 		return sim_node_permits(node, who, SIM_PERM_WRITE) ? 1 : -EACCES;
-	return is_c(tree) ? c_create(tree, who, path) : create(tree, who, path, true);
+	return create(tree, who, path, true);
 }
 
 int sim_tree_rm(struct sim_tree *tree, const struct sim_credentials *who, const char *path)
@@ -468,18 +379,16 @@ int sim_tree_rm(struct sim_tree *tree, const struct sim_credentials *who, const 
 	if (strcmp(path, "/") == 0)
 		return -EINVAL;
 	if (!parent)
-		return missing(tree, who, sim_node_nearest(tree->root, path, &(bool){false}), SIM_PERM_WRITE);
-	if (!child_position(parent, name, strlen(name), &position)) {
-		/* oxenstored doesn't check permissions when nothing is removed. */
-		return is_c(tree) && !sim_node_permits(parent, who, SIM_PERM_WRITE) ? -EACCES : 1;
-	}
+		return -ENOENT;
+	/* oxenstored doesn't check permissions when nothing is removed. */
+	if (!child_position(parent, name, strlen(name), &position))
+		return 1;
 	node = parent->children[position];
 	if (!sim_node_permits(node, who, SIM_PERM_WRITE))
 		return -EACCES;
 	discharge(tree, node);
 	own = own_path(tree, path, name == path ? 0 : (size_t)(name - path) - 1);
 	child_remove(own, position);
-	touch(tree, own);
 	return 0;
 }
 
@@ -497,14 +406,12 @@ int sim_tree_set_perms(struct sim_tree *tree, const struct sim_credentials *who,
 	if (!privileged && n_perms > tree->options->limits.perms)
 		return -ENOSPC;
 	if (!exact)
-		return missing(tree, who, node, SIM_PERM_WRITE);
+		return -ENOENT;
 	if (!privileged && !acts_as(who, node->perms[0].domid))
 		return -EACCES;
 	/* An owner can't give a node away, since another domain would then be charged for it. */
 	if (!privileged && perms[0].domid != node->perms[0].domid)
-		return is_c(tree) ? -EPERM : -EACCES;
-	if (is_c(tree) && !c_size_fits(tree, who, n_perms, node->value_len, node, 0))
-		return -ENOSPC;
+		return -EACCES;
 
 	own = own_path(tree, path, strlen(path));
 	owner_add(tree, own->perms[0].domid, -1);
@@ -514,7 +421,6 @@ int sim_tree_set_perms(struct sim_tree *tree, const struct sim_credentials *who,
 	free(own->perms);
 	own->perms = copy;
 	own->n_perms = n_perms;
-	touch(tree, own);
 	return 0;
 }
 
@@ -528,7 +434,6 @@ static void forget_below(struct sim_tree *tree, struct sim_node *node, unsigned 
 		if (node->perms[i].domid != domid)
 			node->perms[kept++] = node->perms[i];
 	node->n_perms = kept;
-	touch(tree, node);
 
 	for (unsigned i = 0; i < node->n_children;) {
 		if (node->children[i]->perms[0].domid == domid) {
@@ -552,27 +457,4 @@ void sim_tree_forget_domain(struct sim_tree *tree, unsigned domid)
 		root->perms[0].domid = 0;
 	}
 	forget_below(tree, root, domid);
-}
-
-static char *first_owned_below(const struct sim_node *node, unsigned domid, const char *path)
-{
-	for (unsigned i = 0; i < node->n_children; i++) {
-		const struct sim_node *child = node->children[i];
-		char *child_path, *found;
-
-		if (asprintf(&child_path, "%s/%s", path, child->name) < 0)
-			abort();
-		if (child->perms[0].domid == domid)
-			return child_path;
-		found = first_owned_below(child, domid, child_path);
-		free(child_path);
-		if (found)
-			return found;
-	}
-	return NULL;
-}
-
-char *sim_tree_first_owned(const struct sim_tree *tree, unsigned domid)
-{
-	return first_owned_below(tree->root, domid, "");
 }

@@ -5,7 +5,7 @@
  * Nodes have reference counts, and are copied when they change while another holds them, so a snapshot costs
  * one reference. A transaction works on one, and a watch's permission check reads an older one.
  *
- * Functions that act for a domain take its credentials and refuse like the chosen daemon: they return 0, a
+ * Functions that act for a domain take its credentials and refuse as oxenstored does: they return 0, a
  * positive number for another expected outcome, or a negative errno (-EDQUOT is what oxenstored calls
  * EQUOTA). The simulator ends when memory runs out: it can't keep its promises then.
  */
@@ -41,7 +41,6 @@ struct sim_node {
 	unsigned n_perms;
 	struct sim_node **children; /* by name */
 	unsigned n_children;
-	uint64_t generation; /* changes with value, permissions and the list of children */
 };
 
 struct sim_owner {
@@ -51,13 +50,12 @@ struct sim_owner {
 
 struct sim_tree {
 	const struct sim_store_options *options;
-	uint64_t *last_generation; /* the store's: one for the tree and all snapshots */
 	struct sim_node *root;
 	struct sim_owner *owners;
 	unsigned n_owners;
 };
 
-void sim_tree_init(struct sim_tree *tree, const struct sim_store_options *options, uint64_t *last_generation);
+void sim_tree_init(struct sim_tree *tree, const struct sim_store_options *options);
 void sim_tree_snapshot(struct sim_tree *copy, const struct sim_tree *tree);
 void sim_tree_clear(struct sim_tree *tree);
 
@@ -85,8 +83,6 @@ int sim_tree_set_perms(struct sim_tree *tree, const struct sim_credentials *who,
 
 /* Removes a dead domain's entries in permission lists, and the nodes that it owns with all below them. */
 void sim_tree_forget_domain(struct sim_tree *tree, unsigned domid);
-/* Returns the path of a node that domid owns, which the caller frees. NULL: none is left. */
-char *sim_tree_first_owned(const struct sim_tree *tree, unsigned domid);
 unsigned sim_tree_owned(const struct sim_tree *tree, unsigned domid);
 
 #endif

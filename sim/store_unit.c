@@ -21,15 +21,13 @@ static void make_home(struct sim_store *store, unsigned domid)
 	assert_int_equal(sim_store_write(store, path, "", &theirs, 1), 0);
 }
 
-struct unit_host *unit_host_new(enum sim_store_flavour flavour)
+struct unit_host *unit_host_new(void)
 {
 	struct unit_host *host = calloc(1, sizeof(*host));
-	struct sim_store_options options;
 
 	signal(SIGPIPE, SIG_IGN);
-	sim_store_options_init(&options, flavour);
 	host->base = event_base_new();
-	host->store = sim_store_new(host->base, &options);
+	host->store = sim_store_new(host->base, NULL);
 	assert_non_null(host->store);
 	for (unsigned domid = 1; domid <= 3; domid++) {
 		make_home(host->store, domid);
@@ -45,28 +43,17 @@ void unit_host_free(struct unit_host *host)
 	free(host);
 }
 
-static int set_up(void **state, enum sim_store_flavour flavour)
+int unit_setup(void **state)
 {
 	struct unit_fixture *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);
-	f->flavour = flavour;
-	f->host = unit_host_new(flavour);
+	f->host = unit_host_new();
 	f->dom0 = unit_connect(f->host, 0);
 	f->one = unit_connect(f->host, 1);
 	f->two = unit_connect(f->host, 2);
 	*state = f;
 	return 0;
-}
-
-int unit_setup_oxenstored(void **state)
-{
-	return set_up(state, SIM_STORE_OXENSTORED);
-}
-
-int unit_setup_xenstored(void **state)
-{
-	return set_up(state, SIM_STORE_XENSTORED);
 }
 
 int unit_teardown(void **state)

@@ -37,26 +37,20 @@ struct unit_client {
 
 /* Makes a host with homes for the domains 1 to 3, as a toolstack makes them: the guest owns its data and
  * reads the rest. */
-struct unit_host *unit_host_new(enum sim_store_flavour flavour);
+struct unit_host *unit_host_new(void);
 void unit_host_free(struct unit_host *host);
 void unit_run(struct unit_host *host);
 
-/* The state with which most tests begin; each of them runs against both flavours. */
+/* The state with which most tests begin. */
 struct unit_fixture {
-	enum sim_store_flavour flavour;
 	struct unit_host *host;
 	struct unit_client *dom0, *one, *two;
 };
 
-int unit_setup_oxenstored(void **state);
-int unit_setup_xenstored(void **state);
+int unit_setup(void **state);
 int unit_teardown(void **state);
 
-#define unit_test_on_both(test)                                                                              \
-	{#test " (oxenstored)", test, unit_setup_oxenstored, unit_teardown, NULL},                           \
-	{                                                                                                    \
-#test " (xenstored)", test, unit_setup_xenstored, unit_teardown, NULL                        \
-	}
+#define unit_case(test) cmocka_unit_test_setup_teardown(test, unit_setup, unit_teardown)
 
 struct unit_client *unit_connect(struct unit_host *host, unsigned domid);
 void unit_close(struct unit_client *client);

@@ -4,11 +4,6 @@
 
 #include <stdio.h>
 
-static bool is_oxenstored(const struct unit_fixture *f)
-{
-	return f->flavour == SIM_STORE_OXENSTORED;
-}
-
 static void the_node_quota_counts_what_a_guest_owns(void **state)
 {
 	struct unit_fixture *f = *state;
@@ -24,7 +19,7 @@ static void the_node_quota_counts_what_a_guest_owns(void **state)
 		rc = unit_write(f->one, 0, path, "x");
 		made += rc == 0;
 	} while (rc == 0);
-	assert_int_equal(rc, is_oxenstored(f) ? -EDQUOT : -ENOSPC);
+	assert_int_equal(rc, -EDQUOT);
 	sim_store_stats(f->host->store, 1, &stats);
 	assert_int_equal(stats.nodes, 1000);
 	/* Existing nodes can still be changed, others and domain 0 aren't affected, and room comes back. */
@@ -39,18 +34,17 @@ static void the_watch_quota_is_one_for_all_processes_of_a_guest(void **state)
 {
 	struct unit_fixture *f = *state;
 	struct unit_client *second = unit_connect(f->host, 1);
-	unsigned quota = is_oxenstored(f) ? 100 : 128;
 	char token[16];
 
 	/* One more than the quota, less the six of its kernel. */
-	for (unsigned i = 0; i < quota + 1 - 6; i++) {
+	for (unsigned i = 0; i < 100 + 1 - 6; i++) {
 		snprintf(token, sizeof(token), "%u", i);
 		unit_watch_quietly(i % 2 ? f->one : second, "data", token);
 	}
 	for (unsigned i = 0; i < 2; i++) { /* a refused client has lost its connection */
 		struct unit_client *refused = unit_connect(f->host, 1);
 
-		assert_int_equal(unit_watch(refused, "data", "more"), is_oxenstored(f) ? -EDQUOT : -E2BIG);
+		assert_int_equal(unit_watch(refused, "data", "more"), -EDQUOT);
 		assert_false(unit_receive(refused));
 		unit_close(refused);
 	}
@@ -73,7 +67,7 @@ static void the_transaction_quota_is_one_for_all_processes_of_a_guest(void **sta
 		assert_int_not_equal(t, last);
 		last = t;
 	}
-	assert_int_equal(unit_start(f->one, &t), is_oxenstored(f) ? -EDQUOT : -ENOSPC);
+	assert_int_equal(unit_start(f->one, &t), -EDQUOT);
 	assert_int_equal(unit_start(f->two, &t), 0);
 	for (unsigned i = 0; i <= 20; i++)
 		assert_int_equal(unit_start(f->dom0, &t), 0);
@@ -84,7 +78,7 @@ static void the_transaction_quota_is_one_for_all_processes_of_a_guest(void **sta
 static void a_value_that_is_too_long(void **state)
 {
 	struct unit_fixture *f = *state;
-	size_t limit = is_oxenstored(f) ? 2048 : 2015;
+	const size_t limit = 2048;
 	char value[3000];
 
 	memset(value, 'v', sizeof(value));
@@ -93,11 +87,11 @@ static void a_value_that_is_too_long(void **state)
 	assert_int_equal(strlen(unit_read(f->one, 0, "data/x")), limit);
 	value[limit] = 'v';
 	value[limit + 1] = '\0';
-	assert_int_equal(unit_write(f->one, 0, "data/x", value), is_oxenstored(f) ? -E2BIG : -ENOSPC);
-	assert_int_equal(unit_write(f->one, 0, "data/new", value), is_oxenstored(f) ? -E2BIG : -ENOSPC);
+	assert_int_equal(unit_write(f->one, 0, "data/x", value), -E2BIG);
+	assert_int_equal(unit_write(f->one, 0, "data/new", value), -E2BIG);
 	assert_null(unit_read(f->one, 0, "data/new"));
-	/* oxenstored holds domain 0 to it as well. */
-	assert_int_equal(unit_write(f->dom0, 0, "/vm/x", value), is_oxenstored(f) ? -E2BIG : 0);
+	/* Domain 0 is held to it as well. */
+	assert_int_equal(unit_write(f->dom0, 0, "/vm/x", value), -E2BIG);
 }
 
 static void too_many_permissions(void **state)
@@ -109,26 +103,6 @@ static void too_many_permissions(void **state)
 	assert_int_equal(unit_set_perms(f->dom0, 0, "/local/domain/1/data", "n1 r2 r3 r4 r5 r6"), 0);
 }
 
-static void a_directory_of_the_c_daemon_holds_two_kilobytes_of_names(void **state)
-{
-	struct unit_fixture *f = *state;
-	char path[64];
-	unsigned made = 0;
-	int rc;
-
-	do {
-		snprintf(path, sizeof(path), "data/%03u", made);
-		rc = unit_write(f->one, 0, path, "x");
-		made += rc == 0;
-	} while (rc == 0 && made < 900);
-	if (is_oxenstored(f)) {
-		assert_int_equal(made, 900);
-	} else {
-		assert_int_equal(rc, -ENOSPC);
-		assert_int_equal(made, 503);
-	}
-}
-
 static void a_transaction_has_so_many_requests_and_no_more(void **state)
 {
 	struct unit_fixture *f = *state;
@@ -137,7 +111,7 @@ static void a_transaction_has_so_many_requests_and_no_more(void **state)
 	assert_int_equal(unit_start(f->one, &t), 0);
 	for (unsigned i = 0; i < 1024; i++)
 		assert_int_equal(unit_write(f->one, t, "data/x", "x"), 0);
-	assert_int_equal(unit_write(f->one, t, "data/x", "x"), is_oxenstored(f) ? -EDQUOT : -ENOSPC);
+	assert_int_equal(unit_write(f->one, t, "data/x", "x"), -EDQUOT);
 	assert_int_equal(unit_end(f->one, t, false), 0);
 }
 
@@ -340,22 +314,21 @@ static void a_domain_that_is_gone_leaves_nothing_open(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		unit_test_on_both(the_node_quota_counts_what_a_guest_owns),
-		unit_test_on_both(the_watch_quota_is_one_for_all_processes_of_a_guest),
-		unit_test_on_both(the_transaction_quota_is_one_for_all_processes_of_a_guest),
-		unit_test_on_both(a_value_that_is_too_long),
-		unit_test_on_both(too_many_permissions),
-		unit_test_on_both(a_directory_of_the_c_daemon_holds_two_kilobytes_of_names),
-		unit_test_on_both(a_transaction_has_so_many_requests_and_no_more),
-		unit_test_on_both(requests_of_unknown_type_are_answered),
-		unit_test_on_both(arguments_without_their_nul_are_refused),
-		unit_test_on_both(an_impossible_length_ends_that_connection_alone),
-		unit_test_on_both(a_request_may_come_byte_by_byte),
-		unit_test_on_both(many_requests_in_one_piece_are_answered_in_order),
-		unit_test_on_both(who_asks_without_reading_waits_alone),
-		unit_test_on_both(who_never_reads_its_events_is_cut_off_in_the_end),
-		unit_test_on_both(a_stalled_store_answers_nobody_and_loses_nothing),
-		unit_test_on_both(a_domain_that_is_gone_leaves_nothing_open),
+		unit_case(the_node_quota_counts_what_a_guest_owns),
+		unit_case(the_watch_quota_is_one_for_all_processes_of_a_guest),
+		unit_case(the_transaction_quota_is_one_for_all_processes_of_a_guest),
+		unit_case(a_value_that_is_too_long),
+		unit_case(too_many_permissions),
+		unit_case(a_transaction_has_so_many_requests_and_no_more),
+		unit_case(requests_of_unknown_type_are_answered),
+		unit_case(arguments_without_their_nul_are_refused),
+		unit_case(an_impossible_length_ends_that_connection_alone),
+		unit_case(a_request_may_come_byte_by_byte),
+		unit_case(many_requests_in_one_piece_are_answered_in_order),
+		unit_case(who_asks_without_reading_waits_alone),
+		unit_case(who_never_reads_its_events_is_cut_off_in_the_end),
+		unit_case(a_stalled_store_answers_nobody_and_loses_nothing),
+		unit_case(a_domain_that_is_gone_leaves_nothing_open),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

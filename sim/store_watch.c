@@ -9,11 +9,6 @@
 
 #include "sim/store_internal.h"
 
-static bool is_c(const struct sim_store *store)
-{
-	return store->options.flavour == SIM_STORE_XENSTORED;
-}
-
 /* ---- the tree of watched paths --------------------------------------------------------------- */
 
 static struct sim_watch_node *tree_root(struct sim_store *store, const char *absolute)
@@ -152,7 +147,7 @@ int sim_watch_add(struct sim_connection *connection, const char *untrusted_path,
 	if (rc < 0)
 		return rc;
 	if (!sim_credentials_privileged(&who) && quota_reached(domain))
-		return is_c(domain->store) ? -E2BIG : -EDQUOT;
+		return -EDQUOT;
 	/* A guest's kernel gives each watch a token of its own, so there no two are the same. */
 	if (domain->domid == 0 && watch_find(connection, absolute, token))
 		return -EEXIST;
@@ -271,7 +266,7 @@ static void fire_below(const struct sim_store *store, const struct sim_watch_nod
 		{
 			struct sight sight = sight_of(before, watch->absolute);
 
-			if (may_know(&sight, watch) && (sight.node || !is_c(store)))
+			if (may_know(&sight, watch))
 				send_event(watch, watch->path);
 		}
 		fire_below(store, child, before);

@@ -110,7 +110,7 @@ int sim_wire_decode(struct sim_request *request, const void *message, size_t len
 	request->untrusted_path = request->token = NULL;
 	request->value = NULL;
 	request->value_len = 0;
-	request->n_perms = request->domid = request->target = request->offset = 0;
+	request->n_perms = request->domid = request->target = 0;
 	request->commit = false;
 
 	switch (request->header.type) {
@@ -120,10 +120,6 @@ int sim_wire_decode(struct sim_request *request, const void *message, size_t len
 	case XS_MKDIR:
 	case XS_RM:
 		valid = (request->untrusted_path = take_string(&cursor)) && !cursor.left;
-		break;
-	case XS_DIRECTORY_PART:
-		valid = (request->untrusted_path = take_string(&cursor)) &&
-			take_number(&cursor, INT_MAX, &request->offset) && !cursor.left;
 		break;
 	case XS_WRITE:
 		/* The value is whatever follows, NULs included. */

@@ -26,7 +26,6 @@ struct sim_request {
 	unsigned n_perms;
 	unsigned domid;
 	unsigned target;
-	unsigned offset;
 	bool commit;
 };
 

@@ -25,7 +25,7 @@ enum { EXIT_USAGE = 2, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
 static const char usage_text[] =
 	"Usage: xensim COMMAND\n"
 	"Simulated Xen hosts on plain Linux.\n\n"
-	"  start [--domains N] [--store oxenstored|xenstored] [--dir DIR]\n"
+	"  start [--domains N] [--dir DIR]\n"
 	"                                    start a host with domain 0 and guests 1 to N; prints its "
 	"directory\n"
 	"  exec DOMID -- CMD [ARGUMENT]...   run CMD inside a domain\n"
@@ -264,7 +264,7 @@ fail:
 	return -1;
 }
 
-static int run_host(const char *dir, unsigned domains, enum sim_store_flavour flavour, int ready_fd)
+static int run_host(const char *dir, unsigned domains, int ready_fd)
 {
 	int null;
 
@@ -274,10 +274,10 @@ static int run_host(const char *dir, unsigned domains, enum sim_store_flavour fl
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
 		return EXIT_FAILURE;
-	return hv_run(dir, domains, flavour, ready_fd) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return hv_run(dir, domains, ready_fd) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static int start_host(const char *dir, unsigned domains, enum sim_store_flavour flavour)
+static int start_host(const char *dir, unsigned domains)
 {
 	char command[4200], byte;
 	int ready[2], lock = claim_dir(dir);
@@ -295,7 +295,7 @@ static int start_host(const char *dir, unsigned domains, enum sim_store_flavour 
 	pid = fork();
 	if (pid == 0) {
 		close(ready[0]);
-		_exit(run_host(dir, domains, flavour, ready[1]));
+		_exit(run_host(dir, domains, ready[1]));
 	}
 	close(ready[1]);
 	close(lock);
@@ -317,10 +317,8 @@ static int command_start(int count, char **words)
 {
 	static const struct option options[] = {{"domains", required_argument, NULL, 'n'},
 						{"dir", required_argument, NULL, 'd'},
-						{"store", required_argument, NULL, 's'},
 						{NULL, 0, NULL, 0}};
 	char *dir = NULL, *path = NULL, *end;
-	enum sim_store_flavour flavour = SIM_STORE_OXENSTORED;
 	unsigned long domains = 0;
 	char name[] = "xensim start";
 	bool made;
@@ -337,11 +335,6 @@ static int command_start(int count, char **words)
 			break;
 		case 'd':
 			dir = optarg;
-			break;
-		case 's':
-			if (strcmp(optarg, "oxenstored") != 0 && strcmp(optarg, "xenstored") != 0)
-				return usage_error("start: --store is oxenstored or xenstored, not", optarg);
-			flavour = optarg[0] == 'o' ? SIM_STORE_OXENSTORED : SIM_STORE_XENSTORED;
 			break;
 		default:
 			return EXIT_USAGE;
@@ -369,7 +362,7 @@ static int command_start(int count, char **words)
 			rmdir(path);
 		status = EXIT_FAILURE;
 	} else {
-		status = start_host(path, (unsigned)domains, flavour);
+		status = start_host(path, (unsigned)domains);
 	}
 	free(path);
 	free(dir);

@@ -3,7 +3,7 @@
  * The simulated XenStore as its clients reach it: whatever they send, each answer is well formed, the books
  * of who owns how many nodes stay right, and what a connection held is gone with it.
  *
- * Input: one byte that picks flavour and form, then either what a guest's socket would carry, or a series of
+ * Input: one byte that picks the form, then either what a guest's socket would carry, or a series of
  * messages by three domains, "who type transaction length payload", a byte each but for the payload.
  */
 #include <stdint.h>
@@ -84,7 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (!base)
 		base = event_base_new();
-	sim_store_options_init(&options, data[0] & 1 ? SIM_STORE_XENSTORED : SIM_STORE_OXENSTORED);
+	sim_store_options_init(&options);
 	options.limits.nodes = 20; /* within reach */
 	options.limits.watches = 5;
 	options.limits.transactions = 2;

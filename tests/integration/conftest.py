@@ -116,13 +116,13 @@ class Host:
     # this goes well; AddressSanitizer fills it and would make it a crash.
     FOR_STOCK = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":max_malloc_fill_size=0"}
 
-    def __init__(self, domains=3, store="oxenstored"):
+    def __init__(self, domains=3):
         # A short path: it ends up in the names of sockets, which have 107 characters.
         self.dir = tempfile.mkdtemp(prefix="xensim-")
         self.environment = dict(os.environ, XENSIM_DIR=self.dir)
         self.environment.pop("XENMSG_SOCKET", None)
         self.processes = []
-        self.sim("start", "--domains", domains, "--store", store)
+        self.sim("start", "--domains", domains)
 
     def sim(self, *words, check=True, timeout=TIMEOUT):
         """Runs `xensim WORDS`; returns the finished process, with text of stdout and stderr."""
@@ -214,8 +214,8 @@ def make_host():
     """Makes hosts of any size."""
     hosts = []
 
-    def make(domains=3, store="oxenstored"):
-        hosts.append(Host(domains, store))
+    def make(domains=3):
+        hosts.append(Host(domains))
         return hosts[-1]
 
     yield make
