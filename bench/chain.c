@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Measures the whole chain, program → daemon → ring → daemon → program, with libxenmsg: one xenmsg_post() for
- * each message. bench/raw.c measures the same without it.
+ * The whole chain, program → daemon → ring → daemon → program, by libxenmsg's functions in C.
  *
- * 	bench-chain server                               binds `bench`, and `bench-echo`, which echoes
- * 	bench-chain client PEER rtt|stream SIZE SECONDS  prints "MESSAGES NANOSECONDS"
- *
- * A stream ends when the last message was reported delivered, that is, taken by the server.
+ * 	bench-chain server [COUNT]                 binds `bench`, and so many more endpoints
+ * 	bench-chain client PEER MODE SIZE SECONDS  prints what engine.h says
+ * 	bench-chain hold PEER COUNT CONNECTIONS    sends a message to each of these endpoints, on each of so many
+ * 	                                           connections; when all are delivered it prints "NANOSECONDS",
+ * 	                                           and holds their channels until its input ends
  */
 
 #include <errno.h>
@@ -15,47 +15,74 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "bench/clock.h"
+#include "bench/engine.h"
 #include "xenmsg.h"
 
-static void fail(const char *what, int error)
+struct chain {
+	struct xenmsg *conn;
+	char address[80];
+	uint64_t answers, replies; /* that have come and weren't taken by the engine */
+};
+
+static void delivered(void *userdata, int result)
 {
-	fprintf(stderr, "bench-chain: %s: %s\n", what, strerror(-error));
-	exit(1);
+	if (result < 0)
+		engine_fail("delivery", result);
+}
+
+static void wait_once(struct chain *chain)
+{
+	int r = xenmsg_wait(chain->conn, 30000);
+
+	if (r <= 0)
+		engine_fail("wait", r == 0 ? -ETIMEDOUT : r);
 }
 
 /* ---- server ---------------------------------------------------------------------------------- */
 
-static void take(void *userdata, struct xenmsg_message *message)
+static void answer(struct xenmsg *conn, struct xenmsg_message *message, size_t size)
 {
-	xenmsg_message_free(message);
-}
-
-static void echo(void *userdata, struct xenmsg_message *message)
-{
-	struct xenmsg *conn = userdata;
 	char address[32];
 	int r;
 
 	snprintf(address, sizeof(address), "%u:bench-reply", (unsigned)xenmsg_message_sender_domid(message));
-	r = xenmsg_post(conn, address, xenmsg_message_data(message), xenmsg_message_size(message), NULL,
-			NULL);
+	r = xenmsg_post(conn, address, xenmsg_message_data(message), size, NULL, NULL);
 	if (r < 0)
-		fail("echo", r);
+		engine_fail("answer", r);
+}
+
+static void take(void *userdata, struct xenmsg_message *message)
+{
+	struct xenmsg *conn = userdata;
+	const char *data = xenmsg_message_data(message);
+	size_t size = xenmsg_message_size(message);
+	int r;
+
+	if (xenmsg_message_wants_reply(message)) {
+		r = xenmsg_reply(message, data, size);
+		if (r < 0 && r != -ECANCELED)
+			engine_fail("reply", r);
+	} else if (size && data[0] != ANSWER_NONE) {
+		answer(conn, message, data[0] == ANSWER_ALL ? size : 1);
+	}
 	xenmsg_message_free(message);
 }
 
-static int serve(struct xenmsg *conn)
+static int serve(struct xenmsg *conn, unsigned count)
 {
-	int r = xenmsg_bind(conn, "bench", 0, take, NULL);
+	int r = xenmsg_bind(conn, "bench", 0, take, conn);
 
-	if (r == 0)
-		r = xenmsg_bind(conn, "bench-echo", 0, echo, conn);
+	for (unsigned i = 0; i < count && r == 0; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "b%u", i);
+		r = xenmsg_bind(conn, name, 0, take, conn);
+	}
 	if (r < 0)
-		fail("bind", r);
-	puts("ready");
-	fflush(stdout);
+		engine_fail("bind", r);
+	engine_ready();
 	for (;;) {
 		r = xenmsg_wait(conn, -1);
 		if (r < 0 && r != -EINTR)
@@ -65,95 +92,141 @@ static int serve(struct xenmsg *conn)
 
 /* ---- client ---------------------------------------------------------------------------------- */
 
-struct client {
-	struct xenmsg *conn;
-	uint64_t sent, delivered, replies;
-};
-
-static void delivered(void *userdata, int result)
+static void post(void *userdata, const void *data, size_t size)
 {
-	struct client *client = userdata;
+	struct chain *chain = userdata;
+	int r;
 
-	if (result < 0)
-		fail("delivery", result);
-	client->delivered++;
+	while ((r = xenmsg_post(chain->conn, chain->address, data, size, delivered, chain)) == -EAGAIN)
+		wait_once(chain);
+	if (r < 0)
+		engine_fail("post", r);
 }
 
-static void replied(void *userdata, struct xenmsg_message *message)
+static void on_answer(void *userdata, struct xenmsg_message *message)
 {
-	struct client *client = userdata;
+	struct chain *chain = userdata;
 
-	client->replies++;
+	chain->answers++;
 	xenmsg_message_free(message);
 }
 
-static void wait_once(struct client *client)
+static const void *receive(void *userdata, size_t size)
 {
-	int r = xenmsg_wait(client->conn, 30000);
+	struct chain *chain = userdata;
 
-	if (r <= 0)
-		fail("wait", r == 0 ? -ETIMEDOUT : r);
+	while (!chain->answers)
+		wait_once(chain);
+	chain->answers--;
+	return ""; /* what is in it was looked at */
 }
 
-static void post(struct client *client, const char *address, const void *data, size_t size)
+static void on_reply(void *userdata, int result, struct xenmsg_message *reply)
 {
-	int r;
+	struct chain *chain = userdata;
 
-	while ((r = xenmsg_post(client->conn, address, data, size, delivered, client)) == -EAGAIN)
-		wait_once(client);
-	if (r < 0)
-		fail("post", r);
-	client->sent++;
+	if (result < 0)
+		engine_fail("call", result);
+	chain->replies++;
+	xenmsg_message_free(reply);
 }
 
-static void measure(struct client *client, const char *peer, bool stream, size_t size, double seconds)
+static void call(void *userdata, const void *data, size_t size)
 {
-	uint64_t start, end, limit = (uint64_t)(seconds * 1e9);
-	char address[64], *data = calloc(1, size ? size : 1);
+	struct chain *chain = userdata;
 	int r;
 
-	if (!data)
-		fail("memory", -ENOMEM);
-	snprintf(address, sizeof(address), "%s:%s", peer, stream ? "bench" : "bench-echo");
-	r = xenmsg_bind(client->conn, "bench-reply", 0, replied, client);
+	while ((r = xenmsg_call_post(chain->conn, chain->address, data, size, on_reply, chain)) == -EAGAIN)
+		wait_once(chain);
 	if (r < 0)
-		fail("bind", r);
-	/* The first message makes the link and the channels. */
-	post(client, address, data, size);
-	while (client->delivered < 1 || (!stream && client->replies < 1))
-		wait_once(client);
-	client->sent = client->delivered = client->replies = 0;
-	start = now_ns();
-	do {
-		post(client, address, data, size);
-		while (!stream && client->replies < client->sent)
-			wait_once(client);
-	} while ((stream && client->sent % 64 && size <= 4096) || now_ns() - start < limit);
-	while (stream && client->delivered < client->sent)
-		wait_once(client);
-	end = now_ns();
-	printf("%llu %llu\n", (unsigned long long)client->sent, (unsigned long long)(end - start));
-	free(data);
+		engine_fail("call", r);
+}
+
+static void await_reply(void *userdata)
+{
+	struct chain *chain = userdata;
+
+	while (!chain->replies)
+		wait_once(chain);
+	chain->replies--;
+}
+
+static void measure(struct chain *chain, const char *peer, const char *mode, size_t size, double seconds)
+{
+	struct end end = {.userdata = chain, .send = post, .receive = receive};
+	int r = xenmsg_bind(chain->conn, "bench-reply", 0, on_answer, chain);
+
+	if (r < 0)
+		engine_fail("bind", r);
+	if (strncmp(mode, "calls", 5) == 0) {
+		end.call = call;
+		end.reply = await_reply;
+	}
+	snprintf(chain->address, sizeof(chain->address), "%s:bench", peer);
+	engine_measure(&end, mode, size, seconds);
+}
+
+static void count_delivery(void *userdata, int result)
+{
+	struct chain *chain = userdata;
+
+	delivered(chain, result);
+	chain->answers++;
+}
+
+/* Opens one channel to each endpoint, on a connection of its own, which stays until the process ends. */
+static void hold(const char *peer, unsigned count)
+{
+	struct chain chain = {.conn = NULL};
+	int r = xenmsg_open(&chain.conn, NULL);
+
+	for (unsigned i = 0; i < count && r == 0; i++) {
+		snprintf(chain.address, sizeof(chain.address), "%s:b%u", peer, i);
+		while ((r = xenmsg_post(chain.conn, chain.address, "\0", 1, count_delivery, &chain)) ==
+		       -EAGAIN)
+			wait_once(&chain);
+	}
+	if (r < 0)
+		engine_fail("hold", r);
+	while (chain.answers < count)
+		wait_once(&chain);
+}
+
+static void make_channels(const char *peer, unsigned count, unsigned connections)
+{
+	uint64_t start = now_ns();
+	char byte;
+
+	for (unsigned i = 0; i < connections; i++)
+		hold(peer, count);
+	printf("%llu\n", (unsigned long long)(now_ns() - start));
+	fflush(stdout);
+	while (read(STDIN_FILENO, &byte, 1) > 0)
+		;
 }
 
 int main(int argc, char **argv)
 {
-	struct client client = {.conn = NULL};
-	bool server = argc == 2 && strcmp(argv[1], "server") == 0;
-	int r;
+	struct chain chain = {.conn = NULL};
+	const char *role = argc > 1 ? argv[1] : "";
+	int server = (argc == 2 || argc == 3) && strcmp(role, "server") == 0, r;
 
-	if (!server && (argc != 6 || strcmp(argv[1], "client") != 0)) {
-		fprintf(stderr, "usage: bench-chain server | client PEER rtt|stream SIZE SECONDS\n");
+	if (argc == 5 && strcmp(role, "hold") == 0) {
+		make_channels(argv[2], (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
+		return 0;
+	}
+	if (!server && !(argc == 6 && strcmp(role, "client") == 0)) {
+		fprintf(stderr,
+			"usage: bench-chain server [COUNT] | client PEER MODE SIZE SECONDS | hold PEER COUNT CONNECTIONS\n");
 		return 2;
 	}
-	r = xenmsg_open(&client.conn, NULL);
+	r = xenmsg_open(&chain.conn, NULL);
 	if (r < 0)
-		fail("open", r);
+		engine_fail("open", r);
 	if (server)
-		serve(client.conn);
+		serve(chain.conn, argc == 3 ? (unsigned)atoi(argv[2]) : 0);
 	else
-		measure(&client, argv[2], strcmp(argv[3], "stream") == 0, (size_t)atol(argv[4]),
-			atof(argv[5]));
-	xenmsg_close(client.conn);
+		measure(&chain, argv[2], argv[3], (size_t)atol(argv[4]), atof(argv[5]));
+	xenmsg_close(chain.conn);
 	return 0;
 }

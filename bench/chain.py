@@ -3,7 +3,7 @@
 """bench-chain in Python, both ends: what the module costs.
 
     chain.py server blocking|asyncio                               binds `bench-KIND` and takes what comes
-    chain.py client blocking|asyncio PEER SIZE SECONDS             prints "MESSAGES NANOSECONDS" of pipelined messages
+    chain.py client blocking|asyncio PEER stream SIZE SECONDS      prints "MESSAGES NANOSECONDS" of pipelined messages
 
 A stream ends when the last message was reported delivered, that is, taken by the server.
 """
@@ -62,7 +62,7 @@ def main():
         if role == "server":
             asyncio.run(serve_in_loop(f"bench-{kind}")) if in_loop else serve(f"bench-{kind}")
         else:
-            words = f"{rest[0]}:bench-{kind}", bytes(int(rest[1])), float(rest[2])
+            words = f"{rest[0]}:bench-{kind}", bytes(int(rest[2])), float(rest[3])
             print(*(asyncio.run(send_in_loop(*words)) if in_loop else send(*words)))
     except xenmsg.Error as error:
         if role != "server":  # for whom it is the end of the benchmark: the daemon was stopped

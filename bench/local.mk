@@ -1,9 +1,27 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The programs that bench/run measures with; never installed.
-noinst_PROGRAMS += bench-raw bench-chain
-EXTRA_DIST += bench/run bench/chain.py
-bench_raw_SOURCES = bench/raw.c bench/clock.h
+noinst_LTLIBRARIES += libengine.la
+libengine_la_SOURCES = bench/engine.c bench/engine.h
+noinst_PROGRAMS += bench-raw bench-chain bench-socket bench-dbus
+bench_raw_SOURCES = bench/raw.c
 bench_raw_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS)
-bench_raw_LDADD = $(XENVCHAN_LIBS)
-bench_chain_SOURCES = bench/chain.c bench/clock.h
-bench_chain_LDADD = libxenmsg.la
+bench_raw_LDADD = libengine.la $(XENVCHAN_LIBS)
+bench_chain_SOURCES = bench/chain.c
+bench_chain_LDADD = libengine.la libxenmsg.la
+bench_socket_SOURCES = bench/socket.c
+bench_socket_LDADD = libengine.la libxenmsg.la
+bench_dbus_SOURCES = bench/dbus.c
+bench_dbus_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
+bench_dbus_LDADD = libengine.la $(SYSTEMD_LIBS)
+
+# Other contenders, which bench/run makes where their libraries are there.
+EXTRA_PROGRAMS += bench-zeromq bench-nng
+CLEANFILES += bench-zeromq bench-nng
+bench_zeromq_SOURCES = bench/zeromq.c
+bench_zeromq_LDADD = libengine.la -lzmq
+bench_nng_SOURCES = bench/nng.c
+bench_nng_LDADD = libengine.la -lnng
+EXTRA_DIST += bench/run bench/chain.py bench/host.py bench/machine.py bench/more.py bench/xen.py \
+	bench/contenders/__init__.py bench/contenders/dbus.py bench/contenders/nng.py bench/contenders/proxy.py \
+	bench/contenders/python.py bench/contenders/raw.py bench/contenders/socat.py bench/contenders/sockets.py \
+	bench/contenders/xenmsg.py bench/contenders/zeromq.py

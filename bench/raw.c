@@ -1,160 +1,189 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Measures the yardstick: stock libxenvchan between two programs, with one vchan and one libxenvchan_send()
- * for each message, as a program of today would do it.
+ * The yardstick: stock libxenvchan between two programs, with one vchan and one libxenvchan_send() for each
+ * message, as a program of today would do it. With `spin` both look at the ring until something has changed
+ * instead of sleeping, and so never notify each other: the fair opponent of busy polling.
  *
- * 	bench-raw server PEER PATH RING            serves one client: echoes its messages or only takes them
- * 	bench-raw client PEER PATH rtt|stream SIZE SECONDS
- *
- * The client prints "MESSAGES NANOSECONDS". A stream ends with an answer from the server, so that all of it
- * has arrived.
+ * 	bench-raw server PEER PATH RING [spin]                   serves one client
+ * 	bench-raw client PEER PATH MODE SIZE SECONDS [spin]      prints what engine.h says
  */
 
 #include <libxenvchan.h>
+#include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/clock.h"
+#include "bench/engine.h"
 
-/* The client's first message, and one before each batch of a stream, with its number of messages (0: end). */
-struct order {
-	uint32_t stream;
-	uint32_t size;
+struct raw {
+	struct libxenvchan *vchan;
+	size_t ring;
+	bool spins;
+	void *data; /* of the message that was received last */
+	size_t capacity;
 };
-
-static void fail(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static void send_all(struct libxenvchan *vchan, const void *data, size_t size, size_t ring)
-{
-	/* A message larger than the ring has to go in parts. */
-	int n = size <= ring ? libxenvchan_send(vchan, data, size) : libxenvchan_write(vchan, data, size);
-
-	if (n != (int)size)
-		fail("send");
-}
-
-static void receive_all(struct libxenvchan *vchan, void *data, size_t size, size_t ring)
-{
-	size_t got = 0;
-
-	if (size <= ring) {
-		if (libxenvchan_recv(vchan, data, size) != (int)size)
-			fail("receive");
-		return;
-	}
-	while (got < size) {
-		int n = libxenvchan_read(vchan, (char *)data + got, size - got);
-
-		if (n <= 0)
-			fail("read");
-		got += (size_t)n;
-	}
-}
 
 static size_t ring_size(const struct libxenvchan_ring *ring)
 {
 	return (size_t)1 << ring->order;
 }
 
-static int serve(int peer, const char *path, size_t ring)
+/* libxenvchan's own functions for this ask for a notification at each look. */
+static size_t filled(const struct libxenvchan_ring *ring)
 {
-	struct libxenvchan *vchan = libxenvchan_server_init(NULL, peer, path, ring, ring);
-	struct order order;
-	char *data;
+	return __atomic_load_n(&ring->shr->prod, __ATOMIC_ACQUIRE) -
+	       __atomic_load_n(&ring->shr->cons, __ATOMIC_ACQUIRE);
+}
 
-	if (!vchan)
-		fail("libxenvchan_server_init");
-	vchan->blocking = -1;
-	/* wait for the first client */
-	while (libxenvchan_is_open(vchan) == 2)
-		if (libxenvchan_wait(vchan) < 0)
-			fail("libxenvchan_wait");
-	receive_all(vchan, &order, sizeof(order), ring);
-	data = malloc(order.size);
-	if (!data)
-		fail("malloc");
-	if (!order.stream) {
-		uint32_t more;
+static void pause_cpu(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#endif
+}
 
-		for (;;) {
-			receive_all(vchan, data, order.size, ring);
-			memcpy(&more, data, sizeof(more));
-			if (!more)
-				break;
-			send_all(vchan, data, order.size, ring);
-		}
-	} else {
-		uint32_t last;
-
-		do {
-			receive_all(vchan, data, order.size, ring);
-			memcpy(&last, data, sizeof(last));
-		} while (last);
+/* Spins until so much can be read, or returns false if the other end has gone. */
+static bool spin_for_data(struct raw *raw, size_t size)
+{
+	for (unsigned turn = 1; filled(&raw->vchan->read) < size; turn++) {
+		if (turn % 4096 == 0 && libxenvchan_is_open(raw->vchan) == 0)
+			return false;
+		pause_cpu();
 	}
-	send_all(vchan, "", 1, ring);
-	/* The client closes first, after it has read the answer. */
-	while (libxenvchan_is_open(vchan))
-		if (libxenvchan_wait(vchan) < 0)
-			break;
-	libxenvchan_close(vchan);
-	free(data);
+	return true;
+}
+
+static void spin_for_room(struct raw *raw, size_t size)
+{
+	while (raw->ring - filled(&raw->vchan->write) < size)
+		pause_cpu();
+}
+
+static void send_piece(struct raw *raw, const void *data, size_t size)
+{
+	if (raw->spins)
+		spin_for_room(raw, size);
+	if (libxenvchan_send(raw->vchan, data, size) != (int)size)
+		engine_fail("libxenvchan_send", errno);
+}
+
+static void send_message(void *userdata, const void *data, size_t size)
+{
+	struct raw *raw = userdata;
+
+	/* A message larger than the ring has to go in parts. */
+	if (size <= raw->ring) {
+		send_piece(raw, data, size);
+	} else if (!raw->spins) {
+		if (libxenvchan_write(raw->vchan, data, size) != (int)size)
+			engine_fail("libxenvchan_write", errno);
+	} else {
+		for (size_t sent = 0; sent < size;) {
+			size_t room = raw->ring - filled(&raw->vchan->write);
+			size_t part = size - sent < room ? size - sent : room;
+
+			if (part)
+				send_piece(raw, (const char *)data + sent, part);
+			sent += part;
+		}
+	}
+}
+
+static const void *receive_message(void *userdata, size_t size)
+{
+	struct raw *raw = userdata;
+	size_t got = 0;
+
+	if (raw->capacity < size) {
+		raw->capacity = size;
+		raw->data = realloc(raw->data, size);
+		if (!raw->data)
+			engine_fail("memory", ENOMEM);
+	}
+	if (size <= raw->ring) {
+		if (raw->spins && !spin_for_data(raw, size))
+			return NULL;
+		return libxenvchan_recv(raw->vchan, raw->data, size) == (int)size ? raw->data : NULL;
+	}
+	while (got < size) {
+		int n;
+
+		if (raw->spins && !spin_for_data(raw, 1))
+			return NULL;
+		n = libxenvchan_read(raw->vchan, (char *)raw->data + got,
+				     raw->spins && filled(&raw->vchan->read) < size - got
+					     ? filled(&raw->vchan->read)
+					     : size - got);
+		if (n <= 0)
+			return NULL;
+		got += (size_t)n;
+	}
+	return raw->data;
+}
+
+static void use(struct raw *raw)
+{
+	struct end end = {.userdata = raw, .send = send_message, .receive = receive_message};
+	const uint32_t *size;
+
+	/* The client's first message says how large the others are. */
+	size = receive_message(raw, sizeof(*size));
+	if (!size)
+		engine_fail("receive", ECONNRESET);
+	engine_serve(&end, *size);
+}
+
+static int serve(int peer, const char *path, size_t ring, bool spins)
+{
+	struct raw raw = {.ring = ring, .spins = spins};
+
+	raw.vchan = libxenvchan_server_init(NULL, peer, path, ring, ring);
+	if (!raw.vchan)
+		engine_fail("libxenvchan_server_init", errno);
+	raw.vchan->blocking = -1;
+	engine_ready();
+	/* wait for the first client */
+	while (libxenvchan_is_open(raw.vchan) == 2)
+		if (libxenvchan_wait(raw.vchan) < 0)
+			engine_fail("libxenvchan_wait", errno);
+	use(&raw);
+	libxenvchan_close(raw.vchan);
+	free(raw.data);
 	return 0;
 }
 
-static int ask(int peer, const char *path, struct order order, double seconds)
+static int ask(int peer, const char *path, const char *mode, size_t size, double seconds, bool spins)
 {
-	struct libxenvchan *vchan = libxenvchan_client_init(NULL, peer, path);
-	uint64_t start, end = 0, limit = (uint64_t)(seconds * 1e9), messages = 0;
-	char *data = calloc(1, order.size), answer;
-	size_t ring;
+	struct raw raw = {.vchan = libxenvchan_client_init(NULL, peer, path), .spins = spins};
+	struct end end = {.userdata = &raw, .send = send_message, .receive = receive_message};
+	uint32_t order = (uint32_t)size;
 
-	if (!vchan || !data)
-		fail("libxenvchan_client_init");
-	vchan->blocking = -1;
-	vchan->server_persist = 0;
-	ring = ring_size(&vchan->write);
-	send_all(vchan, &order, sizeof(order), ring);
-	data[0] = 1;
-	start = now_ns();
-	for (;;) {
-		send_all(vchan, data, order.size, ring);
-		if (!order.stream)
-			receive_all(vchan, data, order.size, ring);
-		messages++;
-		/* Reading the clock costs as much as a small message, so it is read now and then only. */
-		if ((!order.stream || messages % 64 == 0 || order.size > 4096) && now_ns() - start > limit)
-			break;
-	}
-	if (!order.stream)
-		end = now_ns();
-	memset(data, 0, 4);
-	send_all(vchan, data, order.size, ring);
-	receive_all(vchan, &answer, 1, ring);
-	if (order.stream)
-		end = now_ns();
-	printf("%llu %llu\n", (unsigned long long)messages, (unsigned long long)(end - start));
-	libxenvchan_close(vchan);
-	free(data);
+	if (!raw.vchan)
+		engine_fail("libxenvchan_client_init", errno);
+	raw.vchan->blocking = -1;
+	raw.vchan->server_persist = 0;
+	raw.ring = ring_size(&raw.vchan->write);
+	send_message(&raw, &order, sizeof(order));
+	engine_measure(&end, mode, size, seconds);
+	libxenvchan_close(raw.vchan);
+	free(raw.data);
 	return 0;
 }
 
 int main(int argc, char **argv)
 {
+	bool spins = argc > 2 && strcmp(argv[argc - 1], "spin") == 0;
+
+	argc -= spins;
 	if (argc == 5 && strcmp(argv[1], "server") == 0)
-		return serve(atoi(argv[2]), argv[3], (size_t)atol(argv[4]));
+		return serve(atoi(argv[2]), argv[3], (size_t)atol(argv[4]), spins);
 	if (argc == 7 && strcmp(argv[1], "client") == 0 && atol(argv[5]) >= 4)
-		return ask(atoi(argv[2]), argv[3],
-			   (struct order){.stream = strcmp(argv[4], "stream") == 0,
-					  .size = (uint32_t)atol(argv[5])},
-			   atof(argv[6]));
+		return ask(atoi(argv[2]), argv[3], argv[4], (size_t)atol(argv[5]), atof(argv[6]), spins);
 	fprintf(stderr,
-		"usage: bench-raw server PEER PATH RING | client PEER PATH rtt|stream SIZE SECONDS\n");
+		"usage: bench-raw server PEER PATH RING [spin] | client PEER PATH MODE SIZE SECONDS [spin]\n");
 	return 2;
 }

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""xenmsg, by the functions in C: messages, calls, streams, and connections that `xenmsg forward` carries."""
+
+from contenders import Contender, Piped, parse
+from host import Group, free_port, listens_at_port, wait_until
+
+CONFIG = "[links]\nring-size = {ring}\nbusy-poll = {poll}\n"
+
+
+def daemons(host, ring, poll="100us"):
+    """The pair of domains with these daemons, and the daemons; those that run are used again."""
+    running = host.__dict__.setdefault("xenmsg_daemons", {})
+    if (ring, poll) not in running:
+        pair = host.new_pair()
+        running[ring, poll] = pair, [host.start_daemon(domid, CONFIG.format(ring=ring, poll=poll)) for domid in pair]
+    return running[ring, poll]
+
+
+class Messages(Contender):
+    key, label = "xenmsg", "xenmsg"
+    has_rings = short = True
+    poll = "100us"
+
+    def start(self, host, ring):
+        super().start(host, ring)
+        (self.client, self.server), self.daemons = daemons(host, ring, self.poll)
+        self.group = Group(host)
+        self.group.others = self.daemons
+        self.group.serve(1, host.tool("bench-chain"), "server", domid=self.server)
+        host.background += self.group.processes
+
+    def measure(self, mode, size, seconds):
+        return parse(self.host.run(0, self.host.tool("bench-chain"), "client", self.server, mode, size, seconds,
+                                   domid=self.client, pids=self.group.pids()))
+
+
+class Quiet(Messages):
+    key, label = "xenmsg-quiet", "xenmsg, busy-poll = 0"
+    poll = "0"
+
+
+class Streams(Piped):
+    key, label = "xenmsg-stream", "xenmsg, a stream"
+    has_rings = True
+
+    def start(self, host, ring):
+        super().start(host, ring)
+        (self.client, self.server), self.daemons = daemons(host, ring)
+
+    def build_group(self, group):
+        tool = self.host.tool("bench-socket")
+        endpoint = self.host.new_name().rpartition("/")[2]
+        group.serve(1, tool, "server", f"xenmsg:{endpoint}", domid=self.server)
+        group.others = self.daemons
+        return (tool, "client", f"xenmsg:{self.server}:{endpoint}"), self.client
+
+    def carry(self, group, port):
+        """Starts what carries TCP connections from the client's side to this port of the server's. Returns the port there."""
+        endpoint, entry = self.host.new_name().rpartition("/")[2], free_port()
+        xenmsg = self.host.tool("xenmsg")
+        group.start(1, xenmsg, "forward", f"xen:{endpoint}", f"tcp:127.0.0.1:{port}", domid=self.server)
+        group.start(0, xenmsg, "forward", f"tcp:127.0.0.1:{entry}", f"xen:{self.server}:{endpoint}", domid=self.client)
+        wait_until(lambda: listens_at_port(entry), "xenmsg forward")
+        wait_until(lambda: endpoint in self.host.run(1, xenmsg, "endpoints", "self", domid=self.server), "its endpoint")
+        group.others = self.daemons
+        return entry
+
+
+CONTENDERS = [Messages, Quiet, Streams]
