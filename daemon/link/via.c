@@ -71,39 +71,45 @@ static uint32_t destination(const struct channel *channel)
 
 /* --- why it can't be ---------------------------------------------------------------------------- */
 
-/* Tells why no channel gets to this domain. In a guest that is what its programs are told of the link that
- * isn't there; domain 0 writes it into its log, since it isn't its programs that ask. Returns the negative
- * errno for the opener. */
-static int explain(struct via *via, uint32_t domid, uint32_t source, int error)
+/* Remembers for the programs of a guest why there is no link with this domain, and what follows. */
+static void explain_here(struct via *via, uint32_t domid, const char *what_follows)
 {
-	uint32_t self = via->with.self->domid;
-	const char *missing = "domain 0 can't be reached: its log and 'xenmsg doctor 0' say why";
 	char why[LINK_REASON_SIZE];
 
-	if (error == -ENOBUFS || error == -ENOMEM)
+	snprintf(why, sizeof(why), "neither domain %u nor domain %u may map the other's pages, %s",
+		 via->with.self->domid, domid, what_follows);
+	links_explain(via->links, domid, why);
+}
+
+static const char *what_is_missing(const struct via *via, int error)
+{
+	if (!via->enabled)
+		return "and relay = no is set here, nor map = yes under [links] in one of the two";
+	if (error == -EHOSTDOWN)
+		return "and no xenmsgd runs in domain 0 that would relay: start it, or set map = yes under [links] in "
+		       "one of the two";
+	if (error == -EOPNOTSUPP)
+		return "and xenmsgd in domain 0 doesn't relay, being an older one or by relay = no; or set map = yes "
+		       "under [links] in one of the two";
+	return "and domain 0, which would relay, can't be reached, as 'xenmsg doctor 0' explains; or set map = yes "
+	       "under [links] in one of the two";
+}
+
+/* Tells why no channel of domain `source` gets to this domain: in a guest to its programs, in domain 0 to its
+ * log, since it isn't its programs that ask. Returns the negative errno for the opener. */
+static int explain(struct via *via, uint32_t domid, uint32_t source, int error)
+{
+	if (error == -ENOBUFS || error == -ENOMEM || (error == -EHOSTDOWN && in_domain_0(via)))
 		return error;
-	if (in_domain_0(via)) {
-		if (error == -EHOSTDOWN)
-			return error;
+	if (in_domain_0(via))
 		log_limited(
 			LOG_UNREACHABLE, LOG_BY_DOMAIN(source), LOG_LEVEL_WARNING,
 			"domain %u: nothing is relayed to it for domain %u: %s", domid, source,
 			error == -EOPNOTSUPP
 				? "its xenmsgd takes nothing relayed: it is an older one, or has relay = no"
 				: "there is no link with it");
-		return -EHOSTUNREACH;
-	}
-	if (!via->enabled)
-		missing = "relay = no is set here";
-	else if (error == -EHOSTDOWN)
-		missing = "no xenmsgd runs in domain 0 that would relay: start it";
-	else if (error == -EOPNOTSUPP)
-		missing = "xenmsgd in domain 0 doesn't relay: it is an older one, or has relay = no";
-	snprintf(why, sizeof(why),
-		 "neither domain %u nor domain %u may map the other's pages, and %s, or set map = yes under "
-		 "[links] in one of the two",
-		 self, domid, missing);
-	links_explain(via->links, domid, why);
+	else
+		explain_here(via, domid, what_is_missing(via, error));
 	return -EHOSTUNREACH;
 }
 
@@ -288,7 +294,10 @@ int via_lead(struct via *via, struct channel *channel, uint32_t domid, const cha
 	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
 	if (via->enabled)
 		r = send_to(via, channel, 0, address);
-	return r < 0 ? explain(via, domid, via->with.self->domid, r) : 0;
+	if (r < 0)
+		return explain(via, domid, via->with.self->domid, r);
+	explain_here(via, domid, "so domain 0 relays; where that fails, the log of its xenmsgd says why");
+	return 0;
 }
 
 void via_lead_waiting(struct via *via, uint32_t domid, struct hop *hop)

@@ -2,7 +2,8 @@
 """A peer daemon in Python, written from doc/protocol.md alone: it meets a real xenmsgd through XenStore and speaks link frames
 with it over the real rings, by stock libxenstore and libxenvchan. Numbers in brackets are sections of that document.
 
-    link_peer.py grant|map DOMID      run inside a domain; takes a command a line, answers each with "ok ..." or "error ..."
+    link_peer.py grant|map DOMID [FLAGS]      run inside a domain; takes a command a line, answers each with "ok ..." or
+                                              "error ..."; FLAGS are those of its HELLO
 """
 
 import ctypes
@@ -13,7 +14,7 @@ import sys
 import time
 import uuid
 
-HELLO, GOODBYE, PING, PONG, ACK = 1, 3, 4, 5, 6
+HELLO, GOODBYE, PING, PONG, ACK, DIRECTORY = 1, 3, 4, 5, 6, 7
 OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED = range(16, 24)
 HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
 PIECE = 16384  # with its header and a few more frames it fits into the smallest rings that a link begins with
@@ -130,8 +131,9 @@ class Channel:
 
 
 class Peer:
-    def __init__(self, role, domid):
+    def __init__(self, role, domid, flags=0):
         self.store = Store()
+        self.flags, self.claimed = flags, 4711
         self.me, self.peer = int(self.store.read("domid")), domid
         self.instance, self.token = uuid.uuid4(), os.urandom(16) if self.me < domid else bytes(16)
         self.base = f"/local/domain/{self.me}/data/xenmsg"
@@ -158,7 +160,7 @@ class Peer:
         else:
             self.await_leaf(f"{self.theirs}/{nonce}/event-channel")
             self.vchan = Vchan(False, self.peer, f"{self.theirs}/{nonce}")
-        self.send(HELLO, 0, struct.pack("<HHI16s16sQQ", 1, 0, 0, self.instance.bytes, self.token, 0, 1 << 24) + b"python")
+        self.send(HELLO, 0, struct.pack("<HHI16s16sQQ", 1, 0, self.flags, self.instance.bytes, self.token, 0, 1 << 24) + b"python")
         self.until(lambda: self.hello)
         if role == "grant":
             self.store.remove(f"{self.leaf}/{hello[2]}")
@@ -229,6 +231,8 @@ class Peer:
             self.peer_ack, = struct.unpack_from("<Q", payload)
         elif kind == GOODBYE:
             self.goodbye = struct.unpack_from("<I", payload)[0], payload[4:].decode()
+        elif kind == DIRECTORY:
+            assert self.peer == 0  # [5.6]
         elif kind == OPEN:
             assert number % 2 == (self.me < self.peer) and number not in self.channels
             channel = self.channels[number] = Channel(0)
@@ -287,7 +291,7 @@ class Peer:
     def open(self, endpoint):
         number, self.next = self.next, self.next + 2
         self.channels[number] = channel = Channel(65536)
-        self.send(OPEN, number, struct.pack("<BBHIIII", 1, 0, 0, 4711, 1000, 100, 42) + endpoint.encode())
+        self.send(OPEN, number, struct.pack("<BBHIIII", 1, 0, 0, self.claimed, 1000, 100, 42) + endpoint.encode())
         return number, channel
 
     def do_send(self, endpoint, size):
@@ -310,6 +314,17 @@ class Peer:
         channel.fin_sent = True
         self.until(lambda: number not in self.channels)
         return "delivered"
+
+    def do_hello(self, other):
+        """For another daemon, with which no link can be made: this domain isn't willing to map."""
+        self.store.write(f"{self.base}/to/{other}/hello", f"1 {self.instance} {os.urandom(4).hex()} 0", Permission(self.me, NONE),
+                         Permission(int(other), READ))
+        return other
+
+    def do_claim(self, domid):
+        """The domid in the OPENs from now on."""
+        self.claimed = int(domid)
+        return domid
 
     def do_ping(self):
         count = len(self.pongs)
@@ -349,7 +364,7 @@ def pattern(size):
 
 
 def main():
-    peer = Peer(sys.argv[1], int(sys.argv[2]))
+    peer = Peer(sys.argv[1], int(sys.argv[2]), int((sys.argv[3:] or [0])[0]))
     print("ok met", flush=True)
     words = [""]
     while words[0] != "close":

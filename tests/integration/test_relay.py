@@ -1,61 +1,381 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Two PV guests, of which neither may map, talk through the daemon of domain 0 (doc/protocol.md, 5.8)."""
 
+import errno
+import hashlib
+import json
 import os
-import re
+import signal
+import socket
+import subprocess
+import sys
 import threading
 
 import pytest
 
+from conftest import Conversation
 from library import Connection
-from messaging import (ALLOW_ALL, EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, FAST, PATIENCE, eventually)
-from protocol import OPEN, Program, frame
+from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, FAST, PATIENCE, Holder, eventually)
+from protocol import Program
 
 MIB = 1 << 20
+PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
+RELAYS = 1  # in the flags of HELLO
 
 
-@pytest.fixture(name="pv")
-def pv_guests(host, nodes):
-    """pv(2): the nodes of domain 0 and of two new PV guests, without their daemons; what the domid is says the host."""
-    def make(count=2, **options):
-        domids = [int(host.sim("create", "--name", f"pv-{number}", "--type", "pv").stdout) for number in range(count)]
-        return tuple(nodes(0, *domids, start=False, **options).values())
-    return make
+class Guests:
+    """guests(3): the nodes of three new PV guests, whose daemons run if start=True."""
+
+    def __init__(self, host, nodes):
+        self.host, self.nodes, self.names = host, nodes, {}
+
+    def domid(self):
+        """A new PV guest, which can't map by itself."""
+        name = f"pv-{len(self.names)}"
+        domid = int(self.host.sim("create", "--name", name, "--type", "pv").stdout)
+        self.names[domid] = name
+        return domid
+
+    def __call__(self, count, start=True, config=FAST, policy=None):
+        some = list(self.nodes(*(self.domid() for _ in range(count)), start=False, config=config).values())
+        for node in some:
+            node.policy = policy or node.policy
+        if start:
+            start_all(*some)
+        return some
 
 
-def start(*some):
+def start_all(*some):
     for node in some:
         node.start(wait=False)
     for node in some:
         node.wait_ready()
 
 
+@pytest.fixture(name="guests")
+def pv_guests(host, nodes):
+    return Guests(host, nodes)
+
+
+@pytest.fixture(name="zero")
+def domain_0(nodes):
+    """Domain 0's node, whose daemon runs."""
+    return nodes(0)[0]
+
+
 def pattern(number, size):
     return bytes([number & 0xff]) * size
 
 
-def send_one(source, target, endpoint="inbox", data=b"hello"):
-    with Connection(source.socket) as sender, Connection(target.socket) as receiver:
-        assert receiver.bind(endpoint) == 0
-        got = []
-        reader = threading.Thread(target=lambda: got.append(receiver.receive()))
-        reader.start()
-        assert sender.send(f"{target.domid}:{endpoint}", data) == 0
-        reader.join()
-        assert got[0].data == data
-        return got[0]
+def receive(node, endpoint, count=1):
+    """A thread that receives messages, and the list that they come to."""
+    got, bound = [], threading.Event()
+
+    def run():
+        with Connection(node.socket) as receiver:
+            assert receiver.bind(endpoint) == 0
+            bound.set()
+            got.extend(receiver.receive(int(60000 * PATIENCE)) for _ in range(count))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert bound.wait(20)
+    return thread, got
 
 
-# --- it works, whoever comes first ---
+def works(source, target, endpoint="inbox"):
+    """A message goes from one to the other, with the true source on it."""
+    thread, got = receive(target, endpoint)
+    with Connection(source.socket) as sender:
+        assert sender.send(f"{target.domid}:{endpoint}", b"hello") == 0
+    thread.join()
+    assert got[0].data == b"hello"
+    assert (got[0].domid, got[0].uid, got[0].pid) == (source.domid, os.getuid(), os.getpid())
 
-def test_messages_go_through_domain_0_with_the_true_source(pv):
-    zero, one, two = pv()
-    start(zero, one, two)
-    for source, target in ((one, two), (two, one)):
-        message = send_one(source, target)
-        assert (message.domid, message.uid, message.pid) == (source.domid, os.getuid(), os.getpid())
-    assert one.link(two.domid)["role"] == two.link(one.domid)["role"] == ""
-    done = two.popen("recv", "--json", "--count", "1", "named")
+
+def is_relayed(source, target):
+    return not any((node.link(other.domid) or {}).get("role") for node, other in ((source, target), (target, source)))
+
+
+# --- what goes through ---
+
+def test_messages_go_both_ways_with_the_true_source(zero, guests):
+    one, two = guests(2)
+    works(one, two)
+    works(two, one)
+    assert is_relayed(one, two)
+    receiver = two.popen("recv", "--json", "--count", "1", "named")
     eventually(lambda: "named" in two.endpoints(), "the endpoint is bound")
-    one.send(f"pv-1:named", "hello")
-    assert b'"name":"pv-0"' in done.communicate(timeout=20 * PATIENCE)[0].replace(b" ", b"")
+    one.send(f"{guests.names[two.domid]}:named", "hello")  # by name
+    message = json.loads(receiver.communicate(timeout=20 * PATIENCE)[0])
+    assert (message["sender"]["domid"], message["sender"]["name"]) == (one.domid, guests.names[one.domid])
+    # Domain 0 talks to both as ever, and a domain to itself.
+    works(zero, one)
+    works(one, zero)
+    works(one, one)
+
+
+def test_messages_of_all_sizes_arrive_whole_and_in_order(zero, guests):
+    one, two = guests(2)
+    sizes = [0, 1, 7, 8, 4096, 65536, 70000, MIB, 16 * MIB] + [100] * 2000
+    thread, got = receive(two, "inbox", len(sizes))
+    outcomes = []
+    with Connection(one.socket) as sender:
+        for number, size in enumerate(sizes):
+            while (result := sender.post(f"{two.domid}:inbox", pattern(number, size), outcomes.append)) == -errno.EAGAIN:
+                sender.wait()
+            assert result == 0
+        while len(outcomes) < len(sizes):
+            assert sender.wait(20000) >= 0
+    thread.join()
+    assert set(outcomes) == {0}
+    assert [message.data for message in got] == [pattern(number, size) for number, size in enumerate(sizes)]
+
+
+def test_calls_are_answered(zero, guests):
+    one, two = guests(2)
+    served = two.popen("serve", "upper", "--", "tr", "a-z", "A-Z")
+    eventually(lambda: "upper" in two.endpoints(), "it serves")
+    done = one.xenmsg("call", f"{two.domid}:upper", "hello")
+    assert (done.returncode, done.stdout) == (EXIT_OK, b"HELLO")
+    with Connection(one.socket) as caller:
+        data = os.urandom(3 * MIB).hex().encode()
+        assert caller.call(f"{two.domid}:upper", data, 60000) == data.upper()
+        assert caller.call(f"{two.domid}:nobody", b"", 20000) == -errno.ENOENT
+    served.send_signal(signal.SIGTERM)
+    served.wait()
+
+
+def test_streams_carry_bytes_both_ways_and_half_close(zero, guests):
+    one, two = guests(2)
+    with Connection(one.socket) as caller, Connection(two.socket) as listener:
+        assert listener.listen("stream") == 0
+        here = socket.socket(fileno=caller.connect(f"{two.domid}:stream"))
+        there = socket.socket(fileno=listener.accept())
+        here.settimeout(60 * PATIENCE)
+        there.settimeout(60 * PATIENCE)
+        data = os.urandom(8 * MIB)
+        for source, sink in ((here, there), (there, here)):
+            writer = threading.Thread(target=lambda source=source: (source.sendall(data), source.shutdown(socket.SHUT_WR)))
+            writer.start()
+            digest = hashlib.sha256()
+            while piece := sink.recv(65536):
+                digest.update(piece)
+            writer.join()
+            assert digest.digest() == hashlib.sha256(data).digest()
+        here.close()
+        there.close()
+
+
+def test_what_is_not_taken_in_time_is_withdrawn_for_certain(zero, guests):
+    one, two = guests(2)
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("sleeper") == 0
+        assert sender.send(f"{two.domid}:sleeper", b"in vain", 300) == -errno.ETIMEDOUT
+        done = []
+        assert sender.post(f"{two.domid}:sleeper", b"later", done.append) == 0
+        assert receiver.receive().data == b"later"
+        while not done:
+            assert sender.wait(20000) >= 0
+        assert done == [0]
+
+
+def test_a_pair_that_does_not_read_holds_no_other(zero, guests):
+    one, two, three = guests(3)
+    with Holder(two, "full") as holder, Connection(one.socket) as sender:
+        outcomes = []
+        while (result := sender.post(f"{two.domid}:full", bytes(MIB), outcomes.append)) == 0 and len(sender.callbacks) < 64:
+            pass
+        assert result in (0, -errno.EAGAIN)
+        eventually(lambda: sender.wait(0) >= 0 and held(two, one.domid), "the first has come")
+        holder.take()
+        for _ in range(5):
+            works(one, three)
+            works(three, one)
+            works(three, two, "other")
+            works(zero, two, "other")
+        assert not outcomes
+
+
+# --- errors ---
+
+def test_errors_are_those_of_a_link(zero, guests):
+    one, two = guests(2)
+    works(one, two)
+    one.send(f"{two.domid}:nobody", "x", exit_code=EXIT_NO_ENDPOINT)
+    two.stop()
+    one.send(f"{two.domid}:inbox", "x", exit_code=EXIT_UNREACHABLE)
+    two.start()
+    eventually(lambda: one.xenmsg("send", f"{two.domid}:nobody", "x").returncode == EXIT_NO_ENDPOINT, "it is back")
+    works(one, two)
+
+
+def test_without_a_daemon_in_domain_0_the_error_says_so(nodes, guests):
+    one, two = guests(2)
+    for _ in range(2):
+        words = one.send(f"{two.domid}:inbox", "x", exit_code=EXIT_UNREACHABLE)
+        assert "no xenmsgd runs in domain 0" in words and "map = yes" in words, words
+    nodes(0)
+    eventually(lambda: "no xenmsgd" not in one.xenmsg("send", f"{two.domid}:inbox", "x").stderr.decode(), "domain 0's daemon is there")
+    works(one, two)
+
+
+@pytest.mark.parametrize("who", [0, 1, 2])
+def test_where_one_of_the_three_takes_no_part_the_error_says_so(nodes, guests, who):
+    zero, (one, two) = nodes(0, start=False)[0], guests(2, start=False)
+    three = [zero, one, two]
+    three[who].config = FAST + "relay = no\n"
+    start_all(*three)
+    words = one.send(f"{two.domid}:inbox", "x", exit_code=EXIT_UNREACHABLE)
+    assert ["xenmsgd in domain 0 doesn't relay", "relay = no is set here", "domain 0"][who] in words, words
+    if who == 2:
+        assert f"domain {two.domid}: nothing is relayed to it for domain {one.domid}: its xenmsgd takes nothing" in zero.log.read_text()
+
+
+def test_channels_end_with_domain_0s_daemon_and_begin_again(zero, guests):
+    one, two = guests(2)
+    with Holder(two, "inbox") as holder, Connection(one.socket) as sender:
+        outcomes = []
+        assert sender.post(f"{two.domid}:inbox", b"before", outcomes.append) == 0
+        assert b"before" in holder.expect(18).payload  # handed to it, not taken
+        zero.kill()
+        while not outcomes:
+            assert sender.wait(20000) >= 0
+        assert outcomes == [-errno.ECONNRESET]
+    zero.start()
+    eventually(lambda: one.link(0) and one.link(0)["state"] == "up" and two.link(0)["state"] == "up", "the links are there again")
+    works(one, two)
+
+
+def test_new_channels_go_direct_once_one_may_map(zero, guests):
+    one, two = guests(2)
+    works(one, two)
+    assert is_relayed(one, two)
+    two.stop()
+    two.config = FAST + "map = yes\n"
+    two.start()
+    eventually(lambda: two.instance() in one.peers(), "the new daemon is seen")
+    works(one, two)
+    assert (one.link(two.domid)["role"], two.link(one.domid)["role"]) == ("grants", "maps")
+    two.stop()
+    two.config = FAST
+    two.start()
+    eventually(lambda: two.instance() in one.peers(), "the next daemon is seen")
+    works(one, two)
+    assert is_relayed(one, two)
+
+
+# --- who may ---
+
+def test_the_receivers_policy_is_asked_about_the_true_source(zero, guests):
+    one, two = guests(2, start=False)
+    three, = guests(1, start=False)
+    three.policy = f"[rule]\nfrom = {guests.names[one.domid]}\nto = inbox\naction = allow\n"
+    start_all(one, two, three)
+    eventually(lambda: three.link(0) and three.link(0)["state"] == "up", "names are told")
+    works(one, three)
+    two.send(f"{three.domid}:inbox", "x", exit_code=EXIT_DENIED)
+    assert [(denied["from"], denied["to"]) for denied in three.status()["denied"]] == [(str(two.domid), "inbox")]
+    # Domain 0 only carries it.
+    zero.send(f"{three.domid}:inbox", "x", exit_code=EXIT_DENIED)
+
+
+def test_domain_0_may_forbid_a_pair_one_way_and_ends_what_it_forbids(zero, guests):
+    one, two, three = guests(3)
+    works(one, two)
+    with Holder(two, "inbox") as holder, Connection(one.socket) as sender:
+        outcomes = []
+        assert sender.post(f"{two.domid}:inbox", b"x", outcomes.append) == 0
+        holder.expect(18)
+        zero.write_policy(f"[relay]\nfrom = {guests.names[one.domid]}\nto = {two.domid}\naction = deny\n", "10-relay.conf")
+        assert zero.xenmsg("policy", "reload").returncode == EXIT_OK
+        while not outcomes:
+            assert sender.wait(20000) >= 0
+        assert outcomes == [-errno.ECONNRESET]  # it had been handed over
+    one.send(f"{two.domid}:inbox", "x", exit_code=EXIT_DENIED)
+    works(two, one)
+    works(one, three)
+    assert [(denied["from"], denied["to"]) for denied in zero.status()["denied"]] == [(str(one.domid), f"{two.domid}:inbox")]
+
+
+def held(node, domid, resource="channels"):
+    return sum(account[resource]["used"] for account in node.status()["accounts"]
+               if account["kind"] == "peer" and account["id"] == domid)
+
+
+def test_the_source_pays_in_domain_0_and_where_it_ends(zero, guests):
+    one, two = guests(2)
+    with Holder(two, "full"), Connection(one.socket) as sender:
+        assert sender.post(f"{two.domid}:full", bytes(MIB), lambda result: None) == 0
+        eventually(lambda: held(zero, one.domid) == 1 and held(two, one.domid) == 1, "it is charged")
+        assert held(zero, one.domid, "queued_bytes") >= 65536 and held(two, one.domid, "queued_bytes") >= 65536
+        assert held(zero, two.domid) == held(two, 0) == held(zero, 0) == 0
+    eventually(lambda: held(zero, one.domid) == held(two, one.domid) == 0, "it is given back")
+
+
+# --- others at the ends: an older daemon, one that lies ---
+
+@pytest.fixture(name="peer_in")
+def python_peer(host):
+    """peer_in(domid, role, other, flags): a daemon's session in Python with the daemon of another domain."""
+    def start(domid, role, other, flags=0):
+        quiet = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
+        process = host.spawn(domid, sys.executable, PEER, role, other, flags, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             env=quiet)
+        peer = Conversation(process)
+        assert peer.answer() == "ok met"
+        return peer
+    return start
+
+
+def test_an_older_daemon_is_sent_nothing_relayed(zero, guests, peer_in):
+    one, = guests(1)
+    old = guests.domid()
+    peer = peer_in(old, "grant", 0)
+    assert peer.ask("hello", one.domid) == f"ok {one.domid}"
+    done = one.xenmsg("send", "--timeout", "20", f"{old}:echo", "x")
+    assert done.returncode == EXIT_UNREACHABLE, done.stderr
+    assert peer.ask("channels") == "ok none"
+    assert peer.ask("close") == "ok closed"
+
+
+def test_a_guest_can_ask_domain_0_for_nothing_but_another_guest(zero, guests, peer_in):
+    two, = guests(1)
+    liar = guests.domid()
+    peer = peer_in(liar, "grant", 0, RELAYS)
+    with Holder(zero, "inbox"):
+        for address, error in (("0:inbox", errno.EINVAL), (f"{liar}:inbox", errno.EINVAL), ("self:inbox", errno.EINVAL),
+                               (f"{guests.names[two.domid]}:inbox", errno.EINVAL), (":inbox", errno.EINVAL),
+                               ("99999:inbox", errno.EINVAL), (f"{two.domid}:{two.domid}:inbox", errno.EINVAL),
+                               (f"{two.domid}:" + "x" * 300, errno.EINVAL), (f"{two.domid}:nobody", errno.ENOENT),
+                               ("777:inbox", errno.EHOSTDOWN)):
+            assert peer.ask("send", address, "5") == f"ok reset {error}", address
+    # What it says of itself, domid 4711, counts for nothing.
+    thread, got = receive(two, "inbox")
+    assert peer.ask("send", f"{two.domid}:inbox", "500") == "ok delivered"
+    thread.join()
+    assert (got[0].domid, got[0].uid, len(got[0].data)) == (liar, 1000, 500)
+    assert peer.ask("close") == "ok closed"
+
+
+@pytest.mark.parametrize("address", ["1:inbox", "2:inbox", "0:inbox"])
+def test_nobody_but_domain_0_speaks_for_others(nodes, peer_in, address):
+    node, = nodes(1).values()
+    peer = peer_in(2, "grant", 1, RELAYS)
+    with Holder(node, "inbox"):
+        assert peer.ask("send", address, "5") == f"ok reset {errno.EACCES}"
+        assert "which only domain 0 may" in node.log.read_text()
+        assert peer.ask("close") == "ok closed"
+
+
+@pytest.mark.parametrize("address, error", [("2:inbox", errno.EPROTO), ("0:inbox", errno.EPROTO), ("1:inbox", errno.EPROTO),
+                                            ("self:inbox", errno.EINVAL)])
+def test_domain_0_itself_must_say_whom_it_speaks_for(nodes, peer_in, address, error):
+    """The claimed domid, 4711, is possible; all but the address of this domain is refused, and there a false source."""
+    node, = nodes(1).values()
+    peer = peer_in(0, "map", 1, RELAYS)
+    with Holder(node, "inbox"):
+        if address == "1:inbox":
+            assert peer.ask("claim", "0") == "ok 0"
+        assert peer.ask("send", address, "5") == f"ok reset {error}"
+        assert peer.ask("close") == "ok closed"

@@ -277,7 +277,7 @@ static void what_is_missing_for_it_is_named(void **state)
 		{false, 1, 0, "relay = no is set here"},
 		{true, -EOPNOTSUPP, 0, "xenmsgd in domain 0 doesn't relay"},
 		{true, 1, -EHOSTDOWN, "no xenmsgd runs in domain 0"},
-		{true, 1, -ENOLINK, "domain 0 can't be reached"},
+		{true, 1, -ENOLINK, "domain 0, which would relay, can't be reached"},
 	};
 	struct scene scene;
 
