@@ -15,7 +15,7 @@ static const char peers_help[] =
 	"Usage: xenmsg peers [OPTIONS]\n"
 	"\n"
 	"Lists the domains that the local daemon knows of: domid, name, UUID, version of their daemon, state of the link,\n"
-	"and its last round-trip time in microseconds.\n"
+	"and its last round-trip time in microseconds. VIA: the domain whose daemon relays, where there can be no link.\n"
 	"\n"
 	"      --json          the same as JSON, one object a line\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
@@ -145,7 +145,8 @@ static int list(struct cli *cli, const char *command, const char *subject, const
 
 int cmd_peers(struct cli *cli, int argc, char **argv)
 {
-	static const char *const columns[] = {"domid", "name", "uuid", "version", "link", "rtt_us", NULL};
+	static const char *const columns[] = {"domid", "name", "uuid",	 "version",
+					      "link",  "via",  "rtt_us", NULL};
 	bool json = false;
 	int option, code;
 

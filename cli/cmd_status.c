@@ -42,7 +42,9 @@ static int write_links(struct json_object *links)
 		writer_json(writer, "link", json_object_get(at(peer, "domid")));
 		writer_json(writer, "name", json_object_get(at(peer, "name")));
 		writer_json(writer, "state", json_object_get(at(link, "state")));
-		writer_json(writer, "role", json_object_get(at(link, "role")));
+		writer_json(writer, "role",
+			    at(link, "via") ? json_object_new_string("via 0")
+					    : json_object_get(at(link, "role")));
 		writer_json(writer, "channels", json_object_get(at(link, "channels")));
 		writer_json(writer, "rtt_us", json_object_get(at(link, "rtt_us")));
 		writer_json(writer, "sent", json_object_get(at(tx, "messages")));

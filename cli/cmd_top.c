@@ -197,8 +197,8 @@ static void add_links(struct top *top)
 			     sizeof(bytes));
 		add_line(top, false, "%-6s %-14.14s %-9.9s %-6.6s %5s %9.9s %7s %7s %7s",
 			 text_at(peer, "domid"), text_at(peer, "name"), text_at(link, "state"),
-			 text_at(link, "role"), text_at(link, "channels"), text_at(link, "rtt_us"), sent,
-			 received, bytes);
+			 at(link, "via") ? "via 0" : text_at(link, "role"), text_at(link, "channels"),
+			 text_at(link, "rtt_us"), sent, received, bytes);
 	}
 	add_rest(top, "links");
 }

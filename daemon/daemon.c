@@ -409,11 +409,19 @@ static void peer_unlinkable(void *userdata, uint32_t domid, struct hop *hop)
 	via_lead_waiting(daemon->via, domid, hop);
 }
 
+static void ping_through_us(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping)
+{
+	struct daemon *daemon = userdata;
+
+	via_take_ping(daemon->via, domid, ping);
+}
+
 static int start_links(struct daemon *daemon)
 {
-	static const struct links_callbacks callbacks = {
+	struct links_callbacks callbacks = {
 		.open = open_from_peer,
 		.unlinkable = peer_unlinkable,
+		.ping = daemon->self.domid == 0 ? ping_through_us : NULL,
 	};
 	const struct config *config = &daemon->config;
 	const struct links_options options = {

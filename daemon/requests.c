@@ -16,6 +16,7 @@
 #include "daemon/daemon_internal.h"
 #include "daemon/peers/directory.h"
 #include "daemon/link/link.h"
+#include "daemon/link/via.h"
 #include "daemon/local/local.h"
 #include "daemon/peers/peers.h"
 #include "daemon/queries.h"
@@ -258,8 +259,6 @@ static void on_ping_result(void *userdata, uint32_t request, int64_t result)
 	struct session *session = userdata;
 	uint8_t rtt[8];
 
-	if (result == -ENOLINK)
-		result = -EHOSTUNREACH;
 	if (result < 0)
 		reply_error(session, request, (int)-result, why_not((int)-result));
 	else
@@ -292,7 +291,8 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 		r = links_ping(daemon->links, domid, session_hop(session)->account, on_ping_result, session,
 			       request);
 	if (r == -ENOLINK)
-		r = -EHOSTUNREACH;
+		r = via_ping(daemon->via, domid, session_hop(session)->account, on_ping_result, session,
+			     request);
 	if (r < 0)
 		reply_error(session, request, -r, why_not(-r));
 }

@@ -145,6 +145,24 @@ static void add_link_use(struct json_object *link, const struct link_info *info)
 	json_object_object_add(link, "usage", usage);
 }
 
+/* Whether what is for this domain goes through domain 0, since there can be no link. */
+static bool is_relayed(const struct status_sources *sources, uint32_t domid)
+{
+	return sources->config->relay && sources->self->domid != 0 && domid != 0 &&
+	       peers_is_unlinkable(sources->peers, domid);
+}
+
+/* Adds the state of the link, and the way that takes its place. */
+static void add_state(struct json_object *object, const char *key, const struct status_walk *walk,
+		      uint32_t domid)
+{
+	bool relayed = walk->link.state == LINK_IDLE && is_relayed(walk->sources, domid);
+
+	add_text(object, key, relayed ? "relayed" : walk->link.state_name);
+	if (relayed)
+		add_number(object, "via", 0);
+}
+
 static struct json_object *describe_link(struct status_walk *walk)
 {
 	struct json_object *link = json_object_new_object(), *peer = json_object_new_object();
@@ -153,7 +171,7 @@ static struct json_object *describe_link(struct status_walk *walk)
 	add_domain(peer, walk->sources, info->domid);
 	add_text(peer, "version", info->version);
 	json_object_object_add(link, "peer", peer);
-	add_text(link, "state", info->state_name);
+	add_state(link, "state", walk, info->domid);
 	add_text(link, "role", !info->has_vchan ? "" : info->granter ? "grants" : "maps");
 	add_number(link, "ring_bytes", info->ring_bytes);
 	add_number(link, "pages", info->pages);
@@ -383,7 +401,7 @@ static struct json_object *describe_listed_peer(struct status_walk *walk)
 	add_domain(peer, walk->sources, walk->peer.domid);
 	add_text(peer, "version", walk->link.version);
 	json_object_object_add(peer, "up", json_object_new_boolean(walk->peer.up));
-	add_text(peer, "link", walk->link.state_name);
+	add_state(peer, "link", walk, walk->peer.domid);
 	add_rtt(peer, walk->link.rtt_ns);
 	return peer;
 }

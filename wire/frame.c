@@ -504,6 +504,22 @@ int frame_directory_next(struct frame_directory *directory, struct frame_directo
 	return 1;
 }
 
+uint32_t frame_ping_relayed_encode(const struct frame_ping_relayed *ping, uint8_t *out)
+{
+	put_u64(out, ping->token);
+	put_u32(out + 8, ping->number);
+	return FRAME_PING_RELAYED_SIZE;
+}
+
+int frame_ping_relayed_decode(const uint8_t *payload, uint32_t length, struct frame_ping_relayed *ping)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	ping->token = take_u64(&cursor);
+	ping->number = take_u32(&cursor);
+	return cursor.error;
+}
+
 uint32_t frame_u64_encode(uint64_t value, uint8_t *out)
 {
 	put_u64(out, value);

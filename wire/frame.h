@@ -143,6 +143,13 @@ struct frame_hello_link {
 #define HELLO_RELAYS                                                                                         \
 	0x1u /* of a link: takes relayed OPENs (protocol.md, 5.8), and relayed PINGs in domain 0 */
 
+/* A relayed PING or PONG, 12 bytes instead of 8. */
+#define FRAME_PING_RELAYED_SIZE 12u
+struct frame_ping_relayed {
+	uint64_t token;
+	uint32_t number; /* of a PING: the domain that is meant; of a PONG: an errno, 0: it has answered */
+};
+
 struct frame_goodbye {
 	uint32_t error;
 	struct frame_text text;
@@ -306,6 +313,8 @@ int frame_directory_decode(const uint8_t *payload, uint32_t length, struct frame
 /* Reads the next entry. Returns 1 if there was one, 0 at the end of the list, -EPROTO if the entry is cut off
  * or has an invalid domid, state or name. */
 int frame_directory_next(struct frame_directory *directory, struct frame_directory_entry *entry);
+uint32_t frame_ping_relayed_encode(const struct frame_ping_relayed *ping, uint8_t *out);
+int frame_ping_relayed_decode(const uint8_t *payload, uint32_t length, struct frame_ping_relayed *ping);
 /* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH: a single u32. */
 uint32_t frame_u64_encode(uint64_t value, uint8_t *out);
 int frame_u64_decode(const uint8_t *payload, uint32_t length, uint64_t *value);

@@ -181,6 +181,8 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 	set_state(link, LINK_UP);
 	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO, "domain %u: link is up, xenmsgd %s",
 		    link->domid, link->version);
+	if (!(link->flags & HELLO_RELAYS))
+		pings_refuse_relayed(&link->pings);
 	pings_send(&link->pings, &link->hop);
 	directory_link(link->links->directory, link->domid, true);
 	return 0;
@@ -210,6 +212,46 @@ static int take_directory(struct link *link, const struct frame_header *header, 
 	return directory_take(link->links->directory, payload, header->length);
 }
 
+static struct link *link_find(const struct links *links, uint32_t domid);
+
+/* Whether it is a ping for somebody else: otherwise what is behind the token means nothing. */
+static bool is_relayed_ping(const struct link *link, uint32_t length)
+{
+	const struct links *links = link->links;
+
+	return length >= FRAME_PING_RELAYED_SIZE && links->options.relays && links->callbacks.ping;
+}
+
+static int take_relayed_ping(struct link *link, const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_ping_relayed ping;
+	int r = frame_ping_relayed_decode(payload, header->length, &ping);
+
+	if (link->state != LINK_UP)
+		return -EINVAL;
+	if (r == 0)
+		link->links->callbacks.ping(link->links->userdata, link->domid, &ping);
+	return r;
+}
+
+/* Takes the answer to a ping that the peer has relayed. False: it answers none. */
+static bool take_relayed_pong(struct link *link, const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_ping_relayed pong;
+	uint64_t rtt_ns;
+	uint32_t domid = link->domid;
+	struct link *other;
+
+	if (frame_ping_relayed_decode(payload, header->length, &pong) < 0)
+		return false;
+	rtt_ns = pings_take_relayed(&link->pings, pong.token,
+				    pong.number ? frame_error(pong.number, -EPROTO) : 0, &domid);
+	other = rtt_ns ? link_find(link->links, domid) : NULL;
+	if (other)
+		other->rtt_ns = rtt_ns;
+	return domid != link->domid;
+}
+
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
 	struct link *link = owner;
@@ -222,6 +264,8 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		return take_goodbye(link, header, payload);
 	if (header->type == FRAME_DIRECTORY)
 		return take_directory(link, header, payload);
+	if (header->type == FRAME_PING && is_relayed_ping(link, header->length))
+		return take_relayed_ping(link, header, payload);
 	if (header->type != FRAME_PING && header->type != FRAME_PONG && header->type != FRAME_ACK)
 		return -EPROTO;
 	if (link->state != LINK_UP)
@@ -240,6 +284,8 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		}
 		return r;
 	case FRAME_PONG:
+		if (take_relayed_pong(link, header, payload))
+			return 0;
 		rtt_ns = pings_take_pong(&link->pings, number);
 		if (rtt_ns) {
 			link->rtt_ns = rtt_ns;
@@ -564,6 +610,24 @@ int links_ping(struct links *links, uint32_t domid, struct account *account, pin
 	return r;
 }
 
+int links_ping_relayed(struct links *links, uint32_t domid, uint32_t relayed_to, struct account *account,
+		       ping_fn done, void *userdata, uint32_t request)
+{
+	struct link *link;
+	int r = 0;
+
+	if (!links_want(links, domid, account, &r))
+		return r;
+	link = link_find(links, domid);
+	r = links_relays(links, domid);
+	if (r < 0)
+		return r;
+	r = pings_add_relayed(&link->pings, relayed_to, done, userdata, request);
+	if (r == 0 && link->state == LINK_UP)
+		pings_send(&link->pings, &link->hop);
+	return r;
+}
+
 void links_ping_cancel(struct links *links, const void *userdata)
 {
 	struct link *link, *next;
@@ -627,6 +691,23 @@ static void forget_if_absent(struct link *link, int error, const char *reason)
 	link_free(link);
 }
 
+/* Lets domain 0 ping the peer's daemon for us. */
+static void relay_pings(struct link *link)
+{
+	struct links *links = link->links;
+	struct link *zero = NULL;
+	int r = -EHOSTUNREACH;
+
+	if (links->options.relays && link->domid != 0 && links_want(links, 0, NULL, &r) &&
+	    links_relays(links, 0) >= 0)
+		zero = link_find(links, 0);
+	if (!zero)
+		return;
+	pings_relay(&link->pings, link->domid, &zero->pings);
+	if (zero->state == LINK_UP)
+		pings_send(&zero->pings, &zero->hop);
+}
+
 /* Lets what waits for a link that can't be made go another way. */
 static void give_away(struct link *link, const char *reason)
 {
@@ -635,7 +716,8 @@ static void give_away(struct link *link, const char *reason)
 	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
 	if (links->callbacks.unlinkable)
 		links->callbacks.unlinkable(links->userdata, link->domid, &link->hop);
-	pings_fail(&link->pings, -ENOLINK);
+	if (link->pings.list)
+		relay_pings(link);
 }
 
 void links_failed(struct links *links, uint32_t domid, int error, const char *reason)

@@ -53,6 +53,8 @@ struct links_callbacks {
 	/* There can't be a link with this domain: what waits on `hop` for one ends with EHOSTUNREACH, as far
 	 * as the callee doesn't lead it elsewhere. May be NULL. */
 	void (*unlinkable)(void *userdata, uint32_t domid, struct hop *hop);
+	/* The peer's daemon wants another one to be pinged. NULL: none is. */
+	void (*ping)(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping);
 };
 
 /* Peers and directory must outlive the links. */
@@ -97,6 +99,9 @@ bool links_poll(struct links *links);
  * userdata. */
 int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
 	       uint32_t request);
+/* Asks the peer's daemon to ask that of domain `relayed_to`, likewise; also -EOPNOTSUPP: it doesn't relay. */
+int links_ping_relayed(struct links *links, uint32_t domid, uint32_t relayed_to, struct account *account,
+		       ping_fn done, void *userdata, uint32_t request);
 void links_ping_cancel(struct links *links, const void *userdata);
 
 /* One link in the daemon's status. */

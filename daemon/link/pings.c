@@ -15,6 +15,8 @@ struct ping {
 	uint64_t token; /* 0: not sent yet */
 	uint64_t sent_ns;
 	uint32_t request;
+	bool is_relayed;
+	uint32_t domid; /* that is asked then */
 	ping_fn done;
 	struct pinger *pinger; /* NULL: the heartbeat */
 	struct ping *prev, *next, *own_prev, *own_next;
@@ -49,36 +51,63 @@ static struct pinger *pinger_of(struct pings *pings, void *userdata)
 	return pinger;
 }
 
-int pings_add(struct pings *pings, ping_fn done, void *userdata, uint32_t request)
+static struct ping *add_ping(struct pings *pings, ping_fn done, void *userdata, uint32_t request)
 {
-	struct ping *ping;
+	struct ping *ping = calloc(1, sizeof(*ping));
 
-	if (!done && pings->own_is_out)
-		return 0;
-	ping = calloc(1, sizeof(*ping));
 	if (!ping)
-		return -ENOMEM;
+		return NULL;
 	ping->done = done;
 	ping->request = request;
 	if (done) {
 		ping->pinger = pinger_of(pings, userdata);
 		if (!ping->pinger) {
 			free(ping);
-			return -ENOMEM;
+			return NULL;
 		}
 		DL_APPEND2(ping->pinger->own, ping, own_prev, own_next);
 	}
 	DL_APPEND(pings->list, ping);
 	if (!done)
 		pings->own_is_out = true;
+	return ping;
+}
+
+int pings_add(struct pings *pings, ping_fn done, void *userdata, uint32_t request)
+{
+	if (!done && pings->own_is_out)
+		return 0;
+	return add_ping(pings, done, userdata, request) ? 0 : -ENOMEM;
+}
+
+int pings_add_relayed(struct pings *pings, uint32_t domid, ping_fn done, void *userdata, uint32_t request)
+{
+	struct ping *ping = add_ping(pings, done, userdata, request);
+
+	if (!ping)
+		return -ENOMEM;
+	ping->is_relayed = true;
+	ping->domid = domid;
 	return 0;
+}
+
+static void send_ping(const struct ping *ping, struct hop *hop)
+{
+	const struct frame_ping_relayed relayed = {.token = ping->token, .number = ping->domid};
+	uint8_t payload[FRAME_PING_RELAYED_SIZE];
+	uint32_t length = ping->is_relayed ? frame_ping_relayed_encode(&relayed, payload)
+					   : frame_u64_encode(ping->token, payload);
+
+	hop_send(hop, FRAME_PING, 0, 0, payload, length);
 }
 
 void pings_send(struct pings *pings, struct hop *hop)
 {
-	uint8_t payload[8];
 	struct ping *ping;
 
+	/* Those of an earlier daemon here, which a peer may still answer, have other tokens. */
+	if (!pings->last_token)
+		pings->last_token = clock_ns();
 	/* Pings are sent in the order of the list, so those that wait are its last ones. */
 	for (ping = pings->list ? pings->list->prev : NULL; ping && !ping->token && ping != pings->list;
 	     ping = ping->prev)
@@ -89,7 +118,7 @@ void pings_send(struct pings *pings, struct hop *hop)
 		ping->token = ++pings->last_token;
 		ping->sent_ns = clock_ns();
 		HASH_ADD(hh, pings->sent, token, sizeof(ping->token), ping);
-		hop_send(hop, FRAME_PING, 0, 0, payload, frame_u64_encode(ping->token, payload));
+		send_ping(ping, hop);
 	}
 }
 
@@ -131,11 +160,49 @@ uint64_t pings_take_pong(struct pings *pings, uint64_t token)
 	uint64_t rtt_ns;
 
 	HASH_FIND(hh, pings->sent, &token, sizeof(token), ping);
-	if (!ping)
+	if (!ping || ping->is_relayed)
 		return 0;
 	rtt_ns = clock_ns() - ping->sent_ns;
 	finish(pings, ping, (int64_t)rtt_ns);
 	return rtt_ns;
+}
+
+uint64_t pings_take_relayed(struct pings *pings, uint64_t token, int result, uint32_t *domid)
+{
+	struct ping *ping;
+	uint64_t rtt_ns;
+
+	HASH_FIND(hh, pings->sent, &token, sizeof(token), ping);
+	if (!ping || !ping->is_relayed)
+		return 0;
+	rtt_ns = clock_ns() - ping->sent_ns;
+	*domid = ping->domid;
+	finish(pings, ping, result < 0 ? result : (int64_t)rtt_ns);
+	return result < 0 ? 0 : rtt_ns;
+}
+
+void pings_refuse_relayed(struct pings *pings)
+{
+	struct ping *ping = pings->list, *next;
+
+	/* A callee that asks again adds to the end, and is refused, too. */
+	for (; ping; ping = next) {
+		next = ping->next;
+		if (ping->is_relayed)
+			finish(pings, ping, -EHOSTUNREACH);
+	}
+}
+
+void pings_relay(struct pings *pings, uint32_t domid, struct pings *to)
+{
+	struct ping *ping;
+
+	while ((ping = pings->list))
+		if (ping->done &&
+		    pings_add_relayed(to, domid, ping->done, ping->pinger->userdata, ping->request) == 0)
+			remove_ping(pings, ping);
+		else
+			finish(pings, ping, -EHOSTUNREACH);
 }
 
 void pings_fail(struct pings *pings, int error)
@@ -144,7 +211,7 @@ void pings_fail(struct pings *pings, int error)
 
 	*pings = (struct pings){.last_token = ended.last_token};
 	while (ended.list)
-		finish(&ended, ended.list, error);
+		finish(&ended, ended.list, ended.list->is_relayed ? -EHOSTUNREACH : error);
 }
 
 void pings_forget(struct pings *pings, const void *userdata)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <uthash.h>
+#include <utlist.h>
 
 #include "daemon/base/cost.h"
 #include "daemon/base/log.h"
@@ -20,8 +21,9 @@
 #include "daemon/relay/hop.h"
 #include "wire/address.h"
 
-#define LED_AT_ONCE  8u	 /* channels in one turn: each costs about as much as an OPEN */
-#define ADDRESS_SIZE 80u /* of a domid, a colon and an endpoint */
+#define LED_AT_ONCE  8u	  /* channels in one turn: each costs about as much as an OPEN */
+#define PING_CHARGE  512u /* bytes for each ping that is relayed, with what links.h needs for it */
+#define ADDRESS_SIZE 80u  /* of a domid, a colon and an endpoint */
 
 /* Where channels wait for the HELLO of the daemon that is to take them. */
 struct room {
@@ -33,6 +35,15 @@ struct room {
 	UT_hash_handle hh;
 };
 
+/* A ping that domain 0 relays. */
+struct relayed_ping {
+	struct via *via;
+	uint32_t source;
+	uint64_t token; /* by which the source knows it */
+	struct charge charge;
+	struct relayed_ping *prev, *next;
+};
+
 struct via {
 	struct via_collaborators with;
 	struct links *links;
@@ -40,6 +51,7 @@ struct via {
 	via_open_fn open;
 	void *userdata;
 	struct room *rooms;
+	struct relayed_ping *pings;
 };
 
 static bool in_domain_0(const struct via *via)
@@ -283,21 +295,41 @@ static int send_to(struct via *via, struct channel *channel, uint32_t domid, con
 
 /* --- from here ---------------------------------------------------------------------------------- */
 
+/* Whether domain 0 could relay it: none does for domain 0 itself, or on the way there. */
+static bool is_for_domain_0(const struct via *via, uint32_t domid)
+{
+	return !in_domain_0(via) && domid != 0;
+}
+
+/* Returns what to expect of domain 0, as via_lead() does. */
+static int ask_for_domain_0(struct via *via)
+{
+	int r = -EHOSTUNREACH;
+
+	if (via->enabled && links_want(via->links, 0, NULL, &r))
+		r = links_relays(via->links, 0);
+	return r < 0 ? r : 0;
+}
+
+static int lead_result(struct via *via, uint32_t domid, int r)
+{
+	if (r < 0)
+		return explain(via, domid, via->with.self->domid, r);
+	explain_here(via, domid, "so domain 0 relays; where that fails, the log of its xenmsgd says why");
+	return 0;
+}
+
 int via_lead(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint)
 {
 	char address[ADDRESS_SIZE];
 	int r = -EHOSTUNREACH;
 
-	/* There is none that would relay for domain 0, nor a way there. */
-	if (in_domain_0(via) || domid == 0)
+	if (!is_for_domain_0(via, domid))
 		return r;
 	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
 	if (via->enabled)
 		r = send_to(via, channel, 0, address);
-	if (r < 0)
-		return explain(via, domid, via->with.self->domid, r);
-	explain_here(via, domid, "so domain 0 relays; where that fails, the log of its xenmsgd says why");
-	return 0;
+	return lead_result(via, domid, r);
 }
 
 void via_lead_waiting(struct via *via, uint32_t domid, struct hop *hop)
@@ -305,6 +337,8 @@ void via_lead_waiting(struct via *via, uint32_t domid, struct hop *hop)
 	struct channel *channel;
 	uint32_t number = 0;
 
+	if (is_for_domain_0(via, domid))
+		(void)lead_result(via, domid, ask_for_domain_0(via)); /* also where only pings wait */
 	while ((channel = next_waiting(hop, &number))) {
 		char endpoint[ENDPOINT_NAME_MAX + 1];
 		int r = -ECONNRESET;
@@ -381,6 +415,84 @@ void via_open(struct via *via, struct channel *channel, const struct frame_open 
 		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
 }
 
+/* --- pings -------------------------------------------------------------------------------------- */
+
+int via_ping(struct via *via, uint32_t domid, struct account *account, ping_fn done, void *userdata,
+	     uint32_t request)
+{
+	int r = -EHOSTUNREACH;
+
+	if (!is_for_domain_0(via, domid))
+		return r;
+	if (via->enabled)
+		r = links_ping_relayed(via->links, 0, domid, account, done, userdata, request);
+	return lead_result(via, domid, r);
+}
+
+static void answer_ping(struct via *via, uint32_t source, uint64_t token, int result)
+{
+	const struct frame_ping_relayed pong = {.token = token, .number = (uint32_t)-result};
+	uint8_t payload[FRAME_PING_RELAYED_SIZE];
+
+	/* If it fails, the source's daemon has gone, or takes nothing. */
+	(void)links_send(via->links, source, FRAME_PONG, payload, frame_ping_relayed_encode(&pong, payload));
+}
+
+static void free_ping(struct relayed_ping *ping)
+{
+	DL_DELETE(ping->via->pings, ping);
+	charge_end(&ping->charge);
+	free(ping);
+}
+
+static void on_relayed_pong(void *userdata, uint32_t request, int64_t result)
+{
+	struct relayed_ping *ping = userdata;
+
+	answer_ping(ping->via, ping->source, ping->token, result < 0 ? (int)result : 0);
+	free_ping(ping);
+}
+
+static int relay_ping(struct via *via, uint32_t source, const struct frame_ping_relayed *asked,
+		      struct account *account)
+{
+	const struct frame_identity from = {.domid = source};
+	struct relayed_ping *ping;
+	int r;
+
+	if (asked->number == 0 || asked->number == source || asked->number > DOMID_MAX)
+		return -EINVAL;
+	r = access_still_relayed(via->with.access, &from, asked->number);
+	if (r < 0)
+		return r;
+	ping = calloc(1, sizeof(*ping));
+	if (!ping)
+		return -ENOBUFS;
+	ping->via = via;
+	ping->source = source;
+	ping->token = asked->token;
+	DL_APPEND(via->pings, ping);
+	charge_init(&ping->charge, account);
+	r = charge_add(&ping->charge, QUOTA_BYTES, PING_CHARGE);
+	if (r == 0)
+		r = links_ping(via->links, asked->number, account, on_relayed_pong, ping, 0);
+	if (r < 0)
+		free_ping(ping);
+	return r == -ENOMEM ? -ENOBUFS : r == -ENOLINK ? -EHOSTUNREACH : r;
+}
+
+void via_take_ping(struct via *via, uint32_t source, const struct frame_ping_relayed *ping)
+{
+	struct quota *quota = via->with.relay->quota;
+	struct account *account = quota ? quota_account(quota, QUOTA_PEER, source) : NULL;
+	int r = relay_ping(via, source, ping, account);
+
+	relay_spend(via->with.relay, account, COST_OPEN);
+	if (r < 0)
+		answer_ping(via, source, ping->token, r);
+	account_unref(account);
+}
+
 /* --- policy has changed ------------------------------------------------------------------------- */
 
 static void recheck_hop(void *userdata, struct hop *hop)
@@ -436,12 +548,17 @@ void via_set_links(struct via *via, struct links *links)
 
 void via_free(struct via *via)
 {
+	struct relayed_ping *ping, *next_ping;
 	struct room *room, *next;
 
 	if (!via)
 		return;
 	if (via->links)
 		links_ping_cancel(via->links, via);
+	DL_FOREACH_SAFE(via->pings, ping, next_ping) {
+		links_ping_cancel(via->links, ping);
+		free_ping(ping);
+	}
 	HASH_ITER(hh, via->rooms, room, next)
 		free_room(room);
 	free(via);

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/link/pings.h"
 #include "wire/frame.h"
 
 struct access;
@@ -58,10 +59,18 @@ int via_lead(struct via *via, struct channel *channel, uint32_t domid, const cha
 /* Does the same for all channels that wait at `hop`, which is the link's with this domain. */
 void via_lead_waiting(struct via *via, uint32_t domid, struct hop *hop);
 
+/* Pings the daemon of a domain with which there is no link, as links_ping() does; links_ping_cancel() forgets
+ * it. */
+int via_ping(struct via *via, uint32_t domid, struct account *account, ping_fn done, void *userdata,
+	     uint32_t request);
+
 /* Whether the OPEN is a relayed one. */
 bool via_is_relayed(const struct frame_open *open);
 /* Takes a channel that a peer's daemon has opened by a relayed OPEN. Its identity has the peer's domid. */
 void via_open(struct via *via, struct channel *channel, const struct frame_open *open);
+
+/* Relays, in domain 0, a ping that `source` asks for. */
+void via_take_ping(struct via *via, uint32_t source, const struct frame_ping_relayed *ping);
 
 /* Ends the channels that domain 0 forwards and that changed rules forbid now. */
 void via_recheck(struct via *via);

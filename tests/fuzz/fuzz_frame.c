@@ -61,6 +61,7 @@ static void decode_fixed(const uint8_t *payload, uint32_t length)
 	struct frame_credit credit;
 	struct frame_reset reset;
 	struct frame_cancelled cancelled;
+	struct frame_ping_relayed ping_relayed;
 	uint64_t u64;
 	uint32_t u32;
 
@@ -76,6 +77,8 @@ static void decode_fixed(const uint8_t *payload, uint32_t length)
 		AGAIN(reset);
 	if (frame_cancelled_decode(payload, length, &cancelled) == 0)
 		AGAIN(cancelled);
+	if (frame_ping_relayed_decode(payload, length, &ping_relayed) == 0)
+		AGAIN(ping_relayed);
 	if (frame_u64_decode(payload, length, &u64) == 0)
 		require(frame_u64_encode(u64, out) == 8 && memcmp(out, payload, 8) == 0);
 	if (frame_u32_decode(payload, length, &u32) == 0)

@@ -197,6 +197,38 @@ def test_a_pair_that_does_not_read_holds_no_other(zero, guests):
         assert not outcomes
 
 
+def test_it_is_seen_who_is_talked_to_through_domain_0(zero, guests):
+    one, two = guests(2)
+    done = one.xenmsg("ping", str(two.domid), "--count", "3")  # before anything else was sent
+    assert done.returncode == EXIT_OK and done.stdout.count(b"us") >= 3, done
+    works(one, two)
+    peer, = (peer for peer in one.json("peers") if peer["domid"] == two.domid)
+    assert (peer["link"], peer["via"], peer["up"]) == ("relayed", 0, True) and peer["rtt_us"] > 0
+    assert all("via" not in peer for node in (zero, one) for peer in node.json("peers") if peer["domid"] != two.domid or node is zero)
+    assert one.link(two.domid)["state"] == "relayed" and one.link(two.domid)["via"] == 0
+    assert "via" not in one.link(0)
+    table = one.xenmsg("peers").stdout.decode().splitlines()
+    assert "VIA" in table[0] and any(line.split()[:2] == [str(two.domid), guests.names[two.domid]] and " relayed " in line
+                                     for line in table)
+    assert b"via 0" in one.xenmsg("status").stdout
+    assert one.xenmsg("doctor", str(two.domid)).returncode == EXIT_OK
+
+
+def test_pings_get_the_errors_that_messages_get(zero, guests):
+    one, two = guests(2)
+    assert one.xenmsg("ping", str(two.domid)).returncode == EXIT_OK
+    zero.write_policy(f"[relay]\nfrom = *\nto = {two.domid}\naction = deny\n", "10-relay.conf")
+    assert zero.xenmsg("policy", "reload").returncode == EXIT_OK
+    assert one.xenmsg("ping", str(two.domid)).returncode == EXIT_DENIED
+    assert two.xenmsg("ping", str(one.domid)).returncode == EXIT_OK
+    two.stop()
+    assert one.xenmsg("ping", str(two.domid)).returncode == EXIT_UNREACHABLE
+    zero.stop()
+    two.start()
+    done = one.xenmsg("ping", str(two.domid))
+    assert done.returncode == EXIT_UNREACHABLE and b"domain 0" in done.stderr, done
+
+
 # --- errors ---
 
 def test_errors_are_those_of_a_link(zero, guests):

@@ -29,7 +29,9 @@ struct scene {
 	char explained[LINK_REASON_SIZE];
 	unsigned pings;
 	ping_fn done;
-	uint32_t request;
+	void *pinger;
+	uint32_t request, pong;
+	unsigned pongs;
 
 	/* what the policy says */
 	int denied, taken_back;
@@ -57,10 +59,29 @@ int links_relays(const struct links *links, uint32_t domid)
 int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
 	       uint32_t request)
 {
-	assert_ptr_equal(userdata, the_scene->via);
 	the_scene->pings++;
+	the_scene->pinger = userdata;
 	the_scene->done = done;
 	the_scene->request = request;
+	return 0;
+}
+
+int links_ping_relayed(struct links *links, uint32_t domid, uint32_t relayed_to, struct account *account,
+		       ping_fn done, void *userdata, uint32_t request)
+{
+	return -ENOSYS;
+}
+
+int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length)
+{
+	struct frame_ping_relayed pong;
+
+	assert_int_equal(domid, 1);
+	assert_int_equal(type, FRAME_PONG);
+	assert_int_equal(frame_ping_relayed_decode(payload, length, &pong), 0);
+	assert_int_equal(pong.token, 7777);
+	the_scene->pongs++;
+	the_scene->pong = pong.number;
 	return 0;
 }
 
@@ -236,7 +257,7 @@ static void it_waits_until_domain_0_has_said_that_it_relays(void **state)
 	assert_int_equal(scene.pings, 1);
 	assert_int_equal(scene.link[0]->hop.channels.count, 0);
 	scene.relays = 1;
-	scene.done(scene.via, scene.request, 1000);
+	scene.done(scene.pinger, scene.request, 1000);
 	/* What comes while they are led on comes behind them. */
 	party_open(scene.program, 40, "2:inbox");
 	rig_settle(&scene.rig);
@@ -255,11 +276,11 @@ static void link_that_is_lost_meanwhile_is_waited_for_again(void **state)
 	scene.relays = 0;
 	party_open(scene.program, 0, "2:inbox");
 	rig_settle(&scene.rig);
-	scene.done(scene.via, scene.request, 1000);
+	scene.done(scene.pinger, scene.request, 1000);
 	rig_settle(&scene.rig);
 	assert_int_equal(scene.pings, 2);
 	assert_int_equal(scene.link[0]->hop.channels.count, 0);
-	scene.done(scene.via, scene.request, -EHOSTDOWN);
+	scene.done(scene.pinger, scene.request, -EHOSTDOWN);
 	rig_settle(&scene.rig);
 	expect_refusal(scene.program, 0, EHOSTUNREACH);
 	assert_non_null(strstr(scene.explained, "no xenmsgd runs in domain 0"));
@@ -344,7 +365,7 @@ static void domain_0_forwards_every_byte(void **state)
 			rig_settle(&scene.rig);
 		if (!relays) {
 			scene.relays = 1;
-			scene.done(scene.via, scene.request, 1000);
+			scene.done(scene.pinger, scene.request, 1000);
 		}
 		flow_start(scene.link[2], 1, "1:inbox", 2, GOAL);
 		flows_run(&scene.rig, 4096, 8192);
@@ -421,6 +442,39 @@ static void channels_that_wait_in_domain_0_end_by_new_rules_too(void **state)
 	scene_stop(&scene);
 }
 
+static void pinged(struct scene *scene, uint32_t domid, uint32_t error)
+{
+	unsigned before = scene->pongs;
+
+	via_take_ping(scene->via, 1, &(struct frame_ping_relayed){7777, domid});
+	assert_int_equal(scene->pongs, before + 1);
+	assert_int_equal(scene->pong, error);
+}
+
+static void domain_0_relays_pings_and_their_errors(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene, 0, true);
+	pinged(&scene, 0, EINVAL);
+	pinged(&scene, 1, EINVAL);
+	pinged(&scene, DOMID_MAX + 1, EINVAL);
+	scene.taken_back = -EACCES;
+	pinged(&scene, 2, EACCES);
+	scene.taken_back = 0;
+	assert_int_equal(scene.pings, 0);
+	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){7777, 2});
+	assert_int_equal(scene.pings, 1);
+	scene.done(scene.pinger, 0, 1000);
+	assert_int_equal(scene.pong, 0);
+	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){7777, 2});
+	scene.done(scene.pinger, 0, -EHOSTDOWN);
+	assert_int_equal(scene.pong, EHOSTDOWN);
+	assert_int_equal(scene.pongs, 6);
+	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){7777, 2}); /* freed without an answer */
+	scene_stop(&scene);
+}
+
 /* --- where it ends ---------------------------------------------------------------------------- */
 
 static void domain_0_is_believed_who_the_sender_is(void **state)
@@ -478,6 +532,7 @@ int main(void)
 		cmocka_unit_test(domain_0_refuses_what_leads_nowhere),
 		cmocka_unit_test(channels_that_new_rules_forbid_end),
 		cmocka_unit_test(channels_that_wait_in_domain_0_end_by_new_rules_too),
+		cmocka_unit_test(domain_0_relays_pings_and_their_errors),
 		cmocka_unit_test(domain_0_is_believed_who_the_sender_is),
 		cmocka_unit_test(nobody_else_is),
 		cmocka_unit_test(what_was_relayed_is_not_relayed_again),
