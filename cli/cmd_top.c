@@ -23,7 +23,8 @@
 static const char help[] =
 	"Usage: xenmsg top [OPTIONS]\n"
 	"\n"
-	"Shows links, endpoints and programs of the local daemon, live. Keys: arrows and page up and down scroll, space stops and\n"
+	"Shows links, endpoints, programs and streams of the local daemon, live. Keys: arrows and page up and down scroll, s sorts\n"
+	"by traffic, by what is queued, or by the first column, / shows only lines with a text (escape: all again), space stops and\n"
 	"goes on, q ends.\n"
 	"\n"
 	"      --delay S       look every S seconds (1); at least 0.1\n"
@@ -39,10 +40,28 @@ static const struct option options[] = {
 #define LINE_MAX_BYTES 256
 #define DELAY_MIN_MS   100
 #define HEAD_LINES     2 /* lines that don't scroll */
+#define FILTER_MAX     40
+#define ESCAPE	       27
+
+enum sort {
+	BY_TRAFFIC,
+	BY_QUEUED,
+	BY_FIRST_COLUMN,
+	SORTS,
+};
+
+static const char *const sort_names[] = {"traffic", "queued", "first column"};
+
+/* What a row of a table is sorted by. */
+struct weight {
+	double traffic, queued; /* bytes a second, bytes */
+};
 
 struct line {
 	char text[LINE_MAX_BYTES];
 	bool is_title;
+	struct weight weight;
+	size_t index; /* so that rows that are alike stay where they are */
 };
 
 struct top {
@@ -54,6 +73,9 @@ struct top {
 	size_t count, room;
 	size_t first; /* the first line shown below the head */
 	bool paused;
+	enum sort sort;
+	char filter[FILTER_MAX]; /* "": every row is shown */
+	bool typing;		 /* the filter */
 	char trouble[LINE_MAX_BYTES];
 };
 
@@ -121,7 +143,7 @@ add_line(struct top *top, bool is_title, const char *format, ...)
 		top->room = room;
 	}
 	line = &top->lines[top->count++];
-	line->is_title = is_title;
+	*line = (struct line){.is_title = is_title, .index = top->count};
 	va_start(args, format);
 	vsnprintf(line->text, sizeof(line->text), format, args);
 	va_end(args);
@@ -129,6 +151,51 @@ add_line(struct top *top, bool is_title, const char *format, ...)
 	for (char *c = line->text; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
+}
+
+/* Gives the row that was just added its weight, or removes it again if the filter hides it. */
+static void weigh(struct top *top, double traffic, double queued)
+{
+	struct line *line = &top->lines[top->count - 1];
+
+	line->weight = (struct weight){traffic, queued};
+	if (top->filter[0] && !strcasestr(line->text, top->filter))
+		top->count--;
+}
+
+static int by_traffic(const void *one, const void *other)
+{
+	const struct line *a = one, *b = other;
+
+	if (a->weight.traffic != b->weight.traffic)
+		return a->weight.traffic > b->weight.traffic ? -1 : 1;
+	return a->index < b->index ? -1 : 1;
+}
+
+static int by_queued(const void *one, const void *other)
+{
+	const struct line *a = one, *b = other;
+
+	if (a->weight.queued != b->weight.queued)
+		return a->weight.queued > b->weight.queued ? -1 : 1;
+	return a->index < b->index ? -1 : 1;
+}
+
+/* Compares numbers by their value: `strverscmp` puts 9 before 10. */
+static int by_first_column(const void *one, const void *other)
+{
+	const struct line *a = one, *b = other;
+	int order = strverscmp(a->text, b->text);
+
+	return order ? order : a->index < b->index ? -1 : 1;
+}
+
+/* Sorts the rows from this one on. */
+static void sort_rows(struct top *top, size_t first)
+{
+	static int (*const orders[])(const void *, const void *) = {by_traffic, by_queued, by_first_column};
+
+	qsort(top->lines + first, top->count - first, sizeof(*top->lines), orders[top->sort]);
 }
 
 /* Adds a line for what was left out of a list. */
@@ -181,66 +248,180 @@ static struct json_object *link_before(struct top *top, struct json_object *peer
 static void add_links(struct top *top)
 {
 	struct json_object *links = at(top->now, "links");
+	size_t first;
 
 	add_line(top, true, "%-6s %-14s %-9s %-6s %5s %9s %7s %7s %7s", "LINK", "NAME", "STATE", "ROLE",
 		 "CHANS", "RTT us", "SENT/s", "RECV/s", "BYTES/s");
+	first = top->count;
 	for (size_t i = 0; i < length_of(links); i++) {
 		struct json_object *link = json_object_array_get_idx(links, i), *peer = at(link, "peer");
 		struct json_object *before = link_before(top, peer);
 		struct json_object *tx = at(link, "tx"), *rx = at(link, "rx"), *tx_before = at(before, "tx"),
 				   *rx_before = at(before, "rx");
+		double traffic = rate(top, tx, tx_before, "bytes") + rate(top, rx, rx_before, "bytes");
 		char sent[16], received[16], bytes[16];
 
 		short_number(rate(top, tx, tx_before, "messages"), sent, sizeof(sent));
 		short_number(rate(top, rx, rx_before, "messages"), received, sizeof(received));
-		short_number(rate(top, tx, tx_before, "bytes") + rate(top, rx, rx_before, "bytes"), bytes,
-			     sizeof(bytes));
+		short_number(traffic, bytes, sizeof(bytes));
 		add_line(top, false, "%-6s %-14.14s %-9.9s %-6.6s %5s %9.9s %7s %7s %7s",
 			 text_at(peer, "domid"), text_at(peer, "name"), text_at(link, "state"),
 			 at(link, "via") ? "via 0" : text_at(link, "role"), text_at(link, "channels"),
 			 text_at(link, "rtt_us"), sent, received, bytes);
+		weigh(top, traffic, (double)number_at(link, "unacked"));
 	}
+	sort_rows(top, first);
 	add_rest(top, "links");
 }
+
+/* ---- streams --------------------------------------------------------------------------------- */
+
+/* What the streams of one owner carry, in bytes a second. */
+struct carried {
+	size_t count;
+	double in, out, queued;
+};
+
+static struct carried of_stream(const struct top *top, struct json_object *stream)
+{
+	struct json_object *before = same(at(top->before, "streams"), "number", stream);
+
+	return (struct carried){1, rate(top, stream, before, "bytes_in"),
+				rate(top, stream, before, "bytes_out"),
+				(double)number_at(stream, "bytes_queued")};
+}
+
+/* Adds up the streams of a program, or (`endpoint`) those that have come in to an endpoint. */
+static struct carried of_streams(const struct top *top, int64_t pid, const char *endpoint)
+{
+	struct json_object *streams = at(top->now, "streams");
+	struct carried sum = {0};
+
+	for (size_t i = 0; i < length_of(streams); i++) {
+		struct json_object *stream = json_object_array_get_idx(streams, i);
+		struct carried one;
+
+		if (endpoint ? strcmp(text_or(stream, "endpoint", ""), endpoint) != 0
+			     : number_at(stream, "pid") != pid)
+			continue;
+		one = of_stream(top, stream);
+		sum = (struct carried){sum.count + 1, sum.in + one.in, sum.out + one.out,
+				       sum.queued + one.queued};
+	}
+	return sum;
+}
+
+static void add_streams(struct top *top)
+{
+	struct json_object *streams = at(top->now, "streams");
+	size_t first;
+
+	if (length_of(streams) == 0)
+		return;
+	add_line(top, false, "%s", "");
+	add_line(top, true, "%-8s %-14s %-24s %-7s %7s %7s %7s", "PID", "STREAM OF", "TO OR FROM", "STATE",
+		 "QUEUED", "IN B/s", "OUT B/s");
+	first = top->count;
+	for (size_t i = 0; i < length_of(streams); i++) {
+		struct json_object *each = json_object_array_get_idx(streams, i);
+		struct carried carried = of_stream(top, each);
+		char queued[16], in[16], out[16], where[96];
+
+		if (at(each, "address"))
+			snprintf(where, sizeof(where), "to %s", text_at(each, "address"));
+		else
+			snprintf(where, sizeof(where), "from %s to %s", text_at(each, "from"),
+				 text_at(each, "endpoint"));
+		short_number(carried.queued, queued, sizeof(queued));
+		short_number(carried.in, in, sizeof(in));
+		short_number(carried.out, out, sizeof(out));
+		add_line(top, false, "%-8s %-14.14s %-24.24s %-7.7s %7s %7s %7s", text_at(each, "pid"),
+			 text_at(each, "comm"), where, text_at(each, "state"), queued, in, out);
+		weigh(top, carried.in + carried.out, carried.queued);
+	}
+	sort_rows(top, first);
+	add_rest(top, "streams");
+}
+
+/* ---- endpoints and programs ------------------------------------------------------------------ */
 
 static void add_endpoints(struct top *top)
 {
 	struct json_object *endpoints = at(top->now, "endpoints");
-	char queued[16];
+	size_t first;
 
 	add_line(top, false, "%s", "");
-	add_line(top, true, "%-32s %-8s %7s %8s %10s", "ENDPOINT", "KIND", "UID", "PID", "QUEUED");
+	add_line(top, true, "%-24s %-8s %7s %8s %8s %8s %8s", "ENDPOINT", "KIND", "UID", "PID", "QUEUED",
+		 "STREAMS", "BYTES/s");
+	first = top->count;
 	for (size_t i = 0; i < length_of(endpoints); i++) {
 		struct json_object *each = json_object_array_get_idx(endpoints, i);
+		struct carried carried = of_streams(top, 0, text_at(each, "name"));
+		double waiting = (double)number_at(each, "queued") + carried.queued;
+		char queued[16], bytes[16];
 
-		add_line(top, false, "%-32.32s %-8.8s %7s %8s %10s", text_at(each, "name"),
-			 text_at(each, "kind"), text_at(each, "uid"), text_at(each, "pid"),
-			 short_number((double)number_at(each, "queued"), queued, sizeof(queued)));
+		short_number(waiting, queued, sizeof(queued));
+		short_number(carried.in + carried.out, bytes, sizeof(bytes));
+		add_line(top, false, "%-24.24s %-8.8s %7s %8s %8s %8zu %8s", text_at(each, "name"),
+			 text_at(each, "kind"), text_at(each, "uid"), text_at(each, "pid"), queued,
+			 carried.count, bytes);
+		weigh(top, carried.in + carried.out, waiting);
 	}
+	sort_rows(top, first);
 	add_rest(top, "endpoints");
 }
 
-static void add_clients(struct top *top)
+/* A program's row has its connection to the daemon and all its streams. */
+static void add_program(struct top *top, struct json_object *program, struct json_object *client)
 {
-	struct json_object *clients = at(top->now, "clients");
+	struct json_object *usage = at(client, "usage");
+	struct json_object *before = at(same(at(top->before, "clients"), "pid", program), "usage");
+	struct carried carried = of_streams(top, number_at(program, "pid"), NULL);
+	double waiting = (double)number_at(client, "bytes_queued") + carried.queued;
+	double in = rate(top, usage, before, "bytes_in") + carried.in;
+	double out = rate(top, usage, before, "bytes_out") + carried.out;
+	char queued[16], in_text[16], out_text[16];
+
+	short_number(waiting, queued, sizeof(queued));
+	short_number(in, in_text, sizeof(in_text));
+	short_number(out, out_text, sizeof(out_text));
+	add_line(top, false, "%-8s %-16.16s %7s %6s %8zu %9s %9s %9s", text_at(program, "pid"),
+		 text_at(program, "comm"), text_at(program, "uid"), text_at(client, "channels"),
+		 carried.count, queued, in_text, out_text);
+	weigh(top, in + out, waiting);
+}
+
+/* Returns whether an earlier entry of the list is of the same program. */
+static bool came_before(struct json_object *list, size_t index)
+{
+	struct json_object *each = json_object_array_get_idx(list, index);
+
+	return same(list, "pid", each) != each;
+}
+
+static void add_programs(struct top *top)
+{
+	struct json_object *clients = at(top->now, "clients"), *streams = at(top->now, "streams");
+	size_t first;
 
 	add_line(top, false, "%s", "");
-	add_line(top, true, "%-8s %-16s %7s %6s %10s %9s %9s", "PID", "PROGRAM", "UID", "CHANS", "QUEUED",
-		 "IN B/s", "OUT B/s");
+	add_line(top, true, "%-8s %-16s %7s %6s %8s %9s %9s %9s", "PID", "PROGRAM", "UID", "CHANS", "STREAMS",
+		 "QUEUED", "IN B/s", "OUT B/s");
+	first = top->count;
 	for (size_t i = 0; i < length_of(clients); i++) {
-		struct json_object *each = json_object_array_get_idx(clients, i), *usage = at(each, "usage");
-		struct json_object *before = at(same(at(top->before, "clients"), "pid", each), "usage");
-		char queued[16], in[16], out[16];
+		struct json_object *each = json_object_array_get_idx(clients, i);
 
-		if (number_at(each, "pid") == getpid())
-			continue;
-		short_number((double)number_at(each, "bytes_queued"), queued, sizeof(queued));
-		short_number(rate(top, usage, before, "bytes_in"), in, sizeof(in));
-		short_number(rate(top, usage, before, "bytes_out"), out, sizeof(out));
-		add_line(top, false, "%-8s %-16.16s %7s %6s %10s %9s %9s", text_at(each, "pid"),
-			 text_at(each, "comm"), text_at(each, "uid"), text_at(each, "channels"), queued, in,
-			 out);
+		if (number_at(each, "pid") != getpid())
+			add_program(top, each, each);
 	}
+	/* A stream lives without a connection of its program to the daemon. */
+	for (size_t i = 0; i < length_of(streams); i++) {
+		struct json_object *each = json_object_array_get_idx(streams, i);
+
+		if (!same(clients, "pid", each) && !came_before(streams, i))
+			add_program(top, each, NULL);
+	}
+	sort_rows(top, first);
 	add_rest(top, "clients");
 }
 
@@ -250,37 +431,60 @@ static void make_lines(struct top *top)
 	add_head(top);
 	add_links(top);
 	add_endpoints(top);
-	add_clients(top);
+	add_programs(top);
+	add_streams(top);
 }
 
 /* ---- the screen ------------------------------------------------------------------------------ */
 
+/* Draws a line over the whole width, reversed. */
+static void draw_bar(int row, const char *text)
+{
+	attron(A_REVERSE);
+	mvhline(row, 0, ' ', COLS);
+	mvaddnstr(row, 0, text, COLS);
+	attroff(A_REVERSE);
+}
+
+static void draw_help(const struct top *top)
+{
+	char text[160];
+
+	if (top->typing)
+		snprintf(text, sizeof(text), "show only lines with: %s_  (enter: done, escape: all)",
+			 top->filter);
+	else
+		snprintf(text, sizeof(text), "q quit  space %s  s sort: %s  / filter%s%s  arrows scroll",
+			 top->paused ? "go on" : "pause", sort_names[top->sort], top->filter[0] ? ": " : "",
+			 top->filter);
+	draw_bar(LINES - 1, text);
+}
+
+/* Returns how many lines scroll: those between the head and the help. */
+static size_t body_lines(void)
+{
+	return (size_t)(LINES > HEAD_LINES + 2 ? LINES - HEAD_LINES - 1 : 1);
+}
+
 static void draw(struct top *top)
 {
-	size_t height = (size_t)(LINES > HEAD_LINES + 1 ? LINES - HEAD_LINES : 1);
+	size_t height = body_lines();
 	size_t below = top->count > HEAD_LINES ? top->count - HEAD_LINES : 0;
 
 	if (top->first + height > below)
 		top->first = below > height ? below - height : 0;
 	erase();
-	for (int row = 0; row < LINES; row++) {
+	for (int row = 0; row < LINES - 1; row++) {
 		size_t index = (size_t)row < HEAD_LINES ? (size_t)row : (size_t)row + top->first;
 
 		if (index >= top->count)
 			break;
 		if (top->lines[index].is_title)
-			attron(A_REVERSE);
-		mvaddnstr(row, 0, top->lines[index].text, COLS);
-		if (top->lines[index].is_title) {
-			for (int column = getcurx(stdscr); column < COLS && getcury(stdscr) == row;
-			     column = getcurx(stdscr)) {
-				addch(' ');
-				if (column == COLS - 1)
-					break;
-			}
-			attroff(A_REVERSE);
-		}
+			draw_bar(row, top->lines[index].text);
+		else
+			mvaddnstr(row, 0, top->lines[index].text, COLS);
 	}
+	draw_help(top);
 	refresh();
 }
 
@@ -322,10 +526,29 @@ static void look(struct top *top)
 	top->now_s = seconds_now();
 }
 
+static void type(struct top *top, int key)
+{
+	size_t length = strlen(top->filter);
+
+	if (key == '\n' || key == '\r' || key == KEY_ENTER || key == ESCAPE)
+		top->typing = false;
+	if (key == ESCAPE)
+		memset(top->filter, 0, sizeof(top->filter));
+	else if ((key == KEY_BACKSPACE || key == '\b' || key == 0x7f) && length > 0)
+		top->filter[length - 1] = '\0';
+	else if (key >= ' ' && key < 0x7f && length + 1 < sizeof(top->filter))
+		top->filter[length] = (char)key; /* the rest is zero */
+}
+
 /* Returns false if the user wants to quit. */
 static bool on_key(struct top *top, int key)
 {
-	size_t page = (size_t)(LINES > HEAD_LINES + 1 ? LINES - HEAD_LINES - 1 : 1);
+	size_t page = body_lines() > 1 ? body_lines() - 1 : 1;
+
+	if (top->typing) {
+		type(top, key);
+		return true;
+	}
 
 	if (key == KEY_UP && top->first > 0)
 		top->first--;
@@ -337,6 +560,12 @@ static bool on_key(struct top *top, int key)
 		top->first += page;
 	else if (key == ' ')
 		top->paused = !top->paused;
+	else if (key == 's')
+		top->sort = (top->sort + 1) % SORTS;
+	else if (key == '/')
+		top->typing = true;
+	else if (key == ESCAPE)
+		memset(top->filter, 0, sizeof(top->filter));
 	return key != 'q' && key != 'Q';
 }
 
@@ -396,6 +625,7 @@ int cmd_top(struct cli *cli, int argc, char **argv)
 	cbreak();
 	noecho();
 	keypad(stdscr, TRUE);
+	set_escdelay(50);
 	curs_set(0);
 	timeout(0); /* don't wait here: poll() sleeps */
 	watch_it(&top, delay_ms);

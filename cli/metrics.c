@@ -77,6 +77,7 @@ static const struct metric {
 	 NULL, NULL},
 	ONE("endpoints", GAUGE, "Endpoints that are bound here.", "totals.endpoints"),
 	ONE("clients", GAUGE, "Programs that are connected.", "totals.clients"),
+	ONE("streams", GAUGE, "Byte streams of programs.", "totals.streams"),
 	ONE("peers", GAUGE, "Domains that have or had a daemon.", "totals.peers"),
 	ONE("pool_size", GAUGE,
 	    "How much there is for all accounts, by resource (in bytes where it says so).", "pools.*size"),

@@ -546,6 +546,7 @@ static int start_queries(struct daemon *daemon)
 		.activations = daemon->activations,
 		.links = daemon->links,
 		.local = daemon->local,
+		.streams = daemon->streams,
 		.quota = daemon->quota,
 		.peers = daemon->peers,
 		.router = daemon->router,

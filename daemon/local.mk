@@ -53,6 +53,7 @@ libdaemon_la_SOURCES = \
 	daemon/policy/policy_read.c \
 	daemon/base/privileges.c daemon/base/privileges.h \
 	daemon/relay/private_ring.h \
+	daemon/local/program_name.c daemon/local/program_name.h \
 	daemon/local/program_socket.c daemon/local/program_socket.h \
 	daemon/base/quota.c daemon/base/quota.h \
 	daemon/queries.c daemon/queries.h \

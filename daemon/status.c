@@ -349,6 +349,40 @@ static struct json_object *describe_client(struct status_walk *walk)
 	return object;
 }
 
+static bool next_stream(struct status_walk *walk)
+{
+	return streams_next(walk->sources->streams, &walk->stream);
+}
+
+static bool stream_is_visible(struct status_walk *walk)
+{
+	return is_own(walk, walk->stream.uid);
+}
+
+static unsigned rank_of_stream(struct status_walk *walk)
+{
+	return rank_of(true, walk->stream.bytes_in + walk->stream.bytes_out);
+}
+
+static struct json_object *describe_stream(struct status_walk *walk)
+{
+	struct json_object *object = json_object_new_object();
+	const struct stream_info *info = &walk->stream;
+
+	add_number(object, "number", info->number);
+	add_number(object, "uid", info->uid);
+	add_number(object, "pid", info->pid);
+	add_text(object, "comm", info->program);
+	add_text(object, info->incoming ? "endpoint" : "address", info->name);
+	if (info->incoming)
+		add_number(object, "from", info->from);
+	add_text(object, "state", info->state);
+	add_number(object, "bytes_in", info->bytes_in);
+	add_number(object, "bytes_out", info->bytes_out);
+	add_number(object, "bytes_queued", queued_for(walk, info->hop));
+	return object;
+}
+
 /* --- peers ------------------------------------------------------------------------------------ */
 
 static struct json_object *names_of(const struct peer_info *info)
@@ -740,6 +774,11 @@ const struct status_list status_lists[] = {
 	 .is_visible = client_is_visible,
 	 .rank = rank_of_client,
 	 .describe = describe_client},
+	{.name = "streams",
+	 .next = next_stream,
+	 .is_visible = stream_is_visible,
+	 .rank = rank_of_stream,
+	 .describe = describe_stream},
 	{.name = "peers", .next = next_peer, .rank = rank_of_peer, .describe = describe_peer},
 	{.name = "denied",
 	 .of_others = true,

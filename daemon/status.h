@@ -14,6 +14,7 @@
 #include "daemon/policy/denied.h"
 #include "daemon/link/link.h"
 #include "daemon/local/local.h"
+#include "daemon/local/streams.h"
 #include "daemon/peers/peers.h"
 #include "daemon/base/quota.h"
 #include "daemon/viewer.h"
@@ -29,6 +30,7 @@ struct quota;
 struct router;
 struct self;
 struct store;
+struct streams;
 struct turns;
 struct vchan_host;
 
@@ -45,6 +47,7 @@ struct status_sources {
 	struct quota *quota;
 	struct router *router;
 	struct store *store;
+	struct streams *streams;
 	const struct turns *turns;
 	struct vchan_host *host;
 };
@@ -69,6 +72,7 @@ struct status_walk {
 	const struct endpoint *endpoint;
 	const struct denied_entry *denied;
 	struct session *session;
+	struct stream_info stream;
 	struct link_info link;
 	struct peer_info peer;
 };

@@ -424,24 +424,6 @@ static void on_greeting_timeout(int fd, short what, void *userdata)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-static void read_comm(struct session *session)
-{
-	char path[64];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/comm", session->credentials.pid);
-	file = fopen(path, "re");
-	if (!file || !fgets(session->comm, sizeof(session->comm), file))
-		snprintf(session->comm, sizeof(session->comm), "?");
-	session->comm[strcspn(session->comm, "\n")] = '\0';
-	/* The program chooses its name, which goes into logs and into JSON. */
-	for (char *c = session->comm; *c; c++)
-		if (*c < ' ' || *c >= 0x7f)
-			*c = '?';
-	if (file)
-		fclose(file);
-}
-
 int session_new(struct session **out, struct relay *relay, int fd, const struct session_options *options,
 		const struct session_callbacks *callbacks, void *userdata)
 {
@@ -469,7 +451,7 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 	task_init(&session->greeting_turn, &relay->turns, account_line(session->hop.account),
 		  on_greeting_turn);
 	charge_init(&session->charge, session->hop.account);
-	read_comm(session);
+	program_name(session->credentials.pid, session->comm);
 	session->socket_event = event_new(relay->base, fd, EV_READ | EV_PERSIST | EV_ET, on_socket, session);
 	session->greeting_timer = evtimer_new(relay->base, on_greeting_timeout, session);
 	if (!session->socket_event || !session->greeting_timer ||

@@ -30,6 +30,7 @@
 #include "daemon/relay/hop.h"
 #include "daemon/relay/private_ring.h"
 #include "daemon/base/quota.h"
+#include "daemon/local/program_name.h"
 #include "daemon/local/session.h"
 
 #define GREETING_FRAME_MAX  256u
@@ -52,7 +53,7 @@ struct session {
 	int fd;
 	struct ucred credentials;
 	struct charge charge; /* of its user, for the program and its descriptors */
-	char comm[17];
+	char comm[PROGRAM_NAME_SIZE];
 	struct event *socket_event, *greeting_timer;
 	struct task greeting_turn; /* takes what came before it runs */
 	uint8_t greeting[GREETING_FRAME_MAX];

@@ -625,3 +625,20 @@ const struct account *stream_account(const struct stream *stream)
 {
 	return stream->charge.account;
 }
+
+struct stream_traffic stream_traffic(const struct stream *stream)
+{
+	return (struct stream_traffic){.in = stream->sent, .out = stream->taken};
+}
+
+const char *stream_state(const struct stream *stream)
+{
+	static const char *const names[] = {
+		[CALLING] = "calling",
+		[WAITING] = "waiting",
+		[FLOWING] = "flowing",
+		[OVER] = "over",
+	};
+
+	return names[stream->state];
+}

@@ -48,12 +48,19 @@ int stream_connect(struct stream **stream, struct relay *relay, int fd, const st
 int stream_wait(struct stream **stream, struct relay *relay, struct channel *channel, const char *endpoint,
 		const struct stream_callbacks *callbacks, void *userdata);
 uint64_t stream_token(const struct stream *stream);
+/* Returns the state's name in status. */
+const char *stream_state(const struct stream *stream);
 bool stream_is_waiting(const struct stream *stream);
 /* Connects a waiting stream to the program that fetches it. Takes over the socket. */
 int stream_take_socket(struct stream *stream, int fd);
 void stream_free(struct stream *stream);
 
 struct hop *stream_hop(struct stream *stream);
+/* Returns how many bytes the program has sent, and how many have been written to its socket. */
+struct stream_traffic {
+	uint64_t in, out;
+};
+struct stream_traffic stream_traffic(const struct stream *stream);
 /* Returns the account that pays for the stream. */
 const struct account *stream_account(const struct stream *stream);
 

@@ -2,6 +2,7 @@
 #include "daemon/local/streams.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,6 +12,7 @@
 #include <utlist.h>
 
 #include "daemon/relay/channel.h"
+#include "daemon/local/program_name.h"
 #include "daemon/local/program_socket.h"
 #include "daemon/base/quota.h"
 #include "daemon/local/session.h"
@@ -42,20 +44,25 @@ struct listener {
 struct entry {
 	struct streams *streams;
 	struct stream *stream;
+	uint64_t number; /* in the order in which they were made */
+	/* for status */
+	uint32_t uid, pid, from;
+	bool incoming;
+	char program[PROGRAM_NAME_SIZE];
+	char name[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
 	struct listener *listener; /* the program that should fetch it, and then the following; else NULL */
 	uint64_t token;
 	struct share *share;
 	struct entry *waiting_prev, *waiting_next;
-	struct entry *prev, *next;
-	UT_hash_handle hh;
+	UT_hash_handle all, hh;
 };
 
 struct streams {
 	struct relay *relay;
 	int (*route)(void *userdata, struct channel *channel, const struct frame_open *open);
 	void *userdata;
-	struct entry *list;
-	unsigned count;
+	struct entry *list; /* all of them, by number */
+	uint64_t last_number;
 	struct entry *waiting;	    /* streams to be fetched, by token */
 	struct listener *listeners; /* by session */
 };
@@ -189,8 +196,7 @@ static void remove_entry(struct entry *entry)
 	struct streams *streams = entry->streams;
 
 	wait_no_more(entry);
-	DL_DELETE(streams->list, entry);
-	streams->count--;
+	HASH_DELETE(all, streams->list, entry);
 	stream_free(entry->stream);
 	free(entry);
 }
@@ -211,8 +217,8 @@ static struct entry *add_entry(struct streams *streams)
 	if (!entry)
 		return NULL;
 	entry->streams = streams;
-	DL_APPEND(streams->list, entry);
-	streams->count++;
+	entry->number = ++streams->last_number;
+	HASH_ADD(all, streams->list, number, sizeof(entry->number), entry);
 	return entry;
 }
 
@@ -298,6 +304,10 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 		refuse(streams, fd, ENOBUFS, "the daemon has no memory left");
 		return;
 	}
+	entry->uid = identity->uid;
+	entry->pid = identity->pid;
+	program_name((pid_t)identity->pid, entry->program);
+	snprintf(entry->name, sizeof(entry->name), "%s", address);
 	if (stream_connect(&entry->stream, streams->relay, fd, identity, &charge, address, &callbacks,
 			   entry) < 0)
 		remove_entry(entry);
@@ -321,6 +331,20 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 	stream_take_socket(entry->stream, fd);
 }
 
+/* Notes whose it is, for status. */
+static void describe(struct entry *entry, const struct session *session, const struct channel *channel,
+		     const char *endpoint)
+{
+	const struct ucred *credentials = session_credentials(session);
+
+	entry->uid = credentials->uid;
+	entry->pid = (uint32_t)credentials->pid;
+	snprintf(entry->program, sizeof(entry->program), "%s", session_comm(session));
+	snprintf(entry->name, sizeof(entry->name), "%s", endpoint);
+	entry->incoming = true;
+	entry->from = channel->identity.domid;
+}
+
 int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint,
 		     struct session *session)
 {
@@ -335,6 +359,7 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	entry = add_entry(streams);
 	if (!entry)
 		return -ENOMEM;
+	describe(entry, session, channel, endpoint);
 	r = stream_wait(&entry->stream, streams->relay, channel, endpoint, &callbacks, entry);
 	if (r == 0)
 		r = wait_for(entry, session);
@@ -379,13 +404,43 @@ void streams_each_waiting(struct streams *streams, const struct session *session
 void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream),
 		  void *userdata)
 {
+	struct entry *entry, *next;
+
+	HASH_ITER(all, streams->list, entry, next)
+		each(userdata, entry->stream);
+}
+
+bool streams_next(struct streams *streams, struct stream_info *info)
+{
+	struct stream_traffic traffic;
 	struct entry *entry;
 
-	DL_FOREACH(streams->list, entry)
-		each(userdata, entry->stream);
+	HASH_FIND(all, streams->list, &info->number, sizeof(info->number), entry);
+	if (entry)
+		entry = entry->all.next;
+	else /* it has gone meanwhile */
+		for (entry = streams->list; entry && entry->number <= info->number; entry = entry->all.next)
+			;
+	if (!entry)
+		return false;
+	traffic = stream_traffic(entry->stream);
+	*info = (struct stream_info){
+		.number = entry->number,
+		.uid = entry->uid,
+		.pid = entry->pid,
+		.program = entry->program,
+		.incoming = entry->incoming,
+		.from = entry->from,
+		.name = entry->name,
+		.state = stream_state(entry->stream),
+		.bytes_in = traffic.in,
+		.bytes_out = traffic.out,
+		.hop = stream_hop(entry->stream),
+	};
+	return true;
 }
 
 unsigned streams_count(const struct streams *streams)
 {
-	return streams->count;
+	return HASH_CNT(all, streams->list);
 }

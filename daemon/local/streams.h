@@ -8,11 +8,13 @@
  * fetch end with its session.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "wire/frame.h"
 
 struct channel;
+struct hop;
 struct relay;
 struct session;
 struct streams;
@@ -42,6 +44,21 @@ void streams_each_waiting(struct streams *streams, const struct session *session
 /* Calls `each` for all streams, likewise. */
 void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream),
 		  void *userdata);
+/* Steps to the first stream behind the one with this number, in the order in which they were made (0: the first
+ * of all), and describes it. The strings live as long as the stream. False: there is no more. */
+struct stream_info {
+	uint64_t number;
+	uint32_t uid;
+	uint32_t pid; /* of the program that has asked for it, or has bound its endpoint */
+	const char *program;
+	bool incoming;
+	uint32_t from;		      /* if it is incoming: whose program has opened it */
+	const char *name;	      /* where it leads: an address, or the endpoint if it is incoming */
+	const char *state;	      /* calling, waiting (to be fetched) or flowing */
+	uint64_t bytes_in, bytes_out; /* from and to the program */
+	struct hop *hop;
+};
+bool streams_next(struct streams *streams, struct stream_info *info);
 unsigned streams_count(const struct streams *streams);
 
 #endif

@@ -71,6 +71,55 @@ def test_links_endpoints_and_programs_are_on_one_screen(nodes, terminal):
     receiver.stop()
 
 
+def test_streams_and_their_programs_are_shown_with_what_they_carry(nodes, terminal):
+    one, two = nodes(1, 2).values()
+    listener = two.popen("listen", "sink", "--", "sh", "-c", "exec cat >/dev/null")
+    eventually(lambda: "sink" in two.endpoints(), "it is bound")
+    one.sees(two)
+    with open("/dev/zero", "rb") as endless:
+        one.popen("connect", "2:sink", stdin=endless)
+    eventually(lambda: one.status()["streams"] and two.status()["streams"], "the stream is there")
+    (stream,), (other,) = one.status()["streams"], two.status()["streams"]
+    assert stream["address"] == "2:sink" and stream["comm"] == "xenmsg" and stream["state"] == "flowing"
+    assert other["endpoint"] == "sink" and other["from"] == 1 and other["pid"] == listener.pid
+    eventually(lambda: one.status()["streams"][0]["bytes_in"] > stream["bytes_in"], "it flows")
+    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2")
+    screen = top.shows("STREAM OF", "to 2:sink")
+    assert len(screen) <= 24 and all(len(line) <= 80 for line in screen)
+
+    def busy():
+        rows = [line.split() for line in top.screen() if line.startswith(str(stream["pid"]))]
+        return len(rows) == 2 and rows[0][4] == "1" and all(row[-2][-1] in "kMG" for row in rows)
+    eventually(busy, f"both the program and its stream are busy: {top.screen()}")
+    top.press("q")
+    assert top.code() == 0
+    top.close()
+
+
+def test_rows_are_sorted_and_filtered(nodes, terminal):
+    one = nodes(1)[1]
+    for name in ("beta", "alpha", "gamma"):
+        one.receiver(name)
+    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2")
+    names = lambda: [line.split()[0] for line in top.screen() if line.split() and line.split()[0] in ("alpha", "beta", "gamma")]
+    top.shows("gamma", "sort: traffic", "/ filter")
+    top.press("s")
+    top.shows("sort: queued")
+    top.press("s")
+    top.shows("sort: first column")
+    eventually(lambda: names() == ["alpha", "beta", "gamma"], "they are sorted")
+    top.press("/")
+    top.press("A", "M", "x", "BSpace")
+    top.shows("show only lines with: AM_")
+    eventually(lambda: names() == ["gamma"], "others are hidden")
+    top.press("Enter")
+    top.shows("/ filter: AM")
+    top.press("Escape")
+    eventually(lambda: len(names()) == 3, "all are shown again")
+    top.press("q")
+    assert top.code() == 0
+
+
 def test_a_long_list_scrolls_below_the_head(nodes, terminal):
     one = nodes(1)[1]
     for i in range(4):
