@@ -16,6 +16,7 @@
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/loop.h"
 #include "cli/pump.h"
 #include "cli/run_server.h"
 
@@ -131,13 +132,12 @@ struct listener {
 	struct xenmsg *conn;
 	const char *endpoint;
 	char **command;
-	struct event_base *base;
-	struct event *on_conn, *on_child, *stop[2];
+	struct loop loop;
+	struct event *on_conn, *on_child;
 	struct child *children;
 	bool runs, takes_arguments;
 	struct run_server *run_server; /* NULL: the streams are the commands' own */
 	int code;
-	int signal; /* the signal that ended it; 0: none did */
 };
 
 /* A command that runs for one stream. */
@@ -220,7 +220,7 @@ static void take_streams(struct listener *listener)
 				     strerror(-stream));
 	}
 	listener->code = cli_error(listener->conn, "listen on", listener->endpoint, r);
-	event_base_loopbreak(listener->base);
+	event_base_loopbreak(listener->loop.base);
 }
 
 static void on_conn(evutil_socket_t fd, short what, void *userdata)
@@ -228,53 +228,35 @@ static void on_conn(evutil_socket_t fd, short what, void *userdata)
 	take_streams(userdata);
 }
 
-static void on_stop(evutil_socket_t number, short what, void *userdata)
-{
-	struct listener *listener = userdata;
-
-	listener->signal = (int)number;
-	event_base_loopbreak(listener->base);
-}
-
 static int start_listener(struct listener *listener)
 {
-	static const int signals[] = {SIGINT, SIGTERM};
-
-	listener->base = event_base_new();
-	if (!listener->base)
+	if (loop_init(&listener->loop) < 0)
 		return -ENOMEM;
 	if (listener->runs) {
-		listener->run_server = run_server_new(listener->base, listener->cli, listener->endpoint,
+		listener->run_server = run_server_new(listener->loop.base, listener->cli, listener->endpoint,
 						      listener->command, listener->takes_arguments);
 		if (!listener->run_server)
 			return -ENOMEM;
 	}
-	listener->on_conn =
-		event_new(listener->base, xenmsg_fd(listener->conn), EV_READ | EV_PERSIST, on_conn, listener);
-	listener->on_child = evsignal_new(listener->base, SIGCHLD, on_child, listener);
+	listener->on_conn = event_new(listener->loop.base, xenmsg_fd(listener->conn), EV_READ | EV_PERSIST,
+				      on_conn, listener);
+	listener->on_child = evsignal_new(listener->loop.base, SIGCHLD, on_child, listener);
 	if (!listener->on_conn || event_add(listener->on_conn, NULL) < 0 || !listener->on_child ||
 	    event_add(listener->on_child, NULL) < 0)
 		return -ENOMEM;
-	for (int i = 0; i < 2; i++) {
-		listener->stop[i] = evsignal_new(listener->base, signals[i], on_stop, listener);
-		if (!listener->stop[i] || event_add(listener->stop[i], NULL) < 0)
-			return -ENOMEM;
-	}
 	return 0;
 }
 
 static void end_listener(struct listener *listener)
 {
-	struct event *events[] = {listener->on_conn, listener->on_child, listener->stop[0],
-				  listener->stop[1]};
+	struct event *events[] = {listener->on_conn, listener->on_child};
 	struct child *child, *next;
 
 	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
 		if (events[i])
 			event_free(events[i]);
 	run_server_free(listener->run_server);
-	if (listener->base)
-		event_base_free(listener->base);
+	loop_cleanup(&listener->loop);
 	DL_FOREACH_SAFE(listener->children, child, next)
 		free(child); /* the command goes on */
 }
@@ -287,7 +269,7 @@ static int serve(struct listener *listener)
 		listener->code = cli_error(listener->conn, "listen on", listener->endpoint, r);
 	} else {
 		take_streams(listener);
-		event_base_dispatch(listener->base);
+		event_base_dispatch(listener->loop.base);
 	}
 	end_listener(listener);
 	return listener->code;
@@ -335,6 +317,6 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 	else
 		code = carry_stdio(conn, stream, "listen on", endpoint, true);
 	xenmsg_close(conn);
-	interrupt_die_of(listener.signal);
+	interrupt_die_of(listener.loop.signal);
 	return code;
 }

@@ -26,7 +26,9 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/left_socket.h"
+#include "cli/loop.h"
 #include "cli/metrics.h"
+#include "cli/tcp_place.h"
 
 static const char help[] =
 	"Usage: xenmsg exporter --listen unix:PATH|tcp:ADDRESS:PORT\n"
@@ -39,12 +41,13 @@ static const char help[] =
 
 enum { OPTION_LISTEN = 256 };
 
-#define DAEMON_MS    5000 /* how long the daemon may take to accept us */
-#define REQUEST_S    10	  /* how long a client may take to send its request, and to read the answer */
-#define HEADERS_MAX  8192
-#define BODY_MAX     1024
-#define CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
-#define METHODS	     (EVHTTP_REQ_GET | EVHTTP_REQ_HEAD)
+#define DAEMON_MS      5000 /* how long the daemon may take to accept us */
+#define REQUEST_S      10   /* how long a client may take to send its request, and to read the answer */
+#define HEADERS_MAX    8192
+#define BODY_MAX       1024
+#define CONTENT_TYPE   "text/plain; version=0.0.4; charset=utf-8"
+#define HTTP_FORBIDDEN 403
+#define METHODS	       (EVHTTP_REQ_GET | EVHTTP_REQ_HEAD)
 #define OTHER_METHODS                                                                                        \
 	(EVHTTP_REQ_POST | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH)
 
@@ -58,12 +61,11 @@ struct exporter {
 		struct sockaddr_in6 ip6;
 	} address;
 	socklen_t size;
-	struct event_base *base;
+	struct tcp_place tcp; /* without a host: it is a Unix socket */
+	struct loop loop;
 	struct evhttp *http;
-	struct event *stop[2];
 	int fd;
 	bool bound;
-	int signal; /* the signal that ended it; 0: none did */
 };
 
 /* ---- where to listen ------------------------------------------------------------------------- */
@@ -71,33 +73,24 @@ struct exporter {
 /* Parses ADDRESS:PORT. Returns NULL, or what is wrong with it. */
 static const char *parse_tcp(struct exporter *exporter, const char *text)
 {
-	const char *colon = strrchr(text, ':');
-	char host[64];
-	size_t size;
-	unsigned long port;
+	const char *host, *why = tcp_place_parse(&exporter->tcp, text);
+	in_port_t port;
 
-	if (!colon || colon == text || !colon[1])
-		return "tcp: takes ADDRESS:PORT";
-	if (strspn(colon + 1, "0123456789") != strlen(colon + 1))
+	if (why)
+		return why;
+	if (strspn(exporter->tcp.port, "0123456789") != strlen(exporter->tcp.port))
 		return "a port is a number";
-	port = strtoul(colon + 1, NULL, 10);
-	if (port > UINT16_MAX)
-		return "a port is at most 65535";
-	size = (size_t)(colon - text);
-	if (text[0] == '[' && text[size - 1] == ']') {
-		text++;
-		size -= 2;
-	}
-	snprintf(host, sizeof(host), "%.*s", (int)(size < sizeof(host) ? size : sizeof(host) - 1), text);
+	port = htons((uint16_t)strtoul(exporter->tcp.port, NULL, 10));
+	host = exporter->tcp.host;
 	if (inet_pton(AF_INET, host, &exporter->address.ip.sin_addr) == 1) {
 		exporter->address.ip.sin_family = AF_INET;
-		exporter->address.ip.sin_port = htons((uint16_t)port);
+		exporter->address.ip.sin_port = port;
 		exporter->size = sizeof(exporter->address.ip);
 		if (ntohl(exporter->address.ip.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET)
 			return NULL;
 	} else if (inet_pton(AF_INET6, host, &exporter->address.ip6.sin6_addr) == 1) {
 		exporter->address.ip6.sin6_family = AF_INET6;
-		exporter->address.ip6.sin6_port = htons((uint16_t)port);
+		exporter->address.ip6.sin6_port = port;
 		exporter->size = sizeof(exporter->address.ip6);
 		if (IN6_IS_ADDR_LOOPBACK(&exporter->address.ip6.sin6_addr))
 			return NULL;
@@ -154,17 +147,6 @@ static bool listen_there(struct exporter *exporter)
 	return listen(exporter->fd, 16) == 0;
 }
 
-static void tell_port(const struct exporter *exporter)
-{
-	struct sockaddr_in6 address; /* IPv4 has its port at the same place */
-	socklen_t size = sizeof(address);
-
-	if (!is_unix(exporter) && exporter->address.ip.sin_port == 0 &&
-	    getsockname(exporter->fd, (struct sockaddr *)&address, &size) == 0)
-		cli_note(exporter->cli, "exporter: %s listens on port %u", exporter->where,
-			 ntohs(address.sin6_port));
-}
-
 /* ---- requests -------------------------------------------------------------------------------- */
 
 /* Returns the daemon's status, or NULL with the reason on stderr. The caller frees it. */
@@ -207,6 +189,31 @@ static void refuse(struct evhttp_request *request, int code, const char *reason,
 	reply(request, code, reason, text, strlen(text));
 }
 
+/* Whether the client has asked for this machine. A page in a browser here that has its own name lead to
+ * 127.0.0.1 asks for that name; a client that names no host is no browser. */
+static bool host_is_here(struct evhttp_request *request)
+{
+	const char *host = evhttp_find_header(evhttp_request_get_input_headers(request), "Host");
+	struct in6_addr ip6;
+	struct in_addr ip;
+	char name[64];
+	size_t size;
+
+	if (!host)
+		return true;
+	if (*host == '[') {
+		size = strcspn(++host, "]");
+	} else {
+		size = strcspn(host, ":");
+	}
+	snprintf(name, sizeof(name), "%.*s", (int)(size < sizeof(name) ? size : sizeof(name) - 1), host);
+	if (inet_pton(AF_INET, name, &ip) == 1)
+		return ntohl(ip.s_addr) >> 24 == IN_LOOPBACKNET;
+	if (inet_pton(AF_INET6, name, &ip6) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&ip6);
+	return strcasecmp(name, "localhost") == 0;
+}
+
 static void on_request(struct evhttp_request *request, void *userdata)
 {
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
@@ -217,6 +224,10 @@ static void on_request(struct evhttp_request *request, void *userdata)
 	size_t size;
 	FILE *out;
 
+	if (!is_unix(userdata) && !host_is_here(request)) {
+		refuse(request, HTTP_FORBIDDEN, "Forbidden", "Ask for 127.0.0.1, [::1] or localhost.\n");
+		return;
+	}
 	if (!path || strcmp(path, "/metrics") != 0) {
 		refuse(request, HTTP_NOTFOUND, "Not Found", "There is only /metrics.\n");
 		return;
@@ -242,27 +253,12 @@ static void on_request(struct evhttp_request *request, void *userdata)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static void on_stop(evutil_socket_t number, short what, void *userdata)
-{
-	struct exporter *exporter = userdata;
-
-	exporter->signal = number;
-	event_base_loopbreak(exporter->base);
-}
-
 static int start(struct exporter *exporter)
 {
-	const int signals[] = {SIGINT, SIGTERM};
-
-	exporter->base = event_base_new();
-	exporter->http = exporter->base ? evhttp_new(exporter->base) : NULL;
+	if (loop_init(&exporter->loop) == 0)
+		exporter->http = evhttp_new(exporter->loop.base);
 	if (!exporter->http)
 		return EXIT_OTHER;
-	for (int i = 0; i < 2; i++) {
-		exporter->stop[i] = evsignal_new(exporter->base, signals[i], on_stop, exporter);
-		if (!exporter->stop[i] || event_add(exporter->stop[i], NULL) < 0)
-			return EXIT_OTHER;
-	}
 	evhttp_set_allowed_methods(exporter->http, METHODS | OTHER_METHODS);
 	evhttp_set_max_headers_size(exporter->http, HEADERS_MAX);
 	evhttp_set_max_body_size(exporter->http, BODY_MAX);
@@ -274,19 +270,17 @@ static int start(struct exporter *exporter)
 	}
 	if (evhttp_accept_socket(exporter->http, exporter->fd) < 0)
 		return EXIT_OTHER;
-	tell_port(exporter);
+	if (!is_unix(exporter) && tcp_place_is_port_0(&exporter->tcp))
+		tcp_place_tell_port(exporter->cli, "exporter", exporter->where, exporter->fd);
 	return 0;
 }
 
 static void end(struct exporter *exporter)
 {
-	for (int i = 0; i < 2; i++)
-		if (exporter->stop[i])
-			event_free(exporter->stop[i]);
 	if (exporter->http)
 		evhttp_free(exporter->http); /* closes the socket */
-	if (exporter->base)
-		event_base_free(exporter->base);
+	loop_cleanup(&exporter->loop);
+	tcp_place_free(&exporter->tcp);
 	if (exporter->bound && is_unix(exporter))
 		unlink(exporter->address.path.sun_path);
 }
@@ -316,8 +310,8 @@ int cmd_exporter(struct cli *cli, int argc, char **argv)
 		return cli_usage("exporter", "--listen '%s': %s", where, why);
 	code = start(&exporter);
 	if (code == 0)
-		event_base_dispatch(exporter.base);
+		event_base_dispatch(exporter.loop.base);
 	end(&exporter);
-	interrupt_die_of(exporter.signal);
+	interrupt_die_of(exporter.loop.signal);
 	return code;
 }

@@ -23,7 +23,9 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/left_socket.h"
+#include "cli/loop.h"
 #include "cli/pump.h"
+#include "cli/tcp_place.h"
 #include "wire/address.h"
 
 static const char help[] =
@@ -46,21 +48,20 @@ static const struct option options[] = {CLI_OPTIONS};
 struct place {
 	enum { PLACE_UNIX, PLACE_TCP, PLACE_XEN } kind;
 	const char *text; /* as the user typed it */
-	char *path;	  /* or the host, or the address */
-	char *port;
+	char *path;	  /* or the address */
+	struct tcp_place tcp;
 };
 
 struct forward {
 	struct cli *cli;
-	struct event_base *base;
+	struct loop loop;
 	struct place source, target;
 	struct xenmsg *conn; /* for a source xen: only */
 	struct evconnlistener *listener;
-	struct event *incoming, *dialled, *stop[2];
+	struct event *incoming, *dialled;
 	int pipe[2];
 	unsigned dials;
 	int code;
-	int signal; /* the signal that ended it; 0: none did */
 };
 
 struct dial {
@@ -71,35 +72,16 @@ struct dial {
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
-/* Parses HOST:PORT. Returns NULL, or what is wrong with it. */
-static const char *parse_tcp(struct place *place, const char *text)
-{
-	const char *colon = strrchr(text, ':');
-	size_t size = colon ? (size_t)(colon - text) : 0;
-
-	if (!colon || colon == text || !colon[1])
-		return "tcp: takes HOST:PORT";
-	if (text[0] == '[' && text[size - 1] == ']') {
-		text++;
-		size -= 2;
-	}
-	/* Check the port here: getaddrinfo() takes any number, and the kernel its lower 16 bits. */
-	if (strspn(colon + 1, "0123456789") == strlen(colon + 1) && strtoul(colon + 1, NULL, 10) > UINT16_MAX)
-		return "a port is at most 65535";
-	place->kind = PLACE_TCP;
-	place->path = strndup(text, size);
-	place->port = strdup(colon + 1);
-	return place->path && place->port ? NULL : "out of memory";
-}
-
 static const char *parse_place(struct place *place, const char *text, bool is_source)
 {
 	struct address address;
 	const char *why = NULL;
 
 	place->text = text;
-	if (strncmp(text, "tcp:", 4) == 0)
-		return parse_tcp(place, text + 4);
+	if (strncmp(text, "tcp:", 4) == 0) {
+		place->kind = PLACE_TCP;
+		return tcp_place_parse(&place->tcp, text + 4);
+	}
 	if (strncmp(text, "unix:", 5) == 0) {
 		place->kind = PLACE_UNIX;
 		place->path = strdup(text + 5);
@@ -121,13 +103,13 @@ static const char *parse_place(struct place *place, const char *text, bool is_so
 
 static bool is_port_0(const struct place *place)
 {
-	return place->kind == PLACE_TCP && strspn(place->port, "0") == strlen(place->port);
+	return place->kind == PLACE_TCP && tcp_place_is_port_0(&place->tcp);
 }
 
 static void free_place(struct place *place)
 {
 	free(place->path);
-	free(place->port);
+	tcp_place_free(&place->tcp);
 }
 
 /* ---- dialling -------------------------------------------------------------------------------- */
@@ -151,7 +133,7 @@ static int look_up(const struct place *place, int flags, struct addrinfo **found
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags};
 
-	return getaddrinfo(place->path, place->port, &hints, found) == 0 ? 0 : -EADDRNOTAVAIL;
+	return getaddrinfo(place->tcp.host, place->tcp.port, &hints, found) == 0 ? 0 : -EADDRNOTAVAIL;
 }
 
 static int dial_tcp(const struct place *place)
@@ -259,7 +241,7 @@ static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 		cli_complain("forward: %s can't be reached: %s", forward->target.text,
 			     strerror(-dial->target));
 		end_of(&forward->source, dial->source).break_socket(dial->source);
-	} else if (!pump_new(forward->base, end_of(&forward->source, dial->source),
+	} else if (!pump_new(forward->loop.base, end_of(&forward->source, dial->source),
 			     end_of(&forward->target, dial->target), on_pump_done, forward)) {
 		cli_complain("forward: out of memory");
 	}
@@ -303,15 +285,7 @@ static void on_incoming(evutil_socket_t fd, short what, void *userdata)
 	if (r == -EAGAIN || r >= 0 || r == -EINTR)
 		return;
 	forward->code = cli_error(forward->conn, "forward from", forward->source.text, r);
-	event_base_loopbreak(forward->base);
-}
-
-static void on_stop(evutil_socket_t number, short what, void *userdata)
-{
-	struct forward *forward = userdata;
-
-	forward->signal = number;
-	event_base_loopbreak(forward->base);
+	event_base_loopbreak(forward->loop.base);
 }
 
 /* ---- starting -------------------------------------------------------------------------------- */
@@ -325,21 +299,9 @@ static int listen_xen(struct forward *forward)
 	r = xenmsg_listen(forward->conn, forward->source.path, 0);
 	if (r < 0)
 		return cli_error(forward->conn, "forward from", forward->source.text, r);
-	forward->incoming = event_new(forward->base, xenmsg_fd(forward->conn), EV_READ | EV_PERSIST,
+	forward->incoming = event_new(forward->loop.base, xenmsg_fd(forward->conn), EV_READ | EV_PERSIST,
 				      on_incoming, forward);
 	return forward->incoming && event_add(forward->incoming, NULL) == 0 ? 0 : EXIT_OTHER;
-}
-
-/* Prints the port that the kernel chose for port 0. */
-static void tell_port(const struct forward *forward)
-{
-	struct sockaddr_storage address;
-	socklen_t size = sizeof(address);
-	char port[8];
-
-	if (getsockname(evconnlistener_get_fd(forward->listener), (struct sockaddr *)&address, &size) == 0 &&
-	    getnameinfo((struct sockaddr *)&address, size, NULL, 0, port, sizeof(port), NI_NUMERICSERV) == 0)
-		cli_note(forward->cli, "forward: %s listens on port %s", forward->source.text, port);
 }
 
 static int listen_socket(struct forward *forward)
@@ -354,12 +316,12 @@ static int listen_socket(struct forward *forward)
 		error = look_up(source, AI_PASSIVE, &found);
 		if (error == 0)
 			forward->listener =
-				evconnlistener_new_bind(forward->base, on_socket, forward, flags, -1,
+				evconnlistener_new_bind(forward->loop.base, on_socket, forward, flags, -1,
 							found->ai_addr, (int)found->ai_addrlen);
 	} else {
 		strncpy(path.sun_path, source->path, sizeof(path.sun_path) - 1);
 		left_socket_remove(&path);
-		forward->listener = evconnlistener_new_bind(forward->base, on_socket, forward, flags, -1,
+		forward->listener = evconnlistener_new_bind(forward->loop.base, on_socket, forward, flags, -1,
 							    (struct sockaddr *)&path, sizeof(path));
 	}
 	if (!forward->listener && error == 0)
@@ -371,26 +333,19 @@ static int listen_socket(struct forward *forward)
 		return EXIT_OTHER;
 	}
 	if (is_port_0(source))
-		tell_port(forward);
+		tcp_place_tell_port(forward->cli, "forward", source->text,
+				    evconnlistener_get_fd(forward->listener));
 	return 0;
 }
 
 static int start(struct forward *forward)
 {
-	const int signals[] = {SIGINT, SIGTERM};
-
-	forward->base = event_base_new();
-	if (!forward->base || pipe(forward->pipe) < 0)
+	if (loop_init(&forward->loop) < 0 || pipe(forward->pipe) < 0)
 		return EXIT_OTHER;
 	forward->dialled =
-		event_new(forward->base, forward->pipe[0], EV_READ | EV_PERSIST, on_dialled, forward);
+		event_new(forward->loop.base, forward->pipe[0], EV_READ | EV_PERSIST, on_dialled, forward);
 	if (!forward->dialled || event_add(forward->dialled, NULL) < 0)
 		return EXIT_OTHER;
-	for (int i = 0; i < 2; i++) {
-		forward->stop[i] = evsignal_new(forward->base, signals[i], on_stop, forward);
-		if (!forward->stop[i] || event_add(forward->stop[i], NULL) < 0)
-			return EXIT_OTHER;
-	}
 	return forward->source.kind == PLACE_XEN ? listen_xen(forward) : listen_socket(forward);
 }
 
@@ -430,9 +385,9 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 		return cli_usage("forward", "TARGET '%s': %s", argv[optind + 1], why);
 	forward.code = start(&forward);
 	if (forward.code == 0)
-		event_base_dispatch(forward.base);
+		event_base_dispatch(forward.loop.base);
 	code = forward.code;
 	end(&forward);
-	interrupt_die_of(forward.signal);
+	interrupt_die_of(forward.loop.signal);
 	return code;
 }

@@ -19,6 +19,7 @@
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/loop.h"
 
 static const char help[] =
 	"Usage: xenmsg serve [OPTIONS] ENDPOINT -- COMMAND [ARGUMENT...]\n"
@@ -39,10 +40,9 @@ struct serve {
 	char **command;
 	uint64_t jobs_max, running;
 	struct job *jobs;
-	struct event_base *base;
+	struct loop loop;
 	struct event *on_conn;
 	int code;
-	int signal; /* the signal that ended it; 0: none did */
 };
 
 /*
@@ -222,7 +222,7 @@ static void run_command(struct job *job, const int in[2], const int out[2])
 
 static int start_command(struct job *job)
 {
-	struct event_base *base = job->serve->base;
+	struct event_base *base = job->serve->loop.base;
 	int in[2] = {-1, -1}, out[2] = {-1, -1}, r = 0;
 
 	if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || (job->pid = command_fork()) < 0)
@@ -294,7 +294,7 @@ static void take_calls(struct serve *serve)
 			return;
 		if (r < 0) {
 			serve->code = cli_error(serve->conn, "serve", serve->endpoint, r);
-			event_base_loopbreak(serve->base);
+			event_base_loopbreak(serve->loop.base);
 			return;
 		}
 		start_job(serve, request);
@@ -309,7 +309,7 @@ static void on_conn(int fd, short what, void *userdata)
 
 	if (r < 0) {
 		serve->code = cli_error(serve->conn, "serve", serve->endpoint, r);
-		event_base_loopbreak(serve->base);
+		event_base_loopbreak(serve->loop.base);
 		return;
 	}
 	DL_FOREACH_SAFE(serve->jobs, job, next) {
@@ -321,43 +321,27 @@ static void on_conn(int fd, short what, void *userdata)
 	take_calls(serve);
 }
 
-static void on_signal(int number, short what, void *userdata)
-{
-	struct serve *serve = userdata;
-
-	serve->signal = number;
-	event_base_loopbreak(serve->base);
-}
-
 static int serve_calls(struct serve *serve)
 {
-	struct event *stop[2] = {NULL, NULL};
 	struct job *job, *next;
 
-	serve->base = event_base_new();
-	if (!serve->base)
-		return cli_error(serve->conn, "serve", serve->endpoint, -ENOMEM);
-	serve->on_conn = event_new(serve->base, xenmsg_fd(serve->conn), EV_READ | EV_PERSIST, on_conn, serve);
-	stop[0] = evsignal_new(serve->base, SIGINT, on_signal, serve);
-	stop[1] = evsignal_new(serve->base, SIGTERM, on_signal, serve);
-	if (serve->on_conn && stop[0] && stop[1]) {
-		event_add(serve->on_conn, NULL);
-		event_add(stop[0], NULL);
-		event_add(stop[1], NULL);
+	if (loop_init(&serve->loop) == 0)
+		serve->on_conn = event_new(serve->loop.base, xenmsg_fd(serve->conn), EV_READ | EV_PERSIST,
+					   on_conn, serve);
+	if (serve->on_conn && event_add(serve->on_conn, NULL) == 0) {
 		take_calls(serve);
-		event_base_dispatch(serve->base);
+		event_base_dispatch(serve->loop.base);
+	} else {
+		serve->code = cli_error(serve->conn, "serve", serve->endpoint, -ENOMEM);
 	}
 	/* Calls that aren't answered by now get an error. */
 	DL_FOREACH_SAFE(serve->jobs, job, next) {
 		stop_command(job);
 		job_free(job);
 	}
-	for (int i = 0; i < 2; i++)
-		if (stop[i])
-			event_free(stop[i]);
 	if (serve->on_conn)
 		event_free(serve->on_conn);
-	event_base_free(serve->base);
+	loop_cleanup(&serve->loop);
 	return serve->code;
 }
 
@@ -402,6 +386,6 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
 	r = xenmsg_bind(serve.conn, serve.endpoint, XENMSG_BIND_CALLS, NULL, NULL);
 	code = r < 0 ? cli_error(serve.conn, "serve", serve.endpoint, r) : serve_calls(&serve);
 	xenmsg_close(serve.conn);
-	interrupt_die_of(serve.signal);
+	interrupt_die_of(serve.loop.signal);
 	return code;
 }

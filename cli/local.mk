@@ -29,10 +29,12 @@ xenmsg_SOURCES = \
 	cli/command.c cli/command.h \
 	cli/interrupt.c cli/interrupt.h \
 	cli/left_socket.c cli/left_socket.h \
+	cli/loop.c cli/loop.h \
 	cli/main.c \
 	cli/pump.c cli/pump.h \
 	cli/run_server.c cli/run_server.h \
 	cli/run_session.c cli/run_session.h \
+	cli/tcp_place.c cli/tcp_place.h \
 	cli/writer.c cli/writer.h
 xenmsg_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(LIBEVENT_CFLAGS) $(XENSTORE_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS) \
 	$(NCURSES_CFLAGS)

@@ -83,6 +83,7 @@ void router_free(struct router *router)
 	HASH_ITER(hh, router->endpoints, endpoint, next) {
 		HASH_DEL(router->endpoints, endpoint);
 		charge_end(&endpoint->charge);
+		channel_tally_unref(endpoint->tally);
 		free(endpoint);
 	}
 	free(router);
@@ -108,6 +109,11 @@ static struct endpoint *add_endpoint(struct router *router, const char *name, si
 
 	if (!endpoint)
 		return NULL;
+	endpoint->tally = channel_tally_new();
+	if (!endpoint->tally) {
+		free(endpoint);
+		return NULL;
+	}
 	memcpy(endpoint->name, name, size);
 	HASH_ADD_KEYPTR_INORDER(hh, router->endpoints, endpoint->name, size, endpoint, by_name);
 	tell(router, endpoint, true);
@@ -146,6 +152,7 @@ static void remove_endpoint(struct router *router, struct endpoint *endpoint)
 	HASH_DEL(router->endpoints, endpoint);
 	tell(router, endpoint, false);
 	charge_end(&endpoint->charge);
+	channel_tally_unref(endpoint->tally);
 	free(endpoint);
 }
 
@@ -307,6 +314,8 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 	/* Asked first: a sender that may not reach the endpoint doesn't learn whether it exists. */
 	r = access_reach(router->with.access, &channel->identity, text);
 	endpoint = find(router, name.data, name.size);
+	if (r == 0 && endpoint)
+		channel_count(channel, endpoint->tally);
 	if (r == 0 && !endpoint)
 		r = -ENOENT;
 	else if (r == 0 && (!endpoint->session ||

@@ -40,6 +40,7 @@ struct endpoint {
 	struct session *session;       /* NULL: no program has bound it, and one can be started */
 	struct activation *activation; /* NULL: nothing is started for it */
 	uint64_t opened, refused;      /* channels to it, since it was bound */
+	struct channel_tally *tally;   /* what these have carried */
 	struct charge charge;	       /* of the user that has bound it */
 	UT_hash_handle hh;
 };

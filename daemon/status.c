@@ -303,6 +303,9 @@ static struct json_object *describe_endpoint(struct status_walk *walk)
 	if (walk->viewer.sees_all) { /* as for the list of refusals */
 		add_number(object, "opened", endpoint->opened);
 		add_number(object, "refused", endpoint->refused);
+		add_number(object, "messages", endpoint->tally->messages);
+		add_number(object, "bytes_to", endpoint->tally->bytes_to);
+		add_number(object, "bytes_from", endpoint->tally->bytes_from);
 	}
 	json_object_object_add(object, "visible_to",
 			       access_visible_to(walk->sources->access, endpoint->name));

@@ -559,7 +559,30 @@ void channel_free(struct channel *channel)
 {
 	cancels_free(channel);
 	charge_end(&channel->charge);
+	channel_tally_unref(channel->tally);
 	free(channel->endpoint);
 	free(channel->domain_name);
 	free(channel);
+}
+
+struct channel_tally *channel_tally_new(void)
+{
+	struct channel_tally *tally = calloc(1, sizeof(*tally));
+
+	if (tally)
+		tally->references = 1;
+	return tally;
+}
+
+void channel_tally_unref(struct channel_tally *tally)
+{
+	if (tally && --tally->references == 0)
+		free(tally);
+}
+
+void channel_count(struct channel *channel, struct channel_tally *tally)
+{
+	tally->references++;
+	channel_tally_unref(channel->tally);
+	channel->tally = tally;
 }

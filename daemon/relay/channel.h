@@ -99,6 +99,14 @@ struct channel_end {
 	struct channel_end *urgent_prev, *urgent_next, *backlog_prev, *backlog_next;
 };
 
+/* What the channels to one endpoint have carried. It lives as long as the endpoint and the last of them, since
+ * a stream may outlive its endpoint. */
+struct channel_tally {
+	unsigned references;
+	uint64_t bytes_to, bytes_from; /* of the streams, towards the endpoint and back */
+	uint64_t messages;	       /* to it: messages and calls */
+};
+
 struct channel {
 	struct relay *relay;
 	enum channel_kind kind;
@@ -107,7 +115,8 @@ struct channel {
 	char *domain_name; /* of the sender, for programs; NULL: unknown */
 	uint64_t max_message;
 	struct channel_end opener, acceptor;
-	struct charge charge; /* the opener pays, for the channel and its windows */
+	struct charge charge;	     /* the opener pays, for the channel and its windows */
+	struct channel_tally *tally; /* a reference; NULL: it leads to no endpoint here */
 	/* cancel.h: cancellations without an answer from the acceptor's hop; NULL: there never was one */
 	struct channel_cancels *cancels;
 	bool opened; /* the acceptor's daemon has sent OPENED */
@@ -147,6 +156,12 @@ static inline bool channel_is_unannounced(const struct channel_end *end)
  * -ENOMEM; -EPROTO: the number is in use. */
 int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 		const struct frame_identity *identity, struct channel **channel);
+/* Returns a tally with one reference, or NULL: out of memory. */
+struct channel_tally *channel_tally_new(void);
+/* NULL is allowed. */
+void channel_tally_unref(struct channel_tally *tally);
+/* Counts what the channel carries from now on. */
+void channel_count(struct channel *channel, struct channel_tally *tally);
 /* Gives the channel its acceptor's end on `hop`, for `endpoint` (or an address: protocol.md, 5.8). If that is
  * a waiting room (traits.h), the opener isn't told that it was accepted. A later call moves a channel that
  * waits, with all that has come, from there to another hop. -ENOBUFS: the hop has no number left, or the

@@ -254,6 +254,18 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	}
 }
 
+static void tally(const struct channel_end *end, uint32_t bytes, uint32_t messages)
+{
+	struct channel_tally *tally = end->channel->tally;
+
+	if (end->is_opener) {
+		tally->bytes_to += bytes;
+		tally->messages += messages;
+	} else {
+		tally->bytes_from += bytes;
+	}
+}
+
 /* Returns how much of the DATA frame at the head of the ring has been handled, or a negative errno. */
 static int take_data(struct hop *hop, const struct frame_header *header)
 {
@@ -274,6 +286,8 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 	if (r > 0)
 		hop->in.has_moved = true;
 	hop->in.progress += (uint32_t)r;
+	if (end->channel->tally)
+		tally(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
 	spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
 	if (hop->in.progress < header->length)
 		hop_wait_for(hop, channel_other(end)->hop);

@@ -71,6 +71,30 @@ def test_an_endpoint_counts_what_is_opened_to_it_and_what_is_refused(nodes):
     inbox.stop()
 
 
+def test_an_endpoint_counts_messages_and_bytes_both_ways(nodes):
+    one, two = nodes(1, 2).values()
+    two.popen("serve", "rev", "--", "rev")
+    two.popen("listen", "echo", "--", "cat")
+    eventually(lambda: {"rev", "echo"} <= set(two.endpoints()), "both are bound")
+    for _ in range(3):
+        assert one.xenmsg("call", "2:rev", data=b"x" * 100).returncode == 0
+    assert one.xenmsg("connect", "2:echo", data=bytes(50000)).stdout == bytes(50000)
+    text = two.xenmsg("status", "--metrics").stdout.decode()
+    number = lambda name, endpoint: int(re.search(rf'xenmsg_endpoint_{name}_total\{{endpoint="{endpoint}"\}} (\d+)', text).group(1))
+    assert number("messages", "rev") == 3
+    assert 300 <= number("received_bytes", "rev") < 1000 and 300 <= number("sent_bytes", "rev") < 1000
+    assert number("received_bytes", "echo") == number("sent_bytes", "echo") == 50000
+
+
+@pytest.mark.parametrize("name, status", [
+    ("127.0.0.1", 200), ("127.0.0.1:9470", 200), ("localhost", 200), ("LocalHost:1", 200), ("[::1]:9470", 200), ("127.1.2.3", 200),
+    ("evil.example", 403), ("evil.example:9470", 403), ("127.0.0.1.evil.example", 403), ("10.0.0.1", 403), ("[::2]", 403), ("[", 403),
+    ("x" * 2000, 403), ("", 403)])
+def test_who_asks_for_another_host_is_refused(exporter, name, status):
+    """A browser here may be made to ask 127.0.0.1 by a page of anybody, but it then asks for that page's host."""
+    assert ask(exporter, headers={"Host": name})[0] == status
+
+
 def test_other_requests_are_refused_in_words(exporter):
     status, _, text = ask(exporter, path="/")
     assert status == 404 and "/metrics" in text
@@ -123,7 +147,7 @@ def test_a_unix_socket_is_its_owners_and_groups_and_goes_with_the_exporter(nodes
 
 @pytest.mark.parametrize("where, words", [
     ("tcp:127.0.0.1:65536", b"at most 65535"), ("tcp:127.0.0.1:99999999999999999999", b"port"),
-    ("tcp:127.0.0.1:x", b"a port is a number"), ("tcp:127.0.0.1", b"ADDRESS:PORT"), ("tcp::80", b"ADDRESS:PORT"),
+    ("tcp:127.0.0.1:x", b"a port is a number"), ("tcp:127.0.0.1", b"HOST:PORT"), ("tcp::80", b"HOST:PORT"),
     ("tcp:0.0.0.0:9470", b"only this machine's own"), ("tcp:[::]:9470", b"only this machine's own"),
     ("tcp:localhost:9470", b"a number like"), ("unix:", b"takes a PATH"), ("unix:/" + "x" * 107, b"at most 107"),
     ("9470", b"must begin with"), ("", b"must begin with")])

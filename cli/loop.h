@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_CLI_LOOP_H
+#define XENMSG_CLI_LOOP_H
+
+/* The event loop of a command that serves until SIGINT or SIGTERM ends it. */
+
+struct event;
+struct event_base;
+
+struct loop {
+	struct event_base *base;
+	struct event *stop[2];
+	int signal; /* the signal that has ended it, for interrupt_die_of(); 0: none did */
+};
+
+/* Makes the loop, in zeroed memory. Returns 0 or -ENOMEM; loop_cleanup() follows either way. */
+int loop_init(struct loop *loop);
+/* Frees the loop. The events that others have in it must be gone. */
+void loop_cleanup(struct loop *loop);
+
+#endif
