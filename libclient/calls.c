@@ -156,13 +156,25 @@ static int start(struct calls *calls, const struct call *like, const struct mess
 	call->unsettled = true;
 	call->expires = -1;
 	call->settle_ms = outbox_settle_ms(-1);
+	if (call->caller) {
+		HASH_ADD(hh, call->caller->waiting, number, sizeof(call->number), call);
+		if (!HASH_ADDED(call)) {
+			free(call);
+			return -ENOMEM;
+		}
+	}
 	op = (struct op){.done = on_settled, .userdata = call, .internal = true};
 	r = outbox_put(calls->outbox, call->sender, pieces, &op);
-	if (r < 0)
+	if (r < 0) {
+		if (call->caller)
+			HASH_DEL(call->caller->waiting, call);
 		free(call);
-	else
-		*started = call;
-	return r;
+		return r;
+	}
+	if (call->caller)
+		call->sender->awaited++;
+	*started = call;
+	return 0;
 }
 
 int calls_start(struct calls *calls, const char *address, const void *data, size_t size,
@@ -170,7 +182,6 @@ int calls_start(struct calls *calls, const char *address, const void *data, size
 {
 	struct call call = {.done = done, .userdata = userdata};
 	struct message_pieces pieces;
-	struct caller *caller;
 	int r;
 
 	if (size > calls->outbox->transport->max_message)
@@ -180,16 +191,11 @@ int calls_start(struct calls *calls, const char *address, const void *data, size
 		r = add_caller(calls, call.sender);
 	if (r < 0)
 		return r;
-	caller = call.caller = call.sender->caller;
-	call.number = unused_number(caller);
+	call.caller = call.sender->caller;
+	call.number = unused_number(call.caller);
 	pieces = message_pieces(data, size);
 	message_pieces_mark(&pieces, MESSAGE_REQUEST, (struct message_error){0}, call.number);
-	r = start(calls, &call, &pieces, started);
-	if (r < 0)
-		return r;
-	HASH_ADD(hh, caller->waiting, number, sizeof((*started)->number), *started);
-	caller->sender->awaited++;
-	return 0;
+	return start(calls, &call, &pieces, started);
 }
 
 int calls_start_message(struct calls *calls, const char *address, const void *data, size_t size,

@@ -19,8 +19,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <uthash.h>
 
+#include "libclient/hash.h"
 #include "libclient/assembly.h"
 #include "libclient/outbox.h"
 #include "wire/frame.h"

@@ -90,6 +90,10 @@ int inbox_bind(struct inbox *inbox, const char *endpoint, xenmsg_message_handler
 	binding->handler = handler;
 	binding->userdata = userdata;
 	HASH_ADD_STR(inbox->bindings, endpoint, binding);
+	if (!HASH_ADDED(binding)) {
+		free(binding);
+		return -ENOMEM;
+	}
 	return 0;
 }
 
@@ -565,10 +569,12 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 		/* The state is neither sent nor cancelled: the writer has violated the protocol. */
 		if (sent != htole32(MESSAGE_SENT) && sent != htole32(MESSAGE_CANCELLED))
 			return reset_receiver(inbox, receiver, EPROTO);
-	} else if (receiver->replies && replies_add(receiver->replies, message, get_u32(number)) < 0) {
-		xenmsg_message_free(message);
-		return reset_receiver(inbox, receiver, EPROTO);
 	} else {
+		r = receiver->replies ? replies_add(receiver->replies, message, get_u32(number)) : 0;
+		if (r < 0) {
+			xenmsg_message_free(message);
+			return reset_receiver(inbox, receiver, (uint32_t)-r);
+		}
 		*taken = message;
 	}
 	r = end_if_finished(inbox, receiver);

@@ -23,8 +23,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <uthash.h>
 
+#include "libclient/hash.h"
 #include "libclient/transport.h"
 #include "libclient/message.h"
 #include "libclient/outbox.h"

@@ -18,6 +18,7 @@ libclient_la_SOURCES = \
 	libclient/conn.c libclient/conn.h \
 	libclient/deadline.h \
 	libclient/fifo.c libclient/fifo.h \
+	libclient/hash.h \
 	libclient/handshake.c libclient/handshake.h \
 	libclient/inbox.c libclient/inbox.h \
 	libclient/incoming.c libclient/incoming.h \

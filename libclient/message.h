@@ -9,8 +9,7 @@
 
 #include <stdbool.h>
 
-#include <uthash.h>
-
+#include "libclient/hash.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 #include "xenmsg.h"

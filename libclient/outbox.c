@@ -215,6 +215,15 @@ static void close_least_recently_used(struct outbox *outbox)
 		send_fin(outbox, oldest);
 }
 
+static int remember_address(struct outbox *outbox, struct sender *sender)
+{
+	if (sender->kind == CHANNEL_CALL)
+		HASH_ADD_STR(outbox->calls_by_address, address, sender);
+	else
+		HASH_ADD_STR(outbox->by_address, address, sender);
+	return HASH_ADDED(sender) ? 0 : -ENOMEM;
+}
+
 static int open_channel(struct outbox *outbox, const char *address, enum channel_kind kind,
 			struct sender **opened)
 {
@@ -238,18 +247,19 @@ static int open_channel(struct outbox *outbox, const char *address, enum channel
 		return -ENOMEM;
 	r = channel_table_put(&outbox->by_number, number, sender);
 	if (r == 0)
+		r = remember_address(outbox, sender);
+	if (r == 0) {
 		r = transport_control(outbox->transport, FRAME_OPEN, number, payload,
 				      frame_open_encode(&open, payload));
+		if (r < 0)
+			forget_address(outbox, sender);
+	}
 	if (r < 0) {
 		channel_table_remove(&outbox->by_number, number);
 		sender_free(sender);
 		return r;
 	}
 	sender->max_message = outbox->transport->max_message;
-	if (kind == CHANNEL_CALL)
-		HASH_ADD_STR(outbox->calls_by_address, address, sender);
-	else
-		HASH_ADD_STR(outbox->by_address, address, sender);
 	*opened = sender;
 	return 0;
 }

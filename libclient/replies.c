@@ -56,10 +56,12 @@ int replies_add(struct replies *replies, struct xenmsg_message *request, uint32_
 	HASH_FIND(hh, replies->requests, &number, sizeof(number), other);
 	if (other)
 		return -EPROTO;
-	request->reply = REPLY_OWED;
 	request->number = number;
-	request->replies = replies;
 	HASH_ADD(hh, replies->requests, number, sizeof(request->number), request);
+	if (!HASH_ADDED(request))
+		return -ENOMEM;
+	request->reply = REPLY_OWED;
+	request->replies = replies;
 	return 0;
 }
 

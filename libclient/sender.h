@@ -12,8 +12,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <uthash.h>
 
+#include "libclient/hash.h"
 #include "libclient/fifo.h"
 #include "libclient/transport.h"
 #include "libclient/pieces.h"
