@@ -126,4 +126,5 @@ include tests/fuzz/lower.mk
 include tests/fuzz/surface.mk
 include tests/xen/local.mk
 
+EXTRA_DIST += tests/packages/in-root tests/packages/run
 EXTRA_DIST += tests/model/README.md tests/model/run tests/model/session.pml
