@@ -1,5 +1,24 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 dist_man_MANS += doc/xenmsg.1 doc/xensim.1 doc/xenmsg.3 doc/xenmsg-policy.5 doc/xenmsg-activation.5 doc/xenmsgd.8 doc/xenmsgd.conf.5
+# A page for each group of functions, and a link to it for each other function of the group.
+dist_man_MANS += \
+	doc/man3/xenmsg_bind.3 doc/man3/xenmsg_call.3 doc/man3/xenmsg_connect.3 doc/man3/xenmsg_message_data.3 \
+	doc/man3/xenmsg_open.3 doc/man3/xenmsg_peek.3 doc/man3/xenmsg_process.3 doc/man3/xenmsg_query.3 doc/man3/xenmsg_reason.3 \
+	doc/man3/xenmsg_reply.3 doc/man3/xenmsg_send.3 doc/man3/xenmsg_watch.3
+dist_man_MANS += \
+	doc/man3/xenmsg_accept.3 doc/man3/xenmsg_answered.3 doc/man3/xenmsg_bind_post.3 doc/man3/xenmsg_break.3 \
+	doc/man3/xenmsg_call_post.3 doc/man3/xenmsg_call_post_timed.3 doc/man3/xenmsg_close.3 \
+	doc/man3/xenmsg_domid.3 doc/man3/xenmsg_events.3 doc/man3/xenmsg_exit_status.3 doc/man3/xenmsg_fd.3 \
+	doc/man3/xenmsg_listen.3 doc/man3/xenmsg_max_message.3 doc/man3/xenmsg_message_endpoint.3 \
+	doc/man3/xenmsg_message_free.3 doc/man3/xenmsg_message_sender_domid.3 \
+	doc/man3/xenmsg_message_sender_gid.3 doc/man3/xenmsg_message_sender_name.3 \
+	doc/man3/xenmsg_message_sender_pid.3 doc/man3/xenmsg_message_sender_uid.3 doc/man3/xenmsg_message_size.3 \
+	doc/man3/xenmsg_message_wants_reply.3 doc/man3/xenmsg_open_post.3 doc/man3/xenmsg_open_timed.3 \
+	doc/man3/xenmsg_ping.3 doc/man3/xenmsg_post.3 doc/man3/xenmsg_post_timed.3 doc/man3/xenmsg_recv.3 doc/man3/xenmsg_refuse.3 \
+	doc/man3/xenmsg_reply_error.3 doc/man3/xenmsg_reply_exit_status.3 doc/man3/xenmsg_status.3 \
+	doc/man3/xenmsg_take.3 \
+	doc/man3/xenmsg_timeout.3 doc/man3/xenmsg_unbind.3 doc/man3/xenmsg_unwatch.3 doc/man3/xenmsg_wait.3 \
+	doc/man3/xenmsg_withdraw.3
 dist_doc_DATA += doc/architecture.md doc/metrics.md doc/protocol.md doc/python.md doc/run.md doc/xensim.md doc/running-on-xen.md doc/security.md doc/status.schema.json \
 	doc/commands.schema.json \
 	doc/way-of-a-message.svg

@@ -77,6 +77,7 @@ integration_tests = \
 	tests/integration/test_example_calls.py \
 	tests/integration/test_exporter.py \
 	tests/integration/test_limits.py \
+	tests/integration/test_manual.py \
 	tests/integration/test_names.py \
 	tests/integration/test_no_xen.py \
 	tests/integration/test_others_store.py \

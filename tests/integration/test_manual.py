@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The manual pages of the library say what include/xenmsg.h says, of every function, and their examples compile."""
+
+import errno
+import os
+import re
+import subprocess
+
+import pytest
+
+from messaging import BINDIR
+
+SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
+PAGES = os.path.join(SOURCES, "doc", "man3")
+ERRORS = re.compile(r"\b(" + "|".join(errno.errorcode.values()) + r")\b")
+
+
+def read(*path):
+    with open(os.path.join(SOURCES, *path), encoding="utf-8") as file:
+        return file.read()
+
+
+def plain(text):
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def functions():
+    """Of each function its prototype, and the comment about it, which may be about several."""
+    found, comment = {}, ""
+    for said, declared in re.findall(r"/\*(.*?)\*/|^XENMSG_API (?:XENMSG_CHECK )?([^;]*);", read("include", "xenmsg.h"), re.S | re.M):
+        if declared:
+            found[re.search(r"(xenmsg_\w+)\(", declared).group(1)] = plain(declared), comment
+        else:
+            comment = said
+    assert len(found) > 40
+    return found
+
+
+def page_of(name):
+    """The page of a function, behind a link if it is one."""
+    text = read("doc", "man3", f"{name}.3")
+    link = re.fullmatch(r"\.so man3/(\w+)\.3\n", text)
+    return read("doc", "man3", f"{link.group(1)}.3") if link else text
+
+
+def shown(roff):
+    """What a reader sees of lines in bold and italics."""
+    lines = []
+    for line in roff.splitlines():
+        macro = re.match(r"\.B(I?) (.*)", line)
+        if macro and macro.group(1):
+            line = "".join(quoted or word for quoted, word in re.findall(r'"([^"]*)"|(\S+)', macro.group(2)))
+        elif macro:
+            line = macro.group(2)
+        lines.append(re.sub(r"\\f[BIR]|\\&", "", line).replace("\\-", "-").replace("\\e", "\\"))
+    return "\n".join(lines)
+
+
+def test_every_function_has_a_page_with_its_prototype_and_its_errors():
+    for name, (prototype, comment) in functions().items():
+        page = page_of(name)
+        names, synopsis = (re.search(rf"^\.SH {title}\n(.*?)^\.SH", page, re.M | re.S)[1] for title in ("NAME", "SYNOPSIS"))
+        assert name in re.split(r"[,\s]+", names.partition("\\-")[0]), name
+        assert prototype + ";" in plain(shown(synopsis)), name
+        lacking = set(ERRORS.findall(comment)) - set(ERRORS.findall(shown(page)))
+        assert not lacking, (name, lacking)
+
+
+def test_there_are_no_pages_of_other_functions():
+    known = functions()
+    overview = shown(read("doc", "xenmsg.3"))
+    for file in os.listdir(PAGES):
+        name, text = file[:-2], read("doc", "man3", file)
+        assert name in known, file
+        assert f"doc/man3/{file}" in read("doc", "local.mk")
+        if not text.startswith(".so"):
+            assert f".BR {name} (3)" in overview
+
+
+@pytest.mark.skipif(not BINDIR, reason="on what is installed")
+def test_the_pages_are_installed():
+    manuals = os.path.join(os.path.dirname(BINDIR), "share", "man", "man3")
+    if not os.path.isdir(manuals):
+        pytest.skip("manual pages aren't installed where the programs are")
+    assert {f"{name}.3" for name in functions()} <= set(os.listdir(manuals))
+
+
+def test_the_examples_compile(tmp_path):
+    count = 0
+    for file in os.listdir(PAGES):
+        for example in re.findall(r"^\.SH EXAMPLES\n\.nf\n(.*?)^\.fi$", read("doc", "man3", file), re.M | re.S):
+            source = tmp_path / f"{file}.c"
+            headers = "ctype.h", "errno.h", "poll.h", "stdio.h", "stdlib.h", "string.h", "unistd.h", "xenmsg.h"
+            source.write_text("".join(f"#include <{header}>\n" for header in headers) + shown(example))
+            built = subprocess.run(["cc", "-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function", "-Werror",
+                                    f"-I{SOURCES}/include", "-c", "-o", tmp_path / "example.o", source], capture_output=True, text=True, check=False)
+            assert built.returncode == 0, built.stderr
+            count += 1
+    assert count >= 9
