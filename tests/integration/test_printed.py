@@ -120,3 +120,39 @@ def test_the_example_of_the_library_compiles_and_works(nodes, tmp_path):
     assert inbox.output() == b"hello\n"
     failed = one.run_command(tmp_path / "printed")
     assert failed.returncode == 1 and failed.stderr.startswith(b"self:inbox: ")
+
+
+@pytest.mark.skipif(not BINDIR, reason="on what is installed")
+def test_the_tutorial_works(tmp_path):
+    """Its blocks in their order: programs become the files that their first lines name, the rest is typed."""
+    python = os.environ.get("XENMSG_PYTHONDIR", "")
+    if not os.path.isdir(os.path.join(python, "xenmsg")):
+        pytest.skip("the Python module isn't installed")
+    script = """
+        sleep() {
+            if xensim exec 2 -- xenmsg status >/dev/null 2>&1 && [ -e notes.c ]; then
+                until xensim exec 2 -- xenmsg endpoints self | grep -qw notes; do command sleep 0.05; done
+            else
+                until xensim exec 1 -- xenmsg ping --count 1 2; do command sleep 0.05; done
+            fi >/dev/null 2>&1
+        }
+        set -e
+        """
+    with open(os.path.join(SOURCES, "doc", "tutorial.md"), encoding="utf-8") as file:
+        found = re.findall(r"^```(\w+)\n(.*?)^```$", file.read(), re.M | re.S)
+    for kind, block in found:
+        name = re.match(r"(?:# |/\* )([a-z.]+): ", block)
+        if kind == "sh":
+            script += block
+        else:
+            script += f"cat >{name[1]} <<'END-OF-FILE'\n{block}END-OF-FILE\n"
+    library = os.environ.get("XENMSG_LIBDIR") or os.path.join(os.path.dirname(BINDIR), "lib")
+    environment = dict(os.environ, **IN_PATH, PYTHONPATH=python, PKG_CONFIG_PATH=os.path.join(library, "pkgconfig"), LD_LIBRARY_PATH=library)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60 * PATIENCE,
+                          check=False)
+    assert done.returncode == 0, done
+    lines = done.stdout.splitlines()
+    at = lines.index("kept")
+    assert lines[at:] == ["kept", "buy milk", "buy milk", "water the plants", "exit status 3", "read xenmsg(3)", "exit status 1"], done
+    assert done.stderr.count("(certainly not done)") == 1 and "Invalid argument" in done.stderr
+    assert [kind for kind, _ in found] == ["sh", "c", "sh", "python", "sh", "sh", "python", "sh"]
