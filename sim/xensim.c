@@ -7,6 +7,7 @@
 
 #include "sim/hv.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -14,36 +15,99 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { EXIT_USAGE = 2, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
+enum { EXIT_USAGE = 2, EXIT_OWN_FAILURE = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
 
-static const char usage_text[] =
-	"Usage: xensim COMMAND\n"
-	"Simulated Xen hosts on plain Linux.\n\n"
-	"  start [--domains N] [--dir DIR]\n"
-	"                                    start a host with domain 0 and guests 1 to N; prints its "
-	"directory\n"
-	"  exec DOMID -- CMD [ARGUMENT]...   run CMD inside a domain\n"
-	"  create [--name NAME] [--type pvh|pv]   prints the new domid\n"
-	"  destroy DOMID                     as a crash: its peers' channels hear nothing of it\n"
-	"  pause DOMID, unpause DOMID\n"
-	"  suspend DOMID [--stale MS] [--seed N]        save: what others wrote may be MS old\n"
-	"  resume DOMID [--unaware MS] [--clock MS]     restore; prints the new domid\n"
-	"  rename DOMID NAME\n"
-	"  list [--json]                     domains, what they use, and what their kernels complained "
-	"about\n"
-	"  fault KIND DOMID [VALUE]          stall-store on|off, lose-event N, refuse-grant N|on|off,\n"
-	"                                    refuse-map N|on|off, grant-limit N, evtchn-limit N,\n"
-	"                                    corrupt-ring-index left-prod=N\n"
-	"  stop                              kills what runs in the host and removes its directory\n\n"
-	"DOMID is a number or a name. The host is the one in $XENSIM_DIR, else the user's default one.\n"
-	"Exit status: 0 done, 1 error, 2 usage; of exec: the command's own, 127 if there is no such "
-	"command.\n";
+/* What --help says of the commands, all in one list and each by itself. */
+static const struct help {
+	const char *name;
+	const char *arguments;
+	const char *summary;
+	const char *details; /* lines of text */
+} help_texts[] = {
+	{"run", "[--domains N] -- CMD [ARGUMENT]...",
+	 "start a host, run CMD beside it, and stop it",
+	 "CMD runs outside of the domains, and has the host in $XENSIM_DIR, where `xensim exec` and the other\n"
+	 "commands find it. When CMD ends, or xensim itself, all that runs in the domains is killed. The host\n"
+	 "is another one for each run, so many can run at once.\n"
+	 "\n"
+	 "  --domains N      with domain 0 and the guests 1 to N; 0 by default\n"
+	 "\n"
+	 "Exit status: that of CMD, 128 more than the signal that ended it; 125 if there is no host,\n"
+	 "126 if CMD can't be run, 127 if there is none.\n"},
+	{"start", "[--domains N] [--dir DIR]", "start a host; prints its directory",
+	 "Returns when the host is ready. It runs until `xensim stop`.\n"
+	 "\n"
+	 "  --domains N      with domain 0 and the guests 1 to N; 0 by default\n"
+	 "  --dir DIR        its directory: by default $XENSIM_DIR, else $XDG_RUNTIME_DIR/xensim,\n"
+	 "                   else /tmp/xensim-UID\n"},
+	{"exec", "DOMID -- CMD [ARGUMENT]...", "become CMD inside a domain",
+	 "The exit status, signals and the terminal are CMD's own; 126: it can't be run, 127: there is none.\n"
+	 "In a paused domain CMD waits until that goes on.\n"},
+	{"create", "[--name NAME] [--type pvh|pv]", "make a guest; prints its domid",
+	 "Domids are never reused. The name is \"dom\" and the domid by default, the type pvh.\n"},
+	{"destroy", "DOMID", "end a domain as a crash or a power-off does",
+	 "Its peers' channels hear nothing of it. It stays as a zombie while others map its pages.\n"},
+	{"pause", "DOMID", "stop all processes of a domain", "Also those that are started later.\n"},
+	{"unpause", "DOMID", "let a paused domain go on", ""},
+	{"suspend", "DOMID [--stale MS] [--seed N]", "save a domain, as xl save",
+	 "  --stale MS       the first copy of granted pages is made so many milliseconds before the stop,\n"
+	 "                   and what others write from then on may be stale or torn in the image\n"
+	 "  --seed N         decides which of it is\n"},
+	{"resume", "DOMID [--unaware MS] [--clock MS]",
+	 "restore a domain, as xl restore; prints its new domid",
+	 "DOMID is the old one, or the name.\n"
+	 "\n"
+	 "  --unaware MS     for so long XenStore answers nobody\n"
+	 "  --clock MS       by so much the clocks that run while a domain is saved are ahead (200)\n"},
+	{"rename", "DOMID NAME", "give a domain another name", ""},
+	{"list", "[--json]", "list the domains, what they use, and what their kernels complained about", ""},
+	{"fault", "KIND DOMID [VALUE]", "let something go wrong",
+	 "  stall-store DOMID on|off          XenStore answers no domain\n"
+	 "  lose-event DOMID [N]              the next N notifications to each open handle get lost\n"
+	 "  refuse-grant DOMID N|on|off       granting fails with ENOSPC\n"
+	 "  refuse-map DOMID N|on|off         mapping fails with EINVAL\n"
+	 "  grant-limit DOMID PAGES\n"
+	 "  evtchn-limit DOMID PORTS\n"
+	 "  corrupt-ring-index DOMID left-cons|left-prod|right-cons|right-prod=NUMBER\n"},
+	{"stop", "", "kill all that runs in the host and remove its directory", ""},
+};
+
+static const struct help *find_help(const char *name)
+{
+	for (size_t i = 0; i < sizeof(help_texts) / sizeof(help_texts[0]); i++)
+		if (strcmp(help_texts[i].name, name) == 0)
+			return &help_texts[i];
+	return NULL;
+}
+
+static void print_help(void)
+{
+	printf("Usage: xensim COMMAND\nSimulated Xen hosts on plain Linux.\n\n");
+	for (size_t i = 0; i < sizeof(help_texts) / sizeof(help_texts[0]); i++) {
+		const struct help *help = &help_texts[i];
+		int width = printf("  %s%s%s", help->name, help->arguments[0] ? " " : "", help->arguments);
+
+		/* What is too long for its column has the summary below. */
+		printf("%*s%s\n", width < 38 ? 38 - width : 0,
+		       width < 38 ? "" : "\n                                      ", help->summary);
+	}
+	printf("\n`xensim COMMAND --help` says more. DOMID is a number or a name. The host is the one in $XENSIM_DIR,\n"
+	       "else the user's default one. Exit status: 0 done, 1 error, 2 usage; of exec and run: the command's own.\n");
+}
+
+static void print_help_of(const struct help *help)
+{
+	printf("Usage: xensim %s%s%s\n%c%s.\n%s%s", help->name, help->arguments[0] ? " " : "",
+	       help->arguments, toupper((unsigned char)help->summary[0]), help->summary + 1,
+	       help->details[0] ? "\n" : "", help->details);
+}
 
 static int usage_error(const char *message, const char *what)
 {
@@ -264,38 +328,51 @@ fail:
 	return -1;
 }
 
-static int run_host(const char *dir, unsigned domains, int ready_fd)
+struct host_options {
+	unsigned domains;
+	const char *dir;
+	bool ends_with_us; /* also if this process is killed */
+	pid_t parent;	   /* this process */
+};
+
+static int run_host(const char *dir, const struct host_options *options, int ready_fd)
 {
 	int null;
 
+	/* It ends as if it were stopped. */
+	if (options->ends_with_us && (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || getppid() != options->parent))
+		return EXIT_FAILURE;
 	if (setsid() < 0 || chdir("/") < 0)
 		return EXIT_FAILURE;
 	umask(022);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
 		return EXIT_FAILURE;
-	return hv_run(dir, domains, ready_fd) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return hv_run(dir, options->domains, ready_fd) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static int start_host(const char *dir, unsigned domains)
+/* Returns the host's process, which is ready, or -1 with a line on stderr. */
+static pid_t start_host(const char *dir, const struct host_options *options)
 {
 	char command[4200], byte;
 	int ready[2], lock = claim_dir(dir);
 	pid_t pid;
 
 	if (lock < 0)
-		return EXIT_FAILURE;
+		return -1;
 	/* Remove only what an earlier host left, never anything else in the directory. */
 	snprintf(command, sizeof(command), "%s/xensim.sock", dir);
 	if (access(command, F_OK) == 0)
 		unlink(command);
-	if (pipe2(ready, O_CLOEXEC) < 0)
-		return EXIT_FAILURE;
+	if (pipe2(ready, O_CLOEXEC) < 0) {
+		close(lock);
+		return -1;
+	}
 	fflush(NULL);
 	pid = fork();
 	if (pid == 0) {
 		close(ready[0]);
-		_exit(run_host(dir, domains, ready[1]));
+		_exit(run_host(dir, options, ready[1]));
 	}
 	close(ready[1]);
 	close(lock);
@@ -304,45 +381,64 @@ static int start_host(const char *dir, unsigned domains)
 			waitpid(pid, NULL, 0);
 		else
 			fprintf(stderr, "xensim: cannot fork: %s\n", strerror(errno));
-		return EXIT_FAILURE;
+		pid = -1;
 	}
-	printf("%s\n", dir);
-	return EXIT_SUCCESS;
+	close(ready[0]);
+	return pid;
 }
 
 /* The longest directory with room for the longest socket path in it. */
 #define DIR_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - sizeof("/dom-32751/xenstored.sock"))
 
-static int command_start(int count, char **words)
+/* Reads the options of start (with_dir) or run. Returns the index of the first argument that is none, or
+ * -EXIT_USAGE with a line on stderr. */
+static int parse_host_options(int count, char **words, bool with_dir, struct host_options *options)
 {
-	static const struct option options[] = {{"domains", required_argument, NULL, 'n'},
-						{"dir", required_argument, NULL, 'd'},
-						{NULL, 0, NULL, 0}};
-	char *dir = NULL, *path = NULL, *end;
-	unsigned long domains = 0;
-	char name[] = "xensim start";
-	bool made;
-	int option, status;
+	static const struct option known[] = {{"domains", required_argument, NULL, 'n'},
+					      {"dir", required_argument, NULL, 'd'},
+					      {NULL, 0, NULL, 0}};
+	const char *name = words[0];
+	char *end, own_name[32];
+	int option;
 
 	/* getopt's messages begin with it. */
-	words[0] = name;
-	while ((option = getopt_long(count, words, "", options, NULL)) != -1) {
-		switch (option) {
-		case 'n':
-			domains = strtoul(optarg, &end, 10);
-			if (!strlen(optarg) || *end || domains > 1000 || strspn(optarg, "0123456789") == 0)
-				return usage_error("start: --domains takes a number up to 1000, not", optarg);
-			break;
-		case 'd':
-			dir = optarg;
-			break;
-		default:
-			return EXIT_USAGE;
+	snprintf(own_name, sizeof(own_name), "xensim %s", name);
+	words[0] = own_name;
+	while ((option = getopt_long(count, words, "+", known, NULL)) != -1) {
+		if (option == 'n') {
+			unsigned long domains = strtoul(optarg, &end, 10);
+
+			if (!strlen(optarg) || *end || domains > 1000 || strspn(optarg, "0123456789") == 0) {
+				fprintf(stderr, "xensim: %s: --domains takes a number up to 1000, not %s\n",
+					name, optarg);
+				return -EXIT_USAGE;
+			}
+			options->domains = (unsigned)domains;
+		} else if (option == 'd' && with_dir) {
+			options->dir = optarg;
+		} else {
+			if (option == 'd')
+				fprintf(stderr, "xensim: %s: it has a directory of its own, and no --dir\n",
+					name);
+			return -EXIT_USAGE;
 		}
 	}
-	if (optind < count)
-		return usage_error("start: unexpected argument", words[optind]);
-	dir = dir ? strdup(dir) : host_dir();
+	words[0] = (char *)name;
+	return optind;
+}
+
+static int command_start(int count, char **words)
+{
+	struct host_options options = {0};
+	int first = parse_host_options(count, words, true, &options), status = EXIT_FAILURE;
+	char *dir, *path;
+	bool made;
+
+	if (first < 0)
+		return -first;
+	if (first < count)
+		return usage_error("start: unexpected argument", words[first]);
+	dir = options.dir ? strdup(options.dir) : host_dir();
 	made = dir && mkdir(dir, 0755) == 0;
 	if (dir && !made && errno != EEXIST) {
 		fprintf(stderr, "xensim: cannot create %s: %s\n", dir, strerror(errno));
@@ -353,36 +449,132 @@ static int command_start(int count, char **words)
 	path = dir ? realpath(dir, NULL) : NULL;
 	if (!path) {
 		fprintf(stderr, "xensim: cannot use %s: %s\n", dir ? dir : "the directory", strerror(errno));
-		status = EXIT_FAILURE;
 	} else if (strlen(path) > DIR_MAX) {
 		fprintf(stderr,
 			"xensim: %s is too long for the paths of sockets in it: choose a --dir of at most %zu bytes\n",
 			path, DIR_MAX);
 		if (made)
 			rmdir(path);
-		status = EXIT_FAILURE;
-	} else {
-		status = start_host(path, (unsigned)domains);
+	} else if (start_host(path, &options) > 0) {
+		printf("%s\n", path);
+		status = EXIT_SUCCESS;
 	}
 	free(path);
 	free(dir);
 	return status;
 }
 
+static volatile sig_atomic_t run_child;
+
+static void pass_signal_on(int number)
+{
+	kill((pid_t)run_child, number);
+}
+
+/* Runs the command to its end. Returns its exit status as a shell does. */
+static int run_command(char **words)
+{
+	static const int passed_on[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+	sigset_t block, before;
+	int status;
+	pid_t pid;
+
+	/* A signal that comes before there is a child waits. */
+	sigemptyset(&block);
+	for (size_t i = 0; i < sizeof(passed_on) / sizeof(passed_on[0]); i++)
+		sigaddset(&block, passed_on[i]);
+	sigprocmask(SIG_BLOCK, &block, &before);
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		sigprocmask(SIG_SETMASK, &before, NULL);
+		execvp(words[0], words);
+		fprintf(stderr, "xensim: cannot run %s: %s\n", words[0], strerror(errno));
+		_exit(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN);
+	}
+	if (pid < 0) {
+		fprintf(stderr, "xensim: cannot fork: %s\n", strerror(errno));
+		return EXIT_OWN_FAILURE;
+	}
+	run_child = pid;
+	for (size_t i = 0; i < sizeof(passed_on) / sizeof(passed_on[0]); i++) {
+		const struct sigaction action = {.sa_handler = pass_signal_on};
+
+		sigaction(passed_on[i], &action, NULL);
+	}
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/* Makes a directory for one run, with a path short enough for the sockets in it. */
+static char *make_run_dir(void)
+{
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	char *path;
+
+	if (asprintf(&path, "%s/xensim-XXXXXX",
+		     runtime && runtime[0] == '/' && strlen(runtime) < 40 ? runtime : "/tmp") < 0)
+		return NULL;
+	if (mkdtemp(path) && chmod(path, 0755) == 0)
+		return path;
+	fprintf(stderr, "xensim: cannot create %s: %s\n", path, strerror(errno));
+	free(path);
+	return NULL;
+}
+
+static int command_run(int count, char **words)
+{
+	struct host_options options = {
+		.ends_with_us = true, .parent = getpid()};
+	int first = parse_host_options(count, words, false, &options), status = EXIT_OWN_FAILURE;
+	char stop[] = "stop", *stop_words[] = {stop, NULL}, *dir;
+	pid_t host;
+
+	if (first < 0)
+		return -first;
+	/* getopt has taken the --. */
+	if (first == count || strcmp(words[first - 1], "--") != 0)
+		return usage_error("usage: xensim run [--domains N] -- CMD [ARGUMENT]...",
+				   NULL);
+	dir = make_run_dir();
+	host = dir ? start_host(dir, &options) : -1;
+	if (host > 0 && setenv("XENSIM_DIR", dir, 1) == 0) {
+		status = run_command(words + first);
+		/* CMD may have stopped it already. */
+		if (access(dir, F_OK) == 0)
+			pass_on(1, stop_words);
+		waitpid(host, NULL, 0);
+	} else if (dir) {
+		rmdir(dir);
+	}
+	free(dir);
+	return status;
+}
+
 int main(int argc, char **argv)
 {
+	const struct help *help = argc > 1 ? find_help(argv[1]) : NULL;
+
 	if (argc < 2)
 		return usage_error("a command is missing", NULL);
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-		fputs(usage_text, stdout);
+		print_help();
 		return EXIT_SUCCESS;
 	}
 	if (strcmp(argv[1], "--version") == 0) {
 		printf("xensim %s\n", PACKAGE_VERSION);
 		return EXIT_SUCCESS;
 	}
+	if (help && argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {
+		print_help_of(help);
+		return EXIT_SUCCESS;
+	}
 	if (strcmp(argv[1], "start") == 0)
 		return command_start(argc - 1, argv + 1);
+	if (strcmp(argv[1], "run") == 0)
+		return command_run(argc - 1, argv + 1);
 	if (strcmp(argv[1], "exec") == 0)
 		return command_exec(argc - 1, argv + 1);
 	if (strcmp(argv[1], "stop") == 0)

@@ -95,6 +95,7 @@ integration_tests = \
 	tests/integration/test_sim_evtchn.py \
 	tests/integration/test_sim_grants.py \
 	tests/integration/test_sim_host.py \
+	tests/integration/test_sim_run.py \
 	tests/integration/test_sim_save.py \
 	tests/integration/test_sim_vchan.py \
 	tests/integration/test_status.py \

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`xensim run`: a host for one command, as test suites of others use it; and the help of each command."""
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+
+import pytest
+
+from conftest import program, wait_for
+
+COMMANDS = ["run", "start", "exec", "create", "destroy", "pause", "unpause", "suspend", "resume", "rename", "list", "fault",
+            "stop"]
+PATH = os.path.dirname(program("xensim")) + ":" + os.environ["PATH"]
+
+
+@pytest.fixture
+def runtime():
+    """Where the hosts of this test are, and none of any other."""
+    path = tempfile.mkdtemp(prefix="xr-")
+    yield path
+    assert not os.listdir(path), "a host has left its directory"
+    os.rmdir(path)
+
+
+def has_ended(pid):
+    """Also if nobody has waited for it."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def command(runtime, *words, **options):
+    environment = dict(os.environ, PATH=PATH, XDG_RUNTIME_DIR=runtime)
+    environment.pop("XENSIM_DIR", None)
+    return subprocess.Popen([program("xensim"), "run", *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, **options)
+
+
+def run(runtime, *words):
+    process = command(runtime, *words)
+    out, error = process.communicate(timeout=60)
+    return process.returncode, out, error
+
+
+def test_the_command_finds_its_host(runtime):
+    done = run(runtime, "--domains", "2", "--", "sh", "-c", "xensim exec 1 -- xenstore-read name; xensim exec dom2 -- xenstore-read "
+               "domid; xensim exec 3 -- true; echo $XENSIM_DIR")
+    assert done[0] == 0 and "no domain 3" in done[2]
+    name, domid, directory = done[1].split()
+    assert (name, domid) == ("dom1", "2") and os.path.dirname(directory) == runtime
+
+
+@pytest.mark.parametrize("words, status", [(["sh", "-c", "exit 7"], 7), (["true"], 0), (["/nonexistent"], 127),
+                                           (["/etc/passwd"], 126), (["sh", "-c", "kill -USR1 $$"], 128 + signal.SIGUSR1),
+                                           (["sh", "-c", "xensim stop; exit 3"], 3), (["sh", "-c", "exit $#", "0", "--", "a"], 2)])
+def test_the_exit_status_is_the_commands(runtime, words, status):
+    assert run(runtime, "--", *words)[0] == status
+
+
+@pytest.mark.parametrize("words", [[], ["true"], ["--"], ["--domains", "x", "--", "true"], ["--domains"], ["--dir", "x", "--", "true"],
+                                   ["--store", "x", "--", "true"], ["--bad", "--", "true"]])
+def test_a_bad_argument_runs_nothing(runtime, words):
+    status, out, error = run(runtime, *words)
+    assert (status, out) == (2, "") and len(error.splitlines()) == 1
+
+
+def test_without_a_host_it_is_125(runtime):
+    os.rmdir(runtime)
+    try:
+        status, _, error = run(runtime, "--", "true")
+    finally:
+        os.mkdir(runtime)
+    assert status == 125 and error.startswith("xensim: cannot create")
+
+
+def start_sleeper(runtime):
+    """Runs a command that leaves a sleeper in domain 1 and ends at the end of its input. Returns both."""
+    process = command(runtime, "--domains", "1", "--", "sh", "-c", "xensim exec 1 -- sleep 1000 & echo $!; read line; exit 0",
+                      stdin=subprocess.PIPE)
+    sleeper = int(process.stdout.readline())
+    wait_for(lambda: open(f"/proc/{sleeper}/cmdline", "rb").read() == b"sleep\0001000\0", "the sleeper")
+    return process, sleeper
+
+
+def test_what_still_runs_in_a_domain_is_killed(runtime):
+    process, sleeper = start_sleeper(runtime)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    wait_for(lambda: has_ended(sleeper), "the end of the sleeper")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_is_the_commands(runtime, number):
+    process = command(runtime, "--", "sh", "-c", f"trap 'kill $!; echo caught; exit 5' {number.name[3:]}; sleep 1000 & echo $!; wait")
+    process.stdout.readline()
+    process.send_signal(number)
+    assert process.communicate(timeout=60)[0] == "caught\n"
+    assert process.returncode == 5
+
+
+def test_the_host_ends_with_a_killed_xensim(runtime):
+    process, sleeper = start_sleeper(runtime)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not os.listdir(runtime), "the end of the host")
+    wait_for(lambda: has_ended(sleeper), "the end of the sleeper")
+    process.communicate(timeout=60)
+
+
+def test_many_run_at_once(runtime):
+    processes = [command(runtime, "--domains", "1", "--", "xensim", "exec", "1", "--", "xenstore-read", "name") for _ in range(10)]
+    assert [process.communicate(timeout=60)[0] for process in processes] == ["dom1\n"] * 10
+
+
+def test_each_command_has_help():
+    environment = dict(os.environ, XENSIM_DIR="/nonexistent")
+    everything = subprocess.run([program("xensim"), "--help"], env=environment, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"^  (\w+)", everything, re.MULTILINE) == COMMANDS
+    assert max(map(len, everything.splitlines())) <= 110
+    for name in COMMANDS:
+        for option in ("--help", "-h"):
+            done = subprocess.run([program("xensim"), name, option], env=environment, capture_output=True, text=True)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert re.match(rf"Usage: xensim {name}( .*)?\n[A-Z].*\.\n", done.stdout)
+            assert max(map(len, done.stdout.splitlines())) <= 110
+
+
+def test_the_manual_has_each_command():
+    source = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
+    for page, pattern in (("xensim.1", r"\\fB{}\\fR|\n\.B {}\n|\"xensim {}\""), ("xensim.md", r"^\| `.*\b{}\b.*` \|")):
+        with open(os.path.join(source, "doc", page), encoding="utf-8") as file:
+            text = file.read()
+        for name in COMMANDS:
+            assert re.search(pattern.replace("{}", name), text, re.MULTILINE), f"{name} isn't in {page}"
