@@ -126,6 +126,7 @@ include tests/fuzz/daemon.mk
 include tests/fuzz/client.mk
 include tests/fuzz/lower.mk
 include tests/fuzz/surface.mk
+include tests/peers/local.mk
 include tests/xen/local.mk
 
 EXTRA_DIST += tests/packages/in-root tests/packages/run
