@@ -2,6 +2,7 @@
 /* The store as a whole: domains and their sockets, and the toolstack's own calls. See store.h. */
 #include "sim/store.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -22,7 +23,6 @@ void sim_store_options_init(struct sim_store_options *options)
 				.watches = 100, /* as Debian configures it */
 				.transactions = 10,
 				.value_bytes = 2048,
-				.perms = 5,
 				.path = 1024,
 				.transaction_requests = 1024,
 			},
@@ -39,6 +39,14 @@ struct sim_domain *sim_domain_find(const struct sim_store *store, unsigned domid
 	return domain;
 }
 
+struct sim_domain *sim_domain_find_introduced(const struct sim_store *store, int64_t domid)
+{
+	struct sim_domain *domain =
+		domid < 0 || domid > UINT_MAX ? NULL : sim_domain_find(store, (unsigned)domid);
+
+	return domain && domain->introduced ? domain : NULL;
+}
+
 struct sim_domain *sim_domain_get(struct sim_store *store, unsigned domid)
 {
 	struct sim_domain *domain = sim_domain_find(store, domid);
@@ -51,6 +59,11 @@ struct sim_domain *sim_domain_get(struct sim_store *store, unsigned domid)
 	domain->target = -1;
 	HASH_ADD(hh, store->domains, domid, sizeof(domain->domid), domain);
 	return domain;
+}
+
+bool sim_domain_has_kernel(const struct sim_domain *domain)
+{
+	return domain->domid != 0 && !domain->store->options.rings;
 }
 
 struct sim_credentials sim_domain_credentials(const struct sim_domain *domain)
@@ -114,7 +127,7 @@ struct sim_store *sim_store_new(struct event_base *base, const struct sim_store_
 		return NULL;
 	}
 	sim_tree_init(&store->tree, &store->options);
-	sim_tree_mkdir(&store->tree, &toolstack, "/local/domain");
+	sim_tree_mkdir(&store->tree, &toolstack, "/local");
 	sim_tree_mkdir(&store->tree, &toolstack, "/tool");
 	sim_tree_write(&store->tree, &toolstack, "/tool/xenstored", "xensim", strlen("xensim"));
 	sim_tree_mkdir(&store->tree, &toolstack, "@introduceDomain");
@@ -325,21 +338,26 @@ bool sim_store_exists(struct sim_store *store, const char *path)
 void sim_store_introduce(struct sim_store *store, unsigned domid)
 {
 	sim_domain_get(store, domid)->introduced = true;
-	sim_watch_fire_special(store, "@introduceDomain");
+	sim_watch_fire_special(store, store->tree.root, "@introduceDomain");
+}
+
+void sim_store_release_in(struct sim_store *store, struct sim_tree *tree, int64_t domid)
+{
+	struct sim_domain *domain = sim_domain_find_introduced(store, domid);
+
+	sim_tree_forget_domain(tree, domid);
+	if (!domain)
+		return;
+	domain->introduced = false;
+	domain->target = -1;
+	if (!domain->listener && !domain->connections)
+		domain_free(domain);
+	sim_watch_fire_special(store, tree->root, "@releaseDomain");
 }
 
 void sim_store_release(struct sim_store *store, unsigned domid)
 {
-	struct sim_domain *domain = sim_domain_find(store, domid);
-
-	sim_tree_forget_domain(&store->tree, domid);
-	if (domain) {
-		domain->introduced = false;
-		domain->target = -1;
-		if (!domain->listener && !domain->connections)
-			domain_free(domain);
-	}
-	sim_watch_fire_special(store, "@releaseDomain");
+	sim_store_release_in(store, &store->tree, domid);
 }
 
 void sim_store_stall(struct sim_store *store, bool stalled)
@@ -362,7 +380,9 @@ void sim_store_stats(const struct sim_store *store, unsigned domid, struct sim_s
 	const struct sim_domain *domain = sim_domain_find(store, domid);
 	const struct sim_connection *connection;
 
-	*stats = (struct sim_store_stats){.nodes = sim_tree_owned(&store->tree, domid)};
+	int nodes = sim_tree_owned(&store->tree, domid);
+
+	*stats = (struct sim_store_stats){.nodes = nodes > 0 ? (unsigned)nodes : 0};
 	if (!domain)
 		return;
 	stats->requests = domain->requests;

@@ -21,6 +21,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct event_base;
 struct sim_store;
@@ -31,7 +32,6 @@ struct sim_store_limits {
 	unsigned watches;      /* one more is let through, but a guest's kernel uses six */
 	unsigned transactions; /* one more is let through, likewise */
 	unsigned value_bytes;
-	unsigned perms;
 	unsigned path;
 	unsigned transaction_requests;
 };
@@ -43,13 +43,15 @@ enum sim_perm_access {
 	SIM_PERM_BOTH = 3,
 };
 
-/* The first entry of a node's list names the owner, and what everyone not listed may do. */
+/* The first entry of a node's list names the owner, and what everyone not listed may do. Any number is a
+ * domid here, also of a domain that isn't there. */
 struct sim_perm {
-	unsigned domid;
+	int64_t domid;
 	enum sim_perm_access access;
 };
 
 struct sim_store_options {
+	bool rings; /* a guest's connection is its ring, as xenstored sees it: there is no kernel in between */
 	struct sim_store_limits limits;
 };
 

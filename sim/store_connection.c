@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <xen/xen.h>
+
 #include "sim/store_internal.h"
 
 #define INPUT_ENOUGH  (64 * 1024) /* holds many messages, and certainly one */
@@ -25,6 +27,8 @@ void sim_connection_doom(struct sim_connection *connection)
 	event_active(connection->domain->store->reap, EV_TIMEOUT, 0);
 }
 
+static void send_error(struct sim_connection *connection, const struct xsd_sockmsg *header, int error);
+
 void sim_connection_send(struct sim_connection *connection, const struct xsd_sockmsg *header,
 			 const void *data, size_t len)
 {
@@ -32,6 +36,13 @@ void sim_connection_send(struct sim_connection *connection, const struct xsd_soc
 
 	if (connection->doomed)
 		return;
+	/* oxenstored keeps to the limit by rings only. What a guest's kernel then gets is an error, which in
+	 * place of an event it drops. */
+	if (len > XENSTORE_PAYLOAD_MAX && connection->domain->domid != 0) {
+		if (header->type != XS_WATCH_EVENT || !sim_domain_has_kernel(connection->domain))
+			send_error(connection, header, -E2BIG);
+		return;
+	}
 	if (evbuffer_get_length(connection->output) > OUTPUT_LIMIT) {
 		sim_connection_doom(connection);
 		return;
@@ -43,19 +54,27 @@ void sim_connection_send(struct sim_connection *connection, const struct xsd_soc
 		abort();
 }
 
+static void send_error(struct sim_connection *connection, const struct xsd_sockmsg *header, int error)
+{
+	struct xsd_sockmsg copy = *header;
+	const char *name = sim_wire_error_name(error);
+
+	copy.type = XS_ERROR;
+	sim_connection_send(connection, &copy, name, strlen(name) + 1);
+}
+
 static void send_reply(struct sim_connection *connection, const struct sim_request *request,
 		       const struct sim_reply *reply)
 {
 	struct xsd_sockmsg header = request->header;
 
-	if (reply->error) {
-		const char *name = sim_wire_error_name(reply->error);
-
-		header.type = XS_ERROR;
-		sim_connection_send(connection, &header, name, strlen(name) + 1);
-	} else {
+	/* Watches belong to no transaction. */
+	if (header.type == XS_WATCH || header.type == XS_UNWATCH)
+		header.tx_id = 0;
+	if (reply->error)
+		send_error(connection, &header, reply->error);
+	else
 		sim_connection_send(connection, &header, reply->data, reply->len);
-	}
 }
 
 static void reply_text(struct sim_reply *reply, const char *text)
@@ -71,33 +90,37 @@ static bool is_for_toolstack(uint32_t type)
 	       type == XS_RESUME || type == XS_SET_TARGET;
 }
 
-static int serve_toolstack(struct sim_store *store, const struct sim_request *request,
+/* RELEASE changes the tree of the transaction that it is in. */
+static int serve_toolstack(struct sim_store *store, struct sim_tree *tree, const struct sim_request *request,
 			   struct sim_reply *reply)
 {
-	struct sim_domain *domain = sim_domain_find(store, request->domid);
-	bool introduced = domain && domain->introduced;
+	struct sim_domain *domain = sim_domain_find_introduced(store, request->domid);
 
 	switch (request->header.type) {
 	case XS_IS_DOMAIN_INTRODUCED:
-		reply_text(reply, introduced ? "T" : "F");
+		reply_text(reply, domain || request->domid == DOMID_SELF ? "T" : "F");
 		return 0;
 	case XS_INTRODUCE:
-		if (!introduced)
-			sim_store_introduce(store, request->domid);
+		if (!domain && (request->domid < 0 || request->domid >= DOMID_FIRST_RESERVED))
+			return -EINVAL;
+		if (!domain)
+			sim_store_introduce(store, (unsigned)request->domid);
 		break;
 	case XS_RELEASE:
-		if (!introduced || request->domid == 0)
+		if (request->domid == 0)
 			return -EINVAL;
-		sim_store_release(store, request->domid);
+		sim_store_release_in(store, tree, request->domid);
+		if (!domain)
+			return -EINVAL;
 		break;
 	case XS_RESUME:
-		if (!introduced)
+		if (!domain)
 			return -EINVAL;
 		break;
 	case XS_SET_TARGET:
-		if (!introduced)
+		if (!domain)
 			return -ENOENT;
-		domain->target = (int)request->target;
+		domain->target = request->target;
 		break;
 	default:
 		abort();
@@ -108,8 +131,21 @@ static int serve_toolstack(struct sim_store *store, const struct sim_request *re
 
 /* ---- requests of the connection's own state -------------------------------------------------- */
 
-static int serve_own(struct sim_connection *connection, const struct sim_request *request,
-		     struct sim_reply *reply)
+static void tell_quota(const struct sim_tree *tree, int64_t domid, struct sim_reply *reply)
+{
+	int owned = sim_tree_owned(tree, domid);
+	char text[64];
+
+	if (owned)
+		snprintf(text, sizeof(text), "dom%" PRId64 " quota: %d/%u", domid, owned,
+			 tree->options->limits.nodes);
+	else
+		snprintf(text, sizeof(text), "dom%" PRId64 " quota: not set", domid);
+	reply_text(reply, text);
+}
+
+static int serve_own(struct sim_connection *connection, const struct sim_tree *tree,
+		     const struct sim_request *request, struct sim_reply *reply)
 {
 	struct sim_domain *domain = connection->domain;
 	struct sim_connection *other;
@@ -127,13 +163,17 @@ static int serve_own(struct sim_connection *connection, const struct sim_request
 	case XS_RESET_WATCHES:
 		/* A guest has one connection, its kernel's, for all of its processes. */
 		DL_FOREACH(domain->connections, other) {
-			if (domain->domid != 0 || other == connection) {
+			if (sim_domain_has_kernel(domain) || other == connection) {
 				sim_watch_remove_all(other);
 				sim_transaction_abort_all(other);
 			}
 		}
 		break;
 	case XS_CONTROL:
+		if (request->asks_quota && domain->domid == 0) {
+			tell_quota(tree, request->domid, reply);
+			return 0;
+		}
 		break;
 	case XS_TRANSACTION_START:
 		if (request->header.tx_id != 0)
@@ -152,114 +192,150 @@ static int serve_own(struct sim_connection *connection, const struct sim_request
 	return rc;
 }
 
-/* ---- requests for the tree ------------------------------------------------------------------- */
+/* ---- requests in general --------------------------------------------------------------------- */
 
-static void serve_tree(struct sim_connection *connection, const struct sim_request *request,
-		       struct sim_reply *reply)
+/* What is to be done when the reply has been sent: a client may expect it before the event that its own
+ * request causes. */
+struct consequence {
+	struct sim_changes changes;
+	struct sim_node *old_root, *new_root;
+	bool ended; /* the request's transaction */
+};
+
+static void consequence_take(struct sim_store *store, struct consequence *consequence)
+{
+	if (consequence->old_root)
+		sim_watch_fire_changes(store, &consequence->changes, consequence->old_root,
+				       consequence->new_root);
+	sim_changes_clear(&consequence->changes);
+	sim_node_unref(consequence->old_root);
+	sim_node_unref(consequence->new_root);
+}
+
+static void serve_tree(struct sim_connection *connection, struct sim_transaction *transaction,
+		       const struct sim_request *request, struct sim_reply *reply,
+		       struct consequence *consequence)
 {
 	struct sim_store *store = connection->domain->store;
 	struct sim_credentials who = sim_domain_credentials(connection->domain);
-	struct sim_node *old_root = sim_node_ref(store->tree.root);
-	struct sim_changes changes = {0};
 
-	sim_request_execute(&store->tree, &who, request, reply, &changes);
-	/* Send the reply first: a client may expect it before the event that its own request causes. */
-	send_reply(connection, request, reply);
-	sim_watch_fire_changes(store, &changes, old_root, store->tree.root);
-	sim_changes_clear(&changes);
-	sim_node_unref(old_root);
+	if (transaction) {
+		sim_request_execute(&transaction->tree, &who, request, reply, &transaction->changes);
+		return;
+	}
+	consequence->old_root = sim_node_ref(store->tree.root);
+	sim_request_execute(&store->tree, &who, request, reply, &consequence->changes);
+	consequence->new_root = sim_node_ref(store->tree.root);
 }
 
 static void serve_transaction_end(struct sim_connection *connection, struct sim_transaction *transaction,
-				  const struct sim_request *request, struct sim_reply *reply)
+				  const struct sim_request *request, struct sim_reply *reply,
+				  struct consequence *consequence)
 {
 	struct sim_committed committed = {0};
 
+	if (!transaction) {
+		reply->error = -ENOENT;
+		return;
+	}
 	reply->error = sim_transaction_end(connection, transaction, request->commit, &committed);
+	consequence->ended = true;
+	/* Here the events come first. */
+	if (committed.new_root)
+		sim_watch_fire_changes(connection->domain->store, &committed.changes, committed.old_root,
+				       committed.new_root);
+	sim_transaction_committed_clear(&committed);
 	if (!reply->error)
 		reply_text(reply, "OK");
-	send_reply(connection, request, reply);
-	sim_watch_fire_changes(connection->domain->store, &committed.changes, committed.old_root,
-			       committed.new_root);
-	sim_transaction_committed_clear(&committed);
 }
 
-/* Returns the error for an id that names no transaction: a guest's kernel says ENOENT. */
-static int unknown_transaction(const struct sim_domain *domain)
+static void serve(struct sim_connection *connection, struct sim_transaction *transaction,
+		  const struct sim_request *request, int decoded, struct sim_reply *reply,
+		  struct consequence *consequence)
 {
-	return domain->domid == 0 ? -EIO : -ENOENT;
-}
-
-/* Serves one request. Returns true if the reply must still be sent. */
-static bool serve(struct sim_connection *connection, const struct sim_request *request, const void *message,
-		  size_t len, int decoded, struct sim_reply *reply)
-{
-	const uint32_t type = request->header.type;
 	struct sim_domain *domain = connection->domain;
 	struct sim_credentials who = sim_domain_credentials(domain);
-	struct sim_transaction *transaction = NULL;
+	struct sim_tree *tree = transaction ? &transaction->tree : &domain->store->tree;
+	const uint32_t type = request->header.type;
 
-	if (decoded == -ENOSYS) {
-		reply->error = -ENOSYS;
-		return true;
-	}
-	if (is_for_toolstack(type)) {
-		reply->error = !sim_credentials_privileged(&who) ? -EACCES : decoded;
-		if (!reply->error)
-			reply->error = serve_toolstack(domain->store, request, reply);
-		return true;
-	}
-	/* A watch belongs to no transaction, whatever its header says; a start within one is refused
-	 * elsewhere. */
-	if (request->header.tx_id != 0 && type != XS_WATCH && type != XS_UNWATCH &&
-	    type != XS_TRANSACTION_START) {
-		transaction = sim_transaction_find(connection, request->header.tx_id);
-		if (!transaction || (transaction->stale && type != XS_TRANSACTION_END)) {
-			reply->error = unknown_transaction(domain);
-			return true;
-		}
-	}
-	if (decoded < 0) {
+	if (is_for_toolstack(type) && !sim_credentials_privileged(&who)) {
+		reply->error = -EACCES;
+	} else if (decoded < 0) {
 		reply->error = decoded;
-		return true;
+	} else if (is_for_toolstack(type)) {
+		reply->error = serve_toolstack(domain->store, tree, request, reply);
+	} else if (type == XS_TRANSACTION_END) {
+		serve_transaction_end(connection, transaction, request, reply, consequence);
+	} else if (sim_request_is_for_tree(type)) {
+		serve_tree(connection, transaction, request, reply, consequence);
+	} else {
+		reply->error = serve_own(connection, tree, request, reply);
+		consequence->ended = type == XS_RESET_WATCHES;
 	}
-	if (type == XS_TRANSACTION_END) {
-		if (!transaction) {
-			reply->error = -ENOENT;
-			return true;
-		}
-		serve_transaction_end(connection, transaction, request, reply);
-		return false;
+}
+
+/* Finds the transaction that a request is in. Returns 0, or the error for an id that names none. */
+static int find_transaction(struct sim_connection *connection, const struct sim_request *request,
+			    struct sim_transaction **transaction)
+{
+	const uint32_t type = request->header.type;
+	bool has_kernel = sim_domain_has_kernel(connection->domain);
+
+	*transaction = NULL;
+	if (request->header.tx_id == 0 || type == XS_WATCH || type == XS_UNWATCH)
+		return 0;
+	*transaction = sim_transaction_find(connection, request->header.tx_id);
+	if (!*transaction || ((*transaction)->stale && type != XS_TRANSACTION_END))
+		return has_kernel && type != XS_TRANSACTION_START ? -ENOENT : -EIO;
+	return 0;
+}
+
+/* Serves a request in a transaction, which is then tried again with it, whatever its type is. */
+static void serve_in_transaction(struct sim_connection *connection, struct sim_transaction *transaction,
+				 const struct sim_request *request, int decoded, const void *message,
+				 size_t len, struct sim_reply *reply, struct consequence *consequence)
+{
+	bool ends = request->header.type == XS_TRANSACTION_END,
+	     has_kernel = sim_domain_has_kernel(connection->domain);
+
+	/* Nor can it be ended then. */
+	if (sim_transaction_is_full(connection, transaction)) {
+		reply->error = -EDQUOT;
+		transaction->abandoned = has_kernel && ends;
+		return;
 	}
-	if (!sim_request_is_for_tree(type)) {
-		reply->error = serve_own(connection, request, reply);
-		return true;
-	}
-	if (transaction) {
-		sim_transaction_execute(connection, transaction, request, message, len, reply);
-		return true;
-	}
-	serve_tree(connection, request, reply);
-	return false;
+	serve(connection, transaction, request, decoded, reply, consequence);
+	if (!consequence->ended)
+		sim_transaction_log(transaction, message, len, reply);
 }
 
 static void serve_message(struct sim_connection *connection, const void *message, size_t len)
 {
 	struct sim_request request;
 	struct sim_reply reply = {0};
+	struct consequence consequence = {0};
+	struct sim_transaction *transaction;
 	int decoded = sim_wire_decode(&request, message, len);
 
 	connection->domain->requests++;
 	connection->domain->writes += request.header.type == XS_WRITE;
-	if (serve(connection, &request, message, len, decoded, &reply)) {
-		send_reply(connection, &request, &reply);
-		if (request.header.type == XS_WATCH && !reply.error)
-			sim_watch_fire_first(connection);
-		/* A guest's kernel fails the write of a refused watch, and libxenstore closes its descriptor
-		 * then. */
-		if (request.header.type == XS_WATCH && reply.error && connection->domain->domid != 0)
-			connection->ending = true;
-	}
+	reply.error = find_transaction(connection, &request, &transaction);
+	/* A guest's kernel doesn't send this on. */
+	if (!reply.error && request.header.type == XS_TRANSACTION_END &&
+	    sim_domain_has_kernel(connection->domain) && (decoded < 0 || request.header.len != 2))
+		reply.error = -EINVAL;
+	if (transaction && !reply.error)
+		serve_in_transaction(connection, transaction, &request, decoded, message, len, &reply,
+				     &consequence);
+	else if (!reply.error)
+		serve(connection, NULL, &request, decoded, &reply, &consequence);
+	send_reply(connection, &request, &reply);
+	consequence_take(connection->domain->store, &consequence);
+	if (request.header.type == XS_WATCH && !reply.error)
+		sim_watch_fire_first(connection);
+	/* A guest's kernel fails the write of a refused watch, and libxenstore closes its descriptor then. */
+	if (request.header.type == XS_WATCH && reply.error && sim_domain_has_kernel(connection->domain))
+		connection->ending = true;
 	sim_reply_clear(&reply);
 }
 
@@ -279,6 +355,10 @@ void sim_connection_process(struct sim_connection *connection)
 			return;
 		}
 		if (len == 0 || evbuffer_get_length(input) < (size_t)len)
+			return;
+		/* oxenstored looks at a request without payload only when more has come by the socket. */
+		if (header.len == 0 && connection->domain->domid == 0 &&
+		    evbuffer_get_length(input) == sizeof(header))
 			return;
 		serve_message(connection, evbuffer_pullup(input, len), (size_t)len);
 		evbuffer_drain(input, (size_t)len);

@@ -27,7 +27,7 @@ struct sim_connection;
 struct sim_watch_node {
 	char *name; /* NULL: a root */
 	struct sim_watch_node *parent, *children;
-	struct sim_watch *watches; /* the oldest first */
+	struct sim_watch *watches; /* the newest first */
 	UT_hash_handle hh;
 };
 
@@ -41,7 +41,7 @@ struct sim_watch {
 	struct sim_watch *node_prev, *node_next; /* of its path */
 };
 
-/* A request of a transaction and its answer. */
+/* A request in a transaction, of any type, and its answer. */
 struct sim_logged {
 	void *message;
 	size_t len;
@@ -49,13 +49,14 @@ struct sim_logged {
 };
 
 /*
- * open ──► committed, aborted or failed with EAGAIN: gone
- *   └───► stale (the domain was saved and restored): only an end is accepted, and a commit gets EAGAIN
+ * open ─┬─► committed, aborted or failed with EAGAIN: gone
+ *       ├─► stale (the domain was saved and restored): only an end is accepted, and a commit gets EAGAIN
+ *       └─► abandoned (it had too many requests to be ended, and the guest's kernel has forgotten it)
  */
 struct sim_transaction {
 	uint32_t id;
-	bool stale;
-	struct sim_node *old_root; /* the live tree when it began */
+	bool stale, abandoned;
+	struct sim_tree before; /* the live tree when it began */
 	struct sim_tree tree;
 	struct sim_changes changes;
 	struct sim_logged *log;
@@ -66,7 +67,7 @@ struct sim_transaction {
 struct sim_domain {
 	struct sim_store *store;
 	unsigned domid;
-	int target;
+	int64_t target;
 	bool introduced;
 	bool saved;				/* no event is sent to it */
 	unsigned long requests, writes, events; /* since it began; writes are requests, too */
@@ -100,8 +101,15 @@ struct sim_store {
 
 /* store.c */
 struct sim_domain *sim_domain_find(const struct sim_store *store, unsigned domid);
+/* NULL also for a number that is no domid. */
+struct sim_domain *sim_domain_find_introduced(const struct sim_store *store, int64_t domid);
 struct sim_domain *sim_domain_get(struct sim_store *store, unsigned domid);
 struct sim_credentials sim_domain_credentials(const struct sim_domain *domain);
+/* Returns whether the domain's programs reach the store through a kernel, by /dev/xen/xenbus. */
+bool sim_domain_has_kernel(const struct sim_domain *domain);
+
+/* Ends a domain in this tree, the live one or a transaction's, and for the store. */
+void sim_store_release_in(struct sim_store *store, struct sim_tree *tree, int64_t domid);
 
 /* store_connection.c */
 /* Makes a connection. fd -1: it has no socket, and is fed through input and sim_connection_process. */
@@ -128,14 +136,18 @@ unsigned sim_watch_count(const struct sim_connection *connection);
 /* Fires the watches that may know of the changes. */
 void sim_watch_fire_changes(struct sim_store *store, const struct sim_changes *changes,
 			    const struct sim_node *old_root, const struct sim_node *new_root);
-void sim_watch_fire_special(struct sim_store *store, const char *name);
+/* Fires the watches of a special node, as far as its permissions below this root allow. */
+void sim_watch_fire_special(struct sim_store *store, const struct sim_node *root, const char *name);
 
 /* store_transaction.c */
 int sim_transaction_start(struct sim_connection *connection, uint32_t *id);
 struct sim_transaction *sim_transaction_find(const struct sim_connection *connection, uint32_t id);
-void sim_transaction_execute(struct sim_connection *connection, struct sim_transaction *transaction,
-			     const struct sim_request *request, const void *message, size_t len,
-			     struct sim_reply *reply);
+/* Returns whether the transaction has as many requests as its domain may make in one. */
+bool sim_transaction_is_full(const struct sim_connection *connection,
+			     const struct sim_transaction *transaction);
+/* Notes a request in the transaction and its answer. */
+void sim_transaction_log(struct sim_transaction *transaction, const void *message, size_t len,
+			 const struct sim_reply *reply);
 /* Ends and frees the transaction. After a commit that changed something, *committed holds the changes to
  * report; the caller fires the watches behind its reply and then clears it with
  * sim_transaction_committed_clear. */

@@ -16,10 +16,15 @@
 
 /* Makes an absolute path of what a client of domid sent. Special paths stay as they are. Returns 0 or
  * -EINVAL. */
+int sim_path_absolute(char absolute[SIM_PATH_SIZE], const char *untrusted_path, unsigned domid);
+/* Returns whether an absolute path has valid names only. Special paths may be anything. */
+bool sim_path_has_form(const char *absolute);
+/* Does both, and refuses a path that is too long, as for all requests but those about watches. Returns 0 or
+ * -EINVAL. */
 int sim_path_resolve(char absolute[SIM_PATH_SIZE], const char *untrusted_path, unsigned domid,
 		     const struct sim_store_limits *limits);
-/* Returns whether path is the same as parent, or below it. */
-bool sim_path_is_below(const char *path, const char *parent);
+/* Returns the length of the path to the parent; 0 is the root's. */
+size_t sim_path_parent_length(const char *path);
 /* Steps to the next name of a resolved path; a special path is a single name. Returns false if there is
  * none. */
 bool sim_path_next(const char **rest, const char **name, size_t *len);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "sim/store_request.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -28,8 +29,13 @@ bool sim_reply_equal(const struct sim_reply *a, const struct sim_reply *b)
 
 void sim_changes_add(struct sim_changes *changes, uint32_t type, const char *path)
 {
+	char *copy;
+
 	changes->list = sim_must(realloc(changes->list, (changes->count + 1) * sizeof(*changes->list)));
-	changes->list[changes->count++] = (struct sim_change){type, sim_must(strdup(path))};
+	/* A special node is reported as the one in the root that it is. */
+	if (asprintf(&copy, "%s%s", path[0] == '@' ? "/" : "", path) < 0)
+		abort();
+	changes->list[changes->count++] = (struct sim_change){type, copy};
 }
 
 void sim_changes_clear(struct sim_changes *changes)
@@ -37,6 +43,8 @@ void sim_changes_clear(struct sim_changes *changes)
 	for (size_t i = 0; i < changes->count; i++)
 		free(changes->list[i].path);
 	free(changes->list);
+	free(changes->top_read);
+	free(changes->top_written);
 	*changes = (struct sim_changes){0};
 }
 
@@ -57,6 +65,23 @@ bool sim_request_is_for_tree(uint32_t type)
 	}
 }
 
+/* Widens *top, so that the first len characters of path lie below it, too. The root is "". */
+static void widen(char **top, const char *path, size_t len)
+{
+	size_t common = 0, at = 0;
+
+	if (!*top) {
+		*top = sim_must(strndup(path, len));
+		return;
+	}
+	for (; at < len && path[at] == (*top)[at]; at++)
+		if (path[at] == '/')
+			common = at;
+	if ((at == len || path[at] == '/') && ((*top)[at] == '/' || (*top)[at] == '\0'))
+		common = at;
+	(*top)[common] = '\0';
+}
+
 /* Appends the names below a node, each with its NUL. */
 static void append_names(struct sim_reply *reply, const struct sim_node *node)
 {
@@ -70,7 +95,7 @@ static void append_names(struct sim_reply *reply, const struct sim_node *node)
 static void reply_with_node(struct sim_reply *reply, const struct sim_request *request,
 			    const struct sim_node *node)
 {
-	char perm[16];
+	char perm[SIM_WIRE_PERM_SIZE];
 
 	switch (request->header.type) {
 	case XS_READ:
@@ -88,10 +113,6 @@ static void reply_with_node(struct sim_reply *reply, const struct sim_request *r
 		break;
 	default:
 		abort();
-	}
-	if (reply->len > XENSTORE_PAYLOAD_MAX) {
-		sim_reply_clear(reply);
-		reply->error = -E2BIG;
 	}
 }
 
@@ -112,6 +133,32 @@ static int change(struct sim_tree *tree, const struct sim_credentials *who, cons
 	}
 }
 
+/* Makes the change, and notes what it may have changed: with the parents that stay when it is then refused. */
+static int change_and_note(struct sim_tree *tree, const struct sim_credentials *who,
+			   const struct sim_request *request, char *path, struct sim_changes *changes)
+{
+	const uint32_t type = request->header.type;
+	/* As long as we hold it, every change makes another root. */
+	struct sim_node *before = sim_node_ref(tree->root);
+	int rc = change(tree, who, request, path);
+
+	if (rc == 0)
+		sim_changes_add(changes, type, path);
+	if (rc == 0 || tree->root != before) {
+		bool new = !sim_node_find(before, path);
+
+		if (strcmp(path, "/") == 0)
+			path[0] = '\0';
+		else if (new || type == XS_RM)
+			do
+				path[sim_path_parent_length(path)] = '\0';
+			while (!sim_node_find(before, path));
+		widen(&changes->top_written, path, strlen(path));
+	}
+	sim_node_unref(before);
+	return rc;
+}
+
 void sim_request_execute(struct sim_tree *tree, const struct sim_credentials *who,
 			 const struct sim_request *request, struct sim_reply *reply,
 			 struct sim_changes *changes)
@@ -122,12 +169,14 @@ void sim_request_execute(struct sim_tree *tree, const struct sim_credentials *wh
 	int rc;
 
 	if (type == XS_GET_DOMAIN_PATH) {
-		int len = snprintf(path, sizeof(path), "/local/domain/%u", request->domid);
+		int len = snprintf(path, sizeof(path), "/local/domain/%" PRIu64,
+				   (uint64_t)request->domid & INT64_MAX);
 
 		sim_reply_append(reply, path, (size_t)len + 1);
 		return;
 	}
-	reply->error = sim_path_resolve(path, request->untrusted_path, who->domid, &tree->options->limits);
+	reply->error =
+		sim_path_resolve(path, request->untrusted_path, (unsigned)who->domid, &tree->options->limits);
 	if (reply->error)
 		return;
 
@@ -136,17 +185,16 @@ void sim_request_execute(struct sim_tree *tree, const struct sim_credentials *wh
 	case XS_DIRECTORY:
 	case XS_GET_PERMS:
 		reply->error = sim_tree_get(tree, who, path, &node);
-		if (!reply->error)
-			reply_with_node(reply, request, node);
+		if (reply->error)
+			return;
+		reply_with_node(reply, request, node);
+		widen(&changes->top_read, path, strcmp(path, "/") == 0 ? 0 : strlen(path));
 		return;
 	default:
-		rc = change(tree, who, request, path);
-		if (rc < 0) {
+		rc = change_and_note(tree, who, request, path, changes);
+		if (rc < 0)
 			reply->error = rc;
-			return;
-		}
-		if (rc == 0)
-			sim_changes_add(changes, type, path);
-		sim_reply_append(reply, "OK", 3);
+		else
+			sim_reply_append(reply, "OK", 3);
 	}
 }

@@ -18,7 +18,7 @@ void sim_reply_append(struct sim_reply *reply, const void *data, size_t len);
 void sim_reply_clear(struct sim_reply *reply);
 bool sim_reply_equal(const struct sim_reply *a, const struct sim_reply *b);
 
-/* A change to report to watches, in order. */
+/* A change to report to watches, in order. Special nodes are named as those in the root that they are. */
 struct sim_change {
 	uint32_t type; /* XS_WRITE, XS_MKDIR, XS_RM or XS_SET_PERMS */
 	char *path;
@@ -27,12 +27,15 @@ struct sim_change {
 struct sim_changes {
 	struct sim_change *list;
 	size_t count;
+	/* The nodes below which lies all that was read, and all that was changed. "" is the root, NULL:
+	 * nothing was. What was asked for in vain doesn't count as read. */
+	char *top_read, *top_written;
 };
 
 void sim_changes_add(struct sim_changes *changes, uint32_t type, const char *path);
 void sim_changes_clear(struct sim_changes *changes);
 
-/* Returns true for requests that read or change a tree, which the functions below take. */
+/* Returns true for requests that read or change a tree, which the function below takes. */
 bool sim_request_is_for_tree(uint32_t type);
 void sim_request_execute(struct sim_tree *tree, const struct sim_credentials *who,
 			 const struct sim_request *request, struct sim_reply *reply,

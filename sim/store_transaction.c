@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A transaction works on a snapshot and logs each request with its answer. If the live tree has changed
- * meanwhile, oxenstored tries the requests again on it: equal answers commit, any other ends in EAGAIN.
+ * meanwhile, oxenstored commits in one of two ways. If nothing has changed below the node that has all that
+ * was read below it, nor below the one that has all that was changed, it puts the latter into the live tree:
+ * so what was asked for in vain isn't looked at. Otherwise it tries all requests again on the live tree:
+ * equal answers commit, any other ends in EAGAIN.
  */
 #include <string.h>
 
@@ -16,7 +19,7 @@ static void transaction_free(struct sim_transaction *transaction)
 	free(transaction->log);
 	sim_changes_clear(&transaction->changes);
 	sim_tree_clear(&transaction->tree);
-	sim_node_unref(transaction->old_root);
+	sim_tree_clear(&transaction->before);
 	free(transaction);
 }
 
@@ -36,7 +39,7 @@ struct sim_transaction *sim_transaction_find(const struct sim_connection *connec
 	struct sim_transaction *transaction;
 
 	DL_FOREACH(connection->transactions, transaction)
-		if (transaction->id == id)
+		if (transaction->id == id && !transaction->abandoned)
 			return transaction;
 	return NULL;
 }
@@ -51,49 +54,51 @@ static bool id_in_use(const struct sim_domain *domain, uint32_t id)
 	return false;
 }
 
+static bool quota_reached(const struct sim_domain *domain)
+{
+	struct sim_credentials who = sim_domain_credentials(domain);
+	const struct sim_connection *connection;
+	unsigned count = 0;
+
+	DL_FOREACH(domain->connections, connection)
+		count += sim_transaction_count(connection);
+	return !sim_credentials_privileged(&who) && count > domain->store->options.limits.transactions;
+}
+
 int sim_transaction_start(struct sim_connection *connection, uint32_t *id)
 {
 	struct sim_domain *domain = connection->domain;
 	struct sim_store *store = domain->store;
-	struct sim_credentials who = sim_domain_credentials(domain);
 	struct sim_transaction *transaction;
 
-	if (!sim_credentials_privileged(&who)) {
-		const struct sim_connection *other;
-		unsigned count = 0;
-
-		DL_FOREACH(domain->connections, other)
-			count += sim_transaction_count(other);
-		if (count > store->options.limits.transactions)
-			return -EDQUOT;
-	}
+	if (quota_reached(domain))
+		return -EDQUOT;
 	do {
 		domain->next_transaction = domain->next_transaction % INT32_MAX + 1;
 	} while (id_in_use(domain, domain->next_transaction));
 
 	transaction = sim_must(calloc(1, sizeof(*transaction)));
 	transaction->id = domain->next_transaction;
-	transaction->old_root = sim_node_ref(store->tree.root);
+	sim_tree_snapshot(&transaction->before, &store->tree);
 	sim_tree_snapshot(&transaction->tree, &store->tree);
 	DL_APPEND(connection->transactions, transaction);
 	*id = transaction->id;
 	return 0;
 }
 
-void sim_transaction_execute(struct sim_connection *connection, struct sim_transaction *transaction,
-			     const struct sim_request *request, const void *message, size_t len,
-			     struct sim_reply *reply)
+bool sim_transaction_is_full(const struct sim_connection *connection,
+			     const struct sim_transaction *transaction)
 {
 	struct sim_credentials who = sim_domain_credentials(connection->domain);
-	const struct sim_store_options *options = &connection->domain->store->options;
-	struct sim_logged *logged;
 
-	if (!sim_credentials_privileged(&who) &&
-	    transaction->n_logged >= options->limits.transaction_requests) {
-		reply->error = -EDQUOT;
-		return;
-	}
-	sim_request_execute(&transaction->tree, &who, request, reply, &transaction->changes);
+	return !sim_credentials_privileged(&who) &&
+	       transaction->n_logged >= connection->domain->store->options.limits.transaction_requests;
+}
+
+void sim_transaction_log(struct sim_transaction *transaction, const void *message, size_t len,
+			 const struct sim_reply *reply)
+{
+	struct sim_logged *logged;
 
 	transaction->log = sim_must(realloc(transaction->log, (transaction->n_logged + 1) * sizeof(*logged)));
 	logged = &transaction->log[transaction->n_logged++];
@@ -104,25 +109,84 @@ void sim_transaction_execute(struct sim_connection *connection, struct sim_trans
 		sim_reply_append(&logged->reply, reply->data, reply->len);
 }
 
-/* Runs the requests once more on the live tree. Returns 0, or -EAGAIN, which leaves the tree as it was. */
+/* Returns whether the same nodes are there, with the same permissions on the way to them. */
+static bool same_below(const struct sim_node *before, const struct sim_node *now, const char *top)
+{
+	const struct sim_node *a = sim_node_find(before, top), *b = sim_node_find(now, top);
+
+	if (!a && !b)
+		return sim_node_parent(before, top) && sim_node_parent(now, top);
+	if (a != b || a == before)
+		return false;
+	if (!sim_node_same_perms(before, now))
+		return false;
+	for (const char *end = strchr(top + 1, '/'); end; end = strchr(end + 1, '/')) {
+		char *path = sim_must(strndup(top, (size_t)(end - top)));
+		bool same = sim_node_same_perms(sim_node_find(before, path), sim_node_find(now, path));
+
+		free(path);
+		if (!same)
+			return false;
+	}
+	return true;
+}
+
+/* Puts what has changed into the live tree, if nobody else has changed anything there. */
+static bool graft(struct sim_store *store, const struct sim_transaction *transaction)
+{
+	const char *read = transaction->changes.top_read, *written = transaction->changes.top_written;
+	const struct sim_node *before = transaction->before.root, *node;
+
+	if ((read && !same_below(before, store->tree.root, read)) ||
+	    !same_below(before, store->tree.root, written))
+		return false;
+	node = sim_node_find(transaction->tree.root, written);
+	if (node)
+		sim_tree_graft(&store->tree, written, (struct sim_node *)node, &transaction->before,
+			       &transaction->tree);
+	return true;
+}
+
+/* Answers a logged request again. Returns false for a type that oxenstored can't try again. */
+static bool ask_again(const struct sim_logged *logged, struct sim_tree *tree,
+		      const struct sim_credentials *who, struct sim_request *request,
+		      struct sim_changes *changes, struct sim_reply *reply)
+{
+	int decoded = sim_wire_decode(request, logged->message, logged->len);
+	uint32_t type = request->header.type;
+
+	if (type == XS_WATCH_EVENT || type == XS_ERROR)
+		reply->error = -ENOSYS;
+	else if (!sim_request_is_for_tree(type))
+		return false;
+	else if (decoded < 0)
+		reply->error = decoded;
+	else
+		sim_request_execute(tree, who, request, reply, changes);
+	return true;
+}
+
+/* Runs the requests once more on the live tree. Returns 0, or -EAGAIN or -EDQUOT, which leave the tree as it
+ * was. */
 static int replay(struct sim_connection *connection, struct sim_transaction *transaction)
 {
 	struct sim_store *store = connection->domain->store;
 	struct sim_credentials who = sim_domain_credentials(connection->domain);
-	struct sim_request *request = sim_must(malloc(sizeof(*request)));
+	struct sim_request *request;
 	struct sim_changes changes = {0};
 	struct sim_tree tree;
 	int rc = 0;
 
+	/* oxenstored does this in another transaction, which a domain may not have that lost its privileges. */
+	if (quota_reached(connection->domain))
+		return -EDQUOT;
+	request = sim_must(malloc(sizeof(*request)));
 	sim_tree_snapshot(&tree, &store->tree);
 	for (unsigned i = 0; i < transaction->n_logged && rc == 0; i++) {
-		const struct sim_logged *logged = &transaction->log[i];
 		struct sim_reply reply = {0};
 
-		if (sim_wire_decode(request, logged->message, logged->len) < 0)
-			abort(); /* only requests that could be decoded are logged */
-		sim_request_execute(&tree, &who, request, &reply, &changes);
-		if (!sim_reply_equal(&reply, &logged->reply))
+		if (!ask_again(&transaction->log[i], &tree, &who, request, &changes, &reply) ||
+		    !sim_reply_equal(&reply, &transaction->log[i].reply))
 			rc = -EAGAIN;
 		sim_reply_clear(&reply);
 	}
@@ -143,6 +207,7 @@ int sim_transaction_end(struct sim_connection *connection, struct sim_transactio
 	struct sim_store *store = connection->domain->store;
 	int rc = 0;
 
+	DL_DELETE(connection->transactions, transaction);
 	if (transaction->stale) {
 		rc = commit ? -EAGAIN : 0;
 		commit = false;
@@ -153,25 +218,24 @@ int sim_transaction_end(struct sim_connection *connection, struct sim_transactio
 	if (commit) {
 		/* Nothing has changed since: changes copy every node that we hold, so the live root would be
 		 * another. */
-		if (store->tree.root == transaction->old_root) {
+		if (store->tree.root == transaction->before.root) {
 			struct sim_tree tree;
 
 			sim_tree_snapshot(&tree, &transaction->tree);
 			sim_tree_clear(&store->tree);
 			store->tree = tree;
-		} else {
+		} else if (!graft(store, transaction)) {
 			rc = replay(connection, transaction);
 		}
 		if (rc == 0) {
 			*committed = (struct sim_committed){
 				.changes = transaction->changes,
-				.old_root = sim_node_ref(transaction->old_root),
+				.old_root = sim_node_ref(transaction->before.root),
 				.new_root = sim_node_ref(transaction->tree.root),
 			};
 			transaction->changes = (struct sim_changes){0};
 		}
 	}
-	DL_DELETE(connection->transactions, transaction);
 	transaction_free(transaction);
 	return rc;
 }

@@ -13,9 +13,9 @@ bool sim_credentials_privileged(const struct sim_credentials *who)
 	return who->domid == 0 || who->target == 0;
 }
 
-static bool acts_as(const struct sim_credentials *who, unsigned domid)
+static bool acts_as(const struct sim_credentials *who, int64_t domid)
 {
-	return who->domid == domid || (who->target >= 0 && (unsigned)who->target == domid);
+	return who->domid == domid || (who->target >= 0 && who->target == domid);
 }
 
 /* ---- nodes ----------------------------------------------------------------------------------- */
@@ -129,22 +129,22 @@ static void child_remove(struct sim_node *node, unsigned position)
 		(node->n_children - position) * sizeof(struct sim_node *));
 }
 
+/* The first entry that names the domain decides; one that is not listed is "everyone else". */
+static bool permits_domain(const struct sim_node *node, int64_t domid, enum sim_perm_access access)
+{
+	unsigned i = 1;
+
+	while (i < node->n_perms && node->perms[i].domid != domid)
+		i++;
+	return (node->perms[i < node->n_perms ? i : 0].access & access) == access;
+}
+
 bool sim_node_permits(const struct sim_node *node, const struct sim_credentials *who,
 		      enum sim_perm_access access)
 {
-	bool listed = false;
-
-	if (sim_credentials_privileged(who) || acts_as(who, node->perms[0].domid))
-		return true;
-	for (unsigned i = 1; i < node->n_perms; i++) {
-		if (!acts_as(who, node->perms[i].domid))
-			continue;
-		if ((node->perms[i].access & access) == access)
-			return true;
-		listed = true;
-	}
-	/* A domain that is listed is not "everyone else". */
-	return !listed && (node->perms[0].access & access) == access;
+	return sim_credentials_privileged(who) || acts_as(who, node->perms[0].domid) ||
+	       permits_domain(node, who->domid, access) ||
+	       (who->target >= 0 && permits_domain(node, who->target, access));
 }
 
 /* ---- nodes by path --------------------------------------------------------------------------- */
@@ -209,7 +209,7 @@ static struct sim_node *own_path(struct sim_tree *tree, const char *path, size_t
 
 /* ---- quotas ---------------------------------------------------------------------------------- */
 
-unsigned sim_tree_owned(const struct sim_tree *tree, unsigned domid)
+int sim_tree_owned(const struct sim_tree *tree, int64_t domid)
 {
 	for (unsigned i = 0; i < tree->n_owners; i++)
 		if (tree->owners[i].domid == domid)
@@ -217,7 +217,7 @@ unsigned sim_tree_owned(const struct sim_tree *tree, unsigned domid)
 	return 0;
 }
 
-static void owner_add(struct sim_tree *tree, unsigned domid, int nodes)
+static void owner_add(struct sim_tree *tree, int64_t domid, int nodes)
 {
 	unsigned i;
 
@@ -228,7 +228,7 @@ static void owner_add(struct sim_tree *tree, unsigned domid, int nodes)
 		tree->owners[i] = (struct sim_owner){.domid = domid};
 		tree->n_owners++;
 	}
-	tree->owners[i].nodes += (unsigned)nodes;
+	tree->owners[i].nodes += nodes;
 	if (tree->owners[i].nodes == 0)
 		tree->owners[i] = tree->owners[--tree->n_owners];
 }
@@ -248,7 +248,6 @@ void sim_tree_init(struct sim_tree *tree, const struct sim_store_options *option
 
 	*tree = (struct sim_tree){.options = options};
 	tree->root = node_new("", 0, &dom0, 1);
-	owner_add(tree, 0, 1);
 }
 
 void sim_tree_snapshot(struct sim_tree *copy, const struct sim_tree *tree)
@@ -280,25 +279,27 @@ int sim_tree_get(const struct sim_tree *tree, const struct sim_credentials *who,
 	return 0;
 }
 
-/* Adds a missing name below the existing path of parent_len characters. */
-static int add_child(struct sim_tree *tree, const struct sim_credentials *who, const char *path,
-		     size_t parent_len, const char *name, size_t name_len, const struct sim_node **added)
+/* Adds a missing name below the parent, which is at the first parent_len characters of the path. */
+static int add_child(struct sim_tree *tree, const struct sim_credentials *who, const struct sim_node *parent,
+		     const char *path, size_t parent_len, const char *name, size_t name_len,
+		     const struct sim_node **added)
 {
-	struct sim_node *parent = own_path(tree, path, parent_len), *child;
-	bool privileged = sim_credentials_privileged(who);
-	unsigned owner = parent->perms[0].domid, position;
+	int64_t owner = parent->perms[0].domid;
+	struct sim_node *own, *child;
+	unsigned position;
 
-	if (!privileged && owner > 0 && sim_tree_owned(tree, owner) >= tree->options->limits.nodes)
+	if (!sim_credentials_privileged(who) && owner > 0 &&
+	    sim_tree_owned(tree, owner) >= (int)tree->options->limits.nodes)
 		return -EDQUOT;
 	if (!sim_node_permits(parent, who, SIM_PERM_WRITE))
 		return -EACCES;
 
 	child = node_new(name, name_len, parent->perms, parent->n_perms);
 	node_set_value(child, "", 0);
-	child->perms[0].domid = owner;
 	owner_add(tree, owner, 1);
-	child_position(parent, name, name_len, &position);
-	child_insert(parent, position, child);
+	own = own_path(tree, path, parent_len);
+	child_position(own, name, name_len, &position);
+	child_insert(own, position, child);
 	*added = child;
 	return 0;
 }
@@ -320,7 +321,7 @@ static int create(struct sim_tree *tree, const struct sim_credentials *who, cons
 
 			if (!*rest && !leaf)
 				return 0;
-			rc = add_child(tree, who, path, (size_t)(before - path), name, len, &node);
+			rc = add_child(tree, who, node, path, (size_t)(before - path), name, len, &node);
 			if (rc < 0)
 				return rc;
 		}
@@ -331,9 +332,13 @@ static int create(struct sim_tree *tree, const struct sim_credentials *who, cons
 
 static void set_value(struct sim_tree *tree, const char *path, const void *value, size_t len)
 {
-	struct sim_node *node = own_path(tree, path, strlen(path));
+	const struct sim_node *node = sim_node_find(tree->root, path);
 
-	node_set_value(node, value, len);
+	/* oxenstored keeps a node whose value stays the same, but makes all nodes above it new. */
+	if (node->value_len != len || memcmp(node->value, value, len) != 0)
+		node_set_value(own_path(tree, path, strlen(path)), value, len);
+	else if (node != tree->root)
+		own_path(tree, path, sim_path_parent_length(path));
 }
 
 int sim_tree_write(struct sim_tree *tree, const struct sim_credentials *who, const char *path,
@@ -364,9 +369,12 @@ int sim_tree_mkdir(struct sim_tree *tree, const struct sim_credentials *who, con
 {
 	const struct sim_node *node = sim_node_find(tree->root, path);
 
-	if (node)
-		return sim_node_permits(node, who, SIM_PERM_WRITE) ? 1 : -EACCES;
-	return create(tree, who, path, true);
+	if (!node)
+		return create(tree, who, path, true);
+	/* Everybody makes the root, which changes nothing. */
+	if (node == tree->root)
+		return 0;
+	return sim_node_permits(node, who, SIM_PERM_WRITE) ? 1 : -EACCES;
 }
 
 int sim_tree_rm(struct sim_tree *tree, const struct sim_credentials *who, const char *path)
@@ -376,41 +384,42 @@ int sim_tree_rm(struct sim_tree *tree, const struct sim_credentials *who, const 
 	struct sim_node *own;
 	unsigned position;
 
-	if (strcmp(path, "/") == 0)
-		return -EINVAL;
+	if (strcmp(path, "/") == 0) {
+		if (!sim_node_permits(tree->root, who, SIM_PERM_WRITE))
+			return -EACCES;
+		discharge(tree, tree->root);
+		own = node_own(&tree->root);
+		while (own->n_children)
+			child_remove(own, own->n_children - 1);
+		return 0;
+	}
 	if (!parent)
 		return -ENOENT;
-	/* oxenstored doesn't check permissions when nothing is removed. */
+	/* Permissions aren't checked when nothing is removed. */
 	if (!child_position(parent, name, strlen(name), &position))
 		return 1;
 	node = parent->children[position];
 	if (!sim_node_permits(node, who, SIM_PERM_WRITE))
 		return -EACCES;
 	discharge(tree, node);
-	own = own_path(tree, path, name == path ? 0 : (size_t)(name - path) - 1);
-	child_remove(own, position);
+	child_remove(own_path(tree, path, sim_path_parent_length(path)), position);
 	return 0;
 }
 
 int sim_tree_set_perms(struct sim_tree *tree, const struct sim_credentials *who, const char *path,
 		       const struct sim_perm *perms, unsigned n_perms)
 {
-	bool exact, privileged = sim_credentials_privileged(who);
-	const struct sim_node *node = sim_node_nearest(tree->root, path, &exact);
+	const struct sim_node *node = sim_node_find(tree->root, path);
 	struct sim_node *own;
 	struct sim_perm *copy;
 
-	if (n_perms == 0)
-		return -EINVAL;
-	/* Only the C daemon knows this quota; a program that keeps to it runs on both. */
-	if (!privileged && n_perms > tree->options->limits.perms)
-		return -ENOSPC;
-	if (!exact)
+	if (!node)
 		return -ENOENT;
-	if (!privileged && !acts_as(who, node->perms[0].domid))
-		return -EACCES;
-	/* An owner can't give a node away, since another domain would then be charged for it. */
-	if (!privileged && perms[0].domid != node->perms[0].domid)
+	/* An owner can't give a node away, since another domain would then be charged for it. Of the root it is
+	 * not asked who owns it. */
+	if (!sim_credentials_privileged(who) &&
+	    (perms[0].domid != node->perms[0].domid || !sim_node_permits(node, who, SIM_PERM_WRITE) ||
+	     (node != tree->root && !acts_as(who, node->perms[0].domid))))
 		return -EACCES;
 
 	own = own_path(tree, path, strlen(path));
@@ -424,9 +433,41 @@ int sim_tree_set_perms(struct sim_tree *tree, const struct sim_credentials *who,
 	return 0;
 }
 
+bool sim_node_same_perms(const struct sim_node *a, const struct sim_node *b)
+{
+	if (a->n_perms != b->n_perms)
+		return false;
+	for (unsigned i = 0; i < a->n_perms; i++)
+		if (a->perms[i].domid != b->perms[i].domid || a->perms[i].access != b->perms[i].access)
+			return false;
+	return true;
+}
+
+void sim_tree_graft(struct sim_tree *tree, const char *path, struct sim_node *node,
+		    const struct sim_tree *before, const struct sim_tree *after)
+{
+	struct sim_node *parent = own_path(tree, path, sim_path_parent_length(path));
+	unsigned position;
+
+	if (!child_position(parent, node->name, strlen(node->name), &position))
+		abort(); /* the caller has found it */
+	sim_node_ref(node);
+	sim_node_unref(parent->children[position]);
+	parent->children[position] = node;
+	/* A domain that has no node any more is left out by oxenstored. */
+	for (unsigned i = 0; i < after->n_owners; i++) {
+		const struct sim_owner *owner = &after->owners[i];
+
+		owner_add(tree, owner->domid, owner->nodes - sim_tree_owned(before, owner->domid));
+	}
+}
+
 /* ---- a domain's end -------------------------------------------------------------------------- */
 
-static void forget_below(struct sim_tree *tree, struct sim_node *node, unsigned domid)
+/* The owner of the root after its own has gone; oxenstored removes other nodes that have it. */
+#define NO_OWNER (-1)
+
+static void forget_below(struct sim_node *node, int64_t domid)
 {
 	unsigned kept = 1;
 
@@ -436,25 +477,24 @@ static void forget_below(struct sim_tree *tree, struct sim_node *node, unsigned 
 	node->n_perms = kept;
 
 	for (unsigned i = 0; i < node->n_children;) {
-		if (node->children[i]->perms[0].domid == domid) {
-			discharge(tree, node->children[i]);
+		int64_t owner = node->children[i]->perms[0].domid;
+
+		if (owner == domid || owner == NO_OWNER) {
 			child_remove(node, i);
 		} else {
-			forget_below(tree, node_own(&node->children[i]), domid);
+			forget_below(node_own(&node->children[i]), domid);
 			i++;
 		}
 	}
 }
 
-void sim_tree_forget_domain(struct sim_tree *tree, unsigned domid)
+void sim_tree_forget_domain(struct sim_tree *tree, int64_t domid)
 {
 	struct sim_node *root = node_own(&tree->root);
 
-	/* The root can't be removed. */
-	if (root->perms[0].domid == domid) {
-		owner_add(tree, domid, -1);
-		owner_add(tree, 0, 1);
-		root->perms[0].domid = 0;
-	}
-	forget_below(tree, root, domid);
+	if (root->perms[0].domid == domid)
+		root->perms[0].domid = NO_OWNER;
+	forget_below(root, domid);
+	/* What others owned below its nodes stays charged to them. */
+	owner_add(tree, domid, -sim_tree_owned(tree, domid));
 }

@@ -26,8 +26,8 @@ static inline void *sim_must(void *memory)
 }
 
 struct sim_credentials {
-	unsigned domid;
-	int target; /* SET_TARGET: acts as this domain too; -1 for none */
+	int64_t domid;
+	int64_t target; /* SET_TARGET: acts as this domain too; -1 for none */
 };
 
 bool sim_credentials_privileged(const struct sim_credentials *who);
@@ -44,8 +44,8 @@ struct sim_node {
 };
 
 struct sim_owner {
-	unsigned domid;
-	unsigned nodes;
+	int64_t domid;
+	int nodes; /* negative for a domain that lost nodes for which it never was charged */
 };
 
 struct sim_tree {
@@ -81,8 +81,13 @@ int sim_tree_rm(struct sim_tree *tree, const struct sim_credentials *who, const 
 int sim_tree_set_perms(struct sim_tree *tree, const struct sim_credentials *who, const char *path,
 		       const struct sim_perm *perms, unsigned n_perms);
 
+bool sim_node_same_perms(const struct sim_node *a, const struct sim_node *b);
+/* Puts a node of another tree in the place of the one at path, which is there and not the root, and charges
+ * the difference between that tree before and after. */
+void sim_tree_graft(struct sim_tree *tree, const char *path, struct sim_node *node,
+		    const struct sim_tree *before, const struct sim_tree *after);
 /* Removes a dead domain's entries in permission lists, and the nodes that it owns with all below them. */
-void sim_tree_forget_domain(struct sim_tree *tree, unsigned domid);
-unsigned sim_tree_owned(const struct sim_tree *tree, unsigned domid);
+void sim_tree_forget_domain(struct sim_tree *tree, int64_t domid);
+int sim_tree_owned(const struct sim_tree *tree, int64_t domid);
 
 #endif

@@ -27,12 +27,12 @@ static void events_name_the_path_as_it_was_registered(void **state)
 	unit_watch_quietly(f->one, "/local/domain/1/data", "absolute");
 	unit_watch_quietly(f->dom0, "/local/domain", "above");
 	assert_int_equal(unit_write(f->one, 0, "data/a", "x"), 0);
+	unit_expect_event(f->one, "/local/domain/1/data/a", "absolute"); /* the newest first */
 	unit_expect_event(f->one, "data/a", "relative");
-	unit_expect_event(f->one, "/local/domain/1/data/a", "absolute");
 	unit_expect_event(f->dom0, "/local/domain/1/data/a", "above");
 	assert_int_equal(unit_write(f->one, 0, "data", "x"), 0);
-	unit_expect_event(f->one, "data", "relative");
 	unit_expect_event(f->one, "/local/domain/1/data", "absolute");
+	unit_expect_event(f->one, "data", "relative");
 	unit_expect_event(f->dom0, "/local/domain/1/data", "above");
 	/* A name that only begins the same is another node. */
 	assert_int_equal(unit_write(f->dom0, 0, "/local/domain/1/database", "x"), 0);
@@ -306,12 +306,12 @@ static void a_change_finds_the_watches_above_and_a_removal_those_below(void **st
 	unit_watch_quietly(f->one, "data/ab", "beside");
 	unit_watch_quietly(f->dom0, "/", "all");
 	assert_int_equal(unit_write(f->one, 0, "data/a/b", "x"), 0);
-	unit_expect_event(f->one, "data/a/b", "shallow");
 	unit_expect_event(f->one, "data/a/b", "again");
+	unit_expect_event(f->one, "data/a/b", "shallow");
 	unit_expect_event(f->dom0, "/local/domain/1/data/a/b", "all");
 	assert_int_equal(unit_simple(f->one, XS_RM, 0, "data/a/b"), 0);
-	unit_expect_event(f->one, "data/a/b", "shallow");
 	unit_expect_event(f->one, "data/a/b", "again");
+	unit_expect_event(f->one, "data/a/b", "shallow");
 	unit_expect_event(f->one, "data/a/b/c", "deep");
 	unit_expect_event(f->dom0, "/local/domain/1/data/a/b", "all");
 	unit_expect_silence(f->one);

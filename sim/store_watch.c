@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Decides which watch hears of what, and finds the watches by their paths. A watch hears of its path and of all below it, as far as its domain may
- * read the node or its parent, before or after the change. Of a removed tree only the top is an event; a
- * watch within it hears of its own path instead.
+ * Decides which watch hears of what, and finds the watches by their paths. A watch hears of its path and of
+ * all below it, as far as its domain may read the node or its parent, before or after the change. Of a removed
+ * tree only the top is an event; a watch within it hears of its own path instead.
  */
 #include <stdio.h>
 #include <string.h>
@@ -53,7 +53,7 @@ static void tree_add(struct sim_watch *watch)
 		node = child;
 	}
 	watch->node = node;
-	DL_APPEND2(node->watches, watch, node_prev, node_next);
+	DL_PREPEND2(node->watches, watch, node_prev, node_next);
 }
 
 static void tree_remove(struct sim_watch *watch)
@@ -98,7 +98,7 @@ unsigned sim_watch_count(const struct sim_connection *connection)
 static bool quota_reached(const struct sim_domain *domain)
 {
 	const struct sim_connection *connection;
-	unsigned count = KERNEL_WATCHES;
+	unsigned count = sim_domain_has_kernel(domain) ? KERNEL_WATCHES : 0;
 
 	DL_FOREACH(domain->connections, connection)
 		count += sim_watch_count(connection);
@@ -123,11 +123,10 @@ static void send_event(const struct sim_watch *watch, const char *path)
 {
 	struct sim_connection *connection = watch->connection;
 	const struct xsd_sockmsg header = {.type = XS_WATCH_EVENT};
-	char payload[XENSTORE_PAYLOAD_MAX];
+	char payload[2 * SIM_PATH_SIZE];
 	size_t path_size = strlen(path) + 1, token_size = strlen(watch->token) + 1;
 
-	/* Xen can't send a longer one either. */
-	if (connection->domain->saved || path_size + token_size > sizeof(payload))
+	if (connection->domain->saved)
 		return;
 	memcpy(payload, path, path_size);
 	memcpy(payload + path_size, watch->token, token_size);
@@ -143,13 +142,16 @@ int sim_watch_add(struct sim_connection *connection, const char *untrusted_path,
 	struct sim_watch *watch;
 	int rc;
 
-	rc = sim_path_resolve(absolute, untrusted_path, domain->domid, &domain->store->options.limits);
+	/* Its length isn't looked at. */
+	rc = sim_path_absolute(absolute, untrusted_path, domain->domid);
+	if (rc == 0 && !sim_path_has_form(absolute))
+		rc = -EINVAL;
 	if (rc < 0)
 		return rc;
 	if (!sim_credentials_privileged(&who) && quota_reached(domain))
 		return -EDQUOT;
 	/* A guest's kernel gives each watch a token of its own, so there no two are the same. */
-	if (domain->domid == 0 && watch_find(connection, absolute, token))
+	if (!sim_domain_has_kernel(domain) && watch_find(connection, absolute, token))
 		return -EEXIST;
 	watch = sim_must(calloc(1, sizeof(*watch)));
 	watch->path = sim_must(strdup(untrusted_path));
@@ -175,13 +177,14 @@ int sim_watch_remove(struct sim_connection *connection, const char *untrusted_pa
 	struct sim_watch *watch;
 	int rc;
 
-	rc = sim_path_resolve(absolute, untrusted_path, domain->domid, &domain->store->options.limits);
+	/* The path may be anything: there is no watch of that name then. */
+	rc = sim_path_absolute(absolute, untrusted_path, domain->domid);
 	if (rc < 0)
 		return rc;
 	watch = watch_find(connection, absolute, token);
 	/* A guest's kernel answers by itself, and never says no. */
 	if (!watch)
-		return domain->domid == 0 ? -ENOENT : 0;
+		return sim_domain_has_kernel(domain) ? 0 : -ENOENT;
 	watch_free(watch);
 	return 0;
 }
@@ -203,9 +206,7 @@ void sim_watch_set_again(struct sim_connection *connection)
 	/* All of them move, so that those of one path stay in their order. */
 	DL_FOREACH(connection->watches, watch) {
 		tree_remove(watch);
-		/* It was valid before, and the length of a home doesn't count. */
-		if (sim_path_resolve(absolute, watch->path, domain->domid, &domain->store->options.limits) ==
-		    0) {
+		if (sim_path_absolute(absolute, watch->path, domain->domid) == 0) {
 			free(watch->absolute);
 			watch->absolute = sim_must(strdup(absolute));
 		}
@@ -216,15 +217,17 @@ void sim_watch_set_again(struct sim_connection *connection)
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
-/* A node and its parent, as far as they exist: who may read either may know of the node. */
+/* A node and its parent, as far as they exist: who may read either may know of the node. Of the root, which
+ * has no parent, nobody hears. */
 struct sight {
 	const struct sim_node *node, *parent;
 };
 
 static struct sight sight_of(const struct sim_node *root, const char *path)
 {
-	return root ? (struct sight){sim_node_find(root, path), sim_node_parent(root, path)}
-		    : (struct sight){NULL, NULL};
+	const struct sim_node *parent = root ? sim_node_parent(root, path) : NULL;
+
+	return (struct sight){parent ? sim_node_find(root, path) : NULL, parent};
 }
 
 static bool may_know(const struct sight *sight, const struct sim_watch *watch)
@@ -254,11 +257,16 @@ static void fire_node(const struct sim_watch_node *node, const char *path, const
 }
 
 /* Fires the watches below a node that was removed, each for its own path. */
-static void fire_below(const struct sim_store *store, const struct sim_watch_node *node,
-		       const struct sim_node *before)
+static int by_name(const struct sim_watch_node *a, const struct sim_watch_node *b)
 {
-	const struct sim_watch_node *child, *next;
+	return strcmp(a->name, b->name);
+}
 
+static void fire_below(struct sim_watch_node *node, const struct sim_node *before)
+{
+	struct sim_watch_node *child, *next;
+
+	HASH_SORT(node->children, by_name);
 	HASH_ITER(hh, node->children, child, next) {
 		const struct sim_watch *watch;
 
@@ -269,11 +277,11 @@ static void fire_below(const struct sim_store *store, const struct sim_watch_nod
 			if (may_know(&sight, watch))
 				send_event(watch, watch->path);
 		}
-		fire_below(store, child, before);
+		fire_below(child, before);
 	}
 }
 
-static void fire_change(const struct sim_store *store, const struct sim_change *change,
+static void fire_change(struct sim_store *store, const struct sim_change *change,
 			const struct sim_node *old_root, const struct sim_node *new_root)
 {
 	bool removed = change->type == XS_RM;
@@ -282,7 +290,7 @@ static void fire_change(const struct sim_store *store, const struct sim_change *
 	struct sight before =
 		sight_of(removed || change->type == XS_SET_PERMS ? old_root : NULL, change->path);
 	struct sight after = sight_of(removed ? NULL : new_root, change->path);
-	const struct sim_watch_node *node = &store->watches;
+	struct sim_watch_node *node = &store->watches;
 	const char *rest = change->path, *name;
 	size_t len;
 
@@ -294,22 +302,20 @@ static void fire_change(const struct sim_store *store, const struct sim_change *
 		fire_node(node, change->path, &before, &after);
 	}
 	if (removed)
-		fire_below(store, node, old_root);
+		fire_below(node, old_root);
 }
 
 void sim_watch_fire_changes(struct sim_store *store, const struct sim_changes *changes,
 			    const struct sim_node *old_root, const struct sim_node *new_root)
 {
-	/* A special watch hears of domains, not of changes to the node that carries its permissions. */
 	for (size_t i = 0; i < changes->count; i++)
-		if (changes->list[i].path[0] != '@')
-			fire_change(store, &changes->list[i], old_root, new_root);
+		fire_change(store, &changes->list[i], old_root, new_root);
 }
 
-void sim_watch_fire_special(struct sim_store *store, const char *name)
+void sim_watch_fire_special(struct sim_store *store, const struct sim_node *root, const char *name)
 {
 	const struct sim_watch_node *node = tree_find(store, name);
-	struct sight sight = sight_of(store->tree.root, name);
+	struct sight sight = sight_of(root, name);
 	const struct sim_watch *watch;
 
 	if (!node)

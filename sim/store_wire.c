@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "sim/store_wire.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-
-/* The rest of a payload. */
-struct cursor {
-	const char *at;
-	size_t left;
-};
 
 int sim_wire_message_length(const void *data, size_t len)
 {
@@ -23,44 +18,93 @@ int sim_wire_message_length(const void *data, size_t len)
 	return (int)(sizeof(header) + header.len);
 }
 
-/* Takes the next string, which must end within the payload. */
-static const char *take_string(struct cursor *cursor)
-{
-	const char *string = cursor->at;
-	const char *end = cursor->left ? memchr(cursor->at, '\0', cursor->left) : NULL;
+/* A part of a payload. */
+struct piece {
+	const char *text;
+	size_t len;
+};
 
-	if (!end)
-		return NULL;
-	cursor->left -= (size_t)(end - cursor->at) + 1;
-	cursor->at = end + 1;
-	return string;
+/* Cuts a piece at its NULs, as oxenstored does, into at most max pieces; the last one is the rest. Returns
+ * how many there are. */
+static unsigned split(struct piece rest, struct piece *pieces, unsigned max)
+{
+	unsigned count = 0;
+	const char *nul;
+
+	while (count < max - 1 && rest.len && (nul = memchr(rest.text, '\0', rest.len))) {
+		pieces[count++] = (struct piece){rest.text, (size_t)(nul - rest.text)};
+		rest.len -= (size_t)(nul - rest.text) + 1;
+		rest.text = nul + 1;
+	}
+	pieces[count++] = rest;
+	return count;
 }
 
-static bool parse_number(const char *text, unsigned limit, unsigned *number)
+/* Brings a number to the 63 bits of OCaml's. */
+static int64_t wrap(uint64_t number)
 {
-	unsigned long value;
-	char *end;
+	return (int64_t)(number << 1) >> 1;
+}
 
-	if (*text < '0' || *text > '9')
+static unsigned digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return (unsigned)(c - '0');
+	c = (char)(c | 0x20);
+	return c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10 : UINT_MAX;
+}
+
+/* Reads a number as OCaml's int_of_string does, which oxenstored uses: with a sign, in any base (0x10), and
+ * with underscores. */
+static bool parse_number(struct piece piece, int64_t *number)
+{
+	const char *at = piece.text, *end = piece.text + piece.len;
+	uint64_t value = 0, limit = (uint64_t)1 << 62;
+	bool negative = at < end && *at == '-';
+	unsigned base = 10;
+
+	if (at < end && (*at == '-' || *at == '+'))
+		at++;
+	if (end - at > 2 && at[0] == '0' && strchr("xXoObBuU", at[1])) {
+		base = strchr("xX", at[1]) ? 16 : strchr("oO", at[1]) ? 8 : strchr("bB", at[1]) ? 2 : 10;
+		limit = (uint64_t)1 << 63;
+		at += 2;
+	}
+	if (at == end || digit(*at) >= base)
 		return false;
-	errno = 0;
-	value = strtoul(text, &end, 10);
-	if (errno || *end || value > limit)
+	for (; at < end; at++) {
+		if (*at == '_')
+			continue;
+		if (digit(*at) >= base || value > UINT64_MAX / base ||
+		    __builtin_add_overflow(value * base, digit(*at), &value))
+			return false;
+	}
+	if (limit == (uint64_t)1 << 62 && negative)
+		limit++;
+	if (value >= limit)
 		return false;
-	*number = (unsigned)value;
+	*number = wrap(negative ? -value : value);
 	return true;
 }
 
-static bool take_number(struct cursor *cursor, unsigned limit, unsigned *number)
+/* Reads the first digits that there are, as oxenstored does elsewhere. Without any it is 0. */
+static int64_t first_digits(struct piece piece)
 {
-	const char *text = take_string(cursor);
+	const char *at = piece.text, *end = piece.text + piece.len;
+	uint64_t value = 0;
 
-	return text && parse_number(text, limit, number);
+	while (at < end && digit(*at) > 9)
+		at++;
+	for (; at < end && digit(*at) <= 9; at++)
+		value = value * 10 + digit(*at);
+	return wrap(value);
 }
 
-bool sim_wire_parse_perm(const char *text, struct sim_perm *perm)
+static bool parse_perm(struct piece piece, struct sim_perm *perm)
 {
-	switch (*text) {
+	if (piece.len == 0)
+		return false;
+	switch (*piece.text) {
 	case 'n':
 		perm->access = SIM_PERM_NONE;
 		break;
@@ -76,42 +120,56 @@ bool sim_wire_parse_perm(const char *text, struct sim_perm *perm)
 	default:
 		return false;
 	}
-	return parse_number(text + 1, UINT16_MAX, &perm->domid);
+	return parse_number((struct piece){piece.text + 1, piece.len - 1}, &perm->domid);
 }
 
-int sim_wire_print_perm(char text[16], const struct sim_perm *perm)
+int sim_wire_print_perm(char text[SIM_WIRE_PERM_SIZE], const struct sim_perm *perm)
 {
 	static const char letters[] = {'n', 'r', 'w', 'b'};
 
-	return snprintf(text, 16, "%c%u", letters[perm->access & SIM_PERM_BOTH], perm->domid & UINT16_MAX);
+	return snprintf(text, SIM_WIRE_PERM_SIZE, "%c%" PRIu64, letters[perm->access & SIM_PERM_BOTH],
+			(uint64_t)perm->domid & INT64_MAX);
 }
 
-static bool take_perms(struct cursor *cursor, struct sim_request *request)
+/* What follows the last NUL is left out. */
+static bool parse_perms(struct piece rest, struct sim_request *request)
 {
-	do {
-		const char *text = take_string(cursor);
+	struct piece two[2];
 
-		if (!text || request->n_perms == SIM_WIRE_PERMS_MAX ||
-		    !sim_wire_parse_perm(text, &request->perms[request->n_perms]))
+	while (split(rest, two, 2) == 2) {
+		if (request->n_perms == SIM_WIRE_PERMS_MAX ||
+		    !parse_perm(two[0], &request->perms[request->n_perms]))
 			return false;
 		request->n_perms++;
-	} while (cursor->left);
-	return true;
+		rest = two[1];
+	}
+	return request->n_perms > 0;
+}
+
+static bool is_text(struct piece piece, const char *text)
+{
+	return piece.len == strlen(text) && memcmp(piece.text, text, piece.len) == 0;
 }
 
 int sim_wire_decode(struct sim_request *request, const void *message, size_t len)
 {
-	struct cursor cursor = {(const char *)message + sizeof(request->header),
-				len - sizeof(request->header)};
-	const char *text;
+	const struct piece payload = {(const char *)message + sizeof(request->header),
+				      len - sizeof(request->header)};
+	struct piece two[2], all[8];
+	unsigned count = split(payload, all, 8);
+	bool has_two = split(payload, two, 2) == 2;
+	/* There is one string and nothing behind it. */
+	bool is_one = has_two && two[1].len == 0;
 	bool valid;
 
 	memcpy(&request->header, message, sizeof(request->header));
-	request->untrusted_path = request->token = NULL;
-	request->value = NULL;
-	request->value_len = 0;
-	request->n_perms = request->domid = request->target = 0;
-	request->commit = false;
+	request->untrusted_path = has_two ? two[0].text : NULL;
+	request->token = NULL;
+	request->value = has_two ? two[1].text : NULL;
+	request->value_len = has_two ? two[1].len : 0;
+	request->n_perms = 0;
+	request->domid = request->target = 0;
+	request->commit = request->asks_quota = false;
 
 	switch (request->header.type) {
 	case XS_DIRECTORY:
@@ -119,39 +177,49 @@ int sim_wire_decode(struct sim_request *request, const void *message, size_t len
 	case XS_GET_PERMS:
 	case XS_MKDIR:
 	case XS_RM:
-		valid = (request->untrusted_path = take_string(&cursor)) && !cursor.left;
+		valid = is_one;
 		break;
 	case XS_WRITE:
 		/* The value is whatever follows, NULs included. */
-		valid = (request->untrusted_path = take_string(&cursor));
-		request->value = cursor.at;
-		request->value_len = cursor.left;
+		valid = has_two;
 		break;
 	case XS_SET_PERMS:
-		valid = (request->untrusted_path = take_string(&cursor)) && take_perms(&cursor, request);
+		valid = has_two && parse_perms(two[1], request);
 		break;
 	case XS_WATCH:
 	case XS_UNWATCH:
-		valid = (request->untrusted_path = take_string(&cursor)) &&
-			(request->token = take_string(&cursor)) && !cursor.left;
+		valid = count == 3 && all[2].len == 0;
+		request->token = valid ? all[1].text : NULL;
 		break;
 	case XS_TRANSACTION_END:
-		text = take_string(&cursor);
-		valid = text && (strcmp(text, "T") == 0 || strcmp(text, "F") == 0);
-		request->commit = valid && *text == 'T';
+		request->commit = is_text(all[0], "T");
+		valid = request->commit || is_text(all[0], "F");
 		break;
 	case XS_GET_DOMAIN_PATH:
+		valid = is_one;
+		request->domid = first_digits(all[0]);
+		break;
 	case XS_IS_DOMAIN_INTRODUCED:
-	case XS_INTRODUCE: /* the page and event channel that follow mean nothing here */
-	case XS_RELEASE:
 	case XS_RESUME:
-		valid = take_number(&cursor, UINT16_MAX, &request->domid);
+		valid = parse_number(all[0], &request->domid);
+		break;
+	case XS_RELEASE:
+		valid = is_one && parse_number(all[0], &request->domid);
+		break;
+	case XS_INTRODUCE: /* the page and event channel that follow mean nothing here */
+		valid = count >= 3 && parse_number(all[0], &request->domid) &&
+			parse_number(all[1], &request->target) && parse_number(all[2], &request->target);
 		break;
 	case XS_SET_TARGET:
-		valid = take_number(&cursor, UINT16_MAX, &request->domid) &&
-			take_number(&cursor, UINT16_MAX, &request->target);
+		valid = count == 3 && all[2].len == 0;
+		request->domid = first_digits(all[0]);
+		request->target = valid ? first_digits(all[1]) : 0;
 		break;
 	case XS_CONTROL:
+		valid = true;
+		request->asks_quota =
+			count > 1 && is_text(all[0], "quota") && parse_number(all[1], &request->domid);
+		break;
 	case XS_TRANSACTION_START:
 	case XS_RESET_WATCHES:
 		valid = true; /* what they carry doesn't matter */

@@ -24,9 +24,10 @@ struct sim_request {
 	size_t value_len;
 	struct sim_perm perms[SIM_WIRE_PERMS_MAX];
 	unsigned n_perms;
-	unsigned domid;
-	unsigned target;
+	int64_t domid;
+	int64_t target;
 	bool commit;
+	bool asks_quota; /* XS_CONTROL: of domid */
 };
 
 /* Returns the length of the message that begins here, 0 while its header is incomplete, or -EMSGSIZE if it is
@@ -40,9 +41,8 @@ int sim_wire_decode(struct sim_request *request, const void *message, size_t len
 /* Returns the protocol's name of a negative errno. */
 const char *sim_wire_error_name(int error);
 
-/* Parses "r5" and the like. Returns false if it isn't a permission. */
-bool sim_wire_parse_perm(const char *text, struct sim_perm *perm);
 /* Prints a permission, with its NUL. Returns the length without it. */
-int sim_wire_print_perm(char text[16], const struct sim_perm *perm);
+#define SIM_WIRE_PERM_SIZE 24
+int sim_wire_print_perm(char text[SIM_WIRE_PERM_SIZE], const struct sim_perm *perm);
 
 #endif
