@@ -52,7 +52,8 @@ bystander_LDADD = libxenmsg.la
 bystander_LDFLAGS = -no-install
 chaos_program_LDFLAGS = -no-install
 
-# The integration tests run the installed programs, on simulated hosts: `make install && make installcheck`.
+# The integration tests run the installed programs, on simulated hosts, and tests/store compares xensim's XenStore with a real one:
+# `make install && make installcheck`.
 integration_tests = \
 	tests/integration/chaos_checks.py \
 	tests/integration/conftest.py \
@@ -110,7 +111,7 @@ include tests/integration/lower.mk
 include tests/integration/protocol.mk
 EXTRA_DIST += $(integration_tests) tests/lsan.supp
 PYTEST_FLAGS =
-PYTEST_TESTS = "$(srcdir)/tests/integration"
+PYTEST_TESTS = "$(srcdir)/tests/integration" "$(srcdir)/tests/store"
 
 if HAVE_PYTEST
 installcheck-local: $(check_PROGRAMS) $(check_LTLIBRARIES)
@@ -128,6 +129,7 @@ include tests/fuzz/lower.mk
 include tests/fuzz/surface.mk
 include tests/peers/local.mk
 include tests/xen/local.mk
+include tests/store/local.mk
 
 EXTRA_DIST += tests/packages/in-root tests/packages/run
 EXTRA_DIST += tests/model/README.md tests/model/run tests/model/session.pml
