@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Round trips are faster than 1 us nowhere, and no measurement takes longer than some seconds. */
-#define SAMPLES_MAX (4u << 20)
+#include "cli/histogram.h"
 
 void engine_fail(const char *what, int error)
 {
@@ -64,36 +63,6 @@ static uint64_t cpu_ns(void)
 	return sum;
 }
 
-/* ---- samples --------------------------------------------------------------------------------- */
-
-struct samples {
-	uint32_t *ns;
-	size_t count;
-};
-
-static void add_sample(struct samples *samples, uint64_t ns)
-{
-	if (samples->count < SAMPLES_MAX)
-		samples->ns[samples->count++] = ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
-}
-
-static int compare(const void *one, const void *other)
-{
-	uint32_t a = *(const uint32_t *)one, b = *(const uint32_t *)other;
-
-	return (a > b) - (a < b);
-}
-
-/* The samples are in order. */
-static uint32_t percentile(const struct samples *samples, double part)
-{
-	size_t at = (size_t)(part * (double)samples->count);
-
-	if (!samples->count)
-		return 0;
-	return samples->ns[at < samples->count ? at : samples->count - 1];
-}
-
 /* ---- what is measured ------------------------------------------------------------------------ */
 
 struct run {
@@ -102,7 +71,7 @@ struct run {
 	size_t size;
 	uint64_t limit; /* ns */
 	uint64_t messages, start;
-	struct samples samples;
+	struct histogram times;
 };
 
 static void expect(const struct run *run, size_t size)
@@ -120,7 +89,7 @@ static void round_trips(struct run *run)
 		run->end->send(run->end->userdata, run->data, run->size);
 		expect(run, run->size);
 		now = now_ns();
-		add_sample(&run->samples, now - before);
+		histogram_add(&run->times, now - before);
 		before = now;
 		run->messages++;
 	} while (now - run->start < run->limit);
@@ -180,12 +149,12 @@ static void calls(struct run *run, unsigned window)
 
 void engine_measure(const struct end *end, const char *mode, size_t size, double seconds)
 {
-	struct run run = {.end = end, .size = size, .limit = (uint64_t)(seconds * 1e9)};
+	static struct run run;
 	uint64_t cpu, elapsed;
 
+	run = (struct run){.end = end, .size = size, .limit = (uint64_t)(seconds * 1e9)};
 	run.data = calloc(1, size);
-	run.samples.ns = calloc(SAMPLES_MAX, sizeof(*run.samples.ns));
-	if (!run.data || !run.samples.ns)
+	if (!run.data)
 		engine_fail("memory", ENOMEM);
 	/* What is made at the first message isn't measured. */
 	run.data[0] = ANSWER_BYTE;
@@ -207,10 +176,9 @@ void engine_measure(const struct end *end, const char *mode, size_t size, double
 		engine_fail(mode, EINVAL);
 	elapsed = now_ns() - run.start;
 	cpu = cpu_ns() - cpu;
-	qsort(run.samples.ns, run.samples.count, sizeof(*run.samples.ns), compare);
-	printf("%llu %llu %u %u %u %llu\n", (unsigned long long)run.messages, (unsigned long long)elapsed,
-	       percentile(&run.samples, 0.5), percentile(&run.samples, 0.99), percentile(&run.samples, 0.999),
-	       (unsigned long long)cpu);
-	free(run.samples.ns);
+	printf("%llu %llu %llu %llu %llu %llu\n", (unsigned long long)run.messages,
+	       (unsigned long long)elapsed, (unsigned long long)histogram_at(&run.times, 0.5),
+	       (unsigned long long)histogram_at(&run.times, 0.99),
+	       (unsigned long long)histogram_at(&run.times, 0.999), (unsigned long long)cpu);
 	free(run.data);
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The programs that bench/run measures with; never installed.
 noinst_LTLIBRARIES += libengine.la
-libengine_la_SOURCES = bench/engine.c bench/engine.h
+libengine_la_SOURCES = bench/engine.c bench/engine.h cli/histogram.c cli/histogram.h
 noinst_PROGRAMS += bench-raw bench-chain bench-socket bench-dbus
 bench_raw_SOURCES = bench/raw.c
 bench_raw_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS)

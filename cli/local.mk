@@ -2,6 +2,7 @@
 # The command. What doesn't need a daemon is a library of its own, for its unit tests.
 noinst_LTLIBRARIES += libcli.la
 libcli_la_SOURCES = \
+	cli/histogram.c cli/histogram.h \
 	cli/metrics.c cli/metrics.h \
 	cli/payload.c cli/payload.h \
 	cli/run_record.c cli/run_record.h
@@ -10,7 +11,9 @@ libcli_la_LIBADD = $(JSONC_LIBS) $(RESOLV_LIBS)
 
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \
+	cli/bench_serve.c cli/bench_serve.h \
 	cli/cli.c cli/cli.h cli/fields.h \
+	cli/cmd_bench.c \
 	cli/cmd_call.c \
 	cli/cmd_connect.c \
 	cli/cmd_doctor.c \

@@ -21,6 +21,7 @@ static const struct command {
 	{"peers", cmd_peers, "list the domains"},
 	{"endpoints", cmd_endpoints, "list what can be reached"},
 	{"ping", cmd_ping, "measure round trips to a domain's daemon"},
+	{"bench", cmd_bench, "measure messages, calls and streams to another domain"},
 	{"watch", cmd_watch, "print comings and goings as they happen"},
 	{"policy", cmd_policy, "say which rule decides who may reach what here; read the rules again"},
 	{"doctor", cmd_doctor, "try each step to the other domains, and say how to mend what fails"},

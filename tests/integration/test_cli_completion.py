@@ -28,6 +28,7 @@ def test_bash_offers_commands_options_domains_and_endpoints(nodes):
     eventually(lambda: "2:inbox" in offered(one, "xenmsg send "), "the endpoint is offered")
     assert "2:inbox" in offered(one, "xenmsg run ")
     assert offered(one, "xenmsg send 2:i") == {"inbox"}  # behind the colon
+    assert "--serve" in offered(one, "xenmsg bench --s") and {"2", "self"} <= offered(one, "xenmsg bench ")
     assert {"2", "self"} <= offered(one, "xenmsg ping ") and offered(one, "xenmsg policy c") == {"check"}
     one.kill()
     assert offered(one, "xenmsg send ") == set()

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/histogram.h"
 #include "cli/metrics.h"
 #include "cli/payload.h"
 
@@ -168,11 +169,50 @@ static void an_odd_status_breaks_nothing(void **state)
 		free(metrics_of(odd[i]));
 }
 
+/* ---- histograms ------------------------------------------------------------------------------ */
+
+static void a_percentile_is_right_to_half_a_percent(void **state)
+{
+	static struct histogram histogram;
+	uint64_t most = 3000000;
+
+	assert_int_equal(histogram_at(&histogram, 0.5), 0);
+	for (uint64_t value = 1; value <= most; value++)
+		histogram_add(&histogram, value);
+	for (double part = 0.001; part < 1; part += 0.001) {
+		double found = (double)histogram_at(&histogram, part), right = part * (double)most;
+
+		assert_true(found > right * 0.99 - 1 && found < right * 1.01 + 1);
+	}
+}
+
+static void any_value_has_a_bucket(void **state)
+{
+	static struct histogram histogram;
+
+	for (unsigned bit = 0; bit < 64; bit++) {
+		uint64_t value = 1ull << bit;
+
+		histogram = (struct histogram){.count = 0};
+		histogram_add(&histogram, value);
+		assert_int_equal(histogram.count, 1);
+		assert_true(histogram_at(&histogram, 0.5) >= value);
+		assert_true(histogram_at(&histogram, 0.5) - value <= value / 128);
+	}
+	histogram = (struct histogram){.count = 0};
+	histogram_add(&histogram, 0);
+	assert_int_equal(histogram_at(&histogram, 0.5), 0);
+	histogram_add(&histogram, UINT64_MAX);
+	assert_true(histogram_at(&histogram, 1) > UINT64_MAX / 128 * 127);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_valid_utf8_is_text),
 		cmocka_unit_test(base64_is_that_of_the_rfc),
+		cmocka_unit_test(a_percentile_is_right_to_half_a_percent),
+		cmocka_unit_test(any_value_has_a_bucket),
 		cmocka_unit_test(metrics_have_their_help_type_and_labels),
 		cmocka_unit_test(a_daemon_without_an_answer_is_down),
 		cmocka_unit_test(the_document_has_the_table_of_all_metrics),

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/bench_serve.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cli/command.h"
+#include "cli/interrupt.h"
+#include "wire/address.h"
+
+#define BUFFER_SIZE (256u << 10)
+/* Each stream has a process, so what others open must have a bound. */
+#define STREAMS_MAX 16
+
+static bool write_all(int fd, const char *data, size_t size)
+{
+	while (size) {
+		ssize_t n = write(fd, data, size);
+
+		if (n < 0)
+			return false;
+		data += n;
+		size -= (size_t)n;
+	}
+	return true;
+}
+
+/* Serves one stream to its end, in a process of its own. */
+static void serve_stream(int stream)
+{
+	static char buffer[BUFFER_SIZE];
+	unsigned char sum[8], kind;
+	uint64_t taken = 0;
+	ssize_t n;
+
+	if (read(stream, &kind, 1) != 1 || (kind != BENCH_ECHO && kind != BENCH_TAKE))
+		return;
+	while ((n = read(stream, buffer, sizeof(buffer))) > 0) {
+		taken += (uint64_t)n;
+		if (kind == BENCH_ECHO && !write_all(stream, buffer, (size_t)n))
+			return;
+	}
+	for (unsigned i = 0; i < 8; i++)
+		sum[i] = (unsigned char)(taken >> (8 * i));
+	if (n == 0 && kind == BENCH_TAKE)
+		write_all(stream, (const char *)sum, sizeof(sum));
+}
+
+static int start_stream(int stream)
+{
+	pid_t pid = command_fork();
+	int error = errno;
+
+	if (pid == 0) {
+		/* It keeps nothing else of its parent's, whose connection ends with the parent. */
+		if (dup2(stream, STDIN_FILENO) == STDIN_FILENO && close_range(3, ~0u, 0) == 0)
+			serve_stream(STDIN_FILENO);
+		_exit(0);
+	}
+	close(stream);
+	return pid < 0 ? -error : 0;
+}
+
+/* Takes all streams that wait. */
+static int take_streams(struct cli *cli, struct xenmsg *conn, unsigned *running)
+{
+	for (;;) {
+		struct xenmsg_peer peer;
+		int stream = xenmsg_accept(conn, &peer, 0), r = -EMFILE;
+
+		while (*running && waitpid(-1, NULL, WNOHANG) > 0)
+			--*running;
+		if (stream == -EINTR)
+			continue;
+		if (stream < 0)
+			return stream == -EAGAIN ? 0 : stream;
+		if (*running < STREAMS_MAX)
+			r = start_stream(stream);
+		else
+			xenmsg_break(stream);
+		if (r == 0)
+			++*running;
+		else
+			cli_note(cli, "bench: a stream from domain %u is refused: %s", peer.domid,
+				 r == -EMFILE ? "there are too many at once" : strerror(-r));
+	}
+}
+
+static void take_message(void *userdata, struct xenmsg_message *message)
+{
+	/* Whether the reply arrives is the caller's affair, who may have gone. */
+	if (xenmsg_message_wants_reply(message) &&
+	    xenmsg_reply(message, xenmsg_message_data(message), xenmsg_message_size(message)) == -EAGAIN)
+		xenmsg_reply_error(message, EAGAIN);
+	xenmsg_message_free(message);
+}
+
+int bench_serve(struct cli *cli, struct xenmsg *conn, const char *endpoint)
+{
+	char streams[ENDPOINT_NAME_MAX + sizeof(BENCH_STREAMS)];
+	const char *name = endpoint;
+	unsigned running = 0;
+	int r;
+
+	snprintf(streams, sizeof(streams), "%s%s", endpoint, BENCH_STREAMS);
+	interrupt_catch();
+	r = xenmsg_bind(conn, endpoint, 0, take_message, NULL);
+	if (r == 0) {
+		name = streams;
+		r = xenmsg_listen(conn, streams, 0);
+	}
+	if (r < 0)
+		return cli_error(conn, "bench --serve on", name, r);
+	cli_note(cli, "serving on %s and %s; elsewhere: xenmsg bench %u%s%s", endpoint, streams,
+		 xenmsg_domid(conn), strcmp(endpoint, BENCH_ENDPOINT) == 0 ? "" : ":",
+		 strcmp(endpoint, BENCH_ENDPOINT) == 0 ? "" : endpoint);
+	do {
+		r = interrupt_wait(conn, -1);
+		if (r >= 0)
+			r = take_streams(cli, conn, &running);
+	} while (r >= 0 || (r == -EINTR && !interrupt_came()));
+	return interrupt_came() ? EXIT_DONE : cli_error(conn, "bench --serve on", endpoint, r);
+}

@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* bench: measures what messages, calls and streams between two domains of this host take. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/bench_serve.h"
+#include "cli/cli.h"
+#include "cli/histogram.h"
+#include "cli/interrupt.h"
+#include "cli/writer.h"
+#include "wire/address.h"
+
+static const char help[] =
+	"Usage: xenmsg bench [OPTIONS] DOMAIN[:ENDPOINT]\n"
+	"       xenmsg bench --serve [OPTIONS] [ENDPOINT]\n"
+	"\n"
+	"Measures round trips, calls, messages and streams between this domain and DOMAIN, where 'xenmsg bench --serve' runs. That\n"
+	"takes what comes to ENDPOINT (bench) and ENDPOINT-stream; the policy there must allow both to this domain.\n"
+	"\n"
+	"      --serve         be the other side, until stopped\n"
+	"      --seconds S     how long each measurement takes (1)\n"
+	"      --timeout S     seconds to wait for each answer (10)\n"
+	"      --json          one JSON object a line: measurement, size, count, per_second, mb_per_second, p50_us, p99_us, p999_us\n"
+	"                      (null: it has none)\n"
+	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+
+enum { OPTION_SERVE = 256, OPTION_SECONDS, OPTION_TIMEOUT, OPTION_JSON };
+
+#define SMALL	  64
+#define WRITE	  (64u << 10)
+#define LARGEST	  (1u << 20)
+#define CALLS_MAX 64 /* at once */
+
+/* An outstanding call. */
+struct call {
+	struct bench *bench;
+	uint64_t start; /* 0: none */
+};
+
+/* One measurement while it goes on. */
+struct bench {
+	struct xenmsg *conn;
+	struct address to;
+	char address[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
+	char streams[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + sizeof(BENCH_STREAMS)];
+	int seconds_ms, timeout_ms;
+	struct writer *writer;
+	bool shows_progress;
+	char *data;	/* LARGEST bytes */
+	size_t size;	/* of a message, or of what is written to a stream at once */
+	uint64_t sent;	/* messages or calls */
+	uint64_t ended; /* those that were delivered or answered */
+	int error;	/* the first that one of them ended in */
+	struct call calls[CALLS_MAX];
+	struct histogram times;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static bool time_is_up(const struct bench *bench, uint64_t start)
+{
+	return now_ns() - start >= (uint64_t)bench->seconds_ms * 1000000u;
+}
+
+/* Waits for outcomes. Returns 0 or a negative errno. */
+static int await(struct bench *bench)
+{
+	int r = xenmsg_wait(bench->conn, bench->timeout_ms);
+
+	if (r == 0)
+		return -ETIMEDOUT;
+	return r < 0 && r != -EINTR ? r : bench->error;
+}
+
+/* ---- what is measured ------------------------------------------------------------------------ */
+
+/* Each of these measures until the time is up, counts in `bench`, and returns 0 or a negative errno. */
+typedef int (*measure_fn)(struct bench *bench, uint64_t start);
+
+static int measure_daemons(struct bench *bench, uint64_t start)
+{
+	do {
+		uint64_t rtt_ns;
+		int r = xenmsg_ping(bench->conn, bench->to.domain, bench->timeout_ms, &rtt_ns);
+
+		if (r < 0)
+			return r;
+		histogram_add(&bench->times, rtt_ns);
+		bench->ended++;
+	} while (!time_is_up(bench, start));
+	return 0;
+}
+
+static int measure_call(struct bench *bench, uint64_t start)
+{
+	uint64_t before = start;
+
+	do {
+		struct xenmsg_message *reply;
+		int r = xenmsg_call(bench->conn, bench->address, bench->data, bench->size, &reply,
+				    bench->timeout_ms);
+		uint64_t now = now_ns();
+
+		if (r < 0)
+			return r;
+		xenmsg_message_free(reply);
+		histogram_add(&bench->times, now - before);
+		before = now;
+		bench->ended++;
+	} while (!time_is_up(bench, start));
+	return 0;
+}
+
+static void on_reply(void *userdata, int result, struct xenmsg_message *reply)
+{
+	struct call *call = userdata;
+
+	if (result < 0 && !call->bench->error)
+		call->bench->error = result;
+	histogram_add(&call->bench->times, now_ns() - call->start);
+	call->bench->ended++;
+	call->start = 0;
+	xenmsg_message_free(reply);
+}
+
+static int measure_calls(struct bench *bench, uint64_t start)
+{
+	int r;
+
+	do {
+		for (int i = 0; i < CALLS_MAX && !time_is_up(bench, start); i++) {
+			if (bench->calls[i].start)
+				continue;
+			bench->calls[i] = (struct call){.bench = bench, .start = now_ns()};
+			r = xenmsg_call_post(bench->conn, bench->address, bench->data, bench->size, on_reply,
+					     &bench->calls[i]);
+			if (r < 0)
+				return r;
+			bench->sent++;
+		}
+		r = bench->ended < bench->sent ? await(bench) : bench->error;
+		if (r < 0)
+			return r;
+	} while (bench->ended < bench->sent || !time_is_up(bench, start));
+	return 0;
+}
+
+static void on_delivery(void *userdata, int result)
+{
+	struct bench *bench = userdata;
+
+	if (result < 0 && !bench->error)
+		bench->error = result;
+	bench->ended++;
+}
+
+static int measure_messages(struct bench *bench, uint64_t start)
+{
+	int r;
+
+	/* Reading the clock costs as much as a small message, so it is read now and then only. */
+	do {
+		r = xenmsg_post(bench->conn, bench->address, bench->data, bench->size, on_delivery, bench);
+		if (r == 0)
+			bench->sent++;
+		else if (r == -EAGAIN)
+			r = await(bench);
+		if (r < 0)
+			return r;
+	} while ((bench->sent % 64 && bench->size <= 4096) || !time_is_up(bench, start));
+	while (bench->ended < bench->sent) {
+		r = await(bench);
+		if (r < 0)
+			return r;
+	}
+	return bench->error;
+}
+
+/* Opens a stream, on which reading and writing wait no longer than for any answer. */
+static int open_stream(struct bench *bench, char kind)
+{
+	struct timeval timeout = {.tv_sec = bench->timeout_ms / 1000,
+				  .tv_usec = bench->timeout_ms % 1000 * 1000};
+	int stream = xenmsg_connect(bench->conn, bench->streams, bench->timeout_ms);
+
+	if (stream < 0)
+		return stream;
+	setsockopt(stream, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+	setsockopt(stream, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+	if (write(stream, &kind, 1) != 1) {
+		close(stream);
+		return -ECONNRESET;
+	}
+	return stream;
+}
+
+static int stream_error(ssize_t n)
+{
+	if (n == 0)
+		return -ECONNRESET;
+	return errno == EAGAIN ? -ETIMEDOUT : errno == EPIPE ? -ECONNRESET : -errno;
+}
+
+static int write_all(int stream, const char *data, size_t size)
+{
+	while (size) {
+		ssize_t n = write(stream, data, size);
+
+		if (n < 0)
+			return stream_error(n);
+		data += n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
+
+static int read_all(int stream, void *data, size_t size)
+{
+	for (char *to = data; size;) {
+		ssize_t n = read(stream, to, size);
+
+		if (n <= 0)
+			return stream_error(n);
+		to += n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
+
+static int trips_on(struct bench *bench, int stream, uint64_t start)
+{
+	uint64_t before = now_ns(), now;
+
+	do {
+		int r = write_all(stream, bench->data, bench->size);
+
+		if (r == 0)
+			r = read_all(stream, bench->data, bench->size);
+		if (r < 0)
+			return r;
+		now = now_ns();
+		histogram_add(&bench->times, now - before);
+		before = now;
+		bench->ended++;
+	} while (!time_is_up(bench, start));
+	return 0;
+}
+
+static int measure_stream_trips(struct bench *bench, uint64_t start)
+{
+	int stream = open_stream(bench, BENCH_ECHO), r;
+
+	if (stream < 0)
+		return stream;
+	r = trips_on(bench, stream, start);
+	close(stream);
+	return r;
+}
+
+static int fill_stream(struct bench *bench, int stream, uint64_t start)
+{
+	unsigned char sum[8];
+	uint64_t taken = 0;
+	int r;
+
+	do {
+		r = write_all(stream, bench->data, bench->size);
+		if (r < 0)
+			return r;
+		bench->ended++;
+	} while (!time_is_up(bench, start));
+	shutdown(stream, SHUT_WR);
+	r = read_all(stream, sum, sizeof(sum));
+	for (unsigned i = 0; i < 8; i++)
+		taken |= (uint64_t)sum[i] << (8 * i);
+	if (r == 0 && taken != bench->ended * bench->size)
+		r = -EPROTO; /* it serves something else */
+	return r;
+}
+
+static int measure_stream(struct bench *bench, uint64_t start)
+{
+	int stream = open_stream(bench, BENCH_TAKE), r;
+
+	if (stream < 0)
+		return stream;
+	r = fill_stream(bench, stream, start);
+	close(stream);
+	return r;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------- */
+
+static const struct measurement {
+	const char *name;
+	measure_fn measure;
+	size_t size;
+	bool goes_to_streams;
+} measurements[] = {
+	{"ping", measure_daemons, 0, false},
+	{"call", measure_call, SMALL, false},
+	{"64-calls", measure_calls, SMALL, false},
+	{"messages", measure_messages, SMALL, false},
+	{"messages", measure_messages, 1024, false},
+	{"messages", measure_messages, WRITE, false},
+	{"messages", measure_messages, LARGEST, false},
+	{"stream-trip", measure_stream_trips, SMALL, true},
+	{"stream", measure_stream, WRITE, true},
+};
+#define MEASUREMENTS (sizeof(measurements) / sizeof(measurements[0]))
+
+static void write_time(const struct bench *bench, const char *name, double part)
+{
+	if (bench->times.count)
+		writer_real(bench->writer, name, (double)histogram_at(&bench->times, part) / 1e3, 1);
+	else
+		writer_json(bench->writer, name, NULL);
+}
+
+static int write_result(struct bench *bench, const char *name, uint64_t elapsed)
+{
+	double rate = (double)bench->ended / ((double)elapsed / 1e9);
+
+	writer_text(bench->writer, "measurement", name);
+	writer_number(bench->writer, "size", (int64_t)bench->size);
+	writer_number(bench->writer, "count", (int64_t)bench->ended);
+	writer_real(bench->writer, "per_second", rate, 0);
+	writer_real(bench->writer, "mb_per_second", rate * (double)bench->size / 1e6, 1);
+	write_time(bench, "p50_us", 0.5);
+	write_time(bench, "p99_us", 0.99);
+	write_time(bench, "p999_us", 0.999);
+	return writer_end_row(bench->writer);
+}
+
+static int fail(const struct bench *bench, const struct measurement *measurement, int error)
+{
+	const char *subject = measurement->measure == measure_daemons ? bench->to.domain : bench->address;
+
+	if (measurement->goes_to_streams)
+		subject = bench->streams;
+	if (error != -ENOENT)
+		return cli_error(bench->conn, "bench", subject, error);
+	cli_complain("bench %s: no such endpoint there; run 'xenmsg bench --serve%s%s' in that domain",
+		     subject, strcmp(bench->to.endpoint, BENCH_ENDPOINT) == 0 ? "" : " ",
+		     strcmp(bench->to.endpoint, BENCH_ENDPOINT) == 0 ? "" : bench->to.endpoint);
+	return EXIT_NO_ENDPOINT;
+}
+
+static void show_progress(const struct bench *bench, const char *name)
+{
+	/* The line is written over, and in the end erased. */
+	if (bench->shows_progress)
+		fprintf(stderr, name ? "\r\033[K%s, %zu bytes" : "\r\033[K", name, bench->size);
+}
+
+static int measure(struct cli *cli, struct bench *bench, const struct measurement *measurement)
+{
+	uint64_t start, elapsed;
+	int r;
+
+	bench->size = measurement->size;
+	bench->sent = bench->ended = 0;
+	memset(&bench->times, 0, sizeof(bench->times));
+	show_progress(bench, measurement->name);
+	start = now_ns();
+	r = measurement->measure(bench, start);
+	elapsed = now_ns() - start;
+	show_progress(bench, NULL);
+	if (r == -EMSGSIZE) {
+		cli_note(cli, "bench: messages of %zu bytes are left out: max-message there or here is less",
+			 bench->size);
+		bench->error = 0;
+		return EXIT_DONE;
+	}
+	return r < 0 ? fail(bench, measurement, r) : write_result(bench, measurement->name, elapsed);
+}
+
+/* Makes the link and the channel, so that this isn't measured, and finds out whether somebody serves. */
+static int prepare(struct bench *bench)
+{
+	struct xenmsg_message *reply;
+	int r = xenmsg_call(bench->conn, bench->address, bench->data, 1, &reply, bench->timeout_ms);
+
+	if (r < 0)
+		return fail(bench, &measurements[1], r);
+	xenmsg_message_free(reply);
+	return EXIT_DONE;
+}
+
+static int measure_all(struct cli *cli, struct bench *bench)
+{
+	int code = prepare(bench);
+
+	for (size_t i = 0; code == EXIT_DONE && i < MEASUREMENTS; i++)
+		code = measure(cli, bench, &measurements[i]);
+	if (code == EXIT_DONE)
+		code = writer_finish(bench->writer);
+	return code;
+}
+
+/* Parses DOMAIN[:ENDPOINT]. Returns 0, or an exit code after a complaint. */
+static int parse_target(struct bench *bench, const char *text)
+{
+	const char *why = "";
+
+	snprintf(bench->address, sizeof(bench->address), "%s%s", text,
+		 strchr(text, ':') ? "" : ":" BENCH_ENDPOINT);
+	if (strlen(text) >= sizeof(bench->address) - sizeof(BENCH_ENDPOINT) ||
+	    address_parse(bench->address, strlen(bench->address), &bench->to, &why) < 0)
+		return cli_usage("bench", "'%s' can't be measured%s%s; write DOMAIN or DOMAIN:ENDPOINT", text,
+				 *why ? ": " : "", why);
+	snprintf(bench->streams, sizeof(bench->streams), "%s%s", bench->address, BENCH_STREAMS);
+	return EXIT_DONE;
+}
+
+static int run_client(struct cli *cli, const char *target, struct bench *bench, bool json)
+{
+	int code = parse_target(bench, target);
+
+	if (code)
+		return code;
+	bench->data = calloc(1, LARGEST);
+	if (!bench->data)
+		return cli_error(NULL, "bench", target, -ENOMEM);
+	code = cli_open(cli, &bench->conn);
+	if (code == EXIT_DONE) {
+		bench->writer = writer_new(json ? WRITER_JSON_LINES : WRITER_TABLE);
+		bench->shows_progress = isatty(STDERR_FILENO) && !cli->quiet;
+		code = measure_all(cli, bench);
+		writer_free(bench->writer);
+		xenmsg_close(bench->conn);
+	}
+	free(bench->data);
+	return code;
+}
+
+static int run_server(struct cli *cli, const char *endpoint)
+{
+	struct xenmsg *conn;
+	int code;
+
+	if (!endpoint_name_is_valid(endpoint, strlen(endpoint)) ||
+	    strlen(endpoint) + strlen(BENCH_STREAMS) > ENDPOINT_NAME_MAX)
+		return cli_usage("bench", "'%s' can't be an endpoint with '%s' behind it", endpoint,
+				 BENCH_STREAMS);
+	code = cli_open(cli, &conn);
+	if (code)
+		return code;
+	code = bench_serve(cli, conn, endpoint);
+	xenmsg_close(conn);
+	if (interrupt_came())
+		interrupt_die();
+	return code;
+}
+
+int cmd_bench(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"serve", no_argument, NULL, OPTION_SERVE},
+		{"seconds", required_argument, NULL, OPTION_SECONDS},
+		{"timeout", required_argument, NULL, OPTION_TIMEOUT},
+		{"json", no_argument, NULL, OPTION_JSON},
+		CLI_OPTIONS,
+	};
+	static struct bench bench = {.seconds_ms = 1000, .timeout_ms = 10000};
+	bool serves = false, json = false;
+	int option, code;
+
+	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
+		switch (option) {
+		case OPTION_SERVE:
+			serves = true;
+			break;
+		case OPTION_SECONDS:
+			code = cli_seconds("bench", "--seconds", optarg, 1, &bench.seconds_ms);
+			if (code)
+				return code;
+			break;
+		case OPTION_TIMEOUT:
+			code = cli_seconds("bench", "--timeout", optarg, 1, &bench.timeout_ms);
+			if (code)
+				return code;
+			break;
+		case OPTION_JSON:
+			json = true;
+			break;
+		default:
+			if (!cli_option(cli, option, "bench", help, &code))
+				return code;
+		}
+	}
+	if (argc - optind > 1)
+		return cli_usage("bench", "'%s' is too much", argv[optind + 1]);
+	if (serves)
+		return run_server(cli, optind < argc ? argv[optind] : BENCH_ENDPOINT);
+	if (optind >= argc)
+		return cli_usage("bench", "which DOMAIN? Or --serve");
+	return run_client(cli, argv[optind], &bench, json);
+}

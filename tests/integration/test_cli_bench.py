@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`xenmsg bench` measures what it says, against `xenmsg bench --serve`, and says what is missing."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, eventually, tool
+from test_cli_json import printed, validator  # noqa: F401  pylint: disable=unused-import
+
+SIZES = [("ping", 0), ("call", 64), ("64-calls", 64), ("messages", 64), ("messages", 1024), ("messages", 65536),
+         ("messages", 1 << 20), ("stream-trip", 64), ("stream", 65536)]
+BRIEFLY = ("--seconds", "0.02")
+
+
+def serve(node, *endpoint):
+    server = node.popen("bench", "--serve", *endpoint)
+    names = {f"{(endpoint or ('bench',))[0]}{more}" for more in ("", "-stream")}
+    eventually(lambda: names <= set(node.endpoints()), "it serves")
+    return server
+
+
+def stop(server):
+    server.terminate()
+    assert server.wait(timeout=20) == -signal.SIGTERM
+
+
+def test_each_measurement_has_what_the_schema_says(nodes, valid):
+    one, two = nodes(1, 2).values()
+    server = serve(two)
+    rows = valid("bench", printed(one, "bench", "2", *BRIEFLY))
+    assert [(row["measurement"], row["size"]) for row in rows] == SIZES
+    for row in rows:
+        trips = row["measurement"] not in ("messages", "stream")
+        assert (row["p50_us"] is not None) is trips
+        assert not trips or 0 < row["p50_us"] <= row["p99_us"] <= row["p999_us"]
+        assert row["mb_per_second"] == pytest.approx(row["per_second"] * row["size"] / 1e6, rel=0.01, abs=0.1)
+    # all of it was handed over, not only sent
+    taken = one.link(2)["tx"]["messages"]
+    assert taken >= sum(row["count"] for row in rows if row["measurement"] in ("call", "64-calls", "messages"))
+    stop(server)
+
+
+def test_the_table_has_a_line_for_each_and_nothing_goes_to_a_file_but_that(nodes):
+    one = nodes(1)[1]
+    serve(one, "speed")
+    done = one.xenmsg("bench", "self:speed", *BRIEFLY)
+    assert done.returncode == 0 and done.stderr == b""
+    heading, *lines = done.stdout.decode().splitlines()
+    assert heading.split() == ["MEASUREMENT", "SIZE", "COUNT", "PER_SECOND", "MB_PER_SECOND", "P50_US", "P99_US", "P999_US"]
+    assert [(line.split()[0], int(line.split()[1])) for line in lines] == SIZES
+
+
+def test_progress_is_told_on_a_terminal_only_and_erased(nodes):
+    one = nodes(1)[1]
+    serve(one)
+    terminal, end = os.openpty()
+    process = one.popen_command(tool("xenmsg"), "bench", "self", *BRIEFLY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=end)
+    os.close(end)
+    table = process.communicate(timeout=60)[0]
+    shown = os.read(terminal, 65536)
+    os.close(terminal)
+    assert process.returncode == 0 and len(table.splitlines()) == len(SIZES) + 1
+    assert b"stream-trip, 64 bytes" in shown and shown.endswith(b"\r\x1b[K") and b"\n" not in shown
+
+
+def test_what_is_larger_than_is_accepted_is_left_out_with_a_word(nodes):
+    one = nodes(1, config=FAST + "[limits]\nmax-message = 64K\n")[1]
+    serve(one)
+    done = one.xenmsg("bench", "self", "--json", *BRIEFLY)
+    assert done.returncode == 0 and done.stderr.startswith(b"xenmsg: bench: messages of 1048576 bytes are left out")
+    assert len(done.stdout.splitlines()) == len(SIZES) - 1
+
+
+@pytest.mark.parametrize("policy, code, words", [
+    ("[rule]\nfrom = *\nto = *\naction = allow\n", EXIT_NO_ENDPOINT, b"run 'xenmsg bench --serve' in that domain"),
+    ("", EXIT_DENIED, b"denied by policy")])
+def test_what_is_missing_is_told_in_one_line(nodes, policy, code, words):
+    one, two = nodes(1, 2, start=False).values()
+    two.policy = policy
+    one.start()
+    two.start()
+    one.sees(two)
+    done = one.xenmsg("bench", "2", *BRIEFLY)
+    assert done.returncode == code and done.stdout == b""
+    line, = done.stderr.splitlines()
+    assert line.startswith(b"xenmsg: bench 2:bench: ") and words in line
+
+
+def test_a_domain_that_is_not_there_and_words_that_say_nothing(nodes):
+    one = nodes(1)[1]
+    assert one.xenmsg("bench", "77", *BRIEFLY).returncode == EXIT_UNREACHABLE
+    for words in ([], ["1", "2"], ["1:a:b"], ["1", "--seconds", "0"], ["--serve", "x" * 60], ["--serve", "a:b"]):
+        done = one.xenmsg("bench", *words)
+        assert done.returncode == EXIT_USAGE and len(done.stderr.splitlines()) == 1, words
+
+
+def test_another_program_at_the_streams_end_is_no_success(nodes):
+    one, two = nodes(1, 2).values()
+    two.popen_command(tool("xenmsg"), "serve", "bench", "--", "cat", stdin=subprocess.DEVNULL)
+    two.popen_command(tool("xenmsg"), "listen", "bench-stream", "--", "true", stdin=subprocess.DEVNULL)
+    eventually(lambda: {"bench", "bench-stream"} <= set(two.endpoints()), "they are bound")
+    done = one.xenmsg("bench", "2", *BRIEFLY)
+    assert done.returncode not in (0, EXIT_USAGE) and len(done.stderr.splitlines()) == 1
+
+
+def test_too_many_streams_at_once_are_broken_and_the_rest_goes_on(nodes):
+    one, two = nodes(1, 2).values()
+    server = serve(two)
+    held = [one.popen("connect", "2:bench-stream", stdin=subprocess.PIPE) for _ in range(20)]
+    for stream in held:
+        stream.stdin.write(b"e")
+        stream.stdin.flush()
+    eventually(lambda: sum(stream.poll() is not None for stream in held) >= 4, "those above 16 have ended")
+    assert sum(stream.poll() is None for stream in held) <= 16
+    assert one.xenmsg("call", "2:bench", "hello").stdout == b"hello"
+    for stream in held:
+        stream.kill()
+    eventually(lambda: one.xenmsg("bench", "2", *BRIEFLY).returncode == 0, "there is room again")
+    stop(server)
