@@ -116,6 +116,12 @@ class Host:
         self.pairs += 1
         return 2 * self.pairs - 1, 2 * self.pairs
 
+    def create(self, *options):
+        """One domain more, by its number."""
+        done = subprocess.run([self.tool("xensim"), "create", *options], env=self.environment, check=True, text=True,
+                              stdout=subprocess.PIPE)
+        return int(done.stdout)
+
     def new_name(self):
         """For a file in the host's directory."""
         self.sequence += 1

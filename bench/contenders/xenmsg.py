@@ -23,11 +23,14 @@ class Messages(Contender):
 
     def start(self, host, ring):
         super().start(host, ring)
-        (self.client, self.server), self.daemons = daemons(host, ring, self.poll)
+        (self.client, self.server), self.daemons = self.find_daemons()
         self.group = Group(host)
         self.group.others = self.daemons
         self.group.serve(1, host.tool("bench-chain"), "server", domid=self.server)
         host.background += self.group.processes
+
+    def find_daemons(self):
+        return daemons(self.host, self.ring, self.poll)
 
     def measure(self, mode, size, seconds):
         return parse(self.host.run(0, self.host.tool("bench-chain"), "client", self.server, mode, size, seconds,
@@ -37,6 +40,21 @@ class Messages(Contender):
 class Quiet(Messages):
     key, label = "xenmsg-quiet", "xenmsg, busy-poll = 0"
     poll = "0"
+
+
+class Relayed(Messages):
+    """Two PV guests, which can have no link with each other. They grant, so their rings have the size that they say."""
+
+    key, label = "xenmsg-relay", "xenmsg, through domain 0"
+    short = False
+
+    def find_daemons(self):
+        if not hasattr(self.host, "xenmsg_relay"):
+            self.host.xenmsg_relay = self.host.start_daemon(0, CONFIG.format(ring="64K", poll=self.poll), side=1)
+        pair = [self.host.create("--type", "pv") for _ in range(2)]
+        config = CONFIG.format(ring=self.ring, poll=self.poll)
+        return pair, [self.host.xenmsg_relay] + [self.host.start_daemon(domid, config, side=side)
+                                                 for side, domid in enumerate(pair)]
 
 
 class Streams(Piped):
@@ -66,4 +84,4 @@ class Streams(Piped):
         return entry
 
 
-CONTENDERS = [Messages, Quiet, Streams]
+CONTENDERS = [Messages, Quiet, Relayed, Streams]

@@ -376,6 +376,27 @@ static void domain_0_forwards_every_byte(void **state)
 	}
 }
 
+static void window_from_link_to_link_is_no_more_than_two_rings(void **state)
+{
+	struct scene scene;
+	struct channel_end *end;
+
+	scene_start(&scene, 0, true);
+	flow_start(scene.link[1], 1, "2:inbox", 1, 100 * GOAL);
+	for (unsigned i = 0; i < 1000; i++) {
+		party_data(scene.link[1], 1, 16384, false);
+		rig_settle(&scene.rig);
+		party_read(scene.link[1], 65536);
+		if (i % 10 == 9)
+			party_read(scene.link[2], 1u << 20);
+		rig_settle(&scene.rig);
+	}
+	end = channel_table_find(&scene.link[1]->hop.channels, 1);
+	assert_non_null(end);
+	assert_int_equal(end->channel->acceptor.window, 2 * 65536);
+	scene_stop(&scene);
+}
+
 static void domain_0_refuses_what_leads_nowhere(void **state)
 {
 	struct scene scene;
@@ -529,6 +550,7 @@ int main(void)
 		cmocka_unit_test(what_waited_for_the_link_itself_goes_to_domain_0_whole),
 		cmocka_unit_test(domain_0_forwards_the_true_source),
 		cmocka_unit_test(domain_0_forwards_every_byte),
+		cmocka_unit_test(window_from_link_to_link_is_no_more_than_two_rings),
 		cmocka_unit_test(domain_0_refuses_what_leads_nowhere),
 		cmocka_unit_test(channels_that_new_rules_forbid_end),
 		cmocka_unit_test(channels_that_wait_in_domain_0_end_by_new_rules_too),
