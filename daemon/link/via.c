@@ -21,9 +21,10 @@
 #include "daemon/relay/hop.h"
 #include "wire/address.h"
 
-#define LED_AT_ONCE  8u	  /* channels in one turn: each costs about as much as an OPEN */
-#define PING_CHARGE  512u /* bytes for each ping that is relayed, with what links.h needs for it */
-#define ADDRESS_SIZE 80u  /* of a domid, a colon and an endpoint */
+#define LED_AT_ONCE   8u /* channels in one turn: each costs about as much as an OPEN */
+#define ENDED_AT_ONCE 64u
+#define PING_CHARGE   512u /* bytes for each ping that is relayed, with what links.h needs for it */
+#define ADDRESS_SIZE  80u  /* of a domid, a colon and an endpoint */
 
 /* Where channels wait for the HELLO of the daemon that is to take them. */
 struct room {
@@ -31,6 +32,7 @@ struct room {
 	uint32_t domid; /* the daemon's */
 	struct hop hop;
 	bool asked; /* a ping is on its way, whose answer tells that the link is up */
+	int error;  /* with which all that waits ends: a negative errno, or 0 */
 	struct task leading;
 	UT_hash_handle hh;
 };
@@ -151,16 +153,18 @@ static struct channel *next_waiting(const struct hop *hop, uint32_t *number)
 	return end ? end->channel : NULL;
 }
 
-/* Ends everything that waits: nothing of it was sent on. */
-static void end_waiting(struct room *room, int error)
+/* Ends some of what waits: nothing of it was sent on. */
+static void end_some(struct room *room)
 {
 	struct via *via = room->via;
 	struct channel *channel;
 	uint32_t number = 0;
 
-	relay_spend(via->with.relay, NULL, room->hop.channels.count * COST_CHANNEL_END);
-	while ((channel = next_waiting(&room->hop, &number)))
-		channel_forbid(channel, -explain(via, destination(channel), channel->identity.domid, error));
+	for (unsigned i = 0; i < ENDED_AT_ONCE && (channel = next_waiting(&room->hop, &number)); i++) {
+		relay_spend(via->with.relay, channel->charge.account, COST_CHANNEL_END);
+		channel_forbid(channel,
+			       -explain(via, destination(channel), channel->identity.domid, room->error));
+	}
 }
 
 /* Learns that the daemon that is to take the channels is there, or why not. */
@@ -171,12 +175,8 @@ static void on_answer(void *userdata, uint32_t domid, int64_t result)
 	if (!room)
 		return;
 	room->asked = false;
-	if (result >= 0) {
-		task_due(&room->leading);
-		return;
-	}
-	end_waiting(room, (int)result);
-	free_room(room);
+	room->error = result < 0 ? (int)result : 0;
+	task_due(&room->leading);
 }
 
 static int ask(struct room *room, struct account *account)
@@ -189,8 +189,8 @@ static int ask(struct room *room, struct account *account)
 	return r;
 }
 
-/* Leads some channels on; `more`: others still wait. */
-static int lead_some(struct room *room, bool *more)
+/* Leads some channels on. Returns a negative errno if they all are to end. */
+static int lead_some(struct room *room)
 {
 	struct via *via = room->via;
 	struct channel *channel;
@@ -198,24 +198,18 @@ static int lead_some(struct room *room, bool *more)
 	struct hop *hop;
 	int r;
 
-	*more = false;
-	for (unsigned i = 0; (channel = next_waiting(&room->hop, &number)); i++) {
-		*more = i == LED_AT_ONCE;
-		if (*more)
-			return 0;
+	for (unsigned i = 0; i < LED_AT_ONCE && (channel = next_waiting(&room->hop, &number)); i++) {
 		relay_spend(via->with.relay, channel->charge.account, COST_OPEN);
 		r = links_relays(via->links, room->domid);
 		if (r == 0) /* it was lost meanwhile */
 			return ask(room, channel->charge.account);
 		hop = r < 0 ? NULL : links_want(via->links, room->domid, channel->charge.account, &r);
-		if (channel_is_abandoned(channel))
-			r = -ECONNRESET;
-		else if (hop)
-			r = channel_accept(channel, hop, channel->endpoint);
-		if (r == -ECONNRESET || r == -ENOBUFS || r == -ENOMEM)
-			channel_forbid(channel, r == -ENOMEM ? ENOBUFS : -r);
-		else if (r < 0)
+		if (!hop)
 			return r;
+		r = channel_is_abandoned(channel) ? -ECONNRESET
+						  : channel_accept(channel, hop, channel->endpoint);
+		if (r < 0)
+			channel_forbid(channel, r == -ENOMEM ? ENOBUFS : -r);
 	}
 	return 0;
 }
@@ -223,14 +217,16 @@ static int lead_some(struct room *room, bool *more)
 static void on_leading(struct task *task)
 {
 	struct room *room = (struct room *)((char *)task - offsetof(struct room, leading));
-	bool more;
-	int r = lead_some(room, &more);
 
-	if (r < 0)
-		end_waiting(room, r);
-	if (r == 0 && more)
+	if (room->error)
+		end_some(room);
+	else
+		room->error = lead_some(room);
+	if (room->asked)
+		return;
+	if (room->hop.channels.count)
 		task_due(task);
-	else if (!room->asked)
+	else
 		free_room(room);
 }
 
@@ -267,6 +263,8 @@ static int wait_in_room(struct via *via, struct channel *channel, uint32_t domid
 
 	if (!room)
 		return -ENOMEM;
+	if (room->error)
+		return room->error; /* what waits there ends with it now */
 	r = room->leading.is_due ? 0 : ask(room, channel->charge.account);
 	if (r == 0)
 		r = channel_accept(channel, &room->hop, address);

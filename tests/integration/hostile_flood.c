@@ -35,6 +35,7 @@ struct flood {
 	uint64_t frames, answers;
 	uint32_t step;
 	bool is_open;
+	uint32_t relay_to; /* the domain that the relayed ones are for */
 };
 
 static bool put(struct flood *flood, uint8_t type, uint32_t number, const void *payload, uint32_t length)
@@ -119,6 +120,40 @@ static bool fins(struct flood *flood)
 	uint32_t number;
 
 	return open_next(flood, SINK, &number) && put_number(flood, FRAME_FIN, number, 0);
+}
+
+static bool open_relayed(struct flood *flood, const char *endpoint, uint32_t *number)
+{
+	char address[80];
+
+	snprintf(address, sizeof(address), "%u:%s", flood->relay_to, endpoint);
+	return open_next(flood, address, number);
+}
+
+static bool relayed_opens(struct flood *flood)
+{
+	uint32_t number;
+
+	if (!open_relayed(flood, SINK, &number))
+		return false;
+	if (put_reset(flood, number))
+		set_number(flood, number, NUMBER_ENDING);
+	return true;
+}
+
+static bool relayed_refused(struct flood *flood)
+{
+	uint32_t number;
+
+	return open_relayed(flood, "nobody", &number);
+}
+
+static bool relayed_pings(struct flood *flood)
+{
+	const struct frame_ping_relayed ping = {.token = flood->step++, .number = flood->relay_to};
+	uint8_t payload[FRAME_PING_RELAYED_SIZE];
+
+	return put(flood, FRAME_PING, 0, payload, frame_ping_relayed_encode(&ping, payload));
 }
 
 /* About channels that have ended, for all that the other side can know. */
@@ -216,9 +251,19 @@ static const struct way {
 	const char *name;
 	bool (*go)(struct flood *flood);
 } ways[] = {
-	{"opens", opens},   {"refused", refused},     {"fins", fins},	  {"ignored", ignored},
-	{"pings", pings},   {"cancels", cancels},     {"leaves", leaves}, {"small-frames", small_frames},
-	{"hellos", hellos}, {"presences", presences},
+	{"opens", opens},
+	{"refused", refused},
+	{"fins", fins},
+	{"ignored", ignored},
+	{"pings", pings},
+	{"cancels", cancels},
+	{"leaves", leaves},
+	{"small-frames", small_frames},
+	{"hellos", hellos},
+	{"presences", presences},
+	{"relayed-opens", relayed_opens},
+	{"relayed-refused", relayed_refused},
+	{"relayed-pings", relayed_pings},
 };
 
 /* --- what comes ------------------------------------------------------------------------------- */
@@ -298,7 +343,7 @@ static void wait_a_moment(struct flood *flood, bool *ended)
 	fflush(stdout);
 }
 
-bool link_flood(struct link *link, const char *name)
+bool link_flood(struct link *link, const char *name, uint32_t relay_to)
 {
 	static struct flood flood;
 	const struct way *way = NULL;
@@ -310,6 +355,7 @@ bool link_flood(struct link *link, const char *name)
 	if (!way)
 		return false;
 	flood.link = link;
+	flood.relay_to = relay_to;
 	flood.parity = link->me < link->peer ? 0 : 1;
 	flood.next = 1; /* the first number is for has_channel() */
 	flood.numbers[0] = NUMBER_OPEN;

@@ -24,6 +24,6 @@ bool link_put_frame(struct link *link, uint8_t type, uint32_t channel, const voi
 
 /* Floods the link in this way until the standard input ends or the daemon has closed it. False: no such
  * way. */
-bool link_flood(struct link *link, const char *way);
+bool link_flood(struct link *link, const char *way, uint32_t relay_to);
 
 #endif

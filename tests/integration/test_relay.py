@@ -21,6 +21,7 @@ from protocol import Program
 MIB = 1 << 20
 PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
 RELAYS = 1  # in the flags of HELLO
+PASS_UNITS, LARGEST_PIECE = 65536, 8192  # daemon/base/turns.h
 
 
 class Guests:
@@ -388,6 +389,25 @@ def test_a_guest_can_ask_domain_0_for_nothing_but_another_guest(zero, guests, pe
     thread.join()
     assert (got[0].domid, got[0].uid, len(got[0].data)) == (liar, 1000, 500)
     assert peer.ask("close") == "ok closed"
+
+
+@pytest.mark.parametrize("way", ["opens", "refused", "pings"])
+def test_a_guest_that_floods_domain_0_takes_nobodys_turn(host, zero, guests, way):
+    one, two = guests(2)
+    works(one, two)
+    with Holder(two, "sink"):
+        attack = host.converse(guests.domid(), "hostile-peer", 0, f"flood-relayed-{way}", two.domid, env=host.FOR_STOCK)
+        assert attack.first == "CONNECTED"
+        while attack.ok("count")[1] < 5000:  # answers
+            works(one, two)
+            works(two, one)
+            works(zero, two)
+        assert attack.ok("count")[2] == 1  # nothing of this is illegal
+        attack.process.stdin.close()
+        assert attack.process.wait(30) == 0
+    for node in (zero, two):
+        assert node.status()["time"]["longest_pass_units"] <= PASS_UNITS + LARGEST_PIECE
+    eventually(lambda: not held(zero, one.domid) and not held(zero, two.domid), "nothing is left")
 
 
 @pytest.mark.parametrize("address", ["1:inbox", "2:inbox", "0:inbox"])
