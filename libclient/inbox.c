@@ -12,6 +12,7 @@
 #include "libclient/sender.h"
 #include "wire/bytes.h"
 #include "wire/frame_ring.h"
+#include "wire/probes.h"
 
 enum receiver_state {
 	RECEIVER_OPEN,
@@ -115,10 +116,21 @@ struct binding *inbox_find_asked(struct inbox *inbox, uint32_t asked)
 	return NULL;
 }
 
+static void tell_taken(const struct inbox *inbox, const struct receiver *receiver,
+		       const struct xenmsg_message *message)
+{
+	TRACE(inbox->transport, "%s: took a message of %zu bytes from domain %u, up to %llu of channel %u",
+	      message->endpoint, message->size, receiver->sender.domid, (unsigned long long)receiver->taken,
+	      receiver->number);
+	PROBE3(xenmsg, receive, message->endpoint, message->sender.domid, message->size);
+}
+
 /* Tells the daemon that nothing beyond `taken` will be taken. */
 static int send_reset(struct inbox *inbox, uint32_t number, uint64_t taken, uint32_t error)
 {
 	inbox->reset_sent = true;
+	TRACE(inbox->transport, "channel %u ends here with %s, at %llu", number, trace_outcome(-(int)error),
+	      (unsigned long long)taken);
 	return transport_reset(inbox->transport, number, error, taken);
 }
 
@@ -184,6 +196,9 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 	frame_text_split(&open.name, &open.domain_name);
 	keep_sender_name(receiver, open.domain_name);
 	receiver->binding = inbox_find(inbox, open.name.data, open.name.size);
+	TRACE(inbox->transport, "%.*s: channel %u comes from uid %u of domain %u%s", (int)open.name.size,
+	      open.name.data, number, open.identity.uid, open.identity.domid,
+	      receiver->binding ? "" : ", but it isn't bound any more");
 	if (!receiver->binding)
 		return reset_receiver(inbox, receiver, ENOENT);
 	if (open.kind == CHANNEL_CALL) {
@@ -575,6 +590,7 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 			xenmsg_message_free(message);
 			return reset_receiver(inbox, receiver, (uint32_t)-r);
 		}
+		tell_taken(inbox, receiver, message);
 		*taken = message;
 	}
 	r = end_if_finished(inbox, receiver);

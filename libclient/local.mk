@@ -29,6 +29,7 @@ libclient_la_SOURCES = \
 	libclient/replies.c libclient/replies.h \
 	libclient/requests.c libclient/requests.h \
 	libclient/sender.c libclient/sender.h \
+	libclient/trace.c libclient/trace.h \
 	libclient/transport.c libclient/transport.h \
 	libclient/wait.c libclient/wait.h
 libclient_la_LIBADD = libwire.la

@@ -8,6 +8,7 @@
 
 #include "libclient/sender.h"
 #include "wire/bytes.h"
+#include "wire/probes.h"
 
 #define CHANNELS_KEPT 256u    /* idle channels beyond this many are closed */
 #define QUEUE_MAX     262144u /* limit of the queue of an address; a single message may exceed it */
@@ -95,8 +96,11 @@ static bool is_reported(const struct op *op)
 	return op->done && !op->internal;
 }
 
-static void settle(struct outbox *outbox, const struct op *op, int result)
+static void settle(struct outbox *outbox, const struct sender *sender, const struct op *op, int result)
 {
+	TRACE(outbox->transport, "%s: the message up to %llu of channel %u: %s", sender->address,
+	      (unsigned long long)op->end, sender->number, trace_outcome(result));
+	PROBE3(xenmsg, outcome, sender->address, sender->number, result);
 	if (!op->done)
 		return;
 	if (op->internal) {
@@ -134,7 +138,7 @@ static void settle_delivered(struct outbox *outbox, struct sender *sender)
 
 		if (op->end > sender->consumed || op->cancelling)
 			break;
-		settle(outbox, op, 0);
+		settle(outbox, sender, op, 0);
 		count++;
 	}
 	sender_drop_ops(sender, count);
@@ -158,7 +162,7 @@ static void settle_all(struct outbox *outbox, struct sender *sender, uint64_t un
 			result = 0;
 		else
 			result = begin >= unsure ? error : -ECONNRESET;
-		settle(outbox, &op, result);
+		settle(outbox, sender, &op, result);
 	}
 }
 
@@ -259,6 +263,7 @@ static int open_channel(struct outbox *outbox, const char *address, enum channel
 		sender_free(sender);
 		return r;
 	}
+	TRACE(outbox->transport, "%s: opens channel %u", address, number);
 	sender->max_message = outbox->transport->max_message;
 	*opened = sender;
 	return 0;
@@ -368,6 +373,10 @@ static inline void push_op(struct outbox *outbox, struct sender *sender, const s
 	sender->used = outbox->clock++;
 	*pushed = *op;
 	pushed->end = sender->accepted;
+	TRACE(outbox->transport, "%s: sends a %s in %llu bytes, up to %llu of channel %u", sender->address,
+	      sender->kind == CHANNEL_CALL ? "call" : "message", (unsigned long long)span,
+	      (unsigned long long)pushed->end, sender->number);
+	PROBE3(xenmsg, send, sender->address, sender->number, span);
 	outbox->outstanding += is_reported(op);
 }
 
@@ -536,9 +545,9 @@ static struct op *find_ticket(const struct outbox_ticket *ticket, uint32_t *inde
 	return NULL;
 }
 
-static void settle_now(struct outbox *outbox, struct op *op, int result)
+static void settle_now(struct outbox *outbox, const struct sender *sender, struct op *op, int result)
 {
-	settle(outbox, op, result);
+	settle(outbox, sender, op, result);
 	op->done = NULL;
 	op->cancelling = false;
 }
@@ -558,7 +567,7 @@ int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
 		op->cancelling = true;
 		return transport_offset(outbox->transport, FRAME_CANCEL, sender->number, state);
 	}
-	settle_now(outbox, op, -ETIMEDOUT);
+	settle_now(outbox, sender, op, -ETIMEDOUT);
 	if (begin >= sender->framed && index == sender->ops_count - 1) {
 		fifo_truncate(&sender->queue, (size_t)(op->end - begin));
 		sender->accepted = begin;
@@ -597,7 +606,7 @@ void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket)
 
 	if (!op)
 		return;
-	settle_now(outbox, op, -ECONNRESET);
+	settle_now(outbox, ticket->sender, op, -ECONNRESET);
 	settle_delivered(outbox, ticket->sender);
 }
 
@@ -616,7 +625,7 @@ static void drop_oversized(struct outbox *outbox, struct sender *sender)
 
 		if (begin >= sender->framed &&
 		    get_u32(fifo_front(&sender->queue) + at) > sender->max_message) {
-			settle(outbox, &op, -EMSGSIZE);
+			settle(outbox, sender, &op, -EMSGSIZE);
 			removed += span;
 		} else {
 			if (removed)
@@ -706,9 +715,9 @@ static int on_cancelled(struct outbox *outbox, struct sender *sender, const uint
 	if (!op || !op->cancelling)
 		return 0;
 	if (cancelled.result == 0)
-		settle_now(outbox, op, 0);
+		settle_now(outbox, sender, op, 0);
 	else
-		settle_now(outbox, op, cancelled.result == ECANCELED ? -ETIMEDOUT : -ECONNRESET);
+		settle_now(outbox, sender, op, cancelled.result == ECANCELED ? -ETIMEDOUT : -ECONNRESET);
 	settle_delivered(outbox, sender);
 	return 0;
 }

@@ -243,8 +243,12 @@ int transport_finish(struct transport *transport, int64_t deadline)
 	forget_hello(transport);
 	if (r == 0)
 		r = begin_session(transport);
-	if (r == 0)
+	if (r == 0) {
 		transport->closed = false;
+		transport->is_traced = trace_is_wanted();
+		TRACE(transport, "connected to domain %u, %s", transport->domid,
+		      transport->shared ? "by shared memory" : "by the socket alone");
+	}
 	return r;
 }
 

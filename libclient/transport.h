@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "libclient/fifo.h"
+#include "libclient/trace.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
 
@@ -31,8 +32,9 @@ struct transport {
 	int kick; /* doorbell: the program notifies the daemon; -1 without shared memory */
 	int poke; /* eventfd: notifies this program itself */
 	bool shared;
-	bool poked;  /* `poke` was notified, and not polled since */
-	bool closed; /* the daemon has closed the socket */
+	bool is_traced; /* trace.h */
+	bool poked;	/* `poke` was notified, and not polled since */
+	bool closed;	/* the daemon has closed the socket */
 	void *memory;
 	size_t memory_size;
 	struct ring_writer out;

@@ -7,4 +7,5 @@ libwire_la_SOURCES = \
 	wire/channel_table.c wire/channel_table.h \
 	wire/doorbell.c wire/doorbell.h \
 	wire/frame.c wire/frame.h wire/frame_ring.h \
+	wire/probes.h \
 	wire/ring.c wire/ring.h wire/ring_inline.h wire/local_ring.h

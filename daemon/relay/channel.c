@@ -11,6 +11,7 @@
 #include "daemon/relay/cancel.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/base/quota.h"
+#include "wire/probes.h"
 
 static void mark_urgent(struct channel_end *end)
 {
@@ -124,6 +125,7 @@ static void reset_now(struct channel_end *end, int error, uint64_t consumed, uin
 {
 	if (!end->hop || !move(end, RESET_DECIDED))
 		return;
+	PROBE3(xenmsgd, error, end->channel->endpoint, end->channel->identity.domid, error);
 	drop_queue(end);
 	end->reset_error = (uint32_t)error;
 	end->reset_consumed = consumed;
@@ -253,6 +255,7 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 	end->number = number;
 	end->hop = hop;
 	end->limit = CHANNEL_INITIAL_LIMIT;
+	PROBE3(xenmsgd, open, channel->endpoint, channel->identity.domid, channel->kind);
 	mark_urgent(end);
 	if (channel_has_backlog(end))
 		channel_mark_backlog(end);
@@ -357,6 +360,8 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 		end->window *= 2;
 	}
 	end->consumed = offset;
+	if (!end->is_opener)
+		PROBE3(xenmsgd, deliver, end->channel->endpoint, end->channel->identity.domid, offset);
 	owe(source, OWED_CREDIT);
 	if ((end->owed & OWED_RESET) || (end->in == IN_FIN && end->out == OUT_FIN))
 		mark_urgent(end);

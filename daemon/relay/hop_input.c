@@ -18,6 +18,7 @@
 #include "daemon/relay/hop_internal.h"
 #include "daemon/base/timer.h"
 #include "wire/frame_ring.h"
+#include "wire/probes.h"
 
 /* units of work, before the account's other programs get their turns: 256 KiB of large frames */
 #define PIECE_UNITS  2048u
@@ -288,6 +289,7 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 	hop->in.progress += (uint32_t)r;
 	if (end->channel->tally)
 		tally(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
+	PROBE4(xenmsgd, relay, end->channel->endpoint, end->channel->identity.domid, end->is_opener, r);
 	spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
 	if (hop->in.progress < header->length)
 		hop_wait_for(hop, channel_other(end)->hop);

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Looking into running programs: static probes, and what the library tells of its messages."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from messaging import EXIT_NO_ENDPOINT, EXIT_OK, tool
+
+BUILT = os.environ.get("XENMSG_BUILDDIR", "")
+SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
+
+
+def has_probes():
+    try:
+        with open(os.path.join(BUILT, "config.h"), encoding="utf-8") as config:
+            return "#define HAVE_SYS_SDT_H 1" in config.read()
+    except FileNotFoundError:
+        return False
+
+
+def probes(path):
+    notes = subprocess.run(["readelf", "-n", path], capture_output=True, text=True, check=True).stdout
+    return {f"{provider}:{name}" for provider, name in re.findall(r"Provider: (\w+)\s+Name: (\w+)", notes)}
+
+
+@pytest.mark.skipif(not has_probes(), reason="sys/sdt.h was not there when this was built")
+def test_the_probes_of_the_document_are_in_the_programs():
+    with open(os.path.join(SOURCES, "doc/probes.md"), encoding="utf-8") as text:
+        listed = set(re.findall(r"^\| `(\w+:\w+)`", text.read(), re.M))
+    library = os.path.join(os.path.dirname(tool("xenmsg")), "../lib/libxenmsg.so.0")
+    assert probes(tool("xenmsgd")) | probes(library) == listed
+    assert {name.split(":")[0] for name in probes(library)} == {"xenmsg"}
+
+
+@pytest.fixture(name="told")
+def with_debug(nodes, monkeypatch, host):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    monkeypatch.setitem(host.environment, "XENMSG_DEBUG", "1")
+    return one, two
+
+
+LINE = re.compile(rb"\d\d:\d\d:\d\d\.\d{6}Z libxenmsg\[\d+\]: [ -~]+\n")
+
+
+def test_the_library_tells_what_becomes_of_a_message(told):
+    one, two = told
+    inbox = two.receiver("inbox", "--count", "1")
+    done = one.xenmsg("send", "2:inbox", "hello")
+    assert done.returncode == EXIT_OK
+    lines = done.stderr.splitlines(keepends=True)
+    assert all(LINE.fullmatch(line) for line in lines), lines
+    assert b"connected to" in lines[0] and b"2:inbox: opens channel 0" in done.stderr
+    assert b"2:inbox: sends a message in 24 bytes" in done.stderr and b": delivered\n" in done.stderr
+    inbox.process.wait(timeout=30)
+    said = inbox.process.stderr.read()
+    assert b"inbox: channel 1 comes from uid" in said and b"took a message of 5 bytes from domain 1" in said
+    done = one.xenmsg("send", "2:nobody", "hello")
+    assert done.returncode == EXIT_NO_ENDPOINT and b": ENOENT\n" in done.stderr
+
+
+def test_without_being_asked_it_says_nothing(nodes):
+    one = nodes(1)[1]
+    one.receiver("inbox")
+    assert one.xenmsg("send", "self:inbox", "hello").stderr == b""
