@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The units and what else of the system they need. Below $(prefix), so that an installation elsewhere stays in one place.
 systemdunitdir = $(prefix)/lib/systemd/system
-nodist_systemdunit_DATA = systemd/xenmsgd.service systemd/xenmsg-keeper.service systemd/xenmsg-exporter.service
+nodist_systemdunit_DATA = systemd/xenmsgd.service systemd/xenmsg-keeper.service systemd/xenmsg-exporter.service \
+	systemd/xenmsg-serve@.service
 dist_systemdunit_DATA = systemd/xenmsgd.socket systemd/xenmsg-keeper.socket
 modulesloaddir = $(prefix)/lib/modules-load.d
 dist_modulesload_DATA = systemd/xenmsg-modules.conf
 udevrulesdir = $(prefix)/lib/udev/rules.d
 dist_udevrules_DATA = systemd/70-xenmsg.rules
-EXTRA_DIST += systemd/xenmsg-exporter.service.in systemd/xenmsgd.service.in systemd/xenmsg-keeper.service.in systemd/xenmsg-sysusers.conf systemd/xenmsg-tmpfiles.conf
-CLEANFILES += systemd/xenmsg-exporter.service systemd/xenmsgd.service systemd/xenmsg-keeper.service
+EXTRA_DIST += systemd/xenmsg-exporter.service.in systemd/xenmsg-serve@.service.in systemd/xenmsgd.service.in systemd/xenmsg-keeper.service.in systemd/xenmsg-sysusers.conf systemd/xenmsg-tmpfiles.conf
+CLEANFILES += systemd/xenmsg-exporter.service systemd/xenmsg-serve@.service systemd/xenmsgd.service systemd/xenmsg-keeper.service
 
 make_unit = $(AM_V_GEN)$(MKDIR_P) systemd && sed -e 's|@sbindir[@]|$(sbindir)|' -e 's|@pkglibexecdir[@]|$(pkglibexecdir)|'
 systemd/xenmsgd.service: $(srcdir)/systemd/xenmsgd.service.in Makefile
 	$(make_unit) -e 's|@bindir[@]|$(bindir)|' $(srcdir)/systemd/xenmsgd.service.in >$@
 systemd/xenmsg-exporter.service: $(srcdir)/systemd/xenmsg-exporter.service.in Makefile
 	$(make_unit) -e 's|@bindir[@]|$(bindir)|' $(srcdir)/systemd/xenmsg-exporter.service.in >$@
+systemd/xenmsg-serve@.service: $(srcdir)/systemd/xenmsg-serve@.service.in Makefile
+	$(make_unit) -e 's|@bindir[@]|$(bindir)|' $(srcdir)/systemd/xenmsg-serve@.service.in >$@
 systemd/xenmsg-keeper.service: $(srcdir)/systemd/xenmsg-keeper.service.in Makefile
 	$(make_unit) $(srcdir)/systemd/xenmsg-keeper.service.in >$@
 

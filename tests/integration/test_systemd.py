@@ -204,10 +204,12 @@ def test_what_is_not_one_socket_for_it_is_refused(one, tmp_path, kind, more):
 @pytest.mark.skipif(not shutil.which("systemd-analyze") or not os.path.exists(UNITS), reason="no systemd-analyze")
 def test_the_units_are_valid_and_the_service_is_confined():
     units = [os.path.join(UNITS, name) for name in ("xenmsgd.service", "xenmsgd.socket", "xenmsg-keeper.service", "xenmsg-keeper.socket",
-                                                "xenmsg-exporter.service")]
+                                                "xenmsg-exporter.service", "xenmsg-serve@.service")]
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False)
     complaints = [line for line in done.stderr.splitlines() if "xenmsg" in line]
     assert done.returncode == 0 and not complaints, done.stderr
+    with open(units[-1], encoding="utf-8") as unit:
+        assert f"ExecStart={tool('xenmsg')} serve %i -- /etc/xenmsg/serve.d/%i" in unit.read().splitlines()
     with open(units[0], encoding="utf-8") as unit:
         lines = unit.read().splitlines()
     # A reload fails where the new rules have a mistake, and a start isn't tried again and again.
