@@ -40,6 +40,7 @@ dist_example_DATA = \
 	examples/ping.c \
 	examples/rendezvous.c \
 	examples/request-reply.c \
-	examples/sdevent.c
+	examples/sdevent.c \
+	examples/xensim-workflow.yml
 dist_example_SCRIPTS = examples/chat.sh examples/kv.sh examples/loop.py examples/rendezvous.sh examples/request-reply.py \
-	examples/request-reply.sh
+	examples/request-reply.sh examples/xensim-test.sh
