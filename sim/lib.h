@@ -10,6 +10,7 @@
  *	lib_call.c    hypercalls of programs: libxencall, below libxenctrl
  *	lib_path.c    paths of Xen's files
  *	lib_clock.c   clocks, which a restore moves
+ *	lib_env.c     environments that are cleared
  *
  * As it replaces a kernel, it has global state per process, unlike anything else in this project.
  *
@@ -43,6 +44,12 @@ int sim_lib_call(const struct sim_request *request, size_t request_size, struct 
 /* Opens the connection if there is none. Same errors. */
 int sim_lib_connect(void);
 void sim_fds_close(struct sim_fds *fds);
+
+/* Returns a setting of the environment (proto.h), also if the program has cleared that; NULL: there was none
+ * when it was started. */
+const char *sim_env(const char *name);
+/* Returns the function that ours replaces. Looks it up when it is first needed; all threads find the same. */
+void *sim_next_function(_Atomic(void *) *cache, const char *name);
 
 /* Hooks around fork, called in this order by lib_conn.c, for the locks and the child's copy of each part's
  * state. */

@@ -9,7 +9,6 @@
 
 #include "sim/lib.h"
 
-#include <dlfcn.h>
 #include <stdatomic.h>
 #include <time.h>
 
@@ -28,15 +27,9 @@ static bool goes_on(clockid_t clock)
 
 SIM_EXPORT int clock_gettime(clockid_t clock, struct timespec *now)
 {
-	static _Atomic(void *) cache;
-	void *function = atomic_load_explicit(&cache, memory_order_relaxed);
-	int r;
+	static _Atomic(void *) next;
+	int r = ((__typeof__(&clock_gettime))sim_next_function(&next, "clock_gettime"))(clock, now);
 
-	if (!function) {
-		function = dlsym(RTLD_NEXT, "clock_gettime");
-		atomic_store_explicit(&cache, function, memory_order_relaxed);
-	}
-	r = ((int (*)(clockid_t, struct timespec *))function)(clock, now);
 	if (r == 0 && goes_on(clock)) {
 		long moved = atomic_load_explicit(&moved_ms, memory_order_relaxed);
 

@@ -52,7 +52,7 @@ static void install_fork_hooks(void)
 static int connect_locked(void)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	const char *path = getenv(SIM_ENV_CONTROL);
+	const char *path = sim_env(SIM_ENV_CONTROL);
 	int fd;
 
 	if (conn.fd >= 0)

@@ -54,15 +54,14 @@ static const char *redirect(const char *path, char *buffer)
 
 	if (!path || !is_xen_path(path))
 		return path;
-	root = getenv(SIM_ENV_ROOT);
+	root = sim_env(SIM_ENV_ROOT);
 	if (!root)
 		return path;
 	length = snprintf(buffer, PATH_MAX, "%s%s", root, path);
 	return length > 0 && length < PATH_MAX ? buffer : path;
 }
 
-/* Returns the function that ours replaces. Looks it up when it is first needed; all threads find the same. */
-static void *next_function(_Atomic(void *) *cache, const char *name)
+void *sim_next_function(_Atomic(void *) *cache, const char *name)
 {
 	void *function = atomic_load_explicit(cache, memory_order_relaxed);
 
@@ -91,7 +90,7 @@ SIM_EXPORT int open(const char *path, int flags, ...)
 	va_start(arguments, flags);
 	mode = mode_argument(flags, arguments);
 	va_end(arguments);
-	return ((__typeof__(&open))next_function(&next, "open"))(redirect(path, buffer), flags, mode);
+	return ((__typeof__(&open))sim_next_function(&next, "open"))(redirect(path, buffer), flags, mode);
 }
 
 SIM_EXPORT int open64(const char *path, int flags, ...)
@@ -104,7 +103,7 @@ SIM_EXPORT int open64(const char *path, int flags, ...)
 	va_start(arguments, flags);
 	mode = mode_argument(flags, arguments);
 	va_end(arguments);
-	return ((__typeof__(&open64))next_function(&next, "open64"))(redirect(path, buffer), flags, mode);
+	return ((__typeof__(&open64))sim_next_function(&next, "open64"))(redirect(path, buffer), flags, mode);
 }
 
 SIM_EXPORT int openat(int dirfd, const char *path, int flags, ...)
@@ -117,8 +116,8 @@ SIM_EXPORT int openat(int dirfd, const char *path, int flags, ...)
 	va_start(arguments, flags);
 	mode = mode_argument(flags, arguments);
 	va_end(arguments);
-	return ((__typeof__(&openat))next_function(&next, "openat"))(dirfd, redirect(path, buffer), flags,
-								     mode);
+	return ((__typeof__(&openat))sim_next_function(&next, "openat"))(dirfd, redirect(path, buffer), flags,
+									 mode);
 }
 
 SIM_EXPORT int openat64(int dirfd, const char *path, int flags, ...)
@@ -131,8 +130,8 @@ SIM_EXPORT int openat64(int dirfd, const char *path, int flags, ...)
 	va_start(arguments, flags);
 	mode = mode_argument(flags, arguments);
 	va_end(arguments);
-	return ((__typeof__(&openat64))next_function(&next, "openat64"))(dirfd, redirect(path, buffer), flags,
-									 mode);
+	return ((__typeof__(&openat64))sim_next_function(&next, "openat64"))(dirfd, redirect(path, buffer),
+									     flags, mode);
 }
 
 SIM_EXPORT int __open_2(const char *path, int flags)
@@ -140,7 +139,7 @@ SIM_EXPORT int __open_2(const char *path, int flags)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&__open_2))next_function(&next, "__open_2"))(redirect(path, buffer), flags);
+	return ((__typeof__(&__open_2))sim_next_function(&next, "__open_2"))(redirect(path, buffer), flags);
 }
 
 SIM_EXPORT int __open64_2(const char *path, int flags)
@@ -148,7 +147,8 @@ SIM_EXPORT int __open64_2(const char *path, int flags)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&__open64_2))next_function(&next, "__open64_2"))(redirect(path, buffer), flags);
+	return ((__typeof__(&__open64_2))sim_next_function(&next, "__open64_2"))(redirect(path, buffer),
+										 flags);
 }
 
 SIM_EXPORT int __openat_2(int dirfd, const char *path, int flags)
@@ -156,8 +156,8 @@ SIM_EXPORT int __openat_2(int dirfd, const char *path, int flags)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&__openat_2))next_function(&next, "__openat_2"))(dirfd, redirect(path, buffer),
-									     flags);
+	return ((__typeof__(&__openat_2))sim_next_function(&next, "__openat_2"))(
+		dirfd, redirect(path, buffer), flags);
 }
 
 SIM_EXPORT int __openat64_2(int dirfd, const char *path, int flags)
@@ -165,7 +165,7 @@ SIM_EXPORT int __openat64_2(int dirfd, const char *path, int flags)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&__openat64_2))next_function(&next, "__openat64_2"))(
+	return ((__typeof__(&__openat64_2))sim_next_function(&next, "__openat64_2"))(
 		dirfd, redirect(path, buffer), flags);
 }
 
@@ -174,7 +174,7 @@ SIM_EXPORT FILE *fopen(const char *path, const char *mode)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&fopen))next_function(&next, "fopen"))(redirect(path, buffer), mode);
+	return ((__typeof__(&fopen))sim_next_function(&next, "fopen"))(redirect(path, buffer), mode);
 }
 
 SIM_EXPORT FILE *fopen64(const char *path, const char *mode)
@@ -182,7 +182,7 @@ SIM_EXPORT FILE *fopen64(const char *path, const char *mode)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&fopen64))next_function(&next, "fopen64"))(redirect(path, buffer), mode);
+	return ((__typeof__(&fopen64))sim_next_function(&next, "fopen64"))(redirect(path, buffer), mode);
 }
 
 SIM_EXPORT int access(const char *path, int mode)
@@ -190,7 +190,7 @@ SIM_EXPORT int access(const char *path, int mode)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&access))next_function(&next, "access"))(redirect(path, buffer), mode);
+	return ((__typeof__(&access))sim_next_function(&next, "access"))(redirect(path, buffer), mode);
 }
 
 SIM_EXPORT int faccessat(int dirfd, const char *path, int mode, int flags)
@@ -198,8 +198,8 @@ SIM_EXPORT int faccessat(int dirfd, const char *path, int mode, int flags)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&faccessat))next_function(&next, "faccessat"))(dirfd, redirect(path, buffer),
-									   mode, flags);
+	return ((__typeof__(&faccessat))sim_next_function(&next, "faccessat"))(dirfd, redirect(path, buffer),
+									       mode, flags);
 }
 
 SIM_EXPORT int stat(const char *path, struct stat *status)
@@ -207,7 +207,7 @@ SIM_EXPORT int stat(const char *path, struct stat *status)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&stat))next_function(&next, "stat"))(redirect(path, buffer), status);
+	return ((__typeof__(&stat))sim_next_function(&next, "stat"))(redirect(path, buffer), status);
 }
 
 SIM_EXPORT int lstat(const char *path, struct stat *status)
@@ -215,7 +215,7 @@ SIM_EXPORT int lstat(const char *path, struct stat *status)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&lstat))next_function(&next, "lstat"))(redirect(path, buffer), status);
+	return ((__typeof__(&lstat))sim_next_function(&next, "lstat"))(redirect(path, buffer), status);
 }
 
 SIM_EXPORT int fstatat(int dirfd, const char *path, struct stat *status, int flags)
@@ -223,8 +223,8 @@ SIM_EXPORT int fstatat(int dirfd, const char *path, struct stat *status, int fla
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&fstatat))next_function(&next, "fstatat"))(dirfd, redirect(path, buffer), status,
-								       flags);
+	return ((__typeof__(&fstatat))sim_next_function(&next, "fstatat"))(dirfd, redirect(path, buffer),
+									   status, flags);
 }
 
 SIM_EXPORT int stat64(const char *path, struct stat64 *status)
@@ -232,7 +232,7 @@ SIM_EXPORT int stat64(const char *path, struct stat64 *status)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&stat64))next_function(&next, "stat64"))(redirect(path, buffer), status);
+	return ((__typeof__(&stat64))sim_next_function(&next, "stat64"))(redirect(path, buffer), status);
 }
 
 SIM_EXPORT int lstat64(const char *path, struct stat64 *status)
@@ -240,7 +240,7 @@ SIM_EXPORT int lstat64(const char *path, struct stat64 *status)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&lstat64))next_function(&next, "lstat64"))(redirect(path, buffer), status);
+	return ((__typeof__(&lstat64))sim_next_function(&next, "lstat64"))(redirect(path, buffer), status);
 }
 
 SIM_EXPORT int fstatat64(int dirfd, const char *path, struct stat64 *status, int flags)
@@ -248,8 +248,8 @@ SIM_EXPORT int fstatat64(int dirfd, const char *path, struct stat64 *status, int
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&fstatat64))next_function(&next, "fstatat64"))(dirfd, redirect(path, buffer),
-									   status, flags);
+	return ((__typeof__(&fstatat64))sim_next_function(&next, "fstatat64"))(dirfd, redirect(path, buffer),
+									       status, flags);
 }
 
 SIM_EXPORT int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *status)
@@ -257,8 +257,8 @@ SIM_EXPORT int statx(int dirfd, const char *path, int flags, unsigned mask, stru
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&statx))next_function(&next, "statx"))(dirfd, redirect(path, buffer), flags, mask,
-								   status);
+	return ((__typeof__(&statx))sim_next_function(&next, "statx"))(dirfd, redirect(path, buffer), flags,
+								       mask, status);
 }
 
 SIM_EXPORT DIR *opendir(const char *path)
@@ -266,7 +266,7 @@ SIM_EXPORT DIR *opendir(const char *path)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&opendir))next_function(&next, "opendir"))(redirect(path, buffer));
+	return ((__typeof__(&opendir))sim_next_function(&next, "opendir"))(redirect(path, buffer));
 }
 
 SIM_EXPORT int mkdir(const char *path, mode_t mode)
@@ -274,5 +274,5 @@ SIM_EXPORT int mkdir(const char *path, mode_t mode)
 	static _Atomic(void *) next;
 	char buffer[PATH_MAX];
 
-	return ((__typeof__(&mkdir))next_function(&next, "mkdir"))(redirect(path, buffer), mode);
+	return ((__typeof__(&mkdir))sim_next_function(&next, "mkdir"))(redirect(path, buffer), mode);
 }

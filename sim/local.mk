@@ -25,6 +25,7 @@ libxensim_la_SOURCES = \
 	sim/lib_call.c \
 	sim/lib_clock.c \
 	sim/lib_conn.c \
+	sim/lib_env.c \
 	sim/lib_evtchn.c \
 	sim/lib_gnt.c \
 	sim/lib_path.c

@@ -54,6 +54,56 @@ def test_exec_sets_the_domain_up(host):
     assert host.run(1, "/usr/bin/test", "-e", "/dev/xen/evtchn").returncode == 0
 
 
+CLEARED = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+arguments = [b"/usr/bin/xenstore-read", b"name"]
+argv = (ctypes.c_char_p * 3)(*arguments)
+envp = (ctypes.c_char_p * 2)(b"A=1")
+{}
+"""
+WAYS_TO_CLEAR = {
+    "execve": "os.execve(arguments[0], arguments, {})",
+    "posix_spawn": "sys.exit(os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn(arguments[0], arguments, {}), 0)[1]))",
+    "posix_spawnp": "sys.exit(os.waitstatus_to_exitcode(os.waitpid(os.posix_spawnp('xenstore-read', arguments, {}), 0)[1]))",
+    "execvpe": "libc.execvpe(b'xenstore-read', argv, envp)",
+    "execle": "libc.execle(b'/usr/bin/xenstore-read', *arguments, None, envp)",
+    "fexecve": "libc.fexecve(os.open(arguments[0], os.O_RDONLY), argv, envp)",
+    "clearenv_execv": "libc.clearenv(); libc.execv(arguments[0], argv)",
+    "clearenv_execl": "libc.clearenv(); libc.execl(arguments[0], *arguments, None)",
+    "environ_execvp": "ctypes.c_void_p.in_dll(libc, 'environ').value = None; libc.execvp(arguments[0], argv)",
+    "environ_execlp": "ctypes.c_void_p.in_dll(libc, 'environ').value = None; libc.execlp(arguments[0], *arguments, None)",
+    "clearenv_system": "libc.clearenv(); sys.exit(libc.system(b'xenstore-read name'))",
+    "clearenv": "libc.clearenv(); xs = ctypes.CDLL('libxenstore.so.4'); xs.xs_open.restype = xs.xs_read.restype = ctypes.c_void_p; "
+                "name = xs.xs_read(ctypes.c_void_p(xs.xs_open(0)), 0, b'name', ctypes.byref(ctypes.c_uint())); "
+                "print(ctypes.string_at(name).decode())",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_CLEAR)
+def test_a_program_that_clears_its_environment_stays_in_its_domain(host, way):
+    done = host.run(2, "/usr/bin/python3", "-c", CLEARED.replace("{}", WAYS_TO_CLEAR[way], 1))
+    assert (done.returncode, done.stdout) == (0, "dom2\n"), done.stderr
+
+
+def test_a_cleared_environment_has_the_domain_and_what_was_given(host):
+    done = host.run(2, "/usr/bin/env", "-i", "A=1", "XENSTORED_PATH=mine", "LD_PRELOAD=libdl.so.2", "/usr/bin/env")
+    there = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert there["XENSIM_DOMID"] == "2" and (there["A"], there["XENSTORED_PATH"]) == ("1", "mine")
+    assert there["LD_PRELOAD"].startswith("libdl.so.2:") and "libxensim" in there["LD_PRELOAD"]
+    assert "PATH" not in there
+    sleeper = host.spawn(2, "/usr/bin/env", "-i", "/bin/sleep", "1000")
+    wait_for(lambda: host.domain(2)["processes"] == 1, "the process in its domain")
+    host.sim("destroy", 2)
+    assert sleeper.wait(timeout=10) == -signal.SIGKILL
+
+
+def test_what_is_taken_out_of_the_environment_on_purpose_stays_out(host):
+    done = host.run(2, "/usr/bin/env", "-u", "LD_PRELOAD", "-u", "XENSTORED_PATH", "/usr/bin/env")
+    there = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert there["XENSIM_DOMID"] == "2" and "LD_PRELOAD" not in there and "XENSTORED_PATH" not in there
+
+
 def test_each_domain_has_the_daemons_directory_for_itself(host):
     assert host.run(1, "/bin/mkdir", "/run/xenmsgd").returncode == 0
     assert [host.run(domid, "/usr/bin/test", "-d", "/run/xenmsgd").returncode for domid in (1, 2)] == [0, 1]
