@@ -27,6 +27,7 @@ struct tool {
 	xengntshr_handle *gntshr;
 	xengnttab_handle *gnttab;
 	struct xs_handle *xs;
+	xs_transaction_t transaction;
 	xc_interface *xc;
 	xenevtchn_handle *evtchn[64];
 	unsigned evtchn_count;
@@ -244,6 +245,51 @@ static void xs_write_path(struct tool *tool)
 	result(xs_write(tool->xs, XBT_NULL, tool->word[1], tool->word[2], (unsigned)strlen(tool->word[2]))
 		       ? 0
 		       : -1);
+}
+
+/* t-begin, t-read PATH, t-write PATH VALUE, t-mkdir PATH, t-chmod PATH PERMISSION, t-commit: the one
+ * transaction of this program */
+static void t_begin(struct tool *tool)
+{
+	tool->transaction = xs_transaction_start(tool->xs);
+	result(tool->transaction == XBT_NULL ? -1 : 0);
+}
+
+static void t_read(struct tool *tool)
+{
+	char *value = xs_read(tool->xs, tool->transaction, tool->word[1], NULL);
+
+	if (value)
+		printf("ok %s\n", value);
+	else
+		result(-1);
+	free(value);
+}
+
+static void t_write(struct tool *tool)
+{
+	result(xs_write(tool->xs, tool->transaction, tool->word[1], tool->word[2],
+			(unsigned)strlen(tool->word[2]))
+		       ? 0
+		       : -1);
+}
+
+static void t_mkdir(struct tool *tool)
+{
+	result(xs_mkdir(tool->xs, tool->transaction, tool->word[1]) ? 0 : -1);
+}
+
+static void t_chmod(struct tool *tool)
+{
+	struct xs_permissions permissions;
+
+	xs_strings_to_perms(&permissions, 1, tool->word[2]);
+	result(xs_set_permissions(tool->xs, tool->transaction, tool->word[1], &permissions, 1) ? 0 : -1);
+}
+
+static void t_commit(struct tool *tool)
+{
+	result(xs_transaction_end(tool->xs, tool->transaction, false) ? 0 : -1);
 }
 
 static void xs_watch_path(struct tool *tool)
@@ -616,6 +662,12 @@ static const struct command commands[] = {
 	{"poll", 3, poll_handle},
 	{"xs-read", 2, xs_read_path},
 	{"xs-write", 3, xs_write_path},
+	{"t-begin", 1, t_begin},
+	{"t-read", 2, t_read},
+	{"t-write", 3, t_write},
+	{"t-mkdir", 2, t_mkdir},
+	{"t-chmod", 3, t_chmod},
+	{"t-commit", 1, t_commit},
 	{"xs-watch", 2, xs_watch_path},
 	{"xs-event", 2, xs_event},
 	{"xs-event-on", 3, xs_event_on},

@@ -25,6 +25,23 @@
  *
  * libxenstore returns EINVAL for an exceeded quota; here it is -EDQUOT.
  *
+ * What is relied on of XenStore (tests/conformance, store_transactions, asks oxenstored and C xenstored for
+ * it). The only transactions are those of store_write() and store_write_leaves(), in store_write.c:
+ *
+ *  - What a transaction writes, nobody else sees before it is committed; then its nodes have their values and
+ *    their permissions. Only a watch may fire before all of them can be read (on oxenstored).
+ *  - A commit fails with EAGAIN, and changes nothing, if a node that the transaction has read meanwhile went
+ *    away. So no leaf is written below a directory that was there and is no longer, which XenStore would
+ *    make anew, with the permissions of its parent.
+ *  - It fails as well if a node that the transaction didn't find and then made itself is there meanwhile. So
+ *    the permissions of a directory that another has made are left alone.
+ *  - It needn't fail if a node that the transaction didn't find is there meanwhile, and it wrote elsewhere:
+ *    oxenstored commits then, C xenstored doesn't. Nothing here concludes anything from such a node.
+ *  - Whether two who write the same leaf without having read it both succeed is left open: the last one's
+ *    value is there, and each writes what is true of itself.
+ *
+ * Everything else is a single request: what was read may be another at once, and a watch tells of it.
+ *
  * Values that come back were written by other domains: they are bounded in size, terminated, otherwise
  * unchecked.
  */

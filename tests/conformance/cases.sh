@@ -324,6 +324,39 @@ case_store_discovery() {
 	for tag in A B; do end_program $tag; done
 }
 
+# What daemon/xen/store.h says that it builds on.
+case_store_transactions() {
+	local u1 leaf
+	u1=$(domid u1)
+	leaf=/local/domain/$u1/data/conformance/leaf
+	program A u1
+	program B u1
+	program C u2
+	ask B xs-write data/elsewhere 0 >/dev/null
+	show 'a transaction finds no directory' "$(ask A t-begin) $(ask A t-read data/conformance)"
+	show 'makes it, a private one' "$(ask A t-mkdir data/conformance) $(ask A t-chmod data/conformance "n$u1")"
+	show 'writes a leaf that everybody may read' "$(ask A t-write data/conformance/leaf 1) $(ask A t-chmod data/conformance/leaf "r$u1")"
+	show 'nobody sees it yet' "$(ask B xs-read data/conformance/leaf)"
+	show 'another one writes elsewhere' "$(ask B xs-write data/elsewhere 1)"
+	show 'it is committed' "$(ask A t-commit)"
+	show 'and seen with its permissions' "$(ask C xs-read "$leaf")"
+	show 'the next one finds the directory' "$(ask A t-begin) $(ask A t-read data/conformance)"
+	show 'another one removes it' "$(ask B xs-rm data/conformance)"
+	show 'a leaf in it' "$(ask A t-write data/conformance/leaf 2) $(ask A t-chmod data/conformance/leaf "r$u1")"
+	show 'is not committed' "$(ask A t-commit)"
+	show 'and nothing is there' "$(ask B xs-read data/conformance)"
+	show 'the next one finds none, and makes it' "$(ask A t-begin) $(ask A t-read data/conformance) $(ask A t-mkdir data/conformance)"
+	show 'another one makes it, too, with something in it' "$(ask B xs-write data/conformance/other 1)"
+	show 'a leaf in it, once more' "$(ask A t-write data/conformance/leaf 3)"
+	show 'is not committed either' "$(ask A t-commit)"
+	show 'and what the other one made is there' "$(ask B xs-read data/conformance/other) $(ask B xs-read data/conformance/leaf)"
+	show 'two write a leaf that neither has read' "$(ask A t-begin) $(ask A t-write data/conformance/leaf 4) $(ask B xs-write data/conformance/leaf 5)"
+	show 'the transaction may be committed, or has to be made again' "$(ask A t-commit | sed 's/^ok 0$\|^error 11$/one of these/')"
+	ask B xs-rm data/conformance >/dev/null
+	ask B xs-rm data/elsewhere >/dev/null
+	for tag in A B C; do end_program $tag; done
+}
+
 case_store_limits() {
 	program A u2
 	show 'a value of 2000 bytes' "$(ask A xs-size data/conformance 2000)"
@@ -349,4 +382,4 @@ case_store_limits() {
 	end_program A
 }
 
-conformance_cases='grants grant_limit event_channels event_ring a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper control control_zombie store_permissions store_watches store_discovery store_limits'
+conformance_cases='grants grant_limit event_channels event_ring a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper control control_zombie store_permissions store_watches store_discovery store_transactions store_limits'

@@ -45,4 +45,5 @@ test_conformance_control_zombie() { conformance_with_the_spare control_zombie; }
 test_conformance_store_permissions() { conformance store_permissions; } # both
 test_conformance_store_watches() { conformance store_watches; } # both
 test_conformance_store_discovery() { conformance store_discovery; } # both
+test_conformance_store_transactions() { conformance store_transactions; } # both
 test_conformance_store_limits() { conformance store_limits; } # both
