@@ -148,6 +148,7 @@ static int serve_own(struct sim_connection *connection, const struct sim_tree *t
 		     const struct sim_request *request, struct sim_reply *reply)
 {
 	struct sim_domain *domain = connection->domain;
+	struct sim_credentials who = sim_domain_credentials(domain);
 	struct sim_connection *other;
 	char text[16];
 	uint32_t id;
@@ -170,7 +171,7 @@ static int serve_own(struct sim_connection *connection, const struct sim_tree *t
 		}
 		break;
 	case XS_CONTROL:
-		if (request->asks_quota && domain->domid == 0) {
+		if (request->asks_quota && sim_credentials_privileged(&who)) {
 			tell_quota(tree, request->domid, reply);
 			return 0;
 		}

@@ -114,7 +114,9 @@ static struct sim_watch *watch_find(const struct sim_connection *connection, con
 	if (!node)
 		return NULL;
 	DL_FOREACH2(node->watches, watch, node_next)
-	if (watch->connection == connection && strcmp(watch->token, token) == 0)
+	/* The way to the node doesn't tell of slashes too many. */
+	if (watch->connection == connection && strcmp(watch->token, token) == 0 &&
+	    strcmp(watch->absolute, absolute) == 0)
 		return watch;
 	return NULL;
 }

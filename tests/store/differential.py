@@ -110,7 +110,7 @@ ODD_PATHS = ["/", "/local", "/local/domain", "/tool", "/tool/a", "/a", "/a/b", "
              "/local/domain/1/" + "a" * 1024, "/local/domain/1/" + "a" * 1025, "/" + "b" * 1023, "/" + "b" * 1024,
              "/" + "b" * 2047, "/local/domain/1/" + "c" * 2048, "d" * 1024, "d" * 1025, "d" * 2049, "@" + "e" * 1024]
 PERMS = ["n", "r", "w", "b"]
-ODD_PERMS = ["n99999", "n-1", "x1", "n", "", "n1x", "n 1", "n0x2", "n1_0", "n+2", "n65536", "r4294967296", "n01",
+ODD_PERMS = ["n99999", "n-1", "n-1", "r-1", "x1", "n", "", "n1x", "n 1", "n0x2", "n1_0", "n+2", "n65536", "r4294967296", "n01",
              "n99999999999999999999", "b0b11", "rr1"]
 NUMBERS = ["0", "1", "2", "3", "4", "99999", "text", "", "-1", "0x1", "1x", "x1", " 1", "1 ", "32752", "4294967297", "1_0", "+1",
            "0u3", "12a34"]
@@ -124,6 +124,7 @@ class Chance:
         self.random = random.Random(seed)
         self.number = 0
         self.open = {}
+        self.hot = []
 
     def request(self, connection, kind, payload, transaction=0):
         self.number += 1
@@ -145,6 +146,12 @@ class Chance:
         yield self.request("0a", SET_PERMS, "/common\0b0\0")
 
     def path(self, connection):
+        """Half of the time one of three, so that connections meet."""
+        if self.number % 64 == 0 or not self.hot:
+            self.hot = [self.any_path(connection) for _ in range(3)]
+        return self.random.choice(self.hot) if self.random.random() < 0.5 else self.any_path(connection)
+
+    def any_path(self, connection):
         chance = self.random.random()
         if chance < 0.08:
             return self.random.choice(ODD_PATHS)
@@ -166,7 +173,7 @@ class Chance:
     def value(self):
         chance = self.random.random()
         if chance < 0.9:
-            return "".join(self.random.choice("vw\0") for _ in range(self.random.choice([0, 1, 1, 2])))
+            return self.random.choice(["", "v", "v", "w", "v\0", "\0w"])
         return "v" * self.random.choice([10, 500, 2000, 2048, 2049, 3000])
 
     def random_request(self):
@@ -177,7 +184,7 @@ class Chance:
         if r.random() < 0.004:
             transaction = -1
         kind = r.choices([READ, WRITE, MKDIR, RM, DIRECTORY, GET_PERMS, SET_PERMS, WATCH, UNWATCH, TRANSACTION_START,
-                          TRANSACTION_END, "rare"], [8, 14, 6, 7, 4, 3, 10, 6, 3, 6, 5, 3])[0]
+                          TRANSACTION_END, "rare"], [8, 14, 6, 7, 4, 3, 10, 6, 3, 6, 5, 4])[0]
         if kind == "rare":
             return self.rare(connection, transaction)
         if kind == TRANSACTION_START:
@@ -212,10 +219,13 @@ class Chance:
         r = self.random
         number = r.choice(NUMBERS)
         end = "\0" if r.random() < 0.9 else r.choice(["", "\0\0", "\0x"])
-        kind = r.choice([CONTROL, GET_DOMAIN_PATH, IS_DOMAIN_INTRODUCED, INTRODUCE, RELEASE, RESUME, SET_TARGET, RESET_WATCHES,
+        kind = r.choice([CONTROL, GET_DOMAIN_PATH, IS_DOMAIN_INTRODUCED, INTRODUCE, INTRODUCE, RELEASE, RELEASE, RESUME, SET_TARGET, RESET_WATCHES,
                          DIRECTORY_PART, 15, 16, 20, 23, 1000])
-        if kind == RELEASE and number in ("0", "-1"):
-            number = "1"
+        if kind == RELEASE:
+            if number in ("0", "-1"):
+                number = "1"
+            if connection.isdigit():
+                connection, transaction = "0b", 0
         if kind == CONTROL:
             payload = r.choice(["", "\0", "help\0", "print\0x\0", f"quota\0{r.randint(1, GUESTS)}\0", "quota\0"])
         elif kind == SET_TARGET:
@@ -252,10 +262,12 @@ def einval_for_what_cannot_be_repeated(request, past, real, simulated):
             and any(other.transaction == request.transaction and other.kind not in REPEATABLE for other in past))
 
 
-# Differences that are known. Requests that are never made, and why: RELEASE of domain 0, after which oxenstored has no source of
-# special events; messages of more than 4096 bytes, of which it takes the first 4096 for a message, and reads on within; special
-# nodes with characters that other paths can't have, of which it tells a watch on / by a second answer, EIO; the value of
-# /tool/xenstored, which is the daemon's path.
+# Differences that are known. Requests that are never made, and why:
+# - RELEASE of domain 0, after which oxenstored has no source of special events, and of itself by a domain, which then has no ring
+#   for the answer
+# - messages of more than 4096 bytes, of which oxenstored takes the first 4096 for a message, and reads on within
+# - special nodes with characters that other paths can't have, of which it tells a watch on / by a second answer, EIO
+# - READ of /tool/xenstored, which is the daemon's path
 ACCEPTED = [einval_for_what_cannot_be_repeated]
 
 

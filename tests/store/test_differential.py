@@ -10,7 +10,7 @@ import os
 import pytest
 
 from daemons import RealStore, SimulatedStore, real_daemon
-from differential import ACCEPTED, Chance, first_difference, minimised, report
+from differential import Chance, first_difference, minimised, report
 
 SEEDS = [int(os.environ["XENMSG_STORE_SEED"])] if os.environ.get("XENMSG_STORE_SEED") else range(20)
 STORES = functools.partial(RealStore, "oxenstored"), SimulatedStore
