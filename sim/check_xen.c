@@ -27,7 +27,7 @@ struct tool {
 	xengntshr_handle *gntshr;
 	xengnttab_handle *gnttab;
 	struct xs_handle *xs;
-	xs_transaction_t transaction;
+	xs_transaction_t transaction; /* in which requests are made, or XBT_NULL */
 	xc_interface *xc;
 	xenevtchn_handle *evtchn[64];
 	unsigned evtchn_count;
@@ -231,7 +231,7 @@ static void poll_handle(struct tool *tool)
 
 static void xs_read_path(struct tool *tool)
 {
-	char *value = xs_read(tool->xs, XBT_NULL, tool->word[1], NULL);
+	char *value = xs_read(tool->xs, tool->transaction, tool->word[1], NULL);
 
 	if (value)
 		printf("ok %s\n", value);
@@ -242,54 +242,10 @@ static void xs_read_path(struct tool *tool)
 
 static void xs_write_path(struct tool *tool)
 {
-	result(xs_write(tool->xs, XBT_NULL, tool->word[1], tool->word[2], (unsigned)strlen(tool->word[2]))
-		       ? 0
-		       : -1);
-}
-
-/* t-begin, t-read PATH, t-write PATH VALUE, t-mkdir PATH, t-chmod PATH PERMISSION, t-commit: the one
- * transaction of this program */
-static void t_begin(struct tool *tool)
-{
-	tool->transaction = xs_transaction_start(tool->xs);
-	result(tool->transaction == XBT_NULL ? -1 : 0);
-}
-
-static void t_read(struct tool *tool)
-{
-	char *value = xs_read(tool->xs, tool->transaction, tool->word[1], NULL);
-
-	if (value)
-		printf("ok %s\n", value);
-	else
-		result(-1);
-	free(value);
-}
-
-static void t_write(struct tool *tool)
-{
 	result(xs_write(tool->xs, tool->transaction, tool->word[1], tool->word[2],
 			(unsigned)strlen(tool->word[2]))
 		       ? 0
 		       : -1);
-}
-
-static void t_mkdir(struct tool *tool)
-{
-	result(xs_mkdir(tool->xs, tool->transaction, tool->word[1]) ? 0 : -1);
-}
-
-static void t_chmod(struct tool *tool)
-{
-	struct xs_permissions permissions;
-
-	xs_strings_to_perms(&permissions, 1, tool->word[2]);
-	result(xs_set_permissions(tool->xs, tool->transaction, tool->word[1], &permissions, 1) ? 0 : -1);
-}
-
-static void t_commit(struct tool *tool)
-{
-	result(xs_transaction_end(tool->xs, tool->transaction, false) ? 0 : -1);
 }
 
 static void xs_watch_path(struct tool *tool)
@@ -312,12 +268,25 @@ static void xs_event(struct tool *tool)
 
 static void xs_remove(struct tool *tool)
 {
-	result(xs_rm(tool->xs, XBT_NULL, tool->word[1]) ? 0 : -1);
+	result(xs_rm(tool->xs, tool->transaction, tool->word[1]) ? 0 : -1);
 }
 
 static void xs_make(struct tool *tool)
 {
-	result(xs_mkdir(tool->xs, XBT_NULL, tool->word[1]) ? 0 : -1);
+	result(xs_mkdir(tool->xs, tool->transaction, tool->word[1]) ? 0 : -1);
+}
+
+/* xs-begin; xs-commit: what is asked in between is in a transaction. */
+static void xs_begin(struct tool *tool)
+{
+	tool->transaction = xs_transaction_start(tool->xs);
+	result(tool->transaction != XBT_NULL ? 0 : -1);
+}
+
+static void xs_commit(struct tool *tool)
+{
+	result(xs_transaction_end(tool->xs, tool->transaction, false) ? 0 : -1);
+	tool->transaction = XBT_NULL;
 }
 
 /* xs-chmod PATH n1,r2 */
@@ -330,14 +299,14 @@ static void xs_chmod(struct tool *tool)
 	for (char *entry = strtok_r(tool->word[2], ",", &save); entry && count < 8;
 	     entry = strtok_r(NULL, ",", &save))
 		xs_strings_to_perms(&permissions[count++], 1, entry);
-	result(xs_set_permissions(tool->xs, XBT_NULL, tool->word[1], permissions, count) ? 0 : -1);
+	result(xs_set_permissions(tool->xs, tool->transaction, tool->word[1], permissions, count) ? 0 : -1);
 }
 
 /* xs-list PATH: how many there are */
 static void xs_list(struct tool *tool)
 {
 	unsigned count;
-	char **names = xs_directory(tool->xs, XBT_NULL, tool->word[1], &count);
+	char **names = xs_directory(tool->xs, tool->transaction, tool->word[1], &count);
 
 	result(names ? (long)count : -1);
 	free(names);
@@ -350,8 +319,9 @@ static void xs_size(struct tool *tool)
 
 	if (value)
 		memset(value, 'x', (size_t)tool->number[2]);
-	result(value && xs_write(tool->xs, XBT_NULL, tool->word[1], value, (unsigned)tool->number[2]) ? 0
-												      : -1);
+	result(value && xs_write(tool->xs, tool->transaction, tool->word[1], value, (unsigned)tool->number[2])
+		       ? 0
+		       : -1);
 	free(value);
 }
 
@@ -662,17 +632,13 @@ static const struct command commands[] = {
 	{"poll", 3, poll_handle},
 	{"xs-read", 2, xs_read_path},
 	{"xs-write", 3, xs_write_path},
-	{"t-begin", 1, t_begin},
-	{"t-read", 2, t_read},
-	{"t-write", 3, t_write},
-	{"t-mkdir", 2, t_mkdir},
-	{"t-chmod", 3, t_chmod},
-	{"t-commit", 1, t_commit},
 	{"xs-watch", 2, xs_watch_path},
 	{"xs-event", 2, xs_event},
 	{"xs-event-on", 3, xs_event_on},
 	{"xs-rm", 2, xs_remove},
 	{"xs-mkdir", 2, xs_make},
+	{"xs-begin", 1, xs_begin},
+	{"xs-commit", 1, xs_commit},
 	{"xs-chmod", 3, xs_chmod},
 	{"xs-list", 2, xs_list},
 	{"xs-size", 3, xs_size},

@@ -333,28 +333,72 @@ case_store_transactions() {
 	program B u1
 	program C u2
 	ask B xs-write data/elsewhere 0 >/dev/null
-	show 'a transaction finds no directory' "$(ask A t-begin) $(ask A t-read data/conformance)"
-	show 'makes it, a private one' "$(ask A t-mkdir data/conformance) $(ask A t-chmod data/conformance "n$u1")"
-	show 'writes a leaf that everybody may read' "$(ask A t-write data/conformance/leaf 1) $(ask A t-chmod data/conformance/leaf "r$u1")"
+	show 'a transaction finds no directory' "$(ask A xs-begin) $(ask A xs-read data/conformance)"
+	show 'makes it, a private one' "$(ask A xs-mkdir data/conformance) $(ask A xs-chmod data/conformance "n$u1")"
+	show 'writes a leaf that everybody may read' "$(ask A xs-write data/conformance/leaf 1) $(ask A xs-chmod data/conformance/leaf "r$u1")"
 	show 'nobody sees it yet' "$(ask B xs-read data/conformance/leaf)"
 	show 'another one writes elsewhere' "$(ask B xs-write data/elsewhere 1)"
-	show 'it is committed' "$(ask A t-commit)"
+	show 'it is committed' "$(ask A xs-commit)"
 	show 'and seen with its permissions' "$(ask C xs-read "$leaf")"
-	show 'the next one finds the directory' "$(ask A t-begin) $(ask A t-read data/conformance)"
+	show 'the next one finds the directory' "$(ask A xs-begin) $(ask A xs-read data/conformance)"
 	show 'another one removes it' "$(ask B xs-rm data/conformance)"
-	show 'a leaf in it' "$(ask A t-write data/conformance/leaf 2) $(ask A t-chmod data/conformance/leaf "r$u1")"
-	show 'is not committed' "$(ask A t-commit)"
+	show 'a leaf in it' "$(ask A xs-write data/conformance/leaf 2) $(ask A xs-chmod data/conformance/leaf "r$u1")"
+	show 'is not committed' "$(ask A xs-commit)"
 	show 'and nothing is there' "$(ask B xs-read data/conformance)"
-	show 'the next one finds none, and makes it' "$(ask A t-begin) $(ask A t-read data/conformance) $(ask A t-mkdir data/conformance)"
+	show 'the next one finds none, and makes it' "$(ask A xs-begin) $(ask A xs-read data/conformance) $(ask A xs-mkdir data/conformance)"
 	show 'another one makes it, too, with something in it' "$(ask B xs-write data/conformance/other 1)"
-	show 'a leaf in it, once more' "$(ask A t-write data/conformance/leaf 3)"
-	show 'is not committed either' "$(ask A t-commit)"
+	show 'a leaf in it, once more' "$(ask A xs-write data/conformance/leaf 3)"
+	show 'is not committed either' "$(ask A xs-commit)"
 	show 'and what the other one made is there' "$(ask B xs-read data/conformance/other) $(ask B xs-read data/conformance/leaf)"
-	show 'two write a leaf that neither has read' "$(ask A t-begin) $(ask A t-write data/conformance/leaf 4) $(ask B xs-write data/conformance/leaf 5)"
-	show 'the transaction may be committed, or has to be made again' "$(ask A t-commit | sed 's/^ok 0$\|^error 11$/one of these/')"
+	show 'two write a leaf that neither has read' "$(ask A xs-begin) $(ask A xs-write data/conformance/leaf 4) $(ask B xs-write data/conformance/leaf 5)"
+	show 'the transaction may be committed, or has to be made again' "$(ask A xs-commit | sed 's/^ok 0$\|^error 11$/one of these/')"
 	ask B xs-rm data/conformance >/dev/null
 	ask B xs-rm data/elsewhere >/dev/null
 	for tag in A B C; do end_program $tag; done
+}
+
+case_store_transaction_reads() {
+	program A u1
+	program B u1
+	{ ask A xs-mkdir data/conformance && ask A xs-write data/elsewhere 1; } >/dev/null
+	show 'in a transaction it is asked for what is not there' "$(ask A xs-begin) $(ask A xs-read data/conformance/a)"
+	show 'another makes that' "$(ask B xs-write data/conformance/a 1)"
+	show 'the transaction writes elsewhere, and is committed' "$(ask A xs-write data/elsewhere 2) $(ask A xs-commit)"
+	show 'in another it is listed' "$(ask A xs-begin) $(ask A xs-list data/conformance)"
+	show 'another adds to it' "$(ask B xs-write data/conformance/b 1)"
+	show 'the transaction writes elsewhere, and is committed' "$(ask A xs-write data/elsewhere 3) $(ask A xs-commit)"
+	show 'in another it is read' "$(ask A xs-begin) $(ask A xs-read data/conformance/a)"
+	show 'another writes the same value' "$(ask B xs-write data/conformance/a 1)"
+	show 'the transaction writes elsewhere, and is committed' "$(ask A xs-write data/elsewhere 4) $(ask A xs-commit)"
+	show 'in another it is only read' "$(ask A xs-begin) $(ask A xs-read data/conformance/a)"
+	show 'another writes it' "$(ask B xs-write data/conformance/a 2)"
+	show 'the transaction is committed' "$(ask A xs-commit)"
+	show 'what was written elsewhere' "$(ask A xs-read data/elsewhere)"
+	{ ask A xs-rm data/conformance && ask A xs-rm data/elsewhere; } >/dev/null
+	for tag in A B; do end_program $tag; done
+}
+
+case_store_corners() {
+	local u1 u2 leaf
+	u1=$(domid u1)
+	u2=$(domid u2)
+	leaf=/local/domain/$u1/data/conformance
+	program A u1
+	program B u2
+	ask A xs-write data/conformance 1 >/dev/null
+	show 'the first of two entries for one domain allows nothing' "$(ask A xs-chmod data/conformance "n$u1,n$u2,r$u2") $(word 1 "$(ask B xs-read "$leaf")")"
+	show 'the first one allows, the second not' "$(ask A xs-chmod data/conformance "n$u1,r$u2,n$u2") $(word 1 "$(ask B xs-read "$leaf")")"
+	show 'six entries' "$(ask A xs-chmod data/conformance "n$u1,r1,r2,r3,r4,r5")"
+	show 'six entries for what is not there' "$(ask A xs-chmod data/nothing "n$u1,r1,r2,r3,r4,r5")"
+	show 'an entry for a domain that does not exist' "$(ask A xs-chmod data/conformance "n$u1,r9999")"
+	show 'it owns the node' "$(ask A xs-chmod data/conformance n9999)"
+	show 'a guest makes the root' "$(ask A xs-mkdir /)"
+	show 'and removes it' "$(ask A xs-rm /)"
+	show 'two watches on one node' "$(ask A xs-watch data/conformance) $(event A) $(ask A xs-watch "$leaf") $(event A | sed "s|$leaf|LEAF|")"
+	show 'it is written' "$(ask A xs-write data/conformance 2)"
+	show 'the events' "$(event A | sed "s|$leaf|LEAF|"), $(event A | sed "s|$leaf|LEAF|")"
+	ask A xs-rm data/conformance >/dev/null
+	for tag in A B; do end_program $tag; done
 }
 
 case_store_limits() {
@@ -382,4 +426,4 @@ case_store_limits() {
 	end_program A
 }
 
-conformance_cases='grants grant_limit event_channels event_ring a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper control control_zombie store_permissions store_watches store_discovery store_transactions store_limits'
+conformance_cases='grants grant_limit event_channels event_ring a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper control control_zombie store_permissions store_watches store_discovery store_transactions store_transaction_reads store_corners store_limits'

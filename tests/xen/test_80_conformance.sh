@@ -46,4 +46,6 @@ test_conformance_store_permissions() { conformance store_permissions; } # both
 test_conformance_store_watches() { conformance store_watches; } # both
 test_conformance_store_discovery() { conformance store_discovery; } # both
 test_conformance_store_transactions() { conformance store_transactions; } # both
+test_conformance_store_transaction_reads() { conformance store_transaction_reads; } # both
+test_conformance_store_corners() { conformance store_corners; } # both
 test_conformance_store_limits() { conformance store_limits; } # both
