@@ -169,8 +169,8 @@ class Host:
 
     # ---- daemons ----
 
-    def start_daemon(self, domid, config, wait=True, side=None):
-        """xenmsgd, until the host stops."""
+    def start_daemon(self, domid, config, wait=True, side=None, wrapper=(), environment=None):
+        """xenmsgd, until the host stops. `wrapper`: what runs it."""
         directory = os.path.join(self.dir, f"conf-{domid}")
         os.makedirs(os.path.join(directory, "policy.d"))
         with open(os.path.join(directory, "policy.d", "50-bench.conf"), "w", encoding="ascii") as policy:
@@ -179,8 +179,8 @@ class Host:
         with open(path, "w", encoding="ascii") as file:
             file.write(f"[daemon]\npolicy-dir = {directory}/policy.d\n{config}")
         with open(os.path.join(self.dir, f"xenmsgd-{domid}.log"), "w", encoding="utf-8") as log:
-            process = self.start((domid + 1) % 2 if side is None else side, self.tool("xenmsgd"), "--config", path, domid=domid,
-                                 stdout=log, stderr=log)
+            process = self.start((domid + 1) % 2 if side is None else side, *wrapper, self.tool("xenmsgd"), "--config", path,
+                                 domid=domid, environment=environment, stdout=log, stderr=log)
         self.background.append(process)
         if wait:
             self.wait_for_daemon(domid)

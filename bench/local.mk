@@ -2,7 +2,7 @@
 # The programs that bench/run measures with; never installed.
 noinst_LTLIBRARIES += libengine.la
 libengine_la_SOURCES = bench/engine.c bench/engine.h cli/histogram.c cli/histogram.h
-noinst_PROGRAMS += bench-raw bench-chain bench-socket bench-dbus
+noinst_PROGRAMS += bench-raw bench-chain bench-socket bench-dbus bench-steps
 bench_raw_SOURCES = bench/raw.c
 bench_raw_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS)
 bench_raw_LDADD = libengine.la $(XENVCHAN_LIBS)
@@ -10,9 +10,18 @@ bench_chain_SOURCES = bench/chain.c
 bench_chain_LDADD = libengine.la libxenmsg.la
 bench_socket_SOURCES = bench/socket.c
 bench_socket_LDADD = libengine.la libxenmsg.la
+bench_steps_SOURCES = bench/steps.c
+bench_steps_LDADD = libengine.la libxenmsg.la
 bench_dbus_SOURCES = bench/dbus.c
 bench_dbus_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
 bench_dbus_LDADD = libengine.la $(SYSTEMD_LIBS)
+
+# Preloaded by bench/guard and test_steady.py. With -rpath, or libtool makes no shared library of what isn't installed.
+noinst_LTLIBRARIES += libcount.la
+libcount_la_SOURCES = bench/count.c
+# or gcc makes memmove() of memcpy() a call of itself
+libcount_la_CFLAGS = $(AM_CFLAGS) $(XENEVTCHN_CFLAGS) -fno-builtin
+libcount_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 
 # Other contenders, which bench/run makes where their libraries are there.
 EXTRA_PROGRAMS += bench-zeromq bench-nng
@@ -21,7 +30,7 @@ bench_zeromq_SOURCES = bench/zeromq.c
 bench_zeromq_LDADD = libengine.la -lzmq
 bench_nng_SOURCES = bench/nng.c
 bench_nng_LDADD = libengine.la -lnng
-EXTRA_DIST += bench/run bench/chain.py bench/host.py bench/machine.py bench/more.py bench/xen.py \
+EXTRA_DIST += bench/run bench/guard bench/guard.expected bench/chain.py bench/host.py bench/machine.py bench/more.py bench/xen.py \
 	bench/contenders/__init__.py bench/contenders/dbus.py bench/contenders/nng.py bench/contenders/proxy.py \
 	bench/contenders/python.py bench/contenders/raw.py bench/contenders/socat.py bench/contenders/sockets.py \
 	bench/contenders/xenmsg.py bench/contenders/zeromq.py

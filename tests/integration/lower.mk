@@ -17,10 +17,8 @@ fake_systemd_LDADD = $(SYSTEMD_LIBS)
 integration_tests += tests/integration/lower_half.py tests/integration/test_peers.py tests/integration/test_peers_hostile.py \
 	tests/integration/test_rendezvous.py tests/integration/test_store.py tests/integration/test_vchan_stock.py
 
-# Preloaded by test_steady.py and test_busy_poll.py. With -rpath, or libtool makes no shared library of what isn't installed.
-check_LTLIBRARIES = libcount-allocations.la libkeep-cpu.la
-libcount_allocations_la_SOURCES = tests/integration/count_allocations.c
-libcount_allocations_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+# Preloaded by test_busy_poll.py. With -rpath, or libtool makes no shared library of what isn't installed.
+check_LTLIBRARIES = libkeep-cpu.la
 libkeep_cpu_la_SOURCES = tests/integration/keep_cpu.c
 libkeep_cpu_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 integration_tests += tests/integration/test_steady.py

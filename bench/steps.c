@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * The client of bench/guard: does exactly what it is told, a line of its input at a time, and says "done".
+ * Between two lines it sleeps, so that others can count what the first has cost.
+ *
+ * 	bench-steps PEER       where `bench-chain server` runs, and `bench-socket server xenmsg:bench-stream`
+ *
+ * 	trip SIZE COUNT        messages, each when the one before has come back
+ * 	call SIZE COUNT        calls, each when the one before was answered
+ * 	batch SIZE COUNT       messages, BATCH at once, and then the wait until they are delivered
+ * 	stream SIZE COUNT      writes to a stream, each when the receiver has answered the one before by a byte
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/engine.h"
+#include "xenmsg.h"
+
+#define BATCH	64
+#define LARGEST (1u << 20)
+
+struct steps {
+	struct xenmsg *conn;
+	char address[64];
+	unsigned long ended; /* outcomes and answers that have come */
+	int stream;
+	uint32_t stream_size;
+	char *data;
+};
+
+static void wait_for(struct steps *steps, unsigned long count)
+{
+	while (steps->ended < count) {
+		int r = xenmsg_wait(steps->conn, 30000);
+
+		if (r <= 0 && r != -EINTR)
+			engine_fail("wait", r == 0 ? -ETIMEDOUT : r);
+	}
+}
+
+static void must(const char *what, int r)
+{
+	if (r < 0)
+		engine_fail(what, r);
+}
+
+static void on_answer(void *userdata, struct xenmsg_message *message)
+{
+	struct steps *steps = userdata;
+
+	steps->ended++;
+	xenmsg_message_free(message);
+}
+
+static void on_delivery(void *userdata, int result)
+{
+	struct steps *steps = userdata;
+
+	must("delivery", result);
+	steps->ended++;
+}
+
+static void trip(struct steps *steps, size_t size, unsigned long count)
+{
+	steps->data[0] = ANSWER_ALL;
+	for (unsigned long i = 1; i <= count; i++) {
+		must("post", xenmsg_post(steps->conn, steps->address, steps->data, size, NULL, NULL));
+		wait_for(steps, i);
+	}
+}
+
+static void call(struct steps *steps, size_t size, unsigned long count)
+{
+	for (unsigned long i = 0; i < count; i++) {
+		struct xenmsg_message *reply;
+
+		must("call", xenmsg_call(steps->conn, steps->address, steps->data, size, &reply, 30000));
+		xenmsg_message_free(reply);
+	}
+}
+
+static void batch(struct steps *steps, size_t size, unsigned long count)
+{
+	steps->data[0] = ANSWER_NONE;
+	for (unsigned long i = 1; i <= count; i++) {
+		int r;
+
+		while ((r = xenmsg_post(steps->conn, steps->address, steps->data, size, on_delivery,
+					steps)) == -EAGAIN)
+			wait_for(steps, steps->ended + 1);
+		must("post", r);
+		if (i % BATCH == 0 || i == count)
+			wait_for(steps, i);
+	}
+}
+
+static void write_all(int fd, const char *data, size_t size)
+{
+	while (size) {
+		ssize_t n = write(fd, data, size);
+
+		if (n < 0)
+			engine_fail("write", errno);
+		data += n;
+		size -= (size_t)n;
+	}
+}
+
+/* What is written first says how large each piece is. */
+static void stream(struct steps *steps, const char *peer, size_t size, unsigned long count)
+{
+	char address[64], answer;
+
+	if (steps->stream < 0) {
+		snprintf(address, sizeof(address), "%s:bench-stream", peer);
+		steps->stream = xenmsg_connect(steps->conn, address, 30000);
+		must("connect", steps->stream);
+		steps->stream_size = (uint32_t)size;
+		write_all(steps->stream, (const char *)&steps->stream_size, sizeof(steps->stream_size));
+	}
+	if (size != steps->stream_size)
+		engine_fail("another size on the stream", EINVAL);
+	steps->data[0] = ANSWER_BYTE;
+	for (unsigned long i = 0; i < count; i++) {
+		write_all(steps->stream, steps->data, size);
+		if (read(steps->stream, &answer, 1) != 1)
+			engine_fail("read", ECONNRESET);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct steps steps = {.stream = -1, .data = calloc(1, LARGEST)};
+	unsigned long size, count;
+	char line[128], what[16];
+
+	if (argc != 2 || !steps.data) {
+		fprintf(stderr, "usage: bench-steps PEER\n");
+		return 2;
+	}
+	must("open", xenmsg_open(&steps.conn, NULL));
+	must("bind", xenmsg_bind(steps.conn, "bench-reply", 0, on_answer, &steps));
+	snprintf(steps.address, sizeof(steps.address), "%s:bench", argv[1]);
+	engine_ready();
+	while (fgets(line, sizeof(line), stdin)) {
+		if (sscanf(line, "%15s %lu %lu", what, &size, &count) != 3 || size < 1 || size > LARGEST)
+			engine_fail(line, EINVAL);
+		steps.ended = 0;
+		if (strcmp(what, "trip") == 0)
+			trip(&steps, size, count);
+		else if (strcmp(what, "call") == 0)
+			call(&steps, size, count);
+		else if (strcmp(what, "batch") == 0)
+			batch(&steps, size, count);
+		else if (strcmp(what, "stream") == 0)
+			stream(&steps, argv[1], size, count);
+		else
+			engine_fail(what, EINVAL);
+		puts("done");
+		fflush(stdout);
+	}
+	xenmsg_close(steps.conn);
+	free(steps.data);
+	return 0;
+}
