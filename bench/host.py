@@ -155,7 +155,7 @@ class Host:
                     stream.close()
         processes.clear()
 
-    def run(self, side, *words, domid=None, pids=(), environment=None, timeout=20):
+    def run(self, side, *words, domid=None, pids=(), environment=None, timeout=12):
         """Runs a client to its end, and returns what it has printed. The CPU time of `pids` is for it to count."""
         try:
             done = subprocess.run(self.command(side, *words, domid=domid), stdin=subprocess.DEVNULL, text=True, capture_output=True,

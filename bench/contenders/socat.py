@@ -13,7 +13,7 @@ class Socat(Piped):
 
     def between(self, group, source, target, listens):
         port = free_port()
-        group.start(1, "socat", "-b", 65536, f"TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,nodelay,fork", target)
+        group.start(1, "socat", "-b", 65536, f"TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,nodelay,fork,backlog=1024", target)
         group.start(0, "socat", "-b", 65536, source, f"TCP:127.0.0.1:{port},nodelay")
         wait_until(lambda: listens_at_port(port) and listens(), "socat")
 
@@ -25,7 +25,7 @@ class Socat(Piped):
 
     def carry(self, group, port):
         entry = free_port()
-        self.between(group, f"TCP-LISTEN:{entry},bind=127.0.0.1,reuseaddr,nodelay,fork", f"TCP:127.0.0.1:{port},nodelay",
+        self.between(group, f"TCP-LISTEN:{entry},bind=127.0.0.1,reuseaddr,nodelay,fork,backlog=1024", f"TCP:127.0.0.1:{port},nodelay",
                      lambda: listens_at_port(entry))
         return entry
 
