@@ -44,7 +44,8 @@ class Contender:
 class Piped(Contender):
     """A server, what stands between, and a client, all new for each measurement, so that nothing is left of the one before."""
 
-    tail = ()  # the client's last words
+    tail = ()      # the client's last words
+    patience = 12  # seconds for a measurement besides its own
 
     def build_group(self, group):
         """Starts all but the client. Returns the client's words, before the mode, and the domain that it runs in, or None."""
@@ -53,7 +54,8 @@ class Piped(Contender):
     def measure(self, mode, size, seconds):
         with Group(self.host) as group:
             words, domid = self.build_group(group)
-            return parse(self.host.run(0, *words, mode, size, seconds, *self.tail, domid=domid, pids=group.pids()))
+            return parse(self.host.run(0, *words, mode, size, seconds, *self.tail, domid=domid, pids=group.pids(),
+                                       timeout=self.patience + seconds))
 
 
 def missing_program(name, package):
