@@ -205,6 +205,28 @@ static int directory_send(void *userdata, uint32_t guest, const void *payload, u
 	return links_send(daemon->links, guest, FRAME_DIRECTORY, payload, length);
 }
 
+static bool directory_tells(void *userdata, uint32_t guest, bool up)
+{
+	struct daemon *daemon = userdata;
+
+	return daemon->peers && peers_tell(daemon->peers, guest, up);
+}
+
+static void directory_told(void *userdata, bool told)
+{
+	struct daemon *daemon = userdata;
+
+	if (daemon->peers && !daemon->stopping)
+		peers_told(daemon->peers, told);
+}
+
+static void leaves_changed(void *userdata, uint32_t domid, unsigned leaves)
+{
+	struct daemon *daemon = userdata;
+
+	peers_changed(daemon->peers, &(struct peers_change){.domid = domid, .leaves = leaves});
+}
+
 static void want_domain_0(void *userdata)
 {
 	struct daemon *daemon = userdata;
@@ -239,6 +261,9 @@ static int start_directory(struct daemon *daemon)
 {
 	static const struct directory_callbacks callbacks = {
 		.send = directory_send,
+		.tells = directory_tells,
+		.told = directory_told,
+		.leaves_changed = leaves_changed,
 		.want_link = want_domain_0,
 		.changed = domain_changed,
 		.flush = directory_flush,
@@ -341,6 +366,13 @@ static bool all_peers_watched(void *userdata)
 	return watches_others(daemon->watches);
 }
 
+static void tell_guest(void *userdata, uint32_t guest, const struct peers_change *changes, unsigned count)
+{
+	struct daemon *daemon = userdata;
+
+	directory_tell(daemon->directory, guest, changes, count);
+}
+
 static int start_peers(struct daemon *daemon)
 {
 	static const struct peers_callbacks callbacks = {
@@ -351,6 +383,7 @@ static int start_peers(struct daemon *daemon)
 		.lost = peer_lost,
 		.all_known = all_peers_known,
 		.all_watched = all_peers_watched,
+		.tell = tell_guest,
 	};
 	const struct config *config = &daemon->config;
 	const struct peers_options options = {
@@ -366,6 +399,8 @@ static int start_peers(struct daemon *daemon)
 		.allowed_count = config->peer_count,
 		.setup_timeout_ms = config->setup_timeout_ms,
 		.domains = daemon->domains,
+		/* It can't see the presence of one that hides it, so it doesn't know that we can be told. */
+		.told = daemon->self.domid != 0 && !config->presence_private,
 		.turns = &daemon->relay.turns,
 		.quota = daemon->quota,
 	};

@@ -10,6 +10,7 @@
 
 #include "daemon/daemon_internal.h"
 #include "daemon/base/log.h"
+#include "daemon/peers/peers.h"
 #include "daemon/xen/singleton.h"
 #include "daemon/xen/store.h"
 #include "daemon/base/timer.h"
@@ -167,8 +168,14 @@ static void on_settled(void *userdata, int error, const char *untrusted_value, s
 
 int startup_await_presence(struct daemon *daemon)
 {
-	int r = await_store(daemon, on_settled);
+	bool shown;
+	int r;
 
+	/* What comes after it in the store's queue is answered after it was written. */
+	do {
+		shown = peers_are_shown(daemon->peers);
+		r = await_store(daemon, on_settled);
+	} while (r == 0 && !shown);
 	if (r != -ETIMEDOUT)
 		return r;
 	log_warning("XenStore doesn't answer: other domains don't see this daemon until it does");

@@ -465,6 +465,10 @@ uint32_t frame_directory_entry_encode(const struct frame_directory_entry *entry,
 
 	put_u32(out, entry->domid);
 	out[4] = (uint8_t)entry->state;
+	if (entry->state == DIRECTORY_CHANGED) {
+		out[5] = entry->leaves;
+		return DIRECTORY_CHANGE;
+	}
 	memcpy(out + 5, entry->uuid, 16);
 	out[21] = (uint8_t)size;
 	if (size)
@@ -492,10 +496,16 @@ int frame_directory_next(struct frame_directory *directory, struct frame_directo
 		return 0;
 	entry->domid = take_u32(&cursor);
 	state = take_u8(&cursor);
-	take_bytes(&cursor, entry->uuid, 16);
-	entry->name.size = take_u8(&cursor);
-	entry->name.data = (const char *)take(&cursor, entry->name.size);
-	if (cursor.error || entry->domid > DOMID_MAX || state > DIRECTORY_PRESENT ||
+	entry->leaves = state == DIRECTORY_CHANGED ? take_u8(&cursor) : 0;
+	if (state == DIRECTORY_CHANGED) {
+		memset(entry->uuid, 0, sizeof(entry->uuid));
+		entry->name = (struct frame_text){"", 0};
+	} else {
+		take_bytes(&cursor, entry->uuid, 16);
+		entry->name.size = take_u8(&cursor);
+		entry->name.data = (const char *)take(&cursor, entry->name.size);
+	}
+	if (cursor.error || entry->domid > DOMID_MAX || state > DIRECTORY_CHANGED ||
 	    (entry->name.size && !domain_name_is_valid(entry->name.data, entry->name.size)))
 		return -EPROTO;
 	entry->state = (enum directory_state)state;

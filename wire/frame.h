@@ -197,6 +197,7 @@ struct frame_event {
 /* The domains that exist, as domain 0's daemon lists them. A complete list may take several frames. */
 #define DIRECTORY_REPLACES 0x1u /* begins a complete list */
 #define DIRECTORY_MORE	   0x2u /* the list continues in the next frame */
+#define DIRECTORY_TELLS	   0x4u /* from now on the sender tells what changes in XenStore for the receiver */
 struct frame_directory {
 	uint32_t flags;
 	uint32_t count;		 /* entries that follow, or that are still to be read */
@@ -206,16 +207,28 @@ struct frame_directory {
 enum directory_state {
 	DIRECTORY_REMOVED = 0,
 	DIRECTORY_PRESENT = 1,
+	DIRECTORY_CHANGED = 2, /* some of its leaves in XenStore */
 };
+
+/* The leaves of a domain that have changed for the receiver (doc/protocol.md, section 5.1). */
+#define CHANGED_PRESENCE  0x01u
+#define CHANGED_ENDPOINTS 0x02u /* for the receiver, as the next one */
+#define CHANGED_HELLO	  0x04u
+#define CHANGED_PUBLIC	  0x08u /* the endpoints for everybody */
+#define CHANGED_NODES	  0x10u
+#define CHANGED_ASKS	  0x20u /* it asks, and is told of the receiver in any case */
+#define CHANGED_ASKS_ALL  0x40u /* it asks, and hears of the receiver only by an answer */
 
 struct frame_directory_entry {
 	uint32_t domid;
 	enum directory_state state;
+	uint8_t leaves;		/* with DIRECTORY_CHANGED, and then nothing else */
 	uint8_t uuid[16];	/* zero: unknown */
 	struct frame_text name; /* empty: unknown, or it can't stand in an address */
 };
 #define DIRECTORY_HEAD_SIZE 8u
 #define DIRECTORY_ENTRY_MAX (22u + DOMAIN_NAME_MAX)
+#define DIRECTORY_CHANGE    6u /* bytes of an entry with DIRECTORY_CHANGED */
 
 struct frame_incoming {
 	uint64_t token;

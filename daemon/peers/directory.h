@@ -27,6 +27,7 @@ struct access;
 struct directory;
 struct domains;
 struct event_base;
+struct peers_change;
 struct self;
 struct store;
 
@@ -44,6 +45,12 @@ struct directory_callbacks {
 	/* In domain 0: sends a DIRECTORY frame's payload over the link with the guest. Returns 0, or a
 	 * negative errno if it can't be sent now. */
 	int (*send)(void *userdata, uint32_t guest, const void *payload, uint32_t length);
+	/* In domain 0: the guest's link has come up or ended. Returns whether it is told from now on, by
+	 * directory_tell(), what changes for it in XenStore. */
+	bool (*tells)(void *userdata, uint32_t guest, bool up);
+	/* In a guest: domain 0 tells what changes in XenStore, or doesn't any more, and this has changed. */
+	void (*told)(void *userdata, bool told);
+	void (*leaves_changed)(void *userdata, uint32_t domid, unsigned leaves);
 	/* In a guest: asks for a link with domain 0. */
 	void (*want_link)(void *userdata);
 	/* The name or UUID known of this domain has changed ("": it has none), or it is known for the first
@@ -84,6 +91,10 @@ void directory_link(struct directory *directory, uint32_t domid, bool up);
 /* In a guest: takes a DIRECTORY frame's payload (`length` bytes) from domain 0. Returns 0, or -EPROTO if it
  * is malformed; then none of it was used. */
 int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length);
+/* In domain 0: tells a guest what has changed for it in XenStore. If it can't be told now, it is told everything
+ * later (callback `tells`). */
+void directory_tell(struct directory *directory, uint32_t guest, const struct peers_change *changes,
+		    unsigned count);
 /* In domain 0: asks policy again which guest may know of which domains. */
 void directory_refresh(struct directory *directory);
 

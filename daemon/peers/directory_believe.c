@@ -65,6 +65,7 @@ void believe_link(struct directory *directory, uint32_t domid, bool up)
 		evtimer_del(directory->want);
 		return;
 	}
+	directory->callbacks.told(directory->userdata, false);
 	if (directory->present)
 		timer_start(directory->want, directory->want_ms);
 	if (directory->served)
@@ -76,6 +77,10 @@ static void take_entry(struct directory *directory, const struct frame_directory
 	struct domain *domain;
 	char name[DOMAIN_NAME_MAX + 1] = "";
 
+	if (entry->state == DIRECTORY_CHANGED) {
+		directory->callbacks.leaves_changed(directory->userdata, entry->domid, entry->leaves);
+		return;
+	}
 	if (entry->domid == directory->self->domid) /* we read our own nodes ourselves */
 		return;
 	if (entry->state == DIRECTORY_REMOVED) {
@@ -119,6 +124,8 @@ int directory_take(struct directory *directory, const uint8_t *payload, uint32_t
 	}
 	while (frame_directory_next(&frame, &entry) > 0)
 		take_entry(directory, &entry);
+	if (frame.flags & DIRECTORY_TELLS)
+		directory->callbacks.told(directory->userdata, true);
 	if (!directory->listing || (frame.flags & DIRECTORY_MORE))
 		return 0;
 	directory->listing = false;

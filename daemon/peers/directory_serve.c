@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/peers/directory_internal.h"
+#include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "daemon/base/log.h"
 #include "daemon/base/timer.h"
@@ -22,6 +23,14 @@ struct guest {
 	uint8_t told[DOMID_MAX / 8 + 1];
 	UT_hash_handle hh;
 };
+
+static struct guest *guest_find(struct directory *directory, uint32_t domid)
+{
+	struct guest *guest;
+
+	HASH_FIND(hh, directory->guests, &domid, sizeof(domid), guest);
+	return guest;
+}
 
 /* Entries on their way into frames. */
 struct batch {
@@ -98,8 +107,9 @@ static int tell_all(struct directory *directory, struct guest *guest)
 {
 	const struct domain *domain;
 	struct batch batch;
+	bool tells = directory->callbacks.tells(directory->userdata, guest->domid, true);
 
-	batch_begin(&batch, directory, guest, DIRECTORY_REPLACES);
+	batch_begin(&batch, directory, guest, DIRECTORY_REPLACES | (tells ? DIRECTORY_TELLS : 0));
 	memset(guest->told, 0, sizeof(guest->told));
 	for (domain = directory->domains; domain; domain = domain->hh.next) {
 		if (!may_see(directory, guest, domain))
@@ -133,6 +143,32 @@ static int tell_changes(struct directory *directory, struct guest *guest)
 	if (batch.head.count)
 		batch_send(&batch, 0);
 	return batch.error;
+}
+
+void directory_tell(struct directory *directory, uint32_t domid, const struct peers_change *changes,
+		    unsigned count)
+{
+	struct guest *guest = guest_find(directory, domid);
+	struct batch batch;
+
+	if (!guest || guest->wants_all) /* then it will be told everything */
+		return;
+	batch_begin(&batch, directory, guest, 0);
+	for (unsigned i = 0; i < count; i++) {
+		struct frame_directory_entry entry = {.domid = changes[i].domid,
+						      .state = DIRECTORY_CHANGED,
+						      .leaves = (uint8_t)changes[i].leaves};
+
+		if (batch.length + DIRECTORY_CHANGE > sizeof(batch.payload))
+			batch_send(&batch, 0);
+		batch.length += frame_directory_entry_encode(&entry, batch.payload + batch.length);
+		batch.head.count++;
+	}
+	batch_send(&batch, 0);
+	if (batch.error < 0) {
+		guest->wants_all = true;
+		timer_start(directory->resend, RESEND_MS);
+	}
 }
 
 void serve_tell(struct directory *directory)
@@ -169,9 +205,8 @@ void serve_refresh(struct directory *directory)
 
 void serve_guest_came(struct directory *directory, uint32_t domid)
 {
-	struct guest *guest;
+	struct guest *guest = guest_find(directory, domid);
 
-	HASH_FIND(hh, directory->guests, &domid, sizeof(domid), guest);
 	if (!guest) {
 		guest = calloc(1, sizeof(*guest));
 		if (!guest) {
@@ -185,19 +220,24 @@ void serve_guest_came(struct directory *directory, uint32_t domid)
 	timer_start(directory->gather, 0);
 }
 
-void serve_guest_left(struct directory *directory, uint32_t domid)
+static void guest_free(struct directory *directory, struct guest *guest)
 {
-	struct guest *guest;
-
-	HASH_FIND(hh, directory->guests, &domid, sizeof(domid), guest);
-	if (!guest)
-		return;
 	HASH_DEL(directory->guests, guest);
 	free(guest);
+}
+
+void serve_guest_left(struct directory *directory, uint32_t domid)
+{
+	struct guest *guest = guest_find(directory, domid);
+
+	if (!guest)
+		return;
+	directory->callbacks.tells(directory->userdata, domid, false);
+	guest_free(directory, guest);
 }
 
 void serve_stop(struct directory *directory)
 {
 	while (directory->guests)
-		serve_guest_left(directory, directory->guests->domid);
+		guest_free(directory, directory->guests);
 }

@@ -12,6 +12,8 @@
 #include "daemon/peers/peers_all.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_presence.h"
+#include "daemon/peers/peers_tell.h"
+#include "daemon/peers/peers_told.h"
 #include "daemon/base/timer.h"
 #include "wire/address.h"
 
@@ -29,6 +31,16 @@ struct peer *peer_find(struct peers *peers, uint32_t domid)
 	return peer;
 }
 
+struct peer *peer_after(struct peers *peers, int64_t domid)
+{
+	struct peer *peer = domid < 0 ? NULL : peer_find(peers, (uint32_t)domid);
+
+	peer = peer ? peer->hh.next : peers->peers;
+	while (peer && peer->domid <= domid)
+		peer = peer->hh.next;
+	return peer;
+}
+
 static bool is_allowed(const struct peers *peers, uint32_t domid)
 {
 	if (!peers->options.presence_private)
@@ -43,6 +55,7 @@ static void peer_free(struct peer *peer)
 {
 	rendezvous_destroy(peer);
 	presence_destroy(peer);
+	tell_destroy(peer);
 	store_cancel(&peer->advertising);
 	lookups_done(peer);
 	task_cancel(&peer->task);
@@ -78,6 +91,7 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 	if (peers->options.quota)
 		peer->account = quota_account(peers->options.quota, QUOTA_PEER, domid);
 	task_init(&peer->task, peers->options.turns, account_line(peer->account), on_turn);
+	tell_init(peer);
 	HASH_ADD_INORDER(hh, peers->peers, domid, sizeof(peer->domid), peer, by_domid);
 	if (rendezvous_init(peer) < 0) {
 		peer_free(peer);
@@ -90,8 +104,9 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 static bool is_forgettable(const struct peer *peer)
 {
 	return !peer->up && !peer->kicked && !peer->stale && !peer->reading && !peer->came && !peer->asked &&
-	       !peer->advertising && !peer->watch && !peer->hello_seen && !peer->presence_major &&
-	       !peer->hello_major && peer->rendezvous.state == RENDEZVOUS_IDLE && !peer->rendezvous.wanted &&
+	       !peer->advertising && !peer->asks_us && !peer->watch && !tell_is_pending(peer) &&
+	       !peer->hello_seen && !peer->presence_major && !peer->hello_major &&
+	       peer->rendezvous.state == RENDEZVOUS_IDLE && !peer->rendezvous.wanted &&
 	       !(peer->peers->options.presence_private && peer->allowed);
 }
 
@@ -108,6 +123,12 @@ static void on_turn(struct task *task)
 	enum rendezvous_state state = peer->rendezvous.state;
 	uint64_t cost = COST_TURN + presence_take(peer);
 
+	if (peer->asks_us) {
+		peer->asks_us = false;
+		cost += advertise_cost(peer->peers);
+		if (advertise_shows_more(peer))
+			presence_look_up(peer);
+	}
 	if (peer->kicked) {
 		peer->kicked = false;
 		rendezvous_advance(peer);
@@ -181,7 +202,7 @@ int peers_start(struct peers *peers)
 	peers->may_map = rendezvous_may_map(options);
 	peers_subtree(options->self->domid, peers->root);
 	peers->pages = event_new(peers->base, -1, 0, on_pages, peers);
-	if (!peers->pages || advertise_init(peers) < 0 || all_init(peers) < 0)
+	if (!peers->pages || advertise_init(peers) < 0 || all_init(peers) < 0 || told_init(peers) < 0)
 		return -ENOMEM;
 	vchan_host_set_freed(peers->host, on_vchan_freed, peers);
 
@@ -247,6 +268,7 @@ void peers_stop(struct peers *peers)
 		event_free(peers->pages);
 	advertise_destroy(peers);
 	all_destroy(peers);
+	told_destroy(peers);
 	/* Keeps what it was created with, and nothing else. */
 	*peers = (struct peers){
 		.base = peers->base,
@@ -316,10 +338,9 @@ static void fill_info(const struct peer *peer, struct peer_info *info)
 
 bool peers_next(struct peers *peers, int64_t after, struct peer_info *info)
 {
-	struct peer *peer = after < 0 ? NULL : peer_find(peers, (uint32_t)after);
+	struct peer *peer = peer_after(peers, after);
 
-	peer = peer ? peer->hh.next : peers->peers;
-	while (peer && (peer->domid <= after || !is_listed(peer)))
+	while (peer && !is_listed(peer))
 		peer = peer->hh.next;
 	if (peer)
 		fill_info(peer, info);
@@ -349,6 +370,11 @@ bool peers_own_leaf(const struct peers *peers, char path[PEERS_OWN_LEAF_SIZE])
 {
 	snprintf(path, PEERS_OWN_LEAF_SIZE, "data/xenmsg/%s", peers_own_leaf_name(peers));
 	return peers->presence_written;
+}
+
+bool peers_are_shown(const struct peers *peers)
+{
+	return peers->hears;
 }
 
 unsigned peers_nodes_written(const struct peers *peers)

@@ -22,10 +22,11 @@
  * Presence: a daemon shows itself by its presence leaf, or, if that is private, by what it writes for us. A
  * peer becomes known when somebody here asks for it, when it writes something for us or asks who is there,
  * and, while peers_want_all() is in force, when it starts; we then write our endpoints leaf for it, which it
- * alone may read. Nothing is read, written or watched of a domain that isn't known. A guest has one watch on
- * /local/domain, which fires for all that appears, and one on a leaf of each peer, which fires at the end of
- * its domain; dom0 knows all and watches each domain's subtree. So a guest with more than about 90 peers
- * learns of some ends only by the links' heartbeats.
+ * alone may read. Nothing is read, written or watched of a domain that isn't known. Dom0 knows all and watches
+ * each domain's subtree; over its links it tells the guests what changes for them (peers_tell.h, peers_told.h).
+ * A guest that isn't told has one watch on /local/domain, which fires for all that appears, and one on a leaf of
+ * each peer, which fires at the end of its domain; of the last of many peers it learns that only by the links'
+ * heartbeats.
  *
  * Every value read from XenStore is a peer's. One that is too long, not a number, not ASCII or of another
  * major version is logged (rate-limited) and treated as absent; a failure that another version has caused
@@ -59,8 +60,15 @@ struct peers_options {
 	unsigned allowed_count;
 	uint32_t setup_timeout_ms;
 	struct domains *domains; /* in domain 0, else NULL; outlives the peers */
+	bool told;		 /* a guest: domain 0 can reach us over a link, to tell what changes */
 	struct turns *turns;
 	struct quota *quota; /* NULL: nobody pays */
+};
+
+/* Something has changed in XenStore. */
+struct peers_change {
+	uint32_t domid;	 /* of the domain that has changed it */
+	unsigned leaves; /* CHANGED_... of wire/frame.h */
 };
 
 struct peers_callbacks {
@@ -82,6 +90,8 @@ struct peers_callbacks {
 	void (*all_known)(void *userdata);
 	/* Returns whether somebody goes on wanting to know all peers. NULL: nobody does. */
 	bool (*all_watched)(void *userdata);
+	/* In domain 0: tells the guest, over its link, what has changed for it. NULL: nobody is told. */
+	void (*tell)(void *userdata, uint32_t guest, const struct peers_change *changes, unsigned count);
 };
 
 /* Clears what a previous daemon left in our subtree, sets the watches, writes presence. Returns 0 or a
@@ -117,6 +127,14 @@ void peers_advertise_to(struct peers *peers, uint32_t domid);
  * comes, not before this returns, and within some seconds. */
 bool peers_want_all(struct peers *peers);
 
+/* In domain 0: notes that the guest can be told over its link what changes, or can't any more. Returns whether it
+ * understands that; then it is told from now on, first of what it may have missed. */
+bool peers_tell(struct peers *peers, uint32_t guest, bool up);
+/* In a guest: notes whether domain 0 tells what changes, from now on. */
+void peers_told(struct peers *peers, bool told);
+/* In a guest: takes what it tells. */
+void peers_changed(struct peers *peers, const struct peers_change *change);
+
 /* One peer in a listing. What it points to belongs to the peer, and is valid until the peers change. */
 struct peer_info {
 	uint32_t domid;
@@ -140,6 +158,9 @@ unsigned peers_waiting(const struct peers *peers);
  * Returns false if the leaf couldn't be written. */
 #define PEERS_OWN_LEAF_SIZE 48
 bool peers_own_leaf(const struct peers *peers, char path[PEERS_OWN_LEAF_SIZE]);
+/* Returns whether our presence was written, or is on its way, or writing it has failed. Before, it isn't known yet
+ * how we hear of answers to it. */
+bool peers_are_shown(const struct peers *peers);
 unsigned peers_nodes_written(const struct peers *peers);
 
 #endif

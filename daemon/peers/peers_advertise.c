@@ -71,12 +71,39 @@ static bool format_for(struct peer *peer, char value[PEERS_ADVERTISE_SIZE])
 	if (!names)
 		return false;
 	for (unsigned i = 0; i < peers->names_count; i++)
-		if (!(peer->reads_public && peers->names_public && peers->names_public[i]) &&
+		if (!(peer->minor >= PEERS_MINOR_PUBLIC && peers->names_public && peers->names_public[i]) &&
 		    (!access || access_visible(access, peer->domid, peers->names[i])))
 			names[count++] = peers->names[i];
 	endpoints_format(names, count, value, PEERS_ADVERTISE_SIZE);
 	free(names);
 	return true;
+}
+
+bool advertise_shows_more(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	struct access *access = peers->options.access;
+
+	if (!peer->allowed)
+		return false;
+	for (unsigned i = 0; i < peers->names_count; i++)
+		if (!(peers->names_public && peers->names_public[i]) &&
+		    (!access || access_visible(access, peer->domid, peers->names[i])))
+			return true;
+	return false;
+}
+
+uint64_t advertise_cost(const struct peers *peers)
+{
+	return COST_TURN + peers->names_count * COST_NAME;
+}
+
+/* Returns whether an empty leaf would tell the peer something: that we are here, or that we have no endpoints
+ * any more. Domain 0, which tells us of others, also tells the peer of us. */
+static bool says_something(const struct peer *peer, const char *value)
+{
+	return *value || peer->advertised || peer->answer || !peer->peers->told ||
+	       peer->minor < PEERS_MINOR_TOLD;
 }
 
 /* The endpoints leaf is also how a daemon that has just started learns of those that run: it alone may read
@@ -97,7 +124,8 @@ void advertise_to(struct peer *peer)
 		return;
 	}
 	peer->advertised_version = peers->advertised;
-	if (peer->advertised_value && !strcmp(peer->advertised_value, value))
+	if ((peer->advertised_value && !strcmp(peer->advertised_value, value)) ||
+	    !says_something(peer, value))
 		return;
 	free(peer->advertised_value);
 	peer->advertised_value = strdup(value); /* NULL: it is written once more than needed */
@@ -209,7 +237,7 @@ void advertise_presence(struct peers *peers)
 	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + 16];
 	int r;
 
-	if (peers->presence_written)
+	if (peers->presence_written || !peers->hears)
 		return;
 	peers->presence_written = true; /* on its way */
 	snprintf(path, sizeof(path), "%s/%s", peers->root, peers_own_leaf_name(peers));

@@ -14,6 +14,7 @@
  * One peer's leaf, by advertised_version, which is compared with the version of what there is to say:
  *
  *   old or 0 ──the peer is there──▶ compared with what stands there ──the same──▶ current: nothing is written
+ *                                  ├──nothing, for who learns of us by domain 0──▶ current: likewise
  *                                  └──another, or a new daemon──▶ advertising (the write is under way)
  *   advertising ──written──▶ current
  *   advertising ──other endpoints meanwhile──▶ written once more
@@ -22,6 +23,7 @@
  */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct peer;
 struct peers;
@@ -36,6 +38,10 @@ bool advertise_is_wanted(const struct peer *peer);
 void advertise_to(struct peer *peer);
 /* Makes the peer's next turn write the leaf even if it hasn't changed. */
 void advertise_anew(struct peer *peer);
+/* Returns whether the peer may know of endpoints that aren't in the leaf for all, as far as that is known. */
+bool advertise_shows_more(struct peer *peer);
+/* Returns what that costs. */
+uint64_t advertise_cost(const struct peers *peers);
 /* Removes what stands there for a peer that has gone. */
 void advertise_withdraw(struct peer *peer);
 

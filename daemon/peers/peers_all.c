@@ -17,6 +17,7 @@ static void ask(struct peers *peers);
 static void on_all_end(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
+	char path[PEERS_PATH_SIZE];
 
 	if (peers->callbacks.all_watched && peers->callbacks.all_watched(peers->userdata)) {
 		timer_set(peers->all_end, ALL_MS);
@@ -25,6 +26,12 @@ static void on_all_end(evutil_socket_t fd, short what, void *userdata)
 		return;
 	}
 	peers->all = peers->all_known = false;
+	if (!peers->told)
+		return;
+	/* Domain 0 needn't tell us of all any more. */
+	store_cancel(&peers->asking);
+	snprintf(path, sizeof(path), "%s/asks", peers->root);
+	peers_remove(peers, path);
 }
 
 static bool is_busy(const struct peers *peers)
@@ -41,7 +48,8 @@ static void on_settle(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
 
-	if ((peers->all_heard || is_busy(peers)) && --peers->all_settling) {
+	if ((peers->all_heard || (peers->told && !peers->all_listed) || is_busy(peers)) &&
+	    --peers->all_settling) {
 		peers->all_heard = false;
 		timer_set(peers->all_settle, SETTLE_MS);
 		return;
@@ -73,6 +81,7 @@ static void ask(struct peers *peers)
 	peers->all_known = peers->options.presence_private;
 	if (peers->options.presence_private)
 		return;
+	peers->all_listed = false;
 	peers->all_settling = 1; /* if XenStore doesn't answer */
 	timer_set(peers->all_settle, SETTLE_MS * SETTLE_TIMES);
 	store_cancel(&peers->asking);
@@ -110,6 +119,11 @@ bool all_follows(const struct peers *peers, uint32_t domid)
 void all_heard(struct peers *peers)
 {
 	peers->all_heard = true;
+}
+
+void all_listed(struct peers *peers)
+{
+	peers->all_heard = peers->all_listed = true;
 }
 
 void all_again(struct peers *peers)

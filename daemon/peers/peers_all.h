@@ -8,7 +8,8 @@
  *
  *   few ──peers_want_all()──▶ asking: our leaf `asks` is written, those that run answer, each by the endpoints
  *                             leaf that only we can read; who starts now is looked up when its presence appears
- *   asking ──nothing has come for a moment──▶ known, which callback `all_known` tells
+ *   asking ──nothing has come for a moment (and domain 0, if it tells us of changes, has told of all)──▶ known,
+ *                             which callback `all_known` tells
  *   asking, known ──nobody has wanted it for a while──▶ few: who starts now is ignored until it has to do with us
  *
  * In domain 0, which watches each domain, and with a private presence, which nobody may answer, there is
@@ -28,6 +29,8 @@ void all_start(struct peers *peers);
 bool all_follows(const struct peers *peers, uint32_t domid);
 /* Notes that something of a peer has come, so the answers aren't complete. */
 void all_heard(struct peers *peers);
+/* Notes that domain 0 has told of all. */
+void all_listed(struct peers *peers);
 /* Asks once more, since changes may have been missed. */
 void all_again(struct peers *peers);
 

@@ -40,6 +40,7 @@ enum peer_leaf {
 	LEAF_ENDPOINTS,
 	LEAF_HELLO,
 	LEAF_PUBLIC, /* endpoints that everyone may see */
+	LEAF_ASKS,   /* dom0 */
 	LEAF_RING_REF,
 	LEAF_EVENT_CHANNEL,
 	LEAVES,
@@ -61,11 +62,29 @@ struct rendezvous {
 	char spent_nonce[PEERS_NONCE_SIZE]; /* the peer has connected under it, and will make a new one */
 	uint32_t ring_ref, port;	    /* as read in AWAIT, else 0 */
 	unsigned node_retries;
-	struct vchan *vchan;		    /* GRANTED only: afterwards it is the owner's */
-	struct event *timer;		    /* setup_timeout_ms */
-	struct event *retry;		    /* the second node of a transaction isn't visible yet */
+	struct vchan *vchan; /* GRANTED only: afterwards it is the owner's */
+	struct event *timer; /* setup_timeout_ms */
+	struct event *retry; /* the second node of a transaction isn't visible yet */
+	struct event *again; /* the other side, or we, may have missed an event */
+	unsigned again_ms;
 	struct peer *wait_prev, *wait_next; /* PAGES: in peers.waiting */
 	struct store_request *hello_request, *publish_request;
+};
+
+/* In domain 0: what is to be told of a peer to guests, and whether and what it is told itself (peers_tell.h). */
+struct telling {
+	bool is_told, asks;
+	uint8_t *acquainted;	 /* a bit for each domain that has to do with it; NULL: none */
+	struct tell *one_by_one; /* what is to be told of it to single guests */
+	/* Leaves of it that have changed, to be told to all guests and to those that have to do with it; and
+	 * whether it is to be told of all that it may miss. */
+	struct telling_what {
+		unsigned to_all, to_some;
+		bool list;
+	} now, next;
+	bool is_walking; /* over all peers, with `now`, */
+	int64_t at;	 /* and has come to this one */
+	struct task task;
 };
 
 struct peer {
@@ -94,7 +113,7 @@ struct peer {
 	} read[LEAVES];
 	unsigned looked;		    /* bit mask: was read since the last request */
 	char presence[PEERS_INSTANCE_SIZE]; /* "" if absent */
-	bool reads_public;		    /* as its presence says */
+	unsigned minor;			    /* as its presence says; 0: it doesn't, or isn't there */
 	bool hello_seen;
 	struct hello hello;
 	bool endpoints_seen;
@@ -110,10 +129,13 @@ struct peer {
 
 	struct store_request *advertising; /* our endpoints leaf for it is being written */
 	bool advertised;		   /* it was written */
+	bool asks_us;			   /* may wait for it; and if it */
+	bool answer;			   /* does, even if it is empty */
 	uint64_t advertised_version; /* of peers.advertised; 0: must be compared with what stands there */
 	char *advertised_value;	     /* what stands there or is on its way; NULL: must be written */
 
 	struct rendezvous rendezvous;
+	struct telling telling; /* dom0 */
 	UT_hash_handle hh;
 };
 
@@ -135,11 +157,17 @@ struct peers {
 		uint64_t until_ms;
 	} absent[ABSENT_MAX];
 	struct domains_follower follower; /* dom0 */
-	struct store_watch *all_watch;	  /* a guest: of /local/domain */
-	bool all, all_known;		  /* peers are to be known; those that ran have answered */
-	bool all_heard;			  /* something of a peer has come since all_settle was set */
-	bool all_failed;		  /* `asks` couldn't be written */
-	unsigned all_settling;		  /* how often all_settle may still be set again */
+	struct store_watch *all_watch;	  /* a guest: of /local/domain, */
+	struct store_watch *zero_watch;	  /* and of what domain 0 writes */
+	unsigned leaf_watches;		  /* a guest's, of peers */
+	bool hears;			  /* what others do in answer to our presence, which we may show */
+	bool told, told_late;		  /* domain 0 tells us what changes; it should do so by now */
+	struct event *told_timer;
+	bool all, all_known;   /* peers are to be known; those that ran have answered */
+	bool all_heard;	       /* something of a peer has come since all_settle was set */
+	bool all_listed;       /* domain 0 has told of all */
+	bool all_failed;       /* `asks` couldn't be written */
+	unsigned all_settling; /* how often all_settle may still be set again */
 	struct event *all_settle, *all_end;
 	struct store_request *asking;
 	struct event *reread;	    /* asks again for what there was no memory to ask for */
@@ -168,6 +196,8 @@ const char *peers_own_leaf_name(const struct peers *peers);
 /* /local/domain/<domid>/data/xenmsg */
 void peers_subtree(uint32_t domid, char path[PEERS_ROOT_SIZE]);
 struct peer *peer_find(struct peers *peers, uint32_t domid);
+/* Returns the first peer with a higher domid, which may have gone (-1: the first of all). NULL: there is none. */
+struct peer *peer_after(struct peers *peers, int64_t domid);
 /* Returns the peer, made if there was none. NULL: out of memory; it stays unknown until its next change. */
 struct peer *peer_get(struct peers *peers, uint32_t domid);
 void peer_kick(struct peer *peer);
@@ -183,6 +213,8 @@ bool peer_hello_is_current(const struct peer *peer);
 int rendezvous_init(struct peer *peer);
 void rendezvous_destroy(struct peer *peer);
 void rendezvous_advance(struct peer *peer);
+/* Reads the peer's nodes if they are awaited, since they may have changed. */
+void rendezvous_look_again(struct peer *peer);
 /* Notes that the peer's daemon has gone, or was `replaced`. */
 void rendezvous_peer_gone(struct peer *peer, bool replaced);
 /* Takes the value of a node that was read, or NULL if there is none. */

@@ -230,6 +230,17 @@ static bool component_is(const char *name, size_t size, const char *expected)
 	return strlen(expected) == size && !memcmp(name, expected, size);
 }
 
+bool peers_path_reader(const char *untrusted_path, uint32_t *reader)
+{
+	const char *at = strstr(untrusted_path, "/data/xenmsg/to/"), *name;
+	size_t size;
+
+	if (!at)
+		return false;
+	at += strlen("/data/xenmsg/to");
+	return component_next(&at, &name, &size) && domid_parse(name, size, reader);
+}
+
 enum peers_path peers_path_parse(const char *untrusted_path, uint32_t me, uint32_t *domid,
 				 char nonce[PEERS_NONCE_SIZE])
 {

@@ -14,7 +14,9 @@
 #include <stdint.h>
 
 #define PEERS_MAJOR	    1
-#define PEERS_MINOR	    1  /* of a daemon that reads others' public endpoints */
+#define PEERS_MINOR	    2
+#define PEERS_MINOR_PUBLIC  1  /* of a daemon that reads others' public endpoints, */
+#define PEERS_MINOR_TOLD    2  /* and that domain 0 may tell of changes, or can tell others */
 #define PEERS_INSTANCE_SIZE 37 /* a UUID as text and its NUL */
 #define PEERS_NONCE_SIZE    9  /* 8 hexadecimal digits and the NUL */
 #define PEERS_VALUE_MAX	    2048
@@ -50,6 +52,8 @@ enum peers_path {
 	PEERS_PATH_ENDPOINTS,
 	PEERS_PATH_NODES, /* under `nonce` */
 };
+/* Returns whether the path is one that a domain writes for another, whose domid is then in *reader. */
+bool peers_path_reader(const char *untrusted_path, uint32_t *reader);
 enum peers_path peers_path_parse(const char *untrusted_path, uint32_t me, uint32_t *domid,
 				 char nonce[PEERS_NONCE_SIZE]);
 

@@ -9,8 +9,11 @@
 #include "daemon/peers/peers_advertise.h"
 #include "daemon/peers/peers_all.h"
 #include "daemon/peers/peers_internal.h"
+#include "daemon/peers/peers_tell.h"
+#include "daemon/peers/peers_told.h"
 #include "daemon/base/timer.h"
 #include "wire/address.h"
+#include "wire/frame.h"
 
 /* In units (turns.h). */
 #define COST_READ 1000u /* a request to XenStore, of which its thread has the most */
@@ -20,7 +23,8 @@
 
 #define REREAD_MS 1000
 
-static void on_change(void *userdata, const char *untrusted_path);
+/* A guest has 128 watches at most, and one that is refused costs the connection. */
+#define LEAF_WATCHES_MAX 64
 
 /* Writes the path of a leaf of the peer's. */
 static void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PEERS_PATH_SIZE])
@@ -35,6 +39,8 @@ static void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PE
 
 	if (leaf == LEAF_PRESENCE)
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/presence", peer->domid);
+	else if (leaf == LEAF_ASKS)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/asks", peer->domid);
 	else if (leaf == LEAF_PUBLIC)
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/endpoints", peer->domid);
 	else if (leaf == LEAF_HELLO || leaf == LEAF_ENDPOINTS)
@@ -53,13 +59,21 @@ static void on_leaf_watched(void *userdata, int error, const char *value, size_t
 			    strerror(-error));
 }
 
+static void unwatch_leaf(struct peer *peer)
+{
+	store_unwatch(peer->peers->store, &peer->watch);
+	if (peer->leaf_watched != LEAVES)
+		peer->peers->leaf_watches--;
+	peer->leaf_watched = LEAVES;
+}
+
 /* Watches the leaf itself. The watch on /local/domain fires for a leaf that is removed, but not for one that
  * goes with a directory above it, which we may not read; and that is how a domain ends. A watch on the leaf
- * fires then, too. */
-static void watch_leaf(struct peer *peer)
+ * fires then, too. Who is told by domain 0 needs none of this, and domain 0 itself doesn't end. */
+void presence_watch_leaf(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
-	enum peer_leaf leaf = !peer->up		     ? LEAVES
+	enum peer_leaf leaf = !peer->up || peers->told || (peer->domid == 0 && peers->zero_watch) ? LEAVES
 			      : peer->presence[0]    ? LEAF_PRESENCE
 			      : peer->endpoints_seen ? LEAF_ENDPOINTS
 						     : LEAF_HELLO;
@@ -68,14 +82,15 @@ static void watch_leaf(struct peer *peer)
 
 	if (peers->options.domains || leaf == peer->leaf_watched)
 		return;
-	store_unwatch(peers->store, &peer->watch);
-	peer->leaf_watched = leaf;
-	if (leaf != LEAVES) {
+	unwatch_leaf(peer);
+	if (leaf != LEAVES && peers->leaf_watches < LEAF_WATCHES_MAX) {
 		leaf_path(peer, leaf, path);
-		r = store_watch(peers->store, path, on_change, peers, on_leaf_watched, &peer->watch);
+		peer->leaf_watched = leaf;
+		peers->leaf_watches++;
+		r = store_watch(peers->store, path, presence_on_change, peers, on_leaf_watched, &peer->watch);
 	}
 	if (r < 0) {
-		peer->leaf_watched = LEAVES; /* retried at the next change */
+		unwatch_leaf(peer); /* retried at the next change */
 		on_leaf_watched(peers, r, NULL, 0);
 	}
 }
@@ -161,7 +176,9 @@ static void conclude_presence(struct peer *peer)
 			advertise_to(peer);
 		peers->callbacks.presence(peers->userdata, peer->domid, true);
 	}
-	watch_leaf(peer);
+	presence_watch_leaf(peer);
+	if (peer->domid == 0)
+		told_check(peers);
 	peer_kick(peer);
 }
 
@@ -181,8 +198,8 @@ static void complain(struct peer *peer, const char *what, int error, unsigned ma
 static void take_presence(struct peer *peer, const char *untrusted_value, size_t size)
 {
 	char instance[PEERS_INSTANCE_SIZE] = "";
-	bool was_there = peer->presence[0] != '\0', read_public = peer->reads_public;
-	unsigned major = 0, minor = 0;
+	bool was_there = peer->presence[0] != '\0';
+	unsigned major = 0, minor = 0, minor_before = peer->minor;
 	int r;
 
 	peer->presence_major = 0;
@@ -196,12 +213,12 @@ static void take_presence(struct peer *peer, const char *untrusted_value, size_t
 		if (r == 0)
 			memcpy(peer->presence, instance, sizeof(peer->presence));
 	}
-	peer->reads_public = peer->presence[0] && minor >= PEERS_MINOR;
-	if (peer->reads_public)
+	peer->minor = peer->presence[0] ? minor : 0;
+	if (peer->minor >= PEERS_MINOR_PUBLIC)
 		peer_read(peer, LEAF_PUBLIC);
 	else
 		set_endpoints(peer, &peer->for_all, NULL, 0);
-	if (peer->reads_public != read_public)
+	if (peer->minor != minor_before)
 		peers_advertise_to(peer->peers, peer->domid);
 	/* no watch fires for the other leaves if they have gone with their directory */
 	if (was_there && !peer->presence[0]) {
@@ -315,6 +332,9 @@ static void take(struct peer *peer, enum peer_leaf leaf, int error, const char *
 	case LEAF_PUBLIC:
 		take_public(peer, untrusted_value, size);
 		break;
+	case LEAF_ASKS:
+		tell_asks(peer, untrusted_value != NULL);
+		break;
 	case LEAF_RING_REF:
 	case LEAF_EVENT_CHANNEL:
 		rendezvous_node(peer, leaf, untrusted_value, size);
@@ -397,7 +417,7 @@ void presence_init(struct peer *peer)
 
 void presence_destroy(struct peer *peer)
 {
-	store_unwatch(peer->peers->store, &peer->watch);
+	unwatch_leaf(peer);
 	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
 		store_cancel(&peer->read[leaf].request);
 		free(peer->read[leaf].untrusted_value);
@@ -412,51 +432,111 @@ void presence_look_up(struct peer *peer)
 	peer_read(peer, LEAF_ENDPOINTS);
 }
 
-/* A guest watches /local/domain, dom0 each domain's subtree. A guest hears of everybody's presence, but takes
- * no notice of a domain that it has nothing to do with, unless all are to be known. */
-static void on_change(void *userdata, const char *untrusted_path)
+/* Reads all that may have changed of the peer. */
+static void look_again(struct peer *peer)
 {
+	presence_look_up(peer);
+	rendezvous_look_again(peer);
+}
+
+/* Takes notice of what has changed of a domain that isn't known: only if we have to do with it. */
+static void meet(struct peers *peers, uint32_t domid, unsigned leaves)
+{
+	unsigned reasons = CHANGED_HELLO | CHANGED_ENDPOINTS | CHANGED_ASKS_ALL;
+	struct peer *peer;
+
+	if (all_follows(peers, domid))
+		reasons |= CHANGED_PRESENCE;
+	if (!(leaves & (reasons | CHANGED_ASKS)) || (peer = peer_get(peers, domid)) == NULL)
+		return;
+	if (leaves & CHANGED_ASKS_ALL)
+		peer->answer = true;
+	if (leaves & reasons)
+		presence_look_up(peer);
+	else
+		peer->asks_us = true;
+	task_due(&peer->task);
+}
+
+void peers_changed(struct peers *peers, const struct peers_change *change)
+{
+	static const struct {
+		unsigned change;
+		enum peer_leaf leaf;
+	} leaves[] = {
+		{CHANGED_PRESENCE, LEAF_PRESENCE},
+		{CHANGED_ENDPOINTS, LEAF_ENDPOINTS},
+		{CHANGED_HELLO, LEAF_HELLO},
+		{CHANGED_PUBLIC, LEAF_PUBLIC},
+	};
+	struct peer *peer = peer_find(peers, change->domid);
+
+	if (change->domid == peers->options.self->domid) {
+		if (change->leaves & CHANGED_ASKS)
+			all_listed(peers);
+		return;
+	}
+	absent_forget(peers, change->domid);
+	all_heard(peers);
+	if (!peer) {
+		meet(peers, change->domid, change->leaves);
+		return;
+	}
+	for (size_t i = 0; i < sizeof(leaves) / sizeof(*leaves); i++)
+		if (change->leaves & leaves[i].change)
+			peer_read(peer, leaves[i].leaf);
+	if (change->leaves & CHANGED_NODES)
+		rendezvous_look_again(peer);
+	if (!(change->leaves & (CHANGED_ASKS | CHANGED_ASKS_ALL)))
+		return;
+	if (!peer->up) { /* else it was answered when it came up, unless */
+		presence_look_up(peer);
+	} else if ((change->leaves & CHANGED_ASKS_ALL) && !peer->answer) {
+		peer->answer = true; /* an empty answer was left out */
+		peers_advertise_to(peers, peer->domid);
+	}
+}
+
+/* A guest hears of everybody's presence while it watches /local/domain, but takes no notice of a domain that it
+ * has nothing to do with, unless all are to be known. */
+void presence_on_change(void *userdata, const char *untrusted_path)
+{
+	static const unsigned leaves[] = {
+		[PEERS_PATH_PRESENCE] = CHANGED_PRESENCE,   [PEERS_PATH_ASKS] = CHANGED_ASKS_ALL,
+		[PEERS_PATH_PUBLIC] = CHANGED_PUBLIC,	    [PEERS_PATH_HELLO] = CHANGED_HELLO,
+		[PEERS_PATH_ENDPOINTS] = CHANGED_ENDPOINTS, [PEERS_PATH_NODES] = CHANGED_NODES,
+	};
 	struct peers *peers = userdata;
 	struct peer *peer, *next;
 	char nonce[PEERS_NONCE_SIZE];
 	uint32_t domid = peers->options.self->domid;
-	enum peers_path path = peers_path_parse(untrusted_path, peers->options.self->domid, &domid, nonce);
-	bool known;
+	enum peers_path path = peers_path_parse(untrusted_path, domid, &domid, nonce);
 
 	if (path == PEERS_PATH_ALL) {
 		absent_forget_all(peers);
 		HASH_ITER(hh, peers->peers, peer, next)
-			presence_look_up(peer);
+			look_again(peer);
 		all_again(peers);
-	}
-	if (path == PEERS_PATH_ALL || path == PEERS_PATH_OTHER || domid == peers->options.self->domid)
 		return;
+	}
+	if (domid == peers->options.self->domid)
+		return;
+	peer = peer_find(peers, domid);
+	if (peer && peers->options.domains)
+		tell_change(peer, untrusted_path);
+	if (path == PEERS_PATH_OTHER ||
+	    (path == PEERS_PATH_NODES && (!peer || strcmp(nonce, peer->rendezvous.our_nonce) != 0)))
+		return;
+	if (path != PEERS_PATH_DOMAIN) {
+		peers_changed(peers, &(struct peers_change){.domid = domid, .leaves = leaves[path]});
+		return;
+	}
 	absent_forget(peers, domid);
 	all_heard(peers);
-	known = (peer = peer_find(peers, domid)) != NULL;
-	if (path == PEERS_PATH_NODES) {
-		if (known && peer->rendezvous.state == RENDEZVOUS_AWAIT &&
-		    !strcmp(nonce, peer->rendezvous.our_nonce)) {
-			peer_read(peer, LEAF_RING_REF);
-			peer_read(peer, LEAF_EVENT_CHANNEL);
-		}
-	} else if (path == PEERS_PATH_DOMAIN) {
-		if (known)
-			presence_look_up(peer);
-	} else if (!known) {
-		if (path == PEERS_PATH_PUBLIC || (path == PEERS_PATH_PRESENCE && !all_follows(peers, domid)))
-			return;
-		if ((peer = peer_get(peers, domid)) != NULL)
-			presence_look_up(peer);
-	} else if (path == PEERS_PATH_ASKS) {
-		if (!peer->up) /* else it was answered when it came up */
-			presence_look_up(peer);
-	} else {
-		peer_read(peer, path == PEERS_PATH_PRESENCE ? LEAF_PRESENCE
-				: path == PEERS_PATH_HELLO  ? LEAF_HELLO
-				: path == PEERS_PATH_PUBLIC ? LEAF_PUBLIC
-							    : LEAF_ENDPOINTS);
-	}
+	if (!peer && domid == 0) /* a guest has to do with it in any case */
+		peer = peer_get(peers, domid);
+	if (peer)
+		look_again(peer);
 }
 
 static void on_watched(void *userdata, int error, const char *value, size_t size)
@@ -479,6 +559,7 @@ static void on_domain_gone(void *userdata, uint32_t domid)
 	if (!peer)
 		return;
 	store_unwatch(peers->store, &peer->watch);
+	tell_anything(peer);
 	presence_look_up(peer); /* its home was removed */
 	peer_kick(peer);
 }
@@ -494,7 +575,7 @@ static void on_domain_there(void *userdata, uint32_t domid)
 		return;
 	peers_subtree(domid, path);
 	/* fires at once, so the domain is looked up */
-	r = store_watch(peers->store, path, on_change, peers, on_watched, &peer->watch);
+	r = store_watch(peers->store, path, presence_on_change, peers, on_watched, &peer->watch);
 	if (r < 0)
 		on_watched(peers, r, NULL, 0);
 }
@@ -505,8 +586,8 @@ int presence_watch(struct peers *peers)
 	if (!peers->reread)
 		return -ENOMEM;
 	if (!peers->options.domains)
-		return store_watch(peers->store, "/local/domain", on_change, peers, on_watched,
-				   &peers->all_watch);
+		return told_watch(peers);
+	peers->hears = true;
 	peers->follower = (struct domains_follower){
 		.there = on_domain_there, .gone = on_domain_gone, .userdata = peers};
 	domains_follow(peers->options.domains, &peers->follower);
@@ -517,7 +598,6 @@ void presence_unwatch(struct peers *peers)
 {
 	if (peers->options.domains)
 		domains_leave(peers->options.domains, &peers->follower);
-	store_unwatch(peers->store, &peers->all_watch);
 	if (peers->reread)
 		event_free(peers->reread);
 }

@@ -20,6 +20,10 @@ struct peer;
 struct peers;
 
 int presence_watch(struct peers *peers);
+/* Takes the event of a watch on something of the peers'. */
+void presence_on_change(void *userdata, const char *untrusted_path);
+/* Watches a leaf of the peer's, or doesn't any more, as is needed now. */
+void presence_watch_leaf(struct peer *peer);
 void presence_unwatch(struct peers *peers);
 void presence_init(struct peer *peer);
 void presence_destroy(struct peer *peer);

@@ -25,6 +25,7 @@
 
 #define NODE_RETRY_MS  50
 #define NODE_RETRIES   20
+#define AGAIN_FIRST_MS 500  /* then twice as long, and so on */
 #define PAGES_RETRY_MS 1000 /* other programs of this domain give pages back without telling us */
 
 bool rendezvous_may_map(const struct peers_options *options)
@@ -101,6 +102,7 @@ static void withdraw(struct peer *peer)
 
 	step_back(peer, RENDEZVOUS_IDLE);
 	event_del(rendezvous->timer);
+	event_del(rendezvous->again);
 	rendezvous->wanted = false;
 	rendezvous->lost_told = false;
 	if (!rendezvous->hello_written)
@@ -156,6 +158,7 @@ static void hand_over(struct peer *peer, struct vchan *vchan)
 	unpublish(peer);
 	store_cancel(&rendezvous->hello_request); /* the peer has read it, so it was written */
 	event_del(rendezvous->timer);
+	event_del(rendezvous->again);
 	event_del(rendezvous->retry);
 	rendezvous->state = RENDEZVOUS_CONNECTED;
 	rendezvous->vchan = NULL;
@@ -272,6 +275,12 @@ static void read_nodes(struct peer *peer)
 	peer_read(peer, LEAF_EVENT_CHANNEL);
 }
 
+void rendezvous_look_again(struct peer *peer)
+{
+	if (peer->rendezvous.state == RENDEZVOUS_AWAIT)
+		read_nodes(peer);
+}
+
 static void map(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
@@ -334,11 +343,23 @@ static void on_hello_written(void *userdata, int error, const char *value, size_
 		     strerror(-error));
 }
 
-static void begin(struct peer *peer)
+static int write_hello(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
 	struct rendezvous *rendezvous = &peer->rendezvous;
 	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + PEERS_NONCE_SIZE + 16];
+
+	snprintf(value, sizeof(value), "%d %s %s %d", PEERS_MAJOR, peers->options.self->instance_text,
+		 rendezvous->our_nonce, peers->may_map);
+	peer_our_path(peer, path, "/hello");
+	return store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid,
+			   on_hello_written, peer, &rendezvous->hello_request);
+}
+
+static void begin(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	struct rendezvous *rendezvous = &peer->rendezvous;
 	uint32_t random = 0;
 	int r;
 
@@ -347,14 +368,12 @@ static void begin(struct peer *peer)
 		return;
 	}
 	snprintf(rendezvous->our_nonce, sizeof(rendezvous->our_nonce), "%08x", random);
-	snprintf(value, sizeof(value), "%d %s %s %d", PEERS_MAJOR, peers->options.self->instance_text,
-		 rendezvous->our_nonce, peers->may_map);
-	peer_our_path(peer, path, "/hello");
 	rendezvous->hello_written = true;
 	rendezvous->node_retries = 0;
 	rendezvous->state = RENDEZVOUS_HELLO;
-	r = store_write(peers->store, path, value, peers->options.self->domid, (int)peer->domid,
-			on_hello_written, peer, &rendezvous->hello_request);
+	rendezvous->again_ms = AGAIN_FIRST_MS;
+	timer_set(rendezvous->again, rendezvous->again_ms);
+	r = write_hello(peer);
 	if (r < 0) {
 		on_hello_written(peer, r, NULL, 0);
 		return;
@@ -551,6 +570,23 @@ static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 	step(userdata, RENDEZVOUS_TIMEOUT);
 }
 
+/* Goes on where an event may have been missed: while nobody told the peer of changes, for a moment, or while it
+ * had no connection to XenStore, it didn't hear of our hello, or we of its nodes. */
+static void on_again(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peer *peer = userdata;
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	if (!event_pending(rendezvous->timer, EV_TIMEOUT, NULL))
+		return; /* the attempt is over */
+	if (rendezvous->state == RENDEZVOUS_HELLO && !rendezvous->hello_request && write_hello(peer) < 0)
+		log_error("rendezvous: out of memory: the hello for domain %u isn't written again",
+			  peer->domid);
+	rendezvous_look_again(peer);
+	rendezvous->again_ms *= 2;
+	timer_set(rendezvous->again, rendezvous->again_ms);
+}
+
 static void on_retry(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peer *peer = userdata;
@@ -565,7 +601,8 @@ int rendezvous_init(struct peer *peer)
 
 	rendezvous->timer = evtimer_new(peer->peers->base, on_timeout, peer);
 	rendezvous->retry = evtimer_new(peer->peers->base, on_retry, peer);
-	return rendezvous->timer && rendezvous->retry ? 0 : -ENOMEM;
+	rendezvous->again = evtimer_new(peer->peers->base, on_again, peer);
+	return rendezvous->timer && rendezvous->retry && rendezvous->again ? 0 : -ENOMEM;
 }
 
 void rendezvous_destroy(struct peer *peer)
@@ -579,6 +616,8 @@ void rendezvous_destroy(struct peer *peer)
 		event_free(rendezvous->timer);
 	if (rendezvous->retry)
 		event_free(rendezvous->retry);
+	if (rendezvous->again)
+		event_free(rendezvous->again);
 }
 
 void peers_disconnect(struct peers *peers, uint32_t domid)

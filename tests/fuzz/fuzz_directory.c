@@ -52,6 +52,16 @@ static void changed(void *userdata, uint32_t domid, const char *old_name, const 
 	changes++;
 }
 
+static void told(void *userdata, bool is_told)
+{
+}
+
+static void leaves_changed(void *userdata, uint32_t domid, unsigned leaves)
+{
+	require(domid <= DOMID_MAX && leaves <= UINT8_MAX);
+	changes++;
+}
+
 static void flush(void *userdata, bool has_changed)
 {
 }
@@ -75,7 +85,14 @@ static void look(struct directory *directory)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct directory_callbacks callbacks = {send_nothing, want_nothing, changed, flush};
+	static const struct directory_callbacks callbacks = {
+		.send = send_nothing,
+		.told = told,
+		.leaves_changed = leaves_changed,
+		.want_link = want_nothing,
+		.changed = changed,
+		.flush = flush,
+	};
 	static const struct self self = {.domid = OWN};
 	static const struct directory_options options = {.self = &self, .believed_ms = 1000};
 	static struct event_base *base;

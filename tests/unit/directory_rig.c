@@ -57,6 +57,30 @@ static int on_send(void *userdata, uint32_t domid, const void *payload, uint32_t
 	return directory_take(guest(rig, domid)->directory, payload, length);
 }
 
+static bool on_tells(void *userdata, uint32_t domid, bool up)
+{
+	struct rig *rig = ((struct place *)userdata)->rig;
+
+	rig->asked_to_tell += up;
+	return up && rig->tells;
+}
+
+static void on_told(void *userdata, bool told)
+{
+	struct place *place = userdata;
+
+	place->told = told;
+}
+
+static void on_leaves_changed(void *userdata, uint32_t domid, unsigned leaves)
+{
+	struct place *place = userdata;
+
+	if (domid < 16)
+		place->leaves[domid] |= leaves;
+	place->leaf_changes++;
+}
+
 static void on_want(void *userdata)
 {
 	struct place *place = userdata;
@@ -86,6 +110,9 @@ static void open_place(struct rig *rig, struct place *place, uint32_t domid)
 {
 	static const struct directory_callbacks callbacks = {
 		.send = on_send,
+		.tells = on_tells,
+		.told = on_told,
+		.leaves_changed = on_leaves_changed,
 		.want_link = on_want,
 		.changed = on_changed,
 		.flush = on_flush,

@@ -35,6 +35,8 @@ struct place {
 	unsigned wants, flushes, changes;
 	bool has_changed;
 	char last_change[300];
+	bool told; /* what changes in XenStore, */
+	unsigned leaves[16], leaf_changes;
 };
 
 struct rig {
@@ -42,6 +44,8 @@ struct rig {
 	struct place zero, guests[2]; /* domains 0, 1 and 2 */
 	bool hidden[16];	      /* from guest 1 */
 	int send_error;
+	bool tells; /* domain 0, what changes in XenStore */
+	unsigned asked_to_tell;
 	unsigned frames, entries, removed;
 	uint32_t longest;
 };

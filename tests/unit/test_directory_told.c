@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "daemon/peers/directory.h"
+#include "daemon/peers/peers.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 
@@ -264,6 +265,70 @@ static void a_guest_that_could_not_take_a_change_gets_everything_again(void **st
 	until(is_named(one, 2, "work"));
 }
 
+static void a_guest_is_told_what_changes_in_xenstore_if_it_understands(void **state)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1), *two = guest(rig, 2);
+
+	link_up(rig, 1);
+	settle(rig, 1);
+	assert_false(one->told);
+	rig->tells = true;
+	link_up(rig, 2);
+	settle(rig, 2);
+	assert_true(two->told);
+	assert_false(one->told);
+	directory_tell(rig->zero.directory, 2,
+		       (const struct peers_change[]){{.domid = 1, .leaves = CHANGED_HELLO},
+						     {.domid = 7, .leaves = CHANGED_PRESENCE}},
+		       2);
+	assert_int_equal(two->leaves[1], CHANGED_HELLO);
+	assert_int_equal(two->leaves[7], CHANGED_PRESENCE);
+	assert_int_equal(one->leaf_changes, 0);
+	directory_link(two->directory, 0, false);
+	assert_false(two->told);
+}
+
+static void many_changes_take_several_small_frames(void **state)
+{
+	struct rig *rig = *state;
+	struct peers_change changes[200];
+	unsigned before;
+
+	rig->tells = true;
+	link_up(rig, 1);
+	settle(rig, 1);
+	before = rig->frames;
+	for (unsigned i = 0; i < 200; i++)
+		changes[i] = (struct peers_change){.domid = 100 + i, .leaves = CHANGED_PRESENCE};
+	directory_tell(rig->zero.directory, 1, changes, 200);
+	assert_int_equal(guest(rig, 1)->leaf_changes, 200);
+	assert_int_equal(rig->frames - before, 3);
+	assert_true(rig->longest <= 496);
+}
+
+/* Else it would go without: nobody tells of a change twice. */
+static void a_change_that_could_not_be_told_makes_the_guest_be_told_everything(void **state)
+{
+	const struct peers_change change = {.domid = 7, .leaves = CHANGED_HELLO};
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+	unsigned asked;
+
+	rig->tells = true;
+	link_up(rig, 1);
+	settle(rig, 1);
+	asked = rig->asked_to_tell;
+	rig->send_error = -ENOBUFS;
+	directory_tell(rig->zero.directory, 1, &change, 1);
+	assert_int_equal(one->leaf_changes, 0);
+	rig->send_error = 0;
+	directory_tell(rig->zero.directory, 1, &change, 1);
+	assert_int_equal(one->leaf_changes, 0);
+	until(rig->asked_to_tell > asked);
+	until(one->told);
+}
+
 static void a_guest_without_a_link_is_told_nothing(void **state)
 {
 	struct rig *rig = *state;
@@ -424,6 +489,9 @@ int main(void)
 		TEST(new_rules_that_change_nothing_for_a_guest_tell_it_nothing),
 		TEST(many_domains_take_several_small_frames),
 		TEST(a_guest_that_could_not_take_a_change_gets_everything_again),
+		TEST(a_guest_is_told_what_changes_in_xenstore_if_it_understands),
+		TEST(many_changes_take_several_small_frames),
+		TEST(a_change_that_could_not_be_told_makes_the_guest_be_told_everything),
 		TEST(a_guest_without_a_link_is_told_nothing),
 		TEST(names_that_mean_something_else_are_none),
 		TEST(bad_uuids_are_none),

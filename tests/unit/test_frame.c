@@ -276,22 +276,27 @@ static void no_text_at_all_encodes_as_empty(void **state)
 }
 
 #define DIRECTORY_BYTES                                                                                      \
-	"\1\0\0\0\2\0\0\0"                                                                                   \
+	"\1\0\0\0\3\0\0\0"                                                                                   \
 	"\357\177\0\0\1" UUID_1                                                                              \
 	"\4work"                                                                                             \
-	"\3\0\0\0\0" UUID_2 "\0"
+	"\3\0\0\0\0" UUID_2 "\0"                                                                              \
+	"\5\0\0\0\2\5"
 
 static void a_directory_is_the_bytes_of_the_document(void **state)
 {
-	static const struct frame_directory head = {.flags = DIRECTORY_REPLACES, .count = 2};
-	struct frame_directory_entry entries[2] = {
+	static const struct frame_directory head = {.flags = DIRECTORY_REPLACES, .count = 3};
+	struct frame_directory_entry entries[3] = {
 		{.domid = DOMID_MAX, .state = DIRECTORY_PRESENT, .uuid = UUID_1, .name = {"work", 4}},
 		{.domid = 3, .state = DIRECTORY_REMOVED, .uuid = UUID_2},
+		{.domid = 5,
+		 .state = DIRECTORY_CHANGED,
+		 .leaves = CHANGED_PRESENCE | CHANGED_HELLO,
+		 .name = {"none", 4}},
 	};
 	uint8_t out[256];
 	uint32_t length = frame_directory_encode(&head, out);
 
-	for (unsigned i = 0; i < 2; i++)
+	for (unsigned i = 0; i < 3; i++)
 		length += frame_directory_entry_encode(&entries[i], out + length);
 	assert_int_equal(length, sizeof(DIRECTORY_BYTES) - 1);
 	assert_memory_equal(out, DIRECTORY_BYTES, length);
@@ -315,6 +320,12 @@ static void a_directory_decodes_to_what_was_encoded(void **state)
 	assert_int_equal(frame_directory_next(&directory, &entry), 1);
 	assert_int_equal(entry.domid, 3);
 	assert_int_equal(entry.state, DIRECTORY_REMOVED);
+	assert_int_equal(entry.leaves, 0);
+	assert_int_equal(frame_directory_next(&directory, &entry), 1);
+	assert_int_equal(entry.domid, 5);
+	assert_int_equal(entry.state, DIRECTORY_CHANGED);
+	assert_int_equal(entry.leaves, CHANGED_PRESENCE | CHANGED_HELLO);
+	assert_int_equal(entry.name.size, 0);
 	assert_true(text_is(entry.name, ""));
 	assert_int_equal(frame_directory_next(&directory, &entry), 0);
 	free(payload);
@@ -356,7 +367,8 @@ static void impossible_entries_of_a_directory_are_refused(void **state)
 	} bad[] = {
 		BAD(ONE "\360\177\0\0\1" UUID_1 "\0"), /* DOMID_MAX + 1 */
 		BAD(ONE "\1\0\0\200\1" UUID_1 "\0"),   /* over 2^31 */
-		BAD(ONE "\1\0\0\0\2" UUID_1 "\0"),     /* no state */
+		BAD(ONE "\1\0\0\0\3" UUID_1 "\0"),     /* no state */
+		BAD(ONE "\1\0\0\0\2"),		     /* changed, but not what */
 		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a:b"),  /* names that can't stand in an address */
 		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a b"),
 		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a/b"),

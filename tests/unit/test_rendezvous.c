@@ -404,7 +404,7 @@ static void under_another_number_we_are_shown_anew_and_as_before_nowhere(void **
 	peers_want_all(scene.peers);
 	settle(&scene);
 	assert_string_equal(fake_find(&scene.store, "/local/domain/3/data/xenmsg/presence")->value,
-			    "1 " INSTANCE " 1");
+			    "1 " INSTANCE " 2");
 	fire(&scene, THEIRS "/presence");
 	settle(&scene);
 	assert_true(peers_is_up(scene.peers, 2));

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/peers/peers_told.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/base/timer.h"
+#include "daemon/peers/peers_advertise.h"
+#include "daemon/peers/peers_internal.h"
+#include "daemon/peers/peers_presence.h"
+
+static void on_watched(void *userdata, int error, const char *value, size_t size)
+{
+	struct peers *peers = userdata;
+
+	if (error < 0)
+		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR,
+			    "peers: domain %u can't watch its peers in XenStore: %s; some will not be seen",
+			    peers->options.self->domid, strerror(-error));
+}
+
+static int watch_all(struct peers *peers)
+{
+	if (peers->all_watch)
+		return 0;
+	return store_watch(peers->store, "/local/domain", presence_on_change, peers, on_watched,
+			   &peers->all_watch);
+}
+
+void told_check(struct peers *peers)
+{
+	const struct peer *zero = peer_find(peers, 0);
+	bool looked = zero && (zero->looked & LEAVES_LOOKED_UP) == LEAVES_LOOKED_UP;
+	bool will_tell = looked && zero->up && zero->minor >= PEERS_MINOR_TOLD;
+	int r;
+
+	if (!looked && !peers->told_late)
+		return;
+	if (!peers->told && (peers->told_late || !will_tell)) {
+		evtimer_del(peers->told_timer);
+		r = watch_all(peers);
+		if (r < 0)
+			on_watched(peers, r, NULL, 0);
+	}
+	if (!peers->hears) {
+		peers->hears = true;
+		advertise_presence(peers);
+	}
+}
+
+static void on_late(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peers *peers = userdata;
+
+	peers->told_late = true;
+	told_check(peers);
+}
+
+void peers_told(struct peers *peers, bool told)
+{
+	struct peer *peer;
+
+	if (!peers->options.told || !peers->told_timer || told == peers->told)
+		return;
+	peers->told = told;
+	peers->told_late = true; /* from now on nobody need be waited for */
+	evtimer_del(peers->told_timer);
+	if (told)
+		store_unwatch(peers->store, &peers->all_watch);
+	for (peer = peers->peers; peer; peer = peer->hh.next) {
+		presence_watch_leaf(peer);
+		if (!told && !peer->advertised) /* it was left out, since domain 0 could tell of us */
+			peers_advertise_to(peers, peer->domid);
+	}
+	told_check(peers);
+}
+
+int told_watch(struct peers *peers)
+{
+	int r;
+
+	peers->hears = !peers->options.told;
+	if (peers->hears)
+		return watch_all(peers);
+	/* Half of the time that others wait for our answer to what we can't see before. */
+	timer_start(peers->told_timer, peers->options.setup_timeout_ms / 2);
+	r = store_watch(peers->store, "/local/domain/0/data/xenmsg", presence_on_change, peers, on_watched,
+			&peers->zero_watch);
+	return r;
+}
+
+int told_init(struct peers *peers)
+{
+	peers->told_timer = evtimer_new(peers->base, on_late, peers);
+	return peers->told_timer ? 0 : -ENOMEM;
+}
+
+void told_destroy(struct peers *peers)
+{
+	store_unwatch(peers->store, &peers->all_watch);
+	store_unwatch(peers->store, &peers->zero_watch);
+	if (peers->told_timer)
+		event_free(peers->told_timer);
+}
