@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from messaging import EXIT_NO_ENDPOINT, EXIT_TIMEOUT, eventually
-from xenmsg_client import CREDIT, OPENED, QUERY, WELCOME, Client
+from xenmsg_client import CREDIT, DATA, HEADER, OPENED, QUERY, REPLY, WELCOME, Client
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 SIZES = [0, 1, 7, 8, 9, 4096, 65519, 65536, 1000003]
@@ -194,17 +195,35 @@ def test_two_clients_without_the_library_talk_to_each_other(pair):
             assert answer.result() == b"answer"
 
 
-def example_frames():
-    """(direction, bytes) of each frame of the example in the document."""
+def example_frames(section):
+    """(direction, bytes) of each frame of an example in the document."""
     with open(os.path.join(SOURCES, "doc", "protocol.md"), encoding="utf-8") as file:
-        block = file.read().split("### 4.1 An example")[1].split("```")[1]
+        block = file.read().split(f"### {section} An example")[1].split("```")[1]
     frames = []
     for line in block.strip().splitlines():
         if line[0] in "→←":
             frames.append((line[0], b""))
-        found = re.match(r"[→←]? *[A-Z]* +((?:[0-9a-f]{2} )*[0-9a-f]{2})", line)
+        found = re.match(r"[→←]? *[A-Z]* +((?:[0-9a-f]{2} )*[0-9a-f]{2})(?:  |$)", line)
         frames[-1] = frames[-1][0], frames[-1][1] + bytes.fromhex(found.group(1))
     return frames
+
+
+@contextlib.contextmanager
+def plain_socket(node):
+    """The daemon's socket, and a function that reads that many bytes."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
+        plain.connect(node.socket)
+        plain.settimeout(30)
+
+        def read(size):
+            got = b""
+            while len(got) < size:
+                more = plain.recv(size - len(got))
+                assert more, "the daemon has closed the session"
+                got += more
+            return got
+
+        yield plain, read
 
 
 # What is no promise: WELCOME's instance, and the limits, which are the larger the sooner the message was taken.
@@ -215,18 +234,44 @@ def test_the_documents_bytes_deliver_a_message(nodes, tmp_path):
     both = nodes(1, 2)
     with open(tmp_path / "received", "wb") as file:
         receiver = both[2].receiver("inbox", stdout=file)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
-        plain.connect(both[1].socket)
-        plain.settimeout(30)
-        for direction, expected in example_frames():
+    with plain_socket(both[1]) as (plain, read):
+        for direction, expected in example_frames("4.1"):
             if direction == "→":
                 plain.sendall(expected)
                 continue
-            got = b""
-            while len(got) < len(expected):
-                got += plain.recv(len(expected) - len(got))
+            got = read(len(expected))
             example = EXAMPLES_IN[expected[4]]
             assert got[:example.start] + got[example.stop:] == expected[:example.start] + expected[example.stop:]
     eventually(lambda: (tmp_path / "received").read_bytes() == b"hello\n", "hello is printed")
     receiver.stop()
     assert receiver.process.returncode == -signal.SIGTERM, "it hears the signal whenever it comes"
+
+
+def test_the_documents_receiver_takes_a_message_larger_than_its_window(nodes):
+    both = nodes(1, 2)
+    hello, (_, welcome) = example_frames("4.1")[:2]
+    identity = slice(24, 36)  # OPEN's uid, gid and pid are the sender's
+    with plain_socket(both[2]) as (plain, read), ThreadPoolExecutor(1) as worker:
+        plain.sendall(hello[1])
+        read(len(welcome))
+        stream = b""
+        for direction, expected in example_frames("4.2"):
+            kind = expected[4]
+            if direction == "→":
+                plain.sendall(expected)
+            elif kind == DATA:
+                size, = struct.unpack_from("<I", expected)
+                begin = len(stream)
+                while len(stream) < begin + size:
+                    header = HEADER.unpack(read(16))
+                    assert header[1] == DATA and header[4] == 1 and header[0] % 8 == 0
+                    stream += read(header[0])
+                assert len(stream) == begin + size and stream[begin:begin + 16] == expected[16:32]
+                assert stream.endswith(expected[32:])
+            else:
+                got = read(len(expected))
+                assert got[:identity.start] + got[identity.stop:] == expected[:identity.start] + expected[identity.stop:]
+                if kind == REPLY:
+                    sent = worker.submit(both[1].send, "2:inbox", None, data=b"x" * 100000)
+        assert stream[8:100008] == b"x" * 100000
+        sent.result()
