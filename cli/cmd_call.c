@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/payload.h"
+#include "cli/writer.h"
 #include "wire/address.h"
 
 static const char help[] =
@@ -18,20 +19,49 @@ static const char help[] =
 	"\n"
 	"      --file FILE     the contents of FILE are the request\n"
 	"      --exit-status   end with the exit status of the command that 'xenmsg serve' ran, and with 255 if there is none\n"
+	"      --json          print the reply as a JSON object: address, size, and the payload as text if it is UTF-8, else as base64\n"
 	"      --timeout S     give up after S seconds; the error says whether the request had been taken\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_FILE = 256, OPTION_TIMEOUT, OPTION_EXIT_STATUS };
+enum { OPTION_FILE = 256, OPTION_TIMEOUT, OPTION_EXIT_STATUS, OPTION_JSON };
 
-static int print_reply(struct xenmsg_message *reply)
+struct call {
+	struct xenmsg *conn;
+	const char *address;
+	int timeout_ms;
+	bool json;
+};
+
+static int print_json(const char *address, struct xenmsg_message *reply)
 {
-	fwrite(xenmsg_message_data(reply), 1, xenmsg_message_size(reply), stdout);
-	xenmsg_message_free(reply);
-	return cli_flush();
+	struct writer *writer = writer_new(WRITER_JSON_LINES);
+	int code;
+
+	writer_text(writer, "address", address);
+	writer_payload(writer, xenmsg_message_data(reply), xenmsg_message_size(reply));
+	code = writer_end_row(writer);
+	writer_free(writer);
+	return code;
 }
 
-static int call(struct xenmsg *conn, const char *address, const void *data, size_t size, int timeout_ms)
+static int print_reply(const struct call *call, struct xenmsg_message *reply)
 {
+	int code;
+
+	if (call->json) {
+		code = print_json(call->address, reply);
+	} else {
+		fwrite(xenmsg_message_data(reply), 1, xenmsg_message_size(reply), stdout);
+		code = cli_flush();
+	}
+	xenmsg_message_free(reply);
+	return code;
+}
+
+static int make_call(const struct call *call, const void *data, size_t size)
+{
+	struct xenmsg *conn = call->conn;
+	const char *address = call->address;
 	struct xenmsg_message *reply;
 	int r;
 
@@ -40,9 +70,9 @@ static int call(struct xenmsg *conn, const char *address, const void *data, size
 			     xenmsg_max_message(conn));
 		return EXIT_LIMIT;
 	}
-	r = xenmsg_call(conn, address, data, size, &reply, timeout_ms);
+	r = xenmsg_call(conn, address, data, size, &reply, call->timeout_ms);
 	if (r == 0)
-		return print_reply(reply);
+		return print_reply(call, reply);
 	if (xenmsg_answered(conn)) {
 		if (xenmsg_exit_status(conn))
 			cli_complain(
@@ -55,15 +85,15 @@ static int call(struct xenmsg *conn, const char *address, const void *data, size
 	return cli_error(conn, "call", address, r);
 }
 
-static int call_with_file(struct xenmsg *conn, const char *address, const char *file, int timeout_ms)
+static int call_with_file(const struct call *call, const char *file)
 {
 	int fd = file ? open(file, O_RDONLY | O_CLOEXEC) : STDIN_FILENO, r, code;
 	char *data = NULL;
 	size_t size = 0;
 
-	r = fd < 0 ? -errno : payload_read(fd, xenmsg_max_message(conn), &data, &size);
+	r = fd < 0 ? -errno : payload_read(fd, xenmsg_max_message(call->conn), &data, &size);
 	if (r == 0 || r == -EMSGSIZE) {
-		code = call(conn, address, data, size, timeout_ms);
+		code = make_call(call, data, size);
 	} else {
 		cli_complain("%s: %s", file ? file : "standard input", strerror(-r));
 		code = EXIT_OTHER;
@@ -80,12 +110,13 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 		{"file", required_argument, NULL, OPTION_FILE},
 		{"timeout", required_argument, NULL, OPTION_TIMEOUT},
 		{"exit-status", no_argument, NULL, OPTION_EXIT_STATUS},
+		{"json", no_argument, NULL, OPTION_JSON},
 		CLI_OPTIONS,
 	};
-	const char *file = NULL, *message = NULL, *address, *why;
-	struct xenmsg *conn;
+	const char *file = NULL, *message = NULL, *why;
+	struct call call = {.timeout_ms = -1};
 	struct address parsed;
-	int option, code, timeout_ms = -1;
+	int option, code;
 	bool exit_status = false;
 
 	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
@@ -94,12 +125,15 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 			file = optarg;
 			break;
 		case OPTION_TIMEOUT:
-			code = cli_seconds("call", "--timeout", optarg, 1, &timeout_ms);
+			code = cli_seconds("call", "--timeout", optarg, 1, &call.timeout_ms);
 			if (code)
 				return code;
 			break;
 		case OPTION_EXIT_STATUS:
 			exit_status = true;
+			break;
+		case OPTION_JSON:
+			call.json = true;
 			break;
 		default:
 			if (!cli_option(cli, option, "call", help, &code))
@@ -108,7 +142,7 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 	}
 	if (optind >= argc)
 		return cli_usage("call", "which address?");
-	address = argv[optind++];
+	call.address = argv[optind++];
 	if (optind < argc)
 		message = argv[optind++];
 	if (optind < argc)
@@ -117,17 +151,16 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 		message = NULL; /* "-" means the same as no argument: standard input */
 	if (message && file)
 		return cli_usage("call", "MESSAGE and --file exclude each other");
-	if (address_parse(address, strlen(address), &parsed, &why) < 0)
-		return cli_usage("call", "bad address '%s': %s", address, why);
-	code = cli_open_timed(cli, &conn, &timeout_ms);
+	if (address_parse(call.address, strlen(call.address), &parsed, &why) < 0)
+		return cli_usage("call", "bad address '%s': %s", call.address, why);
+	code = cli_open_timed(cli, &call.conn, &call.timeout_ms);
 	if (code)
 		return exit_status ? EXIT_NO_STATUS : code;
 	if (file && strcmp(file, "-") == 0)
 		file = NULL;
-	code = message ? call(conn, address, message, strlen(message), timeout_ms)
-		       : call_with_file(conn, address, file, timeout_ms);
+	code = message ? make_call(&call, message, strlen(message)) : call_with_file(&call, file);
 	if (exit_status && code)
-		code = xenmsg_exit_status(conn) ? xenmsg_exit_status(conn) : EXIT_NO_STATUS;
-	xenmsg_close(conn);
+		code = xenmsg_exit_status(call.conn) ? xenmsg_exit_status(call.conn) : EXIT_NO_STATUS;
+	xenmsg_close(call.conn);
 	return code;
 }

@@ -45,8 +45,6 @@ struct recv {
 
 static int print_json(struct recv *recv, struct xenmsg_message *message)
 {
-	const void *data = xenmsg_message_data(message);
-	size_t size = xenmsg_message_size(message);
 	struct json_object *sender = json_object_new_object();
 	const char *name = xenmsg_message_sender_name(message);
 
@@ -58,15 +56,7 @@ static int print_json(struct recv *recv, struct xenmsg_message *message)
 	json_object_object_add(sender, "pid", json_object_new_int64(xenmsg_message_sender_pid(message)));
 	writer_text(recv->writer, "endpoint", xenmsg_message_endpoint(message));
 	writer_json(recv->writer, "sender", sender);
-	writer_number(recv->writer, "size", (int64_t)size);
-	if (payload_is_utf8(data, size)) {
-		writer_json(recv->writer, "text", json_object_new_string_len(data, (int)size));
-	} else {
-		char *text = payload_base64(data, size);
-
-		writer_text(recv->writer, "base64", text);
-		free(text);
-	}
+	writer_payload(recv->writer, xenmsg_message_data(message), xenmsg_message_size(message));
 	return writer_end_row(recv->writer);
 }
 

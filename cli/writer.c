@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/payload.h"
 
 /* A writer, which collects a row as a JSON object in every format, since that keeps the order of names. */
 struct writer {
@@ -97,6 +98,20 @@ static int write_json(struct json_object *row)
 	if (code == 0)
 		putchar('\n');
 	return code;
+}
+
+void writer_payload(struct writer *writer, const void *data, size_t size)
+{
+	char *text;
+
+	writer_number(writer, "size", (int64_t)size);
+	if (payload_is_utf8(data, size)) {
+		writer_json(writer, "text", json_object_new_string_len(data, (int)size));
+		return;
+	}
+	text = payload_base64(data, size);
+	writer_text(writer, "base64", text);
+	free(text);
 }
 
 int writer_end_row(struct writer *writer)

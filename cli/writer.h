@@ -11,6 +11,7 @@
  *   WRITER_JSON_LINES  an object on a line, at once
  */
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct json_object;
@@ -32,6 +33,8 @@ void writer_number(struct writer *writer, const char *name, int64_t value);
 void writer_real(struct writer *writer, const char *name, double value, int digits);
 /* Adds a value, which the writer puts; as text it is its JSON. */
 void writer_json(struct writer *writer, const char *name, struct json_object *value);
+/* Adds a payload: its "size", and "text" if it is UTF-8, else "base64". */
+void writer_payload(struct writer *writer, const void *data, size_t size);
 /* Each returns 0, or an exit code if standard output is gone. */
 int writer_end_row(struct writer *writer);
 int writer_finish(struct writer *writer);

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 
 import jsonschema
 import pytest
@@ -69,6 +70,33 @@ def test_decisions(nodes, valid):
     one.write_policy("")
     assert one.xenmsg("policy", "reload").returncode == 0
     assert not valid("policy", printed(one, "policy", "check", "2", "x", code=EXIT_DENIED))[0]["allow"]
+
+
+def test_replies(nodes, valid):
+    one, two = nodes(1, 2).values()
+    two.popen("serve", "same", "--", "cat")
+    eventually(lambda: "same" in two.endpoints(), "it is bound")
+    reply, = valid("call", printed(one, "call", "2:same", "text"))
+    assert reply == {"address": "2:same", "size": 4, "text": "text"}
+    done = one.xenmsg("call", "--json", "2:same", data=b"\xff\n")
+    reply, = valid("call", done.stdout.splitlines())
+    assert reply == {"address": "2:same", "size": 2, "base64": "/wo="}
+
+
+# What others have written passes through these as it is; send says nothing; top is for eyes, and the exporter for Prometheus.
+WITHOUT = {"send", "connect", "listen", "run", "forward", "serve", "top", "exporter"}
+
+
+def test_every_command_that_prints_has_it_and_is_described(nodes):
+    one = nodes(1)[1]
+    with open(SCHEMA, encoding="utf-8") as file:
+        described = json.load(file)["$defs"]
+    commands = re.findall(r"^  ([a-z]+) +", one.xenmsg("--help").stdout.decode().partition("Commands")[2].partition("\n\n")[0], re.M)
+    assert len(commands) > 10
+    for command in commands:
+        has = "--json" in one.xenmsg(command, "--help").stdout.decode()
+        assert has == (command not in WITHOUT), command
+        assert not has or command in described or command == "status"
 
 
 def test_messages_and_events(nodes, valid):
