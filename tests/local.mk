@@ -106,6 +106,7 @@ integration_tests = \
 	tests/integration/test_time.py \
 	tests/integration/test_top.py \
 	tests/integration/test_watch_quota.py \
+	tests/integration/test_without_waiting.py \
 	tests/integration/test_xen_rig.py
 include tests/integration/lower.mk
 include tests/integration/protocol.mk

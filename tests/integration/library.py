@@ -17,11 +17,14 @@ def load():
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     for name, result, arguments in (
             ("open", ctypes.c_int, [ctypes.POINTER(pointer), text]),
+            ("open_post", ctypes.c_int, [ctypes.POINTER(pointer), text, DONE, pointer]),
             ("close", None, [pointer]),
             ("bind", ctypes.c_int, [pointer, text, ctypes.c_uint, pointer, pointer]),
+            ("bind_post", ctypes.c_int, [pointer, text, ctypes.c_uint, pointer, DONE, pointer]),
             ("unbind", ctypes.c_int, [pointer, text]),
             ("send", ctypes.c_int, [pointer, text, text, size, ctypes.c_int]),
             ("post", ctypes.c_int, [pointer, text, text, size, DONE, pointer]),
+            ("post_timed", ctypes.c_int, [pointer, text, text, size, ctypes.c_int, DONE, pointer]),
             ("wait", ctypes.c_int, [pointer, ctypes.c_int]),
             ("recv", ctypes.c_int, [pointer, ctypes.POINTER(pointer), ctypes.c_int]),
             ("listen", ctypes.c_int, [pointer, text, ctypes.c_uint]),
@@ -78,13 +81,23 @@ class Connection:
 
     library = None
 
-    def __init__(self, path):
+    def __init__(self, path, opened=None):
+        """opened(result): opens it without waiting."""
         if not Connection.library:
             Connection.library = load()
         self.conn = ctypes.c_void_p()
-        result = self.library.xenmsg_open(ctypes.byref(self.conn), path.encode())
-        assert result == 0, result
         self.callbacks = []
+        if opened:
+            result = self.library.xenmsg_open_post(ctypes.byref(self.conn), path.encode(), self.done(opened), None)
+        else:
+            result = self.library.xenmsg_open(ctypes.byref(self.conn), path.encode())
+        assert result == 0, result
+
+    def done(self, take):
+        """A callback for an outcome, which lives as long as this connection."""
+        callback = DONE(lambda _, result: take(result))
+        self.callbacks.append(callback)
+        return callback
 
     @classmethod
     def result_of_opening(cls, path):
@@ -116,6 +129,10 @@ class Connection:
         self.callbacks.append(handler)  # as long as the library may call it
         return self.library.xenmsg_bind(self.conn, endpoint.encode(), 0, ctypes.cast(handler, ctypes.c_void_p), None)
 
+    def bind_post(self, endpoint, done):
+        """Without a handler, and without waiting."""
+        return self.library.xenmsg_bind_post(self.conn, endpoint.encode(), 0, None, self.done(done), None)
+
     def unbind(self, endpoint):
         return self.library.xenmsg_unbind(self.conn, endpoint.encode())
 
@@ -123,9 +140,10 @@ class Connection:
         return self.library.xenmsg_send(self.conn, address.encode(), data, len(data), timeout_ms)
 
     def post(self, address, data, done):
-        callback = DONE(lambda _, result: done(result))
-        self.callbacks.append(callback)
-        return self.library.xenmsg_post(self.conn, address.encode(), data, len(data), callback, None)
+        return self.library.xenmsg_post(self.conn, address.encode(), data, len(data), self.done(done), None)
+
+    def post_timed(self, address, data, timeout_ms, done):
+        return self.library.xenmsg_post_timed(self.conn, address.encode(), data, len(data), timeout_ms, self.done(done), None)
 
     def wait(self, timeout_ms=1000):
         return self.library.xenmsg_wait(self.conn, timeout_ms)
