@@ -117,6 +117,11 @@ int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
 	int64_t deadline = deadline_in(timeout_ms);
 
 	conn->reason[0] = '\0';
+	/* What waits for xenmsg_recv() or xenmsg_accept() ends this at once, so it wouldn't come to the sleep in
+	 * which the socket is read. */
+	if (!conn->dead && (conn->recv_waits || conn->incoming.waiting))
+		while (conn_poll(conn, 0) == -EINTR)
+			;
 	for (;;) {
 		int r;
 

@@ -267,6 +267,34 @@ static void a_reset_takes_what_was_not_taken(void **state)
 	assert_int_equal(fake.header.channel, 1);
 }
 
+static void note_result(void *userdata, int result)
+{
+	*(int *)userdata = result;
+}
+
+/* xenmsg_wait() returns at once while a message waits, and yet the outcome of another comes. */
+static void a_message_that_waits_hides_nothing_else(void **state)
+{
+	static int result; /* it may come as late as in tear_down() */
+	uint32_t channel;
+
+	result = 1;
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	DELIVER(1, "one");
+	assert_int_equal(xenmsg_wait(fake.conn, 10000), 1);
+	assert_int_equal(xenmsg_post(fake.conn, "5:inbox", "x", 1, note_result, &result), 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_OPEN);
+	channel = fake.header.channel;
+	fake_expect(&fake, FRAME_DATA);
+	fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
+	fake_credit(&fake, channel, 24, 65536);
+	for (int i = 0; i < 3 && result == 1; i++)
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	assert_int_equal(result, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -282,6 +310,7 @@ int main(void)
 		BOTH(a_channel_to_an_endpoint_that_is_not_ours_is_refused),
 		BOTH(fin_is_answered_after_the_last_message_was_taken),
 		BOTH(a_reset_takes_what_was_not_taken),
+		BOTH(a_message_that_waits_hides_nothing_else),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
