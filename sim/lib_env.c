@@ -99,7 +99,7 @@ static char *const *fill(char *const *environment, char **filled, char *preload)
 			filled[count++] = kept[i];
 			filled[count] = NULL;
 		} else if (strcmp(names[i], PRELOAD) == 0) {
-			sprintf(preload, "%s:%s", *theirs, kept[i] + sizeof(PRELOAD));
+			sprintf(preload, "%s:%s", kept[i], *theirs + sizeof(PRELOAD));
 			*theirs = preload;
 		}
 	}
