@@ -105,7 +105,28 @@ static bool may_ask_policy(struct daemon *daemon, struct session *session, uint3
 	       (endpoint && endpoint->session && session_credentials(endpoint->session)->uid == viewer.uid);
 }
 
-/* Answers a policy question: FROM is DOMAIN or DOMAIN/UID, TO an endpoint here. */
+/* Answers, in domain 0, whether it relays what FROM opens to the address TO. */
+static void explain_relay(struct daemon *daemon, struct session *session, uint32_t request, uint32_t domid,
+			  const char *to)
+{
+	struct address address;
+	uint32_t to_domid;
+
+	if (daemon->self.domid != 0 || address_parse(to, strlen(to), &address, NULL) < 0)
+		reply_error(session, request, EINVAL,
+			    "TO must be an endpoint: letters, digits, _ and -; or in domain 0 an address, "
+			    "DOMAIN:ENDPOINT, to which it may relay");
+	else if (router_resolve(daemon->router, address.domain, &to_domid) < 0)
+		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
+	else if (!viewer_of(session, daemon->administrators).sees_all)
+		reply_error(session, request, EPERM,
+			    "only root and the daemon's administrators may ask that");
+	else
+		reply_json(session, request,
+			   access_explain_relay(daemon->access, domid, to_domid, address.endpoint));
+}
+
+/* Answers a policy question: FROM is DOMAIN or DOMAIN/UID, TO an endpoint here, or in domain 0 an address. */
 static void explain_policy(struct daemon *daemon, struct session *session, uint32_t request, char *query)
 {
 	char *to = strchr(query, ' '), *slash, *end = "";
@@ -120,12 +141,14 @@ static void explain_policy(struct daemon *daemon, struct session *session, uint3
 		errno = 0;
 		uid = *slash >= '0' && *slash <= '9' ? strtoul(slash, &end, 10) : UINT32_MAX;
 	}
-	if (!to || !endpoint_name_is_valid(to, strlen(to)))
+	if (!to || !(strchr(to, ':') || endpoint_name_is_valid(to, strlen(to))))
 		reply_error(session, request, EINVAL, "TO must be an endpoint: letters, digits, _ and -");
 	else if (*end || uid >= UINT32_MAX)
 		reply_error(session, request, EINVAL, "FROM is DOMAIN or DOMAIN/UID, and a uid is a number");
 	else if (router_resolve(daemon->router, query, &domid) < 0)
 		reply_error(session, request, EHOSTDOWN, why_unknown(daemon));
+	else if (strchr(to, ':'))
+		explain_relay(daemon, session, request, domid, to);
 	else if (!may_ask_policy(daemon, session, domid, (uint32_t)uid, to))
 		reply_error(
 			session, request, EPERM,

@@ -302,29 +302,55 @@ struct json_object *access_status(const struct access *access)
 	return object;
 }
 
+/* Returns the decision and the rule that made it, or `by_default` where none did. */
+static struct json_object *explain(struct access *access, const struct policy_decision *decision,
+				   uint32_t domid, uint32_t unknown, const char *by_default)
+{
+	struct json_object *object = json_object_new_object();
+	const char *reason = decision->file ? "a rule decides" : by_default;
+	char why[256];
+
+	if (decision->undecided) {
+		snprintf(why, sizeof(why), "the rule needs the name of domain %u, which isn't known: %s",
+			 unknown, why_unknown(access, unknown));
+		reason = why;
+	}
+	json_object_object_add(object, "allow", json_object_new_boolean(decision->allow));
+	json_object_object_add(object, "undecided", json_object_new_boolean(decision->undecided));
+	json_object_object_add(object, "domid", json_object_new_uint64(domid));
+	json_object_object_add(object, "file", text_or_null(decision->file));
+	json_object_object_add(object, "line",
+			       decision->file ? json_object_new_uint64(decision->line) : NULL);
+	json_object_object_add(object, "reason", json_object_new_string(reason));
+	return object;
+}
+
 struct json_object *access_explain(struct access *access, uint32_t domid, uint32_t uid, const char *endpoint)
 {
 	struct policy_subject subject = subject_of(access, domid, uid);
 	struct policy_decision decision = policy_reach(access->policy, &subject, endpoint);
-	struct json_object *object = json_object_new_object();
-	const char *reason = "a rule decides";
-	char why[256];
+	struct json_object *object =
+		explain(access, &decision, domid, domid,
+			subject.is_self ? "no rule matches; within the domain that means allow"
+					: "no rule matches; between domains that means deny");
 
-	if (decision.undecided) {
-		snprintf(why, sizeof(why), "the rule needs the name of domain %u, which isn't known: %s",
-			 domid, why_unknown(access, domid));
-		reason = why;
-	} else if (!decision.file)
-		reason = subject.is_self ? "no rule matches; within the domain that means allow"
-					 : "no rule matches; between domains that means deny";
-	json_object_object_add(object, "allow", json_object_new_boolean(decision.allow));
-	json_object_object_add(object, "undecided", json_object_new_boolean(decision.undecided));
-	json_object_object_add(object, "domid", json_object_new_uint64(domid));
 	json_object_object_add(object, "uid", json_object_new_uint64(uid));
 	json_object_object_add(object, "endpoint", json_object_new_string(endpoint));
-	json_object_object_add(object, "file", text_or_null(decision.file));
-	json_object_object_add(object, "line", decision.file ? json_object_new_uint64(decision.line) : NULL);
-	json_object_object_add(object, "reason", json_object_new_string(reason));
+	return object;
+}
+
+struct json_object *access_explain_relay(struct access *access, uint32_t domid, uint32_t to,
+					 const char *endpoint)
+{
+	const struct frame_identity from = {.domid = domid};
+	struct policy_decision decision = decide_relay(access, &from, to);
+	struct policy_subject source = subject_of(access, domid, 0);
+	struct json_object *object = explain(access, &decision, domid, source.names_unknown ? domid : to,
+					     "no rule matches; for relaying that means allow");
+
+	json_object_object_add(object, "uid", json_object_new_uint64(0));
+	json_object_object_add(object, "to", json_object_new_uint64(to));
+	json_object_object_add(object, "endpoint", json_object_new_string(endpoint));
 	return object;
 }
 

@@ -62,6 +62,9 @@ struct json_object *access_visible_to(struct access *access, const char *endpoin
 struct json_object *access_status(const struct access *access);
 /* Returns what would be decided, and by which rule: for `xenmsg policy check`. The caller puts it. */
 struct json_object *access_explain(struct access *access, uint32_t domid, uint32_t uid, const char *endpoint);
+/* Returns likewise whether domain 0 relays what the domain opens to `endpoint` in domain `to`. */
+struct json_object *access_explain_relay(struct access *access, uint32_t domid, uint32_t to,
+					 const char *endpoint);
 
 struct denied *access_denied(struct access *access);
 

@@ -308,8 +308,8 @@ class Peer:
             else:
                 self.until(lambda: channel.error is not None or channel.limit > channel.sent)
         self.until(lambda: channel.error is not None or channel.consumed == total)
-        if channel.error is not None:
-            return f"reset {channel.error}"
+        if channel.error is not None:  # its receiver may have gone when it had taken it [2.4]
+            return "delivered" if channel.consumed == total else f"reset {channel.error}"
         self.send(FIN, number, struct.pack("<Q", channel.sent))
         channel.fin_sent = True
         self.until(lambda: number not in self.channels)

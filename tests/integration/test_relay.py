@@ -15,7 +15,7 @@ import pytest
 
 from conftest import Conversation
 from library import Connection
-from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, FAST, PATIENCE, Holder, eventually)
+from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder, eventually)
 from protocol import Program
 
 MIB = 1 << 20
@@ -328,6 +328,12 @@ def test_domain_0_may_forbid_a_pair_one_way_and_ends_what_it_forbids(zero, guest
     one.send(f"{two.domid}:inbox", "x", exit_code=EXIT_DENIED)
     works(two, one)
     works(one, three)
+    answer, = zero.xenmsg("policy", "check", "--json", str(one.domid), f"{guests.names[two.domid]}:inbox").stdout.splitlines()
+    answer = json.loads(answer)
+    assert (answer["allow"], answer["to"], answer["line"]) == (False, two.domid, 1) and answer["file"].endswith("10-relay.conf")
+    for source, target, code in ((one, two, EXIT_DENIED), (two, one, EXIT_OK), (one, three, EXIT_OK)):
+        assert zero.xenmsg("policy", "check", str(source.domid), f"{target.domid}:inbox").returncode == code
+    assert one.xenmsg("policy", "check", "0", f"{two.domid}:inbox").returncode == EXIT_USAGE
     assert [(denied["from"], denied["to"]) for denied in zero.status()["denied"]] == [(str(one.domid), f"{two.domid}:inbox")]
 
 

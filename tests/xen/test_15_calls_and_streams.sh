@@ -32,3 +32,20 @@ test_a_stream_between_guests() { pours u1 u2; }
 test_a_stream_between_guests_with_the_other_role() { pours u2 u1; }
 test_a_stream_from_dom0_to_guest() { pours dom0 u1; }
 test_a_stream_from_guest_to_dom0() { pours u2 dom0; }
+
+# Neither u2 nor u3 may map, so domain 0's daemon relays.
+test_two_guests_that_only_grant_talk_through_dom0() { # both
+	spare
+	ready u3
+	arrives u2 u3
+	arrives u3 u2
+	calls u2 u3
+	pours u3 u2
+	on u2 "xenmsg ping --count 1 $(domid u3) && xenmsg peers | grep -q relayed"
+	daemon_stop dom0
+	on u2 "xenmsg send --timeout 40 $(domid u3):inbox x; [ \$? = 5 ]"
+	daemon_start dom0
+	on u2 'eventually 20 knows 0'
+	see_each_other dom0 u2 u3
+	arrives u2 u3
+}
