@@ -248,6 +248,7 @@ void sim_tree_init(struct sim_tree *tree, const struct sim_store_options *option
 
 	*tree = (struct sim_tree){.options = options};
 	tree->root = node_new("", 0, &dom0, 1);
+	node_set_value(tree->root, "", 0);
 }
 
 void sim_tree_snapshot(struct sim_tree *copy, const struct sim_tree *tree)

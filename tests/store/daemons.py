@@ -144,8 +144,7 @@ class Store:
     def close(self):
         for connection in self.connections.values():
             connection.close()
-        self.process.kill()
-        self.process.wait()
+        self.stop()
         shutil.rmtree(self.folder)
 
     def __enter__(self):
@@ -170,8 +169,9 @@ class RealStore(Store):
             f"quota-maxentity = {LIMITS['nodes']}\nquota-maxwatch = {LIMITS['watches']}\n"
             f"quota-transaction = {LIMITS['transactions']}\nquota-maxrequests = {LIMITS['transaction-requests']}\n")
         self.events, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        library = BUILD / ".libs/librig.so"
-        environment = dict(os.environ, LD_PRELOAD=str(library), STORE_RIG=str(self.folder), STORE_RIG_EVENTS=str(other.fileno()),
+        # In a build with AddressSanitizer its run-time must be loaded first.
+        preload = f"{os.environ.get('XENSIM_PRELOAD_FIRST', '')} {BUILD}/.libs/librig.so".strip()
+        environment = dict(os.environ, LD_PRELOAD=preload, STORE_RIG=str(self.folder), STORE_RIG_EVENTS=str(other.fileno()),
                            XENSTORED_RUNDIR=str(self.folder), XENSTORED_ROOTDIR=str(self.folder),
                            XENSTORED_PATH=str(self.folder / "socket"))
         if name == "oxenstored":
@@ -221,8 +221,9 @@ class RealStore(Store):
     def guest(self, name):
         return Ring(self, int(name))
 
-    def close(self):
-        super().close()
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
         self.events.close()
 
 
@@ -247,7 +248,9 @@ class SimulatedStore(Store):
     def guest(self, name):
         return Socket(self.folder / f"dom-{name}")
 
-    def close(self):
+    def stop(self):
+        """In order, so that a sanitizer can tell what it has found."""
         self.process.stdin.close()
         self.process.stdout.close()
-        super().close()
+        if self.process.wait(TIMEOUT):
+            raise RuntimeError(f"store-serve ended with {self.process.returncode}")

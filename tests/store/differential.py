@@ -120,6 +120,8 @@ TOKENS = ["s", "t", "u", ""]
 class Chance:
     """Makes requests. What they mean to a store it doesn't know, except which transactions may be open."""
 
+    WITHIN = 0.5  # how many of the requests of a connection with a transaction are in it
+
     def __init__(self, seed):
         self.random = random.Random(seed)
         self.number = 0
@@ -176,11 +178,14 @@ class Chance:
             return self.random.choice(["", "v", "v", "w", "v\0", "\0w"])
         return "v" * self.random.choice([10, 500, 2000, 2048, 2049, 3000])
 
+    def connection(self):
+        return self.random.choice(["0a", "0a", "0b"] + [str(domid) for domid in range(1, GUESTS + 1)] * 2)
+
     def random_request(self):
         r = self.random
-        connection = r.choice(["0a", "0a", "0b"] + [str(domid) for domid in range(1, GUESTS + 1)] * 2)
+        connection = self.connection()
         open_here = self.open.setdefault(connection, [])
-        transaction = r.choice(open_here) if open_here and r.random() < 0.5 else 0
+        transaction = r.choice(open_here) if open_here and r.random() < self.WITHIN else 0
         if r.random() < 0.004:
             transaction = -1
         kind = r.choices([READ, WRITE, MKDIR, RM, DIRECTORY, GET_PERMS, SET_PERMS, WATCH, UNWATCH, TRANSACTION_START,
@@ -280,9 +285,14 @@ def shown(got):
     return {name: messages for name, messages in (got or {}).items() if messages}
 
 
-def first_difference(make_stores, requests):
+def as_oxenstored(request, past, real, simulated):
+    """Whether all is the same, or the difference a known one."""
+    return real == simulated or any(accepts(request, past, real, simulated) for accepts in ACCEPTED)
+
+
+def first_difference(make_stores, requests, compare=as_oxenstored):
     """Plays to the real one and to the simulated one until they differ. Returns the position and both outcomes; None if they
-    never do."""
+    never do, or if the comparison has said by None that nothing is to be compared from here."""
     with make_stores[0]() as one, make_stores[1]() as other:
         players = Player(one), Player(other)
         for position, request in enumerate(requests):
@@ -292,17 +302,21 @@ def first_difference(make_stores, requests):
                     outcomes.append(player.play(request))
                 except (TimeoutError, OSError, EOFError) as error:
                     outcomes.append(repr(error))
-            if outcomes[0] != outcomes[1]:
-                if any(isinstance(outcome, str) for outcome in outcomes):
-                    return position, outcomes
-                if not any(accepts(request, requests[:position], *outcomes) for accepts in ACCEPTED):
-                    return position, outcomes
+            if outcomes == [None, None]:
+                continue
+            if any(isinstance(outcome, str) for outcome in outcomes):
+                return position, outcomes
+            verdict = compare(request, requests[:position], *outcomes)
+            if verdict is None:
+                return None
+            if not verdict:
+                return position, outcomes
     return None
 
 
-def minimised(make_stores, requests, budget=200):
+def minimised(make_stores, requests, compare=as_oxenstored, budget=200):
     """The fewest of the requests, as far as the budget of trials goes, that still end in a difference."""
-    found = first_difference(make_stores, requests)
+    found = first_difference(make_stores, requests, compare)
     if not found:
         return None
     requests = requests[:found[0] + 1]
@@ -312,7 +326,7 @@ def minimised(make_stores, requests, budget=200):
         while position < len(requests) - 1 and budget > 0:
             fewer = requests[:position] + requests[position + step:]
             budget -= 1
-            again = first_difference(make_stores, fewer) if fewer else None
+            again = first_difference(make_stores, fewer, compare) if fewer else None
             if again and fewer[again[0]] == requests[-1]:
                 requests, found, shorter = fewer[:again[0] + 1], again, True
             else:
