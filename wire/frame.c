@@ -136,6 +136,10 @@ const char *frame_type_name(uint8_t type)
 		return "ACK";
 	case FRAME_DIRECTORY:
 		return "DIRECTORY";
+	case FRAME_PROVE:
+		return "PROVE";
+	case FRAME_RESUME:
+		return "RESUME";
 	case FRAME_OPEN:
 		return "OPEN";
 	case FRAME_OPENED:
@@ -240,8 +244,13 @@ int frame_welcome_decode(const uint8_t *payload, uint32_t length, struct frame_w
 	return cursor.error;
 }
 
+#define HELLO_RESUMES_SIZE 53u /* behind the version: a zero, nonce, purpose, secret */
+
 uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *out)
 {
+	struct frame_text version = hello->version;
+	uint8_t *at;
+
 	put_u16(out, hello->major);
 	put_u16(out + 2, hello->minor);
 	put_u32(out + 4, hello->flags);
@@ -249,13 +258,24 @@ uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *
 	memcpy(out + 24, hello->token, 16);
 	put_u64(out + 40, hello->received);
 	put_u64(out + 48, hello->max_message);
-	return (uint32_t)(put_text(out + 56, out, hello->version) - out);
+	if (!hello->resumes)
+		return (uint32_t)(put_text(out + 56, out, hello->version) - out);
+	if (version.size > FRAME_PAYLOAD_MAX - 56 - HELLO_RESUMES_SIZE)
+		version.size = FRAME_PAYLOAD_MAX - 56 - HELLO_RESUMES_SIZE;
+	at = put_text(out + 56, out, version);
+	*at = '\0';
+	memcpy(at + 1, hello->nonce, 16);
+	put_u32(at + 17, hello->purpose);
+	memcpy(at + 21, hello->secret, 32);
+	return (uint32_t)(at + HELLO_RESUMES_SIZE - out);
 }
 
 int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct frame_hello_link *hello)
 {
 	struct cursor cursor = cursor_of(payload, length);
+	struct frame_text text;
 
+	*hello = (struct frame_hello_link){0};
 	hello->major = take_u16(&cursor);
 	hello->minor = take_u16(&cursor);
 	hello->flags = take_u32(&cursor);
@@ -263,7 +283,51 @@ int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct fram
 	take_bytes(&cursor, hello->token, 16);
 	hello->received = take_u64(&cursor);
 	hello->max_message = take_u64(&cursor);
-	hello->version = take_text(&cursor);
+	text = take_text(&cursor);
+	hello->version = text_to_zero(text);
+	hello->resumes = text.size - hello->version.size >= HELLO_RESUMES_SIZE;
+	if (!hello->resumes)
+		return cursor.error;
+	cursor.at = (const uint8_t *)hello->version.data + hello->version.size + 1;
+	take_bytes(&cursor, hello->nonce, 16);
+	hello->purpose = take_u32(&cursor);
+	take_bytes(&cursor, hello->secret, 32);
+	return cursor.error;
+}
+
+uint32_t frame_prove_encode(const struct frame_prove *prove, uint8_t *out)
+{
+	put_u32(out, prove->epoch);
+	put_u32(out + 4, 0);
+	memcpy(out + 8, prove->proof, 32);
+	return 40;
+}
+
+int frame_prove_decode(const uint8_t *payload, uint32_t length, struct frame_prove *prove)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	prove->epoch = take_u32(&cursor);
+	take_u32(&cursor);
+	take_bytes(&cursor, prove->proof, 32);
+	return cursor.error;
+}
+
+uint32_t frame_resume_encode(const struct frame_resume *resume, uint8_t *out)
+{
+	put_u64(out, resume->received);
+	put_u32(out + 8, resume->epoch);
+	put_u32(out + 12, 0);
+	return 16;
+}
+
+int frame_resume_decode(const uint8_t *payload, uint32_t length, struct frame_resume *resume)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	resume->received = take_u64(&cursor);
+	resume->epoch = take_u32(&cursor);
+	take_u32(&cursor);
 	return cursor.error;
 }
 

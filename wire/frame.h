@@ -10,6 +10,7 @@
  */
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,8 +21,9 @@
 #define FRAME_PAYLOAD_MAX 65536u
 #define FRAME_FLAG_MORE	  0x01u
 
-#define PROTOCOL_MAJOR 1
-#define PROTOCOL_MINOR 0
+#define PROTOCOL_MAJOR	    1
+#define PROTOCOL_MINOR	    0 /* of the local hop */
+#define PROTOCOL_LINK_MINOR 1
 
 #define CHANNEL_NUMBERS	      65536u /* channel numbers of a hop are below this */
 #define CHANNEL_INITIAL_LIMIT 65536u /* bytes that the opener may send before it hears from the acceptor */
@@ -35,6 +37,8 @@ enum frame_type {
 	FRAME_PONG = 5,
 	FRAME_ACK = 6,
 	FRAME_DIRECTORY = 7,
+	FRAME_PROVE = 8,
+	FRAME_RESUME = 9,
 	FRAME_OPEN = 16,
 	FRAME_OPENED = 17,
 	FRAME_DATA = 18,
@@ -137,7 +141,27 @@ struct frame_hello_link {
 	uint8_t token[16];
 	uint64_t received;
 	uint64_t max_message;
-	struct frame_text version;
+	struct frame_text version; /* without a zero */
+	/* From minor version 1 on, behind the version. Its sender doesn't resume sessions if they aren't there. */
+	bool resumes;
+	uint8_t nonce[16];
+	uint32_t purpose;
+	uint8_t secret[32]; /* of a session that begins here, from the lower domid; else zero */
+};
+
+enum hello_purpose {
+	HELLO_BEGIN = 0,
+	HELLO_RESUME = 1,
+};
+
+struct frame_prove {
+	uint32_t epoch;
+	uint8_t proof[32];
+};
+
+struct frame_resume {
+	uint64_t received;
+	uint32_t epoch;
 };
 
 #define HELLO_RELAYS                                                                                         \
@@ -296,6 +320,10 @@ uint32_t frame_welcome_encode(const struct frame_welcome *welcome, uint8_t *out)
 int frame_welcome_decode(const uint8_t *payload, uint32_t length, struct frame_welcome *welcome);
 uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *out);
 int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct frame_hello_link *hello);
+uint32_t frame_prove_encode(const struct frame_prove *prove, uint8_t *out);
+int frame_prove_decode(const uint8_t *payload, uint32_t length, struct frame_prove *prove);
+uint32_t frame_resume_encode(const struct frame_resume *resume, uint8_t *out);
+int frame_resume_decode(const uint8_t *payload, uint32_t length, struct frame_resume *resume);
 uint32_t frame_goodbye_encode(const struct frame_goodbye *goodbye, uint8_t *out);
 int frame_goodbye_decode(const uint8_t *payload, uint32_t length, struct frame_goodbye *goodbye);
 uint32_t frame_open_encode(const struct frame_open *open, uint8_t *out);

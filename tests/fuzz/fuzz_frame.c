@@ -62,6 +62,8 @@ static void decode_fixed(const uint8_t *payload, uint32_t length)
 	struct frame_reset reset;
 	struct frame_cancelled cancelled;
 	struct frame_ping_relayed ping_relayed;
+	struct frame_prove prove;
+	struct frame_resume resume;
 	uint64_t u64;
 	uint32_t u32;
 
@@ -79,6 +81,10 @@ static void decode_fixed(const uint8_t *payload, uint32_t length)
 		AGAIN(cancelled);
 	if (frame_ping_relayed_decode(payload, length, &ping_relayed) == 0)
 		AGAIN(ping_relayed);
+	if (frame_prove_decode(payload, length, &prove) == 0)
+		AGAIN(prove);
+	if (frame_resume_decode(payload, length, &resume) == 0)
+		AGAIN(resume);
 	if (frame_u64_decode(payload, length, &u64) == 0)
 		require(frame_u64_encode(u64, out) == 8 && memcmp(out, payload, 8) == 0);
 	if (frame_u32_decode(payload, length, &u32) == 0)
@@ -100,7 +106,8 @@ static void decode_with_text(const uint8_t *payload, uint32_t length)
 		AGAIN(incoming);
 	}
 	if (frame_hello_link_decode(payload, length, &hello_link) == 0) {
-		text_lies_in(hello_link.version, payload, length);
+		/* ends at the payload's end, or at a zero */
+		texts_lie_in(hello_link.version, (struct frame_text){0}, payload, length);
 		AGAIN(hello_link);
 	}
 	if (frame_goodbye_decode(payload, length, &goodbye) == 0) {

@@ -80,6 +80,13 @@ FRAME(hello_link, hello_link,
 	      text_is(f.version, "0.1.0"),
       .major = 1, .minor = 2, .flags = 0x04030201, .instance = UUID_1, .token = UUID_2, .received = 7, .max_message = 8,
       .version = {"0.1.0", 5})
+FRAME(hello_resumes, hello_link,
+      text_is(f.version, "0.2") && f.resumes && !memcmp(f.nonce, e->nonce, 16) && f.purpose == e->purpose &&
+	      !memcmp(f.secret, e->secret, 32),
+      .major = 1, .minor = 1, .instance = UUID_1, .token = UUID_2, .max_message = 8, .version = {"0.2", 3}, .resumes = true,
+      .nonce = UUID_2, .purpose = HELLO_RESUME, .secret = UUID_1 UUID_2)
+FRAME(prove, prove, f.epoch == e->epoch && !memcmp(f.proof, e->proof, 32), .epoch = 3, .proof = UUID_1 UUID_2)
+FRAME(resume, resume, f.received == e->received && f.epoch == e->epoch, .received = 0x0807060504030201, .epoch = 3)
 FRAME(goodbye, goodbye, f.error == e->error && text_is(f.text, "bye"), .error = 71, .text = {"bye", 3})
 FRAME(open, open,
       f.kind == e->kind && f.identity.domid == 1 && f.identity.uid == 2 && f.identity.gid == 3 && f.identity.pid == 4 &&
@@ -141,6 +148,10 @@ static const struct sample samples[] = {
 	       "\1\0\2\0\4\0\0\0\5\0\0\0\0\0\0\0" U64("\0\0\0\1") UUID_1
 	       "\1\0\0\0\2\0\0\0\3\0\0\0\0\0\0\0\4\0\0\0\5\0\0\0\6\0\0\0\0\0\0\0\7\0\0\0\10\0\0\0\11\0\0\0\0\0\0\0"),
 	SAMPLE(hello_link, "0.1.0", "\1\0\2\0\1\2\3\4" UUID_1 UUID_2 U64("\7\0\0\0") U64("\10\0\0\0") "0.1.0"),
+	SAMPLE(hello_resumes, "0.2\0" UUID_2 "\1\0\0\0" UUID_1 UUID_2,
+	       "\1\0\1\0\0\0\0\0" UUID_1 UUID_2 U64("\0\0\0\0") U64("\10\0\0\0") "0.2\0" UUID_2 "\1\0\0\0" UUID_1 UUID_2),
+	SAMPLE(prove, "", "\3\0\0\0\0\0\0\0" UUID_1 UUID_2),
+	SAMPLE(resume, "", COUNT_8 "\3\0\0\0\0\0\0\0"),
 	SAMPLE(goodbye, "bye", "\107\0\0\0bye"),
 	SAMPLE(open, "5:in", "\3\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "5:in"),
 	SAMPLE(open_named, "in\0work", "\2\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
@@ -263,6 +274,9 @@ static void text_that_is_too_long_is_cut_at_the_largest_payload(void **state)
 	assert_int_equal(frame_reply_encode(&(struct frame_reply){.body = longest}, out), FRAME_PAYLOAD_MAX);
 	assert_int_equal(frame_hello_link_encode(&(struct frame_hello_link){.version = longest}, out),
 			 FRAME_PAYLOAD_MAX);
+	assert_int_equal(
+		frame_hello_link_encode(&(struct frame_hello_link){.version = longest, .resumes = true}, out),
+		FRAME_PAYLOAD_MAX);
 	free(text);
 	free(out);
 }
@@ -443,7 +457,7 @@ static void each_type_has_its_name(void **state)
 		assert_non_null(name);
 		named += strcmp(name, "unknown") != 0;
 	}
-	assert_int_equal(named, 25);
+	assert_int_equal(named, 27);
 	assert_string_equal(frame_type_name(FRAME_CANCELLED), "CANCELLED");
 	assert_string_equal(frame_type_name(FRAME_REPLY), "REPLY");
 	assert_string_equal(frame_type_name(0), "unknown");
