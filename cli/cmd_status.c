@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli/cli.h"
 #include "cli/fields.h"
@@ -30,6 +31,19 @@ static void write_rest(struct json_object *status, const char *list)
 		printf("and %zu more %s, which 'xenmsg status --all' shows\n", total - listed, list);
 }
 
+/* Writes the state of a link; while it is away also since when, by the local clock. */
+static void write_state(struct writer *writer, struct json_object *link)
+{
+	const char *state = json_object_get_string(at(link, "state"));
+	time_t since = (time_t)json_object_get_int64(at(link, "since"));
+	struct tm local;
+	char text[48] = "away";
+
+	if (state && !strcmp(state, "away") && localtime_r(&since, &local))
+		strftime(text, sizeof(text), "away since %H:%M:%S", &local);
+	writer_text(writer, "state", state && !strcmp(state, "away") ? text : state);
+}
+
 static int write_links(struct json_object *links)
 {
 	struct writer *writer = writer_new(WRITER_TABLE);
@@ -41,7 +55,7 @@ static int write_links(struct json_object *links)
 
 		writer_json(writer, "link", json_object_get(at(peer, "domid")));
 		writer_json(writer, "name", json_object_get(at(peer, "name")));
-		writer_json(writer, "state", json_object_get(at(link, "state")));
+		write_state(writer, link);
 		writer_json(writer, "role",
 			    at(link, "via") ? json_object_new_string("via 0")
 					    : json_object_get(at(link, "role")));

@@ -20,6 +20,7 @@
 #include "daemon/peers/directory.h"
 #include "daemon/peers/domains.h"
 #include "daemon/link/link.h"
+#include "daemon/link/vchan_transport.h"
 #include "daemon/link/via.h"
 #include "daemon/local/local.h"
 #include "daemon/base/log.h"
@@ -333,8 +334,9 @@ static void peer_endpoints(void *userdata, uint32_t domid, const char *const *na
 static void peer_connected(void *userdata, uint32_t domid, struct vchan *vchan)
 {
 	struct daemon *daemon = userdata;
+	struct transport transport = vchan_transport(vchan);
 
-	links_connected(daemon->links, domid, vchan);
+	links_connected(daemon->links, domid, &transport);
 }
 
 static void peer_failed(void *userdata, uint32_t domid, int error, const char *reason)
@@ -344,11 +346,11 @@ static void peer_failed(void *userdata, uint32_t domid, int error, const char *r
 	links_failed(daemon->links, domid, error, reason);
 }
 
-static void peer_lost(void *userdata, uint32_t domid, const char *reason)
+static void peer_lost(void *userdata, uint32_t domid, bool gone, const char *reason)
 {
 	struct daemon *daemon = userdata;
 
-	links_lost(daemon->links, domid, reason);
+	links_lost(daemon->links, domid, gone, reason);
 }
 
 static void all_peers_known(void *userdata)
@@ -465,6 +467,7 @@ static int start_links(struct daemon *daemon)
 		.busy_poll_ns = config->busy_poll_us * UINT64_C(1000),
 		.dead_after_ms = config->dead_after_ms,
 		.idle_close_ms = config->idle_close_ms,
+		.resume_for_ms = config->resume_for_ms,
 		.channels_max = CHANNEL_NUMBERS / 2, /* the accounts limit how many there are */
 		.relays = config->relay,
 	};

@@ -33,10 +33,17 @@ libdaemon_la_SOURCES = \
 	daemon/relay/ledger.c daemon/relay/ledger.h \
 	daemon/relay/outlet.c daemon/relay/outlet.h \
 	daemon/relay/refused.h \
-	daemon/relay/marks.c daemon/relay/waiting.c daemon/relay/control.c \
+	daemon/relay/marks.c daemon/relay/waiting.c daemon/relay/control.c daemon/relay/kept.c \
 	daemon/relay/traits.c daemon/relay/traits.h \
-	daemon/link/link.c daemon/link/link.h \
+	daemon/link/attempt.c daemon/link/attempt.h \
+	daemon/link/link.c daemon/link/link.h daemon/link/link_internal.h \
+	daemon/link/link_away.c \
+	daemon/link/link_info.c \
+	daemon/link/proof.c daemon/link/proof.h \
+	daemon/link/resume_step.c daemon/link/resume_step.h \
+	daemon/link/transport.h \
 	daemon/link/via.c daemon/link/via.h \
+	daemon/link/vchan_transport.c daemon/link/vchan_transport.h \
 	daemon/local/local.c daemon/local/local.h \
 	daemon/base/log.c daemon/base/log.h daemon/base/log_limit.c daemon/base/log_limit.h \
 	daemon/base/notify.c daemon/base/notify.h \
@@ -82,9 +89,10 @@ libdaemon_la_SOURCES = \
 	daemon/local/watches.c daemon/local/watches.h
 libdaemon_la_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
 libdaemon_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS) \
-	$(SYSTEMD_CFLAGS)
+	$(NETTLE_CFLAGS) $(SYSTEMD_CFLAGS)
 libdaemon_la_LIBADD = libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
-	$(LIBEVENT_PTHREADS_LIBS) $(JSONC_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)
+	$(LIBEVENT_PTHREADS_LIBS) $(JSONC_LIBS) $(INIH_LIBS) $(NETTLE_LIBS) \
+	$(SYSTEMD_LIBS)
 
 sbin_PROGRAMS += xenmsgd
 xenmsgd_SOURCES = daemon/main.c

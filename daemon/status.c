@@ -178,7 +178,7 @@ static struct json_object *describe_link(struct status_walk *walk)
 	add_rtt(link, info->rtt_ns);
 	if (walk->viewer.sees_all)
 		add_link_use(link, info);
-	add_number(link, "resumes", 0);
+	add_number(link, "resumes", info->resumes);
 	add_text(link, "last_error", info->last_error);
 	add_number(link, "since", info->since);
 	return link;

@@ -52,6 +52,7 @@ dist_decisions_DATA = \
 	doc/decisions/0025-floors-are-folders.md \
 	doc/decisions/0026-phases-without-reentrancy.md \
 	doc/decisions/0027-discovery-costs-what-is-used.md \
+	doc/decisions/0030-a-session-outlives-its-vchan.md \
 	doc/decisions/0031-relay-is-a-next-hop.md \
 	doc/decisions/0032-started-on-demand.md \
 	doc/decisions/README.md

@@ -48,6 +48,7 @@ struct config {
 	unsigned peer_count;
 	uint32_t heartbeat_ms, dead_after_ms;
 	uint32_t idle_close_ms; /* 0: never */
+	uint32_t resume_for_ms; /* 0: not at all */
 	uint32_t busy_poll_us;	/* 0: never */
 	uint32_t setup_timeout_ms;
 

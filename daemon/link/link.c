@@ -12,122 +12,70 @@
 #include <time.h>
 
 #include <event2/event.h>
-#include <uthash.h>
 
 #include "daemon/relay/channel.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
-#include "daemon/link/patience.h"
+#include "daemon/link/link_internal.h"
+#include "daemon/link/transport.h"
 #include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"
 #include "daemon/base/quota.h"
 #include "daemon/base/self.h"
 #include "daemon/base/timer.h"
-#include "daemon/xen/vchan.h"
 
 #define ACK_BYTES 65536u
 #define YIELD_NS  20000u /* if others had the CPU for longer than this while we yielded, they need it */
 
-struct link {
-	uint32_t domid;
-	struct links *links;
-	enum link_state state;
-	struct hop hop;
-	struct vchan *vchan;
-	struct vchan *next; /* the peer has made a new one, while the last frames of `vchan` are read */
-	uint8_t token[16];  /* of the session */
-	uint32_t ring_bytes;
-	uint64_t acked;		/* position in our last ACK */
-	uint64_t acked_by_peer; /* position in the peer's last ACK */
-	uint64_t heard_ms;	/* when something last arrived */
-	uint64_t heard_frames;
-	uint64_t used_ms; /* when it last had a channel */
-	uint64_t rtt_ns;
-	struct round_trips round_trips;
-	uint64_t since;
-	struct pings pings;
-	struct patience patience;
-	bool was_polled; /* what comes in next was found by polling */
-	char version[32];
-	uint32_t flags; /* of the peer's HELLO */
-	char last_error[LINK_REASON_SIZE];
-	struct log_source wanted_by; /* the account that asked for it last */
-	UT_hash_handle hh;
-};
-
-struct links {
-	struct link_failure failures[LINKS_FAILURES_MAX]; /* circular */
-	unsigned failures_next, failures_count;
-	struct relay *relay;
-	struct peers *peers;
-	struct directory *directory;
-	struct links_options options;
-	struct links_callbacks callbacks;
-	void *userdata;
-	struct link *links;
-	struct event *heartbeat;
-	struct link *polled; /* the one that we poll instead of waiting for its notification, or NULL */
-	uint64_t polled_until;
-};
-
-static void set_state(struct link *link, enum link_state state)
+void link_set_state(struct link *link, enum link_state state)
 {
 	if (link->state != state)
 		link->since = (uint64_t)time(NULL);
 	link->state = state;
 }
 
-static const char *state_name(enum link_state state)
+static void stop_being_polled(struct link *link)
 {
-	switch (state) {
-	case LINK_CONNECTING:
-		return "connecting";
-	case LINK_GREETING:
-		return "greeting";
-	case LINK_UP:
-		return "up";
-	default:
-		return "idle";
-	}
+	if (link->links->polled == link)
+		link->links->polled = NULL;
 }
 
 /* --- a session's end -------------------------------------------------------------------------- */
 
 /* Puts a last frame into the ring, if there is room, and closes the vchan. */
-static void drop_vchan(struct link *link, int error, const char *why)
+static void drop_carrier(struct link *link, int error, const char *why)
 {
 	struct frame_goodbye goodbye = {.error = (uint32_t)error, .text = {why, strlen(why)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
-	if (link->links->polled == link)
-		link->links->polled = NULL;
-	if (!link->vchan)
+	if (!transport_is_there(&link->carrier))
 		return;
-	if (vchan_state(link->vchan) == VCHAN_CONNECTED && link->hop.attached)
+	if (transport_state(&link->carrier) == TRANSPORT_OPEN && link->hop.attached)
 		hop_farewell(&link->hop, payload, frame_goodbye_encode(&goodbye, payload));
 	hop_detach(&link->hop);
-	vchan_close(link->vchan);
-	link->vchan = NULL;
-	if (!link->next) /* else it is connected anew already */
+	transport_close(&link->carrier);
+	if (!transport_is_there(&link->next)) /* else it is connected anew already */
 		peers_disconnect(link->links->peers, link->domid);
 }
 
-static void drop_next(struct link *link)
+void link_drop_next(struct link *link)
 {
-	if (link->next)
-		vchan_close(link->next);
-	link->next = NULL;
+	link->session.attempt = RESUME_NOTHING;
+	transport_end(&link->next, link->state == LINK_AWAY);
 }
 
-/* Ends the session: what was never sent ends with `error`. */
-static void end_session(struct link *link, int error, const char *why)
+void link_end_session(struct link *link, int error, const char *why)
 {
 	bool was_wanted = link->hop.channels.count || link->pings.list, was_up = link->state == LINK_UP;
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
-	if (link->state == LINK_CONNECTING)
+	if (link->state == LINK_CONNECTING || (link->state == LINK_AWAY && !transport_is_there(&link->next)))
 		peers_disconnect(link->links->peers, link->domid);
-	set_state(link, LINK_IDLE);
+	link_set_state(link, LINK_IDLE);
+	link->session = (struct link_session){.state = RESUME_ENDED};
+	if (link->again)
+		event_del(link->again);
+	stop_being_polled(link);
 	hop_detach(&link->hop);
 	hop_reset_channels(&link->hop, error);
 	pings_fail(&link->pings, -error);
@@ -139,7 +87,7 @@ static void end_session(struct link *link, int error, const char *why)
 			    "domain %u: what was meant for it ends: %s", link->domid, why);
 }
 
-static int error_now(struct link *link)
+int link_error_now(struct link *link)
 {
 	return peers_is_up(link->links->peers, link->domid) ? EHOSTUNREACH : EHOSTDOWN;
 }
@@ -155,6 +103,36 @@ static void copy_plain(char *to, size_t room, struct frame_text text, char lowes
 	for (size_t i = 0; i < size; i++)
 		to[i] = text.data[i] >= lowest && text.data[i] < 0x7f ? text.data[i] : '?';
 	to[size] = '\0';
+}
+
+/* Which session begins: the lower domid chooses what names it, and its secret. */
+static void begin_to_resume(struct link *link, const struct frame_hello_link *hello)
+{
+	bool ours = link->links->options.self->domid < link->domid;
+	struct link_session *session = &link->session;
+
+	*session = (struct link_session){.state = RESUME_ENDED};
+	if (!hello->resumes || !link->links->options.resume_for_ms)
+		return;
+	session->state = RESUME_UP;
+	session->epoch = session->confirmed = 1;
+	memcpy(session->token, ours ? link->attempt.nonce : hello->nonce, sizeof(session->token));
+	memcpy(session->secret, ours ? link->attempt.secret : hello->secret, sizeof(session->secret));
+	memcpy(session->peer_instance, hello->instance, sizeof(session->peer_instance));
+}
+
+void link_note_hello(struct link *link, const struct frame_hello_link *hello)
+{
+	begin_to_resume(link, hello);
+	copy_plain(link->version, sizeof(link->version), hello->version, '!');
+	link->flags = hello->flags;
+	link_set_state(link, LINK_UP);
+	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO, "domain %u: link is up, xenmsgd %s",
+		    link->domid, link->version);
+	if (!(link->flags & HELLO_RELAYS))
+		pings_refuse_relayed(&link->pings);
+	pings_send(&link->pings, &link->hop);
+	directory_link(link->links->directory, link->domid, true);
 }
 
 static int take_hello(struct link *link, const struct frame_header *header, const uint8_t *payload)
@@ -174,17 +152,7 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 	}
 	if (r < 0)
 		return r;
-	if (link->domid < link->links->options.self->domid)
-		memcpy(link->token, hello.token, sizeof(link->token));
-	copy_plain(link->version, sizeof(link->version), hello.version, '!');
-	link->flags = hello.flags;
-	set_state(link, LINK_UP);
-	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO, "domain %u: link is up, xenmsgd %s",
-		    link->domid, link->version);
-	if (!(link->flags & HELLO_RELAYS))
-		pings_refuse_relayed(&link->pings);
-	pings_send(&link->pings, &link->hop);
-	directory_link(link->links->directory, link->domid, true);
+	link_note_hello(link, &hello);
 	return 0;
 }
 
@@ -314,10 +282,10 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 static void on_notify(void *owner)
 {
 	struct link *link = owner;
-	int r = vchan_notify(link->vchan);
+	int r = transport_notify(&link->carrier);
 
 	if (r < 0)
-		hop_fail(&link->hop, r, "notifying it: %s", strerror(-r));
+		hop_fail(&link->hop, -ENOLINK, "notifying it: %s", strerror(-r));
 }
 
 static void begin_session(struct link *link);
@@ -330,12 +298,19 @@ static void on_failed(void *owner, int error, const char *why)
 	if (link->state != LINK_GREETING && link->state != LINK_UP)
 		return;
 	snprintf(reason, sizeof(reason), "%s", why);
+	if (link_may_resume(link, error)) {
+		stop_being_polled(link);
+		link_leave(link, reason);
+		return;
+	}
+	if (error == -ENOLINK)
+		error = -ECONNRESET;
 	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid),
 		    error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "domain %u: link is down: %s",
 		    link->domid, reason);
-	drop_vchan(link, error == -ECONNRESET ? 0 : -error, reason);
-	end_session(link, error_now(link), reason);
-	if (link->next)
+	drop_carrier(link, error == -ECONNRESET ? 0 : -error, reason);
+	link_end_session(link, link_error_now(link), reason);
+	if (transport_is_there(&link->next))
 		begin_session(link);
 }
 
@@ -396,6 +371,8 @@ static void after_turn(void *owner, bool took_in, bool more)
 		send_due_ack(link);
 	}
 	link->was_polled = false;
+	if (took_in)
+		link->session.confirmed = link->session.epoch;
 	if (!more)
 		poll_or_ask(link, now);
 }
@@ -408,18 +385,19 @@ static const struct hop_callbacks hop_callbacks = {
 	.failed = on_failed,
 };
 
-static void on_vchan(struct vchan *vchan, void *userdata)
+static void on_carrier(void *userdata)
 {
 	struct link *link = userdata;
 	/* Read the state first: what the peer wrote before it closed is then in the ring. */
-	enum vchan_state state = vchan_state(vchan);
+	enum transport_state state = transport_state(&link->carrier);
 
-	if (link->links->polled == link)
-		link->links->polled = NULL;
+	stop_being_polled(link);
 	hop_event(&link->hop);
-	if (state == VCHAN_CLOSED)
+	if (state == TRANSPORT_LEFT)
+		hop_finish(&link->hop, -ENOLINK, "the peer has left the vchan");
+	else if (state == TRANSPORT_CLOSED)
 		hop_finish(&link->hop, -ECONNRESET, "the peer's daemon has gone");
-	else if (state != VCHAN_CONNECTED)
+	else if (state != TRANSPORT_OPEN)
 		hop_finish(&link->hop, -EPROTO, "impossible state in the vchan");
 }
 
@@ -447,51 +425,59 @@ bool links_poll(struct links *links)
 	return false;
 }
 
-static int send_hello(struct link *link)
+uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t *payload)
 {
 	const struct links_options *options = &link->links->options;
 	struct frame_hello_link hello = {
 		.major = PROTOCOL_MAJOR,
-		.minor = PROTOCOL_MINOR,
+		.minor = PROTOCOL_LINK_MINOR,
 		.flags = options->relays ? HELLO_RELAYS : 0,
 		.max_message = link->links->relay->max_message,
 		.version = {PACKAGE_VERSION, strlen(PACKAGE_VERSION)},
+		.resumes = options->resume_for_ms > 0,
+		.purpose = purpose,
 	};
-	uint8_t payload[FRAME_PAYLOAD_MAX];
 
 	memcpy(hello.instance, options->self->instance, sizeof(hello.instance));
-	memset(link->token, 0, sizeof(link->token));
-	if (options->self->domid < link->domid) {
-		if (getrandom(link->token, sizeof(link->token), 0) != sizeof(link->token))
-			return -EIO;
-		memcpy(hello.token, link->token, sizeof(hello.token));
-	}
-	return hop_send(&link->hop, FRAME_HELLO, 0, 0, payload, frame_hello_link_encode(&hello, payload));
+	memcpy(hello.nonce, link->attempt.nonce, sizeof(hello.nonce));
+	memcpy(hello.secret, link->attempt.secret, sizeof(hello.secret));
+	if (purpose == HELLO_RESUME)
+		memcpy(hello.token, link->session.token, sizeof(hello.token));
+	else if (options->self->domid < link->domid)
+		memcpy(hello.token, link->attempt.nonce, sizeof(hello.token));
+	return frame_hello_link_encode(&hello, payload);
 }
 
 /* Begins a session over the next vchan. */
 static void begin_session(struct link *link)
 {
-	struct vchan *vchan = link->next;
 	struct hop_rings rings = {0};
+	uint8_t payload[FRAME_PAYLOAD_MAX];
 	int r;
 
-	link->next = NULL;
-	vchan_read_view(vchan, &rings.in);
-	vchan_write_view(vchan, &rings.out[OUTLET_MAIN]);
-	link->vchan = vchan;
-	link->ring_bytes = rings.out[OUTLET_MAIN].size;
+	transport_rings(&link->next, &rings.in, &rings.out[OUTLET_MAIN]);
 	link->acked = link->acked_by_peer = 0;
-	link->heard_ms = link->used_ms = clock_ms();
-	patience_init(&link->patience, link->links->options.busy_poll_ns);
-	set_state(link, LINK_GREETING);
-	vchan_set_event(vchan, on_vchan, link);
+	link_set_state(link, LINK_GREETING);
 	r = hop_attach(&link->hop, &rings);
 	if (r == 0)
-		r = send_hello(link);
+		r = attempt_choose(&link->attempt, link->links->options.self->domid < link->domid);
+	if (r == 0)
+		r = hop_send(&link->hop, FRAME_HELLO, 0, 0, payload,
+			     link_make_hello(link, HELLO_BEGIN, payload));
 	if (r < 0)
 		hop_fail(&link->hop, r, "setting it up: %s", strerror(-r));
-	on_vchan(vchan, link); /* the peer may have been quicker */
+	link_take_next(link);
+}
+
+void link_take_next(struct link *link)
+{
+	link->carrier = link->next;
+	link->next = (struct transport){0};
+	link->ring_bytes = link->hop.out[OUTLET_MAIN].writer.ring.size;
+	link->heard_ms = link->used_ms = clock_ms();
+	patience_init(&link->patience, link->links->options.busy_poll_ns);
+	transport_hear(&link->carrier, on_carrier, link);
+	on_carrier(link); /* the peer may have been quicker */
 }
 
 static int by_domid(const struct link *a, const struct link *b)
@@ -556,7 +542,7 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 		return NULL;
 	link->wanted_by = account_source(account);
 	if (link->state == LINK_IDLE)
-		set_state(link, LINK_CONNECTING);
+		link_set_state(link, LINK_CONNECTING);
 	return &link->hop;
 }
 
@@ -636,19 +622,21 @@ void links_ping_cancel(struct links *links, const void *userdata)
 		pings_forget(&link->pings, userdata);
 }
 
-void links_connected(struct links *links, uint32_t domid, struct vchan *vchan)
+void links_connected(struct links *links, uint32_t domid, const struct transport *transport)
 {
 	struct link *link = link_get(links, domid);
 
 	if (!link) {
-		vchan_close(vchan);
+		transport_close(&(struct transport){transport->functions, transport->carrier});
 		peers_disconnect(links->peers, domid);
 		return;
 	}
-	drop_next(link);
-	link->next = vchan;
-	if (link->vchan)
-		hop_finish(&link->hop, -ECONNRESET, "the peer has made a new one");
+	link_drop_next(link);
+	link->next = *transport;
+	if (link->state == LINK_AWAY)
+		link_try_next(link);
+	else if (transport_is_there(&link->carrier))
+		hop_finish(&link->hop, -ENOLINK, "the peer has made a new one");
 	else
 		begin_session(link);
 }
@@ -656,25 +644,10 @@ void links_connected(struct links *links, uint32_t domid, struct vchan *vchan)
 static void link_free(struct link *link)
 {
 	HASH_DEL(link->links->links, link);
+	if (link->again)
+		event_free(link->again);
 	hop_cleanup(&link->hop);
 	free(link);
-}
-
-/* Remembers the reason why a link couldn't be made. That a domain isn't there needs none. */
-static void remember_failure(struct links *links, uint32_t domid, const char *reason)
-{
-	struct link_failure *failure = NULL;
-
-	for (unsigned i = 0; i < links->failures_count; i++)
-		if (links->failures[i].domid == domid)
-			failure = &links->failures[i];
-	if (!failure) {
-		failure = &links->failures[links->failures_next++ % LINKS_FAILURES_MAX];
-		links->failures_count += links->failures_count < LINKS_FAILURES_MAX;
-	}
-	failure->domid = domid;
-	failure->since = (uint64_t)time(NULL);
-	snprintf(failure->reason, sizeof(failure->reason), "%s", reason);
 }
 
 /* Forgets the link if its domain isn't there, or a program could fill our memory with numbers of domains that
@@ -687,7 +660,7 @@ static void forget_if_absent(struct link *link, int error, const char *reason)
 	    peers_is_up(links->peers, link->domid))
 		return;
 	if (error != -EHOSTDOWN)
-		remember_failure(links, link->domid, reason);
+		link_remember_failure(links, link->domid, reason);
 	link_free(link);
 }
 
@@ -725,27 +698,34 @@ void links_failed(struct links *links, uint32_t domid, int error, const char *re
 	struct link *link = link_find(links, domid);
 	char why[LINK_REASON_SIZE];
 
+	if (link && link->state == LINK_AWAY)
+		link_not_connected(link, error, reason);
 	if (!link || link->state != LINK_CONNECTING)
 		return;
-	set_state(link, LINK_IDLE);
+	link_set_state(link, LINK_IDLE);
 	if (error == -ENOLINK) {
 		give_away(link, reason);
 		error = -EHOSTUNREACH;
 		reason = memcpy(why, link->last_error, sizeof(why));
 	}
-	end_session(link, -error, reason);
+	link_end_session(link, -error, reason);
 	forget_if_absent(link, error, reason);
 }
 
-void links_lost(struct links *links, uint32_t domid, const char *reason)
+void links_lost(struct links *links, uint32_t domid, bool gone, const char *reason)
 {
-	struct link *link;
+	struct link *link = link_find(links, domid);
 
-	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
-	if (!link || !link->vchan)
+	if (!link)
 		return;
-	drop_next(link);
-	hop_finish(&link->hop, -ECONNRESET, "%s", reason);
+	if (link->state == LINK_AWAY) {
+		link_not_connected(link, gone ? -EHOSTDOWN : -ENOLINK, reason);
+		return;
+	}
+	if (!transport_is_there(&link->carrier))
+		return;
+	link_drop_next(link);
+	hop_finish(&link->hop, gone ? -ECONNRESET : -ENOLINK, "%s", reason);
 }
 
 /* --- heartbeat -------------------------------------------------------------------------------- */
@@ -755,6 +735,8 @@ static void beat(struct link *link, uint64_t now)
 	const struct links_options *options = &link->links->options;
 	bool carries_directory = link->domid == 0 || options->self->domid == 0;
 
+	if (link->state == LINK_AWAY)
+		link_look_at_attempt(link, now);
 	if (link->state != LINK_UP && link->state != LINK_GREETING)
 		return;
 	/* Look into the ring: a peer that was asked to notify us does it once, so after an event was lost no
@@ -828,9 +810,9 @@ static void end_all(struct links *links, const char *why)
 	struct link *link, *next;
 
 	HASH_ITER(hh, links->links, link, next) {
-		drop_next(link);
-		drop_vchan(link, 0, "");
-		end_session(link, EHOSTUNREACH, why);
+		transport_close(&link->next);
+		drop_carrier(link, 0, "");
+		link_end_session(link, EHOSTUNREACH, why);
 		link_free(link);
 	}
 }
@@ -849,66 +831,4 @@ void links_free(struct links *links)
 	if (links->heartbeat)
 		event_free(links->heartbeat);
 	free(links);
-}
-
-static void fill_info(struct link *link, struct link_info *info)
-{
-	*info = (struct link_info){
-		.domid = link->domid,
-		.state = link->state,
-		.state_name = state_name(link->state),
-		.has_vchan = link->vchan != NULL,
-		.granter = link->vchan && vchan_is_granter(link->vchan),
-		.ring_bytes = link->vchan ? link->ring_bytes : 0,
-		.pages = link->vchan ? vchan_pages(link->vchan) : 0,
-		.channels = link->hop.channels.count,
-		.unacknowledged = hop_unacknowledged(&link->hop),
-		.rtt_ns = link->rtt_ns,
-		.round_trips = link->round_trips,
-		.tx = link->hop.tx,
-		.rx = link->hop.rx,
-		.account = link->hop.account,
-		.since = link->since,
-		.version = link->version,
-		.last_error = link->last_error,
-	};
-}
-
-unsigned links_count(const struct links *links)
-{
-	return HASH_COUNT(links->links);
-}
-
-bool links_next(struct links *links, int64_t after, struct link_info *info)
-{
-	uint32_t domid = (uint32_t)after;
-	struct link *link = NULL;
-
-	if (after >= 0)
-		HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
-	if (link)
-		link = link->hh.next;
-	else
-		for (link = links->links; link && link->domid <= after; link = link->hh.next)
-			;
-	if (link)
-		fill_info(link, info);
-	return link != NULL;
-}
-
-void links_each_failure(const struct links *links,
-			void (*each)(void *userdata, const struct link_failure *failure), void *userdata)
-{
-	for (unsigned i = 1; i <= links->failures_count; i++)
-		each(userdata, &links->failures[(links->failures_next - i) % LINKS_FAILURES_MAX]);
-}
-
-bool links_info(struct links *links, uint32_t domid, struct link_info *info)
-{
-	struct link *link;
-
-	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
-	if (link)
-		fill_info(link, info);
-	return link != NULL;
 }

@@ -12,6 +12,9 @@
  *   IDLE ──the peer makes one──▶ GREETING
  *   CONNECTING ──failed──▶ IDLE: its channels end with the error; without a daemon the link is forgotten
  *   GREETING, UP ──closed, died, silent for dead-after, violation──▶ IDLE: its channels end (protocol.md 2.4)
+ *   UP ──the vchan was lost, and both daemons resume sessions──▶ AWAY: its channels wait
+ *   AWAY ──another vchan, and the peer's daemon has the session, too──▶ UP
+ *   AWAY ──resume-for is over, the peer's daemon has gone or has no such session──▶ IDLE: its channels end
  *   UP ──no channel for idle-close──▶ IDLE; but links with domain 0 stay, for its directory
  */
 
@@ -28,7 +31,7 @@ struct link;
 struct links;
 struct peers;
 struct self;
-struct vchan;
+struct transport;
 
 #define LINK_REASON_SIZE 240
 
@@ -37,11 +40,13 @@ enum link_state {
 	LINK_CONNECTING,
 	LINK_GREETING,
 	LINK_UP,
+	LINK_AWAY,
 };
 
 struct links_options {
 	const struct self *self;
 	uint32_t heartbeat_ms, dead_after_ms, idle_close_ms;
+	uint32_t resume_for_ms; /* 0: a lost vchan ends the session */
 	uint32_t channels_max;
 	uint64_t busy_poll_ns; /* how long to poll before sleeping; 0: not at all */
 	bool relays;	       /* HELLO says that we take part in relaying */
@@ -82,10 +87,10 @@ void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop
  * -ENOTCONN: there is no session with the peer, -ENOBUFS: it hasn't taken what was sent before. */
 int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length);
 
-/* The callbacks of peers.h. */
-void links_connected(struct links *links, uint32_t domid, struct vchan *vchan);
+/* The callbacks of peers.h. The link owns the transport from now on. */
+void links_connected(struct links *links, uint32_t domid, const struct transport *transport);
 void links_failed(struct links *links, uint32_t domid, int error, const char *reason);
-void links_lost(struct links *links, uint32_t domid, const char *reason);
+void links_lost(struct links *links, uint32_t domid, bool gone, const char *reason);
 
 /*
  * Called before each turn of the event loop: takes what has come over the link that is being polled
@@ -115,7 +120,8 @@ struct link_info {
 	struct round_trips round_trips; /* of all sessions with this peer */
 	struct hop_stats tx, rx;
 	const struct account *account; /* the peer's */
-	uint64_t since;		       /* seconds since 1970 */
+	uint64_t since;		       /* of the state, in seconds since 1970 */
+	uint32_t resumes;	       /* of all sessions with this peer */
 	const char *version, *last_error;
 };
 unsigned links_count(const struct links *links);

@@ -83,9 +83,9 @@ struct peers_callbacks {
 	 * -ENOLINK neither of the two domains may map, -EHOSTUNREACH otherwise; `reason` is a sentence for
 	 * people. */
 	void (*failed)(void *userdata, uint32_t domid, int error, const char *reason);
-	/* The peer has given up the connected vchan, or is gone. The owner closes the vchan and calls
-	 * peers_disconnect(). */
-	void (*lost)(void *userdata, uint32_t domid, const char *reason);
+	/* The peer has given up the connected vchan, or its daemon is `gone`. The owner closes the vchan and
+	 * calls peers_disconnect(). */
+	void (*lost)(void *userdata, uint32_t domid, bool gone, const char *reason);
 	/* Those daemons that ran when peers_want_all() was called first have answered. May be NULL. */
 	void (*all_known)(void *userdata);
 	/* Returns whether somebody goes on wanting to know all peers. NULL: nobody does. */

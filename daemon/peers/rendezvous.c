@@ -138,14 +138,14 @@ static void fail_version(struct peer *peer, uint32_t major)
 	     peer->domid, major, PEERS_MAJOR);
 }
 
-static void lose(struct peer *peer, const char *reason)
+static void lose(struct peer *peer, bool gone, const char *reason)
 {
 	struct peers *peers = peer->peers;
 
 	if (peer->rendezvous.lost_told)
 		return;
 	peer->rendezvous.lost_told = true;
-	peers->callbacks.lost(peers->userdata, peer->domid, reason);
+	peers->callbacks.lost(peers->userdata, peer->domid, gone, reason);
 }
 
 /* --- steps forward --- */
@@ -170,11 +170,11 @@ static void hand_over(struct peer *peer, struct vchan *vchan)
 	peers->callbacks.connected(peers->userdata, peer->domid, vchan);
 }
 
-static void on_granted_event(struct vchan *vchan, void *userdata)
+static void on_granted_event(void *userdata)
 {
 	struct peer *peer = userdata;
 	struct rendezvous *rendezvous = &peer->rendezvous;
-	enum vchan_state state = vchan_state(vchan);
+	enum vchan_state state = vchan_state(rendezvous->vchan);
 
 	if (state == VCHAN_WAITING)
 		return;
@@ -520,16 +520,16 @@ static void step(struct peer *peer, enum rendezvous_event event)
 		fail_timeout(peer);
 		break;
 	case RENDEZVOUS_LOSE_WITHDRAWN:
-		lose(peer, "the peer has withdrawn its hello");
+		lose(peer, false, "the peer has withdrawn its hello");
 		break;
 	case RENDEZVOUS_LOSE_ANEW:
-		lose(peer, "the peer has begun anew");
+		lose(peer, false, "the peer has begun anew");
 		break;
 	case RENDEZVOUS_LOSE_GONE:
-		lose(peer, "the peer or its daemon has gone");
+		lose(peer, true, "the peer or its daemon has gone");
 		break;
 	case RENDEZVOUS_LOSE_REPLACED:
-		lose(peer, "the peer's daemon was restarted");
+		lose(peer, true, "the peer's daemon was restarted");
 		break;
 	}
 }

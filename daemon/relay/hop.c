@@ -46,6 +46,14 @@ void hop_set_account(struct hop *hop, struct account *account)
 	task_init(&hop->input, &hop->relay->turns, account_line(account), hop_on_turn);
 }
 
+static void begin(struct hop *hop)
+{
+	hop->finishing.left = 0;
+	hop->waiting.stuck = hop->taken.pending = false;
+	hop->attached = true;
+	hop_mark(hop, MARK_DIRTY);
+}
+
 int hop_attach(struct hop *hop, const struct hop_rings *rings)
 {
 	int r;
@@ -56,32 +64,96 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings)
 		r = outlet_attach(&hop->out[i], &rings->out[i], hop->traits, &hop->tx, rings->adopt);
 	if (r < 0)
 		return r;
-	hop->finishing.left = 0;
-	hop->waiting.stuck = hop->taken.pending = false;
-	hop->attached = true;
-	hop_mark(hop, MARK_DIRTY);
+	begin(hop);
 	return 0;
 }
 
-void hop_detach(struct hop *hop)
+void hop_attach_begun(struct hop *hop, const struct ring_reader *in, const struct ring_writer *out)
 {
-	if (!hop->attached)
-		return;
-	hop_unmark(hop, MARK_FAILED); /* the session that failed is over */
-	refused_clear(&hop->refused);
+	struct outlet *outlet = &hop->out[OUTLET_MAIN];
+
+	hop->in = (struct inlet){.missing = 1, .reader = *in, .sequence = 1, .position = in->tail};
+	*outlet =
+		(struct outlet){.traits = hop->traits, .tx = &hop->tx, .sequence = 1, .position = out->head};
+	outlet_move(outlet, out);
+	begin(hop);
+}
+
+/* Takes the rings away, but leaves what is the session's. */
+static void leave_rings(struct hop *hop)
+{
+	hop_unmark(hop, MARK_FAILED); /* what failed is over */
 	hop->attached = false;
 	hop->waiting.stuck = true;
-	for (unsigned i = 0; i < hop->traits->outlets; i++)
-		outlet_detach(&hop->out[i]);
 	hop_stop_waiting(hop);
 	hop_unmark(hop, MARK_TO_NOTIFY);
 	task_cancel(&hop->input);
 	hop_unmark(hop, MARK_AWAKE);
-	evbuffer_drain(hop->control, evbuffer_get_length(hop->control));
-	charge_end(&hop->queued);
 	evtimer_del(hop->taken.timer);
 	hop_release_waiters(hop);
 }
+
+void hop_detach(struct hop *hop)
+{
+	if (!hop->attached && !hop->paused)
+		return;
+	leave_rings(hop);
+	hop->paused = false;
+	hop_drop_kept(hop);
+	refused_clear(&hop->refused);
+	for (unsigned i = 0; i < hop->traits->outlets; i++)
+		outlet_detach(&hop->out[i]);
+	evbuffer_drain(hop->control, evbuffer_get_length(hop->control));
+	charge_end(&hop->queued);
+}
+
+/* --- a session without rings ------------------------------------------------------------------ */
+
+int hop_pause(struct hop *hop)
+{
+	int r;
+
+	if (!hop->attached)
+		return 0;
+	r = hop_keep(hop);
+	if (r < 0) {
+		hop_detach(hop);
+		return r;
+	}
+	leave_rings(hop);
+	hop->paused = true;
+	return 0;
+}
+
+uint64_t hop_sent(const struct hop *hop)
+{
+	return hop->out[OUTLET_MAIN].position;
+}
+
+uint64_t hop_acked(const struct hop *hop)
+{
+	return hop_sent(hop) - (hop->kept.size - hop->kept.written);
+}
+
+uint64_t hop_received(const struct hop *hop)
+{
+	return hop->in.position;
+}
+
+void hop_resume(struct hop *hop, const struct ring_reader *in, const struct ring_writer *out,
+		uint64_t received)
+{
+	hop->in = (struct inlet){
+		.missing = 1, .reader = *in, .sequence = hop->in.sequence, .position = hop->in.position};
+	outlet_move(&hop->out[OUTLET_MAIN], out);
+	hop->kept.written += (uint32_t)(received - hop_acked(hop));
+	if (hop->kept.written == hop->kept.size)
+		hop_drop_kept(hop);
+	hop->paused = false;
+	begin(hop);
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
 
 void hop_reset_channels(struct hop *hop, int error)
 {
@@ -119,5 +191,5 @@ uint32_t hop_unacknowledged(struct hop *hop)
 {
 	int unread = hop->attached ? ring_writer_unread(&hop->out[OUTLET_MAIN].writer) : 0;
 
-	return unread < 0 ? 0 : (uint32_t)unread;
+	return (unread < 0 ? 0 : (uint32_t)unread) + hop->kept.size - hop->kept.written;
 }

@@ -19,7 +19,14 @@
  * program for its own peers.
  *
  * A hop is attached (it has rings) or detached (a link that isn't up; a program that is gone). Frames for a
- * detached hop wait in its channels. hop_fail() ends a hop's session from wherever the fault was found; the
+ * detached hop wait in its channels. A link's hop may also be paused: it has lost its rings but not its session, keeps
+ * what it wrote and the other end hasn't processed, and goes on over other rings as if nothing had happened:
+ *
+ *   detached ──hop_attach()──▶ attached ──hop_pause()──▶ paused ──hop_resume()──▶ attached, first writes again
+ *       ▲                          │                        │
+ *       └──────hop_detach()────────┴────────────────────────┘
+ *
+ * hop_fail() ends a hop's session from wherever the fault was found; the
  * owner is told at the end of the turn, when nothing on the stack uses the hop any more.
  *
  * `struct relay` holds the hops of one event loop. An event handler only records what has happened:
@@ -154,6 +161,14 @@ struct finishing {
 	char why[160];
 };
 
+/* What a paused hop wrote and the other end hasn't processed, as it lay in the ring: whole frames with their numbers.
+ * The other end can write there, too, so what is here isn't to be believed: only it gets to read it. */
+struct kept {
+	uint8_t *bytes;		/* NULL: none */
+	uint32_t size, written; /* of them, so many lie in the new ring again */
+	struct charge charge;
+};
+
 /* waiting.c: a hop's input waits for room in the output of a link. */
 struct waiting {
 	struct hop *blocked_on; /* the hop whose output our input waits for */
@@ -185,6 +200,8 @@ struct hop {
 	struct waiting waiting;
 	struct finishing finishing;
 	bool attached;
+	bool paused;
+	struct kept kept;
 	bool said_goodbye; /* the program has sent GOODBYE: it has reported what it took, and takes no more */
 
 	uint64_t emit_from;	     /* turns.spent when this piece of output was begun */
@@ -224,6 +241,21 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings);
 /* Takes the rings away. What was in the channels' queues stays there. */
 void hop_detach(struct hop *hop);
 
+/* Takes the rings away, and keeps the session, with a copy of what the other end hasn't processed, at the cost of the
+ * hop's account. -ENOBUFS, -ENOMEM: it couldn't be kept, and the hop is detached. Only for a link. */
+int hop_pause(struct hop *hop);
+/* The positions of a session (doc/protocol.md 5.4), of one that is paused: what was sent, what of it the other end has
+ * processed as far as is known, and what was received. */
+uint64_t hop_sent(const struct hop *hop);
+uint64_t hop_acked(const struct hop *hop);
+uint64_t hop_received(const struct hop *hop);
+/* Gives a paused hop other rings, read and written so far by the caller. What the other end has received, between
+ * hop_acked() and hop_sent(), isn't sent again. */
+void hop_resume(struct hop *hop, const struct ring_reader *in, const struct ring_writer *out,
+		uint64_t received);
+/* Gives a detached hop rings, in which the caller has read and written the first frame of each direction. */
+void hop_attach_begun(struct hop *hop, const struct ring_reader *in, const struct ring_writer *out);
+
 /* Makes the hop's input due, since the other end has notified us, or may have moved. In its turn the hop
  * takes in what is there, notes what was taken, and lets waiting output go on. */
 void hop_event(struct hop *hop);
@@ -261,6 +293,11 @@ static inline void hop_mark(struct hop *hop, enum hop_mark mark)
 		hop_mark_anew(hop, mark);
 }
 void hop_unmark(struct hop *hop, enum hop_mark mark);
+/* Whether something is still to be written again, before everything else. */
+static inline bool hop_is_catching_up(const struct hop *hop)
+{
+	return hop->kept.bytes != NULL;
+}
 /* Whether the hop has rings and no fault was found. */
 static inline bool hop_is_up(const struct hop *hop)
 {
@@ -275,7 +312,7 @@ void hop_farewell(struct hop *hop, const void *payload, uint32_t length);
  * outcome of the others is ECONNRESET, and for what was never sent out `error`, a positive errno. */
 void hop_reset_channels(struct hop *hop, int error);
 
-/* Returns how many bytes were sent to the other end that it hasn't taken out of the ring. */
+/* Returns how many bytes were sent to the other end that it isn't known to have taken out of the ring. */
 uint32_t hop_unacknowledged(struct hop *hop);
 
 #endif

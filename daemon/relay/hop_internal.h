@@ -5,7 +5,7 @@
 /*
  * What the parts of a hop know of each other. In order from below; each calls only those before it:
  *
- *   marks.c ─ waiting.c ─ control.c ─ (cancel.c ─ channel.c) ─ hop_output.c ─ hop_input.c ─ hop.c, relay.c
+ *   marks.c ─ waiting.c ─ control.c ─ kept.c ─ (cancel.c ─ channel.c) ─ hop_output.c ─ hop_input.c ─ hop.c, relay.c
  *
  * So output never calls input: it marks what is due, and the pass gets to it.
  */
@@ -74,6 +74,14 @@ bool hop_emit_control(struct hop *hop);
 int hop_handed_word(struct hop *hop, struct channel_end *end, uint64_t offset, uint32_t **word);
 /* Forgets the end in the outlets; it is about to go. */
 void hop_forget_end(struct hop *hop, struct channel_end *end);
+
+/* --- kept.c */
+/* Copies what the other end hasn't processed, and what was still to be written again. -ENOBUFS, -ENOMEM. */
+int hop_keep(struct hop *hop);
+void hop_drop_kept(struct hop *hop);
+/* Writes again what was kept, as far as there is room, before everything else, since it was sent before; numbers and
+ * positions are as they were. False: some of it still waits. */
+bool hop_emit_kept(struct hop *hop);
 
 /* --- hop_output.c */
 /* Forwards DATA that came in at `end` and lies at `offset` of the reader. Returns how many of the `length`

@@ -32,6 +32,13 @@ void outlet_detach(struct outlet *outlet)
 	*outlet = (struct outlet){0};
 }
 
+void outlet_move(struct outlet *outlet, const struct ring_writer *writer)
+{
+	outlet->writer = *writer;
+	outlet->begin = outlet->taken_upto = writer->head;
+	outlet->wanted = 0;
+}
+
 /* --- frames ----------------------------------------------------------------------------------- */
 
 /* Numbers a frame that is complete, and counts it. */
@@ -78,6 +85,19 @@ void outlet_put(struct outlet *outlet, const struct frame_header *header, const 
 	close_frame(outlet);
 	number_frame(outlet, &numbered);
 	frame_put(&outlet->writer, &numbered, payload);
+}
+
+uint32_t outlet_unread(struct outlet *outlet, struct iovec pieces[2])
+{
+	struct ring_writer *writer = &outlet->writer;
+	uint32_t from, size;
+
+	close_frame(outlet);
+	ring_writer_unread(writer); /* what was seen before counts if this look fails */
+	from = (int32_t)(outlet->begin - writer->tail) > 0 ? outlet->begin : writer->tail;
+	size = writer->head - from;
+	ring_pieces_of(&writer->ring, from, size, pieces);
+	return size;
 }
 
 /* Opens a DATA frame for `end`. 1: it is open; 0: there is no room in the ring or in the ledger, and what is

@@ -45,6 +45,7 @@ struct outlet {
 	uint32_t filling_messages;
 	uint32_t sequence;    /* of the next frame */
 	uint64_t position;    /* bytes of frames in this session */
+	uint32_t begin;	      /* position in the ring of the first that is the session's */
 	uint32_t wanted;      /* bytes of space that the next thing to write lacks; 0: none */
 	uint32_t taken_upto;  /* what the reader had released at the last outlet_see_taken() */
 	struct ledger ledger; /* only where releasing means taking */
@@ -61,6 +62,11 @@ struct outgoing {
 int outlet_attach(struct outlet *outlet, const struct ring_view *ring, const struct hop_traits *traits,
 		  struct hop_stats *tx, bool adopt);
 void outlet_detach(struct outlet *outlet);
+/* Finds the whole frames that the reader hasn't released, as one or two pieces in the ring. Closes the open frame.
+ * Returns their size. */
+uint32_t outlet_unread(struct outlet *outlet, struct iovec pieces[2]);
+/* Goes on in another ring, with the same session: numbers and positions aren't touched. */
+void outlet_move(struct outlet *outlet, const struct ring_writer *writer);
 /* Whether there is room for a frame of `size` bytes. 1: there is; 0: there isn't, and `wanted` records it; or
  * an error. */
 static inline int outlet_has_room(struct outlet *outlet, uint32_t size)

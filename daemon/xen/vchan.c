@@ -22,7 +22,8 @@
 #define LIVE_CLOSED	   0
 #define LIVE_CONNECTED	   1
 #define LIVE_WAITING	   2
-#define EVENTS_PER_WAKE_UP 64 /* then other events of the loop have their turn */
+#define NOTIFY_LEFT	   0x80 /* beside VCHAN_NOTIFY_*: vchan_leave() */
+#define EVENTS_PER_WAKE_UP 64	/* then other events of the loop have their turn */
 
 struct vchan_host {
 	xentoollog_logger logger; /* takes what Xen's libraries log, which would otherwise go to stderr */
@@ -93,7 +94,7 @@ static void on_events(evutil_socket_t fd, short what, void *userdata)
 		if (vchan_state(vchan) == VCHAN_CONNECTED)
 			vchan->was_connected = true;
 		if (vchan->event)
-			vchan->event(vchan, vchan->userdata); /* may close it */
+			vchan->event(vchan->userdata); /* may close it */
 	}
 }
 
@@ -499,6 +500,11 @@ static uint8_t *their_requests(const struct vchan *vchan)
 	return is_server(vchan) ? &vchan->control.ring->srv_notify : &vchan->control.ring->cli_notify;
 }
 
+bool vchan_was_left(const struct vchan *vchan)
+{
+	return !vchan->is_stale && __atomic_load_n(their_requests(vchan), __ATOMIC_ACQUIRE) & NOTIFY_LEFT;
+}
+
 void vchan_read_view(const struct vchan *vchan, struct ring_view *view)
 {
 	const struct libxenvchan_ring *ring = &vchan->control.read;
@@ -588,6 +594,12 @@ void vchan_close(struct vchan *vchan)
 	tear_down(vchan);
 	if (granted && host->freed)
 		host->freed(host->freed_userdata);
+}
+
+void vchan_leave(struct vchan *vchan)
+{
+	__atomic_fetch_or(our_requests(vchan), NOTIFY_LEFT, __ATOMIC_SEQ_CST);
+	vchan_close(vchan);
 }
 
 uint32_t vchan_host_pages_granted(const struct vchan_host *host)

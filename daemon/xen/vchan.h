@@ -54,7 +54,7 @@ void vchan_host_unbind_retired(struct vchan_host *host);
 
 /* Called on the event loop when the peer has notified us, closed, or died. The callee looks at the rings and
  * vchan_state(). It may close the vchan. */
-typedef void (*vchan_event_fn)(struct vchan *vchan, void *userdata);
+typedef void (*vchan_event_fn)(void *userdata);
 
 /*
  * Grants rings of `read_size` and `write_size` bytes (powers of two from 1024 to 1 MiB, as seen from here;
@@ -82,6 +82,10 @@ enum vchan_state {
 };
 enum vchan_state vchan_state(const struct vchan *vchan);
 
+/* Whether the other side has closed the vchan by vchan_leave(): it wants another one. A bit beside its requests says
+ * so, which the kernel doesn't set when it closes the vchan of a process that has died, and libxenvchan never. */
+bool vchan_was_left(const struct vchan *vchan);
+
 /* Set where the rings are, as seen from here. */
 void vchan_read_view(const struct vchan *vchan, struct ring_view *view);
 void vchan_write_view(const struct vchan *vchan, struct ring_view *view);
@@ -99,6 +103,8 @@ uint64_t vchan_notifications_received(const struct vchan *vchan);
 
 /* Clears our live byte, tells the peer, and gives everything back. NULL is fine. */
 void vchan_close(struct vchan *vchan);
+/* Does the same, and says that this side wants another one. */
+void vchan_leave(struct vchan *vchan);
 
 /* Sets a callback for when pages have come back, after a granted vchan was closed, or ports, if vchan_grant()
  * had found none. The callee may grant, but not close. */

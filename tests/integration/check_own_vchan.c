@@ -52,7 +52,7 @@ static bool check(const uint8_t *data, size_t size, uint64_t *position)
 	return true;
 }
 
-static void on_event(struct vchan *vchan, void *userdata);
+static void on_event(void *userdata);
 
 static int take_rings(struct tool *tool)
 {
@@ -130,11 +130,11 @@ static void go_on(struct tool *tool)
 	lines_result(&tool->lines, r < 0 ? r : 0);
 }
 
-static void on_event(struct vchan *vchan, void *userdata)
+static void on_event(void *userdata)
 {
 	struct tool *tool = userdata;
 
-	if (vchan != tool->vchan)
+	if (!tool->vchan)
 		return;
 	tool->events++;
 	go_on(tool);

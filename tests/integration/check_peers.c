@@ -110,7 +110,7 @@ static void go_on_receiving(struct tool *tool)
 	lines_answer(&tool->lines, "ok %s", text);
 }
 
-static void on_vchan_event(struct vchan *vchan, void *userdata)
+static void on_vchan_event(void *userdata)
 {
 	struct link *link = userdata;
 
@@ -174,7 +174,7 @@ static void close_link(struct tool *tool, uint32_t domid)
 	peers_disconnect(tool->peers, domid);
 }
 
-static void on_lost(void *userdata, uint32_t domid, const char *reason)
+static void on_lost(void *userdata, uint32_t domid, bool gone, const char *reason)
 {
 	if (!link_of(userdata, domid))
 		abort();

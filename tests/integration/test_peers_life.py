@@ -199,7 +199,8 @@ def test_a_paused_domain_is_only_slow(nodes, host):
 
 
 def test_heartbeats_find_a_peer_that_stands_still_and_it_is_found_again(nodes, host):
-    one, two = nodes(1, 2).values()
+    """Where sessions aren't resumed."""
+    one, two = nodes(1, 2, config=FAST + "resume-for = 0\n").values()
     works(one, two)
     with Connection(one.socket) as sender, Connection(two.socket) as sleeper:
         assert sleeper.bind("sleeper") == 0

@@ -17,7 +17,7 @@ import threading
 import pytest
 
 from library import Connection
-from messaging import (EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_UNKNOWN, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE,
+from messaging import (EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_UNKNOWN, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE,
                        eventually, is_listening, stopped)
 from protocol import BIND, HEADER, HELLO, OPEN, REPLY, Program, frame, hello, padded, receive_exactly
 
@@ -210,9 +210,9 @@ def test_the_command_learns_who_has_connected(nodes):
 
 # ---- what breaks ----
 
-def broken_pair(nodes):
+def broken_pair(nodes, config=FAST):
     """A stream from domain 1 to domain 2, in use: its raw end at the caller, `xenmsg listen` at the other."""
-    one, two = nodes(1, 2).values()
+    one, two = nodes(1, 2, config=config).values()
     listener = listen(two, "pipe", stdin=subprocess.PIPE)
     stream = RawStream(one.socket, open_stream("2:pipe"))
     assert stream.answer() == 0
@@ -279,7 +279,7 @@ def test_a_daemon_that_stops_breaks_the_stream_at_both_ends(nodes, whose):
 
 
 def test_a_lost_domain_breaks_the_stream(nodes):
-    _, two, listener, stream = broken_pair(nodes)
+    _, two, listener, stream = broken_pair(nodes, FAST + "resume-for = 0\n")
     with stopped(two.pid):
         sees_reset(stream)  # the heartbeats find it dead
     assert end_of(listener)[0] == EXIT_UNKNOWN

@@ -36,6 +36,8 @@ unit_tests += \
 	tests/unit/test_pings \
 	tests/unit/test_rendezvous \
 	tests/unit/test_rendezvous_step \
+	tests/unit/test_resume \
+	tests/unit/test_resume_step \
 	tests/unit/test_router_names \
 	tests/unit/test_router_addresses \
 	tests/unit/test_router_access \
@@ -253,6 +255,14 @@ tests_unit_test_vchan_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_
 tests_unit_test_rendezvous_SOURCES = tests/unit/test_rendezvous.c $(fake_store) tests/unit/unit.h
 tests_unit_test_rendezvous_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_rendezvous_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_resume_SOURCES = tests/unit/test_resume.c $(hop_programs)
+tests_unit_test_resume_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_resume_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_resume_step_SOURCES = tests/unit/test_resume_step.c tests/unit/unit.h
+tests_unit_test_resume_step_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_resume_step_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 tests_unit_test_rendezvous_step_SOURCES = tests/unit/test_rendezvous_step.c tests/unit/unit.h
 tests_unit_test_rendezvous_step_CFLAGS = $(UNIT_CFLAGS)

@@ -125,6 +125,8 @@ void rig_settle(struct rig *rig)
 				again = true;
 			}
 		}
+		if (rig->elsewhere && rig->elsewhere(rig))
+			again = true;
 		for (unsigned i = 0; i < 2; i++)
 			relay_pass(&rig->relay[i]);
 		LL_FOREACH(rig->parties, party) {
@@ -139,7 +141,8 @@ void rig_settle(struct rig *rig)
 		}
 	}
 	rig->settled++;
-	rig_check(rig);
+	if (!rig->is_late)
+		rig_check(rig);
 }
 
 void rig_fire_stuck(struct party *party)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/link/vchan_transport.h"
 #include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"
 #include "wire/bytes.h"
@@ -46,6 +47,11 @@ enum vchan_state vchan_state(const struct vchan *vchan)
 	return vchan->state;
 }
 
+bool vchan_was_left(const struct vchan *vchan)
+{
+	return vchan->was_left;
+}
+
 void vchan_read_view(const struct vchan *vchan, struct ring_view *view)
 {
 	*view = private_ring_view((struct private_ring *)(uintptr_t)&vchan->in);
@@ -73,6 +79,12 @@ void vchan_close(struct vchan *vchan)
 	assert_false(vchan->closed);
 	vchan->closed = true; /* its memory is the peer's too, who reads on */
 	vchan->event = NULL;
+}
+
+void vchan_leave(struct vchan *vchan)
+{
+	vchan->left = true;
+	vchan_close(vchan);
 }
 
 bool vchan_is_granter(const struct vchan *vchan)
@@ -234,6 +246,7 @@ void bring_vchan(struct scene *scene)
 {
 	struct peer *peer = &scene->peer;
 	uint32_t domid = peer->domid;
+	struct transport transport;
 	struct ring_view view;
 
 	free(peer->vchan);
@@ -246,7 +259,8 @@ void bring_vchan(struct scene *scene)
 	view = private_ring_view(&peer->vchan->out);
 	ring_reader_init(&peer->in, &view, false);
 	scene->is_connected = true;
-	links_connected(scene->links, domid, peer->vchan);
+	transport = vchan_transport(peer->vchan);
+	links_connected(scene->links, domid, &transport);
 }
 
 void connect_peer(struct scene *scene)
@@ -260,7 +274,7 @@ void notify(struct scene *scene)
 	struct vchan *vchan = scene->peer.vchan;
 
 	if (vchan->event)
-		vchan->event(vchan, vchan->userdata);
+		vchan->event(vchan->userdata);
 	settle(scene);
 }
 

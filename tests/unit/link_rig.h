@@ -38,6 +38,7 @@ struct vchan {
 	unsigned notified;
 	int notify_error;
 	bool closed;
+	bool left, was_left; /* by the daemon; by the peer, with `state` */
 };
 
 struct peer {

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "daemon/base/log.h"
+#include "daemon/link/vchan_transport.h"
 #include "wire/bytes.h"
 
 static void link_is_made_when_it_is_wanted(void **state)
@@ -120,6 +121,7 @@ static void hello_comes_first_and_says_who_we_are(void **state)
 		assert_int_equal(
 			frame_hello_link_decode(scene.peer.payload, scene.peer.header.length, &hello), 0);
 		assert_int_equal(hello.major, PROTOCOL_MAJOR);
+		assert_int_equal(hello.minor, PROTOCOL_LINK_MINOR);
 		assert_int_equal(hello.max_message, 1u << 20);
 		assert_memory_equal(hello.instance, "instance of us", 14);
 		/* The lower domid chooses the token. */
@@ -156,6 +158,7 @@ static void peers_hello_may_be_there_before_we_look(void **state)
 	struct vchan *vchan;
 	struct frame_hello_link hello = {.major = PROTOCOL_MAJOR};
 	uint8_t payload[FRAME_SMALL_MAX], frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+	struct transport transport;
 	struct ring_writer out;
 	struct ring_view view;
 	uint32_t length;
@@ -172,7 +175,8 @@ static void peers_hello_may_be_there_before_we_look(void **state)
 	ring_writer_init(&out, &view, false);
 	ring_writer_put(&out, frame, frame_size(length));
 	ring_writer_publish(&out);
-	links_connected(scene.links, 7, vchan);
+	transport = vchan_transport(vchan);
+	links_connected(scene.links, 7, &transport);
 	expect_state(&scene, LINK_UP);
 	scene_stop(&scene);
 }

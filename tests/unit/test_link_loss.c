@@ -30,7 +30,7 @@ static void end_at_any_state_ends_the_channels_and_leaves_it_idle(void **state)
 				expect_last_error(&scene, "the setting map forbids it");
 				break;
 			case LOST:
-				links_lost(scene.links, 7, "the domain is gone");
+				links_lost(scene.links, 7, true, "the domain is gone");
 				settle(&scene);
 				expect_last_error(&scene, "the domain is gone");
 				break;
@@ -176,7 +176,7 @@ static void new_vchan_goes_with_the_link_while_the_old_one_is_read(void **state)
 		scene.peer.vchan = NULL;
 		bring_vchan(&scene);
 		if (moment) {
-			links_lost(scene.links, 7, "it has gone again");
+			links_lost(scene.links, 7, true, "it has gone again");
 			settle(&scene);
 			expect_state(&scene, LINK_IDLE);
 		} else {

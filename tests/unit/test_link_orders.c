@@ -20,7 +20,7 @@ static void do_something(struct scene *scene, unsigned what)
 		bring_vchan(scene);
 		break;
 	case 2:
-		links_lost(scene->links, 7, "it is lost");
+		links_lost(scene->links, 7, true, "it is lost");
 		break;
 	case 3:
 		links_failed(scene->links, 7, -EHOSTUNREACH, "it has failed");
@@ -65,7 +65,7 @@ static void do_something(struct scene *scene, unsigned what)
 		else if (what == 15)
 			put(scene, FRAME_GOODBYE, 0, payload, 6);
 		else if (vchan->event)
-			vchan->event(vchan, vchan->userdata);
+			vchan->event(vchan->userdata);
 	}
 }
 

@@ -163,7 +163,7 @@ static void ping_ends_with_the_error_that_the_link_ends_with(void **state)
 		greet(&scene);
 		assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
 		scene.is_up = ends[i].reachable;
-		links_lost(scene.links, 7, "its daemon has gone");
+		links_lost(scene.links, 7, true, "its daemon has gone");
 		settle(&scene);
 		assert_int_equal(scene.pongs, 2);
 		assert_int_equal(scene.pong, -ends[i].error);
@@ -182,7 +182,7 @@ static void cancelled_ping_is_never_answered(void **state)
 	expect_silence(&scene);
 	assert_int_equal(links_ping(scene.links, 7, NULL, on_pong, &scene, 77), 0);
 	links_ping_cancel(scene.links, &scene);
-	links_lost(scene.links, 7, "its daemon has gone");
+	links_lost(scene.links, 7, true, "its daemon has gone");
 	settle(&scene);
 	assert_int_equal(scene.pongs, 0);
 	scene_stop(&scene);

@@ -141,7 +141,7 @@ static void link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more(void **
 
 	up(&scene);
 	say_until_polled(&scene);
-	links_lost(scene.links, scene.peer.domid, "its daemon is gone");
+	links_lost(scene.links, scene.peer.domid, true, "its daemon is gone");
 	settle(&scene);
 	expect_state(&scene, LINK_IDLE);
 	assert_false(links_poll(scene.links));

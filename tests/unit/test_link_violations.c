@@ -113,7 +113,7 @@ static void positions_begin_anew_with_each_session(void **state)
 
 	up(&scene);
 	say_u64(&scene, FRAME_ACK, frame_size(scene.peer.header.length));
-	links_lost(scene.links, 7, "its daemon was restarted");
+	links_lost(scene.links, 7, true, "its daemon was restarted");
 	settle(&scene);
 	greet(&scene);
 	say_u64(&scene, FRAME_ACK, 0);

@@ -178,7 +178,7 @@ static void on_failed(void *userdata, uint32_t domid, int error, const char *rea
 	((struct scene *)userdata)->failures++;
 }
 
-static void on_lost(void *userdata, uint32_t domid, const char *reason)
+static void on_lost(void *userdata, uint32_t domid, bool gone, const char *reason)
 {
 }
 

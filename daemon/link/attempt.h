@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_ATTEMPT_H
+#define XENMSG_DAEMON_ATTEMPT_H
+
+/*
+ * The frames that come before those of a session on another vchan, while the session is resumed (doc/protocol.md 5.7):
+ * HELLO, PROVE, RESUME. They have no number. They go through the same rings, whose ends are handed over to the hop when
+ * the session goes on. What they mean is decided by resume_step.h, not here.
+ */
+
+#include <stdint.h>
+
+#include "daemon/link/transport.h"
+#include "wire/frame.h"
+#include "wire/ring.h"
+
+struct attempt {
+	struct ring_reader in;
+	struct ring_writer out;
+	uint8_t nonce[16], peer_nonce[16];
+	uint8_t secret
+		[32]; /* of the session that begins if the other end doesn't know ours; zero: it would choose */
+	uint32_t epoch; /* of a good PROVE, the other end's */
+	uint64_t begun_ms;
+};
+
+/* Chooses the nonce of our HELLO, and, for the lower domid, the secret of a session that begins with it. -EIO: no random
+ * numbers. */
+int attempt_choose(struct attempt *attempt, bool is_lower);
+/* Begins to read and write the transport's rings, having chosen. -EIO; -EINVAL: bad sizes. */
+int attempt_begin(struct attempt *attempt, const struct transport *transport, bool is_lower);
+/* Writes a frame, lets the other end see it, and notifies it if it asks. Payloads are short, and the rings were empty.
+ * -ENOSPC: there is no room, since the other end doesn't read; -EPROTO: it claims impossible things; else as the
+ * transport says. */
+int attempt_say(struct attempt *attempt, const struct transport *transport, uint8_t type, const void *payload,
+		uint32_t length);
+/* Takes the next frame out of the ring. 1: *header and payload are its; 0: there is none, and the other end will notify
+ * of the next; -EPROTO: what is there is no such frame. `payload` has room for FRAME_PAYLOAD_MAX bytes. */
+int attempt_hear(struct attempt *attempt, struct frame_header *header, uint8_t *payload);
+
+#endif

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* A session that is away: it has lost its vchan, and goes on over another one. Resume_step.h has the table. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/self.h"
+#include "daemon/base/timer.h"
+#include "daemon/link/link_internal.h"
+#include "daemon/peers/directory.h"
+#include "daemon/peers/peers.h"
+
+#define AGAIN_MS       1000
+#define FRAMES_AT_ONCE 8 /* an attempt has four */
+
+bool link_may_resume(const struct link *link, int error)
+{
+	return (error == -ENOLINK || error == -ETIMEDOUT) && link->state == LINK_UP &&
+	       link->session.state == RESUME_UP;
+}
+
+static uint64_t away_until(const struct link *link)
+{
+	return link->session.away_ms + link->links->options.resume_for_ms;
+}
+
+/* --- another vchan ---------------------------------------------------------------------------- */
+
+static void give_up(struct link *link, int error, const char *why)
+{
+	transport_close(&link->next);
+	link_end_session(link, error, why);
+}
+
+static void wait_to_try_again(struct link *link)
+{
+	uint64_t now = clock_ms(), until = away_until(link), left = until > now ? until - now : 0;
+
+	if (timer_set(link->again, left < AGAIN_MS ? left : AGAIN_MS) < 0)
+		give_up(link, link_error_now(link), "out of memory");
+}
+
+/* Asks for another vchan. The timer runs on: whoever is asked may never answer. */
+static void ask(struct link *link)
+{
+	wait_to_try_again(link);
+	if (link->state == LINK_AWAY)
+		peers_connect(link->links->peers, link->domid, NULL);
+}
+
+static void on_again(int fd, short what, void *userdata)
+{
+	struct link *link = userdata;
+
+	if (link->state != LINK_AWAY)
+		return;
+	if (clock_ms() >= away_until(link)) {
+		give_up(link, link_error_now(link), "it was away for longer than resume-for");
+		return;
+	}
+	wait_to_try_again(link);
+	if (link->state == LINK_AWAY && !transport_is_there(&link->next))
+		peers_connect(link->links->peers, link->domid, NULL);
+}
+
+/* Ends an attempt, but not the session. */
+static void drop(struct link *link, const char *why)
+{
+	log_debug("domain %u: the session wasn't resumed: %s", link->domid, why);
+	link_drop_next(link);
+	peers_disconnect(link->links->peers, link->domid);
+	wait_to_try_again(link);
+}
+
+void link_leave(struct link *link, const char *why)
+{
+	struct links *links = link->links;
+	int r = hop_pause(&link->hop);
+
+	transport_leave(&link->carrier);
+	if (r == 0 && !link->again) {
+		link->again = evtimer_new(links->relay->base, on_again, link);
+		r = link->again ? 0 : -ENOMEM;
+	}
+	if (!transport_is_there(&link->next)) /* else it is connected anew already */
+		peers_disconnect(links->peers, link->domid);
+	if (r < 0) {
+		link_end_session(link, link_error_now(link), "what was sent couldn't be kept");
+		return;
+	}
+	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
+	link->session.state = RESUME_AWAY;
+	link->session.away_ms = clock_ms();
+	link_set_state(link, LINK_AWAY);
+	directory_link(links->directory, link->domid, false);
+	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
+		    "domain %u: link is away: %s; it may be resumed within %u s", link->domid, why,
+		    links->options.resume_for_ms / 1000);
+	if (transport_is_there(&link->next)) {
+		wait_to_try_again(link);
+		if (link->state == LINK_AWAY)
+			link_try_next(link);
+	} else {
+		ask(link);
+	}
+}
+
+void link_not_connected(struct link *link, int error, const char *why)
+{
+	if (error == -EHOSTDOWN)
+		give_up(link, EHOSTDOWN, why);
+	else
+		drop(link, why);
+}
+
+/* --- an attempt ------------------------------------------------------------------------------- */
+
+static void say(struct link *link, uint8_t type, const uint8_t *payload, uint32_t length)
+{
+	int r = attempt_say(&link->attempt, &link->next, type, payload, length);
+
+	if (r < 0)
+		drop(link, strerror(-r));
+}
+
+static void proof_ends(const struct link *link, struct proof_end *us, struct proof_end *them)
+{
+	const struct self *self = link->links->options.self;
+
+	*us = (struct proof_end){.domid = self->domid};
+	memcpy(us->nonce, link->attempt.nonce, sizeof(us->nonce));
+	memcpy(us->instance, self->instance, sizeof(us->instance));
+	*them = (struct proof_end){.domid = link->domid};
+	memcpy(them->nonce, link->attempt.peer_nonce, sizeof(them->nonce));
+	memcpy(them->instance, link->session.peer_instance, sizeof(them->instance));
+}
+
+static void say_prove(struct link *link)
+{
+	struct link_session *session = &link->session;
+	struct frame_prove prove = {.epoch = session->epoch};
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct proof_end us, them;
+
+	proof_ends(link, &us, &them);
+	proof_make(session->secret, &us, &them, prove.epoch, HELLO_RESUME, prove.proof);
+	session->attempt = RESUME_PROVING;
+	say(link, FRAME_PROVE, payload, frame_prove_encode(&prove, payload));
+}
+
+/* The mapping end numbers the epochs, and already now: no later attempt has this number, whatever becomes of this
+ * one. */
+static void say_resume(struct link *link)
+{
+	struct link_session *session = &link->session;
+	struct frame_resume resume = {.received = hop_received(&link->hop)};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	if (!transport_is_granter(&link->next))
+		session->epoch =
+			(session->epoch > link->attempt.epoch ? session->epoch : link->attempt.epoch) + 1;
+	resume.epoch = session->epoch;
+	session->attempt = RESUME_RESUMING;
+	say(link, FRAME_RESUME, payload, frame_resume_encode(&resume, payload));
+}
+
+static void refuse(struct link *link)
+{
+	struct frame_goodbye goodbye = {.error = ECONNRESET, .text = {"it is older than this end", 25}};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	attempt_say(&link->attempt, &link->next, FRAME_GOODBYE, payload,
+		    frame_goodbye_encode(&goodbye, payload));
+	drop(link, "the other end is older");
+}
+
+static void go_on(struct link *link, const struct frame_resume *resume)
+{
+	struct link_session *session = &link->session;
+	struct links *links = link->links;
+	uint64_t away_ms = clock_ms() - session->away_ms, again = hop_sent(&link->hop) - resume->received;
+	uint8_t payload[8];
+
+	if (transport_is_granter(&link->next))
+		session->epoch = resume->epoch;
+	hop_resume(&link->hop, &link->attempt.in, &link->attempt.out, resume->received);
+	session->attempt = RESUME_NOTHING;
+	session->state = RESUME_UP;
+	link->resumes++;
+	event_del(link->again);
+	link_set_state(link, LINK_UP);
+	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
+		    "domain %u: link is resumed after %llu ms, %llu bytes are sent again", link->domid,
+		    (unsigned long long)away_ms, (unsigned long long)again);
+	/* Something must be heard in each epoch: no ping has this token, so the answer says nothing. */
+	hop_send(&link->hop, FRAME_PING, 0, 0, payload, frame_u64_encode(0, payload));
+	directory_link(links->directory, link->domid, true);
+	pings_send(&link->pings, &link->hop);
+	link_take_next(link);
+}
+
+/* The other end doesn't know the session: a new one begins, with the two HELLOs as its first frames. */
+static void begin_instead(struct link *link, const struct frame_hello_link *hello)
+{
+	link->session.attempt = RESUME_NOTHING;
+	link_end_session(link, link_error_now(link), "the peer has no such session any more");
+	hop_attach_begun(&link->hop, &link->attempt.in, &link->attempt.out);
+	link->acked = link->acked_by_peer = 0;
+	link_note_hello(link, hello);
+	link_take_next(link);
+}
+
+static void act(struct link *link, const struct resume_facts *facts, const struct frame_resume *resume)
+{
+	struct link_session *session = &link->session;
+
+	switch (resume_step(session->state, session->attempt, facts)) {
+	case RESUME_IGNORE:
+	case RESUME_LEAVE: /* link_leave() has been called */
+		break;
+	case RESUME_SHOW:
+		say_prove(link);
+		break;
+	case RESUME_DROP:
+		drop(link, "it didn't prove that it is the other end, or went");
+		break;
+	case RESUME_REFUSE:
+		refuse(link);
+		break;
+	case RESUME_SAY:
+		say_resume(link);
+		break;
+	case RESUME_GO_ON:
+		go_on(link, resume);
+		break;
+	case RESUME_END:
+		give_up(link, link_error_now(link), "the peer's end of the session is another");
+		break;
+	}
+}
+
+static bool take_hello(struct link *link, const uint8_t *payload, uint32_t length)
+{
+	struct link_session *session = &link->session;
+	struct frame_hello_link hello;
+
+	if (link->greeted || frame_hello_link_decode(payload, length, &hello) < 0 ||
+	    hello.major != PROTOCOL_MAJOR)
+		return false;
+	link->greeted = true;
+	if (!hello.resumes || hello.purpose != HELLO_RESUME ||
+	    memcmp(hello.token, session->token, sizeof(session->token)) ||
+	    memcmp(hello.instance, session->peer_instance, sizeof(session->peer_instance))) {
+		begin_instead(link, &hello);
+		return true;
+	}
+	memcpy(link->attempt.peer_nonce, hello.nonce, sizeof(link->attempt.peer_nonce));
+	act(link, &(struct resume_facts){.event = RESUME_NEXT}, NULL);
+	return true;
+}
+
+static bool take_prove(struct link *link, const uint8_t *payload, uint32_t length)
+{
+	struct link_session *session = &link->session;
+	struct resume_facts facts = {.event = RESUME_PROVE};
+	struct proof_end us, them;
+	struct frame_prove prove;
+
+	if (frame_prove_decode(payload, length, &prove) < 0)
+		return false;
+	proof_ends(link, &us, &them);
+	facts.proven = proof_is_good(session->secret, &them, &us, prove.epoch, HELLO_RESUME, prove.proof);
+	facts.older = prove.epoch < session->confirmed;
+	facts.last = prove.epoch == UINT32_MAX || session->epoch == UINT32_MAX;
+	link->attempt.epoch = prove.epoch;
+	act(link, &facts, NULL);
+	return true;
+}
+
+static bool take_resume(struct link *link, const uint8_t *payload, uint32_t length)
+{
+	struct resume_facts facts = {.event = RESUME_RESUME};
+	struct frame_resume resume;
+
+	if (frame_resume_decode(payload, length, &resume) < 0)
+		return false;
+	/* The mapping end's is a new one. */
+	if (transport_is_granter(&link->next) && resume.epoch <= link->session.epoch)
+		return false;
+	facts.ahead = resume.received > hop_sent(&link->hop);
+	facts.behind = resume.received < hop_acked(&link->hop);
+	act(link, &facts, &resume);
+	return true;
+}
+
+/* Takes a frame of the attempt. False: the other end does wrong. */
+static bool take_frame(struct link *link, const struct frame_header *header, const uint8_t *payload)
+{
+	switch (header->type) {
+	case FRAME_HELLO:
+		return take_hello(link, payload, header->length);
+	case FRAME_PROVE:
+		return take_prove(link, payload, header->length);
+	case FRAME_RESUME:
+		return take_resume(link, payload, header->length);
+	case FRAME_GOODBYE:
+		act(link, &(struct resume_facts){.event = RESUME_GOODBYE}, NULL);
+		return !transport_is_there(&link->next);
+	default:
+		return false;
+	}
+}
+
+/* Takes what has come over the new vchan. */
+static void on_next(void *userdata)
+{
+	struct link *link = userdata;
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+	struct frame_header header;
+	/* Read the state first: what the peer wrote before it closed is then in the ring. */
+	enum transport_state state = transport_state(&link->next);
+	int r = 0;
+
+	for (unsigned i = 0; i < FRAMES_AT_ONCE; i++) {
+		r = attempt_hear(&link->attempt, &header, payload);
+		if (r <= 0)
+			break;
+		if (!take_frame(link, &header, payload)) {
+			r = -EPROTO;
+			break;
+		}
+		if (link->state != LINK_AWAY || !transport_is_there(&link->next))
+			return;
+	}
+	if (r != 0)
+		drop(link, "it says something else");
+	else if (state == TRANSPORT_CLOSED)
+		give_up(link, link_error_now(link), "the peer's daemon has gone");
+	else if (state != TRANSPORT_OPEN)
+		drop(link, "the new vchan has gone");
+}
+
+void link_try_next(struct link *link)
+{
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+	int r;
+
+	link->greeted = false;
+	r = attempt_begin(&link->attempt, &link->next, link->links->options.self->domid < link->domid);
+	if (r < 0) {
+		drop(link, strerror(-r));
+		return;
+	}
+	transport_hear(&link->next, on_next, link);
+	say(link, FRAME_HELLO, payload, link_make_hello(link, HELLO_RESUME, payload));
+	if (transport_is_there(&link->next))
+		on_next(link);
+}
+
+void link_look_at_attempt(struct link *link, uint64_t now)
+{
+	if (!transport_is_there(&link->next))
+		return;
+	if (now - link->attempt.begun_ms >= link->links->options.dead_after_ms)
+		drop(link, "nothing came in time");
+	else
+		on_next(link);
+}

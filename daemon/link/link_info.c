@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* What is told of links: those that there are, and why others couldn't be made. */
+
+#include <stdio.h>
+#include <time.h>
+
+#include "daemon/link/link_internal.h"
+
+void link_remember_failure(struct links *links, uint32_t domid, const char *reason)
+{
+	struct link_failure *failure = NULL;
+
+	for (unsigned i = 0; i < links->failures_count; i++)
+		if (links->failures[i].domid == domid)
+			failure = &links->failures[i];
+	if (!failure) {
+		failure = &links->failures[links->failures_next++ % LINKS_FAILURES_MAX];
+		links->failures_count += links->failures_count < LINKS_FAILURES_MAX;
+	}
+	failure->domid = domid;
+	failure->since = (uint64_t)time(NULL);
+	snprintf(failure->reason, sizeof(failure->reason), "%s", reason);
+}
+
+static const char *state_name(enum link_state state)
+{
+	switch (state) {
+	case LINK_CONNECTING:
+		return "connecting";
+	case LINK_GREETING:
+		return "greeting";
+	case LINK_UP:
+		return "up";
+	case LINK_AWAY:
+		return "away";
+	default:
+		return "idle";
+	}
+}
+
+static void fill_info(struct link *link, struct link_info *info)
+{
+	*info = (struct link_info){
+		.domid = link->domid,
+		.state = link->state,
+		.state_name = state_name(link->state),
+		.has_vchan = transport_is_there(&link->carrier),
+		.granter = transport_is_granter(&link->carrier),
+		.ring_bytes = transport_is_there(&link->carrier) ? link->ring_bytes : 0,
+		.pages = transport_pages(&link->carrier),
+		.channels = link->hop.channels.count,
+		.unacknowledged = hop_unacknowledged(&link->hop),
+		.rtt_ns = link->rtt_ns,
+		.round_trips = link->round_trips,
+		.tx = link->hop.tx,
+		.rx = link->hop.rx,
+		.account = link->hop.account,
+		.since = link->since,
+		.resumes = link->resumes,
+		.version = link->version,
+		.last_error = link->last_error,
+	};
+}
+
+unsigned links_count(const struct links *links)
+{
+	return HASH_COUNT(links->links);
+}
+
+bool links_next(struct links *links, int64_t after, struct link_info *info)
+{
+	uint32_t domid = (uint32_t)after;
+	struct link *link = NULL;
+
+	if (after >= 0)
+		HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	if (link)
+		link = link->hh.next;
+	else
+		for (link = links->links; link && link->domid <= after; link = link->hh.next)
+			;
+	if (link)
+		fill_info(link, info);
+	return link != NULL;
+}
+
+void links_each_failure(const struct links *links,
+			void (*each)(void *userdata, const struct link_failure *failure), void *userdata)
+{
+	for (unsigned i = 1; i <= links->failures_count; i++)
+		each(userdata, &links->failures[(links->failures_next - i) % LINKS_FAILURES_MAX]);
+}
+
+bool links_info(struct links *links, uint32_t domid, struct link_info *info)
+{
+	struct link *link;
+
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	if (link)
+		fill_info(link, info);
+	return link != NULL;
+}

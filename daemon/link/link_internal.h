@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_LINK_INTERNAL_H
+#define XENMSG_DAEMON_LINK_INTERNAL_H
+
+/*
+ * What the parts of a link share: link.c is its life and the owner of its hop, link_away.c has what becomes of its
+ * session while no vchan carries it, and link_info.c tells of it.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <uthash.h>
+
+#include "daemon/base/log.h"
+#include "daemon/link/attempt.h"
+#include "daemon/link/link.h"
+#include "daemon/link/patience.h"
+#include "daemon/link/pings.h"
+#include "daemon/link/proof.h"
+#include "daemon/link/resume_step.h"
+#include "daemon/link/transport.h"
+#include "daemon/relay/hop.h"
+
+/* A session that can be resumed, as an end knows it. Positions and what is kept are its hop's. */
+struct link_session {
+	enum resume_state state;
+	enum resume_attempt attempt;
+	uint8_t token[PROOF_ID_SIZE]; /* names it */
+	uint8_t secret[PROOF_SECRET_SIZE];
+	uint8_t peer_instance[PROOF_ID_SIZE];
+	uint32_t epoch, confirmed; /* the last epoch in which the other end was heard */
+	uint64_t away_ms;	   /* when it was lost */
+};
+
+struct link {
+	uint32_t domid;
+	struct links *links;
+	enum link_state state;
+	struct hop hop;
+	struct transport carrier; /* of the session */
+	/* The peer has made a new one, while the last frames of `carrier` are read; or the session is away, and
+	 * attempts to go on over this one. */
+	struct transport next;
+	struct link_session session;
+	struct attempt attempt;
+	bool greeted;	     /* the other end's HELLO has come over `next` */
+	struct event *again; /* while away: to try again, or to give up */
+	uint32_t resumes;    /* of all sessions */
+	uint32_t ring_bytes;
+	uint64_t acked;		/* position in our last ACK */
+	uint64_t acked_by_peer; /* position in the peer's last ACK */
+	uint64_t heard_ms;	/* when something last arrived */
+	uint64_t heard_frames;
+	uint64_t used_ms; /* when it last had a channel */
+	uint64_t rtt_ns;
+	struct round_trips round_trips;
+	uint64_t since;
+	struct pings pings;
+	struct patience patience;
+	bool was_polled; /* what comes in next was found by polling */
+	char version[32];
+	uint32_t flags; /* of the peer's HELLO */
+	char last_error[LINK_REASON_SIZE];
+	struct log_source wanted_by; /* the account that asked for it last */
+	UT_hash_handle hh;
+};
+
+struct links {
+	struct link_failure failures[LINKS_FAILURES_MAX]; /* circular */
+	unsigned failures_next, failures_count;
+	struct relay *relay;
+	struct peers *peers;
+	struct directory *directory;
+	struct links_options options;
+	struct links_callbacks callbacks;
+	void *userdata;
+	struct link *links;
+	struct event *heartbeat;
+	struct link *polled; /* the one that we poll instead of waiting for its notification, or NULL */
+	uint64_t polled_until;
+};
+
+/* --- link.c */
+void link_set_state(struct link *link, enum link_state state);
+/* Ends the session: what was never sent ends with `error`. */
+void link_end_session(struct link *link, int error, const char *why);
+/* Why what was never sent can't be sent now: a positive errno. */
+int link_error_now(struct link *link);
+/* Makes `next` the carrier. The hop has its rings already. */
+void link_take_next(struct link *link);
+/* Closes `next`, and ends an attempt over it. */
+void link_drop_next(struct link *link);
+/* Writes our HELLO on a new vchan into `payload`. Returns its length. */
+uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t *payload);
+/* Notes what the peer's HELLO says, and which session begins with it. */
+void link_note_hello(struct link *link, const struct frame_hello_link *hello);
+/* The session is up: tells who waits for it. */
+void link_tell_up(struct link *link);
+
+/* --- link_away.c */
+/* Whether an error of the hop means that only the vchan was lost, and the session can be resumed. */
+bool link_may_resume(const struct link *link, int error);
+/* Leaves the vchan, and tries to get another one. */
+void link_leave(struct link *link, const char *why);
+/* Tries to go on over `next`. */
+void link_try_next(struct link *link);
+/* Peers couldn't get another vchan, or have lost the one of the attempt. */
+void link_not_connected(struct link *link, int error, const char *why);
+/* Looks at an attempt, of which an event may have been lost. */
+void link_look_at_attempt(struct link *link, uint64_t now);
+
+/* --- link_info.c */
+/* Remembers the reason why a link couldn't be made. That a domain isn't there needs none. */
+void link_remember_failure(struct links *links, uint32_t domid, const char *reason);
+
+#endif

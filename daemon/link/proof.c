@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/link/proof.h"
+
+#include <string.h>
+
+#include <nettle/hmac.h>
+#include <nettle/memops.h>
+
+#include "wire/bytes.h"
+
+static void add_u32(struct hmac_sha256_ctx *hash, uint32_t value)
+{
+	uint8_t bytes[4];
+
+	put_u32(bytes, value);
+	hmac_sha256_update(hash, sizeof(bytes), bytes);
+}
+
+void proof_make(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end *sender,
+		const struct proof_end *receiver, uint32_t epoch, uint32_t purpose, uint8_t proof[PROOF_SIZE])
+{
+	static const uint8_t what[] = "xenmsg prove"; /* without its zero */
+	struct hmac_sha256_ctx hash;
+
+	hmac_sha256_set_key(&hash, PROOF_SECRET_SIZE, secret);
+	hmac_sha256_update(&hash, sizeof(what) - 1, what);
+	add_u32(&hash, sender->domid);
+	add_u32(&hash, receiver->domid);
+	hmac_sha256_update(&hash, PROOF_ID_SIZE, sender->nonce);
+	hmac_sha256_update(&hash, PROOF_ID_SIZE, receiver->nonce);
+	hmac_sha256_update(&hash, PROOF_ID_SIZE, sender->instance);
+	hmac_sha256_update(&hash, PROOF_ID_SIZE, receiver->instance);
+	add_u32(&hash, epoch);
+	add_u32(&hash, purpose);
+	hmac_sha256_digest(&hash, PROOF_SIZE, proof);
+}
+
+bool proof_is_good(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end *sender,
+		   const struct proof_end *receiver, uint32_t epoch, uint32_t purpose,
+		   const uint8_t untrusted_proof[PROOF_SIZE])
+{
+	uint8_t proof[PROOF_SIZE];
+
+	proof_make(secret, sender, receiver, epoch, purpose, proof);
+	return memeql_sec(proof, untrusted_proof, PROOF_SIZE);
+}

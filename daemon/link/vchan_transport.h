@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_VCHAN_TRANSPORT_H
+#define XENMSG_DAEMON_VCHAN_TRANSPORT_H
+
+/* A vchan as the transport of a link's session. */
+
+#include "daemon/link/transport.h"
+
+struct vchan;
+
+/* The transport owns the connected vchan from now on. */
+struct transport vchan_transport(struct vchan *vchan);
+
+#endif

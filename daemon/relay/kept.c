@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* What a link's hop keeps of its session while it has no rings, and writes again when it has others. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/cost.h"
+#include "daemon/base/quota.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/hop_internal.h"
+
+void hop_drop_kept(struct hop *hop)
+{
+	free(hop->kept.bytes);
+	charge_end(&hop->kept.charge);
+	hop->kept = (struct kept){0};
+}
+
+int hop_keep(struct hop *hop)
+{
+	struct kept *before = &hop->kept, kept = {0};
+	struct iovec pieces[2];
+	uint32_t unread = outlet_unread(&hop->out[OUTLET_MAIN], pieces),
+		 left = before->size - before->written;
+	int r = 0;
+
+	kept.size = unread + left;
+	if (kept.size) {
+		charge_init(&kept.charge, hop->account);
+		r = charge_add(&kept.charge, QUOTA_BYTES, kept.size);
+		kept.bytes = r < 0 ? NULL : malloc(kept.size);
+		if (r == 0 && !kept.bytes)
+			r = -ENOMEM;
+	}
+	if (kept.bytes) {
+		memcpy(kept.bytes, pieces[0].iov_base, pieces[0].iov_len);
+		memcpy(kept.bytes + pieces[0].iov_len, pieces[1].iov_base, pieces[1].iov_len);
+		if (left)
+			memcpy(kept.bytes + unread, before->bytes + before->written, left);
+	}
+	hop_drop_kept(hop);
+	if (r < 0) {
+		charge_end(&kept.charge);
+		return r;
+	}
+	hop->kept = kept;
+	return 0;
+}
+
+bool hop_emit_kept(struct hop *hop)
+{
+	struct outlet *outlet = &hop->out[OUTLET_MAIN];
+	struct kept *kept = &hop->kept;
+
+	while (hop_is_catching_up(hop)) {
+		const uint8_t *untrusted_frame = kept->bytes + kept->written;
+		uint32_t left = kept->size - kept->written, size = FRAME_HEADER_SIZE;
+		struct frame_header header;
+
+		/* What no writer of ours has written is of the other end's making: in the old ring, or by a
+		 * position that isn't between two frames. */
+		if (left < size || frame_header_decode(untrusted_frame, &header) < 0 ||
+		    (size = frame_size(header.length)) > left) {
+			hop_fail(hop, -EPROTO, "what is to be sent again isn't a frame");
+			return false;
+		}
+		if (size > outlet->writer.ring.size) {
+			hop_fail(hop, -EMSGSIZE, "the new ring is too small for what is to be sent again");
+			return false;
+		}
+		if (hop_emit_is_over(hop) || !hop_has_room(hop, size))
+			return false;
+		ring_writer_put(&outlet->writer, untrusted_frame, size);
+		kept->written += size;
+		relay_spend(hop->relay, hop->account, COST_FRAME + COST_BYTES(size));
+		if (outlet_is_due(outlet))
+			hop_publish(hop);
+		if (kept->written == kept->size)
+			hop_drop_kept(hop);
+	}
+	return true;
+}

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A session outlives its vchan: while two daemons live, programs see a pause and nothing else when the link is lost. Nothing is
+lost, nothing comes twice, the order is kept: of messages, calls and streams, in both directions, whoever grants or maps."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import signal
+import socket
+import struct
+import threading
+import time
+
+import pytest
+
+from library import Connection
+from messaging import FAST, PATIENCE, eventually, stopped, works
+
+LONG = int(60 * PATIENCE)
+WINDOW = 200  # messages on their way at once
+
+
+class Worker(threading.Thread):
+    """Does something over and over until it is told to finish; an error in it is the test's."""
+
+    def __init__(self, work):
+        super().__init__(daemon=True)
+        self.work, self.error, self.count = work, None, 0
+        self.finishing = threading.Event()
+        self.start()
+
+    def run(self):
+        try:
+            self.work(self)
+        except BaseException as error:  # pylint: disable=broad-exception-caught
+            self.error = error
+
+    def finish(self):
+        self.finishing.set()
+        self.join(LONG)
+        assert not self.is_alive(), "it doesn't end"
+        if self.error:
+            raise self.error
+
+    def goes_on(self):
+        """It does something more than now."""
+        before = self.count
+        eventually(lambda: self.error or self.count > before + 2, "it goes on")
+        if self.error:
+            raise self.error
+
+
+def numbered(sender, receiver, endpoint):
+    """Messages with numbers, of several sizes, all of which must be delivered, once and in order."""
+    bound = threading.Event()
+    sent = []
+
+    def receive(worker):
+        with Connection(receiver.socket) as inbox:
+            assert inbox.bind(endpoint) == 0
+            bound.set()
+            while not worker.finishing.is_set() or worker.count < len(sent):
+                got = inbox.receive(200)
+                if isinstance(got, int):
+                    assert got == -errno.ETIMEDOUT, got
+                    continue
+                number, size = struct.unpack_from("<QI", got.data)
+                assert number == worker.count, f"message {number} instead of {worker.count}"
+                assert got.data[12:] == bytes([number % 251]) * size
+                worker.count += 1
+
+    def send(worker):
+        assert bound.wait(LONG)
+        results = []
+        with Connection(sender.socket) as program:
+            while not worker.finishing.is_set():
+                while len(sent) - len(results) < WINDOW:
+                    size = (len(sent) * 7919) % 9000
+                    data = struct.pack("<QI", len(sent), size) + bytes([len(sent) % 251]) * size
+                    posted = program.post(f"{receiver.domid}:{endpoint}", data, results.append)
+                    if posted == -errno.EAGAIN:
+                        break
+                    assert posted == 0
+                    sent.append(size)
+                program.wait(50)
+                worker.count = len(results)
+                assert not any(results), results
+            end = time.monotonic() + LONG
+            while len(results) < len(sent):
+                assert time.monotonic() < end, "not all have an outcome"
+                program.wait(50)
+            assert not any(results), results
+
+    return [Worker(send), Worker(receive)]
+
+
+def calling(caller, server, endpoint):
+    def serve(worker):
+        with Connection(server.socket) as program:
+            assert program.bind(endpoint) == 0
+            while not worker.finishing.is_set():
+                got = program.take(100)
+                if not isinstance(got, int):
+                    assert got.reply(got.data[::-1]) == 0
+                    got.free()
+                    worker.count += 1
+
+    def call(worker):
+        with Connection(caller.socket) as program:
+            eventually(lambda: endpoint in server.endpoints(), "it serves")
+            while not worker.finishing.is_set():
+                request = struct.pack("<Q", worker.count) * (1 + worker.count * 37 % 900)
+                assert program.call(f"{server.domid}:{endpoint}", request, 1000 * LONG) == request[::-1]
+                worker.count += 1
+
+    return [Worker(call), Worker(serve)]
+
+
+def streaming(writer, reader, endpoint):
+    digests = {}
+
+    def read(worker):
+        with Connection(reader.socket) as program:
+            assert program.listen(endpoint) == 0
+            digest = hashlib.sha256()
+            with socket.socket(fileno=program.accept(1000 * LONG)) as stream:
+                stream.settimeout(LONG)
+                while data := stream.recv(65536):
+                    digest.update(data)
+                    worker.count += 1
+            digests["read"] = digest.hexdigest()
+            assert digests["read"] == digests["written"]
+
+    def write(worker):
+        with Connection(writer.socket) as program:
+            eventually(lambda: endpoint in reader.endpoints(), "it listens")
+            digest = hashlib.sha256()
+            with socket.socket(fileno=program.connect(f"{reader.domid}:{endpoint}")) as stream:
+                stream.settimeout(LONG)
+                while not worker.finishing.is_set():
+                    data = os.urandom(1 + worker.count * 911 % 40000)
+                    digest.update(data)
+                    digests["written"] = digest.hexdigest()
+                    stream.sendall(data)
+                    worker.count += 1
+
+    return [Worker(write), Worker(read)]
+
+
+@contextlib.contextmanager
+def traffic(one, two):
+    """All of it in both directions. Yields a function that waits until each has done something more."""
+    workers = []
+    for start, name in ((numbered, "numbers"), (calling, "calls"), (streaming, "stream")):
+        workers += start(one, two, f"{name}-2") + start(two, one, f"{name}-1")
+
+    def goes_on():
+        for worker in workers:
+            worker.goes_on()
+
+    goes_on()
+    yield goes_on
+    for worker in workers:  # who sends comes before who receives
+        worker.finish()
+
+
+def resumes(node, domid):
+    link = node.link(domid)
+    return link["resumes"] if link else 0
+
+
+def resumed(node, domid, times):
+    eventually(lambda: node.link(domid)["state"] == "up" and resumes(node, domid) >= times, "the link is resumed")
+
+
+def state(node, domid):
+    link = node.link(domid)
+    return link and link["state"]
+
+
+@pytest.mark.parametrize("paused", [1, 2], ids=["mapping", "granting"])
+def test_a_domain_that_stands_still_for_longer_than_dead_after_goes_on_where_it_was(nodes, host, paused):
+    pair = nodes(1, 2)
+    other = pair[3 - paused]
+    with traffic(pair[1], pair[2]) as goes_on:
+        for times in (1, 2):
+            host.sim("pause", paused)
+            eventually(lambda: state(other, paused) == "away", "the other one calls it away")
+            host.sim("unpause", paused)
+            resumed(other, paused, times)
+            goes_on()
+
+
+@pytest.mark.parametrize("still", [1, 2], ids=["mapping", "granting"])
+def test_a_daemon_that_stands_still_goes_on_where_it_was(nodes, still):
+    pair = nodes(1, 2)
+    other = pair[3 - still]
+    with traffic(pair[1], pair[2]) as goes_on:
+        with stopped(pair[still].pid):
+            eventually(lambda: state(other, still) == "away", "the other one calls it away")
+        resumed(other, still, 1)
+        goes_on()
+
+
+@pytest.mark.parametrize("ends", [(1,), (2,), (1, 2)], ids=["mapping", "granting", "both"])
+def test_rings_that_are_given_up_again_and_again_cost_nothing_but_time(nodes, ends):
+    """The hello of one daemon vanishes from XenStore, so the other one lets go of the ring: in the midst of everything."""
+    pair = nodes(1, 2)
+    zero = nodes(0, start=False)[0]
+    with traffic(pair[1], pair[2]) as goes_on, zero.store() as store:
+        for times in range(1, 11):
+            for end in ends:
+                store.remove(f"/local/domain/{end}/data/xenmsg/to/{3 - end}/hello")
+            for node, domid in ((pair[1], 2), (pair[2], 1)):
+                resumed(node, domid, times)
+            if times % 3 == 0:
+                goes_on()
+        goes_on()
+    for node, domid in ((pair[1], 2), (pair[2], 1)):
+        assert "sent again" in node.log.read_text()
+        assert node.link(domid)["last_error"]  # why it was lost, which nobody else has noticed
+
+
+def test_a_send_whose_time_is_up_while_the_peer_is_away_ends_in_time(nodes, host):
+    one, two = nodes(1, 2).values()
+    works(one, two)
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        results = []
+        assert sender.post("2:inbox", b"first", results.append) == 0
+        assert receiver.receive().data == b"first"
+        eventually(lambda: sender.wait(10) >= 0 and results == [0], "it is delivered")
+        host.sim("pause", 2)
+        eventually(lambda: state(one, 2) == "away", "it is away")
+        begun = time.monotonic()
+        assert sender.send("2:inbox", b"in vain", 500) == -errno.ETIMEDOUT
+        assert time.monotonic() - begun < 5 * PATIENCE
+        host.sim("unpause", 2)
+        resumed(one, 2, 1)
+        assert sender.post("2:inbox", b"last", results.append) == 0
+        assert receiver.receive().data == b"last"
+        eventually(lambda: sender.wait(10) >= 0 and results == [0, 0], "it is delivered")
+
+
+def test_a_peer_that_is_away_for_too_long_has_ended(nodes, host):
+    one, two = nodes(1, 2, config=FAST + "resume-for = 2s\n").values()
+    works(one, two)
+    with Connection(one.socket) as sender, Connection(two.socket) as sleeper:
+        assert sleeper.bind("sleeper") == 0
+        results, later = [], []
+        assert sender.post("2:sleeper", b"x", results.append) == 0
+        eventually(lambda: sender.wait(10) >= 0 and two.status()["endpoints"][0]["queued"], "it has arrived")
+        host.sim("pause", 2)
+        eventually(lambda: state(one, 2) == "away", "it is away")
+        assert sender.post("2:sleeper", b"y", later.append) == 0
+        eventually(lambda: sender.wait(50) >= 0 and results and later, "it has ended")
+        assert results == [-errno.ECONNRESET]
+        assert later[0] in (-errno.EHOSTUNREACH, -errno.EHOSTDOWN)  # it was never sent out
+        host.sim("unpause", 2)
+    eventually(lambda: one.xenmsg("send", "2:none", "x").returncode == 3, "it answers again")
+    works(one, two)
+    assert resumes(one, 2) == 0
+
+
+@pytest.mark.parametrize("killed", [1, 2], ids=["mapping", "granting"])
+def test_a_daemon_that_dies_takes_its_sessions_with_it_at_once(nodes, killed):
+    pair = nodes(1, 2, config=FAST + "resume-for = 1h\n")
+    node, other = pair[killed], pair[3 - killed]
+    works(pair[1], pair[2])
+    with Connection(other.socket) as sender, Connection(node.socket) as sleeper:
+        assert sleeper.bind("sleeper") == 0
+        results = []
+        assert sender.post(f"{killed}:sleeper", b"x", results.append) == 0
+        eventually(lambda: sender.wait(10) >= 0 and node.status()["endpoints"][0]["queued"], "it has arrived")
+        node.kill()
+        eventually(lambda: sender.wait(50) >= 0 and results, "it has its outcome")
+        assert results == [-errno.ECONNRESET]
+    node.start()
+    works(pair[1], pair[2])
+
+
+def test_a_daemon_that_was_restarted_while_it_was_away_has_no_session(nodes):
+    one, two = nodes(1, 2, config=FAST + "resume-for = 1h\n").values()
+    works(one, two)
+    with Connection(one.socket) as sender, Connection(two.socket) as sleeper:
+        assert sleeper.bind("sleeper") == 0
+        results = []
+        assert sender.post("2:sleeper", b"x", results.append) == 0
+        eventually(lambda: sender.wait(10) >= 0 and two.status()["endpoints"][0]["queued"], "it has arrived")
+        os.kill(two.pid, signal.SIGSTOP)
+        eventually(lambda: state(one, 2) == "away", "it is away")
+        assert not results
+        two.kill()
+        two.start()
+        eventually(lambda: sender.wait(50) >= 0 and results, "it has its outcome")
+        assert results == [-errno.ECONNRESET]
+    works(one, two)
+    assert resumes(one, 2) == 0
+
+
+def test_who_does_not_resume_has_what_it_had(nodes, host):
+    one, two = nodes(1, 2, start=False).values()
+    two.config += "resume-for = 0\n"
+    for node in (one, two):
+        node.start()
+    works(one, two)
+    host.sim("pause", 2)
+    eventually(lambda: state(one, 2) in (None, "idle"), "the link is gone")
+    host.sim("unpause", 2)
+    eventually(lambda: one.xenmsg("send", "2:none", "x").returncode == 3, "it answers again")
+    works(one, two)

@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Two daemons' links over pairs of rings in memory, which are lost at any moment: while bytes are on their way, while the
+ * session is resumed, at one end or at both, one after the other. Programs at both ends send to each other all the while,
+ * and each byte is checked: nothing is lost, nothing comes twice, and the order is kept. What decides is a seed.
+ */
+#include "tests/unit/hop_programs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "daemon/base/log.h"
+#include "daemon/base/self.h"
+#include "daemon/link/link_internal.h"
+#include "daemon/peers/directory.h"
+#include "daemon/peers/peers.h"
+#include "wire/bytes.h"
+
+/* --- a pair of rings in memory ---------------------------------------------------------------- */
+
+struct pair;
+
+/* One end of it. */
+struct end {
+	struct pair *pair;
+	unsigned side;
+	bool closed, kicked;
+	bool dead;	     /* its event channel is lost: it can't notify, and hears nothing */
+	uint32_t deaf_until; /* by rig.settled: it hears nothing before, so that the ring to it fills */
+	transport_event_fn event;
+	void *userdata;
+};
+
+struct pair {
+	struct rig_words {
+		struct ring_words words;
+		uint8_t *data;
+	} rings[2]; /* by their writer */
+	uint32_t size;
+	struct end ends[2];
+	struct pair *next;
+};
+
+static void rings_of(void *carrier, struct ring_view *in, struct ring_view *out)
+{
+	struct end *end = carrier;
+	struct rig_words *ours = &end->pair->rings[end->side], *theirs = &end->pair->rings[1 - end->side];
+
+	*in = ring_words_view(&theirs->words, theirs->data, end->pair->size);
+	*out = ring_words_view(&ours->words, ours->data, end->pair->size);
+}
+
+static void hear(void *carrier, transport_event_fn event, void *userdata)
+{
+	struct end *end = carrier;
+
+	end->event = event;
+	end->userdata = userdata;
+}
+
+static struct end *other_end(struct end *end)
+{
+	return &end->pair->ends[1 - end->side];
+}
+
+static int notify(void *carrier)
+{
+	struct end *end = carrier;
+
+	if (end->dead)
+		return -EINVAL;
+	other_end(end)->kicked = true;
+	return 0;
+}
+
+static enum transport_state state_of(void *carrier)
+{
+	return other_end(carrier)->closed ? TRANSPORT_LEFT : TRANSPORT_OPEN;
+}
+
+static void close_end(void *carrier, bool to_resume)
+{
+	struct end *end = carrier;
+
+	assert_false(end->closed);
+	end->closed = true;
+	end->event = NULL;
+	other_end(end)->kicked = true;
+}
+
+static bool is_granter(void *carrier)
+{
+	return ((struct end *)carrier)->side == 1; /* the higher domid */
+}
+
+static uint32_t pages_of(void *carrier)
+{
+	return 1;
+}
+
+static const struct transport_functions functions = {
+	.rings = rings_of,
+	.hear = hear,
+	.notify = notify,
+	.state = state_of,
+	.close = close_end,
+	.is_granter = is_granter,
+	.pages = pages_of,
+};
+
+/* --- the world -------------------------------------------------------------------------------- */
+
+#define SIDES	      2
+#define RESUME_FOR_MS 600000
+
+struct peers {
+	unsigned side;
+	bool wanted, connected;
+	bool told; /* that it was lost */
+};
+
+static struct world {
+	struct rig *rig;
+	struct self self[SIDES];
+	struct peers peers[SIDES];
+	struct links *links[SIDES];
+	struct pair *pairs; /* the newest first */
+	uint32_t ring_sizes[2];
+	unsigned made, losses;
+	uint32_t losses_left, one_in;
+	unsigned ups, downs;
+	bool begun; /* both ends have the session: before, a loss ends the channels of the end that has not */
+} world;
+
+static uint32_t domid_of(unsigned side)
+{
+	return side ? 7 : 5;
+}
+
+/* Its only one; NULL: there is none yet. */
+static struct link *link_at(unsigned side)
+{
+	return world.links[side]->links;
+}
+
+int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
+{
+	assert_int_equal(domid, domid_of(1 - peers->side));
+	if (!peers->connected)
+		peers->wanted = true;
+	return 0;
+}
+
+void peers_disconnect(struct peers *peers, uint32_t domid)
+{
+	peers->wanted = peers->connected = false;
+}
+
+bool peers_is_up(struct peers *peers, uint32_t domid)
+{
+	return true;
+}
+
+void directory_link(struct directory *directory, uint32_t domid, bool up)
+{
+	*(up ? &world.ups : &world.downs) += 1;
+}
+
+int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length)
+{
+	return -EPROTO;
+}
+
+static void on_open(void *userdata, struct channel *channel, const struct frame_open *open)
+{
+	char name[128] = "";
+	int r;
+
+	memcpy(name, open->name.data, open->name.size < 127 ? open->name.size : 127);
+	r = channel_accept(channel, &to_program(NULL, name)->hop, name);
+	if (r < 0)
+		channel_refuse(channel, -r);
+}
+
+/* A program's channel leads over its daemon's link. */
+static int open_over_link(struct party *party, struct channel *channel, const struct frame_open *open)
+{
+	unsigned side = party->hop.relay == &world.rig->relay[0] ? 0 : 1;
+	char name[128] = "";
+	struct hop *hop;
+	int r = 0;
+
+	memcpy(name, open->name.data, open->name.size < 127 ? open->name.size : 127);
+	hop = links_want(world.links[side], domid_of(1 - side), NULL, &r);
+	assert_non_null(hop);
+	assert_int_equal(channel_accept(channel, hop, name), 0);
+	return 0;
+}
+
+static struct pair *make_pair(void)
+{
+	struct pair *pair = calloc(1, sizeof(*pair));
+
+	assert_non_null(pair);
+	pair->size = world.ring_sizes[world.made++ % 2];
+	for (unsigned side = 0; side < SIDES; side++) {
+		pair->rings[side].data = calloc(1, pair->size);
+		assert_non_null(pair->rings[side].data);
+		pair->ends[side] = (struct end){.pair = pair, .side = side};
+	}
+	LL_PREPEND(world.pairs, pair);
+	return pair;
+}
+
+/* One end's hello calls for the other's, as the rendezvous does it. */
+static bool connect_both(void)
+{
+	struct pair *pair;
+
+	if (!world.peers[0].wanted && !world.peers[1].wanted)
+		return false;
+	for (unsigned side = 0; side < SIDES; side++) {
+		struct peers *peers = &world.peers[side];
+
+		/* It finds that the other one begins anew. */
+		if (peers->connected && !peers->told) {
+			peers->told = true;
+			links_lost(world.links[side], domid_of(1 - side), false, "the peer has begun anew");
+			return true;
+		}
+		if (peers->connected)
+			return false;
+	}
+	pair = make_pair();
+	for (unsigned side = 0; side < SIDES; side++)
+		world.peers[side] = (struct peers){.side = side, .connected = true};
+	for (unsigned side = 0; side < SIDES; side++) {
+		struct transport transport = {&functions, &pair->ends[side]};
+
+		links_connected(world.links[side], domid_of(1 - side), &transport);
+	}
+	return true;
+}
+
+static bool deliver_events(void)
+{
+	struct pair *pair;
+	bool any = false;
+
+	LL_FOREACH(world.pairs, pair) {
+		for (unsigned side = 0; side < SIDES; side++) {
+			struct end *end = &pair->ends[side];
+
+			/* Each event at a time of its own. */
+			if (!end->kicked || !end->event || end->dead)
+				continue;
+			if (world.rig->settled < end->deaf_until)
+				continue;
+			any = true;
+			if (rig_random(world.rig, 3) == 0)
+				continue;
+			if (rig_random(world.rig, 16) == 0)
+				end->deaf_until = world.rig->settled + rig_random(world.rig, 40);
+			end->kicked = false;
+			end->event(end->userdata);
+		}
+	}
+	return any;
+}
+
+/* A loss is more likely where it hurts: when much lies in the ring, or is being sent again, or the
+ * other end isn't known to be up yet. */
+static bool is_time_to_lose(unsigned side)
+{
+	struct link *link = link_at(side);
+	bool is_new = link->session.epoch != link->session.confirmed;
+	bool hurts = hop_is_catching_up(&link->hop) ||
+		     (link->hop.attached && hop_unacknowledged(&link->hop) > 16384);
+
+	return rig_random(world.rig, is_new || hurts ? 10 : world.one_in) == 0;
+}
+
+/* Something goes wrong at one end of what is there now. */
+static void lose_something(void)
+{
+	struct pair *pair = world.pairs;
+	unsigned side = rig_random(world.rig, 2);
+
+	if (!world.begun || !world.losses_left || !is_time_to_lose(rig_random(world.rig, 2)))
+		return;
+	world.losses_left--;
+	world.losses++;
+	switch (rig_random(world.rig, 4)) {
+	case 3: /* silence: what lies in the ring isn't read any more */
+		if (link_at(side)->state == LINK_UP)
+			hop_fail(&link_at(side)->hop, -ENOLINK, "silence");
+		break;
+	case 0: /* its event channel, which it notices when it notifies, or by silence */
+		pair->ends[side].dead = true;
+		break;
+	case 1: /* XenStore says that the other one has withdrawn its hello */
+		links_lost(world.links[side], domid_of(1 - side), false, "the hello is gone");
+		break;
+	default: /* the kernel has unmapped it there: the other end sees it closed */
+		pair->ends[1 - side].dead = true;
+		pair->ends[side].kicked = true;
+		if (!pair->ends[1 - side].closed)
+			links_lost(world.links[1 - side], domid_of(side), false, "the ring is gone");
+		break;
+	}
+}
+
+/* An end that hears nothing any more calls its peer dead after its time, and an attempt is made again after its. */
+static bool pass_time(void)
+{
+	bool any = false;
+
+	for (unsigned side = 0; side < SIDES; side++) {
+		struct link *link = link_at(side);
+		struct end *end;
+
+		if (!link)
+			continue;
+		if (link->state == LINK_AWAY && !transport_is_there(&link->next) &&
+		    !world.peers[side].wanted && !world.peers[side].connected) {
+			event_active(link->again, EV_TIMEOUT, 0);
+			event_base_loop(world.rig->base, EVLOOP_NONBLOCK);
+			any = true;
+		}
+		end = transport_is_there(&link->next) ? link->next.carrier : link->carrier.carrier;
+		if (end && end->dead && (transport_is_there(&link->next) || link->state == LINK_UP)) {
+			links_lost(world.links[side], domid_of(1 - side), false, "silence");
+			any = true;
+		}
+	}
+	return any;
+}
+
+static bool elsewhere(struct rig *rig)
+{
+	bool any;
+
+	if (link_at(0) && link_at(1))
+		world.begun |= link_at(0)->session.state && link_at(1)->session.state;
+	lose_something();
+	any = connect_both();
+	if (deliver_events())
+		any = true;
+	return any || pass_time();
+}
+
+static void world_start(struct rig *rig, uint64_t seed, uint32_t losses, uint32_t one_in)
+{
+	world = (struct world){
+		.rig = rig, .losses_left = losses, .one_in = one_in, .ring_sizes = {1u << 17, 1u << 16}};
+	rig_start(rig, seed);
+	rig->elsewhere = elsewhere;
+	rig->is_late = true;
+	for (unsigned side = 0; side < SIDES; side++) {
+		struct links_options options = {
+			.self = &world.self[side],
+			.heartbeat_ms = 10000,
+			.dead_after_ms = 30000,
+			.resume_for_ms = RESUME_FOR_MS,
+			.channels_max = 64,
+		};
+
+		world.self[side] = (struct self){.domid = domid_of(side), .instance = {(uint8_t)(side + 1)}};
+		world.peers[side] = (struct peers){.side = side};
+		assert_int_equal(links_new(&world.links[side], &rig->relay[side], &world.peers[side], NULL,
+					   &options, on_open, NULL),
+				 0);
+		for (unsigned i = 0; i < 2; i++) {
+			programs[2 * side + i] = program_new(rig, 1u << 15, i, side);
+			programs[2 * side + i]->open = open_over_link;
+		}
+	}
+}
+
+static void world_stop(void)
+{
+	struct pair *pair, *next;
+
+	world.losses_left = 0;
+	for (unsigned side = 0; side < SIDES; side++)
+		links_free(world.links[side]);
+	world.rig->elsewhere = NULL;
+	rig_stop(world.rig);
+	LL_FOREACH_SAFE(world.pairs, pair, next)
+	{
+		for (unsigned side = 0; side < SIDES; side++) {
+			assert_true(pair->ends[side].closed);
+			free(pair->rings[side].data);
+		}
+		free(pair);
+	}
+	assert_int_equal(world.ups, world.downs);
+}
+
+/* --- tests ------------------------------------------------------------------------------------ */
+
+static unsigned schedules(void)
+{
+	const char *count = getenv("SCHEDULES");
+
+	return count ? (unsigned)atoi(count) : 400;
+}
+
+static void nothing_is_lost_or_comes_twice_whenever_the_rings_are_lost(void **state)
+{
+	unsigned resumed = 0, lost = 0;
+
+	for (unsigned seed = 1; seed <= schedules(); seed++) {
+		struct rig rig;
+
+		if (getenv("SEED"))
+			seed = (unsigned)atoi(getenv("SEED"));
+		world_start(&rig, seed, 1 + seed % 12, 1 + seed * 13 % 800);
+		for (int i = 0; i < 4; i++) {
+			char to[4];
+
+			snprintf(to, sizeof(to), "p%d", 2 * (1 - i / 2) + rig_random(&rig, 2));
+			flow_start(programs[i], 0, to, 2 * i, 1000 + rig_random(&rig, 300000));
+			flow_start(programs[i], 2, to, 2 * i + 1, 1 + rig_random(&rig, 3000));
+		}
+		flows_run(&rig, 1 + rig_random(&rig, 60000), 1 + rig_random(&rig, 60000));
+		for (unsigned side = 0; side < SIDES; side++)
+			resumed += link_at(side)->resumes;
+		lost += world.losses;
+		world_stop();
+		if (getenv("SEED"))
+			break;
+	}
+	print_message("%u losses, %u times resumed\n", lost, resumed);
+	assert_true(getenv("SEED") || resumed > schedules());
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nothing_is_lost_or_comes_twice_whenever_the_rings_are_lost),
+	};
+
+	log_set_level(getenv("SEED") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
