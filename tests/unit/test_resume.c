@@ -373,7 +373,7 @@ static void world_start(struct rig *rig, uint64_t seed, uint32_t losses, uint32_
 		world.self[side] = (struct self){.domid = domid_of(side), .instance = {(uint8_t)(side + 1)}};
 		world.peers[side] = (struct peers){.side = side};
 		assert_int_equal(links_new(&world.links[side], &rig->relay[side], &world.peers[side], NULL,
-					   &options, on_open, NULL),
+					   &options, &(struct links_callbacks){.open = on_open}, NULL),
 				 0);
 		for (unsigned i = 0; i < 2; i++) {
 			programs[2 * side + i] = program_new(rig, 1u << 15, i, side);
