@@ -15,8 +15,9 @@
 #include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"
 
-#define AGAIN_MS       1000
-#define FRAMES_AT_ONCE 8 /* an attempt has four */
+#define COST_FRAME_BEFORE 500u /* units (turns.h): two keyed hashes of 100 bytes, at most */
+#define AGAIN_MS	  1000
+#define FRAMES_AT_ONCE	  8 /* an attempt has four */
 
 bool link_may_resume(const struct link *link, int error)
 {
@@ -330,6 +331,7 @@ static void on_next(void *userdata)
 		r = attempt_hear(&link->attempt, &header, payload);
 		if (r <= 0)
 			break;
+		relay_spend(link->links->relay, link->hop.account, COST_FRAME_BEFORE);
 		if (!take_frame(link, &header, payload)) {
 			r = -EPROTO;
 			break;

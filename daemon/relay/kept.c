@@ -34,6 +34,7 @@ int hop_keep(struct hop *hop)
 		if (r == 0 && !kept.bytes)
 			r = -ENOMEM;
 	}
+	relay_spend(hop->relay, hop->account, COST_BYTES(kept.size));
 	if (kept.bytes) {
 		memcpy(kept.bytes, pieces[0].iov_base, pieces[0].iov_len);
 		memcpy(kept.bytes + pieces[0].iov_len, pieces[1].iov_base, pieces[1].iov_len);

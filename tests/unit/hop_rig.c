@@ -118,15 +118,13 @@ void rig_settle(struct rig *rig)
 		struct party *party;
 
 		assert_true(rounds < 100000);
-		again = false;
+		again = rig->elsewhere && rig->elsewhere(rig);
 		LL_FOREACH(rig->parties, party) {
 			if (party->kicked) {
 				turn(party);
 				again = true;
 			}
 		}
-		if (rig->elsewhere && rig->elsewhere(rig))
-			again = true;
 		for (unsigned i = 0; i < 2; i++)
 			relay_pass(&rig->relay[i]);
 		LL_FOREACH(rig->parties, party) {

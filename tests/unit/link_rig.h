@@ -24,6 +24,7 @@
 #define HEARTBEAT_MS  10000
 #define DEAD_AFTER_MS 30000
 #define IDLE_CLOSE_MS 600000
+#define RESUME_FOR_MS 60000
 
 /* What the test lets go by. */
 extern uint64_t time_passed_ms;
@@ -47,6 +48,7 @@ struct peer {
 	struct ring_writer out;
 	struct ring_reader in;
 	uint32_t sequence, heard_sequence;
+	bool unnumbered;			/* frames before those of a session that is resumed */
 	uint64_t put;				/* bytes of frames */
 	uint8_t payload[FRAME_PAYLOAD_MAX + 8]; /* of the last frame heard */
 	struct frame_header header;

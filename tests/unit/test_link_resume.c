@@ -1,0 +1,723 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A link's session that has lost its vchan, and a peer that resumes it, or lies.
+ */
+#include "tests/unit/link_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/log.h"
+#include "daemon/link/proof.h"
+#include "wire/bytes.h"
+
+#define AGAIN_MS 1000
+
+/* The session, as the peer knows it. */
+static struct {
+	uint8_t token[16], secret[32];
+	uint8_t nonce[16]; /* ours on the vchan that is there */
+	uint32_t epoch;
+	uint64_t received; /* by the peer */
+	uint32_t sequence, heard_sequence;
+	struct vchan *old;
+} session;
+
+static const uint8_t peer_nonce[16] = "nonce of the pee", peer_instance[16] = "instance of it";
+
+static void hello_of_peer(struct scene *scene, enum hello_purpose purpose, const uint8_t *token,
+			  const uint8_t *instance)
+{
+	struct frame_hello_link hello = {
+		.major = PROTOCOL_MAJOR,
+		.minor = PROTOCOL_LINK_MINOR,
+		.max_message = 1u << 20,
+		.version = {"1.1", 3},
+		.resumes = true,
+		.purpose = purpose,
+	};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	memcpy(hello.instance, instance, sizeof(hello.instance));
+	memcpy(hello.token, token, sizeof(hello.token));
+	memcpy(hello.nonce, peer_nonce, sizeof(hello.nonce));
+	say(scene, FRAME_HELLO, payload, frame_hello_link_encode(&hello, payload));
+}
+
+static void hear_hello(struct scene *scene, enum hello_purpose purpose)
+{
+	struct frame_hello_link hello;
+
+	expect(scene, FRAME_HELLO);
+	assert_int_equal(frame_hello_link_decode(scene->peer.payload, scene->peer.header.length, &hello), 0);
+	assert_true(hello.resumes);
+	assert_int_equal(hello.purpose, purpose);
+	assert_int_equal(hello.received, 0);
+	memcpy(session.nonce, hello.nonce, sizeof(session.nonce));
+	if (purpose == HELLO_RESUME)
+		assert_memory_equal(hello.token, session.token, sizeof(session.token));
+	else
+		memcpy(session.token, hello.nonce, sizeof(session.token));
+	if (purpose == HELLO_BEGIN)
+		memcpy(session.secret, hello.secret, sizeof(session.secret));
+}
+
+/* The link is up, and its session can be resumed. */
+static void up_to_resume(struct scene *scene)
+{
+	static const uint8_t none[16];
+
+	scene_start(scene);
+	connect_peer(scene);
+	hear_hello(scene, HELLO_BEGIN);
+	hello_of_peer(scene, HELLO_BEGIN, none, peer_instance);
+	expect_state(scene, LINK_UP);
+	session.epoch = 1;
+	session.received = frame_size(scene->peer.header.length);
+}
+
+/* The peer leaves the vchan, with what it has heard so far. */
+static void leave(struct scene *scene)
+{
+	if (!scene->peer.unnumbered) {
+		session.sequence = scene->peer.sequence;
+		session.heard_sequence = scene->peer.heard_sequence;
+	}
+	scene->peer.vchan->state = VCHAN_CLOSED;
+	scene->peer.vchan->was_left = true;
+	notify(scene);
+	expect_state(scene, LINK_AWAY);
+	assert_true(scene->peer.vchan->closed && scene->peer.vchan->left);
+}
+
+/* Another vchan, and HELLO from both ends. */
+static void meet_again(struct scene *scene)
+{
+	bring_vchan(scene);
+	scene->peer.unnumbered = true;
+	hear_hello(scene, HELLO_RESUME);
+	expect_silence(scene);
+	hello_of_peer(scene, HELLO_RESUME, session.token, peer_instance);
+}
+
+static void away(struct scene *scene)
+{
+	up_to_resume(scene);
+	leave(scene);
+	meet_again(scene);
+}
+
+static void ends(struct proof_end *us, struct proof_end *them)
+{
+	*us = (struct proof_end){.domid = OWN, .instance = "instance of us"};
+	memcpy(us->nonce, session.nonce, sizeof(us->nonce));
+	*them = (struct proof_end){.domid = 7};
+	memcpy(them->nonce, peer_nonce, sizeof(them->nonce));
+	memcpy(them->instance, peer_instance, sizeof(them->instance));
+}
+
+/* Our proof is right. */
+static void hear_prove(struct scene *scene, struct frame_prove *prove)
+{
+	struct proof_end us, them;
+
+	ends(&us, &them);
+	expect(scene, FRAME_PROVE);
+	assert_int_equal(frame_prove_decode(scene->peer.payload, scene->peer.header.length, prove), 0);
+	assert_int_equal(prove->epoch, session.epoch);
+	assert_true(proof_is_good(session.secret, &us, &them, prove->epoch, HELLO_RESUME, prove->proof));
+}
+
+static void say_prove(struct scene *scene, const struct frame_prove *prove)
+{
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	say(scene, FRAME_PROVE, payload, frame_prove_encode(prove, payload));
+}
+
+static struct frame_prove good_prove(uint32_t epoch)
+{
+	struct frame_prove prove = {.epoch = epoch};
+	struct proof_end us, them;
+
+	ends(&us, &them);
+	proof_make(session.secret, &them, &us, epoch, HELLO_RESUME, prove.proof);
+	return prove;
+}
+
+/* Both ends have proven themselves. */
+static void prove(struct scene *scene)
+{
+	struct frame_prove ours, theirs = good_prove(session.epoch);
+	struct frame_resume resume;
+
+	hear_prove(scene, &ours);
+	expect_silence(scene);
+	say_prove(scene, &theirs);
+	expect(scene, FRAME_RESUME);
+	assert_int_equal(frame_resume_decode(scene->peer.payload, scene->peer.header.length, &resume), 0);
+	assert_int_equal(resume.epoch, session.epoch); /* the peer maps: it numbers them */
+}
+
+static void say_resume(struct scene *scene, uint64_t received, uint32_t epoch)
+{
+	struct frame_resume resume = {.received = received, .epoch = epoch};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	say(scene, FRAME_RESUME, payload, frame_resume_encode(&resume, payload));
+}
+
+static void go_on(struct scene *scene)
+{
+	say_resume(scene, session.received, ++session.epoch);
+	expect_state(scene, LINK_UP);
+	scene->peer.unnumbered = false;
+	scene->peer.sequence = session.sequence;
+	scene->peer.heard_sequence = session.heard_sequence;
+}
+
+/* The attempt has ended without a word, and the session goes on if the right one comes. */
+static void expect_dropped(struct scene *scene)
+{
+	expect_silence(scene);
+	assert_true(scene->peer.vchan->closed);
+	expect_state(scene, LINK_AWAY);
+	pass(scene, AGAIN_MS);
+	meet_again(scene);
+	prove(scene);
+	go_on(scene);
+	expect(scene, FRAME_PING);
+	scene_stop(scene);
+}
+
+static void expect_refused(struct scene *scene)
+{
+	expect(scene, FRAME_GOODBYE);
+	assert_int_equal(get_u32(scene->peer.payload), ECONNRESET);
+	expect_dropped(scene);
+}
+
+static void expect_ended(struct scene *scene)
+{
+	expect_state(scene, LINK_IDLE);
+	assert_true(scene->peer.vchan->closed);
+	assert_int_equal(info_of(scene).channels, 0);
+	assert_false(scene->is_connected);
+	scene_stop(scene);
+}
+
+/* --- what goes on ----------------------------------------------------------------------------- */
+
+static void what_the_peer_has_not_processed_comes_again_with_its_number(void **state)
+{
+	struct scene scene;
+
+	for (int heard = 0; heard < 2; heard++) {
+		up_to_resume(&scene);
+		open_channel(&scene);
+		if (heard) {
+			expect(&scene, FRAME_OPEN);
+			session.received += frame_size(scene.peer.header.length);
+		}
+		leave(&scene);
+		assert_int_equal(info_of(&scene).channels, 1);
+		meet_again(&scene);
+		prove(&scene);
+		go_on(&scene);
+		if (!heard)
+			expect(&scene, FRAME_OPEN); /* hear() has compared the numbers */
+		expect(&scene, FRAME_PING);
+		expect_silence(&scene);
+		assert_int_equal(info_of(&scene).resumes, 1);
+		/* And the peer's frames go on, too. */
+		say_u64(&scene, FRAME_PONG, 0);
+		say_u64(&scene, FRAME_PING, 7);
+		expect(&scene, FRAME_PONG);
+		expect_state(&scene, LINK_UP);
+		forget_program_channel(&scene);
+		scene_stop(&scene);
+	}
+}
+
+static void what_was_sent_again_and_lost_again_comes_again(void **state)
+{
+	struct scene scene;
+
+	up_to_resume(&scene);
+	open_channel(&scene);
+	for (int times = 0; times < 3; times++) {
+		struct frame_prove ours, theirs;
+
+		leave(&scene);
+		meet_again(&scene);
+		if (times != 1) {
+			prove(&scene);
+			go_on(&scene);
+			continue;
+		}
+		/* It leaves before it has read our RESUME, behind which OPEN lies. */
+		hear_prove(&scene, &ours);
+		theirs = good_prove(session.epoch);
+		say_prove(&scene, &theirs);
+		say_resume(&scene, session.received, ++session.epoch);
+		expect_state(&scene, LINK_UP);
+	}
+	expect(&scene, FRAME_OPEN);
+	expect(&scene, FRAME_PING);
+	forget_program_channel(&scene);
+	scene_stop(&scene);
+}
+
+static void session_frames_right_behind_resume_count(void **state)
+{
+	struct frame_resume resume;
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct scene scene;
+
+	away(&scene);
+	prove(&scene);
+	resume = (struct frame_resume){.received = session.received, .epoch = ++session.epoch};
+	put(&scene, FRAME_RESUME, 0, payload, frame_resume_encode(&resume, payload));
+	scene.peer.unnumbered = false;
+	scene.peer.sequence = session.sequence;
+	scene.peer.heard_sequence = session.heard_sequence;
+	say_u64(&scene, FRAME_PING, 9);
+	expect_state(&scene, LINK_UP);
+	expect(&scene, FRAME_PING);
+	expect(&scene, FRAME_PONG);
+	scene_stop(&scene);
+}
+
+static void peer_that_has_no_session_gets_a_new_one_over_the_same_vchan(void **state)
+{
+	static const uint8_t none[16], other[16] = "another instance";
+	struct scene scene;
+
+	for (int shape = 0; shape < 3; shape++) {
+		up_to_resume(&scene);
+		open_channel(&scene);
+		leave(&scene);
+		bring_vchan(&scene);
+		hear_hello(&scene, HELLO_RESUME);
+		/* What it sends behind its HELLO belongs to the new session already. */
+		hello_of_peer(&scene, shape ? HELLO_RESUME : HELLO_BEGIN, shape == 1 ? none : session.token,
+			      shape == 2 ? other : peer_instance);
+		expect_state(&scene, LINK_UP);
+		assert_int_equal(info_of(&scene).channels, 0);
+		assert_int_equal(scene.ups, 2);
+		assert_int_equal(scene.downs, 1);
+		say_u64(&scene, FRAME_PING, 7);
+		expect(&scene, FRAME_PONG);
+		assert_int_equal(info_of(&scene).resumes, 0);
+		forget_program_channel(&scene);
+		scene_stop(&scene);
+	}
+}
+
+static void peer_of_version_1_0_has_no_session(void **state)
+{
+	struct scene scene;
+
+	up_to_resume(&scene);
+	leave(&scene);
+	bring_vchan(&scene);
+	hear_hello(&scene, HELLO_RESUME);
+	say_hello(&scene, PROTOCOL_MAJOR);
+	expect_state(&scene, LINK_UP);
+	scene.peer.vchan->state = VCHAN_CLOSED;
+	scene.peer.vchan->was_left = true;
+	notify(&scene);
+	expect_state(&scene, LINK_IDLE);
+	scene_stop(&scene);
+}
+
+static void dead_daemons_session_ends_at_once(void **state)
+{
+	struct scene scene;
+
+	up_to_resume(&scene);
+	scene.peer.vchan->state = VCHAN_CLOSED;
+	notify(&scene);
+	expect_ended(&scene);
+	away(&scene);
+	scene.peer.vchan->state = VCHAN_CLOSED;
+	notify(&scene);
+	expect_ended(&scene);
+	up_to_resume(&scene);
+	leave(&scene);
+	links_failed(scene.links, 7, -EHOSTDOWN, "it isn't there");
+	expect_ended(&scene);
+	away(&scene);
+	links_lost(scene.links, 7, true, "its daemon was restarted");
+	expect_ended(&scene);
+}
+
+static void goodbye_ends_the_session(void **state)
+{
+	struct scene scene;
+
+	up_to_resume(&scene);
+	say(&scene, FRAME_GOODBYE, "\0\0\0\0", 4);
+	expect_ended(&scene);
+	/* It had the epoch, and then found that it is the older end: its number says nothing. */
+	away(&scene);
+	prove(&scene);
+	go_on(&scene);
+	scene.peer.unnumbered = true;
+	say(&scene, FRAME_GOODBYE, "\x68\0\0\0", 4);
+	expect_state(&scene, LINK_IDLE);
+	scene_stop(&scene);
+	/* The same, a moment before. */
+	away(&scene);
+	prove(&scene);
+	say(&scene, FRAME_GOODBYE, "\x68\0\0\0", 4);
+	expect_ended(&scene);
+}
+
+static void resume_for_ends_it(void **state)
+{
+	struct scene scene;
+
+	for (int shape = 0; shape < 2; shape++) {
+		up_to_resume(&scene);
+		leave(&scene);
+		if (shape) /* in the midst of an attempt */
+			meet_again(&scene);
+		for (uint64_t ms = 0; ms < RESUME_FOR_MS - AGAIN_MS; ms += AGAIN_MS / 2) {
+			assert_int_not_equal(info_of(&scene).state, LINK_IDLE);
+			pass(&scene, AGAIN_MS / 2);
+		}
+		assert_int_equal(info_of(&scene).state, LINK_AWAY);
+		pass(&scene, 2 * AGAIN_MS);
+		expect_last_error(&scene, "resume-for");
+		expect_ended(&scene);
+	}
+}
+
+static void another_vchan_is_asked_for_again_and_again(void **state)
+{
+	struct scene scene;
+	unsigned connects;
+
+	up_to_resume(&scene);
+	leave(&scene);
+	for (int i = 0; i < 3; i++) {
+		connects = scene.connects;
+		links_failed(scene.links, 7, -EHOSTUNREACH, "XenStore did not answer");
+		expect_state(&scene, LINK_AWAY);
+		pass(&scene, AGAIN_MS);
+		assert_int_equal(scene.connects, connects + 1);
+	}
+	meet_again(&scene);
+	prove(&scene);
+	go_on(&scene);
+	scene_stop(&scene);
+}
+
+static void daemon_that_stops_while_the_peer_is_away_leaves_nothing(void **state)
+{
+	struct scene scene;
+
+	for (int shape = 0; shape < 2; shape++) {
+		up_to_resume(&scene);
+		open_channel(&scene);
+		leave(&scene);
+		if (shape)
+			meet_again(&scene);
+		links_free(scene.links);
+		scene.links = NULL;
+		assert_true(scene.peer.vchan->closed);
+		forget_program_channel(&scene);
+		scene_stop(&scene);
+	}
+}
+
+/* --- who lies --------------------------------------------------------------------------------- */
+
+static void wrong_proof_is_not_answered(void **state)
+{
+	enum {
+		FLIPPED,
+		REFLECTED,
+		OTHER_EPOCH,
+		OTHER_DOMID,
+		OTHER_NONCE,
+		OTHER_PURPOSE,
+		OTHER_SECRET,
+		PROOFS
+	};
+	struct scene scene;
+
+	for (int lie = FLIPPED; lie < PROOFS; lie++) {
+		static const uint8_t other_secret[32] = "another";
+		struct frame_prove ours, theirs = {.epoch = 1};
+		struct proof_end us, them;
+
+		away(&scene);
+		hear_prove(&scene, &ours);
+		ends(&us, &them);
+		if (lie == OTHER_DOMID)
+			them.domid++;
+		if (lie == OTHER_NONCE)
+			them.nonce[0]++;
+		theirs.epoch = lie == OTHER_EPOCH ? 2 : 1;
+		proof_make(lie == OTHER_SECRET ? other_secret : session.secret, &them, &us, 1,
+			   lie == OTHER_PURPOSE ? 2 : HELLO_RESUME, theirs.proof);
+		if (lie == FLIPPED)
+			theirs.proof[31] ^= 1;
+		if (lie == REFLECTED)
+			theirs = ours;
+		say_prove(&scene, &theirs);
+		expect_dropped(&scene);
+	}
+}
+
+static void proof_of_an_earlier_vchan_is_not_answered(void **state)
+{
+	struct frame_prove ours, earlier;
+	struct scene scene;
+
+	away(&scene);
+	hear_prove(&scene, &ours);
+	earlier = good_prove(1);
+	links_lost(scene.links, 7, false, "the peer has begun anew");
+	pass(&scene, AGAIN_MS);
+	meet_again(&scene);
+	hear_prove(&scene, &ours);
+	say_prove(&scene, &earlier);
+	expect_dropped(&scene);
+}
+
+static void impossible_positions(void **state)
+{
+	struct frame_prove ours, theirs;
+	struct scene scene;
+
+	/* More than was ever sent: this end is the older one. */
+	away(&scene);
+	prove(&scene);
+	say_resume(&scene, session.received + 8, 2);
+	expect_ended(&scene);
+	away(&scene);
+	prove(&scene);
+	say_resume(&scene, UINT64_MAX, 2);
+	expect_ended(&scene);
+	/* Less than it had processed already: that end is. */
+	away(&scene);
+	prove(&scene);
+	say_resume(&scene, session.received - 8, 2);
+	session.epoch = 1;
+	expect_refused(&scene);
+	/* The same where our RESUME lies unread in the old ring: it isn't the session's. */
+	away(&scene);
+	hear_prove(&scene, &ours);
+	theirs = good_prove(1);
+	say_prove(&scene, &theirs);
+	say_resume(&scene, session.received, ++session.epoch);
+	leave(&scene);
+	meet_again(&scene);
+	prove(&scene);
+	say_resume(&scene, session.received - 8, 3);
+	expect_refused(&scene);
+}
+
+static void position_within_a_frame_harms_only_the_peer(void **state)
+{
+	struct scene scene;
+
+	up_to_resume(&scene);
+	open_channel(&scene);
+	leave(&scene);
+	meet_again(&scene);
+	prove(&scene);
+	say_resume(&scene, session.received + 8, 2);
+	settle(&scene);
+	expect_state(&scene, LINK_IDLE);
+	expect_last_error(&scene, "isn't a frame");
+	forget_program_channel(&scene);
+	scene_stop(&scene);
+}
+
+static void epochs_that_were_left_behind(void **state)
+{
+	struct frame_prove ours, theirs;
+	struct scene scene;
+
+	/* The session has gone on in the epoch 2, and the peer was heard in it. */
+	away(&scene);
+	prove(&scene);
+	go_on(&scene);
+	expect(&scene, FRAME_PING);
+	session.received += frame_size(scene.peer.header.length);
+	say_u64(&scene, FRAME_PONG, 0);
+	leave(&scene);
+	meet_again(&scene);
+	hear_prove(&scene, &ours);
+	theirs = good_prove(1);
+	say_prove(&scene, &theirs);
+	expect_refused(&scene);
+
+	/* An end that hasn't been heard in an epoch may be behind by it, and by more than one. */
+	away(&scene);
+	for (int i = 0; i < 3; i++) {
+		hear_prove(&scene, &ours);
+		theirs = good_prove(1);
+		say_prove(&scene, &theirs);
+		expect(&scene, FRAME_RESUME);
+		say_resume(&scene, session.received, ++session.epoch);
+		expect_state(&scene, LINK_UP);
+		leave(&scene);
+		meet_again(&scene);
+	}
+	scene_stop(&scene);
+
+	/* The mapping end's new one isn't new. */
+	for (uint32_t epoch = 0; epoch < 2; epoch++) {
+		away(&scene);
+		prove(&scene);
+		say_resume(&scene, session.received, epoch);
+		expect_dropped(&scene);
+	}
+
+	/* None is left. */
+	away(&scene);
+	hear_prove(&scene, &ours);
+	theirs = good_prove(UINT32_MAX);
+	say_prove(&scene, &theirs);
+	expect_ended(&scene);
+}
+
+static void frames_at_the_wrong_time_end_the_attempt(void **state)
+{
+	static const uint8_t types[] = {FRAME_PING,	 FRAME_ACK,	FRAME_OPEN, FRAME_DATA,
+					FRAME_DIRECTORY, FRAME_WELCOME, 200};
+	struct frame_prove ours;
+	struct scene scene;
+
+	for (unsigned i = 0; i < sizeof(types); i++) {
+		away(&scene);
+		hear_prove(&scene, &ours);
+		say(&scene, types[i], "12345678", 8);
+		expect_dropped(&scene);
+	}
+	/* RESUME before PROVE */
+	away(&scene);
+	hear_prove(&scene, &ours);
+	say_resume(&scene, session.received, 2);
+	expect_dropped(&scene);
+	/* PROVE twice */
+	away(&scene);
+	prove(&scene);
+	ours = good_prove(1);
+	say_prove(&scene, &ours);
+	expect_dropped(&scene);
+	/* HELLO twice */
+	away(&scene);
+	prove(&scene);
+	hello_of_peer(&scene, HELLO_RESUME, session.token, peer_instance);
+	expect_dropped(&scene);
+	/* GOODBYE of somebody who has proven nothing */
+	away(&scene);
+	hear_prove(&scene, &ours);
+	say(&scene, FRAME_GOODBYE, "\x68\0\0\0", 4);
+	expect_dropped(&scene);
+	/* short ones */
+	for (uint32_t length = 0; length < 40; length += 8) {
+		away(&scene);
+		hear_prove(&scene, &ours);
+		say(&scene, FRAME_PROVE, "1234567890123456789012345678901234567890", length);
+		expect_dropped(&scene);
+	}
+	away(&scene);
+	prove(&scene);
+	say(&scene, FRAME_RESUME, "12345678", 8);
+	expect_dropped(&scene);
+	/* another major */
+	up_to_resume(&scene);
+	leave(&scene);
+	bring_vchan(&scene);
+	scene.peer.unnumbered = true;
+	hear_hello(&scene, HELLO_RESUME);
+	say_hello(&scene, PROTOCOL_MAJOR + 1);
+	expect_dropped(&scene);
+	/* impossible indices */
+	away(&scene);
+	hear_prove(&scene, &ours);
+	scene.peer.vchan->in.words.producer += 1u << 30;
+	notify(&scene);
+	expect_dropped(&scene);
+}
+
+static void silent_attempt_is_given_up(void **state)
+{
+	struct frame_prove ours;
+	struct scene scene;
+
+	away(&scene);
+	hear_prove(&scene, &ours);
+	for (uint64_t ms = 0; ms < DEAD_AFTER_MS + HEARTBEAT_MS; ms += HEARTBEAT_MS)
+		pass(&scene, HEARTBEAT_MS);
+	expect_dropped(&scene);
+}
+
+static void lost_event_of_an_attempt_is_made_good_by_the_heartbeat(void **state)
+{
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct frame_prove ours, theirs;
+	struct scene scene;
+
+	away(&scene);
+	hear_prove(&scene, &ours);
+	theirs = good_prove(1);
+	put(&scene, FRAME_PROVE, 0, payload, frame_prove_encode(&theirs, payload));
+	expect_silence(&scene);
+	pass(&scene, HEARTBEAT_MS);
+	expect(&scene, FRAME_RESUME);
+	go_on(&scene);
+	scene_stop(&scene);
+}
+
+static void newer_vchan_takes_the_place_of_an_attempts(void **state)
+{
+	struct scene scene;
+	struct vchan *old;
+
+	away(&scene);
+	old = scene.peer.vchan;
+	scene.peer.vchan = NULL;
+	meet_again(&scene);
+	assert_true(old->closed);
+	prove(&scene);
+	go_on(&scene);
+	free(old);
+	scene_stop(&scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_the_peer_has_not_processed_comes_again_with_its_number),
+		cmocka_unit_test(what_was_sent_again_and_lost_again_comes_again),
+		cmocka_unit_test(session_frames_right_behind_resume_count),
+		cmocka_unit_test(peer_that_has_no_session_gets_a_new_one_over_the_same_vchan),
+		cmocka_unit_test(peer_of_version_1_0_has_no_session),
+		cmocka_unit_test(dead_daemons_session_ends_at_once),
+		cmocka_unit_test(goodbye_ends_the_session),
+		cmocka_unit_test(resume_for_ends_it),
+		cmocka_unit_test(another_vchan_is_asked_for_again_and_again),
+		cmocka_unit_test(daemon_that_stops_while_the_peer_is_away_leaves_nothing),
+		cmocka_unit_test(wrong_proof_is_not_answered),
+		cmocka_unit_test(proof_of_an_earlier_vchan_is_not_answered),
+		cmocka_unit_test(impossible_positions),
+		cmocka_unit_test(position_within_a_frame_harms_only_the_peer),
+		cmocka_unit_test(epochs_that_were_left_behind),
+		cmocka_unit_test(frames_at_the_wrong_time_end_the_attempt),
+		cmocka_unit_test(silent_attempt_is_given_up),
+		cmocka_unit_test(lost_event_of_an_attempt_is_made_good_by_the_heartbeat),
+		cmocka_unit_test(newer_vchan_takes_the_place_of_an_attempts),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
