@@ -157,6 +157,18 @@ void on_pong(void *userdata, uint32_t request, int64_t result)
 	scene->pongs++;
 }
 
+static void on_unlinkable(void *userdata, uint32_t domid, struct hop *hop)
+{
+	struct scene *scene = userdata;
+
+	assert_int_equal(domid, scene->peer.domid);
+	assert_int_equal(hop->channels.count, scene->waiting ? 1 : 0);
+	scene->unlinkable++;
+	if (scene->waiting)
+		channel_forbid(scene->waiting, EACCES);
+	links_explain(scene->links, domid, "why, and what follows");
+}
+
 static int no_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
 	return -EPROTO;
@@ -182,7 +194,8 @@ void scene_start_with(struct scene *scene, uint32_t domid)
 	scene->base = event_base_new();
 	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
 	assert_int_equal(links_new(&scene->links, &scene->relay, (void *)scene, (void *)scene, &options,
-				   &(struct links_callbacks){.open = on_open}, scene),
+				   &(struct links_callbacks){.open = on_open, .unlinkable = on_unlinkable},
+				   scene),
 			 0);
 	assert_int_equal(
 		hop_init(&scene->program, &scene->relay, HOP_SHARED, &program_callbacks, scene, 1, 16), 0);
@@ -312,6 +325,7 @@ void say_u64(struct scene *scene, uint8_t type, uint64_t value)
 void say_hello(struct scene *scene, uint16_t major)
 {
 	struct frame_hello_link hello = {.major = major,
+					 .flags = scene->peer_flags,
 					 .max_message = 1u << 20,
 					 .instance = "instance of it",
 					 .version = {"1.2 \033[1m", 8}};

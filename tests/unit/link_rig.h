@@ -65,8 +65,10 @@ struct scene {
 	unsigned connects, disconnects, ups, downs, directories, opens;
 	int directory_result;
 	int64_t pong;
-	unsigned pongs;
-	struct hop program; /* who opens channels */
+	unsigned pongs, unlinkable;
+	uint32_t peer_flags;	 /* of its HELLO */
+	struct channel *waiting; /* that goes elsewhere when there can be no link */
+	struct hop program;	 /* who opens channels */
 	struct peer peer;
 };
 

@@ -72,6 +72,40 @@ static void what_is_not_there_leaves_nothing_behind(void **state)
 	scene_stop(&scene);
 }
 
+static void what_waits_for_a_link_that_cannot_be_goes_elsewhere(void **state)
+{
+	struct scene scene;
+	int error;
+
+	scene_start(&scene);
+	scene.waiting = open_channel(&scene);
+	links_failed(scene.links, 7, -ENOLINK, "neither may map");
+	assert_int_equal(scene.unlinkable, 1);
+	assert_int_equal(scene.waiting->opener.reset_error, EACCES);
+	expect_state(&scene, LINK_IDLE);
+	assert_string_equal(info_of(&scene).last_error, "why, and what follows");
+	/* What is wanted later learns it at once. */
+	scene.connect_error = -ENOLINK;
+	assert_null(links_want(scene.links, 7, NULL, &error));
+	assert_int_equal(error, -ENOLINK);
+	expect_state(&scene, LINK_IDLE);
+	scene_stop(&scene);
+}
+
+static void whether_a_peer_relays_is_in_its_hello(void **state)
+{
+	struct scene scene;
+
+	for (uint32_t flags = 0; flags <= 3; flags++) { /* bit 1 means nothing */
+		scene_start(&scene);
+		assert_int_equal(links_relays(scene.links, 7), 0);
+		scene.peer_flags = flags;
+		greet(&scene);
+		assert_int_equal(links_relays(scene.links, 7), flags & HELLO_RELAYS ? 1 : -EOPNOTSUPP);
+		scene_stop(&scene);
+	}
+}
+
 static void after_a_restore_links_begin_anew_under_the_new_number(void **state)
 {
 	struct failures failures = {0};
@@ -201,6 +235,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(link_is_made_when_it_is_wanted),
 		cmocka_unit_test(what_is_not_there_leaves_nothing_behind),
+		cmocka_unit_test(what_waits_for_a_link_that_cannot_be_goes_elsewhere),
+		cmocka_unit_test(whether_a_peer_relays_is_in_its_hello),
 		cmocka_unit_test(after_a_restore_links_begin_anew_under_the_new_number),
 		cmocka_unit_test(hello_comes_first_and_says_who_we_are),
 		cmocka_unit_test(channel_that_was_opened_before_goes_out_behind_hello),

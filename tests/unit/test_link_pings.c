@@ -145,6 +145,55 @@ static void each_ping_is_sent_once(void **state)
 	scene_stop(&scene);
 }
 
+static void ping_for_another_domain_is_answered_through_the_peer(void **state)
+{
+	struct frame_ping_relayed ping;
+	uint8_t payload[FRAME_PING_RELAYED_SIZE];
+	struct scene scene;
+
+	scene_start(&scene);
+	scene.peer_flags = HELLO_RELAYS;
+	assert_int_equal(links_ping_relayed(scene.links, 7, 2, NULL, on_pong, &scene, 77), 0);
+	greet(&scene);
+	for (unsigned i = 0; i < 2; i++) {
+		expect(&scene, FRAME_PING);
+		assert_int_equal(scene.peer.header.length, FRAME_PING_RELAYED_SIZE);
+		assert_int_equal(frame_ping_relayed_decode(scene.peer.payload, 12, &ping), 0);
+		assert_int_equal(ping.number, 2);
+		ping.number = i ? EHOSTDOWN : 0;
+		/* That the peer itself has heard it says nothing. */
+		say_u64(&scene, FRAME_PONG, ping.token);
+		assert_int_equal(scene.pongs, i);
+		say(&scene, FRAME_PONG, payload, frame_ping_relayed_encode(&ping, payload));
+		assert_int_equal(scene.pongs, i + 1);
+		if (i == 0)
+			assert_int_equal(links_ping_relayed(scene.links, 7, 2, NULL, on_pong, &scene, 77), 0);
+		settle(&scene);
+	}
+	assert_int_equal(scene.pong, -EHOSTDOWN);
+	assert_int_equal(info_of(&scene).round_trips.count, 0); /* of the peer itself */
+	/* It ends with the link. */
+	assert_int_equal(links_ping_relayed(scene.links, 7, 2, NULL, on_pong, &scene, 77), 0);
+	links_restart(scene.links);
+	assert_int_equal(scene.pongs, 3);
+	assert_int_equal(scene.pong, -EHOSTUNREACH);
+	scene_stop(&scene);
+}
+
+static void peer_that_does_not_relay_is_asked_for_nothing(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	assert_int_equal(links_ping_relayed(scene.links, 7, 2, NULL, on_pong, &scene, 77), 0);
+	greet(&scene);
+	assert_int_equal(scene.pongs, 1);
+	assert_int_equal(scene.pong, -EHOSTUNREACH);
+	expect_silence(&scene);
+	assert_int_equal(links_ping_relayed(scene.links, 7, 2, NULL, on_pong, &scene, 77), -EOPNOTSUPP);
+	scene_stop(&scene);
+}
+
 static void ping_ends_with_the_error_that_the_link_ends_with(void **state)
 {
 	static const struct {
@@ -216,6 +265,8 @@ int main(void)
 		cmocka_unit_test(ping_is_answered_once_when_the_pong_comes),
 		cmocka_unit_test(round_trips_fall_into_the_bucket_up_to_whose_bound_they_took),
 		cmocka_unit_test(each_ping_is_sent_once),
+		cmocka_unit_test(ping_for_another_domain_is_answered_through_the_peer),
+		cmocka_unit_test(peer_that_does_not_relay_is_asked_for_nothing),
 		cmocka_unit_test(ping_ends_with_the_error_that_the_link_ends_with),
 		cmocka_unit_test(cancelled_ping_is_never_answered),
 		cmocka_unit_test(frames_of_others_go_out_only_in_a_session),
