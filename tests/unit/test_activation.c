@@ -87,13 +87,8 @@ static void start(struct started *started)
 
 static void stop(struct started *started)
 {
-	struct scene *scene = &started->scene;
-	struct account *accounts[] = {scene->a->hop.account, scene->b->hop.account, scene->link->hop.account};
-
 	activations_free(started->activations);
-	scene_stop(scene);
-	for (unsigned i = 0; i < 3; i++)
-		account_unref(accounts[i]);
+	scene_stop(&started->scene); /* with the references to the accounts */
 	quota_free(started->quota);
 	unlink(started->path);
 	rmdir(started->directory);
