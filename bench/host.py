@@ -8,8 +8,10 @@ its peer with the next number on side 1; processes outside any domain are on a s
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -18,16 +20,24 @@ TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 PATIENCE = 20  # seconds
 
 
+def end_in_order(*_):
+    """For SIGTERM, so that nothing is left running."""
+    sys.exit(1)
+
+
+signal.signal(signal.SIGTERM, end_in_order)
+
+
 class Failed(Exception):
     """Something that is measured has failed; the message says what."""
 
 
-def wait_until(condition, what, timeout=PATIENCE):
+def wait_until(condition, what, timeout=PATIENCE, pause=0.005):
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
             raise Failed(f"waited in vain: {what}")
-        time.sleep(0.005)
+        time.sleep(pause)
 
 
 def free_port():
@@ -104,8 +114,9 @@ class Host:
                        env=self.environment, stdout=subprocess.DEVNULL)
 
     def stop(self):
-        self.end(self.background)
+        """Kills what runs in the domains: hundreds of daemons that ended in order would tell each other."""
         subprocess.run([self.tool("xensim"), "stop"], env=self.environment, check=False, stdout=subprocess.DEVNULL)
+        self.end(self.background)
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def tool(self, name):

@@ -128,7 +128,8 @@ def forward(host, chosen, options, progress):
 
 # ---- links and channels ----
 
-LINKS = (1, 10, 50, 100)
+LINKS = (1, 10, 100, 500)
+BUSY = 4  # links that others use meanwhile
 CHANNELS = (0, 100, 1000, 10000)
 EACH = 200  # channels on one connection
 HUB = "[links]\nring-size = 16K\n"
@@ -161,7 +162,8 @@ def measure_links(build, count, options):
         alone = memory_kib(hub.pid)
         start = time.monotonic()
         guests = [host.start_daemon(domid, HUB, wait=False, side=1) for domid in range(1, count + 1)]
-        wait_until(lambda: linked(host, 0) == count, f"links with {count} guests", 120)
+        # Asking takes CPU time from it.
+        wait_until(lambda: linked(host, 0) == count, f"links with {count} guests", 120, pause=count / 1000)
         took = time.monotonic() - start
         row = {"links": count, "seconds": took, "memory_kib": memory_kib(hub.pid) - alone, "idle": idle_share([hub.pid])}
         row["requests"] = statistics.mean(host.list()[domid]["xenstore"]["requests"] for domid in range(1, count + 1))
@@ -169,18 +171,37 @@ def measure_links(build, count, options):
             group.others = [hub, guests[0]]
             group.serve(1, host.tool("bench-chain"), "server", domid=1)
             row.update(on_one_link(host, group, 0, 1, options))
+            if count > BUSY:
+                row.update(beside_busy_links(host, group, options))
         return row
     finally:
         host.stop()
 
 
+def round_trips(host, group, client, server, options):
+    trips = [parse(host.run(0, host.tool("bench-chain"), "client", server, "rtt", 64, options.seconds, domid=client, pids=group.pids()))
+             for _ in range(options.runs)]
+    return {name: statistics.median(one[key] for one in trips) / 1e9 for name, key in (("rtt", "p50"), ("p99", "p99"))}
+
+
+def beside_busy_links(host, group, options):
+    """A round trip while programs of other guests send to domain 0, 1 KiB at a time and as much as they can. They take CPU time
+    from it, too."""
+    with Group(host) as busy:
+        busy.serve(0, host.tool("bench-chain"), "server", domid=0)
+        for domid in range(2, 2 + BUSY):
+            busy.start(1, host.tool("bench-chain"), "client", 0, "stream", 1024, 600, domid=domid, stdout=subprocess.DEVNULL)
+        # each has found its way
+        wait_until(lambda: sum(link["rx"]["messages"] > 100 for link in host.status(0)["links"]) >= BUSY, "the busy links")
+        found = round_trips(host, group, 0, 1, options)
+    return {f"busy_{name}": value for name, value in found.items()}
+
+
 def on_one_link(host, group, client, server, options):
     """What a message costs there, whatever else the daemons have."""
-    def run(mode, size):
-        return [parse(host.run(0, host.tool("bench-chain"), "client", server, mode, size, options.seconds, domid=client,
-                               pids=group.pids())) for _ in range(3)]
-    trips, rates = run("rtt", 64), run("stream", 64)
-    return {"rtt": statistics.median(one["p50"] for one in trips) / 1e9, "p99": statistics.median(one["p99"] for one in trips) / 1e9,
+    rates = [parse(host.run(0, host.tool("bench-chain"), "client", server, "stream", 64, options.seconds, domid=client,
+                            pids=group.pids())) for _ in range(options.runs)]
+    return {**round_trips(host, group, client, server, options),
             "rate": statistics.median(one["messages"] / one["ns"] * 1e9 for one in rates)}
 
 
@@ -239,12 +260,14 @@ def show(document):
         else:
             print(f"{row['carrier_label']:60}{row['ring'] or '':>5}  failed: {row['failed']}")
     for kind, rows in document.get("scale", {}).items():
-        print(f"\n{kind:10}{'made in':>10}{'memory each':>14}{'CPU idle':>10}{'round trip':>14}{'p99':>10}{'64 B':>12}")
+        print(f"\n{kind:10}{'made in':>10}{'memory each':>14}{'CPU idle':>10}{'round trip':>14}{'p99':>10}{'64 B':>12}"
+              + (f"{'beside busy links':>20}{'p99':>10}" if kind == "links" else ""))
         for row in rows:
             if "failed" in row:
                 print(f"{row[kind]:<10}failed: {row['failed']}")
                 continue
             made = f"{row['seconds'] * 1e3:.1f} ms" if "seconds" in row else ""
             memory = f"{row['memory_kib'] / row[kind]:.1f} KiB" if row.get("memory_kib") else ""
+            busy = f"{row['busy_rtt'] * 1e6:>17.1f} µs{row['busy_p99'] * 1e6:>7.0f} µs" if "busy_rtt" in row else ""
             print(f"{row[kind]:<10}{made:>10}{memory:>14}{row['idle'] * 100:>8.2f} %{row['rtt'] * 1e6:>11.1f} µs"
-                  f"{row['p99'] * 1e6:>7.0f} µs{row['rate'] / 1e6:>8.2f} M/s")
+                  f"{row['p99'] * 1e6:>7.0f} µs{row['rate'] / 1e6:>8.2f} M/s{busy}")

@@ -39,6 +39,7 @@ class Messages(Contender):
 
 class Quiet(Messages):
     key, label = "xenmsg-quiet", "xenmsg, busy-poll = 0"
+    short = False
     poll = "0"
 
 

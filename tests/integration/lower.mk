@@ -21,4 +21,4 @@ integration_tests += tests/integration/lower_half.py tests/integration/test_peer
 check_LTLIBRARIES = libkeep-cpu.la
 libkeep_cpu_la_SOURCES = tests/integration/keep_cpu.c
 libkeep_cpu_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
-integration_tests += tests/integration/test_steady.py
+integration_tests += tests/integration/test_guard.py tests/integration/test_steady.py
