@@ -25,9 +25,6 @@ def end_in_order(*_):
     sys.exit(1)
 
 
-signal.signal(signal.SIGTERM, end_in_order)
-
-
 class Failed(Exception):
     """Something that is measured has failed; the message says what."""
 
@@ -103,6 +100,7 @@ class Group:
 
 class Host:
     def __init__(self, build, domains=32):
+        signal.signal(signal.SIGTERM, end_in_order)
         self.build = build
         self.cpus = sorted(os.sched_getaffinity(0))[:2]
         self.dir = tempfile.mkdtemp(prefix="xenmsg-bench-")
