@@ -4,6 +4,10 @@
  * forward: carries each connection to SOURCE to TARGET, any number of them at once. Reaching a target may
  * take a while (a name is looked up, a link is made), so each is dialled by a thread of its own, which hands
  * the descriptor to the event loop through a pipe.
+ *
+ *   accepted ──a thread dials──▶ carried ──both ends have ended──▶ gone
+ *               ├──over a limit──▶ held, and nothing more is accepted ──a connection has ended, or time──▶ dialled
+ *               └──another error──▶ reset
  */
 
 #include <errno.h>
@@ -13,12 +17,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 #include <event2/listener.h>
+#include <utlist.h>
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
@@ -43,7 +49,10 @@ static const char help[] =
 
 static const struct option options[] = {CLI_OPTIONS};
 
-#define DIALS_MAX 256 /* threads at once; further connections wait until one of them ends */
+#define DIALS_MAX 64   /* threads at once; further connections wait until one of them ends */
+#define BACKLOG	  4096 /* who finds it full waits, or is refused if its Unix socket doesn't block */
+#define CONNS_MAX 8    /* sessions with the daemon that are kept for the next dials */
+#define HELD_MS	  100  /* between attempts to dial what a limit holds up, unless a connection ends */
 
 struct place {
 	enum { PLACE_UNIX, PLACE_TCP, PLACE_XEN } kind;
@@ -61,13 +70,20 @@ struct forward {
 	struct event *incoming, *dialled;
 	int pipe[2];
 	unsigned dials;
+	struct dial *held;   /* over a limit, in the order in which they came */
+	struct event *again; /* dials the first of them, or accepts again */
+	bool is_short;	     /* no connection could be accepted for lack of descriptors */
+	struct xenmsg *conns[CONNS_MAX];
+	unsigned conn_count;
 	int code;
 };
 
 struct dial {
 	struct forward *forward;
 	int source;
-	int target; /* the target's descriptor, or a negative errno */
+	int target;	     /* the target's descriptor, or a negative errno */
+	struct xenmsg *conn; /* by which a target xen: is dialled; NULL: one is opened */
+	struct dial *prev, *next;
 };
 
 /* ---- places ---------------------------------------------------------------------------------- */
@@ -157,15 +173,21 @@ static int dial_tcp(const struct place *place)
 	return r;
 }
 
-static int dial_xen(const struct forward *forward)
+static int dial_xen(struct dial *dial)
 {
-	struct xenmsg *conn;
-	int r = xenmsg_open(&conn, forward->cli->socket);
+	const struct forward *forward = dial->forward;
+	int r = -ENOTCONN;
 
-	if (r < 0)
-		return r;
-	r = xenmsg_connect(conn, forward->target.path, -1);
-	xenmsg_close(conn);
+	if (dial->conn)
+		r = xenmsg_connect(dial->conn, forward->target.path, -1);
+	/* The daemon may have gone, and another one come, since the session was opened. */
+	if (r == -ENOTCONN || r == -ECONNREFUSED || r == -ENOENT) {
+		xenmsg_close(dial->conn);
+		dial->conn = NULL;
+		r = xenmsg_open(&dial->conn, forward->cli->socket);
+		if (r == 0)
+			r = xenmsg_connect(dial->conn, forward->target.path, -1);
+	}
 	return r;
 }
 
@@ -182,7 +204,7 @@ static void *dial_target(void *userdata)
 		dial->target = dial_tcp(&forward->target);
 		break;
 	default:
-		dial->target = dial_xen(forward);
+		dial->target = dial_xen(dial);
 	}
 	/* A pointer is smaller than PIPE_BUF, so it is written as a whole. */
 	if (write(forward->pipe[1], &dial, sizeof(dial)) != sizeof(dial))
@@ -192,16 +214,55 @@ static void *dial_target(void *userdata)
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
-static void pause_source(struct forward *forward, bool paused)
+/* Accepts further connections, unless as many are dialled as may be, or a limit holds one up. */
+static void set_source(struct forward *forward)
 {
-	if (forward->listener && paused)
-		evconnlistener_disable(forward->listener);
-	else if (forward->listener)
+	bool open = forward->dials < DIALS_MAX && !forward->held && !forward->is_short;
+
+	if (forward->listener && open)
 		evconnlistener_enable(forward->listener);
-	else if (paused)
-		event_del(forward->incoming);
-	else
+	else if (forward->listener)
+		evconnlistener_disable(forward->listener);
+	else if (open)
 		event_add(forward->incoming, NULL);
+	else
+		event_del(forward->incoming);
+	if (open && forward->incoming) /* what has come before fires nothing */
+		event_active(forward->incoming, EV_READ, 0);
+}
+
+static void dial(struct forward *forward, struct dial *dial);
+
+/* Dials the first connection that is held. */
+static void go_on(struct forward *forward)
+{
+	struct dial *first = forward->held;
+
+	forward->is_short = false;
+	if (first && forward->dials < DIALS_MAX) {
+		DL_DELETE(forward->held, first);
+		dial(forward, first);
+	}
+	set_source(forward);
+}
+
+static void on_again(evutil_socket_t fd, short what, void *userdata)
+{
+	go_on(userdata);
+}
+
+static void try_again_later(struct forward *forward)
+{
+	const struct timeval pause = {.tv_usec = HELD_MS * 1000};
+
+	evtimer_add(forward->again, &pause);
+	set_source(forward);
+}
+
+/* Returns whether the error is one that passes when others have ended. */
+static bool is_limit(int error)
+{
+	return error == -ENOBUFS || error == -EMFILE || error == -ENFILE || error == -ENOMEM;
 }
 
 /* Closes a socket so that its other end sees a broken connection. TCP can tell that; a Unix socket can't. */
@@ -226,6 +287,17 @@ static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_l
 		cli_note(forward->cli, "%s broke a connection: %s",
 			 at_left ? forward->source.text : forward->target.text, strerror(error));
 	pump_free(pump);
+	if (forward->held || forward->is_short)
+		go_on(forward);
+}
+
+/* Keeps the session for the next dial, if there is room. */
+static void keep_conn(struct forward *forward, struct xenmsg *conn)
+{
+	if (conn && forward->conn_count < CONNS_MAX)
+		forward->conns[forward->conn_count++] = conn;
+	else
+		xenmsg_close(conn);
 }
 
 static void on_dialled(evutil_socket_t fd, short what, void *userdata)
@@ -235,8 +307,17 @@ static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 
 	if (read(fd, &dial, sizeof(dial)) != sizeof(dial))
 		return;
-	if (forward->dials-- == DIALS_MAX)
-		pause_source(forward, false);
+	forward->dials--;
+	keep_conn(forward, dial->conn);
+	dial->conn = NULL;
+	if (is_limit(dial->target)) {
+		if (!forward->held)
+			cli_note(forward->cli, "forward: %s: %s; waiting", forward->target.text,
+				 strerror(-dial->target));
+		DL_PREPEND(forward->held, dial);
+		try_again_later(forward);
+		return;
+	}
 	if (dial->target < 0) {
 		cli_complain("forward: %s can't be reached: %s", forward->target.text,
 			     strerror(-dial->target));
@@ -246,24 +327,41 @@ static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 		cli_complain("forward: out of memory");
 	}
 	free(dial);
+	go_on(forward);
+}
+
+static void dial(struct forward *forward, struct dial *dial)
+{
+	pthread_t thread;
+
+	if (forward->target.kind == PLACE_XEN && forward->conn_count)
+		dial->conn = forward->conns[--forward->conn_count];
+	if (pthread_create(&thread, NULL, dial_target, dial) != 0) {
+		keep_conn(forward, dial->conn);
+		dial->conn = NULL;
+		DL_PREPEND(forward->held, dial);
+		try_again_later(forward);
+		return;
+	}
+	pthread_detach(thread);
+	forward->dials++;
 }
 
 static void take(struct forward *forward, int source)
 {
-	struct dial *dial = calloc(1, sizeof(*dial));
-	pthread_t thread;
+	struct dial *new = calloc(1, sizeof(*new));
 
-	if (dial)
-		*dial = (struct dial){.forward = forward, .source = source};
-	if (!dial || pthread_create(&thread, NULL, dial_target, dial) != 0) {
-		cli_complain("forward: too many connections");
+	if (!new) {
+		cli_complain("forward: out of memory");
 		end_of(&forward->source, source).break_socket(source);
-		free(dial);
 		return;
 	}
-	pthread_detach(thread);
-	if (++forward->dials == DIALS_MAX)
-		pause_source(forward, true);
+	*new = (struct dial){.forward = forward, .source = source};
+	if (forward->held) /* after those that came before */
+		DL_APPEND(forward->held, new);
+	else
+		dial(forward, new);
+	set_source(forward);
 }
 
 static void on_socket(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int size,
@@ -272,15 +370,29 @@ static void on_socket(struct evconnlistener *listener, evutil_socket_t fd, struc
 	take(userdata, fd);
 }
 
+/* Without descriptors left, accept(2) would fail again and again until a connection ends. */
+static void on_accept_error(struct evconnlistener *listener, void *userdata)
+{
+	struct forward *forward = userdata;
+
+	forward->is_short = true;
+	try_again_later(forward);
+}
+
 static void on_incoming(evutil_socket_t fd, short what, void *userdata)
 {
 	struct forward *forward = userdata;
 	int r = xenmsg_process(forward->conn);
 
-	while (r >= 0 && forward->dials < DIALS_MAX) {
+	while (r >= 0 && forward->dials < DIALS_MAX && !forward->held) {
 		r = xenmsg_accept(forward->conn, NULL, 0);
 		if (r >= 0)
 			take(forward, r);
+	}
+	if (is_limit(r)) {
+		forward->is_short = true;
+		try_again_later(forward);
+		return;
 	}
 	if (r == -EAGAIN || r >= 0 || r == -EINTR)
 		return;
@@ -316,13 +428,13 @@ static int listen_socket(struct forward *forward)
 		error = look_up(source, AI_PASSIVE, &found);
 		if (error == 0)
 			forward->listener =
-				evconnlistener_new_bind(forward->loop.base, on_socket, forward, flags, -1,
-							found->ai_addr, (int)found->ai_addrlen);
+				evconnlistener_new_bind(forward->loop.base, on_socket, forward, flags,
+							BACKLOG, found->ai_addr, (int)found->ai_addrlen);
 	} else {
 		strncpy(path.sun_path, source->path, sizeof(path.sun_path) - 1);
 		left_socket_remove(&path);
-		forward->listener = evconnlistener_new_bind(forward->loop.base, on_socket, forward, flags, -1,
-							    (struct sockaddr *)&path, sizeof(path));
+		forward->listener = evconnlistener_new_bind(forward->loop.base, on_socket, forward, flags,
+							    BACKLOG, (struct sockaddr *)&path, sizeof(path));
 	}
 	if (!forward->listener && error == 0)
 		error = -errno;
@@ -332,6 +444,7 @@ static int listen_socket(struct forward *forward)
 		cli_complain("forward: can't listen on %s: %s", source->text, strerror(-error));
 		return EXIT_OTHER;
 	}
+	evconnlistener_set_error_cb(forward->listener, on_accept_error);
 	if (is_port_0(source))
 		tcp_place_tell_port(forward->cli, "forward", source->text,
 				    evconnlistener_get_fd(forward->listener));
@@ -340,7 +453,16 @@ static int listen_socket(struct forward *forward)
 
 static int start(struct forward *forward)
 {
+	struct rlimit descriptors;
+
+	if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0) { /* two for each connection */
+		descriptors.rlim_cur = descriptors.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &descriptors);
+	}
 	if (loop_init(&forward->loop) < 0 || pipe(forward->pipe) < 0)
+		return EXIT_OTHER;
+	forward->again = evtimer_new(forward->loop.base, on_again, forward);
+	if (!forward->again)
 		return EXIT_OTHER;
 	forward->dialled =
 		event_new(forward->loop.base, forward->pipe[0], EV_READ | EV_PERSIST, on_dialled, forward);
@@ -358,6 +480,8 @@ static void end(struct forward *forward)
 	if (forward->incoming)
 		event_free(forward->incoming);
 	xenmsg_close(forward->conn);
+	while (forward->conn_count)
+		xenmsg_close(forward->conns[--forward->conn_count]);
 	free_place(&forward->source);
 	free_place(&forward->target);
 	/* Threads may still be dialling: the memory that they use ends with the process. */

@@ -412,7 +412,8 @@ struct xenmsg_peer {
 };
 
 /*
- * Makes an endpoint for streams. Up to 128 of them wait for xenmsg_accept(); more are refused.
+ * Makes an endpoint for streams. Up to 1024 of them wait for xenmsg_accept(), of one user or domain;
+ * more are refused.
  * xenmsg_unbind() removes it.
  * options  0; no bits are defined yet
  * Returns 0, or as xenmsg_bind().
@@ -424,7 +425,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_listen(struct xenmsg *conn, const char *endpo
  * returned, with timeout_ms 0 until -EAGAIN.
  * peer  [out] the program that opened it; may be NULL
  * Returns a descriptor as xenmsg_connect(), or -EAGAIN (none there, timeout_ms is 0), -ETIMEDOUT,
- * -EINTR, -ENOTCONN, -EMFILE.
+ * -EINTR, -ENOTCONN, -EMFILE, -ENOBUFS (over a quota). After these two the stream waits on.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_accept(struct xenmsg *conn, struct xenmsg_peer *peer,
 					  int timeout_ms);

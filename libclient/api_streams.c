@@ -146,8 +146,8 @@ static int fetch(struct xenmsg *conn, struct xenmsg_peer *peer)
 
 	if (fd >= 0 && peer)
 		*peer = arrival->peer;
-	/* If descriptors have run out, the stream can still be fetched later. */
-	if (fd != -EMFILE && fd != -ENFILE)
+	/* If descriptors have run out, here or by a limit of the daemon's, the stream can still be fetched later. */
+	if (fd != -EMFILE && fd != -ENFILE && fd != -ENOBUFS)
 		incoming_drop(&conn->incoming);
 	return fd;
 }

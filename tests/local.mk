@@ -103,6 +103,7 @@ integration_tests = \
 	tests/integration/test_status.py \
 	tests/integration/test_views.py \
 	tests/integration/test_streams.py \
+	tests/integration/test_streams_many.py \
 	tests/integration/test_systemd.py \
 	tests/integration/test_time.py \
 	tests/integration/test_top.py \

@@ -19,8 +19,8 @@
 #include "daemon/local/program_socket.h"
 #include "daemon/base/timer.h"
 
-#define BACKLOG			128
-#define ACCEPT_MAX		32 /* connections in a turn */
+#define BACKLOG			4096 /* whoever finds it full waits in connect(2) */
+#define ACCEPT_MAX		32   /* connections in a turn */
 #define NO_DESCRIPTORS_PAUSE_MS 100
 
 struct member {

@@ -239,7 +239,7 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	bool shared = hello->flags & HELLO_SHARED_MEMORY && session_can_share_memory();
 	int memory_fd = -1, r;
 
-	if (!pay_for_memory(session, &shared))
+	if (!pay_for(session, QUOTA_CLIENTS, 1) || !pay_for_memory(session, &shared))
 		return;
 	if (shared) {
 		welcome.flags = HELLO_SHARED_MEMORY;
@@ -499,13 +499,10 @@ void session_free(struct session *session)
 
 int session_admit(struct session *session, char *why, size_t size)
 {
-	struct charge *charge = &session->charge;
-	int r = charge_all(charge, (uint64_t[QUOTA_RESOURCES]){[QUOTA_CLIENTS] = 1, [QUOTA_DESCRIPTORS] = 1});
+	int r = charge_add(&session->charge, QUOTA_DESCRIPTORS, 1);
 
 	if (r < 0)
-		account_explain(charge->account,
-				charge_fits(charge, QUOTA_CLIENTS, 1) ? QUOTA_DESCRIPTORS : QUOTA_CLIENTS, 1,
-				why, size);
+		account_explain(session->charge.account, QUOTA_DESCRIPTORS, 1, why, size);
 	return r;
 }
 

@@ -54,8 +54,8 @@ int session_new(struct session **session, struct relay *relay, int fd, const str
 		const struct session_callbacks *callbacks, void *userdata);
 /* Ends and frees the session without calling `gone`. */
 void session_free(struct session *session);
-/* Charges its user with one more program. Returns 0, or -ENOBUFS: the caller refuses it, with the reason in
- * `why`. */
+/* Charges its user with one more connection; whether it is a program, or becomes a stream, its HELLO says.
+ * Returns 0, or -ENOBUFS: the caller refuses it, with the reason in `why`. */
 int session_admit(struct session *session, char *why, size_t size);
 /* Refuses a session that has just been made: tells the program why and ends it, calling `gone`. */
 void session_refuse(struct session *session, int error, const char *why);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -26,6 +27,21 @@
 /* what may lie unread at a clean end: the guard byte, and what came behind a refused handshake */
 #define DRAIN_BYTES 4096u
 #define DRAIN_CALLS 8
+
+/* From the hop, without DATA: a few small frames. */
+#define CONTROL_RING_SIZE 8192u
+
+struct control_ring {
+	struct ring_words words;
+	uint8_t data[CONTROL_RING_SIZE];
+};
+
+/* All of a stream's rings. They are mapped, not allocated: the pages that an idle stream never touches cost
+ * nothing, and those of one that has ended go back to the kernel. */
+struct stream_rings {
+	struct private_ring to_hop, data_from_hop;
+	struct control_ring from_hop;
+};
 
 enum state {
 	CALLING,
@@ -48,7 +64,7 @@ struct stream {
 	struct task turn;
 	/* The hop's DATA has a ring of its own, so that CREDIT and RESET overtake what the program doesn't
 	 * read. */
-	struct private_ring *to_hop, *from_hop, *data_from_hop;
+	struct stream_rings *rings;
 	struct ring_writer writer; /* frames that we write for the hop to read */
 	struct ring_reader reader, data_reader;
 	uint32_t number; /* of the channel */
@@ -391,7 +407,7 @@ static void run(struct stream *stream)
 	}
 	if (progress(stream) != before)
 		hop_event(&stream->hop);
-	ring_reader_arm(&stream->reader, PRIVATE_RING_SIZE + 1);
+	ring_reader_arm(&stream->reader, CONTROL_RING_SIZE + 1);
 	ring_reader_arm(&stream->data_reader, PRIVATE_RING_SIZE + 1);
 	ring_writer_arm(&stream->writer, PRIVATE_RING_SIZE + 1);
 	finish_if_done(stream);
@@ -474,14 +490,16 @@ static int watch_socket(struct stream *stream, int fd)
 	return stream->socket_event && event_add(stream->socket_event, NULL) == 0 ? 0 : -ENOMEM;
 }
 
-_Static_assert(sizeof(struct stream) + 3 * sizeof(struct private_ring) < STREAM_MEMORY,
+_Static_assert(sizeof(struct stream) + sizeof(struct stream_rings) < STREAM_MEMORY,
 	       "that is what is charged");
+_Static_assert(CONTROL_RING_SIZE >= 8 * FRAME_SMALL_MAX, "the hop goes on while we take them");
 
 static int stream_new(struct stream **out, struct relay *relay, const struct stream_callbacks *callbacks,
 		      void *userdata)
 {
 	struct stream *stream = calloc(1, sizeof(*stream));
 	struct hop_rings rings = {0};
+	void *memory;
 
 	if (!stream)
 		return -ENOMEM;
@@ -493,16 +511,17 @@ static int stream_new(struct stream **out, struct relay *relay, const struct str
 		free(stream);
 		return -ENOMEM;
 	}
-	stream->to_hop = calloc(1, sizeof(*stream->to_hop));
-	stream->from_hop = calloc(1, sizeof(*stream->from_hop));
-	stream->data_from_hop = calloc(1, sizeof(*stream->data_from_hop));
-	if (!stream->to_hop || !stream->from_hop || !stream->data_from_hop) {
+	memory = mmap(NULL, sizeof(*stream->rings), PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED) {
 		stream_free(stream);
 		return -ENOMEM;
 	}
-	rings.in = private_ring_view(stream->to_hop);
-	rings.out[OUTLET_MAIN] = private_ring_view(stream->from_hop);
-	rings.out[OUTLET_DELIVERIES] = private_ring_view(stream->data_from_hop);
+	stream->rings = memory;
+	rings.in = private_ring_view(&stream->rings->to_hop);
+	rings.out[OUTLET_MAIN] = ring_words_view(&stream->rings->from_hop.words, stream->rings->from_hop.data,
+						 CONTROL_RING_SIZE);
+	rings.out[OUTLET_DELIVERIES] = private_ring_view(&stream->rings->data_from_hop);
 	ring_writer_init(&stream->writer, &rings.in, false);
 	ring_reader_init(&stream->reader, &rings.out[OUTLET_MAIN], false);
 	ring_reader_init(&stream->data_reader, &rings.out[OUTLET_DELIVERIES], false);
@@ -599,9 +618,8 @@ void stream_free(struct stream *stream)
 	hop_detach(&stream->hop);
 	hop_reset_channels(&stream->hop, ECONNRESET);
 	hop_cleanup(&stream->hop);
-	free(stream->to_hop);
-	free(stream->from_hop);
-	free(stream->data_from_hop);
+	if (stream->rings)
+		munmap(stream->rings, sizeof(*stream->rings));
 	charge_end(&stream->charge);
 	free(stream);
 }

@@ -26,8 +26,8 @@
 struct charge;
 struct stream;
 
-/* bytes that a stream takes at most: three rings (private_ring.h), and its records */
-#define STREAM_MEMORY 409600u
+/* bytes that a stream takes at most: two rings for bytes (private_ring.h), one for control, and its records */
+#define STREAM_MEMORY 294912u
 
 struct stream_callbacks {
 	/* Routes the stream's OPEN, which has come in at its hop. */

@@ -19,9 +19,10 @@
 #include "daemon/local/stream.h"
 #include "wire/address.h"
 
-/* Streams that wait for one program, like a backlog of listen(2). It is divided in shares, so that one peer's
- * streams can't keep out another's: a single peer or user gets half of it. */
-#define WAITING_MAX 256
+/* Streams that wait for one program, like a backlog of listen(2): what tells it of them must not be too much to
+ * leave unread. It is divided in shares, so that one peer's streams can't keep out another's: a single peer or
+ * user gets half of it. */
+#define WAITING_MAX 2048
 
 #define REST_BYTES 4096u /* the guard byte, and what a program sends behind it at once */
 

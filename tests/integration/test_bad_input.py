@@ -15,7 +15,7 @@ import pytest
 import protocol
 from library import Connection
 from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_USAGE, FAST, PATIENCE, Holder, eventually, stopped, tool, works
-from protocol import EBUSY, EINVAL, ENOENT, EPROTO, EPROTONOSUPPORT, Closed, Program, frame
+from protocol import EBUSY, EINVAL, ENOENT, EPROTO, EPROTONOSUPPORT, Closed, Program, frame, hello
 
 
 @pytest.fixture(name="pair")
@@ -364,6 +364,7 @@ def test_too_many_clients_are_refused(nodes):
     for _ in range(5):
         eventually(join, "a client is let in")
     with Program(one.socket, greet=False) as program:
+        program.send_bytes(hello())
         error, text = program.goodbye()
         assert error == errno.ENOBUFS and "max-clients-per-uid" in text
     for program in programs:

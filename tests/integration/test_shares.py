@@ -424,11 +424,12 @@ def test_a_greedy_peer_takes_its_share_of_the_descriptors_and_the_others_notice_
 
 
 def test_streams_of_one_peer_that_nobody_fetches_do_not_keep_out_another(nodes):
-    one, two, three = nodes(1, 2, 3).values()
+    one, two, three = nodes(1, 2, 3, config="[limits]\nmax-queued-bytes = 1G\nmax-queued-bytes-per-uid = 512M\n"
+                            "max-queued-bytes-per-peer = 512M\n").values()
     with Program(two.socket) as server:
         assert server.request(BIND, struct.pack("<I", 4) + b"lazy")[0] == 0
-        streams = [RawStream(one.socket, open_stream("2:lazy")) for _ in range(130)]
-        assert [stream.answer() for stream in streams].count(0) == 128
+        streams = [RawStream(one.socket, open_stream("2:lazy")) for _ in range(1030)]
+        assert [stream.answer() for stream in streams].count(0) == 1024
         with RawStream(three.socket, open_stream("2:lazy")) as stream:
             assert stream.answer() == 0
         for stream in streams:

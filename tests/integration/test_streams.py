@@ -398,7 +398,7 @@ def test_a_caller_that_leaves_in_the_handshake_leaves_nothing(nodes):
 
 
 def test_streams_that_nobody_fetches_are_bounded_and_end_with_their_program(nodes):
-    one, two = nodes(1, 2).values()
+    one, two = nodes(1, 2, config="[limits]\nmax-channels-per-uid = 128\n").values()
     with Program(two.socket) as server:
         error, text = server.request(BIND, struct.pack("<I", 4) + b"lazy")
         assert error == 0, text
