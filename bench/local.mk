@@ -30,7 +30,7 @@ bench_zeromq_SOURCES = bench/zeromq.c
 bench_zeromq_LDADD = libengine.la -lzmq
 bench_nng_SOURCES = bench/nng.c
 bench_nng_LDADD = libengine.la -lnng
-EXTRA_DIST += bench/run bench/draw bench/guard bench/guard.expected bench/chain.py bench/host.py bench/machine.py bench/more.py bench/xen.py \
+EXTRA_DIST += bench/run bench/scale bench/draw bench/guard bench/guard.expected bench/chain.py bench/host.py bench/machine.py bench/more.py bench/xen.py \
 	bench/contenders/__init__.py bench/contenders/dbus.py bench/contenders/nng.py bench/contenders/proxy.py \
 	bench/contenders/python.py bench/contenders/raw.py bench/contenders/socat.py bench/contenders/sockets.py \
 	bench/contenders/xenmsg.py bench/contenders/zeromq.py
