@@ -68,8 +68,9 @@ static void send_reply(struct sim_connection *connection, const struct sim_reque
 {
 	struct xsd_sockmsg header = request->header;
 
-	/* Watches belong to no transaction. */
-	if (header.type == XS_WATCH || header.type == XS_UNWATCH)
+	/* Watches belong to no transaction; a guest's kernel, which answers itself, leaves the number. */
+	if ((header.type == XS_WATCH || header.type == XS_UNWATCH) &&
+	    !sim_domain_has_kernel(connection->domain))
 		header.tx_id = 0;
 	if (reply->error)
 		send_error(connection, &header, reply->error);
@@ -299,7 +300,7 @@ static void serve_in_transaction(struct sim_connection *connection, struct sim_t
 	bool ends = request->header.type == XS_TRANSACTION_END,
 	     has_kernel = sim_domain_has_kernel(connection->domain);
 
-	/* Nor can it be ended then. */
+	/* One that is full can't even be ended. */
 	if (sim_transaction_is_full(connection, transaction)) {
 		reply->error = -EDQUOT;
 		transaction->abandoned = has_kernel && ends;
