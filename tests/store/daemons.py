@@ -8,7 +8,6 @@ guests' rings. The real daemons run with librig.so (rig.c), which gives them the
 import mmap
 import os
 import pathlib
-import shutil
 import socket
 import struct
 import subprocess
@@ -133,7 +132,8 @@ class Store:
     """What is common to the real and the simulated one."""
 
     def __init__(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="xenstore-"))
+        self.temporary = tempfile.TemporaryDirectory(prefix="xenstore-")
+        self.folder = pathlib.Path(self.temporary.name)
         self.connections = {}
 
     def connect_all(self):
@@ -145,7 +145,7 @@ class Store:
         for connection in self.connections.values():
             connection.close()
         self.stop()
-        shutil.rmtree(self.folder)
+        self.temporary.cleanup()
 
     def __enter__(self):
         return self

@@ -224,8 +224,8 @@ class Chance:
         r = self.random
         number = r.choice(NUMBERS)
         end = "\0" if r.random() < 0.9 else r.choice(["", "\0\0", "\0x"])
-        kind = r.choice([CONTROL, GET_DOMAIN_PATH, IS_DOMAIN_INTRODUCED, INTRODUCE, INTRODUCE, RELEASE, RELEASE, RESUME, SET_TARGET, RESET_WATCHES,
-                         DIRECTORY_PART, 15, 16, 20, 23, 1000])
+        kind = r.choice([CONTROL, GET_DOMAIN_PATH, IS_DOMAIN_INTRODUCED, INTRODUCE, INTRODUCE, RELEASE, RELEASE, RESUME,
+                         SET_TARGET, RESET_WATCHES, DIRECTORY_PART, 15, 16, 20, 23, 1000])
         if kind == RELEASE:
             if number in ("0", "-1"):
                 number = "1"
