@@ -2,11 +2,13 @@
 """A peer daemon in Python, written from doc/protocol.md alone: it meets a real xenmsgd through XenStore and speaks link frames
 with it over the real rings, by stock libxenstore and libxenvchan. Numbers in brackets are sections of that document.
 
-    link_peer.py grant|map DOMID [FLAGS]      run inside a domain; takes a command a line, answers each with "ok ..." or
-                                              "error ..."; FLAGS are those of its HELLO
+    link_peer.py grant|map DOMID [FLAGS] [resume]   run inside a domain; takes a command a line, answers each with "ok ..." or
+                                                    "error ..."; FLAGS are those of its HELLO; with resume it speaks version 1.1
 """
 
 import ctypes
+import hashlib
+import hmac
 import os
 import select
 import struct
@@ -15,6 +17,7 @@ import time
 import uuid
 
 HELLO, GOODBYE, PING, PONG, ACK, DIRECTORY = 1, 3, 4, 5, 6, 7
+PROVE, RESUME = 8, 9
 OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED = range(16, 24)
 HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
 PIECE = 16384  # with its header and a few more frames it fits into the smallest rings that a link begins with
@@ -117,6 +120,12 @@ class Vchan:
             self.library.libxenvchan_wait(self.control)
         return ready
 
+    def leave(self, server):
+        """Closes it, and says before that another one is wanted [5.2]."""
+        page = ctypes.c_uint64.from_address(self.control + 8).value  # struct libxenvchan: ring
+        ctypes.c_uint8.from_address(page + (22 if server else 23)).value |= 0x80  # struct vchan_interface: cli_notify, srv_notify
+        self.close()
+
     def close(self):
         self.library.libxenvchan_close(self.control)
 
@@ -131,7 +140,10 @@ class Channel:
 
 
 class Peer:
-    def __init__(self, role, domid, flags=0):
+    def __init__(self, role, domid, flags, resumes):
+        self.role, self.resumes = role, resumes
+        self.secret = self.nonce = self.their_hello = None
+        self.epoch, self.sent, self.kept = 1, 0, []  # of what was sent: (position of its end, frame)
         self.store = Store()
         self.flags, self.claimed = flags, 4711
         self.me, self.peer = int(self.store.read("domid")), domid
@@ -143,35 +155,105 @@ class Peer:
         self.hello, self.pongs, self.pings, self.goodbye, self.peer_ack = None, [], 0, None, 0
         self.channels, self.messages = {}, []
         self.next = 0 if self.me < domid else 1  # [2]
-        self.meet(role)
+        self.meet()
+        self.begin()
 
     # ---- rendezvous [5.1] ----
 
-    def meet(self, role):
+    def meet(self):
+        role, before = self.role, self.their_hello
         private = Permission(self.me, NONE), Permission(self.peer, READ)
         nonce = os.urandom(4).hex()
         self.store.write(f"{self.base}/presence", f"1 {self.instance}", Permission(self.me, READ))
         self.store.write(f"{self.leaf}/endpoints", "echo", *private)
         self.store.write(f"{self.leaf}/hello", f"1 {self.instance} {nonce} {int(role == 'map')}", *private)
-        hello = self.await_leaf(f"{self.theirs}/hello").split(" ")
+        self.their_hello = self.await_leaf(f"{self.theirs}/hello", before)
+        hello = self.their_hello.split(" ")
         assert hello[0] == "1", hello
         if role == "grant":
             self.vchan = Vchan(True, self.peer, f"{self.leaf}/{hello[2]}")
         else:
             self.await_leaf(f"{self.theirs}/{nonce}/event-channel")
             self.vchan = Vchan(False, self.peer, f"{self.theirs}/{nonce}")
-        self.send(HELLO, 0, struct.pack("<HHI16s16sQQ", 1, 0, self.flags, self.instance.bytes, self.token, 0, 1 << 24) + b"python")
-        self.until(lambda: self.hello)
-        if role == "grant":
-            self.store.remove(f"{self.leaf}/{hello[2]}")
-        major, _, _, instance, token, received, _ = struct.unpack_from("<HHI16s16sQQ", self.hello)
-        assert (major, received) == (1, 0)
-        assert str(uuid.UUID(bytes=instance)) == hello[1], "the instance in HELLO is that of the leaf"
-        assert (token == bytes(16)) == (self.me < self.peer), "the lower domid chooses the token"
+        self.published = f"{self.leaf}/{hello[2]}" if role == "grant" else None
+        self.nonce = os.urandom(16)
 
-    def await_leaf(self, path):
+    def hello_payload(self, purpose):  # [5.3]
+        secret = os.urandom(32) if self.me < self.peer else bytes(32)
+        if purpose == 0:
+            self.token, self.secret = (self.nonce, secret) if self.me < self.peer else (bytes(16), None)
+        payload = struct.pack("<HHI16s16sQQ", 1, int(self.resumes), self.flags, self.instance.bytes, self.token, 0, 1 << 24) + b"python"
+        return payload + (b"\0" + self.nonce + struct.pack("<I", purpose) + secret if self.resumes else b"")
+
+    def check_hello(self):
+        if self.published:
+            self.store.remove(self.published)
+        major, minor, _, instance, token, received, _ = struct.unpack_from("<HHI16s16sQQ", self.hello)
+        assert (major, minor, received) == (1, 1, 0)
+        assert str(uuid.UUID(bytes=instance)) == self.their_hello.split(" ")[1], "the instance in HELLO is that of the leaf"
+        self.their_instance = instance
+        self.their_nonce, purpose, secret = struct.unpack_from("<16sI32s", self.hello, self.hello.index(b"\0", 56) + 1)
+        return token, purpose, secret
+
+    def begin(self):
+        self.send(HELLO, 0, self.hello_payload(0))
+        self.until(lambda: self.hello)
+        token, purpose, secret = self.check_hello()
+        assert purpose == 0
+        if self.me < self.peer:
+            assert token == bytes(16), "the lower domid chooses the token"
+        else:
+            assert token == self.their_nonce != bytes(16)
+            self.token, self.secret = token, secret
+
+    # ---- resume [5.7] ----
+
+    def say(self, kind, payload):
+        """A frame before those of the session."""
+        assert self.vchan.send(HEADER.pack(len(payload), kind, 0, 0, 0, 0) + payload + bytes(-len(payload) % 8))
+
+    def expect(self, kind):
         end = time.monotonic() + PATIENCE
-        while not (value := self.store.read(path)):
+        while not self.vchan.ready():
+            assert self.vchan.is_open() and time.monotonic() < end, "no answer"
+            self.vchan.wait(1)
+        length, got, _, _, _, sequence = HEADER.unpack(self.vchan.receive(16))
+        assert (got, sequence) == (kind, 0)
+        return self.vchan.receive(length + -length % 8)[:length]
+
+    def proof(self, ours, epoch):
+        mine, theirs = (self.me, self.nonce, self.instance.bytes), (self.peer, self.their_nonce, self.their_instance)
+        first, second = (mine, theirs) if ours else (theirs, mine)
+        told = b"xenmsg prove" + struct.pack("<II", first[0], second[0]) + first[1] + second[1] + first[2] + second[2]
+        return hmac.new(self.secret, told + struct.pack("<II", epoch, 1), hashlib.sha256).digest()
+
+    def do_resume(self):
+        self.vchan.leave(self.role == "grant")
+        self.meet()
+        self.say(HELLO, self.hello_payload(1))
+        self.hello = self.expect(HELLO)
+        token, purpose, _ = self.check_hello()
+        assert (token, purpose) == (self.token, 1)
+        self.say(PROVE, struct.pack("<II", self.epoch, 0) + self.proof(True, self.epoch))
+        epoch, _, proof = struct.unpack("<II32s", self.expect(PROVE))
+        assert proof == self.proof(False, epoch)
+        if self.role == "map":
+            self.epoch = max(self.epoch, epoch) + 1
+        self.say(RESUME, struct.pack("<QII", self.processed, self.epoch, 0))
+        received, epoch, _ = struct.unpack("<QII", self.expect(RESUME))
+        assert received <= self.sent
+        if self.role == "grant":
+            assert epoch > self.epoch
+            self.epoch = epoch
+        self.kept = [(end, frame) for end, frame in self.kept if end > received]
+        for _, frame in self.kept:
+            self.put(frame)
+        self.send(PING, 0, bytes(8))
+        return f"again {len(self.kept) - 1}"
+
+    def await_leaf(self, path, other_than=None):
+        end = time.monotonic() + PATIENCE
+        while (value := self.store.read(path)) in (None, "", other_than):
             assert time.monotonic() < end, f"{path} doesn't appear"
             select.select([], [], [], 0.01)
         return value
@@ -180,11 +262,16 @@ class Peer:
 
     def send(self, kind, number=0, payload=b""):
         frame = HEADER.pack(len(payload), kind, 0, 0, number, self.out_sequence) + payload + bytes(-len(payload) % 8)
+        self.sent += len(frame)
+        self.kept.append((self.sent, frame))
+        self.out_sequence += 1
+        self.put(frame)
+
+    def put(self, frame):
         end = time.monotonic() + PATIENCE
         while not self.vchan.send(frame):
             assert self.vchan.is_open() and time.monotonic() < end, "the peer doesn't read"
             self.vchan.wait(1)
-        self.out_sequence += 1
 
     def until(self, condition, *others):
         """Deals with frames until the condition is true, or one of the others is readable."""
@@ -229,6 +316,7 @@ class Peer:
             self.pongs.append(payload)
         elif kind == ACK:
             self.peer_ack, = struct.unpack_from("<Q", payload)
+            self.kept = [(end, frame) for end, frame in self.kept if end > self.peer_ack]
         elif kind == GOODBYE:
             self.goodbye = struct.unpack_from("<I", payload)[0], payload[4:].decode()
         elif kind == DIRECTORY:
@@ -364,7 +452,8 @@ def pattern(size):
 
 
 def main():
-    peer = Peer(sys.argv[1], int(sys.argv[2]), int((sys.argv[3:] or [0])[0]))
+    words = [word for word in sys.argv[3:] if word != "resume"]
+    peer = Peer(sys.argv[1], int(sys.argv[2]), int((words or [0])[0]), "resume" in sys.argv[3:])
     print("ok met", flush=True)
     words = [""]
     while words[0] != "close":

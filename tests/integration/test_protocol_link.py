@@ -24,13 +24,21 @@ def pattern(size):
 @pytest.fixture(name="met", params=["grant", "map"])
 def met_peer(request, host, tmp_path):
     """(a node with a daemon, the domid of the peer, a conversation with the peer once the link is up)"""
-    role = request.param
+    yield from meet(request.param, host, tmp_path)
+
+
+@pytest.fixture(name="met_to_resume", params=["grant", "map"])
+def met_peer_that_resumes(request, host, tmp_path):
+    yield from meet(request.param, host, tmp_path, "resume")
+
+
+def meet(role, host, tmp_path, *version):
     # Of two that are willing the lower domid maps.
     domid, other = (1, 2) if role == "grant" else (2, 1)
     node = Node(host, domid, tmp_path, CONFIG).start()
     # Python's own leaks are none of ours, where the tests run sanitized.
     quiet = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
-    process = host.spawn(other, sys.executable, PEER, role, domid, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
+    process = host.spawn(other, sys.executable, PEER, role, domid, *version, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
     peer = Conversation(process)
     try:
         assert peer.answer() == "ok met"
@@ -85,3 +93,24 @@ def test_the_senders_domain_is_the_daemons_word_and_not_the_peers(met):
     receiver = node.receiver("inbox", "--count", "1", "--json")
     assert peer.ask("send", "inbox", 5) == "ok delivered"
     assert f'"domid":{other}' in receiver.output().decode().replace(" ", "")
+
+
+def test_a_session_goes_on_over_another_vchan_as_the_document_says(met_to_resume):
+    node, other, peer = met_to_resume
+    with node.receiver("inbox", "--count", "6", stdout=subprocess.DEVNULL).process as receiver:
+        for times in range(3):
+            assert peer.ask("send", "inbox", 5) == "ok delivered"
+            assert peer.ask("resume").startswith("ok again")
+            eventually(lambda times=times: link_of(node)["resumes"] == times + 1, "the link is resumed")
+            assert peer.ask("send", "inbox", 70000) == "ok delivered"
+            node.send(f"{other}:echo", None, data=pattern(9000))
+            assert peer.ask("take", 9000) == f"ok echo {os.getuid()}"
+            assert peer.ask("ping").startswith("ok acknowledged")
+        assert receiver.wait(30) == 0
+    assert peer.ask("channels") == "ok none"
+
+
+def test_a_peer_of_version_1_0_that_leaves_has_ended_the_session(met):
+    node, _, peer = met
+    assert peer.ask("close") == "ok closed"
+    eventually(lambda: not link_of(node) or link_of(node)["state"] == "idle", "the link is idle, and not away")

@@ -101,6 +101,7 @@ static void the_defaults_are_the_documented_ones(void **state)
 	assert_int_equal(config->heartbeat_ms, 10000);
 	assert_int_equal(config->dead_after_ms, 30000);
 	assert_int_equal(config->idle_close_ms, 600000);
+	assert_int_equal(config->resume_for_ms, 60000);
 	assert_int_equal(config->setup_timeout_ms, 10000);
 	assert_int_equal(config->busy_poll_us, 100);
 	assert_int_equal(config->max_message, 16777216);
@@ -125,7 +126,7 @@ static void every_key_is_taken(void **state)
 		     "[links]\n"
 		     "ring-size = 128K\nmin-ring-size = 2048\n"
 		     "map = no\nrelay = no\npresence = private\npeers = 3, 7,0\n"
-		     "heartbeat = 500ms\ndead-after = 2 s\nidle-close = 1h\nsetup-timeout = 1min\nbusy-poll = 5ms\n"
+		     "heartbeat = 500ms\ndead-after = 2 s\nidle-close = 1h\nresume-for = 2min\nsetup-timeout = 1min\nbusy-poll = 5ms\n"
 		     "[limits]\n"
 		     "max-message = 1M\n"
 		     "max-clients-per-uid = 1\nmax-endpoints-per-uid = 2\nmax-channels-per-uid = 3\n"
@@ -153,6 +154,7 @@ static void every_key_is_taken(void **state)
 	assert_int_equal(config->heartbeat_ms, 500);
 	assert_int_equal(config->dead_after_ms, 2000);
 	assert_int_equal(config->idle_close_ms, 3600000);
+	assert_int_equal(config->resume_for_ms, 120000);
 	assert_int_equal(config->setup_timeout_ms, 60000);
 	assert_int_equal(config->busy_poll_us, 5000);
 	assert_int_equal(config->max_message, 1048576);
