@@ -95,8 +95,16 @@ static void explain_here(struct via *via, uint32_t domid, const char *what_follo
 	links_explain(via->links, domid, why);
 }
 
-static const char *what_is_missing(const struct via *via, int error)
+/* Whether domain 0 could relay to this domain: none does for domain 0 itself, or on the way there. */
+static bool is_for_domain_0(const struct via *via, uint32_t domid)
 {
+	return !in_domain_0(via) && domid != 0;
+}
+
+static const char *what_is_missing(const struct via *via, uint32_t domid, int error)
+{
+	if (!is_for_domain_0(via, domid))
+		return "and nobody relays between these two: set map = yes under [links] in one of them";
 	if (!via->enabled)
 		return "and relay = no is set here, nor map = yes under [links] in one of the two";
 	if (error == -EHOSTDOWN)
@@ -109,13 +117,15 @@ static const char *what_is_missing(const struct via *via, int error)
 	       "under [links] in one of the two";
 }
 
-/* Tells why no channel of domain `source` gets to this domain: in a guest to its programs, in domain 0 to its
- * log, since it isn't its programs that ask. Returns the negative errno for the opener. */
+/* Tells why no channel of domain `source` gets to this domain: to our programs, or, if it isn't they that ask,
+ * to the log. Returns the negative errno for the opener. */
 static int explain(struct via *via, uint32_t domid, uint32_t source, int error)
 {
-	if (error == -ENOBUFS || error == -ENOMEM || (error == -EHOSTDOWN && in_domain_0(via)))
+	bool is_ours = source == via->with.self->domid;
+
+	if (error == -ENOBUFS || error == -ENOMEM || (error == -EHOSTDOWN && !is_ours))
 		return error;
-	if (in_domain_0(via))
+	if (!is_ours)
 		log_limited(
 			LOG_UNREACHABLE, LOG_BY_DOMAIN(source), LOG_LEVEL_WARNING,
 			"domain %u: nothing is relayed to it for domain %u: %s", domid, source,
@@ -123,7 +133,7 @@ static int explain(struct via *via, uint32_t domid, uint32_t source, int error)
 				? "its xenmsgd takes nothing relayed: it is an older one, or has relay = no"
 				: "there is no link with it");
 	else
-		explain_here(via, domid, what_is_missing(via, error));
+		explain_here(via, domid, what_is_missing(via, domid, error));
 	return -EHOSTUNREACH;
 }
 
@@ -293,18 +303,12 @@ static int send_to(struct via *via, struct channel *channel, uint32_t domid, con
 
 /* --- from here ---------------------------------------------------------------------------------- */
 
-/* Whether domain 0 could relay it: none does for domain 0 itself, or on the way there. */
-static bool is_for_domain_0(const struct via *via, uint32_t domid)
-{
-	return !in_domain_0(via) && domid != 0;
-}
-
 /* Returns what to expect of domain 0, as via_lead() does. */
-static int ask_for_domain_0(struct via *via)
+static int ask_for_domain_0(struct via *via, uint32_t domid)
 {
 	int r = -EHOSTUNREACH;
 
-	if (via->enabled && links_want(via->links, 0, NULL, &r))
+	if (via->enabled && is_for_domain_0(via, domid) && links_want(via->links, 0, NULL, &r))
 		r = links_relays(via->links, 0);
 	return r < 0 ? r : 0;
 }
@@ -322,10 +326,8 @@ int via_lead(struct via *via, struct channel *channel, uint32_t domid, const cha
 	char address[ADDRESS_SIZE];
 	int r = -EHOSTUNREACH;
 
-	if (!is_for_domain_0(via, domid))
-		return r;
 	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
-	if (via->enabled)
+	if (via->enabled && is_for_domain_0(via, domid))
 		r = send_to(via, channel, 0, address);
 	return lead_result(via, domid, r);
 }
@@ -335,8 +337,7 @@ void via_lead_waiting(struct via *via, uint32_t domid, struct hop *hop)
 	struct channel *channel;
 	uint32_t number = 0;
 
-	if (is_for_domain_0(via, domid))
-		(void)lead_result(via, domid, ask_for_domain_0(via)); /* also where only pings wait */
+	(void)lead_result(via, domid, ask_for_domain_0(via, domid)); /* also where only pings wait */
 	while ((channel = next_waiting(hop, &number))) {
 		char endpoint[ENDPOINT_NAME_MAX + 1];
 		int r = -ECONNRESET;
@@ -380,7 +381,9 @@ static int take(struct via *via, struct channel *channel, const struct frame_ope
 	uint32_t source = open->identity.domid, self = via->with.self->domid;
 	struct account *account;
 
-	if (channel->identity.domid != 0 || !via->enabled) {
+	if (!via->enabled)
+		return -EACCES; /* as our HELLO has said */
+	if (channel->identity.domid != 0) {
 		log_limited(LOG_DENIED, LOG_BY_DOMAIN(channel->identity.domid), LOG_LEVEL_WARNING,
 			    "denied: domain %u relays for domain %u, which only domain 0 may",
 			    channel->identity.domid, source);
@@ -420,9 +423,7 @@ int via_ping(struct via *via, uint32_t domid, struct account *account, ping_fn d
 {
 	int r = -EHOSTUNREACH;
 
-	if (!is_for_domain_0(via, domid))
-		return r;
-	if (via->enabled)
+	if (via->enabled && is_for_domain_0(via, domid))
 		r = links_ping_relayed(via->links, 0, domid, account, done, userdata, request);
 	return lead_result(via, domid, r);
 }

@@ -265,6 +265,16 @@ def test_where_one_of_the_three_takes_no_part_the_error_says_so(nodes, guests, w
         assert f"domain {two.domid}: nothing is relayed to it for domain {one.domid}: its xenmsgd takes nothing" in zero.log.read_text()
 
 
+def test_where_domain_0_itself_may_not_map_either_the_error_names_the_setting(nodes, guests):
+    zero, (one,) = nodes(0, start=False)[0], guests(1, start=False)
+    zero.config = FAST + "map = no\n"
+    start_all(zero, one)
+    for source, target in ((zero, one), (one, zero)):
+        for command in (("send", f"{target.domid}:inbox", "x"), ("ping", str(target.domid))):
+            done = source.xenmsg(*command)
+            assert done.returncode == EXIT_UNREACHABLE and b"set map = yes under [links]" in done.stderr, done
+
+
 def test_channels_end_with_domain_0s_daemon_and_begin_again(zero, guests):
     one, two = guests(2)
     with Holder(two, "inbox") as holder, Connection(one.socket) as sender:
