@@ -2,7 +2,6 @@
 """vchan-socket-proxy as Debian ships it: a Unix socket on either side, and one vchan with rings of its own choice."""
 
 import glob
-import os
 
 from contenders import Piped
 from host import Failed, listens_at_path, wait_until
@@ -22,11 +21,6 @@ class Proxy(Piped):
     def start(self, host, ring):
         super().start(host, ring)
         self.client, self.server = host.new_pair()
-        # It opens this to ask whether its peer lives, and goes on when that is refused, as it is to guests.
-        devices = os.path.join(host.dir, f"dom-{self.client}", "root", "dev", "xen")
-        os.makedirs(devices, exist_ok=True)
-        with open(os.path.join(devices, "privcmd"), "w", encoding="ascii"):
-            pass
 
     def build_group(self, group):
         tool, entry, exit_ = self.host.tool("bench-socket"), self.host.new_name(), self.host.new_name()
