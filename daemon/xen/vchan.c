@@ -71,7 +71,7 @@ static void on_events(evutil_socket_t fd, short what, void *userdata)
 {
 	struct vchan_host *host = userdata;
 
-	/* one port each; asking for one more would be a system call for nothing */
+	/* one of each port; asking for one more would be a system call for nothing */
 	unsigned events = HASH_COUNT(host->vchans);
 
 	if (events > EVENTS_PER_WAKE_UP)
@@ -318,8 +318,9 @@ static int take_port(struct vchan *vchan, xenevtchn_port_or_error_t port)
 		return failure();
 	vchan->port = vchan->control.event_port = (uint32_t)port;
 	HASH_ADD(hh, vchan->host->vchans, port, sizeof(vchan->port), vchan);
-	/* a new port needs no unmasking, but libxenvchan does so too */
-	xenevtchn_unmask(vchan->host->evtchn, vchan->port);
+	/* It isn't unmasked, as libxenvchan does: a port that is bound to another has an event at once, and the
+	 * kernel puts each event into a ring of its own, with room for one from each bound port. Who unmasks
+	 * before he reads may find a second one there, and a ring that overflows is never read again. */
 	return 0;
 }
 
