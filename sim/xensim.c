@@ -31,8 +31,7 @@ static const struct help {
 	const char *summary;
 	const char *details; /* lines of text */
 } help_texts[] = {
-	{"run", "[--domains N] -- CMD [ARGUMENT]...",
-	 "start a host, run CMD beside it, and stop it",
+	{"run", "[--domains N] -- CMD [ARGUMENT]...", "start a host, run CMD beside it, and stop it",
 	 "CMD runs outside of the domains, and has the host in $XENSIM_DIR, where `xensim exec` and the other\n"
 	 "commands find it. When CMD ends, or xensim itself, all that runs in the domains is killed. The host\n"
 	 "is another one for each run, so many can run at once.\n"
@@ -526,8 +525,7 @@ static char *make_run_dir(void)
 
 static int command_run(int count, char **words)
 {
-	struct host_options options = {
-		.ends_with_us = true, .parent = getpid()};
+	struct host_options options = {.ends_with_us = true, .parent = getpid()};
 	int first = parse_host_options(count, words, false, &options), status = EXIT_OWN_FAILURE;
 	char stop[] = "stop", *stop_words[] = {stop, NULL}, *dir;
 	pid_t host;
@@ -536,8 +534,7 @@ static int command_run(int count, char **words)
 		return -first;
 	/* getopt has taken the --. */
 	if (first == count || strcmp(words[first - 1], "--") != 0)
-		return usage_error("usage: xensim run [--domains N] -- CMD [ARGUMENT]...",
-				   NULL);
+		return usage_error("usage: xensim run [--domains N] -- CMD [ARGUMENT]...", NULL);
 	dir = make_run_dir();
 	host = dir ? start_host(dir, &options) : -1;
 	if (host > 0 && setenv("XENSIM_DIR", dir, 1) == 0) {
