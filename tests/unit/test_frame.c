@@ -293,7 +293,8 @@ static void no_text_at_all_encodes_as_empty(void **state)
 	"\1\0\0\0\3\0\0\0"                                                                                   \
 	"\357\177\0\0\1" UUID_1                                                                              \
 	"\4work"                                                                                             \
-	"\3\0\0\0\0" UUID_2 "\0"                                                                              \
+	"\3\0\0\0\0" UUID_2                                                                                  \
+	"\0"                                                                                                 \
 	"\5\0\0\0\2\5"
 
 static void a_directory_is_the_bytes_of_the_document(void **state)
@@ -382,7 +383,7 @@ static void impossible_entries_of_a_directory_are_refused(void **state)
 		BAD(ONE "\360\177\0\0\1" UUID_1 "\0"), /* DOMID_MAX + 1 */
 		BAD(ONE "\1\0\0\200\1" UUID_1 "\0"),   /* over 2^31 */
 		BAD(ONE "\1\0\0\0\3" UUID_1 "\0"),     /* no state */
-		BAD(ONE "\1\0\0\0\2"),		     /* changed, but not what */
+		BAD(ONE "\1\0\0\0\2"),		       /* changed, but not what */
 		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a:b"),  /* names that can't stand in an address */
 		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a b"),
 		BAD(ONE "\1\0\0\0\1" UUID_1 "\3a/b"),
