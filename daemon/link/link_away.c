@@ -88,6 +88,8 @@ void link_leave(struct link *link, const char *why)
 		link->again = evtimer_new(links->relay->base, on_again, link);
 		r = link->again ? 0 : -ENOMEM;
 	}
+	if (r < 0)
+		transport_close(&link->next);
 	if (!transport_is_there(&link->next)) /* else it is connected anew already */
 		peers_disconnect(links->peers, link->domid);
 	if (r < 0) {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "daemon/base/log.h"
+#include "daemon/base/quota.h"
 #include "daemon/link/proof.h"
 #include "wire/bytes.h"
 
@@ -64,17 +65,22 @@ static void hear_hello(struct scene *scene, enum hello_purpose purpose)
 }
 
 /* The link is up, and its session can be resumed. */
-static void up_to_resume(struct scene *scene)
+static void begin_to_resume(struct scene *scene)
 {
 	static const uint8_t none[16];
 
-	scene_start(scene);
 	connect_peer(scene);
 	hear_hello(scene, HELLO_BEGIN);
 	hello_of_peer(scene, HELLO_BEGIN, none, peer_instance);
 	expect_state(scene, LINK_UP);
 	session.epoch = 1;
 	session.received = frame_size(scene->peer.header.length);
+}
+
+static void up_to_resume(struct scene *scene)
+{
+	scene_start(scene);
+	begin_to_resume(scene);
 }
 
 /* The peer leaves the vchan, with what it has heard so far. */
@@ -433,6 +439,43 @@ static void daemon_that_stops_while_the_peer_is_away_leaves_nothing(void **state
 	}
 }
 
+static void what_its_domain_may_not_let_wait_ends_the_session(void **state)
+{
+	const struct quota_limits limits = {
+		.pool = {[QUOTA_BYTES] = 1000},
+		.max = {[QUOTA_PEER] = {[QUOTA_BYTES] = 1000}},
+	};
+	struct scene scene;
+
+	for (int shape = 0; shape < 2; shape++) {
+		struct quota *quota = quota_new(&limits);
+		struct account *account = quota_account(quota, QUOTA_PEER, 7);
+		struct charge charge;
+		uint64_t used;
+
+		scene_start(&scene);
+		scene.relay.quota = quota;
+		begin_to_resume(&scene);
+		open_channel(&scene);
+		charge_init(&charge, account);
+		assert_int_equal(charge_add(&charge, QUOTA_BYTES, shape ? 490 : 400), 0);
+		scene.peer.vchan->state = VCHAN_CLOSED;
+		scene.peer.vchan->was_left = true;
+		notify(&scene);
+		expect_state(&scene, shape ? LINK_IDLE : LINK_AWAY);
+		used = account_usage(account, QUOTA_BYTES).used;
+		assert_true(shape ? used == 490 : used > 400);
+		links_free(scene.links);
+		scene.links = NULL;
+		charge_end(&charge);
+		assert_int_equal(account_usage(account, QUOTA_BYTES).used, 0);
+		forget_program_channel(&scene);
+		scene_stop(&scene);
+		account_unref(account);
+		quota_free(quota);
+	}
+}
+
 /* --- who lies --------------------------------------------------------------------------------- */
 
 static void wrong_proof_is_not_answered(void **state)
@@ -707,6 +750,7 @@ int main(void)
 		cmocka_unit_test(resume_for_ends_it),
 		cmocka_unit_test(another_vchan_is_asked_for_again_and_again),
 		cmocka_unit_test(daemon_that_stops_while_the_peer_is_away_leaves_nothing),
+		cmocka_unit_test(what_its_domain_may_not_let_wait_ends_the_session),
 		cmocka_unit_test(wrong_proof_is_not_answered),
 		cmocka_unit_test(proof_of_an_earlier_vchan_is_not_answered),
 		cmocka_unit_test(impossible_positions),
