@@ -3,11 +3,11 @@
 #define XENMSG_DAEMON_ROUTER_H
 
 /*
- * Endpoints of this domain, and where an address leads: to a program here, or to the link with another
- * domain. A name has one owner at a time, a program, and ends with it, unless it is started on demand
- * (daemon/activation/activation.h): then it stays, and what comes while no program has bound it waits.
- * Programs that watch are told of each name that comes or goes; other domains are sent all names at most once
- * in a turn of the loop.
+ * Endpoints of this domain, and where an address leads: to a program here, to the link with another domain,
+ * or, where there can be none, through domain 0 (via.h). A name has one owner at a time, a program, and ends
+ * with it, unless it is started on demand (daemon/activation/activation.h): then it stays, and what comes
+ * while no program has bound it waits. Programs that watch are told of each name that comes or goes; other
+ * domains are sent all names at most once in a turn of the loop.
  */
 
 #include <stdbool.h>

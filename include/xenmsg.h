@@ -25,7 +25,7 @@
  *                  30 s if it never ends; messages that are posted meanwhile may overtake theirs
  *   -EHOSTDOWN     no such domain, or no daemon in it; or no domain of that name is known (names
  *                  need a daemon in domain 0)
- *   -EHOSTUNREACH  a link to that domain can't be made
+ *   -EHOSTUNREACH  a link to that domain can't be made, nor is there a way through domain 0
  *   -ENOBUFS       over a quota
  *   -EMSGSIZE      larger than the receiving side accepts
  *   -ETIMEDOUT     not taken in time, and never will be: this was settled with the other end
