@@ -16,7 +16,6 @@ import pytest
 from conftest import Conversation
 from library import Connection
 from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder, eventually)
-from protocol import Program
 
 MIB = 1 << 20
 PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
@@ -185,8 +184,9 @@ def test_a_pair_that_does_not_read_holds_no_other(zero, guests):
     one, two, three = guests(3)
     with Holder(two, "full") as holder, Connection(one.socket) as sender:
         outcomes = []
-        while (result := sender.post(f"{two.domid}:full", bytes(MIB), outcomes.append)) == 0 and len(sender.callbacks) < 64:
-            pass
+        result = 0
+        while result == 0 and len(sender.callbacks) < 64:
+            result = sender.post(f"{two.domid}:full", bytes(MIB), outcomes.append)
         assert result in (0, -errno.EAGAIN)
         eventually(lambda: sender.wait(0) >= 0 and held(two, one.domid), "the first has come")
         holder.take()
@@ -205,7 +205,7 @@ def test_it_is_seen_who_is_talked_to_through_domain_0(zero, guests):
     works(one, two)
     peer, = (peer for peer in one.json("peers") if peer["domid"] == two.domid)
     assert (peer["link"], peer["via"], peer["up"]) == ("relayed", 0, True) and peer["rtt_us"] > 0
-    assert all("via" not in peer for node in (zero, one) for peer in node.json("peers") if peer["domid"] != two.domid or node is zero)
+    assert not any("via" in peer for peer in zero.json("peers"))
     assert one.link(two.domid)["state"] == "relayed" and one.link(two.domid)["via"] == 0
     assert "via" not in one.link(0)
     table = one.xenmsg("peers").stdout.decode().splitlines()
@@ -249,7 +249,8 @@ def test_without_a_daemon_in_domain_0_the_error_says_so(nodes, guests):
         words = one.send(f"{two.domid}:inbox", "x", exit_code=EXIT_UNREACHABLE)
         assert "no xenmsgd runs in domain 0" in words and "map = yes" in words, words
     nodes(0)
-    eventually(lambda: "no xenmsgd" not in one.xenmsg("send", f"{two.domid}:inbox", "x").stderr.decode(), "domain 0's daemon is there")
+    eventually(lambda: "no xenmsgd" not in one.xenmsg("send", f"{two.domid}:inbox", "x").stderr.decode(),
+               "domain 0's daemon is there")
     works(one, two)
 
 
@@ -262,7 +263,8 @@ def test_where_one_of_the_three_takes_no_part_the_error_says_so(nodes, guests, w
     words = one.send(f"{two.domid}:inbox", "x", exit_code=EXIT_UNREACHABLE)
     assert ["xenmsgd in domain 0 doesn't relay", "relay = no is set here", "domain 0"][who] in words, words
     if who == 2:
-        assert f"domain {two.domid}: nothing is relayed to it for domain {one.domid}: its xenmsgd takes nothing" in zero.log.read_text()
+        why = f"domain {two.domid}: nothing is relayed to it for domain {one.domid}: its xenmsgd takes nothing relayed"
+        assert why in zero.log.read_text()
 
 
 def test_where_domain_0_itself_may_not_map_either_the_error_names_the_setting(nodes, guests):
@@ -286,7 +288,8 @@ def test_channels_end_with_domain_0s_daemon_and_begin_again(zero, guests):
             assert sender.wait(20000) >= 0
         assert outcomes == [-errno.ECONNRESET]
     zero.start()
-    eventually(lambda: one.link(0) and one.link(0)["state"] == "up" and two.link(0)["state"] == "up", "the links are there again")
+    eventually(lambda: one.link(0) and one.link(0)["state"] == "up" and two.link(0)["state"] == "up",
+               "the links are there again")
     works(one, two)
 
 
