@@ -439,6 +439,8 @@ static struct json_object *describe_listed_peer(struct status_walk *walk)
 	add_text(peer, "version", walk->link.version);
 	json_object_object_add(peer, "up", json_object_new_boolean(walk->peer.up));
 	add_state(peer, "link", walk, walk->peer.domid);
+	add_number(peer, "since", walk->link.since);
+	add_number(peer, "resumes", walk->link.resumes);
 	add_rtt(peer, walk->link.rtt_ns);
 	return peer;
 }

@@ -187,6 +187,10 @@ def test_a_domain_that_stands_still_for_longer_than_dead_after_goes_on_where_it_
         for times in (1, 2):
             host.sim("pause", paused)
             eventually(lambda: state(other, paused) == "away", "the other one calls it away")
+            listed = [peer for peer in other.json("peers") if peer["domid"] == paused]
+            assert [(peer["link"], peer["resumes"]) for peer in listed] == [("away", times - 1)]
+            assert abs(time.time() - listed[0]["since"]) < 60 * PATIENCE
+            assert b"away since" in other.xenmsg("status").stdout
             host.sim("unpause", paused)
             resumed(other, paused, times)
             goes_on()
