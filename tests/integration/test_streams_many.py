@@ -134,7 +134,8 @@ def resident(node):
 
 def test_an_idle_stream_costs_little_and_many_are_seen_in_status(nodes):
     """Measured: 16 KiB at each end; what is reserved for it is 26 times as much."""
-    one, two = nodes(1, 2, config="").values()
+    one, two = nodes(1, 2, config="[limits]\nmax-queued-bytes = 1G\nmax-queued-bytes-per-uid = 256M\n"
+                                  "max-queued-bytes-per-peer = 256M\n").values()
     with Program(two.socket) as server, contextlib.ExitStack() as stack:
         assert server.request(BIND, struct.pack("<I", STREAMS_ONLY) + b"lazy")[0] == 0
         before = resident(one), resident(two)
