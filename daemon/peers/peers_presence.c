@@ -243,6 +243,9 @@ static void take_hello(struct peer *peer, const char *untrusted_value, size_t si
 			peer->hello_major = major ? major : UINT32_MAX;
 		peer->hello_seen = r == 0;
 	}
+	/* One of the two is out of date. Nobody may have told us that its presence has changed. */
+	if (peer->hello_seen && peer->presence[0] && strcmp(peer->presence, peer->hello.instance))
+		peer_read(peer, LEAF_PRESENCE);
 	conclude_presence(peer);
 }
 

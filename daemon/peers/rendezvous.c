@@ -571,7 +571,7 @@ static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 }
 
 /* Goes on where an event may have been missed: while nobody told the peer of changes, for a moment, or while it
- * had no connection to XenStore, it didn't hear of our hello, or we of its nodes. */
+ * had no connection to XenStore, it didn't hear of our hello, or we of its hello and its nodes. */
 static void on_again(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peer *peer = userdata;
@@ -579,9 +579,13 @@ static void on_again(evutil_socket_t fd, short what, void *userdata)
 
 	if (!event_pending(rendezvous->timer, EV_TIMEOUT, NULL))
 		return; /* the attempt is over */
-	if (rendezvous->state == RENDEZVOUS_HELLO && !rendezvous->hello_request && write_hello(peer) < 0)
-		log_error("rendezvous: out of memory: the hello for domain %u isn't written again",
-			  peer->domid);
+	if (rendezvous->state == RENDEZVOUS_HELLO) {
+		if (!rendezvous->hello_request && write_hello(peer) < 0)
+			log_error("rendezvous: out of memory: the hello for domain %u isn't written again",
+				  peer->domid);
+		peer_read(peer, LEAF_PRESENCE);
+		peer_read(peer, LEAF_HELLO);
+	}
 	rendezvous_look_again(peer);
 	rendezvous->again_ms *= 2;
 	timer_set(rendezvous->again, rendezvous->again_ms);

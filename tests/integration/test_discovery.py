@@ -375,3 +375,18 @@ def test_a_list_is_answered_though_xenstore_stands_still(host, nodes):
         assert one.xenmsg("peers", timeout=20).returncode == 0
     finally:
         host.fault("stall-store", 1, "off")
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_domain_0_tells_after_its_restart_what_becomes_of_those_known_before(host, nodes, how):
+    every = nodes(0, 1, 2)
+    zero, one, two = every.values()
+    all_are_told(host, 2)
+    works(one, two)
+    zero.stop()
+    zero.start()
+    all_are_told(host, 2)
+    getattr(two, how)()
+    two.start()
+    works(one, two)
+    assert "did not answer" not in one.log.read_text() + two.log.read_text()

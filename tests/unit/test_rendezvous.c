@@ -25,10 +25,11 @@
 #include "tests/unit/fake_store.h"
 #include "wire/address.h"
 
-#define OURS	    "/local/domain/1/data/xenmsg"
-#define THEIRS	    "/local/domain/2/data/xenmsg"
-#define INSTANCE    "01234567-89ab-cdef-0123-456789abcdef"
-#define PATIENCE_MS 5000
+#define OURS	       "/local/domain/1/data/xenmsg"
+#define THEIRS	       "/local/domain/2/data/xenmsg"
+#define INSTANCE       "01234567-89ab-cdef-0123-456789abcdef"
+#define OTHER_INSTANCE "11111111-89ab-cdef-0123-456789abcdef"
+#define PATIENCE_MS    5000
 
 /* --- XenStore, as far as peers write to it: at once, and what they write is confirmed in turn - */
 
@@ -339,6 +340,29 @@ static void second_node_is_looked_for_though_nothing_tells_of_it(void **state)
 	}
 }
 
+/* The peer's daemon was restarted, and nothing tells of that but its new hello, or not even that: domain 0's
+ * daemon, which tells of changes, was restarted too. */
+static void restarted_peer_is_found_though_its_presence_is_not_told(void **state)
+{
+	struct scene scene;
+
+	for (int is_told = 0; is_told < 2; is_told++) {
+		scene_start(&scene);
+		fake_remove(&scene.store, THEIRS "/to/1/hello");
+		fire(&scene, THEIRS "/to/1/hello");
+		settle(&scene);
+		fake_write(&scene.store, THEIRS "/presence", "1 " OTHER_INSTANCE);
+		fake_write(&scene.store, THEIRS "/to/1/hello", "1 " OTHER_INSTANCE " 89abcdef 1");
+		if (is_told)
+			fire(&scene, THEIRS "/to/1/hello");
+		settle(&scene);
+		fake_write(&scene.store, node_path(&scene, "ring-ref"), "9");
+		fake_write(&scene.store, node_path(&scene, "event-channel"), "17");
+		await_vchan(&scene);
+		scene_stop(&scene);
+	}
+}
+
 /* What there is, once the writes that are gathered for a moment have been made. */
 static void advertise(struct scene *scene, const char *const *names, unsigned count)
 {
@@ -564,6 +588,7 @@ int main(void)
 		cmocka_unit_test(link_without_memory_for_its_hello_fails),
 		cmocka_unit_test(peer_pays_for_what_it_writes),
 		cmocka_unit_test(second_node_is_looked_for_though_nothing_tells_of_it),
+		cmocka_unit_test(restarted_peer_is_found_though_its_presence_is_not_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
