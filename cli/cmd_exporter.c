@@ -306,8 +306,10 @@ int cmd_exporter(struct cli *cli, int argc, char **argv)
 	if (!where)
 		return cli_usage("exporter", "it needs --listen unix:PATH or --listen tcp:127.0.0.1:PORT");
 	why = parse_where(&exporter, where);
-	if (why)
+	if (why) {
+		tcp_place_free(&exporter.tcp);
 		return cli_usage("exporter", "--listen '%s': %s", where, why);
+	}
 	code = start(&exporter);
 	if (code == 0)
 		event_base_dispatch(exporter.loop.base);

@@ -2,6 +2,7 @@
 """Many streams at once: what is over a limit waits until others have ended, and nothing is reset; an idle one costs little."""
 
 import contextlib
+import os
 import resource
 import selectors
 import socket
@@ -142,7 +143,8 @@ def test_an_idle_stream_costs_little_and_many_are_seen_in_status(nodes):
         streams = [stack.enter_context(RawStream(one.socket, open_stream("2:lazy"))) for _ in range(1000)]
         assert {stream.answer() for stream in streams} == {0}
         after = resident(one), resident(two)
-        assert all(b - a < 1000 * 32768 for a, b in zip(before, after))
+        if "asan" not in os.environ.get("XENSIM_PRELOAD_FIRST", ""):  # it keeps what was freed
+            assert all(b - a < 1000 * 32768 for a, b in zip(before, after))
         for node, kind in ((one, "uid"), (two, "peer")):
             account = next(each for each in node.status()["accounts"] if each["kind"] == kind and each["channels"]["used"])
             assert account["channels"]["used"] == 1000
