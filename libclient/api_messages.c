@@ -191,6 +191,10 @@ int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message)
 		r = conn_run(conn, RUN_BUDGET);
 		if (r < 0)
 			return r;
+		if (r >= RUN_BUDGET) { /* it hasn't come to look who receives the next one */
+			r = 0;
+			continue;
+		}
 		/* What hasn't been run yet is still due. */
 		if (!conn->recv_waits) {
 			conn_remind(conn);

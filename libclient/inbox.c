@@ -594,7 +594,8 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 		*taken = message;
 	}
 	r = end_if_finished(inbox, receiver);
-	return r < 0 ? r : mine;
+	/* -ENOMEM would say that it wasn't taken. It was, and the channel's end can't be said. */
+	return r == -ENOMEM ? -EPROTO : r < 0 ? r : mine;
 }
 
 int inbox_peek(struct inbox *inbox, const struct inbox_front *front, struct xenmsg_message **copy)

@@ -2,6 +2,7 @@
 #include "libclient/trace.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@ bool trace_is_wanted(void)
 
 void trace_line(const char *format, ...)
 {
+	struct pollfd there = {.fd = STDERR_FILENO, .events = POLLOUT};
 	char line[512], when[16] = "";
 	int size, before = errno;
 	struct timespec now;
@@ -37,7 +39,9 @@ void trace_line(const char *format, ...)
 			*c = '?';
 	size = (int)strlen(line);
 	line[size++] = '\n';
-	if (write(STDERR_FILENO, line, (size_t)size) < 0)
+	/* Nobody is waited for, and nobody killed, if it is a pipe that isn't read. */
+	if (poll(&there, 1, 0) == 1 && there.revents == POLLOUT &&
+	    write(STDERR_FILENO, line, (size_t)size) < 0)
 		errno = before; /* there is nobody to tell */
 	errno = before;
 }

@@ -224,13 +224,15 @@ int transport_finish(struct transport *transport, int64_t deadline)
 {
 	struct frame_welcome welcome;
 	int r = receive_welcome(transport, &welcome, deadline);
+	bool again = false;
 
 	if (r == -ETIMEDOUT)
 		return r;
-	if (r == 0)
+	if (r == 0) {
 		r = take_welcome(transport, &welcome);
-	if (r == -ENODATA) {
-		/* Once more, without shared memory. */
+		again = r == -ENODATA && transport->hello->shared;
+	}
+	if (again) { /* once, without shared memory */
 		close(transport->socket);
 		transport->socket = -1;
 		transport->hello->shared = false;
@@ -238,7 +240,10 @@ int transport_finish(struct transport *transport, int64_t deadline)
 		for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
 			transport->hello->fds[i] = -1;
 		r = dial(transport, deadline);
-		return r < 0 ? r : transport_finish(transport, deadline);
+		if (r == 0)
+			return transport_finish(transport, deadline);
+		if (r == -ETIMEDOUT && deadline == 0)
+			r = -EAGAIN; /* nothing is under way, for which the caller could wait */
 	}
 	forget_hello(transport);
 	if (r == 0)

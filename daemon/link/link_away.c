@@ -239,7 +239,8 @@ static void act(struct link *link, const struct resume_facts *facts, const struc
 		say_resume(link);
 		break;
 	case RESUME_GO_ON:
-		go_on(link, resume);
+		if (resume) /* nothing else leads here */
+			go_on(link, resume);
 		break;
 	case RESUME_END:
 		give_up(link, link_error_now(link), "the peer's end of the session is another");

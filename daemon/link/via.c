@@ -23,8 +23,9 @@
 
 #define LED_AT_ONCE   8u /* channels in one turn: each costs about as much as an OPEN */
 #define ENDED_AT_ONCE 64u
-#define PING_CHARGE   512u /* bytes for each ping that is relayed, with what links.h needs for it */
-#define ADDRESS_SIZE  80u  /* of a domid, a colon and an endpoint */
+/* bytes for each ping that is relayed: as for a channel, so that no more of them end at once */
+#define PING_CHARGE  CHANNEL_INITIAL_LIMIT
+#define ADDRESS_SIZE 80u /* of a domid, a colon and an endpoint */
 
 /* Where channels wait for the HELLO of the daemon that is to take them. */
 struct room {
@@ -448,6 +449,7 @@ static void on_relayed_pong(void *userdata, uint32_t request, int64_t result)
 {
 	struct relayed_ping *ping = userdata;
 
+	relay_spend(ping->via->with.relay, ping->charge.account, COST_CONTROL);
 	answer_ping(ping->via, ping->source, ping->token, result < 0 ? (int)result : 0);
 	free_ping(ping);
 }

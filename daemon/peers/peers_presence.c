@@ -210,8 +210,10 @@ static void take_presence(struct peer *peer, const char *untrusted_value, size_t
 			complain(peer, "presence", r, major);
 		if (r == -EPROTONOSUPPORT)
 			peer->presence_major = major ? major : UINT32_MAX;
-		if (r == 0)
+		if (r == 0) {
 			memcpy(peer->presence, instance, sizeof(peer->presence));
+			tell_shown(peer);
+		}
 	}
 	peer->minor = peer->presence[0] ? minor : 0;
 	if (peer->minor >= PEERS_MINOR_PUBLIC)

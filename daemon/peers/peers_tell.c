@@ -73,7 +73,8 @@ static void written_for(struct peer *peer, uint32_t reader, enum peers_path path
 	struct peer *other = peer_find(peer->peers, reader);
 
 	acquaint(peer, reader);
-	if (other)
+	/* Of a domain that hides, nobody is told because he has written something for it. */
+	if (other && other->telling.shown)
 		acquaint(other, peer->domid);
 	tell_one(peer, reader,
 		 path == PEERS_PATH_HELLO	? CHANGED_HELLO
@@ -94,6 +95,7 @@ void tell_change(struct peer *peer, const char *untrusted_path)
 		    path != PEERS_PATH_OTHER)
 			written_for(peer, reader, path);
 	} else if (path == PEERS_PATH_PRESENCE) {
+		peer->telling.shown = true;
 		tell_more(peer, 0, CHANGED_PRESENCE);
 	} else if (path == PEERS_PATH_PUBLIC) {
 		tell_more(peer, 0, CHANGED_PUBLIC);
@@ -103,6 +105,14 @@ void tell_change(struct peer *peer, const char *untrusted_path)
 		tell_anything(peer);
 		peer_read(peer, LEAF_ASKS);
 	}
+}
+
+void tell_shown(struct peer *peer)
+{
+	if (peer->telling.shown || peer->peers->options.self->domid != 0)
+		return;
+	peer->telling.shown = true;
+	tell_anything(peer);
 }
 
 void tell_asks(struct peer *peer, bool asks)
@@ -156,7 +166,7 @@ static unsigned to_be_listed(const struct peer *peer, const struct peer *other)
 {
 	if (is_acquainted(other, peer->domid))
 		return ANY_LEAF;
-	return peer->telling.asks && other->up ? CHANGED_PRESENCE : 0;
+	return peer->telling.asks && other->presence[0] ? CHANGED_PRESENCE : 0;
 }
 
 /* Goes on walking over all peers: tells them of this one, and this one of them. Returns what it cost. */
@@ -182,7 +192,7 @@ static uint64_t walk(struct peer *peer)
 		if (other == peer || other->domid == peers->options.self->domid)
 			continue;
 		leaves = telling->now.to_all;
-		if (is_acquainted(peer, other->domid) || other->telling.asks)
+		if (is_acquainted(peer, other->domid) || (other->telling.asks && telling->shown))
 			leaves |= telling->now.to_some;
 		if (leaves && other->telling.is_told) {
 			const struct peers_change change = {.domid = peer->domid, .leaves = leaves};

@@ -31,6 +31,9 @@ void tell_destroy(struct peer *peer);
 void tell_change(struct peer *peer, const char *untrusted_path);
 /* Notes that anything of the peer may have changed. */
 void tell_anything(struct peer *peer);
+/* Notes that the peer shows its presence to everybody: only of such a one are domains told that it has written
+ * nothing for. */
+void tell_shown(struct peer *peer);
 /* Notes whether the peer asks for all. */
 void tell_asks(struct peer *peer, bool asks);
 /* Returns whether something is still to be told of the peer. */

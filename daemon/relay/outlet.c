@@ -22,6 +22,7 @@ int outlet_attach(struct outlet *outlet, const struct ring_view *ring, const str
 	*outlet = (struct outlet){.traits = traits, .tx = tx};
 	r = ring_writer_init(&outlet->writer, ring, adopt);
 	outlet->taken_upto = outlet->writer.tail;
+	outlet->begin = outlet->writer.head;
 	ledger_init(&outlet->ledger, ring->size);
 	return r;
 }
@@ -228,6 +229,9 @@ int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing
 bool outlet_publish(struct outlet *outlet)
 {
 	close_frame(outlet);
+	/* It follows what was read, since positions in the ring begin anew behind 4 GiB. */
+	if ((int32_t)(outlet->writer.tail - outlet->begin) > 0)
+		outlet->begin = outlet->writer.tail;
 	return ring_writer_publish(&outlet->writer);
 }
 

@@ -45,7 +45,7 @@ struct outlet {
 	uint32_t filling_messages;
 	uint32_t sequence;    /* of the next frame */
 	uint64_t position;    /* bytes of frames in this session */
-	uint32_t begin;	      /* position in the ring of the first that is the session's */
+	uint32_t begin;	      /* position in the ring of the first that is the session's and may be unread */
 	uint32_t wanted;      /* bytes of space that the next thing to write lacks; 0: none */
 	uint32_t taken_upto;  /* what the reader had released at the last outlet_see_taken() */
 	struct ledger ledger; /* only where releasing means taking */

@@ -259,6 +259,31 @@ static void word_is_found_until_it_is_released(void **state)
 	outlet_detach(&scene.outlet);
 }
 
+/* What a session sends again is found however much the ring has carried: its positions are those of 32 bits. */
+static void what_is_unread_is_found_behind_many_gigabytes(void **state)
+{
+	const struct frame_header header = {.type = FRAME_PING, .length = 8};
+	static struct scene scene;
+	struct iovec pieces[2];
+
+	start(&scene, HOP_LINK);
+	for (uint64_t sent = 0; sent < (9ull << 30); sent += 1u << 29) {
+		uint32_t skipped = scene.outlet.writer.head + (1u << 29);
+
+		outlet_put(&scene.outlet, &header, "12345678");
+		outlet_publish(&scene.outlet);
+		assert_int_equal(outlet_unread(&scene.outlet, pieces), frame_size(8));
+		/* as if so much more had been written and read */
+		scene.outlet.writer.head = scene.outlet.writer.published = skipped;
+		scene.outlet.writer.tail = skipped;
+		scene.words.producer = scene.words.consumer = skipped;
+		assert_int_equal(ring_writer_unread(&scene.outlet.writer), 0);
+		assert_int_equal(outlet_unread(&scene.outlet, pieces), 0);
+		outlet_publish(&scene.outlet);
+	}
+	outlet_detach(&scene.outlet);
+}
+
 static void impossible_index_is_an_error_of_each(void **state)
 {
 	static struct scene scene;
@@ -293,6 +318,7 @@ int main(void)
 		cmocka_unit_test(reader_that_sleeps_is_shown_a_smaller_chunk_on_a_link),
 		cmocka_unit_test(reader_that_asks_meanwhile_makes_nothing_longer_than_it_is),
 		cmocka_unit_test(word_is_found_until_it_is_released),
+		cmocka_unit_test(what_is_unread_is_found_behind_many_gigabytes),
 		cmocka_unit_test(impossible_index_is_an_error_of_each),
 	};
 
