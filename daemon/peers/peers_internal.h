@@ -74,7 +74,7 @@ struct rendezvous {
 /* In domain 0: what is to be told of a peer to guests, and whether and what it is told itself (peers_tell.h). */
 struct telling {
 	bool is_told, asks;
-	bool shown; /* its presence is everybody's to read, or was */
+	bool shown;		 /* its presence is everybody's to read, or was */
 	uint8_t *acquainted;	 /* a bit for each domain that has to do with it; NULL: none */
 	struct tell *one_by_one; /* what is to be told of it to single guests */
 	/* Leaves of it that have changed, to be told to all guests and to those that have to do with it; and
