@@ -12,6 +12,7 @@
 
 #define ADVERTISE_DELAY_MS 10 /* a program that binds ten endpoints in a row makes one write */
 #define ADVERTISE_RETRY_MS 1000
+#define ANSWER_AGAIN_MS	   1000
 /* In units (turns.h). */
 #define COST_TURN	    20u
 #define COST_WRITE	    1000u
@@ -250,6 +251,14 @@ void advertise_presence(struct peers *peers)
 		on_presence_written(peers, r, NULL, 0);
 }
 
+void advertise_presence_again(struct peers *peers)
+{
+	if (!peers->presence_written || peers->presence_request) /* it is to be written anyway */
+		return;
+	peers->presence_written = false;
+	advertise_presence(peers);
+}
+
 /* Advertises to one peer in each turn, since policy is asked about each name, and programs bind as often as
  * they like. */
 static void on_turn(struct task *task)
@@ -315,6 +324,25 @@ void peers_advertise_to(struct peers *peers, uint32_t domid)
 		timer_start(peers->advertise, ADVERTISE_DELAY_MS);
 }
 
+static void on_answer_again(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peers *peers = userdata;
+
+	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
+		if (!peer->answer_again)
+			continue;
+		peer->answer_again = false;
+		advertise_anew(peer);
+		peers_advertise_to(peers, peer->domid);
+	}
+}
+
+void advertise_again(struct peer *peer)
+{
+	peer->answer_again = true;
+	timer_start(peer->peers->answer_again, ANSWER_AGAIN_MS);
+}
+
 void advertise_withdraw(struct peer *peer)
 {
 	char path[PEERS_PATH_SIZE];
@@ -332,7 +360,8 @@ int advertise_init(struct peers *peers)
 	peers->advertised = 1;
 	task_init(&peers->advertise_next, peers->options.turns, NULL, on_turn);
 	peers->advertise = event_new(peers->base, -1, 0, on_advertise, peers);
-	return peers->advertise ? 0 : -ENOMEM;
+	peers->answer_again = evtimer_new(peers->base, on_answer_again, peers);
+	return peers->advertise && peers->answer_again ? 0 : -ENOMEM;
 }
 
 void advertise_destroy(struct peers *peers)
@@ -345,4 +374,6 @@ void advertise_destroy(struct peers *peers)
 		task_cancel(&peers->advertise_next);
 	if (peers->advertise)
 		event_free(peers->advertise);
+	if (peers->answer_again)
+		event_free(peers->answer_again);
 }

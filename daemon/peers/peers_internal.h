@@ -131,7 +131,8 @@ struct peer {
 	struct store_request *advertising; /* our endpoints leaf for it is being written */
 	bool advertised;		   /* it was written */
 	bool asks_us;			   /* may wait for it; and if it */
-	bool answer;			   /* does, even if it is empty */
+	bool answer;			   /* does, even if it is empty, */
+	bool answer_again;		   /* and once more */
 	uint64_t advertised_version; /* of peers.advertised; 0: must be compared with what stands there */
 	char *advertised_value;	     /* what stands there or is on its way; NULL: must be written */
 
@@ -159,6 +160,7 @@ struct peers {
 	} absent[ABSENT_MAX];
 	struct domains_follower follower; /* dom0 */
 	struct store_watch *all_watch;	  /* a guest: of /local/domain, */
+	bool all_fired;			  /* which fires when it is set, and after a lost connection, */
 	struct store_watch *zero_watch;	  /* and of what domain 0 writes */
 	unsigned leaf_watches;		  /* a guest's, of peers */
 	bool hears;			  /* what others do in answer to our presence, which we may show */
@@ -175,6 +177,7 @@ struct peers {
 	struct event *advertise;    /* coalesces writes of endpoints, retries failed ones */
 	struct task advertise_next; /* for one peer after the other */
 	unsigned advertise_failures;
+	struct event *answer_again; /* who has asked again since it was set */
 	char **names; /* what we advertise, as far as policy lets a peer know */
 	unsigned names_count;
 	bool *names_public;	 /* everyone may see it, by its place in `names` */

@@ -499,6 +499,8 @@ void peers_changed(struct peers *peers, const struct peers_change *change)
 	} else if ((change->leaves & CHANGED_ASKS_ALL) && !peer->answer) {
 		peer->answer = true; /* an empty answer was left out */
 		peers_advertise_to(peers, peer->domid);
+	} else if (change->leaves & CHANGED_ASKS_ALL) {
+		advertise_again(peer); /* it may have missed the first one */
 	}
 }
 
@@ -522,6 +524,9 @@ void presence_on_change(void *userdata, const char *untrusted_path)
 		HASH_ITER(hh, peers->peers, peer, next)
 			look_again(peer);
 		all_again(peers);
+		if (peers->all_fired) /* who has asked meanwhile, unheard, sees us by that */
+			advertise_presence_again(peers);
+		peers->all_fired = true;
 		return;
 	}
 	if (domid == peers->options.self->domid)

@@ -23,6 +23,7 @@ static int watch_all(struct peers *peers)
 {
 	if (peers->all_watch)
 		return 0;
+	peers->all_fired = false;
 	return store_watch(peers->store, "/local/domain", presence_on_change, peers, on_watched,
 			   &peers->all_watch);
 }

@@ -276,8 +276,23 @@ def test_a_private_daemon_neither_asks_nor_answers(host):
     assert Tree(host, 0).read("/local/domain/1/data/xenmsg/to/2/endpoints") is None
 
 
-def test_asking_again_and_again_makes_others_do_nothing_more(host):
-    """A peer that is known was answered already."""
+def test_who_asks_again_is_answered_again(host):
+    """Its connection to XenStore may have been lost, and the event of the first answer with it."""
+    two = Node(host, 2, "few=yes")
+    hand = Tree(host, 1)
+    hand.write("presence", f"1 {INSTANCE}")
+    watcher = host.xen(1)
+    answer = "/local/domain/2/data/xenmsg/to/1/endpoints"
+    watcher.ok("xs-watch", answer)
+    watcher.ok("xs-event", 1000)  # of the watch itself
+    for _ in range(3):
+        hand.write("asks", f"1 {INSTANCE}")
+        assert watcher.ok("xs-event", 20000).startswith(answer)
+    two.settle()
+
+
+def test_asking_again_and_again_makes_others_do_little_more(host):
+    """A peer that is known was answered already, and is so once more in each second."""
     two = Node(host, 2, "few=yes")
     hand = Tree(host, 1)
     hand.write("presence", f"1 {INSTANCE}")

@@ -3,6 +3,7 @@
 
 import pytest
 
+from lower_half import INSTANCE, Node, Tree
 from messaging import eventually, works
 
 
@@ -23,3 +24,19 @@ def test_a_used_up_watch_quota_costs_the_daemon_some_watches_and_no_link(host, n
     works(one, two)
     assert "the connection to XenStore is lost" not in one.log.read_text()
     assert one.log.read_text().count("the quota of watches is used up") == 1
+
+
+def test_who_has_lost_its_watches_for_a_moment_shows_itself_again(host):
+    """By that, who has asked for it meanwhile, and wasn't heard, sees it."""
+    one = Node(host, 1, "few=yes")
+    one.settle()
+    other = host.xen(2)
+    other.ok("xs-watch", "/local/domain/1/data/xenmsg/presence")
+    other.ok("xs-event", 1000)  # of the watch itself
+    room = int(host.xen(1).ok("xs-watches-room", "data/w"))
+    host.xen(1).ok("xs-watches", "data/w", room)
+    assert other.ok("xs-event", 100) == "none"
+    hand = Tree(host, 2)
+    hand.write("presence", f"1 {INSTANCE}")
+    hand.write("asks", f"1 {INSTANCE}")
+    assert other.ok("xs-event", 20000).endswith("/presence")
