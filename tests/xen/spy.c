@@ -18,7 +18,8 @@ static volatile sig_atomic_t stopping;
 
 struct spy {
 	struct xs_handle *store;
-	char own[64]; /* what the paths of its own domain begin with: a daemon there writes, too */
+	char own[64];	/* what the paths of its own domain begin with: a daemon there writes, too */
+	char meant[64]; /* what a daemon of before, in its own domain, was written has this in its path */
 	unsigned long looks, events, presences, secrets;
 };
 
@@ -66,7 +67,7 @@ static void take_events(struct spy *spy)
 	while ((event = xs_check_watch(spy->store)) != NULL) {
 		const char *path = event[XS_WATCH_PATH];
 
-		if (!strncmp(path, spy->own, strlen(spy->own))) {
+		if (!strncmp(path, spy->own, strlen(spy->own)) || strstr(path, spy->meant)) {
 			free(event);
 			continue;
 		}
@@ -108,6 +109,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	snprintf(spy.own, sizeof(spy.own), "/local/domain/%s/", domid);
+	snprintf(spy.meant, sizeof(spy.meant), "/data/xenmsg/to/%s/", domid);
 	free(domid);
 	while (!stopping) {
 		for (int i = 1; i < argc; i++)
