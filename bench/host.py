@@ -166,14 +166,15 @@ class Host:
 
     def run(self, side, *words, domid=None, pids=(), environment=None, timeout=12):
         """Runs a client to its end, and returns what it has printed. The CPU time of `pids` is for it to count."""
+        name = " ".join([os.path.basename(words[0]), *map(str, words[1:])])
         try:
             done = subprocess.run(self.command(side, *words, domid=domid), stdin=subprocess.DEVNULL, text=True, capture_output=True,
                                   env=dict(self.environment, BENCH_PIDS=" ".join(map(str, pids)), **(environment or {})),
                                   timeout=timeout, check=False)
         except subprocess.TimeoutExpired as error:
-            raise Failed(f"{' '.join(map(str, words))}: stands still") from error
+            raise Failed(f"{name}: stands still") from error
         if done.returncode != 0:
-            raise Failed(f"{' '.join(map(str, words))}: {done.stderr.strip() or 'status %d' % done.returncode}")
+            raise Failed(f"{name}: {done.stderr.strip() or 'status %d' % done.returncode}")
         return done.stdout
 
     # ---- daemons ----

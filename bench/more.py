@@ -166,7 +166,8 @@ def measure_links(build, count, options):
         wait_until(lambda: linked(host, 0) == count, f"links with {count} guests", 120, pause=count / 1000)
         took = time.monotonic() - start
         row = {"links": count, "seconds": took, "memory_kib": memory_kib(hub.pid) - alone, "idle": idle_share([hub.pid])}
-        row["requests"] = statistics.mean(host.list()[domid]["xenstore"]["requests"] for domid in range(1, count + 1))
+        domains = host.list()
+        row["requests"] = statistics.mean(domains[domid]["xenstore"]["requests"] for domid in range(1, count + 1))
         with Group(host) as group:
             group.others = [hub, guests[0]]
             group.serve(1, host.tool("bench-chain"), "server", domid=1)

@@ -218,6 +218,11 @@ int hv_type_parse(const char *name, enum hv_type *type);
 const char *hv_state_name(enum hv_state state);
 
 /* hv_process.c */
+/* All processes of the machine at one moment, which costs some file reads for each of them. NULL: no memory. */
+struct hv_process_table *hv_process_table_new(void);
+void hv_process_table_free(struct hv_process_table *table);
+/* Returns how many of them live in the domain. */
+size_t hv_processes_count(struct hv_process_table *table, const struct hv_domain *domain);
 size_t hv_processes(struct hv_domain *domain, pid_t **pids); /* the caller frees pids */
 void hv_processes_signal(struct hv_domain *domain, int signal_number);
 void hv_processes_kill(struct hv_domain *domain); /* returns when all are dead */

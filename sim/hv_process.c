@@ -22,11 +22,13 @@
 
 struct process {
 	pid_t pid, parent;
-	bool inside;
+	unsigned long long started;
+	char *setting; /* what its environment says of its domain; NULL: nothing */
+	bool inside;   /* of the domain that is looked at */
 };
 
-struct table {
-	struct process *process;
+struct hv_process_table {
+	struct process *process; /* by pid */
 	size_t count, size;
 };
 
@@ -69,102 +71,156 @@ static pid_t parent_of(pid_t pid, unsigned long long *started)
 	return parent;
 }
 
-static bool environment_names(pid_t pid, const char *setting, char *buffer, size_t size)
+/* Returns the value of SIM_ENV_UUID that the process was started with. NULL: it has none. */
+static char *setting_of(pid_t pid, char *buffer, size_t size)
 {
+	static const char name[] = SIM_ENV_UUID "=";
 	char path[64];
 	size_t length;
 
 	snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
 	length = read_file(path, buffer, size);
-	return length && memmem(buffer, length + 1, setting, strlen(setting) + 1);
+	for (const char *at = buffer; at < buffer + length; at += strlen(at) + 1)
+		if (!strncmp(at, name, sizeof(name) - 1))
+			return strdup(at + sizeof(name) - 1);
+	return NULL;
 }
 
-static bool is_known(const struct hv_domain *domain, pid_t pid, unsigned long long started)
+static bool is_known(const struct hv_domain *domain, const struct process *process)
 {
 	const struct hv_client *client;
 
 	DL_FOREACH(domain->clients, client)
-		if (client->pid == pid)
+		if (client->pid == process->pid)
 			return true;
 	for (size_t i = 0; i < domain->starting_count; i++)
-		if (domain->starting[i].pid == pid && domain->starting[i].started == started)
+		if (domain->starting[i].pid == process->pid &&
+		    domain->starting[i].started == process->started)
 			return true;
 	return false;
 }
 
-static bool table_add(struct table *table, pid_t pid, pid_t parent, bool inside)
+static struct process *table_add(struct hv_process_table *table)
 {
 	if (table->count == table->size) {
 		size_t size = table->size ? 2 * table->size : 256;
 		struct process *process = realloc(table->process, size * sizeof(*process));
 
 		if (!process)
-			return false;
+			return NULL;
 		table->process = process;
 		table->size = size;
 	}
-	table->process[table->count++] = (struct process){pid, parent, inside};
-	return true;
+	return &table->process[table->count++];
 }
 
-static void add_descendants(struct table *table)
+static int by_pid(const void *a, const void *b)
+{
+	const struct process *one = a, *other = b;
+
+	return (one->pid > other->pid) - (one->pid < other->pid);
+}
+
+static void add_descendants(struct hv_process_table *table)
 {
 	bool found = true;
 
 	while (found) {
 		found = false;
-		for (size_t i = 0; i < table->count; i++)
-			for (size_t j = 0; !table->process[i].inside && j < table->count; j++)
-				if (table->process[j].inside &&
-				    table->process[i].parent == table->process[j].pid)
-					found = table->process[i].inside = true;
+		for (size_t i = 0; i < table->count; i++) {
+			struct process *process = &table->process[i];
+			const struct process key = {.pid = process->parent};
+			const struct process *parent =
+				process->inside
+					? NULL
+					: bsearch(&key, table->process, table->count, sizeof(key), by_pid);
+
+			if (parent && parent->inside)
+				found = process->inside = true;
+		}
 	}
 }
 
-static void scan(struct hv_domain *domain, struct table *table)
+struct hv_process_table *hv_process_table_new(void)
 {
 	static const size_t environment_size = 256 * 1024;
-	char *setting = NULL;
+	struct hv_process_table *table = calloc(1, sizeof(*table));
 	char *buffer = malloc(environment_size);
 	DIR *proc = opendir("/proc");
 	struct dirent *entry;
 
-	/* The directory is a part of it, since domain 0 has the same UUID on every host. */
-	if (asprintf(&setting, SIM_ENV_UUID "=%s@%s", domain->uuid, domain->hv->dir) < 0)
-		setting = NULL;
-	while (setting && buffer && proc && (entry = readdir(proc))) {
-		pid_t pid = (pid_t)atoi(entry->d_name), parent;
-		unsigned long long started;
+	while (table && buffer && proc && (entry = readdir(proc))) {
+		struct process found = {.pid = (pid_t)atoi(entry->d_name)}, *process;
 
-		if (!isdigit((unsigned char)entry->d_name[0]) || pid == getpid())
+		if (!isdigit((unsigned char)entry->d_name[0]) || found.pid == getpid())
 			continue;
-		parent = parent_of(pid, &started);
-		if (parent < 0)
+		found.parent = parent_of(found.pid, &found.started);
+		if (found.parent < 0)
 			continue;
-		if (!table_add(table, pid, parent,
-			       is_known(domain, pid, started) ||
-				       environment_names(pid, setting, buffer, environment_size)))
+		process = table_add(table);
+		if (!process)
 			break;
+		found.setting = setting_of(found.pid, buffer, environment_size);
+		*process = found;
 	}
 	if (proc)
 		closedir(proc);
 	free(buffer);
+	if (table && table->count)
+		qsort(table->process, table->count, sizeof(*table->process), by_pid);
+	return table;
+}
+
+void hv_process_table_free(struct hv_process_table *table)
+{
+	if (!table)
+		return;
+	for (size_t i = 0; i < table->count; i++)
+		free(table->process[i].setting);
+	free(table->process);
+	free(table);
+}
+
+static void mark(struct hv_process_table *table, const struct hv_domain *domain)
+{
+	char *setting = NULL;
+
+	/* The directory is a part of it, since domain 0 has the same UUID on every host. */
+	if (asprintf(&setting, "%s@%s", domain->uuid, domain->hv->dir) < 0)
+		setting = NULL;
+	for (size_t i = 0; i < table->count; i++) {
+		struct process *process = &table->process[i];
+
+		process->inside = is_known(domain, process) ||
+				  (setting && process->setting && !strcmp(process->setting, setting));
+	}
 	free(setting);
 	add_descendants(table);
 }
 
-size_t hv_processes(struct hv_domain *domain, pid_t **pids)
+size_t hv_processes_count(struct hv_process_table *table, const struct hv_domain *domain)
 {
-	struct table table = {0};
 	size_t count = 0;
 
-	scan(domain, &table);
-	*pids = calloc(table.count + 1, sizeof(**pids));
-	for (size_t i = 0; *pids && i < table.count; i++)
-		if (table.process[i].inside)
-			(*pids)[count++] = table.process[i].pid;
-	free(table.process);
+	if (!table)
+		return 0;
+	mark(table, domain);
+	for (size_t i = 0; i < table->count; i++)
+		count += table->process[i].inside;
 	return count;
+}
+
+size_t hv_processes(struct hv_domain *domain, pid_t **pids)
+{
+	struct hv_process_table *table = hv_process_table_new();
+	size_t count = hv_processes_count(table, domain), found = 0;
+
+	*pids = calloc(count + 1, sizeof(**pids));
+	for (size_t i = 0; *pids && found < count; i++)
+		if (table->process[i].inside)
+			(*pids)[found++] = table->process[i].pid;
+	hv_process_table_free(table);
+	return found;
 }
 
 void hv_processes_add(struct hv_domain *domain, pid_t pid)

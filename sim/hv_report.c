@@ -15,11 +15,10 @@ struct usage {
 	struct sim_store_stats store;
 };
 
-static void measure(struct hv_domain *domain, struct usage *usage)
+static void measure(struct hv_domain *domain, struct hv_process_table *table, struct usage *usage)
 {
 	const struct hv_client *client;
 	const struct hv_handle *handle;
-	pid_t *pids;
 
 	memset(usage, 0, sizeof(*usage));
 	usage->granted = domain->shared_pages;
@@ -37,8 +36,7 @@ static void measure(struct hv_domain *domain, struct usage *usage)
 	DL_FOREACH(domain->orphans, handle)
 		usage->handles++;
 	usage->limit = hv_grant_limit(domain);
-	usage->processes = (unsigned)hv_processes(domain, &pids);
-	free(pids);
+	usage->processes = (unsigned)hv_processes_count(table, domain);
 	sim_store_stats(domain->hv->store, domain->domid, &usage->store);
 }
 
@@ -47,12 +45,12 @@ static void add_number(struct json_object *object, const char *key, unsigned lon
 	json_object_object_add(object, key, json_object_new_int64((int64_t)value));
 }
 
-static struct json_object *domain_json(struct hv_domain *domain)
+static struct json_object *domain_json(struct hv_domain *domain, struct hv_process_table *table)
 {
 	struct json_object *object = json_object_new_object(), *part;
 	struct usage usage;
 
-	measure(domain, &usage);
+	measure(domain, table, &usage);
 	add_number(object, "domid", domain->domid);
 	json_object_object_add(object, "name", json_object_new_string(domain->name));
 	json_object_object_add(object, "uuid", json_object_new_string(domain->uuid));
@@ -103,16 +101,18 @@ static struct json_object *lines_json(const char *text)
 struct json_object *hv_report_json(struct hv *hv)
 {
 	struct json_object *report = json_object_new_object(), *domains = json_object_new_array();
+	struct hv_process_table *table = hv_process_table_new();
 	struct hv_domain *domain, *next;
 	unsigned zombies = 0;
 
 	HASH_SORT(hv->domains, by_domid);
 	HASH_ITER(hh, hv->domains, domain, next) {
 		zombies += domain->state == HV_ZOMBIE;
-		json_object_array_add(domains, domain_json(domain));
+		json_object_array_add(domains, domain_json(domain, table));
 	}
 	for (domain = hv->suspended; domain; domain = domain->next_suspended)
-		json_object_array_add(domains, domain_json(domain));
+		json_object_array_add(domains, domain_json(domain, table));
+	hv_process_table_free(table);
 	json_object_object_add(report, "dir", json_object_new_string(hv->dir));
 	json_object_object_add(report, "domains", domains);
 	add_number(report, "zombies", zombies);
@@ -121,11 +121,11 @@ struct json_object *hv_report_json(struct hv *hv)
 	return report;
 }
 
-static void print_domain(FILE *out, struct hv_domain *domain)
+static void print_domain(FILE *out, struct hv_domain *domain, struct hv_process_table *table)
 {
 	struct usage usage;
 
-	measure(domain, &usage);
+	measure(domain, table, &usage);
 	fprintf(out, "%5u  %-16s %-5s %-9s %9u %6u/%-6u %6u %6u/%-5u %6u %7u %8lu %7lu\n", domain->domid,
 		domain->name, hv_type_name(domain->type), hv_state_name(domain->state), usage.processes,
 		usage.granted, usage.limit, usage.mappings, usage.ports, usage.port_limit, usage.store.nodes,
@@ -134,6 +134,7 @@ static void print_domain(FILE *out, struct hv_domain *domain)
 
 char *hv_report_text(struct hv *hv)
 {
+	struct hv_process_table *table;
 	struct hv_domain *domain, *next;
 	char *text = NULL;
 	size_t size;
@@ -141,14 +142,16 @@ char *hv_report_text(struct hv *hv)
 
 	if (!out)
 		return NULL;
+	table = hv_process_table_new();
 	fprintf(out,
 		"domid  name             type  state     processes  granted/limit  mapped  ports/limit  "
 		"nodes watches requests  events\n");
 	HASH_SORT(hv->domains, by_domid);
 	HASH_ITER(hh, hv->domains, domain, next)
-		print_domain(out, domain);
+		print_domain(out, domain, table);
 	for (domain = hv->suspended; domain; domain = domain->next_suspended)
-		print_domain(out, domain);
+		print_domain(out, domain, table);
+	hv_process_table_free(table);
 	if (hv->kernel_log)
 		fprintf(out, "\nkernel log:\n%s", hv->kernel_log);
 	fclose(out);

@@ -96,7 +96,7 @@ def test_what_still_runs_in_a_domain_is_killed(runtime):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_the_commands(runtime, number):
-    process = command(runtime, "--", "sh", "-c", f"trap 'kill $!; echo caught; exit 5' {number.name[3:]}; sleep 1000 & echo $!; wait")
+    process = command(runtime, "--", "sh", "-c", f"trap 'kill -KILL $!; echo caught; exit 5' {number.name[3:]}; sleep 1000 & echo $!; wait")
     process.stdout.readline()
     process.send_signal(number)
     assert process.communicate(timeout=60)[0] == "caught\n"
