@@ -719,7 +719,10 @@ void links_lost(struct links *links, uint32_t domid, bool gone, const char *reas
 	if (!link)
 		return;
 	if (link->state == LINK_AWAY) {
-		link_not_connected(link, gone ? -EHOSTDOWN : -ENOLINK, reason);
+		if (gone)
+			link_peer_died(link, reason);
+		else
+			link_not_connected(link, -ENOLINK, reason);
 		return;
 	}
 	if (!transport_is_there(&link->carrier))

@@ -17,6 +17,7 @@
 
 #define COST_FRAME_BEFORE 500u /* units (turns.h): two keyed hashes of 100 bytes, at most */
 #define AGAIN_MS	  1000
+#define GONE_AFTER_MS	  (2 * AGAIN_MS)
 #define FRAMES_AT_ONCE	  8 /* an attempt has four */
 
 bool link_may_resume(const struct link *link, int error)
@@ -113,12 +114,31 @@ void link_leave(struct link *link, const char *why)
 	}
 }
 
+/* Whether XenStore shows nothing of the peer, and not only for a moment: who hides its presence shows itself by its
+ * hello alone, and between two attempts there is none. */
+static bool is_gone(struct link *link)
+{
+	uint64_t now = clock_ms();
+
+	if (!link->session.absent_ms)
+		link->session.absent_ms = now;
+	return now - link->session.absent_ms >= GONE_AFTER_MS;
+}
+
 void link_not_connected(struct link *link, int error, const char *why)
 {
-	if (error == -EHOSTDOWN)
+	if (error == -EHOSTDOWN && is_gone(link)) {
 		give_up(link, EHOSTDOWN, why);
-	else
-		drop(link, why);
+		return;
+	}
+	if (error != -EHOSTDOWN)
+		link->session.absent_ms = 0;
+	drop(link, why);
+}
+
+void link_peer_died(struct link *link, const char *why)
+{
+	give_up(link, EHOSTDOWN, why);
 }
 
 /* --- an attempt ------------------------------------------------------------------------------- */
@@ -356,6 +376,7 @@ void link_try_next(struct link *link)
 	int r;
 
 	link->greeted = false;
+	link->session.absent_ms = 0;
 	r = attempt_begin(&link->attempt, &link->next, link->links->options.self->domid < link->domid);
 	if (r < 0) {
 		drop(link, strerror(-r));

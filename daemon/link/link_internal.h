@@ -31,6 +31,7 @@ struct link_session {
 	uint8_t peer_instance[PROOF_ID_SIZE];
 	uint32_t epoch, confirmed; /* the last epoch in which the other end was heard */
 	uint64_t away_ms;	   /* when it was lost */
+	uint64_t absent_ms; /* since when XenStore shows nothing of the peer; 0: it does, or isn't asked */
 };
 
 struct link {
@@ -105,7 +106,10 @@ bool link_may_resume(const struct link *link, int error);
 void link_leave(struct link *link, const char *why);
 /* Tries to go on over `next`. */
 void link_try_next(struct link *link);
-/* Peers couldn't get another vchan, or have lost the one of the attempt. */
+/* Peers couldn't get another vchan (-EHOSTDOWN: XenStore shows nothing of the peer), or have lost the one of the
+/* The peer's daemon has certainly gone. */
+void link_peer_died(struct link *link, const char *why);
+ * attempt. */
 void link_not_connected(struct link *link, int error, const char *why);
 /* Looks at an attempt, of which an event may have been lost. */
 void link_look_at_attempt(struct link *link, uint64_t now);

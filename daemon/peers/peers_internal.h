@@ -125,7 +125,8 @@ struct peer {
 	} for_us, for_all, endpoints;
 	unsigned presence_major, hello_major; /* of a leaf in another version, else 0 */
 
-	bool up; /* as told to the owner */
+	bool up;    /* as told to the owner */
+	bool shown; /* while it was up, by its presence or its endpoints: not by its hello alone */
 	char instance[PEERS_INSTANCE_SIZE];
 
 	struct store_request *advertising; /* our endpoints leaf for it is being written */
@@ -178,7 +179,7 @@ struct peers {
 	struct task advertise_next; /* for one peer after the other */
 	unsigned advertise_failures;
 	struct event *answer_again; /* who has asked again since it was set */
-	char **names; /* what we advertise, as far as policy lets a peer know */
+	char **names;		    /* what we advertise, as far as policy lets a peer know */
 	unsigned names_count;
 	bool *names_public;	 /* everyone may see it, by its place in `names` */
 	unsigned names_looked;	 /* of them it is known */

@@ -430,6 +430,7 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 		.up = peer->up,
 		.looked = (peer->looked & LEAVES_LOOKED_UP) == LEAVES_LOOKED_UP,
 		.looking = peer->asked || (peer->stale | peer->reading | peer->came) & LEAVES_LOOKED_UP,
+		.by_hello = !peer->shown,
 		.store_down = !store_is_connected(peer->peers->store),
 		.other_presence = peer->presence_major,
 		.other_hello = peer->hello_major,

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import FAST, PATIENCE, eventually, stopped, works
+from messaging import EXIT_NO_ENDPOINT, FAST, PATIENCE, eventually, stopped, works
 
 LONG = int(60 * PATIENCE)
 WINDOW = 200  # messages on their way at once
@@ -229,6 +229,23 @@ def test_rings_that_are_given_up_again_and_again_cost_nothing_but_time(nodes, en
 def test_a_send_whose_time_is_up_while_the_peer_is_away_ends_in_time(nodes, host):
     one, two = nodes(1, 2).values()
     works(one, two)
+@pytest.mark.parametrize("end", [1, 2], ids=["its own", "the other's"])
+def test_a_peer_that_hides_its_presence_does_not_seem_dead_while_it_writes_no_hello(nodes, end):
+    pair = nodes(1, 2, start=False)
+    hidden, other = pair[1], pair[2]
+    hidden.config += "presence = private\n"
+    for node in (other, hidden):
+        node.start()
+    hidden.send("2:none", "x", exit_code=EXIT_NO_ENDPOINT)  # only so does the other one know of it
+    zero = nodes(0, start=False)[0]
+    with traffic(hidden, other) as goes_on, zero.store() as store:
+        for times in range(1, 6):
+            store.remove(f"/local/domain/{end}/data/xenmsg/to/{3 - end}/hello")
+            for node, domid in ((hidden, 2), (other, 1)):
+                resumed(node, domid, times)
+        goes_on()
+
+
     with Connection(one.socket) as sender, Connection(two.socket) as receiver:
         assert receiver.bind("inbox") == 0
         results = []

@@ -352,10 +352,41 @@ static void dead_daemons_session_ends_at_once(void **state)
 	expect_ended(&scene);
 	up_to_resume(&scene);
 	leave(&scene);
-	links_failed(scene.links, 7, -EHOSTDOWN, "it isn't there");
+	links_lost(scene.links, 7, true, "its daemon was restarted");
 	expect_ended(&scene);
 	away(&scene);
 	links_lost(scene.links, 7, true, "its daemon was restarted");
+	expect_ended(&scene);
+}
+
+/* Who hides its presence shows itself by its hello alone, and writes none for a moment between two attempts. */
+static void peer_that_seems_gone_for_a_moment_is_only_away(void **state)
+{
+	struct scene scene;
+
+	up_to_resume(&scene);
+	leave(&scene);
+	for (int i = 0; i < 2; i++) {
+		links_failed(scene.links, 7, -EHOSTDOWN, "it isn't there");
+		expect_state(&scene, LINK_AWAY);
+		pass(&scene, AGAIN_MS);
+	}
+	/* It was there meanwhile. */
+	links_failed(scene.links, 7, -EHOSTUNREACH, "it has offered no rings");
+	for (int i = 0; i < 2; i++) {
+		links_failed(scene.links, 7, -EHOSTDOWN, "it isn't there");
+		expect_state(&scene, LINK_AWAY);
+		pass(&scene, AGAIN_MS);
+	}
+	meet_again(&scene);
+	links_lost(scene.links, 7, false, "the peer has withdrawn its hello");
+	for (int i = 0; i < 2; i++) {
+		links_failed(scene.links, 7, -EHOSTDOWN, "it isn't there");
+		expect_state(&scene, LINK_AWAY);
+		pass(&scene, AGAIN_MS);
+	}
+	links_failed(scene.links, 7, -EHOSTDOWN, "it isn't there");
+	expect_last_error(&scene, "it isn't there");
 	expect_ended(&scene);
 }
 
@@ -765,3 +796,4 @@ int main(void)
 	log_set_level(LOG_LEVEL_ERROR);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
+		cmocka_unit_test(peer_that_seems_gone_for_a_moment_is_only_away),
