@@ -77,7 +77,8 @@ static void unpublish(struct peer *peer)
 	peers_remove(peer->peers, path);
 }
 
-/* Leaves PAGES, GRANTED or AWAIT. */
+/* Leaves PAGES, GRANTED or AWAIT. A peer that has mapped the vchan meanwhile learns that another one may come: for a
+ * daemon that just closes it the sessions would be over. */
 static void step_back(struct peer *peer, enum rendezvous_state state)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
@@ -92,7 +93,8 @@ static void step_back(struct peer *peer, enum rendezvous_state state)
 	rendezvous->vchan = NULL;
 	rendezvous->ring_ref = rendezvous->port = 0;
 	rendezvous->state = state;
-	vchan_close(vchan);
+	if (vchan)
+		vchan_leave(vchan);
 }
 
 static void withdraw(struct peer *peer)
@@ -428,9 +430,9 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 		.self = peer->domid == peer->peers->options.self->domid,
 		.no_domid = peer->domid > DOMID_MAX,
 		.up = peer->up,
+		.by_hello = !peer->shown,
 		.looked = (peer->looked & LEAVES_LOOKED_UP) == LEAVES_LOOKED_UP,
 		.looking = peer->asked || (peer->stale | peer->reading | peer->came) & LEAVES_LOOKED_UP,
-		.by_hello = !peer->shown,
 		.store_down = !store_is_connected(peer->peers->store),
 		.other_presence = peer->presence_major,
 		.other_hello = peer->hello_major,
@@ -614,6 +616,8 @@ void rendezvous_destroy(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
+	vchan_close(rendezvous->vchan); /* no other one will come */
+	rendezvous->vchan = NULL;
 	if (rendezvous->state != RENDEZVOUS_IDLE && rendezvous->state != RENDEZVOUS_CONNECTED)
 		step_back(peer, RENDEZVOUS_IDLE);
 	store_cancel(&rendezvous->hello_request);

@@ -82,6 +82,7 @@ struct vchan {
 
 static struct {
 	int granted, mapped;
+	unsigned left;
 } held;
 
 int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size,
@@ -110,6 +111,12 @@ void vchan_close(struct vchan *vchan)
 		return;
 	*(vchan->granted ? &held.granted : &held.mapped) -= 1;
 	free(vchan);
+}
+
+void vchan_leave(struct vchan *vchan)
+{
+	held.left++;
+	vchan_close(vchan);
 }
 
 enum vchan_state vchan_state(const struct vchan *vchan)
@@ -225,9 +232,9 @@ static void settle(struct scene *scene)
 	}
 }
 
-/* Of two that both may map we do, being the lower one; the peer has answered our hello and offers nothing
+/* If we map: of two that both may we do, being the lower one; the peer has answered our hello and offers nothing
  * yet. */
-static void scene_start(struct scene *scene)
+static void scene_start_with(struct scene *scene, bool maps)
 {
 	static const struct peers_callbacks callbacks = {
 		.presence = on_presence,
@@ -246,7 +253,7 @@ static void scene_start(struct scene *scene)
 		.access = (void *)scene,
 		.ring_size = 65536,
 		.min_ring_size = 1024,
-		.map = PEERS_MAP_YES,
+		.map = maps ? PEERS_MAP_YES : PEERS_MAP_NO,
 		.setup_timeout_ms = 2 * PATIENCE_MS,
 	};
 	struct fake_node *hello;
@@ -273,6 +280,11 @@ static void scene_start(struct scene *scene)
 	fire(scene, THEIRS "/to/1/hello");
 	settle(scene);
 	assert_null(scene->vchan);
+}
+
+static void scene_start(struct scene *scene)
+{
+	scene_start_with(scene, true);
 }
 
 static void scene_stop(struct scene *scene)
@@ -577,6 +589,30 @@ static void peer_pays_for_what_it_writes(void **state)
 	scene_stop(&scene);
 }
 
+/* The peer may have mapped it already, and would take a vchan that is merely closed for the end of our daemon. */
+static void what_was_granted_in_vain_is_left_unless_it_was_for_good(void **state)
+{
+	struct scene scene;
+
+	for (int for_good = 0; for_good < 2; for_good++) {
+		scene_start_with(&scene, false);
+		assert_int_equal(held.granted, 1);
+		held.left = 0;
+		if (!for_good) {
+			fake_write(&scene.store, THEIRS "/to/1/hello", "1 " INSTANCE " 01234567 1");
+			fire(&scene, THEIRS "/to/1/hello");
+			settle(&scene);
+			assert_int_equal(held.left, 1);
+			assert_int_equal(held.granted, 1); /* for the new hello */
+			peers_disconnect(scene.peers, 2);
+			assert_int_equal(held.left, 2);
+			assert_int_equal(held.granted, 0);
+		}
+		scene_stop(&scene);
+		assert_int_equal(held.left, for_good ? 0 : 2);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -588,6 +624,7 @@ int main(void)
 		cmocka_unit_test(link_without_memory_for_its_hello_fails),
 		cmocka_unit_test(peer_pays_for_what_it_writes),
 		cmocka_unit_test(second_node_is_looked_for_though_nothing_tells_of_it),
+		cmocka_unit_test(what_was_granted_in_vain_is_left_unless_it_was_for_good),
 		cmocka_unit_test(restarted_peer_is_found_though_its_presence_is_not_told),
 	};
 
