@@ -66,7 +66,8 @@ void link_drop_next(struct link *link)
 
 void link_end_session(struct link *link, int error, const char *why)
 {
-	bool was_wanted = link->hop.channels.count || link->pings.list, was_up = link->state == LINK_UP;
+	bool was_wanted = link->hop.channels.count || link->pings.list, was_up = link->state == LINK_UP,
+	     was_away = link->state == LINK_AWAY;
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
 	if (link->state == LINK_CONNECTING || (link->state == LINK_AWAY && !transport_is_there(&link->next)))
@@ -81,6 +82,8 @@ void link_end_session(struct link *link, int error, const char *why)
 	pings_fail(&link->pings, -error);
 	if (was_up)
 		directory_link(link->links->directory, link->domid, false);
+	if (was_away)
+		directory_link_anew(link->links->directory, link->domid);
 	if (was_wanted)
 		log_limited(LOG_UNREACHABLE,
 			    error == EHOSTDOWN ? link->wanted_by : LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,

@@ -234,6 +234,12 @@ void directory_link(struct directory *directory, uint32_t domid, bool up)
 		serve_guest_left(directory, domid);
 }
 
+void directory_link_anew(struct directory *directory, uint32_t domid)
+{
+	if (directory->self->domid != 0)
+		believe_link_anew(directory, domid);
+}
+
 void directory_restart(struct directory *directory)
 {
 	uint32_t own = directory->self->domid;

@@ -86,8 +86,11 @@ bool directory_is_served(const struct directory *directory);
 void directory_restart(struct directory *directory);
 /* In a guest: notes that domain 0's daemon has come or gone. */
 void directory_presence(struct directory *directory, bool up);
-/* Notes that a link has come up or ended. */
+/* Notes that a link has come up, or has ended or lost its vchan. */
 void directory_link(struct directory *directory, uint32_t domid, bool up);
+/* Notes that a link that had lost its vchan has ended, too: one with domain 0 is wanted at once, without the pauses
+ * that have grown while nobody could make one. */
+void directory_link_anew(struct directory *directory, uint32_t domid);
 /* In a guest: takes a DIRECTORY frame's payload (`length` bytes) from domain 0. Returns 0, or -EPROTO if it
  * is malformed; then none of it was used. */
 int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length);

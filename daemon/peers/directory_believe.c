@@ -72,6 +72,12 @@ void believe_link(struct directory *directory, uint32_t domid, bool up)
 		timer_start(directory->forget, directory->believed_ms);
 }
 
+void believe_link_anew(struct directory *directory, uint32_t domid)
+{
+	if (domid == 0 && !directory->linked)
+		directory_presence(directory, directory->present);
+}
+
 static void take_entry(struct directory *directory, const struct frame_directory_entry *entry)
 {
 	struct domain *domain;

@@ -25,5 +25,6 @@ void believe_destroy(struct directory *directory);
 /* Forgets all that domain 0 has told: this may be another host. */
 void believe_reset(struct directory *directory);
 void believe_link(struct directory *directory, uint32_t domid, bool up);
+void believe_link_anew(struct directory *directory, uint32_t domid);
 
 #endif

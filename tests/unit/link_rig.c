@@ -130,6 +130,11 @@ void directory_link(struct directory *directory, uint32_t domid, bool up)
 	*(up ? &scene->ups : &scene->downs) += 1;
 }
 
+void directory_link_anew(struct directory *directory, uint32_t domid)
+{
+	((struct scene *)(void *)directory)->anews++;
+}
+
 int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length)
 {
 	struct scene *scene = (struct scene *)(void *)directory;

@@ -62,7 +62,7 @@ struct scene {
 	bool is_up; /* the peers, according to XenStore */
 	int connect_error;
 	bool is_connected; /* has handed over a vchan, and wasn't told that it ended */
-	unsigned connects, disconnects, ups, downs, directories, opens;
+	unsigned connects, disconnects, ups, downs, anews, directories, opens;
 	int directory_result;
 	int64_t pong;
 	unsigned pongs, unlinkable;

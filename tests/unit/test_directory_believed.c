@@ -182,12 +182,20 @@ static void a_link_is_wanted_while_dom0s_daemon_is_there(void **state)
 	assert_int_equal(event_base_get_num_events(rig->base, EVENT_BASE_COUNT_ADDED), 0);
 	directory_presence(one->directory, true);
 	until(one->wants == 5);
+	/* While the link's session was away the pauses have grown, but not for the next one. */
+	until(one->wants == 7);
+	first = now_ms();
+	directory_link_anew(one->directory, 3);
+	directory_link_anew(rig->zero.directory, 0);
+	directory_link_anew(one->directory, 0);
+	until(one->wants == 9);
+	assert_true(now_ms() - first < 900); /* at once, and after 250 ms: the next was due after a second */
 	/* A new daemon's presence while the link with the old one is being given up. */
 	directory_link(one->directory, 0, true);
 	directory_presence(one->directory, false);
 	directory_presence(one->directory, true);
 	directory_link(one->directory, 0, false);
-	until(one->wants == 6);
+	until(one->wants == 10);
 	/* Domain 0 wants none. */
 	directory_presence(rig->zero.directory, true);
 	turn(rig);

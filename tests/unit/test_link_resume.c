@@ -396,6 +396,7 @@ static void goodbye_ends_the_session(void **state)
 
 	up_to_resume(&scene);
 	say(&scene, FRAME_GOODBYE, "\0\0\0\0", 4);
+	assert_int_equal(scene.anews, 0);
 	expect_ended(&scene);
 	/* It had the epoch, and then found that it is the older end: its number says nothing. */
 	away(&scene);
@@ -428,6 +429,7 @@ static void resume_for_ends_it(void **state)
 		assert_int_equal(info_of(&scene).state, LINK_AWAY);
 		pass(&scene, 2 * AGAIN_MS);
 		expect_last_error(&scene, "resume-for");
+		assert_int_equal(scene.anews, 1);
 		expect_ended(&scene);
 	}
 }
