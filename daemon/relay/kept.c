@@ -27,6 +27,7 @@ int hop_keep(struct hop *hop)
 	int r = 0;
 
 	kept.size = unread + left;
+	charge_end(&before->charge); /* or what is still to be sent again would be paid for twice */
 	if (kept.size) {
 		charge_init(&kept.charge, hop->account);
 		r = charge_add(&kept.charge, QUOTA_BYTES, kept.size);

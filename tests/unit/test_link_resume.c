@@ -509,6 +509,58 @@ static void what_its_domain_may_not_let_wait_ends_the_session(void **state)
 	}
 }
 
+static int no_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+{
+	return -EPROTO;
+}
+
+/* A vchan is lost before what the one before it had left was sent again. */
+static void what_is_kept_a_second_time_is_paid_for_once(void **state)
+{
+	static const struct hop_callbacks callbacks = {.control = no_control};
+	const struct quota_limits limits = {
+		.pool = {[QUOTA_BYTES] = 1000},
+		.max = {[QUOTA_PEER] = {[QUOTA_BYTES] = 1000}},
+	};
+	struct quota *quota = quota_new(&limits);
+	struct account *account = quota_account(quota, QUOTA_PEER, 7);
+	struct private_ring *rings = calloc(4, sizeof(*rings));
+	struct ring_view in = private_ring_view(&rings[0]), out = private_ring_view(&rings[1]);
+	struct hop_rings first = {.in = in, .out = {[OUTLET_MAIN] = out}};
+	struct ring_reader reader;
+	struct ring_writer writer;
+	struct scene scene;
+	uint8_t payload[8];
+	struct hop hop;
+	uint64_t used;
+
+	scene_start(&scene);
+	assert_int_equal(hop_init(&hop, &scene.relay, HOP_LINK, &callbacks, &hop, 0, 16), 0);
+	hop_set_account(&hop, account_ref(account));
+	assert_int_equal(hop_attach(&hop, &first), 0);
+	for (uint64_t i = 0; i < 16; i++)
+		assert_int_equal(hop_send(&hop, FRAME_PING, 0, 0, payload, frame_u64_encode(i, payload)), 0);
+	settle(&scene);
+	assert_int_equal(hop_pause(&hop), 0);
+	used = account_usage(account, QUOTA_BYTES).used;
+	assert_int_equal(used, hop_sent(&hop));
+	assert_true(used > 250); /* of 500 that one account may have */
+	in = private_ring_view(&rings[2]);
+	out = private_ring_view(&rings[3]);
+	assert_int_equal(ring_reader_init(&reader, &in, false), 0);
+	assert_int_equal(ring_writer_init(&writer, &out, false), 0);
+	hop_resume(&hop, &reader, &writer, 0);
+	assert_int_equal(hop_pause(&hop), 0);
+	assert_int_equal(account_usage(account, QUOTA_BYTES).used, used);
+	assert_int_equal(hop_acked(&hop), 0);
+	hop_cleanup(&hop);
+	assert_int_equal(account_usage(account, QUOTA_BYTES).used, 0);
+	scene_stop(&scene);
+	account_unref(account);
+	quota_free(quota);
+	free(rings);
+}
+
 /* --- who lies --------------------------------------------------------------------------------- */
 
 static void wrong_proof_is_not_answered(void **state)
@@ -779,11 +831,13 @@ int main(void)
 		cmocka_unit_test(peer_that_has_no_session_gets_a_new_one_over_the_same_vchan),
 		cmocka_unit_test(peer_of_version_1_0_has_no_session),
 		cmocka_unit_test(dead_daemons_session_ends_at_once),
+		cmocka_unit_test(peer_that_seems_gone_for_a_moment_is_only_away),
 		cmocka_unit_test(goodbye_ends_the_session),
 		cmocka_unit_test(resume_for_ends_it),
 		cmocka_unit_test(another_vchan_is_asked_for_again_and_again),
 		cmocka_unit_test(daemon_that_stops_while_the_peer_is_away_leaves_nothing),
 		cmocka_unit_test(what_its_domain_may_not_let_wait_ends_the_session),
+		cmocka_unit_test(what_is_kept_a_second_time_is_paid_for_once),
 		cmocka_unit_test(wrong_proof_is_not_answered),
 		cmocka_unit_test(proof_of_an_earlier_vchan_is_not_answered),
 		cmocka_unit_test(impossible_positions),
@@ -798,4 +852,3 @@ int main(void)
 	log_set_level(LOG_LEVEL_ERROR);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
-		cmocka_unit_test(peer_that_seems_gone_for_a_moment_is_only_away),
