@@ -96,8 +96,6 @@ void link_drop_next(struct link *link);
 uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t *payload);
 /* Notes what the peer's HELLO says, and which session begins with it. */
 void link_note_hello(struct link *link, const struct frame_hello_link *hello);
-/* The session is up: tells who waits for it. */
-void link_tell_up(struct link *link);
 
 /* --- link_away.c */
 /* Whether an error of the hop means that only the vchan was lost, and the session can be resumed. */
@@ -107,10 +105,10 @@ void link_leave(struct link *link, const char *why);
 /* Tries to go on over `next`. */
 void link_try_next(struct link *link);
 /* Peers couldn't get another vchan (-EHOSTDOWN: XenStore shows nothing of the peer), or have lost the one of the
-/* The peer's daemon has certainly gone. */
-void link_peer_died(struct link *link, const char *why);
  * attempt. */
 void link_not_connected(struct link *link, int error, const char *why);
+/* The peer's daemon has certainly gone. */
+void link_peer_died(struct link *link, const char *why);
 /* Looks at an attempt, of which an event may have been lost. */
 void link_look_at_attempt(struct link *link, uint64_t now);
 
