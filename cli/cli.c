@@ -20,37 +20,6 @@
 
 #define SECONDS_MAX (INT_MAX / 1000)
 
-bool cli_option(struct cli *cli, int option, const char *command, const char *help, int *code)
-{
-	switch (option) {
-	case OPTION_SOCKET:
-		cli->socket = optarg;
-		return true;
-	case 'q':
-		cli->quiet = true;
-		return true;
-	case 'v':
-		cli->verbose++;
-		return true;
-	case 'h':
-		fputs(help, stdout);
-		*code = cli_flush();
-		return false;
-	case OPTION_VERSION:
-		puts("xenmsg " PACKAGE_VERSION);
-		*code = cli_flush();
-		return false;
-	default:
-		if (option == ':')
-			*code = cli_usage(command, "option '%s' needs a value", cli->argv[optind - 1]);
-		else if (optopt && optopt < 256 && strncmp(cli->argv[optind - 1], "--", 2) != 0)
-			*code = cli_usage(command, "unknown option '-%c'", optopt);
-		else
-			*code = cli_usage(command, "unknown option '%s'", cli->argv[optind - 1]);
-		return false;
-	}
-}
-
 /* Prints one line, even if a text in it (an address, a path, the words of a daemon or of a peer) has several.
  * Nothing unprintable reaches the terminal. */
 static void complain(const char *format, va_list arguments)
@@ -91,7 +60,22 @@ int cli_usage(const char *command, const char *format, ...)
 	return EXIT_USAGE;
 }
 
-/* Parses seconds, which may have a fraction. */
+/* ---- options --------------------------------------------------------------------------------- */
+
+#define OPTIONS_MAX 8 /* of a command's own */
+
+/* What getopt_long() returns for an option that has no letter; for a command's own, its place added. */
+enum { OPTION_SOCKET = 256, OPTION_VERSION, OPTION_OWN };
+
+static const struct option common_options[] = {
+	{"socket", required_argument, NULL, OPTION_SOCKET},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, OPTION_VERSION},
+	{"quiet", no_argument, NULL, 'q'},
+	{"verbose", no_argument, NULL, 'v'},
+	{0},
+};
+
 static bool parse_seconds(const char *text, int *ms)
 {
 	char *end;
@@ -105,12 +89,95 @@ static bool parse_seconds(const char *text, int *ms)
 	return true;
 }
 
-int cli_seconds(const char *command, const char *option, const char *text, int least_ms, int *ms)
+static bool parse_count(const char *text, uint64_t *count)
 {
-	if (parse_seconds(text, ms) && *ms >= least_ms)
-		return EXIT_DONE;
-	return cli_usage(command, "%s takes a number of seconds from %g to %d, not '%s'", option,
-			 least_ms / 1000.0, SECONDS_MAX, text);
+	char *end;
+
+	errno = 0;
+	*count = strtoull(text, &end, 10);
+	return *text >= '0' && *text <= '9' && !*end && !errno && *count > 0;
+}
+
+static int take_own(const struct cli *cli, const struct cli_option *option)
+{
+	if (option->flag)
+		*option->flag = true;
+	else if (option->text)
+		*option->text = optarg;
+	else if (option->count && !parse_count(optarg, option->count))
+		return cli_usage(cli->command, "--%s takes a number above 0, not '%s'", option->name, optarg);
+	else if (option->ms && (!parse_seconds(optarg, option->ms) || *option->ms < option->least_ms))
+		return cli_usage(cli->command, "--%s takes a number of seconds from %g to %d, not '%s'",
+				 option->name, option->least_ms / 1000.0, SECONDS_MAX, optarg);
+	return EXIT_DONE;
+}
+
+static int misused(const struct cli *cli, int option, const char *argument)
+{
+	if (option == ':')
+		return cli_usage(cli->command, "option '%s' needs a value", argument);
+	if (optopt && optopt < 256 && strncmp(argument, "--", 2) != 0)
+		return cli_usage(cli->command, "unknown option '-%c'", optopt);
+	return cli_usage(cli->command, "unknown option '%s'", argument);
+}
+
+static int print(const char *text)
+{
+	fputs(text, stdout);
+	return cli_flush();
+}
+
+static bool parse(struct cli *cli, int argc, char **argv, const char *short_options, const char *help,
+		  const struct cli_option *own, int *code)
+{
+	struct option all[OPTIONS_MAX + sizeof(common_options) / sizeof(common_options[0])];
+	int count = 0, option;
+
+	*code = EXIT_DONE;
+	for (; own && own[count].name; count++)
+		all[count] =
+			(struct option){own[count].name, own[count].flag ? no_argument : required_argument,
+					NULL, OPTION_OWN + count};
+	memcpy(all + count, common_options, sizeof(common_options));
+	optind = 0; /* getopt starts anew */
+	while (*code == EXIT_DONE && (option = getopt_long(argc, argv, short_options, all, NULL)) != -1) {
+		switch (option) {
+		case OPTION_SOCKET:
+			cli->socket = optarg;
+			break;
+		case 'q':
+			cli->quiet = true;
+			break;
+		case 'v':
+			cli->verbose++;
+			break;
+		case 'h':
+			*code = print(help);
+			return false;
+		case OPTION_VERSION:
+			*code = print("xenmsg " PACKAGE_VERSION "\n");
+			return false;
+		case ':':
+		case '?':
+			*code = misused(cli, option, argv[optind - 1]);
+			break;
+		default:
+			*code = take_own(cli, &own[option - OPTION_OWN]);
+		}
+	}
+	return *code == EXIT_DONE;
+}
+
+bool cli_options(struct cli *cli, int argc, char **argv, const char *help, const struct cli_option *options,
+		 int *code)
+{
+	return parse(cli, argc, argv, ":hqv", help, options, code);
+}
+
+bool cli_options_in_front(struct cli *cli, int argc, char **argv, const char *help,
+			  const struct cli_option *options, int *code)
+{
+	return parse(cli, argc, argv, "+:hqv", help, options, code);
 }
 
 char **cli_command(int *argc, char **argv)
@@ -124,14 +191,7 @@ char **cli_command(int *argc, char **argv)
 	return NULL;
 }
 
-bool cli_parse_count(const char *text, uint64_t *count)
-{
-	char *end;
-
-	errno = 0;
-	*count = strtoull(text, &end, 10);
-	return *text >= '0' && *text <= '9' && !*end && !errno && *count > 0;
-}
+/* ---- connecting, errors ---------------------------------------------------------------------- */
 
 static const char *socket_path(const struct cli *cli)
 {

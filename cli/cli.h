@@ -29,39 +29,37 @@ enum exit_code {
 };
 
 struct cli {
-	const char *socket; /* NULL: the library's default */
+	const char *command; /* the subcommand's name; "" before it is known */
+	const char *socket;  /* NULL: the library's default */
 	bool quiet;
 	int verbose;
-	char **argv; /* what getopt works on, so that a complaint can name the unknown option */
 };
 
-/* Options of every command. Their values lie above those of a command's own options. */
-enum {
-	OPTION_SOCKET = 1000,
-	OPTION_VERSION,
+/* An option --NAME of a command: one of the pointers says where its value goes, and so what it takes. */
+struct cli_option {
+	const char *name; /* NULL ends a list */
+	bool *flag;	  /* it takes nothing */
+	const char **text;
+	uint64_t *count; /* above 0 */
+	int *ms;	 /* seconds, which may have a fraction, as milliseconds */
+	int least_ms;
 };
-#define CLI_OPTIONS                                                                                          \
-	{"socket", required_argument, NULL, OPTION_SOCKET}, {"help", no_argument, NULL, 'h'},                \
-		{"version", no_argument, NULL, OPTION_VERSION}, {"quiet", no_argument, NULL, 'q'},           \
-		{"verbose", no_argument, NULL, 'v'},                                                         \
-	{                                                                                                    \
-		NULL, 0, NULL, 0                                                                             \
-	}
-#define CLI_SHORT ":hqv"
 
-/* Handles an option that isn't the command's own. Returns true to go on, false to end with *code. */
-bool cli_option(struct cli *cli, int option, const char *command, const char *help, int *code);
+/* Parses the options of a command, which may stand anywhere among its arguments, and those of every command.
+ * Returns true to go on with the arguments, which begin at argv[optind], or false to end with *code: after a
+ * complaint, or since the help or the version was printed. */
+bool cli_options(struct cli *cli, int argc, char **argv, const char *help, const struct cli_option *options,
+		 int *code);
+/* Does the same, but for options before the first argument only: what follows may be another command's. */
+bool cli_options_in_front(struct cli *cli, int argc, char **argv, const char *help,
+			  const struct cli_option *options, int *code);
 /* Prints one line on stderr, with unprintable characters replaced. */
 void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Does the same about a misused command. Returns EXIT_USAGE. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Converts an option's seconds, which may have a fraction, to milliseconds. Returns 0, or EXIT_USAGE after a
- * complaint. */
-int cli_seconds(const char *command, const char *option, const char *text, int least_ms, int *ms);
 /* Finds the command to be run, which follows the first "--" and ends with NULL; returns NULL if there is
  * none. Leaves in `argv` what is before it, counted in *argc, so that getopt finds options anywhere there. */
 char **cli_command(int *argc, char **argv);
-bool cli_parse_count(const char *text, uint64_t *count);
 
 /* Connects. Returns 0, or an exit code after a complaint. */
 int cli_open(struct cli *cli, struct xenmsg **conn);

@@ -31,8 +31,6 @@ static const char help[] =
 	"                      (null: it has none)\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_SERVE = 256, OPTION_SECONDS, OPTION_TIMEOUT, OPTION_JSON };
-
 #define SMALL	  64
 #define WRITE	  (64u << 10)
 #define LARGEST	  (1u << 20)
@@ -468,40 +466,19 @@ static int run_server(struct cli *cli, const char *endpoint)
 
 int cmd_bench(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"serve", no_argument, NULL, OPTION_SERVE},
-		{"seconds", required_argument, NULL, OPTION_SECONDS},
-		{"timeout", required_argument, NULL, OPTION_TIMEOUT},
-		{"json", no_argument, NULL, OPTION_JSON},
-		CLI_OPTIONS,
-	};
 	static struct bench bench = {.seconds_ms = 1000, .timeout_ms = 10000};
 	bool serves = false, json = false;
-	int option, code;
+	const struct cli_option options[] = {
+		{"serve", .flag = &serves},
+		{"seconds", .ms = &bench.seconds_ms, .least_ms = 1},
+		{"timeout", .ms = &bench.timeout_ms, .least_ms = 1},
+		{"json", .flag = &json},
+		{0},
+	};
+	int code;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
-		switch (option) {
-		case OPTION_SERVE:
-			serves = true;
-			break;
-		case OPTION_SECONDS:
-			code = cli_seconds("bench", "--seconds", optarg, 1, &bench.seconds_ms);
-			if (code)
-				return code;
-			break;
-		case OPTION_TIMEOUT:
-			code = cli_seconds("bench", "--timeout", optarg, 1, &bench.timeout_ms);
-			if (code)
-				return code;
-			break;
-		case OPTION_JSON:
-			json = true;
-			break;
-		default:
-			if (!cli_option(cli, option, "bench", help, &code))
-				return code;
-		}
-	}
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
 	if (argc - optind > 1)
 		return cli_usage("bench", "'%s' is too much", argv[optind + 1]);
 	if (serves)

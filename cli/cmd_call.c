@@ -23,8 +23,6 @@ static const char help[] =
 	"      --timeout S     give up after S seconds; the error says whether the request had been taken\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_FILE = 256, OPTION_TIMEOUT, OPTION_EXIT_STATUS, OPTION_JSON };
-
 struct call {
 	struct xenmsg *conn;
 	const char *address;
@@ -106,40 +104,21 @@ static int call_with_file(const struct call *call, const char *file)
 
 int cmd_call(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"file", required_argument, NULL, OPTION_FILE},
-		{"timeout", required_argument, NULL, OPTION_TIMEOUT},
-		{"exit-status", no_argument, NULL, OPTION_EXIT_STATUS},
-		{"json", no_argument, NULL, OPTION_JSON},
-		CLI_OPTIONS,
-	};
 	const char *file = NULL, *message = NULL, *why;
 	struct call call = {.timeout_ms = -1};
 	struct address parsed;
-	int option, code;
 	bool exit_status = false;
+	const struct cli_option options[] = {
+		{"file", .text = &file},
+		{"timeout", .ms = &call.timeout_ms, .least_ms = 1},
+		{"exit-status", .flag = &exit_status},
+		{"json", .flag = &call.json},
+		{0},
+	};
+	int code;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
-		switch (option) {
-		case OPTION_FILE:
-			file = optarg;
-			break;
-		case OPTION_TIMEOUT:
-			code = cli_seconds("call", "--timeout", optarg, 1, &call.timeout_ms);
-			if (code)
-				return code;
-			break;
-		case OPTION_EXIT_STATUS:
-			exit_status = true;
-			break;
-		case OPTION_JSON:
-			call.json = true;
-			break;
-		default:
-			if (!cli_option(cli, option, "call", help, &code))
-				return code;
-		}
-	}
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
 	if (optind >= argc)
 		return cli_usage("call", "which address?");
 	call.address = argv[optind++];

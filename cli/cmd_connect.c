@@ -41,20 +41,6 @@ static const char listen_help[] =
 	"      --args          with --run: the command gets the caller's arguments, behind its own\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_TIMEOUT = 256, OPTION_KEEP_OPEN, OPTION_RUN, OPTION_ARGS };
-
-static const struct option connect_options[] = {
-	{"timeout", required_argument, NULL, OPTION_TIMEOUT},
-	{"keep-open", no_argument, NULL, OPTION_KEEP_OPEN},
-	CLI_OPTIONS,
-};
-
-static const struct option listen_options[] = {
-	{"run", no_argument, NULL, OPTION_RUN},
-	{"args", no_argument, NULL, OPTION_ARGS},
-	CLI_OPTIONS,
-};
-
 /* ---- one stream on standard input and output ------------------------------------------------- */
 
 struct stdio {
@@ -99,20 +85,13 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 int cmd_connect(struct cli *cli, int argc, char **argv)
 {
 	struct xenmsg *conn;
-	int option, code, timeout_ms = -1, stream;
+	int code, timeout_ms = -1, stream;
 	bool keep_open = false;
+	const struct cli_option options[] = {
+		{"timeout", .ms = &timeout_ms}, {"keep-open", .flag = &keep_open}, {0}};
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, connect_options, NULL)) != -1) {
-		if (option == OPTION_TIMEOUT) {
-			code = cli_seconds("connect", "--timeout", optarg, 0, &timeout_ms);
-			if (code)
-				return code;
-		} else if (option == OPTION_KEEP_OPEN) {
-			keep_open = true;
-		} else if (!cli_option(cli, option, "connect", connect_help, &code)) {
-			return code;
-		}
-	}
+	if (!cli_options(cli, argc, argv, connect_help, options, &code))
+		return code;
 	if (argc - optind != 1)
 		return cli_usage("connect", argc == optind ? "to which ADDRESS?" : "it takes one ADDRESS");
 	code = cli_open_timed(cli, &conn, &timeout_ms);
@@ -281,16 +260,12 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 	struct xenmsg *conn;
 	struct listener listener = {.cli = cli, .command = command};
 	const char *endpoint;
-	int option, code, r, stream;
+	const struct cli_option options[] = {
+		{"run", .flag = &listener.runs}, {"args", .flag = &listener.takes_arguments}, {0}};
+	int code, r, stream;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, listen_options, NULL)) != -1) {
-		if (option == OPTION_RUN)
-			listener.runs = true;
-		else if (option == OPTION_ARGS)
-			listener.takes_arguments = true;
-		else if (!cli_option(cli, option, "listen", listen_help, &code))
-			return code;
-	}
+	if (!cli_options(cli, argc, argv, listen_help, options, &code))
+		return code;
 	if (argc == optind)
 		return cli_usage("listen", "on which ENDPOINT?");
 	endpoint = argv[optind++];

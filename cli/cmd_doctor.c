@@ -38,13 +38,6 @@ static const char help[] =
 	"      --json          one JSON object a line: step, result (ok, failed or left out), text, mend\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_JSON = 256 };
-
-static const struct option options[] = {
-	{"json", no_argument, NULL, OPTION_JSON},
-	CLI_OPTIONS,
-};
-
 struct doctor {
 	struct cli *cli;
 	int code; /* exit code of the first step that failed */
@@ -441,14 +434,11 @@ int cmd_doctor(struct cli *cli, int argc, char **argv)
 	struct doctor doctor = {.cli = cli};
 	struct xenmsg *conn;
 	bool json = false;
-	int option, code;
+	const struct cli_option options[] = {{"json", .flag = &json}, {0}};
+	int code;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
-		if (option == OPTION_JSON)
-			json = true;
-		else if (!cli_option(cli, option, "doctor", help, &code))
-			return code;
-	}
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
 	for (int i = optind; i < argc; i++)
 		if (!domain_name_is_valid(argv[i], strlen(argv[i])))
 			return cli_usage("doctor", "'%s' can't be a domain; write a domid, a name or self",

@@ -39,8 +39,6 @@ static const char help[] =
 	"                      tcp:127.0.0.1:9470 or tcp:[::1]:9470 (port 0: any, which is then told)\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_LISTEN = 256 };
-
 #define DAEMON_MS      5000 /* how long the daemon may take to accept us */
 #define REQUEST_S      10   /* how long a client may take to send its request, and to read the answer */
 #define HEADERS_MAX    8192
@@ -287,20 +285,13 @@ static void end(struct exporter *exporter)
 
 int cmd_exporter(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"listen", required_argument, NULL, OPTION_LISTEN},
-		CLI_OPTIONS,
-	};
 	struct exporter exporter = {.cli = cli, .fd = -1};
 	const char *where = NULL, *why;
-	int option, code;
+	const struct cli_option options[] = {{"listen", .text = &where}, {0}};
+	int code;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
-		if (option == OPTION_LISTEN)
-			where = optarg;
-		else if (!cli_option(cli, option, "exporter", help, &code))
-			return code;
-	}
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
 	if (optind < argc)
 		return cli_usage("exporter", "it takes no arguments");
 	if (!where)

@@ -47,8 +47,6 @@ static const char help[] =
 	"\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-static const struct option options[] = {CLI_OPTIONS};
-
 #define DIALS_MAX 64   /* threads at once; further connections wait until one of them ends */
 #define BACKLOG	  4096 /* who finds it full waits, or is refused if its Unix socket doesn't block */
 #define CONNS_MAX 8    /* sessions with the daemon that are kept for the next dials */
@@ -491,11 +489,10 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 {
 	static struct forward forward; /* static, as threads may use it after this function has returned */
 	const char *why;
-	int option, code;
+	int code;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1)
-		if (!cli_option(cli, option, "forward", help, &code))
-			return code;
+	if (!cli_options(cli, argc, argv, help, NULL, &code))
+		return code;
 	if (argc - optind != 2)
 		return cli_usage("forward", "it takes SOURCE and TARGET");
 	forward = (struct forward){.cli = cli, .pipe = {-1, -1}};

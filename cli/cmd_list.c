@@ -30,13 +30,6 @@ static const char endpoints_help[] =
 	"      --json          the same as JSON, one object a line\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_JSON = 256 };
-
-static const struct option list_options[] = {
-	{"json", no_argument, NULL, OPTION_JSON},
-	CLI_OPTIONS,
-};
-
 /* Returns the list in an answer, which is the answer itself or the only member of an object. */
 static struct json_object *list_in(struct json_object *answer)
 {
@@ -148,14 +141,11 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 	static const char *const columns[] = {"domid", "name", "uuid",	 "version",
 					      "link",  "via",  "rtt_us", NULL};
 	bool json = false;
-	int option, code;
+	const struct cli_option options[] = {{"json", .flag = &json}, {0}};
+	int code;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, list_options, NULL)) != -1) {
-		if (option == OPTION_JSON)
-			json = true;
-		else if (!cli_option(cli, option, "peers", peers_help, &code))
-			return code;
-	}
+	if (!cli_options(cli, argc, argv, peers_help, options, &code))
+		return code;
 	if (optind < argc)
 		return cli_usage("peers", "it takes no arguments");
 	return list(cli, "peers", "", "peers", json, columns);
@@ -167,14 +157,11 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 	char question[sizeof("endpoints ") + DOMAIN_NAME_MAX] = "endpoints";
 	const char *domain = "";
 	bool json = false;
-	int option, code;
+	const struct cli_option options[] = {{"json", .flag = &json}, {0}};
+	int code;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, list_options, NULL)) != -1) {
-		if (option == OPTION_JSON)
-			json = true;
-		else if (!cli_option(cli, option, "endpoints", endpoints_help, &code))
-			return code;
-	}
+	if (!cli_options(cli, argc, argv, endpoints_help, options, &code))
+		return code;
 	if (argc - optind > 1)
 		return cli_usage("endpoints", "one domain at most");
 	if (optind < argc) {

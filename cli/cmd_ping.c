@@ -21,8 +21,6 @@ static const char help[] =
 	"      --json          one JSON object a line: domain, number, rtt_us (null: no answer in time)\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_COUNT = 256, OPTION_INTERVAL, OPTION_TIMEOUT, OPTION_JSON };
-
 struct ping {
 	uint64_t count;
 	int interval_ms, timeout_ms;
@@ -124,43 +122,21 @@ static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain,
 
 int cmd_ping(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"count", required_argument, NULL, OPTION_COUNT},
-		{"interval", required_argument, NULL, OPTION_INTERVAL},
-		{"timeout", required_argument, NULL, OPTION_TIMEOUT},
-		{"json", no_argument, NULL, OPTION_JSON},
-		CLI_OPTIONS,
-	};
 	struct ping ping = {.count = 4, .interval_ms = 500, .timeout_ms = 10000};
 	struct xenmsg *conn;
 	const char *domain;
 	bool json = false;
-	int option, code;
+	const struct cli_option options[] = {
+		{"count", .count = &ping.count},
+		{"interval", .ms = &ping.interval_ms},
+		{"timeout", .ms = &ping.timeout_ms},
+		{"json", .flag = &json},
+		{0},
+	};
+	int code;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
-		switch (option) {
-		case OPTION_COUNT:
-			if (!cli_parse_count(optarg, &ping.count))
-				return cli_usage("ping", "--count takes a number above 0, not '%s'", optarg);
-			break;
-		case OPTION_INTERVAL:
-			code = cli_seconds("ping", "--interval", optarg, 0, &ping.interval_ms);
-			if (code)
-				return code;
-			break;
-		case OPTION_TIMEOUT:
-			code = cli_seconds("ping", "--timeout", optarg, 0, &ping.timeout_ms);
-			if (code)
-				return code;
-			break;
-		case OPTION_JSON:
-			json = true;
-			break;
-		default:
-			if (!cli_option(cli, option, "ping", help, &code))
-				return code;
-		}
-	}
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
 	if (argc - optind != 1)
 		return cli_usage("ping", optind >= argc ? "which domain?" : "one domain only");
 	domain = argv[optind];

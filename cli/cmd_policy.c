@@ -26,13 +26,6 @@ static const char help[] =
 	"      --json          the answer as a JSON object\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_JSON = 256 };
-
-static const struct option options[] = {
-	{"json", no_argument, NULL, OPTION_JSON},
-	CLI_OPTIONS,
-};
-
 static const char *text_of(struct json_object *answer, const char *key)
 {
 	const char *text = json_object_get_string(json_object_object_get(answer, key));
@@ -126,14 +119,11 @@ static int reload(struct cli *cli)
 int cmd_policy(struct cli *cli, int argc, char **argv)
 {
 	bool as_json = false;
-	int option, code;
+	const struct cli_option options[] = {{"json", .flag = &as_json}, {0}};
+	int code;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
-		if (option == OPTION_JSON)
-			as_json = true;
-		else if (!cli_option(cli, option, "policy", help, &code))
-			return code;
-	}
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
 	if (optind < argc && !strcmp(argv[optind], "reload")) {
 		if (argc - optind != 1 || as_json)
 			return cli_usage("policy reload", "it takes no arguments");

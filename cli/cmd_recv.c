@@ -33,8 +33,6 @@ static const char help[] =
 	"                      is run; else its sender gets an error\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_COUNT = 256, OPTION_TIMEOUT, OPTION_JSON, OPTION_RAW, OPTION_EXEC, OPTION_CONFIRM };
-
 struct recv {
 	struct cli *cli;
 	bool json, raw;
@@ -219,49 +217,23 @@ static int receive(struct recv *recv, struct xenmsg *conn, const char *endpoint,
 
 int cmd_recv(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"count", required_argument, NULL, OPTION_COUNT},
-		{"timeout", required_argument, NULL, OPTION_TIMEOUT},
-		{"json", no_argument, NULL, OPTION_JSON},
-		{"raw", no_argument, NULL, OPTION_RAW},
-		{"exec", required_argument, NULL, OPTION_EXEC},
-		{"confirm", no_argument, NULL, OPTION_CONFIRM},
-		CLI_OPTIONS,
-	};
 	struct recv recv = {.cli = cli};
 	struct xenmsg *conn;
 	const char *endpoint;
 	uint64_t count = 0;
-	int option, code, timeout_ms = -1, r;
+	int code, timeout_ms = -1, r;
+	const struct cli_option options[] = {
+		{"count", .count = &count},
+		{"timeout", .ms = &timeout_ms},
+		{"json", .flag = &recv.json},
+		{"raw", .flag = &recv.raw},
+		{"exec", .text = &recv.exec},
+		{"confirm", .flag = &recv.confirm},
+		{0},
+	};
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
-		switch (option) {
-		case OPTION_COUNT:
-			if (!cli_parse_count(optarg, &count))
-				return cli_usage("recv", "--count takes a number above 0, not '%s'", optarg);
-			break;
-		case OPTION_TIMEOUT:
-			code = cli_seconds("recv", "--timeout", optarg, 0, &timeout_ms);
-			if (code)
-				return code;
-			break;
-		case OPTION_JSON:
-			recv.json = true;
-			break;
-		case OPTION_RAW:
-			recv.raw = true;
-			break;
-		case OPTION_EXEC:
-			recv.exec = optarg;
-			break;
-		case OPTION_CONFIRM:
-			recv.confirm = true;
-			break;
-		default:
-			if (!cli_option(cli, option, "recv", help, &code))
-				return code;
-		}
-	}
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
 	if (argc - optind != 1)
 		return cli_usage("recv", optind >= argc ? "on which endpoint?" : "one endpoint only");
 	if (recv.json + recv.raw + (recv.exec != NULL) > 1)

@@ -23,8 +23,6 @@ static const char help[] =
 	"      --timeout S     give up after S seconds if there is no connection by then\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_TIMEOUT = 256 };
-
 struct run {
 	struct event_base *base;
 	struct run_session *session;
@@ -135,25 +133,15 @@ static void run_command(struct run *run, int stream, const char *start, size_t s
 
 int cmd_run(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"timeout", required_argument, NULL, OPTION_TIMEOUT},
-		CLI_OPTIONS,
-	};
 	struct run run = {.code = EXIT_NO_STATUS};
 	char start[RUN_BODY_MAX];
 	struct xenmsg *conn;
-	int option, code, timeout_ms = -1, stream, size;
+	int code, timeout_ms = -1, stream, size;
+	const struct cli_option options[] = {{"timeout", .ms = &timeout_ms}, {0}};
 
 	/* What follows the address are the other command's arguments, whatever they look like. */
-	while ((option = getopt_long(argc, argv, "+" CLI_SHORT, options, NULL)) != -1) {
-		if (option == OPTION_TIMEOUT) {
-			code = cli_seconds("run", "--timeout", optarg, 0, &timeout_ms);
-			if (code)
-				return code;
-		} else if (!cli_option(cli, option, "run", help, &code)) {
-			return code;
-		}
-	}
+	if (!cli_options_in_front(cli, argc, argv, help, options, &code))
+		return code;
 	if (optind == argc)
 		return cli_usage("run", "at which ADDRESS?");
 	run.address = argv[optind];

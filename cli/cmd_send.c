@@ -24,8 +24,6 @@ static const char help[] =
 	"      --no-wait       only hand it to the daemon, and don't ask what becomes of it; up to 65520 bytes\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_FILE = 256, OPTION_LINES, OPTION_TIMEOUT, OPTION_NO_WAIT };
-
 struct send {
 	struct cli *cli;
 	struct xenmsg *conn;
@@ -272,41 +270,21 @@ static int send_lines(struct send *send)
 
 int cmd_send(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"file", required_argument, NULL, OPTION_FILE},
-		{"lines", no_argument, NULL, OPTION_LINES},
-		{"timeout", required_argument, NULL, OPTION_TIMEOUT},
-		{"no-wait", no_argument, NULL, OPTION_NO_WAIT},
-		CLI_OPTIONS,
-	};
 	struct send send = {.cli = cli, .timeout_ms = -1};
 	const char *file = NULL, *message = NULL, *why;
-	bool lines = false, no_wait = false, timed = false;
+	bool lines = false, no_wait = false;
+	const struct cli_option options[] = {
+		{"file", .text = &file},
+		{"lines", .flag = &lines},
+		{"timeout", .ms = &send.timeout_ms, .least_ms = 1},
+		{"no-wait", .flag = &no_wait},
+		{0},
+	};
 	struct address parsed;
-	int option, code, left_ms;
+	int code, left_ms;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
-		switch (option) {
-		case OPTION_FILE:
-			file = optarg;
-			break;
-		case OPTION_LINES:
-			lines = true;
-			break;
-		case OPTION_TIMEOUT:
-			code = cli_seconds("send", "--timeout", optarg, 1, &send.timeout_ms);
-			if (code)
-				return code;
-			timed = true;
-			break;
-		case OPTION_NO_WAIT:
-			no_wait = true;
-			break;
-		default:
-			if (!cli_option(cli, option, "send", help, &code))
-				return code;
-		}
-	}
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
 	if (optind >= argc)
 		return cli_usage("send", "to which address?");
 	send.address = argv[optind++];
@@ -318,7 +296,7 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 		message = NULL; /* "-" means the same as no argument: standard input */
 	if ((message != NULL) + (file != NULL) + lines > 1)
 		return cli_usage("send", "MESSAGE, --file and --lines exclude each other");
-	if (timed && no_wait)
+	if (send.timeout_ms >= 0 && no_wait)
 		return cli_usage("send", "--timeout and --no-wait exclude each other");
 	if (address_parse(send.address, strlen(send.address), &parsed, &why) < 0)
 		return cli_usage("send", "bad address '%s': %s", send.address, why);

@@ -31,8 +31,6 @@ static const char help[] =
 	"      --jobs N        run at most N commands at a time (else: as many as there are CPUs)\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_JOBS = 256 };
-
 struct serve {
 	struct cli *cli;
 	struct xenmsg *conn;
@@ -354,22 +352,13 @@ static uint64_t cpus(void)
 
 int cmd_serve(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"jobs", required_argument, NULL, OPTION_JOBS},
-		CLI_OPTIONS,
-	};
 	struct serve serve = {.cli = cli, .jobs_max = cpus(), .code = EXIT_DONE};
-	int option, code, r;
+	const struct cli_option options[] = {{"jobs", .count = &serve.jobs_max}, {0}};
+	int code, r;
 
 	serve.command = cli_command(&argc, argv);
-	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
-		if (option == OPTION_JOBS) {
-			if (!cli_parse_count(optarg, &serve.jobs_max))
-				return cli_usage("serve", "--jobs takes a number above 0, not '%s'", optarg);
-		} else if (!cli_option(cli, option, "serve", help, &code)) {
-			return code;
-		}
-	}
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
 	if (optind >= argc)
 		return cli_usage("serve", "on which endpoint?");
 	serve.endpoint = argv[optind++];

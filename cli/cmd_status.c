@@ -21,8 +21,6 @@ static const char help[] =
 	"      --all           every entry of each list, not only the 100 that matter most\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_JSON = 256, OPTION_METRICS, OPTION_ALL };
-
 static void write_rest(struct json_object *status, const char *list)
 {
 	size_t listed = listed_in(status, list), total = total_of(status, list);
@@ -167,28 +165,16 @@ static int write_summary(struct json_object *status)
 
 int cmd_status(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"json", no_argument, NULL, OPTION_JSON},
-		{"metrics", no_argument, NULL, OPTION_METRICS},
-		{"all", no_argument, NULL, OPTION_ALL},
-		CLI_OPTIONS,
-	};
 	bool json = false, metrics = false, all = false;
+	const struct cli_option options[] = {
+		{"json", .flag = &json}, {"metrics", .flag = &metrics}, {"all", .flag = &all}, {0}};
 	struct json_object *status;
 	struct xenmsg *conn;
 	char *text;
-	int option, code, r;
+	int code, r;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
-		if (option == OPTION_JSON)
-			json = true;
-		else if (option == OPTION_METRICS)
-			metrics = true;
-		else if (option == OPTION_ALL)
-			all = true;
-		else if (!cli_option(cli, option, "status", help, &code))
-			return code;
-	}
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
 	if (optind < argc)
 		return cli_usage("status", "it takes no arguments");
 	if (json && metrics)

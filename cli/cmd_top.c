@@ -30,13 +30,6 @@ static const char help[] =
 	"      --delay S       look every S seconds (1); at least 0.1\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_DELAY = 256 };
-
-static const struct option options[] = {
-	{"delay", required_argument, NULL, OPTION_DELAY},
-	CLI_OPTIONS,
-};
-
 #define LINE_MAX_BYTES 256
 #define DELAY_MIN_MS   100
 #define HEAD_LINES     2 /* lines that don't scroll */
@@ -595,18 +588,12 @@ static void watch_it(struct top *top, int delay_ms)
 int cmd_top(struct cli *cli, int argc, char **argv)
 {
 	struct top top = {.cli = cli};
-	int option, code, delay_ms = 1000;
+	int code, delay_ms = 1000;
+	const struct cli_option options[] = {{"delay", .ms = &delay_ms, .least_ms = DELAY_MIN_MS}, {0}};
 	SCREEN *screen;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
-		if (option == OPTION_DELAY) {
-			code = cli_seconds("top", "--delay", optarg, DELAY_MIN_MS, &delay_ms);
-			if (code)
-				return code;
-		} else if (!cli_option(cli, option, "top", help, &code)) {
-			return code;
-		}
-	}
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
 	if (optind < argc)
 		return cli_usage("top", "it takes no arguments");
 	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))

@@ -17,8 +17,6 @@ static const char help[] =
 	"      --json          one JSON object a line: event (up or down), kind (domain or endpoint), domid, name, domain\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-enum { OPTION_JSON = 256 };
-
 struct watching {
 	struct writer *writer;
 	bool json;
@@ -63,20 +61,13 @@ static int add_watch(struct xenmsg *conn, const char *pattern, struct watching *
 
 int cmd_watch(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"json", no_argument, NULL, OPTION_JSON},
-		CLI_OPTIONS,
-	};
 	struct watching watching = {.code = 0};
 	struct xenmsg *conn;
-	int option, code, r;
+	const struct cli_option options[] = {{"json", .flag = &watching.json}, {0}};
+	int code, r;
 
-	while ((option = getopt_long(argc, argv, CLI_SHORT, options, NULL)) != -1) {
-		if (option == OPTION_JSON)
-			watching.json = true;
-		else if (!cli_option(cli, option, "watch", help, &code))
-			return code;
-	}
+	if (!cli_options(cli, argc, argv, help, options, &code))
+		return code;
 	if (argc - optind > 1)
 		return cli_usage("watch", "one pattern at most; quote it");
 	code = cli_open(cli, &conn);

@@ -102,8 +102,7 @@ static int run(struct cli *cli, int argc, char **argv)
 {
 	for (size_t i = 0; i < COMMANDS; i++)
 		if (strcmp(argv[0], commands[i].name) == 0) {
-			optind = 0; /* getopt starts anew */
-			cli->argv = argv;
+			cli->command = commands[i].name;
 			return commands[i].run(cli, argc, argv);
 		}
 	return unknown_command(argv[0]);
@@ -124,19 +123,16 @@ static int run_help(struct cli *cli, int argc, char **argv, const char *help)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {CLI_OPTIONS};
-	struct cli cli = {0};
+	struct cli cli = {.command = ""};
 	char help[4096];
-	int option, code;
+	int code;
 
 	/* A closed output is an error of write(), handled where it happens. */
 	signal(SIGPIPE, SIG_IGN);
 	make_help(help, sizeof(help));
 	opterr = 0;
-	cli.argv = argv;
-	while ((option = getopt_long(argc, argv, "+" CLI_SHORT, options, NULL)) != -1)
-		if (!cli_option(&cli, option, "", help, &code))
-			return code;
+	if (!cli_options_in_front(&cli, argc, argv, help, NULL, &code))
+		return code;
 	if (optind >= argc)
 		return cli_usage("", "which command?");
 	if (strcmp(argv[optind], "help") == 0)
