@@ -28,7 +28,6 @@ libdaemon_la_SOURCES = \
 	daemon/relay/hop_input.c \
 	daemon/relay/hop_output.c \
 	daemon/base/ini_file.c daemon/base/ini_file.h \
-	daemon/base/ini_line.c daemon/base/ini_line.h \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
 	daemon/relay/ledger.c daemon/relay/ledger.h \
 	daemon/relay/outlet.c daemon/relay/outlet.h \

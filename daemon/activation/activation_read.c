@@ -14,7 +14,6 @@
 #include "daemon/base/conf_dir.h"
 #include "daemon/base/config.h"
 #include "daemon/base/ini_file.h"
-#include "daemon/base/ini_line.h"
 
 #define TIMEOUT_MS     30000u
 #define TIMEOUT_MIN_MS 100u
@@ -31,36 +30,29 @@ struct reader {
 	bool has_timeout;
 };
 
-static void begin_section(struct ini_file *file, const char *line)
+static void begin_section(struct ini_file *file, const char *name, size_t size)
 {
 	struct reader *reader = (struct reader *)file;
-	size_t length = 0;
-	const char *name = ini_line_section(line, &length);
 
-	if (!name || length != strlen("activate") || strncmp(name, "activate", length))
-		ini_file_complain(&reader->file, reader->file.line,
-				  "such a file has only the section [activate]");
-	else if (!ini_line_section_ends(line))
-		ini_file_complain(&reader->file, reader->file.line,
-				  "behind [activate] there may only be a comment");
+	if (size != strlen("activate") || strncmp(name, "activate", size))
+		ini_file_complain(file, "such a file has only the section [activate]");
 	else if (reader->section_line)
-		ini_file_complain(&reader->file, reader->file.line,
-				  "a second [activate]; each endpoint has a file of its own");
-	reader->section_line = reader->file.line;
+		ini_file_complain(file, "a second [activate]; each endpoint has a file of its own");
+	reader->section_line = file->line;
 }
 
 /* --- keys ------------------------------------------------------------------------------------- */
 
 static int out_of_memory(struct reader *reader)
 {
-	return ini_file_complain(&reader->file, reader->file.line, "out of memory");
+	return ini_file_complain(&reader->file, "out of memory");
 }
 
 static int set_endpoint(struct reader *reader, const char *value)
 {
 	if (!endpoint_name_is_valid(value, strlen(value)))
 		return ini_file_complain(
-			&reader->file, reader->file.line,
+			&reader->file,
 			"endpoint = %s: must be 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
 			value);
 	strcpy(reader->settings->endpoint, value);
@@ -90,8 +82,7 @@ static int keep_identity(struct reader *reader, const struct passwd *entry)
 				 &settings->group_count) >= 0)
 			return 1;
 	}
-	return ini_file_complain(&reader->file, reader->file.line, "user = %s: is in too many groups",
-				 settings->user);
+	return ini_file_complain(&reader->file, "user = %s: is in too many groups", settings->user);
 }
 
 static int set_user(struct reader *reader, const char *value)
@@ -103,8 +94,8 @@ static int set_user(struct reader *reader, const char *value)
 	if (!entry && *value >= '0' && *value <= '9')
 		uid = strtoul(value, &end, 10);
 	if (!entry && (!end || *end || uid >= UINT32_MAX))
-		return ini_file_complain(&reader->file, reader->file.line,
-					 "user = %s: must be the name or uid of a user here", value);
+		return ini_file_complain(&reader->file, "user = %s: must be the name or uid of a user here",
+					 value);
 	reader->settings->uid = entry ? entry->pw_uid : (uid_t)uid;
 	reader->settings->user = strdup(value);
 	if (!reader->settings->user)
@@ -121,8 +112,8 @@ static int set_unit(struct reader *reader, const char *value)
 
 	if (!size || value[size] || size > UNIT_MAX || !suffix || suffix == value || !suffix[1])
 		return ini_file_complain(
-			&reader->file, reader->file.line,
-			"unit = %s: must be the name of a systemd unit, such as print.service", value);
+			&reader->file, "unit = %s: must be the name of a systemd unit, such as print.service",
+			value);
 	reader->settings->unit = strdup(value);
 	return reader->settings->unit ? 1 : out_of_memory(reader);
 }
@@ -134,8 +125,7 @@ static int set_command(struct reader *reader, const char *value)
 	unsigned count = 0;
 
 	if (*value != '/')
-		return ini_file_complain(&reader->file, reader->file.line,
-					 "exec = %s: must begin with an absolute path", value);
+		return ini_file_complain(&reader->file, "exec = %s: must begin with an absolute path", value);
 	settings->command = calloc(WORDS_MAX + 1, sizeof(char *));
 	settings->words = strdup(value);
 	rest = word = strdup(value);
@@ -151,8 +141,7 @@ static int set_command(struct reader *reader, const char *value)
 		if (!*word)
 			continue;
 		if (count == WORDS_MAX)
-			return ini_file_complain(&reader->file, reader->file.line,
-						 "exec has more than %u words", WORDS_MAX);
+			return ini_file_complain(&reader->file, "exec has more than %u words", WORDS_MAX);
 		settings->command[count++] = word;
 	}
 	return 1;
@@ -162,7 +151,7 @@ static int set_timeout(struct reader *reader, const char *value)
 {
 	reader->has_timeout = true;
 	if (config_parse_duration(value, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS, &reader->settings->timeout_ms) < 0)
-		return ini_file_complain(&reader->file, reader->file.line,
+		return ini_file_complain(&reader->file,
 					 "timeout = %s: must be a time from 100ms to 10min, such as 30s",
 					 value);
 	return 1;
@@ -185,16 +174,15 @@ static int on_key(void *user, const char *section, const char *key, const char *
 	if (reader->file.failed)
 		return 0;
 	if (!reader->section_line)
-		return ini_file_complain(&reader->file, reader->file.line, "%s stands outside of [activate]",
-					 key);
+		return ini_file_complain(&reader->file, "%s stands outside of [activate]", key);
 	for (unsigned i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
 		if (strcmp(key, keys[i].name))
 			continue;
 		if (is_set[i])
-			return ini_file_complain(&reader->file, reader->file.line, "%s comes twice", key);
+			return ini_file_complain(&reader->file, "%s comes twice", key);
 		return keys[i].set(reader, value);
 	}
-	return ini_file_complain(&reader->file, reader->file.line,
+	return ini_file_complain(&reader->file,
 				 "[activate] has no key '%s'; it has endpoint, user, unit, exec and timeout",
 				 key);
 }
@@ -207,14 +195,14 @@ static void check_user(struct reader *reader, uid_t runs_as)
 	unsigned line = reader->section_line;
 
 	if (settings->command && runs_as != 0 && runs_as != settings->uid)
-		ini_file_complain(
+		ini_file_complain_at(
 			&reader->file, line,
 			"the command has to run as %s (uid %u), but the daemon runs as uid %u and can't become another user: name a unit instead",
 			settings->user, (unsigned)settings->uid, (unsigned)runs_as);
 	else if (settings->command && runs_as != settings->uid && !settings->user_name)
-		ini_file_complain(&reader->file, line,
-				  "the command can't run as uid %u, which no user has here",
-				  (unsigned)settings->uid);
+		ini_file_complain_at(&reader->file, line,
+				     "the command can't run as uid %u, which no user has here",
+				     (unsigned)settings->uid);
 }
 
 static void check_complete(struct reader *reader, const struct activation_settings *list, uid_t runs_as)
@@ -223,17 +211,17 @@ static void check_complete(struct reader *reader, const struct activation_settin
 	unsigned line = reader->section_line ? reader->section_line : 1;
 
 	if (!reader->section_line)
-		ini_file_complain(&reader->file, line, "the file has no [activate]");
+		ini_file_complain_at(&reader->file, line, "the file has no [activate]");
 	else if (!settings->endpoint[0] || !settings->user)
-		ini_file_complain(&reader->file, line, "this [activate] has no %s",
-				  settings->endpoint[0] ? "user" : "endpoint");
+		ini_file_complain_at(&reader->file, line, "this [activate] has no %s",
+				     settings->endpoint[0] ? "user" : "endpoint");
 	else if (!settings->unit == !settings->command)
-		ini_file_complain(&reader->file, line, "an [activate] has either unit or exec");
+		ini_file_complain_at(&reader->file, line, "an [activate] has either unit or exec");
 	check_user(reader, runs_as);
 	LL_FOREACH(list, other)
 		if (other != settings && !strcmp(other->endpoint, settings->endpoint))
-			ini_file_complain(&reader->file, line, "the endpoint %s is in %s already",
-					  settings->endpoint, other->path);
+			ini_file_complain_at(&reader->file, line, "the endpoint %s is in %s already",
+					     settings->endpoint, other->path);
 }
 
 static int read_stream(struct activation_settings *list, struct activation_settings *settings, FILE *file,

@@ -3,15 +3,13 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <ini.h>
 #include <pwd.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/ini_line.h"
+#include "daemon/base/ini_file.h"
 #include "wire/address.h"
 
 #define KIB 1024ull
@@ -51,112 +49,61 @@ struct key {
 #define POOL_MAX       (1u << 20)
 #define POOL_ALLOWED   "a number from 2 to 1048576"
 
-enum key_index {
-	KEY_SOCKET,
-	KEY_POLICY_DIR,
-	KEY_ACTIVATION_DIR,
-	KEY_LOG_LEVEL,
-	KEY_USER,
-	KEY_ADMIN_GROUP,
-	KEY_RING_SIZE,
-	KEY_MIN_RING_SIZE,
-	KEY_MAP,
-	KEY_RELAY,
-	KEY_PRESENCE,
-	KEY_PEERS,
-	KEY_HEARTBEAT,
-	KEY_DEAD_AFTER,
-	KEY_IDLE_CLOSE,
-	KEY_RESUME_FOR,
-	KEY_SETUP_TIMEOUT,
-	KEY_BUSY_POLL,
-	KEY_MAX_MESSAGE,
-	KEY_MAX_CLIENTS_PER_UID,
-	KEY_MAX_ENDPOINTS_PER_UID,
-	KEY_MAX_CHANNELS_PER_UID,
-	KEY_MAX_QUEUED_BYTES_PER_UID,
-	KEY_MAX_CHANNELS_PER_PEER,
-	KEY_MAX_QUEUED_BYTES_PER_PEER,
-	KEY_MAX_DESCRIPTORS_PER_UID,
-	KEY_MAX_DESCRIPTORS_PER_PEER,
-	KEY_MAX_CLIENTS,
-	KEY_MAX_ENDPOINTS,
-	KEY_MAX_CHANNELS,
-	KEY_MAX_QUEUED_BYTES,
-	KEY_MAX_MEMORY_PER_UID,
-	KEY_MAX_MEMORY_PER_PEER,
-	KEY_MAX_MEMORY,
-	KEYS,
-};
-
-static const struct key keys[KEYS] = {
-	[KEY_SOCKET] = {"daemon", "socket", VALUE_SOCKET, AT(socket), 0, 0,
-			"an absolute path of at most 107 bytes (a Unix socket's limit)"},
-	[KEY_POLICY_DIR] = {"daemon", "policy-dir", VALUE_PATH, AT(policy_dir), 0, 0, "an absolute path"},
-	[KEY_ACTIVATION_DIR] = {"daemon", "activation-dir", VALUE_PATH, AT(activation_dir), 0, 0,
-				"an absolute path"},
-	[KEY_LOG_LEVEL] = {"daemon", "log-level", VALUE_LOG_LEVEL, AT(log_level), 0, 0,
-			   "error, warning, info or debug"},
-	[KEY_USER] = {"daemon", "user", VALUE_USER, AT(user), 0, 0, "the name of a user that exists here"},
-	[KEY_ADMIN_GROUP] = {"daemon", "admin-group", VALUE_GROUP, AT(admin_group), 0, 0,
-			     "the name of a group, which need not exist"},
-	[KEY_RING_SIZE] = {"links", "ring-size", VALUE_RING, AT(ring_size), KIB, MIB, RING_ALLOWED},
-	[KEY_MIN_RING_SIZE] = {"links", "min-ring-size", VALUE_RING, AT(min_ring_size), KIB, MIB,
-			       RING_ALLOWED},
-	[KEY_MAP] = {"links", "map", VALUE_MAP, AT(map), 0, 0, "auto, yes or no"},
-	[KEY_RELAY] = {"links", "relay", VALUE_RELAY, 0, 0, 0, "auto, yes or no"},
-	[KEY_PRESENCE] = {"links", "presence", VALUE_PRESENCE, AT(presence_private), 0, 0,
-			  "public or private"},
-	[KEY_PEERS] = {"links", "peers", VALUE_PEERS, AT(peers), 0, DOMID_MAX,
-		       "domids from 0 to 32751, each once, separated by commas"},
-	[KEY_HEARTBEAT] = {"links", "heartbeat", VALUE_DURATION, AT(heartbeat_ms), 100, 3600000,
-			   "a time from 100ms to 1h, such as 10s"},
-	[KEY_DEAD_AFTER] = {"links", "dead-after", VALUE_DURATION, AT(dead_after_ms), 200, 24 * 3600000,
-			    "a time from 200ms to 24h, such as 30s"},
-	[KEY_IDLE_CLOSE] = {"links", "idle-close", VALUE_DURATION, AT(idle_close_ms), 0, 24 * 3600000,
-			    "a time up to 24h, such as 10min, or 0 for never"},
-	[KEY_RESUME_FOR] = {"links", "resume-for", VALUE_DURATION, AT(resume_for_ms), 0, 24 * 3600000,
-			    "a time up to 24h, such as 60s, or 0 for not at all"},
-	[KEY_SETUP_TIMEOUT] = {"links", "setup-timeout", VALUE_DURATION, AT(setup_timeout_ms), 100, 3600000,
-			       "a time from 100ms to 1h, such as 10s"},
-	[KEY_BUSY_POLL] = {"links", "busy-poll", VALUE_SHORT_DURATION, AT(busy_poll_us), 0, 10000,
-			   "a time up to 10ms, such as 100us, or 0 for never"},
-	[KEY_MAX_MESSAGE] = {"limits", "max-message", VALUE_SIZE, AT(max_message), 1, GIB,
-			     "a size from 1 to 1G"},
-	[KEY_MAX_CLIENTS_PER_UID] = {"limits", "max-clients-per-uid", VALUE_COUNT, AT(max_clients_per_uid), 1,
-				     65536, COUNT_ALLOWED},
-	[KEY_MAX_ENDPOINTS_PER_UID] = {"limits", "max-endpoints-per-uid", VALUE_COUNT,
-				       AT(max_endpoints_per_uid), 1, 65536, COUNT_ALLOWED},
-	[KEY_MAX_CHANNELS_PER_UID] = {"limits", "max-channels-per-uid", VALUE_COUNT, AT(max_channels_per_uid),
-				      1, 65536, COUNT_ALLOWED},
-	[KEY_MAX_QUEUED_BYTES_PER_UID] = {"limits", "max-queued-bytes-per-uid", VALUE_SIZE64,
-					  AT(max_queued_bytes_per_uid), 64 * KIB, 1024 * GIB,
-					  "a size from 64K to 1024G"},
-	[KEY_MAX_CHANNELS_PER_PEER] = {"limits", "max-channels-per-peer", VALUE_COUNT,
-				       AT(max_channels_per_peer), 1, 65536, COUNT_ALLOWED},
-	[KEY_MAX_QUEUED_BYTES_PER_PEER] = {"limits", "max-queued-bytes-per-peer", VALUE_SIZE64,
-					   AT(max_queued_bytes_per_peer), 64 * KIB, 1024 * GIB,
-					   "a size from 64K to 1024G"},
-	[KEY_MAX_DESCRIPTORS_PER_UID] = {"limits", "max-descriptors-per-uid", VALUE_COUNT,
-					 AT(max_descriptors_per_uid), 1, 65536, COUNT_ALLOWED},
-	[KEY_MAX_DESCRIPTORS_PER_PEER] = {"limits", "max-descriptors-per-peer", VALUE_COUNT,
-					  AT(max_descriptors_per_peer), 1, 65536, COUNT_ALLOWED},
+static const struct key keys[] = {
+	{"daemon", "socket", VALUE_SOCKET, AT(socket), 0, 0,
+	 "an absolute path of at most 107 bytes (a Unix socket's limit)"},
+	{"daemon", "policy-dir", VALUE_PATH, AT(policy_dir), 0, 0, "an absolute path"},
+	{"daemon", "activation-dir", VALUE_PATH, AT(activation_dir), 0, 0, "an absolute path"},
+	{"daemon", "log-level", VALUE_LOG_LEVEL, AT(log_level), 0, 0, "error, warning, info or debug"},
+	{"daemon", "user", VALUE_USER, AT(user), 0, 0, "the name of a user that exists here"},
+	{"daemon", "admin-group", VALUE_GROUP, AT(admin_group), 0, 0,
+	 "the name of a group, which need not exist"},
+	{"links", "ring-size", VALUE_RING, AT(ring_size), KIB, MIB, RING_ALLOWED},
+	{"links", "min-ring-size", VALUE_RING, AT(min_ring_size), KIB, MIB, RING_ALLOWED},
+	{"links", "map", VALUE_MAP, AT(map), 0, 0, "auto, yes or no"},
+	{"links", "relay", VALUE_RELAY, 0, 0, 0, "auto, yes or no"},
+	{"links", "presence", VALUE_PRESENCE, AT(presence_private), 0, 0, "public or private"},
+	{"links", "peers", VALUE_PEERS, AT(peers), 0, DOMID_MAX,
+	 "domids from 0 to 32751, each once, separated by commas"},
+	{"links", "heartbeat", VALUE_DURATION, AT(heartbeat_ms), 100, 3600000,
+	 "a time from 100ms to 1h, such as 10s"},
+	{"links", "dead-after", VALUE_DURATION, AT(dead_after_ms), 200, 24 * 3600000,
+	 "a time from 200ms to 24h, such as 30s"},
+	{"links", "idle-close", VALUE_DURATION, AT(idle_close_ms), 0, 24 * 3600000,
+	 "a time up to 24h, such as 10min, or 0 for never"},
+	{"links", "resume-for", VALUE_DURATION, AT(resume_for_ms), 0, 24 * 3600000,
+	 "a time up to 24h, such as 60s, or 0 for not at all"},
+	{"links", "setup-timeout", VALUE_DURATION, AT(setup_timeout_ms), 100, 3600000,
+	 "a time from 100ms to 1h, such as 10s"},
+	{"links", "busy-poll", VALUE_SHORT_DURATION, AT(busy_poll_us), 0, 10000,
+	 "a time up to 10ms, such as 100us, or 0 for never"},
+	{"limits", "max-message", VALUE_SIZE, AT(max_message), 1, GIB, "a size from 1 to 1G"},
+	{"limits", "max-clients-per-uid", VALUE_COUNT, AT(max_clients_per_uid), 1, 65536, COUNT_ALLOWED},
+	{"limits", "max-endpoints-per-uid", VALUE_COUNT, AT(max_endpoints_per_uid), 1, 65536, COUNT_ALLOWED},
+	{"limits", "max-channels-per-uid", VALUE_COUNT, AT(max_channels_per_uid), 1, 65536, COUNT_ALLOWED},
+	{"limits", "max-queued-bytes-per-uid", VALUE_SIZE64, AT(max_queued_bytes_per_uid), 64 * KIB,
+	 1024 * GIB, "a size from 64K to 1024G"},
+	{"limits", "max-channels-per-peer", VALUE_COUNT, AT(max_channels_per_peer), 1, 65536, COUNT_ALLOWED},
+	{"limits", "max-queued-bytes-per-peer", VALUE_SIZE64, AT(max_queued_bytes_per_peer), 64 * KIB,
+	 1024 * GIB, "a size from 64K to 1024G"},
+	{"limits", "max-descriptors-per-uid", VALUE_COUNT, AT(max_descriptors_per_uid), 1, 65536,
+	 COUNT_ALLOWED},
+	{"limits", "max-descriptors-per-peer", VALUE_COUNT, AT(max_descriptors_per_peer), 1, 65536,
+	 COUNT_ALLOWED},
 	/* With smaller pools everybody's share would be nothing. */
-	[KEY_MAX_CLIENTS] = {"limits", "max-clients", VALUE_COUNT, AT(max_clients), 2, POOL_MAX,
-			     POOL_ALLOWED},
-	[KEY_MAX_ENDPOINTS] = {"limits", "max-endpoints", VALUE_COUNT, AT(max_endpoints), 2, POOL_MAX,
-			       POOL_ALLOWED},
-	[KEY_MAX_CHANNELS] = {"limits", "max-channels", VALUE_COUNT, AT(max_channels), 2, POOL_MAX,
-			      POOL_ALLOWED},
-	[KEY_MAX_QUEUED_BYTES] = {"limits", "max-queued-bytes", VALUE_SIZE64, AT(max_queued_bytes), 256 * KIB,
-				  1024 * GIB, "a size from 256K to 1024G"},
-	[KEY_MAX_MEMORY_PER_UID] = {"limits", "max-memory-per-uid", VALUE_SIZE64, AT(max_memory_per_uid), MIB,
-				    1024 * GIB, MEMORY_ALLOWED},
-	[KEY_MAX_MEMORY_PER_PEER] = {"limits", "max-memory-per-peer", VALUE_SIZE64, AT(max_memory_per_peer),
-				     MIB, 1024 * GIB, MEMORY_ALLOWED},
-	[KEY_MAX_MEMORY] = {"limits", "max-memory", VALUE_SIZE64, AT(max_memory), 4 * MIB, 1024 * GIB,
-			    "a size from 4M to 1024G"},
+	{"limits", "max-clients", VALUE_COUNT, AT(max_clients), 2, POOL_MAX, POOL_ALLOWED},
+	{"limits", "max-endpoints", VALUE_COUNT, AT(max_endpoints), 2, POOL_MAX, POOL_ALLOWED},
+	{"limits", "max-channels", VALUE_COUNT, AT(max_channels), 2, POOL_MAX, POOL_ALLOWED},
+	{"limits", "max-queued-bytes", VALUE_SIZE64, AT(max_queued_bytes), 256 * KIB, 1024 * GIB,
+	 "a size from 256K to 1024G"},
+	{"limits", "max-memory-per-uid", VALUE_SIZE64, AT(max_memory_per_uid), MIB, 1024 * GIB,
+	 MEMORY_ALLOWED},
+	{"limits", "max-memory-per-peer", VALUE_SIZE64, AT(max_memory_per_peer), MIB, 1024 * GIB,
+	 MEMORY_ALLOWED},
+	{"limits", "max-memory", VALUE_SIZE64, AT(max_memory), 4 * MIB, 1024 * GIB,
+	 "a size from 4M to 1024G"},
 };
+#define KEYS (sizeof(keys) / sizeof(keys[0]))
 
 int config_init(struct config *config)
 {
@@ -355,22 +302,15 @@ static int parse_value(struct config *config, const struct key *key, const char 
 	case VALUE_RING:
 	case VALUE_SIZE:
 	case VALUE_SIZE64:
-		r = parse_number(text, units_of(key->kind), key, &number);
-		if (r < 0)
-			return r;
-		if (key->kind == VALUE_SIZE64) {
-			*(uint64_t *)field = number;
-			return 0;
-		}
-		if (key->kind == VALUE_RING && (number & (number - 1)))
-			return -EINVAL;
-		*(uint32_t *)field = (uint32_t)number;
-		return 0;
 	case VALUE_DURATION:
 	case VALUE_SHORT_DURATION:
 	case VALUE_COUNT:
 		r = parse_number(text, units_of(key->kind), key, &number);
-		if (r == 0)
+		if (r == 0 && key->kind == VALUE_RING && (number & (number - 1)))
+			r = -EINVAL;
+		if (r == 0 && key->kind == VALUE_SIZE64)
+			*(uint64_t *)field = number;
+		else if (r == 0)
 			*(uint32_t *)field = (uint32_t)number;
 		return r;
 	case VALUE_MAP:
@@ -394,117 +334,56 @@ static int parse_value(struct config *config, const struct key *key, const char 
 	return -EINVAL;
 }
 
-/* State of reading one file by libinih. */
+/* State of reading one file. */
 struct reading {
+	struct ini_file file; /* first: begin_section() gets it */
 	struct config *config;
-	FILE *file;
-	const char *path;
-	unsigned line;	      /* the line that libinih was given last */
 	unsigned lines[KEYS]; /* the line that set each key; 0: none did */
-	int result;
-	int read_error; /* negative errno: the file can't be read */
-	char *error;	/* the first error */
-	unsigned error_line;
 };
 
-static int __attribute__((format(printf, 3, 4)))
-fail(struct reading *reading, unsigned line, const char *format, ...)
-{
-	char *text;
-	va_list args;
-	int size;
-
-	if (reading->result < 0)
-		return -EINVAL;
-	reading->result = -EINVAL;
-	va_start(args, format);
-	size = vasprintf(&text, format, args);
-	va_end(args);
-	if (size < 0)
-		return -EINVAL;
-	if (asprintf(&reading->error, "%s:%u: %s", reading->path, line, text) < 0)
-		reading->error = NULL;
-	reading->error_line = line;
-	free(text);
-	return -EINVAL;
-}
-
-static bool section_is_known(const char *name, size_t size)
+static void begin_section(struct ini_file *file, const char *name, size_t size)
 {
 	for (unsigned i = 0; i < KEYS; i++)
 		if (strlen(keys[i].section) == size && !strncmp(keys[i].section, name, size))
-			return true;
-	return false;
+			return;
+	ini_file_complain(file, "unknown section [%.*s]; there are [daemon], [links] and [limits]", (int)size,
+			  name);
 }
 
-static void check_section(struct reading *reading, const char *text)
-{
-	size_t size;
-	const char *name = ini_line_section(text, &size);
-
-	if (name && !section_is_known(name, size))
-		fail(reading, reading->line,
-		     "unknown section [%.*s]; there are [daemon], [links] and [limits]", (int)size, name);
-	else if (name && !ini_line_section_ends(text))
-		fail(reading, reading->line, "behind [%.*s] there may only be a comment", (int)size, name);
-}
-
-static char *read_line(char *buffer, int size, void *userdata)
+static int on_key(void *userdata, const char *section, const char *name, const char *value)
 {
 	struct reading *reading = userdata;
-	char why[INI_LINE_WHY];
-	int r = reading->result < 0 ? 0 : ini_line_read(reading->file, buffer, size, &reading->line, why);
-
-	if (r == -EINVAL)
-		fail(reading, reading->line, "%s", why);
-	else if (r < 0)
-		reading->read_error = r;
-	if (r <= 0)
-		return NULL;
-	check_section(reading, buffer);
-	return buffer;
-}
-
-static int take_value(void *userdata, const char *section, const char *name, const char *value)
-{
-	struct reading *reading = userdata;
-	unsigned i;
+	struct ini_file *file = &reading->file;
+	unsigned i = 0;
 	int r;
 
-	if (!*section) {
-		fail(reading, reading->line,
-		     "%s stands before any section; begin with [daemon], [links] or [limits]", name);
-		return 0;
-	}
-	for (i = 0; i < KEYS; i++) {
-		if (strcmp(keys[i].section, section))
-			continue;
-		if (!strcmp(keys[i].name, name))
-			break;
-	}
-	if (i == KEYS) {
-		fail(reading, reading->line, "unknown key %s in [%s]; xenmsgd.conf(5) lists all", name,
-		     section);
-		return 0;
-	}
-	if (reading->lines[i]) {
-		fail(reading, reading->line, "%s was set before, in line %u", name, reading->lines[i]);
-		return 0;
-	}
-	reading->lines[i] = reading->line;
+	if (!*section)
+		return ini_file_complain(
+			file, "%s stands before any section; begin with [daemon], [links] or [limits]", name);
+	while (i < KEYS && (strcmp(keys[i].section, section) || strcmp(keys[i].name, name)))
+		i++;
+	if (i == KEYS)
+		return ini_file_complain(file, "unknown key %s in [%s]; xenmsgd.conf(5) lists all", name,
+					 section);
+	if (reading->lines[i])
+		return ini_file_complain(file, "%s was set before, in line %u", name, reading->lines[i]);
+	reading->lines[i] = file->line;
 	r = parse_value(reading->config, &keys[i], value);
 	if (r == -EINVAL)
-		fail(reading, reading->line, "%s = %s: must be %s", name, value, keys[i].allowed);
-	else if (r < 0)
-		reading->result = r;
-	return r == 0;
+		return ini_file_complain(file, "%s = %s: must be %s", name, value, keys[i].allowed);
+	return r < 0 ? ini_file_complain(file, "%s", strerror(-r)) : 1;
 }
 
 /* Returns the line to blame for two settings that don't go together: the later one, 0 if neither is in the
  * file. */
-static unsigned later(const struct reading *reading, enum key_index a, enum key_index b)
+static unsigned later(const struct reading *reading, const char *a, const char *b)
 {
-	return reading->lines[a] > reading->lines[b] ? reading->lines[a] : reading->lines[b];
+	unsigned last = 0;
+
+	for (unsigned i = 0; i < KEYS; i++)
+		if ((!strcmp(keys[i].name, a) || !strcmp(keys[i].name, b)) && reading->lines[i] > last)
+			last = reading->lines[i];
+	return last;
 }
 
 static void check_together(struct reading *reading)
@@ -512,46 +391,36 @@ static void check_together(struct reading *reading)
 	const struct config *config = reading->config;
 
 	if (config->min_ring_size > config->ring_size)
-		fail(reading, later(reading, KEY_MIN_RING_SIZE, KEY_RING_SIZE),
-		     "min-ring-size (%u bytes) is larger than ring-size (%u bytes)", config->min_ring_size,
-		     config->ring_size);
+		ini_file_complain_at(&reading->file, later(reading, "min-ring-size", "ring-size"),
+				     "min-ring-size (%u bytes) is larger than ring-size (%u bytes)",
+				     config->min_ring_size, config->ring_size);
 	if (config->dead_after_ms < 2 * (uint64_t)config->heartbeat_ms)
-		fail(reading, later(reading, KEY_HEARTBEAT, KEY_DEAD_AFTER),
-		     "dead-after (%u ms) must be at least twice heartbeat (%u ms), or a living peer is taken "
-		     "for dead",
-		     config->dead_after_ms, config->heartbeat_ms);
+		ini_file_complain_at(
+			&reading->file, later(reading, "heartbeat", "dead-after"),
+			"dead-after (%u ms) must be at least twice heartbeat (%u ms), or a living peer is "
+			"taken for dead",
+			config->dead_after_ms, config->heartbeat_ms);
 	if (config->peer_count && !config->presence_private)
-		fail(reading, later(reading, KEY_PEERS, KEY_PRESENCE),
-		     "peers is only for presence = private; with presence = public every domain sees this "
-		     "daemon");
+		ini_file_complain_at(
+			&reading->file, later(reading, "peers", "presence"),
+			"peers is only for presence = private; with presence = public every domain sees "
+			"this daemon");
 }
 
 int config_load_stream(struct config *config, FILE *file, const char *path, char **error)
 {
-	struct reading reading = {.config = config, .file = file, .path = path};
-	int parsed;
+	struct reading reading = {
+		.file = {.stream = file, .path = path, .error = error, .begin_section = begin_section},
+		.config = config,
+	};
+	int r;
 
-	parsed = ini_parse_stream(read_line, &reading, take_value, &reading);
-	/* libinih continues after a line that it can't parse; what is found further down may only be its
-	 * consequence. */
-	if (reading.result == -EINVAL && parsed > 0 && (unsigned)parsed < reading.error_line) {
-		free(reading.error);
-		reading.error = NULL;
-		reading.result = 0;
-	}
-	if (reading.read_error) {
-		reading.result = reading.read_error;
-		free(reading.error);
-		if (asprintf(&reading.error, "%s: can't be read: %s", path, strerror(-reading.result)) < 0)
-			reading.error = NULL;
-	} else if (reading.result == 0 && parsed > 0) {
-		fail(&reading, (unsigned)parsed, "neither [section], KEY = VALUE nor a comment");
-	} else if (reading.result == 0 && parsed < 0) {
-		reading.result = -ENOMEM;
-	}
+	*error = NULL;
+	r = ini_file_parse(&reading.file, on_key, &reading);
+	if (r < 0)
+		return r;
 	check_together(&reading);
-	*error = reading.error;
-	return reading.result;
+	return reading.file.failed ? -EINVAL : 0;
 }
 
 int config_load(struct config *config, const char *path, char **error)
@@ -565,9 +434,7 @@ int config_load(struct config *config, const char *path, char **error)
 		r = -errno;
 		if (!path && r == -ENOENT)
 			return 0;
-		if (asprintf(error, "%s: can't be read: %s", named, strerror(-r)) < 0)
-			*error = NULL;
-		return r;
+		return ini_file_unreadable(named, r, error);
 	}
 	r = config_load_stream(config, file, named, error);
 	fclose(file);

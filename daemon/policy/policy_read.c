@@ -14,7 +14,6 @@
 
 #include "daemon/base/conf_dir.h"
 #include "daemon/base/ini_file.h"
-#include "daemon/base/ini_line.h"
 #include "daemon/policy/policy_internal.h"
 #include "wire/address.h"
 
@@ -112,7 +111,7 @@ static int add_item(struct reader *reader, struct item **list, char *text, enum 
 
 	if (!item || !(item->text = strdup(text))) {
 		free(item);
-		return ini_file_complain(&reader->file, reader->file.line, "out of memory");
+		return ini_file_complain(&reader->file, "out of memory");
 	}
 	LL_APPEND(*list, item);
 	why = kind == LIST_DOMAINS ? set_domain(item)
@@ -120,7 +119,7 @@ static int add_item(struct reader *reader, struct item **list, char *text, enum 
 	      : kind == LIST_USERS ? set_uid(item, true)
 				   : set_pattern(item);
 	if (why)
-		return ini_file_complain(&reader->file, reader->file.line, "'%s': %s", text, why);
+		return ini_file_complain(&reader->file, "'%s': %s", text, why);
 	return 1;
 }
 
@@ -131,11 +130,10 @@ static int add_list(struct reader *reader, struct item **list, const char *key, 
 	int r = 1;
 
 	if (*list)
-		return ini_file_complain(&reader->file, reader->file.line, "%s comes twice in this section",
-					 key);
+		return ini_file_complain(&reader->file, "%s comes twice in this section", key);
 	copy = rest = strdup(value);
 	if (!copy)
-		return ini_file_complain(&reader->file, reader->file.line, "out of memory");
+		return ini_file_complain(&reader->file, "out of memory");
 	while (r && (part = strsep(&rest, ",")) != NULL) {
 		size_t size;
 
@@ -144,8 +142,7 @@ static int add_list(struct reader *reader, struct item **list, const char *key, 
 		for (size = strlen(part); size && isspace((unsigned char)part[size - 1]); size--)
 			part[size - 1] = '\0';
 		r = *part ? add_item(reader, list, part, kind)
-			  : ini_file_complain(&reader->file, reader->file.line,
-					      "%s: an empty entry in the list", key);
+			  : ini_file_complain(&reader->file, "%s: an empty entry in the list", key);
 	}
 	free(copy);
 	return r;
@@ -171,8 +168,8 @@ static bool close_rule(struct reader *reader)
 	else if (!rule->has_action)
 		missing = "action";
 	if (missing)
-		ini_file_complain(&reader->file, rule->line, "this [%s] has no %s", rule->section->name,
-				  missing);
+		ini_file_complain_at(&reader->file, rule->line, "this [%s] has no %s", rule->section->name,
+				     missing);
 	return !missing;
 }
 
@@ -193,37 +190,28 @@ static struct rule *new_rule(struct reader *reader, const struct section *sectio
 	return rule;
 }
 
-static void open_section(struct ini_file *file, const char *text)
+static void begin_section(struct ini_file *file, const char *name, size_t size)
 {
 	struct reader *reader = (struct reader *)file;
 	const struct section *section = NULL;
-	const char *name;
-	size_t size;
 
-	reader->section_line = reader->file.line;
+	reader->section_line = file->line;
 	close_rule(reader);
-	name = ini_line_section(text, &size);
-	for (int i = 0; name && i < SECTIONS; i++)
+	for (int i = 0; i < SECTIONS; i++)
 		if (strlen(policy_sections[i].name) == size && !strncmp(name, policy_sections[i].name, size))
 			section = &policy_sections[i];
 	if (!section)
-		ini_file_complain(&reader->file, reader->file.line,
-				  "a policy has only the sections [rule], [bind], [see] and [relay]");
-	else if (!ini_line_section_ends(text))
-		ini_file_complain(&reader->file, reader->file.line, "behind [%s] there may only be a comment",
-				  section->name);
+		ini_file_complain(file, "a policy has only the sections [rule], [bind], [see] and [relay]");
 	else if (!new_rule(reader, section))
-		ini_file_complain(&reader->file, reader->file.line, "out of memory");
+		ini_file_complain(file, "out of memory");
 }
 
 static int set_action(struct reader *reader, struct rule *rule, const char *value)
 {
 	if (rule->has_action)
-		return ini_file_complain(&reader->file, reader->file.line,
-					 "action comes twice in this section");
+		return ini_file_complain(&reader->file, "action comes twice in this section");
 	if (strcmp(value, "allow") && strcmp(value, "deny"))
-		return ini_file_complain(&reader->file, reader->file.line,
-					 "action '%s': must be allow or deny", value);
+		return ini_file_complain(&reader->file, "action '%s': must be allow or deny", value);
 	rule->has_action = true;
 	rule->allow = !strcmp(value, "allow");
 	return 1;
@@ -238,7 +226,7 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 	if (reader->file.failed)
 		return 0;
 	if (!rule)
-		return ini_file_complain(&reader->file, reader->file.line,
+		return ini_file_complain(&reader->file,
 					 "%s stands outside of a [rule], [bind], [see] or [relay]", key);
 	section = rule->section;
 	if (!strcmp(key, "action"))
@@ -249,14 +237,14 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 		return add_list(reader, &rule->from, key, value, LIST_DOMAINS);
 	if (!strcmp(key, section->to))
 		return add_list(reader, &rule->to, key, value, section->to_kind);
-	return ini_file_complain(&reader->file, reader->file.line, "[%s] has no key '%s'; it has %s",
-				 section->name, key, section->keys);
+	return ini_file_complain(&reader->file, "[%s] has no key '%s'; it has %s", section->name, key,
+				 section->keys);
 }
 
 static int load_stream(struct policy *policy, FILE *file, const char *path, char **error)
 {
 	struct reader reader = {
-		.file = {.stream = file, .path = path, .error = error, .begin_section = open_section},
+		.file = {.stream = file, .path = path, .error = error, .begin_section = begin_section},
 		.policy = policy,
 	};
 	int r = ini_file_parse(&reader.file, on_key, &reader);

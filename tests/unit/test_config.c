@@ -203,11 +203,11 @@ static void lines_that_are_not_ini_are_errors(void **state)
 	refuse_bytes(fixture, "[daemon]\nsocket = /x\0y", 23, 2, "NUL");
 	refuse_bytes(fixture, "[daemon]\n\0socket = /x\n", 22, 2, "NUL");
 	/* What stands further down, and is wrong only because of it. */
-	refuse(fixture, "[links\nring-size = 128K\n", 1, "neither [section], KEY = VALUE nor a comment");
+	refuse(fixture, "[links\nring-size = 128K\n", 1, "neither a [section] nor KEY = VALUE nor a comment");
 	refuse(fixture, "[links]\nring-size 128K\nmin-ring-size = 99\n", 2,
-	       "neither [section], KEY = VALUE nor a comment");
+	       "neither a [section] nor KEY = VALUE nor a comment");
 	refuse(fixture, "[links]\nring-size 1M\nmin-ring-size = 1M\n", 2,
-	       "neither [section], KEY = VALUE nor a comment");
+	       "neither a [section] nor KEY = VALUE nor a comment");
 	assert_int_equal(load(fixture, "\xEF\xBB\xBF[links] # first\nring-size = 128K\n"), 0);
 	assert_int_equal(fixture->config.ring_size, 131072);
 	assert_int_equal(load_bytes(fixture, "[daemon]\n\0\nmap = x\n", 18), -EINVAL);
