@@ -392,6 +392,29 @@ int cli_error(struct xenmsg *conn, const char *what, const char *subject, int er
 	return cause ? (int)cause->code : EXIT_OTHER;
 }
 
+int cli_ask(struct cli *cli, const char *question, const char *subject, int timeout_ms,
+	    struct json_object **answer)
+{
+	struct xenmsg *conn;
+	char *text;
+	int code = cli_open_timed(cli, &conn, &timeout_ms), r;
+
+	if (code)
+		return code;
+	r = xenmsg_query(conn, question, &text);
+	if (r < 0)
+		code = cli_error(conn, cli->command, subject, r);
+	xenmsg_close(conn);
+	if (code)
+		return code;
+	*answer = json_tokener_parse(text);
+	free(text);
+	if (*answer)
+		return EXIT_DONE;
+	cli_complain("%s: the daemon's answer is no JSON", cli->command);
+	return EXIT_OTHER;
+}
+
 void cli_note(const struct cli *cli, const char *format, ...)
 {
 	va_list arguments;

@@ -28,6 +28,8 @@ enum exit_code {
 	EXIT_NO_STATUS = 255,
 };
 
+struct json_object;
+
 struct cli {
 	const char *command; /* the subcommand's name; "" before it is known */
 	const char *socket;  /* NULL: the library's default */
@@ -65,6 +67,10 @@ char **cli_command(int *argc, char **argv);
 int cli_open(struct cli *cli, struct xenmsg **conn);
 /* Does the same within *timeout_ms (not above 0: as cli_open()), and subtracts the time that it took. */
 int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms);
+/* Asks the daemon by a connection of its own, which it tries to make for timeout_ms (not above 0: for ever).
+ * Returns 0 and the answer, which the caller puts, or an exit code after a complaint about the subject. */
+int cli_ask(struct cli *cli, const char *question, const char *subject, int timeout_ms,
+	    struct json_object **answer);
 /* Says on stderr, in one line, what failed, about what (an address, an endpoint), why and what to do. Returns
  * the exit code for the error. */
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error);

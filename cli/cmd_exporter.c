@@ -147,29 +147,6 @@ static bool listen_there(struct exporter *exporter)
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
-/* Returns the daemon's status, or NULL with the reason on stderr. The caller frees it. */
-static struct json_object *ask(struct exporter *exporter)
-{
-	struct json_object *status = NULL;
-	struct xenmsg *conn;
-	char *text;
-	int timeout_ms = DAEMON_MS, r;
-
-	if (cli_open_timed(exporter->cli, &conn, &timeout_ms))
-		return NULL;
-	r = xenmsg_query(conn, "status all", &text);
-	if (r < 0) {
-		cli_error(conn, "exporter", "", r);
-	} else {
-		status = json_tokener_parse(text);
-		free(text);
-		if (!status)
-			cli_complain("exporter: the daemon's answer is no JSON");
-	}
-	xenmsg_close(conn);
-	return status;
-}
-
 static void reply(struct evhttp_request *request, int code, const char *reason, const char *text, size_t size)
 {
 	struct evbuffer *body = evbuffer_new();
@@ -217,12 +194,13 @@ static void on_request(struct evhttp_request *request, void *userdata)
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
 	const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
-	struct json_object *status;
+	struct exporter *exporter = userdata;
+	struct json_object *status = NULL; /* if there is no answer */
 	char *text = NULL;
 	size_t size;
 	FILE *out;
 
-	if (!is_unix(userdata) && !host_is_here(request)) {
+	if (!is_unix(exporter) && !host_is_here(request)) {
 		refuse(request, HTTP_FORBIDDEN, "Forbidden", "Ask for 127.0.0.1, [::1] or localhost.\n");
 		return;
 	}
@@ -240,7 +218,7 @@ static void on_request(struct evhttp_request *request, void *userdata)
 		refuse(request, HTTP_SERVUNAVAIL, "Service Unavailable", "Out of memory.\n");
 		return;
 	}
-	status = ask(userdata);
+	cli_ask(exporter->cli, "status all", "", DAEMON_MS, &status);
 	metrics_write(status, out);
 	json_object_put(status);
 	fclose(out);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/fields.h"
 #include "cli/writer.h"
 #include "wire/address.h"
 
@@ -100,39 +101,26 @@ static int print_table(struct json_object *list, const char *const *columns)
 	return code;
 }
 
-static int list(struct cli *cli, const char *command, const char *subject, const char *question, bool as_json,
+static int list(struct cli *cli, const char *subject, const char *question, bool as_json,
 		const char *const *columns)
 {
-	struct json_object *answer = NULL, *entries;
-	struct xenmsg *conn;
-	char *text;
-	int code = cli_open(cli, &conn), r;
+	struct json_object *answer, *entries;
+	int code = cli_ask(cli, question, subject, -1, &answer);
 
 	if (code)
 		return code;
-	r = xenmsg_query(conn, question, &text);
-	if (r < 0) {
-		code = cli_error(conn, command, subject, r);
-		xenmsg_close(conn);
-		return code;
-	}
-	answer = json_tokener_parse(text);
 	entries = list_in(answer);
 	if (!entries) {
-		cli_complain("%s: the daemon's answer is no JSON list", command);
+		cli_complain("%s: the daemon's answer is no JSON list", cli->command);
 		code = EXIT_OTHER;
 	} else if (as_json) {
 		for (size_t i = 0; i < json_object_array_length(entries); i++)
-			puts(json_object_to_json_string_ext(json_object_array_get_idx(entries, i),
-							    JSON_C_TO_STRING_PLAIN |
-								    JSON_C_TO_STRING_NOSLASHESCAPE));
+			puts(json_line(json_object_array_get_idx(entries, i)));
 		code = cli_flush();
 	} else {
 		code = print_table(entries, columns);
 	}
 	json_object_put(answer);
-	free(text);
-	xenmsg_close(conn);
 	return code;
 }
 
@@ -148,7 +136,7 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 		return code;
 	if (optind < argc)
 		return cli_usage("peers", "it takes no arguments");
-	return list(cli, "peers", "", "peers", json, columns);
+	return list(cli, "", "peers", json, columns);
 }
 
 int cmd_endpoints(struct cli *cli, int argc, char **argv)
@@ -172,5 +160,5 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 					 domain);
 		snprintf(question, sizeof(question), "endpoints %s", domain);
 	}
-	return list(cli, "endpoints", domain, question, json, columns);
+	return list(cli, domain, question, json, columns);
 }

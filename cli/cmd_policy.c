@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/fields.h"
 
 static const char help[] =
 	"Usage: xenmsg policy check [OPTIONS] FROM TO\n"
@@ -26,35 +27,27 @@ static const char help[] =
 	"      --json          the answer as a JSON object\n"
 	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
 
-static const char *text_of(struct json_object *answer, const char *key)
-{
-	const char *text = json_object_get_string(json_object_object_get(answer, key));
-
-	return text ? text : "";
-}
-
 /* Prints the decision on one line. */
 static void print_words(struct json_object *answer, const char *decision)
 {
-	if (!json_object_object_get(answer, "file"))
-		printf("%s: %s\n", decision, text_of(answer, "reason"));
-	else if (json_object_get_boolean(json_object_object_get(answer, "undecided")))
-		printf("%s: %s, line %s: %s\n", decision, text_of(answer, "file"), text_of(answer, "line"),
-		       text_of(answer, "reason"));
+	if (!at(answer, "file"))
+		printf("%s: %s\n", decision, text_or(answer, "reason", ""));
+	else if (json_object_get_boolean(at(answer, "undecided")))
+		printf("%s: %s, line %s: %s\n", decision, text_or(answer, "file", ""),
+		       text_or(answer, "line", ""), text_or(answer, "reason", ""));
 	else
-		printf("%s: the rule in %s, line %s, decides\n", decision, text_of(answer, "file"),
-		       text_of(answer, "line"));
+		printf("%s: the rule in %s, line %s, decides\n", decision, text_or(answer, "file", ""),
+		       text_or(answer, "line", ""));
 }
 
 static int print_decision(struct json_object *answer, bool as_json)
 {
-	bool allow = json_object_get_boolean(json_object_object_get(answer, "allow"));
-	bool undecided = json_object_get_boolean(json_object_object_get(answer, "undecided"));
+	bool allow = json_object_get_boolean(at(answer, "allow"));
+	bool undecided = json_object_get_boolean(at(answer, "undecided"));
 	int code;
 
 	if (as_json)
-		puts(json_object_to_json_string_ext(answer,
-						    JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+		puts(json_line(answer));
 	else
 		print_words(answer, allow ? "allow" : undecided ? "not decided" : "deny");
 	code = cli_flush();
@@ -74,20 +67,16 @@ static int check(struct cli *cli, const char *from, const char *to, bool as_json
 	if (code)
 		return code;
 	r = xenmsg_query(conn, question, &text);
-	if (r == -EINVAL) {
+	if (r == 0) {
+		answer = json_tokener_parse(text);
+		code = print_decision(answer, as_json);
+		json_object_put(answer);
+		free(text);
+	} else if (r == -EINVAL) {
 		code = cli_usage("policy check", "%s", xenmsg_reason(conn));
-		xenmsg_close(conn);
-		return code;
-	}
-	if (r < 0) {
+	} else {
 		code = cli_error(conn, "policy check", from, r);
-		xenmsg_close(conn);
-		return code;
 	}
-	answer = json_tokener_parse(text);
-	code = print_decision(answer, as_json);
-	json_object_put(answer);
-	free(text);
 	xenmsg_close(conn);
 	return code;
 }

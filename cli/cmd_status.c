@@ -42,50 +42,30 @@ static void write_state(struct writer *writer, struct json_object *link)
 	writer_text(writer, "state", state && !strcmp(state, "away") ? text : state);
 }
 
-static int write_links(struct json_object *links)
+static void copy(struct writer *writer, const char *name, struct json_object *object, const char *member)
 {
-	struct writer *writer = writer_new(WRITER_TABLE);
-	int code;
-
-	for (size_t i = 0; i < json_object_array_length(links); i++) {
-		struct json_object *link = json_object_array_get_idx(links, i);
-		struct json_object *peer = at(link, "peer"), *tx = at(link, "tx"), *rx = at(link, "rx");
-
-		writer_json(writer, "link", json_object_get(at(peer, "domid")));
-		writer_json(writer, "name", json_object_get(at(peer, "name")));
-		write_state(writer, link);
-		writer_json(writer, "role",
-			    at(link, "via") ? json_object_new_string("via 0")
-					    : json_object_get(at(link, "role")));
-		writer_json(writer, "channels", json_object_get(at(link, "channels")));
-		writer_json(writer, "rtt_us", json_object_get(at(link, "rtt_us")));
-		writer_json(writer, "sent", json_object_get(at(tx, "messages")));
-		writer_json(writer, "received", json_object_get(at(rx, "messages")));
-		writer_json(writer, "last_error", json_object_get(at(link, "last_error")));
-		writer_end_row(writer);
-	}
-	code = writer_finish(writer);
-	writer_free(writer);
-	return code;
+	writer_json(writer, name, json_object_get(at(object, member)));
 }
 
-static int write_endpoints(struct json_object *endpoints)
+static void write_link(struct writer *writer, struct json_object *link)
 {
-	struct writer *writer = writer_new(WRITER_TABLE);
-	int code;
+	copy(writer, "link", at(link, "peer"), "domid");
+	copy(writer, "name", at(link, "peer"), "name");
+	write_state(writer, link);
+	writer_text(writer, "role", at(link, "via") ? "via 0" : text_or(link, "role", NULL));
+	copy(writer, "channels", link, "channels");
+	copy(writer, "rtt_us", link, "rtt_us");
+	copy(writer, "sent", at(link, "tx"), "messages");
+	copy(writer, "received", at(link, "rx"), "messages");
+	copy(writer, "last_error", link, "last_error");
+}
 
-	for (size_t i = 0; i < json_object_array_length(endpoints); i++) {
-		struct json_object *endpoint = json_object_array_get_idx(endpoints, i);
-
-		writer_json(writer, "endpoint", json_object_get(at(endpoint, "name")));
-		writer_json(writer, "uid", json_object_get(at(endpoint, "uid")));
-		writer_json(writer, "pid", json_object_get(at(endpoint, "pid")));
-		writer_json(writer, "queued", json_object_get(at(endpoint, "queued")));
-		writer_end_row(writer);
-	}
-	code = writer_finish(writer);
-	writer_free(writer);
-	return code;
+static void write_endpoint(struct writer *writer, struct json_object *endpoint)
+{
+	copy(writer, "endpoint", endpoint, "name");
+	copy(writer, "uid", endpoint, "uid");
+	copy(writer, "pid", endpoint, "pid");
+	copy(writer, "queued", endpoint, "queued");
 }
 
 /* Writes how much of a resource the account uses, and how much it could have now. */
@@ -100,25 +80,29 @@ static void write_use(struct writer *writer, struct json_object *account, const 
 	*refused += number_at(resource, "refused");
 }
 
-static int write_accounts(struct json_object *accounts)
+static void write_account(struct writer *writer, struct json_object *account)
+{
+	static const char *const names[] = {"clients",	    "endpoints",   "channels",
+					    "queued_bytes", "descriptors", "memory"};
+	int64_t refused = 0;
+	char who[48];
+
+	snprintf(who, sizeof(who), "%s %" PRId64, strcmp(text_at(account, "kind"), "uid") ? "domain" : "uid",
+		 number_at(account, "id"));
+	writer_text(writer, "account", who);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		write_use(writer, account, names[i], &refused);
+	writer_number(writer, "refused", refused);
+}
+
+static int write_table(struct json_object *list,
+		       void (*write)(struct writer *writer, struct json_object *entry))
 {
 	struct writer *writer = writer_new(WRITER_TABLE);
 	int code;
 
-	for (size_t i = 0; i < json_object_array_length(accounts); i++) {
-		static const char *const names[] = {"clients",	    "endpoints",   "channels",
-						    "queued_bytes", "descriptors", "memory"};
-		struct json_object *account = json_object_array_get_idx(accounts, i);
-		int64_t refused = 0;
-		char who[48];
-
-		snprintf(who, sizeof(who), "%s %" PRId64,
-			 strcmp(text_at(account, "kind"), "uid") ? "domain" : "uid",
-			 number_at(account, "id"));
-		writer_text(writer, "account", who);
-		for (size_t j = 0; j < sizeof(names) / sizeof(names[0]); j++)
-			write_use(writer, account, names[j], &refused);
-		writer_number(writer, "refused", refused);
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		write(writer, json_object_array_get_idx(list, i));
 		writer_end_row(writer);
 	}
 	code = writer_finish(writer);
@@ -130,8 +114,8 @@ static int write_summary(struct json_object *status)
 {
 	static const struct {
 		const char *list;
-		int (*write)(struct json_object *list);
-	} tables[] = {{"links", write_links}, {"endpoints", write_endpoints}, {"accounts", write_accounts}};
+		void (*write)(struct writer *writer, struct json_object *entry);
+	} tables[] = {{"links", write_link}, {"endpoints", write_endpoint}, {"accounts", write_account}};
 	struct json_object *grants = at(status, "grants"), *store = at(status, "store");
 	int64_t uptime = number_at(status, "uptime_s");
 	int code = EXIT_DONE;
@@ -157,7 +141,7 @@ static int write_summary(struct json_object *status)
 		if (listed_in(status, tables[i].list) == 0)
 			continue;
 		putchar('\n');
-		code = tables[i].write(at(status, tables[i].list));
+		code = write_table(at(status, tables[i].list), tables[i].write);
 		write_rest(status, tables[i].list);
 	}
 	return code ? code : cli_flush();
@@ -169,9 +153,7 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 	const struct cli_option options[] = {
 		{"json", .flag = &json}, {"metrics", .flag = &metrics}, {"all", .flag = &all}, {0}};
 	struct json_object *status;
-	struct xenmsg *conn;
-	char *text;
-	int code, r;
+	int code;
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
@@ -179,22 +161,9 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 		return cli_usage("status", "it takes no arguments");
 	if (json && metrics)
 		return cli_usage("status", "--json and --metrics exclude each other");
-	code = cli_open(cli, &conn);
+	code = cli_ask(cli, all ? "status all" : "status", "", -1, &status);
 	if (code)
 		return code;
-	r = xenmsg_query(conn, all ? "status all" : "status", &text);
-	if (r < 0) {
-		code = cli_error(conn, "status", "", r);
-		xenmsg_close(conn);
-		return code;
-	}
-	xenmsg_close(conn);
-	status = json_tokener_parse(text);
-	free(text);
-	if (!status) {
-		cli_complain("status: the daemon's answer is no JSON");
-		return EXIT_OTHER;
-	}
 	if (json) {
 		puts(json_object_to_json_string_ext(status, JSON_C_TO_STRING_PRETTY |
 								    JSON_C_TO_STRING_NOSLASHESCAPE));

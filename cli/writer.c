@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/fields.h"
 #include "cli/payload.h"
 
 /* A writer, which collects a row as a JSON object in every format, since that keeps the order of names. */
@@ -91,8 +92,7 @@ static void write_line(struct json_object *row)
 
 static int write_json(struct json_object *row)
 {
-	const char *text =
-		json_object_to_json_string_ext(row, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	const char *text = json_line(row);
 	int code = cli_output(text, strlen(text));
 
 	if (code == 0)
