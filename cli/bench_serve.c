@@ -16,17 +16,24 @@
 /* Each stream has a process, so what others open must have a bound. */
 #define STREAMS_MAX 16
 
-static bool write_all(int fd, const char *data, size_t size)
+int bench_stream_error(ssize_t n)
+{
+	if (n == 0)
+		return -ECONNRESET;
+	return errno == EAGAIN ? -ETIMEDOUT : errno == EPIPE ? -ECONNRESET : -errno;
+}
+
+int bench_write(int stream, const char *data, size_t size)
 {
 	while (size) {
-		ssize_t n = write(fd, data, size);
+		ssize_t n = write(stream, data, size);
 
 		if (n < 0)
-			return false;
+			return bench_stream_error(n);
 		data += n;
 		size -= (size_t)n;
 	}
-	return true;
+	return 0;
 }
 
 /* Serves one stream to its end, in a process of its own. */
@@ -41,13 +48,13 @@ static void serve_stream(int stream)
 		return;
 	while ((n = read(stream, buffer, sizeof(buffer))) > 0) {
 		taken += (uint64_t)n;
-		if (kind == BENCH_ECHO && !write_all(stream, buffer, (size_t)n))
+		if (kind == BENCH_ECHO && bench_write(stream, buffer, (size_t)n) < 0)
 			return;
 	}
 	for (unsigned i = 0; i < 8; i++)
 		sum[i] = (unsigned char)(taken >> (8 * i));
 	if (n == 0 && kind == BENCH_TAKE)
-		write_all(stream, (const char *)sum, sizeof(sum));
+		bench_write(stream, (const char *)sum, sizeof(sum));
 }
 
 static int start_stream(int stream)

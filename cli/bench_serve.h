@@ -8,6 +8,8 @@
  * what becomes of the bytes behind it.
  */
 
+#include <sys/types.h>
+
 #include "cli/cli.h"
 
 #define BENCH_ENDPOINT "bench"
@@ -18,6 +20,10 @@ enum bench_stream {
 	BENCH_TAKE = 't', /* at their end the server says by 8 bytes, little endian, how many there were */
 };
 
+/* Writes all of it to a stream. Returns 0 or a negative errno. */
+int bench_write(int stream, const char *data, size_t size);
+/* Returns why a read or write of a stream has returned `n`, which is not above 0. */
+int bench_stream_error(ssize_t n);
 /* Serves until a signal ends the command. Returns the exit code. */
 int bench_serve(struct cli *cli, struct xenmsg *conn, const char *endpoint);
 

@@ -121,9 +121,11 @@ static int misused(const struct cli *cli, int option, const char *argument)
 	return cli_usage(cli->command, "unknown option '%s'", argument);
 }
 
-static int print(const char *text)
+static int print_help(const struct cli *cli, const char *help)
 {
-	fputs(text, stdout);
+	fputs(help, stdout);
+	if (*cli->command)
+		puts("      --socket PATH, -q, -v, -h, --version: as for every command");
 	return cli_flush();
 }
 
@@ -152,10 +154,11 @@ static bool parse(struct cli *cli, int argc, char **argv, const char *short_opti
 			cli->verbose++;
 			break;
 		case 'h':
-			*code = print(help);
+			*code = print_help(cli, help);
 			return false;
 		case OPTION_VERSION:
-			*code = print("xenmsg " PACKAGE_VERSION "\n");
+			puts("xenmsg " PACKAGE_VERSION);
+			*code = cli_flush();
 			return false;
 		case ':':
 		case '?':

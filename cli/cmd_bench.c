@@ -28,8 +28,7 @@ static const char help[] =
 	"      --seconds S     how long each measurement takes (1)\n"
 	"      --timeout S     seconds to wait for each answer (10)\n"
 	"      --json          one JSON object a line: measurement, size, count, per_second, mb_per_second, p50_us, p99_us, p999_us\n"
-	"                      (null: it has none)\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"                      (null: it has none)\n";
 
 #define SMALL	  64
 #define WRITE	  (64u << 10)
@@ -205,33 +204,13 @@ static int open_stream(struct bench *bench, char kind)
 	return stream;
 }
 
-static int stream_error(ssize_t n)
-{
-	if (n == 0)
-		return -ECONNRESET;
-	return errno == EAGAIN ? -ETIMEDOUT : errno == EPIPE ? -ECONNRESET : -errno;
-}
-
-static int write_all(int stream, const char *data, size_t size)
-{
-	while (size) {
-		ssize_t n = write(stream, data, size);
-
-		if (n < 0)
-			return stream_error(n);
-		data += n;
-		size -= (size_t)n;
-	}
-	return 0;
-}
-
 static int read_all(int stream, void *data, size_t size)
 {
 	for (char *to = data; size;) {
 		ssize_t n = read(stream, to, size);
 
 		if (n <= 0)
-			return stream_error(n);
+			return bench_stream_error(n);
 		to += n;
 		size -= (size_t)n;
 	}
@@ -243,7 +222,7 @@ static int trips_on(struct bench *bench, int stream, uint64_t start)
 	uint64_t before = now_ns(), now;
 
 	do {
-		int r = write_all(stream, bench->data, bench->size);
+		int r = bench_write(stream, bench->data, bench->size);
 
 		if (r == 0)
 			r = read_all(stream, bench->data, bench->size);
@@ -275,7 +254,7 @@ static int fill_stream(struct bench *bench, int stream, uint64_t start)
 	int r;
 
 	do {
-		r = write_all(stream, bench->data, bench->size);
+		r = bench_write(stream, bench->data, bench->size);
 		if (r < 0)
 			return r;
 		bench->ended++;

@@ -20,8 +20,7 @@ static const char help[] =
 	"      --file FILE     the contents of FILE are the request\n"
 	"      --exit-status   end with the exit status of the command that 'xenmsg serve' ran, and with 255 if there is none\n"
 	"      --json          print the reply as a JSON object: address, size, and the payload as text if it is UTF-8, else as base64\n"
-	"      --timeout S     give up after S seconds; the error says whether the request had been taken\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"      --timeout S     give up after S seconds; the error says whether the request had been taken\n";
 
 struct call {
 	struct xenmsg *conn;

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -27,8 +26,7 @@ static const char connect_help[] =
 	"input ends only that direction; the command ends when the other side has sent something and ended.\n"
 	"\n"
 	"      --keep-open     go on sending standard input, until its end, when the other side has ended only its direction\n"
-	"      --timeout S     give up after S seconds if there is no stream by then\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"      --timeout S     give up after S seconds if there is no stream by then\n";
 
 static const char listen_help[] =
 	"Usage: xenmsg listen [OPTIONS] ENDPOINT [-- COMMAND ARGUMENT...]\n"
@@ -38,8 +36,7 @@ static const char listen_help[] =
 	"_PID in its environment.\n"
 	"\n"
 	"      --run           for 'xenmsg run': its caller also gets the command's standard error and exit status\n"
-	"      --args          with --run: the command gets the caller's arguments, behind its own\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"      --args          with --run: the command gets the caller's arguments, behind its own\n";
 
 /* ---- one stream on standard input and output ------------------------------------------------- */
 

@@ -35,8 +35,7 @@ static const char help[] =
 	"Tries each step from the device nodes to the daemon of DOMAIN (of all that are there, if none is named), and says what\n"
 	"came back and how to mend what failed. As root it can try everything. Exit status 0: nothing failed.\n"
 	"\n"
-	"      --json          one JSON object a line: step, result (ok, failed or left out), text, mend\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"      --json          one JSON object a line: step, result (ok, failed or left out), text, mend\n";
 
 struct doctor {
 	struct cli *cli;
@@ -46,64 +45,43 @@ struct doctor {
 	char store_domid[16]; /* this domain's number in XenStore; "": unknown */
 };
 
-/* Prints one step's result: "ok", "FAIL" or "-", what came back, and how to mend it (may be NULL). */
-static void __attribute__((format(printf, 5, 0)))
-result(const struct doctor *doctor, const char *result, const char *step, const char *mend,
-       const char *format, va_list args)
-{
-	char *text = NULL;
+enum result { WELL, LEFT_OUT, ILL };
 
+/* Says what came back in one step, and how to mend it (NULL: that isn't to be told). `code` is the exit code if
+ * it is the first one that failed. */
+static void __attribute__((format(printf, 6, 7)))
+report(struct doctor *doctor, enum result result, int code, const char *step, const char *mend,
+       const char *format, ...)
+{
+	static const char *const words[] = {"ok", "-", "FAIL"}, *const in_json[] = {"ok", "left out",
+										    "failed"};
+	char *text = NULL;
+	va_list args;
+
+	if (result == ILL && !doctor->failed++)
+		doctor->code = code;
+	va_start(args, format);
 	if (vasprintf(&text, format, args) < 0)
-		return;
-	if (doctor->json) {
+		text = NULL;
+	va_end(args);
+	if (text && doctor->json) {
 		writer_text(doctor->json, "step", step);
-		writer_text(doctor->json, "result",
-			    *result == '-'   ? "left out"
-			    : *result == 'o' ? "ok"
-					     : "failed");
+		writer_text(doctor->json, "result", in_json[result]);
 		writer_text(doctor->json, "text", text);
 		if (mend)
 			writer_text(doctor->json, "mend", mend);
 		writer_end_row(doctor->json);
-	} else {
-		printf("%-5s %-12s %s\n", result, step, text);
+	} else if (text) {
+		printf("%-5s %-12s %s\n", words[result], step, text);
 		if (mend)
 			printf("%18s mend: %s\n", "", mend);
 	}
 	free(text);
 }
 
-static void __attribute__((format(printf, 3, 4)))
-well(const struct doctor *doctor, const char *step, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	result(doctor, "ok", step, NULL, format, args);
-	va_end(args);
-}
-
-static void __attribute__((format(printf, 3, 4)))
-left_out(const struct doctor *doctor, const char *step, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	result(doctor, "-", step, NULL, format, args);
-	va_end(args);
-}
-
-static void __attribute__((format(printf, 5, 6)))
-ill(struct doctor *doctor, int code, const char *step, const char *mend, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	result(doctor, "FAIL", step, mend, format, args);
-	va_end(args);
-	if (!doctor->failed++)
-		doctor->code = code;
-}
+#define well(doctor, step, ...)		   report(doctor, WELL, 0, step, NULL, __VA_ARGS__)
+#define left_out(doctor, step, ...)	   report(doctor, LEFT_OUT, 0, step, NULL, __VA_ARGS__)
+#define ill(doctor, code, step, mend, ...) report(doctor, ILL, code, step, mend, __VA_ARGS__)
 
 /* ---- Xen ------------------------------------------------------------------------------------- */
 
@@ -295,14 +273,12 @@ static void check_policy(struct doctor *doctor, struct json_object *policy)
 static void check_activation(struct doctor *doctor, struct json_object *status)
 {
 	struct json_object *endpoints = at(status, "endpoints");
-	size_t count =
-		json_object_is_type(endpoints, json_type_array) ? json_object_array_length(endpoints) : 0;
 
 	if (json_object_get_string_len(at(at(status, "activation"), "error")) > 0)
 		ill(doctor, EXIT_OTHER, "activation", "correct it, then: xenmsg policy reload",
 		    "older files are in force, since the newer ones have a mistake: %s",
 		    text_or(at(status, "activation"), "error", ""));
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < length_of(endpoints); i++) {
 		struct json_object *endpoint = json_object_array_get_idx(endpoints, i);
 		struct json_object *activation = at(endpoint, "activation");
 
@@ -342,7 +318,7 @@ static void check_status(struct doctor *doctor, struct json_object *status)
 		well(doctor, "policy", "whom it refuses is shown to " WHO_SEES_ALL " only");
 	check_policy(doctor, at(status, "policy"));
 	check_activation(doctor, status);
-	if (json_object_is_type(denied, json_type_array) && json_object_array_length(denied) > 0) {
+	if (length_of(denied) > 0) {
 		struct json_object *last = json_object_array_get_idx(denied, 0);
 
 		well(doctor, "policy",
@@ -421,11 +397,10 @@ static void check_peers(struct doctor *doctor, struct xenmsg *conn, char **domai
 		return;
 	peers = json_tokener_parse(text);
 	free(text);
-	if (!json_object_is_type(peers, json_type_array) || json_object_array_length(peers) == 0)
+	if (length_of(peers) == 0)
 		left_out(doctor, "peers", "no other domain has a daemon that shows itself here");
-	else
-		for (size_t i = 0; i < json_object_array_length(peers); i++)
-			check_peer(doctor, conn, text_or(json_object_array_get_idx(peers, i), "domid", ""));
+	for (size_t i = 0; i < length_of(peers); i++)
+		check_peer(doctor, conn, text_or(json_object_array_get_idx(peers, i), "domid", ""));
 	json_object_put(peers);
 }
 

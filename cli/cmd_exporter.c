@@ -36,8 +36,7 @@ static const char help[] =
 	"Serves the local daemon's status to Prometheus at /metrics, until it is stopped (doc/metrics.md lists what).\n"
 	"\n"
 	"      --listen WHERE  a Unix socket, for its owner and group; or a TCP socket of this machine alone, like\n"
-	"                      tcp:127.0.0.1:9470 or tcp:[::1]:9470 (port 0: any, which is then told)\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"                      tcp:127.0.0.1:9470 or tcp:[::1]:9470 (port 0: any, which is then told)\n";
 
 #define DAEMON_MS      5000 /* how long the daemon may take to accept us */
 #define REQUEST_S      10   /* how long a client may take to send its request, and to read the answer */

@@ -14,7 +14,6 @@
 #include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -44,8 +43,7 @@ static const char help[] =
 	"  xen:ADDRESS     a byte stream: as SOURCE an endpoint of this domain (xen:ENDPOINT), as TARGET DOMAIN:ENDPOINT\n"
 	"\n"
 	"for example: xenmsg forward tcp:127.0.0.1:5432 xen:db:postgres\n"
-	"\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"\n";
 
 #define DIALS_MAX 64   /* threads at once; further connections wait until one of them ends */
 #define BACKLOG	  4096 /* who finds it full waits, or is refused if its Unix socket doesn't block */

@@ -18,8 +18,7 @@ static const char peers_help[] =
 	"Lists the domains that the local daemon knows of: domid, name, UUID, version of their daemon, state of the link,\n"
 	"and its last round-trip time in microseconds. VIA: the domain whose daemon relays, where there can be no link.\n"
 	"\n"
-	"      --json          the same as JSON, one object a line\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"      --json          the same as JSON, one object a line\n";
 
 static const char endpoints_help[] =
 	"Usage: xenmsg endpoints [OPTIONS] [DOMAIN]\n"
@@ -28,8 +27,7 @@ static const char endpoints_help[] =
 	"VISIBLE_TO: of those here, which other domains may reach them by policy; !DOMAIN before * is left out.\n"
 	"STARTED: of those here that are started on demand, activatable, starting, running, lingering or failed.\n"
 	"\n"
-	"      --json          the same as JSON, one object a line\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"      --json          the same as JSON, one object a line\n";
 
 /* Returns the list in an answer, which is the answer itself or the only member of an object. */
 static struct json_object *list_in(struct json_object *answer)

@@ -18,8 +18,7 @@ static const char help[] =
 	"      --count N       how many (4)\n"
 	"      --interval S    seconds between them (0.5)\n"
 	"      --timeout S     seconds to wait for each (10)\n"
-	"      --json          one JSON object a line: domain, number, rtt_us (null: no answer in time)\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"      --json          one JSON object a line: domain, number, rtt_us (null: no answer in time)\n";
 
 struct ping {
 	uint64_t count;

@@ -24,8 +24,7 @@ static const char help[] =
 	"reload: has the daemon read its policy again, for root and the user that it runs as. Exit status 0: the new rules are in\n"
 	"force; 2: they have a mistake, which is told with file and line, and the old ones stay.\n"
 	"\n"
-	"      --json          the answer as a JSON object\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"      --json          the answer as a JSON object\n";
 
 /* Prints the decision on one line. */
 static void print_words(struct json_object *answer, const char *decision)

@@ -12,7 +12,6 @@
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
-#include "cli/payload.h"
 #include "cli/writer.h"
 #include "wire/address.h"
 
@@ -30,8 +29,7 @@ static const char help[] =
 	"      --exec CMD      run CMD by the shell for each message, with the payload on its standard input and\n"
 	"                      XENMSG_ENDPOINT, XENMSG_SENDER_DOMID, _NAME, _UID, _GID and _PID in its environment\n"
 	"      --confirm       with --exec: a message counts as delivered only when CMD has ended with status 0, not before CMD\n"
-	"                      is run; else its sender gets an error\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"                      is run; else its sender gets an error\n";
 
 struct recv {
 	struct cli *cli;

@@ -3,7 +3,6 @@
 /* run: a command in another domain, with its standard input, output, error and exit status. */
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,8 +19,7 @@ static const char help[] =
 	"this one, and ends with its exit status. It gets the arguments only if it is served with --args. If xenmsg itself\n"
 	"fails or the connection is lost, the exit status is 255. When this command dies, the other one gets SIGTERM.\n"
 	"\n"
-	"      --timeout S     give up after S seconds if there is no connection by then\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"      --timeout S     give up after S seconds if there is no connection by then\n";
 
 struct run {
 	struct event_base *base;

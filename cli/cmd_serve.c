@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -28,8 +27,7 @@ static const char help[] =
 	"standard output is the reply, once it has ended with status 0, else the caller gets an error with its exit status. Who\n"
 	"called is in its environment: XENMSG_SENDER_DOMID, _NAME, _UID and _PID. A command whose caller has given up gets SIGTERM.\n"
 	"\n"
-	"      --jobs N        run at most N commands at a time (else: as many as there are CPUs)\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"      --jobs N        run at most N commands at a time (else: as many as there are CPUs)\n";
 
 struct serve {
 	struct cli *cli;

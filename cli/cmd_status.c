@@ -2,7 +2,6 @@
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -18,8 +17,7 @@ static const char help[] =
 	"\n"
 	"      --json          the same and more as JSON (doc/status.schema.json describes it)\n"
 	"      --metrics       its numbers as Prometheus text\n"
-	"      --all           every entry of each list, not only the 100 that matter most\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"      --all           every entry of each list, not only the 100 that matter most\n";
 
 static void write_rest(struct json_object *status, const char *list)
 {

@@ -27,8 +27,7 @@ static const char help[] =
 	"by traffic, by what is queued, or by the first column, / shows only lines with a text (escape: all again), space stops and\n"
 	"goes on, q ends.\n"
 	"\n"
-	"      --delay S       look every S seconds (1); at least 0.1\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"      --delay S       look every S seconds (1); at least 0.1\n";
 
 #define LINE_MAX_BYTES 256
 #define DELAY_MIN_MS   100
@@ -73,11 +72,6 @@ struct top {
 };
 
 /* ---- the numbers ----------------------------------------------------------------------------- */
-
-static size_t length_of(struct json_object *list)
-{
-	return json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
-}
 
 /* Returns the element of a list with the same `key` as `like`. */
 static struct json_object *same(struct json_object *list, const char *key, struct json_object *like)
@@ -156,22 +150,25 @@ static void weigh(struct top *top, double traffic, double queued)
 		top->count--;
 }
 
+static int compare(double one, double other, const struct line *a, const struct line *b)
+{
+	if (one != other)
+		return one > other ? -1 : 1;
+	return a->index < b->index ? -1 : 1;
+}
+
 static int by_traffic(const void *one, const void *other)
 {
 	const struct line *a = one, *b = other;
 
-	if (a->weight.traffic != b->weight.traffic)
-		return a->weight.traffic > b->weight.traffic ? -1 : 1;
-	return a->index < b->index ? -1 : 1;
+	return compare(a->weight.traffic, b->weight.traffic, a, b);
 }
 
 static int by_queued(const void *one, const void *other)
 {
 	const struct line *a = one, *b = other;
 
-	if (a->weight.queued != b->weight.queued)
-		return a->weight.queued > b->weight.queued ? -1 : 1;
-	return a->index < b->index ? -1 : 1;
+	return compare(a->weight.queued, b->weight.queued, a, b);
 }
 
 /* Compares numbers by their value: `strverscmp` puts 9 before 10. */
@@ -183,19 +180,13 @@ static int by_first_column(const void *one, const void *other)
 	return order ? order : a->index < b->index ? -1 : 1;
 }
 
-/* Sorts the rows from this one on. */
-static void sort_rows(struct top *top, size_t first)
+/* Sorts the rows of a table, which begin with this one, and adds a line for what was left out of the list. */
+static void end_table(struct top *top, size_t first, const char *list)
 {
 	static int (*const orders[])(const void *, const void *) = {by_traffic, by_queued, by_first_column};
-
-	qsort(top->lines + first, top->count - first, sizeof(*top->lines), orders[top->sort]);
-}
-
-/* Adds a line for what was left out of a list. */
-static void add_rest(struct top *top, const char *list)
-{
 	size_t more = total_of(top->now, list) - listed_in(top->now, list);
 
+	qsort(top->lines + first, top->count - first, sizeof(*top->lines), orders[top->sort]);
 	if (more > 0)
 		add_line(top, false, "and %zu more %s", more, list);
 }
@@ -263,8 +254,7 @@ static void add_links(struct top *top)
 			 text_at(link, "rtt_us"), sent, received, bytes);
 		weigh(top, traffic, (double)number_at(link, "unacked"));
 	}
-	sort_rows(top, first);
-	add_rest(top, "links");
+	end_table(top, first, "links");
 }
 
 /* ---- streams --------------------------------------------------------------------------------- */
@@ -332,8 +322,7 @@ static void add_streams(struct top *top)
 			 text_at(each, "comm"), where, text_at(each, "state"), queued, in, out);
 		weigh(top, carried.in + carried.out, carried.queued);
 	}
-	sort_rows(top, first);
-	add_rest(top, "streams");
+	end_table(top, first, "streams");
 }
 
 /* ---- endpoints and programs ------------------------------------------------------------------ */
@@ -360,8 +349,7 @@ static void add_endpoints(struct top *top)
 			 carried.count, bytes);
 		weigh(top, carried.in + carried.out, waiting);
 	}
-	sort_rows(top, first);
-	add_rest(top, "endpoints");
+	end_table(top, first, "endpoints");
 }
 
 /* A program's row has its connection to the daemon and all its streams. */
@@ -414,8 +402,7 @@ static void add_programs(struct top *top)
 		if (!same(clients, "pid", each) && !came_before(streams, i))
 			add_program(top, each, NULL);
 	}
-	sort_rows(top, first);
-	add_rest(top, "clients");
+	end_table(top, first, "clients");
 }
 
 static void make_lines(struct top *top)

@@ -14,8 +14,7 @@ static const char help[] =
 	"endpoints for a PATTERN like '3', 'work' or '*' (the default), only of endpoints for one like '3:print' or '*:scan*'.\n"
 	"A domain that gets another name is printed as up once more.\n"
 	"\n"
-	"      --json          one JSON object a line: event (up or down), kind (domain or endpoint), domid, name, domain\n"
-	"      --socket PATH, -q, -v, -h, --version: as for every command\n";
+	"      --json          one JSON object a line: event (up or down), kind (domain or endpoint), domid, name, domain\n";
 
 struct watching {
 	struct writer *writer;

@@ -40,13 +40,16 @@ static inline int64_t number_at(struct json_object *object, const char *name)
 	return json_object_get_int64(at(object, name));
 }
 
+static inline size_t length_of(struct json_object *list)
+{
+	return json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+}
+
 /* Returns how many entries this list of a status has, and how many it would have if it weren't cut to those
  * that matter most. */
 static inline size_t listed_in(struct json_object *status, const char *list)
 {
-	struct json_object *value = at(status, list);
-
-	return json_object_is_type(value, json_type_array) ? json_object_array_length(value) : 0;
+	return length_of(at(status, list));
 }
 
 static inline size_t total_of(struct json_object *status, const char *list)
