@@ -70,6 +70,14 @@ static void take_bytes(struct cursor *cursor, void *out, size_t size)
 		memset(out, 0, size);
 }
 
+static void take_identity(struct cursor *cursor, struct frame_identity *identity)
+{
+	identity->domid = take_u32(cursor);
+	identity->uid = take_u32(cursor);
+	identity->gid = take_u32(cursor);
+	identity->pid = take_u32(cursor);
+}
+
 static struct frame_text take_text(struct cursor *cursor)
 {
 	struct frame_text text = {.data = (const char *)cursor->at,
@@ -99,6 +107,14 @@ void frame_text_split(struct frame_text *text, struct frame_text *second)
 	*text = first;
 }
 
+static void put_identity(uint8_t *at, const struct frame_identity *identity)
+{
+	put_u32(at, identity->domid);
+	put_u32(at + 4, identity->uid);
+	put_u32(at + 8, identity->gid);
+	put_u32(at + 12, identity->pid);
+}
+
 static uint8_t *put_text(uint8_t *at, const uint8_t *start, struct frame_text text)
 {
 	size_t room = FRAME_PAYLOAD_MAX - (size_t)(at - start);
@@ -121,64 +137,24 @@ static uint8_t *put_more_text(uint8_t *at, const uint8_t *start, struct frame_te
 
 const char *frame_type_name(uint8_t type)
 {
-	switch (type) {
-	case FRAME_HELLO:
-		return "HELLO";
-	case FRAME_WELCOME:
-		return "WELCOME";
-	case FRAME_GOODBYE:
-		return "GOODBYE";
-	case FRAME_PING:
-		return "PING";
-	case FRAME_PONG:
-		return "PONG";
-	case FRAME_ACK:
-		return "ACK";
-	case FRAME_DIRECTORY:
-		return "DIRECTORY";
-	case FRAME_PROVE:
-		return "PROVE";
-	case FRAME_RESUME:
-		return "RESUME";
-	case FRAME_OPEN:
-		return "OPEN";
-	case FRAME_OPENED:
-		return "OPENED";
-	case FRAME_DATA:
-		return "DATA";
-	case FRAME_CREDIT:
-		return "CREDIT";
-	case FRAME_FIN:
-		return "FIN";
-	case FRAME_RESET:
-		return "RESET";
-	case FRAME_CANCEL:
-		return "CANCEL";
-	case FRAME_CANCELLED:
-		return "CANCELLED";
-	case FRAME_BIND:
-		return "BIND";
-	case FRAME_UNBIND:
-		return "UNBIND";
-	case FRAME_WATCH:
-		return "WATCH";
-	case FRAME_UNWATCH:
-		return "UNWATCH";
-	case FRAME_EVENT:
-		return "EVENT";
-	case FRAME_QUERY:
-		return "QUERY";
-	case FRAME_PROBE:
-		return "PROBE";
-	case FRAME_REPLY:
-		return "REPLY";
-	case FRAME_ACCEPT:
-		return "ACCEPT";
-	case FRAME_INCOMING:
-		return "INCOMING";
-	default:
-		return "unknown";
-	}
+	static const char *const names[] = {
+		[FRAME_HELLO] = "HELLO",	 [FRAME_WELCOME] = "WELCOME",
+		[FRAME_GOODBYE] = "GOODBYE",	 [FRAME_PING] = "PING",
+		[FRAME_PONG] = "PONG",		 [FRAME_ACK] = "ACK",
+		[FRAME_DIRECTORY] = "DIRECTORY", [FRAME_PROVE] = "PROVE",
+		[FRAME_RESUME] = "RESUME",	 [FRAME_OPEN] = "OPEN",
+		[FRAME_OPENED] = "OPENED",	 [FRAME_DATA] = "DATA",
+		[FRAME_CREDIT] = "CREDIT",	 [FRAME_FIN] = "FIN",
+		[FRAME_RESET] = "RESET",	 [FRAME_CANCEL] = "CANCEL",
+		[FRAME_CANCELLED] = "CANCELLED", [FRAME_BIND] = "BIND",
+		[FRAME_UNBIND] = "UNBIND",	 [FRAME_WATCH] = "WATCH",
+		[FRAME_UNWATCH] = "UNWATCH",	 [FRAME_EVENT] = "EVENT",
+		[FRAME_QUERY] = "QUERY",	 [FRAME_PROBE] = "PROBE",
+		[FRAME_REPLY] = "REPLY",	 [FRAME_ACCEPT] = "ACCEPT",
+		[FRAME_INCOMING] = "INCOMING",
+	};
+
+	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
 }
 
 uint32_t frame_hello_local_encode(const struct frame_hello_local *hello, uint8_t *out)
@@ -349,10 +325,7 @@ int frame_goodbye_decode(const uint8_t *payload, uint32_t length, struct frame_g
 uint32_t frame_open_encode(const struct frame_open *open, uint8_t *out)
 {
 	put_u32(out, open->kind);
-	put_u32(out + 4, open->identity.domid);
-	put_u32(out + 8, open->identity.uid);
-	put_u32(out + 12, open->identity.gid);
-	put_u32(out + 16, open->identity.pid);
+	put_identity(out + 4, &open->identity);
 	return (uint32_t)(put_more_text(put_text(out + 20, out, open->name), out, open->domain_name) - out);
 }
 
@@ -363,10 +336,7 @@ int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open
 	open->kind = take_u8(&cursor);
 	take_u8(&cursor);
 	take_u16(&cursor);
-	open->identity.domid = take_u32(&cursor);
-	open->identity.uid = take_u32(&cursor);
-	open->identity.gid = take_u32(&cursor);
-	open->identity.pid = take_u32(&cursor);
+	take_identity(&cursor, &open->identity);
 	open->name = take_text(&cursor);
 	open->domain_name = (struct frame_text){.data = NULL};
 	return cursor.error;
@@ -493,10 +463,7 @@ int frame_reply_decode(const uint8_t *payload, uint32_t length, struct frame_rep
 uint32_t frame_incoming_encode(const struct frame_incoming *incoming, uint8_t *out)
 {
 	put_u64(out, incoming->token);
-	put_u32(out + 8, incoming->identity.domid);
-	put_u32(out + 12, incoming->identity.uid);
-	put_u32(out + 16, incoming->identity.gid);
-	put_u32(out + 20, incoming->identity.pid);
+	put_identity(out + 8, &incoming->identity);
 	return (uint32_t)(put_more_text(put_text(out + 24, out, incoming->endpoint), out,
 					incoming->domain_name) -
 			  out);
@@ -507,10 +474,7 @@ int frame_incoming_decode(const uint8_t *payload, uint32_t length, struct frame_
 	struct cursor cursor = cursor_of(payload, length);
 
 	incoming->token = take_u64(&cursor);
-	incoming->identity.domid = take_u32(&cursor);
-	incoming->identity.uid = take_u32(&cursor);
-	incoming->identity.gid = take_u32(&cursor);
-	incoming->identity.pid = take_u32(&cursor);
+	take_identity(&cursor, &incoming->identity);
 	incoming->endpoint = take_text(&cursor);
 	frame_text_split(&incoming->endpoint, &incoming->domain_name);
 	return cursor.error;
