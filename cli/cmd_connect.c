@@ -214,23 +214,19 @@ static int start_listener(struct listener *listener)
 		if (!listener->run_server)
 			return -ENOMEM;
 	}
-	listener->on_conn = event_new(listener->loop.base, xenmsg_fd(listener->conn), EV_READ | EV_PERSIST,
-				      on_conn, listener);
-	listener->on_child = evsignal_new(listener->loop.base, SIGCHLD, on_child, listener);
-	if (!listener->on_conn || event_add(listener->on_conn, NULL) < 0 || !listener->on_child ||
-	    event_add(listener->on_child, NULL) < 0)
-		return -ENOMEM;
-	return 0;
+	listener->on_conn = loop_event(listener->loop.base, xenmsg_fd(listener->conn), EV_READ | EV_PERSIST,
+				       on_conn, listener);
+	listener->on_child =
+		loop_event(listener->loop.base, SIGCHLD, EV_SIGNAL | EV_PERSIST, on_child, listener);
+	return listener->on_conn && listener->on_child ? 0 : -ENOMEM;
 }
 
 static void end_listener(struct listener *listener)
 {
-	struct event *events[] = {listener->on_conn, listener->on_child};
 	struct child *child, *next;
 
-	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
-		if (events[i])
-			event_free(events[i]);
+	loop_event_free(listener->on_conn);
+	loop_event_free(listener->on_child);
 	run_server_free(listener->run_server);
 	loop_cleanup(&listener->loop);
 	DL_FOREACH_SAFE(listener->children, child, next)

@@ -407,9 +407,9 @@ static int listen_xen(struct forward *forward)
 	r = xenmsg_listen(forward->conn, forward->source.path, 0);
 	if (r < 0)
 		return cli_error(forward->conn, "forward from", forward->source.text, r);
-	forward->incoming = event_new(forward->loop.base, xenmsg_fd(forward->conn), EV_READ | EV_PERSIST,
-				      on_incoming, forward);
-	return forward->incoming && event_add(forward->incoming, NULL) == 0 ? 0 : EXIT_OTHER;
+	forward->incoming = loop_event(forward->loop.base, xenmsg_fd(forward->conn), EV_READ | EV_PERSIST,
+				       on_incoming, forward);
+	return forward->incoming ? 0 : EXIT_OTHER;
 }
 
 static int listen_socket(struct forward *forward)
@@ -458,11 +458,9 @@ static int start(struct forward *forward)
 	if (loop_init(&forward->loop) < 0 || pipe(forward->pipe) < 0)
 		return EXIT_OTHER;
 	forward->again = evtimer_new(forward->loop.base, on_again, forward);
-	if (!forward->again)
-		return EXIT_OTHER;
 	forward->dialled =
-		event_new(forward->loop.base, forward->pipe[0], EV_READ | EV_PERSIST, on_dialled, forward);
-	if (!forward->dialled || event_add(forward->dialled, NULL) < 0)
+		loop_event(forward->loop.base, forward->pipe[0], EV_READ | EV_PERSIST, on_dialled, forward);
+	if (!forward->again || !forward->dialled)
 		return EXIT_OTHER;
 	return forward->source.kind == PLACE_XEN ? listen_xen(forward) : listen_socket(forward);
 }
@@ -473,8 +471,7 @@ static void end(struct forward *forward)
 		evconnlistener_free(forward->listener);
 	if (forward->listener && forward->source.kind == PLACE_UNIX)
 		unlink(forward->source.path);
-	if (forward->incoming)
-		event_free(forward->incoming);
+	loop_event_free(forward->incoming);
 	xenmsg_close(forward->conn);
 	while (forward->conn_count)
 		xenmsg_close(forward->conns[--forward->conn_count]);

@@ -64,8 +64,7 @@ static void take_calls(struct serve *serve);
 
 static void drop_event(struct event **event, int *fd)
 {
-	if (*event)
-		event_free(*event);
+	loop_event_free(*event);
 	*event = NULL;
 	if (*fd >= 0)
 		close(*fd);
@@ -241,13 +240,10 @@ static int start_command(struct job *job)
 	job->pidfd = pidfd_open(job->pid, 0);
 	if (job->pidfd < 0)
 		return -errno;
-	job->on_in = event_new(base, job->in, EV_WRITE | EV_PERSIST, on_in, job);
-	job->on_out = event_new(base, job->out, EV_READ | EV_PERSIST, on_out, job);
-	job->on_end = event_new(base, job->pidfd, EV_READ | EV_PERSIST, on_end, job);
-	if (!job->on_in || !job->on_out || !job->on_end || event_add(job->on_in, NULL) < 0 ||
-	    event_add(job->on_out, NULL) < 0 || event_add(job->on_end, NULL) < 0)
-		return -ENOMEM;
-	return 0;
+	job->on_in = loop_event(base, job->in, EV_WRITE | EV_PERSIST, on_in, job);
+	job->on_out = loop_event(base, job->out, EV_READ | EV_PERSIST, on_out, job);
+	job->on_end = loop_event(base, job->pidfd, EV_READ | EV_PERSIST, on_end, job);
+	return job->on_in && job->on_out && job->on_end ? 0 : -ENOMEM;
 }
 
 /* ---- calls ----------------------------------------------------------------------------------- */
@@ -322,9 +318,9 @@ static int serve_calls(struct serve *serve)
 	struct job *job, *next;
 
 	if (loop_init(&serve->loop) == 0)
-		serve->on_conn = event_new(serve->loop.base, xenmsg_fd(serve->conn), EV_READ | EV_PERSIST,
-					   on_conn, serve);
-	if (serve->on_conn && event_add(serve->on_conn, NULL) == 0) {
+		serve->on_conn = loop_event(serve->loop.base, xenmsg_fd(serve->conn), EV_READ | EV_PERSIST,
+					    on_conn, serve);
+	if (serve->on_conn) {
 		take_calls(serve);
 		event_base_dispatch(serve->loop.base);
 	} else {
@@ -335,8 +331,7 @@ static int serve_calls(struct serve *serve)
 		stop_command(job);
 		job_free(job);
 	}
-	if (serve->on_conn)
-		event_free(serve->on_conn);
+	loop_event_free(serve->on_conn);
 	loop_cleanup(&serve->loop);
 	return serve->code;
 }

@@ -15,6 +15,23 @@ static void on_stop(evutil_socket_t number, short what, void *userdata)
 	event_base_loopbreak(loop->base);
 }
 
+struct event *loop_event(struct event_base *base, int fd, short what,
+			 void (*on_event)(int fd, short what, void *userdata), void *userdata)
+{
+	struct event *event = event_new(base, fd, what, on_event, userdata);
+
+	if (event && event_add(event, NULL) == 0)
+		return event;
+	loop_event_free(event);
+	return NULL;
+}
+
+void loop_event_free(struct event *event)
+{
+	if (event)
+		event_free(event);
+}
+
 int loop_init(struct loop *loop)
 {
 	static const int signals[] = {SIGINT, SIGTERM};
@@ -23,8 +40,8 @@ int loop_init(struct loop *loop)
 	if (!loop->base)
 		return -ENOMEM;
 	for (int i = 0; i < 2; i++) {
-		loop->stop[i] = evsignal_new(loop->base, signals[i], on_stop, loop);
-		if (!loop->stop[i] || event_add(loop->stop[i], NULL) < 0)
+		loop->stop[i] = loop_event(loop->base, signals[i], EV_SIGNAL | EV_PERSIST, on_stop, loop);
+		if (!loop->stop[i])
 			return -ENOMEM;
 	}
 	return 0;
@@ -33,8 +50,7 @@ int loop_init(struct loop *loop)
 void loop_cleanup(struct loop *loop)
 {
 	for (int i = 0; i < 2; i++)
-		if (loop->stop[i])
-			event_free(loop->stop[i]);
+		loop_event_free(loop->stop[i]);
 	if (loop->base)
 		event_base_free(loop->base);
 }

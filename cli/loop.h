@@ -18,4 +18,10 @@ int loop_init(struct loop *loop);
 /* Frees the loop. The events that others have in it must be gone. */
 void loop_cleanup(struct loop *loop);
 
+/* Makes an event and adds it. NULL: memory has run out. */
+struct event *loop_event(struct event_base *base, int fd, short what,
+			 void (*on_event)(int fd, short what, void *userdata), void *userdata);
+/* Frees an event. NULL is allowed. */
+void loop_event_free(struct event *event);
+
 #endif

@@ -12,6 +12,8 @@
 
 #include <event2/event.h>
 
+#include "cli/loop.h"
+
 #define BUFFER_SIZE 65536
 
 struct direction {
@@ -207,10 +209,8 @@ static void close_end(struct pump_end *end, bool broken)
 
 static void free_direction(struct direction *direction)
 {
-	if (direction->readable)
-		event_free(direction->readable);
-	if (direction->writable)
-		event_free(direction->writable);
+	loop_event_free(direction->readable);
+	loop_event_free(direction->writable);
 }
 
 void pump_free(struct pump *pump)

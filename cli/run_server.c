@@ -15,6 +15,7 @@
 #include <utlist.h>
 
 #include "cli/command.h"
+#include "cli/loop.h"
 #include "cli/run_session.h"
 
 /* A stream costs its descriptor, three pipes and a pidfd, and for a moment the other ends of the pipes. */
@@ -66,12 +67,9 @@ static void free_job(struct run_job *job)
 	job->server->count--;
 	if (job->pid > 0 && !job->ended)
 		kill(-job->pid, SIGTERM);
-	if (job->on_end)
-		event_free(job->on_end);
-	if (job->gone)
-		event_free(job->gone);
-	if (job->deadline)
-		event_free(job->deadline);
+	loop_event_free(job->on_end);
+	loop_event_free(job->gone);
+	loop_event_free(job->deadline);
 	if (job->pidfd >= 0)
 		close(job->pidfd);
 	run_session_free(job->session);
@@ -219,8 +217,8 @@ static int start_command(struct run_job *job, char **command)
 	job->pidfd = pidfd_open(job->pid, 0);
 	job->on_end = job->pidfd < 0
 			      ? NULL
-			      : event_new(job->server->base, job->pidfd, EV_READ | EV_PERSIST, on_end, job);
-	if (r == 0 && (!job->on_end || event_add(job->on_end, NULL) < 0))
+			      : loop_event(job->server->base, job->pidfd, EV_READ | EV_PERSIST, on_end, job);
+	if (r == 0 && !job->on_end)
 		r = -ENOMEM;
 	if (r < 0) {
 		kill(-job->pid, SIGKILL);

@@ -11,6 +11,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 
+#include "cli/loop.h"
 #include "wire/bytes.h"
 
 #define OUTPUT_MAX 65536 /* sources aren't read while this much waits to be sent */
@@ -52,16 +53,21 @@ void run_session_send(struct run_session *session, enum run_type type, unsigned 
 				  run_record_encode(type, stream, body, size, record));
 }
 
-static void end_carried(struct carried *carried)
+static void clean_up(struct carried *carried)
 {
-	if (carried->ready)
-		event_free(carried->ready);
+	loop_event_free(carried->ready);
 	if (carried->waiting)
 		evbuffer_free(carried->waiting);
-	close(carried->fd);
+	if (carried->kind != CLOSED)
+		close(carried->fd);
 	carried->kind = CLOSED;
 	carried->ready = NULL;
 	carried->waiting = NULL;
+}
+
+static void end_carried(struct carried *carried)
+{
+	clean_up(carried);
 	carried->session->handler->ended(carried->session->userdata);
 }
 
@@ -211,12 +217,7 @@ int run_session_sink(struct run_session *session, unsigned stream, int fd)
 	sink->ready = event_new(session->base, fd, EV_WRITE, on_writable, sink);
 	sink->waiting = evbuffer_new();
 	if (!sink->ready || !sink->waiting) {
-		if (sink->ready)
-			event_free(sink->ready);
-		if (sink->waiting)
-			evbuffer_free(sink->waiting);
-		sink->ready = NULL;
-		sink->waiting = NULL;
+		clean_up(sink);
 		return -ENOMEM;
 	}
 	sink->fd = fd;
@@ -339,16 +340,8 @@ void run_session_free(struct run_session *session)
 	if (!session)
 		return;
 	run_session_hang_up(session);
-	for (unsigned i = 0; i < RUN_STREAMS; i++) {
-		struct carried *carried = &session->streams[i];
-
-		if (carried->ready)
-			event_free(carried->ready);
-		if (carried->waiting)
-			evbuffer_free(carried->waiting);
-		if (carried->kind != CLOSED)
-			close(carried->fd);
-	}
+	for (unsigned i = 0; i < RUN_STREAMS; i++)
+		clean_up(&session->streams[i]);
 	free(session);
 }
 

@@ -29,6 +29,7 @@
 #include "daemon/queries.h"
 #include "daemon/base/privileges.h"
 #include "daemon/base/quota.h"
+#include "daemon/base/timer.h"
 #include "daemon/router.h"
 #include "daemon/startup.h"
 #include "daemon/xen/store.h"
@@ -720,12 +721,9 @@ void daemon_free(struct daemon *daemon)
 	vchan_host_free(daemon->host);
 	if (daemon->singleton >= 0) /* not before our nodes are out of XenStore */
 		close(daemon->singleton);
-	if (daemon->term)
-		event_free(daemon->term);
-	if (daemon->interrupt)
-		event_free(daemon->interrupt);
-	if (daemon->hangup)
-		event_free(daemon->hangup);
+	free_event(daemon->term);
+	free_event(daemon->interrupt);
+	free_event(daemon->hangup);
 	if (daemon->base)
 		event_base_free(daemon->base);
 	free(daemon);

@@ -115,8 +115,7 @@ static int be_the_only_one(struct daemon *daemon)
 		event_base_dispatch(daemon->base);
 		r = daemon->stop_asked ? -EINTR : singleton_claim(SINGLETON_DIRECTORY, &daemon->singleton);
 	}
-	if (timer)
-		event_free(timer);
+	free_event(timer);
 	if (r == -EBUSY)
 		log_error(
 			"another xenmsgd runs in this domain, and there can be only one: stop it first (systemctl stop xenmsgd)");

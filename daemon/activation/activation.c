@@ -331,8 +331,7 @@ static void free_activation(struct activation *activation)
 	forget_start(activation);
 	hop_cleanup(&activation->room);
 	task_cancel(&activation->leading);
-	if (activation->timer)
-		event_free(activation->timer);
+	free_event(activation->timer);
 	activation_settings_free(activation->settings);
 	free(activation);
 }

@@ -416,7 +416,6 @@ void starter_free(struct starter *starter)
 		return;
 	stop_all(starter);
 	units_free(starter->units);
-	if (starter->child_event)
-		event_free(starter->child_event);
+	free_event(starter->child_event);
 	free(starter);
 }

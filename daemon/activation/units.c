@@ -86,8 +86,7 @@ static int on_job_removed(sd_bus_message *signal, void *userdata, sd_bus_error *
 
 static void disconnect(struct units *units)
 {
-	if (units->event)
-		event_free(units->event);
+	free_event(units->event);
 	units->event = NULL;
 	if (units->bus)
 		sd_bus_close(units->bus);
@@ -103,8 +102,7 @@ static int wait_for_bus(struct units *units, bool more)
 	uint64_t until = UINT64_MAX, now = clock_ms();
 	short what;
 
-	if (units->event)
-		event_free(units->event);
+	free_event(units->event);
 	units->event = NULL;
 	if (events < 0 || fd < 0)
 		return events < 0 ? events : fd;

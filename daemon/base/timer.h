@@ -2,7 +2,7 @@
 #ifndef XENMSG_DAEMON_TIMER_H
 #define XENMSG_DAEMON_TIMER_H
 
-/* libevent's timers, in milliseconds. */
+/* libevent's timers, in milliseconds; and the end of its events. */
 
 #include <stdint.h>
 #include <sys/time.h>
@@ -27,6 +27,13 @@ static inline void timer_start(struct event *timer, uint64_t ms)
 {
 	if (!evtimer_pending(timer, NULL))
 		timer_set(timer, ms);
+}
+
+/* Frees an event. NULL is allowed. */
+static inline void free_event(struct event *event)
+{
+	if (event)
+		event_free(event);
 }
 
 #endif

@@ -128,8 +128,7 @@ int turns_init(struct turns *turns, struct event_base *base, bool (*pass)(void *
 
 void turns_cleanup(struct turns *turns)
 {
-	if (turns->event)
-		event_free(turns->event);
+	free_event(turns->event);
 	turns->event = NULL;
 }
 

@@ -266,10 +266,8 @@ void closer_free(struct closer *closer)
 		on_done(closer->done, 0, closer);
 	while (closer->partings)
 		forget(closer, closer->partings);
-	if (closer->done_event)
-		event_free(closer->done_event);
-	if (closer->retry_timer)
-		event_free(closer->retry_timer);
+	free_event(closer->done_event);
+	free_event(closer->retry_timer);
 	if (closer->done >= 0 && !closer->batch)
 		close(closer->done);
 	free(closer);

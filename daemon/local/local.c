@@ -243,10 +243,8 @@ void local_free(struct local *local)
 
 		local->callbacks->gone(local->userdata, session);
 	}
-	if (local->accept_event)
-		event_free(local->accept_event);
-	if (local->retry_timer)
-		event_free(local->retry_timer);
+	free_event(local->accept_event);
+	free_event(local->retry_timer);
 	/* The service manager keeps its socket for the next daemon, so it isn't ours to shut down. */
 	if (local->is_handed_over) {
 		close(local->fd);

@@ -465,12 +465,6 @@ fail:
 	return -ENOMEM;
 }
 
-static void free_event(struct event *event)
-{
-	if (event)
-		event_free(event);
-}
-
 void session_free(struct session *session)
 {
 	if (!session)

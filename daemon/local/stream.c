@@ -20,6 +20,7 @@
 #include "daemon/relay/private_ring.h"
 #include "daemon/local/program_socket.h"
 #include "daemon/base/quota.h"
+#include "daemon/base/timer.h"
 #include "wire/frame_ring.h"
 
 #define PIECE_MAX 32768u
@@ -111,8 +112,7 @@ static void close_socket(struct stream *stream, bool clean)
 		if (program_socket_read(stream->fd, &piece, 1) <= 0)
 			break;
 	}
-	if (stream->socket_event)
-		event_free(stream->socket_event);
+	free_event(stream->socket_event);
 	stream->socket_event = NULL;
 	program_socket_close(stream->relay, stream->fd, &stream->charge);
 	stream->fd = -1;
