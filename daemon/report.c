@@ -192,6 +192,8 @@ static bool is_chosen(struct report *report)
 
 static int list_entry(struct report *report, struct evbuffer *text)
 {
+	struct json_object *entry;
+
 	report->total++;
 	if (!is_chosen(report))
 		return 0;
@@ -200,7 +202,9 @@ static int list_entry(struct report *report, struct evbuffer *text)
 		return -ENOMEM;
 	report->any = true;
 	report->listed++;
-	return add_json(report, text, report->list->describe(&report->walk), 0);
+	entry = json_object_new_object();
+	report->list->describe(&report->walk, entry);
+	return add_json(report, text, entry, 0);
 }
 
 static int step(struct report *report, struct evbuffer *text)

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <config.h>
-
 #include "daemon/status.h"
 
 #include <stdio.h>
@@ -10,41 +8,21 @@
 #include <json-c/json.h>
 
 #include "daemon/activation/activation.h"
+#include "daemon/base/config.h"
+#include "daemon/base/self.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
-#include "daemon/base/clock.h"
-#include "daemon/base/config.h"
-#include "daemon/policy/denied.h"
-#include "daemon/peers/directory.h"
-#include "daemon/link/link.h"
-#include "daemon/local/local.h"
-#include "daemon/peers/peers.h"
-#include "daemon/base/quota.h"
-#include "daemon/base/self.h"
 #include "daemon/router.h"
-#include "daemon/xen/store.h"
-#include "daemon/base/turns.h"
-#include "daemon/xen/vchan.h"
-
-static void add_number(struct json_object *object, const char *key, uint64_t value)
-{
-	json_object_object_add(object, key, json_object_new_uint64(value));
-}
-
-static void add_text(struct json_object *object, const char *key, const char *value)
-{
-	json_object_object_add(object, key, json_object_new_string(value ? value : ""));
-}
+#include "daemon/status_json.h"
 
 static void add_traffic(struct json_object *object, const char *key, const struct hop_stats *stats)
 {
-	struct json_object *traffic = json_object_new_object();
+	struct json_object *traffic = add_object(object, key);
 
 	add_number(traffic, "messages", stats->messages);
 	add_number(traffic, "bytes", stats->bytes);
 	add_number(traffic, "frames", stats->frames);
 	add_number(traffic, "notifications", stats->notifications);
-	json_object_object_add(object, key, traffic);
 }
 
 static void add_rtt(struct json_object *object, uint64_t rtt_ns)
@@ -61,7 +39,7 @@ static void add_rtt(struct json_object *object, uint64_t rtt_ns)
 /* Adds how many round trips took how long; each bucket has those of the ones before it, too. */
 static void add_round_trips(struct json_object *object, const struct round_trips *trips)
 {
-	struct json_object *histogram = json_object_new_object(), *buckets = json_object_new_array();
+	struct json_object *histogram = add_object(object, "round_trips"), *buckets = json_object_new_array();
 	uint64_t up_to = 0;
 
 	for (unsigned i = 0; i < ROUND_TRIP_BOUNDS; i++) {
@@ -75,15 +53,6 @@ static void add_round_trips(struct json_object *object, const struct round_trips
 	json_object_object_add(histogram, "buckets", buckets);
 	add_number(histogram, "count", trips->count);
 	add_number(histogram, "sum_us", trips->sum_ns / 1000);
-	json_object_object_add(object, "round_trips", histogram);
-}
-
-/* Adds the domain's name and UUID, as far as domain 0 has told them. */
-static void add_domain(struct json_object *object, const struct status_sources *sources, uint32_t domid)
-{
-	add_number(object, "domid", domid);
-	add_text(object, "name", directory_name(sources->directory, domid));
-	add_text(object, "uuid", directory_uuid(sources->directory, domid));
 }
 
 /* --- ranks ------------------------------------------------------------------------------------ */
@@ -134,15 +103,12 @@ static unsigned rank_of_link(struct status_walk *walk)
 /* Adds what shows who uses the link, and how much. */
 static void add_link_use(struct json_object *link, const struct link_info *info)
 {
-	struct json_object *usage = json_object_new_object();
-
 	add_number(link, "channels", info->channels);
 	add_traffic(link, "tx", &info->tx);
 	add_traffic(link, "rx", &info->rx);
 	add_number(link, "unacked", info->unacknowledged);
 	add_round_trips(link, &info->round_trips);
-	add_usage(usage, info->account);
-	json_object_object_add(link, "usage", usage);
+	add_usage(add_object(link, "usage"), info->account);
 }
 
 /* Whether what is for this domain goes through domain 0, since there can be no link. */
@@ -163,14 +129,13 @@ static void add_state(struct json_object *object, const char *key, const struct 
 		add_number(object, "via", 0);
 }
 
-static struct json_object *describe_link(struct status_walk *walk)
+static void describe_link(struct status_walk *walk, struct json_object *link)
 {
-	struct json_object *link = json_object_new_object(), *peer = json_object_new_object();
+	struct json_object *peer = add_object(link, "peer");
 	const struct link_info *info = &walk->link;
 
 	add_domain(peer, walk->sources, info->domid);
 	add_text(peer, "version", info->version);
-	json_object_object_add(link, "peer", peer);
 	add_state(link, "state", walk, info->domid);
 	add_text(link, "role", !info->has_vchan ? "" : info->granter ? "grants" : "maps");
 	add_number(link, "ring_bytes", info->ring_bytes);
@@ -181,24 +146,6 @@ static struct json_object *describe_link(struct status_walk *walk)
 	add_number(link, "resumes", info->resumes);
 	add_text(link, "last_error", info->last_error);
 	add_number(link, "since", info->since);
-	return link;
-}
-
-struct failures {
-	const struct status_sources *sources;
-	struct json_object *array;
-};
-
-static void add_failure(void *userdata, const struct link_failure *failure)
-{
-	struct json_object *object = json_object_new_object(), *peer = json_object_new_object();
-	struct failures *failures = userdata;
-
-	add_domain(peer, failures->sources, failure->domid);
-	json_object_object_add(object, "peer", peer);
-	add_text(object, "last_error", failure->reason);
-	add_number(object, "since", failure->since);
-	json_object_array_add(failures->array, object);
 }
 
 /* --- endpoints and clients -------------------------------------------------------------------- */
@@ -268,10 +215,9 @@ static unsigned rank_of_endpoint(struct status_walk *walk)
 }
 
 /* Describes how the endpoint is started on demand. */
-static struct json_object *describe_activation(const struct activation *activation)
+static void describe_activation(const struct activation *activation, struct json_object *object)
 {
 	const struct activation_info info = activation_info(activation);
-	struct json_object *object = json_object_new_object();
 
 	add_text(object, "state", info.state);
 	add_text(object, "user", info.user);
@@ -279,19 +225,17 @@ static struct json_object *describe_activation(const struct activation *activati
 	add_number(object, "waiting", info.waiting);
 	add_number(object, "starts", info.starts);
 	add_text(object, "reason", info.why);
-	return object;
 }
 
-static struct json_object *describe_endpoint(struct status_walk *walk)
+static void describe_endpoint(struct status_walk *walk, struct json_object *object)
 {
-	struct json_object *object = json_object_new_object();
 	const struct endpoint *endpoint = walk->endpoint;
 	const struct ucred *credentials;
 
 	add_text(object, "name", endpoint->name);
 	add_text(object, "kind", kind_name(endpoint->kinds));
 	if (!is_owner(walk, endpoint))
-		return object;
+		return;
 	if (endpoint->session) {
 		credentials = session_credentials(endpoint->session);
 		add_number(object, "uid", credentials->uid);
@@ -299,7 +243,7 @@ static struct json_object *describe_endpoint(struct status_walk *walk)
 		add_number(object, "queued", queued_for(walk, session_hop(endpoint->session)));
 	}
 	if (endpoint->activation)
-		json_object_object_add(object, "activation", describe_activation(endpoint->activation));
+		describe_activation(endpoint->activation, add_object(object, "activation"));
 	if (walk->viewer.sees_all) { /* as for the list of refusals */
 		add_number(object, "opened", endpoint->opened);
 		add_number(object, "refused", endpoint->refused);
@@ -309,7 +253,6 @@ static struct json_object *describe_endpoint(struct status_walk *walk)
 	}
 	json_object_object_add(object, "visible_to",
 			       access_visible_to(walk->sources->access, endpoint->name));
-	return object;
 }
 
 static bool next_client(struct status_walk *walk)
@@ -330,26 +273,24 @@ static unsigned rank_of_client(struct status_walk *walk)
 	return rank_of(hop->channels.count, traffic_of(&hop->tx, &hop->rx));
 }
 
-static struct json_object *describe_client(struct status_walk *walk)
+static void describe_client(struct status_walk *walk, struct json_object *object)
 {
-	struct json_object *object = json_object_new_object(), *usage = json_object_new_object();
 	const struct ucred *credentials = session_credentials(walk->session);
 	const struct hop *hop = session_hop(walk->session);
+	struct json_object *usage;
 
 	add_number(object, "uid", credentials->uid);
 	add_number(object, "pid", (uint64_t)credentials->pid);
 	add_text(object, "comm", session_comm(walk->session));
 	add_number(object, "channels", hop->channels.count);
 	add_number(object, "bytes_queued", queued_for(walk, hop));
-	json_object_object_add(object, "shared_memory",
-			       json_object_new_boolean(session_shares_memory(walk->session)));
+	add_flag(object, "shared_memory", session_shares_memory(walk->session));
+	usage = add_object(object, "usage");
 	add_number(usage, "frames_in", hop->rx.frames);
 	add_number(usage, "frames_out", hop->tx.frames);
 	add_number(usage, "bytes_in", hop->rx.bytes);
 	add_number(usage, "bytes_out", hop->tx.bytes);
 	add_usage(usage, hop->account);
-	json_object_object_add(object, "usage", usage);
-	return object;
 }
 
 static bool next_stream(struct status_walk *walk)
@@ -367,9 +308,8 @@ static unsigned rank_of_stream(struct status_walk *walk)
 	return rank_of(true, walk->stream.bytes_in + walk->stream.bytes_out);
 }
 
-static struct json_object *describe_stream(struct status_walk *walk)
+static void describe_stream(struct status_walk *walk, struct json_object *object)
 {
-	struct json_object *object = json_object_new_object();
 	const struct stream_info *info = &walk->stream;
 
 	add_number(object, "number", info->number);
@@ -383,7 +323,6 @@ static struct json_object *describe_stream(struct status_walk *walk)
 	add_number(object, "bytes_in", info->bytes_in);
 	add_number(object, "bytes_out", info->bytes_out);
 	add_number(object, "bytes_queued", queued_for(walk, info->hop));
-	return object;
 }
 
 /* --- peers ------------------------------------------------------------------------------------ */
@@ -410,17 +349,15 @@ static unsigned rank_of_peer(struct status_walk *walk)
 	return rank_of(walk->peer.up, 0);
 }
 
-static struct json_object *describe_peer(struct status_walk *walk)
+static void describe_peer(struct status_walk *walk, struct json_object *peer)
 {
-	struct json_object *peer = json_object_new_object();
 	const struct peer_info *info = &walk->peer;
 
 	add_domain(peer, walk->sources, info->domid);
 	add_text(peer, "instance", info->instance);
-	json_object_object_add(peer, "up", json_object_new_boolean(info->up));
+	add_flag(peer, "up", info->up);
 	add_text(peer, "state", info->state);
 	json_object_object_add(peer, "endpoints", names_of(info));
-	return peer;
 }
 
 /* Returns whether `xenmsg peers` lists the peer. */
@@ -431,18 +368,15 @@ static bool peer_is_listed(struct status_walk *walk)
 	return walk->peer.up || walk->link.state != LINK_IDLE;
 }
 
-static struct json_object *describe_listed_peer(struct status_walk *walk)
+static void describe_listed_peer(struct status_walk *walk, struct json_object *peer)
 {
-	struct json_object *peer = json_object_new_object();
-
 	add_domain(peer, walk->sources, walk->peer.domid);
 	add_text(peer, "version", walk->link.version);
-	json_object_object_add(peer, "up", json_object_new_boolean(walk->peer.up));
+	add_flag(peer, "up", walk->peer.up);
 	add_state(peer, "link", walk, walk->peer.domid);
 	add_number(peer, "since", walk->link.since);
 	add_number(peer, "resumes", walk->link.resumes);
 	add_rtt(peer, walk->link.rtt_ns);
-	return peer;
 }
 
 const struct status_list status_peers_lists[] = {
@@ -454,16 +388,13 @@ const struct status_list status_peers_lists[] = {
 
 /* Describes an endpoint by its name. `visible_to`: NULL for viewers who may not know, and where only the
  * daemon there knows. */
-static struct json_object *describe_name(const struct status_walk *walk, uint32_t domid, const char *name,
-					 struct json_object *visible_to)
+static void describe_name(const struct status_walk *walk, struct json_object *object, uint32_t domid,
+			  const char *name, struct json_object *visible_to)
 {
-	struct json_object *object = json_object_new_object();
-
 	add_number(object, "domid", domid);
 	add_text(object, "domain", directory_name(walk->sources->directory, domid));
 	add_text(object, "name", name);
 	json_object_object_add(object, "visible_to", visible_to);
-	return object;
 }
 
 static bool next_name_here(struct status_walk *walk)
@@ -471,17 +402,16 @@ static bool next_name_here(struct status_walk *walk)
 	return (walk->only < 0 || walk->only == walk->sources->self->domid) && next_endpoint(walk);
 }
 
-static struct json_object *describe_name_here(struct status_walk *walk)
+static void describe_name_here(struct status_walk *walk, struct json_object *object)
 {
 	const struct endpoint *endpoint = walk->endpoint;
-	struct json_object *visible_to = NULL, *object;
+	struct json_object *visible_to = NULL;
 
 	if (is_owner(walk, endpoint))
 		visible_to = access_visible_to(walk->sources->access, endpoint->name);
-	object = describe_name(walk, walk->sources->self->domid, endpoint->name, visible_to);
+	describe_name(walk, object, walk->sources->self->domid, endpoint->name, visible_to);
 	if (endpoint->activation)
 		add_text(object, "started", activation_info(endpoint->activation).state);
-	return object;
 }
 
 /* Returns the peer's name at this index. NULL: it has no more. */
@@ -527,9 +457,9 @@ static bool next_name_there(struct status_walk *walk)
 	return false;
 }
 
-static struct json_object *describe_name_there(struct status_walk *walk)
+static void describe_name_there(struct status_walk *walk, struct json_object *object)
 {
-	return describe_name(walk, walk->peer.domid, walk->name, NULL);
+	describe_name(walk, object, walk->peer.domid, walk->name, NULL);
 }
 
 const struct status_list status_endpoints_lists[] = {
@@ -572,9 +502,8 @@ static unsigned rank_of_denied(struct status_walk *walk)
 	return 0;
 }
 
-static struct json_object *describe_denied(struct status_walk *walk)
+static void describe_denied(struct status_walk *walk, struct json_object *object)
 {
-	struct json_object *object = json_object_new_object();
 	const struct denied_entry *entry = walk->denied;
 	char from[16];
 
@@ -583,7 +512,6 @@ static struct json_object *describe_denied(struct status_walk *walk)
 	add_text(object, "to", entry->endpoint);
 	add_number(object, "count", entry->count);
 	add_number(object, "last", entry->last);
-	return object;
 }
 
 /* --- accounts --------------------------------------------------------------------------------- */
@@ -609,11 +537,10 @@ static unsigned rank_of_account(struct status_walk *walk)
 	return rank_of(account_usage(walk->account, QUOTA_CHANNELS).used, account_time(walk->account)->spent);
 }
 
-static struct json_object *describe_account(struct status_walk *walk)
+static void describe_account(struct status_walk *walk, struct json_object *object)
 {
-	struct json_object *object = json_object_new_object(), *time = json_object_new_object();
-	struct json_object *sent = json_object_new_object();
 	const struct account *account = walk->account;
+	struct json_object *sent, *time;
 
 	add_text(object, "kind", account_kind(account) == QUOTA_UID ? "uid" : "peer");
 	add_number(object, "id", account_id(account));
@@ -623,143 +550,19 @@ static struct json_object *describe_account(struct status_walk *walk)
 
 		if (!account_may_hold(account, i))
 			continue;
-		resource = json_object_new_object();
+		resource = add_object(object, quota_resource_name(i));
 		usage = account_usage(account, i);
 		add_number(resource, "used", usage.used);
 		add_number(resource, "max", usage.max);
 		add_number(resource, "available", usage.available);
 		add_number(resource, "refused", usage.refused);
-		json_object_object_add(object, quota_resource_name(i), resource);
 	}
+	sent = add_object(object, "sent");
 	add_number(sent, "messages", account_sent(account).messages);
 	add_number(sent, "bytes", account_sent(account).bytes);
-	json_object_object_add(object, "sent", sent);
+	time = add_object(object, "time");
 	add_number(time, "units", account_time(account)->spent);
 	add_number(time, "longest_wait_units", account_time(account)->longest_wait);
-	json_object_object_add(object, "time", time);
-	return object;
-}
-
-/* --- the rest --------------------------------------------------------------------------------- */
-
-static struct json_object *limits_of(const struct config *config)
-{
-	struct json_object *limits = json_object_new_object();
-
-	add_number(limits, "max_message", config->max_message);
-	add_number(limits, "clients_per_uid", config->max_clients_per_uid);
-	add_number(limits, "endpoints_per_uid", config->max_endpoints_per_uid);
-	add_number(limits, "channels_per_uid", config->max_channels_per_uid);
-	add_number(limits, "queued_bytes_per_uid", config->max_queued_bytes_per_uid);
-	add_number(limits, "channels_per_peer", config->max_channels_per_peer);
-	add_number(limits, "queued_bytes_per_peer", config->max_queued_bytes_per_peer);
-	add_number(limits, "descriptors_per_uid", config->max_descriptors_per_uid);
-	add_number(limits, "descriptors_per_peer", config->max_descriptors_per_peer);
-	add_number(limits, "memory_per_uid", config->max_memory_per_uid);
-	add_number(limits, "memory_per_peer", config->max_memory_per_peer);
-	return limits;
-}
-
-static struct json_object *pools_of(const struct quota *quota, const struct viewer *viewer)
-{
-	struct json_object *pools = json_object_new_object();
-
-	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
-		struct json_object *object = json_object_new_object();
-		struct quota_pool pool = quota_pool(quota, i);
-
-		add_number(object, "size", pool.size);
-		if (viewer->sees_all) {
-			add_number(object, "used", pool.used);
-			add_number(object, "accounts", pool.accounts);
-		}
-		json_object_object_add(pools, quota_resource_name(i), object);
-	}
-	return pools;
-}
-
-static struct json_object *time_of(const struct turns *turns)
-{
-	struct json_object *time = json_object_new_object();
-
-	add_number(time, "units", turns->spent);
-	add_number(time, "passes", turns->passes);
-	add_number(time, "longest_pass_units", turns->longest_pass);
-	return time;
-}
-
-static struct json_object *grants_of(const struct status_sources *sources)
-{
-	struct json_object *grants = json_object_new_object();
-
-	add_number(grants, "limit_pages", vchan_host_pages_limit(sources->host));
-	add_number(grants, "used_pages", vchan_host_pages_granted(sources->host));
-	add_number(grants, "waiting_links", peers_waiting(sources->peers));
-	return grants;
-}
-
-static struct json_object *store_of(const struct status_sources *sources)
-{
-	struct json_object *store = json_object_new_object();
-
-	json_object_object_add(store, "connected",
-			       json_object_new_boolean(store_is_connected(sources->store)));
-	json_object_object_add(store, "stalled_s",
-			       json_object_new_double((double)store_stalled_ms(sources->store) / 1000));
-	add_number(store, "nodes", peers_nodes_written(sources->peers));
-	add_number(store, "watches", store_watches(sources->store));
-	add_number(store, "lookups", peers_lookups(sources->peers));
-	return store;
-}
-
-/* Describes the policy. Errors may quote the rules, so not every viewer gets them. */
-static struct json_object *policy_of(const struct status_sources *sources, const struct viewer *viewer)
-{
-	struct json_object *policy = access_status(sources->access);
-
-	json_object_object_add(policy, "names_known",
-			       json_object_new_boolean(directory_is_served(sources->directory)));
-	if (!viewer->sees_all && json_object_object_get(policy, "error"))
-		add_text(policy, "error",
-			 "the rules that were read last have a mistake; an administrator sees which");
-	return policy;
-}
-
-/* Describes the files of what is started on demand; likewise. */
-static struct json_object *activation_of(const struct status_sources *sources, const struct viewer *viewer)
-{
-	struct json_object *object = json_object_new_object();
-	const char *error = activations_error(sources->activations);
-
-	if (error && !viewer->sees_all)
-		error = "the files that were read last have a mistake; an administrator sees which";
-	json_object_object_add(object, "error", error ? json_object_new_string(error) : NULL);
-	return object;
-}
-
-struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer)
-{
-	struct json_object *head = json_object_new_object();
-	struct failures failures = {.sources = sources, .array = json_object_new_array()};
-
-	add_text(head, "version", PACKAGE_VERSION);
-	add_text(head, "instance", sources->self->instance_text);
-	add_number(head, "domid", sources->self->domid);
-	add_text(head, "name", directory_name(sources->directory, sources->self->domid));
-	add_number(head, "uptime_s", (clock_ms() - sources->started_ms) / 1000);
-	add_text(head, "socket", local_path(sources->local));
-	json_object_object_add(head, "partial", json_object_new_boolean(!viewer->sees_all));
-	json_object_object_add(head, "policy", policy_of(sources, viewer));
-	json_object_object_add(head, "activation", activation_of(sources, viewer));
-	json_object_object_add(head, "limits", limits_of(sources->config));
-	json_object_object_add(head, "pools", pools_of(sources->quota, viewer));
-	if (viewer->sees_all)
-		json_object_object_add(head, "time", time_of(sources->turns));
-	json_object_object_add(head, "grants", grants_of(sources));
-	json_object_object_add(head, "store", store_of(sources));
-	json_object_object_add(head, "failures", failures.array);
-	links_each_failure(sources->links, add_failure, &failures);
-	return head;
 }
 
 const struct status_list status_lists[] = {

@@ -81,12 +81,12 @@ struct status_walk {
 #define STATUS_RANKS 128u
 
 struct status_list {
-	const char *name;					   /* NULL: behind the last one */
-	bool of_others;						   /* only for viewers that see all */
-	bool (*next)(struct status_walk *walk);			   /* false: there is no more */
-	bool (*is_visible)(struct status_walk *walk);		   /* NULL: every entry */
-	unsigned (*rank)(struct status_walk *walk);		   /* NULL: every entry is listed */
-	struct json_object *(*describe)(struct status_walk *walk); /* a new object, the caller's */
+	const char *name;			      /* NULL: behind the last one */
+	bool of_others;				      /* only for viewers that see all */
+	bool (*next)(struct status_walk *walk);	      /* false: there is no more */
+	bool (*is_visible)(struct status_walk *walk); /* NULL: every entry */
+	unsigned (*rank)(struct status_walk *walk);   /* NULL: every entry is listed */
+	void (*describe)(struct status_walk *walk, struct json_object *entry);
 };
 
 /* Each array ends with a list without a name. Those of `status` are members of its object; the others'

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_STATUS_JSON_H
+#define XENMSG_DAEMON_STATUS_JSON_H
+
+/* Adds members to the objects of a status. */
+
+#include <json-c/json.h>
+
+#include "daemon/peers/directory.h"
+#include "daemon/status.h"
+
+static inline void add_number(struct json_object *object, const char *key, uint64_t value)
+{
+	json_object_object_add(object, key, json_object_new_uint64(value));
+}
+
+static inline void add_text(struct json_object *object, const char *key, const char *value)
+{
+	json_object_object_add(object, key, json_object_new_string(value ? value : ""));
+}
+
+static inline void add_flag(struct json_object *object, const char *key, bool value)
+{
+	json_object_object_add(object, key, json_object_new_boolean(value));
+}
+
+/* Adds an object and returns it. It belongs to the outer one. */
+static inline struct json_object *add_object(struct json_object *object, const char *key)
+{
+	struct json_object *inner = json_object_new_object();
+
+	json_object_object_add(object, key, inner);
+	return inner;
+}
+
+/* Adds the domain's name and UUID, as far as domain 0 has told them. */
+static inline void add_domain(struct json_object *object, const struct status_sources *sources,
+			      uint32_t domid)
+{
+	add_number(object, "domid", domid);
+	add_text(object, "name", directory_name(sources->directory, domid));
+	add_text(object, "uuid", directory_uuid(sources->directory, domid));
+}
+
+#endif
