@@ -10,7 +10,6 @@
  * domains are sent all names at most once in a turn of the loop.
  */
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include <uthash.h>

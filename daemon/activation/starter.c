@@ -21,7 +21,6 @@
 
 #include "daemon/activation/activation_read.h"
 #include "daemon/activation/units.h"
-#include "daemon/base/log.h"
 #include "daemon/base/timer.h"
 
 #define STOP_MS	      5000u /* until a command that was asked to end is killed */

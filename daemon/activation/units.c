@@ -13,7 +13,6 @@
 #include <utlist.h>
 
 #include "daemon/base/clock.h"
-#include "daemon/base/log.h"
 #include "daemon/base/timer.h"
 
 #define SYSTEMD	     "org.freedesktop.systemd1"

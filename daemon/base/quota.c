@@ -80,13 +80,6 @@ struct quota_pool quota_pool(const struct quota *quota, enum quota_resource reso
 	return quota->pools[resource];
 }
 
-void quota_each(const struct quota *quota, void (*each)(void *userdata, const struct account *account),
-		void *userdata)
-{
-	for (const struct account *account = quota->accounts; account; account = account->hh.next)
-		each(userdata, account);
-}
-
 uint64_t quota_share(uint64_t left, uint64_t holders, uint64_t held)
 {
 	uint64_t both, share;

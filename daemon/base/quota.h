@@ -90,11 +90,8 @@ void quota_free(struct quota *quota);
 /* Returns the resource's name in status: "clients", ... */
 const char *quota_resource_name(enum quota_resource resource);
 struct quota_pool quota_pool(const struct quota *quota, enum quota_resource resource);
-/* Calls `each` for each account, ordered by kind, then by number. */
-void quota_each(const struct quota *quota, void (*each)(void *userdata, const struct account *account),
-		void *userdata);
-/* Returns the first account after the key `after` in the same order (NULL: the very first); that account
- * itself may have gone. NULL: there are no more. */
+/* Returns the first account after the key `after`, ordered by kind, then by number (NULL: the very first); that
+ * account itself may have gone. NULL: there are no more. */
 const struct account *quota_next(const struct quota *quota, const struct account_key *after);
 
 /* Returns how much more an account may have that holds `held`, by the rule above, while `left` is left of

@@ -8,8 +8,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/base/log.h"
 #include "daemon/local/closer.h"
 #include "daemon/relay/hop.h"
+#include "wire/frame.h"
 
 #define UNREAD_MAX 4096 /* bytes that are searched before the loop closes a socket */
 
@@ -56,6 +58,17 @@ ssize_t program_socket_read(int fd, struct iovec *pieces, unsigned count)
 	ssize_t size = program_socket_peek(fd, pieces, count);
 
 	return size > 0 ? program_socket_take(fd, pieces, count, (size_t)size) : size;
+}
+
+void program_socket_reply(int fd, int error, const char *why)
+{
+	const struct frame_reply reply = {.error = (uint32_t)error, .body = {why, strlen(why)}};
+	uint8_t frame[FRAME_HEADER_SIZE + 256];
+	const struct frame_header header = {.type = FRAME_REPLY,
+					    .length = frame_reply_encode(&reply, frame + FRAME_HEADER_SIZE)};
+
+	if (send(fd, frame, frame_wrap(frame, &header), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		log_debug("telling a program about its stream: %s", strerror(errno));
 }
 
 /* Returns whether the socket holds no descriptors, and none can come. */

@@ -32,17 +32,16 @@ static void end_session(struct session *session)
 static void send_goodbye(struct session *session, int error, const char *why)
 {
 	struct frame_goodbye goodbye = {.error = (uint32_t)-error, .text = {why, strlen(why)}};
-	uint8_t frame[FRAME_HEADER_SIZE + 256 + 8] = {0};
+	uint8_t frame[FRAME_HEADER_SIZE + 256 + 8];
 	struct frame_header header = {.type = FRAME_GOODBYE};
 
 	if (goodbye.text.size > 240)
 		goodbye.text.size = 240;
 	header.length = frame_goodbye_encode(&goodbye, frame + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, frame);
 	/* Don't write into the middle of another frame. */
 	if (session->to_socket && ring_reader_ready(&session->pump_out, 1) > 0)
 		return;
-	if (send(session->fd, frame, frame_size(header.length), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+	if (send(session->fd, frame, frame_wrap(frame, &header), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		log_debug("no goodbye for pid %d: %s", session->credentials.pid, strerror(errno));
 }
 
@@ -151,7 +150,7 @@ static struct frame_welcome welcome_of(const struct session *session)
 static int send_welcome(struct session *session, const struct frame_welcome *welcome, int memory_fd)
 {
 	int fds[3] = {memory_fd, session->wake_daemon, session->wake_program};
-	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX];
 	struct frame_header header = {.type = FRAME_WELCOME};
 	struct iovec piece = {.iov_base = frame};
 	union {
@@ -161,8 +160,7 @@ static int send_welcome(struct session *session, const struct frame_welcome *wel
 	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
 
 	header.length = frame_welcome_encode(welcome, frame + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, frame);
-	piece.iov_len = frame_size(header.length);
+	piece.iov_len = frame_wrap(frame, &header);
 	if (memory_fd >= 0) {
 		struct cmsghdr *cmsg;
 

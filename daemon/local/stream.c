@@ -127,18 +127,6 @@ static void finish(struct stream *stream, bool clean)
 	task_due(&stream->turn); /* the owner is told when nothing on the stack uses the stream */
 }
 
-static void send_reply(struct stream *stream, int error)
-{
-	struct frame_reply reply = {.error = (uint32_t)error, .body = {"", 0}};
-	uint8_t frame[FRAME_HEADER_SIZE + 256] = {0};
-	struct frame_header header = {.type = FRAME_REPLY};
-
-	header.length = frame_reply_encode(&reply, frame + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, frame);
-	if (send(stream->fd, frame, frame_size(header.length), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		log_debug("telling a program about its stream: %s", strerror(errno));
-}
-
 /* --- from the program ------------------------------------------------------------------------- */
 
 /* Returns 0, 1: the program has shut down or closed its end, or -ECONNRESET: it has gone without reading what
@@ -300,7 +288,7 @@ static void reset_came(struct stream *stream, const uint8_t *payload, uint32_t l
 	put_frame(stream, FRAME_RESET, payload, length);
 	hop_event(&stream->hop);
 	if (stream->state == CALLING) {
-		send_reply(stream, (int)reset.error);
+		program_socket_reply(stream->fd, (int)reset.error, "");
 		finish(stream, true);
 	} else {
 		finish(stream, false);
@@ -325,7 +313,7 @@ static int take_frame(struct stream *stream, const struct frame_header *header)
 			return -EPROTO;
 		stream->limit = opened.limit;
 		if (stream->state == CALLING) {
-			send_reply(stream, 0);
+			program_socket_reply(stream->fd, 0, "");
 			stream->state = FLOWING;
 		}
 		return 0;
@@ -602,7 +590,7 @@ int stream_take_socket(struct stream *stream, int fd)
 		hop_fail(&stream->hop, r, "out of memory");
 		return r;
 	}
-	send_reply(stream, 0);
+	program_socket_reply(stream->fd, 0, "");
 	stream->state = FLOWING;
 	task_due(&stream->turn);
 	return 0;

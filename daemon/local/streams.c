@@ -246,14 +246,10 @@ static const struct stream_callbacks callbacks = {
  * lose it. */
 static void refuse(struct streams *streams, int fd, int error, const char *why)
 {
-	struct frame_reply reply = {.error = (uint32_t)error, .body = {why, strlen(why)}};
-	uint8_t frame[FRAME_HEADER_SIZE + 256] = {0}, rest[REST_BYTES];
-	struct frame_header header = {.type = FRAME_REPLY};
+	uint8_t rest[REST_BYTES];
 	struct iovec piece = {rest, sizeof(rest)};
 
-	header.length = frame_reply_encode(&reply, frame + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, frame);
-	send(fd, frame, frame_size(header.length), MSG_NOSIGNAL | MSG_DONTWAIT);
+	program_socket_reply(fd, error, why);
 	program_socket_read(fd, &piece, 1);
 	program_socket_close(streams->relay, fd, NULL);
 }
@@ -439,9 +435,4 @@ bool streams_next(struct streams *streams, struct stream_info *info)
 		.hop = stream_hop(entry->stream),
 	};
 	return true;
-}
-
-unsigned streams_count(const struct streams *streams)
-{
-	return HASH_CNT(all, streams->list);
 }

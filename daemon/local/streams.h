@@ -59,6 +59,5 @@ struct stream_info {
 	struct hop *hop;
 };
 bool streams_next(struct streams *streams, struct stream_info *info);
-unsigned streams_count(const struct streams *streams);
 
 #endif

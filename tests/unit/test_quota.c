@@ -342,26 +342,20 @@ static void in_any_order_a_newcomer_finds_its_part(void **state)
 		charge_end(&charges[i]);
 }
 
-static void count_account(void *userdata, const struct account *account)
-{
-	uint32_t *ids = userdata;
-
-	ids[++ids[0]] = account_id(account);
-}
-
 static void accounts_are_listed_by_kind_and_number(void **state)
 {
 	struct charge charges[4] = {charge_of(*state, QUOTA_PEER, 1), charge_of(*state, QUOTA_UID, 70000),
 				    charge_of(*state, QUOTA_UID, 3), charge_of(*state, QUOTA_PEER, 0)};
+	const struct account *account = quota_next(*state, NULL);
 	uint32_t ids[5] = {0};
 
-	quota_each(*state, count_account, ids);
+	for (; account;
+	     account = quota_next(*state, &(struct account_key){account_kind(account), account_id(account)}))
+		ids[++ids[0]] = account_id(account);
 	assert_memory_equal(ids, ((uint32_t[]){4, 3, 70000, 0, 1}), sizeof(ids));
 	for (unsigned i = 0; i < 4; i++)
 		charge_end(&charges[i]);
-	ids[0] = 0;
-	quota_each(*state, count_account, ids);
-	assert_int_equal(ids[0], 0);
+	assert_null(quota_next(*state, NULL));
 }
 
 static void walk_over_accounts_goes_on_where_one_has_gone(void **state)
