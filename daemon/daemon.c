@@ -73,7 +73,8 @@ static void recheck_room(void *userdata, struct hop *room)
 static void recheck_channels(struct daemon *daemon)
 {
 	activations_each_room(daemon->activations, recheck_room, daemon->router);
-	local_each(daemon->local, recheck_session, daemon->router);
+	if (daemon->local) /* names may come before there are programs (startup_await_presence()) */
+		local_each(daemon->local, recheck_session, daemon->router);
 	streams_each(daemon->streams, recheck_stream, daemon->router);
 	via_recheck(daemon->via);
 }

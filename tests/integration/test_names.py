@@ -230,6 +230,16 @@ def test_rules_may_name_domains_and_follow_renames(nodes, host):
         one.send("2:inbox", "x", exit_code=EXIT_DENIED)
 
 
+def test_names_that_rules_need_may_come_while_a_daemon_starts(nodes):
+    """Domain 0 may tell them before there is anybody in whose channels they could decide something."""
+    zero, one = nodes(0, 1, start=False).values()
+    one.policy = "[rule]\nfrom = friend\nto = *\naction = allow\n"
+    zero.start()
+    for _ in range(25):
+        one.start()
+        one.stop()
+
+
 def test_a_program_on_the_plain_socket_gets_the_name_behind_the_endpoint(nodes):
     zero, one, two = nodes(0, 1, 2).values()
     knows(two, {1: "dom1"})
