@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -117,7 +119,7 @@ static void map_notify(struct tool *tool)
 		   1, NULL);
 }
 
-static void unshare(struct tool *tool)
+static void take_back(struct tool *tool)
 {
 	result(xengntshr_unshare(tool->gntshr, tool->memory[tool->number[1]].start,
 				 tool->memory[tool->number[1]].pages));
@@ -155,6 +157,50 @@ static void poke(struct tool *tool)
 static void peek(struct tool *tool)
 {
 	result(((volatile unsigned char *)tool->memory[tool->number[1]].start)[tool->number[2]]);
+}
+
+/* Threads that count in their own words of a page. What is there must be what they wrote. */
+static struct counter {
+	pthread_t thread;
+	volatile unsigned long *word;
+	unsigned long wrong;
+} counters[8];
+static atomic_bool counting;
+
+static void *count(void *userdata)
+{
+	struct counter *counter = userdata;
+	unsigned long written = *counter->word;
+
+	while (counting) {
+		counter->wrong += *counter->word != written;
+		*counter->word = ++written;
+	}
+	return NULL;
+}
+
+/* count MEMORY THREADS: begin; counted THREADS: end, how often they didn't find what they had written */
+static void begin_to_count(struct tool *tool)
+{
+	counting = true;
+	for (long i = 0; i < tool->number[2] && i < 8; i++) {
+		counters[i].word = (volatile unsigned long *)(tool->memory[tool->number[1]].start + i * 4096);
+		counters[i].wrong = 0;
+		pthread_create(&counters[i].thread, NULL, count, &counters[i]);
+	}
+	result(0);
+}
+
+static void end_counting(struct tool *tool)
+{
+	long wrong = 0;
+
+	counting = false;
+	for (long i = 0; i < tool->number[1] && i < 8; i++) {
+		pthread_join(counters[i].thread, NULL);
+		wrong += (long)counters[i].wrong;
+	}
+	result(wrong);
 }
 
 static xenevtchn_handle *handle(const struct tool *tool)
@@ -612,12 +658,14 @@ static const struct command commands[] = {
 	{"share-notify", 4, share_notify},
 	{"map", 5, map},
 	{"map-notify", 5, map_notify},
-	{"unshare", 2, unshare},
+	{"unshare", 2, take_back},
 	{"unmap", 2, unmap},
 	{"munmap", 4, plain_munmap},
 	{"reopen", 1, reopen},
 	{"poke", 4, poke},
 	{"peek", 3, peek},
+	{"count", 3, begin_to_count},
+	{"counted", 2, end_counting},
 	{"evtchn-open", 1, evtchn_open},
 	{"evtchn-fdopen", 2, evtchn_fdopen},
 	{"evtchn-close", 2, evtchn_close},

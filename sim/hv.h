@@ -147,6 +147,7 @@ struct hv_domain {
 	char uuid[37];
 	enum hv_type type;
 	enum hv_state state;
+	uint32_t restores;
 	char *path; /* its directory, for the sockets and the files of root/ */
 	struct evconnlistener *listener;
 	struct hv_client *clients;
@@ -225,7 +226,10 @@ void hv_process_table_free(struct hv_process_table *table);
 size_t hv_processes_count(struct hv_process_table *table, const struct hv_domain *domain);
 size_t hv_processes(struct hv_domain *domain, pid_t **pids); /* the caller frees pids */
 void hv_processes_signal(struct hv_domain *domain, int signal_number);
+void hv_processes_stop(struct hv_domain *domain); /* returns when none runs any more */
 void hv_processes_kill(struct hv_domain *domain); /* returns when all are dead */
+/* Tells all threads of a stopped process of the restore (proto.h), before they go on. */
+void hv_process_restored(pid_t pid, uint32_t restore);
 void hv_processes_add(struct hv_domain *domain, pid_t pid);
 /* Returns whether a process of the domain has this eventfd open, other than as its sender. */
 bool hv_eventfd_is_held(struct hv_domain *domain, const struct hv_handle *handle);
@@ -234,6 +238,8 @@ bool hv_eventfd_is_held(struct hv_domain *domain, const struct hv_handle *handle
 int hv_client_listen(struct hv_domain *domain);
 /* silent: the other side sees nothing of it, as when a whole domain dies. */
 void hv_client_free(struct hv_client *client, bool silent);
+/* Handles what the processes of a stopped domain have asked before. */
+void hv_clients_drain(struct hv_domain *domain);
 
 /* hv_grant.c: checks the requests. Descriptors stay the hypervisor's. */
 int hv_grant_share(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,

@@ -420,7 +420,8 @@ int hv_domain_suspend(struct hv_domain *domain, const struct hv_save_options *op
 		r = hv_grant_copy(domain);
 		wait_ms(options->stale_ms);
 	}
-	hv_processes_signal(domain, SIGSTOP);
+	hv_processes_stop(domain);
+	hv_clients_drain(domain);
 	if (r == 0)
 		r = hv_grant_make_image(domain, options->seed);
 	if (r < 0) {
@@ -523,13 +524,13 @@ int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *
 		r = sim_store_rename_domain(hv->store, old_domid, domid);
 	hv_log(hv, "d%u: restored, was d%u", domid, old_domid);
 
+	domain->restores++;
 	DL_FOREACH_SAFE(domain->clients, client, next) {
-		const union sigval moved = {.sival_int = (int)options->clock_ms};
-
 		if (client->lost_mappings && domain->type == HV_PV)
 			kill(client->pid, SIGKILL);
 		else
-			sigqueue(client->pid, SIM_SIGNAL_RESTORED, moved);
+			hv_process_restored(client->pid,
+					    SIM_RESTORE(1 + domain->restores % 3, options->clock_ms));
 		client->lost_mappings = false;
 	}
 	hv_processes_signal(domain, SIGCONT);

@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -257,6 +259,78 @@ void hv_processes_signal(struct hv_domain *domain, int signal_number)
 			kill(pids[i], signal_number);
 		free(pids);
 	} while (count > before);
+}
+
+/* Calls a function with each thread of a process. Returns whether it returned true for all of them. */
+static bool for_all_threads(pid_t pid, bool (*function)(pid_t pid, pid_t tid, int value), int value)
+{
+	char path[64];
+	struct dirent *entry;
+	bool all = true;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir)))
+		if (isdigit((unsigned char)entry->d_name[0]))
+			all = function(pid, (pid_t)atoi(entry->d_name), value) && all;
+	if (dir)
+		closedir(dir);
+	return all;
+}
+
+static bool thread_rests(pid_t pid, pid_t tid, int unused)
+{
+	char path[64], text[1024];
+	const char *end;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", (int)pid, (int)tid);
+	if (!read_file(path, text, sizeof(text)))
+		return true;
+	end = strrchr(text, ')');
+	return !end || (end[1] == ' ' && strchr("TtZX", end[2]));
+}
+
+/* A stopped thread ends the instruction that it is in, and what it writes belongs into the image. */
+void hv_processes_stop(struct hv_domain *domain)
+{
+	const struct timespec moment = {.tv_nsec = 100000};
+	pid_t *pids;
+	size_t count;
+
+	hv_processes_signal(domain, SIGSTOP);
+	count = hv_processes(domain, &pids);
+	/* One that sleeps in the kernel for long, uninterruptibly, isn't waited for. */
+	for (size_t i = 0; i < count; i++)
+		for (int tries = 0; tries < 1000 && !for_all_threads(pids[i], thread_rests, 0); tries++)
+			nanosleep(&moment, NULL);
+	free(pids);
+}
+
+static bool tell_thread(pid_t pid, pid_t tid, int value)
+{
+	siginfo_t info = {.si_signo = SIM_SIGNAL_RESTORED, .si_code = SI_QUEUE};
+	char path[64], text[4096];
+	unsigned long long blocked;
+	const char *line;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/status", (int)pid, (int)tid);
+	line = read_file(path, text, sizeof(text)) ? strstr(text, "\nSigBlk:") : NULL;
+	if (!line || sscanf(line, " SigBlk: %llx", &blocked) != 1 || blocked >> (SIM_SIGNAL_RESTORED - 1) & 1)
+		return true;
+	info.si_pid = getpid();
+	info.si_uid = getuid();
+	info.si_value.sival_int = value;
+	return syscall(SYS_rt_tgsigqueueinfo, pid, tid, SIM_SIGNAL_RESTORED, &info) < 0;
+}
+
+/* The domain is stopped. Threads that block the signal must not use what was granted or mapped. */
+void hv_process_restored(pid_t pid, uint32_t restore)
+{
+	const union sigval value = {.sival_int = (int)restore};
+
+	if (for_all_threads(pid, tell_thread, (int)restore))
+		sigqueue(pid, SIM_SIGNAL_RESTORED, value);
 }
 
 static void wait_for_end(const int *pidfds, size_t count)

@@ -51,12 +51,12 @@ const char *sim_env(const char *name);
 /* Returns the function that ours replaces. Looks it up when it is first needed; all threads find the same. */
 void *sim_next_function(_Atomic(void *) *cache, const char *name);
 
-/* Hooks around fork, called in this order by lib_conn.c, for the locks and the child's copy of each part's
- * state. */
 /* Called once, before the hypervisor process knows of this process and may send it the signal. */
 void sim_gnt_expect_restores(void);
 /* Moves the clocks that go on while a domain is saved. Called from a signal handler, too. */
 void sim_clock_move(int milliseconds);
+/* Hooks around fork, called in this order by lib_conn.c, for the locks and the child's copy of each part's
+ * state. */
 void sim_gnt_before_fork(void);
 void sim_gnt_after_fork(bool child);
 void sim_evtchn_before_fork(void);

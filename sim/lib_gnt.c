@@ -20,6 +20,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include <utlist.h>
 #include <xengnttab.h>
@@ -44,11 +45,14 @@ struct region {
 static struct {
 	pthread_mutex_t lock;
 	struct region *regions;
-	/* Set when the signal found the lock taken: the thread that unlocks does its work. */
-	_Atomic bool restored;
+	/* The value of the last restore's signal, and the number of the last restore that was carried out. */
+	_Atomic unsigned restore, carried_out;
 	/* All regions lie within: munmap of anything else needs no lock. */
 	_Atomic uintptr_t low, high;
 } gnt = {.lock = PTHREAD_MUTEX_INITIALIZER, .low = UINTPTR_MAX};
+
+/* Whether this thread has the lock, or waits for it. The model keeps a signal handler from allocating it. */
+static _Thread_local volatile bool locking __attribute__((tls_model("initial-exec")));
 
 /* Blanks mappings of other domains' pages, which lead nowhere after a restore: a PVH guest then reads 0xff
  * everywhere. */
@@ -89,29 +93,56 @@ static void take_images(void)
 	}
 }
 
+/* Needs the lock. */
+static void carry_out(unsigned restore)
+{
+	if (SIM_RESTORE_NUMBER(restore) == atomic_load(&gnt.carried_out))
+		return;
+	sim_clock_move(SIM_RESTORE_CLOCK(restore));
+	blank_mappings();
+	take_images();
+	atomic_store(&gnt.carried_out, SIM_RESTORE_NUMBER(restore));
+}
+
+/* Returns when the restore was carried out, by whichever thread. A thread that has the lock might need
+ * something that this one had when the signal came, so the wait has an end. */
+static void complete(unsigned restore)
+{
+	const struct timespec moment = {.tv_nsec = 100000};
+
+	for (int i = 0; i < 10000 && SIM_RESTORE_NUMBER(restore) != atomic_load(&gnt.carried_out); i++) {
+		if (pthread_mutex_trylock(&gnt.lock) == 0) {
+			carry_out(restore);
+			pthread_mutex_unlock(&gnt.lock);
+		} else {
+			nanosleep(&moment, NULL);
+		}
+	}
+}
+
 static void lock_regions(void)
 {
+	locking = true;
 	pthread_mutex_lock(&gnt.lock);
 }
 
+/* A signal that came while the thread was `locking` has left its work to this function. */
 static void unlock_regions(void)
 {
-	if (atomic_exchange(&gnt.restored, false)) {
-		blank_mappings();
-		take_images();
-	}
+	carry_out(atomic_load(&gnt.restore));
 	pthread_mutex_unlock(&gnt.lock);
+	locking = false;
+	complete(atomic_load(&gnt.restore));
 }
 
+/* Each thread gets the signal, and none goes on before the pages are those of the image. */
 static void on_restored(int signal_number, siginfo_t *info, void *context)
 {
 	int error = errno;
 
-	sim_clock_move(info->si_value.sival_int);
-
-	atomic_store(&gnt.restored, true);
-	if (pthread_mutex_trylock(&gnt.lock) == 0)
-		unlock_regions();
+	atomic_store(&gnt.restore, (unsigned)info->si_value.sival_int);
+	if (!locking)
+		complete(atomic_load(&gnt.restore));
 	errno = error;
 }
 
@@ -124,7 +155,7 @@ void sim_gnt_expect_restores(void)
 
 void sim_gnt_before_fork(void)
 {
-	pthread_mutex_lock(&gnt.lock);
+	lock_regions();
 }
 
 void sim_gnt_after_fork(bool child)
@@ -141,8 +172,12 @@ void sim_gnt_after_fork(bool child)
 		}
 		atomic_store(&gnt.low, UINTPTR_MAX);
 		atomic_store(&gnt.high, 0);
+		carry_out(atomic_load(&gnt.restore));
+		/* The next one that it hears of may have any number. */
+		atomic_store(&gnt.restore, 0);
+		atomic_store(&gnt.carried_out, 0);
 	}
-	pthread_mutex_unlock(&gnt.lock);
+	unlock_regions();
 }
 
 static void region_free(struct region *region)
@@ -180,6 +215,7 @@ fail:
 	return NULL;
 }
 
+/* Needs the lock. */
 static void region_list(struct region *region)
 {
 	uintptr_t start = (uintptr_t)region->start, end = start + region->pages * SIM_PAGE_SIZE;
@@ -187,13 +223,11 @@ static void region_list(struct region *region)
 	madvise(region->start, region->pages * SIM_PAGE_SIZE, MADV_DONTFORK);
 	if (region->image)
 		madvise(region->image, region->pages * SIM_PAGE_SIZE, MADV_DONTFORK);
-	lock_regions();
 	DL_APPEND(gnt.regions, region);
 	if (start < atomic_load(&gnt.low))
 		atomic_store(&gnt.low, start);
 	if (end > atomic_load(&gnt.high))
 		atomic_store(&gnt.high, end);
-	unlock_regions();
 }
 
 /* Frees the region, and tells the hypervisor, which applies the unmap notification. */
@@ -314,8 +348,8 @@ static void *fail_region(struct region *region, int error)
 	return NULL;
 }
 
-static void *share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable, uint32_t notify_offset,
-		   uint32_t notify_port)
+static void *share_locked(uint32_t domid, uint32_t count, uint32_t *refs, bool writable,
+			  uint32_t notify_offset, uint32_t notify_port)
 {
 	struct sim_request request = {.op = SIM_OP_SHARE,
 				      .domid = domid,
@@ -368,6 +402,21 @@ static void *share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable
 	return region->start;
 }
 
+/* Holds the lock from the request on: a restore finds the region in the list. */
+static void *share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable, uint32_t notify_offset,
+		   uint32_t notify_port)
+{
+	void *start;
+	int error;
+
+	lock_regions();
+	start = share_locked(domid, count, refs, writable, notify_offset, notify_port);
+	error = errno;
+	unlock_regions();
+	errno = error;
+	return start;
+}
+
 /* Maps one request's worth of pages into their place in the region. */
 static int map_part(struct region *region, size_t first, uint32_t count, const uint32_t *domids,
 		    bool single_domain, const uint32_t *refs, int prot, uint32_t notify_offset,
@@ -415,8 +464,8 @@ static int map_part(struct region *region, size_t first, uint32_t count, const u
 	return r;
 }
 
-static void *map(uint32_t count, const uint32_t *domids, bool single_domain, const uint32_t *refs, int prot,
-		 uint32_t notify_offset, uint32_t notify_port)
+static void *map_locked(uint32_t count, const uint32_t *domids, bool single_domain, const uint32_t *refs,
+			int prot, uint32_t notify_offset, uint32_t notify_port)
 {
 	struct region *region;
 
@@ -438,6 +487,21 @@ static void *map(uint32_t count, const uint32_t *domids, bool single_domain, con
 	}
 	region_list(region);
 	return region->start;
+}
+
+/* Holds the lock, as share(). */
+static void *map(uint32_t count, const uint32_t *domids, bool single_domain, const uint32_t *refs, int prot,
+		 uint32_t notify_offset, uint32_t notify_port)
+{
+	void *start;
+	int error;
+
+	lock_regions();
+	start = map_locked(count, domids, single_domain, refs, prot, notify_offset, notify_port);
+	error = errno;
+	unlock_regions();
+	errno = error;
+	return start;
 }
 
 SIM_EXPORT xengntshr_handle *xengntshr_open(struct xentoollog_logger *logger, unsigned flags)

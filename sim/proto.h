@@ -31,10 +31,13 @@
 #define SIM_ENV_DOMID	"XENSIM_DOMID"	 /* the domid at the time of exec; a restore changes the real one */
 #define SIM_ENV_UUID	"XENSIM_UUID"	 /* by which the hypervisor finds the processes of a domain */
 
-/* Sent to the processes of a restored domain before they go on: what they map of others is gone, and what
- * they granted are copies (lib_gnt.c). Its value tells by how many milliseconds clocks have moved
- * (lib_clock.c). */
-#define SIM_SIGNAL_RESTORED (SIGRTMIN + 13)
+/* Sent to the threads of a restored domain before they go on: what they map of others is gone, and what
+ * they granted are copies (lib_gnt.c). Its value has the number of the restore, 1 to 3 in turn, by which each
+ * is carried out once, and by how many milliseconds clocks have moved (lib_clock.c). */
+#define SIM_SIGNAL_RESTORED	   (SIGRTMIN + 13)
+#define SIM_RESTORE(number, clock) ((uint32_t)(number) << 30 | (uint32_t)(clock))
+#define SIM_RESTORE_NUMBER(value)  ((uint32_t)(value) >> 30)
+#define SIM_RESTORE_CLOCK(value)   ((int)((uint32_t)(value)&0x3fffffff))
 
 enum sim_op {
 	SIM_OP_SHARE = 1,	 /* grant count fresh pages */

@@ -194,6 +194,20 @@ def test_a_suspended_domain_can_be_destroyed(host):
     assert host.domain(1) is None
 
 
+def test_no_thread_goes_on_with_a_page_that_is_not_its_own_any_more(host):
+    """What each of four threads wrote last is in the image, and what they write after the restore isn't lost."""
+    domid, one, zero = 1, host.xen(1), host.xen(0)
+    for _ in range(20):
+        memory, first, *_ = one.ok("share", 0, 4, 1)
+        mapped = zero.ok("map", domid, first, 4, 1)
+        one.ok("count", memory, 4)
+        wait_for(lambda: all(zero.ok("peek", mapped, 4096 * i + 1) for i in range(4)), "they count")  # pylint: disable=cell-var-from-loop
+        domid = saved_and_restored(host, domid)
+        assert one.ok("counted", 4) == 0
+        zero.ok("unmap", mapped)
+        one.ok("unshare", memory)
+
+
 PAGES = 32
 
 
