@@ -3,7 +3,8 @@
  * The hypervisor process of a simulated host: what Xen, the toolstack and the kernels of the domains know.
  *
  *	hv_main.c     start, event loop, stop
- *	hv_domain.c   domains: creation, death, save and restore, their homes in XenStore
+ *	hv_domain.c   domains: creation, death, their homes in XenStore
+ *	hv_save.c     save, checkpoint, migration and restore
  *	hv_process.c  which processes live in a domain; stopping and killing them
  *	hv_client.c   the connections of these processes (proto.h)
  *	hv_grant.c    granted and mapped pages
@@ -19,7 +20,8 @@
  *	(nothing) ──────► RUNNING ◄─────────────► PAUSED     RUNNING, PAUSED ──► SUSPENDED ──resume──► RUNNING
  *	                                                                        with a new domid
  *	destroy of any of these: DYING ──► ZOMBIE, as long as others map its pages ──► (nothing)
- *	suspend leaves a ZOMBIE with the old domid likewise
+ *	suspend leaves a ZOMBIE with the old domid likewise; while it is at work, its domain is RUNNING, then
+ *	PAUSED
  */
 #ifndef XENMSG_SIM_HV_H
 #define XENMSG_SIM_HV_H
@@ -50,6 +52,7 @@ struct json_object;
 struct hv_client;
 struct hv_domain;
 struct hv_handle;
+struct hv_saving;
 
 enum hv_type { HV_DOM0, HV_PVH, HV_PV };
 
@@ -68,13 +71,16 @@ struct hv_share {
 	uint32_t refs;	 /* pages that still have a reference; with the last one the share leaves its domid */
 	uint32_t mapped; /* pages mapped, each as often as it is */
 	int fd, fd_read_only;
-	uint8_t *before; /* while the domain is saved: the pages, copied before it was stopped */
+	uint8_t *copy; /* while the domain is saved: its pages, copied one after the other */
 	uint32_t notify_offset;
 	struct hv_port *notify_port;
 	struct hv_page {
 		uint32_t ref; /* 0: taken back */
 		uint32_t maps;
-		bool written_here; /* the image has its last state: Xen tracks the domain's own writes */
+		/* While the domain is saved: the moment of its copying; if it is torn, up to where it was
+		 * copied at the next one; whether Xen knows that the copy is outdated. */
+		uint32_t moment, torn;
+		bool dirty;
 	} page[];
 };
 
@@ -147,6 +153,7 @@ struct hv_domain {
 	char uuid[37];
 	enum hv_type type;
 	enum hv_state state;
+	struct hv_saving *saving; /* a save, checkpoint or migration under way */
 	uint32_t restores;
 	char *path; /* its directory, for the sockets and the files of root/ */
 	struct evconnlistener *listener;
@@ -196,20 +203,16 @@ int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type ty
  * such domain. */
 struct hv_domain *hv_domain_find(struct hv *hv, const char *what, bool suspended);
 struct hv_domain *hv_domain_by_id(struct hv *hv, uint32_t domid);
+/* The parts of which a life is made: a record that isn't in any list yet, the home in XenStore (without the
+ * UUID's part if that is NULL), and what is left as long as others map its pages. */
+struct hv_domain *hv_domain_new(struct hv *hv, uint32_t domid, const char *name, enum hv_type type);
+void hv_domain_free(struct hv_domain *domain);
+int hv_domain_write_home(struct hv_domain *domain);
+void hv_domain_remove_home(struct hv *hv, uint32_t domid, const char *uuid);
+void hv_domain_become_zombie(struct hv_domain *domain);
 void hv_domain_destroy(struct hv_domain *domain);
 void hv_domain_pause(struct hv_domain *domain);
 void hv_domain_unpause(struct hv_domain *domain);
-/* Options of a save and restore. */
-struct hv_save_options {
-	uint32_t stale_ms; /* what others write into the domain's pages is copied this long before the stop */
-	uint32_t seed;	   /* which of it is copied once more, in part or as a whole */
-};
-struct hv_restore_options {
-	uint32_t unaware_ms; /* XenStore says nothing for this long */
-	uint32_t clock_ms;   /* by which the clocks move */
-};
-int hv_domain_suspend(struct hv_domain *domain, const struct hv_save_options *options);
-int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *options);
 int hv_domain_rename(struct hv_domain *domain, const char *name);
 /* Frees a zombie that no other domain maps any longer. */
 void hv_domain_reap(struct hv_domain *domain);
@@ -217,6 +220,29 @@ void hv_domains_free(struct hv *hv);
 const char *hv_type_name(enum hv_type type);
 int hv_type_parse(const char *name, enum hv_type *type);
 const char *hv_state_name(enum hv_state state);
+
+/* hv_save.c */
+struct hv_save_options {
+	uint32_t notice_ms; /* from control/shutdown = suspend to the stop; 0: nothing is written */
+	uint32_t stale_ms;  /* for how long the domain's pages are copied */
+	uint32_t seed;	    /* in which order, and which of them while they were written */
+};
+struct hv_restore_options {
+	uint32_t unaware_ms; /* XenStore says nothing for this long */
+	uint32_t clock_ms;   /* by which the clocks move */
+};
+/* Called when it is done, or with a negative errno; ECANCELED: the domain was destroyed. */
+typedef void hv_saved(struct hv_domain *domain, int r, void *userdata);
+/* These begin, and return 0 or a negative errno. */
+int hv_domain_suspend(struct hv_domain *domain, const struct hv_save_options *save, hv_saved *done,
+		      void *userdata);
+int hv_domain_checkpoint(struct hv_domain *domain, const struct hv_save_options *save,
+			 const struct hv_restore_options *restore, hv_saved *done, void *userdata);
+int hv_domain_migrate(struct hv_domain *domain, const struct hv_save_options *save,
+		      const struct hv_restore_options *restore, hv_saved *done, void *userdata);
+int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *options);
+/* Ends what has been begun, if anything, and leaves the domain as it is. */
+void hv_saving_cancel(struct hv_domain *domain);
 
 /* hv_process.c */
 /* All processes of the machine at one moment, which costs some file reads for each of them. NULL: no memory. */
@@ -257,10 +283,14 @@ void hv_grant_move(struct hv_domain *domain, struct hv_domain *zombie);
 void hv_grant_domid_gone(struct hv_domain *domain);
 /* For a save: unmaps what the domain maps, without notifying the granters. Returns the number of pages. */
 unsigned hv_grant_drop_mappings(struct hv_client *client);
-/* For a save: makes the first copy of what the domain grants, while it runs; then, when it has stopped, the
- * image. Both return 0, -ENOMEM or -EIO. */
-int hv_grant_copy(struct hv_domain *domain);
-int hv_grant_make_image(struct hv_domain *domain, uint32_t seed);
+/* For a save: decides by the seed at which of HV_MOMENTS each granted page is copied, copies those whose turn
+ * it is, and makes the image when the domain has stopped: of the copies, or if they were made while it ran,
+ * of what Xen knows to have changed since as well. All return 0, -ENOMEM or -EIO. */
+#define HV_MOMENTS 4u
+int hv_grant_copy_begin(struct hv_domain *domain, uint32_t seed);
+int hv_grant_copy(struct hv_domain *domain, uint32_t moment);
+int hv_grant_make_image(struct hv_domain *domain, bool live);
+void hv_grant_copy_end(struct hv_domain *domain);
 uint32_t hv_grant_limit(const struct hv_domain *domain);
 int hv_grant_set_limit(const struct hv_domain *domain, uint32_t limit);
 uint32_t hv_grant_mapped_pages(const struct hv_client *client);

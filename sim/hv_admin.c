@@ -20,10 +20,20 @@
 #define MAX_WORDS 16
 #define MAX_INPUT 8192
 
-enum { EXIT_DONE = 0, EXIT_ERROR = 1, EXIT_USAGE = 2 };
+enum { EXIT_DONE = 0, EXIT_ERROR = 1, EXIT_USAGE = 2, EXIT_LATER = -1 };
+
+/* One connection, one command. */
+struct session {
+	struct hv *hv;
+	struct bufferevent *bev;
+	pid_t pid;
+	const char *command;
+	bool stop;
+};
 
 struct command_context {
 	struct hv *hv;
+	struct session *session; /* for a command that answers later */
 	struct evbuffer *text;
 	pid_t pid; /* of the caller */
 	bool stop; /* once the answer is out */
@@ -70,6 +80,9 @@ static struct hv_domain *named_domain(struct command_context *context, const cha
 	else if (guest && domain->type == HV_DOM0) {
 		answer(context, EXIT_ERROR, "domain 0 can't be %s",
 		       strcmp(context->word[0], "destroy") == 0 ? "destroyed" : "paused or saved");
+		domain = NULL;
+	} else if (guest && domain->saving && strcmp(context->word[0], "destroy") != 0) {
+		answer(context, EXIT_ERROR, "domain %s is being saved: wait for its end", name);
 		domain = NULL;
 	}
 	return domain;
@@ -191,25 +204,86 @@ static int parse_options(struct command_context *context, const struct number_op
 	return EXIT_DONE;
 }
 
+/* What the options of saves and restores mean if they aren't given. */
+#define SAVE_DEFAULTS                                                                                        \
+	{                                                                                                    \
+		.notice_ms = 20, .stale_ms = 0, .seed = 1                                                    \
+	}
+#define RESTORE_DEFAULTS                                                                                     \
+	{                                                                                                    \
+		.unaware_ms = 0, .clock_ms = 200                                                             \
+	}
+
+/* On the end of a save, answers who asked for it. */
+static void on_saved(struct hv_domain *domain, int r, void *userdata);
+
+/* Waits for it, if it has begun. */
+static int until_saved(struct command_context *context, int r)
+{
+	return r < 0 ? finish(context, context->word[0], r) : EXIT_LATER;
+}
+
 static int run_suspend(struct command_context *context)
 {
-	struct hv_save_options options = {.stale_ms = 0, .seed = 1};
-	const struct number_option known[] = {{"--stale", 10000, &options.stale_ms},
-					      {"--seed", UINT32_MAX, &options.seed}};
+	struct hv_save_options save = SAVE_DEFAULTS;
+	const struct number_option known[] = {{"--notice", 60000, &save.notice_ms},
+					      {"--stale", 60000, &save.stale_ms},
+					      {"--seed", UINT32_MAX, &save.seed}};
 	struct hv_domain *domain;
-	int status = parse_options(context, known, 2);
+	int status = parse_options(context, known, 3);
 
 	if (status != EXIT_DONE)
 		return status;
 	domain = named_domain(context, context->word[1], true);
-	return domain ? finish(context, "suspend", hv_domain_suspend(domain, &options)) : EXIT_ERROR;
+	if (!domain)
+		return EXIT_ERROR;
+	return until_saved(context, hv_domain_suspend(domain, &save, on_saved, context->session));
+}
+
+static int run_checkpoint(struct command_context *context)
+{
+	struct hv_save_options save = SAVE_DEFAULTS;
+	struct hv_restore_options restore = RESTORE_DEFAULTS;
+	const struct number_option known[] = {{"--notice", 60000, &save.notice_ms},
+					      {"--stall", 60000, &save.stale_ms},
+					      {"--clock", SIM_RESTORE_CLOCK_MAX, &restore.clock_ms}};
+	struct hv_domain *domain;
+	int status = parse_options(context, known, 3);
+
+	if (status != EXIT_DONE)
+		return status;
+	domain = named_domain(context, context->word[1], true);
+	if (!domain)
+		return EXIT_ERROR;
+	return until_saved(context,
+			   hv_domain_checkpoint(domain, &save, &restore, on_saved, context->session));
+}
+
+static int run_migrate(struct command_context *context)
+{
+	struct hv_save_options save = SAVE_DEFAULTS;
+	struct hv_restore_options restore = RESTORE_DEFAULTS;
+	const struct number_option known[] = {{"--notice", 60000, &save.notice_ms},
+					      {"--stale", 60000, &save.stale_ms},
+					      {"--seed", UINT32_MAX, &save.seed},
+					      {"--unaware", 60000, &restore.unaware_ms},
+					      {"--clock", SIM_RESTORE_CLOCK_MAX, &restore.clock_ms}};
+	struct hv_domain *domain;
+	int status = parse_options(context, known, 5);
+
+	if (status != EXIT_DONE)
+		return status;
+	domain = named_domain(context, context->word[1], true);
+	if (!domain)
+		return EXIT_ERROR;
+	return until_saved(context, hv_domain_migrate(domain, &save, &restore, on_saved, context->session));
 }
 
 static int run_resume(struct command_context *context)
 {
-	struct hv_restore_options options = {.unaware_ms = 0, .clock_ms = 200};
+	struct hv_restore_options options = RESTORE_DEFAULTS;
 	const struct number_option known[] = {{"--unaware", 60000, &options.unaware_ms},
-					      {"--clock", 1000000000, &options.clock_ms}};
+					      {"--clock", SIM_RESTORE_CLOCK_MAX, &options.clock_ms}};
 	struct hv_domain *domain;
 	int r = parse_options(context, known, 2);
 
@@ -409,7 +483,10 @@ static const struct command commands[] = {
 	{"destroy", "destroy DOMID", 1, 1, run_destroy},
 	{"pause", "pause DOMID", 1, 1, run_pause},
 	{"unpause", "unpause DOMID", 1, 1, run_unpause},
-	{"suspend", "suspend DOMID [--stale MS] [--seed N]", 1, 5, run_suspend},
+	{"suspend", "suspend DOMID [--notice MS] [--stale MS] [--seed N]", 1, 7, run_suspend},
+	{"checkpoint", "checkpoint DOMID [--notice MS] [--stall MS] [--clock MS]", 1, 7, run_checkpoint},
+	{"migrate", "migrate DOMID [--notice MS] [--stale MS] [--seed N] [--unaware MS] [--clock MS]", 1, 11,
+	 run_migrate},
 	{"resume", "resume DOMID [--unaware MS] [--clock MS]", 1, 5, run_resume},
 	{"rename", "rename DOMID NAME", 2, 2, run_rename},
 	{"list", "list [--json]", 0, 1, run_list},
@@ -427,20 +504,12 @@ static int run_command(struct command_context *context)
 			continue;
 		if (context->count - 1 < command->min_words || context->count - 1 > command->max_words)
 			return answer(context, EXIT_USAGE, "usage: xensim %s", command->usage);
+		context->session->command = command->name;
 		return command->run(context);
 	}
 	return answer(context, EXIT_USAGE, "unknown command '%s': see xensim --help",
 		      context->count ? context->word[0] : "");
 }
-
-/* One connection, one command. */
-
-struct session {
-	struct hv *hv;
-	struct bufferevent *bev;
-	pid_t pid;
-	bool stop;
-};
 
 static void session_free(struct session *session)
 {
@@ -458,14 +527,40 @@ static void on_written(struct bufferevent *bev, void *userdata)
 	session_free(userdata);
 }
 
+static void session_answer(struct session *session, int status, struct evbuffer *text)
+{
+	struct evbuffer *output = bufferevent_get_output(session->bev);
+
+	evbuffer_add_printf(output, "%d\n", status);
+	evbuffer_add_buffer(output, text);
+	bufferevent_setcb(session->bev, NULL, on_written, NULL, session);
+	bufferevent_enable(session->bev, EV_WRITE);
+}
+
+static void on_saved(struct hv_domain *domain, int r, void *userdata)
+{
+	struct session *session = userdata;
+	struct evbuffer *text = domain->hv->stopping ? NULL : evbuffer_new();
+
+	if (!text) {
+		session_free(session);
+		return;
+	}
+	if (r < 0)
+		evbuffer_add_printf(text, "%s: %s", session->command, strerror(-r));
+	else if (strcmp(session->command, "migrate") == 0)
+		evbuffer_add_printf(text, "%u\n", domain->domid);
+	session_answer(session, r < 0 ? EXIT_ERROR : EXIT_DONE, text);
+	evbuffer_free(text);
+}
+
 static void on_input_end(struct session *session)
 {
-	struct evbuffer *input = bufferevent_get_input(session->bev),
-			*output = bufferevent_get_output(session->bev);
-	struct command_context context = {.hv = session->hv, .pid = session->pid};
+	struct evbuffer *input = bufferevent_get_input(session->bev);
+	struct command_context context = {.hv = session->hv, .session = session, .pid = session->pid};
 	size_t length = evbuffer_get_length(input);
 	char text[MAX_INPUT + 1];
-	int status = EXIT_USAGE;
+	int status;
 
 	context.text = length <= MAX_INPUT ? evbuffer_new() : NULL;
 	if (!context.text) {
@@ -477,14 +572,13 @@ static void on_input_end(struct session *session)
 	text[length] = 0;
 	for (size_t i = 0; i < length && context.count < MAX_WORDS; i += strlen(text + i) + 1)
 		context.word[context.count++] = text + i;
+	bufferevent_setcb(session->bev, NULL, NULL, NULL, session);
+	bufferevent_disable(session->bev, EV_READ);
 	status = run_command(&context);
 	session->stop = context.stop;
-	evbuffer_add_printf(output, "%d\n", status);
-	evbuffer_add_buffer(output, context.text);
+	if (status != EXIT_LATER)
+		session_answer(session, status, context.text);
 	evbuffer_free(context.text);
-	bufferevent_setcb(session->bev, NULL, on_written, NULL, session);
-	bufferevent_disable(session->bev, EV_READ);
-	bufferevent_enable(session->bev, EV_WRITE);
 }
 
 static void on_event(struct bufferevent *bev, short events, void *userdata)

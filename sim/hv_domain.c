@@ -5,7 +5,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <event2/event.h>
 #include <event2/listener.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -13,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -183,7 +181,7 @@ static int write_node(struct hv_domain *domain, const char *base, const char *na
 			       guest_owns ? 1 : 2);
 }
 
-static int write_home(struct hv_domain *domain)
+int hv_domain_write_home(struct hv_domain *domain)
 {
 	static const char *const owned[] = {"data", "drivers", "feature",
 					    "attr", "error",   "control/shutdown"};
@@ -224,20 +222,21 @@ static int write_home(struct hv_domain *domain)
 	return r;
 }
 
-static void remove_home(struct hv_domain *domain)
+void hv_domain_remove_home(struct hv *hv, uint32_t domid, const char *uuid)
 {
 	char path[64];
 
-	snprintf(path, sizeof(path), "/local/domain/%u", domain->domid);
-	sim_store_rm(domain->hv->store, path);
-	snprintf(path, sizeof(path), "/vm/%s", domain->uuid);
-	sim_store_rm(domain->hv->store, path);
-	sim_store_release(domain->hv->store, domain->domid);
+	snprintf(path, sizeof(path), "/local/domain/%u", domid);
+	sim_store_rm(hv->store, path);
+	snprintf(path, sizeof(path), "/vm/%s", uuid ? uuid : "");
+	if (uuid)
+		sim_store_rm(hv->store, path);
+	sim_store_release(hv->store, domid);
 }
 
 /* Life and death */
 
-static void domain_free(struct hv_domain *domain)
+void hv_domain_free(struct hv_domain *domain)
 {
 	hv_grant_domid_gone(domain);
 	hv_evtchn_domain_gone(domain);
@@ -270,7 +269,7 @@ static int domain_listen(struct hv_domain *domain)
 	return sim_store_listen(domain->hv->store, domain->domid, path);
 }
 
-static struct hv_domain *domain_new(struct hv *hv, uint32_t domid, const char *name, enum hv_type type)
+struct hv_domain *hv_domain_new(struct hv *hv, uint32_t domid, const char *name, enum hv_type type)
 {
 	struct hv_domain *domain = calloc(1, sizeof(*domain));
 
@@ -304,7 +303,7 @@ int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type ty
 		name = default_name;
 	if (hv_domain_find(hv, name, false) || hv_domain_find(hv, name, true))
 		return -EEXIST;
-	domain = domain_new(hv, domid, name, dom0 ? HV_DOM0 : type);
+	domain = hv_domain_new(hv, domid, name, dom0 ? HV_DOM0 : type);
 	if (!domain)
 		return -ENOMEM;
 	if (dom0)
@@ -315,10 +314,10 @@ int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type ty
 	if (r == 0)
 		r = domain_listen(domain);
 	if (r == 0)
-		r = write_home(domain);
+		r = hv_domain_write_home(domain);
 	if (r < 0) {
 		sim_store_unlisten(hv->store, domid);
-		domain_free(domain);
+		hv_domain_free(domain);
 		return r;
 	}
 	HASH_ADD(hh, hv->domains, domid, sizeof(domain->domid), domain);
@@ -330,7 +329,7 @@ int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type ty
 	return 0;
 }
 
-static void become_zombie(struct hv_domain *domain)
+void hv_domain_become_zombie(struct hv_domain *domain)
 {
 	char *null_name = strdup("(null)");
 
@@ -348,7 +347,7 @@ void hv_domain_reap(struct hv_domain *domain)
 		return;
 	hv_log(domain->hv, "d%u: gone", domain->domid);
 	HASH_DEL(domain->hv->domains, domain);
-	domain_free(domain);
+	hv_domain_free(domain);
 }
 
 static void drop_clients(struct hv_domain *domain)
@@ -362,6 +361,7 @@ void hv_domain_destroy(struct hv_domain *domain)
 {
 	struct hv *hv = domain->hv;
 
+	hv_saving_cancel(domain);
 	/* Nothing that happens to its processes from here on shows at the other end of a channel. */
 	if (domain->state == HV_SUSPENDED) {
 		LL_DELETE2(hv->suspended, domain, next_suspended);
@@ -377,13 +377,13 @@ void hv_domain_destroy(struct hv_domain *domain)
 	drop_clients(domain);
 	if (domain->state == HV_SUSPENDED) {
 		/* Its domid has gone with the save. */
-		domain_free(domain);
+		hv_domain_free(domain);
 		return;
 	}
 	hv_evtchn_domain_gone(domain);
 	hv_grant_domid_dies(domain);
-	remove_home(domain);
-	become_zombie(domain);
+	hv_domain_remove_home(hv, domain->domid, domain->uuid);
+	hv_domain_become_zombie(domain);
 }
 
 void hv_domain_pause(struct hv_domain *domain)
@@ -396,145 +396,6 @@ void hv_domain_unpause(struct hv_domain *domain)
 {
 	domain->state = HV_RUNNING;
 	hv_processes_signal(domain, SIGCONT);
-}
-
-/* Waits. The hypervisor process does nothing else meanwhile; notifications and the rings don't need it. */
-static void wait_ms(uint32_t milliseconds)
-{
-	struct timespec left = {.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000L};
-
-	while (nanosleep(&left, &left) < 0 && errno == EINTR)
-		;
-}
-
-int hv_domain_suspend(struct hv_domain *domain, const struct hv_save_options *options)
-{
-	struct hv *hv = domain->hv;
-	struct hv_domain *zombie = domain_new(hv, domain->domid, "(null)", domain->type);
-	struct hv_client *client;
-	int r = 0;
-
-	if (!zombie)
-		return -ENOMEM;
-	if (options->stale_ms) {
-		r = hv_grant_copy(domain);
-		wait_ms(options->stale_ms);
-	}
-	hv_processes_stop(domain);
-	hv_clients_drain(domain);
-	if (r == 0)
-		r = hv_grant_make_image(domain, options->seed);
-	if (r < 0) {
-		hv_processes_signal(domain, SIGCONT);
-		free(zombie->name);
-		free(zombie->path);
-		free(zombie);
-		return r;
-	}
-	DL_FOREACH(domain->clients, client) {
-		unsigned pages = hv_grant_drop_mappings(client);
-
-		/* Tried with kernel 6.1: gntdev crashes at resume, whatever the process does. */
-		if (pages && domain->type == HV_PV)
-			hv_kernel_log(domain, "oops: process %d mapped %u pages when its PV domain was saved",
-				      (int)client->pid, pages);
-		client->lost_mappings = pages != 0;
-	}
-	hv_evtchn_domain_gone(domain);
-	HASH_DEL(hv->domains, domain);
-	domain->state = HV_SUSPENDED;
-	LL_PREPEND2(hv->suspended, domain, next_suspended);
-	hv_log(hv, "d%u: saved", domain->domid);
-
-	/* The domid dies as in a destroy, while others may map its pages. */
-	hv_grant_domid_dies(domain);
-	hv_grant_move(domain, zombie);
-	HASH_ADD(hh, hv->domains, domid, sizeof(zombie->domid), zombie);
-	sim_store_save_domain(hv->store, domain->domid);
-	remove_home(domain);
-	become_zombie(zombie);
-	return 0;
-}
-
-/* Moves the domain's directory. Processes keep the paths that they were started with, so the old name leads
- * to the new one. */
-static int move_directory(struct hv_domain *domain, uint32_t domid)
-{
-	char *path, name[32];
-	int r = 0;
-
-	if (asprintf(&path, "%s/dom-%u", domain->hv->dir, domid) < 0)
-		return -ENOMEM;
-	snprintf(name, sizeof(name), "dom-%u", domid);
-	if (rename(domain->path, path) < 0 || symlink(name, domain->path) < 0)
-		r = -errno;
-	if (r < 0) {
-		free(path);
-		return r;
-	}
-	free(domain->path);
-	domain->path = path;
-	return 0;
-}
-
-static void on_silence_over(evutil_socket_t fd, short events, void *userdata)
-{
-	struct hv *hv = userdata;
-
-	if (!hv->store_stalled)
-		sim_store_stall(hv->store, false);
-}
-
-/* Silences XenStore, so that the processes run on before any watch fires. One xenstored serves all domains,
- * so it is silent to all. */
-static void be_silent(struct hv *hv, uint32_t milliseconds)
-{
-	const struct timeval time = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
-
-	if (!hv->silence)
-		hv->silence = evtimer_new(hv->base, on_silence_over, hv);
-	if (!hv->silence || !milliseconds)
-		return;
-	sim_store_stall(hv->store, true);
-	evtimer_add(hv->silence, &time);
-}
-
-int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *options)
-{
-	struct hv *hv = domain->hv;
-	struct hv_client *client, *next;
-	uint32_t old_domid = domain->domid, domid = hv->next_domid;
-	int r;
-
-	if (domid >= HV_FIRST_RESERVED_DOMID)
-		return -ENOSPC;
-	r = move_directory(domain, domid);
-	if (r < 0)
-		return r;
-	hv->next_domid++;
-	LL_DELETE2(hv->suspended, domain, next_suspended);
-	domain->next_suspended = NULL;
-	domain->domid = domid;
-	domain->state = HV_RUNNING;
-	HASH_ADD(hh, hv->domains, domid, sizeof(domain->domid), domain);
-	be_silent(hv, options->unaware_ms);
-	r = write_home(domain);
-	sim_store_introduce(hv->store, domid);
-	if (r == 0)
-		r = sim_store_rename_domain(hv->store, old_domid, domid);
-	hv_log(hv, "d%u: restored, was d%u", domid, old_domid);
-
-	domain->restores++;
-	DL_FOREACH_SAFE(domain->clients, client, next) {
-		if (client->lost_mappings && domain->type == HV_PV)
-			kill(client->pid, SIGKILL);
-		else
-			hv_process_restored(client->pid,
-					    SIM_RESTORE(1 + domain->restores % 3, options->clock_ms));
-		client->lost_mappings = false;
-	}
-	hv_processes_signal(domain, SIGCONT);
-	return r;
 }
 
 int hv_domain_rename(struct hv_domain *domain, const char *name)
@@ -561,6 +422,8 @@ void hv_domains_free(struct hv *hv)
 	struct hv_domain *domain, *next;
 
 	hv->stopping = true;
+	HASH_ITER(hh, hv->domains, domain, next)
+		hv_saving_cancel(domain);
 	while (hv->suspended)
 		hv_domain_destroy(hv->suspended);
 	/* Kill all at once, so that no process reacts to another's death. */
@@ -577,6 +440,6 @@ void hv_domains_free(struct hv *hv)
 		drop_clients(domain);
 	HASH_ITER(hh, hv->domains, domain, next) {
 		HASH_DEL(hv->domains, domain);
-		domain_free(domain);
+		hv_domain_free(domain);
 	}
 }

@@ -90,7 +90,7 @@ static void share_free(struct hv_share *share)
 {
 	for (uint32_t i = 0; i < share->count; i++)
 		drop_ref(share, i);
-	free(share->before);
+	free(share->copy);
 	if (share->fd >= 0)
 		close(share->fd);
 	if (share->fd_read_only >= 0)
@@ -312,6 +312,8 @@ static void unmap_pages(struct hv_client *client, struct hv_mapping *mapping)
 		struct hv_domain *granter = share->domain;
 
 		count_map(client, &mapping->page[i], -1);
+		/* Xen takes a page that is unmapped for a written one. */
+		share->page[mapping->page[i].index].dirty = true;
 		if (!share->owner && share->mapped == 0)
 			share_free(share);
 		else if (!share->owner || (granter && granter->state == HV_ZOMBIE))
@@ -383,55 +385,6 @@ static uint8_t *read_pages(const struct hv_share *share)
 	return NULL;
 }
 
-int hv_grant_copy(struct hv_domain *domain)
-{
-	struct hv_client *client;
-	struct hv_share *share;
-
-	DL_FOREACH(domain->clients, client) {
-		DL_FOREACH(client->shares, share) {
-			free(share->before);
-			share->before = read_pages(share);
-			if (!share->before)
-				return -ENOMEM;
-		}
-	}
-	return 0;
-}
-
-static uint32_t le16_at(const uint8_t *bytes)
-{
-	return bytes[0] | (uint32_t)bytes[1] << 8;
-}
-
-/*
- * Marks the pages that the domain itself writes. Xen copies a page once more if the domain wrote to it, not
- * if others did through their mapping. A vchan's first page tells who writes where (xen/io/libxenvchan.h):
- * both write to that page, the client to the ring "left", whose pages come first, and the server, which
- * grants, to "right".
- */
-static void mark_ring_pages(struct hv_domain *domain, struct hv_share *share)
-{
-	uint8_t *page = read_pages(share);
-	uint32_t left, right, number;
-	struct hv_ref *ref;
-
-	share->page[0].written_here = true;
-	if (!page)
-		return;
-	left = le16_at(page + 16);
-	right = le16_at(page + 18);
-	left = left >= 12 && left <= 20 ? 1u << (left - 12) : 0;
-	right = right >= 12 && right <= 20 ? 1u << (right - 12) : 0;
-	for (uint32_t i = left; i < left + right && 24 + 4 * i + 4 <= SIM_PAGE_SIZE; i++) {
-		memcpy(&number, page + 24 + 4 * i, sizeof(number));
-		HASH_FIND(hh, domain->refs, &number, sizeof(number), ref);
-		if (ref)
-			ref->share->page[ref->index].written_here = true;
-	}
-	free(page);
-}
-
 /* Returns the next number, the same for the same seed on every machine (xorshift). */
 static uint32_t next_random(uint32_t *state)
 {
@@ -441,54 +394,167 @@ static uint32_t next_random(uint32_t *state)
 	return *state;
 }
 
-/* Makes a page of the image: of eight pages that others write, five are stale, two torn and one happens to be
- * right. */
-static void mix_page(uint8_t *now, const uint8_t *before, uint32_t random)
+/* Half of the pages are copied at the first moment, the others at any later one; a quarter of those that
+ * aren't copied at the last one are torn, at a multiple of 64 bytes. */
+static void choose_moment(struct hv_page *page, uint32_t random)
 {
-	uint32_t bytes = SIM_PAGE_SIZE;
-
-	if (random % 8 == 0)
-		return;
-	if (random % 8 < 3)
-		bytes = 64 * (1 + random / 8 % (SIM_PAGE_SIZE / 64 - 1));
-	memcpy(now + SIM_PAGE_SIZE - bytes, before + SIM_PAGE_SIZE - bytes, bytes);
+	page->moment = random % 2 ? 0 : 1 + random / 2 % (HV_MOMENTS - 1);
+	page->torn = page->moment + 1 < HV_MOMENTS && random / 64 % 4 == 0
+			     ? 64 * (1 + random / 256 % (SIM_PAGE_SIZE / 64 - 1))
+			     : 0;
+	page->dirty = false;
 }
 
-static int make_image_of(struct hv_share *share, uint32_t *random)
+int hv_grant_copy_begin(struct hv_domain *domain, uint32_t seed)
+{
+	uint32_t random = seed * 2654435761u | 1;
+	struct hv_client *client;
+	struct hv_share *share;
+
+	DL_FOREACH(domain->clients, client) {
+		DL_FOREACH(client->shares, share) {
+			/* What was granted before an earlier save is nobody's but the domain's. */
+			if (share->domain != domain)
+				continue;
+			share->copy = malloc(share_bytes(share));
+			if (!share->copy)
+				return -ENOMEM;
+			for (uint32_t i = 0; i < share->count; i++)
+				choose_moment(&share->page[i], next_random(&random));
+		}
+	}
+	return 0;
+}
+
+static int copy_part(const struct hv_share *share, uint32_t page, uint32_t from, uint32_t to)
+{
+	size_t offset = (size_t)page * SIM_PAGE_SIZE + from;
+
+	return pread(share->fd, share->copy + offset, to - from, (off_t)offset) == (ssize_t)(to - from)
+		       ? 0
+		       : -EIO;
+}
+
+int hv_grant_copy(struct hv_domain *domain, uint32_t moment)
+{
+	struct hv_client *client;
+	struct hv_share *share;
+	int r = 0;
+
+	DL_FOREACH(domain->clients, client) {
+		DL_FOREACH(client->shares, share) {
+			for (uint32_t i = 0; r == 0 && share->copy && i < share->count; i++) {
+				const struct hv_page *page = &share->page[i];
+
+				if (page->moment == moment)
+					r = copy_part(share, i, page->torn, SIM_PAGE_SIZE);
+				else if (page->torn && page->moment + 1 == moment)
+					r = copy_part(share, i, 0, page->torn);
+			}
+		}
+	}
+	return r;
+}
+
+static uint32_t le16_at(const uint8_t *bytes)
+{
+	return bytes[0] | (uint32_t)bytes[1] << 8;
+}
+
+/* Returns whether the server has written its fields of a vchan's first page since it was copied: the
+ * consumer index of "left", the producer index of "right", its live byte, or a bit that it shares with the
+ * client. */
+static bool first_page_has_changed(const uint8_t *copy, const uint8_t *now)
+{
+	return memcmp(copy, now, 4) != 0 || memcmp(copy + 12, now + 12, 4) != 0 ||
+	       memcmp(copy + 21, now + 21, 3) != 0;
+}
+
+/*
+ * Marks the pages of a vchan that the domain itself has written. Xen copies a page once more if the domain
+ * wrote to it, not if others did through their mapping. A vchan's first page tells who writes where
+ * (xen/io/libxenvchan.h): both write to that page, the client to the ring "left", whose pages come first, and
+ * the server, which grants, to "right".
+ */
+static void mark_ring_pages(struct hv_domain *domain, struct hv_share *share, const uint8_t *first)
+{
+	uint32_t left = le16_at(first + 16), right = le16_at(first + 18), number;
+	struct hv_ref *ref;
+
+	if (first_page_has_changed(share->copy, first))
+		share->page[0].dirty = true;
+	left = left >= 12 && left <= 20 ? 1u << (left - 12) : 0;
+	right = right >= 12 && right <= 20 ? 1u << (right - 12) : 0;
+	for (uint32_t i = left; i < left + right && 24 + 4 * i + 4 <= SIM_PAGE_SIZE; i++) {
+		memcpy(&number, first + 24 + 4 * i, sizeof(number));
+		HASH_FIND(hh, domain->refs, &number, sizeof(number), ref);
+		if (ref)
+			ref->share->page[ref->index].dirty = true;
+	}
+}
+
+/* Of a page that nobody else can write, the domain's own writes are all that there is. */
+static bool is_outdated(const struct hv_share *share, uint32_t index)
+{
+	return share->page[index].dirty || !share->writable || share->page[index].maps == 0;
+}
+
+static int make_image_of(struct hv_share *share, bool live)
 {
 	uint8_t *pages = read_pages(share);
 	int r = pages ? 0 : -ENOMEM;
 
-	for (uint32_t i = 0; pages && share->before && i < share->count; i++)
-		if (!share->page[i].written_here)
-			mix_page(pages + (size_t)i * SIM_PAGE_SIZE, share->before + (size_t)i * SIM_PAGE_SIZE,
-				 next_random(random));
+	for (uint32_t i = 0; pages && share->copy && i < share->count; i++)
+		if (!live || !is_outdated(share, i))
+			memcpy(pages + (size_t)i * SIM_PAGE_SIZE, share->copy + (size_t)i * SIM_PAGE_SIZE,
+			       SIM_PAGE_SIZE);
 	if (r == 0 && (ftruncate(share->fd, 2 * (off_t)share_bytes(share)) < 0 ||
 		       pwrite(share->fd, pages, share_bytes(share), (off_t)share_bytes(share)) !=
 			       (ssize_t)share_bytes(share)))
 		r = -EIO;
 	free(pages);
-	free(share->before);
-	share->before = NULL;
 	return r;
 }
 
-int hv_grant_make_image(struct hv_domain *domain, uint32_t seed)
+static int mark_vchan(struct hv_domain *domain, struct hv_share *share)
 {
-	uint32_t random = seed * 2654435761u | 1;
+	uint8_t *pages = read_pages(share);
+
+	if (!pages)
+		return -ENOMEM;
+	mark_ring_pages(domain, share, pages);
+	free(pages);
+	return 0;
+}
+
+int hv_grant_make_image(struct hv_domain *domain, bool live)
+{
 	struct hv_client *client;
 	struct hv_share *share;
 	int r = 0;
 
 	DL_FOREACH(domain->clients, client)
 		DL_FOREACH(client->shares, share)
-			if (share->notify_port)
-				mark_ring_pages(domain, share);
+			if (r == 0 && live && share->copy && share->notify_port)
+				r = mark_vchan(domain, share);
 	DL_FOREACH(domain->clients, client)
 		DL_FOREACH(client->shares, share)
 			if (r == 0 && share->domain == domain)
-				r = make_image_of(share, &random);
+				r = make_image_of(share, live);
 	return r;
+}
+
+void hv_grant_copy_end(struct hv_domain *domain)
+{
+	struct hv_client *client;
+	struct hv_share *share;
+
+	DL_FOREACH(domain->clients, client) {
+		DL_FOREACH(client->shares, share) {
+			free(share->copy);
+			share->copy = NULL;
+		}
+	}
 }
 
 uint32_t hv_grant_mapped_pages(const struct hv_client *client)

@@ -99,8 +99,10 @@ static void carry_out(unsigned restore)
 	if (SIM_RESTORE_NUMBER(restore) == atomic_load(&gnt.carried_out))
 		return;
 	sim_clock_move(SIM_RESTORE_CLOCK(restore));
-	blank_mappings();
-	take_images();
+	if (!SIM_RESTORE_IN_PLACE(restore)) {
+		blank_mappings();
+		take_images();
+	}
 	atomic_store(&gnt.carried_out, SIM_RESTORE_NUMBER(restore));
 }
 

@@ -13,6 +13,7 @@ xensim_SOURCES = \
 	sim/hv_main.c \
 	sim/hv_process.c \
 	sim/hv_report.c \
+	sim/hv_save.c \
 	sim/xensim.c
 xensim_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"'
 xensim_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(JSONC_CFLAGS)

@@ -32,12 +32,16 @@
 #define SIM_ENV_UUID	"XENSIM_UUID"	 /* by which the hypervisor finds the processes of a domain */
 
 /* Sent to the threads of a restored domain before they go on: what they map of others is gone, and what
- * they granted are copies (lib_gnt.c). Its value has the number of the restore, 1 to 3 in turn, by which each
- * is carried out once, and by how many milliseconds clocks have moved (lib_clock.c). */
-#define SIM_SIGNAL_RESTORED	   (SIGRTMIN + 13)
-#define SIM_RESTORE(number, clock) ((uint32_t)(number) << 30 | (uint32_t)(clock))
-#define SIM_RESTORE_NUMBER(value)  ((uint32_t)(value) >> 30)
-#define SIM_RESTORE_CLOCK(value)   ((int)((uint32_t)(value)&0x3fffffff))
+ * they granted are copies (lib_gnt.c), unless the domain goes on where it was stopped. Its value has the
+ * number of the restore, 1 to 3 in turn, by which each is carried out once, and by how many milliseconds
+ * clocks have moved (lib_clock.c). */
+#define SIM_SIGNAL_RESTORED (SIGRTMIN + 13)
+#define SIM_RESTORE(number, in_place, clock)                                                                 \
+	((uint32_t)(number) << 30 | (in_place ? 1u << 29 : 0) | (uint32_t)(clock))
+#define SIM_RESTORE_NUMBER(value)   ((uint32_t)(value) >> 30)
+#define SIM_RESTORE_IN_PLACE(value) (((uint32_t)(value) >> 29 & 1) != 0)
+#define SIM_RESTORE_CLOCK(value)    ((int)((uint32_t)(value)&SIM_RESTORE_CLOCK_MAX))
+#define SIM_RESTORE_CLOCK_MAX	    0x1fffffffu
 
 enum sim_op {
 	SIM_OP_SHARE = 1,	 /* grant count fresh pages */

@@ -233,9 +233,9 @@ static void domain_resumed(struct sim_domain *domain)
 	}
 }
 
-void sim_store_save_domain(struct sim_store *store, unsigned domid)
+void sim_store_save_domain(struct sim_store *store, unsigned domid, bool saved)
 {
-	sim_domain_get(store, domid)->saved = true;
+	sim_domain_get(store, domid)->saved = saved;
 }
 
 int sim_store_rename_domain(struct sim_store *store, unsigned domid, unsigned new_domid)

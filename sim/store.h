@@ -74,9 +74,9 @@ int sim_store_attach(struct sim_store *store, unsigned domid, int fd);
  * transactions. */
 void sim_store_unlisten(struct sim_store *store, unsigned domid);
 
-/* Notes that the domain is saved: until it is restored, its watches report nothing, beginning with its own
- * end. */
-void sim_store_save_domain(struct sim_store *store, unsigned domid);
+/* Notes that the domain is stopped to be saved: until it is restored, its watches report nothing. Or that
+ * the save has failed. */
+void sim_store_save_domain(struct sim_store *store, unsigned domid, bool saved);
 /* Moves the connections, watches and socket of domid to new_domid, after a save and restore. Relative paths
  * then mean the new home, every watch fires once, open transactions end in EAGAIN. -ENOENT: no such domain,
  * -EEXIST: new_domid has a socket already. The caller writes and removes the trees of both homes. */

@@ -55,16 +55,28 @@ static const struct help {
 	 "Its peers' channels hear nothing of it. It stays as a zombie while others map its pages.\n"},
 	{"pause", "DOMID", "stop all processes of a domain", "Also those that are started later.\n"},
 	{"unpause", "DOMID", "let a paused domain go on", ""},
-	{"suspend", "DOMID [--stale MS] [--seed N]", "save a domain, as xl save",
-	 "  --stale MS       the first copy of granted pages is made so many milliseconds before the stop,\n"
-	 "                   and what others write from then on may be stale or torn in the image\n"
-	 "  --seed N         decides which of it is\n"},
+	{"suspend", "DOMID [--notice MS] [--stale MS] [--seed N]", "save a domain, as xl save",
+	 "  --notice MS      so long before the stop, control/shutdown says suspend (20); 0: it doesn't\n"
+	 "  --stale MS       for so long after the stop the pages that it has granted are copied, while\n"
+	 "                   others write there (0): what they write may be stale or torn in the image\n"
+	 "  --seed N         decides when which page is copied\n"},
 	{"resume", "DOMID [--unaware MS] [--clock MS]",
 	 "restore a domain, as xl restore; prints its new domid",
 	 "DOMID is the old one, or the name.\n"
 	 "\n"
 	 "  --unaware MS     for so long XenStore answers nobody\n"
 	 "  --clock MS       by so much the clocks that run while a domain is saved are ahead (200)\n"},
+	{"checkpoint", "DOMID [--notice MS] [--stall MS] [--clock MS]",
+	 "stop a domain, as xl save -c or a save that fails, and let it go on",
+	 "  --notice MS      as of suspend\n"
+	 "  --stall MS       for so long it is stopped (0)\n"
+	 "  --clock MS       as of resume\n"},
+	{"migrate", "DOMID [OPTION]...", "migrate a domain to this host; prints its new domid",
+	 "  --notice MS      as of suspend\n"
+	 "  --stale MS       for so long before the notice the pages that it has granted are copied, and again\n"
+	 "                   after the stop only those that it has written, or others have unmapped (0)\n"
+	 "  --seed N         decides when which page is copied\n"
+	 "  --unaware MS, --clock MS    as of resume\n"},
 	{"rename", "DOMID NAME", "give a domain another name", ""},
 	{"list", "[--json]", "list the domains, what they use, and what their kernels complained about", ""},
 	{"fault", "KIND DOMID [VALUE]", "let something go wrong",

@@ -11,8 +11,8 @@ import pytest
 
 from conftest import program, wait_for
 
-COMMANDS = ["run", "start", "exec", "create", "destroy", "pause", "unpause", "suspend", "resume", "rename", "list", "fault",
-            "stop"]
+COMMANDS = ["run", "start", "exec", "create", "destroy", "pause", "unpause", "suspend", "resume", "checkpoint", "migrate", "rename",
+            "list", "fault", "stop"]
 PATH = os.path.dirname(program("xensim")) + ":" + os.environ["PATH"]
 
 

@@ -71,7 +71,7 @@ def test_the_peer_sees_the_old_home_vanish_and_nothing_on_the_channel(host):
     dom0 = host.xen(0)
     dom0.ok("xs-watch", "/local/domain/1")
     assert dom0.ask("xs-event", 5000) == "ok /local/domain/1"
-    host.sim("suspend", 1)
+    host.sim("suspend", 1, "--notice", 0)
     assert dom0.ask("xs-event", 5000) == "ok /local/domain/1"
     assert two.ok("poll", 0, 200) == 0
     assert two.ok("peek", mapped, 100) == 42
@@ -211,9 +211,9 @@ def test_no_thread_goes_on_with_a_page_that_is_not_its_own_any_more(host):
 PAGES = 32
 
 
-def saved_under_writes(host, granter, seed=None):
-    """Pages of a guest that domain 0 writes to without a pause, first and last byte of each, while the guest is saved. With a
-    seed, what it wrote may be stale by some 40 rounds: after 256 it would look new again."""
+def under_writes(host, granter, command, seed=None):
+    """Pages of a guest that domain 0 writes to without a pause, first and last byte of each, while the guest is saved or migrated.
+    With a seed, this takes some 40 rounds of writes: after 256 what is stale would look new again."""
     one, zero = host.xen(granter), host.xen(0)
     memory, first, *_ = one.ok("share", 0, PAGES, 1)
     mapped = zero.ok("map", granter, first, PAGES, 1)
@@ -225,32 +225,39 @@ def saved_under_writes(host, granter, seed=None):
         if saving is None:
             stale = 1 + int(1000 * 40 * (time.monotonic() - begun))
             options = [] if seed is None else ["--stale", str(stale), "--seed", str(seed)]
-            saving = subprocess.Popen([program("xensim"), "suspend", str(granter), *options], env=host.environment)
+            saving = begin(host, command, granter, "--notice", 0, *options)
     assert saving.wait() == 0
     return one, memory, count
 
 
+def begin(host, *words):
+    """An administrator's command, which runs until the test waits for it."""
+    return subprocess.Popen([program("xensim"), *map(str, words)], env=host.environment, stdout=subprocess.PIPE, text=True)
+
+
 def kinds(xen, memory, count):
-    """What a restored guest finds in each of these pages: as new as the newest of them, or older, by up to 255 rounds."""
+    """What a restored guest finds in each of these pages: as new as the newest of them, or older, or both."""
     ages = [[(count - xen.ok("peek", memory, offset + end)) % 256 for end in (0, 4095)] for offset in range(0, PAGES * 4096, 4096)]
     newest = min(min(pair) for pair in ages)
-    return ["".join("new" if age <= newest + 1 else "old" for age in pair) for pair in ages]
+    return ["torn" if abs(first - last) > 1 else "new" if max(first, last) <= newest + 1 else "old" for first, last in ages]
 
 
-def test_pages_that_the_peer_wrote_are_stale_and_torn_the_same_for_the_same_seed(host):
+@pytest.mark.parametrize("command", ["suspend", "migrate"])
+def test_pages_that_the_peer_wrote_are_stale_and_torn_the_same_for_the_same_seed(host, command):
     seen = []
     for domid in (1, 2):
-        one, memory, count = saved_under_writes(host, domid, seed=7)
-        host.sim("resume", domid)
+        one, memory, count = under_writes(host, domid, command, seed=7)
+        if command == "suspend":
+            host.sim("resume", domid)
         seen.append(kinds(one, memory, count))
     assert seen[0] == seen[1]
-    assert {"oldold", "newold", "newnew"} == set(seen[0])
+    assert {"old", "torn", "new"} == set(seen[0])
 
 
 def test_without_the_option_the_image_is_of_one_moment(host):
-    one, memory, count = saved_under_writes(host, 1)
+    one, memory, count = under_writes(host, 1, "suspend")
     host.sim("resume", 1)
-    assert set(kinds(one, memory, count)) == {"newnew"}
+    assert set(kinds(one, memory, count)) == {"new"}
 
 
 def test_what_the_peer_writes_after_the_save_does_not_arrive_and_the_other_way_round(host):
@@ -267,9 +274,9 @@ def test_a_process_reads_stale_data_before_any_watch_tells_it(host):
     watcher = host.xen(1)
     watcher.ok("xs-watch", "domid")
     assert watcher.ask("xs-event", 5000) == "ok domid"
-    one, memory, count = saved_under_writes(host, 1, seed=7)
+    one, memory, count = under_writes(host, 1, "suspend", seed=7)
     host.sim("resume", 1, "--unaware", "60000")
-    assert "oldold" in kinds(one, memory, count)
+    assert "old" in kinds(one, memory, count)
     assert watcher.ask("xs-event", 0) == "ok none"
     host.fault("stall-store", 0, "off")  # or the test would take that long
     assert watcher.ask("xs-event", 5000) == "ok domid"
@@ -286,8 +293,171 @@ def test_the_clocks_show_a_restore_unless_the_hosts_was_set_back(host, options, 
     assert all(jump - 20 <= new - old <= jump + 20 for new, old in zip(after, before)), (before, after)
 
 
+SHUTDOWN = "/local/domain/1/control/shutdown"
+
+
+def watch_shutdown(host):
+    """Domain 0, which is told when the toolstack wants to save domain 1."""
+    zero = host.xen(0)
+    zero.ok("xs-watch", SHUTDOWN)
+    assert zero.ask("xs-event", 5000) == f"ok {SHUTDOWN}"
+    return zero
+
+
+def sees_suspend(zero):
+    assert zero.ask("xs-event", 10000) == f"ok {SHUTDOWN}"
+    return zero.ask("xs-read", SHUTDOWN) == "ok suspend"
+
+
+@pytest.mark.parametrize("command", ["suspend", "checkpoint", "migrate"])
+def test_domain_0_is_told_before_a_guest_is_stopped_and_has_time(host, command):
+    one, zero = host.xen(1), watch_shutdown(host)
+    saving = begin(host, command, 1, "--notice", 1000)
+    assert sees_suspend(zero)
+    assert one.ask("xs-read", "domid") == "ok 1"
+    # The guest's kernel acknowledges it.
+    assert zero.ask("xs-event", 10000) == f"ok {SHUTDOWN}"
+    assert zero.ask("xs-read", SHUTDOWN) == "ok " and host.domain(1)["state"] == "running"
+    assert saving.wait() == 0
+    assert host.domain(4 if command == "migrate" else 1)["state"] == ("suspended" if command == "suspend" else "running")
+
+
+def test_it_is_not_told_without_notice(host):
+    zero = watch_shutdown(host)
+    host.sim("checkpoint", 1, "--notice", 0)
+    assert zero.ask("xs-event", 0) == "ok none"
+    host.sim("suspend", 1, "--notice", 0)
+    assert zero.ask("xs-event", 5000) == f"ok {SHUTDOWN}"
+    assert zero.ask("xs-read", SHUTDOWN).startswith("error")
+
+
+@pytest.mark.parametrize("command, then, seen", [("suspend", "stops", 2), ("migrate", "stops", 1), ("suspend", "unmaps", 2),
+                                                 ("migrate", "unmaps", 2), ("migrate", "maps again", 2)])
+def test_what_the_peer_wrote_last_is_in_the_image_of_a_save_and_if_it_unmaps_of_a_migration(host, command, then, seen):
+    one, zero = host.xen(1), watch_shutdown(host)
+    memory, ref, *_ = one.ok("share", 0, PAGES, 1)
+    mapped = zero.ok("map", 1, ref, PAGES, 1)
+    offsets = range(0, PAGES * 4096, 4096)
+    for offset in offsets:
+        zero.ok("poke", mapped, offset, 1)
+    saving = begin(host, command, 1, "--stale", 30, "--notice", 1000)
+    assert sees_suspend(zero)
+    for offset in offsets:
+        zero.ok("poke", mapped, offset, 2)
+    if then != "stops":
+        zero.ok("unmap", mapped)
+    if then == "maps again":
+        zero.ok("map", 1, ref, PAGES, 1)
+    assert saving.wait() == 0
+    if command == "suspend":
+        host.sim("resume", 1)
+    assert {one.ok("peek", memory, offset) for offset in offsets} == {seen}
+
+
+@pytest.mark.parametrize("own, seen", [(False, 1), (True, 2)])
+def test_an_index_goes_backwards_in_a_migration_unless_the_guest_has_written_to_its_page(host, own, seen):
+    """The first page of a vchan: at 0 the guest's consumer index, at 4 the producer index of its peer, domain 0."""
+    one, zero, _, _, memory, mapped, _ = channel(host, 1, 0)
+    zero.ok("xs-watch", SHUTDOWN)
+    assert zero.ask("xs-event", 5000) == f"ok {SHUTDOWN}"
+    zero.ok("poke", mapped, 4, 1)
+    saving = begin(host, "migrate", 1, "--stale", 30, "--notice", 1000)
+    assert sees_suspend(zero)
+    zero.ok("poke", mapped, 4, 2)
+    assert one.ok("peek", memory, 4) == 2
+    if own:
+        one.ok("poke", memory, 0, 1)
+    assert saving.wait() == 0
+    assert one.ok("peek", memory, 4) == seen
+    assert one.ok("peek", memory, 0) == own
+
+
+def test_what_only_the_guest_writes_is_right_after_a_migration(host):
+    """Its own pages, and the pages of a vchan's ring to its peer."""
+    one, zero, _, _, memory, _, _ = channel(host, 1, 0)
+    zero.ok("xs-watch", SHUTDOWN)
+    assert zero.ask("xs-event", 5000) == f"ok {SHUTDOWN}"
+    ring, left, right = one.ok("share", 0, 2, 1)
+    zero.ok("map", 1, left, 2, 1)
+    alone, _ = one.ok("share", 0, 1, 1)
+    read_only, ref = one.ok("share", 0, 1, 0)
+    zero.ok("map", 1, ref, 1, 0)
+    for offset, value in ((16, 12), (18, 12), (24, left % 256), (25, left // 256), (28, right % 256), (29, right // 256)):
+        one.ok("poke", memory, offset, value)
+    saving = begin(host, "migrate", 1, "--stale", 30, "--notice", 1000)
+    assert sees_suspend(zero)
+    for page, offset in ((ring, 4096), (alone, 0), (read_only, 0)):
+        one.ok("poke", page, offset, 7)
+    assert saving.wait() == 0
+    assert [one.ok("peek", page, offset) for page, offset in ((ring, 4096), (alone, 0), (read_only, 0))] == [7, 7, 7]
+
+
+def test_a_checkpoint_is_a_pause_and_a_step_of_the_clocks(host):
+    """As is a save that fails. No watch fires, and channels go on."""
+    one, two, server_port, client_port, memory, mapped, _ = channel(host, 1, 2)
+    one.ok("xs-watch", "domid")
+    assert one.ask("xs-event", 5000) == "ok domid"
+    before = one.ok("clocks")
+    saving = begin(host, "checkpoint", 1, "--stall", 300, "--clock", 5000)
+    wait_for(lambda: host.domain(1)["state"] == "paused", "the stop")
+    one.tell("clocks")
+    two.ok("poke", mapped, 100, 43), two.ok("notify", 0, client_port)
+    assert saving.wait() == 0
+    assert all(4980 <= new - old <= 5020 for new, old in zip(map(int, one.answer().split()[1:]), before))
+    assert one.ok("poll", 0, 5000) == 1 and one.ok("pending", 0) == server_port
+    assert one.ok("peek", memory, 100) == 43
+    one.ok("poke", memory, 101, 7), one.ok("notify", 0, server_port)
+    assert two.ok("peek", mapped, 101) == 7 and two.ok("poll", 0, 5000) == 1
+    assert one.ask("xs-event", 0) == "ok none"
+    assert host.list()["kernel_log"] == []
+    # It can be saved after that, with what was written since.
+    saved_and_restored(host, 1)
+    assert one.ok("peek", memory, 101) == 7
+
+
+def test_a_mapping_guest_keeps_its_mapping_in_a_checkpoint_and_reads_0xff_after_a_migration(host):
+    _, two, _, _, _, mapped, _ = channel(host, 1, 2)
+    host.sim("checkpoint", 2)
+    assert two.ok("peek", mapped, 100) == 42
+    host.sim("migrate", 2)
+    assert two.ok("peek", mapped, 100) == 0xff
+
+
+def test_a_migration_goes_on_under_another_domid_which_is_there_before_the_old_one_has_gone(host):
+    one, zero = host.xen(1), host.xen(0)
+    zero.ok("xs-watch", "/local/domain")
+    assert zero.ask("xs-event", 5000) == "ok /local/domain"
+    new = int(host.sim("migrate", 1, "--notice", 0).stdout)
+    assert new == 4 and one.ask("xs-read", "domid") == "ok 4" and host.domain(1) is None
+    events = []
+    while "/local/domain/1" not in events:
+        events.append(zero.ask("xs-event", 5000).split()[1])
+    assert "/local/domain/4/domid" in events
+    assert one.ask("xs-read", "vm").startswith("ok /vm/")
+    assert zero.ask("xs-read", one.ask("xs-read", "vm").split()[1] + "/name") == "ok dom1"
+
+
+def test_a_domain_that_is_being_saved_can_only_be_destroyed(host):
+    xen = host.xen(1)
+    saving = begin(host, "suspend", 1, "--notice", 60000)
+    wait_for(lambda: host.sim("pause", 1, check=False).returncode == 1, "the beginning")
+    for words in (("suspend", 1), ("migrate", 1), ("checkpoint", 1), ("unpause", 1)):
+        assert "is being saved" in host.sim(*words, check=False).stderr
+    host.sim("destroy", 1)
+    assert saving.wait() == 1
+    assert xen.process.wait(timeout=10) == -signal.SIGKILL
+
+
+def test_a_host_stops_in_the_midst_of_a_save(host):
+    host.xen(1)
+    saving = begin(host, "suspend", 1, "--notice", 60000)
+    wait_for(lambda: host.sim("pause", 1, check=False).returncode == 1, "the beginning")
+    host.sim("stop")
+    assert saving.wait() == 1
+
+
 @pytest.mark.parametrize("words", [("suspend", 1, "--stale"), ("suspend", 1, "--stale", "x"), ("suspend", 1, "--seeds", 1),
-                                   ("resume", 1, "--clock", -1)])
+                                   ("resume", 1, "--clock", -1), ("checkpoint", 1, "--seed", 1), ("migrate", 1, "--notice", "-")])
 def test_a_bad_option_is_refused(host, words):
     done = host.sim(*words, check=False)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
