@@ -302,7 +302,7 @@ void hv_processes_stop(struct hv_domain *domain)
 	count = hv_processes(domain, &pids);
 	/* One that sleeps in the kernel for long, uninterruptibly, isn't waited for. */
 	for (size_t i = 0; i < count; i++)
-		for (int tries = 0; tries < 1000 && !for_all_threads(pids[i], thread_rests, 0); tries++)
+		for (int tries = 0; tries < 10000 && !for_all_threads(pids[i], thread_rests, 0); tries++)
 			nanosleep(&moment, NULL);
 	free(pids);
 }
