@@ -100,6 +100,7 @@ integration_tests = \
 	tests/integration/test_sim_run.py \
 	tests/integration/test_sim_save.py \
 	tests/integration/test_sim_vchan.py \
+	tests/integration/test_stale.py \
 	tests/integration/test_status.py \
 	tests/integration/test_views.py \
 	tests/integration/test_streams.py \
