@@ -230,6 +230,7 @@ struct hv_save_options {
 struct hv_restore_options {
 	uint32_t unaware_ms; /* XenStore says nothing for this long */
 	uint32_t clock_ms;   /* by which the clocks move */
+	uint32_t same_domid; /* as if it had come back from another host; EEXIST: others map its pages */
 };
 /* Called when it is done, or with a negative errno; ECANCELED: the domain was destroyed. */
 typedef void hv_saved(struct hv_domain *domain, int r, void *userdata);

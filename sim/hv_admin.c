@@ -179,7 +179,7 @@ static int run_unpause(struct command_context *context)
 	return EXIT_DONE;
 }
 
-/* An option with a number behind the domain, which is at most `most`. */
+/* An option behind the domain, with a number of at most `most` behind it; 0: it takes none, and means 1. */
 struct number_option {
 	const char *name;
 	uint32_t most;
@@ -188,15 +188,21 @@ struct number_option {
 
 static int parse_options(struct command_context *context, const struct number_option *options, size_t count)
 {
-	for (int i = 2; i < context->count; i += 2) {
-		const char *value = i + 1 < context->count ? context->word[i + 1] : "";
+	for (int i = 2; i < context->count; i++) {
 		const struct number_option *option = options;
+		const char *value = "";
 
 		while (option < options + count && strcmp(option->name, context->word[i]) != 0)
 			option++;
 		if (option == options + count)
 			return answer(context, EXIT_USAGE, "%s: unknown option '%s'", context->word[0],
 				      context->word[i]);
+		if (option->most == 0) {
+			*option->value = 1;
+			continue;
+		}
+		if (i + 1 < context->count)
+			value = context->word[++i];
 		if (parse_number(value, option->value) < 0 || *option->value > option->most)
 			return answer(context, EXIT_USAGE, "%s: %s takes a number up to %u, not '%s'",
 				      context->word[0], option->name, option->most, value);
@@ -283,9 +289,10 @@ static int run_resume(struct command_context *context)
 {
 	struct hv_restore_options options = RESTORE_DEFAULTS;
 	const struct number_option known[] = {{"--unaware", 60000, &options.unaware_ms},
-					      {"--clock", SIM_RESTORE_CLOCK_MAX, &options.clock_ms}};
+					      {"--clock", SIM_RESTORE_CLOCK_MAX, &options.clock_ms},
+					      {"--same-domid", 0, &options.same_domid}};
 	struct hv_domain *domain;
-	int r = parse_options(context, known, 2);
+	int r = parse_options(context, known, 3);
 
 	if (r != EXIT_DONE)
 		return r;
@@ -295,6 +302,9 @@ static int run_resume(struct command_context *context)
 			      "no suspended domain %s: `xensim list` shows those that there are",
 			      context->word[1]);
 	r = hv_domain_resume(domain, &options);
+	if (r == -EEXIST)
+		return answer(context, EXIT_ERROR, "resume: others still map pages of domain %u",
+			      domain->domid);
 	return r < 0 ? finish(context, "resume", r) : answer(context, EXIT_DONE, "%u\n", domain->domid);
 }
 
@@ -487,7 +497,7 @@ static const struct command commands[] = {
 	{"checkpoint", "checkpoint DOMID [--notice MS] [--stall MS] [--clock MS]", 1, 7, run_checkpoint},
 	{"migrate", "migrate DOMID [--notice MS] [--stale MS] [--seed N] [--unaware MS] [--clock MS]", 1, 11,
 	 run_migrate},
-	{"resume", "resume DOMID [--unaware MS] [--clock MS]", 1, 5, run_resume},
+	{"resume", "resume DOMID [--unaware MS] [--clock MS] [--same-domid]", 1, 6, run_resume},
 	{"rename", "rename DOMID NAME", 2, 2, run_rename},
 	{"list", "list [--json]", 0, 1, run_list},
 	{"fault", "fault KIND DOMID [VALUE]", 2, 3, run_fault},

@@ -341,15 +341,18 @@ int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *
 {
 	struct hv *hv = domain->hv;
 	struct hv_client *client, *next;
-	uint32_t old_domid = domain->domid, domid = hv->next_domid;
+	uint32_t old_domid = domain->domid, domid = options->same_domid ? old_domid : hv->next_domid;
 	int r;
 
 	if (domid >= HV_FIRST_RESERVED_DOMID)
 		return -ENOSPC;
-	r = move_directory(domain, domid);
+	if (hv_domain_by_id(hv, domid))
+		return -EEXIST;
+	r = domid == old_domid ? 0 : move_directory(domain, domid);
 	if (r < 0)
 		return r;
-	hv->next_domid++;
+	if (domid != old_domid)
+		hv->next_domid++;
 	LL_DELETE2(hv->suspended, domain, next_suspended);
 	domain->next_suspended = NULL;
 	domain->domid = domid;

@@ -246,7 +246,12 @@ int sim_store_rename_domain(struct sim_store *store, unsigned domid, unsigned ne
 
 	if (!domain)
 		return -ENOENT;
-	if (other && (other == domain || other->listener || other->connections))
+	if (other == domain) {
+		domain->saved = false;
+		domain_resumed(domain);
+		return 0;
+	}
+	if (other && (other->listener || other->connections))
 		return -EEXIST;
 	introduced = domain->introduced;
 	HASH_DEL(store->domains, domain);
@@ -261,14 +266,6 @@ int sim_store_rename_domain(struct sim_store *store, unsigned domid, unsigned ne
 	rest->introduced = introduced;
 	domain_resumed(domain);
 	return 0;
-}
-
-void sim_store_fire_all(struct sim_store *store, unsigned domid)
-{
-	struct sim_domain *domain = sim_domain_find(store, domid);
-
-	if (domain)
-		domain_resumed(domain);
 }
 
 /* ---- the toolstack's own hand ---------------------------------------------------------------- */

@@ -77,12 +77,11 @@ void sim_store_unlisten(struct sim_store *store, unsigned domid);
 /* Notes that the domain is stopped to be saved: until it is restored, its watches report nothing. Or that
  * the save has failed. */
 void sim_store_save_domain(struct sim_store *store, unsigned domid, bool saved);
-/* Moves the connections, watches and socket of domid to new_domid, after a save and restore. Relative paths
- * then mean the new home, every watch fires once, open transactions end in EAGAIN. -ENOENT: no such domain,
- * -EEXIST: new_domid has a socket already. The caller writes and removes the trees of both homes. */
+/* Moves the connections, watches and socket of domid to new_domid, which may be the same, after a save and
+ * restore. Relative paths then mean the new home, every watch fires once, open transactions end in EAGAIN.
+ * -ENOENT: no such domain, -EEXIST: new_domid has a socket already. The caller writes and removes the trees
+ * of both homes. */
 int sim_store_rename_domain(struct sim_store *store, unsigned domid, unsigned new_domid);
-/* Does the same for a resume that keeps the domid (a save that was cancelled). */
-void sim_store_fire_all(struct sim_store *store, unsigned domid);
 
 /* The toolstack's own calls have domain 0's rights, take absolute paths, and fire watches. */
 /* Writes a node, and makes missing parents. perms may be NULL: inherited from the parent (new node) or left

@@ -60,12 +60,14 @@ static const struct help {
 	 "  --stale MS       for so long after the stop the pages that it has granted are copied, while\n"
 	 "                   others write there (0): what they write may be stale or torn in the image\n"
 	 "  --seed N         decides when which page is copied\n"},
-	{"resume", "DOMID [--unaware MS] [--clock MS]",
+	{"resume", "DOMID [--unaware MS] [--clock MS] [--same-domid]",
 	 "restore a domain, as xl restore; prints its new domid",
 	 "DOMID is the old one, or the name.\n"
 	 "\n"
 	 "  --unaware MS     for so long XenStore answers nobody\n"
-	 "  --clock MS       by so much the clocks that run while a domain is saved are ahead (200)\n"},
+	 "  --clock MS       by so much the clocks that run while a domain is saved are ahead (200)\n"
+	 "  --same-domid     as if it came from another host with its number: needs that nobody maps its old\n"
+	 "                   pages any more\n"},
 	{"checkpoint", "DOMID [--notice MS] [--stall MS] [--clock MS]",
 	 "stop a domain, as xl save -c or a save that fails, and let it go on",
 	 "  --notice MS      as of suspend\n"

@@ -437,6 +437,24 @@ def test_a_migration_goes_on_under_another_domid_which_is_there_before_the_old_o
     assert zero.ask("xs-read", one.ask("xs-read", "vm").split()[1] + "/name") == "ok dom1"
 
 
+def test_a_domain_may_come_back_under_its_number_when_nobody_maps_its_old_pages(host):
+    one, two, server_port, _, memory, mapped, _ = channel(host, 1, 2)
+    one.ok("xs-watch", "domid")
+    assert one.ask("xs-event", 5000) == "ok domid"
+    one.ok("xs-write", "data/x", "1")
+    host.sim("suspend", 1)
+    assert "still map" in host.sim("resume", 1, "--same-domid", check=False).stderr
+    two.ok("unmap", mapped)
+    assert host.sim("resume", "dom1", "--same-domid").stdout == "1\n"
+    assert one.ask("xs-event", 5000) == "ok domid"
+    assert one.ask("xs-read", "domid") == "ok 1" and one.ask("xs-read", "data/x").startswith("error")
+    assert one.ok("peek", memory, 100) == 42 and one.ok("notify", 0, server_port) == 0
+    fresh, ref = one.ok("share", 2, 1, 1)
+    one.ok("poke", fresh, 0, 9)
+    assert two.ok("peek", two.ok("map", 1, ref, 1, 1), 0) == 9
+    assert saved_and_restored(host, 1) == 4 and one.ok("peek", fresh, 0) == 9
+
+
 def test_a_domain_that_is_being_saved_can_only_be_destroyed(host):
     xen = host.xen(1)
     saving = begin(host, "suspend", 1, "--notice", 60000)
