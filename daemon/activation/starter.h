@@ -30,8 +30,8 @@ typedef void (*start_ended_fn)(void *userdata, const char *why);
 /* Begins to start the program. NULL: it can't even begin, and *error is a negative errno. */
 struct start *start_new(struct starter *starter, const struct activation_settings *settings,
 			start_ended_fn ended, void *userdata, int *error);
-/* Whether it is a command, which lives until `ended` is called. What becomes of a unit is systemd's own
- * affair. */
+/* Whether it is a command, which lives until `ended` is called. A unit may be started again meanwhile: systemd
+ * sees to it that it runs once. */
 bool start_lives(const struct start *start);
 /* Stops a command: its process group gets SIGTERM, and SIGKILL if that isn't enough. `ended` is still to be
  * called. */

@@ -18,12 +18,18 @@
 #define SYSTEMD	     "org.freedesktop.systemd1"
 #define SYSTEMD_PATH "/org/freedesktop/systemd1"
 #define MANAGER	     SYSTEMD ".Manager"
+#define UNIT	     SYSTEMD ".Unit"
+#define PROPERTIES   "org.freedesktop.DBus.Properties"
 #define MESSAGES_MAX 32 /* handled at once */
 
+/* A start first waits for systemd's answer, which names a job; then for the end of that job; then, until it is
+ * forgotten, for the unit's end. */
 struct unit_start {
 	struct units *units;
-	sd_bus_slot *slot;
-	char *job; /* systemd's name of it; NULL: it hasn't answered */
+	sd_bus_slot *slot; /* what was asked last */
+	char *job;	   /* systemd's name of it; NULL: it hasn't answered */
+	char *path;	   /* the unit's, for D-Bus; NULL: the job hasn't ended */
+	sd_bus_slot *changes;
 	unit_failed_fn failed;
 	void *userdata;
 	struct unit_start *prev, *next;
@@ -45,27 +51,85 @@ static void fail(struct unit_start *start, const char *why)
 	failed(userdata, why);
 }
 
+/* systemd's own words don't say who has refused it. */
+static bool is_denied(const sd_bus_error *error)
+{
+	return sd_bus_error_has_name(error, SD_BUS_ERROR_ACCESS_DENIED) ||
+	       sd_bus_error_has_name(error, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED);
+}
+
+static void fail_by(struct unit_start *start, const sd_bus_error *error)
+{
+	char why[160];
+
+	snprintf(why, sizeof(why), "systemd: %.100s%s", error->message ? error->message : error->name,
+		 is_denied(error) ? " (polkit decides; see xenmsg-activation(5))" : "");
+	fail(start, why);
+}
+
 static int on_answer(sd_bus_message *answer, void *userdata, sd_bus_error *error)
 {
 	struct unit_start *start = userdata;
 	const sd_bus_error *refused = sd_bus_message_get_error(answer);
 	const char *job;
-	char why[160];
-	int r;
 
-	if (refused) {
-		snprintf(why, sizeof(why), "systemd: %s",
-			 refused->message ? refused->message : refused->name);
-		fail(start, why);
-		return 0;
-	}
-	r = sd_bus_message_read(answer, "o", &job);
-	if (r >= 0)
+	if (refused)
+		fail_by(start, refused);
+	else if (sd_bus_message_read(answer, "o", &job) >= 0)
 		start->job = strdup(job);
 	return 0;
 }
 
-/* A job is done, or failed: of the latter those are told that wait for it. */
+/* --- once the job is done --------------------------------------------------------------------- */
+
+static int on_state(sd_bus_message *answer, void *userdata, sd_bus_error *error)
+{
+	struct unit_start *start = userdata;
+	const sd_bus_error *refused = sd_bus_message_get_error(answer);
+	const char *state;
+
+	if (refused)
+		fail_by(start, refused);
+	else if (sd_bus_message_read(answer, "v", "s", &state) < 0)
+		return 0;
+	else if (!strcmp(state, "failed"))
+		fail(start, "the unit has failed");
+	else if (!strcmp(state, "inactive"))
+		fail(start, "the unit has ended, or one of its conditions isn't met");
+	return 0;
+}
+
+static int ask_state(struct unit_start *start)
+{
+	start->slot = sd_bus_slot_unref(start->slot);
+	return sd_bus_call_method_async(start->units->bus, &start->slot, SYSTEMD, start->path, PROPERTIES,
+					"Get", on_state, start, "ss", UNIT, "ActiveState");
+}
+
+/* What the unit is now tells the answer to the last question: its changes may come faster than answers. */
+static int on_change(sd_bus_message *signal, void *userdata, sd_bus_error *error)
+{
+	ask_state(userdata);
+	return 0;
+}
+
+/* The unit may have ended before this is asked for, so its state is asked for then. */
+static int watch(struct unit_start *start, const char *unit)
+{
+	int r = sd_bus_path_encode(SYSTEMD_PATH "/unit", unit, &start->path);
+
+	if (r >= 0)
+		r = sd_bus_match_signal_async(start->units->bus, &start->changes, SYSTEMD, start->path,
+					      PROPERTIES, "PropertiesChanged", on_change, NULL, start);
+	return r >= 0 ? ask_state(start) : r;
+}
+
+static bool has_job(const struct unit_start *start, const char *job)
+{
+	return start->job && !start->path && !strcmp(start->job, job);
+}
+
+/* A job has ended: those are told that wait for it. */
 static int on_job_removed(sd_bus_message *signal, void *userdata, sd_bus_error *error)
 {
 	struct units *units = userdata;
@@ -73,15 +137,22 @@ static int on_job_removed(sd_bus_message *signal, void *userdata, sd_bus_error *
 	const char *job, *unit, *result;
 	char why[320];
 	uint32_t id;
+	int r;
 
-	if (sd_bus_message_read(signal, "uoss", &id, &job, &unit, &result) < 0 || !strcmp(result, "done"))
+	if (sd_bus_message_read(signal, "uoss", &id, &job, &unit, &result) < 0)
 		return 0;
-	snprintf(why, sizeof(why), "the job of %.200s ended with: %.64s", unit, result);
-	DL_FOREACH_SAFE(units->starts, start, next)
-		if (start->job && !strcmp(start->job, job))
-			fail(start, why);
+	DL_FOREACH_SAFE(units->starts, start, next) {
+		if (!has_job(start, job))
+			continue;
+		snprintf(why, sizeof(why), "the job of %.200s ended with: %.64s", unit, result);
+		r = strcmp(result, "done") ? -ECANCELED : watch(start, unit);
+		if (r < 0)
+			fail(start, r == -ECANCELED ? why : strerror(-r));
+	}
 	return 0;
 }
+
+/* --- the connection --------------------------------------------------------------------------- */
 
 static void disconnect(struct units *units)
 {
@@ -197,7 +268,9 @@ void unit_start_free(struct unit_start *start)
 {
 	DL_DELETE(start->units->starts, start);
 	sd_bus_slot_unref(start->slot);
+	sd_bus_slot_unref(start->changes);
 	free(start->job);
+	free(start->path);
 	free(start);
 }
 

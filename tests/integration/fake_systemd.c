@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Plays systemd on a D-Bus: StartUnit runs the file of the unit's name in a folder, whose job is done then, or
- * has failed if the file can't be run. What it is asked for goes to standard output.
+ * has failed if the file can't be run. The unit is active until that has ended. What it is asked for goes to
+ * standard output.
  *
  * Usage: fake-systemd FOLDER, with DBUS_SYSTEM_BUS_ADDRESS
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <systemd/sd-bus.h>
@@ -18,19 +19,85 @@
 #define PATH "/org/freedesktop/systemd1"
 #define NAME "org.freedesktop.systemd1"
 
-static bool run(const char *folder, const char *unit)
+#define UNITS_MAX 16
+#define LOOKS_US  20000 /* how often it is looked whether a unit's process has ended */
+
+static struct unit {
+	char name[256];
+	pid_t pid;
+	const char *state;
+} units[UNITS_MAX];
+
+static struct unit *find(const char *name)
 {
+	struct unit *unit = units;
+
+	while (unit->name[0] && strcmp(unit->name, name) != 0)
+		if (++unit == units + UNITS_MAX)
+			abort();
+	return unit;
+}
+
+static bool run(const char *folder, const char *name)
+{
+	struct unit *unit = find(name);
 	char path[4096];
 
-	snprintf(path, sizeof(path), "%s/%s", folder, unit);
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	snprintf(unit->name, sizeof(unit->name), "%s", name);
+	unit->state = "failed";
 	if (access(path, X_OK) < 0)
 		return false;
-	if (fork() == 0) {
+	unit->state = "active";
+	unit->pid = fork();
+	if (unit->pid == 0) {
 		execl(path, path, (char *)NULL);
 		_exit(127);
 	}
 	return true;
 }
+
+static void reap(sd_bus *bus)
+{
+	int status;
+
+	for (struct unit *unit = units; unit < units + UNITS_MAX; unit++) {
+		char *path = NULL;
+
+		if (unit->pid <= 0 || waitpid(unit->pid, &status, WNOHANG) != unit->pid)
+			continue;
+		unit->pid = 0;
+		unit->state = status == 0 ? "inactive" : "failed";
+		if (sd_bus_path_encode(PATH "/unit", unit->name, &path) < 0)
+			abort();
+		sd_bus_emit_properties_changed(bus, path, NAME ".Unit", "ActiveState", NULL);
+		free(path);
+	}
+}
+
+static int find_unit(sd_bus *bus, const char *path, const char *interface, void *userdata, void **found,
+		     sd_bus_error *error)
+{
+	char *name = NULL;
+	int r = sd_bus_path_decode(path, PATH "/unit", &name);
+
+	if (r > 0)
+		*found = find(name);
+	free(name);
+	return r;
+}
+
+static int get_state(sd_bus *bus, const char *path, const char *interface, const char *property,
+		     sd_bus_message *reply, void *unit, sd_bus_error *error)
+{
+	return sd_bus_message_append(reply, "s", ((struct unit *)unit)->state);
+}
+
+static const sd_bus_vtable unit_vtable[] = {
+	SD_BUS_VTABLE_START(0),
+	SD_BUS_PROPERTY("ActiveState", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+	SD_BUS_VTABLE_END,
+};
 
 static int on_start_unit(sd_bus_message *request, void *userdata, sd_bus_error *error)
 {
@@ -73,10 +140,12 @@ int main(int argc, char **argv)
 
 	if (argc != 2)
 		return 2;
-	signal(SIGCHLD, SIG_IGN);
 	r = sd_bus_open_system(&bus);
 	if (r >= 0)
 		r = sd_bus_add_object_vtable(bus, NULL, PATH, NAME ".Manager", manager, argv[1]);
+	if (r >= 0)
+		r = sd_bus_add_fallback_vtable(bus, NULL, PATH "/unit", NAME ".Unit", unit_vtable, find_unit,
+					       NULL);
 	if (r >= 0)
 		r = sd_bus_request_name(bus, NAME, 0);
 	if (r >= 0)
@@ -85,9 +154,10 @@ int main(int argc, char **argv)
 	while (r >= 0) {
 		r = sd_bus_process(bus, NULL);
 		if (r == 0)
-			r = sd_bus_wait(bus, UINT64_MAX);
+			r = sd_bus_wait(bus, LOOKS_US);
 		if (r == -EINTR)
 			r = 0;
+		reap(bus);
 	}
 	fprintf(stderr, "fake-systemd: %s\n", strerror(-r));
 	return 1;

@@ -344,13 +344,17 @@ def node_with_a_unit(nodes, tmp_path, systemd):
     one = nodes(1, start=False)[1]
     one.environment = dict(one.environment, DBUS_SYSTEM_BUS_ADDRESS=systemd.address)
     activation = Activation(one, tmp_path)
-    for name in ("inbox", "none", "broken"):
+    for name in ("inbox", "none", "broken", "bad", "good"):
         activation.write(name, f"user = root\nunit = {name}.service\ntimeout = 20s\n")
     environment = "".join(f"export {key}={one.environment[key]}\n" for key in ("XENSIM_DIR", "LD_LIBRARY_PATH") if key in one.environment)
     command = " ".join(one.command(tool("xenmsg"), "recv", "--count", "1", "inbox"))
     unit = systemd.folder / "inbox.service"
     unit.write_text(f"#!/bin/sh\n{environment}exec {command} >> {activation.output('inbox')}\n")
     unit.chmod(0o755)
+    for name, status in (("bad", 3), ("good", 0)):
+        unit = systemd.folder / f"{name}.service"
+        unit.write_text(f"#!/bin/sh\nexit {status}\n")
+        unit.chmod(0o755)
     one.start()
     return activation, one
 
@@ -366,6 +370,15 @@ def test_a_unit_is_started_by_systemd(systemd, with_unit):
 def test_a_unit_that_is_not_there_or_fails_is_an_enoent_with_systemds_words(with_unit):
     activation, one = with_unit
     for name, words in (("none", "systemd: Unit none.service not found."), ("broken", "the job of broken.service ended with: failed")):
+        begun = time.monotonic()
+        one.send(f"self:{name}", "x", exit_code=EXIT_NO_ENDPOINT)
+        assert time.monotonic() - begun < 10
+        assert activation.about(name)["reason"] == words
+
+
+def test_a_unit_that_ends_without_having_bound_is_not_waited_for(with_unit):
+    activation, one = with_unit
+    for name, words in (("bad", "the unit has failed"), ("good", "the unit has ended, or one of its conditions isn't met")):
         begun = time.monotonic()
         one.send(f"self:{name}", "x", exit_code=EXIT_NO_ENDPOINT)
         assert time.monotonic() - begun < 10
