@@ -22,17 +22,45 @@ def has_probes():
 
 
 def probes(path):
+    """How many arguments each probe of this program has, at each of the places where it stands."""
     notes = subprocess.run(["readelf", "-n", path], capture_output=True, text=True, check=True).stdout
-    return {f"{provider}:{name}" for provider, name in re.findall(r"Provider: (\w+)\s+Name: (\w+)", notes)}
+    found = {}
+    for provider, name, arguments in re.findall(r"Provider: (\w+)\s+Name: (\w+)\s.*\n *Arguments: ?(.*)", notes):
+        found.setdefault(f"{provider}:{name}", set()).add(len(re.findall(r"-?\d+@", arguments)))
+    return found
+
+
+def document():
+    with open(os.path.join(SOURCES, "doc/probes.md"), encoding="utf-8") as text:
+        return text.read()
+
+
+def documented():
+    """How many arguments each probe has in the document's table; what is said of one in brackets may have commas."""
+    rows = re.findall(r"^\| `(\w+:\w+)` \| (.*?) \|", document(), re.M)
+    return {name: len(re.sub(r"\(.*?\)", "", arguments).split(",")) for name, arguments in rows}
 
 
 @pytest.mark.skipif(not has_probes(), reason="sys/sdt.h was not there when this was built")
-def test_the_probes_of_the_document_are_in_the_programs():
-    with open(os.path.join(SOURCES, "doc/probes.md"), encoding="utf-8") as text:
-        listed = set(re.findall(r"^\| `(\w+:\w+)`", text.read(), re.M))
+def test_the_probes_of_the_document_are_in_the_programs_with_their_arguments():
     library = os.path.join(os.path.dirname(tool("xenmsg")), "../lib/libxenmsg.so.0")
-    assert probes(tool("xenmsgd")) | probes(library) == listed
-    assert {name.split(":")[0] for name in probes(library)} == {"xenmsg"}
+    found = probes(library)
+    assert {name.split(":")[0] for name in found} == {"xenmsg"}
+    found.update(probes(tool("xenmsgd")))
+    assert found == {name: {count} for name, count in documented().items()}
+
+
+def test_the_examples_of_the_document_use_probes_and_arguments_that_there_are():
+    counts = documented()
+    bpftrace = re.findall(r"^bpftrace -e '(.*?)'$", document(), re.M | re.S)
+    stap = re.findall(r"^stap -e '(.*?)'$", document(), re.M | re.S)
+    assert len(bpftrace) == len(stap) == 1
+    for script in bpftrace:
+        name, = re.findall(r"usdt:[^:]*:(\w+:\w+)", script)
+        assert max(map(int, re.findall(r"\barg(\d)", script))) < counts[name]  # from 0
+    for script in stap:
+        name = ":".join(re.findall(r'(?:provider|mark)\("(\w+)"\)', script))
+        assert 1 <= max(map(int, re.findall(r"\$arg(\d)", script))) <= counts[name]  # from 1
 
 
 @pytest.fixture(name="told")
