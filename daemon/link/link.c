@@ -736,6 +736,17 @@ void links_lost(struct links *links, uint32_t domid, bool gone, const char *reas
 
 /* --- heartbeat -------------------------------------------------------------------------------- */
 
+/* Whether to send a PING now. One serves both ends: who hears it lives, as does who hears the answer. So the lower
+ * domid sends one at each interval, as a hub does for all of its links at once, and the other end only if it has
+ * heard nothing for as long, or never how long an answer takes. */
+static bool is_ping_due(const struct link *link, uint64_t now)
+{
+	const struct links_options *options = &link->links->options;
+
+	return options->self->domid < link->domid || !link->rtt_ns ||
+	       now - link->heard_ms >= options->heartbeat_ms;
+}
+
 static void beat(struct link *link, uint64_t now)
 {
 	const struct links_options *options = &link->links->options;
@@ -750,7 +761,9 @@ static void beat(struct link *link, uint64_t now)
 	hop_look(&link->hop);
 	if (link->hop.channels.count || link->pings.list)
 		link->used_ms = now;
-	if (now - link->heard_ms >= options->dead_after_ms && !hop_has_input(&link->hop)) {
+	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was early. */
+	if (now - link->heard_ms >= options->dead_after_ms && !hop_has_input(&link->hop) &&
+	    (link->state == LINK_GREETING || link->pings.own_is_out)) {
 		hop_fail(&link->hop, -ETIMEDOUT, "nothing has come from it for %u s",
 			 options->dead_after_ms / 1000);
 		return;
@@ -761,7 +774,7 @@ static void beat(struct link *link, uint64_t now)
 		hop_fail(&link->hop, -ECONNRESET, "it was idle");
 		return;
 	}
-	if (pings_add(&link->pings, NULL, NULL, 0) == 0)
+	if (is_ping_due(link, now) && pings_add(&link->pings, NULL, NULL, 0) == 0)
 		pings_send(&link->pings, &link->hop);
 }
 

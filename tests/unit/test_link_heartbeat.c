@@ -60,6 +60,98 @@ static void silent_peer_is_dead_after_its_time_and_not_before(void **state)
 	}
 }
 
+#define LOWER  3u /* than OWN */
+#define HIGHER 7u
+
+/* One PING serves both ends. But of two daemons each may be of 1.0, which sends one at each interval. */
+static void one_ping_serves_both_ends(void **state)
+{
+	struct scene scene;
+
+	for (uint32_t phase = 1000; phase < HEARTBEAT_MS; phase += 1000) {
+		for (uint32_t domid = LOWER; domid <= HIGHER; domid += HIGHER - LOWER) {
+			unsigned pings = 0;
+
+			scene_start_with(&scene, domid);
+			greet(&scene);
+			for (int i = 0; i < 20; i++) {
+				pass(&scene, phase);
+				say_u64(&scene, FRAME_PING, 77);
+				pings += heard_pings(&scene, true);
+				pass(&scene, HEARTBEAT_MS - phase);
+				pings += heard_pings(&scene, true);
+			}
+			/* The higher one asks once, to know how long the answer takes. */
+			assert_int_equal(pings, domid == LOWER ? 1 : 20);
+			assert_int_equal(info_of(&scene).round_trips.count, pings);
+			expect_state(&scene, LINK_UP);
+			scene_stop(&scene);
+		}
+	}
+}
+
+static void peer_that_pings_rarely_is_asked(void **state)
+{
+	struct scene scene;
+
+	scene_start_with(&scene, LOWER);
+	greet(&scene);
+	for (int i = 0; i < 40; i++) {
+		if (i % 5 == 0)
+			say_u64(&scene, FRAME_PING, 77);
+		pass(&scene, HEARTBEAT_MS);
+		heard_pings(&scene, true);
+	}
+	expect_state(&scene, LINK_UP);
+	assert_true(info_of(&scene).round_trips.count >= 16);
+	scene_stop(&scene);
+}
+
+/* Whoever asks, and whenever it was heard last. */
+static void who_falls_silent_is_dead_within_an_interval_more(void **state)
+{
+	struct scene scene;
+
+	for (uint32_t phase = 0; phase < HEARTBEAT_MS; phase += 1000) {
+		for (uint32_t domid = LOWER; domid <= HIGHER; domid += HIGHER - LOWER) {
+			uint64_t silent_ms = 0;
+
+			scene_start_with(&scene, domid);
+			greet(&scene);
+			for (int i = 0; i < 3; i++) {
+				pass(&scene, HEARTBEAT_MS);
+				heard_pings(&scene, true);
+			}
+			pass(&scene, phase);
+			say_u64(&scene, FRAME_PING, 77);
+			while (info_of(&scene).state == LINK_UP) {
+				pass(&scene, 500);
+				silent_ms += 500;
+			}
+			assert_in_range(silent_ms, DEAD_AFTER_MS, DEAD_AFTER_MS + HEARTBEAT_MS);
+			expect_last_error(&scene, "nothing has come from it for 30 s");
+			scene_stop(&scene);
+		}
+	}
+}
+
+static void who_was_not_asked_is_not_dead(void **state)
+{
+	struct scene scene;
+
+	scene_start_with(&scene, LOWER);
+	greet(&scene);
+	pass(&scene, HEARTBEAT_MS);
+	assert_int_equal(heard_pings(&scene, true), 1);
+	/* We stood still, or our timer is late. */
+	pass(&scene, DEAD_AFTER_MS);
+	expect_state(&scene, LINK_UP);
+	assert_int_equal(heard_pings(&scene, false), 1);
+	pass(&scene, HEARTBEAT_MS);
+	expect_state(&scene, LINK_IDLE);
+	scene_stop(&scene);
+}
+
 static void any_frame_is_a_sign_of_life(void **state)
 {
 	struct scene scene;
@@ -158,6 +250,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(peer_that_answers_lives),
 		cmocka_unit_test(silent_peer_is_dead_after_its_time_and_not_before),
+		cmocka_unit_test(one_ping_serves_both_ends),
+		cmocka_unit_test(peer_that_pings_rarely_is_asked),
+		cmocka_unit_test(who_falls_silent_is_dead_within_an_interval_more),
+		cmocka_unit_test(who_was_not_asked_is_not_dead),
 		cmocka_unit_test(any_frame_is_a_sign_of_life),
 		cmocka_unit_test(what_lies_unread_is_a_sign_of_life),
 		cmocka_unit_test(idle_link_is_closed_and_one_with_a_channel_is_not),
