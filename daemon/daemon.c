@@ -326,6 +326,13 @@ static void peer_presence(void *userdata, uint32_t domid, bool up)
 		directory_presence(daemon->directory, up && domain_0_may_see_us(daemon));
 }
 
+static void peer_forgotten(void *userdata, uint32_t domid)
+{
+	struct daemon *daemon = userdata;
+
+	watches_domain(daemon->watches, domid, false);
+}
+
 static void peer_endpoints(void *userdata, uint32_t domid, const char *const *names, unsigned count)
 {
 	struct daemon *daemon = userdata;
@@ -381,6 +388,7 @@ static int start_peers(struct daemon *daemon)
 {
 	static const struct peers_callbacks callbacks = {
 		.presence = peer_presence,
+		.forgotten = peer_forgotten,
 		.endpoints = peer_endpoints,
 		.connected = peer_connected,
 		.failed = peer_failed,
@@ -402,6 +410,7 @@ static int start_peers(struct daemon *daemon)
 		.allowed = config->peers,
 		.allowed_count = config->peer_count,
 		.setup_timeout_ms = config->setup_timeout_ms,
+		.forget_ms = config->idle_close_ms,
 		.domains = daemon->domains,
 		/* It can't see the presence of one that hides it, so it doesn't know that we can be told. */
 		.told = daemon->self.domid != 0 && !config->presence_private,

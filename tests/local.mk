@@ -73,7 +73,7 @@ integration_tests = \
 	tests/integration/test_cli_streams.py \
 	tests/integration/test_conformance.py \
 	tests/integration/test_delivery.py \
-	tests/integration/test_discovery.py \
+	tests/integration/test_discovery.py tests/integration/test_forgetting.py \
 	tests/integration/test_doctor.py \
 	tests/integration/test_example_calls.py \
 	tests/integration/test_exporter.py \

@@ -10,6 +10,7 @@
 
 #include "daemon/peers/peers_advertise.h"
 #include "daemon/peers/peers_all.h"
+#include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_presence.h"
 #include "daemon/peers/peers_tell.h"
@@ -97,6 +98,7 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 		peer_free(peer);
 		return NULL;
 	}
+	forget_later(peer);
 	return peer;
 }
 
@@ -123,11 +125,14 @@ static void on_turn(struct task *task)
 	enum rendezvous_state state = peer->rendezvous.state;
 	uint64_t cost = COST_TURN + presence_take(peer);
 
+	forget_if_idle(peer);
 	if (peer->asks_us) {
 		peer->asks_us = false;
 		cost += advertise_cost(peer->peers);
-		if (advertise_shows_more(peer))
+		if (advertise_shows_more(peer)) {
+			peer->is_stranger = false;
 			presence_look_up(peer);
+		}
 	}
 	if (peer->kicked) {
 		peer->kicked = false;
@@ -202,7 +207,8 @@ int peers_start(struct peers *peers)
 	peers->may_map = rendezvous_may_map(options);
 	peers_subtree(options->self->domid, peers->root);
 	peers->pages = event_new(peers->base, -1, 0, on_pages, peers);
-	if (!peers->pages || advertise_init(peers) < 0 || all_init(peers) < 0 || told_init(peers) < 0)
+	if (!peers->pages || advertise_init(peers) < 0 || all_init(peers) < 0 || told_init(peers) < 0 ||
+	    forget_init(peers) < 0)
 		return -ENOMEM;
 	vchan_host_set_freed(peers->host, on_vchan_freed, peers);
 
@@ -269,6 +275,7 @@ void peers_stop(struct peers *peers)
 	advertise_destroy(peers);
 	all_destroy(peers);
 	told_destroy(peers);
+	forget_destroy(peers);
 	/* Keeps what it was created with, and nothing else. */
 	*peers = (struct peers){
 		.base = peers->base,
@@ -299,6 +306,8 @@ int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
 	peer = peer_get(peers, domid);
 	if (!peer)
 		return -ENOMEM;
+	forget_not(peer);
+	peer->is_stranger = false;
 	rendezvous = &peer->rendezvous;
 	if (rendezvous->state == RENDEZVOUS_CONNECTED)
 		return 0;

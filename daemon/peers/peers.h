@@ -22,7 +22,7 @@
  * Presence: a daemon shows itself by its presence leaf, or, if that is private, by what it writes for us. A
  * peer becomes known when somebody here asks for it, when it writes something for us or asks who is there,
  * and, while peers_want_all() is in force, when it starts; we then write our endpoints leaf for it, which it
- * alone may read. Nothing is read, written or watched of a domain that isn't known. Dom0 knows all and watches
+ * alone may read. It is forgotten when it had nothing to do with us for a while (peers_forget.h). Nothing is read, written or watched of a domain that isn't known. Dom0 knows all and watches
  * each domain's subtree; over its links it tells the guests what changes for them (peers_tell.h, peers_told.h).
  * A guest that isn't told has one watch on /local/domain, which fires for all that appears, and one on a leaf of
  * each peer, which fires at the end of its domain; of the last of many peers it learns that only by the links'
@@ -59,6 +59,8 @@ struct peers_options {
 	const uint32_t *allowed; /* with presence_private; stays the caller's, for as long */
 	unsigned allowed_count;
 	uint32_t setup_timeout_ms;
+	uint32_t
+		forget_ms; /* a peer that nothing was to do with for so long is forgotten (peers_forget.h); 0: none is */
 	struct domains *domains; /* in domain 0, else NULL; outlives the peers */
 	bool told;		 /* a guest: domain 0 can reach us over a link, to tell what changes */
 	struct turns *turns;
@@ -74,6 +76,8 @@ struct peers_change {
 struct peers_callbacks {
 	/* A peer's daemon has appeared, vanished (down), or was replaced (down, then up). */
 	void (*presence)(void *userdata, uint32_t domid, bool up);
+	/* Nobody here has to do with the peer any more: it isn't listed, though its daemon may run. */
+	void (*forgotten)(void *userdata, uint32_t domid);
 	/* What the peer's endpoints leaf for us says now: a NULL-terminated list of valid names. */
 	void (*endpoints)(void *userdata, uint32_t domid, const char *const *names, unsigned count);
 	/* A vchan with the peer is connected. It now belongs to the callee, which sets its event callback by

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/base/timer.h"
 
@@ -100,6 +101,10 @@ bool peers_want_all(struct peers *peers)
 	timer_set(peers->all_end, ALL_MS);
 	if (!peers->all) {
 		peers->all = true;
+		for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
+			peer->is_stranger = false;
+			forget_not(peer);
+		}
 		ask(peers);
 	}
 	return peers->all_known;

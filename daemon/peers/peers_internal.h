@@ -125,6 +125,8 @@ struct peer {
 	} for_us, for_all, endpoints;
 	unsigned presence_major, hello_major; /* of a leaf in another version, else 0 */
 
+	/* Others say that it has written something for us, which wasn't found yet: that it is there isn't enough. */
+	bool is_stranger;
 	bool up;    /* as told to the owner */
 	bool shown; /* while it was up, by its presence or its endpoints: not by its hello alone */
 	char instance[PEERS_INSTANCE_SIZE];
@@ -136,6 +138,11 @@ struct peer {
 	bool answer_again;		   /* and once more */
 	uint64_t advertised_version; /* of peers.advertised; 0: must be compared with what stands there */
 	char *advertised_value;	     /* what stands there or is on its way; NULL: must be written */
+
+	bool used;    /* something here had to do with it since peers.forget fired last, */
+	bool is_idle; /* and if not: is to be forgotten */
+	bool is_ours; /* somebody here wanted to know it */
+	bool is_held; /* it has forgotten us, and what it offers stays known for a moment */
 
 	struct rendezvous rendezvous;
 	struct telling telling; /* dom0 */
@@ -174,6 +181,8 @@ struct peers {
 	unsigned all_settling; /* how often all_settle may still be set again */
 	struct event *all_settle, *all_end;
 	struct store_request *asking;
+	struct event *forget;	    /* finds peers that are idle */
+	struct event *forget_held;  /* reads again what those offer that have forgotten us */
 	struct event *reread;	    /* asks again for what there was no memory to ask for */
 	struct event *advertise;    /* coalesces writes of endpoints, retries failed ones */
 	struct task advertise_next; /* for one peer after the other */

@@ -8,6 +8,7 @@
 
 #include "daemon/peers/peers_advertise.h"
 #include "daemon/peers/peers_all.h"
+#include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_tell.h"
 #include "daemon/peers/peers_told.h"
@@ -141,7 +142,49 @@ static void set_endpoints(struct peer *peer, struct names *which, char **list, u
 {
 	free(which->list);
 	*which = (struct names){list, count};
-	tell_endpoints(peer);
+	if (!peer->is_stranger)
+		tell_endpoints(peer);
+}
+
+static void take_down(struct peer *peer)
+{
+	peer->up = false;
+	set_endpoints(peer, &peer->for_us, NULL, 0);
+	set_endpoints(peer, &peer->for_all, NULL, 0);
+}
+
+void presence_forget(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+
+	log_debug("peers: domain %u is forgotten: nothing is to do with it", peer->domid);
+	take_down(peer);
+	peer->is_stranger = true;
+	peer->endpoints_seen = false;
+	peer->presence[0] = peer->instance[0] = '\0';
+	peer->looked = 0;
+	advertise_withdraw(peer);
+	presence_watch_leaf(peer);
+	peers->callbacks.forgotten(peers->userdata, peer->domid);
+}
+
+/* Whether nothing is known that the peer has written for us. If there is something, all must have been read
+ * before it means that its daemon is there. */
+static bool is_strange(struct peer *peer)
+{
+	unsigned missing = LEAVES_LOOKED_UP & ~peer->looked;
+
+	if (!peer->is_stranger)
+		return false;
+	if (!peer->endpoints_seen && !peer->hello_seen && !peer->hello_major)
+		return true;
+	peer->is_stranger = missing != 0;
+	if (!missing && peer->minor >= PEERS_MINOR_PUBLIC) /* it may have been read too early */
+		missing = 1u << LEAF_PUBLIC;
+	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
+		if (missing & ~(peer->stale | peer->reading | peer->came) & 1u << leaf)
+			peer_read(peer, leaf);
+	return peer->is_stranger;
 }
 
 /* Decides from the leaves whether the peer is up, down, or another daemon than before. A daemon that writes
@@ -154,13 +197,16 @@ static void conclude_presence(struct peer *peer)
 	const char *instance = peer->presence[0]  ? peer->presence
 			       : peer->hello_seen ? peer->hello.instance
 						  : "";
-	bool replaced = up && instance[0] && peer->instance[0] && strcmp(instance, peer->instance);
+	bool replaced;
+
+	if (is_strange(peer))
+		return;
+	replaced = up && instance[0] && peer->instance[0] && strcmp(instance, peer->instance);
 
 	if (peer->up && (!up || replaced)) {
 		peer->up = false;
 		rendezvous_peer_gone(peer, replaced);
-		set_endpoints(peer, &peer->for_us, NULL, 0);
-		set_endpoints(peer, &peer->for_all, NULL, 0);
+		take_down(peer);
 		if (replaced) /* the owner forgets them at its end; the new daemon's may be the same */
 			peer_read(peer, LEAF_ENDPOINTS);
 		else
@@ -172,10 +218,13 @@ static void conclude_presence(struct peer *peer)
 		snprintf(peer->instance, sizeof(peer->instance), "%s", up ? instance : "");
 	if (up && !peer->up) {
 		peer->up = true;
+		if (all_follows(peers, peer->domid))
+			forget_not(peer);
 		advertise_anew(peer); /* even if it stands there: the new daemon waits for it to change */
 		if (advertise_is_wanted(peer))
 			advertise_to(peer);
 		peers->callbacks.presence(peers->userdata, peer->domid, true);
+		tell_endpoints(peer);
 	}
 	presence_watch_leaf(peer);
 	if (peer->domid == 0)
@@ -283,10 +332,14 @@ static void take_public(struct peer *peer, const char *untrusted_value, size_t s
 
 static void take_endpoints(struct peer *peer, const char *untrusted_value, size_t size)
 {
+	bool were_seen = peer->endpoints_seen;
 	char **names;
 	unsigned count;
 
 	peer->endpoints_seen = parse_endpoints(peer, untrusted_value, size, &names, &count);
+	if (!untrusted_value && peer->presence[0] &&
+	    (peer->is_held || (were_seen && forget_was_forgotten(peer))))
+		return;
 	conclude_presence(peer);
 	set_endpoints(peer, &peer->for_us, names, count);
 }
@@ -448,19 +501,27 @@ static void look_again(struct peer *peer)
 /* Takes notice of what has changed of a domain that isn't known: only if we have to do with it. */
 static void meet(struct peers *peers, uint32_t domid, unsigned leaves)
 {
-	unsigned reasons = CHANGED_HELLO | CHANGED_ENDPOINTS | CHANGED_ASKS_ALL;
+	unsigned written = leaves & (CHANGED_HELLO | CHANGED_ENDPOINTS), reasons = CHANGED_ASKS_ALL;
 	struct peer *peer;
 
 	if (all_follows(peers, domid))
-		reasons |= CHANGED_PRESENCE;
-	if (!(leaves & (reasons | CHANGED_ASKS)) || (peer = peer_get(peers, domid)) == NULL)
+		reasons |= CHANGED_PRESENCE | CHANGED_HELLO | CHANGED_ENDPOINTS;
+	if (!(leaves & (reasons | CHANGED_ASKS)) && !written)
 		return;
-	if (leaves & CHANGED_ASKS_ALL)
-		peer->answer = true;
-	if (leaves & reasons)
+	peer = peer_get(peers, domid);
+	if (!peer)
+		return;
+	peer->answer = leaves & CHANGED_ASKS_ALL;
+	peer->asks_us = leaves & CHANGED_ASKS;
+	if (leaves & reasons) {
 		presence_look_up(peer);
-	else
-		peer->asks_us = true;
+	} else if (written) { /* or removed */
+		peer->is_stranger = true;
+		if (written & CHANGED_HELLO)
+			peer_read(peer, LEAF_HELLO);
+		if (written & CHANGED_ENDPOINTS)
+			peer_read(peer, LEAF_ENDPOINTS);
+	}
 	task_due(&peer->task);
 }
 
@@ -496,6 +557,7 @@ void peers_changed(struct peers *peers, const struct peers_change *change)
 	if (!(change->leaves & (CHANGED_ASKS | CHANGED_ASKS_ALL)))
 		return;
 	if (!peer->up) { /* else it was answered when it came up, unless */
+		peer->is_stranger = false;
 		presence_look_up(peer);
 	} else if ((change->leaves & CHANGED_ASKS_ALL) && !peer->answer) {
 		peer->answer = true; /* an empty answer was left out */

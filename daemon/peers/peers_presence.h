@@ -8,6 +8,7 @@
  * it reads is untrusted until it has been parsed.
  *
  *   unknown ──a leaf of it appears──▶ looked up ──presence, or leaves for us──▶ up ──none is left──▶ down
+ *   up ──nothing to do with it any more (peers_forget.h)──▶ unknown
  *   up ──the leaves name another instance──▶ down, then up: it was replaced
  *
  * A leaf is read by one request at a time: after a change meanwhile (`reread`) it is read once more, and only
@@ -27,6 +28,8 @@ void presence_watch_leaf(struct peer *peer);
 void presence_unwatch(struct peers *peers);
 void presence_init(struct peer *peer);
 void presence_destroy(struct peer *peer);
+/* Takes the peer for one of which nothing is known, and removes what we have written for it. */
+void presence_forget(struct peer *peer);
 /* Reads all the leaves that show whether the peer is up. */
 void presence_look_up(struct peer *peer);
 /* In a turn of the peer's: decides from what has been read, and asks for what is stale. Returns what it

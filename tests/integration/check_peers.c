@@ -4,6 +4,7 @@
  * answer is its domid.
  *
  * 	check-peers [map=yes|no|auto] [ring=BYTES] [min=BYTES] [timeout=MS] [instance=UUID] [private=DOMID]… [few=yes]
+ * 		[forget=MS]
  *
  * It wants to know all peers, unless few=yes.
  *
@@ -11,7 +12,7 @@
  * 	all (whether all are known)
  * 	send N TEXT | receive N (waits for 8 bytes at most) | events (how many wait)
  *
- * Events: "up N", "down N", "endpoints N NAME…", "connected N granted|mapped PAGES", "failed N ERRNO REASON",
+ * Events: "up N", "down N", "forgotten N", "endpoints N NAME…", "connected N granted|mapped PAGES", "failed N ERRNO REASON",
  * "lost N REASON". After "lost" the vchan is closed, as its owner must.
  */
 #include "daemon/base/self.h"
@@ -121,6 +122,11 @@ static void on_vchan_event(void *userdata)
 static void on_presence(void *userdata, uint32_t domid, bool up)
 {
 	add_event(userdata, "%s %u", up ? "up" : "down", domid);
+}
+
+static void on_forgotten(void *userdata, uint32_t domid)
+{
+	add_event(userdata, "forgotten %u", domid);
 }
 
 static void on_endpoints(void *userdata, uint32_t domid, const char *const *names, unsigned count)
@@ -250,6 +256,7 @@ static void on_domid(void *userdata, int error, const char *untrusted_value, siz
 {
 	static const struct peers_callbacks callbacks = {
 		.presence = on_presence,
+		.forgotten = on_forgotten,
 		.endpoints = on_endpoints,
 		.connected = on_connected,
 		.failed = on_failed,
@@ -289,6 +296,8 @@ static bool parse_option(struct tool *tool, char *text)
 		options->min_ring_size = (uint32_t)atoi(value);
 	else if (!strcmp(text, "timeout"))
 		options->setup_timeout_ms = (uint32_t)atoi(value);
+	else if (!strcmp(text, "forget"))
+		options->forget_ms = (uint32_t)atoi(value);
 	else if (!strcmp(text, "instance"))
 		snprintf(tool->self.instance_text, sizeof(tool->self.instance_text), "%s", value);
 	else if (!strcmp(text, "private") && options->allowed_count < 16) {

@@ -186,6 +186,10 @@ static void on_failed(void *userdata, uint32_t domid, int error, const char *rea
 	((struct scene *)userdata)->failures++;
 }
 
+static void on_forgotten(void *userdata, uint32_t domid)
+{
+}
+
 static void on_lost(void *userdata, uint32_t domid, bool gone, const char *reason)
 {
 }
@@ -238,6 +242,7 @@ static void scene_start_with(struct scene *scene, bool maps)
 {
 	static const struct peers_callbacks callbacks = {
 		.presence = on_presence,
+		.forgotten = on_forgotten,
 		.endpoints = on_endpoints,
 		.connected = on_connected,
 		.failed = on_failed,
@@ -440,7 +445,7 @@ static void under_another_number_we_are_shown_anew_and_as_before_nowhere(void **
 	peers_want_all(scene.peers);
 	settle(&scene);
 	assert_string_equal(fake_find(&scene.store, "/local/domain/3/data/xenmsg/presence")->value,
-			    "1 " INSTANCE " 2");
+			    "1 " INSTANCE " 3");
 	fire(&scene, THEIRS "/presence");
 	settle(&scene);
 	assert_true(peers_is_up(scene.peers, 2));
