@@ -70,11 +70,16 @@ int xenmsg_events(struct xenmsg *conn)
 
 int xenmsg_timeout(struct xenmsg *conn)
 {
+	int64_t until;
+
 	if (conn->opening.pending)
 		return deadline_left(conn->opening.expires);
 	if (conn_has_outcomes(conn) || conn->requests.events)
 		return 0;
-	return conn->calls.timed ? deadline_left(conn->calls.timed->expires) : -1;
+	until = conn->calls.timed ? conn->calls.timed->expires : -1;
+	if (conn->incoming.again && (until < 0 || until > conn->incoming.again))
+		until = conn->incoming.again;
+	return deadline_left(until);
 }
 
 static int process(struct xenmsg *conn)
@@ -86,6 +91,7 @@ static int process(struct xenmsg *conn)
 		if (count == 0)
 			return 0;
 	}
+	incoming_look(&conn->incoming);
 	do {
 		conn_pump(conn);
 		r = conn_run(conn, BUDGET - count);
@@ -99,7 +105,7 @@ static int process(struct xenmsg *conn)
 		r = conn_arm(conn, true);
 	} while (r > 0);
 	if (count > 0 || r >= 0)
-		return count + (conn->recv_waits || conn->incoming.waiting);
+		return count + (conn->recv_waits || incoming_is_ready(&conn->incoming));
 	return r;
 }
 

@@ -145,7 +145,9 @@ static int fetch(struct xenmsg *conn, struct xenmsg_peer *peer)
 	if (fd >= 0 && peer)
 		*peer = arrival->peer;
 	/* If descriptors have run out, here or by a limit of the daemon's, the stream can still be fetched later. */
-	if (fd != -EMFILE && fd != -ENFILE && fd != -ENOBUFS)
+	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS)
+		incoming_rest(&conn->incoming);
+	else
 		incoming_drop(&conn->incoming);
 	return fd;
 }
@@ -158,7 +160,8 @@ int xenmsg_accept(struct xenmsg *conn, struct xenmsg_peer *peer, int timeout_ms)
 	conn->reason[0] = '\0';
 	for (;;) {
 		conn_pump(conn);
-		while (conn->incoming.waiting && !conn->dead) {
+		incoming_look(&conn->incoming);
+		while (incoming_is_ready(&conn->incoming) && !conn->dead) {
 			r = fetch(conn, peer);
 			if (r != -ENOENT)
 				goto out;

@@ -340,7 +340,7 @@ void conn_remind(struct xenmsg *conn)
 	/* One that has failed has reminded already, and one that is being opened has no rings yet. */
 	if (conn->dead)
 		return;
-	if (conn_has_outcomes(conn) || conn->requests.events || conn->incoming.waiting ||
+	if (conn_has_outcomes(conn) || conn->requests.events || incoming_is_ready(&conn->incoming) ||
 	    ring_reader_ready(&conn->transport.deliveries, 1) > 0 || conn_arm(conn, true) > 0)
 		transport_poke(&conn->transport);
 }
@@ -371,7 +371,10 @@ int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries)
 		return r;
 	if (conn->calls.timed && (deadline < 0 || deadline > conn->calls.timed->expires))
 		until = conn->calls.timed->expires;
+	if (conn->incoming.again && (until < 0 || until > conn->incoming.again))
+		until = conn->incoming.again;
 	r = conn_poll(conn, deadline_left(until));
+	incoming_look(&conn->incoming);
 	if (r != 0)
 		return r;
 	return deadline_left(deadline) == 0 ? -ETIMEDOUT : 1;

@@ -6,6 +6,10 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "libclient/deadline.h"
+
+#define REST_MS 100
+
 struct listening {
 	char endpoint[ENDPOINT_NAME_MAX + 1];
 	struct listening *prev, *next;
@@ -17,6 +21,18 @@ void incoming_drop(struct incoming *incoming)
 
 	DL_DELETE(incoming->waiting, arrival);
 	free(arrival);
+	incoming->again = 0;
+}
+
+void incoming_rest(struct incoming *incoming)
+{
+	incoming->again = deadline_in(REST_MS);
+}
+
+void incoming_look(struct incoming *incoming)
+{
+	if (incoming->again && deadline_left(incoming->again) == 0)
+		incoming->again = 0;
 }
 
 void incoming_free(struct incoming *incoming)

@@ -22,6 +22,7 @@ struct arrival {
 struct incoming {
 	struct arrival *waiting;     /* utlist, the first one first */
 	struct listening *listening; /* utlist */
+	int64_t again; /* a limit has refused the first one: when it may be tried again (deadline.h); 0: at once */
 };
 
 void incoming_free(struct incoming *incoming);
@@ -33,5 +34,14 @@ bool incoming_forget(struct incoming *incoming, const char *endpoint);
 int incoming_frame(struct incoming *incoming, const struct frame_header *header, const uint8_t *payload);
 /* Removes the first waiting stream. */
 void incoming_drop(struct incoming *incoming);
+/* Lets the first waiting stream rest for a moment, since a limit has refused it. */
+void incoming_rest(struct incoming *incoming);
+/* Ends that rest if its time is up. */
+void incoming_look(struct incoming *incoming);
+/* Returns whether a stream waits and may be tried. */
+static inline bool incoming_is_ready(const struct incoming *incoming)
+{
+	return incoming->waiting && !incoming->again;
+}
 
 #endif

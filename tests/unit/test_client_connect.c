@@ -224,6 +224,100 @@ static void opening_can_be_given_up(void **state)
 	assert_int_equal(opened.outcomes, 1);
 }
 
+/* ---- streams that come in -------------------------------------------------------------------- */
+
+/* Answers the next request for a stream. */
+static void *answer_fetch(void *userdata)
+{
+	const struct opened *opened = userdata;
+	const struct frame_goodbye goodbye = {.error = (uint32_t)opened->result};
+	const struct frame_welcome welcome = {.major = 1, .domid = 7};
+	const struct frame_reply reply = {.error = 0};
+	uint8_t frames[2 * (FRAME_HEADER_SIZE + FRAME_SMALL_MAX)] = {0}, request[24 + FRAME_HEADER_SIZE + 8];
+	struct frame_header header = {.type = FRAME_GOODBYE};
+	int fd = accept(opened->listener, NULL, NULL);
+	uint32_t size;
+
+	assert_int_equal(recv(fd, request, sizeof(request), MSG_WAITALL), sizeof(request));
+	if (opened->result) {
+		header.length = frame_goodbye_encode(&goodbye, frames + FRAME_HEADER_SIZE);
+		size = frame_wrap(frames, &header);
+	} else {
+		header = (struct frame_header){.type = FRAME_WELCOME};
+		header.length = frame_welcome_encode(&welcome, frames + FRAME_HEADER_SIZE);
+		size = frame_wrap(frames, &header);
+		header = (struct frame_header){.type = FRAME_REPLY};
+		header.length = frame_reply_encode(&reply, frames + size + FRAME_HEADER_SIZE);
+		size += frame_wrap(frames + size, &header);
+	}
+	assert_int_equal(send(fd, frames, size, MSG_NOSIGNAL), size);
+	close(fd);
+	return NULL;
+}
+
+/* Calls xenmsg_accept(), of which the daemon hears, and answers with this error. */
+static int accept_answered(struct opened *opened, int error)
+{
+	pthread_t thread;
+	int r;
+
+	opened->result = error;
+	assert_int_equal(pthread_create(&thread, NULL, answer_fetch, opened), 0);
+	r = xenmsg_accept(opened->conn, NULL, 0);
+	pthread_join(thread, NULL);
+	return r;
+}
+
+static void tell_of_stream(struct opened *opened)
+{
+	const struct frame_incoming incoming = {.token = 9, .endpoint = {"shell", 5}};
+	struct frame_header header = {.type = FRAME_INCOMING};
+	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+
+	header.length = frame_incoming_encode(&incoming, frame + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, frame);
+	assert_int_equal(send(opened->fd, frame, frame_size(header.length), MSG_NOSIGNAL),
+			 frame_size(header.length));
+}
+
+static void a_stream_that_a_limit_refuses_waits_and_nobody_spins(void **state)
+{
+	const struct frame_welcome welcome = {.major = 1, .domid = 7, .max_message = 4096};
+	struct frame_header header = {.type = FRAME_WELCOME};
+	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+	struct opened opened;
+	int fd;
+
+	begin_to_open(&opened);
+	header.length = frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE);
+	frame_header_encode(&header, frame);
+	assert_int_equal(send(opened.fd, frame, frame_size(header.length), MSG_NOSIGNAL),
+			 frame_size(header.length));
+	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
+	tell_of_stream(&opened);
+	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
+
+	assert_int_equal(accept_answered(&opened, ENOBUFS), -ENOBUFS);
+	/* The daemon isn't asked again at once: nobody is there to answer. */
+	assert_int_equal(xenmsg_accept(opened.conn, NULL, 0), -EAGAIN);
+	assert_in_range(xenmsg_timeout(opened.conn), 1, 1000);
+	assert_int_equal(xenmsg_process(opened.conn), 0);
+	assert_false(is_readable(opened.conn));
+	assert_int_equal(xenmsg_wait(opened.conn, 0), 0);
+	assert_int_equal(xenmsg_wait(opened.conn, -1), 1); /* after a while */
+	assert_int_equal(xenmsg_timeout(opened.conn), -1);
+
+	assert_int_equal(accept_answered(&opened, ENOBUFS), -ENOBUFS);
+	assert_int_equal(poll(NULL, 0, xenmsg_timeout(opened.conn)), 0); /* as a loop does */
+	assert_int_equal(xenmsg_process(opened.conn), 1);
+	fd = accept_answered(&opened, 0);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(xenmsg_accept(opened.conn, NULL, 0), -EAGAIN);
+	assert_int_equal(xenmsg_timeout(opened.conn), -1);
+	end_opened(&opened);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -231,6 +325,7 @@ int main(void)
 		cmocka_unit_test(opening_does_not_wait_for_the_daemon),
 		cmocka_unit_test(a_refusal_is_the_outcome_of_opening),
 		cmocka_unit_test(opening_can_be_given_up),
+		cmocka_unit_test(a_stream_that_a_limit_refuses_waits_and_nobody_spins),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
