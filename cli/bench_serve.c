@@ -16,6 +16,11 @@
 /* Each stream has a process, so what others open must have a bound. */
 #define STREAMS_MAX 16
 
+struct running {
+	unsigned count; /* of streams */
+	bool is_short;	/* a limit holds up the next one */
+};
+
 int bench_stream_error(ssize_t n)
 {
 	if (n == 0)
@@ -72,25 +77,31 @@ static int start_stream(int stream)
 	return pid < 0 ? -error : 0;
 }
 
-/* Takes all streams that wait. */
-static int take_streams(struct cli *cli, struct xenmsg *conn, unsigned *running)
+/* Takes all streams that wait. If a limit leaves some of them, interrupt_wait() returns when they may be tried
+ * again. */
+static int take_streams(struct cli *cli, struct xenmsg *conn, const char *endpoint, struct running *running)
 {
 	for (;;) {
 		struct xenmsg_peer peer;
 		int stream = xenmsg_accept(conn, &peer, 0), r = -EMFILE;
 
-		while (*running && waitpid(-1, NULL, WNOHANG) > 0)
-			--*running;
+		while (running->count && waitpid(-1, NULL, WNOHANG) > 0)
+			running->count--;
 		if (stream == -EINTR)
 			continue;
+		if (stream < 0 && stream != -EAGAIN && !cli_is_limit(stream))
+			return stream;
+		if (stream != -EAGAIN)
+			cli_note_limit(cli, &running->is_short, "bench --serve on", endpoint,
+				       stream < 0 ? stream : 0);
 		if (stream < 0)
-			return stream == -EAGAIN ? 0 : stream;
-		if (*running < STREAMS_MAX)
+			return 0;
+		if (running->count < STREAMS_MAX)
 			r = start_stream(stream);
 		else
 			xenmsg_break(stream);
 		if (r == 0)
-			++*running;
+			running->count++;
 		else
 			cli_note(cli, "bench: a stream from domain %u is refused: %s", peer.domid,
 				 r == -EMFILE ? "there are too many at once" : strerror(-r));
@@ -110,7 +121,7 @@ int bench_serve(struct cli *cli, struct xenmsg *conn, const char *endpoint)
 {
 	char streams[ENDPOINT_NAME_MAX + sizeof(BENCH_STREAMS)];
 	const char *name = endpoint;
-	unsigned running = 0;
+	struct running running = {.is_short = false};
 	int r;
 
 	snprintf(streams, sizeof(streams), "%s%s", endpoint, BENCH_STREAMS);
@@ -128,7 +139,7 @@ int bench_serve(struct cli *cli, struct xenmsg *conn, const char *endpoint)
 	do {
 		r = interrupt_wait(conn, -1);
 		if (r >= 0)
-			r = take_streams(cli, conn, &running);
+			r = take_streams(cli, conn, streams, &running);
 	} while (r >= 0 || (r == -EINTR && !interrupt_came()));
 	return interrupt_came() ? EXIT_DONE : cli_error(conn, "bench --serve on", endpoint, r);
 }

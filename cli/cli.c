@@ -437,6 +437,24 @@ static int output_failed(void)
 	return EXIT_OTHER;
 }
 
+bool cli_is_limit(int error)
+{
+	return error == -ENOBUFS || error == -EMFILE || error == -ENFILE;
+}
+
+void cli_note_limit(const struct cli *cli, bool *waits, const char *command, const char *subject, int error)
+{
+	const struct cause *cause = cause_of(error);
+
+	if (*waits == (error != 0))
+		return;
+	*waits = error != 0;
+	if (error)
+		cli_note(cli, "%s %s: %s; waiting", command, subject, cause ? cause->text : strerror(-error));
+	else
+		cli_note(cli, "%s %s: going on", command, subject);
+}
+
 int cli_flush(void)
 {
 	if (!interrupt_output_ready())

@@ -79,6 +79,10 @@ int cli_error(struct xenmsg *conn, const char *what, const char *subject, int er
 char *cli_why_no_link(struct xenmsg *conn, const char *address);
 /* Prints a note on stderr, unless quiet. */
 void cli_note(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Returns whether the error of a new connection is one that passes when others have ended. */
+bool cli_is_limit(int error);
+/* Notes that such an error holds up what a command serves, or (0) that it goes on: each once, by *waits. */
+void cli_note_limit(const struct cli *cli, bool *waits, const char *command, const char *subject, int error);
 /* Writes out what is buffered for stdout. Returns 0, or an exit code after a complaint. Doesn't complain if a
  * caught signal (interrupt.h) comes while nobody reads the output; this is certain for up to 4096 bytes. */
 int cli_flush(void);

@@ -110,6 +110,8 @@ struct listener {
 	char **command;
 	struct loop loop;
 	struct event *on_conn, *on_child;
+	struct event *again; /* tries again what a limit has refused */
+	bool is_short;
 	struct child *children;
 	bool runs, takes_arguments;
 	struct run_server *run_server; /* NULL: the streams are the commands' own */
@@ -176,16 +178,39 @@ static void serve_run(struct listener *listener, int stream, const struct xenmsg
 			 r == -EMFILE ? "it has too many at once" : strerror(-r));
 }
 
+/* Takes the next stream, if there is one. Returns as xenmsg_accept(). */
+static int accept_next(struct listener *listener, struct xenmsg_peer *peer, int timeout_ms)
+{
+	int stream = xenmsg_accept(listener->conn, peer, timeout_ms);
+
+	if (stream >= 0 || cli_is_limit(stream))
+		cli_note_limit(listener->cli, &listener->is_short, "listen on", listener->endpoint,
+			       stream < 0 ? stream : 0);
+	return stream;
+}
+
+/* Tries again when the library does. */
+static void rest(struct listener *listener)
+{
+	int ms = xenmsg_timeout(listener->conn);
+	const struct timeval pause = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+	if (ms >= 0)
+		evtimer_add(listener->again, &pause);
+}
+
 static void take_streams(struct listener *listener)
 {
 	int r = xenmsg_process(listener->conn);
 
 	while (r >= 0) {
 		struct xenmsg_peer peer;
-		int stream = xenmsg_accept(listener->conn, &peer, 0);
+		int stream = accept_next(listener, &peer, 0);
 
-		if (stream == -EAGAIN)
+		if (stream == -EAGAIN || cli_is_limit(stream)) {
+			rest(listener);
 			return;
+		}
 		if (stream == -EINTR) /* a command has ended */
 			continue;
 		r = stream;
@@ -204,6 +229,17 @@ static void on_conn(evutil_socket_t fd, short what, void *userdata)
 	take_streams(userdata);
 }
 
+/* Takes one stream, waiting for it. Returns as xenmsg_accept(). */
+static int take_one(struct listener *listener)
+{
+	int stream;
+
+	do
+		stream = accept_next(listener, NULL, -1);
+	while (cli_is_limit(stream));
+	return stream;
+}
+
 static int start_listener(struct listener *listener)
 {
 	if (loop_init(&listener->loop) < 0)
@@ -216,9 +252,10 @@ static int start_listener(struct listener *listener)
 	}
 	listener->on_conn = loop_event(listener->loop.base, xenmsg_fd(listener->conn), EV_READ | EV_PERSIST,
 				       on_conn, listener);
+	listener->again = evtimer_new(listener->loop.base, on_conn, listener);
 	listener->on_child =
 		loop_event(listener->loop.base, SIGCHLD, EV_SIGNAL | EV_PERSIST, on_child, listener);
-	return listener->on_conn && listener->on_child ? 0 : -ENOMEM;
+	return listener->on_conn && listener->again && listener->on_child ? 0 : -ENOMEM;
 }
 
 static void end_listener(struct listener *listener)
@@ -226,6 +263,7 @@ static void end_listener(struct listener *listener)
 	struct child *child, *next;
 
 	loop_event_free(listener->on_conn);
+	loop_event_free(listener->again);
 	loop_event_free(listener->on_child);
 	run_server_free(listener->run_server);
 	loop_cleanup(&listener->loop);
@@ -280,7 +318,7 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 		code = cli_error(conn, "listen on", endpoint, r);
 	else if (command)
 		code = serve(&listener);
-	else if ((stream = xenmsg_accept(conn, NULL, -1)) < 0)
+	else if ((stream = take_one(&listener)) < 0)
 		code = cli_error(conn, "listen on", endpoint, stream);
 	else
 		code = carry_stdio(conn, stream, "listen on", endpoint, true);

@@ -6,8 +6,10 @@
  * the descriptor to the event loop through a pipe.
  *
  *   accepted ──a thread dials──▶ carried ──both ends have ended──▶ gone
- *               ├──over a limit──▶ held, and nothing more is accepted ──a connection has ended, or time──▶ dialled
+ *               ├──over a limit──▶ held ──a connection has ended, or time──▶ dialled
  *               └──another error──▶ reset
+ *
+ * From when one is held until none is, nothing more is accepted.
  */
 
 #include <errno.h>
@@ -68,7 +70,9 @@ struct forward {
 	unsigned dials;
 	struct dial *held;   /* over a limit, in the order in which they came */
 	struct event *again; /* dials the first of them, or accepts again */
-	bool is_short;	     /* no connection could be accepted for lack of descriptors */
+	bool is_full;	     /* a limit holds up dials, until all are through */
+	bool is_short;	     /* a limit holds up what is to be accepted, */
+	bool rests;	     /* until `again` */
 	struct xenmsg *conns[CONNS_MAX];
 	unsigned conn_count;
 	int code;
@@ -210,10 +214,16 @@ static void *dial_target(void *userdata)
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
-/* Accepts further connections, unless as many are dialled as may be, or a limit holds one up. */
+/* Returns whether further connections are accepted: not if as many are dialled as may be, or a limit holds some
+ * up. */
+static bool may_accept(const struct forward *forward)
+{
+	return forward->dials < DIALS_MAX && !forward->held && !forward->is_full && !forward->rests;
+}
+
 static void set_source(struct forward *forward)
 {
-	bool open = forward->dials < DIALS_MAX && !forward->held && !forward->is_short;
+	bool open = may_accept(forward);
 
 	if (forward->listener && open)
 		evconnlistener_enable(forward->listener);
@@ -234,7 +244,7 @@ static void go_on(struct forward *forward)
 {
 	struct dial *first = forward->held;
 
-	forward->is_short = false;
+	forward->rests = false;
 	if (first && forward->dials < DIALS_MAX) {
 		DL_DELETE(forward->held, first);
 		dial(forward, first);
@@ -255,10 +265,20 @@ static void try_again_later(struct forward *forward)
 	set_source(forward);
 }
 
-/* Returns whether the error is one that passes when others have ended. */
-static bool is_limit(int error)
+/* Holds a connection that a limit doesn't let through. */
+static void hold(struct forward *forward, struct dial *dial, int error)
 {
-	return error == -ENOBUFS || error == -EMFILE || error == -ENFILE || error == -ENOMEM;
+	cli_note_limit(forward->cli, &forward->is_full, "forward:", forward->target.text, error);
+	DL_PREPEND(forward->held, dial);
+	try_again_later(forward);
+}
+
+/* Stops accepting for a moment, since it would fail again and again. */
+static void rest(struct forward *forward, int error)
+{
+	cli_note_limit(forward->cli, &forward->is_short, "forward:", forward->source.text, error);
+	forward->rests = true;
+	try_again_later(forward);
 }
 
 /* Closes a socket so that its other end sees a broken connection. TCP can tell that; a Unix socket can't. */
@@ -283,7 +303,7 @@ static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_l
 		cli_note(forward->cli, "%s broke a connection: %s",
 			 at_left ? forward->source.text : forward->target.text, strerror(error));
 	pump_free(pump);
-	if (forward->held || forward->is_short)
+	if (forward->held || forward->rests)
 		go_on(forward);
 }
 
@@ -306,14 +326,12 @@ static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 	forward->dials--;
 	keep_conn(forward, dial->conn);
 	dial->conn = NULL;
-	if (is_limit(dial->target)) {
-		if (!forward->held)
-			cli_note(forward->cli, "forward: %s: %s; waiting", forward->target.text,
-				 strerror(-dial->target));
-		DL_PREPEND(forward->held, dial);
-		try_again_later(forward);
+	if (cli_is_limit(dial->target) || dial->target == -ENOMEM) {
+		hold(forward, dial, dial->target);
 		return;
 	}
+	if (!forward->held && !forward->dials)
+		cli_note_limit(forward->cli, &forward->is_full, "forward:", forward->target.text, 0);
 	if (dial->target < 0) {
 		cli_complain("forward: %s can't be reached: %s", forward->target.text,
 			     strerror(-dial->target));
@@ -329,14 +347,15 @@ static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 static void dial(struct forward *forward, struct dial *dial)
 {
 	pthread_t thread;
+	int error;
 
 	if (forward->target.kind == PLACE_XEN && forward->conn_count)
 		dial->conn = forward->conns[--forward->conn_count];
-	if (pthread_create(&thread, NULL, dial_target, dial) != 0) {
+	error = pthread_create(&thread, NULL, dial_target, dial);
+	if (error) {
 		keep_conn(forward, dial->conn);
 		dial->conn = NULL;
-		DL_PREPEND(forward->held, dial);
-		try_again_later(forward);
+		hold(forward, dial, -error);
 		return;
 	}
 	pthread_detach(thread);
@@ -347,6 +366,7 @@ static void take(struct forward *forward, int source)
 {
 	struct dial *new = calloc(1, sizeof(*new));
 
+	cli_note_limit(forward->cli, &forward->is_short, "forward:", forward->source.text, 0);
 	if (!new) {
 		cli_complain("forward: out of memory");
 		end_of(&forward->source, source).break_socket(source);
@@ -366,13 +386,9 @@ static void on_socket(struct evconnlistener *listener, evutil_socket_t fd, struc
 	take(userdata, fd);
 }
 
-/* Without descriptors left, accept(2) would fail again and again until a connection ends. */
 static void on_accept_error(struct evconnlistener *listener, void *userdata)
 {
-	struct forward *forward = userdata;
-
-	forward->is_short = true;
-	try_again_later(forward);
+	rest(userdata, -errno);
 }
 
 static void on_incoming(evutil_socket_t fd, short what, void *userdata)
@@ -380,14 +396,14 @@ static void on_incoming(evutil_socket_t fd, short what, void *userdata)
 	struct forward *forward = userdata;
 	int r = xenmsg_process(forward->conn);
 
-	while (r >= 0 && forward->dials < DIALS_MAX && !forward->held) {
+	while (r >= 0 && may_accept(forward)) {
 		r = xenmsg_accept(forward->conn, NULL, 0);
 		if (r >= 0)
 			take(forward, r);
 	}
-	if (is_limit(r)) {
-		forward->is_short = true;
-		try_again_later(forward);
+	/* The library tries again after a while. */
+	if (cli_is_limit(r) || (r == -EAGAIN && xenmsg_timeout(forward->conn) >= 0)) {
+		rest(forward, cli_is_limit(r) ? r : -ENOBUFS);
 		return;
 	}
 	if (r == -EAGAIN || r >= 0 || r == -EINTR)

@@ -2,19 +2,23 @@
 """Many streams at once: what is over a limit waits until others have ended, and nothing is reset; an idle one costs little."""
 
 import contextlib
+import json
 import os
 import resource
 import selectors
 import socket
 import socketserver
 import struct
+import subprocess
 import threading
+import time
 
 import pytest
 
 from library import Connection
-from messaging import EXIT_OK, PATIENCE, eventually, is_listening
-from protocol import BIND, Program
+from messaging import EXIT_OK, PATIENCE, eventually, is_listening, tool
+from protocol import BIND, WELCOME, Program, hello
+from test_shares import cpu_of
 from test_streams import RawStream, open_stream
 
 STREAMS_ONLY = 4
@@ -103,6 +107,104 @@ def test_connections_over_a_limit_wait_until_others_have_ended(nodes, tmp_path, 
         before.terminate()
         _, err = before.communicate()
         assert b"waiting" in err and b"can't be reached" not in err
+
+
+class Full:
+    """The programs of one user have all the descriptors of the daemon that they may have, until `stack` is closed."""
+
+    def __init__(self, node):
+        self.stack = contextlib.ExitStack()
+        self.asks = self.stack.enter_context(Program(node.socket))
+        more = True
+        while more:
+            program = self.stack.enter_context(Program(node.socket, greet=False))
+            program.socket.sendall(hello())
+            more = program.receive_from_socket().kind == WELCOME
+
+    def refused(self):
+        """How often somebody got none."""
+        return sum(account["descriptors"]["refused"] for account in json.loads(self.asks.query("status all"))["accounts"])
+
+    def refuses(self, times=3):
+        before = self.refused()
+        eventually(lambda: self.refused() >= before + times, "it is tried, and refused")
+
+
+FEW = "[limits]\nmax-descriptors-per-uid = 40\n"
+
+
+@pytest.mark.parametrize("server", [["listen", "t", "--", "cat"], ["listen", "t"], ["listen", "t", "--run", "--", "cat"],
+                                    ["bench", "--serve", "t"], ["forward", "xen:t", "unix:echo"]], ids=" ".join)
+def test_who_accepts_streams_waits_over_a_limit_and_goes_on(nodes, tmp_path, server):
+    one, two = nodes(1, 2, start=False, config="").values()
+    two.config += FEW
+    one.start()
+    two.start()
+    endpoint, first = ("t-stream", b"e") if server[0] == "bench" else ("t", b"")
+    with contextlib.ExitStack() as stack:
+        if server[0] == "forward":
+            echo = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            echo.bind(str(tmp_path / "echo"))
+            echo.listen()
+            server = server[:2] + [f"unix:{tmp_path / 'echo'}"]
+        serves = two.popen_command(tool("xenmsg"), *server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        eventually(lambda: endpoint in two.endpoints(), "it serves")
+        full = Full(two)
+        client = stack.enter_context(Connection(one.socket))
+        stream = stack.enter_context(socket.socket(fileno=client.connect(f"2:{endpoint}")))
+        stream.settimeout(20 * PATIENCE)
+        stream.sendall(first + b"hello")
+        full.refuses()
+        before, start = cpu_of(serves.pid), time.monotonic()
+        full.refuses(5)
+        assert cpu_of(serves.pid) - before < 0.3 * (time.monotonic() - start)
+        full.stack.close()
+        if server[0] == "forward":
+            taken = stack.enter_context(echo.accept()[0])
+            taken.sendall(taken.recv(5))
+        elif server == ["listen", "t"]:
+            assert serves.stdout.read(5) == b"hello"
+            serves.stdin.write(b"hello")
+            serves.stdin.flush()
+        if "--run" in server:  # which says so to what isn't 'xenmsg run'
+            assert stream.recv(5) == b""
+        else:
+            assert stream.recv(5) == b"hello"
+        stream.close()  # its command, which has the same standard error, ends
+        serves.terminate()
+        told = serves.stderr.read().splitlines()
+        assert sum(b"; waiting" in line for line in told) == sum(b": going on" in line for line in told) == 1, told
+
+
+def test_forward_accepts_nothing_while_a_limit_holds_it_up_and_says_so_once(nodes, tmp_path):
+    one, two = nodes(1, 2, start=False, config="").values()
+    one.config += FEW
+    one.start()
+    two.start()
+    path = tmp_path / "s"
+    two.popen("listen", "echo", "--", "cat")
+    eventually(lambda: "echo" in two.endpoints(), "the endpoint is bound")
+    forward = one.popen("forward", f"unix:{path}", "xen:2:echo")
+    eventually(lambda: is_listening(str(path)), "forward listens")
+
+    def sockets():
+        return len(os.listdir(f"/proc/{forward.pid}/fd"))
+    with contextlib.ExitStack() as stack:
+        full = Full(one)
+        clients = [stack.enter_context(dial(path))]
+        assert b"; waiting" in forward.stderr.readline()
+        before = sockets()
+        clients += [stack.enter_context(dial(path)) for _ in range(10)]
+        full.refuses(8)
+        assert sockets() < before + 5  # one more while it dials
+        full.stack.close()
+        for client in clients:
+            client.sendall(b"hello")
+        for client in answered(clients):
+            client.close()
+        assert b": going on" in forward.stderr.readline()
+        forward.terminate()
+        assert forward.stderr.read() == b""
 
 
 def test_a_stream_that_is_being_opened_is_no_client(nodes):
