@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from messaging import EXIT_DENIED, EXIT_OK, EXIT_UNREACHABLE, FAST, Holder, Node, deliver, eventually, tool
+from messaging import EXIT_DENIED, EXIT_OK, EXIT_UNREACHABLE, FAST, Holder, Node, deliver, eventually, tool, works
 from protocol import DATA, OPEN, Program, message
 from test_bad_input import answers
 from test_restore import save_and_restore
@@ -292,6 +292,22 @@ def test_names_follow_a_restored_domain_to_its_new_number(nodes, host, saved):
     knows(other, {pair[saved].domid: f"dom{saved}"})
     assert receives(pair[saved], other, f"dom{saved}:inbox")["name"] == f"dom{3 - saved}"
     assert receives(other, pair[saved], f"dom{3 - saved}:inbox")["name"] == f"dom{saved}"
+
+
+def test_guests_that_may_not_know_each_other_s_names_are_told_what_changes_for_their_links(nodes, host):
+    """They have nothing else to hear of each other by: a guest that is told by domain 0 watches nobody else."""
+    zero, one, two = nodes(0, 1, 2, start=False).values()
+    zero.policy = "[see]\nfrom = *\ndomain = *\naction = deny\n"
+    for node in (zero, one, two):
+        node.start()
+    eventually(lambda: all(host.domain(guest)["xenstore"]["watches"] <= 3 for guest in (1, 2)), "domain 0 tells them")
+    works(one, two)
+    with Program(two.socket) as program:
+        program.bind("print")
+        eventually(lambda: ("print", 2) in [(entry["name"], entry["domid"]) for entry in one.json("endpoints")], "it is listed")
+    assert known(one)[2] == known(two)[1] == ""
+    two.stop()
+    eventually(lambda: not any(peer["up"] for peer in one.json("peers") if peer["domid"] == 2), "its end is seen")
 
 
 def test_a_guest_learns_only_the_names_that_domain_0_lets_it_see(nodes, host):
