@@ -384,6 +384,14 @@ static int fault_stall_store(struct command_context *context, struct hv_domain *
 	return EXIT_DONE;
 }
 
+static int fault_lose_store(struct command_context *context, struct hv_domain *domain, const char *value)
+{
+	if (value)
+		return answer(context, EXIT_USAGE, "fault lose-store DOMID");
+	sim_store_disconnect(context->hv->store, domain->domid);
+	return EXIT_DONE;
+}
+
 static int parse_times(struct command_context *context, const char *value, uint32_t *times)
 {
 	if (!value || strcmp(value, "on") == 0)
@@ -465,6 +473,7 @@ static int run_fault(struct command_context *context)
 		int (*run)(struct command_context *context, struct hv_domain *domain, const char *value);
 	} faults[] = {
 		{"stall-store", fault_stall_store},
+		{"lose-store", fault_lose_store},
 		{"lose-event", fault_lose_event},
 		{"refuse-grant", fault_refuse_grant},
 		{"refuse-map", fault_refuse_map},
@@ -482,9 +491,8 @@ static int run_fault(struct command_context *context)
 		return domain ? faults[i].run(context, domain, value) : EXIT_ERROR;
 	}
 	return answer(context, EXIT_USAGE,
-		      "unknown fault '%s': stall-store, lose-event, refuse-grant, refuse-map, grant-limit, "
-		      "evtchn-limit "
-		      "or corrupt-ring-index",
+		      "unknown fault '%s': stall-store, lose-store, lose-event, refuse-grant, refuse-map, "
+		      "grant-limit, evtchn-limit or corrupt-ring-index",
 		      context->word[1]);
 }
 

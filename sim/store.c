@@ -372,6 +372,16 @@ void sim_store_stall(struct sim_store *store, bool stalled)
 	}
 }
 
+void sim_store_disconnect(struct sim_store *store, unsigned domid)
+{
+	struct sim_domain *domain = sim_domain_find(store, domid);
+	struct sim_connection *connection;
+
+	if (domain)
+		DL_FOREACH(domain->connections, connection)
+			sim_connection_doom(connection);
+}
+
 void sim_store_stats(const struct sim_store *store, unsigned domid, struct sim_store_stats *stats)
 {
 	const struct sim_domain *domain = sim_domain_find(store, domid);

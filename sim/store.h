@@ -103,6 +103,10 @@ void sim_store_release(struct sim_store *store, unsigned domid);
  * works. */
 void sim_store_stall(struct sim_store *store, bool stalled);
 
+/* Injects another: closes the domain's connections, with all watches and transactions. New ones can be made at
+ * once. */
+void sim_store_disconnect(struct sim_store *store, unsigned domid);
+
 struct sim_store_stats {
 	unsigned nodes; /* owned, as the quota counts them */
 	unsigned watches;

@@ -83,6 +83,7 @@ static const struct help {
 	{"list", "[--json]", "list the domains, what they use, and what their kernels complained about", ""},
 	{"fault", "KIND DOMID [VALUE]", "let something go wrong",
 	 "  stall-store DOMID on|off          XenStore answers no domain\n"
+	 "  lose-store DOMID                  its programs' connections to XenStore are closed\n"
 	 "  lose-event DOMID [N]              the next N notifications to each open handle get lost\n"
 	 "  refuse-grant DOMID N|on|off       granting fails with ENOSPC\n"
 	 "  refuse-map DOMID N|on|off         mapping fails with EINVAL\n"

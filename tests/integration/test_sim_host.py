@@ -180,6 +180,22 @@ def test_a_stalled_store_answers_nothing_until_it_goes_on(host):
     assert xen.answer() == "ok dom1"
 
 
+def test_a_lost_store_can_be_connected_to_anew(host):
+    before, other = host.xen(1), host.xen(2)
+    other.ok("xs-watch", "/local/domain/1/data")
+    other.ok("xs-event", 1000)  # of the watch itself
+    before.ok("xs-watch", "data")
+    before.ok("xs-event", 1000)
+    assert host.domain(1)["xenstore"]["watches"] == host.domain(1)["xenstore"]["connections"] == 1
+    host.fault("lose-store", 1)
+    wait_for(lambda: host.domain(1)["xenstore"]["connections"] == 0, "it is closed")
+    assert host.domain(1)["xenstore"]["watches"] == 0
+    assert before.ask("xs-read", "name").startswith("error")
+    assert host.xen(1).ok("xs-read", "name") == "dom1"
+    assert other.ok("xs-read", "name") == "dom2"
+    assert host.domain(2)["xenstore"]["watches"] == 1
+
+
 def test_the_host_sleeps_when_nothing_happens(host):
     def ticks():
         with open(f"/proc/{hypervisor}/stat", encoding="utf-8") as stat:
@@ -207,6 +223,7 @@ def test_the_host_sleeps_when_nothing_happens(host):
     ["create", "--name", ""], ["create", "--name", "7"], ["create", "--name", "a b"], ["create", "--type", "hvm"], ["create", "x", "y"],
     ["destroy"], ["destroy", "1", "2"], ["pause"], ["rename", "1"], ["rename", "1", "no/slash"], ["list", "--nonsense"],
     ["fault"], ["fault", "nonsense", "1"], ["fault", "stall-store", "1"], ["fault", "stall-store", "1", "maybe"],
+    ["fault", "lose-store", "1", "on"],
     ["fault", "grant-limit", "1"], ["fault", "grant-limit", "1", "many"], ["fault", "evtchn-limit", "1", "99999"],
     ["fault", "lose-event", "1", "-1"], ["fault", "corrupt-ring-index", "1", "left=1"], ["stop", "now"],
 ], ids=" ".join)
