@@ -77,6 +77,7 @@ integration_tests = \
 	tests/integration/test_doctor.py \
 	tests/integration/test_example_calls.py \
 	tests/integration/test_exporter.py \
+	tests/integration/test_interop.py \
 	tests/integration/test_limits.py \
 	tests/integration/test_manual.py \
 	tests/integration/test_names.py \
@@ -135,5 +136,6 @@ include tests/peers/local.mk
 include tests/xen/local.mk
 include tests/store/local.mk
 
+EXTRA_DIST += tests/interop/run
 EXTRA_DIST += tests/packages/in-root tests/packages/run
 EXTRA_DIST += tests/model/README.md tests/model/run tests/model/session.pml

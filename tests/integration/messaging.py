@@ -152,6 +152,7 @@ class Node:
         self.daemon = None
         self.pid = None
         self.starts = 0
+        self.programs = None  # a folder with another xenmsgd and xenmsg, if not those under test
         self.files = None  # how many the daemon may have open, soft and hard limit, if not as many as we
         self.children = []
         self.environment = host.environment
@@ -171,11 +172,14 @@ class Node:
         self.children.append(process)
         return process
 
+    def tool(self, name):
+        return os.path.join(self.programs, name) if self.programs else tool(name)
+
     def xenmsg(self, *arguments, data=b"", timeout=60):
-        return self.run_command(tool("xenmsg"), *arguments, data=data, timeout=timeout)
+        return self.run_command(self.tool("xenmsg"), *arguments, data=data, timeout=timeout)
 
     def popen(self, *arguments, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL):
-        return self.popen_command(tool("xenmsg"), *arguments, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
+        return self.popen_command(self.tool("xenmsg"), *arguments, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
 
     def json(self, *arguments):
         """What a command prints with --json: an object a line."""
@@ -219,7 +223,7 @@ class Node:
             limited = ()
             if self.files:
                 limited = ("sh", "-c", 'ulimit -S -n %d && ulimit -H -n %d && exec "$@"' % self.files, "sh")
-            self.daemon = self.popen_command(*limited, tool("xenmsgd"), "--config", path, stdin=subprocess.DEVNULL,
+            self.daemon = self.popen_command(*limited, self.tool("xenmsgd"), "--config", path, stdin=subprocess.DEVNULL,
                                              stdout=log, stderr=log)
         if wait:
             self.wait_ready()
