@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A hostile peer and a link's session that has lost its vchan: HELLO, PROVE and RESUME in any order and form, over one
+ * transport after the other. The peer knows the session's secret, and can say what is right; from there the input
+ * changes what it likes. The first byte says who is the lower domid, and grants; a record that follows is
+ * { u8 what, u8 length, payload }. Nobody resumes who has proven nothing, who has proven nothing ends nothing, and in
+ * the end each transport was closed once, and nothing is left.
+ */
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/base/log.h"
+#include "daemon/base/self.h"
+#include "daemon/link/link.h"
+#include "daemon/link/proof.h"
+#include "daemon/link/transport.h"
+#include "daemon/peers/directory.h"
+#include "daemon/peers/peers.h"
+#include "daemon/relay/channel.h"
+#include "wire/bytes.h"
+#include "wire/frame_ring.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define US	     5u
+#define RING_SMALL   512u
+#define RING_LARGE   4096u
+#define CARRIERS     40
+#define CHANNELS     16
+#define HEARTBEAT_MS 1000
+#define DEAD_MS	     3000
+#define RESUME_MS    20000
+
+struct carrier {
+	struct ring_words words[2]; /* to the daemon, from it */
+	uint8_t data[2][RING_LARGE];
+	uint32_t size;
+	enum transport_state state;
+	bool granter, closed;
+	transport_event_fn event;
+	void *userdata;
+	struct ring_writer out;
+	struct ring_reader in;
+	bool to_resume;	    /* the daemon's HELLO said so */
+	bool spoken;	    /* the peer has said something, */
+	bool named, proven; /* named the session by its first frame, proven who it is */
+	uint8_t their_nonce[16], our_nonce[16];
+	uint32_t their_epoch, our_epoch; /* as said last */
+};
+
+static struct world {
+	struct self self;
+	struct event_base *base;
+	struct relay relay;
+	struct links *links;
+	struct hop program;
+	uint32_t peer;
+	bool granter, wanted;
+	struct carrier carriers[CARRIERS];
+	unsigned used;
+	/* The session, as the peer knows it. */
+	uint8_t token[PROOF_ID_SIZE], secret[PROOF_SECRET_SIZE];
+	uint32_t sequence, epoch;
+	uint64_t received;
+} world;
+
+static const uint8_t instance[PROOF_ID_SIZE] = "instance of it";
+
+/* --- time, which passes when a record says so ------------------------------------------------- */
+
+static uint64_t passed_ms;
+
+__attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct timespec *now)
+{
+	uint64_t ms = 1000000 + passed_ms;
+
+	if (id != CLOCK_MONOTONIC && id != CLOCK_MONOTONIC_COARSE)
+		return (int)syscall(SYS_clock_gettime, id, now);
+	*now = (struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+	return 0;
+}
+
+/* --- what stands in for the peers and the directory ------------------------------------------- */
+
+int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
+{
+	world.wanted = true;
+	return 0;
+}
+
+void peers_disconnect(struct peers *peers, uint32_t domid)
+{
+	world.wanted = false;
+}
+
+bool peers_is_up(struct peers *peers, uint32_t domid)
+{
+	return true;
+}
+
+void directory_link(struct directory *directory, uint32_t domid, bool up)
+{
+}
+
+void directory_link_anew(struct directory *directory, uint32_t domid)
+{
+}
+
+int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length)
+{
+	return -EPROTO;
+}
+
+/* --- transports in memory --------------------------------------------------------------------- */
+
+static void rings_of(void *userdata, struct ring_view *in, struct ring_view *out)
+{
+	struct carrier *carrier = userdata;
+
+	*in = ring_words_view(&carrier->words[0], carrier->data[0], carrier->size);
+	*out = ring_words_view(&carrier->words[1], carrier->data[1], carrier->size);
+}
+
+static void hear_events(void *userdata, transport_event_fn event, void *event_userdata)
+{
+	struct carrier *carrier = userdata;
+
+	carrier->event = event;
+	carrier->userdata = event_userdata;
+}
+
+static int notify(void *userdata)
+{
+	return 0;
+}
+
+static enum transport_state state_of(void *userdata)
+{
+	return ((struct carrier *)userdata)->state;
+}
+
+static void close_it(void *userdata, bool to_resume)
+{
+	struct carrier *carrier = userdata;
+
+	if (carrier->closed)
+		abort();
+	carrier->closed = true;
+	carrier->event = NULL;
+}
+
+static bool is_granter(void *userdata)
+{
+	return ((struct carrier *)userdata)->granter;
+}
+
+static uint32_t pages_of(void *userdata)
+{
+	return 1;
+}
+
+static const struct transport_functions functions = {
+	.rings = rings_of,
+	.hear = hear_events,
+	.notify = notify,
+	.state = state_of,
+	.close = close_it,
+	.is_granter = is_granter,
+	.pages = pages_of,
+};
+
+/* The last one; its end of the daemon may be closed. NULL: there was none. */
+static struct carrier *current(void)
+{
+	return world.used ? &world.carriers[world.used - 1] : NULL;
+}
+
+static void bring(bool small)
+{
+	struct carrier *carrier;
+	struct transport transport = {.functions = &functions};
+	struct ring_view view;
+
+	if (world.used == CARRIERS)
+		return;
+	carrier = &world.carriers[world.used++];
+	*carrier = (struct carrier){.size = small ? RING_SMALL : RING_LARGE, .granter = world.granter};
+	carrier->our_nonce[0] = (uint8_t)world.used;
+	view = ring_words_view(&carrier->words[0], carrier->data[0], carrier->size);
+	ring_writer_init(&carrier->out, &view, false);
+	view = ring_words_view(&carrier->words[1], carrier->data[1], carrier->size);
+	ring_reader_init(&carrier->in, &view, false);
+	transport.carrier = carrier;
+	links_connected(world.links, world.peer, &transport);
+}
+
+/* --- the peer --------------------------------------------------------------------------------- */
+
+static void settle(void)
+{
+	for (unsigned i = 0; i < 1000 && relay_is_busy(&world.relay); i++)
+		relay_pass(&world.relay);
+	if (relay_is_busy(&world.relay))
+		abort(); /* it does something without end */
+}
+
+static enum link_state state_now(uint32_t *resumes)
+{
+	struct link_info info;
+
+	*resumes = 0;
+	if (!links_info(world.links, world.peer, &info))
+		return LINK_IDLE;
+	*resumes = info.resumes;
+	return info.state;
+}
+
+static void put(uint8_t type, const uint8_t *payload, uint32_t length, uint32_t sequence)
+{
+	const struct frame_header header = {.type = type, .length = length, .sequence = sequence};
+	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX + 8] = {0};
+	struct carrier *carrier = current();
+
+	if (!carrier || ring_writer_space(&carrier->out, frame_size(length)) < (int)frame_size(length))
+		return;
+	frame_header_encode(&header, frame);
+	memcpy(frame + FRAME_HEADER_SIZE, payload, length);
+	ring_writer_put(&carrier->out, frame, frame_size(length));
+	ring_writer_publish(&carrier->out);
+	carrier->spoken = true;
+}
+
+/* A frame of the session. */
+static void put_next(uint8_t type, const uint8_t *payload, uint32_t length)
+{
+	put(type, payload, length, world.sequence++);
+}
+
+static uint8_t byte_of(const uint8_t *payload, size_t size, size_t at)
+{
+	return at < size ? payload[at] : 0;
+}
+
+/* The purpose, and what is wrong: token, instance, no sessions, major, nothing at all. */
+static void put_hello(const uint8_t *payload, size_t size)
+{
+	struct carrier *carrier = current();
+	uint8_t wrong = byte_of(payload, size, 1), out[FRAME_SMALL_MAX];
+	struct frame_hello_link hello = {
+		.major = wrong & 8 ? 2 : PROTOCOL_MAJOR,
+		.minor = PROTOCOL_LINK_MINOR,
+		.max_message = 1u << 20,
+		.version = {"1.1", 3},
+		.resumes = !(wrong & 4),
+		.purpose = byte_of(payload, size, 0),
+	};
+
+	if (!carrier)
+		return;
+	memcpy(hello.token, world.token, sizeof(hello.token));
+	hello.token[3] ^= wrong & 1;
+	memcpy(hello.instance, instance, sizeof(hello.instance));
+	hello.instance[3] ^= wrong & 2;
+	memcpy(hello.nonce, carrier->our_nonce, sizeof(hello.nonce));
+	if (world.peer < US)
+		memset(hello.secret, 7, sizeof(hello.secret));
+	if (!carrier->to_resume) { /* a session begins */
+		world.epoch = 1;
+		world.sequence = 0;
+		if (world.peer < US) {
+			memcpy(world.token, hello.nonce, sizeof(world.token));
+			memcpy(world.secret, hello.secret, sizeof(world.secret));
+		}
+		put_next(FRAME_HELLO, out, frame_hello_link_encode(&hello, out));
+		return;
+	}
+	carrier->named = !carrier->spoken && !(wrong & 15) && hello.purpose == HELLO_RESUME;
+	put(FRAME_HELLO, out, frame_hello_link_encode(&hello, out), 0);
+}
+
+/* By how much the epoch is wrong, and the bit of the proof that is. */
+static void put_prove(const uint8_t *payload, size_t size)
+{
+	struct carrier *carrier = current();
+	uint8_t wrong = byte_of(payload, size, 1), out[FRAME_SMALL_MAX];
+	struct frame_prove prove = {.epoch = world.epoch + (uint32_t)(int8_t)byte_of(payload, size, 0)};
+	struct proof_end daemon = {.domid = US}, peer = {.domid = world.peer};
+
+	if (!carrier)
+		return;
+	memcpy(daemon.nonce, carrier->their_nonce, sizeof(daemon.nonce));
+	memcpy(daemon.instance, world.self.instance, sizeof(daemon.instance));
+	memcpy(peer.nonce, carrier->our_nonce, sizeof(peer.nonce));
+	memcpy(peer.instance, instance, sizeof(peer.instance));
+	proof_make(world.secret, wrong == 255 ? &daemon : &peer, wrong == 255 ? &peer : &daemon, prove.epoch,
+		   HELLO_RESUME, prove.proof);
+	if (wrong && wrong != 255)
+		prove.proof[wrong % PROOF_SIZE] ^= (uint8_t)(1u << (wrong >> 5));
+	carrier->proven |= !wrong;
+	put(FRAME_PROVE, out, frame_prove_encode(&prove, out), 0);
+}
+
+/* By how much position and epoch are wrong. */
+static void put_resume(const uint8_t *payload, size_t size)
+{
+	struct carrier *carrier = current();
+	struct frame_resume resume = {.received = world.received +
+						  (uint64_t)(int64_t)(int8_t)byte_of(payload, size, 0) * 8};
+	uint8_t out[FRAME_SMALL_MAX];
+
+	if (!carrier)
+		return;
+	/* The mapping end numbers the epochs. */
+	resume.epoch = world.granter
+			       ? (world.epoch > carrier->their_epoch ? world.epoch : carrier->their_epoch) + 1
+			       : carrier->their_epoch;
+	resume.epoch += (uint32_t)(int8_t)byte_of(payload, size, 1);
+	carrier->our_epoch = resume.epoch;
+	put(FRAME_RESUME, out, frame_resume_encode(&resume, out), 0);
+}
+
+/* What the daemon has said before the session goes on, and its HELLO. */
+static void learn(struct carrier *carrier, const struct frame_header *header, const uint8_t *payload)
+{
+	struct frame_hello_link hello;
+	struct frame_resume resume;
+	struct frame_prove prove;
+
+	if (header->type == FRAME_HELLO && frame_hello_link_decode(payload, header->length, &hello) == 0) {
+		carrier->to_resume = hello.purpose == HELLO_RESUME;
+		memcpy(carrier->their_nonce, hello.nonce, sizeof(carrier->their_nonce));
+		if (carrier->to_resume)
+			return;
+		world.received = 0;
+		if (world.peer > US) {
+			memcpy(world.token, hello.nonce, sizeof(world.token));
+			memcpy(world.secret, hello.secret, sizeof(world.secret));
+		}
+	} else if (header->type == FRAME_PROVE && frame_prove_decode(payload, header->length, &prove) == 0) {
+		carrier->their_epoch = prove.epoch;
+	} else if (header->type == FRAME_RESUME &&
+		   frame_resume_decode(payload, header->length, &resume) == 0) {
+		if (!carrier->proven)
+			abort(); /* it says what it has received to somebody who has proven nothing */
+		carrier->their_epoch = resume.epoch;
+	}
+}
+
+static void hear(void)
+{
+	struct carrier *carrier = current();
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+	struct frame_header header;
+	uint32_t ready;
+
+	while (carrier && frame_next(&carrier->in, &header, &ready) > 0) {
+		ring_reader_copy(&carrier->in, FRAME_HEADER_SIZE, payload, header.length);
+		ring_reader_consume(&carrier->in, frame_size(header.length));
+		ring_reader_release(&carrier->in);
+		learn(carrier, &header, payload);
+		if (header.type != FRAME_PROVE && header.type != FRAME_RESUME &&
+		    !(header.type == FRAME_HELLO && carrier->to_resume))
+			world.received += frame_size(header.length);
+	}
+}
+
+/* --- what happens ----------------------------------------------------------------------------- */
+
+static int no_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+{
+	return -EPROTO;
+}
+
+static const struct hop_callbacks program_callbacks = {.control = no_control};
+
+static void on_open(void *userdata, struct channel *channel, const struct frame_open *open)
+{
+	channel_refuse(channel, ENOENT);
+}
+
+/* A program here opens a channel to the peer. */
+static void open_channel(void)
+{
+	struct frame_identity identity = {.domid = US};
+	struct channel *channel;
+	int error = 0;
+	struct hop *hop;
+
+	if (world.program.channels.count >= CHANNELS)
+		return;
+	hop = links_want(world.links, world.peer, NULL, &error);
+	if (!hop || channel_new(&world.program, world.program.channels.count * 2 + 1, CHANNEL_MESSAGE,
+				&identity, &channel) < 0)
+		return;
+	if (channel_accept(channel, hop, "inbox") < 0)
+		channel_refuse(channel, ENOBUFS);
+}
+
+static void fail(uint8_t how)
+{
+	struct carrier *carrier = current();
+
+	switch (how & 7) {
+	case 0:
+		links_failed(world.links, world.peer, -EHOSTDOWN, "it isn't there");
+		break;
+	case 1:
+		links_failed(world.links, world.peer, -EHOSTUNREACH, "it is silent");
+		break;
+	case 2:
+		links_lost(world.links, world.peer, how & 8, "it is gone");
+		break;
+	case 3:
+		if (carrier)
+			carrier->words[0].producer += 1u << (how >> 3);
+		break;
+	case 4:
+		if (carrier)
+			carrier->words[1].consumer += 1u << (how >> 3);
+		break;
+	default:
+		if (carrier)
+			carrier->state = how & 8    ? TRANSPORT_LEFT
+					 : how & 16 ? TRANSPORT_CLOSED
+						    : TRANSPORT_BROKEN;
+	}
+}
+
+static void act(unsigned what, const uint8_t *payload, size_t size)
+{
+	switch (what) {
+	case 0:
+		put_hello(payload, size);
+		break;
+	case 1:
+		put_prove(payload, size);
+		break;
+	case 2:
+		put_resume(payload, size);
+		break;
+	case 3: /* any frame */
+		if (size > 1)
+			put(payload[0], payload + 2, (uint32_t)(size - 2), payload[1]);
+		break;
+	case 4: /* one of the session, by its number */
+		if (size)
+			put_next(payload[0], payload + 1, (uint32_t)size - 1);
+		break;
+	case 5:
+		bring(byte_of(payload, size, 0) & 1);
+		break;
+	case 6:
+		if (byte_of(payload, size, 0) & 0x80)
+			open_channel();
+		else
+			passed_ms += 100u * byte_of(payload, size, 0);
+		event_base_loop(world.base, EVLOOP_NONBLOCK);
+		break;
+	default:
+		fail(byte_of(payload, size, 0));
+	}
+}
+
+static void wake(void)
+{
+	for (unsigned i = 0; i < world.used; i++)
+		if (world.carriers[i].event)
+			world.carriers[i].event(world.carriers[i].userdata);
+	settle();
+	hear();
+}
+
+static void start(uint8_t how)
+{
+	static const struct links_callbacks callbacks = {.open = on_open};
+	struct links_options options = {
+		.self = &world.self,
+		.heartbeat_ms = HEARTBEAT_MS,
+		.dead_after_ms = DEAD_MS,
+		.resume_for_ms = RESUME_MS,
+		.channels_max = CHANNELS,
+	};
+
+	memset(&world, 0, sizeof(world));
+	world.self = (struct self){.domid = US, .instance = "instance of us"};
+	world.peer = how & 1 ? 3 : 7;
+	world.granter = how & 2;
+	if (!(world.base = event_base_new()) || relay_init(&world.relay, world.base, 1u << 20) < 0 ||
+	    links_new(&world.links, &world.relay, (void *)&world, (void *)&world, &options, &callbacks,
+		      NULL) < 0 ||
+	    hop_init(&world.program, &world.relay, HOP_SHARED, &program_callbacks, NULL, 1, CHANNELS) < 0)
+		abort();
+	bring(false);
+	wake();
+	put_hello((const uint8_t[]){HELLO_BEGIN, how & 4}, 2);
+	wake();
+}
+
+static void stop(void)
+{
+	links_free(world.links);
+	hop_reset_channels(&world.program, ENOENT);
+	settle();
+	hop_cleanup(&world.program);
+	relay_cleanup(&world.relay);
+	event_base_free(world.base);
+	for (unsigned i = 0; i < world.used; i++)
+		if (!world.carriers[i].closed)
+			abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	log_set_level(LOG_LEVEL_ERROR);
+	if (size == 0)
+		return 0;
+	start(data[0]);
+	data++;
+	size--;
+	while (size >= 2) {
+		size_t length = data[1] < size - 2 ? data[1] : size - 2;
+		struct carrier *carrier = current();
+		uint32_t resumes_before, resumes;
+		enum link_state before = state_now(&resumes_before), after;
+
+		act(data[0] & 7, data + 2, length);
+		if (!(data[0] & 0x80))
+			wake();
+		after = state_now(&resumes);
+		if (resumes > resumes_before && !carrier->proven)
+			abort();
+		if (resumes > resumes_before)
+			world.epoch = world.granter ? carrier->our_epoch : carrier->their_epoch;
+		if ((data[0] & 7) < 5 && before == LINK_AWAY && after == LINK_IDLE && carrier &&
+		    carrier->named && !carrier->proven && carrier->state == TRANSPORT_OPEN)
+			abort();
+		data += 2 + length;
+		size -= 2 + length;
+	}
+	stop();
+	return 0;
+}
