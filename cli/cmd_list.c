@@ -67,6 +67,17 @@ static struct json_object *text_for_table(struct json_object *value)
 	return text;
 }
 
+/* Makes the state of the link with a peer a text, likewise. */
+static struct json_object *link_for_table(struct json_object *peer)
+{
+	char text[80];
+
+	if (strcmp(text_at(peer, "link"), "away") != 0)
+		return json_object_get(at(peer, "link"));
+	away_text(peer, text, sizeof(text));
+	return json_object_new_string(text);
+}
+
 static bool some_have(struct json_object *list, const char *column)
 {
 	for (size_t i = 0; i < json_object_array_length(list); i++)
@@ -90,7 +101,8 @@ static int print_table(struct json_object *list, const char *const *columns)
 
 			if (!some_have(list, *column))
 				continue;
-			writer_json(writer, *column, text_for_table(value));
+			writer_json(writer, *column,
+				    !strcmp(*column, "link") ? link_for_table(entry) : text_for_table(value));
 		}
 		writer_end_row(writer);
 	}

@@ -3,7 +3,6 @@
 #include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/cli.h"
 #include "cli/fields.h"
@@ -27,17 +26,16 @@ static void write_rest(struct json_object *status, const char *list)
 		printf("and %zu more %s, which 'xenmsg status --all' shows\n", total - listed, list);
 }
 
-/* Writes the state of a link; while it is away also since when, by the local clock. */
+/* Writes the state of a link; while it is away also since when, by the local clock, and how often it was resumed. */
 static void write_state(struct writer *writer, struct json_object *link)
 {
 	const char *state = json_object_get_string(at(link, "state"));
-	time_t since = (time_t)json_object_get_int64(at(link, "since"));
-	struct tm local;
-	char text[48] = "away";
+	bool is_away = state && !strcmp(state, "away");
+	char text[80];
 
-	if (state && !strcmp(state, "away") && localtime_r(&since, &local))
-		strftime(text, sizeof(text), "away since %H:%M:%S", &local);
-	writer_text(writer, "state", state && !strcmp(state, "away") ? text : state);
+	if (is_away)
+		away_text(link, text, sizeof(text));
+	writer_text(writer, "state", is_away ? text : state);
 }
 
 static void copy(struct writer *writer, const char *name, struct json_object *object, const char *member)

@@ -229,6 +229,16 @@ static struct json_object *link_before(struct top *top, struct json_object *peer
 	return NULL;
 }
 
+/* Adds a row for a link that is away, of which there are no rates. */
+static void add_away(struct top *top, struct json_object *link, struct json_object *peer)
+{
+	char away[80];
+
+	away_text(link, away, sizeof(away));
+	add_line(top, false, "%-6s %-14.14s %s, channels %s", text_at(peer, "domid"), text_at(peer, "name"),
+		 away, text_at(link, "channels"));
+}
+
 static void add_links(struct top *top)
 {
 	struct json_object *links = at(top->now, "links");
@@ -248,10 +258,13 @@ static void add_links(struct top *top)
 		short_number(rate(top, tx, tx_before, "messages"), sent, sizeof(sent));
 		short_number(rate(top, rx, rx_before, "messages"), received, sizeof(received));
 		short_number(traffic, bytes, sizeof(bytes));
-		add_line(top, false, "%-6s %-14.14s %-9.9s %-6.6s %5s %9.9s %7s %7s %7s",
-			 text_at(peer, "domid"), text_at(peer, "name"), text_at(link, "state"),
-			 at(link, "via") ? "via 0" : text_at(link, "role"), text_at(link, "channels"),
-			 text_at(link, "rtt_us"), sent, received, bytes);
+		if (!strcmp(text_at(link, "state"), "away"))
+			add_away(top, link, peer);
+		else
+			add_line(top, false, "%-6s %-14.14s %-9.9s %-6.6s %5s %9.9s %7s %7s %7s",
+				 text_at(peer, "domid"), text_at(peer, "name"), text_at(link, "state"),
+				 at(link, "via") ? "via 0" : text_at(link, "role"), text_at(link, "channels"),
+				 text_at(link, "rtt_us"), sent, received, bytes);
 		weigh(top, traffic, (double)number_at(link, "unacked"));
 	}
 	end_table(top, first, "links");

@@ -7,6 +7,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <time.h>
 
 #include <json-c/json.h>
 
@@ -64,6 +66,18 @@ static inline size_t total_of(struct json_object *status, const char *list)
 static inline bool is_partial(struct json_object *status)
 {
 	return json_object_get_boolean(at(status, "partial"));
+}
+
+/* Writes of a link that is away since when, by the local clock, and how often it was resumed before. */
+static inline void away_text(struct json_object *link, char *text, size_t size)
+{
+	time_t since = (time_t)number_at(link, "since");
+	struct tm local;
+	char when[16] = "?";
+
+	if (localtime_r(&since, &local))
+		strftime(when, sizeof(when), "%H:%M:%S", &local);
+	snprintf(text, size, "away since %s, resumes %s", when, text_at(link, "resumes"));
 }
 
 #define WHO_SEES_ALL "root and members of the daemon's admin-group"

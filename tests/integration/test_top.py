@@ -71,6 +71,20 @@ def test_links_endpoints_and_programs_are_on_one_screen(nodes, terminal):
     receiver.stop()
 
 
+def test_a_link_that_is_away_says_since_when(nodes, host, terminal):
+    one, two = nodes(1, 2).values()
+    deliver(one, two)
+    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2")
+    top.shows(" up ")
+    host.sim("pause", 2)
+    screen = top.shows("away since ", ", resumes 0, channels ")
+    assert all(len(line) <= 80 for line in screen)
+    host.sim("unpause", 2)
+    top.shows(" up ")
+    top.press("q")
+    assert top.code() == 0
+
+
 def test_streams_and_their_programs_are_shown_with_what_they_carry(nodes, terminal):
     one, two = nodes(1, 2).values()
     listener = two.popen("listen", "sink", "--", "sh", "-c", "exec cat >/dev/null")
