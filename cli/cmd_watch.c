@@ -12,9 +12,10 @@ static const char help[] =
 	"\n"
 	"Prints who is there, and then comings and goings as they happen, until it is interrupted: of domains and their\n"
 	"endpoints for a PATTERN like '3', 'work' or '*' (the default), only of endpoints for one like '3:print' or '*:scan*'.\n"
-	"A domain that gets another name is printed as up once more.\n"
+	"A domain that gets another name is printed as up once more; one whose link is lost and may be resumed is away, and then\n"
+	"up once more.\n"
 	"\n"
-	"      --json          one JSON object a line: event (up or down), kind (domain or endpoint), domid, name, domain\n";
+	"      --json          one JSON object a line: event (up, down or away), kind (domain or endpoint), domid, name, domain\n";
 
 struct watching {
 	struct writer *writer;
@@ -27,11 +28,12 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 	struct watching *watching = userdata;
 	bool endpoint = event->kind == XENMSG_ENDPOINT_UP || event->kind == XENMSG_ENDPOINT_DOWN;
 	bool up = event->kind == XENMSG_DOMAIN_UP || event->kind == XENMSG_ENDPOINT_UP;
+	const char *what = event->kind == XENMSG_DOMAIN_AWAY ? "away" : up ? "up" : "down";
 	char address[400];
 
 	if (watching->code)
 		return;
-	writer_text(watching->writer, "event", up ? "up" : "down");
+	writer_text(watching->writer, "event", what);
 	writer_text(watching->writer, "kind", endpoint ? "endpoint" : "domain");
 	if (watching->json) {
 		writer_number(watching->writer, "domid", event->domid);

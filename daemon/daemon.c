@@ -457,6 +457,13 @@ static void peer_unlinkable(void *userdata, uint32_t domid, struct hop *hop)
 	via_lead_waiting(daemon->via, domid, hop);
 }
 
+static void peer_away(void *userdata, uint32_t domid, bool away)
+{
+	struct daemon *daemon = userdata;
+
+	watches_away(daemon->watches, domid, away);
+}
+
 static void ping_through_us(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping)
 {
 	struct daemon *daemon = userdata;
@@ -469,6 +476,7 @@ static int start_links(struct daemon *daemon)
 	struct links_callbacks callbacks = {
 		.open = open_from_peer,
 		.unlinkable = peer_unlinkable,
+		.away = peer_away,
 		.ping = daemon->self.domid == 0 ? ping_through_us : NULL,
 	};
 	const struct config *config = &daemon->config;

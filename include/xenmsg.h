@@ -435,11 +435,14 @@ XENMSG_API XENMSG_CHECK int xenmsg_accept(struct xenmsg *conn, struct xenmsg_pee
 /* ---- who is there ---------------------------------------------------------------------------- */
 
 enum xenmsg_event_kind {
-	/* the domain's daemon has appeared, or the name of the domain has changed */
+	/* the domain's daemon has appeared, its name has changed, or its link is no longer away */
 	XENMSG_DOMAIN_UP = 1,
-	XENMSG_DOMAIN_DOWN = 2,	 /* it has gone */
-	XENMSG_ENDPOINT_UP = 3,	 /* an endpoint that this domain may reach has appeared */
-	XENMSG_ENDPOINT_DOWN = 4 /* it has gone */
+	XENMSG_DOMAIN_DOWN = 2,	  /* it has gone */
+	XENMSG_ENDPOINT_UP = 3,	  /* an endpoint that this domain may reach has appeared */
+	XENMSG_ENDPOINT_DOWN = 4, /* it has gone */
+	/* the link with the domain is lost: what goes on there waits until the link is resumed
+	 * (XENMSG_DOMAIN_UP), or ends with it */
+	XENMSG_DOMAIN_AWAY = 5
 };
 
 struct xenmsg_event {

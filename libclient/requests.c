@@ -210,10 +210,10 @@ static int on_event(struct requests *requests, const struct frame_header *header
 	if (frame_event_decode(payload, header->length, &event) < 0)
 		return -EPROTO;
 	/* Skips kinds of a later minor version, and events that were in flight when the watch was ended. */
-	if (event.kind < EVENT_DOMAIN_UP || event.kind > EVENT_ENDPOINT_DOWN ||
+	if (event.kind < EVENT_DOMAIN_UP || event.kind > EVENT_DOMAIN_AWAY ||
 	    !find_watch(requests, header->channel))
 		return 0;
-	if (event.kind < EVENT_ENDPOINT_UP)
+	if (event.kind != EVENT_ENDPOINT_UP && event.kind != EVENT_ENDPOINT_DOWN)
 		event.domain_name = event.text;
 	pending = calloc(1, sizeof(*pending) + event.text.size + 1 + event.domain_name.size + 1);
 	if (!pending)

@@ -71,6 +71,7 @@ enum event_kind {
 	EVENT_DOMAIN_DOWN = 2,
 	EVENT_ENDPOINT_UP = 3,
 	EVENT_ENDPOINT_DOWN = 4,
+	EVENT_DOMAIN_AWAY = 5,
 };
 
 /* The header and trailer of a message inside a channel's stream (protocol.md, section 2.1). */

@@ -29,9 +29,14 @@
 
 void link_set_state(struct link *link, enum link_state state)
 {
+	const struct links *links = link->links;
+	bool was_away = link->state == LINK_AWAY;
+
 	if (link->state != state)
 		link->since = (uint64_t)time(NULL);
 	link->state = state;
+	if (was_away != (state == LINK_AWAY) && links->callbacks.away)
+		links->callbacks.away(links->userdata, link->domid, !was_away);
 }
 
 static void stop_being_polled(struct link *link)

@@ -58,6 +58,8 @@ struct links_callbacks {
 	/* There can't be a link with this domain: what waits on `hop` for one ends with EHOSTUNREACH, as far
 	 * as the callee doesn't lead it elsewhere. May be NULL. */
 	void (*unlinkable)(void *userdata, uint32_t domid, struct hop *hop);
+	/* The link is lost and may be resumed, or isn't so any more. May be NULL. */
+	void (*away)(void *userdata, uint32_t domid, bool away);
 	/* The peer's daemon wants another one to be pinged. NULL: none is. */
 	void (*ping)(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping);
 };

@@ -134,17 +134,32 @@ static bool has_room(struct changes *changes)
 	return true;
 }
 
-/* Notes that the thing comes or goes. When memory is short no watch is told. */
+/* Moves the record to the end. When memory is short no watch is told. */
+static void record_move(struct changes *changes, struct record *record)
+{
+	uint64_t number = ++changes->last;
+
+	record->changed = number;
+	if (record->slot != SIZE_MAX)
+		changes->slots[record->slot].record = NULL;
+	record->slot = SIZE_MAX;
+	if (!has_room(changes))
+		return;
+	record->slot = changes->slots_used;
+	changes->slots[changes->slots_used++] = (struct slot){number, record};
+}
+
+/* Notes that the thing comes or goes. */
 static void record_change(struct changes *changes, struct record *record, bool up)
 {
 	uint64_t number;
 
 	if (record->up == up)
 		return;
-	number = ++changes->last;
+	record_move(changes, record);
+	number = record->changed;
 	record->up = up;
 	changes->gone += up ? (size_t)-1 : 1;
-	record->changed = number;
 	if (!record->first)
 		record->first = number;
 	if (up && (record->born || !record->since)) /* else it was up before it was renamed */
@@ -153,13 +168,6 @@ static void record_change(struct changes *changes, struct record *record, bool u
 		record->born = number;
 	if (!up)
 		record->went = number;
-	if (record->slot != SIZE_MAX)
-		changes->slots[record->slot].record = NULL;
-	record->slot = SIZE_MAX;
-	if (!has_room(changes))
-		return;
-	record->slot = changes->slots_used;
-	changes->slots[changes->slots_used++] = (struct slot){number, record};
 }
 
 /* --- in their order --------------------------------------------------------------------------- */
@@ -256,6 +264,7 @@ static void set_all_down(struct changes *changes, struct domain *domain)
 		record_change(changes, record, false);
 	if (domain->self)
 		record_change(changes, domain->self, false);
+	domain->away = false;
 }
 
 /* Frees a domain of which nothing was recorded, as for lack of memory. */
@@ -276,6 +285,17 @@ void changes_domain(struct changes *changes, uint32_t domid, bool up)
 	else
 		set_all_down(changes, domain);
 	domain_put(changes, domain);
+}
+
+void changes_away(struct changes *changes, uint32_t domid, bool away)
+{
+	struct domain *domain = domain_find(changes, domid);
+
+	if (!domain || domain->away == away)
+		return;
+	domain->away = away;
+	if (domain->self && domain->self->up)
+		record_move(changes, domain->self);
 }
 
 void changes_endpoints(struct changes *changes, uint32_t domid, const char *const *names, unsigned count)
@@ -370,6 +390,7 @@ void changes_renamed(struct changes *changes, uint32_t domid, const char *name)
 	domain_unlist(changes, domain_ref(before));
 	after = domain_new(changes, domid, name);
 	if (after) {
+		after->away = before->away;
 		after->before = domain_ref(before);
 		after->began = changes->last;
 	}

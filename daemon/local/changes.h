@@ -29,6 +29,7 @@ struct self;
 struct domain {
 	uint32_t domid;
 	bool is_own;
+	bool away;	/* our link with it is lost, and may be resumed */
 	bool is_listed; /* in changes.domains, by its domid: not when it has got another name or number */
 	uint64_t serial;
 	unsigned references;   /* of records, and of what it is called now */
@@ -69,6 +70,7 @@ void changes_destroy(struct changes *changes);
 
 /* These do what the functions of watches.h with these names say. */
 void changes_domain(struct changes *changes, uint32_t domid, bool up);
+void changes_away(struct changes *changes, uint32_t domid, bool away);
 void changes_endpoints(struct changes *changes, uint32_t domid, const char *const *names, unsigned count);
 void changes_endpoint(struct changes *changes, uint32_t domid, const char *name, bool up);
 void changes_renamed(struct changes *changes, uint32_t domid, const char *name);

@@ -182,19 +182,20 @@ static bool may_learn_of(const struct watcher *watcher, const struct record *rec
 	       watches->sees(watches->userdata, watcher->session, record->text);
 }
 
-static void tell(struct watcher *watcher, const struct watch *watch, const struct record *record, bool up,
-		 uint64_t *cost)
+/* Sends the event about the domain; EVENT_DOMAIN_UP and EVENT_DOMAIN_DOWN also mean that about its endpoint. */
+static void tell_kind(struct watcher *watcher, const struct watch *watch, const struct record *record,
+		      uint32_t kind, uint64_t *cost)
 {
 	const struct domain *domain = record->domain;
-	struct frame_event event = {.domid = domain->domid, .text = {domain->name, strlen(domain->name)}};
+	struct frame_event event = {
+		.kind = kind, .domid = domain->domid, .text = {domain->name, strlen(domain->name)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
 	*cost += COST_TELL;
 	if (record->size && !may_learn_of(watcher, record))
 		return;
-	event.kind = up ? EVENT_DOMAIN_UP : EVENT_DOMAIN_DOWN;
 	if (record->size) {
-		event.kind = up ? EVENT_ENDPOINT_UP : EVENT_ENDPOINT_DOWN;
+		event.kind = kind == EVENT_DOMAIN_UP ? EVENT_ENDPOINT_UP : EVENT_ENDPOINT_DOWN;
 		event.domain_name = event.text;
 		event.text = (struct frame_text){record->text, record->size};
 	}
@@ -203,6 +204,19 @@ static void tell(struct watcher *watcher, const struct watch *watch, const struc
 		return;
 	watcher->is_cut_off = true;
 	session_cut_off(watcher->session, -ENOBUFS, "the program doesn't read its events");
+}
+
+static void tell(struct watcher *watcher, const struct watch *watch, const struct record *record, bool up,
+		 uint64_t *cost)
+{
+	tell_kind(watcher, watch, record, up ? EVENT_DOMAIN_UP : EVENT_DOMAIN_DOWN, cost);
+}
+
+static void tell_away(struct watcher *watcher, const struct watch *watch, const struct record *record,
+		      uint64_t *cost)
+{
+	if (!record->size && record->up && record->domain->away)
+		tell_kind(watcher, watch, record, EVENT_DOMAIN_AWAY, cost);
 }
 
 /* Returns whether the watch has meant the domain under each of its names since the one by which it knows
@@ -241,9 +255,10 @@ static uint64_t visit(struct watcher *watcher, struct watch *watch, const struct
 	} else if (record->went > known) {
 		tell(watcher, watch, record, false, &cost);
 		tell(watcher, watch, record, true, &cost);
-	} else if (!was_renamed || (!record->size && record->domain->name[0])) {
+	} else if (!record->domain->away && (!was_renamed || (!record->size && record->domain->name[0]))) {
 		tell(watcher, watch, record, true, &cost);
 	}
+	tell_away(watcher, watch, record, &cost);
 	return cost;
 }
 
@@ -375,6 +390,12 @@ static void changed(struct watches *watches)
 void watches_domain(struct watches *watches, uint32_t domid, bool up)
 {
 	changes_domain(&watches->changes, domid, up);
+	changed(watches);
+}
+
+void watches_away(struct watches *watches, uint32_t domid, bool away)
+{
+	changes_away(&watches->changes, domid, away);
 	changed(watches);
 }
 

@@ -9,6 +9,7 @@
  * matched by its domid, its name or `self`. A domain that is renamed goes down for the watches of its old
  * name, comes up for those of the new one, and is reported once more as up, with its new name, to those that
  * match it either way.
+ * One whose link is away is reported as that, and as up once more when it is resumed, or has ended.
  *
  * No watch is told at once: a change makes the watches of each session due, as a task of the account that
  * watches (turns.h), which compares them with what has changed, in bounded pieces. So a program with many
@@ -53,6 +54,8 @@ bool watches_others(const struct watches *watches);
 void watches_remove_session(struct watches *watches, struct session *session);
 
 void watches_domain(struct watches *watches, uint32_t domid, bool up);
+/* Notes that our link with a domain that is there is lost and may be resumed, or isn't so any more. */
+void watches_away(struct watches *watches, uint32_t domid, bool away);
 /* Sets the endpoints that the domain has now: all of them. */
 void watches_endpoints(struct watches *watches, uint32_t domid, const char *const *names, unsigned count);
 void watches_endpoint(struct watches *watches, uint32_t domid, const char *name, bool up);

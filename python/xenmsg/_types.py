@@ -54,10 +54,11 @@ class EventKind(enum.IntEnum):
     DOMAIN_DOWN = 2
     ENDPOINT_UP = 3
     ENDPOINT_DOWN = 4
+    DOMAIN_AWAY = 5
 
 
 class Event(NamedTuple):
-    """Somebody came or went. `name` is the endpoint, or of a domain its name; `domain_name` always the domain's; "" if
+    """Somebody came or went, or the link with a domain is lost and may be resumed (DOMAIN_AWAY; then DOMAIN_UP). `name` is the endpoint, or of a domain its name; `domain_name` always the domain's; "" if
     unknown."""
 
     kind: EventKind

@@ -5,9 +5,10 @@ lost, nothing comes twice, the order is kept: of messages, calls and streams, in
 import contextlib
 import errno
 import hashlib
+import json
 import os
-import signal
 import re
+import signal
 import socket
 import struct
 import threading
@@ -229,9 +230,6 @@ def test_rings_that_are_given_up_again_and_again_cost_nothing_but_time(nodes, en
         assert node.link(domid)["last_error"]  # why it was lost, which nobody else has noticed
 
 
-def test_a_send_whose_time_is_up_while_the_peer_is_away_ends_in_time(nodes, host):
-    one, two = nodes(1, 2).values()
-    works(one, two)
 @pytest.mark.parametrize("end", [1, 2], ids=["its own", "the other's"])
 def test_a_peer_that_hides_its_presence_does_not_seem_dead_while_it_writes_no_hello(nodes, end):
     pair = nodes(1, 2, start=False)
@@ -249,6 +247,23 @@ def test_a_peer_that_hides_its_presence_does_not_seem_dead_while_it_writes_no_he
         goes_on()
 
 
+def test_who_watches_is_told_that_a_domain_is_away_and_then_that_it_is_up(nodes, host):
+    one, two = nodes(1, 2).values()
+    works(one, two)
+    with contextlib.closing(one.popen("watch", "--json", "2").stdout) as told:
+        assert json.loads(told.readline())["event"] == "up"
+        for _ in range(2):
+            host.sim("pause", 2)
+            line = json.loads(told.readline())
+            assert (line["event"], line["kind"], line["domid"]) == ("away", "domain", 2)
+            host.sim("unpause", 2)
+            line = json.loads(told.readline())
+            assert (line["event"], line["kind"], line["domid"]) == ("up", "domain", 2)
+
+
+def test_a_send_whose_time_is_up_while_the_peer_is_away_ends_in_time(nodes, host):
+    one, two = nodes(1, 2).values()
+    works(one, two)
     with Connection(one.socket) as sender, Connection(two.socket) as receiver:
         assert receiver.bind("inbox") == 0
         results = []

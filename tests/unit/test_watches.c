@@ -31,6 +31,43 @@ static void what_is_there_is_told_first_and_then_each_change(void **state)
 	scene_stop(&scene);
 }
 
+static void domain_whose_link_is_away_is_told_as_that_and_then_as_up_once_more(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	watches_away(scene.watches, 9, true); /* nothing is known of it */
+	watches_domain(scene.watches, 7, true);
+	endpoints(&scene, 7, "inbox");
+	assert_int_equal(watch(&scene, &scene.a, 1, "7"), 0);
+	assert_int_equal(watch(&scene, &scene.a, 2, "7:inbox"), 0);
+	expect(&scene, &scene.a, "1+7(work) 1+7:inbox(work) 2+7:inbox(work) ");
+	for (int i = 0; i < 2; i++) {
+		watches_away(scene.watches, 7, true);
+		expect(&scene, &scene.a, i ? "" : "1~7(work) ");
+	}
+	/* Who watches only now. */
+	assert_int_equal(watch(&scene, &scene.b, 3, "7"), 0);
+	expect(&scene, &scene.b, "3+7:inbox(work) 3+7(work) 3~7(work) ");
+	for (int i = 0; i < 2; i++) {
+		watches_away(scene.watches, 7, false);
+		expect(&scene, &scene.a, i ? "" : "1+7(work) ");
+		expect(&scene, &scene.b, i ? "" : "3+7(work) ");
+	}
+	/* It isn't away any more when it comes again. */
+	watches_away(scene.watches, 7, true);
+	expect(&scene, &scene.a, "1~7(work) ");
+	watches_domain(scene.watches, 7, false);
+	expect(&scene, &scene.a, "1-7:inbox(work) 2-7:inbox(work) 1-7(work) ");
+	watches_domain(scene.watches, 7, true);
+	expect(&scene, &scene.a, "1+7(work) ");
+	/* Of what was over before it could be told, the end is told. */
+	watches_away(scene.watches, 7, true);
+	watches_away(scene.watches, 7, false);
+	expect(&scene, &scene.a, "1+7(work) ");
+	scene_stop(&scene);
+}
+
 static void what_has_not_changed_is_not_told(void **state)
 {
 	struct scene scene;
@@ -289,6 +326,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_there_is_told_first_and_then_each_change),
+		cmocka_unit_test(domain_whose_link_is_away_is_told_as_that_and_then_as_up_once_more),
 		cmocka_unit_test(what_has_not_changed_is_not_told),
 		cmocka_unit_test(list_of_endpoints_is_told_as_what_changed_in_it),
 		cmocka_unit_test(pattern_means_what_it_says),

@@ -71,8 +71,10 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 			 event.domain_name.data ? event.domain_name.data : "");
 	else
 		snprintf(session->heard + used, HEARD_MAX - used, "%u%c%u(%.*s) ", channel,
-			 event.kind == EVENT_DOMAIN_UP ? '+' : '-', event.domid, (int)event.text.size,
-			 event.text.data);
+			 event.kind == EVENT_DOMAIN_AWAY ? '~'
+			 : event.kind == EVENT_DOMAIN_UP ? '+'
+							 : '-',
+			 event.domid, (int)event.text.size, event.text.data);
 	return 0;
 }
 
