@@ -82,6 +82,7 @@ libdaemon_la_SOURCES = \
 	daemon/xen/store_write.c daemon/xen/store_write.h \
 	daemon/local/stream.c daemon/local/stream.h \
 	daemon/local/streams.c daemon/local/streams.h \
+	daemon/base/thaw.c daemon/base/thaw.h \
 	daemon/base/timer.h \
 	daemon/base/turns.c daemon/base/turns.h \
 	daemon/xen/vchan.c daemon/xen/vchan.h \

@@ -154,6 +154,8 @@ int startup_xen(struct daemon *daemon)
 		log_error(
 			"can't read this domain's number from XenStore: %s; does xenstored run in domain 0?",
 			strerror(-r));
+	if (r == 0 && daemon->self.domid != 0)
+		vchan_host_guard(daemon->host);
 	return r;
 }
 

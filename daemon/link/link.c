@@ -296,6 +296,13 @@ static void on_notify(void *owner)
 		hop_fail(&link->hop, -ENOLINK, "notifying it: %s", strerror(-r));
 }
 
+static bool is_sound(void *owner)
+{
+	struct link *link = owner;
+
+	return transport_is_sound(&link->carrier);
+}
+
 static void begin_session(struct link *link);
 
 static void on_failed(void *owner, int error, const char *why)
@@ -390,6 +397,7 @@ static const struct hop_callbacks hop_callbacks = {
 	.open = on_open,
 	.notify = on_notify,
 	.after_turn = after_turn,
+	.is_sound = is_sound,
 	.failed = on_failed,
 };
 
@@ -481,6 +489,7 @@ void link_take_next(struct link *link)
 {
 	link->carrier = link->next;
 	link->next = (struct transport){0};
+	link->hop.guarded = link->hop.attached && transport_is_guarded(&link->carrier);
 	link->ring_bytes = link->hop.out[OUTLET_MAIN].writer.ring.size;
 	link->heard_ms = link->used_ms = clock_ms();
 	patience_init(&link->patience, link->links->options.busy_poll_ns);

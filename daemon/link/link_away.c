@@ -316,7 +316,7 @@ static bool take_resume(struct link *link, const uint8_t *payload, uint32_t leng
 	/* The mapping end's is a new one. */
 	if (transport_is_granter(&link->next) && resume.epoch <= link->session.epoch)
 		return false;
-	facts.ahead = resume.received > hop_sent(&link->hop);
+	facts.ahead = resume.received > hop_given_out(&link->hop);
 	facts.behind = resume.received < hop_acked(&link->hop);
 	act(link, &facts, &resume);
 	return true;
@@ -352,6 +352,10 @@ static void on_next(void *userdata)
 
 	for (unsigned i = 0; i < FRAMES_AT_ONCE; i++) {
 		r = attempt_hear(&link->attempt, &header, payload);
+		if (!transport_is_sound(&link->next)) {
+			drop(link, "this domain was restored");
+			return;
+		}
 		if (r <= 0)
 			break;
 		relay_spend(link->links->relay, link->hop.account, COST_FRAME_BEFORE);

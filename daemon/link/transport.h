@@ -35,6 +35,9 @@ struct transport_functions {
 	/* Notifies the other end; must not block. 0, or a negative errno: it can't be notified any more. */
 	int (*notify)(void *carrier);
 	enum transport_state (*state)(void *carrier);
+	/* Whether what is in the rings now, and was read of the state, is what the two ends wrote: not after this domain
+	 * was restored. NULL: it never is. */
+	bool (*is_sound)(void *carrier);
 	/* Tells the other end, and frees the carrier. `to_resume`: this end wants another one for the session. */
 	void (*close)(void *carrier, bool to_resume);
 	/* For status: whether this end has granted the pages, and how many there are. */
@@ -72,6 +75,16 @@ static inline int transport_notify(const struct transport *transport)
 static inline enum transport_state transport_state(const struct transport *transport)
 {
 	return transport->functions->state(transport->carrier);
+}
+
+static inline bool transport_is_guarded(const struct transport *transport)
+{
+	return transport->functions && transport->functions->is_sound;
+}
+
+static inline bool transport_is_sound(const struct transport *transport)
+{
+	return !transport->functions->is_sound || transport->functions->is_sound(transport->carrier);
 }
 
 /* Closes it if it is there; then it isn't any more. */

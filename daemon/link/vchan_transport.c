@@ -31,6 +31,11 @@ static enum transport_state state(void *carrier)
 	}
 }
 
+static bool is_sound(void *carrier)
+{
+	return vchan_is_sound(carrier);
+}
+
 static void close_vchan(void *carrier, bool to_resume)
 {
 	if (to_resume)
@@ -51,15 +56,11 @@ static uint32_t pages(void *carrier)
 
 struct transport vchan_transport(struct vchan *vchan)
 {
-	static const struct transport_functions functions = {
-		.rings = rings,
-		.hear = hear,
-		.notify = notify,
-		.state = state,
-		.close = close_vchan,
-		.is_granter = is_granter,
-		.pages = pages,
-	};
+#define FUNCTIONS                                                                                            \
+	.rings = rings, .hear = hear, .notify = notify, .state = state, .close = close_vchan,                \
+	.is_granter = is_granter, .pages = pages
+	static const struct transport_functions functions = {FUNCTIONS},
+						guarded = {FUNCTIONS, .is_sound = is_sound};
 
-	return (struct transport){&functions, vchan};
+	return (struct transport){vchan_is_guarded(vchan) ? &guarded : &functions, vchan};
 }

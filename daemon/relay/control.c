@@ -20,10 +20,26 @@ void hop_outlet_failed(struct hop *hop, int error)
 	hop_fail(hop, error, error == -ENOMEM ? "out of memory" : "impossible consumer index in the ring");
 }
 
+/* Looks before positions are given out, when everything that has them is in the ring: from here on this domain and an
+ * image of it do the same. False: the hop has failed. */
+static bool may_give_out(struct hop *hop)
+{
+	if (!outlet_close(&hop->out[OUTLET_MAIN]))
+		return true;
+	if (!hop_is_sound(hop)) {
+		hop_fail(hop, -ENOLINK, "this domain was restored");
+		return false;
+	}
+	hop->sure = hop_sent(hop);
+	return true;
+}
+
 void hop_publish(struct hop *hop)
 {
 	bool wanted = false;
 
+	if (hop->guarded && !may_give_out(hop))
+		return;
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
 		wanted |= outlet_publish(&hop->out[i]);
 	if (wanted)

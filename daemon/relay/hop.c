@@ -59,6 +59,7 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings)
 	int r;
 
 	hop->in = (struct inlet){.missing = 1};
+	hop->sure = 0;
 	r = ring_reader_init(&hop->in.reader, &rings->in, rings->adopt);
 	for (unsigned i = 0; i < hop->traits->outlets && r == 0; i++)
 		r = outlet_attach(&hop->out[i], &rings->out[i], hop->traits, &hop->tx, rings->adopt);
@@ -73,6 +74,7 @@ void hop_attach_begun(struct hop *hop, const struct ring_reader *in, const struc
 	struct outlet *outlet = &hop->out[OUTLET_MAIN];
 
 	hop->in = (struct inlet){.missing = 1, .reader = *in, .sequence = 1, .position = in->tail};
+	hop->sure = 0;
 	*outlet =
 		(struct outlet){.traits = hop->traits, .tx = &hop->tx, .sequence = 1, .position = out->head};
 	outlet_move(outlet, out);
@@ -83,7 +85,7 @@ void hop_attach_begun(struct hop *hop, const struct ring_reader *in, const struc
 static void leave_rings(struct hop *hop)
 {
 	hop_unmark(hop, MARK_FAILED); /* what failed is over */
-	hop->attached = false;
+	hop->attached = hop->guarded = false;
 	hop->waiting.stuck = true;
 	hop_stop_waiting(hop);
 	hop_unmark(hop, MARK_TO_NOTIFY);
@@ -120,6 +122,8 @@ int hop_pause(struct hop *hop)
 		hop_detach(hop);
 		return r;
 	}
+	if (hop_is_sound(hop))
+		hop->sure = hop_sent(hop);
 	leave_rings(hop);
 	hop->paused = true;
 	return 0;
@@ -128,6 +132,11 @@ int hop_pause(struct hop *hop)
 uint64_t hop_sent(const struct hop *hop)
 {
 	return hop->out[OUTLET_MAIN].position;
+}
+
+uint64_t hop_given_out(const struct hop *hop)
+{
+	return hop->sure;
 }
 
 uint64_t hop_acked(const struct hop *hop)
@@ -144,7 +153,12 @@ void hop_resume(struct hop *hop, const struct ring_reader *in, const struct ring
 		uint64_t received)
 {
 	hop->in = (struct inlet){
-		.missing = 1, .reader = *in, .sequence = hop->in.sequence, .position = hop->in.position};
+		.missing = 1,
+		.reader = *in,
+		.progress = hop->in.progress,
+		.sequence = hop->in.sequence,
+		.position = hop->in.position,
+	};
 	outlet_move(&hop->out[OUTLET_MAIN], out);
 	hop->kept.written += (uint32_t)(received - hop_acked(hop));
 	if (hop->kept.written == hop->kept.size)

@@ -124,6 +124,8 @@ struct hop_callbacks {
 	void (*after_turn)(void *owner, bool took_in, bool more);
 	/* Nothing that hop_send() has queued waits any more. May be NULL. */
 	void (*drained)(void *owner);
+	/* Whether this domain wasn't restored since the hop got its rings. Asked of a guarded hop (below). */
+	bool (*is_sound)(void *owner);
 	/* The session is over because of `error` (a negative errno); `why` says what the other end did. Must
 	 * detach or free the hop. */
 	void (*failed)(void *owner, int error, const char *why);
@@ -201,6 +203,11 @@ struct hop {
 	struct finishing finishing;
 	bool attached;
 	bool paused;
+	/* This domain may be saved and restored, and what the other end wrote into the rings is then stale or torn: so
+	 * what was copied out of them counts only if is_sound() says so afterwards, and what was written into them is
+	 * given out only if it says so before (doc/protocol.md 5.7, rule 8). */
+	bool guarded;
+	uint64_t sure; /* the position up to which it was so when it was given out */
 	struct kept kept;
 	bool said_goodbye; /* the program has sent GOODBYE: it has reported what it took, and takes no more */
 
@@ -247,6 +254,8 @@ int hop_pause(struct hop *hop);
 /* The positions of a session (doc/protocol.md 5.4), of one that is paused: what was sent, what of it the other end has
  * processed as far as is known, and what was received. */
 uint64_t hop_sent(const struct hop *hop);
+/* What of it can have reached the other end: not what was written after this domain was restored. */
+uint64_t hop_given_out(const struct hop *hop);
 uint64_t hop_acked(const struct hop *hop);
 uint64_t hop_received(const struct hop *hop);
 /* Gives a paused hop other rings, read and written so far by the caller. What the other end has received, between
@@ -297,6 +306,11 @@ void hop_unmark(struct hop *hop, enum hop_mark mark);
 static inline bool hop_is_catching_up(const struct hop *hop)
 {
 	return hop->kept.bytes != NULL;
+}
+/* Whether what was copied out of the rings by now is what the other end wrote. */
+static inline bool hop_is_sound(const struct hop *hop)
+{
+	return !hop->guarded || hop->callbacks->is_sound(hop->owner);
 }
 /* Whether the hop has rings and no fault was found. */
 static inline bool hop_is_up(const struct hop *hop)

@@ -226,6 +226,8 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	struct channel_end *end;
 
 	ring_reader_copy(&hop->in.reader, FRAME_HEADER_SIZE, payload, header->length);
+	if (!hop_is_sound(hop))
+		return -ENOLINK;
 	spend(hop, COST_CONTROL + COST_BYTES(header->length));
 	switch (header->type) {
 	case FRAME_OPEN:
@@ -274,6 +276,8 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 	int r;
 
 	if (!end && refused_has(&hop->refused, header->channel)) {
+		if (!hop_is_sound(hop))
+			return -ENOLINK;
 		hop->in.progress = header->length;
 		return 0;
 	}
@@ -291,6 +295,8 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 		tally(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
 	PROBE4(xenmsgd, relay, end->channel->endpoint, end->channel->identity.domid, end->is_opener, r);
 	spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
+	if (hop_is_marked(hop, MARK_FAILED))
+		return hop->error;
 	if (hop->in.progress < header->length)
 		hop_wait_for(hop, channel_other(end)->hop);
 	return (int)hop->in.progress;
@@ -322,6 +328,18 @@ static void finish_frame(struct hop *hop, const struct frame_header *header)
 	account_note_sent(hop->account, total, header->type == FRAME_DATA ? header->messages : 0);
 }
 
+/* Takes back finish_frame() of the last `count` frames, of `total` bytes. */
+static void unfinish_frames(struct hop *hop, unsigned count, uint32_t total, uint32_t messages)
+{
+	hop->in.reader.tail -= total;
+	hop->in.sequence -= count;
+	hop->in.position -= total;
+	hop->in.unreleased -= total;
+	hop->rx.frames -= count;
+	hop->rx.bytes -= total;
+	hop->rx.messages -= messages;
+}
+
 /* Decodes the header of the frame at the head of the ring. 1: the whole frame is there; 0: not yet; negative
  * errno: the session has failed. */
 static int next_frame(struct hop *hop, struct frame_header *header)
@@ -351,27 +369,37 @@ static int next_frame(struct hop *hop, struct frame_header *header)
 }
 
 /* Takes short pieces of a stream right behind one that was forwarded, for which nothing that was decided for
- * that one has changed. */
+ * that one has changed. If this domain was restored meanwhile, none of them counts. */
 static void take_run(struct hop *hop, uint32_t number)
 {
 	struct channel_end *end = channel_table_find(&hop->channels, number);
 	struct outlet *outlet = end ? hop_way_out(end) : NULL;
+	uint64_t position = hop->in.position;
+	uint32_t length = 0, messages = 0;
 	struct frame_header header;
 	struct iovec pieces[2];
 	unsigned count = 0;
 
 	while (outlet && hop->in.unreleased < HOP_CHUNK && next_frame(hop, &header) > 0) {
 		if (header.type != FRAME_DATA || header.channel != number ||
-		    header.length > end->granted - end->received ||
+		    header.length > end->granted - end->received - length ||
 		    ring_reader_peek(&hop->in.reader, FRAME_HEADER_SIZE, header.length, pieces) != 1 ||
 		    !outlet_append(outlet, channel_other(end), pieces[0].iov_base, header.length,
 				   header.messages))
 			break;
-		end->received += header.length;
+		length += header.length;
+		messages += header.messages;
 		finish_frame(hop, &header);
 		count++;
 	}
 	spend(hop, count * COST_FRAME);
+	if (count && !hop_is_sound(hop)) {
+		outlet_take_back(outlet, length, messages);
+		unfinish_frames(hop, count, (uint32_t)(hop->in.position - position), messages);
+		hop_fail(hop, -ENOLINK, "this domain was restored");
+	} else if (end) {
+		end->received += length;
+	}
 }
 
 /* Handles the frame at the head of the ring. 1: handled; 0: there is none, or it waits; negative errno: the

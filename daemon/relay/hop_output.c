@@ -3,6 +3,7 @@
 /* Output of a hop: frames about its channels, their data as it comes in elsewhere, and what had to wait. */
 
 #include <errno.h>
+#include <string.h>
 
 #include <event2/buffer.h>
 #include <utlist.h>
@@ -37,9 +38,10 @@ static bool emit_urgent(struct hop *hop)
 	return true;
 }
 
-/* Writes bytes of a stream as far as there is room. Returns how many. */
-static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const struct iovec *pieces,
-			     uint32_t length, uint32_t messages)
+/* Writes bytes of a stream, which come in at `from` (NULL: from our own memory), as far as there is room. Returns how
+ * many. */
+static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const struct hop *from,
+			     const struct iovec *pieces, uint32_t length, uint32_t messages)
 {
 	struct outgoing data = {.pieces = pieces, .left = length, .messages = messages};
 	struct outlet *outlet = hop_outlet(hop, end);
@@ -49,6 +51,11 @@ static uint32_t write_pieces(struct hop *hop, struct channel_end *end, const str
 		r = outlet_write(outlet, end, &data);
 		if (r < 0)
 			hop_outlet_failed(hop, r);
+		if (r > 0 && from && !hop_is_sound(from)) {
+			outlet_take_back(outlet, (uint32_t)r, data.left ? 0 : messages);
+			data.left += (uint32_t)r;
+			break;
+		}
 		if (outlet_is_due(outlet))
 			hop_publish(hop);
 	}
@@ -89,31 +96,42 @@ struct outlet *hop_way_out(struct channel_end *end)
 	return way_of(end) == FREE ? hop_outlet(out->hop, out) : NULL;
 }
 
-static uint32_t write_now(struct hop *hop, struct channel_end *end, const struct iovec *pieces,
-			  uint32_t length, uint32_t messages)
+static uint32_t write_now(struct hop *hop, struct channel_end *end, const struct hop *from,
+			  const struct iovec *pieces, uint32_t length, uint32_t messages)
 {
 	hop_mark(hop, MARK_DIRTY);
 	hop->emit_from = hop->relay->turns.spent;
 	if (channel_is_unannounced(end) && !(hop_emit_control(hop) && emit_urgent(hop)))
 		return 0;
-	return write_pieces(hop, end, pieces, length, messages);
+	return write_pieces(hop, end, from, pieces, length, messages);
 }
 
-/* Keeps what follows the first `skip` bytes. */
-static int spill(struct channel_end *out, const struct iovec *pieces, unsigned count, uint32_t skip)
+/* Keeps what follows the first `skip` bytes, which came in at `from`. -ENOMEM; -ENOLINK: it wasn't sound. */
+static int spill(struct channel_end *out, const struct hop *from, const struct iovec *pieces, unsigned count,
+		 uint32_t skip)
 {
+	struct evbuffer_iovec room;
+	uint32_t length = 0;
+
 	if (!out->queue)
 		out->queue = evbuffer_new();
-	if (!out->queue)
+	for (unsigned i = 0; i < count; i++)
+		length += (uint32_t)pieces[i].iov_len;
+	if (!out->queue || evbuffer_reserve_space(out->queue, length - skip, &room, 1) < 1)
 		return -ENOMEM;
+	room.iov_len = 0;
 	for (unsigned i = 0; i < count; i++) {
-		uint32_t size = (uint32_t)pieces[i].iov_len;
-		uint32_t from = skip < size ? skip : size;
+		uint32_t size = (uint32_t)pieces[i].iov_len, skipped = skip < size ? skip : size;
 
-		if (evbuffer_add(out->queue, (uint8_t *)pieces[i].iov_base + from, size - from))
-			return -ENOMEM;
-		skip -= from;
+		memcpy((uint8_t *)room.iov_base + room.iov_len, (uint8_t *)pieces[i].iov_base + skipped,
+		       size - skipped);
+		room.iov_len += size - skipped;
+		skip -= skipped;
 	}
+	if (!hop_is_sound(from))
+		return -ENOLINK;
+	if (evbuffer_commit_space(out->queue, &room, 1))
+		return -ENOMEM;
 	channel_mark_backlog(out);
 	return 0;
 }
@@ -126,24 +144,32 @@ int hop_forward(struct channel_end *end, const struct ring_reader *reader, uint3
 	struct iovec pieces[2];
 	uint32_t done = 0;
 	unsigned count;
+	int r;
 
+	if (way == VIOLATED || (way != IGNORED && length > end->granted - end->received))
+		return -EPROTO;
+	if ((way == IGNORED || way == DROPPED) && !hop_is_sound(end->hop))
+		return -ENOLINK;
 	if (way == IGNORED)
 		return (int)length;
-	if (way == VIOLATED || length > end->granted - end->received)
-		return -EPROTO;
 	if (way == DROPPED) {
 		end->received += length;
 		return (int)length;
 	}
 	count = (unsigned)ring_reader_peek(reader, offset, length, pieces);
 	if (way == FREE)
-		done = write_now(out->hop, out, pieces, length, messages);
+		done = write_now(out->hop, out, end->hop, pieces, length, messages);
 	end->received += done;
 	if (done == length || (may_wait && out->hop->traits->is_daemon && !out->hop->waiting.stuck &&
 			       !channel_has_backlog(out)))
 		return (int)done;
-	if (spill(out, pieces, count, done) < 0)
-		return -ENOMEM;
+	r = spill(out, end->hop, pieces, count, done);
+	if (r == -ENOLINK && done) { /* which counts */
+		hop_fail(end->hop, r, "this domain was restored");
+		return (int)done;
+	}
+	if (r < 0)
+		return r;
 	end->received += length - done;
 	out->queued_messages += messages;
 	return (int)length;
@@ -169,7 +195,7 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 	}
 	if (length < queued)
 		length &= ~7u;
-	done = write_pieces(hop, end, (struct iovec *)pieces, length,
+	done = write_pieces(hop, end, NULL, (struct iovec *)pieces, length,
 			    length == queued ? end->queued_messages : 0);
 	relay_spend(hop->relay, end->channel->charge.account, COST_FRAME + COST_BYTES(done));
 	evbuffer_drain(end->queue, done);

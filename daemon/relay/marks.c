@@ -2,6 +2,7 @@
 
 /* Marks of what is to be done for a hop, in the phase of a pass that does it (relay.c). */
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -38,6 +39,10 @@ void hop_fail(struct hop *hop, int error, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(hop->why, sizeof(hop->why), format, args);
 	va_end(args);
+	if (hop->attached && !hop_is_sound(hop)) { /* so the other end has done nothing wrong */
+		hop->error = -ENOLINK;
+		snprintf(hop->why, sizeof(hop->why), "this domain was restored");
+	}
 	hop_mark(hop, MARK_FAILED);
 }
 

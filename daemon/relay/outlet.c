@@ -179,6 +179,14 @@ bool outlet_append(struct outlet *outlet, struct channel_end *end, const void *d
 	return true;
 }
 
+void outlet_take_back(struct outlet *outlet, uint32_t length, uint32_t messages)
+{
+	outlet->writer.head -= length;
+	outlet->filling->sent -= length;
+	outlet->filling_length -= length;
+	outlet->filling_messages -= messages;
+}
+
 static void put_pieces(struct outlet *outlet, struct outgoing *data, uint32_t size)
 {
 	data->left -= size;
@@ -224,6 +232,12 @@ int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing
 	put_pieces(outlet, data, size);
 	note_put(outlet, size, data->left ? 0 : data->messages);
 	return (int)size;
+}
+
+bool outlet_close(struct outlet *outlet)
+{
+	close_frame(outlet);
+	return ring_writer_is_ahead(&outlet->writer);
 }
 
 bool outlet_publish(struct outlet *outlet)

@@ -89,6 +89,10 @@ bool outlet_append(struct outlet *outlet, struct channel_end *end, const void *d
 /* Whether so much has been written that the reader should see it: on two CPUs it works on the first chunk
  * while we copy the second. */
 bool outlet_is_due(const struct outlet *outlet);
+/* Takes back what was put into the open frame last, and wasn't to be. */
+void outlet_take_back(struct outlet *outlet, uint32_t length, uint32_t messages);
+/* Closes the open frame. Returns whether there is something that the reader doesn't see yet. */
+bool outlet_close(struct outlet *outlet);
 /* Closes the open frame, and lets the reader see everything. True: the reader asks to be notified. */
 bool outlet_publish(struct outlet *outlet);
 /* Asks to be notified of room for `wanted` bytes, or of as much as is worth a wake-up. 1: there is room

@@ -17,6 +17,7 @@
 
 #include "daemon/xen/keeper.h"
 #include "daemon/base/log.h"
+#include "daemon/base/thaw.h"
 #include "daemon/xen/vchan_layout.h"
 
 #define LIVE_CLOSED	   0
@@ -33,6 +34,8 @@ struct vchan_host {
 	struct event *events;
 	struct vchan *vchans; /* by local port */
 	uint32_t pages_granted;
+	bool guarded; /* this domain may be restored, and this shows it: */
+	struct thaw thaw;
 	bool ports_short; /* vchan_grant() found no port, and its caller waits for `freed` */
 	void (*freed)(void *userdata);
 	void *freed_userdata;
@@ -55,6 +58,7 @@ struct vchan {
 	uint32_t pages;
 	bool was_connected; /* the peer's live byte has been 1 */
 	bool is_stale;	    /* from before a restore: its port must not be touched */
+	unsigned thaws;	    /* the count when it was made */
 	vchan_event_fn event;
 	void *userdata;
 	uint64_t sent, received;
@@ -302,6 +306,7 @@ static struct vchan *vchan_alloc(struct vchan_host *host, uint32_t domid, bool s
 	vchan->event = event;
 	vchan->userdata = userdata;
 	vchan->control.is_server = server ? -1 : 0; /* one bit wide, and signed */
+	vchan->thaws = host->guarded ? thaw_count(&host->thaw) : 0;
 	vchan->control.blocking = 0;
 	vchan->control.server_persist = 0;
 	vchan->control.event = host->evtchn;
@@ -487,6 +492,22 @@ enum vchan_state vchan_state(const struct vchan *vchan)
 	default:
 		return VCHAN_BROKEN;
 	}
+}
+
+void vchan_host_guard(struct vchan_host *host)
+{
+	host->guarded = true;
+	thaw_init(&host->thaw);
+}
+
+bool vchan_is_guarded(const struct vchan *vchan)
+{
+	return vchan->host->guarded && is_server(vchan);
+}
+
+bool vchan_is_sound(const struct vchan *vchan)
+{
+	return !vchan->is_stale && thaw_count(&vchan->host->thaw) == vchan->thaws;
 }
 
 /* Returns the byte with the request bits that we set, which the other side looks at: the server's are in

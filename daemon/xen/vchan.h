@@ -52,6 +52,9 @@ int vchan_host_renew(struct vchan_host *host);
 void vchan_host_set_retired(struct vchan_host *host, void (*retired)(void *userdata), void *userdata);
 void vchan_host_unbind_retired(struct vchan_host *host);
 
+/* From now on this domain may be saved and restored: domain 0 never is. */
+void vchan_host_guard(struct vchan_host *host);
+
 /* Called on the event loop when the peer has notified us, closed, or died. The callee looks at the rings and
  * vchan_state(). It may close the vchan. */
 typedef void (*vchan_event_fn)(void *userdata);
@@ -85,6 +88,12 @@ enum vchan_state vchan_state(const struct vchan *vchan);
 /* Whether the other side has closed the vchan by vchan_leave(): it wants another one. A bit beside its requests says
  * so, which the kernel doesn't set when it closes the vchan of a process that has died, and libxenvchan never. */
 bool vchan_was_left(const struct vchan *vchan);
+
+/* Whether vchan_is_sound() is to be asked. */
+bool vchan_is_guarded(const struct vchan *vchan);
+/* Whether this domain wasn't restored since the vchan was made, as far as can be seen at once. If it was, what the other
+ * side wrote into granted pages may be stale or torn. What is copied out of them counts only if this is true afterwards. */
+bool vchan_is_sound(const struct vchan *vchan);
 
 /* Set where the rings are, as seen from here. */
 void vchan_read_view(const struct vchan *vchan, struct ring_view *view);

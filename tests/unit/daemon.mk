@@ -47,6 +47,7 @@ unit_tests += \
 	tests/unit/test_stream_calls \
 	tests/unit/test_stream_bytes \
 	tests/unit/test_stream_ends \
+	tests/unit/test_thaw \
 	tests/unit/test_turns \
 	tests/unit/test_units \
 	tests/unit/test_vchan \
@@ -181,6 +182,10 @@ tests_unit_test_ledger_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA
 tests_unit_test_outlet_SOURCES = tests/unit/test_outlet.c tests/unit/random.h tests/unit/unit.h
 tests_unit_test_outlet_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_outlet_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_thaw_SOURCES = tests/unit/test_thaw.c tests/unit/unit.h
+tests_unit_test_thaw_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_thaw_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 tests_unit_test_turns_SOURCES = tests/unit/test_turns.c tests/unit/unit.h
 tests_unit_test_turns_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)

@@ -52,6 +52,18 @@ bool vchan_was_left(const struct vchan *vchan)
 	return vchan->was_left;
 }
 
+bool guarded;
+
+bool vchan_is_guarded(const struct vchan *vchan)
+{
+	return guarded;
+}
+
+bool vchan_is_sound(const struct vchan *vchan)
+{
+	return !vchan->restored;
+}
+
 void vchan_read_view(const struct vchan *vchan, struct ring_view *view)
 {
 	*view = private_ring_view((struct private_ring *)(uintptr_t)&vchan->in);

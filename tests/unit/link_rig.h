@@ -40,7 +40,11 @@ struct vchan {
 	int notify_error;
 	bool closed;
 	bool left, was_left; /* by the daemon; by the peer, with `state` */
+	bool restored;	     /* our domain was, since */
 };
+
+/* Our domain may be restored. */
+extern bool guarded;
 
 struct peer {
 	uint32_t domid;

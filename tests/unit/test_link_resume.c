@@ -561,6 +561,120 @@ static void what_is_kept_a_second_time_is_paid_for_once(void **state)
 	free(rings);
 }
 
+/* --- this domain was restored, and hasn't heard of it ------------------------------------------- */
+
+static void up_as_a_guest(struct scene *scene)
+{
+	guarded = true;
+	up_to_resume(scene);
+	guarded = false;
+}
+
+/* The link is away without a word to the peer, and goes on where it was. */
+static void expect_to_go_on(struct scene *scene, uint32_t heard)
+{
+	expect_silence(scene);
+	expect_state(scene, LINK_AWAY);
+	expect_last_error(scene, "restored");
+	session.sequence = heard;
+	session.heard_sequence = scene->peer.heard_sequence;
+	meet_again(scene);
+	prove(scene);
+	go_on(scene);
+	expect(scene, FRAME_PING);
+	say_u64(scene, FRAME_PING, 7);
+	expect(scene, FRAME_PONG);
+	scene_stop(scene);
+}
+
+static void what_a_restored_domain_finds_in_its_ring_counts_for_nothing(void **state)
+{
+	uint8_t open[24] = {CHANNEL_MESSAGE};
+	struct scene scene;
+
+	memcpy(open + 20, "a", 1);
+	for (int shape = 0; shape < 6; shape++) {
+		struct private_ring *in;
+		uint32_t heard;
+
+		up_as_a_guest(&scene);
+		heard = scene.peer.sequence;
+		in = &scene.peer.vchan->in;
+		scene.peer.vchan->restored = true;
+		switch (shape) {
+		case 0: /* a frame */
+			say(&scene, FRAME_OPEN, open, sizeof(open));
+			break;
+		case 1:
+			say(&scene, FRAME_GOODBYE, "\0\0\0\0", 4);
+			break;
+		case 2: /* an index that went backwards, */
+			in->words.producer -= 8;
+			notify(&scene);
+			break;
+		case 3: /* or half a frame */
+			in->words.producer += 8;
+			notify(&scene);
+			break;
+		case 4: /* an older frame */
+			scene.peer.sequence--;
+			say_u64(&scene, FRAME_PING, 7);
+			break;
+		default: /* that the peer has closed it */
+			scene.peer.vchan->state = VCHAN_CLOSED;
+			notify(&scene);
+			break;
+		}
+		assert_int_equal(scene.opens, 0);
+		expect_to_go_on(&scene, heard);
+	}
+}
+
+static void what_a_restored_domain_wrote_before_it_knew_was_not_given_out(void **state)
+{
+	struct scene scene;
+
+	for (int lie = 0; lie < 2; lie++) {
+		up_as_a_guest(&scene);
+		scene.peer.vchan->restored = true;
+		open_channel(&scene);
+		expect_silence(&scene);
+		expect_state(&scene, LINK_AWAY);
+		session.sequence = scene.peer.sequence;
+		session.heard_sequence = scene.peer.heard_sequence;
+		meet_again(&scene);
+		prove(&scene);
+		if (lie) { /* the domain that we are an image of has sent something else there */
+			say_resume(&scene, session.received + 56, 2);
+			forget_program_channel(&scene);
+			expect_ended(&scene);
+			continue;
+		}
+		go_on(&scene);
+		expect(&scene, FRAME_OPEN);
+		expect(&scene, FRAME_PING);
+		forget_program_channel(&scene);
+		scene_stop(&scene);
+	}
+}
+
+static void attempt_of_a_restored_domain_is_given_up(void **state)
+{
+	struct frame_prove ours, theirs;
+	struct scene scene;
+
+	up_to_resume(&scene);
+	leave(&scene);
+	guarded = true;
+	meet_again(&scene);
+	guarded = false;
+	hear_prove(&scene, &ours);
+	theirs = good_prove(1);
+	scene.peer.vchan->restored = true;
+	say_prove(&scene, &theirs);
+	expect_dropped(&scene);
+}
+
 /* --- who lies --------------------------------------------------------------------------------- */
 
 static void wrong_proof_is_not_answered(void **state)
@@ -838,6 +952,11 @@ int main(void)
 		cmocka_unit_test(daemon_that_stops_while_the_peer_is_away_leaves_nothing),
 		cmocka_unit_test(what_its_domain_may_not_let_wait_ends_the_session),
 		cmocka_unit_test(what_is_kept_a_second_time_is_paid_for_once),
+}
+
+		cmocka_unit_test(what_a_restored_domain_finds_in_its_ring_counts_for_nothing),
+		cmocka_unit_test(what_a_restored_domain_wrote_before_it_knew_was_not_given_out),
+		cmocka_unit_test(attempt_of_a_restored_domain_is_given_up),
 		cmocka_unit_test(wrong_proof_is_not_answered),
 		cmocka_unit_test(proof_of_an_earlier_vchan_is_not_answered),
 		cmocka_unit_test(impossible_positions),
