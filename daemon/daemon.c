@@ -14,6 +14,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/base/clock.h"
+#include "daemon/base/cost.h"
 #include "daemon/local/closer.h"
 #include "daemon/daemon_internal.h"
 #include "daemon/base/descriptors.h"
@@ -355,11 +356,11 @@ static void peer_failed(void *userdata, uint32_t domid, int error, const char *r
 	links_failed(daemon->links, domid, error, reason);
 }
 
-static void peer_lost(void *userdata, uint32_t domid, bool gone, const char *reason)
+static void peer_lost(void *userdata, uint32_t domid, bool replaced, const char *reason)
 {
 	struct daemon *daemon = userdata;
 
-	links_lost(daemon->links, domid, gone, reason);
+	links_lost(daemon->links, domid, replaced, reason);
 }
 
 static void all_peers_known(void *userdata)
@@ -464,6 +465,26 @@ static void peer_away(void *userdata, uint32_t domid, bool away)
 	watches_away(daemon->watches, domid, away);
 }
 
+/* What is relayed has told its other end who is here, and where that is: such channels end. The others are that of the
+ * domain's new number, by which policy decides again. */
+static void peer_moved(void *userdata, uint32_t from, uint32_t to, struct hop *hop)
+{
+	struct daemon *daemon = userdata;
+	struct channel_end *end;
+	uint32_t number = 0;
+
+	while ((end = channel_table_next(&hop->channels, &number))) {
+		struct channel *channel = end->channel;
+
+		relay_spend(&daemon->relay, hop->account, COST_CHANNEL_END);
+		if (channel->endpoint && strchr(channel->endpoint, ':'))
+			channel_forbid(channel, ECONNRESET);
+		else if (end->is_opener && channel->identity.domid == from)
+			channel->identity.domid = to;
+	}
+	recheck_channels(daemon);
+}
+
 static void ping_through_us(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping)
 {
 	struct daemon *daemon = userdata;
@@ -477,6 +498,7 @@ static int start_links(struct daemon *daemon)
 		.open = open_from_peer,
 		.unlinkable = peer_unlinkable,
 		.away = peer_away,
+		.moved = peer_moved,
 		.ping = daemon->self.domid == 0 ? ping_through_us : NULL,
 	};
 	const struct config *config = &daemon->config;

@@ -39,6 +39,7 @@ libdaemon_la_SOURCES = \
 	daemon/link/link.c daemon/link/link.h daemon/link/link_internal.h \
 	daemon/link/link_away.c \
 	daemon/link/link_info.c \
+	daemon/link/link_moved.c \
 	daemon/link/proof.c daemon/link/proof.h \
 	daemon/link/resume_step.c daemon/link/resume_step.h \
 	daemon/link/transport.h \

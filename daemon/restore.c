@@ -2,7 +2,7 @@
 
 /*
  * After a restore or a migration the domain may have another number, its nodes in XenStore are gone, and
- * grants and event channels lead nowhere. Programs and their endpoints stay.
+ * grants and event channels lead nowhere. Programs and their endpoints stay, and sessions go on over other vchans.
  */
 
 #include <errno.h>
@@ -37,7 +37,8 @@ static void leave_peers(struct daemon *daemon)
 	peers_stop(daemon->peers);
 }
 
-/* Makes everything anew that Xen knew of us by the old number. Programs and their endpoints stay. */
+/* Makes everything anew that Xen knew of us by the old number. Programs and their endpoints stay, and sessions that can
+ * be resumed. */
 static int begin_anew(struct daemon *daemon, uint32_t domid)
 {
 	int r = vchan_host_renew(daemon->host);
@@ -50,9 +51,11 @@ static int begin_anew(struct daemon *daemon, uint32_t domid)
 	watches_restart(daemon->watches);
 	directory_restart(daemon->directory);
 	r = peers_start(daemon->peers);
-	if (r == 0)
-		router_advertise(daemon->router);
-	return r;
+	if (r < 0)
+		return r;
+	router_advertise(daemon->router);
+	links_go_on(daemon->links);
+	return 0;
 }
 
 static void on_own_leaf(void *userdata, int error, const char *value, size_t size)
@@ -80,9 +83,8 @@ static void conclude_domid(struct daemon *daemon, uint32_t domid)
 		vchan_host_unbind_retired(daemon->host);
 		return;
 	}
-	log_warning(
-		"this domain was restored or migrated: it was domain %u and is domain %u; all links begin anew",
-		daemon->self.domid, domid);
+	log_warning("this domain was restored or migrated: it was domain %u and is domain %u",
+		    daemon->self.domid, domid);
 	if (begin_anew(daemon, domid) < 0)
 		fail(daemon);
 }

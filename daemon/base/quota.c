@@ -149,6 +149,20 @@ void account_unref(struct account *account)
 	free(account);
 }
 
+void account_renumber(struct account *account, uint32_t id)
+{
+	struct account_key key = {.kind = account->key.kind, .id = id};
+	struct quota *quota = account->quota;
+	struct account *other;
+
+	HASH_FIND(hh, quota->accounts, &key, sizeof(key), other);
+	if (other)
+		return;
+	HASH_DEL(quota->accounts, account);
+	account->key = key;
+	HASH_ADD_INORDER(hh, quota->accounts, key, sizeof(account->key), account, by_key);
+}
+
 enum quota_kind account_kind(const struct account *account)
 {
 	return (enum quota_kind)account->key.kind;

@@ -103,6 +103,8 @@ struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_
 /* The functions below take NULL for an account without limits. */
 struct account *account_ref(struct account *account);
 void account_unref(struct account *account);
+/* Gives a peer's account another domid, unless there is one of that. */
+void account_renumber(struct account *account, uint32_t id);
 enum quota_kind account_kind(const struct account *account);
 uint32_t account_id(const struct account *account);
 /* Returns the source of log lines about the account. */

@@ -19,3 +19,17 @@ int self_new_instance(struct self *self)
 		 id[15]);
 	return 0;
 }
+
+bool instance_parse(const char *text, uint8_t instance[16])
+{
+	unsigned char high, low;
+
+	for (int i = 0; i < 16; i++) {
+		text += *text == '-';
+		if (sscanf(text, "%1hhx%1hhx", &high, &low) != 2)
+			return false;
+		instance[i] = (uint8_t)(high << 4 | low);
+		text += 2;
+	}
+	return *text == '\0';
+}

@@ -8,6 +8,7 @@
  * The domain's name is in the directory, like those of all others.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define SELF_UUID_TEXT_SIZE 37
@@ -20,5 +21,7 @@ struct self {
 
 /* Sets a new instance, and leaves the domid. -EIO: there are no random numbers. */
 int self_new_instance(struct self *self);
+/* Reads an instance from its text. Returns false if it isn't one. */
+bool instance_parse(const char *text, uint8_t instance[16]);
 
 #endif

@@ -45,6 +45,12 @@ static void stop_being_polled(struct link *link)
 		link->links->polled = NULL;
 }
 
+/* The lower domid takes even channel numbers. */
+static uint32_t parity_of(const struct link *link)
+{
+	return link->links->options.self->domid < link->domid ? 0 : 1;
+}
+
 /* --- a session's end -------------------------------------------------------------------------- */
 
 /* Puts a last frame into the ring, if there is room, and closes the vchan. */
@@ -79,11 +85,14 @@ void link_end_session(struct link *link, int error, const char *why)
 		peers_disconnect(link->links->peers, link->domid);
 	link_set_state(link, LINK_IDLE);
 	link->session = (struct link_session){.state = RESUME_ENDED};
+	link->claims = false;
+	link->stamped = link->domid;
 	if (link->again)
 		event_del(link->again);
 	stop_being_polled(link);
 	hop_detach(&link->hop);
 	hop_reset_channels(&link->hop, error);
+	hop_set_parity(&link->hop, parity_of(link)); /* one of the two may have had another number */
 	pings_fail(&link->pings, -error);
 	if (was_up)
 		directory_link(link->links->directory, link->domid, false);
@@ -514,12 +523,11 @@ static struct link *link_get(struct links *links, uint32_t domid)
 	link = calloc(1, sizeof(*link));
 	if (!link)
 		return NULL;
-	link->domid = domid;
+	link->domid = link->stamped = domid;
 	link->links = links;
 	link->since = (uint64_t)time(NULL);
-	/* The lower domid takes even channel numbers. */
-	if (hop_init(&link->hop, links->relay, HOP_LINK, &hop_callbacks, link,
-		     links->options.self->domid < domid ? 0 : 1, links->options.channels_max) < 0) {
+	if (hop_init(&link->hop, links->relay, HOP_LINK, &hop_callbacks, link, parity_of(link),
+		     links->options.channels_max) < 0) {
 		free(link);
 		return NULL;
 	}
@@ -542,6 +550,9 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 	struct link *link = link_find(links, domid);
 
 	*error = domid == links->options.self->domid ? -EHOSTDOWN : 0;
+	/* Who comes back from a restore has another number. */
+	if (link && link->state == LINK_AWAY && !peers_is_up(links->peers, domid))
+		*error = -EHOSTDOWN;
 	/* Ask even if another account has asked already: the one whose turn comes first has it looked up. */
 	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))
 		*error = peers_connect(links->peers, domid, account);
@@ -650,6 +661,8 @@ void links_connected(struct links *links, uint32_t domid, const struct transport
 	}
 	link_drop_next(link);
 	link->next = *transport;
+	if (link->state != LINK_AWAY && !transport_is_there(&link->carrier))
+		link_claim(link);
 	if (link->state == LINK_AWAY)
 		link_try_next(link);
 	else if (transport_is_there(&link->carrier))
@@ -658,9 +671,20 @@ void links_connected(struct links *links, uint32_t domid, const struct transport
 		begin_session(link);
 }
 
-static void link_free(struct link *link)
+void link_replace(struct link *instead, struct link *link)
 {
-	HASH_DEL(link->links->links, link);
+	struct links *links = link->links;
+
+	HASH_DEL(links->links, instead);
+	HASH_DEL(links->links, link);
+	link->domid = instead->domid;
+	HASH_ADD_INORDER(hh, links->links, domid, sizeof(link->domid), link, by_domid);
+}
+
+void link_free(struct link *link)
+{
+	if (!link->successor)
+		HASH_DEL(link->links->links, link);
 	if (link->again)
 		event_free(link->again);
 	hop_cleanup(&link->hop);
@@ -716,7 +740,7 @@ void links_failed(struct links *links, uint32_t domid, int error, const char *re
 	char why[LINK_REASON_SIZE];
 
 	if (link && link->state == LINK_AWAY)
-		link_not_connected(link, error, reason);
+		link_lose_attempt(link, false, reason);
 	if (!link || link->state != LINK_CONNECTING)
 		return;
 	link_set_state(link, LINK_IDLE);
@@ -729,23 +753,20 @@ void links_failed(struct links *links, uint32_t domid, int error, const char *re
 	forget_if_absent(link, error, reason);
 }
 
-void links_lost(struct links *links, uint32_t domid, bool gone, const char *reason)
+void links_lost(struct links *links, uint32_t domid, bool replaced, const char *reason)
 {
 	struct link *link = link_find(links, domid);
 
 	if (!link)
 		return;
 	if (link->state == LINK_AWAY) {
-		if (gone)
-			link_peer_died(link, reason);
-		else
-			link_not_connected(link, -ENOLINK, reason);
+		link_lose_attempt(link, replaced, reason);
 		return;
 	}
 	if (!transport_is_there(&link->carrier))
 		return;
 	link_drop_next(link);
-	hop_finish(&link->hop, gone ? -ECONNRESET : -ENOLINK, "%s", reason);
+	hop_finish(&link->hop, replaced ? -ECONNRESET : -ENOLINK, "%s", reason);
 }
 
 /* --- heartbeat -------------------------------------------------------------------------------- */
@@ -838,29 +859,42 @@ int links_new(struct links **out, struct relay *relay, struct peers *peers, stru
 	return 0;
 }
 
-static void end_all(struct links *links, const char *why)
+static void end(struct link *link, const char *why)
 {
-	struct link *link, *next;
-
-	HASH_ITER(hh, links->links, link, next) {
-		transport_close(&link->next);
-		drop_carrier(link, 0, "");
-		link_end_session(link, EHOSTUNREACH, why);
-		link_free(link);
-	}
+	transport_close(&link->next);
+	drop_carrier(link, 0, "");
+	link_end_session(link, EHOSTUNREACH, why);
+	link_free(link);
 }
 
 void links_restart(struct links *links)
 {
-	end_all(links, "this domain was restored or migrated");
+	struct link *link, *next;
+
+	links->is_restarting = true;
+	HASH_ITER(hh, links->links, link, next)
+		if (!link_survive(link))
+			end(link, "this domain was restored or migrated");
 	links->failures_count = 0;
+}
+
+void links_go_on(struct links *links)
+{
+	struct link *link, *next;
+
+	links->is_restarting = false;
+	HASH_ITER(hh, links->links, link, next)
+		link_ask_again(link);
 }
 
 void links_free(struct links *links)
 {
+	struct link *link, *next;
+
 	if (!links)
 		return;
-	end_all(links, "this daemon stops");
+	HASH_ITER(hh, links->links, link, next)
+		end(link, "this daemon stops");
 	if (links->heartbeat)
 		event_free(links->heartbeat);
 	free(links);

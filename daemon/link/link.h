@@ -13,8 +13,8 @@
  *   CONNECTING ──failed──▶ IDLE: its channels end with the error; without a daemon the link is forgotten
  *   GREETING, UP ──closed, died, silent for dead-after, violation──▶ IDLE: its channels end (protocol.md 2.4)
  *   UP ──the vchan was lost, and both daemons resume sessions──▶ AWAY: its channels wait
- *   AWAY ──another vchan, and the peer's daemon has the session, too──▶ UP
- *   AWAY ──resume-for is over, the peer's daemon has gone or has no such session──▶ IDLE: its channels end
+ *   AWAY ──another vchan, and the peer's daemon has the session, too──▶ UP, perhaps under another domid
+ *   AWAY ──resume-for is over, or the peer's daemon has no such session──▶ IDLE: its channels end
  *   UP ──no channel for idle-close──▶ IDLE; but links with domain 0 stay, for its directory
  */
 
@@ -60,6 +60,9 @@ struct links_callbacks {
 	void (*unlinkable)(void *userdata, uint32_t domid, struct hop *hop);
 	/* The link is lost and may be resumed, or isn't so any more. May be NULL. */
 	void (*away)(void *userdata, uint32_t domid, bool away);
+	/* The session whose hop this is goes on with the domain `to`, which was `from` before it was restored. May be
+	 * NULL. */
+	void (*moved)(void *userdata, uint32_t from, uint32_t to, struct hop *hop);
 	/* The peer's daemon wants another one to be pinged. NULL: none is. */
 	void (*ping)(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping);
 };
@@ -67,8 +70,11 @@ struct links_callbacks {
 /* Peers and directory must outlive the links. */
 int links_new(struct links **links, struct relay *relay, struct peers *peers, struct directory *directory,
 	      const struct links_options *options, const struct links_callbacks *callbacks, void *userdata);
-/* Ends all links, after this domain was restored or migrated; they begin anew when they are wanted. */
+/* This domain was restored or migrated: its sessions are away, as far as they can be resumed, and all other links end.
+ * Nothing is asked of the peers before links_go_on(). */
 void links_restart(struct links *links);
+/* The peers can be reached again: tries to resume what is away. */
+void links_go_on(struct links *links);
 /* Sends each peer a GOODBYE, and frees all links. */
 void links_free(struct links *links);
 
@@ -92,7 +98,7 @@ int links_send(struct links *links, uint32_t domid, uint8_t type, const void *pa
 /* The callbacks of peers.h. The link owns the transport from now on. */
 void links_connected(struct links *links, uint32_t domid, const struct transport *transport);
 void links_failed(struct links *links, uint32_t domid, int error, const char *reason);
-void links_lost(struct links *links, uint32_t domid, bool gone, const char *reason);
+void links_lost(struct links *links, uint32_t domid, bool replaced, const char *reason);
 
 /*
  * Called before each turn of the event loop: takes what has come over the link that is being polled

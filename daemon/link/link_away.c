@@ -17,7 +17,6 @@
 
 #define COST_FRAME_BEFORE 500u /* units (turns.h): two keyed hashes of 100 bytes, at most */
 #define AGAIN_MS	  1000
-#define GONE_AFTER_MS	  (2 * AGAIN_MS)
 #define FRAMES_AT_ONCE	  8 /* an attempt has four */
 
 bool link_may_resume(const struct link *link, int error)
@@ -51,7 +50,7 @@ static void wait_to_try_again(struct link *link)
 static void ask(struct link *link)
 {
 	wait_to_try_again(link);
-	if (link->state == LINK_AWAY)
+	if (link->state == LINK_AWAY && !link->links->is_restarting)
 		peers_connect(link->links->peers, link->domid, NULL);
 }
 
@@ -65,16 +64,21 @@ static void on_again(int fd, short what, void *userdata)
 		give_up(link, link_error_now(link), "it was away for longer than resume-for");
 		return;
 	}
-	wait_to_try_again(link);
-	if (link->state == LINK_AWAY && !transport_is_there(&link->next))
-		peers_connect(link->links->peers, link->domid, NULL);
+	if (transport_is_there(&link->next))
+		wait_to_try_again(link);
+	else
+		ask(link);
 }
 
-/* Ends an attempt, but not the session. */
+/* Ends an attempt, but not the session. Who only claims that it has one has none. */
 static void drop(struct link *link, const char *why)
 {
 	log_debug("domain %u: the session wasn't resumed: %s", link->domid, why);
 	link_drop_next(link);
+	if (link->claims) {
+		link_end_session(link, link_error_now(link), why);
+		return;
+	}
 	peers_disconnect(link->links->peers, link->domid);
 	wait_to_try_again(link);
 }
@@ -114,31 +118,33 @@ void link_leave(struct link *link, const char *why)
 	}
 }
 
-/* Whether XenStore shows nothing of the peer, and not only for a moment: who hides its presence shows itself by its
- * hello alone, and between two attempts there is none. */
-static bool is_gone(struct link *link)
+void link_lose_attempt(struct link *link, bool replaced, const char *why)
 {
-	uint64_t now = clock_ms();
-
-	if (!link->session.absent_ms)
-		link->session.absent_ms = now;
-	return now - link->session.absent_ms >= GONE_AFTER_MS;
-}
-
-void link_not_connected(struct link *link, int error, const char *why)
-{
-	if (error == -EHOSTDOWN && is_gone(link)) {
+	if (replaced)
 		give_up(link, EHOSTDOWN, why);
-		return;
-	}
-	if (error != -EHOSTDOWN)
-		link->session.absent_ms = 0;
-	drop(link, why);
+	else
+		drop(link, why);
 }
 
-void link_peer_died(struct link *link, const char *why)
+bool link_survive(struct link *link)
 {
-	give_up(link, EHOSTDOWN, why);
+	transport_close(&link->next);
+	link->session.attempt = RESUME_NOTHING;
+	if (link->claims)
+		return false;
+	if (link->state == LINK_AWAY)
+		return true;
+	/* Who maps has nothing any more of what it has sent. */
+	if (!link_may_resume(link, -ENOLINK) || !transport_is_granter(&link->carrier))
+		return false;
+	link_leave(link, "this domain was restored or migrated");
+	return link->state == LINK_AWAY;
+}
+
+void link_ask_again(struct link *link)
+{
+	if (link->state == LINK_AWAY && !transport_is_there(&link->next))
+		ask(link);
 }
 
 /* --- an attempt ------------------------------------------------------------------------------- */
@@ -211,6 +217,7 @@ static void go_on(struct link *link, const struct frame_resume *resume)
 
 	if (transport_is_granter(&link->next))
 		session->epoch = resume->epoch;
+	link_note_moved(link);
 	hop_resume(&link->hop, &link->attempt.in, &link->attempt.out, resume->received);
 	session->attempt = RESUME_NOTHING;
 	session->state = RESUME_UP;
@@ -231,7 +238,9 @@ static void go_on(struct link *link, const struct frame_resume *resume)
 static void begin_instead(struct link *link, const struct frame_hello_link *hello)
 {
 	link->session.attempt = RESUME_NOTHING;
-	link_end_session(link, link_error_now(link), "the peer has no such session any more");
+	if (!link->claims) /* else what waits there is for this domain in any case */
+		link_end_session(link, link_error_now(link), "the peer has no such session any more");
+	link->claims = false;
 	hop_attach_begun(&link->hop, &link->attempt.in, &link->attempt.out);
 	link->acked = link->acked_by_peer = 0;
 	link_note_hello(link, hello);
@@ -241,6 +250,7 @@ static void begin_instead(struct link *link, const struct frame_hello_link *hell
 static void act(struct link *link, const struct resume_facts *facts, const struct frame_resume *resume)
 {
 	struct link_session *session = &link->session;
+	struct link *own;
 
 	switch (resume_step(session->state, session->attempt, facts)) {
 	case RESUME_IGNORE:
@@ -256,7 +266,11 @@ static void act(struct link *link, const struct resume_facts *facts, const struc
 		refuse(link);
 		break;
 	case RESUME_SAY:
-		say_resume(link);
+		own = link->claims ? link_take_over(link) : link;
+		if (own)
+			say_resume(own);
+		else
+			drop(link, "the session isn't what it was");
 		break;
 	case RESUME_GO_ON:
 		if (resume) /* nothing else leads here */
@@ -340,6 +354,20 @@ static bool take_frame(struct link *link, const struct frame_header *header, con
 	}
 }
 
+static void on_next(void *userdata);
+
+/* Frees the link of a claim that was proven. Returns the session's, which has all it had. */
+static struct link *retire(struct link *link)
+{
+	struct link *own = link->successor;
+
+	if (transport_is_there(&own->next))
+		transport_hear(&own->next, on_next, own);
+	pings_fail(&link->pings, -EHOSTUNREACH);
+	link_free(link);
+	return own;
+}
+
 /* Takes what has come over the new vchan. */
 static void on_next(void *userdata)
 {
@@ -363,6 +391,8 @@ static void on_next(void *userdata)
 			r = -EPROTO;
 			break;
 		}
+		if (link->successor)
+			link = retire(link);
 		if (link->state != LINK_AWAY || !transport_is_there(&link->next))
 			return;
 	}
@@ -380,7 +410,6 @@ void link_try_next(struct link *link)
 	int r;
 
 	link->greeted = false;
-	link->session.absent_ms = 0;
 	r = attempt_begin(&link->attempt, &link->next, link->links->options.self->domid < link->domid);
 	if (r < 0) {
 		drop(link, strerror(-r));

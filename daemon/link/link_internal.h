@@ -31,7 +31,6 @@ struct link_session {
 	uint8_t peer_instance[PROOF_ID_SIZE];
 	uint32_t epoch, confirmed; /* the last epoch in which the other end was heard */
 	uint64_t away_ms;	   /* when it was lost */
-	uint64_t absent_ms; /* since when XenStore shows nothing of the peer; 0: it does, or isn't asked */
 };
 
 struct link {
@@ -45,7 +44,11 @@ struct link {
 	struct transport next;
 	struct link_session session;
 	struct attempt attempt;
-	bool greeted;	     /* the other end's HELLO has come over `next` */
+	bool greeted; /* the other end's HELLO has come over `next` */
+	/* It isn't proven yet that the session is this domain's (link_moved.c); then its link is the `successor`. */
+	bool claims;
+	struct link *successor;
+	uint32_t stamped; /* the domid that its channels have: the one before, until the session is resumed */
 	struct event *again; /* while away: to try again, or to give up */
 	uint32_t resumes;    /* of all sessions */
 	uint32_t ring_bytes;
@@ -80,6 +83,7 @@ struct links {
 	struct event *heartbeat;
 	struct link *polled; /* the one that we poll instead of waiting for its notification, or NULL */
 	uint64_t polled_until;
+	bool is_restarting; /* this domain has another number, and can't be reached by it yet */
 };
 
 /* --- link.c */
@@ -96,6 +100,10 @@ void link_drop_next(struct link *link);
 uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t *payload);
 /* Notes what the peer's HELLO says, and which session begins with it. */
 void link_note_hello(struct link *link, const struct frame_hello_link *hello);
+/* Lets `link` take the place, and the domid, of `instead`, which is nobody's then. */
+void link_replace(struct link *instead, struct link *link);
+/* Frees what the link holds, and itself. It is no link any more. */
+void link_free(struct link *link);
 
 /* --- link_away.c */
 /* Whether an error of the hop means that only the vchan was lost, and the session can be resumed. */
@@ -104,13 +112,23 @@ bool link_may_resume(const struct link *link, int error);
 void link_leave(struct link *link, const char *why);
 /* Tries to go on over `next`. */
 void link_try_next(struct link *link);
-/* Peers couldn't get another vchan (-EHOSTDOWN: XenStore shows nothing of the peer), or have lost the one of the
- * attempt. */
-void link_not_connected(struct link *link, int error, const char *why);
-/* The peer's daemon has certainly gone. */
-void link_peer_died(struct link *link, const char *why);
+/* Peers couldn't get another vchan, or have lost the one of the attempt, or the peer's daemon was `replaced`. */
+void link_lose_attempt(struct link *link, bool replaced, const char *why);
+/* This domain was restored: keeps the session for another vchan. False: there is none, or it can't be kept. */
+bool link_survive(struct link *link);
+/* Asks for another vchan, if the session is away. */
+void link_ask_again(struct link *link);
 /* Looks at an attempt, of which an event may have been lost. */
 void link_look_at_attempt(struct link *link, uint64_t now);
+
+/* --- link_moved.c */
+/* Makes the link, which has a new vchan and no session, AWAY if the peer says that it has a session with us, which we
+ * had with another domain. */
+void link_claim(struct link *link);
+/* The peer has proven it: the session's link gets the vchan and the attempt. NULL: it isn't so any more. */
+struct link *link_take_over(struct link *link);
+/* The session is resumed: if the peer's domid is another one now, tells who has to know. */
+void link_note_moved(struct link *link);
 
 /* --- link_info.c */
 /* Remembers the reason why a link couldn't be made. That a domain isn't there needs none. */

@@ -356,6 +356,15 @@ bool peers_next(struct peers *peers, int64_t after, struct peer_info *info)
 	return peer != NULL;
 }
 
+bool peers_instance(struct peers *peers, uint32_t domid, uint8_t instance[16])
+{
+	const struct peer *peer = peer_find(peers, domid);
+
+	if (!peer)
+		return false;
+	return instance_parse(peer->hello_seen ? peer->hello.instance : peer->instance, instance);
+}
+
 bool peers_is_up(struct peers *peers, uint32_t domid)
 {
 	const struct peer *peer = peer_find(peers, domid);

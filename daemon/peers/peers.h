@@ -87,9 +87,10 @@ struct peers_callbacks {
 	 * -ENOLINK neither of the two domains may map, -EHOSTUNREACH otherwise; `reason` is a sentence for
 	 * people. */
 	void (*failed)(void *userdata, uint32_t domid, int error, const char *reason);
-	/* The peer has given up the connected vchan, or its daemon is `gone`. The owner closes the vchan and
-	 * calls peers_disconnect(). */
-	void (*lost)(void *userdata, uint32_t domid, bool gone, const char *reason);
+	/* The peer has given up the connected vchan, or its daemon has gone, with its domain perhaps, which may come
+	 * back under another number; or another daemon has `replaced` it. The owner closes the vchan and calls
+	 * peers_disconnect(). */
+	void (*lost)(void *userdata, uint32_t domid, bool replaced, const char *reason);
 	/* Those daemons that ran when peers_want_all() was called first have answered. May be NULL. */
 	void (*all_known)(void *userdata);
 	/* Returns whether somebody goes on wanting to know all peers. NULL: nobody does. */
@@ -151,6 +152,8 @@ struct peer_info {
  * False: there is no more. */
 bool peers_next(struct peers *peers, int64_t after, struct peer_info *info);
 bool peers_is_up(struct peers *peers, uint32_t domid);
+/* Gets the instance of the daemon there, as it says itself. Returns false if it isn't known. */
+bool peers_instance(struct peers *peers, uint32_t domid, uint8_t instance[16]);
 /* Whether neither this domain nor the peer may map the other's pages, as the hello of the daemon said that
  * runs there now. */
 bool peers_is_unlinkable(struct peers *peers, uint32_t domid);

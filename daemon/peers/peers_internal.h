@@ -127,8 +127,7 @@ struct peer {
 
 	/* Others say that it has written something for us, which wasn't found yet: that it is there isn't enough. */
 	bool is_stranger;
-	bool up;    /* as told to the owner */
-	bool shown; /* while it was up, by its presence or its endpoints: not by its hello alone */
+	bool up; /* as told to the owner */
 	char instance[PEERS_INSTANCE_SIZE];
 
 	struct store_request *advertising; /* our endpoints leaf for it is being written */

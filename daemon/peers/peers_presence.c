@@ -213,7 +213,6 @@ static void conclude_presence(struct peer *peer)
 			advertise_withdraw(peer);
 		peers->callbacks.presence(peers->userdata, peer->domid, false);
 	}
-	peer->shown = up && ((peer->shown && !replaced) || peer->presence[0] || peer->endpoints_seen);
 	if (!up || instance[0])
 		snprintf(peer->instance, sizeof(peer->instance), "%s", up ? instance : "");
 	if (up && !peer->up) {

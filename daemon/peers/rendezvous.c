@@ -140,14 +140,14 @@ static void fail_version(struct peer *peer, uint32_t major)
 	     peer->domid, major, PEERS_MAJOR);
 }
 
-static void lose(struct peer *peer, bool gone, const char *reason)
+static void lose(struct peer *peer, bool replaced, const char *reason)
 {
 	struct peers *peers = peer->peers;
 
 	if (peer->rendezvous.lost_told)
 		return;
 	peer->rendezvous.lost_told = true;
-	peers->callbacks.lost(peers->userdata, peer->domid, gone, reason);
+	peers->callbacks.lost(peers->userdata, peer->domid, replaced, reason);
 }
 
 /* --- steps forward --- */
@@ -430,7 +430,6 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 		.self = peer->domid == peer->peers->options.self->domid,
 		.no_domid = peer->domid > DOMID_MAX,
 		.up = peer->up,
-		.by_hello = !peer->shown,
 		.looked = (peer->looked & LEAVES_LOOKED_UP) == LEAVES_LOOKED_UP,
 		.looking = peer->asked || (peer->stale | peer->reading | peer->came) & LEAVES_LOOKED_UP,
 		.store_down = !store_is_connected(peer->peers->store),
@@ -529,7 +528,7 @@ static void step(struct peer *peer, enum rendezvous_event event)
 		lose(peer, false, "the peer has begun anew");
 		break;
 	case RENDEZVOUS_LOSE_GONE:
-		lose(peer, true, "the peer or its daemon has gone");
+		lose(peer, false, "the peer or its daemon has gone");
 		break;
 	case RENDEZVOUS_LOSE_REPLACED:
 		lose(peer, true, "the peer's daemon was restarted");

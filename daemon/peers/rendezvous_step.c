@@ -75,8 +75,6 @@ enum rendezvous_action rendezvous_step(enum rendezvous_state state, const struct
 			return RENDEZVOUS_NOTHING;
 		if (facts->event == RENDEZVOUS_REPLACED)
 			return connected ? RENDEZVOUS_LOSE_REPLACED : RENDEZVOUS_BACK;
-		if (connected && facts->by_hello)
-			return RENDEZVOUS_LOSE_WITHDRAWN;
 		return connected ? RENDEZVOUS_LOSE_GONE : RENDEZVOUS_FAIL_GONE;
 	case RENDEZVOUS_PAGES_FREE:
 		/* Without the hello it stops waiting, and the pages go to the next one. */

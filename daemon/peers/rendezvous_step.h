@@ -17,8 +17,7 @@
  *  GRANTED    -           failed        -                      →HELLO           failed  live 1: CONNECTED
  *                                                                                       live 0 or bad: →HELLO
  *  AWAIT      -           failed        nodes: CONNECTED       gone: →HELLO     failed  -
- *  CONNECTED  -           lost; not     -                      lost             -       the owner's
- *                         if by hello
+ *  CONNECTED  -           lost          -                      lost             -       the owner's
  *
  * "wanted, down" is the event that its daemon has gone, but in IDLE, where it is what a look-up has found. A
  * daemon that was replaced finds our hello: PAGES, GRANTED and AWAIT then go back to HELLO. "failed" leads to
@@ -59,7 +58,6 @@ struct rendezvous_facts {
 	bool looked : 1;  /* all that would show it was read since the request, */
 	bool looking : 1; /* or is being read, or waits for its turn */
 	bool store_down : 1;
-	bool by_hello : 1;	 /* nothing but its hello has shown that it does */
 	bool other_presence : 1; /* is of another major version, */
 	bool other_hello : 1;	 /* likewise */
 	bool hello : 1;		 /* the peer's is there, and current: and its nonce */

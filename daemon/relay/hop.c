@@ -179,6 +179,12 @@ void hop_reset_channels(struct hop *hop, int error)
 		channel_lost(end, error, !certain);
 }
 
+void hop_set_parity(struct hop *hop, uint32_t parity)
+{
+	if (!hop->channels.count)
+		hop->channels.parity = hop->channels.next = parity;
+}
+
 void hop_cleanup(struct hop *hop)
 {
 	hop_detach(hop);

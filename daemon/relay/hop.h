@@ -322,6 +322,9 @@ static inline bool hop_is_up(const struct hop *hop)
  * about to be detached. */
 void hop_farewell(struct hop *hop, const void *payload, uint32_t length);
 
+/* Sets which channel numbers are given out here (hop_init()), unless there are channels. */
+void hop_set_parity(struct hop *hop, uint32_t parity);
+
 /* Ends every channel of this hop, and tells the other end of each what is certain about its messages. The
  * outcome of the others is ECONNRESET, and for what was never sent out `error`, a positive errno. */
 void hop_reset_channels(struct hop *hop, int error);

@@ -107,6 +107,11 @@ bool peers_is_up(struct peers *peers, uint32_t domid)
 	return true;
 }
 
+bool peers_instance(struct peers *peers, uint32_t domid, uint8_t its_instance[16])
+{
+	return false;
+}
+
 void directory_link(struct directory *directory, uint32_t domid, bool up)
 {
 }

@@ -152,7 +152,8 @@ def test_a_killed_receiver_is_no_longer_an_endpoint(nodes):
 
 
 def test_a_destroyed_domain_is_told_by_xenstore(nodes, host):
-    one, two = nodes(1, 2).values()
+    """It may have been saved, so what was under way waits for resume-for; what is new doesn't."""
+    one, two = nodes(1, 2, config=FAST + "resume-for = 3s\n").values()
     works(one, two)
     with Connection(one.socket) as sender, Connection(two.socket) as sleeper:
         assert sleeper.bind("sleeper") == 0
@@ -162,6 +163,9 @@ def test_a_destroyed_domain_is_told_by_xenstore(nodes, host):
         host.sim("destroy", 2)
         two.daemon.wait()
         two.daemon = two.pid = None
+        eventually(lambda: one.link(2)["state"] == "away", "the link is away")
+        assert one.xenmsg("send", "2:sleeper", "y").returncode == EXIT_UNREACHABLE
+        assert not results
         eventually(lambda: sender.wait(50) >= 0 and results, "the send has ended")
         assert results == [-ECONNRESET]
     eventually(lambda: down(one, 2), "the domain is known to be gone")

@@ -57,6 +57,7 @@ def numbered(sender, receiver, endpoint):
     """Messages with numbers, of several sizes, all of which must be delivered, once and in order."""
     bound = threading.Event()
     sent = []
+    address = f"{receiver.domid}:{endpoint}"  # as at the beginning: a channel goes on under a new number
 
     def receive(worker):
         with Connection(receiver.socket) as inbox:
@@ -80,7 +81,7 @@ def numbered(sender, receiver, endpoint):
                 while len(sent) - len(results) < WINDOW:
                     size = (len(sent) * 7919) % 9000
                     data = struct.pack("<QI", len(sent), size) + bytes([len(sent) % 251]) * size
-                    posted = program.post(f"{receiver.domid}:{endpoint}", data, results.append)
+                    posted = program.post(address, data, results.append)
                     if posted == -errno.EAGAIN:
                         break
                     assert posted == 0
@@ -98,6 +99,8 @@ def numbered(sender, receiver, endpoint):
 
 
 def calling(caller, server, endpoint):
+    address = f"{server.domid}:{endpoint}"
+
     def serve(worker):
         with Connection(server.socket) as program:
             assert program.bind(endpoint) == 0
@@ -113,7 +116,7 @@ def calling(caller, server, endpoint):
             eventually(lambda: endpoint in server.endpoints(), "it serves")
             while not worker.finishing.is_set():
                 request = struct.pack("<Q", worker.count) * (1 + worker.count * 37 % 900)
-                assert program.call(f"{server.domid}:{endpoint}", request, 1000 * LONG) == request[::-1]
+                assert program.call(address, request, 1000 * LONG) == request[::-1]
                 worker.count += 1
 
     return [Worker(call), Worker(serve)]
@@ -173,7 +176,7 @@ def resumes(node, domid):
 
 
 def resumed(node, domid, times):
-    eventually(lambda: node.link(domid)["state"] == "up" and resumes(node, domid) >= times, "the link is resumed")
+    eventually(lambda: state(node, domid) == "up" and resumes(node, domid) >= times, "the link is resumed")
 
 
 def state(node, domid):

@@ -116,7 +116,7 @@ int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
 {
 	struct scene *scene = (struct scene *)(void *)peers;
 
-	assert_int_equal(domid, scene->peer.domid);
+	assert_true(domid == scene->peer.domid || domid == scene->was);
 	scene->connects++;
 	return scene->connect_error;
 }
@@ -125,14 +125,23 @@ void peers_disconnect(struct peers *peers, uint32_t domid)
 {
 	struct scene *scene = (struct scene *)(void *)peers;
 
-	assert_int_equal(domid, scene->peer.domid);
+	assert_true(domid == scene->peer.domid || domid == scene->was);
 	scene->disconnects++;
-	scene->is_connected = false;
+	if (domid == scene->peer.domid)
+		scene->is_connected = false;
 }
 
 bool peers_is_up(struct peers *peers, uint32_t domid)
 {
 	return ((struct scene *)(void *)peers)->is_up;
+}
+
+bool peers_instance(struct peers *peers, uint32_t domid, uint8_t instance[16])
+{
+	const struct scene *scene = (struct scene *)(void *)peers;
+
+	memcpy(instance, scene->instances[domid % 16], 16);
+	return true;
 }
 
 void directory_link(struct directory *directory, uint32_t domid, bool up)
@@ -186,6 +195,15 @@ static void on_unlinkable(void *userdata, uint32_t domid, struct hop *hop)
 	links_explain(scene->links, domid, "why, and what follows");
 }
 
+static void on_moved(void *userdata, uint32_t from, uint32_t to, struct hop *hop)
+{
+	struct scene *scene = userdata;
+
+	assert_int_equal(from, scene->was);
+	assert_int_equal(to, scene->peer.domid);
+	scene->moves++;
+}
+
 static int no_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
 	return -EPROTO;
@@ -211,7 +229,8 @@ void scene_start_with(struct scene *scene, uint32_t domid)
 	scene->base = event_base_new();
 	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
 	assert_int_equal(links_new(&scene->links, &scene->relay, (void *)scene, (void *)scene, &options,
-				   &(struct links_callbacks){.open = on_open, .unlinkable = on_unlinkable},
+				   &(struct links_callbacks){
+					   .open = on_open, .unlinkable = on_unlinkable, .moved = on_moved},
 				   scene),
 			 0);
 	assert_int_equal(

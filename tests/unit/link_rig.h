@@ -63,7 +63,8 @@ struct scene {
 	struct event_base *base;
 	struct relay relay;
 	struct links *links;
-	bool is_up; /* the peers, according to XenStore */
+	bool is_up;		   /* the peers, according to XenStore */
+	uint8_t instances[16][16]; /* by domid, likewise */
 	int connect_error;
 	bool is_connected; /* has handed over a vchan, and wasn't told that it ended */
 	unsigned connects, disconnects, ups, downs, anews, directories, opens;
@@ -73,6 +74,8 @@ struct scene {
 	uint32_t peer_flags;	 /* of its HELLO */
 	struct channel *waiting; /* that goes elsewhere when there can be no link */
 	struct hop program;	 /* who opens channels */
+	uint32_t was;		 /* the peer's domid before it was restored; 0: it wasn't */
+	unsigned moves;
 	struct peer peer;
 };
 

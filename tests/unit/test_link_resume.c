@@ -19,6 +19,7 @@
 static struct {
 	uint8_t token[16], secret[32];
 	uint8_t nonce[16]; /* ours on the vchan that is there */
+	uint32_t domid;	   /* the peer's */
 	uint32_t epoch;
 	uint64_t received; /* by the peer */
 	uint32_t sequence, heard_sequence;
@@ -74,6 +75,7 @@ static void begin_to_resume(struct scene *scene)
 	hello_of_peer(scene, HELLO_BEGIN, none, peer_instance);
 	expect_state(scene, LINK_UP);
 	session.epoch = 1;
+	session.domid = 7;
 	session.received = frame_size(scene->peer.header.length);
 }
 
@@ -118,7 +120,7 @@ static void ends(struct proof_end *us, struct proof_end *them)
 {
 	*us = (struct proof_end){.domid = OWN, .instance = "instance of us"};
 	memcpy(us->nonce, session.nonce, sizeof(us->nonce));
-	*them = (struct proof_end){.domid = 7};
+	*them = (struct proof_end){.domid = session.domid};
 	memcpy(them->nonce, peer_nonce, sizeof(them->nonce));
 	memcpy(them->instance, peer_instance, sizeof(them->instance));
 }
@@ -352,8 +354,9 @@ static void dead_daemons_session_ends_at_once(void **state)
 	expect_ended(&scene);
 	up_to_resume(&scene);
 	leave(&scene);
-	links_lost(scene.links, 7, true, "its daemon was restarted");
-	expect_ended(&scene);
+	links_failed(scene.links, 7, -EHOSTDOWN, "it isn't there"); /* it may have been saved */
+	expect_state(&scene, LINK_AWAY);
+	scene_stop(&scene);
 	away(&scene);
 	links_lost(scene.links, 7, true, "its daemon was restarted");
 	expect_ended(&scene);
@@ -371,23 +374,10 @@ static void peer_that_seems_gone_for_a_moment_is_only_away(void **state)
 		expect_state(&scene, LINK_AWAY);
 		pass(&scene, AGAIN_MS);
 	}
-	/* It was there meanwhile. */
-	links_failed(scene.links, 7, -EHOSTUNREACH, "it has offered no rings");
-	for (int i = 0; i < 2; i++) {
-		links_failed(scene.links, 7, -EHOSTDOWN, "it isn't there");
-		expect_state(&scene, LINK_AWAY);
-		pass(&scene, AGAIN_MS);
-	}
 	meet_again(&scene);
 	links_lost(scene.links, 7, false, "the peer has withdrawn its hello");
-	for (int i = 0; i < 2; i++) {
-		links_failed(scene.links, 7, -EHOSTDOWN, "it isn't there");
-		expect_state(&scene, LINK_AWAY);
-		pass(&scene, AGAIN_MS);
-	}
-	links_failed(scene.links, 7, -EHOSTDOWN, "it isn't there");
-	expect_last_error(&scene, "it isn't there");
-	expect_ended(&scene);
+	expect_state(&scene, LINK_AWAY);
+	scene_stop(&scene);
 }
 
 static void goodbye_ends_the_session(void **state)
@@ -675,6 +665,211 @@ static void attempt_of_a_restored_domain_is_given_up(void **state)
 	expect_dropped(&scene);
 }
 
+/* --- under another domid -------------------------------------------------------------------------- */
+
+/* The peer's domain comes back as domain 9. */
+static void come_back(struct scene *scene)
+{
+	scene->was = session.domid;
+	scene->peer.domid = session.domid = 9;
+	memcpy(scene->instances[9], peer_instance, sizeof(peer_instance));
+	meet_again(scene);
+}
+
+static bool is_there(struct scene *scene, uint32_t domid, struct link_info *info)
+{
+	settle(scene);
+	return links_info(scene->links, domid, info);
+}
+
+static void session_goes_on_under_another_domid(void **state)
+{
+	struct link_info info;
+	struct scene scene;
+
+	for (int shape = 0; shape < 3; shape++) {
+		struct channel *later = NULL;
+
+		up_to_resume(&scene);
+		open_channel(&scene);
+		scene.is_up = shape != 0;
+		if (shape == 2) /* it comes back before anybody has seen it go */
+			say_u64(&scene, FRAME_PONG, 0);
+		else
+			leave(&scene);
+		if (shape == 2) {
+			session.sequence = scene.peer.sequence;
+			session.heard_sequence = scene.peer.heard_sequence;
+			session.old = scene.peer.vchan;
+			scene.peer.vchan = NULL;
+		}
+		come_back(&scene);
+		scene.is_up = true;
+		if (shape == 1) { /* what a program opens meanwhile waits */
+			struct frame_identity identity = {.domid = OWN};
+			int error = 0;
+
+			assert_int_equal(channel_new(&scene.program, 2, CHANNEL_MESSAGE, &identity, &later),
+					 0);
+			assert_int_equal(channel_accept(later, links_want(scene.links, 9, NULL, &error), "x"),
+					 0);
+		}
+		prove(&scene);
+		assert_int_equal(scene.moves, 0);
+		go_on(&scene);
+		assert_int_equal(scene.moves, 1);
+		assert_false(is_there(&scene, 7, &info));
+		assert_int_equal(info_of(&scene).resumes, 1);
+		assert_int_equal(info_of(&scene).channels, shape == 1 ? 2 : 1);
+		expect(&scene, FRAME_OPEN);
+		expect(&scene, FRAME_PING);
+		if (shape == 1)
+			expect(&scene, FRAME_OPEN);
+		expect_silence(&scene);
+		links_free(scene.links);
+		scene.links = NULL;
+		forget_program_channel(&scene);
+		if (shape == 2) {
+			assert_true(session.old->closed && session.old->left);
+			free(session.old);
+		}
+		scene_stop(&scene);
+	}
+}
+
+static void who_only_says_that_it_is_the_peer_gets_nothing_and_disturbs_nobody(void **state)
+{
+	struct frame_prove ours, theirs;
+	struct link_info info;
+	struct scene scene;
+
+	for (int shape = 0; shape < 4; shape++) {
+		up_to_resume(&scene);
+		leave(&scene);
+		come_back(&scene);
+		hear_prove(&scene, &ours);
+		theirs = good_prove(1);
+		theirs.proof[7] ^= 1;
+		if (shape == 0)
+			say_prove(&scene, &theirs);
+		else if (shape == 1)
+			say(&scene, FRAME_GOODBYE, "\x68\0\0\0", 4);
+		else if (shape == 2)
+			links_lost(scene.links, 9, false, "it has gone");
+		else
+			links_lost(scene.links, 9, true, "it was restarted");
+		expect_silence(&scene);
+		assert_true(scene.peer.vchan->closed);
+		expect_state(&scene, LINK_IDLE);
+		assert_true(is_there(&scene, 7, &info));
+		assert_int_equal(info.state, LINK_AWAY);
+		/* The right one comes. */
+		scene.peer.domid = session.domid = 7;
+		pass(&scene, AGAIN_MS);
+		meet_again(&scene);
+		prove(&scene);
+		go_on(&scene);
+		assert_int_equal(scene.moves, 0);
+		scene_stop(&scene);
+	}
+}
+
+static void who_says_that_it_is_the_peer_and_has_no_session_gets_one_of_its_own(void **state)
+{
+	static const uint8_t none[16];
+	struct link_info info;
+	struct scene scene;
+
+	up_to_resume(&scene);
+	leave(&scene);
+	scene.was = 7;
+	scene.peer.domid = 9;
+	memcpy(scene.instances[9], peer_instance, sizeof(peer_instance));
+	bring_vchan(&scene);
+	hear_hello(&scene, HELLO_RESUME);
+	hello_of_peer(&scene, HELLO_BEGIN, none, peer_instance);
+	expect_state(&scene, LINK_UP);
+	assert_true(is_there(&scene, 7, &info));
+	assert_int_equal(info.state, LINK_AWAY);
+	say_u64(&scene, FRAME_PING, 7);
+	expect(&scene, FRAME_PONG);
+	scene_stop(&scene);
+}
+
+static void session_that_goes_on_elsewhere_is_not_taken_before_its_end_was_heard(void **state)
+{
+	struct frame_prove ours, theirs;
+	struct link_info info;
+	struct scene scene;
+	struct vchan *first;
+
+	away(&scene);
+	prove(&scene);
+	go_on(&scene);
+	first = scene.peer.vchan;
+	scene.peer.vchan = NULL;
+	come_back(&scene);
+	hear_prove(&scene, &ours);
+	theirs = good_prove(2);
+	say_prove(&scene, &theirs);
+	expect_state(&scene, LINK_IDLE);
+	assert_true(is_there(&scene, 7, &info));
+	assert_int_equal(info.state, LINK_UP);
+	links_free(scene.links);
+	scene.links = NULL;
+	assert_true(first->closed);
+	free(first);
+	scene_stop(&scene);
+}
+
+static void nothing_new_is_sent_to_who_was_saved(void **state)
+{
+	struct scene scene;
+	int error = 0;
+
+	up_to_resume(&scene);
+	leave(&scene);
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	scene.is_up = false;
+	assert_null(links_want(scene.links, 7, NULL, &error));
+	assert_int_equal(error, -EHOSTDOWN);
+	scene_stop(&scene);
+}
+
+static void restored_domain_keeps_the_sessions_that_it_can_resume(void **state)
+{
+	struct scene scene;
+
+	for (int shape = 0; shape < 3; shape++) {
+		up_to_resume(&scene);
+		open_channel(&scene);
+		if (shape)
+			leave(&scene);
+		else
+			session.heard_sequence = scene.peer.heard_sequence,
+			session.sequence = scene.peer.sequence;
+		if (shape == 2)
+			meet_again(&scene);
+		scene.connects = 0;
+		links_restart(scene.links);
+		assert_true(scene.peer.vchan->closed);
+		expect_state(&scene, LINK_AWAY);
+		pass(&scene, AGAIN_MS);
+		assert_int_equal(scene.connects, 0);
+		links_go_on(scene.links);
+		assert_int_equal(scene.connects, 1);
+		meet_again(&scene);
+		prove(&scene);
+		go_on(&scene);
+		expect(&scene, FRAME_OPEN);
+		expect(&scene, FRAME_PING);
+		links_free(scene.links);
+		scene.links = NULL;
+		forget_program_channel(&scene);
+		scene_stop(&scene);
+	}
+}
+
 /* --- who lies --------------------------------------------------------------------------------- */
 
 static void wrong_proof_is_not_answered(void **state)
@@ -952,11 +1147,15 @@ int main(void)
 		cmocka_unit_test(daemon_that_stops_while_the_peer_is_away_leaves_nothing),
 		cmocka_unit_test(what_its_domain_may_not_let_wait_ends_the_session),
 		cmocka_unit_test(what_is_kept_a_second_time_is_paid_for_once),
-}
-
 		cmocka_unit_test(what_a_restored_domain_finds_in_its_ring_counts_for_nothing),
 		cmocka_unit_test(what_a_restored_domain_wrote_before_it_knew_was_not_given_out),
 		cmocka_unit_test(attempt_of_a_restored_domain_is_given_up),
+		cmocka_unit_test(session_goes_on_under_another_domid),
+		cmocka_unit_test(who_only_says_that_it_is_the_peer_gets_nothing_and_disturbs_nobody),
+		cmocka_unit_test(who_says_that_it_is_the_peer_and_has_no_session_gets_one_of_its_own),
+		cmocka_unit_test(session_that_goes_on_elsewhere_is_not_taken_before_its_end_was_heard),
+		cmocka_unit_test(nothing_new_is_sent_to_who_was_saved),
+		cmocka_unit_test(restored_domain_keeps_the_sessions_that_it_can_resume),
 		cmocka_unit_test(wrong_proof_is_not_answered),
 		cmocka_unit_test(proof_of_an_earlier_vchan_is_not_answered),
 		cmocka_unit_test(impossible_positions),

@@ -27,8 +27,7 @@ enum fact {
 	THEY_MAY = 1 << 14,
 	LOWER = 1 << 15,
 	NODES = 1 << 16,
-	BY_HELLO = 1 << 17,
-	ALL_FACTS = 1 << 18,
+	ALL_FACTS = 1 << 17,
 };
 
 #define IN(state) (1u << RENDEZVOUS_##state)
@@ -89,8 +88,7 @@ static const struct row {
 	{IN(CONNECTED), ON(NO_EVENT), 0, HELLO, RENDEZVOUS_LOSE_WITHDRAWN},
 	{IN(CONNECTED), ON(NO_EVENT), HELLO, SAME, RENDEZVOUS_LOSE_ANEW},
 	{IN(CONNECTED), ON(NO_EVENT), HELLO | SAME, 0, RENDEZVOUS_NOTHING},
-	{IN(CONNECTED), ON(GONE), 0, BY_HELLO, RENDEZVOUS_LOSE_GONE},
-	{IN(CONNECTED), ON(GONE), BY_HELLO, 0, RENDEZVOUS_LOSE_WITHDRAWN},
+	{IN(CONNECTED), ON(GONE), 0, 0, RENDEZVOUS_LOSE_GONE},
 	{IN(CONNECTED), ON(REPLACED), 0, 0, RENDEZVOUS_LOSE_REPLACED},
 
 	/* the peer or the time has gone */
@@ -127,7 +125,6 @@ static struct rendezvous_facts facts_of(enum rendezvous_event event, unsigned fa
 		.they_may_map = facts & THEY_MAY,
 		.we_are_lower = facts & LOWER,
 		.nodes = facts & NODES,
-		.by_hello = facts & BY_HELLO,
 	};
 }
 

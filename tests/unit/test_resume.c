@@ -166,6 +166,12 @@ bool peers_is_up(struct peers *peers, uint32_t domid)
 	return true;
 }
 
+bool peers_instance(struct peers *peers, uint32_t domid, uint8_t instance[16])
+{
+	memcpy(instance, world.self[1 - peers->side].instance, 16);
+	return true;
+}
+
 void directory_link(struct directory *directory, uint32_t domid, bool up)
 {
 	*(up ? &world.ups : &world.downs) += 1;

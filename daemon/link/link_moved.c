@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A session whose other end comes back under another domid, since its domain was restored or migrated. The instance that
+ * its hello names says which session it is, but anybody can say that. So what the daemon under the new domid claims is a
+ * link of its own, with a copy of what PROVE needs, until it has proven to know the secret. Only then the session's link
+ * takes its place.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/quota.h"
+#include "daemon/link/link_internal.h"
+#include "daemon/peers/peers.h"
+#include "daemon/relay/channel.h"
+
+/* Finds the session with the instance that runs in the link's domain, under another domid. */
+static struct link *find_session(const struct link *link)
+{
+	struct links *links = link->links;
+	uint8_t instance[PROOF_ID_SIZE];
+	struct link *other, *next;
+
+	if (!peers_instance(links->peers, link->domid, instance))
+		return NULL;
+	HASH_ITER(hh, links->links, other, next)
+		if (other != link && !other->claims && other->session.state != RESUME_ENDED &&
+		    !memcmp(other->session.peer_instance, instance, sizeof(instance)))
+			return other;
+	return NULL;
+}
+
+void link_claim(struct link *link)
+{
+	const struct link *own = find_session(link);
+
+	if (!own)
+		return;
+	link->claims = true;
+	link->session = own->session;
+	link->session.state = RESUME_AWAY;
+	link->session.attempt = RESUME_NOTHING;
+	link_set_state(link, LINK_AWAY);
+}
+
+/* Leads what waits for the claimed link over that of the session. */
+static void move_waiting(struct hop *from, struct hop *to)
+{
+	struct channel_end *end;
+	uint32_t number = 0;
+
+	while ((end = channel_table_next(&from->channels, &number))) {
+		char *endpoint = strdup(end->channel->endpoint);
+
+		if (!endpoint || channel_accept(end->channel, to, endpoint) < 0)
+			channel_forbid(end->channel, ENOBUFS);
+		free(endpoint);
+	}
+}
+
+struct link *link_take_over(struct link *link)
+{
+	struct links *links = link->links;
+	struct link *own = find_session(link);
+
+	if (!own || memcmp(own->session.token, link->session.token, sizeof(link->session.token)) ||
+	    own->session.epoch != link->session.epoch || own->session.confirmed != link->session.confirmed)
+		return NULL;
+	/* Else an image and its original would take the session from each other for ever. */
+	if (own->state == LINK_UP && own->session.epoch != own->session.confirmed)
+		return NULL;
+	link_drop_next(own);
+	if (own->state == LINK_UP)
+		link_leave(own, "the peer is there under another number");
+	if (own->state != LINK_AWAY)
+		return NULL;
+	peers_disconnect(links->peers, own->domid);
+	own->next = link->next;
+	link->next = (struct transport){0};
+	own->attempt = link->attempt;
+	own->greeted = true;
+	own->session.attempt = link->session.attempt;
+	link_replace(link, own);
+	move_waiting(&link->hop, &own->hop);
+	link->successor = own;
+	return own;
+}
+
+void link_note_moved(struct link *link)
+{
+	struct links *links = link->links;
+	uint32_t from = link->stamped;
+
+	link->stamped = link->domid;
+	if (from == link->domid)
+		return;
+	if (link->hop.account)
+		account_renumber(link->hop.account, link->domid);
+	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
+		    "domain %u was domain %u before it was restored", link->domid, from);
+	if (links->callbacks.moved)
+		links->callbacks.moved(links->userdata, from, link->domid, &link->hop);
+}
