@@ -90,7 +90,8 @@ static inline int ring_see_tail(struct ring_writer *writer)
 {
 	uint32_t untrusted_tail = ring_load(writer->ring.consumer);
 
-	if (untrusted_tail - writer->tail > writer->published - writer->tail)
+	if (untrusted_tail - writer->tail > writer->published - writer->tail ||
+	    (untrusted_tail & writer->ring.unaligned))
 		return -EPROTO;
 	writer->tail = untrusted_tail;
 	return 0;

@@ -309,7 +309,15 @@ static bool is_sound(void *owner)
 {
 	struct link *link = owner;
 
-	return transport_is_sound(&link->carrier);
+	/* While a session begins, its vchan isn't the carrier yet. */
+	return transport_is_sound(transport_is_there(&link->carrier) ? &link->carrier : &link->next);
+}
+
+void link_guard(struct link *link)
+{
+	bool guarded = transport_is_guarded(&link->next);
+
+	hop_guard(&link->hop, guarded, guarded && !transport_is_granter(&link->next));
 }
 
 static void begin_session(struct link *link);
@@ -483,6 +491,7 @@ static void begin_session(struct link *link)
 	transport_rings(&link->next, &rings.in, &rings.out[OUTLET_MAIN]);
 	link->acked = link->acked_by_peer = 0;
 	link_set_state(link, LINK_GREETING);
+	link_guard(link);
 	r = hop_attach(&link->hop, &rings);
 	if (r == 0)
 		r = attempt_choose(&link->attempt, link->links->options.self->domid < link->domid);
@@ -498,7 +507,6 @@ void link_take_next(struct link *link)
 {
 	link->carrier = link->next;
 	link->next = (struct transport){0};
-	link->hop.guarded = link->hop.attached && transport_is_guarded(&link->carrier);
 	link->ring_bytes = link->hop.out[OUTLET_MAIN].writer.ring.size;
 	link->heard_ms = link->used_ms = clock_ms();
 	patience_init(&link->patience, link->links->options.busy_poll_ns);

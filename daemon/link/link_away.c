@@ -134,8 +134,7 @@ bool link_survive(struct link *link)
 		return false;
 	if (link->state == LINK_AWAY)
 		return true;
-	/* Who maps has nothing any more of what it has sent. */
-	if (!link_may_resume(link, -ENOLINK) || !transport_is_granter(&link->carrier))
+	if (!link_may_resume(link, -ENOLINK))
 		return false;
 	link_leave(link, "this domain was restored or migrated");
 	return link->state == LINK_AWAY;
@@ -218,6 +217,7 @@ static void go_on(struct link *link, const struct frame_resume *resume)
 	if (transport_is_granter(&link->next))
 		session->epoch = resume->epoch;
 	link_note_moved(link);
+	link_guard(link);
 	hop_resume(&link->hop, &link->attempt.in, &link->attempt.out, resume->received);
 	session->attempt = RESUME_NOTHING;
 	session->state = RESUME_UP;
@@ -241,6 +241,7 @@ static void begin_instead(struct link *link, const struct frame_hello_link *hell
 	if (!link->claims) /* else what waits there is for this domain in any case */
 		link_end_session(link, link_error_now(link), "the peer has no such session any more");
 	link->claims = false;
+	link_guard(link);
 	hop_attach_begun(&link->hop, &link->attempt.in, &link->attempt.out);
 	link->acked = link->acked_by_peer = 0;
 	link_note_hello(link, hello);

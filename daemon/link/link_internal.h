@@ -94,6 +94,8 @@ void link_end_session(struct link *link, int error, const char *why);
 int link_error_now(struct link *link);
 /* Makes `next` the carrier. The hop has its rings already. */
 void link_take_next(struct link *link);
+/* Says of `next` whether it is guarded, before the hop gets its rings. */
+void link_guard(struct link *link);
 /* Closes `next`, and ends an attempt over it. */
 void link_drop_next(struct link *link);
 /* Writes our HELLO on a new vchan into `payload`. Returns its length. */

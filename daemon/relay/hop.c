@@ -63,10 +63,26 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings)
 	r = ring_reader_init(&hop->in.reader, &rings->in, rings->adopt);
 	for (unsigned i = 0; i < hop->traits->outlets && r == 0; i++)
 		r = outlet_attach(&hop->out[i], &rings->out[i], hop->traits, &hop->tx, rings->adopt);
+	if (r == 0 && hop->keeps_copy)
+		r = outlet_keep_copy(&hop->out[OUTLET_MAIN]);
 	if (r < 0)
 		return r;
 	begin(hop);
 	return 0;
+}
+
+void hop_guard(struct hop *hop, bool guarded, bool keeps_copy)
+{
+	hop->guarded = guarded;
+	hop->keeps_copy = keeps_copy;
+}
+
+/* Goes on in a ring that is there already. */
+static void move_outlet(struct hop *hop, const struct ring_writer *out)
+{
+	outlet_move(&hop->out[OUTLET_MAIN], out);
+	if (hop->keeps_copy && outlet_keep_copy(&hop->out[OUTLET_MAIN]) < 0)
+		hop_fail(hop, -ENOMEM, "out of memory");
 }
 
 void hop_attach_begun(struct hop *hop, const struct ring_reader *in, const struct ring_writer *out)
@@ -77,15 +93,15 @@ void hop_attach_begun(struct hop *hop, const struct ring_reader *in, const struc
 	hop->sure = 0;
 	*outlet =
 		(struct outlet){.traits = hop->traits, .tx = &hop->tx, .sequence = 1, .position = out->head};
-	outlet_move(outlet, out);
 	begin(hop);
+	move_outlet(hop, out);
 }
 
 /* Takes the rings away, but leaves what is the session's. */
 static void leave_rings(struct hop *hop)
 {
 	hop_unmark(hop, MARK_FAILED); /* what failed is over */
-	hop->attached = hop->guarded = false;
+	hop->attached = hop->guarded = hop->keeps_copy = false;
 	hop->waiting.stuck = true;
 	hop_stop_waiting(hop);
 	hop_unmark(hop, MARK_TO_NOTIFY);
@@ -159,12 +175,12 @@ void hop_resume(struct hop *hop, const struct ring_reader *in, const struct ring
 		.sequence = hop->in.sequence,
 		.position = hop->in.position,
 	};
-	outlet_move(&hop->out[OUTLET_MAIN], out);
 	hop->kept.written += (uint32_t)(received - hop_acked(hop));
 	if (hop->kept.written == hop->kept.size)
 		hop_drop_kept(hop);
 	hop->paused = false;
 	begin(hop);
+	move_outlet(hop, out);
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */

@@ -207,6 +207,8 @@ struct hop {
 	 * what was copied out of them counts only if is_sound() says so afterwards, and what was written into them is
 	 * given out only if it says so before (doc/protocol.md 5.7, rule 8). */
 	bool guarded;
+	/* And nothing that was written into them is there any more after a restore, since they are the other end's. */
+	bool keeps_copy;
 	uint64_t sure; /* the position up to which it was so when it was given out */
 	struct kept kept;
 	bool said_goodbye; /* the program has sent GOODBYE: it has reported what it took, and takes no more */
@@ -238,12 +240,15 @@ void hop_set_account(struct hop *hop, struct account *account);
 /* Resets every channel (see hop_reset_channels) and frees what the hop holds. */
 void hop_cleanup(struct hop *hop);
 
+/* Says of the rings that the hop gets next whether it is guarded there, and keeps a copy. */
+void hop_guard(struct hop *hop, bool guarded, bool keeps_copy);
+
 struct hop_rings {
 	struct ring_view in;
 	struct ring_view out[HOP_OUTLETS]; /* as many as its traits say */
 	bool adopt;			   /* take the indices from the rings, don't begin at zero */
 };
-/* Gives a detached hop its rings. -EPROTO: impossible indices. */
+/* Gives a detached hop its rings. -EPROTO: impossible indices; -ENOMEM. */
 int hop_attach(struct hop *hop, const struct hop_rings *rings);
 /* Takes the rings away. What was in the channels' queues stays there. */
 void hop_detach(struct hop *hop);

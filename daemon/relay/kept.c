@@ -21,11 +21,15 @@ void hop_drop_kept(struct hop *hop)
 int hop_keep(struct hop *hop)
 {
 	struct kept *before = &hop->kept, kept = {0};
+	struct outlet *outlet = &hop->out[OUTLET_MAIN];
 	struct iovec pieces[2];
-	uint32_t unread = outlet_unread(&hop->out[OUTLET_MAIN], pieces),
-		 left = before->size - before->written;
+	uint32_t seen = outlet->writer.tail, unread, left = before->size - before->written;
 	int r = 0;
 
+	ring_writer_unread(&outlet->writer);
+	if (!hop_is_sound(hop)) /* then that was of nobody's making */
+		outlet->writer.tail = seen;
+	unread = outlet_unread(outlet, pieces);
 	kept.size = unread + left;
 	charge_end(&before->charge); /* or what is still to be sent again would be paid for twice */
 	if (kept.size) {

@@ -2,6 +2,8 @@
 #include "daemon/relay/outlet.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "daemon/relay/channel.h"
 #include "wire/frame_ring.h"
@@ -27,14 +29,34 @@ int outlet_attach(struct outlet *outlet, const struct ring_view *ring, const str
 	return r;
 }
 
+int outlet_keep_copy(struct outlet *outlet)
+{
+	uint8_t *memory = malloc(outlet->writer.ring.size);
+
+	if (!memory)
+		return -ENOMEM;
+	outlet->copied_to = outlet->writer.ring.data;
+	outlet->writer.ring.data = memory;
+	return 0;
+}
+
+static void drop_copy(struct outlet *outlet)
+{
+	if (outlet->copied_to)
+		free(outlet->writer.ring.data);
+	outlet->copied_to = NULL;
+}
+
 void outlet_detach(struct outlet *outlet)
 {
+	drop_copy(outlet);
 	ledger_free(&outlet->ledger);
 	*outlet = (struct outlet){0};
 }
 
 void outlet_move(struct outlet *outlet, const struct ring_writer *writer)
 {
+	drop_copy(outlet);
 	outlet->writer = *writer;
 	outlet->begin = outlet->taken_upto = writer->head;
 	outlet->wanted = 0;
@@ -94,7 +116,6 @@ uint32_t outlet_unread(struct outlet *outlet, struct iovec pieces[2])
 	uint32_t from, size;
 
 	close_frame(outlet);
-	ring_writer_unread(writer); /* what was seen before counts if this look fails */
 	from = (int32_t)(outlet->begin - writer->tail) > 0 ? outlet->begin : writer->tail;
 	size = writer->head - from;
 	ring_pieces_of(&writer->ring, from, size, pieces);
@@ -240,9 +261,24 @@ bool outlet_close(struct outlet *outlet)
 	return ring_writer_is_ahead(&outlet->writer);
 }
 
+/* Copies what the reader is to see now. */
+static void copy_out(struct outlet *outlet)
+{
+	struct ring_writer *writer = &outlet->writer;
+	uint32_t size = writer->head - writer->published;
+	struct iovec pieces[2];
+
+	ring_pieces_of(&writer->ring, writer->published, size, pieces);
+	for (int i = 0; i < 2; i++)
+		memcpy(outlet->copied_to + ((uint8_t *)pieces[i].iov_base - writer->ring.data),
+		       pieces[i].iov_base, pieces[i].iov_len);
+}
+
 bool outlet_publish(struct outlet *outlet)
 {
 	close_frame(outlet);
+	if (outlet->copied_to)
+		copy_out(outlet);
 	/* It follows what was read, since positions in the ring begin anew behind 4 GiB. */
 	if ((int32_t)(outlet->writer.tail - outlet->begin) > 0)
 		outlet->begin = outlet->writer.tail;

@@ -502,12 +502,20 @@ void vchan_host_guard(struct vchan_host *host)
 
 bool vchan_is_guarded(const struct vchan *vchan)
 {
-	return vchan->host->guarded && is_server(vchan);
+	return vchan->host->guarded;
 }
 
 bool vchan_is_sound(const struct vchan *vchan)
 {
-	return !vchan->is_stale && thaw_count(&vchan->host->thaw) == vchan->thaws;
+	const uint16_t *order = &vchan->control.ring->left_order;
+
+	if (vchan->is_stale)
+		return false;
+	if (is_server(vchan))
+		return thaw_count(&vchan->host->thaw) == vchan->thaws;
+	/* The mapping leads nowhere after a restore, and every byte of it reads 0xff. */
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return __atomic_load_n(order, __ATOMIC_ACQUIRE) != UINT16_MAX;
 }
 
 /* Returns the byte with the request bits that we set, which the other side looks at: the server's are in
@@ -556,6 +564,8 @@ void vchan_write_view(const struct vchan *vchan, struct ring_view *view)
 		.wants_data_bit = VCHAN_NOTIFY_WRITE,
 		.wants_space = our_requests(vchan),
 		.wants_space_bit = VCHAN_NOTIFY_READ,
+		/* So that it isn't the index when all reads 0xff. */
+		.unaligned = vchan->host->guarded && !is_server(vchan) ? 7 : 0,
 	};
 }
 

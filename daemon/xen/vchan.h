@@ -92,7 +92,8 @@ bool vchan_was_left(const struct vchan *vchan);
 /* Whether vchan_is_sound() is to be asked. */
 bool vchan_is_guarded(const struct vchan *vchan);
 /* Whether this domain wasn't restored since the vchan was made, as far as can be seen at once. If it was, what the other
- * side wrote into granted pages may be stale or torn. What is copied out of them counts only if this is true afterwards. */
+ * side wrote into granted pages may be stale or torn, and mapped ones lead nowhere. What is copied out of them counts
+ * only if this is true afterwards. */
 bool vchan_is_sound(const struct vchan *vchan);
 
 /* Set where the rings are, as seen from here. */

@@ -52,7 +52,7 @@ bool vchan_was_left(const struct vchan *vchan)
 	return vchan->was_left;
 }
 
-bool guarded;
+bool guarded, maps;
 
 bool vchan_is_guarded(const struct vchan *vchan)
 {
@@ -101,7 +101,7 @@ void vchan_leave(struct vchan *vchan)
 
 bool vchan_is_granter(const struct vchan *vchan)
 {
-	return true;
+	return !maps;
 }
 
 uint32_t vchan_pages(const struct vchan *vchan)

@@ -43,8 +43,8 @@ struct vchan {
 	bool restored;	     /* our domain was, since */
 };
 
-/* Our domain may be restored. */
-extern bool guarded;
+/* Our domain may be restored; and maps what the peer grants. */
+extern bool guarded, maps;
 
 struct peer {
 	uint32_t domid;

@@ -648,6 +648,43 @@ static void what_a_restored_domain_wrote_before_it_knew_was_not_given_out(void *
 	}
 }
 
+static void restored_domain_that_mapped_has_a_copy_of_what_it_has_sent(void **state)
+{
+	struct scene scene;
+
+	for (int heard = 0; heard < 2; heard++) {
+		struct vchan *vchan;
+
+		maps = true;
+		up_as_a_guest(&scene);
+		open_channel(&scene);
+		if (heard) {
+			expect(&scene, FRAME_OPEN);
+			session.received += frame_size(scene.peer.header.length);
+			say_u64(&scene, FRAME_PONG, 0); /* it sees by that how far the peer has come */
+		}
+		session.sequence = scene.peer.sequence;
+		session.heard_sequence = scene.peer.heard_sequence;
+		vchan = scene.peer.vchan;
+		memset(&vchan->in, 0xff, sizeof(vchan->in));
+		memset(&vchan->out, 0xff, sizeof(vchan->out));
+		vchan->restored = true;
+		notify(&scene);
+		expect_state(&scene, LINK_AWAY);
+		expect_last_error(&scene, "restored");
+		maps = false;
+		meet_again(&scene);
+		prove(&scene);
+		go_on(&scene);
+		if (!heard)
+			expect(&scene, FRAME_OPEN);
+		expect(&scene, FRAME_PING);
+		expect_silence(&scene);
+		forget_program_channel(&scene);
+		scene_stop(&scene);
+	}
+}
+
 static void attempt_of_a_restored_domain_is_given_up(void **state)
 {
 	struct frame_prove ours, theirs;
@@ -1149,6 +1186,7 @@ int main(void)
 		cmocka_unit_test(what_is_kept_a_second_time_is_paid_for_once),
 		cmocka_unit_test(what_a_restored_domain_finds_in_its_ring_counts_for_nothing),
 		cmocka_unit_test(what_a_restored_domain_wrote_before_it_knew_was_not_given_out),
+		cmocka_unit_test(restored_domain_that_mapped_has_a_copy_of_what_it_has_sent),
 		cmocka_unit_test(attempt_of_a_restored_domain_is_given_up),
 		cmocka_unit_test(session_goes_on_under_another_domid),
 		cmocka_unit_test(who_only_says_that_it_is_the_peer_gets_nothing_and_disturbs_nobody),
