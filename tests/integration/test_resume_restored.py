@@ -2,16 +2,17 @@
 """A session outlives save and restore of a guest, whether it grants or maps: under another number, with stale and torn pages, and a daemon that
 runs on before it hears of anything. Nothing is lost, nothing comes twice, the order is kept; programs see a pause."""
 
-import time
-
 import pytest
 
-from messaging import PATIENCE, eventually
+from messaging import eventually
 from test_resume import resumed, traffic
 
 
-def save_and_restore(host, node, *, stale=0, seed=1, resume=()):
-    host.sim("suspend", node.domid, "--stale", stale, "--seed", seed)
+PAIRS = pytest.mark.parametrize("saved, other", [(1, 0), (2, 1), (1, 2)], ids=["of domain 0", "of a guest", "that maps"])
+
+
+def save_and_restore(host, node, suspend=(), resume=()):
+    host.sim("suspend", node.domid, *suspend)
     node.domid = int(host.sim("resume", node.domid, *resume).stdout)
 
 
@@ -19,7 +20,7 @@ def knows_its_number(node):
     eventually(lambda: node.status()["domid"] == node.domid, "the daemon knows its new number")
 
 
-@pytest.mark.parametrize("saved, other", [(1, 0), (2, 1), (1, 2)], ids=["of domain 0", "of a guest", "that maps"])
+@PAIRS
 def test_a_guest_goes_on_under_its_new_number(nodes, host, saved, other):
     pair = nodes(other, saved)
     with traffic(pair[other], pair[saved]) as goes_on:
@@ -32,13 +33,54 @@ def test_a_guest_goes_on_under_its_new_number(nodes, host, saved, other):
 
 
 @pytest.mark.parametrize("seed", range(1, 5))
-@pytest.mark.parametrize("saved, other", [(1, 0), (2, 1), (1, 2)], ids=["of domain 0", "of a guest", "that maps"])
+@PAIRS
 def test_nothing_stale_or_torn_is_taken_for_data_before_the_restore_is_known(nodes, host, saved, other, seed):
     """XenStore says nothing for a while, and the daemon finds what the peer had written some time before the save."""
     pair = nodes(other, saved)
     with traffic(pair[other], pair[saved]) as goes_on:
-        save_and_restore(host, pair[saved], stale=5 * seed, seed=seed, resume=("--unaware", 700))
+        save_and_restore(host, pair[saved], ("--stale", 5 * seed, "--seed", seed, "--notice", 0), ("--unaware", 700))
         knows_its_number(pair[saved])
         resumed(pair[other], pair[saved].domid, 1)
         goes_on()
+    assert host.list()["kernel_log"] == []
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+@PAIRS
+def test_a_guest_is_migrated_while_the_peer_writes(nodes, host, saved, other, seed):
+    pair = nodes(other, saved)
+    with traffic(pair[other], pair[saved]) as goes_on:
+        moved = host.sim("migrate", saved, "--stale", 10 * seed, "--seed", seed, "--unaware", 300 * (seed % 2))
+        pair[saved].domid = int(moved.stdout)
+        knows_its_number(pair[saved])
+        resumed(pair[other], pair[saved].domid, 1)
+        goes_on()
+    assert host.list()["kernel_log"] == []
+
+
+@PAIRS
+def test_a_guest_that_goes_on_after_its_save_goes_on(nodes, host, saved, other):
+    """xl save -c, or a save that fails: nobody tells the daemon, but its clocks."""
+    pair = nodes(other, saved)
+    with traffic(pair[other], pair[saved]) as goes_on:
+        for times in range(1, 4):
+            host.sim("checkpoint", saved, "--stall", 100)
+            goes_on()
+            if saved > other:  # who maps has nothing to fear
+                resumed(pair[other], saved, times)
+    assert host.list()["kernel_log"] == []
+
+
+def test_both_guests_of_a_link_are_saved_one_after_the_other(nodes, host):
+    one, two = nodes(1, 2).values()
+    with traffic(one, two) as goes_on:
+        for times in (1, 3):
+            save_and_restore(host, one)
+            knows_its_number(one)
+            resumed(two, one.domid, times)
+            goes_on()
+            save_and_restore(host, two)
+            knows_its_number(two)
+            resumed(one, two.domid, times + 1)
+            goes_on()
     assert host.list()["kernel_log"] == []
