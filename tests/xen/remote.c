@@ -4,7 +4,8 @@
  * about (a vchan would take grants and event channels, and those don't survive a restore): over a few nodes
  * in XenStore.
  *
- * 	rig-remote serve			in a guest: carries out what comes, each command in a process of its own
+ * 	rig-remote serve			in a guest: carries out what comes, each command in a process of its own;
+ * 						data/rig-up says that it is there
  * 	rig-remote run DOMID SECONDS COMMAND	in dom0: prints the command's output (the last 14 KiB) and exits with its status;
  * 						124 when the time is up, 125 when the domain has gone
  *
@@ -162,6 +163,9 @@ static int serve(void)
 	/* Relative, so that it goes on after a restore, with another domid. */
 	if (!server.store || !xs_watch(server.store, "data/rig", "rig"))
 		die("watch");
+	/* Only from now on: of what was asked before, the watch doesn't tell. */
+	if (!xs_write(server.store, XBT_NULL, "data/rig-up", "1", 1))
+		die("data/rig-up");
 	pollfds[0].fd = xs_fileno(server.store);
 	pollfds[1].fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 	for (;;) {
