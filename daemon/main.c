@@ -24,6 +24,7 @@ enum {
 struct arguments {
 	const char *config;
 	const char *socket;
+	const char *unit; /* may it be started? */
 	bool check_config;
 };
 
@@ -36,6 +37,7 @@ static void print_help(void)
 	       "\n"
 	       "      --socket PATH    listen there, whatever the configuration says\n"
 	       "      --check-config   only check the configuration, the policy and what is started on demand\n"
+	       "      --may-start UNIT only tell by the exit status whether it may start this unit of systemd\n"
 	       "  -h, --help           print this and exit\n"
 	       "      --version        print the version and exit\n\n"
 	       "See xenmsgd(8) and xenmsgd.conf(5).\n");
@@ -45,9 +47,13 @@ static void print_help(void)
 static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 {
 	static const struct option options[] = {
-		{"config", required_argument, NULL, 'c'}, {"socket", required_argument, NULL, 's'},
-		{"check-config", no_argument, NULL, 'k'}, {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},	  {NULL, 0, NULL, 0},
+		{"config", required_argument, NULL, 'c'},
+		{"socket", required_argument, NULL, 's'},
+		{"check-config", no_argument, NULL, 'k'},
+		{"may-start", required_argument, NULL, 'm'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{NULL, 0, NULL, 0},
 	};
 	int option;
 
@@ -61,6 +67,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 			break;
 		case 'k':
 			arguments->check_config = true;
+			break;
+		case 'm':
+			arguments->unit = optarg;
 			break;
 		case 'h':
 			print_help();
@@ -138,6 +147,11 @@ int main(int argc, char **argv)
 	if (load(&config, &arguments) < 0) {
 		config_free(&config);
 		return EXIT_USAGE;
+	}
+	if (arguments.unit) {
+		r = activation_names_unit(config.activation_dir, arguments.unit) ? EXIT_OK : EXIT_ERROR;
+		config_free(&config);
+		return r;
 	}
 	if (arguments.check_config) {
 		r = check_policy(&config);

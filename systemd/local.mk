@@ -8,8 +8,10 @@ modulesloaddir = $(prefix)/lib/modules-load.d
 dist_modulesload_DATA = systemd/xenmsg-modules.conf
 udevrulesdir = $(prefix)/lib/udev/rules.d
 dist_udevrules_DATA = systemd/70-xenmsg.rules
-EXTRA_DIST += systemd/xenmsg-exporter.service.in systemd/xenmsg-serve@.service.in systemd/xenmsgd.service.in systemd/xenmsg-keeper.service.in systemd/xenmsg-sysusers.conf systemd/xenmsg-tmpfiles.conf
-CLEANFILES += systemd/xenmsg-exporter.service systemd/xenmsg-serve@.service systemd/xenmsgd.service systemd/xenmsg-keeper.service
+polkitrulesdir = $(datadir)/polkit-1/rules.d
+nodist_polkitrules_DATA = systemd/xenmsg-polkit.rules
+EXTRA_DIST += systemd/xenmsg-polkit.rules.in systemd/xenmsg-exporter.service.in systemd/xenmsg-serve@.service.in systemd/xenmsgd.service.in systemd/xenmsg-keeper.service.in systemd/xenmsg-sysusers.conf systemd/xenmsg-tmpfiles.conf
+CLEANFILES += systemd/xenmsg-polkit.rules systemd/xenmsg-exporter.service systemd/xenmsg-serve@.service systemd/xenmsgd.service systemd/xenmsg-keeper.service
 
 make_unit = $(AM_V_GEN)$(MKDIR_P) systemd && sed -e 's|@sbindir[@]|$(sbindir)|' -e 's|@pkglibexecdir[@]|$(pkglibexecdir)|'
 systemd/xenmsgd.service: $(srcdir)/systemd/xenmsgd.service.in Makefile
@@ -20,6 +22,8 @@ systemd/xenmsg-serve@.service: $(srcdir)/systemd/xenmsg-serve@.service.in Makefi
 	$(make_unit) -e 's|@bindir[@]|$(bindir)|' $(srcdir)/systemd/xenmsg-serve@.service.in >$@
 systemd/xenmsg-keeper.service: $(srcdir)/systemd/xenmsg-keeper.service.in Makefile
 	$(make_unit) $(srcdir)/systemd/xenmsg-keeper.service.in >$@
+systemd/xenmsg-polkit.rules: $(srcdir)/systemd/xenmsg-polkit.rules.in Makefile
+	$(make_unit) $(srcdir)/systemd/xenmsg-polkit.rules.in >$@
 
 # Each directory says by itself whose the file is: both are called xenmsg.conf there.
 install-data-local:

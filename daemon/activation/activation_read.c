@@ -283,6 +283,27 @@ int activation_read(struct activation_settings **list, const char *directory, ui
 	return r;
 }
 
+bool activation_names_unit(const char *directory, const char *unit)
+{
+	bool found = false;
+	char **paths;
+	unsigned count;
+
+	if (conf_dir_list(directory, &paths, &count) < 0)
+		return false;
+	for (unsigned i = 0; i < count && !found; i++) {
+		struct activation_settings *settings = NULL;
+		char *error = NULL;
+
+		found = read_file(&settings, paths[i], 0, &error) == 0 && settings->unit &&
+			!strcmp(settings->unit, unit);
+		free(error);
+		activation_settings_free(settings);
+	}
+	conf_dir_free(paths, count);
+	return found;
+}
+
 void activation_settings_free(struct activation_settings *list)
 {
 	struct activation_settings *settings, *next;

@@ -396,6 +396,28 @@ def test_a_bus_that_was_restarted_is_found_again(systemd, with_unit):
     eventually(lambda: activation.output("inbox").read_text() == "first\nsecond\n", "both have arrived")
 
 
+def test_the_units_that_may_be_started_are_those_of_the_files(nodes, tmp_path):
+    one = nodes(1, start=False)[1]
+    activation = Activation(one, tmp_path)
+    activation.write("aaa", "user = root\nunit = mistake.service\nnonsense = 1\n")
+    activation.write("inbox", "user = root\nunit = print.service ; of the printer\n")
+    activation.write("instance", "user = root\nunit = xenmsg-serve@up.service\n")
+    activation.write("none", "user = root\n# unit = comment.service\nexec = /bin/true print2.service\n")
+    config = tmp_path / "may-start.conf"
+    config.write_text(f"[daemon]\nactivation-dir = {activation.directory}\n")
+
+    def may_start(unit, config=config):
+        return one.run_command(tool("xenmsgd"), "--config", config, f"--may-start={unit}").returncode
+    assert may_start("print.service") == may_start("xenmsg-serve@up.service") == 0
+    for unit in ("", "print", "rint.service", "PRINT.service", "mistake.service", "comment.service", "/bin/true", "print2.service",
+                 "xenmsg-serve@.service", "xenmsg-serve@other.service", "--help"):
+        assert may_start(unit) == 1, unit
+    config.write_text("nonsense\n")
+    assert may_start("print.service") == 2
+    config.write_text(f"[daemon]\nactivation-dir = {tmp_path}/nowhere\n")
+    assert may_start("print.service") == 1
+
+
 def test_a_command_of_another_user_needs_a_daemon_of_root(nodes, tmp_path):
     one = nodes(1, start=False)[1]
     activation = Activation(one, tmp_path)

@@ -78,6 +78,68 @@ test_systemd_does_not_start_the_daemon_again_and_again() {
 	unit 'rm /etc/xenmsg/xenmsgd.conf; systemctl start xenmsgd'
 }
 
+# activate ENDPOINT USER UNIT: by the next reload
+activate() {
+	unit "mkdir -p /etc/xenmsg/activation.d; printf '[activate]\nendpoint = $1\nuser = $2\nunit = $3\ntimeout = 150s\n' >/etc/xenmsg/activation.d/$1.conf"
+}
+
+# make_unit NAME COMMAND: a service of the user tester, who is in no group of xenmsg's
+make_unit() {
+	unit ". /rig/env; printf '[Service]\nUser=tester\nExecStart=%s\n' '$2' >/etc/systemd/system/$1.service"
+}
+
+# The first message starts a unit, over D-Bus, by the rule for polkit that the package has; all of these are started by it, too.
+test_systemd_starts_a_unit_for_the_first_message() {
+	systemd_guest
+	allow_all
+	make_unit letters "/bin/sh -c \". /rig/env; exec xenmsg recv --count 2 letters >/tmp/letters.got\""
+	activate letters tester letters.service
+	activate uptime xenmsg-serve xenmsg-serve@uptime.service
+	unit 'mkdir -p /etc/xenmsg/serve.d; printf "#!/bin/sh\nread -r up _ </proc/uptime && echo \"up \$up as \$(id -un)\"\n" >/etc/xenmsg/serve.d/uptime
+		chmod 0755 /etc/xenmsg/serve.d/uptime; systemctl daemon-reload; systemctl reload xenmsgd && ! pidof dbus-daemon polkitd &&
+		xenmsg endpoints self | grep letters | grep activatable'
+	on u1 "xenmsg send --timeout 150 $(domid u4):letters 'the first'"
+	unit 'systemctl is-active letters.service && grep -x "the first" /tmp/letters.got && xenmsg endpoints self | grep letters | grep running'
+	on dom0 "xenmsg send --timeout 100 $(domid u4):letters 'the second'"
+	unit 'grep -x "the second" /tmp/letters.got && [ "$(stat -c %U /tmp/letters.got)" = tester ]'
+	on u1 "xenmsg call --timeout 150 $(domid u4):uptime </dev/null | grep '^up .* as xenmsg-serve$'"
+	unit 'systemctl stop xenmsg-serve@uptime.service'
+}
+
+# fails ENDPOINT REASON: one error for who sends to it from another domain, soon, and the reason in the daemon's log
+fails() {
+	on u1 "now; started=\$NOW; xenmsg send --timeout 140 $(domid u4):$1 x >/tmp/refusal 2>&1; status=\$?; now
+		cat /tmp/refusal; [ \$status = 3 ] && [ \$(wc -l </tmp/refusal) = 1 ] && [ \$((NOW - started)) -lt 60000 ]"
+	unit "grep -F 'endpoint $1: $2' /run/xenmsgd.log || { tail /run/xenmsgd.log; exit 1; }"
+}
+
+test_systemd_fails_to_start_a_unit_with_one_error() {
+	systemd_guest
+	allow_all
+	make_unit broken /nonexistent
+	make_unit ends /bin/false
+	for name in broken ends absent; do activate $name tester $name.service; done
+	unit 'systemctl daemon-reload; systemctl reload xenmsgd'
+	fails broken 'the unit has failed'
+	fails ends 'the unit has failed'
+	fails absent 'systemd: Unit absent.service not found'
+	unit 'rm /etc/xenmsg/activation.d/*; systemctl reload xenmsgd'
+}
+
+# Of its user's requests, whatever makes them, only what the first message does. A mistake in a file doesn't keep the others back.
+test_systemd_starts_for_the_daemon_only_what_is_activated() {
+	systemd_guest
+	make_unit named '/bin/sleep 1000'
+	make_unit other '/bin/sleep 1000'
+	activate named tester named.service
+	unit 'echo "[activate" >/etc/xenmsg/activation.d/mistake.conf; systemctl daemon-reload
+		asks() { su xenmsgd -s /bin/sh -c "systemctl --no-ask-password $*" 2>/tmp/denied; }
+		denied() { ! asks "$@" && grep "Interactive authentication" /tmp/denied; }
+		denied start other.service && asks start named.service && systemctl is-active named.service && denied stop named.service &&
+		systemctl is-active named.service && ! systemctl is-active other.service && systemctl stop named.service; status=$?
+		cat /tmp/denied; rm /etc/xenmsg/activation.d/*; exit $status'
+}
+
 # Not root, by the unit; and a guest that is saved. The keeper is a service's.
 test_systemd_restarts_a_restored_daemon() {
 	systemd_guest
