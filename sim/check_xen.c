@@ -203,6 +203,50 @@ static void end_counting(struct tool *tool)
 	result(wrong);
 }
 
+/* A thread that writes the time, in milliseconds, into the first and the last word of all pages. */
+static struct {
+	pthread_t thread;
+	unsigned char *start;
+	size_t bytes;
+} stamper;
+
+static void *stamp(void *userdata)
+{
+	struct timespec now;
+
+	while (counting) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		for (size_t offset = 0; offset < stamper.bytes; offset += 4096) {
+			volatile uint32_t *words = (volatile uint32_t *)(stamper.start + offset);
+
+			words[0] = words[1023] =
+				(uint32_t)(now.tv_sec % 1000000 * 1000 + now.tv_nsec / 1000000);
+		}
+	}
+	return NULL;
+}
+
+/* stamp MEMORY: begin; stamped: end */
+static void begin_to_stamp(struct tool *tool)
+{
+	counting = true;
+	stamper.start = tool->memory[tool->number[1]].start;
+	stamper.bytes = tool->memory[tool->number[1]].pages * (size_t)4096;
+	result(pthread_create(&stamper.thread, NULL, stamp, NULL));
+}
+
+static void end_stamping(struct tool *tool)
+{
+	counting = false;
+	result(pthread_join(stamper.thread, NULL));
+}
+
+/* word MEMORY OFFSET: reads 32 bits */
+static void read_word(struct tool *tool)
+{
+	result(*(volatile uint32_t *)(tool->memory[tool->number[1]].start + tool->number[2]));
+}
+
 static xenevtchn_handle *handle(const struct tool *tool)
 {
 	return tool->evtchn[tool->number[1]];
@@ -666,6 +710,9 @@ static const struct command commands[] = {
 	{"peek", 3, peek},
 	{"count", 3, begin_to_count},
 	{"counted", 2, end_counting},
+	{"stamp", 2, begin_to_stamp},
+	{"stamped", 1, end_stamping},
+	{"word", 3, read_word},
 	{"evtchn-open", 1, evtchn_open},
 	{"evtchn-fdopen", 2, evtchn_fdopen},
 	{"evtchn-close", 2, evtchn_close},
