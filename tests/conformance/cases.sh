@@ -426,4 +426,63 @@ case_store_limits() {
 	end_program A
 }
 
-conformance_cases='grants grant_limit event_channels event_ring a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper control control_zombie store_permissions store_watches store_discovery store_transactions store_transaction_reads store_corners store_limits'
+# jumped BEFORE AFTER: whether the clocks that go on while a domain is saved did, by two answers of `clocks`
+jumped() {
+	[ $(($(word 2 "$2") - $(word 2 "$1"))) -ge 100 ] && [ $(($(word 3 "$2") - $(word 3 "$1"))) -ge 100 ] && echo yes || echo no
+}
+
+# A page that the second guest grants to domain 0, and domain 0's watch on what the toolstack tells that guest.
+granted_to_domain_0() {
+	local ref
+	program A u2
+	program C dom0
+	show 'domain 0 watches what the toolstack tells a guest' "$(ask C xs-watch "/local/domain/$1/control/shutdown") $(event C | sed "s|/$1/|/U2/|")"
+	show 'the guest watches its domid' "$(ask A xs-watch domid) $(event A)"
+	ref=$(word 3 "$(ask A share 0 1 1)")
+	show 'it grants a page, which domain 0 maps, and both write' "$(ask C map "$1" "$ref" 1 1) $(ask A poke 0 100 42) $(ask C poke 0 101 43)"
+}
+
+case_a_checkpoint() {
+	local old before port other
+	old=$(domid u2)
+	granted_to_domain_0 "$old"
+	{ ask A evtchn-open && ask C evtchn-open; } >/dev/null
+	port=$(word 2 "$(ask A bind-unbound 0 0)")
+	other=$(word 2 "$(ask C bind-interdomain 0 "$old" "$port")")
+	before=$(ask A clocks)
+	checkpoint u2
+	show 'domain 0 is told' "$(event C | sed "s|/$old/|/U2/|")"
+	[ "$(ask A xs-read domid)" = "ok $old" ] && echo 'the domid is the same'
+	show 'the guest is not told' "$(event A 1000)"
+	show 'the clocks have jumped' "$(jumped "$before" "$(ask A clocks)")"
+	show 'what they have written is there' "$(ask A peek 0 100) $(ask A peek 0 101) $(ask C peek 0 100) $(ask C peek 0 101)"
+	show 'they still share the page' "$(ask A poke 0 102 44) $(ask C poke 0 103 45) $(ask A peek 0 103) $(ask C peek 0 102)"
+	show 'and the event channel' "$(ask C notify 0 "$other") $(ask A poll 0 3000)"
+	for tag in A C; do end_program $tag; done
+}
+
+case_a_restore() {
+	local old before ref
+	old=$(domid u2)
+	granted_to_domain_0 "$old"
+	ask A xs-write data/conformance 1 >/dev/null
+	before=$(ask A clocks)
+	save_and_restore u2
+	show 'domain 0 is told' "$(event C | sed "s|/$old/|/U2/|")"
+	[ "$(ask A xs-read domid)" = "ok $(domid u2)" ] && [ "$(domid u2)" != "$old" ] && echo 'the domid is another'
+	show 'the guest is told' "$(event A)"
+	show 'its data has gone' "$(ask A xs-read data/conformance)"
+	show 'the clocks have jumped' "$(jumped "$before" "$(ask A clocks)")"
+	show 'what they have written is there' "$(ask A peek 0 100) $(ask C peek 0 100) $(ask C peek 0 101)"
+	show 'they do not share the page any more' "$(ask A poke 0 102 44) $(ask C poke 0 103 45) $(ask A peek 0 103) $(ask C peek 0 102)"
+	show 'the old domain waits' "$(zombies)"
+	show 'until its page is unmapped' "$(ask C unmap 0)"
+	no_zombies_soon
+	show 'then it has gone' "$(zombies)"
+	show 'the guest takes the page back' "$(ask A unshare 0)"
+	ref=$(word 3 "$(ask A share 0 1 1)")
+	show 'another page is shared' "$(ask C map "$(domid u2)" "$ref" 1 1) $(ask A poke 1 100 46) $(ask C peek 1 100)"
+	for tag in A C; do end_program $tag; done
+}
+
+conformance_cases='grants grant_limit event_channels event_ring a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper control control_zombie store_permissions store_watches store_discovery store_transactions store_transaction_reads store_corners store_limits a_checkpoint a_restore'

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # What the conformance cases are written with. Whoever runs them defines `on NAME COMMAND` (run it in that domain), `domid NAME`,
-# `destroy NAME`, `recreate NAME` (with another domid, as ever) and `zombies` (how many domains wait for others to unmap their
-# pages); the domains are dom0, u1 and u2. A program is a check-xen: Xen's own libraries, one call a line. What the cases show
-# is what the caller of a library sees: the same on xensim and on real Xen (doc/xensim.md).
+# `destroy NAME`, `recreate NAME` (with another domid, as ever), `checkpoint NAME`, `save_and_restore NAME` and `zombies` (how many
+# domains wait for others to unmap their pages); the domains are dom0, u1 and u2. A program is a check-xen: Xen's own libraries,
+# one call a line. What the cases show is what the caller of a library sees: the same on xensim and on real Xen (doc/xensim.md).
 
 : "${RUN_ID:=$$}"
 

@@ -16,6 +16,8 @@ domid() {
 u2=2
 destroy() { xensim destroy "$u2"; }
 recreate() { u2=$(xensim create); }
+checkpoint() { xensim checkpoint "$u2"; }
+save_and_restore() { xensim suspend "$u2" && u2=$(xensim resume "$u2"); }
 zombies() { xensim list --json | grep -o '"zombies": *[0-9]*' | grep -o '[0-9]*$'; }
 
 on() { xensim exec "$(domid "$1")" -- sh -c "$2"; }

@@ -6,6 +6,17 @@
 destroy() { guest_destroy "$SPARE"; }
 recreate() { guest_create "$SPARE"; }
 zombies() { xl list | grep -c '(null)'; }
+checkpoint() {
+	xl save -c "$SPARE" /tmp/saved >&2
+	rm -f /tmp/saved
+}
+save_and_restore() {
+	xl save "$SPARE" /tmp/saved >&2
+	xl restore /tmp/saved >&2
+	rm -f /tmp/saved
+	xl domid "$SPARE" >"/run/rig/$SPARE.domid"
+	eventually 30 on "$SPARE" 'xenstore-write data/rig-up 1' # with its data, that has gone, too
+}
 
 conformance() {
 	local expected=/rig/conformance/answers
@@ -49,3 +60,5 @@ test_conformance_store_transactions() { conformance store_transactions; } # both
 test_conformance_store_transaction_reads() { conformance store_transaction_reads; } # both
 test_conformance_store_corners() { conformance store_corners; } # both
 test_conformance_store_limits() { conformance store_limits; } # both
+test_conformance_a_checkpoint() { conformance_with_the_spare a_checkpoint; }
+test_conformance_a_restore() { conformance_with_the_spare a_restore; }
