@@ -472,14 +472,10 @@ static int run_fault(struct command_context *context)
 		const char *name;
 		int (*run)(struct command_context *context, struct hv_domain *domain, const char *value);
 	} faults[] = {
-		{"stall-store", fault_stall_store},
-		{"lose-store", fault_lose_store},
-		{"lose-event", fault_lose_event},
-		{"refuse-grant", fault_refuse_grant},
-		{"refuse-map", fault_refuse_map},
-		{"grant-limit", fault_grant_limit},
-		{"evtchn-limit", fault_evtchn_limit},
-		{"corrupt-ring-index", fault_corrupt_ring_index},
+		{"stall-store", fault_stall_store},   {"lose-store", fault_lose_store},
+		{"lose-event", fault_lose_event},     {"refuse-grant", fault_refuse_grant},
+		{"refuse-map", fault_refuse_map},     {"grant-limit", fault_grant_limit},
+		{"evtchn-limit", fault_evtchn_limit}, {"corrupt-ring-index", fault_corrupt_ring_index},
 	};
 	const char *value = context->count > 3 ? context->word[3] : NULL;
 	struct hv_domain *domain;
