@@ -104,6 +104,7 @@ integration_tests = \
 	tests/integration/test_sim_vchan.py \
 	tests/integration/test_stale.py \
 	tests/integration/test_status.py \
+	tests/integration/test_store_lost.py \
 	tests/integration/test_views.py \
 	tests/integration/test_streams.py \
 	tests/integration/test_streams_many.py \

@@ -19,8 +19,8 @@
  *
  * store_free() makes no more callbacks; it lets the thread finish the writes and removals that are queued for
  * at most half a second, and abandons it if xenstored never answers. It may not be called from a callback.
- * When the connection breaks, requests fail with -ENOTCONN, the thread connects again every second, and the
- * watches are set again (and fire). A watch that the quota refuses is reported to `done` and tried again when
+ * When the connection breaks, which is noticed at the next request or within ten seconds, requests fail with
+ * -ENOTCONN, the thread connects again every second, and the watches are set again (and fire). A watch that the quota refuses is reported to `done` and tried again when
  * there may be room; in a guest it costs the connection, which is made anew without it.
  *
  * libxenstore returns EINVAL for an exceeded quota; here it is -EDQUOT.

@@ -24,7 +24,8 @@
 #define QUOTA_TRIES    8
 #define BACKOFF_MAX_MS 200
 #define RECONNECT_MS   1000
-#define RETRY_MIN_MS   5000 /* each try costs a connection, in a guest */
+#define LOOK_MS	       10000 /* after an end of the connection that nobody else has noticed */
+#define RETRY_MIN_MS   5000  /* each try costs a connection, in a guest */
 #define RETRY_MAX_MS   300000
 #define EVENTS_AT_ONCE 256
 
@@ -254,7 +255,8 @@ static void push_event(struct store_worker *worker, char **untrusted_event)
 }
 
 /* Passes on the watch events. False if the connection is gone: libxenstore closes its descriptor when it
- * breaks, but shows that only here, by EINVAL instead of EAGAIN when there is no event. Others cause events,
+ * breaks, but shows that only here, by EINVAL instead of EAGAIN when there is no event, and doesn't wake who polls
+ * for one. Others cause events,
  * so the number is bounded and requests have their turn in between. */
 static bool drain_events(struct store_worker *worker)
 {
@@ -368,7 +370,7 @@ static void try_refused(struct store_worker *worker)
 static int add_watch(struct store_worker *worker, struct store_request *request)
 {
 	struct store_watched *watched = calloc(1, sizeof(*watched));
-	int r = -EDQUOT;
+	int r = -ENOTCONN;
 
 	if (!watched)
 		return -ENOMEM;
@@ -378,17 +380,17 @@ static int add_watch(struct store_worker *worker, struct store_request *request)
 		free(watched);
 		return -ENOMEM;
 	}
-	if (worker->refused_watches == 0)
-		r = set_watch(worker, watched);
+	if (worker->connected)
+		r = worker->refused_watches > 0 ? -EDQUOT : set_watch(worker, watched);
 	if (is_refusal(r)) {
 		refuse(worker, watched);
 		outlives_refusal(worker);
-	} else if (r < 0 && drain_events(worker)) {
+	} else if (r < 0 && worker->connected && drain_events(worker)) {
 		free(watched->path);
 		free(watched);
 		return r;
 	}
-	/* also when the connection has broken: it is set again on the next one */
+	/* also when there is no connection, or it has just broken: it is set on the next one */
 	DL_APPEND(worker->watched, watched);
 	return r;
 }
@@ -458,7 +460,7 @@ static void set_connected(struct store_worker *worker, bool connected)
 			  RECONNECT_MS);
 }
 
-/* Sets all watches but the refused ones. False: one more was refused, and has cost the connection. */
+/* Sets all watches but the refused ones. False: the connection is gone, perhaps by one more that was refused. */
 static bool set_watches(struct store_worker *worker)
 {
 	struct store_watched *watched;
@@ -472,6 +474,8 @@ static bool set_watches(struct store_worker *worker)
 				return false;
 		} else if (r < 0) {
 			log_error("store: can't watch %s again: %s", watched->path, strerror(-r));
+			if (!drain_events(worker))
+				return false;
 		}
 	}
 	return true;
@@ -492,6 +496,12 @@ static void reconnect(struct store_worker *worker)
 		worker->reconnect_now = false;
 	}
 	mark_idle(worker);
+}
+
+/* Whether the request can be carried out: what is watched is noted also without a connection. */
+static bool is_possible(const struct store_worker *worker, const struct store_request *request)
+{
+	return worker->connected || request->kind == STORE_WATCH || request->kind == STORE_UNWATCH;
 }
 
 /* Whether the request is carried out: while stopping, only what others can see is. */
@@ -517,10 +527,7 @@ static bool serve_one(struct store_worker *worker)
 
 	if (is_needed(request, stopping)) {
 		mark_busy(worker);
-		if (worker->connected || request->kind == STORE_UNWATCH || request->kind == STORE_WATCH)
-			request->error = worker->xs ? execute(worker, request) : -ENOTCONN;
-		else
-			request->error = -ENOTCONN;
+		request->error = is_possible(worker, request) ? execute(worker, request) : -ENOTCONN;
 		if (request->error < 0 && request->error != -ENOENT && worker->connected &&
 		    !drain_events(worker))
 			request->error = -ENOTCONN;
@@ -533,15 +540,15 @@ static bool serve_one(struct store_worker *worker)
 	return true;
 }
 
-/* Returns how long the thread may sleep if nothing wakes it, in ms; -1: for ever. */
+/* Returns how long the thread may sleep if nothing wakes it, in ms. */
 static int next_turn_ms(const struct store_worker *worker)
 {
 	uint64_t now = clock_ms();
 
 	if (!worker->connected)
 		return worker->reconnect_now ? 0 : RECONNECT_MS;
-	if (worker->refused_watches == 0)
-		return -1;
+	if (worker->refused_watches == 0 || worker->retry_at_ms >= now + LOOK_MS)
+		return LOOK_MS;
 	return worker->retry_at_ms > now ? (int)(worker->retry_at_ms - now) : 0;
 }
 

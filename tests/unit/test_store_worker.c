@@ -100,6 +100,35 @@ static void directory_that_fires_by_itself_is_told(void **state)
 	assert_int_equal(count_firing(*state), 2);
 }
 
+static struct store_request *ask(struct store_worker *worker, enum store_kind kind)
+{
+	struct store_request *request = calloc(1, sizeof(*request));
+
+	assert_non_null(request);
+	request->kind = kind;
+	request->watch = 3;
+	request->count = 1;
+	request->paths = calloc(1, sizeof(*request->paths));
+	assert_non_null(request->paths);
+	request->paths[0] = strdup("/local/domain");
+	DL_APPEND(worker->queue, request);
+	assert_true(serve_one(worker));
+	return request;
+}
+
+static void watch_that_is_wanted_while_there_is_no_connection_is_kept_for_the_next_one(void **state)
+{
+	struct store_worker *worker = *state;
+
+	assert_int_equal(ask(worker, STORE_READ)->error, -ENOTCONN);
+	assert_int_equal(ask(worker, STORE_WATCH)->error, -ENOTCONN);
+	assert_non_null(worker->watched);
+	assert_string_equal(worker->watched->path, "/local/domain");
+	assert_false(worker->watched->refused);
+	assert_int_equal(ask(worker, STORE_UNWATCH)->error, 0);
+	assert_null(worker->watched);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -107,6 +136,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			names_that_a_domain_makes_up_become_one_event_of_its_directory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(directory_that_fires_by_itself_is_told, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			watch_that_is_wanted_while_there_is_no_connection_is_kept_for_the_next_one, set_up,
+			tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
