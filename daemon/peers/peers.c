@@ -105,9 +105,9 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 /* Returns whether nothing is known of the peer that XenStore wouldn't tell again. */
 static bool is_forgettable(const struct peer *peer)
 {
-	return !peer->up && !peer->kicked && !peer->stale && !peer->reading && !peer->came && !peer->asked &&
-	       !peer->advertising && !peer->asks_us && !peer->watch && !tell_is_pending(peer) &&
-	       !peer->hello_seen && !peer->presence_major && !peer->hello_major &&
+	return !peer->up && !peer->kicked && !peer->stale && !peer->reading && !peer->came && !peer->missed &&
+	       !peer->asked && !peer->advertising && !peer->asks_us && !peer->watch &&
+	       !tell_is_pending(peer) && !peer->hello_seen && !peer->presence_major && !peer->hello_major &&
 	       peer->rendezvous.state == RENDEZVOUS_IDLE && !peer->rendezvous.wanted &&
 	       !(peer->peers->options.presence_private && peer->allowed);
 }

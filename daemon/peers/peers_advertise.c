@@ -286,6 +286,10 @@ static void on_advertise(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
 
+	if (!store_is_connected(peers->store)) {
+		timer_start(peers->advertise, ADVERTISE_RETRY_MS);
+		return;
+	}
 	advertise_presence(peers);
 	task_due(&peers->advertise_next);
 }

@@ -53,6 +53,8 @@ struct rendezvous {
 	bool lost_told;	    /* CONNECTED, and `lost` was called */
 	bool hello_written; /* ours stands in XenStore, or is on its way there */
 	bool published;	    /* so do the nodes under grant_nonce */
+	bool hello_lost;    /* it couldn't be written, since the connection to XenStore was lost, */
+	bool publish_lost;  /* nor could they */
 	bool unlinkable;    /* the peer's daemon has said that it may not map, and nor may we */
 	char our_nonce[PEERS_NONCE_SIZE];
 	char grant_nonce[PEERS_NONCE_SIZE];	/* the peer's, for which `vchan` was granted */
@@ -104,7 +106,8 @@ struct peer {
 	/* The leaves as last read. */
 	unsigned stale;		  /* bit masks: is to be read, */
 	unsigned reading, reread; /* is being read, and what is read may be out of date, */
-	unsigned came;		  /* and was read, but not looked at */
+	unsigned came;		  /* and was read, but not looked at; */
+	unsigned missed;	  /* couldn't be read */
 	struct leaf_read {
 		struct peer *peer;
 		struct store_request *request;
@@ -182,7 +185,7 @@ struct peers {
 	struct store_request *asking;
 	struct event *forget;	    /* finds peers that are idle */
 	struct event *forget_held;  /* reads again what those offer that have forgotten us */
-	struct event *reread;	    /* asks again for what there was no memory to ask for */
+	struct event *reread;	    /* asks again for what couldn't be asked for, or wasn't answered */
 	struct event *advertise;    /* coalesces writes of endpoints, retries failed ones */
 	struct task advertise_next; /* for one peer after the other */
 	unsigned advertise_failures;

@@ -373,7 +373,12 @@ static void take(struct peer *peer, enum peer_leaf leaf, int error, const char *
 	} else {
 		peer->looked |= 1u << leaf;
 	}
-	if (error < 0 && error != -ENOENT) { /* XenStore is broken, which says nothing about the peer */
+	/* XenStore is broken, which says nothing about the peer. Whoever told of a change doesn't do so again. */
+	if (error < 0 && error != -ENOENT) {
+		if (!peer->asked) {
+			peer->missed |= 1u << leaf;
+			timer_start(peer->peers->reread, REREAD_MS);
+		}
 		peer_kick(peer);
 		return;
 	}
@@ -461,9 +466,16 @@ static void on_reread(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
 
-	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next)
+	if (!store_is_connected(peers->store)) {
+		timer_start(peers->reread, REREAD_MS);
+		return;
+	}
+	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
+		peer->stale |= peer->missed;
+		peer->missed = 0;
 		if (peer->stale)
 			task_due(&peer->task);
+	}
 }
 
 void presence_init(struct peer *peer)

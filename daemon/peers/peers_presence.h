@@ -12,7 +12,7 @@
  *   up ──the leaves name another instance──▶ down, then up: it was replaced
  *
  * A leaf is read by one request at a time: after a change meanwhile (`reread`) it is read once more, and only
- * then used.
+ * then used. One that couldn't be read (`missed`) is read again when there is a connection to XenStore.
  */
 
 #include <stdint.h>

@@ -70,7 +70,7 @@ static void unpublish(struct peer *peer)
 
 	if (!rendezvous->published)
 		return;
-	rendezvous->published = false;
+	rendezvous->published = rendezvous->publish_lost = false;
 	store_cancel(&rendezvous->publish_request);
 	snprintf(rest, sizeof(rest), "/%s", rendezvous->grant_nonce);
 	peer_our_path(peer, path, rest);
@@ -190,7 +190,8 @@ static void on_published(void *userdata, int error, const char *value, size_t si
 {
 	struct peer *peer = userdata;
 
-	if (error < 0)
+	peer->rendezvous.publish_lost = error == -ENOTCONN; /* on_again() tries again */
+	if (error < 0 && error != -ENOTCONN)
 		fail(peer, -EHOSTUNREACH, "can't publish the rings for domain %u in XenStore: %s",
 		     peer->domid, strerror(-error));
 }
@@ -340,7 +341,8 @@ static void on_hello_written(void *userdata, int error, const char *value, size_
 {
 	struct peer *peer = userdata;
 
-	if (error < 0)
+	peer->rendezvous.hello_lost = error == -ENOTCONN; /* on_again() tries again */
+	if (error < 0 && error != -ENOTCONN)
 		fail(peer, -EHOSTUNREACH, "can't write to XenStore for domain %u: %s", peer->domid,
 		     strerror(-error));
 }
@@ -371,6 +373,7 @@ static void begin(struct peer *peer)
 	}
 	snprintf(rendezvous->our_nonce, sizeof(rendezvous->our_nonce), "%08x", random);
 	rendezvous->hello_written = true;
+	rendezvous->hello_lost = false;
 	rendezvous->node_retries = 0;
 	rendezvous->state = RENDEZVOUS_HELLO;
 	rendezvous->again_ms = AGAIN_FIRST_MS;
@@ -407,7 +410,9 @@ static void fail_timeout(struct peer *peer)
 	enum rendezvous_state state = peer->rendezvous.state;
 	unsigned ms = peer->peers->options.setup_timeout_ms;
 
-	if (state == RENDEZVOUS_IDLE)
+	if (peer->rendezvous.hello_lost || peer->rendezvous.publish_lost)
+		fail(peer, -EHOSTUNREACH, "no connection to XenStore within %u ms", ms);
+	else if (state == RENDEZVOUS_IDLE)
 		fail(peer, -EHOSTUNREACH, "XenStore did not answer within %u ms", ms);
 	else if (state == RENDEZVOUS_PAGES)
 		fail(peer, -EHOSTUNREACH, "no grant pages free");
@@ -573,7 +578,8 @@ static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 }
 
 /* Goes on where an event may have been missed: while nobody told the peer of changes, for a moment, or while it
- * had no connection to XenStore, it didn't hear of our hello, or we of its hello and its nodes. */
+ * had no connection to XenStore, it didn't hear of our hello, or we of its hello and its nodes; or we had none, and
+ * couldn't write. */
 static void on_again(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peer *peer = userdata;
@@ -581,10 +587,13 @@ static void on_again(evutil_socket_t fd, short what, void *userdata)
 
 	if (!event_pending(rendezvous->timer, EV_TIMEOUT, NULL))
 		return; /* the attempt is over */
+	if ((rendezvous->state == RENDEZVOUS_HELLO || rendezvous->hello_lost) && !rendezvous->hello_request &&
+	    write_hello(peer) < 0)
+		log_error("rendezvous: out of memory: the hello for domain %u isn't written again",
+			  peer->domid);
+	if (rendezvous->publish_lost && !rendezvous->publish_request)
+		publish(peer);
 	if (rendezvous->state == RENDEZVOUS_HELLO) {
-		if (!rendezvous->hello_request && write_hello(peer) < 0)
-			log_error("rendezvous: out of memory: the hello for domain %u isn't written again",
-				  peer->domid);
 		peer_read(peer, LEAF_PRESENCE);
 		peer_read(peer, LEAF_HELLO);
 	}

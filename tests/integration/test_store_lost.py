@@ -51,6 +51,77 @@ def test_an_end_that_nothing_asks_for_is_noticed(host, nodes):
     works(two, one)
 
 
+def test_what_domain_0_tells_meanwhile_is_read_afterwards(host, nodes):
+    _, one, two = nodes(0, 1, 2).values()
+    works(one, two)
+    all_are_told(host, 2)
+    with Program(two.socket) as program:
+        with away(one):
+            program.bind("print")
+            eventually(lambda: "print" in known_endpoints(nodes.by_domid[0], 2), "domain 0 sees it")
+            works(one, two)  # by their link, on which nothing is told after this
+        eventually(lambda: "print" in known_endpoints(one, 2), "it is seen")
+    with away(one):
+        two.stop()
+    eventually(lambda: known_endpoints(one, 2) is None, "its end is seen")
+    assert watches(host, 1) <= 3
+
+
+def test_who_asks_meanwhile_is_answered_afterwards(host, nodes):
+    _, one, two = nodes(0, 1, 2, start=False).values()
+    one.policy = "[rule]\nfrom = 2\nto = secret\naction = allow\n"
+    for node in nodes.by_domid.values():
+        node.start()
+    all_are_told(host, 2)
+    tree = Tree(host, 2)
+    with Program(one.socket) as program:
+        program.bind("secret")
+        with away(one):
+            watch = two.popen("watch", "*:secret")
+            eventually(lambda: tree.read("/local/domain/2/data/xenmsg/asks") is not None, "it asks")
+        assert b"secret" in watch.stdout.readline()
+
+
+@pytest.mark.parametrize("domid", [0, 1, 2])
+@pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
+def test_a_message_waits_until_there_is_a_connection_again(host, nodes, domid, told):
+    every = nodes(*range(0 if told else 1, 3), config=LATER)
+    if not told and domid == 0:
+        pytest.skip("there is no daemon")
+    if told:
+        all_are_told(host, 2)
+    inbox = every[2].receiver("inbox", "--count", "1")
+    with away(every[domid]):
+        send = every[1].popen("send", "2:inbox", "hello")
+        eventually(lambda: every[1].status()["links"], "it wants a link")
+    assert inbox.output() == b"hello\n"
+    assert send.wait(timeout=30) == 0, send.stderr.read()
+
+
+def test_a_link_comes_about_whenever_a_connection_is_lost(host):
+    """Without a seed of its own: the moments are never the same."""
+    one, two = Node(host, 1, "timeout=20000"), Node(host, 2, "timeout=20000")
+    for node in (one, two):
+        node.await_event(f"up {3 - node.domid}")
+    for turn in range(12):
+        loses = threading.Thread(target=host.fault, args=("lose-store", 1 + turn % 2))
+        loses.start()
+        time.sleep(random.uniform(0, 0.02))
+        one.connect(2)
+        for node in (one, two):
+            node.connect(77)  # it notices by that
+        for node in (one, two):
+            other = 3 - node.domid
+            said = node.await_event(f"connected {other}", f"failed {other}")
+            assert said.startswith("connected"), said
+        exchange(one, two)
+        one.close(2)
+        two.await_event("lost 1")
+        two.close(1)
+        loses.join()
+        eventually(lambda: host.domain(1 + turn % 2)["xenstore"]["watches"] > 0, "it watches again")
+
+
 def test_what_is_to_be_watched_meanwhile_is_watched_afterwards(host, nodes):
     zero, one, three = nodes(0, 1, 3, start=False).values()
     zero.start()
@@ -63,3 +134,15 @@ def test_what_is_to_be_watched_meanwhile_is_watched_afterwards(host, nodes):
     three.start()
     one.sees(three)
     works(three, one)
+
+
+@pytest.mark.slow
+def test_what_is_shown_meanwhile_is_written_as_soon_as_it_can_be(nodes):
+    one, two = nodes(1, 2).values()
+    works(one, two)
+    with Program(one.socket) as program:
+        with away(one):
+            for name in range(5):  # each is tried to be written, in vain
+                program.bind(f"print{name}")
+                two.run_command("sleep", "1")
+        eventually(lambda: "print4" in known_endpoints(two, 1), "it is seen", 4)
