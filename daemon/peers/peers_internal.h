@@ -85,6 +85,8 @@ struct telling {
 		unsigned to_all, to_some;
 		bool list;
 	} now, next;
+	bool readers_stale; /* for whom it has written is to be listed */
+	struct store_request *listing;
 	bool is_walking; /* over all peers, with `now`, */
 	int64_t at;	 /* and has come to this one */
 	struct task task;

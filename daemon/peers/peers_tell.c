@@ -11,6 +11,8 @@
 /* In units (turns.h). */
 #define COST_TELL 60u
 #define COST_SKIP 4u
+#define COST_LIST 1000u
+#define COST_NAME 10u
 #define PIECE	  64u  /* guests told in a turn, */
 #define PASSED	  512u /* and peers looked at */
 
@@ -83,6 +85,36 @@ static void written_for(struct peer *peer, uint32_t reader, enum peers_path path
 						: CHANGED_HELLO | CHANGED_ENDPOINTS | CHANGED_NODES);
 }
 
+static void on_listed(void *userdata, int error, char *const *untrusted_names, unsigned count)
+{
+	struct peer *peer = userdata;
+	struct task *task = &peer->telling.task;
+	uint32_t reader;
+
+	for (unsigned i = 0; error == 0 && i < count; i++)
+		if (domid_parse(untrusted_names[i], strlen(untrusted_names[i]), &reader) &&
+		    reader != peer->domid && reader != peer->peers->options.self->domid &&
+		    !is_acquainted(peer, reader))
+			written_for(peer, reader, PEERS_PATH_DOMAIN);
+	turns_spend(task->turns, task->line, COST_NAME * (uint64_t)count);
+}
+
+/* Finds out for whom the domain has written something that we weren't told of: before this daemon began, or while
+ * there was no connection to XenStore. Returns what it cost. */
+static uint64_t list_readers(struct peer *peer)
+{
+	char path[PEERS_ROOT_SIZE + 3];
+
+	peer->telling.readers_stale = false;
+	peers_subtree(peer->domid, path);
+	strcat(path, "/to");
+	store_cancel(&peer->telling.listing);
+	/* Without memory some guests aren't told of the domain's end before they have to do with it again. */
+	if (store_list(peer->peers->store, path, on_listed, peer, &peer->telling.listing) < 0)
+		log_error("peers: out of memory: what domain %u has written isn't listed", peer->domid);
+	return COST_LIST;
+}
+
 void tell_change(struct peer *peer, const char *untrusted_path)
 {
 	char nonce[PEERS_NONCE_SIZE];
@@ -102,6 +134,7 @@ void tell_change(struct peer *peer, const char *untrusted_path)
 	} else if (path == PEERS_PATH_ASKS) {
 		peer_read(peer, LEAF_ASKS);
 	} else if (path == PEERS_PATH_DOMAIN || path == PEERS_PATH_ALL) {
+		peer->telling.readers_stale = true;
 		tell_anything(peer);
 		peer_read(peer, LEAF_ASKS);
 	}
@@ -128,8 +161,8 @@ bool tell_is_pending(const struct peer *peer)
 {
 	const struct telling *telling = &peer->telling;
 
-	return telling->one_by_one || telling->is_walking || telling->next.to_all || telling->next.to_some ||
-	       telling->next.list;
+	return telling->one_by_one || telling->readers_stale || telling->is_walking || telling->next.to_all ||
+	       telling->next.to_some || telling->next.list;
 }
 
 static void send_to(struct peer *peer, uint32_t guest, const struct peers_change *changes, unsigned count)
@@ -221,6 +254,8 @@ static void on_turn(struct task *task)
 	struct peer *peer = (struct peer *)((char *)telling - offsetof(struct peer, telling));
 	uint64_t cost = COST_TELL * (1 + (uint64_t)tell_ones(peer));
 
+	if (telling->readers_stale)
+		cost += list_readers(peer);
 	if (telling->is_walking || telling->next.to_all || telling->next.to_some || telling->next.list)
 		cost += walk(peer);
 	turns_spend(task->turns, task->line, cost);
@@ -257,6 +292,7 @@ void tell_destroy(struct peer *peer)
 		HASH_DEL(peer->telling.one_by_one, tell);
 		free(tell);
 	}
+	store_cancel(&peer->telling.listing);
 	free(peer->telling.acquainted);
 	task_cancel(&peer->telling.task);
 }

@@ -16,6 +16,9 @@
  *   not told ──its link with us is up, and it understands──▶ told first what it would have missed until now
  *   told ──the link ends──▶ not told: it watches for itself
  *
+ * What was written before this daemon began, or while it had no connection to XenStore, it finds by a list of
+ * those for whom a domain has written.
+ *
  * What is to be told of a domain waits in a turn of that domain's account, so who changes something again and
  * again is told of in its own time, and a change that wasn't told yet is told once.
  */

@@ -136,6 +136,37 @@ def test_what_is_to_be_watched_meanwhile_is_watched_afterwards(host, nodes):
     works(three, one)
 
 
+PRIVATE = FAST + "presence = private\npeers = 1\n"
+
+
+def test_domain_0_tells_of_a_hidden_domain_s_end_also_when_its_daemon_has_begun_later(host, nodes):
+    zero, one, hidden = nodes(0, 1, 2, start=False).values()
+    hidden.config = PRIVATE
+    hidden.start()
+    one.start()
+    eventually(lambda: sees(one, 2), "it is seen")
+    zero.start()
+    all_are_told(host, 1)
+    assert sees(one, 2)
+    host.sim("destroy", 2)
+    hidden.kill()
+    eventually(lambda: not sees(one, 2), "its end is seen")
+    assert watches(host, 1) <= 3
+
+
+def test_domain_0_tells_what_a_hidden_domain_has_written_meanwhile(host, nodes):
+    zero, one, hidden = nodes(0, 1, 2, start=False).values()
+    hidden.config = PRIVATE
+    zero.start()
+    one.start()
+    all_are_told(host, 1)
+    tree = Tree(host, 2)
+    with away(zero):
+        hidden.start()
+        eventually(lambda: tree.read("/local/domain/2/data/xenmsg/to/1/endpoints") is not None, "it has written for domain 1")
+    eventually(lambda: sees(one, 2), "it is seen")
+
+
 @pytest.mark.slow
 def test_what_is_shown_meanwhile_is_written_as_soon_as_it_can_be(nodes):
     one, two = nodes(1, 2).values()
