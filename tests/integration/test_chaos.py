@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Two minutes of chaos: programs send, call, open streams, exit and are killed, by domid and by name; daemons, domain 0's too, are
-killed, restarted and given other policies, domains destroyed and made, renamed, paused, saved and restored; XenStore stalls,
-events get lost, grants and mappings are refused, rings damaged.
+killed, restarted and given other policies, domains destroyed and made, renamed, paused, saved and restored, migrated and
+checkpointed; XenStore stalls, events get lost, grants and mappings are refused, rings damaged.
 
 Afterwards every message that was reported delivered was received once and in the order of its sender's, every other send ended
 in one error, a definite error means that it was not received; the same of calls and their replies; every stream's bytes are the first of those that were
@@ -148,8 +148,14 @@ class Chaos:
 
     def save_domain(self):
         node = self.random.choice(self.places)
-        self.host.sim("suspend", node.domid)
-        node.domid = int(self.host.sim("resume", node.domid).stdout)
+        how = self.random.choice(["save", "migrate", "checkpoint"])
+        if how == "save":
+            self.host.sim("suspend", node.domid)
+            node.domid = int(self.host.sim("resume", node.domid).stdout)
+        elif how == "migrate":
+            node.domid = int(self.host.sim("migrate", node.domid).stdout)
+        else:
+            self.host.sim("checkpoint", node.domid, "--stall", self.random.randrange(1000))
 
     def rename_domain(self):
         """To a name that another one may have had."""
