@@ -363,6 +363,13 @@ static void peer_lost(void *userdata, uint32_t domid, bool replaced, const char 
 	links_lost(daemon->links, domid, replaced, reason);
 }
 
+static void peer_saved(void *userdata, uint32_t domid)
+{
+	struct daemon *daemon = userdata;
+
+	links_saved(daemon->links, domid);
+}
+
 static void all_peers_known(void *userdata)
 {
 	struct daemon *daemon = userdata;
@@ -394,6 +401,7 @@ static int start_peers(struct daemon *daemon)
 		.connected = peer_connected,
 		.failed = peer_failed,
 		.lost = peer_lost,
+		.saved = peer_saved,
 		.all_known = all_peers_known,
 		.all_watched = all_peers_watched,
 		.tell = tell_guest,

@@ -56,6 +56,7 @@ libdaemon_la_SOURCES = \
 	daemon/peers/peers_parse.c daemon/peers/peers_parse.h \
 	daemon/peers/peers_presence.c daemon/peers/peers_presence.h \
 	daemon/peers/peers_tell.c daemon/peers/peers_tell.h \
+	daemon/peers/peers_saves.c daemon/peers/peers_saves.h \
 	daemon/peers/peers_told.c daemon/peers/peers_told.h \
 	daemon/link/pings.c daemon/link/patience.h daemon/link/pings.h daemon/link/round_trips.h \
 	daemon/peers/rendezvous.c daemon/peers/rendezvous_step.c daemon/peers/rendezvous_step.h \

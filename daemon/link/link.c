@@ -777,6 +777,14 @@ void links_lost(struct links *links, uint32_t domid, bool replaced, const char *
 	hop_finish(&link->hop, replaced ? -ECONNRESET : -ENOLINK, "%s", reason);
 }
 
+void links_saved(struct links *links, uint32_t domid)
+{
+	struct link *link = link_find(links, domid);
+
+	if (link && link_may_resume(link, -ENOLINK))
+		hop_finish(&link->hop, -ENOLINK, "the domain is about to be saved");
+}
+
 /* --- heartbeat -------------------------------------------------------------------------------- */
 
 /* Whether to send a PING now. One serves both ends: who hears it lives, as does who hears the answer. So the lower

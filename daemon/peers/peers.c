@@ -13,6 +13,7 @@
 #include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_presence.h"
+#include "daemon/peers/peers_saves.h"
 #include "daemon/peers/peers_tell.h"
 #include "daemon/peers/peers_told.h"
 #include "daemon/base/timer.h"
@@ -56,6 +57,7 @@ static void peer_free(struct peer *peer)
 {
 	rendezvous_destroy(peer);
 	presence_destroy(peer);
+	saves_destroy(peer);
 	tell_destroy(peer);
 	store_cancel(&peer->advertising);
 	lookups_done(peer);

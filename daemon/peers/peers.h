@@ -91,6 +91,9 @@ struct peers_callbacks {
 	 * back under another number; or another daemon has `replaced` it. The owner closes the vchan and calls
 	 * peers_disconnect(). */
 	void (*lost)(void *userdata, uint32_t domid, bool replaced, const char *reason);
+	/* In domain 0: the guest is about to be saved. The owner gives up the vchan if it can go on over another one. May
+	 * be NULL. */
+	void (*saved)(void *userdata, uint32_t domid);
 	/* Those daemons that ran when peers_want_all() was called first have answered. May be NULL. */
 	void (*all_known)(void *userdata);
 	/* Returns whether somebody goes on wanting to know all peers. NULL: nobody does. */

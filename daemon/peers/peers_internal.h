@@ -43,6 +43,7 @@ enum peer_leaf {
 	LEAF_ASKS,   /* dom0 */
 	LEAF_RING_REF,
 	LEAF_EVENT_CHANNEL,
+	LEAF_SHUTDOWN, /* dom0: `control/shutdown` */
 	LEAVES,
 };
 #define LEAVES_LOOKED_UP (1u << LEAF_PRESENCE | 1u << LEAF_ENDPOINTS | 1u << LEAF_HELLO)
@@ -71,6 +72,14 @@ struct rendezvous {
 	unsigned again_ms;
 	struct peer *wait_prev, *wait_next; /* PAGES: in peers.waiting */
 	struct store_request *hello_request, *publish_request;
+};
+
+/* In domain 0: whether a guest is about to be saved (peers_saves.h). */
+struct saves {
+	struct store_watch *watch;
+	bool was_read, is_other; /* `control/shutdown`, and it asked for something else */
+	bool is_held;		 /* nothing is mapped, */
+	struct event *over;	 /* until this */
 };
 
 /* In domain 0: what is to be told of a peer to guests, and whether and what it is told itself (peers_tell.h). */
@@ -150,6 +159,7 @@ struct peer {
 
 	struct rendezvous rendezvous;
 	struct telling telling; /* dom0 */
+	struct saves saves;	/* dom0 */
 	UT_hash_handle hh;
 };
 

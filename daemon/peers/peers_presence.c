@@ -10,6 +10,7 @@
 #include "daemon/peers/peers_all.h"
 #include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
+#include "daemon/peers/peers_saves.h"
 #include "daemon/peers/peers_tell.h"
 #include "daemon/peers/peers_told.h"
 #include "daemon/base/timer.h"
@@ -40,6 +41,8 @@ static void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PE
 
 	if (leaf == LEAF_PRESENCE)
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/presence", peer->domid);
+	else if (leaf == LEAF_SHUTDOWN)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/control/shutdown", peer->domid);
 	else if (leaf == LEAF_ASKS)
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/asks", peer->domid);
 	else if (leaf == LEAF_PUBLIC)
@@ -401,6 +404,9 @@ static void take(struct peer *peer, enum peer_leaf leaf, int error, const char *
 	case LEAF_RING_REF:
 	case LEAF_EVENT_CHANNEL:
 		rendezvous_node(peer, leaf, untrusted_value, size);
+		break;
+	case LEAF_SHUTDOWN:
+		saves_take(peer, untrusted_value, size);
 		break;
 	case LEAVES:
 		break;

@@ -20,6 +20,7 @@
 
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_presence.h"
+#include "daemon/peers/peers_saves.h"
 #include "daemon/base/timer.h"
 #include "wire/address.h"
 
@@ -169,6 +170,7 @@ static void hand_over(struct peer *peer, struct vchan *vchan)
 	vchan_set_event(vchan, NULL, NULL);
 	log_debug("rendezvous: connected with domain %u, %u pages, %s", peer->domid, vchan_pages(vchan),
 		  vchan_is_granter(vchan) ? "granted" : "mapped");
+	saves_watch(peer);
 	peers->callbacks.connected(peers->userdata, peer->domid, vchan);
 }
 
@@ -440,7 +442,7 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 		.store_down = !store_is_connected(peer->peers->store),
 		.other_presence = peer->presence_major,
 		.other_hello = peer->hello_major,
-		.hello = peer_hello_is_current(peer),
+		.hello = peer_hello_is_current(peer) && (connected || !peer->saves.is_held),
 		.tried = !strcmp(nonce, rendezvous->tried_nonce),
 		.spent = !strcmp(nonce, rendezvous->spent_nonce),
 		.same = !strcmp(nonce, connected ? rendezvous->connected_nonce : rendezvous->grant_nonce),

@@ -84,3 +84,21 @@ def test_both_guests_of_a_link_are_saved_one_after_the_other(nodes, host):
             resumed(one, two.domid, times + 1)
             goes_on()
     assert host.list()["kernel_log"] == []
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_domain_0_gives_up_what_it_has_mapped_before_a_save(nodes, host, seed):
+    """The other defence alone: the clocks show nothing, since the host's was set back meanwhile."""
+    pair = nodes(0, 1)
+    with traffic(pair[0], pair[1]) as goes_on:
+        for times in (1, 2):
+            options = ("--notice", 200, "--stale", 10 * seed, "--seed", seed, "--clock", 0, "--unaware", 300)
+            pair[1].domid = int(host.sim("migrate", pair[1].domid, *options).stdout)
+            knows_its_number(pair[1])
+            resumed(pair[0], pair[1].domid, times)
+            goes_on()
+        host.sim("checkpoint", pair[1].domid, "--notice", 200, "--clock", 0)
+        resumed(pair[0], pair[1].domid, 3)
+        goes_on()
+    assert "about to be saved" in pair[0].log.read_text()
+    assert host.list()["kernel_log"] == []
