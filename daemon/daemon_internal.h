@@ -6,7 +6,9 @@
  * What the daemon's own parts share. No other file includes this.
  *
  *   startup.c   opens the devices, checks that no other daemon runs, learns the domain's number
- *   daemon.c    makes the modules, connects their callbacks, runs, takes them down
+ *   wiring.c    makes the modules, connects their callbacks, takes them down
+ *   daemon.c    runs, stops
+ *   reload.c    reads files again that may change while the daemon runs
  *   requests.c  answers requests of programs. A costly answer waits in queries.c and is made in pieces by
  *               report.c from the entries of status.c, those that viewer.c lets the program see
  *   restore.c   starts over when the domain has another number
@@ -80,12 +82,18 @@ void restore_on_domid_changed(void *userdata, const char *untrusted_path);
 /* Unbinds the ports of closed vchans, unless they are from before a restore. */
 void restore_on_port_retired(void *userdata);
 
-/* daemon.c */
+/* wiring.c: makes all modules in their order. Returns 0 or a negative errno; wiring_end() follows either way. */
+int wiring_start(struct daemon *daemon);
+void wiring_end(struct daemon *daemon);
+
+/* reload.c */
 /* Reads the policy and what is started on demand again. Each of them stays as it was if its files have a
  * mistake; then it returns what access_reload() or activations_reload() does. The consequences are sent in
  * the next pass of the loop. */
-int daemon_reload(struct daemon *daemon);
+int reload_files(struct daemon *daemon);
 /* Returns what was wrong in the last reload; NULL: nothing. */
-const char *daemon_reload_error(const struct daemon *daemon);
+const char *reload_error(const struct daemon *daemon);
+/* Ends the channels that policy doesn't allow any more. */
+void reload_recheck_channels(struct daemon *daemon);
 
 #endif

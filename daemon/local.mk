@@ -69,12 +69,14 @@ libdaemon_la_SOURCES = \
 	daemon/base/quota.c daemon/base/quota.h \
 	daemon/queries.c daemon/queries.h \
 	daemon/relay/relay.c \
+	daemon/reload.c \
 	daemon/report.c daemon/report.h \
 	daemon/requests.c \
 	daemon/restore.c \
 	daemon/router.c daemon/router.h \
 	daemon/local/session.c daemon/local/session.h daemon/local/session_internal.h daemon/local/session_memory.c daemon/local/session_pump.c \
 	daemon/base/self.c daemon/base/self.h \
+	daemon/base/share.h \
 	daemon/xen/singleton.c daemon/xen/singleton.h \
 	daemon/startup.c daemon/startup.h \
 	daemon/status.c daemon/status.h \
@@ -90,6 +92,7 @@ libdaemon_la_SOURCES = \
 	daemon/xen/vchan.c daemon/xen/vchan.h \
 	daemon/xen/vchan_layout.c daemon/xen/vchan_layout.h \
 	daemon/viewer.c daemon/viewer.h \
+	daemon/wiring.c \
 	daemon/local/watches.c daemon/local/watches.h
 libdaemon_la_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
 libdaemon_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS) \

@@ -171,9 +171,9 @@ static void reload_policy(struct daemon *daemon, struct session *session, uint32
 			"only root, the user that xenmsgd runs as and administrators (admin-group) may have it read its policy again");
 		return;
 	}
-	r = daemon_reload(daemon);
+	r = reload_files(daemon);
 	if (r < 0) {
-		const char *error = daemon_reload_error(daemon);
+		const char *error = reload_error(daemon);
 
 		reply_error(session, request, r == -ENOMEM ? ENOMEM : EINVAL, error ? error : "");
 		return;

@@ -5,7 +5,7 @@
 
 #include <uthash.h>
 
-#include "daemon/base/quota.h"
+#include "daemon/base/share.h"
 
 struct key {
 	uint32_t kind, id;

@@ -80,16 +80,6 @@ struct quota_pool quota_pool(const struct quota *quota, enum quota_resource reso
 	return quota->pools[resource];
 }
 
-uint64_t quota_share(uint64_t left, uint64_t holders, uint64_t held)
-{
-	uint64_t both, share;
-
-	if (__builtin_add_overflow(left, held, &both))
-		both = UINT64_MAX;
-	share = both / (holders + 1);
-	return share > held ? share - held : 0;
-}
-
 /* --- accounts --------------------------------------------------------------------------------- */
 
 static int by_key(const struct account *a, const struct account *b)

@@ -37,6 +37,7 @@
 #include <stdint.h>
 
 #include "daemon/base/log.h"
+#include "daemon/base/share.h"
 
 enum quota_kind {
 	QUOTA_UID,
@@ -93,10 +94,6 @@ struct quota_pool quota_pool(const struct quota *quota, enum quota_resource reso
 /* Returns the first account after the key `after`, ordered by kind, then by number (NULL: the very first); that
  * account itself may have gone. NULL: there are no more. */
 const struct account *quota_next(const struct quota *quota, const struct account_key *after);
-
-/* Returns how much more an account may have that holds `held`, by the rule above, while `left` is left of
- * what `holders` accounts share, this one included. */
-uint64_t quota_share(uint64_t left, uint64_t holders, uint64_t held);
 
 /* Returns a reference to the account of a uid or domid. NULL: out of memory. */
 struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_t id);

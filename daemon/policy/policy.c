@@ -10,6 +10,13 @@
 
 #include "daemon/policy/policy_internal.h"
 
+const struct section policy_sections[SECTIONS] = {
+	[SECTION_RULE] = {"rule", "to", LIST_PATTERNS, LIST_UIDS, true, false, "from, uid, to and action"},
+	[SECTION_BIND] = {"bind", "name", LIST_PATTERNS, LIST_USERS, false, true, "name, uid and action"},
+	[SECTION_SEE] = {"see", "domain", LIST_DOMAINS, LIST_NONE, true, false, "from, domain and action"},
+	[SECTION_RELAY] = {"relay", "to", LIST_DOMAINS, LIST_NONE, true, false, "from, to and action"},
+};
+
 static void free_items(struct item *items)
 {
 	struct item *item, *next;

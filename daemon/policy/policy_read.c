@@ -19,13 +19,6 @@
 
 #define PATTERN_MAX 127
 
-const struct section policy_sections[SECTIONS] = {
-	[SECTION_RULE] = {"rule", "to", LIST_PATTERNS, LIST_UIDS, true, false, "from, uid, to and action"},
-	[SECTION_BIND] = {"bind", "name", LIST_PATTERNS, LIST_USERS, false, true, "name, uid and action"},
-	[SECTION_SEE] = {"see", "domain", LIST_DOMAINS, LIST_NONE, true, false, "from, domain and action"},
-	[SECTION_RELAY] = {"relay", "to", LIST_DOMAINS, LIST_NONE, true, false, "from, to and action"},
-};
-
 /* State of reading one file. */
 struct reader {
 	struct ini_file file; /* first: begin_section() gets it */
