@@ -264,9 +264,9 @@ static struct call *find_message(const struct calls *calls, const char *address,
 	struct call *call, *last = NULL;
 
 	DL_FOREACH2(calls->timed, call, timed_next)
-	if (call->message && call->sender == sender && call->message_done && call->userdata == userdata &&
-	    (!last || call->number > last->number))
-		last = call;
+		if (call->message && call->sender == sender && call->message_done &&
+		    call->userdata == userdata && (!last || call->number > last->number))
+			last = call;
 	return last;
 }
 

@@ -240,8 +240,8 @@ int inbox_end_answered(struct inbox *inbox)
 	int r = 0;
 
 	DL_FOREACH_SAFE2(inbox->ending, receiver, next, ending_next)
-	if (r == 0)
-		r = end_if_finished(inbox, receiver);
+		if (r == 0)
+			r = end_if_finished(inbox, receiver);
 	return r;
 }
 

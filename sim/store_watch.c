@@ -114,10 +114,10 @@ static struct sim_watch *watch_find(const struct sim_connection *connection, con
 	if (!node)
 		return NULL;
 	DL_FOREACH2(node->watches, watch, node_next)
-	/* The way to the node doesn't tell of slashes too many. */
-	if (watch->connection == connection && strcmp(watch->token, token) == 0 &&
-	    strcmp(watch->absolute, absolute) == 0)
-		return watch;
+		/* The way to the node doesn't tell of slashes too many. */
+		if (watch->connection == connection && strcmp(watch->token, token) == 0 &&
+		    strcmp(watch->absolute, absolute) == 0)
+			return watch;
 	return NULL;
 }
 
@@ -254,8 +254,8 @@ static void fire_node(const struct sim_watch_node *node, const char *path, const
 	const struct sim_watch *watch;
 
 	DL_FOREACH2(node->watches, watch, node_next)
-	if (may_know(after, watch) || may_know(before, watch))
-		send_event(watch, as_registered(watch, path));
+		if (may_know(after, watch) || may_know(before, watch))
+			send_event(watch, as_registered(watch, path));
 }
 
 /* Fires the watches below a node that was removed, each for its own path. */
@@ -272,8 +272,7 @@ static void fire_below(struct sim_watch_node *node, const struct sim_node *befor
 	HASH_ITER(hh, node->children, child, next) {
 		const struct sim_watch *watch;
 
-		DL_FOREACH2(child->watches, watch, node_next)
-		{
+		DL_FOREACH2(child->watches, watch, node_next) {
 			struct sight sight = sight_of(before, watch->absolute);
 
 			if (may_know(&sight, watch))
@@ -323,6 +322,6 @@ void sim_watch_fire_special(struct sim_store *store, const struct sim_node *root
 	if (!node)
 		return;
 	DL_FOREACH2(node->watches, watch, node_next)
-	if (may_know(&sight, watch))
-		send_event(watch, watch->path);
+		if (may_know(&sight, watch))
+			send_event(watch, watch->path);
 }

@@ -391,8 +391,7 @@ static int apply(struct activations *activations, struct activation_settings *li
 
 	LL_FOREACH(activations->list, activation)
 		activation->stays = false;
-	LL_FOREACH_SAFE(list, settings, next_settings)
-	{
+	LL_FOREACH_SAFE(list, settings, next_settings) {
 		settings->next = NULL;
 		activation = find(activations, settings->endpoint);
 		if (!activation) {
@@ -406,8 +405,8 @@ static int apply(struct activations *activations, struct activation_settings *li
 		activation->stays = true;
 	}
 	LL_FOREACH_SAFE(activations->list, activation, next)
-	if (!activation->stays)
-		remove_activation(activations, activation);
+		if (!activation->stays)
+			remove_activation(activations, activation);
 	return r;
 }
 
@@ -487,7 +486,7 @@ void activations_free(struct activations *activations)
 	if (!activations)
 		return;
 	LL_FOREACH_SAFE(activations->list, activation, next)
-	free_activation(activation);
+		free_activation(activation);
 	starter_free(activations->starter);
 	free(activations->error);
 	free(activations);

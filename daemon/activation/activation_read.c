@@ -308,8 +308,7 @@ void activation_settings_free(struct activation_settings *list)
 {
 	struct activation_settings *settings, *next;
 
-	LL_FOREACH_SAFE(list, settings, next)
-	{
+	LL_FOREACH_SAFE(list, settings, next) {
 		if (settings->command)
 			free(settings->command[0]);
 		free(settings->command);

@@ -395,7 +395,7 @@ void streams_each_waiting(struct streams *streams, const struct session *session
 
 	if (listener)
 		DL_FOREACH2(listener->waiting, entry, waiting_next)
-	each(userdata, entry->stream);
+			each(userdata, entry->stream);
 }
 
 void streams_each(struct streams *streams, void (*each)(void *userdata, struct stream *stream),

@@ -419,6 +419,6 @@ unsigned peers_waiting(const struct peers *peers)
 	unsigned count = 0;
 
 	DL_FOREACH2(peers->waiting, peer, rendezvous.wait_next)
-	count++;
+		count++;
 	return count;
 }

@@ -21,8 +21,7 @@ static void free_items(struct item *items)
 {
 	struct item *item, *next;
 
-	LL_FOREACH_SAFE(items, item, next)
-	{
+	LL_FOREACH_SAFE(items, item, next) {
 		free(item->text);
 		free(item);
 	}
@@ -44,7 +43,7 @@ void policy_free(struct policy *policy)
 	if (!policy)
 		return;
 	LL_FOREACH_SAFE(policy->rules, rule, next)
-	free_rule(rule);
+		free_rule(rule);
 	free(policy);
 }
 

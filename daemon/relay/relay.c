@@ -74,8 +74,7 @@ static void let_programs_go_on(struct relay *relay)
 
 	relay->woken = relay->quick = false;
 	sched_yield();
-	DL_FOREACH2(relay->marked[MARK_AWAKE], hop, marks[MARK_AWAKE].next)
-	{
+	DL_FOREACH2(relay->marked[MARK_AWAKE], hop, marks[MARK_AWAKE].next) {
 		if (hop->in.was_woken)
 			hop_due(hop);
 		hop->in.was_woken = false;

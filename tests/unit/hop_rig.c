@@ -171,15 +171,13 @@ void rig_stop(struct rig *rig)
 {
 	struct party *party, *next;
 
-	LL_FOREACH_SAFE(rig->parties, party, next)
-	{
+	LL_FOREACH_SAFE(rig->parties, party, next) {
 		if (party->shared) {
 			LL_DELETE(rig->parties, party);
 			party_free(party);
 		}
 	}
-	LL_FOREACH_SAFE(rig->parties, party, next)
-	{
+	LL_FOREACH_SAFE(rig->parties, party, next) {
 		LL_DELETE(rig->parties, party);
 		party_free(party);
 	}

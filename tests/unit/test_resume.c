@@ -401,8 +401,7 @@ static void world_stop(void)
 		links_free(world.links[side]);
 	world.rig->elsewhere = NULL;
 	rig_stop(world.rig);
-	LL_FOREACH_SAFE(world.pairs, pair, next)
-	{
+	LL_FOREACH_SAFE(world.pairs, pair, next) {
 		for (unsigned side = 0; side < SIDES; side++) {
 			assert_true(pair->ends[side].closed);
 			free(pair->rings[side].data);
