@@ -110,7 +110,7 @@ static int take_streams(struct cli *cli, struct xenmsg *conn, const char *endpoi
 
 static void take_message(void *userdata, struct xenmsg_message *message)
 {
-	/* Whether the reply arrives is the caller's affair, who may have gone. */
+	/* The caller may have gone, so whether the reply arrives doesn't matter here. */
 	if (xenmsg_message_wants_reply(message) &&
 	    xenmsg_reply(message, xenmsg_message_data(message), xenmsg_message_size(message)) == -EAGAIN)
 		xenmsg_reply_error(message, EAGAIN);

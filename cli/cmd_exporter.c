@@ -2,7 +2,7 @@
 
 /*
  * exporter: answers GET /metrics with the daemon's status as Prometheus text. It asks the daemon anew for
- * each request, one after the other, as whoever runs it: what that user may not see isn't there.
+ * each request, one after the other, as the user that runs it: what that user may not see isn't there.
  */
 
 #include <errno.h>

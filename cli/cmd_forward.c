@@ -48,7 +48,7 @@ static const char help[] =
 	"\n";
 
 #define DIALS_MAX 64   /* threads at once; further connections wait until one of them ends */
-#define BACKLOG	  4096 /* who finds it full waits, or is refused if its Unix socket doesn't block */
+#define BACKLOG	  4096 /* a client that finds it full waits, or is refused if its Unix socket doesn't block */
 #define CONNS_MAX 8    /* sessions with the daemon that are kept for the next dials */
 #define HELD_MS	  100  /* between attempts to dial what a limit holds up, unless a connection ends */
 

@@ -55,7 +55,7 @@ static void finish(struct pump *pump, int error, bool at_left)
 	if (pump->is_done)
 		return;
 	pump->is_done = true;
-	/* Who reads at the right must not take a part for the whole. */
+	/* The reader at the right must not take a part for the whole. */
 	pump->broken = error != 0 || !pump->there.closed;
 	event_del(pump->there.readable);
 	event_del(pump->there.writable);
@@ -76,7 +76,7 @@ static void look_left(struct pump *pump)
 {
 	struct pollfd left = {.fd = pump->left.in, .events = POLLIN};
 
-	/* Who has said nothing may only take, and have no input of its own: `listen >FILE </dev/null`. */
+	/* A right end that has sent nothing may only take, without any input: `listen >FILE </dev/null`. */
 	if (pump->back.used && pump->there.size == 0 && poll(&left, 1, 0) == 0)
 		finish(pump, 0, false);
 }

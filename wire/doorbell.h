@@ -7,12 +7,12 @@
  * can make the other wait.
  *
  * It is an eventfd in semaphore mode, and a notification takes 1 from its counter, which begins so large that
- * it lasts for ever. Taking wakes who waits for EPOLLOUT, edge-triggered. Unlike a write, a read can be told
- * for each call not to wait (RWF_NOWAIT, preadv2(2)), whatever another holder has done to the flags and the
- * counter, which belong to the open file and not to the descriptor. Linux can do this since 5.8.
+ * it lasts for ever. Taking wakes a process that waits for EPOLLOUT, edge-triggered. Unlike a write, a read
+ * can be told for each call not to wait (RWF_NOWAIT, preadv2(2)), whatever another holder has done to the
+ * flags and the counter, which belong to the open file and not to the descriptor. Linux can do this since 5.8.
  *
- * Who empties the counter ends the notifications in this descriptor, so a descriptor serves one pair of
- * processes and one direction.
+ * A process that empties the counter ends the notifications in this descriptor, so a descriptor serves one
+ * pair of processes and one direction.
  */
 
 /* Returns a new one, close-on-exec, or a negative errno: -EOPNOTSUPP if the kernel is too old. */

@@ -19,8 +19,8 @@ struct activation_settings {
 	char endpoint[ENDPOINT_NAME_MAX + 1];
 	uid_t uid;  /* who may bind it, and as whom the command runs */
 	char *user; /* the same as the file has it */
-	/* What the command's process needs to become that user, from when the file was read: a question to who
-	 * knows the users may take long. */
+	/* What the command's process needs to become that user, from when the file was read: asking the
+	 * service that knows the users may take long. */
 	char *user_name, *home; /* NULL: no user has this uid here */
 	gid_t gid;
 	gid_t *groups;

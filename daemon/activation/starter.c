@@ -291,7 +291,7 @@ static int start_command(struct start *start, const struct activation_settings *
 		event_free(start->kill_timer);
 		return r;
 	}
-	setpgid(start->pid, start->pid); /* whoever is first: it may be killed before it has run */
+	setpgid(start->pid, start->pid); /* the child does the same: it may be killed before it has run */
 	DL_APPEND(start->starter->commands, start);
 	return 0;
 }

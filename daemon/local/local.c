@@ -19,7 +19,7 @@
 #include "daemon/local/program_socket.h"
 #include "daemon/base/timer.h"
 
-#define BACKLOG			4096 /* whoever finds it full waits in connect(2) */
+#define BACKLOG			4096 /* a program that finds it full waits in connect(2) */
 #define ACCEPT_MAX		32   /* connections in a turn */
 #define NO_DESCRIPTORS_PAUSE_MS 100
 

@@ -87,7 +87,7 @@ static void on_notify(void *owner)
 	if (session->to_socket)
 		session_pump(session);
 	else
-		doorbell_ring(session->wake_program); /* who spoils it sleeps */
+		doorbell_ring(session->wake_program); /* a program that has spoilt it isn't woken */
 }
 
 static bool on_refill(void *owner)
