@@ -104,7 +104,7 @@ static int make_start(char body[RUN_BODY_MAX], char **arguments)
 
 static void run_command(struct run *run, int stream, const char *start, size_t size)
 {
-	static const struct run_handler handler = {on_record, on_ended, on_lost};
+	static const struct run_session_callbacks callbacks = {on_record, on_ended, on_lost};
 	int error;
 
 	run->base = pump_base_new();
@@ -112,7 +112,7 @@ static void run_command(struct run *run, int stream, const char *start, size_t s
 		close(stream);
 		return;
 	}
-	run->session = run_session_new(run->base, stream, &handler, run);
+	run->session = run_session_new(run->base, stream, &callbacks, run);
 	if (run->session && run_session_sink(run->session, STDOUT_FILENO, STDOUT_FILENO) == 0 &&
 	    run_session_sink(run->session, STDERR_FILENO, dup(STDERR_FILENO)) == 0) {
 		run_session_send(run->session, RUN_START, 0, start, size);

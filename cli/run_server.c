@@ -277,7 +277,7 @@ static void on_lost(void *userdata, int error)
 
 int run_server_take(struct run_server *server, int stream, const struct xenmsg_peer *peer)
 {
-	static const struct run_handler handler = {on_record, on_stream_ended, on_lost};
+	static const struct run_session_callbacks callbacks = {on_record, on_stream_ended, on_lost};
 	struct run_job *job;
 	unsigned same = 0;
 
@@ -300,7 +300,7 @@ int run_server_take(struct run_server *server, int stream, const struct xenmsg_p
 	server->count++;
 	job->gone = event_new(server->base, -1, 0, on_gone, job);
 	job->deadline = evtimer_new(server->base, on_deadline, job);
-	job->session = run_session_new(server->base, stream, &handler, job);
+	job->session = run_session_new(server->base, stream, &callbacks, job);
 	if (!job->gone || !job->deadline || !job->session) {
 		free_job(job);
 		return -ENOMEM;

@@ -36,7 +36,7 @@ struct carried {
 struct run_session {
 	struct event_base *base;
 	struct bufferevent *connection;
-	const struct run_handler *handler;
+	const struct run_session_callbacks *callbacks;
 	void *userdata;
 	struct carried streams[RUN_STREAMS];
 	int sink_error;
@@ -68,7 +68,7 @@ static void clean_up(struct carried *carried)
 static void end_carried(struct carried *carried)
 {
 	clean_up(carried);
-	carried->session->handler->ended(carried->session->userdata);
+	carried->session->callbacks->ended(carried->session->userdata);
 }
 
 static void lose(struct run_session *session, int error)
@@ -87,7 +87,7 @@ static void lose(struct run_session *session, int error)
 		if (carried->kind == SINK && !evbuffer_get_length(carried->waiting))
 			end_carried(carried);
 	}
-	session->handler->lost(session->userdata, error);
+	session->callbacks->lost(session->userdata, error);
 }
 
 /* ---- sources --------------------------------------------------------------------------------- */
@@ -260,7 +260,7 @@ static int take(struct run_session *session, const struct run_record *record)
 			end_carried(carried);
 		return carried->kind == SINK ? -EPROTO : 0;
 	default:
-		return session->handler->record(session->userdata, record);
+		return session->callbacks->record(session->userdata, record);
 	}
 }
 
@@ -303,7 +303,7 @@ static void on_end(struct bufferevent *connection, short what, void *userdata)
 }
 
 struct run_session *run_session_new(struct event_base *base, int connection,
-				    const struct run_handler *handler, void *userdata)
+				    const struct run_session_callbacks *callbacks, void *userdata)
 {
 	struct run_session *session = calloc(1, sizeof(*session));
 
@@ -317,7 +317,7 @@ struct run_session *run_session_new(struct event_base *base, int connection,
 		return NULL;
 	}
 	session->base = base;
-	session->handler = handler;
+	session->callbacks = callbacks;
 	session->userdata = userdata;
 	for (unsigned i = 0; i < RUN_STREAMS; i++)
 		session->streams[i] = (struct carried){.session = session, .stream = i, .fd = -1};

@@ -21,7 +21,7 @@
 struct event_base;
 struct run_session;
 
-struct run_handler {
+struct run_session_callbacks {
 	/* START, READY, EXIT or REFUSED has come. Returns 0, or -EPROTO to end the session by `lost`. */
 	int (*record)(void *userdata, const struct run_record *record);
 	/* A source or a sink has ended. */
@@ -31,10 +31,10 @@ struct run_handler {
 	void (*lost)(void *userdata, int error);
 };
 
-/* Takes over a connection. The loop must take whatever descriptors the streams have. Handlers mustn't free the
+/* Takes over a connection. The loop must take whatever descriptors the streams have. Callbacks mustn't free the
  * session. Returns NULL if memory has run out (the connection is closed). */
 struct run_session *run_session_new(struct event_base *base, int connection,
-				    const struct run_handler *handler, void *userdata);
+				    const struct run_session_callbacks *callbacks, void *userdata);
 /* Closes all descriptors. NULL is allowed. */
 void run_session_free(struct run_session *session);
 
