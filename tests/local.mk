@@ -59,6 +59,7 @@ integration_tests = \
 	tests/integration/conftest.py \
 	tests/integration/library.py \
 	tests/integration/messaging.py \
+	tests/integration/python_module.py \
 	tests/integration/protocol.py \
 	tests/integration/test_activation.py \
 	tests/integration/test_bad_input.py \
@@ -88,6 +89,7 @@ integration_tests = \
 	tests/integration/test_printed.py \
 	tests/integration/test_policy.py \
 	tests/integration/test_python.py \
+	tests/integration/test_python_ends.py \
 	tests/integration/test_relay.py \
 	tests/integration/test_report.py \
 	tests/integration/test_restore.py \

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The Python module under test, and what its tests share."""
+
+import asyncio
+import os
+import sys
+import time
+
+import pytest
+
+from messaging import PATIENCE
+
+DIRECTORY = os.environ.get("XENMSG_PYTHONDIR", "")
+SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
+if not os.path.exists(os.path.join(DIRECTORY, "xenmsg", "_core.so")):
+    pytest.skip("built without the Python module", allow_module_level=True)
+sys.path.insert(0, DIRECTORY)
+import xenmsg  # noqa: E402  pylint: disable=wrong-import-position
+
+LONG = 20 * PATIENCE
+# Who is to be withdrawn must have waited for a while, whatever the machine does meanwhile.
+SHORT = 0.1
+
+
+def run(coroutine):
+    async def main():
+        return await asyncio.wait_for(coroutine, 3 * LONG)
+    return asyncio.run(main(), debug=True)
+
+
+def python(*arguments):
+    """A Python of its own, with warnings."""
+    return "env", f"PYTHONPATH={DIRECTORY}", sys.executable, "-X", "dev", *arguments
+
+
+async def soon(condition, what):
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, what
+        await asyncio.sleep(0.01)
+
+
+async def raises(number, awaitable):
+    with pytest.raises(xenmsg.Error) as caught:
+        await awaitable
+    assert caught.value.errno == number, caught.value
+    return caught.value
