@@ -236,17 +236,6 @@ static int trips_on(struct bench *bench, int stream, uint64_t start)
 	return 0;
 }
 
-static int measure_stream_trips(struct bench *bench, uint64_t start)
-{
-	int stream = open_stream(bench, BENCH_ECHO), r;
-
-	if (stream < 0)
-		return stream;
-	r = trips_on(bench, stream, start);
-	close(stream);
-	return r;
-}
-
 static int fill_stream(struct bench *bench, int stream, uint64_t start)
 {
 	unsigned char sum[8];
@@ -268,15 +257,26 @@ static int fill_stream(struct bench *bench, int stream, uint64_t start)
 	return r;
 }
 
-static int measure_stream(struct bench *bench, uint64_t start)
+static int on_stream(struct bench *bench, uint64_t start, char kind,
+		     int (*measure)(struct bench *bench, int stream, uint64_t start))
 {
-	int stream = open_stream(bench, BENCH_TAKE), r;
+	int stream = open_stream(bench, kind), r;
 
 	if (stream < 0)
 		return stream;
-	r = fill_stream(bench, stream, start);
+	r = measure(bench, stream, start);
 	close(stream);
 	return r;
+}
+
+static int measure_stream_trips(struct bench *bench, uint64_t start)
+{
+	return on_stream(bench, start, BENCH_ECHO, trips_on);
+}
+
+static int measure_stream(struct bench *bench, uint64_t start)
+{
+	return on_stream(bench, start, BENCH_TAKE, fill_stream);
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */

@@ -199,8 +199,9 @@ static void rest(struct listener *listener)
 		evtimer_add(listener->again, &pause);
 }
 
-static void take_streams(struct listener *listener)
+static void on_conn(evutil_socket_t fd, short what, void *userdata)
 {
+	struct listener *listener = userdata;
 	int r = xenmsg_process(listener->conn);
 
 	while (r >= 0) {
@@ -222,11 +223,6 @@ static void take_streams(struct listener *listener)
 	}
 	listener->code = cli_error(listener->conn, "listen on", listener->endpoint, r);
 	event_base_loopbreak(listener->loop.base);
-}
-
-static void on_conn(evutil_socket_t fd, short what, void *userdata)
-{
-	take_streams(userdata);
 }
 
 /* Takes one stream, waiting for it. Returns as xenmsg_accept(). */
@@ -278,7 +274,8 @@ static int serve(struct listener *listener)
 	if (r < 0) {
 		listener->code = cli_error(listener->conn, "listen on", listener->endpoint, r);
 	} else {
-		take_streams(listener);
+		on_conn(xenmsg_fd(listener->conn), EV_READ,
+			listener); /* what has come before fires nothing */
 		event_base_dispatch(listener->loop.base);
 	}
 	end_listener(listener);
