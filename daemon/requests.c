@@ -3,6 +3,7 @@
 /* Answers the requests of programs. */
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -33,6 +34,24 @@ static void reply_error(struct session *session, uint32_t request, int error, co
 	session_reply(session, request, error, why, strlen(why));
 }
 
+static const char *why_not_bound(int error)
+{
+	switch (error) {
+	case 0:
+		return "";
+	case EACCES:
+		return "policy doesn't let this user bind it; root and the socket's group may, and who a [bind] allows";
+	case EPERM:
+		return "this endpoint is started on demand, and only the user that its file names may bind it";
+	case EEXIST:
+		return "a program has bound this endpoint already";
+	case EINVAL:
+		return "an endpoint is 1 to 63 letters, digits, _ and -, and begins with a letter or digit";
+	default:
+		return strerror(error);
+	}
+}
+
 static void bind_endpoint(struct daemon *daemon, struct session *session, uint32_t request,
 			  const struct frame_bind *bind)
 {
@@ -56,24 +75,9 @@ static void bind_endpoint(struct daemon *daemon, struct session *session, uint32
 		r = router_bind(daemon->router, session, bind->endpoint, bind->kinds);
 	if (r == -ENOBUFS)
 		account_explain(session_hop(session)->account, QUOTA_ENDPOINTS, 1, why, sizeof(why));
-	if (r == -EACCES)
-		reply_error(
-			session, request, EACCES,
-			"policy doesn't let this user bind it; root and the socket's group may, and who a [bind] allows");
-	else if (r == -EPERM)
-		reply_error(
-			session, request, EACCES,
-			"this endpoint is started on demand, and only the user that its file names may bind it");
-	else if (r == -ENOBUFS)
-		reply_error(session, request, ENOBUFS, why);
-	else if (r == -EEXIST)
-		reply_error(session, request, EEXIST, "a program has bound this endpoint already");
-	else if (r == -EINVAL)
-		reply_error(
-			session, request, EINVAL,
-			"an endpoint is 1 to 63 letters, digits, _ and -, and begins with a letter or digit");
 	else
-		reply_error(session, request, -r, r ? strerror(-r) : "");
+		snprintf(why, sizeof(why), "%s", why_not_bound(-r));
+	reply_error(session, request, r == -EPERM ? EACCES : -r, why);
 }
 
 static void reply_json(struct session *session, uint32_t request, struct json_object *object)
