@@ -21,11 +21,6 @@
 
 #define RING_MIN 8192u /* in smaller rings messages would be split into useless pieces */
 
-#ifndef F_GET_SEALS
-#define F_GET_SEALS   (1024 + 10)
-#define F_SEAL_SHRINK 0x0002
-#endif
-
 enum { FD_MEMORY, FD_KICK, FD_WAKE }; /* in the order in which the daemon sends them */
 
 /* What is kept until the daemon has answered. */

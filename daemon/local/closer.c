@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -67,12 +67,12 @@ static int own_table(int done)
 /* Takes over the descriptors that the process's first thread has under these numbers. */
 static int take(struct batch *batch)
 {
-	int process = (int)syscall(SYS_pidfd_open, batch->pid, 0);
+	int process = pidfd_open(batch->pid, 0);
 
 	if (process < 0)
 		return -errno;
 	for (; batch->held < batch->count; batch->held++)
-		if (syscall(SYS_pidfd_getfd, process, batch->fds[batch->held], 0) < 0)
+		if (pidfd_getfd(process, batch->fds[batch->held], 0) < 0)
 			return -errno;
 	return 0;
 }
