@@ -112,6 +112,9 @@ static int on_start_unit(sd_bus_message *request, void *userdata, sd_bus_error *
 	fflush(stdout);
 	if (!strncmp(unit, "none", 4))
 		return sd_bus_error_setf(error, NAME ".NoSuchUnit", "Unit %s not found.", unit);
+	if (!strncmp(unit, "denied", 6))
+		return sd_bus_error_set(error, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,
+					"Interactive authentication required.");
 	snprintf(job, sizeof(job), PATH "/job/%u", ++jobs);
 	r = sd_bus_reply_method_return(request, "o", job);
 	if (r < 0)

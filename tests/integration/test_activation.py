@@ -344,7 +344,7 @@ def node_with_a_unit(nodes, tmp_path, systemd):
     one = nodes(1, start=False)[1]
     one.environment = dict(one.environment, DBUS_SYSTEM_BUS_ADDRESS=systemd.address)
     activation = Activation(one, tmp_path)
-    for name in ("inbox", "none", "broken", "bad", "good"):
+    for name in ("inbox", "none", "denied", "broken", "bad", "good"):
         activation.write(name, f"user = root\nunit = {name}.service\ntimeout = 20s\n")
     environment = "".join(f"export {key}={one.environment[key]}\n" for key in ("XENSIM_DIR", "LD_LIBRARY_PATH") if key in one.environment)
     command = " ".join(one.command(tool("xenmsg"), "recv", "--count", "1", "inbox"))
@@ -369,7 +369,9 @@ def test_a_unit_is_started_by_systemd(systemd, with_unit):
 
 def test_a_unit_that_is_not_there_or_fails_is_an_enoent_with_systemds_words(with_unit):
     activation, one = with_unit
-    for name, words in (("none", "systemd: Unit none.service not found."), ("broken", "the job of broken.service ended with: failed")):
+    for name, words in (("none", "systemd: Unit none.service not found."),
+                        ("denied", "systemd: Interactive authentication required. (polkit decides; see xenmsg-activation(5))"),
+                        ("broken", "the job of broken.service ended with: failed")):
         begun = time.monotonic()
         one.send(f"self:{name}", "x", exit_code=EXIT_NO_ENDPOINT)
         assert time.monotonic() - begun < 10
