@@ -887,7 +887,7 @@ void links_restart(struct links *links)
 {
 	struct link *link, *next;
 
-	links->is_restarting = true;
+	links->was_restored = links->is_restarting = true;
 	HASH_ITER(hh, links->links, link, next)
 		if (!link_survive(link))
 			end(link, "this domain was restored or migrated");

@@ -49,9 +49,14 @@ static void wait_to_try_again(struct link *link)
 /* Asks for another vchan. The timer runs on: whoever is asked may never answer. */
 static void ask(struct link *link)
 {
+	struct links *links = link->links;
+
 	wait_to_try_again(link);
-	if (link->state == LINK_AWAY && !link->links->is_restarting)
-		peers_connect(link->links->peers, link->domid, NULL);
+	if (link->state != LINK_AWAY || links->is_restarting)
+		return;
+	peers_connect(links->peers, link->domid, NULL);
+	if (links->was_restored && !peers_is_up(links->peers, link->domid))
+		link_seek(link);
 }
 
 static void on_again(int fd, short what, void *userdata)

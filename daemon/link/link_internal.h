@@ -83,7 +83,8 @@ struct links {
 	struct event *heartbeat;
 	struct link *polled; /* the one that we poll instead of waiting for its notification, or NULL */
 	uint64_t polled_until;
-	bool is_restarting; /* this domain has another number, and can't be reached by it yet */
+	bool was_restored;  /* this domain, since the daemon began, */
+	bool is_restarting; /* has another number, and can't be reached by it yet */
 };
 
 /* --- link.c */
@@ -127,6 +128,9 @@ void link_look_at_attempt(struct link *link, uint64_t now);
 /* Makes the link, which has a new vchan and no session, AWAY if the peer says that it has a session with us, which we
  * had with another domain. */
 void link_claim(struct link *link);
+/* Looks for the session's other end under another domid, and asks for a vchan with it: this domain had another one
+ * itself when that end began to look for it. */
+void link_seek(struct link *link);
 /* The peer has proven it: the session's link gets the vchan and the attempt. NULL: it isn't so any more. */
 struct link *link_take_over(struct link *link);
 /* The session is resumed: if the peer's domid is another one now, tells who has to know. */

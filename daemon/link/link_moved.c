@@ -45,6 +45,21 @@ void link_claim(struct link *link)
 	link_set_state(link, LINK_AWAY);
 }
 
+void link_seek(struct link *link)
+{
+	struct peers *peers = link->links->peers;
+	struct peer_info info;
+	uint8_t instance[PROOF_ID_SIZE];
+
+	peers_want_all(peers);
+	for (int64_t at = -1; peers_next(peers, at, &info); at = info.domid)
+		if (info.up && peers_instance(peers, info.domid, instance) &&
+		    !memcmp(instance, link->session.peer_instance, sizeof(instance))) {
+			peers_connect(peers, info.domid, NULL);
+			return;
+		}
+}
+
 /* Leads what waits for the claimed link over that of the session. */
 static void move_waiting(struct hop *from, struct hop *to)
 {

@@ -102,3 +102,19 @@ def test_domain_0_gives_up_what_it_has_mapped_before_a_save(nodes, host, seed):
         goes_on()
     assert "about to be saved" in pair[0].log.read_text()
     assert host.list()["kernel_log"] == []
+
+
+def test_both_guests_of_a_link_are_saved_at_once(nodes, host):
+    """Neither is there any more by the number by which the other one knows it."""
+    one, two = nodes(1, 2).values()
+    with traffic(one, two) as goes_on:
+        for times in (1, 2):
+            for node in (one, two):
+                host.sim("suspend", node.domid)
+            for node in (two, one):
+                node.domid = int(host.sim("resume", node.domid).stdout)
+            for node, other in ((one, two), (two, one)):
+                knows_its_number(node)
+                resumed(node, other.domid, times)
+            goes_on()
+    assert host.list()["kernel_log"] == []
