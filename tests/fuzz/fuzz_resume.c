@@ -4,7 +4,8 @@
  * A hostile peer and a link's session that has lost its vchan: HELLO, PROVE and RESUME in any order and form, over one
  * transport after the other. The peer knows the session's secret, and can say what is right; from there the input
  * changes what it likes. The first byte says who is the lower domid, and grants; a record that follows is
- * { u8 what, u8 length, payload }. Nobody resumes who has proven nothing, who has proven nothing ends nothing, and in
+ * { u8 what, u8 length, payload }, of which bit 7 says that another one follows before the daemon wakes, and bit 6 that the
+ * peer doesn't read. Nobody resumes who has proven nothing, who has proven nothing ends nothing, and in
  * the end each transport was closed once, and nothing is left.
  */
 
@@ -53,7 +54,9 @@ struct carrier {
 	bool to_resume;	    /* the daemon's HELLO said so */
 	bool spoken;	    /* the peer has said something, */
 	bool named, proven; /* named the session by its first frame, proven who it is */
-	uint8_t their_nonce[16], our_nonce[16];
+	uint8_t their_nonce[16], our_nonce[16], their_secret[PROOF_SECRET_SIZE];
+	uint32_t their_hello; /* its size */
+	uint8_t our_instance[PROOF_ID_SIZE];
 	uint32_t their_epoch, our_epoch; /* as said last */
 };
 
@@ -68,12 +71,12 @@ static struct world {
 	struct carrier carriers[CARRIERS];
 	unsigned used;
 	/* The session, as the peer knows it. */
-	uint8_t token[PROOF_ID_SIZE], secret[PROOF_SECRET_SIZE];
-	uint32_t sequence, epoch;
+	uint8_t token[PROOF_ID_SIZE], secret[PROOF_SECRET_SIZE], instance[PROOF_ID_SIZE];
+	uint32_t sequence, epoch, resumes;
 	uint64_t received;
 } world;
 
-static const uint8_t instance[PROOF_ID_SIZE] = "instance of it";
+static const uint8_t our_secret[PROOF_SECRET_SIZE] = "a secret of the peer's";
 
 /* --- time, which passes when a record says so ------------------------------------------------- */
 
@@ -112,8 +115,13 @@ bool peers_instance(struct peers *peers, uint32_t domid, uint8_t its_instance[16
 	return false;
 }
 
+static void begin_session(void);
+
+/* A session has begun, or goes on, or has ended. */
 void directory_link(struct directory *directory, uint32_t domid, bool up)
 {
+	if (up)
+		begin_session();
 }
 
 void directory_link_anew(struct directory *directory, uint32_t domid)
@@ -229,6 +237,27 @@ static enum link_state state_now(uint32_t *resumes)
 	return info.state;
 }
 
+/* Unless the one that there was goes on: the lower domid has chosen what names it, and the two HELLOs are its first
+ * frames. */
+static void begin_session(void)
+{
+	struct carrier *carrier = current();
+	uint32_t resumes;
+
+	state_now(&resumes);
+	if (resumes != world.resumes) {
+		world.resumes = resumes;
+		return;
+	}
+	world.epoch = 1;
+	world.sequence = 1;
+	if (carrier->to_resume)
+		world.received = carrier->their_hello;
+	memcpy(world.instance, carrier->our_instance, sizeof(world.instance));
+	memcpy(world.token, world.peer < US ? carrier->our_nonce : carrier->their_nonce, sizeof(world.token));
+	memcpy(world.secret, world.peer < US ? our_secret : carrier->their_secret, sizeof(world.secret));
+}
+
 static void put(uint8_t type, const uint8_t *payload, uint32_t length, uint32_t sequence)
 {
 	const struct frame_header header = {.type = type, .length = length, .sequence = sequence};
@@ -273,18 +302,14 @@ static void put_hello(const uint8_t *payload, size_t size)
 		return;
 	memcpy(hello.token, world.token, sizeof(hello.token));
 	hello.token[3] ^= wrong & 1;
-	memcpy(hello.instance, instance, sizeof(hello.instance));
+	memcpy(hello.instance, world.instance, sizeof(hello.instance));
 	hello.instance[3] ^= wrong & 2;
+	memcpy(carrier->our_instance, hello.instance, sizeof(carrier->our_instance));
 	memcpy(hello.nonce, carrier->our_nonce, sizeof(hello.nonce));
 	if (world.peer < US)
-		memset(hello.secret, 7, sizeof(hello.secret));
+		memcpy(hello.secret, our_secret, sizeof(hello.secret));
 	if (!carrier->to_resume) { /* a session begins */
-		world.epoch = 1;
 		world.sequence = 0;
-		if (world.peer < US) {
-			memcpy(world.token, hello.nonce, sizeof(world.token));
-			memcpy(world.secret, hello.secret, sizeof(world.secret));
-		}
 		put_next(FRAME_HELLO, out, frame_hello_link_encode(&hello, out));
 		return;
 	}
@@ -305,7 +330,7 @@ static void put_prove(const uint8_t *payload, size_t size)
 	memcpy(daemon.nonce, carrier->their_nonce, sizeof(daemon.nonce));
 	memcpy(daemon.instance, world.self.instance, sizeof(daemon.instance));
 	memcpy(peer.nonce, carrier->our_nonce, sizeof(peer.nonce));
-	memcpy(peer.instance, instance, sizeof(peer.instance));
+	memcpy(peer.instance, world.instance, sizeof(peer.instance));
 	proof_make(world.secret, wrong == 255 ? &daemon : &peer, wrong == 255 ? &peer : &daemon, prove.epoch,
 		   HELLO_RESUME, prove.proof);
 	if (wrong && wrong != 255)
@@ -342,14 +367,11 @@ static void learn(struct carrier *carrier, const struct frame_header *header, co
 
 	if (header->type == FRAME_HELLO && frame_hello_link_decode(payload, header->length, &hello) == 0) {
 		carrier->to_resume = hello.purpose == HELLO_RESUME;
+		carrier->their_hello = frame_size(header->length);
 		memcpy(carrier->their_nonce, hello.nonce, sizeof(carrier->their_nonce));
-		if (carrier->to_resume)
-			return;
-		world.received = 0;
-		if (world.peer > US) {
-			memcpy(world.token, hello.nonce, sizeof(world.token));
-			memcpy(world.secret, hello.secret, sizeof(world.secret));
-		}
+		memcpy(carrier->their_secret, hello.secret, sizeof(carrier->their_secret));
+		if (!carrier->to_resume)
+			world.received = 0;
 	} else if (header->type == FRAME_PROVE && frame_prove_decode(payload, header->length, &prove) == 0) {
 		carrier->their_epoch = prove.epoch;
 	} else if (header->type == FRAME_RESUME &&
@@ -373,7 +395,7 @@ static void hear(void)
 		ring_reader_release(&carrier->in);
 		learn(carrier, &header, payload);
 		if (header.type != FRAME_PROVE && header.type != FRAME_RESUME &&
-		    !(header.type == FRAME_HELLO && carrier->to_resume))
+		    header.type != FRAME_GOODBYE && !(header.type == FRAME_HELLO && carrier->to_resume))
 			world.received += frame_size(header.length);
 	}
 }
@@ -475,13 +497,15 @@ static void act(unsigned what, const uint8_t *payload, size_t size)
 	}
 }
 
-static void wake(void)
+/* The daemon goes on. `deaf`: the peer doesn't read what it says. */
+static void wake(bool deaf)
 {
 	for (unsigned i = 0; i < world.used; i++)
 		if (world.carriers[i].event)
 			world.carriers[i].event(world.carriers[i].userdata);
 	settle();
-	hear();
+	if (!deaf)
+		hear();
 }
 
 static void start(uint8_t how)
@@ -505,9 +529,9 @@ static void start(uint8_t how)
 	    hop_init(&world.program, &world.relay, HOP_SHARED, &program_callbacks, NULL, 1, CHANNELS) < 0)
 		abort();
 	bring(false);
-	wake();
+	wake(false);
 	put_hello((const uint8_t[]){HELLO_BEGIN, how & 4}, 2);
-	wake();
+	wake(false);
 }
 
 static void stop(void)
@@ -539,7 +563,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		act(data[0] & 7, data + 2, length);
 		if (!(data[0] & 0x80))
-			wake();
+			wake(data[0] & 0x40);
 		after = state_now(&resumes);
 		if (resumes > resumes_before && !carrier->proven)
 			abort();
