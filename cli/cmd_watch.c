@@ -78,8 +78,10 @@ int cmd_watch(struct cli *cli, int argc, char **argv)
 	code = add_watch(conn, optind < argc ? argv[optind] : "*", &watching);
 	interrupt_catch();
 	while (code == 0 && watching.code == 0 && !interrupt_came()) {
-		r = interrupt_wait(conn, -1);
-		if (r < 0 && r != -EINTR)
+		r = interrupt_wait_for_reader(conn, -1);
+		if (r == -EPIPE)
+			code = EXIT_OTHER;
+		else if (r < 0 && r != -EINTR)
 			code = cli_error(conn, "watch", optind < argc ? argv[optind] : "", r);
 	}
 	writer_free(watching.writer);

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from library import Connection
-from messaging import EXIT_NO_DAEMON, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, eventually, tool
+from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, eventually, tool
 
 COMMANDS = ["send", "recv", "peers", "endpoints", "ping", "watch", "status"]
 
@@ -192,3 +192,11 @@ def test_a_number_of_seconds_that_cannot_be_says_which_can(nodes, command, optio
         done = one.xenmsg(command, option, text)
         said = f"{option} takes a number of seconds from {least} to 2147483, not '{text}'"
         assert done.returncode == EXIT_USAGE and said in done.stderr.decode(), done
+
+
+def test_watch_ends_when_nobody_reads_it_any_more(nodes):
+    watch = nodes(1)[1].popen("watch", "self")
+    assert watch.stdout.readline().startswith(b"up domain 1")
+    watch.stdout.close()
+    assert watch.wait(timeout=20) == EXIT_ERROR
+    assert watch.stderr.read() == b""
