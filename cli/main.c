@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -121,6 +123,17 @@ static int run_help(struct cli *cli, int argc, char **argv, const char *help)
 	return cli_flush();
 }
 
+/* Takes the places of standard input, output and error that are closed: what we open would get them, and be read
+ * from and written to in their stead. To read or write there still fails. */
+static bool keep_places(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			return false;
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	struct cli cli = {.command = ""};
@@ -129,6 +142,8 @@ int main(int argc, char **argv)
 
 	/* A closed output is an error of write(), handled where it happens. */
 	signal(SIGPIPE, SIG_IGN);
+	if (!keep_places())
+		return EXIT_OTHER;
 	make_help(help, sizeof(help));
 	opterr = 0;
 	if (!cli_options_in_front(&cli, argc, argv, help, NULL, &code))

@@ -200,3 +200,22 @@ def test_watch_ends_when_nobody_reads_it_any_more(nodes):
     watch.stdout.close()
     assert watch.wait(timeout=20) == EXIT_ERROR
     assert watch.stderr.read() == b""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_descriptor_becomes_nothing_else_s(nodes, closed):
+    """What is opened gets the lowest number that is free: the connection would be read from and written to in its stead."""
+    one = nodes(1)[1]
+    stdin, stdout = "<" not in closed, closed[0] != ">" and " >" not in closed
+
+    def run(*words):
+        return one.run_command("sh", "-c", f"exec {tool('xenmsg')} {' '.join(words)} {closed}", data=b"hello", timeout=20)
+    one.popen("listen", "echo", "--", "cat")
+    eventually(lambda: "echo" in one.endpoints(), "somebody listens")
+    assert run("status").returncode == (EXIT_OK if stdout else EXIT_ERROR)
+    assert run("send", "self:none", "x").returncode == EXIT_NO_ENDPOINT
+    done = run("connect", "self:echo")
+    assert done.returncode == (EXIT_OK if stdin and stdout else EXIT_ERROR), done
+    assert done.stdout == (b"hello" if stdin and stdout else b"")
+    if "2>" not in closed:
+        assert (b"Bad file descriptor" in done.stderr) == (done.returncode != EXIT_OK)
