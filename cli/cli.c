@@ -146,6 +146,8 @@ static bool parse(struct cli *cli, int argc, char **argv, const char *short_opti
 		switch (option) {
 		case OPTION_SOCKET:
 			cli->socket = optarg;
+			if (!*optarg)
+				*code = cli_usage(cli->command, "--socket takes a path");
 			break;
 		case 'q':
 			cli->quiet = true;

@@ -219,3 +219,8 @@ def test_a_closed_standard_descriptor_becomes_nothing_else_s(nodes, closed):
     assert done.stdout == (b"hello" if stdin and stdout else b"")
     if "2>" not in closed:
         assert (b"Bad file descriptor" in done.stderr) == (done.returncode != EXIT_OK)
+
+
+def test_a_socket_of_no_name_is_wrong_usage(nodes):
+    done = nodes(1)[1].xenmsg("peers", "--socket", "")
+    assert done.returncode == EXIT_USAGE and done.stderr.startswith(b"xenmsg: --socket takes a path"), done
