@@ -246,6 +246,13 @@ static const struct cause *cause_of(int error)
 	return NULL;
 }
 
+const char *cli_cause(int error)
+{
+	const struct cause *cause = cause_of(error);
+
+	return cause ? cause->text : strerror(-error);
+}
+
 int cli_open(struct cli *cli, struct xenmsg **conn)
 {
 	int for_ever = -1;
@@ -446,13 +453,11 @@ bool cli_is_limit(int error)
 
 void cli_note_limit(const struct cli *cli, bool *waits, const char *command, const char *subject, int error)
 {
-	const struct cause *cause = cause_of(error);
-
 	if (*waits == (error != 0))
 		return;
 	*waits = error != 0;
 	if (error)
-		cli_note(cli, "%s %s: %s; waiting", command, subject, cause ? cause->text : strerror(-error));
+		cli_note(cli, "%s %s: %s; waiting", command, subject, cli_cause(error));
 	else
 		cli_note(cli, "%s %s: going on", command, subject);
 }

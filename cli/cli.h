@@ -79,6 +79,8 @@ int cli_error(struct xenmsg *conn, const char *what, const char *subject, int er
 char *cli_why_no_link(struct xenmsg *conn, const char *address);
 /* Prints a note on stderr, unless quiet. */
 void cli_note(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Returns what an error of the library means, in words for people. */
+const char *cli_cause(int error);
 /* Returns whether the error of a new connection is one that passes when others have ended. */
 bool cli_is_limit(int error);
 /* Notes that such an error holds up what a command serves, or (0) that it goes on: each once, by *waits. */

@@ -50,7 +50,8 @@ static const char help[] =
 #define DIALS_MAX 64   /* threads at once; further connections wait until one of them ends */
 #define BACKLOG	  4096 /* a client that finds it full waits, or is refused if its Unix socket doesn't block */
 #define CONNS_MAX 8    /* sessions with the daemon that are kept for the next dials */
-#define HELD_MS	  100  /* between attempts to dial what a limit holds up, unless a connection ends */
+#define NO_HOST	  (-4096) /* in place of an errno: the name isn't known */
+#define HELD_MS	  100	  /* between attempts to dial what a limit holds up, unless a connection ends */
 
 struct place {
 	enum { PLACE_UNIX, PLACE_TCP, PLACE_XEN } kind;
@@ -130,6 +131,14 @@ static void free_place(struct place *place)
 
 /* ---- dialling -------------------------------------------------------------------------------- */
 
+/* Returns in words for people why the place can't be reached or listened on. */
+static const char *why_not(const struct place *place, int error)
+{
+	if (error == NO_HOST)
+		return "no such host or service is known";
+	return place->kind == PLACE_XEN ? cli_cause(error) : strerror(-error);
+}
+
 static int dial_unix(const struct place *place)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -149,7 +158,7 @@ static int look_up(const struct place *place, int flags, struct addrinfo **found
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags};
 
-	return getaddrinfo(place->tcp.host, place->tcp.port, &hints, found) == 0 ? 0 : -EADDRNOTAVAIL;
+	return getaddrinfo(place->tcp.host, place->tcp.port, &hints, found) == 0 ? 0 : NO_HOST;
 }
 
 static int dial_tcp(const struct place *place)
@@ -334,7 +343,7 @@ static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 		cli_note_limit(forward->cli, &forward->is_full, "forward:", forward->target.text, 0);
 	if (dial->target < 0) {
 		cli_complain("forward: %s can't be reached: %s", forward->target.text,
-			     strerror(-dial->target));
+			     why_not(&forward->target, dial->target));
 		end_of(&forward->source, dial->source).break_socket(dial->source);
 	} else if (!pump_new(forward->loop.base, end_of(&forward->source, dial->source),
 			     end_of(&forward->target, dial->target), on_pump_done, forward)) {
@@ -453,7 +462,7 @@ static int listen_socket(struct forward *forward)
 	if (found)
 		freeaddrinfo(found);
 	if (!forward->listener) {
-		cli_complain("forward: can't listen on %s: %s", source->text, strerror(-error));
+		cli_complain("forward: can't listen on %s: %s", source->text, why_not(source, error));
 		return EXIT_OTHER;
 	}
 	evconnlistener_set_error_cb(forward->listener, on_accept_error);

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from messaging import EXIT_USAGE, eventually
+from messaging import EXIT_ERROR, EXIT_USAGE, eventually
 
 
 @pytest.fixture(name="one")
@@ -134,4 +134,14 @@ def test_which_port_was_chosen_is_told(one):
     with socket.create_connection(("127.0.0.1", int(told[1]))) as client:
         with contextlib.suppress(ConnectionResetError):  # nobody has bound the target
             assert client.recv(1) == b""
-    assert b"xen:self:none can't be reached" in forward.stderr.readline()
+    assert b"xen:self:none can't be reached: no such endpoint there" in forward.stderr.readline()
+
+
+def test_a_host_that_is_not_known_is_called_so(one):
+    done = one.xenmsg("forward", "tcp:nobody.invalid:9", "xen:self:x")
+    assert done.returncode == EXIT_ERROR
+    assert done.stderr == b"xenmsg: forward: can't listen on tcp:nobody.invalid:9: no such host or service is known\n"
+    forward = one.popen("forward", "tcp:127.0.0.1:0", "tcp:nobody.invalid:9")
+    port = int(forward.stderr.readline().rsplit(b" ", 1)[1])
+    with socket.create_connection(("127.0.0.1", port)):
+        assert b"tcp:nobody.invalid:9 can't be reached: no such host or service is known" in forward.stderr.readline()
