@@ -10,8 +10,10 @@
 #include "wire/bytes.h"
 #include "wire/probes.h"
 
-#define CHANNELS_KEPT 256u    /* idle channels beyond this many are closed */
-#define QUEUE_MAX     262144u /* limit of the queue of an address; a single message may exceed it */
+#define CHANNELS_KEPT 256u /* idle channels beyond this many are closed */
+/* limits of the queue of an address, before its channel is open and then; a single message may exceed them */
+#define QUEUE_OPENING_MAX 262144u
+#define QUEUE_MAX	  65536u
 
 void outbox_init(struct outbox *outbox, struct transport *transport, outbox_ended ended)
 {
@@ -311,8 +313,9 @@ int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind
 static bool queue_has_room(const struct sender *sender, uint64_t span)
 {
 	uint64_t queued = fifo_size(&sender->queue);
+	uint64_t most = sender->state == SENDER_OPENING ? QUEUE_OPENING_MAX : QUEUE_MAX;
 
-	return queued == 0 || queued + span <= QUEUE_MAX;
+	return queued == 0 || queued + span <= most;
 }
 
 /* Checks whether the whole message fits into the ring, each of its frames with a header. Returns 0, -EAGAIN
