@@ -787,9 +787,9 @@ void links_saved(struct links *links, uint32_t domid)
 
 /* --- heartbeat -------------------------------------------------------------------------------- */
 
-/* Whether to send a PING now. One serves both ends: who hears it lives, as does who hears the answer. So the lower
- * domid sends one at each interval, as a hub does for all of its links at once, and the other end only if it has
- * heard nothing for as long, or never how long an answer takes. */
+/* Whether to send a PING now. One serves both ends: who hears it lives, as does who hears the answer. So
+ * the lower domid sends one at each interval, as a hub does for all of its links at once, and the other end
+ * only if it has heard nothing for as long, or never how long an answer takes. */
 static bool is_ping_due(const struct link *link, uint64_t now)
 {
 	const struct links_options *options = &link->links->options;
@@ -812,7 +812,8 @@ static void beat(struct link *link, uint64_t now)
 	hop_look(&link->hop);
 	if (link->hop.channels.count || link->pings.list)
 		link->used_ms = now;
-	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was early. */
+	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was
+	 * early. */
 	if (now - link->heard_ms >= options->dead_after_ms && !hop_has_input(&link->hop) &&
 	    (link->state == LINK_GREETING || link->pings.own_is_out)) {
 		hop_fail(&link->hop, -ETIMEDOUT, "nothing has come from it for %u s",

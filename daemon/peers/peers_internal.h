@@ -139,7 +139,8 @@ struct peer {
 	} for_us, for_all, endpoints;
 	unsigned presence_major, hello_major; /* of a leaf in another version, else 0 */
 
-	/* Others say that it has written something for us, which wasn't found yet: that it is there isn't enough. */
+	/* Others say that it has written something for us, which wasn't found yet: that it is there isn't
+	 * enough. */
 	bool is_stranger;
 	bool up; /* as told to the owner */
 	char instance[PEERS_INSTANCE_SIZE];

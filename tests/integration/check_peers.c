@@ -12,8 +12,8 @@
  * 	all (whether all are known)
  * 	send N TEXT | receive N (waits for 8 bytes at most) | events (how many wait)
  *
- * Events: "up N", "down N", "forgotten N", "endpoints N NAME…", "connected N granted|mapped PAGES", "failed N ERRNO REASON",
- * "lost N REASON". After "lost" the vchan is closed, as its owner must.
+ * Events: "up N", "down N", "forgotten N", "endpoints N NAME…", "connected N granted|mapped PAGES",
+ * "failed N ERRNO REASON", "lost N REASON". After "lost" the vchan is closed, as its owner must.
  */
 #include "daemon/base/self.h"
 #include "daemon/peers/domains.h"
