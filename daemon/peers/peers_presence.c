@@ -437,6 +437,7 @@ void peer_read(struct peer *peer, enum peer_leaf leaf)
 {
 	unsigned bit = 1u << leaf;
 
+	peer->missed &= ~bit;
 	if (peer->reading & bit) {
 		peer->reread |= bit;
 		return;
@@ -477,8 +478,9 @@ static void on_reread(evutil_socket_t fd, short what, void *userdata)
 		return;
 	}
 	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
-		peer->stale |= peer->missed;
-		peer->missed = 0;
+		for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
+			if (peer->missed & 1u << leaf)
+				peer_read(peer, leaf); /* it may be being read by now */
 		if (peer->stale)
 			task_due(&peer->task);
 	}
