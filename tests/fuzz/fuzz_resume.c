@@ -115,6 +115,16 @@ bool peers_instance(struct peers *peers, uint32_t domid, uint8_t its_instance[16
 	return false;
 }
 
+bool peers_want_all(struct peers *peers)
+{
+	return true;
+}
+
+bool peers_next(struct peers *peers, int64_t after, struct peer_info *info)
+{
+	return false;
+}
+
 static void begin_session(void);
 
 /* A session has begun, or goes on, or has ended. */
