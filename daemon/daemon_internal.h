@@ -20,6 +20,7 @@
 
 #include "daemon/base/config.h"
 #include "daemon/base/self.h"
+#include "daemon/link/transport.h"
 #include "daemon/relay/hop.h"
 #include "daemon/peers/peers.h"
 #include "daemon/local/session.h"
@@ -36,6 +37,7 @@ struct daemon {
 	struct relay relay;
 	struct store *store;
 	struct vchan_host *host;
+	struct transport_maker maker;
 	struct quota *quota;
 	struct closer *closer;
 	struct access *access;

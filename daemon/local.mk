@@ -34,10 +34,13 @@ libdaemon_la_SOURCES = \
 	daemon/relay/outlet.c daemon/relay/outlet.h \
 	daemon/relay/refused.h \
 	daemon/relay/marks.c daemon/relay/waiting.c daemon/relay/control.c daemon/relay/kept.c \
+	daemon/relay/move.c \
 	daemon/relay/traits.c daemon/relay/traits.h \
 	daemon/link/attempt.c daemon/link/attempt.h \
 	daemon/link/link.c daemon/link/link.h daemon/link/link_internal.h \
 	daemon/link/link_away.c \
+	daemon/link/link_move.c \
+	daemon/link/elastic.h daemon/link/link_elastic.c \
 	daemon/link/link_info.c \
 	daemon/link/link_moved.c \
 	daemon/link/proof.c daemon/link/proof.h \
@@ -45,6 +48,7 @@ libdaemon_la_SOURCES = \
 	daemon/link/transport.h \
 	daemon/link/via.c daemon/link/via.h \
 	daemon/link/vchan_transport.c daemon/link/vchan_transport.h \
+	daemon/link/vchan_maker.c \
 	daemon/local/local.c daemon/local/local.h \
 	daemon/base/log.c daemon/base/log.h daemon/base/log_limit.c daemon/base/log_limit.h \
 	daemon/base/notify.c daemon/base/notify.h \

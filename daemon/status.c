@@ -144,6 +144,7 @@ static void describe_link(struct status_walk *walk, struct json_object *link)
 	if (walk->viewer.sees_all)
 		add_link_use(link, info);
 	add_number(link, "resumes", info->resumes);
+	add_number(link, "moves", info->moves);
 	add_text(link, "last_error", info->last_error);
 	add_number(link, "since", info->since);
 }

@@ -432,10 +432,15 @@ static int start_links(struct daemon *daemon)
 		.resume_for_ms = config->resume_for_ms,
 		.channels_max = CHANNEL_NUMBERS / 2, /* the accounts limit how many there are */
 		.relays = config->relay,
+		.maker = &daemon->maker,
+		.ring_size = config->ring_size,
+		.max_ring_size = config->max_ring_size,
 	};
-	int r = links_new(&daemon->links, &daemon->relay, daemon->peers, daemon->directory, &options,
-			  &callbacks, daemon);
+	int r;
 
+	daemon->maker = vchan_transport_maker(daemon->host);
+	r = links_new(&daemon->links, &daemon->relay, daemon->peers, daemon->directory, &options, &callbacks,
+		      daemon);
 	if (r == 0)
 		via_set_links(daemon->via, daemon->links);
 	return r;

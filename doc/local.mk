@@ -60,4 +60,5 @@ dist_decisions_DATA = \
 	doc/decisions/0031-relay-is-a-next-hop.md \
 	doc/decisions/0032-started-on-demand.md \
 	doc/decisions/0033-streams-for-many.md \
+	doc/decisions/0034-a-ring-moves-while-it-is-used.md \
 	doc/decisions/README.md

@@ -95,6 +95,7 @@ integration_tests = \
 	tests/integration/test_restore.py \
 	tests/integration/test_resume.py \
 	tests/integration/test_resume_restored.py \
+	tests/integration/test_elastic.py \
 	tests/integration/test_run.py \
 	tests/integration/test_shares.py \
 	tests/integration/test_sim_control.py \

@@ -138,19 +138,35 @@ static uint8_t *put_more_text(uint8_t *at, const uint8_t *start, struct frame_te
 const char *frame_type_name(uint8_t type)
 {
 	static const char *const names[] = {
-		[FRAME_HELLO] = "HELLO",	 [FRAME_WELCOME] = "WELCOME",
-		[FRAME_GOODBYE] = "GOODBYE",	 [FRAME_PING] = "PING",
-		[FRAME_PONG] = "PONG",		 [FRAME_ACK] = "ACK",
-		[FRAME_DIRECTORY] = "DIRECTORY", [FRAME_PROVE] = "PROVE",
-		[FRAME_RESUME] = "RESUME",	 [FRAME_OPEN] = "OPEN",
-		[FRAME_OPENED] = "OPENED",	 [FRAME_DATA] = "DATA",
-		[FRAME_CREDIT] = "CREDIT",	 [FRAME_FIN] = "FIN",
-		[FRAME_RESET] = "RESET",	 [FRAME_CANCEL] = "CANCEL",
-		[FRAME_CANCELLED] = "CANCELLED", [FRAME_BIND] = "BIND",
-		[FRAME_UNBIND] = "UNBIND",	 [FRAME_WATCH] = "WATCH",
-		[FRAME_UNWATCH] = "UNWATCH",	 [FRAME_EVENT] = "EVENT",
-		[FRAME_QUERY] = "QUERY",	 [FRAME_PROBE] = "PROBE",
-		[FRAME_REPLY] = "REPLY",	 [FRAME_ACCEPT] = "ACCEPT",
+		[FRAME_HELLO] = "HELLO",
+		[FRAME_WELCOME] = "WELCOME",
+		[FRAME_GOODBYE] = "GOODBYE",
+		[FRAME_PING] = "PING",
+		[FRAME_PONG] = "PONG",
+		[FRAME_ACK] = "ACK",
+		[FRAME_DIRECTORY] = "DIRECTORY",
+		[FRAME_PROVE] = "PROVE",
+		[FRAME_RESUME] = "RESUME",
+		[FRAME_OFFER] = "OFFER",
+		[FRAME_MOVE] = "MOVE",
+		[FRAME_DECLINE] = "DECLINE",
+		[FRAME_OPEN] = "OPEN",
+		[FRAME_OPENED] = "OPENED",
+		[FRAME_DATA] = "DATA",
+		[FRAME_CREDIT] = "CREDIT",
+		[FRAME_FIN] = "FIN",
+		[FRAME_RESET] = "RESET",
+		[FRAME_CANCEL] = "CANCEL",
+		[FRAME_CANCELLED] = "CANCELLED",
+		[FRAME_BIND] = "BIND",
+		[FRAME_UNBIND] = "UNBIND",
+		[FRAME_WATCH] = "WATCH",
+		[FRAME_UNWATCH] = "UNWATCH",
+		[FRAME_EVENT] = "EVENT",
+		[FRAME_QUERY] = "QUERY",
+		[FRAME_PROBE] = "PROBE",
+		[FRAME_REPLY] = "REPLY",
+		[FRAME_ACCEPT] = "ACCEPT",
 		[FRAME_INCOMING] = "INCOMING",
 	};
 
@@ -303,6 +319,26 @@ int frame_resume_decode(const uint8_t *payload, uint32_t length, struct frame_re
 
 	resume->received = take_u64(&cursor);
 	resume->epoch = take_u32(&cursor);
+	take_u32(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_offer_encode(const struct frame_offer *offer, uint8_t *out)
+{
+	put_u32(out, offer->ring_ref);
+	put_u32(out + 4, offer->port);
+	put_u32(out + 8, offer->epoch);
+	put_u32(out + 12, 0);
+	return 16;
+}
+
+int frame_offer_decode(const uint8_t *payload, uint32_t length, struct frame_offer *offer)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	offer->ring_ref = take_u32(&cursor);
+	offer->port = take_u32(&cursor);
+	offer->epoch = take_u32(&cursor);
 	take_u32(&cursor);
 	return cursor.error;
 }

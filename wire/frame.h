@@ -39,6 +39,9 @@ enum frame_type {
 	FRAME_DIRECTORY = 7,
 	FRAME_PROVE = 8,
 	FRAME_RESUME = 9,
+	FRAME_OFFER = 10,
+	FRAME_MOVE = 11,
+	FRAME_DECLINE = 12,
 	FRAME_OPEN = 16,
 	FRAME_OPENED = 17,
 	FRAME_DATA = 18,
@@ -165,8 +168,15 @@ struct frame_resume {
 	uint32_t epoch;
 };
 
+/* Another vchan that its sender has granted, for the session to move to. */
+struct frame_offer {
+	uint32_t ring_ref, port;
+	uint32_t epoch; /* of the session: else it is one from before a loss, that has come again */
+};
+
 #define HELLO_RELAYS                                                                                         \
 	0x1u /* of a link: takes relayed OPENs (protocol.md, 5.8), and relayed PINGs in domain 0 */
+#define HELLO_MOVES 0x2u /* of a link: takes OFFER, and moves */
 
 /* A relayed PING or PONG, 12 bytes instead of 8. */
 #define FRAME_PING_RELAYED_SIZE 12u
@@ -325,6 +335,8 @@ uint32_t frame_prove_encode(const struct frame_prove *prove, uint8_t *out);
 int frame_prove_decode(const uint8_t *payload, uint32_t length, struct frame_prove *prove);
 uint32_t frame_resume_encode(const struct frame_resume *resume, uint8_t *out);
 int frame_resume_decode(const uint8_t *payload, uint32_t length, struct frame_resume *resume);
+uint32_t frame_offer_encode(const struct frame_offer *offer, uint8_t *out);
+int frame_offer_decode(const uint8_t *payload, uint32_t length, struct frame_offer *offer);
 uint32_t frame_goodbye_encode(const struct frame_goodbye *goodbye, uint8_t *out);
 int frame_goodbye_decode(const uint8_t *payload, uint32_t length, struct frame_goodbye *goodbye);
 uint32_t frame_open_encode(const struct frame_open *open, uint8_t *out);

@@ -4,7 +4,7 @@
 from contenders import Contender, Piped, parse
 from host import Group, free_port, listens_at_port, wait_until
 
-CONFIG = "[links]\nring-size = {ring}\nbusy-poll = {poll}\n"
+CONFIG = "[links]\nring-size = {ring}\nmax-ring-size = {ring}\nbusy-poll = {poll}\n"
 
 
 def daemons(host, ring, poll="100us"):

@@ -60,6 +60,7 @@ static const struct key keys[] = {
 	 "the name of a group, which need not exist"},
 	{"links", "ring-size", VALUE_RING, AT(ring_size), KIB, MIB, RING_ALLOWED},
 	{"links", "min-ring-size", VALUE_RING, AT(min_ring_size), KIB, MIB, RING_ALLOWED},
+	{"links", "max-ring-size", VALUE_RING, AT(max_ring_size), KIB, MIB, RING_ALLOWED},
 	{"links", "map", VALUE_MAP, AT(map), 0, 0, "auto, yes or no"},
 	{"links", "relay", VALUE_RELAY, 0, 0, 0, "auto, yes or no"},
 	{"links", "presence", VALUE_PRESENCE, AT(presence_private), 0, 0, "public or private"},
@@ -112,6 +113,7 @@ int config_init(struct config *config)
 		.log_level = LOG_LEVEL_INFO,
 		.ring_size = 64 * KIB,
 		.min_ring_size = KIB,
+		.max_ring_size = MIB,
 		.map = CONFIG_MAP_AUTO,
 		.relay = true,
 		.heartbeat_ms = 10000,
@@ -394,6 +396,10 @@ static void check_together(struct reading *reading)
 		ini_file_complain_at(&reading->file, later(reading, "min-ring-size", "ring-size"),
 				     "min-ring-size (%u bytes) is larger than ring-size (%u bytes)",
 				     config->min_ring_size, config->ring_size);
+	if (config->ring_size > config->max_ring_size)
+		ini_file_complain_at(&reading->file, later(reading, "max-ring-size", "ring-size"),
+				     "ring-size (%u bytes) is larger than max-ring-size (%u bytes)",
+				     config->ring_size, config->max_ring_size);
 	if (config->dead_after_ms < 2 * (uint64_t)config->heartbeat_ms)
 		ini_file_complain_at(
 			&reading->file, later(reading, "heartbeat", "dead-after"),

@@ -40,7 +40,7 @@ struct config {
 	char *admin_group; /* the group need not exist */
 
 	/* [links] sizes in bytes, for each direction; times in milliseconds */
-	uint32_t ring_size, min_ring_size;
+	uint32_t ring_size, min_ring_size, max_ring_size;
 	enum config_map map;
 	bool relay; /* take part in relaying through domain 0 */
 	bool presence_private;

@@ -39,7 +39,7 @@ void link_set_state(struct link *link, enum link_state state)
 		links->callbacks.away(links->userdata, link->domid, !was_away);
 }
 
-static void stop_being_polled(struct link *link)
+void link_stop_being_polled(struct link *link)
 {
 	if (link->links->polled == link)
 		link->links->polled = NULL;
@@ -65,6 +65,7 @@ static void drop_carrier(struct link *link, int error, const char *why)
 		hop_farewell(&link->hop, payload, frame_goodbye_encode(&goodbye, payload));
 	hop_detach(&link->hop);
 	transport_close(&link->carrier);
+	link_drop_move(link, false);
 	if (!transport_is_there(&link->next)) /* else it is connected anew already */
 		peers_disconnect(link->links->peers, link->domid);
 }
@@ -89,7 +90,7 @@ void link_end_session(struct link *link, int error, const char *why)
 	link->stamped = link->domid;
 	if (link->again)
 		event_del(link->again);
-	stop_being_polled(link);
+	link_stop_being_polled(link);
 	hop_detach(&link->hop);
 	hop_reset_channels(&link->hop, error);
 	hop_set_parity(&link->hop, parity_of(link)); /* one of the two may have had another number */
@@ -249,6 +250,10 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		return take_goodbye(link, header, payload);
 	if (header->type == FRAME_DIRECTORY)
 		return take_directory(link, header, payload);
+	if (header->type == FRAME_OFFER)
+		return link_take_offer(link, payload, header->length);
+	if (header->type == FRAME_DECLINE)
+		return link_take_decline(link, payload, header->length);
 	if (header->type == FRAME_PING && is_relayed_ping(link, header->length))
 		return take_relayed_ping(link, header, payload);
 	if (header->type != FRAME_PING && header->type != FRAME_PONG && header->type != FRAME_ACK)
@@ -301,6 +306,8 @@ static void on_notify(void *owner)
 	struct link *link = owner;
 	int r = transport_notify(&link->carrier);
 
+	if (r == 0 && link->move.state == MOVE_MOVING)
+		r = transport_notify(&link->move.to);
 	if (r < 0)
 		hop_fail(&link->hop, -ENOLINK, "notifying it: %s", strerror(-r));
 }
@@ -331,7 +338,7 @@ static void on_failed(void *owner, int error, const char *why)
 		return;
 	snprintf(reason, sizeof(reason), "%s", why);
 	if (link_may_resume(link, error)) {
-		stop_being_polled(link);
+		link_stop_being_polled(link);
 		link_leave(link, reason);
 		return;
 	}
@@ -403,10 +410,14 @@ static void after_turn(void *owner, bool took_in, bool more)
 		send_due_ack(link);
 	}
 	link->was_polled = false;
-	if (took_in)
+	if (took_in) {
 		link->session.confirmed = link->session.epoch;
-	if (!more)
+		link_elastic_used(link);
+	}
+	if (!more) {
+		link_look_whether_gone(link);
 		poll_or_ask(link, now);
+	}
 }
 
 static const struct hop_callbacks hop_callbacks = {
@@ -415,6 +426,8 @@ static const struct hop_callbacks hop_callbacks = {
 	.notify = on_notify,
 	.after_turn = after_turn,
 	.is_sound = is_sound,
+	.move = link_on_move,
+	.moved = link_on_moved,
 	.failed = on_failed,
 };
 
@@ -424,13 +437,15 @@ static void on_carrier(void *userdata)
 	/* Read the state first: what the peer wrote before it closed is then in the ring. */
 	enum transport_state state = transport_state(&link->carrier);
 
-	stop_being_polled(link);
+	link_stop_being_polled(link);
 	hop_event(&link->hop);
+	if (state == TRANSPORT_OPEN || link_note_gone(link, state))
+		return;
 	if (state == TRANSPORT_LEFT)
 		hop_finish(&link->hop, -ENOLINK, "the peer has left the vchan");
 	else if (state == TRANSPORT_CLOSED)
 		hop_finish(&link->hop, -ECONNRESET, "the peer's daemon has gone");
-	else if (state != TRANSPORT_OPEN)
+	else
 		hop_finish(&link->hop, -EPROTO, "impossible state in the vchan");
 }
 
@@ -464,7 +479,7 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 	struct frame_hello_link hello = {
 		.major = PROTOCOL_MAJOR,
 		.minor = PROTOCOL_LINK_MINOR,
-		.flags = options->relays ? HELLO_RELAYS : 0,
+		.flags = (options->relays ? HELLO_RELAYS : 0) | (options->maker ? HELLO_MOVES : 0),
 		.max_message = link->links->relay->max_message,
 		.version = {PACKAGE_VERSION, strlen(PACKAGE_VERSION)},
 		.resumes = options->resume_for_ms > 0,
@@ -507,9 +522,14 @@ void link_take_next(struct link *link)
 {
 	link->carrier = link->next;
 	link->next = (struct transport){0};
-	link->ring_bytes = link->hop.out[OUTLET_MAIN].writer.ring.size;
 	link->heard_ms = link->used_ms = clock_ms();
 	patience_init(&link->patience, link->links->options.busy_poll_ns);
+	link_hear_carrier(link);
+}
+
+void link_hear_carrier(struct link *link)
+{
+	link->ring_bytes = link->hop.out[OUTLET_MAIN].writer.ring.size;
 	transport_hear(&link->carrier, on_carrier, link);
 	on_carrier(link); /* the peer may have been quicker */
 }
@@ -810,6 +830,7 @@ static void beat(struct link *link, uint64_t now)
 	/* Look into the ring: a peer that was asked to notify us does it once, so after an event was lost no
 	 * other comes. And a peer whose frames lie there unread isn't dead: it was we who stood still. */
 	hop_look(&link->hop);
+	link_look_at_move(link, now);
 	if (link->hop.channels.count || link->pings.list)
 		link->used_ms = now;
 	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was
@@ -868,7 +889,8 @@ int links_new(struct links **out, struct relay *relay, struct peers *peers, stru
 	links->callbacks = *callbacks;
 	links->userdata = userdata;
 	links->heartbeat = event_new(relay->base, -1, EV_PERSIST, on_heartbeat, links);
-	if (!links->heartbeat || timer_set(links->heartbeat, options->heartbeat_ms) < 0) {
+	if (!links->heartbeat || timer_set(links->heartbeat, options->heartbeat_ms) < 0 ||
+	    links_elastic_start(links) < 0) {
 		links_free(links);
 		return -ENOMEM;
 	}
@@ -914,5 +936,7 @@ void links_free(struct links *links)
 		end(link, "this daemon stops");
 	if (links->heartbeat)
 		event_free(links->heartbeat);
+	if (links->elastic)
+		event_free(links->elastic);
 	free(links);
 }

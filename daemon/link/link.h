@@ -32,6 +32,7 @@ struct links;
 struct peers;
 struct self;
 struct transport;
+struct transport_maker;
 
 #define LINK_REASON_SIZE 240
 
@@ -50,6 +51,10 @@ struct links_options {
 	uint32_t channels_max;
 	uint64_t busy_poll_ns; /* how long to poll before sleeping; 0: not at all */
 	bool relays;	       /* HELLO says that we take part in relaying */
+	const struct transport_maker
+		*maker; /* for links that move; NULL: none does. Stays the caller's, for as long */
+	/* each way, of vchans that we grant: where links begin, and what busy ones move to. The same: none does */
+	uint32_t ring_size, max_ring_size;
 };
 
 struct links_callbacks {
@@ -130,7 +135,7 @@ struct link_info {
 	struct hop_stats tx, rx;
 	const struct account *account; /* the peer's */
 	uint64_t since;		       /* of the state, in seconds since 1970 */
-	uint32_t resumes;	       /* of all sessions with this peer */
+	uint32_t resumes, moves;       /* of all sessions with this peer */
 	const char *version, *last_error;
 };
 unsigned links_count(const struct links *links);

@@ -94,6 +94,7 @@ void link_leave(struct link *link, const char *why)
 	int r = hop_pause(&link->hop);
 
 	transport_leave(&link->carrier);
+	link_drop_move(link, true);
 	if (r == 0 && !link->again) {
 		link->again = evtimer_new(links->relay->base, on_again, link);
 		r = link->again ? 0 : -ENOMEM;

@@ -58,6 +58,7 @@ static void fill_info(struct link *link, struct link_info *info)
 		.account = link->hop.account,
 		.since = link->since,
 		.resumes = link->resumes,
+		.moves = link->moves,
 		.version = link->version,
 		.last_error = link->last_error,
 	};

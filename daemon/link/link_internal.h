@@ -4,7 +4,8 @@
 
 /*
  * What the parts of a link share: link.c is its life and the owner of its hop, link_away.c has what becomes of its
- * session while no vchan carries it, and link_info.c tells of it.
+ * session while no vchan carries it, link_move.c lets it go on over another one while it is used, link_elastic.c
+ * decides when, and link_info.c tells of it.
  */
 
 #include <stdbool.h>
@@ -14,6 +15,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/link/attempt.h"
+#include "daemon/link/elastic.h"
 #include "daemon/link/link.h"
 #include "daemon/link/patience.h"
 #include "daemon/link/pings.h"
@@ -33,6 +35,19 @@ struct link_session {
 	uint64_t away_ms;	   /* when it was lost */
 };
 
+/* The session goes on over another vchan, while the present one carries it: see link_move.c. */
+enum move_state {
+	MOVE_NOT,
+	MOVE_OFFERED, /* we have granted the other one, and the peer hasn't said MOVE yet */
+	MOVE_MOVING,  /* MOVE is said, or about to be */
+};
+struct link_move {
+	enum move_state state;
+	struct transport to;
+	uint64_t begun_ms;
+	int gone; /* one of the two isn't there any more: an error to end with, unless nothing was left in it; 0: none */
+};
+
 struct link {
 	uint32_t domid;
 	struct links *links;
@@ -49,8 +64,10 @@ struct link {
 	bool claims;
 	struct link *successor;
 	uint32_t stamped; /* the domid that its channels have: the one before, until the session is resumed */
-	struct event *again; /* while away: to try again, or to give up */
-	uint32_t resumes;    /* of all sessions */
+	struct event *again;	 /* while away: to try again, or to give up */
+	uint32_t resumes, moves; /* of all sessions */
+	struct link_move move;
+	struct elastic elastic;
 	uint32_t ring_bytes;
 	uint64_t acked;		/* position in our last ACK */
 	uint64_t acked_by_peer; /* position in the peer's last ACK */
@@ -81,6 +98,8 @@ struct links {
 	void *userdata;
 	struct link *links;
 	struct event *heartbeat;
+	struct event *elastic; /* while a link may have to grow or shrink */
+	bool elastic_runs;
 	struct link *polled; /* the one that we poll instead of waiting for its notification, or NULL */
 	uint64_t polled_until;
 	bool was_restored;  /* this domain, since the daemon began, */
@@ -107,6 +126,37 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello);
 void link_replace(struct link *instead, struct link *link);
 /* Frees what the link holds, and itself. It is no link any more. */
 void link_free(struct link *link);
+
+/* Doesn't poll it (any more). */
+void link_stop_being_polled(struct link *link);
+/* The carrier is another one, and the hop has its rings. */
+void link_hear_carrier(struct link *link);
+
+/* --- link_move.c */
+/* Whether the session could be offered other rings now. */
+bool link_may_move(const struct link *link);
+/* Grants rings of this size each way, and offers them to the peer. -ENOSPC: pages are short; another errno. */
+int link_offer(struct link *link, uint32_t ring_size);
+/* Takes OFFER and DECLINE. -EPROTO: it isn't their time; another errno. */
+int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length);
+int link_take_decline(struct link *link, const uint8_t *payload, uint32_t length);
+/* As the owner of the hop: see hop.h. */
+int link_on_move(void *owner);
+void link_on_moved(void *owner);
+/* Notes that a vchan of a move isn't there any more. False: there is no move. */
+bool link_note_gone(struct link *link, enum transport_state state);
+/* After a turn in which everything was read. */
+void link_look_whether_gone(struct link *link);
+/* Ends a move that goes on for too long, and the vchan with it. */
+void link_look_at_move(struct link *link, uint64_t now);
+/* Closes the other vchan, if there is one. */
+void link_drop_move(struct link *link, bool to_resume);
+
+/* --- link_elastic.c */
+/* Looks at once in a while whether links should grow or shrink, from now on. -ENOMEM. */
+int links_elastic_start(struct links *links);
+/* The link has carried something. */
+void link_elastic_used(struct link *link);
 
 /* --- link_away.c */
 /* Whether an error of the hop means that only the vchan was lost, and the session can be resumed. */

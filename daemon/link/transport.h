@@ -7,6 +7,7 @@
  * its notifications and of its end. A vchan is one (vchan_transport.h), the tests' pair in memory another. The rings are
  * spoken as doc/protocol.md 5.2 says; both begin empty, with indices of zero.
  *
+ *   waiting ──the other end has come──▶ open                               (the granter's end begins here)
  *   open ──the other end leaves it, and wants another one──▶ left        each until close()
  *     ├─────it closes it, or its process dies──────────────▶ closed
  *     └─────it says something impossible───────────────────▶ broken
@@ -18,6 +19,7 @@
 #include "wire/ring.h"
 
 enum transport_state {
+	TRANSPORT_WAITING, /* the other end hasn't come yet */
 	TRANSPORT_OPEN,
 	TRANSPORT_LEFT, /* closed to be resumed; what the other end wrote before can still be read, as in the next */
 	TRANSPORT_CLOSED,
@@ -45,10 +47,29 @@ struct transport_functions {
 	uint32_t (*pages)(void *carrier);
 };
 
+/* Where the other end finds a transport that one end has granted. */
+struct transport_place {
+	uint32_t ring_ref, port;
+};
+
 /* All zero: there is none. */
 struct transport {
 	const struct transport_functions *functions;
 	void *carrier;
+};
+
+/* Makes transports for sessions that move (link_move.c): the first ones come from the peers. */
+struct transport_maker {
+	/* Grants one with rings of this size each way, a power of two, to a domain. -ENOSPC: pages or ports are short; other
+	 * errors. */
+	int (*grant)(void *userdata, uint32_t domid, uint32_t ring_size, struct transport *made,
+		     struct transport_place *place);
+	/* Maps one that a domain says to have granted. -EPROTO: what is there is impossible; other errors. */
+	int (*map)(void *userdata, uint32_t domid, const struct transport_place *place,
+		   struct transport *made);
+	/* Returns how many pages may be granted in all; 0: it isn't known. */
+	uint32_t (*pages_limit)(void *userdata);
+	void *userdata;
 };
 
 static inline bool transport_is_there(const struct transport *transport)

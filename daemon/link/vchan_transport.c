@@ -22,6 +22,8 @@ static int notify(void *carrier)
 static enum transport_state state(void *carrier)
 {
 	switch (vchan_state(carrier)) {
+	case VCHAN_WAITING:
+		return TRANSPORT_WAITING;
 	case VCHAN_CONNECTED:
 		return TRANSPORT_OPEN;
 	case VCHAN_CLOSED:

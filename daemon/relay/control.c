@@ -87,7 +87,7 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	/* A frame for a link waits only if there is no room, and every 64 KiB from the link need an ACK: in a
 	 * busy stream the queue would allocate memory for each. A program's answers always go through the
 	 * queue, so that it shows whether the program reads them. */
-	if (hop->traits->is_daemon && hop->attached && !hop_has_unsent(hop) && !hop_is_catching_up(hop) &&
+	if (hop->traits->is_daemon && hop->attached && !hop_has_unsent(hop) && !hop_is_held(hop) &&
 	    hop_has_room(hop, frame_size(length))) {
 		hop_put_frame(hop, hop->account, &header, payload);
 		hop_mark(hop, MARK_DIRTY);
@@ -108,6 +108,7 @@ void hop_farewell(struct hop *hop, const void *payload, uint32_t length)
 {
 	struct frame_header header = {.length = length, .type = FRAME_GOODBYE};
 
+	hop_move_hastily(hop);
 	if (hop_has_room(hop, frame_size(length)))
 		hop_put_frame(hop, hop->account, &header, payload);
 	hop_publish(hop);

@@ -77,14 +77,6 @@ void hop_guard(struct hop *hop, bool guarded, bool keeps_copy)
 	hop->keeps_copy = keeps_copy;
 }
 
-/* Goes on in a ring that is there already. */
-static void move_outlet(struct hop *hop, const struct ring_writer *out)
-{
-	outlet_move(&hop->out[OUTLET_MAIN], out);
-	if (hop->keeps_copy && outlet_keep_copy(&hop->out[OUTLET_MAIN]) < 0)
-		hop_fail(hop, -ENOMEM, "out of memory");
-}
-
 void hop_attach_begun(struct hop *hop, const struct ring_reader *in, const struct ring_writer *out)
 {
 	struct outlet *outlet = &hop->out[OUTLET_MAIN];
@@ -94,13 +86,14 @@ void hop_attach_begun(struct hop *hop, const struct ring_reader *in, const struc
 	*outlet =
 		(struct outlet){.traits = hop->traits, .tx = &hop->tx, .sequence = 1, .position = out->head};
 	begin(hop);
-	move_outlet(hop, out);
+	hop_move_outlet(hop, out);
 }
 
 /* Takes the rings away, but leaves what is the session's. */
 static void leave_rings(struct hop *hop)
 {
 	hop_unmark(hop, MARK_FAILED); /* what failed is over */
+	hop->moving = (struct moving){0};
 	hop->attached = hop->guarded = hop->keeps_copy = false;
 	hop->waiting.stuck = true;
 	hop_stop_waiting(hop);
@@ -180,7 +173,7 @@ void hop_resume(struct hop *hop, const struct ring_reader *in, const struct ring
 		hop_drop_kept(hop);
 	hop->paused = false;
 	begin(hop);
-	move_outlet(hop, out);
+	hop_move_outlet(hop, out);
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */

@@ -126,6 +126,11 @@ struct hop_callbacks {
 	void (*drained)(void *owner);
 	/* Whether this domain wasn't restored since the hop got its rings. Asked of a guarded hop (below). */
 	bool (*is_sound)(void *owner);
+	/* The other end goes on in another ring behind this, and hop_move() hasn't been called: the callee calls it, or
+	 * returns a negative errno, with which the session ends. NULL: it may not. */
+	int (*move)(void *owner);
+	/* Both ends are in the rings of hop_move(). */
+	void (*moved)(void *owner);
 	/* The session is over because of `error` (a negative errno); `why` says what the other end did. Must
 	 * detach or free the hop. */
 	void (*failed)(void *owner, int error, const char *why);
@@ -171,6 +176,22 @@ struct kept {
 	struct charge charge;
 };
 
+/*
+ * move.c: a link's hop goes on in other rings. Each end says MOVE as the last frame in the old ring, waits until it was
+ * read, and goes on in the new one: so what isn't processed lies in one ring, and a loss is like any other.
+ */
+enum moving_out {
+	MOVING_NOT,
+	MOVING_DUE,  /* MOVE is to be written, */
+	MOVING_SAID, /* and lies in the old ring, or was read */
+};
+struct moving {
+	enum moving_out out;
+	bool in; /* the other end's MOVE hasn't been read */
+	struct ring_reader reader;
+	struct ring_writer writer;
+};
+
 /* waiting.c: a hop's input waits for room in the output of a link. */
 struct waiting {
 	struct hop *blocked_on; /* the hop whose output our input waits for */
@@ -211,6 +232,7 @@ struct hop {
 	bool keeps_copy;
 	uint64_t sure; /* the position up to which it was so when it was given out */
 	struct kept kept;
+	struct moving moving;
 	bool said_goodbye; /* the program has sent GOODBYE: it has reported what it took, and takes no more */
 
 	uint64_t emit_from;	     /* turns.spent when this piece of output was begun */
@@ -270,6 +292,17 @@ void hop_resume(struct hop *hop, const struct ring_reader *in, const struct ring
 /* Gives a detached hop rings, in which the caller has read and written the first frame of each direction. */
 void hop_attach_begun(struct hop *hop, const struct ring_reader *in, const struct ring_writer *out);
 
+/* Goes on in other rings (the first outlet's alone counts), empty ones with indices of zero, each direction behind its
+ * MOVE. The old ones must stay until callback `moved`, or until the hop is paused or detached. -EINVAL: bad sizes. Only
+ * for a link that isn't moving, with callbacks for it. */
+int hop_move(struct hop *hop, const struct hop_rings *rings);
+static inline bool hop_is_moving(const struct hop *hop)
+{
+	return hop->moving.out != MOVING_NOT || hop->moving.in;
+}
+/* Looks whether the other end has read MOVE, after which callback `moved` may come. */
+void hop_look_at_move(struct hop *hop);
+
 /* Makes the hop's input due, since the other end has notified us, or may have moved. In its turn the hop
  * takes in what is there, notes what was taken, and lets waiting output go on. */
 void hop_event(struct hop *hop);
@@ -316,6 +349,11 @@ static inline bool hop_is_catching_up(const struct hop *hop)
 static inline bool hop_is_sound(const struct hop *hop)
 {
 	return !hop->guarded || hop->callbacks->is_sound(hop->owner);
+}
+/* Whether what comes for the other end has to wait, though there may be room. */
+static inline bool hop_is_held(const struct hop *hop)
+{
+	return hop_is_catching_up(hop) || hop->moving.out != MOVING_NOT;
 }
 /* Whether the hop has rings and no fault was found. */
 static inline bool hop_is_up(const struct hop *hop)

@@ -302,6 +302,20 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 	return (int)hop->in.progress;
 }
 
+/* Goes on with the new ring, where this one ends. */
+static int take_move(struct hop *hop, const struct frame_header *header)
+{
+	int r;
+
+	if (!hop_is_sound(hop))
+		return -ENOLINK;
+	r = header->length || !hop->callbacks->move ? -EPROTO : hop_take_move(hop);
+	spend(hop, COST_CONTROL);
+	if (r == 0 && hop->taken.pending)
+		mark_input(hop); /* the mark was a position in the old one */
+	return r;
+}
+
 static void give_back(struct hop *hop)
 {
 	if (!hop->attached || !hop->in.unreleased)
@@ -358,8 +372,8 @@ static int next_frame(struct hop *hop, struct frame_header *header)
 		hop_fail(hop, -EPROTO, "an incomplete frame in the ring");
 		return -EPROTO;
 	}
-	/* who says GOODBYE may have lost count (protocol.md, 5.4) */
-	if (hop->traits->numbers_frames && header->type != FRAME_GOODBYE &&
+	/* who says GOODBYE may have lost count (protocol.md, 5.4), and MOVE has no number */
+	if (hop->traits->numbers_frames && header->type != FRAME_GOODBYE && header->type != FRAME_MOVE &&
 	    header->sequence != hop->in.sequence) {
 		hop_fail(hop, -EPROTO, "frame %u came where %u was expected", header->sequence,
 			 hop->in.sequence);
@@ -415,7 +429,12 @@ static int take_next(struct hop *hop)
 		hop_fail(hop, -EPROTO, "a frame changed while it was being read");
 		return -EPROTO;
 	}
-	r = header.type == FRAME_DATA ? take_data(hop, &header) : take_frame(hop, &header);
+	if (header.type == FRAME_DATA)
+		r = take_data(hop, &header);
+	else if (header.type == FRAME_MOVE)
+		r = take_move(hop, &header);
+	else
+		r = take_frame(hop, &header);
 	if (r < 0) {
 		hop_fail(hop, r, "bad %s frame for channel %u: %s", frame_type_name(header.type),
 			 header.channel, strerror(-r));
@@ -426,6 +445,8 @@ static int take_next(struct hop *hop)
 	hop->in.progress = 0;
 	if (!hop->attached)
 		return 0;
+	if (header.type == FRAME_MOVE)
+		return 1;
 	finish_frame(hop, &header);
 	if (header.type == FRAME_DATA &&
 	    hop->in.reader.head != hop->in.reader.tail) /* there was more when we looked */

@@ -5,7 +5,7 @@
 /*
  * What the parts of a hop know of each other. In order from below; each calls only those before it:
  *
- *   marks.c ─ waiting.c ─ control.c ─ kept.c ─ (cancel.c ─ channel.c) ─ hop_output.c ─ hop_input.c ─ hop.c, relay.c
+ *   marks.c ─ waiting.c ─ control.c ─ kept.c ─ move.c ─ (cancel.c ─ channel.c) ─ hop_output.c ─ hop_input.c ─ hop.c, relay.c
  *
  * So output never calls input: it marks what is due, and the pass gets to it.
  */
@@ -82,6 +82,18 @@ void hop_drop_kept(struct hop *hop);
 /* Writes again what was kept, as far as there is room, before everything else, since it was sent before; numbers and
  * positions are as they were. False: some of it still waits. */
 bool hop_emit_kept(struct hop *hop);
+
+/* --- move.c */
+/* Goes on in a ring out that is there already. */
+void hop_move_outlet(struct hop *hop, const struct ring_writer *out);
+/* Says MOVE, if it is due, and goes on in the new ring when the other end has read it. False: it hasn't. */
+bool hop_emit_move(struct hop *hop);
+/* Takes MOVE out of the ring, at whose head it is, and goes on with the new one. 0, or a negative errno: a violation. */
+int hop_take_move(struct hop *hop);
+/* Returns how many of `unread` bytes in the ring out are the session's: MOVE at their end isn't. */
+uint32_t hop_unread_of_session(const struct hop *hop, uint32_t unread);
+/* Goes on in the new ring at once, if MOVE was said, since nothing that matters is lost any more. */
+void hop_move_hastily(struct hop *hop);
 
 /* --- hop_output.c */
 /* Forwards DATA that came in at `end` and lies at `offset` of the reader. Returns how many of the `length`

@@ -83,7 +83,7 @@ static enum way way_of(struct channel_end *end)
 		return VIOLATED;
 	if (!out->hop || channel_is_reset(out))
 		return DROPPED;
-	if (!hop_is_up(out->hop) || out->hop->backlog || hop_is_catching_up(out->hop) ||
+	if (!hop_is_up(out->hop) || out->hop->backlog || hop_is_held(out->hop) ||
 	    hop_must_wait(out->hop, end->hop))
 		return BLOCKED;
 	return FREE;
@@ -235,7 +235,7 @@ static bool emit_backlog(struct hop *hop)
 
 bool hop_has_output(const struct hop *hop)
 {
-	return hop->urgent || hop->backlog || hop_is_catching_up(hop) || evbuffer_get_length(hop->control);
+	return hop->urgent || hop->backlog || hop_is_held(hop) || evbuffer_get_length(hop->control);
 }
 
 void hop_emit(struct hop *hop)
@@ -246,7 +246,7 @@ void hop_emit(struct hop *hop)
 	relay_spend(hop->relay, hop->account, COST_FRAME);
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
 		hop->out[i].wanted = 0;
-	if (hop_emit_kept(hop) && hop_emit_control(hop) && emit_urgent(hop)) {
+	if (hop_emit_kept(hop) && hop_emit_move(hop) && hop_emit_control(hop) && emit_urgent(hop)) {
 		emit_backlog(hop);
 		emit_urgent(hop); /* the frames that come behind the backlog */
 	}

@@ -23,13 +23,14 @@ int hop_keep(struct hop *hop)
 	struct kept *before = &hop->kept, kept = {0};
 	struct outlet *outlet = &hop->out[OUTLET_MAIN];
 	struct iovec pieces[2];
-	uint32_t seen = outlet->writer.tail, unread, left = before->size - before->written;
+	uint32_t seen = outlet->writer.tail, unread, first, left = before->size - before->written;
 	int r = 0;
 
 	ring_writer_unread(&outlet->writer);
 	if (!hop_is_sound(hop)) /* then that was of nobody's making */
 		outlet->writer.tail = seen;
-	unread = outlet_unread(outlet, pieces);
+	unread = hop_unread_of_session(hop, outlet_unread(outlet, pieces));
+	first = unread < pieces[0].iov_len ? unread : (uint32_t)pieces[0].iov_len;
 	kept.size = unread + left;
 	charge_end(&before->charge); /* or what is still to be sent again would be paid for twice */
 	if (kept.size) {
@@ -41,8 +42,8 @@ int hop_keep(struct hop *hop)
 	}
 	relay_spend(hop->relay, hop->account, COST_BYTES(kept.size));
 	if (kept.bytes) {
-		memcpy(kept.bytes, pieces[0].iov_base, pieces[0].iov_len);
-		memcpy(kept.bytes + pieces[0].iov_len, pieces[1].iov_base, pieces[1].iov_len);
+		memcpy(kept.bytes, pieces[0].iov_base, first);
+		memcpy(kept.bytes + first, pieces[1].iov_base, unread - first);
 		if (left)
 			memcpy(kept.bytes + unread, before->bytes + before->written, left);
 	}

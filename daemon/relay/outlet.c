@@ -110,6 +110,12 @@ void outlet_put(struct outlet *outlet, const struct frame_header *header, const 
 	frame_put(&outlet->writer, &numbered, payload);
 }
 
+void outlet_put_aside(struct outlet *outlet, const struct frame_header *header, const void *payload)
+{
+	close_frame(outlet);
+	frame_put(&outlet->writer, header, payload);
+}
+
 uint32_t outlet_unread(struct outlet *outlet, struct iovec pieces[2])
 {
 	struct ring_writer *writer = &outlet->writer;

@@ -86,6 +86,8 @@ static inline int outlet_has_room(struct outlet *outlet, uint32_t size)
 }
 /* Writes a whole frame that isn't DATA, for which there is room. */
 void outlet_put(struct outlet *outlet, const struct frame_header *header, const void *payload);
+/* Writes one that is no part of the session: it has no number and no position. */
+void outlet_put_aside(struct outlet *outlet, const struct frame_header *header, const void *payload);
 /* Writes bytes of `end`'s stream, a chunk at most. Returns how many, 0 if there is no room, or an error. */
 int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing *data);
 /* Appends one short piece to the open frame, if it is `end`'s and takes it. False: nothing was written. */

@@ -39,7 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (r == 0) {
 		check(!error);
 		check(config.min_ring_size >= 1024 && config.min_ring_size <= config.ring_size);
-		check(config.ring_size <= 1u << 20);
+		check(config.max_ring_size >= config.ring_size && config.max_ring_size <= 1u << 20);
 		check((config.ring_size & (config.ring_size - 1)) == 0);
 		check(config.heartbeat_ms >= 100 && config.dead_after_ms >= 2 * config.heartbeat_ms);
 		check(memchr(config.socket, 0, sizeof(config.socket)) && config.socket[0] == '/');

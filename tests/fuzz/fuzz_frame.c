@@ -64,6 +64,7 @@ static void decode_fixed(const uint8_t *payload, uint32_t length)
 	struct frame_ping_relayed ping_relayed;
 	struct frame_prove prove;
 	struct frame_resume resume;
+	struct frame_offer offer;
 	uint64_t u64;
 	uint32_t u32;
 
@@ -85,6 +86,8 @@ static void decode_fixed(const uint8_t *payload, uint32_t length)
 		AGAIN(prove);
 	if (frame_resume_decode(payload, length, &resume) == 0)
 		AGAIN(resume);
+	if (frame_offer_decode(payload, length, &offer) == 0)
+		AGAIN(offer);
 	if (frame_u64_decode(payload, length, &u64) == 0)
 		require(frame_u64_encode(u64, out) == 8 && memcmp(out, payload, 8) == 0);
 	if (frame_u32_decode(payload, length, &u32) == 0)

@@ -125,6 +125,11 @@ bool peers_next(struct peers *peers, int64_t after, struct peer_info *info)
 	return false;
 }
 
+unsigned peers_waiting(const struct peers *peers)
+{
+	return 0;
+}
+
 static void begin_session(void);
 
 /* A session has begun, or goes on, or has ended. */

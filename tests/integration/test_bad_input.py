@@ -93,6 +93,7 @@ def test_a_daemon_whose_queue_is_full_still_has_its_socket(nodes, tmp_path):
     ("[links]\nring-sise = 64K\n", "{path}:2: unknown key ring-sise"),
     ("[limits]\nmax-message = lots\n", "{path}:2: max-message = lots: must be"),
     ("[links]\nring-size = 1K\nmin-ring-size = 2K\n", "{path}:3: min-ring-size"),
+    ("[links]\nring-size = 512K\nmax-ring-size = 256K\n", "{path}:3: ring-size"),
     ("[nonsense]\na = b\n", "{path}:1: unknown section [nonsense]"),
     ("[daemon]\nuser = nobody-of-that-name\n", "{path}:2: user = nobody-of-that-name: must be the name of a user that exists"),
     (None, "{path}: can't be read: No such file or directory"),

@@ -154,11 +154,11 @@ def streaming(writer, reader, endpoint):
 
 
 @contextlib.contextmanager
-def traffic(one, two):
-    """All of it in both directions. Yields a function that waits until each has done something more."""
+def traffic(one, two, mark=""):
+    """All of it in both directions, at endpoints with this mark. Yields a function that waits until each has done something more."""
     workers = []
     for start, name in ((numbered, "numbers"), (calling, "calls"), (streaming, "stream")):
-        workers += start(one, two, f"{name}-2") + start(two, one, f"{name}-1")
+        workers += start(one, two, f"{name}-2{mark}") + start(two, one, f"{name}-1{mark}")
 
     def goes_on():
         for worker in workers:

@@ -30,6 +30,7 @@ unit_tests += \
 	tests/unit/test_link_polling \
 	tests/unit/test_link_orders \
 	tests/unit/test_link_resume \
+	tests/unit/test_link_move \
 	tests/unit/test_log \
 	tests/unit/test_peer_groups \
 	tests/unit/test_log_limit \
@@ -236,6 +237,10 @@ tests_unit_test_link_heartbeat_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) 
 tests_unit_test_link_resume_SOURCES = tests/unit/test_link_resume.c $(link_rig)
 tests_unit_test_link_resume_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_link_resume_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_link_move_SOURCES = tests/unit/test_link_move.c $(link_rig)
+tests_unit_test_link_move_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_link_move_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_link_orders_SOURCES = tests/unit/test_link_orders.c $(link_rig)
 tests_unit_test_link_orders_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)

@@ -101,7 +101,7 @@ void vchan_leave(struct vchan *vchan)
 
 bool vchan_is_granter(const struct vchan *vchan)
 {
-	return !maps;
+	return !maps && !vchan->is_mapped;
 }
 
 uint32_t vchan_pages(const struct vchan *vchan)
@@ -152,6 +152,11 @@ bool peers_instance(struct peers *peers, uint32_t domid, uint8_t instance[16])
 
 	memcpy(instance, scene->instances[domid % 16], 16);
 	return true;
+}
+
+unsigned peers_waiting(const struct peers *peers)
+{
+	return ((const struct scene *)(const void *)peers)->waiting_for_pages;
 }
 
 void directory_link(struct directory *directory, uint32_t domid, bool up)
@@ -221,6 +226,7 @@ static int no_control(void *owner, const struct frame_header *header, const uint
 
 static const struct hop_callbacks program_callbacks = {.control = no_control};
 uint64_t busy_poll_ns;
+const struct transport_maker *transport_maker;
 
 void scene_start_with(struct scene *scene, uint32_t domid)
 {
@@ -232,6 +238,9 @@ void scene_start_with(struct scene *scene, uint32_t domid)
 		.resume_for_ms = RESUME_FOR_MS,
 		.channels_max = 16,
 		.busy_poll_ns = busy_poll_ns,
+		.maker = transport_maker,
+		.ring_size = 65536,
+		.max_ring_size = 1u << 20,
 	};
 
 	*scene = (struct scene){.is_up = true, .peer.domid = domid};

@@ -39,6 +39,7 @@ struct vchan {
 	unsigned notified;
 	int notify_error;
 	bool closed;
+	bool is_mapped;	     /* by the daemon; else it has granted it */
 	bool left, was_left; /* by the daemon; by the peer, with `state` */
 	bool restored;	     /* our domain was, since */
 };
@@ -70,7 +71,7 @@ struct scene {
 	unsigned connects, disconnects, ups, downs, anews, directories, opens;
 	int directory_result;
 	int64_t pong;
-	unsigned pongs, unlinkable;
+	unsigned pongs, unlinkable, waiting_for_pages;
 	uint32_t peer_flags;	 /* of its HELLO */
 	struct channel *waiting; /* that goes elsewhere when there can be no link */
 	struct hop program;	 /* who opens channels */
@@ -83,6 +84,7 @@ void on_pong(void *userdata, uint32_t request, int64_t result);
 
 /* For the scenes that are started from now on. */
 extern uint64_t busy_poll_ns;
+extern const struct transport_maker *transport_maker;
 
 void scene_start_with(struct scene *scene, uint32_t domid);
 void scene_start(struct scene *scene);

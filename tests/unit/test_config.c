@@ -94,6 +94,7 @@ static void the_defaults_are_the_documented_ones(void **state)
 	assert_string_equal(config->admin_group, "xenmsg-admin");
 	assert_int_equal(config->ring_size, 65536);
 	assert_int_equal(config->min_ring_size, 1024);
+	assert_int_equal(config->max_ring_size, 1048576);
 	assert_int_equal(config->map, CONFIG_MAP_AUTO);
 	assert_true(config->relay);
 	assert_false(config->presence_private);
@@ -124,7 +125,7 @@ static void every_key_is_taken(void **state)
 		     "admin-group = wheel\n"
 		     "\n"
 		     "[links]\n"
-		     "ring-size = 128K\nmin-ring-size = 2048\n"
+		     "ring-size = 128K\nmin-ring-size = 2048\nmax-ring-size = 256K\n"
 		     "map = no\nrelay = no\npresence = private\npeers = 3, 7,0\n"
 		     "heartbeat = 500ms\ndead-after = 2 s\nidle-close = 1h\nresume-for = 2min\nsetup-timeout = 1min\nbusy-poll = 5ms\n"
 		     "[limits]\n"
@@ -144,6 +145,7 @@ static void every_key_is_taken(void **state)
 	assert_string_equal(config->admin_group, "wheel");
 	assert_int_equal(config->ring_size, 131072);
 	assert_int_equal(config->min_ring_size, 2048);
+	assert_int_equal(config->max_ring_size, 262144);
 	assert_int_equal(config->map, CONFIG_MAP_NO);
 	assert_false(config->relay);
 	assert_true(config->presence_private);
@@ -307,6 +309,8 @@ static void settings_that_do_not_go_together_are_refused(void **state)
 {
 	refuse(*state, "[links]\nmin-ring-size = 128K\n", 2,
 	       "min-ring-size (131072 bytes) is larger than ring-size");
+	refuse(*state, "[links]\nmax-ring-size = 32K\n", 2,
+	       "ring-size (65536 bytes) is larger than max-ring-size (32768 bytes)");
 	refuse(*state, "[links]\ndead-after = 15s\n", 2, "at least twice heartbeat (10000 ms)");
 	refuse(*state, "[links]\npeers = 3\n", 2, "only for presence = private");
 }

@@ -87,6 +87,8 @@ FRAME(hello_resumes, hello_link,
       .nonce = UUID_2, .purpose = HELLO_RESUME, .secret = UUID_1 UUID_2)
 FRAME(prove, prove, f.epoch == e->epoch && !memcmp(f.proof, e->proof, 32), .epoch = 3, .proof = UUID_1 UUID_2)
 FRAME(resume, resume, f.received == e->received && f.epoch == e->epoch, .received = 0x0807060504030201, .epoch = 3)
+FRAME(offer, offer, f.ring_ref == e->ring_ref && f.port == e->port && f.epoch == e->epoch,
+      .ring_ref = 0x04030201, .port = 7, .epoch = 3)
 FRAME(goodbye, goodbye, f.error == e->error && text_is(f.text, "bye"), .error = 71, .text = {"bye", 3})
 FRAME(open, open,
       f.kind == e->kind && f.identity.domid == 1 && f.identity.uid == 2 && f.identity.gid == 3 && f.identity.pid == 4 &&
@@ -152,6 +154,7 @@ static const struct sample samples[] = {
 	       "\1\0\1\0\0\0\0\0" UUID_1 UUID_2 U64("\0\0\0\0") U64("\10\0\0\0") "0.2\0" UUID_2 "\1\0\0\0" UUID_1 UUID_2),
 	SAMPLE(prove, "", "\3\0\0\0\0\0\0\0" UUID_1 UUID_2),
 	SAMPLE(resume, "", COUNT_8 "\3\0\0\0\0\0\0\0"),
+	SAMPLE(offer, "", "\1\2\3\4\7\0\0\0\3\0\0\0\0\0\0\0"),
 	SAMPLE(goodbye, "bye", "\107\0\0\0bye"),
 	SAMPLE(open, "5:in", "\3\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "5:in"),
 	SAMPLE(open_named, "in\0work", "\2\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
@@ -458,7 +461,7 @@ static void each_type_has_its_name(void **state)
 		assert_non_null(name);
 		named += strcmp(name, "unknown") != 0;
 	}
-	assert_int_equal(named, 27);
+	assert_int_equal(named, 30);
 	assert_string_equal(frame_type_name(FRAME_CANCELLED), "CANCELLED");
 	assert_string_equal(frame_type_name(FRAME_REPLY), "REPLY");
 	assert_string_equal(frame_type_name(0), "unknown");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Two daemons' links over pairs of rings in memory, which are lost at any moment: while bytes are on their way, while the
- * session is resumed, at one end or at both, one after the other. Programs at both ends send to each other all the while,
+ * session is resumed, at one end or at both, one after the other. Meanwhile it moves from rings to larger or smaller ones,
+ * which are lost as well. Programs at both ends send to each other all the while,
  * and each byte is checked: nothing is lost, nothing comes twice, and the order is kept. What decides is a seed.
  */
 #include "tests/unit/hop_programs.h"
@@ -42,6 +43,7 @@ struct pair {
 		uint8_t *data;
 	} rings[2]; /* by their writer */
 	uint32_t size;
+	bool offered; /* and not mapped yet */
 	struct end ends[2];
 	struct pair *next;
 };
@@ -80,6 +82,8 @@ static int notify(void *carrier)
 
 static enum transport_state state_of(void *carrier)
 {
+	if (((struct end *)carrier)->pair->offered)
+		return TRANSPORT_WAITING;
 	return other_end(carrier)->closed ? TRANSPORT_LEFT : TRANSPORT_OPEN;
 }
 
@@ -131,7 +135,8 @@ static struct world {
 	struct links *links[SIDES];
 	struct pair *pairs; /* the newest first */
 	uint32_t ring_sizes[2];
-	unsigned made, losses;
+	unsigned made, losses, offers;
+	uint32_t offers_left;
 	uint32_t losses_left, one_in;
 	unsigned ups, downs;
 	bool begun; /* both ends have the session: before, a loss ends the channels of the end that has not */
@@ -182,6 +187,11 @@ bool peers_instance(struct peers *peers, uint32_t domid, uint8_t instance[16])
 	return true;
 }
 
+unsigned peers_waiting(const struct peers *peers)
+{
+	return 0;
+}
+
 void directory_link(struct directory *directory, uint32_t domid, bool up)
 {
 	*(up ? &world.ups : &world.downs) += 1;
@@ -222,12 +232,12 @@ static int open_over_link(struct party *party, struct channel *channel, const st
 	return 0;
 }
 
-static struct pair *make_pair(void)
+static struct pair *make_pair(uint32_t size)
 {
 	struct pair *pair = calloc(1, sizeof(*pair));
 
 	assert_non_null(pair);
-	pair->size = world.ring_sizes[world.made++ % 2];
+	pair->size = size;
 	for (unsigned side = 0; side < SIDES; side++) {
 		pair->rings[side].data = calloc(1, pair->size);
 		assert_non_null(pair->rings[side].data);
@@ -235,6 +245,47 @@ static struct pair *make_pair(void)
 	}
 	LL_PREPEND(world.pairs, pair);
 	return pair;
+}
+
+/* The granting end makes another pair, and the other one finds it. */
+static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct transport *made,
+		 struct transport_place *place)
+{
+	struct pair *pair = make_pair(ring_size);
+
+	pair->offered = pair->ends[0].closed = true;
+	*made = (struct transport){&functions, &pair->ends[1]};
+	*place = (struct transport_place){.ring_ref = ++world.offers};
+	return 0;
+}
+
+static int map(void *userdata, uint32_t domid, const struct transport_place *place, struct transport *made)
+{
+	struct pair *pair;
+
+	assert_int_equal(place->ring_ref, world.offers); /* never an earlier one, that has come again */
+	LL_FOREACH(world.pairs, pair)
+		if (pair->offered && !pair->ends[1].closed)
+			break;
+	if (!pair || rig_random(world.rig, 16) == 0)
+		return -ENOMEM;
+	pair->offered = pair->ends[0].closed = false;
+	pair->ends[1].kicked = true;
+	*made = (struct transport){&functions, &pair->ends[0]};
+	return 0;
+}
+
+static const struct transport_maker maker = {.grant = grant, .map = map};
+
+/* At any moment: in the midst of everything. */
+static void offer_something(void)
+{
+	struct link *link = link_at(1);
+
+	if (!world.begun || !world.offers_left || !link_may_move(link) || rig_random(world.rig, 6))
+		return;
+	world.offers_left--;
+	assert_int_equal(link_offer(link, 1u << (12 + rig_random(world.rig, 7))), 0);
 }
 
 /* One end's hello calls for the other's, as the rendezvous does it. */
@@ -256,7 +307,7 @@ static bool connect_both(void)
 		if (peers->connected)
 			return false;
 	}
-	pair = make_pair();
+	pair = make_pair(world.ring_sizes[world.made++ % 2]);
 	for (unsigned side = 0; side < SIDES; side++)
 		world.peers[side] = (struct peers){.side = side, .connected = true};
 	for (unsigned side = 0; side < SIDES; side++) {
@@ -298,7 +349,7 @@ static bool deliver_events(void)
 static bool is_time_to_lose(unsigned side)
 {
 	struct link *link = link_at(side);
-	bool is_new = link->session.epoch != link->session.confirmed;
+	bool is_new = link->session.epoch != link->session.confirmed || link->move.state != MOVE_NOT;
 	bool hurts = hop_is_catching_up(&link->hop) ||
 		     (link->hop.attached && hop_unacknowledged(&link->hop) > 16384);
 
@@ -310,9 +361,12 @@ static void lose_something(void)
 {
 	struct pair *pair = world.pairs;
 	unsigned side = rig_random(world.rig, 2);
+	bool moves = link_at(0) && link_at(0)->move.state == MOVE_MOVING;
 
 	if (!world.begun || !world.losses_left || !is_time_to_lose(rig_random(world.rig, 2)))
 		return;
+	if (moves && pair->next && rig_random(world.rig, 2))
+		pair = pair->next; /* the old one */
 	world.losses_left--;
 	world.losses++;
 	switch (rig_random(world.rig, 4)) {
@@ -353,6 +407,8 @@ static bool pass_time(void)
 			any = true;
 		}
 		end = transport_is_there(&link->next) ? link->next.carrier : link->carrier.carrier;
+		if (transport_is_there(&link->move.to) && ((struct end *)link->move.to.carrier)->dead)
+			end = link->move.to.carrier;
 		if (end && end->dead && (transport_is_there(&link->next) || link->state == LINK_UP)) {
 			links_lost(world.links[side], domid_of(1 - side), false, "silence");
 			any = true;
@@ -368,16 +424,20 @@ static bool elsewhere(struct rig *rig)
 	if (link_at(0) && link_at(1))
 		world.begun |= link_at(0)->session.state && link_at(1)->session.state;
 	lose_something();
+	offer_something();
 	any = connect_both();
 	if (deliver_events())
 		any = true;
 	return any || pass_time();
 }
 
-static void world_start(struct rig *rig, uint64_t seed, uint32_t losses, uint32_t one_in)
+static void world_start(struct rig *rig, uint64_t seed, uint32_t losses, uint32_t one_in, uint32_t offers)
 {
-	world = (struct world){
-		.rig = rig, .losses_left = losses, .one_in = one_in, .ring_sizes = {1u << 17, 1u << 16}};
+	world = (struct world){.rig = rig,
+			       .losses_left = losses,
+			       .one_in = one_in,
+			       .offers_left = offers,
+			       .ring_sizes = {1u << 17, 1u << 16}};
 	rig_start(rig, seed);
 	rig->elsewhere = elsewhere;
 	rig->is_late = true;
@@ -388,6 +448,7 @@ static void world_start(struct rig *rig, uint64_t seed, uint32_t losses, uint32_
 			.dead_after_ms = 30000,
 			.resume_for_ms = RESUME_FOR_MS,
 			.channels_max = 64,
+			.maker = &maker,
 		};
 
 		world.self[side] = (struct self){.domid = domid_of(side), .instance = {(uint8_t)(side + 1)}};
@@ -430,16 +491,26 @@ static unsigned schedules(void)
 	return count ? (unsigned)atoi(count) : 400;
 }
 
-static void nothing_is_lost_or_comes_twice_whenever_the_rings_are_lost(void **state)
+/* Nothing goes wrong any more, and nobody is offered anything. */
+static void all_moves_end(void)
 {
-	unsigned resumed = 0, lost = 0;
+	world.losses_left = world.offers_left = 0;
+	for (unsigned rounds = 0; link_at(0)->move.state || link_at(1)->move.state; rounds++) {
+		assert_true(rounds < 1000);
+		rig_settle(world.rig);
+	}
+}
+
+static void nothing_is_lost_or_comes_twice_whenever_rings_are_lost_or_changed(void **state)
+{
+	unsigned resumed = 0, lost = 0, moved = 0;
 
 	for (unsigned seed = 1; seed <= schedules(); seed++) {
 		struct rig rig;
 
 		if (getenv("SEED"))
 			seed = (unsigned)atoi(getenv("SEED"));
-		world_start(&rig, seed, 1 + seed % 12, 1 + seed * 13 % 800);
+		world_start(&rig, seed, seed % 13, 1 + seed * 13 % 800, seed % 3 ? seed % 40 : 0);
 		for (int i = 0; i < 4; i++) {
 			char to[4];
 
@@ -450,19 +521,21 @@ static void nothing_is_lost_or_comes_twice_whenever_the_rings_are_lost(void **st
 		flows_run(&rig, 1 + rig_random(&rig, 60000), 1 + rig_random(&rig, 60000));
 		for (unsigned side = 0; side < SIDES; side++)
 			resumed += link_at(side)->resumes;
+		all_moves_end();
+		moved += link_at(0)->moves + link_at(1)->moves;
 		lost += world.losses;
 		world_stop();
 		if (getenv("SEED"))
 			break;
 	}
-	print_message("%u losses, %u times resumed\n", lost, resumed);
-	assert_true(getenv("SEED") || resumed > schedules());
+	print_message("%u losses, %u times resumed, %u moves\n", lost, resumed, moved);
+	assert_true(getenv("SEED") || (resumed > schedules() && moved > schedules()));
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(nothing_is_lost_or_comes_twice_whenever_the_rings_are_lost),
+		cmocka_unit_test(nothing_is_lost_or_comes_twice_whenever_rings_are_lost_or_changed),
 	};
 
 	log_set_level(getenv("SEED") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);

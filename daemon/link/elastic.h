@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_ELASTIC_H
+#define XENMSG_DAEMON_ELASTIC_H
+
+/*
+ * Decides how large the rings of a link should be. What a ring carries is its size over the time that the other end
+ * takes to wake up, so large rings are worth their pages while much goes through them, and pages are few: so a link
+ * begins with small ones, has larger ones while it is busy, its fair share of the pages at most, and gives them back.
+ *
+ *   quiet ──much in each of ELASTIC_BUSY_LOOKS looks──▶ busy
+ *   busy ──little in each of ELASTIC_QUIET_LOOKS looks──▶ quiet
+ *
+ * What lies between much and little changes nothing, and it takes longer to become quiet than busy, so that links don't
+ * go back and forth. This is pure arithmetic: the caller looks, and moves the link (link_elastic.c).
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define ELASTIC_LOOK_MS 100
+#define ELASTIC_MUCH                                                                                         \
+	16u /* rings of the first size, in one direction, from one look to the next: 10 MB/s of 64 KiB */
+#define ELASTIC_LITTLE	    4u
+#define ELASTIC_BUSY_LOOKS  2u
+#define ELASTIC_QUIET_LOOKS 50u
+#define ELASTIC_REST_MS	    2000 /* between two moves of a link, unless others wait for pages */
+
+struct elastic {
+	uint64_t sent, received; /* as of the last look */
+	uint32_t much, little;	 /* looks in a row */
+	bool is_busy;
+	bool is_short; /* there weren't pages for what it should have grown to, at the last look */
+	uint64_t rests_until_ms, declined_until_ms;
+};
+
+static inline void elastic_look(struct elastic *elastic, uint64_t sent, uint64_t received,
+				uint32_t first_size)
+{
+	uint64_t out = sent - elastic->sent, in = received - elastic->received, most = out > in ? out : in;
+
+	elastic->sent = sent;
+	elastic->received = received;
+	elastic->much = most >= (uint64_t)ELASTIC_MUCH * first_size ? elastic->much + 1 : 0;
+	elastic->little = most < (uint64_t)ELASTIC_LITTLE * first_size ? elastic->little + 1 : 0;
+	if (elastic->much >= ELASTIC_BUSY_LOOKS)
+		elastic->is_busy = true;
+	if (elastic->little >= ELASTIC_QUIET_LOOKS)
+		elastic->is_busy = false;
+}
+
+/* Returns how many pages a vchan with rings of this size has: those below 4 KiB lie in its first one. */
+static inline uint32_t elastic_pages(uint32_t size)
+{
+	return 1 + 2 * (size / 4096);
+}
+
+/* Returns the largest size from `first` to `max`, both powers of two, of which `links` fit into so many pages; `first` if
+ * none does. */
+static inline uint32_t elastic_share(uint32_t first, uint32_t max, uint32_t pages, uint32_t links)
+{
+	while (max > first && (uint64_t)elastic_pages(max) * links > pages)
+		max /= 2;
+	return max;
+}
+
+#endif

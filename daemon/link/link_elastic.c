@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Lets the links whose pages this domain grants grow and shrink: it pays, so it decides (elastic.h). While nothing
+ * is busy and nothing has grown, nobody looks.
+ */
+
+#include <errno.h>
+
+#include <event2/event.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/timer.h"
+#include "daemon/link/link_internal.h"
+#include "daemon/peers/peers.h"
+
+#define RESERVE                                                                                              \
+	8u /* one part of so many of all pages isn't grown into: a link that shrinks needs both for a moment */
+#define PAGES_UNKNOWN (1u << 30)
+#define SMALLEST      1024u
+
+/* What all links have to share. */
+struct supply {
+	uint32_t pages;	  /* for the busy ones, */
+	uint32_t busy;	  /* how many they are */
+	uint32_t waiting; /* for pages to begin with: links, */
+	uint32_t lacking; /* and those that found too few to grow */
+};
+
+/* Whether its pages are ours, and the peer lets it move. */
+static bool is_elastic(const struct link *link)
+{
+	return transport_is_granter(&link->carrier) && (link->flags & HELLO_MOVES);
+}
+
+static struct supply look_at_all(struct links *links)
+{
+	const struct links_options *options = &links->options;
+	uint32_t limit = options->maker->pages_limit(options->maker->userdata), others = 0;
+	struct supply supply = {.pages = limit ? limit - limit / RESERVE : PAGES_UNKNOWN,
+				.waiting = peers_waiting(links->peers)};
+	struct link *link, *next;
+
+	HASH_ITER(hh, links->links, link, next) {
+		elastic_look(&link->elastic, link->hop.tx.bytes, link->hop.rx.bytes, options->ring_size);
+		supply.lacking += link->elastic.is_short;
+		if (is_elastic(link) && link->elastic.is_busy)
+			supply.busy++;
+		else if (transport_is_granter(&link->carrier))
+			others += elastic_pages(options->ring_size);
+	}
+	others += supply.waiting * elastic_pages(options->ring_size);
+	supply.pages -= others < supply.pages ? others : supply.pages;
+	return supply;
+}
+
+static void grow(struct link *link, uint32_t size)
+{
+	int r = -ENOSPC;
+
+	for (; size > link->ring_bytes && r == -ENOSPC; size /= 2) {
+		r = link_offer(link, size);
+		if (r == -ENOSPC)
+			link->elastic.is_short = true;
+	}
+}
+
+/* The old pages are still there meanwhile, so the new ones may have to be fewer than wanted. */
+static void shrink(struct link *link, uint32_t size)
+{
+	int r = -ENOSPC;
+
+	for (; size >= SMALLEST && r == -ENOSPC; size /= 2)
+		r = link_offer(link, size);
+}
+
+static bool rests(const struct link *link, const struct supply *supply)
+{
+	uint64_t now = clock_ms();
+
+	return now < link->elastic.declined_until_ms ||
+	       (now < link->elastic.rests_until_ms && !supply->waiting);
+}
+
+/* Lets the link move, if it should. Returns whether it may have to move later, though nothing comes over it. */
+static bool settle(struct link *link, const struct supply *supply)
+{
+	const struct links_options *options = &link->links->options;
+	struct elastic *elastic = &link->elastic;
+	bool others_lack = supply->waiting || supply->lacking > elastic->is_short;
+	uint32_t first = options->ring_size, wanted = first;
+	/* While pages are short, who has nothing to send at the moment gives them back at once. */
+	bool is_busy = elastic->is_busy && !(others_lack && elastic->little);
+
+	if (is_busy)
+		wanted = elastic_share(first, options->max_ring_size, supply->pages, supply->busy);
+	if (link->ring_bytes >= wanted)
+		elastic->is_short = false;
+	if (link_may_move(link) && !rests(link, supply)) {
+		/* Pages were short when a link that has less than the first size began. */
+		if (link->ring_bytes < wanted && (is_busy || wanted == first) && !supply->waiting)
+			grow(link, wanted);
+		else if (link->ring_bytes > wanted && (others_lack || !is_busy))
+			shrink(link, wanted);
+	}
+	return elastic->is_busy || elastic->much || link->ring_bytes > first;
+}
+
+static void on_look(int fd, short what, void *userdata)
+{
+	struct links *links = userdata;
+	struct supply supply = look_at_all(links);
+	struct link *link, *next;
+	bool goes_on = false;
+
+	HASH_ITER(hh, links->links, link, next)
+		if (is_elastic(link))
+			goes_on |= settle(link, &supply);
+	links->elastic_runs = goes_on && timer_set(links->elastic, ELASTIC_LOOK_MS) == 0;
+}
+
+void link_elastic_used(struct link *link)
+{
+	struct links *links = link->links;
+	const struct links_options *options = &links->options;
+
+	if (links->elastic_runs || !options->maker || options->max_ring_size <= options->ring_size)
+		return;
+	if (link->hop.tx.bytes - link->elastic.sent < options->ring_size &&
+	    link->hop.rx.bytes - link->elastic.received < options->ring_size)
+		return;
+	if (is_elastic(link))
+		links->elastic_runs = timer_set(links->elastic, ELASTIC_LOOK_MS) == 0;
+}
+
+int links_elastic_start(struct links *links)
+{
+	links->elastic = evtimer_new(links->relay->base, on_look, links);
+	return links->elastic ? 0 : -ENOMEM;
+}
