@@ -3,7 +3,8 @@
 with it over the real rings, by stock libxenstore and libxenvchan. Numbers in brackets are sections of that document.
 
     link_peer.py grant|map DOMID [FLAGS] [resume]   run inside a domain; takes a command a line, answers each with "ok ..." or
-                                                    "error ..."; FLAGS are those of its HELLO; with resume it speaks version 1.1
+                                                    "error ..."; FLAGS are those of its HELLO (2: it moves); with resume it
+                                                    speaks version 1.1
 """
 
 import ctypes
@@ -17,7 +18,7 @@ import time
 import uuid
 
 HELLO, GOODBYE, PING, PONG, ACK, DIRECTORY = 1, 3, 4, 5, 6, 7
-PROVE, RESUME = 8, 9
+PROVE, RESUME, OFFER, MOVE, DECLINE = range(8, 13)
 OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED = range(16, 24)
 HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
 PIECE = 16384  # with its header and a few more frames it fits into the smallest rings that a link begins with
@@ -78,7 +79,7 @@ class Store:
 class Vchan:
     """libxenvchan, as far as it is needed."""
 
-    def __init__(self, server, peer, path):
+    def __init__(self, server, peer, path, size=65536):
         library = self.library = ctypes.CDLL("libxenvchan.so.4.17")
         library.libxenvchan_server_init.restype = library.libxenvchan_client_init.restype = ctypes.c_void_p
         library.libxenvchan_server_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t,
@@ -86,10 +87,10 @@ class Vchan:
         library.libxenvchan_client_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
         for name in ("send", "recv"):
             getattr(library, "libxenvchan_" + name).argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
-        for name in ("wait", "is_open", "data_ready", "fd_for_select", "close"):
+        for name in ("wait", "is_open", "data_ready", "buffer_space", "fd_for_select", "close"):
             getattr(library, "libxenvchan_" + name).argtypes = [ctypes.c_void_p]
         if server:
-            self.control = library.libxenvchan_server_init(None, peer, path.encode(), 65536, 65536)
+            self.control = library.libxenvchan_server_init(None, peer, path.encode(), size, size)
         else:
             self.control = library.libxenvchan_client_init(None, peer, path.encode())
         assert self.control, f"no vchan at {path}"
@@ -98,9 +99,13 @@ class Vchan:
         bits = ctypes.c_uint32.from_address(self.control + 28)
         bits.value = 1 if server else 0
         self.fd = library.libxenvchan_fd_for_select(self.control)
+        self.room = library.libxenvchan_buffer_space(self.control)
 
     def ready(self):
         return self.library.libxenvchan_data_ready(self.control)
+
+    def all_is_read(self):
+        return self.library.libxenvchan_buffer_space(self.control) == self.room
 
     def is_open(self):
         return self.library.libxenvchan_is_open(self.control)
@@ -154,6 +159,7 @@ class Peer:
         self.out_sequence = self.in_sequence = self.processed = self.acknowledged = 0
         self.hello, self.pongs, self.pings, self.goodbye, self.peer_ack = None, [], 0, None, 0
         self.channels, self.messages = {}, []
+        self.moves, self.other = 0, None  # while it moves, the other vchan
         self.next = 0 if self.me < domid else 1  # [2]
         self.meet()
         self.begin()
@@ -177,6 +183,7 @@ class Peer:
             self.vchan = Vchan(False, self.peer, f"{self.theirs}/{nonce}")
         self.published = f"{self.leaf}/{hello[2]}" if role == "grant" else None
         self.nonce = os.urandom(16)
+        self.inlet = self.vchan  # where it reads; it writes into the other
 
     def hello_payload(self, purpose):  # [5.3]
         secret = os.urandom(32) if self.me < self.peer else bytes(32)
@@ -251,6 +258,50 @@ class Peer:
         self.send(PING, 0, bytes(8))
         return f"again {len(self.kept) - 1}"
 
+    # ---- moving to other rings [5.9] ----
+
+    def do_move(self, size):
+        path = f"{self.base}/other"
+        self.other = Vchan(True, self.peer, path, int(size))
+        place = [int(self.store.read(f"{path}/{leaf}")) for leaf in ("ring-ref", "event-channel")]
+        self.store.remove(path)
+        count = self.moves
+        self.send(OFFER, 0, struct.pack("<IIII", *place, self.epoch if self.resumes else 0, 0))
+        self.until(lambda: self.moves > count)
+        return str(self.moves)
+
+    def do_moved(self, count):
+        self.until(lambda: self.moves >= int(count))
+        return str(self.moves)
+
+    def take_offer(self, payload):
+        assert self.role == "map" and self.flags & 2 and not self.other
+        ring_ref, port, epoch, _ = struct.unpack("<IIII", payload)
+        assert epoch == (self.epoch if self.resumes else 0)
+        path, private = f"{self.base}/other", Permission(self.me, NONE)
+        self.store.write(f"{path}/ring-ref", str(ring_ref), private)
+        self.store.write(f"{path}/event-channel", str(port), private)
+        self.other = Vchan(False, self.peer, path)
+        self.store.remove(path)
+        self.say_move()
+
+    def say_move(self):
+        """The last frame here; then waits until it was read, and goes on in the other one."""
+        self.put(HEADER.pack(0, MOVE, 0, 0, 0, 0))
+        end = time.monotonic() + PATIENCE
+        while not self.vchan.all_is_read():
+            assert self.vchan.is_open() and time.monotonic() < end, "the peer doesn't read"
+            self.vchan.wait(0.01)
+        self.vchan = self.other
+
+    def take_move(self):
+        assert self.other
+        if self.role == "grant":
+            self.say_move()
+        self.inlet.close()
+        self.inlet, self.other = self.vchan, None
+        self.moves += 1
+
     def await_leaf(self, path, other_than=None):
         end = time.monotonic() + PATIENCE
         while (value := self.store.read(path)) in (None, "", other_than):
@@ -277,21 +328,25 @@ class Peer:
         """Deals with frames until the condition is true, or one of the others is readable."""
         end = time.monotonic() + PATIENCE
         while not condition():
-            if self.vchan.ready():
+            if self.inlet.ready():
                 self.take_frame()
                 continue
-            assert self.vchan.is_open(), "the peer has closed the vchan"
+            assert self.inlet.is_open(), "the peer has closed the vchan"
             assert others or time.monotonic() < end, "not in time"
-            if any(other in others for other in self.vchan.wait(1, *others)):
+            if any(other in others for other in self.inlet.wait(1, *others)):
                 return
 
     def take_frame(self):
-        header = self.vchan.receive(16)
+        header = self.inlet.receive(16)
         assert header, "an incomplete header in the ring"
         length, kind, _, _, number, sequence = HEADER.unpack(header)
         assert length <= 65536
         padded = length + -length % 8
-        payload = self.vchan.receive(padded)[:length] if padded else b""
+        payload = self.inlet.receive(padded)[:length] if padded else b""
+        if kind == MOVE:
+            assert (length, sequence) == (0, 0)
+            self.take_move()
+            return
         assert sequence == self.in_sequence, f"frame {sequence} instead of {self.in_sequence}"
         self.in_sequence += 1
         self.processed += 16 + padded
@@ -319,6 +374,8 @@ class Peer:
             self.kept = [(end, frame) for end, frame in self.kept if end > self.peer_ack]
         elif kind == GOODBYE:
             self.goodbye = struct.unpack_from("<I", payload)[0], payload[4:].decode()
+        elif kind == OFFER:
+            self.take_offer(payload)
         elif kind == DIRECTORY:
             assert self.peer == 0  # [5.6]
         elif kind == OPEN:

@@ -17,6 +17,9 @@ PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
 CONFIG = FAST.replace("dead-after = 1s", "dead-after = 20s")
 
 
+MOVES = 2  # in the flags of HELLO
+
+
 def pattern(size):
     return bytes((i * 5 + size) & 0xFF for i in range(size))
 
@@ -32,10 +35,16 @@ def met_peer_that_resumes(request, host, tmp_path):
     yield from meet(request.param, host, tmp_path, "resume")
 
 
-def meet(role, host, tmp_path, *version):
+@pytest.fixture(name="met_to_move", params=["grant", "map", "grant resume", "map resume"])
+def met_peer_that_moves(request, host, tmp_path):
+    role, *version = request.param.split()
+    yield from meet(role, host, tmp_path, MOVES, *version, config="ring-size = 4K\nmax-ring-size = 64K\n")
+
+
+def meet(role, host, tmp_path, *version, config=""):
     # Of two that are willing the lower domid maps.
     domid, other = (1, 2) if role == "grant" else (2, 1)
-    node = Node(host, domid, tmp_path, CONFIG).start()
+    node = Node(host, domid, tmp_path, CONFIG + config).start()
     # Python's own leaks are none of ours, where the tests run sanitized.
     quiet = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
     process = host.spawn(other, sys.executable, PEER, role, domid, *version, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
@@ -108,6 +117,40 @@ def test_a_session_goes_on_over_another_vchan_as_the_document_says(met_to_resume
             assert peer.ask("ping").startswith("ok acknowledged")
         assert receiver.wait(30) == 0
     assert peer.ask("channels") == "ok none"
+
+
+def exchange(node, other, peer, size):
+    assert peer.ask("send", "inbox", size) == "ok delivered"
+    node.send(f"{other}:echo", None, data=pattern(size))
+    assert peer.ask("take", size) == f"ok echo {os.getuid()}"
+
+
+def test_a_session_moves_to_other_rings_as_the_document_says(met_to_move):
+    node, other, peer = met_to_move
+    receiver = node.receiver("inbox", stdout=subprocess.DEVNULL)
+    if link_of(node)["role"] == "maps":
+        for times, size in enumerate((1 << 20, 16384, 32768, 262144), 1):
+            exchange(node, other, peer, 9000)
+            assert peer.ask("move", size) == f"ok {times}"
+            eventually(lambda size=size: link_of(node)["ring_bytes"] == size, "it says so")
+    else:
+        while link_of(node)["moves"] == 0:
+            node.send(f"{other}:echo", None, data=pattern(2 << 20))
+            assert peer.ask("take", 2 << 20).startswith("ok")
+        assert peer.ask("moved", 1) == "ok 1"
+        assert link_of(node)["ring_bytes"] == 65536
+    exchange(node, other, peer, 3000)
+    assert peer.ask("ping").startswith("ok acknowledged")
+    assert link_of(node)["resumes"] == 0
+    receiver.stop()
+
+
+def test_a_peer_that_does_not_move_keeps_its_rings(host, tmp_path):
+    for node, other, peer in meet("map", host, tmp_path, config="ring-size = 4K\nmax-ring-size = 64K\n"):
+        for _ in range(8):
+            node.send(f"{other}:echo", None, data=pattern(1 << 20))
+            assert peer.ask("take", 1 << 20).startswith("ok")
+        assert (link_of(node)["ring_bytes"], link_of(node)["moves"]) == (4096, 0)
 
 
 def test_a_peer_of_version_1_0_that_leaves_has_ended_the_session(met):
