@@ -61,7 +61,7 @@ byte without; /* the number of a rule, or 0 */
 #define TAKING_OUT               16
 #define PRIVATE_COPY             17
 #define MOVE_FRAME               18
-#define FIRST_RECEIPT            19
+#define WAITING_FOR_MOVE         19
 #define TELLING                  20
 
 #define ROOM 2 /* messages in a ring */
@@ -87,8 +87,12 @@ mtype = { PROVE, RESUME, PING, DATA, MOVE, GOODBYE };
 /* --- a session, at each end: this is what an image holds --- */
 mtype state[3] = ABSENT;
 mtype attempt[3] = NOTHING;
-byte current[3] = NONE; /* vchan that is written to, and read if there is no old one */
-byte old[3] = NONE;	/* vchan that is read up to its MOVE */
+byte current[3] = NONE; /* vchan that carries it */
+byte other[3] = NONE;	/* vchan that it moves to */
+bool said[3];		/* MOVE lies in `current`, or was read */
+bool out_moved[3];	/* it was read: `other` is written to */
+bool in_moved[3];	/* the peer's MOVE was read: `other` is read */
+byte moved_at[3];	/* what had been put when MOVE was said, without WAITING_FOR_MOVE */
 byte next[3] = NONE;	/* vchan of the attempt */
 byte epoch[3];
 byte confirmed[3];   /* the last epoch in which the peer was heard */
@@ -110,7 +114,7 @@ bool saving;	   /* the toolstack has written control/shutdown, and the mapper ha
 
 /* --- vchans --- */
 chan ring[8] = [8] of { mtype, byte, byte }; /* [vchan * 2 + writer]: 0 the far end, 1 the mapper */
-bool used[VCHANS], moving[VCHANS], lost[VCHANS], left[8];
+bool used[VCHANS], lost[VCHANS], left[8];
 byte far[VCHANS];      /* the other end than the mapper */
 byte consumed[8];      /* [vchan * 2 + reader]: the consumer index, as a position */
 
@@ -142,7 +146,7 @@ inline leave(s, v)
 			:: nempty(ring[v * 2 + 1]) -> ring[v * 2 + 1] ? _, _, _
 			:: empty(ring[v * 2]) && empty(ring[v * 2 + 1]) -> break
 			od;
-			used[v] = false; moving[v] = false; lost[v] = false; far[v] = 0;
+			used[v] = false; lost[v] = false; far[v] = 0;
 			left[v * 2] = false; left[v * 2 + 1] = false;
 			consumed[v * 2] = 0; consumed[v * 2 + 1] = 0
 		:: else
@@ -157,11 +161,21 @@ inline leave_attempt(s)
 	next[s] = NONE; attempt[s] = NOTHING; peer_epoch[s] = 0
 }
 
-/* The old vchan's frames aren't read any more: who sent them sends them again. */
+inline forget_move(s)
+{
+	other[s] = NONE; said[s] = false; out_moved[s] = false; in_moved[s] = false; moved_at[s] = 0
+}
+
+/* The frames in the lost vchans aren't read any more: who sent them sends them again, from a copy of what lies in the one
+ * that it writes to. */
 inline go_away(s)
 {
-	leave(s, current[s]); leave(s, old[s]);
-	current[s] = NONE; old[s] = NONE;
+	if
+	:: out_moved[s] && acked[s] < moved_at[s] -> acked[s] = moved_at[s]
+	:: else
+	fi;
+	leave(s, current[s]); leave(s, other[s]);
+	current[s] = NONE; forget_move(s);
 	state[s] = AWAY
 }
 
@@ -174,8 +188,8 @@ inline forget(s)
 
 inline end_session(s)
 {
-	leave(s, current[s]); leave(s, old[s]); leave_attempt(s);
-	current[s] = NONE; old[s] = NONE;
+	leave(s, current[s]); leave(s, other[s]); leave_attempt(s);
+	current[s] = NONE; forget_move(s);
 	forget(s);
 	state[s] = ENDED;
 	assert(gave_up || image_exists) /* else nothing was wrong */
@@ -187,7 +201,7 @@ inline hear_of_restore(s)
 	thawed[s] = false; blind[s] = false; dirty[s] = false; visible[s] = 0;
 	if
 	:: s == IMAGE -> /* its rings were the guest's */
-		current[s] = NONE; old[s] = NONE; next[s] = NONE; attempt[s] = NOTHING; peer_epoch[s] = 0;
+		current[s] = NONE; forget_move(s); next[s] = NONE; attempt[s] = NOTHING; peer_epoch[s] = 0;
 		state[s] = AWAY
 	:: else ->
 		leave_attempt(s);
@@ -254,8 +268,7 @@ inline on_prove(s, secret, e)
 			leave_attempt(s)
 		:: else ->
 			if
-			:: moving[next[s]] && state[s] != UP -> leave_attempt(s)
-			:: !moving[next[s]] && state[s] == UP -> go_away(s)
+			:: state[s] == UP -> go_away(s)
 			:: else
 			fi;
 			if
@@ -281,25 +294,10 @@ inline on_prove(s, secret, e)
 inline on_resume(s, position)
 {
 	if
-	:: moving[next[s]] ->
-		if
-		:: state[s] == UP ->
-			old[s] = current[s];
-			if
-			:: without != MOVE_FRAME -> out(s, old[s]) ! MOVE, 0, 0
-			:: else
-			fi;
-			begin_epoch(s);
-			if
-			:: without == MOVE_FRAME -> leave(s, old[s]); old[s] = NONE
-			:: else
-			fi
-		:: else -> leave_attempt(s)
-		fi
-	:: !moving[next[s]] && without != POSITIONS && position > sent[s] -> end_session(s) /* this end is the older one */
-	:: !moving[next[s]] && without != POSITIONS && position < acked[s] -> /* that one is */
+	:: without != POSITIONS && position > sent[s] -> end_session(s) /* this end is the older one */
+	:: without != POSITIONS && position < acked[s] -> /* that one is */
 		out(s, next[s]) ! GOODBYE, 0, 0; leave_attempt(s)
-	:: !moving[next[s]] && (without == POSITIONS || (position >= acked[s] && position <= sent[s])) ->
+	:: without == POSITIONS || (position >= acked[s] && position <= sent[s]) ->
 		if
 		:: without != RESUMED_POSITION -> acked[s] = position; put[s] = position
 		:: else -> put[s] = sent[s]
@@ -310,8 +308,12 @@ inline on_resume(s, position)
 }
 
 #define is_confirmed(s) heard[s]
-#define reads(s)     (old[s] != NONE -> old[s] : current[s])
-#define ring_room(s) (len(out(s, current[s])) < ROOM)
+#define reads(s)     (in_moved[s] -> other[s] : current[s])
+#define writes(s)    (out_moved[s] -> other[s] : current[s])
+#define may_write(s) (!said[s] || out_moved[s])
+#define ring_room(s) (may_write(s) && len(out(s, writes(s))) < ROOM)
+/* All of the old vchan was read at both ends. */
+#define has_moved(s) (in_moved[s] && said[s] && len(out(s, current[s])) == 0)
 /* A restored guest has the ring for itself, and as it was, if the peer had let go of it before. */
 #define may_read(s) (!dead[s] && (!thawed[s] || (s == GRANTER && !dirty[s])))
 
@@ -324,7 +326,7 @@ end:	do
 	/* A program's message gets its position. */
 	:: atomic { !dead[s] && state[s] == UP && sent[s] < messages && !thawed[s] && put[s] == sent[s] && ring_room(s) ->
 		made[s * 4 + sent[s]] = s;
-		out(s, current[s]) ! DATA, content(s, sent[s]), 0;
+		out(s, writes(s)) ! DATA, content(s, sent[s]), 0;
 		sent[s]++; put[s]++ }
 	:: atomic { !dead[s] && state[s] == UP && sent[s] < messages && thawed[s] ->
 		if
@@ -333,10 +335,10 @@ end:	do
 		fi }
 	/* What the peer hasn't processed goes out again. */
 	:: atomic { !dead[s] && state[s] == UP && !thawed[s] && put[s] < sent[s] && ring_room(s) ->
-		out(s, current[s]) ! DATA, content(made[s * 4 + put[s]], put[s]), 0; put[s]++ }
+		out(s, writes(s)) ! DATA, content(made[s * 4 + put[s]], put[s]), 0; put[s]++ }
 	/* The consumer index. */
-	:: atomic { !dead[s] && state[s] == UP && !thawed[s] && consumed[current[s] * 2 + 1 - side(s)] > acked[s] ->
-		acked[s] = consumed[current[s] * 2 + 1 - side(s)]; check_delivered(s, acked[s]) }
+	:: atomic { !dead[s] && state[s] == UP && !thawed[s] && consumed[writes(s) * 2 + 1 - side(s)] > acked[s] ->
+		acked[s] = consumed[writes(s) * 2 + 1 - side(s)]; check_delivered(s, acked[s]) }
 
 	/* Input. */
 	:: atomic { may_read(s) && state[s] == UP && in(s, reads(s)) ? [DATA, c, i] ->
@@ -345,9 +347,27 @@ end:	do
 		consumed[reads(s) * 2 + side(s)] = received[s] }
 	:: atomic { may_read(s) && state[s] == UP && in(s, reads(s)) ? [PING, c, i] ->
 		in(s, reads(s)) ? PING, c, i; confirmed[s] = epoch[s]; heard[s] = true;
-		consumed[reads(s) * 2 + side(s)] = (without == FIRST_RECEIPT -> 0 : received[s]) } /* which says that all of the old ring was read, too */
-	:: atomic { may_read(s) && state[s] == UP && old[s] != NONE && in(s, old[s]) ? [MOVE, c, i] ->
-		in(s, old[s]) ? MOVE, c, i; leave(s, old[s]); old[s] = NONE }
+		consumed[reads(s) * 2 + side(s)] = received[s] }
+
+	/* A move: the mapping end says so first, and each end goes on when it was heard. */
+	:: atomic { !dead[s] && state[s] == UP && !thawed[s] && other[s] != NONE && !said[s] && put[s] == sent[s] &&
+		    (s == MAPPER || in_moved[s] || without == MOVE_FRAME) ->
+		said[s] = true;
+		if
+		:: without != MOVE_FRAME -> out(s, current[s]) ! MOVE, 0, 0
+		:: else -> in_moved[s] = true; out_moved[s] = true
+		fi;
+		if
+		:: without == WAITING_FOR_MOVE -> out_moved[s] = true; moved_at[s] = put[s]
+		:: else
+		fi }
+	:: atomic { may_read(s) && state[s] == UP && other[s] != NONE && !in_moved[s] && in(s, current[s]) ? [MOVE, c, i] ->
+		in(s, current[s]) ? MOVE, c, i; in_moved[s] = true }
+	:: atomic { !dead[s] && state[s] == UP && !thawed[s] && said[s] && !out_moved[s] && len(out(s, current[s])) == 0 ->
+		out_moved[s] = true; acked[s] = put[s]; check_delivered(s, acked[s]) }
+	:: atomic { !dead[s] && state[s] == UP && !thawed[s] && out_moved[s] && (has_moved(s) || without == MOVE_FRAME) ->
+		leave(s, current[s]);
+		current[s] = other[s]; forget_move(s) }
 	/* Stale input. */
 	:: atomic { !dead[s] && thawed[s] && dirty[s] && state[s] == UP && visible[s] > received[s] && !input_shows_restore(s) ->
 		assert(false) }
@@ -366,7 +386,7 @@ end:	do
 		in(s, next[s]) ? RESUME, c, i; peer_epoch[s] = i; i = 0; on_resume(s, c); c = 0; i = 0 }
 	:: atomic { may_read(s) && attempt[s] != NOTHING && in(s, next[s]) ? [GOODBYE, c, i] -> end_session(s) }
 	/* This end began the epoch, and the other one then found it to be the older. */
-	:: atomic { may_read(s) && state[s] == UP && without != LATE_GOODBYE && in(s, current[s]) ? [GOODBYE, c, i] -> end_session(s) }
+	:: atomic { may_read(s) && state[s] == UP && without != LATE_GOODBYE && in(s, reads(s)) ? [GOODBYE, c, i] -> end_session(s) }
 	:: atomic { without == WAITING_FOR_RESUME && may_read(s) && state[s] == UP && in(s, reads(s)) ? [RESUME, c, i] ->
 		in(s, reads(s)) ? RESUME, c, i; c = 0; i = 0 }
 
@@ -374,8 +394,8 @@ end:	do
 	:: atomic { !dead[s] && !thawed[s] && attempt[s] != NOTHING &&
 		    (lost[next[s]] || (far_left(s, next[s]) && empty(in(s, next[s])))) -> leave_attempt(s) }
 	:: atomic { !dead[s] && !thawed[s] && state[s] == UP && (lost[current[s]] ||
-		    (far_left(s, current[s]) && (without == LATE_GOODBYE || !(in(s, current[s]) ?? [GOODBYE, c, i])))) -> go_away(s) }
-	:: atomic { !dead[s] && !thawed[s] && state[s] == UP && old[s] != NONE && lost[old[s]] -> go_away(s) }
+		    (far_left(s, current[s]) && !has_moved(s) && (without == LATE_GOODBYE || !(in(s, current[s]) ?? [GOODBYE, c, i])))) -> go_away(s) }
+	:: atomic { !dead[s] && !thawed[s] && state[s] == UP && other[s] != NONE && (lost[other[s]] || far_left(s, other[s])) -> go_away(s) }
 	:: atomic { !dead[s] && !thawed[s] && state[s] == AWAY && give_ups -> give_ups--; gave_up = true; end_session(s) }
 	od
 }
@@ -391,10 +411,10 @@ inline free_vchan()
 }
 
 /* Both ends have found each other through XenStore, and a vchan is there. */
-inline begin_attempt(f, to_move)
+inline begin_attempt(f)
 {
 	free_vchan();
-	used[v] = true; far[v] = f; moving[v] = to_move;
+	used[v] = true; far[v] = f;
 	next[f] = v; next[MAPPER] = v;
 	attempt[f] = PROVING; attempt[MAPPER] = PROVING;
 	ring[v * 2] ! PROVE, 1, epoch[f];
@@ -441,7 +461,7 @@ inline make_image()
 {
 	d_step {
 		state[IMAGE] = state[GRANTER]; attempt[IMAGE] = attempt[GRANTER]; current[IMAGE] = current[GRANTER];
-		old[IMAGE] = old[GRANTER]; next[IMAGE] = next[GRANTER]; epoch[IMAGE] = epoch[GRANTER];
+		other[IMAGE] = other[GRANTER]; next[IMAGE] = next[GRANTER]; epoch[IMAGE] = epoch[GRANTER];
 		confirmed[IMAGE] = confirmed[GRANTER]; peer_epoch[IMAGE] = peer_epoch[GRANTER]; heard[IMAGE] = heard[GRANTER];
 		sent[IMAGE] = sent[GRANTER]; put[IMAGE] = put[GRANTER]; acked[IMAGE] = acked[GRANTER];
 		received[IMAGE] = received[GRANTER];
@@ -456,8 +476,8 @@ inline make_image()
 
 inline destroy_guest()
 {
-	leave(GRANTER, current[GRANTER]); leave(GRANTER, old[GRANTER]); leave(GRANTER, next[GRANTER]);
-	current[GRANTER] = NONE; old[GRANTER] = NONE; next[GRANTER] = NONE;
+	leave(GRANTER, current[GRANTER]); leave(GRANTER, other[GRANTER]); leave(GRANTER, next[GRANTER]);
+	current[GRANTER] = NONE; forget_move(GRANTER); next[GRANTER] = NONE;
 	state[GRANTER] = ENDED; attempt[GRANTER] = NOTHING; peer_epoch[GRANTER] = 0;
 	forget(GRANTER);
 	dead[GRANTER] = true
@@ -470,7 +490,8 @@ inline judge()
 {
 	if
 	:: gave_up -> assert(state[MAPPER] != UP || state[far[current[MAPPER]]] == UP)
-	:: !gave_up && !image_exists -> assert(all_delivered(GRANTER) && all_delivered(MAPPER))
+	:: !gave_up && !image_exists ->
+		assert(all_delivered(GRANTER) && all_delivered(MAPPER) && other[GRANTER] == NONE && other[MAPPER] == NONE)
 	:: !gave_up && image_exists ->
 		/* at most one goes on, and one does if the guest is still there; the others know that they don't */
 		if
@@ -490,19 +511,23 @@ proctype world()
 	byte v, i;
 
 end:	do
-	:: atomic { mapper_answers && !saving && asks(GRANTER) -> begin_attempt(GRANTER, false) }
-	:: atomic { mapper_answers && !saving && asks(IMAGE) -> begin_attempt(IMAGE, false) }
+	:: atomic { mapper_answers && !saving && asks(GRANTER) -> begin_attempt(GRANTER) }
+	:: atomic { mapper_answers && !saving && asks(IMAGE) -> begin_attempt(IMAGE) }
 	:: atomic { state[MAPPER] == ENDED && asks(GRANTER) -> end_session(GRANTER) } /* it has no such session */
 	:: atomic { state[MAPPER] == ENDED && asks(IMAGE) -> end_session(IMAGE) }
 	:: atomic { saving -> saving = false } /* the save failed */
 
-	:: atomic { moves && state[MAPPER] == UP && is_confirmed(MAPPER) && attempt[MAPPER] == NOTHING && old[MAPPER] == NONE &&
+	:: atomic { moves && state[MAPPER] == UP && is_confirmed(MAPPER) && attempt[MAPPER] == NOTHING && other[MAPPER] == NONE &&
 		    !thawed[MAPPER] && !saving && !lost[current[MAPPER]] ->
 		moves--;
 		i = far[current[MAPPER]];
 		if
 		:: !dead[i] && !thawed[i] && state[i] == UP && current[i] == current[MAPPER] && attempt[i] == NOTHING &&
-		   old[i] == NONE && is_confirmed(i) -> begin_attempt(i, true)
+		   other[i] == NONE -> /* OFFER was taken: one has granted it, the other mapped */
+			free_vchan();
+			used[v] = true; far[v] = i;
+			other[i] = v; other[MAPPER] = v;
+			v = 0
 		:: else
 		fi;
 		i = 0 }
