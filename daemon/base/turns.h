@@ -28,6 +28,9 @@
  * Hence with n lines that have something to do, a task that becomes due in an idle line runs after at most
  *
  *   n * (TURNS_QUANTUM + 2 * TURNS_PIECE) units of others: a task's, and what is written behind it (relay.c).
+ *
+ * One thing can't be done in such pieces: granting or mapping the pages of a vchan (COST_VCHAN), which a link that is
+ * used needs every other second at most (link/elastic.h).
  */
 
 #include <stdbool.h>

@@ -404,7 +404,9 @@ class Nodes:
                 domain = self.host.domain(node.domid)
                 if domain:
                     assert domain["grants"]["used_pages"] == 0, domain
-                    assert domain["mapped_pages"] == domain["event_channels"]["used"] == 0, domain
+                    assert domain["mapped_pages"] == 0, domain
+                    # A keeper has the handle of before a restore, and what was bound in it before the daemon knew of that.
+                    assert domain["event_channels"]["used"] <= domain["processes"], domain
         finally:
             for node in self.by_domid.values():
                 node.end()
