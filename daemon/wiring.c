@@ -386,6 +386,18 @@ static void peer_away(void *userdata, uint32_t domid, bool away)
 	watches_away(daemon->watches, domid, away);
 }
 
+/* What a name may decide that isn't known yet is decided when it comes. */
+static void restamp(struct daemon *daemon, struct channel *channel, uint32_t domid)
+{
+	int r;
+
+	channel->identity.domid = domid;
+	r = channel->endpoint ? access_still_allowed(daemon->access, &channel->identity, channel->endpoint)
+			      : 0;
+	if (r < 0 && r != -ENODATA)
+		channel_forbid(channel, -r);
+}
+
 /* What is relayed has told its other end who is here, and where that is: such channels end. The others are that of the
  * domain's new number, by which policy decides again. */
 static void peer_moved(void *userdata, uint32_t from, uint32_t to, struct hop *hop)
@@ -397,13 +409,12 @@ static void peer_moved(void *userdata, uint32_t from, uint32_t to, struct hop *h
 	while ((end = channel_table_next(&hop->channels, &number))) {
 		struct channel *channel = end->channel;
 
-		relay_spend(&daemon->relay, hop->account, COST_CHANNEL_END);
+		relay_spend(&daemon->relay, hop->account, COST_OPEN);
 		if (channel->endpoint && strchr(channel->endpoint, ':'))
 			channel_forbid(channel, ECONNRESET);
 		else if (end->is_opener && channel->identity.domid == from)
-			channel->identity.domid = to;
+			restamp(daemon, channel, to);
 	}
-	reload_recheck_channels(daemon);
 }
 
 static void ping_through_us(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping)

@@ -48,6 +48,13 @@ static inline void elastic_look(struct elastic *elastic, uint64_t sent, uint64_t
 		elastic->is_busy = false;
 }
 
+/* The vchan that it was about has gone: another one begins anew. */
+static inline void elastic_forget(struct elastic *elastic)
+{
+	elastic->is_busy = elastic->is_short = false;
+	elastic->much = elastic->little = 0;
+}
+
 /* Returns how many pages a vchan with rings of this size has: those below 4 KiB lie in its first one. */
 static inline uint32_t elastic_pages(uint32_t size)
 {

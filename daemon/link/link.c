@@ -66,6 +66,7 @@ static void drop_carrier(struct link *link, int error, const char *why)
 	hop_detach(&link->hop);
 	transport_close(&link->carrier);
 	link_drop_move(link, false);
+	elastic_forget(&link->elastic);
 	if (!transport_is_there(&link->next)) /* else it is connected anew already */
 		peers_disconnect(link->links->peers, link->domid);
 }

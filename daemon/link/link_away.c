@@ -95,6 +95,7 @@ void link_leave(struct link *link, const char *why)
 
 	transport_leave(&link->carrier);
 	link_drop_move(link, true);
+	elastic_forget(&link->elastic);
 	if (r == 0 && !link->again) {
 		link->again = evtimer_new(links->relay->base, on_again, link);
 		r = link->again ? 0 : -ENOMEM;
@@ -370,7 +371,7 @@ static struct link *retire(struct link *link)
 
 	if (transport_is_there(&own->next))
 		transport_hear(&own->next, on_next, own);
-	pings_fail(&link->pings, -EHOSTUNREACH);
+	pings_move(&link->pings, &own->pings);
 	link_free(link);
 	return own;
 }

@@ -43,7 +43,7 @@ static struct supply look_at_all(struct links *links)
 
 	HASH_ITER(hh, links->links, link, next) {
 		elastic_look(&link->elastic, link->hop.tx.bytes, link->hop.rx.bytes, options->ring_size);
-		supply.lacking += link->elastic.is_short;
+		supply.lacking += is_elastic(link) && link->elastic.is_short;
 		if (is_elastic(link) && link->elastic.is_busy)
 			supply.busy++;
 		else if (transport_is_granter(&link->carrier))
@@ -63,6 +63,8 @@ static void grow(struct link *link, uint32_t size)
 		if (r == -ENOSPC)
 			link->elastic.is_short = true;
 	}
+	if (r < 0)
+		link->elastic.rests_until_ms = clock_ms() + ELASTIC_REST_MS;
 }
 
 /* The old pages are still there meanwhile, so the new ones may have to be fewer than wanted. */

@@ -56,7 +56,8 @@ static void on_other(void *userdata)
 	/* Read the state first: what the peer wrote before it closed is then in the ring. */
 	enum transport_state state = transport_state(&link->move.to);
 
-	if (state != TRANSPORT_OPEN && state != TRANSPORT_WAITING)
+	/* Before, the peer may have mapped a part of what was offered, and declines. */
+	if (link->move.state == MOVE_MOVING && state != TRANSPORT_OPEN && state != TRANSPORT_WAITING)
 		link->move.gone = gone_error(state);
 	link_stop_being_polled(link);
 	hop_event(&link->hop);
@@ -84,7 +85,9 @@ void link_look_whether_gone(struct link *link)
 
 void link_look_at_move(struct link *link, uint64_t now)
 {
-	if (link->move.state != MOVE_NOT && now - link->move.begun_ms >= link->links->options.dead_after_ms)
+	/* With unread input it was we who stood still. */
+	if (link->move.state != MOVE_NOT && !hop_has_input(&link->hop) &&
+	    now - link->move.begun_ms >= link->links->options.dead_after_ms)
 		hop_fail(&link->hop, -ETIMEDOUT, "it didn't move in time");
 }
 
@@ -105,11 +108,12 @@ int link_offer(struct link *link, uint32_t ring_size)
 	struct transport_place place;
 	struct frame_offer offer;
 	uint8_t payload[FRAME_SMALL_MAX];
-	int r = maker->grant(maker->userdata, link->domid, ring_size, &move->to, &place);
+	int r;
 
+	relay_spend(link->links->relay, link->hop.account, COST_VCHAN);
+	r = maker->grant(maker->userdata, link->domid, ring_size, &move->to, &place);
 	if (r < 0)
 		return r;
-	relay_spend(link->links->relay, link->hop.account, COST_VCHAN);
 	offer = (struct frame_offer){
 		.ring_ref = place.ring_ref, .port = place.port, .epoch = link->session.epoch};
 	r = hop_send(&link->hop, FRAME_OFFER, 0, 0, payload, frame_offer_encode(&offer, payload));
@@ -157,10 +161,13 @@ static int move(struct link *link)
 int link_on_move(void *owner)
 {
 	struct link *link = owner;
+	int r;
 
 	if (link->move.state != MOVE_OFFERED || transport_state(&link->move.to) == TRANSPORT_WAITING)
 		return -EPROTO;
-	return move(link);
+	r = move(link);
+	on_other(link); /* the peer may have gone already */
+	return r;
 }
 
 void link_on_moved(void *owner)
@@ -188,6 +195,8 @@ int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
 	/* What was sent again after a loss names a vchan that was given up then. */
 	if (r < 0 || offer.epoch != link->session.epoch)
 		return r;
+	if (link->hop.finishing.left) /* the vchan is being left: it is offered again after that */
+		return 0;
 	if (!maker || link->state != LINK_UP || link->move.state != MOVE_NOT ||
 	    transport_is_granter(&link->carrier))
 		return -EPROTO;

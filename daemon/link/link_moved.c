@@ -16,20 +16,28 @@
 #include "daemon/peers/peers.h"
 #include "daemon/relay/channel.h"
 
-/* Finds the session with the instance that runs in the link's domain, under another domid. */
+/* Returns how likely it is that the session is that of a domain which has another number now. */
+static int likelihood(const struct link *link)
+{
+	return (peers_is_up(link->links->peers, link->domid) ? 0 : 2) + (link->state == LINK_AWAY ? 1 : 0);
+}
+
+/* Finds the session with the instance that runs in the link's domain, under another domid. A peer may have named an
+ * instance that isn't its own when its session began; but it is still there then. */
 static struct link *find_session(const struct link *link)
 {
 	struct links *links = link->links;
 	uint8_t instance[PROOF_ID_SIZE];
-	struct link *other, *next;
+	struct link *other, *next, *best = NULL;
 
 	if (!peers_instance(links->peers, link->domid, instance))
 		return NULL;
 	HASH_ITER(hh, links->links, other, next)
 		if (other != link && !other->claims && other->session.state != RESUME_ENDED &&
-		    !memcmp(other->session.peer_instance, instance, sizeof(instance)))
-			return other;
-	return NULL;
+		    !memcmp(other->session.peer_instance, instance, sizeof(instance)) &&
+		    (!best || likelihood(other) > likelihood(best)))
+			best = other;
+	return best;
 }
 
 void link_claim(struct link *link)
@@ -54,10 +62,8 @@ void link_seek(struct link *link)
 	peers_want_all(peers);
 	for (int64_t at = -1; peers_next(peers, at, &info); at = info.domid)
 		if (info.up && peers_instance(peers, info.domid, instance) &&
-		    !memcmp(instance, link->session.peer_instance, sizeof(instance))) {
+		    !memcmp(instance, link->session.peer_instance, sizeof(instance)))
 			peers_connect(peers, info.domid, NULL);
-			return;
-		}
 }
 
 /* Leads what waits for the claimed link over that of the session. */
@@ -67,8 +73,13 @@ static void move_waiting(struct hop *from, struct hop *to)
 	uint32_t number = 0;
 
 	while ((end = channel_table_next(&from->channels, &number))) {
-		char *endpoint = strdup(end->channel->endpoint);
+		char *endpoint;
 
+		if (channel_is_abandoned(end->channel)) { /* its opener has gone meanwhile */
+			channel_forbid(end->channel, ECONNRESET);
+			continue;
+		}
+		endpoint = strdup(end->channel->endpoint);
 		if (!endpoint || channel_accept(end->channel, to, endpoint) < 0)
 			channel_forbid(end->channel, ENOBUFS);
 		free(endpoint);

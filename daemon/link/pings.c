@@ -205,6 +205,18 @@ void pings_relay(struct pings *pings, uint32_t domid, struct pings *to)
 			finish(pings, ping, -EHOSTUNREACH);
 }
 
+void pings_move(struct pings *pings, struct pings *to)
+{
+	struct ping *ping;
+
+	while ((ping = pings->list))
+		if (ping->done && !ping->is_relayed &&
+		    pings_add(to, ping->done, ping->pinger->userdata, ping->request) == 0)
+			remove_ping(pings, ping);
+		else
+			finish(pings, ping, -EHOSTUNREACH);
+}
+
 void pings_fail(struct pings *pings, int error)
 {
 	struct pings ended = *pings;

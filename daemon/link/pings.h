@@ -43,6 +43,8 @@ int pings_add_relayed(struct pings *pings, uint32_t domid, ping_fn done, void *u
 /* Moves the pings of domain `domid` to those of the peer that is to relay them; what can't be fails with
  * -EHOSTUNREACH. */
 void pings_relay(struct pings *pings, uint32_t domid, struct pings *to);
+/* Moves all pings to those of another link with the same peer; what can't be fails with -EHOSTUNREACH. */
+void pings_move(struct pings *pings, struct pings *to);
 /* Fails those that wait to be relayed: the peer doesn't do that. */
 void pings_refuse_relayed(struct pings *pings);
 /* Takes an answer to one of them: `result` is 0 or a negative errno. Returns the round trip in ns, and in *domid

@@ -82,7 +82,7 @@ void hop_attach_begun(struct hop *hop, const struct ring_reader *in, const struc
 	struct outlet *outlet = &hop->out[OUTLET_MAIN];
 
 	hop->in = (struct inlet){.missing = 1, .reader = *in, .sequence = 1, .position = in->tail};
-	hop->sure = 0;
+	hop->sure = out->head; /* our HELLO was given out already */
 	*outlet =
 		(struct outlet){.traits = hop->traits, .tx = &hop->tx, .sequence = 1, .position = out->head};
 	begin(hop);

@@ -74,7 +74,7 @@ bool hop_emit_kept(struct hop *hop)
 			return false;
 		}
 		if (size > outlet->writer.ring.size) {
-			hop_fail(hop, -EMSGSIZE, "the new ring is too small for what is to be sent again");
+			hop_fail(hop, -ENOLINK, "the new ring is too small for what is to be sent again");
 			return false;
 		}
 		if (hop_emit_is_over(hop) || !hop_has_room(hop, size))

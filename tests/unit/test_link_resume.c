@@ -724,7 +724,8 @@ static void session_goes_on_under_another_domid(void **state)
 	struct link_info info;
 	struct scene scene;
 
-	for (int shape = 0; shape < 3; shape++) {
+	for (int shape = 0; shape < 4; shape++) {
+		bool opens = shape == 1 || shape == 3;
 		struct channel *later = NULL;
 
 		up_to_resume(&scene);
@@ -742,14 +743,22 @@ static void session_goes_on_under_another_domid(void **state)
 		}
 		come_back(&scene);
 		scene.is_up = true;
-		if (shape == 1) { /* what a program opens meanwhile waits */
+		if (opens) { /* what a program opens meanwhile waits */
 			struct frame_identity identity = {.domid = OWN};
 			int error = 0;
 
-			assert_int_equal(channel_new(&scene.program, 2, CHANNEL_MESSAGE, &identity, &later),
+			assert_int_equal(channel_new(&scene.program, 2,
+						     shape == 1 ? CHANNEL_MESSAGE : CHANNEL_CALL, &identity,
+						     &later),
 					 0);
 			assert_int_equal(channel_accept(later, links_want(scene.links, 9, NULL, &error), "x"),
 					 0);
+		}
+		if (shape == 3) { /* and gives up */
+			const struct frame_reset reset = {.error = ETIMEDOUT};
+
+			assert_int_equal(channel_reset(&later->opener, &reset), 0);
+			relay_pass(&scene.relay);
 		}
 		prove(&scene);
 		assert_int_equal(scene.moves, 0);
