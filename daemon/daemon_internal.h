@@ -67,6 +67,7 @@ struct daemon {
 
 	/* for a restore */
 	bool domid_watched, checking_domid, check_domid_again, leaf_lost;
+	unsigned restores_at_check;
 	char own_leaf[PEERS_OWN_LEAF_SIZE];
 	bool failed;
 };

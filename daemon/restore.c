@@ -80,7 +80,11 @@ static void fail(struct daemon *daemon)
 static void conclude_domid(struct daemon *daemon, uint32_t domid)
 {
 	if (domid == daemon->self.domid && !daemon->leaf_lost) {
-		vchan_host_unbind_retired(daemon->host);
+		/* Else XenStore may have answered before a restore. */
+		if (vchan_host_restores(daemon->host) == daemon->restores_at_check)
+			vchan_host_unbind_retired(daemon->host);
+		else
+			daemon->check_domid_again = true;
 		return;
 	}
 	log_warning("this domain was restored or migrated: it was domain %u and is domain %u",
@@ -111,6 +115,7 @@ static void check_domid(struct daemon *daemon)
 	if (daemon->checking_domid || daemon->failed)
 		return;
 	daemon->checking_domid = true;
+	daemon->restores_at_check = vchan_host_restores(daemon->host);
 	if (peers_own_leaf(daemon->peers, daemon->own_leaf))
 		r = store_read(daemon->store, daemon->own_leaf, on_own_leaf, daemon, NULL);
 	if (r == 0)

@@ -306,7 +306,7 @@ static struct vchan *vchan_alloc(struct vchan_host *host, uint32_t domid, bool s
 	vchan->event = event;
 	vchan->userdata = userdata;
 	vchan->control.is_server = server ? -1 : 0; /* one bit wide, and signed */
-	vchan->thaws = host->guarded ? thaw_count(&host->thaw) : 0;
+	vchan->thaws = vchan_host_restores(host);
 	vchan->control.blocking = 0;
 	vchan->control.server_persist = 0;
 	vchan->control.event = host->evtchn;
@@ -498,6 +498,11 @@ void vchan_host_guard(struct vchan_host *host)
 {
 	host->guarded = true;
 	thaw_init(&host->thaw);
+}
+
+unsigned vchan_host_restores(struct vchan_host *host)
+{
+	return host->guarded ? thaw_count(&host->thaw) : 0;
 }
 
 bool vchan_is_guarded(const struct vchan *vchan)

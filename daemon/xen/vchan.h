@@ -89,6 +89,8 @@ enum vchan_state vchan_state(const struct vchan *vchan);
  * so, which the kernel doesn't set when it closes the vchan of a process that has died, and libxenvchan never. */
 bool vchan_was_left(const struct vchan *vchan);
 
+/* Returns how often this domain was restored since vchan_host_guard(), as far as can be seen at once; 0 without that. */
+unsigned vchan_host_restores(struct vchan_host *host);
 /* Whether vchan_is_sound() is to be asked. */
 bool vchan_is_guarded(const struct vchan *vchan);
 /* Whether this domain wasn't restored since the vchan was made, as far as can be seen at once. If it was, what the other

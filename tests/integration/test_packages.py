@@ -82,10 +82,11 @@ PROGRAM = """
 #include <xenmsg.h>
 int main(void)
 {
-    struct xenmsg *conn;
+    struct xenmsg *conn = NULL;
     int r = xenmsg_open(&conn, NULL);
     if (r == 0)
         r = xenmsg_send(conn, "self:inbox", "built by CMake", 14, 5000);
+    xenmsg_close(conn);
     return -r;
 }
 """
