@@ -19,7 +19,7 @@ save_and_restore() {
 # numbers FROM TO TAG: a message for each number, until numbers_arrive
 numbers() {
 	on "$1" "rm -f /tmp/$3.end"
-	receiver "$2" "$3" --lines --timeout 200
+	receiver "$2" "$3" --timeout 200
 	background "$1" "$3-sender" "(i=0; while [ ! -e /tmp/$3.end ]; do i=\$((i+1)); echo \$i; done; echo end) | xenmsg send --lines $(domid "$2"):$3"
 	on "$2" "eventually 20 [ -s /tmp/$3.got ]"
 }
