@@ -20,7 +20,7 @@ save_and_restore() {
 numbers() {
 	on "$1" "rm -f /tmp/$3.end"
 	receiver "$2" "$3" --timeout 200
-	background "$1" "$3-sender" "(i=0; while [ ! -e /tmp/$3.end ]; do i=\$((i+1)); echo \$i; done; echo end) | xenmsg send --lines $(domid "$2"):$3"
+	background "$1" "$3-sender" "(i=0; while [ ! -e /tmp/$3.end ]; do i=\$((i+1)); echo \$i; [ \$((i%10)) != 0 ] || sleep 0.1; done; echo end) | xenmsg send --lines $(domid "$2"):$3"
 	on "$2" "eventually 20 [ -s /tmp/$3.got ]"
 }
 # numbers_arrive FROM TO TAG: they still do, and each has arrived once, in order, and nobody was told of an error
