@@ -30,7 +30,8 @@
  *   n * (TURNS_QUANTUM + 2 * TURNS_PIECE) units of others: a task's, and what is written behind it (relay.c).
  *
  * One thing can't be done in such pieces: granting or mapping the pages of a vchan (COST_VCHAN), which a link that is
- * used needs every other second at most (link/elastic.h).
+ * used needs every other second at most (link/elastic.h). The frame that asks for it may be the last one in a piece, so
+ * the longest pass has TURNS_PASS + TURNS_PIECE + COST_VCHAN units.
  */
 
 #include <stdbool.h>

@@ -20,7 +20,7 @@ from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE,
 MIB = 1 << 20
 PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
 RELAYS = 1  # in the flags of HELLO
-PASS_UNITS, LARGEST_PIECE = 65536, 20000  # daemon/base/turns.h; other rings for a link: cost.h
+PASS_UNITS, LARGEST_PIECE = 65536, 8192 + 20000  # daemon/base/turns.h, with other rings for a link: cost.h
 
 
 class Guests:

@@ -203,7 +203,7 @@ class Scene:
         waits.pop("uid 0", None)  # who asks for all of status may have to pay for that first
         for account, units in waits.items():
             assert units <= bound, f"{account} had to wait for {units} units of others' work, and {bound} is the most"
-        assert status["time"]["longest_pass_units"] <= pass_units + max(LARGEST_PIECE, OTHER_RINGS)
+        assert status["time"]["longest_pass_units"] <= pass_units + LARGEST_PIECE + OTHER_RINGS
 
     def hostile(self, *command, **options):
         attack = Hostile(command, **options)
