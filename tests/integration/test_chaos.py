@@ -21,7 +21,8 @@ import pytest
 from chaos_checks import CALL_ENDED, READ_END, RECEIVED, Journals, Run
 from messaging import ALLOW_ALL, PATIENCE, Node, eventually, tool
 
-CONFIG = "[links]\nheartbeat = 500ms\ndead-after = 3s\nsetup-timeout = 3s\nidle-close = 5s\n"
+# A domain that was destroyed is away for as long as resume-for says: less than the test waits for its channels to end.
+CONFIG = "[links]\nheartbeat = 500ms\ndead-after = 3s\nsetup-timeout = 3s\nidle-close = 5s\nresume-for = 10s\n"
 
 
 class Slot:
