@@ -26,6 +26,11 @@
 #define NOTIFY_LEFT	   0x80 /* beside VCHAN_NOTIFY_*: vchan_leave() */
 #define EVENTS_PER_WAKE_UP 64	/* then other events of the loop have their turn */
 
+struct retired_port {
+	uint32_t port;
+	unsigned thaws; /* the count when it was bound */
+};
+
 struct vchan_host {
 	xentoollog_logger logger; /* takes what Xen's libraries log, which would otherwise go to stderr */
 	xengntshr_handle *gntshr;
@@ -36,12 +41,13 @@ struct vchan_host {
 	uint32_t pages_granted;
 	bool guarded; /* this domain may be restored, and this shows it: */
 	struct thaw thaw;
-	bool ports_short; /* vchan_grant() found no port, and its caller waits for `freed` */
+	unsigned thaws_known; /* the count when it was known last which ports are from before a restore */
+	bool ports_short;     /* vchan_grant() found no port, and its caller waits for `freed` */
 	void (*freed)(void *userdata);
 	void *freed_userdata;
 	/* Ports of closed vchans, which are unbound once it is certain that they aren't from before a
 	 * restore. */
-	uint32_t *retired;
+	struct retired_port *retired;
 	unsigned retired_count, retired_room;
 	void (*retired_notify)(void *userdata);
 	void *retired_userdata;
@@ -184,6 +190,15 @@ void vchan_host_free(struct vchan_host *host)
 	free(host);
 }
 
+/* Whether the port was bound after the restore that is noticed now: the keeper would hold it for ever. If the clocks
+ * didn't show the restore, all ports may be from before it. */
+static bool was_bound_since(struct vchan_host *host, unsigned thaws_then)
+{
+	unsigned thaws = vchan_host_restores(host);
+
+	return thaws != host->thaws_known && thaws_then == thaws;
+}
+
 int vchan_host_renew(struct vchan_host *host)
 {
 	struct event_base *base = event_get_base(host->events);
@@ -194,8 +209,14 @@ int vchan_host_renew(struct vchan_host *host)
 	HASH_ITER(hh, host->vchans, vchan, next) {
 		HASH_DEL(host->vchans, vchan);
 		vchan->is_stale = true;
+		if (was_bound_since(host, vchan->thaws))
+			xenevtchn_unbind(host->evtchn, vchan->port);
 	}
+	for (unsigned i = 0; i < host->retired_count; i++)
+		if (was_bound_since(host, host->retired[i].thaws))
+			xenevtchn_unbind(host->evtchn, host->retired[i].port);
 	host->retired_count = 0;
+	host->thaws_known = vchan_host_restores(host);
 	event_free(host->events);
 	host->events = NULL;
 	r = keeper_hold(xenevtchn_fd(host->evtchn));
@@ -229,8 +250,9 @@ void vchan_host_unbind_retired(struct vchan_host *host)
 {
 	bool awaited = host->ports_short && host->retired_count > 0;
 
+	host->thaws_known = vchan_host_restores(host);
 	while (host->retired_count)
-		xenevtchn_unbind(host->evtchn, host->retired[--host->retired_count]);
+		xenevtchn_unbind(host->evtchn, host->retired[--host->retired_count].port);
 	/* A caller that had a port and lacks pages isn't called: each of its attempts retires one, so that
 	 * would go on for ever. */
 	if (!awaited)
@@ -240,22 +262,22 @@ void vchan_host_unbind_retired(struct vchan_host *host)
 		host->freed(host->freed_userdata);
 }
 
-static void retire_port(struct vchan_host *host, uint32_t port)
+static void retire_port(struct vchan_host *host, const struct vchan *vchan)
 {
 	if (!host->retired_notify) {
-		xenevtchn_unbind(host->evtchn, port);
+		xenevtchn_unbind(host->evtchn, vchan->port);
 		return;
 	}
 	if (host->retired_count == host->retired_room) {
 		unsigned room = host->retired_room ? host->retired_room * 2 : 16;
-		uint32_t *grown = realloc(host->retired, room * sizeof(*grown));
+		struct retired_port *grown = realloc(host->retired, room * sizeof(*grown));
 
 		if (!grown)
 			return; /* losing a port is better than a kernel BUG */
 		host->retired = grown;
 		host->retired_room = room;
 	}
-	host->retired[host->retired_count++] = port;
+	host->retired[host->retired_count++] = (struct retired_port){vchan->port, vchan->thaws};
 	host->retired_notify(host->retired_userdata);
 }
 
@@ -289,7 +311,7 @@ static void tear_down(struct vchan *vchan)
 	}
 	if (vchan->port && !vchan->is_stale) {
 		HASH_DEL(vchan->host->vchans, vchan);
-		retire_port(vchan->host, vchan->port);
+		retire_port(vchan->host, vchan);
 	}
 	free(vchan);
 }

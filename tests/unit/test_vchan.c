@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -29,7 +31,7 @@ static struct {
 	int pages, mappings, ports, handles;
 	uint32_t next_port;
 	bool ports_bound[64];
-	unsigned freed, retired;
+	unsigned freed, retired, unbound;
 	unsigned pages_left; /* that may be granted */
 	bool parked;
 	int16_t orders[2]; /* what a peer says that we map from */
@@ -134,6 +136,7 @@ int xenevtchn_unbind(xenevtchn_handle *handle, evtchn_port_t port)
 	assert_true(xen.ports_bound[port]); /* else, after a restore, it's a kernel BUG */
 	xen.ports_bound[port] = false;
 	xen.ports--;
+	xen.unbound++;
 	return 0;
 }
 
@@ -439,6 +442,50 @@ static void after_a_restore_no_old_port_is_touched(void **state)
 	}
 }
 
+/* The clocks of the day and of the boot time go on while a domain is saved. */
+static int64_t saved_ns;
+
+__attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct timespec *now)
+{
+	int r = (int)syscall(SYS_clock_gettime, id, now);
+	int64_t ns = (int64_t)now->tv_sec * 1000000000 + now->tv_nsec;
+
+	if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE || id == CLOCK_BOOTTIME)
+		ns += saved_ns;
+	*now = (struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+	return r;
+}
+
+/* What was bound after a restore, before it was noticed, is unbound, else the keeper would hold it for ever; but nothing if
+ * the clocks didn't show the restore. */
+static void ports_bound_before_a_restore_is_noticed_are_unbound(void **state)
+{
+	for (int seen = 0; seen < 2; seen++) {
+		struct vchan *old = NULL, *old_retired = NULL, *open = NULL, *retired = NULL;
+		struct scene scene;
+
+		scene_start(&scene, true);
+		vchan_host_guard(scene.host);
+		assert_int_equal(grant(&scene, &old), 0);
+		assert_int_equal(grant(&scene, &old_retired), 0);
+		vchan_close(old_retired);
+		saved_ns += seen ? 1000000000 : 0;
+		/* unbinding one fails the test */
+		memset(xen.ports_bound, 0, sizeof(xen.ports_bound));
+		xen.ports = 0;
+		assert_int_equal(grant(&scene, &open), 0);
+		assert_int_equal(grant(&scene, &retired), 0);
+		vchan_close(retired);
+		xen.unbound = 0;
+		assert_int_equal(vchan_host_renew(scene.host), 0);
+		assert_int_equal(xen.unbound, seen ? 2 : 0);
+		vchan_close(old);
+		vchan_close(open);
+		vchan_host_unbind_retired(scene.host);
+		scene_stop(&scene);
+	}
+}
+
 /* A daemon that can't go on after a restore stops, and takes everything down without a handle for events. */
 static void restore_without_new_handle_can_still_be_cleaned_up(void **state)
 {
@@ -465,6 +512,7 @@ int main(void)
 		cmocka_unit_test(who_waits_for_pages_is_not_told_of_its_own_port),
 		cmocka_unit_test(who_waits_for_a_port_is_told_when_one_is_unbound),
 		cmocka_unit_test(after_a_restore_no_old_port_is_touched),
+		cmocka_unit_test(ports_bound_before_a_restore_is_noticed_are_unbound),
 		cmocka_unit_test(restore_without_new_handle_can_still_be_cleaned_up),
 	};
 
