@@ -30,6 +30,8 @@ unit_tests += \
 	tests/unit/test_link_polling \
 	tests/unit/test_link_orders \
 	tests/unit/test_link_resume \
+	tests/unit/test_link_resume_lies \
+	tests/unit/test_link_restored \
 	tests/unit/test_link_move \
 	tests/unit/test_log \
 	tests/unit/test_peer_groups \
@@ -234,9 +236,19 @@ tests_unit_test_link_heartbeat_SOURCES = tests/unit/test_link_heartbeat.c $(link
 tests_unit_test_link_heartbeat_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_link_heartbeat_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-tests_unit_test_link_resume_SOURCES = tests/unit/test_link_resume.c $(link_rig)
+resume_rig = tests/unit/resume_rig.c tests/unit/resume_rig.h $(link_rig)
+
+tests_unit_test_link_resume_SOURCES = tests/unit/test_link_resume.c $(resume_rig)
 tests_unit_test_link_resume_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 tests_unit_test_link_resume_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_link_resume_lies_SOURCES = tests/unit/test_link_resume_lies.c $(resume_rig)
+tests_unit_test_link_resume_lies_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_link_resume_lies_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_link_restored_SOURCES = tests/unit/test_link_restored.c $(resume_rig)
+tests_unit_test_link_restored_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
+tests_unit_test_link_restored_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_link_move_SOURCES = tests/unit/test_link_move.c $(link_rig)
 tests_unit_test_link_move_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tests/unit/resume_rig.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "wire/bytes.h"
+
+struct resumed_session session;
+const uint8_t peer_nonce[16] = "nonce of the pee", peer_instance[16] = "instance of it";
+
+void hello_of_peer(struct scene *scene, enum hello_purpose purpose, const uint8_t *token,
+		   const uint8_t *instance)
+{
+	struct frame_hello_link hello = {
+		.major = PROTOCOL_MAJOR,
+		.minor = PROTOCOL_LINK_MINOR,
+		.max_message = 1u << 20,
+		.version = {"1.1", 3},
+		.resumes = true,
+		.purpose = purpose,
+	};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	memcpy(hello.instance, instance, sizeof(hello.instance));
+	memcpy(hello.token, token, sizeof(hello.token));
+	memcpy(hello.nonce, peer_nonce, sizeof(hello.nonce));
+	say(scene, FRAME_HELLO, payload, frame_hello_link_encode(&hello, payload));
+}
+
+void hear_hello(struct scene *scene, enum hello_purpose purpose)
+{
+	struct frame_hello_link hello;
+
+	expect(scene, FRAME_HELLO);
+	assert_int_equal(frame_hello_link_decode(scene->peer.payload, scene->peer.header.length, &hello), 0);
+	assert_true(hello.resumes);
+	assert_int_equal(hello.purpose, purpose);
+	assert_int_equal(hello.received, 0);
+	memcpy(session.nonce, hello.nonce, sizeof(session.nonce));
+	if (purpose == HELLO_RESUME)
+		assert_memory_equal(hello.token, session.token, sizeof(session.token));
+	else
+		memcpy(session.token, hello.nonce, sizeof(session.token));
+	if (purpose == HELLO_BEGIN)
+		memcpy(session.secret, hello.secret, sizeof(session.secret));
+}
+
+void begin_to_resume(struct scene *scene)
+{
+	static const uint8_t none[16];
+
+	connect_peer(scene);
+	hear_hello(scene, HELLO_BEGIN);
+	hello_of_peer(scene, HELLO_BEGIN, none, peer_instance);
+	expect_state(scene, LINK_UP);
+	session.epoch = 1;
+	session.domid = 7;
+	session.received = frame_size(scene->peer.header.length);
+}
+
+void up_to_resume(struct scene *scene)
+{
+	scene_start(scene);
+	begin_to_resume(scene);
+}
+
+void leave(struct scene *scene)
+{
+	if (!scene->peer.unnumbered) {
+		session.sequence = scene->peer.sequence;
+		session.heard_sequence = scene->peer.heard_sequence;
+	}
+	scene->peer.vchan->state = VCHAN_CLOSED;
+	scene->peer.vchan->was_left = true;
+	notify(scene);
+	expect_state(scene, LINK_AWAY);
+	assert_true(scene->peer.vchan->closed && scene->peer.vchan->left);
+}
+
+void meet_again(struct scene *scene)
+{
+	bring_vchan(scene);
+	scene->peer.unnumbered = true;
+	hear_hello(scene, HELLO_RESUME);
+	expect_silence(scene);
+	hello_of_peer(scene, HELLO_RESUME, session.token, peer_instance);
+}
+
+void away(struct scene *scene)
+{
+	up_to_resume(scene);
+	leave(scene);
+	meet_again(scene);
+}
+
+void proof_ends(struct proof_end *us, struct proof_end *them)
+{
+	*us = (struct proof_end){.domid = OWN, .instance = "instance of us"};
+	memcpy(us->nonce, session.nonce, sizeof(us->nonce));
+	*them = (struct proof_end){.domid = session.domid};
+	memcpy(them->nonce, peer_nonce, sizeof(them->nonce));
+	memcpy(them->instance, peer_instance, sizeof(them->instance));
+}
+
+void hear_prove(struct scene *scene, struct frame_prove *prove)
+{
+	struct proof_end us, them;
+
+	proof_ends(&us, &them);
+	expect(scene, FRAME_PROVE);
+	assert_int_equal(frame_prove_decode(scene->peer.payload, scene->peer.header.length, prove), 0);
+	assert_int_equal(prove->epoch, session.epoch);
+	assert_true(proof_is_good(session.secret, &us, &them, prove->epoch, HELLO_RESUME, prove->proof));
+}
+
+void say_prove(struct scene *scene, const struct frame_prove *prove)
+{
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	say(scene, FRAME_PROVE, payload, frame_prove_encode(prove, payload));
+}
+
+struct frame_prove good_prove(uint32_t epoch)
+{
+	struct frame_prove prove = {.epoch = epoch};
+	struct proof_end us, them;
+
+	proof_ends(&us, &them);
+	proof_make(session.secret, &them, &us, epoch, HELLO_RESUME, prove.proof);
+	return prove;
+}
+
+void prove(struct scene *scene)
+{
+	struct frame_prove ours, theirs = good_prove(session.epoch);
+	struct frame_resume resume;
+
+	hear_prove(scene, &ours);
+	expect_silence(scene);
+	say_prove(scene, &theirs);
+	expect(scene, FRAME_RESUME);
+	assert_int_equal(frame_resume_decode(scene->peer.payload, scene->peer.header.length, &resume), 0);
+	assert_int_equal(resume.epoch, session.epoch); /* the peer maps: it numbers them */
+}
+
+void say_resume(struct scene *scene, uint64_t received, uint32_t epoch)
+{
+	struct frame_resume resume = {.received = received, .epoch = epoch};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	say(scene, FRAME_RESUME, payload, frame_resume_encode(&resume, payload));
+}
+
+void go_on(struct scene *scene)
+{
+	say_resume(scene, session.received, ++session.epoch);
+	expect_state(scene, LINK_UP);
+	scene->peer.unnumbered = false;
+	scene->peer.sequence = session.sequence;
+	scene->peer.heard_sequence = session.heard_sequence;
+}
+
+void expect_dropped(struct scene *scene)
+{
+	expect_silence(scene);
+	assert_true(scene->peer.vchan->closed);
+	expect_state(scene, LINK_AWAY);
+	pass(scene, AGAIN_MS);
+	meet_again(scene);
+	prove(scene);
+	go_on(scene);
+	expect(scene, FRAME_PING);
+	scene_stop(scene);
+}
+
+void expect_refused(struct scene *scene)
+{
+	expect(scene, FRAME_GOODBYE);
+	assert_int_equal(get_u32(scene->peer.payload), ECONNRESET);
+	expect_dropped(scene);
+}
+
+void expect_ended(struct scene *scene)
+{
+	expect_state(scene, LINK_IDLE);
+	assert_true(scene->peer.vchan->closed);
+	assert_int_equal(info_of(scene).channels, 0);
+	assert_false(scene->is_connected);
+	scene_stop(scene);
+}

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A link's session of which a domain was restored: ours, which hasn't heard of it, or the peer's, under another
+ * domid.
+ */
+#include "tests/unit/resume_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/log.h"
+
+/* --- this domain was restored, and hasn't heard of it ------------------------------------------- */
+
+static void up_as_a_guest(struct scene *scene)
+{
+	guarded = true;
+	up_to_resume(scene);
+	guarded = false;
+}
+
+/* The link is away without a word to the peer, and goes on where it was. */
+static void expect_to_go_on(struct scene *scene, uint32_t heard)
+{
+	expect_silence(scene);
+	expect_state(scene, LINK_AWAY);
+	expect_last_error(scene, "restored");
+	session.sequence = heard;
+	session.heard_sequence = scene->peer.heard_sequence;
+	meet_again(scene);
+	prove(scene);
+	go_on(scene);
+	expect(scene, FRAME_PING);
+	say_u64(scene, FRAME_PING, 7);
+	expect(scene, FRAME_PONG);
+	scene_stop(scene);
+}
+
+static void what_a_restored_domain_finds_in_its_ring_counts_for_nothing(void **state)
+{
+	uint8_t open[24] = {CHANNEL_MESSAGE};
+	struct scene scene;
+
+	memcpy(open + 20, "a", 1);
+	for (int shape = 0; shape < 6; shape++) {
+		struct private_ring *in;
+		uint32_t heard;
+
+		up_as_a_guest(&scene);
+		heard = scene.peer.sequence;
+		in = &scene.peer.vchan->in;
+		scene.peer.vchan->restored = true;
+		switch (shape) {
+		case 0: /* a frame */
+			say(&scene, FRAME_OPEN, open, sizeof(open));
+			break;
+		case 1:
+			say(&scene, FRAME_GOODBYE, "\0\0\0\0", 4);
+			break;
+		case 2: /* an index that went backwards, */
+			in->words.producer -= 8;
+			notify(&scene);
+			break;
+		case 3: /* or half a frame */
+			in->words.producer += 8;
+			notify(&scene);
+			break;
+		case 4: /* an older frame */
+			scene.peer.sequence--;
+			say_u64(&scene, FRAME_PING, 7);
+			break;
+		default: /* that the peer has closed it */
+			scene.peer.vchan->state = VCHAN_CLOSED;
+			notify(&scene);
+			break;
+		}
+		assert_int_equal(scene.opens, 0);
+		expect_to_go_on(&scene, heard);
+	}
+}
+
+static void what_a_restored_domain_wrote_before_it_knew_was_not_given_out(void **state)
+{
+	struct scene scene;
+
+	for (int lie = 0; lie < 2; lie++) {
+		up_as_a_guest(&scene);
+		scene.peer.vchan->restored = true;
+		open_channel(&scene);
+		expect_silence(&scene);
+		expect_state(&scene, LINK_AWAY);
+		session.sequence = scene.peer.sequence;
+		session.heard_sequence = scene.peer.heard_sequence;
+		meet_again(&scene);
+		prove(&scene);
+		if (lie) { /* the domain that we are an image of has sent something else there */
+			say_resume(&scene, session.received + 56, 2);
+			forget_program_channel(&scene);
+			expect_ended(&scene);
+			continue;
+		}
+		go_on(&scene);
+		expect(&scene, FRAME_OPEN);
+		expect(&scene, FRAME_PING);
+		forget_program_channel(&scene);
+		scene_stop(&scene);
+	}
+}
+
+static void restored_domain_that_mapped_has_a_copy_of_what_it_has_sent(void **state)
+{
+	struct scene scene;
+
+	for (int heard = 0; heard < 2; heard++) {
+		struct vchan *vchan;
+
+		maps = true;
+		up_as_a_guest(&scene);
+		open_channel(&scene);
+		if (heard) {
+			expect(&scene, FRAME_OPEN);
+			session.received += frame_size(scene.peer.header.length);
+			say_u64(&scene, FRAME_PONG, 0); /* it sees by that how far the peer has come */
+		}
+		session.sequence = scene.peer.sequence;
+		session.heard_sequence = scene.peer.heard_sequence;
+		vchan = scene.peer.vchan;
+		memset(&vchan->in, 0xff, sizeof(vchan->in));
+		memset(&vchan->out, 0xff, sizeof(vchan->out));
+		vchan->restored = true;
+		notify(&scene);
+		expect_state(&scene, LINK_AWAY);
+		expect_last_error(&scene, "restored");
+		maps = false;
+		meet_again(&scene);
+		prove(&scene);
+		go_on(&scene);
+		if (!heard)
+			expect(&scene, FRAME_OPEN);
+		expect(&scene, FRAME_PING);
+		expect_silence(&scene);
+		forget_program_channel(&scene);
+		scene_stop(&scene);
+	}
+}
+
+static void attempt_of_a_restored_domain_is_given_up(void **state)
+{
+	struct frame_prove ours, theirs;
+	struct scene scene;
+
+	up_to_resume(&scene);
+	leave(&scene);
+	guarded = true;
+	meet_again(&scene);
+	guarded = false;
+	hear_prove(&scene, &ours);
+	theirs = good_prove(1);
+	scene.peer.vchan->restored = true;
+	say_prove(&scene, &theirs);
+	expect_dropped(&scene);
+}
+
+/* --- under another domid -------------------------------------------------------------------------- */
+
+/* The peer's domain comes back as domain 9. */
+static void come_back(struct scene *scene)
+{
+	scene->was = session.domid;
+	scene->peer.domid = session.domid = 9;
+	memcpy(scene->instances[9], peer_instance, sizeof(peer_instance));
+	meet_again(scene);
+}
+
+static bool is_there(struct scene *scene, uint32_t domid, struct link_info *info)
+{
+	settle(scene);
+	return links_info(scene->links, domid, info);
+}
+
+static void session_goes_on_under_another_domid(void **state)
+{
+	struct link_info info;
+	struct scene scene;
+
+	for (int shape = 0; shape < 4; shape++) {
+		bool opens = shape == 1 || shape == 3;
+		struct channel *later = NULL;
+
+		up_to_resume(&scene);
+		open_channel(&scene);
+		scene.is_up = shape != 0;
+		if (shape == 2) /* it comes back before anybody has seen it go */
+			say_u64(&scene, FRAME_PONG, 0);
+		else
+			leave(&scene);
+		if (shape == 2) {
+			session.sequence = scene.peer.sequence;
+			session.heard_sequence = scene.peer.heard_sequence;
+			session.old = scene.peer.vchan;
+			scene.peer.vchan = NULL;
+		}
+		come_back(&scene);
+		scene.is_up = true;
+		if (opens) { /* what a program opens meanwhile waits */
+			struct frame_identity identity = {.domid = OWN};
+			int error = 0;
+
+			assert_int_equal(channel_new(&scene.program, 2,
+						     shape == 1 ? CHANNEL_MESSAGE : CHANNEL_CALL, &identity,
+						     &later),
+					 0);
+			assert_int_equal(channel_accept(later, links_want(scene.links, 9, NULL, &error), "x"),
+					 0);
+		}
+		if (shape == 3) { /* and gives up */
+			const struct frame_reset reset = {.error = ETIMEDOUT};
+
+			assert_int_equal(channel_reset(&later->opener, &reset), 0);
+			relay_pass(&scene.relay);
+		}
+		prove(&scene);
+		assert_int_equal(scene.moves, 0);
+		go_on(&scene);
+		assert_int_equal(scene.moves, 1);
+		assert_false(is_there(&scene, 7, &info));
+		assert_int_equal(info_of(&scene).resumes, 1);
+		assert_int_equal(info_of(&scene).channels, shape == 1 ? 2 : 1);
+		expect(&scene, FRAME_OPEN);
+		expect(&scene, FRAME_PING);
+		if (shape == 1)
+			expect(&scene, FRAME_OPEN);
+		expect_silence(&scene);
+		links_free(scene.links);
+		scene.links = NULL;
+		forget_program_channel(&scene);
+		if (shape == 2) {
+			assert_true(session.old->closed && session.old->left);
+			free(session.old);
+		}
+		scene_stop(&scene);
+	}
+}
+
+static void who_only_says_that_it_is_the_peer_gets_nothing_and_disturbs_nobody(void **state)
+{
+	struct frame_prove ours, theirs;
+	struct link_info info;
+	struct scene scene;
+
+	for (int shape = 0; shape < 4; shape++) {
+		up_to_resume(&scene);
+		leave(&scene);
+		come_back(&scene);
+		hear_prove(&scene, &ours);
+		theirs = good_prove(1);
+		theirs.proof[7] ^= 1;
+		if (shape == 0)
+			say_prove(&scene, &theirs);
+		else if (shape == 1)
+			say(&scene, FRAME_GOODBYE, "\x68\0\0\0", 4);
+		else if (shape == 2)
+			links_lost(scene.links, 9, false, "it has gone");
+		else
+			links_lost(scene.links, 9, true, "it was restarted");
+		expect_silence(&scene);
+		assert_true(scene.peer.vchan->closed);
+		expect_state(&scene, LINK_IDLE);
+		assert_true(is_there(&scene, 7, &info));
+		assert_int_equal(info.state, LINK_AWAY);
+		/* The right one comes. */
+		scene.peer.domid = session.domid = 7;
+		pass(&scene, AGAIN_MS);
+		meet_again(&scene);
+		prove(&scene);
+		go_on(&scene);
+		assert_int_equal(scene.moves, 0);
+		scene_stop(&scene);
+	}
+}
+
+static void who_says_that_it_is_the_peer_and_has_no_session_gets_one_of_its_own(void **state)
+{
+	static const uint8_t none[16];
+	struct link_info info;
+	struct scene scene;
+
+	up_to_resume(&scene);
+	leave(&scene);
+	scene.was = 7;
+	scene.peer.domid = 9;
+	memcpy(scene.instances[9], peer_instance, sizeof(peer_instance));
+	bring_vchan(&scene);
+	hear_hello(&scene, HELLO_RESUME);
+	hello_of_peer(&scene, HELLO_BEGIN, none, peer_instance);
+	expect_state(&scene, LINK_UP);
+	assert_true(is_there(&scene, 7, &info));
+	assert_int_equal(info.state, LINK_AWAY);
+	say_u64(&scene, FRAME_PING, 7);
+	expect(&scene, FRAME_PONG);
+	scene_stop(&scene);
+}
+
+static void session_that_goes_on_elsewhere_is_not_taken_before_its_end_was_heard(void **state)
+{
+	struct frame_prove ours, theirs;
+	struct link_info info;
+	struct scene scene;
+	struct vchan *first;
+
+	away(&scene);
+	prove(&scene);
+	go_on(&scene);
+	first = scene.peer.vchan;
+	scene.peer.vchan = NULL;
+	come_back(&scene);
+	hear_prove(&scene, &ours);
+	theirs = good_prove(2);
+	say_prove(&scene, &theirs);
+	expect_state(&scene, LINK_IDLE);
+	assert_true(is_there(&scene, 7, &info));
+	assert_int_equal(info.state, LINK_UP);
+	links_free(scene.links);
+	scene.links = NULL;
+	assert_true(first->closed);
+	free(first);
+	scene_stop(&scene);
+}
+
+static void nothing_new_is_sent_to_who_was_saved(void **state)
+{
+	struct scene scene;
+	int error = 0;
+
+	up_to_resume(&scene);
+	leave(&scene);
+	assert_non_null(links_want(scene.links, 7, NULL, &error));
+	scene.is_up = false;
+	assert_null(links_want(scene.links, 7, NULL, &error));
+	assert_int_equal(error, -EHOSTDOWN);
+	scene_stop(&scene);
+}
+
+static void restored_domain_keeps_the_sessions_that_it_can_resume(void **state)
+{
+	struct scene scene;
+
+	for (int shape = 0; shape < 3; shape++) {
+		up_to_resume(&scene);
+		open_channel(&scene);
+		if (shape)
+			leave(&scene);
+		else
+			session.heard_sequence = scene.peer.heard_sequence,
+			session.sequence = scene.peer.sequence;
+		if (shape == 2)
+			meet_again(&scene);
+		scene.connects = 0;
+		links_restart(scene.links);
+		assert_true(scene.peer.vchan->closed);
+		expect_state(&scene, LINK_AWAY);
+		pass(&scene, AGAIN_MS);
+		assert_int_equal(scene.connects, 0);
+		links_go_on(scene.links);
+		assert_int_equal(scene.connects, 1);
+		meet_again(&scene);
+		prove(&scene);
+		go_on(&scene);
+		expect(&scene, FRAME_OPEN);
+		expect(&scene, FRAME_PING);
+		links_free(scene.links);
+		scene.links = NULL;
+		forget_program_channel(&scene);
+		scene_stop(&scene);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_a_restored_domain_finds_in_its_ring_counts_for_nothing),
+		cmocka_unit_test(what_a_restored_domain_wrote_before_it_knew_was_not_given_out),
+		cmocka_unit_test(restored_domain_that_mapped_has_a_copy_of_what_it_has_sent),
+		cmocka_unit_test(attempt_of_a_restored_domain_is_given_up),
+		cmocka_unit_test(session_goes_on_under_another_domid),
+		cmocka_unit_test(who_only_says_that_it_is_the_peer_gets_nothing_and_disturbs_nobody),
+		cmocka_unit_test(who_says_that_it_is_the_peer_and_has_no_session_gets_one_of_its_own),
+		cmocka_unit_test(session_that_goes_on_elsewhere_is_not_taken_before_its_end_was_heard),
+		cmocka_unit_test(nothing_new_is_sent_to_who_was_saved),
+		cmocka_unit_test(restored_domain_keeps_the_sessions_that_it_can_resume),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
