@@ -4,7 +4,6 @@ noinst_LTLIBRARIES += libengine.la
 libengine_la_SOURCES = bench/engine.c bench/engine.h cli/histogram.c cli/histogram.h
 noinst_PROGRAMS += bench-raw bench-chain bench-socket bench-dbus bench-steps
 bench_raw_SOURCES = bench/raw.c
-bench_raw_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS)
 bench_raw_LDADD = libengine.la $(XENVCHAN_LIBS)
 bench_chain_SOURCES = bench/chain.c
 bench_chain_LDADD = libengine.la libxenmsg.la
@@ -13,14 +12,13 @@ bench_socket_LDADD = libengine.la libxenmsg.la
 bench_steps_SOURCES = bench/steps.c
 bench_steps_LDADD = libengine.la libxenmsg.la
 bench_dbus_SOURCES = bench/dbus.c
-bench_dbus_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
 bench_dbus_LDADD = libengine.la $(SYSTEMD_LIBS)
 
 # Preloaded by bench/guard and test_steady.py. With -rpath, or libtool makes no shared library of what isn't installed.
 noinst_LTLIBRARIES += libcount.la
 libcount_la_SOURCES = bench/count.c
 # or gcc makes memmove() of memcpy() a call of itself
-libcount_la_CFLAGS = $(AM_CFLAGS) $(XENEVTCHN_CFLAGS) -fno-builtin
+libcount_la_CFLAGS = $(AM_CFLAGS) -fno-builtin
 libcount_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 
 # Other contenders, which bench/run makes where their libraries are there.

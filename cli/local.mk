@@ -6,7 +6,6 @@ libcli_la_SOURCES = \
 	cli/metrics.c cli/metrics.h \
 	cli/payload.c cli/payload.h \
 	cli/run_record.c cli/run_record.h
-libcli_la_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS)
 libcli_la_LIBADD = $(JSONC_LIBS) $(RESOLV_LIBS)
 
 bin_PROGRAMS += xenmsg
@@ -39,8 +38,7 @@ xenmsg_SOURCES = \
 	cli/run_session.c cli/run_session.h \
 	cli/tcp_place.c cli/tcp_place.h \
 	cli/writer.c cli/writer.h
-xenmsg_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS) $(LIBEVENT_CFLAGS) $(XENSTORE_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS) \
-	$(NCURSES_CFLAGS)
+xenmsg_CFLAGS = $(AM_CFLAGS) $(NCURSES_CFLAGS)
 xenmsg_LDADD = libcli.la libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) $(LIBEVENT_EXTRA_LIBS) \
 	$(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(NCURSES_LIBS) -lm
 

@@ -99,15 +99,12 @@ libdaemon_la_SOURCES = \
 	daemon/wiring.c \
 	daemon/local/watches.c daemon/local/watches.h
 libdaemon_la_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
-libdaemon_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS) \
-	$(NETTLE_CFLAGS) $(SYSTEMD_CFLAGS)
 libdaemon_la_LIBADD = libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
 	$(LIBEVENT_PTHREADS_LIBS) $(JSONC_LIBS) $(INIH_LIBS) $(NETTLE_LIBS) \
 	$(SYSTEMD_LIBS)
 
 sbin_PROGRAMS += xenmsgd
 xenmsgd_SOURCES = daemon/main.c
-xenmsgd_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
 xenmsgd_LDADD = libdaemon.la
 
 # Holds what mustn't be closed when the daemon ends after a restore: daemon/xen/keeper.h.

@@ -5,7 +5,6 @@ check_PROGRAMS += examples/ping examples/loop examples/chat examples/copy exampl
 examples_ping_SOURCES = examples/ping.c
 examples_ping_LDADD = libxenmsg.la
 examples_loop_SOURCES = examples/libevent.c
-examples_loop_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS)
 examples_loop_LDADD = libxenmsg.la $(LIBEVENT_LIBS)
 examples_chat_SOURCES = examples/chat.c
 examples_chat_LDADD = libxenmsg.la
@@ -14,7 +13,6 @@ examples_copy_LDADD = libxenmsg.la
 examples_rendezvous_SOURCES = examples/rendezvous.c
 examples_rendezvous_LDADD = libxenmsg.la
 examples_sdevent_SOURCES = examples/sdevent.c
-examples_sdevent_CFLAGS = $(AM_CFLAGS) $(SYSTEMD_CFLAGS)
 examples_sdevent_LDADD = libxenmsg.la $(SYSTEMD_LIBS)
 # Run by tests in simulated domains, so without libtool's wrappers.
 examples_request_reply_SOURCES = examples/request-reply.c

@@ -16,7 +16,6 @@ xensim_SOURCES = \
 	sim/hv_save.c \
 	sim/xensim.c
 xensim_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"'
-xensim_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(JSONC_CFLAGS)
 xensim_LDADD = libsimstore.la $(LIBEVENT_LIBS) $(JSONC_LIBS)
 
 pkglib_LTLIBRARIES += libxensim.la
@@ -32,17 +31,14 @@ libxensim_la_SOURCES = \
 	sim/lib_path.c
 # It defines open and open64 side by side, which the large-file macros would make one.
 libxensim_la_CPPFLAGS = $(AM_CPPFLAGS) -U_FILE_OFFSET_BITS
-libxensim_la_CFLAGS = $(AM_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS) $(XENCONTROL_CFLAGS)
 libxensim_la_LDFLAGS = -module -avoid-version -shared $(LINK_DEFS)
 
 # Programs for the integration tests that know nothing but Xen's own libraries.
 check_PROGRAMS += check-vchan
 check_vchan_SOURCES = sim/check_vchan.c
-check_vchan_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS)
 check_vchan_LDADD = $(XENVCHAN_LIBS)
 check_PROGRAMS += check-xen
 check_xen_SOURCES = sim/check_xen.c
-check_xen_CFLAGS = $(AM_CFLAGS) $(XENGNTTAB_CFLAGS) $(XENEVTCHN_CFLAGS) $(XENSTORE_CFLAGS) $(XENCONTROL_CFLAGS)
 check_xen_LDADD = $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(XENSTORE_LIBS) $(XENCONTROL_LIBS)
 
 # xensim's XenStore server: a library that the hypervisor process embeds.
@@ -56,7 +52,6 @@ libsimstore_la_SOURCES = \
 	sim/store_tree.c sim/store_tree.h \
 	sim/store_watch.c \
 	sim/store_wire.c sim/store_wire.h
-libsimstore_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS)
 libsimstore_la_LIBADD = $(LIBEVENT_LIBS)
 
 if HAVE_CMOCKA
@@ -68,33 +63,26 @@ sim_store_fixture = sim/store_unit.c sim/store_unit.h
 sim_store_test_libs = libsimstore.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 sim_store_unit_tree_SOURCES = sim/store_unit_tree.c $(sim_store_fixture)
-sim_store_unit_tree_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 sim_store_unit_tree_LDADD = $(sim_store_test_libs)
 
 sim_store_unit_watch_SOURCES = sim/store_unit_watch.c $(sim_store_fixture)
-sim_store_unit_watch_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 sim_store_unit_watch_LDADD = $(sim_store_test_libs)
 
 sim_store_unit_transaction_SOURCES = sim/store_unit_transaction.c $(sim_store_fixture)
-sim_store_unit_transaction_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 sim_store_unit_transaction_LDADD = $(sim_store_test_libs)
 
 sim_store_unit_limits_SOURCES = sim/store_unit_limits.c $(sim_store_fixture)
-sim_store_unit_limits_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 sim_store_unit_limits_LDADD = $(sim_store_test_libs)
 
 sim_store_unit_xen_SOURCES = sim/store_unit_xen.c $(sim_store_fixture)
-sim_store_unit_xen_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS)
 sim_store_unit_xen_LDADD = $(sim_store_test_libs)
 EXTRA_DIST += sim/store_unit_xen.txt
 # Makes the recording, on a Xen host.
 check_PROGRAMS += sim/store_record
 sim_store_record_SOURCES = sim/store_record.c
-sim_store_record_CFLAGS = $(AM_CFLAGS) $(XENSTORE_CFLAGS)
 sim_store_record_LDADD = $(XENSTORE_LIBS)
 
 # The real libxenstore against the store.
 sim_store_unit_client_SOURCES = sim/store_unit_client.c
-sim_store_unit_client_CFLAGS = $(UNIT_CFLAGS) $(LIBEVENT_CFLAGS) $(XENSTORE_CFLAGS)
 sim_store_unit_client_LDADD = $(sim_store_test_libs) $(XENSTORE_LIBS)
 endif

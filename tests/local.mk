@@ -16,7 +16,6 @@ check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 
 tests_unit_test_config_SOURCES = tests/unit/test_config.c tests/unit/unit.h
-tests_unit_test_config_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_config_LDADD = libdaemon.la $(CMOCKA_LIBS)
 
 # What the integration tests start in domains.
@@ -25,7 +24,6 @@ hostile_peer_SOURCES = \
 	tests/integration/hostile_flood.c \
 	tests/integration/hostile_peer.c \
 	tests/integration/hostile_peer.h
-hostile_peer_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS) $(XENEVTCHN_CFLAGS)
 hostile_peer_LDADD = libwire.la $(XENVCHAN_LIBS) $(XENSTORE_LIBS) $(XENEVTCHN_LIBS)
 chaos_program_SOURCES = \
 	tests/integration/chaos.h \

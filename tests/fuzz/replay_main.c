@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Runs a fuzz target over its corpus without libFuzzer, for `make check`: each file of the directory
- * FUZZ_CORPUS in tests/fuzz/corpus, or the files named as arguments (to look at one that a fuzzer has found).
+ * Runs a fuzz target over its corpus without libFuzzer, for `make check`: as replay_NAME each file of
+ * tests/fuzz/corpus/NAME, or the files named as arguments (to look at one that a fuzzer has found).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -42,7 +42,7 @@ static int replay(const char *path)
 
 int main(int argc, char **argv)
 {
-	const char *srcdir = getenv("srcdir");
+	const char *srcdir = getenv("srcdir"), *name = strstr(program_invocation_short_name, "replay_");
 	unsigned count = 0;
 	char *directory;
 	struct dirent *entry;
@@ -54,7 +54,8 @@ int main(int argc, char **argv)
 				return 1;
 		return 0;
 	}
-	if (asprintf(&directory, "%s/tests/fuzz/corpus/%s", srcdir ? srcdir : ".", FUZZ_CORPUS) < 0)
+	if (!name || asprintf(&directory, "%s/tests/fuzz/corpus/%s", srcdir ? srcdir : ".",
+			      name + strlen("replay_")) < 0)
 		return 1;
 	dir = opendir(directory);
 	if (!dir) {

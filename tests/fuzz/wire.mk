@@ -8,21 +8,18 @@ noinst_PROGRAMS += tests/fuzz/fuzz_frame tests/fuzz/fuzz_address tests/fuzz/fuzz
 endif
 
 tests_fuzz_replay_frame_SOURCES = tests/fuzz/fuzz_frame.c tests/fuzz/replay_main.c
-tests_fuzz_replay_frame_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS='"frame"'
 tests_fuzz_replay_frame_LDADD = libwire.la
 tests_fuzz_fuzz_frame_SOURCES = tests/fuzz/fuzz_frame.c
 tests_fuzz_fuzz_frame_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_frame_LDADD = libwire.la
 
 tests_fuzz_replay_address_SOURCES = tests/fuzz/fuzz_address.c tests/fuzz/replay_main.c
-tests_fuzz_replay_address_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS='"address"'
 tests_fuzz_replay_address_LDADD = libwire.la
 tests_fuzz_fuzz_address_SOURCES = tests/fuzz/fuzz_address.c
 tests_fuzz_fuzz_address_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_address_LDADD = libwire.la
 
 tests_fuzz_replay_ring_SOURCES = tests/fuzz/fuzz_ring.c tests/fuzz/replay_main.c
-tests_fuzz_replay_ring_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS='"ring"'
 tests_fuzz_replay_ring_LDADD = libwire.la
 tests_fuzz_fuzz_ring_SOURCES = tests/fuzz/fuzz_ring.c
 tests_fuzz_fuzz_ring_LDFLAGS = $(LINK_FUZZER)

@@ -2,9 +2,7 @@
 # Stock programs, which tests/peers/run runs beside those of others.
 check_PROGRAMS += tests/peers/vchan-alive tests/peers/vchan-pump
 tests_peers_vchan_alive_SOURCES = tests/peers/vchan-alive.c
-tests_peers_vchan_alive_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS) $(XENCONTROL_CFLAGS)
 tests_peers_vchan_alive_LDADD = $(XENVCHAN_LIBS) $(XENCONTROL_LIBS)
 tests_peers_vchan_pump_SOURCES = tests/peers/vchan-pump.c
-tests_peers_vchan_pump_CFLAGS = $(AM_CFLAGS) $(XENVCHAN_CFLAGS) $(XENSTORE_CFLAGS)
 tests_peers_vchan_pump_LDADD = $(XENVCHAN_LIBS) $(XENSTORE_LIBS)
 EXTRA_DIST += tests/peers/run

@@ -4,10 +4,8 @@ rig_programs = rig-remote rig-spy check-vchan check-xen hostile-peer bench-chain
 EXTRA_PROGRAMS += rig-remote rig-spy
 CLEANFILES += rig-remote rig-spy
 rig_spy_SOURCES = tests/xen/spy.c
-rig_spy_CFLAGS = $(AM_CFLAGS) $(XENSTORE_CFLAGS)
 rig_spy_LDADD = $(XENSTORE_LIBS)
 rig_remote_SOURCES = tests/xen/remote.c
-rig_remote_CFLAGS = $(AM_CFLAGS) $(XENSTORE_CFLAGS)
 rig_remote_LDADD = $(XENSTORE_LIBS)
 
 xen-stage: all $(rig_programs)
