@@ -222,6 +222,7 @@ int hv_type_parse(const char *name, enum hv_type *type);
 const char *hv_state_name(enum hv_state state);
 
 /* hv_save.c */
+enum hv_save_kind { HV_SAVE, HV_CHECKPOINT, HV_MIGRATION };
 struct hv_save_options {
 	uint32_t notice_ms; /* from control/shutdown = suspend to the stop; 0: nothing is written */
 	uint32_t stale_ms;  /* for how long the domain's pages are copied */
@@ -234,13 +235,9 @@ struct hv_restore_options {
 };
 /* Called when it is done, or with a negative errno; ECANCELED: the domain was destroyed. */
 typedef void hv_saved(struct hv_domain *domain, int r, void *userdata);
-/* These begin, and return 0 or a negative errno. */
-int hv_domain_suspend(struct hv_domain *domain, const struct hv_save_options *save, hv_saved *done,
-		      void *userdata);
-int hv_domain_checkpoint(struct hv_domain *domain, const struct hv_save_options *save,
-			 const struct hv_restore_options *restore, hv_saved *done, void *userdata);
-int hv_domain_migrate(struct hv_domain *domain, const struct hv_save_options *save,
-		      const struct hv_restore_options *restore, hv_saved *done, void *userdata);
+/* Begins it, and returns 0 or a negative errno. */
+int hv_domain_save(struct hv_domain *domain, enum hv_save_kind kind, const struct hv_save_options *save,
+		   const struct hv_restore_options *restore, hv_saved *done, void *userdata);
 int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *options);
 /* Ends what has been begun, if anything, and leaves the domain as it is. */
 void hv_saving_cancel(struct hv_domain *domain);

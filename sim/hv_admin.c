@@ -223,27 +223,31 @@ static int parse_options(struct command_context *context, const struct number_op
 /* On the end of a save, answers who asked for it. */
 static void on_saved(struct hv_domain *domain, int r, void *userdata);
 
-/* Waits for it, if it has begun. */
-static int until_saved(struct command_context *context, int r)
+static int begin_save(struct command_context *context, enum hv_save_kind kind,
+		      const struct number_option *options, size_t count, const struct hv_save_options *save,
+		      const struct hv_restore_options *restore)
 {
+	struct hv_domain *domain;
+	int r = parse_options(context, options, count);
+
+	if (r != EXIT_DONE)
+		return r;
+	domain = named_domain(context, context->word[1], true);
+	if (!domain)
+		return EXIT_ERROR;
+	r = hv_domain_save(domain, kind, save, restore, on_saved, context->session);
 	return r < 0 ? finish(context, context->word[0], r) : EXIT_LATER;
 }
 
 static int run_suspend(struct command_context *context)
 {
 	struct hv_save_options save = SAVE_DEFAULTS;
+	struct hv_restore_options restore = RESTORE_DEFAULTS;
 	const struct number_option known[] = {{"--notice", 60000, &save.notice_ms},
 					      {"--stale", 60000, &save.stale_ms},
 					      {"--seed", UINT32_MAX, &save.seed}};
-	struct hv_domain *domain;
-	int status = parse_options(context, known, 3);
 
-	if (status != EXIT_DONE)
-		return status;
-	domain = named_domain(context, context->word[1], true);
-	if (!domain)
-		return EXIT_ERROR;
-	return until_saved(context, hv_domain_suspend(domain, &save, on_saved, context->session));
+	return begin_save(context, HV_SAVE, known, 3, &save, &restore);
 }
 
 static int run_checkpoint(struct command_context *context)
@@ -253,16 +257,8 @@ static int run_checkpoint(struct command_context *context)
 	const struct number_option known[] = {{"--notice", 60000, &save.notice_ms},
 					      {"--stall", 60000, &save.stale_ms},
 					      {"--clock", SIM_RESTORE_CLOCK_MAX, &restore.clock_ms}};
-	struct hv_domain *domain;
-	int status = parse_options(context, known, 3);
 
-	if (status != EXIT_DONE)
-		return status;
-	domain = named_domain(context, context->word[1], true);
-	if (!domain)
-		return EXIT_ERROR;
-	return until_saved(context,
-			   hv_domain_checkpoint(domain, &save, &restore, on_saved, context->session));
+	return begin_save(context, HV_CHECKPOINT, known, 3, &save, &restore);
 }
 
 static int run_migrate(struct command_context *context)
@@ -274,15 +270,8 @@ static int run_migrate(struct command_context *context)
 					      {"--seed", UINT32_MAX, &save.seed},
 					      {"--unaware", 60000, &restore.unaware_ms},
 					      {"--clock", SIM_RESTORE_CLOCK_MAX, &restore.clock_ms}};
-	struct hv_domain *domain;
-	int status = parse_options(context, known, 5);
 
-	if (status != EXIT_DONE)
-		return status;
-	domain = named_domain(context, context->word[1], true);
-	if (!domain)
-		return EXIT_ERROR;
-	return until_saved(context, hv_domain_migrate(domain, &save, &restore, on_saved, context->session));
+	return begin_save(context, HV_MIGRATION, known, 5, &save, &restore);
 }
 
 static int run_resume(struct command_context *context)

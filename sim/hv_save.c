@@ -21,20 +21,18 @@
 #include <unistd.h>
 #include <utlist.h>
 
-enum kind { SAVE, CHECKPOINT, MIGRATION };
-
 enum step { COPY, NOTICE, ACKNOWLEDGE, STOP, END };
 
 /* What each kind does, one after the other. */
 static const enum step orders[][5] = {
-	[SAVE] = {NOTICE, ACKNOWLEDGE, STOP, COPY, END},
-	[CHECKPOINT] = {NOTICE, ACKNOWLEDGE, STOP, COPY, END},
-	[MIGRATION] = {COPY, NOTICE, ACKNOWLEDGE, STOP, END},
+	[HV_SAVE] = {NOTICE, ACKNOWLEDGE, STOP, COPY, END},
+	[HV_CHECKPOINT] = {NOTICE, ACKNOWLEDGE, STOP, COPY, END},
+	[HV_MIGRATION] = {COPY, NOTICE, ACKNOWLEDGE, STOP, END},
 };
 
 struct hv_saving {
 	struct hv_domain *domain;
-	enum kind kind;
+	enum hv_save_kind kind;
 	struct hv_save_options save;
 	struct hv_restore_options restore;
 	unsigned next;	 /* in the order */
@@ -105,7 +103,7 @@ static int copy(struct hv_saving *saving)
 {
 	int r = 0;
 
-	if (saving->kind == CHECKPOINT)
+	if (saving->kind == HV_CHECKPOINT)
 		return 0;
 	if (saving->moment == 0)
 		r = hv_grant_copy_begin(saving->domain, saving->save.seed);
@@ -177,11 +175,11 @@ static int end_migration(struct hv_domain *domain, const struct hv_restore_optio
 static int end(struct hv_saving *saving)
 {
 	switch (saving->kind) {
-	case SAVE:
+	case HV_SAVE:
 		return end_save(saving->domain);
-	case MIGRATION:
+	case HV_MIGRATION:
 		return end_migration(saving->domain, &saving->restore);
-	case CHECKPOINT:
+	case HV_CHECKPOINT:
 	default:
 		go_on(saving->domain, &saving->restore);
 		return 0;
@@ -213,7 +211,7 @@ static int64_t do_step(struct hv_saving *saving)
 			write_shutdown(saving->domain, "");
 		return saving->save.notice_ms - saving->save.notice_ms / 2;
 	case STOP:
-		stop(saving->domain, saving->kind == CHECKPOINT);
+		stop(saving->domain, saving->kind == HV_CHECKPOINT);
 		return 0;
 	case COPY:
 	case END:
@@ -251,8 +249,8 @@ static void on_timer(evutil_socket_t fd, short events, void *userdata)
 	finish(saving, r);
 }
 
-static int begin(struct hv_domain *domain, enum kind kind, const struct hv_save_options *save,
-		 const struct hv_restore_options *restore, hv_saved *done, void *userdata)
+int hv_domain_save(struct hv_domain *domain, enum hv_save_kind kind, const struct hv_save_options *save,
+		   const struct hv_restore_options *restore, hv_saved *done, void *userdata)
 {
 	struct hv_saving *saving = calloc(1, sizeof(*saving));
 
@@ -265,31 +263,12 @@ static int begin(struct hv_domain *domain, enum kind kind, const struct hv_save_
 	saving->domain = domain;
 	saving->kind = kind;
 	saving->save = *save;
-	if (restore)
-		saving->restore = *restore;
+	saving->restore = *restore;
 	saving->done = done;
 	saving->userdata = userdata;
 	domain->saving = saving;
 	schedule(saving, 0);
 	return 0;
-}
-
-int hv_domain_suspend(struct hv_domain *domain, const struct hv_save_options *save, hv_saved *done,
-		      void *userdata)
-{
-	return begin(domain, SAVE, save, NULL, done, userdata);
-}
-
-int hv_domain_checkpoint(struct hv_domain *domain, const struct hv_save_options *save,
-			 const struct hv_restore_options *restore, hv_saved *done, void *userdata)
-{
-	return begin(domain, CHECKPOINT, save, restore, done, userdata);
-}
-
-int hv_domain_migrate(struct hv_domain *domain, const struct hv_save_options *save,
-		      const struct hv_restore_options *restore, hv_saved *done, void *userdata)
-{
-	return begin(domain, MIGRATION, save, restore, done, userdata);
 }
 
 /* --- and out of it ---------------------------------------------------------------------------- */
