@@ -16,8 +16,10 @@ def save_and_restore(host, node, suspend=(), resume=()):
     node.domid = int(host.sim("resume", node.domid, *resume).stdout)
 
 
-def knows_its_number(node):
+def is_back(node, other, times):
+    """The daemon knows its new number, and has resumed its session with the other one for so many times."""
     eventually(lambda: node.status()["domid"] == node.domid, "the daemon knows its new number")
+    resumed(other, node.domid, times)
 
 
 @PAIRS
@@ -26,8 +28,7 @@ def test_a_guest_goes_on_under_its_new_number(nodes, host, saved, other):
     with traffic(pair[other], pair[saved]) as goes_on:
         for times in (1, 2):
             save_and_restore(host, pair[saved])
-            knows_its_number(pair[saved])
-            resumed(pair[other], pair[saved].domid, times)
+            is_back(pair[saved], pair[other], times)
             goes_on()
     assert host.list()["kernel_log"] == []
 
@@ -39,8 +40,7 @@ def test_nothing_stale_or_torn_is_taken_for_data_before_the_restore_is_known(nod
     pair = nodes(other, saved)
     with traffic(pair[other], pair[saved]) as goes_on:
         save_and_restore(host, pair[saved], ("--stale", 5 * seed, "--seed", seed, "--notice", 0), ("--unaware", 700))
-        knows_its_number(pair[saved])
-        resumed(pair[other], pair[saved].domid, 1)
+        is_back(pair[saved], pair[other], 1)
         goes_on()
     assert host.list()["kernel_log"] == []
 
@@ -52,8 +52,7 @@ def test_a_guest_is_migrated_while_the_peer_writes(nodes, host, saved, other, se
     with traffic(pair[other], pair[saved]) as goes_on:
         moved = host.sim("migrate", saved, "--stale", 10 * seed, "--seed", seed, "--unaware", 300 * (seed % 2))
         pair[saved].domid = int(moved.stdout)
-        knows_its_number(pair[saved])
-        resumed(pair[other], pair[saved].domid, 1)
+        is_back(pair[saved], pair[other], 1)
         goes_on()
     assert host.list()["kernel_log"] == []
 
@@ -76,12 +75,10 @@ def test_both_guests_of_a_link_are_saved_one_after_the_other(nodes, host):
     with traffic(one, two) as goes_on:
         for times in (1, 3):
             save_and_restore(host, one)
-            knows_its_number(one)
-            resumed(two, one.domid, times)
+            is_back(one, two, times)
             goes_on()
             save_and_restore(host, two)
-            knows_its_number(two)
-            resumed(one, two.domid, times + 1)
+            is_back(two, one, times + 1)
             goes_on()
     assert host.list()["kernel_log"] == []
 
@@ -94,8 +91,7 @@ def test_domain_0_gives_up_what_it_has_mapped_before_a_save(nodes, host, seed):
         for times in (1, 2):
             options = ("--notice", 200, "--stale", 10 * seed, "--seed", seed, "--clock", 0, "--unaware", 300)
             pair[1].domid = int(host.sim("migrate", pair[1].domid, *options).stdout)
-            knows_its_number(pair[1])
-            resumed(pair[0], pair[1].domid, times)
+            is_back(pair[1], pair[0], times)
             goes_on()
         host.sim("checkpoint", pair[1].domid, "--notice", 200, "--clock", 0)
         resumed(pair[0], pair[1].domid, 3)
@@ -114,7 +110,6 @@ def test_both_guests_of_a_link_are_saved_at_once(nodes, host):
             for node in (two, one):
                 node.domid = int(host.sim("resume", node.domid).stdout)
             for node, other in ((one, two), (two, one)):
-                knows_its_number(node)
-                resumed(node, other.domid, times)
+                is_back(node, other, times)
             goes_on()
     assert host.list()["kernel_log"] == []
