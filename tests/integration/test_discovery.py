@@ -2,7 +2,6 @@
 """What it costs to be there: in XenStore, each domain pays for what it has to do with, and nothing for all the others."""
 
 import json
-import time
 
 import pytest
 
@@ -13,13 +12,14 @@ from protocol import Program
 
 def counted(host):
     """What each domain has asked XenStore, and what it was told, once ten looks in a row have found the same."""
-    before, same = None, 0
-    while same < 10:
-        now = {domain["domid"]: domain["xenstore"] for domain in host.list()["domains"]}
-        same = same + 1 if now == before else 0
-        before = now
-        time.sleep(0.05)
-    return before
+    looks = []
+
+    def settled():
+        looks.append({domain["domid"]: domain["xenstore"] for domain in host.list()["domains"]})
+        return len(looks) > 10 and all(look == looks[-1] for look in looks[-11:])
+
+    eventually(settled, "nothing happens in XenStore any more", 60)
+    return looks[-1]
 
 
 def all_are_told(host, count):

@@ -118,8 +118,7 @@ def test_look_ups_are_charged_and_wait_in_the_line_of_who_asks(host, nodes):
         with Program(path, timeout=60) as program:
             program.send_bytes(opens(numbers(1000, crowd)))
             tell(sorted(set(refusals(program, crowd))))
-            while not stopped():
-                time.sleep(0.01)
+            stopped(None)
 
     def waiting():
         return root.status()["store"]["lookups"]

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be sev
 
 
 class User:
-    """A process of another user: work(path, tell, stopped) in it, where tell(value) is what next() returns here."""
+    """A process of another user: work(path, tell, stopped) in it, where tell(value) is what next() returns here, and
+    stopped(timeout) waits for so many seconds, None: for ever, for the end that it returns."""
 
     def __init__(self, uid, node, work):
         open_to_others(node)
@@ -41,7 +42,7 @@ class User:
                 os.setuid(uid)
                 with os.fdopen(write, "w", buffering=1, encoding="utf-8") as out:
                     work(node.socket, lambda value: out.write(json.dumps(value) + "\n"),
-                         lambda: bool(select.select([stop], [], [], 0)[0]))
+                         lambda timeout=0: bool(select.select([stop], [], [], timeout)[0]))
             finally:
                 os._exit(0)
         os.close(write)
@@ -215,8 +216,7 @@ def fills_memory_until_refused(path, tell, stopped):
     sharing = [each for each in programs if each.rings]
     tell([len(sharing), len(programs) - len(sharing), *program,
           sum(os.fstat(each.descriptors[0]).st_blocks * 512 for each in sharing)])
-    while not stopped():
-        time.sleep(0.01)
+    stopped(None)
 
 
 def private_memory(node):
@@ -271,8 +271,7 @@ def test_a_newcomer_finds_a_client_an_endpoint_and_a_channel(nodes, user):
         for number in range(0, 32, 2):
             programs[0].open("1:sleeper", number)
         tell([len(programs), bound, error, text.decode()])
-        while not stopped():
-            time.sleep(0.01)
+        stopped(None)
 
     with Holder(one, "sleeper"):
         first = user(GREEDY, one, takes_all)
@@ -301,8 +300,7 @@ def test_streams_of_a_greedy_user_end_in_enobufs_that_says_why(nodes, user):
         with Connection(path) as conn:
             streams = [conn.connect("2:lazy") for _ in range(30)]
             tell([[0 if stream >= 0 else stream for stream in streams], conn.reason()])
-            while not stopped():
-                time.sleep(0.01)
+            stopped(None)
 
     with Program(two.socket) as server, Pace(one, two) as pace:
         assert server.request(BIND, struct.pack("<I", 4) + b"lazy")[0] == 0
@@ -361,8 +359,7 @@ def test_answers_that_nobody_reads_take_little_memory(nodes, user):
             for number, program in enumerate(programs):
                 program.socket.send(frame(QUERY, b"status", channel=1 + number % 60))
         tell(True)
-        while not stopped():
-            time.sleep(0.01)
+        stopped(None)
 
     def memory():
         with open(f"/proc/{one.pid}/statm", encoding="ascii") as file:

@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import subprocess
-import time
 
 import pytest
 
@@ -73,8 +72,7 @@ def binds(*names):
             for name in names:
                 program.bind(name)
             tell(True)
-            while not stopped():
-                time.sleep(0.02)
+            stopped(None)
     return work
 
 
@@ -223,8 +221,7 @@ def connects_and_stays(count):
     def work(path, tell, stopped):
         programs = [Program(path) for _ in range(count)]
         tell(len(programs))
-        while not stopped():
-            time.sleep(0.02)
+        stopped(None)
     return work
 
 
