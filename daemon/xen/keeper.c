@@ -137,7 +137,8 @@ static int fork_keeper(int fd)
 	error = errno;
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	/* We wait until the child has closed its copies of everything else: otherwise, if we were killed now,
-	 * the next daemon would find our socket alive. */
+	 * the next daemon would find our socket alive. It takes a few system calls for that: its copies aren't the
+	 * last ones, so that closing them waits for nothing, and its end of the gate closes even if it dies. */
 	close(gate[1]);
 	while (read(gate[0], &byte, sizeof(byte)) < 0 && errno == EINTR)
 		;
