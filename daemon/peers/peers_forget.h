@@ -7,8 +7,8 @@
  * such a peer is removed, nothing of it is watched, and its struct is freed. It is a part of peers.c and
  * owns `forget...` of struct peers, and `used`, `is_idle`, `is_ours` and `is_held` of struct peer.
  *
- * Who began, ends: of two that know each other, the one that wanted to know the other gives it up, by
- * removing its endpoints leaf for it. The other one does the same then; or, if it has become acquainted
+ * The one that began ends it: of two that know each other, the one that wanted to know the other gives it
+ * up, by removing its endpoints leaf for it. The other one does the same then; or, if it has become acquainted
  * with it for reasons of its own, it writes its own leaf once more, and so it is known again, as the one
  * that has begun.
  *

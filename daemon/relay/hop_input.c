@@ -372,7 +372,7 @@ static int next_frame(struct hop *hop, struct frame_header *header)
 		hop_fail(hop, -EPROTO, "an incomplete frame in the ring");
 		return -EPROTO;
 	}
-	/* who says GOODBYE may have lost count (protocol.md, 5.4), and MOVE has no number */
+	/* a peer that says GOODBYE may have lost count (protocol.md, 5.4), and MOVE has no number */
 	if (hop->traits->numbers_frames && header->type != FRAME_GOODBYE && header->type != FRAME_MOVE &&
 	    header->sequence != hop->in.sequence) {
 		hop_fail(hop, -EPROTO, "frame %u came where %u was expected", header->sequence,
