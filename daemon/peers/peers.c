@@ -12,6 +12,7 @@
 #include "daemon/peers/peers_all.h"
 #include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
+#include "daemon/peers/peers_leaves.h"
 #include "daemon/peers/peers_presence.h"
 #include "daemon/peers/peers_saves.h"
 #include "daemon/peers/peers_tell.h"
@@ -57,6 +58,7 @@ static void peer_free(struct peer *peer)
 {
 	rendezvous_destroy(peer);
 	presence_destroy(peer);
+	leaves_end(peer);
 	saves_destroy(peer);
 	tell_destroy(peer);
 	store_cancel(&peer->advertising);
@@ -91,6 +93,7 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 	peer->domid = domid;
 	peer->allowed = is_allowed(peers, domid);
 	presence_init(peer);
+	leaves_begin(peer);
 	if (peers->options.quota)
 		peer->account = quota_account(peers->options.quota, QUOTA_PEER, domid);
 	task_init(&peer->task, peers->options.turns, account_line(peer->account), on_turn);
@@ -142,7 +145,7 @@ static void on_turn(struct task *task)
 	}
 	if (peer->rendezvous.state != state)
 		cost += COST_STEP;
-	cost += presence_read(peer);
+	cost += leaves_read(peer);
 	if (!peer->rendezvous.wanted || peer->rendezvous.state != RENDEZVOUS_IDLE)
 		lookups_done(peer);
 	turns_spend(task->turns, task->line, cost);
@@ -210,7 +213,7 @@ int peers_start(struct peers *peers)
 	peers_subtree(options->self->domid, peers->root);
 	peers->pages = event_new(peers->base, -1, 0, on_pages, peers);
 	if (!peers->pages || advertise_init(peers) < 0 || all_init(peers) < 0 || told_init(peers) < 0 ||
-	    forget_init(peers) < 0)
+	    forget_init(peers) < 0 || leaves_init(peers) < 0)
 		return -ENOMEM;
 	vchan_host_set_freed(peers->host, on_vchan_freed, peers);
 
@@ -278,6 +281,7 @@ void peers_stop(struct peers *peers)
 	all_destroy(peers);
 	told_destroy(peers);
 	forget_destroy(peers);
+	leaves_destroy(peers);
 	/* Keeps what it was created with, and nothing else. */
 	*peers = (struct peers){
 		.base = peers->base,

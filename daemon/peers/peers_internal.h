@@ -3,8 +3,8 @@
 #define XENMSG_DAEMON_PEERS_INTERNAL_H
 
 /*
- * What the parts of peers.c share: peers_presence.c (which peers are up) reads the leaves, peers_advertise.c
- * writes what we show, and rendezvous.c (how two daemons find each other) owns the fields below `rendezvous`
+ * What the parts of peers.c share: peers_leaves.c reads the leaves, by which peers_presence.c decides which peers
+ * are up, peers_advertise.c writes what we show, and rendezvous.c (how two daemons find each other) owns the fields below `rendezvous`
  * and learns by rendezvous_advance() that facts have changed. Peers.c itself owns `struct peer`.
  *
  * The facts (leaves as last read, whether a link is wanted) and the steps are kept apart: code that learns a
@@ -202,7 +202,7 @@ struct peers {
 	struct event *advertise;    /* coalesces writes of endpoints, retries failed ones */
 	struct task advertise_next; /* for one peer after the other */
 	unsigned advertise_failures;
-	struct event *answer_again; /* who has asked again since it was set */
+	struct event *answer_again; /* those that have asked again since it was set */
 	char **names;		    /* what we advertise, as far as policy lets a peer know */
 	unsigned names_count;
 	bool *names_public;	 /* everyone may see it, by its place in `names` */

@@ -10,50 +10,20 @@
 #include "daemon/peers/peers_all.h"
 #include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
+#include "daemon/peers/peers_leaves.h"
 #include "daemon/peers/peers_saves.h"
 #include "daemon/peers/peers_tell.h"
 #include "daemon/peers/peers_told.h"
-#include "daemon/base/timer.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 
 /* In units (turns.h). */
-#define COST_READ 1000u /* a request to XenStore, of which its thread has the most */
-#define COST_LEAF 200u	/* to parse what was read, */
+#define COST_LEAF 200u /* to parse what was read, */
 /* and to look for the names in it, of two bytes at least, among those that are known */
 #define COST_BYTE 10u
 
-#define REREAD_MS 1000
-
 /* A guest has 128 watches at most, and one that is refused costs the connection. */
 #define LEAF_WATCHES_MAX 64
-
-/* Writes the path of a leaf of the peer's. */
-static void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PEERS_PATH_SIZE])
-{
-	static const char *const names[] = {
-		[LEAF_ENDPOINTS] = "endpoints",
-		[LEAF_HELLO] = "hello",
-		[LEAF_RING_REF] = "ring-ref",
-		[LEAF_EVENT_CHANNEL] = "event-channel",
-	};
-	uint32_t us = peer->peers->options.self->domid;
-
-	if (leaf == LEAF_PRESENCE)
-		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/presence", peer->domid);
-	else if (leaf == LEAF_SHUTDOWN)
-		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/control/shutdown", peer->domid);
-	else if (leaf == LEAF_ASKS)
-		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/asks", peer->domid);
-	else if (leaf == LEAF_PUBLIC)
-		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/endpoints", peer->domid);
-	else if (leaf == LEAF_HELLO || leaf == LEAF_ENDPOINTS)
-		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s", peer->domid, us,
-			 names[leaf]);
-	else
-		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s/%s", peer->domid, us,
-			 peer->rendezvous.our_nonce, names[leaf]);
-}
 
 static void on_leaf_watched(void *userdata, int error, const char *value, size_t size)
 {
@@ -73,7 +43,7 @@ static void unwatch_leaf(struct peer *peer)
 
 /* Watches the leaf itself. The watch on /local/domain fires for a leaf that is removed, but not for one that
  * goes with a directory above it, which we may not read; and that is how a domain ends. A watch on the leaf
- * fires then, too. Who is told by domain 0 needs none of this, and domain 0 itself doesn't end. */
+ * fires then, too. A guest that domain 0 tells needs none of this, and domain 0 itself doesn't end. */
 void presence_watch_leaf(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
@@ -99,7 +69,7 @@ void presence_watch_leaf(struct peer *peer)
 	}
 }
 
-/* Puts the two lists together. Who moves a name from one to the other may have it in both for a moment. */
+/* Puts the two lists together. A daemon that moves a name from one to the other may have it in both for a moment. */
 static int join(const struct names *a, const struct names *b, struct names *all)
 {
 	size_t size = 0;
@@ -346,45 +316,8 @@ static void take_endpoints(struct peer *peer, const char *untrusted_value, size_
 	set_endpoints(peer, &peer->for_us, names, count);
 }
 
-static void on_leaf(void *userdata, int error, const char *untrusted_value, size_t size)
+static void take(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value, size_t size)
 {
-	struct leaf_read *read = userdata;
-	struct peer *peer = read->peer;
-
-	read->error = error;
-	read->size = size;
-	if (untrusted_value) {
-		read->untrusted_value = malloc(size + 1);
-		if (read->untrusted_value)
-			memcpy(read->untrusted_value, untrusted_value, size + 1);
-		else
-			read->error = -ENOMEM;
-	}
-	peer->came |= 1u << (read - peer->read);
-	task_due(&peer->task);
-}
-
-static void take(struct peer *peer, enum peer_leaf leaf, int error, const char *untrusted_value, size_t size)
-{
-	peer->reading &= ~(1u << leaf);
-	if (peer->reread & 1u << leaf) {
-		peer->reread &= ~(1u << leaf);
-		peer_read(peer, leaf);
-		if (error != -ENOENT)
-			return;
-		untrusted_value = NULL; /* a moment of absence counts: the new node is another one */
-	} else {
-		peer->looked |= 1u << leaf;
-	}
-	/* XenStore is broken, which says nothing about the peer. Whoever told of a change doesn't do so again. */
-	if (error < 0 && error != -ENOENT) {
-		if (!peer->asked) {
-			peer->missed |= 1u << leaf;
-			timer_start(peer->peers->reread, REREAD_MS);
-		}
-		peer_kick(peer);
-		return;
-	}
 	switch (leaf) {
 	case LEAF_PRESENCE:
 		take_presence(peer, untrusted_value, size);
@@ -418,88 +351,29 @@ uint64_t presence_take(struct peer *peer)
 	uint64_t cost = 0;
 
 	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
-		struct leaf_read read = peer->read[leaf];
+		char *untrusted_value;
+		size_t size;
 
 		if (!(peer->came & 1u << leaf))
 			continue;
-		peer->came &= ~(1u << leaf);
-		peer->read[leaf].untrusted_value = NULL;
-		cost += COST_LEAF + read.size * COST_BYTE;
-		take(peer, leaf, read.error, read.untrusted_value, read.size);
+		cost += COST_LEAF + peer->read[leaf].size * COST_BYTE;
+		if (leaf_take(peer, leaf, &untrusted_value, &size))
+			take(peer, leaf, untrusted_value, size);
 		if (leaf == LEAF_ENDPOINTS || leaf == LEAF_PUBLIC) /* both lists are compared */
 			cost += 2 * COST_BYTE * (uint64_t)(peer->for_us.count + peer->for_all.count);
-		free(read.untrusted_value);
+		free(untrusted_value);
 	}
 	return cost;
-}
-
-void peer_read(struct peer *peer, enum peer_leaf leaf)
-{
-	unsigned bit = 1u << leaf;
-
-	peer->missed &= ~bit;
-	if (peer->reading & bit) {
-		peer->reread |= bit;
-		return;
-	}
-	peer->stale |= bit;
-	task_due(&peer->task);
-}
-
-uint64_t presence_read(struct peer *peer)
-{
-	struct peers *peers = peer->peers;
-	char path[PEERS_PATH_SIZE];
-	uint64_t cost = 0;
-
-	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
-		struct leaf_read *read = &peer->read[leaf];
-
-		if (!(peer->stale & 1u << leaf))
-			continue;
-		cost += COST_READ;
-		leaf_path(peer, leaf, path);
-		if (store_read(peers->store, path, on_leaf, read, &read->request) < 0) {
-			timer_start(peers->reread, REREAD_MS); /* it stays stale until then */
-			continue;
-		}
-		peer->stale &= ~(1u << leaf);
-		peer->reading |= 1u << leaf;
-	}
-	return cost;
-}
-
-static void on_reread(evutil_socket_t fd, short what, void *userdata)
-{
-	struct peers *peers = userdata;
-
-	if (!store_is_connected(peers->store)) {
-		timer_start(peers->reread, REREAD_MS);
-		return;
-	}
-	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
-		for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
-			if (peer->missed & 1u << leaf)
-				peer_read(peer, leaf); /* it may be being read by now */
-		if (peer->stale)
-			task_due(&peer->task);
-	}
 }
 
 void presence_init(struct peer *peer)
 {
 	peer->leaf_watched = LEAVES;
-	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
-		peer->read[leaf].peer = peer;
 }
 
 void presence_destroy(struct peer *peer)
 {
 	unwatch_leaf(peer);
-	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
-		store_cancel(&peer->read[leaf].request);
-		free(peer->read[leaf].untrusted_value);
-	}
 }
 
 void presence_look_up(struct peer *peer)
@@ -606,7 +480,7 @@ void presence_on_change(void *userdata, const char *untrusted_path)
 		HASH_ITER(hh, peers->peers, peer, next)
 			look_again(peer);
 		all_again(peers);
-		if (peers->all_fired) /* who has asked meanwhile, unheard, sees us by that */
+		if (peers->all_fired) /* those that have asked meanwhile, unheard, see us by that */
 			advertise_presence_again(peers);
 		peers->all_fired = true;
 		return;
@@ -631,7 +505,7 @@ void presence_on_change(void *userdata, const char *untrusted_path)
 		look_again(peer);
 }
 
-static void on_watched(void *userdata, int error, const char *value, size_t size)
+void presence_on_watched(void *userdata, int error, const char *value, size_t size)
 {
 	struct peers *peers = userdata;
 
@@ -667,16 +541,13 @@ static void on_domain_there(void *userdata, uint32_t domid)
 		return;
 	peers_subtree(domid, path);
 	/* fires at once, so the domain is looked up */
-	r = store_watch(peers->store, path, presence_on_change, peers, on_watched, &peer->watch);
+	r = store_watch(peers->store, path, presence_on_change, peers, presence_on_watched, &peer->watch);
 	if (r < 0)
-		on_watched(peers, r, NULL, 0);
+		presence_on_watched(peers, r, NULL, 0);
 }
 
 int presence_watch(struct peers *peers)
 {
-	peers->reread = evtimer_new(peers->base, on_reread, peers);
-	if (!peers->reread)
-		return -ENOMEM;
 	if (!peers->options.domains)
 		return told_watch(peers);
 	peers->hears = true;
@@ -690,6 +561,4 @@ void presence_unwatch(struct peers *peers)
 {
 	if (peers->options.domains)
 		domains_leave(peers->options.domains, &peers->follower);
-	if (peers->reread)
-		event_free(peers->reread);
 }

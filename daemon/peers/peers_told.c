@@ -2,29 +2,18 @@
 #include "daemon/peers/peers_told.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "daemon/base/timer.h"
 #include "daemon/peers/peers_advertise.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_presence.h"
 
-static void on_watched(void *userdata, int error, const char *value, size_t size)
-{
-	struct peers *peers = userdata;
-
-	if (error < 0)
-		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR,
-			    "peers: domain %u can't watch its peers in XenStore: %s; some will not be seen",
-			    peers->options.self->domid, strerror(-error));
-}
-
 static int watch_all(struct peers *peers)
 {
 	if (peers->all_watch)
 		return 0;
 	peers->all_fired = false;
-	return store_watch(peers->store, "/local/domain", presence_on_change, peers, on_watched,
+	return store_watch(peers->store, "/local/domain", presence_on_change, peers, presence_on_watched,
 			   &peers->all_watch);
 }
 
@@ -41,7 +30,7 @@ void told_check(struct peers *peers)
 		evtimer_del(peers->told_timer);
 		r = watch_all(peers);
 		if (r < 0)
-			on_watched(peers, r, NULL, 0);
+			presence_on_watched(peers, r, NULL, 0);
 	}
 	if (!peers->hears) {
 		peers->hears = true;
@@ -85,8 +74,8 @@ int told_watch(struct peers *peers)
 		return watch_all(peers);
 	/* Half of the time that others wait for our answer to what we can't see before. */
 	timer_start(peers->told_timer, peers->options.setup_timeout_ms / 2);
-	r = store_watch(peers->store, "/local/domain/0/data/xenmsg", presence_on_change, peers, on_watched,
-			&peers->zero_watch);
+	r = store_watch(peers->store, "/local/domain/0/data/xenmsg", presence_on_change, peers,
+			presence_on_watched, &peers->zero_watch);
 	return r;
 }
 

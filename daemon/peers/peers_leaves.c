@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/peers/peers_leaves.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/timer.h"
+
+#define COST_READ 1000u /* in units (turns.h): a request to XenStore, of which its thread has the most */
+#define REREAD_MS 1000
+
+void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PEERS_PATH_SIZE])
+{
+	static const char *const names[] = {
+		[LEAF_ENDPOINTS] = "endpoints",
+		[LEAF_HELLO] = "hello",
+		[LEAF_RING_REF] = "ring-ref",
+		[LEAF_EVENT_CHANNEL] = "event-channel",
+	};
+	uint32_t us = peer->peers->options.self->domid;
+
+	if (leaf == LEAF_PRESENCE)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/presence", peer->domid);
+	else if (leaf == LEAF_SHUTDOWN)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/control/shutdown", peer->domid);
+	else if (leaf == LEAF_ASKS)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/asks", peer->domid);
+	else if (leaf == LEAF_PUBLIC)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/endpoints", peer->domid);
+	else if (leaf == LEAF_HELLO || leaf == LEAF_ENDPOINTS)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s", peer->domid, us,
+			 names[leaf]);
+	else
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s/%s", peer->domid, us,
+			 peer->rendezvous.our_nonce, names[leaf]);
+}
+
+static void on_leaf(void *userdata, int error, const char *untrusted_value, size_t size)
+{
+	struct leaf_read *read = userdata;
+	struct peer *peer = read->peer;
+
+	read->error = error;
+	read->size = size;
+	if (untrusted_value) {
+		read->untrusted_value = malloc(size + 1);
+		if (read->untrusted_value)
+			memcpy(read->untrusted_value, untrusted_value, size + 1);
+		else
+			read->error = -ENOMEM;
+	}
+	peer->came |= 1u << (read - peer->read);
+	task_due(&peer->task);
+}
+
+bool leaf_take(struct peer *peer, enum peer_leaf leaf, char **untrusted_value, size_t *size)
+{
+	struct leaf_read *read = &peer->read[leaf];
+	int error = read->error;
+
+	*untrusted_value = read->untrusted_value;
+	*size = read->size;
+	read->untrusted_value = NULL;
+	peer->came &= ~(1u << leaf);
+	peer->reading &= ~(1u << leaf);
+	if (peer->reread & 1u << leaf) {
+		peer->reread &= ~(1u << leaf);
+		peer_read(peer, leaf);
+		/* A moment of absence counts: the new node is another one. Then there is no value. */
+		return error == -ENOENT;
+	}
+	peer->looked |= 1u << leaf;
+	/* XenStore is broken, which says nothing about the peer. Whoever told of a change doesn't do so again. */
+	if (error < 0 && error != -ENOENT) {
+		if (!peer->asked) {
+			peer->missed |= 1u << leaf;
+			timer_start(peer->peers->reread, REREAD_MS);
+		}
+		peer_kick(peer);
+		return false;
+	}
+	return true;
+}
+
+void peer_read(struct peer *peer, enum peer_leaf leaf)
+{
+	unsigned bit = 1u << leaf;
+
+	peer->missed &= ~bit;
+	if (peer->reading & bit) {
+		peer->reread |= bit;
+		return;
+	}
+	peer->stale |= bit;
+	task_due(&peer->task);
+}
+
+uint64_t leaves_read(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+	char path[PEERS_PATH_SIZE];
+	uint64_t cost = 0;
+
+	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
+		struct leaf_read *read = &peer->read[leaf];
+
+		if (!(peer->stale & 1u << leaf))
+			continue;
+		cost += COST_READ;
+		leaf_path(peer, leaf, path);
+		if (store_read(peers->store, path, on_leaf, read, &read->request) < 0) {
+			timer_start(peers->reread, REREAD_MS); /* it stays stale until then */
+			continue;
+		}
+		peer->stale &= ~(1u << leaf);
+		peer->reading |= 1u << leaf;
+	}
+	return cost;
+}
+
+static void on_reread(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peers *peers = userdata;
+
+	if (!store_is_connected(peers->store)) {
+		timer_start(peers->reread, REREAD_MS);
+		return;
+	}
+	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
+		for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
+			if (peer->missed & 1u << leaf)
+				peer_read(peer, leaf); /* it may be being read by now */
+		if (peer->stale)
+			task_due(&peer->task);
+	}
+}
+
+int leaves_init(struct peers *peers)
+{
+	peers->reread = evtimer_new(peers->base, on_reread, peers);
+	return peers->reread ? 0 : -ENOMEM;
+}
+
+void leaves_destroy(struct peers *peers)
+{
+	if (peers->reread)
+		event_free(peers->reread);
+}
+
+void leaves_begin(struct peer *peer)
+{
+	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
+		peer->read[leaf].peer = peer;
+}
+
+void leaves_end(struct peer *peer)
+{
+	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
+		store_cancel(&peer->read[leaf].request);
+		free(peer->read[leaf].untrusted_value);
+	}
+}
