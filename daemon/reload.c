@@ -13,28 +13,61 @@
 #include "daemon/policy/access.h"
 #include "daemon/router.h"
 
-static void recheck_session(void *userdata, struct session *session)
+/* What is done with the hop of each program, each stream, and each room where channels wait for a program. */
+struct visit {
+	void (*hop)(const struct visit *visit, struct hop *hop);
+	struct router *router;
+};
+
+static void visit_session(void *userdata, struct session *session)
 {
-	router_recheck_hop(userdata, session_hop(session));
+	const struct visit *visit = userdata;
+
+	visit->hop(visit, session_hop(session));
 }
 
-static void recheck_stream(void *userdata, struct stream *stream)
+static void visit_stream(void *userdata, struct stream *stream)
 {
-	router_recheck_hop(userdata, stream_hop(stream));
+	const struct visit *visit = userdata;
+
+	visit->hop(visit, stream_hop(stream));
 }
 
-static void recheck_room(void *userdata, struct hop *room)
+static void visit_room(void *userdata, struct hop *room)
 {
-	router_recheck_hop(userdata, room);
+	const struct visit *visit = userdata;
+
+	visit->hop(visit, room);
+}
+
+static void visit_hops(struct daemon *daemon, struct visit *visit)
+{
+	visit->router = daemon->router;
+	activations_each_room(daemon->activations, visit_room, visit);
+	if (daemon->local) /* names may come before there are programs (startup_await_presence()) */
+		local_each(daemon->local, visit_session, visit);
+	streams_each(daemon->streams, visit_stream, visit);
+}
+
+static void recheck(const struct visit *visit, struct hop *hop)
+{
+	router_recheck_hop(visit->router, hop);
 }
 
 void reload_recheck_channels(struct daemon *daemon)
 {
-	activations_each_room(daemon->activations, recheck_room, daemon->router);
-	if (daemon->local) /* names may come before there are programs (startup_await_presence()) */
-		local_each(daemon->local, recheck_session, daemon->router);
-	streams_each(daemon->streams, recheck_stream, daemon->router);
+	visit_hops(daemon, &(struct visit){.hop = recheck});
 	via_recheck(daemon->via);
+}
+
+static void forget_names(const struct visit *visit, struct hop *hop)
+{
+	router_forget_names(hop);
+}
+
+void reload_forget_names(struct daemon *daemon)
+{
+	visit_hops(daemon, &(struct visit){.hop = forget_names});
 }
 
 int reload_files(struct daemon *daemon)

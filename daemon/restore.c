@@ -49,6 +49,7 @@ static int begin_anew(struct daemon *daemon, uint32_t domid)
 	leave_peers(daemon);
 	daemon->self.domid = domid;
 	watches_restart(daemon->watches);
+	reload_forget_names(daemon);
 	directory_restart(daemon->directory);
 	r = peers_start(daemon->peers);
 	if (r < 0)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "daemon/activation/activation.h"
+#include "daemon/base/cost.h"
 #include "daemon/base/self.h"
 #include "daemon/base/turns.h"
 #include "daemon/link/link.h"
@@ -220,16 +221,60 @@ static void end_channels(struct hop *hop, struct frame_text name)
 			channel_forbid(channel, ENOENT);
 }
 
+/* Asks policy about what it has allowed. While a name isn't known again after a restore, nothing is decided. */
+static void recheck(struct router *router, struct channel *channel)
+{
+	const struct hop *from = channel->opener.hop;
+	bool is_away = from && from->paused;
+	int r;
+
+	if (is_away &&
+	    channel->undecided) /* by this number it may be another domain now, until it is resumed */
+		return;
+	r = access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
+	channel->undecided = r == -ENODATA && (channel->undecided || is_away);
+	if (r < 0 && !channel->undecided)
+		channel_forbid(channel, -r);
+}
+
 void router_recheck_hop(struct router *router, struct hop *hop)
 {
 	struct channel *channel;
 	uint32_t number = 0;
-	int r;
 
-	while ((channel = next_accepted(hop, &number))) {
-		r = access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
-		if (r < 0)
-			channel_forbid(channel, -r);
+	while ((channel = next_accepted(hop, &number)))
+		recheck(router, channel);
+}
+
+void router_forget_names(struct hop *hop)
+{
+	struct channel *channel;
+	uint32_t number = 0;
+
+	while ((channel = next_accepted(hop, &number)))
+		channel->undecided = true;
+}
+
+void router_resumed(struct router *router, struct hop *hop, uint32_t from, uint32_t to)
+{
+	struct channel_end *end;
+	uint32_t number = 0;
+
+	relay_spend(hop->relay, hop->account, hop->channels.page_count + hop->channels.count);
+	while ((end = channel_table_next(&hop->channels, &number))) {
+		struct channel *channel = end->channel;
+
+		if (!channel->endpoint)
+			continue;
+		if (from != to && strchr(channel->endpoint, ':')) {
+			channel_forbid(channel, ECONNRESET);
+		} else if (end->is_opener && channel->identity.domid == from &&
+			   (from != to || channel->undecided)) {
+			relay_spend(hop->relay, hop->account, COST_OPEN);
+			channel->identity.domid = to;
+			channel->undecided = false;
+			recheck(router, channel);
+		}
 	}
 }
 

@@ -91,6 +91,13 @@ int router_resolve(struct router *router, const char *domain, uint32_t *domid);
  * every program and every stream: a channel to an endpoint may outlive its name. The peer's daemon checks
  * what a link has accepted. */
 void router_recheck_hop(struct router *router, struct hop *hop);
+/* This domain was restored, and names are unknown until they are told again: what this hop has accepted goes on until
+ * policy can decide about it. Of the same hops. */
+void router_forget_names(struct hop *hop);
+/* The session of a link goes on with the domain `to`, which was `from` before it was restored, or is the same. What it has
+ * opened is that domain's now, by which policy decides again, at once or when its name is known; what is relayed ends,
+ * since its far end was told the old number. */
+void router_resumed(struct router *router, struct hop *hop, uint32_t from, uint32_t to);
 
 unsigned router_endpoints(const struct router *router);
 /* Returns the endpoint with this name. NULL: there is none. */

@@ -8,13 +8,11 @@
 
 #include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
-#include "daemon/relay/channel.h"
 #include "daemon/local/closer.h"
 #include "daemon/daemon_internal.h"
 #include "daemon/base/descriptors.h"
 #include "daemon/peers/directory.h"
 #include "daemon/peers/domains.h"
-#include "daemon/base/cost.h"
 #include "daemon/link/link.h"
 #include "daemon/link/vchan_transport.h"
 #include "daemon/link/via.h"
@@ -386,35 +384,11 @@ static void peer_away(void *userdata, uint32_t domid, bool away)
 	watches_away(daemon->watches, domid, away);
 }
 
-/* What a name may decide that isn't known yet is decided when it comes. */
-static void restamp(struct daemon *daemon, struct channel *channel, uint32_t domid)
-{
-	int r;
-
-	channel->identity.domid = domid;
-	r = channel->endpoint ? access_still_allowed(daemon->access, &channel->identity, channel->endpoint)
-			      : 0;
-	if (r < 0 && r != -ENODATA)
-		channel_forbid(channel, -r);
-}
-
-/* What is relayed has told its other end who is here, and where that is: such channels end. The others are that of the
- * domain's new number, by which policy decides again. */
-static void peer_moved(void *userdata, uint32_t from, uint32_t to, struct hop *hop)
+static void peer_resumed(void *userdata, uint32_t from, uint32_t to, struct hop *hop)
 {
 	struct daemon *daemon = userdata;
-	struct channel_end *end;
-	uint32_t number = 0;
 
-	while ((end = channel_table_next(&hop->channels, &number))) {
-		struct channel *channel = end->channel;
-
-		relay_spend(&daemon->relay, hop->account, COST_OPEN);
-		if (channel->endpoint && strchr(channel->endpoint, ':'))
-			channel_forbid(channel, ECONNRESET);
-		else if (end->is_opener && channel->identity.domid == from)
-			restamp(daemon, channel, to);
-	}
+	router_resumed(daemon->router, hop, from, to);
 }
 
 static void ping_through_us(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping)
@@ -430,7 +404,7 @@ static int start_links(struct daemon *daemon)
 		.open = open_from_peer,
 		.unlinkable = peer_unlinkable,
 		.away = peer_away,
-		.moved = peer_moved,
+		.resumed = peer_resumed,
 		.ping = daemon->self.domid == 0 ? ping_through_us : NULL,
 	};
 	const struct config *config = &daemon->config;

@@ -223,7 +223,7 @@ static void go_on(struct link *link, const struct frame_resume *resume)
 
 	if (transport_is_granter(&link->next))
 		session->epoch = resume->epoch;
-	link_note_moved(link);
+	link_note_resumed(link);
 	link_guard(link);
 	hop_resume(&link->hop, &link->attempt.in, &link->attempt.out, resume->received);
 	session->attempt = RESUME_NOTHING;

@@ -183,8 +183,8 @@ void link_claim(struct link *link);
 void link_seek(struct link *link);
 /* The peer has proven it: the session's link gets the vchan and the attempt. NULL: it isn't so any more. */
 struct link *link_take_over(struct link *link);
-/* The session is resumed: if the peer's domid is another one now, tells who has to know. */
-void link_note_moved(struct link *link);
+/* The session is resumed, perhaps under another domid of the peer's: tells who has to know. */
+void link_note_resumed(struct link *link);
 
 /* --- link_info.c */
 /* Remembers the reason why a link couldn't be made. That a domain isn't there needs none. */

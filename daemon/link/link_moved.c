@@ -114,18 +114,18 @@ struct link *link_take_over(struct link *link)
 	return own;
 }
 
-void link_note_moved(struct link *link)
+void link_note_resumed(struct link *link)
 {
 	struct links *links = link->links;
 	uint32_t from = link->stamped;
 
 	link->stamped = link->domid;
-	if (from == link->domid)
-		return;
-	if (link->hop.account)
-		account_renumber(link->hop.account, link->domid);
-	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
-		    "domain %u was domain %u before it was restored", link->domid, from);
-	if (links->callbacks.moved)
-		links->callbacks.moved(links->userdata, from, link->domid, &link->hop);
+	if (from != link->domid) {
+		if (link->hop.account)
+			account_renumber(link->hop.account, link->domid);
+		log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
+			    "domain %u was domain %u before it was restored", link->domid, from);
+	}
+	if (links->callbacks.resumed)
+		links->callbacks.resumed(links->userdata, from, link->domid, &link->hop);
 }

@@ -120,6 +120,9 @@ struct channel {
 	/* cancel.h: cancellations without an answer from the acceptor's hop; NULL: there never was one */
 	struct channel_cancels *cancels;
 	bool opened; /* the acceptor's daemon has sent OPENED */
+	/* Policy has allowed it, and can't say whether it still does before a name is known again, since a domain was
+	 * restored. */
+	bool undecided;
 	bool ended;
 	struct channel *ended_next;
 };

@@ -2,9 +2,12 @@
 """A session outlives save and restore of a guest, whether it grants or maps: under another number, with stale and torn pages, and a daemon that
 runs on before it hears of anything. Nothing is lost, nothing comes twice, the order is kept; programs see a pause."""
 
+import errno
+
 import pytest
 
-from messaging import eventually
+from library import Connection
+from messaging import eventually, stopped
 from test_resume import resumed, traffic
 
 
@@ -98,6 +101,47 @@ def test_domain_0_gives_up_what_it_has_mapped_before_a_save(nodes, host, seed):
         goes_on()
     assert "about to be saved" in pair[0].log.read_text()
     assert host.list()["kernel_log"] == []
+
+
+@pytest.mark.parametrize("name", ["dom1", "other"])
+@pytest.mark.parametrize("saved", [1, 2], ids=["who sends", "who receives"])
+def test_what_a_name_has_allowed_goes_on_before_the_names_are_told_again(nodes, host, saved, name):
+    """Domain 0's daemon stands still meanwhile. Then it tells the name that is allowed, or another one."""
+    every = nodes(0, 1, 2, start=False)
+    zero, one, two = every.values()
+    two.policy = "[rule]\nfrom = dom1\nto = *\naction = allow\n"
+    for node in every.values():
+        node.start(wait=False)
+    for node in every.values():
+        node.wait_ready()
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        address = f"{two.domid}:inbox"
+
+        def outcome():
+            results = []
+            assert sender.post(address, b"x", results.append) == 0
+            eventually(lambda: receiver.receive(10) and sender.wait(10) >= 0 and results, "it has an outcome")
+            return results[0]
+
+        assert outcome() == 0
+        with stopped(zero.pid):
+            save_and_restore(host, every[saved])
+            knows_its_number(every[saved])
+            resumed(one, two.domid, 1)
+            for _ in range(20):
+                assert outcome() == 0
+            results = []
+            assert sender.post(address, b"x", results.append) == 0
+            eventually(lambda: sender.wait(10) >= 0 and two.status()["endpoints"][0]["queued"], "it has arrived")
+            if name != "dom1":
+                host.sim("rename", one.domid, name)
+        eventually(lambda: any(peer["name"] == name for peer in two.status()["peers"]), "the names are told again")
+        if name == "dom1":
+            assert outcome() == 0 and results == [0]
+        else:  # nobody has taken it, but its daemon can't be sure
+            eventually(lambda: sender.wait(10) >= 0 and results, "another name ends it")
+            assert results == [-errno.ECONNRESET]
 
 
 def test_both_guests_of_a_link_are_saved_at_once(nodes, host):

@@ -74,6 +74,7 @@ int access_still_allowed(struct access *access, const struct frame_identity *fro
 {
 	struct scene *scene = (struct scene *)(void *)access;
 
+	scene->asked_about = from->domid;
 	return scene->taken_back && strcmp(endpoint, scene->taken_back) == 0 ? -scene->why_taken_back : 0;
 }
 

@@ -143,6 +143,86 @@ static void what_is_not_decided_any_more_ends_with_that_error(void **state)
 	scene_stop(&scene);
 }
 
+/* A channel from domain 0 to `inbox`, for which policy has allowed it. */
+static void start_with_inbox(struct scene *scene)
+{
+	scene_start(scene);
+	assert_int_equal(bind_name(scene, scene->b, "inbox", ANY_KIND), 0);
+	open_kind(scene->link, 1, CHANNEL_MESSAGE, "inbox", 5);
+	expect_open(scene->b, "inbox");
+	scene->taken_back = "inbox";
+}
+
+static void decide(struct scene *scene, int error)
+{
+	scene->why_taken_back = error;
+	router_recheck_hop(scene->router, &scene->b->hop);
+	rig_settle(&scene->rig);
+}
+
+static void expect_end(struct scene *scene, uint32_t error)
+{
+	static struct party_frame frame;
+	struct frame_reset reset;
+
+	assert_true(party_expect(scene->b, FRAME_RESET, &frame));
+	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
+	assert_int_equal(reset.error, error);
+	scene_stop(scene);
+}
+
+static void names_that_a_restore_has_made_unknown_end_nothing_before_they_are_known(void **state)
+{
+	static struct party_frame frame;
+	struct scene scene;
+
+	start_with_inbox(&scene);
+	router_forget_names(&scene.b->hop);
+	for (unsigned i = 0; i < 3; i++)
+		decide(&scene, ENODATA);
+	assert_false(party_get(scene.b, 0, &frame));
+	decide(&scene, EACCES);
+	expect_end(&scene, EACCES);
+	/* Once they are known, they are as before. */
+	start_with_inbox(&scene);
+	router_forget_names(&scene.b->hop);
+	decide(&scene, ENODATA);
+	decide(&scene, 0);
+	assert_false(party_get(scene.b, 0, &frame));
+	decide(&scene, ENODATA);
+	expect_end(&scene, ENODATA);
+}
+
+/* Whose name isn't known while it isn't there. */
+static void policy_decides_about_a_peer_that_was_away_when_it_is_back(void **state)
+{
+	static struct party_frame frame;
+	struct scene scene;
+
+	for (uint32_t to = 0; to < 10; to += 9) {
+		start_with_inbox(&scene);
+		assert_int_equal(hop_pause(&scene.link->hop), 0);
+		decide(&scene, ENODATA);
+		/* By the number that it had, there may be another one now. */
+		decide(&scene, EACCES);
+		assert_false(party_get(scene.b, 0, &frame));
+		scene.why_taken_back = ENODATA;
+		router_resumed(scene.router, &scene.link->hop, 0, to);
+		assert_int_equal(scene.asked_about, to);
+		rig_settle(&scene.rig);
+		scene.link->hop.paused = false;
+		decide(&scene, ENODATA);
+		assert_false(party_get(scene.b, 0, &frame));
+		decide(&scene, EACCES);
+		expect_end(&scene, EACCES);
+	}
+	/* One that was only away ends at once where that doesn't hang on its name. */
+	start_with_inbox(&scene);
+	assert_int_equal(hop_pause(&scene.link->hop), 0);
+	decide(&scene, EACCES);
+	expect_end(&scene, EACCES);
+}
+
 static void what_is_not_decided_yet_says_so_and_nothing_else(void **state)
 {
 	struct scene scene;
@@ -200,6 +280,8 @@ int main(void)
 		cmocka_unit_test(program_that_cannot_take_more_refuses_with_the_reason),
 		cmocka_unit_test(what_the_rules_forbid_from_now_on_ends_for_both),
 		cmocka_unit_test(what_is_not_decided_any_more_ends_with_that_error),
+		cmocka_unit_test(names_that_a_restore_has_made_unknown_end_nothing_before_they_are_known),
+		cmocka_unit_test(policy_decides_about_a_peer_that_was_away_when_it_is_back),
 		cmocka_unit_test(what_is_not_decided_yet_says_so_and_nothing_else),
 		cmocka_unit_test(channels_of_an_unbound_endpoint_end),
 	};
