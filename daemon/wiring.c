@@ -388,6 +388,7 @@ static void peer_resumed(void *userdata, uint32_t from, uint32_t to, struct hop 
 {
 	struct daemon *daemon = userdata;
 
+	via_renumber(daemon->via, from, to);
 	router_resumed(daemon->router, hop, from, to);
 }
 

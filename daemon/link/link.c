@@ -633,7 +633,7 @@ int links_send(struct links *links, uint32_t domid, uint8_t type, const void *pa
 	struct link *link;
 
 	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
-	if (!link || link->state != LINK_UP)
+	if (!link || link->claims || (link->state != LINK_UP && link->state != LINK_AWAY))
 		return -ENOTCONN;
 	return hop_send(&link->hop, type, 0, 0, payload, length);
 }

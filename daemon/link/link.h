@@ -96,8 +96,9 @@ void links_explain(struct links *links, uint32_t domid, const char *reason);
 /* Calls `each` for the hop of each link. */
 void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop *hop), void *userdata);
 
-/* Sends a frame about neither a channel nor the link itself, with the next pass of the loop. Returns 0,
- * -ENOTCONN: there is no session with the peer, -ENOBUFS: it hasn't taken what was sent before. */
+/* Sends a frame about neither a channel nor the link itself, with the next pass of the loop, or, while the link is away,
+ * when it is resumed. Returns 0, -ENOTCONN: there is no session with the peer, -ENOBUFS: it hasn't taken what was sent
+ * before. */
 int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length);
 
 /* The callbacks of peers.h. The link owns the transport from now on. */

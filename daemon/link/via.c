@@ -434,7 +434,7 @@ static void answer_ping(struct via *via, uint32_t source, uint64_t token, int re
 	const struct frame_ping_relayed pong = {.token = token, .number = (uint32_t)-result};
 	uint8_t payload[FRAME_PING_RELAYED_SIZE];
 
-	/* If it fails, the source's daemon has gone, or takes nothing. */
+	/* If it fails, its session has ended, and with it the source's ping; or it takes nothing. */
 	(void)links_send(via->links, source, FRAME_PONG, payload, frame_ping_relayed_encode(&pong, payload));
 }
 
@@ -492,6 +492,15 @@ void via_take_ping(struct via *via, uint32_t source, const struct frame_ping_rel
 	if (r < 0)
 		answer_ping(via, source, ping->token, r);
 	account_unref(account);
+}
+
+void via_renumber(struct via *via, uint32_t from, uint32_t to)
+{
+	struct relayed_ping *ping;
+
+	DL_FOREACH(via->pings, ping)
+		if (ping->source == from)
+			ping->source = to;
 }
 
 /* --- policy has changed ------------------------------------------------------------------------- */

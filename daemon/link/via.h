@@ -71,6 +71,8 @@ void via_open(struct via *via, struct channel *channel, const struct frame_open 
 
 /* Relays, in domain 0, a ping that `source` asks for. */
 void via_take_ping(struct via *via, uint32_t source, const struct frame_ping_relayed *ping);
+/* The domain `from` has the number `to` now: answers what it has asked there. */
+void via_renumber(struct via *via, uint32_t from, uint32_t to);
 
 /* Ends the channels that domain 0 forwards and that changed rules forbid now. */
 void via_recheck(struct via *via);

@@ -70,6 +70,35 @@ static void what_was_sent_again_and_lost_again_comes_again(void **state)
 	scene_stop(&scene);
 }
 
+/* Such as the answer to a ping that was relayed. */
+static void what_is_sent_aside_of_channels_while_away_goes_out_afterwards(void **state)
+{
+	static const uint8_t none[16];
+	struct scene scene;
+
+	for (int has_session = 0; has_session < 2; has_session++) {
+		up_to_resume(&scene);
+		leave(&scene);
+		assert_int_equal(links_send(scene.links, 7, FRAME_PONG, "1234567812345678", 16), 0);
+		if (has_session) {
+			meet_again(&scene);
+			prove(&scene);
+			go_on(&scene);
+			expect(&scene, FRAME_PONG);
+			assert_int_equal(scene.peer.header.length, 16);
+		} else { /* to another session it means nothing */
+			bring_vchan(&scene);
+			hear_hello(&scene, HELLO_RESUME);
+			hello_of_peer(&scene, HELLO_BEGIN, none, peer_instance);
+			expect_state(&scene, LINK_UP);
+			say_u64(&scene, FRAME_PING, 7);
+			expect(&scene, FRAME_PONG);
+			assert_int_equal(scene.peer.header.length, 8);
+		}
+		scene_stop(&scene);
+	}
+}
+
 static void session_frames_right_behind_resume_count(void **state)
 {
 	struct frame_resume resume;
@@ -349,6 +378,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_the_peer_has_not_processed_comes_again_with_its_number),
 		cmocka_unit_test(what_was_sent_again_and_lost_again_comes_again),
+		cmocka_unit_test(what_is_sent_aside_of_channels_while_away_goes_out_afterwards),
 		cmocka_unit_test(session_frames_right_behind_resume_count),
 		cmocka_unit_test(peer_that_has_no_session_gets_a_new_one_over_the_same_vchan),
 		cmocka_unit_test(peer_of_version_1_0_has_no_session),

@@ -32,6 +32,7 @@ struct scene {
 	void *pinger;
 	uint32_t request, pong;
 	unsigned pongs;
+	uint32_t moved_to; /* the source's domid now; 0: it is as before */
 
 	/* what the policy says */
 	int denied, taken_back;
@@ -76,7 +77,7 @@ int links_send(struct links *links, uint32_t domid, uint8_t type, const void *pa
 {
 	struct frame_ping_relayed pong;
 
-	assert_int_equal(domid, 1);
+	assert_int_equal(domid, the_scene->moved_to ? the_scene->moved_to : 1);
 	assert_int_equal(type, FRAME_PONG);
 	assert_int_equal(frame_ping_relayed_decode(payload, length, &pong), 0);
 	assert_int_equal(pong.token, 7777);
@@ -492,6 +493,13 @@ static void domain_0_relays_pings_and_their_errors(void **state)
 	scene.done(scene.pinger, 0, -EHOSTDOWN);
 	assert_int_equal(scene.pong, EHOSTDOWN);
 	assert_int_equal(scene.pongs, 6);
+	/* The source was restored meanwhile. */
+	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){7777, 2});
+	via_renumber(scene.via, 3, 8);
+	via_renumber(scene.via, 1, 9);
+	scene.moved_to = 9;
+	scene.done(scene.pinger, 0, 1000);
+	assert_int_equal(scene.pongs, 7);
 	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){7777, 2}); /* freed without an answer */
 	scene_stop(&scene);
 }
