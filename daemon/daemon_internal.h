@@ -98,7 +98,7 @@ int reload_files(struct daemon *daemon);
 const char *reload_error(const struct daemon *daemon);
 /* Ends the channels that policy doesn't allow any more. */
 void reload_recheck_channels(struct daemon *daemon);
-/* Lets them go on until names, which a restore has made unknown, are known again. */
-void reload_forget_names(struct daemon *daemon);
+/* Lets them go on, under this domain's new number, until names, which a restore has made unknown, are known again. */
+void reload_restart_channels(struct daemon *daemon, uint32_t was);
 
 #endif

@@ -17,6 +17,7 @@
 struct visit {
 	void (*hop)(const struct visit *visit, struct hop *hop);
 	struct router *router;
+	uint32_t was; /* this domain, before it was restored */
 };
 
 static void visit_session(void *userdata, struct session *session)
@@ -60,14 +61,14 @@ void reload_recheck_channels(struct daemon *daemon)
 	via_recheck(daemon->via);
 }
 
-static void forget_names(const struct visit *visit, struct hop *hop)
+static void restart(const struct visit *visit, struct hop *hop)
 {
-	router_forget_names(hop);
+	router_restart_hop(visit->router, hop, visit->was);
 }
 
-void reload_forget_names(struct daemon *daemon)
+void reload_restart_channels(struct daemon *daemon, uint32_t was)
 {
-	visit_hops(daemon, &(struct visit){.hop = forget_names});
+	visit_hops(daemon, &(struct visit){.hop = restart, .was = was});
 }
 
 int reload_files(struct daemon *daemon)

@@ -41,6 +41,7 @@ static void leave_peers(struct daemon *daemon)
  * be resumed. */
 static int begin_anew(struct daemon *daemon, uint32_t domid)
 {
+	uint32_t was = daemon->self.domid;
 	int r = vchan_host_renew(daemon->host);
 
 	if (r < 0)
@@ -49,7 +50,7 @@ static int begin_anew(struct daemon *daemon, uint32_t domid)
 	leave_peers(daemon);
 	daemon->self.domid = domid;
 	watches_restart(daemon->watches);
-	reload_forget_names(daemon);
+	reload_restart_channels(daemon, was);
 	directory_restart(daemon->directory);
 	r = peers_start(daemon->peers);
 	if (r < 0)

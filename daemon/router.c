@@ -246,13 +246,19 @@ void router_recheck_hop(struct router *router, struct hop *hop)
 		recheck(router, channel);
 }
 
-void router_forget_names(struct hop *hop)
+void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
 {
-	struct channel *channel;
+	struct channel_end *end;
 	uint32_t number = 0;
 
-	while ((channel = next_accepted(hop, &number)))
-		channel->undecided = true;
+	while ((end = channel_table_next(&hop->channels, &number))) {
+		struct channel *channel = end->channel;
+
+		/* A peer may have had the number that is ours now, but not ours before. */
+		if (channel->identity.domid == was)
+			channel->identity.domid = router->with.self->domid;
+		channel->undecided |= !end->is_opener;
+	}
 }
 
 void router_resumed(struct router *router, struct hop *hop, uint32_t from, uint32_t to)

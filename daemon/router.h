@@ -91,9 +91,9 @@ int router_resolve(struct router *router, const char *domain, uint32_t *domid);
  * every program and every stream: a channel to an endpoint may outlive its name. The peer's daemon checks
  * what a link has accepted. */
 void router_recheck_hop(struct router *router, struct hop *hop);
-/* This domain was restored, and names are unknown until they are told again: what this hop has accepted goes on until
- * policy can decide about it. Of the same hops. */
-void router_forget_names(struct hop *hop);
+/* This domain was restored, and had the domid `was` before: what this hop, one of the same, has opened is that of the new
+ * one for policy. Names are unknown until they are told again: what it has accepted goes on until they are. */
+void router_restart_hop(struct router *router, struct hop *hop, uint32_t was);
 /* The session of a link goes on with the domain `to`, which was `from` before it was restored, or is the same. What it has
  * opened is that domain's now, by which policy decides again, at once or when its name is known; what is relayed ends,
  * since its far end was told the old number. */

@@ -144,6 +144,24 @@ def test_what_a_name_has_allowed_goes_on_before_the_names_are_told_again(nodes, 
             assert results == [-errno.ECONNRESET]
 
 
+def test_programs_of_a_restored_guest_are_its_own_by_new_rules_too(nodes, host):
+    """Within a domain everything is allowed unless a rule forbids it: what its programs have opened isn't another domain's."""
+    one, two = nodes(1, 2).values()
+    with Connection(one.socket) as sender, Connection(one.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        results = []
+        assert sender.post("self:inbox", b"x", results.append) == 0
+        eventually(lambda: sender.wait(10) >= 0 and one.status()["endpoints"][0]["queued"], "it has arrived")
+        save_and_restore(host, one)
+        knows_its_number(one)
+        one.write_policy("[rule]\nfrom = 2\nto = *\naction = allow\n")
+        assert one.xenmsg("policy", "reload").returncode == 0
+        message = receiver.receive()
+        assert message.data == b"x"
+        eventually(lambda: sender.wait(10) >= 0 and results, "it has an outcome")
+        assert results == [0]
+
+
 def test_both_guests_of_a_link_are_saved_at_once(nodes, host):
     """Neither is there any more by the number by which the other one knows it."""
     one, two = nodes(1, 2).values()

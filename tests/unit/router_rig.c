@@ -119,6 +119,7 @@ void peers_advertise(struct peers *peers, const char *const *names, unsigned cou
 
 static int open_by_program(struct party *party, struct channel *channel, const struct frame_open *open)
 {
+	channel->identity.domid = OWN;
 	router_open_address(the_scene->router, channel, open->name);
 	return 0;
 }

@@ -177,7 +177,7 @@ static void names_that_a_restore_has_made_unknown_end_nothing_before_they_are_kn
 	struct scene scene;
 
 	start_with_inbox(&scene);
-	router_forget_names(&scene.b->hop);
+	router_restart_hop(scene.router, &scene.b->hop, 5);
 	for (unsigned i = 0; i < 3; i++)
 		decide(&scene, ENODATA);
 	assert_false(party_get(scene.b, 0, &frame));
@@ -185,12 +185,42 @@ static void names_that_a_restore_has_made_unknown_end_nothing_before_they_are_kn
 	expect_end(&scene, EACCES);
 	/* Once they are known, they are as before. */
 	start_with_inbox(&scene);
-	router_forget_names(&scene.b->hop);
+	router_restart_hop(scene.router, &scene.b->hop, 5);
 	decide(&scene, ENODATA);
 	decide(&scene, 0);
 	assert_false(party_get(scene.b, 0, &frame));
 	decide(&scene, ENODATA);
 	expect_end(&scene, ENODATA);
+}
+
+/* Whose the channel is that the party has opened. */
+static uint32_t domid_of(struct party *party, uint32_t number)
+{
+	const struct channel_end *end = channel_table_find(&party->hop.channels, number);
+
+	assert_non_null(end);
+	return end->channel->identity.domid;
+}
+
+static void what_a_program_of_a_restored_domain_has_opened_is_that_of_its_new_number(void **state)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+	open_kind(scene.a, 0, CHANNEL_MESSAGE, "5:inbox", 7);
+	open_kind(scene.a, 2, CHANNEL_MESSAGE, "7:inbox", 7);
+	expect_open(scene.b, "inbox");
+	open_kind(scene.link, 1, CHANNEL_MESSAGE, "inbox", 5);
+	expect_open(scene.b, "inbox");
+	scene.self.domid = 8;
+	/* In any order, and each hop only has one of the two ends. */
+	router_restart_hop(scene.router, &scene.b->hop, 5);
+	router_restart_hop(scene.router, &scene.a->hop, 5);
+	assert_int_equal(domid_of(scene.a, 0), 8);
+	assert_int_equal(domid_of(scene.a, 2), 8);
+	assert_int_equal(domid_of(scene.link, 1), 0);
+	scene_stop(&scene);
 }
 
 /* Whose name isn't known while it isn't there. */
@@ -281,6 +311,7 @@ int main(void)
 		cmocka_unit_test(what_the_rules_forbid_from_now_on_ends_for_both),
 		cmocka_unit_test(what_is_not_decided_any_more_ends_with_that_error),
 		cmocka_unit_test(names_that_a_restore_has_made_unknown_end_nothing_before_they_are_known),
+		cmocka_unit_test(what_a_program_of_a_restored_domain_has_opened_is_that_of_its_new_number),
 		cmocka_unit_test(policy_decides_about_a_peer_that_was_away_when_it_is_back),
 		cmocka_unit_test(what_is_not_decided_yet_says_so_and_nothing_else),
 		cmocka_unit_test(channels_of_an_unbound_endpoint_end),
