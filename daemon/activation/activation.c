@@ -90,8 +90,8 @@ static bool has_place(struct activation *activation, const struct channel *chann
 			channel_forbid(other, ENOENT);
 			continue;
 		}
-		held += other->charge.account == channel->charge.account;
-		for (i = 0; i < count && holders[i] != other->charge.account; i++)
+		held += account_is(other->charge.account, channel->charge.account);
+		for (i = 0; i < count && !account_is(holders[i], other->charge.account); i++)
 			;
 		if (i == count)
 			holders[count++] = other->charge.account;

@@ -44,6 +44,8 @@ struct account {
 	uint64_t refused[QUOTA_RESOURCES];
 	struct account_sent sent;
 	struct line line;
+	struct account
+		*into; /* a reference to the account that has all of this one's, which is none any more */
 	UT_hash_handle hh;
 };
 
@@ -134,37 +136,61 @@ void account_unref(struct account *account)
 {
 	if (!account || --account->references > 0)
 		return;
-	HASH_DEL(account->quota->accounts, account);
+	if (account->into)
+		account_unref(account->into);
+	else
+		HASH_DEL(account->quota->accounts, account);
 	line_end(&account->line);
 	free(account);
 }
 
-void account_renumber(struct account *account, uint32_t id)
+/* Returns the account that this one is by now; NULL for NULL. */
+static struct account *present(const struct account *account)
 {
-	struct account_key key = {.kind = account->key.kind, .id = id};
-	struct quota *quota = account->quota;
-	struct account *other;
+	while (account && account->into)
+		account = account->into;
+	return (struct account *)account;
+}
 
-	HASH_FIND(hh, quota->accounts, &key, sizeof(key), other);
-	if (other)
+bool account_is(const struct account *account, const struct account *other)
+{
+	return present(account) == present(other);
+}
+
+void account_merge(struct account *from, struct account *to)
+{
+	struct quota *quota;
+
+	from = present(from);
+	to = present(to);
+	if (!from || !to || from == to)
 		return;
-	HASH_DEL(quota->accounts, account);
-	account->key = key;
-	HASH_ADD_INORDER(hh, quota->accounts, key, sizeof(account->key), account, by_key);
+	quota = from->quota;
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
+		quota->pools[i].accounts -= from->used[i] && to->used[i];
+		to->used[i] += from->used[i];
+		to->refused[i] += from->refused[i];
+	}
+	to->sent.bytes += from->sent.bytes;
+	to->sent.messages += from->sent.messages;
+	to->line.spent += from->line.spent;
+	HASH_DEL(quota->accounts, from);
+	from->into = account_ref(to);
 }
 
 enum quota_kind account_kind(const struct account *account)
 {
-	return (enum quota_kind)account->key.kind;
+	return (enum quota_kind)present(account)->key.kind;
 }
 
 uint32_t account_id(const struct account *account)
 {
-	return account->key.id;
+	return present(account)->key.id;
 }
 
 struct log_source account_source(const struct account *account)
 {
+	account = present(account);
 	if (!account)
 		return LOG_BY_US;
 	return account->key.kind == QUOTA_UID ? LOG_BY_UID(account->key.id) : LOG_BY_DOMAIN(account->key.id);
@@ -178,7 +204,9 @@ static uint64_t max_of(const struct account *account, enum quota_resource resour
 /* Returns what is left of the account's maximum. */
 static uint64_t below_max(const struct account *account, enum quota_resource resource)
 {
-	return max_of(account, resource) - account->used[resource];
+	uint64_t max = max_of(account, resource), used = account->used[resource];
+
+	return used < max ? max - used : 0;
 }
 
 /* Returns what is left of the account's share. */
@@ -199,21 +227,22 @@ static uint64_t available(const struct account *account, enum quota_resource res
 
 bool account_may_hold(const struct account *account, enum quota_resource resource)
 {
-	return account && max_of(account, resource) > 0;
+	return account && max_of(present(account), resource) > 0;
 }
 
 struct line *account_line(struct account *account)
 {
-	return account ? &account->line : NULL;
+	return account ? &present(account)->line : NULL;
 }
 
 const struct line *account_time(const struct account *account)
 {
-	return &account->line;
+	return &present(account)->line;
 }
 
 struct quota_usage account_usage(const struct account *account, enum quota_resource resource)
 {
+	account = present(account);
 	if (!account)
 		return (struct quota_usage){0};
 	return (struct quota_usage){
@@ -226,6 +255,7 @@ struct quota_usage account_usage(const struct account *account, enum quota_resou
 
 void account_note_sent(struct account *account, uint64_t bytes, uint64_t messages)
 {
+	account = present(account);
 	if (!account)
 		return;
 	account->sent.bytes += bytes;
@@ -234,7 +264,7 @@ void account_note_sent(struct account *account, uint64_t bytes, uint64_t message
 
 struct account_sent account_sent(const struct account *account)
 {
-	return account->sent;
+	return present(account)->sent;
 }
 
 void account_explain(const struct account *account, enum quota_resource resource, uint64_t amount, char *text,
@@ -244,6 +274,7 @@ void account_explain(const struct account *account, enum quota_resource resource
 	const char *who;
 
 	snprintf(text, size, "%s", "");
+	account = present(account);
 	if (!account)
 		return;
 	who = account->key.kind == QUOTA_UID ? "user" : "domain";
@@ -276,12 +307,12 @@ void charge_init(struct charge *charge, struct account *account)
 
 bool charge_fits(const struct charge *charge, enum quota_resource resource, uint64_t amount)
 {
-	return !charge->account || amount == 0 || amount <= available(charge->account, resource);
+	return !charge->account || amount == 0 || amount <= available(present(charge->account), resource);
 }
 
 static void take(struct charge *charge, enum quota_resource resource, uint64_t amount)
 {
-	struct account *account = charge->account;
+	struct account *account = present(charge->account);
 	struct quota_pool *pool;
 
 	charge->held[resource] += amount;
@@ -298,7 +329,7 @@ int charge_all(struct charge *charge, const uint64_t amounts[QUOTA_RESOURCES])
 	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
 		if (charge_fits(charge, i, amounts[i]))
 			continue;
-		refuse(charge->account, i, amounts[i]);
+		refuse(present(charge->account), i, amounts[i]);
 		return -ENOBUFS;
 	}
 	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
@@ -322,7 +353,7 @@ void charge_pass(struct charge *to, struct charge *from, enum quota_resource res
 
 void charge_release(struct charge *charge, enum quota_resource resource, uint64_t amount)
 {
-	struct account *account = charge->account;
+	struct account *account = present(charge->account);
 	struct quota_pool *pool;
 
 	charge->held[resource] -= amount;

@@ -100,8 +100,12 @@ struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_
 /* The functions below take NULL for an account without limits. */
 struct account *account_ref(struct account *account);
 void account_unref(struct account *account);
-/* Gives a peer's account another domid, unless there is one of that. */
-void account_renumber(struct account *account, uint32_t id);
+/* Lets `to` have all that `from` holds, and what is charged to `from` from now on: they are one, by the name of `to`. It
+ * may then hold more than its maximum, and gets nothing more until it has given back enough. References to `from` stay
+ * what they are, and its tasks in their line. */
+void account_merge(struct account *from, struct account *to);
+/* Whether they are one. */
+bool account_is(const struct account *account, const struct account *other);
 enum quota_kind account_kind(const struct account *account);
 uint32_t account_id(const struct account *account);
 /* Returns the source of log lines about the account. */

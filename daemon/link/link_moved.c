@@ -114,6 +114,20 @@ struct link *link_take_over(struct link *link)
 	return own;
 }
 
+/* Lets the account of the peer's present number have what the session has cost so far, and will. */
+static void take_account(struct link *link)
+{
+	struct quota *quota = link->links->relay->quota;
+	struct account *before = link->hop.account,
+		       *account = quota ? quota_account(quota, QUOTA_PEER, link->domid) : NULL;
+
+	if (!account)
+		return;
+	account_merge(before, account);
+	hop_set_account(&link->hop, account);
+	account_unref(before);
+}
+
 void link_note_resumed(struct link *link)
 {
 	struct links *links = link->links;
@@ -121,8 +135,7 @@ void link_note_resumed(struct link *link)
 
 	link->stamped = link->domid;
 	if (from != link->domid) {
-		if (link->hop.account)
-			account_renumber(link->hop.account, link->domid);
+		take_account(link);
 		log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
 			    "domain %u was domain %u before it was restored", link->domid, from);
 	}

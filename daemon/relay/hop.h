@@ -257,7 +257,7 @@ int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const str
 /* Sets how a program wants to be spoken to, once it has said so. Only before the hop is attached. */
 void hop_set_kind(struct hop *hop, enum hop_kind kind);
 /* Sets the account that pays for what comes in here, and takes over the caller's reference. Only before the
- * hop is attached. */
+ * hop is attached, or while it is paused. */
 void hop_set_account(struct hop *hop, struct account *account);
 /* Resets every channel (see hop_reset_channels) and frees what the hop holds. */
 void hop_cleanup(struct hop *hop);

@@ -376,6 +376,53 @@ static void restored_domain_keeps_the_sessions_that_it_can_resume(void **state)
 	}
 }
 
+static uint64_t channels_of(struct quota *quota, uint32_t domid)
+{
+	struct account *account = quota_account(quota, QUOTA_PEER, domid);
+	uint64_t used = account_usage(account, QUOTA_CHANNELS).used;
+
+	account_unref(account);
+	return used;
+}
+
+static void peer_pays_under_its_new_number_for_what_it_has_opened_under_the_old_one(void **state)
+{
+	const struct quota_limits limits = {
+		.pool = {[QUOTA_BYTES] = 1u << 20, [QUOTA_CHANNELS] = 100},
+		.max = {[QUOTA_PEER] = {[QUOTA_BYTES] = 1u << 20, [QUOTA_CHANNELS] = 100}},
+	};
+	struct quota *quota = quota_new(&limits);
+	struct link_info info;
+	struct channel *channel;
+	struct scene scene;
+	int error;
+
+	scene_start(&scene);
+	scene.relay.quota = quota;
+	begin_to_resume(&scene);
+	assert_true(is_there(&scene, 7, &info));
+	assert_int_equal(channel_new(links_want(scene.links, 7, NULL, &error), 2, CHANNEL_MESSAGE,
+				     &(struct frame_identity){.domid = 7}, &channel),
+			 0);
+	assert_int_equal(channel_accept(channel, &scene.program, "inbox"), 0);
+	assert_int_equal(channels_of(quota, 7), 1);
+	leave(&scene);
+	come_back(&scene);
+	prove(&scene);
+	assert_int_equal(channels_of(quota, 9), 0);
+	go_on(&scene);
+	assert_int_equal(channels_of(quota, 7), 0);
+	assert_int_equal(channels_of(quota, 9), 1);
+	info = info_of(&scene);
+	assert_int_equal(account_id(info.account), 9);
+	links_free(scene.links);
+	scene.links = NULL;
+	forget_program_channel(&scene);
+	assert_int_equal(channels_of(quota, 9), 0);
+	scene_stop(&scene);
+	quota_free(quota);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -389,6 +436,7 @@ int main(void)
 		cmocka_unit_test(session_that_goes_on_elsewhere_is_not_taken_before_its_end_was_heard),
 		cmocka_unit_test(nothing_new_is_sent_to_who_was_saved),
 		cmocka_unit_test(restored_domain_keeps_the_sessions_that_it_can_resume),
+		cmocka_unit_test(peer_pays_under_its_new_number_for_what_it_has_opened_under_the_old_one),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);

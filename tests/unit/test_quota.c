@@ -229,6 +229,45 @@ static void a_charge_that_moves_is_held_once(void **state)
 	assert_int_equal(quota_pool(*state, QUOTA_DESCRIPTORS).used, 0);
 }
 
+static void account_that_becomes_part_of_another_leaves_it_all_that_it_holds(void **state)
+{
+	struct charge from = charge_of(*state, QUOTA_PEER, 7), to = charge_of(*state, QUOTA_PEER, 9),
+		      none = charge_of(*state, QUOTA_PEER, 11);
+	const struct account_key first = {.kind = QUOTA_PEER, .id = 0};
+	const struct account *account;
+
+	assert_int_equal(charge_channels(&from, 2, 300), 0);
+	assert_int_equal(charge_channels(&to, 1, 100), 0);
+	assert_int_equal(charge_channels(&from, 1, 0), -ENOBUFS);
+	account_note_sent(from.account, 10, 1);
+	account_note_sent(to.account, 20, 2);
+	account_merge(from.account, to.account);
+	account_merge(none.account, to.account);
+	account_merge(from.account, to.account);
+	account = quota_next(*state, &first);
+	assert_true(account_is(account, from.account) && account_is(to.account, from.account));
+	assert_null(quota_next(*state, &(struct account_key){QUOTA_PEER, 9}));
+	assert_int_equal(account_id(from.account), 9);
+	assert_ptr_equal(account_line(from.account), account_line(to.account));
+	assert_int_equal(account_sent(from.account).bytes, 30);
+	assert_int_equal(quota_pool(*state, QUOTA_CHANNELS).accounts, 1);
+	/* It holds more than its maximum, which is 2 channels. */
+	expect(to.account, 3, 400, 1);
+	assert_int_equal(charge_channels(&from, 0, 101), -ENOBUFS);
+	assert_int_equal(charge_channels(&from, 0, 100), 0);
+	assert_int_equal(charge_channels(&to, 1, 0), -ENOBUFS);
+	charge_release(&from, QUOTA_CHANNELS, 1);
+	assert_int_equal(charge_channels(&from, 1, 0), -ENOBUFS);
+	charge_end(&to);
+	expect(from.account, 1, 400, 4);
+	/* Who has the number then has another one. */
+	to = charge_of(*state, QUOTA_PEER, 7);
+	assert_false(account_is(to.account, from.account));
+	charge_end(&to);
+	charge_end(&from);
+	charge_end(&none);
+}
+
 static void no_account_has_no_limits(void **state)
 {
 	struct charge charge;
@@ -424,6 +463,7 @@ int main(void)
 		TEST(all_programs_of_a_user_share_an_account),
 		TEST(a_charge_outlives_the_program_that_caused_it),
 		TEST(a_charge_that_moves_is_held_once),
+		TEST(account_that_becomes_part_of_another_leaves_it_all_that_it_holds),
 		TEST(no_account_has_no_limits),
 		TEST(one_alone_gets_half_and_each_that_follows_its_part_of_the_rest),
 		TEST(the_maximum_holds_where_the_share_would_be_more),
