@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Examples compile in every build, so that they stay true, and are installed as sources.
-check_PROGRAMS += examples/ping examples/loop examples/chat examples/copy examples/kv examples/rendezvous \
+check_PROGRAMS += examples/ping examples/loop examples/blocks examples/chat examples/copy examples/kv examples/rendezvous \
 	examples/request-reply examples/sdevent
 examples_ping_SOURCES = examples/ping.c
 examples_ping_LDADD = libxenmsg.la
+# Run by tests in simulated domains, so without libtool's wrappers.
+examples_blocks_SOURCES = examples/blocks.c
+examples_blocks_LDADD = libxenmsg.la
+examples_blocks_LDFLAGS = -no-install
 examples_loop_SOURCES = examples/libevent.c
 examples_loop_LDADD = libxenmsg.la $(LIBEVENT_LIBS)
 examples_chat_SOURCES = examples/chat.c
@@ -30,6 +34,7 @@ endif
 
 exampledir = $(docdir)/examples
 dist_example_DATA = \
+	examples/blocks.c \
 	examples/chat.c \
 	examples/copy.c \
 	examples/glib.c \

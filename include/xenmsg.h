@@ -11,8 +11,8 @@
  * letter or digit. A message has 0 bytes to 16 MiB (or what the daemons are configured for).
  *
  * Functions return 0 or a count, or a negative errno. They copy texts and messages: the caller may
- * reuse its memory when a function returns. Time-outs are in milliseconds; a negative one never
- * ends.
+ * reuse its memory when a function returns (xenmsg_reserve() and XENMSG_BIND_LEND save that copy).
+ * Time-outs are in milliseconds; a negative one never ends.
  *
  * Every message that was accepted for sending ends in exactly one outcome:
  *
@@ -150,7 +150,21 @@ XENMSG_API size_t xenmsg_max_message(struct xenmsg *conn);
 /* What an endpoint takes, if it isn't everything. The numbers are those of BIND in the protocol. */
 enum xenmsg_bind_options {
 	XENMSG_BIND_MESSAGES = 1, /* only messages: calls are refused with EPROTOTYPE */
-	XENMSG_BIND_CALLS = 2	  /* only calls */
+	XENMSG_BIND_CALLS = 2,	  /* only calls */
+	/*
+	 * May be added to either, or stand alone. The payload of a message may stay in the memory that is
+	 * shared with the daemon until xenmsg_message_free(), which saves a copy: of one of 4 KiB to 64 KiB
+	 * that came in one piece, while there is room; of any other it is a copy as always. Either way
+	 * its address stays the same, and only this program and its daemon, which it trusts, can
+	 * change it. What this option changes:
+	 *   - its sender may learn that it was delivered only when it is freed, or when this connection
+	 *     next waits, if that comes first
+	 *   - messages that are still held when the connection waits, or that hold half of the room, are
+	 *     copied then, which costs more than a copy at once: this is for programs that free a
+	 *     message before they wait for the next
+	 *   - a process made by fork() mustn't read or free it
+	 */
+	XENMSG_BIND_LEND = 256
 };
 
 /* Called when a message has come. The handler owns it: free it, now or later, with
@@ -161,7 +175,7 @@ typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *me
  * Makes an endpoint, which exists until xenmsg_unbind() or xenmsg_close(). Waits for the daemon's
  * answer.
  * options   0: it takes messages and calls, which come as messages that want a reply; or
- *           XENMSG_BIND_MESSAGES or XENMSG_BIND_CALLS
+ *           XENMSG_BIND_MESSAGES or XENMSG_BIND_CALLS, and XENMSG_BIND_LEND
  * handler   called for every message; NULL: messages are taken with xenmsg_recv()
  * Returns 0, or -EINVAL (not an endpoint's name, or an unknown option), -EEXIST (bound already,
  * here or by another program), -EACCES (a policy denies it), -ENOBUFS (over a quota), -ENOTCONN,
@@ -290,6 +304,34 @@ XENMSG_API XENMSG_CHECK int xenmsg_post(struct xenmsg *conn, const char *address
 XENMSG_API XENMSG_CHECK int xenmsg_post_timed(struct xenmsg *conn, const char *address,
 					      const void *data, size_t size, int timeout_ms,
 					      xenmsg_done done, void *userdata);
+
+/*
+ * Reserves memory for a message to be written where it is sent from, which saves the copy of
+ * xenmsg_post(): a message of 4 KiB to XENMSG_AT_ONCE_MAX lies in the memory that is shared with the
+ * daemon, if nothing waits before it and there is room; any other in memory of the library's, and is
+ * copied by xenmsg_commit(). The program can't tell which, and may call anything in between: if that
+ * needs the place, the library moves the message, and `data` stays valid. There is one at a time in a
+ * connection.
+ * address  DOMAIN:ENDPOINT
+ * size     the most that the message may have, in bytes
+ * data     [out] `size` bytes, aligned to 8, of any content, to be written until xenmsg_commit(),
+ *          xenmsg_unreserve() or xenmsg_close(); NULL unless this returns 0
+ * Returns 0, or -EBUSY (there is one already), or as xenmsg_post().
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_reserve(struct xenmsg *conn, const char *address, size_t size,
+					   void **data);
+/*
+ * Sends the message that was reserved, as xenmsg_post() does: it comes behind those that were sent
+ * before this is called, and xenmsg_withdraw() can withdraw it.
+ * size  of the message, at most what was reserved
+ * done  as for xenmsg_post()
+ * Returns 0, or -EINVAL (nothing is reserved, or less), -EAGAIN, -ENOBUFS or -ENOMEM: the message is
+ * still reserved; or -EMSGSIZE or -ENOTCONN: it isn't any more.
+ */
+XENMSG_API XENMSG_CHECK int xenmsg_commit(struct xenmsg *conn, size_t size, xenmsg_done done,
+					  void *userdata);
+/* Gives up the message that was reserved, if there is one: nothing is sent. */
+XENMSG_API void xenmsg_unreserve(struct xenmsg *conn);
 
 /*
  * Withdraws a message or call that was posted and has no outcome yet. `done` is called as always,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Implements xenmsg_post() and xenmsg_post_timed(), xenmsg_withdraw(), xenmsg_send(), xenmsg_recv() and
+/* Implements xenmsg_post() and xenmsg_post_timed(), xenmsg_reserve(), xenmsg_withdraw(), xenmsg_send(), xenmsg_recv() and
  * xenmsg_peek(). */
 
 #include <errno.h>
@@ -63,6 +63,43 @@ int xenmsg_withdraw(struct xenmsg *conn, const char *address, const void *userda
 	conn_push(conn);
 	conn_remind(conn);
 	return r;
+}
+
+int xenmsg_reserve(struct xenmsg *conn, const char *address, size_t size, void **data)
+{
+	int r;
+
+	*data = NULL;
+	conn->reason[0] = '\0';
+	if (conn_pump(conn) < 0)
+		return -ENOTCONN;
+	r = conn_check(conn, outbox_reserve(&conn->outbox, address, size, data));
+	/* The channel may have been opened for it. What waits to be sent stays so: it would take the place. */
+	if (!conn->dead)
+		transport_publish(&conn->transport);
+	return r;
+}
+
+int xenmsg_commit(struct xenmsg *conn, size_t size, xenmsg_done done, void *userdata)
+{
+	int r;
+
+	conn->reason[0] = '\0';
+	/* Nothing is read before: to answer it could need the place where the message lies. */
+	if (conn->dead) {
+		outbox_unreserve(&conn->outbox);
+		return -ENOTCONN;
+	}
+	r = conn_check(conn, outbox_commit(&conn->outbox, size, done, userdata));
+	if (r < 0)
+		return r;
+	conn_push(conn);
+	return 0;
+}
+
+void xenmsg_unreserve(struct xenmsg *conn)
+{
+	outbox_unreserve(&conn->outbox);
 }
 
 struct outcome {

@@ -93,14 +93,16 @@ static int enter_binding(struct xenmsg *conn, const char *endpoint, unsigned opt
 			 xenmsg_message_handler handler, void *userdata, uint32_t *kinds)
 {
 	const unsigned known = XENMSG_BIND_MESSAGES | XENMSG_BIND_CALLS;
+	bool lends = options & XENMSG_BIND_LEND;
 	size_t size = strlen(endpoint);
 
+	options &= ~(unsigned)XENMSG_BIND_LEND;
 	if ((options & ~known) || !endpoint_name_is_valid(endpoint, size))
 		return -EINVAL;
 	if (inbox_find(&conn->inbox, endpoint, size))
 		return -EEXIST;
 	*kinds = options ? options : known;
-	return inbox_bind(&conn->inbox, endpoint, handler, userdata);
+	return inbox_bind(&conn->inbox, endpoint, lends, handler, userdata);
 }
 
 static void leave_binding(struct xenmsg *conn, const char *endpoint)

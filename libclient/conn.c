@@ -414,6 +414,11 @@ static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
 		reply_lose(request);
 }
 
+static void give_back(struct xenmsg *conn, struct xenmsg_message *message)
+{
+	inbox_take_back(&conn->inbox, message);
+}
+
 /* ---- life ------------------------------------------------------------------------------------ */
 
 /* Makes a connection, to which the daemon hasn't answered yet. */
@@ -425,7 +430,7 @@ static int start(struct xenmsg **made, const char *socket_path, int64_t deadline
 
 	if (!conn)
 		return -ENOMEM;
-	pool = message_pool_new(conn, abandon);
+	pool = message_pool_new(conn, abandon, give_back);
 	conn->scratch = malloc(FRAME_PAYLOAD_MAX);
 	if (pool && conn->scratch)
 		r = transport_start(&conn->transport, socket_path, deadline);
@@ -490,6 +495,9 @@ void conn_free(struct xenmsg *conn)
 {
 	outbox_free(&conn->outbox);
 	inbox_release(&conn->inbox, true);
+	/* Held for lack of memory: GOODBYE would say that they were not taken. */
+	if (conn->inbox.held)
+		conn->transport.closed = true;
 	transport_close(&conn->transport);
 	inbox_free(&conn->inbox);
 	requests_free(&conn->requests);

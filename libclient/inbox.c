@@ -65,6 +65,7 @@ static void remove_receiver(struct inbox *inbox, struct receiver *receiver)
 
 void inbox_free(struct inbox *inbox)
 {
+	struct xenmsg_message *message, *next_message;
 	struct binding *binding, *next;
 	struct receiver *receiver;
 	uint32_t number = 0;
@@ -76,12 +77,16 @@ void inbox_free(struct inbox *inbox)
 		HASH_DEL(inbox->bindings, binding);
 		free(binding);
 	}
+	DL_FOREACH_SAFE2(inbox->held, message, next_message, held_next)
+		message->holds = false;
+	window_release(inbox->window);
 	message_pool_close(inbox->pool);
 }
 
 /* ---- bindings -------------------------------------------------------------------------------- */
 
-int inbox_bind(struct inbox *inbox, const char *endpoint, xenmsg_message_handler handler, void *userdata)
+int inbox_bind(struct inbox *inbox, const char *endpoint, bool lends, xenmsg_message_handler handler,
+	       void *userdata)
 {
 	struct binding *binding = calloc(1, sizeof(*binding));
 
@@ -90,6 +95,7 @@ int inbox_bind(struct inbox *inbox, const char *endpoint, xenmsg_message_handler
 	memcpy(binding->endpoint, endpoint, strlen(endpoint) + 1);
 	binding->handler = handler;
 	binding->userdata = userdata;
+	binding->lends = lends;
 	HASH_ADD_STR(inbox->bindings, endpoint, binding);
 	if (!HASH_ADDED(binding)) {
 		free(binding);
@@ -212,6 +218,108 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 	return 0;
 }
 
+/* ---- messages that stay in the ring ---------------------------------------------------------- */
+
+#define PAUSE_MIN 16u
+#define PAUSE_MAX 4096u
+
+static void note_held(struct inbox *inbox)
+{
+	inbox->transport->holds = inbox->held != NULL;
+	if (inbox->held)
+		inbox->transport->held_at = inbox->held->begin;
+}
+
+/* Puts private pages in place of those of the first held message, and of those that follow it closely. */
+static int keep_some(struct inbox *inbox)
+{
+	struct xenmsg_message *message = inbox->held, *last = message;
+	uint8_t *from = message->lent, *to = from + message->size;
+	int r;
+
+	while ((last = last->held_next) && last->window == message->window && last->lent >= to &&
+	       last->lent - to < LEND_MIN)
+		to = last->lent + last->size;
+	r = window_keep(message->window, from, (uint32_t)(to - from));
+	if (r < 0)
+		return r;
+	if (inbox->window == message->window) {
+		window_release(inbox->window);
+		inbox->window = NULL;
+	}
+	while (inbox->held != last) {
+		message = inbox->held;
+		DL_DELETE2(inbox->held, message, held_prev, held_next);
+		message->holds = false;
+	}
+	note_held(inbox);
+	return 0;
+}
+
+/* Lets the program keep what it holds of the ring, in private pages. Returns 0; or -ENOMEM: some of it is still
+ * held. */
+static int keep_held(struct inbox *inbox)
+{
+	uint32_t pause = inbox->lend_pause * 2;
+	int r = 0;
+
+	if (!inbox->held)
+		return 0;
+	inbox->lend_pause = inbox->lend_later = pause < PAUSE_MIN   ? PAUSE_MIN
+						: pause > PAUSE_MAX ? PAUSE_MAX
+								    : pause;
+	while (r == 0 && inbox->held)
+		r = keep_some(inbox);
+	return r;
+}
+
+/* Lends the message whose payload begins `offset` bytes behind the front of the ring. Returns false if it is to be
+ * copied. */
+static bool lend(struct inbox *inbox, struct xenmsg_message *message, uint32_t size, uint32_t offset)
+{
+	struct transport *transport = inbox->transport;
+	const struct ring_reader *ring = &transport->deliveries;
+	uint32_t begin = ring->tail;
+
+	if (!transport->shared || size < LEND_MIN || size > ring->ring.size / 4)
+		return false;
+	if (inbox->lend_later) {
+		inbox->lend_later--;
+		return false;
+	}
+	if (inbox->held && begin - transport->held_at + size > ring->ring.size / 2) {
+		keep_held(inbox);
+		return false;
+	}
+	if (!inbox->window)
+		inbox->window = window_new(&ring->ring);
+	if (!inbox->window) {
+		inbox->lend_later = PAUSE_MAX;
+		return false;
+	}
+	message->begin = begin;
+	message->lent = window_at(inbox->window, begin + offset);
+	message->window = inbox->window;
+	message->holds = true;
+	window_use(message->window);
+	DL_APPEND2(inbox->held, message, held_prev, held_next);
+	note_held(inbox);
+	return true;
+}
+
+void inbox_take_back(struct inbox *inbox, struct xenmsg_message *message)
+{
+	DL_DELETE2(inbox->held, message, held_prev, held_next);
+	message->holds = false;
+	note_held(inbox);
+	inbox->lend_pause /= 2;
+	inbox->unreported +=
+		(uint32_t)message->size; /* it may have been reported that nothing more was taken */
+	/* Behind a RESET that isn't published yet, nothing is released. */
+	if (!inbox->reset_sent)
+		transport_release_quietly(inbox->transport);
+}
+
 /* Sends FIN when all was taken and answered. FIN says that all was taken, so it follows the report of that:
  * the ring's consumer index, or CREDIT. */
 static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
@@ -227,6 +335,9 @@ static int end_if_finished(struct inbox *inbox, struct receiver *receiver)
 		receiver->ending = true;
 		return 0;
 	}
+	r = keep_held(inbox);
+	if (r < 0)
+		return r;
 	transport_release_deliveries(inbox->transport, true);
 	r = transport_offset(inbox->transport, FRAME_FIN, receiver->number,
 			     receiver->replies ? receiver->replies->sender->framed : 0);
@@ -556,22 +667,31 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 	struct receiver *receiver = front->receiver;
 	struct ring_reader *ring = &inbox->transport->deliveries;
 	struct xenmsg_message *message = receiver->part.message;
-	bool whole = !message;
+	bool whole = !message, lends;
 	uint32_t before = before_trailer(front);
 	uint8_t number[4];
 	uint32_t sent = htole32(MESSAGE_SENT);
 	bool mine;
 	int r;
 
+	/* FIN, if it has come, is answered when the last one is taken: nothing may be held then. */
+	lends = whole && front->binding->lends &&
+		!(receiver->fin && receiver->taken + message_span(front->size) >= receiver->total);
 	if (whole)
-		message = message_new(inbox->pool, front->size);
+		message = message_new(inbox->pool, lends ? 0 : front->size);
 	if (!message)
 		return -ENOMEM;
+	if (lends && !lend(inbox, message, front->size, MESSAGE_HEAD_SIZE) &&
+	    message_grow(message, front->size, front->size) < 0) {
+		xenmsg_message_free(message);
+		return -ENOMEM;
+	}
 	mine = !was_cancelled(receiver, receiver->taken + before) &&
 	       __atomic_compare_exchange_n(ring_reader_word(ring, before), &sent, htole32(MESSAGE_TAKEN),
 					   false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-	if (mine && whole) {
-		ring_reader_copy(ring, MESSAGE_HEAD_SIZE, message->data, front->size);
+	if (whole) {
+		if (mine && !message->lent)
+			ring_reader_copy(ring, MESSAGE_HEAD_SIZE, message->data, front->size);
 		message->size = front->size;
 	}
 	if (mine)
@@ -646,6 +766,11 @@ int inbox_release(struct inbox *inbox, bool now)
 	bool quietly = !now && inbox->unreported < INBOX_RELEASE_AFTER;
 	int r = 0;
 
+	/* The program may sleep next. If there is no memory, they stay held until they are freed. */
+	if (now && inbox->held) {
+		keep_held(inbox);
+		inbox->unreported++;
+	}
 	if (inbox->unreported == 0)
 		return 0;
 	/* What is released counts as taken, unless the channel was reset before, so the daemon must see the

@@ -11,6 +11,11 @@
  *
  * A request is a message, too; replies.c sends the replies on its channel.
  *
+ * Where the binding says so, such a message isn't copied: the program gets it where it lies, in a window of the ring, and
+ * nothing from its first byte on is released to the daemon before it is freed. If that takes too long, because the
+ * program is about to sleep or half of the ring is held, the held messages get private pages (window.h). Until
+ * then the daemon doesn't see that they were taken; a CANCEL meanwhile is answered by the state word.
+ *
  * Taking a message is a compare-and-swap of its state word from sent to taken (in the ring, where the daemon
  * may be cancelling it at the same time); if that fails, the message is skipped.
  *
@@ -40,6 +45,7 @@ struct binding {
 	char endpoint[ENDPOINT_NAME_MAX + 1];
 	xenmsg_message_handler handler;
 	void *userdata;
+	bool lends;	/* its messages may stay in the ring until they are freed */
 	uint32_t asked; /* number of the BIND that was posted for it, 0 if none was */
 	UT_hash_handle hh;
 };
@@ -59,6 +65,11 @@ struct inbox {
 	uint64_t last_origin;
 	bool reset_sent;     /* a RESET may still be unpublished; nothing is released before it */
 	uint32_t unreported; /* bytes taken since the daemon was last offered a notification */
+	/* utlist, in the order of the ring: messages that the program has and that lie there */
+	struct xenmsg_message *held;
+	struct window *window; /* in which the next are lent; NULL: not made yet */
+	/* After a copy, since the program held messages for too long, so many are copied at once: more each time. */
+	uint32_t lend_pause, lend_later;
 };
 
 /* Initializes the inbox, which closes the pool when it is freed. */
@@ -67,7 +78,8 @@ void inbox_init(struct inbox *inbox, struct transport *transport, struct outbox 
 void inbox_free(struct inbox *inbox);
 
 /* Enters a binding of the program, before the daemon is asked. Returns 0 or -ENOMEM. */
-int inbox_bind(struct inbox *inbox, const char *endpoint, xenmsg_message_handler handler, void *userdata);
+int inbox_bind(struct inbox *inbox, const char *endpoint, bool lends, xenmsg_message_handler handler,
+	       void *userdata);
 struct binding *inbox_find(struct inbox *inbox, const char *endpoint, size_t size);
 /* Finds the binding for which this BIND was posted; NULL: it has been removed. */
 struct binding *inbox_find_asked(struct inbox *inbox, uint32_t asked);
@@ -112,8 +124,10 @@ static inline int inbox_release_quietly(struct inbox *inbox)
 {
 	if (inbox->reset_sent || inbox->dirty || inbox->unreported >= INBOX_RELEASE_AFTER)
 		return inbox_release(inbox, false);
-	ring_reader_release_quietly(&inbox->transport->deliveries);
+	transport_release_quietly(inbox->transport);
 	return 0;
 }
+/* Releases what a message held in the ring, and what only that held up; called when it is freed. */
+void inbox_take_back(struct inbox *inbox, struct xenmsg_message *message);
 
 #endif

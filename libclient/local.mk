@@ -31,7 +31,8 @@ libclient_la_SOURCES = \
 	libclient/sender.c libclient/sender.h \
 	libclient/trace.c libclient/trace.h \
 	libclient/transport.c libclient/transport.h \
-	libclient/wait.c libclient/wait.h
+	libclient/wait.c libclient/wait.h \
+	libclient/window.c libclient/window.h
 libclient_la_LIBADD = libwire.la
 
 lib_LTLIBRARIES += libxenmsg.la

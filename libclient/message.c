@@ -5,16 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libclient/window.h"
+
 #define KEEP_MESSAGES 64	 /* in the pool */
 #define KEEP_CAPACITY (1u << 20) /* larger buffers go back to the system */
 #define MIN_CAPACITY  512u
 
-struct message_pool *message_pool_new(struct xenmsg *conn, message_abandon abandon)
+struct message_pool *message_pool_new(struct xenmsg *conn, message_abandon abandon,
+				      message_give_back give_back)
 {
 	struct message_pool *pool = calloc(1, sizeof(*pool));
 
 	if (pool)
-		*pool = (struct message_pool){.conn = conn, .abandon = abandon};
+		*pool = (struct message_pool){.conn = conn, .abandon = abandon, .give_back = give_back};
 	return pool;
 }
 
@@ -86,6 +89,15 @@ int message_enlarge(struct xenmsg_message *message, size_t size, size_t most)
 	return 0;
 }
 
+static void give_back(struct xenmsg_message *message)
+{
+	if (message->holds)
+		message->pool->give_back(message->pool->conn, message);
+	window_release(message->window);
+	message->lent = NULL;
+	message->window = NULL;
+}
+
 void xenmsg_message_free(struct xenmsg_message *message)
 {
 	struct message_pool *pool;
@@ -95,6 +107,8 @@ void xenmsg_message_free(struct xenmsg_message *message)
 	pool = message->pool;
 	if (message->reply == REPLY_OWED)
 		pool->abandon(pool->conn, message);
+	if (message->lent)
+		give_back(message);
 	pool->out--;
 	if (pool->conn && pool->unused_count < KEEP_MESSAGES && message->capacity <= KEEP_CAPACITY) {
 		message->next = pool->unused;
@@ -109,7 +123,7 @@ void xenmsg_message_free(struct xenmsg_message *message)
 
 void *xenmsg_message_data(struct xenmsg_message *message)
 {
-	return message->data;
+	return message->lent ? message->lent : message->data;
 }
 
 size_t xenmsg_message_size(const struct xenmsg_message *message)

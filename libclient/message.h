@@ -15,6 +15,7 @@
 #include "xenmsg.h"
 
 struct replies;
+struct window;
 
 /*
  * Says whether a message that the program holds is the request of a call, and what became of its reply:
@@ -33,19 +34,28 @@ enum reply_state {
 
 /* Called when the program frees a request whose reply is owed; afterwards it is owed no more. */
 typedef void (*message_abandon)(struct xenmsg *conn, struct xenmsg_message *request);
+/* Called when the program frees a message that holds a part of the ring. */
+typedef void (*message_give_back)(struct xenmsg *conn, struct xenmsg_message *message);
 
 struct message_pool {
 	struct xenmsg_message *unused;
 	unsigned unused_count, out;
 	struct xenmsg *conn; /* NULL: it was closed */
 	message_abandon abandon;
+	message_give_back give_back;
 };
 
 struct xenmsg_message {
 	struct message_pool *pool;
 	struct xenmsg_message *next; /* in the pool */
-	uint8_t *data;
+	uint8_t *data;		     /* memory of its own */
 	size_t size, capacity;
+	uint8_t *lent; /* where the payload lies instead, in `window`; else NULL */
+	struct window *window;
+	/* While it holds a part of the ring, from `begin` on, it is in inbox->held. */
+	bool holds;
+	uint32_t begin;
+	struct xenmsg_message *held_prev, *held_next;
 	uint64_t origin; /* the owner's number for the sender that the following fields describe; 0: none */
 	struct frame_identity sender;
 	char endpoint[ENDPOINT_NAME_MAX + 1];
@@ -58,7 +68,8 @@ struct xenmsg_message {
 };
 
 /* Makes a pool. Returns NULL if memory has run out. */
-struct message_pool *message_pool_new(struct xenmsg *conn, message_abandon abandon);
+struct message_pool *message_pool_new(struct xenmsg *conn, message_abandon abandon,
+				      message_give_back give_back);
 /* Detaches the pool from the connection. Messages that the program still holds stay valid. */
 void message_pool_close(struct message_pool *pool);
 

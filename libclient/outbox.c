@@ -14,6 +14,7 @@
 /* limits of the queue of an address, before its channel is open and then; a single message may exceed them */
 #define QUEUE_OPENING_MAX 262144u
 #define QUEUE_MAX	  65536u
+#define OWN_KEPT	  (1u << 20) /* a larger memory for a reserved message isn't kept for the next */
 
 void outbox_init(struct outbox *outbox, struct transport *transport, outbox_ended ended)
 {
@@ -71,6 +72,8 @@ void outbox_free(struct outbox *outbox)
 	while ((sender = channel_table_next(&outbox->by_number, &number)))
 		remove_sender(outbox, sender);
 	channel_table_free(&outbox->by_number);
+	outbox_unreserve(outbox);
+	free(outbox->reserved.own);
 	free(outbox->settled);
 }
 
@@ -486,6 +489,107 @@ int outbox_post(struct outbox *outbox, const char *address, const void *data, si
 	r = put(outbox, sender, &pieces, at_once, &op);
 	if (r == 0 && ticket)
 		*ticket = (struct outbox_ticket){.sender = sender, .userdata = userdata};
+	return r;
+}
+
+/* ---- messages that the program writes where they are sent from ------------------------------- */
+
+static int reserve_own(struct reservation *reserved, size_t size)
+{
+	uint8_t *own;
+
+	if (size <= reserved->capacity && reserved->own)
+		return 0;
+	own = malloc(size ? size : 1);
+	if (!own)
+		return -ENOMEM;
+	free(reserved->own);
+	reserved->own = own;
+	reserved->capacity = size;
+	return 0;
+}
+
+int outbox_reserve(struct outbox *outbox, const char *address, size_t size, void **data)
+{
+	struct reservation *reserved = &outbox->reserved;
+	struct sender *sender;
+	uint8_t *lent;
+	int r;
+
+	if (reserved->data)
+		return -EBUSY;
+	if (size > outbox->transport->max_message)
+		return -EMSGSIZE;
+	r = outbox_channel(outbox, address, CHANNEL_MESSAGE, &sender);
+	if (r < 0)
+		return r;
+	if (size > sender->max_message)
+		return -EMSGSIZE;
+	if (!queue_has_room(sender, message_span(size)))
+		return -EAGAIN;
+	lent = sender_lend(sender, outbox->transport, size);
+	r = lent ? 0 : reserve_own(reserved, size);
+	if (r < 0)
+		return r;
+	if (lent) {
+		reserved->window = outbox->transport->out_window;
+		window_use(reserved->window);
+	}
+	reserved->data = lent ? lent : reserved->own;
+	reserved->size = size;
+	memcpy(reserved->address, sender->address, sizeof(reserved->address));
+	*data = reserved->data;
+	return 0;
+}
+
+void outbox_unreserve(struct outbox *outbox)
+{
+	struct reservation *reserved = &outbox->reserved;
+
+	if (reserved->window)
+		transport_end_loan(outbox->transport);
+	window_release(reserved->window);
+	reserved->window = NULL;
+	reserved->data = NULL;
+	if (reserved->capacity > OWN_KEPT) {
+		free(reserved->own);
+		reserved->own = NULL;
+		reserved->capacity = 0;
+	}
+}
+
+static int commit(struct outbox *outbox, size_t size, const struct op *op)
+{
+	struct transport *transport = outbox->transport;
+	const struct message_pieces pieces = message_pieces(outbox->reserved.data, size);
+	uint64_t span = message_span(size);
+	struct sender *sender;
+	int r = outbox_channel(outbox, outbox->reserved.address, CHANNEL_MESSAGE, &sender);
+
+	if (r < 0)
+		return r;
+	/* Meanwhile its room in the ring may have been needed, or its channel may have ended and another have begun. */
+	if (!transport->lent_room || !sender_can_frame(sender, transport, span) || size > sender->max_message)
+		return put(outbox, sender, &pieces, false, op);
+	r = reserve_op(outbox, sender, op);
+	if (r < 0)
+		return r;
+	sender_frame_lent(sender, transport, (uint32_t)size);
+	push_op(outbox, sender, op, span);
+	sender->ops_framed = sender->ops_count;
+	return 0;
+}
+
+int outbox_commit(struct outbox *outbox, size_t size, xenmsg_done done, void *userdata)
+{
+	const struct op op = {.done = done, .userdata = userdata};
+	int r;
+
+	if (!outbox->reserved.data || size > outbox->reserved.size)
+		return -EINVAL;
+	r = commit(outbox, size, &op);
+	if (r != -EAGAIN && r != -ENOMEM && r != -ENOBUFS)
+		outbox_unreserve(outbox);
 	return r;
 }
 

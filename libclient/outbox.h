@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "libclient/transport.h"
+#include "wire/address.h"
 #include "wire/channel_table.h"
 #include "xenmsg.h"
 
@@ -45,8 +46,19 @@ struct settled {
 /* Called when a channel of kind call has ended and its messages are settled. */
 typedef void (*outbox_ended)(struct caller *caller);
 
+/* A message that the program writes where it is sent from, or in memory of our own. */
+struct reservation {
+	uint8_t *data; /* NULL: there is none */
+	size_t size;
+	struct window *window; /* in which it lies, perhaps as private pages by now; NULL: in `own` */
+	uint8_t *own;
+	size_t capacity; /* of `own`, which is kept for the next */
+	char address[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
+};
+
 struct outbox {
 	struct transport *transport;
+	struct reservation reserved;
 	/* uthash; channels that take new messages, and those that take new calls */
 	struct sender *by_address, *calls_by_address;
 	struct sender *last; /* the channel used last: most programs talk to one address at a time */
@@ -74,6 +86,12 @@ void outbox_free(struct outbox *outbox);
  * doesn't fit into the ring as a whole. */
 int outbox_post(struct outbox *outbox, const char *address, const void *data, size_t size, bool at_once,
 		xenmsg_done done, void *userdata, struct outbox_ticket *ticket);
+/* Reserves memory for a message. Returns as xenmsg_reserve(). */
+int outbox_reserve(struct outbox *outbox, const char *address, size_t size, void **data);
+/* Sends it, with this size. Returns as xenmsg_commit(). */
+int outbox_commit(struct outbox *outbox, size_t size, xenmsg_done done, void *userdata);
+/* Gives it up, if there is one. */
+void outbox_unreserve(struct outbox *outbox);
 /* Gives up a message that has no outcome. Its outcome is -ETIMEDOUT at once if its end hasn't been handed to
  * the daemon, else it follows from the answer to a CANCEL. */
 int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket);

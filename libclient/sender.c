@@ -139,7 +139,8 @@ bool sender_frame_small(struct sender *sender, struct transport *transport,
 	uint8_t *at;
 
 	if (span > SMALL_SPAN || span > sender_budget(sender) || fifo_size(&sender->queue) ||
-	    fifo_size(&transport->backlog) || ring_writer_space(&transport->out, size) < (int)size)
+	    fifo_size(&transport->backlog) || transport->lent_room ||
+	    ring_writer_space(&transport->out, size) < (int)size)
 		return false;
 	at = ring_writer_room(&transport->out, size);
 	if (at) {
@@ -153,6 +154,43 @@ bool sender_frame_small(struct sender *sender, struct transport *transport,
 	}
 	sender->framed += span;
 	return true;
+}
+
+uint8_t *sender_lend(const struct sender *sender, struct transport *transport, uint64_t size)
+{
+	uint64_t span = message_span(size);
+	uint32_t frame = FRAME_HEADER_SIZE + (uint32_t)span;
+	uint8_t *at;
+
+	if (size < LEND_MIN || span > FRAME_PAYLOAD_MAX || transport->lent_room ||
+	    !sender_can_frame(sender, transport, span) || frame > transport->out.ring.size / 2 ||
+	    ring_writer_space(&transport->out, frame) < (int)frame)
+		return NULL;
+	at = transport_lend_room(transport, frame);
+	return at ? at + FRAME_HEADER_SIZE + MESSAGE_HEAD_SIZE : NULL;
+}
+
+bool sender_can_frame(const struct sender *sender, const struct transport *transport, uint64_t span)
+{
+	return span <= sender_budget(sender) && fifo_size(&sender->queue) == 0 &&
+	       fifo_size(&transport->backlog) == 0;
+}
+
+void sender_frame_lent(struct sender *sender, struct transport *transport, uint32_t size)
+{
+	const struct message_pieces pieces = message_pieces(NULL, size);
+	uint32_t span = (uint32_t)message_span(size);
+	const struct frame_header header = data_header(sender, span, 1);
+	uint8_t *at = window_at(transport->out_window, transport->out.head);
+
+	frame_header_encode(&header, at);
+	at += FRAME_HEADER_SIZE;
+	put_u64(at, pieces.head);
+	memset(at + MESSAGE_HEAD_SIZE + size, 0, -size & 7u);
+	put_u64(at + span - MESSAGE_TRAILER_SIZE, pieces.trailer);
+	ring_writer_advance(&transport->out, FRAME_HEADER_SIZE + span);
+	transport_end_loan(transport);
+	sender->framed += span;
 }
 
 int64_t sender_frame_pieces(struct sender *sender, struct transport *transport,

@@ -21,6 +21,8 @@
 
 #define RING_MIN 8192u /* in smaller rings messages would be split into useless pieces */
 
+#define LEND_LATER 64u
+
 enum { FD_MEMORY, FD_KICK, FD_WAKE }; /* in the order in which the daemon sends them */
 
 /* What is kept until the daemon has answered. */
@@ -271,16 +273,51 @@ void transport_close(struct transport *transport)
 	}
 	forget_hello(transport);
 	pump_free(transport->pump);
+	window_release(transport->out_window);
 	if (transport->memory)
 		munmap(transport->memory, transport->memory_size);
 	close_all(fds, sizeof(fds) / sizeof(*fds));
 	fifo_free(&transport->backlog);
 }
 
+uint8_t *transport_lend_room(struct transport *transport, uint32_t size)
+{
+	if (!transport->shared)
+		return NULL;
+	if (transport->lend_later) {
+		transport->lend_later--;
+		return NULL;
+	}
+	if (!transport->out_window)
+		transport->out_window = window_new(&transport->out.ring);
+	if (!transport->out_window)
+		return NULL;
+	transport->lent_room = size;
+	return window_at(transport->out_window, transport->out.head);
+}
+
+/* Lets the program keep the room that was lent to it, elsewhere. */
+static int take_room_back(struct transport *transport)
+{
+	struct window *window = transport->out_window;
+	int r = window_keep(window, window_at(window, transport->out.head), transport->lent_room);
+
+	if (r < 0)
+		return r;
+	transport->out_window = NULL;
+	transport->lent_room = 0;
+	transport->lend_later = LEND_LATER;
+	window_release(window);
+	return 0;
+}
+
 int transport_space(struct transport *transport, uint32_t want)
 {
-	int space = ring_writer_space(&transport->out, want);
+	int space = transport->lent_room ? take_room_back(transport) : 0;
 
+	if (space < 0)
+		return space;
+	space = ring_writer_space(&transport->out, want);
 	if (space >= 0 && (uint32_t)space < want && transport->pump) {
 		transport_publish(transport);
 		pump_out(transport->pump);
@@ -404,9 +441,8 @@ void transport_release_in(struct transport *transport)
 
 void transport_release_deliveries(struct transport *transport, bool quietly)
 {
-	if (quietly)
-		ring_reader_release_quietly(&transport->deliveries);
-	else if (ring_reader_release(&transport->deliveries) && transport->shared)
+	transport_release_quietly(transport);
+	if (!quietly && ring_reader_take_request(&transport->deliveries) && transport->shared)
 		kick(transport);
 }
 

@@ -20,6 +20,7 @@
 
 #include "libclient/fifo.h"
 #include "libclient/trace.h"
+#include "libclient/window.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
 
@@ -42,6 +43,13 @@ struct transport {
 	struct hello *hello; /* only until the daemon has answered */
 	struct pump *pump;   /* only without shared memory */
 	struct fifo backlog; /* control frames that found no room in `out` */
+	/* The program holds a message that begins there in `deliveries`, so no more is released. */
+	bool holds;
+	uint32_t held_at;
+	/* so many bytes behind the last frame in `out` are lent to the program, in the window; 0: none */
+	uint32_t lent_room;
+	uint32_t lend_later;	   /* room isn't lent so many times, since it had to be taken back */
+	struct window *out_window; /* NULL: not made yet */
 	uint32_t domid;
 	uint64_t max_message;
 	char reason[256]; /* the daemon's last words */
@@ -59,8 +67,17 @@ void transport_close(struct transport *transport);
 /* Keeps the reason that the daemon gives at the end. */
 void transport_keep_reason(struct transport *transport, struct frame_text text);
 
-/* Returns the number of bytes free in `out`, or -EPROTO. Looks again if there seem to be less than `want`. */
+/* Returns the number of bytes free in `out`, which the caller may write to, or -EPROTO; or -ENOMEM, if the room can't be
+ * taken back from the program. Looks again if there seem to be less than `want`. */
 int transport_space(struct transport *transport, uint32_t want);
+/* Lends the program the next `size` bytes of `out`, for which there is room, until transport_end_loan() or until
+ * something else is to be written there: then window_keep() has put private pages in their place. The caller uses
+ * transport->out_window. Returns NULL if they can't be lent. */
+uint8_t *transport_lend_room(struct transport *transport, uint32_t size);
+static inline void transport_end_loan(struct transport *transport)
+{
+	transport->lent_room = 0;
+}
 /* Sends a control frame, behind earlier ones; it may wait in the backlog. Returns 0, -ENOMEM or -EPROTO. */
 int transport_control(struct transport *transport, uint8_t type, uint32_t channel, const void *payload,
 		      uint32_t length);
@@ -82,6 +99,14 @@ void transport_release_in(struct transport *transport);
 /* Releases what was consumed from `deliveries`. With `quietly` it doesn't notify, and the caller must later
  * release without it. */
 void transport_release_deliveries(struct transport *transport, bool quietly);
+/* Releases what was consumed and isn't held, without notifying. */
+static inline void transport_release_quietly(struct transport *transport)
+{
+	if (transport->holds)
+		ring_reader_release_up_to(&transport->deliveries, transport->held_at);
+	else
+		ring_reader_release_quietly(&transport->deliveries);
+}
 
 /* Makes `epoll` readable. */
 void transport_poke(struct transport *transport);

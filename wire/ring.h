@@ -133,6 +133,8 @@ static inline void ring_reader_consume(struct ring_reader *reader, uint32_t size
 static inline bool ring_reader_release(struct ring_reader *reader);
 /* Does the same without checking for a request, for a reader that will release again before it sleeps. */
 static inline void ring_reader_release_quietly(struct ring_reader *reader);
+/* Does the same up to a position that was consumed and not released: what lies behind it stays. */
+static inline void ring_reader_release_up_to(struct ring_reader *reader, uint32_t position);
 /* Takes the writer's request for space, as a release would, for a caller that is about to notify the writer
  * of something else: the writer then looks at all its rings and asks again if it has to. Returns true if
  * there was a request. */

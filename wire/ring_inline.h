@@ -251,12 +251,17 @@ static inline void ring_reader_consume(struct ring_reader *reader, uint32_t size
 	reader->tail += size;
 }
 
+static inline void ring_reader_release_up_to(struct ring_reader *reader, uint32_t position)
+{
+	if (reader->released == position)
+		return;
+	reader->released = position;
+	ring_store(reader->ring.consumer, position);
+}
+
 static inline void ring_reader_release_quietly(struct ring_reader *reader)
 {
-	if (reader->released == reader->tail)
-		return;
-	reader->released = reader->tail;
-	ring_store(reader->ring.consumer, reader->tail);
+	ring_reader_release_up_to(reader, reader->tail);
 }
 
 static inline bool ring_reader_release(struct ring_reader *reader)

@@ -152,3 +152,15 @@ def test_the_loops_twin_in_the_shell_does_the_same(nodes):
     assert here.output() == b"to the shell\n"
     assert both[1].xenmsg("send", "--lines", "2:there", data=b"one line\nanother\n").returncode == 0
     assert there.output() == b"one line\nanother\n"
+
+
+@pytest.mark.parametrize("size", [5000, 32768, 65520, 100000])
+def test_blocks_come_whole_from_where_they_are_written_to_where_they_are_read(nodes, tmp_path, size):
+    one, two = nodes(1, 2).values()
+    receiver = Run(two, tmp_path, "blocks", "in")
+    eventually(lambda: "in" in two.endpoints(), "in is bound")
+    data = os.urandom(3000000)
+    done = one.run_command(example("blocks"), "2:in", str(size), data=data)
+    assert done.returncode == 0, done.stderr
+    assert receiver.process.wait(30) == 0
+    assert receiver.path.read_bytes() == data

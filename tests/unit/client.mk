@@ -9,6 +9,7 @@ unit_tests += \
 	tests/unit/test_client_handlers \
 	tests/unit/test_client_requests \
 	tests/unit/test_client_recv_small \
+	tests/unit/test_client_lend \
 	tests/unit/test_client_connect \
 	tests/unit/test_client_send \
 	tests/unit/test_client_send_timeout \
@@ -43,6 +44,11 @@ tests_unit_test_client_requests_LDADD = libclient.la $(CMOCKA_LIBS)
 
 tests_unit_test_client_recv_small_SOURCES = tests/unit/test_client_recv_small.c $(client_recv_rig)
 tests_unit_test_client_recv_small_LDADD = libclient.la $(CMOCKA_LIBS)
+
+tests_unit_test_client_lend_SOURCES = tests/unit/test_client_lend.c tests/unit/client_recv_rig.c \
+	tests/unit/client_recv_rig.h $(client_send_rig)
+tests_unit_test_client_lend_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_client_lend_LDADD = libclient.la $(CMOCKA_LIBS)
 
 tests_unit_test_client_connect_SOURCES = tests/unit/test_client_connect.c $(client_recv_rig)
 tests_unit_test_client_connect_LDADD = libclient.la $(CMOCKA_LIBS)

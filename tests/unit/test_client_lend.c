@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What libxenmsg promises about messages that lie in the ring while the program has them: they stay as they
+ * came, they hold up nothing for ever, and what is reported of them is the truth.
+ */
+#include "tests/unit/client_recv_rig.h"
+#include "tests/unit/client_send_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/bytes.h"
+#include "wire/ring.h"
+
+#define SIZE 20000u
+#define SPAN (8u + SIZE + 8u)
+
+static uint8_t data[FRAME_PAYLOAD_MAX], frame[FRAME_PAYLOAD_MAX];
+static uint32_t sent, came;
+
+static void bind_lending(void)
+{
+	sent = came = 0;
+	assert_int_equal(xenmsg_bind_post(fake.conn, "inbox", XENMSG_BIND_MESSAGES | XENMSG_BIND_LEND, NULL,
+					  NULL, NULL),
+			 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_BIND);
+	fake_reply(&fake, get_u32(fake.payload), 0, "", false);
+	fake_open(&fake, 1, "inbox");
+}
+
+static void deliver_one(uint32_t size)
+{
+	fill(data, size, sent++);
+	fake_send(&fake, FRAME_DATA, 0, 1, frame, fake_message(frame, data, size, MESSAGE_SENT));
+}
+
+static void expect_content(struct xenmsg_message *message, uint32_t size, uint32_t seed)
+{
+	fill(data, size, seed);
+	assert_int_equal(xenmsg_message_size(message), size);
+	assert_memory_equal(xenmsg_message_data(message), data, size);
+}
+
+static struct xenmsg_message *take(uint32_t size)
+{
+	struct xenmsg_message *message;
+
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+	expect_content(message, size, came++);
+	return message;
+}
+
+/* How many bytes of the ring the daemon may not write to. */
+static uint32_t unread(void)
+{
+	int r = ring_writer_unread(&fake.deliveries);
+
+	assert_true(r >= 0);
+	return (uint32_t)r;
+}
+
+static void is_in_the_ring_until_it_is_freed(void **state)
+{
+	struct xenmsg_message *message;
+	uint32_t place;
+
+	bind_lending();
+	place = fake.deliveries.head + FRAME_HEADER_SIZE + 8;
+	deliver_one(SIZE);
+	message = take(SIZE);
+	assert_int_equal(unread(), SPAN);
+	/* The very same bytes. */
+	fake.deliveries.ring.data[place] ^= 1;
+	assert_int_equal(*(uint8_t *)xenmsg_message_data(message), fake.deliveries.ring.data[place]);
+	/* Its sender's daemon can see that it is too late to cancel it. */
+	assert_int_equal(*ring_writer_word(&fake.deliveries, place + SIZE), MESSAGE_TAKEN);
+	xenmsg_message_free(message);
+	assert_int_equal(unread(), 0);
+}
+
+static void is_given_back_in_order_however_it_is_freed(void **state)
+{
+	struct xenmsg_message *first, *second, *third;
+
+	bind_lending();
+	for (int i = 0; i < 3; i++)
+		deliver_one(SIZE);
+	first = take(SIZE);
+	second = take(SIZE);
+	third = take(SIZE);
+	xenmsg_message_free(second);
+	assert_int_equal(unread(), 3 * SPAN + 2 * FRAME_HEADER_SIZE);
+	xenmsg_message_free(first);
+	assert_int_equal(unread(), SPAN);
+	xenmsg_message_free(third);
+	assert_int_equal(unread(), 0);
+}
+
+static void is_kept_when_the_program_waits(void **state)
+{
+	struct xenmsg_message *held[3];
+	uint8_t *at[3];
+
+	bind_lending();
+	for (int i = 0; i < 3; i++)
+		deliver_one(SIZE);
+	for (int i = 0; i < 3; i++) {
+		held[i] = take(SIZE);
+		at[i] = xenmsg_message_data(held[i]);
+	}
+	at[1][0] ^= 0xff; /* the program may write to it */
+	expect_nothing(); /* which waits */
+	assert_int_equal(unread(), 0);
+	memset(fake.deliveries.ring.data, 0xee, FAKE_RING_SIZE);
+	for (int i = 0; i < 3; i++)
+		assert_ptr_equal(xenmsg_message_data(held[i]), at[i]);
+	at[1][0] ^= 0xff;
+	for (uint32_t i = 0; i < 3; i++)
+		expect_content(held[i], SIZE, i);
+	xenmsg_message_free(held[2]);
+	expect_content(held[0], SIZE, 0);
+	xenmsg_message_free(held[0]);
+	xenmsg_message_free(held[1]);
+}
+
+static void one_that_is_never_freed_holds_up_nothing(void **state)
+{
+	struct xenmsg_message *held;
+
+	bind_lending();
+	deliver_one(SIZE);
+	held = take(SIZE);
+	/* many rings full, without a wait of the program */
+	for (int i = 0; i < 200; i++) {
+		deliver_one(SIZE);
+		xenmsg_message_free(take(SIZE));
+		assert_true(unread() <= FAKE_RING_SIZE / 2 + SPAN + FRAME_HEADER_SIZE);
+	}
+	expect_content(held, SIZE, 0);
+	xenmsg_message_free(held);
+}
+
+static void any_size_and_place_comes_as_it_was(void **state)
+{
+	struct xenmsg_message *held[5] = {0};
+	uint32_t sizes[5], seeds[5];
+
+	bind_lending();
+	srand(7);
+	for (int i = 0; i < 2000; i++) {
+		unsigned slot =
+			(unsigned)rand() % (i % 100 < 50 ? 1 : 5); /* some are freed late, as times go */
+
+		if (held[slot])
+			expect_content(held[slot], sizes[slot], seeds[slot]);
+		xenmsg_message_free(held[slot]);
+		sizes[slot] = (uint32_t)rand() % 60000;
+		seeds[slot] = sent;
+		deliver_one(sizes[slot]);
+		held[slot] = take(sizes[slot]);
+	}
+	for (int i = 0; i < 5; i++)
+		xenmsg_message_free(held[i]);
+}
+
+static void outlives_the_connection_and_counts_as_taken(void **state)
+{
+	struct xenmsg_message *message;
+
+	bind_lending();
+	deliver_one(SIZE);
+	message = take(SIZE);
+	xenmsg_close(fake.conn);
+	fake.conn = NULL;
+	assert_int_equal(unread(), 0);
+	memset(fake.deliveries.ring.data, 0xee, FAKE_RING_SIZE);
+	expect_content(message, SIZE, 0);
+	xenmsg_message_free(message);
+}
+
+static void an_end_says_that_it_was_taken(void **state)
+{
+	struct xenmsg_message *first, *second;
+	uint8_t total[8];
+
+	bind_lending();
+	deliver_one(SIZE);
+	deliver_one(SIZE);
+	first = take(SIZE);
+	fake_send(&fake, FRAME_FIN, 0, 1, total, frame_u64_encode(2 * SPAN, total));
+	second = take(SIZE);
+	expect_nothing();
+	assert_int_equal(unread(), 0);
+	fake_expect(&fake, FRAME_FIN);
+	expect_content(first, SIZE, 0);
+	expect_content(second, SIZE, 1);
+	xenmsg_message_free(first);
+	xenmsg_message_free(second);
+}
+
+static void a_reset_says_that_it_was_taken(void **state)
+{
+	struct xenmsg_message *message;
+
+	bind_lending();
+	deliver_one(SIZE);
+	message = take(SIZE);
+	fake_reset(&fake, 1, ECONNRESET, 0, 0);
+	expect_nothing();
+	expect_reset(1, ECONNRESET, SPAN);
+	expect_content(message, SIZE, 0);
+	xenmsg_message_free(message);
+}
+
+static void a_cancelled_one_is_skipped(void **state)
+{
+	bind_lending();
+	fill(data, SIZE, sent++);
+	fake_send(&fake, FRAME_DATA, 0, 1, frame, fake_message(frame, data, SIZE, MESSAGE_CANCELLED));
+	came++;
+	deliver_one(SIZE);
+	xenmsg_message_free(take(SIZE));
+	assert_int_equal(unread(), 0);
+}
+
+/* ---- reserved messages ----------------------------------------------------------------------- */
+
+static void *reserve(const char *address, size_t size)
+{
+	void *at;
+
+	assert_int_equal(xenmsg_reserve(fake.conn, address, size, &at), 0);
+	assert_int_equal((uintptr_t)at % 8, 0);
+	return at;
+}
+
+static void note(void *userdata, int result)
+{
+	assert_int_equal(*(int *)userdata, PENDING);
+	*(int *)userdata = result;
+}
+
+static void commit(size_t size, int *result)
+{
+	*result = PENDING;
+	assert_int_equal(xenmsg_commit(fake.conn, size, note, result), 0);
+}
+
+static void expect_in_stream(uint32_t channel, uint32_t size, uint32_t seed)
+{
+	static uint8_t bytes[1u << 18];
+
+	read_stream(channel, bytes, 8 + ((size + 7) & ~7u) + 8);
+	assert_int_equal(get_u64(bytes), size);
+	fill(data, size, seed);
+	assert_memory_equal(bytes + 8, data, size);
+	for (uint32_t i = size; i % 8; i++)
+		assert_int_equal(bytes[8 + i], 0);
+	assert_int_equal(get_u64(bytes + 8 + ((size + 7) & ~7u)), MESSAGE_SENT);
+}
+
+static void is_sent_from_where_it_is_written(void **state)
+{
+	uint32_t channel;
+	int result;
+	uint8_t *at = reserve("5:inbox", 30000);
+
+	channel = expect_open("5:inbox");
+	at[0] = 0x5a;
+	/* behind OPEN: in the ring, or in memory of the library's */
+	if (fake.shared)
+		assert_int_equal(fake.out.ring.data[(fake.out.tail & (fake.out.ring.size - 1)) +
+						    FRAME_HEADER_SIZE + 8],
+				 0x5a);
+	fill(at, SIZE - 3, 1);
+	commit(SIZE - 3, &result);
+	expect_in_stream(channel, SIZE - 3, 1);
+	assert_int_equal(result, PENDING);
+	fake_credit(&fake, channel, SPAN, 65536);
+	assert_int_equal(outcome_of(&result), 0);
+}
+
+static void is_one_at_a_time(void **state)
+{
+	void *at, *other;
+
+	assert_int_equal(xenmsg_commit(fake.conn, 0, NULL, NULL), -EINVAL);
+	at = reserve("5:inbox", SIZE);
+	assert_int_equal(xenmsg_reserve(fake.conn, "5:inbox", SIZE, &other), -EBUSY);
+	assert_null(other);
+	assert_int_equal(xenmsg_commit(fake.conn, SIZE + 1, NULL, NULL), -EINVAL);
+	fill(at, SIZE, 3);
+	xenmsg_unreserve(fake.conn);
+	xenmsg_unreserve(fake.conn);
+	expect_open("5:inbox");
+	assert_false(fake_has_frame(&fake));
+	assert_int_equal(xenmsg_commit(fake.conn, 0, NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_reserve(fake.conn, "nonsense", SIZE, &other), -EINVAL);
+	assert_int_equal(xenmsg_reserve(fake.conn, "5:inbox", FAKE_MAX_MESSAGE + 1, &other), -EMSGSIZE);
+}
+
+static void makes_way_for_what_is_sent_meanwhile(void **state)
+{
+	uint8_t *at = reserve("5:inbox", SIZE);
+	uint32_t channel, other;
+	int result, others;
+
+	fill(at, SIZE, 1);
+	fill(data, 64, 2);
+	post("6:other", data, 64, &others); /* a channel of its own is opened */
+	at[SIZE - 1] ^= 1;		    /* `at` is valid still */
+	at[SIZE - 1] ^= 1;
+	channel = expect_open("5:inbox");
+	other = expect_open("6:other");
+	expect_in_stream(other, 64, 2);
+	commit(SIZE, &result);
+	expect_in_stream(channel, SIZE, 1);
+	fake_credit(&fake, other, SPAN_64, 65536);
+	assert_int_equal(outcome_of(&others), 0);
+	fake_credit(&fake, channel, SPAN, 65536);
+	assert_int_equal(outcome_of(&result), 0);
+}
+
+static void any_size_goes(void **state)
+{
+	static const uint32_t sizes[] = {0, 1, 4095, 4096, 4097, 40001, 65520, 65521, 200000};
+	static uint8_t bytes[200000 + 16];
+	uint64_t credit = 0;
+	uint32_t channel = 0;
+
+	for (uint32_t i = 0; i < 300; i++) {
+		uint32_t size = sizes[i % 9], span = 8 + ((size + 7) & ~7u) + 8;
+		uint8_t *at = reserve("5:inbox", size);
+		int result;
+
+		fill(bytes, size, i);
+		memcpy(at, bytes, size);
+		commit(size, &result);
+		if (i == 0) {
+			channel = expect_open("5:inbox");
+			fake_opened(&fake, channel, 1u << 30, FAKE_MAX_MESSAGE);
+		}
+		{
+			static uint8_t got[200000 + 16];
+
+			read_stream(channel, got, span);
+			assert_int_equal(get_u64(got), size);
+			assert_memory_equal(got + 8, bytes, size);
+		}
+		credit += span;
+		fake_credit(&fake, channel, credit, 1u << 30);
+		assert_int_equal(outcome_of(&result), 0);
+	}
+}
+
+static void can_be_withdrawn_once_it_is_sent(void **state)
+{
+	uint8_t *at = reserve("5:inbox", SIZE);
+	uint32_t channel;
+	int result;
+
+	memset(at, 1, SIZE);
+	assert_int_equal(xenmsg_withdraw(fake.conn, "5:inbox", &result), -ENOENT);
+	commit(SIZE, &result);
+	assert_int_equal(xenmsg_withdraw(fake.conn, "5:inbox", &result), 0);
+	channel = expect_open("5:inbox");
+	fake_expect(&fake, FRAME_DATA);
+	fake_expect(&fake, FRAME_CANCEL);
+	fake_cancelled(&fake, channel, SPAN - 8, ECANCELED);
+	assert_int_equal(outcome_of(&result), -ETIMEDOUT);
+}
+
+static void ends_with_its_channel_or_the_daemon(void **state)
+{
+	uint8_t *at = reserve("5:inbox", SIZE);
+	uint32_t channel = expect_open("5:inbox");
+	int result;
+
+	/* Another channel takes its place. */
+	fake_reset(&fake, channel, ENOENT, 0, 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_RESET);
+	fill(at, SIZE, 9);
+	commit(SIZE, &result);
+	channel = expect_open("5:inbox");
+	expect_in_stream(channel, SIZE, 9);
+	at = reserve("5:inbox", SIZE);
+	fake_die(&fake);
+	assert_int_equal(outcome_of(&result), -ECONNRESET);
+	memset(at, 0, SIZE);
+	assert_int_equal(xenmsg_commit(fake.conn, SIZE, NULL, NULL), -ENOTCONN);
+	assert_int_equal(xenmsg_commit(fake.conn, SIZE, NULL, NULL), -ENOTCONN);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		SHARED(is_in_the_ring_until_it_is_freed),
+		SHARED(is_given_back_in_order_however_it_is_freed),
+		SHARED(is_kept_when_the_program_waits),
+		SHARED(one_that_is_never_freed_holds_up_nothing),
+		BOTH(any_size_and_place_comes_as_it_was),
+		SHARED(outlives_the_connection_and_counts_as_taken),
+		SHARED(an_end_says_that_it_was_taken),
+		SHARED(a_reset_says_that_it_was_taken),
+		SHARED(a_cancelled_one_is_skipped),
+		BOTH(is_sent_from_where_it_is_written),
+		BOTH(is_one_at_a_time),
+		BOTH(makes_way_for_what_is_sent_meanwhile),
+		BOTH(any_size_goes),
+		BOTH(can_be_withdrawn_once_it_is_sent),
+		BOTH(ends_with_its_channel_or_the_daemon),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
