@@ -19,9 +19,13 @@ def save_and_restore(host, node, suspend=(), resume=()):
     node.domid = int(host.sim("resume", node.domid, *resume).stdout)
 
 
+def knows_its_number(node):
+    eventually(lambda: node.status()["domid"] == node.domid, "the daemon knows its new number")
+
+
 def is_back(node, other, times):
     """The daemon knows its new number, and has resumed its session with the other one for so many times."""
-    eventually(lambda: node.status()["domid"] == node.domid, "the daemon knows its new number")
+    knows_its_number(node)
     resumed(other, node.domid, times)
 
 
