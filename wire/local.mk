@@ -5,7 +5,8 @@ libwire_la_SOURCES = \
 	wire/address.c wire/address.h \
 	wire/bytes.h \
 	wire/channel_table.c wire/channel_table.h \
+	wire/cursor.h \
 	wire/doorbell.c wire/doorbell.h \
-	wire/frame.c wire/frame.h wire/frame_ring.h \
+	wire/frame.c wire/frame.h wire/frame_link.c wire/frame_ring.h \
 	wire/probes.h \
 	wire/ring.c wire/ring.h wire/ring_inline.h wire/local_ring.h

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The frames that only daemons say to each other: how a link begins and goes on, and what it carries for domain 0.
+ */
+#include "wire/frame.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "wire/address.h"
+#include "wire/cursor.h"
+
+#define HELLO_RESUMES_SIZE 53u /* behind the version: a zero, nonce, purpose, secret */
+
+uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *out)
+{
+	struct frame_text version = hello->version;
+	uint8_t *at;
+
+	put_u16(out, hello->major);
+	put_u16(out + 2, hello->minor);
+	put_u32(out + 4, hello->flags);
+	memcpy(out + 8, hello->instance, 16);
+	memcpy(out + 24, hello->token, 16);
+	put_u64(out + 40, hello->received);
+	put_u64(out + 48, hello->max_message);
+	if (!hello->resumes)
+		return (uint32_t)(put_text(out + 56, out, hello->version) - out);
+	if (version.size > FRAME_PAYLOAD_MAX - 56 - HELLO_RESUMES_SIZE)
+		version.size = FRAME_PAYLOAD_MAX - 56 - HELLO_RESUMES_SIZE;
+	at = put_text(out + 56, out, version);
+	*at = '\0';
+	memcpy(at + 1, hello->nonce, 16);
+	put_u32(at + 17, hello->purpose);
+	memcpy(at + 21, hello->secret, 32);
+	return (uint32_t)(at + HELLO_RESUMES_SIZE - out);
+}
+
+int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct frame_hello_link *hello)
+{
+	struct cursor cursor = cursor_of(payload, length);
+	struct frame_text text;
+
+	*hello = (struct frame_hello_link){0};
+	hello->major = take_u16(&cursor);
+	hello->minor = take_u16(&cursor);
+	hello->flags = take_u32(&cursor);
+	take_bytes(&cursor, hello->instance, 16);
+	take_bytes(&cursor, hello->token, 16);
+	hello->received = take_u64(&cursor);
+	hello->max_message = take_u64(&cursor);
+	text = take_text(&cursor);
+	hello->version = text_to_zero(text);
+	hello->resumes = text.size - hello->version.size >= HELLO_RESUMES_SIZE;
+	if (!hello->resumes)
+		return cursor.error;
+	cursor.at = (const uint8_t *)hello->version.data + hello->version.size + 1;
+	take_bytes(&cursor, hello->nonce, 16);
+	hello->purpose = take_u32(&cursor);
+	take_bytes(&cursor, hello->secret, 32);
+	return cursor.error;
+}
+
+uint32_t frame_prove_encode(const struct frame_prove *prove, uint8_t *out)
+{
+	put_u32(out, prove->epoch);
+	put_u32(out + 4, 0);
+	memcpy(out + 8, prove->proof, 32);
+	return 40;
+}
+
+int frame_prove_decode(const uint8_t *payload, uint32_t length, struct frame_prove *prove)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	prove->epoch = take_u32(&cursor);
+	take_u32(&cursor);
+	take_bytes(&cursor, prove->proof, 32);
+	return cursor.error;
+}
+
+uint32_t frame_resume_encode(const struct frame_resume *resume, uint8_t *out)
+{
+	put_u64(out, resume->received);
+	put_u32(out + 8, resume->epoch);
+	put_u32(out + 12, 0);
+	return 16;
+}
+
+int frame_resume_decode(const uint8_t *payload, uint32_t length, struct frame_resume *resume)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	resume->received = take_u64(&cursor);
+	resume->epoch = take_u32(&cursor);
+	take_u32(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_offer_encode(const struct frame_offer *offer, uint8_t *out)
+{
+	put_u32(out, offer->ring_ref);
+	put_u32(out + 4, offer->port);
+	put_u32(out + 8, offer->epoch);
+	put_u32(out + 12, 0);
+	return 16;
+}
+
+int frame_offer_decode(const uint8_t *payload, uint32_t length, struct frame_offer *offer)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	offer->ring_ref = take_u32(&cursor);
+	offer->port = take_u32(&cursor);
+	offer->epoch = take_u32(&cursor);
+	take_u32(&cursor);
+	return cursor.error;
+}
+
+uint32_t frame_directory_encode(const struct frame_directory *directory, uint8_t *out)
+{
+	put_u32(out, directory->flags);
+	put_u32(out + 4, directory->count);
+	return DIRECTORY_HEAD_SIZE;
+}
+
+uint32_t frame_directory_entry_encode(const struct frame_directory_entry *entry, uint8_t *out)
+{
+	size_t size = entry->name.size < DOMAIN_NAME_MAX ? entry->name.size : DOMAIN_NAME_MAX;
+
+	put_u32(out, entry->domid);
+	out[4] = (uint8_t)entry->state;
+	if (entry->state == DIRECTORY_CHANGED) {
+		out[5] = entry->leaves;
+		return DIRECTORY_CHANGE;
+	}
+	memcpy(out + 5, entry->uuid, 16);
+	out[21] = (uint8_t)size;
+	if (size)
+		memcpy(out + 22, entry->name.data, size);
+	return 22 + (uint32_t)size;
+}
+
+int frame_directory_decode(const uint8_t *payload, uint32_t length, struct frame_directory *directory)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	directory->flags = take_u32(&cursor);
+	directory->count = take_u32(&cursor);
+	directory->at = cursor.at;
+	directory->end = cursor.end;
+	return cursor.error;
+}
+
+int frame_directory_next(struct frame_directory *directory, struct frame_directory_entry *entry)
+{
+	struct cursor cursor = {.at = directory->at, .end = directory->end};
+	uint8_t state;
+
+	if (directory->count == 0)
+		return 0;
+	entry->domid = take_u32(&cursor);
+	state = take_u8(&cursor);
+	entry->leaves = state == DIRECTORY_CHANGED ? take_u8(&cursor) : 0;
+	if (state == DIRECTORY_CHANGED) {
+		memset(entry->uuid, 0, sizeof(entry->uuid));
+		entry->name = (struct frame_text){"", 0};
+	} else {
+		take_bytes(&cursor, entry->uuid, 16);
+		entry->name.size = take_u8(&cursor);
+		entry->name.data = (const char *)take(&cursor, entry->name.size);
+	}
+	if (cursor.error || entry->domid > DOMID_MAX || state > DIRECTORY_CHANGED ||
+	    (entry->name.size && !domain_name_is_valid(entry->name.data, entry->name.size)))
+		return -EPROTO;
+	entry->state = (enum directory_state)state;
+	directory->at = cursor.at;
+	directory->count--;
+	return 1;
+}
+
+uint32_t frame_ping_relayed_encode(const struct frame_ping_relayed *ping, uint8_t *out)
+{
+	put_u64(out, ping->token);
+	put_u32(out + 8, ping->number);
+	return FRAME_PING_RELAYED_SIZE;
+}
+
+int frame_ping_relayed_decode(const uint8_t *payload, uint32_t length, struct frame_ping_relayed *ping)
+{
+	struct cursor cursor = cursor_of(payload, length);
+
+	ping->token = take_u64(&cursor);
+	ping->number = take_u32(&cursor);
+	return cursor.error;
+}
