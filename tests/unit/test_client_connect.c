@@ -97,6 +97,14 @@ struct opened {
 	int outcomes, result;
 };
 
+/* The daemon sends a frame, whose payload has been written. */
+static void say(const struct opened *opened, uint8_t type, uint8_t *frame, uint32_t length)
+{
+	uint32_t size = frame_wrap(frame, &(struct frame_header){.type = type, .length = length});
+
+	assert_int_equal(send(opened->fd, frame, size, MSG_NOSIGNAL), size);
+}
+
 static void note_opened(void *userdata, int result)
 {
 	struct opened *opened = userdata;
@@ -187,15 +195,11 @@ static void a_refusal_is_the_outcome_of_opening(void **state)
 {
 	static const char words[] = "too many programs";
 	const struct frame_goodbye goodbye = {.error = ENOBUFS, .text = {words, strlen(words)}};
-	struct frame_header header = {.type = FRAME_GOODBYE};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 	struct opened opened;
 
 	begin_to_open(&opened);
-	header.length = frame_goodbye_encode(&goodbye, frame + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, frame);
-	assert_int_equal(send(opened.fd, frame, frame_size(header.length), MSG_NOSIGNAL),
-			 frame_size(header.length));
+	say(&opened, FRAME_GOODBYE, frame, frame_goodbye_encode(&goodbye, frame + FRAME_HEADER_SIZE));
 	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
 	assert_int_equal(opened.result, -ENOBUFS);
 	assert_string_equal(xenmsg_reason(opened.conn), words);
@@ -271,28 +275,20 @@ static int accept_answered(struct opened *opened, int error)
 static void tell_of_stream(struct opened *opened)
 {
 	const struct frame_incoming incoming = {.token = 9, .endpoint = {"shell", 5}};
-	struct frame_header header = {.type = FRAME_INCOMING};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 
-	header.length = frame_incoming_encode(&incoming, frame + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, frame);
-	assert_int_equal(send(opened->fd, frame, frame_size(header.length), MSG_NOSIGNAL),
-			 frame_size(header.length));
+	say(opened, FRAME_INCOMING, frame, frame_incoming_encode(&incoming, frame + FRAME_HEADER_SIZE));
 }
 
 static void a_stream_that_a_limit_refuses_waits_and_nobody_spins(void **state)
 {
 	const struct frame_welcome welcome = {.major = 1, .domid = 7, .max_message = 4096};
-	struct frame_header header = {.type = FRAME_WELCOME};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 	struct opened opened;
 	int fd;
 
 	begin_to_open(&opened);
-	header.length = frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, frame);
-	assert_int_equal(send(opened.fd, frame, frame_size(header.length), MSG_NOSIGNAL),
-			 frame_size(header.length));
+	say(&opened, FRAME_WELCOME, frame, frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE));
 	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
 	tell_of_stream(&opened);
 	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
