@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -55,6 +56,13 @@ def eventually(condition, what, timeout=20):
             raise AssertionError(f"waited in vain: {what}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
+
+
+def of_turns(name, header="turns.h"):
+    """A number of a header in daemon/base."""
+    path = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "../..")), "daemon/base", header)
+    with open(path, encoding="utf-8") as file:
+        return int(re.search(rf"#define {name}\s+(\d+)u", file.read())[1])
 
 
 def is_listening(path):

@@ -15,12 +15,14 @@ import pytest
 
 from conftest import Conversation
 from library import Connection
-from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder, eventually)
+from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder,
+                       eventually, of_turns)
 
 MIB = 1 << 20
 PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
 RELAYS = 1  # in the flags of HELLO
-PASS_UNITS, LARGEST_PIECE = 65536, 8192 + 20000  # daemon/base/turns.h, with other rings for a link: cost.h
+PASS_UNITS = of_turns("TURNS_PASS")
+LARGEST_PIECE = of_turns("TURNS_PIECE") + of_turns("COST_VCHAN", "cost.h")  # at whose end a link gets other rings
 
 
 class Guests:

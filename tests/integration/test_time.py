@@ -17,7 +17,7 @@ import time
 import pytest
 
 from conftest import Conversation
-from messaging import ALLOW_ALL, FAST, PATIENCE, eventually, tool
+from messaging import ALLOW_ALL, FAST, PATIENCE, eventually, of_turns, tool
 from test_limits import open_to_others
 from test_shares import cpu_of
 
@@ -40,13 +40,6 @@ CONFIG = FAST.replace("dead-after = 1s", "dead-after = 30s") + "busy-poll = 0\n"
 BIND_ALL = "[bind]\nname = *\nuid = *\naction = allow\n"
 # Domain 3 may reach nothing but what its own user has bound, to be attacked.
 ONLY_SINK = ("[rule]\nfrom = 3\nto = sink\naction = allow\n[rule]\nfrom = 3\nto = *\naction = deny\n") + ALLOW_ALL
-
-
-def of_turns(name, header="turns.h"):
-    """A number of a header in daemon/base."""
-    path = os.path.join(os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "../..")), "daemon/base", header)
-    with open(path, encoding="utf-8") as file:
-        return int(re.search(rf"#define {name}\s+(\d+)u", file.read())[1])
 
 
 # What the daemon may work after it was told to stop.
