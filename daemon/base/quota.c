@@ -44,8 +44,8 @@ struct account {
 	uint64_t refused[QUOTA_RESOURCES];
 	struct account_sent sent;
 	struct line line;
-	struct account
-		*into; /* a reference to the account that has all of this one's, which is none any more */
+	bool unlisted;	      /* nobody finds it by its number */
+	struct account *into; /* has all of this one's, which is none any more: a reference */
 	UT_hash_handle hh;
 };
 
@@ -136,9 +136,8 @@ void account_unref(struct account *account)
 {
 	if (!account || --account->references > 0)
 		return;
-	if (account->into)
-		account_unref(account->into);
-	else
+	account_unref(account->into);
+	if (!account->unlisted)
 		HASH_DEL(account->quota->accounts, account);
 	line_end(&account->line);
 	free(account);
@@ -155,6 +154,14 @@ static struct account *present(const struct account *account)
 bool account_is(const struct account *account, const struct account *other)
 {
 	return present(account) == present(other);
+}
+
+void account_unlist(struct account *account)
+{
+	account = present(account);
+	if (!account->unlisted)
+		HASH_DEL(account->quota->accounts, account);
+	account->unlisted = true;
 }
 
 void account_merge(struct account *from, struct account *to)
@@ -174,7 +181,7 @@ void account_merge(struct account *from, struct account *to)
 	to->sent.bytes += from->sent.bytes;
 	to->sent.messages += from->sent.messages;
 	to->line.spent += from->line.spent;
-	HASH_DEL(quota->accounts, from);
+	account_unlist(from);
 	from->into = account_ref(to);
 }
 

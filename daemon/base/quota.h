@@ -104,6 +104,8 @@ void account_unref(struct account *account);
  * may then hold more than its maximum, and gets nothing more until it has given back enough. References to `from` stay
  * what they are, and its tasks in their line. */
 void account_merge(struct account *from, struct account *to);
+/* Lets nobody find the account by its number any more, which is somebody else's now. */
+void account_unlist(struct account *account);
 /* Whether they are one. */
 bool account_is(const struct account *account, const struct account *other);
 enum quota_kind account_kind(const struct account *account);

@@ -36,7 +36,7 @@ void link_set_state(struct link *link, enum link_state state)
 		link->since = (uint64_t)time(NULL);
 	link->state = state;
 	if (was_away != (state == LINK_AWAY) && links->callbacks.away)
-		links->callbacks.away(links->userdata, link->domid, !was_away);
+		links->callbacks.away(links->userdata, link->stamped, !was_away);
 }
 
 void link_stop_being_polled(struct link *link)
@@ -88,7 +88,8 @@ void link_end_session(struct link *link, int error, const char *why)
 	link_set_state(link, LINK_IDLE);
 	link->session = (struct link_session){.state = RESUME_ENDED};
 	link->claims = false;
-	link->stamped = link->domid;
+	if (!link_is_nowhere(link))
+		link->stamped = link->domid;
 	if (link->again)
 		event_del(link->again);
 	link_stop_being_polled(link);
@@ -103,7 +104,7 @@ void link_end_session(struct link *link, int error, const char *why)
 	if (was_wanted)
 		log_limited(LOG_UNREACHABLE,
 			    error == EHOSTDOWN ? link->wanted_by : LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
-			    "domain %u: what was meant for it ends: %s", link->domid, why);
+			    "domain %u: what was meant for it ends: %s", link->stamped, why);
 }
 
 int link_error_now(struct link *link)
@@ -911,10 +912,13 @@ void links_restart(struct links *links)
 {
 	struct link *link, *next;
 
-	links->was_restored = links->is_restarting = true;
-	HASH_ITER(hh, links->links, link, next)
+	links->is_restarting = true;
+	HASH_ITER(hh, links->links, link, next) {
 		if (!link_survive(link))
 			end(link, "this domain was restored or migrated");
+		else if (!link_is_nowhere(link))
+			link_lose_number(link);
+	}
 	links->failures_count = 0;
 }
 

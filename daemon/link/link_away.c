@@ -54,9 +54,10 @@ static void ask(struct link *link)
 	wait_to_try_again(link);
 	if (link->state != LINK_AWAY || links->is_restarting)
 		return;
-	peers_connect(links->peers, link->domid, NULL);
-	if (links->was_restored && !peers_is_up(links->peers, link->domid))
+	if (link_is_nowhere(link))
 		link_seek(link);
+	else
+		peers_connect(links->peers, link->domid, NULL);
 }
 
 static void on_again(int fd, short what, void *userdata)

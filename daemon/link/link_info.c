@@ -42,7 +42,7 @@ static const char *state_name(enum link_state state)
 static void fill_info(struct link *link, struct link_info *info)
 {
 	*info = (struct link_info){
-		.domid = link->domid,
+		.domid = link->stamped,
 		.state = link->state,
 		.state_name = state_name(link->state),
 		.has_vchan = transport_is_there(&link->carrier),
@@ -64,23 +64,52 @@ static void fill_info(struct link *link, struct link_info *info)
 	};
 }
 
+static struct link *find(const struct links *links, uint32_t domid)
+{
+	struct link *link;
+
+	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	return link;
+}
+
+/* Returns the link without a number that is shown under the lowest one behind `after`, which it had; but where another
+ * domain has it now, that one's link is shown. They are the last ones of all. */
+static struct link *next_nowhere(const struct links *links, int64_t after)
+{
+	struct link *best = NULL, *link = NULL;
+
+	if (links->links)
+		link = ELMT_FROM_HH(links->links->hh.tbl, links->links->hh.tbl->tail);
+	for (; link && link_is_nowhere(link); link = link->hh.prev)
+		if (link->stamped > after && (!best || link->stamped < best->stamped) &&
+		    !find(links, link->stamped))
+			best = link;
+	return best;
+}
+
 unsigned links_count(const struct links *links)
 {
-	return HASH_COUNT(links->links);
+	unsigned count = HASH_COUNT(links->links);
+
+	for (const struct link *link = links->links; link; link = link->hh.next)
+		count -= link_is_nowhere(link) && find(links, link->stamped);
+	return count;
 }
 
 bool links_next(struct links *links, int64_t after, struct link_info *info)
 {
-	uint32_t domid = (uint32_t)after;
-	struct link *link = NULL;
+	struct link *link = after >= 0 ? find(links, (uint32_t)after) : NULL,
+		    *nowhere = next_nowhere(links, after);
 
-	if (after >= 0)
-		HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
 	if (link)
 		link = link->hh.next;
 	else
 		for (link = links->links; link && link->domid <= after; link = link->hh.next)
 			;
+	if (nowhere && (!link || link->domid > nowhere->stamped))
+		link = nowhere;
+	if (link && link_is_nowhere(link))
+		link = nowhere;
 	if (link)
 		fill_info(link, info);
 	return link != NULL;
@@ -95,9 +124,12 @@ void links_each_failure(const struct links *links,
 
 bool links_info(struct links *links, uint32_t domid, struct link_info *info)
 {
-	struct link *link;
+	struct link *link = find(links, domid);
 
-	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
+	if (!link) {
+		link = next_nowhere(links, (int64_t)domid - 1);
+		link = link && link->stamped == domid ? link : NULL;
+	}
 	if (link)
 		fill_info(link, info);
 	return link != NULL;

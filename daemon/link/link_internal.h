@@ -48,8 +48,11 @@ struct link_move {
 	int gone; /* one of the two isn't there any more: an error to end with, unless nothing was left in it; 0: none */
 };
 
+/* The first of the numbers of links that aren't any domain's (link_moved.c). */
+#define LINK_NOWHERE 65536u
+
 struct link {
-	uint32_t domid;
+	uint32_t domid; /* or from LINK_NOWHERE on */
 	struct links *links;
 	enum link_state state;
 	struct hop hop;
@@ -102,8 +105,8 @@ struct links {
 	bool elastic_runs;
 	struct link *polled; /* the one that we poll instead of waiting for its notification, or NULL */
 	uint64_t polled_until;
-	bool was_restored;  /* this domain, since the daemon began, */
-	bool is_restarting; /* has another number, and can't be reached by it yet */
+	uint32_t next_nowhere; /* less LINK_NOWHERE */
+	bool is_restarting;    /* this domain was restored, and can't be reached by its new number yet */
 };
 
 /* --- link.c */
@@ -178,8 +181,14 @@ void link_look_at_attempt(struct link *link, uint64_t now);
 /* Makes the link, which has a new vchan and no session, AWAY if the peer says that it has a session with us, which we
  * had with another domain. */
 void link_claim(struct link *link);
-/* Looks for the session's other end under another domid, and asks for a vchan with it: this domain had another one
- * itself when that end began to look for it. */
+/* This domain was restored, perhaps on another host: by the peer's number there may be somebody else now. So the session
+ * has none until its other end, found by its instance, has proven itself. */
+void link_lose_number(struct link *link);
+static inline bool link_is_nowhere(const struct link *link)
+{
+	return link->domid >= LINK_NOWHERE;
+}
+/* Looks for the other end of such a session, and asks for a vchan with it. */
 void link_seek(struct link *link);
 /* The peer has proven it: the session's link gets the vchan and the attempt. NULL: it isn't so any more. */
 struct link *link_take_over(struct link *link);

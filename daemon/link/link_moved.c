@@ -53,15 +53,31 @@ void link_claim(struct link *link)
 	link_set_state(link, LINK_AWAY);
 }
 
+void link_lose_number(struct link *link)
+{
+	struct links *links = link->links;
+
+	HASH_DEL(links->links, link);
+	link->domid = LINK_NOWHERE + links->next_nowhere++;
+	HASH_ADD(hh, links->links, domid, sizeof(link->domid),
+		 link); /* behind all others: their order is that of numbers */
+	if (link->hop.account)
+		account_unlist(link->hop.account);
+}
+
 void link_seek(struct link *link)
 {
 	struct peers *peers = link->links->peers;
 	struct peer_info info;
 	uint8_t instance[PROOF_ID_SIZE];
 
+	/* Who hides its presence shows its instance only when it is asked for a link. */
+	if (!peers_instance(peers, link->stamped, instance) ||
+	    !memcmp(instance, link->session.peer_instance, sizeof(instance)))
+		peers_connect(peers, link->stamped, NULL);
 	peers_want_all(peers);
 	for (int64_t at = -1; peers_next(peers, at, &info); at = info.domid)
-		if (info.up && peers_instance(peers, info.domid, instance) &&
+		if (info.up && info.domid != link->stamped && peers_instance(peers, info.domid, instance) &&
 		    !memcmp(instance, link->session.peer_instance, sizeof(instance)))
 			peers_connect(peers, info.domid, NULL);
 }
@@ -134,11 +150,10 @@ void link_note_resumed(struct link *link)
 	uint32_t from = link->stamped;
 
 	link->stamped = link->domid;
-	if (from != link->domid) {
-		take_account(link);
+	take_account(link);
+	if (from != link->domid)
 		log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
 			    "domain %u was domain %u before it was restored", link->domid, from);
-	}
 	if (links->callbacks.resumed)
 		links->callbacks.resumed(links->userdata, from, link->domid, &link->hop);
 }

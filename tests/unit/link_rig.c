@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/link/link_internal.h"
 #include "daemon/link/vchan_transport.h"
 #include "daemon/peers/directory.h"
 #include "daemon/peers/peers.h"
@@ -125,6 +126,8 @@ void peers_disconnect(struct peers *peers, uint32_t domid)
 {
 	struct scene *scene = (struct scene *)(void *)peers;
 
+	if (domid >= LINK_NOWHERE)
+		return;
 	assert_true(domid == scene->peer.domid || domid == scene->was);
 	scene->disconnects++;
 	if (domid == scene->peer.domid)
@@ -133,7 +136,7 @@ void peers_disconnect(struct peers *peers, uint32_t domid)
 
 bool peers_is_up(struct peers *peers, uint32_t domid)
 {
-	return ((struct scene *)(void *)peers)->is_up;
+	return domid < LINK_NOWHERE && ((struct scene *)(void *)peers)->is_up;
 }
 
 bool peers_want_all(struct peers *peers)

@@ -357,6 +357,7 @@ static void restored_domain_keeps_the_sessions_that_it_can_resume(void **state)
 		if (shape == 2)
 			meet_again(&scene);
 		scene.connects = 0;
+		memcpy(scene.instances[7], peer_instance, sizeof(peer_instance));
 		links_restart(scene.links);
 		assert_true(scene.peer.vchan->closed);
 		expect_state(&scene, LINK_AWAY);
@@ -423,6 +424,91 @@ static void peer_pays_under_its_new_number_for_what_it_has_opened_under_the_old_
 	quota_free(quota);
 }
 
+/* By the peer's number there is another domain, on another host. */
+static void stranger_under_the_old_number_gets_a_session_of_its_own_and_ends_none(void **state)
+{
+	static const uint8_t none[16], stranger[16] = "another instance";
+	struct frame_identity identity = {.domid = OWN};
+	struct channel *later;
+	struct link_info info;
+	struct vchan *others;
+	struct scene scene;
+
+	for (int shape = 0; shape < 4; shape++) {
+		int error = 0;
+
+		up_to_resume(&scene);
+		open_channel(&scene);
+		leave(&scene);
+		memcpy(scene.instances[7], stranger, sizeof(stranger));
+		scene.connects = 0;
+		links_restart(scene.links);
+		links_go_on(scene.links);
+		assert_int_equal(scene.connects, 0);
+		assert_int_equal(links_count(scene.links), 1);
+		expect_state(&scene, LINK_AWAY);
+		/* What is opened to the number now is for the stranger. */
+		assert_int_equal(channel_new(&scene.program, 2, CHANNEL_MESSAGE, &identity, &later), 0);
+		assert_int_equal(channel_accept(later, links_want(scene.links, 7, NULL, &error), "x"), 0);
+		bring_vchan(&scene);
+		expect(&scene, FRAME_HELLO);
+		hello_of_peer(&scene, HELLO_BEGIN, none, stranger);
+		expect_state(&scene, LINK_UP);
+		assert_int_equal(info_of(&scene).channels, 1);
+		assert_int_equal(links_count(scene.links), 1);
+		assert_false(links_next(scene.links, 7, &info));
+		expect(&scene, FRAME_OPEN);
+		expect_silence(&scene);
+		if (shape == 1)
+			say(&scene, FRAME_GOODBYE, "\x68\0\0\0", 4);
+		if (shape == 2) {
+			scene.peer.vchan->state = VCHAN_CLOSED;
+			notify(&scene);
+		}
+		if (shape == 3)
+			links_lost(scene.links, 7, true, "it was restarted");
+		settle(&scene);
+		assert_int_equal(scene.program.channels.count, 2);
+		others = scene.peer.vchan;
+		scene.peer.vchan = NULL;
+		/* The right one comes. */
+		come_back(&scene);
+		prove(&scene);
+		go_on(&scene);
+		expect(&scene, FRAME_OPEN);
+		expect(&scene, FRAME_PING);
+		expect_silence(&scene);
+		assert_int_equal(scene.moves, 1);
+		links_free(scene.links);
+		scene.links = NULL;
+		forget_program_channel(&scene);
+		scene_stop(&scene);
+		assert_true(others->closed);
+		free(others);
+	}
+}
+
+static void session_without_a_number_ends_with_resume_for(void **state)
+{
+	struct link_info info;
+	struct scene scene;
+
+	up_to_resume(&scene);
+	open_channel(&scene);
+	links_restart(scene.links);
+	links_go_on(scene.links);
+	for (uint64_t ms = 0; ms < RESUME_FOR_MS + AGAIN_MS; ms += AGAIN_MS)
+		pass(&scene, AGAIN_MS);
+	assert_true(links_info(scene.links, 7, &info));
+	assert_int_equal(info.state, LINK_IDLE);
+	assert_int_equal(info.channels, 0);
+	for (uint64_t ms = 0; ms < DEAD_AFTER_MS + HEARTBEAT_MS + IDLE_CLOSE_MS; ms += HEARTBEAT_MS)
+		pass(&scene, HEARTBEAT_MS);
+	assert_int_equal(links_count(scene.links), 0);
+	forget_program_channel(&scene);
+	scene_stop(&scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -437,6 +523,8 @@ int main(void)
 		cmocka_unit_test(nothing_new_is_sent_to_who_was_saved),
 		cmocka_unit_test(restored_domain_keeps_the_sessions_that_it_can_resume),
 		cmocka_unit_test(peer_pays_under_its_new_number_for_what_it_has_opened_under_the_old_one),
+		cmocka_unit_test(stranger_under_the_old_number_gets_a_session_of_its_own_and_ends_none),
+		cmocka_unit_test(session_without_a_number_ends_with_resume_for),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);
