@@ -421,6 +421,7 @@ static int start_links(struct daemon *daemon)
 		.maker = &daemon->maker,
 		.ring_size = config->ring_size,
 		.max_ring_size = config->max_ring_size,
+		.min_ring_size = config->min_ring_size,
 	};
 	int r;
 

@@ -23,7 +23,8 @@
 #define ELASTIC_LITTLE	    4u
 #define ELASTIC_BUSY_LOOKS  2u
 #define ELASTIC_QUIET_LOOKS 50u
-#define ELASTIC_REST_MS	    2000 /* between two moves of a link, unless others wait for pages */
+#define ELASTIC_REST_MS	    2000 /* between two moves of a link, unless others wait for pages; never for three */
+#define ELASTIC_LATE_MS	    500 /* who is offered a move may hear of the one before so much later */
 
 struct elastic {
 	uint64_t sent, received; /* as of the last look */
@@ -31,7 +32,21 @@ struct elastic {
 	bool is_busy;
 	bool is_short; /* there weren't pages for what it should have grown to, at the last look */
 	uint64_t rests_until_ms, declined_until_ms;
+	uint64_t last_ms,
+		before_ms; /* the last move that was offered, and the one before; 0: there was none */
 };
+
+/* Whether no more than one move was offered within ELASTIC_REST_MS and `late`. */
+static inline bool elastic_may_move(const struct elastic *elastic, uint64_t now, uint64_t late)
+{
+	return !elastic->before_ms || now - elastic->before_ms >= ELASTIC_REST_MS + late;
+}
+
+static inline void elastic_offered(struct elastic *elastic, uint64_t now)
+{
+	elastic->before_ms = elastic->last_ms;
+	elastic->last_ms = now;
+}
 
 static inline void elastic_look(struct elastic *elastic, uint64_t sent, uint64_t received,
 				uint32_t first_size)

@@ -55,6 +55,7 @@ struct links_options {
 		*maker; /* for links that move; NULL: none does. Stays the caller's, for as long */
 	/* each way, of vchans that we grant: where links begin, and what busy ones move to. The same: none does */
 	uint32_t ring_size, max_ring_size;
+	uint32_t min_ring_size; /* and where pages are short */
 };
 
 struct links_callbacks {

@@ -17,7 +17,6 @@
 #define RESERVE                                                                                              \
 	8u /* one part of so many of all pages isn't grown into: a link that shrinks needs both for a moment */
 #define PAGES_UNKNOWN (1u << 30)
-#define SMALLEST      1024u
 
 /* What all links have to share. */
 struct supply {
@@ -72,25 +71,25 @@ static void shrink(struct link *link, uint32_t size)
 {
 	int r = -ENOSPC;
 
-	for (; size >= SMALLEST && r == -ENOSPC; size /= 2)
+	for (; size && size >= link->links->options.min_ring_size && r == -ENOSPC; size /= 2)
 		r = link_offer(link, size);
 }
 
-static bool rests(const struct link *link, const struct supply *supply)
+static bool rests(const struct link *link, const struct supply *supply, uint64_t now)
 {
-	uint64_t now = clock_ms();
-
 	return now < link->elastic.declined_until_ms ||
-	       (now < link->elastic.rests_until_ms && !supply->waiting);
+	       (now < link->elastic.rests_until_ms && !supply->waiting) ||
+	       !elastic_may_move(&link->elastic, now, ELASTIC_LATE_MS);
 }
 
-/* Lets the link move, if it should. Returns whether it may have to move later, though nothing comes over it. */
-static bool settle(struct link *link, const struct supply *supply)
+/* Lets the link move, if it should. Returns in how many ms it may have to move, though nothing comes over it; 0: never. */
+static uint32_t settle(struct link *link, const struct supply *supply)
 {
 	const struct links_options *options = &link->links->options;
 	struct elastic *elastic = &link->elastic;
 	bool others_lack = supply->waiting || supply->lacking > elastic->is_short;
 	uint32_t first = options->ring_size, wanted = first;
+	uint64_t now = clock_ms();
 	/* While pages are short, who has nothing to send at the moment gives them back at once. */
 	bool is_busy = elastic->is_busy && !(others_lack && elastic->little);
 
@@ -98,14 +97,21 @@ static bool settle(struct link *link, const struct supply *supply)
 		wanted = elastic_share(first, options->max_ring_size, supply->pages, supply->busy);
 	if (link->ring_bytes >= wanted)
 		elastic->is_short = false;
-	if (link_may_move(link) && !rests(link, supply)) {
-		/* Pages were short when a link that has less than the first size began. */
-		if (link->ring_bytes < wanted && (is_busy || wanted == first) && !supply->waiting)
-			grow(link, wanted);
+	if (link_may_move(link) && !rests(link, supply, now)) {
+		/* Pages were short when a link that has less than the first size began. While others wait for theirs,
+		 * it gets no more than they. */
+		if (link->ring_bytes < wanted && (is_busy || wanted == first) &&
+		    (!supply->waiting || (is_busy && link->ring_bytes < first)))
+			grow(link, supply->waiting ? first : wanted);
 		else if (link->ring_bytes > wanted && (others_lack || !is_busy))
 			shrink(link, wanted);
 	}
-	return elastic->is_busy || elastic->much || link->ring_bytes > first;
+	if (elastic->is_busy || elastic->much)
+		return ELASTIC_LOOK_MS;
+	if (link->ring_bytes <= first)
+		return 0;
+	return now < elastic->declined_until_ms ? (uint32_t)(elastic->declined_until_ms - now)
+						: ELASTIC_LOOK_MS;
 }
 
 static void on_look(int fd, short what, void *userdata)
@@ -113,12 +119,17 @@ static void on_look(int fd, short what, void *userdata)
 	struct links *links = userdata;
 	struct supply supply = look_at_all(links);
 	struct link *link, *next;
-	bool goes_on = false;
+	uint32_t soonest = 0;
 
-	HASH_ITER(hh, links->links, link, next)
-		if (is_elastic(link))
-			goes_on |= settle(link, &supply);
-	links->elastic_runs = goes_on && timer_set(links->elastic, ELASTIC_LOOK_MS) == 0;
+	HASH_ITER(hh, links->links, link, next) {
+		uint32_t ms = is_elastic(link) ? settle(link, &supply) : 0;
+
+		if (ms && (!soonest || ms < soonest))
+			soonest = ms;
+	}
+	if (soonest && timer_set(links->elastic, soonest) < 0)
+		soonest = 0;
+	links->elastic_runs = soonest == ELASTIC_LOOK_MS; /* else the first one that is used has it run */
 }
 
 void link_elastic_used(struct link *link)

@@ -124,6 +124,7 @@ int link_offer(struct link *link, uint32_t ring_size)
 	move->state = MOVE_OFFERED;
 	move->begun_ms = clock_ms();
 	link->elastic.rests_until_ms = move->begun_ms + ELASTIC_REST_MS;
+	elastic_offered(&link->elastic, move->begun_ms);
 	transport_hear(&move->to, on_other, link);
 	return 0;
 }
@@ -185,11 +186,19 @@ void link_on_moved(void *owner)
 
 /* --- who maps --------------------------------------------------------------------------------- */
 
+static int decline(struct link *link, uint32_t epoch, const char *why)
+{
+	uint8_t declined[4];
+
+	log_debug("domain %u: it isn't moved to other rings: %s", link->domid, why);
+	return hop_send(&link->hop, FRAME_DECLINE, 0, 0, declined, frame_u32_encode(epoch, declined));
+}
+
 int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
 {
 	const struct transport_maker *maker = link->links->options.maker;
 	struct frame_offer offer;
-	uint8_t declined[4];
+	uint64_t now = clock_ms();
 	int r = frame_offer_decode(payload, length, &offer);
 
 	/* What was sent again after a loss names a vchan that was given up then. */
@@ -200,17 +209,18 @@ int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
 	if (!maker || link->state != LINK_UP || link->move.state != MOVE_NOT ||
 	    transport_is_granter(&link->carrier))
 		return -EPROTO;
+	/* Mapping can't be done in pieces, so it isn't done as often as the peer wants. */
+	if (!elastic_may_move(&link->elastic, now, 0))
+		return decline(link, offer.epoch, "it was moved a moment ago");
+	elastic_offered(&link->elastic, now);
 	relay_spend(link->links->relay, link->hop.account, COST_VCHAN);
 	r = maker->map(maker->userdata, link->domid, &(struct transport_place){offer.ring_ref, offer.port},
 		       &link->move.to);
 	if (r == -EPROTO)
 		return r;
-	if (r < 0) {
-		log_debug("domain %u: can't map other rings: %s", link->domid, strerror(-r));
-		return hop_send(&link->hop, FRAME_DECLINE, 0, 0, declined,
-				frame_u32_encode(offer.epoch, declined));
-	}
-	link->move.begun_ms = clock_ms();
+	if (r < 0)
+		return decline(link, offer.epoch, strerror(-r));
+	link->move.begun_ms = now;
 	transport_hear(&link->move.to, on_other, link);
 	r = move(link);
 	on_other(link); /* the peer may have gone already */

@@ -246,6 +246,7 @@ void scene_start_with(struct scene *scene, uint32_t domid)
 		.maker = transport_maker,
 		.ring_size = 65536,
 		.max_ring_size = 1u << 20,
+		.min_ring_size = 4096,
 	};
 
 	*scene = (struct scene){.is_up = true, .peer.domid = domid};

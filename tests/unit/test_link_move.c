@@ -551,6 +551,91 @@ static void link_shrinks_at_once_when_others_wait_for_pages(void **state)
 	}
 }
 
+static void no_link_gets_less_than_the_smallest_size_nor_stays_below_the_first(void **state)
+{
+	struct scene scene;
+
+	/* There are no pages for anything that is worth moving to. */
+	start_at(&scene, 65536);
+	carry(&scene, 1u << 20);
+	carry(&scene, 1u << 20);
+	let_it_move(&scene, 1u << 20);
+	other.free_size = 2048;
+	scene.waiting_for_pages = 1;
+	for (unsigned i = 0; i < 100; i++)
+		carry(&scene, 0);
+	assert_int_equal(other.grants, 1);
+	other.free_size = 4096;
+	carry(&scene, 0);
+	let_it_move(&scene, 4096);
+	/* It is busy again, and somebody waits for ever: it gets what that one would. */
+	other.free_size = 0;
+	for (unsigned i = 0; i < 2 + 3 * ELASTIC_REST_MS / LOOK_MS && other.grants < 3; i++)
+		carry(&scene, 1u << 20);
+	let_it_move(&scene, 65536);
+	for (unsigned i = 0; i < 100; i++)
+		carry(&scene, 1u << 20);
+	assert_int_equal(other.grants, 3);
+	stop(&scene);
+}
+
+static void link_that_may_not_shrink_is_asked_seldom(void **state)
+{
+	struct scene scene;
+
+	start_at(&scene, 65536);
+	carry(&scene, 1u << 20);
+	carry(&scene, 1u << 20);
+	let_it_move(&scene, 1u << 20);
+	for (unsigned i = 0; i < ELASTIC_QUIET_LOOKS + 2 && other.grants < 2; i++)
+		carry(&scene, 1000);
+	while (hear(&scene) && scene.peer.header.type != FRAME_OFFER)
+		;
+	say(&scene, FRAME_DECLINE, "\0\0\0\0", 4);
+	carry(&scene, 0);
+	carry(&scene, 0);
+	assert_false(scene.links->elastic_runs);
+	/* But one that has something to do is looked at at once. */
+	link_of(&scene)->hop.rx.bytes += 1u << 20;
+	link_elastic_used(link_of(&scene));
+	assert_true(scene.links->elastic_runs);
+	for (unsigned i = 0; i < ELASTIC_QUIET_LOOKS + 2; i++)
+		carry(&scene, 0);
+	assert_false(scene.links->elastic_runs);
+	assert_int_equal(other.grants, 2);
+	for (unsigned i = 0; i < 7; i++) {
+		say_u64(&scene, FRAME_PONG, 0); /* it lives */
+		pass(&scene, HEARTBEAT_MS);
+	}
+	assert_int_equal(other.grants, 3);
+	stop(&scene);
+}
+
+static void peer_that_offers_again_and_again_is_declined(void **state)
+{
+	struct scene scene;
+	unsigned mapped = 0;
+
+	start(&scene, true);
+	other.map_error = -ENOMEM; /* which costs as much */
+	for (unsigned i = 0; i < 50; i++) {
+		uint64_t before = scene.relay.turns.spent;
+
+		say_offer(&scene);
+		expect(&scene, FRAME_DECLINE);
+		mapped += scene.relay.turns.spent - before > 10000;
+		pass(&scene, 100);
+	}
+	/* In 5 s, two in 2 s. */
+	assert_in_range(mapped, 4, 6);
+	expect_state(&scene, LINK_UP);
+	pass(&scene, ELASTIC_REST_MS);
+	other.map_error = 0;
+	say_offer(&scene);
+	hear_move(&scene);
+	stop(&scene);
+}
+
 static void shares_are_fair_and_powers_of_two(void **state)
 {
 	assert_int_equal(elastic_pages(1024), 1);
@@ -583,6 +668,9 @@ int main(void)
 		cmocka_unit_test(burst_and_little_traffic_move_nothing),
 		cmocka_unit_test(link_grows_as_far_as_there_are_pages),
 		cmocka_unit_test(link_shrinks_at_once_when_others_wait_for_pages),
+		cmocka_unit_test(no_link_gets_less_than_the_smallest_size_nor_stays_below_the_first),
+		cmocka_unit_test(link_that_may_not_shrink_is_asked_seldom),
+		cmocka_unit_test(peer_that_offers_again_and_again_is_declined),
 		cmocka_unit_test(shares_are_fair_and_powers_of_two),
 	};
 
