@@ -31,7 +31,8 @@
  *   -ETIMEDOUT     not taken in time, and never will be: this was settled with the other end
  *   -ECANCELED     given up by xenmsg_close() before it had left the program
  *   -ENOTCONN      the daemon ended before the message had left the program
- *   -ECONNRESET    the receiver or a daemon died or doesn't answer, and it can't be known whether
+ *   -ECONNRESET    the receiver or a daemon died or doesn't answer, or a channel was ended while the
+ *                  message lay before the receiver (by new rules, say), and it can't be known whether
  *                  the message was taken
  *
  * All errors but -ECONNRESET are definite: the message was not delivered and never will be. Later

@@ -479,7 +479,10 @@ def test_a_reload_in_the_middle_of_traffic_ends_what_is_forbidden_and_nothing_el
                 got.append((message.domid, len(message.data)))
             return good.wait(10) >= 0 and len(others) == 4
         eventually(take, "the others are delivered")
-        assert got == [(3, 40000)] * 4
+        # What lay in the receiver's ring may be taken before it hears that its channel has ended, which its sender hears at
+        # the same time; that it can't be known is what ECONNRESET says.
+        assert [message for message in got if message[0] == 3] == [(3, 40000)] * 4
+        assert set(got) <= {(1, 40000), (3, 40000)} and got.count((1, 40000)) <= ended.count(-errno.ECONNRESET), (got, ended)
         assert others == [0, 0, 0, 0]
         assert bad.send("2:inbox", b"x") == -errno.EACCES
 
