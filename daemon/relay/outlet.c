@@ -244,7 +244,8 @@ int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing
 	}
 	if (size > frame_left(outlet, end))
 		size = frame_left(outlet, end);
-	if (size > chunk)
+	/* Little more isn't cut off: it would be the end of a message, whose receiver could be lent one that is whole. */
+	if (size > chunk + chunk / 2)
 		size = chunk;
 	r = ring_writer_space(&outlet->writer, padded(size));
 	if (r < 0)
