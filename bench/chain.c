@@ -3,8 +3,10 @@
 /*
  * The whole chain, program → daemon → ring → daemon → program, by libxenmsg's functions in C.
  *
- * 	bench-chain server [COUNT]                 binds `bench`, and so many more endpoints
+ * 	bench-chain server [COUNT]                 binds `bench`, `lend` (XENMSG_BIND_LEND), and so many more
+ * 	                                           endpoints
  * 	bench-chain client PEER MODE SIZE SECONDS  prints what engine.h says
+ * 	bench-chain lend PEER MODE SIZE SECONDS    the same to `lend`, with messages that are reserved
  * 	bench-chain hold PEER COUNT CONNECTIONS    sends a message to each of these endpoints, on each of so many
  * 	                                           connections; when all are delivered it prints "NANOSECONDS",
  * 	                                           and holds their channels until its input ends
@@ -74,6 +76,8 @@ static int serve(struct xenmsg *conn, unsigned count)
 {
 	int r = xenmsg_bind(conn, "bench", 0, take, conn);
 
+	if (r == 0)
+		r = xenmsg_bind(conn, "lend", XENMSG_BIND_LEND, take, conn);
 	for (unsigned i = 0; i < count && r == 0; i++) {
 		char name[32];
 
@@ -99,6 +103,24 @@ static void post(void *userdata, const void *data, size_t size)
 
 	while ((r = xenmsg_post(chain->conn, chain->address, data, size, delivered, chain)) == -EAGAIN)
 		wait_once(chain);
+	if (r < 0)
+		engine_fail("post", r);
+}
+
+/* Only the first byte is written: the others are as it finds them, since a program that lends has no other place
+ * from which it copies. */
+static void post_lent(void *userdata, const void *data, size_t size)
+{
+	struct chain *chain = userdata;
+	void *place;
+	int r;
+
+	while ((r = xenmsg_reserve(chain->conn, chain->address, size, &place)) == -EAGAIN)
+		wait_once(chain);
+	if (r == 0) {
+		memcpy(place, data, 1);
+		r = xenmsg_commit(chain->conn, size, delivered, chain);
+	}
 	if (r < 0)
 		engine_fail("post", r);
 }
@@ -151,10 +173,11 @@ static void await_reply(void *userdata)
 	chain->replies--;
 }
 
-static void measure(struct chain *chain, const char *peer, const char *mode, size_t size, double seconds)
+static void measure(struct chain *chain, bool lends, const char *peer, const char *mode, size_t size,
+		    double seconds)
 {
-	struct end end = {.userdata = chain, .send = post, .receive = receive};
-	int r = xenmsg_bind(chain->conn, "bench-reply", 0, on_answer, chain);
+	struct end end = {.userdata = chain, .send = lends ? post_lent : post, .receive = receive};
+	int r = xenmsg_bind(chain->conn, "bench-reply", lends ? XENMSG_BIND_LEND : 0, on_answer, chain);
 
 	if (r < 0)
 		engine_fail("bind", r);
@@ -162,7 +185,7 @@ static void measure(struct chain *chain, const char *peer, const char *mode, siz
 		end.call = call;
 		end.reply = await_reply;
 	}
-	snprintf(chain->address, sizeof(chain->address), "%s:bench", peer);
+	snprintf(chain->address, sizeof(chain->address), lends ? "%s:lend" : "%s:bench", peer);
 	engine_measure(&end, mode, size, seconds);
 }
 
@@ -215,9 +238,9 @@ int main(int argc, char **argv)
 		make_channels(argv[2], (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
 		return 0;
 	}
-	if (!server && !(argc == 6 && strcmp(role, "client") == 0)) {
+	if (!server && !(argc == 6 && (strcmp(role, "client") == 0 || strcmp(role, "lend") == 0))) {
 		fprintf(stderr,
-			"usage: bench-chain server [COUNT] | client PEER MODE SIZE SECONDS | hold PEER COUNT CONNECTIONS\n");
+			"usage: bench-chain server [COUNT] | client|lend PEER MODE SIZE SECONDS | hold PEER COUNT CONNECTIONS\n");
 		return 2;
 	}
 	r = xenmsg_open(&chain.conn, NULL);
@@ -226,7 +249,8 @@ int main(int argc, char **argv)
 	if (server)
 		serve(chain.conn, argc == 3 ? (unsigned)atoi(argv[2]) : 0);
 	else
-		measure(&chain, argv[2], argv[3], (size_t)atol(argv[4]), atof(argv[5]));
+		measure(&chain, strcmp(role, "lend") == 0, argv[2], argv[3], (size_t)atol(argv[4]),
+			atof(argv[5]));
 	xenmsg_close(chain.conn);
 	return 0;
 }

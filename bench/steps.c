@@ -9,6 +9,7 @@
  * 	trip SIZE COUNT        messages, each when the one before has come back
  * 	call SIZE COUNT        calls, each when the one before was answered
  * 	batch SIZE COUNT       messages, BATCH at once, and then the wait until they are delivered
+ * 	lend SIZE COUNT        the same, written where they are sent from and read where they arrive
  * 	stream SIZE COUNT      writes to a stream, each when the receiver has answered the one before by a byte
  */
 
@@ -99,6 +100,25 @@ static void batch(struct steps *steps, size_t size, unsigned long count)
 	}
 }
 
+static void lend(struct steps *steps, const char *peer, size_t size, unsigned long count)
+{
+	char address[64];
+	void *data;
+
+	snprintf(address, sizeof(address), "%s:lend", peer);
+	for (unsigned long i = 1; i <= count; i++) {
+		int r;
+
+		while ((r = xenmsg_reserve(steps->conn, address, size, &data)) == -EAGAIN)
+			wait_for(steps, steps->ended + 1);
+		must("reserve", r);
+		*(char *)data = ANSWER_NONE;
+		must("commit", xenmsg_commit(steps->conn, size, on_delivery, steps));
+		if (i % BATCH == 0 || i == count)
+			wait_for(steps, i);
+	}
+}
+
 static void write_all(int fd, const char *data, size_t size)
 {
 	while (size) {
@@ -157,6 +177,8 @@ int main(int argc, char **argv)
 			call(&steps, size, count);
 		else if (strcmp(what, "batch") == 0)
 			batch(&steps, size, count);
+		else if (strcmp(what, "lend") == 0)
+			lend(&steps, argv[1], size, count);
 		else if (strcmp(what, "stream") == 0)
 			stream(&steps, argv[1], size, count);
 		else
