@@ -22,11 +22,10 @@ struct direction {
 	bool from_left;
 	bool to_is_socket;
 	struct event *readable, *writable;
-	size_t start, size; /* the part of the buffer with data */
-	bool ended;	    /* the input has ended */
+	size_t start, size; /* the part of the buffer with data: nothing is read while there is some */
 	bool closed;	    /* the end was passed on */
 	bool used;	    /* it has carried something */
-	char buffer[BUFFER_SIZE];
+	char *buffer;	    /* what the output hasn't taken; NULL: it never refused anything */
 };
 
 struct pump {
@@ -97,60 +96,87 @@ static void pass_on_end(struct direction *direction)
 }
 
 /* Writes what the output takes; at most PIPE_BUF to a pipe, since a larger write may block although the pipe
- * is writable. */
-static ssize_t write_some(struct direction *direction)
+ * is writable. Returns how much that is, or a negative errno. */
+static ssize_t write_some(const struct direction *direction, const char *at, size_t size)
 {
-	const char *at = direction->buffer + direction->start;
+	ssize_t written;
 
 	if (direction->to_is_socket)
-		return send(direction->to, at, direction->size, MSG_DONTWAIT | MSG_NOSIGNAL);
-	return write(direction->to, at, direction->size < PIPE_BUF ? direction->size : PIPE_BUF);
+		written = send(direction->to, at, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+	else
+		written = write(direction->to, at, size < PIPE_BUF ? size : PIPE_BUF);
+	if (written < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	return written;
+}
+
+/* Keeps what the output didn't take, and reads no more before it did. Returns 0 or -ENOMEM. */
+static int keep(struct direction *direction, const char *at, size_t size)
+{
+	if (!direction->buffer)
+		direction->buffer = malloc(BUFFER_SIZE);
+	if (!direction->buffer)
+		return -ENOMEM;
+	memcpy(direction->buffer, at, size);
+	direction->start = 0;
+	direction->size = size;
+	event_del(direction->readable);
+	return event_add(direction->writable, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+static void look_left_at_the_end(struct pump *pump)
+{
+	if (pump->ends_with_right && pump->back.closed)
+		look_left(pump);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct direction *direction = userdata;
-	ssize_t size = write_some(direction);
+	ssize_t size = write_some(direction, direction->buffer + direction->start, direction->size);
 
-	if (size < 0 && (errno == EAGAIN || errno == EINTR))
-		size = 0;
 	if (size < 0) {
-		finish(direction->pump, errno, !direction->from_left);
+		finish(direction->pump, (int)-size, !direction->from_left);
 		return;
 	}
 	direction->start += (size_t)size;
 	direction->size -= (size_t)size;
 	if (direction->size > 0)
-		event_add(direction->writable, NULL);
-	else if (direction->ended)
-		pass_on_end(direction);
-	else if (event_add(direction->readable, NULL) == 0 && direction->pump->ends_with_right &&
-		 direction->pump->back.closed)
-		look_left(direction->pump);
+		return;
+	event_del(direction->writable);
+	if (event_add(direction->readable, NULL) == 0)
+		look_left_at_the_end(direction->pump);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct direction *direction = userdata;
-	ssize_t size = read(fd, direction->buffer, BUFFER_SIZE);
+	char bytes[BUFFER_SIZE];
+	ssize_t size = read(fd, bytes, sizeof(bytes)), written;
+	int r;
 
-	if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
-		event_add(direction->readable, NULL);
+	if (size < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	}
 	if (size < 0) {
 		finish(direction->pump, errno, direction->from_left);
 		return;
 	}
 	if (size == 0) {
-		direction->ended = true;
+		event_del(direction->readable);
 		pass_on_end(direction);
 		return;
 	}
-	direction->start = 0;
-	direction->size = (size_t)size;
 	direction->used = true;
-	on_writable(direction->to, 0, direction);
+	written = write_some(direction, bytes, (size_t)size);
+	if (written < 0) {
+		finish(direction->pump, (int)-written, !direction->from_left);
+		return;
+	}
+	r = written < size ? keep(direction, bytes + written, (size_t)(size - written)) : 0;
+	if (r < 0)
+		finish(direction->pump, -r, !direction->from_left);
+	else if (written == size)
+		look_left_at_the_end(direction->pump);
 }
 
 static int start(struct direction *direction, struct event_base *base, struct pump *pump, int from, int to)
@@ -161,8 +187,8 @@ static int start(struct direction *direction, struct event_base *base, struct pu
 	direction->to = to;
 	direction->from_left = from == pump->left.in;
 	direction->to_is_socket = fstat(to, &status) == 0 && S_ISSOCK(status.st_mode);
-	direction->readable = event_new(base, from, EV_READ, on_readable, direction);
-	direction->writable = event_new(base, to, EV_WRITE, on_writable, direction);
+	direction->readable = event_new(base, from, EV_READ | EV_PERSIST, on_readable, direction);
+	direction->writable = event_new(base, to, EV_WRITE | EV_PERSIST, on_writable, direction);
 	if (!direction->readable || !direction->writable)
 		return -ENOMEM;
 	return event_add(direction->readable, NULL);
@@ -211,6 +237,7 @@ static void free_direction(struct direction *direction)
 {
 	loop_event_free(direction->readable);
 	loop_event_free(direction->writable);
+	free(direction->buffer);
 }
 
 void pump_free(struct pump *pump)
