@@ -61,7 +61,9 @@ struct stream {
 	uint64_t token;
 	int fd;
 	struct charge charge; /* for the descriptor and the memory */
+	/* Tells of what comes, and of the end; edge-triggered, since a byte always lies unread. */
 	struct event *socket_event;
+	struct event *writable; /* tells of room in the socket, once there was none */
 	struct task turn;
 	/* The hop's DATA has a ring of its own, so that CREDIT and RESET overtake what the program doesn't
 	 * read. */
@@ -75,6 +77,7 @@ struct stream {
 	uint32_t written;     /* of the DATA frame at the head of data_reader */
 	uint64_t total;	      /* with fin_came: the size of the stream to the program */
 	bool fin_came;
+	bool readable; /* an event has come since all was read */
 	bool end_read; /* the program has shut down, and FIN is sent */
 	bool end_written;
 };
@@ -113,7 +116,8 @@ static void close_socket(struct stream *stream, bool clean)
 			break;
 	}
 	free_event(stream->socket_event);
-	stream->socket_event = NULL;
+	free_event(stream->writable);
+	stream->socket_event = stream->writable = NULL;
 	program_socket_close(stream->relay, stream->fd, &stream->charge);
 	stream->fd = -1;
 }
@@ -154,7 +158,8 @@ static bool caller_has_left(struct stream *stream)
 	return stream->state == CALLING && poll(&poll_fd, 1, 0) > 0;
 }
 
-/* Moves up to `size` bytes behind the guard into the ring, leaving the last of them unread. */
+/* Moves up to `size` bytes behind the guard into the ring, leaving the last of them unread. Returns how many, or
+ * -ECONNRESET. */
 static int read_piece(struct stream *stream, uint32_t size)
 {
 	struct frame_header header = {.type = FRAME_DATA, .channel = stream->number};
@@ -168,8 +173,10 @@ static int read_piece(struct stream *stream, uint32_t size)
 	ring_writer_advance(&behind_header, FRAME_HEADER_SIZE);
 	count = 1 + (unsigned)ring_writer_reserve(&behind_header, size, pieces + 1);
 	there = program_socket_peek(stream->fd, pieces, count);
+	if (there == 1 || there == 0 || there == -EAGAIN)
+		return 0;
 	/* A descriptor that came with the bytes breaks the stream. */
-	if (there <= 1 || program_socket_take(stream->fd, pieces, count, (size_t)there - 1) != there - 1)
+	if (there < 0 || program_socket_take(stream->fd, pieces, count, (size_t)there - 1) != there - 1)
 		return -ECONNRESET;
 	header.length = (uint32_t)there - 1;
 	spend(stream, COST_BYTES(header.length));
@@ -179,46 +186,57 @@ static int read_piece(struct stream *stream, uint32_t size)
 	ring_writer_put(&stream->writer, zeros, -header.length & 7u);
 	ring_writer_publish(&stream->writer);
 	stream->sent += header.length;
-	return 0;
+	return (int)header.length;
 }
 
+/* Returns whether the program has sent something that wasn't read. */
+static bool has_more(const struct stream *stream)
+{
+	int available = 0;
+
+	return ioctl(stream->fd, FIONREAD, &available) == 0 && available > 1;
+}
+
+/* Reads while an event has told that there may be something. Whatever comes after the read that found nothing more
+ * is told by another event. */
 static int read_program(struct stream *stream)
 {
 	uint8_t payload[8];
+	int ended = 0;
 
-	for (int calls = 0; !stream->end_read; calls++) {
-		/* checked first: what it sent before is then there to be read */
-		int ended = program_has_ended(stream);
-		int available = 0, space = ring_writer_space(&stream->writer, PRIVATE_RING_SIZE), r;
-		uint32_t size;
+	for (int calls = 0; !stream->end_read && stream->readable; calls++) {
+		uint64_t size = stream->limit - stream->sent;
+		int r = 0;
 
-		if (ended < 0)
-			return ended;
 		if (calls == CALLS_MAX) {
 			task_due(&stream->turn);
 			return 0;
 		}
 		spend(stream, 3 * COST_SYSCALL);
-		if (ioctl(stream->fd, FIONREAD, &available) < 0)
-			return -errno;
-		if (available <= 1) {
-			if (!ended)
-				return 0;
-			if (!put_frame(stream, FRAME_FIN, payload, frame_u64_encode(stream->sent, payload)))
-				return 0;
-			stream->end_read = true;
-			return 0;
-		}
-		size = (uint32_t)available - 1;
 		if (size > PIECE_MAX)
 			size = PIECE_MAX;
-		if (size > stream->limit - stream->sent)
-			size = (uint32_t)(stream->limit - stream->sent);
-		if (size == 0 || space < (int)frame_size(PIECE_MAX))
-			return 0;
-		r = read_piece(stream, size);
+		if (ring_writer_space(&stream->writer, PRIVATE_RING_SIZE) < (int)frame_size(PIECE_MAX) ||
+		    (size == 0 && has_more(stream))) {
+			r = program_has_ended(stream);
+			return r < 0 ? r : 0;
+		}
+		if (size > 0)
+			r = read_piece(stream, (uint32_t)size);
 		if (r < 0)
 			return r;
+		if (r > 0 && (ended || (uint64_t)r == size))
+			continue;
+		if (ended) {
+			if (put_frame(stream, FRAME_FIN, payload, frame_u64_encode(stream->sent, payload)))
+				stream->end_read = true;
+			return 0;
+		}
+		/* What it sent before its end is then there to be read. */
+		ended = program_has_ended(stream);
+		if (ended < 0)
+			return ended;
+		if (!ended)
+			stream->readable = false;
 	}
 	return 0;
 }
@@ -246,7 +264,7 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 		if (size < 0 && errno == EINTR)
 			continue;
 		if (size < 0 && errno == EAGAIN)
-			return 0;
+			return event_add(stream->writable, NULL) == 0 ? 0 : -ECONNRESET;
 		if (size < 0)
 			return -ECONNRESET;
 		stream->written += (uint32_t)size;
@@ -415,6 +433,14 @@ static void on_socket(int fd, short what, void *userdata)
 {
 	struct stream *stream = userdata;
 
+	stream->readable = true;
+	task_due(&stream->turn);
+}
+
+static void on_writable(int fd, short what, void *userdata)
+{
+	struct stream *stream = userdata;
+
 	task_due(&stream->turn);
 }
 
@@ -470,12 +496,17 @@ static void set_account(struct stream *stream, struct account *account)
 
 static int watch_socket(struct stream *stream, int fd)
 {
+	struct event_base *base = stream->relay->base;
+
 	stream->fd = fd;
-	/* Edge-triggered, since a byte always lies unread. */
+	stream->readable = true;
 	stream->socket_event =
-		event_new(stream->relay->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_PERSIST | EV_ET,
-			  on_socket, stream);
-	return stream->socket_event && event_add(stream->socket_event, NULL) == 0 ? 0 : -ENOMEM;
+		event_new(base, fd, EV_READ | EV_CLOSED | EV_PERSIST | EV_ET, on_socket, stream);
+	/* Most streams never fill their socket; each read of the program would wake us. */
+	stream->writable = event_new(base, fd, EV_WRITE | EV_PERSIST | EV_ET, on_writable, stream);
+	if (!stream->socket_event || !stream->writable)
+		return -ENOMEM;
+	return event_add(stream->socket_event, NULL) == 0 ? 0 : -ENOMEM;
 }
 
 _Static_assert(sizeof(struct stream) + sizeof(struct stream_rings) < STREAM_MEMORY,
