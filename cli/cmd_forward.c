@@ -3,7 +3,7 @@
 /*
  * forward: carries each connection to SOURCE to TARGET, any number of them at once. Reaching a target may
  * take a while (a name is looked up, a link is made), so each is dialled by a thread of its own, which hands
- * the descriptor to the event loop through a pipe.
+ * the descriptor to the event loop through a pipe, and then may wait for another to dial.
  *
  *   accepted ──a thread dials──▶ carried ──both ends have ended──▶ gone
  *               ├──over a limit──▶ held ──a connection has ended, or time──▶ dialled
@@ -49,6 +49,7 @@ static const char help[] =
 
 #define DIALS_MAX 64   /* threads at once; further connections wait until one of them ends */
 #define BACKLOG	  4096 /* a client that finds it full waits, or is refused if its Unix socket doesn't block */
+#define IDLE_MAX  16   /* threads that wait for something to dial */
 #define CONNS_MAX 8    /* sessions with the daemon that are kept for the next dials */
 #define NO_HOST	  (-4096) /* in place of an errno: the name isn't known */
 #define HELD_MS	  100	  /* between attempts to dial what a limit holds up, unless a connection ends */
@@ -69,6 +70,12 @@ struct forward {
 	struct event *incoming, *dialled;
 	int pipe[2];
 	unsigned dials;
+	struct {
+		pthread_mutex_t lock;
+		pthread_cond_t more;
+		struct dial *waiting; /* for a thread */
+		unsigned idle;	      /* threads that nothing was given yet */
+	} threads;
 	struct dial *held;   /* over a limit, in the order in which they came */
 	struct event *again; /* dials the first of them, or accepts again */
 	bool is_full;	     /* a limit holds up dials, until all are through */
@@ -200,9 +207,8 @@ static int dial_xen(struct dial *dial)
 	return r;
 }
 
-static void *dial_target(void *userdata)
+static void dial_target(struct dial *dial)
 {
-	struct dial *dial = userdata;
 	const struct forward *forward = dial->forward;
 
 	switch (forward->target.kind) {
@@ -218,7 +224,59 @@ static void *dial_target(void *userdata)
 	/* A pointer is smaller than PIPE_BUF, so it is written as a whole. */
 	if (write(forward->pipe[1], &dial, sizeof(dial)) != sizeof(dial))
 		abort();
+}
+
+/* Waits for the next dial. Returns NULL if enough threads do so already. */
+static struct dial *next_dial(struct forward *forward)
+{
+	struct dial *next = NULL;
+
+	pthread_mutex_lock(&forward->threads.lock);
+	if (forward->threads.idle < IDLE_MAX) {
+		forward->threads.idle++;
+		while (!forward->threads.waiting)
+			pthread_cond_wait(&forward->threads.more, &forward->threads.lock);
+		next = forward->threads.waiting;
+		DL_DELETE(forward->threads.waiting, next);
+	}
+	pthread_mutex_unlock(&forward->threads.lock);
+	return next;
+}
+
+static void *run_thread(void *userdata)
+{
+	struct dial *dial = userdata;
+	struct forward *forward = dial->forward;
+
+	do
+		dial_target(dial);
+	while ((dial = next_dial(forward)));
 	return NULL;
+}
+
+/* Gives it to a thread that waits, or to a new one. Returns 0 or a negative errno. */
+static int give_to_thread(struct dial *dial)
+{
+	struct forward *forward = dial->forward;
+	pthread_t thread;
+	bool given;
+	int error;
+
+	pthread_mutex_lock(&forward->threads.lock);
+	given = forward->threads.idle > 0;
+	if (given) {
+		forward->threads.idle--; /* it is no longer to be had, though it still sleeps */
+		DL_APPEND(forward->threads.waiting, dial);
+	}
+	pthread_mutex_unlock(&forward->threads.lock);
+	if (given) {
+		pthread_cond_signal(&forward->threads.more);
+		return 0;
+	}
+	error = pthread_create(&thread, NULL, run_thread, dial);
+	if (error == 0)
+		pthread_detach(thread);
+	return -error;
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */
@@ -355,19 +413,17 @@ static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 
 static void dial(struct forward *forward, struct dial *dial)
 {
-	pthread_t thread;
-	int error;
+	int r;
 
 	if (forward->target.kind == PLACE_XEN && forward->conn_count)
 		dial->conn = forward->conns[--forward->conn_count];
-	error = pthread_create(&thread, NULL, dial_target, dial);
-	if (error) {
+	r = give_to_thread(dial);
+	if (r < 0) {
 		keep_conn(forward, dial->conn);
 		dial->conn = NULL;
-		hold(forward, dial, -error);
+		hold(forward, dial, r);
 		return;
 	}
-	pthread_detach(thread);
 	forward->dials++;
 }
 
@@ -516,6 +572,8 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 	if (argc - optind != 2)
 		return cli_usage("forward", "it takes SOURCE and TARGET");
 	forward = (struct forward){.cli = cli, .pipe = {-1, -1}};
+	pthread_mutex_init(&forward.threads.lock, NULL);
+	pthread_cond_init(&forward.threads.more, NULL);
 	why = parse_place(&forward.source, argv[optind], true);
 	if (why)
 		return cli_usage("forward", "SOURCE '%s': %s", argv[optind], why);
