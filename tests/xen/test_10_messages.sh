@@ -25,8 +25,15 @@ big() {
 	echo "$sum" | grep -qx 16777216
 }
 
-test_16_mib_from_guest_to_guest() { big u1 u2 && big u2 u1; }
-test_16_mib_between_dom0_and_guest() { big dom0 u1 && big u1 dom0; }
+test_16_mib_from_guest_to_guest() {
+	big u1 u2
+	big u2 u1
+}
+
+test_16_mib_between_dom0_and_guest() {
+	big dom0 u1
+	big u1 dom0
+}
 
 # many FROM TO COUNT: none is missing, doubled or out of its order. Without --timeout, which makes it wait for each line.
 many() {

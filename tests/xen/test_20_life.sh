@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Daemons, programs and domains come, go, stop and die. Those marked "both" run with either xenstored in the check.
 
-nothing_is_left_in_xenstore() { ! xenstore-ls -f /local/domain | grep data/xenmsg; }
+nothing_is_left_in_xenstore() {
+	local name
+	for name in dom0 $GUESTS; do ! xenstore-exists "/local/domain/$(domid "$name")/data/xenmsg" || return; done
+}
 
 start_in_order() {
 	local name
@@ -11,9 +14,20 @@ start_in_order() {
 	see_each_other dom0 $GUESTS
 }
 
-test_found_with_dom0_first() { start_in_order dom0 u1 u2 && arrives u1 u2; } # both
-test_found_with_dom0_last() { start_in_order u2 u1 dom0 && arrives u2 dom0; } # both
-test_found_with_dom0_between() { start_in_order u1 dom0 u2 && arrives u2 u1; }
+test_found_with_dom0_first() { # both
+	start_in_order dom0 u1 u2
+	arrives u1 u2
+}
+
+test_found_with_dom0_last() { # both
+	start_in_order u2 u1 dom0
+	arrives u2 dom0
+}
+
+test_found_with_dom0_between() {
+	start_in_order u1 dom0 u2
+	arrives u2 u1
+}
 
 test_without_a_daemon_in_dom0() { # both
 	daemon_stop dom0
