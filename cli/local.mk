@@ -37,6 +37,7 @@ xenmsg_SOURCES = \
 	cli/run_server.c cli/run_server.h \
 	cli/run_session.c cli/run_session.h \
 	cli/tcp_place.c cli/tcp_place.h \
+	cli/top.h cli/top_lines.c \
 	cli/writer.c cli/writer.h
 xenmsg_CFLAGS = $(AM_CFLAGS) $(NCURSES_CFLAGS)
 xenmsg_LDADD = libcli.la libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) $(LIBEVENT_EXTRA_LIBS) \
