@@ -79,7 +79,7 @@ void inbox_free(struct inbox *inbox)
 	}
 	DL_FOREACH_SAFE2(inbox->held, message, next_message, held_next)
 		message->holds = false;
-	window_release(inbox->window);
+	mirror_release(inbox->mirror);
 	message_pool_close(inbox->pool);
 }
 
@@ -237,15 +237,15 @@ static int keep_some(struct inbox *inbox)
 	uint8_t *from = message->lent, *to = from + message->size;
 	int r;
 
-	while ((last = last->held_next) && last->window == message->window && last->lent >= to &&
+	while ((last = last->held_next) && last->mirror == message->mirror && last->lent >= to &&
 	       last->lent - to < LEND_MIN)
 		to = last->lent + last->size;
-	r = window_keep(message->window, from, (uint32_t)(to - from));
+	r = mirror_keep(message->mirror, from, (uint32_t)(to - from));
 	if (r < 0)
 		return r;
-	if (inbox->window == message->window) {
-		window_release(inbox->window);
-		inbox->window = NULL;
+	if (inbox->mirror == message->mirror) {
+		mirror_release(inbox->mirror);
+		inbox->mirror = NULL;
 	}
 	while (inbox->held != last) {
 		message = inbox->held;
@@ -291,17 +291,17 @@ static bool lend(struct inbox *inbox, struct xenmsg_message *message, uint32_t s
 		keep_held(inbox);
 		return false;
 	}
-	if (!inbox->window)
-		inbox->window = window_new(&ring->ring);
-	if (!inbox->window) {
+	if (!inbox->mirror)
+		inbox->mirror = mirror_new(&ring->ring);
+	if (!inbox->mirror) {
 		inbox->lend_later = PAUSE_MAX;
 		return false;
 	}
 	message->begin = begin;
-	message->lent = window_at(inbox->window, begin + offset);
-	message->window = inbox->window;
+	message->lent = mirror_at(inbox->mirror, begin + offset);
+	message->mirror = inbox->mirror;
 	message->holds = true;
-	window_use(message->window);
+	mirror_use(message->mirror);
 	DL_APPEND2(inbox->held, message, held_prev, held_next);
 	note_held(inbox);
 	return true;

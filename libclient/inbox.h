@@ -11,9 +11,9 @@
  *
  * A request is a message, too; replies.c sends the replies on its channel.
  *
- * Where the binding says so, such a message isn't copied: the program gets it where it lies, in a window of the ring, and
+ * Where the binding says so, such a message isn't copied: the program gets it where it lies, in a mirror of the ring, and
  * nothing from its first byte on is released to the daemon before it is freed. If that takes too long, because the
- * program is about to sleep or half of the ring is held, the held messages get private pages (window.h). Until
+ * program is about to sleep or half of the ring is held, the held messages get private pages (mirror.h). Until
  * then the daemon doesn't see that they were taken; a CANCEL meanwhile is answered by the state word.
  *
  * Taking a message is a compare-and-swap of its state word from sent to taken (in the ring, where the daemon
@@ -67,7 +67,7 @@ struct inbox {
 	uint32_t unreported; /* bytes taken since the daemon was last offered a notification */
 	/* utlist, in the order of the ring: messages that the program has and that lie there */
 	struct xenmsg_message *held;
-	struct window *window; /* in which the next are lent; NULL: not made yet */
+	struct mirror *mirror; /* in which the next are lent; NULL: not made yet */
 	/* After a copy, since the program held messages for too long, so many are copied at once: more each time. */
 	uint32_t lend_pause, lend_later;
 };

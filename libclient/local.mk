@@ -32,7 +32,7 @@ libclient_la_SOURCES = \
 	libclient/trace.c libclient/trace.h \
 	libclient/transport.c libclient/transport.h \
 	libclient/wait.c libclient/wait.h \
-	libclient/window.c libclient/window.h
+	libclient/mirror.c libclient/mirror.h
 libclient_la_LIBADD = libwire.la
 
 lib_LTLIBRARIES += libxenmsg.la

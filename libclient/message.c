@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libclient/window.h"
+#include "libclient/mirror.h"
 
 #define KEEP_MESSAGES 64	 /* in the pool */
 #define KEEP_CAPACITY (1u << 20) /* larger buffers go back to the system */
@@ -93,9 +93,9 @@ static void give_back(struct xenmsg_message *message)
 {
 	if (message->holds)
 		message->pool->give_back(message->pool->conn, message);
-	window_release(message->window);
+	mirror_release(message->mirror);
 	message->lent = NULL;
-	message->window = NULL;
+	message->mirror = NULL;
 }
 
 void xenmsg_message_free(struct xenmsg_message *message)

@@ -15,7 +15,7 @@
 #include "xenmsg.h"
 
 struct replies;
-struct window;
+struct mirror;
 
 /*
  * Says whether a message that the program holds is the request of a call, and what became of its reply:
@@ -50,8 +50,8 @@ struct xenmsg_message {
 	struct xenmsg_message *next; /* in the pool */
 	uint8_t *data;		     /* memory of its own */
 	size_t size, capacity;
-	uint8_t *lent; /* where the payload lies instead, in `window`; else NULL */
-	struct window *window;
+	uint8_t *lent; /* where the payload lies instead, in `mirror`; else NULL */
+	struct mirror *mirror;
 	/* While it holds a part of the ring, from `begin` on, it is in inbox->held. */
 	bool holds;
 	uint32_t begin;

@@ -532,8 +532,8 @@ int outbox_reserve(struct outbox *outbox, const char *address, size_t size, void
 	if (r < 0)
 		return r;
 	if (lent) {
-		reserved->window = outbox->transport->out_window;
-		window_use(reserved->window);
+		reserved->mirror = outbox->transport->out_mirror;
+		mirror_use(reserved->mirror);
 	}
 	reserved->data = lent ? lent : reserved->own;
 	reserved->size = size;
@@ -546,10 +546,10 @@ void outbox_unreserve(struct outbox *outbox)
 {
 	struct reservation *reserved = &outbox->reserved;
 
-	if (reserved->window)
+	if (reserved->mirror)
 		transport_end_loan(outbox->transport);
-	window_release(reserved->window);
-	reserved->window = NULL;
+	mirror_release(reserved->mirror);
+	reserved->mirror = NULL;
 	reserved->data = NULL;
 	if (reserved->capacity > OWN_KEPT) {
 		free(reserved->own);

@@ -50,7 +50,7 @@ typedef void (*outbox_ended)(struct caller *caller);
 struct reservation {
 	uint8_t *data; /* NULL: there is none */
 	size_t size;
-	struct window *window; /* in which it lies, perhaps as private pages by now; NULL: in `own` */
+	struct mirror *mirror; /* in which it lies, perhaps as private pages by now; NULL: in `own` */
 	uint8_t *own;
 	size_t capacity; /* of `own`, which is kept for the next */
 	char address[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];

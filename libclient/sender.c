@@ -181,7 +181,7 @@ void sender_frame_lent(struct sender *sender, struct transport *transport, uint3
 	const struct message_pieces pieces = message_pieces(NULL, size);
 	uint32_t span = (uint32_t)message_span(size);
 	const struct frame_header header = data_header(sender, span, 1);
-	uint8_t *at = window_at(transport->out_window, transport->out.head);
+	uint8_t *at = mirror_at(transport->out_mirror, transport->out.head);
 
 	frame_header_encode(&header, at);
 	at += FRAME_HEADER_SIZE;

@@ -108,7 +108,7 @@ bool sender_frame_small(struct sender *sender, struct transport *transport,
 /* Returns whether the next `span` bytes of the stream may go into the ring now, if there is room. */
 bool sender_can_frame(const struct sender *sender, const struct transport *transport, uint64_t span);
 /* Lends the program the place in the ring where a message with `size` bytes would lie as a frame of its own. Returns where its
- * payload goes, in transport->out_window; NULL: that isn't possible now. */
+ * payload goes, in transport->out_mirror; NULL: that isn't possible now. */
 uint8_t *sender_lend(const struct sender *sender, struct transport *transport, uint64_t size);
 /* Puts the message that the program has written there into the ring, with `size` bytes, no more than were lent.
  * sender_can_frame() was true. */

@@ -273,7 +273,7 @@ void transport_close(struct transport *transport)
 	}
 	forget_hello(transport);
 	pump_free(transport->pump);
-	window_release(transport->out_window);
+	mirror_release(transport->out_mirror);
 	if (transport->memory)
 		munmap(transport->memory, transport->memory_size);
 	close_all(fds, sizeof(fds) / sizeof(*fds));
@@ -288,26 +288,26 @@ uint8_t *transport_lend_room(struct transport *transport, uint32_t size)
 		transport->lend_later--;
 		return NULL;
 	}
-	if (!transport->out_window)
-		transport->out_window = window_new(&transport->out.ring);
-	if (!transport->out_window)
+	if (!transport->out_mirror)
+		transport->out_mirror = mirror_new(&transport->out.ring);
+	if (!transport->out_mirror)
 		return NULL;
 	transport->lent_room = size;
-	return window_at(transport->out_window, transport->out.head);
+	return mirror_at(transport->out_mirror, transport->out.head);
 }
 
 /* Lets the program keep the room that was lent to it, elsewhere. */
 static int take_room_back(struct transport *transport)
 {
-	struct window *window = transport->out_window;
-	int r = window_keep(window, window_at(window, transport->out.head), transport->lent_room);
+	struct mirror *mirror = transport->out_mirror;
+	int r = mirror_keep(mirror, mirror_at(mirror, transport->out.head), transport->lent_room);
 
 	if (r < 0)
 		return r;
-	transport->out_window = NULL;
+	transport->out_mirror = NULL;
 	transport->lent_room = 0;
 	transport->lend_later = LEND_LATER;
-	window_release(window);
+	mirror_release(mirror);
 	return 0;
 }
 

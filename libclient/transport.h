@@ -20,7 +20,7 @@
 
 #include "libclient/fifo.h"
 #include "libclient/trace.h"
-#include "libclient/window.h"
+#include "libclient/mirror.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
 
@@ -46,10 +46,10 @@ struct transport {
 	/* The program holds a message that begins there in `deliveries`, so no more is released. */
 	bool holds;
 	uint32_t held_at;
-	/* so many bytes behind the last frame in `out` are lent to the program, in the window; 0: none */
+	/* so many bytes behind the last frame in `out` are lent to the program, in the mirror; 0: none */
 	uint32_t lent_room;
 	uint32_t lend_later;	   /* room isn't lent so many times, since it had to be taken back */
-	struct window *out_window; /* NULL: not made yet */
+	struct mirror *out_mirror; /* NULL: not made yet */
 	uint32_t domid;
 	uint64_t max_message;
 	char reason[256]; /* the daemon's last words */
@@ -71,8 +71,8 @@ void transport_keep_reason(struct transport *transport, struct frame_text text);
  * taken back from the program. Looks again if there seem to be less than `want`. */
 int transport_space(struct transport *transport, uint32_t want);
 /* Lends the program the next `size` bytes of `out`, for which there is room, until transport_end_loan() or until
- * something else is to be written there: then window_keep() has put private pages in their place. The caller uses
- * transport->out_window. Returns NULL if they can't be lent. */
+ * something else is to be written there: then mirror_keep() has put private pages in their place. The caller uses
+ * transport->out_mirror. Returns NULL if they can't be lent. */
 uint8_t *transport_lend_room(struct transport *transport, uint32_t size);
 static inline void transport_end_loan(struct transport *transport)
 {
