@@ -57,6 +57,11 @@ class Lending(Messages):
     short = False
     role = "lend"
 
+    def find_daemons(self):
+        pair = self.host.new_pair()  # the server binds what that of Messages does
+        config = CONFIG.format(ring=self.ring, poll=self.poll)
+        return pair, [self.host.start_daemon(domid, config) for domid in pair]
+
     def measure(self, mode, size, seconds):
         return super().measure(mode, 65520 if size == 65536 else size, seconds)
 
