@@ -281,6 +281,13 @@ static void peer_saved(void *userdata, uint32_t domid)
 	links_saved(daemon->links, domid);
 }
 
+static uint32_t least_ring(void *userdata, uint32_t domid)
+{
+	const struct daemon *daemon = userdata;
+
+	return daemon->links ? links_least_ring(daemon->links, domid) : 0;
+}
+
 static void all_peers_known(void *userdata)
 {
 	struct daemon *daemon = userdata;
@@ -313,6 +320,7 @@ static int start_peers(struct daemon *daemon)
 		.failed = peer_failed,
 		.lost = peer_lost,
 		.saved = peer_saved,
+		.least_ring = least_ring,
 		.all_known = all_peers_known,
 		.all_watched = all_peers_watched,
 		.tell = tell_guest,

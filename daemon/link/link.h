@@ -107,6 +107,7 @@ void links_connected(struct links *links, uint32_t domid, const struct transport
 void links_failed(struct links *links, uint32_t domid, int error, const char *reason);
 void links_lost(struct links *links, uint32_t domid, bool replaced, const char *reason);
 void links_saved(struct links *links, uint32_t domid);
+uint32_t links_least_ring(const struct links *links, uint32_t domid);
 
 /*
  * Called before each turn of the event loop: takes what has come over the link that is being polled

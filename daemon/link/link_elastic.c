@@ -137,7 +137,9 @@ void link_elastic_used(struct link *link)
 	struct links *links = link->links;
 	const struct links_options *options = &links->options;
 
-	if (links->elastic_runs || !options->maker || options->max_ring_size <= options->ring_size)
+	/* One that was resumed may be larger than it should become. */
+	if (links->elastic_runs || !options->maker ||
+	    (options->max_ring_size <= options->ring_size && link->ring_bytes <= options->ring_size))
 		return;
 	if (link->hop.tx.bytes - link->elastic.sent < options->ring_size &&
 	    link->hop.rx.bytes - link->elastic.received < options->ring_size)

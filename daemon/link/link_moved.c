@@ -15,6 +15,10 @@
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/peers.h"
 #include "daemon/relay/channel.h"
+#include "daemon/relay/traits.h"
+
+/* No frame is larger, whatever its ring: it ends where the other end gets to see it, after two chunks at most. */
+#define LEAST_MAX (2 * HOP_CHUNK)
 
 /* Returns how likely it is that the session is that of a domain which has another number now. */
 static int likelihood(const struct link *link)
@@ -38,6 +42,23 @@ static struct link *find_session(const struct link *link)
 		    (!best || likelihood(other) > likelihood(best)))
 			best = other;
 	return best;
+}
+
+/* A frame lies whole in a ring, and those that are sent again are as they were in the one that was lost: in either end's,
+ * which were as large. */
+uint32_t links_least_ring(const struct links *links, uint32_t domid)
+{
+	uint8_t instance[PROOF_ID_SIZE];
+	const struct link *link;
+	uint32_t least = 0;
+
+	if (!peers_instance(links->peers, domid, instance))
+		return 0;
+	for (link = links->links; link; link = link->hh.next)
+		if (!link->claims && link->session.state != RESUME_ENDED && link->ring_bytes > least &&
+		    !memcmp(link->session.peer_instance, instance, sizeof(instance)))
+			least = link->ring_bytes;
+	return least < LEAST_MAX ? least : LEAST_MAX;
 }
 
 void link_claim(struct link *link)

@@ -75,6 +75,9 @@ struct peers_change {
 };
 
 struct peers_callbacks {
+	/* Returns how large the rings must be, each way, for what is to be sent again over a vchan with the peer; 0: as
+	 * they may. NULL: nothing is. */
+	uint32_t (*least_ring)(void *userdata, uint32_t domid);
 	/* A peer's daemon has appeared, vanished (down), or was replaced (down, then up). */
 	void (*presence)(void *userdata, uint32_t domid, bool up);
 	/* Nobody here has to do with the peer any more: it isn't listed, though its daemon may run. */

@@ -219,17 +219,21 @@ static void publish(struct peer *peer)
 		on_published(peer, r, NULL, 0);
 }
 
-/* Grants rings of the configured size, or the largest smaller ones that there are pages for. */
+/* Grants rings of the configured size, or the largest smaller ones that there are pages for; or larger ones, where those
+ * couldn't hold what is to be sent again. */
 static int grant_something(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
-	uint32_t size = peers->options.ring_size;
+	uint32_t size = peers->options.ring_size, least = peers->options.min_ring_size, needed;
 	int r;
 
+	needed = peers->callbacks.least_ring ? peers->callbacks.least_ring(peers->userdata, peer->domid) : 0;
+	least = needed > least ? needed : least;
+	size = least > size ? least : size;
 	for (;;) {
 		r = vchan_grant(peers->host, peer->domid, size, size, on_granted_event, peer,
 				&peer->rendezvous.vchan);
-		if (r != -ENOSPC || size / 2 < peers->options.min_ring_size)
+		if (r != -ENOSPC || size / 2 < least)
 			break;
 		size /= 2;
 	}

@@ -122,9 +122,11 @@ def test_a_link_that_waits_for_pages_gets_them_from_a_large_one(nodes, host):
     assert resumes(three, 1) == 0
 
 
-def test_losses_while_rings_grow_and_shrink_are_a_pause(nodes):
-    """The hello vanishes at any moment, so the other daemon lets go of what there is."""
-    one, two = nodes(1, 2).values()
+@pytest.mark.parametrize("config", [FAST, FAST + "ring-size = 1K\n"], ids=["by default", "from small ones"])
+def test_losses_while_rings_grow_and_shrink_are_a_pause(nodes, config):
+    """The hello vanishes at any moment, so the other daemon lets go of what there is. What is sent again has frames as large as
+    the rings that it lay in."""
+    one, two = nodes(1, 2, config=config).values()
     zero = nodes(0, start=False)[0]
     works(one, two)
     with flood(one, two), traffic(one, two) as goes_on, zero.store() as store:

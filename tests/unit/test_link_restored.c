@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/link/link_internal.h"
 #include "daemon/base/log.h"
 
 /* --- this domain was restored, and hasn't heard of it ------------------------------------------- */
@@ -509,6 +510,29 @@ static void session_without_a_number_ends_with_resume_for(void **state)
 	scene_stop(&scene);
 }
 
+static void rings_are_large_enough_for_what_is_sent_again(void **state)
+{
+	static const uint32_t sizes[][2] = {{4096, 4096}, {65536, 65536}, {1u << 20, 65536}};
+	struct scene scene;
+
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		up_to_resume(&scene);
+		scene.links->links->ring_bytes = sizes[i][0];
+		assert_int_equal(links_least_ring(scene.links, 7), 0); /* it isn't known who that is */
+		leave(&scene);
+		memcpy(scene.instances[7], peer_instance, sizeof(peer_instance));
+		memcpy(scene.instances[9], peer_instance, sizeof(peer_instance));
+		assert_int_equal(links_least_ring(scene.links, 7), sizes[i][1]);
+		assert_int_equal(links_least_ring(scene.links, 9), sizes[i][1]);
+		assert_int_equal(links_least_ring(scene.links, 8), 0);
+		for (uint64_t ms = 0; ms < RESUME_FOR_MS + AGAIN_MS; ms += AGAIN_MS)
+			pass(&scene, AGAIN_MS);
+		expect_state(&scene, LINK_IDLE);
+		assert_int_equal(links_least_ring(scene.links, 7), 0);
+		scene_stop(&scene);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -525,6 +549,7 @@ int main(void)
 		cmocka_unit_test(peer_pays_under_its_new_number_for_what_it_has_opened_under_the_old_one),
 		cmocka_unit_test(stranger_under_the_old_number_gets_a_session_of_its_own_and_ends_none),
 		cmocka_unit_test(session_without_a_number_ends_with_resume_for),
+		cmocka_unit_test(rings_are_large_enough_for_what_is_sent_again),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);
