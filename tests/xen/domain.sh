@@ -98,3 +98,25 @@ knows() {
 }
 
 pings() { xenmsg ping --count 1 --timeout 5 "$1" >/dev/null 2>&1; }
+
+# goes_on TAG: every count of that rig-traffic has grown
+goes_on() {
+	local before
+	eventually 60 [ -s "/tmp/$1.counts" ] && read -r before <"/tmp/$1.counts" && eventually 80 has_grown_or_ended "$1" "$before" &&
+		[ ! -s "/tmp/$1.status" ] && return
+	cat "/tmp/$1.out" "/tmp/$1.counts"
+	return 1
+}
+has_grown_or_ended() {
+	local count counts
+	[ ! -s "/tmp/$1.status" ] || return 0
+	read -r counts <"/tmp/$1.counts"
+	# shellcheck disable=SC2086
+	set -- $counts $2
+	[ $# = 12 ] || return
+	for count; do
+		[ "$1" -gt "$7" ] || return
+		shift
+		[ $# != 6 ] || return 0
+	done
+}

@@ -42,6 +42,18 @@ guest_is_up() { xenstore-exists "/local/domain/$(domid "$1")/data/rig-up" 2>/dev
 guest_up() { eventually 120 guest_is_up "$1"; }
 guest_destroy() { xl destroy "$1"; }
 
+no_zombies() { ! xl list | grep '(null)'; }
+
+# is_restored NAME: it is up again, under its new domid
+is_restored() {
+	xl domid "$1" >"/run/rig/$1.domid"
+	eventually 30 on "$1" 'xenstore-write data/rig-up 1' # with its data, that has gone, too
+}
+knows_its_domid() {
+	on "$1" 'knows_itself() { xenmsg status --json | grep -qE "^ *\"domid\": *'"$(domid "$1")"',"; }; eventually 30 knows_itself'
+}
+no_complaint() { on "$1" '! dmesg | grep -E -A5 "BUG|Oops|recursive fault"'; }
+
 # on NAME COMMAND: runs it in that domain, for at most ON_SECONDS. The status is the command's; 125: the domain has gone.
 : "${ON_SECONDS:=200}"
 on() {
@@ -120,9 +132,11 @@ setup() {
 
 # spare: the third guest, without a daemon
 spare() {
-	[ -s "/run/rig/$SPARE.domid" ] && [ "$(xl domid "$SPARE" 2>/dev/null)" = "$(cat "/run/rig/$SPARE.domid")" ] || guest_create "$SPARE"
+	is_there "$SPARE" || guest_create "$SPARE"
 	guest_up "$SPARE"
 }
+
+is_there() { [ -s "/run/rig/$1.domid" ] && [ "$(xl domid "$1" 2>/dev/null)" = "$(cat "/run/rig/$1.domid")" ]; }
 
 show_state() {
 	local name
@@ -166,6 +180,20 @@ stream() {
 	background "$1" "$3-sender" "yes 'a line of a stream that has no end' | xenmsg send --lines $(domid "$2"):$3"
 	on "$2" "eventually 10 [ -s /tmp/$3.got ]"
 }
+
+# traffic ONE OTHER: a rig-traffic in each, which compares all that comes, until traffic_ends
+traffic() {
+	background "$1" "$1-$2" "$(rig_traffic "$1" "$2" "$1-$2")"
+	background "$2" "$1-$2" "$(rig_traffic "$2" "$1" "$1-$2")"
+	traffic_goes_on "$@"
+}
+rig_traffic() { echo "sh -c 'echo \$\$ >/tmp/$3.pid; exec rig-traffic $3 $1 $2 $(domid "$2")'"; }
+
+# traffic_goes_on ONE OTHER: all kinds of it, in both directions
+traffic_goes_on() { on_each "$1 $2" "goes_on $1-$2"; }
+
+# traffic_ends ONE OTHER: all has arrived, once, in order and undamaged, and nobody was told of an error
+traffic_ends() { on_each "$1 $2" "kill \$(cat /tmp/$1-$2.pid); await $1-$2 0; echo \"\$name: \$(cat /tmp/$1-$2.out)\""; }
 
 # see_each_other NAME...
 see_each_other() {

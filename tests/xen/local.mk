@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The rig: a real Xen host in QEMU. tests/xen/run builds `xen-stage`: what is installed, and the programs that the tests use.
-rig_programs = rig-remote rig-spy check-vchan check-xen hostile-peer bench-chain bench-raw
-EXTRA_PROGRAMS += rig-remote rig-spy
-CLEANFILES += rig-remote rig-spy
+rig_programs = rig-remote rig-spy rig-traffic check-vchan check-xen hostile-peer bench-chain bench-raw
+EXTRA_PROGRAMS += rig-remote rig-spy rig-traffic
+CLEANFILES += rig-remote rig-spy rig-traffic
+rig_traffic_SOURCES = tests/xen/traffic.c
+rig_traffic_LDADD = libxenmsg.la
 rig_spy_SOURCES = tests/xen/spy.c
 rig_spy_LDADD = $(XENSTORE_LIBS)
 rig_remote_SOURCES = tests/xen/remote.c
@@ -20,6 +22,6 @@ xen-stage: all $(rig_programs)
 EXTRA_DIST += tests/xen/build tests/xen/run tests/xen/extract-vmlinux tests/xen/init tests/xen/runner tests/xen/daemon \
 	tests/xen/lib.sh tests/xen/domain.sh tests/xen/bench_chain.sh tests/xen/test_00_host.sh tests/xen/test_10_messages.sh tests/xen/test_15_calls_and_streams.sh \
 	tests/xen/test_18_spy.sh tests/xen/test_20_life.sh \
-	tests/xen/test_30_limits.sh tests/xen/test_40_stock.sh tests/xen/test_50_save.sh tests/xen/test_60_systemd.sh tests/xen/test_70_service.sh \
+	tests/xen/test_30_limits.sh tests/xen/test_40_stock.sh tests/xen/test_50_save.sh tests/xen/test_55_moves.sh tests/xen/test_60_systemd.sh tests/xen/test_70_service.sh \
 	tests/xen/test_80_conformance.sh tests/xen/test_90_doc.sh tests/conformance/lib.sh tests/conformance/cases.sh tests/conformance/answers \
 	tests/conformance/answers.xenstored tests/conformance/on-xensim.sh

@@ -55,8 +55,6 @@ test_a_killed_program_ends_sends() {
 	arrives dom0 u2
 }
 
-no_zombies() { ! xl list | grep -q '(null)'; }
-
 test_a_destroyed_domain_ends_sends_and_leaves_no_zombie() { # both
 	spare
 	ready u3

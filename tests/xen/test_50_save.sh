@@ -2,18 +2,11 @@
 # Save and restore of a guest that grants: the third one, which is small. No kernel may complain: the runner looks at the end of
 # all tests, too. Those marked "both" run with either xenstored in the check.
 
-no_complaint() { on "$1" '! dmesg | grep -E -A5 "BUG|Oops|recursive fault"'; }
-knows_its_domid() {
-	on "$1" 'knows_itself() { xenmsg status --json | grep -qE "^ *\"domid\": *'"$(domid "$1")"',"; }; eventually 30 knows_itself'
-}
-no_zombies() { ! xl list | grep '(null)'; }
-
 save_and_restore() {
 	xl save "$1" /tmp/saved
 	xl restore /tmp/saved
 	rm /tmp/saved
-	xl domid "$1" >"/run/rig/$1.domid"
-	eventually 30 on "$1" 'xenstore-write data/rig-up 1' # with its data, that has gone, too
+	is_restored "$1"
 }
 
 # numbers FROM TO TAG: a message for each number, until numbers_arrive
@@ -65,6 +58,11 @@ test_sessions_go_on_with_a_restored_guest() { # both
 
 # This time without the rights of root, from its start, but with the devices that the package gives it.
 test_its_daemon_can_be_stopped_restored_again_and_killed() {
+	spare
+	ready u3
+	arrives dom0 u3
+	save_and_restore u3
+	knows_its_domid u3
 	on u3 'pidof xenmsg-keeper || pidof @xenmsg-keeper'
 	on u3 'stop_daemon; give_to_xenmsgd; export RIG_USER=xenmsgd; start_daemon no; is_xenmsgd $(cat /run/xenmsgd.pid)'
 	arrives u1 u3

@@ -14,8 +14,7 @@ save_and_restore() {
 	xl save "$SPARE" /tmp/saved >&2
 	xl restore /tmp/saved >&2
 	rm -f /tmp/saved
-	xl domid "$SPARE" >"/run/rig/$SPARE.domid"
-	eventually 30 on "$SPARE" 'xenstore-write data/rig-up 1' # with its data, that has gone, too
+	is_restored "$SPARE"
 }
 
 conformance() {
