@@ -267,8 +267,14 @@ class Peer:
         self.store.remove(path)
         count = self.moves
         self.send(OFFER, 0, struct.pack("<IIII", *place, self.epoch if self.resumes else 0, 0))
-        self.until(lambda: self.moves > count)
-        return str(self.moves)
+        self.until(lambda: self.moves > count or not self.other)
+        return str(self.moves) if self.moves > count else "declined"
+
+    def take_decline(self, payload):
+        assert self.role == "grant" and self.other
+        assert struct.unpack_from("<I", payload) == (self.epoch if self.resumes else 0,)
+        self.other.close()
+        self.other = None
 
     def do_moved(self, count):
         self.until(lambda: self.moves >= int(count))
@@ -289,8 +295,11 @@ class Peer:
         """The last frame here; then waits until it was read, and goes on in the other one."""
         self.put(HEADER.pack(0, MOVE, 0, 0, 0, 0))
         end = time.monotonic() + PATIENCE
-        while not self.vchan.all_is_read():
-            assert self.vchan.is_open() and time.monotonic() < end, "the peer doesn't read"
+        while True:
+            is_open = self.vchan.is_open()  # the peer closes it when it has read it
+            if self.vchan.all_is_read():
+                break
+            assert is_open and time.monotonic() < end, "the peer doesn't read"
             self.vchan.wait(0.01)
         self.vchan = self.other
 
@@ -376,6 +385,8 @@ class Peer:
             self.goodbye = struct.unpack_from("<I", payload)[0], payload[4:].decode()
         elif kind == OFFER:
             self.take_offer(payload)
+        elif kind == DECLINE:
+            self.take_decline(payload)
         elif kind == DIRECTORY:
             assert self.peer == 0  # [5.6]
         elif kind == OPEN:

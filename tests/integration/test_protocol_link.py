@@ -131,7 +131,9 @@ def test_a_session_moves_to_other_rings_as_the_document_says(met_to_move):
     if link_of(node)["role"] == "maps":
         for times, size in enumerate((1 << 20, 16384, 32768, 262144), 1):
             exchange(node, other, peer, 9000)
-            assert peer.ask("move", size) == f"ok {times}"
+            while (answer := peer.ask("move", size)) == "ok declined":  # a third one within 2 s is
+                assert times > 2
+            assert answer == f"ok {times}"
             eventually(lambda size=size: link_of(node)["ring_bytes"] == size, "it says so")
     else:
         while link_of(node)["moves"] == 0:
