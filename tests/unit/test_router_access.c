@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "daemon/relay/hop_internal.h"
 #include "daemon/router.h"
 
 static void who_may_not_reach_it_does_not_learn_whether_it_exists(void **state)
@@ -240,6 +241,7 @@ static void policy_decides_about_a_peer_that_was_away_when_it_is_back(void **sta
 		router_resumed(scene.router, &scene.link->hop, 0, to);
 		assert_int_equal(scene.asked_about, to);
 		rig_settle(&scene.rig);
+		hop_drop_kept(&scene.link->hop);
 		scene.link->hop.paused = false;
 		decide(&scene, ENODATA);
 		assert_false(party_get(scene.b, 0, &frame));
