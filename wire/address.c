@@ -30,6 +30,18 @@ bool domain_name_is_valid(const char *name, size_t size)
 	return true;
 }
 
+/* Allows what can be a token of a NATS subject, and a host's name in DNS. */
+bool host_name_is_valid(const char *name, size_t size)
+{
+	if (size == 0 || size >= HOST_NAME_SIZE || name[0] == '-')
+		return false;
+	for (size_t i = 0; i < size; i++)
+		if (!(name[i] >= 'a' && name[i] <= 'z') && !(name[i] >= '0' && name[i] <= '9') &&
+		    name[i] != '-')
+			return false;
+	return true;
+}
+
 int address_parse(const char *text, size_t size, struct address *address, const char **why)
 {
 	const char *colon = memchr(text, ':', size);

@@ -15,6 +15,7 @@
 #define ENDPOINT_NAME_MAX 63
 #define DOMAIN_NAME_MAX	  127
 #define DOMID_MAX	  0x7FEF /* below DOMID_FIRST_RESERVED (0x7FF0), xen/xen.h */
+#define HOST_NAME_SIZE	  64	 /* of a host's name, [a-z0-9][a-z0-9-]{0,62}, and a zero */
 
 struct address {
 	char domain[DOMAIN_NAME_MAX + 1];
@@ -23,6 +24,7 @@ struct address {
 
 bool endpoint_name_is_valid(const char *name, size_t size);
 bool domain_name_is_valid(const char *name, size_t size);
+bool host_name_is_valid(const char *name, size_t size);
 
 /* Splits an address and checks its parts. Returns 0 or -EINVAL; then *why (may be NULL) says in a few words
  * what is wrong, as a constant string. */

@@ -10,3 +10,9 @@ libwire_la_SOURCES = \
 	wire/frame.c wire/frame.h wire/frame_link.c wire/frame_ring.h \
 	wire/probes.h \
 	wire/ring.c wire/ring.h wire/ring_inline.h wire/local_ring.h
+
+# What a daemon and its gateway say to each other: apart, since the library for programs needs no JSON.
+noinst_LTLIBRARIES += libwiregateway.la
+libwiregateway_la_SOURCES = wire/gateway.c wire/gateway.h
+libwiregateway_la_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS)
+libwiregateway_la_LIBADD = $(JSONC_LIBS)

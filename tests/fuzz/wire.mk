@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The fuzz targets of wire/.
-wire_replays = tests/fuzz/replay_frame tests/fuzz/replay_address tests/fuzz/replay_ring
+wire_replays = tests/fuzz/replay_frame tests/fuzz/replay_address tests/fuzz/replay_ring tests/fuzz/replay_gateway
 check_PROGRAMS += $(wire_replays)
 TESTS += $(wire_replays)
 if ENABLE_FUZZERS
-noinst_PROGRAMS += tests/fuzz/fuzz_frame tests/fuzz/fuzz_address tests/fuzz/fuzz_ring
+noinst_PROGRAMS += tests/fuzz/fuzz_frame tests/fuzz/fuzz_address tests/fuzz/fuzz_ring tests/fuzz/fuzz_gateway
 endif
 
 tests_fuzz_replay_frame_SOURCES = tests/fuzz/fuzz_frame.c tests/fuzz/replay_main.c
@@ -24,3 +24,10 @@ tests_fuzz_replay_ring_LDADD = libwire.la
 tests_fuzz_fuzz_ring_SOURCES = tests/fuzz/fuzz_ring.c
 tests_fuzz_fuzz_ring_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_ring_LDADD = libwire.la
+
+tests_fuzz_replay_gateway_SOURCES = tests/fuzz/fuzz_gateway.c tests/fuzz/replay_main.c
+tests_fuzz_replay_gateway_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS='"gateway"'
+tests_fuzz_replay_gateway_LDADD = libwiregateway.la libwire.la
+tests_fuzz_fuzz_gateway_SOURCES = tests/fuzz/fuzz_gateway.c
+tests_fuzz_fuzz_gateway_LDFLAGS = $(LINK_FUZZER)
+tests_fuzz_fuzz_gateway_LDADD = libwiregateway.la libwire.la

@@ -6,6 +6,7 @@ unit_tests += \
 	tests/unit/test_channel_table \
 	tests/unit/test_doorbell \
 	tests/unit/test_frame \
+	tests/unit/test_gateway \
 	tests/unit/test_ring \
 	tests/unit/test_ring_attack \
 	tests/unit/test_ring_hostile \
@@ -22,6 +23,10 @@ tests_unit_test_channel_table_LDADD = libwire.la $(CMOCKA_LIBS)
 
 tests_unit_test_frame_SOURCES = tests/unit/test_frame.c tests/unit/unit.h
 tests_unit_test_frame_LDADD = libwire.la $(CMOCKA_LIBS)
+
+tests_unit_test_gateway_SOURCES = tests/unit/test_gateway.c tests/unit/unit.h
+tests_unit_test_gateway_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_gateway_LDADD = libwiregateway.la libwire.la $(CMOCKA_LIBS)
 
 tests_unit_test_ring_SOURCES = tests/unit/test_ring.c tests/unit/ring_fixture.h tests/unit/unit.h
 tests_unit_test_ring_LDADD = libwire.la $(CMOCKA_LIBS)
