@@ -45,6 +45,9 @@ static int print_json(struct recv *recv, struct xenmsg_message *message)
 	const char *name = xenmsg_message_sender_name(message);
 
 	json_object_object_add(sender, "domid", json_object_new_int64(xenmsg_message_sender_domid(message)));
+	if (*xenmsg_message_sender_host(message))
+		json_object_object_add(sender, "host",
+				       json_object_new_string(xenmsg_message_sender_host(message)));
 	if (*name)
 		json_object_object_add(sender, "name", json_object_new_string(name));
 	json_object_object_add(sender, "uid", json_object_new_int64(xenmsg_message_sender_uid(message)));
@@ -95,6 +98,7 @@ static int run_command(struct recv *recv, struct xenmsg_message *message, bool *
 		command_set_sender(xenmsg_message_sender_domid(message), xenmsg_message_sender_name(message),
 				   xenmsg_message_sender_uid(message), xenmsg_message_sender_pid(message));
 		command_set_number("XENMSG_SENDER_GID", xenmsg_message_sender_gid(message));
+		setenv("XENMSG_SENDER_HOST", xenmsg_message_sender_host(message), 1);
 		execl("/bin/sh", "sh", "-c", recv->exec, (char *)NULL);
 		cli_complain("/bin/sh: %s", strerror(errno));
 		_exit(127);

@@ -207,6 +207,7 @@ static void run_command(struct job *job, const int in[2], const int out[2])
 	char **command = job->serve->command;
 
 	setpgid(0, 0);
+	setenv("XENMSG_SENDER_HOST", xenmsg_message_sender_host(request), 1);
 	command_set_sender(xenmsg_message_sender_domid(request), xenmsg_message_sender_name(request),
 			   xenmsg_message_sender_uid(request), xenmsg_message_sender_pid(request));
 	if (dup2(in[0], STDIN_FILENO) >= 0 && dup2(out[1], STDOUT_FILENO) >= 0)

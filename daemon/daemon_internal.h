@@ -47,6 +47,7 @@ struct daemon {
 	struct queries *queries;
 	struct router *router;
 	struct activations *activations;
+	struct hosts *hosts;
 	struct links *links;
 	struct via *via;
 	struct peers *peers;

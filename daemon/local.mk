@@ -27,6 +27,10 @@ libdaemon_la_SOURCES = \
 	daemon/peers/peers_forget.c daemon/peers/peers_forget.h \
 	daemon/relay/hop.c daemon/relay/hop.h daemon/relay/hop_internal.h \
 	daemon/relay/hop_input.c \
+	daemon/hosts/gateway_socket.c daemon/hosts/gateway_socket.h \
+	daemon/hosts/hosts.c daemon/hosts/hosts.h \
+	daemon/link/socket_transport.c daemon/link/socket_transport.h \
+	daemon/link/via_hosts.c daemon/link/via_internal.h \
 	daemon/relay/hop_output.c \
 	daemon/base/ini_file.c daemon/base/ini_file.h \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
@@ -100,7 +104,7 @@ libdaemon_la_SOURCES = \
 	daemon/wiring.c \
 	daemon/local/watches.c daemon/local/watches.h
 libdaemon_la_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
-libdaemon_la_LIBADD = libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
+libdaemon_la_LIBADD = libwiregateway.la libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
 	$(LIBEVENT_PTHREADS_LIBS) $(JSONC_LIBS) $(INIH_LIBS) $(NETTLE_LIBS) \
 	$(SYSTEMD_LIBS)
 

@@ -12,6 +12,7 @@
 #include "daemon/base/turns.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
+#include "daemon/hosts/hosts.h"
 #include "daemon/local/session.h"
 #include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
@@ -231,7 +232,8 @@ static void recheck(struct router *router, struct channel *channel)
 	if (is_away &&
 	    channel->undecided) /* by this number it may be another domain now, until it is resumed */
 		return;
-	r = access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
+	r = channel->host ? access_still_allowed_far(router->with.access, channel, channel->endpoint)
+			  : access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
 	channel->undecided = r == -ENODATA && (channel->undecided || is_away);
 	if (r < 0 && !channel->undecided)
 		channel_forbid(channel, -r);
@@ -255,7 +257,7 @@ void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
 		struct channel *channel = end->channel;
 
 		/* A peer may have had the number that is ours now, but not ours before. */
-		if (channel->identity.domid == was)
+		if (channel->identity.domid == was && !channel->host)
 			channel->identity.domid = router->with.self->domid;
 		channel->undecided |= !end->is_opener;
 	}
@@ -274,10 +276,11 @@ void router_resumed(struct router *router, struct hop *hop, uint32_t from, uint3
 			continue;
 		if (from != to && strchr(channel->endpoint, ':')) {
 			channel_forbid(channel, ECONNRESET);
-		} else if (end->is_opener && channel->identity.domid == from &&
+		} else if (end->is_opener && (channel->identity.domid == from || channel->host) &&
 			   (from != to || channel->undecided)) {
 			relay_spend(hop->relay, hop->account, COST_OPEN);
-			channel->identity.domid = to;
+			if (!channel->host)
+				channel->identity.domid = to;
 			channel->undecided = false;
 			recheck(router, channel);
 		}
@@ -330,7 +333,9 @@ int router_resolve(struct router *router, const char *domain, uint32_t *domid)
 /* Adds the name of the sender's domain to the OPEN that the receiver gets. */
 static void stamp_name(struct router *router, struct channel *channel)
 {
-	channel_set_domain_name(channel, directory_name(router->with.directory, channel->identity.domid));
+	if (!channel->host) /* else it has been told */
+		channel_set_domain_name(channel,
+					directory_name(router->with.directory, channel->identity.domid));
 }
 
 /* Leads the channel to the program that has bound the endpoint, or to a stream of its. */
@@ -338,6 +343,9 @@ static int lead_to_program(struct router *router, struct channel *channel, struc
 {
 	if (!(endpoint->kinds & (1u << (channel->kind - 1))))
 		return -EPROTOTYPE;
+	/* It would take the domid for one of this host; and who accepts a stream isn't told of a host. */
+	if (channel->host && (channel->kind == CHANNEL_STREAM || !session_knows_hosts(endpoint->session)))
+		return -EOPNOTSUPP;
 	if (channel->kind == CHANNEL_STREAM)
 		return streams_incoming(router->with.streams, channel, endpoint->name, endpoint->session);
 	return channel_accept(channel, session_hop(endpoint->session), endpoint->name);
@@ -363,7 +371,8 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 	memcpy(text, name.data, name.size);
 	text[name.size] = '\0';
 	/* Asked first: a sender that may not reach the endpoint doesn't learn whether it exists. */
-	r = access_reach(router->with.access, &channel->identity, text);
+	r = channel->host ? access_reach_far(router->with.access, channel, text)
+			  : access_reach(router->with.access, &channel->identity, text);
 	endpoint = find(router, name.data, name.size);
 	if (r == 0 && endpoint)
 		channel_count(channel, endpoint->tally);
@@ -389,6 +398,8 @@ static int lead_to_address(struct router *router, struct channel *channel, struc
 	uint32_t domid;
 	int r = address_parse(text.data, text.size, &address, NULL);
 
+	if (r == 0 && address.host[0] && strcmp(address.host, hosts_own_name(router->with.hosts)) != 0)
+		return via_lead_out(router->with.via, channel, &address);
 	if (r == 0)
 		r = router_resolve(router, address.domain, &domid);
 	if (r < 0)

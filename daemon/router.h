@@ -4,7 +4,7 @@
 
 /*
  * Endpoints of this domain, and where an address leads: to a program here, to the link with another domain,
- * or, where there can be none, through domain 0 (via.h). A name has one owner at a time, a program, and ends
+ * or, where there can be none, and to other hosts, through domain 0 (via.h). A name has one owner at a time, a program, and ends
  * with it, unless it is started on demand (daemon/activation/activation.h): then it stays, and what comes
  * while no program has bound it waits. Programs that watch are told of each name that comes or goes; other
  * domains are sent all names at most once in a turn of the loop.
@@ -23,6 +23,7 @@ struct activation;
 struct channel;
 struct directory;
 struct hop;
+struct hosts;
 struct links;
 struct peers;
 struct router;
@@ -51,6 +52,7 @@ struct router_collaborators {
 	struct access *access;	     /* decides who may reach what */
 	struct directory *directory; /* finds the domain that a name means */
 	struct peers *peers;	     /* advertises what is bound here */
+	struct hosts *hosts;	     /* know the name of this one */
 	struct links *links;	     /* lead to other domains, */
 	struct via *via;	     /* and where there can't be a link, this does */
 	struct streams *streams;     /* that programs here should fetch */

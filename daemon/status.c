@@ -506,9 +506,9 @@ static unsigned rank_of_denied(struct status_walk *walk)
 static void describe_denied(struct status_walk *walk, struct json_object *object)
 {
 	const struct denied_entry *entry = walk->denied;
-	char from[16];
+	char from[HOST_NAME_SIZE + 16];
 
-	snprintf(from, sizeof(from), "%u", entry->domid);
+	snprintf(from, sizeof(from), "%s%s%u", entry->host, *entry->host ? "/" : "", entry->domid);
 	add_text(object, "from", from);
 	add_text(object, "to", entry->endpoint);
 	add_number(object, "count", entry->count);

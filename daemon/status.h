@@ -41,6 +41,7 @@ struct status_sources {
 	uint64_t started_ms; /* as of clock_ms() */
 	struct access *access;
 	const struct activations *activations;
+	struct hosts *hosts;
 	struct links *links;
 	struct local *local;
 	struct peers *peers;

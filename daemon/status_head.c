@@ -102,6 +102,8 @@ static void add_activation(struct json_object *head, const struct status_sources
 			       error ? json_object_new_string(error) : NULL);
 }
 
+#define HOSTS_SHOWN 100u
+
 struct failures {
 	const struct status_sources *sources;
 	struct json_object *array;
@@ -116,6 +118,36 @@ static void add_failure(void *userdata, const struct link_failure *failure)
 	add_text(object, "last_error", failure->reason);
 	add_number(object, "since", failure->since);
 	json_object_array_add(failures->array, object);
+}
+
+/* Describes the other hosts, where a gateway to them is served. */
+static void add_hosts(struct json_object *head, const struct hosts *hosts)
+{
+	struct json_object *object, *list;
+	struct gateway_info gateway;
+	struct host_info info = {0};
+
+	hosts_gateway(hosts, &gateway);
+	if (!gateway.served)
+		return;
+	object = add_object(head, "hosts");
+	add_text(object, "name", gateway.name);
+	add_text(object, "gateway", !gateway.there ? "missing" : gateway.up ? "connected" : "waiting");
+	add_text(object, "server", gateway.server);
+	add_text(object, "last_error", gateway.why);
+	add_number(object, "since", gateway.since);
+	list = json_object_new_array();
+	json_object_object_add(object, "others", list);
+	for (unsigned i = 0; i < HOSTS_SHOWN && hosts_next(hosts, info.number, &info); i++) {
+		struct json_object *other = json_object_new_object();
+
+		add_text(other, "host", info.name);
+		add_flag(other, "up", info.up);
+		add_text(other, "instance", info.instance);
+		add_text(other, "last_error", info.why);
+		add_number(other, "since", info.since);
+		json_object_array_add(list, other);
+	}
 }
 
 struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer)
@@ -138,6 +170,7 @@ struct json_object *status_head(const struct status_sources *sources, const stru
 		add_time(head, sources->turns);
 	add_grants(head, sources);
 	add_store(head, sources);
+	add_hosts(head, sources->hosts);
 	json_object_object_add(head, "failures", failures.array);
 	links_each_failure(sources->links, add_failure, &failures);
 	return head;

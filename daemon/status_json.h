@@ -6,6 +6,7 @@
 
 #include <json-c/json.h>
 
+#include "daemon/hosts/hosts.h"
 #include "daemon/peers/directory.h"
 #include "daemon/status.h"
 
@@ -38,6 +39,8 @@ static inline void add_domain(struct json_object *object, const struct status_so
 			      uint32_t domid)
 {
 	add_number(object, "domid", domid);
+	if (number_is_host(domid))
+		add_text(object, "host", hosts_name(sources->hosts, domid));
 	add_text(object, "name", directory_name(sources->directory, domid));
 	add_text(object, "uuid", directory_uuid(sources->directory, domid));
 }

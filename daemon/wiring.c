@@ -13,7 +13,9 @@
 #include "daemon/base/descriptors.h"
 #include "daemon/peers/directory.h"
 #include "daemon/peers/domains.h"
+#include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
+#include "daemon/link/socket_transport.h"
 #include "daemon/link/vchan_transport.h"
 #include "daemon/link/via.h"
 #include "daemon/local/local.h"
@@ -350,11 +352,65 @@ static int start_peers(struct daemon *daemon)
 			 daemon);
 }
 
+/* --- other hosts ------------------------------------------------------------------------------ */
+
+static void host_connected(void *userdata, uint32_t number, int fd)
+{
+	struct daemon *daemon = userdata;
+	struct transport transport;
+	int r = socket_transport_new(&transport, &daemon->relay, fd, hosts_is_lower(daemon->hosts, number));
+
+	if (r < 0)
+		links_failed(daemon->links, number, -EHOSTUNREACH, strerror(-r));
+	else
+		links_connected(daemon->links, number, &transport);
+}
+
+static void host_failed(void *userdata, uint32_t number, int error, const char *reason)
+{
+	struct daemon *daemon = userdata;
+
+	links_failed(daemon->links, number, error, reason);
+}
+
+static void host_replaced(void *userdata, uint32_t number)
+{
+	struct daemon *daemon = userdata;
+
+	links_lost(daemon->links, number, true, "another daemon runs there now");
+}
+
+static int start_hosts(struct daemon *daemon)
+{
+	static const struct hosts_callbacks callbacks = {
+		.connected = host_connected,
+		.failed = host_failed,
+		.replaced = host_replaced,
+	};
+	const struct config *config = &daemon->config;
+	const struct hosts_options options = {
+		.self = &daemon->self,
+		.name = config->host_name,
+		.socket_path = config->socket,
+		.user = config->gateway_user,
+		.setup_timeout_ms = config->setup_timeout_ms,
+		.dead_after_ms = config->dead_after_ms,
+	};
+
+	if (config->host_name && daemon->self.domid != 0) {
+		log_error("[hosts] name is for domain 0's daemon, which leads to other hosts");
+		return -EBADMSG;
+	}
+	return hosts_new(&daemon->hosts, &daemon->relay, &options, &callbacks, daemon);
+}
+
+/* --- channels and links ----------------------------------------------------------------------- */
+
 static void open_from_peer(void *userdata, struct channel *channel, const struct frame_open *open)
 {
 	struct daemon *daemon = userdata;
 
-	if (via_is_relayed(open))
+	if (via_is_relayed(open) || number_is_host(channel->identity.domid))
 		via_open(daemon->via, channel, open);
 	else
 		router_open_endpoint(daemon->router, channel, open->name);
@@ -373,6 +429,8 @@ static int start_via(struct daemon *daemon)
 		.self = &daemon->self,
 		.relay = &daemon->relay,
 		.access = daemon->access,
+		.directory = daemon->directory,
+		.hosts = daemon->hosts,
 	};
 
 	return via_new(&daemon->via, &collaborators, daemon->config.relay, open_relayed, daemon);
@@ -426,6 +484,7 @@ static int start_links(struct daemon *daemon)
 		.resume_for_ms = config->resume_for_ms,
 		.channels_max = CHANNEL_NUMBERS / 2, /* the accounts limit how many there are */
 		.relays = config->relay,
+		.hosts = daemon->hosts,
 		.maker = &daemon->maker,
 		.ring_size = config->ring_size,
 		.max_ring_size = config->max_ring_size,
@@ -459,6 +518,7 @@ static int start_router(struct daemon *daemon)
 		.access = daemon->access,
 		.directory = daemon->directory,
 		.peers = daemon->peers,
+		.hosts = daemon->hosts,
 		.links = daemon->links,
 		.via = daemon->via,
 		.watches = daemon->watches,
@@ -544,6 +604,7 @@ static int start_queries(struct daemon *daemon)
 		.started_ms = daemon->started_ms,
 		.access = daemon->access,
 		.activations = daemon->activations,
+		.hosts = daemon->hosts,
 		.links = daemon->links,
 		.local = daemon->local,
 		.streams = daemon->streams,
@@ -604,6 +665,7 @@ int wiring_start(struct daemon *daemon)
 		start_directory,
 		start_watches,
 		start_peers,
+		start_hosts,
 		start_via,
 		start_links,
 		start_router,
@@ -635,6 +697,7 @@ void wiring_end(struct daemon *daemon)
 	streams_free(daemon->streams);
 	via_free(daemon->via);
 	links_free(daemon->links);
+	hosts_free(daemon->hosts);
 	peers_free(daemon->peers);
 	watches_free(daemon->watches);
 	directory_free(daemon->directory);

@@ -11,7 +11,8 @@ dist_man_MANS += \
 	doc/man3/xenmsg_domid.3 doc/man3/xenmsg_events.3 doc/man3/xenmsg_exit_status.3 doc/man3/xenmsg_fd.3 \
 	doc/man3/xenmsg_listen.3 doc/man3/xenmsg_max_message.3 doc/man3/xenmsg_message_endpoint.3 \
 	doc/man3/xenmsg_message_free.3 doc/man3/xenmsg_message_sender_domid.3 \
-	doc/man3/xenmsg_message_sender_gid.3 doc/man3/xenmsg_message_sender_name.3 \
+	doc/man3/xenmsg_message_sender_gid.3 doc/man3/xenmsg_message_sender_host.3 \
+	doc/man3/xenmsg_message_sender_name.3 \
 	doc/man3/xenmsg_message_sender_pid.3 doc/man3/xenmsg_message_sender_uid.3 doc/man3/xenmsg_message_size.3 \
 	doc/man3/xenmsg_message_wants_reply.3 doc/man3/xenmsg_open_post.3 doc/man3/xenmsg_open_timed.3 \
 	doc/man3/xenmsg_ping.3 doc/man3/xenmsg_post.3 doc/man3/xenmsg_post_timed.3 doc/man3/xenmsg_recv.3 doc/man3/xenmsg_refuse.3 \
@@ -62,4 +63,5 @@ dist_decisions_DATA = \
 	doc/decisions/0032-started-on-demand.md \
 	doc/decisions/0033-streams-for-many.md \
 	doc/decisions/0034-a-ring-moves-while-it-is-used.md \
+	doc/decisions/0035-hosts-are-peers-behind-a-gateway.md \
 	doc/decisions/README.md

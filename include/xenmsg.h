@@ -240,7 +240,8 @@ XENMSG_API size_t xenmsg_message_size(const struct xenmsg_message *message);
 /* Returns the endpoint that it was sent to. */
 XENMSG_API const char *xenmsg_message_endpoint(const struct xenmsg_message *message);
 /* Each returns a part of the sender's identity. The domid comes from the hypervisor. The sender's
- * daemon has uid, gid and pid from its kernel: they are as trustworthy as that domain. */
+ * daemon has uid, gid and pid from its kernel: they are as trustworthy as that domain. Of a sender on
+ * another host (xenmsg_message_sender_host()) all of it is as trustworthy as that host. */
 XENMSG_API uint32_t xenmsg_message_sender_domid(const struct xenmsg_message *message);
 XENMSG_API uint32_t xenmsg_message_sender_uid(const struct xenmsg_message *message);
 XENMSG_API uint32_t xenmsg_message_sender_gid(const struct xenmsg_message *message);
@@ -248,6 +249,10 @@ XENMSG_API uint32_t xenmsg_message_sender_pid(const struct xenmsg_message *messa
 /* Returns the name of the sender's domain, "" if the daemon doesn't know it (names come from domain
  * 0's daemon). */
 XENMSG_API const char *xenmsg_message_sender_name(const struct xenmsg_message *message);
+/* Returns the name of the sender's host, "" for this one. A domid and a name mean another domain on each
+ * host, so whoever decides by them asks for this, too. Policy lets no other host's domain send unless a
+ * rule names it. */
+XENMSG_API const char *xenmsg_message_sender_host(const struct xenmsg_message *message);
 /* Returns 1 if it is a call that waits for xenmsg_reply(). Returns 0 if it is no call, or was
  * answered, or the answer is no longer wanted: the caller's time was up, or it has died. (That
  * becomes known when this connection reads, for example in xenmsg_process().) */

@@ -307,6 +307,7 @@ static void stamp_answer(const struct sender *sender, struct xenmsg_message *mes
 	message->origin = 0;
 	message->sender = (struct frame_identity){UINT32_MAX, UINT32_MAX, UINT32_MAX, 0};
 	message->sender_name[0] = '\0';
+	message->sender_host[0] = '\0';
 	memcpy(message->endpoint, endpoint, strlen(endpoint) + 1);
 }
 

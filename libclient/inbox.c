@@ -31,6 +31,7 @@ struct receiver {
 	struct binding *binding; /* NULL once RESET was sent */
 	struct frame_identity sender;
 	char sender_name[DOMAIN_NAME_MAX + 1];
+	char sender_host[HOST_NAME_SIZE];
 	uint64_t taken; /* offset in the stream up to which it was consumed */
 	bool fin;	/* the stream ends at: */
 	uint64_t total;
@@ -199,8 +200,10 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 	receiver->number = number;
 	receiver->origin = ++inbox->last_origin;
 	receiver->sender = open.identity;
-	frame_text_split(&open.name, &open.domain_name);
+	frame_open_split(&open);
 	keep_sender_name(receiver, open.domain_name);
+	if (host_name_is_valid(open.host.data, open.host.size))
+		memcpy(receiver->sender_host, open.host.data, open.host.size);
 	receiver->binding = inbox_find(inbox, open.name.data, open.name.size);
 	TRACE(inbox->transport, "%.*s: channel %u comes from uid %u of domain %u%s", (int)open.name.size,
 	      open.name.data, number, open.identity.uid, open.identity.domid,
@@ -510,6 +513,7 @@ static void fill_in(const struct receiver *receiver, struct xenmsg_message *mess
 	message->sender = receiver->sender;
 	memcpy(message->endpoint, receiver->binding->endpoint, sizeof(message->endpoint));
 	memcpy(message->sender_name, receiver->sender_name, sizeof(message->sender_name));
+	memcpy(message->sender_host, receiver->sender_host, sizeof(message->sender_host));
 }
 
 /* Adds the bytes of the frame to the message, or as many as lie in one piece. Returns 1 if only the trailer

@@ -156,6 +156,11 @@ uint32_t xenmsg_message_sender_pid(const struct xenmsg_message *message)
 	return message->sender.pid;
 }
 
+const char *xenmsg_message_sender_host(const struct xenmsg_message *message)
+{
+	return message->sender_host;
+}
+
 const char *xenmsg_message_sender_name(const struct xenmsg_message *message)
 {
 	return message->sender_name;

@@ -60,6 +60,7 @@ struct xenmsg_message {
 	struct frame_identity sender;
 	char endpoint[ENDPOINT_NAME_MAX + 1];
 	char sender_name[DOMAIN_NAME_MAX + 1];
+	char sender_host[HOST_NAME_SIZE];
 	enum reply_state reply;
 	uint32_t number;	 /* of the call */
 	uint64_t offset;	 /* of one that was only looked at: where its state word lies in the stream */

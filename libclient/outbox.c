@@ -237,7 +237,7 @@ static int open_channel(struct outbox *outbox, const char *address, enum channel
 			struct sender **opened)
 {
 	struct frame_open open = {.kind = (uint8_t)kind, .name = {.data = address, .size = strlen(address)}};
-	uint8_t payload[512]; /* a checked address has at most 191 bytes */
+	uint8_t payload[512]; /* a checked address has at most ADDRESS_MAX */
 	struct address parsed;
 	struct sender *sender;
 	uint32_t number;

@@ -146,7 +146,8 @@ static int dial(struct transport *transport, int64_t deadline)
 	transport->socket = r;
 	r = watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, 1);
 	return r < 0 ? r
-		     : handshake_hello(transport->socket, hello->shared ? HELLO_SHARED_MEMORY : 0, NULL, 0);
+		     : handshake_hello(transport->socket,
+				       HELLO_HOSTS | (hello->shared ? HELLO_SHARED_MEMORY : 0), NULL, 0);
 }
 
 static void forget_hello(struct transport *transport)

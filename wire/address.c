@@ -45,12 +45,23 @@ bool host_name_is_valid(const char *name, size_t size)
 int address_parse(const char *text, size_t size, struct address *address, const char **why)
 {
 	const char *colon = memchr(text, ':', size);
+	const char *slash = colon ? memchr(text, '/', (size_t)(colon - text)) : NULL;
 	const char *reason = NULL;
-	size_t domain, endpoint;
+	size_t host = slash ? (size_t)(slash - text) : 0, domain, endpoint;
 
 	if (!colon) {
 		reason = "it has no colon; write DOMAIN:ENDPOINT";
 		goto bad;
+	}
+	if (slash && !host_name_is_valid(text, host)) {
+		reason = "the part before the slash can't be a host's name: a-z, 0-9 and -";
+		goto bad;
+	}
+	memcpy(address->host, text, host);
+	address->host[host] = '\0';
+	if (slash) {
+		size -= host + 1;
+		text = slash + 1;
 	}
 	domain = (size_t)(colon - text);
 	endpoint = size - domain - 1;

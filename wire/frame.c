@@ -30,15 +30,32 @@ static uint8_t *put_more_text(uint8_t *at, const uint8_t *start, struct frame_te
 	return put_text(at, start, text);
 }
 
-void frame_text_split(struct frame_text *text, struct frame_text *second)
+/* Splits a text at its first zero, and returns what is behind it. */
+static struct frame_text split(struct frame_text *text)
 {
-	struct frame_text first = text_to_zero(*text);
+	struct frame_text first = text_to_zero(*text), rest = {.data = NULL};
 
-	*second = (struct frame_text){.data = NULL};
 	if (first.size < text->size)
-		*second = text_to_zero(
-			(struct frame_text){text->data + first.size + 1, text->size - first.size - 1});
+		rest = (struct frame_text){text->data + first.size + 1, text->size - first.size - 1};
 	*text = first;
+	return rest;
+}
+
+/* Splits a text into up to two; what is behind a second zero is ignored. */
+static void split_two(struct frame_text *text, struct frame_text *second)
+{
+	*second = split(text);
+	*second = text_to_zero(*second);
+}
+
+/* Appends a domain's name and its host's. */
+static uint8_t *put_sender(uint8_t *at, const uint8_t *start, struct frame_text domain_name,
+			   struct frame_text host)
+{
+	at = put_more_text(at, start, domain_name);
+	if (host.size && !domain_name.size && at - start < FRAME_PAYLOAD_MAX)
+		*at++ = '\0'; /* no name */
+	return put_more_text(at, start, host);
 }
 
 const char *frame_type_name(uint8_t type)
@@ -161,7 +178,9 @@ uint32_t frame_open_encode(const struct frame_open *open, uint8_t *out)
 {
 	put_u32(out, open->kind);
 	put_identity(out + 4, &open->identity);
-	return (uint32_t)(put_more_text(put_text(out + 20, out, open->name), out, open->domain_name) - out);
+	return (uint32_t)(put_sender(put_text(out + 20, out, open->name), out, open->domain_name,
+				     open->host) -
+			  out);
 }
 
 int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open *open)
@@ -173,8 +192,14 @@ int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open
 	take_u16(&cursor);
 	take_identity(&cursor, &open->identity);
 	open->name = take_text(&cursor);
-	open->domain_name = (struct frame_text){.data = NULL};
+	open->domain_name = open->host = (struct frame_text){.data = NULL};
 	return cursor.error;
+}
+
+void frame_open_split(struct frame_open *open)
+{
+	open->domain_name = split(&open->name);
+	split_two(&open->domain_name, &open->host);
 }
 
 uint32_t frame_opened_encode(const struct frame_opened *opened, uint8_t *out)
@@ -274,7 +299,7 @@ int frame_event_decode(const uint8_t *payload, uint32_t length, struct frame_eve
 	event->kind = take_u32(&cursor);
 	event->domid = take_u32(&cursor);
 	event->text = take_text(&cursor);
-	frame_text_split(&event->text, &event->domain_name);
+	split_two(&event->text, &event->domain_name);
 	return cursor.error;
 }
 
@@ -311,7 +336,7 @@ int frame_incoming_decode(const uint8_t *payload, uint32_t length, struct frame_
 	incoming->token = take_u64(&cursor);
 	take_identity(&cursor, &incoming->identity);
 	incoming->endpoint = take_text(&cursor);
-	frame_text_split(&incoming->endpoint, &incoming->domain_name);
+	split_two(&incoming->endpoint, &incoming->domain_name);
 	return cursor.error;
 }
 

@@ -177,6 +177,7 @@ struct frame_offer {
 #define HELLO_RELAYS                                                                                         \
 	0x1u /* of a link: takes relayed OPENs (protocol.md, 5.8), and relayed PINGs in domain 0 */
 #define HELLO_MOVES 0x2u /* of a link: takes OFFER, and moves */
+#define HELLO_HOSTS 0x8u /* of a link and of a program: knows of other hosts (protocol.md, 5.10) */
 
 /* A relayed PING or PONG, 12 bytes instead of 8. */
 #define FRAME_PING_RELAYED_SIZE 12u
@@ -197,6 +198,8 @@ struct frame_open {
 		name; /* address from a program to its daemon and in a relayed OPEN, else endpoint */
 	/* domain of the sender; in what a daemon sends to a program it follows a zero: frame_text_split() */
 	struct frame_text domain_name;
+	struct frame_text
+		host; /* of the sender, behind the domain's name and a zero: empty on its own host */
 };
 
 struct frame_opened {
@@ -324,7 +327,7 @@ const char *frame_type_name(uint8_t type);
 
 /* Each encoder writes a payload into `out` and returns its length. `out` has room for FRAME_PAYLOAD_MAX
  * bytes, or for FRAME_SMALL_MAX if the frame has no text. Text that doesn't fit is cut. */
-#define FRAME_SMALL_MAX 256u /* OPEN to a program: 20, an endpoint's name, a zero, a domain's name */
+#define FRAME_SMALL_MAX 384u /* OPEN: 20, an address, a zero, a domain's name, a zero, a host's name */
 uint32_t frame_hello_local_encode(const struct frame_hello_local *hello, uint8_t *out);
 int frame_hello_local_decode(const uint8_t *payload, uint32_t length, struct frame_hello_local *hello);
 uint32_t frame_welcome_encode(const struct frame_welcome *welcome, uint8_t *out);
@@ -341,8 +344,8 @@ uint32_t frame_goodbye_encode(const struct frame_goodbye *goodbye, uint8_t *out)
 int frame_goodbye_decode(const uint8_t *payload, uint32_t length, struct frame_goodbye *goodbye);
 uint32_t frame_open_encode(const struct frame_open *open, uint8_t *out);
 int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open *open);
-/* Splits a text at its first zero; the second text ends at the next zero. */
-void frame_text_split(struct frame_text *text, struct frame_text *second);
+/* Splits the name of an OPEN, which the decoder leaves whole, from what is behind it. */
+void frame_open_split(struct frame_open *open);
 uint32_t frame_opened_encode(const struct frame_opened *opened, uint8_t *out);
 int frame_opened_decode(const uint8_t *payload, uint32_t length, struct frame_opened *opened);
 uint32_t frame_credit_encode(const struct frame_credit *credit, uint8_t *out);

@@ -32,6 +32,7 @@ enum value_kind {
 	VALUE_RELAY,
 	VALUE_PRESENCE,
 	VALUE_PEERS,
+	VALUE_HOST,
 };
 
 struct key {
@@ -78,6 +79,9 @@ static const struct key keys[] = {
 	 "a time from 100ms to 1h, such as 10s"},
 	{"links", "busy-poll", VALUE_SHORT_DURATION, AT(busy_poll_us), 0, 10000,
 	 "a time up to 10ms, such as 100us, or 0 for never"},
+	{"hosts", "name", VALUE_HOST, AT(host_name), 0, 0,
+	 "at most 63 of a-z, 0-9 and -, of which the first isn't -"},
+	{"hosts", "user", VALUE_GROUP, AT(gateway_user), 0, 0, "the name of a user, who need not exist"},
 	{"limits", "max-message", VALUE_SIZE, AT(max_message), 1, GIB, "a size from 1 to 1G"},
 	{"limits", "max-clients-per-uid", VALUE_COUNT, AT(max_clients_per_uid), 1, 65536, COUNT_ALLOWED},
 	{"limits", "max-endpoints-per-uid", VALUE_COUNT, AT(max_endpoints_per_uid), 1, 65536, COUNT_ALLOWED},
@@ -142,7 +146,10 @@ int config_init(struct config *config)
 	config->policy_dir = strdup("/etc/xenmsg/policy.d");
 	config->activation_dir = strdup("/etc/xenmsg/activation.d");
 	config->admin_group = strdup("xenmsg-admin");
-	return config->policy_dir && config->activation_dir && config->admin_group ? 0 : -ENOMEM;
+	config->gateway_user = strdup("xenmsg-gateway");
+	return config->policy_dir && config->activation_dir && config->admin_group && config->gateway_user
+		       ? 0
+		       : -ENOMEM;
 }
 
 void config_free(struct config *config)
@@ -151,6 +158,8 @@ void config_free(struct config *config)
 	free(config->activation_dir);
 	free(config->user);
 	free(config->admin_group);
+	free(config->host_name);
+	free(config->gateway_user);
 	free(config->peers);
 	*config = (struct config){0};
 }
@@ -330,6 +339,8 @@ static int parse_value(struct config *config, const struct key *key, const char 
 		if (r == 0)
 			config->presence_private = index == 1;
 		return r;
+	case VALUE_HOST:
+		return host_name_is_valid(text, strlen(text)) ? replace_string(field, text) : -EINVAL;
 	case VALUE_PEERS:
 		return parse_peers(text, config);
 	}
@@ -348,8 +359,8 @@ static void begin_section(struct ini_file *file, const char *name, size_t size)
 	for (unsigned i = 0; i < KEYS; i++)
 		if (strlen(keys[i].section) == size && !strncmp(keys[i].section, name, size))
 			return;
-	ini_file_complain(file, "unknown section [%.*s]; there are [daemon], [links] and [limits]", (int)size,
-			  name);
+	ini_file_complain(file, "unknown section [%.*s]; there are [daemon], [links], [hosts] and [limits]",
+			  (int)size, name);
 }
 
 static int on_key(void *userdata, const char *section, const char *name, const char *value)
@@ -361,7 +372,9 @@ static int on_key(void *userdata, const char *section, const char *name, const c
 
 	if (!*section)
 		return ini_file_complain(
-			file, "%s stands before any section; begin with [daemon], [links] or [limits]", name);
+			file,
+			"%s stands before any section; begin with [daemon], [links], [hosts] or [limits]",
+			name);
 	while (i < KEYS && (strcmp(keys[i].section, section) || strcmp(keys[i].name, name)))
 		i++;
 	if (i == KEYS)

@@ -52,6 +52,10 @@ struct config {
 	uint32_t busy_poll_us;	/* 0: never */
 	uint32_t setup_timeout_ms;
 
+	/* [hosts] */
+	char *host_name;    /* NULL: there are no other hosts */
+	char *gateway_user; /* who need not exist */
+
 	/* [limits] */
 	uint32_t max_message;
 	uint32_t max_clients_per_uid, max_endpoints_per_uid, max_channels_per_uid, max_descriptors_per_uid;

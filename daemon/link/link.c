@@ -45,10 +45,16 @@ void link_stop_being_polled(struct link *link)
 		link->links->polled = NULL;
 }
 
-/* The lower domid takes even channel numbers. */
+void link_tell_directory(const struct link *link, bool up)
+{
+	if (!link_is_far(link))
+		directory_link(link->links->directory, link->domid, up);
+}
+
+/* The lower end takes even channel numbers. */
 static uint32_t parity_of(const struct link *link)
 {
-	return link->links->options.self->domid < link->domid ? 0 : 1;
+	return link_is_lower(link) ? 0 : 1;
 }
 
 /* --- a session's end -------------------------------------------------------------------------- */
@@ -68,7 +74,7 @@ static void drop_carrier(struct link *link, int error, const char *why)
 	link_drop_move(link, false);
 	elastic_forget(&link->elastic);
 	if (!transport_is_there(&link->next)) /* else it is connected anew already */
-		peers_disconnect(link->links->peers, link->domid);
+		links_withdraw(link->links, link->domid);
 }
 
 void link_drop_next(struct link *link)
@@ -84,7 +90,7 @@ void link_end_session(struct link *link, int error, const char *why)
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
 	if (link->state == LINK_CONNECTING || (link->state == LINK_AWAY && !transport_is_there(&link->next)))
-		peers_disconnect(link->links->peers, link->domid);
+		links_withdraw(link->links, link->domid);
 	link_set_state(link, LINK_IDLE);
 	link->session = (struct link_session){.state = RESUME_ENDED};
 	link->claims = false;
@@ -98,18 +104,18 @@ void link_end_session(struct link *link, int error, const char *why)
 	hop_set_parity(&link->hop, parity_of(link)); /* one of the two may have had another number */
 	pings_fail(&link->pings, -error);
 	if (was_up)
-		directory_link(link->links->directory, link->domid, false);
-	if (was_away)
+		link_tell_directory(link, false);
+	if (was_away && !link_is_far(link))
 		directory_link_anew(link->links->directory, link->domid);
 	if (was_wanted)
 		log_limited(LOG_UNREACHABLE,
 			    error == EHOSTDOWN ? link->wanted_by : LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
-			    "domain %u: what was meant for it ends: %s", link->stamped, why);
+			    "%s: what was meant for it ends: %s", link->title, why);
 }
 
 int link_error_now(struct link *link)
 {
-	return peers_is_up(link->links->peers, link->domid) ? EHOSTUNREACH : EHOSTDOWN;
+	return links_is_there(link->links, link->domid) ? EHOSTUNREACH : EHOSTDOWN;
 }
 
 /* --- as the owner of the hop ------------------------------------------------------------------ */
@@ -125,10 +131,10 @@ static void copy_plain(char *to, size_t room, struct frame_text text, char lowes
 	to[size] = '\0';
 }
 
-/* Which session begins: the lower domid chooses what names it, and its secret. */
+/* Which session begins: the lower end chooses what names it, and its secret. */
 static void begin_to_resume(struct link *link, const struct frame_hello_link *hello)
 {
-	bool ours = link->links->options.self->domid < link->domid;
+	bool ours = link_is_lower(link);
 	struct link_session *session = &link->session;
 
 	*session = (struct link_session){.state = RESUME_ENDED};
@@ -147,12 +153,12 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 	copy_plain(link->version, sizeof(link->version), hello->version, '!');
 	link->flags = hello->flags;
 	link_set_state(link, LINK_UP);
-	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO, "domain %u: link is up, xenmsgd %s",
-		    link->domid, link->version);
+	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO, "%s: link is up, xenmsgd %s",
+		    link->title, link->version);
 	if (!(link->flags & HELLO_RELAYS))
 		pings_refuse_relayed(&link->pings);
 	pings_send(&link->pings, &link->hop);
-	directory_link(link->links->directory, link->domid, true);
+	link_tell_directory(link, true);
 }
 
 static int take_hello(struct link *link, const struct frame_header *header, const uint8_t *payload)
@@ -164,10 +170,9 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 		return -EBUSY;
 	/* The major comes first in every version's HELLO. */
 	if (header->length >= 2 && hello.major != PROTOCOL_MAJOR) {
-		hop_fail(
-			&link->hop, -EPROTONOSUPPORT,
-			"domain %u speaks protocol %u, this daemon %d; run the same version of xenmsgd in both",
-			link->domid, hello.major, PROTOCOL_MAJOR);
+		hop_fail(&link->hop, -EPROTONOSUPPORT,
+			 "%s speaks protocol %u, this daemon %d; run the same version of xenmsgd in both",
+			 link->title, hello.major, PROTOCOL_MAJOR);
 		return -EPROTONOSUPPORT;
 	}
 	if (r < 0)
@@ -207,7 +212,8 @@ static bool is_relayed_ping(const struct link *link, uint32_t length)
 {
 	const struct links *links = link->links;
 
-	return length >= FRAME_PING_RELAYED_SIZE && links->options.relays && links->callbacks.ping;
+	return length >= FRAME_PING_RELAYED_SIZE && links->options.relays && links->callbacks.ping &&
+	       !link_is_far(link);
 }
 
 static int take_relayed_ping(struct link *link, const struct frame_header *header, const uint8_t *payload)
@@ -347,8 +353,8 @@ static void on_failed(void *owner, int error, const char *why)
 	if (error == -ENOLINK)
 		error = -ECONNRESET;
 	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid),
-		    error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "domain %u: link is down: %s",
-		    link->domid, reason);
+		    error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s: link is down: %s",
+		    link->title, reason);
 	drop_carrier(link, error == -ECONNRESET ? 0 : -error, reason);
 	link_end_session(link, link_error_now(link), reason);
 	if (transport_is_there(&link->next))
@@ -481,7 +487,8 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 	struct frame_hello_link hello = {
 		.major = PROTOCOL_MAJOR,
 		.minor = PROTOCOL_LINK_MINOR,
-		.flags = (options->relays ? HELLO_RELAYS : 0) | (options->maker ? HELLO_MOVES : 0),
+		.flags = (options->relays ? HELLO_RELAYS : 0) | (options->hosts ? HELLO_HOSTS : 0) |
+			 (options->maker && !link_is_far(link) ? HELLO_MOVES : 0),
 		.max_message = link->links->relay->max_message,
 		.version = {PACKAGE_VERSION, strlen(PACKAGE_VERSION)},
 		.resumes = options->resume_for_ms > 0,
@@ -493,7 +500,7 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 	memcpy(hello.secret, link->attempt.secret, sizeof(hello.secret));
 	if (purpose == HELLO_RESUME)
 		memcpy(hello.token, link->session.token, sizeof(hello.token));
-	else if (options->self->domid < link->domid)
+	else if (link_is_lower(link))
 		memcpy(hello.token, link->attempt.nonce, sizeof(hello.token));
 	return frame_hello_link_encode(&hello, payload);
 }
@@ -511,7 +518,7 @@ static void begin_session(struct link *link)
 	link_guard(link);
 	r = hop_attach(&link->hop, &rings);
 	if (r == 0)
-		r = attempt_choose(&link->attempt, link->links->options.self->domid < link->domid);
+		r = attempt_choose(&link->attempt, link_is_lower(link));
 	if (r == 0)
 		r = hop_send(&link->hop, FRAME_HELLO, 0, 0, payload,
 			     link_make_hello(link, HELLO_BEGIN, payload));
@@ -541,6 +548,15 @@ static int by_domid(const struct link *a, const struct link *b)
 	return (a->domid > b->domid) - (a->domid < b->domid);
 }
 
+static void set_title(struct link *link)
+{
+	if (link_is_far(link))
+		snprintf(link->title, sizeof(link->title), "host %s",
+			 hosts_name(link->links->options.hosts, link->domid));
+	else
+		snprintf(link->title, sizeof(link->title), "domain %u", link->domid);
+}
+
 static struct link *link_get(struct links *links, uint32_t domid)
 {
 	struct link *link;
@@ -555,6 +571,7 @@ static struct link *link_get(struct links *links, uint32_t domid)
 		return NULL;
 	link->domid = link->stamped = domid;
 	link->links = links;
+	set_title(link);
 	link->since = (uint64_t)time(NULL);
 	if (hop_init(&link->hop, links->relay, HOP_LINK, &hop_callbacks, link, parity_of(link),
 		     links->options.channels_max) < 0) {
@@ -581,17 +598,17 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 
 	*error = domid == links->options.self->domid ? -EHOSTDOWN : 0;
 	/* Who comes back from a restore has another number. */
-	if (link && link->state == LINK_AWAY && !peers_is_up(links->peers, domid))
+	if (link && link->state == LINK_AWAY && !links_is_there(links, domid))
 		*error = -EHOSTDOWN;
 	/* Ask even if another account has asked already: the one whose turn comes first has it looked up. */
 	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))
-		*error = peers_connect(links->peers, domid, account);
+		*error = links_ask(links, domid, account);
 	if (*error < 0 && *error != -ENOLINK)
 		return NULL;
 	if (!link)
 		link = link_get(links, domid);
 	if (!link) {
-		peers_disconnect(links->peers, domid);
+		links_withdraw(links, domid);
 		*error = -ENOMEM;
 		return NULL;
 	}
@@ -611,6 +628,15 @@ int links_relays(const struct links *links, uint32_t domid)
 	if (!link || link->state != LINK_UP)
 		return 0;
 	return link->flags & HELLO_RELAYS ? 1 : -EOPNOTSUPP;
+}
+
+int links_know_hosts(const struct links *links, uint32_t domid)
+{
+	const struct link *link = link_find(links, domid);
+
+	if (!link || link->state != LINK_UP)
+		return 0;
+	return link->flags & HELLO_HOSTS ? 1 : -EOPNOTSUPP;
 }
 
 void links_explain(struct links *links, uint32_t domid, const char *reason)
@@ -686,12 +712,12 @@ void links_connected(struct links *links, uint32_t domid, const struct transport
 
 	if (!link) {
 		transport_close(&(struct transport){transport->functions, transport->carrier});
-		peers_disconnect(links->peers, domid);
+		links_withdraw(links, domid);
 		return;
 	}
 	link_drop_next(link);
 	link->next = *transport;
-	if (link->state != LINK_AWAY && !transport_is_there(&link->carrier))
+	if (link->state != LINK_AWAY && !transport_is_there(&link->carrier) && !link_is_far(link))
 		link_claim(link);
 	if (link->state == LINK_AWAY)
 		link_try_next(link);
@@ -708,6 +734,7 @@ void link_replace(struct link *instead, struct link *link)
 	HASH_DEL(links->links, instead);
 	HASH_DEL(links->links, link);
 	link->domid = instead->domid;
+	set_title(link);
 	HASH_ADD_INORDER(hh, links->links, domid, sizeof(link->domid), link, by_domid);
 }
 
@@ -728,7 +755,7 @@ static void forget_if_absent(struct link *link, int error, const char *reason)
 	struct links *links = link->links;
 
 	if (link->state != LINK_IDLE || link->hop.channels.count || link->pings.list ||
-	    peers_is_up(links->peers, link->domid))
+	    links_is_there(links, link->domid))
 		return;
 	if (error != -EHOSTDOWN)
 		link_remember_failure(links, link->domid, reason);
@@ -816,14 +843,13 @@ static bool is_ping_due(const struct link *link, uint64_t now)
 {
 	const struct links_options *options = &link->links->options;
 
-	return options->self->domid < link->domid || !link->rtt_ns ||
-	       now - link->heard_ms >= options->heartbeat_ms;
+	return link_is_lower(link) || !link->rtt_ns || now - link->heard_ms >= options->heartbeat_ms;
 }
 
 static void beat(struct link *link, uint64_t now)
 {
 	const struct links_options *options = &link->links->options;
-	bool carries_directory = link->domid == 0 || options->self->domid == 0;
+	bool carries_directory = (link->domid == 0 || options->self->domid == 0) && !link_is_far(link);
 
 	if (link->state == LINK_AWAY)
 		link_look_at_attempt(link, now);
@@ -868,7 +894,7 @@ static void on_heartbeat(int fd, short what, void *userdata)
 	uint64_t now = clock_ms();
 
 	HASH_ITER(hh, links->links, link, next) {
-		if (is_forgotten(link, now) && !peers_is_up(links->peers, link->domid))
+		if (is_forgotten(link, now) && !links_is_there(links, link->domid))
 			link_free(link);
 		else
 			beat(link, now);

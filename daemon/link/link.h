@@ -27,6 +27,7 @@
 #include "daemon/base/quota.h"
 
 struct directory;
+struct hosts;
 struct link;
 struct links;
 struct peers;
@@ -51,6 +52,7 @@ struct links_options {
 	uint32_t channels_max;
 	uint64_t busy_poll_ns; /* how long to poll before sleeping; 0: not at all */
 	bool relays;	       /* HELLO says that we take part in relaying */
+	struct hosts *hosts;   /* finds other hosts' daemons; NULL: there are none */
 	const struct transport_maker
 		*maker; /* for links that move; NULL: none does. Stays the caller's, for as long */
 	/* each way, of vchans that we grant: where links begin, and what busy ones move to. The same: none does */
@@ -73,7 +75,7 @@ struct links_callbacks {
 	void (*ping)(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping);
 };
 
-/* Peers and directory must outlive the links. */
+/* Peers, directory and hosts must outlive the links. */
 int links_new(struct links **links, struct relay *relay, struct peers *peers, struct directory *directory,
 	      const struct links_options *options, const struct links_callbacks *callbacks, void *userdata);
 /* This domain was restored or migrated: its sessions are away, as far as they can be resumed, and all other links end.
@@ -92,6 +94,8 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 /* Whether the link is up, and its peer takes part in relaying: 1; 0: it isn't up; -EOPNOTSUPP: it is, and the
  * peer doesn't. */
 int links_relays(const struct links *links, uint32_t domid);
+/* Likewise whether its peer knows of other hosts (protocol.md, 5.10). */
+int links_know_hosts(const struct links *links, uint32_t domid);
 /* Sets what is remembered as the reason why there is no link with this domain. */
 void links_explain(struct links *links, uint32_t domid, const char *reason);
 /* Calls `each` for the hop of each link. */

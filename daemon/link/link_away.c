@@ -57,7 +57,7 @@ static void ask(struct link *link)
 	if (link_is_nowhere(link))
 		link_seek(link);
 	else
-		peers_connect(links->peers, link->domid, NULL);
+		links_ask(links, link->domid, NULL);
 }
 
 static void on_again(int fd, short what, void *userdata)
@@ -79,13 +79,13 @@ static void on_again(int fd, short what, void *userdata)
 /* Ends an attempt, but not the session. Who only claims that it has one has none. */
 static void drop(struct link *link, const char *why)
 {
-	log_debug("domain %u: the session wasn't resumed: %s", link->domid, why);
+	log_debug("%s: the session wasn't resumed: %s", link->title, why);
 	link_drop_next(link);
 	if (link->claims) {
 		link_end_session(link, link_error_now(link), why);
 		return;
 	}
-	peers_disconnect(link->links->peers, link->domid);
+	links_withdraw(link->links, link->domid);
 	wait_to_try_again(link);
 }
 
@@ -104,7 +104,7 @@ void link_leave(struct link *link, const char *why)
 	if (r < 0)
 		transport_close(&link->next);
 	if (!transport_is_there(&link->next)) /* else it is connected anew already */
-		peers_disconnect(links->peers, link->domid);
+		links_withdraw(links, link->domid);
 	if (r < 0) {
 		link_end_session(link, link_error_now(link), "what was sent couldn't be kept");
 		return;
@@ -113,9 +113,9 @@ void link_leave(struct link *link, const char *why)
 	link->session.state = RESUME_AWAY;
 	link->session.away_ms = clock_ms();
 	link_set_state(link, LINK_AWAY);
-	directory_link(links->directory, link->domid, false);
+	link_tell_directory(link, false);
 	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
-		    "domain %u: link is away: %s; it may be resumed within %u s", link->domid, why,
+		    "%s: link is away: %s; it may be resumed within %u s", link->title, why,
 		    links->options.resume_for_ms / 1000);
 	if (transport_is_there(&link->next)) {
 		wait_to_try_again(link);
@@ -167,11 +167,12 @@ static void say(struct link *link, uint8_t type, const uint8_t *payload, uint32_
 static void proof_ends(const struct link *link, struct proof_end *us, struct proof_end *them)
 {
 	const struct self *self = link->links->options.self;
+	bool is_lower = link_is_lower(link);
 
-	*us = (struct proof_end){.domid = self->domid};
+	*us = (struct proof_end){.domid = link_is_far(link) ? !is_lower : self->domid};
 	memcpy(us->nonce, link->attempt.nonce, sizeof(us->nonce));
 	memcpy(us->instance, self->instance, sizeof(us->instance));
-	*them = (struct proof_end){.domid = link->domid};
+	*them = (struct proof_end){.domid = link_is_far(link) ? is_lower : link->domid};
 	memcpy(them->nonce, link->attempt.peer_nonce, sizeof(them->nonce));
 	memcpy(them->instance, link->session.peer_instance, sizeof(them->instance));
 }
@@ -218,7 +219,6 @@ static void refuse(struct link *link)
 static void go_on(struct link *link, const struct frame_resume *resume)
 {
 	struct link_session *session = &link->session;
-	struct links *links = link->links;
 	uint64_t away_ms = clock_ms() - session->away_ms, again = hop_sent(&link->hop) - resume->received;
 	uint8_t payload[8];
 
@@ -233,11 +233,11 @@ static void go_on(struct link *link, const struct frame_resume *resume)
 	event_del(link->again);
 	link_set_state(link, LINK_UP);
 	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
-		    "domain %u: link is resumed after %llu ms, %llu bytes are sent again", link->domid,
+		    "%s: link is resumed after %llu ms, %llu bytes are sent again", link->title,
 		    (unsigned long long)away_ms, (unsigned long long)again);
 	/* Something must be heard in each epoch: no ping has this token, so the answer says nothing. */
 	hop_send(&link->hop, FRAME_PING, 0, 0, payload, frame_u64_encode(0, payload));
-	directory_link(links->directory, link->domid, true);
+	link_tell_directory(link, true);
 	pings_send(&link->pings, &link->hop);
 	link_take_next(link);
 }
@@ -419,7 +419,7 @@ void link_try_next(struct link *link)
 	int r;
 
 	link->greeted = false;
-	r = attempt_begin(&link->attempt, &link->next, link->links->options.self->domid < link->domid);
+	r = attempt_begin(&link->attempt, &link->next, link_is_lower(link));
 	if (r < 0) {
 		drop(link, strerror(-r));
 		return;

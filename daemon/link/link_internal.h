@@ -22,6 +22,9 @@
 #include "daemon/link/proof.h"
 #include "daemon/link/resume_step.h"
 #include "daemon/link/transport.h"
+#include "daemon/hosts/hosts.h"
+#include "daemon/base/self.h"
+#include "daemon/peers/peers.h"
 #include "daemon/relay/hop.h"
 
 /* A session that can be resumed, as an end knows it. Positions and what is kept are its hop's. */
@@ -49,10 +52,11 @@ struct link_move {
 };
 
 /* The first of the numbers of links that aren't any domain's (link_moved.c). */
-#define LINK_NOWHERE 65536u
+#define LINK_NOWHERE 131072u
 
 struct link {
-	uint32_t domid; /* or from LINK_NOWHERE on */
+	uint32_t domid; /* or the number of a host (daemon/hosts/hosts.h), or from LINK_NOWHERE on */
+	char title[8 + HOST_NAME_SIZE]; /* "domain 7", "host hostb": for people */
 	struct links *links;
 	enum link_state state;
 	struct hop hop;
@@ -109,7 +113,39 @@ struct links {
 	bool is_restarting;    /* this domain was restored, and can't be reached by its new number yet */
 };
 
+/* --- another host's daemon is found by the hosts, another domain's by the peers */
+static inline bool link_is_far(const struct link *link)
+{
+	return number_is_host(link->domid);
+}
+/* As peers_connect() and hosts_connect(). */
+static inline int links_ask(struct links *links, uint32_t domid, struct account *account)
+{
+	return number_is_host(domid) ? hosts_connect(links->options.hosts, domid)
+				     : peers_connect(links->peers, domid, account);
+}
+static inline void links_withdraw(struct links *links, uint32_t domid)
+{
+	if (number_is_host(domid))
+		hosts_disconnect(links->options.hosts, domid);
+	else
+		peers_disconnect(links->peers, domid);
+}
+static inline bool links_is_there(struct links *links, uint32_t domid)
+{
+	return number_is_host(domid) ? hosts_is_up(links->options.hosts, domid)
+				     : peers_is_up(links->peers, domid);
+}
+/* Whether this end is the lower one: of two domains by their numbers, of two hosts by their names. */
+static inline bool link_is_lower(const struct link *link)
+{
+	return link_is_far(link) ? hosts_is_lower(link->links->options.hosts, link->domid)
+				 : link->links->options.self->domid < link->domid;
+}
+
 /* --- link.c */
+/* Tells the directory of a link with another domain whether it is up. */
+void link_tell_directory(const struct link *link, bool up);
 void link_set_state(struct link *link, enum link_state state);
 /* Ends the session: what was never sent ends with `error`. */
 void link_end_session(struct link *link, int error, const char *why);

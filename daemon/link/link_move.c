@@ -138,7 +138,7 @@ int link_take_decline(struct link *link, const uint8_t *payload, uint32_t length
 		return r;
 	if (link->move.state != MOVE_OFFERED)
 		return -EPROTO;
-	log_debug("domain %u: it can't map other rings", link->domid);
+	log_debug("%s: it can't map other rings", link->title);
 	link_drop_move(link, false);
 	link->elastic.declined_until_ms = clock_ms() + DECLINED_MS;
 	return 0;
@@ -181,7 +181,7 @@ void link_on_moved(void *owner)
 	link->moves++;
 	transport_close(&old);
 	link_hear_carrier(link);
-	log_debug("domain %u: moved to rings of %u bytes", link->domid, link->ring_bytes);
+	log_debug("%s: moved to rings of %u bytes", link->title, link->ring_bytes);
 }
 
 /* --- who maps --------------------------------------------------------------------------------- */
@@ -206,7 +206,7 @@ int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
 		return r;
 	if (link->hop.finishing.left) /* the vchan is being left: it is offered again after that */
 		return 0;
-	if (!maker || link->state != LINK_UP || link->move.state != MOVE_NOT ||
+	if (!maker || link_is_far(link) || link->state != LINK_UP || link->move.state != MOVE_NOT ||
 	    transport_is_granter(&link->carrier))
 		return -EPROTO;
 	/* Mapping can't be done in pieces, so it isn't done as often as the peer wants. */

@@ -23,7 +23,7 @@
 /* Returns how likely it is that the session is that of a domain which has another number now. */
 static int likelihood(const struct link *link)
 {
-	return (peers_is_up(link->links->peers, link->domid) ? 0 : 2) + (link->state == LINK_AWAY ? 1 : 0);
+	return (links_is_there(link->links, link->domid) ? 0 : 2) + (link->state == LINK_AWAY ? 1 : 0);
 }
 
 /* Finds the session with the instance that runs in the link's domain, under another domid. A peer may have named an
@@ -139,7 +139,7 @@ struct link *link_take_over(struct link *link)
 		link_leave(own, "the peer is there under another number");
 	if (own->state != LINK_AWAY)
 		return NULL;
-	peers_disconnect(links->peers, own->domid);
+	links_withdraw(links, own->domid);
 	own->next = link->next;
 	link->next = (struct transport){0};
 	own->attempt = link->attempt;

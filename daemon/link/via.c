@@ -16,6 +16,7 @@
 #include "daemon/base/self.h"
 #include "daemon/base/turns.h"
 #include "daemon/link/link.h"
+#include "daemon/link/via_internal.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
@@ -47,19 +48,9 @@ struct relayed_ping {
 	struct relayed_ping *prev, *next;
 };
 
-struct via {
-	struct via_collaborators with;
-	struct links *links;
-	bool enabled;
-	via_open_fn open;
-	void *userdata;
-	struct room *rooms;
-	struct relayed_ping *pings;
-};
-
 static bool in_domain_0(const struct via *via)
 {
-	return via->with.self->domid == 0;
+	return via_in_domain_0(via);
 }
 
 /* Splits the address of a relayed OPEN. -EINVAL: it isn't a domid and an endpoint. */
@@ -68,14 +59,13 @@ static int split(const char *text, size_t size, uint32_t *domid, char endpoint[E
 	struct address address;
 	int r = address_parse(text, size, &address, NULL);
 
-	if (r < 0 || !domid_parse(address.domain, strlen(address.domain), domid))
+	if (r < 0 || address.host[0] || !domid_parse(address.domain, strlen(address.domain), domid))
 		return -EINVAL;
 	memcpy(endpoint, address.endpoint, ENDPOINT_NAME_MAX + 1);
 	return 0;
 }
 
-/* Gets the domain that a relayed channel leads to. */
-static uint32_t destination(const struct channel *channel)
+uint32_t via_destination(const struct channel *channel)
 {
 	char endpoint[ENDPOINT_NAME_MAX + 1];
 	uint32_t domid = 0;
@@ -138,6 +128,20 @@ static int explain(struct via *via, uint32_t domid, uint32_t source, int error)
 	return -EHOSTUNREACH;
 }
 
+/* Does it for a channel that waits. */
+static int explain_channel(struct via *via, const struct channel *channel, int error)
+{
+	if (channel->is_far)
+		return error == -EOPNOTSUPP ? -EHOSTUNREACH : error;
+	return explain(via, via_destination(channel), channel->identity.domid, error);
+}
+
+/* Whether the daemon there is up, and takes such a channel: 1; 0: it isn't up; -EOPNOTSUPP: it doesn't. */
+static int takes(const struct via *via, uint32_t domid, const struct channel *channel)
+{
+	return channel->is_far ? links_know_hosts(via->links, domid) : links_relays(via->links, domid);
+}
+
 /* --- rooms -------------------------------------------------------------------------------------- */
 
 static struct room *find_room(const struct via *via, uint32_t domid)
@@ -173,8 +177,7 @@ static void end_some(struct room *room)
 
 	for (unsigned i = 0; i < ENDED_AT_ONCE && (channel = next_waiting(&room->hop, &number)); i++) {
 		relay_spend(via->with.relay, channel->charge.account, COST_CHANNEL_END);
-		channel_forbid(channel,
-			       -explain(via, destination(channel), channel->identity.domid, room->error));
+		channel_forbid(channel, -explain_channel(via, channel, room->error));
 	}
 }
 
@@ -211,10 +214,14 @@ static int lead_some(struct room *room)
 
 	for (unsigned i = 0; i < LED_AT_ONCE && (channel = next_waiting(&room->hop, &number)); i++) {
 		relay_spend(via->with.relay, channel->charge.account, COST_OPEN);
-		r = links_relays(via->links, room->domid);
+		r = takes(via, room->domid, channel);
 		if (r == 0) /* it was lost meanwhile */
 			return ask(room, channel->charge.account);
-		hop = r < 0 ? NULL : links_want(via->links, room->domid, channel->charge.account, &r);
+		if (r < 0) {
+			channel_forbid(channel, -explain_channel(via, channel, r));
+			continue;
+		}
+		hop = links_want(via->links, room->domid, channel->charge.account, &r);
 		if (!hop)
 			return r;
 		r = channel_is_abandoned(channel) ? -ECONNRESET
@@ -284,8 +291,7 @@ static int wait_in_room(struct via *via, struct channel *channel, uint32_t domid
 	return r;
 }
 
-/* Sends the channel to a daemon that takes it on its way to the address. */
-static int send_to(struct via *via, struct channel *channel, uint32_t domid, const char *address)
+int via_send(struct via *via, struct channel *channel, uint32_t domid, const char *address)
 {
 	struct hop *hop;
 	int r, relays;
@@ -293,7 +299,7 @@ static int send_to(struct via *via, struct channel *channel, uint32_t domid, con
 	hop = links_want(via->links, domid, channel->charge.account, &r);
 	if (!hop)
 		return r;
-	relays = links_relays(via->links, domid);
+	relays = takes(via, domid, channel);
 	if (relays < 0)
 		return relays;
 	/* What waits already goes first. */
@@ -329,7 +335,7 @@ int via_lead(struct via *via, struct channel *channel, uint32_t domid, const cha
 
 	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
 	if (via->enabled && is_for_domain_0(via, domid))
-		r = send_to(via, channel, 0, address);
+		r = via_send(via, channel, 0, address);
 	return lead_result(via, domid, r);
 }
 
@@ -371,7 +377,7 @@ static int forward(struct via *via, struct channel *channel, uint32_t domid, con
 	r = access_relay(via->with.access, &channel->identity, domid, address);
 	if (r < 0)
 		return r;
-	r = via->enabled ? send_to(via, channel, domid, address) : -EHOSTUNREACH;
+	r = via->enabled ? via_send(via, channel, domid, address) : -EHOSTUNREACH;
 	return r < 0 ? explain(via, domid, channel->identity.domid, r) : 0;
 }
 
@@ -408,8 +414,13 @@ void via_open(struct via *via, struct channel *channel, const struct frame_open 
 {
 	char endpoint[ENDPOINT_NAME_MAX + 1];
 	uint32_t domid;
-	int r = split(open->name.data, open->name.size, &domid, endpoint);
+	int r;
 
+	if (via_is_far(channel, open)) {
+		via_open_far(via, channel, open);
+		return;
+	}
+	r = split(open->name.data, open->name.size, &domid, endpoint);
 	if (r == 0)
 		r = in_domain_0(via) ? forward(via, channel, domid, endpoint)
 				     : take(via, channel, open, domid, endpoint);
@@ -517,7 +528,7 @@ static void recheck_hop(void *userdata, struct hop *hop)
 		int r = 0;
 
 		if (!end->is_opener && channel->endpoint && strchr(channel->endpoint, ':'))
-			r = access_still_relayed(via->with.access, &channel->identity, destination(channel));
+			r = via_still_allowed(via, channel);
 		if (r < 0)
 			channel_forbid(channel, -r);
 	}

@@ -3,7 +3,7 @@
 #define XENMSG_DAEMON_VIA_H
 
 /*
- * Channels between two domains of which neither may map, so that they have no link: they go through the daemon
+ * Channels to other hosts (via_hosts.c), and those between two domains of which neither may map, so that they have no link: they go through the daemon
  * of domain 0, which has a link with both (doc/protocol.md, 5.8).
  *
  *   program ─ its daemon ══ link ══ domain 0's daemon ══ link ══ the other's daemon ─ program
@@ -27,8 +27,11 @@
 
 struct access;
 struct account;
+struct address;
 struct channel;
+struct directory;
 struct hop;
+struct hosts;
 struct links;
 struct relay;
 struct self;
@@ -38,7 +41,9 @@ struct via;
 struct via_collaborators {
 	const struct self *self;
 	struct relay *relay;
-	struct access *access; /* decides, in domain 0, who may speak with whom */
+	struct access *access;	     /* decides, in domain 0, who may speak with whom */
+	struct directory *directory; /* finds, in domain 0, the domain that another host names */
+	struct hosts *hosts;
 };
 
 /* Called for a channel that somebody opens to an endpoint here; its identity is the true sender's. */
@@ -56,7 +61,10 @@ void via_free(struct via *via);
  * negative errno: -EHOSTUNREACH domain 0 can't relay, and the link's last error says why; others as of
  * channel_accept(). */
 int via_lead(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint);
-/* Does the same for all channels that wait at `hop`, which is the link's with this domain. */
+/* Leads a channel that was opened here to an address on another host. 0, or a negative errno: -EHOSTDOWN its daemon isn't
+ * there, -EHOSTUNREACH it can't be reached from this host, -EACCES; others as of channel_accept(). */
+int via_lead_out(struct via *via, struct channel *channel, const struct address *address);
+/* Does the same as via_lead() for all channels that wait at `hop`, which is the link's with this domain. */
 void via_lead_waiting(struct via *via, uint32_t domid, struct hop *hop);
 
 /* Pings the daemon of a domain with which there is no link, as links_ping() does; links_ping_cancel() forgets

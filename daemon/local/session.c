@@ -258,6 +258,7 @@ static void start_running(struct session *session, const struct frame_hello_loca
 		return;
 	}
 	session->state = RUNNING;
+	session->knows_hosts = hello->flags & HELLO_HOSTS;
 	evtimer_del(session->greeting_timer);
 	/* This asks to be notified of the first frame. */
 	hop_event(&session->hop);
@@ -540,6 +541,11 @@ int session_reply_more(struct session *session, uint32_t request, const void *bo
 struct hop *session_hop(struct session *session)
 {
 	return &session->hop;
+}
+
+bool session_knows_hosts(const struct session *session)
+{
+	return session->knows_hosts;
 }
 
 const struct ucred *session_credentials(const struct session *session)

@@ -73,6 +73,8 @@ const struct ucred *session_credentials(const struct session *session);
 int session_socket(const struct session *session);
 const char *session_comm(const struct session *session);
 bool session_is_running(const struct session *session);
+/* Returns whether the program can tell a sender on another host from one on this. */
+bool session_knows_hosts(const struct session *session);
 bool session_shares_memory(const struct session *session);
 /* Returns whether something that it was told, or answered, waits until the program has read what came
  * before. */

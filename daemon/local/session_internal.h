@@ -33,7 +33,7 @@
 #include "daemon/local/program_name.h"
 #include "daemon/local/session.h"
 
-#define GREETING_FRAME_MAX  256u
+#define GREETING_FRAME_MAX  384u
 #define SESSION_DESCRIPTORS "descriptors came over the socket" /* why the session is cut off */
 
 enum state {
@@ -50,6 +50,7 @@ struct session {
 	const struct session_callbacks *callbacks;
 	void *userdata;
 	enum state state;
+	bool knows_hosts; /* its HELLO says so */
 	int fd;
 	struct ucred credentials;
 	struct charge charge; /* of its user, for the program and its descriptors */

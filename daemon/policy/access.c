@@ -14,6 +14,8 @@
 #include "daemon/base/peer_groups.h"
 #include "daemon/base/self.h"
 #include "daemon/policy/policy.h"
+#include "daemon/relay/channel.h"
+#include "wire/address.h"
 
 struct access {
 	const struct self *self;
@@ -123,8 +125,30 @@ static struct policy_subject subject_of(struct access *access, uint32_t domid, u
 		.uid = uid,
 	};
 
-	subject.names_unknown = access->names(access->userdata, domid, &subject.name, &subject.uuid) != NULL;
+	if (domid > DOMID_MAX) /* the number of a host; who asks like that doesn't know what it means */
+		subject.host = "";
+	else
+		subject.names_unknown =
+			access->names(access->userdata, domid, &subject.name, &subject.uuid) != NULL;
 	return subject;
+}
+
+/* What we know of a sender on another host is what its daemons say. */
+static struct policy_subject far_subject(const char *host, uint32_t domid, const char *name, uint32_t uid)
+{
+	return (struct policy_subject){
+		.host = host,
+		.domid = domid,
+		.name = name ? name : "",
+		.names_unknown = !name,
+		.uuid = "",
+		.uid = uid,
+	};
+}
+
+static struct policy_subject sender_of(const struct channel *channel)
+{
+	return far_subject(channel->host, channel->far_domid, channel->domain_name, channel->identity.uid);
 }
 
 static struct policy_decision decide(struct access *access, const struct frame_identity *from,
@@ -172,6 +196,40 @@ int access_reach(struct access *access, const struct frame_identity *from, const
 	return result_of(&decision);
 }
 
+/* Counts what was decided about a sender on another host. */
+static int count_far(struct access *access, const struct channel *channel, const char *to,
+		     const struct policy_decision *decision)
+{
+	if (decision->undecided) {
+		access->undecided++;
+		log_limited(
+			LOG_UNDECIDED, LOG_BY_DOMAIN(channel->identity.domid), LOG_LEVEL_WARNING,
+			"not decided yet: domain %s/%u, uid %u to %s: %s:%u needs its name, which its host "
+			"doesn't know",
+			channel->host, channel->far_domid, channel->identity.uid, to, decision->file,
+			decision->line);
+	} else if (!decision->allow) {
+		denied_add_far(access->denied, channel, to, decision->file, decision->line);
+	}
+	return result_of(decision);
+}
+
+int access_reach_far(struct access *access, const struct channel *channel, const char *endpoint)
+{
+	struct policy_subject subject = sender_of(channel);
+	struct policy_decision decision = policy_reach(access->policy, &subject, endpoint);
+
+	return count_far(access, channel, endpoint, &decision);
+}
+
+int access_still_allowed_far(struct access *access, const struct channel *channel, const char *endpoint)
+{
+	struct policy_subject subject = sender_of(channel);
+	struct policy_decision decision = policy_reach(access->policy, &subject, endpoint);
+
+	return result_of(&decision);
+}
+
 int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint)
 {
 	struct policy_decision decision = decide(access, from, endpoint);
@@ -202,6 +260,50 @@ int access_relay(struct access *access, const struct frame_identity *from, uint3
 int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to)
 {
 	struct policy_decision decision = decide_relay(access, from, to);
+
+	return result_of(&decision);
+}
+
+static struct policy_decision decide_relay_far(struct access *access, const struct channel *channel,
+					       uint32_t to)
+{
+	struct policy_subject source = sender_of(channel), destination = subject_of(access, to, 0);
+
+	return policy_relay(access->policy, &source, &destination);
+}
+
+int access_relay_far(struct access *access, const struct channel *channel, uint32_t to, const char *address)
+{
+	struct policy_decision decision = decide_relay_far(access, channel, to);
+
+	return count_far(access, channel, address, &decision);
+}
+
+int access_still_relayed_far(struct access *access, const struct channel *channel, uint32_t to)
+{
+	struct policy_decision decision = decide_relay_far(access, channel, to);
+
+	return result_of(&decision);
+}
+
+int access_out(struct access *access, const struct frame_identity *from, const char *host,
+	       const char *address)
+{
+	struct policy_subject source = subject_of(access, from->domid, from->uid);
+	struct policy_decision decision = policy_out(access->policy, &source, host);
+
+	if (decision.undecided)
+		count_undecided(access, from, address, &decision);
+	else if (!decision.allow)
+		denied_add(access->denied, from, from->domid == access->self->domid, address, decision.file,
+			   decision.line);
+	return result_of(&decision);
+}
+
+int access_still_out(struct access *access, const struct frame_identity *from, const char *host)
+{
+	struct policy_subject source = subject_of(access, from->domid, from->uid);
+	struct policy_decision decision = policy_out(access->policy, &source, host);
 
 	return result_of(&decision);
 }
@@ -334,6 +436,27 @@ struct json_object *access_explain(struct access *access, uint32_t domid, uint32
 			subject.is_self ? "no rule matches; within the domain that means allow"
 					: "no rule matches; between domains that means deny");
 
+	json_object_object_add(object, "uid", json_object_new_uint64(uid));
+	json_object_object_add(object, "endpoint", json_object_new_string(endpoint));
+	return object;
+}
+
+struct json_object *access_explain_far(struct access *access, const char *host, const char *domain,
+				       uint32_t uid, const char *endpoint)
+{
+	uint32_t domid = UINT32_MAX; /* none: only its name is known */
+	bool is_number = domid_parse(domain, strlen(domain), &domid);
+	struct policy_subject subject = far_subject(host, domid, is_number ? NULL : domain, uid);
+	struct policy_decision decision = policy_reach(access->policy, &subject, endpoint);
+	struct json_object *object =
+		explain(access, &decision, domid, domid, "no rule matches; between hosts that means deny");
+
+	if (!is_number)
+		json_object_object_add(object, "domid", NULL);
+	if (decision.undecided)
+		json_object_object_add(object, "reason",
+				       json_object_new_string("the rule needs the name of that domain"));
+	json_object_object_add(object, "host", json_object_new_string(host));
 	json_object_object_add(object, "uid", json_object_new_uint64(uid));
 	json_object_object_add(object, "endpoint", json_object_new_string(endpoint));
 	return object;

@@ -16,6 +16,7 @@
 #include "wire/frame.h"
 
 struct access;
+struct channel;
 struct denied;
 struct json_object;
 struct self;
@@ -41,11 +42,21 @@ bool access_needs_names(const struct access *access);
 int access_reach(struct access *access, const struct frame_identity *from, const char *endpoint);
 /* Decides the same for a sender that was allowed before; nothing is counted. */
 int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint);
+/* Decide the same for the sender of a channel that is on another host. */
+int access_reach_far(struct access *access, const struct channel *channel, const char *endpoint);
+int access_still_allowed_far(struct access *access, const struct channel *channel, const char *endpoint);
 /* Decides whether domain 0 relays what the sender opens to an endpoint of domain `to`; `address` has both. 0;
  * -EACCES or -ENODATA, which are counted and logged. */
 int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address);
 /* Decides the same for what is relayed already; nothing is counted. */
 int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to);
+/* Decide the same for such a channel of a sender on another host. */
+int access_relay_far(struct access *access, const struct channel *channel, uint32_t to, const char *address);
+int access_still_relayed_far(struct access *access, const struct channel *channel, uint32_t to);
+/* Decides whether domain 0 lets what the sender, of this host, opens go to another host. The same. */
+int access_out(struct access *access, const struct frame_identity *from, const char *host,
+	       const char *address);
+int access_still_out(struct access *access, const struct frame_identity *from, const char *host);
 /* Decides whether the program at the other end of `socket` may bind the name. 0; -EACCES, which is logged. */
 int access_bind(struct access *access, int socket, uid_t uid, gid_t gid, const char *endpoint,
 		gid_t socket_group);
@@ -62,6 +73,9 @@ struct json_object *access_visible_to(struct access *access, const char *endpoin
 struct json_object *access_status(const struct access *access);
 /* Returns what would be decided, and by which rule: for `xenmsg policy check`. The caller puts it. */
 struct json_object *access_explain(struct access *access, uint32_t domid, uint32_t uid, const char *endpoint);
+/* Returns the same for a sender in domain `domain` (a domid or a name) of another host. */
+struct json_object *access_explain_far(struct access *access, const char *host, const char *domain,
+				       uint32_t uid, const char *endpoint);
 /* Returns likewise whether domain 0 relays what the domain opens to `endpoint` in domain `to`. */
 struct json_object *access_explain_relay(struct access *access, uint32_t domid, uint32_t to,
 					 const char *endpoint);

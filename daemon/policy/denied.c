@@ -9,6 +9,7 @@
 #include <utlist.h>
 
 #include "daemon/base/log.h"
+#include "daemon/relay/channel.h"
 
 struct pair {
 	struct denied_entry entry;
@@ -75,13 +76,14 @@ static struct pair *give_way(const struct denied *denied, struct log_source sour
 
 /* Takes the pair out of the list, or returns a new one, for which another gives way if the list is full.
  * NULL: no memory. */
-static struct pair *place_for(struct denied *denied, uint32_t domid, struct log_source source,
-			      const char *endpoint)
+static struct pair *place_for(struct denied *denied, const char *host, uint32_t domid,
+			      struct log_source source, const char *endpoint)
 {
 	struct pair *pair;
 
 	DL_FOREACH(denied->pairs, pair) {
-		if (pair->entry.domid == domid && !strcmp(pair->entry.endpoint, endpoint)) {
+		if (pair->entry.domid == domid && !strcmp(pair->entry.endpoint, endpoint) &&
+		    !strcmp(pair->entry.host, host)) {
 			DL_DELETE(denied->pairs, pair);
 			return pair;
 		}
@@ -98,15 +100,16 @@ static struct pair *place_for(struct denied *denied, uint32_t domid, struct log_
 	memset(pair, 0, sizeof(*pair));
 	pair->source = source;
 	pair->entry.domid = domid;
+	snprintf(pair->entry.host, sizeof(pair->entry.host), "%s", host);
 	snprintf(pair->entry.endpoint, sizeof(pair->entry.endpoint), "%s", endpoint);
 	return pair;
 }
 
-void denied_add(struct denied *denied, const struct frame_identity *from, bool is_local, const char *endpoint,
-		const char *file, unsigned line)
+static void add(struct denied *denied, const char *host, uint32_t domid, uint32_t uid,
+		struct log_source source, const char *endpoint, const char *file, unsigned line)
 {
-	struct log_source source = is_local ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid);
-	struct pair *pair = place_for(denied, from->domid, source, endpoint);
+	struct pair *pair = place_for(denied, host, domid, source, endpoint);
+	const char *slash = *host ? "/" : "";
 
 	if (pair) {
 		pair->entry.count++;
@@ -115,12 +118,26 @@ void denied_add(struct denied *denied, const struct frame_identity *from, bool i
 	}
 	if (file)
 		log_limited(LOG_DENIED, source, LOG_LEVEL_WARNING,
-			    "denied: domain %u, uid %u to %s, by %s:%u", from->domid, from->uid, endpoint,
-			    file, line);
+			    "denied: domain %s%s%u, uid %u to %s, by %s:%u", host, slash, domid, uid,
+			    endpoint, file, line);
 	else
 		log_limited(LOG_DENIED, source, LOG_LEVEL_WARNING,
-			    "denied: domain %u, uid %u to %s: no rule allows it", from->domid, from->uid,
+			    "denied: domain %s%s%u, uid %u to %s: no rule allows it", host, slash, domid, uid,
 			    endpoint);
+}
+
+void denied_add(struct denied *denied, const struct frame_identity *from, bool is_local, const char *endpoint,
+		const char *file, unsigned line)
+{
+	add(denied, "", from->domid, from->uid, is_local ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid),
+	    endpoint, file, line);
+}
+
+void denied_add_far(struct denied *denied, const struct channel *channel, const char *endpoint,
+		    const char *file, unsigned line)
+{
+	add(denied, channel->host, channel->far_domid, channel->identity.uid,
+	    LOG_BY_DOMAIN(channel->identity.domid), endpoint, file, line);
 }
 
 void denied_each(struct denied *denied, void (*each)(void *userdata, const struct denied_entry *entry),

@@ -12,10 +12,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "wire/address.h"
 #include "wire/frame.h"
 
 #define DENIED_MAX 64u
 
+struct channel;
 struct denied;
 
 struct denied *denied_new(void);
@@ -24,9 +26,14 @@ void denied_free(struct denied *denied);
 void denied_add(struct denied *denied, const struct frame_identity *from, bool is_local, const char *endpoint,
 		const char *file, unsigned line);
 
+/* Counts the same of a channel whose sender is on another host. */
+void denied_add_far(struct denied *denied, const struct channel *channel, const char *endpoint,
+		    const char *file, unsigned line);
+
 struct denied_entry {
+	char host[HOST_NAME_SIZE]; /* "": this one */
 	uint32_t domid;
-	char endpoint[72]; /* or, of what wasn't relayed, the address */
+	char endpoint[ADDRESS_MAX + 1]; /* or, of what wasn't relayed or let out, the address */
 	uint64_t count;
 	uint64_t last; /* seconds since 1970 */
 };

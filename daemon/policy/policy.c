@@ -15,6 +15,7 @@ const struct section policy_sections[SECTIONS] = {
 	[SECTION_BIND] = {"bind", "name", LIST_PATTERNS, LIST_USERS, false, true, "name, uid and action"},
 	[SECTION_SEE] = {"see", "domain", LIST_DOMAINS, LIST_NONE, true, false, "from, domain and action"},
 	[SECTION_RELAY] = {"relay", "to", LIST_DOMAINS, LIST_NONE, true, false, "from, to and action"},
+	[SECTION_OUT] = {"out", "to", LIST_HOSTS, LIST_NONE, true, false, "from, to and action"},
 };
 
 static void free_items(struct item *items)
@@ -23,6 +24,7 @@ static void free_items(struct item *items)
 
 	LL_FOREACH_SAFE(items, item, next) {
 		free(item->text);
+		free(item->host);
 		free(item);
 	}
 }
@@ -60,8 +62,10 @@ static bool has_name(const struct item *items)
 {
 	const struct item *item;
 
-	LL_SEARCH_SCALAR(items, item, kind, ITEM_TEXT);
-	return item;
+	LL_FOREACH(items, item)
+		if (item->kind == ITEM_TEXT && !item->host)
+			return true;
+	return false;
 }
 
 bool policy_needs_names(const struct policy *policy)
@@ -92,8 +96,18 @@ static enum match name_matches_domain(const char *text, const struct policy_subj
 		       : MATCH_NO;
 }
 
+/* An item without a host is about this one alone, even if it means any domain. */
+static bool host_matches(const struct item *item, const char *host)
+{
+	if (!item->host || !host)
+		return !item->host && !host;
+	return *host && (!strcmp(item->host, "*") || !strcmp(item->host, host));
+}
+
 static enum match item_matches(const struct item *item, const struct policy_subject *from)
 {
+	if (!host_matches(item, from->host))
+		return MATCH_NO;
 	switch (item->kind) {
 	case ITEM_ANY:
 		return MATCH_YES;
@@ -102,7 +116,7 @@ static enum match item_matches(const struct item *item, const struct policy_subj
 	case ITEM_NUMBER:
 		return item->number == from->domid ? MATCH_YES : MATCH_NO;
 	default:
-		return name_matches_domain(item->text, from);
+		return name_matches_domain(item->name, from);
 	}
 }
 
@@ -294,7 +308,7 @@ static size_t gather_shown(const struct policy *policy, const struct policy_subj
 		    (!rule->allow && !is_for_all_users(rule)))
 			continue;
 		LL_FOREACH(rule->from, item) {
-			if (!is_said_of_others(item, self) || is_among(shown, count, item))
+			if (item->host || !is_said_of_others(item, self) || is_among(shown, count, item))
 				continue;
 			shown[count++] = (struct shown){item, rule->allow};
 			if (item->kind == ITEM_ANY)
@@ -370,6 +384,41 @@ struct policy_decision policy_relay(const struct policy *policy, const struct po
 		decision = decided_by(worst);
 	/* Where names are unknown, it is decided if their worst case has the same result as their best. */
 	decision.undecided = !decision.allow && (!best || best->allow);
+	return decision;
+}
+
+/* Returns the first [out] that matches; NULL: none. */
+static const struct rule *find_out(const struct policy *policy, const struct policy_subject *from,
+				   const char *host,
+				   bool (*matches)(enum match match, const struct rule *rule))
+{
+	const struct rule *rule;
+	const struct item *item;
+
+	LL_FOREACH(policy->rules, rule) {
+		if (rule->section != &policy_sections[SECTION_OUT] ||
+		    !matches(domain_matches(rule->from, from), rule))
+			continue;
+		LL_FOREACH(rule->to, item)
+			if (host_matches(item, host))
+				return rule;
+	}
+	return NULL;
+}
+
+struct policy_decision policy_out(const struct policy *policy, const struct policy_subject *from,
+				  const char *host)
+{
+	const struct rule *worst = find_out(policy, from, host, matches_at_worst);
+	const struct rule *best = find_out(policy, from, host, matches_at_best);
+	struct policy_decision decision = {0};
+
+	if (worst)
+		decision = decided_by(worst);
+	else if (best)
+		decision = decided_by(best);
+	decision.undecided = (!worst || !worst->allow) && best && best->allow;
+	decision.allow = decision.allow && !decision.undecided;
 	return decision;
 }
 

@@ -6,8 +6,8 @@
  * Decides who may reach which endpoint here, and who may bind which name, by the files `*.conf` of the policy
  * directory: files in lexical order, rules in order, the first that matches decides (xenmsg-policy(5)). With
  * no matching rule, senders in the same domain are allowed and those in others denied; binding is allowed to
- * root and to the members of the socket's group. In domain 0 rules also decide who learns which name, and
- * between whom it relays.
+ * root and to the members of the socket's group. In domain 0 rules also decide who learns which name, between
+ * whom it relays, and what may go to other hosts.
  *
  * A policy is read whole or not at all, and never changes: a reload makes a new one, and on any mistake the
  * old one stays. It owns its strings. A decision names the rule that made it, by the file and line of its
@@ -37,7 +37,8 @@ bool policy_needs_names(const struct policy *policy);
 
 /* The program or domain that a decision is about. */
 struct policy_subject {
-	uint32_t domid;
+	const char *host;   /* NULL: this one. "": another one whose name isn't known, which no rule means */
+	uint32_t domid;	    /* on its host */
 	bool is_self;	    /* a program of this domain */
 	const char *name;   /* the domain's, "" if unknown */
 	const char *uuid;   /* likewise */
@@ -76,6 +77,10 @@ bool policy_sees(const struct policy *policy, const struct policy_subject *from,
 /* Decides whether domain 0's daemon relays what `from` opens to `to`. With no matching [relay] it does. */
 struct policy_decision policy_relay(const struct policy *policy, const struct policy_subject *from,
 				    const struct policy_subject *to);
+/* Decides whether domain 0's daemon lets what `from`, of this host, opens go to another host. With no matching [out] it
+ * doesn't. */
+struct policy_decision policy_out(const struct policy *policy, const struct policy_subject *from,
+				  const char *host);
 /* Decides whether `who` may bind the endpoint. Members of `socket_group` may bind what no rule covers. */
 struct policy_decision policy_bind(const struct policy *policy, const struct policy_subject *who,
 				   const char *endpoint, gid_t socket_group);

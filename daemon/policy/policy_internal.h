@@ -9,7 +9,9 @@
 
 struct item {
 	char *text;
-	uint32_t number; /* a domid, uid or gid */
+	char *host;	  /* NULL: it is about this host; "*": about any other */
+	const char *name; /* of a domain: the part of `text` behind the host */
+	uint32_t number;  /* a domid, uid or gid */
 	enum {
 		ITEM_ANY,
 		ITEM_NUMBER,
@@ -26,6 +28,7 @@ enum list_kind {
 	LIST_UIDS,  /* of any domain */
 	LIST_USERS, /* of this domain */
 	LIST_PATTERNS,
+	LIST_HOSTS,
 };
 
 /* A kind of section: its name and its keys. */
@@ -42,6 +45,7 @@ enum {
 	SECTION_BIND,
 	SECTION_SEE,
 	SECTION_RELAY,
+	SECTION_OUT,
 	SECTIONS,
 };
 

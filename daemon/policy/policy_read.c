@@ -36,16 +36,32 @@ static bool all_digits(const char *text)
 	return size > 0 && text[size] == '\0' && size <= 10;
 }
 
+/* Sets the host of which the first `size` bytes of the text are the name, or any. */
+static const char *set_host(struct item *item, size_t size)
+{
+	if (!host_name_is_valid(item->text, size) && !(size == 1 && *item->text == '*'))
+		return "a host is a name of a-z, 0-9 and -, or *";
+	item->host = strndup(item->text, size);
+	return item->host ? NULL : "out of memory";
+}
+
 static const char *set_domain(struct item *item)
 {
-	if (!strcmp(item->text, "*"))
+	const char *slash = strchr(item->text, '/');
+	const char *why = slash ? set_host(item, (size_t)(slash - item->text)) : NULL;
+
+	item->name = slash ? slash + 1 : item->text;
+	if (why)
+		return why;
+	if (!strcmp(item->name, "*"))
 		item->kind = ITEM_ANY;
-	else if (!strcmp(item->text, "self"))
+	else if (!strcmp(item->name, "self") && !slash)
 		item->kind = ITEM_SELF;
-	else if (domid_parse(item->text, strlen(item->text), &item->number))
+	else if (domid_parse(item->name, strlen(item->name), &item->number))
 		item->kind = ITEM_NUMBER;
-	else if (all_digits(item->text) || !domain_name_is_valid(item->text, strlen(item->text)))
-		return "a domain is a domid from 0 to 32751, a name, a UUID, self or *";
+	else if (all_digits(item->name) || !domain_name_is_valid(item->name, strlen(item->name)))
+		return "a domain is a domid from 0 to 32751, a name, a UUID, self or *; or on another host "
+		       "HOST/ and one of these, but not self";
 	else
 		item->kind = ITEM_TEXT;
 	return NULL;
@@ -110,6 +126,7 @@ static int add_item(struct reader *reader, struct item **list, char *text, enum 
 	why = kind == LIST_DOMAINS ? set_domain(item)
 	      : kind == LIST_UIDS  ? set_uid(item, false)
 	      : kind == LIST_USERS ? set_uid(item, true)
+	      : kind == LIST_HOSTS ? set_host(item, strlen(text))
 				   : set_pattern(item);
 	if (why)
 		return ini_file_complain(&reader->file, "'%s': %s", text, why);
@@ -194,7 +211,8 @@ static void begin_section(struct ini_file *file, const char *name, size_t size)
 		if (strlen(policy_sections[i].name) == size && !strncmp(name, policy_sections[i].name, size))
 			section = &policy_sections[i];
 	if (!section)
-		ini_file_complain(file, "a policy has only the sections [rule], [bind], [see] and [relay]");
+		ini_file_complain(file,
+				  "a policy has only the sections [rule], [bind], [see], [relay] and [out]");
 	else if (!new_rule(reader, section))
 		ini_file_complain(file, "out of memory");
 }
@@ -219,8 +237,8 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 	if (reader->file.failed)
 		return 0;
 	if (!rule)
-		return ini_file_complain(&reader->file,
-					 "%s stands outside of a [rule], [bind], [see] or [relay]", key);
+		return ini_file_complain(
+			&reader->file, "%s stands outside of a [rule], [bind], [see], [relay] or [out]", key);
 	section = rule->section;
 	if (!strcmp(key, "action"))
 		return set_action(reader, rule, value);

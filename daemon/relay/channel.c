@@ -190,6 +190,17 @@ void channel_set_domain_name(struct channel *channel, const char *name)
 	channel->domain_name = name[0] ? strdup(name) : NULL; /* without memory the name is unknown */
 }
 
+int channel_set_host(struct channel *channel, uint32_t number, const char *name)
+{
+	channel->host = strdup(name);
+	if (!channel->host)
+		return -ENOMEM;
+	channel->is_far = true;
+	channel->far_domid = channel->identity.domid;
+	channel->identity.domid = number;
+	return 0;
+}
+
 /* Charges the opener, who pays, and names the endpoint. */
 static int prepare(struct channel *channel, const char *endpoint)
 {
@@ -441,18 +452,26 @@ static uint64_t grant(struct channel_end *end)
 	return end->granted;
 }
 
+static struct frame_text text_of(const char *text)
+{
+	return (struct frame_text){text, text ? strlen(text) : 0};
+}
+
 static void make_open(struct channel_end *end, struct channel_frame *frame)
 {
+	const struct channel *channel = end->channel;
 	struct frame_open open = {
-		.kind = (uint8_t)end->channel->kind,
-		.identity = end->channel->identity,
-		.name = {.data = end->channel->endpoint, .size = strlen(end->channel->endpoint)},
+		.kind = (uint8_t)channel->kind,
+		.identity = channel->identity,
+		.name = text_of(channel->endpoint),
+		.host = text_of(channel->host),
 	};
 
-	/* Another daemon finds our name itself, and wouldn't believe it from us. */
-	if (!end->hop->traits->is_daemon && end->channel->domain_name)
-		open.domain_name =
-			(struct frame_text){end->channel->domain_name, strlen(end->channel->domain_name)};
+	if (channel->host)
+		open.identity.domid = channel->far_domid;
+	/* Another daemon of this host finds our name itself, and wouldn't believe it from us. */
+	if (!end->hop->traits->is_daemon || channel->is_far)
+		open.domain_name = text_of(channel->domain_name);
 	frame->header.type = FRAME_OPEN;
 	frame->header.length = frame_open_encode(&open, frame->payload);
 	move(end, OPEN_SENT);
@@ -586,6 +605,7 @@ void channel_free(struct channel *channel)
 	channel_tally_unref(channel->tally);
 	free(channel->endpoint);
 	free(channel->domain_name);
+	free(channel->host);
 	free(channel);
 }
 

@@ -113,6 +113,11 @@ struct channel {
 	struct frame_identity identity;
 	char *endpoint;	   /* sent in OPEN */
 	char *domain_name; /* of the sender, for programs; NULL: unknown */
+	bool is_far;	   /* the sender or the acceptor is on another host, */
+	/* the first: identity.domid is the host's number here (daemon/hosts/hosts.h), this its name, */
+	char *host;	    /* NULL: the sender is on this one */
+	uint32_t far_domid; /* and this is the sender's domid there */
+	uint32_t to_host;   /* in domain 0, the second: its number; else 0 */
 	uint64_t max_message;
 	struct channel_end opener, acceptor;
 	struct charge charge;	     /* the opener pays, for the channel and its windows */
@@ -181,6 +186,9 @@ bool channel_is_waiting(const struct channel *channel);
 bool channel_is_abandoned(const struct channel *channel);
 /* Sets the name of the sender's domain ("": unknown), before channel_accept(). */
 void channel_set_domain_name(struct channel *channel, const char *name);
+/* Sets on which host the sender is, likewise: one with this number. The domid in the identity is the one there before,
+ * and the number afterwards. -ENOMEM. */
+int channel_set_host(struct channel *channel, uint32_t number, const char *name);
 /* Ends the channel for its opener, with the positive errno `error`: nothing was taken. */
 void channel_refuse(struct channel *channel, int error);
 

@@ -23,15 +23,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint32_t domid = 0;
 
 	if (address_parse(text, size, &address, &why) == 0) {
-		size_t domain = strlen(address.domain), endpoint = strlen(address.endpoint);
+		size_t host = strlen(address.host), domain = strlen(address.domain);
+		size_t endpoint = strlen(address.endpoint);
 
+		require(size <= ADDRESS_MAX);
+		if (host) {
+			require(host_name_is_valid(text, host) && !memcmp(address.host, text, host) &&
+				text[host] == '/');
+			text += host + 1;
+			size -= host + 1;
+		}
 		require(domain + 1 + endpoint == size && memcmp(address.domain, text, domain) == 0);
 		require(text[domain] == ':' && memcmp(address.endpoint, text + domain + 1, endpoint) == 0);
 		require(domain_name_is_valid(text, domain) &&
 			endpoint_name_is_valid(text + domain + 1, endpoint));
-	} else {
-		require(why != NULL);
+		return 0;
 	}
+	require(why != NULL);
 	if (domid_parse(text, size, &domid))
 		require(domid <= DOMID_MAX && size <= 5 && domain_name_is_valid(text, size));
 	if (endpoint_name_is_valid(text, size))

@@ -120,7 +120,7 @@ static void decode_with_text(const uint8_t *payload, uint32_t length)
 	if (frame_open_decode(payload, length, &open) == 0) {
 		text_lies_in(open.name, payload, length);
 		AGAIN(open);
-		frame_text_split(&open.name, &open.domain_name);
+		frame_open_split(&open);
 		texts_lie_in(open.name, open.domain_name, payload, length);
 		AGAIN(open);
 	}

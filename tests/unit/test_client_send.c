@@ -228,7 +228,7 @@ static void malformed_addresses_are_refused(void **state)
 		"5:",	      "5:-x",
 		"5:_x",	      "5:a b",
 		"5:x:y",      "5:a.b",
-		"a/b:x",      "a b:x",
+		"a/b/c:x",    "a b:x",
 		"5:\xc3\xa9", "5:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 	};
 

@@ -94,7 +94,7 @@ FRAME(open, open,
       f.kind == e->kind && f.identity.domid == 1 && f.identity.uid == 2 && f.identity.gid == 3 && f.identity.pid == 4 &&
 	      text_is(f.name, "5:in"),
       .kind = CHANNEL_STREAM, .identity = {1, 2, 3, 4}, .name = {"5:in", 4})
-FRAME(open_named, open, f.kind == e->kind && (frame_text_split(&f.name, &f.domain_name), text_is(f.name, "in")) &&
+FRAME(open_named, open, f.kind == e->kind && (frame_open_split(&f), text_is(f.name, "in")) &&
 	      text_is(f.domain_name, "work"),
       .kind = CHANNEL_CALL, .identity = {1, 2, 3, 4}, .name = {"in", 2}, .domain_name = {"work", 4})
 FRAME(opened, opened, f.limit == e->limit && f.max_message == e->max_message,

@@ -16,12 +16,14 @@ static void unknown_sections_and_keys_are_errors(void **state)
 {
 	struct fixture *fixture = *state;
 
-	refuse(fixture, "[rules]\nfrom = 3\n", 1, "only the sections [rule], [bind], [see] and [relay]");
-	refuse(fixture, "\n[RULE]\n", 2, "only the sections [rule], [bind], [see] and [relay]");
+	refuse(fixture, "[rules]\nfrom = 3\n", 1,
+	       "only the sections [rule], [bind], [see], [relay] and [out]");
+	refuse(fixture, "\n[RULE]\n", 2, "only the sections [rule], [bind], [see], [relay] and [out]");
 	refuse(fixture, "[rule]\nform = 3\n", 2, "[rule] has no key 'form'; it has from, uid, to and action");
 	refuse(fixture, "[bind]\nto = print\n", 2, "[bind] has no key 'to'; it has name, uid and action");
 	refuse(fixture, "[rule]\nname = print\n", 2, "[rule] has no key 'name'");
-	refuse(fixture, "from = 3\n[rule]\n", 1, "from stands outside of a [rule], [bind], [see] or [relay]");
+	refuse(fixture, "from = 3\n[rule]\n", 1,
+	       "from stands outside of a [rule], [bind], [see], [relay] or [out]");
 	refuse(fixture, "[rule] from = 3\nto = *\naction = allow\n", 1, "behind [rule]");
 	refuse(fixture, "[rule]]\nfrom = 3\nto = *\naction = allow\n", 1, "behind [rule]");
 }

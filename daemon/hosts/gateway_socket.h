@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_GATEWAY_SOCKET_H
+#define XENMSG_DAEMON_GATEWAY_SOCKET_H
+
+/*
+ * The socket on which a gateway to other hosts speaks with the daemon (doc/protocol.md, section 7). Only root, the daemon's
+ * own user and the user that the settings name may connect, and one at a time.
+ *
+ *   nobody ──connect(), HELLO──▶ `came` ──packets──▶ `packet` … ──closed, or something unreadable──▶ `gone`
+ */
+
+#include <stdbool.h>
+
+struct event_base;
+struct gateway_packet;
+struct gateway_socket;
+
+struct gateway_callbacks {
+	void (*came)(void *userdata);
+	void (*packet)(void *userdata, const struct gateway_packet *packet);
+	void (*gone)(void *userdata, const char *why);
+};
+
+/* Listens at `path`. `user`, who need not exist, may connect. -EADDRINUSE, -ENOTSOCK: something else is there; -ENAMETOOLONG;
+ * others of bind(2). */
+int gateway_socket_new(struct gateway_socket **out, struct event_base *base, const char *path,
+		       const char *user, const struct gateway_callbacks *callbacks, void *userdata);
+void gateway_socket_free(struct gateway_socket *socket);
+
+/* Whether a gateway has come. */
+bool gateway_socket_has_gateway(const struct gateway_socket *socket);
+/* Sends a packet, with a descriptor (-1: none), which stays the caller's. -ENOTCONN: no gateway has come, or it has just
+ * gone; -ENOBUFS: it doesn't read, and is let go; -ENOMEM. Callback `gone` never comes before it returns. */
+int gateway_socket_send(struct gateway_socket *socket, const struct gateway_packet *packet, int fd);
+
+#endif

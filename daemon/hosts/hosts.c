@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/hosts/hosts.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <uthash.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/base/self.h"
+#include "daemon/base/timer.h"
+#include "daemon/hosts/gateway_socket.h"
+#include "daemon/relay/hop.h"
+#include "wire/gateway.h"
+
+#define TICK_MS	    1000
+#define SOCKET_NAME "gateway.sock"
+
+struct host {
+	uint32_t number;
+	char name[HOST_NAME_SIZE];
+	char instance[GATEWAY_INSTANCE_SIZE];
+	char why[GATEWAY_TEXT_SIZE];
+	bool up;
+	bool is_stale; /* this gateway hasn't named it, and that before has gone */
+	uint64_t since;
+	enum {
+		HOST_IDLE,
+		HOST_ASKED,
+		HOST_WAITING,
+	} state;
+	uint64_t id;	   /* of the conversation that was asked for */
+	int fd;		   /* our end of it; -1: none */
+	uint64_t asked_ms; /* when */
+	UT_hash_handle hh;
+};
+
+struct hosts {
+	struct relay *relay;
+	struct hosts_options options;
+	const struct hosts_callbacks *callbacks;
+	void *userdata;
+	struct gateway_socket *socket; /* NULL: no gateway is served */
+	struct event *tick;
+	struct host **by_number;
+	uint32_t count;
+	struct host *by_name;
+	uint64_t last_id;
+	uint64_t changed_ms; /* when a gateway came or went */
+	bool network_up;
+	char server[GATEWAY_TEXT_SIZE], why[GATEWAY_TEXT_SIZE];
+	uint64_t since;
+};
+
+/* --- the table -------------------------------------------------------------------------------- */
+
+static struct host *at(const struct hosts *hosts, uint32_t number)
+{
+	return number >= HOST_FIRST && number - HOST_FIRST < hosts->count
+		       ? hosts->by_number[number - HOST_FIRST]
+		       : NULL;
+}
+
+static struct host *find(const struct hosts *hosts, const char *name)
+{
+	struct host *host;
+
+	HASH_FIND_STR(hosts->by_name, name, host);
+	return host;
+}
+
+static struct host *note(struct hosts *hosts, const char *name)
+{
+	struct host *host = find(hosts, name), **grown;
+
+	if (host || hosts->count >= HOSTS_MAX || !strcmp(name, hosts_own_name(hosts)))
+		return host;
+	grown = reallocarray(hosts->by_number, hosts->count + 1, sizeof(*grown));
+	if (!grown)
+		return NULL;
+	hosts->by_number = grown;
+	host = calloc(1, sizeof(*host));
+	if (!host)
+		return NULL;
+	host->number = HOST_FIRST + hosts->count;
+	host->fd = -1;
+	host->since = (uint64_t)time(NULL);
+	snprintf(host->name, sizeof(host->name), "%s", name);
+	hosts->by_number[hosts->count++] = host;
+	HASH_ADD_STR(hosts->by_name, name, host);
+	return host;
+}
+
+const char *hosts_own_name(const struct hosts *hosts)
+{
+	return hosts->options.name ? hosts->options.name : "";
+}
+
+uint32_t hosts_find(const struct hosts *hosts, const char *name)
+{
+	const struct host *host = find(hosts, name);
+
+	return host ? host->number : 0;
+}
+
+uint32_t hosts_note(struct hosts *hosts, const char *name)
+{
+	const struct host *host = note(hosts, name);
+
+	return host ? host->number : 0;
+}
+
+const char *hosts_name(const struct hosts *hosts, uint32_t number)
+{
+	const struct host *host = at(hosts, number);
+
+	return host ? host->name : "";
+}
+
+bool hosts_is_lower(const struct hosts *hosts, uint32_t number)
+{
+	return strcmp(hosts_own_name(hosts), hosts_name(hosts, number)) < 0;
+}
+
+bool hosts_is_up(const struct hosts *hosts, uint32_t number)
+{
+	const struct host *host = at(hosts, number);
+
+	return host && host->up;
+}
+
+static void set_up(struct hosts *hosts, struct host *host, bool up, const char *why)
+{
+	host->is_stale = false;
+	snprintf(host->why, sizeof(host->why), "%s", why);
+	if (host->up == up)
+		return;
+	host->up = up;
+	host->since = (uint64_t)time(NULL);
+	log_limited(LOG_PRESENCE, LOG_BY_DOMAIN(host->number), LOG_LEVEL_INFO, "host %s is %s%s%s",
+		    host->name, up ? "there" : "gone", *why ? ": " : "", why);
+}
+
+/* --- conversations ---------------------------------------------------------------------------- */
+
+static void stop_asking(struct host *host)
+{
+	if (host->fd >= 0)
+		close(host->fd);
+	host->fd = -1;
+	host->state = HOST_IDLE;
+}
+
+static void fail(struct hosts *hosts, struct host *host, int error, const char *why)
+{
+	stop_asking(host);
+	hosts->callbacks->failed(hosts->userdata, host->number, error, why);
+}
+
+/* Sends a packet with one end of a new pair. Returns the other end, or a negative errno. */
+static int send_end(struct hosts *hosts, const struct gateway_packet *packet)
+{
+	int ends[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return -errno;
+	r = gateway_socket_send(hosts->socket, packet, ends[1]);
+	close(ends[1]);
+	if (r == 0)
+		return ends[0];
+	close(ends[0]);
+	return r;
+}
+
+static struct gateway_packet about(const struct host *host, enum gateway_type type, uint64_t id)
+{
+	struct gateway_packet packet = {.type = type, .id = id};
+
+	memcpy(packet.host, host->name, sizeof(packet.host));
+	return packet;
+}
+
+int hosts_connect(struct hosts *hosts, uint32_t number)
+{
+	struct host *host = at(hosts, number);
+	struct gateway_packet packet;
+	int r;
+
+	if (host && host->state != HOST_IDLE)
+		return 0;
+	if (!hosts->socket || !gateway_socket_has_gateway(hosts->socket))
+		return -EHOSTUNREACH;
+	if (!host || !host->up)
+		return -EHOSTDOWN;
+	packet = about(host, GATEWAY_CONNECT, hosts->last_id + 2);
+	r = send_end(hosts, &packet);
+	if (r < 0)
+		return r == -ENOTCONN || r == -ENOBUFS ? -EHOSTUNREACH : r;
+	host->id = hosts->last_id += 2;
+	host->fd = r;
+	host->state = HOST_ASKED;
+	host->asked_ms = clock_ms();
+	timer_start(hosts->tick, TICK_MS);
+	return 0;
+}
+
+void hosts_disconnect(struct hosts *hosts, uint32_t number)
+{
+	struct host *host = at(hosts, number);
+
+	if (host)
+		stop_asking(host);
+}
+
+static void take_connected(struct hosts *hosts, struct host *host, uint64_t id)
+{
+	int fd = host->fd;
+
+	if (host->state != HOST_ASKED || host->id != id)
+		return; /* it was withdrawn meanwhile */
+	host->fd = -1;
+	host->state = HOST_IDLE;
+	hosts->callbacks->connected(hosts->userdata, host->number, fd);
+}
+
+static void take_failed(struct hosts *hosts, struct host *host, const struct gateway_packet *packet)
+{
+	if (host->state != HOST_ASKED || host->id != packet->id)
+		return;
+	if (packet->error == EAGAIN) {
+		stop_asking(host);
+		host->state = HOST_WAITING;
+		return;
+	}
+	fail(hosts, host, -packet->error, *packet->why ? packet->why : "the gateway can't reach that host");
+}
+
+static void take_incoming(struct hosts *hosts, struct host *host, uint64_t id)
+{
+	struct gateway_packet packet = about(host, GATEWAY_ACCEPT, id);
+	int fd = send_end(hosts, &packet);
+
+	if (fd < 0) {
+		packet.type = GATEWAY_DECLINE;
+		snprintf(packet.why, sizeof(packet.why), "%s", strerror(-fd));
+		(void)gateway_socket_send(hosts->socket, &packet, -1);
+		return;
+	}
+	stop_asking(host);
+	hosts->callbacks->connected(hosts->userdata, host->number, fd);
+}
+
+/* --- what the gateway says -------------------------------------------------------------------- */
+
+/* Every host's state is in doubt for a while. */
+static void doubt_all(struct hosts *hosts)
+{
+	for (uint32_t i = 0; i < hosts->count; i++)
+		hosts->by_number[i]->is_stale = hosts->by_number[i]->up;
+	hosts->changed_ms = clock_ms();
+	hosts->since = (uint64_t)time(NULL);
+	hosts->network_up = false;
+	hosts->server[0] = '\0';
+	timer_start(hosts->tick, TICK_MS);
+}
+
+static void on_came(void *userdata)
+{
+	struct hosts *hosts = userdata;
+	struct gateway_packet packet = {.type = GATEWAY_WELCOME, .version = GATEWAY_VERSION};
+
+	snprintf(packet.host, sizeof(packet.host), "%s", hosts_own_name(hosts));
+	snprintf(packet.instance, sizeof(packet.instance), "%s", hosts->options.self->instance_text);
+	log_info("a gateway to other hosts is there");
+	doubt_all(hosts);
+	hosts->why[0] = '\0';
+	(void)gateway_socket_send(hosts->socket, &packet, -1); /* if it fails, the gateway goes */
+}
+
+static void on_gone(void *userdata, const char *why)
+{
+	struct hosts *hosts = userdata;
+
+	log_warning("the gateway to other hosts is gone: %s", why);
+	snprintf(hosts->why, sizeof(hosts->why), "the gateway is gone: %s", why);
+	doubt_all(hosts);
+	for (uint32_t i = 0; i < hosts->count; i++)
+		if (hosts->by_number[i]->state != HOST_IDLE)
+			fail(hosts, hosts->by_number[i], -EHOSTUNREACH, "the gateway has gone");
+}
+
+static void take_state(struct hosts *hosts, const struct gateway_packet *packet)
+{
+	if (hosts->network_up != packet->up) {
+		log_info("the gateway is %sconnected%s%s%s%s", packet->up ? "" : "not ",
+			 *packet->server ? " to " : "", packet->server, *packet->why ? ": " : "",
+			 packet->why);
+		hosts->since = (uint64_t)time(NULL);
+	}
+	hosts->network_up = packet->up;
+	memcpy(hosts->server, packet->server, sizeof(hosts->server));
+	memcpy(hosts->why, packet->why, sizeof(hosts->why));
+}
+
+static void take_host(struct hosts *hosts, struct host *host, const struct gateway_packet *packet)
+{
+	bool is_another =
+		*packet->instance && *host->instance && strcmp(packet->instance, host->instance) != 0;
+
+	if (*packet->instance)
+		memcpy(host->instance, packet->instance, sizeof(host->instance));
+	set_up(hosts, host, packet->up, packet->why);
+	if (is_another)
+		hosts->callbacks->replaced(hosts->userdata, host->number);
+	if (!packet->up && host->state != HOST_IDLE)
+		fail(hosts, host, -EHOSTDOWN, *packet->why ? packet->why : "that host is gone");
+}
+
+static void on_packet(void *userdata, const struct gateway_packet *packet)
+{
+	struct hosts *hosts = userdata;
+	struct host *host;
+
+	if (packet->type == GATEWAY_STATE)
+		take_state(hosts, packet);
+	if (packet->type != GATEWAY_HOST && packet->type != GATEWAY_CONNECTED &&
+	    packet->type != GATEWAY_FAILED && packet->type != GATEWAY_INCOMING)
+		return; /* else it isn't the gateway's to say */
+	host = note(hosts, packet->host);
+	if (!host)
+		log_limited(LOG_PRESENCE, LOG_BY_US, LOG_LEVEL_WARNING,
+			    "host %s is ignored: it is this one, or there are too many", packet->host);
+	else if (packet->type == GATEWAY_HOST)
+		take_host(hosts, host, packet);
+	else if (packet->type == GATEWAY_CONNECTED)
+		take_connected(hosts, host, packet->id);
+	else if (packet->type == GATEWAY_FAILED)
+		take_failed(hosts, host, packet);
+	else
+		take_incoming(hosts, host, packet->id);
+}
+
+/* Looks once a second, while something is asked for or in doubt. */
+static void on_tick(int fd, short what, void *userdata)
+{
+	struct hosts *hosts = userdata;
+	uint64_t now = clock_ms();
+	bool again = false;
+
+	for (uint32_t i = 0; i < hosts->count; i++) {
+		struct host *host = hosts->by_number[i];
+
+		if (host->is_stale && now - hosts->changed_ms >= hosts->options.dead_after_ms)
+			set_up(hosts, host, false, "no gateway tells of it any more");
+		if (host->state != HOST_IDLE && now - host->asked_ms >= hosts->options.setup_timeout_ms)
+			fail(hosts, host, -EHOSTUNREACH, "the gateway hasn't answered in time");
+		again |= host->is_stale || host->state != HOST_IDLE;
+	}
+	if (again)
+		timer_start(hosts->tick, TICK_MS);
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+/* Writes the path of the gateway's socket, which lies beside the programs'. */
+static void path_beside(const char *path, char *out, size_t size)
+{
+	const char *slash = strrchr(path, '/');
+
+	snprintf(out, size, "%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, SOCKET_NAME);
+}
+
+int hosts_new(struct hosts **out, struct relay *relay, const struct hosts_options *options,
+	      const struct hosts_callbacks *callbacks, void *userdata)
+{
+	static const struct gateway_callbacks from_gateway = {
+		.came = on_came, .packet = on_packet, .gone = on_gone};
+	struct hosts *hosts = calloc(1, sizeof(*hosts));
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path) + sizeof(SOCKET_NAME)];
+	int r = 0;
+
+	if (!hosts)
+		return -ENOMEM;
+	hosts->relay = relay;
+	hosts->options = *options;
+	hosts->callbacks = callbacks;
+	hosts->userdata = userdata;
+	hosts->since = (uint64_t)time(NULL);
+	hosts->tick = evtimer_new(relay->base, on_tick, hosts);
+	if (!hosts->tick)
+		r = -ENOMEM;
+	path_beside(options->socket_path, path, sizeof(path));
+	if (r == 0 && options->name)
+		r = gateway_socket_new(&hosts->socket, relay->base, path, options->user, &from_gateway,
+				       hosts);
+	if (r < 0) {
+		log_error("can't listen on %s for a gateway: %s", path, strerror(-r));
+		hosts_free(hosts);
+		return r;
+	}
+	*out = hosts;
+	return 0;
+}
+
+void hosts_free(struct hosts *hosts)
+{
+	if (!hosts)
+		return;
+	gateway_socket_free(hosts->socket);
+	free_event(hosts->tick);
+	for (uint32_t i = 0; i < hosts->count; i++) {
+		HASH_DEL(hosts->by_name, hosts->by_number[i]);
+		stop_asking(hosts->by_number[i]);
+		free(hosts->by_number[i]);
+	}
+	free(hosts->by_number);
+	free(hosts);
+}
+
+/* --- listings --------------------------------------------------------------------------------- */
+
+bool hosts_next(const struct hosts *hosts, uint32_t after, struct host_info *info)
+{
+	const struct host *host = at(hosts, after < HOST_FIRST ? HOST_FIRST : after + 1);
+
+	if (host)
+		*info = (struct host_info){host->number, host->name, host->instance,
+					   host->why,	 host->up,   host->since};
+	return host;
+}
+
+void hosts_gateway(const struct hosts *hosts, struct gateway_info *info)
+{
+	*info = (struct gateway_info){
+		.served = hosts->socket,
+		.there = hosts->socket && gateway_socket_has_gateway(hosts->socket),
+		.up = hosts->network_up,
+		.name = hosts_own_name(hosts),
+		.server = hosts->server,
+		.why = hosts->why,
+		.since = hosts->since,
+	};
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_HOSTS_H
+#define XENMSG_DAEMON_HOSTS_H
+
+/*
+ * The other hosts that we have heard of: their names, whether their daemons are there, and how a conversation with one
+ * begins. A gateway (gateway_socket.h) tells it all; what a host's conversation carries is the business of a link.
+ *
+ * Each gets a number above all domids, as long as this daemon runs. So links and accounts treat a host's daemon as that of
+ * another domain, and who knows nothing of hosts takes a number for a domain that isn't there, never for one of ours.
+ *
+ *   IDLE ──hosts_connect()──▶ ASKED ──connected──▶ IDLE, with callback `connected`
+ *                               ├─────failed, no answer, no gateway──▶ IDLE, with callback `failed`
+ *                               └─────both ask, and theirs is to be used──▶ WAITING ──incoming──▶ as connected
+ *   any ──the other end asks──▶ IDLE, with callback `connected`
+ *
+ * A gateway that goes takes the conversations along, and says nothing of the hosts: they are taken to be as they were
+ * until it, or another one, hasn't named them for dead-after.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "wire/address.h"
+
+struct hosts;
+struct relay;
+struct self;
+
+#define HOST_FIRST 0x10000u
+#define HOSTS_MAX  16384u
+
+static inline bool number_is_host(uint32_t number)
+{
+	return number >= HOST_FIRST;
+}
+
+struct hosts_options {
+	const struct self *self;
+	const char *name; /* this host's; NULL: no gateway is served here. Stays the caller's, for as long */
+	const char *socket_path; /* of the programs' socket: the gateway's is beside it */
+	const char *user;	 /* of the gateway */
+	uint32_t setup_timeout_ms, dead_after_ms;
+};
+
+struct hosts_callbacks {
+	/* A conversation begins: one end of a stream socket, which is the callee's. */
+	void (*connected)(void *userdata, uint32_t number, int fd);
+	/* One that was asked for can't be had: -EHOSTDOWN, -EHOSTUNREACH; `reason` is a sentence for people. */
+	void (*failed)(void *userdata, uint32_t number, int error, const char *reason);
+	/* Another daemon runs there now. */
+	void (*replaced)(void *userdata, uint32_t number);
+};
+
+/* Errors as of gateway_socket_new(). */
+int hosts_new(struct hosts **hosts, struct relay *relay, const struct hosts_options *options,
+	      const struct hosts_callbacks *callbacks, void *userdata);
+void hosts_free(struct hosts *hosts);
+
+/* This host's name, "" if it has none, or isn't known here. */
+const char *hosts_own_name(const struct hosts *hosts);
+/* Returns the number of the host with this name; 0: it was never heard of. */
+uint32_t hosts_find(const struct hosts *hosts, const char *name);
+/* Does the same for one that is vouched for, and is heard of now. 0: there are too many, or no memory. */
+uint32_t hosts_note(struct hosts *hosts, const char *name);
+/* Returns the host's name, "" if there is none with this number. */
+const char *hosts_name(const struct hosts *hosts, uint32_t number);
+/* Whether our name comes before the host's, byte by byte. */
+bool hosts_is_lower(const struct hosts *hosts, uint32_t number);
+bool hosts_is_up(const struct hosts *hosts, uint32_t number);
+
+/* Asks for a conversation. Answers by `connected` or `failed`, never before it returns. 0; -EHOSTDOWN: its daemon isn't
+ * there; -EHOSTUNREACH: no gateway is; -ENOMEM, -EMFILE, ... */
+int hosts_connect(struct hosts *hosts, uint32_t number);
+/* Withdraws that. */
+void hosts_disconnect(struct hosts *hosts, uint32_t number);
+
+/* One in a listing; what it points to is valid until the hosts change. */
+struct host_info {
+	uint32_t number;
+	const char *name, *instance, *why; /* "" if unknown */
+	bool up;
+	uint64_t since; /* in seconds since 1970 */
+};
+/* Returns in *info the first host, by number, behind `after` (0: the first of all). False: there is no more. */
+bool hosts_next(const struct hosts *hosts, uint32_t after, struct host_info *info);
+
+struct gateway_info {
+	bool served;			 /* [hosts] name is set */
+	bool there, up;			 /* connected to us, and to the network */
+	const char *name, *server, *why; /* this host's; where it is connected to; what was wrong last */
+	uint64_t since;			 /* of `there` and `up`, in seconds since 1970 */
+};
+void hosts_gateway(const struct hosts *hosts, struct gateway_info *info);
+
+#endif

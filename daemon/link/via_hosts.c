@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Channels between hosts (doc/protocol.md, 5.10). The daemons of domain 0 have links with each other, and pass channels on
+ * from and to the domains of their hosts:
+ *
+ *   a domain ══ link ══ domain 0 ══ link over a gateway ══ domain 0 there ══ link ══ a domain there
+ *            HOST/DOMAIN:ENDPOINT          DOMAIN:ENDPOINT              DOMID:ENDPOINT
+ *
+ * Each OPEN has the sender's identity. Which host it is on is what the link tells, in domain 0 there; domains believe that
+ * from their domain 0 alone, as they believe it who is behind what it relays (via.h).
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/base/quota.h"
+#include "daemon/hosts/hosts.h"
+#include "daemon/link/link.h"
+#include "daemon/link/via_internal.h"
+#include "daemon/peers/directory.h"
+#include "daemon/policy/access.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop.h"
+#include "wire/address.h"
+
+/* --- out -------------------------------------------------------------------------------------- */
+
+/* Sends a channel from domain 0 to another host, if rules allow it. */
+static int send_out(struct via *via, struct channel *channel, const struct address *address)
+{
+	struct hosts *hosts = via->with.hosts;
+	char text[ADDRESS_MAX + 1];
+	int r;
+
+	snprintf(text, sizeof(text), "%s/%s:%s", address->host, address->domain, address->endpoint);
+	r = access_out(via->with.access, &channel->identity, address->host, text);
+	if (r < 0)
+		return r;
+	channel->to_host = hosts_find(hosts, address->host);
+	if (!*hosts_own_name(hosts))
+		return -EHOSTUNREACH; /* nothing leads out of this host */
+	if (!channel->to_host)
+		return -EHOSTDOWN;
+	return via_send(via, channel, channel->to_host, text + strlen(address->host) + 1);
+}
+
+int via_lead_out(struct via *via, struct channel *channel, const struct address *address)
+{
+	char text[ADDRESS_MAX + 1];
+	int r;
+
+	channel->is_far = true;
+	if (via_in_domain_0(via)) {
+		r = send_out(via, channel, address);
+	} else {
+		snprintf(text, sizeof(text), "%s/%s:%s", address->host, address->domain, address->endpoint);
+		r = via->enabled ? via_send(via, channel, 0, text) : -EHOSTUNREACH;
+	}
+	return r == -EOPNOTSUPP || r == -ENOLINK ? -EHOSTUNREACH : r;
+}
+
+/* --- in --------------------------------------------------------------------------------------- */
+
+bool via_is_far(const struct channel *channel, const struct frame_open *open)
+{
+	struct frame_open split = *open;
+
+	frame_open_split(&split);
+	return number_is_host(channel->identity.domid) || split.host.size ||
+	       (split.name.size && memchr(split.name.data, '/', split.name.size));
+}
+
+/* Notes who the sender is, as far as we are told. The channel's identity has the domid of its daemon's. */
+static int note_sender(struct channel *channel, const struct frame_open *open, uint32_t number,
+		       const char *host)
+{
+	char name[DOMAIN_NAME_MAX + 1] = "";
+
+	if (open->identity.domid > DOMID_MAX)
+		return -EPROTO;
+	if (open->domain_name.size && domain_name_is_valid(open->domain_name.data, open->domain_name.size))
+		memcpy(name, open->domain_name.data, open->domain_name.size);
+	channel->identity.domid = open->identity.domid;
+	channel_set_domain_name(channel, name);
+	return channel_set_host(channel, number, host);
+}
+
+/* Takes, in domain 0, what another host sends. */
+static int take_from_host(struct via *via, struct channel *channel, const struct frame_open *open)
+{
+	uint32_t number = channel->identity.domid, domid;
+	struct address address;
+	char text[ADDRESS_MAX + 1];
+	int r = address_parse(open->name.data, open->name.size, &address, NULL);
+
+	if (r == 0 && (address.host[0] || !strcmp(address.domain, "self")))
+		r = -EINVAL; /* nothing goes from host to host through a third one */
+	if (r == 0)
+		r = note_sender(channel, open, number, hosts_name(via->with.hosts, number));
+	if (r == 0 && !domid_parse(address.domain, strlen(address.domain), &domid))
+		r = directory_resolve(via->with.directory, address.domain, &domid);
+	if (r < 0)
+		return r;
+	if (domid == 0) {
+		via->open(via->userdata, channel,
+			  (struct frame_text){address.endpoint, strlen(address.endpoint)});
+		return 0;
+	}
+	snprintf(text, sizeof(text), "%u:%s", domid, address.endpoint);
+	r = access_relay_far(via->with.access, channel, domid, text);
+	if (r == 0)
+		r = via->enabled ? via_send(via, channel, domid, text) : -EHOSTUNREACH;
+	return r;
+}
+
+/* Lets, in domain 0, out what a domain here sends to another host. */
+static int take_from_domain(struct via *via, struct channel *channel, const struct frame_open *open)
+{
+	struct address address;
+	int r = address_parse(open->name.data, open->name.size, &address, NULL);
+
+	if (r < 0)
+		return r;
+	if (!address.host[0] || !strcmp(address.host, hosts_own_name(via->with.hosts)))
+		return -EINVAL;
+	channel->is_far = true;
+	channel_set_domain_name(channel, directory_name(via->with.directory, channel->identity.domid));
+	return send_out(via, channel, &address);
+}
+
+/* The account of the sender's host pays, not that of domain 0. */
+static int charge_host(struct via *via, struct channel *channel, uint32_t number)
+{
+	struct account *account;
+
+	if (!via->with.relay->quota)
+		return 0;
+	account = quota_account(via->with.relay->quota, QUOTA_PEER, number);
+	if (!account)
+		return -ENOMEM;
+	channel_charge_to(channel, account);
+	account_unref(account);
+	return 0;
+}
+
+/* Takes, in another domain, what domain 0 passes on from another host. */
+static int take_from_domain_0(struct via *via, struct channel *channel, const struct frame_open *open)
+{
+	char host[HOST_NAME_SIZE] = "";
+	struct address address;
+	uint32_t number, domid;
+	int r = address_parse(open->name.data, open->name.size, &address, NULL);
+
+	if (r < 0)
+		return r;
+	if (!via->enabled || channel->identity.domid != 0)
+		return -EACCES;
+	if (!domid_parse(address.domain, strlen(address.domain), &domid) || address.host[0] ||
+	    domid != via->with.self->domid || !host_name_is_valid(open->host.data, open->host.size))
+		return -EPROTO;
+	memcpy(host, open->host.data, open->host.size);
+	number = hosts_note(via->with.hosts, host);
+	if (!number)
+		return -ENOBUFS;
+	r = charge_host(via, channel, number);
+	if (r == 0)
+		r = note_sender(channel, open, number, host);
+	if (r == 0)
+		via->open(via->userdata, channel,
+			  (struct frame_text){address.endpoint, strlen(address.endpoint)});
+	return r;
+}
+
+void via_open_far(struct via *via, struct channel *channel, const struct frame_open *open)
+{
+	struct frame_open split = *open;
+	int r;
+
+	frame_open_split(&split);
+	if (!via_in_domain_0(via))
+		r = take_from_domain_0(via, channel, &split);
+	else if (number_is_host(channel->identity.domid))
+		r = take_from_host(via, channel, &split);
+	else
+		r = take_from_domain(via, channel, &split);
+	if (r == -EOPNOTSUPP || r == -ENOLINK)
+		r = -EHOSTUNREACH;
+	if (r < 0)
+		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
+}
+
+/* --- policy has changed ----------------------------------------------------------------------- */
+
+int via_still_allowed(struct via *via, const struct channel *channel)
+{
+	if (channel->host)
+		return access_still_relayed_far(via->with.access, channel, via_destination(channel));
+	if (channel->to_host)
+		return access_still_out(via->with.access, &channel->identity,
+					hosts_name(via->with.hosts, channel->to_host));
+	return access_still_relayed(via->with.access, &channel->identity, via_destination(channel));
+}

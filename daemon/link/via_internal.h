@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_VIA_INTERNAL_H
+#define XENMSG_DAEMON_VIA_INTERNAL_H
+
+/* What channels between domains (via.c) and to other hosts (via_hosts.c) share. */
+
+#include "daemon/base/self.h"
+#include "daemon/link/via.h"
+
+struct room;
+struct relayed_ping;
+
+struct via {
+	struct via_collaborators with;
+	struct links *links;
+	bool enabled;
+	via_open_fn open;
+	void *userdata;
+	struct room *rooms;
+	struct relayed_ping *pings;
+};
+
+static inline bool via_in_domain_0(const struct via *via)
+{
+	return via->with.self->domid == 0;
+}
+
+/* --- via.c */
+/* Sends the channel to a daemon that takes it on its way to the address: of a domain, or of another host. */
+int via_send(struct via *via, struct channel *channel, uint32_t domid, const char *address);
+/* Gets the domain that a channel within this host leads to. */
+uint32_t via_destination(const struct channel *channel);
+
+/* --- via_hosts.c */
+/* Whether an OPEN that has come over a link is from or to another host. */
+bool via_is_far(const struct channel *channel, const struct frame_open *open);
+/* Takes such a channel. */
+void via_open_far(struct via *via, struct channel *channel, const struct frame_open *open);
+/* Whether the rules let a channel go on that domain 0 passes on. 0; -EACCES, -ENODATA. */
+int via_still_allowed(struct via *via, const struct channel *channel);
+
+#endif

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Hosts that talk with each other through a gateway (doc/protocol.md, 5.10 and 7). The gateway is a fake one, which joins
+two daemons' sockets: what is tested here is the daemons' part."""
+
+import errno
+import json
+import os
+import re
+import struct
+import threading
+
+import pytest
+
+from conftest import wait_for
+from fake_gateway import FakeGateway, Refused, Side
+from library import Connection
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, FAST, PATIENCE, Nodes, eventually
+
+IN = "[rule]\nfrom = *, */*\nto = *\naction = allow\n"
+OUT = "[out]\nfrom = *\nto = *\naction = allow\n"
+
+
+class Hosts:
+    """Simulated hosts hosta, hostb, ... whose domain 0's daemons run, joined by a gateway."""
+
+    def __init__(self, make_host, tmp_path):
+        self.make_host, self.tmp_path = make_host, tmp_path
+        self.nodes, self.gateway = [], None
+
+    def __call__(self, count=2, guests=0, policy=IN + OUT, join=True):
+        for number in range(count):
+            directory = self.tmp_path / f"host{number}"
+            directory.mkdir()
+            nodes = Nodes(self.make_host(max(guests, 1)), directory)
+            self.nodes.append(nodes)
+            for domid in range(guests + 1):
+                name = f"[hosts]\nname = host{'abc'[number]}\n" if domid == 0 else ""
+                node = nodes(domid, start=False, config=FAST + name)[domid]
+                node.policy = policy
+                node.start(wait=False)
+            for node in nodes.by_domid.values():
+                node.wait_ready()
+        if join:
+            self.join()
+        return [nodes.by_domid[0] for nodes in self.nodes] if not guests else [nodes.by_domid for nodes in self.nodes]
+
+    def path(self, number):
+        return os.path.join(os.path.dirname(self.nodes[number].by_domid[0].socket), "gateway.sock")
+
+    def join(self):
+        self.gateway = FakeGateway(*map(self.path, range(len(self.nodes))))
+        for nodes in self.nodes:
+            wait_for(lambda node=nodes.by_domid[0]: re.search("host host[ab] is there", node.log.read_text()),
+                     "the hosts know each other")
+        return self.gateway
+
+    def finish(self):
+        try:
+            for nodes in self.nodes:
+                nodes.finish()
+        finally:
+            if self.gateway:
+                self.gateway.close()
+            for nodes in self.nodes:
+                nodes.logs()
+
+
+@pytest.fixture(name="hosts")
+def joined_hosts(make_host, tmp_path):
+    made = Hosts(make_host, tmp_path)
+    yield made
+    made.finish()
+
+
+def test_a_message_goes_from_host_to_host(hosts):
+    here, there = hosts()
+    receiver = there.receiver("inbox", "--json", "--count", "1")
+    here.send("hostb/0:inbox", "across")
+    message = json.loads(receiver.output())
+    assert message["text"] == "across"
+    assert message["sender"]["host"] == "hosta" and message["sender"]["domid"] == 0, message
+
+
+def test_guests_of_two_hosts_talk_through_their_domains_0(hosts):
+    here, there = hosts(guests=1)
+    for sender, receiver, address in ((here[1], there[1], "hostb/1:inbox"), (there[1], here[0], "hosta/0:inbox"),
+                                      (here[0], there[1], "hostb/1:inbox")):
+        inbox = receiver.receiver("inbox", "--json", "--count", "1")
+        sender.send(address, "across")
+        message = json.loads(inbox.output())
+        assert message["sender"]["host"] == ("hosta" if sender in here.values() else "hostb")
+        assert message["sender"]["domid"] == sender.domid, message
+
+
+def test_a_call_comes_back_from_another_host(hosts):
+    here, there = hosts(guests=1)
+    server = there[1].popen("serve", "rev", "--", "rev")
+    eventually(lambda: "rev" in there[1].endpoints(), "the server is bound")
+    done = here[1].xenmsg("call", "hostb/1:rev", data=b"abc")
+    assert done.returncode == EXIT_OK and done.stdout.strip() == b"cba", done
+    server.terminate()
+
+
+def test_the_own_host_needs_no_gateway(hosts):
+    here, _ = hosts(join=False)
+    receiver = here.receiver("inbox", "--count", "1")
+    here.send("hosta/0:inbox", "at home")
+    assert b"at home" in receiver.output()
+
+
+def test_without_a_way_a_message_ends_with_one_error(hosts):
+    here, _ = hosts(join=False)
+    here.send("hostb/0:inbox", "nobody", exit_code=EXIT_UNREACHABLE)
+    hosts.join()
+    here.send("hostc/0:inbox", "nobody", exit_code=EXIT_UNREACHABLE)
+    here.send("hostb/0:inbox", "nobody", exit_code=EXIT_NO_ENDPOINT)
+
+
+@pytest.mark.parametrize("policy", (IN, OUT, "[rule]\nfrom = *\nto = *\naction = allow\n" + OUT,
+                                    IN + OUT.replace("to = *", "to = hostc"),
+                                    "[rule]\nfrom = hostb/*, hosta/5\nto = *\naction = allow\n" + OUT))
+def test_nothing_goes_from_host_to_host_without_rules_at_both(hosts, policy):
+    here, there = hosts(policy=policy)
+    there.receiver("inbox")
+    here.send("hostb/0:inbox", "forbidden", exit_code=EXIT_DENIED)
+
+
+@pytest.mark.parametrize("sender", ("hosta/0", "hosta/Domain-0", "*/0", "hosta/*"))
+def test_a_rule_names_the_senders_host(hosts, sender):
+    here, there = hosts(policy=f"[rule]\nfrom = {sender}\nto = *\naction = allow\n" + OUT)
+    receiver = there.receiver("inbox", "--count", "1")
+    here.send("hostb/0:inbox", "allowed")
+    assert b"allowed" in receiver.output()
+
+
+def test_a_second_gateway_is_refused(hosts):
+    hosts()
+    with pytest.raises(Refused, match="another gateway"):
+        Side(hosts.path(0))
+
+
+def test_status_tells_of_gateway_and_hosts(hosts):
+    here, _ = hosts(join=False)
+    assert here.status()["hosts"]["gateway"] == "missing"
+    hosts.join()
+    told = here.status()["hosts"]
+    assert (told["name"], told["gateway"], told["server"]) == ("hosta", "connected", "fake://here")
+    assert [(other["host"], other["up"]) for other in told["others"]] == [("hostb", True)]
+    hosts.gateway.say_down("hostb")
+    wait_for(lambda: not here.status()["hosts"]["others"][0]["up"], "the other host is down")
+    here.send("hostb/0:inbox", "nobody", exit_code=EXIT_UNREACHABLE)
+
+
+def numbers(sender, receiver, disturb, count=3000):
+    """Sends so many numbers, which must all be delivered, once and in order, though disturb(number) is called in between."""
+    got, results = [], []
+
+    def receive():
+        with Connection(receiver.socket) as inbox:
+            assert inbox.bind("numbers") == 0
+            bound.set()
+            while len(got) < count:
+                message = inbox.receive(int(20000 * PATIENCE))
+                if isinstance(message, int):
+                    got.append(message)
+                    return
+                got.append(struct.unpack_from("<I", message.data)[0])
+
+    bound = threading.Event()
+    thread = threading.Thread(target=receive)
+    thread.start()
+    assert bound.wait(20 * PATIENCE)
+    with Connection(sender.socket) as program:
+        for number in range(count):
+            while program.post("hostb/0:numbers", struct.pack("<I", number) + bytes(number % 3000), results.append) == -errno.EAGAIN:
+                program.wait(50)
+            if number == 0:  # before both ends have the session, a loss is an error
+                wait_for(lambda: program.wait(50) is not None and results, "the link is up")
+            disturb(number)
+        wait_for(lambda: program.wait(50) is not None and len(results) == count, "all have a result")
+    thread.join()
+    assert results == [0] * count
+    assert got == list(range(count))
+
+
+def test_a_lost_conversation_is_a_pause(hosts):
+    here, there = hosts()
+
+    def disturb(number):
+        if number % 300 == 299:
+            hosts.gateway.lose()
+
+    numbers(here, there, disturb)
+    assert hosts.gateway.made > 2
+
+
+def test_a_gateway_that_is_killed_and_comes_back_is_a_pause(hosts):
+    here, there = hosts()
+
+    def disturb(number):
+        if number % 1000 == 500:
+            hosts.gateway.close()
+            hosts.join()
+
+    numbers(here, there, disturb)
+
+
+def test_another_daemon_ends_what_was_open(hosts):
+    here, there = hosts()
+    receiver = there.receiver("inbox")
+    here.send("hostb/0:inbox", "before")
+    receiver.stop()
+    there.stop()
+    hosts.gateway.close()
+    there.start()
+    hosts.join()
+    receiver = there.receiver("inbox", "--count", "1")
+    here.send("hostb/0:inbox", "after")
+    assert b"after" in receiver.output()
+
+
+def test_streams_between_hosts_are_refused(hosts):
+    here, there = hosts()
+    with Connection(there.socket) as server, Connection(here.socket) as client:
+        assert server.listen("stream") == 0
+        assert client.connect("hostb/0:stream") == -errno.EOPNOTSUPP
