@@ -18,7 +18,7 @@ static const char help[] =
 	"\n"
 	"check: says whether programs of FROM may reach the endpoint TO of this domain, and which rule of which file decides.\n"
 	"FROM is a domain (domid, name, UUID or self), or DOMAIN/UID for the programs of one user there; the user is root\n"
-	"if none is named. In domain 0 TO may also be an address, DOMAIN:ENDPOINT: whether it relays to there.\n"
+	"if none is named. On another host it is HOST/DOMAIN or HOST/DOMAIN/UID. In domain 0 TO may also be an address, DOMAIN:ENDPOINT: whether it relays to there.\n"
 	"Exit status 0: allowed; 4: denied; 5: not decided, for a rule needs names that aren't known now.\n"
 	"\n"
 	"reload: has the daemon read its policy again, for root and the user that it runs as. Exit status 0: the new rules are in\n"

@@ -130,6 +130,47 @@ static void explain_relay(struct daemon *daemon, struct session *session, uint32
 			   access_explain_relay(daemon->access, domid, to_domid, address.endpoint));
 }
 
+/* Whether FROM is on another host: HOST/DOMAIN/UID, or HOST/DOMAIN, unless that can be DOMAIN/UID, or a domid and a
+ * mistake. */
+static bool is_far(const char *from)
+{
+	const char *digits = "0123456789", *slash = strchr(from, '/');
+
+	return slash && host_name_is_valid(from, (size_t)(slash - from)) &&
+	       (strchr(slash + 1, '/') ||
+		(slash[1 + strspn(slash + 1, digits)] && from[strspn(from, digits)] != '/'));
+}
+
+/* Answers for such a FROM, which is written to. */
+static void explain_far(struct daemon *daemon, struct session *session, uint32_t request, char *from,
+			const char *to)
+{
+	char *domain = strchr(from, '/'), *slash, *end = "";
+	unsigned long uid = 0;
+
+	*domain++ = '\0';
+	slash = strchr(domain, '/');
+	if (slash) {
+		*slash++ = '\0';
+		errno = 0;
+		uid = *slash >= '0' && *slash <= '9' ? strtoul(slash, &end, 10) : UINT32_MAX;
+	}
+	if (*end || uid >= UINT32_MAX || !domain_name_is_valid(domain, strlen(domain)) ||
+	    !endpoint_name_is_valid(to, strlen(to)))
+		reply_error(
+			session, request, EINVAL,
+			"FROM on another host is HOST/DOMAIN or HOST/DOMAIN/UID, a uid is a number, and TO an "
+			"endpoint here");
+	else if (!may_ask_policy(daemon, session, UINT32_MAX, (uint32_t)uid, to))
+		reply_error(
+			session, request, EPERM,
+			"only root and the daemon's administrators may ask that; others about a TO that they "
+			"have bound");
+	else
+		reply_json(session, request,
+			   access_explain_far(daemon->access, from, domain, (uint32_t)uid, to));
+}
+
 /* Answers a policy question: FROM is DOMAIN or DOMAIN/UID, TO an endpoint here, or in domain 0 an address. */
 static void explain_policy(struct daemon *daemon, struct session *session, uint32_t request, char *query)
 {
@@ -139,6 +180,10 @@ static void explain_policy(struct daemon *daemon, struct session *session, uint3
 
 	if (to)
 		*to++ = '\0';
+	if (to && is_far(query)) {
+		explain_far(daemon, session, request, query, to);
+		return;
+	}
 	slash = strchr(query, '/');
 	if (slash) {
 		*slash++ = '\0';

@@ -14,7 +14,7 @@ import pytest
 from conftest import wait_for
 from fake_gateway import FakeGateway, Refused, Side
 from library import Connection
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, FAST, PATIENCE, Nodes, eventually
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Nodes, eventually
 
 IN = "[rule]\nfrom = *, */*\nto = *\naction = allow\n"
 OUT = "[out]\nfrom = *\nto = *\naction = allow\n"
@@ -131,6 +131,14 @@ def test_a_rule_names_the_senders_host(hosts, sender):
     receiver = there.receiver("inbox", "--count", "1")
     here.send("hostb/0:inbox", "allowed")
     assert b"allowed" in receiver.output()
+
+
+def test_policy_check_answers_for_other_hosts(hosts):
+    here, _ = hosts(policy="[rule]\nfrom = hostb/work, hostc/*, *\nto = in*\naction = allow\n", join=False)
+    for sender, code in (("hostb/work", EXIT_OK), ("hostb/play", EXIT_DENIED), ("hostc/7/1000", EXIT_OK),
+                         ("hostd/work", EXIT_DENIED), ("hostb/work/x", EXIT_USAGE)):
+        done = here.xenmsg("policy", "check", sender, "inbox")
+        assert done.returncode == code, (sender, done)
 
 
 def test_a_second_gateway_is_refused(hosts):
