@@ -219,6 +219,14 @@ static PyObject *message_sender_name(PyObject *object, void *closure)
 		"replace");
 }
 
+static PyObject *message_sender_host(PyObject *object, void *closure)
+{
+	return PyUnicode_DecodeUTF8(
+		xenmsg_message_sender_host(((struct message *)object)->message),
+		(Py_ssize_t)strlen(xenmsg_message_sender_host(((struct message *)object)->message)),
+		"replace");
+}
+
 typedef uint32_t (*message_number)(const struct xenmsg_message *message);
 
 static PyObject *message_sender(PyObject *object, void *closure)
@@ -308,6 +316,7 @@ static PyGetSetDef message_properties[] = {
 	{"sender_gid", message_sender, NULL, "The sender's gid, likewise.", (void *)2},
 	{"sender_pid", message_sender, NULL, "The sender's process, likewise.", (void *)3},
 	{"sender_name", message_sender_name, NULL, "The sender's domain by name, \"\" if unknown.", NULL},
+	{"sender_host", message_sender_host, NULL, "The sender's host by name, \"\" for this one.", NULL},
 	{"wants_reply", message_wants_reply, NULL,
 	 "Whether it is a call, and somebody still waits for its answer.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},

@@ -11,6 +11,7 @@ class Message:
     sender_gid: int
     sender_pid: int
     sender_name: str
+    sender_host: str
     wants_reply: bool
     def __len__(self) -> int: ...
     def __bytes__(self) -> bytes: ...
