@@ -11,6 +11,7 @@ include tests/unit/lower.mk
 include tests/unit/daemon.mk
 include tests/unit/client.mk
 include tests/unit/surface.mk
+include tests/unit/gateway.mk
 
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)

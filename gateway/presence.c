@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gateway/presence.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <json-c/json.h>
+#include <uthash.h>
+
+#include "wire/gateway.h"
+
+#define VERSION	     1
+#define GATEWAY_SIZE 33u /* 16 bytes in hexadecimal, and a zero */
+#define SAME_AGE_MS  2000
+#define GREET_MS     1000u /* a newcomer is greeted within this time; nobody more often */
+#define DEPTH_MAX    4
+
+struct host {
+	char name[HOST_NAME_SIZE];
+	char gateway[GATEWAY_SIZE];
+	char instance[GATEWAY_INSTANCE_SIZE];
+	bool up;
+	uint64_t heard_ms;
+	uint64_t greet_ms; /* when to greet it; 0: not */
+	UT_hash_handle hh;
+};
+
+struct presence {
+	const struct presence_events *events;
+	void *userdata;
+	char host[HOST_NAME_SIZE], gateway[GATEWAY_SIZE], instance[GATEWAY_INSTANCE_SIZE];
+	uint32_t interval_ms, dead_after_ms;
+	uint64_t began_ms;
+	enum { OFF, JOINING, JOINED } state;
+	bool was_joined, must_tell;
+	uint64_t joining_ms; /* since when */
+	uint64_t told_ms;    /* when it was last published */
+	uint32_t random;
+	struct host *hosts;
+	unsigned ups;
+};
+
+/* What a presence says. */
+struct said {
+	char gateway[GATEWAY_SIZE], instance[GATEWAY_INSTANCE_SIZE];
+	bool up, joining;
+	int64_t age_ms;
+};
+
+static void copy(char *out, size_t room, const char *text)
+{
+	snprintf(out, room, "%s", text);
+}
+
+int presence_new(struct presence **out, const struct presence_events *events, void *userdata,
+		 const char *host, const char *gateway, uint32_t interval_ms, uint32_t dead_after_ms,
+		 uint64_t now_ms)
+{
+	struct presence *presence = calloc(1, sizeof(*presence));
+
+	if (!presence)
+		return -ENOMEM;
+	presence->events = events;
+	presence->userdata = userdata;
+	copy(presence->host, sizeof(presence->host), host);
+	copy(presence->gateway, sizeof(presence->gateway), gateway);
+	presence->interval_ms = interval_ms;
+	presence->dead_after_ms = dead_after_ms;
+	presence->began_ms = now_ms;
+	for (const char *c = gateway; *c; c++) /* hosts must not greet in step */
+		presence->random = presence->random * 31 + (unsigned char)*c;
+	*out = presence;
+	return 0;
+}
+
+void presence_free(struct presence *presence)
+{
+	struct host *host, *next;
+
+	if (!presence)
+		return;
+	HASH_ITER(hh, presence->hosts, host, next) {
+		HASH_DEL(presence->hosts, host);
+		free(host);
+	}
+	free(presence);
+}
+
+/* --- our own ---------------------------------------------------------------------------------- */
+
+/* gateway and instance are hexadecimal digits and dashes: set_instance() sees to it. */
+static size_t write_text(const struct presence *presence, bool up, uint64_t now_ms,
+			 char text[PRESENCE_TEXT_MAX])
+{
+	return (size_t)snprintf(text, PRESENCE_TEXT_MAX,
+				"{\"version\":%d,\"gateway\":\"%s\",\"instance\":\"%s\",\"up\":%s,"
+				"\"joining\":%s,\"age\":%" PRIu64 "}",
+				VERSION, presence->gateway, presence->instance, up ? "true" : "false",
+				presence->state == JOINING ? "true" : "false", now_ms - presence->began_ms);
+}
+
+static void publish(struct presence *presence, bool up, uint64_t now_ms)
+{
+	char text[PRESENCE_TEXT_MAX];
+	size_t size = write_text(presence, up, now_ms, text);
+
+	presence->told_ms = now_ms;
+	presence->must_tell = false;
+	presence->events->publish(presence->userdata, text, size);
+}
+
+void presence_set_instance(struct presence *presence, const char *instance, uint64_t now_ms)
+{
+	copy(presence->instance, sizeof(presence->instance), instance);
+	for (char *c = presence->instance; *c; c++)
+		if (!strchr("0123456789abcdefABCDEF-", *c))
+			*c = '-';
+	if (presence->state == JOINED)
+		publish(presence, true, now_ms);
+}
+
+void presence_start(struct presence *presence, uint64_t now_ms)
+{
+	presence->state = presence->was_joined ? JOINED : JOINING;
+	presence->joining_ms = now_ms;
+	if (presence->state == JOINED)
+		presence->events->joined(presence->userdata);
+	publish(presence, presence->state == JOINED, now_ms);
+}
+
+void presence_stop(struct presence *presence)
+{
+	presence->state = OFF;
+}
+
+void presence_leave(struct presence *presence, uint64_t now_ms)
+{
+	if (presence->state == JOINED)
+		publish(presence, false, now_ms);
+	presence->state = OFF;
+}
+
+bool presence_is_joined(const struct presence *presence)
+{
+	return presence->state == JOINED;
+}
+
+/* --- others ----------------------------------------------------------------------------------- */
+
+static const char *get_text(struct json_object *object, const char *name, size_t room)
+{
+	struct json_object *value;
+	const char *text;
+
+	if (!json_object_object_get_ex(object, name, &value) || !json_object_is_type(value, json_type_string))
+		return NULL;
+	text = json_object_get_string(value);
+	return strlen(text) < room && text[strspn(text, "0123456789abcdefABCDEF-")] == '\0' ? text : NULL;
+}
+
+static bool read_object(struct json_object *object, struct said *said)
+{
+	struct json_object *up, *joining, *age, *version;
+	const char *gateway = get_text(object, "gateway", sizeof(said->gateway));
+	const char *instance = get_text(object, "instance", sizeof(said->instance));
+
+	if (!gateway || !instance || !*gateway || !json_object_object_get_ex(object, "up", &up) ||
+	    !json_object_is_type(up, json_type_boolean) || !json_object_object_get_ex(object, "age", &age) ||
+	    !json_object_is_type(age, json_type_int) ||
+	    !json_object_object_get_ex(object, "version", &version) ||
+	    !json_object_is_type(version, json_type_int) || json_object_get_int64(version) < VERSION)
+		return false;
+	copy(said->gateway, sizeof(said->gateway), gateway);
+	copy(said->instance, sizeof(said->instance), instance);
+	said->up = json_object_get_boolean(up);
+	said->joining =
+		json_object_object_get_ex(object, "joining", &joining) && json_object_get_boolean(joining);
+	said->age_ms = json_object_get_int64(age);
+	return said->age_ms >= 0;
+}
+
+static bool read_text(const char *untrusted, size_t size, struct said *said)
+{
+	struct json_tokener *tokener;
+	struct json_object *object;
+	bool good;
+
+	if (size > PRESENCE_TEXT_MAX || !(tokener = json_tokener_new_ex(DEPTH_MAX)))
+		return false;
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
+	object = json_tokener_parse_ex(tokener, untrusted, (int)size);
+	good = object && json_tokener_get_parse_end(tokener) == size &&
+	       json_object_is_type(object, json_type_object) && read_object(object, said);
+	json_object_put(object);
+	json_tokener_free(tokener);
+	return good;
+}
+
+/* Whether somebody who speaks by our name may keep it, and we not. */
+static bool goes_before(const struct presence *presence, const struct said *said, uint64_t now_ms)
+{
+	int64_t older_by = said->age_ms - (int64_t)(now_ms - presence->began_ms);
+
+	if (said->joining != (presence->state == JOINING))
+		return !said->joining;
+	if (older_by > -SAME_AGE_MS && older_by < SAME_AGE_MS)
+		return strcmp(said->gateway, presence->gateway) < 0;
+	return older_by > 0;
+}
+
+static void on_own_name(struct presence *presence, const struct said *said, uint64_t now_ms)
+{
+	if (!strcmp(said->gateway, presence->gateway) || presence->state == OFF)
+		return;
+	if (goes_before(presence, said, now_ms))
+		presence->events->rival(presence->userdata, said->gateway, said->instance);
+	else
+		presence->must_tell = true; /* at the next tick, however often it asks */
+}
+
+static struct host *find(const struct presence *presence, const char *name)
+{
+	struct host *host;
+
+	HASH_FIND_STR(presence->hosts, name, host);
+	return host;
+}
+
+static struct host *add(struct presence *presence, const char *name)
+{
+	struct host *host;
+
+	if (HASH_COUNT(presence->hosts) >= PRESENCE_HOSTS_MAX || !(host = calloc(1, sizeof(*host))))
+		return NULL;
+	copy(host->name, sizeof(host->name), name);
+	HASH_ADD_STR(presence->hosts, name, host);
+	return host;
+}
+
+static void set_up(struct presence *presence, struct host *host, bool up, bool is_other, const char *why)
+{
+	if (up && !host->up)
+		presence->ups++;
+	else if (!up && host->up)
+		presence->ups--;
+	host->up = up;
+	presence->events->host(presence->userdata, host->name, host->instance, up, is_other, why);
+}
+
+void presence_message(struct presence *presence, const char *name, const char *untrusted, size_t size,
+		      uint64_t now_ms)
+{
+	struct host *host;
+	bool is_known, is_other;
+	struct said said;
+
+	if (!read_text(untrusted, size, &said))
+		return;
+	if (!strcmp(name, presence->host)) {
+		on_own_name(presence, &said, now_ms);
+		return;
+	}
+	host = find(presence, name);
+	is_known = host && !strcmp(host->gateway, said.gateway);
+	/* One that is joining isn't there yet; nor is one there that goes and was never seen. */
+	if (!said.up && (!is_known || !host->up))
+		return;
+	if (!host && !(host = add(presence, name)))
+		return;
+	is_other = host->up && (!is_known || strcmp(host->instance, said.instance) != 0);
+	host->heard_ms = now_ms;
+	if (!is_known && presence->state == JOINED) {
+		presence->random = presence->random * 1664525u + 1013904223u;
+		host->greet_ms = now_ms + 1 + (presence->random >> 16) % GREET_MS;
+	}
+	copy(host->gateway, sizeof(host->gateway), said.gateway);
+	copy(host->instance, sizeof(host->instance), said.instance);
+	if (!said.up)
+		set_up(presence, host, false, true, "it has stopped");
+	else if (!host->up || is_other)
+		set_up(presence, host, true, is_other, "");
+}
+
+static void tick_host(struct presence *presence, struct host *host, uint64_t now_ms)
+{
+	char text[PRESENCE_TEXT_MAX];
+
+	if (host->greet_ms && now_ms >= host->greet_ms && presence->state == JOINED) {
+		host->greet_ms = 0;
+		presence->events->here(presence->userdata, host->name, text,
+				       write_text(presence, true, now_ms, text));
+	}
+	if (now_ms - host->heard_ms < presence->dead_after_ms)
+		return;
+	if (host->up)
+		set_up(presence, host, false, true, "it hasn't been heard of for dead-after");
+	HASH_DEL(presence->hosts, host);
+	free(host);
+}
+
+void presence_tick(struct presence *presence, uint64_t now_ms)
+{
+	struct host *host, *next;
+
+	if (presence->state == JOINING && now_ms - presence->joining_ms >= PRESENCE_JOIN_MS) {
+		presence->state = JOINED;
+		presence->was_joined = true;
+		presence->events->joined(presence->userdata);
+		publish(presence, true, now_ms);
+	} else if (presence->state != OFF &&
+		   (presence->must_tell || now_ms - presence->told_ms >= presence->interval_ms)) {
+		publish(presence, presence->state == JOINED, now_ms);
+	}
+	HASH_ITER(hh, presence->hosts, host, next)
+		tick_host(presence, host, now_ms);
+}
+
+bool presence_is_up(const struct presence *presence, const char *name)
+{
+	const struct host *host = find(presence, name);
+
+	return host && host->up;
+}
+
+void presence_tell_all(struct presence *presence)
+{
+	for (struct host *host = presence->hosts; host; host = host->hh.next)
+		if (host->up)
+			presence->events->host(presence->userdata, host->name, host->instance, true, false,
+					       "");
+}
+
+unsigned presence_count_up(const struct presence *presence)
+{
+	return presence->ups;
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gateway/settings.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "daemon/base/config.h"
+#include "daemon/base/ini_file.h"
+
+enum value_kind {
+	VALUE_SERVERS,
+	VALUE_PATH,
+	VALUE_SOCKET,
+	VALUE_TEXT,
+	VALUE_DURATION,
+	VALUE_LOG_LEVEL,
+};
+
+#define AT(field)  offsetof(struct settings, field)
+#define A_FILE	   "an absolute path"
+#define A_DURATION "a time from 100ms to 1h, such as 5s"
+
+static const struct key {
+	const char *section, *name;
+	enum value_kind kind;
+	size_t offset;
+	const char *allowed; /* completes "must be ..." */
+} keys[] = {
+	{"nats", "servers", VALUE_SERVERS, 0,
+	 "1 to 16 URLs such as tls://nats1.example:4222, separated by commas, without user or password"},
+	{"nats", "tls-ca", VALUE_PATH, AT(tls_ca), A_FILE},
+	{"nats", "tls-cert", VALUE_PATH, AT(tls_cert), A_FILE},
+	{"nats", "tls-key", VALUE_PATH, AT(tls_key), A_FILE},
+	{"nats", "credentials", VALUE_PATH, AT(credentials), A_FILE},
+	{"nats", "nkey", VALUE_TEXT, AT(nkey), "the public key of a user: U and 55 more letters and digits"},
+	{"nats", "nkey-seed", VALUE_PATH, AT(nkey_seed), A_FILE},
+	{"nats", "user", VALUE_TEXT, AT(user), "a user of the server"},
+	{"nats", "password-file", VALUE_PATH, AT(password_file), A_FILE},
+	{"gateway", "daemon-socket", VALUE_SOCKET, AT(daemon_socket),
+	 "an absolute path of at most 107 bytes (a Unix socket's limit)"},
+	{"gateway", "presence-interval", VALUE_DURATION, AT(presence_interval_ms), A_DURATION},
+	{"gateway", "dead-after", VALUE_DURATION, AT(dead_after_ms), A_DURATION},
+	{"gateway", "log-level", VALUE_LOG_LEVEL, AT(log_level), "error, warning, info or debug"},
+};
+#define KEYS (sizeof(keys) / sizeof(keys[0]))
+
+int settings_init(struct settings *settings)
+{
+	*settings = (struct settings){
+		.daemon_socket = strdup("/run/xenmsg/gateway.sock"),
+		.presence_interval_ms = 5000,
+		.dead_after_ms = 15000,
+		.log_level = LOG_LEVEL_INFO,
+	};
+	return settings->daemon_socket ? 0 : -ENOMEM;
+}
+
+void settings_free(struct settings *settings)
+{
+	for (unsigned i = 0; i < settings->server_count; i++)
+		free(settings->servers[i]);
+	for (size_t i = 0; i < KEYS; i++)
+		if (keys[i].kind == VALUE_PATH || keys[i].kind == VALUE_SOCKET || keys[i].kind == VALUE_TEXT)
+			free(*(char **)((char *)settings + keys[i].offset));
+	*settings = (struct settings){0};
+}
+
+static bool is_url(const char *text)
+{
+	const char *host = strstr(text, "://");
+
+	/* libnats would show a password in a URL wherever it shows the server. */
+	return host && host[3] && (!strncmp(text, "nats://", 7) || !strncmp(text, "tls://", 6)) &&
+	       !strchr(text, '@');
+}
+
+static int parse_servers(struct settings *settings, const char *text)
+{
+	while (*text) {
+		size_t size = strcspn(text, ",");
+		const char *next = text + size + (text[size] == ',');
+
+		while (size && isspace((unsigned char)*text))
+			text++, size--;
+		while (size && isspace((unsigned char)text[size - 1]))
+			size--;
+		if (settings->server_count == SETTINGS_SERVERS_MAX)
+			return -EINVAL;
+		settings->servers[settings->server_count] = strndup(text, size);
+		if (!settings->servers[settings->server_count])
+			return -ENOMEM;
+		if (!is_url(settings->servers[settings->server_count++]))
+			return -EINVAL;
+		text = next;
+	}
+	return settings->server_count ? 0 : -EINVAL;
+}
+
+static int replace_string(char **field, const char *value)
+{
+	char *copy = strdup(value);
+
+	if (!copy)
+		return -ENOMEM;
+	free(*field);
+	*field = copy;
+	return 0;
+}
+
+static int parse_value(struct settings *settings, const struct key *key, const char *text)
+{
+	void *field = (char *)settings + key->offset;
+
+	switch (key->kind) {
+	case VALUE_SERVERS:
+		return parse_servers(settings, text);
+	case VALUE_SOCKET:
+		if (strlen(text) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+			return -EINVAL;
+		__attribute__((fallthrough));
+	case VALUE_PATH:
+		return text[0] == '/' ? replace_string(field, text) : -EINVAL;
+	case VALUE_TEXT:
+		return *text ? replace_string(field, text) : -EINVAL;
+	case VALUE_DURATION:
+		return config_parse_duration(text, 100, 3600000, field);
+	case VALUE_LOG_LEVEL:
+		return log_level_parse(text, field);
+	}
+	return -EINVAL;
+}
+
+/* State of reading the file. */
+struct reading {
+	struct ini_file file; /* first: begin_section() gets it */
+	struct settings *settings;
+	unsigned lines[KEYS]; /* the line that set each key; 0: none did */
+};
+
+static void begin_section(struct ini_file *file, const char *name, size_t size)
+{
+	for (size_t i = 0; i < KEYS; i++)
+		if (strlen(keys[i].section) == size && !strncmp(keys[i].section, name, size))
+			return;
+	ini_file_complain(file, "unknown section [%.*s]; there are [nats] and [gateway]", (int)size, name);
+}
+
+static int on_key(void *userdata, const char *section, const char *name, const char *value)
+{
+	struct reading *reading = userdata;
+	struct ini_file *file = &reading->file;
+	size_t i = 0;
+	int r;
+
+	while (i < KEYS && (strcmp(keys[i].section, section) || strcmp(keys[i].name, name)))
+		i++;
+	if (!*section)
+		return ini_file_complain(file, "%s stands before any section; begin with [nats] or [gateway]",
+					 name);
+	if (i == KEYS)
+		return ini_file_complain(file, "unknown key %s in [%s]; xenmsg-gateway(8) lists all", name,
+					 section);
+	if (reading->lines[i])
+		return ini_file_complain(file, "%s was set before, in line %u", name, reading->lines[i]);
+	reading->lines[i] = file->line;
+	r = parse_value(reading->settings, &keys[i], value);
+	if (r == -EINVAL)
+		return ini_file_complain(file, "%s = %s: must be %s", name, value, keys[i].allowed);
+	return r < 0 ? ini_file_complain(file, "%s", strerror(-r)) : 1;
+}
+
+/* What must come together, and what can't. */
+static const char *check_together(const struct settings *settings)
+{
+	unsigned ways = !!settings->credentials + !!settings->nkey + !!settings->user;
+
+	if (!settings->server_count)
+		return "servers is missing in [nats]";
+	if (!settings->tls_cert != !settings->tls_key)
+		return "tls-cert and tls-key need each other";
+	if (!settings->nkey != !settings->nkey_seed)
+		return "nkey and nkey-seed need each other";
+	if (!settings->user != !settings->password_file)
+		return "user and password-file need each other";
+	if (ways > 1)
+		return "there may be one of credentials, nkey and user";
+	if (settings->dead_after_ms < 2 * settings->presence_interval_ms)
+		return "dead-after must be at least twice presence-interval, or a living host is taken for dead";
+	return NULL;
+}
+
+int settings_load(struct settings *settings, const char *path, char **error)
+{
+	struct reading reading = {
+		.file = {.path = path, .error = error, .begin_section = begin_section},
+		.settings = settings,
+	};
+	const char *wrong;
+	int r;
+
+	*error = NULL;
+	reading.file.stream = fopen(path, "re");
+	if (!reading.file.stream)
+		return ini_file_unreadable(path, -errno, error);
+	r = ini_file_parse(&reading.file, on_key, &reading);
+	fclose(reading.file.stream);
+	wrong = r == 0 ? check_together(settings) : NULL;
+	if (!wrong)
+		return r;
+	if (asprintf(error, "%s: %s", path, wrong) < 0)
+		*error = NULL;
+	return -EINVAL;
+}
