@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+if ENABLE_NATS
+dist_man_MANS += doc/xenmsg-gateway.8
+endif
 dist_man_MANS += doc/xenmsg.1 doc/xensim.1 doc/xenmsg.3 doc/xenmsg-policy.5 doc/xenmsg-activation.5 doc/xenmsgd.8 doc/xenmsgd.conf.5
 # A page for each group of functions, and a link to it for each other function of the group.
 dist_man_MANS += \

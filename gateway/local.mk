@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The gateway to other hosts, over NATS: what of it needs no network. Of the daemon it has only what reads settings and logs, and none
-# of Xen's libraries.
+# The gateway to other hosts, over NATS: a library of its parts, so that tests link them, and a small main. Of the daemon it has only
+# what reads settings, logs and tells the service manager, and none of Xen's libraries.
 noinst_LTLIBRARIES += libgateway.la
 libgateway_la_SOURCES = \
 	daemon/base/config.c daemon/base/config.h \
@@ -12,3 +12,16 @@ libgateway_la_SOURCES = \
 	gateway/settings.c gateway/settings.h
 libgateway_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS)
 libgateway_la_LIBADD = libwire.la libwiregateway.la $(JSONC_LIBS) $(INIH_LIBS)
+
+if ENABLE_NATS
+sbin_PROGRAMS += xenmsg-gateway
+endif
+xenmsg_gateway_SOURCES = \
+	daemon/base/notify.c daemon/base/notify.h \
+	gateway/daemon_socket.c gateway/daemon_socket.h \
+	gateway/gateway.c gateway/gateway.h \
+	gateway/main.c \
+	gateway/nats_connection.c gateway/nats_connection.h \
+	gateway/stream.c gateway/stream.h
+xenmsg_gateway_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(SYSTEMD_CFLAGS) $(NATS_CFLAGS)
+xenmsg_gateway_LDADD = libgateway.la $(LIBEVENT_LIBS) $(SYSTEMD_LIBS) $(NATS_LIBS)

@@ -57,6 +57,7 @@ integration_tests = \
 	tests/integration/chaos_checks.py \
 	tests/integration/conftest.py \
 	tests/integration/fake_gateway.py \
+	tests/integration/gateway_rig.py \
 	tests/integration/library.py \
 	tests/integration/messaging.py \
 	tests/integration/python_module.py \
@@ -79,6 +80,7 @@ integration_tests = \
 	tests/integration/test_example_calls.py \
 	tests/integration/test_exporter.py \
 	tests/integration/test_hosts.py \
+	tests/integration/test_gateway.py \
 	tests/integration/test_interop.py \
 	tests/integration/test_limits.py \
 	tests/integration/test_manual.py \

@@ -20,7 +20,7 @@ BY_DEBHELPER = {"build-essential", "autoconf", "automake", "libtool"}
 
 # What Fedora calls them, where that isn't the same with -devel; and what only it needs.
 IN_FEDORA = {"libevent-dev": "libevent-devel", "libinih-dev": "inih-devel", "libjson-c-dev": "json-c-devel",
-             "libncurses-dev": "ncurses-devel", "libsystemd-dev": "systemd-devel", "libxen-dev": "xen-devel",
+             "libnats-dev": "cnats-devel", "libncurses-dev": "ncurses-devel", "libsystemd-dev": "systemd-devel", "libxen-dev": "xen-devel",
              "nettle-dev": "nettle-devel", "pkg-config": "pkgconf-pkg-config", "python3-dev": "python3-devel",
              "systemtap-sdt-dev": "systemtap-sdt-devel", "uthash-dev": "uthash-devel"}
 ONLY_IN_FEDORA = {"gcc", "make", "systemd-rpm-macros"}

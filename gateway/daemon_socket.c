@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gateway/daemon_socket.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "daemon/base/log.h"
+#include "daemon/base/timer.h"
+
+#define RETRY_MS	1000u
+#define WELCOME_MS	10000u
+#define PACKETS_AT_ONCE 16u
+/* Behind a welcome the presence of each host goes out at once, and there are 16384 at most. */
+#define WAITING_MAX 40000u
+
+/* A packet that the daemon's socket had no room for. */
+struct waiting {
+	struct waiting *next;
+	size_t size;
+	char text[];
+};
+
+struct daemon_socket {
+	struct event_base *base;
+	const char *path;
+	const struct daemon_socket_events *events;
+	void *userdata;
+	int fd;
+	struct waiting *waiting; /* in their order */
+	struct waiting **last;	 /* where the next one goes */
+	unsigned waiting_count;
+	struct event *writable;		/* only while some wait */
+	struct event *readable, *timer; /* timer: to try again, or until the daemon must have answered */
+	bool is_welcome;
+	char told[256]; /* why the last attempt failed: is logged once */
+};
+
+/* --- its end, and the next attempt ------------------------------------------------------------ */
+
+static void disconnect(struct daemon_socket *daemon)
+{
+	struct waiting *packet, *next;
+
+	LL_FOREACH_SAFE(daemon->waiting, packet, next)
+		free(packet);
+	daemon->waiting = NULL;
+	daemon->last = &daemon->waiting;
+	daemon->waiting_count = 0;
+	free_event(daemon->readable);
+	free_event(daemon->writable);
+	daemon->readable = daemon->writable = NULL;
+	if (daemon->fd >= 0)
+		close(daemon->fd);
+	daemon->fd = -1;
+}
+
+static void let_go(struct daemon_socket *daemon, const char *why)
+{
+	bool was_welcome = daemon->is_welcome;
+
+	disconnect(daemon);
+	daemon->is_welcome = false;
+	timer_set(daemon->timer, RETRY_MS);
+	if (was_welcome) {
+		daemon->told[0] = '\0';
+		daemon->events->lost(daemon->userdata, why);
+	} else if (strcmp(why, daemon->told)) {
+		snprintf(daemon->told, sizeof(daemon->told), "%s", why);
+		log_warning("daemon: %s: %s; it is tried again each second", daemon->path, why);
+	}
+}
+
+/* --- packets ---------------------------------------------------------------------------------- */
+
+static void wait_to_send(struct daemon_socket *daemon, const char *text, size_t size)
+{
+	struct waiting *packet = malloc(sizeof(*packet) + size);
+
+	if (!packet || daemon->waiting_count == WAITING_MAX || event_add(daemon->writable, NULL) < 0) {
+		free(packet);
+		let_go(daemon, "the daemon doesn't read what it is told");
+		return;
+	}
+	packet->next = NULL;
+	packet->size = size;
+	memcpy(packet->text, text, size);
+	*daemon->last = packet;
+	daemon->last = &packet->next;
+	daemon->waiting_count++;
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *userdata)
+{
+	struct daemon_socket *daemon = userdata;
+	struct waiting *packet;
+
+	while ((packet = daemon->waiting)) {
+		if (send(fd, packet->text, packet->size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+			if (errno != EAGAIN)
+				let_go(daemon, strerror(errno));
+			return;
+		}
+		daemon->waiting = packet->next;
+		if (!daemon->waiting)
+			daemon->last = &daemon->waiting;
+		daemon->waiting_count--;
+		free(packet);
+	}
+	event_del(daemon->writable);
+}
+
+void daemon_socket_send(struct daemon_socket *daemon, const struct gateway_packet *packet)
+{
+	char text[GATEWAY_PACKET_MAX];
+	size_t size = gateway_encode(packet, text);
+
+	if (daemon->fd < 0 || (!daemon->is_welcome && packet->type != GATEWAY_HELLO))
+		return;
+	if (size == 0)
+		let_go(daemon, "out of memory");
+	else if (daemon->waiting)
+		wait_to_send(daemon, text, size);
+	else if (send(daemon->fd, text, size, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+		return;
+	else if (errno == EAGAIN)
+		wait_to_send(daemon, text, size);
+	else
+		let_go(daemon, strerror(errno));
+}
+
+bool daemon_socket_is_welcome(const struct daemon_socket *daemon)
+{
+	return daemon->is_welcome;
+}
+
+static void take(struct daemon_socket *daemon, const struct gateway_packet *packet, int fd)
+{
+	char why[300];
+
+	if (daemon->is_welcome) {
+		daemon->events->packet(daemon->userdata, packet, fd);
+		return;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (packet->type == GATEWAY_WELCOME && packet->version >= GATEWAY_VERSION) {
+		daemon->is_welcome = true;
+		daemon->told[0] = '\0';
+		event_del(daemon->timer);
+		daemon->events->welcome(daemon->userdata, packet);
+		return;
+	}
+	if (packet->type == GATEWAY_REFUSED)
+		snprintf(why, sizeof(why), "the daemon refuses this gateway: %s", packet->why);
+	else
+		snprintf(why, sizeof(why), "the daemon's answer isn't what this gateway knows");
+	let_go(daemon, why);
+}
+
+static int descriptor_in(struct msghdr *message)
+{
+	int fd = -1;
+
+	for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part))
+		if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS)
+			memcpy(&fd, CMSG_DATA(part), sizeof(fd));
+	return fd;
+}
+
+/* Receives one packet. False: there is none, or the connection has ended. */
+static bool receive(struct daemon_socket *daemon)
+{
+	char text[GATEWAY_PACKET_MAX];
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(
+			sizeof(int))]; /* of more descriptors than this one the kernel closes the rest */
+	} control;
+	struct iovec part = {.iov_base = text, .iov_len = sizeof(text)};
+	struct msghdr message = {.msg_iov = &part,
+				 .msg_iovlen = 1,
+				 .msg_control = &control,
+				 .msg_controllen = sizeof(control)};
+	ssize_t size = recvmsg(daemon->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct gateway_packet packet;
+	int fd;
+
+	if (size < 0 && errno == EAGAIN)
+		return false;
+	if (size <= 0) {
+		let_go(daemon, size < 0 ? strerror(errno) : "the daemon has closed the connection");
+		return false;
+	}
+	fd = descriptor_in(&message);
+	if (message.msg_flags & MSG_TRUNC || gateway_decode(text, (size_t)size, &packet) < 0) {
+		if (fd >= 0)
+			close(fd);
+		let_go(daemon, "the daemon says what this gateway can't read");
+		return false;
+	}
+	take(daemon, &packet, fd);
+	return daemon->fd >= 0;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *userdata)
+{
+	struct daemon_socket *daemon = userdata;
+
+	for (unsigned i = 0; i < PACKETS_AT_ONCE && receive(daemon); i++)
+		;
+}
+
+/* --- connecting ------------------------------------------------------------------------------- */
+
+static int connect_to(struct daemon_socket *daemon)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	daemon->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (daemon->fd < 0)
+		return -errno;
+	strncpy(address.sun_path, daemon->path, sizeof(address.sun_path) - 1);
+	if (connect(daemon->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+	daemon->readable = event_new(daemon->base, daemon->fd, EV_READ | EV_PERSIST, on_readable, daemon);
+	daemon->writable = event_new(daemon->base, daemon->fd, EV_WRITE | EV_PERSIST, on_writable, daemon);
+	return daemon->readable && daemon->writable && event_add(daemon->readable, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *userdata)
+{
+	struct daemon_socket *daemon = userdata;
+	int r;
+
+	if (daemon->fd >= 0) {
+		let_go(daemon, "the daemon says nothing");
+		return;
+	}
+	r = connect_to(daemon);
+	if (r < 0) {
+		let_go(daemon, strerror(-r));
+		return;
+	}
+	timer_set(daemon->timer, WELCOME_MS);
+	daemon_socket_send(daemon,
+			   &(struct gateway_packet){.type = GATEWAY_HELLO, .version = GATEWAY_VERSION});
+}
+
+int daemon_socket_new(struct daemon_socket **out, struct event_base *base, const char *path,
+		      const struct daemon_socket_events *events, void *userdata)
+{
+	struct daemon_socket *daemon = calloc(1, sizeof(*daemon));
+
+	if (!daemon)
+		return -ENOMEM;
+	daemon->base = base;
+	daemon->path = path;
+	daemon->events = events;
+	daemon->userdata = userdata;
+	daemon->fd = -1;
+	daemon->last = &daemon->waiting;
+	daemon->timer = evtimer_new(base, on_timer, daemon);
+	if (!daemon->timer || timer_set(daemon->timer, 0) < 0) {
+		daemon_socket_free(daemon);
+		return -ENOMEM;
+	}
+	*out = daemon;
+	return 0;
+}
+
+void daemon_socket_free(struct daemon_socket *daemon)
+{
+	if (!daemon)
+		return;
+	disconnect(daemon);
+	free_event(daemon->timer);
+	free(daemon);
+}

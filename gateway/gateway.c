@@ -1,0 +1,707 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gateway/gateway.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <uthash.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/base/notify.h"
+#include "daemon/base/timer.h"
+#include "gateway/conversation.h"
+#include "gateway/daemon_socket.h"
+#include "gateway/nats_connection.h"
+#include "gateway/presence.h"
+#include "gateway/settings.h"
+#include "gateway/stream.h"
+
+#define SUBJECT_SIZE (sizeof("xenmsg.to..") + 2 * HOST_NAME_SIZE)
+#define CHUNK	     (64u * 1024) /* bytes in one message, if the server takes as many */
+#define CHUNKS	     4u		  /* that a stream sends before others have their turn */
+#define TICK_MS	     250u
+
+_Static_assert(TICK_MS == CONVERSATION_TICK_MS && TICK_MS == PRESENCE_TICK_MS, "one timer serves both");
+
+/* Another host. */
+struct peer {
+	struct gateway *gateway;
+	char name[HOST_NAME_SIZE];
+	char subject[SUBJECT_SIZE]; /* leads to it */
+	struct conversation conversation;
+	struct stream *stream; /* of the conversation: ASKING and OPEN */
+	struct stream *ending; /* of the one before: its daemon hasn't taken all bytes yet */
+	UT_hash_handle hh;
+};
+
+struct gateway {
+	const struct settings *settings;
+	struct event_base *base;
+	struct event *tick, *on_term, *on_int;
+	struct notify *notify;
+	struct daemon_socket *daemon;
+	struct nats_connection *nats; /* since the first welcome, as the name is needed; so is presence */
+	struct presence *presence;
+	char host[HOST_NAME_SIZE], id[33];
+	char server[GATEWAY_TEXT_SIZE], why[GATEWAY_TEXT_SIZE]; /* what STATE says; why: it isn't connected */
+	bool is_forbidden; /* something without which nothing works, until the next connection */
+	struct peer *peers;
+	uint64_t last_id;
+	enum gateway_exit status;
+	uint8_t chunk[MESSAGE_HEAD_SIZE + CHUNK];
+};
+
+static void quit(struct gateway *gateway, enum gateway_exit status)
+{
+	gateway->status = status;
+	event_base_loopbreak(gateway->base);
+}
+
+/* --- what the daemon is told ------------------------------------------------------------------ */
+
+static bool is_connected(const struct gateway *gateway)
+{
+	return gateway->presence && presence_is_joined(gateway->presence) && !gateway->is_forbidden;
+}
+
+static void tell_state(struct gateway *gateway)
+{
+	struct gateway_packet packet = {.type = GATEWAY_STATE, .up = is_connected(gateway)};
+
+	memcpy(packet.server, gateway->server, sizeof(packet.server));
+	if (!packet.up)
+		memcpy(packet.why, gateway->why, sizeof(packet.why));
+	daemon_socket_send(gateway->daemon, &packet);
+}
+
+static void tell_about(struct gateway *gateway, const char *host, struct gateway_packet packet)
+{
+	snprintf(packet.host, sizeof(packet.host), "%s", host);
+	daemon_socket_send(gateway->daemon, &packet);
+}
+
+static void tell_failed(struct gateway *gateway, const char *host, uint64_t id, int error, const char *why)
+{
+	struct gateway_packet packet = {.type = GATEWAY_FAILED, .id = id, .error = error};
+
+	snprintf(packet.why, sizeof(packet.why), "%s", why);
+	tell_about(gateway, host, packet);
+}
+
+/* --- conversations ---------------------------------------------------------------------------- */
+
+static void on_send(void *userdata, const struct message *message)
+{
+	struct peer *peer = userdata;
+	uint8_t head[MESSAGE_HEAD_SIZE];
+
+	message_encode(message, head);
+	nats_connection_publish(peer->gateway->nats, peer->subject, head, sizeof(head));
+}
+
+static void on_incoming(void *userdata, uint64_t id)
+{
+	struct peer *peer = userdata;
+
+	tell_about(peer->gateway, peer->name, (struct gateway_packet){.type = GATEWAY_INCOMING, .id = id});
+}
+
+static void on_connected(void *userdata, uint64_t id)
+{
+	struct peer *peer = userdata;
+
+	log_debug("%s: conversation %llu begins", peer->name, (unsigned long long)id);
+	tell_about(peer->gateway, peer->name, (struct gateway_packet){.type = GATEWAY_CONNECTED, .id = id});
+	stream_read(peer->stream, true);
+}
+
+static void on_failed(void *userdata, uint64_t id, int error, const char *why)
+{
+	struct peer *peer = userdata;
+
+	/* The stream of another conversation may be there, when it is the new one that fails. */
+	if (peer->conversation.id == id) {
+		stream_free(peer->stream);
+		peer->stream = NULL;
+	}
+	tell_failed(peer->gateway, peer->name, id, error, why);
+}
+
+static void on_bytes(void *userdata, const uint8_t *data, size_t size)
+{
+	struct peer *peer = userdata;
+
+	stream_put(peer->stream, data, size);
+}
+
+static void on_ended(void *userdata, const char *why)
+{
+	struct peer *peer = userdata;
+
+	if (why)
+		log_limited(LOG_LINK, LOG_BY_US, LOG_LEVEL_WARNING,
+			    "%s: the conversation is lost: %s; the daemons resume on another one", peer->name,
+			    why);
+	stream_free(peer->ending);
+	peer->ending = peer->stream;
+	peer->stream = NULL;
+	if (stream_end(peer->ending)) {
+		stream_free(peer->ending);
+		peer->ending = NULL;
+	}
+}
+
+static const struct conversation_events conversation_events = {
+	.send = on_send,
+	.incoming = on_incoming,
+	.connected = on_connected,
+	.failed = on_failed,
+	.bytes = on_bytes,
+	.ended = on_ended,
+};
+
+static struct peer *find_peer(struct gateway *gateway, const char *host)
+{
+	struct peer *peer;
+
+	HASH_FIND_STR(gateway->peers, host, peer);
+	return peer;
+}
+
+/* Finds or makes it. NULL: out of memory. */
+static struct peer *get_peer(struct gateway *gateway, const char *host)
+{
+	struct peer *peer = find_peer(gateway, host);
+
+	if (peer || !(peer = calloc(1, sizeof(*peer))))
+		return peer;
+	peer->gateway = gateway;
+	snprintf(peer->name, sizeof(peer->name), "%s", host);
+	snprintf(peer->subject, sizeof(peer->subject), "xenmsg.to.%s.%s", host, gateway->host);
+	conversation_init(&peer->conversation, &conversation_events, peer, strcmp(gateway->host, host) < 0);
+	HASH_ADD_STR(gateway->peers, name, peer);
+	return peer;
+}
+
+static void free_peer(struct peer *peer)
+{
+	HASH_DEL(peer->gateway->peers, peer);
+	stream_free(peer->stream);
+	stream_free(peer->ending);
+	free(peer);
+}
+
+static void lose_all(struct gateway *gateway, const char *why)
+{
+	struct peer *peer, *next;
+
+	HASH_ITER(hh, gateway->peers, peer, next)
+		conversation_lose(&peer->conversation, EHOSTUNREACH, why);
+}
+
+/* --- the bytes of a stream -------------------------------------------------------------------- */
+
+/* Lets the stream be read again if its bytes may go. */
+static void go_on(struct peer *peer)
+{
+	if (peer->stream && conversation_room(&peer->conversation) > 0 &&
+	    !nats_connection_is_full(peer->gateway->nats))
+		stream_read(peer->stream, true);
+}
+
+static size_t chunk_size(struct peer *peer)
+{
+	size_t payload = nats_connection_max_payload(peer->gateway->nats);
+	size_t size = payload > MESSAGE_HEAD_SIZE ? payload - MESSAGE_HEAD_SIZE : 0;
+	size_t room = conversation_room(&peer->conversation);
+
+	if (size > CHUNK)
+		size = CHUNK;
+	return size < room ? size : room;
+}
+
+/* Sends the next bytes of the stream. False: not now. */
+static bool send_chunk(struct peer *peer)
+{
+	struct gateway *gateway = peer->gateway;
+	size_t size = chunk_size(peer);
+	struct message message;
+	ssize_t got;
+
+	if (size == 0 || nats_connection_is_full(gateway->nats)) {
+		if (size == 0)
+			conversation_wait(&peer->conversation);
+		stream_read(peer->stream, false); /* until go_on() */
+		return false;
+	}
+	got = stream_take(peer->stream, gateway->chunk + MESSAGE_HEAD_SIZE, size);
+	if (got == -EAGAIN)
+		return false;
+	if (got <= 0) {
+		conversation_close(&peer->conversation);
+		stream_free(peer->stream);
+		peer->stream = NULL;
+		return false;
+	}
+	conversation_data(&peer->conversation, (size_t)got, &message, clock_ms());
+	message_encode(&message, gateway->chunk);
+	nats_connection_publish(gateway->nats, peer->subject, gateway->chunk,
+				MESSAGE_HEAD_SIZE + (size_t)got);
+	return (size_t)got == size;
+}
+
+static void on_stream_readable(void *userdata)
+{
+	struct peer *peer = userdata;
+
+	for (unsigned i = 0; i < CHUNKS && send_chunk(peer); i++)
+		;
+}
+
+/* The daemon has taken bytes, or nobody will any more. */
+static void on_stream_written(void *userdata, struct stream *stream, size_t size)
+{
+	struct peer *peer = userdata;
+
+	if (stream == peer->ending) {
+		if (stream_end(stream)) {
+			stream_free(stream);
+			peer->ending = NULL;
+		}
+		return;
+	}
+	conversation_taken(&peer->conversation, size);
+}
+
+static const struct stream_events stream_events = {
+	.readable = on_stream_readable,
+	.written = on_stream_written,
+};
+
+/* --- what the daemon asks --------------------------------------------------------------------- */
+
+static void on_daemon_connect(struct gateway *gateway, const struct gateway_packet *packet, int fd)
+{
+	struct peer *peer;
+	struct stream *stream;
+	uint8_t nonce[MESSAGE_NONCE_SIZE];
+
+	if (!is_connected(gateway) || !presence_is_up(gateway->presence, packet->host)) {
+		close(fd);
+		if (!is_connected(gateway))
+			tell_failed(gateway, packet->host, packet->id, EHOSTUNREACH, gateway->why);
+		else
+			tell_failed(gateway, packet->host, packet->id, EHOSTDOWN, "no such host is there");
+		return;
+	}
+	peer = get_peer(gateway, packet->host);
+	stream = peer ? stream_new(gateway->base, fd, &stream_events, peer) : NULL;
+	if (!stream || getrandom(nonce, sizeof(nonce), 0) != sizeof(nonce)) {
+		stream_free(stream);
+		tell_failed(gateway, packet->host, packet->id, EHOSTUNREACH, "out of memory");
+		return;
+	}
+	conversation_connect(&peer->conversation, packet->id, nonce, clock_ms());
+	if (peer->conversation.state == CONVERSATION_ASKING && peer->conversation.id == packet->id)
+		peer->stream = stream;
+	else
+		stream_free(stream);
+}
+
+static void on_daemon_accept(struct gateway *gateway, const struct gateway_packet *packet, int fd)
+{
+	struct peer *peer = find_peer(gateway, packet->host);
+	bool is_awaited =
+		peer && peer->conversation.state == CONVERSATION_ASKED && peer->conversation.id == packet->id;
+	struct stream *stream = is_awaited ? stream_new(gateway->base, fd, &stream_events, peer) : NULL;
+
+	if (stream) {
+		peer->stream = stream;
+		conversation_accept(&peer->conversation, packet->id, clock_ms());
+		return;
+	}
+	if (is_awaited)
+		conversation_decline(&peer->conversation, packet->id); /* out of memory */
+	else
+		close(fd);
+	tell_failed(gateway, packet->host, packet->id, EAGAIN,
+		    "the other end doesn't wait for that any more");
+}
+
+static void on_packet(void *userdata, const struct gateway_packet *packet, int fd)
+{
+	struct gateway *gateway = userdata;
+	struct peer *peer;
+
+	if (packet->type == GATEWAY_CONNECT && fd >= 0) {
+		on_daemon_connect(gateway, packet, fd);
+		return;
+	}
+	if (packet->type == GATEWAY_ACCEPT && fd >= 0) {
+		on_daemon_accept(gateway, packet, fd);
+		return;
+	}
+	if (fd >= 0)
+		close(fd);
+	peer = packet->type == GATEWAY_DECLINE ? find_peer(gateway, packet->host) : NULL;
+	if (peer)
+		conversation_decline(&peer->conversation, packet->id);
+}
+
+/* --- what comes from NATS --------------------------------------------------------------------- */
+
+static void on_peer_message(struct gateway *gateway, const char *host, const uint8_t *untrusted, size_t size)
+{
+	uint64_t now_ms = clock_ms();
+	struct message message;
+	struct peer *peer;
+
+	if (message_decode(untrusted, size, &message) < 0) {
+		log_limited(LOG_BAD_VALUE, LOG_BY_US, LOG_LEVEL_WARNING,
+			    "%s: says what isn't understood here", host);
+		return;
+	}
+	if (message.kind == MESSAGE_HERE) {
+		presence_message(gateway->presence, host, (const char *)message.data, message.size, now_ms);
+		return;
+	}
+	/* A host that isn't known yet asks again. */
+	if (!is_connected(gateway) || !presence_is_up(gateway->presence, host) ||
+	    !(peer = get_peer(gateway, host)))
+		return;
+	if (message.kind == MESSAGE_CONNECT && !daemon_socket_is_welcome(gateway->daemon))
+		return;
+	if (conversation_message(&peer->conversation, &message, gateway->last_id + 2, now_ms))
+		gateway->last_id += 2;
+	if (peer->stream)
+		stream_write(peer->stream);
+	go_on(peer);
+}
+
+static void on_message(void *userdata, const char *subject, const uint8_t *data, size_t size)
+{
+	struct gateway *gateway = userdata;
+	const char *host = strrchr(subject, '.');
+
+	/* The server vouches for it: only that host's user may publish there. */
+	if (!host || !host_name_is_valid(host + 1, strlen(host + 1)))
+		return;
+	if (!strncmp(subject, "xenmsg.presence.", 16))
+		presence_message(gateway->presence, host + 1, (const char *)data, size, clock_ms());
+	else
+		on_peer_message(gateway, host + 1, data, size);
+}
+
+static void on_nats_connected(void *userdata, const char *server)
+{
+	struct gateway *gateway = userdata;
+
+	snprintf(gateway->server, sizeof(gateway->server), "%s", server);
+	gateway->is_forbidden = false;
+	log_info("NATS: connected to %s", server);
+	nats_connection_subscribe(gateway->nats, "xenmsg.presence.*");
+	snprintf(gateway->why, sizeof(gateway->why), "asking whether another host has the name %s",
+		 gateway->host);
+	if (daemon_socket_is_welcome(gateway->daemon))
+		presence_start(gateway->presence, clock_ms());
+}
+
+static void on_nats_lost(void *userdata, const char *why)
+{
+	struct gateway *gateway = userdata;
+	char before[sizeof(gateway->why)];
+
+	memcpy(before, gateway->why, sizeof(before));
+	gateway->server[0] = '\0';
+	presence_stop(gateway->presence);
+	snprintf(gateway->why, sizeof(gateway->why), "not connected to NATS: %s", why);
+	lose_all(gateway, gateway->why);
+	if (strcmp(before, gateway->why)) { /* it is tried each second or two */
+		log_warning("%s; it is tried again", gateway->why);
+		tell_state(gateway);
+	}
+}
+
+static void on_complaint(void *userdata, const char *what)
+{
+	struct gateway *gateway = userdata;
+
+	/* Without these subjects this host is nobody; a single host that may not be reached is that host's matter. */
+	if (!strcasestr(what, "permissions violation") ||
+	    !(strcasestr(what, "subscription") || strstr(what, "presence"))) {
+		log_limited(LOG_DENIED, LOG_BY_US, LOG_LEVEL_WARNING, "NATS: %s", what);
+		return;
+	}
+	if (gateway->is_forbidden)
+		return;
+	gateway->is_forbidden = true;
+	snprintf(gateway->why, sizeof(gateway->why), "the NATS server forbids what host %s needs: %s",
+		 gateway->host, what);
+	log_error("%s; is the user in [nats] the one of %s?", gateway->why, gateway->host);
+	presence_stop(gateway->presence);
+	lose_all(gateway, gateway->why);
+	tell_state(gateway);
+}
+
+static void on_nats_room(void *userdata)
+{
+	struct gateway *gateway = userdata;
+
+	for (struct peer *peer = gateway->peers; peer; peer = peer->hh.next)
+		go_on(peer);
+}
+
+static const struct nats_events nats_events = {
+	.connected = on_nats_connected,
+	.lost = on_nats_lost,
+	.message = on_message,
+	.complaint = on_complaint,
+	.room = on_nats_room,
+};
+
+/* --- presence --------------------------------------------------------------------------------- */
+
+static void on_publish(void *userdata, const char *text, size_t size)
+{
+	struct gateway *gateway = userdata;
+	char subject[SUBJECT_SIZE];
+
+	snprintf(subject, sizeof(subject), "xenmsg.presence.%s", gateway->host);
+	nats_connection_publish(gateway->nats, subject, text, size);
+}
+
+static void on_here(void *userdata, const char *host, const char *text, size_t size)
+{
+	struct gateway *gateway = userdata;
+	char subject[SUBJECT_SIZE];
+	uint8_t data[MESSAGE_HEAD_SIZE + PRESENCE_TEXT_MAX];
+
+	snprintf(subject, sizeof(subject), "xenmsg.to.%s.%s", host, gateway->host);
+	message_encode(&(struct message){.kind = MESSAGE_HERE}, data);
+	memcpy(data + MESSAGE_HEAD_SIZE, text, size);
+	nats_connection_publish(gateway->nats, subject, data, MESSAGE_HEAD_SIZE + size);
+}
+
+static void on_joined(void *userdata)
+{
+	struct gateway *gateway = userdata;
+	char subject[SUBJECT_SIZE];
+
+	snprintf(subject, sizeof(subject), "xenmsg.to.%s.*", gateway->host);
+	nats_connection_subscribe(gateway->nats, subject);
+	log_info("host %s can be reached through %s", gateway->host, gateway->server);
+	tell_state(gateway);
+}
+
+static void on_host(void *userdata, const char *host, const char *instance, bool up, bool is_other,
+		    const char *why)
+{
+	struct gateway *gateway = userdata;
+	struct gateway_packet packet = {.type = GATEWAY_HOST, .up = up};
+	struct peer *peer = find_peer(gateway, host);
+
+	if (peer && is_other)
+		conversation_lose(&peer->conversation, EHOSTDOWN, *why ? why : "it was started anew");
+	if (peer && !up)
+		free_peer(peer);
+	log_limited(LOG_PRESENCE, LOG_BY_US, LOG_LEVEL_INFO, "host %s is %s%s%s", host, up ? "up" : "down",
+		    *why ? ": " : "", why);
+	snprintf(packet.instance, sizeof(packet.instance), "%s", instance);
+	snprintf(packet.why, sizeof(packet.why), "%s", why);
+	tell_about(gateway, host, packet);
+}
+
+static void on_rival(void *userdata, const char *id, const char *instance)
+{
+	struct gateway *gateway = userdata;
+
+	snprintf(gateway->why, sizeof(gateway->why), "another host has the name %s", gateway->host);
+	log_error(
+		"another host, whose daemon's instance is %s, already has the name %s, so this gateway ends; give this "
+		"host another name ([hosts] name in xenmsgd.conf) and a user of its own",
+		instance, gateway->host);
+	presence_stop(gateway->presence);
+	tell_state(gateway);
+	quit(gateway, GATEWAY_EXIT_NAME_TAKEN);
+}
+
+static const struct presence_events presence_events = {
+	.publish = on_publish,
+	.here = on_here,
+	.joined = on_joined,
+	.host = on_host,
+	.rival = on_rival,
+};
+
+/* --- the daemon comes and goes ---------------------------------------------------------------- */
+
+static int begin(struct gateway *gateway, const char *host)
+{
+	const struct settings *settings = gateway->settings;
+	uint8_t random[16];
+	char *error = NULL;
+	int r;
+
+	snprintf(gateway->host, sizeof(gateway->host), "%s", host);
+	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+		return -EIO;
+	for (unsigned i = 0; i < sizeof(random); i++)
+		snprintf(gateway->id + 2 * i, 3, "%02x", random[i]);
+	r = presence_new(&gateway->presence, &presence_events, gateway, host, gateway->id,
+			 settings->presence_interval_ms, settings->dead_after_ms, clock_ms());
+	if (r == 0)
+		r = nats_connection_new(&gateway->nats, gateway->base, settings, &nats_events, gateway, host,
+					&error);
+	if (r < 0)
+		log_error("NATS: %s", error ? error : strerror(-r));
+	free(error);
+	return r;
+}
+
+static void on_welcome(void *userdata, const struct gateway_packet *packet)
+{
+	struct gateway *gateway = userdata;
+	int r;
+
+	log_info("daemon: welcomes this gateway to host %s", packet->host);
+	if (!gateway->presence) {
+		r = begin(gateway, packet->host);
+		if (r < 0) {
+			quit(gateway, r == -EINVAL ? GATEWAY_EXIT_USAGE : GATEWAY_EXIT_ERROR);
+			return;
+		}
+	} else if (strcmp(gateway->host, packet->host)) {
+		log_error("the host's name was %s and is %s: this gateway ends, to begin anew", gateway->host,
+			  packet->host);
+		quit(gateway, GATEWAY_EXIT_ERROR);
+		return;
+	}
+	presence_set_instance(gateway->presence, packet->instance, clock_ms());
+	if (nats_connection_is_up(gateway->nats) && !gateway->is_forbidden)
+		presence_start(gateway->presence, clock_ms());
+	tell_state(gateway);
+	presence_tell_all(gateway->presence);
+}
+
+static void on_daemon_lost(void *userdata, const char *why)
+{
+	struct gateway *gateway = userdata;
+	struct peer *peer, *next;
+
+	log_warning("daemon: %s; it is tried again each second", why);
+	HASH_ITER(hh, gateway->peers, peer, next) {
+		conversation_close(&peer->conversation);
+		stream_free(peer->stream);
+		peer->stream = NULL;
+	}
+	presence_leave(gateway->presence, clock_ms());
+}
+
+static const struct daemon_socket_events daemon_events = {
+	.welcome = on_welcome,
+	.packet = on_packet,
+	.lost = on_daemon_lost,
+};
+
+/* --- its life --------------------------------------------------------------------------------- */
+
+static void on_tick(evutil_socket_t fd, short what, void *userdata)
+{
+	struct gateway *gateway = userdata;
+	uint64_t now_ms = clock_ms();
+	struct peer *peer, *next;
+
+	if (!gateway->presence)
+		return;
+	presence_tick(gateway->presence, now_ms);
+	HASH_ITER(hh, gateway->peers, peer, next)
+		conversation_tick(&peer->conversation, now_ms);
+}
+
+static void on_signal(evutil_socket_t fd, short what, void *userdata)
+{
+	quit(userdata, GATEWAY_EXIT_OK);
+}
+
+static void write_condition(void *userdata, char *text, size_t size)
+{
+	struct gateway *gateway = userdata;
+
+	if (!gateway->presence)
+		snprintf(text, size, "waits for the daemon");
+	else if (!is_connected(gateway))
+		snprintf(text, size, "host %s: %s", gateway->host, gateway->why);
+	else
+		snprintf(text, size, "host %s, connected to %s, %u other hosts are up", gateway->host,
+			 gateway->server, presence_count_up(gateway->presence));
+}
+
+int gateway_new(struct gateway **out, const struct settings *settings)
+{
+	struct gateway *gateway = calloc(1, sizeof(*gateway));
+	struct timeval tick = timer_ms(TICK_MS);
+
+	if (!gateway)
+		return -ENOMEM;
+	gateway->settings = settings;
+	gateway->last_id = UINT64_MAX; /* the first one is 1 */
+	snprintf(gateway->why, sizeof(gateway->why), "connecting to NATS");
+	gateway->base = event_base_new();
+	if (!gateway->base)
+		goto fail;
+	gateway->tick = event_new(gateway->base, -1, EV_PERSIST, on_tick, gateway);
+	gateway->on_term = evsignal_new(gateway->base, SIGTERM, on_signal, gateway);
+	gateway->on_int = evsignal_new(gateway->base, SIGINT, on_signal, gateway);
+	if (!gateway->tick || !gateway->on_term || !gateway->on_int || event_add(gateway->tick, &tick) < 0 ||
+	    event_add(gateway->on_term, NULL) < 0 || event_add(gateway->on_int, NULL) < 0 ||
+	    notify_new(&gateway->notify, gateway->base, write_condition, gateway) < 0 ||
+	    daemon_socket_new(&gateway->daemon, gateway->base, settings->daemon_socket, &daemon_events,
+			      gateway) < 0)
+		goto fail;
+	*out = gateway;
+	return 0;
+fail:
+	gateway_free(gateway);
+	return -ENOMEM;
+}
+
+enum gateway_exit gateway_run(struct gateway *gateway)
+{
+	notify_ready(gateway->notify);
+	if (event_base_dispatch(gateway->base) < 0)
+		gateway->status = GATEWAY_EXIT_ERROR;
+	notify_stopping(gateway->notify);
+	if (gateway->presence)
+		presence_leave(gateway->presence, clock_ms());
+	return gateway->status;
+}
+
+void gateway_free(struct gateway *gateway)
+{
+	struct peer *peer, *next;
+
+	if (!gateway)
+		return;
+	HASH_ITER(hh, gateway->peers, peer, next) {
+		if (gateway->nats)
+			conversation_close(&peer->conversation);
+		free_peer(peer);
+	}
+	nats_connection_free(gateway->nats);
+	presence_free(gateway->presence);
+	daemon_socket_free(gateway->daemon);
+	notify_free(gateway->notify);
+	free_event(gateway->tick);
+	free_event(gateway->on_term);
+	free_event(gateway->on_int);
+	if (gateway->base)
+		event_base_free(gateway->base);
+	free(gateway);
+}

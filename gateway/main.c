@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <config.h>
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/log.h"
+#include "gateway/gateway.h"
+#include "gateway/settings.h"
+
+struct arguments {
+	const char *config;
+	bool check_config;
+};
+
+static void print_help(void)
+{
+	printf("Usage: xenmsg-gateway [OPTION]...\n"
+	       "Leads the xenmsg daemon of this Xen host to those of other hosts, over NATS.\n"
+	       "Runs in the foreground and logs on stderr.\n\n"
+	       "      --config FILE    read FILE instead of " SETTINGS_DEFAULT_PATH
+	       "\n"
+	       "      --check-config   only check the configuration\n"
+	       "  -h, --help           print this and exit\n"
+	       "      --version        print the version and exit\n\n"
+	       "See xenmsg-gateway(8).\n");
+}
+
+/* Returns the exit status, or a negative number to go on. */
+static int parse_arguments(int argc, char **argv, struct arguments *arguments)
+{
+	static const struct option options[] = {
+		{"config", required_argument, NULL, 'c'},
+		{"check-config", no_argument, NULL, 'k'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{NULL, 0, NULL, 0},
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		switch (option) {
+		case 'c':
+			arguments->config = optarg;
+			break;
+		case 'k':
+			arguments->check_config = true;
+			break;
+		case 'h':
+			print_help();
+			return GATEWAY_EXIT_OK;
+		case 'V':
+			printf("xenmsg-gateway " PACKAGE_VERSION "\n");
+			return GATEWAY_EXIT_OK;
+		default:
+			fprintf(stderr, "Try 'xenmsg-gateway --help'.\n");
+			return GATEWAY_EXIT_USAGE;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "xenmsg-gateway: unexpected argument '%s'\nTry 'xenmsg-gateway --help'.\n",
+			argv[optind]);
+		return GATEWAY_EXIT_USAGE;
+	}
+	return -1;
+}
+
+static int load(struct settings *settings, const char *path)
+{
+	char *error = NULL;
+	int r = settings_init(settings);
+
+	if (r == 0)
+		r = settings_load(settings, path, &error);
+	if (r < 0)
+		log_error("%s", error ? error : strerror(-r));
+	free(error);
+	return r;
+}
+
+static enum gateway_exit run(const struct settings *settings)
+{
+	struct gateway *gateway;
+	enum gateway_exit status;
+	int r = gateway_new(&gateway, settings);
+
+	if (r < 0) {
+		log_error("can't be started: %s", strerror(-r));
+		return GATEWAY_EXIT_ERROR;
+	}
+	status = gateway_run(gateway);
+	gateway_free(gateway);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments arguments = {.config = SETTINGS_DEFAULT_PATH};
+	struct settings settings = {0};
+	int status = parse_arguments(argc, argv, &arguments);
+
+	if (status >= 0)
+		return status;
+	signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
+	if (load(&settings, arguments.config) < 0)
+		status = GATEWAY_EXIT_USAGE;
+	else if (arguments.check_config)
+		status = GATEWAY_EXIT_OK;
+	else {
+		log_set_level(settings.log_level);
+		status = run(&settings);
+	}
+	settings_free(&settings);
+	return status;
+}

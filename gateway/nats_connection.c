@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gateway/nats_connection.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <nats/nats.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/base/timer.h"
+#include "gateway/settings.h"
+
+#define CONNECT_TIMEOUT_MS 2000	 /* for each server */
+#define RETRY_MS	   1000u /* and up to as much again, so that hosts don't come back in step */
+#define PING_INTERVAL_MS   3000
+#define PINGS_OUT	   2
+#define BUFFER_SIZE	   (64 * 1024) /* is read at once */
+#define FULL_SIZE	   (1024 * 1024)
+#define ROOM_SIZE	   (256 * 1024)
+#define SUBSCRIPTIONS_MAX  2u
+#define FLUSH_MS	   500u
+#define WHY_SIZE	   256u
+
+struct nats_connection {
+	struct event_base *base;
+	const struct settings *settings;
+	const struct nats_events *events;
+	void *userdata;
+	char *name;
+	pthread_t loop;
+
+	enum { WAITING, CONNECTING, UP } state;
+	struct event *retry; /* WAITING */
+	pthread_t connector; /* CONNECTING */
+	/* UP */
+	natsConnection *nats;
+	natsSubscription *subscriptions[SUBSCRIPTIONS_MAX];
+	unsigned subscription_count;
+	struct event *readable, *writable;
+	struct event *flush; /* active as soon as something is to be written */
+	bool is_full;
+
+	/* Notes of other threads for the loop, which `wake` wakes. */
+	int wake;
+	struct event *woken;
+	pthread_mutex_t lock; /* for what follows; nothing that blocks is done under it */
+	bool is_tried;	      /* the connector has ended, */
+	natsConnection *made; /* with this, or with NULL and the reason in `why` */
+	char why[WHY_SIZE];
+	int socket; /* a duplicate, which lives until the loop has let go of it; -1: none */
+	bool wants_write, is_gone;
+	char complaint[WHY_SIZE];
+};
+
+static void note(struct nats_connection *connection)
+{
+	uint64_t one = 1;
+
+	if (write(connection->wake, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		log_error("NATS: the event loop can't be woken: %s", strerror(errno));
+}
+
+/* --- the options of a connection -------------------------------------------------------------- */
+
+static void say_why(char why[WHY_SIZE], const char *what, natsStatus status)
+{
+	const char *text = nats_GetLastError(NULL), *behind;
+
+	/* It begins with the place in libnats's sources. */
+	if (text && *text == '(' && (behind = strstr(text, "): ")))
+		text = behind + 3;
+	snprintf(why, WHY_SIZE, "%s%s%s", what, *what ? ": " : "",
+		 text && *text ? text : natsStatus_GetText(status));
+}
+
+/* libnats tells only that a file can't be used, not why. */
+static bool is_readable(const char *path, char why[WHY_SIZE])
+{
+	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+
+	if (path && fd < 0)
+		snprintf(why, WHY_SIZE, "%s: can't be read: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return !path || fd >= 0;
+}
+
+static bool are_readable(const struct settings *settings, char why[WHY_SIZE])
+{
+	return is_readable(settings->tls_ca, why) && is_readable(settings->tls_cert, why) &&
+	       is_readable(settings->tls_key, why) && is_readable(settings->credentials, why) &&
+	       is_readable(settings->nkey_seed, why) && is_readable(settings->password_file, why);
+}
+
+static natsStatus set_password(natsOptions *options, const struct settings *settings)
+{
+	FILE *file = fopen(settings->password_file, "re");
+	char password[512] = "";
+	natsStatus status = NATS_ERR;
+
+	if (file && fgets(password, sizeof(password), file)) {
+		password[strcspn(password, "\r\n")] = '\0';
+		status = natsOptions_SetUserInfo(options, settings->user, password);
+	}
+	explicit_bzero(password, sizeof(password));
+	if (file)
+		fclose(file);
+	return status;
+}
+
+static natsStatus set_tls(natsOptions *options, const struct settings *settings)
+{
+	bool secure = settings->tls_ca || settings->tls_cert;
+	natsStatus status = NATS_OK;
+
+	for (unsigned i = 0; i < settings->server_count; i++)
+		secure = secure || !strncmp(settings->servers[i], "tls://", 6);
+	if (secure)
+		status = natsOptions_SetSecure(options, true);
+	if (status == NATS_OK && settings->tls_ca)
+		status = natsOptions_LoadCATrustedCertificates(options, settings->tls_ca);
+	if (status == NATS_OK && settings->tls_cert)
+		status = natsOptions_LoadCertificatesChain(options, settings->tls_cert, settings->tls_key);
+	return status;
+}
+
+static natsStatus set_user(natsOptions *options, const struct settings *settings)
+{
+	if (settings->credentials)
+		return natsOptions_SetUserCredentialsFromFiles(options, settings->credentials, NULL);
+	if (settings->nkey)
+		return natsOptions_SetNKeyFromSeed(options, settings->nkey, settings->nkey_seed);
+	return settings->user ? set_password(options, settings) : NATS_OK;
+}
+
+static natsStatus attach(void **data, void *loop, natsConnection *nats, natsSock socket);
+static natsStatus on_read_wish(void *userdata, bool add);
+static natsStatus on_write_wish(void *userdata, bool add);
+static natsStatus on_detach(void *userdata);
+static void on_error(natsConnection *nats, natsSubscription *subscription, natsStatus status, void *userdata);
+
+static natsStatus set_rest(natsOptions *options, struct nats_connection *connection)
+{
+	const struct settings *settings = connection->settings;
+	natsStatus status = natsOptions_SetServers(options, (const char **)settings->servers,
+						   (int)settings->server_count);
+
+	if (status == NATS_OK)
+		status = natsOptions_SetName(options, connection->name);
+	if (status == NATS_OK)
+		status = natsOptions_SetEventLoop(options, connection, attach, on_read_wish, on_write_wish,
+						  on_detach);
+	if (status == NATS_OK)
+		status = natsOptions_SetErrorHandler(options, on_error, connection);
+	if (status == NATS_OK)
+		status = natsOptions_SetAllowReconnect(options, false);
+	if (status == NATS_OK)
+		status = natsOptions_SetNoEcho(options, true);
+	if (status == NATS_OK) /* asks for the socket at once, without a thread of its own */
+		status = natsOptions_SetSendAsap(options, true);
+	if (status == NATS_OK)
+		status = natsOptions_SetTimeout(options, CONNECT_TIMEOUT_MS);
+	if (status == NATS_OK)
+		status = natsOptions_SetPingInterval(options, PING_INTERVAL_MS);
+	if (status == NATS_OK)
+		status = natsOptions_SetMaxPingsOut(options, PINGS_OUT);
+	if (status == NATS_OK)
+		status = natsOptions_SetIOBufSize(options, BUFFER_SIZE);
+	return status;
+}
+
+/* Makes the options anew for each attempt, since files may have been replaced. NULL, and why. */
+static natsOptions *make_options(struct nats_connection *connection, char why[WHY_SIZE])
+{
+	const struct settings *settings = connection->settings;
+	natsOptions *options = NULL;
+	const char *what = "";
+	natsStatus status;
+
+	if (!are_readable(settings, why))
+		return NULL;
+	status = natsOptions_Create(&options);
+	if (status == NATS_OK)
+		status = set_rest(options, connection);
+	if (status == NATS_OK) {
+		what = "tls-ca, tls-cert and tls-key";
+		status = set_tls(options, settings);
+	}
+	if (status == NATS_OK) {
+		what = "credentials, nkey-seed or password-file";
+		status = set_user(options, settings);
+	}
+	if (status == NATS_OK)
+		return options;
+	say_why(why, what, status);
+	natsOptions_Destroy(options);
+	return NULL;
+}
+
+/* --- what libnats asks of the loop, from any thread ------------------------------------------- */
+
+static natsStatus attach(void **data, void *loop, natsConnection *nats, natsSock socket)
+{
+	struct nats_connection *connection = loop;
+	int copy = fcntl(socket, F_DUPFD_CLOEXEC, 0);
+
+	if (copy < 0)
+		return NATS_SYS_ERROR;
+	*data = connection;
+	pthread_mutex_lock(&connection->lock);
+	connection->socket = copy;
+	pthread_mutex_unlock(&connection->lock);
+	return NATS_OK;
+}
+
+/* The loop reads as long as there is a connection. */
+static natsStatus on_read_wish(void *userdata, bool add)
+{
+	return NATS_OK;
+}
+
+static natsStatus on_write_wish(void *userdata, bool add)
+{
+	struct nats_connection *connection = userdata;
+
+	if (pthread_equal(pthread_self(), connection->loop) && connection->state == UP) {
+		if (add)
+			event_active(connection->flush, EV_TIMEOUT, 0);
+		else if (connection->writable)
+			event_del(connection->writable);
+		return NATS_OK;
+	}
+	if (!add)
+		return NATS_OK;
+	pthread_mutex_lock(&connection->lock);
+	connection->wants_write = true;
+	pthread_mutex_unlock(&connection->lock);
+	note(connection);
+	return NATS_OK;
+}
+
+static natsStatus on_detach(void *userdata)
+{
+	struct nats_connection *connection = userdata;
+
+	pthread_mutex_lock(&connection->lock);
+	connection->is_gone = true;
+	pthread_mutex_unlock(&connection->lock);
+	note(connection);
+	return NATS_OK;
+}
+
+static void on_error(natsConnection *nats, natsSubscription *subscription, natsStatus status, void *userdata)
+{
+	struct nats_connection *connection = userdata;
+	const char *text = NULL;
+
+	natsConnection_GetLastError(nats, &text);
+	pthread_mutex_lock(&connection->lock);
+	snprintf(connection->complaint, sizeof(connection->complaint), "%s",
+		 text && *text ? text : natsStatus_GetText(status));
+	pthread_mutex_unlock(&connection->lock);
+	note(connection);
+}
+
+/* --- connecting ------------------------------------------------------------------------------- */
+
+static void *connect_in_thread(void *userdata)
+{
+	struct nats_connection *connection = userdata;
+	char why[WHY_SIZE] = "";
+	natsConnection *nats = NULL;
+	natsOptions *options = make_options(connection, why);
+	natsStatus status = options ? natsConnection_Connect(&nats, options) : NATS_ERR;
+
+	if (options && status != NATS_OK)
+		say_why(why, "", status);
+	natsOptions_Destroy(options);
+	pthread_mutex_lock(&connection->lock);
+	connection->is_tried = true;
+	connection->made = nats;
+	memcpy(connection->why, why, sizeof(why));
+	pthread_mutex_unlock(&connection->lock);
+	note(connection);
+	nats_ReleaseThreadMemory();
+	return NULL;
+}
+
+static void retry_later(struct nats_connection *connection)
+{
+	connection->state = WAITING;
+	timer_set(connection->retry, RETRY_MS + (uint64_t)random() % RETRY_MS);
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *userdata)
+{
+	struct nats_connection *connection = userdata;
+	int r;
+
+	connection->is_tried = connection->is_gone = connection->wants_write = false;
+	connection->socket = -1;
+	connection->state = CONNECTING;
+	r = pthread_create(&connection->connector, NULL, connect_in_thread, connection);
+	if (r == 0)
+		return;
+	retry_later(connection);
+	connection->events->lost(connection->userdata, strerror(r));
+}
+
+/* --- while it is up --------------------------------------------------------------------------- */
+
+static void take_messages(struct nats_connection *connection, natsSubscription *subscription)
+{
+	int count = 0;
+	natsMsg *message;
+
+	if (natsSubscription_GetPending(subscription, &count, NULL) != NATS_OK)
+		return;
+	while (count-- > 0 && natsSubscription_NextMsg(&message, subscription, 0) == NATS_OK) {
+		connection->events->message(connection->userdata, natsMsg_GetSubject(message),
+					    (const uint8_t *)natsMsg_GetData(message),
+					    (size_t)natsMsg_GetDataLength(message));
+		natsMsg_Destroy(message);
+	}
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *userdata)
+{
+	struct nats_connection *connection = userdata;
+
+	natsConnection_ProcessReadEvent(connection->nats);
+	for (unsigned i = 0; i < connection->subscription_count; i++)
+		take_messages(connection, connection->subscriptions[i]);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *userdata)
+{
+	struct nats_connection *connection = userdata;
+
+	natsConnection_ProcessWriteEvent(connection->nats);
+	if (natsConnection_Buffered(connection->nats) > 0)
+		event_add(connection->writable, NULL); /* libnats takes that back when all is written */
+	if (!connection->is_full || natsConnection_Buffered(connection->nats) > ROOM_SIZE)
+		return;
+	connection->is_full = false;
+	connection->events->room(connection->userdata);
+}
+
+static void begin_to_use(struct nats_connection *connection)
+{
+	int fd = connection->socket;
+	char server[WHY_SIZE] = "";
+
+	connection->nats = connection->made;
+	connection->readable = event_new(connection->base, fd, EV_READ | EV_PERSIST, on_readable, connection);
+	connection->writable =
+		event_new(connection->base, fd, EV_WRITE | EV_PERSIST, on_writable, connection);
+	if (!connection->readable || !connection->writable || event_add(connection->readable, NULL) < 0) {
+		log_error("NATS: out of memory");
+		abort();
+	}
+	connection->state = UP;
+	connection->is_full = false;
+	natsConnection_GetConnectedUrl(connection->nats, server, sizeof(server));
+	connection->events->connected(connection->userdata, server);
+}
+
+/* Lets go of a connection that has ended, or is to. */
+static void drop(struct nats_connection *connection)
+{
+	for (unsigned i = 0; i < connection->subscription_count; i++)
+		natsSubscription_Destroy(connection->subscriptions[i]);
+	connection->subscription_count = 0;
+	free_event(connection->readable);
+	free_event(connection->writable);
+	connection->readable = connection->writable = NULL;
+	event_del(connection->flush);
+	connection->state = WAITING;
+	natsConnection_Destroy(connection->nats);
+	connection->nats = NULL;
+	if (connection->socket >= 0)
+		close(connection->socket);
+	connection->socket = -1;
+}
+
+static void lose(struct nats_connection *connection)
+{
+	const char *text = NULL;
+	char why[WHY_SIZE];
+	natsStatus status = natsConnection_GetLastError(connection->nats, &text);
+
+	snprintf(why, sizeof(why), "%s", text && *text ? text : natsStatus_GetText(status));
+	drop(connection);
+	retry_later(connection);
+	connection->events->lost(connection->userdata, why);
+}
+
+static void on_tried(struct nats_connection *connection)
+{
+	char why[WHY_SIZE];
+
+	pthread_join(connection->connector, NULL);
+	if (connection->made) {
+		begin_to_use(connection);
+		return;
+	}
+	if (connection->socket >= 0) /* of a server that didn't become the one */
+		close(connection->socket);
+	connection->socket = -1;
+	memcpy(why, connection->why, sizeof(why));
+	retry_later(connection);
+	connection->events->lost(connection->userdata, why);
+}
+
+static void on_wake(evutil_socket_t fd, short what, void *userdata)
+{
+	struct nats_connection *connection = userdata;
+	bool is_tried, is_gone, wants_write;
+	char complaint[WHY_SIZE];
+	uint64_t count;
+
+	if (read(fd, &count, sizeof(count)) < 0)
+		return;
+	pthread_mutex_lock(&connection->lock);
+	is_tried = connection->state == CONNECTING && connection->is_tried;
+	is_gone = connection->is_gone;
+	wants_write = connection->wants_write;
+	connection->wants_write = false;
+	memcpy(complaint, connection->complaint, sizeof(complaint));
+	connection->complaint[0] = '\0';
+	pthread_mutex_unlock(&connection->lock);
+
+	if (is_tried)
+		on_tried(connection);
+	if (*complaint)
+		connection->events->complaint(connection->userdata, complaint);
+	if (connection->state == UP && is_gone)
+		lose(connection);
+	else if (connection->state == UP && wants_write)
+		event_active(connection->flush, EV_TIMEOUT, 0);
+}
+
+bool nats_connection_is_up(const struct nats_connection *connection)
+{
+	return connection->state == UP;
+}
+
+size_t nats_connection_max_payload(const struct nats_connection *connection)
+{
+	int64_t size = natsConnection_GetMaxPayload(connection->nats);
+
+	return size > 0 ? (size_t)size : 0;
+}
+
+void nats_connection_subscribe(struct nats_connection *connection, const char *subject)
+{
+	natsSubscription **subscription = &connection->subscriptions[connection->subscription_count];
+	natsStatus status;
+
+	if (connection->state != UP || connection->subscription_count == SUBSCRIPTIONS_MAX)
+		return;
+	status = natsConnection_SubscribeSync(subscription, connection->nats, subject);
+	if (status == NATS_OK)
+		connection->subscription_count++;
+	else
+		log_error("NATS: can't subscribe to %s: %s", subject, natsStatus_GetText(status));
+}
+
+void nats_connection_publish(struct nats_connection *connection, const char *subject, const void *data,
+			     size_t size)
+{
+	natsStatus status;
+
+	if (connection->state != UP)
+		return;
+	status = natsConnection_Publish(connection->nats, subject, data, (int)size);
+	if (status != NATS_OK && status != NATS_CONNECTION_CLOSED)
+		log_error("NATS: can't publish %zu bytes on %s: %s", size, subject,
+			  natsStatus_GetText(status));
+}
+
+bool nats_connection_is_full(struct nats_connection *connection)
+{
+	if (connection->state == UP && !connection->is_full)
+		connection->is_full = natsConnection_Buffered(connection->nats) > FULL_SIZE;
+	return connection->is_full;
+}
+
+/* --- its life --------------------------------------------------------------------------------- */
+
+int nats_connection_new(struct nats_connection **out, struct event_base *base,
+			const struct settings *settings, const struct nats_events *events, void *userdata,
+			const char *name, char **error)
+{
+	struct nats_connection *connection = calloc(1, sizeof(*connection));
+	char why[WHY_SIZE] = "";
+	natsOptions *options;
+
+	*error = NULL;
+	if (!connection)
+		return -ENOMEM;
+	connection->base = base;
+	connection->settings = settings;
+	connection->events = events;
+	connection->userdata = userdata;
+	connection->loop = pthread_self();
+	connection->socket = -1;
+	pthread_mutex_init(&connection->lock, NULL);
+	connection->name = strdup(name);
+	connection->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	connection->woken = event_new(base, connection->wake, EV_READ | EV_PERSIST, on_wake, connection);
+	connection->retry = event_new(base, -1, 0, on_retry, connection);
+	connection->flush = event_new(base, -1, 0, on_writable, connection);
+	if (!connection->name || connection->wake < 0 || !connection->woken || !connection->retry ||
+	    !connection->flush || event_add(connection->woken, NULL) < 0) {
+		nats_connection_free(connection);
+		return -ENOMEM;
+	}
+	options = make_options(connection, why);
+	if (!options) {
+		*error = strdup(why);
+		nats_connection_free(connection);
+		return -EINVAL;
+	}
+	natsOptions_Destroy(options);
+	srandom((unsigned)clock_ns());
+	*out = connection;
+	on_retry(-1, 0, connection);
+	return 0;
+}
+
+/* Writes what waits, without a loop. */
+static void flush_at_end(struct nats_connection *connection)
+{
+	uint64_t end = clock_ms() + FLUSH_MS, now;
+
+	while (natsConnection_Buffered(connection->nats) > 0 && (now = clock_ms()) < end) {
+		struct pollfd socket = {.fd = connection->socket, .events = POLLOUT};
+
+		if (poll(&socket, 1, (int)(end - now)) <= 0 || socket.revents & (POLLERR | POLLHUP))
+			return;
+		natsConnection_ProcessWriteEvent(connection->nats);
+	}
+}
+
+void nats_connection_free(struct nats_connection *connection)
+{
+	if (!connection)
+		return;
+	if (connection->state == CONNECTING) {
+		/* The thread may wait for a server for some seconds more. The process ends, and that with it. */
+		pthread_mutex_lock(&connection->lock);
+		bool is_tried = connection->is_tried;
+		pthread_mutex_unlock(&connection->lock);
+		if (!is_tried)
+			return;
+		pthread_join(connection->connector, NULL);
+		connection->nats = connection->made;
+		connection->state = WAITING;
+	}
+	if (connection->state == UP)
+		flush_at_end(connection);
+	if (connection->flush)
+		drop(connection);
+	nats_CloseAndWait(1000); /* whatever it would still tell from other threads, it has told now */
+	free_event(connection->woken);
+	free_event(connection->retry);
+	free_event(connection->flush);
+	if (connection->wake >= 0)
+		close(connection->wake);
+	pthread_mutex_destroy(&connection->lock);
+	free(connection->name);
+	free(connection);
+}

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""xenmsg-gateway between real nats-servers and daemons that are played here: bytes arrive in order and all of them, or the
+conversation ends; whatever is killed, forbidden or slow is said, and bounded."""
+
+import contextlib
+import random
+import subprocess
+import threading
+import time
+
+import pytest
+
+from conftest import TIMEOUT, program
+from gateway_rig import Daemon, Gateway, Server, connected, free_port, pump
+
+BYTES = random.Random(7).randbytes(24 << 20)
+
+
+@pytest.fixture
+def rig(tmp_path):
+    """Makes servers and gateways, and ends them."""
+    class Rig:
+        def __init__(self):
+            self.servers, self.gateways = [], []
+
+        def server(self, *args, **keywords):
+            self.servers.append(Server(tmp_path, *args, **keywords))
+            return self.servers[-1]
+
+        def gateway(self, *args, **keywords):
+            self.gateways.append(Gateway(tmp_path, *args, **keywords))
+            return self.gateways[-1]
+
+        def two(self, *args, **keywords):
+            """Two hosts that know each other."""
+            server = self.server(*args, **keywords)
+            a, b = self.gateway("hosta", [server.url]), self.gateway("hostb", [server.url])
+            meet(a, b)
+            return server, a, b
+
+    made = Rig()
+    made.directory = tmp_path
+    yield made
+    for gateway in made.gateways:
+        if gateway.process and gateway.process.poll() is None:
+            gateway.kill()
+        gateway.daemon.close()
+        print(f"--- {gateway.host}:\n{gateway.log()}")
+    for server in made.servers:
+        server.kill()
+
+
+def meet(a, b):
+    a.daemon.wait(type="host", host=b.host, up=True, instance=b.daemon.instance)
+    b.daemon.wait(type="host", host=a.host, up=True, instance=a.daemon.instance)
+
+
+def why_down(gateway, text):
+    """Waits until the daemon has been told that the gateway isn't connected, for a reason with this text."""
+    while text not in (why := gateway.daemon.wait(type="state", up=False)["why"]):
+        pass
+    return why
+
+
+def ended(stream):
+    """Reads what is left, until the end."""
+    stream.settimeout(TIMEOUT)
+    rest = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := stream.recv(1 << 20):
+            rest += piece
+    return rest
+
+
+def test_bytes_flow_both_ways_and_are_equal(rig):
+    _, a, b = rig.two()
+    at_a, at_b = connected(a, b)
+    got = {}
+    back = threading.Thread(target=lambda: got.update(back=pump(at_b, at_a, BYTES[::-1])))
+    back.start()
+    assert pump(at_a, at_b, BYTES) == BYTES
+    back.join(TIMEOUT)
+    assert got["back"] == BYTES[::-1]
+    # What was written before the end arrives before the end.
+    at_a.sendall(b"good-bye")
+    at_a.close()
+    assert ended(at_b) == b"good-bye"
+
+
+def test_the_higher_name_may_ask_too(rig):
+    _, a, b = rig.two()
+    at_a, at_b = connected(a, b, from_a=False)
+    assert pump(at_a, at_b, b"x" * 100000) == b"x" * 100000
+
+
+def test_of_two_that_ask_at_once_the_lower_names_stays(rig):
+    _, a, b = rig.two()
+    number_a, at_a = a.daemon.ask("hostb")
+    number_b, _ = b.daemon.ask("hosta")
+    assert b.daemon.wait(type="failed", host="hosta", id=number_b)["error"] == "EAGAIN"
+    at_b = b.daemon.accept("hosta")
+    a.daemon.wait(type="connected", host="hostb", id=number_a)
+    assert pump(at_a, at_b, b"once") == b"once"
+
+
+def test_a_host_that_declines_or_isnt_there(rig):
+    _, a, b = rig.two()
+    number, _ = a.daemon.ask("hostb")
+    b.daemon.say({"type": "decline", "host": "hosta", "id": b.daemon.wait(type="incoming")["id"]})
+    assert a.daemon.wait(type="failed", id=number)["error"] == "EHOSTUNREACH"
+    number, _ = a.daemon.ask("hostc")
+    assert a.daemon.wait(type="failed", id=number, host="hostc")["error"] == "EHOSTDOWN"
+
+
+def test_a_small_max_payload(rig):
+    _, a, b = rig.two(config="max_payload: 64KB")
+    at_a, at_b = connected(a, b)
+    assert pump(at_a, at_b, BYTES[:4 << 20]) == BYTES[:4 << 20]
+
+
+def test_a_killed_server_ends_conversations_and_hosts_find_each_other_again(rig):
+    server, a, b = rig.two()
+    at_a, at_b = connected(a, b)
+    assert pump(at_a, at_b, b"before") == b"before"
+    server.kill()
+    assert ended(at_a) == b"" and ended(at_b) == b""
+    why_down(a, "not connected to NATS")
+    number, _ = a.daemon.ask("hostb")
+    assert a.daemon.wait(type="failed", id=number)["error"] == "EHOSTUNREACH"
+    server.start()
+    a.is_up()
+    b.is_up()
+    at_a, at_b = connected(a, b)
+    assert pump(at_b, at_a, BYTES[:1 << 20]) == BYTES[:1 << 20]
+
+
+def test_what_arrives_is_a_beginning_of_what_was_sent_when_the_server_is_killed_under_load(rig):
+    server, a, b = rig.two()
+    for _ in range(3):
+        at_a, at_b = connected(a, b)
+        half = threading.Event()
+        got = bytearray()
+
+        def read(stream=at_b, into=got, event=half):
+            stream.settimeout(TIMEOUT)
+            with contextlib.suppress(OSError):
+                while piece := stream.recv(65536):
+                    into += piece
+                    if len(into) > 2 << 20:
+                        event.set()
+        reader = threading.Thread(target=read)
+        reader.start()
+        writer = threading.Thread(target=pump_into, args=(at_a,))
+        writer.start()
+        assert half.wait(TIMEOUT)
+        server.kill()
+        reader.join(TIMEOUT)
+        writer.join(TIMEOUT)
+        assert not reader.is_alive() and len(got) >= 2 << 20
+        assert bytes(got) == (BYTES * (len(got) // len(BYTES) + 1))[:len(got)]
+        server.start()
+        a.is_up()
+        b.is_up()
+
+
+def pump_into(stream):
+    with contextlib.suppress(OSError):
+        while True:
+            stream.sendall(BYTES)
+
+
+def test_one_of_a_cluster_of_three_is_lost(rig):
+    routes = [free_port() for _ in range(3)]
+    servers = []
+    for index, port in enumerate(routes):
+        others = ", ".join(f'"nats://127.0.0.1:{other}"' for other in routes if other != port)
+        servers.append(rig.server(f"nats{index}", f'cluster {{ name: c, listen: "127.0.0.1:{port}", '
+                                                  f'routes: [{others}] }}'))
+    urls = [server.url for server in servers]
+    # Each begins with another server, and knows them all.
+    a, b = rig.gateway("hosta", [urls[0]]), rig.gateway("hostb", [urls[1]])
+    c = rig.gateway("hostc", urls)
+    meet(a, b)
+    at_a, at_b = connected(a, b)
+    servers[2].kill()
+    assert pump(at_a, at_b, BYTES) == BYTES
+    c.daemon.wait(type="host", host="hosta", up=True)
+    at_c, at_a = connected(c, a)
+    assert pump(at_c, at_a, BYTES[:1 << 20]) == BYTES[:1 << 20]
+
+
+def test_a_killed_gateway_ends_conversations_and_comes_back(rig):
+    _, a, b = rig.two()
+    at_a, at_b = connected(a, b)
+    b.kill()
+    assert ended(at_b) == b""
+    b.start()
+    # The other end isn't told that it was killed: its successor says so.
+    b.is_up()
+    assert ended(at_a) == b""
+    at_a, at_b = connected(a, b)
+    assert pump(at_a, at_b, BYTES[:1 << 20]) == BYTES[:1 << 20]
+    b.kill()
+    assert "dead-after" in a.daemon.wait(type="host", host="hostb", up=False)["why"]
+    assert ended(at_a) == b""
+
+
+def test_a_stopped_gateway_says_so(rig):
+    _, a, b = rig.two()
+    at_a, _ = connected(a, b)
+    began = time.monotonic()
+    assert b.stop() == 0
+    assert a.daemon.wait(type="host", host="hostb", up=False)["why"] == "it has stopped"
+    assert ended(at_a) == b"" and time.monotonic() - began < 3
+
+
+def test_a_daemon_that_goes_and_comes_again(rig):
+    _, a, b = rig.two()
+    at_a, _ = connected(a, b)
+    path = b.daemon.path
+    b.daemon.close()
+    assert ended(at_a) == b""
+    a.daemon.wait(type="host", host="hostb", up=False)
+    b.daemon = Daemon(path, "hostb")
+    meet(a, b)
+    at_a, at_b = connected(a, b)
+    assert pump(at_a, at_b, b"again") == b"again"
+
+
+USERS = """
+authorization {
+  users: [
+    { user: "hosta", password: "a", permissions: {
+        publish: ["xenmsg.to.*.hosta", "xenmsg.presence.hosta"], subscribe: ["xenmsg.to.hosta.*", "xenmsg.presence.*"] } }
+    { user: "hostb", password: "b", permissions: {
+        publish: ["xenmsg.to.*.hostb", "xenmsg.presence.hostb"], subscribe: ["xenmsg.to.hostb.*", "xenmsg.presence.*"] } }
+  ]
+}
+"""
+
+
+def user(rig, name, password):
+    path = rig.directory / f"password-{name}-{password}"
+    path.write_text(password + "\n")
+    return f"user = {name}\npassword-file = {path}"
+
+
+def test_permissions_of_another_host_forbid_and_it_is_said(rig):
+    server = rig.server(config=USERS)
+    a = rig.gateway("hosta", [server.url], user(rig, "hosta", "a"))
+    a.is_up()
+    liar = rig.gateway("hosta2", [server.url], user(rig, "hostb", "b"))
+    assert "hosta2" in why_down(liar, "Permissions Violation")
+    liar.says("is the user in [nats] the one of hosta2?")
+    number, _ = liar.daemon.ask("hosta")
+    assert liar.daemon.wait(type="failed", id=number)["error"] == "EHOSTUNREACH"
+    assert not any(packet["type"] == "host" and packet["host"] == "hosta2" for packet in a.daemon.packets)
+
+
+def test_a_wrong_password_is_said_and_tried_again(rig):
+    server = rig.server(config=USERS)
+    a = rig.gateway("hosta", [server.url], user(rig, "hosta", "wrong"))
+    why_down(a, "Authorization Violation")
+    (rig.directory / "password-hosta-wrong").write_text("a\n")
+    a.is_up()
+
+
+def test_two_hosts_of_one_name(rig):
+    server, a, b = rig.two()
+    at_a, at_b = connected(a, b)
+    late = rig.gateway("hosta", [server.url])
+    assert late.process.wait(TIMEOUT) == 4
+    assert "another host" in late.log() and a.daemon.instance in late.log()
+    assert pump(at_a, at_b, b"undisturbed") == b"undisturbed"
+    assert a.process.poll() is None
+
+
+def test_a_slow_reader_costs_a_window_and_no_more(rig):
+    server, a, b = rig.two()
+    at_a, at_b = connected(a, b)
+    before = a.rss(), b.rss()
+    at_a.settimeout(1)
+    written = 0
+    with contextlib.suppress(TimeoutError):
+        while written < 64 << 20:
+            written += at_a.send(BYTES[:1 << 20])
+    assert 1 << 20 <= written < 8 << 20
+    assert a.rss() - before[0] < 8 << 20 and b.rss() - before[1] < 8 << 20
+    at_b.settimeout(TIMEOUT)
+    got = 0
+    while got < written:
+        got += len(at_b.recv(1 << 20))
+    assert got == written
+    assert "lost" not in a.log()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """A CA, a certificate for localhost by it, one for another name, and one by another CA."""
+    directory = tmp_path_factory.mktemp("tls")
+
+    def openssl(*words):
+        subprocess.run(["openssl", *words], cwd=directory, check=True, capture_output=True)
+    for ca in ("ca", "other-ca"):
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", f"/CN={ca}",
+                "-keyout", f"{ca}.key", "-out", f"{ca}.pem")
+    for name, ca, subject in (("good", "ca", "DNS:localhost"), ("misnamed", "ca", "DNS:elsewhere.example"),
+                              ("foreign", "other-ca", "DNS:localhost")):
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key",
+                "-out", f"{name}.csr")
+        (directory / "names").write_text(f"subjectAltName={subject}\n")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial",
+                "-days", "2", "-extfile", "names", "-out", f"{name}.pem")
+    return directory
+
+
+def tls(certificates, name):
+    return f'tls {{ cert_file: "{certificates}/{name}.pem", key_file: "{certificates}/{name}.key" }}'
+
+
+def test_tls_with_a_verified_name(rig, certificates):
+    server = rig.server(config=tls(certificates, "good"))
+    a, b = (rig.gateway(host, [f"tls://localhost:{server.port}"], f"tls-ca = {certificates}/ca.pem")
+            for host in ("hosta", "hostb"))
+    meet(a, b)
+    at_a, at_b = connected(a, b)
+    assert pump(at_a, at_b, BYTES[:8 << 20]) == BYTES[:8 << 20]
+
+
+@pytest.mark.parametrize("name", ["misnamed", "foreign"])
+def test_a_wrong_certificate_is_refused(rig, certificates, name):
+    server = rig.server(config=tls(certificates, name))
+    a = rig.gateway("hosta", [f"tls://localhost:{server.port}"], f"tls-ca = {certificates}/ca.pem")
+    assert "certificate" in why_down(a, "SSL") or "hostname" in a.log()
+    assert "connected to" not in a.log().replace("not connected to", "")
+
+
+def test_a_server_without_tls_is_refused_where_tls_is_asked_for(rig, certificates):
+    server = rig.server()
+    a = rig.gateway("hosta", [f"tls://localhost:{server.port}"], f"tls-ca = {certificates}/ca.pem")
+    why_down(a, "Secure Connection not available")
+
+
+def test_settings_that_are_wrong_are_said(rig):
+    a = rig.gateway("hosta", ["nats://localhost:4222"], "credentials = /nowhere/hosta.creds")
+    assert a.process.wait(TIMEOUT) == 2
+    assert "/nowhere/hosta.creds: can't be read: No such file or directory" in a.log()
+    for line, wrong in (("servers = http://x", "must be 1 to 16 URLs"), ("servers = nats://u:p@x", "without user or password"),
+                        ("servers = nats://x\nuser = a", "need each other"), ("server = nats://x", "unknown key server")):
+        a.config.write_text(f"[nats]\n{line}\n")
+        done = subprocess.run([program("xenmsg-gateway"), "--check-config", "--config", a.config], capture_output=True, check=False)
+        assert done.returncode == 2 and wrong in done.stderr.decode(), done.stderr
