@@ -140,6 +140,7 @@ include tests/fuzz/daemon.mk
 include tests/fuzz/client.mk
 include tests/fuzz/lower.mk
 include tests/fuzz/surface.mk
+include tests/fuzz/hosts.mk
 include tests/peers/local.mk
 include tests/xen/local.mk
 include tests/store/local.mk
