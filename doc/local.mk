@@ -24,7 +24,7 @@ dist_man_MANS += \
 	doc/man3/xenmsg_timeout.3 doc/man3/xenmsg_unbind.3 doc/man3/xenmsg_unwatch.3 doc/man3/xenmsg_wait.3 \
 	doc/man3/xenmsg_reserve.3 doc/man3/xenmsg_commit.3 doc/man3/xenmsg_unreserve.3 \
 	doc/man3/xenmsg_withdraw.3
-dist_doc_DATA += doc/architecture.md doc/metrics.md doc/probes.md doc/protocol.md doc/python.md doc/run.md doc/xensim.md doc/running-on-xen.md doc/security.md doc/tutorial.md doc/status.schema.json \
+dist_doc_DATA += doc/architecture.md doc/hosts.md doc/metrics.md doc/probes.md doc/protocol.md doc/python.md doc/run.md doc/xensim.md doc/running-on-xen.md doc/security.md doc/tutorial.md doc/status.schema.json \
 	doc/commands.schema.json \
 	doc/way-of-a-message.svg
 EXTRA_DIST += NEWS scripts/demo scripts/draw doc/way-of-a-message.dot

@@ -45,5 +45,7 @@ dist_example_DATA = \
 	examples/request-reply.c \
 	examples/sdevent.c \
 	examples/xensim-workflow.yml
+natsexampledir = $(exampledir)/nats
+dist_natsexample_DATA = examples/nats/nats-server.conf
 dist_example_SCRIPTS = examples/chat.sh examples/kv.sh examples/loop.py examples/rendezvous.sh examples/request-reply.py \
 	examples/request-reply.sh examples/xensim-test.sh

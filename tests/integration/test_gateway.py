@@ -3,7 +3,10 @@
 conversation ends; whatever is killed, forbidden or slow is said, and bounded."""
 
 import contextlib
+import os
 import random
+import re
+import shutil
 import subprocess
 import threading
 import time
@@ -11,8 +14,9 @@ import time
 import pytest
 
 from conftest import TIMEOUT, program
-from gateway_rig import Daemon, Gateway, Server, connected, free_port, pump
+from gateway_rig import Daemon, Gateway, Server, connected, free_port, nats_server, pump
 
+SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 BYTES = random.Random(7).randbytes(24 << 20)
 
 
@@ -350,3 +354,43 @@ def test_settings_that_are_wrong_are_said(rig):
         a.config.write_text(f"[nats]\n{line}\n")
         done = subprocess.run([program("xenmsg-gateway"), "--check-config", "--config", a.config], capture_output=True, check=False)
         assert done.returncode == 2 and wrong in done.stderr.decode(), done.stderr
+
+
+def blocks():
+    """The blocks between ``` in doc/hosts.md."""
+    with open(os.path.join(SOURCES, "doc/hosts.md"), encoding="utf-8") as file:
+        return re.findall(r"^```\n(.*?)^```$", file.read(), re.M | re.S)
+
+
+def test_the_commands_and_settings_of_hosts_md(rig):
+    _, make_files, start, settings = blocks()
+    directory, port = rig.directory, free_port()
+    subprocess.run(["bash", "-e", "-c", make_files.replace("nats.example", "localhost")], cwd=directory, check=True,
+                   capture_output=True)
+    shutil.copy(os.path.join(SOURCES, "examples/nats/nats-server.conf"), directory)
+    config = directory / "nats-server.conf"
+    config.write_text(config.read_text().replace("0.0.0.0:4222", f"127.0.0.1:{port}"))
+    assert start == "nats-server -c nats-server.conf\n"
+    with subprocess.Popen([nats_server(), "-c", "nats-server.conf"], cwd=directory, stderr=subprocess.DEVNULL) as server:
+        try:
+            gateways = []
+            for host in ("hosta", "hostb", "hostc"):
+                gateways.append(rig.gateway(host, ["nats://unused"], start=False))
+                gateways[-1].config.write_text(
+                    settings.replace("nats.example:4222", f"localhost:{port}").replace("/etc/xenmsg", str(directory))
+                    .replace("hosta", host) + f"[gateway]\ndaemon-socket = {gateways[-1].daemon.path}\n")
+                gateways[-1].start()
+            a, b, c = gateways
+            for one, other in ((a, b), (a, c), (b, c)):
+                one.daemon.wait(take=False, type="host", host=other.host, up=True)
+                other.daemon.wait(take=False, type="host", host=one.host, up=True)
+                at_one, at_other = connected(one, other)
+                assert pump(at_one, at_other, BYTES[:1 << 20]) == BYTES[:1 << 20]
+            a.says("host hosta can be reached through")
+            # None of them may speak by another one's name.
+            b.kill()
+            b.config.write_text(b.config.read_text().replace("hostb.password", "hosta.password"))
+            b.start()
+            b.says("Authorization Violation")
+        finally:
+            server.terminate()
