@@ -165,6 +165,10 @@ static bool on_connect(struct conversation *conversation, const struct message *
 		say_about(conversation, message->nonce, (struct message){.kind = MESSAGE_CLOSE});
 		return false;
 	}
+	/* A host that asks all the time would have our daemon busy with it. Who is in earnest repeats the question. */
+	if (conversation->questions == CONVERSATION_QUESTIONS)
+		return false;
+	conversation->questions++;
 	if (conversation->state == CONVERSATION_ASKING) {
 		if (conversation->is_lower) {
 			say_about(conversation, message->nonce,
@@ -353,6 +357,8 @@ static void tick_open(struct conversation *conversation, uint64_t now_ms)
 
 void conversation_tick(struct conversation *conversation, uint64_t now_ms)
 {
+	if (conversation->questions)
+		conversation->questions--;
 	switch (conversation->state) {
 	case CONVERSATION_OPEN:
 		tick_open(conversation, now_ms);

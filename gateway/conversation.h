@@ -33,9 +33,10 @@
 #include "gateway/message.h"
 
 #define CONVERSATION_WINDOW  (1u << 20) /* bytes that an end takes before its daemon has read any */
-#define CONVERSATION_TICK_MS 250u	/* how often conversation_tick() is due while it isn't NONE */
+#define CONVERSATION_TICK_MS 250u	/* how often conversation_tick() is due */
 #define CONVERSATION_REPEAT_MS                                                                               \
 	1000u /* after which a CONNECT, or the question how far the other end is, is repeated */
+#define CONVERSATION_QUESTIONS	8u     /* of the other end that are taken at once; one more in each tick */
 #define CONVERSATION_SILENCE_MS 10000u /* after which an end that was asked and says nothing is lost */
 
 enum conversation_state {
@@ -62,7 +63,8 @@ struct conversation_events {
 struct conversation {
 	const struct conversation_events *events;
 	void *userdata;
-	bool is_lower; /* our host's name is the lower one */
+	bool is_lower;	    /* our host's name is the lower one */
+	unsigned questions; /* of the other end, lately */
 
 	enum conversation_state state;
 	uint64_t id; /* as the daemon knows it, unless NONE */

@@ -370,6 +370,7 @@ static void begin_to_use(struct nats_connection *connection)
 	}
 	connection->state = UP;
 	connection->is_full = false;
+	event_active(connection->flush, EV_TIMEOUT, 0); /* a wish to write may have come before */
 	natsConnection_GetConnectedUrl(connection->nats, server, sizeof(server));
 	connection->events->connected(connection->userdata, server);
 }

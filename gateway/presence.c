@@ -23,7 +23,7 @@ struct host {
 	char gateway[GATEWAY_SIZE];
 	char instance[GATEWAY_INSTANCE_SIZE];
 	bool up;
-	uint64_t heard_ms;
+	uint64_t heard_ms, changed_ms;
 	uint64_t greet_ms; /* when to greet it; 0: not */
 	UT_hash_handle hh;
 };
@@ -272,6 +272,11 @@ void presence_message(struct presence *presence, const char *name, const char *u
 		return;
 	is_other = host->up && (!is_known || strcmp(host->instance, said.instance) != 0);
 	host->heard_ms = now_ms;
+	if (is_other || said.up != host->up) {
+		if (host->changed_ms && now_ms - host->changed_ms < PRESENCE_CHANGE_MS)
+			return;
+		host->changed_ms = now_ms;
+	}
 	if (!is_known && presence->state == JOINED) {
 		presence->random = presence->random * 1664525u + 1013904223u;
 		host->greet_ms = now_ms + 1 + (presence->random >> 16) % GREET_MS;

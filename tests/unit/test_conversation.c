@@ -555,6 +555,27 @@ static void many_about_what_isnt_known_get_few_answers(void **state)
 	free(network);
 }
 
+static void who_asks_all_the_time_is_heard_now_and_then(void **state)
+{
+	struct network *network = network_new(1);
+	struct end *b = &network->ends[1];
+	uint64_t last = 0;
+	unsigned heard = 0;
+
+	for (unsigned i = 0; i < 10000; i++) {
+		struct message message = {.kind = MESSAGE_CONNECT, .window = 1};
+
+		memcpy(message.nonce, &i, sizeof(i));
+		conversation_message(&b->conversation, &message, i + 1, network->now);
+		heard += b->incoming != last;
+		last = b->incoming;
+		if (i % 100 == 99)
+			conversation_tick(&b->conversation, network->now += CONVERSATION_TICK_MS);
+	}
+	assert_int_equal(heard, CONVERSATION_QUESTIONS + 99);
+	free(network);
+}
+
 /* --- by chance -------------------------------------------------------------------------------- */
 
 static void step(struct network *network)
@@ -658,6 +679,7 @@ int main(void)
 		cmocka_unit_test(lies_end_the_liars_conversation),
 		cmocka_unit_test(more_than_the_window_ends_it),
 		cmocka_unit_test(many_about_what_isnt_known_get_few_answers),
+		cmocka_unit_test(who_asks_all_the_time_is_heard_now_and_then),
 		cmocka_unit_test(whatever_the_network_does),
 	};
 

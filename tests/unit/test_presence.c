@@ -182,6 +182,7 @@ static void who_says_good_bye_is_down_at_once(void **state)
 	pass(3000);
 	presence_leave(b->presence, network.now);
 	assert_false(presence_is_up(a->presence, "b"));
+	pass(PRESENCE_CHANGE_MS);
 	presence_start(b->presence, network.now);
 	assert_true(presence_is_up(a->presence, "b"));
 }
@@ -238,6 +239,20 @@ static void of_two_that_were_apart_the_older_stays(void **state)
 	assert_false(first->has_rival);
 }
 
+static void who_changes_all_the_time_is_heard_now_and_then(void **state)
+{
+	struct site *a = come("a"), *b = come("b");
+	unsigned before;
+
+	pass(3000);
+	before = a->ups;
+	for (unsigned i = 0; i < 1000; i++)
+		presence_set_instance(b->presence, i % 2 ? "cc" : "bb", network.now);
+	assert_int_equal(a->ups, before + 1);
+	pass(6000);
+	assert_int_equal(a->ups, before + 2); /* what it was at last */
+}
+
 static void what_is_no_presence_is_ignored(void **state)
 {
 	static const char *const texts[] = {
@@ -269,6 +284,8 @@ int main(void)
 			the_later_of_two_with_one_name_steps_back_and_is_nobody_before, begin, finish),
 		cmocka_unit_test_setup_teardown(of_two_that_come_at_once_one_stays, begin, finish),
 		cmocka_unit_test_setup_teardown(of_two_that_were_apart_the_older_stays, begin, finish),
+		cmocka_unit_test_setup_teardown(who_changes_all_the_time_is_heard_now_and_then, begin,
+						finish),
 		cmocka_unit_test_setup_teardown(what_is_no_presence_is_ignored, begin, finish),
 	};
 
