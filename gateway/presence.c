@@ -272,7 +272,7 @@ void presence_message(struct presence *presence, const char *name, const char *u
 		return;
 	is_other = host->up && (!is_known || strcmp(host->instance, said.instance) != 0);
 	host->heard_ms = now_ms;
-	if (is_other || said.up != host->up) {
+	if (said.up && (is_other || !host->up)) { /* a host that goes is heard at once, and can't go twice */
 		if (host->changed_ms && now_ms - host->changed_ms < PRESENCE_CHANGE_MS)
 			return;
 		host->changed_ms = now_ms;

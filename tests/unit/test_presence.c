@@ -179,11 +179,12 @@ static void who_says_good_bye_is_down_at_once(void **state)
 {
 	struct site *a = come("a"), *b = come("b");
 
-	pass(3000);
+	pass(PRESENCE_JOIN_MS);
 	presence_leave(b->presence, network.now);
 	assert_false(presence_is_up(a->presence, "b"));
-	pass(PRESENCE_CHANGE_MS);
 	presence_start(b->presence, network.now);
+	assert_false(presence_is_up(a->presence, "b"));
+	pass(6000);
 	assert_true(presence_is_up(a->presence, "b"));
 }
 
