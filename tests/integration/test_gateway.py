@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -136,6 +137,49 @@ def test_a_killed_server_ends_conversations_and_hosts_find_each_other_again(rig)
     b.is_up()
     at_a, at_b = connected(a, b)
     assert pump(at_b, at_a, BYTES[:1 << 20]) == BYTES[:1 << 20]
+
+
+def write_until_stuck(stream):
+    """Writes until nothing more is taken for a second. Returns how many bytes were."""
+    written = 0
+    stream.settimeout(1)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            written += stream.send(BYTES[:65536])
+    return written
+
+
+def read_exactly(stream, size):
+    stream.settimeout(TIMEOUT)
+    got = 0
+    while got < size and (piece := stream.recv(1 << 20)):
+        got += len(piece)
+    return got
+
+
+def test_a_server_that_stands_still_for_a_while_is_a_pause(rig):
+    server, a, b = rig.two()
+    at_a, at_b = connected(a, b)
+    server.process.send_signal(signal.SIGSTOP)
+    written = write_until_stuck(at_a)
+    server.process.send_signal(signal.SIGCONT)
+    assert read_exactly(at_b, written) == written
+    assert "lost" not in a.log() + b.log()
+
+
+@pytest.mark.slow
+def test_a_server_that_stands_still_for_good_is_lost(rig):
+    server, a, b = rig.two()
+    at_a, at_b = connected(a, b)
+    server.process.send_signal(signal.SIGSTOP)
+    write_until_stuck(at_a)
+    assert ended(at_a) == b"" and ended(at_b) == b""
+    why_down(a, "not connected to NATS")
+    server.process.send_signal(signal.SIGCONT)
+    a.is_up()
+    b.is_up()
+    at_a, at_b = connected(a, b)
+    assert pump(at_a, at_b, b"again") == b"again"
 
 
 def test_what_arrives_is_a_beginning_of_what_was_sent_when_the_server_is_killed_under_load(rig):
@@ -283,18 +327,10 @@ def test_a_slow_reader_costs_a_window_and_no_more(rig):
     server, a, b = rig.two()
     at_a, at_b = connected(a, b)
     before = a.rss(), b.rss()
-    at_a.settimeout(1)
-    written = 0
-    with contextlib.suppress(TimeoutError):
-        while written < 64 << 20:
-            written += at_a.send(BYTES[:1 << 20])
+    written = write_until_stuck(at_a)
     assert 1 << 20 <= written < 8 << 20
     assert a.rss() - before[0] < 8 << 20 and b.rss() - before[1] < 8 << 20
-    at_b.settimeout(TIMEOUT)
-    got = 0
-    while got < written:
-        got += len(at_b.recv(1 << 20))
-    assert got == written
+    assert read_exactly(at_b, written) == written
     assert "lost" not in a.log()
 
 
