@@ -464,12 +464,15 @@ size_t nats_connection_max_payload(const struct nats_connection *connection)
 
 void nats_connection_subscribe(struct nats_connection *connection, const char *subject)
 {
-	natsSubscription **subscription = &connection->subscriptions[connection->subscription_count];
 	natsStatus status;
 
+	for (unsigned i = 0; i < connection->subscription_count; i++)
+		if (!strcmp(natsSubscription_GetSubject(connection->subscriptions[i]), subject))
+			return;
 	if (connection->state != UP || connection->subscription_count == SUBSCRIPTIONS_MAX)
 		return;
-	status = natsConnection_SubscribeSync(subscription, connection->nats, subject);
+	status = natsConnection_SubscribeSync(&connection->subscriptions[connection->subscription_count],
+					      connection->nats, subject);
 	if (status == NATS_OK)
 		connection->subscription_count++;
 	else

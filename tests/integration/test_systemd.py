@@ -205,6 +205,8 @@ def test_what_is_not_one_socket_for_it_is_refused(one, tmp_path, kind, more):
 def test_the_units_are_valid_and_the_service_is_confined():
     units = [os.path.join(UNITS, name) for name in ("xenmsgd.service", "xenmsgd.socket", "xenmsg-keeper.service", "xenmsg-keeper.socket",
                                                 "xenmsg-exporter.service", "xenmsg-serve@.service")]
+    gateway = os.path.join(UNITS, "xenmsg-gateway.service")
+    units[1:1] = [gateway] if os.path.exists(gateway) else []  # built with NATS
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False)
     complaints = [line for line in done.stderr.splitlines() if "xenmsg" in line]
     assert done.returncode == 0 and not complaints, done.stderr
