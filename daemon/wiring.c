@@ -25,6 +25,7 @@
 #include "daemon/queries.h"
 #include "daemon/base/privileges.h"
 #include "daemon/base/quota.h"
+#include "daemon/relay/channel.h"
 #include "daemon/router.h"
 #include "daemon/startup.h"
 #include "daemon/xen/store.h"
