@@ -32,7 +32,7 @@ struct self;
 
 static inline bool number_is_host(uint32_t number)
 {
-	return number >= HOST_FIRST;
+	return number >= HOST_FIRST && number < HOST_FIRST + HOSTS_MAX;
 }
 
 struct hosts_options {
