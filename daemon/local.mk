@@ -33,6 +33,8 @@ libdaemon_la_SOURCES = \
 	daemon/link/via_hosts.c daemon/link/via_internal.h \
 	daemon/relay/hop_output.c \
 	daemon/base/ini_file.c daemon/base/ini_file.h \
+	daemon/base/unix_listener.c daemon/base/unix_listener.h \
+	daemon/base/ini_keys.c daemon/base/ini_keys.h \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
 	daemon/relay/ledger.c daemon/relay/ledger.h \
 	daemon/relay/outlet.c daemon/relay/outlet.h \

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gateway/settings.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -10,7 +9,7 @@
 #include <sys/un.h>
 
 #include "daemon/base/config.h"
-#include "daemon/base/ini_file.h"
+#include "daemon/base/ini_keys.h"
 
 enum value_kind {
 	VALUE_SERVERS,
@@ -81,42 +80,27 @@ static bool is_url(const char *text)
 
 static int parse_servers(struct settings *settings, const char *text)
 {
-	while (*text) {
-		size_t size = strcspn(text, ",");
-		const char *next = text + size + (text[size] == ',');
+	const char *item;
+	size_t size;
 
-		while (size && isspace((unsigned char)*text))
-			text++, size--;
-		while (size && isspace((unsigned char)text[size - 1]))
-			size--;
+	while ((item = ini_next_item(&text, &size)) != NULL) {
 		if (settings->server_count == SETTINGS_SERVERS_MAX)
 			return -EINVAL;
-		settings->servers[settings->server_count] = strndup(text, size);
+		settings->servers[settings->server_count] = strndup(item, size);
 		if (!settings->servers[settings->server_count])
 			return -ENOMEM;
 		if (!is_url(settings->servers[settings->server_count++]))
 			return -EINVAL;
-		text = next;
 	}
 	return settings->server_count ? 0 : -EINVAL;
 }
 
-static int replace_string(char **field, const char *value)
+static int parse_value(void *settings_, unsigned index, const char *text)
 {
-	char *copy = strdup(value);
+	struct settings *settings = settings_;
+	void *field = (char *)settings + keys[index].offset;
 
-	if (!copy)
-		return -ENOMEM;
-	free(*field);
-	*field = copy;
-	return 0;
-}
-
-static int parse_value(struct settings *settings, const struct key *key, const char *text)
-{
-	void *field = (char *)settings + key->offset;
-
-	switch (key->kind) {
+	switch (keys[index].kind) {
 	case VALUE_SERVERS:
 		return parse_servers(settings, text);
 	case VALUE_SOCKET:
@@ -124,54 +108,15 @@ static int parse_value(struct settings *settings, const struct key *key, const c
 			return -EINVAL;
 		__attribute__((fallthrough));
 	case VALUE_PATH:
-		return text[0] == '/' ? replace_string(field, text) : -EINVAL;
+		return text[0] == '/' ? ini_set_string(field, text) : -EINVAL;
 	case VALUE_TEXT:
-		return *text ? replace_string(field, text) : -EINVAL;
+		return *text ? ini_set_string(field, text) : -EINVAL;
 	case VALUE_DURATION:
 		return config_parse_duration(text, 100, 3600000, field);
 	case VALUE_LOG_LEVEL:
 		return log_level_parse(text, field);
 	}
 	return -EINVAL;
-}
-
-/* State of reading the file. */
-struct reading {
-	struct ini_file file; /* first: begin_section() gets it */
-	struct settings *settings;
-	unsigned lines[KEYS]; /* the line that set each key; 0: none did */
-};
-
-static void begin_section(struct ini_file *file, const char *name, size_t size)
-{
-	for (size_t i = 0; i < KEYS; i++)
-		if (strlen(keys[i].section) == size && !strncmp(keys[i].section, name, size))
-			return;
-	ini_file_complain(file, "unknown section [%.*s]; there are [nats] and [gateway]", (int)size, name);
-}
-
-static int on_key(void *userdata, const char *section, const char *name, const char *value)
-{
-	struct reading *reading = userdata;
-	struct ini_file *file = &reading->file;
-	size_t i = 0;
-	int r;
-
-	while (i < KEYS && (strcmp(keys[i].section, section) || strcmp(keys[i].name, name)))
-		i++;
-	if (!*section)
-		return ini_file_complain(file, "%s stands before any section; begin with [nats] or [gateway]",
-					 name);
-	if (i == KEYS)
-		return ini_file_complain(file, "unknown key %s in [%s]; xenmsg-gateway(8) lists all", name,
-					 section);
-	if (reading->lines[i])
-		return ini_file_complain(file, "%s was set before, in line %u", name, reading->lines[i]);
-	reading->lines[i] = file->line;
-	r = parse_value(reading->settings, &keys[i], value);
-	if (r == -EINVAL)
-		return ini_file_complain(file, "%s = %s: must be %s", name, value, keys[i].allowed);
-	return r < 0 ? ini_file_complain(file, "%s", strerror(-r)) : 1;
 }
 
 /* What must come together, and what can't. */
@@ -194,21 +139,30 @@ static const char *check_together(const struct settings *settings)
 	return NULL;
 }
 
+static struct ini_key key_at(unsigned index)
+{
+	return (struct ini_key){keys[index].section, keys[index].name, keys[index].allowed};
+}
+
 int settings_load(struct settings *settings, const char *path, char **error)
 {
-	struct reading reading = {
-		.file = {.path = path, .error = error, .begin_section = begin_section},
-		.settings = settings,
+	static const struct ini_keys table = {
+		.count = KEYS,
+		.key = key_at,
+		.manual = "xenmsg-gateway(8)",
+		.parse = parse_value,
 	};
+	struct ini_file file = {.path = path, .error = error};
+	unsigned lines[KEYS] = {0};
 	const char *wrong;
 	int r;
 
 	*error = NULL;
-	reading.file.stream = fopen(path, "re");
-	if (!reading.file.stream)
+	file.stream = fopen(path, "re");
+	if (!file.stream)
 		return ini_file_unreadable(path, -errno, error);
-	r = ini_file_parse(&reading.file, on_key, &reading);
-	fclose(reading.file.stream);
+	r = ini_keys_read(&file, &table, lines, settings);
+	fclose(file.stream);
 	wrong = r == 0 ? check_together(settings) : NULL;
 	if (!wrong)
 		return r;

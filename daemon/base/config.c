@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/ini_file.h"
+#include "daemon/base/ini_keys.h"
 #include "wire/address.h"
 
 #define KIB 1024ull
@@ -240,19 +240,15 @@ static int parse_word(const char *text, const char *const *words, unsigned *inde
 
 static int parse_peers(const char *text, struct config *config)
 {
+	const char *item;
 	uint32_t *peers = NULL;
 	unsigned count = 0;
+	size_t size;
 
-	while (*text) {
-		size_t size = strcspn(text, ",");
-		const char *next = text + size + (text[size] == ',');
+	while ((item = ini_next_item(&text, &size)) != NULL) {
 		uint32_t *grown, domid;
 
-		while (size && isspace((unsigned char)*text))
-			text++, size--;
-		while (size && isspace((unsigned char)text[size - 1]))
-			size--;
-		if (!domid_parse(text, size, &domid))
+		if (!domid_parse(item, size, &domid))
 			goto bad;
 		for (unsigned i = 0; i < count; i++)
 			if (peers[i] == domid)
@@ -264,7 +260,6 @@ static int parse_peers(const char *text, struct config *config)
 		}
 		peers = grown;
 		peers[count++] = domid;
-		text = next;
 	}
 	free(config->peers);
 	config->peers = peers;
@@ -275,22 +270,13 @@ bad:
 	return -EINVAL;
 }
 
-static int replace_string(char **field, const char *value)
-{
-	char *copy = strdup(value);
-
-	if (!copy)
-		return -ENOMEM;
-	free(*field);
-	*field = copy;
-	return 0;
-}
-
-/* Parses a value into its field. -EINVAL: it isn't what key->allowed says; -ENOMEM. */
-static int parse_value(struct config *config, const struct key *key, const char *text)
+/* Parses a value into its field. */
+static int parse_value(void *config_, unsigned row, const char *text)
 {
 	static const char *const map_words[] = {"auto", "yes", "no", NULL};
 	static const char *const presence_words[] = {"public", "private", NULL};
+	const struct key *key = &keys[row];
+	struct config *config = config_;
 	void *field = (char *)config + key->offset;
 	uint64_t number;
 	unsigned index;
@@ -303,11 +289,11 @@ static int parse_value(struct config *config, const struct key *key, const char 
 		strcpy(config->socket, text);
 		return 0;
 	case VALUE_PATH:
-		return text[0] == '/' ? replace_string(field, text) : -EINVAL;
+		return text[0] == '/' ? ini_set_string(field, text) : -EINVAL;
 	case VALUE_USER:
-		return getpwnam(text) ? replace_string(field, text) : -EINVAL;
+		return getpwnam(text) ? ini_set_string(field, text) : -EINVAL;
 	case VALUE_GROUP:
-		return *text ? replace_string(field, text) : -EINVAL;
+		return *text ? ini_set_string(field, text) : -EINVAL;
 	case VALUE_LOG_LEVEL:
 		return log_level_parse(text, field);
 	case VALUE_RING:
@@ -340,7 +326,7 @@ static int parse_value(struct config *config, const struct key *key, const char 
 			config->presence_private = index == 1;
 		return r;
 	case VALUE_HOST:
-		return host_name_is_valid(text, strlen(text)) ? replace_string(field, text) : -EINVAL;
+		return host_name_is_valid(text, strlen(text)) ? ini_set_string(field, text) : -EINVAL;
 	case VALUE_PEERS:
 		return parse_peers(text, config);
 	}
@@ -349,45 +335,9 @@ static int parse_value(struct config *config, const struct key *key, const char 
 
 /* State of reading one file. */
 struct reading {
-	struct ini_file file; /* first: begin_section() gets it */
-	struct config *config;
+	struct ini_file file;
 	unsigned lines[KEYS]; /* the line that set each key; 0: none did */
 };
-
-static void begin_section(struct ini_file *file, const char *name, size_t size)
-{
-	for (unsigned i = 0; i < KEYS; i++)
-		if (strlen(keys[i].section) == size && !strncmp(keys[i].section, name, size))
-			return;
-	ini_file_complain(file, "unknown section [%.*s]; there are [daemon], [links], [hosts] and [limits]",
-			  (int)size, name);
-}
-
-static int on_key(void *userdata, const char *section, const char *name, const char *value)
-{
-	struct reading *reading = userdata;
-	struct ini_file *file = &reading->file;
-	unsigned i = 0;
-	int r;
-
-	if (!*section)
-		return ini_file_complain(
-			file,
-			"%s stands before any section; begin with [daemon], [links], [hosts] or [limits]",
-			name);
-	while (i < KEYS && (strcmp(keys[i].section, section) || strcmp(keys[i].name, name)))
-		i++;
-	if (i == KEYS)
-		return ini_file_complain(file, "unknown key %s in [%s]; xenmsgd.conf(5) lists all", name,
-					 section);
-	if (reading->lines[i])
-		return ini_file_complain(file, "%s was set before, in line %u", name, reading->lines[i]);
-	reading->lines[i] = file->line;
-	r = parse_value(reading->config, &keys[i], value);
-	if (r == -EINVAL)
-		return ini_file_complain(file, "%s = %s: must be %s", name, value, keys[i].allowed);
-	return r < 0 ? ini_file_complain(file, "%s", strerror(-r)) : 1;
-}
 
 /* Returns the line to blame for two settings that don't go together: the later one, 0 if neither is in the
  * file. */
@@ -401,10 +351,8 @@ static unsigned later(const struct reading *reading, const char *a, const char *
 	return last;
 }
 
-static void check_together(struct reading *reading)
+static void check_together(struct reading *reading, const struct config *config)
 {
-	const struct config *config = reading->config;
-
 	if (config->min_ring_size > config->ring_size)
 		ini_file_complain_at(&reading->file, later(reading, "min-ring-size", "ring-size"),
 				     "min-ring-size (%u bytes) is larger than ring-size (%u bytes)",
@@ -426,19 +374,27 @@ static void check_together(struct reading *reading)
 			"this daemon");
 }
 
+static struct ini_key key_at(unsigned index)
+{
+	return (struct ini_key){keys[index].section, keys[index].name, keys[index].allowed};
+}
+
 int config_load_stream(struct config *config, FILE *file, const char *path, char **error)
 {
-	struct reading reading = {
-		.file = {.stream = file, .path = path, .error = error, .begin_section = begin_section},
-		.config = config,
+	static const struct ini_keys table = {
+		.count = KEYS,
+		.key = key_at,
+		.manual = "xenmsgd.conf(5)",
+		.parse = parse_value,
 	};
+	struct reading reading = {.file = {.stream = file, .path = path, .error = error}};
 	int r;
 
 	*error = NULL;
-	r = ini_file_parse(&reading.file, on_key, &reading);
+	r = ini_keys_read(&reading.file, &table, reading.lines, config);
 	if (r < 0)
 		return r;
-	check_together(&reading);
+	check_together(&reading, config);
 	return reading.file.failed ? -EINVAL : 0;
 }
 

@@ -7,14 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
 #include "daemon/base/log.h"
 #include "daemon/base/timer.h"
+#include "daemon/base/unix_listener.h"
 #include "wire/gateway.h"
 
 #define BACKLOG	     16
@@ -170,52 +169,16 @@ int gateway_socket_send(struct gateway_socket *socket, const struct gateway_pack
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-/* Removes a file that a killed daemon has left, so that bind() works; one with a listener isn't ours to remove. */
-static int remove_stale(const struct sockaddr_un *address)
+static int listen_at(struct gateway_socket *socket)
 {
-	struct stat status;
-	int fd, r = 0;
-
-	if (stat(address->sun_path, &status) < 0)
-		return 0;
-	if (!S_ISSOCK(status.st_mode))
-		return -ENOTSOCK;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED)
-		r = -EADDRINUSE;
-	else if (unlink(address->sun_path) < 0)
-		r = -errno;
-	close(fd);
-	return r;
-}
-
-static int listen_at(struct gateway_socket *socket_)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	mode_t mask;
-	int r;
-
-	if (strlen(socket_->path) >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	strcpy(address.sun_path, socket_->path);
-	r = remove_stale(&address);
-	if (r < 0)
-		return r;
-	socket_->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (socket_->listener < 0)
-		return -errno;
-	mask = umask(0177);
-	r = bind(socket_->listener, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
-	umask(mask);
-	if (r < 0)
-		return r;
+	socket->listener = unix_listener_new(socket->path, SOCK_SEQPACKET, 0600, BACKLOG);
+	if (socket->listener < 0)
+		return socket->listener;
 	/* Whoever may not give it away can't let another user in, and is asked by its own users only. */
-	if (socket_->user != NO_SUCH_USER && chown(socket_->path, socket_->user, (gid_t)-1) < 0 &&
+	if (socket->user != NO_SUCH_USER && chown(socket->path, socket->user, (gid_t)-1) < 0 &&
 	    errno != EPERM)
 		return -errno;
-	return listen(socket_->listener, BACKLOG) < 0 ? -errno : 0;
+	return 0;
 }
 
 int gateway_socket_new(struct gateway_socket **out, struct event_base *base, const char *path,

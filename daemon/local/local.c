@@ -18,6 +18,7 @@
 #include "daemon/base/log.h"
 #include "daemon/local/program_socket.h"
 #include "daemon/base/timer.h"
+#include "daemon/base/unix_listener.h"
 
 #define BACKLOG			4096 /* a program that finds it full waits in connect(2) */
 #define ACCEPT_MAX		32   /* connections in a turn */
@@ -102,53 +103,6 @@ static void on_accept(int fd, short what, void *userdata)
 	}
 }
 
-/* Removes a socket file that a killed daemon has left, so that bind() works; one with a listener isn't ours
- * to remove. */
-static int remove_stale(const struct sockaddr_un *address)
-{
-	struct stat status;
-	int fd, r = 0;
-
-	if (stat(address->sun_path, &status) < 0)
-		return 0;
-	if (!S_ISSOCK(status.st_mode))
-		return -ENOTSOCK;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	/* EAGAIN: there is a listener, and its backlog is full */
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
-		r = -EADDRINUSE;
-	else if (errno == ECONNREFUSED)
-		r = unlink(address->sun_path) < 0 ? -errno : 0;
-	close(fd);
-	return r;
-}
-
-static int listen_at(struct local *local)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	mode_t mask;
-	int r;
-
-	if (strlen(local->path) >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	strcpy(address.sun_path, local->path);
-	r = remove_stale(&address);
-	if (r < 0)
-		return r;
-	local->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (local->fd < 0)
-		return -errno;
-	/* Every user may connect; policy decides later what each may do. */
-	mask = umask(0111);
-	r = bind(local->fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
-	umask(mask);
-	if (r == 0 && listen(local->fd, BACKLOG) < 0)
-		r = -errno;
-	return r;
-}
-
 /* Takes over the service manager's socket. Returns 1 if there is one, 0 if there is none, or a negative
  * errno. */
 static int take_over(struct local *local)
@@ -191,8 +145,8 @@ int local_new(struct local **out, struct relay *relay, const struct local_option
 	local->fd = -1;
 	local->path = strdup(options->socket_path);
 	r = local->path ? take_over(local) : -ENOMEM;
-	if (r == 0)
-		r = listen_at(local);
+	if (r == 0) /* every user may connect; policy decides later what each may do */
+		r = local->fd = unix_listener_new(local->path, SOCK_STREAM, 0666, BACKLOG);
 	if (r < 0) {
 		if (local->fd >= 0)
 			close(local->fd);
