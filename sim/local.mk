@@ -38,7 +38,8 @@ check_PROGRAMS += check-vchan
 check_vchan_SOURCES = sim/check_vchan.c
 check_vchan_LDADD = $(XENVCHAN_LIBS)
 check_PROGRAMS += check-xen
-check_xen_SOURCES = sim/check_xen.c
+check_xen_SOURCES = sim/check_xen.c sim/check_xen.h sim/check_xen_domains.c sim/check_xen_events.c \
+	sim/check_xen_memory.c sim/check_xen_store.c
 check_xen_LDADD = $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(XENSTORE_LIBS) $(XENCONTROL_LIBS)
 
 # xensim's XenStore server: a library that the hypervisor process embeds.

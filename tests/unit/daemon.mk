@@ -231,7 +231,8 @@ tests_unit_test_vchan_SOURCES = tests/unit/test_vchan.c tests/unit/unit.h
 tests_unit_test_vchan_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 # Has a XenStore, vchans and a policy of its own.
-tests_unit_test_rendezvous_SOURCES = tests/unit/test_rendezvous.c $(fake_store) tests/unit/unit.h
+tests_unit_test_rendezvous_SOURCES = tests/unit/test_rendezvous.c \
+	tests/unit/rendezvous_rig.c tests/unit/rendezvous_rig.h $(fake_store) tests/unit/unit.h
 tests_unit_test_rendezvous_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_resume_SOURCES = tests/unit/test_resume.c $(hop_programs)

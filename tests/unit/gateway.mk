@@ -6,7 +6,7 @@ unit_tests += \
 	tests/unit/test_presence
 endif
 
-tests_unit_test_conversation_SOURCES = tests/unit/test_conversation.c tests/unit/random.h tests/unit/unit.h
+tests_unit_test_conversation_SOURCES = tests/unit/test_conversation.c tests/unit/conversation_rig.c tests/unit/conversation_rig.h tests/unit/random.h tests/unit/unit.h
 tests_unit_test_conversation_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_conversation_LDADD = libgateway.la $(CMOCKA_LIBS)
 

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "sim/check_xen.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+static void add_memory(struct tool *tool, void *start, uint32_t pages, const uint32_t *refs)
+{
+	if (!start) {
+		printf("error %d\n", errno);
+		return;
+	}
+	tool->memory[tool->memory_count].start = start;
+	tool->memory[tool->memory_count].pages = pages;
+	printf("ok %u", tool->memory_count++);
+	for (uint32_t i = 0; refs && i < pages; i++)
+		printf(" %u", refs[i]);
+	putchar('\n');
+}
+
+/* share DOMID PAGES WRITABLE */
+static void share(struct tool *tool)
+{
+	static uint32_t refs[MAX_PAGES];
+	uint32_t pages = (uint32_t)tool->number[2];
+
+	add_memory(tool,
+		   xengntshr_share_pages(tool->gntshr, (uint32_t)tool->number[1], (int)pages, refs,
+					 (int)tool->number[3]),
+		   pages, refs);
+}
+
+/* share-notify DOMID OFFSET PORT */
+static void share_notify(struct tool *tool)
+{
+	uint32_t ref;
+
+	add_memory(tool,
+		   xengntshr_share_page_notify(tool->gntshr, (uint32_t)tool->number[1], &ref, 1,
+					       (uint32_t)tool->number[2], (evtchn_port_t)tool->number[3]),
+		   1, &ref);
+}
+
+/* map DOMID FIRST-REF PAGES WRITABLE */
+static void map(struct tool *tool)
+{
+	static uint32_t refs[MAX_PAGES];
+	uint32_t pages = (uint32_t)tool->number[3];
+	int prot = tool->number[4] ? PROT_READ | PROT_WRITE : PROT_READ;
+
+	for (uint32_t i = 0; i < pages && i < MAX_PAGES; i++)
+		refs[i] = (uint32_t)tool->number[2] + i;
+	add_memory(
+		tool,
+		xengnttab_map_domain_grant_refs(tool->gnttab, pages, (uint32_t)tool->number[1], refs, prot),
+		pages, NULL);
+}
+
+/* map-notify DOMID REF OFFSET PORT */
+static void map_notify(struct tool *tool)
+{
+	add_memory(tool,
+		   xengnttab_map_grant_ref_notify(tool->gnttab, (uint32_t)tool->number[1],
+						  (uint32_t)tool->number[2], PROT_READ | PROT_WRITE,
+						  (uint32_t)tool->number[3], (evtchn_port_t)tool->number[4]),
+		   1, NULL);
+}
+
+static void take_back(struct tool *tool)
+{
+	result(xengntshr_unshare(tool->gntshr, tool->memory[tool->number[1]].start,
+				 tool->memory[tool->number[1]].pages));
+}
+
+static void unmap(struct tool *tool)
+{
+	result(xengnttab_unmap(tool->gnttab, tool->memory[tool->number[1]].start,
+			       tool->memory[tool->number[1]].pages));
+}
+
+/* munmap MEMORY PAGE PAGES: as libxenvchan does */
+static void plain_munmap(struct tool *tool)
+{
+	result(munmap(tool->memory[tool->number[1]].start + tool->number[2] * 4096,
+		      (size_t)tool->number[3] * 4096));
+}
+
+static void reopen(struct tool *tool)
+{
+	xengntshr_close(tool->gntshr);
+	xengnttab_close(tool->gnttab);
+	tool->gntshr = xengntshr_open(NULL, 0);
+	tool->gnttab = xengnttab_open(NULL, 0);
+	result(tool->gntshr && tool->gnttab ? 0 : -1);
+}
+
+static void poke(struct tool *tool)
+{
+	((volatile unsigned char *)tool->memory[tool->number[1]].start)[tool->number[2]] =
+		(unsigned char)tool->number[3];
+	result(0);
+}
+
+static void peek(struct tool *tool)
+{
+	result(((volatile unsigned char *)tool->memory[tool->number[1]].start)[tool->number[2]]);
+}
+
+/* Threads that count in their own words of a page. What is there must be what they wrote. */
+static struct counter {
+	pthread_t thread;
+	volatile unsigned long *word;
+	unsigned long wrong;
+} counters[8];
+static atomic_bool counting;
+
+static void *count(void *userdata)
+{
+	struct counter *counter = userdata;
+	unsigned long written = *counter->word;
+
+	while (counting) {
+		counter->wrong += *counter->word != written;
+		*counter->word = ++written;
+	}
+	return NULL;
+}
+
+/* count MEMORY THREADS: begin; counted THREADS: end, how often they didn't find what they had written */
+static void begin_to_count(struct tool *tool)
+{
+	counting = true;
+	for (long i = 0; i < tool->number[2] && i < 8; i++) {
+		counters[i].word = (volatile unsigned long *)(tool->memory[tool->number[1]].start + i * 4096);
+		counters[i].wrong = 0;
+		pthread_create(&counters[i].thread, NULL, count, &counters[i]);
+	}
+	result(0);
+}
+
+static void end_counting(struct tool *tool)
+{
+	long wrong = 0;
+
+	counting = false;
+	for (long i = 0; i < tool->number[1] && i < 8; i++) {
+		pthread_join(counters[i].thread, NULL);
+		wrong += (long)counters[i].wrong;
+	}
+	result(wrong);
+}
+
+/* A thread that writes the time, in milliseconds, into the first and the last word of all pages. */
+static struct {
+	pthread_t thread;
+	unsigned char *start;
+	size_t bytes;
+} stamper;
+
+static void *stamp(void *userdata)
+{
+	struct timespec now;
+
+	while (counting) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		for (size_t offset = 0; offset < stamper.bytes; offset += 4096) {
+			volatile uint32_t *words = (volatile uint32_t *)(stamper.start + offset);
+
+			words[0] = words[1023] =
+				(uint32_t)(now.tv_sec % 1000000 * 1000 + now.tv_nsec / 1000000);
+		}
+	}
+	return NULL;
+}
+
+/* stamp MEMORY: begin; stamped: end */
+static void begin_to_stamp(struct tool *tool)
+{
+	counting = true;
+	stamper.start = tool->memory[tool->number[1]].start;
+	stamper.bytes = tool->memory[tool->number[1]].pages * (size_t)4096;
+	result(pthread_create(&stamper.thread, NULL, stamp, NULL));
+}
+
+static void end_stamping(struct tool *tool)
+{
+	counting = false;
+	result(pthread_join(stamper.thread, NULL));
+}
+
+/* word MEMORY OFFSET: reads 32 bits */
+static void read_word(struct tool *tool)
+{
+	result(*(volatile uint32_t *)(tool->memory[tool->number[1]].start + tool->number[2]));
+}
+
+const struct command memory_commands[] = {
+	{"share", 4, share},
+	{"share-notify", 4, share_notify},
+	{"map", 5, map},
+	{"map-notify", 5, map_notify},
+	{"unshare", 2, take_back},
+	{"unmap", 2, unmap},
+	{"munmap", 4, plain_munmap},
+	{"reopen", 1, reopen},
+	{"poke", 4, poke},
+	{"peek", 3, peek},
+	{"count", 3, begin_to_count},
+	{"counted", 2, end_counting},
+	{"stamp", 2, begin_to_stamp},
+	{"stamped", 1, end_stamping},
+	{"word", 3, read_word},
+	{0},
+};

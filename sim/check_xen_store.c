@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "sim/check_xen.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void xs_read_path(struct tool *tool)
+{
+	char *value = xs_read(tool->xs, tool->transaction, tool->word[1], NULL);
+
+	if (value)
+		printf("ok %s\n", value);
+	else
+		result(-1);
+	free(value);
+}
+
+static void xs_write_path(struct tool *tool)
+{
+	result(xs_write(tool->xs, tool->transaction, tool->word[1], tool->word[2],
+			(unsigned)strlen(tool->word[2]))
+		       ? 0
+		       : -1);
+}
+
+static void xs_watch_path(struct tool *tool)
+{
+	result(xs_watch(tool->xs, tool->word[1], "token") ? 0 : -1);
+}
+
+/* xs-event MILLISECONDS */
+static void xs_event(struct tool *tool)
+{
+	struct pollfd pollfd = {.fd = xs_fileno(tool->xs), .events = POLLIN};
+	unsigned count;
+	char **event = NULL;
+
+	if (poll(&pollfd, 1, (int)tool->number[1]) == 1)
+		event = xs_read_watch(tool->xs, &count);
+	printf("ok %s\n", event ? event[XS_WATCH_PATH] : "none");
+	free(event);
+}
+
+static void xs_remove(struct tool *tool)
+{
+	result(xs_rm(tool->xs, tool->transaction, tool->word[1]) ? 0 : -1);
+}
+
+static void xs_make(struct tool *tool)
+{
+	result(xs_mkdir(tool->xs, tool->transaction, tool->word[1]) ? 0 : -1);
+}
+
+/* xs-begin; xs-commit: what is asked in between is in a transaction. */
+static void xs_begin(struct tool *tool)
+{
+	tool->transaction = xs_transaction_start(tool->xs);
+	result(tool->transaction != XBT_NULL ? 0 : -1);
+}
+
+static void xs_commit(struct tool *tool)
+{
+	result(xs_transaction_end(tool->xs, tool->transaction, false) ? 0 : -1);
+	tool->transaction = XBT_NULL;
+}
+
+/* xs-chmod PATH n1,r2 */
+static void xs_chmod(struct tool *tool)
+{
+	struct xs_permissions permissions[8];
+	unsigned count = 0;
+	char *save = NULL;
+
+	for (char *entry = strtok_r(tool->word[2], ",", &save); entry && count < 8;
+	     entry = strtok_r(NULL, ",", &save))
+		xs_strings_to_perms(&permissions[count++], 1, entry);
+	result(xs_set_permissions(tool->xs, tool->transaction, tool->word[1], permissions, count) ? 0 : -1);
+}
+
+/* xs-list PATH: how many there are */
+static void xs_list(struct tool *tool)
+{
+	unsigned count;
+	char **names = xs_directory(tool->xs, tool->transaction, tool->word[1], &count);
+
+	result(names ? (long)count : -1);
+	free(names);
+}
+
+/* xs-size PATH BYTES: writes a value of that length */
+static void xs_size(struct tool *tool)
+{
+	char *value = calloc(1, (size_t)tool->number[2] + 1);
+
+	if (value)
+		memset(value, 'x', (size_t)tool->number[2]);
+	result(value && xs_write(tool->xs, tool->transaction, tool->word[1], value, (unsigned)tool->number[2])
+		       ? 0
+		       : -1);
+	free(value);
+}
+
+static bool write_one_more(struct tool *tool, long i)
+{
+	char path[1100];
+
+	/* Put a hundred into each directory: C xenstored bounds what a directory may hold, too. */
+	snprintf(path, sizeof(path), "%s/%ld/%ld", tool->word[1], i / 100, i);
+	return xs_write(tool->xs, XBT_NULL, path, "", 0);
+}
+
+static bool write_one_more_beside(struct tool *tool, long i)
+{
+	char path[1100];
+
+	snprintf(path, sizeof(path), "%s/%ld", tool->word[1], i);
+	return xs_write(tool->xs, XBT_NULL, path, "", 0);
+}
+
+static bool watch_one_more(struct tool *tool, long i)
+{
+	char path[1100];
+
+	snprintf(path, sizeof(path), "%s/%ld", tool->word[1], i);
+	return xs_watch(tool->xs, path, "token");
+}
+
+static bool begin_one_more(struct tool *tool, long i)
+{
+	return xs_transaction_start(tool->xs) != XBT_NULL;
+}
+
+/* xs-fill PREFIX LIMIT, xs-fill-directory PREFIX LIMIT, xs-watches PREFIX LIMIT, xs-transactions LIMIT */
+static void xs_fill(struct tool *tool)
+{
+	until_it_fails(tool, write_one_more, tool->number[2]);
+}
+
+static void xs_fill_directory(struct tool *tool)
+{
+	until_it_fails(tool, write_one_more_beside, tool->number[2]);
+}
+
+static void xs_watches(struct tool *tool)
+{
+	until_it_fails(tool, watch_one_more, tool->number[2]);
+}
+
+static void xs_transactions(struct tool *tool)
+{
+	until_it_fails(tool, begin_one_more, tool->number[1]);
+}
+
+/* xs-watches-room PREFIX: how many watches can be set until one is refused, which costs a guest's program its
+ * connection */
+static void xs_watches_room(struct tool *tool)
+{
+	long count = 0;
+
+	while (watch_one_more(tool, count))
+		count++;
+	result(count);
+}
+
+/* xs-event-on WORD MILLISECONDS: the next event whose path has the word in it */
+static void xs_event_on(struct tool *tool)
+{
+	struct pollfd pollfd = {.fd = xs_fileno(tool->xs), .events = POLLIN};
+	unsigned count;
+
+	while (poll(&pollfd, 1, (int)tool->number[2]) == 1) {
+		char **event = xs_read_watch(tool->xs, &count);
+
+		if (event && strstr(event[XS_WATCH_PATH], tool->word[1])) {
+			printf("ok %s\n", event[XS_WATCH_PATH]);
+			free(event);
+			return;
+		}
+		free(event);
+	}
+	printf("ok none\n");
+}
+
+const struct command store_commands[] = {
+	{"xs-read", 2, xs_read_path},
+	{"xs-write", 3, xs_write_path},
+	{"xs-watch", 2, xs_watch_path},
+	{"xs-event", 2, xs_event},
+	{"xs-event-on", 3, xs_event_on},
+	{"xs-rm", 2, xs_remove},
+	{"xs-mkdir", 2, xs_make},
+	{"xs-begin", 1, xs_begin},
+	{"xs-commit", 1, xs_commit},
+	{"xs-chmod", 3, xs_chmod},
+	{"xs-list", 2, xs_list},
+	{"xs-size", 3, xs_size},
+	{"xs-fill", 3, xs_fill},
+	{"xs-fill-directory", 3, xs_fill_directory},
+	{"xs-watches", 3, xs_watches},
+	{"xs-watches-room", 2, xs_watches_room},
+	{"xs-transactions", 2, xs_transactions},
+	{0},
+};

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tests/unit/rendezvous_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "daemon/peers/peers_lookups.h"
+#include "daemon/policy/access.h"
+#include "daemon/xen/vchan.h"
+#include "tests/unit/unit.h"
+#include "wire/address.h"
+
+/* --- XenStore, as far as peers write to it: at once, and what they write is confirmed in turn - */
+
+unsigned writes;
+
+int store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner,
+		       int reader, store_done_fn done, void *userdata, struct store_request **handle)
+{
+	if (store->out_of_memory)
+		return -ENOMEM;
+	for (unsigned i = 0; i < count; i++) {
+		fake_write(store, leaves[i].path, leaves[i].value);
+		writes += !strcmp(leaves[i].path, OURS "/to/2/endpoints");
+	}
+	return store_read(store, leaves[0].path, done, userdata, handle);
+}
+
+int store_write(struct store *store, const char *path, const char *value, uint32_t owner, int reader,
+		store_done_fn done, void *userdata, struct store_request **handle)
+{
+	return store_write_leaves(store, &(struct store_leaf){path, value}, 1, owner, reader, done, userdata,
+				  handle);
+}
+
+int store_remove(struct store *store, const char *path, store_done_fn done, void *userdata,
+		 struct store_request **handle)
+{
+	struct fake_node *node, *next;
+
+	DL_FOREACH_SAFE(store->nodes, node, next) {
+		char *below = strncmp(node->path, path, strlen(path)) ? NULL : strdup(node->path);
+
+		if (below)
+			fake_remove(store, below);
+		free(below);
+	}
+	return 0;
+}
+
+bool store_is_connected(const struct store *store)
+{
+	return true;
+}
+
+/* --- vchans ----------------------------------------------------------------------------------- */
+
+struct vchan {
+	bool granted;
+};
+
+struct held held;
+
+int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size,
+		vchan_event_fn event, void *userdata, struct vchan **vchan)
+{
+	*vchan = calloc(1, sizeof(**vchan));
+	(*vchan)->granted = true;
+	held.granted++;
+	return 0;
+}
+
+int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32_t port, vchan_event_fn event,
+	      void *userdata, struct vchan **vchan)
+{
+	assert_int_equal(domid, 2);
+	assert_int_equal(ring_ref, 9);
+	assert_int_equal(port, 17);
+	*vchan = calloc(1, sizeof(**vchan));
+	held.mapped++;
+	return 0;
+}
+
+void vchan_close(struct vchan *vchan)
+{
+	if (!vchan)
+		return;
+	*(vchan->granted ? &held.granted : &held.mapped) -= 1;
+	free(vchan);
+}
+
+void vchan_leave(struct vchan *vchan)
+{
+	held.left++;
+	vchan_close(vchan);
+}
+
+enum vchan_state vchan_state(const struct vchan *vchan)
+{
+	return vchan->granted ? VCHAN_WAITING : VCHAN_CONNECTED;
+}
+
+uint32_t vchan_ring_ref(const struct vchan *vchan)
+{
+	return 9;
+}
+
+uint32_t vchan_port(const struct vchan *vchan)
+{
+	return 17;
+}
+
+uint32_t vchan_pages(const struct vchan *vchan)
+{
+	return 33;
+}
+
+bool vchan_is_granter(const struct vchan *vchan)
+{
+	return vchan->granted;
+}
+
+void vchan_set_event(struct vchan *vchan, vchan_event_fn event, void *userdata)
+{
+}
+
+void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata)
+{
+}
+
+/* --- the scene -------------------------------------------------------------------------------- */
+
+static void on_presence(void *userdata, uint32_t domid, bool up)
+{
+	((struct scene *)userdata)->ups += up;
+}
+
+static void on_endpoints(void *userdata, uint32_t domid, const char *const *names, unsigned count)
+{
+}
+
+static void on_connected(void *userdata, uint32_t domid, struct vchan *vchan)
+{
+	((struct scene *)userdata)->vchan = vchan;
+}
+
+static void on_failed(void *userdata, uint32_t domid, int error, const char *reason)
+{
+	((struct scene *)userdata)->failures++;
+}
+
+static void on_forgotten(void *userdata, uint32_t domid)
+{
+}
+
+static void on_lost(void *userdata, uint32_t domid, bool gone, const char *reason)
+{
+}
+
+/* What begins with "hidden" isn't for the peer. */
+bool access_visible(struct access *access, uint32_t domid, const char *name)
+{
+	return strncmp(name, "hidden", 6) != 0;
+}
+
+/* What begins with "public" is for all. */
+bool access_visible_to_all(struct access *access, const char *name)
+{
+	return strncmp(name, "public", 6) == 0;
+}
+
+void fire(struct scene *scene, const char *path)
+{
+	struct store_watch *watch;
+
+	DL_FOREACH(scene->store.watches, watch)
+		if (!strcmp(watch->path, "/local/domain")) {
+			watch->event(watch->userdata, path);
+			return;
+		}
+	fail_msg("/local/domain isn't watched");
+}
+
+static bool pass(void *userdata)
+{
+	while (turns_run(&((struct scene *)userdata)->turns))
+		;
+	return false;
+}
+
+void settle(struct scene *scene)
+{
+	for (int i = 0; i < 10; i++) {
+		while (fake_store_step(&scene->store))
+			;
+		event_base_loop(scene->base, EVLOOP_NONBLOCK);
+	}
+}
+
+void scene_start_with(struct scene *scene, bool maps)
+{
+	static const struct peers_callbacks callbacks = {
+		.presence = on_presence,
+		.forgotten = on_forgotten,
+		.endpoints = on_endpoints,
+		.connected = on_connected,
+		.failed = on_failed,
+		.lost = on_lost,
+	};
+	const struct quota_limits limits = {
+		.pool = {[QUOTA_BYTES] = 1000 * LOOKUP_BYTES},
+		.max = {[QUOTA_UID] = {[QUOTA_BYTES] = 100 * LOOKUP_BYTES}},
+	};
+	struct peers_options options = {
+		.turns = &scene->turns,
+		.self = &scene->self,
+		.access = (void *)scene,
+		.ring_size = 65536,
+		.min_ring_size = 1024,
+		.map = maps ? PEERS_MAP_YES : PEERS_MAP_NO,
+		.setup_timeout_ms = 2 * PATIENCE_MS,
+	};
+	struct fake_node *hello;
+
+	*scene = (struct scene){.base = event_base_new(), .self = {.domid = 1, .instance_text = INSTANCE}};
+	assert_int_equal(turns_init(&scene->turns, scene->base, pass, scene), 0);
+	options.quota = scene->quota = quota_new(&limits);
+	scene->user = quota_account(scene->quota, QUOTA_UID, 1000);
+	scene->other = quota_account(scene->quota, QUOTA_UID, 1001);
+	assert_int_equal(
+		peers_new(&scene->peers, scene->base, &scene->store, NULL, &options, &callbacks, scene), 0);
+	peers_want_all(scene->peers);
+	settle(scene);
+	fake_write(&scene->store, THEIRS "/presence", "1 " INSTANCE);
+	fire(scene, THEIRS "/presence");
+	settle(scene);
+	assert_int_equal(scene->ups, 1);
+	assert_int_equal(peers_connect(scene->peers, 2, NULL), 0);
+	settle(scene);
+	hello = fake_find(&scene->store, OURS "/to/2/hello");
+	assert_non_null(hello);
+	assert_int_equal(sscanf(hello->value, "1 " INSTANCE " %8s", scene->nonce), 1);
+	fake_write(&scene->store, THEIRS "/to/1/hello", "1 " INSTANCE " 76543210 1");
+	fire(scene, THEIRS "/to/1/hello");
+	settle(scene);
+	assert_null(scene->vchan);
+}
+
+void scene_start(struct scene *scene)
+{
+	scene_start_with(scene, true);
+}
+
+void scene_stop(struct scene *scene)
+{
+	if (scene->vchan) {
+		vchan_close(scene->vchan);
+		peers_disconnect(scene->peers, 2);
+		settle(scene);
+	}
+	peers_free(scene->peers);
+	fake_store_clear(&scene->store);
+	turns_cleanup(&scene->turns);
+	account_unref(scene->user);
+	account_unref(scene->other);
+	quota_free(scene->quota);
+	event_base_free(scene->base);
+	assert_int_equal(held.granted, 0);
+	assert_int_equal(held.mapped, 0);
+}
+
+const char *node_path(struct scene *scene, const char *name)
+{
+	static char path[96];
+
+	snprintf(path, sizeof(path), THEIRS "/to/1/%s/%s", scene->nonce, name);
+	return path;
+}
+
+void await_vchan(struct scene *scene)
+{
+	for (int i = 0; i < PATIENCE_MS && !scene->vchan; i++) {
+		struct timeval pause = {.tv_usec = 1000};
+
+		event_base_loopexit(scene->base, &pause);
+		event_base_dispatch(scene->base);
+		settle(scene);
+	}
+	assert_non_null(scene->vchan);
+	assert_int_equal(held.mapped, 1);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_TESTS_RENDEZVOUS_RIG_H
+#define XENMSG_TESTS_RENDEZVOUS_RIG_H
+
+/*
+ * The peers of a daemon in domain 1, over a XenStore that answers when the test says so, and with vchans of the rig's own in
+ * place of daemon/xen/vchan.c. The peer is domain 2.
+ */
+
+#include <stdbool.h>
+
+#include "daemon/base/quota.h"
+#include "daemon/base/self.h"
+#include "daemon/base/turns.h"
+#include "daemon/peers/peers.h"
+#include "tests/unit/fake_store.h"
+
+#define OURS	       "/local/domain/1/data/xenmsg"
+#define THEIRS	       "/local/domain/2/data/xenmsg"
+#define INSTANCE       "01234567-89ab-cdef-0123-456789abcdef"
+#define OTHER_INSTANCE "11111111-89ab-cdef-0123-456789abcdef"
+#define PATIENCE_MS    5000
+
+/* What the rig has made of vchans, and not closed. */
+struct held {
+	int granted, mapped;
+	unsigned left;
+};
+extern struct held held;
+extern unsigned writes; /* of our endpoints for domain 2 */
+
+struct scene {
+	struct self self;
+	struct event_base *base;
+	struct turns turns;
+	struct store store;
+	struct peers *peers;
+	struct vchan *vchan;
+	char nonce[9];
+	unsigned ups, failures;
+	struct quota *quota;
+	struct account *user, *other;
+};
+
+/* The watch on /local/domain tells of this path. */
+void fire(struct scene *scene, const char *path);
+/* All that can be done now is done. */
+void settle(struct scene *scene);
+/* If we map: of two that both may we do, being the lower one; the peer has answered our hello and offers nothing
+ * yet. */
+void scene_start_with(struct scene *scene, bool maps);
+void scene_start(struct scene *scene);
+void scene_stop(struct scene *scene);
+const char *node_path(struct scene *scene, const char *name);
+void await_vchan(struct scene *scene);
+
+#endif
