@@ -355,26 +355,6 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 	connection->events->room(connection->userdata);
 }
 
-static void begin_to_use(struct nats_connection *connection)
-{
-	int fd = connection->socket;
-	char server[WHY_SIZE] = "";
-
-	connection->nats = connection->made;
-	connection->readable = event_new(connection->base, fd, EV_READ | EV_PERSIST, on_readable, connection);
-	connection->writable =
-		event_new(connection->base, fd, EV_WRITE | EV_PERSIST, on_writable, connection);
-	if (!connection->readable || !connection->writable || event_add(connection->readable, NULL) < 0) {
-		log_error("NATS: out of memory");
-		abort();
-	}
-	connection->state = UP;
-	connection->is_full = false;
-	event_active(connection->flush, EV_TIMEOUT, 0); /* a wish to write may have come before */
-	natsConnection_GetConnectedUrl(connection->nats, server, sizeof(server));
-	connection->events->connected(connection->userdata, server);
-}
-
 /* Lets go of a connection that has ended, or is to. */
 static void drop(struct nats_connection *connection)
 {
@@ -391,6 +371,28 @@ static void drop(struct nats_connection *connection)
 	if (connection->socket >= 0)
 		close(connection->socket);
 	connection->socket = -1;
+}
+
+static void begin_to_use(struct nats_connection *connection)
+{
+	int fd = connection->socket;
+	char server[WHY_SIZE] = "";
+
+	connection->nats = connection->made;
+	connection->readable = event_new(connection->base, fd, EV_READ | EV_PERSIST, on_readable, connection);
+	connection->writable =
+		event_new(connection->base, fd, EV_WRITE | EV_PERSIST, on_writable, connection);
+	if (!connection->readable || !connection->writable || event_add(connection->readable, NULL) < 0) {
+		drop(connection);
+		retry_later(connection);
+		connection->events->lost(connection->userdata, "out of memory");
+		return;
+	}
+	connection->state = UP;
+	connection->is_full = false;
+	event_active(connection->flush, EV_TIMEOUT, 0); /* a wish to write may have come before */
+	natsConnection_GetConnectedUrl(connection->nats, server, sizeof(server));
+	connection->events->connected(connection->userdata, server);
 }
 
 static void lose(struct nats_connection *connection)
