@@ -141,23 +141,26 @@ void presence_forget(struct peer *peer)
 	peers->callbacks.forgotten(peers->userdata, peer->domid);
 }
 
-/* Whether nothing is known that the peer has written for us. If there is something, all must have been read
- * before it means that its daemon is there. */
+/* Returns whether what was read doesn't show yet whether the peer's daemon is there, and has the rest read. Of a stranger,
+ * what it has written for us, and all else, must have been read; of another peer, its presence or all else. */
 static bool is_strange(struct peer *peer)
 {
 	unsigned missing = LEAVES_LOOKED_UP & ~peer->looked;
+	bool has_written = peer->endpoints_seen || peer->hello_seen || peer->hello_major;
+	bool was_stranger = peer->is_stranger, is_incomplete = missing != 0;
 
-	if (!peer->is_stranger)
+	if (peer->up || (!was_stranger && (peer->presence[0] || !has_written)))
 		return false;
-	if (!peer->endpoints_seen && !peer->hello_seen && !peer->hello_major)
+	if (!has_written)
 		return true;
-	peer->is_stranger = missing != 0;
-	if (!missing && peer->minor >= PEERS_MINOR_PUBLIC) /* it may have been read too early */
+	peer->is_stranger = was_stranger && is_incomplete;
+	if (was_stranger && !is_incomplete &&
+	    peer->minor >= PEERS_MINOR_PUBLIC) /* it may have been read too early */
 		missing = 1u << LEAF_PUBLIC;
 	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
 		if (missing & ~(peer->stale | peer->reading | peer->came) & 1u << leaf)
 			peer_read(peer, leaf);
-	return peer->is_stranger;
+	return is_incomplete;
 }
 
 /* Decides from the leaves whether the peer is up, down, or another daemon than before. A daemon that writes

@@ -202,7 +202,7 @@ void settle(struct scene *scene)
 	}
 }
 
-void scene_start_with(struct scene *scene, bool maps)
+void scene_begin(struct scene *scene, bool maps)
 {
 	static const struct peers_callbacks callbacks = {
 		.presence = on_presence,
@@ -225,7 +225,6 @@ void scene_start_with(struct scene *scene, bool maps)
 		.map = maps ? PEERS_MAP_YES : PEERS_MAP_NO,
 		.setup_timeout_ms = 2 * PATIENCE_MS,
 	};
-	struct fake_node *hello;
 
 	*scene = (struct scene){.base = event_base_new(), .self = {.domid = 1, .instance_text = INSTANCE}};
 	assert_int_equal(turns_init(&scene->turns, scene->base, pass, scene), 0);
@@ -234,6 +233,14 @@ void scene_start_with(struct scene *scene, bool maps)
 	scene->other = quota_account(scene->quota, QUOTA_UID, 1001);
 	assert_int_equal(
 		peers_new(&scene->peers, scene->base, &scene->store, NULL, &options, &callbacks, scene), 0);
+	settle(scene);
+}
+
+void scene_start_with(struct scene *scene, bool maps)
+{
+	struct fake_node *hello;
+
+	scene_begin(scene, maps);
 	peers_want_all(scene->peers);
 	settle(scene);
 	fake_write(&scene->store, THEIRS "/presence", "1 " INSTANCE);

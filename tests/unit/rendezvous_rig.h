@@ -46,6 +46,8 @@ struct scene {
 void fire(struct scene *scene, const char *path);
 /* All that can be done now is done. */
 void settle(struct scene *scene);
+/* Nothing is known of the peer yet, nor wanted. */
+void scene_begin(struct scene *scene, bool maps);
 /* If we map: of two that both may we do, being the lower one; the peer has answered our hello and offers nothing
  * yet. */
 void scene_start_with(struct scene *scene, bool maps);

@@ -160,6 +160,32 @@ static void turn(struct scene *scene)
 		event_base_loop(scene->base, EVLOOP_NONBLOCK);
 }
 
+/* What a stranger wrote for us is being read when somebody wants it, or wants all: the rest must be read, too, before the
+ * peer is known. It doesn't write it again. */
+static void stranger_that_is_wanted_is_read_as_a_whole(void **state)
+{
+	struct peer_info info;
+	struct scene scene;
+
+	for (int all = 0; all < 2; all++) {
+		scene_begin(&scene, true);
+		fake_write(&scene.store, THEIRS "/presence", "1 " OTHER_INSTANCE " 3");
+		fake_write(&scene.store, THEIRS "/to/1/endpoints", "");
+		fire(&scene, THEIRS "/to/1/endpoints");
+		turn(&scene);
+		assert_int_equal(requests(&scene), 1);
+		if (all)
+			peers_want_all(scene.peers);
+		else
+			assert_int_equal(peers_connect(scene.peers, 2, scene.user), 0);
+		settle(&scene);
+		assert_true(peers_next(scene.peers, -1, &info));
+		assert_true(info.up);
+		assert_string_equal(info.instance, OTHER_INSTANCE);
+		scene_stop(&scene);
+	}
+}
+
 /* Who looks up many domains waits for itself, pays for it, and is stopped at its limit; others come in
  * between. */
 static void look_ups_wait_in_the_line_of_who_asks_and_are_charged(void **state)
@@ -311,6 +337,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_a_peer_may_not_see_writes_nothing_for_it),
 		cmocka_unit_test(under_another_number_we_are_shown_anew_and_as_before_nowhere),
+		cmocka_unit_test(stranger_that_is_wanted_is_read_as_a_whole),
 		cmocka_unit_test(look_ups_wait_in_the_line_of_who_asks_and_are_charged),
 		cmocka_unit_test(absence_is_believed_for_a_moment_unless_something_appears),
 		cmocka_unit_test(what_there_is_no_memory_to_ask_for_is_asked_later),
