@@ -19,6 +19,11 @@ import pytest
 # Generous, since tests run on loaded machines and under sanitizers and valgrind; a passing test never waits for it.
 TIMEOUT = float(os.environ.get("XENMSG_TEST_TIMEOUT", "30"))
 
+# What nohup, or a shell's "&", has ignored would be ignored by all programs that are started here.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
 
 def program(name):
     """The path of an installed program, or of one from the build tree."""
