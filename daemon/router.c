@@ -25,6 +25,8 @@
 
 #define COST_ADVERTISE	    20u /* units (turns.h) */
 #define COST_ADVERTISE_NAME 10u
+#define COST_LOOK	    1u	  /* at a channel. Measured: 6 ns */
+#define PIECE_UNITS	    2048u /* of channels that are looked at, before others have their turns */
 
 struct router {
 	struct router_collaborators with;
@@ -222,19 +224,15 @@ static void end_channels(struct hop *hop, struct frame_text name)
 			channel_forbid(channel, ENOENT);
 }
 
-/* Asks policy about what it has allowed. While a name isn't known again after a restore, nothing is decided. */
-static void recheck(struct router *router, struct channel *channel)
+/* Asks policy about what it has allowed. `unsure`: after a restore, a name may not be known again. Until it is, nothing
+ * is decided. */
+static void recheck(struct router *router, struct channel *channel, bool unsure)
 {
-	const struct hop *from = channel->opener.hop;
-	bool is_away = from && from->paused;
-	int r;
+	int r = channel->host
+			? access_still_allowed_far(router->with.access, channel, channel->endpoint)
+			: access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
 
-	if (is_away &&
-	    channel->undecided) /* by this number it may be another domain now, until it is resumed */
-		return;
-	r = channel->host ? access_still_allowed_far(router->with.access, channel, channel->endpoint)
-			  : access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
-	channel->undecided = r == -ENODATA && (channel->undecided || is_away);
+	channel->undecided = r == -ENODATA && unsure;
 	if (r < 0 && !channel->undecided)
 		channel_forbid(channel, -r);
 }
@@ -244,8 +242,14 @@ void router_recheck_hop(struct router *router, struct hop *hop)
 	struct channel *channel;
 	uint32_t number = 0;
 
-	while ((channel = next_accepted(hop, &number)))
-		recheck(router, channel);
+	while ((channel = next_accepted(hop, &number))) {
+		const struct hop *from = channel->opener.hop;
+		bool is_away = from && (from->paused || from->holds_input);
+
+		/* By this number it may be another domain now, until it is resumed. */
+		if (!is_away || !channel->undecided)
+			recheck(router, channel, is_away || channel->undecided);
+	}
 }
 
 void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
@@ -263,28 +267,31 @@ void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
 	}
 }
 
-void router_resumed(struct router *router, struct hop *hop, uint32_t from, uint32_t to)
+bool router_resumed(struct router *router, struct hop *hop, uint32_t from, uint32_t to, uint32_t *at)
 {
+	uint64_t start = hop->relay->turns.spent;
 	struct channel_end *end;
-	uint32_t number = 0;
 
-	relay_spend(hop->relay, hop->account, hop->channels.page_count + hop->channels.count);
-	while ((end = channel_table_next(&hop->channels, &number))) {
+	while ((end = channel_table_next(&hop->channels, at))) {
 		struct channel *channel = end->channel;
 
+		relay_spend(hop->relay, hop->account, COST_LOOK);
 		if (!channel->endpoint)
 			continue;
 		if (from != to && strchr(channel->endpoint, ':')) {
+			relay_spend(hop->relay, hop->account, COST_CHANNEL_END);
 			channel_forbid(channel, ECONNRESET);
 		} else if (end->is_opener && (channel->identity.domid == from || channel->host) &&
 			   (from != to || channel->undecided)) {
 			relay_spend(hop->relay, hop->account, COST_OPEN);
 			if (!channel->host)
 				channel->identity.domid = to;
-			channel->undecided = false;
-			recheck(router, channel);
+			recheck(router, channel, true);
 		}
+		if (hop->relay->turns.spent - start >= PIECE_UNITS)
+			return true;
 	}
+	return false;
 }
 
 static void end_stream(void *userdata, struct stream *stream)

@@ -451,12 +451,18 @@ static void peer_away(void *userdata, uint32_t domid, bool away)
 	watches_away(daemon->watches, domid, away);
 }
 
-static void peer_resumed(void *userdata, uint32_t from, uint32_t to, struct hop *hop)
+static void peer_renumbered(void *userdata, uint32_t from, uint32_t to)
 {
 	struct daemon *daemon = userdata;
 
 	via_renumber(daemon->via, from, to);
-	router_resumed(daemon->router, hop, from, to);
+}
+
+static bool peer_resumed(void *userdata, uint32_t from, uint32_t to, struct hop *hop, uint32_t *at)
+{
+	struct daemon *daemon = userdata;
+
+	return router_resumed(daemon->router, hop, from, to, at);
 }
 
 static void ping_through_us(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping)
@@ -472,6 +478,7 @@ static int start_links(struct daemon *daemon)
 		.open = open_from_peer,
 		.unlinkable = peer_unlinkable,
 		.away = peer_away,
+		.renumbered = peer_renumbered,
 		.resumed = peer_resumed,
 		.ping = daemon->self.domid == 0 ? ping_through_us : NULL,
 	};

@@ -104,7 +104,6 @@ static bool has_place(struct activation *activation, const struct channel *chann
 /* Ends what waits: nothing of it was taken. */
 static void end_waiting(struct activation *activation, int error)
 {
-	relay_spend(activation->activations->relay, NULL, activation->room.channels.count * COST_CHANNEL_END);
 	hop_reset_channels(&activation->room, error);
 }
 

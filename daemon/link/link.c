@@ -67,9 +67,9 @@ static void drop_carrier(struct link *link, int error, const char *why)
 
 	if (!transport_is_there(&link->carrier))
 		return;
-	if (transport_state(&link->carrier) == TRANSPORT_OPEN && link->hop.attached)
-		hop_farewell(&link->hop, payload, frame_goodbye_encode(&goodbye, payload));
-	hop_detach(&link->hop);
+	if (transport_state(&link->carrier) == TRANSPORT_OPEN && link->hop->attached)
+		hop_farewell(link->hop, payload, frame_goodbye_encode(&goodbye, payload));
+	hop_detach(link->hop);
 	transport_close(&link->carrier);
 	link_drop_move(link, false);
 	elastic_forget(&link->elastic);
@@ -83,9 +83,31 @@ void link_drop_next(struct link *link)
 	transport_end(&link->next, link->state == LINK_AWAY);
 }
 
+static struct hop *new_hop(struct link *link);
+
+/* Ends all channels. As they may be thousands, they end with the hop that they are on, in pieces, and the link goes on
+ * with another one. */
+static void end_channels(struct link *link, int error)
+{
+	struct hop *before = link->hop, *hop = before->channels.count ? new_hop(link) : NULL;
+
+	if (!hop) { /* or there is no memory for another one */
+		hop_detach(before);
+		hop_reset_channels(before, error);
+		hop_set_parity(before, parity_of(link)); /* one of the two may have had another number */
+		return;
+	}
+	hop->tx = before->tx;
+	hop->rx = before->rx;
+	if (before->account)
+		hop_set_account(hop, account_ref(before->account));
+	link->hop = hop;
+	hop_retire(before, error);
+}
+
 void link_end_session(struct link *link, int error, const char *why)
 {
-	bool was_wanted = link->hop.channels.count || link->pings.list, was_up = link->state == LINK_UP,
+	bool was_wanted = link->hop->channels.count || link->pings.list, was_up = link->state == LINK_UP,
 	     was_away = link->state == LINK_AWAY;
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
@@ -99,9 +121,7 @@ void link_end_session(struct link *link, int error, const char *why)
 	if (link->again)
 		event_del(link->again);
 	link_stop_being_polled(link);
-	hop_detach(&link->hop);
-	hop_reset_channels(&link->hop, error);
-	hop_set_parity(&link->hop, parity_of(link)); /* one of the two may have had another number */
+	end_channels(link, error);
 	pings_fail(&link->pings, -error);
 	if (was_up)
 		link_tell_directory(link, false);
@@ -157,7 +177,7 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 		    link->title, link->version);
 	if (!(link->flags & HELLO_RELAYS))
 		pings_refuse_relayed(&link->pings);
-	pings_send(&link->pings, &link->hop);
+	pings_send(&link->pings, link->hop);
 	link_tell_directory(link, true);
 }
 
@@ -170,7 +190,7 @@ static int take_hello(struct link *link, const struct frame_header *header, cons
 		return -EBUSY;
 	/* The major comes first in every version's HELLO. */
 	if (header->length >= 2 && hello.major != PROTOCOL_MAJOR) {
-		hop_fail(&link->hop, -EPROTONOSUPPORT,
+		hop_fail(link->hop, -EPROTONOSUPPORT,
 			 "%s speaks protocol %u, this daemon %d; run the same version of xenmsgd in both",
 			 link->title, hello.major, PROTOCOL_MAJOR);
 		return -EPROTONOSUPPORT;
@@ -190,7 +210,7 @@ static int take_goodbye(struct link *link, const struct frame_header *header, co
 	if (r < 0)
 		return r;
 	copy_plain(text, sizeof(text), goodbye.text, ' ');
-	hop_fail(&link->hop, -ECONNRESET,
+	hop_fail(link->hop, -ECONNRESET,
 		 goodbye.error ? "the peer says goodbye: %s" : "the peer has closed it", text);
 	return 0;
 }
@@ -273,12 +293,12 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		return r;
 	switch (header->type) {
 	case FRAME_PING:
-		link->acked = link->hop.in.position;
-		r = hop_send(&link->hop, FRAME_PONG, 0, 0, payload, 8);
+		link->acked = link->hop->in.position;
+		r = hop_send(link->hop, FRAME_PONG, 0, 0, payload, 8);
 		if (r == 0) {
 			uint8_t ack[8];
 
-			r = hop_send(&link->hop, FRAME_ACK, 0, 0, ack, frame_u64_encode(link->acked, ack));
+			r = hop_send(link->hop, FRAME_ACK, 0, 0, ack, frame_u64_encode(link->acked, ack));
 		}
 		return r;
 	case FRAME_PONG:
@@ -291,7 +311,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 		}
 		return 0;
 	default:
-		if (number > link->hop.out[OUTLET_MAIN].position || number < link->acked_by_peer)
+		if (number > link->hop->out[OUTLET_MAIN].position || number < link->acked_by_peer)
 			return -EPROTO;
 		link->acked_by_peer = number;
 		return 0;
@@ -317,7 +337,7 @@ static void on_notify(void *owner)
 	if (r == 0 && link->move.state == MOVE_MOVING)
 		r = transport_notify(&link->move.to);
 	if (r < 0)
-		hop_fail(&link->hop, -ENOLINK, "notifying it: %s", strerror(-r));
+		hop_fail(link->hop, -ENOLINK, "notifying it: %s", strerror(-r));
 }
 
 static bool is_sound(void *owner)
@@ -332,7 +352,7 @@ void link_guard(struct link *link)
 {
 	bool guarded = transport_is_guarded(&link->next);
 
-	hop_guard(&link->hop, guarded, guarded && !transport_is_granter(&link->next));
+	hop_guard(link->hop, guarded, guarded && !transport_is_granter(&link->next));
 }
 
 static void begin_session(struct link *link);
@@ -367,18 +387,18 @@ static void send_due_ack(struct link *link)
 {
 	uint8_t payload[8];
 
-	if (link->state != LINK_UP || link->hop.in.position - link->acked < ACK_BYTES)
+	if (link->state != LINK_UP || link->hop->in.position - link->acked < ACK_BYTES)
 		return;
-	link->acked = link->hop.in.position;
-	hop_send(&link->hop, FRAME_ACK, 0, 0, payload, frame_u64_encode(link->acked, payload));
+	link->acked = link->hop->in.position;
+	hop_send(link->hop, FRAME_ACK, 0, 0, payload, frame_u64_encode(link->acked, payload));
 }
 
 /* Notes that something was taken in, so the peer lives. */
 static void note_heard(struct link *link, uint64_t now)
 {
-	if (link->hop.rx.frames == link->heard_frames)
+	if (link->hop->rx.frames == link->heard_frames)
 		return;
-	link->heard_frames = link->hop.rx.frames;
+	link->heard_frames = link->hop->rx.frames;
 	link->heard_ms = now;
 }
 
@@ -391,9 +411,9 @@ static void poll_or_ask(struct link *link, uint64_t now)
 	    patience_idle(&link->patience, now)) {
 		links->polled = link;
 		links->polled_until = now + link->patience.limit;
-		hop_dont_ask(&link->hop);
+		hop_dont_ask(link->hop);
 	} else {
-		hop_may_ask(&link->hop);
+		hop_may_ask(link->hop);
 	}
 }
 
@@ -403,7 +423,7 @@ static void stop_polling(struct links *links)
 
 	links->polled = NULL;
 	patience_in_vain(&link->patience);
-	hop_look(&link->hop); /* which asks for a notification again */
+	hop_look(link->hop); /* which asks for a notification again */
 }
 
 static void after_turn(void *owner, bool took_in, bool more)
@@ -436,8 +456,17 @@ static const struct hop_callbacks hop_callbacks = {
 	.is_sound = is_sound,
 	.move = link_on_move,
 	.moved = link_on_moved,
+	.before_input = link_see_to_channels,
 	.failed = on_failed,
 };
+
+static struct hop *new_hop(struct link *link)
+{
+	const struct links *links = link->links;
+
+	return hop_new(links->relay, HOP_LINK, &hop_callbacks, link, parity_of(link),
+		       links->options.channels_max);
+}
 
 static void on_carrier(void *userdata)
 {
@@ -446,15 +475,15 @@ static void on_carrier(void *userdata)
 	enum transport_state state = transport_state(&link->carrier);
 
 	link_stop_being_polled(link);
-	hop_event(&link->hop);
+	hop_event(link->hop);
 	if (state == TRANSPORT_OPEN || link_note_gone(link, state))
 		return;
 	if (state == TRANSPORT_LEFT)
-		hop_finish(&link->hop, -ENOLINK, "the peer has left the vchan");
+		hop_finish(link->hop, -ENOLINK, "the peer has left the vchan");
 	else if (state == TRANSPORT_CLOSED)
-		hop_finish(&link->hop, -ECONNRESET, "the peer's daemon has gone");
+		hop_finish(link->hop, -ECONNRESET, "the peer's daemon has gone");
 	else
-		hop_finish(&link->hop, -EPROTO, "impossible state in the vchan");
+		hop_finish(link->hop, -EPROTO, "impossible state in the vchan");
 }
 
 bool links_poll(struct links *links)
@@ -464,10 +493,10 @@ bool links_poll(struct links *links)
 
 	if (!link)
 		return false;
-	if (hop_has_input(&link->hop)) {
+	if (hop_has_input(link->hop)) {
 		links->polled = NULL;
 		link->was_polled = true;
-		hop_polled(&link->hop);
+		hop_polled(link->hop);
 		relay_pass_quick(links->relay);
 		return links->polled != NULL;
 	}
@@ -516,14 +545,14 @@ static void begin_session(struct link *link)
 	link->acked = link->acked_by_peer = 0;
 	link_set_state(link, LINK_GREETING);
 	link_guard(link);
-	r = hop_attach(&link->hop, &rings);
+	r = hop_attach(link->hop, &rings);
 	if (r == 0)
 		r = attempt_choose(&link->attempt, link_is_lower(link));
 	if (r == 0)
-		r = hop_send(&link->hop, FRAME_HELLO, 0, 0, payload,
+		r = hop_send(link->hop, FRAME_HELLO, 0, 0, payload,
 			     link_make_hello(link, HELLO_BEGIN, payload));
 	if (r < 0)
-		hop_fail(&link->hop, r, "setting it up: %s", strerror(-r));
+		hop_fail(link->hop, r, "setting it up: %s", strerror(-r));
 	link_take_next(link);
 }
 
@@ -538,7 +567,7 @@ void link_take_next(struct link *link)
 
 void link_hear_carrier(struct link *link)
 {
-	link->ring_bytes = link->hop.out[OUTLET_MAIN].writer.ring.size;
+	link->ring_bytes = link->hop->out[OUTLET_MAIN].writer.ring.size;
 	transport_hear(&link->carrier, on_carrier, link);
 	on_carrier(link); /* the peer may have been quicker */
 }
@@ -573,13 +602,13 @@ static struct link *link_get(struct links *links, uint32_t domid)
 	link->links = links;
 	set_title(link);
 	link->since = (uint64_t)time(NULL);
-	if (hop_init(&link->hop, links->relay, HOP_LINK, &hop_callbacks, link, parity_of(link),
-		     links->options.channels_max) < 0) {
+	link->hop = new_hop(link);
+	if (!link->hop) {
 		free(link);
 		return NULL;
 	}
 	if (links->relay->quota)
-		hop_set_account(&link->hop, quota_account(links->relay->quota, QUOTA_PEER, domid));
+		hop_set_account(link->hop, quota_account(links->relay->quota, QUOTA_PEER, domid));
 	HASH_ADD_INORDER(hh, links->links, domid, sizeof(link->domid), link, by_domid);
 	return link;
 }
@@ -618,7 +647,7 @@ struct hop *links_want(struct links *links, uint32_t domid, struct account *acco
 	link->wanted_by = account_source(account);
 	if (link->state == LINK_IDLE)
 		link_set_state(link, LINK_CONNECTING);
-	return &link->hop;
+	return link->hop;
 }
 
 int links_relays(const struct links *links, uint32_t domid)
@@ -652,7 +681,7 @@ void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop
 	struct link *link, *next;
 
 	HASH_ITER(hh, links->links, link, next)
-		each(userdata, &link->hop);
+		each(userdata, link->hop);
 }
 
 int links_send(struct links *links, uint32_t domid, uint8_t type, const void *payload, uint32_t length)
@@ -662,7 +691,7 @@ int links_send(struct links *links, uint32_t domid, uint8_t type, const void *pa
 	HASH_FIND(hh, links->links, &domid, sizeof(domid), link);
 	if (!link || link->claims || (link->state != LINK_UP && link->state != LINK_AWAY))
 		return -ENOTCONN;
-	return hop_send(&link->hop, type, 0, 0, payload, length);
+	return hop_send(link->hop, type, 0, 0, payload, length);
 }
 
 int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
@@ -676,7 +705,7 @@ int links_ping(struct links *links, uint32_t domid, struct account *account, pin
 	link = link_find(links, domid);
 	r = pings_add(&link->pings, done, userdata, request);
 	if (r == 0 && link->state == LINK_UP)
-		pings_send(&link->pings, &link->hop);
+		pings_send(&link->pings, link->hop);
 	return r;
 }
 
@@ -694,7 +723,7 @@ int links_ping_relayed(struct links *links, uint32_t domid, uint32_t relayed_to,
 		return r;
 	r = pings_add_relayed(&link->pings, relayed_to, done, userdata, request);
 	if (r == 0 && link->state == LINK_UP)
-		pings_send(&link->pings, &link->hop);
+		pings_send(&link->pings, link->hop);
 	return r;
 }
 
@@ -722,7 +751,7 @@ void links_connected(struct links *links, uint32_t domid, const struct transport
 	if (link->state == LINK_AWAY)
 		link_try_next(link);
 	else if (transport_is_there(&link->carrier))
-		hop_finish(&link->hop, -ENOLINK, "the peer has made a new one");
+		hop_finish(link->hop, -ENOLINK, "the peer has made a new one");
 	else
 		begin_session(link);
 }
@@ -744,7 +773,7 @@ void link_free(struct link *link)
 		HASH_DEL(link->links->links, link);
 	if (link->again)
 		event_free(link->again);
-	hop_cleanup(&link->hop);
+	hop_retire(link->hop, ECONNRESET);
 	free(link);
 }
 
@@ -754,7 +783,7 @@ static void forget_if_absent(struct link *link, int error, const char *reason)
 {
 	struct links *links = link->links;
 
-	if (link->state != LINK_IDLE || link->hop.channels.count || link->pings.list ||
+	if (link->state != LINK_IDLE || link->hop->channels.count || link->pings.list ||
 	    links_is_there(links, link->domid))
 		return;
 	if (error != -EHOSTDOWN)
@@ -776,7 +805,7 @@ static void relay_pings(struct link *link)
 		return;
 	pings_relay(&link->pings, link->domid, &zero->pings);
 	if (zero->state == LINK_UP)
-		pings_send(&zero->pings, &zero->hop);
+		pings_send(&zero->pings, zero->hop);
 }
 
 /* Lets what waits for a link that can't be made go another way. */
@@ -786,7 +815,7 @@ static void give_away(struct link *link, const char *reason)
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
 	if (links->callbacks.unlinkable)
-		links->callbacks.unlinkable(links->userdata, link->domid, &link->hop);
+		links->callbacks.unlinkable(links->userdata, link->domid, link->hop);
 	if (link->pings.list)
 		relay_pings(link);
 }
@@ -823,7 +852,7 @@ void links_lost(struct links *links, uint32_t domid, bool replaced, const char *
 	if (!transport_is_there(&link->carrier))
 		return;
 	link_drop_next(link);
-	hop_finish(&link->hop, replaced ? -ECONNRESET : -ENOLINK, "%s", reason);
+	hop_finish(link->hop, replaced ? -ECONNRESET : -ENOLINK, "%s", reason);
 }
 
 void links_saved(struct links *links, uint32_t domid)
@@ -831,7 +860,7 @@ void links_saved(struct links *links, uint32_t domid)
 	struct link *link = link_find(links, domid);
 
 	if (link && link_may_resume(link, -ENOLINK))
-		hop_finish(&link->hop, -ENOLINK, "the domain is about to be saved");
+		hop_finish(link->hop, -ENOLINK, "the domain is about to be saved");
 }
 
 /* --- heartbeat -------------------------------------------------------------------------------- */
@@ -857,32 +886,32 @@ static void beat(struct link *link, uint64_t now)
 		return;
 	/* Look into the ring: a peer that was asked to notify us does it once, so after an event was lost no
 	 * other comes. And a peer whose frames lie there unread isn't dead: it was we who stood still. */
-	hop_look(&link->hop);
+	hop_look(link->hop);
 	link_look_at_move(link, now);
-	if (link->hop.channels.count || link->pings.list)
+	if (link->hop->channels.count || link->pings.list)
 		link->used_ms = now;
 	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was
 	 * early. */
-	if (now - link->heard_ms >= options->dead_after_ms && !hop_has_input(&link->hop) &&
+	if (now - link->heard_ms >= options->dead_after_ms && !hop_has_input(link->hop) &&
 	    (link->state == LINK_GREETING || link->pings.own_is_out)) {
-		hop_fail(&link->hop, -ETIMEDOUT, "nothing has come from it for %u s",
+		hop_fail(link->hop, -ETIMEDOUT, "nothing has come from it for %u s",
 			 options->dead_after_ms / 1000);
 		return;
 	}
 	if (link->state != LINK_UP)
 		return;
 	if (options->idle_close_ms && !carries_directory && now - link->used_ms >= options->idle_close_ms) {
-		hop_fail(&link->hop, -ECONNRESET, "it was idle");
+		hop_fail(link->hop, -ECONNRESET, "it was idle");
 		return;
 	}
 	if (is_ping_due(link, now) && pings_add(&link->pings, NULL, NULL, 0) == 0)
-		pings_send(&link->pings, &link->hop);
+		pings_send(&link->pings, link->hop);
 }
 
 /* Returns whether what is remembered of a lost link is old enough to be dropped. */
 static bool is_forgotten(const struct link *link, uint64_t now)
 {
-	return link->state == LINK_IDLE && !link->hop.channels.count && !link->pings.list &&
+	return link->state == LINK_IDLE && !link->hop->channels.count && !link->pings.list &&
 	       now - link->used_ms >= link->links->options.dead_after_ms;
 }
 

@@ -68,9 +68,12 @@ struct links_callbacks {
 	void (*unlinkable)(void *userdata, uint32_t domid, struct hop *hop);
 	/* The link is lost and may be resumed, or isn't so any more. May be NULL. */
 	void (*away)(void *userdata, uint32_t domid, bool away);
-	/* The session whose hop this is goes on, with the domain `to`, which was `from` before it was restored, or is
-	 * the same. Called before anything more of it comes. May be NULL. */
-	void (*resumed)(void *userdata, uint32_t from, uint32_t to, struct hop *hop);
+	/* Domain `to`, with which a session goes on, was `from` before it was restored. May be NULL. */
+	void (*renumbered)(void *userdata, uint32_t from, uint32_t to);
+	/* The session whose hop this is goes on, with the domain `to`, which was `from`, or is the same. Called before
+	 * anything more of it comes. There may be thousands of channels: true asks to be called again, with *at as the
+	 * callee has left it, which is 0 at first. May be NULL. */
+	bool (*resumed)(void *userdata, uint32_t from, uint32_t to, struct hop *hop, uint32_t *at);
 	/* The peer's daemon wants another one to be pinged. NULL: none is. */
 	void (*ping)(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping);
 };

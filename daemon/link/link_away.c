@@ -92,7 +92,7 @@ static void drop(struct link *link, const char *why)
 void link_leave(struct link *link, const char *why)
 {
 	struct links *links = link->links;
-	int r = hop_pause(&link->hop);
+	int r = hop_pause(link->hop);
 
 	transport_leave(&link->carrier);
 	link_drop_move(link, true);
@@ -195,7 +195,7 @@ static void say_prove(struct link *link)
 static void say_resume(struct link *link)
 {
 	struct link_session *session = &link->session;
-	struct frame_resume resume = {.received = hop_received(&link->hop)};
+	struct frame_resume resume = {.received = hop_received(link->hop)};
 	uint8_t payload[FRAME_SMALL_MAX];
 
 	if (!transport_is_granter(&link->next))
@@ -219,14 +219,14 @@ static void refuse(struct link *link)
 static void go_on(struct link *link, const struct frame_resume *resume)
 {
 	struct link_session *session = &link->session;
-	uint64_t away_ms = clock_ms() - session->away_ms, again = hop_sent(&link->hop) - resume->received;
+	uint64_t away_ms = clock_ms() - session->away_ms, again = hop_sent(link->hop) - resume->received;
 	uint8_t payload[8];
 
 	if (transport_is_granter(&link->next))
 		session->epoch = resume->epoch;
 	link_note_resumed(link);
 	link_guard(link);
-	hop_resume(&link->hop, &link->attempt.in, &link->attempt.out, resume->received);
+	hop_resume(link->hop, &link->attempt.in, &link->attempt.out, resume->received);
 	session->attempt = RESUME_NOTHING;
 	session->state = RESUME_UP;
 	link->resumes++;
@@ -236,9 +236,9 @@ static void go_on(struct link *link, const struct frame_resume *resume)
 		    "%s: link is resumed after %llu ms, %llu bytes are sent again", link->title,
 		    (unsigned long long)away_ms, (unsigned long long)again);
 	/* Something must be heard in each epoch: no ping has this token, so the answer says nothing. */
-	hop_send(&link->hop, FRAME_PING, 0, 0, payload, frame_u64_encode(0, payload));
+	hop_send(link->hop, FRAME_PING, 0, 0, payload, frame_u64_encode(0, payload));
 	link_tell_directory(link, true);
-	pings_send(&link->pings, &link->hop);
+	pings_send(&link->pings, link->hop);
 	link_take_next(link);
 }
 
@@ -250,7 +250,7 @@ static void begin_instead(struct link *link, const struct frame_hello_link *hell
 		link_end_session(link, link_error_now(link), "the peer has no such session any more");
 	link->claims = false;
 	link_guard(link);
-	hop_attach_begun(&link->hop, &link->attempt.in, &link->attempt.out);
+	hop_attach_begun(link->hop, &link->attempt.in, &link->attempt.out);
 	link->acked = link->acked_by_peer = 0;
 	link_note_hello(link, hello);
 	link_take_next(link);
@@ -339,8 +339,8 @@ static bool take_resume(struct link *link, const uint8_t *payload, uint32_t leng
 	/* The mapping end's is a new one. */
 	if (transport_is_granter(&link->next) && resume.epoch <= link->session.epoch)
 		return false;
-	facts.ahead = resume.received > hop_given_out(&link->hop);
-	facts.behind = resume.received < hop_acked(&link->hop);
+	facts.ahead = resume.received > hop_given_out(link->hop);
+	facts.behind = resume.received < hop_acked(link->hop);
 	act(link, &facts, &resume);
 	return true;
 }
@@ -395,7 +395,7 @@ static void on_next(void *userdata)
 		}
 		if (r <= 0)
 			break;
-		relay_spend(link->links->relay, link->hop.account, COST_FRAME_BEFORE);
+		relay_spend(link->links->relay, link->hop->account, COST_FRAME_BEFORE);
 		if (!take_frame(link, &header, payload)) {
 			r = -EPROTO;
 			break;

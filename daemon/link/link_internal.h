@@ -51,6 +51,13 @@ struct link_move {
 	int gone; /* one of the two isn't there any more: an error to end with, unless nothing was left in it; 0: none */
 };
 
+/* The session was resumed: its channels are seen to, in pieces, before anything more comes over it (link_moved.c). */
+struct link_stamping {
+	uint32_t from, to; /* they had the one domid, and get the other */
+	uint32_t at;	   /* how far it has come: a channel's number */
+	bool again;	   /* it was resumed once more meanwhile */
+};
+
 /* The first of the numbers of links that aren't any domain's (link_moved.c). */
 #define LINK_NOWHERE 131072u
 
@@ -59,7 +66,7 @@ struct link {
 	char title[8 + HOST_NAME_SIZE]; /* "domain 7", "host hostb": for people */
 	struct links *links;
 	enum link_state state;
-	struct hop hop;
+	struct hop *hop;
 	struct transport carrier; /* of the session */
 	/* The peer has made a new one, while the last frames of `carrier` are read; or the session is away, and
 	 * attempts to go on over this one. */
@@ -71,6 +78,7 @@ struct link {
 	bool claims;
 	struct link *successor;
 	uint32_t stamped; /* the domid that its channels have: the one before, until the session is resumed */
+	struct link_stamping stamping;
 	struct event *again;	 /* while away: to try again, or to give up */
 	uint32_t resumes, moves; /* of all sessions */
 	struct link_move move;
@@ -230,6 +238,8 @@ void link_seek(struct link *link);
 struct link *link_take_over(struct link *link);
 /* The session is resumed, perhaps under another domid of the peer's: tells who has to know. */
 void link_note_resumed(struct link *link);
+/* As the owner of the hop: see hop.h, `before_input`. */
+bool link_see_to_channels(void *owner);
 
 /* --- link_info.c */
 /* Remembers the reason why a link couldn't be made. That a domain isn't there needs none. */

@@ -60,7 +60,7 @@ static void on_other(void *userdata)
 	if (link->move.state == MOVE_MOVING && state != TRANSPORT_OPEN && state != TRANSPORT_WAITING)
 		link->move.gone = gone_error(state);
 	link_stop_being_polled(link);
-	hop_event(&link->hop);
+	hop_event(link->hop);
 }
 
 bool link_note_gone(struct link *link, enum transport_state state)
@@ -78,25 +78,25 @@ void link_look_whether_gone(struct link *link)
 	if (!error)
 		return;
 	/* The peer closes the old vchan when it has moved. */
-	hop_look_at_move(&link->hop);
+	hop_look_at_move(link->hop);
 	if (link->move.gone)
-		hop_fail(&link->hop, error, "a vchan has gone while the session moved");
+		hop_fail(link->hop, error, "a vchan has gone while the session moved");
 }
 
 void link_look_at_move(struct link *link, uint64_t now)
 {
 	/* With unread input it was we who stood still. */
-	if (link->move.state != MOVE_NOT && !hop_has_input(&link->hop) &&
+	if (link->move.state != MOVE_NOT && !hop_has_input(link->hop) &&
 	    now - link->move.begun_ms >= link->links->options.dead_after_ms)
-		hop_fail(&link->hop, -ETIMEDOUT, "it didn't move in time");
+		hop_fail(link->hop, -ETIMEDOUT, "it didn't move in time");
 }
 
 /* --- who grants ------------------------------------------------------------------------------- */
 
 bool link_may_move(const struct link *link)
 {
-	return link->links->options.maker && link->state == LINK_UP && hop_is_up(&link->hop) &&
-	       !link->hop.finishing.left && !hop_is_held(&link->hop) && link->move.state == MOVE_NOT &&
+	return link->links->options.maker && link->state == LINK_UP && hop_is_up(link->hop) &&
+	       !link->hop->finishing.left && !hop_is_held(link->hop) && link->move.state == MOVE_NOT &&
 	       !transport_is_there(&link->next) && (link->flags & HELLO_MOVES) &&
 	       transport_is_granter(&link->carrier);
 }
@@ -110,13 +110,13 @@ int link_offer(struct link *link, uint32_t ring_size)
 	uint8_t payload[FRAME_SMALL_MAX];
 	int r;
 
-	relay_spend(link->links->relay, link->hop.account, COST_VCHAN);
+	relay_spend(link->links->relay, link->hop->account, COST_VCHAN);
 	r = maker->grant(maker->userdata, link->domid, ring_size, &move->to, &place);
 	if (r < 0)
 		return r;
 	offer = (struct frame_offer){
 		.ring_ref = place.ring_ref, .port = place.port, .epoch = link->session.epoch};
-	r = hop_send(&link->hop, FRAME_OFFER, 0, 0, payload, frame_offer_encode(&offer, payload));
+	r = hop_send(link->hop, FRAME_OFFER, 0, 0, payload, frame_offer_encode(&offer, payload));
 	if (r < 0) {
 		link_drop_move(link, false);
 		return r;
@@ -152,7 +152,7 @@ static int move(struct link *link)
 	int r;
 
 	transport_rings(&link->move.to, &rings.in, &rings.out[OUTLET_MAIN]);
-	r = hop_move(&link->hop, &rings);
+	r = hop_move(link->hop, &rings);
 	if (r == 0)
 		link->move.state = MOVE_MOVING;
 	return r;
@@ -191,7 +191,7 @@ static int decline(struct link *link, uint32_t epoch, const char *why)
 	uint8_t declined[4];
 
 	log_debug("domain %u: it isn't moved to other rings: %s", link->domid, why);
-	return hop_send(&link->hop, FRAME_DECLINE, 0, 0, declined, frame_u32_encode(epoch, declined));
+	return hop_send(link->hop, FRAME_DECLINE, 0, 0, declined, frame_u32_encode(epoch, declined));
 }
 
 int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
@@ -204,7 +204,7 @@ int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
 	/* What was sent again after a loss names a vchan that was given up then. */
 	if (r < 0 || offer.epoch != link->session.epoch)
 		return r;
-	if (link->hop.finishing.left) /* the vchan is being left: it is offered again after that */
+	if (link->hop->finishing.left) /* the vchan is being left: it is offered again after that */
 		return 0;
 	if (!maker || link_is_far(link) || link->state != LINK_UP || link->move.state != MOVE_NOT ||
 	    transport_is_granter(&link->carrier))
@@ -213,7 +213,7 @@ int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
 	if (!elastic_may_move(&link->elastic, now, 0))
 		return decline(link, offer.epoch, "it was moved a moment ago");
 	elastic_offered(&link->elastic, now);
-	relay_spend(link->links->relay, link->hop.account, COST_VCHAN);
+	relay_spend(link->links->relay, link->hop->account, COST_VCHAN);
 	r = maker->map(maker->userdata, link->domid, &(struct transport_place){offer.ring_ref, offer.port},
 		       &link->move.to);
 	if (r == -EPROTO)

@@ -82,8 +82,8 @@ void link_lose_number(struct link *link)
 	link->domid = LINK_NOWHERE + links->next_nowhere++;
 	HASH_ADD(hh, links->links, domid, sizeof(link->domid),
 		 link); /* behind all others: their order is that of numbers */
-	if (link->hop.account)
-		account_unlist(link->hop.account);
+	if (link->hop->account)
+		account_unlist(link->hop->account);
 }
 
 void link_seek(struct link *link)
@@ -146,7 +146,7 @@ struct link *link_take_over(struct link *link)
 	own->greeted = true;
 	own->session.attempt = link->session.attempt;
 	link_replace(link, own);
-	move_waiting(&link->hop, &own->hop);
+	move_waiting(link->hop, own->hop);
 	link->successor = own;
 	return own;
 }
@@ -155,26 +155,48 @@ struct link *link_take_over(struct link *link)
 static void take_account(struct link *link)
 {
 	struct quota *quota = link->links->relay->quota;
-	struct account *before = link->hop.account,
+	struct account *before = link->hop->account,
 		       *account = quota ? quota_account(quota, QUOTA_PEER, link->domid) : NULL;
 
 	if (!account)
 		return;
 	account_merge(before, account);
-	hop_set_account(&link->hop, account);
+	hop_set_account(link->hop, account);
 	account_unref(before);
+}
+
+bool link_see_to_channels(void *owner)
+{
+	struct link *link = owner;
+	const struct links *links = link->links;
+	struct link_stamping *stamping = &link->stamping;
+
+	if (links->callbacks.resumed &&
+	    links->callbacks.resumed(links->userdata, stamping->from, stamping->to, link->hop, &stamping->at))
+		return true;
+	if (!stamping->again)
+		return false;
+	*stamping = (struct link_stamping){.from = stamping->to, .to = link->stamped};
+	return true;
 }
 
 void link_note_resumed(struct link *link)
 {
-	struct links *links = link->links;
+	const struct links *links = link->links;
+	struct link_stamping *stamping = &link->stamping;
 	uint32_t from = link->stamped;
 
 	link->stamped = link->domid;
 	take_account(link);
-	if (from != link->domid)
+	if (from != link->domid) {
 		log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO,
 			    "domain %u was domain %u before it was restored", link->domid, from);
-	if (links->callbacks.resumed)
-		links->callbacks.resumed(links->userdata, from, link->domid, &link->hop);
+		if (links->callbacks.renumbered)
+			links->callbacks.renumbered(links->userdata, from, link->domid);
+	}
+	if (link->hop->holds_input)
+		stamping->again = true;
+	else
+		*stamping = (struct link_stamping){.from = from, .to = link->domid};
+	hop_hold_input(link->hop);
 }

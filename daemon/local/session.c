@@ -60,12 +60,12 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	case FRAME_UNWATCH:
 	case FRAME_QUERY:
 	case FRAME_PROBE:
-		if (session->hop.finishing.left)
+		if (session->hop->finishing.left)
 			return 0; /* no program is there to be answered, and there may be thousands */
 		session->unanswered++;
 		return session->callbacks->request(session->userdata, session, header, payload);
 	case FRAME_GOODBYE:
-		session->hop.said_goodbye = true;
+		session->hop->said_goodbye = true;
 		return 0; /* the end of file follows; ending here would lose what the program has taken */
 	default:
 		return -EPROTO;
@@ -261,7 +261,7 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	session->knows_hosts = hello->flags & HELLO_HOSTS;
 	evtimer_del(session->greeting_timer);
 	/* This asks to be notified of the first frame. */
-	hop_event(&session->hop);
+	hop_event(session->hop);
 }
 
 /* Gathers one frame and not a byte more. Returns 1: complete, 0: not yet, or a negative errno: it isn't that
@@ -378,7 +378,7 @@ static void on_greeting_turn(struct task *task)
 {
 	struct session *session = (struct session *)((char *)task - offsetof(struct session, greeting_turn));
 
-	relay_spend(session->relay, session->hop.account, COST_CONNECTION);
+	relay_spend(session->relay, session->hop->account, COST_CONNECTION);
 	if (session_is_greeting(session))
 		greet(session);
 }
@@ -394,13 +394,13 @@ static void listen_for_end(struct session *session)
 		return;
 	/* What it wrote before it went must still be delivered, and what it has taken counts as delivered. */
 	if (size == -EBADMSG)
-		hop_fail(&session->hop, -EPROTO, SESSION_DESCRIPTORS);
+		hop_fail(session->hop, -EPROTO, SESSION_DESCRIPTORS);
 	else if (size <= 0)
-		hop_finish(&session->hop, -ECONNRESET, "the program has gone");
+		hop_finish(session->hop, -ECONNRESET, "the program has gone");
 	else if (size == FRAME_HEADER_SIZE && bytes[4] == FRAME_HELLO)
-		hop_fail(&session->hop, -EBUSY, "a second HELLO");
+		hop_fail(session->hop, -EBUSY, "a second HELLO");
 	else
-		hop_fail(&session->hop, -EPROTO, "bytes on the socket of a session that shares memory");
+		hop_fail(session->hop, -EPROTO, "bytes on the socket of a session that shares memory");
 }
 
 /* Edge-triggered: called again only when more has arrived. */
@@ -439,17 +439,18 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 	session->options = *options;
 	session->callbacks = callbacks;
 	session->userdata = userdata;
-	if (hop_init(&session->hop, relay, HOP_SOCKET, &hop_callbacks, session, 1, options->channels_max) < 0)
+	session->hop = hop_new(relay, HOP_SOCKET, &hop_callbacks, session, 1, options->channels_max);
+	if (!session->hop)
 		goto fail;
 	if (program_socket_init(fd) < 0 ||
 	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &session->credentials, &size) < 0)
 		goto fail;
 	if (relay->quota)
-		hop_set_account(&session->hop,
+		hop_set_account(session->hop,
 				quota_account(relay->quota, QUOTA_UID, session->credentials.uid));
-	task_init(&session->greeting_turn, &relay->turns, account_line(session->hop.account),
+	task_init(&session->greeting_turn, &relay->turns, account_line(session->hop->account),
 		  on_greeting_turn);
-	charge_init(&session->charge, session->hop.account);
+	charge_init(&session->charge, session->hop->account);
 	program_name(session->credentials.pid, session->comm);
 	session->socket_event = event_new(relay->base, fd, EV_READ | EV_PERSIST | EV_ET, on_socket, session);
 	session->greeting_timer = evtimer_new(relay->base, on_greeting_timeout, session);
@@ -473,9 +474,8 @@ void session_free(struct session *session)
 	free_event(session->wake_event);
 	free_event(session->write_event);
 	task_cancel(&session->greeting_turn);
-	hop_detach(&session->hop);
-	hop_reset_channels(&session->hop, ENOENT);
-	hop_cleanup(&session->hop);
+	if (session->hop)
+		hop_retire(session->hop, ENOENT);
 	if (session->memory)
 		munmap(session->memory, session->memory_size);
 	if (session->wake_daemon >= 0)
@@ -501,7 +501,7 @@ int session_admit(struct session *session, char *why, size_t size)
 
 void session_cut_off(struct session *session, int error, const char *why)
 {
-	hop_fail(&session->hop, error, "%s", why);
+	hop_fail(session->hop, error, "%s", why);
 }
 
 /* Sends a piece of an answer. `more`: further calls send the rest. */
@@ -520,7 +520,7 @@ static int reply(struct session *session, uint32_t request, int error, const voi
 
 		size -= part;
 		at += part;
-		r = hop_send(&session->hop, FRAME_REPLY, size || more ? FRAME_FLAG_MORE : 0, request, payload,
+		r = hop_send(session->hop, FRAME_REPLY, size || more ? FRAME_FLAG_MORE : 0, request, payload,
 			     length);
 	} while (size && r == 0);
 	if (r < 0)
@@ -540,7 +540,7 @@ int session_reply_more(struct session *session, uint32_t request, const void *bo
 
 struct hop *session_hop(struct session *session)
 {
-	return &session->hop;
+	return session->hop;
 }
 
 bool session_knows_hosts(const struct session *session)
@@ -575,7 +575,7 @@ bool session_shares_memory(const struct session *session)
 
 bool session_has_unread(const struct session *session)
 {
-	return hop_has_unsent(&session->hop);
+	return hop_has_unsent(session->hop);
 }
 
 unsigned session_unanswered(const struct session *session)

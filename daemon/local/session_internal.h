@@ -44,7 +44,7 @@ enum state {
 };
 
 struct session {
-	struct hop hop;
+	struct hop *hop;
 	struct relay *relay;
 	struct session_options options;
 	const struct session_callbacks *callbacks;

@@ -20,7 +20,7 @@ static void on_wake(int fd, short what, void *userdata)
 {
 	struct session *session = userdata;
 
-	hop_woken(&session->hop);
+	hop_woken(session->hop);
 }
 
 bool session_can_share_memory(void)
@@ -86,8 +86,8 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome,
 	rings.out[OUTLET_DELIVERIES] =
 		local_ring_view(session->memory, &welcome->rings[LOCAL_RING_DELIVERIES]);
 	*memory_fd = fd;
-	hop_set_kind(&session->hop, HOP_SHARED);
-	return hop_attach(&session->hop, &rings);
+	hop_set_kind(session->hop, HOP_SHARED);
+	return hop_attach(session->hop, &rings);
 fail:
 	close(fd);
 	return errno ? -errno : -ENOMEM;

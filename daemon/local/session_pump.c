@@ -17,7 +17,7 @@
 
 static void spend(struct session *session, uint64_t units)
 {
-	relay_spend(session->relay, session->hop.account, units);
+	relay_spend(session->relay, session->hop->account, units);
 }
 
 /* Ends the input: the program writes no more. What it wrote before must still be delivered, and what it has
@@ -25,7 +25,7 @@ static void spend(struct session *session, uint64_t units)
 static void end_input(struct session *session)
 {
 	session->may_have_more = false;
-	hop_finish(&session->hop, -ECONNRESET, "the program has gone");
+	hop_finish(session->hop, -ECONNRESET, "the program has gone");
 }
 
 /* Reads on for what the program wrote before: it reads no more, so it has gone. The amount is limited, since
@@ -34,7 +34,7 @@ static void hear_last_words(struct session *session)
 {
 	session->is_deaf = session->may_have_more = true;
 	session->last_words = LAST_WORDS_MAX;
-	hop_look(&session->hop);
+	hop_look(session->hop);
 }
 
 bool session_refill(struct session *session)
@@ -44,7 +44,7 @@ bool session_refill(struct session *session)
 	int space;
 	ssize_t size;
 
-	if (!session->may_have_more || session->hop.waiting.blocked_on)
+	if (!session->may_have_more || session->hop->waiting.blocked_on)
 		return false;
 	space = ring_writer_space(&session->pump_in, PRIVATE_RING_SIZE);
 	if (space <= 0)
@@ -57,7 +57,7 @@ bool session_refill(struct session *session)
 		ring_writer_publish(&session->pump_in);
 	}
 	if (size == -EBADMSG)
-		hop_fail(&session->hop, -EPROTO, SESSION_DESCRIPTORS);
+		hop_fail(session->hop, -EPROTO, SESSION_DESCRIPTORS);
 	if (size == -EAGAIN || size == -EBADMSG)
 		session->may_have_more = false;
 	else if (size <= 0 || (session->is_deaf && size >= session->last_words))
@@ -97,14 +97,14 @@ void session_pump(struct session *session)
 		return;
 	pump_out(session);
 	if (ring_reader_release(&session->pump_out))
-		hop_look(&session->hop); /* the hop waits for room */
+		hop_look(session->hop); /* the hop waits for room */
 	ring_reader_arm(&session->pump_out, PRIVATE_RING_SIZE + 1);
 }
 
 void session_on_socket(struct session *session)
 {
 	session->may_have_more = true;
-	hop_event(&session->hop);
+	hop_event(session->hop);
 }
 
 static void on_writable(int fd, short what, void *userdata)
@@ -131,5 +131,5 @@ int session_pump_socket(struct session *session)
 	session->may_have_more = true; /* what came behind the HELLO */
 	rings.in = in;
 	rings.out[OUTLET_MAIN] = out;
-	return hop_attach(&session->hop, &rings);
+	return hop_attach(session->hop, &rings);
 }

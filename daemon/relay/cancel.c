@@ -237,7 +237,7 @@ int channel_cancel(struct channel_end *end, uint64_t offset)
 	struct channel_end *out = channel_other(end);
 
 	relay_spend(end->channel->relay, end->hop->account, COST_CANCEL);
-	if (channel_is_reset(end) || !out->hop)
+	if (channel_is_reset(end) || !out->hop || hop_is_retired(out->hop)) /* a RESET tells */
 		return 0;
 	if (!end->is_opener || (offset & 7) || offset > end->received ||
 	    end->received - offset < MESSAGE_TRAILER_SIZE)

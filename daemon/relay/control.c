@@ -84,6 +84,8 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	struct frame_header header = {.length = length, .type = type, .flags = flags, .channel = channel};
 	uint8_t encoded[FRAME_HEADER_SIZE];
 
+	if (hop_is_retired(hop))
+		return 0;
 	/* A frame for a link waits only if there is no room, and every 64 KiB from the link need an ACK: in a
 	 * busy stream the queue would allocate memory for each. A program's answers always go through the
 	 * queue, so that it shows whether the program reads them. */

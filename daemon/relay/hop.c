@@ -3,6 +3,7 @@
 /* Making, attaching, detaching and freeing a hop. */
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include <event2/buffer.h>
 #include <event2/event.h>
@@ -11,6 +12,7 @@
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/base/cost.h"
 #include "daemon/base/quota.h"
 
 int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_callbacks *callbacks,
@@ -33,6 +35,18 @@ int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const str
 		return 0;
 	hop_cleanup(hop);
 	return -ENOMEM;
+}
+
+struct hop *hop_new(struct relay *relay, enum hop_kind kind, const struct hop_callbacks *callbacks,
+		    void *owner, uint32_t parity, uint32_t channels_max)
+{
+	struct hop *hop = malloc(sizeof(*hop));
+
+	if (hop && hop_init(hop, relay, kind, callbacks, owner, parity, channels_max) < 0) {
+		free(hop);
+		hop = NULL;
+	}
+	return hop;
 }
 
 void hop_set_kind(struct hop *hop, enum hop_kind kind)
@@ -109,7 +123,7 @@ void hop_detach(struct hop *hop)
 	if (!hop->attached && !hop->paused)
 		return;
 	leave_rings(hop);
-	hop->paused = false;
+	hop->paused = hop->holds_input = false;
 	hop_drop_kept(hop);
 	refused_clear(&hop->refused);
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
@@ -178,14 +192,73 @@ void hop_resume(struct hop *hop, const struct ring_reader *in, const struct ring
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
+static bool is_unsure(const struct hop *hop)
+{
+	return !hop->said_goodbye || (hop->error && hop->error != -ECONNRESET);
+}
+
 void hop_reset_channels(struct hop *hop, int error)
 {
-	bool certain = hop->said_goodbye && (!hop->error || hop->error == -ECONNRESET);
+	bool unsure = is_unsure(hop);
 	struct channel_end *end;
 	uint32_t number = 0;
 
+	relay_spend(hop->relay, hop->account, hop->channels.count * COST_CHANNEL_END);
 	while ((end = channel_table_next(&hop->channels, &number)))
-		channel_lost(end, error, !certain);
+		channel_lost(end, error, unsure);
+}
+
+static void free_retired(struct hop *hop)
+{
+	hop_unmark(hop, MARK_RETIRED);
+	hop_cleanup(hop);
+	free(hop);
+}
+
+static void end_some_channels(struct task *task)
+{
+	struct hop *hop = (struct hop *)((char *)task - offsetof(struct hop, input));
+	uint64_t from = hop->relay->turns.spent;
+	struct channel_end *end;
+
+	while (hop->relay->turns.spent - from < HOP_PIECE_UNITS &&
+	       (end = channel_table_next(&hop->channels, &hop->retired.number))) {
+		relay_spend(hop->relay, hop->account, COST_CHANNEL_END);
+		channel_lost(end, hop->retired.error, hop->retired.unsure);
+	}
+	if (hop->channels.count)
+		task_due(task);
+	else
+		free_retired(hop);
+}
+
+void hop_retire(struct hop *hop, int error)
+{
+	static const struct hop_callbacks none;
+
+	hop->retired = (struct retired){.error = error, .unsure = is_unsure(hop)};
+	hop_detach(hop);
+	hop_unmark(hop, MARK_FAILED);
+	hop->guarded = false;
+	hop->callbacks = &none;
+	hop->owner = NULL;
+	task_cancel(&hop->input);
+	task_init(&hop->input, &hop->relay->turns, account_line(hop->account), end_some_channels);
+	hop_mark(hop, MARK_RETIRED);
+	if (hop->channels.count)
+		task_due(&hop->input);
+	else
+		free_retired(hop);
+}
+
+void hop_free_retired(struct relay *relay)
+{
+	struct hop *hop;
+
+	while ((hop = relay->marked[MARK_RETIRED])) {
+		hop_reset_channels(hop, hop->retired.error);
+		free_retired(hop);
+	}
 }
 
 void hop_set_parity(struct hop *hop, uint32_t parity)

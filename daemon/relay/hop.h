@@ -75,6 +75,7 @@ enum hop_mark {
 	MARK_FAILED,	/* its owner is to be told */
 	MARK_TO_NOTIFY, /* its program asked to be notified */
 	MARK_AWAKE,	/* it is to be asked for notifications before the loop sleeps */
+	MARK_RETIRED,	/* its channels end, and then it is freed (hop_retire()) */
 	HOP_MARKS
 };
 
@@ -116,6 +117,8 @@ struct hop_callbacks {
 	int (*open)(void *owner, struct channel *channel, const struct frame_open *open);
 	/* The other end asked to be notified. Must not block, whatever the other end does. */
 	void (*notify)(void *owner);
+	/* After hop_hold_input(): does a piece of what comes before all further input. True: there is more of it. */
+	bool (*before_input)(void *owner);
 	/* Brings in more input, as far as there is room; called when it is the hop's turn. True: there may be
 	 * more. NULL: nothing to bring in. */
 	bool (*refill)(void *owner);
@@ -148,6 +151,13 @@ struct inlet {
 	bool must_not_ask; /* its owner polls for input (hop_dont_ask) */
 	bool has_moved;	   /* input was forwarded in this turn */
 	bool was_woken;	   /* by its program, which is let go on before we ask for more */
+};
+
+/* hop_retire(): how the channels end, and which one is next. */
+struct retired {
+	int error;
+	bool unsure;
+	uint32_t number;
 };
 
 /* A program sends the RESET of a channel before it releases bytes of it that weren't taken. So what it had
@@ -222,8 +232,10 @@ struct hop {
 	struct taken taken;
 	struct waiting waiting;
 	struct finishing finishing;
+	struct retired retired;
 	bool attached;
 	bool paused;
+	bool holds_input; /* the owner has something to do first */
 	/* This domain may be saved and restored, and what the other end wrote into the rings is then stale or torn: so
 	 * what was copied out of them counts only if is_sound() says so afterwards, and what was written into them is
 	 * given out only if it says so before (doc/protocol.md 5.7, rule 8). */
@@ -254,6 +266,9 @@ struct hop {
 
 int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_callbacks *callbacks,
 	     void *owner, uint32_t parity, uint32_t channels_max);
+/* The same in memory of its own, for an owner that may call hop_retire(). NULL: out of memory. */
+struct hop *hop_new(struct relay *relay, enum hop_kind kind, const struct hop_callbacks *callbacks,
+		    void *owner, uint32_t parity, uint32_t channels_max);
 /* Sets how a program wants to be spoken to, once it has said so. Only before the hop is attached. */
 void hop_set_kind(struct hop *hop, enum hop_kind kind);
 /* Sets the account that pays for what comes in here, and takes over the caller's reference. Only before the
@@ -261,6 +276,14 @@ void hop_set_kind(struct hop *hop, enum hop_kind kind);
 void hop_set_account(struct hop *hop, struct account *account);
 /* Resets every channel (see hop_reset_channels) and frees what the hop holds. */
 void hop_cleanup(struct hop *hop);
+/* Detaches a hop of hop_new(), of which its owner knows nothing any more. Its channels end as by hop_reset_channels(),
+ * but in pieces, at the cost of its account, since a peer may have thousands; until it is its turn, nothing goes
+ * through a channel. Then the hop is freed. */
+void hop_retire(struct hop *hop, int error);
+static inline bool hop_is_retired(const struct hop *hop)
+{
+	return hop->marks[MARK_RETIRED].is_set;
+}
 
 /* Says of the rings that the hop gets next whether it is guarded there, and keeps a copy. */
 void hop_guard(struct hop *hop, bool guarded, bool keeps_copy);
@@ -311,6 +334,8 @@ void hop_look(struct hop *hop);
 /* Does the same after a program's own notification: the program may have more to send, and is let go on
  * before we ask for the next notification. */
 void hop_woken(struct hop *hop);
+/* Takes nothing more in, also not after a pause, before callback `before_input` has done what there is to do. */
+void hop_hold_input(struct hop *hop);
 /* Asks the other end not to notify us of what it writes, until the next hop_event(), hop_look() or
  * hop_may_ask(): the caller polls hop_has_input(), and calls hop_polled() when there is some. */
 void hop_dont_ask(struct hop *hop);

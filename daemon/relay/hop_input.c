@@ -20,8 +20,6 @@
 #include "wire/frame_ring.h"
 #include "wire/probes.h"
 
-/* units of work, before the account's other programs get their turns: 256 KiB of large frames */
-#define PIECE_UNITS  2048u
 #define POLL_LAST_MS 1024
 
 /* --- what a program has taken ----------------------------------------------------------------- */
@@ -39,7 +37,7 @@ static struct piece piece_begin(const struct hop *hop)
 
 static bool piece_is_over(const struct piece *piece)
 {
-	return piece->turns->spent - piece->start >= PIECE_UNITS;
+	return piece->turns->spent - piece->start >= HOP_PIECE_UNITS;
 }
 
 static void spend(struct hop *hop, uint64_t units)
@@ -519,6 +517,11 @@ void hop_on_turn(struct task *task)
 
 	if (!hop_is_up(hop))
 		return;
+	if (hop->holds_input) {
+		hop->holds_input = hop->callbacks->before_input(hop->owner);
+		hop_due(hop);
+		return;
+	}
 	hop->in.has_moved = false;
 	may_refill = hop->callbacks->refill && hop->callbacks->refill(hop->owner);
 	snapshot_taken(hop);
@@ -576,6 +579,12 @@ void hop_polled(struct hop *hop)
 bool hop_has_input(struct hop *hop)
 {
 	return hop->attached && ring_reader_ready(&hop->in.reader, 1) != 0;
+}
+
+void hop_hold_input(struct hop *hop)
+{
+	hop->holds_input = true;
+	hop_look(hop);
 }
 
 void hop_event(struct hop *hop)

@@ -16,6 +16,8 @@
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
 
+/* Of work in a turn, before the account's other tasks get theirs: 256 KiB of large frames, or 34 channels that end. */
+#define HOP_PIECE_UNITS	  2048u
 #define HOP_POLL_FIRST_MS 2 /* then less and less often: for a program that takes without waking us */
 
 /* --- marks.c: besides hop_fail() and hop_mark(, MARK_DIRTY) */
@@ -110,6 +112,10 @@ void hop_emit(struct hop *hop);
 bool hop_has_output(const struct hop *hop);
 /* Asks to be notified of what was taken, and of room. Where there is some already, makes the hop due. */
 void hop_ask_for_output(struct hop *hop);
+
+/* --- hop.c: besides hop_retire() */
+/* Ends at once what is left of all hops that have retired. */
+void hop_free_retired(struct relay *relay);
 
 /* --- hop_input.c */
 /* Runs the hop's task: takes in a piece of input, and notes what was taken. */

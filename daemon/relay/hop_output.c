@@ -81,7 +81,7 @@ static enum way way_of(struct channel_end *end)
 		return IGNORED;
 	if (end->in != IN_OPEN)
 		return VIOLATED;
-	if (!out->hop || channel_is_reset(out))
+	if (!out->hop || channel_is_reset(out) || hop_is_retired(out->hop))
 		return DROPPED;
 	if (!hop_is_up(out->hop) || out->hop->backlog || hop_is_held(out->hop) ||
 	    hop_must_wait(out->hop, end->hop))

@@ -33,7 +33,7 @@ void hop_fail(struct hop *hop, int error, const char *format, ...)
 {
 	va_list args;
 
-	if (hop_is_marked(hop, MARK_FAILED))
+	if (hop_is_marked(hop, MARK_FAILED) || hop_is_retired(hop))
 		return;
 	hop->error = error;
 	va_start(args, format);

@@ -41,7 +41,7 @@ static void tell_of_failures(struct relay *relay)
 
 	while ((hop = relay->marked[MARK_FAILED]) && !turns_are_over(&relay->turns)) {
 		hop_unmark(hop, MARK_FAILED);
-		relay_spend(relay, hop->account, COST_CONNECTION + hop->channels.count * COST_CHANNEL_END);
+		relay_spend(relay, hop->account, COST_CONNECTION);
 		hop->callbacks->failed(hop->owner, hop->error, hop->why);
 	}
 }
@@ -168,6 +168,7 @@ int relay_init(struct relay *relay, struct event_base *base, uint64_t max_messag
 
 void relay_cleanup(struct relay *relay)
 {
+	hop_free_retired(relay);
 	/* The owners of what ends now are told, and it is freed. Work that others have left there is
 	 * dropped. */
 	for (int passes = 0; passes < LAST_PASSES && (passes == 0 || relay_is_busy(relay)); passes++)

@@ -213,15 +213,25 @@ static void on_unlinkable(void *userdata, uint32_t domid, struct hop *hop)
 	links_explain(scene->links, domid, "why, and what follows");
 }
 
-static void on_resumed(void *userdata, uint32_t from, uint32_t to, struct hop *hop)
+static void on_renumbered(void *userdata, uint32_t from, uint32_t to)
 {
 	struct scene *scene = userdata;
 
-	if (from == to)
-		return;
+	assert_int_not_equal(from, to);
 	assert_int_equal(from, scene->was);
 	assert_int_equal(to, scene->peer.domid);
 	scene->moves++;
+}
+
+static bool on_resumed(void *userdata, uint32_t from, uint32_t to, struct hop *hop, uint32_t *at)
+{
+	struct scene *scene = userdata;
+
+	scene->resumed_from = from;
+	scene->resumed_to = to;
+	scene->resumed_calls++;
+	relay_spend(&scene->relay, NULL, scene->resumed_cost);
+	return ++*at < scene->resumed_pieces;
 }
 
 static int no_control(void *owner, const struct frame_header *header, const uint8_t *payload)
@@ -232,6 +242,7 @@ static int no_control(void *owner, const struct frame_header *header, const uint
 static const struct hop_callbacks program_callbacks = {.control = no_control};
 uint64_t busy_poll_ns;
 const struct transport_maker *transport_maker;
+uint32_t channels_max = 16;
 
 void scene_start_with(struct scene *scene, uint32_t domid)
 {
@@ -241,7 +252,7 @@ void scene_start_with(struct scene *scene, uint32_t domid)
 		.dead_after_ms = DEAD_AFTER_MS,
 		.idle_close_ms = IDLE_CLOSE_MS,
 		.resume_for_ms = RESUME_FOR_MS,
-		.channels_max = 16,
+		.channels_max = channels_max,
 		.busy_poll_ns = busy_poll_ns,
 		.maker = transport_maker,
 		.ring_size = 65536,
@@ -256,11 +267,13 @@ void scene_start_with(struct scene *scene, uint32_t domid)
 	assert_int_equal(links_new(&scene->links, &scene->relay, (void *)scene, (void *)scene, &options,
 				   &(struct links_callbacks){.open = on_open,
 							     .unlinkable = on_unlinkable,
+							     .renumbered = on_renumbered,
 							     .resumed = on_resumed},
 				   scene),
 			 0);
-	assert_int_equal(
-		hop_init(&scene->program, &scene->relay, HOP_SHARED, &program_callbacks, scene, 1, 16), 0);
+	assert_int_equal(hop_init(&scene->program, &scene->relay, HOP_SHARED, &program_callbacks, scene, 1,
+				  channels_max),
+			 0);
 }
 
 void scene_start(struct scene *scene)

@@ -77,6 +77,11 @@ struct scene {
 	struct hop program;	 /* who opens channels */
 	uint32_t was;		 /* the peer's domid before it was restored; 0: it wasn't */
 	unsigned moves;
+	/* The channels of a session that goes on are seen to in so many pieces, each so dear; what was said of them
+	 * last; how often. */
+	unsigned resumed_pieces, resumed_cost;
+	uint32_t resumed_from, resumed_to;
+	unsigned resumed_calls;
 	struct peer peer;
 };
 
@@ -85,6 +90,7 @@ void on_pong(void *userdata, uint32_t request, int64_t result);
 /* For the scenes that are started from now on. */
 extern uint64_t busy_poll_ns;
 extern const struct transport_maker *transport_maker;
+extern uint32_t channels_max;
 
 void scene_start_with(struct scene *scene, uint32_t domid);
 void scene_start(struct scene *scene);

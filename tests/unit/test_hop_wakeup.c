@@ -73,6 +73,7 @@ static struct {
 	struct event_base *base;
 	struct relay relay;
 	struct session session;
+	struct hop hop;
 	struct channel *channel;
 	void (*wake)(int fd, short what, void *userdata);
 	enum taking taking;
@@ -108,7 +109,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 static int on_open(void *owner, struct channel *channel, const struct frame_open *open)
 {
 	scene.channel = channel;
-	return channel_accept(channel, &scene.session.hop, "self");
+	return channel_accept(channel, &scene.hop, "self");
 }
 
 static void on_notify(void *owner)
@@ -148,7 +149,7 @@ static void daemon_side(struct side *side)
 
 static void run_turns(void)
 {
-	hop_event(&scene.session.hop);
+	hop_event(&scene.hop);
 	while (take_turn(&scene.relay))
 		;
 }
@@ -156,13 +157,13 @@ static void run_turns(void)
 /* As when a link was polled: only those that are notified in the pass are let go on. */
 static void wake_without_letting_go_on(int fd, short what, void *userdata)
 {
-	hop_event(&scene.session.hop);
+	hop_event(&scene.hop);
 }
 
 /* Broken: a pass that doesn't ask before it ends. */
 static void wake_without_asking(int fd, short what, void *userdata)
 {
-	struct hop *hop = &scene.session.hop;
+	struct hop *hop = &scene.hop;
 
 	run_turns();
 	hop_unmark(hop, MARK_AWAKE);
@@ -171,7 +172,7 @@ static void wake_without_asking(int fd, short what, void *userdata)
 /* Broken: whose request was taken back, when it was notified, is neither looked at nor asked again. */
 static void wake_without_due_look(int fd, short what, void *userdata)
 {
-	struct hop *hop = &scene.session.hop;
+	struct hop *hop = &scene.hop;
 
 	hop_event(hop);
 	while (turns_run(&scene.relay.turns)) {
@@ -298,7 +299,7 @@ static void end(void)
 	world.running = NULL;
 	if (!scene.base)
 		return;
-	hop_cleanup(&scene.session.hop);
+	hop_cleanup(&scene.hop);
 	relay_cleanup(&scene.relay);
 	event_base_free(scene.base);
 	scene.base = NULL;
@@ -309,7 +310,7 @@ static void start(void)
 {
 	struct hop_rings rings = {0};
 	struct frame_open open = {.kind = CHANNEL_MESSAGE, .name = {"1:self", 6}};
-	struct hop *hop = &scene.session.hop;
+	struct hop *hop = &scene.hop;
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct ring_view views[LOCAL_RINGS];
 
@@ -317,7 +318,7 @@ static void start(void)
 	memset(&shared, 0, sizeof(shared));
 	scene.base = event_base_new();
 	assert_int_equal(relay_init(&scene.relay, scene.base, 1u << 20), 0);
-	scene.session = (struct session){.relay = &scene.relay};
+	scene.session = (struct session){.relay = &scene.relay, .hop = hop};
 	assert_int_equal(hop_init(hop, &scene.relay, HOP_SHARED, &scene_callbacks, &scene.session, 1, 16), 0);
 	for (unsigned i = 0; i < LOCAL_RINGS; i++)
 		views[i] = view_of(i);

@@ -435,7 +435,7 @@ static void peer_that_does_not_answer_an_offer_is_given_up(void **state)
 /* So much has come over it since the last look. */
 static void carry(struct scene *scene, uint64_t bytes)
 {
-	link_of(scene)->hop.rx.bytes += bytes;
+	link_of(scene)->hop->rx.bytes += bytes;
 	link_elastic_used(link_of(scene));
 	pass(scene, LOOK_MS);
 }
@@ -596,7 +596,7 @@ static void link_that_may_not_shrink_is_asked_seldom(void **state)
 	carry(&scene, 0);
 	assert_false(scene.links->elastic_runs);
 	/* But one that has something to do is looked at at once. */
-	link_of(&scene)->hop.rx.bytes += 1u << 20;
+	link_of(&scene)->hop->rx.bytes += 1u << 20;
 	link_elastic_used(link_of(&scene));
 	assert_true(scene.links->elastic_runs);
 	for (unsigned i = 0; i < ELASTIC_QUIET_LOOKS + 2; i++)

@@ -350,8 +350,8 @@ static bool is_time_to_lose(unsigned side)
 {
 	struct link *link = link_at(side);
 	bool is_new = link->session.epoch != link->session.confirmed || link->move.state != MOVE_NOT;
-	bool hurts = hop_is_catching_up(&link->hop) ||
-		     (link->hop.attached && hop_unacknowledged(&link->hop) > 16384);
+	bool hurts = hop_is_catching_up(link->hop) ||
+		     (link->hop->attached && hop_unacknowledged(link->hop) > 16384);
 
 	return rig_random(world.rig, is_new || hurts ? 10 : world.one_in) == 0;
 }
@@ -372,7 +372,7 @@ static void lose_something(void)
 	switch (rig_random(world.rig, 4)) {
 	case 3: /* silence: what lies in the ring isn't read any more */
 		if (link_at(side)->state == LINK_UP)
-			hop_fail(&link_at(side)->hop, -ENOLINK, "silence");
+			hop_fail(link_at(side)->hop, -ENOLINK, "silence");
 		break;
 	case 0: /* its event channel, which it notices when it notifies, or by silence */
 		pair->ends[side].dead = true;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "daemon/base/cost.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/router.h"
 
@@ -231,6 +232,8 @@ static void policy_decides_about_a_peer_that_was_away_when_it_is_back(void **sta
 	struct scene scene;
 
 	for (uint32_t to = 0; to < 10; to += 9) {
+		uint32_t at = 0;
+
 		start_with_inbox(&scene);
 		assert_int_equal(hop_pause(&scene.link->hop), 0);
 		decide(&scene, ENODATA);
@@ -238,7 +241,7 @@ static void policy_decides_about_a_peer_that_was_away_when_it_is_back(void **sta
 		decide(&scene, EACCES);
 		assert_false(party_get(scene.b, 0, &frame));
 		scene.why_taken_back = ENODATA;
-		router_resumed(scene.router, &scene.link->hop, 0, to);
+		assert_false(router_resumed(scene.router, &scene.link->hop, 0, to, &at));
 		assert_int_equal(scene.asked_about, to);
 		rig_settle(&scene.rig);
 		hop_drop_kept(&scene.link->hop);
@@ -253,6 +256,36 @@ static void policy_decides_about_a_peer_that_was_away_when_it_is_back(void **sta
 	assert_int_equal(hop_pause(&scene.link->hop), 0);
 	decide(&scene, EACCES);
 	expect_end(&scene, EACCES);
+}
+
+static void policy_decides_in_pieces_about_the_many_channels_of_a_peer_that_was_restored(void **state)
+{
+	enum { MANY = 1000 };
+	struct scene scene;
+	uint32_t at = 0;
+	unsigned pieces = 1;
+
+	scene_start(&scene);
+	scene.link->hop.channels.max = scene.b->hop.channels.max = MANY;
+	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
+	for (uint32_t i = 0; i < MANY; i++) {
+		open_kind(scene.link, 2 * i + 1, CHANNEL_MESSAGE, "inbox", 5);
+		expect_open(scene.b, "inbox");
+	}
+	assert_int_equal(hop_pause(&scene.link->hop), 0);
+	for (bool more = true; more; pieces++) {
+		uint64_t before = scene.link->hop.relay->turns.spent;
+
+		more = router_resumed(scene.router, &scene.link->hop, 0, 9, &at);
+		assert_true(scene.link->hop.relay->turns.spent - before < TURNS_PIECE);
+		/* Those that come later are still those of the old number. */
+		assert_int_equal(domid_of(scene.link, 2 * MANY - 1), more ? 0 : 9);
+	}
+	assert_true(pieces > MANY * COST_OPEN / TURNS_PIECE);
+	for (uint32_t i = 0; i < MANY; i++)
+		assert_int_equal(domid_of(scene.link, 2 * i + 1), 9);
+	hop_drop_kept(&scene.link->hop);
+	scene_stop(&scene);
 }
 
 static void what_is_not_decided_yet_says_so_and_nothing_else(void **state)
@@ -315,6 +348,8 @@ int main(void)
 		cmocka_unit_test(names_that_a_restore_has_made_unknown_end_nothing_before_they_are_known),
 		cmocka_unit_test(what_a_program_of_a_restored_domain_has_opened_is_that_of_its_new_number),
 		cmocka_unit_test(policy_decides_about_a_peer_that_was_away_when_it_is_back),
+		cmocka_unit_test(
+			policy_decides_in_pieces_about_the_many_channels_of_a_peer_that_was_restored),
 		cmocka_unit_test(what_is_not_decided_yet_says_so_and_nothing_else),
 		cmocka_unit_test(channels_of_an_unbound_endpoint_end),
 	};
