@@ -301,9 +301,13 @@ static bool take_hello(struct link *link, const uint8_t *payload, uint32_t lengt
 		return false;
 	link->greeted = true;
 	if (!hello.resumes || hello.purpose != HELLO_RESUME ||
-	    memcmp(hello.token, session->token, sizeof(session->token)) ||
 	    memcmp(hello.instance, session->peer_instance, sizeof(session->peer_instance))) {
 		begin_instead(link, &hello);
+		return true;
+	}
+	if (memcmp(hello.token, session->token, sizeof(session->token)) != 0) {
+		link_note_meant(link, hello.token);
+		drop(link, "it means another session");
 		return true;
 	}
 	memcpy(link->attempt.peer_nonce, hello.nonce, sizeof(link->attempt.peer_nonce));

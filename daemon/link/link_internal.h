@@ -51,6 +51,13 @@ struct link_move {
 	int gone; /* one of the two isn't there any more: an error to end with, unless nothing was left in it; 0: none */
 };
 
+/* Of several sessions with an instance, of which only one is with it, the one that a domain means which shows it. */
+struct link_meant {
+	bool is_known;
+	uint8_t token[PROOF_ID_SIZE];
+	unsigned tries; /* with a wrong one, while it isn't known */
+};
+
 /* The session was resumed: its channels are seen to, in pieces, before anything more comes over it (link_moved.c). */
 struct link_stamping {
 	uint32_t from, to; /* they had the one domid, and get the other */
@@ -76,6 +83,7 @@ struct link {
 	bool greeted; /* the other end's HELLO has come over `next` */
 	/* It isn't proven yet that the session is this domain's (link_moved.c); then its link is the `successor`. */
 	bool claims;
+	struct link_meant meant;
 	struct link *successor;
 	uint32_t stamped; /* the domid that its channels have: the one before, until the session is resumed */
 	struct link_stamping stamping;
@@ -234,6 +242,8 @@ static inline bool link_is_nowhere(const struct link *link)
 }
 /* Looks for the other end of such a session, and asks for a vchan with it. */
 void link_seek(struct link *link);
+/* The peer wants to resume the session with this token, and not the one that the link has, or claims. */
+void link_note_meant(struct link *link, const uint8_t token[PROOF_ID_SIZE]);
 /* The peer has proven it: the session's link gets the vchan and the attempt. NULL: it isn't so any more. */
 struct link *link_take_over(struct link *link);
 /* The session is resumed, perhaps under another domid of the peer's: tells who has to know. */

@@ -26,22 +26,70 @@ static int likelihood(const struct link *link)
 	return (links_is_there(link->links, link->domid) ? 0 : 2) + (link->state == LINK_AWAY ? 1 : 0);
 }
 
-/* Finds the session with the instance that runs in the link's domain, under another domid. A peer may have named an
- * instance that isn't its own when its session began; but it is still there then. */
+/* Whether it is a session that can be resumed with this instance. */
+static bool is_session_with(const struct link *link, const uint8_t instance[PROOF_ID_SIZE])
+{
+	return !link->claims && link->session.state != RESUME_ENDED &&
+	       !memcmp(link->session.peer_instance, instance, PROOF_ID_SIZE);
+}
+
+/* Finds the session with the instance that runs in the link's domain, under another domid. There may be several, since
+ * a peer may have named an instance that isn't its own when its session began. Then it is the one that the domain has
+ * named, or the likeliest, or another one at each try. */
 static struct link *find_session(const struct link *link)
 {
 	struct links *links = link->links;
 	uint8_t instance[PROOF_ID_SIZE];
-	struct link *other, *next, *best = NULL;
+	struct link *other, *next, *best = NULL, *another = NULL;
+	unsigned count = 0, at = 0;
 
 	if (!peers_instance(links->peers, link->domid, instance))
 		return NULL;
-	HASH_ITER(hh, links->links, other, next)
-		if (other != link && !other->claims && other->session.state != RESUME_ENDED &&
-		    !memcmp(other->session.peer_instance, instance, sizeof(instance)) &&
-		    (!best || likelihood(other) > likelihood(best)))
+	HASH_ITER(hh, links->links, other, next) {
+		if (other == link || !is_session_with(other, instance))
+			continue;
+		if (link->meant.is_known && !memcmp(other->session.token, link->meant.token, PROOF_ID_SIZE))
+			return other;
+		if (!best || likelihood(other) > likelihood(best))
 			best = other;
-	return best;
+		count++;
+	}
+	HASH_ITER(hh, links->links, other, next)
+		if (other != link && is_session_with(other, instance) && at++ == link->meant.tries % count)
+			another = other;
+	return link->meant.tries ? another : best;
+}
+
+void link_note_meant(struct link *link, const uint8_t token[PROOF_ID_SIZE])
+{
+	const struct link *other;
+
+	for (other = link->links->links; other; other = other->hh.next)
+		if (is_session_with(other, link->session.peer_instance) &&
+		    !memcmp(other->session.token, token, PROOF_ID_SIZE)) {
+			link->meant.is_known = true;
+			memcpy(link->meant.token, token, PROOF_ID_SIZE);
+			return;
+		}
+	link->meant.tries++;
+}
+
+/* Finds the session that the link claims. NULL: it isn't what it was. */
+static struct link *find_claimed(const struct link *link)
+{
+	const struct link_session *claimed = &link->session;
+	struct link *own, *next;
+
+	HASH_ITER(hh, link->links->links, own, next) {
+		const struct link_session *session = &own->session;
+
+		if (is_session_with(own, claimed->peer_instance) &&
+		    !memcmp(session->token, claimed->token, sizeof(session->token)) &&
+		    !memcmp(session->secret, claimed->secret, sizeof(session->secret)) &&
+		    session->epoch == claimed->epoch && session->confirmed == claimed->confirmed)
+			return own;
+	}
+	return NULL;
 }
 
 /* A frame lies whole in a ring, and those that are sent again are as they were in the one that was lost: in either end's,
@@ -55,8 +103,7 @@ uint32_t links_least_ring(const struct links *links, uint32_t domid)
 	if (!peers_instance(links->peers, domid, instance))
 		return 0;
 	for (link = links->links; link; link = link->hh.next)
-		if (!link->claims && link->session.state != RESUME_ENDED && link->ring_bytes > least &&
-		    !memcmp(link->session.peer_instance, instance, sizeof(instance)))
+		if (is_session_with(link, instance) && link->ring_bytes > least)
 			least = link->ring_bytes;
 	return least < LEAST_MAX ? least : LEAST_MAX;
 }
@@ -126,10 +173,9 @@ static void move_waiting(struct hop *from, struct hop *to)
 struct link *link_take_over(struct link *link)
 {
 	struct links *links = link->links;
-	struct link *own = find_session(link);
+	struct link *own = find_claimed(link);
 
-	if (!own || memcmp(own->session.token, link->session.token, sizeof(link->session.token)) ||
-	    own->session.epoch != link->session.epoch || own->session.confirmed != link->session.confirmed)
+	if (!own)
 		return NULL;
 	/* Else an image and its original would take the session from each other for ever. */
 	if (own->state == LINK_UP && own->session.epoch != own->session.confirmed)

@@ -117,7 +117,7 @@ int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
 {
 	struct scene *scene = (struct scene *)(void *)peers;
 
-	assert_true(domid == scene->peer.domid || domid == scene->was);
+	assert_true(domid == scene->peer.domid || domid == scene->was || domid == scene->other);
 	scene->connects++;
 	return scene->connect_error;
 }
@@ -128,7 +128,7 @@ void peers_disconnect(struct peers *peers, uint32_t domid)
 
 	if (domid >= LINK_NOWHERE)
 		return;
-	assert_true(domid == scene->peer.domid || domid == scene->was);
+	assert_true(domid == scene->peer.domid || domid == scene->was || domid == scene->other);
 	scene->disconnects++;
 	if (domid == scene->peer.domid)
 		scene->is_connected = false;

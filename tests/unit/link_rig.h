@@ -76,6 +76,7 @@ struct scene {
 	struct channel *waiting; /* that goes elsewhere when there can be no link */
 	struct hop program;	 /* who opens channels */
 	uint32_t was;		 /* the peer's domid before it was restored; 0: it wasn't */
+	uint32_t other;		 /* another peer's, likewise */
 	unsigned moves;
 	/* The channels of a session that goes on are seen to in so many pieces, each so dear; what was said of them
 	 * last; how often. */

@@ -303,6 +303,95 @@ static void who_says_that_it_is_the_peer_and_has_no_session_gets_one_of_its_own(
 	scene_stop(&scene);
 }
 
+/* Domain 3 had said that it is the same instance. */
+static void start_with_a_liar(struct scene *scene, struct peer *liar)
+{
+	scene_start_with(scene, 3);
+	scene->other = 3;
+	begin_to_resume(scene);
+	leave(scene);
+	*liar = scene->peer;
+	scene->peer = (struct peer){.domid = 7};
+	begin_to_resume(scene);
+	open_channel(scene);
+	leave(scene);
+}
+
+static void peer_names_the_session_that_it_means_among_several_of_its_instance(void **state)
+{
+	struct resumed_session right;
+	struct link_info info;
+	struct scene scene;
+	struct peer liar;
+
+	start_with_a_liar(&scene, &liar);
+	right = session;
+	/* It comes as domain 9. */
+	scene.was = 7;
+	scene.peer.domid = session.domid = right.domid = 9;
+	memcpy(scene.instances[9], peer_instance, sizeof(peer_instance));
+	bring_vchan(&scene);
+	scene.peer.unnumbered = true;
+	expect(&scene, FRAME_HELLO); /* with the token of either */
+	hello_of_peer(&scene, HELLO_RESUME, right.token, peer_instance);
+	settle(&scene);
+	if (scene.peer.vchan->closed) { /* of the liar's, so nothing began over it, and none has ended */
+		assert_true(scene.peer.vchan->left);
+		expect_silence(&scene);
+		expect_state(&scene, LINK_IDLE);
+		assert_true(is_there(&scene, 3, &info));
+		assert_int_equal(info.state, LINK_AWAY);
+		assert_true(is_there(&scene, 7, &info));
+		assert_int_equal(info.state, LINK_AWAY);
+		/* Now it is known. */
+		meet_again(&scene);
+	}
+	prove(&scene);
+	go_on(&scene);
+	assert_int_equal(scene.moves, 1);
+	assert_int_equal(info_of(&scene).channels, 1);
+	expect(&scene, FRAME_OPEN);
+	expect(&scene, FRAME_PING);
+	links_free(scene.links);
+	scene.links = NULL;
+	forget_program_channel(&scene);
+	scene_stop(&scene);
+	free(liar.vchan);
+}
+
+/* Both ends have been lied to. */
+static void other_sessions_of_the_instance_are_tried_if_the_peer_names_none(void **state)
+{
+	static const uint8_t unknown[16] = "a liar's at it, ";
+	struct frame_hello_link hello;
+	struct scene scene;
+	struct peer liar;
+	unsigned tries = 0;
+
+	start_with_a_liar(&scene, &liar);
+	scene.was = 7;
+	scene.peer.domid = session.domid = 9;
+	memcpy(scene.instances[9], peer_instance, sizeof(peer_instance));
+	do {
+		assert_true(tries++ < 2);
+		bring_vchan(&scene);
+		scene.peer.unnumbered = true;
+		expect(&scene, FRAME_HELLO);
+		assert_int_equal(
+			frame_hello_link_decode(scene.peer.payload, scene.peer.header.length, &hello), 0);
+		assert_int_equal(hello.purpose, HELLO_RESUME);
+		hello_of_peer(&scene, HELLO_RESUME, unknown, peer_instance);
+		expect_state(&scene, LINK_IDLE);
+		assert_true(scene.peer.vchan->left);
+	} while (memcmp(hello.token, session.token, sizeof(session.token)) != 0);
+	/* From that it knows. */
+	links_free(scene.links);
+	scene.links = NULL;
+	forget_program_channel(&scene);
+	scene_stop(&scene);
+	free(liar.vchan);
+}
+
 static void session_that_goes_on_elsewhere_is_not_taken_before_its_end_was_heard(void **state)
 {
 	struct frame_prove ours, theirs;
@@ -543,6 +632,8 @@ int main(void)
 		cmocka_unit_test(session_goes_on_under_another_domid),
 		cmocka_unit_test(who_only_says_that_it_is_the_peer_gets_nothing_and_disturbs_nobody),
 		cmocka_unit_test(who_says_that_it_is_the_peer_and_has_no_session_gets_one_of_its_own),
+		cmocka_unit_test(peer_names_the_session_that_it_means_among_several_of_its_instance),
+		cmocka_unit_test(other_sessions_of_the_instance_are_tried_if_the_peer_names_none),
 		cmocka_unit_test(session_that_goes_on_elsewhere_is_not_taken_before_its_end_was_heard),
 		cmocka_unit_test(nothing_new_is_sent_to_who_was_saved),
 		cmocka_unit_test(restored_domain_keeps_the_sessions_that_it_can_resume),

@@ -124,15 +124,15 @@ static void peer_that_has_no_session_gets_a_new_one_over_the_same_vchan(void **s
 	static const uint8_t none[16], other[16] = "another instance";
 	struct scene scene;
 
-	for (int shape = 0; shape < 3; shape++) {
+	for (int shape = 0; shape < 2; shape++) {
 		up_to_resume(&scene);
 		open_channel(&scene);
 		leave(&scene);
 		bring_vchan(&scene);
 		hear_hello(&scene, HELLO_RESUME);
 		/* What it sends behind its HELLO belongs to the new session already. */
-		hello_of_peer(&scene, shape ? HELLO_RESUME : HELLO_BEGIN, shape == 1 ? none : session.token,
-			      shape == 2 ? other : peer_instance);
+		hello_of_peer(&scene, shape ? HELLO_RESUME : HELLO_BEGIN, shape ? session.token : none,
+			      shape ? other : peer_instance);
 		expect_state(&scene, LINK_UP);
 		assert_int_equal(info_of(&scene).channels, 0);
 		assert_int_equal(scene.ups, 2);
@@ -143,6 +143,33 @@ static void peer_that_has_no_session_gets_a_new_one_over_the_same_vchan(void **s
 		forget_program_channel(&scene);
 		scene_stop(&scene);
 	}
+}
+
+/* It has been told by somebody else that he is we. */
+static void peer_that_means_another_session_ends_none(void **state)
+{
+	static const uint8_t unknown[16] = "another session ";
+	struct scene scene;
+
+	up_to_resume(&scene);
+	open_channel(&scene);
+	leave(&scene);
+	bring_vchan(&scene);
+	scene.peer.unnumbered = true;
+	hear_hello(&scene, HELLO_RESUME);
+	hello_of_peer(&scene, HELLO_RESUME, unknown, peer_instance);
+	expect_silence(&scene);
+	assert_true(scene.peer.vchan->left);
+	expect_state(&scene, LINK_AWAY);
+	pass(&scene, AGAIN_MS);
+	meet_again(&scene);
+	prove(&scene);
+	go_on(&scene);
+	assert_int_equal(info_of(&scene).channels, 1);
+	links_free(scene.links);
+	scene.links = NULL;
+	forget_program_channel(&scene);
+	scene_stop(&scene);
 }
 
 static void peer_of_version_1_0_has_no_session(void **state)
@@ -381,6 +408,7 @@ int main(void)
 		cmocka_unit_test(what_is_sent_aside_of_channels_while_away_goes_out_afterwards),
 		cmocka_unit_test(session_frames_right_behind_resume_count),
 		cmocka_unit_test(peer_that_has_no_session_gets_a_new_one_over_the_same_vchan),
+		cmocka_unit_test(peer_that_means_another_session_ends_none),
 		cmocka_unit_test(peer_of_version_1_0_has_no_session),
 		cmocka_unit_test(dead_daemons_session_ends_at_once),
 		cmocka_unit_test(peer_that_seems_gone_for_a_moment_is_only_away),
