@@ -27,6 +27,7 @@ unit_tests += \
 	tests/unit/test_link_pings \
 	tests/unit/test_link_loss \
 	tests/unit/test_link_many \
+	tests/unit/test_link_away \
 	tests/unit/test_link_heartbeat \
 	tests/unit/test_link_polling \
 	tests/unit/test_link_orders \
@@ -209,10 +210,13 @@ tests_unit_test_link_resume_lies_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS
 tests_unit_test_link_restored_SOURCES = tests/unit/test_link_restored.c $(resume_rig)
 tests_unit_test_link_restored_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
+tests_unit_test_link_away_SOURCES = tests/unit/test_link_away.c $(resume_rig)
+tests_unit_test_link_away_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
 tests_unit_test_link_many_SOURCES = tests/unit/test_link_many.c $(resume_rig)
 tests_unit_test_link_many_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
-tests_unit_test_link_move_SOURCES = tests/unit/test_link_move.c $(link_rig)
+tests_unit_test_link_move_SOURCES = tests/unit/test_link_move.c $(resume_rig)
 tests_unit_test_link_move_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_link_orders_SOURCES = tests/unit/test_link_orders.c $(link_rig)

@@ -15,6 +15,7 @@ void hello_of_peer(struct scene *scene, enum hello_purpose purpose, const uint8_
 	struct frame_hello_link hello = {
 		.major = PROTOCOL_MAJOR,
 		.minor = PROTOCOL_LINK_MINOR,
+		.flags = scene->peer_flags,
 		.max_message = 1u << 20,
 		.version = {"1.1", 3},
 		.resumes = true,

@@ -2,7 +2,7 @@
 /*
  * A link that goes on over other rings, in either role, with a peer that does so too, or does wrong; and when it does.
  */
-#include "tests/unit/link_rig.h"
+#include "tests/unit/resume_rig.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -414,6 +414,131 @@ static void vchan_that_goes_takes_the_other_one_along(void **state)
 	}
 }
 
+/* --- and is lost meanwhile ---------------------------------------------------------------------- */
+
+enum stage {
+	OFFERED,
+	OFFERED_AND_MAPPED,
+	BOTH_SAID, /* our MOVE lies in the old ring, and the peer's was read */
+	ONE_SAID,  /* we map: our MOVE lies in the old ring */
+	ONE_READ,  /* and was read, so we write in the new one */
+	STAGES
+};
+
+static void count_heard(struct scene *scene)
+{
+	session.received += frame_size(scene->peer.header.length);
+}
+
+static void reach_stage(struct scene *scene, enum stage stage)
+{
+	bool is_mapped = stage >= ONE_SAID;
+	const struct frame_offer offer = {.ring_ref = RING_REF, .port = PORT, .epoch = 1};
+	uint8_t payload[16];
+
+	memset(&other, 0, sizeof(other));
+	transport_maker = &maker;
+	scene_start(scene);
+	scene->peer_flags = HELLO_MOVES;
+	begin_to_resume(scene);
+	scene->peer.vchan->is_mapped = is_mapped;
+	if (is_mapped) {
+		say(scene, FRAME_OFFER, payload, frame_offer_encode(&offer, payload));
+		assert_int_equal(other.maps, 1);
+	} else {
+		assert_int_equal(link_offer(link_of(scene), 1u << 20), 0);
+		hear_offer(scene);
+		count_heard(scene);
+	}
+	if (stage == OFFERED_AND_MAPPED || stage == BOTH_SAID) {
+		other.vchan->state = VCHAN_CONNECTED;
+		notify_other(scene);
+	}
+	if (stage == BOTH_SAID)
+		say_aside(scene, FRAME_MOVE, "", 0);
+	if (stage == ONE_READ) {
+		hear_move(scene);
+		notify(scene);
+		peer_reads_other(scene);
+	}
+	open_channel(scene);
+	session.sequence = scene->peer.sequence;
+	session.heard_sequence = scene->peer.heard_sequence;
+}
+
+static void session_that_is_lost_while_it_moves_is_resumed(void **state)
+{
+	enum { SAVED, RESTORED, GONE, LEFT, OTHER_LEFT, WAYS };
+	struct scene scene;
+
+	for (enum stage stage = OFFERED; stage < STAGES; stage++) {
+		for (int way = 0; way < WAYS; way++) {
+			unsigned opens = 0, pings = 0;
+			struct vchan *old;
+
+			if (way == OTHER_LEFT && stage < BOTH_SAID)
+				continue; /* what was offered isn't needed */
+			reach_stage(&scene, stage);
+			memcpy(scene.instances[7], peer_instance, sizeof(peer_instance));
+			switch (way) {
+			case SAVED: /* the peer's domain is about to be */
+				links_saved(scene.links, 7);
+				break;
+			case RESTORED: /* ours was */
+				scene.peer.vchan->restored = other.vchan->restored = true;
+				links_restart(scene.links);
+				links_go_on(scene.links);
+				break;
+			case GONE: /* its domain vanishes from XenStore */
+				links_lost(scene.links, 7, false, "it has gone");
+				break;
+			case LEFT:
+				scene.peer.vchan->state = VCHAN_CLOSED;
+				scene.peer.vchan->was_left = true;
+				notify(&scene);
+				break;
+			default:
+				other.vchan->state = VCHAN_CLOSED;
+				other.vchan->was_left = true;
+				notify_other(&scene);
+			}
+			expect_state(&scene, LINK_AWAY);
+			assert_true(scene.peer.vchan->closed && scene.peer.vchan->left);
+			assert_true(other.vchan->closed);
+			assert_int_equal(info_of(&scene).moves, 0);
+			if (way == GONE && stage % 2) { /* for ever */
+				for (uint64_t ms = 0; ms < RESUME_FOR_MS + AGAIN_MS; ms += AGAIN_MS)
+					pass(&scene, AGAIN_MS);
+				expect_state(&scene, LINK_IDLE);
+				stop(&scene);
+				continue;
+			}
+			old = scene.peer.vchan;
+			scene.peer.vchan = NULL;
+			meet_again(&scene);
+			prove(&scene);
+			go_on(&scene);
+			while (hear(&scene)) { /* all numbers are right */
+				opens += scene.peer.header.type == FRAME_OPEN;
+				pings += scene.peer.header.type == FRAME_PING;
+			}
+			assert_int_equal(opens, 1);
+			assert_int_equal(pings, 1);
+			/* Nothing of the move is left, and there may be another one. */
+			assert_int_equal(link_of(&scene)->move.state, MOVE_NOT);
+			say_u64(&scene, FRAME_PING, 8);
+			expect(&scene, FRAME_PONG);
+			expect(&scene, FRAME_ACK);
+			assert_int_equal(link_offer(link_of(&scene), 1u << 20), 0);
+			links_free(scene.links);
+			scene.links = NULL;
+			stop(&scene);
+			assert_true(old->closed);
+			free(old);
+		}
+	}
+}
+
 static void peer_that_does_not_answer_an_offer_is_given_up(void **state)
 {
 	struct scene scene;
@@ -663,6 +788,7 @@ int main(void)
 		cmocka_unit_test(goodbye_is_heard_wherever_it_lies),
 		cmocka_unit_test(frames_that_are_not_due),
 		cmocka_unit_test(vchan_that_goes_takes_the_other_one_along),
+		cmocka_unit_test(session_that_is_lost_while_it_moves_is_resumed),
 		cmocka_unit_test(peer_that_does_not_answer_an_offer_is_given_up),
 		cmocka_unit_test(busy_link_grows_and_quiet_one_shrinks),
 		cmocka_unit_test(burst_and_little_traffic_move_nothing),
