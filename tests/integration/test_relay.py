@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -311,6 +312,119 @@ def test_new_channels_go_direct_once_one_may_map(zero, guests):
     eventually(lambda: two.instance() in one.peers(), "the next daemon is seen")
     works(one, two)
     assert is_relayed(one, two)
+
+
+# --- when a link is lost, or a guest restored ---
+
+@pytest.mark.parametrize("lost", ["source", "destination", "both"])
+def test_what_waits_for_room_is_relayed_when_a_link_is_resumed(zero, guests, lost):
+    """Nobody reads, so every window on the way is full; then domain 0 loses a link, or both, again and again."""
+    one, two = guests(2)
+    ends = {"source": (one,), "destination": (two,), "both": (one, two)}[lost]
+    sizes = [1 + number * 7919 % 200000 for number in range(80)]
+    outcomes, end = [], time.monotonic() + 60 * PATIENCE
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver, zero.store() as store:
+        assert receiver.bind("inbox") == 0
+        posted, got = 0, 0
+
+        def post():
+            """Returns how many it takes."""
+            nonlocal posted
+            before, result = posted, 0
+            while posted < len(sizes) and result == 0:
+                result = sender.post(f"{two.domid}:inbox", pattern(posted, sizes[posted]), outcomes.append)
+                assert result in (0, -errno.EAGAIN)
+                posted += result == 0
+            assert sender.wait(10) >= 0
+            return posted - before
+
+        def take():
+            nonlocal got
+            while isinstance(message := receiver.receive(10), int):
+                assert message == -errno.ETIMEDOUT and time.monotonic() < end
+                post()  # which goes on with what waits in the program, too
+            assert message.data == pattern(got, sizes[got])
+            got += 1
+
+        eventually(lambda: not any(post() for _ in range(10)), "it takes no more")
+        assert 0 < posted < len(sizes)
+        for times in range(1, 9):
+            for node in ends:
+                store.remove(f"/local/domain/{node.domid}/data/xenmsg/to/0/hello")
+            post()
+            for node in ends:
+                eventually(lambda node=node: zero.link(node.domid)["state"] == "up" and
+                           zero.link(node.domid)["resumes"] >= times, "the link is resumed")
+            post()
+            for _ in range(3):
+                take()
+        while got < len(sizes):
+            post()
+            take()
+        eventually(lambda: sender.wait(10) >= 0 and len(outcomes) == len(sizes), "all have an outcome")
+    assert not any(outcomes)
+
+
+@pytest.mark.parametrize("restored", ["source", "destination"])
+def test_what_is_relayed_ends_for_certain_when_an_end_of_it_is_restored(host, zero, guests, restored):
+    """Under traffic. The far end was told the old number, so its channels end, and what is sent to the new one goes on."""
+    one, two = guests(2)
+    node = one if restored == "source" else two
+    outcomes, got = {}, []
+    stop = threading.Event()
+
+    def receive_all():
+        with Connection(two.socket) as receiver:
+            assert receiver.bind("inbox") == 0
+            while not (stop.is_set() and len(got) and got[-1] == last[0]):
+                message = receiver.receive(100)
+                if not isinstance(message, int):
+                    got.append(int(message.data.split()[0]))
+
+    last = [None]
+    thread = threading.Thread(target=receive_all)
+    thread.start()
+    number = 0
+    with Connection(one.socket) as sender:
+        eventually(lambda: "inbox" in two.endpoints(), "it receives")
+
+        def post(count):
+            nonlocal number
+            for _ in range(count):
+                r = sender.post(f"{two.domid}:inbox", b"%d %s" % (number, bytes([120]) * (number * 7919 % 9000)),
+                                lambda result, number=number: outcomes.setdefault(number, []).append(result))
+                if r:
+                    assert r in (-errno.EAGAIN, -errno.EHOSTDOWN, -errno.EHOSTUNREACH, -errno.ECONNRESET), r
+                    break
+                number += 1
+            sender.wait(1)
+
+        for _ in range(3):
+            eventually(lambda: post(20) or len(got) > 50, "messages come")
+            before, old = len(got), node.domid
+            host.sim("suspend", node.domid)
+            post(20)
+            node.domid = int(host.sim("resume", node.domid).stdout)
+            eventually(lambda: node.status()["domid"] == node.domid, "it knows its number")
+            eventually(lambda: zero.link(node.domid) and zero.link(node.domid)["state"] == "up", "its link is back")
+            assert zero.link(node.domid)["resumes"] and not zero.link(old)
+            eventually(lambda: post(20) or len(got) > before + 50, "messages come again")
+        eventually(lambda: sender.wait(10) >= 0 and len(outcomes) == number, "all have an outcome")
+        while last[0] is None:
+            results = []
+            if sender.post(f"{two.domid}:inbox", b"%d" % number, results.append) == 0:
+                eventually(lambda results=results: sender.wait(10) >= 0 and results, "it has an outcome")
+                last[0] = number if results == [0] else None
+            number += 1
+        stop.set()
+        thread.join(60)
+        assert not thread.is_alive()
+    assert got == sorted(set(got)), "twice, or out of order"
+    assert all(len(results) == 1 for results in outcomes.values())
+    assert {results[0] for results in outcomes.values()} <= {0, -errno.ECONNRESET, -errno.EHOSTDOWN}
+    assert {number for number, results in outcomes.items() if results == [0]} <= set(got)
+    assert not {number for number, results in outcomes.items() if results == [-errno.EHOSTDOWN]} & set(got)
+    assert host.list()["kernel_log"] == []
 
 
 # --- who may ---

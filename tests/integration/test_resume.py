@@ -344,6 +344,41 @@ def test_a_daemon_that_was_restarted_while_it_was_away_has_no_session(nodes):
     assert resumes(one, 2) == 0
 
 
+@pytest.mark.parametrize("how, delays", [("killed", range(0, 18, 2))] + [("destroyed", (delay,)) for delay in (0, 3, 8)],
+                         ids=["killed", "destroyed at once", "destroyed", "destroyed late"])
+@pytest.mark.parametrize("ended", [1, 2], ids=["mapping", "granting"])
+def test_a_peer_that_ends_while_the_session_is_resumed_ends_it_with_what_is_certain(nodes, host, ended, how, delays):
+    """A loss, and then the end, later and later: at any moment of it. What was taken was delivered, the rest has an error."""
+    pair = nodes(1, 2, config=FAST + f"resume-for = {'1h' if how == 'killed' else '2s'}\n")
+    peer, survivor, zero = pair[ended], pair[3 - ended], nodes(0, start=False)[0]
+    for delay in delays:
+        results = [[] for _ in range(40)]
+        with Connection(survivor.socket) as sender, Connection(peer.socket) as receiver, zero.store() as store:
+            assert receiver.bind("inbox") == 0
+            for number, done in enumerate(results):
+                assert sender.post(f"{ended}:inbox", b"%d" % number, done.append) == 0
+            assert [receiver.receive(LONG * 1000).data for _ in range(10)] == [b"%d" % number for number in range(10)]
+            eventually(lambda: sender.wait(10) >= 0 and sum(map(len, results)) >= 10, "what was taken has an outcome")
+            before = resumes(survivor, ended)
+            store.remove(f"/local/domain/{ended}/data/xenmsg/to/{3 - ended}/hello")
+            eventually(lambda: state(survivor, ended) != "up" or resumes(survivor, ended) > before, "it is lost")
+            time.sleep(delay / 1000)
+            if how == "killed":
+                peer.kill()
+                peer.start()
+            else:
+                host.sim("destroy", ended)
+                peer.daemon.wait()
+                peer.daemon = peer.pid = None
+            eventually(lambda: sender.wait(10) >= 0 and all(results), "all have an outcome")
+        assert results[:10] == [[0]] * 10
+        assert {error for done in results[10:] for error in done} <= {-errno.ECONNRESET, -errno.EHOSTDOWN}
+        assert all(len(done) == 1 for done in results)
+        if how == "killed":
+            works(pair[1], pair[2])
+    assert host.list()["kernel_log"] == []
+
+
 def test_who_does_not_resume_has_what_it_had(nodes, host):
     one, two = nodes(1, 2, start=False).values()
     two.config += "resume-for = 0\n"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What else happens while a session is away, is being resumed, or moves: each case of the walk in doc/protocol.md, 5.7. */
+/* What else happens while a session is away, is being resumed, or moves: each case of the walk in resume_step.h. */
 #include "tests/unit/resume_rig.h"
 
 #include <errno.h>
