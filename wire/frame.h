@@ -327,7 +327,8 @@ const char *frame_type_name(uint8_t type);
 
 /* Each encoder writes a payload into `out` and returns its length. `out` has room for FRAME_PAYLOAD_MAX
  * bytes, or for FRAME_SMALL_MAX if the frame has no text. Text that doesn't fit is cut. */
-#define FRAME_SMALL_MAX 384u /* OPEN: 20, an address, a zero, a domain's name, a zero, a host's name */
+/* OPEN: 20, an address, a zero, a domain's name, a zero, a host's name */
+#define FRAME_SMALL_MAX (20u + ADDRESS_MAX + 1 + DOMAIN_NAME_MAX + 1 + HOST_NAME_SIZE - 1)
 uint32_t frame_hello_local_encode(const struct frame_hello_local *hello, uint8_t *out);
 int frame_hello_local_decode(const uint8_t *payload, uint32_t length, struct frame_hello_local *hello);
 uint32_t frame_welcome_encode(const struct frame_welcome *welcome, uint8_t *out);

@@ -284,6 +284,18 @@ static void text_that_is_too_long_is_cut_at_the_largest_payload(void **state)
 	free(out);
 }
 
+static void the_longest_open_fits_a_small_payload(void **state)
+{
+	char text[FRAME_PAYLOAD_MAX];
+	uint8_t out[FRAME_PAYLOAD_MAX];
+	const struct frame_open open = {.name = {text, ADDRESS_MAX},
+					.domain_name = {text, DOMAIN_NAME_MAX},
+					.host = {text, HOST_NAME_SIZE - 1}};
+
+	memset(text, 'x', sizeof(text));
+	assert_in_range(frame_open_encode(&open, out), 1, FRAME_SMALL_MAX);
+}
+
 static void no_text_at_all_encodes_as_empty(void **state)
 {
 	uint8_t out[FRAME_SMALL_MAX];
@@ -477,6 +489,7 @@ int main(void)
 		cmocka_unit_test(text_may_be_empty),
 		cmocka_unit_test(a_longer_payload_of_a_later_version_is_accepted),
 		cmocka_unit_test(text_that_is_too_long_is_cut_at_the_largest_payload),
+		cmocka_unit_test(the_longest_open_fits_a_small_payload),
 		cmocka_unit_test(no_text_at_all_encodes_as_empty),
 		cmocka_unit_test(a_directory_is_the_bytes_of_the_document),
 		cmocka_unit_test(a_directory_decodes_to_what_was_encoded),
