@@ -83,6 +83,7 @@ static int take_streams(struct cli *cli, struct xenmsg *conn, const char *endpoi
 {
 	for (;;) {
 		struct xenmsg_peer peer;
+		char opener[COMMAND_SENDER_SIZE];
 		int stream = xenmsg_accept(conn, &peer, 0), r = -EMFILE;
 
 		while (running->count && waitpid(-1, NULL, WNOHANG) > 0)
@@ -103,7 +104,8 @@ static int take_streams(struct cli *cli, struct xenmsg *conn, const char *endpoi
 		if (r == 0)
 			running->count++;
 		else
-			cli_note(cli, "bench: a stream from domain %u is refused: %s", peer.domid,
+			cli_note(cli, "bench: a stream from %s is refused: %s",
+				 command_sender(xenmsg_peer_host(conn), peer.domid, opener),
 				 r == -EMFILE ? "there are too many at once" : strerror(-r));
 	}
 }
@@ -129,7 +131,7 @@ int bench_serve(struct cli *cli, struct xenmsg *conn, const char *endpoint)
 	r = xenmsg_bind(conn, endpoint, 0, take_message, NULL);
 	if (r == 0) {
 		name = streams;
-		r = xenmsg_listen(conn, streams, 0);
+		r = xenmsg_listen(conn, streams, XENMSG_LISTEN_HOSTS);
 	}
 	if (r < 0)
 		return cli_error(conn, "bench --serve on", name, r);

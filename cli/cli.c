@@ -221,6 +221,9 @@ static const struct cause {
 	 "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there"},
 	{EHOSTUNREACH, EXIT_UNREACHABLE,
 	 "a link to that domain can't be made; 'xenmsg status' and the log of xenmsgd say why"},
+	{EOPNOTSUPP, EXIT_OTHER,
+	 "the program there can't tell other hosts from its own: its library is an older one, or it listens without "
+	 "XENMSG_LISTEN_HOSTS"},
 	{ETIMEDOUT, EXIT_TIMED_OUT, "timed out; it was not delivered"},
 	{ENOBUFS, EXIT_LIMIT, "over a limit; 'xenmsg status' shows the limits and who uses them"},
 	{EMSGSIZE, EXIT_LIMIT,

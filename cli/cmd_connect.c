@@ -32,8 +32,8 @@ static const char listen_help[] =
 	"Usage: xenmsg listen [OPTIONS] ENDPOINT [-- COMMAND ARGUMENT...]\n"
 	"\n"
 	"Accepts byte streams on ENDPOINT: one, on standard input and output, or, with a COMMAND, any number at once: each runs\n"
-	"the command with the stream as its standard input and output, and who opened it in XENMSG_SENDER_DOMID, _NAME, _UID and\n"
-	"_PID in its environment.\n"
+	"the command with the stream as its standard input and output, and who opened it in XENMSG_SENDER_HOST, _DOMID, _NAME,\n"
+	"_UID and _PID in its environment.\n"
 	"\n"
 	"      --run           for 'xenmsg run': its caller also gets the command's standard error and exit status\n"
 	"      --args          with --run: the command gets the caller's arguments, behind its own\n";
@@ -121,13 +121,14 @@ struct listener {
 /* A command that runs for one stream. */
 struct child {
 	pid_t pid;
-	uint32_t domid;
+	char opener[COMMAND_SENDER_SIZE];
 	struct child *prev, *next;
 };
 
 /* Runs the command in a process of its own, with the stream as its standard input and output. */
 static int run_for(struct listener *listener, int stream, const struct xenmsg_peer *peer)
 {
+	const char *host = xenmsg_peer_host(listener->conn);
 	struct child *child = malloc(sizeof(*child));
 	pid_t pid = child ? command_fork() : -1;
 
@@ -139,11 +140,12 @@ static int run_for(struct listener *listener, int stream, const struct xenmsg_pe
 			free(child);
 			return -error;
 		}
-		*child = (struct child){.pid = pid, .domid = peer->domid};
+		child->pid = pid;
+		command_sender(host, peer->domid, child->opener);
 		DL_APPEND(listener->children, child);
 		return 0;
 	}
-	command_set_sender(peer->domid, peer->domain_name, peer->uid, peer->pid);
+	command_set_sender(host, peer->domid, peer->domain_name, peer->uid, peer->pid);
 	if (dup2(stream, STDIN_FILENO) >= 0 && dup2(stream, STDOUT_FILENO) >= 0)
 		execvp(listener->command[0], listener->command);
 	cli_complain("listen: %s: %s", listener->command[0], strerror(errno));
@@ -161,8 +163,8 @@ static void on_child(evutil_socket_t number, short what, void *userdata)
 		if (waitpid(child->pid, &status, WNOHANG) != child->pid)
 			continue;
 		if (status != 0)
-			cli_note(listener->cli, "listen on %s: a stream from domain %u: the command %s",
-				 listener->endpoint, child->domid, command_end(status, words));
+			cli_note(listener->cli, "listen on %s: a stream from %s: the command %s",
+				 listener->endpoint, child->opener, command_end(status, words));
 		DL_DELETE(listener->children, child);
 		free(child);
 	}
@@ -170,11 +172,13 @@ static void on_child(evutil_socket_t number, short what, void *userdata)
 
 static void serve_run(struct listener *listener, int stream, const struct xenmsg_peer *peer)
 {
-	int r = run_server_take(listener->run_server, stream, peer);
+	const char *host = xenmsg_peer_host(listener->conn);
+	int r = run_server_take(listener->run_server, stream, peer, host);
+	char opener[COMMAND_SENDER_SIZE];
 
 	if (r < 0)
-		cli_note(listener->cli, "listen on %s: a stream from domain %u is refused: %s",
-			 listener->endpoint, peer->domid,
+		cli_note(listener->cli, "listen on %s: a stream from %s is refused: %s", listener->endpoint,
+			 command_sender(host, peer->domid, opener),
 			 r == -EMFILE ? "it has too many at once" : strerror(-r));
 }
 
@@ -310,7 +314,7 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 		return code;
 	listener.conn = conn;
 	listener.endpoint = endpoint;
-	r = xenmsg_listen(conn, endpoint, 0);
+	r = xenmsg_listen(conn, endpoint, XENMSG_LISTEN_HOSTS);
 	if (r < 0)
 		code = cli_error(conn, "listen on", endpoint, r);
 	else if (command)

@@ -485,7 +485,7 @@ static int listen_xen(struct forward *forward)
 
 	if (code)
 		return code;
-	r = xenmsg_listen(forward->conn, forward->source.path, 0);
+	r = xenmsg_listen(forward->conn, forward->source.path, XENMSG_LISTEN_HOSTS);
 	if (r < 0)
 		return cli_error(forward->conn, "forward from", forward->source.text, r);
 	forward->incoming = loop_event(forward->loop.base, xenmsg_fd(forward->conn), EV_READ | EV_PERSIST,

@@ -95,10 +95,10 @@ static int run_command(struct recv *recv, struct xenmsg_message *message, bool *
 		interrupt_restore();
 		dup2(fd, STDIN_FILENO);
 		setenv("XENMSG_ENDPOINT", xenmsg_message_endpoint(message), 1);
-		command_set_sender(xenmsg_message_sender_domid(message), xenmsg_message_sender_name(message),
-				   xenmsg_message_sender_uid(message), xenmsg_message_sender_pid(message));
+		command_set_sender(xenmsg_message_sender_host(message), xenmsg_message_sender_domid(message),
+				   xenmsg_message_sender_name(message), xenmsg_message_sender_uid(message),
+				   xenmsg_message_sender_pid(message));
 		command_set_number("XENMSG_SENDER_GID", xenmsg_message_sender_gid(message));
-		setenv("XENMSG_SENDER_HOST", xenmsg_message_sender_host(message), 1);
 		execl("/bin/sh", "sh", "-c", recv->exec, (char *)NULL);
 		cli_complain("/bin/sh: %s", strerror(errno));
 		_exit(127);

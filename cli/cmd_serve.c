@@ -113,11 +113,15 @@ static bool answer(struct job *job)
 
 static void fail_job(struct job *job, int error, const char *what, const char *detail)
 {
+	char sender[COMMAND_SENDER_SIZE];
+
 	if (!job->error)
 		job->error = error;
 	if (!job->told_to_stop)
-		cli_note(job->serve->cli, "serve %s: a call from domain %u: %s %s", job->serve->endpoint,
-			 xenmsg_message_sender_domid(job->request), what, detail);
+		cli_note(job->serve->cli, "serve %s: a call from %s: %s %s", job->serve->endpoint,
+			 command_sender(xenmsg_message_sender_host(job->request),
+					xenmsg_message_sender_domid(job->request), sender),
+			 what, detail);
 }
 
 /* ---- the command's ends ---------------------------------------------------------------------- */
@@ -207,9 +211,9 @@ static void run_command(struct job *job, const int in[2], const int out[2])
 	char **command = job->serve->command;
 
 	setpgid(0, 0);
-	setenv("XENMSG_SENDER_HOST", xenmsg_message_sender_host(request), 1);
-	command_set_sender(xenmsg_message_sender_domid(request), xenmsg_message_sender_name(request),
-			   xenmsg_message_sender_uid(request), xenmsg_message_sender_pid(request));
+	command_set_sender(xenmsg_message_sender_host(request), xenmsg_message_sender_domid(request),
+			   xenmsg_message_sender_name(request), xenmsg_message_sender_uid(request),
+			   xenmsg_message_sender_pid(request));
 	if (dup2(in[0], STDIN_FILENO) >= 0 && dup2(out[1], STDOUT_FILENO) >= 0)
 		execvp(command[0], command);
 	cli_complain("serve: %s: %s", command[0], strerror(errno));

@@ -81,11 +81,17 @@ void command_set_number(const char *name, uint32_t value)
 	setenv(name, text, 1);
 }
 
-void command_set_sender(uint32_t domid, const char *name, uint32_t uid, uint32_t pid)
+void command_set_sender(const char *host, uint32_t domid, const char *name, uint32_t uid, uint32_t pid)
 {
+	setenv("XENMSG_SENDER_HOST", host, 1);
 	command_set_number("XENMSG_SENDER_DOMID", domid);
 	command_set_number("XENMSG_SENDER_UID", uid);
 	command_set_number("XENMSG_SENDER_PID", pid);
-	if (name)
-		setenv("XENMSG_SENDER_NAME", name, 1);
+	setenv("XENMSG_SENDER_NAME", name, 1);
+}
+
+const char *command_sender(const char *host, uint32_t domid, char text[COMMAND_SENDER_SIZE])
+{
+	snprintf(text, COMMAND_SENDER_SIZE, "domain %u%s%s", domid, *host ? " of host " : "", host);
+	return text;
 }

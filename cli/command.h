@@ -17,9 +17,11 @@ pid_t command_fork(void);
 const char *command_end(int status, char text[32]);
 /* Returns that status as shells count it: the exit status, or 128 and the number of the signal. */
 int command_exit_status(int status);
-/* Sets XENMSG_SENDER_* in the environment of this process. `name` is the domain's, NULL if it isn't known
- * here. */
-void command_set_sender(uint32_t domid, const char *name, uint32_t uid, uint32_t pid);
+/* Sets XENMSG_SENDER_* in the environment of this process. `host` is "" for this one, `name` the domain's. */
+void command_set_sender(const char *host, uint32_t domid, const char *name, uint32_t uid, uint32_t pid);
+/* Writes in words where a sender is: "domain 5", or "domain 5 of host hostb". Returns `text`. */
+#define COMMAND_SENDER_SIZE 96
+const char *command_sender(const char *host, uint32_t domid, char text[COMMAND_SENDER_SIZE]);
 void command_set_number(const char *name, uint32_t value);
 
 #endif

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -17,6 +18,7 @@
 #include "cli/command.h"
 #include "cli/loop.h"
 #include "cli/run_session.h"
+#include "wire/address.h"
 
 /* A stream costs its descriptor, three pipes and a pidfd, and for a moment the other ends of the pipes. */
 #define DESCRIPTORS_EACH 8
@@ -54,6 +56,8 @@ struct run_job {
 	struct run_server *server;
 	struct run_session *session;
 	struct xenmsg_peer peer;
+	char host[HOST_NAME_SIZE];	  /* of the peer */
+	char opener[COMMAND_SENDER_SIZE]; /* it in words */
 	struct event *on_end, *gone;
 	struct event *deadline; /* for START, or of a command that is to end */
 	pid_t pid;
@@ -100,8 +104,8 @@ static void on_deadline(evutil_socket_t fd, short what, void *userdata)
 
 	if (!job->started) {
 		cli_note(job->server->cli,
-			 "listen on %s: a stream from domain %u is broken: nothing was asked for within %d s",
-			 job->server->endpoint, job->peer.domid, START_S);
+			 "listen on %s: a stream from %s is broken: nothing was asked for within %d s",
+			 job->server->endpoint, job->opener, START_S);
 		free_job(job);
 		return;
 	}
@@ -147,8 +151,8 @@ static void on_end(evutil_socket_t fd, short what, void *userdata)
 static void refuse(struct run_job *job, const char *why)
 {
 	job->answered = true;
-	cli_note(job->server->cli, "listen on %s: a stream from domain %u: %s", job->server->endpoint,
-		 job->peer.domid, why);
+	cli_note(job->server->cli, "listen on %s: a stream from %s: %s", job->server->endpoint, job->opener,
+		 why);
 	run_session_send(job->session, RUN_REFUSED, 0, why, strlen(why));
 }
 
@@ -181,7 +185,7 @@ static void execute(struct run_job *job, char **command, int pipes[RUN_STREAMS][
 	int own_stderr = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 
 	setpgid(0, 0);
-	command_set_sender(job->peer.domid, job->peer.domain_name, job->peer.uid, job->peer.pid);
+	command_set_sender(job->host, job->peer.domid, job->peer.domain_name, job->peer.uid, job->peer.pid);
 	if (dup2(pipes[0][0], 0) >= 0 && dup2(pipes[1][1], 1) >= 0 && dup2(pipes[2][1], 2) >= 0)
 		execvp(command[0], command);
 	/* The path of a command here is nothing to tell the other domain. */
@@ -265,8 +269,8 @@ static void on_lost(void *userdata, int error)
 
 	job->lost = true;
 	if (!job->answered && error == EPROTO)
-		cli_note(job->server->cli, "listen on %s: a stream from domain %u isn't from 'xenmsg run'",
-			 job->server->endpoint, job->peer.domid);
+		cli_note(job->server->cli, "listen on %s: a stream from %s isn't from 'xenmsg run'",
+			 job->server->endpoint, job->opener);
 	if (job->pid > 0 && !job->ended) {
 		kill(-job->pid, SIGTERM);
 		set_deadline(job, STOP_S);
@@ -275,14 +279,14 @@ static void on_lost(void *userdata, int error)
 	}
 }
 
-int run_server_take(struct run_server *server, int stream, const struct xenmsg_peer *peer)
+int run_server_take(struct run_server *server, int stream, const struct xenmsg_peer *peer, const char *host)
 {
 	static const struct run_session_callbacks callbacks = {on_record, on_stream_ended, on_lost};
 	struct run_job *job;
 	unsigned same = 0;
 
 	DL_FOREACH(server->jobs, job)
-		same += job->peer.domid == peer->domid;
+		same += job->peer.domid == peer->domid && strcmp(job->host, host) == 0;
 	/* So there is always some room for a domain that has none. */
 	if (same >= server->most - server->count) {
 		xenmsg_break(stream);
@@ -295,6 +299,8 @@ int run_server_take(struct run_server *server, int stream, const struct xenmsg_p
 	}
 	job->server = server;
 	job->peer = *peer;
+	snprintf(job->host, sizeof(job->host), "%s", host);
+	command_sender(host, peer->domid, job->opener);
 	job->pidfd = -1;
 	DL_APPEND(server->jobs, job);
 	server->count++;

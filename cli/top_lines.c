@@ -267,7 +267,8 @@ static void add_streams(struct top *top)
 		if (at(each, "address"))
 			snprintf(where, sizeof(where), "to %s", text_at(each, "address"));
 		else
-			snprintf(where, sizeof(where), "from %s to %s", text_at(each, "from"),
+			snprintf(where, sizeof(where), "from %s%s%s to %s", text_or(each, "host", ""),
+				 at(each, "host") ? "/" : "", text_at(each, "from"),
 				 text_at(each, "endpoint"));
 		short_number(carried.queued, queued, sizeof(queued));
 		short_number(carried.in, in, sizeof(in));

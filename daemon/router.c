@@ -130,7 +130,7 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 	struct charge charge;
 	int r;
 
-	if (!endpoint_name_is_valid(name.data, name.size) || !kinds)
+	if (!endpoint_name_is_valid(name.data, name.size) || !(kinds & ~BIND_HOSTS))
 		return -EINVAL;
 	endpoint = find(router, name.data, name.size);
 	if (endpoint && endpoint->session)
@@ -345,13 +345,19 @@ static void stamp_name(struct router *router, struct channel *channel)
 					directory_name(router->with.directory, channel->identity.domid));
 }
 
+/* Whether the endpoint's program can tell that a sender is on another host. It would take the domid for one of this
+ * host otherwise. Each message tells it; who accepts a stream must ask, and has said so. */
+static bool takes_from_hosts(const struct endpoint *endpoint, unsigned kind)
+{
+	return kind == CHANNEL_STREAM ? endpoint->kinds & BIND_HOSTS : session_knows_hosts(endpoint->session);
+}
+
 /* Leads the channel to the program that has bound the endpoint, or to a stream of its. */
 static int lead_to_program(struct router *router, struct channel *channel, struct endpoint *endpoint)
 {
 	if (!(endpoint->kinds & (1u << (channel->kind - 1))))
 		return -EPROTOTYPE;
-	/* It would take the domid for one of this host; and who accepts a stream isn't told of a host. */
-	if (channel->host && (channel->kind == CHANNEL_STREAM || !session_knows_hosts(endpoint->session)))
+	if (channel->host && !takes_from_hosts(endpoint, channel->kind))
 		return -EOPNOTSUPP;
 	if (channel->kind == CHANNEL_STREAM)
 		return streams_incoming(router->with.streams, channel, endpoint->name, endpoint->session);

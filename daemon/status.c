@@ -166,6 +166,7 @@ static uint64_t queued_for(struct status_walk *walk, const struct hop *hop)
 
 static const char *kind_name(uint32_t kinds)
 {
+	kinds &= ~BIND_HOSTS;
 	return kinds == 1 ? "message" : kinds == 2 ? "call" : kinds == 4 ? "stream" : "any";
 }
 
@@ -320,6 +321,8 @@ static void describe_stream(struct status_walk *walk, struct json_object *object
 	add_text(object, info->incoming ? "endpoint" : "address", info->name);
 	if (info->incoming)
 		add_number(object, "from", info->from);
+	if (*info->host)
+		add_text(object, "host", info->host);
 	add_text(object, "state", info->state);
 	add_number(object, "bytes_in", info->bytes_in);
 	add_number(object, "bytes_out", info->bytes_out);

@@ -18,7 +18,7 @@ dist_man_MANS += \
 	doc/man3/xenmsg_message_sender_name.3 \
 	doc/man3/xenmsg_message_sender_pid.3 doc/man3/xenmsg_message_sender_uid.3 doc/man3/xenmsg_message_size.3 \
 	doc/man3/xenmsg_message_wants_reply.3 doc/man3/xenmsg_open_post.3 doc/man3/xenmsg_open_timed.3 \
-	doc/man3/xenmsg_ping.3 doc/man3/xenmsg_post.3 doc/man3/xenmsg_post_timed.3 doc/man3/xenmsg_recv.3 doc/man3/xenmsg_refuse.3 \
+	doc/man3/xenmsg_peer_host.3 doc/man3/xenmsg_ping.3 doc/man3/xenmsg_post.3 doc/man3/xenmsg_post_timed.3 doc/man3/xenmsg_recv.3 doc/man3/xenmsg_refuse.3 \
 	doc/man3/xenmsg_reply_error.3 doc/man3/xenmsg_reply_exit_status.3 doc/man3/xenmsg_status.3 \
 	doc/man3/xenmsg_take.3 \
 	doc/man3/xenmsg_timeout.3 doc/man3/xenmsg_unbind.3 doc/man3/xenmsg_unwatch.3 doc/man3/xenmsg_wait.3 \

@@ -26,6 +26,8 @@
  *   -EHOSTDOWN     no such domain, or no daemon in it; or no domain of that name is known (names
  *                  need a daemon in domain 0)
  *   -EHOSTUNREACH  a link to that domain can't be made, nor is there a way through domain 0
+ *   -EOPNOTSUPP    from another host, and the program there would take its sender for one of its own:
+ *                  its library is an older one
  *   -ENOBUFS       over a quota
  *   -EMSGSIZE      larger than the receiving side accepts
  *   -ETIMEDOUT     not taken in time, and never will be: this was settled with the other end
@@ -439,8 +441,9 @@ XENMSG_API int xenmsg_reply_exit_status(struct xenmsg_message *message, int stat
  * needs the connection. The end of the stream reads as end of file. If something between the two
  * programs dies, reading gives what came before and then ECONNRESET, writing EPIPE or ECONNRESET.
  * Returns the descriptor (blocking, close-on-exec), or -EINVAL (malformed address), -ENOENT,
- * -EPROTOTYPE (that endpoint takes no streams), -EACCES, -ENODATA, -EHOSTDOWN, -EHOSTUNREACH,
- * -ENOBUFS, -ETIMEDOUT, -ENOTCONN, -ECONNREFUSED, -EMFILE.
+ * -EPROTOTYPE (that endpoint takes no streams), -EOPNOTSUPP (none of other hosts: see
+ * XENMSG_LISTEN_HOSTS), -EACCES, -ENODATA, -EHOSTDOWN, -EHOSTUNREACH, -ENOBUFS, -ETIMEDOUT,
+ * -ENOTCONN, -ECONNREFUSED, -EMFILE.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_connect(struct xenmsg *conn, const char *address,
 					   int timeout_ms);
@@ -459,11 +462,18 @@ struct xenmsg_peer {
 	char domain_name[128]; /* of domid, "" if unknown */
 };
 
+enum xenmsg_listen_options {
+	/* Streams may also come from other hosts, where rules allow that: the program asks
+	 * xenmsg_peer_host(). Without it they are refused with -EOPNOTSUPP, for it would take the peer's
+	 * domid for one of its own host. */
+	XENMSG_LISTEN_HOSTS = 1
+};
+
 /*
  * Makes an endpoint for streams. Up to 1024 of them wait for xenmsg_accept(), of one user or domain;
  * more are refused.
  * xenmsg_unbind() removes it.
- * options  0; no bits are defined yet
+ * options  0 or XENMSG_LISTEN_HOSTS
  * Returns 0, or as xenmsg_bind().
  */
 XENMSG_API XENMSG_CHECK int xenmsg_listen(struct xenmsg *conn, const char *endpoint,
@@ -479,6 +489,10 @@ XENMSG_API XENMSG_CHECK int xenmsg_listen(struct xenmsg *conn, const char *endpo
  */
 XENMSG_API XENMSG_CHECK int xenmsg_accept(struct xenmsg *conn, struct xenmsg_peer *peer,
 					  int timeout_ms);
+
+/* Returns the name of the host on which the program is whose stream xenmsg_accept() took last; "" for
+ * this host. Valid until the next xenmsg_accept(). */
+XENMSG_API const char *xenmsg_peer_host(const struct xenmsg *conn);
 
 /* ---- who is there ---------------------------------------------------------------------------- */
 

@@ -177,14 +177,15 @@ int xenmsg_listen(struct xenmsg *conn, const char *endpoint, unsigned options)
 {
 	int r;
 
-	if (options != 0 || !endpoint_name_is_valid(endpoint, strlen(endpoint)))
+	if ((options & ~(unsigned)XENMSG_LISTEN_HOSTS) || !endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		return -EINVAL;
 	if (conn->dead)
 		return conn->dead;
 	r = incoming_listen(&conn->incoming, endpoint);
 	if (r < 0)
 		return r;
-	r = ask_to_bind(conn, endpoint, 1u << (CHANNEL_STREAM - 1));
+	r = ask_to_bind(conn, endpoint,
+			1u << (CHANNEL_STREAM - 1) | (options & XENMSG_LISTEN_HOSTS ? BIND_HOSTS : 0));
 	if (r < 0)
 		incoming_forget(&conn->incoming, endpoint);
 	return r;

@@ -79,7 +79,7 @@ static int open_stream(struct xenmsg *conn, uint8_t *request, uint32_t size, int
 int xenmsg_connect(struct xenmsg *conn, const char *address, int timeout_ms)
 {
 	struct frame_open open = {.kind = CHANNEL_STREAM, .name = {.data = address, .size = strlen(address)}};
-	uint8_t request[512]; /* a checked address has at most 191 bytes */
+	uint8_t request[FRAME_HEADER_SIZE + FRAME_SMALL_MAX + 8 + GUARD]; /* the frame, and its padding */
 	struct address parsed;
 	int64_t deadline = deadline_in(timeout_ms);
 	struct again again = {0};
@@ -142,6 +142,8 @@ static int fetch(struct xenmsg *conn, struct xenmsg_peer *peer)
 		.length = frame_u64_encode(arrival->token, request + FRAME_HEADER_SIZE)};
 	int fd = open_stream(conn, request, frame_wrap(request, &header), deadline_in(HANDSHAKE_MS));
 
+	if (fd >= 0)
+		memcpy(conn->incoming.host, arrival->host, sizeof(arrival->host));
 	if (fd >= 0 && peer)
 		*peer = arrival->peer;
 	/* If descriptors have run out, here or by a limit of the daemon's, the stream can still be fetched later. */
@@ -177,4 +179,9 @@ int xenmsg_accept(struct xenmsg *conn, struct xenmsg_peer *peer, int timeout_ms)
 out:
 	conn_remind(conn);
 	return r;
+}
+
+const char *xenmsg_peer_host(const struct xenmsg *conn)
+{
+	return conn->incoming.host;
 }

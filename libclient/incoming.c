@@ -91,6 +91,8 @@ int incoming_frame(struct incoming *incoming, const struct frame_header *header,
 	memcpy(arrival->peer.endpoint, frame.endpoint.data, size);
 	if (domain_name_is_valid(frame.domain_name.data, frame.domain_name.size))
 		memcpy(arrival->peer.domain_name, frame.domain_name.data, frame.domain_name.size);
+	if (host_name_is_valid(frame.host.data, frame.host.size))
+		memcpy(arrival->host, frame.host.data, frame.host.size);
 	DL_APPEND(incoming->waiting, arrival);
 	return 0;
 }

@@ -15,6 +15,7 @@
 struct arrival {
 	uint64_t token; /* by which the daemon is asked for the stream */
 	struct xenmsg_peer peer;
+	char host[HOST_NAME_SIZE]; /* of the peer; "": this one */
 	struct arrival *prev, *next;
 };
 
@@ -22,6 +23,7 @@ struct arrival {
 struct incoming {
 	struct arrival *waiting;     /* utlist, the first one first */
 	struct listening *listening; /* utlist */
+	char host[HOST_NAME_SIZE];   /* of the peer whose stream was taken last */
 	int64_t again; /* a limit has refused the first one: when it may be tried again (deadline.h); 0: at once */
 };
 

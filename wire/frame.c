@@ -58,6 +58,12 @@ static uint8_t *put_sender(uint8_t *at, const uint8_t *start, struct frame_text 
 	return put_more_text(at, start, host);
 }
 
+static void split_sender(struct frame_text *text, struct frame_text *domain_name, struct frame_text *host)
+{
+	*domain_name = split(text);
+	split_two(domain_name, host);
+}
+
 const char *frame_type_name(uint8_t type)
 {
 	static const char *const names[] = {
@@ -198,8 +204,7 @@ int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open
 
 void frame_open_split(struct frame_open *open)
 {
-	open->domain_name = split(&open->name);
-	split_two(&open->domain_name, &open->host);
+	split_sender(&open->name, &open->domain_name, &open->host);
 }
 
 uint32_t frame_opened_encode(const struct frame_opened *opened, uint8_t *out)
@@ -324,8 +329,8 @@ uint32_t frame_incoming_encode(const struct frame_incoming *incoming, uint8_t *o
 {
 	put_u64(out, incoming->token);
 	put_identity(out + 8, &incoming->identity);
-	return (uint32_t)(put_more_text(put_text(out + 24, out, incoming->endpoint), out,
-					incoming->domain_name) -
+	return (uint32_t)(put_sender(put_text(out + 24, out, incoming->endpoint), out, incoming->domain_name,
+				     incoming->host) -
 			  out);
 }
 
@@ -336,7 +341,7 @@ int frame_incoming_decode(const uint8_t *payload, uint32_t length, struct frame_
 	incoming->token = take_u64(&cursor);
 	take_identity(&cursor, &incoming->identity);
 	incoming->endpoint = take_text(&cursor);
-	split_two(&incoming->endpoint, &incoming->domain_name);
+	split_sender(&incoming->endpoint, &incoming->domain_name, &incoming->host);
 	return cursor.error;
 }
 

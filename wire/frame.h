@@ -221,9 +221,12 @@ struct frame_cancelled {
 };
 
 struct frame_bind {
-	uint32_t kinds; /* bit (1 << (enum channel_kind - 1)) */
+	uint32_t kinds; /* bits (1 << (enum channel_kind - 1)), and BIND_HOSTS */
 	struct frame_text endpoint;
 };
+
+/* The program takes streams of other hosts, and asks which host each is from. */
+#define BIND_HOSTS 0x80000000u
 
 struct frame_event {
 	uint32_t kind;
@@ -272,7 +275,7 @@ struct frame_incoming {
 	uint64_t token;
 	struct frame_identity identity;
 	struct frame_text endpoint;
-	struct frame_text domain_name; /* as in OPEN */
+	struct frame_text domain_name, host; /* as in OPEN */
 };
 
 struct frame_reply {

@@ -50,7 +50,8 @@ struct entry {
 	uint32_t uid, pid, from;
 	bool incoming;
 	char program[PROGRAM_NAME_SIZE];
-	char name[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
+	char host[HOST_NAME_SIZE]; /* of `from`; "": this one */
+	char name[ADDRESS_MAX + 1];
 	struct listener *listener; /* the program that should fetch it, and then the following; else NULL */
 	uint64_t token;
 	struct share *share;
@@ -267,7 +268,7 @@ static void refuse_unpaid(struct streams *streams, int fd, struct charge *charge
 void streams_connect(struct streams *streams, int fd, const struct frame_identity *identity,
 		     const uint8_t *payload, uint32_t length)
 {
-	char address[DOMAIN_NAME_MAX + 1 + ENDPOINT_NAME_MAX + 1];
+	char address[ADDRESS_MAX + 1];
 	struct account *account;
 	struct charge charge;
 	struct frame_open open;
@@ -339,13 +340,15 @@ static void describe(struct entry *entry, const struct session *session, const s
 	snprintf(entry->program, sizeof(entry->program), "%s", session_comm(session));
 	snprintf(entry->name, sizeof(entry->name), "%s", endpoint);
 	entry->incoming = true;
-	entry->from = channel->identity.domid;
+	entry->from = channel_sender(channel).domid;
+	if (channel->host)
+		snprintf(entry->host, sizeof(entry->host), "%s", channel->host);
 }
 
 int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint,
 		     struct session *session)
 {
-	struct frame_incoming incoming = {.identity = channel->identity,
+	struct frame_incoming incoming = {.identity = channel_sender(channel),
 					  .endpoint = {endpoint, strlen(endpoint)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	struct entry *entry;
@@ -368,6 +371,8 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	if (channel->domain_name)
 		incoming.domain_name =
 			(struct frame_text){channel->domain_name, strlen(channel->domain_name)};
+	if (channel->host)
+		incoming.host = (struct frame_text){channel->host, strlen(channel->host)};
 	r = hop_send(session_hop(session), FRAME_INCOMING, 0, 0, payload,
 		     frame_incoming_encode(&incoming, payload));
 	if (r < 0)
@@ -428,6 +433,7 @@ bool streams_next(struct streams *streams, struct stream_info *info)
 		.program = entry->program,
 		.incoming = entry->incoming,
 		.from = entry->from,
+		.host = entry->host,
 		.name = entry->name,
 		.state = stream_state(entry->stream),
 		.bytes_in = traffic.in,

@@ -52,7 +52,8 @@ struct stream_info {
 	uint32_t pid; /* of the program that has asked for it, or has bound its endpoint */
 	const char *program;
 	bool incoming;
-	uint32_t from;		      /* if it is incoming: whose program has opened it */
+	uint32_t from;		      /* if it is incoming: whose program has opened it, */
+	const char *host;	      /* on which host; "": this one */
 	const char *name;	      /* where it leads: an address, or the endpoint if it is incoming */
 	const char *state;	      /* calling, waiting (to be fetched) or flowing */
 	uint64_t bytes_in, bytes_out; /* from and to the program */

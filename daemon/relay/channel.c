@@ -462,13 +462,11 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 	const struct channel *channel = end->channel;
 	struct frame_open open = {
 		.kind = (uint8_t)channel->kind,
-		.identity = channel->identity,
+		.identity = channel_sender(channel),
 		.name = text_of(channel->endpoint),
 		.host = text_of(channel->host),
 	};
 
-	if (channel->host)
-		open.identity.domid = channel->far_domid;
 	/* Another daemon of this host finds our name itself, and wouldn't believe it from us. */
 	if (!end->hop->traits->is_daemon || channel->is_far)
 		open.domain_name = text_of(channel->domain_name);

@@ -189,6 +189,15 @@ void channel_set_domain_name(struct channel *channel, const char *name);
 /* Sets on which host the sender is, likewise: one with this number. The domid in the identity is the one there before,
  * and the number afterwards. -ENOMEM. */
 int channel_set_host(struct channel *channel, uint32_t number, const char *name);
+/* Returns who the sender is, as programs are told: with the domid that it has on its own host. */
+static inline struct frame_identity channel_sender(const struct channel *channel)
+{
+	struct frame_identity sender = channel->identity;
+
+	if (channel->host)
+		sender.domid = channel->far_domid;
+	return sender;
+}
 /* Ends the channel for its opener, with the positive errno `error`: nothing was taken. */
 void channel_refuse(struct channel *channel, int error);
 

@@ -847,7 +847,7 @@ static int bind_calls(struct xenmsg *conn, const char *endpoint)
 
 static int listen_plain(struct xenmsg *conn, const char *endpoint)
 {
-	return xenmsg_listen(conn, endpoint, 0);
+	return xenmsg_listen(conn, endpoint, XENMSG_LISTEN_HOSTS);
 }
 
 static PyObject *connection_bind(PyObject *object, PyObject *arguments)
@@ -1006,8 +1006,8 @@ static PyObject *connection_accept(PyObject *object, PyObject *argument)
 		Py_RETURN_NONE;
 	if (r < 0)
 		return raise_error(self->shared, r, NULL);
-	return Py_BuildValue("iIIIIss", r, peer.domid, peer.uid, peer.gid, peer.pid, peer.endpoint,
-			     peer.domain_name);
+	return Py_BuildValue("iIIIIsss", r, peer.domid, peer.uid, peer.gid, peer.pid, peer.endpoint,
+			     peer.domain_name, xenmsg_peer_host(conn));
 }
 
 static PyObject *connection_watch(PyObject *object, PyObject *argument)

@@ -39,7 +39,8 @@ class ConnectionState:
 
 class Peer(NamedTuple):
     """Who is at the other end of a stream. The domid comes from the hypervisor; uid, gid and pid are worth what that domain
-    is worth. `endpoint` is the one that it was opened to, `name` the domain's, "" if unknown."""
+    is worth. `endpoint` is the one that it was opened to, `name` the domain's, "" if unknown, `host` the name of
+    the host that the domain is on, "" for this one."""
 
     domid: int
     uid: int
@@ -47,6 +48,7 @@ class Peer(NamedTuple):
     pid: int
     endpoint: str
     name: str
+    host: str = ""
 
 
 class EventKind(enum.IntEnum):

@@ -39,7 +39,10 @@ class Side:
     def hear(self):
         """A packet, and the socket that came with it, or None."""
         room = socket.CMSG_SPACE(array.array("i").itemsize)
-        text, control, _, _ = self.socket.recvmsg(4096, room)
+        try:
+            text, control, _, _ = self.socket.recvmsg(4096, room)
+        except ConnectionResetError:  # it was closed before our hello was read: what it has said comes behind that
+            text, control, _, _ = self.socket.recvmsg(4096, room)
         if not text:
             raise EOFError
         passed = None

@@ -30,6 +30,7 @@ def load():
             ("listen", ctypes.c_int, [pointer, text, ctypes.c_uint]),
             ("connect", ctypes.c_int, [pointer, text, ctypes.c_int]),
             ("accept", ctypes.c_int, [pointer, pointer, ctypes.c_int]),
+            ("peer_host", text, [pointer]),
             ("call", ctypes.c_int, [pointer, text, text, size, ctypes.POINTER(pointer), ctypes.c_int]),
             ("call_post", ctypes.c_int, [pointer, text, text, size, CALL_DONE, pointer]),
             ("call_post_timed", ctypes.c_int, [pointer, text, text, size, ctypes.c_int, CALL_DONE, pointer]),
@@ -148,8 +149,8 @@ class Connection:
     def wait(self, timeout_ms=1000):
         return self.library.xenmsg_wait(self.conn, timeout_ms)
 
-    def listen(self, endpoint):
-        return self.library.xenmsg_listen(self.conn, endpoint.encode(), 0)
+    def listen(self, endpoint, options=0):
+        return self.library.xenmsg_listen(self.conn, endpoint.encode(), options)
 
     def connect(self, address, timeout_ms=20000):
         """The descriptor of a stream, or a negative errno."""
@@ -158,6 +159,13 @@ class Connection:
     def accept(self, timeout_ms=20000):
         """The descriptor of a stream, or a negative errno."""
         return self.library.xenmsg_accept(self.conn, None, timeout_ms)
+
+    def accept_peer(self, timeout_ms=20000):
+        """The descriptor of a stream, and the host and domid of who opened it."""
+        peer = (ctypes.c_uint32 * 52)()  # struct xenmsg_peer: domid, uid, gid, pid, and two texts
+        fd = self.library.xenmsg_accept(self.conn, ctypes.byref(peer), timeout_ms)
+        assert fd >= 0, fd
+        return fd, self.library.xenmsg_peer_host(self.conn).decode(), peer[0]
 
     def call(self, address, data, timeout_ms=20000):
         """The reply's bytes, or a negative errno."""

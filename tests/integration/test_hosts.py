@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import re
+import select
+import socket
 import struct
 import threading
 
@@ -14,7 +16,8 @@ import pytest
 from conftest import wait_for
 from fake_gateway import FakeGateway, Refused, Side
 from library import Connection
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Nodes, eventually
+from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Nodes, eventually,
+                       is_listening)
 
 IN = "[rule]\nfrom = *, */*\nto = *\naction = allow\n"
 OUT = "[out]\nfrom = *\nto = *\naction = allow\n"
@@ -227,8 +230,211 @@ def test_another_daemon_ends_what_was_open(hosts):
     assert b"after" in receiver.output()
 
 
-def test_streams_between_hosts_are_refused(hosts):
+# ---- streams ----
+
+LISTEN_HOSTS = 1
+
+
+class Stream:
+    """Both ends of a stream from a program of one node to a program of another one."""
+
+    def __init__(self, client, server, address):
+        with Connection(server.socket) as listening, Connection(client.socket) as calling:
+            assert listening.listen("stream", LISTEN_HOSTS) == 0
+            fd = calling.connect(address)
+            assert fd >= 0, (fd, calling.reason())
+            self.near = socket.socket(fileno=fd)
+            fd, self.host, self.domid = listening.accept_peer()
+            self.far = socket.socket(fileno=fd)
+        self.near.settimeout(20 * PATIENCE)
+        self.far.settimeout(20 * PATIENCE)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.near.close()
+        self.far.close()
+
+
+def pour(source, data):
+    """Sends all of it in a thread."""
+    thread = threading.Thread(target=source.sendall, args=(data,))
+    thread.start()
+    return thread
+
+
+def received(source, size):
+    data = bytearray()
+    while len(data) < size:
+        piece = source.recv(size - len(data))
+        assert piece, len(data)
+        data += piece
+    return bytes(data)
+
+
+@pytest.mark.parametrize("near, far", ((0, 0), (1, 1)))
+def test_a_stream_goes_both_ways_and_each_way_ends_by_itself(hosts, near, far):
+    here, there = hosts(guests=1)
+    data = os.urandom(3_000_001)
+    with Stream(here[near], there[far], f"hostb/{far}:stream") as stream:
+        assert (stream.host, stream.domid) == ("hosta", near)
+        sending = pour(stream.near, data)
+        assert received(stream.far, len(data)) == data
+        sending.join()
+        stream.near.shutdown(socket.SHUT_WR)
+        assert stream.far.recv(1) == b""
+        sending = pour(stream.far, data)
+        assert received(stream.near, len(data)) == data
+        sending.join()
+        stream.far.close()
+        assert stream.near.recv(1) == b""
+
+
+def test_a_stream_of_the_own_host_names_no_host(hosts):
+    here, _ = hosts(join=False)
+    with Stream(here, here, "hosta/0:stream") as stream:
+        assert (stream.host, stream.domid) == ("", 0)
+
+
+def test_status_tells_where_a_stream_is_from(hosts):
+    here, there = hosts()
+    with Stream(here, there, "hostb/0:stream"):
+        [out] = here.status()["streams"]
+        assert out["address"] == "hostb/0:stream"
+        [come] = there.status()["streams"]
+        assert (come["endpoint"], come["host"], come["from"]) == ("stream", "hosta", 0)
+
+
+def test_a_program_that_does_not_ask_for_hosts_gets_no_stream_of_another(hosts):
     here, there = hosts()
     with Connection(there.socket) as server, Connection(here.socket) as client:
         assert server.listen("stream") == 0
         assert client.connect("hostb/0:stream") == -errno.EOPNOTSUPP
+        assert server.accept(0) == -errno.EAGAIN
+    assert [end["kind"] for end in there.status()["endpoints"]] in ([], ["stream"])
+
+
+def test_streams_are_refused_as_within_a_host(hosts):
+    here, there = hosts(policy=IN.replace("to = *", "to = open") + OUT)
+    with Connection(there.socket) as server, Connection(here.socket) as client:
+        assert server.listen("stream", LISTEN_HOSTS) == 0
+        assert client.connect("hostb/0:stream") == -errno.EACCES
+        assert client.connect("hostb/0:open") == -errno.ENOENT
+        assert server.bind("open") == 0
+        assert client.connect("hostb/0:open") == -errno.EPROTOTYPE
+        assert client.connect("hostb/7:open") == -errno.EHOSTDOWN
+        assert client.connect("hostc/0:open") == -errno.EHOSTDOWN
+
+
+def test_a_lost_conversation_is_a_pause_for_streams(hosts):
+    here, there = hosts()
+    data = os.urandom(20_000_000)
+    with Stream(here, there, "hostb/0:stream") as stream:
+        sending, got = pour(stream.near, data), b""
+        for _ in range(5):
+            got += received(stream.far, 3_000_000)
+            hosts.gateway.lose()
+        got += received(stream.far, len(data) - len(got))
+        sending.join()
+        stream.near.shutdown(socket.SHUT_WR)
+        assert stream.far.recv(1) == b"" and got == data
+    assert hosts.gateway.made > 3
+
+
+def test_a_stream_to_a_host_that_is_lost_for_good_breaks(hosts):
+    here, there = hosts()
+    with Stream(here, there, "hostb/0:stream") as stream:
+        stream.far.sendall(b"before")
+        assert received(stream.near, 6) == b"before"
+        there.kill()
+        hosts.gateway.close()
+        there.start()
+        hosts.join()
+        with pytest.raises(ConnectionResetError):
+            stream.near.recv(1)
+
+
+def test_rules_that_change_end_streams_of_other_hosts(hosts):
+    here, there = hosts()
+    with Stream(here, there, "hostb/0:stream") as stream:
+        stream.near.sendall(b"before")
+        assert received(stream.far, 6) == b"before"
+        there.write_policy(OUT)
+        assert there.xenmsg("policy", "reload").returncode == EXIT_OK
+        with pytest.raises(ConnectionResetError):
+            stream.near.recv(1)
+
+
+def test_a_stream_that_is_not_read_holds_only_its_sender(hosts):
+    here, there = hosts()
+    with Stream(here, there, "hostb/0:stream") as slow, Stream(here, there, "hostb/0:stream") as other:
+        slow.near.setblocking(False)
+        sent, quiet = 0, 0
+        while quiet < 20:  # until all windows are full
+            try:
+                sent += slow.near.send(bytes(65536))
+                quiet = 0
+            except BlockingIOError:
+                quiet += 1
+                select.select([], [slow.near], [], 0.05)
+        assert sent < 16 << 20
+        data = os.urandom(5_000_000)
+        sending = pour(other.near, data)
+        assert received(other.far, len(data)) == data
+        sending.join()
+        receiver = there.receiver("inbox", "--count", "1")
+        here.send("hostb/0:inbox", "passes")
+        assert b"passes" in receiver.output()
+        assert received(slow.far, sent) == bytes(sent)
+
+
+def test_connect_and_listen_carry_standard_input_and_output(hosts):
+    here, there = hosts(guests=1)
+    listening = there[1].popen("listen", "stream", "--", "sh", "-c",
+                               "echo $XENMSG_SENDER_HOST/$XENMSG_SENDER_DOMID; cat")
+    eventually(lambda: "stream" in there[1].endpoints(), "it is bound")
+    done = here[1].xenmsg("connect", "hostb/1:stream", data=b"data")
+    assert (done.returncode, done.stdout) == (EXIT_OK, b"hosta/1\ndata"), done
+    done = here[1].xenmsg("connect", "hostb/1:nobody")
+    assert done.returncode == EXIT_NO_ENDPOINT, done
+    listening.terminate()
+
+
+def test_run_gives_a_command_on_another_host(hosts):
+    here, there = hosts(guests=1)
+    serving = there[1].popen("listen", "--run", "--args", "t", "--", "sh", "-c",
+                             'cat; echo $XENMSG_SENDER_HOST/$XENMSG_SENDER_DOMID >&2; exit "$0"')
+    eventually(lambda: "t" in there[1].endpoints(), "it is bound")
+    for status in (0, 7):
+        done = here[0].xenmsg("run", "hostb/1:t", str(status), data=b"data")
+        assert (done.returncode, done.stdout, done.stderr) == (status, b"data", b"hosta/0\n"), done
+    assert here[0].xenmsg("run", "hostb/1:nobody", data=b"").returncode == 255
+    serving.terminate()
+
+
+def test_forward_leads_to_a_server_on_another_host(hosts, tmp_path):
+    here, there = hosts()
+    near, far = str(tmp_path / "near"), str(tmp_path / "far")
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(far)
+        server.listen()
+        server.settimeout(20 * PATIENCE)
+        client.settimeout(20 * PATIENCE)
+        ends = [there.popen("forward", "xen:web", "unix:" + far),
+                here.popen("forward", "unix:" + near, "xen:hostb/0:web")]
+        eventually(lambda: "web" in there.endpoints() and is_listening(near), "both are there")
+        client.connect(near)
+        served, _ = server.accept()
+        with served:
+            data = os.urandom(1_000_000)
+            sending = pour(client, data)
+            assert received(served, len(data)) == data
+            sending.join()
+            client.shutdown(socket.SHUT_WR)
+            assert served.recv(1) == b""
+            served.sendall(b"answer")
+            assert received(client, 6) == b"answer"
+        assert client.recv(1) == b""
+        for end in ends:
+            end.terminate()

@@ -14,6 +14,7 @@ import pytest
 
 from messaging import eventually, stopped
 from python_module import LONG, SHORT, raises, run, soon, xenmsg
+from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 
 # ---- messages ----
@@ -446,6 +447,23 @@ def test_streams_without_asyncio_are_sockets(nodes):
             opened[0].sendall(b"hello")
             opened[0].shutdown(socket.SHUT_WR)
             assert stream.makefile("rb").read() == b"hello"
+
+
+def test_who_is_on_another_host_is_told(hosts):
+    here, there = hosts()
+    with xenmsg.blocking.open(here.socket) as conn, xenmsg.blocking.open(there.socket) as other, \
+            other.listen("shell") as listener, other.bind("inbox") as inbox:
+        outcome = conn.post("hostb/0:inbox", b"across")
+        assert next(iter(inbox)).sender_host == "hosta"
+        conn.wait(outcome, LONG)
+        opened = []
+        thread = threading.Thread(target=lambda: opened.append(conn.connect("hostb/0:shell", timeout=LONG)))
+        thread.start()
+        stream, peer = listener.accept(timeout=LONG)
+        thread.join(LONG)
+        assert (peer.host, peer.domid) == ("hosta", 0)
+        stream.close()
+        opened[0].close()
 
 
 def test_comings_and_goings_are_told(nodes):

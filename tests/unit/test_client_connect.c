@@ -274,7 +274,8 @@ static int accept_answered(struct opened *opened, int error)
 
 static void tell_of_stream(struct opened *opened)
 {
-	const struct frame_incoming incoming = {.token = 9, .endpoint = {"shell", 5}};
+	const struct frame_incoming incoming = {
+		.token = 9, .endpoint = {"shell", 5}, .domain_name = {"work", 4}, .host = {"hostb", 5}};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 
 	say(opened, FRAME_INCOMING, frame, frame_incoming_encode(&incoming, frame + FRAME_HEADER_SIZE));
@@ -306,9 +307,11 @@ static void a_stream_that_a_limit_refuses_waits_and_nobody_spins(void **state)
 	assert_int_equal(accept_answered(&opened, ENOBUFS), -ENOBUFS);
 	assert_int_equal(poll(NULL, 0, xenmsg_timeout(opened.conn)), 0); /* as a loop does */
 	assert_int_equal(xenmsg_process(opened.conn), 1);
+	assert_string_equal(xenmsg_peer_host(opened.conn), "");
 	fd = accept_answered(&opened, 0);
 	assert_true(fd >= 0);
 	close(fd);
+	assert_string_equal(xenmsg_peer_host(opened.conn), "hostb");
 	assert_int_equal(xenmsg_accept(opened.conn, NULL, 0), -EAGAIN);
 	assert_int_equal(xenmsg_timeout(opened.conn), -1);
 	end_opened(&opened);

@@ -113,6 +113,8 @@ FRAME(event_named, event, f.kind == e->kind && text_is(f.text, "web") && text_is
       .kind = EVENT_ENDPOINT_UP, .domid = 1, .text = {"web", 3}, .domain_name = {"work", 4})
 FRAME(incoming, incoming, f.token == e->token && f.identity.pid == 4 && text_is(f.endpoint, "in") && text_is(f.domain_name, "work"),
       .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .domain_name = {"work", 4})
+FRAME(incoming_far, incoming, text_is(f.endpoint, "in") && f.domain_name.size == 0 && text_is(f.host, "hostb") && f.token == e->token,
+      .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .host = {"hostb", 5})
 FRAME(reply, reply, f.error == e->error && text_is(f.body, "{}"), .error = 2, .body = {"{}", 2})
 
 static uint32_t u64_encode(uint8_t *out) { return frame_u64_encode(0x0807060504030201, out); }
@@ -166,6 +168,7 @@ static const struct sample samples[] = {
 	SAMPLE(bind, "inbox", "\5\0\0\0inbox"),
 	SAMPLE(event, "web", "\3\0\0\0\357\177\0\0web"),
 	SAMPLE(event_named, "web\0work", "\3\0\0\0\1\0\0\0web\0work"),
+	SAMPLE(incoming_far, "in\0\0hostb", U64("\11\0\0\0") "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0\0hostb"),
 	SAMPLE(incoming, "in\0work", U64("\11\0\0\0") "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
 	SAMPLE(reply, "{}", "\2\0\0\0\0\0\0\0{}"),
 	SAMPLE(u64, "", COUNT_8),
