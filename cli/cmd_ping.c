@@ -12,8 +12,8 @@
 static const char help[] =
 	"Usage: xenmsg ping [OPTIONS] DOMAIN\n"
 	"\n"
-	"Measures round trips between the local daemon and that of DOMAIN (domid, name, UUID or self). The first one may have to\n"
-	"make the link.\n"
+	"Measures round trips between the local daemon and that of DOMAIN (domid, name, UUID or self, or on another host\n"
+	"HOST/DOMAIN). The first one may have to make the link.\n"
 	"\n"
 	"      --count N       how many (4)\n"
 	"      --interval S    seconds between them (0.5)\n"
@@ -122,6 +122,7 @@ static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain,
 int cmd_ping(struct cli *cli, int argc, char **argv)
 {
 	struct ping ping = {.count = 4, .interval_ms = 500, .timeout_ms = 10000};
+	struct address parsed;
 	struct xenmsg *conn;
 	const char *domain;
 	bool json = false;
@@ -139,8 +140,9 @@ int cmd_ping(struct cli *cli, int argc, char **argv)
 	if (argc - optind != 1)
 		return cli_usage("ping", optind >= argc ? "which domain?" : "one domain only");
 	domain = argv[optind];
-	if (!domain_name_is_valid(domain, strlen(domain)))
-		return cli_usage("ping", "'%s' can't be a domain; write a domid, a name or self", domain);
+	if (address_parse_domain(domain, strlen(domain), &parsed) < 0)
+		return cli_usage("ping", "'%s' can't be a domain; write a domid, a name, self or HOST/DOMAIN",
+				 domain);
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;

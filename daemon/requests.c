@@ -16,6 +16,7 @@
 #include "daemon/relay/channel.h"
 #include "daemon/daemon_internal.h"
 #include "daemon/peers/directory.h"
+#include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
 #include "daemon/local/local.h"
@@ -337,19 +338,31 @@ static void on_ping_result(void *userdata, uint32_t request, int64_t result)
 		session_reply(session, request, 0, rtt, frame_u64_encode((uint64_t)result, rtt));
 }
 
+static struct frame_identity identity_of(const struct daemon *daemon, const struct session *session)
+{
+	const struct ucred *credentials = session_credentials(session);
+
+	return (struct frame_identity){
+		.domid = daemon->self.domid,
+		.uid = credentials->uid,
+		.gid = credentials->gid,
+		.pid = (uint32_t)credentials->pid,
+	};
+}
+
 static void ping_domain(struct daemon *daemon, struct session *session, uint32_t request,
 			struct frame_text text)
 {
-	char domain[DOMAIN_NAME_MAX + 1];
-	uint32_t domid;
-	int r = -EINVAL;
+	struct account *account = session_hop(session)->account;
+	struct frame_identity from = identity_of(daemon, session);
+	struct address address;
+	uint32_t domid = 0;
+	int r = address_parse_domain(text.data, text.size, &address);
+	bool is_far = r == 0 && address.host[0] && strcmp(address.host, hosts_own_name(daemon->hosts)) != 0;
 
-	if (domain_name_is_valid(text.data, text.size)) {
-		memcpy(domain, text.data, text.size);
-		domain[text.size] = '\0';
-		r = router_resolve(daemon->router, domain, &domid);
-	}
-	if (r == 0 && domid == daemon->self.domid) {
+	if (r == 0 && !is_far)
+		r = router_resolve(daemon->router, address.domain, &domid);
+	if (r == 0 && !is_far && domid == daemon->self.domid) {
 		on_ping_result(session, request, 0);
 		return;
 	}
@@ -359,12 +372,12 @@ static void ping_domain(struct daemon *daemon, struct session *session, uint32_t
 	}
 	if (r == 0 && session_unanswered(session) > REQUESTS_MAX)
 		r = -ENOBUFS;
-	if (r == 0)
-		r = links_ping(daemon->links, domid, session_hop(session)->account, on_ping_result, session,
-			       request);
+	if (r == 0 && is_far)
+		r = via_ping_out(daemon->via, &from, &address, account, on_ping_result, session, request);
+	else if (r == 0)
+		r = links_ping(daemon->links, domid, account, on_ping_result, session, request);
 	if (r == -ENOLINK)
-		r = via_ping(daemon->via, domid, session_hop(session)->account, on_ping_result, session,
-			     request);
+		r = via_ping(daemon->via, domid, account, on_ping_result, session, request);
 	if (r < 0)
 		reply_error(session, request, -r, why_not(-r));
 }
@@ -408,18 +421,6 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		ping_domain(daemon, session, header->channel, text);
 		return 0;
 	}
-}
-
-static struct frame_identity identity_of(const struct daemon *daemon, const struct session *session)
-{
-	const struct ucred *credentials = session_credentials(session);
-
-	return (struct frame_identity){
-		.domid = daemon->self.domid,
-		.uid = credentials->uid,
-		.gid = credentials->gid,
-		.pid = (uint32_t)credentials->pid,
-	};
 }
 
 static int open_from_program(void *userdata, struct session *session, struct channel *channel,

@@ -548,7 +548,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_status(struct xenmsg *conn, char **json);
 
 /*
  * Measures a round trip between the local daemon and that of a domain.
- * domain  domid, name, or "self"
+ * domain  domid, name, or "self"; on another host HOST/DOMAIN
  * rtt_ns  [out] nanoseconds; may be NULL
  * Returns 0, or -EHOSTDOWN, -EHOSTUNREACH, -EACCES, -ETIMEDOUT, -EINVAL, -ENOTCONN, -EINTR,
  * -ENOMEM.

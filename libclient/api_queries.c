@@ -260,11 +260,12 @@ int xenmsg_status(struct xenmsg *conn, char **json)
 
 int xenmsg_ping(struct xenmsg *conn, const char *domain, int timeout_ms, uint64_t *rtt_ns)
 {
+	struct address parsed;
 	struct fifo body = {0};
 	int r;
 
 	conn->reason[0] = '\0';
-	if (!domain_name_is_valid(domain, strlen(domain)))
+	if (address_parse_domain(domain, strlen(domain), &parsed) < 0)
 		return -EINVAL;
 	r = ask(conn, FRAME_PROBE, domain, strlen(domain), timeout_ms, true, &body);
 	if (r < 0)

@@ -93,6 +93,19 @@ bad:
 	return -EINVAL;
 }
 
+int address_parse_domain(const char *text, size_t size, struct address *address)
+{
+	const char *slash = memchr(text, '/', size);
+	size_t host = slash ? (size_t)(slash - text) : 0, domain = slash ? size - host - 1 : size;
+
+	*address = (struct address){.host = ""};
+	if ((slash && !host_name_is_valid(text, host)) || !domain_name_is_valid(text + size - domain, domain))
+		return -EINVAL;
+	memcpy(address->host, text, host);
+	memcpy(address->domain, text + size - domain, domain);
+	return 0;
+}
+
 bool domid_parse(const char *text, size_t size, uint32_t *domid)
 {
 	uint32_t value = 0;

@@ -32,6 +32,9 @@ bool host_name_is_valid(const char *name, size_t size);
  * what is wrong, as a constant string. */
 int address_parse(const char *text, size_t size, struct address *address, const char **why);
 
+/* Splits DOMAIN or HOST/DOMAIN, and checks both; the endpoint is "". Returns 0 or -EINVAL. */
+int address_parse_domain(const char *text, size_t size, struct address *address);
+
 /* Returns true if `text` is a domid, that is, only digits and at most DOMID_MAX. */
 bool domid_parse(const char *text, size_t size, uint32_t *domid);
 

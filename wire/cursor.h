@@ -109,4 +109,31 @@ static inline uint8_t *put_text(uint8_t *at, const uint8_t *start, struct frame_
 	return at + text.size;
 }
 
+/* Appends a text behind those already written. */
+static inline uint8_t *put_more_text(uint8_t *at, const uint8_t *start, struct frame_text text)
+{
+	if (!text.size || at - start >= FRAME_PAYLOAD_MAX)
+		return at;
+	*at++ = '\0';
+	return put_text(at, start, text);
+}
+
+/* Splits a text at its first zero, and returns what is behind it. */
+static inline struct frame_text split(struct frame_text *text)
+{
+	struct frame_text first = text_to_zero(*text), rest = {.data = NULL};
+
+	if (first.size < text->size)
+		rest = (struct frame_text){text->data + first.size + 1, text->size - first.size - 1};
+	*text = first;
+	return rest;
+}
+
+/* Splits a text into up to two; what is behind a second zero is ignored. */
+static inline void split_two(struct frame_text *text, struct frame_text *second)
+{
+	*second = split(text);
+	*second = text_to_zero(*second);
+}
+
 #endif

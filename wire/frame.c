@@ -21,33 +21,6 @@ static void put_identity(uint8_t *at, const struct frame_identity *identity)
 	put_u32(at + 12, identity->pid);
 }
 
-/* Appends a text behind those already written. */
-static uint8_t *put_more_text(uint8_t *at, const uint8_t *start, struct frame_text text)
-{
-	if (!text.size || at - start >= FRAME_PAYLOAD_MAX)
-		return at;
-	*at++ = '\0';
-	return put_text(at, start, text);
-}
-
-/* Splits a text at its first zero, and returns what is behind it. */
-static struct frame_text split(struct frame_text *text)
-{
-	struct frame_text first = text_to_zero(*text), rest = {.data = NULL};
-
-	if (first.size < text->size)
-		rest = (struct frame_text){text->data + first.size + 1, text->size - first.size - 1};
-	*text = first;
-	return rest;
-}
-
-/* Splits a text into up to two; what is behind a second zero is ignored. */
-static void split_two(struct frame_text *text, struct frame_text *second)
-{
-	*second = split(text);
-	*second = text_to_zero(*second);
-}
-
 /* Appends a domain's name and its host's. */
 static uint8_t *put_sender(uint8_t *at, const uint8_t *start, struct frame_text domain_name,
 			   struct frame_text host)

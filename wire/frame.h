@@ -179,11 +179,16 @@ struct frame_offer {
 #define HELLO_MOVES 0x2u /* of a link: takes OFFER, and moves */
 #define HELLO_HOSTS 0x8u /* of a link and of a program: knows of other hosts (protocol.md, 5.10) */
 
-/* A relayed PING or PONG, 12 bytes instead of 8. */
+/* A relayed PING or PONG, 12 bytes instead of 8, or a PING of a domain on another host, which has text behind them. */
 #define FRAME_PING_RELAYED_SIZE 12u
+#define FRAME_PING_MAX		(FRAME_PING_RELAYED_SIZE + HOST_NAME_SIZE + DOMAIN_NAME_MAX + 1 + DOMAIN_NAME_MAX)
 struct frame_ping_relayed {
 	uint64_t token;
-	uint32_t number; /* of a PING: the domain that is meant; of a PONG: an errno, 0: it has answered */
+	/* Of a PING: the domain that is meant, or if `domain` tells that, the one that asks; of a PONG: an errno, 0: it has
+	 * answered. */
+	uint32_t number;
+	struct frame_text domain; /* HOST/DOMAIN, or between hosts DOMAIN; empty: it isn't on another host */
+	struct frame_text name;	  /* of the domain that asks */
 };
 
 struct frame_goodbye {

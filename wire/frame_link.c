@@ -183,7 +183,9 @@ uint32_t frame_ping_relayed_encode(const struct frame_ping_relayed *ping, uint8_
 {
 	put_u64(out, ping->token);
 	put_u32(out + 8, ping->number);
-	return FRAME_PING_RELAYED_SIZE;
+	return (uint32_t)(put_more_text(put_text(out + FRAME_PING_RELAYED_SIZE, out, ping->domain), out,
+					ping->name) -
+			  out);
 }
 
 int frame_ping_relayed_decode(const uint8_t *payload, uint32_t length, struct frame_ping_relayed *ping)
@@ -192,5 +194,7 @@ int frame_ping_relayed_decode(const uint8_t *payload, uint32_t length, struct fr
 
 	ping->token = take_u64(&cursor);
 	ping->number = take_u32(&cursor);
+	ping->domain = take_text(&cursor);
+	split_two(&ping->domain, &ping->name);
 	return cursor.error;
 }

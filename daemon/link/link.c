@@ -176,7 +176,9 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 	log_limited(LOG_LINK, LOG_BY_DOMAIN(link->domid), LOG_LEVEL_INFO, "%s: link is up, xenmsgd %s",
 		    link->title, link->version);
 	if (!(link->flags & HELLO_RELAYS))
-		pings_refuse_relayed(&link->pings);
+		pings_refuse_relayed(&link->pings, false);
+	if (!(link->flags & HELLO_HOSTS))
+		pings_refuse_relayed(&link->pings, true);
 	pings_send(&link->pings, link->hop);
 	link_tell_directory(link, true);
 }
@@ -232,8 +234,10 @@ static bool is_relayed_ping(const struct link *link, uint32_t length)
 {
 	const struct links *links = link->links;
 
-	return length >= FRAME_PING_RELAYED_SIZE && links->options.relays && links->callbacks.ping &&
-	       !link_is_far(link);
+	if (length < FRAME_PING_RELAYED_SIZE || !links->callbacks.ping)
+		return false;
+	return length > FRAME_PING_RELAYED_SIZE ? links->options.hosts != NULL
+						: links->options.relays && !link_is_far(link);
 }
 
 static int take_relayed_ping(struct link *link, const struct frame_header *header, const uint8_t *payload)
@@ -709,8 +713,8 @@ int links_ping(struct links *links, uint32_t domid, struct account *account, pin
 	return r;
 }
 
-int links_ping_relayed(struct links *links, uint32_t domid, uint32_t relayed_to, struct account *account,
-		       ping_fn done, void *userdata, uint32_t request)
+int links_ping_relayed(struct links *links, uint32_t domid, const struct frame_ping_relayed *what,
+		       struct account *account, ping_fn done, void *userdata, uint32_t request)
 {
 	struct link *link;
 	int r = 0;
@@ -718,10 +722,10 @@ int links_ping_relayed(struct links *links, uint32_t domid, uint32_t relayed_to,
 	if (!links_want(links, domid, account, &r))
 		return r;
 	link = link_find(links, domid);
-	r = links_relays(links, domid);
+	r = what->domain.size ? links_know_hosts(links, domid) : links_relays(links, domid);
 	if (r < 0)
 		return r;
-	r = pings_add_relayed(&link->pings, relayed_to, done, userdata, request);
+	r = pings_add_relayed(&link->pings, what, done, userdata, request);
 	if (r == 0 && link->state == LINK_UP)
 		pings_send(&link->pings, link->hop);
 	return r;

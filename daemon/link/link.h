@@ -74,7 +74,7 @@ struct links_callbacks {
 	 * anything more of it comes. There may be thousands of channels: true asks to be called again, with *at as the
 	 * callee has left it, which is 0 at first. May be NULL. */
 	bool (*resumed)(void *userdata, uint32_t from, uint32_t to, struct hop *hop, uint32_t *at);
-	/* The peer's daemon wants another one to be pinged. NULL: none is. */
+	/* The peer's daemon wants another one to be pinged; `domid` may be a host's number. NULL: none is. */
 	void (*ping)(void *userdata, uint32_t domid, const struct frame_ping_relayed *ping);
 };
 
@@ -128,9 +128,10 @@ bool links_poll(struct links *links);
  * userdata. */
 int links_ping(struct links *links, uint32_t domid, struct account *account, ping_fn done, void *userdata,
 	       uint32_t request);
-/* Asks the peer's daemon to ask that of domain `relayed_to`, likewise; also -EOPNOTSUPP: it doesn't relay. */
-int links_ping_relayed(struct links *links, uint32_t domid, uint32_t relayed_to, struct account *account,
-		       ping_fn done, void *userdata, uint32_t request);
+/* Asks the peer's daemon to ask another one, as pings_add_relayed() has it, likewise; also -EOPNOTSUPP: it doesn't relay,
+ * or doesn't know of other hosts. */
+int links_ping_relayed(struct links *links, uint32_t domid, const struct frame_ping_relayed *what,
+		       struct account *account, ping_fn done, void *userdata, uint32_t request);
 void links_ping_cancel(struct links *links, const void *userdata);
 
 /* One link in the daemon's status. */

@@ -3,24 +3,28 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <uthash.h>
 #include <utlist.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/relay/hop.h"
+#include "wire/bytes.h"
 #include "wire/frame.h"
+
+#define TOKEN_SIZE 8u
 
 struct ping {
 	uint64_t token; /* 0: not sent yet */
 	uint64_t sent_ns;
 	uint32_t request;
-	bool is_relayed;
-	uint32_t domid; /* that is asked then */
 	ping_fn done;
 	struct pinger *pinger; /* NULL: the heartbeat */
 	struct ping *prev, *next, *own_prev, *own_next;
 	UT_hash_handle hh; /* of those sent */
+	uint32_t size;
+	uint8_t payload[]; /* of PING, but for the token */
 };
 
 struct pinger {
@@ -51,12 +55,26 @@ static struct pinger *pinger_of(struct pings *pings, void *userdata)
 	return pinger;
 }
 
-static struct ping *add_ping(struct pings *pings, ping_fn done, void *userdata, uint32_t request)
+static bool is_relayed(const struct ping *ping)
 {
-	struct ping *ping = calloc(1, sizeof(*ping));
+	return ping->size >= FRAME_PING_RELAYED_SIZE;
+}
+
+/* Whether it is of a domain on another host. */
+static bool is_far(const struct ping *ping)
+{
+	return ping->size > FRAME_PING_RELAYED_SIZE;
+}
+
+static struct ping *add_ping(struct pings *pings, const uint8_t *payload, uint32_t size, ping_fn done,
+			     void *userdata, uint32_t request)
+{
+	struct ping *ping = calloc(1, sizeof(*ping) + size);
 
 	if (!ping)
 		return NULL;
+	ping->size = size;
+	memcpy(ping->payload, payload, size);
 	ping->done = done;
 	ping->request = request;
 	if (done) {
@@ -75,30 +93,20 @@ static struct ping *add_ping(struct pings *pings, ping_fn done, void *userdata, 
 
 int pings_add(struct pings *pings, ping_fn done, void *userdata, uint32_t request)
 {
+	const uint8_t payload[TOKEN_SIZE] = {0};
+
 	if (!done && pings->own_is_out)
 		return 0;
-	return add_ping(pings, done, userdata, request) ? 0 : -ENOMEM;
+	return add_ping(pings, payload, sizeof(payload), done, userdata, request) ? 0 : -ENOMEM;
 }
 
-int pings_add_relayed(struct pings *pings, uint32_t domid, ping_fn done, void *userdata, uint32_t request)
+int pings_add_relayed(struct pings *pings, const struct frame_ping_relayed *what, ping_fn done,
+		      void *userdata, uint32_t request)
 {
-	struct ping *ping = add_ping(pings, done, userdata, request);
+	uint8_t payload[FRAME_PING_MAX];
+	uint32_t size = frame_ping_relayed_encode(what, payload);
 
-	if (!ping)
-		return -ENOMEM;
-	ping->is_relayed = true;
-	ping->domid = domid;
-	return 0;
-}
-
-static void send_ping(const struct ping *ping, struct hop *hop)
-{
-	const struct frame_ping_relayed relayed = {.token = ping->token, .number = ping->domid};
-	uint8_t payload[FRAME_PING_RELAYED_SIZE];
-	uint32_t length = ping->is_relayed ? frame_ping_relayed_encode(&relayed, payload)
-					   : frame_u64_encode(ping->token, payload);
-
-	hop_send(hop, FRAME_PING, 0, 0, payload, length);
+	return add_ping(pings, payload, size, done, userdata, request) ? 0 : -ENOMEM;
 }
 
 void pings_send(struct pings *pings, struct hop *hop)
@@ -118,7 +126,8 @@ void pings_send(struct pings *pings, struct hop *hop)
 		ping->token = ++pings->last_token;
 		ping->sent_ns = clock_ns();
 		HASH_ADD(hh, pings->sent, token, sizeof(ping->token), ping);
-		send_ping(ping, hop);
+		put_u64(ping->payload, ping->token);
+		hop_send(hop, FRAME_PING, 0, 0, ping->payload, ping->size);
 	}
 }
 
@@ -160,7 +169,7 @@ uint64_t pings_take_pong(struct pings *pings, uint64_t token)
 	uint64_t rtt_ns;
 
 	HASH_FIND(hh, pings->sent, &token, sizeof(token), ping);
-	if (!ping || ping->is_relayed)
+	if (!ping || is_relayed(ping))
 		return 0;
 	rtt_ns = clock_ns() - ping->sent_ns;
 	finish(pings, ping, (int64_t)rtt_ns);
@@ -173,33 +182,34 @@ uint64_t pings_take_relayed(struct pings *pings, uint64_t token, int result, uin
 	uint64_t rtt_ns;
 
 	HASH_FIND(hh, pings->sent, &token, sizeof(token), ping);
-	if (!ping || !ping->is_relayed)
+	if (!ping || !is_relayed(ping))
 		return 0;
 	rtt_ns = clock_ns() - ping->sent_ns;
-	*domid = ping->domid;
+	*domid = is_far(ping) ? UINT32_MAX : get_u32(ping->payload + TOKEN_SIZE);
 	finish(pings, ping, result < 0 ? result : (int64_t)rtt_ns);
 	return result < 0 ? 0 : rtt_ns;
 }
 
-void pings_refuse_relayed(struct pings *pings)
+void pings_refuse_relayed(struct pings *pings, bool far)
 {
 	struct ping *ping = pings->list, *next;
 
 	/* A callee that asks again adds to the end, and is refused, too. */
 	for (; ping; ping = next) {
 		next = ping->next;
-		if (ping->is_relayed)
+		if (is_relayed(ping) && is_far(ping) == far)
 			finish(pings, ping, -EHOSTUNREACH);
 	}
 }
 
 void pings_relay(struct pings *pings, uint32_t domid, struct pings *to)
 {
+	const struct frame_ping_relayed what = {.number = domid};
 	struct ping *ping;
 
 	while ((ping = pings->list))
 		if (ping->done &&
-		    pings_add_relayed(to, domid, ping->done, ping->pinger->userdata, ping->request) == 0)
+		    pings_add_relayed(to, &what, ping->done, ping->pinger->userdata, ping->request) == 0)
 			remove_ping(pings, ping);
 		else
 			finish(pings, ping, -EHOSTUNREACH);
@@ -210,7 +220,7 @@ void pings_move(struct pings *pings, struct pings *to)
 	struct ping *ping;
 
 	while ((ping = pings->list))
-		if (ping->done && !ping->is_relayed &&
+		if (ping->done && !is_relayed(ping) &&
 		    pings_add(to, ping->done, ping->pinger->userdata, ping->request) == 0)
 			remove_ping(pings, ping);
 		else
@@ -223,7 +233,7 @@ void pings_fail(struct pings *pings, int error)
 
 	*pings = (struct pings){.last_token = ended.last_token};
 	while (ended.list)
-		finish(&ended, ended.list, ended.list->is_relayed ? -EHOSTUNREACH : error);
+		finish(&ended, ended.list, is_relayed(ended.list) ? -EHOSTUNREACH : error);
 }
 
 void pings_forget(struct pings *pings, const void *userdata)

@@ -433,10 +433,11 @@ void via_open(struct via *via, struct channel *channel, const struct frame_open 
 int via_ping(struct via *via, uint32_t domid, struct account *account, ping_fn done, void *userdata,
 	     uint32_t request)
 {
+	const struct frame_ping_relayed what = {.number = domid};
 	int r = -EHOSTUNREACH;
 
 	if (via->enabled && is_for_domain_0(via, domid))
-		r = links_ping_relayed(via->links, 0, domid, account, done, userdata, request);
+		r = links_ping_relayed(via->links, 0, &what, account, done, userdata, request);
 	return lead_result(via, domid, r);
 }
 
@@ -465,19 +466,25 @@ static void on_relayed_pong(void *userdata, uint32_t request, int64_t result)
 	free_ping(ping);
 }
 
+/* Pings what another domain of this host means. */
+static int ping_for(struct via *via, uint32_t source, uint32_t domid, struct account *account,
+		    struct relayed_ping *ping)
+{
+	const struct frame_identity from = {.domid = source};
+	int r;
+
+	if (domid == 0 || domid == source || domid > DOMID_MAX)
+		return -EINVAL;
+	r = access_still_relayed(via->with.access, &from, domid);
+	return r < 0 ? r : links_ping(via->links, domid, account, on_relayed_pong, ping, 0);
+}
+
 static int relay_ping(struct via *via, uint32_t source, const struct frame_ping_relayed *asked,
 		      struct account *account)
 {
-	const struct frame_identity from = {.domid = source};
-	struct relayed_ping *ping;
+	struct relayed_ping *ping = calloc(1, sizeof(*ping));
 	int r;
 
-	if (asked->number == 0 || asked->number == source || asked->number > DOMID_MAX)
-		return -EINVAL;
-	r = access_still_relayed(via->with.access, &from, asked->number);
-	if (r < 0)
-		return r;
-	ping = calloc(1, sizeof(*ping));
 	if (!ping)
 		return -ENOBUFS;
 	ping->via = via;
@@ -486,8 +493,10 @@ static int relay_ping(struct via *via, uint32_t source, const struct frame_ping_
 	DL_APPEND(via->pings, ping);
 	charge_init(&ping->charge, account);
 	r = charge_add(&ping->charge, QUOTA_BYTES, PING_CHARGE);
-	if (r == 0)
-		r = links_ping(via->links, asked->number, account, on_relayed_pong, ping, 0);
+	if (r == 0 && asked->domain.size)
+		r = via_ping_far(via, source, asked, account, on_relayed_pong, ping);
+	else if (r == 0)
+		r = ping_for(via, source, asked->number, account, ping);
 	if (r < 0)
 		free_ping(ping);
 	return r == -ENOMEM ? -ENOBUFS : r == -ENOLINK ? -EHOSTUNREACH : r;

@@ -72,12 +72,16 @@ void via_lead_waiting(struct via *via, uint32_t domid, struct hop *hop);
 int via_ping(struct via *via, uint32_t domid, struct account *account, ping_fn done, void *userdata,
 	     uint32_t request);
 
+/* Pings, for a program here, the daemon of a domain on another host, likewise. */
+int via_ping_out(struct via *via, const struct frame_identity *from, const struct address *address,
+		 struct account *account, ping_fn done, void *userdata, uint32_t request);
+
 /* Whether the OPEN is a relayed one. */
 bool via_is_relayed(const struct frame_open *open);
 /* Takes a channel that a peer's daemon has opened by a relayed OPEN. Its identity has the peer's domid. */
 void via_open(struct via *via, struct channel *channel, const struct frame_open *open);
 
-/* Relays, in domain 0, a ping that `source` asks for. */
+/* Relays, in domain 0, a ping that `source` asks for, a domain or a host. */
 void via_take_ping(struct via *via, uint32_t source, const struct frame_ping_relayed *ping);
 /* The domain `from` has the number `to` now: answers what it has asked there. */
 void via_renumber(struct via *via, uint32_t from, uint32_t to);

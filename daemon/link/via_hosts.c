@@ -27,23 +27,29 @@
 
 /* --- out -------------------------------------------------------------------------------------- */
 
+/* Finds, in domain 0, the number of the host to which rules let that sender send. */
+static int find_host(struct via *via, const struct frame_identity *from, const char *host, const char *text,
+		     uint32_t *number)
+{
+	int r = access_out(via->with.access, from, host, text);
+
+	if (r < 0)
+		return r;
+	*number = hosts_find(via->with.hosts, host);
+	if (!*hosts_own_name(via->with.hosts))
+		return -EHOSTUNREACH; /* nothing leads out of this host */
+	return *number ? 0 : -EHOSTDOWN;
+}
+
 /* Sends a channel from domain 0 to another host, if rules allow it. */
 static int send_out(struct via *via, struct channel *channel, const struct address *address)
 {
-	struct hosts *hosts = via->with.hosts;
 	char text[ADDRESS_MAX + 1];
 	int r;
 
 	snprintf(text, sizeof(text), "%s/%s:%s", address->host, address->domain, address->endpoint);
-	r = access_out(via->with.access, &channel->identity, address->host, text);
-	if (r < 0)
-		return r;
-	channel->to_host = hosts_find(hosts, address->host);
-	if (!*hosts_own_name(hosts))
-		return -EHOSTUNREACH; /* nothing leads out of this host */
-	if (!channel->to_host)
-		return -EHOSTDOWN;
-	return via_send(via, channel, channel->to_host, text + strlen(address->host) + 1);
+	r = find_host(via, &channel->identity, address->host, text, &channel->to_host);
+	return r < 0 ? r : via_send(via, channel, channel->to_host, text + strlen(address->host) + 1);
 }
 
 int via_lead_out(struct via *via, struct channel *channel, const struct address *address)
@@ -189,6 +195,89 @@ void via_open_far(struct via *via, struct channel *channel, const struct frame_o
 		r = -EHOSTUNREACH;
 	if (r < 0)
 		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
+}
+
+/* --- pings ------------------------------------------------------------------------------------ */
+
+static struct frame_text text_of(const char *text)
+{
+	return (struct frame_text){text, strlen(text)};
+}
+
+/* Pings from domain 0 a domain of another host, which is told who asks, as it is by an OPEN. */
+static int ping_out(struct via *via, const struct frame_identity *from, const struct address *address,
+		    struct account *account, ping_fn done, void *userdata, uint32_t request)
+{
+	const struct frame_ping_relayed what = {
+		.number = from->domid,
+		.domain = text_of(address->domain),
+		.name = text_of(directory_name(via->with.directory, from->domid)),
+	};
+	char text[ADDRESS_MAX + 1];
+	uint32_t number;
+	int r;
+
+	snprintf(text, sizeof(text), "%s/%s", address->host, address->domain);
+	r = find_host(via, from, address->host, text, &number);
+	return r < 0 ? r : links_ping_relayed(via->links, number, &what, account, done, userdata, request);
+}
+
+int via_ping_out(struct via *via, const struct frame_identity *from, const struct address *address,
+		 struct account *account, ping_fn done, void *userdata, uint32_t request)
+{
+	char text[HOST_NAME_SIZE + DOMAIN_NAME_MAX + 1];
+	struct frame_ping_relayed what;
+	int r = -EHOSTUNREACH;
+
+	if (via_in_domain_0(via)) {
+		r = ping_out(via, from, address, account, done, userdata, request);
+	} else if (via->enabled) {
+		snprintf(text, sizeof(text), "%s/%s", address->host, address->domain);
+		what = (struct frame_ping_relayed){.domain = text_of(text)};
+		r = links_ping_relayed(via->links, 0, &what, account, done, userdata, request);
+	}
+	return r == -EOPNOTSUPP || r == -ENOLINK ? -EHOSTUNREACH : r;
+}
+
+/* Pings a domain here for one of another host. That it is there is told by the answer to an OPEN, too, so only [relay] is
+ * asked. */
+static int ping_here(struct via *via, uint32_t host, const struct frame_ping_relayed *asked,
+		     const struct address *address, struct account *account, ping_fn done, void *userdata)
+{
+	char name[DOMAIN_NAME_MAX + 1] = "";
+	uint32_t domid;
+	int r = 0;
+
+	if (address->host[0] || !strcmp(address->domain, "self") || asked->number > DOMID_MAX)
+		return -EINVAL;
+	if (domain_name_is_valid(asked->name.data, asked->name.size))
+		memcpy(name, asked->name.data, asked->name.size);
+	if (!domid_parse(address->domain, strlen(address->domain), &domid))
+		r = directory_resolve(via->with.directory, address->domain, &domid);
+	if (r == 0 && domid == 0) {
+		done(userdata, 0, 0);
+		return 0;
+	}
+	if (r == 0)
+		r = access_ping_far(via->with.access, hosts_name(via->with.hosts, host), asked->number, name,
+				    domid);
+	if (r == 0 && !via->enabled)
+		r = -EHOSTUNREACH;
+	return r < 0 ? r : links_ping(via->links, domid, account, done, userdata, 0);
+}
+
+int via_ping_far(struct via *via, uint32_t source, const struct frame_ping_relayed *asked,
+		 struct account *account, ping_fn done, void *userdata)
+{
+	const struct frame_identity from = {.domid = source};
+	struct address address;
+	int r = address_parse_domain(asked->domain.data, asked->domain.size, &address);
+
+	if (r == 0 && number_is_host(source))
+		return ping_here(via, source, asked, &address, account, done, userdata);
+	if (r == 0 && (!address.host[0] || !strcmp(address.host, hosts_own_name(via->with.hosts))))
+		r = -EINVAL;
+	return r < 0 ? r : ping_out(via, &from, &address, account, done, userdata, 0);
 }
 
 /* --- policy has changed ----------------------------------------------------------------------- */

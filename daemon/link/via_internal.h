@@ -36,6 +36,10 @@ uint32_t via_destination(const struct channel *channel);
 bool via_is_far(const struct channel *channel, const struct frame_open *open);
 /* Takes such a channel. */
 void via_open_far(struct via *via, struct channel *channel, const struct frame_open *open);
+/* Pings, in domain 0, a domain of another host for the domain `source` of this one, or one of this host for the host
+ * `source`. Calls `done`, at once perhaps, or returns a negative errno. */
+int via_ping_far(struct via *via, uint32_t source, const struct frame_ping_relayed *asked,
+		 struct account *account, ping_fn done, void *userdata);
 /* Whether the rules let a channel go on that domain 0 passes on. 0; -EACCES, -ENODATA. */
 int via_still_allowed(struct via *via, const struct channel *channel);
 

@@ -286,6 +286,15 @@ int access_still_relayed_far(struct access *access, const struct channel *channe
 	return result_of(&decision);
 }
 
+int access_ping_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to)
+{
+	struct policy_subject source = far_subject(host, domid, *name ? name : NULL, 0),
+			      destination = subject_of(access, to, 0);
+	struct policy_decision decision = policy_relay(access->policy, &source, &destination);
+
+	return result_of(&decision);
+}
+
 int access_out(struct access *access, const struct frame_identity *from, const char *host,
 	       const char *address)
 {

@@ -53,6 +53,9 @@ int access_still_relayed(struct access *access, const struct frame_identity *fro
 /* Decide the same for such a channel of a sender on another host. */
 int access_relay_far(struct access *access, const struct channel *channel, uint32_t to, const char *address);
 int access_still_relayed_far(struct access *access, const struct channel *channel, uint32_t to);
+/* Decides whether domain 0 relays a ping to domain `to` of one on another host, whose name is "" if unknown. Nothing is
+ * counted. */
+int access_ping_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to);
 /* Decides whether domain 0 lets what the sender, of this host, opens go to another host. The same. */
 int access_out(struct access *access, const struct frame_identity *from, const char *host,
 	       const char *address);

@@ -230,6 +230,33 @@ def test_another_daemon_ends_what_was_open(hosts):
     assert b"after" in receiver.output()
 
 
+# ---- pings ----
+
+@pytest.mark.parametrize("near, domain", ((0, "0"), (0, "1"), (1, "0"), (1, "1"), (1, "dom1")))
+def test_a_ping_is_answered_from_another_host(hosts, near, domain):
+    here, there = hosts(guests=1)
+    [first, _] = here[near].json("ping", "--json", "--count", "2", "--interval", "0", f"hostb/{domain}")
+    assert first["domain"] == f"hostb/{domain}" and first["rtt_us"] > 0
+
+
+def test_a_ping_of_another_host_fails_as_a_message_does(hosts):
+    here, there = hosts(guests=1, policy=IN + OUT.replace("to = *", "to = hostb"))
+    for domain, code in (("hostb/7", EXIT_UNREACHABLE), ("hostb/nobody", EXIT_UNREACHABLE), ("hostc/0", EXIT_DENIED),
+                         ("hostb/", EXIT_USAGE), ("host_b/0", EXIT_USAGE)):
+        for node in here.values():
+            assert node.xenmsg("ping", "--count", "1", domain).returncode == code, (domain, node.domid)
+    there[0].write_policy(IN + OUT + "[relay]\nfrom = hosta/1\nto = *\naction = deny\n")
+    assert there[0].xenmsg("policy", "reload").returncode == EXIT_OK
+    assert here[1].xenmsg("ping", "--count", "1", "hostb/1").returncode == EXIT_DENIED
+    assert here[0].xenmsg("ping", "--count", "1", "hostb/1").returncode == EXIT_OK
+
+
+def test_a_ping_of_the_own_host_needs_no_gateway(hosts):
+    here, _ = hosts(join=False)
+    assert here.xenmsg("ping", "--count", "1", "hosta/0").returncode == EXIT_OK
+    assert here.xenmsg("ping", "--count", "1", "hostb/0").returncode == EXIT_UNREACHABLE
+
+
 # ---- streams ----
 
 LISTEN_HOSTS = 1

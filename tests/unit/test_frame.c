@@ -106,6 +106,8 @@ FRAME(cancelled, cancelled, f.offset == e->offset && f.result == e->result,
       .offset = 0x0807060504030201, .result = 125)
 FRAME(ping_relayed, ping_relayed, f.token == e->token && f.number == e->number,
       .token = 0x0807060504030201, .number = 112)
+FRAME(ping_far, ping_relayed, f.token == e->token && f.number == e->number && text_is(f.domain, "work") && text_is(f.name, "play"),
+      .token = 0x0807060504030201, .number = 112, .domain = {"work", 4}, .name = {"play", 4})
 FRAME(bind, bind, f.kinds == e->kinds && text_is(f.endpoint, "inbox"), .kinds = 5, .endpoint = {"inbox", 5})
 FRAME(event, event, f.kind == e->kind && f.domid == e->domid && text_is(f.text, "web"),
       .kind = EVENT_ENDPOINT_UP, .domid = 0x7fef, .text = {"web", 3})
@@ -165,6 +167,7 @@ static const struct sample samples[] = {
 	SAMPLE(reset, "", "\150\0\0\0\0\0\0\0" COUNT_8 U64("\11\0\0\0")),
 	SAMPLE(cancelled, "", COUNT_8 "\175\0\0\0"),
 	SAMPLE(ping_relayed, "", COUNT_8 "\160\0\0\0"),
+	SAMPLE(ping_far, "work\0play", COUNT_8 "\160\0\0\0work\0play"),
 	SAMPLE(bind, "inbox", "\5\0\0\0inbox"),
 	SAMPLE(event, "web", "\3\0\0\0\357\177\0\0web"),
 	SAMPLE(event_named, "web\0work", "\3\0\0\0\1\0\0\0web\0work"),

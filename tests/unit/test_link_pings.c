@@ -145,6 +145,8 @@ static void each_ping_is_sent_once(void **state)
 	scene_stop(&scene);
 }
 
+static const struct frame_ping_relayed two = {.number = 2};
+
 static void ping_for_another_domain_is_answered_through_the_peer(void **state)
 {
 	struct frame_ping_relayed ping;
@@ -153,7 +155,7 @@ static void ping_for_another_domain_is_answered_through_the_peer(void **state)
 
 	scene_start(&scene);
 	scene.peer_flags = HELLO_RELAYS;
-	assert_int_equal(links_ping_relayed(scene.links, 7, 2, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping_relayed(scene.links, 7, &two, NULL, on_pong, &scene, 77), 0);
 	greet(&scene);
 	for (unsigned i = 0; i < 2; i++) {
 		expect(&scene, FRAME_PING);
@@ -167,13 +169,14 @@ static void ping_for_another_domain_is_answered_through_the_peer(void **state)
 		say(&scene, FRAME_PONG, payload, frame_ping_relayed_encode(&ping, payload));
 		assert_int_equal(scene.pongs, i + 1);
 		if (i == 0)
-			assert_int_equal(links_ping_relayed(scene.links, 7, 2, NULL, on_pong, &scene, 77), 0);
+			assert_int_equal(links_ping_relayed(scene.links, 7, &two, NULL, on_pong, &scene, 77),
+					 0);
 		settle(&scene);
 	}
 	assert_int_equal(scene.pong, -EHOSTDOWN);
 	assert_int_equal(info_of(&scene).round_trips.count, 0); /* of the peer itself */
 	/* It ends with the link. */
-	assert_int_equal(links_ping_relayed(scene.links, 7, 2, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping_relayed(scene.links, 7, &two, NULL, on_pong, &scene, 77), 0);
 	links_restart(scene.links);
 	assert_int_equal(scene.pongs, 3);
 	assert_int_equal(scene.pong, -EHOSTUNREACH);
@@ -185,12 +188,58 @@ static void peer_that_does_not_relay_is_asked_for_nothing(void **state)
 	struct scene scene;
 
 	scene_start(&scene);
-	assert_int_equal(links_ping_relayed(scene.links, 7, 2, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping_relayed(scene.links, 7, &two, NULL, on_pong, &scene, 77), 0);
 	greet(&scene);
 	assert_int_equal(scene.pongs, 1);
 	assert_int_equal(scene.pong, -EHOSTUNREACH);
 	expect_silence(&scene);
-	assert_int_equal(links_ping_relayed(scene.links, 7, 2, NULL, on_pong, &scene, 77), -EOPNOTSUPP);
+	assert_int_equal(links_ping_relayed(scene.links, 7, &two, NULL, on_pong, &scene, 77), -EOPNOTSUPP);
+	scene_stop(&scene);
+}
+
+static void peer_that_knows_no_hosts_is_asked_for_none_of_them(void **state)
+{
+	const struct frame_ping_relayed far = {.domain = {"hostb/work", 10}};
+	struct frame_ping_relayed ping;
+	struct scene scene;
+
+	scene_start(&scene);
+	scene.peer_flags = HELLO_RELAYS;
+	assert_int_equal(links_ping_relayed(scene.links, 7, &far, NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(links_ping_relayed(scene.links, 7, &two, NULL, on_pong, &scene, 77), 0);
+	greet(&scene);
+	assert_int_equal(scene.pongs, 1);
+	assert_int_equal(scene.pong, -EHOSTUNREACH);
+	expect(&scene, FRAME_PING);
+	assert_int_equal(frame_ping_relayed_decode(scene.peer.payload, scene.peer.header.length, &ping), 0);
+	assert_int_equal(ping.number, 2);
+	assert_int_equal(ping.domain.size, 0);
+	assert_int_equal(links_ping_relayed(scene.links, 7, &far, NULL, on_pong, &scene, 77), -EOPNOTSUPP);
+	scene_stop(&scene);
+}
+
+static void ping_of_another_host_says_of_which_domain(void **state)
+{
+	const struct frame_ping_relayed far = {.number = 3, .domain = {"work", 4}, .name = {"play", 4}};
+	uint8_t payload[FRAME_PING_RELAYED_SIZE];
+	struct frame_ping_relayed ping;
+	struct scene scene;
+
+	scene_start(&scene);
+	scene.peer_flags = HELLO_HOSTS;
+	assert_int_equal(links_ping_relayed(scene.links, 7, &far, NULL, on_pong, &scene, 77), 0);
+	greet(&scene);
+	expect(&scene, FRAME_PING);
+	assert_int_equal(frame_ping_relayed_decode(scene.peer.payload, scene.peer.header.length, &ping), 0);
+	assert_int_equal(ping.number, 3);
+	assert_int_equal(ping.domain.size, 4);
+	assert_memory_equal(ping.domain.data, "work", 4);
+	assert_memory_equal(ping.name.data, "play", 4);
+	say(&scene, FRAME_PONG, payload,
+	    frame_ping_relayed_encode(&(struct frame_ping_relayed){.token = ping.token}, payload));
+	assert_int_equal(scene.pongs, 1);
+	assert_true(scene.pong > 0);
+	assert_int_equal(info_of(&scene).round_trips.count, 0);
 	scene_stop(&scene);
 }
 
@@ -267,6 +316,8 @@ int main(void)
 		cmocka_unit_test(each_ping_is_sent_once),
 		cmocka_unit_test(ping_for_another_domain_is_answered_through_the_peer),
 		cmocka_unit_test(peer_that_does_not_relay_is_asked_for_nothing),
+		cmocka_unit_test(peer_that_knows_no_hosts_is_asked_for_none_of_them),
+		cmocka_unit_test(ping_of_another_host_says_of_which_domain),
 		cmocka_unit_test(ping_ends_with_the_error_that_the_link_ends_with),
 		cmocka_unit_test(cancelled_ping_is_never_answered),
 		cmocka_unit_test(frames_of_others_go_out_only_in_a_session),

@@ -73,8 +73,8 @@ int links_ping(struct links *links, uint32_t domid, struct account *account, pin
 	return 0;
 }
 
-int links_ping_relayed(struct links *links, uint32_t domid, uint32_t relayed_to, struct account *account,
-		       ping_fn done, void *userdata, uint32_t request)
+int links_ping_relayed(struct links *links, uint32_t domid, const struct frame_ping_relayed *what,
+		       struct account *account, ping_fn done, void *userdata, uint32_t request)
 {
 	return -ENOSYS;
 }
@@ -123,6 +123,11 @@ int access_still_relayed(struct access *access, const struct frame_identity *fro
 	assert_int_equal(from->domid, 1);
 	assert_int_equal(to, 2);
 	return the_scene->taken_back;
+}
+
+int access_ping_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to)
+{
+	return -EACCES;
 }
 
 int access_relay_far(struct access *access, const struct channel *channel, uint32_t to, const char *address)
@@ -505,7 +510,7 @@ static void pinged(struct scene *scene, uint32_t domid, uint32_t error)
 {
 	unsigned before = scene->pongs;
 
-	via_take_ping(scene->via, 1, &(struct frame_ping_relayed){7777, domid});
+	via_take_ping(scene->via, 1, &(struct frame_ping_relayed){.token = 7777, .number = domid});
 	assert_int_equal(scene->pongs, before + 1);
 	assert_int_equal(scene->pong, error);
 }
@@ -522,22 +527,23 @@ static void domain_0_relays_pings_and_their_errors(void **state)
 	pinged(&scene, 2, EACCES);
 	scene.taken_back = 0;
 	assert_int_equal(scene.pings, 0);
-	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){7777, 2});
+	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){.token = 7777, .number = 2});
 	assert_int_equal(scene.pings, 1);
 	scene.done(scene.pinger, 0, 1000);
 	assert_int_equal(scene.pong, 0);
-	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){7777, 2});
+	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){.token = 7777, .number = 2});
 	scene.done(scene.pinger, 0, -EHOSTDOWN);
 	assert_int_equal(scene.pong, EHOSTDOWN);
 	assert_int_equal(scene.pongs, 6);
 	/* The source was restored meanwhile. */
-	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){7777, 2});
+	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){.token = 7777, .number = 2});
 	via_renumber(scene.via, 3, 8);
 	via_renumber(scene.via, 1, 9);
 	scene.moved_to = 9;
 	scene.done(scene.pinger, 0, 1000);
 	assert_int_equal(scene.pongs, 7);
-	via_take_ping(scene.via, 1, &(struct frame_ping_relayed){7777, 2}); /* freed without an answer */
+	via_take_ping(scene.via, 1,
+		      &(struct frame_ping_relayed){.token = 7777, .number = 2}); /* freed without an answer */
 	scene_stop(&scene);
 }
 
