@@ -13,7 +13,7 @@ libdaemon_la_SOURCES = \
 	daemon/relay/channel.c daemon/relay/channel.h \
 	daemon/local/changes.c daemon/local/changes.h \
 	daemon/base/clock.h \
-	daemon/local/closer.c daemon/local/closer.h \
+	daemon/relay/closer.c daemon/relay/closer.h \
 	daemon/base/config.c daemon/base/config.h \
 	daemon/base/cost.h \
 	daemon/daemon.c daemon/daemon.h daemon/daemon_internal.h \
@@ -76,7 +76,7 @@ libdaemon_la_SOURCES = \
 	daemon/base/privileges.c daemon/base/privileges.h \
 	daemon/relay/private_ring.h \
 	daemon/local/program_name.c daemon/local/program_name.h \
-	daemon/local/program_socket.c daemon/local/program_socket.h \
+	daemon/relay/program_socket.c daemon/relay/program_socket.h \
 	daemon/base/quota.c daemon/base/quota.h \
 	daemon/queries.c daemon/queries.h \
 	daemon/relay/relay.c \

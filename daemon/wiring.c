@@ -8,7 +8,7 @@
 
 #include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
-#include "daemon/local/closer.h"
+#include "daemon/relay/closer.h"
 #include "daemon/daemon_internal.h"
 #include "daemon/base/descriptors.h"
 #include "daemon/peers/directory.h"

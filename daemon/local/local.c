@@ -16,7 +16,7 @@
 #include <uthash.h>
 
 #include "daemon/base/log.h"
-#include "daemon/local/program_socket.h"
+#include "daemon/relay/program_socket.h"
 #include "daemon/base/timer.h"
 #include "daemon/base/unix_listener.h"
 

@@ -14,7 +14,7 @@
 #include "daemon/base/cost.h"
 #include "daemon/base/log.h"
 #include "daemon/base/self.h"
-#include "daemon/local/program_socket.h"
+#include "daemon/relay/program_socket.h"
 #include "daemon/local/session_internal.h"
 #include "daemon/base/timer.h"
 #include "wire/doorbell.h"

@@ -9,7 +9,7 @@
 #include <event2/event.h>
 
 #include "daemon/base/cost.h"
-#include "daemon/local/program_socket.h"
+#include "daemon/relay/program_socket.h"
 #include "daemon/local/session_internal.h"
 
 /* bytes read from a program that has shut down only one direction, and may write without end */

@@ -18,7 +18,7 @@
 #include "daemon/base/cost.h"
 #include "daemon/base/log.h"
 #include "daemon/relay/private_ring.h"
-#include "daemon/local/program_socket.h"
+#include "daemon/relay/program_socket.h"
 #include "daemon/base/quota.h"
 #include "daemon/base/timer.h"
 #include "wire/frame_ring.h"

@@ -16,9 +16,9 @@
 
 #include <event2/event.h>
 
-#include "daemon/local/closer.h"
+#include "daemon/relay/closer.h"
 #include "daemon/relay/hop.h"
-#include "daemon/local/program_socket.h"
+#include "daemon/relay/program_socket.h"
 #include "daemon/base/quota.h"
 #include "tests/descriptors.h"
 #include "tests/unit/own_process.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/local/closer.h"
+#include "daemon/relay/closer.h"
 
 #include <errno.h>
 #include <linux/close_range.h>

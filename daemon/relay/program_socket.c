@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/local/program_socket.h"
+#include "daemon/relay/program_socket.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/base/log.h"
-#include "daemon/local/closer.h"
+#include "daemon/relay/closer.h"
 #include "daemon/relay/hop.h"
 #include "wire/frame.h"
 

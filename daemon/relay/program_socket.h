@@ -3,10 +3,10 @@
 #define XENMSG_DAEMON_PROGRAM_SOCKET_H
 
 /*
- * Reads from a program's socket, and closes it, so that nothing which the program has sent can make that
- * wait. Bytes may come with descriptors (SCM_RIGHTS). A read of such bytes closes the descriptors that it
- * doesn't want, and a close of the socket closes all that lie unread in it; the last close of a descriptor
- * may wait for as long as its sender likes.
+ * Reads from the socket of a program, such as the gateway to other hosts, and closes it, so that nothing which
+ * the program has sent can make that wait. Bytes may come with descriptors (SCM_RIGHTS). A read of such bytes
+ * closes the descriptors that it doesn't want, and a close of the socket closes all that lie unread in it; the
+ * last close of a descriptor may wait for as long as its sender likes.
  *
  * So bytes are peeked at before they are read. The kernel then says whether descriptors came with them, or
  * with what lies behind them (MSG_CTRUNC), and drops none: they stay in the queue. From then on the socket
