@@ -355,11 +355,12 @@ static int start_peers(struct daemon *daemon)
 
 /* --- other hosts ------------------------------------------------------------------------------ */
 
-static void host_connected(void *userdata, uint32_t number, int fd)
+static void host_connected(void *userdata, uint32_t number, int fd, struct charge *charge)
 {
 	struct daemon *daemon = userdata;
 	struct transport transport;
-	int r = socket_transport_new(&transport, &daemon->relay, fd, hosts_is_lower(daemon->hosts, number));
+	int r = socket_transport_new(&transport, &daemon->relay, fd, charge,
+				     hosts_is_lower(daemon->hosts, number));
 
 	if (r < 0)
 		links_failed(daemon->links, number, -EHOSTUNREACH, strerror(-r));

@@ -132,7 +132,7 @@ void daemon_socket_send(struct daemon_socket *daemon, const struct gateway_packe
 		return;
 	else if (errno == EAGAIN)
 		wait_to_send(daemon, text, size);
-	else
+	else if (errno != EPIPE) /* which is told by reading, behind why it was refused */
 		let_go(daemon, strerror(errno));
 }
 

@@ -2,7 +2,9 @@
 #include "daemon/hosts/gateway_socket.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pwd.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,24 +13,34 @@
 
 #include <event2/event.h>
 
+#include "daemon/base/cost.h"
 #include "daemon/base/log.h"
+#include "daemon/base/quota.h"
 #include "daemon/base/timer.h"
 #include "daemon/base/unix_listener.h"
+#include "daemon/relay/closer.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/program_socket.h"
 #include "wire/gateway.h"
 
-#define BACKLOG	     16
-#define PACKETS_MAX  64 /* in a turn */
-#define NO_SUCH_USER ((uid_t)-1)
+#define REFUSED_READ	  4 /* packets: more than it has reason to say */
+#define BACKLOG		  16
+#define COST_PACKET(size) (COST_REQUEST / 4 + (size))
+#define RETRY_MS	  1000 /* when no connection could be accepted */
+#define NO_SUCH_USER	  ((uid_t)-1)
 
 struct gateway_socket {
-	struct event_base *base;
+	struct relay *relay;
 	char *path;
 	uid_t user;
 	const struct gateway_callbacks *callbacks;
 	void *userdata;
 	int listener, fd; /* -1: none */
 	bool greeted;
-	struct event *accepting, *reading;
+	struct charge charge;  /* what the gateway costs, and its user, who pays */
+	struct task turn;      /* packets are there, or were */
+	struct event *reading; /* these four: while a gateway is connected */
+	struct event *accepting, *retry;
 };
 
 static int send_on(int fd, const struct gateway_packet *packet, int passed)
@@ -56,25 +68,42 @@ static int send_on(int fd, const struct gateway_packet *packet, int passed)
 
 /* --- the gateway ------------------------------------------------------------------------------ */
 
+/* Closes a connection, with what may lie in it: whether packets have descriptors can't be asked of all of them. */
+static void close_connection(struct relay *relay, int fd, struct charge *charge)
+{
+	if (relay->closer)
+		closer_close(relay->closer, fd, charge);
+	else
+		close(fd);
+	charge_end(charge);
+}
+
 static void let_go(struct gateway_socket *socket, const char *why)
 {
 	bool had_come = socket->greeted;
 
 	event_free(socket->reading);
 	socket->reading = NULL;
-	close(socket->fd);
+	task_cancel(&socket->turn);
+	close_connection(socket->relay, socket->fd, &socket->charge);
 	socket->fd = -1;
 	socket->greeted = false;
 	if (had_come)
 		socket->callbacks->gone(socket->userdata, why);
 }
 
+/* Says why, and reads what was said before: with anything unread, a close makes the other end see an error first. */
 static void refuse(int fd, const char *why)
 {
 	struct gateway_packet packet = {.type = GATEWAY_REFUSED};
+	char text[GATEWAY_PACKET_MAX];
+	struct iovec piece = {text, sizeof(text)};
 
 	snprintf(packet.why, sizeof(packet.why), "%s", why);
 	(void)send_on(fd, &packet, -1); /* it is closed in any case */
+	shutdown(fd, SHUT_RD);
+	for (int i = 0; i < REFUSED_READ && program_socket_read(fd, &piece, 1) > 0; i++)
+		;
 }
 
 static void take_hello(struct gateway_socket *socket, const struct gateway_packet *packet)
@@ -88,68 +117,139 @@ static void take_hello(struct gateway_socket *socket, const struct gateway_packe
 	socket->callbacks->came(socket->userdata);
 }
 
+static void take_packet(struct gateway_socket *socket, const char *text, size_t size)
+{
+	struct gateway_packet packet;
+
+	if (gateway_decode(text, size, &packet) < 0)
+		let_go(socket, "it has sent something that can't be read");
+	else if (!socket->greeted)
+		take_hello(socket, &packet);
+	else
+		socket->callbacks->packet(socket->userdata, &packet);
+}
+
+static void on_turn(struct task *task)
+{
+	struct gateway_socket *socket =
+		(struct gateway_socket *)((char *)task - offsetof(struct gateway_socket, turn));
+	char text[GATEWAY_PACKET_MAX + 1];
+	uint64_t units = 0;
+
+	/* What is left makes the socket readable again. */
+	while (socket->fd >= 0 && units < TURNS_QUANTUM) {
+		struct iovec piece = {text, sizeof(text)};
+		ssize_t size = program_socket_read(socket->fd, &piece, 1);
+		uint64_t cost = COST_PACKET(size > 0 ? (uint64_t)size : 0);
+
+		if (size == -EAGAIN)
+			return;
+		units += cost;
+		relay_spend(socket->relay, socket->charge.account, cost);
+		if (size == -EBADMSG)
+			let_go(socket, "it has sent descriptors");
+		else if (size <= 0)
+			let_go(socket, "it has closed its connection");
+		else
+			take_packet(socket, text, (size_t)size);
+	}
+}
+
 static void on_readable(int fd, short what, void *userdata)
 {
 	struct gateway_socket *socket = userdata;
-	char text[GATEWAY_PACKET_MAX + 1];
 
-	for (unsigned i = 0; i < PACKETS_MAX && socket->fd == fd; i++) {
-		ssize_t size = recv(fd, text, sizeof(text), MSG_DONTWAIT);
-		struct gateway_packet packet;
-
-		if (size < 0 && (errno == EAGAIN || errno == EINTR))
-			return;
-		if (size <= 0)
-			let_go(socket, "it has closed its connection");
-		else if (gateway_decode(text, (size_t)size, &packet) < 0)
-			let_go(socket, "it has sent something that can't be read");
-		else if (!socket->greeted)
-			take_hello(socket, &packet);
-		else
-			socket->callbacks->packet(socket->userdata, &packet);
-	}
+	task_due(&socket->turn);
 }
 
 /* --- who may be it ---------------------------------------------------------------------------- */
 
-static bool may_be_it(const struct gateway_socket *socket, int fd)
+static bool may_be_it(const struct gateway_socket *socket, uid_t uid)
+{
+	if (uid == 0 || uid == geteuid() || (uid == socket->user && socket->user != NO_SUCH_USER))
+		return true;
+	log_limited(LOG_BINDING, LOG_BY_UID(uid), LOG_LEVEL_WARNING,
+		    "denied: uid %u may not be the gateway to other hosts", uid);
+	return false;
+}
+
+/* Whether the gateway has gone, though what it said last is still to be read. */
+static bool has_gone(const struct gateway_socket *socket)
+{
+	struct pollfd poll_fd = {.fd = socket->fd};
+
+	return poll(&poll_fd, 1, 0) > 0 && poll_fd.revents & POLLHUP;
+}
+
+/* Makes a connection the gateway's. Returns why not, or NULL. */
+static const char *admit(struct gateway_socket *socket, int fd, uid_t uid, struct charge *charge)
+{
+	if (!may_be_it(socket, uid))
+		return "this user may not be the gateway: see [hosts] user in xenmsgd.conf(5)";
+	if (socket->fd >= 0 && has_gone(socket)) /* and its successor is quick */
+		let_go(socket, "it has closed its connection");
+	if (socket->fd >= 0)
+		return "another gateway is connected";
+	if (charge_add(charge, QUOTA_DESCRIPTORS, 1) < 0)
+		return "its user has too many descriptors in use";
+	socket->reading = event_new(socket->relay->base, fd, EV_READ | EV_PERSIST, on_readable, socket);
+	if (!socket->reading || event_add(socket->reading, NULL) < 0) {
+		free_event(socket->reading);
+		socket->reading = NULL;
+		return "out of memory";
+	}
+	socket->fd = fd;
+	charge_move(&socket->charge, charge);
+	task_init(&socket->turn, &socket->relay->turns, account_line(socket->charge.account), on_turn);
+	return NULL;
+}
+
+static uid_t uid_of(int fd)
 {
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
-		return false;
-	if (peer.uid == 0 || peer.uid == geteuid() ||
-	    (peer.uid == socket->user && socket->user != NO_SUCH_USER))
-		return true;
-	log_limited(LOG_BINDING, LOG_BY_UID(peer.uid), LOG_LEVEL_WARNING,
-		    "denied: uid %u may not be the gateway to other hosts", peer.uid);
-	return false;
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ? NO_SUCH_USER : peer.uid;
 }
 
 static void on_connection(int listener, short what, void *userdata)
 {
 	struct gateway_socket *socket = userdata;
 	int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	struct account *account;
+	struct charge charge;
+	const char *why;
+	uid_t uid;
 
+	if (fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+		/* Without descriptors left it would fail again and again. */
+		event_del(socket->accepting);
+		timer_set(socket->retry, RETRY_MS);
+	}
 	if (fd < 0)
 		return;
-	if (!may_be_it(socket, fd)) {
-		refuse(fd, "this user may not be the gateway: see [hosts] user in xenmsgd.conf(5)");
-		close(fd);
-	} else if (socket->fd >= 0) {
-		refuse(fd, "another gateway is connected");
-		close(fd);
-	} else {
-		socket->reading = event_new(socket->base, fd, EV_READ | EV_PERSIST, on_readable, socket);
-		if (socket->reading && event_add(socket->reading, NULL) == 0) {
-			socket->fd = fd;
-			return;
-		}
-		free_event(socket->reading);
-		socket->reading = NULL;
-		close(fd);
+	uid = uid_of(fd);
+	account = socket->relay->quota ? quota_account(socket->relay->quota, QUOTA_UID, uid) : NULL;
+	charge_init(&charge, account);
+	account_unref(account);
+	relay_spend(socket->relay, charge.account, COST_CONNECTION);
+	why = admit(socket, fd, uid, &charge);
+	if (why) {
+		refuse(fd, why);
+		close_connection(socket->relay, fd, &charge);
 	}
+}
+
+static void on_retry(int fd, short what, void *userdata)
+{
+	struct gateway_socket *socket = userdata;
+
+	event_add(socket->accepting, NULL);
+}
+
+struct account *gateway_socket_account(const struct gateway_socket *socket)
+{
+	return socket->charge.account;
 }
 
 bool gateway_socket_has_gateway(const struct gateway_socket *socket)
@@ -181,8 +281,8 @@ static int listen_at(struct gateway_socket *socket)
 	return 0;
 }
 
-int gateway_socket_new(struct gateway_socket **out, struct event_base *base, const char *path,
-		       const char *user, const struct gateway_callbacks *callbacks, void *userdata)
+int gateway_socket_new(struct gateway_socket **out, struct relay *relay, const char *path, const char *user,
+		       const struct gateway_callbacks *callbacks, void *userdata)
 {
 	struct gateway_socket *socket = calloc(1, sizeof(*socket));
 	const struct passwd *entry = getpwnam(user);
@@ -190,7 +290,7 @@ int gateway_socket_new(struct gateway_socket **out, struct event_base *base, con
 
 	if (!socket)
 		return -ENOMEM;
-	socket->base = base;
+	socket->relay = relay;
 	socket->user = entry ? entry->pw_uid : NO_SUCH_USER;
 	socket->callbacks = callbacks;
 	socket->userdata = userdata;
@@ -199,9 +299,11 @@ int gateway_socket_new(struct gateway_socket **out, struct event_base *base, con
 	if (socket->path)
 		r = listen_at(socket);
 	if (r == 0) {
+		socket->retry = evtimer_new(relay->base, on_retry, socket);
 		socket->accepting =
-			event_new(base, socket->listener, EV_READ | EV_PERSIST, on_connection, socket);
-		r = socket->accepting && event_add(socket->accepting, NULL) == 0 ? 0 : -ENOMEM;
+			event_new(relay->base, socket->listener, EV_READ | EV_PERSIST, on_connection, socket);
+		r = socket->retry && socket->accepting && event_add(socket->accepting, NULL) == 0 ? 0
+												  : -ENOMEM;
 	}
 	if (r < 0) {
 		gateway_socket_free(socket);
@@ -217,10 +319,13 @@ void gateway_socket_free(struct gateway_socket *socket)
 		return;
 	free_event(socket->reading);
 	free_event(socket->accepting);
-	if (socket->fd >= 0)
-		close(socket->fd);
+	free_event(socket->retry);
+	if (socket->fd >= 0) {
+		task_cancel(&socket->turn);
+		close_connection(socket->relay, socket->fd, &socket->charge);
+	}
 	if (socket->listener >= 0) {
-		close(socket->listener);
+		close_connection(socket->relay, socket->listener, &(struct charge){0});
 		if (socket->accepting) /* it was ours to the end */
 			unlink(socket->path);
 	}

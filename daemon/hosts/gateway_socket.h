@@ -11,9 +11,10 @@
 
 #include <stdbool.h>
 
-struct event_base;
+struct account;
 struct gateway_packet;
 struct gateway_socket;
+struct relay;
 
 struct gateway_callbacks {
 	void (*came)(void *userdata);
@@ -23,12 +24,14 @@ struct gateway_callbacks {
 
 /* Listens at `path`. `user`, who need not exist, may connect. -EADDRINUSE, -ENOTSOCK: something else is there; -ENAMETOOLONG;
  * others of bind(2). */
-int gateway_socket_new(struct gateway_socket **out, struct event_base *base, const char *path,
-		       const char *user, const struct gateway_callbacks *callbacks, void *userdata);
+int gateway_socket_new(struct gateway_socket **out, struct relay *relay, const char *path, const char *user,
+		       const struct gateway_callbacks *callbacks, void *userdata);
 void gateway_socket_free(struct gateway_socket *socket);
 
 /* Whether a gateway has come. */
 bool gateway_socket_has_gateway(const struct gateway_socket *socket);
+/* Returns the account of its user, who pays for what it has this daemon do; NULL: nobody does. */
+struct account *gateway_socket_account(const struct gateway_socket *socket);
 /* Sends a packet, with a descriptor (-1: none), which stays the caller's. -ENOTCONN: no gateway has come, or it has just
  * gone; -ENOBUFS: it doesn't read, and is let go; -ENOMEM. Callback `gone` never comes before it returns. */
 int gateway_socket_send(struct gateway_socket *socket, const struct gateway_packet *packet, int fd);

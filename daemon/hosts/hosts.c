@@ -14,11 +14,14 @@
 #include <uthash.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/base/cost.h"
 #include "daemon/base/log.h"
+#include "daemon/base/quota.h"
 #include "daemon/base/self.h"
 #include "daemon/base/timer.h"
 #include "daemon/hosts/gateway_socket.h"
 #include "daemon/relay/hop.h"
+#include "daemon/relay/program_socket.h"
 #include "wire/gateway.h"
 
 #define TICK_MS	    1000
@@ -37,9 +40,10 @@ struct host {
 		HOST_ASKED,
 		HOST_WAITING,
 	} state;
-	uint64_t id;	   /* of the conversation that was asked for */
-	int fd;		   /* our end of it; -1: none */
-	uint64_t asked_ms; /* when */
+	uint64_t id;	      /* of the conversation that was asked for */
+	int fd;		      /* our end of it; -1: none */
+	struct charge charge; /* for that, and for what it will need */
+	uint64_t asked_ms;    /* when */
 	UT_hash_handle hh;
 };
 
@@ -151,32 +155,55 @@ static void set_up(struct hosts *hosts, struct host *host, bool up, const char *
 
 /* --- conversations ---------------------------------------------------------------------------- */
 
-static void stop_asking(struct host *host)
+static void stop_asking(struct hosts *hosts, struct host *host)
 {
-	if (host->fd >= 0)
-		close(host->fd);
+	if (host->fd >= 0) {
+		program_socket_close(hosts->relay, host->fd, &host->charge);
+		charge_end(&host->charge);
+	}
 	host->fd = -1;
 	host->state = HOST_IDLE;
 }
 
 static void fail(struct hosts *hosts, struct host *host, int error, const char *why)
 {
-	stop_asking(host);
+	stop_asking(hosts, host);
 	hosts->callbacks->failed(hosts->userdata, host->number, error, why);
 }
 
-/* Sends a packet with one end of a new pair. Returns the other end, or a negative errno. */
-static int send_end(struct hosts *hosts, const struct gateway_packet *packet)
+/* Lets the gateway pay for a conversation. */
+static int pay(struct hosts *hosts, struct charge *charge)
 {
-	int ends[2], r;
+	static const uint64_t amounts[QUOTA_RESOURCES] = {
+		[QUOTA_DESCRIPTORS] = 1, [QUOTA_MEMORY] = HOSTS_CONVERSATION_MEMORY};
+	struct account *account = gateway_socket_account(hosts->socket);
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
-		return -errno;
-	r = gateway_socket_send(hosts->socket, packet, ends[1]);
-	close(ends[1]);
-	if (r == 0)
-		return ends[0];
-	close(ends[0]);
+	charge_init(charge, account);
+	relay_spend(hosts->relay, account, COST_CONNECTION);
+	if (charge_all(charge, amounts) == 0)
+		return 0;
+	log_limited(
+		LOG_LIMIT, LOG_BY_US, LOG_LEVEL_WARNING,
+		"no more conversations with hosts: the gateway's user has reached max-descriptors-per-uid or "
+		"max-memory-per-uid, or its share of all");
+	return -ENOBUFS;
+}
+
+/* Sends a packet with one end of a new pair. Returns the other end, or a negative errno. */
+static int send_end(struct hosts *hosts, const struct gateway_packet *packet, struct charge *charge)
+{
+	int ends[2], r = pay(hosts, charge);
+
+	if (r == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		r = -errno;
+	if (r == 0) {
+		r = gateway_socket_send(hosts->socket, packet, ends[1]);
+		close(ends[1]);
+		if (r == 0)
+			return ends[0];
+		close(ends[0]);
+	}
+	charge_end(charge);
 	return r;
 }
 
@@ -192,6 +219,7 @@ int hosts_connect(struct hosts *hosts, uint32_t number)
 {
 	struct host *host = at(hosts, number);
 	struct gateway_packet packet;
+	struct charge charge;
 	int r;
 
 	if (host && host->state != HOST_IDLE)
@@ -201,11 +229,12 @@ int hosts_connect(struct hosts *hosts, uint32_t number)
 	if (!host || !host->up)
 		return -EHOSTDOWN;
 	packet = about(host, GATEWAY_CONNECT, hosts->last_id + 2);
-	r = send_end(hosts, &packet);
+	r = send_end(hosts, &packet, &charge);
 	if (r < 0)
 		return r == -ENOTCONN || r == -ENOBUFS ? -EHOSTUNREACH : r;
 	host->id = hosts->last_id += 2;
 	host->fd = r;
+	charge_move(&host->charge, &charge);
 	host->state = HOST_ASKED;
 	host->asked_ms = clock_ms();
 	timer_start(hosts->tick, TICK_MS);
@@ -217,7 +246,7 @@ void hosts_disconnect(struct hosts *hosts, uint32_t number)
 	struct host *host = at(hosts, number);
 
 	if (host)
-		stop_asking(host);
+		stop_asking(hosts, host);
 }
 
 static void take_connected(struct hosts *hosts, struct host *host, uint64_t id)
@@ -228,7 +257,7 @@ static void take_connected(struct hosts *hosts, struct host *host, uint64_t id)
 		return; /* it was withdrawn meanwhile */
 	host->fd = -1;
 	host->state = HOST_IDLE;
-	hosts->callbacks->connected(hosts->userdata, host->number, fd);
+	hosts->callbacks->connected(hosts->userdata, host->number, fd, &host->charge);
 }
 
 static void take_failed(struct hosts *hosts, struct host *host, const struct gateway_packet *packet)
@@ -236,7 +265,7 @@ static void take_failed(struct hosts *hosts, struct host *host, const struct gat
 	if (host->state != HOST_ASKED || host->id != packet->id)
 		return;
 	if (packet->error == EAGAIN) {
-		stop_asking(host);
+		stop_asking(hosts, host);
 		host->state = HOST_WAITING;
 		return;
 	}
@@ -246,7 +275,8 @@ static void take_failed(struct hosts *hosts, struct host *host, const struct gat
 static void take_incoming(struct hosts *hosts, struct host *host, uint64_t id)
 {
 	struct gateway_packet packet = about(host, GATEWAY_ACCEPT, id);
-	int fd = send_end(hosts, &packet);
+	struct charge charge;
+	int fd = send_end(hosts, &packet, &charge);
 
 	if (fd < 0) {
 		packet.type = GATEWAY_DECLINE;
@@ -254,8 +284,8 @@ static void take_incoming(struct hosts *hosts, struct host *host, uint64_t id)
 		(void)gateway_socket_send(hosts->socket, &packet, -1);
 		return;
 	}
-	stop_asking(host);
-	hosts->callbacks->connected(hosts->userdata, host->number, fd);
+	stop_asking(hosts, host);
+	hosts->callbacks->connected(hosts->userdata, host->number, fd, &charge);
 }
 
 /* --- what the gateway says -------------------------------------------------------------------- */
@@ -279,7 +309,7 @@ static void on_came(void *userdata)
 
 	snprintf(packet.host, sizeof(packet.host), "%s", hosts_own_name(hosts));
 	snprintf(packet.instance, sizeof(packet.instance), "%s", hosts->options.self->instance_text);
-	log_info("a gateway to other hosts is there");
+	log_limited(LOG_PRESENCE, LOG_BY_US, LOG_LEVEL_INFO, "a gateway to other hosts is there");
 	doubt_all(hosts);
 	hosts->why[0] = '\0';
 	(void)gateway_socket_send(hosts->socket, &packet, -1); /* if it fails, the gateway goes */
@@ -289,7 +319,8 @@ static void on_gone(void *userdata, const char *why)
 {
 	struct hosts *hosts = userdata;
 
-	log_warning("the gateway to other hosts is gone: %s", why);
+	log_limited(LOG_PRESENCE, LOG_BY_US, LOG_LEVEL_WARNING, "the gateway to other hosts is gone: %s",
+		    why);
 	snprintf(hosts->why, sizeof(hosts->why), "the gateway is gone: %s", why);
 	doubt_all(hosts);
 	for (uint32_t i = 0; i < hosts->count; i++)
@@ -300,9 +331,9 @@ static void on_gone(void *userdata, const char *why)
 static void take_state(struct hosts *hosts, const struct gateway_packet *packet)
 {
 	if (hosts->network_up != packet->up) {
-		log_info("the gateway is %sconnected%s%s%s%s", packet->up ? "" : "not ",
-			 *packet->server ? " to " : "", packet->server, *packet->why ? ": " : "",
-			 packet->why);
+		log_limited(LOG_PRESENCE, LOG_BY_US, LOG_LEVEL_INFO, "the gateway is %sconnected%s%s%s%s",
+			    packet->up ? "" : "not ", *packet->server ? " to " : "", packet->server,
+			    *packet->why ? ": " : "", packet->why);
 		hosts->since = (uint64_t)time(NULL);
 	}
 	hosts->network_up = packet->up;
@@ -399,8 +430,7 @@ int hosts_new(struct hosts **out, struct relay *relay, const struct hosts_option
 		r = -ENOMEM;
 	path_beside(options->socket_path, path, sizeof(path));
 	if (r == 0 && options->name)
-		r = gateway_socket_new(&hosts->socket, relay->base, path, options->user, &from_gateway,
-				       hosts);
+		r = gateway_socket_new(&hosts->socket, relay, path, options->user, &from_gateway, hosts);
 	if (r < 0) {
 		log_error("can't listen on %s for a gateway: %s", path, strerror(-r));
 		hosts_free(hosts);
@@ -414,13 +444,13 @@ void hosts_free(struct hosts *hosts)
 {
 	if (!hosts)
 		return;
-	gateway_socket_free(hosts->socket);
 	free_event(hosts->tick);
 	for (uint32_t i = 0; i < hosts->count; i++) {
 		HASH_DEL(hosts->by_name, hosts->by_number[i]);
-		stop_asking(hosts->by_number[i]);
+		stop_asking(hosts, hosts->by_number[i]);
 		free(hosts->by_number[i]);
 	}
+	gateway_socket_free(hosts->socket);
 	free(hosts->by_number);
 	free(hosts);
 }

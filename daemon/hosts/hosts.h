@@ -23,12 +23,14 @@
 
 #include "wire/address.h"
 
+struct charge;
 struct hosts;
 struct relay;
 struct self;
 
-#define HOST_FIRST 0x10000u
-#define HOSTS_MAX  16384u
+#define HOST_FIRST		  0x10000u
+#define HOSTS_MAX		  16384u
+#define HOSTS_CONVERSATION_MEMORY 2097152u /* bytes that one may take here: daemon/link/socket_transport.h */
 
 static inline bool number_is_host(uint32_t number)
 {
@@ -44,8 +46,9 @@ struct hosts_options {
 };
 
 struct hosts_callbacks {
-	/* A conversation begins: one end of a stream socket, which is the callee's. */
-	void (*connected)(void *userdata, uint32_t number, int fd);
+	/* A conversation begins: one end of a stream socket, which is the callee's, as is `charge`: the gateway pays for the
+	 * descriptor, and for HOSTS_CONVERSATION_MEMORY. */
+	void (*connected)(void *userdata, uint32_t number, int fd, struct charge *charge);
 	/* One that was asked for can't be had: -EHOSTDOWN, -EHOSTUNREACH; `reason` is a sentence for people. */
 	void (*failed)(void *userdata, uint32_t number, int error, const char *reason);
 	/* Another daemon runs there now. */

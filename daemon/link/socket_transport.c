@@ -2,28 +2,35 @@
 
 /*
  * Another process holds the other end of the socket, so no call here may wait for it: all are made with MSG_DONTWAIT,
- * and a turn has a bound. Of what comes from there only the length of each frame is looked at; the hop judges the rest, and
+ * what may have descriptors with it is read and closed as of a program (program_socket.h), and input is read in turns,
+ * for which the gateway pays as for the memory: it alone could have any number of hosts. Of what comes from there only the length of each frame is looked at; the hop judges the rest, and
  * the indices are checked as those of a ring in shared memory are (wire/ring.h).
  */
 
 #include "daemon/link/socket_transport.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <event2/event.h>
 
+#include "daemon/base/cost.h"
+#include "daemon/base/quota.h"
 #include "daemon/base/timer.h"
+#include "daemon/hosts/hosts.h"
 #include "daemon/relay/hop.h"
+#include "daemon/relay/program_socket.h"
 #include "wire/bytes.h"
 #include "wire/frame.h"
 
-#define RECORD_MAX   65536u  /* bytes behind a head: so what is processed is told of in between */
-#define READ_ONCE    262144u /* bytes of a turn */
+#define RECORD_MAX   65536u /* bytes behind a head: so what is processed is told of in between */
+#define READ_ONCE    65536u /* bytes in a turn, and a record more */
 #define TELL_AT	     (SOCKET_RING_SIZE / 8) /* bytes processed that are told of at once, */
 #define TELL_LATE_MS 20			    /* fewer after so long, unless a record goes that way anyway */
+
+_Static_assert(2 * SOCKET_RING_SIZE == HOSTS_CONVERSATION_MEMORY, "that is what is charged");
 
 struct direction {
 	struct ring_words words;
@@ -31,12 +38,15 @@ struct direction {
 };
 
 struct carrier {
+	struct relay *relay;
 	int fd;
+	struct charge charge;
 	bool is_granter;
 	enum transport_state state;
 	transport_event_fn event;
 	void *userdata;
 	struct event *readable, *writable, *late;
+	struct task turn;	    /* there is input, or there was */
 	struct direction in, out;   /* as the hop sees them */
 	struct ring_writer arrived; /* writes what has come into `in` */
 	struct ring_reader leaving; /* reads what is to be sent from `out` */
@@ -48,6 +58,11 @@ struct carrier {
 	uint32_t told;			/* the index that the other end knows of */
 	uint32_t whole;			/* the index in `in` before which frames are complete */
 };
+
+static void spend(struct carrier *carrier, uint64_t units)
+{
+	relay_spend(carrier->relay, carrier->charge.account, units);
+}
 
 /* --- in --------------------------------------------------------------------------------------- */
 
@@ -65,6 +80,7 @@ static void end(struct carrier *carrier, enum transport_state state)
 	event_del(carrier->readable);
 	event_del(carrier->writable);
 	event_del(carrier->late);
+	task_cancel(&carrier->turn);
 }
 
 /* Takes the index up to which the other end has processed. False: it can't be. */
@@ -79,48 +95,45 @@ static bool take_index(struct carrier *carrier, uint32_t index)
 	return true;
 }
 
-/* Receives at most `size` bytes. Returns how many; 0: none are there, or the socket has ended. */
-static size_t receive(struct carrier *carrier, struct iovec *pieces, int count)
+static void take_head(struct carrier *carrier)
 {
-	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)count};
-	ssize_t size = recvmsg(carrier->fd, &message, MSG_DONTWAIT);
-
-	if (size == 0 || (size < 0 && errno != EAGAIN && errno != EINTR))
-		end(carrier, TRANSPORT_LEFT);
-	return size < 0 ? 0 : (size_t)size;
-}
-
-static size_t receive_head(struct carrier *carrier)
-{
-	struct iovec piece = {carrier->head_in + carrier->head_in_size,
-			      SOCKET_RECORD_HEAD - carrier->head_in_size};
-	size_t size = receive(carrier, &piece, 1);
-
-	carrier->head_in_size += (uint32_t)size;
-	if (carrier->head_in_size < SOCKET_RECORD_HEAD)
-		return size;
 	carrier->head_in_size = 0;
 	carrier->record_in = get_u32(carrier->head_in);
-	if (carrier->record_in > RECORD_MAX || !take_index(carrier, get_u32(carrier->head_in + 4)))
+	/* The other end knows what we have processed, so it never sends more than there is room for. */
+	if (carrier->record_in > RECORD_MAX || !take_index(carrier, get_u32(carrier->head_in + 4)) ||
+	    ring_writer_space(&carrier->arrived, carrier->record_in) < (int)carrier->record_in)
 		end(carrier, TRANSPORT_BROKEN);
-	return size;
 }
 
-static size_t receive_bytes(struct carrier *carrier)
+/* Reads what is left of a record, and the head of the next one. Adds to *taken how many bytes came. False: there are no
+ * more. */
+static bool receive(struct carrier *carrier, size_t *taken)
 {
-	int space = ring_writer_space(&carrier->arrived, carrier->record_in);
-	struct iovec pieces[2];
-	size_t size;
+	uint32_t wanted = carrier->record_in + SOCKET_RECORD_HEAD - carrier->head_in_size, bytes;
+	struct iovec pieces[PROGRAM_SOCKET_PIECES];
+	unsigned count = 0;
+	ssize_t size;
 
-	/* The other end knows what we have processed, so it never sends more than there is room for. */
-	if (space < (int)carrier->record_in) {
-		end(carrier, TRANSPORT_BROKEN);
-		return 0;
+	if (carrier->record_in)
+		count = (unsigned)ring_writer_reserve(&carrier->arrived, carrier->record_in, pieces);
+	pieces[count].iov_base = carrier->head_in + carrier->head_in_size;
+	pieces[count++].iov_len = SOCKET_RECORD_HEAD - carrier->head_in_size;
+	size = program_socket_read(carrier->fd, pieces, count);
+	spend(carrier, 2 * COST_SYSCALL + (size > 0 ? 2 * COST_BYTES((uint64_t)size) : 0));
+	if (size == -EAGAIN)
+		return false;
+	if (size <= 0) {
+		end(carrier, size == -EBADMSG ? TRANSPORT_BROKEN : TRANSPORT_LEFT);
+		return false;
 	}
-	size = receive(carrier, pieces, ring_writer_reserve(&carrier->arrived, carrier->record_in, pieces));
-	ring_writer_advance(&carrier->arrived, (uint32_t)size);
-	carrier->record_in -= (uint32_t)size;
-	return size;
+	*taken += (size_t)size;
+	bytes = (uint32_t)size < carrier->record_in ? (uint32_t)size : carrier->record_in;
+	ring_writer_advance(&carrier->arrived, bytes);
+	carrier->record_in -= bytes;
+	carrier->head_in_size += (uint32_t)size - bytes;
+	if (carrier->head_in_size == SOCKET_RECORD_HEAD)
+		take_head(carrier);
+	return (uint32_t)size == wanted && carrier->state == TRANSPORT_OPEN;
 }
 
 /* Finds how many frames are complete: a ring's writer lets the reader see whole ones only, and a socket cuts them
@@ -131,17 +144,20 @@ static void find_whole_frames(struct carrier *carrier)
 	struct ring_reader reader = {.ring = writer->ring, .tail = carrier->whole};
 	uint8_t head[FRAME_HEADER_SIZE];
 	struct frame_header header;
+	uint64_t frames = 0;
 
 	while (writer->head - reader.tail >= FRAME_HEADER_SIZE) {
 		ring_reader_copy(&reader, 0, head, sizeof(head));
 		if (frame_header_decode(head, &header) < 0) {
 			end(carrier, TRANSPORT_BROKEN);
-			return;
+			break;
 		}
 		if (writer->head - reader.tail < frame_size(header.length))
 			break;
 		reader.tail += frame_size(header.length);
+		frames++;
 	}
+	spend(carrier, frames);
 	carrier->whole = reader.tail;
 }
 
@@ -185,7 +201,7 @@ static bool begin_record(struct carrier *carrier, bool late)
 	return true;
 }
 
-/* Sends what there is of a record. False: the socket takes no more now. */
+/* Sends what there is of a record. False: the socket takes no more, now or ever. */
 static bool send_record(struct carrier *carrier)
 {
 	struct iovec pieces[3] = {
@@ -198,13 +214,18 @@ static bool send_record(struct carrier *carrier)
 		message.msg_iovlen += (size_t)ring_reader_peek(&carrier->leaving, carrier->offset_out,
 							       carrier->record_out, pieces + 1);
 	size = sendmsg(carrier->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+	spend(carrier, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+	if (size < 0 && (errno == EAGAIN || errno == EINTR))
+		event_add(carrier->writable, NULL);
+	else if (size < 0)
+		shutdown(carrier->fd, SHUT_RDWR); /* so that reading comes to an end, too, and tells */
 	if (size < 0)
-		return false; /* if the socket has ended, reading tells */
+		return false;
 	head = (size_t)size < carrier->head_out_left ? (uint32_t)size : carrier->head_out_left;
 	carrier->head_out_left -= head;
 	carrier->record_out -= (uint32_t)size - head;
 	carrier->offset_out += (uint32_t)size - head;
-	return !carrier->head_out_left && !carrier->record_out;
+	return true;
 }
 
 static void send_all(struct carrier *carrier, bool late)
@@ -213,10 +234,8 @@ static void send_all(struct carrier *carrier, bool late)
 		return;
 	do {
 		while (carrier->head_out_left || carrier->record_out || begin_record(carrier, late)) {
-			if (!send_record(carrier)) {
-				event_add(carrier->writable, NULL);
+			if (!send_record(carrier))
 				return;
-			}
 		}
 	} while (ring_reader_arm(&carrier->leaving, carrier->offset_out + 1) > 0);
 	/* Hear of what the hop processes. */
@@ -227,21 +246,27 @@ static void send_all(struct carrier *carrier, bool late)
 
 /* --- events ----------------------------------------------------------------------------------- */
 
-static void on_readable(int fd, short what, void *userdata)
+static void on_turn(struct task *task)
 {
-	struct carrier *carrier = userdata;
-	size_t taken = 0, size;
+	struct carrier *carrier = (struct carrier *)((char *)task - offsetof(struct carrier, turn));
+	size_t taken = 0;
 	bool wanted;
 
-	do {
-		size = carrier->record_in ? receive_bytes(carrier) : receive_head(carrier);
-		taken += size;
-	} while (size && carrier->state == TRANSPORT_OPEN && taken < READ_ONCE);
+	/* What is left makes the socket readable again. */
+	while (receive(carrier, &taken) && taken < READ_ONCE)
+		;
 	wanted = publish(carrier);
 	wanted |= ring_reader_release(&carrier->leaving);
 	send_all(carrier, false);
 	if (wanted || carrier->state != TRANSPORT_OPEN)
 		tell(carrier);
+}
+
+static void on_readable(int fd, short what, void *userdata)
+{
+	struct carrier *carrier = userdata;
+
+	task_due(&carrier->turn);
 }
 
 static void on_writable(int fd, short what, void *userdata)
@@ -288,7 +313,9 @@ static void free_carrier(struct carrier *carrier)
 	free_event(carrier->readable);
 	free_event(carrier->writable);
 	free_event(carrier->late);
-	close(carrier->fd);
+	task_cancel(&carrier->turn);
+	program_socket_close(carrier->relay, carrier->fd, &carrier->charge);
+	charge_end(&carrier->charge);
 	free(carrier->in.data);
 	free(carrier->out.data);
 	free(carrier);
@@ -311,7 +338,8 @@ static uint32_t pages(void *carrier)
 	return 0;
 }
 
-int socket_transport_new(struct transport *transport, struct relay *relay, int fd, bool granter)
+int socket_transport_new(struct transport *transport, struct relay *relay, int fd, struct charge *charge,
+			 bool granter)
 {
 	static const struct transport_functions functions = {
 		.rings = rings,
@@ -326,10 +354,14 @@ int socket_transport_new(struct transport *transport, struct relay *relay, int f
 	struct ring_view in, out;
 
 	if (!carrier) {
-		close(fd);
+		program_socket_close(relay, fd, charge);
+		charge_end(charge);
 		return -ENOMEM;
 	}
+	carrier->relay = relay;
 	carrier->fd = fd;
+	charge_move(&carrier->charge, charge);
+	task_init(&carrier->turn, &relay->turns, account_line(carrier->charge.account), on_turn);
 	carrier->is_granter = granter;
 	carrier->state = TRANSPORT_OPEN;
 	carrier->in.data = calloc(1, SOCKET_RING_SIZE);
@@ -338,7 +370,7 @@ int socket_transport_new(struct transport *transport, struct relay *relay, int f
 	carrier->writable = event_new(relay->base, fd, EV_WRITE, on_writable, carrier);
 	carrier->late = evtimer_new(relay->base, on_late, carrier);
 	if (!carrier->in.data || !carrier->out.data || !carrier->readable || !carrier->writable ||
-	    !carrier->late || event_add(carrier->readable, NULL) < 0) {
+	    !carrier->late || program_socket_init(fd) < 0 || event_add(carrier->readable, NULL) < 0) {
 		free_carrier(carrier);
 		return -ENOMEM;
 	}

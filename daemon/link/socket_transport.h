@@ -18,13 +18,15 @@
 
 #include "daemon/link/transport.h"
 
+struct charge;
 struct relay;
 
 #define SOCKET_RING_SIZE   1048576u
 #define SOCKET_RECORD_HEAD 8u /* u32 length of what follows, u32 index up to which its sender has processed */
 
-/* Makes one of a connected socket, which is its from now on, also if it fails. `is_granter`: this end is the one that
- * doesn't number the epochs. -ENOMEM. */
-int socket_transport_new(struct transport *transport, struct relay *relay, int fd, bool is_granter);
+/* Makes one of a connected socket, which is its from now on, as is `charge`, which holds the descriptor and the memory of
+ * both rings: also if it fails. `is_granter`: this end is the one that doesn't number the epochs. -ENOMEM. */
+int socket_transport_new(struct transport *transport, struct relay *relay, int fd, struct charge *charge,
+			 bool is_granter);
 
 #endif

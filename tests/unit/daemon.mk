@@ -20,6 +20,7 @@ unit_tests += \
 	tests/unit/test_hop_notifications \
 	tests/unit/test_hop_small \
 	tests/unit/test_hop_wakeup \
+	tests/unit/test_hosts \
 	tests/unit/test_ledger \
 	tests/unit/test_outlet \
 	tests/unit/test_link_handshake \
@@ -49,6 +50,7 @@ unit_tests += \
 	tests/unit/test_router_access \
 	tests/unit/test_session \
 	tests/unit/test_singleton \
+	tests/unit/test_socket_transport \
 	tests/unit/test_stream_calls \
 	tests/unit/test_stream_bytes \
 	tests/unit/test_stream_ends \
@@ -124,6 +126,14 @@ tests_unit_test_units_LDADD = libdaemon.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_program_socket_SOURCES = tests/descriptors.h tests/unit/test_program_socket.c \
 	tests/unit/own_process.h tests/unit/unit.h
 tests_unit_test_program_socket_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_hosts_SOURCES = tests/descriptors.h tests/unit/test_hosts.c tests/unit/own_process.h \
+	tests/unit/unit.h
+tests_unit_test_hosts_LDADD = libdaemon.la libwiregateway.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_socket_transport_SOURCES = tests/descriptors.h tests/unit/test_socket_transport.c \
+	tests/unit/own_process.h tests/unit/random.h tests/unit/unit.h
+tests_unit_test_socket_transport_LDADD = libdaemon.la libwire.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_session_SOURCES = tests/descriptors.h tests/unit/test_session.c tests/unit/own_process.h \
 	tests/unit/unit.h

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A gateway that is hostile to its daemon: what it has the daemon do is paid for by its user, in pieces, and no descriptor
+ * that it sends is closed by the loop.
+ */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/base/log.h"
+#include "daemon/base/quota.h"
+#include "daemon/base/self.h"
+#include "daemon/hosts/hosts.h"
+#include "daemon/relay/closer.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/program_socket.h"
+#include "tests/descriptors.h"
+#include "tests/unit/own_process.h"
+#include "wire/gateway.h"
+
+#define ALARM_S	      60
+#define CONVERSATIONS 16 /* that the memory allows */
+
+struct scene {
+	struct event_base *base;
+	struct relay relay;
+	struct quota *quota;
+	struct account *account; /* of the gateway's user, who is ours */
+	struct hosts *hosts;
+	char directory[32], path[64];
+	int gateway;
+	unsigned descriptors, connected, failed;
+	struct conversation {
+		int fd;
+		struct charge charge;
+	} kept[CONVERSATIONS];
+	unsigned kept_count, keeps; /* how many to keep; others are closed at once */
+	int peer;		    /* of the last lingering socket */
+};
+
+static void on_connected(void *userdata, uint32_t number, int fd, struct charge *charge)
+{
+	struct scene *scene = userdata;
+
+	scene->connected++;
+	if (scene->kept_count < scene->keeps) {
+		scene->kept[scene->kept_count].fd = fd;
+		charge_move(&scene->kept[scene->kept_count++].charge, charge);
+		return;
+	}
+	program_socket_close(&scene->relay, fd, charge);
+	charge_end(charge);
+}
+
+static void on_failed(void *userdata, uint32_t number, int error, const char *reason)
+{
+	((struct scene *)userdata)->failed++;
+}
+
+static void on_replaced(void *userdata, uint32_t number)
+{
+}
+
+static void settle(struct scene *scene)
+{
+	uint64_t before;
+
+	do {
+		before = scene->relay.turns.spent;
+		for (int i = 0; i < 4; i++)
+			event_base_loop(scene->base, EVLOOP_NONBLOCK);
+	} while (scene->relay.turns.spent != before);
+}
+
+static void say(struct scene *scene, const char *text)
+{
+	assert_int_equal(send(scene->gateway, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+/* Reads a packet, and drops what comes with it. False: there is none now. */
+static bool hear(struct scene *scene, struct gateway_packet *packet)
+{
+	char text[GATEWAY_PACKET_MAX];
+	ssize_t size = recv(scene->gateway, text, sizeof(text), MSG_DONTWAIT);
+
+	if (size <= 0)
+		return false;
+	assert_int_equal(gateway_decode(text, (size_t)size, packet), 0);
+	return true;
+}
+
+static void connect_gateway(struct scene *scene)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	strcpy(address.sun_path, scene->path);
+	scene->gateway = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(scene->gateway, (struct sockaddr *)&address, sizeof(address)), 0);
+}
+
+static void greet(struct scene *scene)
+{
+	struct gateway_packet packet;
+
+	connect_gateway(scene);
+	say(scene, "{\"type\":\"hello\",\"version\":1}");
+	settle(scene);
+	assert_true(hear(scene, &packet) && packet.type == GATEWAY_WELCOME);
+}
+
+static int setup(void **state)
+{
+	static const struct hosts_callbacks callbacks = {
+		.connected = on_connected, .failed = on_failed, .replaced = on_replaced};
+	const struct quota_limits limits = {
+		.pool = {[QUOTA_DESCRIPTORS] = 1000,
+			 [QUOTA_MEMORY] = 4ull * CONVERSATIONS * HOSTS_CONVERSATION_MEMORY},
+		.max = {[QUOTA_UID] = {[QUOTA_DESCRIPTORS] = 100,
+				       [QUOTA_MEMORY] = 1ull * CONVERSATIONS * HOSTS_CONVERSATION_MEMORY}},
+	};
+	static const struct self self = {.instance_text = "00000000-0000-0000-0000-000000000001"};
+	struct scene *scene = calloc(1, sizeof(*scene));
+	struct hosts_options options = {.self = &self,
+					.name = "hosta",
+					.user = "nobody",
+					.setup_timeout_ms = 10000,
+					.dead_after_ms = 10000};
+
+	alarm(ALARM_S);
+	log_set_level(LOG_LEVEL_ERROR);
+	scene->descriptors = open_descriptors();
+	strcpy(scene->directory, "/tmp/test_hosts.XXXXXX");
+	assert_non_null(mkdtemp(scene->directory));
+	snprintf(scene->path, sizeof(scene->path), "%s/socket", scene->directory);
+	options.socket_path = scene->path;
+	scene->base = event_base_new();
+	scene->quota = quota_new(&limits);
+	scene->account = quota_account(scene->quota, QUOTA_UID, geteuid());
+	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
+	scene->relay.quota = scene->quota;
+	assert_int_equal(closer_new(&scene->relay.closer, &scene->relay), 0);
+	assert_int_equal(hosts_new(&scene->hosts, &scene->relay, &options, &callbacks, scene), 0);
+	snprintf(scene->path, sizeof(scene->path), "%s/gateway.sock", scene->directory);
+	scene->peer = -1;
+	greet(scene);
+	*state = scene;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct scene *scene = *state;
+
+	for (unsigned i = 0; i < scene->kept_count; i++) {
+		program_socket_close(&scene->relay, scene->kept[i].fd, &scene->kept[i].charge);
+		charge_end(&scene->kept[i].charge);
+	}
+	close(scene->gateway);
+	hosts_free(scene->hosts);
+	relay_cleanup(&scene->relay);
+	closer_free(scene->relay.closer);
+	if (scene->peer >= 0)
+		close(scene->peer);
+	for (int i = 0; i < QUOTA_RESOURCES; i++)
+		assert_int_equal(account_usage(scene->account, i).used, 0);
+	account_unref(scene->account);
+	quota_free(scene->quota);
+	event_base_free(scene->base);
+	assert_int_equal(rmdir(scene->directory), 0);
+	assert_int_equal(open_descriptors(), scene->descriptors);
+	free(scene);
+	alarm(0);
+	return 0;
+}
+
+/* Sends a lingering socket, which nobody else has. */
+static void send_lingering(struct scene *scene, int to, const void *bytes, size_t size)
+{
+	int fd;
+
+	if (scene->peer >= 0)
+		close(scene->peer);
+	fd = lingering_socket(&scene->peer);
+	assert_true(fd >= 0);
+	assert_int_equal(send_descriptor(to, bytes, size, fd, 0), size);
+	close(fd);
+}
+
+/* Waits for the end of a connection. */
+static void assert_ended(struct scene *scene)
+{
+	struct gateway_packet packet;
+
+	for (;;) {
+		event_base_loop(scene->base, EVLOOP_NONBLOCK);
+		if (!hear(scene, &packet) && errno != EAGAIN)
+			return;
+		errno = 0;
+	}
+}
+
+static void a_packet_with_descriptors_ends_the_gateway(void **state)
+{
+	struct scene *scene = *state;
+	static const char text[] = "{\"type\":\"state\",\"up\":true}";
+	struct gateway_info info;
+
+	for (int i = 0; i < 3; i++) {
+		if (i > 0)
+			greet(scene);
+		if (i == 2) /* even one without bytes, behind others */
+			say(scene, text);
+		send_lingering(scene, scene->gateway, text, i == 1 ? sizeof(text) - 1 : 0);
+		say(scene, text);
+		settle(scene);
+		hosts_gateway(scene->hosts, &info);
+		assert_false(info.there);
+		close(scene->gateway);
+	}
+	greet(scene);
+}
+
+static void who_is_refused_has_nothing_closed_either(void **state)
+{
+	struct scene *scene = *state;
+	struct gateway_packet packet;
+	int first = scene->gateway;
+
+	connect_gateway(scene);
+	send_lingering(scene, scene->gateway, "", 0);
+	settle(scene);
+	assert_true(hear(scene, &packet) && packet.type == GATEWAY_REFUSED);
+	close(scene->gateway);
+	scene->gateway = first;
+	say(scene, "{\"type\":\"state\",\"up\":true}");
+}
+
+/* Whatever it has said by then. */
+static void who_is_refused_reads_why(void **state)
+{
+	struct scene *scene = *state;
+	struct gateway_packet packet;
+	int first = scene->gateway;
+
+	for (int said = 0; said < 4; said++) {
+		connect_gateway(scene);
+		for (int i = 0; i < said; i++)
+			say(scene, "{\"type\":\"hello\",\"version\":1}");
+		settle(scene);
+		assert_int_equal(send(scene->gateway, "{}", 2, MSG_NOSIGNAL), -1);
+		assert_true(hear(scene, &packet) && packet.type == GATEWAY_REFUSED);
+		assert_string_equal(packet.why, "another gateway is connected");
+		close(scene->gateway);
+	}
+	scene->gateway = first;
+}
+
+static void a_successor_may_be_quick(void **state)
+{
+	struct scene *scene = *state;
+
+	for (int i = 0; i < 10; i++) {
+		say(scene, "{\"type\":\"state\",\"up\":true}");
+		close(scene->gateway);
+		greet(scene);
+	}
+}
+
+static void descriptors_in_a_socket_that_was_asked_for_are_closed_by_others(void **state)
+{
+	struct scene *scene = *state;
+	char text[GATEWAY_PACKET_MAX];
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr head;
+	} control;
+	struct iovec piece = {text, sizeof(text)};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = &control,
+				 .msg_controllen = sizeof(control)};
+	int end;
+
+	say(scene, "{\"type\":\"host\",\"host\":\"hostb\",\"up\":true}");
+	settle(scene);
+	assert_int_equal(hosts_connect(scene->hosts, hosts_find(scene->hosts, "hostb")), 0);
+	assert_int_equal(account_usage(scene->account, QUOTA_MEMORY).used, HOSTS_CONVERSATION_MEMORY);
+	assert_true(recvmsg(scene->gateway, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0);
+	memcpy(&end, CMSG_DATA(&control.head), sizeof(int));
+	send_lingering(scene, end, "12345678", 8);
+	say(scene, "{\"type\":\"failed\",\"host\":\"hostb\",\"id\":2,\"error\":\"EHOSTDOWN\"}");
+	settle(scene);
+	assert_int_equal(scene->failed, 1);
+	assert_int_equal(account_usage(scene->account, QUOTA_MEMORY).used, 0);
+	close(end);
+}
+
+static void a_flood_is_taken_in_pieces_and_paid_for(void **state)
+{
+	struct scene *scene = *state;
+	uint64_t before = account_time(scene->account)->spent;
+	unsigned said = 0;
+	struct gateway_packet packet;
+	char text[100];
+
+	for (;; said++) {
+		int size = snprintf(text, sizeof(text), "{\"type\":\"incoming\",\"host\":\"h%u\",\"id\":%u}",
+				    said, 2 * said + 1);
+
+		if (send(scene->gateway, text, (size_t)size, MSG_DONTWAIT) < 0)
+			break;
+	}
+	assert_true(said > 50);
+	while (scene->connected < said) {
+		unsigned connected = scene->connected;
+		uint64_t passes = scene->relay.turns.passes;
+
+		event_base_loop(scene->base, EVLOOP_ONCE);
+		/* What a gateway asks for in a pass is a part of that. */
+		assert_true(scene->connected - connected <= 4 * (scene->relay.turns.passes - passes));
+		while (hear(scene, &packet))
+			assert_int_equal(packet.type, GATEWAY_ACCEPT);
+	}
+	assert_true(scene->relay.turns.longest_pass <= TURNS_PASS + TURNS_PIECE);
+	assert_true(account_time(scene->account)->spent - before >= said * 2000);
+	assert_int_equal(account_usage(scene->account, QUOTA_MEMORY).used, 0);
+}
+
+static void conversations_are_as_many_as_the_gateways_user_may_pay_for(void **state)
+{
+	struct scene *scene = *state;
+	struct account *other = quota_account(scene->quota, QUOTA_UID, geteuid() + 1);
+	unsigned accepted = 0, declined = 0;
+	struct gateway_packet packet;
+	struct charge charge;
+	char text[100];
+
+	scene->keeps = CONVERSATIONS;
+	for (unsigned i = 0; i < CONVERSATIONS + 5; i++) {
+		snprintf(text, sizeof(text), "{\"type\":\"incoming\",\"host\":\"h%u\",\"id\":%u}", i,
+			 2 * i + 1);
+		say(scene, text);
+		settle(scene);
+		assert_true(hear(scene, &packet));
+		accepted += packet.type == GATEWAY_ACCEPT;
+		declined += packet.type == GATEWAY_DECLINE;
+	}
+	assert_int_equal(accepted, CONVERSATIONS);
+	assert_int_equal(declined, 5);
+	/* Nobody else has less for it than for any other user. */
+	charge_init(&charge, other);
+	assert_int_equal(charge_add(&charge, QUOTA_MEMORY, CONVERSATIONS * HOSTS_CONVERSATION_MEMORY), 0);
+	charge_end(&charge);
+	account_unref(other);
+}
+
+static void a_gateway_that_does_not_read_is_let_go(void **state)
+{
+	struct scene *scene = *state;
+	char text[100];
+	int r = 0;
+
+	for (unsigned i = 0; i < 10000 && r == 0; i++) {
+		snprintf(text, sizeof(text), "{\"type\":\"incoming\",\"host\":\"h%u\",\"id\":%u}", i,
+			 2 * i + 1);
+		r = send(scene->gateway, text, strlen(text), MSG_NOSIGNAL) < 0;
+		settle(scene);
+	}
+	assert_true(r);
+	assert_ended(scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_packet_with_descriptors_ends_the_gateway, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_is_refused_has_nothing_closed_either, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_is_refused_reads_why, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_successor_may_be_quick, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			descriptors_in_a_socket_that_was_asked_for_are_closed_by_others, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_flood_is_taken_in_pieces_and_paid_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(conversations_are_as_many_as_the_gateways_user_may_pay_for,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(a_gateway_that_does_not_read_is_let_go, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
