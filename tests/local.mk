@@ -60,6 +60,7 @@ integration_tests = \
 	tests/integration/gateway_rig.py \
 	tests/integration/library.py \
 	tests/integration/messaging.py \
+	tests/integration/nats_rig.py \
 	tests/integration/python_module.py \
 	tests/integration/protocol.py \
 	tests/integration/test_activation.py \

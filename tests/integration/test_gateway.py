@@ -3,6 +3,7 @@
 conversation ends; whatever is killed, forbidden or slow is said, and bounded."""
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -16,6 +17,7 @@ import pytest
 
 from conftest import TIMEOUT, program
 from gateway_rig import Daemon, Gateway, Server, connected, free_port, nats_server, pump
+from nats_rig import Client, cluster, with_credentials, with_nkeys
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 BYTES = random.Random(7).randbytes(24 << 20)
@@ -218,12 +220,8 @@ def pump_into(stream):
 
 
 def test_one_of_a_cluster_of_three_is_lost(rig):
-    routes = [free_port() for _ in range(3)]
-    servers = []
-    for index, port in enumerate(routes):
-        others = ", ".join(f'"nats://127.0.0.1:{other}"' for other in routes if other != port)
-        servers.append(rig.server(f"nats{index}", f'cluster {{ name: c, listen: "127.0.0.1:{port}", '
-                                                  f'routes: [{others}] }}'))
+    servers = cluster(rig.directory)
+    rig.servers += servers
     urls = [server.url for server in servers]
     # Each begins with another server, and knows them all.
     a, b = rig.gateway("hosta", [urls[0]]), rig.gateway("hostb", [urls[1]])
@@ -311,6 +309,64 @@ def test_a_wrong_password_is_said_and_tried_again(rig):
     why_down(a, "Authorization Violation")
     (rig.directory / "password-hosta-wrong").write_text("a\n")
     a.is_up()
+
+
+def test_a_host_that_speaks_in_the_name_of_another_is_not_heard(rig):
+    password = 'user: "hostc", password: "c", permissions: { publish: ["xenmsg.to.*.hostc", "xenmsg.presence.hostc"]'
+    server = rig.server(config=USERS.replace("users: [", f'users: [\n{{ {password}, subscribe: ["xenmsg.to.hostc.*"] }} }},'))
+    a, b = (rig.gateway(host, [server.url], user(rig, host, host[-1])) for host in ("hosta", "hostb"))
+    meet(a, b)
+    at_a, at_b = connected(a, b)
+    liar = Client(server, "hostc", "c")
+    connect, here = (bytes([1, kind]) + bytes(2) + (1 << 20).to_bytes(4, "little") + bytes(range(16)) + bytes(8) for kind in (1, 7))
+    presence = json.dumps({"version": 1, "gateway": "ab" * 16, "instance": b.daemon.instance, "up": True, "joining": False, "age": 10**9})
+    for subject, data in (("xenmsg.to.hosta.hostb", connect), ("xenmsg.to.hosta.hostb", here + presence.encode()),
+                          ("xenmsg.presence.hostb", presence.encode()), ("xenmsg.presence.hosta", presence.encode())):
+        liar.publish(subject, data)
+        assert [error for error in liar.errors() if f'Publish to "{subject}"' in error]
+    for subject in ("xenmsg.to.hosta.*", "xenmsg.to.>", ">"):
+        liar.say(f"SUB {subject} 1")
+        assert [error for error in liar.errors() if f'Subscription to "{subject}"' in error]
+    # What it may say in its own name is heard, and disturbs nobody.
+    liar.publish("xenmsg.presence.hostc", presence.encode())
+    a.daemon.wait(type="host", host="hostc", up=True, take=False)
+    liar.publish("xenmsg.to.hosta.hostc", connect)
+    a.daemon.wait(type="incoming", host="hostc", take=False)
+    assert liar.errors() == []
+    assert pump(at_a, at_b, BYTES[:1 << 20]) == BYTES[:1 << 20]
+    assert not [packet for packet in a.daemon.packets if packet["type"] in ("host", "incoming") and packet["host"] != "hostc"]
+    liar.close()
+
+
+@pytest.mark.parametrize("how", [with_nkeys, with_credentials])
+def test_keys_instead_of_passwords(rig, how):
+    config, settings = how(rig.directory, ("hosta", "hostb"))
+    server = rig.server(config=config)
+    a, b = (rig.gateway(host, [server.url], settings[host]) for host in ("hosta", "hostb"))
+    meet(a, b)
+    at_a, at_b = connected(a, b)
+    assert pump(at_a, at_b, b"signed") == b"signed"
+    # One's own key alone opens the door: a's host with b's key has b's rights.
+    liar = rig.gateway("hosta2", [server.url], settings["hostb"])
+    assert "hosta2" in why_down(liar, "Permissions Violation")
+
+
+def test_a_right_that_is_withdrawn_ends_at_once_and_may_come_back(rig):
+    server = rig.server(config=USERS)
+    a, b = (rig.gateway(host, [server.url], user(rig, host, host[-1])) for host in ("hosta", "hostb"))
+    meet(a, b)
+    _, at_b = connected(a, b)
+    config = server.path.read_text()
+    server.path.write_text(config.replace('user: "hostb"', 'user: "somebody-else"'))
+    server.process.send_signal(signal.SIGHUP)
+    assert ended(at_b) == b""
+    why_down(b, "Authorization Violation")
+    assert "dead-after" in a.daemon.wait(type="host", host="hostb", up=False)["why"]
+    server.path.write_text(config)
+    server.process.send_signal(signal.SIGHUP)
+    meet(a, b)
+    at_a, at_b = connected(a, b)
+    assert pump(at_a, at_b, b"again") == b"again"
 
 
 def test_two_hosts_of_one_name(rig):

@@ -162,7 +162,7 @@ def test_status_tells_of_gateway_and_hosts(hosts):
     here.send("hostb/0:inbox", "nobody", exit_code=EXIT_UNREACHABLE)
 
 
-def numbers(sender, receiver, disturb, count=3000):
+def numbers(sender, receiver, disturb, count=3000, largest=3000):
     """Sends so many numbers, which must all be delivered, once and in order, though disturb(number) is called in between."""
     got, results = [], []
 
@@ -183,7 +183,7 @@ def numbers(sender, receiver, disturb, count=3000):
     assert bound.wait(20 * PATIENCE)
     with Connection(sender.socket) as program:
         for number in range(count):
-            while program.post("hostb/0:numbers", struct.pack("<I", number) + bytes(number % 3000), results.append) == -errno.EAGAIN:
+            while program.post("hostb/0:numbers", struct.pack("<I", number) + bytes(number * 7919 % largest), results.append) == -errno.EAGAIN:
                 program.wait(50)
             if number == 0:  # before both ends have the session, a loss is an error
                 wait_for(lambda: program.wait(50) is not None and results, "the link is up")

@@ -3,12 +3,14 @@
 
 import json
 import re
+import time
 import types
 
 import pytest
 
 from conftest import wait_for
 from gateway_rig import Gateway, Server
+from nats_rig import SlowWay, cluster
 from messaging import EXIT_OK, EXIT_UNREACHABLE, eventually
 from test_hosts import Hosts, numbers
 
@@ -21,18 +23,29 @@ USER = ('{{user: "{0}", password: "secret of {0}", permissions: {{\n'
 class HostsOverNats(Hosts):
     def __init__(self, make_host, tmp_path):
         super().__init__(make_host, tmp_path)
-        self.server, self.gateways = None, []
+        self.servers, self.gateways = [], []
+        self.rate = None  # of the network between hosta and the server, in bytes a second
+
+    @property
+    def server(self):
+        return self.servers[0]
 
     def make_gateway(self, number):
         name = f"host{'abc'[number]}"
         password = self.tmp_path / f"password-{name}"
         password.write_text(f"secret of {name}\n")
-        return Gateway(self.tmp_path, name, [self.server.url], nats=f"user = {name}\npassword-file = {password}\n",
+        ways = [SlowWay(self.server, self.rate)] if self.rate and number == 0 else self.servers
+        return Gateway(self.tmp_path, name, [way.url for way in ways], nats=f"user = {name}\npassword-file = {password}\n",
                        daemon=types.SimpleNamespace(path=self.path(number)))
 
-    def join(self):
+    def serve(self, count=1, config=""):
         users = "".join(USER.format(f"host{letter}") for letter in "abc")
-        self.server = Server(self.tmp_path, config=f"authorization: {{users: [\n{users}]}}\n")
+        config += f"\nauthorization: {{users: [\n{users}]}}\n"
+        self.servers = [Server(self.tmp_path, config=config)] if count == 1 else cluster(self.tmp_path, count, config)
+
+    def join(self):
+        if not self.servers:
+            self.serve()
         for number in range(len(self.nodes)):
             self.gateways.append(self.make_gateway(number))
         for nodes in self.nodes:
@@ -47,8 +60,8 @@ class HostsOverNats(Hosts):
                 if gateway.process and gateway.process.poll() is None:
                     gateway.kill()
                 print(f"---- {gateway.host}\n{gateway.log()[-3000:]}")
-            if self.server:
-                self.server.kill()
+            for server in self.servers:
+                server.kill()
 
 
 @pytest.fixture(name="hosts")
@@ -71,7 +84,9 @@ def test_guests_of_two_hosts_send_and_call(hosts):
     server.terminate()
 
 
-def test_a_message_is_larger_than_what_nats_takes(hosts, tmp_path):
+@pytest.mark.parametrize("max_payload", ["1MB", "64KB"])
+def test_a_message_is_larger_than_what_nats_takes(hosts, tmp_path, max_payload):
+    hosts.serve(config=f"max_payload: {max_payload}")
     here, there = hosts()
     data = bytes(range(256)) * 4096 * 15
     with (tmp_path / "got").open("wb") as got:
@@ -104,3 +119,55 @@ def test_a_host_whose_gateway_has_gone_is_unreachable(hosts):
     assert hosts.gateways[1].stop() == 0
     wait_for(lambda: not here.status()["hosts"]["others"][0]["up"], "the other host is down")
     here.send("hostb/0:inbox", "nobody", exit_code=EXIT_UNREACHABLE)
+
+
+def test_a_server_of_three_is_lost_under_load(hosts):
+    hosts.serve(3)
+    here, there = hosts()
+    lost = []
+
+    def disturb(number):
+        if number % 1000 != 500:
+            return
+        if lost:
+            lost[-1].start()
+        told = wait_for(lambda: here.status()["hosts"]["server"], "the gateway has a server")
+        lost.append(next(server for server in hosts.servers if told.endswith(str(server.port))))
+        lost[-1].kill()
+
+    numbers(here, there, disturb)
+    assert len(lost) == 3
+
+
+def rss(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS:"))
+
+
+def test_a_network_that_is_slower_than_the_domains_costs_time_and_no_memory(hosts):
+    hosts.rate = 4 << 20
+    here, there = hosts()
+    pids = [here.pid, there.pid] + [gateway.process.pid for gateway in hosts.gateways]
+    numbers(here, there, lambda number: None, count=100)
+    before = [rss(pid) for pid in pids]
+    most = list(before)
+
+    def disturb(number):
+        if number % 20 == 0:
+            most[:] = map(max, most, map(rss, pids))
+
+    began = time.monotonic()
+    numbers(here, there, disturb, count=600, largest=60000)
+    assert time.monotonic() - began > sum(number * 7919 % 60000 for number in range(600)) / hosts.rate * 0.9
+    grown = [(now - then) / (1 << 20) for now, then in zip(most, before)]
+    print(f"MiB more in the daemons and gateways: {grown}")
+    assert max(grown) < 8, grown
+
+
+def test_a_second_gateway_of_a_host_is_refused_and_waits(hosts):
+    hosts()
+    second = hosts.make_gateway(0)
+    second.says("the daemon refuses this gateway: another gateway is connected")
+    hosts.gateways[0].kill()
+    hosts.gateways[0] = second
+    second.says("host hosta can be reached")
