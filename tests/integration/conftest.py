@@ -234,7 +234,7 @@ collect_ignore = [] if os.environ.get("XENMSG_OLD") else ["test_interop.py"]
 
 def pytest_addoption(parser):
     parser.addoption("--chaos-seed", type=int, default=None, help="replay the decisions of a chaos test")
-    parser.addoption("--chaos-seconds", type=int, default=120, help="how long the chaos test lasts")
+    parser.addoption("--chaos-seconds", type=int, default=None, help="how long a chaos test lasts")
 
 
 def pytest_configure(config):

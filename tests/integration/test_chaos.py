@@ -39,7 +39,7 @@ class Slot:
 
     def start(self):
         number = self.chaos.next_number()
-        addresses = [f"{domain}:{slot.name}" for slot in self.chaos.slots for domain in (slot.node.domid, slot.node.name)]
+        addresses = self.chaos.addresses(self.node)
         journal = self.chaos.directory / f"journal-{number}"
         log = open(self.chaos.directory / f"program-{number}.log", "wb")  # pylint: disable=consider-using-with
         # When programs start depends on timing, so their decisions are drawn apart from those of the test.
@@ -64,39 +64,41 @@ class Slot:
         self.process.send_signal(signal.SIGTERM)
 
 
+def sample(nodes):
+    """How many descriptors an idle daemon has. The sessions that looked at the status may still be closing: it's the least."""
+    def once():
+        time.sleep(0.02)
+        return max(node.descriptors() for node in nodes)
+    return min(once() for _ in range(20))
+
+
 class Chaos:
-    def __init__(self, host, directory, seed):
-        self.host, self.directory = host, directory
-        self.seed = seed
+    """Programs and daemons, and what happens to them. Others say what else there is, and what happens to that."""
+
+    allow_all = ALLOW_ALL
+
+    def __init__(self, directory, seed):
+        self.directory, self.seed = directory, seed
         self.random = random.Random(seed)
         self.numbers = 0
-        self.places = []
-        self.retired = []
         self.slots = []
         self.counts = collections.Counter()
-        for domid in (1, 2, 3):
-            self.places.append(self.make_node(domid, f"dom{domid}").start())
-        for number in range(7):
-            self.slots.append(Slot(self, f"program{number}", number % 3 if number < 6 else 3))
-        # The sessions that looked at the status may still be closing: the least is what an idle daemon has.
-        self.idle_descriptors = min(self.sample() for _ in range(20))
-        self.zero = self.make_node(0, "Domain-0").start()
-        for slot in self.slots:
-            slot.start()
-
-    def make_node(self, domid, name):
-        node = Node(self.host, domid, self.directory, CONFIG)
-        node.name = name
-        return node
 
     @property
     def nodes(self):
-        """The guests, and domain 0 behind them, which isn't destroyed, paused or saved."""
-        return self.places + [self.zero]
+        raise NotImplementedError
 
-    def sample(self):
-        time.sleep(0.02)
-        return max(node.descriptors() for node in self.places)
+    def addresses(self, node):
+        """Of all programs, as seen from a node."""
+        raise NotImplementedError
+
+    def random_policy(self):
+        """Rules that deny something, or no rules."""
+        raise NotImplementedError
+
+    def actions(self):
+        """How often each of them happens among the others."""
+        return {self.kill_program: 40, self.end_program: 25, self.kill_daemon: 10, self.stop_daemon: 10, self.change_policy: 15}
 
     def next_number(self):
         self.numbers += 1
@@ -123,6 +125,125 @@ class Chaos:
         node = self.random.choice(self.nodes)
         if node.alive() and node.pid:
             node.stop()
+
+    def change_policy(self):
+        """The daemon keeps its rules if the new file is no good."""
+        node, policy, is_bad = self.random.choice(self.nodes), self.random_policy(), self.random.random() < 0.2
+        if not node.alive() or not node.pid:
+            return
+        if is_bad:
+            node.write_policy("[rule]\nfrom = nowhere at all\naction = maybe\n")
+        else:
+            node.policy = policy
+            node.write_policy(node.policy)
+        os.kill(node.pid, signal.SIGHUP)
+
+    def mend(self):
+        """Starts again what isn't there."""
+        self.check_lives()
+        for node in self.nodes:
+            if not node.alive():
+                node.start()
+        for slot in self.slots:
+            if not slot.running():
+                slot.start()
+
+    def check_lives(self):
+        """Nothing has ended but what was told to, and in the way that it was told to."""
+        for node in self.nodes:
+            assert node.daemon is None or node.alive(), f"xenmsgd of domain {node.domid} has ended: {node.daemon.poll()}"
+        for slot in self.slots:
+            if slot.process and not slot.runs[-1].was_killed:
+                # SIGTERM may come before the program minds it
+                assert slot.process.poll() in (None, 0, -signal.SIGTERM), f"program {slot.runs[-1].number} has ended: {slot.process.poll()}"
+
+    def step(self):
+        actions = self.actions()
+        action, = self.random.choices(list(actions), list(actions.values()))
+        self.counts[action.__name__] += 1
+        action()
+        if self.random.random() < 0.7:
+            self.mend()
+
+    def finish(self):
+        """All is allowed again, programs that know all the domains do all kinds of things, and come to rest in order."""
+        self.mend()
+        for node in self.nodes:
+            node.policy = self.allow_all
+            node.write_policy(self.allow_all)
+            os.kill(node.pid, signal.SIGHUP)
+        self.rest()
+        self.mend()
+        eventually(self.flows, "messages, calls and streams flow at the end", timeout=40)
+        self.rest()
+
+    def rest(self):
+        for slot in self.slots:
+            slot.finish()
+        for slot in self.slots:
+            slot.process.wait(30 * PATIENCE)
+        self.check_lives()
+
+    def flows(self):
+        """Every program has received something, has got a reply, and has read a stream to its end."""
+        for slot in self.slots:
+            good = {kind for _, kind, value in slot.runs[-1].records() if value == 0}
+            if not good >= {RECEIVED, CALL_ENDED, READ_END}:
+                return False
+        return True
+
+    def end(self):
+        for slot in self.slots:
+            if slot.running():
+                slot.process.kill()
+                slot.process.wait()
+
+    def play(self, seconds):
+        """Lets it all happen, and checks what was promised. Returns what the programs have written down."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.step()
+            time.sleep(self.random.uniform(0.02, 0.4))  # the pace of events; nothing is waited for
+        self.finish()
+        journals = Journals(run for slot in self.slots for run in slot.runs)
+        outcomes = journals.check()
+        print(f"chaos: {dict(self.counts)}; {dict(sorted(outcomes.items()))}")
+        assert outcomes["messages received"] and outcomes["calls answered"] and outcomes["stream read to: 0"]
+        for node in self.nodes:
+            eventually(lambda node=node: is_unused(node.status()), f"{node.name} shows zero use")
+        return journals
+
+
+class ChaosOfDomains(Chaos):
+    def __init__(self, host, directory, seed):
+        super().__init__(directory, seed)
+        self.host = host
+        self.retired = []
+        self.places = [self.make_node(domid, f"dom{domid}").start() for domid in (1, 2, 3)]
+        for number in range(7):
+            self.slots.append(Slot(self, f"program{number}", number % 3 if number < 6 else 3))
+        self.idle_descriptors = sample(self.places)
+        self.zero = self.make_node(0, "Domain-0").start()
+        for slot in self.slots:
+            slot.start()
+
+    def make_node(self, domid, name):
+        node = Node(self.host, domid, self.directory, CONFIG)
+        node.name = name
+        return node
+
+    @property
+    def nodes(self):
+        """The guests, and domain 0 behind them, which isn't destroyed, paused or saved."""
+        return self.places + [self.zero]
+
+    def addresses(self, node):
+        return [f"{domain}:{slot.name}" for slot in self.slots for domain in (slot.node.domid, slot.node.name)]
+
+    def actions(self):
+        return super().actions() | {
+            self.destroy_domain: 5, self.pause_domain: 10, self.save_domain: 5, self.rename_domain: 10, self.stall_store: 3,
+            self.refuse_something: 8, self.lose_events: 8, self.damage_rings: 4}
 
     def destroy_domain(self):
         place = self.random.randrange(3)
@@ -188,7 +309,6 @@ class Chaos:
                 self.host.fault(kind, node.domid, "off")
 
     def random_policy(self):
-        """Rules that deny something, or no rules."""
         someone, something = self.random.choice(self.nodes), self.random.choice(self.slots).name
         someone = self.random.choice([someone.domid, someone.name])
         bind = "[bind]\nname = {}\nuid = *\naction = deny\n"
@@ -197,80 +317,12 @@ class Chaos:
                                    rule.format(someone, "*-s"), rule.format("self", something),
                                    bind.format(something), bind.format("*-s")]) + ALLOW_ALL
 
-    def change_policy(self):
-        """The daemon keeps its rules if the new file is no good."""
-        node, policy, is_bad = self.random.choice(self.nodes), self.random_policy(), self.random.random() < 0.2
-        if not node.alive() or not node.pid:
-            return
-        if is_bad:
-            node.write_policy("[rule]\nfrom = nowhere at all\naction = maybe\n")
-        else:
-            node.policy = policy
-            node.write_policy(node.policy)
-        os.kill(node.pid, signal.SIGHUP)
-
-    def mend(self):
-        """Starts again what isn't there."""
-        self.check_lives()
-        for node in self.nodes:
-            if not node.alive():
-                node.start()
-        for slot in self.slots:
-            if not slot.running():
-                slot.start()
-
-    def check_lives(self):
-        """Nothing has ended but what was told to, and in the way that it was told to."""
-        for node in self.nodes:
-            assert node.daemon is None or node.alive(), f"xenmsgd of domain {node.domid} has ended: {node.daemon.poll()}"
-        for slot in self.slots:
-            if slot.process and not slot.runs[-1].was_killed:
-                # SIGTERM may come before the program minds it
-                assert slot.process.poll() in (None, 0, -signal.SIGTERM), f"program {slot.runs[-1].number} has ended: {slot.process.poll()}"
-
-    def step(self):
-        actions = {self.kill_program: 40, self.end_program: 25, self.kill_daemon: 10, self.stop_daemon: 10,
-                   self.destroy_domain: 5, self.pause_domain: 10, self.save_domain: 5, self.change_policy: 15, self.rename_domain: 10,
-                   self.stall_store: 3, self.refuse_something: 8, self.lose_events: 8, self.damage_rings: 4}
-        action, = self.random.choices(list(actions), list(actions.values()))
-        self.counts[action.__name__] += 1
-        action()
-        if self.random.random() < 0.7:
-            self.mend()
-
     def finish(self):
-        """All is allowed again, programs that know all the domains do all kinds of things, and come to rest in order."""
         self.end_faults()
-        self.mend()
-        for node in self.nodes:
-            node.policy = ALLOW_ALL
-            node.write_policy(ALLOW_ALL)
-            os.kill(node.pid, signal.SIGHUP)
-        self.rest()
-        self.mend()
-        eventually(self.flows, "messages, calls and streams flow at the end", timeout=40)
-        self.rest()
-
-    def rest(self):
-        for slot in self.slots:
-            slot.finish()
-        for slot in self.slots:
-            slot.process.wait(30 * PATIENCE)
-        self.check_lives()
-
-    def flows(self):
-        """Every program has received something, has got a reply, and has read a stream to its end."""
-        for slot in self.slots:
-            good = {kind for _, kind, value in slot.runs[-1].records() if value == 0}
-            if not good >= {RECEIVED, CALL_ENDED, READ_END}:
-                return False
-        return True
+        super().finish()
 
     def end(self):
-        for slot in self.slots:
-            if slot.running():
-                slot.process.kill()
-                slot.process.wait()
+        super().end()
         for node in self.nodes + self.retired:
             node.end()
 
@@ -283,26 +335,29 @@ def is_unused(status):
                     for user in status["links"] + status["clients"]))
 
 
-@pytest.mark.slow
-def test_chaos(host, tmp_path, request):
+def decide(request, seconds):
+    """The seed, and how long it goes on."""
     seed = request.config.getoption("--chaos-seed")
     if seed is None:
         seed = random.SystemRandom().getrandbits(32)
-    seconds = request.config.getoption("--chaos-seconds")
+    seconds = request.config.getoption("--chaos-seconds") or seconds
     print(f"chaos: seed {seed}, {seconds} s; replay with --chaos-seed {seed} --chaos-seconds {seconds}")
-    chaos = Chaos(host, tmp_path, seed)
-    try:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            chaos.step()
-            time.sleep(chaos.random.uniform(0.02, 0.4))  # the pace of events; nothing is waited for
-        chaos.finish()
-        outcomes = Journals(run for slot in chaos.slots for run in slot.runs).check()
-        print(f"chaos: {dict(chaos.counts)}; {dict(sorted(outcomes.items()))}")
-        assert outcomes["messages received"] and outcomes["calls answered"] and outcomes["stream read to: 0"]
+    return seed, seconds
 
-        for node in chaos.nodes:
-            eventually(lambda node=node: is_unused(node.status()), f"domain {node.domid} shows zero use")
+
+def print_logs(directory):
+    for path in sorted(directory.glob("**/*.log")):
+        text = path.read_text(errors="replace")
+        if text:
+            print(f"---- {path.name}\n{text[-3000:]}")
+
+
+@pytest.mark.slow
+def test_chaos(host, tmp_path, request):
+    seed, seconds = decide(request, 120)
+    chaos = ChaosOfDomains(host, tmp_path, seed)
+    try:
+        chaos.play(seconds)
         chaos.zero.stop()  # with whom the guests keep their links
         for node in chaos.places:
             eventually(lambda node=node: all(link["pages"] == 0 for link in node.status()["links"]), "idle links are closed")
@@ -319,7 +374,4 @@ def test_chaos(host, tmp_path, request):
         assert host.list()["zombies"] == 0 and host.list()["kernel_log"] == []
     finally:
         chaos.end()
-        for path in sorted(tmp_path.glob("*.log")):
-            text = path.read_text(errors="replace")
-            if text:
-                print(f"---- {path.name}\n{text[-3000:]}")
+        print_logs(tmp_path)

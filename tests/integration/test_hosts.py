@@ -26,6 +26,8 @@ OUT = "[out]\nfrom = *\nto = *\naction = allow\n"
 class Hosts:
     """Simulated hosts hosta, hostb, ... whose domain 0's daemons run, joined by a gateway."""
 
+    config = FAST
+
     def __init__(self, make_host, tmp_path):
         self.make_host, self.tmp_path = make_host, tmp_path
         self.nodes, self.gateway = [], None
@@ -38,7 +40,7 @@ class Hosts:
             self.nodes.append(nodes)
             for domid in range(guests + 1):
                 name = f"[hosts]\nname = host{'abc'[number]}\n" if domid == 0 else ""
-                node = nodes(domid, start=False, config=FAST + name)[domid]
+                node = nodes(domid, start=False, config=self.config + name)[domid]
                 node.policy = policy
                 node.start(wait=False)
             for node in nodes.by_domid.values():
