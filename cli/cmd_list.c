@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* peers and endpoints: print the daemon's JSON answer as a table, or as it is. */
+/* peers, endpoints and hosts: print the daemon's JSON answer as a table, or as it is. */
 
 #include <json-c/json.h>
 #include <stdio.h>
@@ -26,6 +26,15 @@ static const char endpoints_help[] =
 	"Lists the endpoints that can be reached from here, in all domains or in DOMAIN (domid, name, UUID or self).\n"
 	"VISIBLE_TO: of those here, which other domains may reach them by policy; !DOMAIN before * is left out.\n"
 	"STARTED: of those here that are started on demand, activatable, starting, running, lingering or failed.\n"
+	"\n"
+	"      --json          the same as JSON, one object a line\n";
+
+static const char hosts_help[] =
+	"Usage: xenmsg hosts [OPTIONS]\n"
+	"\n"
+	"Lists this host and the others that the daemon of domain 0 knows of. STATE: of this host the gateway's, connected (to\n"
+	"a server), waiting (for one) or missing; of others whether their daemon is up or down; both since when. LINK: of the\n"
+	"link between the two daemons; it is made when it is needed. INSTANCE: of the daemon. LAST_ERROR: what was wrong last.\n"
 	"\n"
 	"      --json          the same as JSON, one object a line\n";
 
@@ -67,15 +76,41 @@ static struct json_object *text_for_table(struct json_object *value)
 	return text;
 }
 
-/* Makes the state of the link with a peer a text, likewise. */
-static struct json_object *link_for_table(struct json_object *peer)
+/* Makes the state of a link a text, likewise. */
+static struct json_object *link_for_table(struct json_object *link, const char *state)
 {
 	char text[80];
 
-	if (strcmp(text_at(peer, "link"), "away") != 0)
-		return json_object_get(at(peer, "link"));
-	away_text(peer, text, sizeof(text));
+	if (strcmp(state, "away") != 0)
+		return json_object_new_string(state);
+	away_text(link, text, sizeof(text));
 	return json_object_new_string(text);
+}
+
+static void shape_peer(struct json_object *peer)
+{
+	json_object_object_add(peer, "link", link_for_table(peer, text_at(peer, "link")));
+}
+
+static void shape_host(struct json_object *host)
+{
+	struct json_object *link = at(host, "link");
+	char state[300], since[32];
+
+	since_text(host, true, since, sizeof(since));
+	if (json_object_get_boolean(at(host, "own")))
+		snprintf(state, sizeof(state), "gateway %s%s%.160s since %s", text_at(host, "gateway"),
+			 *text_at(host, "server") ? " to " : "", text_at(host, "server"), since);
+	else
+		snprintf(state, sizeof(state), "%s since %s",
+			 json_object_get_boolean(at(host, "up")) ? "up" : "down", since);
+	json_object_object_add(host, "state", json_object_new_string(state));
+	if (!link)
+		return;
+	json_object_object_add(host, "rtt_us", json_object_get(at(link, "rtt_us")));
+	if (!*text_at(host, "last_error"))
+		json_object_object_add(host, "last_error", json_object_get(at(link, "last_error")));
+	json_object_object_add(host, "link", link_for_table(link, text_at(link, "state")));
 }
 
 static bool some_have(struct json_object *list, const char *column)
@@ -101,8 +136,7 @@ static int print_table(struct json_object *list, const char *const *columns)
 
 			if (!some_have(list, *column))
 				continue;
-			writer_json(writer, *column,
-				    !strcmp(*column, "link") ? link_for_table(entry) : text_for_table(value));
+			writer_json(writer, *column, text_for_table(value));
 		}
 		writer_end_row(writer);
 	}
@@ -111,8 +145,9 @@ static int print_table(struct json_object *list, const char *const *columns)
 	return code;
 }
 
+/* Asks and prints. `shape`: makes an entry what the table has of it; NULL: it is as it comes. */
 static int list(struct cli *cli, const char *subject, const char *question, bool as_json,
-		const char *const *columns)
+		const char *const *columns, void (*shape)(struct json_object *entry))
 {
 	struct json_object *answer, *entries;
 	int code = cli_ask(cli, question, subject, -1, &answer);
@@ -128,6 +163,8 @@ static int list(struct cli *cli, const char *subject, const char *question, bool
 			puts(json_line(json_object_array_get_idx(entries, i)));
 		code = cli_flush();
 	} else {
+		for (size_t i = 0; shape && i < json_object_array_length(entries); i++)
+			shape(json_object_array_get_idx(entries, i));
 		code = print_table(entries, columns);
 	}
 	json_object_put(answer);
@@ -146,7 +183,7 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 		return code;
 	if (optind < argc)
 		return cli_usage("peers", "it takes no arguments");
-	return list(cli, "", "peers", json, columns);
+	return list(cli, "", "peers", json, columns, shape_peer);
 }
 
 int cmd_endpoints(struct cli *cli, int argc, char **argv)
@@ -170,5 +207,20 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 					 domain);
 		snprintf(question, sizeof(question), "endpoints %s", domain);
 	}
-	return list(cli, domain, question, json, columns);
+	return list(cli, domain, question, json, columns, NULL);
+}
+
+int cmd_hosts(struct cli *cli, int argc, char **argv)
+{
+	static const char *const columns[] = {"host",	  "state",	"link", "rtt_us",
+					      "instance", "last_error", NULL};
+	bool json = false;
+	const struct cli_option options[] = {{"json", .flag = &json}, {0}};
+	int code;
+
+	if (!cli_options(cli, argc, argv, hosts_help, options, &code))
+		return code;
+	if (optind < argc)
+		return cli_usage("hosts", "it takes no arguments");
+	return list(cli, "", "hosts", json, columns, shape_host);
 }

@@ -68,15 +68,22 @@ static inline bool is_partial(struct json_object *status)
 	return json_object_get_boolean(at(status, "partial"));
 }
 
-/* Writes of a link that is away since when, by the local clock, and how often it was resumed before. */
+/* Writes the member `since` by the local clock, as a time, or as one of some day. */
+static inline void since_text(struct json_object *object, bool of_some_day, char *text, size_t size)
+{
+	time_t since = (time_t)number_at(object, "since");
+	struct tm local;
+
+	if (!localtime_r(&since, &local) || !strftime(text, size, of_some_day ? "%F %T" : "%H:%M:%S", &local))
+		snprintf(text, size, "?");
+}
+
+/* Writes of a link that is away since when, and how often it was resumed before. */
 static inline void away_text(struct json_object *link, char *text, size_t size)
 {
-	time_t since = (time_t)number_at(link, "since");
-	struct tm local;
-	char when[16] = "?";
+	char when[16];
 
-	if (localtime_r(&since, &local))
-		strftime(when, sizeof(when), "%H:%M:%S", &local);
+	since_text(link, false, when, sizeof(when));
 	snprintf(text, size, "away since %s, resumes %s", when, text_at(link, "resumes"));
 }
 

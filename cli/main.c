@@ -22,6 +22,7 @@ static const struct command {
 	{"serve", cmd_serve, "answer calls with a command"},
 	{"peers", cmd_peers, "list the domains"},
 	{"endpoints", cmd_endpoints, "list what can be reached"},
+	{"hosts", cmd_hosts, "list the other hosts, and what leads to them"},
 	{"ping", cmd_ping, "measure round trips to a domain's daemon"},
 	{"bench", cmd_bench, "measure messages, calls and streams to another domain"},
 	{"watch", cmd_watch, "print comings and goings as they happen"},

@@ -37,14 +37,18 @@ struct report {
 
 struct report *report_new(const struct report_question *question)
 {
+	static const struct status_list *const lists[] = {
+		[REPORT_STATUS] = status_lists,
+		[REPORT_PEERS] = status_peers_lists,
+		[REPORT_ENDPOINTS] = status_endpoints_lists,
+		[REPORT_HOSTS] = status_hosts_lists,
+	};
 	struct report *report = calloc(1, sizeof(*report));
 
 	if (!report)
 		return NULL;
 	report->question = *question;
-	report->list = question->kind == REPORT_STATUS	? status_lists
-		       : question->kind == REPORT_PEERS ? status_peers_lists
-							: status_endpoints_lists;
+	report->list = lists[question->kind];
 	report->totals = json_object_new_object();
 	if (!report->totals) {
 		free(report);

@@ -31,6 +31,7 @@ enum report_kind {
 	REPORT_STATUS,
 	REPORT_PEERS,
 	REPORT_ENDPOINTS,
+	REPORT_HOSTS,
 };
 
 struct report_question {

@@ -273,6 +273,19 @@ bool requests_is_ready(void *userdata, struct frame_text text)
 	return !lists || peers_want_all(daemon->peers);
 }
 
+/* Whether this daemon knows of other hosts; else it has answered why not. */
+static bool can_list_hosts(struct daemon *daemon, struct session *session, uint32_t request)
+{
+	if (*hosts_own_name(daemon->hosts))
+		return true;
+	reply_error(session, request, EHOSTUNREACH,
+		    daemon->self.domid == 0
+			    ? "this host has no name, so nothing leads to others: set name under [hosts] in "
+			      "xenmsgd.conf(5), and run xenmsg-gateway(8)"
+			    : "xenmsgd in domain 0 knows the other hosts: ask there");
+	return false;
+}
+
 struct report *requests_begin_answer(void *userdata, struct session *session, uint32_t request,
 				     struct frame_text text)
 {
@@ -295,6 +308,10 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 		question.all = true;
 	} else if (!strcmp(query, "peers")) {
 		question.kind = REPORT_PEERS;
+	} else if (!strcmp(query, "hosts")) {
+		if (!can_list_hosts(daemon, session, request))
+			return NULL;
+		question.kind = REPORT_HOSTS;
 	} else if (!strcmp(query, "endpoints")) {
 		question.kind = REPORT_ENDPOINTS;
 	} else if (!strncmp(query, "endpoints ", 10)) {
@@ -308,8 +325,9 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 		question.kind = REPORT_ENDPOINTS;
 		question.domid = domid;
 	} else if (strcmp(query, "status")) {
-		reply_error(session, request, EINVAL,
-			    "a query is status [all], peers, endpoints [DOMAIN], policy FROM TO or reload");
+		reply_error(
+			session, request, EINVAL,
+			"a query is status [all], peers, endpoints [DOMAIN], hosts, policy FROM TO or reload");
 		return NULL;
 	}
 	return begin_report(daemon, session, request, question);

@@ -388,6 +388,58 @@ const struct status_list status_peers_lists[] = {
 	{.name = NULL},
 };
 
+/* --- hosts ------------------------------------------------------------------------------------ */
+
+static bool next_own_host(struct status_walk *walk)
+{
+	bool is_first = !walk->begun;
+
+	walk->begun = true;
+	return is_first;
+}
+
+static void describe_own_host(struct status_walk *walk, struct json_object *object)
+{
+	struct gateway_info gateway;
+
+	hosts_gateway(walk->sources->hosts, &gateway);
+	add_text(object, "host", gateway.name);
+	add_flag(object, "own", true);
+	add_text(object, "instance", walk->sources->self->instance_text);
+	add_gateway(object, &gateway);
+}
+
+static bool next_other_host(struct status_walk *walk)
+{
+	if (!hosts_next(walk->sources->hosts, walk->domid < 0 ? 0 : (uint32_t)walk->domid, &walk->host))
+		return false;
+	walk->domid = walk->host.number;
+	return true;
+}
+
+static void describe_other_host(struct status_walk *walk, struct json_object *object)
+{
+	struct json_object *link;
+
+	walk->link = (struct link_info){.state_name = "idle", .version = "", .last_error = ""};
+	links_info(walk->sources->links, walk->host.number, &walk->link);
+	add_host(object, &walk->host);
+	add_flag(object, "own", false);
+	link = add_object(object, "link");
+	add_text(link, "state", walk->link.state_name);
+	add_text(link, "version", walk->link.version);
+	add_rtt(link, walk->link.rtt_ns);
+	add_number(link, "resumes", walk->link.resumes);
+	add_text(link, "last_error", walk->link.last_error);
+	add_number(link, "since", walk->link.since);
+}
+
+const struct status_list status_hosts_lists[] = {
+	{.name = "own", .next = next_own_host, .describe = describe_own_host},
+	{.name = "others", .next = next_other_host, .describe = describe_other_host},
+	{.name = NULL},
+};
+
 /* --- endpoints, here and there ---------------------------------------------------------------- */
 
 /* Describes an endpoint by its name. `visible_to`: NULL for viewers who may not know, and where only the

@@ -3,14 +3,15 @@
 #define XENMSG_DAEMON_STATUS_H
 
 /*
- * The daemon's status as JSON (doc/status.schema.json), and the shorter lists for `xenmsg peers` and `xenmsg
- * endpoints`: describes each entry, and decides who may see it. Report.h makes one text of them. This reads
+ * The daemon's status as JSON (doc/status.schema.json), and the shorter lists for `xenmsg peers`, `xenmsg
+ * endpoints` and `xenmsg hosts`: describes each entry, and decides who may see it. Report.h makes one text of them. This reads
  * the other modules and changes nothing.
  */
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/hosts/hosts.h"
 #include "daemon/policy/denied.h"
 #include "daemon/link/link.h"
 #include "daemon/local/local.h"
@@ -76,6 +77,7 @@ struct status_walk {
 	struct stream_info stream;
 	struct link_info link;
 	struct peer_info peer;
+	struct host_info host;
 };
 
 /* An entry has a rank below this; the higher, the more it matters. */
@@ -92,7 +94,8 @@ struct status_list {
 
 /* Each array ends with a list without a name. Those of `status` are members of its object; the others'
  * entries form one array. */
-extern const struct status_list status_lists[], status_peers_lists[], status_endpoints_lists[];
+extern const struct status_list status_lists[], status_peers_lists[], status_endpoints_lists[],
+	status_hosts_lists[];
 
 /* Returns an object with what isn't a list. The caller puts it. */
 struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer);

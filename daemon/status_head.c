@@ -132,20 +132,13 @@ static void add_hosts(struct json_object *head, const struct hosts *hosts)
 		return;
 	object = add_object(head, "hosts");
 	add_text(object, "name", gateway.name);
-	add_text(object, "gateway", !gateway.there ? "missing" : gateway.up ? "connected" : "waiting");
-	add_text(object, "server", gateway.server);
-	add_text(object, "last_error", gateway.why);
-	add_number(object, "since", gateway.since);
+	add_gateway(object, &gateway);
 	list = json_object_new_array();
 	json_object_object_add(object, "others", list);
 	for (unsigned i = 0; i < HOSTS_SHOWN && hosts_next(hosts, info.number, &info); i++) {
 		struct json_object *other = json_object_new_object();
 
-		add_text(other, "host", info.name);
-		add_flag(other, "up", info.up);
-		add_text(other, "instance", info.instance);
-		add_text(other, "last_error", info.why);
-		add_number(other, "since", info.since);
+		add_host(other, &info);
 		json_object_array_add(list, other);
 	}
 }

@@ -45,4 +45,23 @@ static inline void add_domain(struct json_object *object, const struct status_so
 	add_text(object, "uuid", directory_uuid(sources->directory, domid));
 }
 
+/* Adds what the gateway to other hosts is doing. */
+static inline void add_gateway(struct json_object *object, const struct gateway_info *gateway)
+{
+	add_text(object, "gateway", !gateway->there ? "missing" : gateway->up ? "connected" : "waiting");
+	add_text(object, "server", gateway->server);
+	add_text(object, "last_error", gateway->why);
+	add_number(object, "since", gateway->since);
+}
+
+/* Adds what is known of another host. */
+static inline void add_host(struct json_object *object, const struct host_info *info)
+{
+	add_text(object, "host", info->name);
+	add_flag(object, "up", info->up);
+	add_text(object, "instance", info->instance);
+	add_text(object, "last_error", info->why);
+	add_number(object, "since", info->since);
+}
+
 #endif

@@ -533,7 +533,7 @@ XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
 /*
  * Asks the daemon a question and waits for its answer.
  * what  "status" (doc/status.schema.json; of each list the entries that matter most), "status all"
- *       (every entry), "peers", "endpoints", "endpoints DOMAIN", or "policy FROM TO": which rule
+ *       (every entry), "peers", "endpoints", "endpoints DOMAIN", "hosts", or "policy FROM TO": which rule
  *       decides whether FROM (a domain, or DOMAIN/UID) may reach TO, an endpoint here, as xenmsg
  *       policy check asks; doc/protocol.md has the others
  * json  [out] text, free(3) it

@@ -164,6 +164,36 @@ def test_status_tells_of_gateway_and_hosts(hosts):
     here.send("hostb/0:inbox", "nobody", exit_code=EXIT_UNREACHABLE)
 
 
+def test_the_hosts_are_listed(hosts):
+    here, there = hosts(join=False)
+    own, = here.json("hosts")
+    assert (own["host"], own["own"], own["gateway"], own["server"]) == ("hosta", True, "missing", "")
+    hosts.join()
+    own, other = here.json("hosts")
+    assert (own["gateway"], own["server"]) == ("connected", "fake://here")
+    assert (other["host"], other["own"], other["up"], other["link"]["state"]) == ("hostb", False, True, "idle")
+    assert other["instance"] == there.status()["instance"]
+    there.receiver("inbox")
+    here.send("hostb/0:inbox", "across")
+    assert here.json("hosts")[1]["link"]["state"] == "up"
+    rows = here.xenmsg("hosts").stdout.decode().splitlines()
+    assert rows[0].split() == ["HOST", "STATE", "LINK", "RTT_US", "INSTANCE", "LAST_ERROR"]
+    assert re.match(r"hosta +gateway connected to fake://here since 20", rows[1]) and re.match(r"hostb +up since 20.* up ", rows[2])
+    hosts.gateway.close()
+    eventually(lambda: here.json("hosts")[1]["link"]["state"] == "away", "the link is away")
+    assert "away since" in here.xenmsg("hosts").stdout.decode()
+    own, other = here.json("hosts")
+    assert own["gateway"] == "missing" and "gone" in own["last_error"]
+    eventually(lambda: not here.json("hosts")[1]["up"], "the other host is taken to be down after dead-after")
+
+
+def test_without_a_name_there_are_no_hosts(nodes):
+    for node in nodes(0, 1).values():
+        done = node.xenmsg("hosts")
+        assert done.returncode == EXIT_UNREACHABLE
+        assert (b"set name under [hosts]" if node.domid == 0 else b"domain 0 knows") in done.stderr, done
+
+
 def numbers(sender, receiver, disturb, count=3000, largest=3000):
     """Sends so many numbers, which must all be delivered, once and in order, though disturb(number) is called in between."""
     got, results = [], []
